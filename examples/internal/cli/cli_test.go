@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+type settings struct {
+	size     int
+	clusters Strings
+}
+
+func parseSettings(t *testing.T, args []string, env map[string]string) (settings, int, string) {
+	t.Helper()
+	var s settings
+	var stderr bytes.Buffer
+	fs := NewFlagSet("tool", "tool -size 3")
+	fs.IntVar(&s.size, "nodes-per-service", 20, "how many")
+	fs.Var(&s.clusters, "cluster", "a cluster")
+	inv := Invocation{Args: args, Stderr: &stderr, LookupEnv: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
+	code, _ := inv.Parse(fs)
+	return s, code, stderr.String()
+}
+
+func TestParsePrecedence(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("nodes-per-service: 7\ncluster:\n- f1\n- f2\n"), 0o600))
+	comments := filepath.Join(t.TempDir(), "comments.yaml")
+	require.NoError(t, os.WriteFile(comments, []byte("# nothing set\n"), 0o600))
+	tests := []struct {
+		name string
+		args []string
+		env  map[string]string
+		want settings
+	}{
+		{"default", nil, nil, settings{size: 20}},
+		{"file of comments", []string{"-config", comments}, nil, settings{size: 20}},
+		{"file", []string{"-config", file}, nil, settings{7, Strings{"f1", "f2"}}},
+		{"file named by the environment", nil, map[string]string{"HEADGATE_CONFIG": file}, settings{7, Strings{"f1", "f2"}}},
+		{
+			"environment before file",
+			[]string{"-config", file},
+			map[string]string{"HEADGATE_NODES_PER_SERVICE": "8", "HEADGATE_CLUSTER": "e1 e2\ne3"},
+			settings{8, Strings{"e1", "e2", "e3"}},
+		},
+		{
+			"flag before both",
+			[]string{"-config", file, "-nodes-per-service", "9", "-cluster", "a"},
+			map[string]string{"HEADGATE_NODES_PER_SERVICE": "8", "HEADGATE_CLUSTER": "e1"},
+			settings{9, Strings{"a"}},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, code, stderr := parseSettings(t, tt.args, tt.env)
+			require.Equal(t, ExitOK, code, stderr)
+			require.Equal(t, tt.want, got)
+		})
+	}
+}
+
+func TestParseErrorsNameThePlace(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		return file
+	}
+	unknown := write("unknown.yaml", "nodes-per-service: 1\nnodes: 2\n")
+	badValue := write("bad.yaml", "\nnodes-per-service: many\n")
+	list := write("list.yaml", "nodes-per-service: [1, 2]\n")
+	scalar := write("scalar.yaml", "hello\n")
+	tests := []struct {
+		name string
+		args []string
+		env  map[string]string
+		want string
+	}{
+		{"unknown flag", []string{"-nope"}, nil, "tool: flag provided but not defined: -nope"},
+		{"argument", []string{"stray"}, nil, `unexpected argument "stray"`},
+		{"environment", nil, map[string]string{"HEADGATE_NODES_PER_SERVICE": "x"}, `invalid value "x" for HEADGATE_NODES_PER_SERVICE`},
+		{"missing file", []string{"-config", filepath.Join(dir, "none")}, nil, "no such file"},
+		{"unknown key", []string{"-config", unknown}, nil, unknown + ":2: nodes: no such flag"},
+		{"bad value", []string{"-config", badValue}, nil, badValue + `:2: nodes-per-service: invalid value "many"`},
+		{"list for one", []string{"-config", list}, nil, list + ":1: nodes-per-service: takes one value"},
+		{"no mapping", []string{"-config", scalar}, nil, scalar + ":1: want flag names"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, code, stderr := parseSettings(t, tt.args, tt.env)
+			require.Equal(t, ExitUsage, code)
+			require.Contains(t, stderr, tt.want)
+		})
+	}
+}
+
+func TestHelpShowsTheExampleFirst(t *testing.T) {
+	_, code, stderr := parseSettings(t, []string{"-h"}, nil)
+	require.Equal(t, ExitOK, code)
+	require.Regexp(t, `^Example:\n  tool -size 3\n`, stderr)
+	require.Contains(t, stderr, "-nodes-per-service")
+}
+
+func TestAdmin(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	notReady := make(chan error, 1)
+	admin := Admin{Ready: func() error {
+		select {
+		case err := <-notReady:
+			return err
+		default:
+			return nil
+		}
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- admin.Serve(ctx, l) }()
+
+	get := func(path string) (int, string) {
+		t.Helper()
+		resp, err := http.Get("http://" + l.Addr().String() + path)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(body)
+	}
+	code, body := get("/readyz")
+	require.Equal(t, 200, code, body)
+	notReady <- errors.New("no manifests yet")
+	code, body = get("/readyz")
+	require.Equal(t, 503, code)
+	require.Equal(t, "no manifests yet\n", body)
+	code, _ = get("/healthz")
+	require.Equal(t, 200, code)
+	_, body = get("/metrics")
+	require.Contains(t, body, "go_goroutines")
+
+	cancel()
+	require.NoError(t, <-served)
+}

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// EnvPrefix stands in front of a flag's name in the environment: -nodes-per-service
+// is HEADGATE_NODES_PER_SERVICE.
+const EnvPrefix = "HEADGATE_"
+
+// NewFlagSet returns a flag set whose -h shows the example line first and then the
+// flags. It has one flag already, -config.
+func NewFlagSet(program, example string) *flag.FlagSet {
+	fs := flag.NewFlagSet(program, flag.ContinueOnError)
+	fs.String("config", "", "YAML `file` of flag names and values; flags and environment go before it")
+	fs.Usage = func() {
+		fmt.Fprintf(fs.Output(), "Example:\n  %s\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
+		fs.PrintDefaults()
+	}
+	return fs
+}
+
+// Strings is a flag that may be given several times. In the environment its values
+// are separated by white space, in the file they are a list.
+type Strings []string
+
+func (s *Strings) String() string { return strings.Join(*s, " ") }
+
+// Set appends one value.
+func (s *Strings) Set(v string) error { *s = append(*s, v); return nil }
+
+// Parse reads the invocation's settings into fs. Where the binary has nothing left
+// to do, after -h or an error that it has printed, done is true and code is the
+// exit code.
+func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
+	fs.SetOutput(inv.Stderr)
+	err := parse(fs, inv.Args, inv.LookupEnv)
+	switch {
+	case err == nil:
+		return ExitOK, false
+	case errors.Is(err, flag.ErrHelp):
+		return ExitOK, true
+	default:
+		return inv.Fail(ExitUsage, fs.Name(), "%v (-h shows the flags)", err), true
+	}
+}
+
+// parse sets every flag of fs from the first of arguments, environment and the file
+// named by -config that names it.
+func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
+	usage := fs.Usage
+	out := fs.Output()
+	// The flag package prints the whole usage after each error; one line is enough.
+	fs.Usage = func() {}
+	fs.SetOutput(io.Discard)
+	err := fs.Parse(args)
+	fs.SetOutput(out)
+	fs.Usage = usage
+	if err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			usage()
+		}
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if err := fromEnvironment(fs, given, lookupEnv); err != nil {
+		return err
+	}
+	if file := fs.Lookup("config"); file != nil && file.Value.String() != "" {
+		return fromFile(fs, given, file.Value.String())
+	}
+	return nil
+}
+
+func fromEnvironment(fs *flag.FlagSet, given map[string]bool, lookupEnv func(string) (string, bool)) error {
+	if lookupEnv == nil {
+		return nil
+	}
+	var errs []error
+	fs.VisitAll(func(f *flag.Flag) {
+		name := EnvPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		v, ok := lookupEnv(name)
+		if !ok || given[f.Name] {
+			return
+		}
+		given[f.Name] = true
+		values := []string{v}
+		if _, repeated := f.Value.(*Strings); repeated {
+			values = strings.Fields(v)
+		}
+		for _, v := range values {
+			if err := fs.Set(f.Name, v); err != nil {
+				errs = append(errs, fmt.Errorf("invalid value %q for %s: %w", v, name, err))
+			}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func fromFile(fs *flag.FlagSet, given map[string]bool, file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	if len(doc.Content) == 0 { // empty, or nothing but comments
+		return nil
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		return fmt.Errorf("%s:%d: want flag names with values", file, root.Line)
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, value := root.Content[i], root.Content[i+1]
+		if err := fromNode(fs, given, key.Value, value); err != nil {
+			return fmt.Errorf("%s:%d: %s: %w", file, key.Line, key.Value, err)
+		}
+	}
+	return nil
+}
+
+func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.Node) error {
+	f := fs.Lookup(name)
+	if f == nil || name == "config" {
+		return errors.New("no such flag")
+	}
+	if given[name] {
+		return nil
+	}
+	values := []*yaml.Node{value}
+	if value.Kind == yaml.SequenceNode {
+		if _, repeated := f.Value.(*Strings); !repeated {
+			return errors.New("takes one value, not a list")
+		}
+		values = value.Content
+	}
+	for _, v := range values {
+		if v.Kind != yaml.ScalarNode {
+			return errors.New("want a plain value")
+		}
+		if err := fs.Set(name, v.Value); err != nil {
+			return fmt.Errorf("invalid value %q: %w", v.Value, err)
+		}
+	}
+	return nil
+}
