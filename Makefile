@@ -1,0 +1,74 @@
+# Plain commands, each of which works on a machine with Go and apt (or with the tools already there).
+#
+#   make demo   the whole system on loopback: installs haproxy if it is missing
+#   make test   vet and all tests, with the race detector, in random order
+#   make bench  every benchmark, ours and the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
+#   make fuzz   every fuzz target for FUZZTIME each
+#   make lint   staticcheck, gofumpt, govulncheck, and builds for other systems
+#   make ci     all of it
+
+GO          ?= go
+BENCH       ?= .
+BENCHTIME   ?= 1s
+COUNT       ?= 1
+FUZZTIME    ?= 10s
+STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
+GOVULNCHECK  = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+# The comparisons with other libraries have a module of their own, so that nobody inherits those.
+BENCHMODULE  = internal/benchmarks
+PLATFORMS    = linux/arm64 darwin/arm64 windows/amd64
+SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+
+# Debian puts haproxy where a user's PATH does not look.
+export PATH := $(PATH):/usr/sbin:/usr/local/sbin
+
+.PHONY: demo test bench fuzz lint ci haproxy cc
+
+demo: haproxy
+	$(GO) run ./examples/quickstart
+
+test: haproxy cc
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on ./...
+	cd $(BENCHMODULE) && $(GO) vet ./... && $(GO) test ./...
+
+bench: haproxy
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
+	cd $(BENCHMODULE) && $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
+
+# go test fuzzes one target of one package at a time.
+fuzz:
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "== $$(dirname $$file) $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$(dirname $$file); \
+		done; \
+	done
+
+lint:
+	$(GO) run $(STATICCHECK) ./...
+	cd $(BENCHMODULE) && $(GO) run $(STATICCHECK) ./...
+	@files=$$($(GO) run $(GOFUMPT) -l .); [ -z "$$files" ] || { $(GO) run $(GOFUMPT) -d $$files; echo "gofumpt: the files above want formatting"; exit 1; }
+	@set -e; for platform in $(PLATFORMS); do \
+		echo "build $$platform"; \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 $(GO) build ./...; \
+	done
+# govulncheck exits 3 for findings; anything else that fails is the database out of reach.
+	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then echo "$$out" | tail -n 1; else \
+		case "$$out" in *"exit status 3"*) echo "$$out"; exit 1;; *) echo "govulncheck: not checked: $$(echo "$$out" | head -n 1)";; esac; fi
+
+ci: test lint fuzz demo
+	$(MAKE) bench BENCHTIME=1x
+
+haproxy:
+	@command -v haproxy >/dev/null || { \
+		command -v apt-get >/dev/null || { echo "haproxy 2.4 or newer is needed on PATH"; exit 1; }; \
+		echo "installing haproxy"; \
+		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends haproxy >/dev/null; }
+
+# The race detector links with a C compiler.
+cc:
+	@command -v $$($(GO) env CC) >/dev/null || { \
+		echo "installing gcc"; \
+		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null; }

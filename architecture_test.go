@@ -1,0 +1,241 @@
+// Package headgate_test holds the rules that keep the packages independent of each
+// other, so that whoever imports one of them does not compile the rest.
+package headgate_test
+
+import (
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/headgate/headgate"
+
+// directImports names what each package may import beyond the standard library, and
+// why. A package that is missing here may import nothing else.
+var directImports = map[string]map[string]string{
+	"hashring": {
+		"github.com/cespare/xxhash/v2": "the hash that score v1 is frozen on",
+	},
+	"agentcheck": {
+		module + "/internal/netserve": "accepting and draining connections, as every server here does",
+	},
+	"nodeselect": {
+		module + "/hashring":           "the choice of nodes",
+		"github.com/fsnotify/fsnotify": "manifests are read again when they change",
+		"k8s.io/api":                   "the objects of a cluster",
+		"k8s.io/apimachinery":          "their metadata",
+		"sigs.k8s.io/yaml":             "manifests with the tags of those types",
+	},
+	"agentcheck/kube": {
+		module + "/agentcheck": "the answers it makes",
+		module + "/nodeselect": "the annotations and objects it makes them from",
+		"k8s.io/api":           "the objects of a cluster",
+		"k8s.io/apimachinery":  "their metadata",
+	},
+	"haproxycfg": {
+		module + "/haproxycfg/routes":   "what is declared",
+		"github.com/google/renameio/v2": "files are replaced whole or not at all",
+	},
+	"haproxycfg/routes": {
+		"go.yaml.in/yaml/v3": "errors that name the line",
+		"golang.org/x/net":   "internationalised host names",
+	},
+	"haproxycfg/kube": {
+		module + "/haproxycfg":        "the configuration it makes",
+		module + "/haproxycfg/routes": "what is declared",
+		module + "/nodeselect":        "the nodes it chooses from",
+		"k8s.io/api":                  "the objects of a cluster",
+		"k8s.io/apimachinery":         "their metadata",
+	},
+	"internal/haproxyproc": {
+		module + "/haproxycfg": "the socket on which a running process answers",
+		"golang.org/x/sys":     "a process group that dies with its parent",
+	},
+	"internal/manifesttest": {
+		"k8s.io/api":          "the objects of a cluster",
+		"k8s.io/apimachinery": "their metadata",
+		"sigs.k8s.io/yaml":    "printing them as kubectl does",
+	},
+}
+
+// forbidden names what must not be compiled into a package at any depth.
+var forbidden = []struct{ in, what, why string }{
+	{"hashring", "k8s.io/", "a hash needs no cluster"},
+	{"agentcheck", "k8s.io/", "an agent beside any program, not only in Kubernetes"},
+	{"haproxycfg", "k8s.io/", "declarations and addresses may come from anywhere"},
+	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
+	{"internal/netserve", "k8s.io/", "shared by servers that know no cluster"},
+	{"hashring", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"agentcheck", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"nodeselect", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"haproxycfg", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"agentcheck/kube", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"haproxycfg/kube", "github.com/prometheus/", "metrics are the binary's choice"},
+}
+
+type pkg struct {
+	ImportPath string
+	Name       string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+}
+
+func (p pkg) short() string { return strings.TrimPrefix(p.ImportPath, module+"/") }
+
+func listPackages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Name,Dir,GoFiles,Imports,Deps", "./...")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.GoFiles) > 0 { // this package has tests only
+			pkgs = append(pkgs, p)
+		}
+	}
+	if len(pkgs) < 5 {
+		t.Fatalf("found %d packages", len(pkgs))
+	}
+	return pkgs
+}
+
+// inStandardLibrary tells by the rule that the go command itself uses: the first
+// element of such a path has no dot.
+func inStandardLibrary(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".")
+}
+
+func TestImports(t *testing.T) {
+	used := map[string]bool{}
+	for _, p := range listPackages(t) {
+		if strings.HasPrefix(p.short(), "examples/") {
+			continue // binaries may use everything
+		}
+		for _, imp := range p.Imports {
+			if inStandardLibrary(imp) {
+				continue
+			}
+			allowed := false
+			for prefix := range directImports[p.short()] {
+				if imp == prefix || strings.HasPrefix(imp, prefix+"/") && !strings.HasPrefix(prefix, module) {
+					allowed = true
+					used[p.short()+" "+prefix] = true
+				}
+			}
+			if !allowed && !strings.HasPrefix(p.short(), "internal/haproxyproc/") {
+				t.Errorf("%s imports %s, which directImports does not give a reason for", p.short(), imp)
+			}
+		}
+		for _, rule := range forbidden {
+			if rule.in != p.short() {
+				continue
+			}
+			for _, dep := range p.Deps {
+				if strings.HasPrefix(dep, rule.what) {
+					t.Errorf("%s compiles %s: %s", p.short(), dep, rule.why)
+					break
+				}
+			}
+		}
+	}
+	for name, imports := range directImports {
+		for imp := range imports {
+			if !used[name+" "+imp] {
+				t.Errorf("directImports lets %s import %s, which it does not", name, imp)
+			}
+		}
+	}
+}
+
+// topLevel is the whole list of folders that hold packages; a new part goes under
+// the package that it belongs to.
+var topLevel = []string{"agentcheck", "examples", "hashring", "haproxycfg", "internal", "nodeselect", "sniproxy"}
+
+func TestTopLevelIsFixed(t *testing.T) {
+	for _, p := range listPackages(t) {
+		first, _, _ := strings.Cut(p.short(), "/")
+		if !slices.Contains(topLevel, first) {
+			t.Errorf("%s is a new top-level package", p.short())
+		}
+	}
+}
+
+func TestOnePackageComment(t *testing.T) {
+	for _, p := range listPackages(t) {
+		var with []string
+		for _, file := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, parser.ParseComments|parser.PackageClauseOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Doc != nil {
+				with = append(with, file)
+				want := "Package " + p.Name + " "
+				if p.Name == "main" {
+					want = strings.ToUpper(filepath.Base(p.Dir)[:1]) + filepath.Base(p.Dir)[1:] + " "
+				}
+				if !strings.HasPrefix(f.Doc.Text(), want) {
+					t.Errorf("%s: %s: the package comment begins with %q, want %q", p.short(), file, firstWords(f.Doc.Text()), want)
+				}
+			}
+		}
+		if len(with) != 1 {
+			t.Errorf("%s has package comments in %q, want exactly one", p.short(), with)
+		}
+	}
+}
+
+func firstWords(s string) string { return s[:min(len(s), 30)] }
+
+func TestReadmeNamesEveryPackage(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range listPackages(t) {
+		if strings.HasPrefix(p.short(), "internal/") || strings.Contains(p.short(), "/internal/") {
+			continue
+		}
+		if !strings.Contains(string(readme), "`"+p.short()+"`") {
+			t.Errorf("README.md does not name `%s`", p.short())
+		}
+	}
+}
+
+func TestBinariesBuild(t *testing.T) {
+	var mains []string
+	for _, p := range listPackages(t) {
+		if p.Name == "main" {
+			mains = append(mains, p.ImportPath)
+		}
+	}
+	if len(mains) == 0 {
+		t.Fatal("found no binary")
+	}
+	for _, path := range mains {
+		out := filepath.Join(t.TempDir(), filepath.Base(path))
+		if msg, err := exec.Command("go", "build", "-o", out, path).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", path, err, msg)
+		}
+	}
+}
