@@ -1,0 +1,132 @@
+// Package haproxytest starts a real HAProxy for the length of one test.
+//
+//	dir := haproxytest.Dir(t)
+//	port := haproxytest.Ports(t, 1)[0]
+//	h := haproxytest.Start(t, dir, fmt.Sprintf(`
+//	global
+//	    stats socket %s/stats.sock level admin
+//	…`, dir))
+//
+// The configuration must have a stats socket at stats.sock in the directory. A
+// machine without haproxy fails the test; it is never skipped.
+package haproxytest
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/headgate/headgate/internal/haproxyproc"
+)
+
+// Names within the directory of a test.
+const (
+	ConfigFile   = "haproxy.cfg"
+	StatsSocket  = "stats.sock"
+	MasterSocket = "master.sock"
+)
+
+// Binary returns the path of haproxy, or fails the test with a line that says
+// how to get it.
+func Binary(t testing.TB) string {
+	t.Helper()
+	p, err := haproxyproc.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Dir returns a new directory that is removed after the test. Its path is
+// short: a unix socket's path has at most 107 bytes, which t.TempDir can
+// exceed.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hg")
+	if err == nil && len(dir) > 60 {
+		_ = os.Remove(dir)
+		dir, err = os.MkdirTemp("/tmp", "hg")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// Start writes the configuration to haproxy.cfg in dir, runs HAProxy on it
+// and stops it when the test ends.
+func Start(t testing.TB, dir, config string) *haproxyproc.Process {
+	t.Helper()
+	return start(t, dir, config, "")
+}
+
+// StartMaster is Start in master-worker mode, with the master's command line
+// at master.sock in dir.
+func StartMaster(t testing.TB, dir, config string) *haproxyproc.Process {
+	t.Helper()
+	return start(t, dir, config, filepath.Join(dir, MasterSocket))
+}
+
+func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
+	t.Helper()
+	file := filepath.Join(dir, ConfigFile)
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p, err := haproxyproc.Start(context.Background(), haproxyproc.Options{
+		Path: Binary(t), Config: file, Dir: dir,
+		StatsSocket: filepath.Join(dir, StatsSocket), MasterSocket: master,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Stop()
+		if t.Failed() {
+			t.Logf("haproxy printed:\n%s", p.Output())
+		}
+	})
+	return p
+}
+
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// Ports returns n TCP ports on which nobody listens on 127.0.0.1. They lie
+// below the range from which kernels choose the ports of outgoing
+// connections, and one test process gets each of them only once.
+func Ports(t testing.TB, n int) []int {
+	t.Helper()
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = make(map[int]bool)
+	}
+	var ports []int
+	for range 1000 {
+		if len(ports) == n {
+			return ports
+		}
+		port := 10000 + rand.IntN(22000)
+		if given.ports[port] {
+			continue
+		}
+		given.ports[port] = true
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		ports = append(ports, port)
+	}
+	t.Fatalf("haproxytest: no %d free ports", n)
+	return nil
+}

@@ -1,0 +1,16 @@
+//go:build !unix
+
+package haproxyproc
+
+import (
+	"os"
+	"os/exec"
+)
+
+// HAProxy does not run here; these only let importers compile.
+
+func setProcAttr(*exec.Cmd) {}
+
+func terminate(p *os.Process) { _ = p.Kill() }
+
+func killGroup(int) {}

@@ -1,0 +1,13 @@
+//go:build unix
+
+package haproxyproc
+
+import (
+	"os"
+	"syscall"
+)
+
+func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
+
+// killGroup ends what is left of the process group that pid leads.
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }
