@@ -1,0 +1,369 @@
+package netserve
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// accept is one result of a scripted listener.
+type accept struct {
+	conn net.Conn
+	err  error
+}
+
+// fakeListener answers Accept from a channel, and with net.ErrClosed once closed.
+type fakeListener struct {
+	results chan accept
+	closed  chan struct{}
+	once    sync.Once
+	onClose error
+}
+
+func newFakeListener() *fakeListener {
+	return &fakeListener{results: make(chan accept), closed: make(chan struct{})}
+}
+
+func (l *fakeListener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed:
+		return nil, net.ErrClosed
+	case r := <-l.results:
+		return r.conn, r.err
+	}
+}
+
+func (l *fakeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.onClose
+}
+
+func (l *fakeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (l *fakeListener) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// connect hands the listener one end of a pipe and returns the other.
+func (l *fakeListener) connect() net.Conn {
+	client, server := net.Pipe()
+	l.results <- accept{conn: server}
+	return client
+}
+
+// serve runs Serve in a goroutine and returns where its result will be.
+func serve(g *Group, l net.Listener, h Handler) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- g.Serve(l, h) }()
+	return done
+}
+
+// echoBytes answers each byte until the connection ends.
+func echoBytes(_ context.Context, c net.Conn) {
+	var b [1]byte
+	for {
+		if _, err := c.Read(b[:]); err != nil {
+			return
+		}
+		if _, err := c.Write(b[:]); err != nil {
+			return
+		}
+	}
+}
+
+// roundTrip proves that a handler serves the other end of c.
+func roundTrip(t *testing.T, c net.Conn) {
+	t.Helper()
+	_, err := c.Write([]byte("x"))
+	require.NoError(t, err)
+	var b [1]byte
+	_, err = c.Read(b[:])
+	require.NoError(t, err)
+	require.Equal(t, "x", string(b[:]))
+}
+
+func requireClosedByPeer(t *testing.T, c net.Conn) {
+	t.Helper()
+	var b [1]byte
+	_, err := c.Read(b[:])
+	require.Error(t, err, "the connection should be closed")
+}
+
+// A synctest bubble fails when a goroutine is left behind, so every test in one also proves
+// that nothing leaks.
+
+func TestAcceptErrorsBackOffAndNeverEndServe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		emfile := &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+		l := newFakeListener()
+		var pauses []time.Duration
+		g := &Group{AcceptError: func(from net.Listener, err error, pause time.Duration) {
+			require.Same(t, l, from)
+			require.ErrorIs(t, err, syscall.EMFILE)
+			pauses = append(pauses, pause)
+		}}
+		done := serve(g, l, echoBytes)
+
+		begin := time.Now()
+		const failures = 12
+		for range failures {
+			l.results <- accept{err: emfile} // blocks until the pause is over
+		}
+		c := l.connect()
+		roundTrip(t, c)
+		ms := time.Millisecond
+		require.Equal(t, []time.Duration{
+			5 * ms, 10 * ms, 20 * ms, 40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms,
+			time.Second, time.Second, time.Second, time.Second,
+		}, pauses)
+		require.Equal(t, 1275*ms+4*time.Second, time.Since(begin), "Serve should sleep exactly its pauses")
+
+		pauses = nil
+		l.results <- accept{err: emfile}
+		roundTrip(t, c) // connections live on while accepting fails
+		c.Close()
+		l.connect().Close()
+		require.Equal(t, []time.Duration{5 * ms}, pauses, "a success should reset the pause")
+
+		require.NoError(t, g.Shutdown(t.Context()))
+		require.Equal(t, ErrClosed, <-done)
+	})
+}
+
+func TestStopInterruptsBackOff(t *testing.T) {
+	for name, stop := range map[string]func(*Group) error{
+		"shutdown": func(g *Group) error { return g.Shutdown(context.Background()) },
+		"close":    (*Group).Close,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newFakeListener()
+				g := &Group{}
+				done := serve(g, l, echoBytes)
+				for range 10 {
+					l.results <- accept{err: syscall.ENFILE}
+				}
+				synctest.Wait() // Serve sleeps for a second
+				begin := time.Now()
+				require.NoError(t, stop(g))
+				require.Equal(t, ErrClosed, <-done)
+				require.Zero(t, time.Since(begin))
+			})
+		})
+	}
+}
+
+func TestServeEndsWithItsListener(t *testing.T) {
+	l := newFakeListener()
+	g := &Group{}
+	done := serve(g, l, echoBytes)
+	l.Close()
+	err := <-done
+	require.ErrorIs(t, err, net.ErrClosed)
+	require.NotErrorIs(t, err, ErrClosed)
+
+	// The group itself is still open.
+	l = newFakeListener()
+	done = serve(g, l, echoBytes)
+	c := l.connect()
+	roundTrip(t, c)
+	require.NoError(t, g.Close())
+	require.Equal(t, ErrClosed, <-done)
+	requireClosedByPeer(t, c)
+}
+
+func TestServeAfterTheEnd(t *testing.T) {
+	for name, stop := range map[string]func(*Group) error{
+		"shutdown": func(g *Group) error { return g.Shutdown(context.Background()) },
+		"close":    (*Group).Close,
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &Group{}
+			require.NoError(t, stop(g))
+			l := newFakeListener()
+			require.Equal(t, ErrClosed, g.Serve(l, echoBytes))
+			require.True(t, l.isClosed(), "Serve should close the listener that it was given")
+			require.NoError(t, stop(g), "stopping twice is harmless")
+		})
+	}
+}
+
+func TestShutdownWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		g := &Group{}
+		done := serve(g, l, func(ctx context.Context, c net.Conn) {
+			echoBytes(ctx, c)
+			require.NoError(t, ctx.Err(), "Shutdown should leave the handlers' context alone")
+		})
+		c := l.connect()
+		roundTrip(t, c)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.ErrorIs(t, g.Shutdown(ctx), context.DeadlineExceeded)
+		require.Equal(t, ErrClosed, <-done)
+		require.True(t, l.isClosed())
+		roundTrip(t, c) // still served
+
+		waited := make(chan error)
+		for range 2 { // any number may wait
+			go func() { waited <- g.Shutdown(context.Background()) }()
+		}
+		synctest.Wait()
+		select {
+		case <-waited:
+			t.Fatal("Shutdown returned while a connection was served")
+		default:
+		}
+		c.Close()
+		require.NoError(t, <-waited)
+		require.NoError(t, <-waited)
+	})
+}
+
+func TestCloseIsNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		l.onClose = errors.New("cannot unlink")
+		g := &Group{}
+		release := make(chan struct{})
+		done := serve(g, l, func(ctx context.Context, c net.Conn) {
+			echoBytes(ctx, c)
+			<-ctx.Done()
+			<-release
+		})
+		c := l.connect()
+		roundTrip(t, c)
+
+		require.ErrorIs(t, g.Close(), l.onClose)
+		require.Equal(t, ErrClosed, <-done)
+		requireClosedByPeer(t, c)
+
+		// The handler is held up on purpose: a Shutdown after Close waits for it.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, g.Shutdown(ctx), context.DeadlineExceeded)
+		close(release)
+		require.NoError(t, g.Shutdown(t.Context()))
+	})
+}
+
+func TestCloseEndsAShutdownThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		g := &Group{}
+		done := serve(g, l, echoBytes)
+		c := l.connect()
+		roundTrip(t, c)
+		waited := make(chan error)
+		go func() { waited <- g.Shutdown(context.Background()) }()
+		synctest.Wait()
+		require.NoError(t, g.Close())
+		require.NoError(t, <-waited)
+		require.Equal(t, ErrClosed, <-done)
+	})
+}
+
+func TestMaxConnsOverSeveralListeners(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &Group{MaxConns: 2}
+		a, b := newFakeListener(), newFakeListener()
+		served := make(chan net.Addr, 8)
+		h := func(ctx context.Context, c net.Conn) {
+			served <- c.LocalAddr()
+			echoBytes(ctx, c)
+		}
+		doneA, doneB := serve(g, a, h), serve(g, b, h)
+
+		first, second := a.connect(), b.connect()
+		waitingA, waitingB := a.connect(), b.connect()
+		synctest.Wait()
+		require.Len(t, served, 2, "no more than MaxConns should be served")
+
+		first.Close()
+		synctest.Wait()
+		require.Len(t, served, 3, "room should be given to one that waits")
+
+		// Shutdown still serves the one that was accepted.
+		stopped := make(chan error)
+		go func() { stopped <- g.Shutdown(context.Background()) }()
+		synctest.Wait()
+		second.Close()
+		synctest.Wait()
+		require.Len(t, served, 4)
+		roundTrip(t, waitingA)
+		roundTrip(t, waitingB)
+		waitingA.Close()
+		waitingB.Close()
+		require.NoError(t, <-stopped)
+		require.Equal(t, ErrClosed, <-doneA)
+		require.Equal(t, ErrClosed, <-doneB)
+	})
+}
+
+func TestCloseDropsTheConnectionThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &Group{MaxConns: 1}
+		l := newFakeListener()
+		done := serve(g, l, echoBytes)
+		first, second := l.connect(), l.connect()
+		synctest.Wait()
+		require.NoError(t, g.Close())
+		require.Equal(t, ErrClosed, <-done)
+		requireClosedByPeer(t, first)
+		requireClosedByPeer(t, second)
+		require.NoError(t, g.Shutdown(t.Context()))
+	})
+}
+
+func TestHandlerThatExitsItsGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &Group{MaxConns: 1}
+		l := newFakeListener()
+		done := serve(g, l, func(context.Context, net.Conn) { runtime.Goexit() })
+		for range 3 { // the slot comes back each time
+			requireClosedByPeer(t, l.connect())
+		}
+		require.NoError(t, g.Shutdown(t.Context()))
+		require.Equal(t, ErrClosed, <-done)
+	})
+}
+
+func TestRealListeners(t *testing.T) {
+	g := &Group{}
+	var done []<-chan error
+	var clients []net.Conn
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		done = append(done, serve(g, l, echoBytes))
+		for range 4 {
+			c, err := net.Dial("tcp", l.Addr().String())
+			require.NoError(t, err)
+			roundTrip(t, c)
+			clients = append(clients, c)
+		}
+	}
+	for _, c := range clients {
+		roundTrip(t, c)
+		c.Close()
+	}
+	require.NoError(t, g.Shutdown(t.Context()))
+	for _, d := range done {
+		require.Equal(t, ErrClosed, <-d)
+	}
+}
