@@ -1,0 +1,2 @@
+// Package agentcheck speaks HAProxy's agent-check.
+package agentcheck
