@@ -1,0 +1,36 @@
+package haproxycfg
+
+// HAProxy's own needs beside connections and checks: per thread a poller and
+// the pipes that wake it (64 threads at most before 2.9 and by far enough for
+// an edge after it), the logs, the state file, the maps while they are read,
+// and the sockets of the command line.
+const descriptorSlack = 64*3 + 64
+
+// MaxConn is the limit of connections that is rendered: Global.MaxConn, or what
+// Global.Descriptors leaves when every check, agent check and listener has its
+// socket and every connection two. 0 means that none is rendered.
+func (c *Config) MaxConn() int {
+	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
+		return c.Global.MaxConn
+	}
+	return max(0, (c.Global.Descriptors-c.reserved())/2)
+}
+
+// reserved counts the descriptors that are not for connections.
+func (c *Config) reserved() int {
+	n := descriptorSlack
+	for i := range c.Frontends {
+		n += len(c.Frontends[i].Binds)
+	}
+	for i := range c.Backends {
+		for j := range c.Backends[i].Servers {
+			if s := &c.Backends[i].Servers[j]; s.Check {
+				n++
+			}
+			if c.Backends[i].Servers[j].AgentPort != 0 {
+				n++
+			}
+		}
+	}
+	return n
+}

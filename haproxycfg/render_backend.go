@@ -1,0 +1,134 @@
+package haproxycfg
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+func (b *Backend) append(t *text) {
+	t.section("backend", b.Name)
+	if b.Answer != nil {
+		b.Answer.append(t)
+		return
+	}
+	switch b.Balance {
+	case "", RoundRobin:
+		t.line("balance roundrobin")
+	case Random:
+		t.line("balance random(2)")
+	case Source, URI:
+		t.line("balance ")
+		t.raw(string(b.Balance))
+		t.line("hash-type consistent")
+	default:
+		t.line("balance ")
+		t.raw(string(b.Balance))
+	}
+	b.Timeouts.append(t)
+	b.Health.append(t, b.AgentInterval)
+	for i := range b.Servers {
+		b.Servers[i].append(t)
+	}
+}
+
+func (a *Answer) append(t *text) {
+	t.line("http-request return status")
+	t.int(a.Status)
+	t.raw(" content-type")
+	t.word(or(a.ContentType, "text/plain"))
+	t.raw(" string")
+	t.word(a.Body)
+}
+
+// append renders how servers are checked. There is always a default-server line,
+// since without one HAProxy 3.3 and 3.4 leave a server down after its agent
+// said "down" once and then nothing of health.
+func (h *Health) append(t *text, agentInterval time.Duration) {
+	if h.Path != "" && h.Host == "" {
+		t.line("option httpchk GET")
+		t.word(h.Path)
+	} else if h.Path != "" {
+		t.line("option httpchk")
+		t.line("http-check send meth GET uri")
+		t.word(h.Path)
+		t.raw(" ver HTTP/1.1 hdr Host")
+		t.word(logFormat(h.Host))
+	}
+	t.line("default-server inter")
+	t.duration(or(h.Interval, 2*time.Second))
+	if h.FastInterval > 0 {
+		t.raw(" fastinter")
+		t.duration(h.FastInterval)
+	}
+	t.raw(" rise")
+	t.int(or(h.Rise, 2))
+	t.raw(" fall")
+	t.int(or(h.Fall, 3))
+	t.raw(" agent-inter")
+	t.duration(or(agentInterval, 2*time.Second))
+}
+
+// Name is the server's name in HAProxy: "ADDRESS:PORT", with an agent
+// "ADDRESS:PORT-AGENTPORT", IPv6 addresses without brackets.
+//
+// Every name is derived from these three and nothing else, because HAProxy's
+// state file restores not only weight and drain of a server that it knows by
+// name but address and port too. If a service's node port changes, a name that
+// stayed would keep the old port alive after a reload, and in time send one
+// service's clients to another; a name that changes has no line in that file.
+func (s Server) Name() string { return string(s.appendName(nil)) }
+
+func (s *Server) appendName(b []byte) []byte {
+	b = s.Addr.Addr().AppendTo(b)
+	b = append(b, ':')
+	b = strconv.AppendUint(b, uint64(s.Addr.Port()), 10)
+	if s.AgentPort != 0 {
+		b = append(b, '-')
+		b = strconv.AppendUint(b, uint64(s.AgentPort), 10)
+	}
+	return b
+}
+
+func (s *Server) append(t *text) {
+	t.line("server ")
+	*t = s.appendName(*t)
+	t.address(s.Addr)
+	if s.Check {
+		t.raw(" check")
+	}
+	if s.Track != "" {
+		t.raw(" track")
+		t.word(s.Track)
+	}
+	t.raw(" weight")
+	t.int(s.weight())
+	if s.AgentPort != 0 {
+		t.raw(" agent-check agent-port")
+		t.int(int(s.AgentPort))
+		if s.AgentSend != "" {
+			// HAProxy sends these bytes and nothing else, so the line end is
+			// part of them; it is written as an escape, outside the quotes.
+			t.raw(" agent-send ")
+			*t = appendQuoted(*t, s.AgentSend)
+			t.raw(`\n`)
+		}
+	}
+}
+
+// weight is the weight as HAProxy counts it.
+func (s *Server) weight() int {
+	switch s.Weight {
+	case 0:
+		return DefaultWeight
+	case NoTraffic:
+		return 0
+	}
+	return s.Weight
+}
+
+// trackName is what Server.Track holds to follow the named server.
+func trackName(backend string, addr netip.AddrPort, agentPort uint16) string {
+	s := Server{Addr: addr, AgentPort: agentPort}
+	return string(s.appendName(append([]byte(backend), '/')))
+}
