@@ -1,0 +1,297 @@
+package haproxycfg
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+)
+
+// Dir is a directory with a configuration that HAProxy runs. It holds
+// haproxy.cfg, the maps in maps, and in haproxy.cfg.last-good the configuration
+// that was in force before, with its maps.
+//
+// A process that ends at any moment leaves the old configuration or the new
+// one, each whole. What it left undone, the next Apply does.
+//
+// The fields must not change after the first call. Methods are safe for
+// concurrent use and run one after the other; two Dir values, or two
+// processes, must not share a directory.
+type Dir struct {
+	// Path is the directory. It is created if need be.
+	Path string
+	// Mode is the mode of the files; directories get the execute bits to it.
+	// Zero means 0644. HAProxy reads them before it gives up root.
+	Mode fs.FileMode
+	// Check, if not nil, decides whether a configuration may be written:
+	// [Checker.Check]. Nil means no check but that of rendering.
+	Check func(context.Context, *Config) error
+	// Reload, if not nil, brings what is on disk into force, and says so:
+	// [Reloader.Reload]. Nil means that somebody else does.
+	Reload func(context.Context) error
+
+	mu sync.Mutex
+	// step is called before each effect, for tests that end the process there.
+	step func(name string) error
+}
+
+const (
+	lastGoodFile = configFile + ".last-good"
+	// pendingFile stands from before the first change on disk until HAProxy
+	// has loaded it, so that a process that ends in between is found out.
+	pendingFile = configFile + ".reload-pending"
+	mapsDir     = "maps"
+)
+
+// Apply makes c the configuration of the directory and of HAProxy. In order:
+//
+//  1. It renders c. If that is what the directory holds already, Apply writes
+//     nothing, reloads nothing and returns false.
+//  2. Check. If it fails, nothing is touched.
+//  3. The maps are written, then what was in force is kept as the last good
+//     one, then haproxy.cfg is replaced, each with fsync and rename.
+//  4. Reload. If it fails, the last good configuration is put back and
+//     loaded again, and the error says so. Without one, at the first Apply,
+//     the new one stays and the next Apply reloads again.
+//  5. Maps that no configuration names any more are removed.
+//
+// changed tells whether the directory holds another configuration than before.
+// The reload that an earlier Apply could not finish is made up for, even if
+// nothing else is to do; changed is false then.
+//
+// When ctx ends during the reload, its outcome is unknown: the new
+// configuration stays, and the next Apply reloads again.
+func (d *Dir) Apply(ctx context.Context, c *Config) (changed bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("haproxycfg: apply: %w", err)
+	}
+	files, err := d.render(c)
+	if err != nil {
+		return false, err
+	}
+	old, err := readOptional(d.file(configFile))
+	if err != nil {
+		return false, fmt.Errorf("haproxycfg: apply: %w", err)
+	}
+	same, err := d.holds(files)
+	if err != nil {
+		return false, fmt.Errorf("haproxycfg: apply: %w", err)
+	}
+	pending := d.Reload != nil && exists(d.file(pendingFile))
+	if same && !pending {
+		return false, nil
+	}
+	if !same {
+		if d.Check != nil {
+			if err := d.Check(ctx, c); err != nil {
+				return false, err
+			}
+		}
+		if err := d.write(files, old, pending); err != nil {
+			return false, fmt.Errorf("haproxycfg: apply: %w", err)
+		}
+		changed = !bytes.Equal(old, files[len(files)-1].Data)
+	}
+	if d.Reload != nil {
+		restored, err := d.reload(ctx)
+		if err != nil {
+			return changed && !restored, err
+		}
+	}
+	if err := d.collect(); err != nil {
+		return changed, fmt.Errorf("haproxycfg: apply: the configuration is in force, but: %w", err)
+	}
+	return changed, nil
+}
+
+func (d *Dir) render(c *Config) ([]RenderedFile, error) {
+	dir, err := filepath.Abs(d.Path)
+	if err != nil {
+		return nil, fmt.Errorf("haproxycfg: %w", err)
+	}
+	return c.Render(filepath.ToSlash(dir))
+}
+
+// holds tells whether the files stand in the directory, byte for byte.
+func (d *Dir) holds(files []RenderedFile) (bool, error) {
+	for _, f := range files {
+		data, err := readOptional(d.file(f.Name))
+		if err != nil {
+			return false, err
+		}
+		if data == nil || !bytes.Equal(data, f.Data) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// write puts the files in place, haproxy.cfg last.
+func (d *Dir) write(files []RenderedFile, old []byte, pending bool) error {
+	if err := d.at("mkdir"); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.file(mapsDir), d.dirMode()); err != nil {
+		return err
+	}
+	maps, config := files[:len(files)-1], files[len(files)-1]
+	for _, f := range maps {
+		if err := d.replace(f.Name, f.Data); err != nil {
+			return err
+		}
+	}
+	if d.Reload != nil && !pending {
+		if err := d.replace(pendingFile, nil); err != nil {
+			return err
+		}
+	}
+	// What is on disk but was never loaded is not good.
+	if old != nil && !pending && !bytes.Equal(old, config.Data) {
+		if err := d.replace(lastGoodFile, old); err != nil {
+			return err
+		}
+	}
+	return d.replace(config.Name, config.Data)
+}
+
+// reload brings what is on disk into force, or else the last good
+// configuration.
+func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
+	if err := d.at("reload"); err != nil {
+		return false, err
+	}
+	failed := d.Reload(ctx)
+	if failed == nil {
+		return false, d.settled()
+	}
+	if ctx.Err() != nil {
+		return false, failed
+	}
+	good, err := readOptional(d.file(lastGoodFile))
+	if err != nil {
+		return false, errors.Join(failed, fmt.Errorf("haproxycfg: cannot restore the last good configuration: %w", err))
+	}
+	if good == nil {
+		return false, failed
+	}
+	if err := d.replace(configFile, good); err != nil {
+		return false, errors.Join(failed, fmt.Errorf("haproxycfg: cannot restore the last good configuration: %w", err))
+	}
+	if err := d.at("reload restored"); err != nil {
+		return true, err
+	}
+	if err := d.Reload(ctx); err != nil {
+		return true, errors.Join(failed, fmt.Errorf("haproxycfg: the last good configuration is restored on disk, but: %w", err))
+	}
+	if err := d.settled(); err != nil {
+		return true, errors.Join(failed, err)
+	}
+	return true, fmt.Errorf("%w\n(the last good configuration is restored and in force)", failed)
+}
+
+// settled records that HAProxy runs what is on disk.
+func (d *Dir) settled() error {
+	if err := d.at("settled"); err != nil {
+		return err
+	}
+	err := os.Remove(d.file(pendingFile))
+	if err == nil {
+		err = syncDir(d.Path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("haproxycfg: apply: %w", err)
+	}
+	return nil
+}
+
+var (
+	mapFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
+	// What a write that did not end left behind; see replaceFile.
+	tempFileName = regexp.MustCompile(`^\.(haproxy\.cfg|.+-[0-9a-f]{16}\.map).*[0-9]$`)
+)
+
+// collect removes maps that neither haproxy.cfg nor the last good one names,
+// and the rests of writes that did not end.
+func (d *Dir) collect() error {
+	if err := d.at("collect"); err != nil {
+		return err
+	}
+	var texts [2][]byte
+	for i, name := range []string{configFile, lastGoodFile} {
+		var err error
+		if texts[i], err = readOptional(d.file(name)); err != nil {
+			return err
+		}
+	}
+	for _, sub := range []string{"", mapsDir} {
+		entries, err := os.ReadDir(d.file(sub))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			name := e.Name()
+			unnamed := sub == mapsDir && mapFileName.MatchString(name) &&
+				!bytes.Contains(texts[0], []byte(name)) && !bytes.Contains(texts[1], []byte(name))
+			if !e.Type().IsRegular() || !unnamed && !tempFileName.MatchString(name) {
+				continue
+			}
+			if err := os.Remove(filepath.Join(d.file(sub), name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Dir) replace(name string, data []byte) error {
+	if err := d.at("write " + name); err != nil {
+		return err
+	}
+	return replaceFile(d.file(name), data, d.mode(), func() error { return d.at("rename " + name) })
+}
+
+func (d *Dir) at(step string) error {
+	if d.step == nil {
+		return nil
+	}
+	return d.step(step)
+}
+
+func (d *Dir) file(name string) string { return filepath.Join(d.Path, filepath.FromSlash(name)) }
+
+func (d *Dir) mode() fs.FileMode {
+	if d.Mode == 0 {
+		return 0o644
+	}
+	return d.Mode.Perm()
+}
+
+// dirMode lets enter whoever may read.
+func (d *Dir) dirMode() fs.FileMode {
+	m := d.mode()
+	return m | m&0o444>>2 | 0o700
+}
+
+// readOptional returns nil for a file that does not exist.
+func readOptional(file string) ([]byte, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if data == nil && err == nil {
+		data = []byte{}
+	}
+	return data, err
+}
+
+func exists(file string) bool {
+	_, err := os.Lstat(file)
+	return err == nil
+}

@@ -1,0 +1,138 @@
+package haproxycfg
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// section is a section of a configuration's text.
+type section struct {
+	head    string // "backend b"
+	body    []string
+	servers []string          // names, in order
+	lines   map[string]string // name of a server to its line
+}
+
+// namedMap finds the file of a map within a line.
+var namedMap = regexp.MustCompile(`\bmaps/([^/\s,()'"]+-[0-9a-f]{16}\.map)\b`)
+
+// sectionWords are the words that begin a section (manual, 2.1 and 3 to 12).
+// Rendered configurations have few of them, but the one on disk may be
+// somebody's own.
+var sectionWords = map[string]bool{
+	"global": true, "defaults": true, "frontend": true, "backend": true, "listen": true,
+	"peers": true, "resolvers": true, "userlist": true, "mailers": true, "cache": true,
+	"program": true, "ring": true, "http-errors": true, "log-forward": true, "fcgi-app": true,
+	"crt-store": true, "traces": true, "log-profile": true, "acme": true, "dynamic-update": true,
+}
+
+// readSections cuts a text into its sections by head. Sections of one head, such
+// as unnamed defaults, count as one.
+func readSections(text string) map[string]*section {
+	all := map[string]*section{}
+	var s *section
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		word, rest, _ := strings.Cut(line, " ")
+		switch {
+		case line == "" || line[0] == '#':
+		case sectionWords[word]:
+			head := strings.TrimSpace(word + " " + strings.TrimSpace(rest))
+			if s = all[head]; s == nil {
+				s = &section{head: head}
+				all[head] = s
+			}
+		case s == nil: // before the first section there is nothing to HAProxy
+		case word == "server":
+			s.addServer(line)
+		default:
+			s.body = append(s.body, namedMap.ReplaceAllString(line, "maps/*"))
+		}
+	}
+	return all
+}
+
+func (s *section) addServer(line string) {
+	words := strings.Fields(line)
+	if len(words) < 2 {
+		s.body = append(s.body, line)
+		return
+	}
+	if s.lines == nil {
+		s.lines = map[string]string{}
+	}
+	s.servers = append(s.servers, words[1])
+	s.lines[words[1]] = line
+}
+
+// compareSections fills all of d but its maps and text.
+func (d *Diff) compareSections(before, after map[string]*section) {
+	heads := maps.Clone(before)
+	maps.Copy(heads, after)
+	for _, head := range slices.Sorted(maps.Keys(heads)) {
+		a, b := before[head], after[head]
+		x := compareServers(a, b)
+		d.Servers.add(a, b, x)
+		if name, ok := strings.CutPrefix(head, "backend "); ok {
+			if x.differs() {
+				x.Name = name
+				d.Backends = append(d.Backends, x)
+			}
+		} else if x.differs() {
+			d.Sections = append(d.Sections, head)
+		}
+	}
+}
+
+// compareServers compares two sections of one head, either of which may be nil.
+func compareServers(a, b *section) BackendDiff {
+	x := BackendDiff{Added: a == nil, Removed: b == nil}
+	if a == nil {
+		x.ServersAdded = slices.Clone(b.servers)
+		return x
+	}
+	if b == nil {
+		x.ServersRemoved = slices.Clone(a.servers)
+		return x
+	}
+	var keptA, keptB []string
+	for _, name := range a.servers {
+		line, kept := b.lines[name]
+		switch {
+		case !kept:
+			x.ServersRemoved = append(x.ServersRemoved, name)
+			continue
+		case line != a.lines[name]:
+			x.ServersAltered = append(x.ServersAltered, name)
+		}
+		keptA = append(keptA, name)
+	}
+	for _, name := range b.servers {
+		if _, kept := a.lines[name]; kept {
+			keptB = append(keptB, name)
+		} else {
+			x.ServersAdded = append(x.ServersAdded, name)
+		}
+	}
+	x.Settings = !slices.Equal(a.body, b.body) || !slices.Equal(keptA, keptB)
+	return x
+}
+
+func (x *BackendDiff) differs() bool {
+	return x.Added || x.Removed || x.Settings ||
+		len(x.ServersAdded)+len(x.ServersRemoved)+len(x.ServersAltered) > 0
+}
+
+func (n *ServerCounts) add(a, b *section, x BackendDiff) {
+	if a != nil {
+		n.Before += len(a.servers)
+	}
+	if b != nil {
+		n.After += len(b.servers)
+	}
+	n.Added += len(x.ServersAdded)
+	n.Removed += len(x.ServersRemoved)
+	n.Altered += len(x.ServersAltered)
+}
