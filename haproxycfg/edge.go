@@ -1,0 +1,410 @@
+package haproxycfg
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// Edge says how routes become a configuration: a terminator of TLS and HTTP in
+// front of the nodes of one or more clusters. The zero Edge listens nowhere;
+// give it at least one bind.
+//
+// An Edge holds values only and may be used by several goroutines at once.
+type Edge struct {
+	Global   Global
+	Defaults Defaults
+	// HTTP and HTTPS are the addresses of the frontends "http" and "https". Those
+	// of HTTPS have TLS, those of HTTP have not.
+	HTTP, HTTPS []Bind
+	// RedirectHTTPS, if not nil, sends all of HTTP to HTTPS instead of serving it.
+	RedirectHTTPS *HTTPSRedirect
+	// Forwarded says what services are told of the client.
+	Forwarded Forwarded
+	// Monitor is a path of the frontends http and https for the balancer before
+	// them; see [Frontend]. It hides that path of every host. Empty means none.
+	Monitor string
+	// Admin are the addresses of the frontend "admin", which has /metrics for
+	// Prometheus and /ready. They should not be public.
+	Admin []Bind
+
+	// NodeHealth says how it is known that a node may be used.
+	NodeHealth NodeHealth
+	// NodeAgentPort is the port of the node agents; 0 means 9707.
+	NodeAgentPort uint16
+	// KubeProxyPort is the port of kube-proxy's health page; 0 means 10256.
+	KubeProxyPort uint16
+	// CheckInterval is the time between two health checks of a node, or of a
+	// server whose route asks for checks but names no interval; 0 means 2s.
+	CheckInterval time.Duration
+	// AgentInterval is the time between two agent checks; 0 means 2s.
+	AgentInterval time.Duration
+	// Balance is how a server of a route is chosen; empty means [RoundRobin].
+	Balance Balance
+}
+
+// NodeHealth is a way to know that a node may be used.
+type NodeHealth int
+
+const (
+	// NodeAgent asks the node agent, which drains nodes, and takes a node
+	// whose agent cannot be connected to for dead.
+	NodeAgent NodeHealth = iota
+	// NodeAgentAndKubeProxy asks the node agent too, but a node is healthy
+	// when its kube-proxy says so: it then survives the loss of its agent.
+	NodeAgentAndKubeProxy
+	// KubeProxyOnly is for clusters without node agents. Nothing drains then.
+	KubeProxyOnly
+)
+
+const (
+	defaultNodeAgentPort = 9707
+	defaultKubeProxyPort = 10256
+	kubeProxyPath        = "/healthz"
+
+	notFound = "not-found" // the backend of what is not declared
+	// The names of the maps.
+	hostsMap, exactMap, prefixMap = "hosts", "exact", "prefix"
+)
+
+// Upstream is where a service port is found in its cluster.
+type Upstream struct {
+	Ref routes.Ref
+	// NodePort is the port on every node.
+	NodePort uint16
+	// AgentPort is the port on every node that answers agent checks with the
+	// service's weight and state; 0 means none.
+	AgentPort uint16
+	// Nodes are those that are used, in any order.
+	Nodes []Node
+}
+
+// Node is a node of a cluster.
+type Node struct {
+	Name string // for messages alone
+	Addr netip.Addr
+}
+
+// Config returns the configuration that serves a table of routes.
+//
+// Each distinct set of services, weights, check and time-outs becomes one
+// backend, which routes share. It is named "CLUSTER.NAMESPACE.SERVICE.PORT"; if
+// it is more than one service with default settings, ":" and a hash of all that
+// follow. A server's weight is its service's share divided by the number of the
+// service's servers, scaled to integers: the declared shares hold however many
+// nodes each service has. Weights sum over services that have nodes at all. A
+// service of weight 0 has its servers, checked like all others, but they get
+// nothing, and no agent can change that.
+//
+// Unless its route asks for a check, a server follows its node in the backend
+// "nodes.CLUSTER", which holds each used node once: there a node is checked,
+// drained and stopped for all services at once, while the service's own agent
+// sets weights. With a check of its own a server asks the service's agent, or
+// without one the node's, since it does not follow the node.
+//
+// What cannot be rendered is left out and reported, so that one bad entry never
+// takes the others down: a service without Upstream or without nodes (its
+// route answers 503 if it has no other), an Upstream without port, an address
+// that is none, a second server at the same address and ports. Settings of the
+// Edge itself are not judged here but by [Config.Validate].
+func (e Edge) Config(table routes.Table, upstreams []Upstream) (*Config, []routes.Problem) {
+	b := edgeBuilder{
+		edge:      &e,
+		upstreams: make(map[routes.Ref]*upstream, len(upstreams)),
+		backends:  make(map[string]string),
+		nodes:     make(map[string]map[netip.Addr]string),
+	}
+	b.addUpstreams(upstreams)
+	for i := range table.Routes {
+		b.addRoute(&table.Routes[i])
+	}
+	return b.config(), b.problems
+}
+
+type edgeBuilder struct {
+	edge      *Edge
+	upstreams map[routes.Ref]*upstream
+	backends  map[string]string                // what makes a backend, encoded, to its name
+	nodes     map[string]map[netip.Addr]string // by cluster and address, what tracks the node
+	problems  []routes.Problem
+
+	rendered             []Backend
+	hosts, exact, prefix []MapEntry
+}
+
+// upstream is an Upstream whose addresses were checked and sorted.
+type upstream struct {
+	*Upstream
+	addrs []netip.Addr
+}
+
+func (b *edgeBuilder) problemf(at routes.Position, field, format string, args ...any) {
+	b.problems = append(b.problems, routes.Problem{File: at.File, Line: at.Line, Field: field, Message: fmt.Sprintf(format, args...)})
+}
+
+func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
+	for i := range upstreams {
+		u := &upstreams[i]
+		if _, ok := b.upstreams[u.Ref]; ok {
+			b.problemf(routes.Position{}, "", "service %s is given twice; the first counts", u.Ref)
+			continue
+		}
+		if u.NodePort == 0 {
+			b.problemf(routes.Position{}, "", "service %s has no node port", u.Ref)
+			continue
+		}
+		addrs := make([]netip.Addr, 0, len(u.Nodes))
+		for _, n := range u.Nodes {
+			a := n.Addr.Unmap()
+			if !a.IsValid() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+				b.problemf(routes.Position{}, "", "service %s: node %q: %v is no address to connect to", u.Ref, n.Name, n.Addr)
+				continue
+			}
+			addrs = append(addrs, a)
+		}
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		b.upstreams[u.Ref] = &upstream{u, slices.Compact(addrs)}
+	}
+}
+
+func (b *edgeBuilder) addRoute(r *routes.Route) {
+	if !validMapText(r.Host) || strings.Contains(r.Host, "/") || r.Host[0] == '#' || strings.ContainsFunc(r.Host, isUpper) {
+		b.problemf(r.Position, "host", "%q is not a host in normal form", r.Host)
+		return
+	}
+	if !validMapText(r.Path) || r.Path[0] != '/' || len(r.Host)+len(r.Path)+1 > maxMapText {
+		b.problemf(r.Position, "path", "%q is not a path in normal form", r.Path)
+		return
+	}
+	if !b.validSettings(r) {
+		return
+	}
+	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
+		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)
+	}
+	name := b.backendOf(r)
+	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host {
+		b.hosts = append(b.hosts, MapEntry{r.Host, r.Host})
+	}
+	switch {
+	case r.Exact:
+		b.exact = append(b.exact, MapEntry{r.Host + r.Path, name})
+	case r.Path == "/":
+		b.prefix = append(b.prefix, MapEntry{r.Host + "/", name})
+	default:
+		b.prefix = append(b.prefix, MapEntry{r.Host + strings.TrimSuffix(r.Path, "/") + "/", name})
+	}
+}
+
+// validSettings reports those settings of a route that would make the whole
+// Config invalid. Routes of a parsed table have none.
+func (b *edgeBuilder) validSettings(r *routes.Route) bool {
+	var v validator
+	v.timeouts(&Timeouts{Server: r.Timeouts.Server, Tunnel: r.Timeouts.Tunnel})
+	if c := r.Check; c != nil {
+		v.health(&Health{Path: c.Path, Host: c.Host, Interval: c.Interval, Rise: c.Rise, Fall: c.Fall})
+	}
+	for _, err := range v.faults {
+		b.problemf(r.Position, "", "%s", strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
+	}
+	return len(v.faults) == 0
+}
+
+func isUpper(c rune) bool { return 'A' <= c && c <= 'Z' }
+
+// backendOf returns the name of the route's backend, which it adds if no other
+// route had it before.
+func (b *edgeBuilder) backendOf(r *routes.Route) string {
+	backends := b.distinct(r)
+	key := backendKey(backends, r)
+	name, ok := b.backends[key]
+	if !ok {
+		name = backendName(backends, r, key)
+		b.backends[key] = name
+		b.rendered = append(b.rendered, b.backend(name, backends, r))
+	}
+	b.reportMissing(backends, r)
+	return name
+}
+
+// distinct is the route's backends in normal form: sorted, each service once.
+func (b *edgeBuilder) distinct(r *routes.Route) []routes.Backend {
+	compare := func(x, y routes.Backend) int { return x.Compare(y.Ref) }
+	same := func(x, y routes.Backend) bool { return x.Ref == y.Ref }
+	backends := r.Backends
+	if !slices.IsSortedFunc(backends, compare) {
+		backends = slices.SortedStableFunc(slices.Values(backends), compare)
+	}
+	if n := len(backends); n > 1 {
+		once := slices.CompactFunc(slices.Clone(backends), same)
+		if len(once) < n {
+			b.problemf(r.Position, "backends", "a service is named twice; the first counts")
+			backends = once
+		}
+	}
+	for i := range backends {
+		if w := backends[i].Weight; w < 0 || w > 256 {
+			b.problemf(r.Position, "backends", "service %s: weight %d is not from 0 to 256; it gets nothing", backends[i].Ref, w)
+			backends = slices.Clone(backends)
+			backends[i].Weight = 0
+		}
+	}
+	return backends
+}
+
+func (b *edgeBuilder) reportMissing(backends []routes.Backend, r *routes.Route) {
+	for _, rb := range backends {
+		switch u := b.upstreams[rb.Ref]; {
+		case u == nil:
+			b.problemf(r.Position, "backends", "service %s is not known", rb.Ref)
+		case len(u.addrs) == 0:
+			b.problemf(r.Position, "backends", "service %s has no nodes", rb.Ref)
+		}
+	}
+}
+
+// backend makes the servers of one backend.
+func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.Route) Backend {
+	out := Backend{
+		Name:          name,
+		Balance:       b.edge.Balance,
+		AgentInterval: b.edge.AgentInterval,
+		Health:        Health{Interval: b.edge.CheckInterval},
+		Timeouts:      Timeouts{Server: r.Timeouts.Server, Tunnel: r.Timeouts.Tunnel},
+	}
+	if c := r.Check; c != nil {
+		out.Health = Health{Path: c.Path, Host: c.Host, Interval: or(c.Interval, b.edge.CheckInterval), Rise: c.Rise, Fall: c.Fall}
+	}
+	shares, total := make([]share, len(backends)), 0
+	for i, rb := range backends {
+		shares[i].weight = rb.Weight
+		if u := b.upstreams[rb.Ref]; u != nil {
+			shares[i].servers = len(u.addrs)
+			total += len(u.addrs)
+		}
+	}
+	out.Servers = make([]Server, 0, total)
+	weights := serverWeights(shares)
+	for i, rb := range backends {
+		if u := b.upstreams[rb.Ref]; u != nil {
+			out.Servers = b.appendServers(out.Servers, u, weights[i], r)
+		}
+	}
+	return out
+}
+
+func (b *edgeBuilder) appendServers(servers []Server, u *upstream, weight int, r *routes.Route) []Server {
+	first := len(servers)
+	for _, a := range u.addrs {
+		s := Server{Addr: netip.AddrPortFrom(a, u.NodePort), Weight: weight, AgentPort: u.AgentPort}
+		if r.Check == nil {
+			s.Track = b.track(u.Ref.Cluster, a)
+		} else {
+			s.Check = true
+			if s.AgentPort == 0 && b.edge.NodeHealth != KubeProxyOnly {
+				s.AgentPort = b.edge.nodeAgentPort()
+			}
+		}
+		// Two names of one port, or two clusters that share addresses.
+		if slices.ContainsFunc(servers[:first], func(o Server) bool { return o.Addr == s.Addr && o.AgentPort == s.AgentPort }) {
+			b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", u.Ref, s.Addr)
+			continue
+		}
+		servers = append(servers, s)
+	}
+	return servers
+}
+
+// track notes that a node is used, and returns what follows it.
+func (b *edgeBuilder) track(cluster string, a netip.Addr) string {
+	nodes := b.nodes[cluster]
+	if nodes == nil {
+		nodes = make(map[netip.Addr]string)
+		b.nodes[cluster] = nodes
+	}
+	name, ok := nodes[a]
+	if !ok {
+		s := b.edge.nodeServer(a)
+		name = trackName(nodesBackend(cluster), s.Addr, s.AgentPort)
+		nodes[a] = name
+	}
+	return name
+}
+
+func (e *Edge) nodeAgentPort() uint16 { return or(e.NodeAgentPort, defaultNodeAgentPort) }
+
+func (e *Edge) nodeServer(a netip.Addr) Server {
+	agent := e.nodeAgentPort()
+	port := agent
+	if e.NodeHealth != NodeAgent {
+		port = or(e.KubeProxyPort, defaultKubeProxyPort)
+	}
+	if e.NodeHealth == KubeProxyOnly {
+		agent = 0
+	}
+	return Server{Addr: netip.AddrPortFrom(a, port), Check: true, AgentPort: agent}
+}
+
+func (b *edgeBuilder) config() *Config {
+	for cluster, nodes := range b.nodes {
+		nb := Backend{
+			Name: nodesBackend(cluster),
+			// Nothing is sent here; random has no limit of servers.
+			Balance:       Random,
+			Health:        Health{Interval: b.edge.CheckInterval},
+			AgentInterval: b.edge.AgentInterval,
+			Servers:       make([]Server, 0, len(nodes)),
+		}
+		if b.edge.NodeHealth != NodeAgent {
+			nb.Health.Path = kubeProxyPath
+		}
+		for a := range nodes {
+			nb.Servers = append(nb.Servers, b.edge.nodeServer(a))
+		}
+		slices.SortFunc(nb.Servers, func(x, y Server) int { return x.Addr.Compare(y.Addr) })
+		b.rendered = append(b.rendered, nb)
+	}
+	b.rendered = append(b.rendered, Backend{Name: notFound, Answer: &Answer{Status: 404, Body: "404 not found"}})
+	slices.SortFunc(b.rendered, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(b.exact, compareEntries)
+	slices.SortFunc(b.prefix, compareEntries)
+	return &Config{
+		Global:    b.edge.Global,
+		Defaults:  b.edge.Defaults,
+		Frontends: b.edge.frontends(),
+		Backends:  b.rendered,
+		Maps:      []Map{{exactMap, b.exact}, {hostsMap, b.hosts}, {prefixMap, b.prefix}},
+	}
+}
+
+func (e *Edge) frontends() []Frontend {
+	var fs []Frontend
+	public := Frontend{
+		Forwarded:      e.Forwarded,
+		Monitor:        e.Monitor,
+		Router:         &Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap},
+		DefaultBackend: notFound,
+	}
+	if len(e.HTTP) > 0 {
+		f := public
+		f.Name, f.Binds, f.RedirectHTTPS = "http", e.HTTP, e.RedirectHTTPS
+		fs = append(fs, f)
+	}
+	if len(e.HTTPS) > 0 {
+		f := public
+		f.Name, f.Binds = "https", e.HTTPS
+		fs = append(fs, f)
+	}
+	if len(e.Admin) > 0 {
+		fs = append(fs, Frontend{
+			Name: "admin", Binds: e.Admin, Forwarded: ForwardedKeep,
+			Monitor: "/ready", Exporter: "/metrics", DefaultBackend: notFound,
+		})
+	}
+	return fs
+}
