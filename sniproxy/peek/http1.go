@@ -1,0 +1,281 @@
+package peek
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Request is what a router wants to know of an HTTP request. Its strings are copies.
+type Request struct {
+	// Host is what the request says it is for, exactly as sent: any case, perhaps
+	// with a port, perhaps no valid name; see NormalizeHost. Empty beside
+	// ErrNoName.
+	Host string
+
+	// Method is the method: the answer to HEAD has no body, and CONNECT wants a
+	// tunnel that few backends give.
+	Method string
+
+	// Len is how many bytes the head of the request takes; with HTTP/2, all bytes
+	// to the end of its header block.
+	Len int
+}
+
+// ParseHTTP1 parses the request line and the header fields at the beginning of b, of
+// MaxBytes at most. The error is nil, NeedMore, ErrNoName or an *Error with
+// ErrNotHTTP, ErrTooLarge or ErrMalformed. There is no answer before the end of the
+// head, as each further line could hold a second Host.
+//
+// The host is that of the request target if it is absolute ("GET http://a/ HTTP/1.1")
+// or the authority of a CONNECT, otherwise that of the Host field (RFC 9112 section
+// 3.3). ErrNoName is a request of HTTP/1.0 without Host, or an empty Host.
+//
+// Malformed are: two Host fields, even if they agree; a Host field that names another
+// host than the target; HTTP/1.1 without Host; a folded line; white space before a
+// colon or at the start of a line; a field name or method that is no token; control
+// characters; user information in the target; a request of HTTP/0.9. Lines may end
+// in CRLF or in LF (RFC 9112 section 2.2), but all in the same.
+func ParseHTTP1(b []byte) (Request, error) {
+	if p, err := Detect(b); err != nil && isNeedMore(err) {
+		return Request{}, err
+	} else if p != HTTP1 {
+		return Request{}, &Error{Err: ErrNotHTTP, What: "request line", Offset: 0}
+	}
+	var s headScan
+	return s.scan(b, MaxBytes)
+}
+
+// span is a part of the bytes. Positions, as the bytes may move between two calls.
+type span struct{ from, to int }
+
+func (s span) of(b []byte) []byte { return b[s.from:s.to] }
+
+// headScan reads the lines of a head. It keeps what the complete ones said, so that
+// bytes that come one at a time cost linear work in all.
+type headScan struct {
+	line     int // where the line begins that is not complete yet
+	searched int // up to where there is no line end in it
+	ending   int // of the lines before: 0 not known, 1 LF, 2 CRLF
+
+	method    span
+	authority span // of the target; empty if it has none
+	oldest    bool // HTTP/1.0, where Host may be missing
+	host      span
+	hosts     int
+}
+
+func (s *headScan) scan(b []byte, limit int) (Request, error) {
+	in := b[:min(len(b), limit)]
+	for {
+		i := bytes.IndexByte(in[s.searched:], '\n')
+		if i < 0 {
+			if len(b) >= limit {
+				return Request{}, tooLarge(limit, "request head")
+			}
+			s.searched = len(in)
+			return Request{}, NeedMore(1)
+		}
+		// Nothing is kept of a line that is refused, or of the last one, so that
+		// asking again gives the same answer.
+		next := *s
+		done, err := next.take(in, s.searched+i)
+		if err != nil {
+			return Request{}, err
+		}
+		if done {
+			return s.request(in[:s.searched+i+1])
+		}
+		*s = next
+	}
+}
+
+// take reads the line that ends with the LF at lf; done is that it was the empty one.
+func (s *headScan) take(b []byte, lf int) (done bool, err error) {
+	line := span{s.line, lf}
+	ending := 1
+	if lf > s.line && b[lf-1] == '\r' {
+		line.to--
+		ending = 2
+	}
+	if s.ending != 0 && s.ending != ending {
+		return false, malformed(line.to, "line ends: both LF and CRLF")
+	}
+	first := s.ending == 0
+	s.ending, s.line, s.searched = ending, lf+1, lf+1
+	for i, c := range line.of(b) {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false, malformed(line.from+i, "request head: control character")
+		}
+	}
+	if first {
+		return false, s.requestLine(b, line)
+	}
+	if line.from == line.to {
+		return true, nil
+	}
+	return false, s.field(b, line)
+}
+
+// requestLine takes "method SP request-target SP HTTP/1.x" (RFC 9112 section 3).
+func (s *headScan) requestLine(b []byte, line span) error {
+	text := line.of(b)
+	space := bytes.IndexByte(text, ' ')
+	last := bytes.LastIndexByte(text, ' ')
+	if space <= 0 || last == space {
+		return malformed(line.from, "request line: not three words")
+	}
+	s.method = span{line.from, line.from + space}
+	for _, c := range s.method.of(b) {
+		if !tokenByte(c) {
+			return malformed(line.from, "method: not a token")
+		}
+	}
+	version := text[last+1:]
+	if len(version) != 8 || string(version[:7]) != "HTTP/1." || version[7] < '0' || version[7] > '9' {
+		return malformed(line.from+last+1, "version: not HTTP/1.x")
+	}
+	s.oldest = version[7] == '0'
+	target := span{line.from + space + 1, line.from + last}
+	if bytes.ContainsAny(target.of(b), " \t") || target.from == target.to {
+		return malformed(target.from, "request target: empty, or with white space")
+	}
+	return s.target(b, target)
+}
+
+// target finds the authority in the four forms of RFC 9112 section 3.2.
+func (s *headScan) target(b []byte, target span) error {
+	text := target.of(b)
+	switch {
+	case string(s.method.of(b)) == "CONNECT":
+		// authority-form: "host:port". Validity of the host is not decided here.
+		if bytes.IndexByte(text, ':') < 0 || bytes.ContainsAny(text, "/?#@\\") {
+			return malformed(target.from, "CONNECT target: not host and port")
+		}
+		s.authority = target
+		return nil
+	case text[0] == '/' || string(text) == "*":
+		return nil // origin-form, asterisk-form
+	}
+	scheme := bytes.Index(text, []byte("://"))
+	if scheme <= 0 {
+		return malformed(target.from, "request target: neither a path nor absolute")
+	}
+	for i, c := range text[:scheme] {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && (i == 0 || !('0' <= c && c <= '9' || c == '+' || c == '-' || c == '.')) {
+			return malformed(target.from+i, "request target: bad scheme")
+		}
+	}
+	s.authority.from = target.from + scheme + 3
+	s.authority.to = target.to
+	if end := bytes.IndexAny(text[scheme+3:], "/?#"); end >= 0 {
+		s.authority.to = s.authority.from + end
+	}
+	switch authority := s.authority.of(b); {
+	case len(authority) == 0:
+		return malformed(s.authority.from, "request target: no host")
+	case bytes.IndexByte(authority, '@') >= 0:
+		return malformed(s.authority.from, "request target: user information") // RFC 9110 section 4.2.4
+	}
+	return nil
+}
+
+// field takes "name: value" (RFC 9112 section 5).
+func (s *headScan) field(b []byte, line span) error {
+	text := line.of(b)
+	if text[0] == ' ' || text[0] == '\t' {
+		return malformed(line.from, "header field: folded line")
+	}
+	colon := bytes.IndexByte(text, ':')
+	if colon <= 0 {
+		return malformed(line.from, "header field: no name")
+	}
+	name := text[:colon]
+	for i, c := range name {
+		if c == ' ' || c == '\t' {
+			return malformed(line.from+i, "header field: white space in the name")
+		}
+		if !tokenByte(c) {
+			return malformed(line.from+i, "header field: name is not a token")
+		}
+	}
+	if !isHost(name) {
+		return nil
+	}
+	if s.hosts++; s.hosts > 1 {
+		return malformed(line.from, "Host: second one")
+	}
+	value := bytes.Trim(text[colon+1:], " \t")
+	// The trimmed value is found again by the white space before it.
+	skipped := len(text[colon+1:]) - len(bytes.TrimLeft(text[colon+1:], " \t"))
+	s.host.from = line.from + colon + 1 + skipped
+	s.host.to = s.host.from + len(value)
+	return nil
+}
+
+// request gives the answer of a whole head.
+func (s *headScan) request(b []byte) (Request, error) {
+	r := Request{Method: methodName(s.method.of(b)), Len: len(b)}
+	if s.hosts == 0 && !s.oldest {
+		return Request{}, malformed(len(b), "Host: missing") // RFC 9112 section 3.2
+	}
+	host := s.host.of(b)
+	if s.authority.to > 0 {
+		authority := s.authority.of(b)
+		if s.hosts > 0 && !sameHost(host, authority) {
+			return Request{}, malformed(s.host.from, "Host: not that of the request target")
+		}
+		host = authority
+	}
+	if len(host) == 0 {
+		return r, ErrNoName
+	}
+	r.Host = string(host)
+	return r, nil
+}
+
+// sameHost tells whether two authorities name one host, whatever the port.
+func sameHost(a, b []byte) bool {
+	if bytes.EqualFold(a, b) {
+		return true
+	}
+	x, err := NormalizeHost(string(a))
+	if err != nil {
+		return false
+	}
+	y, err := NormalizeHost(string(b))
+	return err == nil && x == y
+}
+
+func isHost(name []byte) bool {
+	return len(name) == 4 && name[0]|0x20 == 'h' && name[1]|0x20 == 'o' && name[2]|0x20 == 's' && name[3]|0x20 == 't'
+}
+
+// methodName spares the allocation for the usual methods.
+func methodName(b []byte) string {
+	switch string(b) {
+	case "GET":
+		return "GET"
+	case "HEAD":
+		return "HEAD"
+	case "POST":
+		return "POST"
+	case "PUT":
+		return "PUT"
+	case "DELETE":
+		return "DELETE"
+	case "OPTIONS":
+		return "OPTIONS"
+	case "PATCH":
+		return "PATCH"
+	case "CONNECT":
+		return "CONNECT"
+	}
+	return string(b)
+}
+
+// tokenByte tells the characters of tokens (RFC 9110 section 5.6.2).
+func tokenByte(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' ||
+		c < 0x80 && strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}

@@ -1,0 +1,295 @@
+package peek
+
+import (
+	"bytes"
+	"errors"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// preface is what a client of HTTP/2 sends first (RFC 9113 section 3.4).
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// The frames and flags that matter here (RFC 9113 section 6).
+const (
+	frameData         = 0
+	frameHeaders      = 1
+	frameReset        = 3
+	frameSettings     = 4
+	framePushPromise  = 5
+	frameContinuation = 9
+
+	flagAck        = 0x1
+	flagEndHeaders = 0x4
+	flagPadded     = 0x8
+	flagPriority   = 0x20
+
+	frameHeader = 9
+	// What a client must keep to as long as it knows no settings of its server.
+	maxFrame         = 1 << 14
+	headerTableBytes = 4096
+)
+
+// ParseHTTP2 parses the beginning of an HTTP/2 connection in clear, with prior
+// knowledge, up to the end of the first request's header block, of MaxBytes at most.
+// The error is nil, NeedMore, ErrNoName (neither :authority nor Host, or empty) or an
+// *Error with ErrNotHTTP, ErrTooLarge or ErrMalformed.
+//
+// The host is :authority, or else the host field (RFC 9113 section 8.3.1). Malformed
+// are: two of either; a host field that names another host than :authority; frames
+// that may not come before the first request; header blocks that HPACK cannot
+// decode; pseudo-header fields that are unknown, repeated or late; names with upper
+// case letters or control characters.
+//
+// A client that waits for the settings of its server before it sends a request is
+// not served by a router: there is no server yet. The usual ones do not wait.
+func ParseHTTP2(b []byte) (Request, error) {
+	if !bytes.HasPrefix(b, []byte(preface)[:min(len(b), len("PRI "))]) {
+		return Request{}, &Error{Err: ErrNotHTTP, What: "connection preface", Offset: 0}
+	}
+	var s frameScan
+	return s.scan(b, MaxBytes)
+}
+
+// frameScan reads frames. It remembers those that are complete, so that bytes that
+// come one at a time cost linear work in all.
+type frameScan struct {
+	off    int    // where the first frame begins that is not complete yet
+	stream uint32 // of a header block that goes on; 0 is none
+	block  []byte // that block so far
+}
+
+func (s *frameScan) scan(b []byte, limit int) (Request, error) {
+	if s.off == 0 {
+		have := min(len(b), len(preface))
+		for i, c := range b[:have] {
+			if c != preface[i] {
+				return Request{}, malformed(i, "connection preface")
+			}
+		}
+		if have < len(preface) {
+			return Request{}, need(len(preface), b, limit)
+		}
+		s.off = len(preface)
+	}
+	for {
+		r, again, err := s.frame(b, limit)
+		if !again {
+			return r, err
+		}
+	}
+}
+
+// need asks for the bytes up to end, if they are allowed.
+func need(end int, b []byte, limit int) error {
+	if end > limit {
+		return tooLarge(limit, "HTTP/2 request")
+	}
+	return NeedMore(end - len(b))
+}
+
+// frame looks at the frame at s.off, and says whether to go on with the next.
+func (s *frameScan) frame(b []byte, limit int) (r Request, again bool, err error) {
+	body := s.off + frameHeader
+	if len(b) < body || body > limit {
+		return r, false, need(body, b, limit)
+	}
+	h := b[s.off:body]
+	length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
+	kind, flags := h[3], h[4]
+	stream := (uint32(h[5])<<24 | uint32(h[6])<<16 | uint32(h[7])<<8 | uint32(h[8])) &^ (1 << 31)
+	if what := s.refuse(kind, flags, length, stream); what != "" {
+		return r, false, malformed(s.off, what)
+	}
+	end := body + length
+	if len(b) < end || end > limit {
+		return r, false, need(end, b, limit)
+	}
+	payload := b[body:end]
+	switch kind {
+	case frameHeaders:
+		if payload = stripHeaders(payload, flags); payload == nil {
+			return r, false, malformed(body, "HEADERS: padding or priority beyond the end")
+		}
+	case frameContinuation:
+	default:
+		s.off = end
+		return r, true, nil
+	}
+	if flags&flagEndHeaders == 0 {
+		s.block = append(s.block, payload...)
+		s.off, s.stream = end, stream
+		return r, true, nil
+	}
+	if kind == frameContinuation {
+		payload = append(s.block[:len(s.block):len(s.block)], payload...)
+	}
+	r, err = parseFields(payload, limit, body)
+	if err == nil || errors.Is(err, ErrNoName) {
+		r.Len = end
+	}
+	return r, false, err
+}
+
+// refuse says what is wrong with a frame in its place, "" if nothing is.
+func (s *frameScan) refuse(kind, flags byte, length int, stream uint32) string {
+	first := s.off == len(preface)
+	switch {
+	case length > maxFrame:
+		return "frame: longer than 16384 bytes"
+	case first && (kind != frameSettings || flags&flagAck != 0):
+		return "frame: SETTINGS must be the first"
+	case s.stream != 0 && (kind != frameContinuation || stream != s.stream):
+		return "frame: header block is not continued"
+	}
+	switch kind {
+	case frameSettings:
+		if stream != 0 || length%6 != 0 || flags&flagAck != 0 && length != 0 {
+			return "SETTINGS: bad stream or length"
+		}
+	case frameHeaders:
+		if stream%2 == 0 {
+			return "HEADERS: not a stream that a client opens"
+		}
+	case frameContinuation:
+		if s.stream == 0 {
+			return "CONTINUATION: of no header block"
+		}
+	case frameData, frameReset, framePushPromise:
+		return "frame: of a stream that is not open"
+	}
+	return ""
+}
+
+// stripHeaders takes padding and priority off a HEADERS frame (RFC 9113 section
+// 6.2); nil is that they do not fit.
+func stripHeaders(p []byte, flags byte) []byte {
+	padding := 0
+	if flags&flagPadded != 0 {
+		if len(p) < 1 {
+			return nil
+		}
+		padding, p = int(p[0]), p[1:]
+	}
+	if flags&flagPriority != 0 {
+		if len(p) < 5 {
+			return nil
+		}
+		p = p[5:]
+	}
+	if padding > len(p) {
+		return nil
+	}
+	return p[: len(p)-padding : len(p)-padding]
+}
+
+// fieldScan takes the fields of a header block as they are decoded.
+type fieldScan struct {
+	method, authority, host string
+	pseudo                  [5]bool // which pseudo-header fields came
+	hosts                   int
+	regular                 bool // a field that is no pseudo-header field came
+	size                    int  // of all fields, as RFC 9113 section 6.5.2 counts
+	what                    string
+}
+
+// parseFields decodes a header block. at is where it begins, for errors.
+func parseFields(block []byte, limit, at int) (Request, error) {
+	var s fieldScan
+	var d *hpack.Decoder
+	d = hpack.NewDecoder(headerTableBytes, func(f hpack.HeaderField) {
+		s.size += int(f.Size())
+		if s.size > limit {
+			// An index of one byte can stand for 4 KiB, so small blocks make huge
+			// lists; what is decoded from here on is of no interest.
+			d.SetEmitEnabled(false)
+			return
+		}
+		if s.what == "" {
+			s.what = s.field(f.Name, f.Value)
+		}
+	})
+	d.SetMaxStringLength(limit)
+	_, err := d.Write(block)
+	if err == nil {
+		err = d.Close()
+	}
+	switch {
+	case s.size > limit, errors.Is(err, hpack.ErrStringLength):
+		return Request{}, tooLarge(at, "header list")
+	case err != nil:
+		return Request{}, malformed(at, "header block: "+err.Error())
+	case s.what != "":
+		return Request{}, malformed(at, s.what)
+	case s.method == "":
+		return Request{}, malformed(at, ":method: missing")
+	}
+	r := Request{Method: s.method, Host: s.authority}
+	if s.hosts > 0 {
+		if r.Host != "" && !sameHost([]byte(s.host), []byte(r.Host)) {
+			return Request{}, malformed(at, "host: not that of :authority")
+		}
+		if r.Host == "" {
+			r.Host = s.host
+		}
+	}
+	if r.Host == "" {
+		return r, ErrNoName
+	}
+	return r, nil
+}
+
+// field takes one field and says what is wrong with it (RFC 9113 sections 8.2.1 and
+// 8.3), "" if nothing is.
+func (s *fieldScan) field(name, value string) string {
+	for i := range len(value) {
+		if c := value[i]; c == 0 || c == '\r' || c == '\n' {
+			return "header field: control character"
+		}
+	}
+	if name == "" {
+		return "header field: empty name"
+	}
+	if name[0] == ':' {
+		return s.pseudoField(name, value)
+	}
+	for i := range len(name) {
+		if c := name[i]; !tokenByte(c) || 'A' <= c && c <= 'Z' {
+			return "header field: bad character in the name"
+		}
+	}
+	s.regular = true
+	if name == "host" {
+		s.host = value
+		if s.hosts++; s.hosts > 1 {
+			return "host: second one"
+		}
+	}
+	return ""
+}
+
+func (s *fieldScan) pseudoField(name, value string) string {
+	index := 0
+	switch name {
+	case ":authority":
+		s.authority = value
+	case ":method":
+		index, s.method = 1, value
+	case ":path":
+		index = 2
+	case ":scheme":
+		index = 3
+	case ":protocol": // RFC 8441; only its place and number matter here
+		index = 4
+	default:
+		return "pseudo-header field: unknown"
+	}
+	if s.pseudo[index] {
+		return "pseudo-header field: second one"
+	}
+	s.pseudo[index] = true
+	if s.regular {
+		return "pseudo-header field: behind a regular one"
+	}
+	return ""
+}

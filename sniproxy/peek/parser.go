@@ -1,0 +1,116 @@
+package peek
+
+// MaxBytes is how many bytes are looked at where nothing else is said. Hellos with
+// post-quantum key shares reach 21.5 KB, and request heads are refused above 8 to
+// 64 KiB by most servers.
+const MaxBytes = 64 << 10
+
+// Parser decides on one connection, over bytes that come little by little. The zero
+// value is ready, takes every protocol and looks at MaxBytes at most. A Parser is
+// not safe for concurrent use, and is done with when it has given a final answer;
+// assign a new value to use it again. It holds no view of the bytes between calls.
+type Parser struct {
+	// Accept is the set of protocols to take; 0 is all.
+	Accept Protocol
+	// MaxBytes bounds a hello with its record headers, or the head of a request;
+	// 0 is the constant MaxBytes.
+	MaxBytes int
+
+	protocol Protocol
+	hello    helloScan
+	head     headScan
+	frames   frameScan
+}
+
+// Result is what the first bytes say.
+type Result struct {
+	// Protocol is what the client speaks; 0 as long as that is not known. It is
+	// set beside an error too, as soon as it is known.
+	Protocol Protocol
+
+	// Name is the host in the form of NormalizeHost: lower case A-labels without
+	// port and trailing dot. Empty beside an error.
+	Name string
+
+	// RawName is the name as it was sent, with its port if it had one: anything
+	// that a client may send, for logs only. It is set beside an error about the
+	// name.
+	RawName string
+
+	// Hello is the ClientHello of TLS, complete also with ErrNoName.
+	Hello ClientHello
+
+	// Request is the request of HTTP1 or HTTP2, complete also with ErrNoName.
+	Request Request
+}
+
+// Parse looks at b, which holds all that the client has sent so far: what the call
+// before was given, in the same array or another, and more after it. It does not
+// change or keep b, but the lists in Result.Hello are views of it.
+//
+// The error is nil, NeedMore, ErrNoName or an *Error. Bytes that begin no accepted
+// protocol are ErrNotTLS where only TLS is accepted, ErrNotHTTP where it is not,
+// else both.
+func (p *Parser) Parse(b []byte) (Result, error) {
+	r := Result{Protocol: p.protocol}
+	limit := p.MaxBytes
+	if limit == 0 {
+		limit = MaxBytes
+	}
+	if p.protocol == 0 {
+		detected, err := Detect(b)
+		switch {
+		case err == nil:
+			r.Protocol = detected
+			if p.Accept != 0 && p.Accept&detected == 0 {
+				return r, p.refuse(detected.String())
+			}
+			p.protocol = detected
+		case len(b) < limit && isNeedMore(err):
+			return r, err
+		case isNeedMore(err):
+			return r, tooLarge(limit, "first word")
+		default:
+			return r, p.refuse("first bytes")
+		}
+	}
+
+	var err error
+	if r.Protocol == TLS {
+		r.Hello, err = p.hello.scan(b, limit)
+		r.RawName = r.Hello.ServerName
+	} else {
+		if r.Protocol == HTTP1 {
+			r.Request, err = p.head.scan(b, limit)
+		} else {
+			r.Request, err = p.frames.scan(b, limit)
+		}
+		r.RawName = r.Request.Host
+	}
+	if err != nil {
+		return r, err
+	}
+	if r.Protocol == TLS {
+		r.Name, err = NormalizeServerName(r.RawName)
+	} else {
+		r.Name, err = NormalizeHost(r.RawName)
+	}
+	return r, err
+}
+
+// refuse is the error for a protocol that is not accepted.
+func (p *Parser) refuse(what string) error {
+	kind := error(errNeither)
+	switch {
+	case p.Accept == TLS:
+		kind = ErrNotTLS
+	case p.Accept != 0 && p.Accept&TLS == 0:
+		kind = ErrNotHTTP
+	}
+	return &Error{Err: kind, What: what, Offset: 0}
+}
+
+func isNeedMore(err error) bool {
+	_, ok := err.(NeedMore)
+	return ok
+}

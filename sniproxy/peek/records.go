@@ -1,0 +1,139 @@
+package peek
+
+const (
+	recordHandshake   = 22 // RFC 8446 section 5.1
+	recordHeader      = 5
+	maxRecord         = 1 << 14
+	typeClientHello   = 1
+	handshakeHeader   = 4
+	clientHelloFields = handshakeHeader + 2 + 32 + 1 + 2 + 1 // with every vector empty
+)
+
+// helloScan finds the end of a ClientHello in a stream of records. It remembers the
+// records that are complete, so that a stream that comes byte by byte, even in
+// records of one byte, costs linear work in all.
+type helloScan struct {
+	off    int     // where the first record begins that is not complete yet
+	got    int     // bytes of the message in the records before it
+	header [4]byte // of the message, as far as got reaches
+}
+
+func (s *helloScan) scan(b []byte, limit int) (ClientHello, error) {
+	in := b[:min(len(b), limit)]
+	h, err := s.records(in, limit)
+	if isNeedMore(err) && len(b) >= limit {
+		err = tooLarge(limit, "ClientHello")
+	}
+	return h, err
+}
+
+func (s *helloScan) records(b []byte, limit int) (ClientHello, error) {
+	if len(b) == 0 {
+		return ClientHello{}, NeedMore(2)
+	}
+	if b[0] != recordHandshake {
+		return parseSSLv2(b, limit)
+	}
+	if len(b) > 1 && b[1] != 3 {
+		return ClientHello{}, &Error{Err: ErrNotTLS, What: "record version", Offset: 1}
+	}
+	for {
+		msg, err := s.record(b, limit)
+		if err != nil {
+			return ClientHello{}, err
+		}
+		if msg == nil {
+			continue
+		}
+		h, wrong := parseBody(msg)
+		switch {
+		case wrong.what != "":
+			return ClientHello{}, malformed(wireOffset(b, wrong.at), wrong.what)
+		case h.ServerName == "":
+			err = ErrNoName
+		}
+		h.Len = s.off + recordHeader + len(msg) - s.got
+		return h, err
+	}
+}
+
+// record looks at the record at s.off. It gives the message if it ends there; nil
+// without an error is to go on with the next.
+func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
+	body := s.off + recordHeader
+	if missing := body - len(b); missing > 0 {
+		return nil, NeedMore(missing)
+	}
+	head := b[s.off:body]
+	n := int(head[3])<<8 | int(head[4])
+	switch {
+	case head[0] != recordHandshake || head[1] != 3:
+		// RFC 8446 section 5.1: nothing may come between the parts of a message.
+		return nil, malformed(s.off, "record: not the rest of the ClientHello")
+	case n == 0:
+		return nil, malformed(s.off+3, "record: empty")
+	case n > maxRecord:
+		return nil, malformed(s.off+3, "record: longer than 16384 bytes")
+	}
+	part := b[body:min(body+n, len(b))]
+
+	header := s.header
+	if s.got < handshakeHeader {
+		copy(header[s.got:], part)
+	}
+	have := s.got + len(part)
+	if have > 0 && header[0] != typeClientHello {
+		return nil, malformed(recordHeader, "handshake message: not a ClientHello")
+	}
+	size := clientHelloFields // of the message, at the least
+	if have >= handshakeHeader {
+		size = handshakeHeader + int(header[1])<<16 + int(header[2])<<8 + int(header[3])
+		if size < clientHelloFields {
+			return nil, malformed(recordHeader, "ClientHello: too short for its fields")
+		}
+	}
+
+	// Where the message ends, at the least: what does not fit into this record
+	// comes with further record headers.
+	end := body + size - s.got
+	if beyond := end - (body + n); beyond > 0 {
+		end += (beyond + maxRecord - 1) / maxRecord * recordHeader
+	}
+	switch {
+	case have >= handshakeHeader && end > limit:
+		return nil, tooLarge(recordHeader+1, "ClientHello")
+	case have >= size && s.got == 0:
+		return b[body:end:end], nil
+	case have >= size:
+		return join(b[:end], size), nil
+	case len(part) < n:
+		return nil, NeedMore(end - len(b))
+	}
+	s.off, s.got, s.header = body+n, have, header
+	return nil, nil
+}
+
+// join copies the message out of its records.
+func join(b []byte, size int) []byte {
+	msg := make([]byte, 0, size)
+	for len(b) > recordHeader {
+		n := min(recordHeader+int(b[3])<<8+int(b[4]), len(b))
+		msg = append(msg, b[recordHeader:n]...)
+		b = b[n:]
+	}
+	return msg
+}
+
+// wireOffset turns an offset in the message into one in the records.
+func wireOffset(b []byte, at int) int {
+	off := 0
+	for off+recordHeader <= len(b) {
+		n := int(b[off+3])<<8 | int(b[off+4])
+		if at < n {
+			return off + recordHeader + at
+		}
+		at -= n
+		off += recordHeader + n
+	}
+	return len(b)
+}
