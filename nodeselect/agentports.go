@@ -1,0 +1,65 @@
+package nodeselect
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// AgentPort is an agent port and the Service that has it.
+type AgentPort struct {
+	Port    uint16
+	Service *corev1.Service
+}
+
+// AgentPorts returns the agent port of every Service that has one, sorted by
+// port. Every port is a single Service's: where several ask for the same one, the
+// oldest has it, and of equally old ones the first by namespace and name, so that
+// the agents of all nodes and the balancer agree without talking. A port that is
+// reserved, or that is a node port of any Service, is nobody's. Each Service that
+// goes without the port it asks for is a Problem.
+func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPort, []Problem) {
+	byAge := slices.Clone(objects.Services)
+	slices.SortStableFunc(byAge, func(x, y *corev1.Service) int {
+		return cmp.Or(
+			x.CreationTimestamp.Compare(y.CreationTimestamp.Time),
+			strings.Compare(x.Namespace, y.Namespace),
+			strings.Compare(x.Name, y.Name),
+		)
+	})
+	taken := map[uint16]string{}
+	for _, port := range reserved {
+		taken[port] = "it is reserved"
+	}
+	for _, svc := range byAge {
+		for _, p := range svc.Spec.Ports {
+			if p.NodePort > 0 {
+				taken[uint16(p.NodePort)] = "it is a node port of " + serviceObject(svc)
+			}
+		}
+		if p := svc.Spec.HealthCheckNodePort; p > 0 {
+			taken[uint16(p)] = "it is the health check node port of " + serviceObject(svc)
+		}
+	}
+
+	var ports []AgentPort
+	var problems []Problem
+	for _, svc := range byAge {
+		port, ok, err := a.AgentPort(svc)
+		switch {
+		case err != nil:
+			problems = append(problems, err.(Problem)) // the accessors of Annotations give no other
+		case !ok:
+		case taken[port] != "":
+			problems = append(problems, annotationProblem(serviceObject(svc), a.name("agent-port"), fmt.Sprint(port), "the service has no agent, because "+taken[port]))
+		default:
+			taken[port] = "it is the agent port of " + serviceObject(svc)
+			ports = append(ports, AgentPort{Port: port, Service: svc})
+		}
+	}
+	slices.SortFunc(ports, func(x, y AgentPort) int { return cmp.Compare(x.Port, y.Port) })
+	return ports, problems
+}

@@ -1,0 +1,113 @@
+package nodeselect
+
+import (
+	"fmt"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// DefaultPrefix is the prefix of the annotations unless another is set.
+const DefaultPrefix = "headgate.dev"
+
+// MaxWeight is the largest weight in percent.
+const MaxWeight = 256
+
+// Annotations reads what users ask for on Services and Nodes:
+//
+//	headgate.dev/agent-port: "9801"   Service: port on which every node answers agent checks for it
+//	headgate.dev/weight: "50"         Service: weight in percent, 0 to 256
+//	headgate.dev/drain: "true"        Service or Node: takes no new traffic
+//
+// The zero value reads those names. Errors are of type Problem.
+type Annotations struct {
+	Prefix string // "" is DefaultPrefix
+}
+
+func (a Annotations) name(key string) string {
+	if a.Prefix == "" {
+		return DefaultPrefix + "/" + key
+	}
+	return a.Prefix + "/" + key
+}
+
+// AgentPort returns the agent port of a service, and false if it has none. A
+// port outside 1 to 65535, or one that is a node port of the same service (where
+// kube-proxy would take the connection before any agent sees it), is an error.
+func (a Annotations) AgentPort(svc *corev1.Service) (uint16, bool, error) {
+	name := a.name("agent-port")
+	value, ok := svc.Annotations[name]
+	if !ok {
+		return 0, false, nil
+	}
+	n, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || n == 0 {
+		return 0, false, annotationProblem(serviceObject(svc), name, value, "want a port, 1 to 65535")
+	}
+	if int32(n) == svc.Spec.HealthCheckNodePort {
+		return 0, false, annotationProblem(serviceObject(svc), name, value, "the service has this port as its health check node port")
+	}
+	for _, p := range svc.Spec.Ports {
+		if int32(n) == p.NodePort {
+			return 0, false, annotationProblem(serviceObject(svc), name, value, "the service has this port as a node port of its own")
+		}
+	}
+	return uint16(n), true, nil
+}
+
+// Weight returns the weight of a service in percent, 0 to 256, and false if it
+// states none.
+func (a Annotations) Weight(svc *corev1.Service) (int, bool, error) {
+	name := a.name("weight")
+	value, ok := svc.Annotations[name]
+	if !ok {
+		return 0, false, nil
+	}
+	n, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || n > MaxWeight {
+		return 0, false, annotationProblem(serviceObject(svc), name, value, "want a weight in percent, 0 to 256")
+	}
+	return int(n), true, nil
+}
+
+// Drain says whether an object asks to be drained. It reads what
+// strconv.ParseBool reads; anything else is an error, with false.
+func (a Annotations) Drain(obj metav1.Object) (bool, error) {
+	name := a.name("drain")
+	value, ok := obj.GetAnnotations()[name]
+	if !ok {
+		return false, nil
+	}
+	drain, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, annotationProblem(objectName(obj), name, value, "want true or false")
+	}
+	return drain, nil
+}
+
+func annotationProblem(object, name, value, message string) Problem {
+	return Problem{
+		Object:  object,
+		Field:   "metadata.annotations[" + name + "]",
+		Message: fmt.Sprintf("%q: %s", value, message),
+	}
+}
+
+// objectName names any object; a Node has no namespace, a Service always has.
+func objectName(obj metav1.Object) string {
+	switch o := obj.(type) {
+	case *corev1.Node:
+		return nodeObject(o)
+	case *corev1.Service:
+		return serviceObject(o)
+	}
+	if ns := obj.GetNamespace(); ns != "" {
+		return ns + "/" + obj.GetName()
+	}
+	return obj.GetName()
+}
+
+func nodeObject(n *corev1.Node) string { return "Node " + n.Name }
+
+func serviceObject(s *corev1.Service) string { return "Service " + s.Namespace + "/" + s.Name }

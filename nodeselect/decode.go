@@ -1,0 +1,210 @@
+package nodeselect
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	kjson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// The documents below hold the fields that Parse keeps. Whatever else is in the
+// text is checked for syntax and dropped: of a node as large clusters print it,
+// two thirds are managed fields and lists of images.
+
+type metaDoc struct {
+	Name              string            `json:"name"`
+	Namespace         string            `json:"namespace"`
+	UID               types.UID         `json:"uid"`
+	ResourceVersion   string            `json:"resourceVersion"`
+	Generation        int64             `json:"generation"`
+	CreationTimestamp metav1.Time       `json:"creationTimestamp"`
+	DeletionTimestamp *metav1.Time      `json:"deletionTimestamp"`
+	Labels            map[string]string `json:"labels"`
+	Annotations       map[string]string `json:"annotations"`
+}
+
+type nodeDoc struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Metadata   metaDoc         `json:"metadata"`
+	Spec       corev1.NodeSpec `json:"spec"`
+	Status     struct {
+		Conditions []corev1.NodeCondition `json:"conditions"`
+		Addresses  []corev1.NodeAddress   `json:"addresses"`
+	} `json:"status"`
+}
+
+type serviceDoc struct {
+	APIVersion string             `json:"apiVersion"`
+	Kind       string             `json:"kind"`
+	Metadata   metaDoc            `json:"metadata"`
+	Spec       corev1.ServiceSpec `json:"spec"`
+}
+
+// headDoc is what tells how to read the rest.
+type headDoc struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Items      json.RawMessage `json:"items"`
+}
+
+func (m *metaDoc) objectMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID,
+		ResourceVersion: m.ResourceVersion, Generation: m.Generation,
+		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
+		Labels: m.Labels, Annotations: m.Annotations,
+	}
+}
+
+// unprinted are subtrees of any object that no document above reads. The fast
+// YAML reader checks them and writes nothing.
+func unprinted(path0, path1 string) bool {
+	switch path0 {
+	case "metadata":
+		return path1 == "managedFields"
+	case "status":
+		switch path1 {
+		case "addresses", "conditions":
+			return false
+		}
+		return true
+	}
+	return false
+}
+
+// object is one decoded object with its place; or a count of ignored ones, or
+// what is wrong with it.
+type object struct {
+	node    *corev1.Node
+	service *corev1.Service
+	file    string
+	line    int
+}
+
+func (o object) key() string {
+	if o.node != nil {
+		return nodeObject(o.node)
+	}
+	return serviceObject(o.service)
+}
+
+// batch is what came of a piece of text.
+type batch struct {
+	objects  []object
+	problems []Problem
+	ignored  int
+}
+
+func (b *batch) add(other batch) {
+	b.objects = append(b.objects, other.objects...)
+	b.problems = append(b.problems, other.problems...)
+	b.ignored += other.ignored
+}
+
+func (b *batch) bad(line int, message string) {
+	b.problems = append(b.problems, Problem{Line: line, Message: message})
+}
+
+// decodeObject reads one JSON object that is not a list. kind and apiVersion are
+// those of the object or, if it has none, of the list that it is in.
+func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
+	if apiVersion != "v1" || kind != "Node" && kind != "Service" {
+		// Other groups have kinds of these names too.
+		if !json.Valid(data) {
+			b.bad(line, syntaxMessage(data))
+			return
+		}
+		b.ignored++
+		return
+	}
+	o := object{line: line}
+	var err error
+	var meta *metaDoc
+	if kind == "Node" {
+		var doc nodeDoc
+		err = kjson.Unmarshal(data, &doc)
+		meta = &doc.Metadata
+		o.node = &corev1.Node{
+			TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: kind},
+			ObjectMeta: doc.Metadata.objectMeta(),
+			Spec:       doc.Spec,
+			Status:     corev1.NodeStatus{Conditions: doc.Status.Conditions, Addresses: doc.Status.Addresses},
+		}
+		o.node.Namespace = ""
+	} else {
+		var doc serviceDoc
+		err = kjson.Unmarshal(data, &doc)
+		meta = &doc.Metadata
+		o.service = &corev1.Service{
+			TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: kind},
+			ObjectMeta: doc.Metadata.objectMeta(),
+			Spec:       doc.Spec,
+		}
+		if o.service.Namespace == "" {
+			o.service.Namespace = metav1.NamespaceDefault
+		}
+	}
+	problem := Problem{Line: line}
+	if meta.Name != "" {
+		problem.Object = o.key()
+	}
+	switch {
+	case err != nil:
+		problem.Field, problem.Message = decodeError(data, err)
+	case meta.Name == "":
+		problem.Field, problem.Message = "metadata.name", kind+" without a name"
+	case !isName(meta.Name):
+		problem.Field, problem.Message = "metadata.name", "not a name that Kubernetes would take"
+	case o.service != nil && !isName(o.service.Namespace):
+		problem.Field, problem.Message = "metadata.namespace", "not a name that Kubernetes would take"
+	default:
+		b.objects = append(b.objects, o)
+		return
+	}
+	b.problems = append(b.problems, problem)
+}
+
+func isName(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
+
+// decodeError gives the field, where there is one, and the message for an error
+// of the JSON decoder.
+func decodeError(data []byte, err error) (field, message string) {
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) {
+		return wrongType.Field, "want " + goTypeWords(wrongType.Type.String()) + ", got " + wrongType.Value
+	}
+	if !json.Valid(data) {
+		return "", syntaxMessage(data)
+	}
+	return "", oneLine(err.Error())
+}
+
+func goTypeWords(t string) string {
+	switch {
+	case strings.HasPrefix(t, "int"), strings.HasPrefix(t, "uint"), strings.HasPrefix(t, "*int"):
+		return "an integer"
+	case t == "bool", t == "*bool":
+		return "true or false"
+	case strings.HasPrefix(t, "map["), strings.HasSuffix(t, "Doc"), strings.HasPrefix(t, "struct"):
+		return "a mapping"
+	case strings.HasPrefix(t, "[]"):
+		return "a list"
+	}
+	return "a string"
+}
+
+func syntaxMessage(data []byte) string {
+	var v json.RawMessage
+	if err := json.Unmarshal(data, &v); err != nil {
+		return oneLine(err.Error())
+	}
+	return "not JSON"
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -1,0 +1,244 @@
+package nodeselect
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strconv"
+	"unicode/utf16"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Parse reads the Nodes and Services in data: YAML documents or JSON values, each
+// an object or a list of objects (List, NodeList, ServiceList), as "kubectl get
+// -o yaml" and "-o json" print them. file is for the messages alone.
+//
+// A document or object that cannot be read is a problem and is left out; the
+// others are kept. The second of two nodes, or services, of one name is a problem
+// too. Objects of other kinds are counted. Text without any document is a
+// problem: it is what a file looks like while kubectl has yet to write it.
+//
+// Objects hold the fields that routing is concerned with: metadata without
+// managedFields, ownerReferences and finalizers; spec; and of a Node's status the
+// conditions and addresses. Other fields are zero.
+func Parse(file string, data []byte) (Objects, []Problem) {
+	return collect([]batch{parseFile(file, data)})
+}
+
+// parseFile is Parse for callers that merge several files.
+func parseFile(file string, data []byte) batch {
+	var all batch
+	empty := true
+	for _, doc := range splitDocuments(toUTF8(data)) {
+		if isBlank(doc.text) {
+			continue
+		}
+		empty = false
+		all.add(parseDocument(doc))
+	}
+	if empty {
+		all.bad(0, "no object in it")
+	}
+	for i := range all.objects {
+		all.objects[i].file = file
+	}
+	for i := range all.problems {
+		all.problems[i].File = file
+	}
+	return all
+}
+
+// collect merges batches, in order, and reports what is given twice.
+func collect(batches []batch) (Objects, []Problem) {
+	var objects Objects
+	var problems []Problem
+	n := 0
+	for i := range batches {
+		n += len(batches[i].objects)
+	}
+	first := make(map[string]object, n)
+	for _, b := range batches {
+		objects.Ignored += b.ignored
+		problems = append(problems, b.problems...)
+		for _, o := range b.objects {
+			key := o.key()
+			if before, ok := first[key]; ok {
+				problems = append(problems, Problem{
+					File: o.file, Line: o.line, Object: key,
+					Message: fmt.Sprintf("given before, at %s:%d; that one is kept", before.file, before.line),
+				})
+				continue
+			}
+			first[key] = o
+			if o.node != nil {
+				objects.Nodes = append(objects.Nodes, o.node)
+			} else {
+				objects.Services = append(objects.Services, o.service)
+			}
+		}
+	}
+	objects.sort()
+	return objects, problems
+}
+
+// document is a part of a file.
+type document struct {
+	text []byte
+	line int // of the first line of text
+}
+
+// splitDocuments cuts at lines that begin with "---" or "...". Neither may stand
+// at the beginning of a line inside a document: YAML ends every scalar there
+// (1.1 section 9.1.2 forbids it in quotes), and JSON has no line breaks in
+// strings.
+func splitDocuments(data []byte) []document {
+	var docs []document
+	start, startLine, line := 0, 1, 0
+	for pos := 0; pos < len(data); {
+		end, next := lineEnd(data, pos)
+		line++
+		text := data[pos:end]
+		if marker, bare := documentMarker(text); marker {
+			if directivesOnly(data[start:pos]) && text[0] == '-' {
+				// Directives belong to the document that the marker opens.
+			} else {
+				docs = append(docs, document{data[start:pos], startLine})
+				start, startLine = next, line+1
+				if !bare {
+					start, startLine = pos, line
+				}
+			}
+		}
+		pos = next
+	}
+	return append(docs, document{data[start:], startLine})
+}
+
+func documentMarker(line []byte) (marker, bare bool) {
+	if !bytes.HasPrefix(line, []byte("---")) && !bytes.HasPrefix(line, []byte("...")) {
+		return false, false
+	}
+	rest := line[3:]
+	if len(rest) > 0 && rest[0] != ' ' && rest[0] != '\t' && rest[0] != '\r' {
+		return false, false
+	}
+	return true, isBlank(rest)
+}
+
+// directivesOnly is true for text of at least one %-line, and else nothing but
+// comments and blank lines.
+func directivesOnly(text []byte) bool {
+	found := false
+	for line := range bytes.Lines(text) {
+		switch {
+		case line[0] == '%':
+			found = true
+		case !isBlank(line):
+			return false
+		}
+	}
+	return found
+}
+
+// isBlank is true for text of blank lines and comments.
+func isBlank(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && line[0] != '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// lineEnd gives the end of the line at pos without its newline, and where the
+// next line begins.
+func lineEnd(data []byte, pos int) (end, next int) {
+	if i := bytes.IndexByte(data[pos:], '\n'); i >= 0 {
+		return pos + i, pos + i + 1
+	}
+	return len(data), len(data)
+}
+
+// toUTF8 drops a byte order mark, and transcodes UTF-16 that begins with one:
+// PowerShell writes it when kubectl's output is redirected to a file.
+func toUTF8(data []byte) []byte {
+	if text, ok := bytes.CutPrefix(data, []byte("\xef\xbb\xbf")); ok {
+		return text
+	}
+	if len(data) < 2 || len(data)%2 != 0 {
+		return data
+	}
+	var high, low int
+	switch {
+	case data[0] == 0xff && data[1] == 0xfe:
+		high, low = 1, 0
+	case data[0] == 0xfe && data[1] == 0xff:
+		high, low = 0, 1
+	default:
+		return data
+	}
+	units := make([]uint16, 0, len(data)/2-1)
+	for i := 2; i < len(data); i += 2 {
+		units = append(units, uint16(data[i+high])<<8|uint16(data[i+low]))
+	}
+	return []byte(string(utf16.Decode(units)))
+}
+
+// maxFlowDocument bounds the text that is tried as YAML after it turned out not
+// to be JSON. People write documents in YAML's flow style by hand; what is longer
+// is JSON cut short, which it would take seconds to find no YAML either.
+const maxFlowDocument = 1 << 16
+
+// parseDocument reads one document in the cheapest way that is certain to be
+// right.
+func parseDocument(doc document) batch {
+	if trimmed := bytes.TrimLeft(doc.text, " \t\r\n"); trimmed[0] == '{' {
+		b, ok := parseJSON(doc)
+		if ok {
+			return b
+		}
+		if len(doc.text) <= maxFlowDocument {
+			if slow := slowDocument(doc); len(slow.problems) == 0 {
+				return slow
+			}
+		}
+		return b
+	}
+	if b, ok := parseListByItems(doc); ok {
+		return b
+	}
+	if b, ok := fastDocument(doc); ok {
+		return b
+	}
+	return slowDocument(doc)
+}
+
+// slowDocument reads any YAML. Its JSON goes the same way as that of the fast
+// reader from there on.
+func slowDocument(doc document) batch {
+	var b batch
+	text, err := yamlToJSON(doc.text)
+	if err != nil {
+		b.bad(yamlErrorLine(doc.line, err), oneLine(err.Error()))
+		return b
+	}
+	b.decodeValue(text, func(int) int { return doc.line })
+	return b
+}
+
+// yamlToJSON is the reference for the fast reader.
+func yamlToJSON(text []byte) ([]byte, error) { return yaml.YAMLToJSONStrict(text) }
+
+var yamlLine = regexp.MustCompile(`line (\d+)`)
+
+// yamlErrorLine finds the line that a YAML error is about.
+func yamlErrorLine(first int, err error) int {
+	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+		if n, err := strconv.Atoi(m[1]); err == nil && n > 0 {
+			return first + n - 1
+		}
+	}
+	return first
+}

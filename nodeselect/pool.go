@@ -1,0 +1,331 @@
+package nodeselect
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/headgate/headgate/hashring"
+)
+
+// DefaultSize is how many nodes a service gets unless another number is set.
+const DefaultSize = 20
+
+// Identity says what a node is known by: what is hashed, and what tells whether
+// it is still the same node.
+type Identity uint8
+
+const (
+	// ByAddress: the address that the AddressPolicy chooses. A node that comes
+	// back under its name with another address is another node, and so is what
+	// the balancer has to be told.
+	ByAddress Identity = iota
+	// ByName: the node's name. Right where machines keep names and change
+	// addresses.
+	ByName
+	// ByProviderID: spec.providerID, so that a machine put up anew under an old
+	// name is a new node. A node without one goes by its name.
+	ByProviderID
+)
+
+// Node is a node as far as traffic is concerned. Nodes are comparable.
+type Node struct {
+	Name string     `json:"name"`
+	Addr netip.Addr `json:"addr"`
+	Zone string     `json:"zone,omitempty"` // label topology.kubernetes.io/zone
+	// Identity is what was hashed; see the type Identity.
+	Identity string `json:"identity"`
+}
+
+// Finding is the reason why a node is not Eligible.
+type Finding struct {
+	Node    string  `json:"node"`
+	Verdict Verdict `json:"verdict"`
+	Reason  string  `json:"reason"`
+}
+
+// Selector holds the settings of a selection. The zero value is ready to use.
+type Selector struct {
+	// Size is how many nodes a service gets; 0 or less is DefaultSize. A service
+	// gets all there are if they are fewer.
+	Size int
+	// Predicates judge nodes; nil is DefaultPredicates(). An empty slice that is
+	// not nil judges none.
+	Predicates []Predicate
+	// Identity of a node; its address unless set.
+	Identity Identity
+	// Address chooses the address of a node.
+	Address AddressPolicy
+	// Spread takes nodes evenly from all zones, see hashring.Ring.Spread.
+	Spread bool
+	// Sticky keeps the nodes of the current subset as long as they are Eligible
+	// or to Avoid, even where a node of better rank has come. A service then
+	// changes a node only because it lost one: nodes that join disturb nobody.
+	// The price is that subsets depend on history, so that the current ones must
+	// be stored and shared, and that new nodes stay empty until old ones leave;
+	// zones, too, are balanced only as places fall free.
+	Sticky bool
+	// Annotations names the annotations that Select reads.
+	Annotations Annotations
+}
+
+func (s Selector) size() int {
+	if s.Size <= 0 {
+		return DefaultSize
+	}
+	return s.Size
+}
+
+// Pool is the nodes of a cluster, judged and ready to be picked from. It never
+// changes and may be used by any number of goroutines.
+type Pool struct {
+	size   int
+	spread bool
+	sticky bool
+
+	members  map[string]member            // by identity, of those that may be picked
+	rings    [Excluded + 1]*hashring.Ring // by verdict
+	findings []Finding                    // by node name
+	problems []Problem
+}
+
+type member struct {
+	Node
+	verdict Verdict
+}
+
+// Pool judges nodes as of now. It reads no clock: what a predicate says of a
+// node depends on the arguments alone.
+func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
+	predicates := s.Predicates
+	if predicates == nil {
+		predicates = DefaultPredicates()
+	}
+	p := &Pool{size: s.size(), spread: s.Spread, sticky: s.Sticky, members: make(map[string]member, len(nodes))}
+
+	candidates := make([]candidate, 0, len(nodes))
+	for _, n := range nodes {
+		verdict, reason := judge(predicates, n, now)
+		addr, err := s.Address.Choose(n)
+		if err != nil {
+			p.findings = append(p.findings, Finding{Node: n.Name, Verdict: Unusable, Reason: err.Error()})
+			continue
+		}
+		node := Node{Name: n.Name, Addr: addr, Zone: n.Labels[corev1.LabelTopologyZone]}
+		node.Identity = s.identity(n, addr)
+		candidates = append(candidates, candidate{member{node, verdict}, reason, n})
+	}
+	// The best of several nodes with one identity comes first and is kept.
+	slices.SortStableFunc(candidates, better)
+	var byVerdict [Excluded + 1][]hashring.Node
+	for _, c := range candidates {
+		if other, taken := p.members[c.Identity]; taken {
+			reason := fmt.Sprintf("node %s has the same identity %s", other.Name, c.Identity)
+			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: reason})
+			p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Message: reason})
+			continue
+		}
+		if c.verdict != Eligible {
+			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: c.verdict, Reason: c.reason})
+		}
+		if c.verdict >= Unusable {
+			continue
+		}
+		p.members[c.Identity] = c.member
+		byVerdict[c.verdict] = append(byVerdict[c.verdict], c.ringNode())
+	}
+	for v, nodes := range byVerdict {
+		p.rings[v] = newRing(nodes)
+	}
+	slices.SortStableFunc(p.findings, func(a, b Finding) int { return strings.Compare(a.Node, b.Node) })
+	slices.SortStableFunc(p.problems, func(a, b Problem) int { return strings.Compare(a.Object, b.Object) })
+	p.warnOfFallback()
+	return p
+}
+
+func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
+	switch s.Identity {
+	case ByProviderID:
+		if id := n.Spec.ProviderID; id != "" {
+			return id
+		}
+		return n.Name
+	case ByName:
+		return n.Name
+	default:
+		return addr.String()
+	}
+}
+
+type candidate struct {
+	member
+	reason string
+	source *corev1.Node
+}
+
+// better puts the node to keep first: by verdict, then the one created last (the
+// object of a machine that is gone lingers while its address already serves
+// another), then by name.
+func better(a, b candidate) int {
+	return cmp.Or(
+		cmp.Compare(a.verdict, b.verdict),
+		b.source.CreationTimestamp.Compare(a.source.CreationTimestamp.Time),
+		strings.Compare(a.Name, b.Name),
+	)
+}
+
+func (m member) ringNode() hashring.Node {
+	return hashring.Node{Name: m.Identity, Zone: m.Zone}
+}
+
+// newRing makes a ring of nodes whose names are known to be unique.
+func newRing(nodes []hashring.Node) *hashring.Ring {
+	r, err := hashring.New(nodes...)
+	if err != nil {
+		panic("nodeselect: " + err.Error())
+	}
+	return r
+}
+
+// warnOfFallback says, once for the pool, that subsets hold nodes they should
+// not hold.
+func (p *Pool) warnOfFallback() {
+	eligible, avoid, excluded := p.rings[Eligible].Len(), p.rings[Avoid].Len(), p.rings[Excluded].Len()
+	message := ""
+	switch {
+	case eligible+avoid+excluded == 0:
+		p.problems = append(p.problems, Problem{Message: "no node can be used: every subset is empty"})
+		return
+	case eligible+avoid == 0:
+		message = fmt.Sprintf("no node is eligible: %d excluded ones are used, since an empty subset would serve nobody", min(p.size, excluded))
+	case avoid > 0 && eligible < p.size:
+		message = fmt.Sprintf("%d nodes are eligible for subsets of %d: nodes to avoid are used too", eligible, p.size)
+	default:
+		return
+	}
+	p.problems = append(p.problems, Problem{Message: message, Warning: true})
+}
+
+// Findings gives the reason for every node that is not Eligible, by node name.
+// The caller must not change the slice.
+func (p *Pool) Findings() []Finding { return p.findings }
+
+// Problems gives the nodes that share their identity with another, and a warning
+// if signals had to be overruled to fill the subsets. The caller must not change
+// the slice.
+func (p *Pool) Problems() []Problem { return p.problems }
+
+// Pick returns the nodes for a service, by name. key is "namespace/name", see
+// Ref.Key. current is the subset that the service has now, nil if it has none or
+// none is known; of its nodes only Identity is read.
+//
+// The nodes are the best by rank among the Eligible ones and those of current
+// that are to Avoid. With Sticky, those of current stay whatever their rank. Then
+// other nodes to Avoid take the places that are left. Only if no node was found
+// at all are Excluded ones taken.
+func (p *Pool) Pick(key string, current []Node) []Node {
+	var scratch [64]hashring.Node
+	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
+	if len(current) > 0 {
+		picked = p.keep(picked, key, current)
+	}
+	if len(picked) < p.size && p.rings[Avoid].Len() > 0 {
+		picked = p.fill(picked, key)
+	}
+	if len(picked) == 0 {
+		picked = p.best(p.rings[Excluded], picked, key, p.size)
+	}
+	nodes := make([]Node, len(picked))
+	for i := range picked {
+		nodes[i] = p.members[picked[i].Name].Node
+	}
+	slices.SortFunc(nodes, func(a, b Node) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Identity, b.Identity))
+	})
+	return nodes
+}
+
+func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []hashring.Node {
+	if p.spread {
+		return r.AppendSpread(dst, key, k)
+	}
+	return r.AppendTop(dst, key, k)
+}
+
+// keep gives the nodes of current the places they have a right to. picked is the
+// best of the eligible nodes.
+func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
+	in := make(map[string]bool, len(picked)+len(current))
+	var stay []hashring.Node
+	for _, n := range current {
+		m, ok := p.members[n.Identity]
+		if !ok || in[n.Identity] || m.verdict > Avoid || m.verdict == Eligible && !p.sticky {
+			continue
+		}
+		in[n.Identity] = true
+		stay = append(stay, m.ringNode())
+	}
+	switch {
+	case len(stay) == 0:
+		return picked
+	case len(stay) >= p.size:
+		return p.best(newRing(stay), nil, key, p.size)
+	}
+	var others []hashring.Node
+	for _, n := range picked {
+		if !in[n.Name] {
+			others = append(others, n)
+		}
+	}
+	if p.sticky {
+		return fillPlaces(stay, others, p.size, p.spread)
+	}
+	// The rank of a node does not depend on the others, nor does the share of a
+	// zone on nodes that were not picked: the best of the picked ones and those
+	// that stay are the best of all eligible ones and those that stay.
+	return p.best(newRing(append(stay, others...)), nil, key, p.size)
+}
+
+// fill adds nodes to Avoid until the subset is full.
+func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
+	in := make(map[string]bool, len(picked))
+	for _, n := range picked {
+		in[n.Name] = true
+	}
+	var others []hashring.Node
+	for n := range p.rings[Avoid].Ranked(key) {
+		if !in[n.Name] {
+			others = append(others, n)
+		}
+	}
+	return fillPlaces(picked, others, p.size, p.spread)
+}
+
+// fillPlaces appends nodes of others, best first, until there are size. With
+// spread, each place goes to the zone that has the fewest nodes so far.
+func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
+	if !spread {
+		return append(nodes, others[:min(len(others), size-len(nodes))]...)
+	}
+	count := make(map[string]int)
+	for _, n := range nodes {
+		count[n.Zone]++
+	}
+	for len(nodes) < size && len(others) > 0 {
+		best := 0
+		for i := range others {
+			if count[others[i].Zone] < count[others[best].Zone] {
+				best = i
+			}
+		}
+		nodes = append(nodes, others[best])
+		count[others[best].Zone]++
+		others = slices.Delete(others, best, best+1)
+	}
+	return nodes
+}
