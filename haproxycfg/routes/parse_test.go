@@ -1,0 +1,312 @@
+package routes
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// backend is a valid backend, to fill in what a case is not about.
+const backend = `{cluster: eu-1, namespace: media, service: tracks, port: http}`
+
+var tracks = Backend{Ref{"eu-1", "media", "tracks", "http"}, 100}
+
+func TestParseKeepsEveryField(t *testing.T) {
+	table, problems := Parse("edge.yaml", []byte(`
+routes:
+- host: API.Example.com.:443
+  path: /tracks/
+  exact: false
+  backends:
+  - {cluster: eu-2, namespace: media, service: tracks, port: 8080, weight: 0}
+  - {cluster: eu-1, namespace: media, service: tracks, port: http}
+  check:
+    path: /healthz?full=1
+    host: Tracks.internal
+    interval: 2s
+    rise: 3
+    fall: 2
+  timeouts: {server: 90s, tunnel: 1d12h}
+- host: "*.Bücher.example"
+  exact: true
+  path: /a/
+  backends: [{cluster: eu-1, namespace: media, service: tracks, port: http, weight: 256}]
+  check: {}
+`))
+	require.Empty(t, problems)
+	require.Equal(t, []Route{
+		{
+			Host: "*.xn--bcher-kva.example", Path: "/a/", Exact: true,
+			Backends: []Backend{{tracks.Ref, 256}},
+			Check:    &Check{},
+			Position: Position{"edge.yaml", 16},
+		},
+		{
+			Host: "api.example.com", Path: "/tracks",
+			Backends: []Backend{tracks, {Ref{"eu-2", "media", "tracks", "8080"}, 0}},
+			Check:    &Check{Path: "/healthz?full=1", Host: "tracks.internal", Interval: 2 * time.Second, Rise: 3, Fall: 2},
+			Timeouts: Timeouts{Server: 90 * time.Second, Tunnel: 36 * time.Hour},
+			Position: Position{"edge.yaml", 3},
+		},
+	}, table.Routes)
+}
+
+// TestParseProblems puts each fault between two good routes, which must stay.
+func TestParseProblems(t *testing.T) {
+	const before = "routes:\n- {host: first.example.com, backends: [" + backend + "]}\n"
+	const after = "\n- {host: last.example.com, backends: [" + backend + "]}\n"
+	full := func(fields string) string { return "- host: a.example.com\n" + fields }
+	with := func(fields string) string { return full(fields + "\n  backends: [" + backend + "]") }
+	back := func(b string) string { return full("  backends:\n  - " + b) }
+
+	for _, c := range []struct{ name, route, want string }{
+		{"no host", `- {backends: [` + backend + `]}`, `3: routes[1].host: is missing`},
+		{"empty host", `- {host: "", backends: [` + backend + `]}`, `3: routes[1].host: is empty`},
+		{"null host", `- {host: , backends: [` + backend + `]}`, `3: routes[1].host: must be a string, not nothing`},
+		{"host is a number", `- {host: 1.5, backends: [` + backend + `]}`, `3: routes[1].host: must be a string, not the number "1.5"; put quotes around it`},
+		{"host is an address", `- {host: 10.0.0.1, backends: [` + backend + `]}`, `3: routes[1].host: "10.0.0.1" is an IP address, which has neither DNS entry nor TLS server name; declare a host name`},
+		{"route is text", `- nonsense`, `3: routes[1]: must be a mapping, not the string "nonsense"`},
+		{"route is null", `-`, `3: routes[1]: must be a mapping, not nothing`},
+		{"unknown field", with("  exakt: true"), `4: routes[1].exakt: unknown field, did you mean exact?`},
+		{"unknown field, other case", with("  Path: /a"), `4: routes[1].Path: unknown field, did you mean path?`},
+		{"unknown field, longer", with("  hostname: a"), `4: routes[1].hostname: unknown field, did you mean host?`},
+		{"unknown field, nothing near", with("  colour: red"), `4: routes[1].colour: unknown field; known here: host, path, exact, backends, check, timeouts`},
+		{"unknown field, odd key", with("  \"a\\nb\": red"), `4: routes[1]."a\nb": unknown field; known here: host, path, exact, backends, check, timeouts`},
+		{"unknown field, no scalar", with("  ? [a]\n  : red"), `4: routes[1]."": unknown field; known here: host, path, exact, backends, check, timeouts`},
+		{"x- below the top", with("  x-note: red"), `4: routes[1].x-note: unknown field; known here: host, path, exact, backends, check, timeouts`},
+		{"merge key", with("  <<: {path: /a}"), `4: routes[1]."<<": merge keys are not supported; repeat the fields, or alias whole values`},
+		{"field twice", with("  path: /a\n  path: /b"), `5: routes[1].path: is given twice`},
+		{"path is a list", with("  path: [/a]"), `4: routes[1].path: must be a string, not a list`},
+		{"path relative", with("  path: a"), `4: routes[1].path: "a" must begin with "/"`},
+		{"path is a glob", with("  path: /a/*"), `4: routes[1].path: "/a/*" has a "*", but paths are no patterns: /a covers itself and all below it, unless it is exact`},
+		{"exact is text", with("  exact: yes"), `4: routes[1].exact: must be true or false, not the string "yes"`},
+		{"no backends", full("  path: /a"), `3: routes[1].backends: is missing or empty: nothing would serve the route`},
+		{"empty backends", full("  backends: []"), `4: routes[1].backends: is missing or empty: nothing would serve the route`},
+		{"backends is a mapping", full("  backends: " + backend), `4: routes[1].backends: must be a list, not a mapping`},
+		{"too many backends", full("  backends:\n" + strings.Repeat("  - "+backend+"\n", 65)), `5: routes[1].backends: has 65 entries; at most 64 are allowed`},
+		{"prot", back("{cluster: c, namespace: n, service: s, prot: http}"), "5: routes[1].backends[0].prot: unknown field, did you mean port?\n5: routes[1].backends[0].port: is missing"},
+		{"no cluster", back("{namespace: n, service: s, port: http}"), `5: routes[1].backends[0].cluster: is missing`},
+		{"upper-case cluster", back("{cluster: EU, namespace: n, service: s, port: http}"), `5: routes[1].backends[0].cluster: "EU" must begin and end with a lower-case letter or a digit`},
+		{"namespace with a dot", back("{cluster: c, namespace: n.m, service: s, port: http}"), `5: routes[1].backends[0].namespace: "n.m" may have lower-case letters, digits and hyphens`},
+		{"service ends in a hyphen", back("{cluster: c, namespace: n, service: s-, port: http}"), `5: routes[1].backends[0].service: "s-" must begin and end with a lower-case letter or a digit`},
+		{"long service", back("{cluster: c, namespace: n, service: " + strings.Repeat("s", 64) + ", port: http}"), `5: routes[1].backends[0].service: "` + strings.Repeat("s", 64) + `" is longer than 63 bytes`},
+		{"port 0", back("{cluster: c, namespace: n, service: s, port: 0}"), `5: routes[1].backends[0].port: "0" must be a number from 1 to 65535, or the name of a service port`},
+		{"port too high", back("{cluster: c, namespace: n, service: s, port: 65536}"), `5: routes[1].backends[0].port: "65536" must be a number from 1 to 65535, or the name of a service port`},
+		{"port hexadecimal", back("{cluster: c, namespace: n, service: s, port: 0x50}"), `5: routes[1].backends[0].port: must be the name or the number of a service port, not the number "0x50"`},
+		{"port octal", back("{cluster: c, namespace: n, service: s, port: 010}"), `5: routes[1].backends[0].port: "010" must be a number from 1 to 65535, or the name of a service port`},
+		{"port with underscore", back("{cluster: c, namespace: n, service: s, port: my_port}"), `5: routes[1].backends[0].port: "my_port" may have lower-case letters, digits and hyphens`},
+		{"port true", back("{cluster: c, namespace: n, service: s, port: true}"), `5: routes[1].backends[0].port: must be the name or the number of a service port, not the truth value "true"`},
+		{"weight negative", back("{cluster: c, namespace: n, service: s, port: p, weight: -1}"), `5: routes[1].backends[0].weight: -1 is not from 0 to 256`},
+		{"weight too high", back("{cluster: c, namespace: n, service: s, port: p, weight: 257}"), `5: routes[1].backends[0].weight: 257 is not from 0 to 256`},
+		{"weight fraction", back("{cluster: c, namespace: n, service: s, port: p, weight: 0.5}"), `5: routes[1].backends[0].weight: must be a whole number, not the number "0.5"`},
+		{"weight text", back(`{cluster: c, namespace: n, service: s, port: p, weight: "5"}`), `5: routes[1].backends[0].weight: must be a whole number, not the string "5"`},
+		{"weight beyond int", back(`{cluster: c, namespace: n, service: s, port: p, weight: 99999999999999999999}`), `5: routes[1].backends[0].weight: must be a whole number, not the number "99999999999999999999"`},
+		{"same service twice", full("  backends:\n  - " + backend + "\n  - " + backend), `6: routes[1].backends[1]: eu-1/media/tracks:http is backends[0] already; give it once, with its whole weight`},
+		{"check is text", with("  check: /healthz"), `4: routes[1].check: must be a mapping, not the string "/healthz"`},
+		{"check path relative", with("  check:\n    path: healthz"), `5: routes[1].check.path: "healthz" must begin with "/"`},
+		{"check path with a space", with("  check: {path: /a b}"), `4: routes[1].check.path: "/a b" has the character ' '; write it as requests carry it: %20`},
+		{"check host without path", with("  check: {host: a.example}"), `4: routes[1].check.host: goes with check.path: without a path nothing is requested`},
+		{"check host wildcard", with("  check: {path: /, host: '*.example'}"), `4: routes[1].check.host: "*.example" may have a wildcard only as its whole first label, as in *.example.com`},
+		{"interval without unit", with("  check: {interval: 5}"), `4: routes[1].check.interval: "5" must be a duration with its unit, such as "30s", "1h30m" or "2d"`},
+		{"interval too short", with("  check: {interval: 5ms}"), `4: routes[1].check.interval: "5ms" must be at least 100ms`},
+		{"interval in microseconds", with("  check: {interval: 1s5us}"), `4: routes[1].check.interval: "1.000005s" must be whole milliseconds`},
+		{"rise 0", with("  check: {rise: 0}"), `4: routes[1].check.rise: must be from 1 to 100, or left out`},
+		{"fall 101", with("  check: {fall: 101}"), `4: routes[1].check.fall: must be from 1 to 100, or left out`},
+		{"timeouts null", with("  timeouts:"), `4: routes[1].timeouts: must be a mapping, not nothing`},
+		{"timeout 0", with("  timeouts: {server: 0s}"), `4: routes[1].timeouts.server: "0s" must be more than nothing; without the field the default holds`},
+		{"timeout negative", with("  timeouts: {server: -1s}"), `4: routes[1].timeouts.server: "-1s" must be a duration with its unit, such as "30s", "1h30m" or "2d"`},
+		{"timeout too long", with("  timeouts: {tunnel: 25d}"), `4: routes[1].timeouts.tunnel: "600h0m0s" must be at most 2147483647ms, the longest that HAProxy counts`},
+		{"timeout list", with("  timeouts: {tunnel: [1s]}"), `4: routes[1].timeouts.tunnel: must be a duration, not a list`},
+		{"unknown timeout", with("  timeouts: {tunel: 1s}"), `4: routes[1].timeouts.tunel: unknown field, did you mean tunnel?`},
+		{"custom tag", with("  path: !custom /a"), `4: routes[1].path: must be a string, not "/a" of type "!custom"; put quotes around it`},
+		{"several at once", "- host: -a\n  path: b\n  backends:\n  - {cluster: c, namespace: n, service: s, port: 0}",
+			"3: routes[1].host: \"-a\" has the label \"-a\", which begins or ends with a hyphen\n" +
+				"4: routes[1].path: \"b\" must begin with \"/\"\n" +
+				"6: routes[1].backends[0].port: \"0\" must be a number from 1 to 65535, or the name of a service port"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table, problems := Parse("f.yaml", []byte(before+c.route+after))
+			require.Equal(t, []string{"first.example.com", "last.example.com"}, table.Hosts())
+			require.Len(t, table.Routes, 2)
+			var got []string
+			for _, p := range problems {
+				got = append(got, strings.TrimPrefix(p.Error(), "f.yaml:"))
+			}
+			require.Equal(t, c.want, strings.Join(got, "\n"))
+		})
+	}
+}
+
+func TestParseConflicts(t *testing.T) {
+	route := func(rest string) string { return "- {" + rest + ", backends: [" + backend + "]}\n" }
+	other := "- {host: a.example, path: /x, backends: [{cluster: us-1, namespace: n, service: s, port: p}]}\n"
+	for _, c := range []struct{ name, data, want string }{
+		{"alike", route("host: a.example, path: /x") + route("host: A.Example., path: /x/"), `f:3: routes[1]: a.example/x is declared alike at f:2, which stands; this one is left out`},
+		{"differently", route("host: a.example, path: /x") + other, `f:3: routes[1]: a.example/x is declared differently at f:2, which stands; this one is left out`},
+		{"other check", route("host: a.example, check: {}") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
+		{"same check", route("host: a.example, check: {rise: 2}") + route("host: a.example, check: {rise: 2}"), `f:3: routes[1]: a.example/ is declared alike at f:2, which stands; this one is left out`},
+		{"exact twice", route("host: a.example, exact: true") + route("host: a.example, exact: true"), `f:3: routes[1]: a.example/ (exact) is declared alike at f:2, which stands; this one is left out`},
+		{"exact and prefix", route("host: a.example, exact: true") + route("host: a.example"), ``},
+		{"exact with and without slash", route("host: a.example, path: /x, exact: true") + route("host: a.example, path: /x/, exact: true"), ``},
+		{"wildcard and name", route("host: '*.example'") + route("host: a.example"), ``},
+		{"bad first", route("host: a.example, path: /x, exakt: 1") + other, `f:2: routes[0].exakt: unknown field, did you mean exact?`},
+		{"across documents", route("host: a.example, path: /x") + "---\nroutes:\n" + other, `f:5: routes[0]: a.example/x is declared differently at f:2, which stands; this one is left out`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table, problems := Parse("f", []byte("routes:\n"+c.data))
+			if c.want == "" {
+				require.Empty(t, problems)
+				require.Len(t, table.Routes, 2)
+				return
+			}
+			require.Len(t, problems, 1)
+			require.Equal(t, c.want, problems[0].Error())
+			require.Len(t, table.Routes, 1)
+		})
+	}
+}
+
+func TestParseDocuments(t *testing.T) {
+	list := "routes: [{host: a.example, backends: [" + backend + "]}]\n"
+	for _, c := range []struct {
+		name, data string
+		routes     int
+		want       string
+	}{
+		{"one", list, 1, ""},
+		{"empty table", "routes: []", 0, ""},
+		{"all commented out", "routes:\n# - host: a.example\n", 0, ""},
+		{"several, some empty", "---\n" + list + "---\n# nothing\n---\nroutes: []\n", 1, ""},
+		{"byte order mark", "\uFEFF" + list, 1, ""},
+		{"DOS lines", strings.ReplaceAll(list, "\n", "\r\n"), 1, ""},
+		{"anchors", "x-all: &all [" + backend + "]\nroutes:\n- {host: a.example, backends: *all}\n- {host: b.example, backends: *all}\n", 2, ""},
+		{"alias of a value", "routes:\n- {host: &h a.example, backends: &b [" + backend + "]}\n- {host: *h, path: /b, backends: *b}\n", 2, ""},
+		{"fault behind an alias", "x-all: &all\n- {cluster: c}\nroutes: [{host: a.example, backends: *all}]\n", 0,
+			"f:2: routes[0].backends[0].namespace: is missing\nf:2: routes[0].backends[0].service: is missing\nf:2: routes[0].backends[0].port: is missing"},
+		{"JSON", "{\n\t\"routes\": [\n\t\t{\"host\": \"a.example\", \"path\": \"\\/b\", \"exact\": true, \"backends\": [\n" +
+			"\t\t\t{\"cluster\": \"c\", \"namespace\": \"n\", \"service\": \"s\", \"port\": 80, \"weight\": 5}]}]}", 1, ""},
+		{"JSON problem", "{\n\t\"routes\": [\n\t\t{\"host\": \"\\ud83d\\ude00:x\", \"backends\": null,\n\"exact\": 1, \"path\": 1.5}]}", 0,
+			"f:3: routes[0].backends: must be a list, not nothing\nf:3: routes[0].host: \"😀:x\" has the port \"x\", which is not a number from 1 to 65535\n" +
+				"f:4: routes[0].exact: must be true or false, not the number \"1\"\nf:4: routes[0].path: must be a string, not the number \"1.5\"; put quotes around it"},
+		{"flow that is not JSON", "{routes: [{host: a.example, backends: [" + backend + "]}]}", 1, ""},
+		{"empty", "", 0, "f:1: the file is empty; an intended empty table says routes: []; nothing of this file is used"},
+		{"comments alone", "# nothing\n---\n", 0, "f:1: the file is empty; an intended empty table says routes: []; nothing of this file is used"},
+		{"list at the top", "\n- host: a.example", 0, `f:2: must be a mapping; put the list under "routes:"`},
+		{"text", "hello", 0, `f:1: must be a mapping, not the string "hello"`},
+		{"no routes", "x-a: 1\n", 0, "f:1: routes: is missing; an intended empty table says routes: []"},
+		{"misspelt", "route:\n- {}\n", 0, "f:1: route: unknown field, did you mean routes?\nf:1: routes: is missing; an intended empty table says routes: []"},
+		{"routes is a mapping", "routes:\n  host: a\n", 0, "f:2: routes: must be a list, not a mapping"},
+		{"further key", "version: 1\n" + list, 1, "f:1: version: unknown field; known here: routes"},
+		{"anchor within itself", "routes: &r [*r]\n", 0, "f:1: routes[0]: must be a mapping, not a list"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table, problems := Parse("f", []byte(c.data))
+			var got []string
+			for _, p := range problems {
+				got = append(got, p.Error())
+			}
+			require.Equal(t, c.want, strings.Join(got, "\n"))
+			require.Len(t, table.Routes, c.routes)
+		})
+	}
+}
+
+// TestParseSyntax: of a file that is not well-formed nothing is kept, and the
+// line is the one at which a reader finds the fault.
+func TestParseSyntax(t *testing.T) {
+	good := "routes:\n- {host: a.example, backends: [" + backend + "]}\n" // two lines
+	for _, c := range []struct {
+		name, data string
+		line       int
+		text       string
+	}{
+		{"two colons", good + "a: b: c\n", 3, "mapping values are not allowed in this context"},
+		{"first line", "a: b: c\n", 1, "mapping values are not allowed in this context"},
+		{"indentation", "routes:\n  - a\n b: 1\n", 3, "did not find expected key"},
+		{"list among keys", good + "x-a: 1\n- c: 1\nx-b: 1\nx-c: 1\n", 4, "did not find expected"},
+		{"text among items", "x-a: 1\nroutes:\n" + strings.Repeat("- a: 1\n", 100) + " x: y\n" + strings.Repeat("- a: 1\n", 100), 103, "did not find expected key"},
+		{"key among items", "routes:\n" + strings.Repeat("  - a: 1\n", 100) + "  x: y\n" + strings.Repeat("  - a: 1\n", 100), 102, "did not find expected '-' indicator"},
+		{"open list", "routes:\n- [1,\n2\n\n", 2, "did not find expected ',' or ']'"},
+		{"open quote", good + "x-a: \"b\n", 3, "unexpected end of stream"},
+		{"tab", "routes:\n\t- a\n", 2, "found character that cannot start any token"},
+		{"unknown anchor", good + "\nx-a: *b\n", 4, "unknown anchor 'b' referenced"},
+		{"second document", good + "---\na: b: c\n", 4, "mapping values are not allowed in this context"},
+		{"not UTF-8", good + "\n# \xff\n", 4, "the byte 0xff is not UTF-8"},
+		{"control character", good + "x-a: \"\x01\"\n", 3, `the character '\x01' may not stand in a file`},
+		{"UTF-16", "\xfe\xff\x00a", 1, "the byte 0xfe is not UTF-8"},
+		{"deep", strings.Repeat("[", 20_000), 1, "exceeded max depth"},
+		{"broken JSON", "{\"routes\": [\n{\"host\": \"a.example\" \"path\": \"/\"}\n]}", 2, "did not find expected ',' or '}'"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table, problems := Parse("f", []byte(c.data))
+			require.Empty(t, table.Routes)
+			require.Len(t, problems, 1)
+			require.Contains(t, problems[0].Message, c.text)
+			require.Contains(t, problems[0].Message, "; nothing of this file is used")
+			require.Equal(t, c.line, problems[0].Line, problems[0].Message)
+		})
+	}
+}
+
+func TestParseBounds(t *testing.T) {
+	t.Run("file size", func(t *testing.T) {
+		data := make([]byte, MaxFileBytes+1)
+		table, problems := Parse("f", data)
+		require.Empty(t, table.Routes)
+		require.Equal(t, "f:1: the file has 16777217 bytes, more than 16777216; nothing of this file is used", problems[0].Error())
+	})
+	t.Run("routes", func(t *testing.T) {
+		var b strings.Builder
+		b.WriteString("x-b: &b [" + backend + "]\nroutes:\n")
+		for i := range MaxRoutes + 2 {
+			fmt.Fprintf(&b, "- {host: h%d.example, backends: *b}\n", i)
+		}
+		table, problems := Parse("f", []byte(b.String()))
+		require.Len(t, table.Routes, MaxRoutes)
+		require.Len(t, problems, 1)
+		require.Equal(t, MaxRoutes+3, problems[0].Line)
+		require.Contains(t, problems[0].Message, "more than 100000 routes")
+	})
+	t.Run("problems", func(t *testing.T) {
+		_, problems := Parse("f", []byte("routes:\n"+strings.Repeat("- x\n", 20_000)))
+		require.Len(t, problems, maxProblems)
+		require.Equal(t, "f:10001: routes: there are further problems, which are not listed", problems[maxProblems-1].Error())
+	})
+	t.Run("alias bomb", func(t *testing.T) {
+		// One route of 60 backends, repeated 50,000 times, is 18 million
+		// fields from half a megabyte.
+		var b strings.Builder
+		b.WriteString("x-b: &b\n" + strings.Repeat("- "+backend+"\n", 60))
+		b.WriteString("x-r: &r {host: a.example, backends: *b}\nroutes:\n")
+		b.WriteString(strings.Repeat("- *r\n", 50_000))
+		d := decoder{file: "f", budget: 1 << 16, report: func(int, string, string) {}}
+		roots, syntax := documents([]byte(b.String()))
+		require.Nil(t, syntax)
+		last := ""
+		d.report = func(_ int, _, message string) { last = message }
+		d.document(roots[0])
+		require.Contains(t, last, "aliases repeat too much")
+		require.LessOrEqual(t, d.budget, 0)
+		require.Greater(t, d.budget, -1000, "stops soon after the budget is spent")
+		_, problems := Parse("f", []byte(b.String()))
+		require.NotEmpty(t, problems)
+	})
+	t.Run("spent budget keeps no half-read route", func(t *testing.T) {
+		data := []byte("routes:\n- {host: a.example, backends: [" + backend + "], exact: true}\n")
+		roots, syntax := documents(data)
+		require.Nil(t, syntax)
+		for budget := 1; ; budget++ {
+			d := decoder{file: "f", budget: budget, report: func(int, string, string) {}}
+			d.document(roots[0])
+			if len(d.entries) == 0 {
+				require.Less(t, budget, 50)
+				continue
+			}
+			require.True(t, d.entries[0].Exact)
+			break
+		}
+	})
+}

@@ -1,0 +1,108 @@
+package routes
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// AppendYAML appends the table as a declaration file in normal form, which
+// Parse reads back to an equal table but for the positions. Equal tables give
+// equal bytes.
+func AppendYAML(dst []byte, t Table) []byte {
+	if len(t.Routes) == 0 {
+		return append(dst, "routes: []\n"...)
+	}
+	dst = append(dst, "routes:\n"...)
+	for _, r := range t.Routes {
+		dst = appendField(dst, "- host: ", r.Host)
+		dst = appendField(dst, "  path: ", r.Path)
+		if r.Exact {
+			dst = append(dst, "  exact: true\n"...)
+		}
+		dst = append(dst, "  backends:\n"...)
+		for _, b := range r.Backends {
+			dst = appendScalar(append(dst, "  - {cluster: "...), b.Cluster)
+			dst = appendScalar(append(dst, ", namespace: "...), b.Namespace)
+			dst = appendScalar(append(dst, ", service: "...), b.Service)
+			dst = append(dst, ", port: "...)
+			if isDigits(b.Port) {
+				dst = append(dst, b.Port...)
+			} else {
+				dst = appendScalar(dst, b.Port)
+			}
+			if b.Weight != DefaultWeight {
+				dst = strconv.AppendInt(append(dst, ", weight: "...), int64(b.Weight), 10)
+			}
+			dst = append(dst, "}\n"...)
+		}
+		dst = appendCheck(dst, r.Check)
+		if r.Timeouts != (Timeouts{}) {
+			dst = append(dst, "  timeouts:\n"...)
+			dst = appendDuration(dst, "    server: ", r.Timeouts.Server)
+			dst = appendDuration(dst, "    tunnel: ", r.Timeouts.Tunnel)
+		}
+	}
+	return dst
+}
+
+func appendCheck(dst []byte, c *Check) []byte {
+	if c == nil {
+		return dst
+	}
+	if *c == (Check{}) {
+		return append(dst, "  check: {}\n"...)
+	}
+	dst = append(dst, "  check:\n"...)
+	if c.Path != "" {
+		dst = appendField(dst, "    path: ", c.Path)
+	}
+	if c.Host != "" {
+		dst = appendField(dst, "    host: ", c.Host)
+	}
+	dst = appendDuration(dst, "    interval: ", c.Interval)
+	if c.Rise != 0 {
+		dst = append(strconv.AppendInt(append(dst, "    rise: "...), int64(c.Rise), 10), '\n')
+	}
+	if c.Fall != 0 {
+		dst = append(strconv.AppendInt(append(dst, "    fall: "...), int64(c.Fall), 10), '\n')
+	}
+	return dst
+}
+
+func appendField(dst []byte, field, value string) []byte {
+	return append(appendScalar(append(dst, field...), value), '\n')
+}
+
+func appendDuration(dst []byte, field string, d time.Duration) []byte {
+	if d == 0 {
+		return dst
+	}
+	return append(append(append(dst, field...), formatDuration(d)...), '\n')
+}
+
+// appendScalar writes a string plain where every YAML reads it as that string,
+// and quoted otherwise. Values in normal form hold neither quotes nor
+// backslashes.
+func appendScalar(dst []byte, s string) []byte {
+	if isPlain(s) {
+		return append(dst, s...)
+	}
+	return append(append(append(dst, '"'), s...), '"')
+}
+
+func isPlain(s string) bool {
+	switch s {
+	case "", "y", "n", "yes", "no", "on", "off", "true", "false", "null":
+		return false // YAML 1.1 takes these for other types
+	}
+	if c := s[0]; c != '/' && (c < 'a' || c > 'z') {
+		return false
+	}
+	for i := range len(s) {
+		if !isLowerAlnum(s[i]) && strings.IndexByte("/.-_~ABCDEFGHIJKLMNOPQRSTUVWXYZ", s[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}
