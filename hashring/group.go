@@ -19,16 +19,10 @@ import (
 type group struct {
 	nodes   []Node   // by weight, then name
 	digests []uint64 // of nodes
-	classes []class  // runs of one weight; a single one when all weights are equal
 	mask    uint64   // bits of a candidate that hold its index
+	bands   []band   // nil when all weights are equal
 	total   float64  // sum of weights
 	squares float64  // sum of squared weights
-}
-
-// class is a run of nodes of one weight that ends before index end.
-type class struct {
-	weight float64
-	end    int
 }
 
 // newGroup makes a group of nodes sorted by name and keeps the slice.
@@ -37,27 +31,26 @@ func newGroup(nodes []Node, digest func(name string) uint64) group {
 	if len(nodes) == 0 {
 		return g
 	}
-	slices.SortStableFunc(nodes, func(a, b Node) int { return cmp.Compare(a.weight(), b.weight()) })
+	byWeight := func(a, b Node) int { return cmp.Compare(a.weight(), b.weight()) }
+	if !slices.IsSortedFunc(nodes, byWeight) {
+		slices.SortStableFunc(nodes, byWeight)
+	}
 	g.digests = make([]uint64, len(nodes))
 	g.mask = 1<<bits.Len(uint(len(nodes)-1)) - 1
 	for i, n := range nodes {
-		w := n.weight()
 		g.digests[i] = digest(n.Name)
-		g.total += w
-		g.squares += w * w
-		if c := len(g.classes); c == 0 || g.classes[c-1].weight != w {
-			g.classes = append(g.classes, class{weight: w})
-		}
-		g.classes[len(g.classes)-1].end = i + 1
+	}
+	if nodes[0].weight() != nodes[len(nodes)-1].weight() {
+		g.weigh()
 	}
 	return g
 }
 
-func (g *group) uniform() bool { return len(g.classes) == 1 }
+func (g *group) uniform() bool { return g.bands == nil }
 
 // best returns the k best nodes as candidates in order, 0 <= k <= len(g.nodes).
-// It works in buf, which must have room for min(2*k, len(g.nodes)), and more
-// makes it faster.
+// It works in buf, which must have room for min(2*k, len(g.nodes)); more makes
+// it faster.
 //
 // It admits only scores below the quantile where rather more than k of them are
 // expected, so that few have to be sorted; when fewer than k turn up, about one
@@ -91,83 +84,24 @@ func quantile(share float64) uint64 {
 // gather returns, in order, all nodes that score no more than limit, or those of
 // them that the best k are among.
 func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
-	n, i := 0, 0
+	n, left := 0, len(g.digests)
 	for {
-		i, n = scan(g.digests, i, key, limit, g.mask, buf, n)
-		if i == len(g.digests) {
-			break
+		n, left = scan(g.digests, 0, left, key, limit, g.mask, buf, n)
+		distribute(buf[:n], limit)
+		g.order(buf[:n], key)
+		if left == 0 {
+			return buf[:n]
 		}
 		// buf is full: of its nodes only the best k can matter, and of those to
 		// come only what is not worse than them. Equal scores must be let in.
-		g.order(buf[:n], key)
 		n = k
 		limit = min(limit, score(key, g.digests[buf[k-1]&g.mask]))
 	}
-	g.order(buf[:n], key)
-	return buf[:n]
 }
 
-// scan appends a candidate to buf[:n] for each of digests[i:] that scores no
-// more than limit, until buf is full. It returns where it stopped and the new n.
-func scan(digests []uint64, i int, key, limit, mask uint64, buf []uint64, n int) (int, int) {
-	for ; i < len(digests)-3; i += 4 {
-		d := (*[4]uint64)(digests[i:])
-		h0, l0 := bits.Mul64(d[0], key)
-		h1, l1 := bits.Mul64(d[1], key)
-		h2, l2 := bits.Mul64(d[2], key)
-		h3, l3 := bits.Mul64(d[3], key)
-		s0, s1, s2, s3 := h0^l0, h1^l1, h2^l2, h3^l3
-		if min(s0, s1, s2, s3) > limit {
-			continue
-		}
-		if n+4 > len(buf) {
-			break
-		}
-		b := buf[n : n+4 : n+4]
-		m := 0
-		b[m] = s0&^mask | uint64(i)
-		if s0 <= limit {
-			m++
-		}
-		b[m] = s1&^mask | uint64(i+1)
-		if s1 <= limit {
-			m++
-		}
-		b[m] = s2&^mask | uint64(i+2)
-		if s2 <= limit {
-			m++
-		}
-		b[m] = s3&^mask | uint64(i+3)
-		if s3 <= limit {
-			m++
-		}
-		n += m
-	}
-	for ; i < len(digests); i++ {
-		if s := score(key, digests[i]); s <= limit {
-			if n >= len(buf) {
-				break
-			}
-			buf[n] = s&^mask | uint64(i)
-			n++
-		}
-	}
-	return i, n
-}
-
-// order sorts candidates.
+// order puts candidates into their exact order.
 func (g *group) order(c []uint64, key uint64) {
-	if len(c) > 48 {
-		slices.Sort(c)
-	} else {
-		for i := 1; i < len(c); i++ {
-			v, j := c[i], i
-			for ; j > 0 && c[j-1] > v; j-- {
-				c[j] = c[j-1]
-			}
-			c[j] = v
-		}
-	}
+	sortCandidates(c)
 	for i := 1; i < len(c); i++ {
 		if (c[i]^c[i-1])&^g.mask == 0 {
 			g.repair(c, key)

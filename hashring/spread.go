@@ -17,24 +17,18 @@ type zone struct {
 // newZones groups nodes, which are sorted by name, by zone. It returns nil if
 // they are all of one.
 func newZones(nodes []Node, digest func(name string) uint64) []zone {
-	byZone := slices.Clone(nodes)
-	slices.SortStableFunc(byZone, func(a, b Node) int { return strings.Compare(a.Zone, b.Zone) })
-	if len(byZone) == 0 || byZone[0].Zone == byZone[len(byZone)-1].Zone {
+	byName := map[string][]Node{}
+	for _, n := range nodes {
+		byName[n.Zone] = append(byName[n.Zone], n)
+	}
+	if len(byName) < 2 {
 		return nil
 	}
-	var zones []zone
-	for from := 0; from < len(byZone); {
-		name, to := byZone[from].Zone, from+1
-		for to < len(byZone) && byZone[to].Zone == name {
-			to++
-		}
-		zones = append(zones, zone{
-			name:   name,
-			digest: zoneDigest(name),
-			group:  newGroup(byZone[from:to:to], digest),
-		})
-		from = to
+	zones := make([]zone, 0, len(byName))
+	for name, nodes := range byName {
+		zones = append(zones, zone{name: name, digest: zoneDigest(name), group: newGroup(nodes, digest)})
 	}
+	slices.SortFunc(zones, func(a, b zone) int { return strings.Compare(a.name, b.name) })
 	return zones
 }
 
@@ -74,26 +68,29 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// Each zone selects in what is left of one buffer, leaves its candidates at
-	// the front of it, and the rest to the next zone.
+	// Each zone selects in what is left of one buffer, keeps its candidates at the
+	// front of that, and leaves the rest to the next zone.
 	var stack [stackSlots + stackK]uint64
 	buf := stack[:]
 	if k > stackK {
 		b := buffers.Get().(*[]uint64)
 		defer buffers.Put(b)
-		buf = sized(b, k, math.MaxInt)
+		buf = sized(b, 2*k, math.MaxInt)
 	}
+	from := 0
 	for i := range turns {
 		t := &turns[i]
-		t.nodes = t.zone.group.best(buf, digest, t.quota)
-		buf = buf[len(t.nodes):]
+		t.zone.group.best(buf[from:], digest, t.quota)
+		t.from = from
+		from += t.quota
 	}
 
 	dst = slices.Grow(dst, k)
 	for round := 0; k > 0; round++ {
 		for i := range turns {
-			if t := &turns[i]; round < len(t.nodes) {
-				dst = append(dst, t.zone.group.nodes[t.nodes[round]&t.zone.group.mask])
+			if t := &turns[i]; round < t.quota {
+				g := &t.zone.group
+				dst = append(dst, g.nodes[buf[t.from+round]&g.mask])
 				k--
 			}
 		}
@@ -106,7 +103,7 @@ type turn struct {
 	zone  *zone
 	score uint64
 	quota int
-	nodes []uint64 // the quota best, as candidates
+	from  int // where its candidates start
 }
 
 // turns appends the zones in their order for a key to dst, with quotas that add
