@@ -1,0 +1,108 @@
+package hellotest
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+)
+
+// Cuts says how the hello goes onto the wire.
+type Cuts struct {
+	Records []int // sizes of its records, as for Records; nil leaves them as they are
+	Segment int   // bytes a write; 0 writes all at once
+	// Before is called before each write, with its number from 0: to wait, or to
+	// give up with an error. nil does nothing.
+	Before func(i int) error
+}
+
+// Cut wraps a connection so that the first handshake message written to it is cut up.
+// All later writes go through as they are. With a TCP connection of Go each write is
+// a segment, unless the receiver is slow.
+func Cut(conn net.Conn, cuts Cuts) net.Conn { return &cutConn{Conn: conn, cuts: cuts} }
+
+type cutConn struct {
+	net.Conn
+	cuts Cuts
+
+	mu   sync.Mutex
+	held []byte // of the hello, until it is whole
+	done bool
+}
+
+func (c *cutConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return c.Conn.Write(b)
+	}
+	c.held = append(c.held, b...)
+	wire := c.held
+	if c.cuts.Records != nil {
+		var err error
+		if wire, err = Rerecord(c.held, c.cuts.Records...); err != nil {
+			if errors.Is(err, io.ErrUnexpectedEOF) {
+				return len(b), nil
+			}
+			return 0, err
+		}
+	}
+	c.done = true
+	c.held = nil
+	if err := WriteSegments(c.Conn, wire, c.cuts.Segment, c.cuts.Before); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// WriteSegments writes b in pieces of n bytes, all at once if n is 0. before may be
+// nil; see Cuts.
+func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
+	if n <= 0 {
+		n = len(b)
+	}
+	for i := 0; len(b) > 0; i++ {
+		if before != nil {
+			if err := before(i); err != nil {
+				return err
+			}
+		}
+		n := min(n, len(b))
+		if _, err := w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// Capture gives the hello that crypto/tls sends with a configuration.
+func Capture(config *tls.Config) ([]byte, error) {
+	client, server := net.Pipe()
+	defer server.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = tls.Client(client, config).HandshakeContext(ctx) // never gets an answer
+	}()
+	defer func() { cancel(); client.Close(); <-ended }()
+
+	var wire []byte
+	for {
+		head := make([]byte, recordHeader)
+		if _, err := io.ReadFull(server, head); err != nil {
+			return nil, err
+		}
+		body := make([]byte, int(head[3])<<8|int(head[4]))
+		if _, err := io.ReadFull(server, body); err != nil {
+			return nil, err
+		}
+		wire = append(append(wire, head...), body...)
+		if _, _, err := Message(wire); err == nil {
+			return wire, nil
+		}
+	}
+}
