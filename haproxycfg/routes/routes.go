@@ -46,6 +46,12 @@ type Backend struct {
 	Weight int `json:"weight"`
 }
 
+// String returns the reference and the weight, for example
+// "eu-1/media/tracks:http weight 50".
+func (b Backend) String() string {
+	return b.Ref.String() + " weight " + strconv.Itoa(b.Weight)
+}
+
 // Route binds a public host name and path to the services that serve it.
 type Route struct {
 	// Host is a name in lower-case A-labels without port and trailing dot, or

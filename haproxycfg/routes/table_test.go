@@ -260,7 +260,8 @@ func TestRefsAndHosts(t *testing.T) {
 }
 
 func TestStrings(t *testing.T) {
-	require.Equal(t, "eu-1/media/tracks:http", tracks.String())
+	require.Equal(t, "eu-1/media/tracks:http", tracks.Ref.String())
+	require.Equal(t, "eu-1/media/tracks:http weight 100", tracks.String())
 	require.Equal(t, "f:3", Position{"f", 3}.String())
 	require.Equal(t, "f", Position{File: "f"}.String())
 	require.Equal(t, "line 3", Position{Line: 3}.String())

@@ -1,0 +1,151 @@
+package routes
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/idna"
+)
+
+// FuzzParse: Parse never panics, every problem says where it is, every kept
+// route satisfies the normal form, and writing the table and reading it back
+// gives the same table.
+func FuzzParse(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		table, problems := Parse("f.yaml", data)
+		lines := 1 + strings.Count(strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n").Replace(string(data)), "\n")
+		for _, p := range problems {
+			require.Equal(t, "f.yaml", p.File)
+			require.Positive(t, p.Line)
+			require.LessOrEqual(t, p.Line, lines)
+			require.NotEmpty(t, p.Message)
+			require.NotContains(t, p.Error(), "\n")
+			whole := p.Field == "" // only a fault of a whole document has no field
+			require.True(t, !whole || strings.HasSuffix(p.Message, "nothing of this file is used") || strings.HasPrefix(p.Message, "must be a mapping"), p.Error())
+		}
+		requireNormal(t, table)
+		for _, r := range table.Routes {
+			require.Equal(t, "f.yaml", r.Position.File)
+			require.Positive(t, r.Position.Line)
+		}
+		written := AppendYAML(nil, table)
+		again, problems := Parse("again", written)
+		require.Empty(t, problems, string(written))
+		want := withoutPositions(table)
+		require.Equal(t, want.Routes, withoutPositions(again).Routes)
+		require.Equal(t, string(written), string(AppendYAML(nil, again)))
+
+		// The renderings take every table.
+		_, err := AppendZone(nil, table, ZoneOptions{Origin: "example", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
+		require.NoError(t, err)
+		_, err = AppendCDN(nil, table, CDNOptions{Origin: "origin.no-such-host.invalid"})
+		require.NoError(t, err)
+	})
+}
+
+var (
+	hostForm = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`)
+	pathForm = regexp.MustCompile(`^(/([-._~!$&'()+,;=:@A-Za-z0-9]|%[0-9A-Fa-f]{2})+)*/?$`)
+	nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	dotForm  = regexp.MustCompile(`(?i)/(\.|%2e){1,2}(/|$)`)
+)
+
+// requireNormal states the invariants of a Table by other means than those that
+// make it.
+func requireNormal(t testing.TB, table Table) {
+	require.True(t, slices.IsSortedFunc(table.Routes, func(a, b Route) int {
+		return strings.Compare(a.Host+"\x00"+a.Path+map[bool]string{true: "\x00", false: "\x01"}[a.Exact], b.Host+"\x00"+b.Path+map[bool]string{true: "\x00", false: "\x01"}[b.Exact])
+	}))
+	seen := map[string]bool{}
+	for _, r := range table.Routes {
+		k := short(r, true)
+		require.False(t, seen[k], k)
+		seen[k] = true
+
+		require.Regexp(t, hostForm, r.Host)
+		require.LessOrEqual(t, len(r.Host), 253)
+		last := r.Host[strings.LastIndexByte(r.Host, '.')+1:]
+		require.NotRegexp(t, `^([0-9]+|0x[0-9a-f]*)$`, last)
+		name := strings.TrimPrefix(r.Host, "*.")
+		if strings.Contains(name, "xn--") {
+			ascii, err := idna.New(idna.MapForLookup(), idna.CheckHyphens(false)).ToASCII(name)
+			require.NoError(t, err)
+			require.Equal(t, name, ascii)
+		}
+
+		require.Regexp(t, pathForm, r.Path)
+		require.NotEmpty(t, r.Path)
+		require.LessOrEqual(t, len(r.Path), 1024)
+		require.NotRegexp(t, dotForm, r.Path)
+		require.True(t, r.Exact || r.Path == "/" || !strings.HasSuffix(r.Path, "/"), r.Path)
+
+		require.NotEmpty(t, r.Backends)
+		require.LessOrEqual(t, len(r.Backends), 64)
+		for i, b := range r.Backends {
+			require.Regexp(t, nameForm, b.Cluster)
+			require.Regexp(t, nameForm, b.Namespace)
+			require.Regexp(t, nameForm, b.Service)
+			require.Regexp(t, nameForm, b.Port)
+			require.True(t, b.Weight >= 0 && b.Weight <= 256)
+			require.True(t, i == 0 || r.Backends[i-1].Compare(b.Ref) < 0, "sorted and unique")
+		}
+		for _, d := range []time.Duration{r.Timeouts.Server, r.Timeouts.Tunnel} {
+			require.True(t, d >= 0 && d%time.Millisecond == 0 && d <= (1<<31-1)*time.Millisecond, d)
+		}
+		if c := r.Check; c != nil {
+			require.True(t, c.Interval == 0 || c.Interval >= 100*time.Millisecond && c.Interval%time.Millisecond == 0)
+			require.True(t, c.Rise >= 0 && c.Rise <= 100 && c.Fall >= 0 && c.Fall <= 100)
+			require.Regexp(t, `^(/[!-~]*)?$`, c.Path)
+			require.NotContains(t, c.Path, `"`)
+			require.NotContains(t, c.Path, `\`)
+			require.True(t, c.Host == "" || c.Path != "" && hostForm.MatchString(c.Host) && c.Host[0] != '*')
+		}
+
+		// A declared route serves its own path, for any form of its host.
+		host := strings.Replace(r.Host, "*", "any-label-of-nobody", 1)
+		if got, ok := table.Match(strings.ToUpper(host)+".:8443", r.Path); len(host) <= 253 && !table.has(host) {
+			require.True(t, ok)
+			if r.Exact || !seenExact(table, r) {
+				require.Equal(t, short(r, true), short(got, ok))
+			}
+		}
+	}
+}
+
+// has tells whether host is declared by itself, unless it is looked up as such.
+func (t Table) has(host string) bool {
+	return strings.HasPrefix(host, "any-label-of-nobody.") && slices.Contains(t.Hosts(), host)
+}
+
+func seenExact(t Table, r Route) bool {
+	return slices.ContainsFunc(t.Routes, func(o Route) bool { return o.Exact && o.Host == r.Host && o.Path == r.Path })
+}
+
+// FuzzMatch: Match agrees with the scans for any request, and what it says of a
+// declared host does not change with the form of the host.
+func FuzzMatch(f *testing.F) {
+	f.Fuzz(func(t *testing.T, host, path, declaredHost, declaredPath string, exact bool) {
+		if normal, err := normalHost(declaredHost); err == nil {
+			again, err := normalHost(normal)
+			require.NoError(t, err)
+			require.Equal(t, normal, again, "the normal form is a fixed point")
+		}
+		backends := []Backend{tracks}
+		table, _ := New(
+			Route{Host: declaredHost, Path: declaredPath, Exact: exact, Backends: backends},
+			Route{Host: declaredHost, Path: "/a", Backends: backends},
+			Route{Host: "*.example", Backends: backends},
+			Route{Host: "a.example", Path: "/a/b", Backends: backends},
+			Route{Host: "a.example", Path: "/a", Exact: true, Backends: backends},
+		)
+		requireNormal(t, table)
+		got, ok := table.Match(host, path)
+		want, wantOK := slowMatch(table, host, path)
+		require.Equal(t, short(want, wantOK), short(got, ok))
+	})
+}
