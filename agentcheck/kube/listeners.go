@@ -1,0 +1,149 @@
+package kube
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/headgate/headgate/agentcheck"
+)
+
+// Listeners answers agent checks on the ports of a [State], and follows it as it
+// changes. The zero value listens on every address. Its fields must not change
+// after the first Update; its methods may be called from several goroutines.
+type Listeners struct {
+	// Host is the address to listen on: an IP address, a name, or "" for all.
+	Host string
+	// Listen opens a port. Nil means net.Listen.
+	Listen func(network, address string) (net.Listener, error)
+	// Finished, if not nil, is told of every check when it is over, for metrics.
+	// It is called from several goroutines at once.
+	Finished func(Answer, agentcheck.Exchange)
+	// Logger, if not nil, gets a line for each port opened and closed, and what
+	// agentcheck.Server logs.
+	Logger *slog.Logger
+
+	mu     sync.Mutex
+	closed bool
+	ports  map[uint16]*port
+	// serving counts the goroutines that serve, those of closed ports too.
+	serving sync.WaitGroup
+}
+
+// port is one open port. Its answer changes while its server goes on.
+type port struct {
+	answer atomic.Pointer[Answer]
+	server *agentcheck.Server
+}
+
+// ErrClosed is what Update returns after Shutdown or Close.
+var ErrClosed = errors.New("agentcheck/kube: listeners are closed")
+
+// Update makes the answers of s those that are given. Ports that s does not name
+// are closed, new ones opened, and the others change their answer without a gap.
+//
+// The error joins one for each port that could not be opened, and names its
+// Service; all others are served. The next Update tries again.
+func (l *Listeners) Update(s State) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	if l.ports == nil {
+		l.ports = map[uint16]*port{}
+	}
+	wanted := make(map[uint16]bool, len(s.Answers))
+	var errs []error
+	for _, answer := range s.Answers {
+		wanted[answer.Port] = true
+		if p := l.ports[answer.Port]; p != nil {
+			p.answer.Store(&answer)
+			continue
+		}
+		if err := l.open(answer); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for number, p := range l.ports {
+		if wanted[number] {
+			continue
+		}
+		// Close, not Shutdown: exchanges take microseconds, and a port that another
+		// Service takes over next must be free.
+		_ = p.server.Close()
+		delete(l.ports, number)
+		l.log("agent port closed", *p.answer.Load())
+	}
+	return errors.Join(errs...)
+}
+
+// open begins to serve an answer. It is called with l.mu held.
+func (l *Listeners) open(answer Answer) error {
+	listen := l.Listen
+	if listen == nil {
+		listen = net.Listen
+	}
+	ln, err := listen("tcp", net.JoinHostPort(l.Host, strconv.Itoa(int(answer.Port))))
+	if err != nil {
+		return fmt.Errorf("agentcheck/kube: agent port of %s: %w", cmp.Or(answer.Service, "the node"), err)
+	}
+	p := &port{}
+	p.answer.Store(&answer)
+	p.server = &agentcheck.Server{Handler: p, Logger: l.Logger}
+	if l.Finished != nil {
+		p.server.Finished = func(x agentcheck.Exchange) { l.Finished(*p.answer.Load(), x) }
+	}
+	l.ports[answer.Port] = p
+	l.serving.Go(func() { l.serve(p, ln) })
+	l.log("agent port open", answer)
+	return nil
+}
+
+// serve returns when the port's server is closed.
+func (l *Listeners) serve(p *port, ln net.Listener) {
+	if err := p.server.Serve(ln); !errors.Is(err, agentcheck.ErrServerClosed) && l.Logger != nil {
+		l.Logger.Error("agent port lost", "addr", ln.Addr(), "err", err)
+	}
+}
+
+func (l *Listeners) log(msg string, a Answer) {
+	if l.Logger != nil {
+		l.Logger.Info(msg, "port", a.Port, "service", a.Service, "answer", a.Reply.String())
+	}
+}
+
+// ServeAgent gives the port's answer of the moment.
+func (p *port) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply {
+	return p.answer.Load().Reply
+}
+
+// Shutdown closes all ports and waits for checks that have begun, at most until
+// ctx ends, whose error it then returns.
+func (l *Listeners) Shutdown(ctx context.Context) error {
+	return l.stop(func(s *agentcheck.Server) error { return s.Shutdown(ctx) })
+}
+
+// Close closes all ports at once.
+func (l *Listeners) Close() error {
+	return l.stop((*agentcheck.Server).Close)
+}
+
+func (l *Listeners) stop(stop func(*agentcheck.Server) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	var errs []error
+	for number, p := range l.ports {
+		errs = append(errs, stop(p.server))
+		delete(l.ports, number)
+	}
+	l.serving.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,89 @@
+package kube_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/agentcheck/kube"
+)
+
+// network stands for the addresses of a node: each port number that is listened
+// on is some free port of the loopback device.
+type network struct {
+	addrs map[string]string
+	fail  map[string]bool
+}
+
+func (n *network) listen(_, address string) (net.Listener, error) {
+	if n.fail[address] {
+		return nil, errors.New("listen " + address + ": address already in use")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err == nil {
+		n.addrs[address] = l.Addr().String()
+	}
+	return l, err
+}
+
+func ask(t *testing.T, addr string) string {
+	t.Helper()
+	reply, err := new(agentcheck.Client).Check(t.Context(), addr)
+	require.NoError(t, err)
+	return reply.String()
+}
+
+func answer(port uint16, service string, percent int) kube.Answer {
+	return kube.Answer{Port: port, Service: service, Reply: agentcheck.Reply{State: agentcheck.Up, Weight: agentcheck.Percent(percent)}}
+}
+
+func TestListenersFollowTheState(t *testing.T) {
+	n := &network{addrs: map[string]string{}, fail: map[string]bool{"10.0.0.1:9802": true}}
+	var checks atomic.Int64
+	l := &kube.Listeners{Host: "10.0.0.1", Listen: n.listen, Finished: func(a kube.Answer, x agentcheck.Exchange) {
+		if x.Err == nil && a.Reply == x.Reply {
+			checks.Add(1)
+		}
+	}}
+
+	err := l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1), answer(9801, "media/a", 2), answer(9802, "media/b", 3)}})
+	require.ErrorContains(t, err, "media/b")
+	require.ErrorContains(t, err, "address already in use")
+	require.Equal(t, "up 1%", ask(t, n.addrs["10.0.0.1:9707"]))
+	require.Equal(t, "up 2%", ask(t, n.addrs["10.0.0.1:9801"]))
+
+	// The failed port is tried again, one changes its answer on the same socket,
+	// one is closed.
+	before := n.addrs["10.0.0.1:9801"]
+	n.fail = nil
+	require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9801, "media/a", 20), answer(9802, "media/b", 3)}}))
+	require.Equal(t, before, n.addrs["10.0.0.1:9801"])
+	require.Equal(t, "up 20%", ask(t, before))
+	require.Equal(t, "up 3%", ask(t, n.addrs["10.0.0.1:9802"]))
+	_, err = net.Dial("tcp", n.addrs["10.0.0.1:9707"])
+	require.Error(t, err)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, l.Shutdown(ctx))
+	require.EqualValues(t, 4, checks.Load())
+	_, err = net.Dial("tcp", before)
+	require.Error(t, err)
+	require.ErrorIs(t, l.Update(kube.State{}), kube.ErrClosed)
+	require.NoError(t, l.Close())
+}
+
+func TestListenersCloseTakesNoTime(t *testing.T) {
+	n := &network{addrs: map[string]string{}}
+	l := &kube.Listeners{Listen: n.listen}
+	require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1)}}))
+	require.NoError(t, l.Close())
+	_, err := net.Dial("tcp", n.addrs[":9707"])
+	require.Error(t, err)
+}
