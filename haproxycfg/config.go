@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Config is a whole HAProxy configuration. The zero Config renders, and HAProxy
-// accepts it, but it serves nothing.
+// Config is a whole HAProxy configuration. The zero Config renders, but
+// HAProxy does not start without a frontend.
 //
 // A Config holds values only. Rendering reads it and never changes it, so one
 // Config may be rendered by several goroutines at once.

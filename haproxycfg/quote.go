@@ -17,7 +17,7 @@ var bare = func() (ok [256]bool) {
 	for c := range ok {
 		ok[c] = nameByte[c]
 	}
-	for _, c := range "/,@+=*" {
+	for _, c := range "/,@+=*[]" {
 		ok[c] = true
 	}
 	return ok

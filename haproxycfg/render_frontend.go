@@ -119,10 +119,14 @@ func (r *Router) append(t *text, maps map[string]string) {
 		t.line("http-request set-var(txn." + variable + ") '" + input + ",map_" + method + `("` + maps[name] + `")'` + condition)
 	}
 	t.line("http-request set-var(txn.path) path")
+	// "GET http://host" has no path and means the root (RFC 9110, section 4.2.3),
+	// unlike "OPTIONS *" and "CONNECT host:port".
+	t.line("http-request set-var(txn.path) str(/) if !{ var(txn.path) -m found } !{ method OPTIONS CONNECT }")
 	look("vhost", "var(txn.host)", "str", r.Hosts, "")
 	// "+" and not "*": ".example.com" has no label that the wildcard stands for.
 	look("vhost", `var(txn.host),regsub("^[^.]+","*")`, "str", r.Hosts, " if !{ var(txn.vhost) -m found }")
-	look("backend", "var(txn.vhost),concat(,txn.path)", "str", r.Exact, " if { var(txn.vhost) -m found }")
-	look("backend", "var(txn.vhost),concat(,txn.path,/)", "beg", r.Prefix, " if { var(txn.vhost) -m found } !{ var(txn.backend) -m found }")
+	// Without the condition a request that has no path would find the root.
+	look("backend", "var(txn.vhost),concat(,txn.path)", "str", r.Exact, " if { var(txn.path) -m found }")
+	look("backend", "var(txn.vhost),concat(,txn.path,/)", "beg", r.Prefix, " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
 }
