@@ -81,15 +81,16 @@ func parse(line []byte, needEnd bool) (Reply, error) {
 	words := scanner{line: line}
 	for words.next() {
 		w := words.word
-		if s, ok := parseState(w.text); ok {
-			r.State = s
-		} else if a, ok := parseAdmin(w.text); ok {
-			r.Admin = a
-		} else if _, ok := cutWeight(w.text); ok {
+		switch k, v := classify(w.text); k {
+		case stateWord:
+			r.State = State(v)
+		case adminWord:
+			r.Admin = Admin(v)
+		case weightWord:
 			weight = w
-		} else if _, ok := cutPrefixFold(w.text, maxConnPrefix); ok {
+		case maxConnWord:
 			maxConn = w
-		} else {
+		default:
 			errs = append(errs, w.error(errUnknown))
 		}
 	}
@@ -171,6 +172,34 @@ func (s *scanner) next() bool {
 }
 
 func isSeparator(c byte) bool { return c == ' ' || c == '\t' || c == ',' }
+
+// kind says which setting a word is for, whether or not its number is right.
+type kind uint8
+
+const (
+	unknownWord kind = iota
+	stateWord
+	adminWord
+	weightWord
+	maxConnWord
+)
+
+// classify returns the kind of a word, and the State or Admin that it stands for.
+func classify(w []byte) (k kind, value uint8) {
+	if s, ok := parseState(w); ok {
+		return stateWord, uint8(s)
+	}
+	if a, ok := parseAdmin(w); ok {
+		return adminWord, uint8(a)
+	}
+	if _, ok := cutWeight(w); ok {
+		return weightWord, 0
+	}
+	if _, ok := cutPrefixFold(w, maxConnPrefix); ok {
+		return maxConnWord, 0
+	}
+	return unknownWord, 0
+}
 
 func parseState(w []byte) (State, bool) {
 	for i, s := range stateWords {

@@ -1,0 +1,308 @@
+package agentcheck_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/agentcheck"
+)
+
+// model is what this package believes of a server in HAProxy.
+type model struct {
+	initial int // its configured weight
+	static  bool
+
+	down    bool
+	admin   agentcheck.Admin
+	weight  int
+	maxConn uint32
+}
+
+func newModel(initial int) model {
+	return model{initial: initial, weight: initial, admin: ready}
+}
+
+// apply is the whole meaning of a Reply: each setting by itself, kept until named again.
+func (m model) apply(r agentcheck.Reply) model {
+	if r.State != agentcheck.KeepState {
+		m.down = r.State.IsDown()
+	}
+	if r.Admin != agentcheck.KeepAdmin {
+		m.admin = r.Admin
+	}
+	if w := r.Weight.Of(m.initial, m.weight); !m.static || w == 0 || w == m.initial {
+		m.weight = w
+	}
+	if n, ok := r.MaxConn.Limit(); ok {
+		m.maxConn = n
+	}
+	return m
+}
+
+// requireSame compares the model with what HAProxy says.
+func (m model) requireSame(t *testing.T, got seen) {
+	t.Helper()
+	status := "UP"
+	switch {
+	case m.admin == maint:
+		status = "MAINT"
+	case m.down:
+		status = "DOWN (agent)"
+	case m.admin == drain:
+		status = "DRAIN (agent)"
+	}
+	// "UP 1/3" is up, with a health check to come.
+	got.status = regexp.MustCompile(`^UP \d+/\d+$`).ReplaceAllString(got.status, "UP")
+	require.Equal(t, seen{
+		down:    m.down || m.admin == maint,
+		drain:   m.admin == drain,
+		maint:   m.admin == maint,
+		weight:  m.weight,
+		maxConn: m.maxConn,
+		status:  status,
+		agent:   got.agent, // see requireShown
+	}, got)
+}
+
+// numberErrors are HAProxy's words for a weight or maxconn that it rejects.
+var numberErrors = regexp.MustCompile(`Trailing garbage in|string empty or preceded by garbage|Require <|Absolute weight can only|Relative weight must`)
+
+// requireShown checks that HAProxy complains of an answer exactly when Parse does, and of the
+// same word, and that it shows the reason that Parse found.
+func requireShown(t *testing.T, line, shown string) {
+	t.Helper()
+	r, err := agentcheck.Parse([]byte(line))
+	switch {
+	case line == "":
+		require.Contains(t, shown, "empty response")
+		return
+	case errors.Is(err, agentcheck.ErrIncomplete) || errors.Is(err, agentcheck.ErrTooLong):
+		require.Equal(t, "Ignoring incomplete line from agent", shown)
+		return
+	}
+	// HAProxy names the first unknown word, or else says what is wrong with a number, unless
+	// it has a reason for being down to show.
+	complaint := ""
+	number := false
+	for _, w := range wordErrors(err) {
+		if isNumber := strings.HasPrefix(strings.ToLower(w.Word), "maxconn:") || regexp.MustCompile(`^[0-9].*%`).MatchString(w.Word); isNumber {
+			number = true
+		} else if complaint == "" {
+			complaint = w.Word
+		}
+	}
+	const room = 127 // all that HAProxy keeps
+	requireText := func(prefix, text, suffix string) {
+		t.Helper()
+		whole := prefix + text + suffix
+		require.Equal(t, printable(whole[:min(room, len(whole))]), printable(shown))
+	}
+	switch {
+	case r.State != agentcheck.KeepState && r.Reason != "" && (r.State.IsDown() || err == nil):
+		require.Truef(t, strings.HasPrefix(strings.ToLower(shown), "via agent : "+r.State.String()+" ("), "%q", shown)
+		require.Contains(t, printable(shown), printable(r.Reason[:min(len(r.Reason), 80)]))
+	case r.State != agentcheck.KeepState && complaint != "":
+		requireText(shown[:len("via agent : ")+len(r.State.String())]+" (", complaint, ")")
+	case r.State != agentcheck.KeepState && number:
+		require.Regexp(t, numberErrors, shown)
+	case r.State != agentcheck.KeepState:
+		require.Equal(t, "via agent : "+r.State.String(), strings.ToLower(shown))
+	case complaint != "":
+		requireText("agent reports an error : ", complaint, "")
+	case number:
+		require.Regexp(t, `^agent warns : `, shown)
+		require.Regexp(t, numberErrors, shown)
+	default:
+		require.Empty(t, shown)
+	}
+}
+
+// printable drops what a CSV table of HAProxy may not show as it is.
+func printable(s string) string {
+	return regexp.MustCompile(`[^!-~]+`).ReplaceAllString(s, "")
+}
+
+// TestHAProxyAgrees serves each answer of the tables, and generated ones, to a HAProxy, each to
+// a server of its own, and compares what became of the servers with what Parse says.
+func TestHAProxyAgrees(t *testing.T) {
+	type trial struct {
+		line    string
+		initial int
+	}
+	var trials []trial
+	for _, a := range answers() {
+		trials = append(trials, trial{a.line, 100})
+	}
+	require.GreaterOrEqual(t, len(trials), 100)
+	for i, line := range generated(150, 1) {
+		trials = append(trials, trial{line, []int{100, 1, 256, 7}[i%4]})
+	}
+	for _, initial := range []int{0, 1, 2, 99, 200, 256} {
+		for _, p := range []int{0, 1, 49, 50, 51, 99, 100, 101, 128, 150, 256, 300, 25600} {
+			trials = append(trials, trial{fmt.Sprintf("%d%%\n", p), initial})
+		}
+	}
+	servers := make([]rigServer, len(trials))
+	say := make(map[string][]byte)
+	for i, x := range trials {
+		servers[i] = rigServer{name: fmt.Sprintf("s%d", i), weight: x.initial}
+		say[servers[i].name] = []byte(x.line)
+	}
+	r := newRig(t, servers)
+	r.answer(t, say)
+	got := r.look(t)
+	for i, x := range trials {
+		t.Run(fmt.Sprintf("%.40q of %d", x.line, x.initial), func(t *testing.T) {
+			reply, _ := agentcheck.Parse([]byte(x.line))
+			s := got[servers[i].name]
+			newModel(x.initial).apply(reply).requireSame(t, s)
+			requireShown(t, x.line, s.agent)
+		})
+	}
+}
+
+// TestHAProxyAgreesByVersion does the same for words that only newer versions know. An older one
+// must behave as if they were not there, show an error, and Lint must say so.
+func TestHAProxyAgreesByVersion(t *testing.T) {
+	var servers []rigServer
+	say := make(map[string][]byte)
+	for i, a := range newerAnswers() {
+		s := rigServer{name: fmt.Sprintf("s%d", i), weight: 100}
+		servers = append(servers, s)
+		say[s.name] = []byte(a.line)
+	}
+	r := newRig(t, servers)
+	version := r.version(t)
+	r.answer(t, say)
+	got := r.look(t)
+	word := regexp.MustCompile(`(?i)weight:\S*`)
+	for i, a := range newerAnswers() {
+		t.Run(fmt.Sprintf("%q", a.line), func(t *testing.T) {
+			s := got[servers[i].name]
+			findings := agentcheck.Lint([]byte(a.line), agentcheck.Setup{Version: version})
+			old := slices.ContainsFunc(findings, func(f agentcheck.Finding) bool { return f.Trap == agentcheck.TrapNeedsVersion })
+			line := a.line
+			if old {
+				line = word.ReplaceAllString(line, "")
+				require.Contains(t, s.agent, "agent reports an error : "+strings.TrimSpace(word.FindString(a.line))[:6])
+			}
+			reply, _ := agentcheck.Parse([]byte(line))
+			newModel(100).apply(reply).requireSame(t, s)
+		})
+	}
+}
+
+// TestHAProxyIsSticky follows servers through answers that do not name all settings.
+func TestHAProxyIsSticky(t *testing.T) {
+	sequences := map[string][]string{
+		"down needs up":            {"down\n", "ready\n", "100%\n", "ready 50%\n", "\n", "up\n"},
+		"drain needs ready":        {"drain\n", "up\n", "100%\n", "up 50%\n", "ready\n"},
+		"maint needs ready":        {"maint\n", "up\n", "up 100%\n", "\n", "ready\n"},
+		"maint then drain":         {"maint\n", "drain\n", "up 100%\n", "maint\n", "ready\n"},
+		"down within maint":        {"maint\n", "down\n", "ready\n", "up\n"},
+		"down before maint":        {"down\n", "maint\n", "ready\n", "up\n"},
+		"up within maint":          {"down\n", "maint\n", "up\n", "ready\n"},
+		"down within drain":        {"drain\n", "down\n", "ready\n", "drain\n", "up\n", "ready\n"},
+		"words of down":            {"stopped\n", "fail\n", "down\n", "ready\n", "up\n"},
+		"weight stays":             {"25%\n", "up\n", "ready\n", "\n", "25\n", "0%\n", "up ready\n", "100%\n"},
+		"limit stays":              {"maxconn:9\n", "up\n", "\n", "maxconn:x\n", "maxconn:0\n"},
+		"everything in one line":   {"down drain 0% maxconn:1\n", "up ready 100% maxconn:0\n", "fail maint 50%\n", "up ready 100%\n"},
+		"an error changes nothing": {"down drain 50%\n", "bogus\n", "50%x\n", "up", "up\x00\n", "", "up ready\n"},
+		"glued reason":             {"stopped#foo\n", "stopped #foo\n", "up#\n", "up #\n"},
+	}
+	for i, line := range generated(64, 2) { // 16 sequences of 4
+		name := fmt.Sprintf("generated %02d", i/4)
+		sequences[name] = append(sequences[name], line)
+	}
+	names := slices.Sorted(maps.Keys(sequences))
+	servers := make([]rigServer, len(names))
+	models := make([]model, len(names))
+	steps := 0
+	for i, name := range names {
+		servers[i] = rigServer{name: fmt.Sprintf("s%d", i), weight: 100}
+		models[i] = newModel(100)
+		steps = max(steps, len(sequences[name]))
+	}
+	r := newRig(t, servers)
+	for step := range steps {
+		say := make(map[string][]byte)
+		for i, name := range names {
+			if step < len(sequences[name]) {
+				say[servers[i].name] = []byte(sequences[name][step])
+			}
+		}
+		r.answer(t, say)
+		got := r.look(t)
+		for i, name := range names {
+			if step >= len(sequences[name]) {
+				continue
+			}
+			line := sequences[name][step]
+			reply, _ := agentcheck.Parse([]byte(line))
+			models[i] = models[i].apply(reply)
+			t.Run(fmt.Sprintf("%s/%d %.30q", name, step, line), func(t *testing.T) {
+				models[i].requireSame(t, got[servers[i].name])
+			})
+		}
+	}
+}
+
+// TestHAProxyBalance compares, for each balance algorithm, which weights HAProxy ignores with
+// those of which Lint warns.
+func TestHAProxyBalance(t *testing.T) {
+	type algorithm struct{ balance, hashType string }
+	var servers []rigServer
+	var lines []string
+	say := make(map[string][]byte)
+	for _, a := range []algorithm{
+		{"roundrobin", ""},
+		{"leastconn", ""},
+		{"first", ""},
+		{"random", ""},
+		{"random(3)", ""},
+		{"static-rr", ""},
+		{"source", ""},
+		{"uri depth 2", ""},
+		{"url_param user", ""},
+		{"hdr(x-user)", ""},
+		{"rdp-cookie(user)", ""},
+		{"source", "map-based"},
+		{"source", "consistent"},
+		{"uri", "consistent djb2"},
+		{"hdr(x-user)", "map-based sdbm avalanche"},
+	} {
+		for _, initial := range []int{1, 100, 256} {
+			for _, p := range []int{0, 50, 100, 150, 300} {
+				s := rigServer{fmt.Sprintf("s%d", len(servers)), initial, a.balance, a.hashType}
+				servers = append(servers, s)
+				lines = append(lines, fmt.Sprintf("%d%%\n", p))
+				say[s.name] = []byte(lines[len(lines)-1])
+			}
+		}
+	}
+	r := newRig(t, servers)
+	r.answer(t, say)
+	got := r.look(t)
+	for i, s := range servers {
+		t.Run(fmt.Sprintf("%s %s/weight %d/%s", s.balance, s.hashType, s.weight, lines[i]), func(t *testing.T) {
+			seen := got[s.name]
+			findings := agentcheck.Lint([]byte(lines[i]), agentcheck.Setup{
+				Balance: s.balance, HashType: s.hashType, InitialWeight: agentcheck.Absolute(s.weight),
+			})
+			warned := slices.ContainsFunc(findings, func(f agentcheck.Finding) bool { return f.Trap == agentcheck.TrapStaticBalance })
+			require.Equal(t, strings.Contains(seen.agent, "static LB algorithm"), warned, "%q, %v", seen.agent, findings)
+			reply, err := agentcheck.Parse([]byte(lines[i]))
+			require.NoError(t, err)
+			m := newModel(s.weight)
+			m.static = warned
+			m.apply(reply).requireSame(t, seen)
+		})
+	}
+}

@@ -1,0 +1,257 @@
+package agentcheck_test
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+	"github.com/headgate/headgate/internal/netserve"
+)
+
+// This file runs a real HAProxy whose servers each have an agent that says what a test wants,
+// byte for byte, and reads back what HAProxy made of it.
+
+// rig is a HAProxy and the agent of all its servers.
+type rig struct {
+	socket haproxycfg.Socket
+	group  netserve.Group
+
+	mu       sync.Mutex
+	answers  map[string][]byte // by server name
+	asked    map[string]int
+	progress chan struct{} // closed and replaced at each exchange
+}
+
+// rigServer is one server of the rig. Its name is what HAProxy sends by agent-send.
+type rigServer struct {
+	name     string
+	weight   int
+	balance  string // "" is roundrobin
+	hashType string // "" is HAProxy's default
+}
+
+// newRig starts a HAProxy with these servers. All agents answer an empty line, which changes
+// nothing, until told otherwise.
+func newRig(t *testing.T, servers []rigServer) *rig {
+	t.Helper()
+	r := &rig{
+		answers:  make(map[string][]byte),
+		asked:    make(map[string]int),
+		progress: make(chan struct{}),
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() { served <- r.group.Serve(l, r.serveConn) }()
+	t.Cleanup(func() {
+		r.group.Close()
+		<-served
+	})
+	for _, s := range servers {
+		r.answers[s.name] = []byte("\n")
+	}
+
+	dir := haproxytest.Dir(t)
+	haproxytest.Start(t, dir, rigConfig(dir, l.Addr().(*net.TCPAddr).Port, servers))
+	r.socket = haproxycfg.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
+	return r
+}
+
+// rigConfig renders one backend for each balance algorithm. Health checks connect to the agent's
+// port: they only need somebody who accepts. Without max-spread-checks HAProxy would spread the
+// first checks over the longest interval there is.
+func rigConfig(dir string, port int, servers []rigServer) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "global\n  stats socket %s/stats.sock level admin\n  max-spread-checks 100\n", dir)
+	fmt.Fprintf(&b, "defaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n")
+	type algorithm struct{ balance, hashType string }
+	backends := make(map[algorithm][]rigServer)
+	var order []algorithm
+	for _, s := range servers {
+		a := algorithm{s.balance, s.hashType}
+		if backends[a] == nil {
+			order = append(order, a)
+		}
+		backends[a] = append(backends[a], s)
+	}
+	for i, a := range order {
+		fmt.Fprintf(&b, "backend b%d\n  balance %s\n", i, cmp.Or(a.balance, "roundrobin"))
+		if a.hashType != "" {
+			fmt.Fprintf(&b, "  hash-type %s\n", a.hashType)
+		}
+		fmt.Fprintf(&b, "  default-server check inter 1h agent-check agent-inter 150ms agent-addr 127.0.0.1 agent-port %d\n", port)
+		for _, s := range backends[a] {
+			fmt.Fprintf(&b, "  server %s 127.0.0.1:%d weight %d agent-send %s\\n\n", s.name, port, s.weight, s.name)
+		}
+	}
+	return b.String()
+}
+
+// serveConn answers one check: a line with the server's name in, the answer's bytes out. A health
+// check only connects.
+func (r *rig) serveConn(_ context.Context, c net.Conn) {
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	name, err := bufio.NewReaderSize(c, 64).ReadString('\n')
+	if err != nil {
+		return
+	}
+	name = strings.TrimSuffix(name, "\n")
+	r.mu.Lock()
+	answer := r.answers[name]
+	r.asked[name]++
+	close(r.progress)
+	r.progress = make(chan struct{})
+	r.mu.Unlock()
+	c.Write(answer)
+	c.(*net.TCPConn).CloseWrite()
+	io.Copy(io.Discard, c)
+}
+
+// answer sets what the agents of some servers say and returns once HAProxy has read each answer:
+// it asks a server's agent again only when it is done with the answer before.
+func (r *rig) answer(t *testing.T, answers map[string][]byte) {
+	t.Helper()
+	want := make(map[string]int)
+	r.mu.Lock()
+	for name, a := range answers {
+		r.answers[name] = a
+		want[name] = r.asked[name] + 2
+	}
+	r.mu.Unlock()
+
+	deadline := time.After(20 * time.Second)
+	for {
+		r.mu.Lock()
+		progress := r.progress
+		for name, n := range want {
+			if r.asked[name] >= n {
+				delete(want, name)
+			}
+		}
+		r.mu.Unlock()
+		if len(want) == 0 {
+			return
+		}
+		select {
+		case <-progress:
+		case <-deadline:
+			t.Fatalf("HAProxy did not ask for %d of %d servers", len(want), len(answers))
+		}
+	}
+}
+
+// seen is what HAProxy says of a server.
+type seen struct {
+	down, drain, maint bool
+	weight             int
+	maxConn            uint32 // 0 is unlimited
+	status             string // as on the statistics page
+	agent              string // what it says of the agent's last answer
+}
+
+// Bits of srv_admin_state in "show servers state" (HAProxy management guide, section 9.3).
+const (
+	adminForcedMaint = 0x01
+	adminForcedDrain = 0x08
+)
+
+// look returns the state of every server.
+func (r *rig) look(t *testing.T) map[string]seen {
+	t.Helper()
+	servers := make(map[string]seen)
+
+	state, err := r.socket.Do(t.Context(), "show servers state")
+	require.NoError(t, err)
+	var header []string
+	for line := range strings.Lines(state) {
+		fields := strings.Fields(line)
+		if len(fields) > 1 && fields[0] == "#" {
+			header = fields[1:]
+			continue
+		}
+		if len(fields) < len(header) || header == nil {
+			continue
+		}
+		row := rowOf(header, fields)
+		admin := atoi(t, row["srv_admin_state"])
+		servers[row["srv_name"]] = seen{
+			down:   row["srv_op_state"] == "0",
+			drain:  admin&adminForcedDrain != 0,
+			maint:  admin&adminForcedMaint != 0,
+			weight: atoi(t, row["srv_uweight"]),
+		}
+	}
+
+	table, err := r.socket.Do(t.Context(), "show stat -1 4 -1")
+	require.NoError(t, err)
+	rows := csv.NewReader(bytes.NewReader([]byte(strings.TrimPrefix(table, "# "))))
+	rows.FieldsPerRecord = -1
+	header, err = rows.Read()
+	require.NoError(t, err)
+	for {
+		fields, err := rows.Read()
+		if err == io.EOF {
+			return servers
+		}
+		require.NoError(t, err)
+		row := rowOf(header, fields)
+		s, ok := servers[row["svname"]]
+		if !ok {
+			continue
+		}
+		s.status = row["status"]
+		s.agent = row["last_agt"]
+		if limit := row["slim"]; limit != "" {
+			n, err := strconv.ParseUint(limit, 10, 32)
+			require.NoError(t, err)
+			s.maxConn = uint32(n)
+		}
+		servers[row["svname"]] = s
+	}
+}
+
+func rowOf(header, fields []string) map[string]string {
+	row := make(map[string]string, len(header))
+	for i, name := range header {
+		if i < len(fields) {
+			row[name] = fields[i]
+		}
+	}
+	return row
+}
+
+func atoi(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	require.NoError(t, err)
+	return n
+}
+
+// version returns HAProxy's version, such as "2.6.12-1".
+func (r *rig) version(t *testing.T) string {
+	t.Helper()
+	info, err := r.socket.Do(t.Context(), "show info")
+	require.NoError(t, err)
+	for line := range strings.Lines(info) {
+		if v, ok := strings.CutPrefix(line, "Version: "); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	t.Fatalf("no version in %q", info)
+	return ""
+}
