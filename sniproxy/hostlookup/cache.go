@@ -57,7 +57,7 @@ type Cache struct {
 	StaleFor time.Duration
 
 	// Recheck is for how long a stale endpoint is served after a failure before the
-	// source is asked again, in the background. 0 means 30 s (RFC 8767 section 5).
+	// source is asked again. 0 means 30 s (RFC 8767 section 5), negative no time.
 	Recheck time.Duration
 
 	// StaleWhileRevalidate is for how long after its TTL an endpoint is served at

@@ -130,9 +130,9 @@ func (k *core) join(ctx context.Context, hash uint64, host string) (*flight, ans
 		f.waiters++
 		return f, answer{}
 	}
-	_, level := unpackState(stale.state.Load())
-	// A host whose source failed or was slow the last time does not wait again.
-	if level == Stale || f.finished || k.cfg.wait == 0 || now < later(stale.expires, k.cfg.revalidate) {
+	// Otherwise the source comes first, each time: to serve stale endpoints while
+	// it is well and knows better is the fault that caches are known for.
+	if f.finished || k.cfg.wait == 0 || now < later(stale.expires, k.cfg.revalidate) {
 		f.wanted = true
 		k.lean(stale, now, k.cfg.recheck)
 		ep, err := stale.answer(host)

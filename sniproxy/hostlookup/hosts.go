@@ -1,0 +1,172 @@
+package hostlookup
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+)
+
+// Hosts is an immutable set of hosts. The zero value has none.
+type Hosts struct {
+	exact    map[string]Endpoint
+	wildcard map[string]Endpoint // by what follows "*"
+}
+
+// A Problem is an entry of a hosts file that was left out. It is an error.
+type Problem struct {
+	File    string // as given to ParseHosts
+	Line    int    // where the entry begins, from 1
+	Index   int    // of the entry in the array, from 0
+	Field   string // "host", "endpoint", …; "" when it is the whole entry
+	Message string
+}
+
+func (p Problem) Error() string {
+	where := fmt.Sprintf("%s:%d: entry %d", p.File, p.Line, p.Index)
+	if p.Field != "" {
+		where += ": " + p.Field
+	}
+	return where + ": " + p.Message
+}
+
+// ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}; file is its
+// name in problems. Hosts are A-labels in any case; "*.example.com" stands for every
+// name of one label before example.com; other members are ignored. An entry with
+// something wrong, or with a host that an earlier one has, is reported and left out.
+// The error is for what is no JSON array to its end.
+func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
+	h := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
+	lines := lineCounter{data: data, line: 1}
+	broken := func(at int64, err error) (*Hosts, []Problem, error) {
+		return nil, nil, fmt.Errorf("hostlookup: %s:%d: %w", file, lines.at(at), err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	token, err := dec.Token()
+	if err != nil && err != io.EOF {
+		return broken(offset(dec, err), err)
+	}
+	if token != json.Delim('[') {
+		return broken(0, errors.New("not a JSON array"))
+	}
+	var problems []Problem
+	for index := 0; dec.More(); index++ {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return broken(offset(dec, err), err)
+		}
+		line := lines.at(dec.InputOffset() - int64(len(raw)))
+		if field, err := h.add(raw); err != nil {
+			problems = append(problems, Problem{file, line, index, field, err.Error()})
+		}
+	}
+	if _, err := dec.Token(); err != nil { // the closing bracket
+		return broken(offset(dec, err), err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return broken(dec.InputOffset(), errors.New("text after the array"))
+	}
+	return h, problems, nil
+}
+
+// offset is where an error is.
+func offset(dec *json.Decoder, err error) int64 {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return syntax.Offset
+	}
+	return dec.InputOffset()
+}
+
+// A lineCounter finds the line of growing offsets.
+type lineCounter struct {
+	data []byte
+	line int
+	done int64
+}
+
+func (c *lineCounter) at(offset int64) int {
+	offset = min(offset, int64(len(c.data)))
+	if offset > c.done {
+		c.line += bytes.Count(c.data[c.done:offset], []byte{'\n'})
+		c.done = offset
+	}
+	return c.line
+}
+
+// add takes one entry in, or says what is wrong with which field.
+func (h *Hosts) add(raw []byte) (field string, err error) {
+	var r *record
+	if err := json.Unmarshal(raw, &r); err != nil {
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+			return wrong.Field, fmt.Errorf("a %s where a string belongs", wrong.Value)
+		}
+		return "", errors.New("not a JSON object")
+	}
+	if r == nil {
+		return "", errors.New("null")
+	}
+	host, err := normalHost(r.Host)
+	if err != nil {
+		return "host", err
+	}
+	ep := Endpoint{App: r.App, Host: host, Addr: r.Endpoint}
+	if _, err := splitAddr(ep.Addr); err != nil {
+		return "endpoint", fmt.Errorf("%q: %w", clip(ep.Addr), err)
+	}
+	m, key := h.exact, host
+	if suffix, ok := strings.CutPrefix(host, "*"); ok {
+		m, key = h.wildcard, suffix
+	}
+	if _, twice := m[key]; twice {
+		return "host", fmt.Errorf("%q is there already", host)
+	}
+	m[key] = ep
+	return "", nil
+}
+
+// normalHost returns the form that lookups use.
+func normalHost(s string) (string, error) {
+	host := strings.ToLower(strings.TrimSuffix(s, "."))
+	name, wild := strings.CutPrefix(host, "*.")
+	err := checkName(name)
+	if wild && err == nil && len(host) > maxName {
+		err = errors.New("name longer than 253 bytes")
+	}
+	if err != nil {
+		return "", fmt.Errorf("%q: %w", clip(s), err)
+	}
+	return host, nil
+}
+
+// LookupHost implements Lookup. An exact entry goes before a wildcard.
+func (h *Hosts) LookupHost(_ context.Context, host string) (Endpoint, error) {
+	if ep, ok := h.exact[host]; ok {
+		return ep, nil
+	}
+	if dot := strings.IndexByte(host, '.'); dot > 0 {
+		if ep, ok := h.wildcard[host[dot:]]; ok {
+			return ep, nil
+		}
+	}
+	return Endpoint{}, ErrNotFound
+}
+
+// Len returns the number of entries.
+func (h *Hosts) Len() int { return len(h.exact) + len(h.wildcard) }
+
+// All goes through the entries in no order. Wildcards have their "*.".
+func (h *Hosts) All() iter.Seq2[string, Endpoint] {
+	return func(yield func(string, Endpoint) bool) {
+		for _, m := range []map[string]Endpoint{h.exact, h.wildcard} {
+			for _, ep := range m {
+				if !yield(ep.Host, ep) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package hostlookup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// TokenFile returns a function for HTTP.Token that gives the content of a file without
+// the white space around it. The file is read again when it has changed, as the tokens
+// that Kubernetes mounts do. While it cannot be read the last token is used.
+func TokenFile(path string) func(context.Context) (string, error) {
+	var (
+		mu    sync.Mutex
+		seen  fileState
+		token string
+	)
+	return func(context.Context) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		now, err := stateOf(path)
+		if err == nil && seen.same(now) {
+			return token, nil
+		}
+		if err == nil {
+			var data []byte
+			if data, err = readFile(path, maxToken); err == nil {
+				var fresh string
+				if fresh, err = checkToken(string(data)); err == nil {
+					token, seen = fresh, now
+				}
+			}
+		}
+		if err != nil && token == "" {
+			return "", err
+		}
+		return token, nil
+	}
+}
+
+const maxToken = 16 << 10
+
+func checkToken(s string) (string, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return "", errors.New("file is empty")
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return "", fmt.Errorf("byte %#02x in token", s[i])
+		}
+	}
+	return s, nil
+}
+
+// A fileState tells whether a file was replaced or written since.
+type fileState struct {
+	info fs.FileInfo
+	at   time.Time // when it was looked at
+}
+
+func stateOf(path string) (fileState, error) {
+	at := time.Now()
+	info, err := os.Stat(path) // through links: mounted files are links that move
+	return fileState{info, at}, err
+}
+
+// settle is for how long after a change a file may change again under the same
+// modification time: file systems count it as coarsely as by 2 seconds.
+const settle = 2 * time.Second
+
+// same is false when in doubt.
+func (s fileState) same(now fileState) bool {
+	return s.info != nil && os.SameFile(s.info, now.info) &&
+		s.info.Size() == now.info.Size() && s.info.ModTime().Equal(now.info.ModTime()) &&
+		s.at.Sub(s.info.ModTime()) > settle
+}
+
+// readFile reads a file of at most limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is longer than %d bytes", path, limit)
+	}
+	return data, nil
+}
