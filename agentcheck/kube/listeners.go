@@ -22,9 +22,10 @@ type Listeners struct {
 	Host string
 	// Listen opens a port. Nil means net.Listen.
 	Listen func(network, address string) (net.Listener, error)
-	// Finished, if not nil, is told of every check when it is over, for metrics.
-	// It is called from several goroutines at once.
-	Finished func(Answer, agentcheck.Exchange)
+	// Finished, if not nil, is told of every check when it is over, and of the
+	// Service ("namespace/name", "" for the node) whose port it came to, for
+	// metrics. It is called from several goroutines at once.
+	Finished func(service string, x agentcheck.Exchange)
 	// Logger, if not nil, gets a line for each port opened and closed, and what
 	// agentcheck.Server logs.
 	Logger *slog.Logger
@@ -98,7 +99,7 @@ func (l *Listeners) open(answer Answer) error {
 	p.answer.Store(&answer)
 	p.server = &agentcheck.Server{Handler: p, Logger: l.Logger}
 	if l.Finished != nil {
-		p.server.Finished = func(x agentcheck.Exchange) { l.Finished(*p.answer.Load(), x) }
+		p.server.Finished = func(x agentcheck.Exchange) { l.Finished(p.answer.Load().Service, x) }
 	}
 	l.ports[answer.Port] = p
 	l.serving.Go(func() { l.serve(p, ln) })
