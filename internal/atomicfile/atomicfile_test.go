@@ -1,0 +1,52 @@
+package atomicfile_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/internal/atomicfile"
+)
+
+func TestUpdate(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.json")
+	changed, err := atomicfile.Update(file, []byte("one"), 0o640)
+	require.NoError(t, err)
+	require.True(t, changed)
+	before, err := os.Stat(file)
+	require.NoError(t, err)
+	require.EqualValues(t, 0o640, before.Mode().Perm())
+
+	changed, err = atomicfile.Update(file, []byte("one"), 0o640)
+	require.NoError(t, err)
+	require.False(t, changed)
+	same, err := os.Stat(file)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(before, same), "not written again")
+
+	changed, err = atomicfile.Update(file, []byte("two"), 0o640)
+	require.NoError(t, err)
+	require.True(t, changed)
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "two", string(data))
+
+	_, err = atomicfile.Update(filepath.Join(file, "below"), nil, 0o640)
+	require.Error(t, err, "a file is no directory")
+}
+
+func TestWriteThatEndsEarlyLeavesTheOld(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "haproxy.cfg")
+	require.NoError(t, atomicfile.Write(file, []byte("old"), 0o644, nil))
+	boom := errors.New("boom")
+	require.ErrorIs(t, atomicfile.Write(file, []byte("new"), 0o644, func() error { return boom }), boom)
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "old", string(data))
+	entries, err := os.ReadDir(filepath.Dir(file))
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "and no temporary file")
+}

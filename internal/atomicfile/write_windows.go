@@ -1,0 +1,37 @@
+package atomicfile
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Write is for tools that render on Windows; HAProxy does not run there.
+// The rename replaces the file, but Windows does not promise that it is whole
+// after a power failure.
+func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
+	t, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(t.Name())
+	_, err = t.Write(data)
+	if err == nil {
+		err = t.Sync()
+	}
+	if cerr := t.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Chmod(t.Name(), mode)
+	}
+	if err == nil && beforeRename != nil {
+		err = beforeRename()
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(t.Name(), file)
+}
+
+func SyncDir(string) error { return nil }
