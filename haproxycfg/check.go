@@ -82,7 +82,7 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []RenderedFil
 	}
 	// What the user shall find later stands in another directory: show names
 	// relative to it.
-	output := strings.ReplaceAll(out.String(), dir+string(filepath.Separator), "")
+	output := strings.ReplaceAll(out.buf.String(), dir+string(filepath.Separator), "")
 	found := parseDiagnostics(output)
 	for _, f := range files {
 		addSources(found, f.Name, f.Data)
@@ -147,13 +147,13 @@ func only(all []Diagnostic, severity string) []Diagnostic {
 // limitedBuffer keeps the first max bytes and drops the rest, so that a
 // program which prints without end neither fills memory nor blocks.
 type limitedBuffer struct {
-	bytes.Buffer
+	buf bytes.Buffer // not embedded: io.Copy would use its ReadFrom
 	max int
 }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if room := b.max - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(room, len(p))])
+	if room := b.max - b.buf.Len(); room > 0 {
+		b.buf.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }

@@ -3,6 +3,7 @@ package haproxycfg
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -25,8 +26,9 @@ type process struct {
 //	11523           worker          1               0d00h00m33s     2.6.12
 //	# programs
 //
-// Version 2.4 has a column <relative PID> before <reloads>, so the columns
-// are found by the header.
+// Version 2.4 has a column <relative PID> before <reloads>, which reads "[was: 1]"
+// for an old worker, so columns are found by the header and brackets are one
+// word.
 func parseProcesses(answer string) ([]process, error) {
 	reloads := -1
 	old := false
@@ -39,6 +41,8 @@ func parseProcesses(answer string) ([]process, error) {
 			reloads = headerColumn(line, "reloads")
 		case strings.HasPrefix(line, "#"):
 			old = strings.Contains(line, "old ")
+		case reloads < 2:
+			return nil, errors.New("haproxycfg: not a process list of a master: " + excerpt(answer))
 		default:
 			p, err := parseProcess(line, reloads)
 			if err != nil {
@@ -64,9 +68,11 @@ func headerColumn(header, name string) int {
 	return -1
 }
 
+var bracketed = regexp.MustCompile(`\[[^\]]*\]`)
+
 func parseProcess(line string, reloads int) (process, error) {
-	words := strings.Fields(line)
-	if reloads < 2 || len(words) <= reloads {
+	words := strings.Fields(bracketed.ReplaceAllString(line, "[]"))
+	if len(words) <= reloads {
 		return process{}, fmt.Errorf("haproxycfg: process list: %q", excerpt(line))
 	}
 	pid, err1 := strconv.Atoi(words[0])

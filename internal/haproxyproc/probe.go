@@ -9,17 +9,24 @@ import (
 	"time"
 )
 
-// newProbe returns a function that says whether HAProxy answers. In
-// master-worker mode without a stats socket it asks the current worker ("@1")
-// through the master, since the master alone answers before workers serve.
+// newProbe returns a function that says whether HAProxy answers: on its stats
+// socket, and in master-worker mode also by its master, each of which may be
+// the last to be ready. "@1" is the current worker as seen from the master.
 func newProbe(o Options) (func(context.Context) error, error) {
-	switch {
-	case o.StatsSocket != "":
-		return func(ctx context.Context) error { return answers(ctx, o.StatsSocket, "show info") }, nil
-	case o.MasterSocket != "":
-		return func(ctx context.Context) error { return answers(ctx, o.MasterSocket, "@1 show info") }, nil
+	if o.StatsSocket == "" && o.MasterSocket == "" {
+		return nil, errors.New("haproxyproc: no socket given to ask whether HAProxy is ready")
 	}
-	return nil, errors.New("haproxyproc: no socket given to ask whether HAProxy is ready")
+	return func(ctx context.Context) error {
+		if o.StatsSocket != "" {
+			if err := answers(ctx, o.StatsSocket, "show info"); err != nil {
+				return err
+			}
+		}
+		if o.MasterSocket == "" {
+			return nil
+		}
+		return answers(ctx, o.MasterSocket, "@1 show info")
+	}, nil
 }
 
 func answers(ctx context.Context, socket, command string) error {

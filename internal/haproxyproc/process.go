@@ -18,8 +18,8 @@ type Options struct {
 	// Config is the configuration file.
 	Config string
 	// StatsSocket is the unix socket that the configuration's "stats socket"
-	// line names: HAProxy is ready when it answers there. Empty means to ask
-	// the current worker through MasterSocket.
+	// line names: HAProxy is ready when it answers there, and on MasterSocket
+	// if there is one.
 	StatsSocket string
 	// MasterSocket, if not empty, turns on master-worker mode with the
 	// master's command line on this unix socket.
