@@ -62,18 +62,24 @@ func (m *metaDoc) objectMeta() metav1.ObjectMeta {
 	}
 }
 
+// itemKind is the kind of items that do not say theirs, as in the API's own
+// NodeList and ServiceList.
+func (h headDoc) itemKind() (apiVersion, kind string) {
+	kind = strings.TrimSuffix(h.Kind, "List")
+	if kind == "" {
+		return "", ""
+	}
+	return h.APIVersion, kind
+}
+
 // unprinted are subtrees of any object that no document above reads. The fast
 // YAML reader checks them and writes nothing.
-func unprinted(path0, path1 string) bool {
-	switch path0 {
+func unprinted(parent, key []byte) bool {
+	switch string(parent) {
 	case "metadata":
-		return path1 == "managedFields"
+		return string(key) == "managedFields"
 	case "status":
-		switch path1 {
-		case "addresses", "conditions":
-			return false
-		}
-		return true
+		return string(key) != "addresses" && string(key) != "conditions"
 	}
 	return false
 }

@@ -15,6 +15,9 @@ import (
 // maxNesting is how deep lists may stand in lists. kubectl prints none.
 const maxNesting = 4
 
+// kubectl prints the kind of a list behind its items.
+const listWithoutKind = "a list without kind; is it cut short?"
+
 // parseJSON reads JSON values one after the other. It is false if one of them is
 // not JSON; what came before it is in the batch together with the problem.
 func parseJSON(doc document) (batch, bool) {
@@ -106,6 +109,8 @@ func (b *batch) decodeNested(data []byte, lineAt func(int) int, apiVersion, kind
 		head.Kind, head.APIVersion = kind, apiVersion
 	}
 	switch {
+	case head.Kind == "" && head.Items != nil:
+		b.bad(line, listWithoutKind)
 	case head.Kind == "":
 		b.bad(line, "an object without kind")
 	case !strings.HasSuffix(head.Kind, "List") || head.Items == nil:
@@ -123,11 +128,7 @@ func (b *batch) decodeItems(data []byte, head headDoc, lineAt func(int) int, dep
 		b.bad(lineAt(0), head.Kind+": items is not a list")
 		return
 	}
-	// NodeList and ServiceList need not repeat the kind in each item.
-	apiVersion, kind := head.APIVersion, strings.TrimSuffix(head.Kind, "List")
-	if kind == "" {
-		apiVersion = ""
-	}
+	apiVersion, kind := head.itemKind()
 	lines := make([]int, len(items))
 	for i, item := range items {
 		lines[i] = lineAt(base + item.start)

@@ -1,0 +1,91 @@
+package nodeselect_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/headgate/headgate/internal/manifesttest"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// 1,000 nodes and 2,000 services, managed fields and all.
+func BenchmarkParse(b *testing.B) {
+	nodes, services := manifesttest.Nodes(1000), manifesttest.Services(2000)
+	for _, format := range []struct {
+		name  string
+		files [2][]byte
+	}{
+		{"yaml", [2][]byte{manifesttest.YAML(nodes), manifesttest.YAML(services)}},
+		{"json", [2][]byte{manifesttest.JSON(nodes), manifesttest.JSON(services)}},
+	} {
+		b.Run(format.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(format.files[0]) + len(format.files[1])))
+			for b.Loop() {
+				for i, want := range [...][2]int{{1000, 0}, {0, 2000}} {
+					o, problems := nodeselect.Parse("bench", format.files[i])
+					if len(o.Nodes) != want[0] || len(o.Services) != want[1] || len(problems) != 0 {
+						b.Fatal(len(o.Nodes), len(o.Services), problems)
+					}
+				}
+			}
+		})
+	}
+}
+
+// 20 of 1,000 nodes for each service; the pool included.
+func BenchmarkSelect(b *testing.B) {
+	nodes := manifesttest.Nodes(1000)
+	for _, n := range []int{500, 1000, 2000, 4000} {
+		objects := nodeselect.NewObjects(nodes, manifesttest.Services(n))
+		refs := make([]nodeselect.Ref, n)
+		for i, s := range objects.Services {
+			refs[i] = nodeselect.Ref{Namespace: s.Namespace, Service: s.Name, Port: "http"}
+		}
+		for _, s := range []struct {
+			name string
+			nodeselect.Selector
+		}{{"top", nodeselect.Selector{}}, {"spread", nodeselect.Selector{Spread: true}}, {"sticky", nodeselect.Selector{Sticky: true}}} {
+			b.Run(fmt.Sprintf("services=%d/%s", n, s.name), func(b *testing.B) {
+				now := manifesttest.Epoch.AddDate(0, 2, 0)
+				current := s.Select(objects, refs, now, nil).Subsets()
+				b.ReportAllocs()
+				for b.Loop() {
+					got := s.Select(objects, refs, now, current)
+					if len(got.Targets) != n || len(got.Targets[0].Nodes) != 20 {
+						b.Fatal("wrong selection")
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkPick(b *testing.B) {
+	pool := nodeselect.Selector{}.Pool(manifesttest.Nodes(1000), manifesttest.Epoch)
+	b.ReportAllocs()
+	for b.Loop() {
+		if len(pool.Pick("media/tracks", nil)) != 20 {
+			b.Fatal("wrong size")
+		}
+	}
+}
+
+func BenchmarkDiff(b *testing.B) {
+	nodes := manifesttest.Nodes(1000)
+	objects := nodeselect.NewObjects(nodes, manifesttest.Services(2000))
+	var refs []nodeselect.Ref
+	for _, s := range objects.Services {
+		refs = append(refs, nodeselect.Ref{Namespace: s.Namespace, Service: s.Name, Port: "http"})
+	}
+	old := nodeselect.Selector{}.Select(objects, refs, manifesttest.Epoch, nil).Subsets()
+	objects.Nodes = slices.Clone(objects.Nodes)[10:]
+	next := nodeselect.Selector{}.Select(objects, refs, manifesttest.Epoch, nil).Subsets()
+	b.ReportAllocs()
+	for b.Loop() {
+		if nodeselect.Diff(old, next).Leave == 0 {
+			b.Fatal("nothing leaves")
+		}
+	}
+}
