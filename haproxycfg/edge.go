@@ -118,6 +118,7 @@ func (e Edge) Config(table routes.Table, upstreams []Upstream) (*Config, []route
 		upstreams: make(map[routes.Ref]*upstream, len(upstreams)),
 		backends:  make(map[string]string),
 		nodes:     make(map[string]map[netip.Addr]string),
+		routes:    make(map[routeKey]struct{}, len(table.Routes)),
 	}
 	b.addUpstreams(upstreams)
 	for i := range table.Routes {
@@ -131,10 +132,17 @@ type edgeBuilder struct {
 	upstreams map[routes.Ref]*upstream
 	backends  map[string]string                // what makes a backend, encoded, to its name
 	nodes     map[string]map[netip.Addr]string // by cluster and address, what tracks the node
+	routes    map[routeKey]struct{}
 	problems  []routes.Problem
 
 	rendered             []Backend
 	hosts, exact, prefix []MapEntry
+}
+
+// routeKey is the key of a route in its map.
+type routeKey struct {
+	key   string
+	exact bool
 }
 
 // upstream is an Upstream whose addresses were checked and sorted.
@@ -187,17 +195,18 @@ func (b *edgeBuilder) addRoute(r *routes.Route) {
 	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
 		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)
 	}
-	name := b.backendOf(r)
+	entries, key := &b.exact, r.Host+r.Path
+	if !r.Exact {
+		entries, key = &b.prefix, r.Host+strings.TrimSuffix(r.Path, "/")+"/"
+	}
+	if _, dup := b.routes[routeKey{key, r.Exact}]; dup {
+		b.problemf(r.Position, "path", "%s%s is there already", r.Host, r.Path)
+		return
+	}
+	b.routes[routeKey{key, r.Exact}] = struct{}{}
+	*entries = append(*entries, MapEntry{key, b.backendOf(r)})
 	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host {
 		b.hosts = append(b.hosts, MapEntry{r.Host, r.Host})
-	}
-	switch {
-	case r.Exact:
-		b.exact = append(b.exact, MapEntry{r.Host + r.Path, name})
-	case r.Path == "/":
-		b.prefix = append(b.prefix, MapEntry{r.Host + "/", name})
-	default:
-		b.prefix = append(b.prefix, MapEntry{r.Host + strings.TrimSuffix(r.Path, "/") + "/", name})
 	}
 }
 
@@ -373,6 +382,8 @@ func (b *edgeBuilder) config() *Config {
 	slices.SortFunc(b.rendered, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
 	slices.SortFunc(b.exact, compareEntries)
 	slices.SortFunc(b.prefix, compareEntries)
+	slices.SortFunc(b.hosts, compareEntries)
+	b.hosts = slices.Compact(b.hosts)
 	return &Config{
 		Global:    b.edge.Global,
 		Defaults:  b.edge.Defaults,
