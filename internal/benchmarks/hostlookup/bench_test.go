@@ -1,0 +1,195 @@
+// Package hostlookup compares the cache of sniproxy/hostlookup with other caches for Go,
+// on what a router does with one: it reads host names of which few are popular, while
+// new ones come and old ones go.
+//
+// Of each benchmark compare the lines of one run: they depend on the machine and on
+// what else it does. For medians:
+//
+//	go test -run '^$' -bench . -count 7 ./hostlookup > new.txt && benchstat -col /cache new.txt
+package hostlookup
+
+import (
+	"fmt"
+	"math/rand"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+)
+
+// world is a number of known hosts and the names that come in.
+type world struct {
+	hosts  []string
+	wanted []string // zipf(1.01) over hosts, in memory of their own, one behind the other
+	fresh  []string // never wanted: their inserts evict
+}
+
+const (
+	wantedLen = 1 << 19 // 2^n
+	freshLen  = 1 << 18
+)
+
+var worlds = map[int]func() *world{
+	1_000:   sync.OnceValue(func() *world { return newWorld(1_000) }),
+	100_000: sync.OnceValue(func() *world { return newWorld(100_000) }),
+}
+
+func newWorld(n int) *world {
+	w := &world{}
+	for i := range n {
+		w.hosts = append(w.hosts, "tenant-"+strconv.Itoa(i*7919)+".example.com")
+	}
+	rng := rand.New(rand.NewSource(1))
+	rng.Shuffle(n, func(i, j int) { w.hosts[i], w.hosts[j] = w.hosts[j], w.hosts[i] })
+	zipf := rand.NewZipf(rng, 1.01, 1, uint64(n-1))
+	// A router's names are fresh from the wire: at hand, and not the strings that the
+	// cache holds, which would spare comparing them.
+	var text strings.Builder
+	ends := make([]int, wantedLen)
+	for i := range ends {
+		text.WriteString(w.hosts[zipf.Uint64()])
+		ends[i] = text.Len()
+	}
+	start := 0
+	for _, end := range ends {
+		w.wanted = append(w.wanted, text.String()[start:end])
+		start = end
+	}
+	for i := range freshLen {
+		w.fresh = append(w.fresh, "new-"+strconv.Itoa(i)+".example.net")
+	}
+	return w
+}
+
+func endpoint(host string) hostlookup.Endpoint {
+	return hostlookup.Endpoint{App: "app", Host: host, Addr: "10.0.0.24:443"}
+}
+
+// filled returns the cache with all of w in it.
+func filled(c contender, w *world) cache {
+	// Room for as many again, so that what the inserts evict is most often an
+	// earlier insert, and the lookups are hits.
+	it := c.make(2 * len(w.hosts))
+	for i := range len(w.hosts) {
+		it.set(w.fresh[i%freshLen], endpoint(w.fresh[i%freshLen]))
+	}
+	for _, host := range w.hosts {
+		it.set(host, endpoint(host))
+	}
+	return it
+}
+
+// BenchmarkHit reads in all processors at once, while "inserts" a second come from
+// another goroutine. Each evicts a host. A host that is missed is put back. The map
+// gets no inserts.
+func BenchmarkHit(b *testing.B) {
+	for _, n := range []int{1_000, 100_000} {
+		for _, inserts := range []int{0, 10_000} {
+			for _, c := range contenders {
+				run(b, fmt.Sprintf("hosts=%d/inserts=%d/cache=%s", n, inserts, c.name), c, n, func(b *testing.B, it cache, w *world) {
+					if !c.readOnly {
+						defer insert(it, w, inserts)()
+					}
+					read(b, it, w, 0)
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkMix has one insert in 100 operations, by the goroutines that read.
+func BenchmarkMix(b *testing.B) {
+	for _, n := range []int{1_000, 100_000} {
+		for _, c := range contenders {
+			if c.readOnly {
+				continue
+			}
+			run(b, fmt.Sprintf("hosts=%d/cache=%s", n, c.name), c, n, func(b *testing.B, it cache, w *world) {
+				read(b, it, w, 100)
+			})
+		}
+	}
+}
+
+// run fills one cache for all calls of f.
+func run(b *testing.B, name string, c contender, n int, f func(*testing.B, cache, *world)) {
+	var it cache
+	b.Run(name, func(b *testing.B) {
+		if it == nil {
+			it = filled(c, worlds[n]())
+			runtime.GC()
+		}
+		f(b, it, worlds[n]())
+	})
+	if it != nil {
+		it.close()
+	}
+}
+
+// read is the measured loop. With every > 0, each so many reads are followed by
+// an insert.
+func read(b *testing.B, it cache, w *world, every int) {
+	var goroutines, misses atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime()
+	b.RunParallel(func(pb *testing.PB) {
+		me := int(goroutines.Add(1))
+		i, next, missed := me*wantedLen/5, me*freshLen/5, int64(0)
+		until := every
+		for pb.Next() {
+			host := w.wanted[i&(wantedLen-1)]
+			i++
+			ep, ok := it.get(host)
+			if !ok {
+				missed++
+				it.set(host, endpoint(host))
+			} else if len(ep.Host) != len(host) {
+				panic("wrong endpoint")
+			}
+			if until--; until == 0 {
+				until = every
+				next++
+				fresh := w.fresh[next&(freshLen-1)]
+				it.set(fresh, endpoint(fresh))
+			}
+		}
+		misses.Add(missed)
+	})
+	b.StopTimer()
+	// Of all threads. Beside other programs it says more than the time of day.
+	b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(misses.Load())/float64(b.N)*100, "miss-%")
+}
+
+// insert adds hosts at a rate until the returned function is called.
+func insert(it cache, w *world, perSecond int) (stop func()) {
+	if perSecond == 0 {
+		return func() {}
+	}
+	const tick = 5 * time.Millisecond
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		for i := 0; ; {
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+			}
+			for range perSecond / int(time.Second/tick) {
+				fresh := w.fresh[i&(freshLen-1)]
+				it.set(fresh, endpoint(fresh))
+				i++
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
+}
