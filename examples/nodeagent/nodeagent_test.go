@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+// freePorts returns ports that nothing listened on a moment ago.
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	ports := make([]string, n)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		_, ports[i], err = net.SplitHostPort(l.Addr().String())
+		require.NoError(t, err)
+	}
+	return ports
+}
+
+// output is a writer that a running binary and its test share.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func manifests(unschedulable bool, weight, agentPort string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: a}, spec: {unschedulable: %t}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: tracks, annotations: {headgate.dev/agent-port: "%s", headgate.dev/weight: "%s"}}, spec: {type: NodePort}}
+`, unschedulable, agentPort, weight)
+}
+
+func TestAnswersFollowTheManifests(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "objects.yaml")
+	write := func(text string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(file+".new", []byte(text), 0o600))
+		require.NoError(t, os.Rename(file+".new", file))
+	}
+	ports := freePorts(t, 4)
+	node, service, other, admin := ports[0], ports[1], ports[2], ports[3]
+	write(manifests(false, "50", service))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	stderr := &output{}
+	exited := make(chan int, 1)
+	go func() {
+		exited <- run(ctx, cli.Invocation{
+			Args:   []string{"-node", "a", "-listen", "127.0.0.1:" + node, "-dir", dir, "-admin", "127.0.0.1:" + admin},
+			Stderr: stderr,
+		})
+	}()
+	answers := func(port, want string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+port)
+			return err == nil && reply.String() == want
+		}, 20*time.Second, 10*time.Millisecond, "%s on %s; %s", want, port, stderr)
+	}
+	get := func(path string) string {
+		t.Helper()
+		resp, err := http.Get("http://127.0.0.1:" + admin + path)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return string(body)
+	}
+
+	answers(node, "up ready")
+	answers(service, "up ready 50%")
+	require.Equal(t, "ok\n", get("/readyz"))
+
+	write(manifests(true, "50", service)) // cordoned
+	answers(node, "up drain # cordoned")
+	answers(service, "up drain 50% # cordoned")
+	require.Contains(t, get("/metrics"), `headgate_agent_draining{service=""} 1`)
+
+	write(manifests(false, "0", other)) // uncordoned, another weight on another port
+	answers(node, "up ready")
+	answers(other, "up ready 0%")
+	_, err := net.Dial("tcp", "127.0.0.1:"+service)
+	require.Error(t, err, "the old port is closed")
+
+	write(manifests(false, "lots", other)) // a slip counts as absent
+	answers(other, "up ready 100%")
+	require.Contains(t, stderr.String(), "want a weight in percent")
+	require.Contains(t, get("/metrics"), "headgate_agent_problems 1")
+	require.Contains(t, get("/metrics"), `headgate_agent_checks_total{outcome="answered",service="media/tracks"}`)
+
+	write(manifests(false, "70", admin)) // the port of the metrics is nobody's
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "it is reserved") }, 20*time.Second, 10*time.Millisecond)
+	answers(node, "up ready")
+
+	write("kind: Node\nmetadata: {name: [\n") // half a file: the last good state stays
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "objects.yaml:") }, 20*time.Second, 10*time.Millisecond)
+	answers(node, "up ready")
+
+	write("apiVersion: v1\nkind: List\nitems: []\n") // the node is deleted
+	answers(node, "up drain # node is gone")
+
+	cancel()
+	require.Equal(t, cli.ExitOK, <-exited, stderr.String())
+}
+
+func TestATakenPortIsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	ports := freePorts(t, 2)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(manifests(false, "50", ports[1])), 0o600))
+	taken, err := net.Listen("tcp", "127.0.0.1:"+ports[1])
+	require.NoError(t, err)
+	defer taken.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	stderr := &output{}
+	exited := make(chan int, 1)
+	go func() {
+		exited <- run(ctx, cli.Invocation{Args: []string{"-node", "a", "-listen", "127.0.0.1:" + ports[0], "-dir", dir}, Stderr: stderr})
+	}()
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "address already in use") }, 20*time.Second, 10*time.Millisecond)
+	reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[0])
+	require.NoError(t, err, "the node answers meanwhile")
+	require.Equal(t, "up ready", reply.String())
+	require.NoError(t, taken.Close())
+	require.Eventually(t, func() bool {
+		reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[1])
+		return err == nil && reply.String() == "up ready 50%"
+	}, 20*time.Second, 10*time.Millisecond)
+	cancel()
+	require.Equal(t, cli.ExitOK, <-exited, stderr.String())
+}
+
+func TestFailures(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(manifests(false, "50", "9801")), 0o600))
+	tests := []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"nothing given", nil, cli.ExitUsage, "-node and -dir are needed"},
+		{"bad address", []string{"-node", "a", "-dir", dir, "-listen", "here"}, cli.ExitUsage, "-listen here: "},
+		{"bad port", []string{"-node", "a", "-dir", dir, "-listen", ":70000"}, cli.ExitUsage, "want a port"},
+		{"no such node", []string{"-node", "b", "-dir", dir, "-listen", "127.0.0.1:1"}, cli.ExitFailed, `no such node: "b"; there are a`},
+		{"no such directory", []string{"-node", "a", "-dir", filepath.Join(dir, "none")}, cli.ExitFailed, "none"},
+		{"admin address", []string{"-node", "a", "-dir", dir, "-admin", "256.0.0.1:1"}, cli.ExitFailed, "256.0.0.1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			stderr := &output{}
+			code := run(t.Context(), cli.Invocation{Args: tt.args, Stderr: stderr})
+			require.Equal(t, tt.code, code, stderr.String())
+			require.Contains(t, stderr.String(), tt.want)
+		})
+	}
+}
