@@ -1,0 +1,247 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// settings are the flags, put into the values of the packages that they are for.
+type settings struct {
+	routes   []string
+	clusters []source
+	out      string
+
+	diff      bool
+	maxChange float64 // share of the servers, from 0 to 1
+	force     bool
+
+	builder kube.Builder
+	haproxy string // path of the binary to check with, empty for none
+	reload  string // master socket, empty for none
+
+	zone routes.ZoneOptions // written if Origin is set
+	cdn  routes.CDNOptions  // written if Origin is set
+}
+
+// source is where the objects of a cluster are read from.
+type source struct{ name, dir string }
+
+func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
+	fs := cli.NewFlagSet(program, "terminator -once -routes routes.yaml -cluster eu-1=dir:manifests/eu-1 -out out -http :80 -haproxy haproxy")
+	f := register(fs)
+	if code, done := inv.Parse(fs); done {
+		return nil, code, true
+	}
+	s, err := f.settings()
+	if err != nil {
+		return nil, inv.Fail(cli.ExitUsage, program, "%v (-h shows the flags)", err), true
+	}
+	return s, cli.ExitOK, false
+}
+
+// flags are the settings as they are typed.
+type flags struct {
+	routes, clusters, http, https, exporter, dnsAddrs  cli.Strings
+	out, haproxy, reload, maxChange                    string
+	once, diff, force, sticky, zones, redirect         bool
+	size, descriptors, nodeAgentPort                   int
+	identity, prefix, balance, nodeHealth              string
+	certs, statsSocket, stateFile, user, group, log    string
+	agentInterval, checkInterval, hardStopAfter, grace time.Duration
+	dnsOrigin, dnsTarget, cdnOrigin                    string
+}
+
+func register(fs *flag.FlagSet) *flags {
+	f := &flags{}
+	fs.Var(&f.routes, "routes", "`file` of declarations; may be given several times")
+	fs.Var(&f.clusters, "cluster", "`NAME=dir:DIR`: a cluster, and the directory with its nodes and services as kubectl get -o yaml or -o json prints them; may be given several times")
+	fs.StringVar(&f.out, "out", "", "`directory` to write to")
+	fs.BoolVar(&f.once, "once", false, "make the configuration once and end")
+	fs.BoolVar(&f.diff, "diff", false, "show what would change, and write nothing")
+	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the servers in force that may go or change at once")
+	fs.BoolVar(&f.force, "force", false, "change more than -max-change")
+	fs.StringVar(&f.haproxy, "haproxy", "", "`path` of the haproxy that must accept the configuration; not checked if empty")
+	fs.StringVar(&f.reload, "reload", "", "master `socket` of the HAProxy to reload when the configuration changes; none if empty")
+
+	fs.IntVar(&f.size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
+	fs.BoolVar(&f.zones, "zones", false, "take the nodes of a service evenly from all zones")
+	fs.BoolVar(&f.sticky, "sticky", false, "keep the nodes that report.json names for as long as they are eligible")
+	fs.StringVar(&f.identity, "identity", "address", "what a node is known by: address, name or provider-id")
+	fs.StringVar(&f.prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations that are followed")
+
+	fs.Var(&f.http, "http", "`address` to serve HTTP on; may be given several times")
+	fs.Var(&f.https, "https", "`address` to serve HTTPS on; may be given several times")
+	fs.StringVar(&f.certs, "certificates", "", "PEM `file or directory` with certificates and keys for -https")
+	fs.BoolVar(&f.redirect, "redirect-https", false, "answer on -http with a redirect to -https")
+	fs.Var(&f.exporter, "exporter", "`address` of HAProxy's own /metrics and /ready; may be given several times")
+	fs.StringVar(&f.balance, "balance", string(haproxycfg.RoundRobin), "how a server is chosen: roundrobin, leastconn, random, source or uri")
+
+	fs.StringVar(&f.nodeHealth, "node-health", "agent", "how it is known that a node may be used: agent, agent+kube-proxy or kube-proxy")
+	fs.IntVar(&f.nodeAgentPort, "node-agent-port", 9707, "`port` of the node agents")
+	fs.DurationVar(&f.agentInterval, "agent-inter", 2*time.Second, "time between two agent checks")
+	fs.DurationVar(&f.checkInterval, "check-inter", 2*time.Second, "time between two health checks")
+
+	fs.StringVar(&f.statsSocket, "stats-socket", "", "`path` of HAProxy's administration socket")
+	fs.StringVar(&f.stateFile, "state-file", "", "`path` of the file that keeps the state of servers over a reload; needs -reload")
+	fs.StringVar(&f.user, "user", "", "user that HAProxy becomes")
+	fs.StringVar(&f.group, "group", "", "group that HAProxy becomes")
+	fs.StringVar(&f.log, "log", "", "where HAProxy logs to: stdout, an address, or a syslog socket")
+	fs.IntVar(&f.descriptors, "descriptors", 0, "file descriptors that HAProxy may have; from them follows how many connections it takes")
+	fs.DurationVar(&f.hardStopAfter, "hard-stop-after", 0, "how long a replaced HAProxy process may wait for its connections; 0 is for ever")
+	fs.DurationVar(&f.grace, "grace", 0, "how long a stopping HAProxy process still accepts connections (2.5 or later)")
+
+	fs.StringVar(&f.dnsOrigin, "dns-origin", "", "`zone` to write dns.zone for, such as example.com")
+	fs.Var(&f.dnsAddrs, "dns-address", "`address` of a terminator for dns.zone; may be given several times")
+	fs.StringVar(&f.dnsTarget, "dns-target", "", "`name` of the terminators that dns.zone points to instead")
+	fs.StringVar(&f.cdnOrigin, "cdn-origin", "", "`name` of the terminators, to write cdn.json with")
+	return f
+}
+
+func (f *flags) settings() (*settings, error) {
+	switch {
+	case len(f.routes) == 0 || len(f.clusters) == 0 || f.out == "":
+		return nil, errors.New("-routes, -cluster and -out are needed")
+	case !f.once && !f.diff:
+		return nil, errors.New("-once or -diff is needed: a configuration is made once for each call")
+	case len(f.http)+len(f.https) == 0:
+		return nil, errors.New("-http or -https is needed")
+	case len(f.https) > 0 && f.certs == "":
+		return nil, errors.New("-https needs -certificates")
+	case f.redirect && len(f.https) == 0:
+		return nil, errors.New("-redirect-https needs -https")
+	case f.stateFile != "" && f.reload == "":
+		return nil, errors.New("-state-file needs -reload: the file is written just before a reload, and a stale one is worse than none")
+	case f.size < 1:
+		return nil, errors.New("-nodes-per-service must be 1 or more")
+	case f.nodeAgentPort < 1 || f.nodeAgentPort > 65535:
+		return nil, errors.New("-node-agent-port: want a port, 1 to 65535")
+	}
+	s := &settings{
+		routes: f.routes, out: f.out, diff: f.diff, force: f.force,
+		haproxy: f.haproxy, reload: f.reload,
+		cdn: routes.CDNOptions{Origin: f.cdnOrigin},
+	}
+	var err error
+	if s.maxChange, err = parseShare(f.maxChange); err != nil {
+		return nil, fmt.Errorf("-max-change: %w", err)
+	}
+	if s.clusters, err = parseClusters(f.clusters); err != nil {
+		return nil, fmt.Errorf("-cluster: %w", err)
+	}
+	if s.zone, err = f.zone(); err != nil {
+		return nil, err
+	}
+	if s.builder.Selector, err = f.selector(); err != nil {
+		return nil, err
+	}
+	if s.builder.Edge, err = f.edge(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// parseShare reads "30%", or "0.3".
+func parseShare(text string) (float64, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	share, err := strconv.ParseFloat(number, 64)
+	if percent {
+		share /= 100
+	}
+	if err != nil || !(share >= 0 && share <= 1) {
+		return 0, fmt.Errorf("%q: want a share such as 30%%", text)
+	}
+	return share, nil
+}
+
+func parseClusters(texts []string) ([]source, error) {
+	var clusters []source
+	for _, text := range texts {
+		name, where, ok := strings.Cut(text, "=")
+		dir, isDir := strings.CutPrefix(where, "dir:")
+		if !ok || !isDir || name == "" || dir == "" {
+			return nil, fmt.Errorf("%q: want NAME=dir:DIR", text)
+		}
+		clusters = append(clusters, source{name, dir})
+	}
+	return clusters, nil
+}
+
+func (f *flags) zone() (routes.ZoneOptions, error) {
+	zone := routes.ZoneOptions{Origin: f.dnsOrigin, Target: f.dnsTarget}
+	for _, text := range f.dnsAddrs {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return zone, fmt.Errorf("-dns-address: %w", err)
+		}
+		zone.Addrs = append(zone.Addrs, addr)
+	}
+	return zone, nil
+}
+
+func (f *flags) selector() (nodeselect.Selector, error) {
+	s := nodeselect.Selector{
+		Size: f.size, Spread: f.zones, Sticky: f.sticky,
+		Annotations: nodeselect.Annotations{Prefix: f.prefix},
+	}
+	identities := map[string]nodeselect.Identity{
+		"address": nodeselect.ByAddress, "name": nodeselect.ByName, "provider-id": nodeselect.ByProviderID,
+	}
+	var ok bool
+	if s.Identity, ok = identities[f.identity]; !ok {
+		return s, fmt.Errorf("-identity: %q: want address, name or provider-id", f.identity)
+	}
+	return s, nil
+}
+
+func (f *flags) edge() (haproxycfg.Edge, error) {
+	e := haproxycfg.Edge{
+		Global: haproxycfg.Global{
+			Descriptors: f.descriptors, User: f.user, Group: f.group,
+			StatsSocket: f.statsSocket, StateFile: f.stateFile,
+			HardStopAfter: f.hardStopAfter, Grace: f.grace,
+		},
+		Balance:       haproxycfg.Balance(f.balance),
+		NodeAgentPort: uint16(f.nodeAgentPort),
+		AgentInterval: f.agentInterval, CheckInterval: f.checkInterval,
+	}
+	healths := map[string]haproxycfg.NodeHealth{
+		"agent": haproxycfg.NodeAgent, "agent+kube-proxy": haproxycfg.NodeAgentAndKubeProxy, "kube-proxy": haproxycfg.KubeProxyOnly,
+	}
+	var ok bool
+	if e.NodeHealth, ok = healths[f.nodeHealth]; !ok {
+		return e, fmt.Errorf("-node-health: %q: want agent, agent+kube-proxy or kube-proxy", f.nodeHealth)
+	}
+	if f.log != "" {
+		e.Global.Logs = []haproxycfg.Log{{Address: f.log}}
+	}
+	for _, addr := range f.http {
+		e.HTTP = append(e.HTTP, haproxycfg.Bind{Address: addr})
+	}
+	for _, addr := range f.https {
+		e.HTTPS = append(e.HTTPS, haproxycfg.Bind{Address: addr, TLS: &haproxycfg.TLS{Certificates: f.certs}})
+	}
+	for _, addr := range f.exporter {
+		e.Admin = append(e.Admin, haproxycfg.Bind{Address: addr})
+	}
+	if f.redirect {
+		_, port, ok := strings.Cut(f.https[0][strings.LastIndexByte(f.https[0], ']')+1:], ":")
+		n, err := strconv.ParseUint(cmp.Or(port, "443"), 10, 16)
+		if !ok || err != nil {
+			return e, fmt.Errorf("-https: %q: want host:port", f.https[0])
+		}
+		e.RedirectHTTPS = &haproxycfg.HTTPSRedirect{Port: uint16(n)}
+	}
+	return e, nil
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/internal/haproxyproc"
+)
+
+// world is a directory with the inputs of a terminator.
+type world struct {
+	t   *testing.T
+	dir string
+}
+
+const testRoutes = `routes:
+- host: api.example.com
+  path: /tracks
+  backends:
+  - {cluster: eu-1, namespace: media, service: tracks, port: http}
+- host: www.example.com
+  backends:
+  - {cluster: eu-1, namespace: media, service: web, port: http}
+`
+
+const testManifests = `apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: a}, status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}}
+- {apiVersion: v1, kind: Node, metadata: {name: b}, status: {addresses: [{type: InternalIP, address: 10.0.0.2}]}}
+- {apiVersion: v1, kind: Node, metadata: {name: c, labels: {node.kubernetes.io/exclude-from-external-load-balancers: ""}}, status: {addresses: [{type: InternalIP, address: 10.0.0.3}]}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: tracks, annotations: {headgate.dev/agent-port: "9801"}}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: 30080}]}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: web}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: 30081}]}}
+`
+
+func newWorld(t *testing.T) *world {
+	w := &world{t, t.TempDir()}
+	require.NoError(t, os.Mkdir(filepath.Join(w.dir, "eu-1"), 0o755))
+	w.write("routes.yaml", testRoutes)
+	w.write("eu-1/objects.yaml", testManifests)
+	return w
+}
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *world) write(name, text string) {
+	w.t.Helper()
+	require.NoError(w.t, os.WriteFile(w.path(name), []byte(text), 0o600))
+}
+
+func (w *world) edit(name, old, new string) {
+	w.t.Helper()
+	text := w.read(name)
+	require.Contains(w.t, text, old)
+	w.write(name, strings.ReplaceAll(text, old, new))
+}
+
+func (w *world) read(name string) string {
+	w.t.Helper()
+	data, err := os.ReadFile(w.path(name))
+	require.NoError(w.t, err)
+	return string(data)
+}
+
+func (w *world) haproxy() string {
+	w.t.Helper()
+	path, err := haproxyproc.Find()
+	require.NoError(w.t, err)
+	return path
+}
+
+// run calls the terminator with the world's inputs and further arguments.
+func (w *world) run(args ...string) (code int, stdout, stderr string) {
+	w.t.Helper()
+	args = append([]string{
+		"-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1"), "-out", w.path("out"), "-http", ":8080",
+	}, args...)
+	var out, errs bytes.Buffer
+	code = run(w.t.Context(), cli.Invocation{Args: args, Stdout: &out, Stderr: &errs})
+	return code, out.String(), errs.String()
+}
+
+func (w *world) report() kube.Report {
+	w.t.Helper()
+	var r kube.Report
+	require.NoError(w.t, json.Unmarshal([]byte(w.read("out/report.json")), &r))
+	return r
+}
+
+func TestOnceWritesAllOfIt(t *testing.T) {
+	w := newWorld(t)
+	code, stdout, stderr := w.run("-once", "-haproxy", w.haproxy(),
+		"-dns-origin", "example.com", "-dns-address", "192.0.2.1", "-cdn-origin", "edge.example.net")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stdout, "written")
+	require.Empty(t, stderr)
+
+	config := w.read("out/haproxy.cfg")
+	require.Contains(t, config, "backend eu-1.media.tracks.http\n")
+	require.Contains(t, config, " 10.0.0.1:30080 ")
+	require.Contains(t, config, "agent-port 9801")
+	require.NotContains(t, config, "10.0.0.3")
+	maps, err := filepath.Glob(w.path("out/maps/*.map"))
+	require.NoError(t, err)
+	require.NotEmpty(t, maps)
+	for _, m := range maps {
+		require.Contains(t, config, m)
+	}
+	require.Contains(t, w.read("out/dns.zone"), "api.example.com.\t")
+	require.Contains(t, w.read("out/cdn.json"), `"edge.example.net"`)
+
+	report := w.report()
+	require.Len(t, report.Services, 2)
+	require.Equal(t, "c", report.Clusters[0].Findings[0].Node)
+	require.Contains(t, report.Clusters[0].Findings[0].Reason, "exclude-from-external-load-balancers")
+}
+
+func TestUnchangedWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	code, _, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	before := w.stat()
+	code, stdout, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stdout, "unchanged")
+	for name, info := range w.stat() {
+		require.True(t, os.SameFile(before[name], info), name)
+		require.Equal(t, before[name].ModTime(), info.ModTime(), name)
+	}
+}
+
+// stat returns what every file of the output is.
+func (w *world) stat() map[string]os.FileInfo {
+	w.t.Helper()
+	infos := map[string]os.FileInfo{}
+	require.NoError(w.t, filepath.Walk(w.path("out"), func(name string, info os.FileInfo, err error) error {
+		infos[name] = info
+		return err
+	}))
+	require.Greater(w.t, len(infos), 4)
+	return infos
+}
+
+func TestDiffShowsAndWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	code, stdout, stderr := w.run("-diff")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stdout, "+backend eu-1.media.tracks.http")
+	require.NoFileExists(t, w.path("out/haproxy.cfg"))
+
+	_, _, _ = w.run("-once")
+	before := w.read("out/haproxy.cfg")
+	w.edit("eu-1/objects.yaml", "30080", "30090")
+	code, stdout, stderr = w.run("-diff")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stdout, "-    server 10.0.0.1:30080")
+	require.Contains(t, stdout, "+    server 10.0.0.1:30090")
+	require.Equal(t, before, w.read("out/haproxy.cfg"))
+}
+
+func TestMaxChange(t *testing.T) {
+	w := newWorld(t)
+	code, _, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	before := w.read("out/haproxy.cfg")
+	w.edit("eu-1/objects.yaml", "30080", "30090") // 2 of 6 servers
+
+	code, _, stderr = w.run("-once")
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "33.3% of the servers would go or change")
+	require.Equal(t, before, w.read("out/haproxy.cfg"))
+
+	code, _, stderr = w.run("-once", "-max-change", "34%")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	w.edit("eu-1/objects.yaml", "30090", "30091")
+	code, _, stderr = w.run("-once", "-force")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, w.read("out/haproxy.cfg"), "30091")
+}
+
+func TestBadEntriesAreReportedAndTheRestIsServed(t *testing.T) {
+	w := newWorld(t)
+	w.write("routes.yaml", testRoutes+`- host: "*"
+  backends:
+  - {cluster: eu-1, namespace: media, service: web, port: http}
+- host: gone.example.com
+  backends:
+  - {cluster: eu-1, namespace: media, service: gone, port: http}
+`)
+	w.write("eu-1/broken.yaml", "kind: Node\nmetadata: {name: [\n")
+	code, _, stderr := w.run("-once", "-haproxy", w.haproxy())
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stderr, "routes.yaml:9: routes[2].host: ")
+	require.Contains(t, stderr, "eu-1: Service media/gone: there is no such service")
+	require.Contains(t, stderr, "broken.yaml:")
+	require.Contains(t, w.read("out/haproxy.cfg"), "backend eu-1.media.tracks.http\n")
+	require.GreaterOrEqual(t, len(w.report().Problems), 3)
+}
+
+func TestRefusedConfigurationIsNotWritten(t *testing.T) {
+	w := newWorld(t)
+	code, _, stderr := w.run("-once", "-haproxy", w.haproxy())
+	require.Equal(t, cli.ExitOK, code, stderr)
+	before := w.stat()
+	code, _, stderr = w.run("-once", "-haproxy", w.haproxy(), "-https", ":8443", "-certificates", w.path("no-such.pem"))
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "no-such.pem")
+	for name, info := range w.stat() {
+		require.True(t, os.SameFile(before[name], info), name)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"no directory of a cluster", []string{"-once", "-cluster", "eu-2=dir:/no/such/dir"}, cli.ExitFailed, "cluster eu-2: "},
+		{"no file of routes", []string{"-once", "-routes", "/no/such/file"}, cli.ExitFailed, "/no/such/file"},
+		{"no haproxy", []string{"-once", "-haproxy", "/no/such/haproxy"}, cli.ExitFailed, "/no/such/haproxy"},
+		{"neither once nor diff", nil, cli.ExitUsage, "-once or -diff"},
+		{"unknown flag", []string{"-oops"}, cli.ExitUsage, "-oops"},
+		{"cluster form", []string{"-once", "-cluster", "eu-2"}, cli.ExitUsage, `-cluster: "eu-2": want NAME=dir:DIR`},
+		{"share", []string{"-once", "-max-change", "130%"}, cli.ExitUsage, `-max-change: "130%": want a share`},
+		{"identity", []string{"-once", "-identity", "serial"}, cli.ExitUsage, `-identity: "serial"`},
+		{"health", []string{"-once", "-node-health", "hope"}, cli.ExitUsage, `-node-health: "hope"`},
+		{"address of the zone", []string{"-once", "-dns-address", "here"}, cli.ExitUsage, "-dns-address"},
+		{"certificates", []string{"-once", "-https", ":443"}, cli.ExitUsage, "-https needs -certificates"},
+		{"redirect", []string{"-once", "-redirect-https"}, cli.ExitUsage, "-redirect-https needs -https"},
+		{"state file", []string{"-once", "-state-file", "x"}, cli.ExitUsage, "-state-file needs -reload"},
+		{"size", []string{"-once", "-nodes-per-service", "0"}, cli.ExitUsage, "-nodes-per-service"},
+		{"node agent port", []string{"-once", "-node-agent-port", "70000"}, cli.ExitUsage, "-node-agent-port"},
+		{"balance", []string{"-once", "-balance", "static-rr"}, cli.ExitFailed, "static-rr"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			code, _, stderr := w.run(tt.args...)
+			require.Equal(t, tt.code, code, stderr)
+			require.Contains(t, stderr, tt.want)
+			require.NoFileExists(t, w.path("out/haproxy.cfg"))
+		})
+	}
+}
+
+func TestStickyKeepsTheSubset(t *testing.T) {
+	w := newWorld(t)
+	// One node each: the one that is chosen must stay when better ones come.
+	code, _, stderr := w.run("-once", "-sticky", "-nodes-per-service", "1")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	before := w.report().Services
+	more := testManifests
+	for _, n := range strings.Fields("d e f g h i j k l m") {
+		more += "- {apiVersion: v1, kind: Node, metadata: {name: " + n + "}, status: {addresses: [{type: InternalIP, address: 10.0.1." + string('0'+n[0]-'d') + "}]}}\n"
+	}
+	w.write("eu-1/objects.yaml", more)
+	code, _, stderr = w.run("-once", "-sticky", "-nodes-per-service", "1", "-force")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Equal(t, before, w.report().Services)
+
+	code, _, stderr = w.run("-once", "-nodes-per-service", "1", "-force")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.NotEqual(t, before, w.report().Services, "without it the new nodes win")
+}
