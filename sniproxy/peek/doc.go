@@ -32,7 +32,7 @@
 //
 // The errors tell apart what a router must treat apart:
 //
-//	NeedMore         not decided yet; the value is the least number of bytes missing
+//	NeedMore         not decided yet; the value is how many bytes are missing at least
 //	ErrNotTLS        something else than a ClientHello
 //	ErrNotHTTP       something else than an HTTP request
 //	ErrNoName        well-formed, and names no host: a default route may take it

@@ -49,8 +49,9 @@ func (*neither) Error() string   { return "peek: neither TLS nor HTTP" }
 func (*neither) Unwrap() []error { return []error{ErrNotTLS, ErrNotHTTP} }
 
 // NeedMore is the error for bytes that are not enough to decide. Its value is how
-// many further ones it takes at the least, 1 where that is not known. It is
-// returned as it is, never wrapped, so a type assertion finds it.
+// many further ones a name takes at the least, 1 where that is not known; what is
+// wrong may show before. It is returned as it is, never wrapped, so a type assertion
+// finds it.
 type NeedMore int
 
 func (n NeedMore) Error() string { return fmt.Sprintf("%v, at least %d", ErrNeedMore, int(n)) }

@@ -28,6 +28,9 @@ const (
 	// What a client must keep to as long as it knows no settings of its server.
 	maxFrame         = 1 << 14
 	headerTableBytes = 4096
+
+	// How long a list of fields may get when it is decoded.
+	maxHeaderList = MaxBytes
 )
 
 // ParseHTTP2 parses the beginning of an HTTP/2 connection in clear, with prior
@@ -124,7 +127,7 @@ func (s *frameScan) frame(b []byte, limit int) (r Request, again bool, err error
 	if kind == frameContinuation {
 		payload = append(s.block[:len(s.block):len(s.block)], payload...)
 	}
-	r, err = parseFields(payload, limit, body)
+	r, err = parseFields(payload, body)
 	if err == nil || errors.Is(err, ErrNoName) {
 		r.Len = end
 	}
@@ -194,12 +197,12 @@ type fieldScan struct {
 }
 
 // parseFields decodes a header block. at is where it begins, for errors.
-func parseFields(block []byte, limit, at int) (Request, error) {
+func parseFields(block []byte, at int) (Request, error) {
 	var s fieldScan
 	var d *hpack.Decoder
 	d = hpack.NewDecoder(headerTableBytes, func(f hpack.HeaderField) {
 		s.size += int(f.Size())
-		if s.size > limit {
+		if s.size > maxHeaderList {
 			// An index of one byte can stand for 4 KiB, so small blocks make huge
 			// lists; what is decoded from here on is of no interest.
 			d.SetEmitEnabled(false)
@@ -209,13 +212,13 @@ func parseFields(block []byte, limit, at int) (Request, error) {
 			s.what = s.field(f.Name, f.Value)
 		}
 	})
-	d.SetMaxStringLength(limit)
+	d.SetMaxStringLength(maxHeaderList)
 	_, err := d.Write(block)
 	if err == nil {
 		err = d.Close()
 	}
 	switch {
-	case s.size > limit, errors.Is(err, hpack.ErrStringLength):
+	case s.size > maxHeaderList, errors.Is(err, hpack.ErrStringLength):
 		return Request{}, tooLarge(at, "header list")
 	case err != nil:
 		return Request{}, malformed(at, "header block: "+err.Error())

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -33,6 +34,9 @@ func NormalizeHost(host string) (string, error) {
 		return "", err
 	}
 	if firstNonASCII(name) >= 0 {
+		if !utf8.ValidString(name) { // IDNA would put U+FFFD in its place
+			return "", &Error{Err: ErrInvalidName, What: "neither ASCII nor UTF-8", Offset: firstNonASCII(name)}
+		}
 		if len(name) > 4*maxName {
 			return "", &Error{Err: ErrNameTooLong, What: "name of more than 253 characters", Offset: 4 * maxName}
 		}
@@ -49,8 +53,10 @@ func NormalizeHost(host string) (string, error) {
 // and refuses what does not belong there (RFC 6066 section 3): a port, and anything
 // but ASCII. One trailing dot is dropped, though RFC 6066 wants none.
 func NormalizeServerName(name string) (string, error) {
-	if _, err := netip.ParseAddr(name); err == nil {
-		return "", &Error{Err: ErrIPLiteral, What: "address", Offset: 0}
+	if strings.IndexByte(name, ':') >= 0 { // IPv6; normalize knows the other kind
+		if _, err := netip.ParseAddr(name); err == nil {
+			return "", &Error{Err: ErrIPLiteral, What: "address", Offset: 0}
+		}
 	}
 	return normalize(name)
 }

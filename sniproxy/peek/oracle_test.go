@@ -1,0 +1,224 @@
+package peek_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/sniproxy/peek"
+)
+
+var errSeen = errors.New("seen")
+
+// replay is a connection that only reads.
+type replay struct {
+	net.Conn
+	r *bytes.Reader
+}
+
+func (c replay) Read(b []byte) (int, error)     { return c.r.Read(b) }
+func (replay) Write(b []byte) (int, error)      { return len(b), nil }
+func (replay) Close() error                     { return nil }
+func (replay) RemoteAddr() net.Addr             { return nil }
+func (replay) LocalAddr() net.Addr              { return nil }
+func (replay) SetDeadline(time.Time) error      { return nil }
+func (replay) SetWriteDeadline(time.Time) error { return nil }
+
+// cryptoTLS is what crypto/tls reads in a hello; nil is that it refuses it.
+func cryptoTLS(wire []byte) *tls.ClientHelloInfo {
+	var seen *tls.ClientHelloInfo
+	conn := tls.Server(replay{r: bytes.NewReader(wire)}, &tls.Config{
+		GetConfigForClient: func(info *tls.ClientHelloInfo) (*tls.Config, error) {
+			seen = info
+			return nil, errSeen
+		},
+	})
+	_ = conn.HandshakeContext(context.Background())
+	return seen
+}
+
+// exempt tells the hellos that crypto/tls may take and this package may not.
+func exempt(wire []byte) bool {
+	for rest := wire; ; {
+		if len(rest) < 5 {
+			return true
+		}
+		if rest[0] != 22 || rest[1] != 3 { // warning alerts, odd versions
+			return true
+		}
+		n := 5 + int(rest[3])<<8 + int(rest[4])
+		rest = rest[min(n, len(rest)):]
+		used := len(wire) - len(rest)
+		if _, _, err := hellotest.Message(wire[:used]); err == nil {
+			return used > peek.MaxBytes
+		}
+	}
+}
+
+// agreeWithTLS holds that a hello which crypto/tls takes is read in the same way.
+// What it refuses is another matter: names with a trailing dot, faults in extensions
+// that this package does not look into.
+func agreeWithTLS(t testing.TB, wire []byte) {
+	t.Helper()
+	want := cryptoTLS(wire)
+	if want == nil || exempt(wire) {
+		return
+	}
+	got, err := peek.ParseClientHello(wire)
+	if want.ServerName == "" {
+		require.ErrorIs(t, err, peek.ErrNoName)
+	} else {
+		require.NoError(t, err)
+	}
+	require.Equal(t, want.ServerName, got.ServerName)
+	require.Equal(t, want.SupportedProtos, alpn(got))
+	if versions := slices.Collect(got.SupportedVersions()); versions != nil {
+		require.Equal(t, want.SupportedVersions, versions)
+	}
+	if slices.Contains(want.Extensions, 0xfe0d) != got.ECH {
+		require.Contains(t, want.Extensions, uint16(0xfe0d)) // of the inner type, perhaps
+	}
+}
+
+func TestAgreesWithCryptoTLS(t *testing.T) {
+	for _, c := range captures {
+		if c.protocol != peek.TLS {
+			continue
+		}
+		b := c.read(t)
+		info := cryptoTLS(b)
+		require.NotNil(t, info, c.file)
+		require.Equal(t, c.name, info.ServerName)
+		agreeWithTLS(t, b)
+		for _, sizes := range [][]int{{1}, {3, 16384}, {100}} {
+			if len(b) > 5000 && sizes[0] == 1 {
+				continue // slow with crypto/tls
+			}
+			wire, err := hellotest.Rerecord(b, sizes...)
+			require.NoError(t, err)
+			require.NotNil(t, cryptoTLS(wire))
+			agreeWithTLS(t, wire)
+		}
+	}
+}
+
+// Each byte of real hellos is changed in turn: crypto/tls and this package never read
+// two different names, and nothing that it takes is refused.
+func TestMutatedHellosAgreeWithCryptoTLS(t *testing.T) {
+	for _, file := range []string{"go-classical", "go-tls12", "openssl-alpn", "curl-h2", "chromium"} {
+		b := captured(t, file)
+		if len(b) > 1000 {
+			b = b[:len(b):len(b)]
+		}
+		taken := 0
+		for i := range b {
+			if len(b) > 1000 && i > 400 && i%11 != 0 {
+				continue // the inside of keys, mostly
+			}
+			for _, mask := range []byte{0x01, 0x02, 0x80, 0xff} {
+				wire := slices.Clone(b)
+				wire[i] ^= mask
+				if cryptoTLS(wire) != nil {
+					taken++
+				}
+				agreeWithTLS(t, wire)
+			}
+		}
+		require.Greater(t, taken, 100)
+	}
+}
+
+// What crypto/tls refuses and this package takes, and the other way round: the
+// exceptions that the documentation names.
+func TestDifferencesFromCryptoTLS(t *testing.T) {
+	plain := hellotest.Hello{Name: "a.example"}.Wire()
+	version := slices.Clone(plain)
+	version[1] = 2
+	alert := []byte{21, 3, 1, 0, 2, 1, 100} // a warning: no_renegotiation
+	for name, c := range map[string]struct {
+		wire  []byte
+		taken bool   // by crypto/tls
+		want  string // here
+	}{
+		"nothing odd":             {plain, true, "ok"},
+		"trailing dot":            {hellotest.Hello{Name: "a.example."}.Wire(), false, "ok"},
+		"fault in another field":  {hellotest.Hello{Name: "a.example", Extensions: []hellotest.Extension{{Type: 13, Body: []byte{9}}}}.Wire(), false, "ok"},
+		"record version 2":        {version, true, peek.ErrNotTLS.Error()},
+		"warning before":          {slices.Concat(alert, plain), true, peek.ErrNotTLS.Error()},
+		"warning within":          {slices.Concat(plain[:3], []byte{0, 10}, plain[5:15], alert, hellotest.Records(plain[15:])), true, peek.ErrMalformed.Error()},
+		"64 KiB in tiny records":  {hellotest.Hello{Name: "a.example", Pad: 60_000}.Wire(10), true, peek.ErrTooLarge.Error()},
+		"60 KiB in large records": {hellotest.Hello{Name: "a.example", Pad: 60_000}.Wire(), true, "ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.taken, cryptoTLS(c.wire) != nil)
+			got, _ := tlsAnswer(t, c.wire)
+			require.Equal(t, c.want, got.kind)
+		})
+	}
+}
+
+// agreeWithHTTP holds that no host is named that net/http would not name.
+func agreeWithHTTP(t testing.TB, b []byte) {
+	t.Helper()
+	got, err := peek.ParseHTTP1(b)
+	if err != nil && !errors.Is(err, peek.ErrNoName) {
+		return
+	}
+	want, refused := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
+	if refused != nil {
+		return
+	}
+	require.Equal(t, want.Method, got.Method)
+	if want.Host == got.Host {
+		return
+	}
+	// net/url takes percent signs in hosts apart; such a name is never valid here.
+	_, err = peek.NormalizeHost(got.Host)
+	require.ErrorIs(t, err, peek.ErrInvalidName, "%q is not %q", got.Host, want.Host)
+}
+
+// agreeWithHTTP2 holds the same against the framer of x/net.
+func agreeWithHTTP2(t testing.TB, b []byte) {
+	t.Helper()
+	got, err := peek.ParseHTTP2(b)
+	if err != nil && !errors.Is(err, peek.ErrNoName) {
+		return
+	}
+	require.True(t, bytes.HasPrefix(b, []byte(http2.ClientPreface)))
+	framer := http2.NewFramer(io.Discard, bytes.NewReader(b[len(http2.ClientPreface):]))
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	framer.MaxHeaderListSize = peek.MaxBytes
+	for {
+		frame, refused := framer.ReadFrame()
+		if refused != nil {
+			return
+		}
+		headers, ok := frame.(*http2.MetaHeadersFrame)
+		if !ok {
+			continue
+		}
+		require.False(t, headers.Truncated)
+		require.Equal(t, headers.PseudoValue("method"), got.Method)
+		host := headers.PseudoValue("authority")
+		for _, f := range headers.RegularFields() {
+			if host == "" && f.Name == "host" {
+				host = f.Value
+			}
+		}
+		require.Equal(t, host, got.Host)
+		return
+	}
+}
