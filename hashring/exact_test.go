@@ -57,8 +57,9 @@ func TestExactlyASort(t *testing.T) {
 		"one giant": func(i int) float64 { return []float64{1, 1e6}[max(0, 1-i)] },
 		"extremes":  func(i int) float64 { return []float64{1e-6, 1, 1e6}[i%3] },
 	}
+	special := []uint64{0, 1, 1 << 63, 1<<64 - 1}
 	rng := rand.New(rand.NewPCG(1, 1))
-	for _, n := range []int{1, 2, 3, 4, 5, 7, 63, 64, 65, 100, 128, 129, 300, 1000} {
+	for _, n := range []int{1, 2, 3, 8, 9, 64, 65, 128, 129, 600} {
 		for weightName, weight := range weights {
 			nodes := numbered(n)
 			for i := range nodes {
@@ -67,9 +68,9 @@ func TestExactlyASort(t *testing.T) {
 			slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 			for digestName, digest := range digests {
 				g := newGroup(slices.Clone(nodes), digest)
-				for _, key := range []uint64{0, 1, 1 << 63, 1<<64 - 1, rng.Uint64(), rng.Uint64(), rng.Uint64()} {
+				for _, key := range []uint64{special[rng.IntN(len(special))], rng.Uint64()} {
 					want := sortAll(&g, key)
-					for _, k := range []int{1, 2, 10, 20, 63, 64, 65, n / 2, n - 1, n} {
+					for _, k := range []int{1, 20, 64, 65, n / 2, n} {
 						k = min(k, n)
 						got := names(g.appendBest(nil, key, k))
 						if !slices.Equal(want[:k], got) {
@@ -78,7 +79,9 @@ func TestExactlyASort(t *testing.T) {
 					}
 					var ranked []string
 					g.ranked(key, func(n Node) bool { ranked = append(ranked, n.Name); return true })
-					require.Equal(t, want, ranked)
+					if !slices.Equal(want, ranked) {
+						require.Equal(t, want, ranked, "n=%d weights=%s digests=%s key=%#x", n, weightName, digestName, key)
+					}
 				}
 			}
 		}
@@ -89,7 +92,7 @@ func TestExactlyASort(t *testing.T) {
 // has to prune many times.
 func TestTightBuffers(t *testing.T) {
 	for _, mixed := range []bool{false, true} {
-		nodes := numbered(500)
+		nodes := numbered(300)
 		for i := range nodes {
 			if mixed {
 				nodes[i].Weight = float64(1 + i%5)
@@ -97,14 +100,17 @@ func TestTightBuffers(t *testing.T) {
 		}
 		g := newGroup(nodes, nodeDigest)
 		for k := 1; k < 40; k++ {
-			for i := range 20 {
+			for i := range 5 {
 				key := keyDigest(fmt.Sprint(i))
+				want := sortAll(&g, key)
 				for _, slots := range []int{2 * k, 2*k + 1, 3*k + 7} {
 					var got []string
 					for _, c := range g.best(make([]uint64, slots), key, k) {
 						got = append(got, g.nodes[c&g.mask].Name)
 					}
-					require.Equal(t, sortAll(&g, key)[:k], got, "mixed=%v k=%d slots=%d", mixed, k, slots)
+					if !slices.Equal(want[:k], got) {
+						require.Equal(t, want[:k], got, "mixed=%v k=%d slots=%d", mixed, k, slots)
+					}
 				}
 			}
 		}

@@ -53,8 +53,8 @@ func (g *group) uniform() bool { return g.bands == nil }
 // it faster.
 //
 // It admits only scores below the quantile where rather more than k of them are
-// expected, so that few have to be sorted; when fewer than k turn up, about one
-// key in a hundred, it starts again with a wider one.
+// expected, so that few have to be sorted; when fewer than k turn up, it starts
+// again with a wider one.
 func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	if k == 0 {
 		return nil
@@ -70,8 +70,10 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted is how many nodes to admit for k: k and two standard deviations.
-func wanted(k int) float64 { return float64(k) + 2*math.Sqrt(float64(k)) + 2 }
+// wanted is how many nodes to admit so that k are among them: the number that
+// pass is nearly Poisson, and 1.7 standard deviations leave one key in thirty to
+// a second round. More would cost each key more to sort than that.
+func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile is the score at or below which a share of all scores lies.
 func quantile(share float64) uint64 {

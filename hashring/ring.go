@@ -92,13 +92,21 @@ func (r *Ring) Len() int { return len(r.all.nodes) }
 
 // Top returns the k best nodes for key, best first: all nodes if there are no
 // more than k, and none if k is not positive.
-func (r *Ring) Top(key string, k int) []Node { return r.AppendTop(nil, key, k) }
+func (r *Ring) Top(key string, k int) []Node { return r.AppendTop(r.room(k), key, k) }
 
 // AppendTop appends what [Ring.Top] returns to dst and returns the extended
 // slice. It does not allocate if dst has room for k more nodes; for k above 64
 // it works in buffers that are pooled between calls.
 func (r *Ring) AppendTop(dst []Node, key string, k int) []Node {
 	return r.all.appendBest(dst, keyDigest(key), k)
+}
+
+// room returns an empty slice for k nodes, nil for none.
+func (r *Ring) room(k int) []Node {
+	if k = min(k, r.Len()); k <= 0 {
+		return nil
+	}
+	return make([]Node, 0, k)
 }
 
 // Ranked returns all nodes in their order for key, best first, so that a caller

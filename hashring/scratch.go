@@ -6,7 +6,7 @@ import (
 )
 
 // Up to stackK nodes are selected within the caller's stack frame. 128 slots
-// hold what best admits for 64 nodes (82 expected) with five standard
+// hold what best admits for 64 nodes (79 expected) with five standard
 // deviations to spare.
 const (
 	stackK     = 64

@@ -51,7 +51,7 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 // that had it take one other node and all other keys keep their nodes; a node
 // that joins displaces at most one node of a key. This holds also where a zone
 // is short of nodes, appears or vanishes.
-func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(nil, key, k) }
+func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(r.room(k), key, k) }
 
 // AppendSpread appends what [Ring.Spread] returns to dst and returns the
 // extended slice. It does not allocate if dst has room for k more nodes, k is at

@@ -1,0 +1,174 @@
+package hashring
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Size of the quality gates: a large fleet of the kind that the package is for.
+const (
+	fleetServices = 2000
+	fleetNodes    = 1000
+	fleetK        = 20
+)
+
+// namingStyles are how nodes are called in practice. A weak hash does well on
+// some and badly on others.
+var namingStyles = []struct {
+	name string
+	node func(i int) string
+}{
+	{"IPv4", func(i int) string { return fmt.Sprintf("10.0.%d.%d", i/256, i%256) }},
+	{"IPv6", func(i int) string { return fmt.Sprintf("2001:db8::%x", i) }},
+	{"FQDN", func(i int) string {
+		return fmt.Sprintf("ip-10-0-%d-%d.eu-central-1.compute.internal", i/256, i%256)
+	}},
+	{"numbered", func(i int) string { return fmt.Sprintf("node-%d", i) }},
+}
+
+func styled(style func(int) string, n int) []Node {
+	nodes := make([]Node, n)
+	for i := range nodes {
+		nodes[i].Name = style(i)
+	}
+	return nodes
+}
+
+// serviceName names service i of one of several fleets.
+func serviceName(fleet, i int) string { return fmt.Sprintf("fleet-%d/service-%d", fleet, i) }
+
+// loadRatio is the standard deviation of the nodes' load over that of fair draws
+// of k of n nodes, which is binomial.
+func loadRatio(subsets [][]int, n, k int) float64 {
+	loads := make([]int, n)
+	for _, s := range subsets {
+		for _, node := range s {
+			loads[node]++
+		}
+	}
+	p, services := float64(k)/float64(n), float64(len(subsets))
+	var squares float64
+	for _, l := range loads {
+		squares += (float64(l) - services*p) * (float64(l) - services*p)
+	}
+	return math.Sqrt(squares/float64(n)) / math.Sqrt(services*p*(1-p))
+}
+
+// overlapRatio is the variance of the overlap of all pairs of subsets over that
+// of independent draws, which is hypergeometric. It finds what loadRatio cannot:
+// services that share many of their nodes.
+//
+// It goes over pairs of nodes instead of pairs of services: the sum of overlaps
+// counts, for each node, the pairs of services that share it, and the sum of
+// their squares counts, for each two nodes, the pairs of services that share
+// both.
+func overlapRatio(subsets [][]int, n, k int) float64 {
+	shared := make([]int32, n*n)
+	for _, s := range subsets {
+		for _, a := range s {
+			row := shared[a*n : (a+1)*n]
+			for _, b := range s {
+				row[b]++
+			}
+		}
+	}
+	var sum, squares int
+	for i, c := range shared {
+		pairs := int(c) * int(c-1)
+		squares += pairs
+		if i%(n+1) == 0 { // a node with itself
+			sum += pairs
+		}
+	}
+	pairs := float64(len(subsets) * (len(subsets) - 1))
+	mean := float64(sum) / pairs
+	variance := float64(squares)/pairs - mean*mean
+	p := float64(k) / float64(n)
+	return variance / (float64(k) * p * (1 - p) * float64(n-k) / float64(n-1))
+}
+
+// subsets returns the indices of the nodes of each service of a fleet.
+func subsets(t testing.TB, nodes []Node, fleet int) [][]int {
+	index := map[string]int{}
+	for i, n := range nodes {
+		index[n.Name] = i
+	}
+	r := mustNew(t, nodes...)
+	sets := make([][]int, fleetServices)
+	for i := range sets {
+		for _, n := range r.Top(serviceName(fleet, i), fleetK) {
+			sets[i] = append(sets[i], index[n.Name])
+		}
+	}
+	return sets
+}
+
+// TestEvenness is the quality gate. Even a perfect hash would not give 1: by
+// chance alone the ratio of load varies from fleet to fleet with a standard
+// deviation of 1/sqrt(2*1000) = 0.022, and that of overlap with about 0.002. The
+// names are the first that came to mind, not chosen for their results.
+func TestEvenness(t *testing.T) {
+	for _, style := range namingStyles {
+		t.Run(style.name, func(t *testing.T) {
+			sets := subsets(t, styled(style.node, fleetNodes), 0)
+			load, overlap := loadRatio(sets, fleetNodes, fleetK), overlapRatio(sets, fleetNodes, fleetK)
+			t.Logf("load sd / binomial sd = %.4f, overlap variance / hypergeometric variance = %.4f", load, overlap)
+			require.InDelta(t, 1, load, 0.05, "load")
+			require.InDelta(t, 1, overlap, 0.05, "overlap")
+		})
+	}
+}
+
+// TestEvennessOfManyFleets takes chance out of the load gate: the mean square
+// over 8 fleets has a standard deviation of 0.008 as a ratio, so that 0.025 is
+// more than three of them.
+func TestEvennessOfManyFleets(t *testing.T) {
+	const fleets = 8
+	for _, style := range namingStyles {
+		t.Run(style.name, func(t *testing.T) {
+			nodes := styled(style.node, fleetNodes)
+			var squares float64
+			for fleet := range fleets {
+				load := loadRatio(subsets(t, nodes, fleet), fleetNodes, fleetK)
+					squares += load * load
+			}
+			ratio := math.Sqrt(squares / fleets)
+			t.Logf("load sd / binomial sd = %.4f", ratio)
+			require.InDelta(t, 1, ratio, 0.025)
+		})
+	}
+}
+
+// TestEvennessGateBites measures two faulty ways of mixing digests, which the
+// gates must tell from the right one.
+func TestEvennessGateBites(t *testing.T) {
+	for name, mix := range map[string]func(key, node uint64) uint64{
+		"xor": func(key, node uint64) uint64 { return key ^ node },
+		"add": func(key, node uint64) uint64 { return key + node },
+	} {
+		t.Run(name, func(t *testing.T) {
+			digests := make([]uint64, fleetNodes)
+			for i := range digests {
+				digests[i] = nodeDigest(namingStyles[0].node(i))
+			}
+			sets := make([][]int, 400)
+			for i := range sets {
+				key := keyDigest(serviceName(0, i))
+				order := make([]int, fleetNodes)
+				for j := range order {
+					order[j] = j
+				}
+				slices.SortFunc(order, func(a, b int) int { return cmp.Compare(mix(key, digests[a]), mix(key, digests[b])) })
+				sets[i] = order[:fleetK]
+			}
+			overlap := overlapRatio(sets, fleetNodes, fleetK)
+			t.Logf("overlap variance / hypergeometric variance = %.1f", overlap)
+			require.Greater(t, overlap, 2.0)
+		})
+	}
+}
