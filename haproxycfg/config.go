@@ -27,9 +27,9 @@ type Global struct {
 	// Descriptors allows, and what HAProxy itself finds if that is 0 too.
 	MaxConn int
 	// Descriptors is the limit of open files that the process will run under
-	// (ulimit -n, LimitNOFILE). HAProxy needs two for each connection and one
-	// for each check and agent check, and refuses to start when the limit is
-	// below the sum. See [Config.MaxConn]. 0 means unknown.
+	// (ulimit -n, LimitNOFILE). HAProxy counts two for each connection, one
+	// for each check and two for each agent check, and refuses to start when
+	// the limit is below the sum. See [Config.MaxConn]. 0 means unknown.
 	Descriptors int
 	// Threads is the number of threads; 0 leaves it to HAProxy.
 	Threads int

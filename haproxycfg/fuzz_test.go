@@ -198,7 +198,7 @@ func fieldsConfig() *haproxycfg.Config {
 // by the other.
 func FuzzConfig(f *testing.F) {
 	for i := range stringFields {
-		for _, s := range []string{"plain", "a b", "it's", `\`, `"$HOME"`, "x # y", "x\nbackend y", "50%", "é\xff", "-f", "", "{", "roundrobin", "b/10.0.0.1:80-9801", "answer"} {
+		for _, s := range []string{"plain", "a b", "it's", `\`, `"$HOME"`, "x # y", "a#b", "x\nbackend y", "50%", "é\xff", "-f", "", "{", "roundrobin", "b/10.0.0.1:80-9801", "answer"} {
 			f.Add(i, s)
 		}
 	}

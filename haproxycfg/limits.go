@@ -28,7 +28,7 @@ func (c *Config) reserved() int {
 				n++
 			}
 			if c.Backends[i].Servers[j].AgentPort != 0 {
-				n++
+				n += 2 // as 2.6 counts ("Maxsock" of "show info"), though one is ever open
 			}
 		}
 	}
