@@ -14,6 +14,7 @@ import (
 type decoder struct {
 	file    string
 	budget  int
+	limit   int // of routes
 	report  func(line int, field, message string)
 	entries []entry
 }
@@ -46,7 +47,7 @@ func (d *decoder) routes(list *yaml.Node, at string) {
 		return
 	}
 	d.sequence(list, at, func(n *yaml.Node, at string) bool {
-		if len(d.entries) == MaxRoutes {
+		if len(d.entries) == d.limit {
 			d.report(n.Line, at, tooManyRoutes)
 			return false
 		}

@@ -14,15 +14,15 @@ import "strings"
 //
 // Match searches by halves and does not allocate.
 func (t Table) Match(host, path string) (Route, bool) {
-	i := t.MatchIndex(host, path)
+	i := t.matchIndex(host, path)
 	if i < 0 {
 		return Route{}, false
 	}
 	return t.Routes[i], true
 }
 
-// MatchIndex is Match for callers who want the index in Routes; -1 is none.
-func (t Table) MatchIndex(host, path string) int {
+// matchIndex returns the index in Routes, or -1.
+func (t Table) matchIndex(host, path string) int {
 	if len(path) == 0 || path[0] != '/' {
 		return -1 // CONNECT and "OPTIONS *" have no path
 	}

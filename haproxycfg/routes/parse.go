@@ -40,6 +40,7 @@ func Parse(file string, data []byte) (Table, []Problem) {
 	d := decoder{
 		file:   file,
 		budget: len(data) + aliasBudget,
+		limit:  MaxRoutes,
 		report: func(line int, field, message string) {
 			if len(problems) <= maxProblems {
 				problems = append(problems, Problem{file, max(line, 1), field, message})

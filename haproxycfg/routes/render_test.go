@@ -38,7 +38,7 @@ func TestAppendZone(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := AppendZone([]byte("; before\n"), renderTable(t), c.o)
 			require.NoError(t, err)
-			golden(t, "zone-"+c.name+".golden", got)
+			golden(t, got)
 			zone := readZone(t, got)
 			for _, host := range renderTable(t).Hosts() {
 				origin := strings.ToLower(strings.TrimSuffix(c.o.Origin, "."))
@@ -157,7 +157,7 @@ func TestAppendCDN(t *testing.T) {
 	table := renderTable(t)
 	got, err := AppendCDN([]byte("\n"), table, CDNOptions{Origin: "Edge.example.net"})
 	require.NoError(t, err)
-	golden(t, "cdn.golden", got)
+	golden(t, got)
 
 	var file cdnFile
 	dec := json.NewDecoder(bytes.NewReader(got))
@@ -226,12 +226,13 @@ func withoutPositions(t Table) Table {
 	return t
 }
 
-// golden compares with a file under testdata; UPDATE_GOLDEN=1 writes it.
-func golden(t *testing.T, name string, got []byte) {
+// golden compares with the test's file under testdata; UPDATE_GOLDEN=1 writes
+// it.
+func golden(t *testing.T, got []byte) {
 	t.Helper()
-	file := filepath.Join("testdata", name)
+	file := filepath.Join("testdata", filepath.FromSlash(t.Name())+".golden")
 	if os.Getenv("UPDATE_GOLDEN") != "" {
-		require.NoError(t, os.MkdirAll("testdata", 0o777))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o777))
 		require.NoError(t, os.WriteFile(file, got, 0o666))
 	}
 	want, err := os.ReadFile(file)
