@@ -135,7 +135,7 @@ func TestEvennessOfManyFleets(t *testing.T) {
 			var squares float64
 			for fleet := range fleets {
 				load := loadRatio(subsets(t, nodes, fleet), fleetNodes, fleetK)
-					squares += load * load
+				squares += load * load
 			}
 			ratio := math.Sqrt(squares / fleets)
 			t.Logf("load sd / binomial sd = %.4f", ratio)
