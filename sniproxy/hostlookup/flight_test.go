@@ -1,0 +1,415 @@
+package hostlookup
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// ask begins a lookup, and returns its future answer.
+func ask(ctx context.Context, c *Cache, host string) <-chan answer {
+	ch := make(chan answer, 1)
+	go func() {
+		ep, level, err := c.Get(ctx, host)
+		ch <- answer{ep, level, err}
+	}()
+	synctest.Wait() // until it waits, if it does
+	return ch
+}
+
+func TestOneCallForAll(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		src.answer(after(time.Second, at("10.0.0.1")))
+		var asked []<-chan answer
+		for range 100 {
+			asked = append(asked, ask(t.Context(), c, "a.com"))
+		}
+		for _, ch := range asked {
+			a := <-ch
+			require.NoError(t, a.err)
+			require.Equal(t, "10.0.0.1", a.ep.Addr)
+			require.Equal(t, Miss, a.level)
+		}
+		require.Equal(t, 1, src.allCalls())
+		require.Equal(t, uint64(100), c.Stats().Misses)
+		require.Equal(t, uint64(1), c.Stats().Calls)
+	})
+}
+
+// Whoever gives up gives up alone, be it the one that began the call.
+func TestCancelledCaller(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		type key struct{}
+		first, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "leak"))
+		src.answer(func(ctx context.Context, host string) (Endpoint, error) {
+			if ctx.Value(key{}) != nil {
+				return Endpoint{}, errors.New("a value of the caller's context")
+			}
+			select {
+			case <-ctx.Done():
+				return Endpoint{}, ctx.Err()
+			case <-time.After(time.Second):
+				return at("10.0.0.1")(ctx, host)
+			}
+		})
+		a, b := ask(first, c, "a.com"), ask(t.Context(), c, "a.com")
+		cancel()
+		got := <-a
+		require.ErrorIs(t, got.err, context.Canceled)
+		got = <-b
+		require.NoError(t, got.err)
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
+
+		// With nobody left, the call that began ends all the same, and counts.
+		first, cancel = context.WithCancel(t.Context())
+		a = ask(first, c, "b.com")
+		cancel()
+		require.ErrorIs(t, (<-a).err, context.Canceled)
+		time.Sleep(2 * time.Second)
+		wantEndpoint(t, c, "b.com", "10.0.0.1", Hit)
+		require.Equal(t, 2, src.allCalls())
+
+		// A caller that is late from the start begins nothing.
+		got = <-ask(first, c, "c.com")
+		require.ErrorIs(t, got.err, context.Canceled)
+		require.Equal(t, 2, src.allCalls())
+		// What is stored needs no time.
+		require.NoError(t, (<-ask(first, c, "a.com")).err)
+	})
+}
+
+// Waiting too long is the caller's error, with the cause, and not the host's.
+func TestCallersDeadline(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		src.answer(after(time.Second, at("10.0.0.1")))
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := c.LookupHost(ctx, "a.com")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, ErrNotFound)
+		_, held := c.Peek("a.com")
+		require.False(t, held)
+
+		// A known host is served, stale, rather than refused.
+		time.Sleep(time.Minute)
+		src.answer(after(time.Second, at("10.0.0.2")))
+		ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		ep, level, err := c.Get(ctx, "a.com")
+		require.NoError(t, err)
+		require.Equal(t, "10.0.0.1", ep.Addr)
+		require.Equal(t, Stale, level)
+		time.Sleep(2 * time.Second)
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Hit)
+	})
+}
+
+func TestPanicAndGoexit(t *testing.T) {
+	for name, test := range map[string]struct {
+		die  func()
+		want string
+	}{
+		"panic":  {func() { panic("boom") }, "hostlookup: source panicked: boom"},
+		"goexit": {runtime.Goexit, "hostlookup: source ended its goroutine"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var reported atomic.Int64
+			bubble(t, &Cache{SourceFailed: func(host string, err error) {
+				if host == "a.com" && err != nil {
+					reported.Add(1)
+				}
+			}}, func(t *testing.T, c *Cache, src *fake) {
+				src.answer(func(context.Context, string) (Endpoint, error) {
+					time.Sleep(time.Second)
+					test.die()
+					return Endpoint{}, nil
+				})
+				a, b := ask(t.Context(), c, "a.com"), ask(t.Context(), c, "a.com")
+				for _, ch := range []<-chan answer{a, b} {
+					err := (<-ch).err
+					require.EqualError(t, err, test.want)
+					var p *PanicError
+					require.ErrorAs(t, err, &p)
+					require.Contains(t, string(p.Stack), "flight_test.go")
+				}
+				synctest.Wait()
+				require.Equal(t, int64(1), reported.Load())
+				require.Equal(t, uint64(1), c.Stats().Errors)
+				require.Zero(t, c.Stats().InFlight)
+			})
+		})
+	}
+}
+
+// What changes while the source is being asked is not overwritten by its answer.
+func TestInvalidatedInFlight(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(c *Cache)
+		now    string // what is held afterwards
+	}{
+		"forget":       {func(c *Cache) { c.Forget("a.example.com") }, ""},
+		"wildcard":     {func(c *Cache) { c.Forget("*.example.com") }, ""},
+		"purge":        {func(c *Cache) { c.Purge() }, ""},
+		"expire":       {func(c *Cache) { c.Expire() }, ""},
+		"set":          {func(c *Cache) { _ = c.Set("a.example.com", Endpoint{Addr: "10.0.0.7"}) }, "10.0.0.7"},
+		"apply":        {func(c *Cache) { _ = c.Apply(Change{Host: "a.example.com"}) }, ""},
+		"apply new":    {func(c *Cache) { _ = c.Apply(Change{"a.example.com", Endpoint{Addr: "10.0.0.7"}}) }, "10.0.0.7"},
+		"apply to all": {func(c *Cache) { _ = c.Apply(Change{}) }, ""},
+	} {
+		for _, outcome := range []string{"found", "not found", "error"} {
+			t.Run(name+"/"+outcome, func(t *testing.T) {
+				bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+					do := map[string]func(context.Context, string) (Endpoint, error){
+						"found": at("10.0.0.1"), "not found": failing(ErrNotFound), "error": failing(errDown),
+					}[outcome]
+					src.answer(after(time.Second, do))
+					old := ask(t.Context(), c, "a.example.com")
+					test.change(c)
+					src.answer(after(100*time.Millisecond, at("10.0.0.2")))
+					now := test.now
+					if now == "" {
+						// Who asks after the change gets what the source says after it.
+						a := <-ask(t.Context(), c, "a.example.com")
+						require.NoError(t, a.err)
+						require.Equal(t, "10.0.0.2", a.ep.Addr)
+						now = "10.0.0.2"
+					}
+					a := <-old
+					switch {
+					case outcome == "found":
+						require.Equal(t, "10.0.0.1", a.ep.Addr)
+					case outcome == "not found":
+						require.ErrorIs(t, a.err, ErrNotFound)
+					default:
+						// Better what is known by now than the error.
+						require.NoError(t, a.err)
+						require.Equal(t, now, a.ep.Addr)
+					}
+					synctest.Wait()
+					e, held := c.Peek("a.example.com")
+					require.True(t, held)
+					require.Equal(t, now, e.Endpoint.Addr)
+					require.Equal(t, Hit, e.Level)
+					if outcome != "error" {
+						require.Equal(t, uint64(1), c.Stats().Dropped)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An endpoint forgotten while its refresh runs does not stand in for it.
+func TestForgottenDoesNotStandIn(t *testing.T) {
+	for _, source := range []string{"slow", "failing"} {
+		t.Run(source, func(t *testing.T) {
+			bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+				wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+				time.Sleep(time.Minute)
+				if source == "slow" {
+					src.answer(after(2*time.Second, at("10.0.0.2")))
+				} else {
+					src.answer(after(200*time.Millisecond, failing(errDown)))
+				}
+				waiting := ask(t.Context(), c, "a.com")
+				c.Forget("a.com")
+				a := <-waiting
+				if source == "slow" {
+					require.Equal(t, "10.0.0.2", a.ep.Addr)
+				} else {
+					require.ErrorIs(t, a.err, errDown)
+				}
+			})
+		})
+	}
+}
+
+func TestMaxCalls(t *testing.T) {
+	bubble(t, &Cache{MaxCalls: 3}, func(t *testing.T, c *Cache, src *fake) {
+		var now, most atomic.Int64
+		src.answer(func(ctx context.Context, host string) (Endpoint, error) {
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			time.Sleep(time.Second)
+			return at("10.0.0.1")(ctx, host)
+		})
+		var asked []<-chan answer
+		for _, host := range names(20) {
+			asked = append(asked, ask(t.Context(), c, host))
+		}
+		require.Equal(t, 20, c.Stats().InFlight)
+		var ok, busy int
+		for _, ch := range asked {
+			switch a := <-ch; {
+			case a.err == nil:
+				ok++
+			case errors.Is(a.err, ErrBusy):
+				busy++
+			}
+		}
+		// 5 s is the wait for a turn: those of seconds 0 to 5 get theirs.
+		require.InDelta(t, 16.5, ok, 1.5)
+		require.Equal(t, 20, ok+busy)
+		require.Equal(t, int64(3), most.Load())
+	})
+}
+
+// A call that nobody waits for any more is not made, if its turn has not come.
+func TestGivenUpBeforeItsTurn(t *testing.T) {
+	bubble(t, &Cache{MaxCalls: 1}, func(t *testing.T, c *Cache, src *fake) {
+		src.answer(after(time.Second, at("10.0.0.1")))
+		first := ask(t.Context(), c, "a.com")
+		ctx, cancel := context.WithCancel(t.Context())
+		second, third := ask(ctx, c, "b.com"), ask(ctx, c, "b.com")
+		cancel()
+		require.ErrorIs(t, (<-second).err, context.Canceled)
+		require.ErrorIs(t, (<-third).err, context.Canceled)
+		synctest.Wait()
+		require.Equal(t, 1, c.Stats().InFlight)
+		require.NoError(t, (<-first).err)
+		time.Sleep(time.Minute)
+		require.Zero(t, src.callsOf("b.com"))
+		require.Zero(t, c.Stats().Errors)
+		wantEndpoint(t, c, "b.com", "10.0.0.1", Miss)
+	})
+}
+
+// Known hosts are served while strangers' names keep all calls busy.
+func TestFloodDoesNotRefuseKnownHosts(t *testing.T) {
+	bubble(t, &Cache{MaxCalls: 4, MaxHosts: 100, MaxNegative: 10}, func(t *testing.T, c *Cache, src *fake) {
+		known := names(100)
+		for _, host := range known {
+			wantEndpoint(t, c, host, "10.0.0.1", Miss)
+		}
+		src.answer(after(10*time.Millisecond, failing(ErrNotFound)))
+		for i := range 1000 {
+			_, err := c.LookupHost(t.Context(), "made-up-"+strconv.Itoa(i)+".com")
+			require.ErrorIs(t, err, ErrNotFound)
+		}
+		stats := c.Stats()
+		require.Equal(t, 100, stats.Hosts)
+		require.Equal(t, 10, stats.Negative)
+		require.Zero(t, stats.Evicted)
+		require.Equal(t, uint64(990), stats.EvictedNegative)
+		for _, host := range known {
+			wantEndpoint(t, c, host, "10.0.0.1", Hit)
+		}
+
+		time.Sleep(time.Minute)
+		src.answer(silent)
+		for i := range 10 {
+			ask(t.Context(), c, "silence-"+strconv.Itoa(i)+".com")
+		}
+		for _, host := range known {
+			wantEndpoint(t, c, host, "10.0.0.1", Stale)
+		}
+	})
+}
+
+// A source that ignores its context and never returns costs its callers the time-out,
+// and itself one call a host.
+func TestHungSource(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "known.com", "10.0.0.1", Miss)
+		time.Sleep(time.Minute)
+		hang := make(chan struct{})
+		src.answer(func(ctx context.Context, host string) (Endpoint, error) {
+			<-hang
+			return at("10.0.0.2")(ctx, host)
+		})
+		start := time.Now()
+		wantError(t, c, "a.com", context.DeadlineExceeded, Miss)
+		require.Equal(t, 5*time.Second, time.Since(start))
+		for range 20 {
+			time.Sleep(time.Second)
+			start = time.Now()
+			wantError(t, c, "a.com", context.DeadlineExceeded, Failed)
+			require.Zero(t, time.Since(start))
+		}
+		require.Equal(t, 1, src.callsOf("a.com"))
+
+		for range 100 {
+			start = time.Now()
+			wantEndpoint(t, c, "known.com", "10.0.0.1", Stale)
+			require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, 2, src.callsOf("known.com"))
+		close(hang)
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
+		wantEndpoint(t, c, "known.com", "10.0.0.2", Miss)
+	})
+}
+
+func TestClose(t *testing.T) {
+	bubble(t, &Cache{MaxCalls: 2}, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "known.com", "10.0.0.1", Miss)
+		wantEndpoint(t, c, "known.com", "10.0.0.1", Hit) // starts the coarse clock
+		src.answer(func(ctx context.Context, _ string) (Endpoint, error) {
+			<-ctx.Done()
+			time.Sleep(time.Second) // tidies up
+			return Endpoint{}, ctx.Err()
+		})
+		var asked []<-chan answer
+		for _, host := range names(5) { // of which 3 have no turn
+			asked = append(asked, ask(t.Context(), c, host))
+		}
+		start := time.Now()
+		closed := make(chan error)
+		for range 2 {
+			go func() { closed <- c.Close() }()
+		}
+		for _, ch := range asked {
+			require.ErrorIs(t, (<-ch).err, ErrClosed)
+		}
+		require.Zero(t, time.Since(start), "callers need not wait for the source")
+		for range 2 {
+			require.NoError(t, <-closed)
+		}
+		require.Equal(t, time.Second, time.Since(start), "Close does")
+		wantError(t, c, "known.com", ErrClosed, Miss)
+		wantError(t, c, "new.com", ErrClosed, Miss)
+		require.ErrorIs(t, c.Set("a.com", Endpoint{Addr: "10.0.0.1"}), ErrClosed)
+		c.Forget("a.com")
+		c.Purge()
+		c.Expire()
+		for range c.All() {
+			t.Error("something is left")
+		}
+		require.Zero(t, c.Stats().InFlight)
+		require.NoError(t, c.Close())
+	})
+}
+
+func TestCloseUnused(t *testing.T) {
+	require.NoError(t, new(Cache).Close())
+}
+
+func TestSourceFailed(t *testing.T) {
+	type failure struct {
+		host string
+		err  error
+	}
+	var got []failure
+	bubble(t, &Cache{SourceFailed: func(host string, err error) { got = append(got, failure{host, err}) }}, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		src.answer(failing(ErrNotFound))
+		wantError(t, c, "b.com", ErrNotFound, Miss)
+		synctest.Wait()
+		require.Empty(t, got)
+		src.answer(failing(errDown))
+		time.Sleep(time.Minute)
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+		synctest.Wait()
+		require.Equal(t, []failure{{"a.com", errDown}}, got, "though the caller saw nothing of it")
+	})
+}

@@ -1,0 +1,123 @@
+package hostlookup
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var errDown = errors.New("API is down")
+
+// fake is a source whose answers a test changes as it goes.
+type fake struct {
+	mu    sync.Mutex
+	do    func(ctx context.Context, host string) (Endpoint, error)
+	calls map[string]int
+	total int
+}
+
+func (f *fake) LookupHost(ctx context.Context, host string) (Endpoint, error) {
+	f.mu.Lock()
+	if f.calls == nil {
+		f.calls = map[string]int{}
+	}
+	f.calls[host]++
+	f.total++
+	do := f.do
+	f.mu.Unlock()
+	return do(ctx, host)
+}
+
+// answer replaces what the source does from now on.
+func (f *fake) answer(do func(ctx context.Context, host string) (Endpoint, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.do = do
+}
+
+func (f *fake) callsOf(host string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[host]
+}
+
+func (f *fake) allCalls() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.total
+}
+
+func at(addr string) func(context.Context, string) (Endpoint, error) {
+	return atFor(addr, 0)
+}
+
+func atFor(addr string, ttl time.Duration) func(context.Context, string) (Endpoint, error) {
+	return func(_ context.Context, host string) (Endpoint, error) {
+		return Endpoint{App: "app", Host: host, Addr: addr, TTL: ttl}, nil
+	}
+}
+
+func failing(err error) func(context.Context, string) (Endpoint, error) {
+	return func(context.Context, string) (Endpoint, error) { return Endpoint{}, err }
+}
+
+// silent answers only when its context ends.
+func silent(ctx context.Context, _ string) (Endpoint, error) {
+	<-ctx.Done()
+	return Endpoint{}, ctx.Err()
+}
+
+// after answers like do, late.
+func after(d time.Duration, do func(context.Context, string) (Endpoint, error)) func(context.Context, string) (Endpoint, error) {
+	return func(ctx context.Context, host string) (Endpoint, error) {
+		time.Sleep(d)
+		return do(ctx, host)
+	}
+}
+
+// bubble runs f in synthetic time with a cache of exact TTLs, and closes that at the
+// end; synctest then finds any goroutine that is left.
+func bubble(t *testing.T, c *Cache, f func(t *testing.T, c *Cache, src *fake)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		src := &fake{do: at("10.0.0.1")}
+		if c == nil {
+			c = &Cache{}
+		}
+		if c.Jitter == 0 {
+			c.Jitter = -1
+		}
+		c.Source = src
+		defer c.Close()
+		f(t, c, src)
+	})
+}
+
+// wantEndpoint asks for host now.
+func wantEndpoint(t *testing.T, c *Cache, host, addr string, level Level) {
+	t.Helper()
+	ep, got, err := c.Get(t.Context(), host)
+	require.NoError(t, err)
+	require.Equal(t, addr, ep.Addr)
+	require.Equal(t, host, ep.Host)
+	require.Equal(t, level, got, "level %v, not %v", got, level)
+}
+
+func wantError(t *testing.T, c *Cache, host string, want error, level Level) {
+	t.Helper()
+	ep, got, err := c.Get(t.Context(), host)
+	require.ErrorIs(t, err, want)
+	if !errors.Is(want, ErrNotFound) {
+		require.NotErrorIs(t, err, ErrNotFound, "an error is not an answer")
+	}
+	require.Zero(t, ep)
+	require.Equal(t, level, got, "level %v, not %v", got, level)
+}
+
+// tick is more than the coarse clock may lag.
+const tick = 2 * clockTick

@@ -1,0 +1,306 @@
+package hostlookup
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The API fails for hours, in turn by errors, by silence, by panics, and by nonsense.
+// Known hosts go on; a new host gets an error, never "not found".
+func TestSourceDownForHours(t *testing.T) {
+	for name, down := range map[string]func(context.Context, string) (Endpoint, error){
+		"error":    failing(errDown),
+		"silence":  silent,
+		"panic":    func(context.Context, string) (Endpoint, error) { panic("boom") },
+		"nonsense": failing(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+				known := []string{"a.com", "b.com", "c.com"}
+				for _, host := range known {
+					wantEndpoint(t, c, host, "10.0.0.1", Miss)
+				}
+				src.answer(down)
+				time.Sleep(31 * time.Second)
+				start := time.Now()
+				for time.Since(start) < 6*time.Hour {
+					for _, host := range known {
+						asked := time.Now()
+						wantEndpoint(t, c, host, "10.0.0.1", Stale)
+						require.LessOrEqual(t, time.Since(asked), 500*time.Millisecond)
+					}
+					_, level, err := c.Get(t.Context(), "new.com")
+					require.Error(t, err)
+					require.NotErrorIs(t, err, ErrNotFound)
+					require.Contains(t, []Level{Miss, Failed}, level)
+					time.Sleep(7 * time.Second)
+				}
+				// Each known host costs one call every 30 s at most.
+				for _, host := range known {
+					require.LessOrEqual(t, src.callsOf(host), 6*60*2+2)
+					require.Greater(t, src.callsOf(host), 400, "it is asked all the time")
+				}
+				src.answer(at("10.0.0.2"))
+				time.Sleep(31 * time.Second)
+				for _, host := range append(known, "new.com") {
+					wantEndpoint(t, c, host, "10.0.0.2", Miss)
+					wantEndpoint(t, c, host, "10.0.0.2", Hit)
+				}
+			})
+		})
+	}
+}
+
+func TestLongestAge(t *testing.T) {
+	bubble(t, &Cache{StaleFor: time.Hour}, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		src.answer(failing(errDown))
+		time.Sleep(30*time.Second + time.Hour - tick)
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+		time.Sleep(2 * tick) // well before the recheck
+		wantError(t, c, "a.com", errDown, Miss)
+		require.Zero(t, c.Stats().Hosts)
+	})
+}
+
+func TestNoStale(t *testing.T) {
+	bubble(t, &Cache{StaleFor: -1}, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		src.answer(failing(errDown))
+		time.Sleep(30*time.Second + tick)
+		wantError(t, c, "a.com", errDown, Miss)
+	})
+}
+
+func TestRecheck(t *testing.T) {
+	for name, test := range map[string]struct {
+		recheck time.Duration
+		err     error
+		want    time.Duration
+	}{
+		"default":              {0, errDown, 30 * time.Second},
+		"own":                  {time.Minute, errDown, time.Minute},
+		"the source's wish":    {0, &Error{errDown, 2 * time.Minute}, 2 * time.Minute},
+		"a wish that is less":  {0, &Error{errDown, time.Second}, 30 * time.Second},
+		"a wish that is above": {0, &Error{errDown, 24 * time.Hour}, 5 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, &Cache{Recheck: test.recheck}, func(t *testing.T, c *Cache, src *fake) {
+				wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+				time.Sleep(time.Minute)
+				src.answer(failing(test.err))
+				wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+				require.Equal(t, 2, src.allCalls())
+				src.answer(at("10.0.0.2"))
+				time.Sleep(test.want - tick)
+				wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+				require.Equal(t, 2, src.allCalls())
+				time.Sleep(2 * tick)
+				// The source comes first again: it is well, so nothing stale is served.
+				wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
+				require.Equal(t, 3, src.allCalls())
+			})
+		})
+	}
+}
+
+// While the source is well, an expired endpoint is not served, and neither to those
+// who come while it is being asked (CoreDNS has had both faults).
+func TestSourceFirst(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		time.Sleep(time.Minute)
+		src.answer(after(300*time.Millisecond, at("10.0.0.2")))
+		done := make(chan struct{})
+		for range 5 {
+			go func() {
+				defer func() { done <- struct{}{} }()
+				wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
+			}()
+			time.Sleep(50 * time.Millisecond)
+		}
+		for range 5 {
+			<-done
+		}
+		require.Equal(t, 2, src.allCalls(), "one refresh for all")
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Hit)
+	})
+}
+
+// A slow source delays callers by no more than StaleAfter, once; its late answer counts.
+func TestSlowSource(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		time.Sleep(time.Minute)
+		src.answer(after(3*time.Second, at("10.0.0.2")))
+		start := time.Now()
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+		require.Equal(t, 500*time.Millisecond, time.Since(start))
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+		require.Equal(t, 500*time.Millisecond, time.Since(start), "no second wait")
+		time.Sleep(3 * time.Second)
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Hit)
+		require.Equal(t, 2, src.allCalls())
+	})
+}
+
+func TestNoWait(t *testing.T) {
+	bubble(t, &Cache{StaleAfter: -1}, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		time.Sleep(time.Hour)
+		src.answer(after(time.Second, at("10.0.0.2")))
+		start := time.Now()
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+		require.Zero(t, time.Since(start))
+		time.Sleep(2 * time.Second)
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Hit)
+	})
+}
+
+func TestStaleWhileRevalidate(t *testing.T) {
+	bubble(t, &Cache{StaleWhileRevalidate: time.Minute}, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		src.answer(after(200*time.Millisecond, at("10.0.0.2")))
+		time.Sleep(30*time.Second + time.Minute - tick)
+		start := time.Now()
+		for range 10 {
+			wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+		}
+		require.Zero(t, time.Since(start))
+		time.Sleep(time.Second)
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Hit)
+		require.Equal(t, 2, src.allCalls(), "one refresh, however many asked")
+
+		src.answer(after(200*time.Millisecond, at("10.0.0.3")))
+		time.Sleep(30*time.Second + time.Minute + tick)
+		wantEndpoint(t, c, "a.com", "10.0.0.3", Miss) // past the window the source comes first
+	})
+}
+
+// The source says that a host is gone: that replaces the endpoint at once, and what
+// was known does not come back when the source fails afterwards.
+func TestNotFoundReplacesStale(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		time.Sleep(time.Minute)
+		src.answer(failing(ErrNotFound))
+		wantError(t, c, "a.com", ErrNotFound, Miss)
+		wantError(t, c, "a.com", ErrNotFound, Negative)
+		require.Zero(t, c.Stats().Hosts)
+		src.answer(failing(errDown))
+		time.Sleep(time.Minute)
+		wantError(t, c, "a.com", errDown, Miss)
+	})
+}
+
+// A not-found past its TTL is worth nothing: not when the source fails, and not when
+// it is hammered (CoreDNS served such for ever).
+func TestNoStaleNegative(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		src.answer(failing(ErrNotFound))
+		wantError(t, c, "a.com", ErrNotFound, Miss)
+		src.answer(failing(errDown))
+		time.Sleep(5*time.Second + tick)
+		wantError(t, c, "a.com", errDown, Miss)
+		wantError(t, c, "a.com", errDown, Failed)
+
+		src.answer(failing(ErrNotFound))
+		time.Sleep(2 * time.Second)
+		wantError(t, c, "a.com", ErrNotFound, Miss)
+		src.answer(at("10.0.0.1"))
+		found := time.Duration(0)
+		for range 100 { // every 100 ms, without a pause
+			time.Sleep(100 * time.Millisecond)
+			found += 100 * time.Millisecond
+			if _, err := c.LookupHost(t.Context(), "a.com"); err == nil {
+				break
+			}
+		}
+		require.InDelta(t, 5, found.Seconds(), 0.11)
+	})
+}
+
+// A source that fails is not hammered, and what it said is not lost.
+func TestErrorTTL(t *testing.T) {
+	for name, test := range map[string]struct {
+		cache *Cache
+		err   error
+		want  time.Duration
+	}{
+		"default":              {&Cache{}, errDown, time.Second},
+		"of the cache":         {&Cache{ErrorTTL: 10 * time.Second}, errDown, 10 * time.Second},
+		"the source's wish":    {&Cache{}, &Error{errDown, time.Minute}, time.Minute},
+		"a wish that is less":  {&Cache{ErrorTTL: 10 * time.Second}, &Error{errDown, time.Second}, 10 * time.Second},
+		"a wish that is above": {&Cache{}, &Error{errDown, time.Hour}, 5 * time.Minute},
+		"not stored":           {&Cache{ErrorTTL: -1}, &Error{errDown, time.Hour}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, test.cache, func(t *testing.T, c *Cache, src *fake) {
+				src.answer(failing(test.err))
+				wantError(t, c, "a.com", errDown, Miss)
+				if test.want > 0 {
+					time.Sleep(test.want - tick)
+					wantError(t, c, "a.com", errDown, Failed)
+					require.Equal(t, 1, src.allCalls())
+					time.Sleep(2 * tick)
+				}
+				wantError(t, c, "a.com", errDown, Miss)
+				require.Equal(t, 2, src.allCalls())
+			})
+		})
+	}
+}
+
+func TestNotStoredAnyMore(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		time.Sleep(time.Minute)
+		src.answer(atFor("10.0.0.2", -1))
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
+		src.answer(failing(errDown))
+		wantError(t, c, "a.com", errDown, Miss) // not the older 10.0.0.1
+	})
+}
+
+// Hosts saved before a restart stand in while the source is down, and only then.
+func TestWarmUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &fake{do: at("10.0.0.1")}
+		first := &Cache{Source: src}
+		for _, host := range names(100) {
+			wantEndpoint(t, first, host, "10.0.0.1", Miss)
+		}
+		src.answer(failing(ErrNotFound))
+		wantError(t, first, "gone.com", ErrNotFound, Miss)
+		saved := map[string]Endpoint{}
+		for host, e := range first.All() {
+			if e.Err == nil {
+				e.Endpoint.TTL = time.Nanosecond
+				saved[host] = e.Endpoint
+			}
+		}
+		require.NoError(t, first.Close())
+		require.Len(t, saved, 100)
+
+		second := &Cache{Source: src}
+		defer second.Close()
+		saved["bad.com"] = Endpoint{Addr: "10.0.0.1:0"}
+		require.ErrorContains(t, second.SetAll(func(yield func(string, Endpoint) bool) {
+			for host, ep := range saved {
+				if !yield(host, ep) {
+					return
+				}
+			}
+		}), "bad.com")
+		require.Equal(t, 100, second.Stats().Hosts)
+		src.answer(failing(errDown))
+		time.Sleep(time.Millisecond)
+		wantEndpoint(t, second, names(1)[0], "10.0.0.1", Stale)
+		src.answer(at("10.0.0.9"))
+		wantEndpoint(t, second, names(2)[1], "10.0.0.9", Miss)
+	})
+}
