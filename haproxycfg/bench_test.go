@@ -1,0 +1,65 @@
+package haproxycfg_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"testing"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// manyServices is a table of one route for each service, each on 20 of 1,000
+// nodes and every one with an agent.
+func manyServices(n int) (routes.Table, []haproxycfg.Upstream) {
+	var table routes.Table
+	upstreams := make([]haproxycfg.Upstream, n)
+	for i := range n {
+		r := routes.Ref{Cluster: "eu-1", Namespace: "ns-" + strconv.Itoa(i%50), Service: fmt.Sprintf("service-%05d", i), Port: "http"}
+		table.Routes = append(table.Routes, routes.Route{Host: fmt.Sprintf("www-%05d.example.com", i), Path: "/", Backends: []routes.Backend{{Ref: r, Weight: 100}}})
+		u := haproxycfg.Upstream{Ref: r, NodePort: uint16(30000 + i%2768), AgentPort: uint16(20000 + i)}
+		for j := range 20 {
+			node := (i*7919 + j*53) % 1000
+			u.Nodes = append(u.Nodes, haproxycfg.Node{Addr: netip.AddrFrom4([4]byte{10, 20, byte(node >> 8), byte(node)})})
+		}
+		upstreams[i] = u
+	}
+	return table, upstreams
+}
+
+var benchEdge = haproxycfg.Edge{
+	HTTP:   []haproxycfg.Bind{{Address: ":80"}},
+	HTTPS:  []haproxycfg.Bind{{Address: ":443", TLS: &haproxycfg.TLS{Certificates: "/etc/haproxy/certs"}}},
+	Global: haproxycfg.Global{StatsSocket: "/run/haproxy/stats.sock", StateFile: "/var/lib/haproxy/state", Descriptors: 1 << 20},
+}
+
+func BenchmarkRender(b *testing.B) {
+	for _, n := range []int{500, 1000, 2000, 4000} {
+		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
+			config, _ := benchEdge.Config(manyServices(n))
+			b.ReportAllocs()
+			for b.Loop() {
+				files, err := config.Render("/etc/haproxy")
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(int64(len(files[len(files)-1].Data)))
+			}
+		})
+	}
+}
+
+func BenchmarkEdgeConfig(b *testing.B) {
+	for _, n := range []int{500, 1000, 2000, 4000} {
+		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
+			table, upstreams := manyServices(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if config, problems := benchEdge.Config(table, upstreams); len(problems) > 0 || len(config.Backends) != n+2 {
+					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}
