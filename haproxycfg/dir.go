@@ -20,8 +20,8 @@ import (
 // one, each whole. What it left undone, the next Apply does.
 //
 // The fields must not change after the first call. Methods are safe for
-// concurrent use and run one after the other; two Dir values, or two
-// processes, must not share a directory.
+// concurrent use. Calls of Apply run one after the other, on Unix those of other
+// processes on the same directory too.
 type Dir struct {
 	// Path is the directory. It is created if need be.
 	Path string
@@ -46,13 +46,14 @@ const (
 	// has loaded it, so that a process that ends in between is found out.
 	pendingFile = configFile + ".reload-pending"
 	mapsDir     = "maps"
+	lockName    = ".lock"
 )
 
 // Apply makes c the configuration of the directory and of HAProxy. In order:
 //
 //  1. It renders c. If that is what the directory holds already, Apply writes
 //     nothing, reloads nothing and returns false.
-//  2. Check. If it fails, nothing is touched.
+//  2. Check. If it fails, the configuration stays what it was.
 //  3. The maps are written, then what was in force is kept as the last good
 //     one, then haproxy.cfg is replaced, each with fsync and rename.
 //  4. Reload. If it fails, the last good configuration is put back and
@@ -76,6 +77,21 @@ func (d *Dir) Apply(ctx context.Context, c *Config) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := d.at("mkdir"); err != nil {
+		return false, err
+	}
+	if err := os.MkdirAll(d.Path, d.dirMode()); err != nil {
+		return false, fmt.Errorf("haproxycfg: apply: %w", err)
+	}
+	unlock, err := lockFile(ctx, d.file(lockName))
+	if err != nil {
+		return false, fmt.Errorf("haproxycfg: apply: %w", err)
+	}
+	defer unlock()
+	return d.apply(ctx, c, files)
+}
+
+func (d *Dir) apply(ctx context.Context, c *Config, files []RenderedFile) (changed bool, err error) {
 	old, err := readOptional(d.file(configFile))
 	if err != nil {
 		return false, fmt.Errorf("haproxycfg: apply: %w", err)
@@ -102,7 +118,7 @@ func (d *Dir) Apply(ctx context.Context, c *Config) (changed bool, err error) {
 	if d.Reload != nil {
 		restored, err := d.reload(ctx)
 		if err != nil {
-			return changed && !restored, err
+			return changed != restored, err
 		}
 	}
 	if err := d.collect(); err != nil {
@@ -135,9 +151,6 @@ func (d *Dir) holds(files []RenderedFile) (bool, error) {
 
 // write puts the files in place, haproxy.cfg last.
 func (d *Dir) write(files []RenderedFile, old []byte, pending bool) error {
-	if err := d.at("mkdir"); err != nil {
-		return err
-	}
 	if err := os.MkdirAll(d.file(mapsDir), d.dirMode()); err != nil {
 		return err
 	}
@@ -174,15 +187,12 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if ctx.Err() != nil {
 		return false, failed
 	}
-	good, err := readOptional(d.file(lastGoodFile))
+	restored, err = d.restore()
 	if err != nil {
 		return false, errors.Join(failed, fmt.Errorf("haproxycfg: cannot restore the last good configuration: %w", err))
 	}
-	if good == nil {
+	if !restored {
 		return false, failed
-	}
-	if err := d.replace(configFile, good); err != nil {
-		return false, errors.Join(failed, fmt.Errorf("haproxycfg: cannot restore the last good configuration: %w", err))
 	}
 	if err := d.at("reload restored"); err != nil {
 		return true, err
@@ -194,6 +204,21 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 		return true, errors.Join(failed, err)
 	}
 	return true, fmt.Errorf("%w\n(the last good configuration is restored and in force)", failed)
+}
+
+// restore puts the last good configuration back. It returns false if there is
+// none, or if it is what HAProxy failed to load.
+func (d *Dir) restore() (bool, error) {
+	good, err := readOptional(d.file(lastGoodFile))
+	if err != nil || good == nil {
+		return false, err
+	}
+	now, err := readOptional(d.file(configFile))
+	if err != nil || bytes.Equal(good, now) {
+		return false, err
+	}
+	err = d.replace(configFile, good)
+	return err == nil, err
 }
 
 // settled records that HAProxy runs what is on disk.

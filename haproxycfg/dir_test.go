@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -244,22 +245,28 @@ func TestApplyLeavesAnUnknownOutcomeToTheNextOne(t *testing.T) {
 	require.Equal(t, 1, again)
 }
 
+// Also over two Dir values, as two processes would have.
 func TestApplyRunsOneAfterTheOther(t *testing.T) {
 	dir := t.TempDir()
 	var mu sync.Mutex
-	d := &Dir{Path: dir, Reload: func(context.Context) error {
+	reload := func(context.Context) error {
 		if !mu.TryLock() {
 			return errors.New("two at once")
 		}
 		defer mu.Unlock()
-		_, err := os.ReadFile(filepath.Join(dir, configFile))
-		return err
-	}}
+		for _, name := range mapNames(onDisk(t, dir, configFile)) {
+			if !exists(filepath.Join(dir, name)) {
+				return errors.New("no " + name)
+			}
+		}
+		return nil
+	}
+	dirs := []*Dir{{Path: dir, Reload: reload}, {Path: dir, Reload: reload}}
 	var wg sync.WaitGroup
-	errs := make(chan error, 32)
-	for i := range 32 {
+	errs := make(chan error, 24)
+	for i := range cap(errs) {
 		wg.Go(func() {
-			_, err := d.Apply(t.Context(), testConfig("/run", 80, uint16(i%4+1)))
+			_, err := dirs[i%2].Apply(t.Context(), testConfig("/run", 80, uint16(i%5+1)))
 			errs <- err
 		})
 	}
@@ -268,6 +275,28 @@ func TestApplyRunsOneAfterTheOther(t *testing.T) {
 	for err := range errs {
 		require.NoError(t, err)
 	}
+}
+
+func TestApplyWaitsNoLongerThanItsContext(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	other := &Dir{Path: dir, Reload: func(context.Context) error {
+		cancel()
+		_, err := (&Dir{Path: dir}).Apply(ctx, testConfig("/run", 80, 2))
+		return err
+	}}
+	_, err := other.Apply(t.Context(), testConfig("/run", 80, 1))
+	require.ErrorIs(t, err, context.Canceled)
+
+	other.Reload = func(context.Context) error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := (&Dir{Path: dir}).Apply(ctx, testConfig("/run", 80, 2))
+		return err
+	}
+	_, err = other.Apply(t.Context(), testConfig("/run", 80, 3))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "lock "+filepath.Join(dir, lockName))
 }
 
 func TestApplyModes(t *testing.T) {

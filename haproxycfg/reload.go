@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 	"time"
@@ -21,6 +22,10 @@ type Reloader struct {
 	// reload: the file that the configuration names as its server-state-file.
 	// Without it a reload sends traffic to drained servers until their agents
 	// answer again. Empty means none.
+	//
+	// HAProxy reads the file at every start. Where one that is stopped for
+	// long should not come back with the state of then, remove the file
+	// before starting it.
 	StateFile string
 	// Timeout bounds a reload from the command to its confirmation. Zero
 	// means one minute. HAProxy reads its whole configuration in this time.
@@ -90,8 +95,12 @@ func (r Reloader) Reload(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err != nil && ctx.Err() != nil {
+	var dial *net.OpError
+	if ctx.Err() != nil || errors.As(err, &dial) && dial.Op == "dial" {
 		return fmt.Errorf("haproxycfg: reload: %w", err)
+	}
+	if text := strings.TrimSpace(answer); text != "" {
+		return fmt.Errorf("haproxycfg: reload: the master says %q", excerpt(text))
 	}
 	// A master before 2.7 replaces its own program at once, which cuts the
 	// connection with or without an error.

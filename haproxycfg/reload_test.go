@@ -363,6 +363,10 @@ func TestReloadAgainstOtherMasters(t *testing.T) {
 		var refused *ReloadError
 		require.NotErrorAs(t, err, &refused)
 	})
+	t.Run("not allowed", func(t *testing.T) {
+		err := Reloader{Master: fakeSocket(t, "unix", newAnswer("Permission denied\n\n"))}.Reload(t.Context())
+		require.EqualError(t, err, `haproxycfg: reload: the master says "Permission denied"`)
+	})
 	t.Run("no state, no reload", func(t *testing.T) {
 		var reloads atomic.Int64
 		m := fakeSocket(t, "unix", func(command string) string {
