@@ -45,9 +45,12 @@ type rigServer struct {
 	hashType string // "" is HAProxy's default
 }
 
+// patient is a time-out that no check of a complete answer reaches, however busy the machine.
+const patient = "15s"
+
 // newRig starts a HAProxy with these servers. All agents answer an empty line, which changes
-// nothing, until told otherwise.
-func newRig(t *testing.T, servers []rigServer) *rig {
+// nothing, until told otherwise. timeout is HAProxy's timeout check.
+func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 	t.Helper()
 	r := &rig{
 		answers:  make(map[string][]byte),
@@ -67,18 +70,19 @@ func newRig(t *testing.T, servers []rigServer) *rig {
 	}
 
 	dir := haproxytest.Dir(t)
-	haproxytest.Start(t, dir, rigConfig(dir, l.Addr().(*net.TCPAddr).Port, servers))
+	haproxytest.Start(t, dir, rigConfig(dir, timeout, l.Addr().(*net.TCPAddr).Port, servers))
 	r.socket = haproxycfg.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
 	return r
 }
 
 // rigConfig renders one backend for each balance algorithm. Health checks connect to the agent's
 // port: they only need somebody who accepts. Without max-spread-checks HAProxy would spread the
-// first checks over the longest interval there is.
-func rigConfig(dir string, port int, servers []rigServer) string {
+// first checks over the longest interval there is, and without timeout check it would give up on
+// an answer after agent-inter.
+func rigConfig(dir, timeout string, port int, servers []rigServer) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global\n  stats socket %s/stats.sock level admin\n  max-spread-checks 100\n", dir)
-	fmt.Fprintf(&b, "defaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n")
+	fmt.Fprintf(&b, "defaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  timeout check %s\n", timeout)
 	type algorithm struct{ balance, hashType string }
 	backends := make(map[algorithm][]rigServer)
 	var order []algorithm
@@ -170,10 +174,32 @@ const (
 	adminForcedDrain = 0x08
 )
 
-// look returns the state of every server.
+// look returns the state of every server. What HAProxy says of the last answer is only there
+// between two checks, so it looks until it has seen each server so.
 func (r *rig) look(t *testing.T) map[string]seen {
 	t.Helper()
 	servers := make(map[string]seen)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		checked := true
+		now, asking := r.lookOnce(t)
+		for name, s := range now {
+			if !asking[name] {
+				servers[name] = s
+			} else if _, ok := servers[name]; !ok {
+				checked = false
+			}
+		}
+		if checked {
+			return servers
+		}
+		require.True(t, time.Now().Before(deadline), "HAProxy is asking all the time")
+	}
+}
+
+// lookOnce also tells which servers' agents are being asked at this moment.
+func (r *rig) lookOnce(t *testing.T) (servers map[string]seen, asking map[string]bool) {
+	t.Helper()
+	servers, asking = make(map[string]seen), make(map[string]bool)
 
 	state, err := r.socket.Do(t.Context(), "show servers state")
 	require.NoError(t, err)
@@ -206,7 +232,7 @@ func (r *rig) look(t *testing.T) map[string]seen {
 	for {
 		fields, err := rows.Read()
 		if err == io.EOF {
-			return servers
+			return servers, asking
 		}
 		require.NoError(t, err)
 		row := rowOf(header, fields)
@@ -214,6 +240,7 @@ func (r *rig) look(t *testing.T) map[string]seen {
 		if !ok {
 			continue
 		}
+		asking[row["svname"]] = strings.HasPrefix(row["agent_status"], "* ")
 		s.status = row["status"]
 		s.agent = row["last_agt"]
 		if limit := row["slim"]; limit != "" {

@@ -108,7 +108,8 @@ func parse(line []byte, needEnd bool) (Reply, error) {
 		}
 	}
 	if len(words.reason) > 0 {
-		r.Reason = string(appendReason(nil, words.reason))
+		var space [128]byte
+		r.Reason = string(appendReason(space[:0], words.reason))
 	}
 	switch len(errs) {
 	case 0:

@@ -99,7 +99,10 @@ func appendReason[T string | []byte](b []byte, reason T) []byte {
 	begin := len(b)
 	blanks := 0 // not written yet: dropped if nothing follows
 	for i := 0; i < len(reason); {
-		r, size := decodeRune(reason[i:])
+		r, size := rune(reason[i]), 1
+		if r >= utf8.RuneSelf {
+			r, size = decodeRune(reason[i:])
+		}
 		i += size
 		if r == ' ' || (r == utf8.RuneError && size == 1) || !unicode.IsPrint(r) {
 			blanks++

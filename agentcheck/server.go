@@ -143,23 +143,23 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 	deadline := begin.Add(s.timeout())
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	var space [512]byte // more than most answers and names
 	x := Exchange{Request: Request{LocalAddr: c.LocalAddr(), RemoteAddr: c.RemoteAddr()}}
 	if x.Err = c.SetDeadline(deadline); x.Err == nil {
-		x.Reply, x.Err = s.exchange(ctx, c, &x.Request)
+		x.Reply, x.Err = s.exchange(ctx, c, &x.Request, space[:0])
 	}
 	x.Duration = time.Since(begin)
 	if x.Err == nil {
-		finish(c)
+		finish(c, space[:])
 	}
 	s.finished(ctx, x)
 }
 
-// exchange reads the name if there is one to read, asks the handler and writes its answer.
-func (s *Server) exchange(ctx context.Context, c net.Conn, q *Request) (Reply, error) {
-	var space [512]byte
-	buf := space[:0]
+// exchange reads the name if there is one to read, asks the handler and writes its answer, for
+// both of which it has the empty buf.
+func (s *Server) exchange(ctx context.Context, c net.Conn, q *Request, buf []byte) (Reply, error) {
 	if s.ReadName {
-		name, err := readName(c)
+		name, err := readName(c, buf)
 		if err != nil {
 			return Reply{}, err
 		}
@@ -201,8 +201,7 @@ func (s *Server) finished(ctx context.Context, x Exchange) {
 }
 
 // readName reads up to the first CR or LF, or to the end of the input if something came before.
-func readName(c net.Conn) (string, error) {
-	buf := make([]byte, 0, 128)
+func readName(c net.Conn, buf []byte) (string, error) {
 	for {
 		if len(buf) > MaxName {
 			return "", fmt.Errorf("%w within %d bytes", ErrNoName, MaxName)
@@ -228,14 +227,13 @@ func readName(c net.Conn) (string, error) {
 // finish ends the connection in the order in which the peer sees the answer, then the end, and
 // never a reset: closing a socket with unread input resets it, and a reset makes the peer throw
 // away what it has not read yet (RFC 2525, section 2.17).
-func finish(c net.Conn) {
+func finish(c net.Conn, sink []byte) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	var sink [512]byte
 	for left := maxDrain; left > 0; {
-		n, err := c.Read(sink[:])
+		n, err := c.Read(sink)
 		if err != nil {
 			return
 		}

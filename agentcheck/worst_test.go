@@ -1,7 +1,6 @@
 package agentcheck_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -71,25 +70,32 @@ func TestWorstLaws(t *testing.T) {
 			Reason:  []string{"", "a", "b"}[random.IntN(3)],
 		}
 	}
-	for range 50_000 {
+	for range 20_000 {
 		a, b, c := draw(), draw(), draw()
-		require.Equal(t, a, a.Worst(a), "idempotent")
-		require.Equal(t, a, a.Worst(reply{}), "the zero Reply is neutral")
-		require.Equal(t, a, reply{}.Worst(a), "the zero Reply is neutral")
-		require.Equal(t, a.Worst(b).Worst(c), a.Worst(b.Worst(c)), "associative: %v; %v; %v", a, b, c)
+		for law, holds := range map[string]bool{
+			"idempotent":  a.Worst(a) == a,
+			"neutral":     a.Worst(reply{}) == a && reply{}.Worst(a) == a,
+			"associative": a.Worst(b).Worst(c) == a.Worst(b.Worst(c)),
+		} {
+			if !holds {
+				t.Fatalf("not %s: %q, %q, %q", law, a, b, c)
+			}
+		}
 		ab, ba := a.Worst(b), b.Worst(a)
-		if ab.Reason != ba.Reason {
-			require.ElementsMatch(t, []string{a.Reason, b.Reason}, []string{ab.Reason, ba.Reason})
+		if reasons := [2]string{ab.Reason, ba.Reason}; ab.Reason != ba.Reason &&
+			reasons != [2]string{a.Reason, b.Reason} && reasons != [2]string{b.Reason, a.Reason} {
+			t.Fatalf("%q and %q give %q", a, b, reasons)
 		}
 		ab.Reason, ba.Reason = "", ""
-		require.Equal(t, ab, ba, "commutative but for the reason")
+		if ab != ba {
+			t.Fatalf("not commutative: %q, %q", a, b)
+		}
 
-		// No more restrictive than both, no less than either.
+		// No less restrictive than either.
 		for _, one := range []agentcheck.Reply{a, b} {
-			require.GreaterOrEqual(t, ab.State, one.State)
-			require.GreaterOrEqual(t, ab.Admin, one.Admin)
-			if !one.Weight.IsZero() {
-				require.LessOrEqual(t, ab.Weight.Of(100, -1), one.Weight.Of(100, -1), fmt.Sprint(a, b))
+			if ab.State < one.State || ab.Admin < one.Admin ||
+				(!one.Weight.IsZero() && ab.Weight.Of(100, -1) > one.Weight.Of(100, -1)) {
+				t.Fatalf("%q and %q give %q", a, b, ab)
 			}
 		}
 	}

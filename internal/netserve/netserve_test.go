@@ -290,6 +290,7 @@ func TestMaxConnsOverSeveralListeners(t *testing.T) {
 		doneA, doneB := serve(g, a, h), serve(g, b, h)
 
 		first, second := a.connect(), b.connect()
+		synctest.Wait() // these have the two places
 		waitingA, waitingB := a.connect(), b.connect()
 		synctest.Wait()
 		require.Len(t, served, 2, "no more than MaxConns should be served")
@@ -321,7 +322,7 @@ func TestCloseDropsTheConnectionThatWaits(t *testing.T) {
 		l := newFakeListener()
 		done := serve(g, l, echoBytes)
 		first, second := l.connect(), l.connect()
-		synctest.Wait()
+		synctest.Wait() // first is served, second waits
 		require.NoError(t, g.Close())
 		require.Equal(t, ErrClosed, <-done)
 		requireClosedByPeer(t, first)

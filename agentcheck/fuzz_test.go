@@ -1,0 +1,104 @@
+package agentcheck_test
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/headgate/headgate/agentcheck"
+)
+
+// FuzzParse: no input makes the parser or the lint panic; what was parsed can be written and is
+// then read as the same; a number of properties that HAProxy's reading has.
+func FuzzParse(f *testing.F) {
+	f.Fuzz(func(t *testing.T, line []byte) {
+		before := bytes.Clone(line)
+		r, err := agentcheck.Parse(line)
+		findings := agentcheck.Lint(line, agentcheck.Setup{})
+		if !bytes.Equal(line, before) {
+			t.Fatal("the input was changed")
+		}
+		if (errors.Is(err, agentcheck.ErrIncomplete) || errors.Is(err, agentcheck.ErrTooLong)) && r != (agentcheck.Reply{}) {
+			t.Fatalf("HAProxy ignores all of it, Parse says %+v", r)
+		}
+		if err != nil && len(findings) == 0 {
+			t.Fatalf("error %v has no finding", err)
+		}
+		for _, f := range findings {
+			if s := f.String(); strings.Contains(s, "%!") && !bytes.Contains(line, []byte("%!")) {
+				t.Fatalf("broken finding %q", s)
+			}
+		}
+
+		text, err := r.AppendText(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.IndexAny(text, "\r\n\x00"); n != len(text)-1 || text[n] != '\n' || len(text) > agentcheck.MaxLine {
+			t.Fatalf("%q is not one line", text)
+		}
+		again, err := agentcheck.Parse(text)
+		if err != nil || again != r {
+			t.Fatalf("%q was read as %+v, written as %q, read as %+v, %v", line, r, text, again, err)
+		}
+
+		// What follows the line end, separators, and case of the words make no difference.
+		if end := bytes.IndexAny(line, "\r\n"); end >= 0 && end < 1000 {
+			words := bytes.ReplaceAll(line[:end], []byte(" "), []byte(",\t"))
+			if !bytes.Contains(words, []byte("#")) {
+				for i, c := range words { // of ASCII only, as HAProxy does
+					if 'a' <= c && c <= 'z' {
+						words[i] = c - 'a' + 'A'
+					}
+				}
+				same, _ := agentcheck.Parse(append(append([]byte("\t, "), words...), "\r\nmaint"...))
+				if same != r {
+					t.Fatalf("%q is %+v but %q is %+v", line, r, words, same)
+				}
+			}
+		}
+	})
+}
+
+// FuzzReply writes any Reply: always one line that means the same, whatever its reason.
+func FuzzReply(f *testing.F) {
+	f.Fuzz(func(t *testing.T, state, admin byte, weight int, isAbsolute bool, connections uint32, limited bool, reason string) {
+		r := agentcheck.Reply{State: agentcheck.State(state), Admin: agentcheck.Admin(admin), Reason: reason}
+		switch {
+		case isAbsolute:
+			r.Weight = agentcheck.Absolute(weight)
+		case weight >= 0:
+			r.Weight = agentcheck.Percent(weight)
+		}
+		if limited {
+			r.MaxConn = agentcheck.Limit(connections)
+		}
+		text, err := r.AppendText(nil)
+		if err != nil {
+			if r.State <= agentcheck.Fail && r.Admin <= agentcheck.Maint {
+				t.Fatal(err)
+			}
+			return
+		}
+		got, err := agentcheck.Parse(text)
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		want := r
+		want.Reason = got.Reason
+		if got != want {
+			t.Fatalf("%+v was written as %q and read as %+v", r, text, got)
+		}
+		if len(got.Reason) > agentcheck.MaxReason || !utf8.ValidString(got.Reason) || strings.TrimSpace(got.Reason) != got.Reason {
+			t.Fatalf("reason %q", got.Reason)
+		}
+		if simple := strings.Trim(reason, "abcdefghijklmnopqrstuvwxyz") == ""; simple && len(reason) <= agentcheck.MaxReason && got.Reason != reason {
+			t.Fatalf("reason %q became %q", reason, got.Reason)
+		}
+		if again, _ := got.AppendText(nil); !bytes.Equal(again, text) {
+			t.Fatalf("%q was written again as %q", text, again)
+		}
+	})
+}

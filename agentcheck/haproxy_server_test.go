@@ -1,0 +1,119 @@
+package agentcheck_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// TestServerAndHAProxy lets a HAProxy ask a Server: by names on one port, and without reading
+// names although HAProxy sends them.
+func TestServerAndHAProxy(t *testing.T) {
+	replies := []agentcheck.Reply{
+		{State: up, Admin: ready, Weight: percent(75)},
+		{State: up, Admin: drain, Weight: percent(100), Reason: "cordoned"},
+		{State: fail, Admin: ready, Weight: percent(0), MaxConn: limit(30), Reason: "disk\nfull"},
+		{State: stopped, Admin: maint, Weight: percent(300)},
+		{Weight: percent(1), MaxConn: limit(1<<32 - 1)},
+		{},
+	}
+	for _, readName := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ReadName=%v", readName), func(t *testing.T) {
+			var servers []rigServer
+			want := make(map[string]agentcheck.Reply)
+			for i, r := range replies {
+				s := rigServer{name: fmt.Sprintf("s%d", i), weight: 100}
+				servers = append(servers, s)
+				want[s.name] = r
+				if !readName {
+					want[s.name] = replies[2] // all the same
+				}
+			}
+			asked := newTally(len(servers))
+			s := &agentcheck.Server{
+				ReadName: readName,
+				Handler: agentcheck.HandlerFunc(func(_ context.Context, q *agentcheck.Request) agentcheck.Reply {
+					if !readName {
+						return replies[2]
+					}
+					return want[q.Name]
+				}),
+				Finished: func(x agentcheck.Exchange) {
+					if x.Err == nil {
+						asked.add(x.Request.Name)
+					}
+				},
+			}
+			l := listen(t)
+			startOn(t, s, l)
+			dir := haproxytest.Dir(t)
+			haproxytest.Start(t, dir, rigConfig(dir, patient, l.Addr().(*net.TCPAddr).Port, servers))
+			r := &rig{socket: haproxycfg.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}}
+
+			if readName {
+				for _, s := range servers {
+					asked.wait(t, s.name, 3)
+				}
+			} else { // health checks are answered too, so this is more than enough for each
+				asked.wait(t, "", 8*len(servers))
+			}
+			got := r.look(t)
+			for _, s := range servers {
+				m := newModel(100).apply(want[s.name])
+				m.requireSame(t, got[s.name])
+				line, err := want[s.name].AppendText(nil)
+				require.NoError(t, err)
+				requireShown(t, string(line), got[s.name].agent)
+			}
+		})
+	}
+}
+
+// tally counts by name and lets a test wait for a count.
+type tally struct {
+	mu    sync.Mutex
+	count map[string]int
+	added chan struct{} // a token when something was counted
+}
+
+func newTally(names int) *tally {
+	return &tally{count: make(map[string]int, names), added: make(chan struct{}, 1)}
+}
+
+func (c *tally) add(name string) {
+	c.mu.Lock()
+	c.count[name]++
+	c.mu.Unlock()
+	select {
+	case c.added <- struct{}{}:
+	default:
+	}
+}
+
+func (c *tally) wait(t *testing.T, name string, n int) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		c.mu.Lock()
+		have := c.count[name]
+		c.mu.Unlock()
+		if have >= n {
+			return
+		}
+		select {
+		case <-c.added:
+		case <-deadline:
+			t.Fatalf("%q was asked for %d times, not %d", name, have, n)
+		}
+	}
+}
