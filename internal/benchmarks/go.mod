@@ -3,12 +3,14 @@ module github.com/headgate/headgate/internal/benchmarks
 go 1.26.0
 
 require (
+	github.com/buraksezer/consistent v0.10.0
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/elastic/go-freelru v0.16.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/headgate/headgate v0.0.0
 	github.com/maypok86/otter/v2 v2.4.0
 	github.com/phuslu/lru v1.0.18
+	github.com/serialx/hashring v0.0.0-20200727003509-22c0c7ab6b1b
 )
 
 replace github.com/headgate/headgate => ../..
