@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+//go:embed system
+var embedded embed.FS
+
+// clusterNames are the folders of system/.
+var clusterNames = []string{"eu-1", "eu-2"}
+
+// manifests are the objects of one cluster, as its API server would hold them. A
+// change is written to a file, which is where agents and terminator read it.
+type manifests struct {
+	file    string
+	objects nodeselect.Objects
+}
+
+// readEmbedded reads a file of system/, with its loopback addresses moved to a
+// network of their own.
+func readEmbedded(name string, network int) ([]byte, error) {
+	data, err := embedded.ReadFile("system/" + name)
+	return bytes.ReplaceAll(data, []byte("127.0."), fmt.Appendf(nil, "127.%d.", network)), err
+}
+
+func newManifests(dir, cluster string, network int) (*manifests, error) {
+	data, err := readEmbedded(cluster+"/objects.yaml", network)
+	if err != nil {
+		return nil, err
+	}
+	objects, problems := nodeselect.Parse(cluster, data)
+	for _, p := range problems {
+		return nil, p
+	}
+	if err := os.MkdirAll(filepath.Join(dir, cluster), 0o755); err != nil {
+		return nil, err
+	}
+	m := &manifests{filepath.Join(dir, cluster, "objects.yaml"), objects}
+	return m, m.write()
+}
+
+func (m *manifests) dir() string { return filepath.Dir(m.file) }
+
+func (m *manifests) write() error {
+	var text bytes.Buffer
+	add := func(object any) error {
+		data, err := yaml.Marshal(object)
+		text.WriteString("---\n")
+		text.Write(data)
+		return err
+	}
+	for _, n := range m.objects.Nodes {
+		if err := add(n); err != nil {
+			return err
+		}
+	}
+	for _, s := range m.objects.Services {
+		if err := add(s); err != nil {
+			return err
+		}
+	}
+	_, err := atomicfile.Update(m.file, text.Bytes(), 0o644)
+	return err
+}
+
+// cordon does what kubectl cordon and uncordon do.
+func (m *manifests) cordon(node string, cordoned bool) error {
+	n := m.objects.Node(node)
+	if n == nil {
+		return errors.New("no node " + node)
+	}
+	n.Spec.Unschedulable = cordoned
+	return m.write()
+}
+
+// annotate does what kubectl annotate service does.
+func (m *manifests) annotate(namespace, service, key, value string) error {
+	s := m.objects.Service(namespace, service)
+	if s == nil {
+		return errors.New("no service " + namespace + "/" + service)
+	}
+	s.Annotations[key] = value
+	return m.write()
+}
+
+// replace puts a new node, with a new name and address, in the place of another.
+func (m *manifests) replace(old, name, addr string) error {
+	nodes := make([]*corev1.Node, 0, len(m.objects.Nodes))
+	for _, n := range m.objects.Nodes {
+		if n.Name == old {
+			n = n.DeepCopy()
+			n.Name, n.Labels[corev1.LabelHostname] = name, name
+			n.Spec.Unschedulable = false
+			n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: addr}}
+		}
+		nodes = append(nodes, n)
+	}
+	m.objects = nodeselect.NewObjects(nodes, m.objects.Services)
+	return m.write()
+}
+
+// addrOf returns the address of a node.
+func addrOf(n *corev1.Node) string {
+	for _, a := range n.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP {
+			return a.Address
+		}
+	}
+	return ""
+}
+
+// withLastByte returns an IPv4 address with another last byte.
+func withLastByte(addr, last string) string {
+	return addr[:strings.LastIndexByte(addr, '.')+1] + last
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// arrival is a request as the node that answered it saw it.
+type arrival struct {
+	node, service string // service is "cluster/namespace/name"
+	at            time.Time
+}
+
+// node is one machine of a cluster: an HTTP server on the node port of each service
+// stands for kube-proxy and the pods behind it, and the node's agents are the real
+// ones.
+type node struct {
+	cluster, name, addr string
+	manifests           string // directory that the agents follow
+	fault               string
+	arrived             func(arrival)
+
+	servers   []*http.Server
+	listeners *kube.Listeners
+	cancel    context.CancelFunc
+	running   sync.WaitGroup
+}
+
+func newNode(cluster string, n *corev1.Node, manifests, fault string, arrived func(arrival)) *node {
+	return &node{cluster: cluster, name: n.Name, addr: addrOf(n), manifests: manifests, fault: fault, arrived: arrived}
+}
+
+// start serves the services of the cluster, and begins to answer for the node.
+func (n *node) start(services []*corev1.Service) error {
+	for _, svc := range services {
+		for _, port := range svc.Spec.Ports {
+			if n.fault == faultBackend && svc.Name == "web" {
+				continue
+			}
+			if err := n.serve(n.cluster+"/"+svc.Namespace+"/"+svc.Name, port.NodePort); err != nil {
+				return err
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	n.listeners = &kube.Listeners{Host: n.addr}
+	opened := make(chan error, 1)
+	n.running.Go(func() { n.follow(ctx, opened) })
+	return <-opened
+}
+
+func (n *node) serve(service string, port int32) error {
+	l, err := net.Listen("tcp", net.JoinHostPort(n.addr, strconv.Itoa(int(port))))
+	if err != nil {
+		return fmt.Errorf("node %s: %w", n.name, err)
+	}
+	srv := &http.Server{
+		ReadHeaderTimeout: 5 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			n.arrived(arrival{n.name, service, time.Now()})
+			w.Header().Set("X-Node", n.name)
+			w.Header().Set("X-Service", service)
+			fmt.Fprintf(w, "%s on node %s\n", service, n.name)
+		}),
+	}
+	n.servers = append(n.servers, srv)
+	n.running.Go(func() { _ = srv.Serve(l) })
+	return nil
+}
+
+// follow keeps the node's agents at what the manifests say until ctx ends. It says
+// once whether the first state could be served.
+func (n *node) follow(ctx context.Context, opened chan<- error) {
+	var once sync.Once
+	report := func(err error) { once.Do(func() { opened <- err }) }
+	rules := kube.Rules{Node: n.name}
+	if n.fault == faultDrain {
+		rules.Signals = []kube.Signal{} // nothing drains this node
+	}
+	err := nodeselect.WatchDir(ctx, n.manifests, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
+		state, err := rules.State(objects)
+		if errors.Is(err, kube.ErrNoNode) {
+			err = nil // replaced: drain until the end
+		}
+		if n.fault == faultWeight {
+			for i := range state.Answers {
+				state.Answers[i].Reply.Weight = agentcheck.Percent(100)
+			}
+		}
+		for _, p := range problems {
+			err = errors.Join(err, p)
+		}
+		report(errors.Join(err, n.listeners.Update(state)))
+	})
+	report(err)
+}
+
+// stop ends the node; requests that it has begun to answer may end first.
+func (n *node) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, srv := range n.servers {
+		if srv.Shutdown(ctx) != nil {
+			_ = srv.Close()
+		}
+	}
+	if n.cancel != nil {
+		n.cancel()
+		_ = n.listeners.Close()
+	}
+	n.running.Wait()
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+// rows returns the rows of the table by whether they are ok.
+func rows(table string) (ok, failed []string) {
+	for line := range strings.Lines(table) {
+		switch {
+		case strings.HasPrefix(line, "ok "):
+			ok = append(ok, line)
+		case strings.HasPrefix(line, "FAILED "):
+			failed = append(failed, line)
+		}
+	}
+	return ok, failed
+}
+
+// TestScenario runs the whole of it, and again with one part broken each time: the
+// checks must find it, and the row must tell.
+func TestScenario(t *testing.T) {
+	tests := []struct {
+		fault  string
+		failed []string // what each failed row has in it
+	}{
+		{fault: ""},
+		{fault: faultBackend, failed: []string{"subset: requests for web", "uncordon"}},
+		{fault: faultWeight, failed: []string{"weight 100/0: share of eu-1", "weight 50/50: share of eu-1"}},
+		{fault: faultDrain, failed: []string{"cordon eu-1-"}},
+	}
+	type outcome struct {
+		code           int
+		stdout, stderr bytes.Buffer
+	}
+	// All at once, however few processors there are: they wait most of the time.
+	outcomes := make([]outcome, len(tests))
+	var running sync.WaitGroup
+	for i, tt := range tests {
+		o := &outcomes[i]
+		running.Go(func() {
+			o.code = run(t.Context(), cli.Invocation{
+				Args:   []string{"-break", tt.fault, "-network", fmt.Sprint(i + 1)},
+				Stdout: &o.stdout, Stderr: &o.stderr,
+			})
+		})
+	}
+	running.Wait()
+	for i, tt := range tests {
+		t.Run("break="+tt.fault, func(t *testing.T) {
+			code, stdout, stderr := outcomes[i].code, &outcomes[i].stdout, &outcomes[i].stderr
+			ok, failed := rows(stdout.String())
+			if tt.fault == "" {
+				require.Equal(t, cli.ExitOK, code, "%s\n%s", stdout, stderr)
+				require.Empty(t, failed)
+				require.Len(t, ok, 17)
+				return
+			}
+			require.Equal(t, cli.ExitFailed, code, "%s\n%s", stdout, stderr)
+			require.Len(t, failed, len(tt.failed), stdout.String())
+			for i, want := range tt.failed {
+				require.Contains(t, failed[i], want)
+			}
+			require.NotEmpty(t, ok, "the other checks hold")
+			require.Contains(t, stderr.String(), "did not go as expected")
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{{"-break", "everything"}, {"-network", "256"}, {"-nope"}} {
+		var stderr bytes.Buffer
+		require.Equal(t, cli.ExitUsage, run(t.Context(), cli.Invocation{Args: args, Stderr: &stderr}))
+		require.NotEmpty(t, stderr.String())
+	}
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+const (
+	shopURL   = "http://shop.example.com/"
+	searchURL = "http://shop.example.com/search/songs"
+	tracksURL = "http://api.example.com/tracks/1"
+
+	webService    = "eu-1/media/web"
+	tracksService = "eu-1/media/tracks"
+	otherTracks   = "eu-2/media/tracks"
+
+	// reaction is how long a change of manifests may take to be in force: the agent
+	// sees it at once, and HAProxy asks every agentInterval.
+	reaction = 2 * agentInterval
+	// observed is for how long, or for how many requests, behaviour is watched.
+	observed         = time.Second
+	observedRequests = 150
+)
+
+// scenario puts the system through its day. The error is for what kept it from
+// going on; a behaviour that is not as expected is a step that is not ok.
+func scenario(ctx context.Context, s *system) ([]step, error) {
+	s.startTraffic()
+	// The first answers of the agents have to come in: until then HAProxy sends to
+	// all servers alike.
+	if err := pause(ctx, reaction); err != nil {
+		return nil, err
+	}
+	var steps []step
+	for _, part := range []func(context.Context, *system) ([]step, error){
+		stepRoutes, stepSubset, stepCordon, stepWeights, stepReplace, stepNoFailures,
+	} {
+		more, err := part(ctx, s)
+		steps = append(steps, more...)
+		if err != nil {
+			return steps, err
+		}
+	}
+	return steps, nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// stepRoutes sends a request to each declared host and path, and to near misses.
+func stepRoutes(ctx context.Context, s *system) ([]step, error) {
+	notFound := fmt.Sprint(http.StatusNotFound)
+	tests := []struct{ name, url, expected string }{
+		{"route by host", "http://shop.example.com/", webService},
+		{"route by path", "http://shop.example.com/search", "eu-1/media/search"},
+		{"upper case, trailing dot, port", "http://SHOP.example.com.:80/search/x?q=1", "eu-1/media/search"},
+		{"no whole path segment", "http://shop.example.com/searching", webService},
+		{"one-label wildcard", "http://blue.tenants.example.com/", webService},
+		{"two labels below a wildcard", "http://a.b.tenants.example.com/", notFound},
+		{"undeclared path", "http://api.example.com/", notFound},
+		{"unknown host", "http://unknown.example.com/", notFound},
+	}
+	var steps []step
+	for _, t := range tests {
+		got, err := s.client.get(ctx, t.url)
+		if err != nil {
+			return steps, err
+		}
+		steps = append(steps, step{"route: " + t.name, t.expected, got.String(), got.String() == t.expected})
+	}
+	return steps, nil
+}
+
+// stepSubset looks at which nodes the requests for a service arrive.
+func stepSubset(ctx context.Context, s *system) ([]step, error) {
+	from := time.Now()
+	if err := s.awaitArrivals(ctx, from, webService); err != nil {
+		return nil, err
+	}
+	expected := s.subset(webService)
+	seen := slices.Sorted(maps.Keys(byNode(s.journal.since(from, webService))))
+	total := len(s.clusters["eu-1"].objects.Nodes)
+	return []step{{
+		name:     "subset: requests for web",
+		expected: fmt.Sprintf("%s (%d of %d nodes)", strings.Join(expected, " "), len(expected), total),
+		seen:     strings.Join(seen, " "),
+		ok:       slices.Equal(expected, seen),
+	}}, nil
+}
+
+// stepCordon cordons a node, then gives it back.
+func stepCordon(ctx context.Context, s *system) ([]step, error) {
+	m := s.clusters["eu-1"]
+	victim := s.subset(webService)[0]
+	cordoned := time.Now()
+	if err := m.cordon(victim, true); err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, reaction); err != nil {
+		return nil, err
+	}
+	deadline := time.Now()
+	if err := pause(ctx, observed); err != nil {
+		return nil, err
+	}
+	after := s.journal.since(deadline)
+	late := byNode(after)[victim]
+	last := time.Duration(0)
+	for _, a := range s.journal.since(cordoned) {
+		if a.node == victim {
+			last = a.at.Sub(cordoned)
+		}
+	}
+	steps := []step{{
+		name:     "cordon " + victim + ": requests there",
+		expected: fmt.Sprintf("none %s after it (2 x agent-inter)", reaction),
+		seen:     fmt.Sprintf("%d of %d; the last %.1fs after the cordon", late, len(after), last.Seconds()),
+		ok:       late == 0 && len(after) > 0,
+	}}
+
+	if err := m.cordon(victim, false); err != nil {
+		return steps, err
+	}
+	if err := pause(ctx, reaction); err != nil {
+		return steps, err
+	}
+	from := time.Now()
+	if err := s.awaitArrivals(ctx, from, webService); err != nil {
+		return steps, err
+	}
+	back := byNode(s.journal.since(from, webService))[victim]
+	return append(steps, step{
+		name:     "uncordon " + victim + ": requests there",
+		expected: fmt.Sprintf("some %s after it", reaction),
+		seen:     fmt.Sprint(back),
+		ok:       back > 0,
+	}), nil
+}
+
+// stepWeights shifts the traffic of one host and path between two clusters.
+func stepWeights(ctx context.Context, s *system) ([]step, error) {
+	shares := func(name string, want, tolerance float64) (step, error) {
+		from := time.Now()
+		if err := s.awaitArrivals(ctx, from, tracksService, otherTracks); err != nil {
+			return step{}, err
+		}
+		one, other := len(s.journal.since(from, tracksService)), len(s.journal.since(from, otherTracks))
+		share := 100 * float64(one) / float64(max(one+other, 1))
+		return step{
+			name:     "weight " + name + ": share of eu-1",
+			expected: fmt.Sprintf("%.0f%% +- %.0f", want, tolerance),
+			seen:     fmt.Sprintf("%.1f%% of %d", share, one+other),
+			ok:       one+other > 0 && share >= want-tolerance && share <= want+tolerance,
+		}, nil
+	}
+	first, err := shares("100/0", 100, 0)
+	if err != nil {
+		return nil, err
+	}
+	steps := []step{first}
+	for _, name := range clusterNames {
+		if err := s.clusters[name].annotate("media", "tracks", "headgate.dev/weight", "50"); err != nil {
+			return steps, err
+		}
+	}
+	if err := pause(ctx, reaction); err != nil {
+		return steps, err
+	}
+	second, err := shares("50/50", 50, 10)
+	return append(steps, second), err
+}
+
+// stepReplace puts a new node in the place of an old one, as an upgrade does: the
+// old one is cordoned, the new configuration loaded, the old one stopped.
+func stepReplace(ctx context.Context, s *system) ([]step, error) {
+	m := s.clusters["eu-1"]
+	old := s.subset(tracksService)[0]
+	const name = "eu-1-f"
+	services := map[string][]string{}
+	for _, service := range []string{webService, tracksService, "eu-1/media/search"} {
+		if subset := s.subset(service); slices.Contains(subset, old) {
+			services[service] = subset
+		}
+	}
+	if err := m.cordon(old, true); err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, reaction); err != nil {
+		return nil, err
+	}
+	if err := m.replace(old, name, withLastByte(addrOf(m.objects.Node(old)), "6")); err != nil {
+		return nil, err
+	}
+	if err := s.startNode("eu-1", name); err != nil {
+		return nil, err
+	}
+	diff, err := s.apply(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	var steps []step
+	for _, service := range slices.Sorted(maps.Keys(services)) {
+		left, entered := difference(services[service], s.subset(service)), difference(s.subset(service), services[service])
+		removed, added := changedServers(diff, service)
+		steps = append(steps, step{
+			name:     "replace " + old + " by " + name + ": servers of " + service,
+			expected: "1 goes, 1 comes",
+			seen:     fmt.Sprintf("%d goes (%s), %d comes (%s)", removed, strings.Join(left, " "), added, strings.Join(entered, " ")),
+			ok:       removed == 1 && added == 1 && slices.Equal(left, []string{old}),
+		})
+	}
+	from := time.Now().Add(observed / 2) // the old process ends the requests that it has
+	if err := pause(ctx, observed/2); err != nil {
+		return steps, err
+	}
+	if err := s.awaitArrivals(ctx, from, tracksService); err != nil {
+		return steps, err
+	}
+	seen := slices.Sorted(maps.Keys(byNode(s.journal.since(from, tracksService))))
+	steps = append(steps, step{
+		name:     "subset: requests for tracks in eu-1",
+		expected: strings.Join(s.subset(tracksService), " "),
+		seen:     strings.Join(seen, " "),
+		ok:       slices.Equal(s.subset(tracksService), seen),
+	})
+	s.nodes[old].stop()
+	return steps, pause(ctx, observed)
+}
+
+// stepNoFailures sums up what clients saw all the while.
+func stepNoFailures(_ context.Context, s *system) ([]step, error) {
+	sent, failures := s.journal.total()
+	seen := fmt.Sprintf("%d of %d", len(failures), sent)
+	if len(failures) > 0 {
+		seen += ": " + failures[0]
+	}
+	return []step{{"all the while: failed requests", "0", seen, len(failures) == 0 && sent > 0}}, nil
+}
+
+// awaitArrivals returns when services have got enough requests to judge by.
+func (s *system) awaitArrivals(ctx context.Context, from time.Time, services ...string) error {
+	deadline := time.Now().Add(20 * time.Second)
+	for len(s.journal.since(from, services...)) < observedRequests {
+		if time.Now().After(deadline) {
+			_, failures := s.journal.total()
+			return fmt.Errorf("too few requests arrive for %q; failures: %q", services, failures[:min(len(failures), 3)])
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func byNode(arrivals []arrival) map[string]int {
+	counts := map[string]int{}
+	for _, a := range arrivals {
+		counts[a.node]++
+	}
+	return counts
+}
+
+// difference returns what is in a and not in b.
+func difference(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
+}
+
+// changedServers counts the servers of a service that a new configuration removes
+// from and adds to each backend that has it. The counts are those of the backend
+// that changes most.
+func changedServers(diff haproxycfg.Diff, service string) (removed, added int) {
+	prefix := strings.ReplaceAll(service, "/", ".") + "."
+	for _, b := range diff.Backends {
+		if strings.HasPrefix(b.Name, prefix) {
+			removed = max(removed, len(b.ServersRemoved))
+			added = max(added, len(b.ServersAdded))
+		}
+	}
+	return removed, added
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/internal/haproxyproc"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+const (
+	// nodesPerService is small, so that a subset shows among five nodes.
+	nodesPerService = 3
+	// agentInterval is shorter than HAProxy's own two seconds: the scenario waits
+	// for it again and again.
+	agentInterval = time.Second
+)
+
+// The parts that can be broken, to see the scenario's checks find it.
+const (
+	faultBackend = "backend" // nothing answers for a service on one of its nodes
+	faultWeight  = "weight"  // the agents of a cluster answer 100% whatever is annotated
+	faultDrain   = "drain"   // a node's agent ignores the cordon
+)
+
+func validFault(f string) bool {
+	return slices.Contains([]string{"", faultBackend, faultWeight, faultDrain}, f)
+}
+
+type options struct {
+	haproxy string // path
+	network int    // second byte of all addresses
+	fault   string
+}
+
+// system is all that runs: clusters, the terminator's part, HAProxy, clients.
+type system struct {
+	options
+	tmp      string
+	addr     string // where HAProxy serves HTTP
+	clusters map[string]*manifests
+	nodes    map[string]*node // by name
+	table    routes.Table
+	builder  kube.Builder
+	dir      *haproxycfg.Dir
+	report   kube.Report // of the configuration in force
+	process  *haproxyproc.Process
+	journal  *journal
+	client   *client
+
+	stopTraffic context.CancelFunc
+	traffic     sync.WaitGroup
+}
+
+// startSystem returns when requests are answered. The caller must stop it.
+func startSystem(ctx context.Context, o options) (_ *system, err error) {
+	s := &system{options: o, clusters: map[string]*manifests{}, nodes: map[string]*node{}, journal: &journal{}}
+	defer func() {
+		if err != nil {
+			s.stop()
+		}
+	}()
+	if s.tmp, err = os.MkdirTemp("", "headgate-"); err != nil {
+		return nil, err
+	}
+	text, err := readEmbedded("routes.yaml", o.network)
+	if err != nil {
+		return nil, err
+	}
+	var problems []routes.Problem
+	if s.table, problems = routes.Parse("routes.yaml", text); len(problems) > 0 {
+		return nil, problems[0]
+	}
+	for _, name := range clusterNames {
+		if s.clusters[name], err = newManifests(s.tmp, name, o.network); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.configure(ctx); err != nil {
+		return nil, err
+	}
+	for _, name := range clusterNames {
+		for _, n := range s.clusters[name].objects.Nodes {
+			if err := s.startNode(name, n.Name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s, s.startHAProxy(ctx)
+}
+
+func (s *system) path(name string) string { return filepath.Join(s.tmp, name) }
+
+// configure makes the first configuration, which nothing runs yet.
+func (s *system) configure(ctx context.Context) error {
+	var err error
+	if s.addr, err = freeAddress(); err != nil {
+		return err
+	}
+	stats, state := s.path("stats.sock"), s.path("server-state")
+	if err := os.WriteFile(state, []byte("1\n"), 0o600); err != nil {
+		return err
+	}
+	s.builder = kube.Builder{
+		Selector: nodeselect.Selector{Size: nodesPerService},
+		Edge: haproxycfg.Edge{
+			Global:        haproxycfg.Global{StatsSocket: stats, StateFile: state, HardStopAfter: 5 * time.Second},
+			HTTP:          []haproxycfg.Bind{{Address: s.addr}},
+			AgentInterval: agentInterval,
+			CheckInterval: agentInterval,
+		},
+	}
+	s.dir = &haproxycfg.Dir{Path: s.path("haproxy"), Check: haproxycfg.Checker{Haproxy: s.haproxy}.Check}
+	_, err = s.apply(ctx)
+	return err
+}
+
+// startHAProxy runs the configuration. From here on a new one is loaded as well.
+func (s *system) startHAProxy(ctx context.Context) error {
+	master := s.path("master.sock")
+	var err error
+	s.process, err = haproxyproc.Start(ctx, haproxyproc.Options{
+		Path: s.haproxy, Config: filepath.Join(s.dir.Path, "haproxy.cfg"),
+		StatsSocket: s.path("stats.sock"), MasterSocket: master,
+	})
+	s.dir = &haproxycfg.Dir{
+		Path: s.dir.Path, Check: s.dir.Check,
+		Reload: haproxycfg.Reloader{Master: haproxycfg.Socket{Path: master}, StateFile: s.path("server-state")}.Reload,
+	}
+	return err
+}
+
+// freeAddress returns an address of the loopback device that was free a moment ago.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (s *system) startNode(cluster, name string) error {
+	m := s.clusters[cluster]
+	n := newNode(cluster, m.objects.Node(name), m.dir(), s.faultOf(cluster, name), s.journal.arrived)
+	s.nodes[name] = n
+	return n.start(m.objects.Services)
+}
+
+// faultOf says what is broken about a node.
+func (s *system) faultOf(cluster, name string) string {
+	switch s.fault {
+	case faultBackend, faultDrain:
+		if subset := s.subset(webService); subset[0] == name {
+			return s.fault
+		}
+	case faultWeight:
+		if cluster == "eu-2" {
+			return s.fault
+		}
+	}
+	return ""
+}
+
+// apply does what the terminator does: manifests and routes to a configuration
+// that HAProxy has accepted, and runs.
+func (s *system) apply(ctx context.Context) (haproxycfg.Diff, error) {
+	var clusters []kube.Cluster
+	for _, name := range clusterNames {
+		objects, problems, err := nodeselect.ReadDir(s.clusters[name].dir())
+		if err != nil {
+			return haproxycfg.Diff{}, err
+		}
+		for _, p := range problems {
+			return haproxycfg.Diff{}, p
+		}
+		clusters = append(clusters, kube.Cluster{Name: name, Objects: objects, Current: s.report.Subsets(name)})
+	}
+	config, report := s.builder.Build(s.table, clusters, time.Now())
+	for _, p := range report.Problems {
+		return haproxycfg.Diff{}, p
+	}
+	diff, err := s.dir.Diff(config)
+	if err != nil {
+		return diff, err
+	}
+	if _, err := s.dir.Apply(ctx, config); err != nil {
+		return diff, err
+	}
+	s.report = report
+	return diff, nil
+}
+
+// subset returns the nodes of a service ("cluster/namespace/name"), sorted.
+func (s *system) subset(service string) []string {
+	for _, r := range s.report.Services {
+		if r.Cluster+"/"+r.Namespace+"/"+r.Service == service {
+			return r.Nodes
+		}
+	}
+	return nil
+}
+
+// startTraffic sends requests to every route until the system stops.
+func (s *system) startTraffic() {
+	s.client = newClient(s.addr, s.journal)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopTraffic = cancel
+	for range 3 {
+		s.traffic.Go(func() {
+			s.client.stream(ctx, 5*time.Millisecond, shopURL, tracksURL, searchURL)
+		})
+	}
+}
+
+// stop ends everything and waits for it. It may be called on a half-started system.
+func (s *system) stop() {
+	if s.stopTraffic != nil {
+		s.stopTraffic()
+		s.traffic.Wait()
+		s.client.http.CloseIdleConnections()
+	}
+	if s.process != nil {
+		s.process.Stop()
+	}
+	var stopping sync.WaitGroup
+	for _, n := range s.nodes {
+		stopping.Go(n.stop)
+	}
+	stopping.Wait()
+	if s.tmp != "" {
+		_ = os.RemoveAll(s.tmp)
+	}
+}
+
+// describe prints what can be tried while the system stays.
+func (s *system) describe(w io.Writer) {
+	eu1 := s.clusters["eu-1"].file
+	fmt.Fprintf(w, `
+The system stays until it is interrupted. Try:
+  curl -H 'Host: shop.example.com' http://%[1]s/
+  curl -H 'Host: api.example.com'  http://%[1]s/tracks/1
+  less %[2]s
+  $EDITOR %[3]s     # set "unschedulable: true" below a node's spec: it drains
+  printf '\n' | nc %[4]s 9707     # what the agent of node %[5]s answers
+  echo 'show servers state' | socat - %[6]s
+`, s.addr, filepath.Join(s.dir.Path, "haproxy.cfg"), eu1,
+		addrOf(s.clusters["eu-1"].objects.Nodes[0]), s.clusters["eu-1"].objects.Nodes[0].Name,
+		s.path("stats.sock"))
+}
