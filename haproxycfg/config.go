@@ -155,7 +155,8 @@ type Frontend struct {
 	// of every route. Empty means none.
 	Monitor string
 	// Exporter is the path at which HAProxy shows its metrics to Prometheus,
-	// on any host. Empty means none.
+	// on any host. Empty means none. HAProxy must be built with its exporter,
+	// as the packages of distributions are.
 	Exporter string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
@@ -261,8 +262,8 @@ const (
 	RoundRobin Balance = "roundrobin" // in turns; exact shares, at most 4,095 servers
 	LeastConn  Balance = "leastconn"  // fewest connections, for long-lived ones
 	Random     Balance = "random"     // the less loaded of two random ones, for many edges side by side
-	Source     Balance = "source"     // by the client's address
-	URI        Balance = "uri"        // by the path
+	Source     Balance = "source"     // by the client's address, by consistent hashing
+	URI        Balance = "uri"        // by the path, by consistent hashing
 )
 
 // Health says how servers are checked. Its zero value connects every two

@@ -19,10 +19,11 @@ import (
 type Edge struct {
 	Global   Global
 	Defaults Defaults
-	// HTTP and HTTPS are the addresses of the frontends "http" and "https". Those
-	// of HTTPS have TLS, those of HTTP have not.
+	// HTTP and HTTPS are the addresses of the frontends "http" and "https".
+	// Those of HTTPS have TLS, those of HTTP have not; others are left out.
 	HTTP, HTTPS []Bind
-	// RedirectHTTPS, if not nil, sends all of HTTP to HTTPS instead of serving it.
+	// RedirectHTTPS, if not nil, sends what comes to HTTP to the same URL with
+	// TLS instead of serving it.
 	RedirectHTTPS *HTTPSRedirect
 	// Forwarded says what services are told of the client.
 	Forwarded Forwarded
@@ -110,8 +111,8 @@ type Node struct {
 // What cannot be rendered is left out and reported, so that one bad entry never
 // takes the others down: a service without Upstream or without nodes (its
 // route answers 503 if it has no other), an Upstream without port, an address
-// that is none, a second server at the same address and ports. Settings of the
-// Edge itself are not judged here but by [Config.Validate].
+// that is none, a second server at the same address and ports. The Edge's other
+// settings are not judged here but by [Config.Validate].
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*Config, []routes.Problem) {
 	b := edgeBuilder{
 		edge:      &e,
@@ -124,7 +125,8 @@ func (e Edge) Config(table routes.Table, upstreams []Upstream) (*Config, []route
 	for i := range table.Routes {
 		b.addRoute(&table.Routes[i])
 	}
-	return b.config(), b.problems
+	config := b.config()
+	return config, b.problems
 }
 
 type edgeBuilder struct {
@@ -387,13 +389,30 @@ func (b *edgeBuilder) config() *Config {
 	return &Config{
 		Global:    b.edge.Global,
 		Defaults:  b.edge.Defaults,
-		Frontends: b.edge.frontends(),
+		Frontends: b.frontends(),
 		Backends:  b.rendered,
 		Maps:      []Map{{exactMap, b.exact}, {hostsMap, b.hosts}, {prefixMap, b.prefix}},
 	}
 }
 
-func (e *Edge) frontends() []Frontend {
+// binds leaves out those that would serve plain text where TLS is expected, or
+// the other way round.
+func (b *edgeBuilder) binds(field string, binds []Bind, secure bool) (ok []Bind) {
+	for _, bind := range binds {
+		switch {
+		case secure && bind.TLS == nil:
+			b.problemf(routes.Position{}, field, "bind %s has no TLS; it is left out", bind.Address)
+		case !secure && bind.TLS != nil:
+			b.problemf(routes.Position{}, field, "bind %s has TLS; it is left out", bind.Address)
+		default:
+			ok = append(ok, bind)
+		}
+	}
+	return ok
+}
+
+func (b *edgeBuilder) frontends() []Frontend {
+	e := b.edge
 	var fs []Frontend
 	public := Frontend{
 		Forwarded:      e.Forwarded,
@@ -401,14 +420,14 @@ func (e *Edge) frontends() []Frontend {
 		Router:         &Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap},
 		DefaultBackend: notFound,
 	}
-	if len(e.HTTP) > 0 {
+	if binds := b.binds("HTTP", e.HTTP, false); len(binds) > 0 {
 		f := public
-		f.Name, f.Binds, f.RedirectHTTPS = "http", e.HTTP, e.RedirectHTTPS
+		f.Name, f.Binds, f.RedirectHTTPS = "http", binds, e.RedirectHTTPS
 		fs = append(fs, f)
 	}
-	if len(e.HTTPS) > 0 {
+	if binds := b.binds("HTTPS", e.HTTPS, true); len(binds) > 0 {
 		f := public
-		f.Name, f.Binds = "https", e.HTTPS
+		f.Name, f.Binds = "https", binds
 		fs = append(fs, f)
 	}
 	if len(e.Admin) > 0 {

@@ -68,6 +68,17 @@ func TestEdgeProblems(t *testing.T) {
 	}
 }
 
+func TestEdgeLeavesOutMisplacedBinds(t *testing.T) {
+	secure := haproxycfg.Bind{Address: ":443", TLS: &haproxycfg.TLS{Certificates: "/certs"}}
+	plain := haproxycfg.Bind{Address: ":80"}
+	config, problems := haproxycfg.Edge{HTTP: []haproxycfg.Bind{plain, secure}, HTTPS: []haproxycfg.Bind{plain, secure}}.Config(routes.Table{}, nil)
+	require.Len(t, problems, 2)
+	require.Equal(t, "HTTP: bind :443 has TLS; it is left out", problems[0].Error())
+	require.Equal(t, "HTTPS: bind :80 has no TLS; it is left out", problems[1].Error())
+	require.Equal(t, []haproxycfg.Bind{plain}, config.Frontends[0].Binds)
+	require.Equal(t, []haproxycfg.Bind{secure}, config.Frontends[1].Binds)
+}
+
 // TestEdgeIsDeterministic: the order of what is given, and what else is there,
 // changes neither a byte nor another route's backend.
 func TestEdgeIsDeterministic(t *testing.T) {

@@ -1,6 +1,8 @@
 package haproxycfg
 
 import (
+	"hash/fnv"
+	"math"
 	"net/netip"
 	"strconv"
 	"time"
@@ -27,9 +29,38 @@ func (b *Backend) append(t *text) {
 	}
 	b.Timeouts.append(t)
 	b.Health.append(t, b.AgentInterval)
+	var ids []int
+	if b.Balance == Source || b.Balance == URI {
+		ids = serverIDs(b.Servers)
+	}
 	for i := range b.Servers {
 		b.Servers[i].append(t)
+		if ids != nil {
+			t.raw(" id")
+			t.int(ids[i])
+		}
 	}
+}
+
+// serverIDs returns an id for each server, made of its name. HAProxy hashes
+// servers by id, and the ids that it gives out itself follow the order in the
+// file: a server added in the middle would move the clients of all after it.
+func serverIDs(servers []Server) []int {
+	ids := make([]int, len(servers))
+	taken := make(map[int]bool, len(servers))
+	var name []byte
+	for i := range servers {
+		name = servers[i].appendName(name[:0])
+		h := fnv.New32a()
+		_, _ = h.Write(name)
+		id := int(h.Sum32()>>1) | 1 // positive, as they have to be
+		for taken[id] {
+			id = id%(math.MaxInt32-1) + 1
+		}
+		taken[id] = true
+		ids[i] = id
+	}
+	return ids
 }
 
 func (a *Answer) append(t *text) {

@@ -245,3 +245,59 @@ func TestDescriptors(t *testing.T) {
 	c.Global.MaxConn = limit/2 - 10
 	require.Error(t, run(c))
 }
+
+// TestHashedBalanceIsConsistent: a server that goes takes only its own clients
+// with it, wherever it stood in the list.
+func TestHashedBalanceIsConsistent(t *testing.T) {
+	ports := haproxytest.Ports(t, 2)
+	web := ref("eu-1", "web")
+	all := haproxycfg.Upstream{Ref: web, NodePort: uint16(ports[0])}
+	for i := 1; i <= 8; i++ {
+		n := node(i)
+		all.Nodes = append(all.Nodes, n)
+		startAgent(t, n.Addr, ports[1], "up ready 100%")
+		serve(t, netip.AddrPortFrom(n.Addr, all.NodePort).String(), func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("X-Node", n.Addr.String())
+		})
+	}
+	table, problems := routes.New(route("h", "/", weighted{web, 100}))
+	require.Empty(t, problems)
+	ask := func(u haproxycfg.Upstream) map[string]string {
+		w := newWorld(t)
+		w.nodeAgent, w.upstreams = ports[1], []haproxycfg.Upstream{u}
+		w.start(haproxycfg.Edge{Balance: haproxycfg.URI}, table)
+		c, nodes := newClient(t, w.frontend), map[string]string{}
+		for i := range 200 {
+			path := "/" + strconv.Itoa(i)
+			nodes[path] = c.do("GET", "h", path, "").Header.Get("X-Node")
+			require.NotEmpty(t, nodes[path])
+		}
+		return nodes
+	}
+	before := ask(all)
+	fewer := all
+	fewer.Nodes = all.Nodes[1:]
+	gone := 0
+	for path, n := range ask(fewer) {
+		if before[path] == all.Nodes[0].Addr.String() {
+			gone++
+			continue
+		}
+		require.Equal(t, before[path], n, path)
+	}
+	require.Positive(t, gone)
+}
+
+// TestAcceptProxy: behind a balancer the client is whom its header names.
+func TestAcceptProxy(t *testing.T) {
+	w := newWorld(t)
+	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+	web := ref("eu-1", "web")
+	w.upstream(web, 0, 1)
+	table, problems := routes.New(route("h", "/", weighted{web, 100}))
+	require.Empty(t, problems)
+	behind := "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])
+	w.start(haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: behind, AcceptProxy: true}}}, table)
+	r := newClient(t, behind).raw("PROXY TCP4 192.0.2.7 192.0.2.1 5000 80\r\nGET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n")
+	require.Equal(t, "[192.0.2.7]", r.Header.Get("Got-X-Forwarded-For"))
+}

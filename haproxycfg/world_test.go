@@ -114,10 +114,10 @@ func (w *world) upstream(r routes.Ref, agentPort int, nodes ...int) {
 func (w *world) start(edge haproxycfg.Edge, table routes.Table) *haproxycfg.Config {
 	w.t.Helper()
 	w.frontend = "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(w.t, 1)[0])
-	edge.HTTP = []haproxycfg.Bind{{Address: w.frontend}}
 	if len(edge.HTTPS) > 0 {
 		w.tlsAddress = edge.HTTPS[0].Address
 	}
+	edge.HTTP = append(edge.HTTP, haproxycfg.Bind{Address: w.frontend})
 	edge.NodeAgentPort = uint16(w.nodeAgent)
 	edge.Global.StatsSocket = w.stats.Path
 	config, problems := edge.Config(table, w.upstreams)
