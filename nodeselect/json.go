@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -113,7 +114,9 @@ func (b *batch) decodeNested(data []byte, lineAt func(int) int, apiVersion, kind
 		b.bad(line, listWithoutKind)
 	case head.Kind == "":
 		b.bad(line, "an object without kind")
-	case !strings.HasSuffix(head.Kind, "List") || head.Items == nil:
+	case head.Items != nil && !strings.HasSuffix(head.Kind, "List"):
+		b.bad(line, fmt.Sprintf("kind %q has items but is no list; is it cut short?", head.Kind))
+	case head.Items == nil:
 		b.decodeObject(data, line, head.APIVersion, head.Kind)
 	case depth >= maxNesting:
 		b.bad(line, "lists in lists, too deep")

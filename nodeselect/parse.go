@@ -3,11 +3,7 @@ package nodeselect
 import (
 	"bytes"
 	"fmt"
-	"regexp"
-	"strconv"
 	"unicode/utf16"
-
-	"sigs.k8s.io/yaml"
 )
 
 // Parse reads the Nodes and Services in data: YAML documents or JSON values, each
@@ -194,7 +190,7 @@ const maxFlowDocument = 1 << 16
 // parseDocument reads one document in the cheapest way that is certain to be
 // right.
 func parseDocument(doc document) batch {
-	if trimmed := bytes.TrimLeft(doc.text, " \t\r\n"); trimmed[0] == '{' {
+	if looksLikeJSON(doc.text) {
 		b, ok := parseJSON(doc)
 		if ok {
 			return b
@@ -215,30 +211,13 @@ func parseDocument(doc document) batch {
 	return slowDocument(doc)
 }
 
-// slowDocument reads any YAML. Its JSON goes the same way as that of the fast
-// reader from there on.
-func slowDocument(doc document) batch {
-	var b batch
-	text, err := yamlToJSON(doc.text)
-	if err != nil {
-		b.bad(yamlErrorLine(doc.line, err), oneLine(err.Error()))
-		return b
+// looksLikeJSON is true for an object that is empty or begins with a key in
+// double quotes.
+func looksLikeJSON(text []byte) bool {
+	i := skipSpace(text, 0)
+	if i == len(text) || text[i] != '{' {
+		return false
 	}
-	b.decodeValue(text, func(int) int { return doc.line })
-	return b
-}
-
-// yamlToJSON is the reference for the fast reader.
-func yamlToJSON(text []byte) ([]byte, error) { return yaml.YAMLToJSONStrict(text) }
-
-var yamlLine = regexp.MustCompile(`line (\d+)`)
-
-// yamlErrorLine finds the line that a YAML error is about.
-func yamlErrorLine(first int, err error) int {
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		if n, err := strconv.Atoi(m[1]); err == nil && n > 0 {
-			return first + n - 1
-		}
-	}
-	return first
+	i = skipSpace(text, i+1)
+	return i == len(text) || text[i] == '"' || text[i] == '}'
 }

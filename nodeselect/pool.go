@@ -88,7 +88,8 @@ type Pool struct {
 	spread bool
 	sticky bool
 
-	members  map[string]member            // by identity, of those that may be picked
+	members  []member                     // those that may be picked, by name
+	index    map[string]int32             // of members, by identity
 	rings    [Excluded + 1]*hashring.Ring // by verdict
 	findings []Finding                    // by node name
 	problems []Problem
@@ -106,7 +107,7 @@ func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 	if predicates == nil {
 		predicates = DefaultPredicates()
 	}
-	p := &Pool{size: s.size(), spread: s.Spread, sticky: s.Sticky, members: make(map[string]member, len(nodes))}
+	p := &Pool{size: s.size(), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(nodes))}
 
 	candidates := make([]candidate, 0, len(nodes))
 	for _, n := range nodes {
@@ -124,8 +125,8 @@ func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 	slices.SortStableFunc(candidates, better)
 	var byVerdict [Excluded + 1][]hashring.Node
 	for _, c := range candidates {
-		if other, taken := p.members[c.Identity]; taken {
-			reason := fmt.Sprintf("node %s has the same identity %s", other.Name, c.Identity)
+		if i, taken := p.index[c.Identity]; taken {
+			reason := fmt.Sprintf("node %s has the same identity %s", p.members[i].Name, c.Identity)
 			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: reason})
 			p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Message: reason})
 			continue
@@ -136,8 +137,15 @@ func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 		if c.verdict >= Unusable {
 			continue
 		}
-		p.members[c.Identity] = c.member
+		p.index[c.Identity] = int32(len(p.members))
+		p.members = append(p.members, c.member)
 		byVerdict[c.verdict] = append(byVerdict[c.verdict], c.ringNode())
+	}
+	slices.SortFunc(p.members, func(a, b member) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Identity, b.Identity))
+	})
+	for i := range p.members {
+		p.index[p.members[i].Identity] = int32(i)
 	}
 	for v, nodes := range byVerdict {
 		p.rings[v] = newRing(nodes)
@@ -240,13 +248,22 @@ func (p *Pool) Pick(key string, current []Node) []Node {
 	if len(picked) == 0 {
 		picked = p.best(p.rings[Excluded], picked, key, p.size)
 	}
-	nodes := make([]Node, len(picked))
+	return p.byName(picked)
+}
+
+// byName gives the nodes of what was picked, sorted. It sorts positions rather
+// than nodes, which are large.
+func (p *Pool) byName(picked []hashring.Node) []Node {
+	var scratch [64]int32
+	order := scratch[:0]
 	for i := range picked {
-		nodes[i] = p.members[picked[i].Name].Node
+		order = append(order, p.index[picked[i].Name])
 	}
-	slices.SortFunc(nodes, func(a, b Node) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Identity, b.Identity))
-	})
+	slices.Sort(order)
+	nodes := make([]Node, len(order))
+	for i, m := range order {
+		nodes[i] = p.members[m].Node
+	}
 	return nodes
 }
 
@@ -263,8 +280,12 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	in := make(map[string]bool, len(picked)+len(current))
 	var stay []hashring.Node
 	for _, n := range current {
-		m, ok := p.members[n.Identity]
-		if !ok || in[n.Identity] || m.verdict > Avoid || m.verdict == Eligible && !p.sticky {
+		i, ok := p.index[n.Identity]
+		if !ok || in[n.Identity] {
+			continue
+		}
+		m := &p.members[i]
+		if m.verdict > Avoid || m.verdict == Eligible && !p.sticky {
 			continue
 		}
 		in[n.Identity] = true

@@ -74,7 +74,7 @@ func (b *batch) decodeYAMLItem(text []byte, line int, list headDoc) bool {
 	}
 	array, err := yamlToJSON(text)
 	if err != nil {
-		b.bad(yamlErrorLine(line, err), oneLine(err.Error()))
+		b.badYAML(document{text, line}, err)
 		return false
 	}
 	elements, _, ok := elements(nil, array)
