@@ -101,8 +101,9 @@ var given struct {
 }
 
 // Ports returns n TCP ports on which nobody listens on 127.0.0.1. They lie
-// below the range from which kernels choose the ports of outgoing
-// connections, and one test process gets each of them only once.
+// below the node ports of Kubernetes and the range from which kernels choose
+// the ports of outgoing connections, and one test process gets each of them
+// only once.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	given.Lock()
@@ -115,7 +116,7 @@ func Ports(t testing.TB, n int) []int {
 		if len(ports) == n {
 			return ports
 		}
-		port := 10000 + rand.IntN(22000)
+		port := 10000 + rand.IntN(20000)
 		if given.ports[port] {
 			continue
 		}
