@@ -41,7 +41,9 @@ type ClientHello struct {
 // has no use for are not looked into.
 func ParseClientHello(b []byte) (ClientHello, error) {
 	var s helloScan
-	return s.scan(b, MaxBytes)
+	var h ClientHello
+	err := s.scan(&h, b, MaxBytes)
+	return h, err
 }
 
 // ALPN yields the application protocols offered, in the client's order. They are

@@ -20,19 +20,29 @@ import (
 
 var update = flag.Bool("update", false, "write the seeds of the fuzz targets anew")
 
+// addCaptures adds those of a protocol as seeds. The large ones are for the tests: the
+// fuzzer spends its time on making them smaller.
+func addCaptures(f *testing.F, protocol peek.Protocol, more ...any) {
+	for _, c := range captures {
+		if b := c.read(f); len(b) < 2000 && c.protocol&protocol != 0 {
+			f.Add(append([]any{b, []byte{0, 100, 3}}, more...)...)
+		}
+	}
+}
+
 // prefixesNear are lengths to try: all of a short input, of a long one those near its
 // ends and those that cuts chooses.
 func prefixesNear(b, cuts []byte) []int {
-	if len(b) <= 400 {
+	if len(b) <= 120 {
 		return nil
 	}
 	lengths := []int{}
-	for n := range 64 {
-		lengths = append(lengths, n, len(b)-n)
+	for n := range 12 {
+		lengths = append(lengths, n, n*len(b)/12, len(b)-n)
 	}
 	n := 0
-	for _, c := range cuts[:min(len(cuts), 64)] {
-		n = min(n+1+int(c)*7, len(b))
+	for _, c := range cuts[:min(len(cuts), 32)] {
+		n = min(n+1+int(c), len(b))
 		lengths = append(lengths, n)
 	}
 	return lengths
@@ -58,11 +68,7 @@ func checkSegments(t *testing.T, b, cuts []byte, accept peek.Protocol) {
 }
 
 func FuzzClientHello(f *testing.F) {
-	for _, c := range captures {
-		if c.protocol == peek.TLS {
-			f.Add(c.read(f), []byte{0, 100, 3})
-		}
-	}
+	addCaptures(f, peek.TLS)
 	f.Fuzz(func(t *testing.T, wire, cuts []byte) {
 		got, err := tlsAnswer(t, wire)
 		agreeWithTLS(t, wire)
@@ -92,11 +98,7 @@ func FuzzClientHello(f *testing.F) {
 }
 
 func FuzzHTTP1(f *testing.F) {
-	for _, c := range captures {
-		if c.protocol == peek.HTTP1 {
-			f.Add(c.read(f), []byte{0, 100, 3})
-		}
-	}
+	addCaptures(f, peek.HTTP1)
 	f.Fuzz(func(t *testing.T, b, cuts []byte) {
 		agreeWithHTTP(t, b)
 		checkPrefixes(t, b, prefixesNear(b, cuts), http1Answer)
@@ -105,11 +107,7 @@ func FuzzHTTP1(f *testing.F) {
 }
 
 func FuzzHTTP2(f *testing.F) {
-	for _, c := range captures {
-		if c.protocol == peek.HTTP2 {
-			f.Add(c.read(f), []byte{0, 100, 3})
-		}
-	}
+	addCaptures(f, peek.HTTP2)
 	f.Fuzz(func(t *testing.T, b, cuts []byte) {
 		agreeWithHTTP2(t, b)
 		checkPrefixes(t, b, prefixesNear(b, cuts), http2Answer)
@@ -119,9 +117,7 @@ func FuzzHTTP2(f *testing.F) {
 
 // FuzzParser looks at any bytes as a port that serves everything.
 func FuzzParser(f *testing.F) {
-	for _, c := range captures {
-		f.Add(c.read(f), []byte{0, 100, 3}, uint16(300))
-	}
+	addCaptures(f, peek.TLS|peek.HTTP1|peek.HTTP2, uint16(300))
 	f.Fuzz(func(t *testing.T, b, cuts []byte, limit uint16) {
 		var p peek.Parser
 		r, err := p.Parse(b)

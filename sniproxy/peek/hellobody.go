@@ -19,39 +19,54 @@ type cursor struct {
 
 func (c *cursor) empty() bool { return c.bad >= 0 || c.pos == len(c.b) }
 
-func (c *cursor) bytes(n int) []byte {
-	if c.bad >= 0 {
-		return nil
-	}
-	if len(c.b)-c.pos < n {
+func (c *cursor) skip(n int) {
+	if c.bad < 0 && len(c.b)-c.pos < n {
 		c.bad = c.pos
-		return nil
 	}
-	c.pos += n
-	return c.b[c.pos-n : c.pos]
+	if c.bad < 0 {
+		c.pos += n
+	}
 }
 
-func (c *cursor) number(size int) int {
-	n := 0
-	for _, x := range c.bytes(size) {
-		n = n<<8 | int(x)
+func (c *cursor) uint8() int {
+	at := c.pos
+	if c.skip(1); c.bad >= 0 {
+		return 0
 	}
-	return n
+	return int(c.b[at])
 }
 
-// vector takes a vector with a length of so many bytes before it.
-func (c *cursor) vector(size int) cursor {
+func (c *cursor) uint16() int {
+	at := c.pos
+	if c.skip(2); c.bad >= 0 {
+		return 0
+	}
+	return int(c.b[at])<<8 | int(c.b[at+1])
+}
+
+// vector8 and vector16 take a vector with a length of one or two bytes before it.
+func (c *cursor) vector8() cursor {
 	start := c.pos
-	n := c.number(size)
-	end := c.pos + n
-	if c.bad < 0 && end > len(c.b) {
+	n := c.uint8()
+	return c.vector(start, n)
+}
+
+func (c *cursor) vector16() cursor {
+	start := c.pos
+	n := c.uint16()
+	return c.vector(start, n)
+}
+
+// vector takes n bytes, of a field that begins at start.
+func (c *cursor) vector(start, n int) cursor {
+	if c.bad < 0 && len(c.b)-c.pos < n {
 		c.bad = start
 	}
 	if c.bad >= 0 {
 		return cursor{bad: c.bad}
 	}
-	v := cursor{b: c.b[:end], pos: c.pos, bad: -1}
-	c.pos = end
+	v := cursor{b: c.b[:c.pos+n], pos: c.pos, bad: -1}
+	c.pos += n
 	return v
 }
 
@@ -65,41 +80,47 @@ type fault struct {
 
 // parseBody parses a whole message with its header of four bytes (RFC 8446 sections
 // 4 and 4.1.2).
-func parseBody(msg []byte) (ClientHello, fault) {
-	var h ClientHello
+func (h *ClientHello) parseBody(msg []byte) fault {
 	c := cursor{b: msg, pos: 4, bad: -1}
-	h.LegacyVersion = uint16(c.number(2))
-	c.bytes(32) // random
-	c.vector(1) // legacy_session_id
-	if suites := c.vector(2); len(suites.rest())%2 != 0 {
-		return h, fault{"cipher_suites: odd length", suites.pos}
+	h.LegacyVersion = uint16(c.uint16())
+	c.skip(32)  // random
+	c.vector8() // legacy_session_id
+	if suites := c.vector16(); len(suites.rest())%2 != 0 {
+		return fault{"cipher_suites: odd length", suites.pos}
 	}
-	c.vector(1) // legacy_compression_methods
+	c.vector8() // legacy_compression_methods
 	if c.bad >= 0 {
-		return h, fault{"ClientHello: field beyond the end of the message", c.bad}
+		return fault{"ClientHello: field beyond the end of the message", c.bad}
 	}
 	if c.empty() {
-		return h, fault{} // as clients before extensions were invented
+		return fault{} // as clients before extensions were invented
 	}
-	extensions := c.vector(2)
+	extensions := c.vector16()
 	if c.bad >= 0 {
-		return h, fault{"extensions: beyond the end of the message", c.bad}
+		return fault{"extensions: beyond the end of the message", c.bad}
 	}
 	if !c.empty() {
-		return h, fault{"extensions: the message goes on behind them", c.pos}
+		return fault{"extensions: the message goes on behind them", c.pos}
 	}
-	return h, h.parseExtensions(extensions)
+	return h.parseExtensions(extensions)
 }
 
 func (h *ClientHello) parseExtensions(c cursor) fault {
 	var seen uint8
 	for !c.empty() {
 		start := c.pos
-		kind := c.number(2)
-		body := c.vector(2)
-		if c.bad >= 0 {
-			return fault{"extension: beyond the end of the extensions", c.bad}
+		// Written out, as most of the time goes here and most extensions are of no
+		// interest.
+		left := c.rest()
+		if len(left) < 4 {
+			return fault{"extension: beyond the end of the extensions", start}
 		}
+		kind, n := int(left[0])<<8|int(left[1]), int(left[2])<<8|int(left[3])
+		if len(left)-4 < n {
+			return fault{"extension: beyond the end of the extensions", start + 2}
+		}
+		c.pos += 4 + n
+		body := cursor{b: c.b[:c.pos], pos: c.pos - n, bad: -1}
 		var bit uint8
 		var what string
 		switch kind {
@@ -130,7 +151,7 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 // parseServerName skips names of other types than host_name, as crypto/tls does.
 // OpenSSL and BoringSSL refuse them, so nobody reads another name.
 func (h *ClientHello) parseServerName(c cursor) string {
-	list := c.vector(2)
+	list := c.vector16()
 	if c.bad >= 0 {
 		return "server_name: list beyond the end of the extension"
 	}
@@ -142,8 +163,8 @@ func (h *ClientHello) parseServerName(c cursor) string {
 	}
 	var name []byte
 	for !list.empty() {
-		kind := list.number(1)
-		entry := list.vector(2)
+		kind := list.uint8()
+		entry := list.vector16()
 		switch {
 		case list.bad >= 0:
 			return "server_name: name beyond the end of the list"
@@ -161,13 +182,13 @@ func (h *ClientHello) parseServerName(c cursor) string {
 }
 
 func (h *ClientHello) parseALPN(c cursor) string {
-	list := c.vector(2)
+	list := c.vector16()
 	if c.bad >= 0 || !c.empty() || list.empty() {
 		return "application_layer_protocol_negotiation: bad list length"
 	}
 	h.alpn = list.rest()
 	for !list.empty() {
-		if name := list.vector(1); name.empty() {
+		if name := list.vector8(); name.empty() {
 			h.alpn = nil
 			return "application_layer_protocol_negotiation: bad name length"
 		}
@@ -176,7 +197,7 @@ func (h *ClientHello) parseALPN(c cursor) string {
 }
 
 func (h *ClientHello) parseVersions(c cursor) string {
-	list := c.vector(1)
+	list := c.vector8()
 	if c.bad >= 0 || !c.empty() || list.empty() || len(list.rest())%2 != 0 {
 		return "supported_versions: bad list length"
 	}
@@ -185,14 +206,14 @@ func (h *ClientHello) parseVersions(c cursor) string {
 }
 
 func (h *ClientHello) parseKeyShares(c cursor) string {
-	list := c.vector(2) // empty is allowed: the client asks for the group
+	list := c.vector16() // empty is allowed: the client asks for the group
 	if c.bad >= 0 || !c.empty() {
 		return "key_share: bad list length"
 	}
 	h.keyShares = list.rest()
 	for !list.empty() {
-		list.number(2) // group
-		if key := list.vector(2); key.empty() {
+		list.uint16() // group
+		if key := list.vector16(); key.empty() {
 			h.keyShares = nil
 			return "key_share: bad key length"
 		}

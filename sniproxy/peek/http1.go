@@ -275,7 +275,11 @@ func methodName(b []byte) string {
 }
 
 // tokenByte tells the characters of tokens (RFC 9110 section 5.6.2).
-func tokenByte(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' ||
-		c < 0x80 && strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}
+func tokenByte(c byte) bool { return tokenBytes[c] }
+
+var tokenBytes = func() (is [256]bool) {
+	for c := range 0x80 {
+		is[c] = '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' || strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c))
+	}
+	return is
+}()

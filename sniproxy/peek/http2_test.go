@@ -68,8 +68,8 @@ func TestHTTP2(t *testing.T) {
 		host string
 		err  error
 	}{
-		"plain":       {h2().headers(a), "a.example", nil},
-		"as sent":     {h2().headers(get(":authority", "A.Example:8080")), "A.Example:8080", nil},
+		"plain":          {h2().headers(a), "a.example", nil},
+		"as sent":        {h2().headers(get(":authority", "A.Example:8080")), "A.Example:8080", nil},
 		"empty settings": {bare().do(func(f *http2.Framer) error { return f.WriteSettings() }).headers(a), "a.example", nil},
 		"other frames first": {h2().do(func(f *http2.Framer) error { return f.WriteWindowUpdate(0, 1000) }).
 			do(func(f *http2.Framer) error { return f.WritePing(false, [8]byte{}) }).

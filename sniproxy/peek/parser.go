@@ -52,7 +52,13 @@ type Result struct {
 // protocol are ErrNotTLS where only TLS is accepted, ErrNotHTTP where it is not,
 // else both.
 func (p *Parser) Parse(b []byte) (Result, error) {
-	r := Result{Protocol: p.protocol}
+	var r Result
+	err := p.parse(&r, b)
+	return r, err
+}
+
+func (p *Parser) parse(r *Result, b []byte) error {
+	r.Protocol = p.protocol
 	limit := p.MaxBytes
 	if limit == 0 {
 		limit = MaxBytes
@@ -63,21 +69,21 @@ func (p *Parser) Parse(b []byte) (Result, error) {
 		case err == nil:
 			r.Protocol = detected
 			if p.Accept != 0 && p.Accept&detected == 0 {
-				return r, p.refuse(detected.String())
+				return p.refuse(detected.String())
 			}
 			p.protocol = detected
 		case len(b) < limit && isNeedMore(err):
-			return r, err
+			return err
 		case isNeedMore(err):
-			return r, tooLarge(limit, "first word")
+			return tooLarge(limit, "first word")
 		default:
-			return r, p.refuse("first bytes")
+			return p.refuse("first bytes")
 		}
 	}
 
 	var err error
 	if r.Protocol == TLS {
-		r.Hello, err = p.hello.scan(b, limit)
+		err = p.hello.scan(&r.Hello, b, limit)
 		r.RawName = r.Hello.ServerName
 	} else {
 		if r.Protocol == HTTP1 {
@@ -88,14 +94,14 @@ func (p *Parser) Parse(b []byte) (Result, error) {
 		r.RawName = r.Request.Host
 	}
 	if err != nil {
-		return r, err
+		return err
 	}
 	if r.Protocol == TLS {
 		r.Name, err = NormalizeServerName(r.RawName)
 	} else {
 		r.Name, err = NormalizeHost(r.RawName)
 	}
-	return r, err
+	return err
 }
 
 // refuse is the error for a protocol that is not accepted.

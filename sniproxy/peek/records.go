@@ -18,42 +18,43 @@ type helloScan struct {
 	header [4]byte // of the message, as far as got reaches
 }
 
-func (s *helloScan) scan(b []byte, limit int) (ClientHello, error) {
+// scan fills h, if it is still empty, when the hello is complete.
+func (s *helloScan) scan(h *ClientHello, b []byte, limit int) error {
 	in := b[:min(len(b), limit)]
-	h, err := s.records(in, limit)
+	err := s.records(h, in, limit)
 	if isNeedMore(err) && len(b) >= limit {
-		err = tooLarge(limit, "ClientHello")
+		return tooLarge(limit, "ClientHello")
 	}
-	return h, err
+	return err
 }
 
-func (s *helloScan) records(b []byte, limit int) (ClientHello, error) {
+func (s *helloScan) records(h *ClientHello, b []byte, limit int) error {
 	if len(b) == 0 {
-		return ClientHello{}, NeedMore(2)
+		return NeedMore(2)
 	}
 	if b[0] != recordHandshake {
-		return parseSSLv2(b, limit)
+		return h.parseSSLv2(b, limit)
 	}
 	if len(b) > 1 && b[1] != 3 {
-		return ClientHello{}, &Error{Err: ErrNotTLS, What: "record version", Offset: 1}
+		return &Error{Err: ErrNotTLS, What: "record version", Offset: 1}
 	}
 	for {
 		msg, err := s.record(b, limit)
 		if err != nil {
-			return ClientHello{}, err
+			return err
 		}
 		if msg == nil {
 			continue
 		}
-		h, wrong := parseBody(msg)
-		switch {
-		case wrong.what != "":
-			return ClientHello{}, malformed(wireOffset(b, wrong.at), wrong.what)
-		case h.ServerName == "":
-			err = ErrNoName
+		if wrong := h.parseBody(msg); wrong.what != "" {
+			*h = ClientHello{}
+			return malformed(wireOffset(b, wrong.at), wrong.what)
 		}
 		h.Len = s.off + recordHeader + len(msg) - s.got
-		return h, err
+		if h.ServerName == "" {
+			return ErrNoName
+		}
+		return nil
 	}
 }
 

@@ -20,28 +20,28 @@ func detectSSLv2(b []byte) (bool, error) {
 }
 
 // parseSSLv2 checks such a hello as far as it goes. It never has a name.
-func parseSSLv2(b []byte, limit int) (ClientHello, error) {
+func (h *ClientHello) parseSSLv2(b []byte, limit int) error {
 	known, err := detectSSLv2(b)
 	if err != nil {
-		return ClientHello{}, err
+		return err
 	}
 	if !known {
-		return ClientHello{}, &Error{Err: ErrNotTLS, What: "first bytes", Offset: 0}
+		return &Error{Err: ErrNotTLS, What: "first bytes", Offset: 0}
 	}
 	end := 2 + (int(b[0]&0x7f)<<8 | int(b[1]))
 	switch {
 	case end < sslv2Fields:
-		return ClientHello{}, malformed(0, "SSL 2.0 hello: too short for its fields")
+		return malformed(0, "SSL 2.0 hello: too short for its fields")
 	case end > limit:
-		return ClientHello{}, tooLarge(0, "SSL 2.0 hello")
+		return tooLarge(0, "SSL 2.0 hello")
 	case len(b) < end:
-		return ClientHello{}, NeedMore(end - len(b))
+		return NeedMore(end - len(b))
 	}
 	c := cursor{b: b[:end], pos: 3, bad: -1}
-	h := ClientHello{LegacyVersion: uint16(c.number(2)), SSLv2: true, Len: end}
-	suites, session, challenge := c.number(2), c.number(2), c.number(2)
+	version, suites, session, challenge := c.uint16(), c.uint16(), c.uint16(), c.uint16()
 	if suites%3 != 0 || challenge < 16 || challenge > 32 || sslv2Fields+suites+session+challenge != end {
-		return ClientHello{}, malformed(5, "SSL 2.0 hello: lengths that do not add up")
+		return malformed(5, "SSL 2.0 hello: lengths that do not add up")
 	}
-	return h, ErrNoName
+	*h = ClientHello{LegacyVersion: uint16(version), SSLv2: true, Len: end}
+	return ErrNoName
 }
