@@ -106,6 +106,45 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
+// BenchmarkAnswerFloor is the least that any server does for a check: accept, write, close. Its
+// allocations are mostly those of the client.
+func BenchmarkAnswerFloor(b *testing.B) {
+	b.ReportAllocs()
+	line := []byte(full.String() + "\n")
+	l := listen(b)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				c.Write(line)
+				c.Close()
+			}()
+		}
+	}()
+	b.RunParallel(func(pb *testing.PB) {
+		var buf [128]byte
+		for pb.Next() {
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := conn.Read(buf[:]); err != nil {
+				b.Error(err)
+			}
+			conn.Close()
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
+	l.Close()
+	<-done
+}
+
 func TestEncodingAllocatesNothing(t *testing.T) {
 	buf := make([]byte, 0, 128)
 	if n := testing.AllocsPerRun(1000, func() { buf, _ = full.AppendText(buf[:0]) }); n != 0 {

@@ -168,27 +168,30 @@ func TestHAProxyAgrees(t *testing.T) {
 }
 
 // isWhole tells answers that HAProxy reads from those that it ignores as a whole, according to
-// Parse. It may wait until its time-out for the rest of the latter, so they are served apart.
+// Parse. The latter are served apart: HAProxy may wait until its time-out for the rest of them.
 func isWhole(line string) bool {
 	_, err := agentcheck.Parse([]byte(line))
 	return !errors.Is(err, agentcheck.ErrIncomplete) && !errors.Is(err, agentcheck.ErrTooLong)
 }
 
 // TestHAProxyIgnoresIncomplete serves answers of which HAProxy should apply nothing to servers
-// of which each setting could change.
+// of which each setting could change: those without a byte, and those with a NUL before the line
+// end. Others cannot be compared, because HAProxy 2.6 looks for the line end beyond what it has
+// received, in what other checks have left in the same buffer, and sometimes finds one.
 func TestHAProxyIgnoresIncomplete(t *testing.T) {
 	var lines []string
-	for _, a := range answers() {
-		if !isWhole(a.line) {
-			lines = append(lines, a.line)
-		}
-	}
-	for _, line := range generated(200, 3) {
-		if !isWhole(line) {
+	add := func(line string) {
+		if !isWhole(line) && (line == "" || strings.Contains(line, "\x00")) {
 			lines = append(lines, line)
 		}
 	}
-	require.Greater(t, len(lines), 30)
+	for _, a := range answers() {
+		add(a.line)
+	}
+	for _, line := range generated(250, 3) {
+		add(line)
+	}
+	require.Greater(t, len(lines), 20)
 	servers := make([]rigServer, len(lines))
 	before, say := make(map[string][]byte), make(map[string][]byte)
 	for i, line := range lines {

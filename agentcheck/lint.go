@@ -18,7 +18,7 @@ func Lint(answer []byte, s Setup) []Finding {
 		l.add(TrapTooLong, "", "HAProxy reads no more than its tune.bufsize (16384 bytes) and ignores the answer")
 		return l.findings
 	case err != nil:
-		l.add(TrapNoLineEnd, "", `HAProxy ignores an answer without a line end, or with a NUL before it: end it in \n`)
+		l.add(TrapNoLineEnd, "", `HAProxy ignores an answer without a line end or with a NUL before it, or completes it with what is left in its buffer: end it in \n`)
 		line, _, _ = bytes.Cut(answer, []byte{0})
 	default:
 		if rest := bytes.Trim(answer[len(line):], "\r\n"); len(rest) > 0 {

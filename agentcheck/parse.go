@@ -19,7 +19,8 @@ const (
 // Errors of an answer that HAProxy ignores as a whole.
 var (
 	// ErrIncomplete: there is no CR or LF, or a NUL stands before it. HAProxy shows "Ignoring
-	// incomplete line from agent".
+	// incomplete line from agent". Do not count on it: version 2.6 was seen to complete such a
+	// line with what an earlier check had left in its buffer.
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
 	// ErrTooLong: the line is longer than MaxLine.
 	ErrTooLong = errors.New("agentcheck: answer is longer than " + strconv.Itoa(MaxLine) + " bytes")
