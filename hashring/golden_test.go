@@ -56,8 +56,10 @@ func unhex(t *testing.T, s string) uint64 {
 // goldenInputs returns the rings and keys of the vectors.
 func goldenInputs() golden {
 	g := golden{Comment: "Vectors of score v1, see the package documentation. They never change."}
-	strs := []string{"", "a", "node-1", "10.0.0.1", "2001:db8::1", "kube-system/kube-dns:dns", "zürich", "東京", "\u00e9", "e\u0301",
-		"exactly-31-bytes-are-in-this-one", "ip-10-0-3-7.eu-central-1.compute.internal"}
+	strs := []string{
+		"", "a", "node-1", "10.0.0.1", "2001:db8::1", "kube-system/kube-dns:dns", "zürich", "東京", "\u00e9", "e\u0301",
+		"exactly-31-bytes-are-in-this-one", "ip-10-0-3-7.eu-central-1.compute.internal",
+	}
 	for _, key := range strs {
 		for _, name := range strs {
 			g.Scores = append(g.Scores, goldenScore{Key: key, Name: name})

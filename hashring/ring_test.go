@@ -87,8 +87,16 @@ func TestBounds(t *testing.T) {
 		k    int
 		want int
 	}{
-		{&zero, 3, 0}, {empty, 3, 0},
-		{ring, math.MinInt, 0}, {ring, -1, 0}, {ring, 0, 0}, {ring, 1, 1}, {ring, 4, 4}, {ring, 5, 5}, {ring, 6, 5}, {ring, math.MaxInt, 5},
+		{&zero, 3, 0},
+		{empty, 3, 0},
+		{ring, math.MinInt, 0},
+		{ring, -1, 0},
+		{ring, 0, 0},
+		{ring, 1, 1},
+		{ring, 4, 4},
+		{ring, 5, 5},
+		{ring, 6, 5},
+		{ring, math.MaxInt, 5},
 	} {
 		require.Len(t, test.ring.Top("key", test.k), test.want, "Top, k = %d", test.k)
 		require.Len(t, test.ring.Spread("key", test.k), test.want, "Spread, k = %d", test.k)

@@ -50,7 +50,8 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 // Churn is the least possible here too: when a node leaves the ring, the keys
 // that had it take one other node and all other keys keep their nodes; a node
 // that joins displaces at most one node of a key. This holds also where a zone
-// is short of nodes, appears or vanishes.
+// is short of nodes, appears or vanishes. A node that changes its zone leaves
+// the one and joins the other.
 func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(r.room(k), key, k) }
 
 // AppendSpread appends what [Ring.Spread] returns to dst and returns the

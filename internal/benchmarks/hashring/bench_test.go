@@ -1,5 +1,5 @@
 // Package hashring_test compares headgate's hashring with the naive way, with
-// well-known libraries and with the bare scan over digests. It is a module of its
+// well-known libraries and with a bare scan over digests. It is a module of its
 // own so that users of headgate do not inherit the libraries.
 //
 //	go test -run '^$' -bench . -count 10 ./hashring | tee new.txt
