@@ -192,6 +192,40 @@ func TestApplyRestoresWhenTheReloadFails(t *testing.T) {
 	}
 }
 
+// HAProxy is away, so neither the new configuration nor the last good one can
+// be loaded: the last good one is on disk, and each further Apply tries anew.
+func TestApplyWhileHAProxyIsAway(t *testing.T) {
+	dir := t.TempDir()
+	a, b := testConfig("/run", 80, 1), testConfig("/run", 80, 2)
+	away := errors.New("nobody listens")
+	var verdict error
+	reloads := 0
+	d := &Dir{Path: dir, Reload: func(context.Context) error { reloads++; return verdict }}
+	_, err := d.Apply(t.Context(), a)
+	require.NoError(t, err)
+
+	verdict, reloads = away, 0
+	changed, err := d.Apply(t.Context(), b)
+	require.ErrorIs(t, err, away)
+	require.ErrorContains(t, err, "restored on disk, but")
+	require.False(t, changed)
+	require.Equal(t, 2, reloads)
+	require.Equal(t, rendered(t, dir, a), onDisk(t, dir, configFile))
+
+	reloads = 0
+	changed, err = d.Apply(t.Context(), a) // unchanged, but was it loaded?
+	require.ErrorIs(t, err, away)
+	require.False(t, changed)
+	require.Equal(t, 1, reloads, "the last good one is what failed: there is nothing else to try")
+
+	verdict, reloads = nil, 0
+	changed, err = d.Apply(t.Context(), b)
+	require.NoError(t, err)
+	require.True(t, changed)
+	require.Equal(t, 1, reloads)
+	require.Equal(t, rendered(t, dir, a), onDisk(t, dir, lastGoodFile))
+}
+
 func TestApplyReloadsAgainAfterAFailure(t *testing.T) {
 	dir := t.TempDir()
 	down := errors.New("nobody listens")

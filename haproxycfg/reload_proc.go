@@ -83,23 +83,20 @@ func parseProcess(line string, reloads int) (process, error) {
 	return process{pid: pid, kind: words[1], reloads: n}, nil
 }
 
-// workerPrefix addresses the worker that serves new connections. It is the
-// current one, or after a refused reload, where a master may list no current
-// one, the youngest of the old. Empty means that there is none.
+// workerPrefix addresses the worker that serves new connections: the one that
+// has seen the fewest reloads. As a rule that is the current one; after a refused
+// reload a master may list it as old. Empty means that there is none.
 func workerPrefix(all []process) string {
-	best := -1
+	var best *process
 	for i, p := range all {
-		if p.kind != "worker" {
-			continue
-		}
-		if best < 0 || all[best].old && !p.old || all[best].old == p.old && p.reloads < all[best].reloads {
-			best = i
+		if p.kind == "worker" && (best == nil || p.reloads < best.reloads) {
+			best = &all[i]
 		}
 	}
-	if best < 0 {
+	if best == nil {
 		return ""
 	}
-	return fmt.Sprintf("@!%d ", all[best].pid)
+	return fmt.Sprintf("@!%d ", best.pid)
 }
 
 type reloadState int

@@ -363,6 +363,25 @@ func TestReloadAgainstOtherMasters(t *testing.T) {
 		var refused *ReloadError
 		require.NotErrorAs(t, err, &refused)
 	})
+	t.Run("gone before the command", func(t *testing.T) {
+		l, err := net.Listen("unix", filepath.Join(haproxytest.Dir(t), "s"))
+		require.NoError(t, err)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			conn, err := l.Accept()
+			_ = l.Close()
+			if err == nil {
+				_, _ = io.ReadAll(conn) // until the sending side is closed
+				_, _ = io.WriteString(conn, newAnswer("")("show proc"))
+				_ = conn.Close()
+			}
+		}()
+		t.Cleanup(func() { _ = l.Close(); <-done })
+		err = Reloader{Master: Socket{Path: l.Addr().String()}, Timeout: 5 * time.Second}.Reload(t.Context())
+		require.ErrorContains(t, err, "dial unix")
+		require.NotErrorIs(t, err, context.DeadlineExceeded, "it does not wait for what was never asked")
+	})
 	t.Run("not allowed", func(t *testing.T) {
 		err := Reloader{Master: fakeSocket(t, "unix", newAnswer("Permission denied\n\n"))}.Reload(t.Context())
 		require.EqualError(t, err, `haproxycfg: reload: the master says "Permission denied"`)
