@@ -90,23 +90,21 @@ func (t *text) int(n int) {
 	*t = strconv.AppendInt(*t, int64(n), 10)
 }
 
-// duration appends d with the largest unit that keeps it whole.
+// duration appends d in the unit that reads best: HAProxy knows no "1m30s", and
+// 90s is plainer than 90000ms.
 func (t *text) duration(d time.Duration) {
 	*t = append(*t, ' ')
-	for _, u := range [...]struct {
-		d    time.Duration
-		name string
-	}{{time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
-		// 90s reads better than 1m30s would, which HAProxy does not know, and
-		// 60s better than 1m; above ten minutes seconds are hard to read.
-		if d%u.d == 0 && (u.d == time.Second || d >= 10*u.d || d == u.d && u.d == time.Hour) {
-			*t = strconv.AppendInt(*t, int64(d/u.d), 10)
-			t.raw(u.name)
-			return
-		}
+	unit, name := time.Millisecond, "ms"
+	switch {
+	case d%time.Hour == 0:
+		unit, name = time.Hour, "h"
+	case d%time.Minute == 0 && d >= 10*time.Minute:
+		unit, name = time.Minute, "m"
+	case d%time.Second == 0:
+		unit, name = time.Second, "s"
 	}
-	*t = strconv.AppendInt(*t, d.Milliseconds(), 10)
-	t.raw("ms")
+	*t = strconv.AppendInt(*t, int64(d/unit), 10)
+	t.raw(name)
 }
 
 // address appends a space and an address with its port. HAProxy reads the last

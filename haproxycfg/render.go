@@ -35,10 +35,7 @@ func (c *Config) Render(dir string) ([]RenderedFile, error) {
 	paths := make(map[string]string, len(c.Maps))
 	for i := range c.Maps {
 		f := c.Maps[i].render()
-		paths[c.Maps[i].Name] = path.Join(strings.TrimSuffix(dir, "/"), f.Name)
-		if strings.Trim(dir, "/") == "" && dir != "" {
-			paths[c.Maps[i].Name] = "/" + f.Name
-		}
+		paths[c.Maps[i].Name] = path.Join(dir, f.Name)
 		files = append(files, f)
 	}
 	return append(files, RenderedFile{Name: configFile, Data: c.appendText(paths)}), nil

@@ -54,15 +54,13 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 
 func (b *Bind) append(t *text) {
 	t.line("bind")
-	host, _ := strings.CutPrefix(b.Address, "[::]:")
-	switch {
-	case strings.HasPrefix(b.Address, ":"):
+	if strings.HasPrefix(b.Address, ":") {
 		t.word("*" + b.Address)
-	default:
+	} else {
 		t.word(b.Address)
 	}
-	if len(host) < len(b.Address) {
-		t.raw(" v4v6")
+	if strings.HasPrefix(b.Address, "[::]:") {
+		t.raw(" v4v6") // net.Listen does the same
 	}
 	if b.AcceptProxy {
 		t.raw(" accept-proxy")

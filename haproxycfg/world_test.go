@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -208,13 +207,6 @@ func (w *world) eventually(backend, server string, want func(haproxycfg.Stat) bo
 func mustRead(t testing.TB, r *http.Response) string {
 	t.Helper()
 	b, err := io.ReadAll(r.Body)
-	require.NoError(t, err)
-	return string(b)
-}
-
-func readFile(t testing.TB, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(name)
 	require.NoError(t, err)
 	return string(b)
 }

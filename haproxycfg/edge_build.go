@@ -1,0 +1,321 @@
+package haproxycfg
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+type edgeBuilder struct {
+	edge      *Edge
+	upstreams map[routes.Ref]*upstream
+	backends  map[string]string                // what makes a backend, encoded, to its name
+	nodes     map[string]map[netip.Addr]string // by cluster and address, what tracks the node
+	routes    map[routeKey]struct{}
+	problems  []routes.Problem
+
+	rendered             []Backend
+	hosts, exact, prefix []MapEntry
+}
+
+// routeKey is the key of a route in its map.
+type routeKey struct {
+	key   string
+	exact bool
+}
+
+// upstream is an Upstream whose addresses were checked and sorted.
+type upstream struct {
+	*Upstream
+	addrs []netip.Addr
+}
+
+func (b *edgeBuilder) problemf(at routes.Position, field, format string, args ...any) {
+	b.problems = append(b.problems, routes.Problem{File: at.File, Line: at.Line, Field: field, Message: fmt.Sprintf(format, args...)})
+}
+
+func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
+	for i := range upstreams {
+		u := &upstreams[i]
+		if _, ok := b.upstreams[u.Ref]; ok {
+			b.problemf(routes.Position{}, "", "service %s is given twice; the first counts", u.Ref)
+			continue
+		}
+		if u.NodePort == 0 {
+			b.problemf(routes.Position{}, "", "service %s has no node port", u.Ref)
+			continue
+		}
+		addrs := make([]netip.Addr, 0, len(u.Nodes))
+		for _, n := range u.Nodes {
+			a := n.Addr.Unmap()
+			if !a.IsValid() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+				b.problemf(routes.Position{}, "", "service %s: node %q: %v is no address to connect to", u.Ref, n.Name, n.Addr)
+				continue
+			}
+			addrs = append(addrs, a)
+		}
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		b.upstreams[u.Ref] = &upstream{u, slices.Compact(addrs)}
+	}
+}
+
+func (b *edgeBuilder) addRoute(r *routes.Route) {
+	if !validMapText(r.Host) || strings.Contains(r.Host, "/") || r.Host[0] == '#' || strings.ContainsFunc(r.Host, isUpper) {
+		b.problemf(r.Position, "host", "%q is not a host in normal form", r.Host)
+		return
+	}
+	if !validMapText(r.Path) || r.Path[0] != '/' || len(r.Host)+len(r.Path)+1 > maxMapText {
+		b.problemf(r.Position, "path", "%q is not a path in normal form", r.Path)
+		return
+	}
+	if !b.validSettings(r) {
+		return
+	}
+	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
+		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)
+	}
+	entries, key := &b.exact, r.Host+r.Path
+	if !r.Exact {
+		entries, key = &b.prefix, r.Host+strings.TrimSuffix(r.Path, "/")+"/"
+	}
+	if _, dup := b.routes[routeKey{key, r.Exact}]; dup {
+		b.problemf(r.Position, "path", "%s%s is there already", r.Host, r.Path)
+		return
+	}
+	b.routes[routeKey{key, r.Exact}] = struct{}{}
+	*entries = append(*entries, MapEntry{key, b.backendOf(r)})
+	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host {
+		b.hosts = append(b.hosts, MapEntry{r.Host, r.Host})
+	}
+}
+
+// validSettings reports those settings of a route that would make the whole
+// Config invalid. Routes of a parsed table have none.
+func (b *edgeBuilder) validSettings(r *routes.Route) bool {
+	var v validator
+	v.timeouts(&Timeouts{Server: r.Timeouts.Server, Tunnel: r.Timeouts.Tunnel})
+	if c := r.Check; c != nil {
+		v.health(&Health{Path: c.Path, Host: c.Host, Interval: c.Interval, Rise: c.Rise, Fall: c.Fall})
+	}
+	for _, err := range v.faults {
+		b.problemf(r.Position, "", "%s", strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
+	}
+	return len(v.faults) == 0
+}
+
+func isUpper(c rune) bool { return 'A' <= c && c <= 'Z' }
+
+// backendOf returns the name of the route's backend, which it adds if no other
+// route had it before.
+func (b *edgeBuilder) backendOf(r *routes.Route) string {
+	backends := b.distinct(r)
+	key := backendKey(backends, r)
+	name, ok := b.backends[key]
+	if !ok {
+		name = backendName(backends, r, key)
+		b.backends[key] = name
+		b.rendered = append(b.rendered, b.backend(name, backends, r))
+	}
+	b.reportMissing(backends, r)
+	return name
+}
+
+// distinct is the route's backends in normal form: sorted, each service once.
+func (b *edgeBuilder) distinct(r *routes.Route) []routes.Backend {
+	compare := func(x, y routes.Backend) int { return x.Compare(y.Ref) }
+	same := func(x, y routes.Backend) bool { return x.Ref == y.Ref }
+	backends := r.Backends
+	if !slices.IsSortedFunc(backends, compare) {
+		backends = slices.SortedStableFunc(slices.Values(backends), compare)
+	}
+	if n := len(backends); n > 1 {
+		once := slices.CompactFunc(slices.Clone(backends), same)
+		if len(once) < n {
+			b.problemf(r.Position, "backends", "a service is named twice; the first counts")
+			backends = once
+		}
+	}
+	for i := range backends {
+		if w := backends[i].Weight; w < 0 || w > 256 {
+			b.problemf(r.Position, "backends", "service %s: weight %d is not from 0 to 256; it gets nothing", backends[i].Ref, w)
+			backends = slices.Clone(backends)
+			backends[i].Weight = 0
+		}
+	}
+	return backends
+}
+
+func (b *edgeBuilder) reportMissing(backends []routes.Backend, r *routes.Route) {
+	for _, rb := range backends {
+		switch u := b.upstreams[rb.Ref]; {
+		case u == nil:
+			b.problemf(r.Position, "backends", "service %s is not known", rb.Ref)
+		case len(u.addrs) == 0:
+			b.problemf(r.Position, "backends", "service %s has no nodes", rb.Ref)
+		}
+	}
+}
+
+// backend makes the servers of one backend.
+func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.Route) Backend {
+	out := Backend{
+		Name:          name,
+		Balance:       b.edge.Balance,
+		AgentInterval: b.edge.AgentInterval,
+		Health:        Health{Interval: b.edge.CheckInterval},
+		Timeouts:      Timeouts{Server: r.Timeouts.Server, Tunnel: r.Timeouts.Tunnel},
+	}
+	if c := r.Check; c != nil {
+		out.Health = Health{Path: c.Path, Host: c.Host, Interval: or(c.Interval, b.edge.CheckInterval), Rise: c.Rise, Fall: c.Fall}
+	}
+	shares, total := make([]share, len(backends)), 0
+	for i, rb := range backends {
+		shares[i].weight = rb.Weight
+		if u := b.upstreams[rb.Ref]; u != nil {
+			shares[i].servers = len(u.addrs)
+			total += len(u.addrs)
+		}
+	}
+	out.Servers = make([]Server, 0, total)
+	weights := serverWeights(shares)
+	for i, rb := range backends {
+		if u := b.upstreams[rb.Ref]; u != nil {
+			out.Servers = b.appendServers(out.Servers, u, weights[i], r)
+		}
+	}
+	return out
+}
+
+func (b *edgeBuilder) appendServers(servers []Server, u *upstream, weight int, r *routes.Route) []Server {
+	first := len(servers)
+	for _, a := range u.addrs {
+		s := Server{Addr: netip.AddrPortFrom(a, u.NodePort), Weight: weight, AgentPort: u.AgentPort}
+		if r.Check == nil {
+			s.Track = b.track(u.Ref.Cluster, a)
+		} else {
+			s.Check = true
+			if s.AgentPort == 0 && b.edge.NodeHealth != KubeProxyOnly {
+				s.AgentPort = b.edge.nodeAgentPort()
+			}
+		}
+		// Two names of one port, or two clusters that share addresses.
+		if slices.ContainsFunc(servers[:first], func(o Server) bool { return o.Addr == s.Addr && o.AgentPort == s.AgentPort }) {
+			b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", u.Ref, s.Addr)
+			continue
+		}
+		servers = append(servers, s)
+	}
+	return servers
+}
+
+// track notes that a node is used, and returns what follows it.
+func (b *edgeBuilder) track(cluster string, a netip.Addr) string {
+	nodes := b.nodes[cluster]
+	if nodes == nil {
+		nodes = make(map[netip.Addr]string)
+		b.nodes[cluster] = nodes
+	}
+	name, ok := nodes[a]
+	if !ok {
+		s := b.edge.nodeServer(a)
+		name = trackName(nodesBackend(cluster), s.Addr, s.AgentPort)
+		nodes[a] = name
+	}
+	return name
+}
+
+func (e *Edge) nodeAgentPort() uint16 { return or(e.NodeAgentPort, defaultNodeAgentPort) }
+
+func (e *Edge) nodeServer(a netip.Addr) Server {
+	agent := e.nodeAgentPort()
+	port := agent
+	if e.NodeHealth != NodeAgent {
+		port = or(e.KubeProxyPort, defaultKubeProxyPort)
+	}
+	if e.NodeHealth == KubeProxyOnly {
+		agent = 0
+	}
+	return Server{Addr: netip.AddrPortFrom(a, port), Check: true, AgentPort: agent}
+}
+
+func (b *edgeBuilder) config() *Config {
+	for cluster, nodes := range b.nodes {
+		nb := Backend{
+			Name: nodesBackend(cluster),
+			// Nothing is sent here; random has no limit of servers.
+			Balance:       Random,
+			Health:        Health{Interval: b.edge.CheckInterval},
+			AgentInterval: b.edge.AgentInterval,
+			Servers:       make([]Server, 0, len(nodes)),
+		}
+		if b.edge.NodeHealth != NodeAgent {
+			nb.Health.Path = kubeProxyPath
+		}
+		for a := range nodes {
+			nb.Servers = append(nb.Servers, b.edge.nodeServer(a))
+		}
+		slices.SortFunc(nb.Servers, func(x, y Server) int { return x.Addr.Compare(y.Addr) })
+		b.rendered = append(b.rendered, nb)
+	}
+	b.rendered = append(b.rendered, Backend{Name: notFound, Answer: &Answer{Status: 404, Body: "404 not found"}})
+	slices.SortFunc(b.rendered, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(b.exact, compareEntries)
+	slices.SortFunc(b.prefix, compareEntries)
+	slices.SortFunc(b.hosts, compareEntries)
+	b.hosts = slices.Compact(b.hosts)
+	return &Config{
+		Global:    b.edge.Global,
+		Defaults:  b.edge.Defaults,
+		Frontends: b.frontends(),
+		Backends:  b.rendered,
+		Maps:      []Map{{exactMap, b.exact}, {hostsMap, b.hosts}, {prefixMap, b.prefix}},
+	}
+}
+
+// binds leaves out those that would serve plain text where TLS is expected, or
+// the other way round.
+func (b *edgeBuilder) binds(field string, binds []Bind, secure bool) (ok []Bind) {
+	for _, bind := range binds {
+		switch {
+		case secure && bind.TLS == nil:
+			b.problemf(routes.Position{}, field, "bind %s has no TLS; it is left out", bind.Address)
+		case !secure && bind.TLS != nil:
+			b.problemf(routes.Position{}, field, "bind %s has TLS; it is left out", bind.Address)
+		default:
+			ok = append(ok, bind)
+		}
+	}
+	return ok
+}
+
+func (b *edgeBuilder) frontends() []Frontend {
+	e := b.edge
+	var fs []Frontend
+	public := Frontend{
+		Forwarded:      e.Forwarded,
+		Monitor:        e.Monitor,
+		Router:         &Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap},
+		DefaultBackend: notFound,
+	}
+	if binds := b.binds("HTTP", e.HTTP, false); len(binds) > 0 {
+		f := public
+		f.Name, f.Binds, f.RedirectHTTPS = "http", binds, e.RedirectHTTPS
+		fs = append(fs, f)
+	}
+	if binds := b.binds("HTTPS", e.HTTPS, true); len(binds) > 0 {
+		f := public
+		f.Name, f.Binds = "https", binds
+		fs = append(fs, f)
+	}
+	if len(e.Admin) > 0 {
+		fs = append(fs, Frontend{
+			Name: "admin", Binds: e.Admin, Forwarded: ForwardedKeep,
+			Monitor: "/ready", Exporter: "/metrics", DefaultBackend: notFound,
+		})
+	}
+	return fs
+}
