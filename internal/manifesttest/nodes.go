@@ -19,6 +19,7 @@ var Zones = []string{"eu-west-1a", "eu-west-1b", "eu-west-1c"}
 
 // NodeName is the name of the node with index i.
 func NodeName(i int) string {
+	i++
 	return fmt.Sprintf("ip-10-%d-%d-%d.internal", i>>16&0xff, i>>8&0xff, i&0xff)
 }
 
