@@ -42,7 +42,7 @@ var directImports = map[string]map[string]string{
 	},
 	"haproxycfg": {
 		module + "/haproxycfg/routes":   "what is declared",
-		"github.com/google/renameio/v2": "files are replaced whole or not at all",
+		module + "/internal/atomicfile": "a configuration is replaced whole or not at all",
 	},
 	"haproxycfg/routes": {
 		"go.yaml.in/yaml/v3": "errors that name the line",
@@ -54,6 +54,9 @@ var directImports = map[string]map[string]string{
 		module + "/nodeselect":        "the nodes it chooses from",
 		"k8s.io/api":                  "the objects of a cluster",
 		"k8s.io/apimachinery":         "their metadata",
+	},
+	"internal/atomicfile": {
+		"github.com/google/renameio/v2": "fsync and rename in the right order",
 	},
 	"internal/haproxyproc": {
 		module + "/haproxycfg": "the socket on which a running process answers",

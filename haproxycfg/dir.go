@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+
+	"github.com/headgate/headgate/internal/atomicfile"
 )
 
 // Dir is a directory with a configuration that HAProxy runs. It holds
@@ -228,7 +230,7 @@ func (d *Dir) settled() error {
 	}
 	err := os.Remove(d.file(pendingFile))
 	if err == nil {
-		err = syncDir(d.Path)
+		err = atomicfile.SyncDir(d.Path)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("haproxycfg: apply: %w", err)
@@ -238,7 +240,7 @@ func (d *Dir) settled() error {
 
 var (
 	mapFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
-	// What a write that did not end left behind; see replaceFile.
+	// What a write that did not end left behind; see atomicfile.Write.
 	tempFileName = regexp.MustCompile(`^\.(haproxy\.cfg|.+-[0-9a-f]{16}\.map).*[0-9]$`)
 )
 
@@ -279,7 +281,7 @@ func (d *Dir) replace(name string, data []byte) error {
 	if err := d.at("write " + name); err != nil {
 		return err
 	}
-	return replaceFile(d.file(name), data, d.mode(), func() error { return d.at("rename " + name) })
+	return atomicfile.Write(d.file(name), data, d.mode(), func() error { return d.at("rename " + name) })
 }
 
 func (d *Dir) at(step string) error {

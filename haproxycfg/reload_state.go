@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/headgate/headgate/internal/atomicfile"
 )
 
 // SaveServersState writes the state of the servers (weight, drain,
@@ -29,7 +31,7 @@ func saveServersState(ctx context.Context, s Socket, prefix, file string) error 
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(file, []byte(state), 0o644, nil); err != nil {
+	if err := atomicfile.Write(file, []byte(state), 0o644, nil); err != nil {
 		return fmt.Errorf("haproxycfg: save servers state: %w", err)
 	}
 	return nil

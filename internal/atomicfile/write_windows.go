@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// Write is for tools that render on Windows; HAProxy does not run there.
-// The rename replaces the file, but Windows does not promise that it is whole
-// after a power failure.
+// Write is for tools that render on Windows; HAProxy does not run there. The rename
+// replaces the file, but Windows does not promise that it is whole after a power
+// failure.
 func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
 	t, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"*")
 	if err != nil {
@@ -34,4 +34,5 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 	return os.Rename(t.Name(), file)
 }
 
+// SyncDir does nothing: Windows has no sync of a directory.
 func SyncDir(string) error { return nil }
