@@ -27,9 +27,12 @@ import (
 
 const program = "quickstart"
 
-func main() { cli.Main(run) }
+func main() {
+	cli.Main(func(ctx context.Context, inv cli.Invocation) int { return run(ctx, inv, haproxyproc.Find) })
+}
 
-func run(ctx context.Context, inv cli.Invocation) int {
+// run is quickstart, with a way to find haproxy.
+func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) int {
 	fs := cli.NewFlagSet(program, "quickstart")
 	stay := fs.Bool("stay", false, "leave the system running afterwards, with addresses to try")
 	fault := fs.String("break", "", "break one `part`, to see the checks find it: backend (one is down), weight (an agent answers a wrong one) or drain (a node does not drain)")
@@ -43,7 +46,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	if *network < 0 || *network > 255 {
 		return inv.Fail(cli.ExitUsage, program, "-network %d: want 0 to 255", *network)
 	}
-	haproxy, err := haproxyproc.Find()
+	haproxy, err := find()
 	if err != nil {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
 // rows returns the rows of the table by whether they are ok.
@@ -50,7 +51,7 @@ func TestScenario(t *testing.T) {
 			o.code = run(t.Context(), cli.Invocation{
 				Args:   []string{"-break", tt.fault, "-network", fmt.Sprint(i + 1)},
 				Stdout: &o.stdout, Stderr: &o.stderr,
-			})
+			}, haproxyproc.Find)
 		})
 	}
 	running.Wait()
@@ -78,7 +79,15 @@ func TestScenario(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{"-break", "everything"}, {"-network", "256"}, {"-nope"}} {
 		var stderr bytes.Buffer
-		require.Equal(t, cli.ExitUsage, run(t.Context(), cli.Invocation{Args: args, Stderr: &stderr}))
+		require.Equal(t, cli.ExitUsage, run(t.Context(), cli.Invocation{Args: args, Stderr: &stderr}, haproxyproc.Find))
 		require.NotEmpty(t, stderr.String())
 	}
+}
+
+func TestWithoutHAProxy(t *testing.T) {
+	var stderr bytes.Buffer
+	none := func() (string, error) { return "", haproxyproc.ErrNotFound }
+	require.Equal(t, cli.ExitUsage, run(t.Context(), cli.Invocation{Stderr: &stderr}, none))
+	require.Contains(t, stderr.String(), "apt-get install haproxy")
+	require.Equal(t, 1, strings.Count(stderr.String(), "\n"), "one line")
 }
