@@ -38,7 +38,6 @@ var directImports = map[string]map[string]string{
 		module + "/agentcheck": "the answers it makes",
 		module + "/nodeselect": "the annotations and objects it makes them from",
 		"k8s.io/api":           "the objects of a cluster",
-		"k8s.io/apimachinery":  "their metadata",
 	},
 	"haproxycfg": {
 		module + "/haproxycfg/routes":   "what is declared",
@@ -52,15 +51,16 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg":        "the configuration it makes",
 		module + "/haproxycfg/routes": "what is declared",
 		module + "/nodeselect":        "the nodes it chooses from",
-		"k8s.io/api":                  "the objects of a cluster",
-		"k8s.io/apimachinery":         "their metadata",
+	},
+	"sniproxy/peek": {
+		"golang.org/x/net": "header compression of HTTP/2, internationalised host names",
+	},
+	"sniproxy/hostlookup": {
+		"github.com/cespare/xxhash/v2":       "one hash for keys and shards",
+		"github.com/hashicorp/golang-lru/v2": "order and capacity of the cache",
 	},
 	"internal/atomicfile": {
 		"github.com/google/renameio/v2": "fsync and rename in the right order",
-	},
-	"internal/haproxyproc": {
-		module + "/haproxycfg": "the socket on which a running process answers",
-		"golang.org/x/sys":     "a process group that dies with its parent",
 	},
 	"internal/manifesttest": {
 		"k8s.io/api":          "the objects of a cluster",
@@ -76,6 +76,8 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg", "k8s.io/", "declarations and addresses may come from anywhere"},
 	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
 	{"internal/netserve", "k8s.io/", "shared by servers that know no cluster"},
+	{"sniproxy/peek", "k8s.io/", "a router for any upstream"},
+	{"sniproxy/hostlookup", "k8s.io/", "a lookup that asks HTTP or a file"},
 	{"hashring", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"agentcheck", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"nodeselect", "github.com/prometheus/", "metrics are the binary's choice"},
