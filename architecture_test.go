@@ -56,7 +56,6 @@ var directImports = map[string]map[string]string{
 		"golang.org/x/net": "header compression of HTTP/2, internationalised host names",
 	},
 	"sniproxy/hostlookup": {
-		"github.com/cespare/xxhash/v2":       "one hash for keys and shards",
 		"github.com/hashicorp/golang-lru/v2": "order and capacity of the cache",
 	},
 	"internal/atomicfile": {
