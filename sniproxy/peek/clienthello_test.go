@@ -139,6 +139,10 @@ func TestClientHello(t *testing.T) {
 			require.Equal(t, uint16(tls.VersionTLS13), h.MaxVersion())
 			require.Equal(t, uint16(tls.VersionTLS12), h.LegacyVersion)
 		}},
+		"version field above TLS 1.2": {edit(func(m []byte) []byte { m[5] = 4; return m }), "a.example", nil, func(t *testing.T, h peek.ClientHello) {
+			require.Equal(t, uint16(tls.VersionTLS13), h.LegacyVersion)
+			require.Equal(t, uint16(tls.VersionTLS12), h.MaxVersion())
+		}},
 		"groups": {hellotest.Hello{Name: "a.example", KeyShares: []uint16{0x4a4a, 29, 0x11ec}}.Wire(), "a.example", nil, func(t *testing.T, h peek.ClientHello) {
 			require.Equal(t, []uint16{0x4a4a, 29, 0x11ec}, slices.Collect(h.KeyShares()))
 			require.True(t, h.PostQuantum())
@@ -268,6 +272,33 @@ func TestSSLv2(t *testing.T) {
 	p := peek.Parser{MaxBytes: 30}
 	_, err := p.Parse(hello(0x0301, 9, 0, 16, 34)[:12])
 	require.ErrorIs(t, err, peek.ErrTooLarge)
+}
+
+// Two extensions of a type are found wherever they stand, for each type that matters.
+func TestSecondExtensions(t *testing.T) {
+	known := []hellotest.Extension{
+		{Type: 0, Body: []byte{0, 4, 0, 0, 1, 'a'}},
+		{Type: 16, Body: []byte{0, 3, 2, 'h', '2'}},
+		{Type: 43, Body: []byte{2, 3, 4}},
+		{Type: 51, Body: []byte{0, 0}},
+		{Type: 0xfe0d, Body: []byte{0, 0}},
+	}
+	for i := range known {
+		for _, twice := range [][]hellotest.Extension{
+			append(slices.Clone(known), known[i]),
+			append([]hellotest.Extension{known[i]}, known...),
+			append([]hellotest.Extension{known[i], {Type: 13}, {Type: 0x7a7a}}, known...),
+		} {
+			wire := hellotest.Hello{Extensions: twice}.Wire()
+			_, err := peek.ParseClientHello(wire)
+			require.ErrorIs(t, err, peek.ErrMalformed)
+			require.ErrorContains(t, err, "second one of its type")
+			require.Nil(t, cryptoTLS(wire))
+		}
+	}
+	h, err := peek.ParseClientHello(hellotest.Hello{Extensions: known}.Wire())
+	require.NoError(t, err)
+	require.Equal(t, "a", h.ServerName)
 }
 
 // The views of a hello do not reach beyond their own bytes.

@@ -80,6 +80,9 @@ func TestHTTP1(t *testing.T) {
 		"no path":                        {head("GET a.example HTTP/1.1", "Host: a.example"), "", peek.ErrMalformed},
 		"connect to another":             {head("CONNECT b.example:443 HTTP/1.1", "Host: a.example"), "", peek.ErrMalformed},
 		"connect to a path":              {head("CONNECT /x:y HTTP/1.1", "Host: a.example"), "", peek.ErrMalformed},
+		"connect to a path, alone":       {head("CONNECT /x:443 HTTP/1.0"), "", peek.ErrMalformed},
+		"connect with a user":            {head("CONNECT a@b:443 HTTP/1.0"), "", peek.ErrMalformed},
+		"DEL in the value":               {head("GET / HTTP/1.1", "Host: a.example\x7f"), "", peek.ErrMalformed},
 		"connect without port":           {head("CONNECT a.example HTTP/1.1", "Host: a.example"), "", peek.ErrMalformed},
 		"two spaces":                     {head("GET  / HTTP/1.1", "Host: a.example"), "", peek.ErrMalformed},
 		"space in the target":            {head("GET /a b HTTP/1.1", "Host: a.example"), "", peek.ErrMalformed},
@@ -118,6 +121,22 @@ func TestHTTP1ErrorsSayWhere(t *testing.T) {
 	require.EqualError(t, err, "peek: malformed: header field: white space in the name at byte 18")
 	_, err = peek.ParseHTTP1([]byte(head("GET / HTTP/1.1", "A: b\x01")))
 	require.EqualError(t, err, "peek: malformed: request head: control character at byte 20")
+}
+
+// The line that is refused is the one that says it: not a later check by chance.
+func TestHTTP1FoldedLines(t *testing.T) {
+	for _, line := range []string{" b", "\tb", " Host: b.example", "\tHost: b.example", " ", "\t"} {
+		_, err := peek.ParseHTTP1([]byte(head("GET / HTTP/1.1", "Host: a.example", line)))
+		require.EqualError(t, err, "peek: malformed: header field: folded line at byte 33")
+	}
+}
+
+func TestMethods(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND", "get"} {
+		r, err := peek.ParseHTTP1([]byte(head(method+" / HTTP/1.1", "Host: a.example")))
+		require.NoError(t, err)
+		require.Equal(t, method, r.Method)
+	}
 }
 
 func TestHTTP1Bounds(t *testing.T) {

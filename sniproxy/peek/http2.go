@@ -125,7 +125,7 @@ func (s *frameScan) frame(b []byte, limit int) (r Request, again bool, err error
 		return r, true, nil
 	}
 	if kind == frameContinuation {
-		payload = append(s.block[:len(s.block):len(s.block)], payload...)
+		payload = append(s.block, payload...)
 	}
 	r, err = parseFields(payload, body)
 	if err == nil || errors.Is(err, ErrNoName) {

@@ -104,7 +104,7 @@ func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
 	case have >= handshakeHeader && end > limit:
 		return nil, tooLarge(recordHeader+1, "ClientHello")
 	case have >= size && s.got == 0:
-		return b[body:end:end], nil
+		return b[body:end], nil
 	case have >= size:
 		return join(b[:end], size), nil
 	case len(part) < n:

@@ -44,7 +44,7 @@ func TestCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pipe, server := net.Pipe()
 			defer pipe.Close()
-			var client net.Conn = pipe
+			client := pipe
 			writes := 0
 			cuts.Before = func(i int) error { writes++; return nil }
 			var raw bytes.Buffer
