@@ -33,12 +33,17 @@ func (e Endpoint) DialAddr(port uint16) (string, error) {
 	if a.port == 0 {
 		return "", fmt.Errorf("hostlookup: endpoint %q: no port", e.Addr)
 	}
-	return net.JoinHostPort(a.host, strconv.Itoa(int(a.port))), nil
+	host := a.name
+	if a.ip.IsValid() {
+		host = a.ip.String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(a.port))), nil
 }
 
-// addr is a parsed endpoint: an IP address without brackets, or a name.
+// addr is a parsed endpoint: an IP address or a name.
 type addr struct {
-	host string
+	ip   netip.Addr
+	name string
 	port uint16 // 0: none given
 }
 
@@ -93,7 +98,7 @@ func splitAddr(s string) (addr, error) {
 	if err := checkName(host); err != nil {
 		return addr{}, err
 	}
-	return addr{host, port}, nil
+	return addr{name: host, port: port}, nil
 }
 
 func ipAddr(ip netip.Addr, port uint16) (addr, error) {
@@ -105,7 +110,7 @@ func ipAddr(ip netip.Addr, port uint16) (addr, error) {
 	case ip.IsMulticast():
 		return addr{}, errors.New("multicast address")
 	}
-	return addr{ip.String(), port}, nil
+	return addr{ip: ip, port: port}, nil
 }
 
 // parsePort wants digits only: strconv takes signs, and net.Dial service names.

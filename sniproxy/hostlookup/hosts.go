@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"strings"
 )
@@ -45,40 +44,31 @@ func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	broken := func(at int64, err error) (*Hosts, []Problem, error) {
 		return nil, nil, fmt.Errorf("hostlookup: %s:%d: %w", file, lines.at(at), err)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	token, err := dec.Token()
-	if err != nil && err != io.EOF {
-		return broken(offset(dec, err), err)
+	// The whole first: the decoder below does not say where an error is.
+	var whole json.RawMessage
+	if err := json.Unmarshal(data, &whole); err != nil {
+		var at int64
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			at = syntax.Offset
+		}
+		return broken(at, err)
 	}
-	if token != json.Delim('[') {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
 		return broken(0, errors.New("not a JSON array"))
 	}
 	var problems []Problem
 	for index := 0; dec.More(); index++ {
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return broken(offset(dec, err), err)
+			return broken(dec.InputOffset(), err)
 		}
 		line := lines.at(dec.InputOffset() - int64(len(raw)))
 		if field, err := h.add(raw); err != nil {
 			problems = append(problems, Problem{file, line, index, field, err.Error()})
 		}
 	}
-	if _, err := dec.Token(); err != nil { // the closing bracket
-		return broken(offset(dec, err), err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return broken(dec.InputOffset(), errors.New("text after the array"))
-	}
 	return h, problems, nil
-}
-
-// offset is where an error is.
-func offset(dec *json.Decoder, err error) int64 {
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return syntax.Offset
-	}
-	return dec.InputOffset()
 }
 
 // A lineCounter finds the line of growing offsets.

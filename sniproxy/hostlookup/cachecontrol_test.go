@@ -1,0 +1,122 @@
+package hostlookup
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestFreshness(t *testing.T) {
+	for _, test := range []struct {
+		control []string
+		age     string
+		want    time.Duration // negative: not to be stored
+	}{
+		{nil, "", 0},
+		{[]string{""}, "", 0},
+		{[]string{"public"}, "", 0},
+		{[]string{"max-age=60"}, "", time.Minute},
+		{[]string{"Max-Age=60"}, "", time.Minute},
+		{[]string{"public, max-age=60, must-revalidate"}, "", time.Minute},
+		{[]string{"public,max-age=60,"}, "", time.Minute},
+		{[]string{"public", "max-age=60"}, "", time.Minute},
+		{[]string{" \tmax-age=60\t "}, "", time.Minute},
+		{[]string{`max-age="60"`}, "", time.Minute},
+		{[]string{`max-age="6\0", public`}, "", time.Minute},
+		{[]string{"max-age=0"}, "", -1},
+		{[]string{"max-age"}, "", 0},
+		{[]string{"max-age="}, "", 0},
+		{[]string{"max-age=-1"}, "", 0},
+		{[]string{"max-age=1.5"}, "", 0},
+		{[]string{"max-age=60s"}, "", 0},
+		{[]string{"x-max-age=60"}, "", 0},
+		{[]string{"max-age=60, max-age=30"}, "", 30 * time.Second},
+		{[]string{"max-age=nonsense, max-age=30"}, "", 30 * time.Second},
+		{[]string{"max-age=99999999999999999999999999"}, "", maxSeconds * time.Second},
+		{[]string{"max-age=60, s-maxage=10"}, "", 10 * time.Second},
+		{[]string{"s-maxage=100, max-age=60"}, "", 100 * time.Second},
+		{[]string{"s-maxage=0, max-age=60"}, "", -1},
+		{[]string{"no-store"}, "", -1},
+		{[]string{"No-Store, max-age=60"}, "", -1},
+		{[]string{"max-age=60", "no-store"}, "", -1},
+		{[]string{"no-cache"}, "", -1},
+		{[]string{`no-cache="set-cookie", max-age=60`}, "", time.Minute},
+		{[]string{`private="a, no-store, b", max-age=60`}, "", time.Minute},
+		{[]string{`ext="max-age=5\", max-age=6", max-age=60`}, "", time.Minute},
+		{[]string{`ext="never closed, no-store`}, "", 0},
+		{[]string{`ext="ends in \`}, "", 0},
+		{[]string{"max-age=60"}, "20", 40 * time.Second},
+		{[]string{"max-age=60"}, "60", -1},
+		{[]string{"max-age=60"}, "99999999999999999999", -1},
+		{[]string{"max-age=60"}, "-5", time.Minute},
+		{nil, "20", 0},
+	} {
+		h := http.Header{}
+		for _, v := range test.control {
+			h.Add("Cache-Control", v)
+		}
+		if test.age != "" {
+			h.Set("Age", test.age)
+		}
+		require.Equal(t, test.want, freshness(h), "%q, Age %q", test.control, test.age)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		value, date string
+		want        time.Duration
+	}{
+		{"", "", 0},
+		{"120", "", 2 * time.Minute},
+		{" 120 ", "", 2 * time.Minute},
+		{"0", "", 0},
+		{"-1", "", 0},
+		{"soon", "", 0},
+		{"99999999999999999999", "", maxSeconds * time.Second},
+		{"Fri, 01 May 2026 12:01:00 GMT", "", time.Minute},
+		{"Fri, 01 May 2026 11:59:00 GMT", "", 0},
+		{"Fri, 01 May 2026 12:01:00 GMT", "Fri, 01 May 2026 12:00:30 GMT", 30 * time.Second},
+	} {
+		h := http.Header{}
+		h.Set("Retry-After", test.value)
+		h.Set("Date", test.date)
+		require.Equal(t, test.want, retryAfter(h, now), "%q", test.value)
+	}
+}
+
+// Whatever the field, parsing ends, ages are in range, and the plain directives in
+// front of it count.
+func FuzzCacheControl(f *testing.F) {
+	f.Fuzz(func(t *testing.T, s string) {
+		d := parseCacheControl(s)
+		for _, age := range []int64{d.maxAge, d.sMaxAge} {
+			if age < unset || age > maxSeconds {
+				t.Fatalf("%q: age %d", s, age)
+			}
+		}
+		if d.noStore && !strings.Contains(strings.ToLower(s), "no-") {
+			t.Fatalf("%q: no-store from nowhere", s)
+		}
+		with := parseCacheControl("no-store, max-age=7," + s)
+		if !with.noStore || with.maxAge > 7 || with.maxAge == unset {
+			t.Fatalf("%q hides what stands before it: %+v", s, with)
+		}
+		if want := min(uint64(7), uint64(d.maxAge)); uint64(with.maxAge) != want {
+			t.Fatalf("%q: max-age %d, want %d", s, with.maxAge, want)
+		}
+		if again := parseCacheControl(s + "," + s); !strings.ContainsAny(s, `"\`) && again != d {
+			t.Fatalf("%q twice is %+v, once %+v", s, again, d)
+		}
+		if n, ok := parseSeconds(s); ok {
+			if m, err := strconv.ParseInt(s, 10, 64); err == nil && m <= maxSeconds && m != n {
+				t.Fatalf("%q is %d", s, n)
+			}
+		}
+	})
+}

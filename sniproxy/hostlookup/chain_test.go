@@ -1,0 +1,90 @@
+package hostlookup
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestChain(t *testing.T) {
+	found, none, down := Func(at("10.0.0.1")), Func(failing(ErrNotFound)), Func(failing(errDown))
+	other := Func(at("10.0.0.2"))
+	for name, test := range map[string]struct {
+		chain []Lookup
+		addr  string
+		err   error
+	}{
+		"of none":                     {nil, "", ErrNotFound},
+		"the first knows":             {[]Lookup{found, other}, "10.0.0.1", nil},
+		"the second knows":            {[]Lookup{none, other}, "10.0.0.2", nil},
+		"nobody knows":                {[]Lookup{none, none}, "", ErrNotFound},
+		"the first might have known":  {[]Lookup{down, found}, "", errDown},
+		"the second might have known": {[]Lookup{none, down, found}, "", errDown},
+		"failure behind the answer":   {[]Lookup{found, down}, "10.0.0.1", nil},
+		"wrapped not-found":           {[]Lookup{Func(failing(&Error{ErrNotFound, 1})), other}, "10.0.0.2", nil},
+		"chain in chain":              {[]Lookup{Chain(none, none), Chain(found)}, "10.0.0.1", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ep, err := Chain(test.chain...).LookupHost(t.Context(), "a.com")
+			require.ErrorIs(t, err, test.err)
+			require.Equal(t, test.addr, ep.Addr)
+			ep, level, err := Get(t.Context(), Chain(test.chain...), "a.com")
+			require.ErrorIs(t, err, test.err)
+			require.Equal(t, test.addr, ep.Addr)
+			require.Equal(t, Miss, level)
+		})
+	}
+}
+
+func TestDefault(t *testing.T) {
+	ep := Endpoint{App: "fallback", Addr: "10.9.9.9"}
+	got, err := Default(Func(at("10.0.0.1")), ep).LookupHost(t.Context(), "a.com")
+	require.NoError(t, err)
+	require.Equal(t, "10.0.0.1", got.Addr)
+
+	got, err = Default(Func(failing(ErrNotFound)), ep).LookupHost(t.Context(), "a.com")
+	require.NoError(t, err)
+	require.Equal(t, Endpoint{App: "fallback", Host: "a.com", Addr: "10.9.9.9", TTL: -1}, got)
+
+	ep.Host = "named"
+	got, err = Default(Func(failing(ErrNotFound)), ep).LookupHost(t.Context(), "a.com")
+	require.NoError(t, err)
+	require.Equal(t, "named", got.Host)
+
+	_, err = Default(Func(failing(errDown)), ep).LookupHost(t.Context(), "a.com")
+	require.ErrorIs(t, err, errDown)
+}
+
+// The level of a cache comes through what is around it.
+func TestLevelsThroughChainAndDefault(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		all := Default(Chain(&Hosts{}, c), Endpoint{Addr: "10.9.9.9"})
+		for _, want := range []Level{Miss, Hit} {
+			ep, level, err := Get(t.Context(), all, "a.com")
+			require.NoError(t, err)
+			require.Equal(t, "10.0.0.1", ep.Addr)
+			require.Equal(t, want, level)
+		}
+		src.answer(failing(ErrNotFound))
+		for _, want := range []Level{Miss, Negative} {
+			ep, level, err := Get(t.Context(), all, "b.com")
+			require.NoError(t, err)
+			require.Equal(t, "10.9.9.9", ep.Addr)
+			require.Equal(t, want, level)
+		}
+		// Even on the wrong side of a cache a default evicts nobody.
+		inside := &Cache{Source: Default(src, Endpoint{Addr: "10.9.9.9"})}
+		defer inside.Close()
+		_, err := inside.LookupHost(t.Context(), "c.com")
+		require.NoError(t, err)
+		require.Zero(t, inside.Stats().Hosts)
+	})
+}
+
+func TestLevelString(t *testing.T) {
+	for level, want := range map[Level]string{
+		Miss: "miss", Hit: "hit", Negative: "negative", Stale: "stale", Failed: "failed", 9: "level(9)",
+	} {
+		require.Equal(t, want, level.String())
+	}
+}

@@ -1,0 +1,310 @@
+package hostlookup
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// api serves the handler, and returns a source that asks it.
+func api(t *testing.T, handler http.HandlerFunc) *HTTP {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	h := &HTTP{URL: server.URL + "/hosts/{host}"}
+	t.Cleanup(h.CloseIdleConnections)
+	return h
+}
+
+func reply(status int, body string, header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+func TestHTTPAnswers(t *testing.T) {
+	const good = `{"app": "A Simple App", "host": "a.com", "endpoint": "10.0.0.24"}`
+	ep := Endpoint{App: "A Simple App", Host: "a.com", Addr: "10.0.0.24"}
+	withTTL := func(ttl time.Duration) Endpoint { e := ep; e.TTL = ttl; return e }
+	for name, test := range map[string]struct {
+		handler http.HandlerFunc
+		want    Endpoint
+		err     string
+		ttl     time.Duration // of the error
+	}{
+		"found":              {handler: reply(200, good), want: ep},
+		"other members":      {handler: reply(200, `{"endpoint": "10.0.0.24", "host": "a.com", "app": "A Simple App", "id": 7}`+"\n"), want: ep},
+		"with max-age":       {handler: reply(200, good, "Cache-Control", "max-age=60"), want: withTTL(time.Minute)},
+		"with no-store":      {handler: reply(200, good, "Cache-Control", "no-store"), want: withTTL(-1)},
+		"with age":           {handler: reply(200, good, "Cache-Control", "max-age=60", "Age", "15"), want: withTTL(45 * time.Second)},
+		"not found":          {handler: reply(404, "no such host"), err: ErrNotFound.Error()},
+		"not found, max-age": {handler: reply(404, "", "Cache-Control", "max-age=60"), err: ErrNotFound.Error(), ttl: time.Minute},
+		"not found, long":    {handler: reply(404, strings.Repeat("x", 100_000)), err: ErrNotFound.Error()},
+
+		"gone is no 404":       {handler: reply(410, ""), err: "API answered 410 Gone"},
+		"no content":           {handler: reply(204, ""), err: "API answered 204"},
+		"redirect":             {handler: reply(302, "", "Location", "/elsewhere"), err: "API answered 302"},
+		"not authorized":       {handler: reply(401, "who are you?"), err: `API answered 401 Unauthorized: "who are you?"`},
+		"too many":             {handler: reply(429, "", "Retry-After", "7"), err: "API answered 429", ttl: 7 * time.Second},
+		"unavailable":          {handler: reply(503, "", "Retry-After", "120"), err: "API answered 503", ttl: 2 * time.Minute},
+		"broken":               {handler: reply(500, strings.Repeat("x", 1000)), err: "API answered 500"},
+		"no JSON":              {handler: reply(200, "<html>"), err: "the API's answer: invalid character"},
+		"empty":                {handler: reply(200, ""), err: "the API's answer"},
+		"null":                 {handler: reply(200, "null"), err: "null"},
+		"an array":             {handler: reply(200, "["+good+"]"), err: "cannot unmarshal array"},
+		"two objects":          {handler: reply(200, good+good), err: "after top-level value"},
+		"a number":             {handler: reply(200, `{"endpoint": 10}`), err: "cannot unmarshal number"},
+		"no endpoint":          {handler: reply(200, `{"app": "x", "host": "a.com"}`), err: "empty in the API's answer"},
+		"bad endpoint":         {handler: reply(200, `{"endpoint": "10.0.0.24:http"}`), err: "port"},
+		"too long":             {handler: reply(200, `{"endpoint": "10.0.0.24", "x": "`+strings.Repeat("x", 64<<10)+`"}`), err: "longer than 65536 bytes"},
+		"cut off":              {handler: reply(200, good, "Content-Length", "1000"), err: "reading the API's answer"},
+		"closes at once":       {handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, err: "EOF"},
+		"never ending headers": {handler: reply(200, good, "X", strings.Repeat("x", 100_000)), err: "exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := api(t, test.handler).LookupHost(t.Context(), "a.com")
+			require.Equal(t, test.want, got)
+			if test.err == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.err)
+			require.ErrorContains(t, err, "hostlookup: ")
+			require.Equal(t, strings.HasPrefix(name, "not found"), errors.Is(err, ErrNotFound))
+			require.Equal(t, test.ttl, errorTTL(err))
+			require.LessOrEqual(t, len(err.Error()), 300)
+		})
+	}
+}
+
+func TestHTTPRequest(t *testing.T) {
+	var got atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got.Store(r.Method + " " + r.URL.EscapedPath() + "?" + r.URL.RawQuery + " " + r.Header.Get("Accept"))
+		reply(200, `{"endpoint": "10.0.0.24"}`)(w, r)
+	}))
+	defer server.Close()
+	for _, test := range []struct{ template, host, want string }{
+		{"/hosts/{host}", "a.com", "/hosts/a.com?"},
+		{"/hosts/{host}", "*.a.com", "/hosts/%2A.a.com?"},
+		{"/hosts/{host}", "a/../b?c#d%2f", "/hosts/a%2F..%2Fb%3Fc%23d%252f?"},
+		{"/hosts/{host}.json?v=1", "a.com", "/hosts/a.com.json?v=1"},
+		{"?host={host}&v=1", "a&b=c+d e", "/?host=a%26b%3Dc%2Bd+e&v=1"},
+		{"/{host}?host={host}", "a b", "/a%20b?host=a+b"},
+		{"/%7Bx%7D/{host}", "{host}", "/%7Bx%7D/%7Bhost%7D?"},
+	} {
+		h := &HTTP{URL: server.URL + test.template}
+		_, err := h.LookupHost(t.Context(), test.host)
+		require.NoError(t, err)
+		require.Equal(t, "GET "+test.want+" application/json", got.Load())
+		h.CloseIdleConnections()
+	}
+	// What would climb in the path, or is no host, is not asked for.
+	got.Store("")
+	h := &HTTP{URL: server.URL + "/hosts/{host}"}
+	for _, host := range []string{"", ".", "..", "...", strings.Repeat("a", 254)} {
+		_, err := h.LookupHost(t.Context(), host)
+		require.ErrorIs(t, err, ErrNotFound)
+	}
+	require.Empty(t, got.Load())
+}
+
+func TestHTTPCheck(t *testing.T) {
+	for template, want := range map[string]string{
+		"http://api/hosts/{host}":       "",
+		"https://api:9000/?host={host}": "",
+		"http://[::1]:9000/{host}":      "",
+		"":                              "no {host}",
+		"http://api/hosts/":             "no {host}",
+		"http://{host}/":                "belongs into the path",
+		"http://{host}":                 "belongs into the path",
+		"http://user:{host}@api/":       "belongs into the path",
+		"http://{host}/{host}":          "belongs into the path",
+		"ftp://api/{host}":              "neither http nor https",
+		"//api/{host}":                  "neither http nor https",
+		"http:///{host}":                "no server",
+		"http://api/#{host}":            "fragment",
+		"http://api:port/{host}":        "invalid port",
+		"{host}://api/":                 "neither http nor https",
+		"http://api/{host}\n":           "invalid control character",
+	} {
+		h := &HTTP{URL: template}
+		err := h.Check()
+		if want == "" {
+			require.NoError(t, err, template)
+			continue
+		}
+		require.ErrorContains(t, err, want, template)
+		_, again := h.LookupHost(t.Context(), "a.com")
+		require.Equal(t, err, again)
+		h.CloseIdleConnections()
+	}
+}
+
+func TestHTTPReusesConnections(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"found":     reply(200, `{"endpoint": "10.0.0.24"}`),
+		"not found": reply(404, strings.Repeat("no such host ", 1000)),
+		"failing":   reply(500, strings.Repeat("no such luck ", 1000)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := api(t, handler)
+			fresh := 0
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				GotConn: func(info httptrace.GotConnInfo) {
+					if !info.Reused {
+						fresh++
+					}
+				},
+			})
+			for range 20 {
+				_, _ = h.LookupHost(ctx, "a.com")
+			}
+			require.Equal(t, 1, fresh)
+		})
+	}
+}
+
+func TestHTTPTimeout(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"half an answer": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, `{"endpoint": `)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := api(t, handler)
+			h.Timeout = 50 * time.Millisecond
+			_, err := h.LookupHost(t.Context(), "a.com")
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+
+			h = &HTTP{URL: h.URL, Timeout: -1}
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err = h.LookupHost(ctx, "a.com")
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			h.CloseIdleConnections()
+		})
+	}
+}
+
+func TestHTTPToken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	h := api(t, func(w http.ResponseWriter, r *http.Request) {
+		reply(200, `{"app": `+strconv.Quote(r.Header.Get("Authorization"))+`, "endpoint": "10.0.0.24"}`)(w, r)
+	})
+	h.Token = TokenFile(path)
+	_, err := h.LookupHost(t.Context(), "a.com")
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	write := func(s string) {
+		// Into place by rename, as mounted tokens are.
+		require.NoError(t, os.WriteFile(path+".new", []byte(s), 0o600))
+		require.NoError(t, os.Rename(path+".new", path))
+	}
+	ask := func() string {
+		ep, err := h.LookupHost(t.Context(), "a.com")
+		require.NoError(t, err)
+		return ep.App
+	}
+	write("one\n")
+	require.Equal(t, "Bearer one", ask())
+	require.Equal(t, "Bearer one", ask())
+	write("two")
+	require.Equal(t, "Bearer two", ask())
+	old := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(path, old, old))
+	require.Equal(t, "Bearer two", ask())
+	require.Equal(t, "Bearer two", ask())
+	for _, bad := range []string{"", " \n", "a b", "a\r\nX-Evil: 1", "ü", strings.Repeat("x", maxToken+1)} {
+		write(bad)
+		require.Equal(t, "Bearer two", ask(), "the last good one stays")
+	}
+	require.NoError(t, os.Remove(path))
+	require.Equal(t, "Bearer two", ask())
+	write("three")
+	require.Equal(t, "Bearer three", ask())
+
+	h = &HTTP{URL: h.URL, Token: func(context.Context) (string, error) { return "", errDown }}
+	_, err = h.LookupHost(t.Context(), "a.com")
+	require.ErrorIs(t, err, errDown)
+	require.ErrorContains(t, err, "hostlookup: token: ")
+}
+
+func TestHTTPClientCertificate(t *testing.T) {
+	server := httptest.NewUnstartedServer(reply(200, `{"endpoint": "10.0.0.24"}`))
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.Config.ErrorLog = nil
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	url := server.URL + "/{host}"
+
+	with := &HTTP{URL: url, TLS: &tls.Config{RootCAs: roots, Certificates: server.TLS.Certificates}}
+	defer with.CloseIdleConnections()
+	_, err := with.LookupHost(t.Context(), "a.com")
+	require.NoError(t, err)
+
+	without := &HTTP{URL: url, TLS: &tls.Config{RootCAs: roots}}
+	defer without.CloseIdleConnections()
+	_, err = without.LookupHost(t.Context(), "a.com")
+	require.ErrorContains(t, err, "certificate")
+
+	own := server.Client()
+	own.Transport.(*http.Transport).TLSClientConfig.Certificates = server.TLS.Certificates
+	mine := &HTTP{URL: url, Client: own}
+	_, err = mine.LookupHost(t.Context(), "a.com")
+	require.NoError(t, err)
+}
+
+// The cache in front of the API, with what the headers say.
+func TestCacheBeforeHTTP(t *testing.T) {
+	var status atomic.Int64
+	var asked atomic.Int64
+	status.Store(200)
+	h := api(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		reply(int(status.Load()), `{"app": "x", "host": "a.com", "endpoint": "10.0.0.24"}`, "Cache-Control", "max-age=100", "Retry-After", "60")(w, r)
+	})
+	var now atomic.Int64
+	start := time.Now()
+	c := &Cache{Source: h, Jitter: -1, Clock: func() time.Time { return start.Add(time.Duration(now.Load())) }}
+	defer c.Close()
+	wantEndpoint(t, c, "a.com", "10.0.0.24", Miss)
+	now.Add(int64(99 * time.Second))
+	wantEndpoint(t, c, "a.com", "10.0.0.24", Hit)
+	status.Store(503)
+	now.Add(int64(2 * time.Second))
+	wantEndpoint(t, c, "a.com", "10.0.0.24", Stale)
+	require.Equal(t, int64(2), asked.Load())
+	now.Add(int64(59 * time.Second)) // Retry-After is more than Recheck
+	wantEndpoint(t, c, "a.com", "10.0.0.24", Stale)
+	require.Equal(t, int64(2), asked.Load())
+	status.Store(404)
+	now.Add(int64(2 * time.Second))
+	wantError(t, c, "a.com", ErrNotFound, Miss)
+	now.Add(int64(99 * time.Second))
+	wantError(t, c, "a.com", ErrNotFound, Negative)
+	require.Equal(t, int64(3), asked.Load())
+}

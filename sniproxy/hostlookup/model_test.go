@@ -1,0 +1,191 @@
+package hostlookup
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// modelSource counts up a version per host with each change, and answers with it.
+// Some calls fail, some say "not found", some are late.
+type modelSource struct {
+	versions []atomic.Int64
+	down     atomic.Bool
+}
+
+func (s *modelSource) LookupHost(_ context.Context, host string) (Endpoint, error) {
+	i := modelIndex(host)
+	if s.down.Load() || rand.IntN(50) == 0 {
+		return Endpoint{}, errDown
+	}
+	v := s.versions[i].Load()
+	if rand.IntN(4) == 0 {
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
+	}
+	if i%7 == 0 {
+		return Endpoint{}, ErrNotFound
+	}
+	return modelEndpoint(i, v), nil
+}
+
+func modelHost(i int) string { return "m" + strconv.Itoa(i) + ".example.com" }
+
+func modelIndex(host string) int {
+	i, _ := strconv.Atoi(strings.TrimSuffix(host[1:], ".example.com"))
+	return i
+}
+
+func modelEndpoint(i int, v int64) Endpoint {
+	return Endpoint{App: strconv.FormatInt(v, 10), Host: modelHost(i), Addr: "10.0.0." + strconv.Itoa(i%250+1)}
+}
+
+// Many goroutines do everything at once, with the time moving under them. Held against
+// a model: an answer is always one of that host; never from before the last change that
+// was complete when the lookup began; never older than the longest age; a
+// host that does not exist is never found, one that does never "not found"; and no more
+// hosts are held than allowed.
+func TestConcurrentAgainstModel(t *testing.T) {
+	const (
+		hosts       = 40
+		maxHosts    = 20
+		maxNegative = 8
+		ttl         = 10 * time.Second
+		staleFor    = 40 * time.Second
+	)
+	var offset atomic.Int64 // of the synthetic clock
+	start := time.Now()
+	clock := func() time.Time { return start.Add(time.Duration(offset.Load())) }
+	src := &modelSource{versions: make([]atomic.Int64, hosts)}
+	c := &Cache{
+		Source: src, MaxHosts: maxHosts, MaxNegative: maxNegative, TTL: ttl, StaleFor: staleFor, Jitter: -1,
+		StaleAfter: time.Millisecond, StaleWhileRevalidate: time.Second, MaxCalls: 3, Clock: clock,
+	}
+	// settled[i] is the oldest version that may be returned for host i.
+	var settled [hosts]atomic.Int64
+	// born[i] holds when each version was made; what is returned was fetched before
+	// the next version came (or in a call under way then), so its age is bounded by that.
+	type birth struct {
+		sync.Mutex
+		at []int64
+	}
+	var births [hosts]birth
+	for i := range births {
+		births[i].at = []int64{0}
+	}
+
+	var wg sync.WaitGroup
+	var levels [Failed + 1]atomic.Int64
+	stop := make(chan struct{})
+	var ops atomic.Int64
+	for worker := range 6 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(worker), 7))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				ops.Add(1)
+				i := min(rng.IntN(hosts), rng.IntN(hosts))
+				host := modelHost(i)
+				switch n := rng.IntN(3000); {
+				case n < 20: // a change at the source, announced
+					births[i].Lock()
+					v := src.versions[i].Add(1)
+					births[i].at = append(births[i].at, offset.Load())
+					switch n % 4 {
+					case 0:
+						c.Forget(host)
+					case 1:
+						c.Forget("*.example.com")
+					case 2:
+						if i%7 == 0 {
+							c.Forget(host)
+						} else if err := c.Set(host, modelEndpoint(i, v)); err != nil {
+							t.Error(err)
+						}
+					case 3:
+						c.Purge()
+					}
+					settled[i].Store(v)
+					births[i].Unlock()
+				case n < 22:
+					c.Expire()
+				case n < 30: // a change at the source that nobody announces
+					births[i].Lock()
+					src.versions[i].Add(1)
+					births[i].at = append(births[i].at, offset.Load())
+					births[i].Unlock()
+				case n < 40:
+					stats := c.Stats()
+					if stats.Hosts > maxHosts || stats.Negative > maxNegative {
+						t.Errorf("holds %d hosts and %d negative", stats.Hosts, stats.Negative)
+					}
+				default:
+					ctx, cancel := t.Context(), context.CancelFunc(func() {})
+					if n < 60 {
+						ctx, cancel = context.WithTimeout(ctx, time.Duration(rng.IntN(200))*time.Microsecond)
+					}
+					oldest, began := settled[i].Load(), offset.Load()
+					ep, level, err := c.Get(ctx, host)
+					cancel()
+					levels[level].Add(1)
+					if err != nil {
+						if errors.Is(err, ErrNotFound) != (i%7 == 0) && !errors.Is(err, errDown) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrBusy) {
+							t.Errorf("%s: %v", host, err)
+						}
+						continue
+					}
+					v, err := strconv.ParseInt(ep.App, 10, 64)
+					if err != nil || ep != modelEndpoint(i, v) || i%7 == 0 {
+						t.Errorf("%s: got %+v", host, ep)
+						continue
+					}
+					if v < oldest {
+						t.Errorf("%s: got version %d after %d had been announced", host, v, oldest)
+					}
+					births[i].Lock()
+					if int(v)+1 < len(births[i].at) {
+						// The clock may have moved by a step while the answer was on its way in.
+						if age := time.Duration(began - births[i].at[v+1]); age > ttl+staleFor+2*time.Second {
+							t.Errorf("%s: version %d ended %v ago", host, v, age)
+						}
+					}
+					births[i].Unlock()
+				}
+			}
+		})
+	}
+	// The time runs ahead of the clock's, with the source down every now and then.
+	ticker := time.NewTicker(200 * time.Microsecond)
+	defer ticker.Stop()
+	deadline := time.After(8 * time.Second)
+	for step := 0; ops.Load() < 60_000; step++ {
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			if ops.Load() < 5_000 {
+				t.Errorf("only %d operations in 8 s", ops.Load())
+			}
+			ops.Store(1 << 40)
+		}
+		offset.Add(int64(50 * time.Millisecond))
+		src.down.Store(step%1500 > 1000)
+	}
+	close(stop)
+	wg.Wait()
+	require.NoError(t, c.Close())
+	for level := range levels {
+		require.Positive(t, levels[level].Load(), "no answer was %v", Level(level))
+	}
+	t.Logf("levels %v, stats %+v", &levels, c.Stats())
+}
