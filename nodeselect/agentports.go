@@ -34,15 +34,16 @@ func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPor
 	for _, port := range reserved {
 		taken[port] = "it is reserved"
 	}
+	take := func(port int32, why string) {
+		if port > 0 && port <= 65535 {
+			taken[uint16(port)] = why
+		}
+	}
 	for _, svc := range byAge {
 		for _, p := range svc.Spec.Ports {
-			if p.NodePort > 0 {
-				taken[uint16(p.NodePort)] = "it is a node port of " + serviceObject(svc)
-			}
+			take(p.NodePort, "it is a node port of "+serviceObject(svc))
 		}
-		if p := svc.Spec.HealthCheckNodePort; p > 0 {
-			taken[uint16(p)] = "it is the health check node port of " + serviceObject(svc)
-		}
+		take(svc.Spec.HealthCheckNodePort, "it is the health check node port of "+serviceObject(svc))
 	}
 
 	var ports []AgentPort

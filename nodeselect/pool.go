@@ -72,6 +72,10 @@ type Selector struct {
 	Sticky bool
 	// Annotations names the annotations that Select reads.
 	Annotations Annotations
+	// Reserved are ports of nodes that Select gives to no service's agent: the
+	// port of the node agent itself, first of all. They must be the ones that
+	// the agents reserve.
+	Reserved []uint16
 }
 
 func (s Selector) size() int {

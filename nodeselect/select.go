@@ -1,8 +1,8 @@
 package nodeselect
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -35,8 +35,8 @@ func (s Selection) Subsets() Subsets {
 // and Selector.Sticky the result does not depend on it.
 //
 // A ref that cannot be resolved is a problem and has no target; nothing else is
-// affected. An agent port that is a node port of another service is left out,
-// with a warning.
+// affected. An agent port that Annotations.AgentPorts gives to somebody else is
+// left out, with a warning.
 func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {
 	pool := s.Pool(objects.Nodes, now)
 	result := Selection{
@@ -51,7 +51,7 @@ func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Sub
 			result.Problems = append(result.Problems, p)
 		}
 	}
-	owner := nodePortOwners(objects)
+	lost := s.lostAgentPorts(objects)
 	picked := make(Subsets, len(refs))
 	for _, ref := range refs {
 		target, problems := s.Annotations.Resolve(objects, ref)
@@ -61,15 +61,11 @@ func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Sub
 		if target.NodePort == 0 {
 			continue
 		}
-		if svc, taken := owner[target.AgentPort]; taken && target.AgentPort != 0 {
-			report(Problem{
-				Object: "Service " + ref.Key(), Field: "metadata.annotations[" + s.Annotations.name("agent-port") + "]",
-				Message: fmt.Sprintf("%d is a node port of service %s, which would answer instead of the agent; no agent is asked", target.AgentPort, svc),
-				Warning: true,
-			})
+		key := ref.Key()
+		if problem, ok := lost[key]; ok && target.AgentPort != 0 {
+			report(asWarning(problem, ""))
 			target.AgentPort = 0
 		}
-		key := ref.Key()
 		nodes, ok := picked[key]
 		if !ok {
 			nodes = pool.Pick(key, current[key])
@@ -81,18 +77,13 @@ func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Sub
 	return result
 }
 
-// nodePortOwners gives the service that has each node port.
-func nodePortOwners(objects Objects) map[uint16]string {
-	owner := make(map[uint16]string, len(objects.Services))
-	for _, svc := range objects.Services {
-		for i := range svc.Spec.Ports {
-			if p := svc.Spec.Ports[i].NodePort; p > 0 && p <= 65535 {
-				owner[uint16(p)] = svc.Namespace + "/" + svc.Name
-			}
-		}
-		if p := svc.Spec.HealthCheckNodePort; p > 0 && p <= 65535 {
-			owner[uint16(p)] = svc.Namespace + "/" + svc.Name
-		}
+// lostAgentPorts gives, by Ref.Key, why services do not get the port they ask
+// for.
+func (s Selector) lostAgentPorts(objects Objects) map[string]Problem {
+	_, problems := s.Annotations.AgentPorts(objects, s.Reserved...)
+	lost := make(map[string]Problem, len(problems))
+	for _, p := range problems {
+		lost[strings.TrimPrefix(p.Object, "Service ")] = p
 	}
-	return owner
+	return lost
 }

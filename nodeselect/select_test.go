@@ -292,8 +292,14 @@ func TestSelect(t *testing.T) {
 	}
 	require.Equal(t, []string{
 		"Service media/gone: there is no such service",
-		"Service media/tracks: metadata.annotations[headgate.dev/agent-port]: 31000 is a node port of service web/front, which would answer instead of the agent; no agent is asked",
+		`Service media/tracks: metadata.annotations[headgate.dev/agent-port]: "31000": the service has no agent, because it is a node port of Service web/front`,
 	}, texts)
+
+	require.True(t, got.Problems[1].Warning)
+
+	reserved := s
+	reserved.Reserved = []uint16{9801}
+	require.Zero(t, reserved.Select(objects, refs, now, nil).Targets[0].AgentPort)
 
 	// What was stored is read back as the current subsets.
 	stored, err := json.Marshal(got.Subsets())

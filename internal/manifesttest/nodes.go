@@ -1,7 +1,6 @@
 package manifesttest
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -129,7 +128,6 @@ func nodeStatus(i int, name string, created metav1.Time) corev1.NodeStatus {
 			OSImage:                 "Amazon Linux 2023.8.20250818",
 			ContainerRuntimeVersion: "containerd://2.1.4",
 			KubeletVersion:          "v1.33.4-eks-99d6cc0",
-			KubeProxyVersion:        "",
 			OperatingSystem:         "linux",
 			Architecture:            "amd64",
 		},
@@ -173,7 +171,7 @@ func nodeManagedFields(at metav1.Time) []metav1.ManagedFieldsEntry {
 func managed(manager, subresource string, at metav1.Time, fields string) metav1.ManagedFieldsEntry {
 	return metav1.ManagedFieldsEntry{
 		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &at,
-		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: json.RawMessage(fields)}, Subresource: subresource,
+		FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields), Subresource: subresource,
 	}
 }
 
