@@ -1,0 +1,172 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// goroutines is the implementation that needs nothing but net.Conn: two goroutines for
+// each pair, the second of them only while it relays.
+type goroutines struct {
+	shared *shared
+	wg     sync.WaitGroup // every Serve and connection
+
+	mu    sync.Mutex
+	talks map[*talk]struct{}
+}
+
+func (g *goroutines) init(s *shared) {
+	g.shared = s
+	g.talks = make(map[*talk]struct{})
+}
+
+func (g *goroutines) wait() { g.wg.Wait() }
+
+// serve is the accept loop of one listener.
+func (g *goroutines) serve(l net.Listener, accept func(Conn) Session) error {
+	defer l.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	running := g.shared.listen(func() { cancel(); l.Close() })
+	if running == nil {
+		return ErrClosed
+	}
+	defer g.shared.unlisten(running)
+
+	spare := newSpare()
+	defer spare.close()
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			g.accept(c, accept)
+			continue
+		case ctx.Err() != nil:
+			return ErrClosed
+		case errors.Is(err, net.ErrClosed):
+			return err
+		}
+		g.shared.set.acceptError(err)
+		if isExhausted(err) && spare.shed(l) {
+			g.shared.shed.Add(1)
+			pause = 0
+			continue
+		}
+		pause = min(max(2*pause, minPause), maxPause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// The pauses between failed accepts: the first for a client that went away, the last short
+// enough to be unnoticed once there are descriptors again.
+const (
+	minPause = 5 * time.Millisecond
+	maxPause = time.Second
+)
+
+func (g *goroutines) accept(c net.Conn, accept func(Conn) Session) {
+	t := newTalk(g, c)
+	if t == nil {
+		c.Close()
+		return
+	}
+	g.shared.accepted.Add(1)
+	if t.session = accept(t); t.session == nil {
+		c.Close()
+		t.forget()
+		return
+	}
+	g.wg.Go(func() { t.run((*talk).converse) })
+}
+
+func (g *goroutines) relay(client, backend net.Conn, prefix []byte, session Session) {
+	t := newTalk(g, client)
+	if t == nil {
+		client.Close()
+		backend.Close()
+		session.Done(Result{By: ByEngine, Phase: PhaseRelay, Err: ErrClosed})
+		return
+	}
+	g.adopt(t, backend, prefix, session)
+}
+
+// adopt relays for a talk that is past its dial.
+func (g *goroutines) adopt(t *talk, backend net.Conn, prefix []byte, session Session) {
+	t.session = session
+	g.wg.Go(func() {
+		t.run(func(t *talk) {
+			if t.setBackend(backend) {
+				if err := t.relay(prefix, nil); err != nil {
+					t.stop(ByBackend, err)
+				}
+			}
+		})
+	})
+}
+
+func (g *goroutines) closeWithin(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t := range g.talks {
+		if d <= 0 {
+			t.stop(ByEngine, ErrClosed)
+			continue
+		}
+		time.AfterFunc(rand.N(d), func() { t.stop(ByEngine, ErrClosed) })
+	}
+}
+
+// isExhausted says whether accepting failed for want of something that closing frees.
+func isExhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// spare is a descriptor that can be given up to accept, and close, one connection when
+// there are no others: a client that is refused may go elsewhere, one in the backlog waits.
+type spare struct{ f *os.File }
+
+func newSpare() *spare {
+	s := &spare{}
+	s.refill()
+	return s
+}
+
+func (s *spare) refill() {
+	if s.f == nil {
+		s.f, _ = os.Open(os.DevNull)
+	}
+}
+
+func (s *spare) close() {
+	if s.f != nil {
+		s.f.Close()
+		s.f = nil
+	}
+}
+
+// shed refuses one connection of l, which has one waiting.
+func (s *spare) shed(l net.Listener) bool {
+	s.refill()
+	if s.f == nil {
+		return false
+	}
+	s.close()
+	c, err := l.Accept()
+	if err == nil {
+		c.Close()
+	}
+	s.refill()
+	return err == nil
+}

@@ -1,0 +1,179 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// A silent direction holds a small buffer, one that moves bytes in bulk borrows a large one.
+const (
+	smallBuffer = 512
+	largeBuffer = 64 << 10
+)
+
+var largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
+
+func takeBuffer() *[]byte  { return largeBuffers.Get().(*[]byte) }
+func giveBuffer(b *[]byte) { largeBuffers.Put(b) }
+
+// direction is one way through a talk.
+type direction struct {
+	t        *talk
+	from, to net.Conn
+	src, dst Party
+	deadline time.Time // of reading, as it was set
+}
+
+// relay carries bytes both ways until both have ended. It returns an error only when the
+// first write to the backend failed before a byte was taken: then nothing has happened.
+func (t *talk) relay(header, data []byte) error {
+	out := direction{t: t, from: t.client, to: t.backend, src: ByClient, dst: ByBackend}
+	back := direction{t: t, from: t.backend, to: t.client, src: ByBackend, dst: ByClient}
+	t.touch()
+	if first := append(header[:len(header):len(header)], data...); len(first) > 0 {
+		n, err := out.write(first)
+		t.toBackend.Add(int64(max(n-len(header), 0)))
+		if n == 0 {
+			return err
+		}
+		t.enter(PhaseRelay)
+		if err != nil {
+			out.fail(ByBackend, writeError(ByBackend, err))
+			return nil
+		}
+	}
+	t.enter(PhaseRelay)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		back.copy()
+	}()
+	out.copy()
+	<-done
+	return nil
+}
+
+// dropBackend forgets a backend that did not take a byte.
+func (t *talk) dropBackend() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.backend != nil {
+		t.backend.Close()
+		t.backend = nil
+	}
+}
+
+// touch notes that something has moved.
+func (t *talk) touch() { t.moved.Store(int64(time.Since(t.opened))) }
+
+// idleUntil is when the idle time-out comes if nothing moves; the zero time is never.
+func (t *talk) idleUntil() time.Time {
+	if t.idle <= 0 {
+		return time.Time{}
+	}
+	return t.opened.Add(time.Duration(t.moved.Load()) + t.idle)
+}
+
+// ended notes the clean end of a direction; who was first counts.
+func (t *talk) ended(by Party) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first == 0 {
+		t.first = by
+	}
+}
+
+func (d *direction) copy() {
+	var small [smallBuffer]byte
+	var large *[]byte
+	defer func() {
+		if large != nil {
+			giveBuffer(large)
+		}
+	}()
+	buf := small[:]
+	for {
+		n, err := d.read(buf)
+		if n > 0 {
+			m, werr := d.write(buf[:n])
+			d.count().Add(int64(m))
+			if werr != nil {
+				d.fail(d.dst, writeError(d.dst, werr))
+				return
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			d.t.ended(d.src)
+			if !closeWrite(d.to) {
+				// Without half-close the end of one direction is the end of both.
+				d.t.stop(d.src, nil)
+			}
+			return
+		case err != nil:
+			d.fail(d.src, readError(d.src, err))
+			return
+		}
+		if n == len(buf) && large == nil {
+			large = takeBuffer()
+			buf = *large
+		} else if n < smallBuffer && large != nil {
+			giveBuffer(large)
+			large, buf = nil, small[:]
+		}
+	}
+}
+
+func (d *direction) count() interface{ Add(int64) int64 } {
+	if d.src == ByClient {
+		return &d.t.toBackend
+	}
+	return &d.t.toClient
+}
+
+// read reads once, for as long as the talk is not idle. The deadline is moved only when it
+// has come near or passed, not for each read.
+func (d *direction) read(buf []byte) (int, error) {
+	for {
+		until := d.t.idleUntil()
+		if until.Sub(d.deadline) > d.t.idle/16 {
+			d.deadline = until
+			d.from.SetReadDeadline(until)
+		}
+		n, err := d.from.Read(buf)
+		if n > 0 {
+			d.t.touch()
+		}
+		if n > 0 || err == nil || !isTimeout(err) || !time.Now().Before(d.t.idleUntil()) {
+			return n, err
+		}
+		d.deadline = time.Time{} // the other direction was not idle
+	}
+}
+
+// write writes all of b, for as long as the talk is not idle.
+func (d *direction) write(b []byte) (written int, err error) {
+	for {
+		d.to.SetWriteDeadline(d.t.idleUntil())
+		n, err := d.to.Write(b[written:])
+		written += n
+		if n > 0 {
+			d.t.touch()
+		}
+		if err == nil || !isTimeout(err) || !time.Now().Before(d.t.idleUntil()) {
+			return written, err
+		}
+	}
+}
+
+// fail ends the talk for both directions.
+func (d *direction) fail(by Party, err error) {
+	if isTimeout(err) {
+		d.t.stop(ByTimeout, errIdle)
+		return
+	}
+	d.t.stop(by, err)
+}

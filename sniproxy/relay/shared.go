@@ -1,0 +1,180 @@
+package relay
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// shared is what the connections of an Engine have in common: how many there are, and how
+// they are told to stop. A connection of either implementation calls begin first and end
+// last, so that one count serves to wait for all of them.
+type shared struct {
+	once sync.Once
+	set  settings
+
+	open     atomic.Int64
+	accepted atomic.Int64
+	shed     atomic.Int64
+	stopping atomic.Bool // no connection begins any more
+
+	mu         sync.Mutex
+	listeners  map[*stoppable]struct{}
+	empty      chan struct{} // closed when stopping and the last connection has ended
+	emptied    bool
+	goroutines goroutines
+	events     *events // nil where there are none
+}
+
+// stoppable is a running Serve.
+type stoppable struct{ stop func() }
+
+// start makes the Engine run, once. It fails when the Engine is stopping.
+func (e *Engine) start() (*shared, error) {
+	s := &e.shared
+	s.init(e)
+	if s.stopping.Load() {
+		return nil, ErrClosed
+	}
+	return s, nil
+}
+
+func (s *shared) init(e *Engine) {
+	s.once.Do(func() {
+		s.listeners = make(map[*stoppable]struct{})
+		s.empty = make(chan struct{})
+		if e != nil {
+			s.set = e.settings()
+			if !e.Portable {
+				s.events = newEvents(s)
+			}
+		}
+		s.goroutines.init(s)
+	})
+}
+
+func (s *shared) serve(l net.Listener, accept func(Conn) Session) error {
+	if s.events != nil {
+		if tcp, ok := l.(*net.TCPListener); ok {
+			return s.events.serve(tcp, accept)
+		}
+	}
+	return s.goroutines.serve(l, accept)
+}
+
+func (s *shared) relay(client, backend net.Conn, prefix []byte, session Session) {
+	if s.events != nil {
+		c, isTCP := client.(*net.TCPConn)
+		b, areTCP := backend.(*net.TCPConn)
+		if isTCP && areTCP {
+			s.events.relay(c, b, prefix, session)
+			return
+		}
+	}
+	s.goroutines.relay(client, backend, prefix, session)
+}
+
+// begin counts a connection. If it returns false there must be none.
+func (s *shared) begin() bool {
+	s.open.Add(1)
+	if s.stopping.Load() {
+		s.end()
+		return false
+	}
+	return true
+}
+
+func (s *shared) end() {
+	if s.open.Add(-1) == 0 && s.stopping.Load() {
+		s.signalEmpty()
+	}
+}
+
+func (s *shared) signalEmpty() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.emptied {
+		s.emptied = true
+		close(s.empty)
+	}
+}
+
+// listen registers a Serve that stop ends. It returns nil when the Engine is stopping.
+func (s *shared) listen(stop func()) *stoppable {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Load() {
+		return nil
+	}
+	l := &stoppable{stop}
+	s.listeners[l] = struct{}{}
+	return l
+}
+
+func (s *shared) unlisten(l *stoppable) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+}
+
+// stop ends all listeners and lets no connection begin.
+func (s *shared) stop() {
+	s.init(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Swap(true) {
+		return
+	}
+	for l := range s.listeners {
+		l.stop()
+	}
+}
+
+func (s *shared) shutdown(ctx context.Context) error {
+	s.stop()
+	if s.open.Load() == 0 {
+		s.signalEmpty()
+	}
+	select {
+	case <-s.empty:
+		s.finish()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *shared) close() error {
+	s.stop()
+	s.goroutines.closeWithin(0)
+	if s.events != nil {
+		s.events.closeWithin(0)
+	}
+	return s.shutdown(context.Background())
+}
+
+func (s *shared) closeWithin(d time.Duration) {
+	s.init(nil)
+	s.goroutines.closeWithin(d)
+	if s.events != nil {
+		s.events.closeWithin(d)
+	}
+}
+
+// finish waits for the goroutines that are not of one connection.
+func (s *shared) finish() {
+	if s.events != nil {
+		s.events.stop()
+	}
+	s.goroutines.wait()
+}
+
+func (s *shared) stats() Stats {
+	st := Stats{Open: s.open.Load(), Accepted: s.accepted.Load(), Shed: s.shed.Load()}
+	if s.events != nil {
+		st.Pipes = s.events.pipes()
+	}
+	return st
+}
