@@ -11,6 +11,13 @@ require (
 	github.com/maypok86/otter/v2 v2.4.0
 	github.com/phuslu/lru v1.0.18
 	github.com/serialx/hashring v0.0.0-20200727003509-22c0c7ab6b1b
+	github.com/stretchr/testify v1.12.1
+	golang.org/x/sys v0.49.0
+)
+
+require (
+	github.com/inetaf/tcpproxy v0.0.0-20260515195445-c159a6051109 // indirect
+	go.yaml.in/yaml/v3 v3.0.6 // indirect
 )
 
 replace github.com/headgate/headgate => ../..

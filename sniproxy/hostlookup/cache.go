@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Forever, as a TTL or age, has no end.
+// Forever is a TTL or age without end.
 const Forever = time.Duration(math.MaxInt64)
 
 // A Cache remembers what a source answered. See the package comment for what it

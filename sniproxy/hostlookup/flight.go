@@ -38,9 +38,10 @@ type flight struct {
 
 	// Guarded by core.mu.
 	waiters  int
-	wanted   bool // even without waiters
-	begun    bool // it is its turn: the source is called
-	finished bool // answer is set; the source may still be running
+	wanted   bool  // even without waiters
+	begun    bool  // it is its turn: the source is called
+	finished bool  // answer is set
+	stuck    error // why it is finished though the source has not returned, or nil
 	cancel   context.CancelFunc
 }
 
@@ -115,11 +116,11 @@ func (k *core) join(ctx context.Context, hash uint64, host string) (*flight, ans
 	}
 	f := k.flights[host]
 	switch {
-	case f != nil && f.finished:
-		// The source is long past its time-out and does not return. A second call
-		// would only be stuck beside it.
+	case f != nil && f.stuck != nil:
+		// The source is past its time-out and does not return. A second call would
+		// only be stuck beside it.
 		if stale == nil {
-			return nil, answer{level: Failed, err: f.answer.err}
+			return nil, answer{level: Failed, err: f.stuck}
 		}
 	case f == nil && stale == nil && ctx.Err() != nil:
 		return nil, answer{err: fmt.Errorf("hostlookup: %w", context.Cause(ctx))}
@@ -132,7 +133,7 @@ func (k *core) join(ctx context.Context, hash uint64, host string) (*flight, ans
 	}
 	// Otherwise the source comes first, each time: to serve stale endpoints while
 	// it is well and knows better is the fault that caches are known for.
-	if f.finished || k.cfg.wait == 0 || now < later(stale.expires, k.cfg.revalidate) {
+	if f.stuck != nil || k.cfg.wait == 0 || now < later(stale.expires, k.cfg.revalidate) {
 		f.wanted = true
 		k.lean(stale, now, k.cfg.recheck)
 		ep, err := stale.answer(host)
@@ -205,7 +206,7 @@ func (k *core) start(hash uint64, host string) *flight {
 func (k *core) fly(f *flight) {
 	defer k.land(f)
 	if err := k.takeTurn(f); err != nil {
-		k.finish(f, Endpoint{}, err)
+		k.finish(f, Endpoint{}, err, true)
 		return
 	}
 	defer func() { <-k.turns }()
@@ -225,7 +226,7 @@ func (k *core) fly(f *flight) {
 	late := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(late)
-		k.finish(f, Endpoint{}, fmt.Errorf("hostlookup: source: %w", ctx.Err()))
+		k.finish(f, Endpoint{}, fmt.Errorf("hostlookup: source: %w", ctx.Err()), false)
 	})
 	defer func() {
 		if !stop() {
@@ -233,7 +234,7 @@ func (k *core) fly(f *flight) {
 		}
 	}()
 	ep, err := k.call(ctx, f)
-	k.finish(f, ep, err)
+	k.finish(f, ep, err, true)
 }
 
 // takeTurn waits until fewer than MaxCalls calls are under way.
@@ -266,7 +267,7 @@ func (k *core) call(ctx context.Context, f *flight) (ep Endpoint, err error) {
 			e := &PanicError{Value: recover(), Stack: debug.Stack()}
 			ep, err = Endpoint{}, e
 			if e.Value == nil {
-				k.finish(f, ep, err)
+				k.finish(f, ep, err, true)
 			}
 		}
 	}()
@@ -279,18 +280,27 @@ func (k *core) call(ctx context.Context, f *flight) (ep Endpoint, err error) {
 }
 
 // finish stores what came of the call, and tells those who wait. Only the first
-// finish of a flight counts.
-func (k *core) finish(f *flight, ep Endpoint, err error) {
+// finish of a flight does. From the moment the source has returned, whoever asks
+// for the host begins another flight.
+func (k *core) finish(f *flight, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()
-	if f.finished {
-		k.mu.Unlock()
-		return
-	}
-	f.finished = true
+	first := !f.finished
 	failed := false
-	f.answer, failed = k.settle(f, ep, err)
+	if first {
+		f.finished = true
+		f.answer, failed = k.settle(f, ep, err)
+		f.stuck = err
+	}
+	if returned {
+		f.stuck = nil
+		if k.flights[f.host] == f {
+			delete(k.flights, f.host)
+		}
+	}
 	k.mu.Unlock()
-	close(f.done)
+	if first {
+		close(f.done)
+	}
 	if failed && k.cfg.failed != nil {
 		k.cfg.failed(f.host, err)
 	}
@@ -343,8 +353,5 @@ func (k *core) settle(f *flight, ep Endpoint, err error) (a answer, failed bool)
 func (k *core) land(f *flight) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.flights[f.host] == f {
-		delete(k.flights, f.host)
-	}
 	delete(k.running, f)
 }

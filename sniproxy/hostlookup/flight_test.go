@@ -413,3 +413,51 @@ func TestSourceFailed(t *testing.T) {
 		require.Equal(t, []failure{{"a.com", errDown}}, got, "though the caller saw nothing of it")
 	})
 }
+
+// Between the end of a call and the end of its goroutine the host is asked for anew.
+func TestAskedBetweenAnswerAndLanding(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want error
+	}{
+		"found now": {nil, nil},
+		"gone now":  {ErrNotFound, ErrNotFound},
+		"down":      {errDown, errDown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &Cache{MaxHosts: 1}
+			var again chan answer
+			src := &fake{do: at("10.0.0.1")}
+			var once atomic.Bool
+			c.SourceFailed = func(string, error) { // runs between the two
+				if once.Swap(true) {
+					return
+				}
+				_ = c.Set("other.com", Endpoint{Addr: "10.0.0.9"}) // evicts a.com
+				if test.err == nil {
+					src.answer(at("10.0.0.2"))
+				} else {
+					src.answer(failing(test.err))
+				}
+				ep, level, err := c.Get(context.Background(), "a.com")
+				again <- answer{ep, level, err}
+			}
+			bubble(t, c, func(t *testing.T, c *Cache, _ *fake) {
+				c.Source = src
+				again = make(chan answer, 1)
+				wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+				time.Sleep(time.Minute)
+				src.answer(failing(errDown))
+				wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+				a := <-again
+				require.Equal(t, Miss, a.level)
+				if test.want == nil {
+					require.NoError(t, a.err)
+					require.Equal(t, "10.0.0.2", a.ep.Addr)
+				} else {
+					require.ErrorIs(t, a.err, test.want)
+				}
+			})
+		})
+	}
+}

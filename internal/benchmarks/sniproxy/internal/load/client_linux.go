@@ -1,0 +1,188 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// Target is a router under test.
+type Target struct {
+	Addr  netip.AddrPort
+	Hosts []string // host i belongs to backend i modulo the number of backends
+}
+
+// client is the client's end of a connection: what all kinds of them share.
+type client struct {
+	fd     int
+	id     byte // of the backend that it must reach
+	host   string
+	want   want
+	size   int64
+	sent   bool // the hello
+	queued bool // the socket had no room for it yet
+}
+
+// dial opens a connection for a host chosen in turn, in an order that jumps about.
+func (l *Loop) dial(t Target, w want, size int64, make func(client) file) error {
+	// A step that is coprime with any number of hosts below it visits all of them.
+	l.nextHost += 2_147_483_647
+	i := int(l.nextHost % uint64(len(t.Hosts)))
+	c := client{id: byte('0' + i%len(l.backends)), host: t.Hosts[i], want: w, size: size}
+	var err error
+	if c.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("load: client: %w", err)
+	}
+	sa := &unix.SockaddrInet4{Addr: t.Addr.Addr().As4(), Port: int(t.Addr.Port())}
+	if err := unix.Connect(c.fd, sa); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		_ = unix.Close(c.fd)
+		return fmt.Errorf("load: client connects: %w", err)
+	}
+	if err := c.greet(l); err != nil {
+		_ = unix.Close(c.fd)
+		return err
+	}
+	events := uint32(unix.EPOLLIN)
+	if !c.sent {
+		c.queued = true
+		events |= unix.EPOLLOUT
+	}
+	return l.add(c.fd, make(c), events)
+}
+
+// greet sends the hello, unless the connection is not established yet.
+func (c *client) greet(l *Loop) error {
+	hello := l.hello.For(c.host, c.want, c.size)
+	n, err := unix.Write(c.fd, hello)
+	switch {
+	case again(err):
+		return nil
+	case err != nil || n != len(hello):
+		return fmt.Errorf("load: client sends %d of %d bytes: %w", n, len(hello), err)
+	}
+	c.sent = true
+	if c.queued {
+		l.watch(c.fd, unix.EPOLLIN)
+	}
+	return nil
+}
+
+// receive reads what is there; whole connections end with ok and n = 0.
+func (c *client) receive(l *Loop, buf []byte) (n int, ok bool) {
+	if !c.sent {
+		if err := c.greet(l); err != nil {
+			c.failed(l, err)
+		}
+		return 0, false
+	}
+	n, err := unix.Read(c.fd, buf)
+	switch {
+	case again(err):
+		return 0, false
+	case err != nil:
+		c.failed(l, fmt.Errorf("load: client receives: %w", err))
+		return 0, false
+	}
+	l.progress++
+	return n, true
+}
+
+func (c *client) failed(l *Loop, err error) {
+	l.fail(err)
+	l.close(c.fd)
+}
+
+// right checks the number of the backend.
+func (c *client) right(l *Loop, id byte) bool {
+	if id == c.id {
+		return true
+	}
+	c.failed(l, fmt.Errorf("load: %s reached backend %q, not %q", c.host, id, c.id))
+	return false
+}
+
+// answerClient reads an answer to its end.
+type answerClient struct {
+	client
+	got  int
+	done func()
+}
+
+func (a *answerClient) ready(l *Loop) {
+	n, ok := a.receive(l, l.buf[:64<<10])
+	switch {
+	case !ok:
+	case n > 0:
+		if a.got == 0 && !a.right(l, l.buf[0]) {
+			return
+		}
+		a.got += n
+	case a.got != AnswerSize:
+		a.failed(l, fmt.Errorf("load: the answer ended after %d of %d bytes", a.got, AnswerSize))
+	default:
+		l.close(a.fd)
+		a.done()
+	}
+}
+
+// bulkClient counts what it reads.
+type bulkClient struct {
+	client
+	got  int64
+	done func()
+}
+
+func (b *bulkClient) ready(l *Loop) {
+	n, ok := b.receive(l, l.buf[:])
+	switch {
+	case !ok:
+	case n > 0:
+		b.got += int64(n)
+	case b.got != b.size:
+		b.failed(l, fmt.Errorf("load: bulk ended after %d of %d bytes", b.got, b.size))
+	default:
+		l.close(b.fd)
+		b.done()
+	}
+}
+
+// echoClient stays open: one byte says that it has reached its backend, and then it
+// sends when it is told to and waits for the same bytes.
+type echoClient struct {
+	client
+	opened func()
+	waits  int
+	ponged func()
+}
+
+func (e *echoClient) ready(l *Loop) {
+	n, ok := e.receive(l, l.buf[:4096])
+	switch {
+	case !ok:
+	case n == 0:
+		e.failed(l, errors.New("load: the router closed a connection that should stay"))
+	case e.opened != nil:
+		if n != 1 || !e.right(l, l.buf[0]) {
+			e.failed(l, fmt.Errorf("load: a connection began with %d bytes", n))
+			return
+		}
+		opened := e.opened
+		e.opened = nil
+		opened()
+	case n > e.waits:
+		e.failed(l, fmt.Errorf("load: %d bytes came back where %d were due", n, e.waits))
+	default:
+		if e.waits -= n; e.waits == 0 {
+			e.ponged()
+		}
+	}
+}
+
+func (e *echoClient) ping(l *Loop, b []byte, ponged func()) {
+	e.waits, e.ponged = len(b), ponged
+	if n, err := unix.Write(e.fd, b); err != nil || n != len(b) {
+		e.failed(l, fmt.Errorf("load: client pings %d of %d bytes: %w", n, len(b), err))
+	}
+}

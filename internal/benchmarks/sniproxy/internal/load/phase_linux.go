@@ -1,0 +1,130 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// PingSize is how many bytes go there and back in a round trip.
+const PingSize = 64
+
+// Answers opens connections, so many at a time, each of which gets an answer and ends.
+// It starts none after d or after limit of them, waits for those under way, and tells
+// how many there were.
+func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
+	end := time.Now().Add(d)
+	started, done := 0, 0
+	var launch func()
+	finish := func() {
+		done++
+		if started < limit && time.Now().Before(end) {
+			launch()
+		}
+	}
+	launch = func() {
+		started++
+		if err := l.dial(t, wantAnswer, 0, func(c client) file { return &answerClient{client: c, done: finish} }); err != nil {
+			l.fail(err)
+		}
+	}
+	for range min(atOnce, limit) {
+		launch()
+	}
+	return done, l.phase(ctx, func() bool { return done == started })
+}
+
+// Open opens connections until n are held, and holds them.
+func (l *Loop) Open(ctx context.Context, t Target, n int) error {
+	started := len(l.held)
+	failed := func() error {
+		return l.phase(ctx, func() bool {
+			for started < n && started-len(l.held) < 32 && l.failure == nil {
+				started++
+				err := l.dial(t, wantEcho, 0, func(c client) file {
+					e := &echoClient{client: c}
+					e.opened = func() { l.held = append(l.held, e) }
+					return e
+				})
+				if err != nil {
+					l.fail(err)
+				}
+			}
+			return len(l.held) >= n || l.failure != nil
+		})
+	}
+	if err := failed(); err != nil {
+		return fmt.Errorf("%d of %d connections open: %w", len(l.held), n, err)
+	}
+	return nil
+}
+
+// Held is how many connections Open holds.
+func (l *Loop) Held() int { return len(l.held) }
+
+// Release closes the connections that Open holds.
+func (l *Loop) Release() {
+	for _, e := range l.held {
+		l.close(e.fd)
+	}
+	l.held, l.nextHeld = nil, 0
+}
+
+// Pings sends over the held connections, each in its turn and so many at once, and
+// tells how long each round trip took.
+func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
+	end := time.Now().Add(d)
+	times := make([]time.Duration, 0, 1<<16)
+	var message [PingSize]byte
+	waiting := 0
+	var send func()
+	send = func() {
+		e := l.held[l.nextHeld%len(l.held)]
+		l.nextHeld++
+		waiting++
+		start := time.Now()
+		e.ping(l, message[:], func() {
+			now := time.Now()
+			times = append(times, now.Sub(start))
+			waiting--
+			if now.Before(end) {
+				send()
+			}
+		})
+	}
+	for range min(atOnce, len(l.held)) {
+		send()
+	}
+	err := l.phase(ctx, func() bool { return waiting == 0 })
+	return times, err
+}
+
+// Bulk moves bytes from backends to clients over a number of connections.
+func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) error {
+	left := streams
+	for range streams {
+		err := l.dial(t, wantBulk, total/int64(streams), func(c client) file {
+			return &bulkClient{client: c, done: func() { left-- }}
+		})
+		if err != nil {
+			l.fail(err)
+		}
+	}
+	return l.phase(ctx, func() bool { return left == 0 })
+}
+
+// phase runs until done; what was under way when it fails is closed.
+func (l *Loop) phase(ctx context.Context, done func() bool) error {
+	err := l.failure
+	if err == nil {
+		err = l.run(ctx, done)
+	}
+	if err != nil {
+		held := len(l.held)
+		l.Reset()
+		if held > 0 {
+			return fmt.Errorf("%w (and the %d open connections were closed)", err, held)
+		}
+	}
+	return err
+}

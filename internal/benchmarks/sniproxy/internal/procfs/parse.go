@@ -1,0 +1,124 @@
+// Package procfs reads what a group of processes uses from /proc.
+package procfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tick is the unit of times in /proc. USER_HZ is 100 on every architecture that Go
+// runs on, whatever the kernel's own HZ is.
+const tick = time.Second / 100
+
+// Stat is what this package needs of /proc/PID/stat.
+type Stat struct {
+	PID     int
+	Command string
+	State   byte
+	Group   int
+	// User and System count the threads that have ended too. They are quantised to 10 ms.
+	User, System time.Duration
+}
+
+// ParseStat parses /proc/PID/stat. The command may hold spaces and parentheses, so the
+// fields are counted from its last closing one (proc_pid_stat(5)).
+func ParseStat(data []byte) (Stat, error) {
+	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
+	if open < 1 || end < open {
+		return Stat{}, errors.New("procfs: stat without a command")
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(data[:open])))
+	if err != nil {
+		return Stat{}, fmt.Errorf("procfs: stat: %w", err)
+	}
+	fields := strings.Fields(string(data[end+1:])) // from the third on
+	if len(fields) < 13 || len(fields[0]) != 1 {
+		return Stat{}, errors.New("procfs: stat is cut short")
+	}
+	s := Stat{PID: pid, Command: string(data[open+1 : end]), State: fields[0][0]}
+	var user, system int64
+	for _, f := range []struct {
+		field int
+		to    *int64
+	}{{14, &user}, {15, &system}} {
+		if *f.to, err = strconv.ParseInt(fields[f.field-3], 10, 64); err != nil {
+			return Stat{}, fmt.Errorf("procfs: stat: %w", err)
+		}
+	}
+	if s.Group, err = strconv.Atoi(fields[5-3]); err != nil {
+		return Stat{}, fmt.Errorf("procfs: stat: %w", err)
+	}
+	s.User, s.System = time.Duration(user)*tick, time.Duration(system)*tick
+	return s, nil
+}
+
+// Memory is what one or several processes hold, in KiB.
+type Memory struct {
+	// RSS counts a page once for each process that has it mapped.
+	RSS int64
+	// PSS shares a page out among them.
+	PSS int64
+}
+
+// ParseSmaps parses /proc/PID/smaps_rollup, which is exact where statm and status lag
+// behind by what the kernel batches for each processor.
+func ParseSmaps(data []byte) (Memory, error) {
+	var m Memory
+	var err error
+	if m.RSS, err = kibibytes(data, "Rss:"); err != nil {
+		return Memory{}, err
+	}
+	if m.PSS, err = kibibytes(data, "Pss:"); err != nil {
+		return Memory{}, err
+	}
+	return m, nil
+}
+
+func kibibytes(data []byte, key string) (int64, error) {
+	for line := range strings.Lines(string(data)) {
+		rest, ok := strings.CutPrefix(line, key)
+		if !ok {
+			continue
+		}
+		number, ok := strings.CutSuffix(strings.TrimSpace(rest), " kB")
+		if !ok {
+			return 0, fmt.Errorf("procfs: %s is not in kB", key)
+		}
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("procfs: %s %w", key, err)
+		}
+		return n, nil
+	}
+	return 0, fmt.Errorf("procfs: no %s", key)
+}
+
+// ParseBusy parses /proc/stat: how long a processor has done anything but idle or wait
+// for a disk. Time that the host of a virtual machine took away counts as busy, for it
+// disturbs a measurement as much.
+func ParseBusy(data []byte, cpu int) (time.Duration, error) {
+	name := "cpu" + strconv.Itoa(cpu)
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != name {
+			continue
+		}
+		var busy time.Duration
+		// user nice system idle iowait irq softirq steal; guest times are in user already.
+		for i, field := range fields[1:min(len(fields), 9)] {
+			n, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("procfs: %s: %w", name, err)
+			}
+			if i != 3 && i != 4 {
+				busy += time.Duration(n) * tick
+			}
+		}
+		return busy, nil
+	}
+	return 0, fmt.Errorf("procfs: no processor %d", cpu)
+}

@@ -1,0 +1,176 @@
+package hostlookup_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+)
+
+// An API behind a cache. When the API is down, known hosts are served all the same,
+// and new ones are not mistaken for hosts that do not exist.
+func Example() {
+	down := false
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case down:
+			http.Error(w, "database is away", http.StatusServiceUnavailable)
+		case r.URL.Path == "/hosts/a.com":
+			w.Header().Set("Cache-Control", "max-age=60")
+			fmt.Fprintln(w, `{"app": "A Simple App", "host": "a.com", "endpoint": "10.0.0.24"}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer api.Close()
+
+	now := time.Now()
+	cache := &hostlookup.Cache{
+		Source: &hostlookup.HTTP{URL: api.URL + "/hosts/{host}"},
+		Clock:  func() time.Time { return now }, // for the example's sake
+	}
+	defer cache.Close()
+
+	show := func(host string) {
+		ep, level, err := cache.Get(context.Background(), host)
+		switch {
+		case err == nil:
+			addr, _ := ep.DialAddr(443)
+			fmt.Println(host, level, addr)
+		case errors.Is(err, hostlookup.ErrNotFound):
+			fmt.Println(host, level, "no such host")
+		default:
+			fmt.Println(host, level, err)
+		}
+	}
+	show("a.com")
+	show("a.com")
+	show("b.com")
+	show("b.com")
+	down = true
+	now = now.Add(3 * time.Hour)
+	show("a.com")
+	show("c.com")
+	// Output:
+	// a.com miss 10.0.0.24:443
+	// a.com hit 10.0.0.24:443
+	// b.com miss no such host
+	// b.com negative no such host
+	// a.com stale 10.0.0.24:443
+	// c.com miss hostlookup: API answered 503 Service Unavailable: "database is away\n"
+}
+
+// A source of one's own that says how long its answers hold.
+func ExampleFunc() {
+	source := hostlookup.Func(func(_ context.Context, host string) (hostlookup.Endpoint, error) {
+		if host != "a.com" {
+			return hostlookup.Endpoint{}, &hostlookup.Error{Err: hostlookup.ErrNotFound, TTL: time.Minute}
+		}
+		return hostlookup.Endpoint{Host: host, Addr: "[2001:db8::1]:8443", TTL: time.Hour}, nil
+	})
+	cache := &hostlookup.Cache{Source: source, Jitter: -1}
+	defer cache.Close()
+	for _, host := range []string{"a.com", "b.com"} {
+		_, err := cache.LookupHost(context.Background(), host)
+		held, _ := cache.Peek(host)
+		fmt.Println(host, err, held.Level, held.Left.Round(time.Minute))
+	}
+	// Output:
+	// a.com <nil> hit 1h0m0s
+	// b.com hostlookup: host not found negative 1m0s
+}
+
+// Exceptions in a file go before everything else, and a default behind it.
+func ExampleChain() {
+	file, problems, err := hostlookup.ParseHosts("hosts.json", []byte(`[
+		{"app": "blog", "host": "blog.example.com", "endpoint": "10.0.0.7"},
+		{"app": "shops", "host": "*.example.com", "endpoint": "10.0.0.8:8443"},
+		{"app": "typo", "host": "typo.com", "endpoint": "10.0.0.9:https"}
+	]`))
+	fmt.Println(problems, err)
+	api := hostlookup.Func(func(_ context.Context, host string) (hostlookup.Endpoint, error) {
+		return hostlookup.Endpoint{}, hostlookup.ErrNotFound
+	})
+	cache := &hostlookup.Cache{Source: api}
+	defer cache.Close()
+	hosts := hostlookup.Default(hostlookup.Chain(file, cache), hostlookup.Endpoint{App: "fallback", Addr: "10.0.0.1"})
+	for _, host := range []string{"blog.example.com", "x.example.com", "other.org"} {
+		ep, err := hosts.LookupHost(context.Background(), host)
+		fmt.Println(host, ep.App, ep.Addr, err)
+	}
+	// Output:
+	// [hosts.json:4: entry 2: endpoint: "10.0.0.9:https": port is not a number from 1 to 65535] <nil>
+	// blog.example.com blog 10.0.0.7 <nil>
+	// x.example.com shops 10.0.0.8:8443 <nil>
+	// other.org fallback 10.0.0.1 <nil>
+}
+
+// A file that is followed while it changes.
+func ExampleFile() {
+	path := writeHosts(`[{"app": "A", "host": "a.com", "endpoint": "10.0.0.24"}]`)
+	defer os.Remove(path)
+	file := &hostlookup.File{
+		Path: path,
+		Loaded: func(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
+			if err != nil {
+				fmt.Println("still the old hosts:", err)
+				return
+			}
+			fmt.Println(hosts.Len(), "hosts,", len(problems), "problems")
+		},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	watched := make(chan error)
+	go func() { watched <- file.Watch(ctx) }()
+	cancel()
+	fmt.Println(<-watched)
+	// Output:
+	// 1 hosts, 0 problems
+	// context canceled
+}
+
+func writeHosts(data string) string {
+	f, err := os.CreateTemp("", "hosts-*.json")
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(data); err != nil {
+		panic(err)
+	}
+	return f.Name()
+}
+
+// Hosts known before a restart, as a safety net for when the API is down just then.
+func ExampleCache_SetAll() {
+	before := &hostlookup.Cache{}
+	_ = before.Set("a.com", hostlookup.Endpoint{Host: "a.com", Addr: "10.0.0.24"})
+	saved := map[string]hostlookup.Endpoint{}
+	for host, entry := range before.All() {
+		if entry.Err == nil {
+			saved[host] = entry.Endpoint
+		}
+	}
+	before.Close()
+
+	after := &hostlookup.Cache{Source: hostlookup.Func(func(context.Context, string) (hostlookup.Endpoint, error) {
+		return hostlookup.Endpoint{}, errors.New("down")
+	})}
+	defer after.Close()
+	err := after.SetAll(func(yield func(string, hostlookup.Endpoint) bool) {
+		for host, ep := range saved {
+			ep.TTL = time.Nanosecond // to be asked for before it is used
+			if !yield(host, ep) {
+				return
+			}
+		}
+	})
+	ep, level, lookupErr := after.Get(context.Background(), "a.com")
+	fmt.Println(err, ep.Addr, level, lookupErr)
+	// Output: <nil> 10.0.0.24 stale <nil>
+}
