@@ -32,7 +32,7 @@ type Edge struct {
 
 	// NodeHealth says how it is known that a node may be used.
 	NodeHealth NodeHealth
-	// NodeAgentPort is the port of the node agents; 0 means 9707.
+	// NodeAgentPort is the port of the node agents; 0 means DefaultNodeAgentPort.
 	NodeAgentPort uint16
 	// KubeProxyPort is the port of kube-proxy's health page; 0 means 10256.
 	KubeProxyPort uint16
@@ -59,8 +59,11 @@ const (
 	KubeProxyOnly
 )
 
+// DefaultNodeAgentPort is the port of the node agents unless an Edge says
+// otherwise.
+const DefaultNodeAgentPort = 9707
+
 const (
-	defaultNodeAgentPort = 9707
 	defaultKubeProxyPort = 10256
 	kubeProxyPath        = "/healthz"
 

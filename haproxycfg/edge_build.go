@@ -228,7 +228,7 @@ func (b *edgeBuilder) track(cluster string, a netip.Addr) string {
 	return name
 }
 
-func (e *Edge) nodeAgentPort() uint16 { return or(e.NodeAgentPort, defaultNodeAgentPort) }
+func (e *Edge) nodeAgentPort() uint16 { return or(e.NodeAgentPort, DefaultNodeAgentPort) }
 
 func (e *Edge) nodeServer(a netip.Addr) Server {
 	agent := e.nodeAgentPort()

@@ -35,6 +35,9 @@ type Builder struct {
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	refs := refsByCluster(table)
+	// The node agent answers on its port, whatever a Service is annotated with.
+	selector := b.Selector
+	selector.Reserved = append(slices.Clip(selector.Reserved), cmp.Or(b.Edge.NodeAgentPort, haproxycfg.DefaultNodeAgentPort))
 	var upstreams []haproxycfg.Upstream
 	known := map[string]bool{}
 	for _, c := range clusters {
@@ -43,7 +46,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 			continue
 		}
 		known[c.Name] = true
-		selection := b.Selector.Select(c.Objects, refs[c.Name], now, c.Current)
+		selection := selector.Select(c.Objects, refs[c.Name], now, c.Current)
 		report.addSelection(c, selection)
 		for _, target := range selection.Targets {
 			upstreams = append(upstreams, upstreamOf(c.Name, target))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,6 +189,20 @@ func TestBuildReportsAndServesTheRest(t *testing.T) {
 	report.AddManifests("eu-1", []nodeselect.Problem{{File: "a.yaml", Line: 3, Message: "no YAML"}})
 	require.Equal(t, "a.yaml:3: eu-1: no YAML", report.Problems[5].Error())
 	require.Equal(t, "routes.yaml:1: routes[0].host: bad", report.Problems[6].Error())
+}
+
+func TestThePortOfTheNodeAgentIsNobodys(t *testing.T) {
+	table := parseRoutes(t, twoClusters[:strings.Index(twoClusters, "  - {cluster: eu-2")])
+	cluster := kube.Cluster{Name: "eu-1", Objects: objects(nil, testService("tracks", 30000, map[string]string{"headgate.dev/agent-port": "9707"}))}
+	_, report := kube.Builder{}.Build(table, []kube.Cluster{cluster}, now)
+	require.Len(t, report.Problems, 1)
+	require.Contains(t, report.Problems[0].Message, "reserved")
+	require.Zero(t, report.Services[0].AgentPort)
+
+	other := kube.Builder{Edge: haproxycfg.Edge{NodeAgentPort: 7000}}
+	_, report = other.Build(table, []kube.Cluster{cluster}, now)
+	require.Empty(t, report.Problems)
+	require.EqualValues(t, 9707, report.Services[0].AgentPort)
 }
 
 func TestSubsetsComeBackFromTheReport(t *testing.T) {
