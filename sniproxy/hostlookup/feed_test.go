@@ -93,6 +93,7 @@ func TestFollow(t *testing.T) {
 			require.ErrorIs(t, broken[1+i], errDown)
 			time.Sleep(31 * time.Second)
 		}
+		synctest.Wait()
 		require.Len(t, connects, 9)
 		wantEndpoint(t, c, "x.example.com", "10.0.0.3", Stale)
 		cancel()
