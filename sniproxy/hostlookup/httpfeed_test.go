@@ -1,0 +1,168 @@
+package hostlookup
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// roundTripper answers requests without a network, so that a test may use synthetic time.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func respond(code int, body string) (*http.Response, error) {
+	return &http.Response{StatusCode: code, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
+}
+
+func TestHTTPFeedFollowsVersions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := []struct {
+			query, body string
+			code        int
+			takes       time.Duration
+		}{
+			{query: "tenant=7", body: `{"version":"v1","reset":true}`},
+			{query: "since=v1&tenant=7&wait=30", takes: 3 * time.Second, body: `{"version":"v2","changes":[{"host":"a.com","app":"A","endpoint":"10.0.0.1","max_age":30},{"host":"b.com"}],"more":1}`},
+			{query: "since=v2&tenant=7&wait=30", takes: 30 * time.Second, body: `{"version":"v2","changes":[]}`},
+			{query: "since=v2&tenant=7&wait=30", code: 503, body: "restarting"},
+			// The next call of Changes goes on where the last one was.
+			{query: "since=v2&tenant=7&wait=30", takes: time.Second, body: `{"version":"v3","changes":[{"host":"*.c.com","endpoint":"10.0.0.9"}]}`},
+			{query: "since=v3&tenant=7&wait=30", body: `{"version":"v9","reset":true}`},
+		}
+		asked := 0
+		f := &HTTPFeed{
+			URL:   "http://api/changes?tenant=7",
+			Token: func(context.Context) (string, error) { return "secret", nil },
+			Client: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				if asked == len(answers) {
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}
+				a := answers[asked]
+				asked++
+				require.Equal(t, a.query, r.URL.RawQuery)
+				require.Equal(t, "Bearer secret", r.Header.Get("Authorization"))
+				time.Sleep(a.takes)
+				return respond(max(a.code, 200), a.body)
+			})},
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		var got []string
+		for range 2 {
+			for change, err := range f.Changes(ctx) {
+				if err != nil {
+					got = append(got, err.Error())
+					continue
+				}
+				got = append(got, fmt.Sprintf("%s %s %s %v", change.Host, change.Endpoint.App, change.Endpoint.Addr, change.Endpoint.TTL))
+			}
+		}
+		require.Equal(t, []string{
+			"   0s", "a.com A 10.0.0.1 30s", "b.com   0s",
+			`hostlookup: feed: hostlookup: API answered 503 Service Unavailable: "restarting"`,
+			"*.c.com   0s", "   0s",
+			"hostlookup: feed: Get \"http://api/changes?since=v9&tenant=7&wait=30\": context deadline exceeded",
+		}, got)
+	})
+}
+
+// Two servers behind one address that do not agree, or one that does not wait, are not
+// asked in a loop.
+func TestHTTPFeedKeepsCalm(t *testing.T) {
+	for name, body := range map[string]string{
+		"resets":        `{"version":"%d","reset":true}`,
+		"does not wait": `{"version":"v"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				f := &HTTPFeed{URL: "http://api/changes", Client: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+					asked++
+					return respond(200, strings.ReplaceAll(body, "%d", fmt.Sprint(asked)))
+				})}}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				for _, err := range f.Changes(ctx) {
+					require.NoError(t, err)
+				}
+				require.InDelta(t, 61, asked, 1)
+			})
+		})
+	}
+}
+
+// What was not applied is asked for again.
+func TestHTTPFeedRepeatsWhatWasNotTaken(t *testing.T) {
+	var since []string
+	f := &HTTPFeed{URL: "http://api/changes", Client: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		since = append(since, r.URL.Query().Get("since"))
+		return respond(200, `{"version":"v1","changes":[{"host":"a.com"},{"host":"b.com"}]}`)
+	})}}
+	for range 2 {
+		for change, err := range f.Changes(t.Context()) {
+			require.NoError(t, err)
+			require.Equal(t, "a.com", change.Host)
+			break
+		}
+	}
+	require.Equal(t, []string{"", ""}, since)
+}
+
+func TestHTTPFeedErrors(t *testing.T) {
+	for _, tt := range []struct{ name, body, want string }{
+		{"not JSON", "<html>", "invalid character"},
+		{"no version", `{"reset":true}`, "without version"},
+		{"too long", `{"version":"` + strings.Repeat("v", 100) + `"}`, "longer than 64 bytes"},
+		{"not a list", `{"version":"v","changes":{}}`, "cannot unmarshal"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, tt.body) }))
+			defer srv.Close()
+			f := &HTTPFeed{URL: srv.URL, MaxBody: 64}
+			defer f.CloseIdleConnections()
+			n := 0
+			for change, err := range f.Changes(t.Context()) {
+				n++
+				require.Zero(t, change)
+				require.ErrorContains(t, err, tt.want)
+			}
+			require.Equal(t, 1, n)
+		})
+	}
+	for _, u := range []string{"", "127.0.0.1:9000/changes", "ftp://a/b", "http:///changes", "http://a\x00"} {
+		f := &HTTPFeed{URL: u}
+		require.Error(t, f.Check(), u)
+		for _, err := range f.Changes(t.Context()) {
+			require.Equal(t, f.Check(), err)
+		}
+	}
+	failing := &HTTPFeed{URL: "http://127.0.0.1:1/", Token: func(context.Context) (string, error) { return "", errDown }}
+	for _, err := range failing.Changes(t.Context()) {
+		require.ErrorIs(t, err, errDown)
+	}
+}
+
+// An API that never answers costs one request and its time-out.
+func TestHTTPFeedTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		f := &HTTPFeed{URL: "http://api/changes", Wait: 5 * time.Second, Timeout: 2 * time.Second, Client: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})}}
+		for _, err := range f.Changes(t.Context()) {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+		require.Equal(t, 7*time.Second, time.Since(began))
+	})
+}
