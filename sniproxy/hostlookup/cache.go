@@ -102,14 +102,26 @@ var (
 
 // init returns the core, made at the first use.
 func (c *Cache) init() *core {
+	if k := c.core.Load(); k != nil {
+		return k
+	}
+	return c.firstUse()
+}
+
+func (c *Cache) firstUse() *core {
 	c.once.Do(func() { c.core.Store(newCore(c)) })
 	return c.core.Load()
 }
 
 // LookupHost implements Lookup; it is Get without the level.
 func (c *Cache) LookupHost(ctx context.Context, host string) (Endpoint, error) {
-	ep, _, err := c.Get(ctx, host)
-	return ep, err
+	k := c.init()
+	hash := k.hash(host)
+	if e, _ := k.hit(hash, host); e != nil {
+		return e.ep, e.err()
+	}
+	a := k.miss(ctx, hash, host)
+	return a.ep, a.err
 }
 
 // Get returns the endpoint of host and where it came from. The error is, or
@@ -119,26 +131,13 @@ func (c *Cache) LookupHost(ctx context.Context, host string) (Endpoint, error) {
 // When ctx ends while the source is asked, only this caller gives up, and gets
 // the stale endpoint if there is one. What is stored is returned whatever ctx says.
 func (c *Cache) Get(ctx context.Context, host string) (Endpoint, Level, error) {
-	k := c.core.Load()
-	if k == nil {
-		k = c.init()
-	}
+	k := c.init()
 	hash := k.hash(host)
-	if e := k.table.Load().find(hash, host); e != nil {
-		now, kept := k.clock.coarseNow()
-		if until, level := unpackState(e.state.Load()); now < until {
-			if e.touched.Load() != touchTick(now) {
-				k.touch(e, now)
-			}
-			if !kept {
-				k.keepTime()
-			}
-			k.counters.add(level)
-			ep, err := e.answer(host)
-			return ep, level, err
-		}
+	if e, level := k.hit(hash, host); e != nil {
+		return e.ep, level, e.err()
 	}
-	return k.miss(ctx, hash, host)
+	a := k.miss(ctx, hash, host)
+	return a.ep, a.level, a.err
 }
 
 // An Entry is what a Cache holds of one host.
@@ -163,7 +162,7 @@ func (c *Cache) Peek(host string) (Entry, bool) {
 	if e == nil {
 		return Entry{}, false
 	}
-	return k.entry(e, host)
+	return k.entry(e)
 }
 
 // All goes through all that is held, in no order, as it was at one moment. It

@@ -106,6 +106,28 @@ func newLRU(size int, evicted func(*entry, struct{})) *lru {
 // hash is never 0, which marks a free slot.
 func (k *core) hash(host string) uint64 { return maphash.String(k.seed, host) | 1<<63 }
 
+// hit returns the entry of host if it may be served as it is, and counts that. It
+// takes no lock; what it does not find is to be looked for with one.
+func (k *core) hit(hash uint64, host string) (*entry, Level) {
+	e := k.table.Load().find(hash, host)
+	if e == nil {
+		return nil, Miss
+	}
+	now, kept := k.clock.coarseNow()
+	until, level := unpackState(e.state.Load())
+	if now >= until {
+		return nil, Miss
+	}
+	if e.touched.Load() != touchTick(now) {
+		k.touch(e, now)
+	}
+	if !kept {
+		k.keepTime()
+	}
+	k.counters.add(level)
+	return e, level
+}
+
 // touch moves a hit entry to the front, if that is to be had without waiting.
 func (k *core) touch(e *entry, now int64) {
 	if !k.mu.TryLock() {
@@ -189,7 +211,7 @@ func (k *core) keep(hash uint64, host string, ep Endpoint, now int64) {
 	}
 	// The same answer again, which is the rule, takes no memory.
 	if e != nil {
-		if old, err := e.answer(host); err != nil || old != ep {
+		if !e.positive() || e.ep != ep {
 			k.remove(e)
 			e = nil
 		}
@@ -295,8 +317,8 @@ func later(at int64, d time.Duration) int64 {
 
 func nameFits(host string) bool { return host != "" && len(host) <= maxName }
 
-func (k *core) entry(e *entry, host string) (Entry, bool) {
-	ep, err := e.answer(host)
+func (k *core) entry(e *entry) (Entry, bool) {
+	ep, err := e.ep, e.err()
 	now := k.clock.now()
 	until, level := unpackState(e.state.Load())
 	if now < until {
@@ -322,7 +344,7 @@ func (k *core) snapshot() []namedEntry {
 	for _, l := range []*lru{k.known, k.negative} {
 		for _, e := range l.Keys() {
 			host := e.hostName()
-			if entry, ok := k.entry(e, host); ok {
+			if entry, ok := k.entry(e); ok {
 				all = append(all, namedEntry{host, entry})
 			}
 		}

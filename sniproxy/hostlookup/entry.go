@@ -1,30 +1,27 @@
 package hostlookup
 
 import (
+	"strings"
 	"sync/atomic"
-	"time"
+	"unsafe"
 )
 
 // An entry is what the cache holds for one host. It is laid out so that a hit
-// reads one cache line for all but App and Host: what the entry is worth now,
-// when it last moved in the LRU, its name, its address. It fills 128 bytes,
-// a size class of the allocator that respects lines.
+// finds all that decides at its beginning: what the entry is worth now, when it last
+// moved in the LRU, its name. It fills 128 bytes, two cache lines that are fetched
+// together, in a size class of the allocator that respects lines.
 //
 // Fields without a note never change once the entry is in the table. Those with
 // "mu" are guarded by core.mu.
 type entry struct {
-	state    atomic.Uint64 // see packState
-	touched  atomic.Uint32 // see touchTick
-	nameLen  uint8
-	sameHost bool // the endpoint's Host is the name
-	name     [34]byte
-	addr     string
-
-	app, host string
-	ttl       time.Duration // as the source gave it
-	expires   int64         // mu; end of the TTL
-	useless   int64         // mu; the longest age: from then on not served at all
-	more      *more
+	state   atomic.Uint64 // see packState
+	touched atomic.Uint32 // see touchTick
+	nameLen uint8
+	name    [35]byte
+	ep      Endpoint
+	expires int64 // mu; end of the TTL
+	useless int64 // mu; the longest age: from then on not served at all
+	more    *more
 }
 
 // more holds what few entries have.
@@ -50,18 +47,18 @@ func unpackState(s uint64) (until int64, level Level) { return int64(s >> 3), Le
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
 func newEntry(host string, ep Endpoint, err error) *entry {
-	e := &entry{nameLen: uint8(len(host)), addr: ep.Addr, app: ep.App, ttl: ep.TTL}
-	if e.sameHost = ep.Host == host; !e.sameHost {
-		e.host = ep.Host
-	}
+	e := &entry{nameLen: uint8(len(host)), ep: ep}
 	if err != nil || len(host) > len(e.name) {
 		e.more = &more{err: err}
 	}
+	// The caller's string may be a piece of something big.
 	if len(host) > len(e.name) {
-		// The caller's string may be a piece of something big.
-		e.more.name = string([]byte(host))
+		e.more.name = strings.Clone(host)
 	} else {
 		copy(e.name[:], host)
+	}
+	if ep.Host == host && host != "" {
+		e.ep.Host = e.hostName()
 	}
 	return e
 }
@@ -76,24 +73,21 @@ func (e *entry) is(host string) bool {
 	return e.more.name == host
 }
 
-// hostName returns the name in memory of its own.
+// hostName returns the name, which never changes, in the entry's own memory.
 func (e *entry) hostName() string {
 	if int(e.nameLen) <= len(e.name) {
-		return string(e.name[:e.nameLen])
+		return unsafe.String(&e.name[0], int(e.nameLen))
 	}
 	return e.more.name
 }
 
-// answer returns what the entry says about host, which is its name.
-func (e *entry) answer(host string) (Endpoint, error) {
-	if e.more != nil && e.more.err != nil {
-		return Endpoint{}, e.more.err
+// err is the answer of an entry without endpoint.
+func (e *entry) err() error {
+	if e.more == nil {
+		return nil
 	}
-	if !e.sameHost {
-		host = e.host
-	}
-	return Endpoint{App: e.app, Host: host, Addr: e.addr, TTL: e.ttl}, nil
+	return e.more.err
 }
 
 // positive tells whether the entry holds an endpoint.
-func (e *entry) positive() bool { return e.more == nil || e.more.err == nil }
+func (e *entry) positive() bool { return e.err() == nil }

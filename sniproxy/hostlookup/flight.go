@@ -52,10 +52,10 @@ type answer struct {
 }
 
 // miss is the way of a lookup that the table alone could not answer.
-func (k *core) miss(ctx context.Context, hash uint64, host string) (Endpoint, Level, error) {
+func (k *core) miss(ctx context.Context, hash uint64, host string) answer {
 	a := k.resolve(ctx, hash, host)
 	k.counters.add(a.level)
-	return a.ep, a.level, a.err
+	return a
 }
 
 func (k *core) resolve(ctx context.Context, hash uint64, host string) answer {
@@ -102,8 +102,7 @@ func (k *core) join(ctx context.Context, hash uint64, host string) (*flight, ans
 	e := k.find(hash, host)
 	if e != nil {
 		if until, level := unpackState(e.state.Load()); now < until {
-			ep, err := e.answer(host) // stored since the look without the lock
-			return nil, answer{ep, level, err}
+			return nil, answer{e.ep, level, e.err()} // stored since the look without the lock
 		}
 		if now >= e.useless && e.positive() {
 			k.remove(e)
@@ -136,8 +135,7 @@ func (k *core) join(ctx context.Context, hash uint64, host string) (*flight, ans
 	if f.stuck != nil || k.cfg.wait == 0 || now < later(stale.expires, k.cfg.revalidate) {
 		f.wanted = true
 		k.lean(stale, now, k.cfg.recheck)
-		ep, err := stale.answer(host)
-		return nil, answer{ep, Stale, err}
+		return nil, answer{stale.ep, Stale, nil}
 	}
 	f.waiters++
 	return f, answer{}
@@ -160,7 +158,6 @@ func (k *core) insteadOf(f *flight, slow bool) (answer, bool) {
 		if slow && a.level == Stale {
 			k.lean(e, now, k.cfg.recheck)
 		}
-		a.ep, a.err = e.answer(f.host)
 		return a, true
 	}
 	if slow {
@@ -178,7 +175,7 @@ func (k *core) insteadOf(f *flight, slow bool) (answer, bool) {
 
 // standIn is the answer of a usable entry in place of a call that gave none.
 func (k *core) standIn(e *entry, now int64) answer {
-	a := answer{level: Stale}
+	a := answer{ep: e.ep, level: Stale}
 	if until, level := unpackState(e.state.Load()); now < until {
 		a.level = level // somebody Set it meanwhile
 	}
@@ -338,7 +335,6 @@ func (k *core) settle(f *flight, ep Endpoint, err error) (a answer, failed bool)
 		if a.level == Stale && current {
 			k.lean(e, now, max(k.cfg.recheck, wish))
 		}
-		a.ep, a.err = e.answer(f.host)
 		return a, true
 	}
 	if current && k.cfg.errorTTL > 0 {

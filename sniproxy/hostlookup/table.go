@@ -3,7 +3,7 @@ package hostlookup
 import "sync/atomic"
 
 // A table finds entries by name: open addressing with linear probing, at most
-// half full. Any number of readers, which take no lock, beside one writer, which
+// three quarters full. Any number of readers, which take no lock, beside one writer, which
 // holds core.mu.
 //
 // A deletion moves later entries of the run back into the hole, so that there
@@ -48,9 +48,9 @@ func (t *table) find(hash uint64, host string) *entry {
 }
 
 // insert adds an entry whose name is not in the table, and returns the table
-// to use from now on: another one when this one was half full.
+// to use from now on: another one when this one was full.
 func (t *table) insert(hash uint64, e *entry) *table {
-	if 2*(t.used+1) > len(t.slots) {
+	if 4*(t.used+1) > 3*len(t.slots) {
 		bigger := newTable(2 * len(t.slots))
 		for i := range t.slots {
 			if h := t.slots[i].hash.Load(); h != 0 {
