@@ -1,0 +1,4 @@
+package sniproxy
+
+// SetPortable makes a Server use the engine without event loops.
+func SetPortable(s *Server) { s.portable = true }

@@ -1,0 +1,204 @@
+package sniproxy_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/stretchr/testify/require"
+)
+
+// patience is how long a test waits for what must happen. It is never waited out unless
+// something is wrong.
+const patience = 30 * time.Second
+
+// engine is one of the two implementations of the relay.
+type engine bool
+
+const (
+	native   engine = false
+	portable engine = true
+)
+
+// eachEngine runs a test with both.
+func eachEngine(t *testing.T, test func(*testing.T, engine)) {
+	t.Run("native", func(t *testing.T) { test(t, native) })
+	t.Run("portable", func(t *testing.T) { test(t, portable) })
+}
+
+// hosts is a Lookup: names to addresses.
+type hosts map[string]string
+
+func (h hosts) LookupHost(_ context.Context, host string) (hostlookup.Endpoint, error) {
+	addr, ok := h[host]
+	if !ok {
+		return hostlookup.Endpoint{}, hostlookup.ErrNotFound
+	}
+	return hostlookup.Endpoint{App: "app of " + host, Host: host, Addr: addr}, nil
+}
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+// router is a Server under test, which may connect to loopback.
+type router struct {
+	*sniproxy.Server
+	t        *testing.T
+	finished chan sniproxy.Stats
+	serving  sync.WaitGroup
+}
+
+func newRouter(t *testing.T, e engine, l hostlookup.Lookup, set ...func(*sniproxy.Server)) *router {
+	t.Helper()
+	r := &router{t: t, finished: make(chan sniproxy.Stats, 100_000)}
+	r.Server = &sniproxy.Server{
+		Lookup:         l,
+		AllowEndpoints: loopback,
+		Finished:       func(s sniproxy.Stats) { r.finished <- s },
+	}
+	if e == portable {
+		sniproxy.SetPortable(r.Server)
+	}
+	for _, f := range set {
+		f(r.Server)
+	}
+	t.Cleanup(func() {
+		r.Close()
+		r.serving.Wait()
+	})
+	return r
+}
+
+// serve listens on loopback and returns the address.
+func (r *router) serve(accept peek.Protocol) string {
+	r.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(r.t, err)
+	r.serving.Go(func() { _ = r.Serve(l, accept) })
+	return l.Addr().String()
+}
+
+// next waits for a connection to finish.
+func (r *router) next() sniproxy.Stats {
+	r.t.Helper()
+	select {
+	case s := <-r.finished:
+		return s
+	case <-time.After(patience):
+		require.FailNow(r.t, "no connection has finished")
+		return sniproxy.Stats{}
+	}
+}
+
+var ca = sync.OnceValue(func() *hellotest.CA {
+	ca, err := hellotest.NewCA()
+	if err != nil {
+		panic(err)
+	}
+	return ca
+})
+
+// backend is a server behind the router.
+type backend struct{ addr string }
+
+// newBackend runs handle for each connection.
+func newBackend(t *testing.T, handle func(net.Conn)) *backend {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	conns := map[net.Conn]bool{}
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns[c] = true
+			mu.Unlock()
+			wg.Go(func() {
+				defer func() {
+					c.Close()
+					mu.Lock()
+					delete(conns, c)
+					mu.Unlock()
+				}()
+				handle(c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for c := range conns {
+			c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return &backend{l.Addr().String()}
+}
+
+// newTLSBackend answers each line with its name and the line.
+func newTLSBackend(t *testing.T, names ...string) *backend {
+	t.Helper()
+	cert, err := ca().Certificate(names...)
+	require.NoError(t, err)
+	conf := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+	return newBackend(t, func(c net.Conn) {
+		conn := tls.Server(c, conf)
+		r := bufio.NewReader(conn)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				conn.CloseWrite()
+				return
+			}
+			if _, err := io.WriteString(conn, names[0]+": "+line); err != nil {
+				return
+			}
+		}
+	})
+}
+
+// dial connects a client, which the test closes at its end.
+func dial(t *testing.T, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	return c.(*net.TCPConn)
+}
+
+// tlsTalk sends a line and returns the answer.
+func tlsTalk(t *testing.T, addr string, conf *tls.Config, line string) string {
+	t.Helper()
+	return tlsTalkOver(t, dial(t, addr), conf, line)
+}
+
+func tlsTalkOver(t *testing.T, c net.Conn, conf *tls.Config, line string) string {
+	t.Helper()
+	conf.RootCAs = ca().Pool()
+	conn := tls.Client(c, conf)
+	_, err := io.WriteString(conn, line+"\n")
+	require.NoError(t, err)
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	require.NoError(t, err)
+	require.NoError(t, conn.CloseWrite())
+	_, err = conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	conn.Close()
+	return answer[:len(answer)-1]
+}

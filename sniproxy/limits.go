@@ -1,0 +1,169 @@
+package sniproxy
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// sourceBits is how much of an IPv6 address tells sources apart: a site has a /64 at
+// least, and every address of it (RFC 6177).
+const sourceBits = 64
+
+// sources counts connections by source.
+type sources struct {
+	mu    sync.Mutex
+	count map[netip.Addr]int
+}
+
+// sourceOf is what is counted as one: an IPv4 address or a /64.
+func sourceOf(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(sourceBits); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
+}
+
+// add counts one more from a source, unless it has limit already.
+func (s *sources) add(source netip.Addr, limit int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count[source] >= limit {
+		return false
+	}
+	if s.count == nil {
+		s.count = map[netip.Addr]int{}
+	}
+	s.count[source]++
+	return true
+}
+
+// drop takes one away.
+func (s *sources) drop(source netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.count[source]; n > 1 {
+		s.count[source] = n - 1
+	} else {
+		delete(s.count, source)
+	}
+}
+
+// live holds all connections, in two lists by time of accept: those that are still
+// peeking, and those that are past that. A session is in one of them from enter to leave.
+type live struct {
+	mu      sync.Mutex
+	peeking list
+	decided list
+	maxConns,
+	maxPeeking int // 0 is no bound
+}
+
+// enter takes in a new session, or does not because it is one too many. out is the one
+// that has to make room for it, the oldest of those that peek: a client in good faith
+// needs a round trip for its hello, so those that are here longest are the likeliest
+// not to be.
+func (l *live) enter(s *session) (ok bool, out *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.maxConns > 0 && l.peeking.n+l.decided.n >= l.maxConns {
+		return false, nil
+	}
+	if l.maxPeeking > 0 && l.peeking.n >= l.maxPeeking {
+		out = l.peeking.first
+		l.move(out)
+	}
+	l.peeking.add(s)
+	s.in = &l.peeking
+	return true, out
+}
+
+// decide is called when a session is done with peeking.
+func (l *live) decide(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.in == &l.peeking {
+		l.move(s)
+	}
+}
+
+// leave is called when a session ends.
+func (l *live) leave(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.in != nil {
+		s.in.remove(s)
+		s.in = nil
+	}
+}
+
+// pushOut takes the n oldest sessions that peek out of their list, for the caller to end.
+func (l *live) pushOut(n int) []*session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []*session
+	for ; n > 0 && l.peeking.first != nil; n-- {
+		out = append(out, l.peeking.first)
+		l.move(l.peeking.first)
+	}
+	return out
+}
+
+func (l *live) move(s *session) {
+	l.peeking.remove(s)
+	l.decided.add(s)
+	s.in = &l.decided
+}
+
+// counts returns how many connections there are, and how many of them peek.
+func (l *live) counts() (all, peeking int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peeking.n + l.decided.n, l.peeking.n
+}
+
+func (l *live) snapshot() []*session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*session, 0, l.peeking.n+l.decided.n)
+	for _, in := range []*list{&l.decided, &l.peeking} {
+		for s := in.first; s != nil; s = s.next {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// list is doubly linked through its sessions, so that it takes no memory of its own.
+type list struct {
+	first, last *session
+	n           int
+}
+
+func (l *list) add(s *session) {
+	s.prev, s.next = l.last, nil
+	if l.last != nil {
+		l.last.next = s
+	} else {
+		l.first = s
+	}
+	l.last = s
+	l.n++
+}
+
+func (l *list) remove(s *session) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		l.first = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		l.last = s.prev
+	}
+	s.prev, s.next = nil, nil
+	l.n--
+}

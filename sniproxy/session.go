@@ -1,0 +1,469 @@
+package sniproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/headgate/headgate/sniproxy/relay"
+)
+
+// session decides what becomes of one connection; the engine does it. There is one for
+// each connection all its life, so it is kept small: what takes more, the parser, is held
+// only until the host is known.
+type session struct {
+	srv  *Server
+	conn relay.Conn
+	on   *listening
+
+	// Guarded by live.mu.
+	prev, next *session
+	in         *list
+
+	id      uint64
+	start   int64 // since Server.epoch, as all times here
+	peer    netip.AddrPort
+	counted netip.Addr // by sources; not valid if not
+	pushed  atomic.Bool
+
+	mu       sync.Mutex // guards the rest: the engine, a lookup and Connections meet here
+	head     *head      // until the peek ends
+	cancel   context.CancelFunc
+	proxy    *proxyInfo
+	face     face
+	phase    Phase
+	outcome  Outcome
+	level    hostlookup.Level
+	looked   bool
+	fallback bool
+	dials    uint8
+	answer   uint16
+	skip     int32
+	name     string
+	rawName  string
+	alpn     []string
+	endpoint hostlookup.Endpoint
+	upstream netip.AddrPort
+	rest     []netip.AddrPort // addresses not tried yet
+	prefix   []byte           // for the upstream, before the client's bytes
+	err      error
+
+	peekTime, lookupTime, dialTime time.Duration
+	since                          int64 // when the present phase began
+}
+
+var heads = sync.Pool{New: func() any { return new(head) }}
+
+// Hello is part of relay.Session.
+func (s *session) Hello(data []byte, end error) relay.Step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.head.parse(data)
+	if s.head.looked && !s.counted.IsValid() {
+		s.proxy = s.head.proxy
+		if !s.count() {
+			s.peekEnds(r, data)
+			return s.drop(Limited, ErrTooManyFromSource)
+		}
+	}
+	_, more := err.(peek.NeedMore)
+	if more && end == nil {
+		return relay.Step{}
+	}
+	s.peekEnds(r, data)
+	switch {
+	case end == nil, end == io.EOF, errors.Is(end, os.ErrDeadlineExceeded), errors.Is(end, relay.ErrHelloTooLong):
+	default:
+		return s.drop(s.leaving(end)) // there is nobody to be answered
+	}
+	switch {
+	case more && len(data) == int(s.skip):
+		if end == io.EOF {
+			return s.drop(Gone, errGone) // a health check, or a browser's spare connection
+		}
+		return s.drop(TimedOut, end)
+	case more && end == io.EOF:
+		return s.refuse(refuseMalformed, fmt.Errorf("%w: %w", peek.ErrMalformed, io.ErrUnexpectedEOF))
+	case more && errors.Is(end, relay.ErrHelloTooLong):
+		return s.refuse(refuseTooLarge, fmt.Errorf("%w: %w", peek.ErrTooLarge, end))
+	case more:
+		return s.refuse(refuseSlow, end)
+	}
+	if s.proxy.hasHop(s.srv.hop) {
+		return s.refuse(refuseLoop, fmt.Errorf("%w: the connection has been here", ErrLoop))
+	}
+	if err == nil || errors.Is(err, peek.ErrNoName) {
+		if err := s.makePrefix(); err != nil {
+			return s.refuse(refuseLoop, err)
+		}
+	}
+	switch {
+	case err == nil:
+		return s.find()
+	case errors.Is(err, peek.ErrNoName) && s.srv.NoName.Addr != "":
+		return s.goOn(s.to(s.srv.NoName, true))
+	}
+	return s.refuse(refusalOf(err), err)
+}
+
+// count counts the connection for its source.
+func (s *session) count() bool {
+	limit := s.srv.MaxConnsPerSource
+	if limit <= 0 {
+		return true
+	}
+	source := sourceOf(s.client().Addr())
+	if !source.IsValid() {
+		return true
+	}
+	if !s.srv.sources.add(source, limit) {
+		return false
+	}
+	s.counted = source
+	return true
+}
+
+// client is where the connection comes from in the end.
+func (s *session) client() netip.AddrPort {
+	if s.proxy != nil && s.proxy.source.IsValid() {
+		return s.proxy.source
+	}
+	return s.peer
+}
+
+// used is the address that the client connected to, where a PROXY header says so.
+func (s *session) used() netip.AddrPort {
+	if s.proxy != nil {
+		return s.proxy.destination
+	}
+	return netip.AddrPort{}
+}
+
+// peekEnds takes what is to be known of the client out of its bytes.
+func (s *session) peekEnds(r peek.Result, data []byte) {
+	s.srv.live.decide(s)
+	now := s.srv.now()
+	s.peekTime, s.since = time.Duration(now-s.start), now
+	s.skip = int32(s.head.skip)
+	s.face = faceOf(r, data[s.head.skip:])
+	s.alpn = alpnOf(r.Hello)
+	if s.name = r.Name; s.name == "" {
+		s.rawName = clip(r.RawName)
+	}
+	*s.head = head{}
+	heads.Put(s.head)
+	s.head = nil
+}
+
+// makePrefix makes what the upstream is told of the client.
+func (s *session) makePrefix() (err error) {
+	if s.srv.ProxyOut == 0 {
+		return nil
+	}
+	destination := s.used()
+	if !destination.IsValid() {
+		destination = s.conn.LocalAddr()
+	}
+	s.prefix, err = formatProxy(s.srv.ProxyOut, s.client(), destination, s.proxy, s.srv.hop)
+	return err
+}
+
+// find looks the host up.
+func (s *session) find() relay.Step {
+	s.phase = PhaseLookup
+	if i := s.srv.instant; i != nil {
+		if ep, level, err, ok := i.Held(s.name); ok {
+			return s.goOn(s.found(ep, level, err))
+		}
+	}
+	return s.seek(target{})
+}
+
+// found takes the answer of the lookup. A target with a name is to be resolved, else the
+// step is what comes next.
+func (s *session) found(ep hostlookup.Endpoint, level hostlookup.Level, err error) (target, relay.Step) {
+	s.looked, s.level = true, level
+	switch {
+	case err == nil:
+		return s.to(ep, false)
+	case errors.Is(err, hostlookup.ErrNotFound):
+		if s.face.protocol == peek.TLS && s.srv.Fallback.Addr != "" {
+			return s.to(s.srv.Fallback, true)
+		}
+		s.lookupEnds()
+		return target{}, s.refuse(refuseUnknown, err)
+	}
+	s.lookupEnds()
+	return target{}, s.refuse(refuseLookup, err)
+}
+
+// to is the way to an endpoint, with results as those of found.
+func (s *session) to(ep hostlookup.Endpoint, fallback bool) (target, relay.Step) {
+	s.phase = PhaseLookup
+	s.endpoint, s.fallback = ep, fallback
+	port := s.on.port
+	if used := s.used(); used.IsValid() {
+		port = used.Port()
+	}
+	t, err := targetOf(ep, port)
+	switch {
+	case err != nil:
+		s.lookupEnds()
+		return target{}, s.refuse(refuseLookup, err)
+	case t.name != "":
+		return t, relay.Step{}
+	}
+	s.lookupEnds()
+	if err := s.srv.guard.check(t.addr, s.used()); err != nil {
+		return target{}, s.refuseTarget(err)
+	}
+	s.upstream = t.addr
+	return target{}, s.connect()
+}
+
+// goOn resolves a target that has a name.
+func (s *session) goOn(t target, step relay.Step) relay.Step {
+	if t.name != "" {
+		return s.seek(t)
+	}
+	return step
+}
+
+func (s *session) lookupEnds() {
+	now := s.srv.now()
+	s.lookupTime, s.since = time.Duration(now-s.since), now
+}
+
+// seek begins what may take time: the lookup, unless there is a target, and DNS.
+func (s *session) seek(t target) relay.Step {
+	ctx, cancel := context.WithCancel(s.srv.ctx)
+	s.cancel = cancel
+	name := s.name
+	s.srv.seeks.Go(func() {
+		defer cancel()
+		s.conn.Resume(s.sought(ctx, name, t))
+	})
+	return relay.Step{Action: relay.Wait}
+}
+
+func (s *session) sought(ctx context.Context, name string, t target) (step relay.Step) {
+	if t.name == "" {
+		bounded, cancel := context.WithTimeout(ctx, s.srv.lookupTimeout())
+		ep, level, err := hostlookup.Get(bounded, s.srv.Lookup, name)
+		cancel()
+		s.mu.Lock()
+		t, step = s.found(ep, level, err)
+		s.mu.Unlock()
+		if t.name == "" {
+			return step
+		}
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.srv.lookupTimeout())
+	addrs, err := t.resolve(bounded, s.srv.resolver())
+	cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resolved(addrs, err)
+}
+
+// resolved takes the addresses of an endpoint that is a name.
+func (s *session) resolved(addrs []netip.AddrPort, err error) relay.Step {
+	s.lookupEnds()
+	if err != nil {
+		return s.refuse(refuseLookup, err)
+	}
+	for _, addr := range addrs {
+		if e := s.srv.guard.check(addr, s.used()); e != nil {
+			err = errors.Join(err, e)
+		} else {
+			s.rest = append(s.rest, addr)
+		}
+	}
+	if len(s.rest) == 0 {
+		return s.refuseTarget(err)
+	}
+	s.upstream, s.rest = s.rest[0], s.rest[1:]
+	return s.connect()
+}
+
+// connect is the step to s.upstream.
+func (s *session) connect() relay.Step {
+	s.phase = PhaseDial
+	s.dials++
+	step := relay.Step{
+		Action:      relay.Connect,
+		Addr:        s.upstream,
+		Data:        s.prefix,
+		Skip:        int(s.skip),
+		DialTimeout: attempt(s.srv.dialTimeout()-s.dialTime, 1+len(s.rest)),
+	}
+	if s.srv.DialContext != nil {
+		step.Dial = s.srv.dialer(s.upstream)
+	}
+	return step
+}
+
+// DialFailed is part of relay.Session. Nothing was sent, so the next address may be tried.
+func (s *session) DialFailed(err error) relay.Step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.srv.now()
+	s.dialTime, s.since = s.dialTime+time.Duration(now-s.since), now
+	exhausted := scarce(err)
+	if exhausted {
+		s.srv.makeRoom()
+	}
+	if len(s.rest) > 0 && s.dialTime < s.srv.dialTimeout() {
+		s.upstream, s.rest = s.rest[0], s.rest[1:]
+		return s.connect()
+	}
+	err = fmt.Errorf("sniproxy: connecting to %v: %w", s.upstream, err)
+	var timeout interface{ Timeout() bool }
+	switch {
+	case exhausted:
+		return s.refuse(refuseBusy, err)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return s.refuse(refuseDialTime, err)
+	}
+	return s.refuse(refuseDial, err)
+}
+
+// scarce tells whether err is about what the whole process lacks.
+func scarce(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseTarget refuses an endpoint that may not be connected to.
+func (s *session) refuseTarget(err error) relay.Step {
+	s.phase = PhaseDial
+	if errors.Is(err, ErrLoop) {
+		return s.refuse(refuseLoop, err)
+	}
+	return s.refuse(refuseForbidden, err)
+}
+
+// refuse tells the client why it is not relayed.
+func (s *session) refuse(why refusal, err error) relay.Step {
+	s.outcome, s.err = s.outcomeOf(why), err
+	answer, data := s.srv.answerTo(s, why)
+	if data == nil {
+		return relay.Step{Action: relay.Drop, Err: err}
+	}
+	s.answer = uint16(answer)
+	return relay.Step{Action: relay.Answer, Data: data, Err: err}
+}
+
+// drop tells it nothing.
+func (s *session) drop(o Outcome, err error) relay.Step {
+	s.outcome, s.err = o, err
+	return relay.Step{Action: relay.Drop, Err: err}
+}
+
+func (s *session) outcomeOf(why refusal) Outcome {
+	switch why {
+	case refuseUnknown, refuseNoName:
+		return NotFound
+	case refuseSlow:
+		return TimedOut
+	case refuseLookup:
+		return LookupFailed
+	case refuseDial, refuseDialTime, refuseBusy, refuseLoop, refuseForbidden:
+		return DialFailed
+	}
+	return Rejected
+}
+
+// leaving is what became of a connection that ended without a decision of ours.
+func (s *session) leaving(err error) (Outcome, error) {
+	switch {
+	case s.pushed.Load():
+		return Limited, ErrPushedOut
+	case errors.Is(err, relay.ErrClosed):
+		return Aborted, ErrServerClosed
+	case err == nil:
+		return Gone, errGone
+	}
+	return Gone, err
+}
+
+// Done is part of relay.Session.
+func (s *session) Done(r relay.Result) {
+	s.mu.Lock()
+	if s.cancel != nil {
+		s.cancel()
+	}
+	switch {
+	case s.outcome != Open: // refused
+	case r.Phase == relay.PhaseRelay:
+		s.phase, s.outcome, s.err = PhaseRelay, Relayed, closed(r.Err)
+		s.dialTime += r.Dial
+	default:
+		s.outcome, s.err = s.leaving(r.Err)
+	}
+	st := s.stats()
+	st.Sent, st.Received, st.Total = r.ToBackend, r.ToClient, r.Total
+	if st.Total == 0 {
+		st.Total = time.Duration(s.srv.now() - s.start)
+	}
+	if s.head != nil {
+		*s.head = head{}
+		heads.Put(s.head)
+		s.head = nil
+	}
+	s.mu.Unlock()
+	s.srv.leave(s)
+	if s.srv.Finished != nil {
+		s.srv.Finished(st)
+	}
+}
+
+// stats is what is known now.
+func (s *session) stats() Stats {
+	return Stats{
+		ID:         s.id,
+		Client:     s.client(),
+		Peer:       s.peer,
+		Listener:   s.on.name,
+		Protocol:   s.face.protocol,
+		Name:       s.name,
+		RawName:    s.rawName,
+		ALPN:       s.alpn,
+		TLSVersion: s.face.version,
+		ECH:        s.face.ech,
+		Endpoint:   s.endpoint,
+		Level:      s.level,
+		Looked:     s.looked,
+		Fallback:   s.fallback,
+		Upstream:   s.dialled(),
+		Dials:      int(s.dials),
+		Answer:     int(s.answer),
+		Start:      s.srv.epoch.Add(time.Duration(s.start)),
+		Peek:       s.peekTime,
+		Lookup:     s.lookupTime,
+		Dial:       s.dialTime,
+		Phase:      s.phase,
+		Outcome:    s.outcome,
+		Err:        s.err,
+	}
+}
+
+func (s *session) dialled() netip.AddrPort {
+	if s.dials == 0 {
+		return netip.AddrPort{}
+	}
+	return s.upstream
+}
