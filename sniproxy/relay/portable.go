@@ -77,11 +77,11 @@ const (
 )
 
 func (g *goroutines) accept(c net.Conn, accept func(Conn) Session) {
-	t := newTalk(g, c)
-	if t == nil {
+	if !g.shared.begin() {
 		c.Close()
 		return
 	}
+	t := newTalk(g, c)
 	g.shared.accepted.Add(1)
 	if t.session = accept(t); t.session == nil {
 		c.Close()
@@ -92,28 +92,21 @@ func (g *goroutines) accept(c net.Conn, accept func(Conn) Session) {
 }
 
 func (g *goroutines) relay(client, backend net.Conn, prefix []byte, session Session) {
-	t := newTalk(g, client)
-	if t == nil {
+	if !g.shared.begin() {
 		client.Close()
 		backend.Close()
 		session.Done(Result{By: ByEngine, Phase: PhaseRelay, Err: ErrClosed})
 		return
 	}
-	g.adopt(t, backend, prefix, session)
+	g.adopt(newTalk(g, client), backend, Step{Data: prefix}, nil, session)
 }
 
-// adopt relays for a talk that is past its dial.
-func (g *goroutines) adopt(t *talk, backend net.Conn, prefix []byte, session Session) {
+// adopt relays for a talk whose backend is there.
+func (g *goroutines) adopt(t *talk, backend net.Conn, step Step, data []byte, session Session) {
 	t.session = session
-	g.wg.Go(func() {
-		t.run(func(t *talk) {
-			if t.setBackend(backend) {
-				if err := t.relay(prefix, nil); err != nil {
-					t.stop(ByBackend, err)
-				}
-			}
-		})
-	})
+	step.Action = Connect
+	step.Dial = func(context.Context) (net.Conn, error) { return backend, nil }
+	g.wg.Go(func() { t.run(func(t *talk) { t.follow(step, data) }) })
 }
 
 func (g *goroutines) closeWithin(d time.Duration) {

@@ -35,16 +35,16 @@ type talk struct {
 	reset               bool // close with RST
 }
 
-// newTalk counts and registers a connection. It returns nil when the Engine is stopping.
+// newTalk registers a connection, which has been counted.
 func newTalk(g *goroutines, client net.Conn) *talk {
-	if !g.shared.begin() {
-		return nil
-	}
 	t := &talk{g: g, client: client, phase: PhaseHello, opened: time.Now(), idle: g.shared.set.idleTimeout, resume: make(chan Step, 1)}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	g.mu.Lock()
 	g.talks[t] = struct{}{}
 	g.mu.Unlock()
+	if g.shared.closing.Load() {
+		t.stop(ByEngine, ErrClosed) // Close has not seen it
+	}
 	return t
 }
 
@@ -143,6 +143,11 @@ func (t *talk) run(body func(*talk)) {
 // converse asks the Session what to do until there is nothing left to ask.
 func (t *talk) converse() {
 	step, data := t.listen()
+	t.follow(step, data)
+}
+
+// follow carries out the steps; data is what the client has sent.
+func (t *talk) follow(step Step, data []byte) {
 	for {
 		switch step.Action {
 		case Wait:

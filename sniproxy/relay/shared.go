@@ -19,6 +19,7 @@ type shared struct {
 	accepted atomic.Int64
 	shed     atomic.Int64
 	stopping atomic.Bool // no connection begins any more
+	closing  atomic.Bool // and those that have begun end
 
 	mu         sync.Mutex
 	listeners  map[*stoppable]struct{}
@@ -148,6 +149,7 @@ func (s *shared) shutdown(ctx context.Context) error {
 
 func (s *shared) close() error {
 	s.stop()
+	s.closing.Store(true)
 	s.goroutines.closeWithin(0)
 	if s.events != nil {
 		s.events.closeWithin(0)
