@@ -82,9 +82,9 @@ type Cache struct {
 	// overlap. It is called in a goroutine that Close waits for.
 	SourceFailed func(host string, err error)
 
-	// Clock gives the time. nil means time.Now, which is then read at every hit
-	// only when the last hit was long ago, and otherwise every 10 ms.
-	// Timeout and StaleAfter always run on the system's clock.
+	// Clock gives the time; it is called at every lookup. nil means the system's clock,
+	// which while there are hits is read for all of them every 10 ms, so that ages
+	// are exact to about that. Timeout and StaleAfter always run on the system's clock.
 	Clock func() time.Time
 
 	once sync.Once

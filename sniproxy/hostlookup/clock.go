@@ -36,8 +36,7 @@ func (c *clock) now() int64 {
 }
 
 // keepTime writes the time down until the lookups pause or closing is closed.
-// The owner calls it in a goroutine, one at a time; stopped is called under no
-// lock after the last write.
+// The owner runs it in a goroutine, one at a time.
 func (c *clock) keepTime(closing <-chan struct{}, lookups func() uint64) {
 	defer c.coarse.Store(0)
 	ticker := time.NewTicker(clockTick)
