@@ -40,7 +40,7 @@ func scenario(ctx context.Context, s *system) ([]step, error) {
 	}
 	var steps []step
 	for _, part := range []func(context.Context, *system) ([]step, error){
-		stepRoutes, stepSubset, stepCordon, stepWeights, stepReplace, stepNoFailures,
+		stepRoutes, stepSubset, stepCordon, stepWeights, stepReplace, stepTenants, stepNoFailures,
 	} {
 		more, err := part(ctx, s)
 		steps = append(steps, more...)

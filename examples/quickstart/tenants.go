@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/peek"
+)
+
+const (
+	tlsPort  = "8443"
+	httpPort = "8080"
+)
+
+// tenantHosts are sites that end TLS themselves, each in a place of its own.
+var tenantHosts = []string{"blue.example.net", "green.example.net"}
+
+// tenants are those sites, the API that knows where they are, and the router in
+// front of them, which reads the name that a client asks for and nothing else.
+type tenants struct {
+	addr    string // of the router
+	roots   *x509.CertPool
+	apiDown atomic.Bool
+
+	cache   *hostlookup.Cache
+	router  *sniproxy.Server
+	servers []*http.Server
+	running sync.WaitGroup
+}
+
+func startTenants(network int) (_ *tenants, err error) {
+	t := &tenants{addr: fmt.Sprintf("127.%d.20.1", network), roots: x509.NewCertPool()}
+	defer func() {
+		if err != nil {
+			t.stop()
+		}
+	}()
+	places := map[string]string{}
+	for i, host := range tenantHosts {
+		places[host] = fmt.Sprintf("127.%d.20.%d", network, i+2)
+		if err := t.startSite(host, places[host]); err != nil {
+			return nil, fmt.Errorf("site %s: %w", host, err)
+		}
+	}
+	api, err := t.startAPI(places)
+	if err != nil {
+		return nil, err
+	}
+	t.cache = &hostlookup.Cache{
+		Source: &hostlookup.HTTP{URL: "http://" + api + "/hosts/{host}"},
+		TTL:    100 * time.Millisecond, // so that answers outlive it while one looks
+	}
+	var sites []netip.Prefix
+	for _, addr := range places {
+		sites = append(sites, netip.PrefixFrom(netip.MustParseAddr(addr), 32))
+	}
+	// Loopback addresses are refused unless named: here they are all there is.
+	t.router = &sniproxy.Server{Lookup: t.cache, AllowEndpoints: sites}
+	for port, protocol := range map[string]peek.Protocol{tlsPort: peek.TLS, httpPort: peek.HTTP1} {
+		l, err := net.Listen("tcp", net.JoinHostPort(t.addr, port))
+		if err != nil {
+			return nil, err
+		}
+		t.running.Go(func() { _ = t.router.Serve(l, protocol) })
+	}
+	return t, nil
+}
+
+// startSite serves a host over TLS and plain HTTP. The API names its address alone:
+// the ports are those at which clients come to the router.
+func (t *tenants) startSite(host, addr string) error {
+	cert, err := selfSigned(host)
+	if err != nil {
+		return err
+	}
+	t.roots.AddCert(cert.Leaf)
+	secure, err := net.Listen("tcp", net.JoinHostPort(addr, tlsPort))
+	if err != nil {
+		return err
+	}
+	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Service", host) })
+	t.serve(tls.NewListener(secure, &tls.Config{Certificates: []tls.Certificate{cert}}), answer)
+	plain, err := net.Listen("tcp", net.JoinHostPort(addr, httpPort))
+	if err != nil {
+		return err
+	}
+	t.serve(plain, answer)
+	return nil
+}
+
+func (t *tenants) startAPI(places map[string]string) (addr string, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
+		host := r.PathValue("host")
+		place, ok := places[host]
+		switch {
+		case t.apiDown.Load():
+			http.Error(w, "out of order", http.StatusInternalServerError)
+		case !ok:
+			http.NotFound(w, r)
+		default:
+			_ = json.NewEncoder(w).Encode(map[string]string{"app": host, "host": host, "endpoint": place})
+		}
+	})
+	t.serve(l, mux)
+	return l.Addr().String(), nil
+}
+
+func (t *tenants) serve(l net.Listener, h http.Handler) {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	t.servers = append(t.servers, srv)
+	t.running.Go(func() { _ = srv.Serve(l) })
+}
+
+// get asks the router for a URL on a connection of its own, and says what came back
+// in a word: the site, the status, or the TLS alert.
+func (t *tenants) get(ctx context.Context, scheme, host string) (string, error) {
+	port := httpPort
+	if scheme == "https" {
+		port = tlsPort
+	}
+	c := newClient(net.JoinHostPort(t.addr, port), nil)
+	transport := c.http.Transport.(*http.Transport)
+	transport.DisableKeepAlives = true
+	transport.TLSClientConfig = &tls.Config{RootCAs: t.roots}
+	got, err := c.get(ctx, scheme+"://"+host+"/")
+	var alert *net.OpError
+	if errors.As(err, &alert) && alert.Op == "remote error" { // as crypto/tls has it
+		return alert.Err.Error(), nil
+	}
+	return got.String(), err
+}
+
+func (t *tenants) stop() {
+	if t.router != nil {
+		_ = t.router.Close()
+	}
+	for _, srv := range t.servers {
+		_ = srv.Close()
+	}
+	t.running.Wait()
+	if t.cache != nil {
+		_ = t.cache.Close()
+	}
+}
+
+// stepTenants asks for hosts by name, over TLS that the router cannot read and over
+// plain HTTP, and goes on while the API is down.
+func stepTenants(ctx context.Context, s *system) ([]step, error) {
+	t, err := startTenants(s.network)
+	if err != nil {
+		return nil, err
+	}
+	defer t.stop()
+	blue, green := tenantHosts[0], tenantHosts[1]
+	var steps []step
+	look := func(name, scheme, host, expected string) error {
+		seen, err := t.get(ctx, scheme, host)
+		if err != nil {
+			seen = err.Error()
+		}
+		steps = append(steps, step{"sni: " + name, expected, seen, seen == expected})
+		return ctx.Err()
+	}
+	const (
+		unrecognized = "tls: unrecognized name"
+		unknown      = "unknown.example.net"
+	)
+	type row struct{ name, scheme, host, expected string }
+	rows := []row{
+		{"HTTPS to blue", "https", blue, blue},
+		{"HTTPS to green", "https", green, green},
+		{"HTTP to blue", "http", blue, blue},
+		{"HTTP to an unknown host", "http", unknown, "404"},
+		{"HTTPS to an unknown host", "https", unknown, unrecognized},
+	}
+	for _, r := range rows {
+		if err := look(r.name, r.scheme, r.host, r.expected); err != nil {
+			return steps, err
+		}
+	}
+	t.apiDown.Store(true)
+	if err := pause(ctx, 2*t.cache.TTL); err != nil {
+		return steps, err
+	}
+	rows = []row{
+		{"API down: HTTPS to blue, known", "https", blue, blue},
+		{"API down: HTTP to a new host", "http", "new.example.net", "503"},
+	}
+	for _, r := range rows {
+		if err := look(r.name, r.scheme, r.host, r.expected); err != nil {
+			return steps, err
+		}
+	}
+	return steps, nil
+}
