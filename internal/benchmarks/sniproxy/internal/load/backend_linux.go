@@ -141,7 +141,6 @@ func (s *served) send(l *Loop) {
 		return
 	case err != nil:
 		l.fail(fmt.Errorf("load: backend sends: %w", err))
-		l.close(s.fd)
 		return
 	}
 	l.progress++

@@ -26,7 +26,7 @@ type client struct {
 }
 
 // dial opens a connection for a host chosen in turn, in an order that jumps about.
-func (l *Loop) dial(t Target, w want, size int64, make func(client) file) error {
+func (l *Loop) dial(t Target, w want, size int64, kind func(client) file) error {
 	// A step that is coprime with any number of hosts below it visits all of them.
 	l.nextHost += 2_147_483_647
 	i := int(l.nextHost % uint64(len(t.Hosts)))
@@ -49,7 +49,7 @@ func (l *Loop) dial(t Target, w want, size int64, make func(client) file) error 
 		c.queued = true
 		events |= unix.EPOLLOUT
 	}
-	return l.add(c.fd, make(c), events)
+	return l.add(c.fd, kind(c), events)
 }
 
 // greet sends the hello, unless the connection is not established yet.
@@ -70,28 +70,23 @@ func (c *client) greet(l *Loop) error {
 }
 
 // receive reads what is there; whole connections end with ok and n = 0.
-func (c *client) receive(l *Loop, buf []byte) (n int, ok bool) {
+func (c *client) receive(l *Loop, buf []byte, flags int) (n int, ok bool) {
 	if !c.sent {
 		if err := c.greet(l); err != nil {
-			c.failed(l, err)
+			l.fail(err)
 		}
 		return 0, false
 	}
-	n, err := unix.Read(c.fd, buf)
+	n, _, err := unix.Recvfrom(c.fd, buf, flags)
 	switch {
 	case again(err):
 		return 0, false
 	case err != nil:
-		c.failed(l, fmt.Errorf("load: client receives: %w", err))
+		l.fail(fmt.Errorf("load: client receives: %w", err))
 		return 0, false
 	}
 	l.progress++
 	return n, true
-}
-
-func (c *client) failed(l *Loop, err error) {
-	l.fail(err)
-	l.close(c.fd)
 }
 
 // right checks the number of the backend.
@@ -99,7 +94,7 @@ func (c *client) right(l *Loop, id byte) bool {
 	if id == c.id {
 		return true
 	}
-	c.failed(l, fmt.Errorf("load: %s reached backend %q, not %q", c.host, id, c.id))
+	l.fail(fmt.Errorf("load: %s reached backend %q, not %q", c.host, id, c.id))
 	return false
 }
 
@@ -111,7 +106,7 @@ type answerClient struct {
 }
 
 func (a *answerClient) ready(l *Loop) {
-	n, ok := a.receive(l, l.buf[:64<<10])
+	n, ok := a.receive(l, l.buf[:64<<10], 0)
 	switch {
 	case !ok:
 	case n > 0:
@@ -120,14 +115,15 @@ func (a *answerClient) ready(l *Loop) {
 		}
 		a.got += n
 	case a.got != AnswerSize:
-		a.failed(l, fmt.Errorf("load: the answer ended after %d of %d bytes", a.got, AnswerSize))
+		l.fail(fmt.Errorf("load: the answer ended after %d of %d bytes", a.got, AnswerSize))
 	default:
 		l.close(a.fd)
 		a.done()
 	}
 }
 
-// bulkClient counts what it reads.
+// bulkClient counts what arrives. The kernel drops it (MSG_TRUNC, tcp(7)), for nobody
+// looks at it.
 type bulkClient struct {
 	client
 	got  int64
@@ -135,13 +131,13 @@ type bulkClient struct {
 }
 
 func (b *bulkClient) ready(l *Loop) {
-	n, ok := b.receive(l, l.buf[:])
+	n, ok := b.receive(l, l.buf[:], unix.MSG_TRUNC)
 	switch {
 	case !ok:
 	case n > 0:
 		b.got += int64(n)
 	case b.got != b.size:
-		b.failed(l, fmt.Errorf("load: bulk ended after %d of %d bytes", b.got, b.size))
+		l.fail(fmt.Errorf("load: bulk ended after %d of %d bytes", b.got, b.size))
 	default:
 		l.close(b.fd)
 		b.done()
@@ -158,21 +154,21 @@ type echoClient struct {
 }
 
 func (e *echoClient) ready(l *Loop) {
-	n, ok := e.receive(l, l.buf[:4096])
+	n, ok := e.receive(l, l.buf[:4096], 0)
 	switch {
 	case !ok:
 	case n == 0:
-		e.failed(l, errors.New("load: the router closed a connection that should stay"))
+		l.fail(errors.New("load: the router closed a connection that should stay"))
 	case e.opened != nil:
 		if n != 1 || !e.right(l, l.buf[0]) {
-			e.failed(l, fmt.Errorf("load: a connection began with %d bytes", n))
+			l.fail(fmt.Errorf("load: a connection began with %d bytes", n))
 			return
 		}
 		opened := e.opened
 		e.opened = nil
 		opened()
 	case n > e.waits:
-		e.failed(l, fmt.Errorf("load: %d bytes came back where %d were due", n, e.waits))
+		l.fail(fmt.Errorf("load: %d bytes came back where %d were due", n, e.waits))
 	default:
 		if e.waits -= n; e.waits == 0 {
 			e.ponged()
@@ -183,6 +179,6 @@ func (e *echoClient) ready(l *Loop) {
 func (e *echoClient) ping(l *Loop, b []byte, ponged func()) {
 	e.waits, e.ponged = len(b), ponged
 	if n, err := unix.Write(e.fd, b); err != nil || n != len(b) {
-		e.failed(l, fmt.Errorf("load: client pings %d of %d bytes: %w", n, len(b), err))
+		l.fail(fmt.Errorf("load: client pings %d of %d bytes: %w", n, len(b), err))
 	}
 }

@@ -10,27 +10,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrStalled is what a phase ends with when no byte has moved for Stall.
+// ErrStalled is what a phase ends with when no byte has moved for Loop.Stall.
 var ErrStalled = errors.New("load: nothing moves any more")
-
-// Stall is how long a phase waits for anything to happen.
-const Stall = 5 * time.Second
 
 // Loop runs clients and backends. One goroutine at a time may use it.
 type Loop struct {
-	epoll     int
-	files     []file // by descriptor
-	backends  []*listener
-	events    [256]unix.EpollEvent
-	buf       [256 << 10]byte
-	progress  uint64 // changes whenever a byte moves
-	failure   error  // the first one
-	held      []*echoClient
-	nextHeld  int
-	nextHost  uint64
-	hello     *Hello
-	lastHello string
+	// Stall is how long a phase waits for anything to happen. New sets it to 5 s.
+	Stall time.Duration
+
+	epoll    int
+	files    []file // by descriptor
+	backends []*listener
+	events   [256]unix.EpollEvent
+	buf      [256 << 10]byte
+	hello    *Hello
+	nextHost uint64
+	progress uint64 // changes whenever a byte moves
+	failure  error  // the first one
+	held     []*echoClient
+	nextHeld int
+	wait     int // ms until run asks whether it is done although nothing happens
 }
+
+// longestWait is how late run may notice that its context has ended, in ms.
+const longestWait = 100
 
 // file is what has a descriptor in the loop. Its ready may be called without need: an
 // event of a closed descriptor may reach the file that has the same number now.
@@ -43,7 +46,7 @@ func New(backends int, host string) (*Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Loop{hello: hello}
+	l := &Loop{hello: hello, Stall: 5 * time.Second, wait: longestWait}
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("load: epoll: %w", err)
 	}
@@ -104,7 +107,7 @@ func (l *Loop) Close() {
 func (l *Loop) run(ctx context.Context, done func() bool) error {
 	last, since := l.progress, time.Now()
 	for !done() {
-		n, err := unix.EpollWait(l.epoll, l.events[:], 100)
+		n, err := unix.EpollWait(l.epoll, l.events[:], l.wait)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("load: epoll: %w", err)
 		}
@@ -113,28 +116,28 @@ func (l *Loop) run(ctx context.Context, done func() bool) error {
 				f.ready(l)
 			}
 		}
-		if l.failure != nil {
-			return l.failure
-		}
-		if l.progress != last {
+		switch {
+		case l.progress != last:
 			last, since = l.progress, time.Now()
-		} else if n <= 0 && time.Since(since) > Stall {
+		case time.Since(since) > l.Stall:
 			return ErrStalled
 		}
-		if n < len(l.events) && ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
-	return nil
+	return l.failure
 }
 
-// Idle handles events for a while, such as closes of the router.
+// Idle handles events for a while, such as those of a router that closes connections.
 func (l *Loop) Idle(ctx context.Context, d time.Duration) error {
 	end := time.Now().Add(d)
-	if err := l.run(ctx, func() bool { l.progress++; return !time.Now().Before(end) }); err != nil {
-		return err
-	}
-	return nil
+	defer func() { l.wait = longestWait }()
+	return l.phase(ctx, func() bool {
+		left := time.Until(end)
+		l.wait = min(longestWait, int(left/time.Millisecond)+1)
+		return left <= 0
+	})
 }
 
 func (l *Loop) add(fd int, f file, events uint32) error {

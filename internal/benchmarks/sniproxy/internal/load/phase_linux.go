@@ -31,33 +31,39 @@ func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.
 	for range min(atOnce, limit) {
 		launch()
 	}
-	return done, l.phase(ctx, func() bool { return done == started })
+	err := l.phase(ctx, func() bool { return done == started })
+	return done, err
 }
 
 // Open opens connections until n are held, and holds them.
 func (l *Loop) Open(ctx context.Context, t Target, n int) error {
-	started := len(l.held)
-	failed := func() error {
-		return l.phase(ctx, func() bool {
-			for started < n && started-len(l.held) < 32 && l.failure == nil {
-				started++
-				err := l.dial(t, wantEcho, 0, func(c client) file {
-					e := &echoClient{client: c}
-					e.opened = func() { l.held = append(l.held, e) }
-					return e
-				})
-				if err != nil {
-					l.fail(err)
-				}
+	started, opened := len(l.held), len(l.held)
+	launch := func() error {
+		return l.dial(t, wantEcho, 0, func(c client) file {
+			e := &echoClient{client: c}
+			e.opened = func() {
+				l.held = append(l.held, e)
+				opened++
 			}
-			return len(l.held) >= n || l.failure != nil
+			return e
 		})
 	}
-	if err := failed(); err != nil {
-		return fmt.Errorf("%d of %d connections open: %w", len(l.held), n, err)
+	err := l.phase(ctx, func() bool {
+		for ; started < n && started-opened < openAtOnce && l.failure == nil; started++ {
+			if err := launch(); err != nil {
+				l.fail(err)
+			}
+		}
+		return opened >= n
+	})
+	if err != nil {
+		return fmt.Errorf("%d of %d connections open: %w", opened, n, err)
 	}
 	return nil
 }
+
+// openAtOnce is far below any router's backlog.
+const openAtOnce = 32
 
 // Held is how many connections Open holds.
 func (l *Loop) Held() int { return len(l.held) }
@@ -99,7 +105,8 @@ func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.D
 	return times, err
 }
 
-// Bulk moves bytes from backends to clients over a number of connections.
+// Bulk moves bytes from backends to clients, an equal share over each of a number of
+// connections.
 func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) error {
 	left := streams
 	for range streams {
@@ -113,18 +120,11 @@ func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) err
 	return l.phase(ctx, func() bool { return left == 0 })
 }
 
-// phase runs until done; what was under way when it fails is closed.
+// phase runs until done. When it fails, everything that was open is closed.
 func (l *Loop) phase(ctx context.Context, done func() bool) error {
-	err := l.failure
-	if err == nil {
-		err = l.run(ctx, done)
-	}
+	err := l.run(ctx, func() bool { return l.failure != nil || done() })
 	if err != nil {
-		held := len(l.held)
 		l.Reset()
-		if held > 0 {
-			return fmt.Errorf("%w (and the %d open connections were closed)", err, held)
-		}
 	}
 	return err
 }

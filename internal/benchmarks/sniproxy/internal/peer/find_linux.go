@@ -1,0 +1,75 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// FindNginx gives the nginx of this machine.
+func FindNginx() (Router, error) {
+	path, err := find("nginx", "nginx libnginx-mod-stream")
+	if err != nil {
+		return Router{}, err
+	}
+	about, err := exec.Command(path, "-V").CombinedOutput()
+	if err != nil {
+		return Router{}, fmt.Errorf("peer: %s -V: %w", path, err)
+	}
+	module := ""
+	switch {
+	case strings.Contains(string(about), "--with-stream=dynamic"):
+		for _, dir := range []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"} {
+			if found, _ := filepath.Glob(dir + "/ngx_stream_module.so"); len(found) > 0 {
+				module = found[0]
+			}
+		}
+		if module == "" {
+			return Router{}, errors.New("peer: nginx has no stream module: apt-get install libnginx-mod-stream")
+		}
+	case !strings.Contains(string(about), "--with-stream"):
+		return Router{}, errors.New("peer: nginx is built without its stream module")
+	}
+	return Nginx(path, module, number(about)), nil
+}
+
+// FindHAProxy gives the HAProxy of this machine.
+func FindHAProxy() (Router, error) {
+	path, version, err := versioned("haproxy", "-v")
+	return HAProxy(path, version), err
+}
+
+// FindSNIProxy gives the sniproxy of this machine.
+func FindSNIProxy() (Router, error) {
+	path, version, err := versioned("sniproxy", "-V")
+	return SNIProxy(path, version), err
+}
+
+func versioned(name, flag string) (path, version string, err error) {
+	if path, err = find(name, name); err != nil {
+		return "", "", err
+	}
+	about, err := exec.Command(path, flag).CombinedOutput()
+	if err != nil {
+		return "", "", fmt.Errorf("peer: %s %s: %w", path, flag, err)
+	}
+	return path, number(about), nil
+}
+
+// find looks where Debian puts servers too, which a user's PATH does not name.
+func find(name, packages string) (string, error) {
+	for _, candidate := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
+		if path, err := exec.LookPath(candidate); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("peer: no %s: apt-get install --no-install-recommends %s", name, packages)
+}
+
+var versionNumber = regexp.MustCompile(`[0-9]+\.[0-9]+[0-9.]*[0-9]`)
+
+// number is the first that looks like a version.
+func number(about []byte) string { return versionNumber.FindString(string(about)) }

@@ -1,0 +1,170 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+type column struct {
+	title string
+	at    Size
+	what  Metric
+}
+
+// Markdown is the run as text with tables, ready for a README.
+func (r Result) Markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "`%s`\n\n%s %s\n\n", r.Command, r.Machine, r.Settings)
+	b.WriteString(r.figures())
+	b.WriteString("\nMedian (lowest–highest) of the rounds; in bold the ratio to the best peer of the run.\n\n")
+	b.WriteString(r.growth())
+	if problems := r.problems(); problems != "" {
+		b.WriteString("\n" + problems)
+	}
+	return b.String()
+}
+
+func (r Result) figures() string {
+	columns := []column{
+		{"CPU µs a connection", r.Base, ConnCPU},
+		{"CPU s a GiB", r.Base, BulkCPU},
+		{"RSS KiB an idle connection", r.ManyOpen, IdleRSS},
+		{"descriptors", r.ManyOpen, IdleFiles},
+		{"round trip p50 µs", r.Base, RoundTripP50},
+		{"p99 µs", r.Base, RoundTripP99},
+		{"CPU µs a round trip", r.Base, RoundTripCPU},
+	}
+	header := []string{"router"}
+	for _, c := range columns {
+		header = append(header, c.title)
+	}
+	rows := [][]string{header}
+	for _, router := range r.Routers {
+		row := []string{strings.TrimSpace(router.Name + " " + router.Version)}
+		for _, c := range columns {
+			row = append(row, r.cell(router, c))
+		}
+		rows = append(rows, row)
+	}
+	return markdown(rows)
+}
+
+func (r Result) cell(router Router, c column) string {
+	at := router.At(c.at, c.what)
+	if at.N == 0 {
+		return "-"
+	}
+	text := number(at.Median)
+	if low, high := number(at.Min), number(at.Max); low != high {
+		text += " (" + low + "–" + high + ")"
+	}
+	// A ratio to nearly nothing says nothing.
+	if best, ok := r.Best(c.at, c.what); ok && best >= 0.01 {
+		text += " **" + strconv.FormatFloat(at.Median/best, 'f', 2, 64) + "**"
+	}
+	return text
+}
+
+func (r Result) growth() string {
+	open := fmt.Sprintf("%s → %s open: ", group(r.Base.Open), group(r.ManyOpen.Open))
+	hosts := fmt.Sprintf("%s → %s hosts: ", group(r.Base.Hosts), group(r.ManyHost.Hosts))
+	columns := []struct {
+		title string
+		to    Size
+		what  Metric
+	}{
+		{open + "CPU µs a connection", r.ManyOpen, ConnCPU},
+		{open + "round trip p50 µs", r.ManyOpen, RoundTripP50},
+		{open + "CPU µs a round trip", r.ManyOpen, RoundTripCPU},
+		{hosts + "CPU µs a connection", r.ManyHost, ConnCPU},
+		{hosts + "ready after ms", r.ManyHost, Ready},
+		{hosts + "memory MiB", r.ManyHost, Memory},
+	}
+	header := []string{"router"}
+	for _, c := range columns {
+		header = append(header, c.title)
+	}
+	rows := [][]string{header}
+	for _, router := range r.Routers {
+		row := []string{router.Name}
+		for _, c := range columns {
+			row = append(row, median(router.At(r.Base, c.what))+" → "+median(router.At(c.to, c.what)))
+		}
+		rows = append(rows, row)
+	}
+	return markdown(rows)
+}
+
+// problems lists what could not be measured, and what somebody who reads the tables
+// should know.
+func (r Result) problems() string {
+	var lines []string
+	for _, router := range r.Routers {
+		for _, p := range router.Points {
+			if p.Problem == "" {
+				continue
+			}
+			line := fmt.Sprintf("- %s, %s open, %s hosts: %s\n", router.Name, group(p.Open), group(p.Hosts), p.Problem)
+			if !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+		for _, s := range []Size{r.ManyOpen, r.ManyHost} {
+			if left := router.At(s, LeftFiles); left.Median >= 0.1 {
+				lines = append(lines, fmt.Sprintf("- %s, %s open, %s hosts: keeps %s descriptors a connection 2 s after the client has closed it\n",
+					router.Name, group(s.Open), group(s.Hosts), number(left.Median)))
+			}
+			if at := router.At(s, ConnCount); at.N > 0 && at.Min < 200 {
+				lines = append(lines, fmt.Sprintf("- %s, %s open, %s hosts: so slow that its figures rest on %s connections a round\n",
+					router.Name, group(s.Open), group(s.Hosts), number(at.Min)))
+			}
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+func median(s Spread) string {
+	if s.N == 0 {
+		return "-"
+	}
+	return number(s.Median)
+}
+
+// number keeps three digits, or all before the point.
+func number(v float64) string {
+	if v == 0 || math.Abs(v) < 0.005 {
+		return "0"
+	}
+	before := max(0, int(math.Floor(math.Log10(math.Abs(v))))+1)
+	if text := strconv.FormatFloat(v, 'f', min(2, max(0, 3-before)), 64); before < 4 {
+		return text
+	}
+	return group(int(math.Round(v)))
+}
+
+// group separates thousands.
+func group(n int) string {
+	digits := strconv.Itoa(n)
+	sign := ""
+	if n < 0 {
+		sign, digits = "-", digits[1:]
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return sign + digits
+}
+
+func markdown(rows [][]string) string {
+	var b strings.Builder
+	for i, row := range rows {
+		b.WriteString("| " + strings.Join(row, " | ") + " |\n")
+		if i == 0 {
+			b.WriteString("|---" + strings.Repeat("|---:", len(row)-1) + "|\n")
+		}
+	}
+	return b.String()
+}

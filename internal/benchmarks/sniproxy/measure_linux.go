@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/load"
+	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/peer"
+	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/procfs"
+	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/report"
+)
+
+// bench measures one router at a time.
+type bench struct {
+	settings
+	starter     *peer.Starter
+	loop        *load.Loop
+	sites       []string // as many as are ever known
+	dir         string
+	descriptors int   // the limit of a process
+	core        int   // of the router
+	cores       []int // that this process had at first
+	progress    io.Writer
+}
+
+// running is a router that is ready.
+type running struct {
+	*peer.Process
+	target load.Target
+	ready  time.Duration
+	memory procfs.Memory // with no connection open
+	files  int
+}
+
+// round measures a router everywhere once. An error ends the whole run: what goes wrong
+// with the router stands in the points.
+func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
+	base, manyOpen, manyHosts := b.sizes()
+	var points []report.Point
+	for _, sizes := range [][]report.Size{{base, manyOpen}, {manyHosts}} {
+		points = append(points, b.process(ctx, n, r, sizes)...)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	return points, nil
+}
+
+// process measures at several sizes with one process.
+func (b *bench) process(ctx context.Context, n int, r peer.Router, sizes []report.Size) []report.Point {
+	points := make([]report.Point, len(sizes))
+	for i, s := range sizes {
+		points[i] = report.Point{Round: n, Open: s.Open, Hosts: s.Hosts, Figures: make(map[report.Metric]float64)}
+	}
+	defer b.loop.Reset()
+	run, err := b.start(ctx, r, sizes[0].Hosts)
+	if err == nil {
+		defer run.Stop()
+	}
+	for i := range points {
+		if err == nil {
+			err = b.point(ctx, run, &points[i], i == 0 && sizes[0] == b.few)
+		}
+		if err != nil {
+			points[i].Problem = err.Error()
+			fmt.Fprintf(b.progress, "%s: %v\n", r.Name, err)
+		}
+		fmt.Fprintf(b.progress, "round %d/%d  %-10s %5d open %6d hosts  %6.0f us a connection  %5.0f us a round trip\n", n, b.rounds,
+			r.Name, points[i].Open, points[i].Hosts, points[i].Figures[report.ConnCPU], points[i].Figures[report.RoundTripP50])
+	}
+	return points
+}
+
+// start runs a router, waits until it answers and lets it fill its pools.
+func (b *bench) start(ctx context.Context, r peer.Router, hosts int) (*running, error) {
+	listen, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(b.dir, r.Name)
+	if err != nil {
+		return nil, err
+	}
+	plan := r.Plan(peer.Setup{
+		Dir: dir, Listen: listen, Hosts: b.sites[:hosts], Backends: b.loop.Backends(),
+		Connections: b.many.Open + warmUp + b.atOnce, Descriptors: b.descriptors, Root: os.Geteuid() == 0,
+	})
+	begin := time.Now()
+	p, err := b.starter.Start(ctx, dir, plan)
+	if err != nil {
+		return nil, err
+	}
+	run := &running{Process: p, target: load.Target{Addr: listen, Hosts: b.sites[:hosts]}}
+	if err := b.settle(ctx, run, begin); err != nil {
+		p.Stop()
+		return nil, err
+	}
+	return run, nil
+}
+
+func (b *bench) settle(ctx context.Context, run *running, begin time.Time) error {
+	for {
+		_, err := b.loop.Answers(ctx, run.target, 1, 1, 0)
+		if err == nil {
+			break
+		}
+		switch ended := run.Err(); {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case ended != nil:
+			return ended
+		case time.Since(begin) > b.startLimit:
+			return fmt.Errorf("not ready after %v: %w %s", b.startLimit, err, run.Output())
+		}
+		if err := b.loop.Idle(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	run.ready = time.Since(begin)
+	if _, err := b.loop.Answers(ctx, run.target, warmUp, 1000, b.phase/2); err != nil {
+		return err
+	}
+	err := b.loop.Idle(ctx, b.pause())
+	if err == nil {
+		run.memory, err = run.Memory()
+	}
+	if err == nil {
+		run.files, err = run.Descriptors()
+	}
+	return err
+}
+
+// pause is how long a router gets to finish what it does after a phase.
+func (b *bench) pause() time.Duration { return min(b.phase/4, 250*time.Millisecond) }
+
+// point measures with so many connections held.
+func (b *bench) point(ctx context.Context, run *running, p *report.Point, bulk bool) error {
+	p.Figures[report.Ready] = run.ready.Seconds() * 1e3
+	p.Figures[report.Memory] = float64(run.memory.PSS) / 1024
+	if err := b.loop.Open(ctx, run.target, p.Open); err != nil {
+		return b.explain(run, err)
+	}
+	begin, busy, used, err := time.Now(), time.Duration(0), procfs.CPU{}, error(nil)
+	if busy, err = procfs.Busy(b.core); err == nil {
+		used, err = run.CPU()
+	}
+	if err != nil {
+		return err
+	}
+	steps := []func(context.Context, *running, *report.Point) error{b.roundTrips, b.idle, b.connections}
+	if bulk {
+		steps = append(steps, b.bulkTransfer)
+	}
+	for _, step := range steps {
+		if err := step(ctx, run, p); err != nil {
+			return b.explain(run, err)
+		}
+	}
+	nowBusy, err := procfs.Busy(b.core)
+	if err != nil {
+		return err
+	}
+	nowUsed, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	others := nowBusy - busy - (nowUsed.Total - used.Total)
+	p.Figures[report.OthersPercent] = max(0, 100*others.Seconds()/time.Since(begin).Seconds())
+	if p.Open < b.many.Open && p.Hosts == b.few.Hosts {
+		return nil // the next point opens more
+	}
+	return b.left(ctx, run, p)
+}
+
+// explain adds what the router has said.
+func (b *bench) explain(run *running, err error) error {
+	if ended := run.Err(); ended != nil {
+		return fmt.Errorf("%w; %w", err, ended)
+	}
+	return err
+}
+
+func (b *bench) roundTrips(ctx context.Context, run *running, p *report.Point) error {
+	before, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	times, err := b.loop.Pings(ctx, b.pings, b.phase)
+	if err != nil {
+		return err
+	}
+	after, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	p.Figures[report.RoundTripCPU] = micros(after.Total-before.Total) / float64(len(times))
+	p.Figures[report.RoundTripP50] = micros(report.Quantile(times, 0.50))
+	p.Figures[report.RoundTripP99] = micros(report.Quantile(times, 0.99))
+	return nil
+}
+
+func (b *bench) idle(ctx context.Context, run *running, p *report.Point) error {
+	if err := b.loop.Idle(ctx, b.pause()); err != nil {
+		return err
+	}
+	memory, err := run.Memory()
+	if err != nil {
+		return err
+	}
+	files, err := run.Descriptors()
+	if err != nil {
+		return err
+	}
+	open := float64(b.loop.Held())
+	p.Figures[report.IdleRSS] = float64(memory.RSS-run.memory.RSS) / open
+	p.Figures[report.IdleFiles] = float64(files-run.files) / open
+	return nil
+}
+
+func (b *bench) connections(ctx context.Context, run *running, p *report.Point) error {
+	before, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	n, err := b.loop.Answers(ctx, run.target, b.atOnce, 1<<40, b.phase)
+	if err != nil {
+		return err
+	}
+	took := time.Since(begin)
+	after, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	p.Figures[report.ConnCPU] = micros(after.Total-before.Total) / float64(n)
+	p.Figures[report.ConnUser] = micros(after.User-before.User) / float64(n)
+	p.Figures[report.ConnRate] = float64(n) / took.Seconds()
+	p.Figures[report.ConnCount] = float64(n)
+	return nil
+}
+
+func (b *bench) bulkTransfer(ctx context.Context, run *running, p *report.Point) error {
+	before, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := b.loop.Bulk(ctx, run.target, streams, b.bulk); err != nil {
+		return err
+	}
+	took := time.Since(begin)
+	after, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	gib := float64(b.bulk) / (1 << 30)
+	p.Figures[report.BulkCPU] = (after.Total - before.Total).Seconds() / gib
+	p.Figures[report.BulkRate] = gib / took.Seconds()
+	return nil
+}
+
+// left closes what is held and counts what the router has not closed in two seconds.
+func (b *bench) left(ctx context.Context, run *running, p *report.Point) error {
+	held := float64(b.loop.Held())
+	b.loop.Release()
+	for end := time.Now().Add(2 * time.Second); ; {
+		files, err := run.Descriptors()
+		if err != nil {
+			return b.explain(run, err)
+		}
+		if files <= run.files || time.Now().After(end) {
+			p.Figures[report.LeftFiles] = max(0, float64(files-run.files)/held)
+			return nil
+		}
+		if err := b.loop.Idle(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// freePort is one that nobody listens on now. A router cannot be asked which it took.
+func freePort() (netip.AddrPort, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	addr, ok := ln.Addr().(*net.TCPAddr)
+	if err := ln.Close(); err != nil || !ok {
+		return netip.AddrPort{}, errors.New("no free port")
+	}
+	return addr.AddrPort(), nil
+}

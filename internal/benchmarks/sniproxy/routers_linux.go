@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/peer"
+)
+
+const (
+	project = "github.com/headgate/headgate"
+	own     = project + "/internal/benchmarks/sniproxy"
+)
+
+// errMissing is why a router is left out.
+var errMissing = errors.New("left out")
+
+// find gives a router, which it builds in dir if it is written in Go.
+func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error) {
+	switch name {
+	case "nginx":
+		return missing(peer.FindNginx())
+	case "haproxy":
+		return missing(peer.FindHAProxy())
+	case "sniproxy":
+		return missing(peer.FindSNIProxy())
+	case "tcpproxy":
+		path, err := build(ctx, dir, ".", own+"/tcprouter")
+		if err != nil {
+			return peer.Router{}, err
+		}
+		version, err := goList(ctx, "github.com/inetaf/tcpproxy", "{{.Version}}")
+		_, commit, _ := cutLast(version, "-")
+		return peer.TCPProxy(path, commit), err
+	case "plain":
+		path, err := build(ctx, dir, ".", own+"/plainrouter")
+		return peer.Plain(path, goVersion()), err
+	}
+	if snirouter != "" {
+		return peer.SNIRouter(snirouter, ""), nil
+	}
+	root, err := goList(ctx, project, "{{.Dir}}")
+	if err != nil {
+		return peer.Router{}, err
+	}
+	if _, err := os.Stat(filepath.Join(root, "examples", "snirouter")); err != nil {
+		return peer.Router{}, fmt.Errorf("%w: %w", errMissing, err)
+	}
+	// In its own module, for this one does not have all that the examples import.
+	path, err := build(ctx, dir, root, "./examples/snirouter")
+	return peer.SNIRouter(path+" -tls {listen} -hosts {hosts}", goVersion()), err
+}
+
+func missing(r peer.Router, err error) (peer.Router, error) {
+	if err != nil {
+		return peer.Router{}, fmt.Errorf("%w: %w", errMissing, err)
+	}
+	return r, nil
+}
+
+func goVersion() string { return strings.TrimPrefix(runtime.Version(), "go") }
+
+func build(ctx context.Context, dir, module, pkg string) (path string, err error) {
+	path = filepath.Join(dir, filepath.Base(pkg))
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, pkg)
+	cmd.Dir = module
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, bytes.TrimSpace(out))
+	}
+	return path, nil
+}
+
+func goList(ctx context.Context, module, format string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", format, module).Output()
+	if err != nil {
+		return "", fmt.Errorf("go list -m %s (run it in the module of the benchmarks): %w", module, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return "", s, false
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/report"
+)
+
+// settings are what the flags say.
+type settings struct {
+	peers      []string
+	rounds     int
+	few, many  report.Size // open connections and known names
+	atOnce     int         // new connections
+	pings      int         // round trips at once
+	phase      time.Duration
+	bulk       int64 // bytes
+	startLimit time.Duration
+	limit      time.Duration
+	routerCore int // -1: the first that we may use
+	loadCore   int // -1: the second
+	snirouter  string
+	json       string
+}
+
+var allPeers = []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "snirouter"}
+
+const (
+	streams = 4  // connections of the bulk phase
+	warmUp  = 64 // connections at once before anything is measured
+)
+
+func parse(args []string, out io.Writer) (settings, error) {
+	s := settings{few: report.Size{Open: 100, Hosts: 10}}
+	f := flag.NewFlagSet("sniproxy", flag.ContinueOnError)
+	f.SetOutput(out)
+	f.Usage = func() {
+		fmt.Fprintln(out, "go run ./sniproxy -peers nginx,haproxy,snirouter -rounds 5 -json result.json")
+		f.PrintDefaults()
+	}
+	peers := f.String("peers", strings.Join(allPeers, ","), "what to compare")
+	f.IntVar(&s.rounds, "rounds", 3, "how often to measure each; the tables give medians")
+	f.IntVar(&s.many.Open, "connections", 5000, "most connections held open")
+	f.IntVar(&s.many.Hosts, "hosts", 100000, "most host names known")
+	f.IntVar(&s.atOnce, "at-once", 16, "new connections at a time")
+	f.IntVar(&s.pings, "pings", 1, "round trips at a time")
+	f.DurationVar(&s.phase, "time", 2*time.Second, "how long to measure each thing")
+	bulk := f.Int64("bulk", 1024, "MiB of bulk in each round")
+	f.DurationVar(&s.startLimit, "start-limit", 30*time.Second, "how long a router may take until it is ready")
+	f.DurationVar(&s.limit, "limit", 30*time.Minute, "how long the whole run may take")
+	f.IntVar(&s.routerCore, "router-core", -1, "processor of the router (-1: the first)")
+	f.IntVar(&s.loadCore, "load-core", -1, "processor of clients and backends (-1: the second)")
+	f.StringVar(&s.snirouter, "snirouter", "", "command of snirouter, with {listen} and {hosts}; empty: build and run examples/snirouter")
+	f.StringVar(&s.json, "json", "", "file for all figures")
+	quick := f.Bool("quick", false, "one short round, to see that it works: the figures are rough")
+	if err := f.Parse(args); err != nil {
+		return settings{}, err
+	}
+	set := make(map[string]bool)
+	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	if *quick {
+		short(&s, bulk, set)
+	}
+	s.peers, s.bulk = strings.Split(*peers, ","), *bulk<<20
+	if f.NArg() > 0 {
+		return settings{}, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	return s, s.validate()
+}
+
+// short makes small what was not given.
+func short(s *settings, bulk *int64, set map[string]bool) {
+	for name, make := range map[string]func(){
+		"rounds":      func() { s.rounds = 1 },
+		"connections": func() { s.many.Open = 1000 },
+		"hosts":       func() { s.many.Hosts = 10000 },
+		"time":        func() { s.phase = 300 * time.Millisecond },
+		"bulk":        func() { *bulk = 128 },
+		"start-limit": func() { s.startLimit = 5 * time.Second },
+		"limit":       func() { s.limit = time.Minute },
+	} {
+		if !set[name] {
+			make()
+		}
+	}
+}
+
+func (s settings) validate() error {
+	known := " " + strings.Join(allPeers, " ") + " "
+	for _, p := range s.peers {
+		if p == "" || !strings.Contains(known, " "+p+" ") {
+			return fmt.Errorf("no peer %q; there are %s", p, strings.Join(allPeers, ", "))
+		}
+	}
+	switch {
+	case s.rounds < 1, s.atOnce < 1, s.pings < 1, s.phase <= 0, s.startLimit <= 0, s.limit <= 0:
+		return errors.New("-rounds, -at-once, -pings, -time, -start-limit and -limit must be above zero")
+	case s.bulk < streams:
+		return errors.New("-bulk must be at least 1")
+	case s.many.Open < s.few.Open || s.many.Hosts < s.few.Hosts || s.many.Hosts > 1_000_000:
+		return fmt.Errorf("-connections must be at least %d and -hosts from %d to 1000000", s.few.Open, s.few.Hosts)
+	}
+	return nil
+}
+
+// sizes are where to measure: each once a round.
+func (s settings) sizes() (base, manyOpen, manyHosts report.Size) {
+	return s.few, report.Size{Open: s.many.Open, Hosts: s.few.Hosts}, report.Size{Open: s.few.Open, Hosts: s.many.Hosts}
+}

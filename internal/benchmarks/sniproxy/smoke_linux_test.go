@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/report"
+	"github.com/stretchr/testify/require"
+)
+
+// smoke is a run so small that it takes a second.
+func smoke(t *testing.T, args ...string) settings {
+	s, err := parse(append([]string{"-quick", "-connections=120", "-hosts=20", "-time=30ms", "-bulk=1", "-limit=1m", "-start-limit=30s"}, args...), t.Output())
+	require.NoError(t, err)
+	s.few = report.Size{Open: 20, Hosts: 4}
+	return s
+}
+
+// The whole way, with the router that needs nothing installed.
+func TestRun(t *testing.T) {
+	result, err := run(t.Context(), smoke(t, "-peers=plain", "-rounds=2"), t.Output())
+	require.NoError(t, err)
+	require.Len(t, result.Routers, 1)
+	plain := result.Routers[0]
+	require.Len(t, plain.Points, 2*3)
+	for _, p := range plain.Points {
+		require.Empty(t, p.Problem)
+		require.Greater(t, p.Figures[report.ConnCPU], 1.0)
+		require.Greater(t, p.Figures[report.RoundTripP50], 1.0)
+		require.GreaterOrEqual(t, p.Figures[report.RoundTripP99], p.Figures[report.RoundTripP50])
+		require.Positive(t, p.Figures[report.Memory])
+		require.Positive(t, p.Figures[report.Ready])
+	}
+	require.Equal(t, 2, plain.At(result.Base, report.BulkCPU).N)
+	require.Positive(t, plain.At(result.Base, report.BulkCPU).Min)
+	// Both sides of a connection, and the pipes through which io.Copy splices.
+	require.InDelta(t, 6, plain.At(result.ManyOpen, report.IdleFiles).Median, 2)
+	require.Zero(t, result.Routers[0].At(result.ManyHost, report.BulkCPU).N)
+
+	var out bytes.Buffer
+	file := filepath.Join(t.TempDir(), "result.json")
+	require.NoError(t, write(result, file, &out))
+	require.Contains(t, out.String(), "| plain Go ")
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var read report.Result
+	require.NoError(t, json.Unmarshal(data, &read))
+	require.Equal(t, result, read)
+}
+
+// A router that does not work leaves its row empty, and the run goes on.
+func TestRunBroken(t *testing.T) {
+	for name, test := range map[string]struct{ command, problem string }{
+		"ends at once":   {"false {listen}", "ended (exit status 1)"},
+		"never listens":  {"cat /dev/zero {hosts}", "not ready after"},
+		"does not exist": {"/nonexistent/router", "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			result, err := run(t.Context(), smoke(t, "-peers=snirouter", "-start-limit=50ms", "-snirouter="+test.command), t.Output())
+			require.NoError(t, err)
+			require.Len(t, result.Routers[0].Points, 3)
+			for _, p := range result.Routers[0].Points {
+				require.Contains(t, p.Problem, test.problem)
+			}
+			require.Contains(t, result.Markdown(), test.problem)
+		})
+	}
+}
+
+func TestRunEnds(t *testing.T) {
+	_, err := run(t.Context(), smoke(t, "-peers=snirouter", "-limit=200ms", "-start-limit=1m", "-snirouter=sleep 60"), t.Output())
+	require.ErrorContains(t, err, "not done after 200ms")
+	// Nothing that was started is left, not even as a zombie.
+	_, err = syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+	require.ErrorIs(t, err, syscall.ECHILD)
+}
+
+func TestParse(t *testing.T) {
+	s, err := parse(nil, t.Output())
+	require.NoError(t, err)
+	require.Equal(t, allPeers, s.peers)
+	require.EqualValues(t, 1<<30, s.bulk)
+	base, manyOpen, manyHosts := s.sizes()
+	require.Equal(t, []report.Size{{Open: 100, Hosts: 10}, {Open: 5000, Hosts: 10}, {Open: 100, Hosts: 100000}}, []report.Size{base, manyOpen, manyHosts})
+
+	s, err = parse([]string{"-time=1s", "-quick", "-peers=nginx,plain"}, t.Output())
+	require.NoError(t, err)
+	require.Equal(t, []string{"nginx", "plain"}, s.peers)
+	require.Equal(t, time.Second, s.phase, "what is given counts")
+	require.Equal(t, 1, s.rounds)
+
+	for _, args := range [][]string{
+		{"-peers=nginx,apache"}, {"-peers="}, {"-rounds=0"}, {"-time=0"}, {"-connections=5"}, {"-hosts=2000000"}, {"-bulk=0"}, {"extra"}, {"-unknown"},
+	} {
+		_, err := parse(args, t.Output())
+		require.Error(t, err, args)
+	}
+}
