@@ -52,6 +52,16 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg/routes": "what is declared",
 		module + "/nodeselect":        "the nodes it chooses from",
 	},
+	"sniproxy": {
+		module + "/sniproxy/hostlookup":  "where a host's connections go",
+		module + "/sniproxy/peek":        "which host it is",
+		module + "/sniproxy/relay":       "carrying the bytes",
+		"github.com/pires/go-proxyproto": "the PROXY protocol",
+		"golang.org/x/net":               "answers in HTTP/2",
+	},
+	"sniproxy/relay": {
+		"golang.org/x/sys": "epoll and splice",
+	},
 	"sniproxy/peek": {
 		"golang.org/x/net": "header compression of HTTP/2, internationalised host names",
 	},
@@ -75,7 +85,8 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg", "k8s.io/", "declarations and addresses may come from anywhere"},
 	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
 	{"internal/netserve", "k8s.io/", "shared by servers that know no cluster"},
-	{"sniproxy/peek", "k8s.io/", "a router for any upstream"},
+	{"sniproxy", "k8s.io/", "a router for any upstream"},
+	{"sniproxy", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"sniproxy/hostlookup", "k8s.io/", "a lookup that asks HTTP or a file"},
 	{"hashring", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"agentcheck", "github.com/prometheus/", "metrics are the binary's choice"},
