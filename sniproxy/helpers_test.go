@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"testing"
@@ -201,4 +204,44 @@ func tlsTalkOver(t *testing.T, c net.Conn, conf *tls.Config, line string) string
 	require.ErrorIs(t, err, io.EOF)
 	conn.Close()
 	return answer[:len(answer)-1]
+}
+
+// failing is a Lookup that knows nothing, and fails for one host.
+type failing struct{ host string }
+
+var errDown = errors.New("the API is down")
+
+func (f failing) LookupHost(_ context.Context, host string) (hostlookup.Endpoint, error) {
+	if host == f.host {
+		return hostlookup.Endpoint{}, errDown
+	}
+	return hostlookup.Endpoint{}, hostlookup.ErrNotFound
+}
+
+// newHTTPBackend answers in clear with protocol, host and path.
+func newHTTPBackend(t *testing.T) *backend {
+	t.Helper()
+	l := listenLocal(t)
+	srv := &http.Server{Handler: http.HandlerFunc(sayWho), Protocols: new(http.Protocols)}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	return &backend{l.Addr().String()}
+}
+
+// newHTTPSBackend does so in TLS.
+func newHTTPSBackend(t *testing.T, names ...string) *backend {
+	t.Helper()
+	cert, err := ca().Certificate(names...)
+	require.NoError(t, err)
+	l := listenLocal(t)
+	srv := &http.Server{Handler: http.HandlerFunc(sayWho), TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}}
+	go srv.ServeTLS(l, "", "")
+	t.Cleanup(func() { srv.Close() })
+	return &backend{l.Addr().String()}
+}
+
+func sayWho(w http.ResponseWriter, r *http.Request) {
+	fmt.Fprintf(w, "%s %s %s\n", r.Proto, r.Host, r.URL.Path)
 }

@@ -72,21 +72,22 @@ func (l *live) enter(s *session) (ok bool, out *session) {
 		return false, nil
 	}
 	if l.maxPeeking > 0 && l.peeking.n >= l.maxPeeking {
-		out = l.peeking.first
-		l.move(out)
+		out = l.push()
 	}
 	l.peeking.add(s)
 	s.in = &l.peeking
 	return true, out
 }
 
-// decide is called when a session is done with peeking.
-func (l *live) decide(s *session) {
+// decide is called when a session is done with peeking. It returns false if the session was
+// chosen to make room.
+func (l *live) decide(s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s.in == &l.peeking {
 		l.move(s)
 	}
+	return !s.pushed.Load()
 }
 
 // leave is called when a session ends.
@@ -105,10 +106,17 @@ func (l *live) pushOut(n int) []*session {
 	defer l.mu.Unlock()
 	var out []*session
 	for ; n > 0 && l.peeking.first != nil; n-- {
-		out = append(out, l.peeking.first)
-		l.move(l.peeking.first)
+		out = append(out, l.push())
 	}
 	return out
+}
+
+// push takes the oldest session that peeks. There must be one.
+func (l *live) push() *session {
+	s := l.peeking.first
+	l.move(s)
+	s.pushed.Store(true)
+	return s
 }
 
 func (l *live) move(s *session) {

@@ -258,7 +258,7 @@ func (s *Server) accept(on *listening, c relay.Conn) relay.Session {
 		return s.turnAway(n, Limited, ErrTooManyConns)
 	}
 	if out != nil {
-		out.pushOut()
+		out.conn.Close()
 	}
 	h := heads.Get().(*head)
 	*h = head{use: use, parser: peek.Parser{Accept: on.accept, MaxBytes: s.MaxHello}}
@@ -299,18 +299,12 @@ func (s *Server) leave(n *session) {
 	}
 }
 
-// pushOut ends a session that peeks, for others.
-func (s *session) pushOut() {
-	s.pushed.Store(true)
-	s.conn.Close()
-}
-
 // makeRoom ends the oldest eighth of those that peek: descriptors ran out, and they are
 // the ones that have cost nobody anything yet.
 func (s *Server) makeRoom() {
 	_, peeking := s.live.counts()
 	for _, out := range s.live.pushOut((peeking + 7) / 8) {
-		out.pushOut()
+		out.conn.Close()
 	}
 }
 

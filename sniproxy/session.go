@@ -79,19 +79,19 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	if more && end == nil {
 		return relay.Step{}
 	}
-	s.peekEnds(r, data)
-	switch {
-	case end == nil, end == io.EOF, errors.Is(end, os.ErrDeadlineExceeded), errors.Is(end, relay.ErrHelloTooLong):
-	default:
-		return s.drop(s.leaving(end)) // there is nobody to be answered
+	if !s.peekEnds(r, data) {
+		return s.drop(Limited, ErrPushedOut)
 	}
+	eof := errors.Is(end, io.EOF)
 	switch {
+	case end != nil && !eof && !errors.Is(end, os.ErrDeadlineExceeded) && !errors.Is(end, relay.ErrHelloTooLong):
+		return s.drop(s.leaving(end)) // there is nobody to be answered
 	case more && len(data) == int(s.skip):
-		if end == io.EOF {
+		if eof {
 			return s.drop(Gone, errGone) // a health check, or a browser's spare connection
 		}
 		return s.drop(TimedOut, end)
-	case more && end == io.EOF:
+	case more && eof:
 		return s.refuse(refuseMalformed, fmt.Errorf("%w: %w", peek.ErrMalformed, io.ErrUnexpectedEOF))
 	case more && errors.Is(end, relay.ErrHelloTooLong):
 		return s.refuse(refuseTooLarge, fmt.Errorf("%w: %w", peek.ErrTooLarge, end))
@@ -148,9 +148,10 @@ func (s *session) used() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// peekEnds takes what is to be known of the client out of its bytes.
-func (s *session) peekEnds(r peek.Result, data []byte) {
-	s.srv.live.decide(s)
+// peekEnds takes what is to be known of the client out of its bytes. It returns false if
+// the session was pushed out meanwhile.
+func (s *session) peekEnds(r peek.Result, data []byte) bool {
+	stays := s.srv.live.decide(s)
 	now := s.srv.now()
 	s.peekTime, s.since = time.Duration(now-s.start), now
 	s.skip = int32(s.head.skip)
@@ -162,6 +163,7 @@ func (s *session) peekEnds(r peek.Result, data []byte) {
 	*s.head = head{}
 	heads.Put(s.head)
 	s.head = nil
+	return stays
 }
 
 // makePrefix makes what the upstream is told of the client.
