@@ -316,8 +316,8 @@ const (
 // Answer is a fixed answer.
 type Answer struct {
 	Status      int    // 200 to 599
-	ContentType string // empty means "text/plain"
-	Body        string // one line; a final line end is not added
+	ContentType string // of Body; empty means "text/plain"
+	Body        string // one line, to which no line end is added; empty means no body
 }
 
 // Map is a table that HAProxy reads from a file of its own.

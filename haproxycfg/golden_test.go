@@ -114,6 +114,7 @@ func goldenConfigs(t *testing.T) map[string]*haproxycfg.Config {
 				{Addr: netip.MustParseAddrPort("10.0.0.1:9707"), Check: true, AgentPort: 9707},
 				{Addr: netip.MustParseAddrPort("[fd00::2]:9707"), Check: true, AgentPort: 9707},
 			}},
+			{Name: "no-content", Answer: &haproxycfg.Answer{Status: 204}},
 			{Name: "sorry", Answer: &haproxycfg.Answer{Status: 404, ContentType: "text/html; charset=utf-8", Body: `<p class="x">it's $HOME # 100% \ not "here"`}},
 		},
 		Maps: []haproxycfg.Map{

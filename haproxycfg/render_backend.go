@@ -66,6 +66,9 @@ func serverIDs(servers []Server) []int {
 func (a *Answer) append(t *text) {
 	t.line("http-request return status")
 	t.int(a.Status)
+	if a.Body == "" { // HAProxy refuses an empty string
+		return
+	}
 	t.raw(" content-type")
 	t.word(or(a.ContentType, "text/plain"))
 	t.raw(" string")

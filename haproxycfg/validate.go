@@ -151,9 +151,8 @@ func (v *validator) global(c *Config) {
 	}
 	v.word("User", g.User)
 	v.word("Group", g.Group)
-	v.word("StatsSocket", g.StatsSocket)
-	if g.StatsSocket != "" && (g.StatsSocket[0] != '/' || len(g.StatsSocket) > maxSocketPath) {
-		v.addf("StatsSocket %q: the absolute path of a socket has at most %d bytes", g.StatsSocket, maxSocketPath)
+	if g.StatsSocket != "" {
+		v.socketPath("StatsSocket", g.StatsSocket)
 	}
 	v.word("StateFile", g.StateFile)
 	v.duration("HardStopAfter", g.HardStopAfter)
@@ -161,10 +160,7 @@ func (v *validator) global(c *Config) {
 	v.duration("CloseSpread", g.CloseSpread)
 	for i, l := range g.Logs {
 		v.place = "global: log " + strconv.Itoa(i) + ": "
-		v.word("Address", l.Address)
-		if l.Address == "" {
-			v.addf("no address")
-		}
+		v.logAddress(l.Address)
 		oneOf(v, "Format", l.Format, "", "rfc3164", "rfc5424", "raw", "short", "timed", "priority", "local", "iso")
 		oneOf(v, "Facility", l.Facility, "", "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron",
 			"auth2", "ftp", "ntp", "audit", "alert", "cron2", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7")
@@ -194,6 +190,38 @@ func (v *validator) defaults(d *Defaults) {
 		if slices.Contains(d.RetryOn[:i], e) {
 			v.addf("RetryOn names %q twice", e)
 		}
+	}
+}
+
+// socketPath reports what cannot be the path of a socket. No quotes keep HAProxy
+// from expanding "$" and from cutting at "," where it expects an address, so
+// either would listen somewhere else (str2sa_range and str2listener in its source).
+func (v *validator) socketPath(what, s string) {
+	v.word(what, s)
+	if !strings.HasPrefix(s, "/") || len(s) > maxSocketPath {
+		v.addf("%s %q: the absolute path of a socket has at most %d bytes", what, s, maxSocketPath)
+	}
+	if strings.ContainsAny(s, "$,") {
+		v.addf(`%s %q: the path of a socket has neither "$" nor ","`, what, s)
+	}
+}
+
+func (v *validator) logAddress(s string) {
+	if s == "stdout" || s == "stderr" {
+		return
+	}
+	if strings.HasPrefix(s, "/") {
+		v.socketPath("Address", s)
+		return
+	}
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		var ap netip.AddrPort
+		ap, err = netip.ParseAddrPort(s)
+		addr = ap.Addr()
+	}
+	if err != nil || addr.Zone() != "" {
+		v.addf(`Address %q is neither "stdout", "stderr", an IP address with or without a port nor the path of a socket`, s)
 	}
 }
 

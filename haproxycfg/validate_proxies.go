@@ -65,10 +65,7 @@ func (v *validator) mapTargets(m *Map) {
 
 func (v *validator) bind(b *Bind) {
 	if path, ok := strings.CutPrefix(b.Address, "unix@"); ok {
-		v.word("bind", b.Address)
-		if !strings.HasPrefix(path, "/") || len(path) > maxSocketPath {
-			v.addf("bind %q: the absolute path of a socket has at most %d bytes", b.Address, maxSocketPath)
-		}
+		v.socketPath("bind", path)
 	} else {
 		address := b.Address
 		if strings.HasPrefix(address, ":") {
@@ -140,6 +137,9 @@ func (v *validator) answer(b *Backend) {
 	v.number("Answer.Status", b.Answer.Status, 200, 599)
 	v.word("Answer.ContentType", b.Answer.ContentType)
 	v.word("Answer.Body", b.Answer.Body)
+	if b.Answer.ContentType != "" && b.Answer.Body == "" {
+		v.addf("Answer.ContentType without Answer.Body")
+	}
 }
 
 func (v *validator) serversOf(c *Config, b *Backend) {
