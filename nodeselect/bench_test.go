@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/headgate/headgate/internal/manifesttest"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -63,11 +65,28 @@ func BenchmarkSelect(b *testing.B) {
 }
 
 func BenchmarkPick(b *testing.B) {
-	pool := nodeselect.Selector{}.Pool(manifesttest.Nodes(1000), manifesttest.Epoch)
-	b.ReportAllocs()
-	for b.Loop() {
-		if len(pool.Pick("media/tracks", nil)) != 20 {
-			b.Fatal("wrong size")
+	for _, bb := range []struct {
+		name  string
+		ready corev1.ConditionStatus
+	}{{"ready", corev1.ConditionTrue}, {"not-ready", corev1.ConditionFalse}} {
+		for _, spread := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/spread=%t", bb.name, spread), func(b *testing.B) {
+				nodes := manifesttest.Nodes(1000)
+				for _, n := range nodes {
+					for i := range n.Status.Conditions {
+						if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
+							c.Status = bb.ready
+						}
+					}
+				}
+				pool := nodeselect.Selector{Spread: spread}.Pool(nodes, manifesttest.Epoch.AddDate(0, 2, 0))
+				b.ReportAllocs()
+				for b.Loop() {
+					if len(pool.Pick("media/tracks", nil)) != 20 {
+						b.Fatal("wrong size")
+					}
+				}
+			})
 		}
 	}
 }

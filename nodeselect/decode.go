@@ -3,6 +3,7 @@ package nodeselect
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -157,7 +158,11 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 		}
 	}
 	problem := Problem{Line: line}
-	if meta.Name != "" {
+	namespace := metav1.NamespaceDefault
+	if o.service != nil {
+		namespace = o.service.Namespace
+	}
+	if isName(meta.Name) && isName(namespace) { // others may hold anything, line breaks too
 		problem.Object = o.key()
 	}
 	switch {
@@ -166,9 +171,9 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	case meta.Name == "":
 		problem.Field, problem.Message = "metadata.name", kind+" without a name"
 	case !isName(meta.Name):
-		problem.Field, problem.Message = "metadata.name", "not a name that Kubernetes would take"
-	case o.service != nil && !isName(o.service.Namespace):
-		problem.Field, problem.Message = "metadata.namespace", "not a name that Kubernetes would take"
+		problem.Field, problem.Message = "metadata.name", notAName(meta.Name)
+	case !isName(namespace):
+		problem.Field, problem.Message = "metadata.namespace", notAName(namespace)
 	default:
 		b.objects = append(b.objects, o)
 		return
@@ -177,6 +182,8 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 }
 
 func isName(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
+
+func notAName(s string) string { return fmt.Sprintf("%.80q is no name that Kubernetes would take", s) }
 
 // decodeError gives the field, where there is one, and the message for an error
 // of the JSON decoder.

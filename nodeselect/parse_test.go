@@ -34,6 +34,10 @@ func TestParseProblems(t *testing.T) {
 			"broken item", lines("apiVersion: v1", "items:", "- "+node("a"), "- apiVersion: v1", "  kind: Node", "  metadata: }", "- "+node("b"), "kind: List"), "a b",
 			[]string{"f:6: YAML: did not find expected node content"},
 		},
+		{
+			"item indented by a tab", lines("apiVersion: v1", "items:", "- "+node("a"), "- apiVersion: v1", "\tkind: Node", "- "+node("b"), "kind: List"), "a b",
+			[]string{"f:5: YAML: found a tab character that violates indentation"},
+		},
 		{"wrong type", lines("apiVersion: v1", "items:", "- "+node("a"), "- apiVersion: v1", "  kind: Service", "  metadata:", "    name: s", "    namespace: m", "  spec:", "    ports:", "    - nodePort: high", "kind: List"), "a", []string{
 			"f:4: Service m/s: spec.ports.nodePort: want an integer, got string",
 		}},
@@ -46,10 +50,10 @@ func TestParseProblems(t *testing.T) {
 		}},
 		{"no name", lines("apiVersion: v1", "kind: Node", "metadata: {}"), "", []string{"f:1: metadata.name: Node without a name"}},
 		{"bad name", lines("apiVersion: v1", "kind: Node", `metadata: {name: "a b"}`), "", []string{
-			"f:1: Node a b: metadata.name: not a name that Kubernetes would take",
+			`f:1: metadata.name: "a b" is no name that Kubernetes would take`,
 		}},
 		{"bad namespace", lines("apiVersion: v1", "kind: Service", `metadata: {name: a, namespace: "a\nb"}`), "", []string{
-			"f:1: Service a\nb/a: metadata.namespace: not a name that Kubernetes would take",
+			`f:1: metadata.namespace: "a\nb" is no name that Kubernetes would take`,
 		}},
 		{"empty", nil, "", []string{"f: no object in it"}},
 		{"comments alone", lines("# nothing", "---", "", "# here"), "", []string{"f: no object in it"}},

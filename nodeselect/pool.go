@@ -97,6 +97,8 @@ type Pool struct {
 	rings    [Excluded + 1]*hashring.Ring // by verdict
 	findings []Finding                    // by node name
 	problems []Problem
+
+	avoidable map[string]int // number of nodes to Avoid by zone
 }
 
 type member struct {
@@ -153,6 +155,10 @@ func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 	}
 	for v, nodes := range byVerdict {
 		p.rings[v] = newRing(nodes)
+	}
+	p.avoidable = make(map[string]int)
+	for _, n := range byVerdict[Avoid] {
+		p.avoidable[p.zone(n)]++
 	}
 	slices.SortStableFunc(p.findings, func(a, b Finding) int { return strings.Compare(a.Node, b.Node) })
 	slices.SortStableFunc(p.problems, func(a, b Problem) int { return strings.Compare(a.Object, b.Object) })
@@ -231,126 +237,3 @@ func (p *Pool) Findings() []Finding { return p.findings }
 // if signals had to be overruled to fill the subsets. The caller must not change
 // the slice.
 func (p *Pool) Problems() []Problem { return p.problems }
-
-// Pick returns the nodes for a service, by name. key is "namespace/name", see
-// Ref.Key. current is the subset that the service has now, nil if it has none or
-// none is known; of its nodes only Identity is read.
-//
-// The nodes are the best by rank among the Eligible ones and those of current
-// that are to Avoid. With Sticky, those of current stay whatever their rank. Then
-// other nodes to Avoid take the places that are left. Only if no node was found
-// at all are Excluded ones taken.
-func (p *Pool) Pick(key string, current []Node) []Node {
-	var scratch [64]hashring.Node
-	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
-	if len(current) > 0 {
-		picked = p.keep(picked, key, current)
-	}
-	if len(picked) < p.size && p.rings[Avoid].Len() > 0 {
-		picked = p.fill(picked, key)
-	}
-	if len(picked) == 0 {
-		picked = p.best(p.rings[Excluded], picked, key, p.size)
-	}
-	return p.byName(picked)
-}
-
-// byName gives the nodes of what was picked, sorted. It sorts positions rather
-// than nodes, which are large.
-func (p *Pool) byName(picked []hashring.Node) []Node {
-	var scratch [64]int32
-	order := scratch[:0]
-	for i := range picked {
-		order = append(order, p.index[picked[i].Name])
-	}
-	slices.Sort(order)
-	nodes := make([]Node, len(order))
-	for i, m := range order {
-		nodes[i] = p.members[m].Node
-	}
-	return nodes
-}
-
-func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []hashring.Node {
-	if p.spread {
-		return r.AppendSpread(dst, key, k)
-	}
-	return r.AppendTop(dst, key, k)
-}
-
-// keep gives the nodes of current the places they have a right to. picked is the
-// best of the eligible nodes.
-func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
-	in := make(map[string]bool, len(picked)+len(current))
-	var stay []hashring.Node
-	for _, n := range current {
-		i, ok := p.index[n.Identity]
-		if !ok || in[n.Identity] {
-			continue
-		}
-		m := &p.members[i]
-		if m.verdict > Avoid || m.verdict == Eligible && !p.sticky {
-			continue
-		}
-		in[n.Identity] = true
-		stay = append(stay, m.ringNode())
-	}
-	switch {
-	case len(stay) == 0:
-		return picked
-	case len(stay) >= p.size:
-		return p.best(newRing(stay), nil, key, p.size)
-	}
-	var others []hashring.Node
-	for _, n := range picked {
-		if !in[n.Name] {
-			others = append(others, n)
-		}
-	}
-	if p.sticky {
-		return fillPlaces(stay, others, p.size, p.spread)
-	}
-	// The rank of a node does not depend on the others, nor does the share of a
-	// zone on nodes that were not picked: the best of the picked ones and those
-	// that stay are the best of all eligible ones and those that stay.
-	return p.best(newRing(append(stay, others...)), nil, key, p.size)
-}
-
-// fill adds nodes to Avoid until the subset is full.
-func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
-	in := make(map[string]bool, len(picked))
-	for _, n := range picked {
-		in[n.Name] = true
-	}
-	var others []hashring.Node
-	for n := range p.rings[Avoid].Ranked(key) {
-		if !in[n.Name] {
-			others = append(others, n)
-		}
-	}
-	return fillPlaces(picked, others, p.size, p.spread)
-}
-
-// fillPlaces appends nodes of others, best first, until there are size. With
-// spread, each place goes to the zone that has the fewest nodes so far.
-func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
-	if !spread {
-		return append(nodes, others[:min(len(others), size-len(nodes))]...)
-	}
-	count := make(map[string]int)
-	for _, n := range nodes {
-		count[n.Zone]++
-	}
-	for len(nodes) < size && len(others) > 0 {
-		best := 0
-		for i := range others {
-			if count[others[i].Zone] < count[others[best].Zone] {
-				best = i
-			}
-		}
-		nodes = append(nodes, others[best])
-		count[others[best].Zone]++
-		others = slices.Delete(others, best, best+1)
-	}
-	return nodes
-}

@@ -150,8 +150,8 @@ func cutItems(text []byte) (before []byte, items []span, after []byte, ok bool) 
 		}
 		n := spaces - pos
 		switch {
-		case spaces == end || text[spaces] == '#' || indent >= 0 && n > indent:
-			// blank, a comment, or inside an item
+		case spaces == end || text[spaces] == '#' || indent >= 0 && (n > indent || text[spaces] == '\t'):
+			// Blank, a comment, or inside an item; nothing of YAML begins behind a tab.
 		case text[spaces] == '-' && (spaces+1 == end || text[spaces+1] == ' ') && (indent < 0 || n == indent):
 			indent = n
 			if len(items) > 0 {

@@ -1,0 +1,155 @@
+package nodeselect
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/headgate/headgate/hashring"
+)
+
+// Pick returns the nodes for a service, by name. key is "namespace/name", see
+// Ref.Key. current is the subset that the service has now, nil if it has none or
+// none is known; of its nodes only Identity is read.
+//
+// The nodes are the best by rank among the Eligible ones and those of current
+// that are to Avoid. With Sticky, those of current stay whatever their rank. Then
+// other nodes to Avoid take the places that are left. Only if no node was found
+// at all are Excluded ones taken.
+func (p *Pool) Pick(key string, current []Node) []Node {
+	var scratch [64]hashring.Node
+	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
+	if len(current) > 0 {
+		picked = p.keep(picked, key, current)
+	}
+	if len(picked) < p.size && p.rings[Avoid].Len() > 0 {
+		picked = p.fill(picked, key)
+	}
+	if len(picked) == 0 {
+		picked = p.best(p.rings[Excluded], picked, key, p.size)
+	}
+	return p.byName(picked)
+}
+
+// byName gives the nodes of what was picked, sorted. It sorts positions rather
+// than nodes, which are large.
+func (p *Pool) byName(picked []hashring.Node) []Node {
+	var scratch [64]int32
+	order := scratch[:0]
+	for i := range picked {
+		order = append(order, p.index[picked[i].Name])
+	}
+	slices.Sort(order)
+	nodes := make([]Node, len(order))
+	for i, m := range order {
+		nodes[i] = p.members[m].Node
+	}
+	return nodes
+}
+
+func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []hashring.Node {
+	if p.spread {
+		return r.AppendSpread(dst, key, k)
+	}
+	return r.AppendTop(dst, key, k)
+}
+
+// keep gives the nodes of current the places they have a right to. picked is the
+// best of the eligible nodes.
+func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
+	in := make(map[string]bool, len(picked)+len(current))
+	var stay []hashring.Node
+	for _, n := range current {
+		i, ok := p.index[n.Identity]
+		if !ok || in[n.Identity] {
+			continue
+		}
+		m := &p.members[i]
+		if m.verdict > Avoid || m.verdict == Eligible && !p.sticky {
+			continue
+		}
+		in[n.Identity] = true
+		stay = append(stay, m.ringNode())
+	}
+	switch {
+	case len(stay) == 0:
+		return picked
+	case len(stay) >= p.size:
+		return p.best(newRing(stay), nil, key, p.size)
+	}
+	var others []hashring.Node
+	for _, n := range picked {
+		if !in[n.Name] {
+			others = append(others, n)
+		}
+	}
+	if p.sticky {
+		return fillPlaces(stay, others, p.size, p.spread)
+	}
+	// The rank of a node does not depend on the others, nor does the share of a
+	// zone on nodes that were not picked: the best of the picked ones and those
+	// that stay are the best of all eligible ones and those that stay.
+	return p.best(newRing(append(stay, others...)), nil, key, p.size)
+}
+
+// fill adds nodes to Avoid until the subset is full. It ranks no more of them
+// than can get a place: when a control plane is lost, all nodes of a cluster are
+// to be avoided at once, and every service comes here.
+func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
+	places := p.size - len(picked)
+	in := make(map[string]bool, len(picked))
+	room := maps.Clone(p.avoidable) // nodes to Avoid that are left in each zone
+	for _, n := range picked {
+		in[n.Name] = true
+		if p.members[p.index[n.Name]].verdict == Avoid {
+			room[p.zone(n)]--
+		}
+	}
+	wanted := 0
+	for zone, n := range room {
+		room[zone] = min(n, places)
+		wanted += room[zone]
+	}
+	others := make([]hashring.Node, 0, wanted)
+	for n := range p.rings[Avoid].Ranked(key) {
+		if !in[n.Name] && room[p.zone(n)] > 0 {
+			room[p.zone(n)]--
+			others = append(others, n)
+		}
+		if len(others) == wanted {
+			break
+		}
+	}
+	return fillPlaces(picked, others, p.size, p.spread)
+}
+
+// zone is the zone of a node, as far as zones matter.
+func (p *Pool) zone(n hashring.Node) string {
+	if !p.spread {
+		return ""
+	}
+	return n.Zone
+}
+
+// fillPlaces appends nodes of others, best first, until there are size. With
+// spread, each place goes to the zone that has the fewest nodes so far.
+func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
+	if !spread {
+		return append(nodes, others[:min(len(others), size-len(nodes))]...)
+	}
+	count := make(map[string]int)
+	for _, n := range nodes {
+		count[n.Zone]++
+	}
+	for len(nodes) < size && len(others) > 0 {
+		best := 0
+		for i := range others {
+			if count[others[i].Zone] < count[others[best].Zone] {
+				best = i
+			}
+		}
+		nodes = append(nodes, others[best])
+		count[others[best].Zone]++
+		others = slices.Delete(others, best, best+1)
+	}
+	return nodes
+}
