@@ -1,5 +1,10 @@
 package haproxycfg
 
+import (
+	"slices"
+	"time"
+)
+
 // HAProxy's own needs beside connections and checks: per thread a poller and
 // the pipes that wake it (64 threads at most before 2.9 and by far enough for
 // an edge after it), the logs, the state file, the maps while they are read,
@@ -33,4 +38,26 @@ func (c *Config) reserved() int {
 		}
 	}
 	return n
+}
+
+// checkSpread is the time over which HAProxy may spread the first checks after
+// its start, 0 for what it chooses itself.
+//
+// It spreads all of them, those of agents too, over the shortest interval that is
+// not below a second (start_checks in its source). Agents with a shorter one, beside
+// health checks every minute, would be heard after up to a minute, and until then
+// what they drain gets traffic.
+func (c *Config) checkSpread() time.Duration {
+	var least time.Duration
+	for i := range c.Backends {
+		b := &c.Backends[i]
+		interval := or(b.AgentInterval, defaultInterval)
+		if interval >= time.Second || least != 0 && interval >= least {
+			continue
+		}
+		if slices.ContainsFunc(b.Servers, func(s Server) bool { return s.AgentPort != 0 }) {
+			least = interval
+		}
+	}
+	return least
 }

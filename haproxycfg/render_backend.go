@@ -75,6 +75,9 @@ func (a *Answer) append(t *text) {
 	t.word(a.Body)
 }
 
+// defaultInterval is the time between two checks, of health and of agents.
+const defaultInterval = 2 * time.Second
+
 // append renders how servers are checked. There is always a default-server line,
 // since without one HAProxy 3.3 and 3.4 leave a server down after its agent
 // said "down" once and then nothing of health.
@@ -90,7 +93,7 @@ func (h *Health) append(t *text, agentInterval time.Duration) {
 		t.word(logFormat(h.Host))
 	}
 	t.line("default-server inter")
-	t.duration(or(h.Interval, 2*time.Second))
+	t.duration(or(h.Interval, defaultInterval))
 	if h.FastInterval > 0 {
 		t.raw(" fastinter")
 		t.duration(h.FastInterval)
@@ -100,7 +103,7 @@ func (h *Health) append(t *text, agentInterval time.Duration) {
 	t.raw(" fall")
 	t.int(or(h.Fall, 3))
 	t.raw(" agent-inter")
-	t.duration(or(agentInterval, 2*time.Second))
+	t.duration(or(agentInterval, defaultInterval))
 }
 
 // Name is the server's name in HAProxy: "ADDRESS:PORT", with an agent

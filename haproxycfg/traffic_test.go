@@ -96,6 +96,28 @@ func TestNodeDrainIsInherited(t *testing.T) {
 	}
 }
 
+// TestFirstAgentCheck: agents are heard soon after a start, however rarely health is
+// checked. All servers but the first few would wait for minutes.
+func TestFirstAgentCheck(t *testing.T) {
+	w := newWorld(t)
+	web := ref("eu-1", "web")
+	agentPort := haproxytest.Ports(t, 1)[0]
+	nodes := []int{1, 2, 3, 4, 5, 6, 7, 8}
+	for _, i := range nodes {
+		startAgent(t, node(i).Addr, w.nodeAgent, "up ready 100%")
+		startAgent(t, node(i).Addr, agentPort, "ready 40%")
+	}
+	w.upstream(web, agentPort, nodes...)
+	table, problems := routes.New(route("h", "/", weighted{web, 100}))
+	require.Empty(t, problems)
+	config := w.start(haproxycfg.Edge{AgentInterval: fast, CheckInterval: time.Hour}, table)
+	be := config.Backends[0]
+	require.Len(t, be.Servers, len(nodes))
+	for _, s := range be.Servers {
+		w.eventually(be.Name, s.Name(), func(s haproxycfg.Stat) bool { return s.Weight == 40 })
+	}
+}
+
 // TestCheckOfARoute: a route with a check of its own finds a broken service on a
 // healthy node, and still drains with its node.
 func TestCheckOfARoute(t *testing.T) {
