@@ -39,8 +39,9 @@ type Listeners struct {
 
 // port is one open port. Its answer changes while its server goes on.
 type port struct {
-	answer atomic.Pointer[Answer]
-	server *agentcheck.Server
+	answer   atomic.Pointer[Answer]
+	server   *agentcheck.Server
+	listener net.Listener
 }
 
 // ErrClosed is what Update returns after Shutdown or Close.
@@ -76,9 +77,7 @@ func (l *Listeners) Update(s State) error {
 		if wanted[number] {
 			continue
 		}
-		// Close, not Shutdown: exchanges take microseconds, and a port that another
-		// Service takes over next must be free.
-		_ = p.server.Close()
+		p.close() // at once: exchanges take microseconds, and HAProxy asks again
 		delete(l.ports, number)
 		l.log("agent port closed", *p.answer.Load())
 	}
@@ -95,23 +94,24 @@ func (l *Listeners) open(answer Answer) error {
 	if err != nil {
 		return fmt.Errorf("agentcheck/kube: agent port of %s: %w", cmp.Or(answer.Service, "the node"), err)
 	}
-	p := &port{}
+	p := &port{listener: ln}
 	p.answer.Store(&answer)
 	p.server = &agentcheck.Server{Handler: p, Logger: l.Logger}
 	if l.Finished != nil {
 		p.server.Finished = func(x agentcheck.Exchange) { l.Finished(p.answer.Load().Service, x) }
 	}
 	l.ports[answer.Port] = p
-	l.serving.Go(func() { l.serve(p, ln) })
+	l.serving.Go(func() { l.serve(p) })
 	l.log("agent port open", answer)
 	return nil
 }
 
-// serve returns when the port's server is closed.
-func (l *Listeners) serve(p *port, ln net.Listener) {
-	if err := p.server.Serve(ln); !errors.Is(err, agentcheck.ErrServerClosed) && l.Logger != nil {
-		l.Logger.Error("agent port lost", "addr", ln.Addr(), "err", err)
+// serve returns when the port's server is closed and its last handler has returned.
+func (l *Listeners) serve(p *port) {
+	if err := p.server.Serve(p.listener); !errors.Is(err, agentcheck.ErrServerClosed) && l.Logger != nil {
+		l.Logger.Error("agent port lost", "addr", p.listener.Addr(), "err", err)
 	}
+	_ = p.server.Shutdown(context.Background())
 }
 
 func (l *Listeners) log(msg string, a Answer) {
@@ -125,26 +125,47 @@ func (p *port) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply
 	return p.answer.Load().Reply
 }
 
-// Shutdown closes all ports and waits for checks that have begun, at most until
-// ctx ends, whose error it then returns.
+// close ends the port now. The server does not know its listener before serve has
+// begun, so that is closed here too: the port is free on return.
+func (p *port) close() {
+	_ = p.server.Close()
+	_ = p.listener.Close()
+}
+
+// Shutdown closes all ports and waits for checks that have begun. Those that have
+// not ended when ctx does are cut off, and its error is returned. No goroutine of l
+// is left when Shutdown or Close returns.
 func (l *Listeners) Shutdown(ctx context.Context) error {
-	return l.stop(func(s *agentcheck.Server) error { return s.Shutdown(ctx) })
-}
-
-// Close closes all ports at once.
-func (l *Listeners) Close() error {
-	return l.stop((*agentcheck.Server).Close)
-}
-
-func (l *Listeners) stop(stop func(*agentcheck.Server) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	var errs []error
-	for number, p := range l.ports {
-		errs = append(errs, stop(p.server))
-		delete(l.ports, number)
+	var cut atomic.Bool
+	var stopping sync.WaitGroup
+	for _, p := range l.ports {
+		stopping.Go(func() {
+			if p.server.Shutdown(ctx) != nil {
+				cut.Store(true)
+			}
+			p.close()
+		})
 	}
+	stopping.Wait()
+	clear(l.ports)
 	l.serving.Wait()
-	return errors.Join(errs...)
+	if cut.Load() {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// Close closes all ports at once and cuts off checks that have begun.
+func (l *Listeners) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, p := range l.ports {
+		p.close()
+	}
+	clear(l.ports)
+	l.serving.Wait()
 }

@@ -76,14 +76,49 @@ func TestListenersFollowTheState(t *testing.T) {
 	_, err = net.Dial("tcp", before)
 	require.Error(t, err)
 	require.ErrorIs(t, l.Update(kube.State{}), kube.ErrClosed)
-	require.NoError(t, l.Close())
+	l.Close()
 }
 
 func TestListenersCloseTakesNoTime(t *testing.T) {
 	n := &network{addrs: map[string]string{}}
 	l := &kube.Listeners{Listen: n.listen}
 	require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1)}}))
-	require.NoError(t, l.Close())
+	l.Close()
 	_, err := net.Dial("tcp", n.addrs[":9707"])
 	require.Error(t, err)
+}
+
+// A port that is given up is free when Update returns, even if its server had not
+// begun to serve: the very next state may have it again.
+func TestListenersGivePortsBackAtOnce(t *testing.T) {
+	l := &kube.Listeners{Host: "127.0.0.1"}
+	defer l.Close()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	port := uint16(free.Addr().(*net.TCPAddr).Port)
+	require.NoError(t, free.Close())
+	for i := range 500 {
+		require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(port, "media/a", 1)}}), "round %d", i)
+		require.NoError(t, l.Update(kube.State{}), "round %d", i)
+	}
+}
+
+// A client that never ends its connection must not hold up a stop for longer than
+// the context says, nor make Shutdown leave anything open.
+func TestListenersShutdownIsBounded(t *testing.T) {
+	n := &network{addrs: map[string]string{}}
+	var finished atomic.Int64
+	l := &kube.Listeners{Listen: n.listen, Finished: func(string, agentcheck.Exchange) { finished.Add(1) }}
+	require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1), answer(9801, "media/a", 2)}}))
+	for _, addr := range n.addrs {
+		c, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = c.Read(make([]byte, 64)) // answered, and kept open
+		require.NoError(t, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, l.Shutdown(ctx), context.DeadlineExceeded)
+	require.EqualValues(t, 2, finished.Load(), "they are cut off, and waited for")
 }

@@ -119,7 +119,7 @@ func (n *node) stop() {
 	}
 	if n.cancel != nil {
 		n.cancel()
-		_ = n.listeners.Close()
+		n.listeners.Close()
 	}
 	n.running.Wait()
 }
