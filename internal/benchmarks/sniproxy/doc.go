@@ -18,9 +18,9 @@
 // it is the right one. There is no TLS behind the hello, for the router cannot tell.
 //
 // In each round each router is started afresh, one after the other (A, B, C, A, B, C),
-// so that what disturbs the machine disturbs all. With few names it is measured with few
-// connections held open and then with many; started again with many names, it is
-// measured with few connections held open. Each time:
+// so that what disturbs the machine disturbs all. With few names known it is measured
+// with few connections held open and then with more; started again with many names, with
+// few connections held open. Each time:
 //
 //   - connections: 16 at a time, each gets an answer of 1 KiB and the backend's close;
 //   - round trips: 64 bytes to the backend and back, one at a time, over each of the

@@ -71,8 +71,7 @@ func run(ctx context.Context, s settings, progress io.Writer) (result report.Res
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 
-	result = report.Result{Command: command(os.Args[1:]), Machine: machine(), Settings: b.describe()}
-	result.Base, result.ManyOpen, result.ManyHost = b.sizes()
+	result = report.Result{Command: command(os.Args[1:]), Machine: machine(), Settings: b.describe(), Sizes: s.sizes()}
 	for _, r := range routers {
 		result.Routers = append(result.Routers, report.Router{Name: r.Name, Role: string(r.Role), Version: r.Version})
 	}
@@ -119,7 +118,7 @@ func (b *bench) prepare() error {
 	if b.loadCore < 0 {
 		b.loadCore = cores[min(1, len(cores)-1)]
 	}
-	if b.core = b.routerCore; b.core == b.loadCore {
+	if b.routerCore == b.loadCore {
 		fmt.Fprintln(b.progress, "router and load share one processor: round trips and rates mean little")
 	}
 	if err := b.limitDescriptors(); err != nil {

@@ -24,7 +24,6 @@ type bench struct {
 	sites       []string // as many as are ever known
 	dir         string
 	descriptors int   // the limit of a process
-	core        int   // of the router
 	cores       []int // that this process had at first
 	progress    io.Writer
 }
@@ -38,41 +37,52 @@ type running struct {
 	files  int
 }
 
+// stage is what to measure at a size.
+type stage struct {
+	report.Size
+	steps []step
+	last  bool // with this process
+}
+
+type step func(context.Context, *running, *report.Point) error
+
 // round measures a router everywhere once. An error ends the whole run: what goes wrong
 // with the router stands in the points.
 func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
-	base, manyOpen, manyHosts := b.sizes()
-	var points []report.Point
-	for _, sizes := range [][]report.Size{{base, manyOpen}, {manyHosts}} {
-		points = append(points, b.process(ctx, n, r, sizes)...)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
+	s := b.sizes()
+	few := []stage{{Size: s.Base, steps: []step{b.roundTrips, b.idle, b.connections, b.bulkTransfer}}}
+	if s.Idle != s.ManyOpen {
+		few = append(few, stage{Size: s.Idle, steps: []step{b.roundTrips, b.idle}})
+	}
+	all := []step{b.roundTrips, b.idle, b.connections}
+	few = append(few, stage{Size: s.ManyOpen, steps: all, last: true})
+	points := b.process(ctx, n, r, few)
+	points = append(points, b.process(ctx, n, r, []stage{{Size: s.ManyHosts, steps: all, last: true}})...)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	return points, nil
 }
 
 // process measures at several sizes with one process.
-func (b *bench) process(ctx context.Context, n int, r peer.Router, sizes []report.Size) []report.Point {
-	points := make([]report.Point, len(sizes))
-	for i, s := range sizes {
-		points[i] = report.Point{Round: n, Open: s.Open, Hosts: s.Hosts, Figures: make(map[report.Metric]float64)}
-	}
+func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stage) []report.Point {
+	points := make([]report.Point, len(stages))
 	defer b.loop.Reset()
-	run, err := b.start(ctx, r, sizes[0].Hosts)
+	run, err := b.start(ctx, r, stages[0].Hosts)
 	if err == nil {
 		defer run.Stop()
 	}
-	for i := range points {
+	for i, s := range stages {
+		p := report.Point{Round: n, Open: s.Open, Hosts: s.Hosts, Figures: make(map[report.Metric]float64)}
 		if err == nil {
-			err = b.point(ctx, run, &points[i], i == 0 && sizes[0] == b.few)
+			err = b.point(ctx, run, s, &p)
 		}
 		if err != nil {
-			points[i].Problem = err.Error()
-			fmt.Fprintf(b.progress, "%s: %v\n", r.Name, err)
+			p.Problem = err.Error()
 		}
-		fmt.Fprintf(b.progress, "round %d/%d  %-10s %5d open %6d hosts  %6.0f us a connection  %5.0f us a round trip\n", n, b.rounds,
-			r.Name, points[i].Open, points[i].Hosts, points[i].Figures[report.ConnCPU], points[i].Figures[report.RoundTripP50])
+		points[i] = p
+		fmt.Fprintf(b.progress, "round %d/%d  %-10s %5d open %6d hosts  %6.0f us a connection  %5.0f us a round trip  %s\n", n, b.rounds,
+			r.Name, p.Open, p.Hosts, p.Figures[report.ConnCPU], p.Figures[report.RoundTripP50], p.Problem)
 	}
 	return points
 }
@@ -140,42 +150,41 @@ func (b *bench) settle(ctx context.Context, run *running, begin time.Time) error
 func (b *bench) pause() time.Duration { return min(b.phase/4, 250*time.Millisecond) }
 
 // point measures with so many connections held.
-func (b *bench) point(ctx context.Context, run *running, p *report.Point, bulk bool) error {
+func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Point) error {
 	p.Figures[report.Ready] = run.ready.Seconds() * 1e3
 	p.Figures[report.Memory] = float64(run.memory.PSS) / 1024
-	if err := b.loop.Open(ctx, run.target, p.Open); err != nil {
+	if err := b.loop.Open(ctx, run.target, s.Open); err != nil {
 		return b.explain(run, err)
 	}
-	begin, busy, used, err := time.Now(), time.Duration(0), procfs.CPU{}, error(nil)
-	if busy, err = procfs.Busy(b.core); err == nil {
-		used, err = run.CPU()
-	}
+	begin := time.Now()
+	before, err := b.others(run)
 	if err != nil {
 		return err
 	}
-	steps := []func(context.Context, *running, *report.Point) error{b.roundTrips, b.idle, b.connections}
-	if bulk {
-		steps = append(steps, b.bulkTransfer)
-	}
-	for _, step := range steps {
-		if err := step(ctx, run, p); err != nil {
+	for _, measure := range s.steps {
+		if err := measure(ctx, run, p); err != nil {
 			return b.explain(run, err)
 		}
 	}
-	nowBusy, err := procfs.Busy(b.core)
+	after, err := b.others(run)
 	if err != nil {
 		return err
 	}
-	nowUsed, err := run.CPU()
+	p.Figures[report.OthersPercent] = max(0, 100*(after-before).Seconds()/time.Since(begin).Seconds())
+	if s.last {
+		return b.left(ctx, run, p)
+	}
+	return nil
+}
+
+// others is how long anything but the router has kept its processor busy.
+func (b *bench) others(run *running) (time.Duration, error) {
+	busy, err := procfs.Busy(b.routerCore)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	others := nowBusy - busy - (nowUsed.Total - used.Total)
-	p.Figures[report.OthersPercent] = max(0, 100*others.Seconds()/time.Since(begin).Seconds())
-	if p.Open < b.many.Open && p.Hosts == b.few.Hosts {
-		return nil // the next point opens more
-	}
-	return b.left(ctx, run, p)
+	used, err := run.CPU()
+	return busy - used.Total, err
 }
 
 // explain adds what the router has said.

@@ -43,7 +43,7 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 		path, err := build(ctx, dir, ".", own+"/plainrouter")
 		return peer.Plain(path, goVersion()), err
 	}
-	if snirouter != "" {
+	if !strings.Contains(snirouter, "{snirouter}") {
 		return peer.SNIRouter(snirouter, ""), nil
 	}
 	root, err := goList(ctx, project, "{{.Dir}}")
@@ -55,7 +55,7 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 	}
 	// In its own module, for this one does not have all that the examples import.
 	path, err := build(ctx, dir, root, "./examples/snirouter")
-	return peer.SNIRouter(path+" -tls {listen} -hosts {hosts}", goVersion()), err
+	return peer.SNIRouter(strings.ReplaceAll(snirouter, "{snirouter}", path), goVersion()), err
 }
 
 func missing(r peer.Router, err error) (peer.Router, error) {

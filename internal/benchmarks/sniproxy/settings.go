@@ -55,7 +55,8 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f.DurationVar(&s.limit, "limit", 30*time.Minute, "how long the whole run may take")
 	f.IntVar(&s.routerCore, "router-core", -1, "processor of the router (-1: the first)")
 	f.IntVar(&s.loadCore, "load-core", -1, "processor of clients and backends (-1: the second)")
-	f.StringVar(&s.snirouter, "snirouter", "", "command of snirouter, with {listen} and {hosts}; empty: build and run examples/snirouter")
+	f.StringVar(&s.snirouter, "snirouter", "{snirouter} -tls {listen} -hosts {hosts}",
+		"command of snirouter: {snirouter} is the one of examples, which is built; {listen} its address; {hosts} its file of hosts")
 	f.StringVar(&s.json, "json", "", "file for all figures")
 	quick := f.Bool("quick", false, "one short round, to see that it works: the figures are rough")
 	if err := f.Parse(args); err != nil {
@@ -75,7 +76,7 @@ func parse(args []string, out io.Writer) (settings, error) {
 
 // short makes small what was not given.
 func short(s *settings, bulk *int64, set map[string]bool) {
-	for name, make := range map[string]func(){
+	for name, shorten := range map[string]func(){
 		"rounds":      func() { s.rounds = 1 },
 		"connections": func() { s.many.Open = 1000 },
 		"hosts":       func() { s.many.Hosts = 10000 },
@@ -85,7 +86,7 @@ func short(s *settings, bulk *int64, set map[string]bool) {
 		"limit":       func() { s.limit = time.Minute },
 	} {
 		if !set[name] {
-			make()
+			shorten()
 		}
 	}
 }
@@ -108,7 +109,13 @@ func (s settings) validate() error {
 	return nil
 }
 
-// sizes are where to measure: each once a round.
-func (s settings) sizes() (base, manyOpen, manyHosts report.Size) {
-	return s.few, report.Size{Open: s.many.Open, Hosts: s.few.Hosts}, report.Size{Open: s.few.Open, Hosts: s.many.Hosts}
+// sizes are where to measure. Idle is small enough for routers that take six
+// descriptors a connection where a process may have 20,000.
+func (s settings) sizes() report.Sizes {
+	return report.Sizes{
+		Base:      s.few,
+		Idle:      report.Size{Open: min(s.many.Open, 2000), Hosts: s.few.Hosts},
+		ManyOpen:  report.Size{Open: s.many.Open, Hosts: s.few.Hosts},
+		ManyHosts: report.Size{Open: s.few.Open, Hosts: s.many.Hosts},
+	}
 }

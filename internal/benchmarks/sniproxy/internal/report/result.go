@@ -46,15 +46,21 @@ type Size struct {
 	Hosts int `json:"hosts"`
 }
 
+// Sizes are the points of a run.
+type Sizes struct {
+	Base      Size `json:"base"`       // few connections, few names
+	Idle      Size `json:"idle"`       // enough connections to tell what one takes
+	ManyOpen  Size `json:"many_open"`  // many connections, few names
+	ManyHosts Size `json:"many_hosts"` // few connections, many names
+}
+
 // Result is a run.
 type Result struct {
-	Command  string   `json:"command"`
-	Machine  string   `json:"machine"`
-	Settings string   `json:"settings"`
-	Base     Size     `json:"base"`       // few connections, few names
-	ManyOpen Size     `json:"many_open"`  // many connections, few names
-	ManyHost Size     `json:"many_hosts"` // few connections, many names
-	Routers  []Router `json:"routers"`
+	Command  string `json:"command"`
+	Machine  string `json:"machine"`
+	Settings string `json:"settings"`
+	Sizes
+	Routers []Router `json:"routers"`
 }
 
 // At collects a figure at a size over all rounds.

@@ -19,7 +19,8 @@ func (r Result) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "`%s`\n\n%s %s\n\n", r.Command, r.Machine, r.Settings)
 	b.WriteString(r.figures())
-	b.WriteString("\nMedian (lowest–highest) of the rounds; in bold the ratio to the best peer of the run.\n\n")
+	fmt.Fprintf(&b, "\nMedian (lowest–highest) of the rounds; in bold the ratio to the best peer of the run. %s connections open and %s hosts known; for an idle connection %s are open.\n\n",
+		group(r.Base.Open), group(r.Base.Hosts), group(r.Idle.Open))
 	b.WriteString(r.growth())
 	if problems := r.problems(); problems != "" {
 		b.WriteString("\n" + problems)
@@ -31,8 +32,8 @@ func (r Result) figures() string {
 	columns := []column{
 		{"CPU µs a connection", r.Base, ConnCPU},
 		{"CPU s a GiB", r.Base, BulkCPU},
-		{"RSS KiB an idle connection", r.ManyOpen, IdleRSS},
-		{"descriptors", r.ManyOpen, IdleFiles},
+		{"RSS KiB an idle connection", r.Idle, IdleRSS},
+		{"descriptors", r.Idle, IdleFiles},
 		{"round trip p50 µs", r.Base, RoundTripP50},
 		{"p99 µs", r.Base, RoundTripP99},
 		{"CPU µs a round trip", r.Base, RoundTripCPU},
@@ -70,7 +71,7 @@ func (r Result) cell(router Router, c column) string {
 
 func (r Result) growth() string {
 	open := fmt.Sprintf("%s → %s open: ", group(r.Base.Open), group(r.ManyOpen.Open))
-	hosts := fmt.Sprintf("%s → %s hosts: ", group(r.Base.Hosts), group(r.ManyHost.Hosts))
+	hosts := fmt.Sprintf("%s → %s hosts: ", group(r.Base.Hosts), group(r.ManyHosts.Hosts))
 	columns := []struct {
 		title string
 		to    Size
@@ -79,9 +80,9 @@ func (r Result) growth() string {
 		{open + "CPU µs a connection", r.ManyOpen, ConnCPU},
 		{open + "round trip p50 µs", r.ManyOpen, RoundTripP50},
 		{open + "CPU µs a round trip", r.ManyOpen, RoundTripCPU},
-		{hosts + "CPU µs a connection", r.ManyHost, ConnCPU},
-		{hosts + "ready after ms", r.ManyHost, Ready},
-		{hosts + "memory MiB", r.ManyHost, Memory},
+		{hosts + "CPU µs a connection", r.ManyHosts, ConnCPU},
+		{hosts + "ready after ms", r.ManyHosts, Ready},
+		{hosts + "memory MiB", r.ManyHosts, Memory},
 	}
 	header := []string{"router"}
 	for _, c := range columns {
@@ -112,7 +113,7 @@ func (r Result) problems() string {
 				lines = append(lines, line)
 			}
 		}
-		for _, s := range []Size{r.ManyOpen, r.ManyHost} {
+		for _, s := range []Size{r.ManyOpen, r.ManyHosts} {
 			if left := router.At(s, LeftFiles); left.Median >= 0.1 {
 				lines = append(lines, fmt.Sprintf("- %s, %s open, %s hosts: keeps %s descriptors a connection 2 s after the client has closed it\n",
 					router.Name, group(s.Open), group(s.Hosts), number(left.Median)))
@@ -123,7 +124,24 @@ func (r Result) problems() string {
 			}
 		}
 	}
+	if others := r.others(); others.Median >= 5 {
+		lines = append(lines, fmt.Sprintf("- the machine was not quiet: other processes took %s %% of the router's processor (median; at worst %s %%)\n",
+			number(others.Median), number(others.Max)))
+	}
 	return strings.Join(lines, "")
+}
+
+// others is what other processes took of the router's processor, over all points.
+func (r Result) others() Spread {
+	var all []float64
+	for _, router := range r.Routers {
+		for _, p := range router.Points {
+			if v, ok := p.Figures[OthersPercent]; ok {
+				all = append(all, v)
+			}
+		}
+	}
+	return SpreadOf(all)
 }
 
 func median(s Spread) string {
