@@ -18,6 +18,7 @@ type acceptor struct {
 	index int        // in loop.acceptors; -1 is not yet
 	spare int32      // a descriptor to give up when there are no others; -1 is none
 	batch int        // how many connections to try to accept in a round
+	round int64      // of the loop, in which it last accepted all of a batch
 	pause timer      // while it runs nothing is accepted
 	wait  int64      // its length
 }
@@ -93,7 +94,10 @@ func (a *acceptor) accept() {
 			return
 		}
 	}
-	a.batch = min(2*a.batch, maxAccepts)
+	if a.round == a.loop.round-1 {
+		a.batch = min(2*a.batch, maxAccepts)
+	}
+	a.round = a.loop.round
 }
 
 // took begins the flow of a new connection, in this loop or in one that has less to do.

@@ -4,6 +4,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"time"
@@ -14,16 +15,17 @@ import (
 // connect begins a Connect. An error means that there will be no connection.
 func (f *flow) connect() error {
 	f.phase, f.dialing = PhaseDial, f.loop.now
-	if f.step.IdleTimeout != 0 {
-		f.idle = timeout(f.step.IdleTimeout, 0)
+	step := &f.opening.step
+	if step.IdleTimeout != 0 {
+		f.idle = timeout(step.IdleTimeout, 0)
 	}
 	f.schedule()
-	if f.step.Dial != nil {
+	if step.Dial != nil {
 		f.dialElsewhere()
 		return nil
 	}
 	domain := unix.AF_INET6
-	if ip := f.step.Addr.Addr(); ip.Is4() || ip.Is4In6() {
+	if ip := step.Addr.Addr(); ip.Is4() || ip.Is4In6() {
 		domain = unix.AF_INET
 	}
 	fd, e := sysSocket(domain)
@@ -31,10 +33,10 @@ func (f *flow) connect() error {
 		return dialError(e)
 	}
 	f.side[backendSide] = side{fd: fd}
-	if e = sysConnect(fd, f.step.Addr); e != noError && e != unix.EINPROGRESS {
+	if e = sysConnect(fd, step.Addr); e != noError && e != unix.EINPROGRESS {
 		return dialError(e)
 	}
-	if len(f.step.Data) == 0 && len(f.data) <= f.step.Skip {
+	if header, data := f.opening.first(); len(header)+len(data) == 0 {
 		return nil // nothing to try with: EPOLLOUT will tell
 	}
 	return f.tryFirst()
@@ -54,18 +56,23 @@ func (f *flow) tryFirst() error {
 	return nil
 }
 
+// first is what goes to a backend first.
+func (o *opening) first() (header, data []byte) {
+	return o.step.Data, o.data[min(max(o.step.Skip, 0), len(o.data)):]
+}
+
 // sendFirst sends Step.Data and the client's bytes so far, in one call. When the backend has
 // taken a byte the flow relays.
 func (f *flow) sendFirst() errno {
 	l, to := f.loop, &f.side[backendSide]
-	header, data := f.step.Data, f.data[min(f.step.Skip, len(f.data)):]
+	header, data := f.opening.first()
 	var n int
 	var e errno
 	switch {
-	case len(header) > 0 && len(data) > 0:
+	case len(header) == 0 && len(data) > 0:
+		n, e = sysWrite(to.fd, data)
+	case len(header) > 0:
 		n, e = sysWrite2(to.fd, &l.vectors, header, data)
-	case len(header)+len(data) > 0:
-		n, e = sysWrite(to.fd, append(header, data...)) // one of them is empty: no copy
 	case f.phase == PhaseDial:
 		e = sysSocketError(to.fd)
 	}
@@ -82,7 +89,7 @@ func (f *flow) sendFirst() errno {
 	if f.dialing != 0 {
 		f.dial = max(time.Duration(l.now-f.dialing), 1)
 	}
-	f.data, f.step = nil, Step{}
+	f.giveOpening()
 	f.phase, f.moved = PhaseRelay, l.now
 	f.kept = l.ev.shared.set.keepAlive <= 0
 	f.schedule()
@@ -96,7 +103,7 @@ func (f *flow) dialFailed(err error) Step {
 	f.stopDialing()
 	f.closeSide(backendSide)
 	f.side[clientSide].taken = 0
-	f.step = Step{}
+	f.opening.step = Step{}
 	step := f.session.DialFailed(err)
 	if step.Action == More {
 		return Step{Action: Drop, Err: err}
@@ -108,21 +115,21 @@ func (f *flow) dialFailed(err error) Step {
 type dialing struct{ cancel context.CancelFunc }
 
 func (f *flow) stopDialing() {
-	if f.dials != nil {
-		f.dials.cancel()
-		f.dials = nil
+	if f.opening != nil && f.opening.dials != nil {
+		f.opening.dials.cancel()
+		f.opening.dials = nil
 	}
 }
 
 // dialElsewhere runs Step.Dial in a goroutine.
 func (f *flow) dialElsewhere() {
 	ctx, cancel := context.WithCancel(context.Background())
-	if d := pick(f.step.DialTimeout, f.loop.ev.shared.set.dialTimeout); d > 0 {
+	if d := pick(f.opening.step.DialTimeout, f.loop.ev.shared.set.dialTimeout); d > 0 {
 		ctx, cancel = context.WithTimeout(context.Background(), d)
 	}
 	d := &dialing{cancel}
-	f.dials = d
-	dial := f.step.Dial
+	f.opening.dials = d
+	dial := f.opening.step.Dial
 	f.loop.ev.dials.Go(func() {
 		c, err := dial(ctx)
 		f.loop.post(func() { f.dialed(d, c, err) })
@@ -132,13 +139,13 @@ func (f *flow) dialElsewhere() {
 // dialed takes what Step.Dial has returned.
 func (f *flow) dialed(d *dialing, c net.Conn, err error) {
 	d.cancel()
-	if f.dials != d {
+	if f.opening == nil || f.opening.dials != d {
 		if c != nil {
 			c.Close()
 		}
 		return
 	}
-	f.dials = nil
+	f.opening.dials = nil
 	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
 		fd, derr := detach(tcp)
 		tcp.Close()
@@ -147,9 +154,8 @@ func (f *flow) dialed(d *dialing, c net.Conn, err error) {
 			err = f.tryFirst()
 		}
 	} else if err == nil {
-		if err = f.bequeath(c); err == nil {
-			return
-		}
+		f.bequeath(c)
+		return
 	}
 	if err != nil {
 		f.do(f.dialFailed(dialError(err)))
@@ -159,7 +165,7 @@ func (f *flow) dialed(d *dialing, c net.Conn, err error) {
 
 // bequeath leaves the rest to the portable implementation, since the backend is no TCP
 // connection.
-func (f *flow) bequeath(backend net.Conn) error {
+func (f *flow) bequeath(backend net.Conn) {
 	l, s := f.loop, &f.side[clientSide]
 	if s.registered {
 		sysEpollCtl(l.ep, unix.EPOLL_CTL_DEL, s.fd, 0, 0, 0)
@@ -170,15 +176,15 @@ func (f *flow) bequeath(backend net.Conn) error {
 	file.Close()
 	if err != nil {
 		backend.Close()
-		return err
+		f.finish(ByEngine, fmt.Errorf("relay: handing over: %w", err))
+		return
 	}
 	g := &l.ev.shared.goroutines
 	t := newTalk(g, client)
-	t.opened, t.hello, t.idle = l.ev.base.Add(time.Duration(f.opened)), f.hello, f.idle
+	t.opened, t.hello = l.ev.base.Add(time.Duration(f.opened)), f.hello
+	t.idle.Store(int64(f.idle))
 	t.touch()
-	g.adopt(t, backend, f.step, f.data, f.session)
 	f.heir = t
-	f.data = nil
+	g.adopt(t, backend, f.opening.step, f.opening.data, f.session)
 	f.release()
-	return nil
 }

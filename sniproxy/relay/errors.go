@@ -15,7 +15,10 @@ func undecided(s Step) bool {
 }
 
 func helloError(err error) error {
-	if isTimeout(err) {
+	switch {
+	case errors.Is(err, ErrHelloTooLong):
+		return err
+	case isTimeout(err):
 		err = os.ErrDeadlineExceeded
 	}
 	return fmt.Errorf("relay: reading the hello: %w", err)

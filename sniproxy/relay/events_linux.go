@@ -134,7 +134,10 @@ func (ev *events) closeWithin(d time.Duration) {
 				case d <= 0:
 					f.finish(ByEngine, ErrClosed)
 				default:
-					f.doom = l.now + int64(rand.N(d))
+					if f.ending == nil {
+						f.ending = &ending{}
+					}
+					f.ending.doom = l.now + 1 + int64(rand.N(d))
 					f.schedule()
 				}
 			}

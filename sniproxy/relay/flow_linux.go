@@ -4,7 +4,6 @@ package relay
 
 import (
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"time"
@@ -26,42 +25,51 @@ const (
 
 // interest is what a socket is registered for; EPOLLOUT comes in when a write has not
 // taken everything.
-const interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1)
+const interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
 // flow is one client's connection with its backend's: the state machine of README.md.
-// Only the loop touches it.
+// Only the loop touches it. It is all that an idle connection costs here, so that what is
+// not needed then is elsewhere.
 type flow struct {
-	timer timer
-	loop  *loop
-	side  [2]side
-
+	timer   timer
+	loop    *loop
 	session Session
-	remote  netip.AddrPort
-	token   int32
-	phase   Phase
-	busy    bool  // in loop.busy
-	kept    bool  // keep-alive is set on the backend's socket, or not wanted
-	reset   bool  // close with RST
-	first   Party // whose direction ended first
+	side    [2]side
+	opening *opening // nil from PhaseRelay on
+	ending  *ending  // nil until it is needed
+	heir    *talk    // what has taken over, with a backend that is not TCP
 
-	failedBy Party // who took no more
-	failure  error // of that
+	remote netip.AddrPort
+	token  int32 // of loop.entries
+	phase  Phase
+	first  Party // whose direction ended first
+	busy   bool  // in loop.busy
+	kept   bool  // keep-alive is set on the backend's socket, or not wanted
+	reset  bool  // close with RST
 
-	opened, moved int64 // when, on the loop's clock
-	doom          int64 // when CloseWithin ends it; 0 is not
-	idle          time.Duration
-	hello, dial   time.Duration
-	dialing       int64 // when the last Connect began
+	opened, moved int64         // when, on the loop's clock
+	dialing       int64         // when the last Connect began
+	idle          time.Duration // the time-out
+	hello, dial   time.Duration // of the Result
+}
 
+// opening is what a flow needs until it relays. A loop lends it.
+type opening struct {
 	data  []byte   // what the client has sent, until a backend has taken it
-	step  Step     // the last that is under way: Connect or Answer
+	step  Step     // what is under way: Connect or Answer
 	dials *dialing // a Step.Dial that runs
 	early *Step    // of a Resume that came before its Wait
-	heir  *talk    // what has taken over, with a backend that is not TCP
+}
+
+// ending is what a flow needs that is told to end.
+type ending struct {
+	doom     int64 // when CloseWithin ends it; 0 is not
+	failure  error // of writing to failedBy, while the other direction comes to its end
+	failedBy Party
 }
 
 func newFlow(l *loop, fd int32, remote netip.AddrPort) *flow {
-	f := &flow{loop: l, remote: remote, phase: PhaseHello, opened: l.now, idle: l.ev.shared.set.idleTimeout}
+	f := &flow{loop: l, remote: remote, phase: PhaseHello, opened: l.now, idle: l.ev.shared.set.idleTimeout, opening: l.takeOpening()}
 	f.timer.flow = f
 	f.side[clientSide] = side{fd: fd, readable: true, writable: true, noDelay: true} // inherited
 	f.side[backendSide] = side{fd: -1}
@@ -87,7 +95,7 @@ func (f *flow) accepted(make func(Conn) Session) {
 func (f *flow) adopt(backend int32, prefix []byte) {
 	f.side[backendSide].fd = backend
 	f.phase = PhaseRelay
-	f.step = Step{Data: prefix}
+	f.opening.step = Step{Data: prefix}
 	for i := range f.side {
 		f.side[i].readable, f.side[i].noDelay = false, true
 	}
@@ -120,8 +128,8 @@ func (f *flow) Resume(s Step) {
 		case f.phase == PhaseWait:
 			f.do(s)
 			f.settle()
-		case f.early == nil && f.phase != phaseClosed:
-			f.early = &s
+		case f.opening != nil && f.opening.early == nil:
+			f.opening.early = &s
 		}
 	})
 }
@@ -177,87 +185,6 @@ func (f *flow) event(i int, bits uint32) {
 	}
 }
 
-// readHello reads what the client says first, until the Session has decided.
-func (f *flow) readHello() {
-	s := &f.side[clientSide]
-	limit := f.loop.ev.shared.set.helloLimit
-	for f.phase == PhaseHello && s.readable {
-		buf := f.helloBuffer(limit)
-		n, e := sysRead(s.fd, buf)
-		switch {
-		case e == unix.EAGAIN:
-			s.readable = false
-			continue
-		case e != noError:
-			f.noHello(ByClient, e)
-			return
-		case n == 0:
-			s.eof = true
-			f.noHello(ByClient, io.EOF)
-			return
-		}
-		if n < len(buf) && !s.ending {
-			s.readable = false
-		}
-		if len(f.data) == 0 {
-			f.data = buf[:n] // of the scratch buffer, or its own
-		} else {
-			f.data = f.data[:len(f.data)+n]
-		}
-		step := f.session.Hello(f.data, nil)
-		if step.Action == More && len(f.data) >= limit {
-			f.noHello(BySession, ErrHelloTooLong)
-			return
-		}
-		f.do(step)
-		f.keep()
-	}
-	f.settle()
-}
-
-// helloBuffer is where the next bytes of the hello go: the scratch buffer at first, since
-// most hellos come whole, then a buffer that grows with them.
-func (f *flow) helloBuffer(limit int) []byte {
-	if len(f.data) == 0 {
-		return f.loop.scratch[:min(limit, scratchSize)]
-	}
-	if len(f.data) == cap(f.data) {
-		f.data = append(make([]byte, 0, min(2*len(f.data), limit)), f.data...)
-	}
-	return f.data[len(f.data):cap(f.data)]
-}
-
-// keep takes the hello out of the scratch buffer, if it is there and still needed.
-func (f *flow) keep() {
-	if len(f.data) > 0 && &f.data[0] == &f.loop.scratch[0] {
-		f.data = append(make([]byte, 0, max(len(f.data), 512)), f.data...)
-	}
-}
-
-// noHello asks what to do with a client that says no more.
-func (f *flow) noHello(by Party, err error) {
-	reason := helloError(err)
-	step := f.session.Hello(f.data, reason)
-	switch {
-	case err == io.EOF && undecided(step):
-		f.finish(ByClient, nil)
-	case err == io.EOF || by != ByClient:
-		if undecided(step) {
-			step = Step{Action: Drop, Err: reason}
-			if by == ByTimeout {
-				f.decide()
-				f.finish(ByTimeout, reason)
-				return
-			}
-		}
-		f.do(step)
-		f.keep()
-		f.settle()
-	default:
-		f.finish(ByClient, reason)
-	}
-}
-
 // decide notes when the Session decided.
 func (f *flow) decide() {
 	if f.hello == 0 {
@@ -281,16 +208,17 @@ func (f *flow) do(step Step) {
 		case Wait:
 			f.phase = PhaseWait
 			f.schedule()
-			if f.early != nil {
-				step, f.early, again = *f.early, nil, true
+			if o := f.opening; o.early != nil {
+				step, o.early, again = *o.early, nil, true
 			}
 		case Connect:
-			f.step = step
+			f.opening.step = step
 			if err := f.connect(); err != nil {
 				step, again = f.dialFailed(err), true
 			}
 		case Answer:
-			f.step, f.phase, f.data = step, PhaseAnswer, nil
+			f.opening.step, f.opening.data = step, nil
+			f.phase, f.moved = PhaseAnswer, f.loop.now
 			f.schedule()
 			f.sendAnswer()
 		case Reset:
@@ -302,9 +230,10 @@ func (f *flow) do(step Step) {
 	}
 }
 
-// settle registers the sockets that the flow will have to wait for, when it is known that
-// it does: a connection that is decided at once costs no call more than it must.
+// settle prepares the flow for waiting, when it is known that it has to: it registers the
+// sockets that are not, and keeps what lies in the loop's buffer.
 func (f *flow) settle() {
+	f.keepHello()
 	for i := range f.side {
 		s := &f.side[i]
 		if s.fd < 0 || s.registered {
@@ -332,7 +261,7 @@ func (f *flow) schedule() {
 	case PhaseHello:
 		at = after(f.opened, set.helloTimeout)
 	case PhaseDial:
-		at = after(f.dialing, pick(f.step.DialTimeout, set.dialTimeout))
+		at = after(f.dialing, pick(f.opening.step.DialTimeout, set.dialTimeout))
 	case PhaseRelay:
 		at = after(f.moved, f.idle)
 		if !f.kept {
@@ -341,7 +270,10 @@ func (f *flow) schedule() {
 	case PhaseAnswer, phaseLinger:
 		at = after(f.moved, lingerTimeout)
 	}
-	if at = earliest(at, f.doom); at == 0 {
+	if f.ending != nil {
+		at = earliest(at, f.ending.doom)
+	}
+	if at == 0 {
 		f.loop.wheel.stop(&f.timer)
 		return
 	}
@@ -374,7 +306,7 @@ func pick(d, otherwise time.Duration) time.Duration {
 // expire is called when the timer was due; something may have moved since it was set.
 func (f *flow) expire() {
 	now := f.loop.now
-	if f.doom != 0 && now >= f.doom {
+	if e := f.ending; e != nil && e.doom != 0 && now >= e.doom {
 		f.finish(ByEngine, ErrClosed)
 		return
 	}
@@ -389,11 +321,7 @@ func (f *flow) expire() {
 		return
 	case PhaseRelay:
 		if f.idle > 0 && now >= f.moved+int64(f.idle) {
-			if f.failure != nil {
-				f.finish(f.failedBy, f.failure)
-				return
-			}
-			f.finish(ByTimeout, errIdle)
+			f.finishFailed(ByTimeout, errIdle)
 			return
 		}
 		if !f.kept && now >= f.opened+int64(set.keepAlive) {
@@ -401,7 +329,7 @@ func (f *flow) expire() {
 			setKeepAlive(f.side[backendSide].fd, set.keepAlive)
 		}
 	case PhaseAnswer, phaseLinger:
-		f.finish(BySession, f.step.Err)
+		f.finish(BySession, f.opening.step.Err)
 		return
 	}
 	f.schedule()
@@ -440,7 +368,7 @@ func (f *flow) release() {
 	l.wheel.stop(&f.timer)
 	l.leave(f)
 	l.load.Add(-1)
-	f.data, f.step, f.early = nil, Step{}, nil
+	f.giveOpening()
 	if f.session == nil {
 		l.ev.shared.end()
 	}

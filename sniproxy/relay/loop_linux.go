@@ -21,6 +21,8 @@ const (
 	turn = 1 << 20
 	// scratchSize is the size of the one buffer that all flows of a loop share.
 	scratchSize = 64 << 10
+	// So many of each are kept for the next flow that needs one.
+	keptBuffers, keptOpenings = 16, 64
 	// breath is after how long without a pause Go's scheduler gets a chance.
 	breath = int64(10 * time.Millisecond)
 )
@@ -46,7 +48,9 @@ type loop struct {
 	raw  syscall.RawConn
 
 	got    [batch]unix.EpollEvent
-	count  int
+	count  int   // of got
+	polls  int   // how often the last wait has asked
+	round  int64 // how often there were events
 	now    int64 // nanoseconds since ev.base when the last round began
 	rested int64 // when the loop parked last
 	wheel  wheel
@@ -56,10 +60,12 @@ type loop struct {
 	unused    []int32 // free tokens
 	acceptors []*acceptor
 	busy      []*flow // that have used up their turn
+	served    []*flow // those of the round before, for runBusy alone
 	scratch   []byte
 	vectors   [2]unix.Iovec
 	pipes     pipePool
-	buffers   [][]byte // of scratchSize, for flows with a slow peer
+	buffers   [][]byte   // of scratchSize, for flows with a slow peer
+	openings  []*opening // for flows that do not relay yet
 	stopped   bool
 
 	load      atomic.Int32 // flows; for any goroutine
@@ -133,6 +139,7 @@ func (l *loop) run() {
 	defer l.close()
 	for !l.stopped {
 		l.wait()
+		l.round++
 		for i := range l.count {
 			l.dispatch(&l.got[i])
 		}
@@ -161,6 +168,7 @@ func (l *loop) wait() {
 		l.armed = next
 		l.file.SetReadDeadline(l.ev.base.Add(time.Duration(next)))
 	}
+	l.polls = 0
 	err := l.raw.Read(l.poll)
 	l.parked.Store(false)
 	if err != nil {
@@ -171,11 +179,15 @@ func (l *loop) wait() {
 		}
 	}
 	l.tick()
+	if l.polls != 1 {
+		l.rested = l.now
+	}
 }
 
 // poll is what RawConn.Read calls until it returns true, when the epoll descriptor is
 // readable.
 func (l *loop) poll(uintptr) bool {
+	l.polls++
 	l.count = sysEpollPoll(l.ep, l.got[:])
 	return l.count > 0
 }
@@ -226,18 +238,13 @@ func (l *loop) runInbox() {
 
 // runBusy gives another turn to the flows that were not done in their last.
 func (l *loop) runBusy() {
-	busy := l.busy
-	l.busy = nil
-	for i, f := range busy {
-		busy[i] = nil
+	l.busy, l.served = l.served, l.busy
+	for i, f := range l.served {
+		l.served[i] = nil
 		f.busy = false
-		if f.phase != phaseClosed {
-			f.pump()
-		}
+		f.pump()
 	}
-	if l.busy == nil {
-		l.busy = busy[:0]
-	}
+	l.served = l.served[:0]
 }
 
 // enter gives a flow its token.
@@ -272,6 +279,29 @@ func (l *loop) expire(t *timer) {
 	}
 }
 
+// takeOpening lends what a flow needs until it relays.
+func (l *loop) takeOpening() *opening {
+	if k := len(l.openings); k > 0 {
+		o := l.openings[k-1]
+		l.openings = l.openings[:k-1]
+		return o
+	}
+	return &opening{}
+}
+
+// giveOpening takes it back.
+func (f *flow) giveOpening() {
+	o := f.opening
+	if o == nil {
+		return
+	}
+	*o = opening{}
+	f.opening = nil
+	if len(f.loop.openings) < keptOpenings {
+		f.loop.openings = append(f.loop.openings, o)
+	}
+}
+
 // takeBuffer returns a buffer for n bytes.
 func (l *loop) takeBuffer(n int) []byte {
 	if n <= 4<<10 {
@@ -287,7 +317,7 @@ func (l *loop) takeBuffer(n int) []byte {
 
 // giveBuffer takes a buffer back; a few are kept.
 func (l *loop) giveBuffer(b []byte) {
-	if cap(b) == scratchSize && len(l.buffers) < 16 {
+	if cap(b) == scratchSize && len(l.buffers) < keptBuffers {
 		l.buffers = append(l.buffers, b[:scratchSize])
 	}
 }

@@ -41,7 +41,8 @@ func (t *talk) relay(header, data []byte) error {
 		}
 		t.enter(PhaseRelay)
 		if err != nil {
-			out.fail(ByBackend, writeError(ByBackend, err))
+			out.refused(err)
+			back.copy()
 			return nil
 		}
 	}
@@ -71,10 +72,11 @@ func (t *talk) touch() { t.moved.Store(int64(time.Since(t.opened))) }
 
 // idleUntil is when the idle time-out comes if nothing moves; the zero time is never.
 func (t *talk) idleUntil() time.Time {
-	if t.idle <= 0 {
+	idle := t.idle.Load()
+	if idle <= 0 {
 		return time.Time{}
 	}
-	return t.opened.Add(time.Duration(t.moved.Load()) + t.idle)
+	return t.opened.Add(time.Duration(t.moved.Load() + idle))
 }
 
 // ended notes the clean end of a direction; who was first counts.
@@ -101,7 +103,7 @@ func (d *direction) copy() {
 			m, werr := d.write(buf[:n])
 			d.count().Add(int64(m))
 			if werr != nil {
-				d.fail(d.dst, writeError(d.dst, werr))
+				d.refused(werr)
 				return
 			}
 		}
@@ -114,7 +116,7 @@ func (d *direction) copy() {
 			}
 			return
 		case err != nil:
-			d.fail(d.src, readError(d.src, err))
+			d.broken(err)
 			return
 		}
 		if n == len(buf) && large == nil {
@@ -139,7 +141,7 @@ func (d *direction) count() interface{ Add(int64) int64 } {
 func (d *direction) read(buf []byte) (int, error) {
 	for {
 		until := d.t.idleUntil()
-		if until.Sub(d.deadline) > d.t.idle/16 {
+		if until.Sub(d.deadline) > time.Duration(d.t.idle.Load()/16) {
 			d.deadline = until
 			d.from.SetReadDeadline(until)
 		}
@@ -169,11 +171,37 @@ func (d *direction) write(b []byte) (written int, err error) {
 	}
 }
 
-// fail ends the talk for both directions.
-func (d *direction) fail(by Party, err error) {
+// broken ends the talk: its source cannot be read any more. The other side learns it in the
+// same way, by RST.
+func (d *direction) broken(err error) {
 	if isTimeout(err) {
 		d.t.stop(ByTimeout, errIdle)
 		return
 	}
-	d.t.stop(by, err)
+	d.t.abort(d.src, readError(d.src, err))
+}
+
+// refused takes note that the other side takes no more. What it has sent before may still
+// be on its way here: a server may answer and close before it has read all of a request.
+// What is left of that is there already, so that the wait for it is short.
+func (d *direction) refused(err error) {
+	if isTimeout(err) {
+		d.t.stop(ByTimeout, errIdle)
+		return
+	}
+	t := d.t
+	t.mu.Lock()
+	both := t.failure != nil
+	if !both {
+		t.failedBy, t.failure = d.dst, writeError(d.dst, err)
+	}
+	t.mu.Unlock()
+	if both {
+		t.abort(d.dst, err)
+		return
+	}
+	t.idle.Store(int64(lingerTimeout))
+	until := t.idleUntil()
+	d.to.SetReadDeadline(until)
+	d.from.SetWriteDeadline(until)
 }

@@ -24,20 +24,24 @@ type talk struct {
 	stopped bool
 	by      Party
 	err     error
+	reset   bool  // close with RST
 	first   Party // whose direction ended first
+
+	failedBy Party
+	failure  error // of writing to failedBy, while the other direction comes to its end
 
 	phase               Phase
 	opened              time.Time
 	moved               atomic.Int64 // when a byte moved last, since opened
 	toBackend, toClient atomic.Int64
-	idle                time.Duration
+	idle                atomic.Int64 // the time-out
 	hello, dial         time.Duration
-	reset               bool // close with RST
 }
 
 // newTalk registers a connection, which has been counted.
 func newTalk(g *goroutines, client net.Conn) *talk {
-	t := &talk{g: g, client: client, phase: PhaseHello, opened: time.Now(), idle: g.shared.set.idleTimeout, resume: make(chan Step, 1)}
+	t := &talk{g: g, client: client, phase: PhaseHello, opened: time.Now(), resume: make(chan Step, 1)}
+	t.idle.Store(int64(g.shared.set.idleTimeout))
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	g.mu.Lock()
 	g.talks[t] = struct{}{}
@@ -85,9 +89,12 @@ func (t *talk) stop(by Party, err error) {
 	if t.stopped {
 		return
 	}
+	if t.failure != nil && by != BySession && by != ByEngine {
+		by, err = t.failedBy, t.failure
+	}
 	t.stopped, t.by, t.err = true, by, err
 	t.cancel()
-	if t.reset || err != nil && (by == ByClient || by == ByBackend) {
+	if t.reset {
 		abort(t.client)
 		abort(t.backend)
 	}
@@ -95,6 +102,14 @@ func (t *talk) stop(by Party, err error) {
 	if t.backend != nil {
 		t.backend.Close()
 	}
+}
+
+// abort is stop with RST.
+func (t *talk) abort(by Party, err error) {
+	t.mu.Lock()
+	t.reset = true
+	t.mu.Unlock()
+	t.stop(by, err)
 }
 
 // abort makes the next Close send RST.
@@ -131,7 +146,10 @@ func (t *talk) run(body func(*talk)) {
 		keepAlive(tcp, t.g.shared.set.keepAlive)
 	}
 	body(t)
-	t.stop(t.first, nil)
+	t.mu.Lock()
+	first := t.first
+	t.mu.Unlock()
+	t.stop(first, nil)
 	t.session.Done(Result{
 		By: t.by, Phase: t.phase, Err: t.err,
 		ToBackend: t.toBackend.Load(), ToClient: t.toClient.Load(),
@@ -165,7 +183,7 @@ func (t *talk) follow(step Step, data []byte) {
 					return
 				}
 				if step.IdleTimeout != 0 {
-					t.idle = timeout(step.IdleTimeout, 0)
+					t.idle.Store(int64(timeout(step.IdleTimeout, 0)))
 				}
 				if err = t.relay(step.Data, data[min(step.Skip, len(data)):]); err == nil {
 					return
@@ -183,10 +201,7 @@ func (t *talk) follow(step Step, data []byte) {
 			t.answer(step)
 			return
 		case Reset:
-			t.mu.Lock()
-			t.reset = true
-			t.mu.Unlock()
-			t.stop(BySession, step.Err)
+			t.abort(BySession, step.Err)
 			return
 		default:
 			t.stop(BySession, step.Err)

@@ -26,8 +26,8 @@ type side struct {
 	noSplice bool // it is not a socket that can
 
 	streak int8   // grows with long reads; from bulkStreak on it is bulk
+	at     int32  // how much of held the other has taken
 	held   []byte // read from it, not yet written to the other
-	buffer []byte // what held is a part of
 	pipe   *pipe  // likewise, in the kernel
 	taken  int64  // bytes of it that the other has taken
 }
@@ -47,19 +47,17 @@ func (s *side) hold(l *loop, parts ...[]byte) {
 	for _, p := range parts {
 		n += len(p)
 	}
-	s.buffer = l.takeBuffer(n)
-	s.held = s.buffer
-	n = 0
+	s.held, s.at = l.takeBuffer(n)[:0], 0
 	for _, p := range parts {
-		n += copy(s.held[n:], p)
+		s.held = append(s.held, p...)
 	}
 }
 
 // drop gives back what hold and splice have taken.
 func (s *side) drop(l *loop) {
-	if s.buffer != nil {
-		l.giveBuffer(s.buffer)
-		s.buffer, s.held = nil, nil
+	if s.held != nil {
+		l.giveBuffer(s.held)
+		s.held = nil
 	}
 	if s.pipe != nil {
 		l.givePipe(s.pipe)
@@ -83,8 +81,8 @@ func (f *flow) pump() {
 	}
 	c, b := &f.side[clientSide], &f.side[backendSide]
 	switch {
-	case f.failure != nil && (c.failed && c.eof || b.failed && b.eof):
-		f.finish(f.failedBy, f.failure)
+	case c.failed && c.eof || b.failed && b.eof:
+		f.finishFailed(0, nil)
 	case c.eof && b.eof && c.empty() && b.empty():
 		f.finish(f.first, nil)
 	case more:
@@ -100,7 +98,7 @@ func (f *flow) again() {
 	}
 }
 
-func (s *side) empty() bool { return len(s.held) == 0 && s.pipe == nil }
+func (s *side) empty() bool { return s.held == nil && s.pipe == nil }
 
 // move moves bytes from side i to the other until one of them has to be waited for, then
 // returns false, or the turn is over, then true.
@@ -153,7 +151,7 @@ func (f *flow) copy(from, to *side, by Party) (n int, ok bool) {
 	case n == len(l.scratch):
 		from.streak = bulkStreak
 	case n >= longRead:
-		from.streak++
+		from.streak = min(from.streak+1, bulkStreak)
 	default:
 		from.streak = 0
 	}
@@ -204,11 +202,7 @@ func (f *flow) fill(from *side, by Party) bool {
 // same way, by RST.
 func (f *flow) broken(by Party, e errno) {
 	f.reset = true
-	if f.failure != nil {
-		f.finish(f.failedBy, f.failure)
-		return
-	}
-	f.finish(by, readError(by, e))
+	f.finishFailed(by, readError(by, e))
 }
 
 // refused takes note that a side takes no more. What it has sent before may still be on its
@@ -217,18 +211,29 @@ func (f *flow) broken(by Party, e errno) {
 func (f *flow) refused(from, to *side, party Party, e errno) {
 	to.failed = true
 	from.drop(f.loop)
-	if f.failure == nil {
-		f.failedBy, f.failure = party, writeError(party, e)
+	if f.ending == nil {
+		f.ending = &ending{}
+	}
+	if f.ending.failure == nil {
+		f.ending.failedBy, f.ending.failure = party, writeError(party, e)
 	}
 	to.readable = true
 	f.idle, f.kept = lingerTimeout, true
 	f.schedule()
 	if from.failed {
 		f.reset = true
-		f.finish(f.failedBy, f.failure)
+		f.finishFailed(0, nil)
 		return
 	}
 	f.again()
+}
+
+// finishFailed finishes with the failure that came first, if there was one, else as given.
+func (f *flow) finishFailed(by Party, err error) {
+	if e := f.ending; e != nil && e.failure != nil {
+		by, err = e.failedBy, e.failure
+	}
+	f.finish(by, err)
 }
 
 // flush moves what is held, or in the pipe, to the other side. It returns false if there is
@@ -240,18 +245,13 @@ func (f *flow) flush(from, to *side, by Party) (moved int, ok bool) {
 	if !to.writable {
 		return 0, false
 	}
-	if len(from.held) > 0 {
-		n, ok := f.write(from, to, from.held, 3-by)
+	if from.held != nil {
+		n, ok := f.write(from, to, from.held[from.at:], 3-by)
 		f.took(from, n)
-		if !ok {
+		if from.at += int32(n); !ok || int(from.at) < len(from.held) {
 			return n, false
 		}
-		from.held = from.held[n:]
-		if len(from.held) > 0 {
-			return n, false
-		}
-		f.loop.giveBuffer(from.buffer)
-		from.buffer, from.held = nil, nil
+		from.drop(f.loop)
 		return n, true
 	}
 	for from.pipe.n > 0 {
@@ -338,45 +338,4 @@ func (f *flow) passEnd(from, to *side, by Party) {
 	if !to.eof {
 		sysShutdown(to.fd)
 	}
-}
-
-// sendAnswer writes Step.Data to the client and ends that direction.
-func (f *flow) sendAnswer() {
-	s := &f.side[clientSide]
-	if len(f.step.Data) > 0 {
-		n, e := sysWrite(s.fd, f.step.Data)
-		if e != noError && e != unix.EAGAIN {
-			f.finish(BySession, f.step.Err)
-			return
-		}
-		f.side[backendSide].taken += int64(n)
-		f.step.Data = f.step.Data[n:]
-		if len(f.step.Data) > 0 {
-			f.blocked(s)
-			return
-		}
-	}
-	sysShutdown(s.fd)
-	f.phase = phaseLinger
-	f.linger()
-}
-
-// linger reads and forgets what the client still sends: closing a socket with unread bytes
-// would send RST, and the client might lose the answer.
-func (f *flow) linger() {
-	s := &f.side[clientSide]
-	for range 16 {
-		if s.eof {
-			f.finish(BySession, f.step.Err)
-			return
-		}
-		n, e := sysRead(s.fd, f.loop.scratch)
-		switch {
-		case e == unix.EAGAIN:
-			return
-		case e != noError || n == 0:
-			s.eof = true
-		}
-	}
-	f.finish(BySession, f.step.Err) // it is not going to stop
 }

@@ -1,0 +1,47 @@
+//go:build amd64 || arm64
+
+package relay
+
+import "golang.org/x/sys/unix"
+
+// maxLingerReads bounds how much a client that was answered may still send at a time.
+const maxLingerReads = 16
+
+// sendAnswer writes Step.Data to the client and ends that direction.
+func (f *flow) sendAnswer() {
+	s, step := &f.side[clientSide], &f.opening.step
+	if len(step.Data) > 0 {
+		n, e := sysWrite(s.fd, step.Data)
+		if e != noError && e != unix.EAGAIN {
+			f.finish(BySession, step.Err)
+			return
+		}
+		f.side[backendSide].taken += int64(n)
+		step.Data = step.Data[n:]
+		if len(step.Data) > 0 {
+			f.blocked(s)
+			return
+		}
+	}
+	sysShutdown(s.fd)
+	f.phase = phaseLinger
+	f.linger()
+}
+
+// linger reads and forgets what the client still sends: closing a socket with unread bytes
+// would send RST, and the client might lose the answer.
+func (f *flow) linger() {
+	s := &f.side[clientSide]
+	for range maxLingerReads {
+		if s.eof {
+			f.finish(BySession, f.opening.step.Err)
+			return
+		}
+		n, e := sysRead(s.fd, f.loop.scratch)
+		if e == unix.EAGAIN {
+			return
+		}
+		s.eof = e != noError || n == 0
+	}
+	f.finish(BySession, f.opening.step.Err) // it is not going to stop
+}
