@@ -269,8 +269,8 @@ const (
 // Health says how servers are checked. Its zero value connects every two
 // seconds.
 type Health struct {
-	// Path is requested with GET, and 2xx and 3xx mean healthy. Empty: to
-	// connect is enough.
+	// Path, which may have a query, is requested with GET, and 2xx and 3xx mean
+	// healthy. Empty: to connect is enough.
 	Path string
 	// Host is the Host header of that request; empty means none, by HTTP/1.0.
 	Host string

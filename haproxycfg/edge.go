@@ -41,7 +41,8 @@ type Edge struct {
 	CheckInterval time.Duration
 	// AgentInterval is the time between two agent checks; 0 means 2s.
 	AgentInterval time.Duration
-	// Balance is how a server of a route is chosen; empty means [RoundRobin].
+	// Balance is how a server of a route is chosen; empty means [RoundRobin]. A
+	// route with more servers than RoundRobin can handle gets [Random] instead.
 	Balance Balance
 }
 

@@ -187,6 +187,9 @@ func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.
 			out.Servers = b.appendServers(out.Servers, u, weights[i], r)
 		}
 	}
+	if or(out.Balance, RoundRobin) == RoundRobin && len(out.Servers) > maxRoundRobin {
+		out.Balance = Random
+	}
 	return out
 }
 

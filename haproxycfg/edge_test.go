@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
 // TestEdgeProblems: what is wrong is reported where it was declared and left
@@ -81,6 +82,28 @@ func TestEdgeLeavesOutMisplacedBinds(t *testing.T) {
 
 // TestEdgeIsDeterministic: the order of what is given, and what else is there,
 // changes neither a byte nor another route's backend.
+// TestEdgeWithMoreServersThanRoundRobinHandles: a route that has so many does not
+// make the configuration of all others invalid.
+func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
+	web, small := ref("eu-1", "web"), ref("eu-1", "small")
+	table, problems := routes.New(route("a.example.com", "/", weighted{web, 1}), route("b.example.com", "/", weighted{small, 1}))
+	require.Empty(t, problems)
+	big := haproxycfg.Upstream{Ref: web, NodePort: 31000}
+	for i := range 4096 {
+		big.Nodes = append(big.Nodes, haproxycfg.Node{Addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})})
+	}
+	edge := haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
+	config, problems := edge.Config(table, []haproxycfg.Upstream{big, {Ref: small, NodePort: 31001, Nodes: big.Nodes[:1]}})
+	require.Empty(t, problems)
+	require.NoError(t, haproxycfg.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), config))
+	balance := map[string]haproxycfg.Balance{}
+	for _, b := range config.Backends {
+		balance[b.Name] = b.Balance
+	}
+	require.Equal(t, haproxycfg.Random, balance["eu-1.media.web.http"])
+	require.Empty(t, balance["eu-1.media.small.http"], "the default")
+}
+
 func TestEdgeIsDeterministic(t *testing.T) {
 	table, upstreams := goldenRoutes(t)
 	edge := haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}

@@ -26,6 +26,7 @@ func FuzzEdge(f *testing.F) {
 	f.Add("a.example.com/b", "/", "eu-1", "s", "http", "", "", int64(-1), 257, false)
 	f.Add("a.example.com", "/b/", "eu.1", "s", "http", "", "h", int64(1), -1, false)
 	f.Add("a.example.com", "/b", "nodes", "eu-1", "http", "", "", int64(1)<<62, 100, false)
+	f.Add("a.example.com", "/b", "eu-1", "s", "http", "/health?full=1", "h.example.com", int64(time.Second), 100, true)
 	good := ref("eu-1", "good")
 	node := haproxycfg.Node{Name: "n", Addr: netip.MustParseAddr("10.0.0.1")}
 
@@ -49,6 +50,15 @@ func FuzzEdge(f *testing.F) {
 		require.NoError(t, err, "one bad route takes the good ones down")
 		requireAccounted(t, config, files)
 		require.Contains(t, string(files[2].Data), "good.example.com/ eu-1.media.good.http\n")
+
+		// What is declared well is rendered without a complaint.
+		if table, faults := routes.New(r); len(faults) == 0 {
+			_, problems := edge.Config(table, []haproxycfg.Upstream{
+				{Ref: good, NodePort: 31000, Nodes: []haproxycfg.Node{node}},
+				{Ref: fuzzed, NodePort: 31001, Nodes: []haproxycfg.Node{node}},
+			})
+			require.Empty(t, problems)
+		}
 	})
 }
 

@@ -132,14 +132,14 @@ func TestCheckOfARoute(t *testing.T) {
 		u.Nodes = append(u.Nodes, n)
 		serve(t, netip.AddrPortFrom(n.Addr, u.NodePort).String(), func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("X-Node", n.Addr.String())
-			if r.URL.Path == "/health" && (r.Host != "health.internal" || i == 1 && broken.Load()) {
+			if r.URL.Path == "/health" && (r.URL.RawQuery != "deep=1&x=%20" || r.Host != "health.internal" || i == 1 && broken.Load()) {
 				rw.WriteHeader(http.StatusInternalServerError)
 			}
 		})
 	}
 	w.upstreams = append(w.upstreams, u)
 	table, problems := routes.New(with(route("web", "/", weighted{web, 100}), func(r *routes.Route) {
-		r.Check = &routes.Check{Path: "/health", Host: "health.internal", Interval: 2 * fast, Fall: 1, Rise: 1}
+		r.Check = &routes.Check{Path: "/health?deep=1&x=%20", Host: "health.internal", Interval: 2 * fast, Fall: 1, Rise: 1}
 	}))
 	require.Empty(t, problems)
 	config := w.start(haproxycfg.Edge{AgentInterval: fast}, table)

@@ -36,7 +36,8 @@ const (
 // up to 20 of them, each of which names its place.
 //
 // It does not look at files: whether a certificate exists is known to HAProxy's
-// own check alone.
+// own check alone. A Config without frontends passes, though HAProxy does not
+// start with it.
 func (c *Config) Validate() error {
 	v := validator{tracked: map[string]bool{}}
 	v.global(c)
@@ -51,6 +52,7 @@ func (c *Config) Validate() error {
 	for i := range c.Frontends {
 		v.frontend(c, &c.Frontends[i])
 	}
+	v.bindsTwice(c)
 	if len(v.faults) == 0 {
 		return nil
 	}
@@ -106,6 +108,11 @@ func (v *validator) name(what, s string) bool {
 
 // path reports what cannot be the path of a request.
 func (v *validator) path(what, s string) {
+	v.target(what, s, "?")
+}
+
+// target reports what cannot be a path, or holds one of the bytes given besides.
+func (v *validator) target(what, s, without string) {
 	v.word(what, s)
 	if s == "" {
 		return
@@ -114,7 +121,7 @@ func (v *validator) path(what, s string) {
 		v.addf("%s %q does not begin with a slash", what, s)
 	}
 	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '#' || s[i] == '?' {
+		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '#' || strings.IndexByte(without, s[i]) >= 0 {
 			v.addf("%s %q holds %q, which no path of a request holds", what, s, s[i])
 			return
 		}

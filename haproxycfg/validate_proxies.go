@@ -67,11 +67,7 @@ func (v *validator) bind(b *Bind) {
 	if path, ok := strings.CutPrefix(b.Address, "unix@"); ok {
 		v.socketPath("bind", path)
 	} else {
-		address := b.Address
-		if strings.HasPrefix(address, ":") {
-			address = "0.0.0.0" + address
-		}
-		ap, err := netip.ParseAddrPort(address)
+		ap, err := b.addrPort()
 		if err != nil || ap.Port() == 0 || ap.Addr().Zone() != "" {
 			v.addf(`bind %q is neither "host:port" with an IP address and a port nor "unix@/path"`, b.Address)
 		}
@@ -91,6 +87,40 @@ func (v *validator) bind(b *Bind) {
 	}
 	if b.TLS.ALPN != nil && len(b.TLS.ALPN) == 0 {
 		v.addf("bind %s: ALPN is empty: nil means the default", b.Address)
+	}
+}
+
+// addrPort is the address of a bind that is no socket of a path.
+func (b *Bind) addrPort() (netip.AddrPort, error) {
+	if strings.HasPrefix(b.Address, ":") {
+		return netip.ParseAddrPort("0.0.0.0" + b.Address)
+	}
+	return netip.ParseAddrPort(b.Address)
+}
+
+// bindsTwice reports addresses that are listened on twice. HAProxy takes that for
+// meant, and the kernel then gives each connection to either listener at random.
+func (v *validator) bindsTwice(c *Config) {
+	v.place = ""
+	first := map[string]string{}
+	for i := range c.Frontends {
+		for j := range c.Frontends[i].Binds {
+			b := &c.Frontends[i].Binds[j]
+			keys := []string{b.Address}
+			if ap, err := b.addrPort(); err == nil {
+				keys[0] = ap.String()
+				if ap.Addr() == netip.IPv6Unspecified() { // "v4v6"
+					keys = append(keys, netip.AddrPortFrom(netip.IPv4Unspecified(), ap.Port()).String())
+				}
+			}
+			for _, key := range keys {
+				if other, dup := first[key]; dup {
+					v.addf("frontends %s and %s both listen on %s", other, c.Frontends[i].Name, b.Address)
+					break
+				}
+				first[key] = c.Frontends[i].Name
+			}
+		}
 	}
 }
 
@@ -119,7 +149,7 @@ func (v *validator) backend(c *Config, b *Backend) {
 }
 
 func (v *validator) health(h *Health) {
-	v.path("Health.Path", h.Path)
+	v.target("Health.Path", h.Path, "")
 	v.word("Health.Host", h.Host)
 	if h.Host != "" && h.Path == "" {
 		v.addf("Health.Host without Health.Path")

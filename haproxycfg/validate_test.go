@@ -29,6 +29,15 @@ func TestValidate(t *testing.T) {
 		{"bind to port 0", func(c *config) { c.Frontends[0].Binds[0].Address = ":0" }, `bind ":0" is neither`},
 		{"bind to a zone", func(c *config) { c.Frontends[0].Binds[0].Address = "[fe80::1%eth0]:80" }, `is neither`},
 		{"relative socket", func(c *config) { c.Frontends[0].Binds[0].Address = "unix@x" }, `bind "x": the absolute path of a socket has at most 97 bytes`},
+		{"bind twice", func(c *config) {
+			c.Frontends = append(c.Frontends, haproxycfg.Frontend{Name: "g", Binds: []haproxycfg.Bind{{Address: "0.0.0.0:80"}}})
+		}, "frontends f and g both listen on 0.0.0.0:80"},
+		{"bind twice by both families", func(c *config) {
+			c.Frontends = append(c.Frontends, haproxycfg.Frontend{Name: "g", Binds: []haproxycfg.Bind{{Address: "[::]:80"}}})
+		}, "frontends f and g both listen on [::]:80"},
+		{"socket twice", func(c *config) {
+			c.Frontends[0].Binds = []haproxycfg.Bind{{Address: "unix@/x"}, {Address: "unix@/x"}}
+		}, "frontends f and f both listen on unix@/x"},
 		{"no certificate", func(c *config) { c.Frontends[0].Binds[0].TLS.Certificates = "" }, "frontend f: bind :80: TLS without certificates"},
 		{"old TLS", func(c *config) { c.Frontends[0].Binds[0].TLS.MinVersion = "TLSv1.0" }, `unknown TLS version "TLSv1.0"`},
 		{"ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{"h2,x"} }, `"h2,x" is no protocol name`},
@@ -61,7 +70,8 @@ func TestValidate(t *testing.T) {
 		{"answer and servers", func(c *config) { c.Backends[0].Answer = &haproxycfg.Answer{Status: 200} }, "backend b: it has both an answer and servers"},
 		{"status", func(c *config) { c.Backends[1].Answer.Status = 42 }, "backend answer: Answer.Status 42 is not from 200 to 599"},
 		{"type of no body", func(c *config) { c.Backends[1].Answer = &haproxycfg.Answer{Status: 204, ContentType: "text/html"} }, "backend answer: Answer.ContentType without Answer.Body"},
-		{"health path", func(c *config) { c.Backends[0].Health.Path = "/a?b" }, `backend b: Health.Path "/a?b" holds '?', which no path of a request holds`},
+		{"monitor with a query", func(c *config) { c.Frontends[0].Monitor = "/a?b" }, `frontend f: Monitor "/a?b" holds '?', which no path of a request holds`},
+		{"health path", func(c *config) { c.Backends[0].Health.Path = "/a#b" }, `backend b: Health.Path "/a#b" holds '#', which no path of a request holds`},
 		{"health host", func(c *config) { c.Backends[0].Health = haproxycfg.Health{Host: "h"} }, "backend b: Health.Host without Health.Path"},
 		{"negative", func(c *config) { c.Defaults.Client = -time.Second }, "defaults: Client -1s is negative"},
 		{"too precise", func(c *config) { c.Backends[0].AgentInterval = time.Microsecond }, "backend b: AgentInterval 1µs is not whole milliseconds"},

@@ -77,8 +77,8 @@ type Route struct {
 
 // Check is a health check of a service's port, made on each of its servers.
 type Check struct {
-	// Path is the path of an HTTP request, which 2xx and 3xx answer as
-	// healthy. Empty: to connect is enough.
+	// Path is the path of an HTTP request, with a query if need be, which 2xx
+	// and 3xx answer as healthy. Empty: to connect is enough.
 	Path string
 	// Host is the Host header of that request; empty means none in particular.
 	Host string
