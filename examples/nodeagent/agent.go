@@ -60,6 +60,8 @@ func (a *agent) offer(ctx context.Context, objects nodeselect.Objects, problems 
 // hold the node: a wrong name would drain every service of a node that exists.
 func (a *agent) run(ctx context.Context) error {
 	var state kube.State
+	var problems map[nodeselect.Problem]bool
+	var failed string // what was last said of ports
 	seen := false
 	retry := time.NewTimer(0)
 	<-retry.C
@@ -74,28 +76,41 @@ func (a *agent) run(ctx context.Context) error {
 				return fmt.Errorf("%w; there are %s", err, nodeNames(snap.objects))
 			}
 			seen = true
-			a.report(state, next, append(snap.problems, next.Problems...))
+			problems = a.report(state, next, problems, append(snap.problems, next.Problems...))
 			state = next
 		case <-retry.C:
 		}
 		err := a.listeners.Update(state)
+		switch {
+		case err != nil && err.Error() != failed:
+			failed = err.Error()
+			a.log.Warn("some agents do not answer", "err", err, "retry", retryInterval)
+		case err == nil && failed != "":
+			failed = ""
+			a.log.Info("all agents answer again")
+		}
 		if err != nil {
-			a.log.Warn("some agents do not answer", "err", err)
 			retry.Reset(retryInterval)
 		}
 		a.setReady(err)
 	}
 }
 
-// report logs and counts what is new in a state.
-func (a *agent) report(last, next kube.State, problems []nodeselect.Problem) {
+// report counts what a state has, and logs what is new in it: while one object
+// changes again and again, the problems of the others are not repeated. It returns
+// the problems to compare the next ones with.
+func (a *agent) report(last, next kube.State, known map[nodeselect.Problem]bool, problems []nodeselect.Problem) map[nodeselect.Problem]bool {
+	now := make(map[nodeselect.Problem]bool, len(problems))
 	for _, p := range problems {
-		a.log.Warn("problem", "err", p)
+		if now[p] = true; !known[p] {
+			a.log.Warn("problem", "err", p)
+		}
 	}
 	if was, is := last.Node(), next.Node(); was != is {
 		a.log.Info("node", "name", a.rules.Node, "answer", is.String())
 	}
 	a.metrics.state(next, len(problems))
+	return now
 }
 
 func (a *agent) setReady(err error) {

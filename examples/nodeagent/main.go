@@ -71,18 +71,13 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	err = group.Wait()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if err := errors.Join(notCancelled(err), a.listeners.Shutdown(stop)); err != nil {
+	if a.listeners.Shutdown(stop) != nil {
+		a.log.Warn("checks that did not end are cut off")
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
 		return inv.Fail(cli.ExitFailed, program, "%v", err)
 	}
 	return cli.ExitOK
-}
-
-// notCancelled drops the error of a context that ended as it was meant to.
-func notCancelled(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
 }
 
 func splitListen(address string) (host string, port uint16, err error) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/headgate/headgate/agentcheck"
@@ -8,9 +10,13 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// metrics of an agent. The label service is empty for the node itself.
+// metrics of an agent. The label service is empty for the node itself. It has the
+// values of those services alone that are answered for: services come and go for as
+// long as the agent runs.
 type metrics struct {
 	registry *prometheus.Registry
+	mu       sync.RWMutex
+	services map[string]bool // that are answered for
 	checks   *prometheus.CounterVec
 	duration prometheus.Histogram
 	weight   *prometheus.GaugeVec
@@ -47,14 +53,23 @@ func (m *metrics) finished(service string, x agentcheck.Exchange) {
 	if x.Err != nil {
 		outcome = "failed"
 	}
-	m.checks.WithLabelValues(service, outcome).Inc()
 	m.duration.Observe(x.Duration.Seconds())
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.services[service] { // not gone since it was asked for
+		m.checks.WithLabelValues(service, outcome).Inc()
+	}
 }
 
+// state shows a new state. Values change one by one and are never absent meanwhile,
+// since they may be read at any time.
 func (m *metrics) state(s kube.State, problems int) {
-	m.weight.Reset()
-	m.drain.Reset()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.services
+	m.services = make(map[string]bool, len(s.Answers))
 	for _, a := range s.Answers {
+		m.services[a.Service] = true
 		if percent, ok := a.Reply.Weight.Percent(); ok {
 			m.weight.WithLabelValues(a.Service).Set(float64(percent))
 		}
@@ -63,6 +78,14 @@ func (m *metrics) state(s kube.State, problems int) {
 			drain = 1
 		}
 		m.drain.WithLabelValues(a.Service).Set(drain)
+	}
+	for service := range before {
+		if !m.services[service] {
+			gone := prometheus.Labels{"service": service}
+			m.checks.DeletePartialMatch(gone)
+			m.weight.Delete(gone)
+			m.drain.Delete(gone)
+		}
 	}
 	m.problems.Set(float64(problems))
 }

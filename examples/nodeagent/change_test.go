@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+// running is a node agent in the background.
+type running struct {
+	stop   context.CancelFunc
+	exited chan int
+	stderr *output
+}
+
+func startAgent(t *testing.T, args ...string) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &running{cancel, make(chan int, 1), &output{}}
+	go func() { r.exited <- run(ctx, cli.Invocation{Args: args, Stderr: r.stderr}) }()
+	return r
+}
+
+// requireStops stops the agent, which must be glad of it.
+func (r *running) requireStops(t *testing.T) {
+	t.Helper()
+	r.stop()
+	require.Equal(t, cli.ExitOK, <-r.exited, r.stderr)
+}
+
+func requireAnswer(t *testing.T, r *running, port, want string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		reply, err := new(agentcheck.Client).Check(t.Context(), "127.0.0.1:"+port)
+		return err == nil && reply.String() == want
+	}, 20*time.Second, 10*time.Millisecond, "%s on %s; %s", want, port, r.stderr)
+}
+
+func page(t *testing.T, admin, path string) (status int, body string) {
+	t.Helper()
+	resp, err := http.Get("http://127.0.0.1:" + admin + path)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(b)
+}
+
+// TestServicesComeAndGo changes two hundred services again and again, faster than
+// the agent can follow, with clashes of ports that come and go. In the end it must
+// answer for the last state, and show metrics of nothing else.
+func TestServicesComeAndGo(t *testing.T) {
+	const services, rounds = 200, 40
+	rng := rand.New(rand.NewPCG(3, 4))
+	dir := t.TempDir()
+	ports := freePorts(t, services+2)
+	node, admin, ports := ports[0], ports[1], ports[2:]
+
+	var wanted []string // service of each port, "" for none
+	write := func() {
+		wanted = make([]string, len(ports))
+		text := "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Node, metadata: {name: a}}\n"
+		for i := range services {
+			if rng.IntN(3) == 0 {
+				continue
+			}
+			name, p := fmt.Sprintf("s%03d", i), rng.IntN(len(ports))
+			text += fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: %s, annotations: {headgate.dev/agent-port: %q, headgate.dev/weight: %q}}}\n",
+				name, ports[p], fmt.Sprint(i))
+			if wanted[p] == "" { // of several the first by name has it
+				wanted[p] = name
+			}
+		}
+		file := filepath.Join(dir, "objects.yaml")
+		require.NoError(t, os.WriteFile(file+".new", []byte(text), 0o600))
+		require.NoError(t, os.Rename(file+".new", file))
+	}
+	write()
+	agent := startAgent(t, "-node", "a", "-listen", "127.0.0.1:"+node, "-dir", dir, "-admin", "127.0.0.1:"+admin)
+	requireAnswer(t, agent, node, "up ready")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	for w := range 2 {
+		asking.Go(func() {
+			for i := w; ctx.Err() == nil; i++ {
+				_, _ = new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[i%len(ports)])
+			}
+		})
+	}
+	for range rounds {
+		write()
+		requireAnswer(t, agent, node, "up ready")
+	}
+	cancel()
+	asking.Wait()
+
+	open := 0
+	for i, service := range wanted {
+		if service == "" {
+			require.Eventually(t, func() bool {
+				c, err := net.Dial("tcp", "127.0.0.1:"+ports[i])
+				if err == nil {
+					c.Close()
+				}
+				return err != nil
+			}, 20*time.Second, 10*time.Millisecond, "a port that nobody wants stays open; %s", agent.stderr)
+			continue
+		}
+		open++
+		var weight int
+		_, err := fmt.Sscanf(service, "s%d", &weight)
+		require.NoError(t, err)
+		requireAnswer(t, agent, ports[i], fmt.Sprintf("up ready %d%%", weight))
+	}
+	require.Eventually(t, func() bool {
+		status, _ := page(t, admin, "/readyz")
+		return status == http.StatusOK
+	}, 20*time.Second, 10*time.Millisecond)
+
+	_, metrics := page(t, admin, "/metrics")
+	require.Equal(t, 1+open, strings.Count(metrics, "headgate_agent_draining{"))
+	require.Equal(t, open, strings.Count(metrics, "headgate_agent_weight_percent{"))
+	for _, m := range regexp.MustCompile(`headgate_agent_checks_total\{.*service="(?:media/)?([^"]*)"`).FindAllStringSubmatch(metrics, -1) {
+		if m[1] != "" {
+			require.Contains(t, wanted, m[1], "metrics of a service that is gone")
+		}
+	}
+	agent.requireStops(t)
+}
+
+// TestRollingRestart starts a second agent on the ports of the first, as a DaemonSet
+// may for a moment: it is not ready, and takes over when the first one stops.
+func TestRollingRestart(t *testing.T) {
+	dir := t.TempDir()
+	ports := freePorts(t, 4)
+	node, service, oldAdmin, newAdmin := ports[0], ports[1], ports[2], ports[3]
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(manifests(false, "50", service)), 0o600))
+	args := []string{"-node", "a", "-listen", "127.0.0.1:" + node, "-dir", dir, "-admin"}
+	first := startAgent(t, append(args, "127.0.0.1:"+oldAdmin)...)
+	requireAnswer(t, first, service, "up ready 50%")
+
+	second := startAgent(t, append(args, "127.0.0.1:"+newAdmin)...)
+	require.Eventually(t, func() bool { return strings.Contains(second.stderr.String(), "address already in use") }, 20*time.Second, 10*time.Millisecond)
+	status, body := page(t, newAdmin, "/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, body, "address already in use")
+	requireAnswer(t, first, service, "up ready 50%")
+
+	first.requireStops(t)
+	requireAnswer(t, second, node, "up ready")
+	requireAnswer(t, second, service, "up ready 50%")
+	require.Equal(t, 1, strings.Count(second.stderr.String(), "some agents do not answer"), "one line, however often it was tried: %s", second.stderr)
+	second.requireStops(t)
+}
+
+// TestStopsUnderLoad: neither checks that keep coming nor a client that never ends
+// its connection make the end of an agent a failure.
+func TestStopsUnderLoad(t *testing.T) {
+	dir := t.TempDir()
+	ports := freePorts(t, 2)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(manifests(false, "50", ports[1])), 0o600))
+	agent := startAgent(t, "-node", "a", "-listen", "127.0.0.1:"+ports[0], "-dir", dir)
+	requireAnswer(t, agent, ports[1], "up ready 50%")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[1])
+			}
+		})
+	}
+	stays, err := net.Dial("tcp", "127.0.0.1:"+ports[0])
+	require.NoError(t, err)
+	defer stays.Close()
+	agent.requireStops(t)
+	cancel()
+	asking.Wait()
+}
+
+// TestProblemsAreSaidOnce: a problem that stands is not logged again because
+// something else has changed.
+func TestProblemsAreSaidOnce(t *testing.T) {
+	dir := t.TempDir()
+	ports := freePorts(t, 2)
+	file := filepath.Join(dir, "a.yaml")
+	agentPort := ports[1]
+	require.NoError(t, os.WriteFile(file, []byte(manifests(false, "lots", agentPort)), 0o600))
+	agent := startAgent(t, "-node", "a", "-listen", "127.0.0.1:"+ports[0], "-dir", dir)
+	for _, cordoned := range []bool{true, false, true} {
+		want := map[bool]string{true: "up drain # cordoned", false: "up ready"}[cordoned]
+		require.NoError(t, os.WriteFile(file+".new", []byte(manifests(cordoned, "lots", agentPort)), 0o600))
+		require.NoError(t, os.Rename(file+".new", file))
+		requireAnswer(t, agent, ports[0], want)
+	}
+	require.Equal(t, 1, strings.Count(agent.stderr.String(), "want a weight in percent"), agent.stderr)
+	agent.requireStops(t)
+}
