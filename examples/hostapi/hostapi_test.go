@@ -1,0 +1,380 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+)
+
+const someHosts = `[
+	{"app": "A Simple App", "host": "a.com", "endpoint": "10.0.0.24"},
+	{"app": "Shops", "host": "*.shop.example.com", "endpoint": "10.0.0.25:8443"},
+	{"app": "One Shop", "host": "one.shop.example.com", "endpoint": "10.0.0.26"}
+]`
+
+func TestHosts(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hosts.json")
+	replace(t, file, someHosts)
+	p := start(t, "-hosts", file, "-max-age", "1m")
+
+	tests := []struct {
+		path, want string
+		code       int
+	}{
+		{"/hosts/a.com", `{"app":"A Simple App","host":"a.com","endpoint":"10.0.0.24"}`, 200},
+		{"/hosts/A.Com.", `{"app":"A Simple App","host":"a.com","endpoint":"10.0.0.24"}`, 200},
+		{"/hosts/x.shop.example.com", `{"app":"Shops","host":"*.shop.example.com","endpoint":"10.0.0.25:8443"}`, 200},
+		{"/hosts/one.shop.example.com", `{"app":"One Shop","host":"one.shop.example.com","endpoint":"10.0.0.26"}`, 200},
+		{"/hosts/x.y.shop.example.com", `{"error":"host not found","host":"x.y.shop.example.com"}`, 404},
+		{"/hosts/shop.example.com", `{"error":"host not found","host":"shop.example.com"}`, 404},
+		{"/hosts/10.0.0.1", `{"error":"no host has such a name","host":"10.0.0.1"}`, 404},
+		{"/hosts/a%2Fb%22%3Cb%3E", `{"error":"no host has such a name","host":"a/b\"\u003cb\u003e"}`, 404},
+		{"/host/a.com", `{"error":"there are GET /hosts/{host} and GET /changes"}`, 400},
+		{"/hosts/", `{"error":"there are GET /hosts/{host} and GET /changes"}`, 400},
+		{"/changes?since=v&wait=soon", `{"error":"wait: want whole seconds"}`, 400},
+	}
+	for _, tt := range tests {
+		t.Run(tt.path, func(t *testing.T) {
+			resp, body := p.get(tt.path)
+			require.Equal(t, tt.code, resp.StatusCode)
+			require.Equal(t, tt.want+"\n", body)
+			require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
+			if tt.code != 400 {
+				require.Equal(t, map[int]string{200: "max-age=60", 404: "max-age=5"}[tt.code], resp.Header.Get("Cache-Control"))
+			}
+		})
+	}
+
+	resp, _ := p.get("/hosts/a.com")
+	tag := resp.Header.Get("ETag")
+	require.Regexp(t, `^"[0-9a-f]{16}"$`, tag)
+	for _, header := range []string{tag, "W/" + tag, `"other", ` + tag, "*"} {
+		resp, body := p.get("/hosts/a.com", "If-None-Match", header)
+		require.Equal(t, 304, resp.StatusCode, header)
+		require.Empty(t, body)
+		require.Equal(t, "max-age=60", resp.Header.Get("Cache-Control"))
+	}
+	resp, _ = p.get("/hosts/one.shop.example.com", "If-None-Match", tag)
+	require.Equal(t, 200, resp.StatusCode)
+	resp, err := http.Head("http://" + p.addr + "/hosts/a.com")
+	require.NoError(t, err)
+	require.Equal(t, tag, resp.Header.Get("ETag"))
+	resp, err = http.Post("http://"+p.addr+"/hosts/a.com", "text/plain", strings.NewReader("hello"))
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, 413, resp.StatusCode)
+	require.True(t, resp.Close, "the body is not read")
+
+	require.Contains(t, p.metrics(), `headgate_hostapi_requests_total{code="200",method="head",route="hosts"} 1`)
+	require.Contains(t, p.metrics(), "headgate_hostapi_hosts 3")
+
+	// A change is seen, a slip is not, and an entry that is bad leaves the others.
+	replace(t, file, strings.ReplaceAll(someHosts, "10.0.0.24", "10.0.0.99"))
+	p.eventually(func() bool { return p.endpoint("a.com") == "10.0.0.99" })
+	resp, _ = p.get("/hosts/a.com", "If-None-Match", tag)
+	require.Equal(t, 200, resp.StatusCode)
+	replace(t, file, someHosts[:40])
+	p.eventually(func() bool { return strings.Contains(p.metrics(), `headgate_hostapi_problems{source="hosts"} 1`) })
+	require.Equal(t, "10.0.0.99", p.endpoint("a.com"))
+	replace(t, file, `[{"host": "a.com", "endpoint": "10.0.0.1"}, {"host": "b.com", "endpoint": "10.0.0"}]`)
+	p.eventually(func() bool { return p.endpoint("a.com") == "10.0.0.1" })
+	require.Empty(t, p.endpoint("b.com"))
+	require.Contains(t, p.stderr.String(), "hosts.json:1: entry 1: endpoint: ")
+}
+
+// A router with a cache and a feed sees changes at once, goes on through a restart of the
+// API without asking again, and serves what it knows while the API is away.
+func TestRouterFollowsChanges(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hosts.json")
+	replace(t, file, someHosts)
+	p := start(t, "-hosts", file, "-max-age", "1h", "-negative-max-age", "1h")
+
+	source := &hostlookup.HTTP{URL: "http://" + p.addr + "/hosts/{host}"}
+	cache := &hostlookup.Cache{Source: source}
+	feed := &hostlookup.HTTPFeed{URL: "http://" + p.addr + "/changes"}
+	ctx, cancel := context.WithCancel(t.Context())
+	followed := make(chan error, 1)
+	broken := make(chan error, 100)
+	go func() { followed <- cache.Follow(ctx, feed, func(err error) { broken <- err }) }()
+	defer func() {
+		cancel()
+		require.ErrorIs(t, <-followed, context.Canceled)
+		require.NoError(t, cache.Close())
+		source.CloseIdleConnections()
+		feed.CloseIdleConnections()
+	}()
+	look := func(host string) string {
+		ep, err := cache.LookupHost(ctx, host)
+		if err != nil {
+			return err.Error()
+		}
+		return ep.Addr
+	}
+	waiting := func(p *process) func() bool {
+		return func() bool { return strings.Contains(p.metrics(), "headgate_hostapi_followers 1") }
+	}
+	p.eventually(waiting(p))
+	require.Equal(t, "10.0.0.24", look("a.com"))
+	require.Equal(t, "10.0.0.25:8443", look("x.shop.example.com"))
+	require.Equal(t, hostlookup.ErrNotFound.Error(), look("new.com"))
+
+	replace(t, file, `[
+		{"app": "A Simple App", "host": "a.com", "endpoint": "10.0.0.30"},
+		{"app": "Shops", "host": "*.shop.example.com", "endpoint": "10.0.0.31"},
+		{"app": "New", "host": "new.com", "endpoint": "10.0.0.32"}]`)
+	p.eventually(func() bool { return look("new.com") == "10.0.0.32" && look("x.shop.example.com") == "10.0.0.31" })
+	require.Equal(t, "10.0.0.30", look("a.com"))
+	require.Equal(t, "10.0.0.31", look("one.shop.example.com"))
+
+	p.eventually(waiting(p))
+	p.stop() // answers who waits
+	require.ErrorContains(t, <-broken, "hostlookup: feed")
+	require.Equal(t, "10.0.0.30", look("a.com"))
+	p = startAt(t, p.addr, "-hosts", file, "-max-age", "1h")
+	p.eventually(waiting(p))
+	calls := cache.Stats().Calls
+	require.Equal(t, "10.0.0.30", look("a.com"))
+	require.Equal(t, calls, cache.Stats().Calls, "the content has the same version in another process")
+}
+
+func TestChanges(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hosts.json")
+	replace(t, file, someHosts)
+	p := start(t, "-hosts", file, "-max-followers", "1")
+	var version string
+	_, body := p.get("/changes")
+	require.NoError(t, scan(body, `{"version":"%16s","reset":true}`, &version))
+	_, body = p.get("/changes?since=" + version + "&wait=0")
+	require.Equal(t, `{"version":"`+version+`"}`+"\n", body)
+	_, body = p.get("/changes?since=" + version + "&wait=1")
+	require.Equal(t, `{"version":"`+version+`"}`+"\n", body)
+
+	answered := make(chan string, 1)
+	go func() {
+		resp, err := http.Get("http://" + p.addr + "/changes?since=" + version)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		answered <- fmt.Sprint(string(body), err)
+	}()
+	p.eventually(func() bool { return strings.Contains(p.metrics(), "headgate_hostapi_followers 1") })
+	resp, body := p.get("/changes?since=" + version)
+	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, "5", resp.Header.Get("Retry-After"))
+	require.Equal(t, `{"error":"too many requests wait for changes"}`+"\n", body)
+
+	replace(t, file, strings.Replace(someHosts, "10.0.0.24", "10.0.0.99", 1))
+	require.Regexp(t, `^{"version":"[0-9a-f]{16}","changes":\[{"host":"a.com","app":"A Simple App","endpoint":"10.0.0.99","max_age":30}\]}\n<nil>$`, <-answered)
+}
+
+func scan(text, format string, version *string) error {
+	_, err := fmt.Sscanf(text, format, version)
+	return err
+}
+
+func TestDeclaredInClusters(t *testing.T) {
+	dir := t.TempDir()
+	declarations := filepath.Join(dir, "routes.yaml")
+	service := func(cluster, annotations string) {
+		replace(t, filepath.Join(dir, cluster, "services.yaml"),
+			"apiVersion: v1\nkind: Service\nmetadata: {namespace: media, name: tracks, annotations: {"+annotations+"}}\nspec: {type: NodePort}\n")
+	}
+	service("eu-1", "")
+	service("eu-2", "")
+	replace(t, declarations, `routes:
+- host: api.example.com
+  backends:
+  - {cluster: eu-1, namespace: media, service: tracks, port: http}
+  - {cluster: eu-2, namespace: media, service: tracks, port: http, weight: 50}
+`)
+	hosts := filepath.Join(dir, "hosts.json")
+	replace(t, hosts, `[{"host": "pinned.example.com", "endpoint": "10.0.9.9"}]`)
+	p := start(t, "-routes", declarations, "-hosts", hosts,
+		"-endpoint", "eu-1=10.0.0.24", "-endpoint", "eu-2=10.0.1.24:8443",
+		"-cluster", "eu-1=dir:"+filepath.Join(dir, "eu-1"), "-cluster", "eu-2=dir:"+filepath.Join(dir, "eu-2"))
+	_, body := p.get("/hosts/api.example.com")
+	require.Equal(t, `{"app":"media/tracks","host":"api.example.com","endpoint":"10.0.0.24"}`+"\n", body)
+	require.Equal(t, "10.0.9.9", p.endpoint("pinned.example.com"))
+
+	service("eu-1", `headgate.dev/drain: "true"`)
+	p.eventually(func() bool { return p.endpoint("api.example.com") == "10.0.1.24:8443" })
+	service("eu-1", `headgate.dev/weight: "80"`)
+	p.eventually(func() bool { return p.endpoint("api.example.com") == "10.0.0.24" })
+
+	// The file goes before the declarations, and a slip in them changes nothing.
+	replace(t, declarations, `routes:
+- host: pinned.example.com
+  backends: [{cluster: eu-1, namespace: media, service: tracks, port: http}]
+- host: api.example.com
+  backends: [{cluster: eu-2, namespace: media, service: tracks, port: http}]
+`)
+	p.eventually(func() bool { return p.endpoint("api.example.com") == "10.0.1.24:8443" })
+	require.Equal(t, "10.0.9.9", p.endpoint("pinned.example.com"))
+	replace(t, declarations, "routes: [")
+	p.eventually(func() bool { return strings.Contains(p.metrics(), `headgate_hostapi_problems{source="routes"} 1`) })
+	require.Equal(t, "10.0.1.24:8443", p.endpoint("api.example.com"))
+	require.NoError(t, os.Remove(declarations))
+	p.eventually(func() bool { return strings.Contains(p.stderr.String(), "the declarations stay as they are") })
+	require.Equal(t, "10.0.1.24:8443", p.endpoint("api.example.com"))
+}
+
+func TestTooManyHostsGone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hosts.json")
+	list := func(n int) string {
+		var entries []string
+		for i := range n {
+			entries = append(entries, fmt.Sprintf(`{"host": "h%d.com", "endpoint": "10.0.0.1"}`, i))
+		}
+		return "[" + strings.Join(entries, ",") + "]"
+	}
+	replace(t, file, list(40))
+	p := start(t, "-hosts", file)
+	replace(t, file, list(10))
+	p.eventually(func() bool {
+		return strings.Contains(p.stderr.String(), "30 of 40 hosts would go at once, h10.com first; -max-removed is 50%")
+	})
+	require.Equal(t, "10.0.0.1", p.endpoint("h39.com"))
+	require.Contains(t, p.metrics(), "headgate_hostapi_change_refused 1")
+	replace(t, file, list(20))
+	p.eventually(func() bool { return p.endpoint("h39.com") == "" })
+	p.eventually(func() bool { return strings.Contains(p.metrics(), "headgate_hostapi_host_changes_total 20") })
+	require.Contains(t, p.metrics(), "headgate_hostapi_change_refused 0")
+}
+
+func TestToken(t *testing.T) {
+	dir := t.TempDir()
+	hosts, token := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "token")
+	replace(t, hosts, someHosts)
+	replace(t, token, "secret\n")
+	p := start(t, "-hosts", hosts, "-token-file", token)
+	for header, want := range map[string]int{"Bearer secret": 200, "bearer  secret": 200, "": 401, "Bearer": 401, "Bearer secre": 401, "Basic secret": 401} {
+		resp, body := p.get("/hosts/a.com", "Authorization", header)
+		require.Equal(t, want, resp.StatusCode, header)
+		if want == 401 {
+			require.Equal(t, `Bearer realm="headgate"`, resp.Header.Get("WWW-Authenticate"))
+			require.NotContains(t, body, "10.0.0.24")
+		}
+	}
+	replace(t, token, "renewed\n")
+	resp, _ := p.get("/changes", "Authorization", "Bearer renewed")
+	require.Equal(t, 200, resp.StatusCode)
+}
+
+// certificates writes an authority, and a certificate of it for 127.0.0.1.
+func certificates(t *testing.T, dir string) (ca, cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	require.NoError(t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	replace(t, cert, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	replace(t, key, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
+	return cert, cert, key
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	hosts := filepath.Join(dir, "hosts.json")
+	replace(t, hosts, someHosts)
+	ca, cert, key := certificates(t, dir)
+	p := start(t, "-hosts", hosts, "-certificate", cert, "-key", key, "-client-ca", ca)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	require.NoError(t, err)
+	pemData, err := os.ReadFile(ca)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(pemData))
+
+	source := &hostlookup.HTTP{URL: "https://" + p.addr + "/hosts/{host}", TLS: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}
+	defer source.CloseIdleConnections()
+	ep, err := source.LookupHost(t.Context(), "a.com")
+	require.NoError(t, err)
+	require.Equal(t, "10.0.0.24", ep.Addr)
+	stranger := &hostlookup.HTTP{URL: source.URL, TLS: &tls.Config{RootCAs: roots}}
+	_, err = stranger.LookupHost(t.Context(), "a.com")
+	require.Error(t, err) // the alert, or what is left of a connection that is closed
+	require.NotErrorIs(t, err, hostlookup.ErrNotFound)
+}
+
+func TestFailures(t *testing.T) {
+	dir := t.TempDir()
+	hosts, declarations, empty := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "empty")
+	replace(t, hosts, someHosts)
+	replace(t, declarations, "routes: []\n")
+	replace(t, empty, "")
+	missing := filepath.Join(dir, "missing")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	tests := []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"nothing given", nil, cli.ExitUsage, "-hosts or -routes is needed"},
+		{"no endpoint", []string{"-routes", declarations}, cli.ExitUsage, "-routes needs -endpoint"},
+		{"endpoint without routes", []string{"-hosts", hosts, "-endpoint", "a=10.0.0.1"}, cli.ExitUsage, "are for -routes"},
+		{"bad endpoint", []string{"-routes", declarations, "-endpoint", "a=10.0.0"}, cli.ExitUsage, "-endpoint: a: "},
+		{"endpoint twice", []string{"-routes", declarations, "-endpoint", "a=10.0.0.1", "-endpoint", "a=10.0.0.2"}, cli.ExitUsage, "once for each cluster"},
+		{"cluster without endpoint", []string{"-routes", declarations, "-endpoint", "a=10.0.0.1", "-cluster", "b=dir:" + dir}, cli.ExitUsage, "b has no -endpoint"},
+		{"bad cluster", []string{"-routes", declarations, "-endpoint", "a=10.0.0.1", "-cluster", "a=" + dir}, cli.ExitUsage, "want NAME=dir:DIR"},
+		{"half a key pair", []string{"-hosts", hosts, "-certificate", hosts}, cli.ExitUsage, "go together"},
+		{"half seconds", []string{"-hosts", hosts, "-max-age", "1500ms"}, cli.ExitUsage, "want whole seconds"},
+		{"no connections", []string{"-hosts", hosts, "-max-connections", "0"}, cli.ExitUsage, "must be 1 or more"},
+		{"bad share", []string{"-hosts", hosts, "-max-removed", "half"}, cli.ExitUsage, "want a share"},
+		{"no such hosts", []string{"-hosts", missing}, cli.ExitFailed, "missing"},
+		{"hosts are no JSON", []string{"-hosts", declarations}, cli.ExitFailed, "routes.yaml"},
+		{"no such routes", []string{"-routes", missing, "-endpoint", "a=10.0.0.1"}, cli.ExitFailed, "missing"},
+		{"routes are none", []string{"-routes", empty, "-endpoint", "a=10.0.0.1"}, cli.ExitFailed, "empty"},
+		{"no such cluster", []string{"-routes", declarations, "-endpoint", "a=10.0.0.1", "-cluster", "a=dir:" + missing}, cli.ExitFailed, "cluster a: "},
+		{"empty token", []string{"-hosts", hosts, "-token-file", empty}, cli.ExitFailed, "empty"},
+		{"no such certificate", []string{"-hosts", hosts, "-certificate", missing, "-key", missing}, cli.ExitFailed, "missing"},
+		{"taken port", []string{"-hosts", hosts, "-listen", taken.Addr().String()}, cli.ExitFailed, "address already in use"},
+		{"taken admin port", []string{"-hosts", hosts, "-admin", taken.Addr().String()}, cli.ExitFailed, "address already in use"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			stderr := &output{}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			code := run(ctx, cli.Invocation{Args: append([]string{"-listen", "127.0.0.1:0"}, tt.args...), Stderr: stderr})
+			require.Equal(t, tt.code, code, stderr)
+			require.Contains(t, stderr.String(), tt.want)
+			require.NoError(t, ctx.Err())
+		})
+	}
+}
