@@ -29,8 +29,13 @@ const (
 	DefaultMaxConns = 1024
 )
 
-// maxDrain bounds what is read, and thrown away, after the answer.
-const maxDrain = 64 << 10
+// What is read, and thrown away, after the answer is bounded in size and in time. HAProxy ends
+// the connection as soon as it has the line: clients that do not must not keep its checks from
+// the places under MaxConns.
+const (
+	maxDrain  = 64 << 10
+	maxLinger = 250 * time.Millisecond
+)
 
 // Errors of an exchange that ended without an answer; see [Exchange].
 var (
@@ -57,7 +62,7 @@ type Server struct {
 	ReadName bool
 
 	// Timeout bounds each exchange as a whole: the name, the handler's context, the answer, and
-	// the end of the connection. 0 means DefaultTimeout.
+	// the end of the connection, for which there are 250 ms at most. 0 means DefaultTimeout.
 	Timeout time.Duration
 
 	// MaxConns bounds how many exchanges go on at the same time; others wait in the kernel. 0
@@ -150,7 +155,7 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 	}
 	x.Duration = time.Since(begin)
 	if x.Err == nil {
-		finish(c, space[:])
+		finish(c, space[:], deadline)
 	}
 	s.finished(ctx, x)
 }
@@ -227,9 +232,12 @@ func readName(c net.Conn, buf []byte) (string, error) {
 // finish ends the connection in the order in which the peer sees the answer, then the end, and
 // never a reset: closing a socket with unread input resets it, and a reset makes the peer throw
 // away what it has not read yet (RFC 2525, section 2.17).
-func finish(c net.Conn, sink []byte) {
+func finish(c net.Conn, sink []byte, deadline time.Time) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	if soon := time.Now().Add(maxLinger); soon.Before(deadline) && c.SetReadDeadline(soon) != nil {
 		return
 	}
 	for left := maxDrain; left > 0; {

@@ -447,6 +447,20 @@ func TestServerBoundsConnections(t *testing.T) {
 	require.EqualValues(t, 2, peak.Load())
 }
 
+// TestServerGivesIdlePlacesAway: clients that read their answer and stay do not keep others
+// from being answered until the time-out.
+func TestServerGivesIdlePlacesAway(t *testing.T) {
+	addr := start(t, &agentcheck.Server{MaxConns: 2, Timeout: time.Hour, Handler: reply{State: up}})
+	for range 4 {
+		c, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		defer c.Close()
+	}
+	answer, err := raw(t, addr, "")
+	require.NoError(t, err)
+	require.Equal(t, "up\n", answer)
+}
+
 func TestHandlers(t *testing.T) {
 	calls := ""
 	handler := func(name string, r agentcheck.Reply) agentcheck.Handler {
