@@ -3,6 +3,7 @@
 #   make demo   the whole system on loopback: installs haproxy if it is missing
 #   make test   vet and all tests, with the race detector, in random order
 #   make bench  every benchmark, ours and the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
+#   make bench-peers   the SNI router beside nginx, HAProxy, sniproxy and tcpproxy, in one run
 #   make fuzz   every fuzz target for FUZZTIME each
 #   make lint   staticcheck, gofumpt, govulncheck, and builds for other systems
 #   make ci     all of it
@@ -23,12 +24,12 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian puts haproxy where a user's PATH does not look.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo test bench fuzz lint ci haproxy cc
+.PHONY: demo test bench bench-peers fuzz lint ci haproxy cc clients peers
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
 
-test: haproxy cc
+test: haproxy cc clients
 	$(GO) vet ./...
 	$(GO) test -race -shuffle=on ./...
 	cd $(BENCHMODULE) && $(GO) vet ./... && $(GO) test ./...
@@ -36,6 +37,9 @@ test: haproxy cc
 bench: haproxy
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
 	cd $(BENCHMODULE) && $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
+
+bench-peers: peers
+	cd $(BENCHMODULE) && $(GO) run ./sniproxy $(PEERFLAGS)
 
 # go test fuzzes one target of one package at a time.
 fuzz:
@@ -60,15 +64,28 @@ lint:
 
 ci: test lint fuzz demo
 	$(MAKE) bench BENCHTIME=1x
+	$(MAKE) bench-peers PEERFLAGS=-quick
 
 haproxy:
-	@command -v haproxy >/dev/null || { \
-		command -v apt-get >/dev/null || { echo "haproxy 2.4 or newer is needed on PATH"; exit 1; }; \
-		echo "installing haproxy"; \
-		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends haproxy >/dev/null; }
+	$(call install,haproxy,haproxy)
 
 # The race detector links with a C compiler.
 cc:
-	@command -v $$($(GO) env CC) >/dev/null || { \
-		echo "installing gcc"; \
-		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null; }
+	$(call install,$$($(GO) env CC),gcc libc6-dev)
+
+# Real clients: the router is tested with them.
+clients:
+	$(call install,curl openssl chromium,curl openssl chromium)
+
+peers: haproxy
+	$(call install,nginx sniproxy,nginx-light libnginx-mod-stream sniproxy)
+
+# $(call install,COMMANDS,PACKAGES) installs packages if one of the commands is missing.
+define install
+	@for c in $(1); do command -v $$c >/dev/null && continue; \
+		command -v apt-get >/dev/null || { echo "$$c is needed on PATH"; exit 1; }; \
+		echo "installing $(2)"; \
+		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $(2) >/dev/null; exit; \
+	done
+endef
