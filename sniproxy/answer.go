@@ -80,7 +80,10 @@ func (r refusal) status() int {
 
 // alertRecord is an alert as it goes over the wire, in clear as no keys are agreed on.
 func alertRecord(f face, description byte) []byte {
-	version := min(max(f.legacy, legacyTLS10), legacyTLS12)
+	version := uint16(legacyTLS12)
+	if f.legacy != 0 {
+		version = min(max(f.legacy, legacyTLS10), legacyTLS12)
+	}
 	return []byte{recordAlert, byte(version >> 8), byte(version & 0xff), 0, 2, alertLevelFatal, description}
 }
 

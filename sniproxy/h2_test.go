@@ -3,7 +3,6 @@ package sniproxy_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -36,10 +35,12 @@ func h2Request(t *testing.T, authority string, settings ...http2.Setting) []byte
 }
 
 // h2Client is a client of HTTP/2 in clear.
-func h2Client(addr string) *http2.Transport {
-	return &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, _ string, _ *tls.Config) (net.Conn, error) {
+func h2Client(addr string) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Transport{
+		Protocols: protocols,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, network, addr)
 		},
@@ -113,6 +114,7 @@ func TestHTTP2AnswerInFrames(t *testing.T) {
 		for {
 			f, err := fr.ReadFrame()
 			if err == io.EOF {
+				require.NoError(t, c.Close())
 				return frames, data
 			}
 			require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +24,10 @@ import (
 
 // patience is how long a test waits for what must happen. It is never waited out unless
 // something is wrong.
-const patience = 30 * time.Second
+const (
+	patience = 30 * time.Second
+	poll     = time.Millisecond
+)
 
 // engine is one of the two implementations of the relay.
 type engine bool
@@ -245,3 +249,28 @@ func newHTTPSBackend(t *testing.T, names ...string) *backend {
 func sayWho(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s %s\n", r.Proto, r.Host, r.URL.Path)
 }
+
+// names is a Resolver.
+type names map[string][]string
+
+func (n names) LookupNetIP(_ context.Context, _, host string) (list []netip.Addr, err error) {
+	if n[host] == nil {
+		return nil, errDown
+	}
+	for _, a := range n[host] {
+		list = append(list, netip.MustParseAddr(a))
+	}
+	return list, nil
+}
+
+// everyName is a Lookup by which each host has itself as its endpoint.
+type everyName struct{ port uint16 }
+
+func (e everyName) LookupHost(_ context.Context, host string) (hostlookup.Endpoint, error) {
+	return hostlookup.Endpoint{Host: host, Addr: fmt.Sprintf("%s:%d", host, e.port)}, nil
+}
+
+var errAny = errors.New("any")
+
+// refuse is a DialContext.
+func refuse(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }

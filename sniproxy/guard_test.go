@@ -1,0 +1,231 @@
+package sniproxy
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/stretchr/testify/require"
+)
+
+func prefixes(s ...string) (list []netip.Prefix) {
+	for _, p := range s {
+		list = append(list, netip.MustParsePrefix(p))
+	}
+	return list
+}
+
+func TestGuard(t *testing.T) {
+	own := []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("2001:db8::5")}
+	none := netip.AddrPort{}
+	used := netip.MustParseAddrPort("198.51.100.1:443") // a balancer's, from a PROXY header
+	for name, tt := range map[string]struct {
+		allow, deny []netip.Prefix
+		used        netip.AddrPort
+		want        map[string]error
+	}{
+		"as it is": {nil, nil, none, map[string]error{
+			"10.0.0.24:443":         nil,
+			"192.0.2.1:80":          nil,
+			"[2001:db8::24]:443":    nil,
+			"[fd00::1]:443":         nil,
+			"127.0.0.1:80":          ErrForbidden,
+			"127.9.9.9:80":          ErrForbidden,
+			"[::1]:80":              ErrForbidden,
+			"[::ffff:127.0.0.1]:80": ErrForbidden,
+			"[64:ff9b::7f00:1]:80":  ErrForbidden, // 127.0.0.1 by a translator
+			"[64:ff9b::a00:18]:80":  nil,
+			"169.254.169.254:80":    ErrForbidden,
+			"[fe80::1]:80":          ErrForbidden,
+			"0.0.0.0:80":            ErrForbidden,
+			"0.1.2.3:80":            ErrForbidden,
+			"[::]:80":               ErrForbidden,
+			"224.0.0.1:80":          ErrForbidden,
+			"255.255.255.255:80":    ErrForbidden,
+			"[ff02::1]:80":          ErrForbidden,
+			"10.0.0.5:80":           ErrForbidden, // own
+			"[2001:db8::5]:80":      ErrForbidden,
+			"10.0.0.5:443":          ErrLoop,
+			"[2001:db8::5]:443":     ErrLoop,
+			"127.0.0.1:443":         ErrLoop,
+			"[64:ff9b::7f00:1]:443": ErrLoop,
+			"10.0.0.5:8443":         ErrForbidden, // listens on another address
+			"10.0.0.6:443":          nil,
+		}},
+		"wide prefixes allow nothing special": {prefixes("0.0.0.0/0", "::/0"), nil, none, map[string]error{
+			"10.0.0.24:443":      nil,
+			"[2001:db8::24]:443": nil,
+			"127.0.0.1:80":       ErrForbidden,
+			"[::1]:80":           ErrForbidden,
+			"169.254.1.1:80":     ErrForbidden,
+			"10.0.0.5:80":        ErrForbidden,
+			"224.0.0.1:80":       ErrForbidden,
+		}},
+		"narrow ones do": {prefixes("127.0.0.0/8", "::1/128", "10.0.0.0/8", "10.0.0.5/32", "169.254.1.0/24", "224.0.0.0/4", "0.0.0.0/8"), nil, none, map[string]error{
+			"127.0.0.1:80":   nil,
+			"[::1]:80":       nil,
+			"10.0.0.5:80":    nil,
+			"169.254.1.1:80": nil,
+			"169.254.2.1:80": ErrForbidden,
+			"10.0.0.24:443":  nil,
+			"192.0.2.1:80":   ErrForbidden, // not listed
+			"127.0.0.1:443":  ErrLoop,      // never
+			"10.0.0.5:443":   ErrLoop,
+			"224.0.0.1:80":   ErrForbidden, // never
+			"0.0.0.0:80":     ErrForbidden,
+		}},
+		"denied": {nil, prefixes("10.96.0.0/12"), none, map[string]error{
+			"10.96.0.10:443": ErrForbidden,
+			"10.0.0.24:443":  nil,
+		}},
+		"behind a balancer": {nil, nil, used, map[string]error{
+			"198.51.100.1:443": ErrLoop,
+			"198.51.100.1:444": nil,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := guard{allow: tt.allow, deny: tt.deny, own: func() []netip.Addr { return own }}
+			g.listen(netip.MustParseAddrPort("[::]:443"))
+			g.listen(netip.MustParseAddrPort("127.0.0.1:8443"))
+			for target, want := range tt.want {
+				err := g.check(netip.MustParseAddrPort(target), tt.used)
+				if want == nil {
+					require.NoError(t, err, target)
+				} else {
+					require.ErrorIs(t, err, want, target)
+				}
+			}
+		})
+	}
+}
+
+func TestGuardForgetsListeners(t *testing.T) {
+	g := guard{own: func() []netip.Addr { return nil }, allow: prefixes("127.0.0.1/32")}
+	target := netip.MustParseAddrPort("127.0.0.1:443")
+	first := g.listen(target)
+	second := g.listen(target) // SO_REUSEPORT
+	first()
+	require.ErrorIs(t, g.check(target, netip.AddrPort{}), ErrLoop)
+	second()
+	require.NoError(t, g.check(target, netip.AddrPort{}))
+	g.listen(netip.AddrPort{})() // of no IP
+	require.NoError(t, g.check(target, netip.AddrPort{}))
+}
+
+func TestOwnAddresses(t *testing.T) {
+	o := newOwnAddrs()
+	require.Contains(t, o.get(), netip.MustParseAddr("127.0.0.1"))
+	o.list.Store(&[]netip.Addr{})
+	require.Empty(t, o.get(), "it is believed for a while")
+	o.epoch = o.epoch.Add(-2 * ownMaxAge)
+	require.Contains(t, o.get(), netip.MustParseAddr("127.0.0.1"))
+}
+
+func TestTargetOf(t *testing.T) {
+	for addr, want := range map[string]target{
+		"10.0.0.24":             {addr: netip.MustParseAddrPort("10.0.0.24:8443")},
+		"10.0.0.24:80":          {addr: netip.MustParseAddrPort("10.0.0.24:80")},
+		"2001:db8::1":           {addr: netip.MustParseAddrPort("[2001:db8::1]:8443")},
+		"[2001:db8::1]":         {addr: netip.MustParseAddrPort("[2001:db8::1]:8443")},
+		"[2001:db8::1]:80":      {addr: netip.MustParseAddrPort("[2001:db8::1]:80")},
+		"::ffff:10.0.0.24":      {addr: netip.MustParseAddrPort("10.0.0.24:8443")},
+		"[::ffff:10.0.0.24]:80": {addr: netip.MustParseAddrPort("10.0.0.24:80")},
+		"backend.internal":      {name: "backend.internal", port: 8443},
+		"backend.internal:80":   {name: "backend.internal", port: 80},
+	} {
+		got, err := targetOf(hostlookup.Endpoint{Addr: addr}, 8443)
+		require.NoError(t, err, addr)
+		require.Equal(t, want, got, addr)
+	}
+	for _, addr := range []string{"", "10.0.0.24:0", "10.0.0.24:http", "fe80::1%eth0", "[fe80::1%eth0]:80", "a b", "a:1:2", "10.0.0.1,10.0.0.2", ":80", "10.0.0.256"} {
+		_, err := targetOf(hostlookup.Endpoint{Addr: addr}, 8443)
+		require.Error(t, err, addr)
+	}
+	_, err := targetOf(hostlookup.Endpoint{Addr: "10.0.0.24"}, 0)
+	require.Error(t, err, "no port at all")
+}
+
+type resolverFunc func(context.Context, string, string) ([]netip.Addr, error)
+
+func (f resolverFunc) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	return f(ctx, network, host)
+}
+
+func TestResolve(t *testing.T) {
+	var answer []netip.Addr
+	var fail error
+	r := resolverFunc(func(_ context.Context, network, host string) ([]netip.Addr, error) {
+		require.Equal(t, "ip", network)
+		require.Equal(t, "backend.internal", host)
+		return answer, fail
+	})
+	name := target{name: "backend.internal", port: 80}
+
+	answer = []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1"), netip.MustParseAddr("2001:db8::1")}
+	got, err := name.resolve(t.Context(), r)
+	require.NoError(t, err)
+	require.Equal(t, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("[2001:db8::1]:80")}, got)
+
+	for ip := netip.MustParseAddr("10.0.0.1"); len(answer) < 100; ip = ip.Next() {
+		answer = append(answer, ip)
+	}
+	got, err = name.resolve(t.Context(), r)
+	require.NoError(t, err)
+	require.Len(t, got, maxAddrs)
+
+	answer = nil
+	_, err = name.resolve(t.Context(), r)
+	require.ErrorIs(t, err, ErrNoAddress)
+
+	fail = errors.New("no such host")
+	_, err = name.resolve(t.Context(), r)
+	require.ErrorIs(t, err, fail)
+	require.ErrorContains(t, err, "backend.internal")
+}
+
+func TestAttempt(t *testing.T) {
+	for _, tt := range []struct {
+		left time.Duration
+		n    int
+		want time.Duration
+	}{
+		{10 * time.Second, 1, 10 * time.Second},
+		{10 * time.Second, 2, 5 * time.Second},
+		{10 * time.Second, 8, minAttempt},
+		{time.Second, 3, time.Second},
+		{0, 3, time.Millisecond},
+		{-time.Second, 1, time.Millisecond},
+	} {
+		require.Equal(t, tt.want, attempt(tt.left, tt.n))
+	}
+}
+
+func TestSourceOf(t *testing.T) {
+	for ip, want := range map[string]string{
+		"192.0.2.7":            "192.0.2.7",
+		"::ffff:192.0.2.7":     "192.0.2.7",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::",
+		"fe80::1%eth0":         "fe80::",
+	} {
+		require.Equal(t, want, sourceOf(netip.MustParseAddr(ip)).String())
+	}
+	require.False(t, sourceOf(netip.Addr{}).IsValid())
+}
+
+func TestSources(t *testing.T) {
+	var s sources
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	require.True(t, s.add(a, 2))
+	require.True(t, s.add(a, 2))
+	require.False(t, s.add(a, 2))
+	require.True(t, s.add(b, 2))
+	s.drop(a)
+	require.True(t, s.add(a, 2))
+	s.drop(a)
+	s.drop(a)
+	s.drop(b)
+	require.Empty(t, s.count, "nothing is kept of who has left")
+}

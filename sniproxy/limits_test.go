@@ -1,0 +1,151 @@
+package sniproxy_test
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/stretchr/testify/require"
+)
+
+// newEcho is a backend that sends back what it gets.
+func newEcho(t *testing.T) *backend {
+	t.Helper()
+	return newBackend(t, func(c net.Conn) { io.Copy(c, c) })
+}
+
+// openTo connects a client through the router and waits until bytes flow both ways.
+func openTo(t *testing.T, front, name string) *net.TCPConn {
+	t.Helper()
+	c := dial(t, front)
+	echo(t, c, hellotest.Hello{Name: name}.Wire())
+	return c
+}
+
+// echo proves that an echo server is at the other end.
+func echo(t *testing.T, c net.Conn, b []byte) {
+	t.Helper()
+	_, err := c.Write(b)
+	require.NoError(t, err)
+	got := make([]byte, len(b))
+	_, err = io.ReadFull(c, got)
+	require.NoError(t, err)
+	require.Equal(t, b, got)
+}
+
+// requireClosed waits for the end of a connection that the router closes.
+func requireClosed(t *testing.T, c net.Conn) {
+	t.Helper()
+	n, err := c.Read(make([]byte, 1))
+	require.Zero(t, n)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, net.ErrClosed)
+	netErr, ok := err.(net.Error)
+	require.False(t, ok && netErr.Timeout(), "it is still open")
+}
+
+func TestMaxConns(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		r := newRouter(t, e, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) { s.MaxConns = 2 })
+		front := r.serve(peek.TLS)
+		first := openTo(t, front, "a.example")
+		openTo(t, front, "a.example")
+		third := dial(t, front)
+		requireClosed(t, third)
+		st := r.next()
+		require.ErrorIs(t, st.Err, sniproxy.ErrTooManyConns)
+		require.Equal(t, sniproxy.Limited, st.Outcome)
+		require.Equal(t, sniproxy.PhaseAccept, st.Phase)
+		require.Equal(t, 2, r.Load().Conns)
+
+		require.NoError(t, first.Close())
+		require.Equal(t, sniproxy.Relayed, r.next().Outcome)
+		openTo(t, front, "a.example")
+	})
+}
+
+func TestMaxConnsPerSource(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		r := newRouter(t, e, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) {
+			s.MaxConnsPerSource = 2
+		})
+		front := r.serve(peek.TLS)
+		openTo(t, front, "a.example")
+		openTo(t, front, "a.example")
+		requireClosed(t, dial(t, front))
+		require.ErrorIs(t, r.next().Err, sniproxy.ErrTooManyFromSource)
+
+		other := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		c, err := other.Dial("tcp", front)
+		require.NoError(t, err)
+		defer c.Close()
+		echo(t, c, hellotest.Hello{Name: "a.example"}.Wire())
+	})
+}
+
+// Behind a balancer all connections come from one address; what counts is whom it names.
+func TestMaxConnsPerSourceBehindABalancer(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		r := newRouter(t, e, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) {
+			s.MaxConnsPerSource = 1
+			s.ProxyFrom = loopback
+		})
+		front := r.serve(peek.TLS)
+		from := func(client string) *net.TCPConn {
+			c := dial(t, front)
+			_, err := io.WriteString(c, "PROXY TCP6 "+client+" 2001:db8::1 1234 443\r\n")
+			require.NoError(t, err)
+			return c
+		}
+		hello := hellotest.Hello{Name: "a.example"}.Wire()
+		echo(t, from("2001:db8:0:1::1"), hello)
+		echo(t, from("2001:db8:0:2::1"), hello)
+		c := from("2001:db8:0:1:ffff::9") // the /64 of the first
+		requireClosed(t, c)
+		st := r.next()
+		require.ErrorIs(t, st.Err, sniproxy.ErrTooManyFromSource)
+		require.Equal(t, netip.MustParseAddrPort("[2001:db8:0:1:ffff::9]:1234"), st.Client)
+	})
+}
+
+// Slow clients cannot keep others out: who is here longest without a name makes room.
+func TestSlowlorisMakesRoom(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		const limit = 10
+		r := newRouter(t, e, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) { s.MaxPeeking = limit })
+		front := r.serve(0)
+		hello := hellotest.Hello{Name: "a.example"}.Wire()
+		var slow []*net.TCPConn
+		for range limit {
+			c := dial(t, front)
+			_, err := c.Write(hello[:20])
+			require.NoError(t, err)
+			slow = append(slow, c)
+		}
+		require.Eventually(t, func() bool { return r.Load().Peeking == limit }, patience, poll)
+		for i := range limit / 2 {
+			c := openTo(t, front, "a.example") // in spite of them
+			requireClosed(t, slow[i])
+			st := r.next()
+			require.ErrorIs(t, st.Err, sniproxy.ErrPushedOut)
+			require.Equal(t, sniproxy.Limited, st.Outcome)
+			require.LessOrEqual(t, r.Load().Peeking, limit)
+			c.Close()
+			require.Equal(t, sniproxy.Relayed, r.next().Outcome)
+			_, err := dial(t, front).Write(hello[:20]) // and they come back
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return r.Load().Peeking == limit }, patience, poll)
+		}
+		// The others go on as if nothing had been.
+		_, err := slow[limit-1].Write(hello[20:])
+		require.NoError(t, err)
+		got := make([]byte, len(hello))
+		_, err = io.ReadFull(slow[limit-1], got)
+		require.NoError(t, err)
+		require.Equal(t, hello, got)
+	})
+}

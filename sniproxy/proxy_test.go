@@ -1,0 +1,164 @@
+package sniproxy
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/pires/go-proxyproto"
+	"github.com/stretchr/testify/require"
+)
+
+// proxyV2 makes a header of version 2.
+func proxyV2(command, family byte, body ...byte) []byte {
+	b := append(slices.Clone(proxyproto.SIGV2), command, family)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
+	return append(b, body...)
+}
+
+var v4Body = []byte{192, 0, 2, 7, 192, 0, 2, 8, 0x04, 0xd2, 0x01, 0xbb}
+
+func TestProxyHeaders(t *testing.T) {
+	long := append(slices.Clone(v4Body), 0xEA, 0x0F, 0x00) // a TLV of 3840 bytes
+	long = append(long, make([]byte, 0x0F00)...)
+	for name, tt := range map[string]struct {
+		header      []byte
+		source, dst string
+		err         error
+	}{
+		"v1, IPv4":                 {[]byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n"), "192.0.2.7:1234", "192.0.2.8:443", nil},
+		"v1, IPv6":                 {[]byte("PROXY TCP6 2001:db8::7 2001:db8::8 1234 443\r\n"), "[2001:db8::7]:1234", "[2001:db8::8]:443", nil},
+		"v1, longest":              {[]byte("PROXY TCP6 2001:0db8:ffff:ffff:ffff:ffff:ffff:ffff 2001:0db8:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n"), "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535", "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535", nil},
+		"v1, unknown":              {[]byte("PROXY UNKNOWN\r\n"), "", "", nil},
+		"v1, unknown with more":    {[]byte("PROXY UNKNOWN ffff:: ffff:: 1 2\r\n"), "", "", nil},
+		"v2, IPv4":                 {proxyV2(0x21, 0x11, v4Body...), "192.0.2.7:1234", "192.0.2.8:443", nil},
+		"v2, long":                 {proxyV2(0x21, 0x11, long...), "192.0.2.7:1234", "192.0.2.8:443", nil},
+		"v2, local":                {proxyV2(0x20, 0x00), "", "", nil},
+		"v2, local with addresses": {proxyV2(0x20, 0x11, v4Body...), "", "", nil},
+		"none":                     {nil, "", "", nil},
+
+		"v1, no such family": {[]byte("PROXY TCP5 192.0.2.7 192.0.2.8 1234 443\r\n"), "", "", ErrProxyHeader},
+		"v1, bare LF":        {[]byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\n"), "", "", ErrProxyHeader},
+		"v1, bad address":    {[]byte("PROXY TCP4 192.0.2.777 192.0.2.8 1234 443\r\n"), "", "", ErrProxyHeader},
+		"v1, bad port":       {[]byte("PROXY TCP4 192.0.2.7 192.0.2.8 65536 443\r\n"), "", "", ErrProxyHeader},
+		"v1, without end":    {[]byte("PROXY TCP4 " + strings.Repeat("1", 200)), "", "", ErrProxyHeader},
+		"v2, version 3":      {proxyV2(0x31, 0x11, v4Body...), "", "", ErrProxyHeader},
+		"v2, too short":      {proxyV2(0x21, 0x11, v4Body[:11]...), "", "", ErrProxyHeader},
+		"v2, too long":       {proxyV2(0x21, 0x11, make([]byte, 5000)...), "", "", ErrProxyHeader},
+		"v2, TLV runs over":  {proxyV2(0x21, 0x11, append(slices.Clone(v4Body), 0xEA, 0, 9, 1)...), "", "", ErrProxyHeader},
+		"v2, unix":           {proxyV2(0x21, 0x31, make([]byte, 216)...), "", "", ErrProxyHeader},
+		"v2, UDP":            {proxyV2(0x21, 0x12, v4Body...), "", "", ErrProxyHeader},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hello := hellotest.Hello{Name: "a.example"}.Wire()
+			b := append(slices.Clone(tt.header), hello...)
+			// At once, and byte by byte: the same, and at no other time.
+			for _, step := range []int{len(b), 1} {
+				h := head{use: proxyOptional, parser: peek.Parser{}}
+				var r peek.Result
+				var err error
+				n := 0
+				for n < len(b) {
+					n += step
+					if r, err = h.parse(slices.Clone(b[:n])); err == nil {
+						break
+					}
+					if _, more := err.(peek.NeedMore); !more {
+						break
+					}
+				}
+				if tt.err != nil {
+					require.ErrorIs(t, err, tt.err)
+					continue
+				}
+				require.NoError(t, err)
+				require.Equal(t, len(b), n)
+				require.Equal(t, "a.example", r.Name)
+				require.Equal(t, len(tt.header), h.skip)
+				if tt.header == nil {
+					require.Nil(t, h.proxy)
+					continue
+				}
+				for want, got := range map[string]netip.AddrPort{tt.source: h.proxy.source, tt.dst: h.proxy.destination} {
+					if want == "" {
+						require.False(t, got.IsValid())
+					} else {
+						require.Equal(t, want, got.String())
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestProxyHeaderIsRequiredOrNotLookedAt(t *testing.T) {
+	hello := hellotest.Hello{Name: "a.example"}.Wire()
+	h := head{use: proxyRequired}
+	_, err := h.parse(hello)
+	require.ErrorIs(t, err, ErrProxyHeader)
+
+	// From anybody else it is what it looks like: no TLS, and a request that is broken.
+	for _, header := range [][]byte{[]byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n"), proxyV2(0x21, 0x11, v4Body...)} {
+		h = head{use: proxyNone}
+		_, err = h.parse(append(header, hello...))
+		require.Error(t, err)
+		require.NotErrorIs(t, err, ErrProxyHeader)
+		require.NotErrorIs(t, err, peek.ErrNeedMore)
+		require.NotErrorIs(t, err, peek.ErrNoName)
+	}
+}
+
+func TestFormatProxy(t *testing.T) {
+	v4, v4b := netip.MustParseAddrPort("192.0.2.7:1234"), netip.MustParseAddrPort("192.0.2.8:443")
+	v6 := netip.MustParseAddrPort("[2001:db8::7]:1234")
+	for name, tt := range map[string]struct {
+		source, dst netip.AddrPort
+		want        string
+	}{
+		"IPv4":  {v4, v4b, "PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n"},
+		"mixed": {v6, v4b, "PROXY TCP6 2001:db8::7 ::ffff:192.0.2.8 1234 443\r\n"},
+		"none":  {netip.AddrPort{}, v4b, "PROXY UNKNOWN\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := formatProxy(1, tt.source, tt.dst, nil, "me")
+			require.NoError(t, err)
+			require.Equal(t, tt.want, string(b))
+
+			// Version 2 reads back, with the hop and what came before it.
+			in := &proxyInfo{tlvs: []proxyproto.TLV{
+				{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte("a.example")},
+				{Type: proxyproto.PP2_TYPE_CRC32C, Value: []byte{1, 2, 3, 4}},
+			}}
+			b, err = formatProxy(2, tt.source, tt.dst, in, "me")
+			require.NoError(t, err)
+			n, err := proxyLen(b)
+			require.NoError(t, err)
+			require.Equal(t, len(b), n)
+			got, err := parseProxy(b)
+			require.NoError(t, err)
+			require.Equal(t, tt.source.IsValid(), got.source.IsValid())
+			require.True(t, got.hasHop("me"))
+			require.False(t, got.hasHop("m"))
+			require.False(t, (*proxyInfo)(nil).hasHop("me"))
+			require.Len(t, got.tlvs, 2, "a checksum is not of this header")
+			require.Equal(t, "a.example", string(got.tlvs[0].Value))
+		})
+	}
+
+	// A chain of servers that each add a hop comes to an end.
+	in := &proxyInfo{}
+	for i := 0; ; i++ {
+		b, err := formatProxy(2, v4, v4b, in, strings.Repeat("x", 16))
+		if err != nil {
+			require.ErrorIs(t, err, ErrLoop)
+			require.Greater(t, i, 50)
+			break
+		}
+		in, err = parseProxy(b)
+		require.NoError(t, err)
+	}
+}
