@@ -12,8 +12,10 @@
 //	cdn.json                  a distribution for each declared host (with -cdn-origin)
 //
 // What cannot be served is reported, on standard error too, and left out; the rest
-// is served. Nothing is written where nothing changes. A change of more servers
-// than -max-change, or a configuration that HAProxy rejects, is not written at all.
+// is served. Nothing is written where nothing changes. Nothing is written either,
+// and the exit status is 1, when a file of declarations or a directory of manifests
+// cannot be read at all, when more servers than -max-change would go or change, and
+// when HAProxy rejects the configuration. Bad usage is exit status 2.
 package main
 
 import (

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,7 +48,11 @@ func (s *settings) once(ctx context.Context, now time.Time, inv cli.Invocation) 
 
 	dir := haproxycfg.Dir{Path: s.out}
 	if s.haproxy != "" {
-		dir.Check = haproxycfg.Checker{Haproxy: s.haproxy}.Check
+		dir.Check = haproxycfg.Checker{Haproxy: s.haproxy, Warned: func(warnings []haproxycfg.Diagnostic) {
+			for _, w := range warnings {
+				fmt.Fprintf(inv.Stderr, "%s: haproxy warns: %v\n", program, w)
+			}
+		}}.Check
 	}
 	if s.reload != "" {
 		dir.Reload = haproxycfg.Reloader{
@@ -96,15 +101,15 @@ func (s *settings) read() (input, error) {
 		clusters:         make([]kube.Cluster, len(s.clusters)),
 		manifestProblems: make([][]nodeselect.Problem, len(s.clusters)),
 	}
+	current, err := s.currentReport()
+	if err != nil {
+		return in, err
+	}
 	var group errgroup.Group
 	group.Go(func() (err error) {
 		in.table, in.routeProblems, err = readRoutes(s.routes)
 		return err
 	})
-	current, err := s.currentReport()
-	if err != nil {
-		return in, err
-	}
 	for i, c := range s.clusters {
 		group.Go(func() (err error) {
 			in.clusters[i] = kube.Cluster{Name: c.name, Current: current.Subsets(c.name)}
@@ -115,7 +120,8 @@ func (s *settings) read() (input, error) {
 			return nil
 		})
 	}
-	return in, group.Wait()
+	err = group.Wait()
+	return in, err
 }
 
 func readRoutes(files []string) (routes.Table, []routes.Problem, error) {
@@ -127,11 +133,29 @@ func readRoutes(files []string) (routes.Table, []routes.Problem, error) {
 			return routes.Table{}, nil, err
 		}
 		table, found := routes.Parse(file, data)
+		if p, lost := wholeFault(table, found); lost {
+			return routes.Table{}, nil, p
+		}
 		tables = append(tables, table)
 		problems = append(problems, found...)
 	}
 	table, found := routes.Merge(tables...)
 	return table, append(problems, found...), nil
+}
+
+// wholeFault returns the problem for which a file gives no routes at all, if it is
+// one of the file and not of its entries. That is a file that cannot be read; one
+// whose only entry is bad is not.
+func wholeFault(table routes.Table, problems []routes.Problem) (routes.Problem, bool) {
+	if len(table.Routes) > 0 {
+		return routes.Problem{}, false
+	}
+	for _, p := range problems {
+		if !strings.HasPrefix(p.Field, "routes[") {
+			return p, true
+		}
+	}
+	return routes.Problem{}, false
 }
 
 // currentReport returns the report of the last run, an empty one at the first. It
@@ -147,7 +171,7 @@ func (s *settings) currentReport() (kube.Report, error) {
 		return report, err
 	}
 	if err := json.Unmarshal(data, &report); err != nil {
-		return report, fmt.Errorf("%s: %w", filepath.Join(s.out, reportFile), err)
+		return report, fmt.Errorf("%s: %w (it holds the nodes in use; remove it to choose them anew)", filepath.Join(s.out, reportFile), err)
 	}
 	return report, nil
 }

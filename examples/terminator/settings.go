@@ -6,9 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg"
@@ -66,7 +69,7 @@ type flags struct {
 func register(fs *flag.FlagSet) *flags {
 	f := &flags{}
 	fs.Var(&f.routes, "routes", "`file` of declarations; may be given several times")
-	fs.Var(&f.clusters, "cluster", "`NAME=dir:DIR`: a cluster, and the directory with its nodes and services as kubectl get -o yaml or -o json prints them; may be given several times")
+	fs.Var(&f.clusters, "cluster", "a cluster as `NAME=dir:DIR`: its name in declarations, and the directory with its nodes and services as kubectl get -o yaml or -o json prints them; may be given several times")
 	fs.StringVar(&f.out, "out", "", "`directory` to write to")
 	fs.BoolVar(&f.once, "once", false, "make the configuration once and end")
 	fs.BoolVar(&f.diff, "diff", false, "show what would change, and write nothing")
@@ -78,7 +81,7 @@ func register(fs *flag.FlagSet) *flags {
 	fs.IntVar(&f.size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
 	fs.BoolVar(&f.zones, "zones", false, "take the nodes of a service evenly from all zones")
 	fs.BoolVar(&f.sticky, "sticky", false, "keep the nodes that report.json names for as long as they are eligible")
-	fs.StringVar(&f.identity, "identity", "address", "what a node is known by: address, name or provider-id")
+	fs.StringVar(&f.identity, "identity", "address", "`kind` of name that a node is known by: address, name or provider-id")
 	fs.StringVar(&f.prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations that are followed")
 
 	fs.Var(&f.http, "http", "`address` to serve HTTP on; may be given several times")
@@ -86,21 +89,21 @@ func register(fs *flag.FlagSet) *flags {
 	fs.StringVar(&f.certs, "certificates", "", "PEM `file or directory` with certificates and keys for -https")
 	fs.BoolVar(&f.redirect, "redirect-https", false, "answer on -http with a redirect to -https")
 	fs.Var(&f.exporter, "exporter", "`address` of HAProxy's own /metrics and /ready; may be given several times")
-	fs.StringVar(&f.balance, "balance", string(haproxycfg.RoundRobin), "how a server is chosen: roundrobin, leastconn, random, source or uri")
+	fs.StringVar(&f.balance, "balance", string(haproxycfg.RoundRobin), "`algorithm` by which a server is chosen: roundrobin, leastconn, random, source or uri")
 
-	fs.StringVar(&f.nodeHealth, "node-health", "agent", "how it is known that a node may be used: agent, agent+kube-proxy or kube-proxy")
+	fs.StringVar(&f.nodeHealth, "node-health", "agent", "`way` to know that a node may be used: agent, agent+kube-proxy or kube-proxy")
 	fs.IntVar(&f.nodeAgentPort, "node-agent-port", 9707, "`port` of the node agents")
-	fs.DurationVar(&f.agentInterval, "agent-inter", 2*time.Second, "time between two agent checks")
-	fs.DurationVar(&f.checkInterval, "check-inter", 2*time.Second, "time between two health checks")
+	fs.DurationVar(&f.agentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks")
+	fs.DurationVar(&f.checkInterval, "check-inter", 2*time.Second, "`time` between two health checks")
 
 	fs.StringVar(&f.statsSocket, "stats-socket", "", "`path` of HAProxy's administration socket")
 	fs.StringVar(&f.stateFile, "state-file", "", "`path` of the file that keeps the state of servers over a reload; needs -reload")
-	fs.StringVar(&f.user, "user", "", "user that HAProxy becomes")
-	fs.StringVar(&f.group, "group", "", "group that HAProxy becomes")
-	fs.StringVar(&f.log, "log", "", "where HAProxy logs to: stdout, an address, or a syslog socket")
-	fs.IntVar(&f.descriptors, "descriptors", 0, "file descriptors that HAProxy may have; from them follows how many connections it takes")
-	fs.DurationVar(&f.hardStopAfter, "hard-stop-after", 0, "how long a replaced HAProxy process may wait for its connections; 0 is for ever")
-	fs.DurationVar(&f.grace, "grace", 0, "how long a stopping HAProxy process still accepts connections (2.5 or later)")
+	fs.StringVar(&f.user, "user", "", "`name` of the user that HAProxy becomes")
+	fs.StringVar(&f.group, "group", "", "`name` of the group that HAProxy becomes")
+	fs.StringVar(&f.log, "log", "", "`address` that HAProxy logs to: stdout, an IP address with or without a port, or the path of a syslog socket")
+	fs.IntVar(&f.descriptors, "descriptors", 0, "`number` of file descriptors that HAProxy may have; from them follows how many connections it takes")
+	fs.DurationVar(&f.hardStopAfter, "hard-stop-after", 0, "`time` that a replaced HAProxy process may wait for its connections; 0 is for ever")
+	fs.DurationVar(&f.grace, "grace", 0, "`time` for which a stopping HAProxy process still accepts connections (2.5 or later)")
 
 	fs.StringVar(&f.dnsOrigin, "dns-origin", "", "`zone` to write dns.zone for, such as example.com")
 	fs.Var(&f.dnsAddrs, "dns-address", "`address` of a terminator for dns.zone; may be given several times")
@@ -173,6 +176,12 @@ func parseClusters(texts []string) ([]source, error) {
 		if !ok || !isDir || name == "" || dir == "" {
 			return nil, fmt.Errorf("%q: want NAME=dir:DIR", text)
 		}
+		if faults := validation.IsDNS1123Label(name); faults != nil { // as in declarations
+			return nil, fmt.Errorf("%q: %q is no name of a cluster: %s", text, name, faults[0])
+		}
+		if slices.ContainsFunc(clusters, func(c source) bool { return c.name == name }) {
+			return nil, fmt.Errorf("%q: the cluster is given twice", text)
+		}
 		clusters = append(clusters, source{name, dir})
 	}
 	return clusters, nil
@@ -194,6 +203,9 @@ func (f *flags) selector() (nodeselect.Selector, error) {
 	s := nodeselect.Selector{
 		Size: f.size, Spread: f.zones, Sticky: f.sticky,
 		Annotations: nodeselect.Annotations{Prefix: f.prefix},
+	}
+	if faults := validation.IsDNS1123Subdomain(f.prefix); faults != nil {
+		return s, fmt.Errorf("-annotation-prefix: %q: %s", f.prefix, faults[0])
 	}
 	identities := map[string]nodeselect.Identity{
 		"address": nodeselect.ByAddress, "name": nodeselect.ByName, "provider-id": nodeselect.ByProviderID,
@@ -243,5 +255,18 @@ func (f *flags) edge() (haproxycfg.Edge, error) {
 		}
 		e.RedirectHTTPS = &haproxycfg.HTTPSRedirect{Port: uint16(n)}
 	}
-	return e, nil
+	return e, checkEdge(e)
+}
+
+// checkEdge finds what no declaration could make good.
+func checkEdge(e haproxycfg.Edge) error {
+	config, problems := e.Config(routes.Table{}, nil)
+	if len(problems) > 0 {
+		return problems[0]
+	}
+	// No route, no backend that has the settings of all of them.
+	config.Backends = append(config.Backends, haproxycfg.Backend{
+		Name: "every-service", Balance: e.Balance, AgentInterval: e.AgentInterval, Health: haproxycfg.Health{Interval: e.CheckInterval},
+	})
+	return config.Validate()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/internal/haproxyproc"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
 // world is a directory with the inputs of a terminator.
@@ -80,9 +83,13 @@ func (w *world) haproxy() string {
 // run calls the terminator with the world's inputs and further arguments.
 func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	w.t.Helper()
-	args = append([]string{
-		"-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1"), "-out", w.path("out"), "-http", ":8080",
-	}, args...)
+	return w.runAlone(append([]string{"-out", w.path("out"), "-http", ":8080"}, args...)...)
+}
+
+// runAlone is run without a directory and a listener.
+func (w *world) runAlone(args ...string) (code int, stdout, stderr string) {
+	w.t.Helper()
+	args = append([]string{"-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1")}, args...)
 	var out, errs bytes.Buffer
 	code = run(w.t.Context(), cli.Invocation{Args: args, Stdout: &out, Stderr: &errs})
 	return code, out.String(), errs.String()
@@ -240,7 +247,15 @@ func TestFailures(t *testing.T) {
 		{"state file", []string{"-once", "-state-file", "x"}, cli.ExitUsage, "-state-file needs -reload"},
 		{"size", []string{"-once", "-nodes-per-service", "0"}, cli.ExitUsage, "-nodes-per-service"},
 		{"node agent port", []string{"-once", "-node-agent-port", "70000"}, cli.ExitUsage, "-node-agent-port"},
-		{"balance", []string{"-once", "-balance", "static-rr"}, cli.ExitFailed, "static-rr"},
+		{"balance", []string{"-once", "-balance", "static-rr"}, cli.ExitUsage, "static-rr"},
+		{"interval", []string{"-once", "-agent-inter", "1us"}, cli.ExitUsage, "AgentInterval 1µs is not whole milliseconds"},
+		{"listener", []string{"-once", "-http", "localhost:80"}, cli.ExitUsage, `bind "localhost:80"`},
+		{"listener twice", []string{"-once", "-exporter", ":8080"}, cli.ExitUsage, "frontends http and admin both listen on :8080"},
+		{"stats socket", []string{"-once", "-stats-socket", "/run/$USER"}, cli.ExitUsage, "StatsSocket"},
+		{"line end", []string{"-once", "-user", "x\nbackend y"}, cli.ExitUsage, "holds a line end"},
+		{"name of a cluster", []string{"-once", "-cluster", "EU=dir:x"}, cli.ExitUsage, `-cluster: "EU=dir:x": "EU" is no name of a cluster`},
+		{"cluster twice", []string{"-once", "-cluster", "eu-1=dir:x"}, cli.ExitUsage, `-cluster: "eu-1=dir:x": the cluster is given twice`},
+		{"prefix", []string{"-once", "-annotation-prefix", "example.com/"}, cli.ExitUsage, `-annotation-prefix: "example.com/": `},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -251,6 +266,99 @@ func TestFailures(t *testing.T) {
 			require.NoFileExists(t, w.path("out/haproxy.cfg"))
 		})
 	}
+}
+
+// TestDeclarationsThatCannotBeRead: to go on would take all that the file declares
+// out of service. A file whose only entry is bad is another matter.
+func TestDeclarationsThatCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	more := w.path("more.yaml")
+	w.write("more.yaml", "routes:\n- host: x.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n")
+	code, _, stderr := w.run("-once", "-routes", more)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	before := w.stat()
+	for text, want := range map[string]string{
+		"routes: [":           "more.yaml:1: ",
+		"":                    "more.yaml:1: the file is empty",
+		"route: []\n":         "more.yaml:1: route: unknown field, did you mean routes?",
+		"routes: {host: x}\n": "more.yaml:1: routes: must be a list",
+	} {
+		w.write("more.yaml", text)
+		code, _, stderr := w.run("-once", "-force", "-routes", more)
+		require.Equal(t, cli.ExitFailed, code, text)
+		require.Contains(t, stderr, want)
+		for name, info := range w.stat() {
+			require.True(t, os.SameFile(before[name], info), name)
+		}
+	}
+	for _, text := range []string{"routes: []\n", "routes:\n- host: '*'\n"} {
+		w.write("more.yaml", text)
+		code, _, stderr := w.run("-once", "-routes", more)
+		require.Equal(t, cli.ExitOK, code, stderr)
+	}
+}
+
+func TestReportOfTheLastRun(t *testing.T) {
+	w := newWorld(t)
+	code, _, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	report := w.read("out/report.json")
+	w.write("out/report.json", `{"version": 1, "clusters": [{"name": "eu-1"}]}`) // of another version
+	code, _, stderr = w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Equal(t, report, w.read("out/report.json"))
+
+	w.write("out/report.json", "")
+	code, _, stderr = w.run("-once")
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "remove it to choose them anew")
+	require.Empty(t, w.read("out/report.json"))
+}
+
+func TestWarningsOfHAProxyAreShown(t *testing.T) {
+	w := newWorld(t)
+	w.write("haproxy", "#!/bin/sh\necho '[WARNING]  (1) : config : parsing [haproxy.cfg:4] : quite odd' >&2\n")
+	require.NoError(t, os.Chmod(w.path("haproxy"), 0o700))
+	code, _, stderr := w.run("-once", "-haproxy", w.path("haproxy"))
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stderr, "terminator: haproxy warns: haproxy.cfg:4: quite odd")
+}
+
+// TestReload changes the node port of a service below a real HAProxy: it runs what
+// was written, and its state file does not bring the old port back.
+func TestReload(t *testing.T) {
+	w := newWorld(t)
+	dir := haproxytest.Dir(t) // short enough for sockets
+	port := haproxytest.Ports(t, 1)[0]
+	stats := haproxycfg.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
+	args := []string{
+		"-once", "-out", dir, "-http", fmt.Sprintf("127.0.0.1:%d", port), "-haproxy", w.haproxy(),
+		"-stats-socket", stats.Path, "-reload", filepath.Join(dir, haproxytest.MasterSocket), "-state-file", filepath.Join(dir, "state"),
+	}
+	servers := func() (names []string) {
+		rows, err := stats.Stats(t.Context())
+		require.NoError(t, err)
+		for _, r := range rows {
+			if r.Proxy == "eu-1.media.web.http" && r.Server != "BACKEND" {
+				names = append(names, r.Server+" at "+r.Addr)
+			}
+		}
+		return names
+	}
+	// The first run finds no HAProxy to reload; what it wrote is there to start with.
+	code, _, stderr := w.runAlone(args...)
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "reload")
+	config, err := os.ReadFile(filepath.Join(dir, "haproxy.cfg"))
+	require.NoError(t, err)
+	haproxytest.StartMaster(t, dir, string(config))
+	require.Equal(t, []string{"10.0.0.1:30081 at 10.0.0.1:30081", "10.0.0.2:30081 at 10.0.0.2:30081"}, servers())
+
+	w.edit("eu-1/objects.yaml", "30081", "30091")
+	code, _, stderr = w.runAlone(append(args, "-force")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Equal(t, []string{"10.0.0.1:30091 at 10.0.0.1:30091", "10.0.0.2:30091 at 10.0.0.2:30091"}, servers())
+	require.FileExists(t, filepath.Join(dir, "state"))
 }
 
 func TestStickyKeepsTheSubset(t *testing.T) {
