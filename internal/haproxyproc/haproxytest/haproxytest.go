@@ -18,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/headgate/headgate/internal/haproxyproc"
@@ -95,39 +94,42 @@ func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
 	return p
 }
 
-var given struct {
-	sync.Mutex
-	ports map[int]bool
-}
-
-// Ports returns n TCP ports on which nobody listens on 127.0.0.1. They lie
-// below the node ports of Kubernetes and the range from which kernels choose
-// the ports of outgoing connections, and one test process gets each of them
-// only once.
+// Ports returns n TCP ports on which nobody listens, on any address, and which
+// nobody else gets for the length of the test: not this process, and not the tests
+// of other packages that run at the same time. They lie below the node ports of
+// Kubernetes and the range from which kernels choose the ports of outgoing
+// connections.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
-	given.Lock()
-	defer given.Unlock()
-	if given.ports == nil {
-		given.ports = make(map[int]bool)
-	}
 	var ports []int
 	for range 1000 {
 		if len(ports) == n {
 			return ports
 		}
-		port := 10000 + rand.IntN(20000)
-		if given.ports[port] {
-			continue
+		if port := 10000 + rand.IntN(20000); claim(t, port) {
+			ports = append(ports, port)
 		}
-		given.ports[port] = true
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		_ = l.Close()
-		ports = append(ports, port)
 	}
 	t.Fatalf("haproxytest: no %d free ports", n)
 	return nil
+}
+
+// claim takes a port for a test, and reports whether it was to be had. The sign of
+// a claim is a UDP socket of the same number: it is in the way of no TCP listener,
+// every process sees it, and none can leave it behind.
+func claim(t testing.TB, port int) bool {
+	number := strconv.Itoa(port)
+	sign, err := net.ListenPacket("udp4", "127.0.0.1:"+number)
+	if err != nil {
+		return false
+	}
+	// On all addresses, since a node may be 127.0.0.2.
+	l, err := net.Listen("tcp", ":"+number)
+	if err != nil {
+		_ = sign.Close()
+		return false
+	}
+	_ = l.Close()
+	t.Cleanup(func() { _ = sign.Close() })
+	return true
 }

@@ -1,0 +1,36 @@
+package haproxytest
+
+import (
+	"net"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestPortsAreClaimed(t *testing.T) {
+	var port int
+	t.Run("while the test runs", func(t *testing.T) {
+		port = Ports(t, 1)[0]
+		require.False(t, claim(t, port))
+		for _, address := range []string{"127.0.0.1", "127.0.0.2"} { // it can be used
+			l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
+			require.NoError(t, err)
+			require.NoError(t, l.Close())
+		}
+	})
+	require.True(t, claim(t, port), "nobody has it after the test")
+}
+
+func TestPortsInUseAreNotGiven(t *testing.T) {
+	port := Ports(t, 1)[0]
+	t.Run("on another address", func(t *testing.T) {
+		other := port%20000 + 10000
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", strconv.Itoa(other)))
+		if err != nil {
+			return // somebody has it, which is no fault here
+		}
+		defer l.Close()
+		require.False(t, claim(t, other))
+	})
+}
