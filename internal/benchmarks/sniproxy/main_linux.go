@@ -32,6 +32,9 @@ func main() {
 	if err == nil {
 		err = write(result, s.json, os.Stdout)
 	}
+	if err == nil && s.quick && !result.Complete() {
+		err = errors.New("not everything could be measured")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sniproxy:", err)
 		os.Exit(1)
@@ -54,8 +57,6 @@ func write(result report.Result, file string, out io.Writer) error {
 
 // run measures all routers in all rounds.
 func run(ctx context.Context, s settings, progress io.Writer) (result report.Result, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("not done after %v: -limit", s.limit))
-	defer cancel()
 	dir, err := os.MkdirTemp("", "bench-peers-")
 	if err != nil {
 		return result, err
@@ -65,6 +66,8 @@ func run(ctx context.Context, s settings, progress io.Writer) (result report.Res
 	if err != nil {
 		return result, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("not done after %v: -limit", s.limit))
+	defer cancel()
 	b := &bench{settings: s, sites: peer.Sites(s.many.Hosts), dir: dir, progress: progress}
 	if err := b.prepare(); err != nil {
 		return result, err
@@ -171,7 +174,14 @@ func (b *bench) describe() string {
 
 // command is what to type for the same run.
 func command(args []string) string {
-	return strings.TrimSpace("cd internal/benchmarks && go run ./sniproxy " + strings.Join(args, " "))
+	words := []string{"cd internal/benchmarks && go run ./sniproxy"}
+	for _, a := range args {
+		if strings.ContainsAny(a, " {}$*'\"") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
 }
 
 // machine says on what the figures were measured.

@@ -81,10 +81,23 @@ func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stag
 			p.Problem = err.Error()
 		}
 		points[i] = p
-		fmt.Fprintf(b.progress, "round %d/%d  %-10s %5d open %6d hosts  %6.0f us a connection  %5.0f us a round trip  %s\n", n, b.rounds,
-			r.Name, p.Open, p.Hosts, p.Figures[report.ConnCPU], p.Figures[report.RoundTripP50], p.Problem)
+		b.tell(r, p)
 	}
 	return points
+}
+
+// tell says what a point has given, for whoever waits.
+func (b *bench) tell(r peer.Router, p report.Point) {
+	fmt.Fprintf(b.progress, "round %d/%d  %-9s %5d open %6d hosts", p.Round, b.rounds, r.Name, p.Open, p.Hosts)
+	for _, f := range []struct {
+		format string
+		what   report.Metric
+	}{{"  %5.0f µs a connection", report.ConnCPU}, {"  %4.0f µs a round trip", report.RoundTripP50}, {"  %.2f s a GiB", report.BulkCPU}} {
+		if v, ok := p.Figures[f.what]; ok {
+			fmt.Fprintf(b.progress, f.format, v)
+		}
+	}
+	fmt.Fprintln(b.progress, "  "+p.Problem)
 }
 
 // start runs a router, waits until it answers and lets it fill its pools.

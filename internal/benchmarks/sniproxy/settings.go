@@ -26,6 +26,7 @@ type settings struct {
 	loadCore   int // -1: the second
 	snirouter  string
 	json       string
+	quick      bool // it is an error if something cannot be measured
 }
 
 var allPeers = []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "snirouter"}
@@ -49,7 +50,7 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f.IntVar(&s.many.Hosts, "hosts", 100000, "most host names known")
 	f.IntVar(&s.atOnce, "at-once", 16, "new connections at a time")
 	f.IntVar(&s.pings, "pings", 1, "round trips at a time")
-	f.DurationVar(&s.phase, "time", 2*time.Second, "how long to measure each thing")
+	f.DurationVar(&s.phase, "time", time.Second, "how long to measure each thing")
 	bulk := f.Int64("bulk", 1024, "MiB of bulk in each round")
 	f.DurationVar(&s.startLimit, "start-limit", 30*time.Second, "how long a router may take until it is ready")
 	f.DurationVar(&s.limit, "limit", 30*time.Minute, "how long the whole run may take")
@@ -58,13 +59,13 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f.StringVar(&s.snirouter, "snirouter", "{snirouter} -tls {listen} -hosts {hosts}",
 		"command of snirouter: {snirouter} is the one of examples, which is built; {listen} its address; {hosts} its file of hosts")
 	f.StringVar(&s.json, "json", "", "file for all figures")
-	quick := f.Bool("quick", false, "one short round, to see that it works: the figures are rough")
+	f.BoolVar(&s.quick, "quick", false, "one short round, to see that it works, or exit 1: the figures are rough")
 	if err := f.Parse(args); err != nil {
 		return settings{}, err
 	}
 	set := make(map[string]bool)
 	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
-	if *quick {
+	if s.quick {
 		short(&s, bulk, set)
 	}
 	s.peers, s.bulk = strings.Split(*peers, ","), *bulk<<20

@@ -105,3 +105,8 @@ func TestParse(t *testing.T) {
 		require.Error(t, err, args)
 	}
 }
+
+func TestCommand(t *testing.T) {
+	require.Equal(t, "cd internal/benchmarks && go run ./sniproxy", command(nil))
+	require.Equal(t, `cd internal/benchmarks && go run ./sniproxy -quick '-snirouter=x {listen} it'\''s'`, command([]string{"-quick", "-snirouter=x {listen} it's"}))
+}

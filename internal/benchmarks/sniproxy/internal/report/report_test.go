@@ -129,3 +129,11 @@ func TestMarkdown(t *testing.T) {
 		}
 	}
 }
+
+func TestComplete(t *testing.T) {
+	r := run()
+	require.False(t, r.Complete())
+	r.Routers = r.Routers[1:]
+	require.True(t, r.Complete())
+	require.False(t, Result{}.Complete())
+}

@@ -85,3 +85,15 @@ func (r Result) Best(s Size, m Metric) (best float64, ok bool) {
 	}
 	return best, ok
 }
+
+// Complete says whether all that was to be measured was.
+func (r Result) Complete() bool {
+	for _, router := range r.Routers {
+		for _, p := range router.Points {
+			if p.Problem != "" {
+				return false
+			}
+		}
+	}
+	return len(r.Routers) > 0
+}
