@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/internal/haproxyproc"
@@ -51,27 +50,38 @@ func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) i
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
 
+	fmt.Fprintf(inv.Stdout, "Two clusters of %d nodes with their agents, HAProxy in front of them, requests all the while: about 20 s.\n\n", nodesPerCluster)
 	s, err := startSystem(ctx, options{haproxy: haproxy, network: *network, fault: *fault})
 	if err != nil {
-		return inv.Fail(cli.ExitFailed, program, "%v", err)
+		return inv.Fail(cli.ExitFailed, program, "%v", interrupted(err))
 	}
 	defer s.stop()
-	steps, err := scenario(ctx, s)
-	failed := printSteps(inv.Stdout, steps)
-	if err != nil {
-		if errors.Is(err, context.Canceled) {
-			err = errors.New("interrupted")
-		}
-		return inv.Fail(cli.ExitFailed, program, "%v", err)
+	t := table{w: inv.Stdout}
+	t.header()
+	if err := scenario(ctx, s, t.row); err != nil {
+		return inv.Fail(cli.ExitFailed, program, "%v", interrupted(err))
+	}
+	if t.failed == 0 {
+		fmt.Fprintf(inv.Stdout, "\nAll %d steps went as expected.\n", t.rows)
 	}
 	if *stay {
 		s.describe(inv.Stdout)
 		<-ctx.Done()
+	} else if t.failed == 0 {
+		fmt.Fprintln(inv.Stdout, "To try things by hand, run it with -stay.")
 	}
-	if failed > 0 {
-		return inv.Fail(cli.ExitFailed, program, "%d of %d steps did not go as expected", failed, len(steps))
+	if t.failed > 0 {
+		return inv.Fail(cli.ExitFailed, program, "%d of %d steps did not go as expected", t.failed, t.rows)
 	}
 	return cli.ExitOK
+}
+
+// interrupted says in plain words that somebody pressed Ctrl-C.
+func interrupted(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted")
+	}
+	return err
 }
 
 // step is a row of the table that quickstart prints.
@@ -80,18 +90,22 @@ type step struct {
 	ok                   bool
 }
 
-// printSteps prints the table and returns how many steps failed.
-func printSteps(w io.Writer, steps []step) (failed int) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\tstep\texpected\tseen")
-	for _, s := range steps {
-		mark := "ok"
-		if !s.ok {
-			mark = "FAILED"
-			failed++
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", mark, s.name, s.expected, s.seen)
+// table prints steps as they are done, in columns wide enough for most of them.
+type table struct {
+	w            io.Writer
+	rows, failed int
+}
+
+const tableRow = "%-6s  %-55s  %-36s  %s\n"
+
+func (t *table) header() { fmt.Fprintf(t.w, tableRow, "", "step", "expected", "seen") }
+
+func (t *table) row(s step) {
+	t.rows++
+	mark := "ok"
+	if !s.ok {
+		mark = "FAILED"
+		t.failed++
 	}
-	table.Flush()
-	return failed
+	fmt.Fprintf(t.w, tableRow, mark, s.name, s.expected, s.seen)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,12 +18,6 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// arrival is a request as the node that answered it saw it.
-type arrival struct {
-	node, service string // service is "cluster/namespace/name"
-	at            time.Time
-}
-
 // node is one machine of a cluster: an HTTP server on the node port of each service
 // stands for kube-proxy and the pods behind it, and the node's agents are the real
 // ones.
@@ -30,7 +25,6 @@ type node struct {
 	cluster, name, addr string
 	manifests           string // directory that the agents follow
 	fault               string
-	arrived             func(arrival)
 
 	servers   []*http.Server
 	listeners *kube.Listeners
@@ -38,8 +32,8 @@ type node struct {
 	running   sync.WaitGroup
 }
 
-func newNode(cluster string, n *corev1.Node, manifests, fault string, arrived func(arrival)) *node {
-	return &node{cluster: cluster, name: n.Name, addr: addrOf(n), manifests: manifests, fault: fault, arrived: arrived}
+func newNode(cluster string, n *corev1.Node, manifests, fault string) *node {
+	return &node{cluster: cluster, name: n.Name, addr: addrOf(n), manifests: manifests, fault: fault}
 }
 
 // start serves the services of the cluster, and begins to answer for the node.
@@ -64,13 +58,15 @@ func (n *node) start(services []*corev1.Service) error {
 
 func (n *node) serve(service string, port int32) error {
 	l, err := net.Listen("tcp", net.JoinHostPort(n.addr, strconv.Itoa(int(port))))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("node %s: %w; does another quickstart run? -network 1 takes other addresses", n.name, err)
+	}
 	if err != nil {
 		return fmt.Errorf("node %s: %w", n.name, err)
 	}
 	srv := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			n.arrived(arrival{n.name, service, time.Now()})
 			w.Header().Set("X-Node", n.name)
 			w.Header().Set("X-Service", service)
 			fmt.Fprintf(w, "%s on node %s\n", service, n.name)

@@ -35,8 +35,8 @@ func TestScenario(t *testing.T) {
 		failed []string // what each failed row has in it
 	}{
 		{fault: ""},
-		{fault: faultBackend, failed: []string{"subset: requests for web", "uncordon"}},
-		{fault: faultWeight, failed: []string{"weight 100/0: share of eu-1", "weight 50/50: share of eu-1"}},
+		{fault: faultBackend, failed: []string{"subset: requests for web"}},
+		{fault: faultWeight, failed: []string{"weight 100/0 in eu-1/eu-2", "weight 50/50 in eu-1/eu-2"}},
 		{fault: faultDrain, failed: []string{"cordon eu-1-"}},
 	}
 	type outcome struct {

@@ -21,6 +21,7 @@ import (
 const (
 	// nodesPerService is small, so that a subset shows among five nodes.
 	nodesPerService = 3
+	nodesPerCluster = 5 // in system/
 	// agentInterval is shorter than HAProxy's own two seconds: the scenario waits
 	// for it again and again.
 	agentInterval = time.Second
@@ -48,6 +49,7 @@ type system struct {
 	options
 	tmp      string
 	addr     string // where HAProxy serves HTTP
+	admin    string // where it shows its metrics
 	clusters map[string]*manifests
 	nodes    map[string]*node // by name
 	table    routes.Table
@@ -104,7 +106,7 @@ func (s *system) path(name string) string { return filepath.Join(s.tmp, name) }
 // configure makes the first configuration, which nothing runs yet.
 func (s *system) configure(ctx context.Context) error {
 	var err error
-	if s.addr, err = freeAddress(); err != nil {
+	if s.addr, s.admin, err = freeAddresses(); err != nil {
 		return err
 	}
 	stats, state := s.path("stats.sock"), s.path("server-state")
@@ -116,6 +118,7 @@ func (s *system) configure(ctx context.Context) error {
 		Edge: haproxycfg.Edge{
 			Global:        haproxycfg.Global{StatsSocket: stats, StateFile: state, HardStopAfter: 5 * time.Second},
 			HTTP:          []haproxycfg.Bind{{Address: s.addr}},
+			Admin:         []haproxycfg.Bind{{Address: s.admin}},
 			AgentInterval: agentInterval,
 			CheckInterval: agentInterval,
 		},
@@ -140,28 +143,39 @@ func (s *system) startHAProxy(ctx context.Context) error {
 	return err
 }
 
-// freeAddress returns an address of the loopback device that was free a moment ago.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// freeAddresses returns two addresses of the loopback device that were free a moment
+// ago.
+func freeAddresses() (first, second string, err error) {
+	a, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	defer a.Close()
+	b, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", err
+	}
+	defer b.Close()
+	return a.Addr().String(), b.Addr().String(), nil
 }
 
 func (s *system) startNode(cluster, name string) error {
 	m := s.clusters[cluster]
-	n := newNode(cluster, m.objects.Node(name), m.dir(), s.faultOf(cluster, name), s.journal.arrived)
+	n := newNode(cluster, m.objects.Node(name), m.dir(), s.faultOf(cluster, name))
 	s.nodes[name] = n
 	return n.start(m.objects.Services)
 }
 
 // faultOf says what is broken about a node.
 func (s *system) faultOf(cluster, name string) string {
+	subset := s.subset(webService)
 	switch s.fault {
-	case faultBackend, faultDrain:
-		if subset := s.subset(webService); subset[0] == name {
+	case faultDrain:
+		if name == subset[0] { // the one that the scenario cordons
+			return s.fault
+		}
+	case faultBackend:
+		if name == subset[len(subset)-1] {
 			return s.fault
 		}
 	case faultWeight:
@@ -218,7 +232,7 @@ func (s *system) startTraffic() {
 	s.stopTraffic = cancel
 	for range 3 {
 		s.traffic.Go(func() {
-			s.client.stream(ctx, 5*time.Millisecond, shopURL, tracksURL, searchURL)
+			s.client.stream(ctx, 10*time.Millisecond, shopURL, tracksURL, searchURL)
 		})
 	}
 }
@@ -243,18 +257,30 @@ func (s *system) stop() {
 	}
 }
 
-// describe prints what can be tried while the system stays.
+// describe prints what can be tried while the system stays, with commands that a
+// plain Debian has; curl is the only one to install.
 func (s *system) describe(w io.Writer) {
-	eu1 := s.clusters["eu-1"].file
+	node := s.subset(webService)[0]
 	fmt.Fprintf(w, `
-The system stays until it is interrupted. Try:
+The system stays until Ctrl-C. Try in another terminal:
+
+  # requests, and which nodes answer them
   curl -H 'Host: shop.example.com' http://%[1]s/
-  curl -H 'Host: api.example.com'  http://%[1]s/tracks/1
-  less %[2]s
-  $EDITOR %[3]s     # set "unschedulable: true" below a node's spec: it drains
-  printf '\n' | nc %[4]s 9707     # what the agent of node %[5]s answers
-  echo 'show servers state' | socat - %[6]s
-`, s.addr, filepath.Join(s.dir.Path, "haproxy.cfg"), eu1,
-		addrOf(s.clusters["eu-1"].objects.Nodes[0]), s.clusters["eu-1"].objects.Nodes[0].Name,
-		s.path("stats.sock"))
+  curl -H 'Host: api.example.com' http://%[1]s/tracks/1
+
+  # what the agent of node %[2]s tells HAProxy
+  bash -c 'cat < /dev/tcp/%[3]s/%[4]d'
+
+  # cordon that node, and give it back: ask the agent again, and see who answers
+  sed -i '/name: %[2]s$/,/spec:/ s/spec: {}/spec: {unschedulable: true}/' %[5]s
+  sed -i 's/spec: {unschedulable: true}/spec: {}/' %[5]s
+
+  # take eu-2's share of /tracks away
+  sed -i 's/weight: "50"/weight: "0"/' %[6]s
+
+  # the configuration that was made, and what HAProxy measures
+  less %[7]s
+  curl http://%[8]s/metrics
+`, s.addr, node, addrOf(s.clusters["eu-1"].objects.Node(node)), haproxycfg.DefaultNodeAgentPort,
+		s.clusters["eu-1"].file, s.clusters["eu-2"].file, filepath.Join(s.dir.Path, "haproxy.cfg"), s.admin)
 }

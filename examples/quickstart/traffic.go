@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,48 +11,55 @@ import (
 	"time"
 )
 
-// journal keeps what nodes and clients saw.
+// visit is a request that a node has answered.
+type visit struct {
+	node, service string // service is "cluster/namespace/name"
+	// sent is when the client began: what is under way at a moment, or late on a busy
+	// machine, does not count as new after that moment.
+	sent time.Time
+}
+
+// journal keeps what became of the traffic.
 type journal struct {
 	mu       sync.Mutex
-	arrivals []arrival
+	visits   []visit
 	sent     int
 	failures []string // of requests that had to be answered 200
 }
 
-func (j *journal) arrived(a arrival) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.arrivals = append(j.arrivals, a)
-}
-
-func (j *journal) finished(failure error) {
+func (j *journal) answered(v visit) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.sent++
-	if failure != nil {
-		j.failures = append(j.failures, failure.Error())
-	}
+	j.visits = append(j.visits, v)
 }
 
-// since returns the requests that services ("cluster/namespace/name"), all of them
-// if none is named, got from some time on.
-func (j *journal) since(from time.Time, services ...string) []arrival {
+func (j *journal) failed(why string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var found []arrival
-	for _, a := range j.arrivals {
-		if !a.at.Before(from) && (len(services) == 0 || slices.Contains(services, a.service)) {
-			found = append(found, a)
+	j.sent++
+	j.failures = append(j.failures, why)
+}
+
+// since returns the visits of requests for services ("cluster/namespace/name"), all
+// of them if none is named, that were sent from some time on.
+func (j *journal) since(from time.Time, services ...string) []visit {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var found []visit
+	for _, v := range j.visits {
+		if !v.sent.Before(from) && (len(services) == 0 || slices.Contains(services, v.service)) {
+			found = append(found, v)
 		}
 	}
 	return found
 }
 
-// total returns the number of requests that had to be answered, and the failures.
+// total returns the number of requests, and the failures.
 func (j *journal) total() (sent int, failures []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.sent, append([]string(nil), j.failures...)
+	return j.sent, slices.Clone(j.failures)
 }
 
 // client sends requests for any host to one address.
@@ -115,17 +121,17 @@ func (c *client) stream(ctx context.Context, interval time.Duration, urls ...str
 			return
 		case <-tick.C:
 		}
-		url := urls[i%len(urls)]
+		url, sent := urls[i%len(urls)], time.Now()
 		got, err := c.get(ctx, url)
 		switch {
 		case ctx.Err() != nil:
 			return // the request was cut off, it did not fail
 		case err != nil:
-			c.journal.finished(err)
+			c.journal.failed(err.Error())
 		case got.status != http.StatusOK:
-			c.journal.finished(errors.New(url + ": " + got.String()))
+			c.journal.failed(url + ": " + got.String())
 		default:
-			c.journal.finished(nil)
+			c.journal.answered(visit{got.node, got.service, sent})
 		}
 	}
 }
