@@ -104,13 +104,13 @@ func (r Result) growth() string {
 func (r Result) problems() string {
 	var lines []string
 	for _, router := range r.Routers {
-		for _, p := range router.Points {
-			if p.Problem == "" {
-				continue
-			}
-			line := fmt.Sprintf("- %s, %s open, %s hosts: %s\n", router.Name, group(p.Open), group(p.Hosts), p.Problem)
-			if !slices.Contains(lines, line) {
-				lines = append(lines, line)
+		for _, s := range slices.Compact([]Size{r.Base, r.Idle, r.ManyOpen, r.ManyHosts}) {
+			if problems := router.problems(s); len(problems) > 0 {
+				line := fmt.Sprintf("- %s, %s open, %s hosts: %s", router.Name, group(s.Open), group(s.Hosts), problems[0])
+				if n := len(problems); n > 1 {
+					line += fmt.Sprintf(" (and in %d more rounds)", n-1)
+				}
+				lines = append(lines, line+"\n")
 			}
 		}
 		for _, s := range []Size{r.ManyOpen, r.ManyHosts} {
@@ -129,6 +129,17 @@ func (r Result) problems() string {
 			number(others.Median), number(others.Max)))
 	}
 	return strings.Join(lines, "")
+}
+
+// problems are those at a size, by round.
+func (r Router) problems(s Size) []string {
+	var problems []string
+	for _, p := range r.Points {
+		if p.Open == s.Open && p.Hosts == s.Hosts && p.Problem != "" {
+			problems = append(problems, p.Problem)
+		}
+	}
+	return problems
 }
 
 // others is what other processes took of the router's processor, over all points.
