@@ -302,9 +302,12 @@ func (f *flow) giveOpening() {
 	}
 }
 
+// smallHold is what is not worth a buffer of full size.
+const smallHold = 4 << 10
+
 // takeBuffer returns a buffer for n bytes.
 func (l *loop) takeBuffer(n int) []byte {
-	if n <= 4<<10 {
+	if n <= smallHold || n > scratchSize {
 		return make([]byte, n)
 	}
 	if k := len(l.buffers); k > 0 {

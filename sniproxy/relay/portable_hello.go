@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"time"
 )
 
@@ -49,19 +48,18 @@ func (t *talk) noHello(data []byte, err error) Step {
 	reason := helloError(err)
 	step := t.session.Hello(data, reason)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && undecided(step):
-		t.stop(ByTimeout, reason)
 	case errors.Is(err, io.EOF) && undecided(step):
 		t.stop(ByClient, nil)
 	case errors.Is(err, ErrHelloTooLong) && undecided(step):
-		return Step{Action: Drop, Err: reason}
-	case !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, io.EOF) && !errors.Is(err, ErrHelloTooLong):
+		t.stop(BySession, reason)
+	case isTimeout(err) && undecided(step):
+		t.stop(ByTimeout, reason)
+	case errors.Is(err, io.EOF) || errors.Is(err, ErrHelloTooLong) || isTimeout(err):
+		return step
+	default:
 		t.stop(ByClient, reason)
 	}
-	if step.Action == More {
-		step.Action = Drop
-	}
-	return step
+	return Step{Action: Drop}
 }
 
 // connect makes the connection to the backend.

@@ -185,7 +185,7 @@ func (t *talk) follow(step Step, data []byte) {
 				if step.IdleTimeout != 0 {
 					t.idle.Store(int64(timeout(step.IdleTimeout, 0)))
 				}
-				if err = t.relay(step.Data, data[min(step.Skip, len(data)):]); err == nil {
+				if err = t.relay(step.Data, data[min(max(step.Skip, 0), len(data)):]); err == nil {
 					return
 				}
 				t.dropBackend()

@@ -1,0 +1,258 @@
+package relay
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience is how long a test waits for what must come; none of them waits for less.
+const patience = 20 * time.Second
+
+// implementations are what every test of behaviour runs against.
+var implementations = []struct {
+	name     string
+	portable bool
+	loops    int
+}{
+	{"events", false, 2},
+	{"portable", true, 0},
+}
+
+// forEach runs test with a new Engine of each implementation, and checks that closing it
+// leaves no goroutine and no descriptor.
+func forEach(t *testing.T, test func(t *testing.T, e *Engine)) {
+	for _, i := range implementations {
+		t.Run(i.name, func(t *testing.T) {
+			noLeak(t)
+			test(t, newEngine(t, &Engine{Portable: i.portable, Loops: i.loops}))
+		})
+	}
+}
+
+func newEngine(t *testing.T, e *Engine) *Engine {
+	t.Cleanup(func() {
+		require.NoError(t, e.Close())
+		require.Zero(t, e.Stats().Open)
+		require.Zero(t, e.Stats().Pipes)
+	})
+	return e
+}
+
+// noLeak checks at the end of the test that there are no more goroutines and descriptors
+// than now.
+func noLeak(t *testing.T) {
+	goroutines, fds := runtime.NumGoroutine(), openFiles()
+	t.Cleanup(func() {
+		if t.Failed() {
+			return
+		}
+		poll(t, "goroutines left", func() bool { return runtime.NumGoroutine() <= goroutines })
+		poll(t, "descriptors left", func() bool { return openFiles() <= fds })
+	})
+}
+
+// openFiles counts the descriptors of this process; 0 where that cannot be known.
+func openFiles() int {
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(names)
+}
+
+// poll waits until what is so.
+func poll(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !so(); runtime.Gosched() {
+		if time.Now().After(end) {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("%s\n%s", what, buf[:runtime.Stack(buf, true)])
+		}
+		time.Sleep(time.Millisecond) // between two looks, not instead of one
+	}
+}
+
+func receive[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		buf := make([]byte, 1<<20)
+		t.Fatalf("nothing came\n%s", buf[:runtime.Stack(buf, true)])
+		panic("unreachable")
+	}
+}
+
+// script is a Session made of functions; what is nil connects to addr or drops.
+type script struct {
+	conn       Conn
+	addr       netip.AddrPort
+	hello      func(s *script, data []byte, err error) Step
+	dialFailed func(s *script, err error) Step
+	done       chan Result
+	seen       [][]byte
+}
+
+func (s *script) Hello(data []byte, err error) Step {
+	s.seen = append(s.seen, append([]byte(nil), data...))
+	switch {
+	case s.hello != nil:
+		return s.hello(s, data, err)
+	case err != nil:
+		return Step{}
+	}
+	return Step{Action: Connect, Addr: s.addr}
+}
+
+func (s *script) DialFailed(err error) Step {
+	if s.dialFailed != nil {
+		return s.dialFailed(s, err)
+	}
+	return Step{}
+}
+
+func (s *script) Done(r Result) { s.done <- r }
+
+// serve runs an Engine on a listener of its own; every connection gets a copy of s. It
+// returns the address and the channel on which results come.
+func serve(t *testing.T, e *Engine, s script) (string, chan Result) {
+	t.Helper()
+	if s.done == nil {
+		s.done = make(chan Result, 10000)
+	}
+	l := listen(t)
+	served := make(chan error, 1)
+	go func() {
+		served <- e.Serve(l, func(c Conn) Session {
+			one := s
+			one.conn = c
+			return &one
+		})
+	}()
+	t.Cleanup(func() {
+		require.NoError(t, e.Close())
+		require.ErrorIs(t, receive(t, served), ErrClosed)
+	})
+	return l.Addr().String(), s.done
+}
+
+func listen(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l.(*net.TCPListener)
+}
+
+// backend accepts connections and gives each to handle, which need not close it. It ends
+// with the test, when the last handle has returned.
+func backend(t *testing.T, handle func(c *net.TCPConn)) netip.AddrPort {
+	t.Helper()
+	l := listen(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(patience))
+				handle(c)
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// accepting is a backend of which the test has the connections.
+func accepting(t *testing.T) (netip.AddrPort, <-chan *net.TCPConn) {
+	l := listen(t)
+	conns := make(chan *net.TCPConn, 10000)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			c.SetDeadline(time.Now().Add(patience))
+			t.Cleanup(func() { c.Close() })
+			conns <- c
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return l.Addr().(*net.TCPAddr).AddrPort(), conns
+}
+
+// echo sends back what comes. It hides from io.Copy that it could use splice(2), whose pipes
+// Go keeps.
+func echo(c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, onlyReader{c}) }
+
+func dial(t *testing.T, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return c.(*net.TCPConn)
+}
+
+func write(t *testing.T, c net.Conn, s string) {
+	t.Helper()
+	_, err := io.WriteString(c, s)
+	require.NoError(t, err)
+}
+
+func expect(t *testing.T, c net.Conn, s string) {
+	t.Helper()
+	got := make([]byte, len(s))
+	n, err := io.ReadFull(c, got)
+	require.NoError(t, err, "after %q", got[:n])
+	require.Equal(t, s, string(got))
+}
+
+func expectEOF(t *testing.T, c net.Conn) {
+	t.Helper()
+	rest, err := io.ReadAll(c)
+	require.NoError(t, err)
+	require.Empty(t, string(rest))
+}
+
+// pattern writes n bytes that depend on seed, in pieces that next cuts, and returns their
+// hash.
+type pattern struct {
+	seed, at uint64
+}
+
+func (p *pattern) fill(b []byte) {
+	for i := range b {
+		x := (p.at + 1) * (p.seed*2 + 1) * 0x9e3779b97f4a7c15
+		b[i] = byte(x >> 56)
+		p.at++
+	}
+}
+
+func hashOf(r io.Reader) (sum [32]byte, n int64, err error) {
+	h := sha256.New()
+	n, err = io.Copy(h, onlyReader{r})
+	return [32]byte(h.Sum(nil)), n, err
+}
+
+type onlyReader struct{ io.Reader }
+
+func isReset(err error) bool { return errors.Is(err, errReset) }
