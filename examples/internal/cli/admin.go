@@ -22,6 +22,8 @@ type Admin struct {
 	// /readyz shows with status 503. Nil: always ready. It is called from many
 	// goroutines.
 	Ready func() error
+	// Extra answers what is none of the three, if it is not nil.
+	Extra http.Handler
 }
 
 // NewRegistry returns a registry that holds the process and Go runtime collectors.
@@ -49,6 +51,9 @@ func (a Admin) Handler() http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	if a.Extra != nil {
+		mux.Handle("/", a.Extra)
+	}
 	return mux
 }
 

@@ -121,7 +121,7 @@ func TestAdmin(t *testing.T) {
 		default:
 			return nil
 		}
-	}}
+	}, Extra: http.NotFoundHandler()}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- admin.Serve(ctx, l) }()
@@ -143,6 +143,8 @@ func TestAdmin(t *testing.T) {
 	require.Equal(t, "no manifests yet\n", body)
 	code, _ = get("/healthz")
 	require.Equal(t, 200, code)
+	code, _ = get("/other")
+	require.Equal(t, 404, code)
 	_, body = get("/metrics")
 	require.Contains(t, body, "go_goroutines")
 
