@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+// drain knows since when the router is to get no new connections. The zero value has not
+// begun.
+type drain struct {
+	mu    sync.Mutex
+	since time.Time
+}
+
+// begin is done once; later calls change nothing. It returns when it began.
+func (d *drain) begin() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.since.IsZero() {
+		d.since = time.Now()
+	}
+	return d.since
+}
+
+// began returns when that was, the zero time for not yet.
+func (d *drain) began() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.since
+}
+
+// ready is what /readyz asks.
+func (d *drain) ready() error {
+	if !d.began().IsZero() {
+		return errors.New("draining")
+	}
+	return nil
+}
+
+// ServeHTTP answers POST /drain.
+func (d *drain) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprintf(w, "draining since %s\n", d.begin().UTC().Format(time.RFC3339))
+}
+
+const drainProgram = program + " drain"
+
+// runDrain is the subcommand: what a preStop hook calls where there is no shell.
+func runDrain(ctx context.Context, inv cli.Invocation) int {
+	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin 127.0.0.1:9801 -wait 10s")
+	admin := fs.String("admin", "", "`address` of the router's admin listener, as the router has it")
+	wait := fs.Duration("wait", 0, "time to wait before the command ends, while balancers notice /readyz")
+	if code, done := inv.Parse(fs); done {
+		return code
+	}
+	if *admin == "" {
+		return inv.Fail(cli.ExitUsage, drainProgram, "-admin is needed (-h shows the flags)")
+	}
+	url, err := drainURL(*admin)
+	if err != nil {
+		return inv.Fail(cli.ExitUsage, drainProgram, "-admin: %v", err)
+	}
+	if err := post(ctx, url, inv.Stdout); err != nil {
+		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
+	}
+	timer := time.NewTimer(*wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return cli.ExitOK
+}
+
+// drainURL makes a URL of the address that a router listens on.
+func drainURL(admin string) (string, error) {
+	host, port, err := net.SplitHostPort(admin)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip != nil && strings.Contains(ip.String(), ":") {
+			host = "::1"
+		}
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/drain", nil
+}
+
+func post(ctx context.Context, url string, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
+	if err != nil {
+		return err
+	}
+	// Not the default client: a proxy of the environment has no business here.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", url, resp.Status, strings.TrimSpace(string(body)))
+	}
+	_, err = out.Write(body)
+	return err
+}

@@ -1,0 +1,380 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/websocket"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+// output is a writer that a running binary and its test share.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// process is a running snirouter. It listens for TLS, for HTTP, and for both on one port.
+type process struct {
+	t                      *testing.T
+	tls, http, both, admin string
+	stderr                 *output
+	cancel                 func()           // as SIGTERM does
+	wait                   func() (out int) // for its exit code
+}
+
+// start runs snirouter until it listens. Endpoints may be on loopback.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, stderr: &output{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	p.cancel = cancel
+	exited := make(chan int, 1)
+	// Port 0 written in two ways makes three listeners.
+	args = append(args, "-tls", "127.0.0.1:0", "-http", "127.0.0.1:00", "-tls", "127.0.0.1:000", "-http", "127.0.0.1:000",
+		"-admin", "127.0.0.1:0", "-allow", "127.0.0.0/8")
+	go func() { exited <- run(ctx, cli.Invocation{Args: args, Stderr: p.stderr}) }()
+	p.wait = sync.OnceValue(func() int { return <-exited })
+	t.Cleanup(func() {
+		cancel()
+		require.Equal(t, cli.ExitOK, p.wait(), p.stderr)
+	})
+	p.eventually(func() bool {
+		p.tls, p.http = p.logged("msg=listening addr=", " protocol=tls\n"), p.logged("msg=listening addr=", " protocol=http/1|h2c\n")
+		p.both, p.admin = p.logged("msg=listening addr=", " protocol=tls|http/1|h2c\n"), p.logged("msg=admin addr=", "\n")
+		return p.tls != "" && p.http != "" && p.both != "" && p.admin != ""
+	})
+	return p
+}
+
+// logged returns the word between two texts of a line of the log, "" if there is none.
+func (p *process) logged(before, after string) string {
+	for line := range strings.Lines(p.stderr.String()) {
+		if _, rest, ok := strings.Cut(line, before); ok {
+			if word, ok := strings.CutSuffix(rest, after); ok {
+				return word
+			}
+		}
+	}
+	return ""
+}
+
+func (p *process) eventually(f func() bool, about ...any) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patience); !f(); {
+		if time.Now().After(deadline) {
+			require.FailNow(p.t, "it did not come to that", "%v %s", about, p.stderr)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+// ask makes a request of the admin listener.
+func (p *process) ask(method, path string, header ...string) (int, string) {
+	p.t.Helper()
+	req, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.admin+path, nil)
+	require.NoError(p.t, err)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(p.t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(p.t, err)
+	return resp.StatusCode, string(body)
+}
+
+// metric waits until a line is among the metrics.
+func (p *process) metric(line string) {
+	p.t.Helper()
+	body := ""
+	p.eventually(func() bool {
+		_, body = p.ask("GET", "/metrics")
+		return strings.Contains(body, "\n"+line+"\n")
+	}, line)
+}
+
+// client connects to addr, whatever the host of the URL.
+func client(t *testing.T, addr string, conf *tls.Config) *http.Client {
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		},
+		TLSClientConfig: conf, ForceAttemptHTTP2: true, DisableKeepAlives: true,
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
+}
+
+// get returns the status and the body, or 0 and the error.
+func get(client *http.Client, url string) (int, string) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(body)
+}
+
+// authority signs the certificates of a test.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+var theAuthority = sync.OnceValue(func() *authority {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	a := &authority{key: key, pool: x509.NewCertPool()}
+	a.cert = &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "headgate test authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, &key.PublicKey, key)
+	if err != nil {
+		panic(err)
+	}
+	a.cert, _ = x509.ParseCertificate(der)
+	a.pool.AddCert(a.cert)
+	return a
+})
+
+// pemFile writes the authority's certificate, for programs that want a file.
+func (a *authority) pemFile(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), 0o600))
+	return file
+}
+
+func (a *authority) issue(t *testing.T, names ...string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(12 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	require.NoError(t, err)
+	leaf, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key, Leaf: leaf}
+}
+
+// site is an application behind the router, with a certificate for its names: it tells
+// its name and how it was asked, and echoes over WebSocket at /echo. A PROXY header is
+// used if there is one.
+type site struct {
+	name         string
+	tls, http    string // addresses
+	cert         tls.Certificate
+	mu           sync.Mutex
+	proxyHeaders []string // "2 10.1.2.3:4567" for each connection that had one
+}
+
+func newSite(t *testing.T, name string, hosts ...string) *site {
+	t.Helper()
+	s := &site{name: name, cert: theAuthority().issue(t, hosts...)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s says %s to %s", s.name, r.Proto, r.RemoteAddr)
+	})
+	mux.Handle("/echo", websocket.Server{Handler: func(c *websocket.Conn) { _, _ = io.Copy(c, c) }})
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		return &proxyproto.Listener{Listener: l, ReadHeaderTimeout: patience, ValidateHeader: s.sawHeader, ConnPolicy: optional}
+	}
+	serve := func(l net.Listener, conf *tls.Config) string {
+		srv := httptest.NewUnstartedServer(mux)
+		srv.Listener.Close()
+		srv.Listener = l
+		srv.Config.Protocols = new(http.Protocols)
+		srv.Config.Protocols.SetHTTP1(true)
+		srv.Config.Protocols.SetHTTP2(true)
+		srv.Config.Protocols.SetUnencryptedHTTP2(true)
+		if conf == nil {
+			srv.Start()
+		} else {
+			srv.TLS = conf
+			srv.EnableHTTP2 = true
+			srv.StartTLS()
+		}
+		t.Cleanup(srv.Close)
+		return l.Addr().String()
+	}
+	s.http = serve(listen(), nil)
+	s.tls = serve(listen(), &tls.Config{Certificates: []tls.Certificate{s.cert}})
+	return s
+}
+
+// optional is the policy to use a PROXY header if there is one.
+func optional(proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) { return proxyproto.USE, nil }
+
+func (s *site) sawHeader(h *proxyproto.Header) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proxyHeaders = append(s.proxyHeaders, fmt.Sprintf("%d %s %s", h.Version, h.SourceAddr, h.DestinationAddr))
+	return nil
+}
+
+func (s *site) lastHeader() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.proxyHeaders) == 0 {
+		return ""
+	}
+	return s.proxyHeaders[len(s.proxyHeaders)-1]
+}
+
+// spki is the hash by which Chromium is told to trust the site's certificate.
+func (s *site) spki() string {
+	sum := sha256.Sum256(s.cert.Leaf.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// api is a host API whose answers a test changes.
+type api struct {
+	*httptest.Server
+	down  atomic.Bool
+	calls atomic.Int64
+	mu    sync.Mutex
+	hosts map[string]string
+}
+
+// newAPI knows hosts: pairs of name and address.
+func newAPI(t *testing.T, pairs ...string) *api {
+	t.Helper()
+	a := &api{hosts: map[string]string{}}
+	for i := 0; i < len(pairs); i += 2 {
+		a.hosts[pairs[i]] = pairs[i+1]
+	}
+	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.calls.Add(1)
+		if a.down.Load() {
+			http.Error(w, "down", http.StatusServiceUnavailable)
+			return
+		}
+		host := strings.TrimPrefix(r.URL.Path, "/hosts/")
+		a.mu.Lock()
+		addr, ok := a.hosts[host]
+		a.mu.Unlock()
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprintf(w, `{"app": "App of %s", "host": %q, "endpoint": %q}`, host, host, addr)
+	}))
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *api) set(host, addr string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hosts[host] = addr
+}
+
+func (a *api) template() string { return a.URL + "/hosts/{host}" }
+
+// hostsFile writes a file for -hosts of pairs of name and address.
+func hostsFile(t *testing.T, pairs ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "hosts.json")
+	writeHosts(t, file, pairs...)
+	return file
+}
+
+func writeHosts(t *testing.T, file string, pairs ...string) {
+	t.Helper()
+	var entries []string
+	for i := 0; i < len(pairs); i += 2 {
+		entries = append(entries, fmt.Sprintf(`{"app": "App of %s", "host": %q, "endpoint": %q}`, pairs[i], pairs[i], pairs[i+1]))
+	}
+	require.NoError(t, os.WriteFile(file+".new", []byte("["+strings.Join(entries, ",\n")+"]"), 0o600))
+	require.NoError(t, os.Rename(file+".new", file))
+}
+
+// tool finds a program that tests need, by one of its names.
+func tool(t *testing.T, debianPackage string, names ...string) string {
+	t.Helper()
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	require.FailNow(t, names[0]+" is needed: apt-get install "+debianPackage)
+	return ""
+}
+
+// command runs a program and returns what it prints.
+func command(t *testing.T, stdin string, path string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Env = append(os.Environ(), "http_proxy=", "https_proxy=", "all_proxy=", "HTTP_PROXY=", "HTTPS_PROXY=", "ALL_PROXY=")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// readAll reads until the other side ends, however it does.
+func readAll(t *testing.T, c net.Conn) string {
+	t.Helper()
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
+	b, _ := io.ReadAll(c)
+	return string(b)
+}

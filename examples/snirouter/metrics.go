@@ -1,0 +1,128 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/peek"
+)
+
+// metrics of a router. No label has a value that clients choose.
+type metrics struct {
+	registry    *prometheus.Registry
+	connections *prometheus.CounterVec
+	answers     *prometheus.CounterVec
+	lookups     *prometheus.CounterVec
+	bytes       *prometheus.CounterVec
+	phases      *prometheus.HistogramVec
+	logDropped  prometheus.Counter
+
+	// Found once, as it is the same few for every connection.
+	sent, received            prometheus.Counter
+	peek, lookup, dial, total prometheus.Observer
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "headgate_router_" + name, Help: help}, labels)
+	}
+	m := &metrics{
+		registry:    cli.NewRegistry(),
+		connections: counter("connections_total", "Connections that have ended, by protocol (tls, http/1, h2c, unknown) and outcome.", "protocol", "outcome"),
+		answers:     counter("answers_total", "Answers of the router itself, by protocol and code: a status of HTTP or a TLS alert.", "protocol", "code"),
+		lookups:     counter("lookups_total", "Lookups by where their answer came from (hit, miss, negative, stale, failed).", "level"),
+		bytes:       counter("bytes_total", "Bytes of connections that have ended, sent to and received from upstreams.", "direction"),
+		phases: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "headgate_router_phase_duration_seconds", Help: "How long connections took to name a host, to look it up, to connect, and in total.",
+			Buckets: prometheus.ExponentialBuckets(50e-6, 4, 14),
+		}, []string{"phase"}),
+		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "headgate_router_log_dropped_total", Help: "Lines of the access log that were dropped since it could not be written fast enough.",
+		}),
+	}
+	m.sent, m.received = m.bytes.WithLabelValues("sent"), m.bytes.WithLabelValues("received")
+	m.peek, m.lookup = m.phases.WithLabelValues("peek"), m.phases.WithLabelValues("lookup")
+	m.dial, m.total = m.phases.WithLabelValues("dial"), m.phases.WithLabelValues("total")
+	for _, p := range []peek.Protocol{peek.TLS, peek.HTTP1, peek.HTTP2} {
+		m.connections.WithLabelValues(p.String(), sniproxy.Relayed.String())
+	}
+	for level := hostlookup.Miss; level <= hostlookup.Failed; level++ {
+		m.lookups.WithLabelValues(level.String())
+	}
+	m.registry.MustRegister(m.connections, m.answers, m.lookups, m.bytes, m.phases, m.logDropped)
+	return m
+}
+
+// finished counts a connection.
+func (m *metrics) finished(s sniproxy.Stats) {
+	m.connections.WithLabelValues(s.Protocol.String(), s.Outcome.String()).Inc()
+	if s.Answer != 0 {
+		m.answers.WithLabelValues(s.Protocol.String(), strconv.Itoa(s.Answer)).Inc()
+	}
+	if s.Looked {
+		m.lookups.WithLabelValues(s.Level.String()).Inc()
+	}
+	m.sent.Add(float64(s.Sent))
+	m.received.Add(float64(s.Received))
+	for _, phase := range []struct {
+		took     float64
+		observer prometheus.Observer
+	}{{s.Peek.Seconds(), m.peek}, {s.Lookup.Seconds(), m.lookup}, {s.Dial.Seconds(), m.dial}, {s.Total.Seconds(), m.total}} {
+		if phase.took > 0 { // it came to an end
+			phase.observer.Observe(phase.took)
+		}
+	}
+}
+
+func (m *metrics) gauge(name, help string, f func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "headgate_router_" + name, Help: help}, f))
+}
+
+func (m *metrics) counter(name, help string, labels prometheus.Labels, f func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "headgate_router_" + name, Help: help, ConstLabels: labels,
+	}, f))
+}
+
+// watchServer shows figures of the moment.
+func (m *metrics) watchServer(srv *sniproxy.Server, d *drain) {
+	m.gauge("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
+	m.gauge("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
+	m.gauge("pipes", "Pipes for bulk transfers that exist.", func() float64 { return float64(srv.Load().Pipes) })
+	m.counter("shed_total", "Connections closed since descriptors or memory ran out.", nil, func() float64 { return float64(srv.Load().Shed) })
+	m.gauge("draining", "1 from /drain or SIGTERM on.", func() float64 {
+		if d.began().IsZero() {
+			return 0
+		}
+		return 1
+	})
+}
+
+// watchHosts shows figures of the file and the cache.
+func (m *metrics) watchHosts(h *hosts) {
+	if h.file != nil {
+		m.gauge("file_hosts", "Hosts of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })
+		m.gauge("file_problems", "What of -hosts could not be used.", func() float64 { return float64(h.fileProblems.Load()) })
+	}
+	if h.cache == nil {
+		return
+	}
+	stat := func(f func(hostlookup.Stats) uint64) func() float64 {
+		return func() float64 { return float64(f(h.cache.Stats())) }
+	}
+	m.gauge("cache_hosts", "Known hosts in the cache.", func() float64 { return float64(h.cache.Stats().Hosts) })
+	m.gauge("cache_negative", "Hosts in the cache that are not found, or failed a moment ago.", func() float64 { return float64(h.cache.Stats().Negative) })
+	m.gauge("api_calls_in_flight", "Calls of the API under way or waiting for their turn.", func() float64 { return float64(h.cache.Stats().InFlight) })
+	m.counter("api_calls_total", "Calls of the API.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Calls }))
+	m.counter("api_not_found_total", "Those of them that ended with a host not found.", nil, stat(func(s hostlookup.Stats) uint64 { return s.NotFound }))
+	m.counter("api_errors_total", "Those of them that failed.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Errors }))
+	m.counter("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "known"}, stat(func(s hostlookup.Stats) uint64 { return s.Evicted }))
+	m.counter("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "negative"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedNegative }))
+	if h.feed != nil {
+		m.counter("feed_errors_total", "Times that following the changes of the API broke off.", nil, func() float64 { return float64(h.feedErrors.Load()) })
+	}
+}

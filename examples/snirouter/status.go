@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed"
+	"html/template"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+)
+
+// maxRows bounds each table of the status page.
+const maxRows = 200
+
+//go:embed status.html
+var statusText string
+
+var statusTemplate = template.Must(template.New("status").Parse(statusText))
+
+// status is the page that shows what the router does.
+type status struct {
+	started   time.Time
+	listeners []string
+	srv       *sniproxy.Server
+	hosts     *hosts
+	log       *accessLog
+	drain     *drain
+}
+
+// statusData is what the template shows.
+type statusData struct {
+	Query       string
+	MaxRows     int
+	Uptime      time.Duration
+	Draining    time.Time
+	Listeners   []string
+	Load        sniproxy.Load
+	Cache       *hostlookup.Stats // nil for none
+	FileHosts   int               // -1 for none
+	Hosts       []hostRow
+	Connections []connectionRow
+	Faults      []connectionRow
+}
+
+type hostRow struct {
+	Name, App, Endpoint, Source, Err string
+	Left                             time.Duration
+}
+
+type connectionRow struct {
+	At                                                                            string
+	ID                                                                            uint64
+	Client, Protocol, Name, App, Endpoint, Upstream, Level, Phase, Outcome, Error string
+	Age                                                                           time.Duration
+}
+
+func (s *status) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.page)
+	mux.Handle("POST /drain", s.drain)
+	// A page that somebody has open elsewhere in the same browser must not drain.
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+func (s *status) page(w http.ResponseWriter, r *http.Request) {
+	var b bytes.Buffer
+	if err := statusTemplate.Execute(&b, s.data(r.URL.Query().Get("q"), time.Now())); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(b.Bytes())
+}
+
+func (s *status) data(query string, now time.Time) statusData {
+	d := statusData{
+		Query: query, MaxRows: maxRows, Uptime: now.Sub(s.started).Round(time.Second),
+		Draining: s.drain.began(), Listeners: s.listeners, Load: s.srv.Load(), FileHosts: -1,
+	}
+	d.Hosts = s.hostRows(query)
+	if s.hosts.file != nil {
+		d.FileHosts = s.hosts.file.Hosts().Len()
+	}
+	if s.hosts.cache != nil {
+		stats := s.hosts.cache.Stats()
+		d.Cache = &stats
+	}
+	for c := range s.srv.Connections() {
+		if row := connectionOf(c, now); row.matches(query) {
+			d.Connections = append(d.Connections, row)
+			if len(d.Connections) == maxRows {
+				break
+			}
+		}
+	}
+	for _, c := range s.log.lastFaults() {
+		if row := connectionOf(c, now); row.matches(query) {
+			d.Faults = append(d.Faults, row)
+		}
+	}
+	return d
+}
+
+// hostRows are hosts of the file and the cache, as many as there is room for.
+func (s *status) hostRows(query string) []hostRow {
+	var rows []hostRow
+	add := func(row hostRow) bool {
+		if matches(query, row.Name, row.App, row.Endpoint) {
+			rows = append(rows, row)
+		}
+		return len(rows) < maxRows
+	}
+	if s.hosts.file != nil {
+		for host, ep := range s.hosts.file.Hosts().All() {
+			if !add(hostRow{Name: host, App: ep.App, Endpoint: ep.Addr, Source: "file"}) {
+				break
+			}
+		}
+	}
+	if s.hosts.cache != nil && len(rows) < maxRows {
+		for host, entry := range s.hosts.cache.All() {
+			row := hostRow{Name: host, App: entry.Endpoint.App, Endpoint: entry.Endpoint.Addr, Source: entry.Level.String(), Left: entry.Left.Round(time.Second)}
+			if entry.Level == hostlookup.Miss {
+				row.Source = "expired"
+			}
+			if entry.Err != nil {
+				row.Err = entry.Err.Error()
+			}
+			if !add(row) {
+				break
+			}
+		}
+	}
+	slices.SortFunc(rows, func(a, b hostRow) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Source, b.Source))
+	})
+	return rows
+}
+
+func connectionOf(s sniproxy.Stats, now time.Time) connectionRow {
+	row := connectionRow{
+		At: s.Start.UTC().Format("15:04:05"), ID: s.ID, Client: addr(s.Client), Protocol: s.Protocol.String(),
+		Name: cmp.Or(s.Name, s.RawName), App: s.Endpoint.App, Endpoint: s.Endpoint.Addr, Upstream: addr(s.Upstream),
+		Phase: s.Phase.String(), Outcome: s.Outcome.String(), Age: now.Sub(s.Start).Round(time.Second),
+	}
+	if s.Looked {
+		row.Level = s.Level.String()
+	}
+	if s.Err != nil {
+		row.Error = s.Err.Error()
+	}
+	return row
+}
+
+func (c connectionRow) matches(query string) bool {
+	return matches(query, c.Name, c.App, c.Endpoint, c.Client, c.Upstream)
+}
+
+// matches tells whether one of the texts has the query in it.
+func matches(query string, texts ...string) bool {
+	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, query) })
+}
