@@ -12,8 +12,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// DefaultPort is the fixed port on which every node answers for itself.
-const DefaultPort = 9707
+// DefaultNodeAgentPort is the fixed port on which every node answers for itself.
+const DefaultNodeAgentPort = 9707
 
 // ErrNoNode means that the objects do not hold the node that is to be answered
 // for. A node that was there before is gone now and should be drained; one that
@@ -24,7 +24,7 @@ var ErrNoNode = errors.New("agentcheck/kube: no such node")
 type Rules struct {
 	// Node is the name of the node.
 	Node string
-	// Port is the port on which to answer for the node. 0 means DefaultPort.
+	// Port is the port on which to answer for the node. 0 means DefaultNodeAgentPort.
 	Port uint16
 	// Annotations reads those of nodes and Services.
 	Annotations nodeselect.Annotations
@@ -79,7 +79,7 @@ func (r Rules) State(objects nodeselect.Objects) (State, error) {
 	}
 	port := r.Port
 	if port == 0 {
-		port = DefaultPort
+		port = DefaultNodeAgentPort
 	}
 	s.Answers = append(s.Answers, Answer{Port: port, Reply: own})
 

@@ -146,7 +146,7 @@ func TestState(t *testing.T) {
 			for i, a := range s.Answers {
 				got[a.Port] = a.Reply.String()
 				if a.Service == "" {
-					require.Equal(t, cmp.Or(tt.rules.Port, kube.DefaultPort), a.Port)
+					require.Equal(t, cmp.Or(tt.rules.Port, kube.DefaultNodeAgentPort), a.Port)
 					require.Equal(t, s.Node(), a.Reply)
 				}
 				if i > 0 {

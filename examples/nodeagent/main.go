@@ -31,7 +31,7 @@ func main() { cli.Main(run) }
 func run(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -dir manifests -admin 127.0.0.1:9708")
 	node := fs.String("node", "", "`name` of the node to answer for")
-	listen := fs.String("listen", ":"+strconv.Itoa(kube.DefaultPort), "`address` of the node's agent; Services' agents listen on the same host")
+	listen := fs.String("listen", ":"+strconv.Itoa(kube.DefaultNodeAgentPort), "`address` of the node's agent; Services' agents listen on the same host")
 	dir := fs.String("dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them")
 	prefix := fs.String("annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations that are followed")
 	admin := fs.String("admin", "", "`address` of /metrics, /healthz and /readyz; none if empty")

@@ -8,7 +8,8 @@
 // and its agents on theirs. A terminator makes a configuration of routes and
 // manifests, a real haproxy runs it, and clients send requests all the while. Then
 // a node is cordoned, weights shift from one cluster to the other, and a node is
-// replaced by a new one.
+// replaced by a new one. Last, a router sends sites that end TLS themselves to where
+// an API says they are, by the name that clients ask for, also while the API is down.
 //
 // With -stay it is left running, to be tried by hand. It needs haproxy on PATH and
 // Linux, where all of 127.0.0.0/8 can be listened on.
