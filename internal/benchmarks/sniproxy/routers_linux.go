@@ -55,7 +55,7 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 	}
 	// In its own module, for this one does not have all that the examples import.
 	path, err := build(ctx, dir, root, "./examples/snirouter")
-	return peer.SNIRouter(strings.ReplaceAll(snirouter, "{snirouter}", path), goVersion()), err
+	return peer.SNIRouter(strings.ReplaceAll(snirouter, "{snirouter}", path), ""), err
 }
 
 func missing(r peer.Router, err error) (peer.Router, error) {

@@ -31,6 +31,10 @@ type settings struct {
 
 var allPeers = []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "snirouter"}
 
+// ourCommand has what package peer gives all of them: the same time-outs, no access log,
+// and leave to connect to loopback.
+const ourCommand = "{snirouter} -tls {listen} -hosts {hosts} -allow 127.0.0.0/8 -hello-timeout 5s -dial-timeout 5s -log-sample 0"
+
 const (
 	streams = 4  // connections of the bulk phase
 	warmUp  = 64 // connections at once before anything is measured
@@ -56,7 +60,7 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f.DurationVar(&s.limit, "limit", 30*time.Minute, "how long the whole run may take")
 	f.IntVar(&s.routerCore, "router-core", -1, "processor of the router (-1: the first)")
 	f.IntVar(&s.loadCore, "load-core", -1, "processor of clients and backends (-1: the second)")
-	f.StringVar(&s.snirouter, "snirouter", "{snirouter} -tls {listen} -hosts {hosts}",
+	f.StringVar(&s.snirouter, "snirouter", ourCommand,
 		"command of snirouter: {snirouter} is the one of examples, which is built; {listen} its address; {hosts} its file of hosts")
 	f.StringVar(&s.json, "json", "", "file for all figures")
 	f.BoolVar(&s.quick, "quick", false, "one short round, to see that it works, or exit 1: the figures are rough")
