@@ -93,8 +93,8 @@ const (
 // Nearly every client offers one of these; they need no memory of their own.
 var usualALPN = [][]string{{"h2", "http/1.1"}, {"http/1.1"}, {"h2"}}
 
-// alpnOf copies the first protocols that a client offers.
-func alpnOf(h peek.ClientHello) []string {
+// alpnOf copies the first protocols that a client offers; nil if it offers none.
+func alpnOf(h peek.ClientHello) *[]string {
 	var views [maxALPN][]byte
 	n := 0
 	for p := range h.ALPN() {
@@ -107,16 +107,16 @@ func alpnOf(h peek.ClientHello) []string {
 	if n == 0 {
 		return nil
 	}
-	for _, usual := range usualALPN {
+	for i, usual := range usualALPN {
 		if slices.EqualFunc(usual, views[:n], func(s string, b []byte) bool { return s == string(b) }) {
-			return usual
+			return &usualALPN[i]
 		}
 	}
 	list := make([]string, n)
 	for i := range list {
 		list[i] = string(views[i])
 	}
-	return list
+	return &list
 }
 
 // clip bounds what is kept of a name that is none.

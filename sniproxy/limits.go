@@ -51,12 +51,20 @@ func (s *sources) drop(source netip.Addr) {
 	}
 }
 
+// place is in which list a session is.
+type place uint8
+
+const (
+	nowhere place = iota
+	peeking
+	decided
+)
+
 // live holds all connections, in two lists by time of accept: those that are still
 // peeking, and those that are past that. A session is in one of them from enter to leave.
 type live struct {
-	mu      sync.Mutex
-	peeking list
-	decided list
+	mu    sync.Mutex
+	lists [3]list // by place
 	maxConns,
 	maxPeeking int // 0 is no bound
 }
@@ -68,14 +76,14 @@ type live struct {
 func (l *live) enter(s *session) (ok bool, out *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.maxConns > 0 && l.peeking.n+l.decided.n >= l.maxConns {
+	if l.maxConns > 0 && l.lists[peeking].n+l.lists[decided].n >= l.maxConns {
 		return false, nil
 	}
-	if l.maxPeeking > 0 && l.peeking.n >= l.maxPeeking {
+	if l.maxPeeking > 0 && l.lists[peeking].n >= l.maxPeeking {
 		out = l.push()
 	}
-	l.peeking.add(s)
-	s.in = &l.peeking
+	l.lists[peeking].add(s)
+	s.in = peeking
 	return true, out
 }
 
@@ -84,7 +92,7 @@ func (l *live) enter(s *session) (ok bool, out *session) {
 func (l *live) decide(s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.in == &l.peeking {
+	if s.in == peeking {
 		l.move(s)
 	}
 	return !s.pushed.Load()
@@ -94,9 +102,9 @@ func (l *live) decide(s *session) bool {
 func (l *live) leave(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.in != nil {
-		s.in.remove(s)
-		s.in = nil
+	if s.in != nowhere {
+		l.lists[s.in].remove(s)
+		s.in = nowhere
 	}
 }
 
@@ -105,7 +113,7 @@ func (l *live) pushOut(n int) []*session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out []*session
-	for ; n > 0 && l.peeking.first != nil; n-- {
+	for ; n > 0 && l.lists[peeking].first != nil; n-- {
 		out = append(out, l.push())
 	}
 	return out
@@ -113,31 +121,31 @@ func (l *live) pushOut(n int) []*session {
 
 // push takes the oldest session that peeks. There must be one.
 func (l *live) push() *session {
-	s := l.peeking.first
+	s := l.lists[peeking].first
 	l.move(s)
 	s.pushed.Store(true)
 	return s
 }
 
 func (l *live) move(s *session) {
-	l.peeking.remove(s)
-	l.decided.add(s)
-	s.in = &l.decided
+	l.lists[peeking].remove(s)
+	l.lists[decided].add(s)
+	s.in = decided
 }
 
 // counts returns how many connections there are, and how many of them peek.
-func (l *live) counts() (all, peeking int) {
+func (l *live) counts() (all, peeks int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.peeking.n + l.decided.n, l.peeking.n
+	return l.lists[peeking].n + l.lists[decided].n, l.lists[peeking].n
 }
 
 func (l *live) snapshot() []*session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := make([]*session, 0, l.peeking.n+l.decided.n)
-	for _, in := range []*list{&l.decided, &l.peeking} {
-		for s := in.first; s != nil; s = s.next {
+	all := make([]*session, 0, l.lists[peeking].n+l.lists[decided].n)
+	for _, in := range []place{decided, peeking} {
+		for s := l.lists[in].first; s != nil; s = s.next {
 			all = append(all, s)
 		}
 	}

@@ -294,8 +294,8 @@ func (s *Server) turnAway(n *session, o Outcome, err error) relay.Session {
 // leave takes a session off the books.
 func (s *Server) leave(n *session) {
 	s.live.leave(n)
-	if n.counted.IsValid() {
-		s.sources.drop(n.counted)
+	if n.counted {
+		s.sources.drop(sourceOf(n.client().Addr()))
 	}
 }
 

@@ -27,38 +27,59 @@ type session struct {
 
 	// Guarded by live.mu.
 	prev, next *session
-	in         *list
+	in         place
 
-	id      uint64
-	start   int64 // since Server.epoch, as all times here
-	peer    netip.AddrPort
-	counted netip.Addr // by sources; not valid if not
-	pushed  atomic.Bool
+	pushed atomic.Bool
+	id     uint64
+	start  int64 // since Server.epoch, as all times here
+	peer   netip.AddrPort
 
 	mu       sync.Mutex // guards the rest: the engine, a lookup and Connections meet here
-	head     *head      // until the peek ends
-	cancel   context.CancelFunc
-	proxy    *proxyInfo
-	face     face
 	phase    Phase
 	outcome  Outcome
 	level    hostlookup.Level
 	looked   bool
 	fallback bool
+	counted  bool // by Server.sources
 	dials    uint8
 	answer   uint16
 	skip     int32
+	face     face
+	head     *head  // until the peek ends
+	ext      *extra // nil for most
+	alpn     *[]string
 	name     string
-	rawName  string
-	alpn     []string
 	endpoint hostlookup.Endpoint
 	upstream netip.AddrPort
-	rest     []netip.AddrPort // addresses not tried yet
-	prefix   []byte           // for the upstream, before the client's bytes
 	err      error
 
 	peekTime, lookupTime, dialTime time.Duration
 	since                          int64 // when the present phase began
+}
+
+// extra is what few sessions have.
+type extra struct {
+	proxy   *proxyInfo
+	rawName string
+	rest    []netip.AddrPort // addresses not tried yet
+	prefix  []byte           // for the upstream, before the client's bytes
+	cancel  context.CancelFunc
+}
+
+// more returns the extra for writing.
+func (s *session) more() *extra {
+	if s.ext == nil {
+		s.ext = new(extra)
+	}
+	return s.ext
+}
+
+// less is the extra for reading.
+func (s *session) less() extra {
+	if s.ext == nil {
+		return extra{}
+	}
+	return *s.ext
 }
 
 var heads = sync.Pool{New: func() any { return new(head) }}
@@ -68,8 +89,10 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.head.parse(data)
-	if s.head.looked && !s.counted.IsValid() {
-		s.proxy = s.head.proxy
+	if s.head.looked && !s.counted {
+		if s.head.proxy != nil {
+			s.more().proxy = s.head.proxy
+		}
 		if !s.count() {
 			s.peekEnds(r, data)
 			return s.drop(Limited, ErrTooManyFromSource)
@@ -98,7 +121,7 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	case more:
 		return s.refuse(refuseSlow, end)
 	}
-	if s.proxy.hasHop(s.srv.hop) {
+	if s.less().proxy.hasHop(s.srv.hop) {
 		return s.refuse(refuseLoop, fmt.Errorf("%w: the connection has been here", ErrLoop))
 	}
 	if err == nil || errors.Is(err, peek.ErrNoName) {
@@ -128,22 +151,22 @@ func (s *session) count() bool {
 	if !s.srv.sources.add(source, limit) {
 		return false
 	}
-	s.counted = source
+	s.counted = true
 	return true
 }
 
 // client is where the connection comes from in the end.
 func (s *session) client() netip.AddrPort {
-	if s.proxy != nil && s.proxy.source.IsValid() {
-		return s.proxy.source
+	if p := s.less().proxy; p != nil && p.source.IsValid() {
+		return p.source
 	}
 	return s.peer
 }
 
 // used is the address that the client connected to, where a PROXY header says so.
 func (s *session) used() netip.AddrPort {
-	if s.proxy != nil {
-		return s.proxy.destination
+	if p := s.less().proxy; p != nil {
+		return p.destination
 	}
 	return netip.AddrPort{}
 }
@@ -157,8 +180,8 @@ func (s *session) peekEnds(r peek.Result, data []byte) bool {
 	s.skip = int32(s.head.skip)
 	s.face = faceOf(r, data[s.head.skip:])
 	s.alpn = alpnOf(r.Hello)
-	if s.name = r.Name; s.name == "" {
-		s.rawName = clip(r.RawName)
+	if s.name = r.Name; r.Name == "" && r.RawName != "" {
+		s.more().rawName = clip(r.RawName)
 	}
 	*s.head = head{}
 	heads.Put(s.head)
@@ -167,7 +190,7 @@ func (s *session) peekEnds(r peek.Result, data []byte) bool {
 }
 
 // makePrefix makes what the upstream is told of the client.
-func (s *session) makePrefix() (err error) {
+func (s *session) makePrefix() error {
 	if s.srv.ProxyOut == 0 {
 		return nil
 	}
@@ -175,7 +198,8 @@ func (s *session) makePrefix() (err error) {
 	if !destination.IsValid() {
 		destination = s.conn.LocalAddr()
 	}
-	s.prefix, err = formatProxy(s.srv.ProxyOut, s.client(), destination, s.proxy, s.srv.hop)
+	prefix, err := formatProxy(s.srv.ProxyOut, s.client(), destination, s.less().proxy, s.srv.hop)
+	s.more().prefix = prefix
 	return err
 }
 
@@ -248,7 +272,7 @@ func (s *session) lookupEnds() {
 // seek begins what may take time: the lookup, unless there is a target, and DNS.
 func (s *session) seek(t target) relay.Step {
 	ctx, cancel := context.WithCancel(s.srv.ctx)
-	s.cancel = cancel
+	s.more().cancel = cancel
 	name := s.name
 	s.srv.seeks.Go(func() {
 		defer cancel()
@@ -283,17 +307,21 @@ func (s *session) resolved(addrs []netip.AddrPort, err error) relay.Step {
 	if err != nil {
 		return s.refuse(refuseLookup, err)
 	}
+	allowed := addrs[:0]
 	for _, addr := range addrs {
 		if e := s.srv.guard.check(addr, s.used()); e != nil {
 			err = errors.Join(err, e)
 		} else {
-			s.rest = append(s.rest, addr)
+			allowed = append(allowed, addr)
 		}
 	}
-	if len(s.rest) == 0 {
+	if len(allowed) == 0 {
 		return s.refuseTarget(err)
 	}
-	s.upstream, s.rest = s.rest[0], s.rest[1:]
+	s.upstream = allowed[0]
+	if len(allowed) > 1 {
+		s.more().rest = allowed[1:]
+	}
 	return s.connect()
 }
 
@@ -304,9 +332,9 @@ func (s *session) connect() relay.Step {
 	step := relay.Step{
 		Action:      relay.Connect,
 		Addr:        s.upstream,
-		Data:        s.prefix,
+		Data:        s.less().prefix,
 		Skip:        int(s.skip),
-		DialTimeout: attempt(s.srv.dialTimeout()-s.dialTime, 1+len(s.rest)),
+		DialTimeout: attempt(s.srv.dialTimeout()-s.dialTime, 1+len(s.less().rest)),
 	}
 	if s.srv.DialContext != nil {
 		step.Dial = s.srv.dialer(s.upstream)
@@ -324,8 +352,8 @@ func (s *session) DialFailed(err error) relay.Step {
 	if exhausted {
 		s.srv.makeRoom()
 	}
-	if len(s.rest) > 0 && s.dialTime < s.srv.dialTimeout() {
-		s.upstream, s.rest = s.rest[0], s.rest[1:]
+	if rest := s.less().rest; len(rest) > 0 && s.dialTime < s.srv.dialTimeout() {
+		s.upstream, s.ext.rest = rest[0], rest[1:]
 		return s.connect()
 	}
 	err = fmt.Errorf("sniproxy: connecting to %v: %w", s.upstream, err)
@@ -405,8 +433,8 @@ func (s *session) leaving(err error) (Outcome, error) {
 // Done is part of relay.Session.
 func (s *session) Done(r relay.Result) {
 	s.mu.Lock()
-	if s.cancel != nil {
-		s.cancel()
+	if cancel := s.less().cancel; cancel != nil {
+		cancel()
 	}
 	switch {
 	case s.outcome != Open: // refused
@@ -435,15 +463,14 @@ func (s *session) Done(r relay.Result) {
 
 // stats is what is known now.
 func (s *session) stats() Stats {
-	return Stats{
+	st := Stats{
 		ID:         s.id,
 		Client:     s.client(),
 		Peer:       s.peer,
 		Listener:   s.on.name,
 		Protocol:   s.face.protocol,
 		Name:       s.name,
-		RawName:    s.rawName,
-		ALPN:       s.alpn,
+		RawName:    s.less().rawName,
 		TLSVersion: s.face.version,
 		ECH:        s.face.ech,
 		Endpoint:   s.endpoint,
@@ -461,6 +488,10 @@ func (s *session) stats() Stats {
 		Outcome:    s.outcome,
 		Err:        s.err,
 	}
+	if s.alpn != nil {
+		st.ALPN = *s.alpn
+	}
+	return st
 }
 
 func (s *session) dialled() netip.AddrPort {
