@@ -39,9 +39,11 @@ func (g *group) appendBest(dst []Node, key uint64, k int) []Node {
 }
 
 func (g *group) appendNodes(dst []Node, candidates []uint64) []Node {
-	dst = slices.Grow(dst, len(candidates))
-	for _, c := range candidates {
-		dst = append(dst, g.nodes[c&g.mask])
+	n := len(dst)
+	dst = slices.Grow(dst, len(candidates))[:n+len(candidates)]
+	picked := dst[n:]
+	for i := range picked {
+		picked[i] = g.nodes[candidates[i]&g.mask]
 	}
 	return dst
 }
