@@ -88,7 +88,7 @@ func newClient(conf *tls.Config) *http.Client {
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-			TLSClientConfig:        conf,
+			TLSClientConfig:        conf.Clone(), // net/http changes it, and the caller may share it
 			TLSHandshakeTimeout:    10 * time.Second,
 			ForceAttemptHTTP2:      true,
 			DisableCompression:     true, // small answers, and no bombs

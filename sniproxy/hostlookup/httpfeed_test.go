@@ -2,15 +2,19 @@ package hostlookup
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -165,4 +169,35 @@ func TestHTTPFeedTimesOut(t *testing.T) {
 		}
 		require.Equal(t, 7*time.Second, time.Since(began))
 	})
+}
+
+// One TLS configuration does for an API and its feed.
+func TestHTTPFeedSharesTLS(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/hosts/") {
+			io.WriteString(w, `{"endpoint":"10.0.0.1"}`)
+			return
+		}
+		io.WriteString(w, `{"version":"v","reset":true}`)
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	conf := &tls.Config{RootCAs: x509.NewCertPool()}
+	conf.RootCAs.AddCert(srv.Certificate())
+	api := &HTTP{URL: srv.URL + "/hosts/{host}", TLS: conf}
+	feed := &HTTPFeed{URL: srv.URL + "/changes", TLS: conf}
+	defer api.CloseIdleConnections()
+	defer feed.CloseIdleConnections()
+	var both sync.WaitGroup
+	defer both.Wait()
+	both.Go(func() {
+		ep, err := api.LookupHost(t.Context(), "a.com")
+		assert.NoError(t, err)
+		assert.Equal(t, "10.0.0.1", ep.Addr)
+	})
+	for _, err := range feed.Changes(t.Context()) {
+		require.NoError(t, err)
+		break
+	}
 }
