@@ -14,18 +14,18 @@
 //
 // # Reading
 //
-// Parse reads Nodes and Services from what "kubectl get nodes,services -A -o
-// yaml" (or json) prints, ReadDir a directory of such files, and WatchDir reads
-// it again when it changes. What cannot be read is a Problem that names file,
-// line, object and field; everything else is kept. Select does not care where
-// objects come from: NewObjects takes those of any client.
+// [Parse] reads Nodes and Services from what "kubectl get nodes,services -A -o
+// yaml" (or json) prints, [ReadDir] a directory of such files, and [WatchDir] reads
+// it again when it changes. What cannot be read is a [Problem] that names file,
+// line, object and field; everything else is kept. [Selector.Select] does not care where
+// objects come from: [NewObjects] takes those of any client.
 //
 // # Which nodes
 //
-// Predicates judge each node: Eligible, Avoid or Excluded, with the reason.
-// DefaultPredicates heed the label that keeps nodes from load balancers,
+// Predicates judge each node: [Eligible], [Avoid] or [Excluded], with the reason.
+// [DefaultPredicates] heed the label that keeps nodes from load balancers,
 // deletion, readiness, and the taints of autoscalers that are about to remove a
-// node. A cordon is not among them, see NotCordoned. A predicate of one's own is a
+// node. A cordon is not among them, see [NotCordoned]. A [Predicate] of one's own is a
 // function of a node and a time.
 //
 // A signal never empties a subset. Nodes to avoid keep the places they have, and
@@ -49,7 +49,7 @@
 //
 // Selector.Spread takes nodes evenly from the zones that the label
 // topology.kubernetes.io/zone names. Selector.Sticky prefers the nodes that a
-// service has already. Diff says what a new selection changes, for those who want
+// service has already. [Diff] says what a new selection changes, for those who want
 // to look before they leap.
 //
 // # Contract
@@ -63,7 +63,7 @@
 //
 // It does not watch a live cluster, and it does not plan in which order nodes may
 // be replaced; both fit beside it: a watch ends in Objects, and a plan is made
-// of Pool.Pick and Diff. It does not look at pods: a service with
+// of [Pool.Pick] and [Diff]. It does not look at pods: a service with
 // externalTrafficPolicy Local is resolved with a warning, because a node without
 // a pod of it drops its traffic. Nodes have no weights: what one node does more
 // than another is the balancer's to find out.
