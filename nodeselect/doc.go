@@ -1,8 +1,8 @@
 // Package nodeselect chooses the nodes of a Kubernetes cluster that a load
 // balancer outside of it sends each service's traffic to.
 //
-// A balancer that checks every node for every service spends most of its work on
-// checks. Here each service gets a fixed number of nodes, 20 unless told
+// A balancer that checks every node for every service spends most of its work
+// on checks. Here each service gets a fixed number of nodes, 20 unless told
 // otherwise, that stay the same while the nodes stand:
 //
 //	objects, problems, err := nodeselect.ReadDir("manifests/eu-1")
@@ -15,33 +15,34 @@
 // # Reading
 //
 // [Parse] reads Nodes and Services from what "kubectl get nodes,services -A -o
-// yaml" (or json) prints, [ReadDir] a directory of such files, and [WatchDir] reads
-// it again when it changes. What cannot be read is a [Problem] that names file,
-// line, object and field; everything else is kept. [Selector.Select] does not care where
-// objects come from: [NewObjects] takes those of any client.
+// yaml" (or json) prints, [ReadDir] a directory of such files, and [WatchDir]
+// reads it again when it changes. What cannot be read is a [Problem] that names
+// file, line, object and field; everything else is kept. [Selector.Select] does
+// not care where objects come from: [NewObjects] takes those of any client.
 //
 // # Which nodes
 //
-// Predicates judge each node: [Eligible], [Avoid] or [Excluded], with the reason.
-// [DefaultPredicates] heed the label that keeps nodes from load balancers,
-// deletion, readiness, and the taints of autoscalers that are about to remove a
-// node. A cordon is not among them, see [NotCordoned]. A [Predicate] of one's own is a
-// function of a node and a time.
+// Predicates judge each node: [Eligible], [Avoid] or [Excluded], with the
+// reason. [DefaultPredicates] heed the label that keeps nodes from load
+// balancers, deletion, readiness, and the taints of autoscalers that are about
+// to remove a node. A cordon is not among them, see [NotCordoned]. A
+// [Predicate] of one's own is a function of a node and a time.
 //
-// A signal never empties a subset. Nodes to avoid keep the places they have, and
-// fill places that eligible nodes cannot; excluded nodes are used when there are
-// no others at all. Only a node that cannot be reached, for want of an address,
-// is never used. Whoever is overruled is told so: Selection.Findings has the
-// reason for each node that is not eligible, Selection.Problems the warning.
+// A signal never empties a subset. Nodes to avoid keep the places they have,
+// and fill places that eligible nodes cannot; excluded nodes are used when
+// there are no others at all. Only a node that cannot be reached, for want of
+// an address, is never used. Whoever is overruled is told so:
+// Selection.Findings has the reason for each node that is not eligible,
+// Selection.Problems the warning.
 //
 // # Which of them for a service
 //
-// The best by rendezvous hashing of "namespace/name" and the node's Identity, by
-// default its address (package hashring has the contract). So every process that
-// sees the same nodes chooses the same subsets, and a node that comes or goes
-// changes no more of them than it must: of N nodes with K for each service, one
-// that leaves changes one node of about K/N of the services, and one that joins
-// takes one place in as many.
+// The best by rendezvous hashing of "namespace/name" and the node's Identity,
+// by default its address (package hashring has the contract). So every process
+// that sees the same nodes chooses the same subsets, and a node that comes or
+// goes changes no more of them than it must: of N nodes with K for each
+// service, one that leaves changes one node of about K/N of the services, and
+// one that joins takes one place in as many.
 //
 // All ports of a service share one subset. The port is not part of the key: a
 // node is checked once for all of them, and traffic that belongs together meets
@@ -49,8 +50,8 @@
 //
 // Selector.Spread takes nodes evenly from the zones that the label
 // topology.kubernetes.io/zone names. Selector.Sticky prefers the nodes that a
-// service has already. [Diff] says what a new selection changes, for those who want
-// to look before they leap.
+// service has already. [Diff] says what a new selection changes, for those who
+// want to look before they leap.
 //
 // # Contract
 //
@@ -61,10 +62,10 @@
 //
 // # What it does not do
 //
-// It does not watch a live cluster, and it does not plan in which order nodes may
-// be replaced; both fit beside it: a watch ends in Objects, and a plan is made
-// of [Pool.Pick] and [Diff]. It does not look at pods: a service with
-// externalTrafficPolicy Local is resolved with a warning, because a node without
-// a pod of it drops its traffic. Nodes have no weights: what one node does more
-// than another is the balancer's to find out.
+// It does not watch a live cluster, and it does not plan in which order nodes
+// may be replaced; both fit beside it: a watch ends in Objects, and a plan is
+// made of [Pool.Pick] and [Diff]. It does not look at pods: a service with
+// externalTrafficPolicy Local is resolved with a warning, because a node
+// without a pod of it drops its traffic. Nodes have no weights: what one node
+// does more than another is the balancer's to find out.
 package nodeselect
