@@ -81,7 +81,7 @@ func TestChurn(t *testing.T) {
 				changed := requireLeastChurn(t, before, subsets(nodes), "", added.Name)
 				require.NotZero(t, changed, "nothing was tested")
 			})
-			for _, i := range []int{0, 499, fleetNodes - 1} {
+			for _, i := range []int{0, fleetNodes - 1} {
 				rest := slices.Delete(slices.Clone(full), i, i+1)
 				t.Run(fmt.Sprintf("remove %d", i), func(t *testing.T) {
 					changed := requireLeastChurn(t, before, subsets(rest), full[i].Name, "")
@@ -133,7 +133,7 @@ func TestChurnOfRandomEvents(t *testing.T) {
 			subsets := func() [][]Node { return picks(mustNew(t, nodes...), services, test.pick) }
 			before := subsets()
 			size := len(nodes)
-			for range 60 {
+			for range 30 {
 				var removed, added string
 				event := rng.IntN(3)
 				if event != 0 || len(nodes) > size+3 {
