@@ -255,6 +255,11 @@ type Backend struct {
 // Only algorithms that honour every weight at run time are offered, since
 // agents shift weights: "static-rr" knows only 0% and 100%, and so do "source"
 // and "uri" by themselves, wherefore they are rendered with consistent hashing.
+//
+// Random, Source and URI are for some thousand servers in all: HAProxy keeps them
+// in trees with 16 entries for each unit of weight. Measured with 2.6, 1,000 servers
+// of weight 100 take 75 MB and more than a second at every start and reload, 4,000
+// in one backend 310 MB and 9 seconds. RoundRobin and LeastConn take next to nothing.
 type Balance string
 
 // The algorithms.

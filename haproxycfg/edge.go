@@ -42,7 +42,7 @@ type Edge struct {
 	// AgentInterval is the time between two agent checks; 0 means 2s.
 	AgentInterval time.Duration
 	// Balance is how a server of a route is chosen; empty means [RoundRobin]. A
-	// route with more servers than RoundRobin can handle gets [Random] instead.
+	// route with more servers than RoundRobin can handle gets [LeastConn] instead.
 	Balance Balance
 }
 

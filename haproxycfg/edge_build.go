@@ -188,7 +188,7 @@ func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.
 		}
 	}
 	if or(out.Balance, RoundRobin) == RoundRobin && len(out.Servers) > maxRoundRobin {
-		out.Balance = Random
+		out.Balance = LeastConn
 	}
 	return out
 }
@@ -249,8 +249,9 @@ func (b *edgeBuilder) config() *Config {
 	for cluster, nodes := range b.nodes {
 		nb := Backend{
 			Name: nodesBackend(cluster),
-			// Nothing is sent here; random has no limit of servers.
-			Balance:       Random,
+			// Nothing is sent here. Least connections has no limit of servers, and
+			// costs least: see Balance.
+			Balance:       LeastConn,
 			Health:        Health{Interval: b.edge.CheckInterval},
 			AgentInterval: b.edge.AgentInterval,
 			Servers:       make([]Server, 0, len(nodes)),

@@ -32,6 +32,7 @@ const goldenDir = "/etc/haproxy"
 // TestGolden compares whole configurations with testdata/TestGolden, and has
 // the real haproxy accept each of those files without a warning.
 func TestGolden(t *testing.T) {
+	t.Parallel()
 	for name, c := range goldenConfigs(t) {
 		t.Run(name, func(t *testing.T) {
 			files, err := c.Render(goldenDir)

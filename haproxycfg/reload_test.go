@@ -133,6 +133,7 @@ func startAgent(t *testing.T, line string) (port uint16, stop func()) {
 }
 
 func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
+	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
 	s := startSite(t, func(s *site) *Config { return s.config(a) })
 	who, err := s.get()
@@ -158,6 +159,7 @@ func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
 // both the refused reload and the restoring one, though the master may list the
 // worker that still serves as an old one in between.
 func TestReloadRefusedRestoresTheLastGoodOne(t *testing.T) {
+	t.Parallel()
 	port, stop := startAgent(t, "up drain 100%")
 	drained, open := origin(t, "drained", port), origin(t, "open", 0)
 	s := startSite(t, func(s *site) *Config { return s.config(drained, open) })
@@ -199,6 +201,7 @@ func TestReloadRefusedRestoresTheLastGoodOne(t *testing.T) {
 // A drained server gets no request across a reload, though its agent is dead,
 // and weights stay. The control shows that this is the state file's doing.
 func TestReloadKeepsDrainAndWeight(t *testing.T) {
+	t.Parallel()
 	for _, saved := range []bool{true, false} {
 		t.Run(fmt.Sprintf("saved=%v", saved), func(t *testing.T) {
 			drainPort, stopDrain := startAgent(t, "up drain 100%")
@@ -268,6 +271,7 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 // HAProxy restores the port of a server from its state. A server of another
 // port has another name here, so it is not the one that was saved.
 func TestReloadFollowsAChangedPort(t *testing.T) {
+	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
 	s := startSite(t, func(s *site) *Config { return s.config(a) })
 	_, err := s.conf.Apply(t.Context(), s.config(b))

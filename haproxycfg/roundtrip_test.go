@@ -113,6 +113,7 @@ func awkwardTable(t testing.TB) routes.Table {
 // TestRoundTrip asks a real HAProxy for every declared host and path, and for
 // those that are nearly them.
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	table := awkwardTable(t)
 	w := newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
@@ -254,6 +255,7 @@ func nearPaths(path string) []string {
 // TestRoundTripRandom does the same for random tables, whose hosts and paths
 // are made of so few parts that they meet all the time.
 func TestRoundTripRandom(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(3) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
@@ -322,6 +324,7 @@ func or(s, def string) string {
 // TestRoundTripTLS does it over TLS and HTTP/2, with a certificate by server
 // name, and sends plain requests there.
 func TestRoundTripTLS(t *testing.T) {
+	t.Parallel()
 	table := awkwardTable(t)
 	w := newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
@@ -409,6 +412,7 @@ func TestAdminFrontend(t *testing.T) {
 
 // TestQuotingReachesHAProxy: what goes into a quoted word comes out of HAProxy.
 func TestQuotingReachesHAProxy(t *testing.T) {
+	t.Parallel()
 	var b strings.Builder
 	for c := rune(' '); c < 0x7f; c++ {
 		b.WriteRune(c)

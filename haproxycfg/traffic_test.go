@@ -27,6 +27,7 @@ const fast = 50 * time.Millisecond
 // TestNodeDrainIsInherited: one node's agent drains it for every service, while
 // the service's own agent keeps setting weights and cannot undo the drain.
 func TestNodeDrainIsInherited(t *testing.T) {
+	t.Parallel()
 	for name, health := range map[string]haproxycfg.NodeHealth{"agent": haproxycfg.NodeAgent, "kube-proxy": haproxycfg.NodeAgentAndKubeProxy} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -99,6 +100,7 @@ func TestNodeDrainIsInherited(t *testing.T) {
 // TestFirstAgentCheck: agents are heard soon after a start, however rarely health is
 // checked. All servers but the first few would wait for minutes.
 func TestFirstAgentCheck(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	web := ref("eu-1", "web")
 	agentPort := haproxytest.Ports(t, 1)[0]
@@ -121,6 +123,7 @@ func TestFirstAgentCheck(t *testing.T) {
 // TestCheckOfARoute: a route with a check of its own finds a broken service on a
 // healthy node, and still drains with its node.
 func TestCheckOfARoute(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a1, _ := startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%"), startAgent(t, node(2).Addr, w.nodeAgent, "up ready 100%")
 	web := ref("eu-1", "web")
@@ -157,6 +160,7 @@ func TestCheckOfARoute(t *testing.T) {
 // TestShares: declared weights hold although one service has three servers and the
 // other one, and a service of weight 0 gets nothing even if its agent says 256%.
 func TestShares(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for i := range 3 {
 		startAgent(t, node(i+1).Addr, w.nodeAgent, "up ready 100%")
@@ -185,6 +189,7 @@ func TestShares(t *testing.T) {
 // TestRetries: a request that reached a server is repeated only if it is safe;
 // one that reached none is repeated always.
 func TestRetries(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	ports := haproxytest.Ports(t, 2)
 	var dropped atomic.Int64
@@ -234,6 +239,7 @@ func TestRetries(t *testing.T) {
 // TestDescriptors: the computed maxconn starts under the limit that it is made
 // for, and one that forgets the agents does not.
 func TestDescriptors(t *testing.T) {
+	t.Parallel()
 	const limit = 3000
 	config := func() *haproxycfg.Config {
 		c := &haproxycfg.Config{Global: haproxycfg.Global{Descriptors: limit}}
@@ -271,6 +277,7 @@ func TestDescriptors(t *testing.T) {
 // TestHashedBalanceIsConsistent: a server that goes takes only its own clients
 // with it, wherever it stood in the list.
 func TestHashedBalanceIsConsistent(t *testing.T) {
+	t.Parallel()
 	ports := haproxytest.Ports(t, 2)
 	web := ref("eu-1", "web")
 	all := haproxycfg.Upstream{Ref: web, NodePort: uint16(ports[0])}

@@ -140,7 +140,7 @@ func (v *validator) backend(c *Config, b *Backend) {
 		oneOf(v, "Balance", b.Balance, "", RoundRobin, LeastConn, Random, Source, URI)
 	}
 	if or(b.Balance, RoundRobin) == RoundRobin && len(b.Servers) > maxRoundRobin {
-		v.addf("%d servers are more than roundrobin's %d: use %s", len(b.Servers), maxRoundRobin, Random)
+		v.addf("%d servers are more than roundrobin's %d: use %s", len(b.Servers), maxRoundRobin, LeastConn)
 	}
 	v.timeouts(&b.Timeouts)
 	v.duration("AgentInterval", b.AgentInterval)

@@ -57,7 +57,7 @@ func TestValidate(t *testing.T) {
 			for i := range 5000 {
 				c.Backends[0].Servers = append(c.Backends[0].Servers, haproxycfg.Server{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 1)})
 			}
-		}, "backend b: 5002 servers are more than roundrobin's 4095: use random"},
+		}, "backend b: 5002 servers are more than roundrobin's 4095: use leastconn"},
 		{"server twice", func(c *config) { c.Backends[0].Servers[1] = *server(c) }, "backend b: server 10.0.0.1:80-9801: it is there twice"},
 		{"server without address", func(c *config) { server(c).Addr = netip.AddrPort{} }, "no address or no port"},
 		{"server without port", func(c *config) { server(c).Addr = netip.MustParseAddrPort("10.0.0.1:0") }, "backend b: server 10.0.0.1:0-9801: no address or no port"},

@@ -89,7 +89,7 @@ func register(fs *flag.FlagSet) *flags {
 	fs.StringVar(&f.certs, "certificates", "", "PEM `file or directory` with certificates and keys for -https")
 	fs.BoolVar(&f.redirect, "redirect-https", false, "answer on -http with a redirect to -https")
 	fs.Var(&f.exporter, "exporter", "`address` of HAProxy's own /metrics and /ready; may be given several times")
-	fs.StringVar(&f.balance, "balance", string(haproxycfg.RoundRobin), "`algorithm` by which a server is chosen: roundrobin, leastconn, random, source or uri")
+	fs.StringVar(&f.balance, "balance", string(haproxycfg.RoundRobin), "`algorithm` by which a server is chosen: roundrobin, leastconn, random, source or uri; the last three are for some thousand servers, see package haproxycfg")
 
 	fs.StringVar(&f.nodeHealth, "node-health", "agent", "`way` to know that a node may be used: agent, agent+kube-proxy or kube-proxy")
 	fs.IntVar(&f.nodeAgentPort, "node-agent-port", 9707, "`port` of the node agents")
