@@ -1,0 +1,266 @@
+package sniproxy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/stretchr/testify/require"
+)
+
+// Whatever a hello says of its lengths, it is routed by its name or not at all.
+func TestLyingLengthsNeverReachABackend(t *testing.T) {
+	echo := newEcho(t)
+	asked := make(chan string, 10_000)
+	r := newRouter(t, native, hostlookup.Func(func(_ context.Context, host string) (hostlookup.Endpoint, error) {
+		asked <- host
+		return hostlookup.Endpoint{Addr: echo.addr}, nil
+	}), func(s *sniproxy.Server) {
+		s.NoName = hostlookup.Endpoint{Addr: echo.addr}
+		s.Fallback = s.NoName
+	})
+	front := r.serve(0)
+	hello := hellotest.Hello{Name: "a.example", ALPN: []string{"h2"}, Versions: []uint16{0x0304}}.Wire()
+	// Past the random, each byte that is a length or may be taken for one.
+	for i := 43; i < len(hello); i++ {
+		for _, by := range []byte{1, 0x80, 0xff} {
+			lie := bytes.Clone(hello)
+			lie[i] += by
+			c := dial(t, front)
+			_, err := c.Write(lie)
+			require.NoError(t, err)
+			require.NoError(t, c.CloseWrite())
+			_, _ = io.Copy(io.Discard, c)
+			require.NoError(t, c.Close())
+			st := r.next()
+			if st.Outcome != sniproxy.Relayed {
+				require.Error(t, st.Err, "byte %d + %d", i, by)
+				continue
+			}
+			// The name itself is in there, and so is what has no meaning for us.
+			if st.Fallback {
+				require.Empty(t, st.Name, "byte %d + %d", i, by)
+			} else {
+				require.Equal(t, st.Name, <-asked, "byte %d + %d", i, by)
+			}
+		}
+	}
+}
+
+// A route is for a whole name.
+func TestNamesAreNotPatterns(t *testing.T) {
+	echo := newEcho(t)
+	list, problems, err := hostlookup.ParseHosts("hosts", []byte(`[
+		{"host": "example.com", "endpoint": "`+echo.addr+`"},
+		{"host": "*.example.com", "endpoint": "`+echo.addr+`"}
+	]`))
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	eachEngine(t, func(t *testing.T, e engine) {
+		r := newRouter(t, e, list)
+		front := r.serve(0)
+		for name, known := range map[string]bool{
+			"example.com": true, "www.example.com": true, "EXAMPLE.com": true, "example.com.": true,
+			"example.com.evil": false, "evilexample.com": false, "example.comevil": false,
+			"a.b.example.com": false, "exampleXcom": false, ".example.com": false, "*.example.com": false,
+		} {
+			c := dial(t, front)
+			_, err := c.Write(hellotest.Hello{Name: name}.Wire())
+			require.NoError(t, err)
+			require.NoError(t, c.CloseWrite())
+			_, err = io.Copy(io.Discard, c)
+			require.NoError(t, err)
+			require.NoError(t, c.Close())
+			require.Equal(t, known, r.next().Outcome == sniproxy.Relayed, name)
+		}
+	})
+}
+
+// A server may go on after the client has said all, and a client after the server has.
+func TestHalfClose(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		hello := hellotest.Hello{Name: "a.example"}.Wire()
+		sink := newSink(t) // speaks when the client has ended
+		got := make(chan string, 1)
+		early := newBackend(t, func(c net.Conn) { // ends first, and listens on
+			io.WriteString(c, "bye")
+			c.(*net.TCPConn).CloseWrite()
+			b, _ := io.ReadAll(c)
+			got <- sum(b)
+		})
+		r := newRouter(t, e, hosts{"a.example": sink.addr, "b.example": early.addr})
+		front := r.serve(0)
+
+		c := dial(t, front)
+		_, err := c.Write(hello)
+		require.NoError(t, err)
+		require.NoError(t, c.CloseWrite())
+		answer, err := io.ReadAll(c)
+		require.NoError(t, err)
+		require.Equal(t, sum(hello), string(answer))
+		require.NoError(t, r.next().Err)
+
+		hello = hellotest.Hello{Name: "b.example"}.Wire()
+		c = dial(t, front)
+		_, err = c.Write(hello)
+		require.NoError(t, err)
+		answer, err = io.ReadAll(c)
+		require.NoError(t, err)
+		require.Equal(t, "bye", string(answer))
+		_, err = c.Write(make([]byte, 1<<20))
+		require.NoError(t, err)
+		require.NoError(t, c.CloseWrite())
+		require.Equal(t, sum(append(hello, make([]byte, 1<<20)...)), <-got)
+		require.NoError(t, r.next().Err)
+	})
+}
+
+// Of a connection that has ended in one direction the other cannot stay for ever.
+func TestHalfClosedIsBoundedByIdleTimeout(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		silent := newBackend(t, func(c net.Conn) { io.Copy(io.Discard, c); <-t.Context().Done() })
+		r := newRouter(t, e, hosts{"a.example": silent.addr}, func(s *sniproxy.Server) {
+			s.IdleTimeout = 200 * time.Millisecond
+		})
+		c := dial(t, r.serve(0))
+		_, err := c.Write(hellotest.Hello{Name: "a.example"}.Wire())
+		require.NoError(t, err)
+		require.NoError(t, c.CloseWrite())
+		st := r.next()
+		require.Equal(t, sniproxy.Relayed, st.Outcome)
+		require.ErrorIs(t, st.Err, os.ErrDeadlineExceeded)
+		require.Zero(t, r.Load().Conns)
+	})
+}
+
+func TestClientThatSaysNothing(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		r := newRouter(t, e, hosts{})
+		front := r.serve(0)
+		require.NoError(t, dial(t, front).Close()) // as a health check does
+		st := r.next()
+		require.Equal(t, sniproxy.Gone, st.Outcome)
+		require.Zero(t, st.Protocol)
+		require.Zero(t, st.Received)
+	})
+}
+
+// Each failure is told with the name of the host, and where it came to that.
+func TestFailuresAreToldWithTheName(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		resetting := newBackend(t, func(c net.Conn) {
+			c.Read(make([]byte, 1))
+			c.(*net.TCPConn).SetLinger(0)
+		})
+		r := newRouter(t, e, hostlookup.Chain(hosts{
+			"refused.example": closedPort(t), "reset.example": resetting.addr, "forbidden.example": "169.254.169.254",
+		}, failing{"down.example"}))
+		front := r.serve(0)
+		for name, phase := range map[string]sniproxy.Phase{
+			"none.example":      sniproxy.PhaseLookup,
+			"down.example":      sniproxy.PhaseLookup,
+			"refused.example":   sniproxy.PhaseDial,
+			"forbidden.example": sniproxy.PhaseDial,
+			"reset.example":     sniproxy.PhaseRelay,
+			"bad..example":      sniproxy.PhasePeek,
+		} {
+			c := dial(t, front)
+			_, err := c.Write(hellotest.Hello{Name: name}.Wire())
+			require.NoError(t, err)
+			_, _ = io.Copy(io.Discard, c)
+			require.NoError(t, c.Close())
+			st := r.next()
+			require.Equal(t, name, st.Name+st.RawName)
+			require.Equal(t, phase, st.Phase, name)
+			require.Error(t, st.Err, name)
+			require.Positive(t, st.Peek)
+			require.Positive(t, st.Total)
+			require.Equal(t, front, st.Listener)
+			require.Equal(t, c.LocalAddr().String(), st.Client.String())
+			require.Equal(t, phase >= sniproxy.PhaseLookup, st.Lookup > 0, name)
+		}
+	})
+}
+
+// All is told of a connection that went well, also while it is open.
+func TestStats(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		a := newTLSBackend(t, "a.example")
+		cache := &hostlookup.Cache{Source: hosts{"a.example": a.addr}}
+		defer cache.Close()
+		r := newRouter(t, e, cache)
+		front := r.serve(0)
+		begin := time.Now()
+		c := dial(t, front)
+		conn := tls.Client(c, &tls.Config{ServerName: "a.example", RootCAs: ca().Pool(), NextProtos: []string{"h2", "x"}})
+		require.NoError(t, conn.Handshake())
+
+		var open []sniproxy.Stats
+		for st := range r.Connections() {
+			open = append(open, st)
+		}
+		require.Len(t, open, 1)
+		require.Equal(t, sniproxy.Open, open[0].Outcome)
+		require.Equal(t, "a.example", open[0].Name)
+		require.Equal(t, a.addr, open[0].Upstream.String())
+		require.Equal(t, sniproxy.Load{Conns: 1}, r.Load())
+
+		require.NoError(t, conn.Close())
+		st := r.next()
+		require.EqualValues(t, 1, st.ID)
+		require.Equal(t, "a.example", st.Name)
+		require.Equal(t, []string{"h2", "x"}, st.ALPN)
+		require.EqualValues(t, tls.VersionTLS13, st.TLSVersion)
+		require.Equal(t, hostlookup.Endpoint{App: "app of a.example", Host: "a.example", Addr: a.addr}, st.Endpoint)
+		require.True(t, st.Looked)
+		require.Equal(t, hostlookup.Miss, st.Level)
+		require.Equal(t, netip.MustParseAddrPort(a.addr), st.Upstream)
+		require.Equal(t, 1, st.Dials)
+		require.Equal(t, st.Client, st.Peer)
+		require.Equal(t, sniproxy.Relayed, st.Outcome)
+		require.Equal(t, sniproxy.PhaseRelay, st.Phase)
+		require.NoError(t, st.Err)
+		require.Greater(t, st.Sent, int64(100))
+		require.Greater(t, st.Received, int64(1000))
+		require.WithinRange(t, st.Start, begin.Add(-time.Second), time.Now())
+		for _, d := range []time.Duration{st.Peek, st.Lookup, st.Dial, st.Total} {
+			require.Positive(t, d)
+		}
+		require.GreaterOrEqual(t, st.Total, st.Peek+st.Lookup)
+
+		tlsTalk(t, front, &tls.Config{ServerName: "a.example"}, "x")
+		require.Equal(t, hostlookup.Hit, r.next().Level)
+		require.Zero(t, r.Load().Conns)
+		for range r.Connections() {
+			t.Fatal("none is open")
+		}
+	})
+}
+
+func TestServeChecksTheFields(t *testing.T) {
+	for name, s := range map[string]*sniproxy.Server{
+		"no lookup":                   {},
+		"no such version":             {Lookup: hosts{}, ProxyOut: 3},
+		"required from nobody":        {Lookup: hosts{}, ProxyRequired: true},
+		"more than the parser takes":  {Lookup: hosts{}, MaxHello: 1 << 20},
+		"a fallback that is no place": {Lookup: hosts{}, Fallback: hostlookup.Endpoint{Addr: "a b"}},
+		"a default that is no place":  {Lookup: hosts{}, NoName: hostlookup.Endpoint{Addr: ":80"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := listenLocal(t)
+			err := s.Serve(l, 0)
+			require.ErrorContains(t, err, "sniproxy: ")
+			require.ErrorIs(t, l.Close(), net.ErrClosed)
+			require.NoError(t, s.Close())
+		})
+	}
+}
