@@ -93,7 +93,7 @@ func attrs(s sniproxy.Stats) []slog.Attr {
 	}
 	took := func(key string, d time.Duration) {
 		if d > 0 {
-			list = append(list, slog.Duration(key, d.Round(time.Microsecond)))
+			list = append(list, slog.Duration(key, d))
 		}
 	}
 	text("name", s.Name)

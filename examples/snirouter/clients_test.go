@@ -11,14 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func port(addr string) string {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		panic(err)
-	}
-	return port
-}
-
 // byteByByte sends each byte in a segment of its own.
 type byteByByte struct{ net.Conn }
 

@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -270,13 +271,11 @@ func (s *site) sawHeader(h *proxyproto.Header) error {
 	return nil
 }
 
-func (s *site) lastHeader() string {
+// headers are the PROXY headers that came.
+func (s *site) headers() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.proxyHeaders) == 0 {
-		return ""
-	}
-	return s.proxyHeaders[len(s.proxyHeaders)-1]
+	return slices.Clone(s.proxyHeaders)
 }
 
 // spki is the hash by which Chromium is told to trust the site's certificate.

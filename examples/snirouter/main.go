@@ -193,7 +193,7 @@ func (r *router) serve(ctx context.Context) error {
 	}
 	stopWorking()
 	err = errors.Join(workers.Wait(), r.hosts.close())
-	close(r.access.lines) // the server is closed: nobody finishes any more
+	close(r.access.lines)
 	logging.Wait()
 	return err
 }
@@ -201,7 +201,7 @@ func (r *router) serve(ctx context.Context) error {
 // drainAway ends the server: it goes on for a while, then accepts no more, then closes.
 func (r *router) drainAway() {
 	delay := time.Until(r.drain.begin().Add(r.settings.drainDelay))
-	r.log.Info("draining", "connections", r.srv.Load().Conns, "delay", max(delay, 0), "timeout", r.settings.drainTimeout)
+	r.log.Info("draining", "delay", max(delay, 0), "timeout", r.settings.drainTimeout)
 	timer := time.NewTimer(delay)
 	<-timer.C
 	ctx, cancel := context.WithTimeout(context.Background(), r.settings.drainTimeout)
@@ -209,4 +209,5 @@ func (r *router) drainAway() {
 	if err := r.srv.Shutdown(ctx); err != nil {
 		r.log.Warn("connections were closed that had not ended in time", "err", err)
 	}
+	_ = r.srv.Close() // nobody finishes after it
 }

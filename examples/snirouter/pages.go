@@ -20,6 +20,7 @@ const pages = `{{define "other"}}<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{{.Text}}</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:36em;padding:0 1em}</style>
 <h1>{{.Text}}</h1>
 <p>{{.Message}}</p>
 </html>

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/websocket"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+// webSocket opens one to a.test through the router.
+func webSocket(t *testing.T, addr string) *websocket.Conn {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: theAuthority().pool, ServerName: "a.test"})
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	conf, err := websocket.NewConfig("wss://a.test/echo", "https://a.test/")
+	require.NoError(t, err)
+	ws, err := websocket.NewClient(conf, conn)
+	require.NoError(t, err)
+	require.NoError(t, ws.SetDeadline(time.Now().Add(patience)))
+	return ws
+}
+
+func echo(t *testing.T, ws *websocket.Conn, text string) {
+	t.Helper()
+	require.NoError(t, websocket.Message.Send(ws, text))
+	var back string
+	require.NoError(t, websocket.Message.Receive(ws, &back))
+	require.Equal(t, text, back)
+}
+
+// A WebSocket outlives all time-outs but that for idleness, which then ends it.
+func TestWebSocketOutlivesTimeouts(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	p := start(t, "-hosts", hostsFile(t, "a.test", a.tls),
+		"-hello-timeout", "100ms", "-lookup-timeout", "100ms", "-dial-timeout", "100ms", "-idle-timeout", "500ms")
+	ws := webSocket(t, p.tls)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < time.Second; <-tick.C { // twice the longest
+		echo(t, ws, "still there")
+	}
+	var back string
+	require.Error(t, websocket.Message.Receive(ws, &back), "nobody says anything any more")
+	p.eventually(func() bool {
+		_, body := p.ask("GET", "/?q=a.test")
+		return bytes.Contains([]byte(body), []byte("<td>relayed<td>relay<td"))
+	})
+}
+
+func TestDrain(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	p := start(t, "-hosts", hostsFile(t, "a.test", a.tls), "-drain-delay", "200ms", "-drain-timeout", "1h")
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	ws := webSocket(t, p.tls)
+	echo(t, ws, "before")
+	code, body := p.ask("GET", "/readyz")
+	require.Equal(t, 200, code, body)
+
+	// What a preStop hook calls. The address is the router's own flag, from its environment.
+	stdout := &output{}
+	drainCode := run(t.Context(), cli.Invocation{
+		Args: []string{"drain", "-wait", "1ms"}, Stdout: stdout, Stderr: stdout,
+		LookupEnv: func(name string) (string, bool) { return p.admin, name == "HEADGATE_ADMIN" },
+	})
+	require.Equal(t, cli.ExitOK, drainCode, stdout)
+	require.Contains(t, stdout.String(), "draining since ")
+	code, body = p.ask("GET", "/readyz")
+	require.Equal(t, 503, code)
+	require.Equal(t, "draining\n", body)
+	p.metric("headgate_router_draining 1")
+	_, body = p.ask("GET", "/")
+	require.Contains(t, body, "draining since")
+	// Until it is stopped, it serves those that have not noticed.
+	code, body = get(client(t, p.tls, conf), "https://a.test/")
+	require.Equal(t, 200, code, body)
+
+	p.cancel()
+	p.eventually(func() bool {
+		c, err := net.Dial("tcp", p.tls)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	echo(t, ws, "during")
+	code, _ = p.ask("GET", "/healthz")
+	require.Equal(t, 200, code)
+	code, _ = p.ask("GET", "/readyz")
+	require.Equal(t, 503, code)
+	require.NoError(t, ws.Close())
+	require.Equal(t, cli.ExitOK, p.wait(), "it ends with its last connection")
+	require.NotContains(t, p.stderr.String(), "had not ended in time")
+	require.Contains(t, p.stderr.String(), "name=a.test", "the last line is written")
+}
+
+func TestDrainHasAnEnd(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	p := start(t, "-hosts", hostsFile(t, "a.test", a.tls), "-drain-timeout", "300ms", "-drain-spread", "100ms")
+	var sockets []*websocket.Conn
+	for range 5 {
+		sockets = append(sockets, webSocket(t, p.tls))
+		echo(t, sockets[len(sockets)-1], "hello")
+	}
+	p.cancel()
+	for _, ws := range sockets {
+		_, err := io.ReadAll(ws)
+		_ = err // an end or a reset, but no time-out
+		require.NotErrorIs(t, err, net.ErrClosed)
+		require.False(t, isTimeout(err), err)
+	}
+	require.Equal(t, cli.ExitOK, p.wait())
+}
+
+func isTimeout(err error) bool {
+	e, ok := err.(net.Error)
+	return ok && e.Timeout()
+}
+
+func TestDrainURL(t *testing.T) {
+	for addr, want := range map[string]string{
+		":9801": "http://127.0.0.1:9801/drain", "0.0.0.0:9801": "http://127.0.0.1:9801/drain", "[::]:9801": "http://[::1]:9801/drain",
+		"10.0.0.1:9801": "http://10.0.0.1:9801/drain", "[2001:db8::1]:1": "http://[2001:db8::1]:1/drain", "localhost:1": "http://localhost:1/drain",
+	} {
+		got, err := drainURL(addr)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+}

@@ -1,0 +1,468 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+func TestProxyProtocol(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	hosts := hostsFile(t, "a.test", a.tls)
+	const v1 = "PROXY TCP4 10.1.2.3 10.9.9.9 4567 443\r\n"
+	const v2 = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x0a\x01\x02\x03\x0a\x09\x09\x09\x11\xd7\x01\xbb"
+	exchange := func(t *testing.T, p *process, header string) string {
+		t.Helper()
+		conn, err := net.Dial("tcp", p.tls)
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = conn.Write([]byte(header))
+		require.NoError(t, err)
+		c := tls.Client(conn, &tls.Config{RootCAs: theAuthority().pool, ServerName: "a.test"})
+		if err := c.Handshake(); err != nil {
+			return err.Error()
+		}
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+		return readAll(t, c)
+	}
+	tests := []struct{ name, header, out, seen string }{
+		{"v1 to v2", v1, "v2", "2 10.1.2.3:4567 10.9.9.9:443"},
+		{"v2 to v1", v2, "v1", "1 10.1.2.3:4567 10.9.9.9:443"},
+		{"v1 to none", v1, "", ""},
+		{"v2 to none", v2, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := start(t, "-hosts", hosts, "-proxy-protocol-in", "10.0.0.0/8,127.0.0.1", "-proxy-protocol-out", tt.out)
+			before := len(a.headers())
+			require.Contains(t, exchange(t, p, tt.header), "site a says HTTP/1.1")
+			p.eventually(func() bool { return strings.Contains(p.stderr.String(), "client=10.1.2.3:4567") })
+			seen := strings.Join(a.headers()[before:], "")
+			require.Equal(t, tt.seen, seen)
+		})
+	}
+	t.Run("none to v1", func(t *testing.T) {
+		p := start(t, "-hosts", hosts, "-proxy-protocol-out", "v1")
+		require.Contains(t, exchange(t, p, ""), "to 127.0.0.1:")
+		require.Regexp(t, `^1 127\.0\.0\.1:\d+ `+regexp.QuoteMeta(p.tls)+`$`, a.headers()[len(a.headers())-1])
+	})
+	t.Run("from where none may come", func(t *testing.T) {
+		p := start(t, "-hosts", hosts, "-proxy-protocol-in", "10.0.0.0/8")
+		require.NotContains(t, exchange(t, p, v1), "site a")
+		p.metric(`headgate_router_connections_total{outcome="rejected",protocol="http/1"} 1`)
+	})
+	t.Run("required", func(t *testing.T) {
+		p := start(t, "-hosts", hosts, "-proxy-protocol-in", "127.0.0.0/8", "-proxy-protocol-required")
+		require.NotContains(t, exchange(t, p, ""), "site a")
+		require.Contains(t, exchange(t, p, v2), "site a")
+	})
+}
+
+// An API that is down takes no known host with it, and makes no unknown host of a new one.
+func TestAPIDownAndBack(t *testing.T) {
+	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "b.test")
+	api := newAPI(t, "a.test", a.tls, "b.test", b.tls)
+	p := start(t, "-api", api.template(), "-cache-ttl", "1ms")
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	ask := func(host string) string {
+		_, body := get(client(t, p.tls, conf), "https://"+host+"/")
+		return body
+	}
+	require.Contains(t, ask("a.test"), "site a")
+	require.Contains(t, ask("c.test"), "unrecognized name")
+	api.down.Store(true)
+	for range 5 {
+		require.Contains(t, ask("a.test"), "site a")
+		require.Contains(t, ask("b.test"), "tls: internal error")
+	}
+	code, body := get(client(t, p.http, nil), "http://b.test/")
+	require.Equal(t, 503, code)
+	require.Contains(t, body, "try again")
+	require.Contains(t, p.stderr.String(), "the API fails")
+	p.metric(`headgate_router_connections_total{outcome="lookup_failed",protocol="tls"} 5`)
+	_, metrics := p.ask("GET", "/metrics")
+	require.Regexp(t, `headgate_router_lookups_total\{level="stale"\} [1-9]`, metrics)
+	require.Regexp(t, `headgate_router_api_errors_total [1-9]`, metrics)
+	code, _ = p.ask("GET", "/readyz")
+	require.Equal(t, 200, code, "a router that knows hosts is of use")
+
+	api.down.Store(false)
+	p.eventually(func() bool { return strings.Contains(ask("b.test"), "site b") })
+	require.Contains(t, ask("a.test"), "site a")
+}
+
+// A change is followed long before the cache would ask again.
+func TestChangesAreFollowed(t *testing.T) {
+	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "a.test")
+	api := newAPI(t, "a.test", a.tls)
+	changed := make(chan struct{})
+	feed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Query().Get("since") {
+		case "":
+			fmt.Fprint(w, `{"version": "1", "reset": true}`)
+		case "1":
+			select {
+			case <-changed:
+				fmt.Fprintf(w, `{"version": "2", "changes": [{"host": "a.test", "endpoint": %q}]}`, b.tls)
+			case <-r.Context().Done():
+			}
+		default:
+			<-r.Context().Done()
+		}
+	}))
+	defer feed.Close()
+	p := start(t, "-api", api.template(), "-cache-ttl", "1h", "-changes", feed.URL)
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	ask := func() string {
+		_, body := get(client(t, p.tls, conf), "https://a.test/")
+		return body
+	}
+	require.Contains(t, ask(), "site a")
+	close(changed)
+	p.eventually(func() bool { return strings.Contains(ask(), "site b") })
+	p.cancel()
+	p.wait() // before the feed is closed, which waits for its requests
+}
+
+// The file of a router that was stopped makes up for an API that is down at the start.
+func TestCacheFile(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	api := newAPI(t, "a.test", a.tls)
+	file := filepath.Join(t.TempDir(), "cache.json")
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	args := []string{"-api", api.template(), "-cache-file", file}
+
+	first := start(t, args...)
+	_, body := get(client(t, first.tls, conf), "https://a.test/")
+	require.Contains(t, body, "site a")
+	_, _ = get(client(t, first.tls, conf), "https://unknown.test/")
+	first.cancel()
+	require.Equal(t, cli.ExitOK, first.wait())
+	saved, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.JSONEq(t, fmt.Sprintf(`[{"app": "App of a.test", "host": "a.test", "endpoint": %q}]`, a.tls), string(saved))
+
+	api.down.Store(true)
+	second := start(t, args...)
+	_, body = get(client(t, second.tls, conf), "https://a.test/")
+	require.Contains(t, body, "site a")
+	require.Contains(t, second.stderr.String(), "the cache begins with known hosts")
+	api.down.Store(false)
+	api.set("a.test", newSite(t, "moved", "a.test").tls)
+
+	// The API goes before the file as soon as it answers.
+	third := start(t, args...)
+	_, body = get(client(t, third.tls, conf), "https://a.test/")
+	require.Contains(t, body, "moved")
+
+	require.NoError(t, os.Chtimes(file, time.Time{}, time.Now().Add(-25*time.Hour)))
+	old := start(t, args...)
+	require.Contains(t, old.stderr.String(), "the cache begins empty")
+	require.NoError(t, os.WriteFile(file, []byte("[{"), 0o600))
+	broken := start(t, args...)
+	require.Contains(t, broken.stderr.String(), "the cache begins empty")
+}
+
+// The file goes before the API, and both before the default.
+func TestOrderOfSources(t *testing.T) {
+	a, b, rest := newSite(t, "site a", "a.test"), newSite(t, "site b", "a.test", "b.test"), newSite(t, "the rest", "c.test")
+	api := newAPI(t, "a.test", b.tls, "b.test", b.tls)
+	file := hostsFile(t, "a.test", a.tls)
+	p := start(t, "-hosts", file, "-poll", "10ms", "-api", api.template(), "-default", rest.tls, "-no-name", rest.tls)
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	for host, want := range map[string]string{"a.test": "site a", "b.test": "site b", "c.test": "the rest"} {
+		_, body := get(client(t, p.tls, conf), "https://"+host+"/")
+		require.Contains(t, body, want)
+	}
+	c, err := tls.Dial("tcp", p.tls, &tls.Config{InsecureSkipVerify: true})
+	require.NoError(t, err)
+	defer c.Close()
+	require.Equal(t, []string{"c.test"}, c.ConnectionState().PeerCertificates[0].DNSNames)
+
+	writeHosts(t, file, "other.test", a.tls)
+	p.eventually(func() bool {
+		_, body := get(client(t, p.tls, conf), "https://a.test/")
+		return strings.Contains(body, "site b")
+	})
+}
+
+func TestNotFoundPage(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "404.html")
+	require.NoError(t, os.WriteFile(page, []byte("<h1>App not found</h1><i>{{.Host}}</i>"), 0o600))
+	p := start(t, "-hosts", hostsFile(t, "gone.test", "127.0.0.1:1"), "-not-found-page", page)
+	code, body := get(client(t, p.http, nil), "http://nobody.test/")
+	require.Equal(t, 404, code)
+	require.Equal(t, "<h1>App not found</h1><i>nobody.test</i>", body)
+	code, body = get(client(t, p.http, nil), "http://gone.test/")
+	require.Equal(t, 502, code)
+	require.Contains(t, body, "cannot be reached")
+	require.NotContains(t, body, "App not found")
+}
+
+func TestAllowAndDeny(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	p := start(t, "-hosts", hostsFile(t, "a.test", a.http, "b.test", "10.0.0.1:80", "c.test", "127.0.0.9:80"), "-deny", "127.0.0.9")
+	for host, want := range map[string]int{"a.test": 200, "b.test": 502, "c.test": 502} {
+		code, _ := get(client(t, p.http, nil), "http://"+host+"/")
+		require.Equal(t, want, code, host)
+	}
+	for _, want := range []string{"127.0.0.9:80 is denied", "10.0.0.1:80 is not among those allowed"} {
+		p.eventually(func() bool { return strings.Contains(p.stderr.String(), want) }, want)
+	}
+}
+
+func TestLimitsAndTimeouts(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	hosts := hostsFile(t, "a.test", a.http)
+	tests := []struct {
+		name, send, outcome string
+		args                []string
+		others              int  // connections that are open before
+		answered            bool // and then closed by the client
+	}{
+		{"slow hello", "GET / HTT", "timed_out", []string{"-hello-timeout", "50ms"}, 0, true},
+		{"large hello", "GET /" + strings.Repeat("x", 2000), "rejected", []string{"-max-hello", "1000"}, 0, true},
+		{"connections", "", "limited", []string{"-max-connections", "1"}, 1, false},
+		{"connections of a source", "", "limited", []string{"-max-connections-per-source", "1"}, 1, false},
+		{"connections that peek", "", "limited", []string{"-max-peeking", "1"}, 1, false},
+		{"idle", "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "relayed", []string{"-idle-timeout", "50ms"}, 0, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := start(t, append(tt.args, "-hosts", hosts)...)
+			for range tt.others {
+				c, err := net.Dial("tcp", p.http)
+				require.NoError(t, err)
+				defer c.Close()
+			}
+			p.metric(fmt.Sprintf("headgate_router_connections %d", tt.others))
+			c, err := net.Dial("tcp", p.http)
+			require.NoError(t, err)
+			defer c.Close()
+			fmt.Fprint(c, tt.send)
+			if tt.answered {
+				readAll(t, c)
+				c.Close()
+			}
+			p.eventually(func() bool {
+				_, body := p.ask("GET", "/metrics")
+				return regexp.MustCompile(`connections_total\{outcome="` + tt.outcome + `",protocol="[^"]+"\} 1\n`).MatchString(body)
+			}, tt.outcome)
+		})
+	}
+}
+
+func TestMetricsAndLog(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	hosts := hostsFile(t, "a.test", a.http, "b.test", "127.0.0.1:1")
+	requests := func(p *process) {
+		for range 3 {
+			code, _ := get(client(t, p.http, nil), "http://a.test/")
+			require.Equal(t, 200, code)
+		}
+		_, _ = get(client(t, p.http, nil), "http://b.test/")
+		for i := range 4 { // made-up names leave no label
+			_, _ = get(client(t, p.http, nil), fmt.Sprintf("http://x%d.test/", i))
+		}
+		c, err := net.Dial("tcp", p.http)
+		require.NoError(t, err)
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: <b>evil \"quoted\"\r\n\r\n")
+		readAll(t, c)
+		c.Close()
+		p.metric(`headgate_router_connections_total{outcome="rejected",protocol="http/1"} 1`)
+	}
+	p := start(t, "-hosts", hosts)
+	requests(p)
+	p.metric(`headgate_router_connections_total{outcome="relayed",protocol="http/1"} 3`)
+	p.metric(`headgate_router_connections_total{outcome="dial_failed",protocol="http/1"} 1`)
+	p.metric(`headgate_router_connections_total{outcome="not_found",protocol="http/1"} 4`)
+	p.metric(`headgate_router_answers_total{code="404",protocol="http/1"} 4`)
+	p.metric(`headgate_router_answers_total{code="502",protocol="http/1"} 1`)
+	p.metric(`headgate_router_phase_duration_seconds_count{phase="dial"} 4`)
+	p.metric(`headgate_router_phase_duration_seconds_count{phase="total"} 9`)
+	p.metric(`headgate_router_connections 0`)
+	_, metrics := p.ask("GET", "/metrics")
+	require.Regexp(t, `headgate_router_bytes_total\{direction="received"\} [1-9]`, metrics)
+	require.NotContains(t, metrics, ".test")
+	require.NotContains(t, metrics, "evil")
+	lines := func(p *process) (n int) { return strings.Count(p.stderr.String(), " msg=connection ") }
+	p.eventually(func() bool { return lines(p) == 9 })
+	require.Regexp(t, `level=INFO msg=connection id=1 client=127\.0\.0\.1:\d+ listener=\S+ protocol=http/1 outcome=relayed name=a\.test app="App of a\.test" endpoint=\S+ upstream=\S+ level=miss sent=\d+ received=\d+ peek=\S+ (lookup=\S+ )?dial=\S+ total=\S+\n`, p.stderr.String())
+	require.Regexp(t, `level=WARN msg=connection id=4 .* outcome=dial_failed name=b\.test .* answer=502 .* phase=dial err=`, p.stderr.String())
+	require.Regexp(t, `level=WARN msg=connection .* outcome=rejected raw_name="<b>evil \\"quoted\\"" answer=400 `, p.stderr.String())
+
+	quiet := start(t, "-hosts", hosts, "-log-sample", "0")
+	requests(quiet)
+	quiet.eventually(func() bool { return lines(quiet) == 6 })
+	require.NotContains(t, quiet.stderr.String(), "outcome=relayed")
+}
+
+func TestLogAsJSON(t *testing.T) {
+	stderr := &output{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	code := run(ctx, cli.Invocation{Args: []string{"-http", "127.0.0.1:0", "-default", "10.0.0.1", "-log-format", "json"}, Stderr: stderr})
+	require.Equal(t, cli.ExitOK, code)
+	require.Contains(t, stderr.String(), `"msg":"draining"`)
+	for line := range strings.Lines(stderr.String()) {
+		require.NoError(t, json.Unmarshal([]byte(line), new(map[string]any)))
+	}
+}
+
+func TestStatusPage(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	api := newAPI(t, "a.test", a.http, "b.test", "127.0.0.1:1", "<script>.test", "127.0.0.1:2")
+	p := start(t, "-api", api.template(), "-hosts", hostsFile(t, "file.test", "127.0.0.1:3"))
+	for _, host := range []string{"a.test", "b.test", "c.test"} {
+		_, _ = get(client(t, p.http, nil), "http://"+host+"/")
+	}
+	open, err := net.Dial("tcp", p.http)
+	require.NoError(t, err)
+	defer open.Close()
+	fmt.Fprint(open, "GET / HTTP/1.1\r\nHost: a.test\r\n") // half a request peeks
+	bad, err := net.Dial("tcp", p.http)
+	require.NoError(t, err)
+	defer bad.Close()
+	fmt.Fprint(bad, "GET / HTTP/1.1\r\nHost: <script>alert(1)</script>\r\n\r\n")
+	readAll(t, bad)
+
+	body := ""
+	p.eventually(func() bool {
+		_, body = p.ask("GET", "/")
+		return strings.Contains(body, "&lt;script&gt;alert(1)") && strings.Contains(body, "<td>peek<td>")
+	})
+	require.NotContains(t, body, "<script>")
+	for _, want := range []string{
+		"<td>file.test<td>App of file.test<td>127.0.0.1:3<td>file",
+		"<td>a.test<td>App of a.test<td>" + a.http + "<td>hit<td>",
+		`<td>c.test<td><td><span class="no">hostlookup: host not found</span><td>negative`,
+		"<td>b.test<td>127.0.0.1:1<td>miss<td>dial_failed<td>dial<td",
+		"1 from the file",
+	} {
+		require.Contains(t, body, want)
+	}
+	_, body = p.ask("GET", "/?q=b.te")
+	require.Contains(t, body, "b.test")
+	require.NotContains(t, body, "a.test")
+	require.NotContains(t, body, "c.test")
+	_, body = p.ask("GET", "/?q=%22%3E%3Cscript%3E")
+	require.NotContains(t, body, "<script>")
+	code, _ := p.ask("GET", "/other")
+	require.Equal(t, 404, code)
+
+	// Another site's page in the same browser cannot drain the router.
+	code, _ = p.ask("POST", "/drain", "Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site")
+	require.Equal(t, 403, code)
+	code, _ = p.ask("GET", "/drain")
+	require.Equal(t, 405, code)
+	code, _ = p.ask("GET", "/readyz")
+	require.Equal(t, 200, code)
+}
+
+// A page of thousands of hosts and connections has a bounded length.
+func TestStatusPageIsBounded(t *testing.T) {
+	var pairs []string
+	for i := range 5 * maxRows {
+		pairs = append(pairs, fmt.Sprintf("h%d.test", i), "10.0.0.1")
+	}
+	p := start(t, "-hosts", hostsFile(t, pairs...))
+	for range maxRows + 50 {
+		c, err := net.Dial("tcp", p.http)
+		require.NoError(t, err)
+		defer c.Close()
+	}
+	for range keptFaults + 10 {
+		_, _ = get(client(t, p.http, nil), "http://nobody.test/")
+	}
+	p.metric(fmt.Sprintf("headgate_router_connections %d", maxRows+50))
+	_, body := p.ask("GET", "/")
+	require.Equal(t, maxRows, strings.Count(body, ".test<td>App of "))
+	require.Equal(t, maxRows, strings.Count(body, "<td>peek<td>"))
+	require.Equal(t, keptFaults, strings.Count(body, "<td>nobody.test<td>"))
+}
+
+func TestFailures(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		return file
+	}
+	hosts, broken := write("hosts.json", "[]"), write("broken.json", "{")
+	page, missing := write("page.html", "{{.Nothing}}"), filepath.Join(dir, "missing")
+	long := write("long.html", strings.Repeat("x", maxPage+1))
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	with := func(args ...string) []string {
+		return append([]string{"-http", "127.0.0.1:0", "-hosts", hosts}, args...)
+	}
+	tests := []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"nothing given", nil, cli.ExitUsage, "-tls or -http is needed"},
+		{"no source", []string{"-tls", ":443"}, cli.ExitUsage, "-api, -hosts or -default is needed"},
+		{"bad API", []string{"-tls", ":443", "-api", "http://api/hosts"}, cli.ExitUsage, "no {host}"},
+		{"bad changes", []string{"-tls", ":443", "-api", "http://api/{host}", "-changes", "api"}, cli.ExitUsage, "-changes: "},
+		{"changes without API", with("-changes", "http://api/changes"), cli.ExitUsage, "are for -api"},
+		{"bad default", with("-default", "10.0.0"), cli.ExitUsage, "-default: "},
+		{"bad no-name", with("-no-name", "::1:x"), cli.ExitUsage, "-no-name: "},
+		{"bad unknown", with("-unknown-tls", "reject"), cli.ExitUsage, "want alert, close or fallback"},
+		{"empty fallback", with("-unknown-tls", "fallback="), cli.ExitUsage, "want alert, close or fallback"},
+		{"bad network", with("-allow", "10.0.0.0/33"), cli.ExitUsage, "-allow: "},
+		{"bad version", with("-proxy-protocol-out", "v3"), cli.ExitUsage, "want v1 or v2"},
+		{"required by nobody", with("-proxy-protocol-required"), cli.ExitUsage, "needs -proxy-protocol-in"},
+		{"bad share", with("-log-sample", "2"), cli.ExitUsage, "want a share"},
+		{"bad format", with("-log-format", "xml"), cli.ExitUsage, "want text or json"},
+		{"large hello", with("-max-hello", "65537"), cli.ExitUsage, "-max-hello"},
+		{"no time", with("-dial-timeout", "0"), cli.ExitUsage, "-dial-timeout must be more than 0"},
+		{"negative drain", with("-drain-timeout", "-1s"), cli.ExitUsage, "must not be negative"},
+		{"half a key pair", with("-api-key", hosts), cli.ExitUsage, "go together"},
+		{"page that fails", with("-not-found-page", page), cli.ExitUsage, "Nothing"},
+		{"no such page", with("-not-found-page", missing), cli.ExitUsage, "missing"},
+		{"long page", with("-not-found-page", long), cli.ExitUsage, "are allowed"},
+		{"no such token", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-token-file", missing}, cli.ExitUsage, "-api-token-file: "},
+		{"no such authority", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-ca", missing}, cli.ExitUsage, "-api-ca: "},
+		{"no authority", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-ca", hosts}, cli.ExitUsage, "no certificate in it"},
+		{"no certificate", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-certificate", hosts, "-api-key", hosts}, cli.ExitUsage, "-api-certificate: "},
+		{"no such hosts", []string{"-http", "127.0.0.1:0", "-hosts", missing}, cli.ExitFailed, "missing"},
+		{"broken hosts", []string{"-http", "127.0.0.1:0", "-hosts", broken}, cli.ExitFailed, "broken.json"},
+		{"taken port", with("-tls", taken.Addr().String()), cli.ExitFailed, "address already in use"},
+		{"taken admin port", with("-admin", taken.Addr().String()), cli.ExitFailed, "address already in use"},
+		{"drain whom", []string{"drain"}, cli.ExitUsage, "-admin is needed"},
+		{"drain where", []string{"drain", "-admin", "here"}, cli.ExitUsage, "-admin: "},
+		{"drain nobody", []string{"drain", "-admin", "127.0.0.1:1"}, cli.ExitFailed, "refused"},
+		{"drain another", []string{"drain", "-admin", otherServer(t)}, cli.ExitFailed, "404"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			stderr := &output{}
+			code := run(t.Context(), cli.Invocation{Args: tt.args, Stdout: stderr, Stderr: stderr})
+			require.Equal(t, tt.code, code, stderr)
+			require.Contains(t, stderr.String(), tt.want)
+		})
+	}
+}
+
+func otherServer(t *testing.T) string {
+	srv := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(srv.Close)
+	return srv.Listener.Addr().String()
+}
