@@ -19,6 +19,7 @@ type acceptor struct {
 	spare int32      // a descriptor to give up when there are no others; -1 is none
 	batch int        // how many connections to try to accept in a round
 	round int64      // of the loop, in which it last accepted all of a batch
+	empty bool       // the backlog has been: what comes now has the listener's options
 	pause timer      // while it runs nothing is accepted
 	wait  int64      // its length
 }
@@ -33,7 +34,7 @@ func (a *acceptor) open() {
 		return // closed before it was open
 	}
 	l := a.loop
-	a.index, a.batch, a.spare = len(l.acceptors), 1, -1
+	a.index, a.batch, a.spare = len(l.acceptors), maxAccepts, -1
 	l.acceptors = append(l.acceptors, a)
 	a.refill()
 	if e := a.control(unix.EPOLL_CTL_ADD, unix.EPOLLIN); e != noError {
@@ -86,7 +87,7 @@ func (a *acceptor) accept() {
 				return
 			}
 		case unix.EAGAIN:
-			a.batch = max(i, 1)
+			a.batch, a.empty = max(i, 1), true
 			return
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
@@ -111,10 +112,11 @@ func (a *acceptor) took(fd int32, remote netip.AddrPort) {
 	l := a.loop.ev.spread(a.loop)
 	l.load.Add(1)
 	if l == a.loop {
-		newFlow(l, fd, remote).accepted(a.make)
+		newFlow(l, fd, remote).accepted(a.make, a.empty)
 		return
 	}
-	l.post(func() { newFlow(l, fd, remote).accepted(a.make) })
+	inherits := a.empty
+	l.post(func() { newFlow(l, fd, remote).accepted(a.make, inherits) })
 }
 
 // failed sheds a connection if descriptors have run out, so that its client may go

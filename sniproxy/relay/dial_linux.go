@@ -182,6 +182,7 @@ func (f *flow) bequeath(backend net.Conn) {
 	g := &l.ev.shared.goroutines
 	t := newTalk(g, client)
 	t.opened, t.hello = l.ev.base.Add(time.Duration(f.opened)), f.hello
+	t.dial = max(time.Duration(l.now-f.dialing), 1)
 	t.idle.Store(int64(f.idle))
 	t.touch()
 	f.heir = t

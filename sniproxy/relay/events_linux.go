@@ -83,9 +83,8 @@ func (ev *events) serve(l *net.TCPListener, accept func(Conn) Session) error {
 	if err != nil {
 		return err
 	}
-	// Sockets that are accepted inherit these, which saves the calls for each.
+	// Sockets of connections that come from now on inherit it, which saves a call for each.
 	sysSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	setKeepAlive(fd, ev.shared.set.keepAlive)
 	a := &acceptor{loop: ev.next(), fd: fd, make: accept, done: make(chan error, 1), index: -1}
 	running := ev.shared.listen(func() { a.loop.post(func() { a.close(ErrClosed) }) })
 	if running == nil {

@@ -44,7 +44,7 @@ type flow struct {
 	phase  Phase
 	first  Party // whose direction ended first
 	busy   bool  // in loop.busy
-	kept   bool  // keep-alive is set on the backend's socket, or not wanted
+	kept   bool  // keep-alive is set, or not wanted
 	reset  bool  // close with RST
 
 	opened, moved int64         // when, on the loop's clock
@@ -71,14 +71,15 @@ type ending struct {
 func newFlow(l *loop, fd int32, remote netip.AddrPort) *flow {
 	f := &flow{loop: l, remote: remote, phase: PhaseHello, opened: l.now, idle: l.ev.shared.set.idleTimeout, opening: l.takeOpening()}
 	f.timer.flow = f
-	f.side[clientSide] = side{fd: fd, readable: true, writable: true, noDelay: true} // inherited
+	f.side[clientSide] = side{fd: fd, readable: true, writable: true}
 	f.side[backendSide] = side{fd: -1}
 	l.enter(f)
 	return f
 }
 
 // accepted begins with a client whose connection is new.
-func (f *flow) accepted(make func(Conn) Session) {
+func (f *flow) accepted(make func(Conn) Session, noDelay bool) {
+	f.side[clientSide].noDelay = noDelay
 	if f.loop.ev.shared.closing.Load() {
 		f.release()
 		return
@@ -326,7 +327,9 @@ func (f *flow) expire() {
 		}
 		if !f.kept && now >= f.opened+int64(set.keepAlive) {
 			f.kept = true
-			setKeepAlive(f.side[backendSide].fd, set.keepAlive)
+			for i := range f.side {
+				setKeepAlive(f.side[i].fd, set.keepAlive)
+			}
 		}
 	case PhaseAnswer, phaseLinger:
 		f.finish(BySession, f.opening.step.Err)

@@ -85,8 +85,13 @@ func openPipe() (*pipe, bool) {
 	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		return nil, false
 	}
+	return usePipe(fds, pipeSize)
+}
+
+// usePipe makes a pipe as large as it may be.
+func usePipe(fds [2]int, want int) (*pipe, bool) {
 	p := &pipe{r: int32(fds[0]), w: int32(fds[1])}
-	size, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
+	size, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, want)
 	if err != nil {
 		size, err = unix.FcntlInt(uintptr(fds[1]), unix.F_GETPIPE_SZ, 0)
 	}

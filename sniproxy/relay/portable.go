@@ -55,8 +55,7 @@ func (g *goroutines) serve(l net.Listener, accept func(Conn) Session) error {
 			return err
 		}
 		g.shared.set.acceptError(err)
-		if isExhausted(err) && spare.shed(l) {
-			g.shared.shed.Add(1)
+		if isExhausted(err) && g.refuse(l, spare) {
 			pause = 0
 			continue
 		}
@@ -103,9 +102,8 @@ func (g *goroutines) relay(client, backend net.Conn, prefix []byte, session Sess
 
 // adopt relays for a talk whose backend is there.
 func (g *goroutines) adopt(t *talk, backend net.Conn, step Step, data []byte, session Session) {
-	t.session = session
+	t.session, t.given = session, backend
 	step.Action = Connect
-	step.Dial = func(context.Context) (net.Conn, error) { return backend, nil }
 	g.wg.Go(func() { t.run(func(t *talk) { t.follow(step, data) }) })
 }
 
@@ -149,17 +147,25 @@ func (s *spare) close() {
 	}
 }
 
-// shed refuses one connection of l, which has one waiting.
-func (s *spare) shed(l net.Listener) bool {
+// refuse accepts and closes one connection of l, if there is one. It returns false if not
+// even that is possible.
+func (g *goroutines) refuse(l net.Listener, s *spare) bool {
 	s.refill()
 	if s.f == nil {
 		return false
 	}
 	s.close()
-	c, err := l.Accept()
-	if err == nil {
-		c.Close()
+	defer s.refill()
+	// accept(2) wants a descriptor before it looks whether there is a connection.
+	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
+		d.SetDeadline(time.Now().Add(minPause))
+		defer d.SetDeadline(time.Time{})
 	}
-	s.refill()
-	return err == nil
+	c, err := l.Accept()
+	if err != nil {
+		return isTimeout(err)
+	}
+	c.Close()
+	g.shared.shed.Add(1)
+	return true
 }

@@ -37,7 +37,7 @@ func (t *talk) relay(header, data []byte) error {
 		n, err := out.write(first)
 		t.toBackend.Add(int64(max(n-len(header), 0)))
 		if n == 0 {
-			return err
+			return writeError(ByBackend, err)
 		}
 		t.enter(PhaseRelay)
 		if err != nil {

@@ -64,6 +64,10 @@ func (t *talk) noHello(data []byte, err error) Step {
 
 // connect makes the connection to the backend.
 func (t *talk) connect(step Step) (net.Conn, error) {
+	if c := t.given; c != nil {
+		t.given = nil
+		return c, nil
+	}
 	d := t.g.shared.set.dialTimeout
 	if step.DialTimeout != 0 {
 		d = timeout(step.DialTimeout, 0)

@@ -18,6 +18,7 @@ type talk struct {
 	ctx     context.Context // ends when the talk is to stop
 	cancel  context.CancelFunc
 	resume  chan Step
+	given   net.Conn // the backend, if it is there before it is asked for
 
 	mu      sync.Mutex
 	backend net.Conn
@@ -188,7 +189,12 @@ func (t *talk) follow(step Step, data []byte) {
 				if err = t.relay(step.Data, data[min(max(step.Skip, 0), len(data)):]); err == nil {
 					return
 				}
+				if _, pair := t.session.(*pairSession); pair {
+					t.stop(ByBackend, err)
+					return
+				}
 				t.dropBackend()
+				err = dialError(err)
 			}
 			if t.ctx.Err() != nil {
 				return

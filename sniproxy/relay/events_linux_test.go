@@ -1,0 +1,442 @@
+//go:build amd64 || arm64
+
+package relay
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// onLoops runs f in every loop of e, one after the other.
+func onLoops(t *testing.T, e *Engine, f func(*loop)) {
+	t.Helper()
+	s, err := e.start()
+	require.NoError(t, err)
+	require.NotNil(t, s.events)
+	for _, l := range s.events.loops {
+		done := make(chan struct{})
+		l.post(func() { defer close(done); f(l) })
+		receive(t, done)
+	}
+}
+
+// theFlow is the only flow of e.
+func theFlow(t *testing.T, e *Engine, f func(*flow)) {
+	t.Helper()
+	found := 0
+	onLoops(t, e, func(l *loop) {
+		for _, entry := range l.entries {
+			if entry.flow != nil {
+				found++
+				f(entry.flow)
+			}
+		}
+	})
+	require.Equal(t, 1, found)
+}
+
+func option(t *testing.T, fd int32, level, name int) int {
+	v, err := unix.GetsockoptInt(int(fd), level, name)
+	require.NoError(t, err)
+	return v
+}
+
+// TestManyIdle holds thousands of connections open and counts what they cost: two
+// descriptors, no goroutine, no pipe, and less memory than a kilobyte.
+func TestManyIdle(t *testing.T) {
+	noLeak(t)
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	// Both ends are in this process, too: four descriptors for each.
+	n := int(min(5000, (limit.Cur-200)/4))
+	e := newEngine(t, &Engine{HelloTimeout: time.Minute})
+	l := listen(t)
+	backendAddr := l.Addr().(*net.TCPAddr).AddrPort()
+	results := make(chan Result, n)
+	addr, _ := serve(t, e, script{addr: backendAddr, done: results})
+	var far []*net.TCPConn
+	var clients []net.Conn
+	defer func() {
+		for i := range far {
+			far[i].Close()
+			clients[i].Close()
+		}
+	}()
+	connect := func() {
+		c, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		clients = append(clients, c)
+		write(t, c, "hello")
+		b, err := l.AcceptTCP()
+		require.NoError(t, err)
+		far = append(far, b)
+		expect(t, b, "hello")
+	}
+	for range 10 {
+		connect()
+	}
+	poll(t, "not all relay", func() bool { return e.Stats().Open == 10 })
+	goroutines, fds, heap := runtime.NumGoroutine(), openFiles(), liveHeap()
+	for range n - 10 {
+		connect()
+	}
+	require.EqualValues(t, n, e.Stats().Open)
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+1)
+	require.LessOrEqual(t, openFiles()-fds, 4*(n-10)+2)
+	require.Zero(t, e.Stats().Pipes)
+	// The two connections of the test itself are in it, too: about half of it.
+	each := (liveHeap() - heap) / uint64(n-10)
+	t.Logf("%d connections, %d bytes each with both ends of the test", n, each)
+	require.Less(t, each, uint64(2048))
+
+	// They still work, and end.
+	for i := range far {
+		write(t, far[i], "x")
+		expect(t, clients[i], "x")
+		require.NoError(t, clients[i].Close())
+		require.NoError(t, far[i].Close())
+	}
+	for range n {
+		require.NoError(t, receive(t, results).Err)
+	}
+}
+
+// liveHeap is how much memory is in use after a collection.
+func liveHeap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
+func TestSpliceCarriesBulk(t *testing.T) {
+	const size = 64 << 20
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	client, backend, done := relayed(t, e, "")
+	go func() {
+		send(backend, size, 5, newRand())
+		backend.Close()
+	}()
+	require.NoError(t, check(client, size, 5, false))
+	client.Close()
+	require.EqualValues(t, size, receive(t, done).ToClient)
+	require.EqualValues(t, 1, e.Stats().Pipes)
+	onLoops(t, e, func(l *loop) { require.Len(t, l.pipes.free, 1, "not given back") })
+}
+
+func TestSmallMessagesNeedNoPipe(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	client, backend, _ := relayed(t, e, "")
+	message := strings.Repeat("m", 2000)
+	for range 500 {
+		write(t, client, message)
+		expect(t, backend, message)
+		write(t, backend, message)
+		expect(t, client, message)
+	}
+	require.Zero(t, e.Stats().Pipes)
+}
+
+// A flow that was in bulk and now sends small messages gives its pipe to others and copies.
+func TestBulkEnds(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	client, backend, _ := relayed(t, e, "")
+	big := strings.Repeat("b", 4<<20)
+	go io.WriteString(client, big)
+	expect(t, backend, big)
+	for range 4 * (bulkStreak + endStreak) {
+		write(t, client, "small")
+		expect(t, backend, "small")
+	}
+	require.EqualValues(t, 1, e.Stats().Pipes)
+	theFlow(t, e, func(f *flow) { require.Less(t, f.side[clientSide].streak, int8(bulkStreak)) })
+}
+
+func TestWithoutAPipeBytesAreCopied(t *testing.T) {
+	const size = 2 << 20
+	fail := func() (*pipe, bool) { return nil, false }
+	tests := map[string]struct {
+		pipes int
+		open  func() (*pipe, bool)
+		most  int64
+	}{
+		"none wanted":         {-1, openPipe, 0},
+		"no descriptors":      {64, fail, 0},
+		"one for all":         {1, openPipe, 1},
+		"too small":           {64, func() (*pipe, bool) { return smallPipe(t) }, 0},
+		"enough for them all": {64, openPipe, 10},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			noLeak(t)
+			e := newEngine(t, &Engine{Loops: 1, Pipes: test.pipes})
+			onLoops(t, e, func(l *loop) { l.pipes.open = test.open })
+			var wg sync.WaitGroup
+			for i := range uint64(10) {
+				client, backend, _ := relayed(t, e, "")
+				wg.Go(func() {
+					send(client, size, i, newRand())
+					client.CloseWrite()
+				})
+				wg.Go(func() {
+					if err := check(backend, size, i, i%4 == 0); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			require.LessOrEqual(t, e.Stats().Pipes, test.most)
+		})
+	}
+}
+
+// smallPipe is what a user beyond the limit gets, and what openPipe makes of it.
+func smallPipe(t *testing.T) (*pipe, bool) {
+	var fds [2]int
+	require.NoError(t, unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC))
+	_, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, 4096)
+	require.NoError(t, err)
+	return usePipe(fds, 4096)
+}
+
+// A connection that dies with bytes in its pipe must not leave them to the next.
+func TestAPipeWithBytesIsNotUsedAgain(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	client, backend, done := relayed(t, e, "")
+	go io.Copy(client, onlyReader{zeros{}})
+	poll(t, "not in a pipe", func() (in bool) {
+		theFlow(t, e, func(f *flow) { p := f.side[clientSide].pipe; in = p != nil && p.n > 0 && !f.side[backendSide].writable })
+		return in
+	})
+	backend.SetLinger(0)
+	backend.Close()
+	require.Error(t, receive(t, done).Err)
+	require.Zero(t, e.Stats().Pipes)
+	client, backend, _ = relayed(t, e, "")
+	go func() {
+		send(client, 8<<20, 9, newRand())
+		client.CloseWrite()
+	}()
+	require.NoError(t, check(backend, 8<<20, 9, false))
+}
+
+func TestKeepAlive(t *testing.T) {
+	for _, keepAlive := range []time.Duration{100 * time.Millisecond, -1} {
+		noLeak(t)
+		e := newEngine(t, &Engine{Loops: 1, KeepAlive: keepAlive, IdleTimeout: time.Hour})
+		addr, _ := serve(t, e, script{addr: backend(t, echo)})
+		c := dial(t, addr)
+		write(t, c, "x")
+		expect(t, c, "x")
+		get := func(level, name int) (client, backend int) {
+			theFlow(t, e, func(f *flow) {
+				client = option(t, f.side[clientSide].fd, level, name)
+				backend = option(t, f.side[backendSide].fd, level, name)
+			})
+			return client, backend
+		}
+		if keepAlive < 0 {
+			client, backend := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+			require.Zero(t, client+backend)
+			continue
+		}
+		poll(t, "no keep-alive", func() bool {
+			client, backend := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+			return client == 1 && backend == 1
+		})
+		client, backend := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+		require.Equal(t, []int{1, 1}, []int{client, backend})
+		// It is no reason to end.
+		write(t, c, "y")
+		expect(t, c, "y")
+	}
+}
+
+func TestNagleIsOffWhereItMatters(t *testing.T) {
+	for _, mptcp := range []bool{false, true} {
+		t.Run(fmt.Sprint("mptcp=", mptcp), func(t *testing.T) {
+			noLeak(t)
+			e := newEngine(t, &Engine{Loops: 1})
+			b := backend(t, echo)
+			lc := net.ListenConfig{}
+			lc.SetMultipathTCP(mptcp)
+			l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			done := make(chan Result, 1)
+			go e.Serve(l, func(c Conn) Session { return &script{addr: b, done: done} })
+			// The first may have come before Serve; its socket inherits nothing.
+			first := dial(t, l.Addr().String())
+			write(t, first, "x")
+			expect(t, first, "x")
+			first.Close()
+			receive(t, done)
+			c := dial(t, l.Addr().String())
+			get := func() (client, backend int) {
+				theFlow(t, e, func(f *flow) {
+					client = option(t, f.side[clientSide].fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+					backend = option(t, f.side[backendSide].fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+				})
+				return client, backend
+			}
+			write(t, c, "x")
+			expect(t, c, "x")
+			client, backend := get()
+			require.Equal(t, []int{1, 0}, []int{client, backend}, "after one write")
+			write(t, c, "y")
+			expect(t, c, "y")
+			client, backend = get()
+			require.Equal(t, []int{1, 1}, []int{client, backend}, "after two")
+		})
+	}
+}
+
+// TestManyLoopsShareTheWork has connections come faster than one loop takes them.
+func TestManyLoopsShareTheWork(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 4})
+	b, backends := accepting(t)
+	addr, _ := serve(t, e, script{addr: b})
+	for range 200 {
+		write(t, dial(t, addr), "x")
+		receive(t, backends)
+	}
+	var loads []int32
+	onLoops(t, e, func(l *loop) { loads = append(loads, l.load.Load()) })
+	sum := int32(0)
+	for _, load := range loads {
+		require.Greater(t, load, int32(20), "%v", loads)
+		sum += load
+	}
+	require.EqualValues(t, 200, sum)
+}
+
+// TestDialTimeoutOfTheKernel connects to a listener whose backlog is full, so that the SYN is
+// dropped.
+func TestDialTimeoutOfTheKernel(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(fd, 0))
+	sa, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	full := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*unix.SockaddrInet4).Port))
+	for range 2 {
+		filler, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		require.NoError(t, err)
+		defer unix.Close(filler)
+		unix.Connect(filler, sa)
+	}
+	forEach(t, func(t *testing.T, e *Engine) {
+		e.DialTimeout = 100 * time.Millisecond
+		good := backend(t, echo)
+		errs := make(chan error, 1)
+		addr, _ := serve(t, e, script{addr: full, dialFailed: func(_ *script, err error) Step {
+			errs <- err
+			return Step{Action: Connect, Addr: good}
+		}})
+		c := dial(t, addr)
+		write(t, c, "hello")
+		write(t, c, ", more")
+		expect(t, c, "hello, more")
+		require.ErrorIs(t, receive(t, errs), os.ErrDeadlineExceeded)
+	})
+}
+
+// A client that resets while its Session waits, or while the backend is dialed, is noticed.
+func TestClientGoesAway(t *testing.T) {
+	for _, phase := range []Phase{PhaseWait, PhaseDial} {
+		t.Run(phase.String(), func(t *testing.T) {
+			noLeak(t)
+			e := newEngine(t, &Engine{})
+			there := make(chan struct{}, 1)
+			addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
+				if phase == PhaseWait {
+					there <- struct{}{}
+					return Step{Action: Wait}
+				}
+				return Step{Action: Connect, Dial: func(ctx context.Context) (net.Conn, error) {
+					there <- struct{}{}
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}}
+			}})
+			c := dial(t, addr)
+			write(t, c, "x")
+			receive(t, there)
+			c.SetLinger(0)
+			c.Close()
+			r := receive(t, done)
+			require.Equal(t, ByClient, r.By)
+			require.Equal(t, phase, r.Phase)
+			require.ErrorIs(t, r.Err, unix.ECONNRESET)
+		})
+	}
+}
+
+func TestSockaddr(t *testing.T) {
+	for _, s := range []string{"127.0.0.1:1", "255.255.255.255:65535", "[::1]:443", "[2001:db8::5]:8080"} {
+		var sa unix.RawSockaddrInet6
+		addr := netip.MustParseAddrPort(s)
+		putSockaddr(&sa, addr)
+		require.Equal(t, addr, getSockaddr(&sa))
+	}
+	var sa unix.RawSockaddrInet6
+	putSockaddr(&sa, netip.MustParseAddrPort("[::ffff:10.0.0.1]:80"))
+	require.Equal(t, netip.MustParseAddrPort("10.0.0.1:80"), getSockaddr(&sa))
+	putSockaddr(&sa, netip.MustParseAddrPort("[fe80::1%lo]:80"))
+	require.NotZero(t, sa.Scope_id)
+	sa.Family = unix.AF_UNIX
+	require.False(t, getSockaddr(&sa).IsValid())
+}
+
+func TestIPv6(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		l, err := net.Listen("tcp", "[::1]:0")
+		require.NoError(t, err)
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() { defer c.Close(); echo(c.(*net.TCPConn)) }()
+			}
+		}()
+		both, err := net.Listen("tcp", ":0") // IPv4 and IPv6 in one socket
+		require.NoError(t, err)
+		remotes := make(chan netip.AddrPort, 2)
+		done := make(chan Result, 2)
+		go e.Serve(both, func(c Conn) Session {
+			remotes <- c.RemoteAddr()
+			return &script{addr: l.Addr().(*net.TCPAddr).AddrPort(), done: done}
+		})
+		port := both.Addr().(*net.TCPAddr).Port
+		for _, host := range []string{"127.0.0.1", "[::1]"} {
+			c := dial(t, fmt.Sprintf("%s:%d", host, port))
+			write(t, c, "hello")
+			expect(t, c, "hello")
+			require.Equal(t, c.LocalAddr().(*net.TCPAddr).AddrPort(), receive(t, remotes))
+			c.Close()
+			require.NoError(t, receive(t, done).Err)
+		}
+	})
+}

@@ -1,0 +1,115 @@
+//go:build amd64 || arm64
+
+package relay
+
+import (
+	"io"
+	"net"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// TestDescriptorsRunOut takes all descriptors of the process away while clients come. Some
+// of them are shed, none hangs, and all is well as soon as there are descriptors again.
+func TestDescriptorsRunOut(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		failures := make(chan error, 1000)
+		e.AcceptError = func(err error) { failures <- err }
+		addr, done := serve(t, e, script{hello: func(_ *script, data []byte, err error) Step {
+			if err != nil {
+				return Step{Action: Drop}
+			}
+			return Step{Action: Answer, Data: data}
+		}})
+		warm := dial(t, addr)
+		write(t, warm, "warm")
+		expect(t, warm, "warm")
+		warm.Close()
+		receive(t, done)
+		to, err := net.ResolveTCPAddr("tcp", addr)
+		require.NoError(t, err)
+
+		// The clients' own descriptors exist before there are none left.
+		const clients = 40
+		var fds []int
+		for range clients {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			require.NoError(t, err)
+			defer unix.Close(fd)
+			require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience.Seconds())}))
+			fds = append(fds, fd)
+		}
+		var old unix.Rlimit
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+		restore := func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) }
+		defer restore()
+		// They have filled the gaps in the numbers, so that few are left below this limit.
+		low := unix.Rlimit{Cur: uint64(slices.Max(fds) + 4), Max: old.Max}
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+
+		sa := &unix.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}
+		shed, served := 0, 0
+		for _, fd := range fds {
+			require.NoError(t, unix.Connect(fd, sa))
+		}
+		for _, fd := range fds {
+			if _, err := unix.Write(fd, []byte("x")); err != nil {
+				shed++
+				continue
+			}
+			n, err := unix.Read(fd, make([]byte, 1))
+			if n == 1 {
+				served++
+				continue
+			}
+			require.NotErrorIs(t, err, unix.EAGAIN, "left hanging")
+			shed++
+		}
+		restore()
+		require.Positive(t, shed)
+		require.Positive(t, served)
+		require.Equal(t, clients, shed+served)
+		poll(t, "not counted", func() bool { return e.Stats().Shed == int64(shed) })
+		require.ErrorIs(t, receive(t, failures), unix.EMFILE)
+
+		poll(t, "has not recovered", func() bool {
+			again := dial(t, addr)
+			defer again.Close()
+			got := make([]byte, 5)
+			again.Write([]byte("again"))
+			_, err := io.ReadFull(again, got)
+			return err == nil && string(got) == "again"
+		})
+	})
+}
+
+// A dial for which there is no descriptor fails like any other.
+func TestNoDescriptorForTheBackend(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	b := backend(t, echo)
+	var old unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	restore := func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) }
+	defer restore()
+	errs := make(chan error, 1)
+	addr, _ := serve(t, e, script{
+		addr: b,
+		hello: func(s *script, data []byte, err error) Step {
+			unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: old.Max})
+			return Step{Action: Connect, Addr: s.addr}
+		},
+		dialFailed: func(s *script, err error) Step {
+			restore()
+			errs <- err
+			return Step{Action: Connect, Addr: s.addr}
+		},
+	})
+	c := dial(t, addr)
+	write(t, c, "hello")
+	require.ErrorIs(t, receive(t, errs), unix.EMFILE)
+	expect(t, c, "hello")
+}

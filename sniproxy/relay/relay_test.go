@@ -1,0 +1,421 @@
+package relay
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// tcpPair is a connection through loopback.
+func tcpPair(t *testing.T) (near, far *net.TCPConn) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	far, err = l.AcceptTCP()
+	require.NoError(t, err)
+	near = c.(*net.TCPConn)
+	for _, c := range []*net.TCPConn{near, far} {
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(patience))
+	}
+	return near, far
+}
+
+// relayed is a client and a backend with the Engine between them.
+func relayed(t *testing.T, e *Engine, prefix string) (client, backend *net.TCPConn, done chan Result) {
+	t.Helper()
+	client, a := tcpPair(t)
+	b, backend := tcpPair(t)
+	done = make(chan Result, 1)
+	e.Relay(a, b, []byte(prefix), func(r Result) { done <- r })
+	return client, backend, done
+}
+
+func TestRelayOfTwoConnections(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		client, backend, done := relayed(t, e, "prefix ")
+		expect(t, backend, "prefix ")
+		write(t, client, "question")
+		expect(t, backend, "question")
+		write(t, backend, "answer")
+		expect(t, client, "answer")
+		require.NoError(t, backend.Close())
+		expectEOF(t, client)
+		require.NoError(t, client.Close())
+		r := receive(t, done)
+		require.Equal(t, Result{By: ByBackend, Phase: PhaseRelay, ToBackend: 8, ToClient: 6, Total: r.Total}, r)
+	})
+}
+
+func TestWrappedConnections(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		client, a := net.Pipe()
+		b, backend := net.Pipe()
+		done := make(chan Result, 1)
+		e.Relay(a, b, []byte("prefix "), func(r Result) { done <- r })
+		expect(t, backend, "prefix ")
+		write(t, client, "question")
+		expect(t, backend, "question")
+		write(t, backend, "answer")
+		expect(t, client, "answer")
+		require.NoError(t, client.Close())
+		expectEOF(t, backend)
+		r := receive(t, done)
+		require.NoError(t, r.Err)
+		require.Equal(t, ByClient, r.By)
+	})
+}
+
+// TestAnyTraffic sends random amounts in random pieces both ways at once, with readers of
+// random speed and ends in random order, and checks every byte and every count.
+func TestAnyTraffic(t *testing.T) {
+	const runs = 40
+	traffic := func(t *testing.T, e *Engine) {
+		var wg sync.WaitGroup
+		for run := range runs {
+			seed := rand.Uint64()
+			client, backend, done := relayed(t, e, "")
+			wg.Go(func() {
+				if err := converse(client, backend, done, seed, run); err != nil {
+					t.Errorf("seed %d: %v", seed, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	forEach(t, traffic)
+	t.Run("events without pipes", func(t *testing.T) {
+		noLeak(t)
+		traffic(t, newEngine(t, &Engine{Pipes: -1}))
+	})
+	t.Run("events with too few pipes", func(t *testing.T) {
+		noLeak(t)
+		traffic(t, newEngine(t, &Engine{Pipes: 1, Loops: 1}))
+	})
+}
+
+// converse is one run of TestAnyTraffic.
+func converse(client, backend *net.TCPConn, done chan Result, seed uint64, run int) error {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	sizes := [2]int64{amount(rnd, run), amount(rnd, run+1)}
+	errs := make(chan error, 4)
+	peers := [2]*net.TCPConn{client, backend}
+	var wg sync.WaitGroup
+	for i := range peers {
+		slow := rnd.IntN(3) == 0
+		from, to, size, rnd := peers[i], peers[1-i], sizes[i], rand.New(rand.NewPCG(seed, uint64(i)+2))
+		wg.Go(func() {
+			errs <- send(from, size, seed+uint64(i), rnd)
+			errs <- from.CloseWrite()
+		})
+		wg.Go(func() {
+			if err := check(to, size, seed+uint64(i), slow); err != nil {
+				errs <- fmt.Errorf("direction %d of %v bytes: %w", i, sizes, err)
+			}
+		})
+	}
+	wg.Wait()
+	client.Close()
+	backend.Close()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	r := <-done
+	if r.Err != nil || r.ToBackend != sizes[0] || r.ToClient != sizes[1] || r.By != ByClient && r.By != ByBackend {
+		return fmt.Errorf("sizes %v, result %+v", sizes, r)
+	}
+	return nil
+}
+
+// amount is from nothing to some MB, small more often than large.
+func amount(rnd *rand.Rand, run int) int64 {
+	switch run % 4 {
+	case 0:
+		return rnd.Int64N(3)
+	case 1:
+		return rnd.Int64N(5000)
+	case 2:
+		return rnd.Int64N(200_000)
+	}
+	return rnd.Int64N(4 << 20)
+}
+
+// send writes size bytes of a pattern in random pieces.
+func send(c *net.TCPConn, size int64, seed uint64, rnd *rand.Rand) error {
+	p := pattern{seed: seed}
+	buf := make([]byte, 256<<10)
+	for size > 0 {
+		n := min(size, 1+rnd.Int64N([]int64{10, 1000, 1460, 64 << 10, 256 << 10}[rnd.IntN(5)]))
+		if size > 1<<20 {
+			n = min(size, 32<<10+rnd.Int64N(200<<10))
+		}
+		p.fill(buf[:n])
+		if _, err := c.Write(buf[:n]); err != nil {
+			return err
+		}
+		size -= n
+	}
+	return nil
+}
+
+// check reads to the end and compares with the pattern.
+func check(c *net.TCPConn, size int64, seed uint64, slow bool) error {
+	p := pattern{seed: seed}
+	buf, want := make([]byte, 64<<10), make([]byte, 64<<10)
+	pause := int64(256 << 10)
+	for got := int64(0); ; {
+		n, err := c.Read(buf)
+		p.fill(want[:n])
+		if !bytes.Equal(buf[:n], want[:n]) {
+			return fmt.Errorf("wrong bytes after %d", got)
+		}
+		if got += int64(n); err == io.EOF && got == size {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("after %d bytes: %w", got, err)
+		}
+		if slow && got > pause { // let the way fill up
+			pause += 256 << 10
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+}
+
+func TestHalfClose(t *testing.T) {
+	const size = 3 << 20
+	forEach(t, func(t *testing.T, e *Engine) {
+		for _, who := range []Party{ByClient, ByBackend} {
+			t.Run(who.String(), func(t *testing.T) {
+				e := newEngine(t, &Engine{Portable: e.Portable})
+				first, second, done := relayed(t, e, "")
+				if who == ByBackend {
+					first, second = second, first
+				}
+				write(t, first, "the whole of it")
+				require.NoError(t, first.CloseWrite())
+				all, err := io.ReadAll(second)
+				require.NoError(t, err)
+				require.Equal(t, "the whole of it", string(all))
+				// Only now the other direction begins.
+				go func() {
+					send(second, size, 7, rand.New(rand.NewPCG(1, 2)))
+					second.Close()
+				}()
+				require.NoError(t, check(first, size, 7, false))
+				r := receive(t, done)
+				require.NoError(t, r.Err)
+				require.Equal(t, who, r.By)
+			})
+		}
+	})
+}
+
+func TestHalfClosedConnectionsDoNotStay(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		e.IdleTimeout = 100 * time.Millisecond
+		client, backend, done := relayed(t, e, "")
+		require.NoError(t, client.CloseWrite())
+		expectEOF(t, backend)
+		r := receive(t, done)
+		require.Equal(t, ByTimeout, r.By)
+		require.ErrorIs(t, r.Err, os.ErrDeadlineExceeded)
+		expectEnd(t, client)
+	})
+}
+
+func TestIdle(t *testing.T) {
+	const idle = 150 * time.Millisecond
+	forEach(t, func(t *testing.T, e *Engine) {
+		e.IdleTimeout = idle
+		t.Run("from the start", func(t *testing.T) {
+			client, backend, done := relayed(t, e, "")
+			r := receive(t, done)
+			require.Equal(t, ByTimeout, r.By)
+			require.Equal(t, PhaseRelay, r.Phase)
+			require.ErrorIs(t, r.Err, os.ErrDeadlineExceeded)
+			require.GreaterOrEqual(t, r.Total, idle)
+			expectEnd(t, client)
+			expectEnd(t, backend)
+		})
+		t.Run("after some", func(t *testing.T) {
+			for _, who := range []Party{ByClient, ByBackend} {
+				client, backend, done := relayed(t, e, "")
+				from, to := client, backend
+				if who == ByBackend {
+					from, to = backend, client
+				}
+				// One direction that moves keeps both, for longer than the time-out.
+				start := time.Now()
+				for time.Since(start) < 2*idle {
+					write(t, from, "x")
+					expect(t, to, "x")
+					time.Sleep(idle / 20)
+				}
+				last := time.Now()
+				r := receive(t, done)
+				require.Equal(t, ByTimeout, r.By)
+				require.GreaterOrEqual(t, time.Since(last)+tolerance, idle)
+				require.GreaterOrEqual(t, r.Total, 3*idle-tolerance)
+			}
+		})
+		t.Run("a reader that does not read", func(t *testing.T) {
+			client, _, done := relayed(t, e, "")
+			go io.Copy(client, onlyReader{zeros{}})
+			r := receive(t, done)
+			require.Equal(t, ByTimeout, r.By)
+		})
+	})
+	forEach(t, func(t *testing.T, e *Engine) {
+		t.Run("of a step", func(t *testing.T) {
+			e.IdleTimeout = time.Hour
+			addr, done := serve(t, e, script{addr: backend(t, echo), hello: func(s *script, _ []byte, _ error) Step {
+				return Step{Action: Connect, Addr: s.addr, IdleTimeout: 50 * time.Millisecond}
+			}})
+			c := dial(t, addr)
+			write(t, c, "x")
+			expect(t, c, "x")
+			require.Equal(t, ByTimeout, receive(t, done).By)
+		})
+	})
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+func TestTimeoutsOfEarlierPhasesEnd(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		e.HelloTimeout, e.DialTimeout, e.IdleTimeout = 100*time.Millisecond, 100*time.Millisecond, -1
+		addr, done := serve(t, e, script{addr: backend(t, echo)})
+		c := dial(t, addr)
+		write(t, c, "x")
+		expect(t, c, "x")
+		select {
+		case r := <-done:
+			t.Fatalf("ended: %+v", r)
+		case <-time.After(500 * time.Millisecond):
+		}
+		write(t, c, "y")
+		expect(t, c, "y")
+	})
+}
+
+func TestResetIsPassedOn(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		for _, who := range []Party{ByClient, ByBackend} {
+			t.Run(who.String(), func(t *testing.T) {
+				client, backend, done := relayed(t, e, "")
+				write(t, client, "x")
+				expect(t, backend, "x")
+				from, to := client, backend
+				if who == ByBackend {
+					from, to = backend, client
+				}
+				require.NoError(t, from.SetLinger(0))
+				require.NoError(t, from.Close())
+				_, err := to.Read(make([]byte, 1))
+				require.True(t, isReset(err), err)
+				r := receive(t, done)
+				require.Equal(t, who, r.By)
+				require.True(t, isReset(r.Err), r.Err)
+			})
+		}
+	})
+}
+
+// A server that answers before it has read all closes with what it did not read, which
+// sends RST after its answer.
+func TestAnswerOfABackendThatTakesNoMore(t *testing.T) {
+	answer := strings.Repeat("413 ", 2000)
+	forEach(t, func(t *testing.T, e *Engine) {
+		client, backend, done := relayed(t, e, "")
+		var stop atomic.Bool
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			for !stop.Load() {
+				if _, err := client.Write(make([]byte, 10_000)); err != nil {
+					return
+				}
+			}
+		}()
+		_, err := io.ReadFull(backend, make([]byte, 1000))
+		require.NoError(t, err)
+		write(t, backend, answer)
+		require.NoError(t, backend.Close())
+		expect(t, client, answer)
+		r := receive(t, done)
+		require.Equal(t, ByBackend, r.By)
+		require.Error(t, r.Err)
+		stop.Store(true)
+		client.Close()
+		<-sent
+	})
+}
+
+// TestBackPressure has a side that does not read: what the other can send must be bounded
+// by the buffers of the kernel, one buffer or pipe of ours, and nothing else.
+func TestBackPressure(t *testing.T) {
+	const most = 32 << 20 // the kernel's bounds are 4 MB to send and 6 MB to receive, per socket
+	forEach(t, func(t *testing.T, e *Engine) {
+		for _, who := range []Party{ByClient, ByBackend} {
+			t.Run(who.String(), func(t *testing.T) {
+				client, backend, done := relayed(t, e, "")
+				from, to := client, backend
+				if who == ByBackend {
+					from, to = backend, client
+				}
+				var sent atomic.Int64
+				p := pattern{seed: 3}
+				buf := make([]byte, 64<<10)
+				go func() {
+					for {
+						p.fill(buf)
+						n, err := from.Write(buf)
+						if sent.Add(int64(n)); err != nil {
+							return
+						}
+					}
+				}()
+				last := int64(-1)
+				poll(t, "it goes on", func() bool { // until nothing moves for a while
+					time.Sleep(200 * time.Millisecond)
+					now := sent.Load()
+					same := now == last
+					last = now
+					return same
+				})
+				require.Less(t, last, int64(most))
+				// The other direction is not held up by this one.
+				write(t, to, "still here")
+				expect(t, from, "still here")
+				// And nothing was lost.
+				got := make([]byte, last)
+				_, err := io.ReadFull(to, got)
+				require.NoError(t, err)
+				want := make([]byte, last)
+				(&pattern{seed: 3}).fill(want)
+				require.True(t, bytes.Equal(want, got))
+				from.Close()
+				to.Close()
+				receive(t, done)
+			})
+		}
+	})
+}
