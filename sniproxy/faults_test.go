@@ -214,6 +214,9 @@ func TestStats(t *testing.T) {
 		require.Equal(t, a.addr, open[0].Upstream.String())
 		require.Equal(t, sniproxy.Load{Conns: 1}, r.Load())
 
+		require.NoError(t, conn.CloseWrite())
+		_, err := io.Copy(io.Discard, conn) // session tickets, which a close would reset
+		require.NoError(t, err)
 		require.NoError(t, conn.Close())
 		st := r.next()
 		require.EqualValues(t, 1, st.ID)

@@ -88,8 +88,10 @@ func newRouter(t *testing.T, e engine, l hostlookup.Lookup, set ...func(*sniprox
 // serve listens on loopback and returns the address.
 func (r *router) serve(accept peek.Protocol) string {
 	r.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(r.t, err)
+	return r.serveOn(listenLocal(r.t), accept)
+}
+
+func (r *router) serveOn(l net.Listener, accept peek.Protocol) string {
 	r.serving.Go(func() { _ = r.Serve(l, accept) })
 	return l.Addr().String()
 }

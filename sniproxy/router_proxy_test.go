@@ -147,10 +147,9 @@ func TestLoops(t *testing.T) {
 			require.NoError(t, c.Close())
 		}
 		t.Run("to its own listener", func(t *testing.T) {
-			h := hosts{}
-			r := newRouter(t, e, h)
-			h["a.example"] = r.serve(0)
-			send(h["a.example"], "")
+			l := listenLocal(t)
+			r := newRouter(t, e, hosts{"a.example": l.Addr().String()})
+			send(r.serveOn(l, 0), "")
 			st := r.next()
 			require.ErrorIs(t, st.Err, sniproxy.ErrLoop)
 			require.Zero(t, st.Dials)
@@ -170,10 +169,11 @@ func TestLoops(t *testing.T) {
 		})
 		t.Run("through another router and back", func(t *testing.T) {
 			proxied := func(s *sniproxy.Server) { s.ProxyFrom, s.ProxyOut = loopback, 2 }
-			toB, toA := hosts{}, hosts{}
-			a, b := newRouter(t, e, toB, proxied), newRouter(t, e, toA, proxied)
-			toA["a.example"], toB["a.example"] = a.serve(0), b.serve(0)
-			send(toA["a.example"], "PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
+			la, lb := listenLocal(t), listenLocal(t)
+			a := newRouter(t, e, hosts{"a.example": lb.Addr().String()}, proxied)
+			b := newRouter(t, e, hosts{"a.example": la.Addr().String()}, proxied)
+			b.serveOn(lb, 0)
+			send(a.serveOn(la, 0), "PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
 			// The first got the answer of the second; either may be done first.
 			errs := []error{a.next().Err, a.next().Err}
 			require.ErrorIs(t, errors.Join(errs...), sniproxy.ErrLoop)

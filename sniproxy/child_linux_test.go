@@ -1,0 +1,174 @@
+package sniproxy_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/stretchr/testify/require"
+)
+
+// A router in a process of its own has descriptors of its own, and what it leaves behind
+// can be counted.
+
+// childEnv holds the childConfig of such a process.
+const childEnv = "SNIPROXY_TEST_CHILD"
+
+type childConfig struct {
+	Descriptors uint64            // 0 leaves the limit
+	Hosts       map[string]string // or
+	API         string
+}
+
+// childState is its answer to a line on its standard input.
+type childState struct {
+	Load                    sniproxy.Load
+	Goroutines, Descriptors int
+	Outcomes                map[string]int // since the last answer
+	Hosts                   int            // that the cache knows
+	Stale                   uint64
+}
+
+func TestMain(m *testing.M) {
+	if conf := os.Getenv(childEnv); conf != "" {
+		if err := childMain(conf); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func childMain(text string) error {
+	var conf childConfig
+	if err := json.Unmarshal([]byte(text), &conf); err != nil {
+		return err
+	}
+	if n := conf.Descriptors; n > 0 {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+			return err
+		}
+	}
+	cache := &hostlookup.Cache{Source: hosts(conf.Hosts)}
+	api := &hostlookup.HTTP{URL: conf.API}
+	if conf.API != "" {
+		cache.Source = api
+		cache.TTL, cache.NegativeTTL, cache.Recheck, cache.ErrorTTL = 300*time.Millisecond, time.Millisecond, 100*time.Millisecond, time.Millisecond
+	}
+	var mu sync.Mutex
+	outcomes := map[string]int{}
+	s := &sniproxy.Server{
+		Lookup:         cache,
+		AllowEndpoints: loopback,
+		HelloTimeout:   time.Minute,
+		Finished: func(st sniproxy.Stats) {
+			mu.Lock()
+			defer mu.Unlock()
+			outcomes[st.Outcome.String()]++
+		},
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	served := make(chan error)
+	go func() { served <- s.Serve(l, 0) }()
+
+	answer := json.NewEncoder(os.Stdout)
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		if in.Text() == "close" {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			err := s.Shutdown(ctx)
+			cancel()
+			if err != nil {
+				return err
+			}
+			<-served
+			cache.Close()
+			api.CloseIdleConnections()
+		}
+		mu.Lock()
+		stats := cache.Stats()
+		err := answer.Encode(childState{
+			Load: s.Load(), Goroutines: runtime.NumGoroutine(), Descriptors: descriptors("self"), Outcomes: outcomes,
+			Hosts: stats.Hosts, Stale: stats.Stales,
+		})
+		outcomes = map[string]int{}
+		mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return in.Err()
+}
+
+func descriptors(process string) int {
+	// Without a listing of what is open while it is listed: the directory itself.
+	list, err := os.ReadDir("/proc/" + process + "/fd")
+	if err != nil {
+		return -1
+	}
+	return len(list)
+}
+
+type child struct {
+	t     *testing.T
+	front string
+	in    io.Writer
+	out   *bufio.Reader
+}
+
+func startChild(t *testing.T, conf childConfig) *child {
+	t.Helper()
+	text, err := json.Marshal(conf)
+	require.NoError(t, err)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		in.Close() // is the end of it
+		require.NoError(t, cmd.Wait())
+	})
+	c := &child{t: t, in: in, out: bufio.NewReader(out)}
+	line, err := c.out.ReadString('\n')
+	require.NoError(t, err)
+	c.front = line[:len(line)-1]
+	return c
+}
+
+// ask sends a line and returns the state.
+func (c *child) ask(line string) (s childState) {
+	c.t.Helper()
+	_, err := io.WriteString(c.in, line+"\n")
+	require.NoError(c.t, err)
+	b, err := c.out.ReadBytes('\n')
+	require.NoError(c.t, err)
+	require.NoError(c.t, json.Unmarshal(b, &s))
+	return s
+}
+
+// until waits for a state.
+func (c *child) until(what string, is func(childState) bool) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool { return is(c.ask("")) }, patience, 10*time.Millisecond, what)
+}

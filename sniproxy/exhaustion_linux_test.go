@@ -1,0 +1,71 @@
+package sniproxy_test
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/stretchr/testify/require"
+)
+
+// Without descriptors the router sheds those that have not said what they want, goes on
+// for those who do, and is as before when the descriptors are back.
+func TestDescriptorsRunOut(t *testing.T) {
+	const limit, crowd = 64, 200
+	r := startChild(t, childConfig{Descriptors: limit, Hosts: hosts{"a.example": newEcho(t).addr}})
+	hello := hellotest.Hello{Name: "a.example"}.Wire()
+
+	first, err := net.Dial("tcp", r.front)
+	require.NoError(t, err)
+	defer first.Close()
+	echo(t, first, hello) // has all threads and files that it takes
+	before := r.ask("")
+
+	var slow []net.Conn
+	for range crowd {
+		c := dial(t, r.front)
+		_, err := c.Write(hello[:10])
+		require.NoError(t, err)
+		slow = append(slow, c)
+	}
+	shed := 0
+	r.until("they are more than it can hold", func(s childState) bool {
+		shed += s.Outcomes["limited"]
+		require.LessOrEqual(t, s.Descriptors, limit)
+		return s.Load.Shed+int64(shed) > 0
+	})
+
+	// Who is in stays in, and who names a host gets in.
+	echo(t, first, []byte("still here"))
+	require.Eventually(t, func() bool { return tryEcho(r.front, hello) }, patience, 10*time.Millisecond)
+	echo(t, first, []byte("still here"))
+
+	for _, c := range slow {
+		c.Close()
+	}
+	r.until("the crowd has gone", func(s childState) bool { return s.Load.Conns == 1 })
+	for range crowd {
+		require.True(t, tryEcho(r.front, hello))
+	}
+	r.until("nothing is left behind", func(s childState) bool {
+		return s.Load.Conns == 1 && s.Descriptors == before.Descriptors && s.Goroutines == before.Goroutines
+	})
+}
+
+// tryEcho tells whether a client gets through to an echo server.
+func tryEcho(front string, b []byte) bool {
+	c, err := net.Dial("tcp", front)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write(b); err != nil {
+		return false
+	}
+	got := make([]byte, len(b))
+	_, err = io.ReadFull(c, got)
+	return err == nil && string(got) == string(b)
+}
