@@ -92,7 +92,7 @@ func register(fs *flag.FlagSet) *flags {
 	fs.StringVar(&f.balance, "balance", string(haproxycfg.RoundRobin), "`algorithm` by which a server is chosen: roundrobin, leastconn, random, source or uri; the last three are for some thousand servers, see package haproxycfg")
 
 	fs.StringVar(&f.nodeHealth, "node-health", "agent", "`way` to know that a node may be used: agent, agent+kube-proxy or kube-proxy")
-	fs.IntVar(&f.nodeAgentPort, "node-agent-port", 9707, "`port` of the node agents")
+	fs.IntVar(&f.nodeAgentPort, "node-agent-port", haproxycfg.DefaultNodeAgentPort, "`port` of the node agents")
 	fs.DurationVar(&f.agentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks")
 	fs.DurationVar(&f.checkInterval, "check-inter", 2*time.Second, "`time` between two health checks")
 
