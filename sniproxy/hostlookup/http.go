@@ -127,20 +127,7 @@ func (h *HTTP) LookupHost(ctx context.Context, host string) (Endpoint, error) {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.parts.with(host), nil)
-	if err != nil {
-		return Endpoint{}, fmt.Errorf("hostlookup: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "headgate-hostlookup")
-	if h.Token != nil {
-		token, err := h.Token(ctx)
-		if err != nil {
-			return Endpoint{}, fmt.Errorf("hostlookup: token: %w", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := h.client.Do(req)
+	resp, err := get(ctx, h.client, h.parts.with(host), h.Token)
 	if err != nil {
 		return Endpoint{}, fmt.Errorf("hostlookup: %w", err)
 	}

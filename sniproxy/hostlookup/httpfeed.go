@@ -173,20 +173,7 @@ func (f *HTTPFeed) poll(ctx context.Context, since string) (news, error) {
 		query.Set("wait", strconv.Itoa(int(wait/time.Second)))
 		u.RawQuery = query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return news{}, fmt.Errorf("hostlookup: feed: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "headgate-hostlookup")
-	if f.Token != nil {
-		token, err := f.Token(ctx)
-		if err != nil {
-			return news{}, fmt.Errorf("hostlookup: feed: token: %w", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := f.client.Do(req)
+	resp, err := get(ctx, f.client, u.String(), f.Token)
 	if err != nil {
 		return news{}, fmt.Errorf("hostlookup: feed: %w", err)
 	}
