@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -16,31 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
-
-// output is a writer that a running binary and its test share.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
 
 // process is a running hostapi.
 type process struct {
 	t           *testing.T
 	addr, admin string
-	stderr      *output
+	stderr      *clitest.Output
 	stop        func() // and wait for it to end well
 }
 
@@ -52,7 +34,7 @@ func start(t *testing.T, args ...string) *process {
 
 func startAt(t *testing.T, addr string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, stderr: &output{}}
+	p := &process{t: t, stderr: &clitest.Output{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	exited := make(chan int, 1)
 	go func() {

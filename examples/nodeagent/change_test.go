@@ -19,19 +19,20 @@ import (
 
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
 // running is a node agent in the background.
 type running struct {
 	stop   context.CancelFunc
 	exited chan int
-	stderr *output
+	stderr *clitest.Output
 }
 
 func startAgent(t *testing.T, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{cancel, make(chan int, 1), &output{}}
+	r := &running{cancel, make(chan int, 1), &clitest.Output{}}
 	go func() { r.exited <- run(ctx, cli.Invocation{Args: args, Stderr: r.stderr}) }()
 	return r
 }

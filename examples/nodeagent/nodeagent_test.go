@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
 // freePorts returns ports that nothing listened on a moment ago.
@@ -32,24 +31,6 @@ func freePorts(t *testing.T, n int) []string {
 		require.NoError(t, err)
 	}
 	return ports
-}
-
-// output is a writer that a running binary and its test share.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 func manifests(unschedulable bool, weight, agentPort string) string {
@@ -74,7 +55,7 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	write(manifests(false, "50", service))
 
 	ctx, cancel := context.WithCancel(t.Context())
-	stderr := &output{}
+	stderr := &clitest.Output{}
 	exited := make(chan int, 1)
 	go func() {
 		exited <- run(ctx, cli.Invocation{
@@ -143,7 +124,7 @@ func TestATakenPortIsTriedAgain(t *testing.T) {
 	require.NoError(t, err)
 	defer taken.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	stderr := &output{}
+	stderr := &clitest.Output{}
 	exited := make(chan int, 1)
 	go func() {
 		exited <- run(ctx, cli.Invocation{Args: []string{"-node", "a", "-listen", "127.0.0.1:" + ports[0], "-dir", dir}, Stderr: stderr})
@@ -179,7 +160,7 @@ func TestFailures(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			stderr := &output{}
+			stderr := &clitest.Output{}
 			code := run(t.Context(), cli.Invocation{Args: tt.args, Stderr: stderr})
 			require.Equal(t, tt.code, code, stderr.String())
 			require.Contains(t, stderr.String(), tt.want)
