@@ -1,0 +1,219 @@
+package sniproxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/headgate/headgate/sniproxy/relay"
+	"github.com/stretchr/testify/require"
+)
+
+// stillConn is a connection in the hands of no engine.
+type stillConn struct{ resumed chan relay.Step }
+
+func (stillConn) RemoteAddr() netip.AddrPort { return netip.MustParseAddrPort("192.0.2.1:1234") }
+func (stillConn) LocalAddr() netip.AddrPort  { return netip.MustParseAddrPort("192.0.2.2:443") }
+func (c stillConn) Resume(s relay.Step)      { c.resumed <- s }
+func (stillConn) Close()                     {}
+
+// The endpoints of the decision under test, told apart by their ports.
+const (
+	viaLookup, viaNoName, viaFallback = 1001, 1002, 1003
+	unknownHost                       = "none.example"
+)
+
+// askedFor is a Lookup that knows every host but one, at once, and notes who was asked for.
+type askedFor struct{ name string }
+
+func (a *askedFor) LookupHost(_ context.Context, host string) (hostlookup.Endpoint, error) {
+	panic("Held has the answer")
+}
+
+func (a *askedFor) Held(host string) (hostlookup.Endpoint, hostlookup.Level, error, bool) {
+	a.name = host
+	if host == unknownHost {
+		return hostlookup.Endpoint{}, hostlookup.Negative, hostlookup.ErrNotFound, true
+	}
+	return hostlookup.Endpoint{Addr: fmt.Sprintf("198.51.100.1:%d", viaLookup)}, hostlookup.Hit, nil, true
+}
+
+// decision is what a Server makes of a client's bytes.
+type decision struct {
+	action relay.Action
+	port   uint16
+	asked  string
+	skip   int
+	data   string
+	stats  Stats
+}
+
+// decideOn gives the bytes to a session in pieces that end where ends says.
+func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Protocol) decision {
+	asked := &askedFor{}
+	s := &Server{
+		Lookup:   asked,
+		NoName:   hostlookup.Endpoint{Addr: fmt.Sprintf("198.51.100.1:%d", viaNoName)},
+		Fallback: hostlookup.Endpoint{Addr: fmt.Sprintf("198.51.100.1:%d", viaFallback)},
+		ProxyOut: 1,
+	}
+	switch use {
+	case proxyRequired:
+		s.ProxyRequired = true
+		fallthrough
+	case proxyOptional:
+		s.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	}
+	require.NoError(t, s.init())
+	defer s.cancel()
+	n := s.accept(&listening{accept: accept, port: 443}, stillConn{}).(*session)
+	var step relay.Step
+	for _, end := range ends {
+		if step = n.Hello(bytes.Clone(b[:end]), nil); step.Action != relay.More {
+			break
+		}
+	}
+	if step.Action == relay.More {
+		step = n.Hello(bytes.Clone(b), io.EOF)
+	}
+	d := decision{action: step.Action, port: step.Addr.Port(), asked: asked.name, skip: step.Skip}
+	if step.Action == relay.Connect {
+		d.data = string(step.Data)
+	}
+	var result relay.Result
+	n.Done(result)
+	n.mu.Lock()
+	d.stats = n.stats()
+	n.mu.Unlock()
+	all, _ := s.live.counts()
+	require.Zero(t, all)
+	return d
+}
+
+// Whatever a client sends, and in whatever pieces, it gets the same decision; it is routed
+// only by the name that package peek finds; and nothing that is malformed is routed at all.
+func FuzzDecision(f *testing.F) {
+	f.Fuzz(func(t *testing.T, b []byte, cuts []byte, use, accept uint8) {
+		if len(b) > 1<<17 {
+			return
+		}
+		mode, protocols := proxyUse(use%3), peek.Protocol(accept%8)
+		whole := decideOn(t, b, []int{len(b)}, mode, protocols)
+		var ends []int
+		at := 0
+		for _, c := range cuts {
+			if at += 1 + int(c); at >= len(b) || len(ends) > 300 {
+				break
+			}
+			ends = append(ends, at)
+		}
+		pieces := decideOn(t, b, append(ends, len(b)), mode, protocols)
+		require.Equal(t, whole.action, pieces.action)
+		require.Equal(t, whole.port, pieces.port)
+		require.Equal(t, whole.asked, pieces.asked)
+		require.Equal(t, whole.skip, pieces.skip)
+		require.Equal(t, whole.data, pieces.data)
+
+		// The same by the parser alone, behind a header of the PROXY protocol.
+		rest := b
+		if mode != proxyNone {
+			n, err := proxyLen(b)
+			if err == nil && n > 0 {
+				_, err = parseProxy(b[:n])
+			}
+			if err != nil || n == 0 && mode == proxyRequired {
+				require.NotEqual(t, relay.Connect, whole.action, "%v", err)
+				return
+			}
+			rest = b[n:]
+		}
+		parser := peek.Parser{Accept: protocols}
+		r, err := parser.Parse(rest)
+		switch {
+		case err == nil:
+			require.Equal(t, r.Name, whole.asked)
+			require.Equal(t, r.Name, whole.stats.Name)
+			switch {
+			case r.Name != unknownHost:
+				require.Equal(t, relay.Connect, whole.action)
+				require.EqualValues(t, viaLookup, whole.port)
+			case r.Protocol == peek.TLS:
+				require.EqualValues(t, viaFallback, whole.port)
+			default:
+				require.Equal(t, relay.Answer, whole.action)
+			}
+		case errors.Is(err, peek.ErrNoName):
+			require.Equal(t, relay.Connect, whole.action)
+			require.EqualValues(t, viaNoName, whole.port)
+			require.Empty(t, whole.asked)
+		default:
+			require.NotEqual(t, relay.Connect, whole.action, "%v", err)
+			require.Empty(t, whole.asked)
+			require.Error(t, whole.stats.Err)
+		}
+		if whole.action == relay.Connect {
+			require.Equal(t, len(b)-len(rest), whole.skip)
+			require.Contains(t, whole.data, "PROXY ")
+		}
+	})
+}
+
+// The seeds of FuzzDecision, which are files of these names, and what comes of each.
+func TestDecisions(t *testing.T) {
+	hello := hellotest.Hello{Name: "a.example", ALPN: []string{"h2"}, Versions: []uint16{0x0304}}
+	v1 := []byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
+	v2 := proxyV2(0x21, 0x11, v4Body...)
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	broken := hellotest.Hello{Extensions: []hellotest.Extension{{Type: 0, Body: []byte{0, 5}}}}.Wire()
+	for name, tt := range map[string]struct {
+		bytes   []byte
+		port    uint16 // of the endpoint; 0 is none
+		outcome Outcome
+	}{
+		"tls":                {hello.Wire(), viaLookup, Open},
+		"tls-records":        {hello.Wire(5, 1, 50), viaLookup, Open},
+		"tls-unknown-host":   {hellotest.Hello{Name: unknownHost}.Wire(), viaFallback, Open},
+		"tls-no-name":        {hellotest.Hello{ALPN: []string{"h2"}}.Wire(), viaNoName, Open},
+		"tls-ip-literal":     {hellotest.Hello{Name: "192.0.2.1"}.Wire(), 0, Rejected},
+		"tls-upper-case-dot": {hellotest.Hello{Name: "A.Example."}.Wire(), viaLookup, Open},
+		"tls-nul":            {hellotest.Hello{Name: "a\x00.example"}.Wire(), 0, Rejected},
+		"tls-broken-name":    {broken, 0, Rejected},
+		"tls-half":           {hello.Wire()[:30], 0, Rejected},
+		"tls-more-behind":    {join(hello.Wire(), []byte("application data")), viaLookup, Open},
+		"tls-proxy-v1":       {join(v1, hello.Wire()), viaLookup, Open},
+		"tls-proxy-v2":       {join(v2, hello.Wire()), viaLookup, Open},
+		"tls-proxy-twice":    {join(v1, v2, hello.Wire()), 0, Rejected},
+		"proxy-v2-local":     {join(proxyV2(0x20, 0), hello.Wire()), viaLookup, Open},
+		"proxy-v1-broken":    {join([]byte("PROXY TCP4 192.0.2.7 1234\r\n"), hello.Wire()), 0, Rejected},
+		"proxy-v2-too-long":  {join(proxyV2(0x21, 0x11)[:14], []byte{0xff, 0xff}, v4Body, hello.Wire()), 0, Rejected},
+		"http":               {[]byte("GET / HTTP/1.1\r\nHost: a.example:80\r\n\r\n"), viaLookup, Open},
+		"http-unknown-host":  {[]byte("HEAD / HTTP/1.1\r\nHost: none.example\r\n\r\n"), 0, NotFound},
+		"http-no-host":       {[]byte("GET / HTTP/1.0\r\n\r\n"), viaNoName, Open},
+		"http-two-hosts":     {[]byte("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"), 0, Rejected},
+		"http-absolute":      {[]byte("GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n"), viaLookup, Open},
+		"http-proxy-v1":      {join(v1, []byte("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")), viaLookup, Open},
+		"h2c": {[]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00" +
+			"\x00\x00\x0e\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x09a.example"), viaLookup, Open},
+		"ssh": {[]byte("SSH-2.0-OpenSSH_9.9\r\n"), 0, Rejected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := decideOn(t, tt.bytes, []int{len(tt.bytes)}, proxyOptional, 0)
+			require.Equal(t, tt.port, d.port, "%v", d.stats.Err)
+			if tt.port == 0 {
+				require.Equal(t, tt.outcome, d.stats.Outcome)
+			}
+			seed, err := os.ReadFile(filepath.Join("testdata", "fuzz", "FuzzDecision", name))
+			require.NoError(t, err)
+			require.Contains(t, string(seed), fmt.Sprintf("[]byte(%q)", tt.bytes))
+		})
+	}
+}
