@@ -201,7 +201,7 @@ func (r *router) serve(ctx context.Context) error {
 // drainAway ends the server: it goes on for a while, then accepts no more, then closes.
 func (r *router) drainAway() {
 	delay := time.Until(r.drain.begin().Add(r.settings.drainDelay))
-	r.log.Info("draining", "delay", max(delay, 0), "timeout", r.settings.drainTimeout)
+	r.log.Info("draining", "connections", r.srv.Load().Conns, "delay", max(delay, 0), "timeout", r.settings.drainTimeout)
 	timer := time.NewTimer(delay)
 	<-timer.C
 	ctx, cancel := context.WithTimeout(context.Background(), r.settings.drainTimeout)
