@@ -355,6 +355,9 @@ func (s *Server) Connections() iter.Seq[Stats] {
 			n.mu.Lock()
 			st := n.stats()
 			n.mu.Unlock()
+			if st.Phase == PhaseDial && st.Outcome == Open {
+				st.Phase = PhaseRelay // nearly always; the engine does not say
+			}
 			st.Total = time.Duration(s.now() - n.start)
 			if !yield(st) {
 				return
@@ -374,6 +377,7 @@ type Load struct {
 
 // Load returns the figures of this moment. It is cheap.
 func (s *Server) Load() Load {
+	_ = s.init()
 	all, peeking := s.live.counts()
 	e := s.engine.Stats()
 	return Load{Conns: all, Peeking: peeking, Pipes: e.Pipes, Shed: e.Shed, Drains: s.drains.Load()}

@@ -42,6 +42,7 @@ type session struct {
 	fallback bool
 	counted  bool // by Server.sources
 	dials    uint8
+	waits    uint8 // for descriptors
 	answer   uint16
 	skip     int32
 	face     face
@@ -342,29 +343,50 @@ func (s *session) connect() relay.Step {
 	return step
 }
 
+// When descriptors run out, connecting waits for those that were made free: a known host is
+// not refused for that, if it can be helped.
+const (
+	maxWaits  = 3
+	firstWait = 20 * time.Millisecond
+)
+
 // DialFailed is part of relay.Session. Nothing was sent, so the next address may be tried.
 func (s *session) DialFailed(err error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.srv.now()
 	s.dialTime, s.since = s.dialTime+time.Duration(now-s.since), now
-	exhausted := scarce(err)
-	if exhausted {
+	inTime := s.dialTime < s.srv.dialTimeout()
+	if scarce(err) {
 		s.srv.makeRoom()
-	}
-	if rest := s.less().rest; len(rest) > 0 && s.dialTime < s.srv.dialTimeout() {
+		if s.waits < maxWaits && inTime {
+			s.waits++
+			time.AfterFunc(firstWait<<(2*s.waits), s.connectAgain)
+			return relay.Step{Action: relay.Wait}
+		}
+	} else if rest := s.less().rest; len(rest) > 0 && inTime {
 		s.upstream, s.ext.rest = rest[0], rest[1:]
 		return s.connect()
 	}
 	err = fmt.Errorf("sniproxy: connecting to %v: %w", s.upstream, err)
 	var timeout interface{ Timeout() bool }
 	switch {
-	case exhausted:
+	case scarce(err):
 		return s.refuse(refuseBusy, err)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return s.refuse(refuseDialTime, err)
 	}
 	return s.refuse(refuseDial, err)
+}
+
+// connectAgain tries the same address once more. It does nothing where the session has ended.
+func (s *session) connectAgain() {
+	s.mu.Lock()
+	now := s.srv.now()
+	s.dialTime, s.since = s.dialTime+time.Duration(now-s.since), now
+	step := s.connect()
+	s.mu.Unlock()
+	s.conn.Resume(step)
 }
 
 // scarce tells whether err is about what the whole process lacks.

@@ -69,7 +69,8 @@ type Stats struct {
 	// come to an end.
 	Peek, Lookup, Dial, Total time.Duration
 
-	// Phase is how far the connection came, or, with an error, where that happened.
+	// Phase is how far the connection came, or, with an error, where that happened. Of a
+	// live connection PhaseRelay includes connecting.
 	Phase Phase
 	// Outcome sums it up. It is Open for a live connection.
 	Outcome Outcome
@@ -87,12 +88,11 @@ const (
 	PhaseLookup              // from the name to addresses
 	PhaseDial                // connecting
 	PhaseRelay               // bytes both ways
-	PhaseAnswer              // the client is told why not
 )
 
 // String returns the phase as a word in lower case.
 func (p Phase) String() string {
-	return word(p, "accept", "peek", "lookup", "dial", "relay", "answer")
+	return word(p, "accept", "peek", "lookup", "dial", "relay")
 }
 
 // Outcome is what became of a connection, in few enough words for a metric.
