@@ -101,7 +101,7 @@ func TestInstant(t *testing.T) {
 			}
 		})
 	}
-	require.Nil(t, instantOf(hostlookup.Chain(list)))
+	require.Nil(t, instantOf(hostlookup.Func(nil)))
 }
 
 // An idle connection is to take 1 KiB, with all that the engine holds for it.

@@ -26,9 +26,9 @@ import (
 // methods may be called from several goroutines. It cannot be used again after Shutdown or
 // Close.
 type Server struct {
-	// Lookup finds the endpoint of a host. Required. What a *hostlookup.Cache, File or
-	// Hosts holds is taken at once; anything else is called in a goroutine of its own,
-	// with a context that ends after LookupTimeout or when the client leaves.
+	// Lookup finds the endpoint of a host. Required. What a hostlookup.Holder, such as
+	// a Cache, has is taken at once; all else is asked in a goroutine of its own, with
+	// a context that ends after LookupTimeout or when the client leaves.
 	//
 	// An endpoint without a port is one with the port that the client used: that of
 	// the listener, or the one that a PROXY header names. An endpoint that is a name

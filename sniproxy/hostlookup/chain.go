@@ -55,10 +55,15 @@ func (d withDefault) Get(ctx context.Context, host string) (Endpoint, Level, err
 	if !errors.Is(err, ErrNotFound) {
 		return ep, level, err
 	}
-	ep = d.ep
+	return d.instead(host), level, nil
+}
+
+// instead is the answer for a host that is not found.
+func (d withDefault) instead(host string) Endpoint {
+	ep := d.ep
 	if ep.Host == "" {
 		ep.Host = host
 	}
 	ep.TTL = -1
-	return ep, level, nil
+	return ep
 }
