@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/websocket"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
 // webSocket opens one to a.test through the router.
@@ -65,7 +66,7 @@ func TestDrain(t *testing.T) {
 	require.Equal(t, 200, code, body)
 
 	// What a preStop hook calls. The address is the router's own flag, from its environment.
-	stdout := &output{}
+	stdout := &clitest.Output{}
 	drainCode := run(t.Context(), cli.Invocation{
 		Args: []string{"drain", "-wait", "1ms"}, Stdout: stdout, Stderr: stdout,
 		LookupEnv: func(name string) (string, bool) { return p.admin, name == "HEADGATE_ADMIN" },

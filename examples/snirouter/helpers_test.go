@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -33,34 +32,17 @@ import (
 	"golang.org/x/net/websocket"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
 // patience is how long a test waits for what must happen.
 const patience = 30 * time.Second
 
-// output is a writer that a running binary and its test share.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // process is a running snirouter. It listens for TLS, for HTTP, and for both on one port.
 type process struct {
 	t                      *testing.T
 	tls, http, both, admin string
-	stderr                 *output
+	stderr                 *clitest.Output
 	cancel                 func()           // as SIGTERM does
 	wait                   func() (out int) // for its exit code
 }
@@ -68,7 +50,7 @@ type process struct {
 // start runs snirouter until it listens. Endpoints may be on loopback.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, stderr: &output{}}
+	p := &process{t: t, stderr: &clitest.Output{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	p.cancel = cancel
 	exited := make(chan int, 1)

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
 func TestProxyProtocol(t *testing.T) {
@@ -312,7 +313,7 @@ func TestMetricsAndLog(t *testing.T) {
 }
 
 func TestLogAsJSON(t *testing.T) {
-	stderr := &output{}
+	stderr := &clitest.Output{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	code := run(ctx, cli.Invocation{Args: []string{"-http", "127.0.0.1:0", "-default", "10.0.0.1", "-log-format", "json"}, Stderr: stderr})
@@ -453,7 +454,7 @@ func TestFailures(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			stderr := &output{}
+			stderr := &clitest.Output{}
 			code := run(t.Context(), cli.Invocation{Args: tt.args, Stdout: stderr, Stderr: stderr})
 			require.Equal(t, tt.code, code, stderr)
 			require.Contains(t, stderr.String(), tt.want)
