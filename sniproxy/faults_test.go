@@ -252,6 +252,7 @@ func TestStats(t *testing.T) {
 func TestServeChecksTheFields(t *testing.T) {
 	for name, s := range map[string]*sniproxy.Server{
 		"no lookup":                   {},
+		"no bound on the hello":       {Lookup: hosts{}, HelloTimeout: -1},
 		"no such version":             {Lookup: hosts{}, ProxyOut: 3},
 		"required from nobody":        {Lookup: hosts{}, ProxyRequired: true},
 		"more than the parser takes":  {Lookup: hosts{}, MaxHello: 1 << 20},

@@ -118,7 +118,7 @@ type Server struct {
 	// other connections are served.
 	Finished func(Stats)
 	// Logger is told what concerns no single connection, such as accept errors. nil is
-	// silence.
+	// silence. Faults that repeat make one line a second.
 	Logger *slog.Logger
 
 	portable bool // for tests: the engine without event loops
@@ -137,6 +137,8 @@ type Server struct {
 	lastID  atomic.Uint64
 	seeks   sync.WaitGroup
 	drains  atomic.Bool
+	faults  atomic.Int64 // of accepting, since the last that was logged
+	warned  atomic.Int64 // when that was
 }
 
 // Resolver finds the addresses of a name. *net.Resolver is one.
@@ -206,6 +208,8 @@ func (s *Server) validate() error {
 		return fmt.Errorf("sniproxy: ProxyOut %d is not 0, 1 or 2", s.ProxyOut)
 	case s.ProxyRequired && len(s.ProxyFrom) == 0:
 		return errors.New("sniproxy: ProxyRequired without ProxyFrom lets nobody in")
+	case s.HelloTimeout < 0 || s.LookupTimeout < 0 || s.DialTimeout < 0:
+		return errors.New("sniproxy: HelloTimeout, LookupTimeout and DialTimeout cannot be negative: they bound what strangers may take")
 	case s.MaxHello < 0 || s.MaxHello > peek.MaxBytes:
 		return fmt.Errorf("sniproxy: MaxHello %d is not from 0 to %d", s.MaxHello, peek.MaxBytes)
 	}
@@ -291,7 +295,7 @@ func (s *Server) turnAway(n *session, o Outcome, err error) relay.Session {
 	return nil
 }
 
-// leave takes a session off the books.
+// leave takes a session off the books. Its mutex is held, or it is new.
 func (s *Server) leave(n *session) {
 	s.live.leave(n)
 	if n.counted {
@@ -312,8 +316,14 @@ func (s *Server) acceptFailed(err error) {
 	if scarce(err) {
 		s.makeRoom()
 	}
-	if s.Logger != nil {
-		s.Logger.Warn("accepting failed", "err", err)
+	if s.Logger == nil {
+		return
+	}
+	// One line a second: without descriptors each connection that comes is a failure.
+	s.faults.Add(1)
+	last, now := s.warned.Load(), s.now()
+	if (last == 0 || now-last >= int64(time.Second)) && s.warned.CompareAndSwap(last, now) {
+		s.Logger.Warn("accepting failed", "err", err, "times", s.faults.Swap(0))
 	}
 }
 

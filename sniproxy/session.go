@@ -476,8 +476,8 @@ func (s *session) Done(r relay.Result) {
 		heads.Put(s.head)
 		s.head = nil
 	}
-	s.mu.Unlock()
 	s.srv.leave(s)
+	s.mu.Unlock()
 	if s.srv.Finished != nil {
 		s.srv.Finished(st)
 	}
