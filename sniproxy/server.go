@@ -256,17 +256,19 @@ func (s *Server) accept(on *listening, c relay.Conn) relay.Session {
 	if use == proxyNone && !n.count() {
 		return s.turnAway(n, Limited, ErrTooManyFromSource)
 	}
-	ok, out := s.live.enter(n)
+	h := heads.Get().(*head)
+	*h = head{use: use, parser: peek.Parser{Accept: on.accept, MaxBytes: s.MaxHello}}
+	n.head, n.phase = h, PhasePeek
+	ok, out := s.live.enter(n) // from here on others see it
 	if !ok {
+		n.dropHead()
+		n.phase = PhaseAccept
 		s.leave(n)
 		return s.turnAway(n, Limited, ErrTooManyConns)
 	}
 	if out != nil {
 		out.conn.Close()
 	}
-	h := heads.Get().(*head)
-	*h = head{use: use, parser: peek.Parser{Accept: on.accept, MaxBytes: s.MaxHello}}
-	n.head, n.phase = h, PhasePeek
 	return n
 }
 

@@ -184,10 +184,16 @@ func (s *session) peekEnds(r peek.Result, data []byte) bool {
 	if s.name = r.Name; r.Name == "" && r.RawName != "" {
 		s.more().rawName = clip(r.RawName)
 	}
-	*s.head = head{}
-	heads.Put(s.head)
-	s.head = nil
+	s.dropHead()
 	return stays
+}
+
+func (s *session) dropHead() {
+	if s.head != nil {
+		*s.head = head{}
+		heads.Put(s.head)
+		s.head = nil
+	}
 }
 
 // makePrefix makes what the upstream is told of the client.
@@ -471,11 +477,7 @@ func (s *session) Done(r relay.Result) {
 	if st.Total == 0 {
 		st.Total = time.Duration(s.srv.now() - s.start)
 	}
-	if s.head != nil {
-		*s.head = head{}
-		heads.Put(s.head)
-		s.head = nil
-	}
+	s.dropHead()
 	s.srv.leave(s)
 	s.mu.Unlock()
 	if s.srv.Finished != nil {

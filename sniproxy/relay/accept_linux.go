@@ -91,14 +91,16 @@ func (a *acceptor) accept() {
 			return
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
+			a.loop.more = true
 			a.failed(e)
 			return
 		}
 	}
-	if a.round == a.loop.round-1 {
+	a.loop.more = true
+	if a.round == a.loop.rounds-1 {
 		a.batch = min(2*a.batch, maxAccepts)
 	}
-	a.round = a.loop.round
+	a.round = a.loop.rounds
 }
 
 // took begins the flow of a new connection, in this loop or in one that has less to do.

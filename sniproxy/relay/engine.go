@@ -92,18 +92,18 @@ func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result
 // first it returns its error and leaves the connections open: Close ends them,
 // CloseWithin in small numbers at a time.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	return e.shared.shutdown(ctx)
+	return e.init().shutdown(ctx)
 }
 
 // CloseWithin closes every connection that is open, each at a random moment between now
 // and d from now, so that not all clients return at once. It returns at once.
 func (e *Engine) CloseWithin(d time.Duration) {
-	e.shared.closeWithin(d)
+	e.init().closeWithin(d)
 }
 
 // Close stops accepting, closes all connections and waits until every Session is done.
 func (e *Engine) Close() error {
-	return e.shared.close()
+	return e.init().close()
 }
 
 // Stats are counters of an Engine.
@@ -115,7 +115,7 @@ type Stats struct {
 }
 
 // Stats returns the counters. It is cheap.
-func (e *Engine) Stats() Stats { return e.shared.stats() }
+func (e *Engine) Stats() Stats { return e.init().stats() }
 
 // settings are the Engine's fields with their defaults filled in. Time-outs of 0 are none.
 type settings struct {

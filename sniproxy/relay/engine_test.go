@@ -220,3 +220,17 @@ func join[T interface{ String() string }](values ...T) (all string) {
 	}
 	return all
 }
+
+func TestMethodsBeforeTheFirstConnection(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		require.Zero(t, e.Stats())
+		e.CloseWithin(time.Minute)
+		client, backend, done := relayed(t, e, "")
+		write(t, client, "x")
+		expect(t, backend, "x")
+		client.Close()
+		backend.Close()
+		require.NoError(t, receive(t, done).Err)
+	})
+	require.NoError(t, new(Engine).Shutdown(context.Background()))
+}

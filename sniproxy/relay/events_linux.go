@@ -64,12 +64,14 @@ func (ev *events) next() *loop {
 	return ev.loops[int(ev.last.Add(1))%len(ev.loops)]
 }
 
-// spread returns l, or a loop with so much less to do that the way there is worth it.
+// spread returns l, or a loop with so much less to do that the way there is worth it: one
+// that has far fewer connections, or no more of them and nothing to do while l has.
 func (ev *events) spread(l *loop) *loop {
-	const enough = 8
+	const far, several = 8, 3
 	least := l
 	for _, other := range ev.loops {
-		if other.load.Load()+enough < least.load.Load() {
+		load, than := other.load.Load(), least.load.Load()
+		if load+far < than || l.events > several && load < than && other.parked.Load() {
 			least = other
 		}
 	}

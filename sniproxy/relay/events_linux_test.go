@@ -24,8 +24,7 @@ func onLoops(t *testing.T, e *Engine, f func(*loop)) {
 	t.Helper()
 	s, err := e.start()
 	require.NoError(t, err)
-	require.NotNil(t, s.events)
-	for _, l := range s.events.loops {
+	for _, l := range s.events.Load().loops {
 		done := make(chan struct{})
 		l.post(func() { defer close(done); f(l) })
 		receive(t, done)

@@ -25,6 +25,8 @@ const (
 	keptBuffers, keptOpenings = 16, 64
 	// breath is after how long without a pause Go's scheduler gets a chance.
 	breath = int64(10 * time.Millisecond)
+	// nap is a pause that shows that the loop was parked.
+	nap = int64(5 * time.Microsecond)
 )
 
 // The tokens of what is in a loop's epoll beside the sockets of flows.
@@ -41,18 +43,18 @@ const (
 // others. A call of epoll_wait(2) that blocks would do neither, and would have the scheduler's
 // monitor take the processor away each time.
 type loop struct {
-	ev   *events
-	ep   int
-	wake int32
-	file *os.File // ep, in Go's poller
-	raw  syscall.RawConn
-
+	ev     *events
+	ep     int
+	wake   int32
+	file   *os.File // ep, in Go's poller
+	raw    syscall.RawConn
 	got    [batch]unix.EpollEvent
-	count  int   // of got
-	polls  int   // how often the last wait has asked
-	round  int64 // how often there were events
+	rounds int64 // so far
+	events int   // of the last round
+	more   bool  // there may be more events, of which epoll does not tell again
 	now    int64 // nanoseconds since ev.base when the last round began
-	rested int64 // when the loop parked last
+	left   int64 // when the loop last wanted to park
+	rested int64 // when it last came back from being parked
 	wheel  wheel
 	armed  int64 // when file's read deadline is; 0 is none
 
@@ -134,69 +136,66 @@ func (l *loop) post(task func()) {
 	}
 }
 
-// run is the loop: wait, serve what is ready, run what was posted, look at the clock.
+// run is the loop. RawConn.Read calls round, parks when that returns false, and calls it
+// again when the epoll descriptor has become readable. It ends when the deadline comes,
+// which is set to when the wheel has something to do.
 func (l *loop) run() {
 	defer l.close()
-	for !l.stopped {
-		l.wait()
-		l.round++
-		for i := range l.count {
+	for round := l.round; !l.stopped; {
+		if err := l.raw.Read(round); errors.Is(err, os.ErrDeadlineExceeded) {
+			l.armed = 0
+			l.file.SetReadDeadline(time.Time{})
+		}
+	}
+	l.runInbox() // what came too late for the loop may still have to close something
+}
+
+// round serves what is ready, runs what was posted and looks at the clock, until there is
+// nothing more to do now, or for ever.
+//
+// It parks after a batch of events without asking whether there are more by now: one that
+// came meanwhile has made the epoll descriptor readable anew, which Go's poller remembers
+// for as long as Read has not returned. That is a call less for each round, of four.
+func (l *loop) round(uintptr) bool {
+	for {
+		l.parked.Store(false)
+		n := sysEpollPoll(l.ep, l.got[:])
+		l.events = n
+		l.tick()
+		l.more = n == batch
+		for i := range n {
 			l.dispatch(&l.got[i])
 		}
 		l.runInbox()
 		l.wheel.advance(l.now, l.expire)
 		l.runBusy()
-	}
-	l.runInbox() // what came too late for the loop may still have to close something
-}
-
-// wait gets the next events, and parks if there are none and nothing else to do.
-func (l *loop) wait() {
-	if len(l.busy) > 0 {
-		l.count = sysEpollPoll(l.ep, l.got[:])
-		l.tick()
-		return
-	}
-	l.parked.Store(true)
-	if l.hasInbox() {
-		l.parked.Store(false)
-		l.count = sysEpollPoll(l.ep, l.got[:])
-		l.tick()
-		return
-	}
-	if next := l.wheel.next(); next != 0 && (l.armed == 0 || next < l.armed) {
-		l.armed = next
-		l.file.SetReadDeadline(l.ev.base.Add(time.Duration(next)))
-	}
-	l.polls = 0
-	err := l.raw.Read(l.poll)
-	l.parked.Store(false)
-	if err != nil {
-		l.count = 0
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			l.armed = 0
-			l.file.SetReadDeadline(time.Time{})
+		if l.stopped {
+			return true
+		}
+		if l.more || len(l.busy) > 0 {
+			continue
+		}
+		if next := l.wheel.next(); next != 0 && (l.armed == 0 || next < l.armed) {
+			l.armed = next
+			l.file.SetReadDeadline(l.ev.base.Add(time.Duration(next)))
+		}
+		l.parked.Store(true)
+		if !l.hasInbox() {
+			l.left = int64(time.Since(l.ev.base))
+			return false
 		}
 	}
-	l.tick()
-	if l.polls != 1 {
-		l.rested = l.now
-	}
-}
-
-// poll is what RawConn.Read calls until it returns true, when the epoll descriptor is
-// readable.
-func (l *loop) poll(uintptr) bool {
-	l.polls++
-	l.count = sysEpollPoll(l.ep, l.got[:])
-	return l.count > 0
 }
 
 // tick reads the clock. A loop that never parks makes one ordinary call now and then: it
 // wakes the scheduler's monitor, which sleeps while only the loop runs, so that other
 // goroutines and their sockets get their share.
 func (l *loop) tick() {
+	l.rounds++
 	l.now = int64(time.Since(l.ev.base))
+	if l.now-l.left > nap {
+		l.rested = l.now
+	}
 	if l.now-l.rested > breath {
 		l.rested = l.now
 		syscall.Getppid()
@@ -211,8 +210,7 @@ func (l *loop) dispatch(e *unix.EpollEvent) {
 			got.flow.event(int(e.Fd&1), e.Events)
 		}
 	case e.Fd == wakeToken:
-		var b [8]byte
-		sysRead(l.wake, b[:])
+		// It has done its work. It is edge-triggered, and need not be read.
 	default:
 		if a := l.acceptors[acceptorToken-e.Fd]; a != nil {
 			a.accept()

@@ -26,51 +26,57 @@ type shared struct {
 	empty      chan struct{} // closed when stopping and the last connection has ended
 	emptied    bool
 	goroutines goroutines
-	events     *events // nil where there are none
+	started    bool
+	events     atomic.Pointer[events] // nil where there are none, and before start
 }
 
 // stoppable is a running Serve.
 type stoppable struct{ stop func() }
 
+// init sets up what every method needs.
+func (e *Engine) init() *shared {
+	s := &e.shared
+	s.once.Do(func() {
+		s.set = e.settings()
+		s.listeners = make(map[*stoppable]struct{})
+		s.empty = make(chan struct{})
+		s.goroutines.init(s)
+	})
+	return s
+}
+
 // start makes the Engine run, once. It fails when the Engine is stopping.
 func (e *Engine) start() (*shared, error) {
-	s := &e.shared
-	s.init(e)
+	s := e.init()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.stopping.Load() {
 		return nil, ErrClosed
+	}
+	if !s.started {
+		s.started = true
+		if !e.Portable {
+			s.events.Store(newEvents(s))
+		}
 	}
 	return s, nil
 }
 
-func (s *shared) init(e *Engine) {
-	s.once.Do(func() {
-		s.listeners = make(map[*stoppable]struct{})
-		s.empty = make(chan struct{})
-		if e != nil {
-			s.set = e.settings()
-			if !e.Portable {
-				s.events = newEvents(s)
-			}
-		}
-		s.goroutines.init(s)
-	})
-}
-
 func (s *shared) serve(l net.Listener, accept func(Conn) Session) error {
-	if s.events != nil {
-		if tcp, ok := l.(*net.TCPListener); ok {
-			return s.events.serve(tcp, accept)
+	if tcp, ok := l.(*net.TCPListener); ok {
+		if ev := s.events.Load(); ev != nil {
+			return ev.serve(tcp, accept)
 		}
 	}
 	return s.goroutines.serve(l, accept)
 }
 
 func (s *shared) relay(client, backend net.Conn, prefix []byte, session Session) {
-	if s.events != nil {
+	if ev := s.events.Load(); ev != nil {
 		c, isTCP := client.(*net.TCPConn)
 		b, areTCP := backend.(*net.TCPConn)
 		if isTCP && areTCP {
-			s.events.relay(c, b, prefix, session)
+			ev.relay(c, b, prefix, session)
 			return
 		}
 	}
@@ -122,7 +128,6 @@ func (s *shared) unlisten(l *stoppable) {
 
 // stop ends all listeners and lets no connection begin.
 func (s *shared) stop() {
-	s.init(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping.Swap(true) {
@@ -151,32 +156,31 @@ func (s *shared) close() error {
 	s.stop()
 	s.closing.Store(true)
 	s.goroutines.closeWithin(0)
-	if s.events != nil {
-		s.events.closeWithin(0)
+	if ev := s.events.Load(); ev != nil {
+		ev.closeWithin(0)
 	}
 	return s.shutdown(context.Background())
 }
 
 func (s *shared) closeWithin(d time.Duration) {
-	s.init(nil)
 	s.goroutines.closeWithin(d)
-	if s.events != nil {
-		s.events.closeWithin(d)
+	if ev := s.events.Load(); ev != nil {
+		ev.closeWithin(d)
 	}
 }
 
 // finish waits for the goroutines that are not of one connection.
 func (s *shared) finish() {
-	if s.events != nil {
-		s.events.stop()
+	if ev := s.events.Load(); ev != nil {
+		ev.stop()
 	}
 	s.goroutines.wait()
 }
 
 func (s *shared) stats() Stats {
 	st := Stats{Open: s.open.Load(), Accepted: s.accepted.Load(), Shed: s.shed.Load()}
-	if s.events != nil {
-		st.Pipes = s.events.pipes()
+	if ev := s.events.Load(); ev != nil {
+		st.Pipes = ev.pipes()
 	}
 	return st
 }
