@@ -59,9 +59,9 @@ type Engine struct {
 
 // Serve takes connections from l and lets accept make the Session of each; nil refuses
 // the connection. accept is called like a method of Session, from several goroutines at
-// once. Serve owns l, which may be closed before it returns. It blocks until Shutdown or
-// Close, then returns ErrClosed, or until accepting is impossible for good. Connections may
-// outlive it.
+// once. Serve owns l: a TCP listener is closed at once and served from a duplicate, so that
+// closing it later has no effect. Serve blocks until Shutdown or Close, then returns
+// ErrClosed; the end of another kind of listener ends it too. Connections may outlive it.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
 	if err != nil {

@@ -113,3 +113,26 @@ func TestNoDescriptorForTheBackend(t *testing.T) {
 	require.ErrorIs(t, receive(t, errs), unix.EMFILE)
 	expect(t, c, "hello")
 }
+
+// What is no lack of descriptors, such as a lack of memory, makes accepting pause.
+func TestAcceptPauses(t *testing.T) {
+	noLeak(t)
+	failures := make(chan error, 1)
+	e := newEngine(t, &Engine{Loops: 1, AcceptError: func(err error) { failures <- err }})
+	addr, _ := serve(t, e, script{addr: backend(t, echo)})
+	warm := dial(t, addr)
+	write(t, warm, "warm")
+	expect(t, warm, "warm")
+	onLoops(t, e, func(l *loop) {
+		a := l.acceptors[0]
+		a.failed(unix.ENOBUFS)
+		require.Positive(t, a.wait)
+		require.Positive(t, a.pause.at)
+	})
+	require.ErrorIs(t, receive(t, failures), unix.ENOBUFS)
+	c := dial(t, addr)
+	write(t, c, "after the pause")
+	expect(t, c, "after the pause")
+	onLoops(t, e, func(l *loop) { require.Zero(t, l.acceptors[0].wait) })
+	require.Zero(t, e.Stats().Shed)
+}
