@@ -210,7 +210,7 @@ func TestCurl(t *testing.T) {
 func bigFile(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "big")
-	require.NoError(t, os.WriteFile(path, make([]byte, 900_000), 0o600))
+	require.NoError(t, os.WriteFile(path, make([]byte, 8_000_000), 0o600))
 	return path
 }
 

@@ -4,7 +4,8 @@ package relay
 
 import "golang.org/x/sys/unix"
 
-// maxLingerReads bounds how much a client that was answered may still send at a time.
+// maxLingerReads bounds how much a client that was answered may still send before others
+// have a turn. For how long it may go on is bounded by lingerTimeout.
 const maxLingerReads = 16
 
 // sendAnswer writes Step.Data to the client and ends that direction.
@@ -43,5 +44,5 @@ func (f *flow) linger() {
 		}
 		s.eof = e != noError || n == 0
 	}
-	f.finish(BySession, f.opening.step.Err) // it is not going to stop
+	f.again()
 }

@@ -240,7 +240,11 @@ func (l *loop) runBusy() {
 	for i, f := range l.served {
 		l.served[i] = nil
 		f.busy = false
-		f.pump()
+		if f.phase == phaseLinger {
+			f.linger()
+		} else {
+			f.pump()
+		}
 	}
 	l.served = l.served[:0]
 }
