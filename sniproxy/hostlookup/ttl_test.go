@@ -144,6 +144,7 @@ func TestPeekAndAll(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 
+		synctest.Wait() // the calls have answered, and are yet to leave the books
 		before := c.Stats()
 		time.Sleep(time.Minute)
 		e, held := c.Peek("a.com")
