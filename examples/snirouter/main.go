@@ -27,6 +27,8 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -40,7 +42,16 @@ import (
 
 const program = "snirouter"
 
-func main() { cli.Main(run) }
+func main() {
+	// A router's live heap is small, and Go collects nothing before it has grown to 4 MiB
+	// (at GOGC=100): with 2,000 idle connections half of all the memory that each takes. A
+	// connection leaves four small allocations behind, so collecting sooner costs nothing
+	// that bench-peers could measure.
+	if _, set := os.LookupEnv("GOGC"); !set {
+		debug.SetGCPercent(40)
+	}
+	cli.Main(run)
+}
 
 func run(ctx context.Context, inv cli.Invocation) int {
 	if len(inv.Args) > 0 && inv.Args[0] == "drain" {
