@@ -439,3 +439,84 @@ func TestIPv6(t *testing.T) {
 		}
 	})
 }
+
+// An event of a descriptor that is gone may come after its number and its token have been
+// given to another flow.
+func TestAnEventOfTheFlowBefore(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step { return Step{Action: Wait} }})
+	c := dial(t, addr)
+	write(t, c, "x")
+	waiting := func() (is bool) {
+		onLoops(t, e, func(l *loop) {
+			is = len(l.entries) == 1 && l.entries[0].flow != nil && l.entries[0].flow.phase == PhaseWait
+		})
+		return is
+	}
+	poll(t, "not there", waiting)
+	c.SetLinger(0)
+	c.Close()
+	receive(t, done)
+	c = dial(t, addr)
+	write(t, c, "x")
+	poll(t, "not there", waiting)
+	onLoops(t, e, func(l *loop) {
+		require.EqualValues(t, 1, l.entries[0].gen)
+		l.dispatch(&unix.EpollEvent{Events: unix.EPOLLERR | unix.EPOLLHUP, Fd: 0<<1 | clientSide, Pad: 0})
+	})
+	require.True(t, waiting())
+	require.Empty(t, done)
+}
+
+// More connections have something to say than events are taken at once.
+func TestMoreEventsThanABatch(t *testing.T) {
+	const n = 3*batch + 1
+	noLeak(t)
+	// Without time-outs nothing but the events wakes the loop.
+	e := newEngine(t, &Engine{Loops: 1, HelloTimeout: -1, DialTimeout: -1, IdleTimeout: -1, KeepAlive: -1})
+	b, backends := accepting(t)
+	addr, _ := serve(t, e, script{addr: b})
+	var near, far []*net.TCPConn
+	for range n {
+		c := dial(t, addr)
+		write(t, c, "x")
+		near, far = append(near, c), append(far, receive(t, backends))
+	}
+	for _, c := range far {
+		expect(t, c, "x")
+	}
+	l := e.shared.events.Load().loops[0]
+	held, release := make(chan struct{}), make(chan struct{})
+	l.post(func() { close(held); <-release })
+	receive(t, held)
+	for _, c := range near {
+		write(t, c, "y")
+	}
+	close(release)
+	for _, c := range far {
+		expect(t, c, "y")
+	}
+}
+
+// A connection may come to its loop after Close has been there.
+func TestAConnectionOnItsWayWhenTheEngineCloses(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	s, err := e.start()
+	require.NoError(t, err)
+	near, far := tcpPair(t)
+	fd, err := detach(far)
+	require.NoError(t, err)
+	far.Close()
+	require.True(t, s.begin())
+	l := s.events.Load().loops[0]
+	l.load.Add(1)
+	s.closing.Store(true)
+	s.events.Load().closeWithin(0)
+	l.post(func() {
+		newFlow(l, fd, netip.AddrPort{}).accepted(func(Conn) Session { return &script{} }, true)
+	})
+	expectEnd(t, near)
+	require.NoError(t, e.Close())
+}

@@ -373,7 +373,7 @@ func TestAnswerOfABackendThatTakesNoMore(t *testing.T) {
 // by the buffers of the kernel, one buffer or pipe of ours, and nothing else.
 func TestBackPressure(t *testing.T) {
 	const most = 32 << 20 // the kernel's bounds are 4 MB to send and 6 MB to receive, per socket
-	forEach(t, func(t *testing.T, e *Engine) {
+	pressure := func(t *testing.T, e *Engine) {
 		for _, who := range []Party{ByClient, ByBackend} {
 			t.Run(who.String(), func(t *testing.T) {
 				client, backend, done := relayed(t, e, "")
@@ -417,5 +417,10 @@ func TestBackPressure(t *testing.T) {
 				receive(t, done)
 			})
 		}
+	}
+	forEach(t, pressure)
+	t.Run("events without pipes", func(t *testing.T) {
+		noLeak(t)
+		pressure(t, newEngine(t, &Engine{Pipes: -1}))
 	})
 }

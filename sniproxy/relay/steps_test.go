@@ -37,32 +37,6 @@ func TestRelaysWhatTheClientSaidFirst(t *testing.T) {
 	})
 }
 
-func TestHelloGrowsByteByByte(t *testing.T) {
-	const hello = "a hello that comes in pieces"
-	forEach(t, func(t *testing.T, e *Engine) {
-		got := make(chan []string, 1)
-		addr, _ := serve(t, e, script{addr: backend(t, echo), hello: func(s *script, data []byte, err error) Step {
-			if err != nil || len(data) < len(hello) {
-				return Step{}
-			}
-			var all []string
-			for _, b := range s.seen {
-				all = append(all, string(b))
-			}
-			got <- all
-			return Step{Action: Connect, Addr: s.addr}
-		}})
-		c := dial(t, addr)
-		for i := range len(hello) {
-			write(t, c, hello[i:i+1])
-		}
-		expect(t, c, hello)
-		for _, part := range receive(t, got) {
-			require.True(t, strings.HasPrefix(hello, part), part)
-		}
-	})
-}
-
 func TestDataAndSkip(t *testing.T) {
 	tests := map[string]struct {
 		step Step
@@ -342,6 +316,23 @@ func TestAnswer(t *testing.T) {
 	})
 }
 
+// A client that goes on sending, more than the kernel holds, gets its answer nevertheless.
+func TestAnswerInTheMiddleOfAnUpload(t *testing.T) {
+	page := strings.Repeat("no such host ", 1000)
+	forEach(t, func(t *testing.T, e *Engine) {
+		addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
+			return Step{Action: Answer, Data: []byte(page)}
+		}})
+		c := dial(t, addr)
+		_, err := c.Write(make([]byte, 16<<20))
+		require.NoError(t, err)
+		expect(t, c, page)
+		expectEOF(t, c)
+		c.Close()
+		require.NoError(t, receive(t, done).Err)
+	})
+}
+
 func TestAnswerToAClientThatStays(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
@@ -377,84 +368,6 @@ func TestRefusedAtAccept(t *testing.T) {
 		}
 		poll(t, "counted as open", func() bool { return e.Stats().Open == 0 })
 		require.EqualValues(t, 3, e.Stats().Accepted)
-	})
-}
-
-func TestNoHello(t *testing.T) {
-	const limit = 4096
-	quiet := func(*testing.T, *net.TCPConn) {}
-	answer := func(_ *script, _ []byte, err error) Step {
-		if err == nil {
-			return Step{}
-		}
-		return Step{Action: Answer, Data: []byte("? " + err.Error())}
-	}
-	tests := map[string]struct {
-		client func(t *testing.T, c *net.TCPConn)
-		hello  func(s *script, data []byte, err error) Step
-		want   string // what the client gets
-		by     Party
-		phase  Phase
-		err    error
-	}{
-		"silence":             {client: quiet, by: ByTimeout, phase: PhaseHello, err: os.ErrDeadlineExceeded},
-		"silence, answered":   {client: quiet, hello: answer, want: "? relay: reading the hello: i/o timeout", by: BySession, phase: PhaseAnswer},
-		"too little":          {client: func(t *testing.T, c *net.TCPConn) { write(t, c, "hel") }, hello: more, by: ByTimeout, phase: PhaseHello, err: os.ErrDeadlineExceeded},
-		"end":                 {client: func(t *testing.T, c *net.TCPConn) { c.CloseWrite() }, by: ByClient, phase: PhaseHello},
-		"end after some":      {client: func(t *testing.T, c *net.TCPConn) { write(t, c, "hel"); c.CloseWrite() }, hello: more, by: ByClient, phase: PhaseHello},
-		"end, answered":       {client: func(t *testing.T, c *net.TCPConn) { write(t, c, "hel"); c.CloseWrite() }, hello: answer, want: "? relay: reading the hello: EOF", by: BySession, phase: PhaseAnswer},
-		"too much":            {client: func(t *testing.T, c *net.TCPConn) { write(t, c, strings.Repeat("x", limit)) }, hello: more, by: BySession, phase: PhaseHello, err: ErrHelloTooLong},
-		"too much, answered":  {client: func(t *testing.T, c *net.TCPConn) { write(t, c, strings.Repeat("x", limit)) }, hello: answer, want: "? relay: hello too long", by: BySession, phase: PhaseAnswer},
-		"reset":               {client: func(t *testing.T, c *net.TCPConn) { write(t, c, "hel"); c.SetLinger(0); c.Close() }, hello: more, by: ByClient, phase: PhaseHello, err: errReset},
-		"reset, not answered": {client: func(t *testing.T, c *net.TCPConn) { write(t, c, "hel"); c.SetLinger(0); c.Close() }, hello: answer, by: ByClient, phase: PhaseHello, err: errReset},
-	}
-	forEach(t, func(t *testing.T, e *Engine) {
-		for name, test := range tests {
-			t.Run(name, func(t *testing.T) {
-				e := newEngine(t, &Engine{Portable: e.Portable, HelloTimeout: 100 * time.Millisecond, HelloLimit: limit})
-				if test.err == errReset || test.err == ErrHelloTooLong {
-					e.HelloTimeout = 0
-				}
-				addr, done := serve(t, e, script{hello: test.hello})
-				c := dial(t, addr)
-				start := time.Now()
-				test.client(t, c)
-				if test.want != "" {
-					expect(t, c, test.want)
-					expectEOF(t, c)
-					c.Close()
-				}
-				r := receive(t, done)
-				require.Equal(t, test.by, r.By)
-				require.Equal(t, test.phase, r.Phase)
-				require.ErrorIs(t, r.Err, test.err)
-				if test.by == ByTimeout {
-					require.GreaterOrEqual(t, time.Since(start)+tolerance, e.HelloTimeout)
-				}
-			})
-		}
-	})
-}
-
-// tolerance is between dialing here and accepting there.
-const tolerance = 50 * time.Millisecond
-
-func more(*script, []byte, error) Step { return Step{} }
-
-func TestEndOfTheClientsDirectionInItsHello(t *testing.T) {
-	forEach(t, func(t *testing.T, e *Engine) {
-		addr, done := serve(t, e, script{addr: backend(t, echo), hello: func(s *script, data []byte, err error) Step {
-			if !errors.Is(err, io.EOF) {
-				return Step{}
-			}
-			return Step{Action: Connect, Addr: s.addr}
-		}})
-		c := dial(t, addr)
-		write(t, c, "all that I have to say")
-		require.NoError(t, c.CloseWrite())
-		expect(t, c, "all that I have to say")
-		expectEOF(t, c)
-		require.NoError(t, receive(t, done).Err)
 	})
 }
 
