@@ -520,3 +520,22 @@ func TestAConnectionOnItsWayWhenTheEngineCloses(t *testing.T) {
 	expectEnd(t, near)
 	require.NoError(t, e.Close())
 }
+
+// More clients wait than are accepted at once, and nothing else happens.
+func TestMoreClientsThanABatch(t *testing.T) {
+	const n = 5*maxAccepts + 1
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1, HelloTimeout: -1})
+	addr, _ := serve(t, e, script{})
+	dial(t, addr)
+	poll(t, "not accepted", func() bool { return e.Stats().Accepted == 1 })
+	l := e.shared.events.Load().loops[0]
+	held, release := make(chan struct{}), make(chan struct{})
+	l.post(func() { close(held); <-release })
+	receive(t, held)
+	for range n {
+		dial(t, addr)
+	}
+	close(release)
+	poll(t, "not accepted", func() bool { return e.Stats().Accepted == n+1 })
+}
