@@ -71,7 +71,7 @@ lint:
 
 ci: test lint fuzz demo
 	$(MAKE) bench BENCHTIME=1x
-	$(MAKE) bench-peers PEERFLAGS=-quick
+	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
 
 haproxy:
 	$(call install,haproxy,haproxy)
