@@ -240,7 +240,7 @@ func TestHalfClosedConnectionsDoNotStay(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	const idle = 150 * time.Millisecond
+	const idle = 400 * time.Millisecond
 	forEach(t, func(t *testing.T, e *Engine) {
 		e.IdleTimeout = idle
 		t.Run("from the start", func(t *testing.T) {
