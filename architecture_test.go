@@ -71,6 +71,9 @@ var directImports = map[string]map[string]string{
 	"internal/atomicfile": {
 		"github.com/google/renameio/v2": "fsync and rename in the right order",
 	},
+	"internal/freeport": {
+		"golang.org/x/sys": "a port that is bound and not listened on",
+	},
 	"internal/manifesttest": {
 		"k8s.io/api":          "the objects of a cluster",
 		"k8s.io/apimachinery": "their metadata",

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,18 +18,15 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// freePorts returns ports that nothing listened on a moment ago.
+// freePorts returns ports that nobody else gets for the length of the test.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	ports := make([]string, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer l.Close()
-		_, ports[i], err = net.SplitHostPort(l.Addr().String())
-		require.NoError(t, err)
+	for i, port := range haproxytest.Ports(t, n) {
+		ports[i] = strconv.Itoa(port)
 	}
 	return ports
 }

@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -60,6 +62,7 @@ type system struct {
 	journal  *journal
 	client   *client
 
+	held        []func() // ends the hold on addr and admin
 	stopTraffic context.CancelFunc
 	traffic     sync.WaitGroup
 }
@@ -105,8 +108,7 @@ func (s *system) path(name string) string { return filepath.Join(s.tmp, name) }
 
 // configure makes the first configuration, which nothing runs yet.
 func (s *system) configure(ctx context.Context) error {
-	var err error
-	if s.addr, s.admin, err = freeAddresses(); err != nil {
+	if err := s.holdAddresses(); err != nil {
 		return err
 	}
 	stats, state := s.path("stats.sock"), s.path("server-state")
@@ -124,7 +126,7 @@ func (s *system) configure(ctx context.Context) error {
 		},
 	}
 	s.dir = &haproxycfg.Dir{Path: s.path("haproxy"), Check: haproxycfg.Checker{Haproxy: s.haproxy}.Check}
-	_, err = s.apply(ctx)
+	_, err := s.apply(ctx)
 	return err
 }
 
@@ -143,20 +145,17 @@ func (s *system) startHAProxy(ctx context.Context) error {
 	return err
 }
 
-// freeAddresses returns two addresses of the loopback device that were free a moment
-// ago.
-func freeAddresses() (first, second string, err error) {
-	a, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
+// holdAddresses keeps two addresses of the loopback device for HAProxy.
+func (s *system) holdAddresses() error {
+	for _, addr := range []*string{&s.addr, &s.admin} {
+		port, release, err := freeport.Hold("127.0.0.1", 0)
+		if err != nil {
+			return err
+		}
+		s.held = append(s.held, release)
+		*addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
-	defer a.Close()
-	b, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
-	}
-	defer b.Close()
-	return a.Addr().String(), b.Addr().String(), nil
+	return nil
 }
 
 func (s *system) startNode(cluster, name string) error {
@@ -252,6 +251,9 @@ func (s *system) stop() {
 		stopping.Go(n.stop)
 	}
 	stopping.Wait()
+	for _, release := range s.held {
+		release()
+	}
 	if s.tmp != "" {
 		_ = os.RemoveAll(s.tmp)
 	}

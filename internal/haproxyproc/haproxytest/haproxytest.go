@@ -14,12 +14,11 @@ package haproxytest
 import (
 	"context"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 
+	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
@@ -114,22 +113,13 @@ func Ports(t testing.TB, n int) []int {
 	return nil
 }
 
-// claim takes a port for a test, and reports whether it was to be had. The sign of
-// a claim is a UDP socket of the same number: it is in the way of no TCP listener,
-// every process sees it, and none can leave it behind.
+// claim takes a port for a test, and reports whether it was to be had. It is taken on
+// all addresses, since a node may be 127.0.0.2.
 func claim(t testing.TB, port int) bool {
-	number := strconv.Itoa(port)
-	sign, err := net.ListenPacket("udp4", "127.0.0.1:"+number)
+	_, release, err := freeport.Hold("", port)
 	if err != nil {
 		return false
 	}
-	// On all addresses, since a node may be 127.0.0.2.
-	l, err := net.Listen("tcp", ":"+number)
-	if err != nil {
-		_ = sign.Close()
-		return false
-	}
-	_ = l.Close()
-	t.Cleanup(func() { _ = sign.Close() })
+	t.Cleanup(release)
 	return true
 }
