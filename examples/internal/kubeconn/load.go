@@ -1,0 +1,126 @@
+package kubeconn
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+)
+
+// InCluster is the spec of the service account of the pod that the binary runs in.
+const InCluster = "in-cluster"
+
+// Load returns the settings that a spec names:
+//
+//	FILE           a kubeconfig file and its current context
+//	FILE:CONTEXT   another context of the file; both parts may hold colons
+//	in-cluster     the service account of the pod
+//	""             the service account in a pod, elsewhere what kubectl would use:
+//	               the files of KUBECONFIG, or ~/.kube/config
+//
+// Errors name the file and the context. No server is asked.
+func Load(spec string) (*rest.Config, error) {
+	switch spec {
+	case "":
+		return loadDefault()
+	case InCluster:
+		config, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, fmt.Errorf("in-cluster configuration: %w", err)
+		}
+		return config, nil
+	}
+	file, context := split(spec)
+	return loadFile(file, context)
+}
+
+// split finds the file in FILE[:CONTEXT]. Names of contexts hold colons (those of
+// EKS are ARNs) and so may paths (C:\kubeconfig), so the file is the longest part
+// before a colon, or before the end, that is a file.
+func split(spec string) (file, context string) {
+	for end := len(spec); end > 0; end = strings.LastIndexByte(spec[:end], ':') {
+		if info, err := os.Stat(spec[:end]); err == nil && !info.IsDir() {
+			return spec[:end], strings.TrimPrefix(spec[end:], ":")
+		}
+	}
+	// There is none; this is for the error's sake.
+	volume := len(filepath.VolumeName(spec))
+	file, context, _ = strings.Cut(spec[volume:], ":")
+	return spec[:volume] + file, context
+}
+
+func loadFile(file, context string) (*rest.Config, error) {
+	kubeconfig, err := clientcmd.LoadFromFile(file)
+	if err != nil {
+		return nil, named(file, context, err)
+	}
+	if err := clientcmd.ResolveLocalPaths(kubeconfig); err != nil { // relative to the file
+		return nil, named(file, context, err)
+	}
+	if err := checkContext(kubeconfig, cmp.Or(context, kubeconfig.CurrentContext)); err != nil {
+		return nil, named(file, context, err)
+	}
+	// Not the deferred loader: that one takes the pod's account if the file is empty.
+	config, err := clientcmd.NewNonInteractiveClientConfig(*kubeconfig, context, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
+	if err != nil {
+		return nil, named(file, context, err)
+	}
+	return config, nil
+}
+
+// checkContext says what client-go would put in words about a missing KUBERNETES_MASTER.
+func checkContext(kubeconfig *api.Config, name string) error {
+	context := kubeconfig.Contexts[name]
+	switch {
+	case len(kubeconfig.Contexts) == 0 || name == "":
+		return nil // client-go knows what to do, or what to say
+	case context == nil:
+		return fmt.Errorf("no such context; there are %s", strings.Join(slices.Sorted(maps.Keys(kubeconfig.Contexts)), ", "))
+	case kubeconfig.Clusters[context.Cluster] == nil:
+		return fmt.Errorf("the context's cluster %q is not in the file", context.Cluster)
+	}
+	return nil
+}
+
+func named(file, context string, err error) error {
+	if strings.Contains(err.Error(), file) { // client-go names it in some
+		file = ""
+	}
+	switch {
+	case file == "" && context == "":
+		return fmt.Errorf("kubeconfig: %w", err)
+	case context == "":
+		return fmt.Errorf("kubeconfig %s: %w", file, err)
+	case file == "":
+		return fmt.Errorf("kubeconfig, context %q: %w", context, err)
+	}
+	return fmt.Errorf("kubeconfig %s, context %q: %w", file, context, err)
+}
+
+func loadDefault() (*rest.Config, error) {
+	config, inCluster := rest.InClusterConfig()
+	if inCluster == nil {
+		return config, nil
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	kubeconfig, err := rules.Load()
+	if err == nil {
+		config, err = clientcmd.NewNonInteractiveClientConfig(*kubeconfig, "", &clientcmd.ConfigOverrides{}, rules).ClientConfig()
+	}
+	if err == nil {
+		return config, nil
+	}
+	err = named(strings.Join(rules.GetLoadingPrecedence(), string(filepath.ListSeparator)), "", err)
+	if errors.Is(inCluster, rest.ErrNotInCluster) {
+		return nil, fmt.Errorf("not in a pod, and %w", err)
+	}
+	return nil, fmt.Errorf("in-cluster configuration: %w; and %w", inCluster, err)
+}
