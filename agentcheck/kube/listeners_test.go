@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/internal/freeport"
 )
 
 // network stands for the addresses of a node: each port number that is listened
@@ -93,12 +94,11 @@ func TestListenersCloseTakesNoTime(t *testing.T) {
 func TestListenersGivePortsBackAtOnce(t *testing.T) {
 	l := &kube.Listeners{Host: "127.0.0.1"}
 	defer l.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Hold("127.0.0.1", 0)
 	require.NoError(t, err)
-	port := uint16(free.Addr().(*net.TCPAddr).Port)
-	require.NoError(t, free.Close())
+	defer release()
 	for i := range 500 {
-		require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(port, "media/a", 1)}}), "round %d", i)
+		require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(uint16(port), "media/a", 1)}}), "round %d", i)
 		require.NoError(t, l.Update(kube.State{}), "round %d", i)
 	}
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/peer"
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/procfs"
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/report"
+	"github.com/headgate/headgate/internal/freeport"
 )
 
 // bench measures one router at a time.
@@ -102,10 +101,13 @@ func (b *bench) tell(r peer.Router, p report.Point) {
 
 // start runs a router, waits until it answers and lets it fill its pools.
 func (b *bench) start(ctx context.Context, r peer.Router, hosts int) (*running, error) {
-	listen, err := freePort()
+	// A router cannot be asked which port it took. It keeps the one held for it once it listens.
+	port, release, err := freeport.Hold("127.0.0.1", 0)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
+	listen := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
 	dir, err := os.MkdirTemp(b.dir, r.Name)
 	if err != nil {
 		return nil, err
@@ -307,16 +309,3 @@ func (b *bench) left(ctx context.Context, run *running, p *report.Point) error {
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
-
-// freePort is one that nobody listens on now. A router cannot be asked which it took.
-func freePort() (netip.AddrPort, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	addr, ok := ln.Addr().(*net.TCPAddr)
-	if err := ln.Close(); err != nil || !ok {
-		return netip.AddrPort{}, errors.New("no free port")
-	}
-	return addr.AddrPort(), nil
-}
