@@ -25,6 +25,9 @@ type Cluster struct {
 type Builder struct {
 	Edge     haproxycfg.Edge
 	Selector nodeselect.Selector
+	// Terminators is how many HAProxy processes run the configuration; 0 means 1.
+	// Only Report.Budget depends on it.
+	Terminators int
 }
 
 // Build returns the configuration that serves a table from clusters, and the
@@ -61,6 +64,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	for _, p := range problems {
 		report.add(Problem{File: p.File, Line: p.Line, Field: p.Field, Message: p.Message})
 	}
+	report.Budget = b.budget(config, table, upstreams, &report)
 	report.sort()
 	return config, report
 }

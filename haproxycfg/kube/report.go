@@ -22,6 +22,8 @@ type Report struct {
 	// Services are sorted by reference. Those that could not be resolved are not
 	// among them.
 	Services []ServiceReport `json:"services"`
+	// Budget is what checking all that costs.
+	Budget Budget `json:"budget"`
 }
 
 // Problem is one fault, and where it is. It is an error.

@@ -1,0 +1,146 @@
+package kube_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// budgetTable has routes that share a backend, that split between clusters, that name
+// one port by name and by number, and that ask for checks.
+const budgetTable = `
+routes:
+- host: a.example.com
+  backends:
+  - {cluster: eu-1, namespace: media, service: tracks, port: http}
+  - {cluster: eu-2, namespace: media, service: tracks, port: http}
+- host: b.example.com
+  path: /same
+  backends:
+  - {cluster: eu-1, namespace: media, service: tracks, port: http}
+  - {cluster: eu-2, namespace: media, service: tracks, port: http}
+- host: b.example.com
+  backends:
+  - {cluster: eu-1, namespace: media, service: web, port: http}
+- host: c.example.com
+  backends:
+  - {cluster: eu-1, namespace: media, service: web, port: http}
+  timeouts: {server: 5s}
+- host: d.example.com
+  backends:
+  - {cluster: eu-1, namespace: media, service: web, port: http}
+  - {cluster: eu-1, namespace: media, service: web, port: "80"}
+- host: e.example.com
+  backends:
+  - {cluster: eu-2, namespace: media, service: web, port: http}
+  check: {path: /up, interval: 300ms}
+- host: f.example.com
+  backends:
+  - {cluster: eu-2, namespace: media, service: missing, port: http}
+`
+
+// Without a closed formula: the configurations that might have been are built, and
+// their checks counted.
+func TestBudgetIsThatOfTheOtherConfigurations(t *testing.T) {
+	table := parseRoutes(t, budgetTable)
+	checked := routes.Table{}
+	for _, r := range table.Routes {
+		if r.Check == nil {
+			r.Check = &routes.Check{}
+		}
+		checked.Routes = append(checked.Routes, r)
+	}
+	agent := map[string]string{"headgate.dev/agent-port": "9801"}
+	mark := func(marked int, change func(*corev1.Node)) func(*corev1.Node) {
+		left := marked
+		return func(n *corev1.Node) {
+			if left--; left >= 0 {
+				change(n)
+			}
+		}
+	}
+	excluded := func(n *corev1.Node) { n.Labels[corev1.LabelNodeExcludeBalancers] = "" }
+	avoided := func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: nodeselect.TaintClusterAutoscaler}} }
+	unreachable := func(n *corev1.Node) { n.Status.Addresses = nil }
+	clustersOf := func(change func() func(*corev1.Node)) []kube.Cluster {
+		return []kube.Cluster{
+			{Name: "eu-1", Objects: objects(change(), testService("tracks", 30000, agent), testService("web", 30001, nil))},
+			{Name: "eu-2", Objects: objects(nil, testService("tracks", 30000, nil), testService("web", 30001, map[string]string{"headgate.dev/agent-port": "9802"}))},
+		}
+	}
+	for name, clusters := range map[string][]kube.Cluster{
+		"all nodes":    clustersOf(func() func(*corev1.Node) { return nil }),
+		"some avoided": clustersOf(func() func(*corev1.Node) { return mark(2, avoided) }),
+		"some out":     clustersOf(func() func(*corev1.Node) { return mark(2, excluded) }),
+		"all out":      clustersOf(func() func(*corev1.Node) { return excluded }),
+		"some gone":    clustersOf(func() func(*corev1.Node) { return mark(1, unreachable) }),
+		"all gone":     clustersOf(func() func(*corev1.Node) { return unreachable }),
+		"no cluster":   nil,
+	} {
+		for health := range haproxycfg.KubeProxyOnly + 1 {
+			for _, edge := range []haproxycfg.Edge{{}, {CheckInterval: 700 * time.Millisecond, AgentInterval: 1100 * time.Millisecond}} {
+				edge.NodeHealth = health
+				t.Run(fmt.Sprint(name, "/health=", health, "/", edge.CheckInterval), func(t *testing.T) {
+					few := kube.Builder{Edge: edge, Selector: nodeselect.Selector{Size: 2}}
+					all := kube.Builder{Edge: edge, Selector: nodeselect.Selector{Size: 1000}}
+					count := func(b kube.Builder, table routes.Table) haproxycfg.CheckBudget {
+						config, _ := b.Build(table, clusters, now)
+						return config.CheckBudget()
+					}
+					_, report := few.Build(table, clusters, now)
+					for _, c := range []struct {
+						name string
+						want haproxycfg.CheckBudget
+						got  kube.Checks
+					}{
+						{"now", count(few, table), report.Budget.Now},
+						{"without subsets", count(all, table), report.Budget.WithoutSubsets},
+						{"without track", count(few, checked), report.Budget.WithoutTrack},
+						{"without either", count(all, checked), report.Budget.WithoutSubsetsAndTrack},
+					} {
+						require.Equal(t, c.want.HealthServers, c.got.HealthServers, c.name)
+						require.Equal(t, c.want.AgentServers, c.got.AgentServers, c.name)
+						require.InDelta(t, c.want.Health, c.got.Health, 0.001, c.name)
+						require.InDelta(t, c.want.Agent, c.got.Agent, 0.001, c.name)
+						require.InDelta(t, c.want.Total, c.got.Total, 0.002, c.name)
+						require.InDelta(t, c.got.Total, c.got.AllTerminators, 1e-9, c.name)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestBudgetOfSeveralTerminators(t *testing.T) {
+	table := parseRoutes(t, twoClusters)
+	clusters := []kube.Cluster{
+		{Name: "eu-1", Objects: objects(nil, testService("tracks", 30000, nil), testService("web", 30001, nil))},
+		{Name: "eu-2", Objects: objects(nil, testService("tracks", 31000, nil))},
+	}
+	one, none, four := kube.Builder{Terminators: 1}, kube.Builder{}, kube.Builder{Terminators: 4}
+	_, want := one.Build(table, clusters, now)
+	_, got := none.Build(table, clusters, now)
+	require.Equal(t, want.Budget, got.Budget)
+	_, got = four.Build(table, clusters, now)
+	require.Equal(t, want.Budget.Now.CheckBudget, got.Budget.Now.CheckBudget, "of one terminator")
+	require.InDelta(t, 4*want.Budget.Now.Total, got.Budget.Now.AllTerminators, 1e-9)
+
+	text, err := json.Marshal(got.Budget)
+	require.NoError(t, err)
+	require.JSONEq(t, `{
+		"terminators": 4,
+		"now": {"healthCheckedServers": 12, "agentCheckedServers": 12, "healthChecksPerSecond": 6, "agentChecksPerSecond": 6, "checksPerSecond": 12, "checksPerSecondOfAllTerminators": 48},
+		"withoutSubsets": {"healthCheckedServers": 12, "agentCheckedServers": 12, "healthChecksPerSecond": 6, "agentChecksPerSecond": 6, "checksPerSecond": 12, "checksPerSecondOfAllTerminators": 48},
+		"withoutTrack": {"healthCheckedServers": 18, "agentCheckedServers": 18, "healthChecksPerSecond": 9, "agentChecksPerSecond": 9, "checksPerSecond": 18, "checksPerSecondOfAllTerminators": 72},
+		"withoutSubsetsAndTrack": {"healthCheckedServers": 18, "agentCheckedServers": 18, "healthChecksPerSecond": 9, "agentChecksPerSecond": 9, "checksPerSecond": 18, "checksPerSecondOfAllTerminators": 72}
+	}`, string(text))
+}
