@@ -1,0 +1,200 @@
+package kubewatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	// listTimeout is that of the API server itself (its flag request-timeout).
+	listTimeout = time.Minute
+	// silence is how long a watch may say nothing, or an answer take to begin. An API
+	// server sends a bookmark every minute to whoever allows them.
+	silence = 2 * time.Minute
+)
+
+// listWatch makes the requests of a Reflector and sees how they fare.
+type listWatch struct {
+	client                              rest.Interface
+	resource, namespace, fields, labels string
+	health                              *health
+	silence                             time.Duration
+
+	mu      sync.Mutex
+	ended   bool
+	running sync.WaitGroup
+}
+
+// begin counts a request in, unless Run has ended: the Reflector lists in a goroutine
+// that it does not wait for.
+func (l *listWatch) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return false
+	}
+	l.running.Add(1)
+	return true
+}
+
+func (l *listWatch) wait() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.running.Wait()
+}
+
+func (l *listWatch) request(options metav1.ListOptions) *rest.Request {
+	options.FieldSelector, options.LabelSelector = l.fields, l.labels
+	// Retries are the Reflector's, so that a failure is known at once.
+	return l.client.Get().MaxRetries(0).Namespace(l.namespace).Resource(l.resource).
+		VersionedParams(&options, metav1.ParameterCodec)
+}
+
+// ListWithContext implements cache.ListerWatcherWithContext.
+func (l *listWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	if !l.begin() {
+		return nil, context.Canceled
+	}
+	defer l.running.Done()
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	list, err := l.request(options).Do(ctx).Get()
+	if err != nil {
+		l.health.failed(err)
+	}
+	return list, err
+}
+
+// WatchWithContext implements cache.ListerWatcherWithContext.
+func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	if !l.begin() {
+		return nil, context.Canceled
+	}
+	options.Watch = true
+	inner, cancel, err := l.open(ctx, options)
+	if err != nil {
+		l.running.Done()
+		streamedList := options.SendInitialEvents != nil
+		switch {
+		case streamedList && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
+			// This server has none; the Reflector will list.
+		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
+			// It will list, too.
+		default:
+			l.health.watchFailed(err)
+		}
+		return nil, err
+	}
+	if options.SendInitialEvents == nil { // else the list is yet to come
+		l.health.watching()
+	}
+	s := &stream{inner: inner, events: make(chan watch.Event), stopped: make(chan struct{})}
+	go func() {
+		defer l.running.Done()
+		defer cancel(nil)
+		s.forward(l.health, l.silence)
+	}()
+	return s, nil
+}
+
+var errSilent = errors.New("no answer to a watch")
+
+// open sends the request and waits for the head of the answer.
+func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch.Interface, context.CancelCauseFunc, error) {
+	var note transportError
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, transportErrorKey{}, &note))
+	timer := time.AfterFunc(l.silence, func() { cancel(errSilent) })
+	w, err := l.request(options).Watch(ctx)
+	timer.Stop()
+	if err == nil && reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch()) {
+		// client-go says so for time-outs and connections that broke.
+		if err = note.err; err == nil {
+			err = errors.New("the connection broke or timed out")
+		}
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+			err = fmt.Errorf("%w within %v", errSilent, l.silence)
+		}
+		cancel(nil)
+		return nil, nil, err
+	}
+	return w, cancel, nil
+}
+
+// List and Watch are there because cache.ListerWatcher still asks for them.
+func (l *listWatch) List(options metav1.ListOptions) (runtime.Object, error) {
+	return l.ListWithContext(context.Background(), options)
+}
+
+// Watch implements cache.ListerWatcher.
+func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
+	return l.WatchWithContext(context.Background(), options)
+}
+
+// stream is a watch that ends when it has been silent for too long, and whose errors are
+// seen.
+type stream struct {
+	inner   watch.Interface
+	events  chan watch.Event
+	stopped chan struct{}
+	stop    sync.Once
+}
+
+func (s *stream) ResultChan() <-chan watch.Event { return s.events }
+
+func (s *stream) Stop() {
+	s.stop.Do(func() {
+		close(s.stopped)
+		s.inner.Stop()
+	})
+}
+
+// forward passes events on until the stream ends. It ends after the goroutine that
+// reads the connection.
+func (s *stream) forward(h *health, silence time.Duration) {
+	defer close(s.events)
+	timer := time.AfterFunc(silence, s.Stop)
+	defer timer.Stop()
+	for event := range s.inner.ResultChan() {
+		timer.Reset(silence)
+		select {
+		case <-s.stopped:
+			continue // nobody listens any more, and an error is our own doing
+		default:
+		}
+		if event.Type == watch.Error {
+			if err := apierrors.FromObject(event.Object); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
+				h.watchFailed(err)
+			}
+		}
+		select {
+		case s.events <- event:
+		case <-s.stopped:
+		}
+	}
+}
+
+// lengthOf gives how many objects a list holds, and how many the server says are left.
+func lengthOf(list runtime.Object) (items, remaining int, err error) {
+	accessor, err := meta.ListAccessor(list)
+	if err != nil {
+		return 0, 0, err
+	}
+	if n := accessor.GetRemainingItemCount(); n != nil {
+		remaining = int(*n)
+	}
+	return meta.LenList(list), remaining, nil
+}
