@@ -98,9 +98,9 @@ func (m *multiples) count(upstreams []haproxycfg.Upstream, report *Report) {
 	m.upstreams = make([]haproxycfg.Upstream, len(upstreams))
 	m.subsets = make(map[netip.AddrPort]int, len(upstreams))
 	for i, u := range upstreams {
-		c := index[u.Ref.Cluster]
-		m.subsets[netip.AddrPortFrom(nodes[c].Addr, u.NodePort)] = len(u.Nodes)
-		if len(u.Nodes) > 0 {
+		if len(u.Nodes) > 0 { // then its cluster was given
+			c := index[u.Ref.Cluster]
+			m.subsets[netip.AddrPortFrom(nodes[c].Addr, u.NodePort)] = len(u.Nodes)
 			u.Nodes = nodes[c : c+1]
 		}
 		m.upstreams[i] = u
