@@ -3,6 +3,7 @@ package haproxycfg_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -58,6 +59,60 @@ func BenchmarkEdgeConfig(b *testing.B) {
 			for b.Loop() {
 				if config, problems := benchEdge.Config(table, upstreams); len(problems) > 0 || len(config.Backends) != n+2 {
 					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}
+
+// withoutNode is the same upstreams after a node event: a node is gone, and each of
+// its services has another in its place.
+func withoutNode(upstreams []haproxycfg.Upstream) []haproxycfg.Upstream {
+	gone := upstreams[len(upstreams)/2].Nodes[0]
+	out := slices.Clone(upstreams)
+	for i := range out {
+		if j := slices.Index(out[i].Nodes, gone); j >= 0 {
+			out[i].Nodes = slices.Clone(out[i].Nodes)
+			out[i].Nodes[j].Addr = netip.AddrFrom4([4]byte{10, 21, byte(i >> 8), byte(i)})
+		}
+	}
+	return out
+}
+
+// BenchmarkApply writes a configuration and, after a node event, another.
+func BenchmarkApply(b *testing.B) {
+	for _, n := range []int{500, 2000} {
+		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
+			table, upstreams := manyServices(n)
+			before, _ := benchEdge.Config(table, upstreams)
+			after, _ := benchEdge.Config(table, withoutNode(upstreams))
+			dir := haproxycfg.Dir{Path: b.TempDir()}
+			configs := [2]*haproxycfg.Config{before, after}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if changed, err := dir.Apply(b.Context(), configs[i%2]); err != nil || !changed {
+					b.Fatal(changed, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDiff says what a node event changes.
+func BenchmarkDiff(b *testing.B) {
+	for _, n := range []int{500, 2000} {
+		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
+			table, upstreams := manyServices(n)
+			before, _ := benchEdge.Config(table, upstreams)
+			after, _ := benchEdge.Config(table, withoutNode(upstreams))
+			dir := haproxycfg.Dir{Path: b.TempDir()}
+			if _, err := dir.Apply(b.Context(), before); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if d, err := dir.Diff(after); err != nil || d.Empty() {
+					b.Fatal(err)
 				}
 			}
 		})
