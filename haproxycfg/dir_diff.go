@@ -28,10 +28,13 @@ type Diff struct {
 // ServerCounts says how many servers a change affects.
 type ServerCounts struct {
 	// Before and After are all servers of all backends.
-	Before, After int
+	Before int `json:"before"`
+	After  int `json:"after"`
 	// Added and Removed are servers by backend and name. Altered are those
 	// of the same name whose line reads differently.
-	Added, Removed, Altered int
+	Added   int `json:"added"`
+	Removed int `json:"removed"`
+	Altered int `json:"altered"`
 }
 
 // BackendDiff is a backend that differs. Server lists are in the order of the

@@ -45,6 +45,10 @@ func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
 			b.problemf(routes.Position{}, "", "service %s is given twice; the first counts", u.Ref)
 			continue
 		}
+		if u.Absent {
+			b.upstreams[u.Ref] = &upstream{Upstream: u}
+			continue
+		}
 		if u.NodePort == 0 {
 			b.problemf(routes.Position{}, "", "service %s has no node port", u.Ref)
 			continue
@@ -154,6 +158,7 @@ func (b *edgeBuilder) reportMissing(backends []routes.Backend, r *routes.Route) 
 		switch u := b.upstreams[rb.Ref]; {
 		case u == nil:
 			b.problemf(r.Position, "backends", "service %s is not known", rb.Ref)
+		case u.Absent:
 		case len(u.addrs) == 0:
 			b.problemf(r.Position, "backends", "service %s has no nodes", rb.Ref)
 		}

@@ -15,6 +15,23 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
+// TestAbsentUpstream: a service that its maker has reported already is not reported
+// again, its route answers 503, and the configuration is as without the Upstream.
+func TestAbsentUpstream(t *testing.T) {
+	web, other := ref("eu-1", "web"), ref("eu-1", "other")
+	table := routes.Table{Routes: []routes.Route{
+		route("a.example.com", "/", weighted{other, 1}),
+		route("b.example.com", "/", weighted{other, 1}, weighted{web, 1}),
+	}}
+	ups := []haproxycfg.Upstream{{Ref: web, NodePort: 31000, Nodes: []haproxycfg.Node{{Name: "n1", Addr: netip.MustParseAddr("10.0.0.1")}}}}
+	edge := haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
+	want, problems := edge.Config(table, ups)
+	require.Len(t, problems, 2)
+	config, problems := edge.Config(table, append(ups, haproxycfg.Upstream{Ref: other, Absent: true}))
+	require.Empty(t, problems)
+	require.Equal(t, want, config)
+}
+
 // TestEdgeProblems: what is wrong is reported where it was declared and left
 // out, and the rest is a valid configuration.
 func TestEdgeProblems(t *testing.T) {

@@ -18,6 +18,17 @@ type Cluster struct {
 	// Current are the subsets in use, nil if there are none or none are known.
 	// They matter where nodeselect.Pool.Pick says so.
 	Current nodeselect.Subsets
+	// Selection, if not nil, is what Build would select from Objects, made already
+	// by whoever follows the cluster, or in an earlier report: [Report.Selection].
+	// Objects then serve to say why a service is missing, and for services that
+	// were declared since.
+	Selection *nodeselect.Selection
+	// Total is the number of the cluster's nodes where Objects do not hold them; 0
+	// means that they do.
+	Total int
+	// Contact says whether the cluster answers, and is reported. One that never
+	// did has nothing else.
+	Contact Contact
 }
 
 // Builder says how clusters and routes become a configuration. It holds values
@@ -33,15 +44,14 @@ type Builder struct {
 // Build returns the configuration that serves a table from clusters, and the
 // report on it. Nodes are judged as of now.
 //
-// A cluster that routes name and that is not given is a problem, and so is each
-// route to it; of two clusters of one name the first counts.
+// A service that routes name and that cannot be reached is one problem, at the first
+// of these routes, and so is a cluster that is not given or has never answered. Of two
+// clusters of one name the first counts.
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
-	refs := refsByCluster(table)
-	// The node agent answers on its port, whatever a Service is annotated with.
-	selector := b.Selector
-	selector.Reserved = append(slices.Clip(selector.Reserved), cmp.Or(b.Edge.NodeAgentPort, haproxycfg.DefaultNodeAgentPort))
-	var upstreams []haproxycfg.Upstream
+	refs, named := Refs(table), placesOf(table)
+	selector := b.NodeSelector()
+	var upstreams, absent []haproxycfg.Upstream
 	known := map[string]bool{}
 	for _, c := range clusters {
 		if known[c.Name] {
@@ -49,18 +59,35 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 			continue
 		}
 		known[c.Name] = true
-		selection := selector.Select(c.Objects, refs[c.Name], now, c.Current)
-		report.addSelection(c, selection)
+		selection := choose(selector, c, refs[c.Name], now)
+		report.addSelection(c, selection.Selection)
 		for _, target := range selection.Targets {
 			upstreams = append(upstreams, upstreamOf(c.Name, target))
 		}
-	}
-	for name := range refs {
-		if !known[name] {
-			report.add(Problem{Cluster: name, Message: "routes name this cluster, and it is not given"})
+		switch c.Contact.State {
+		case Never:
+			report.add(named.clusters[c.Name].say(c.Contact.problem(c.Name)))
+		case LastKnown:
+			report.add(c.Contact.problem(c.Name))
+		}
+		for _, a := range selection.absent {
+			ref := routeRef(c.Name, a.Ref)
+			absent = append(absent, haproxycfg.Upstream{Ref: ref, Absent: true})
+			if c.Contact.State != Never { // of which that is said once for all
+				report.add(named.refs[ref].say(problemOf(c.Name, a.Problem)))
+			}
 		}
 	}
-	config, problems := b.Edge.Config(table, upstreams)
+	for name, missing := range refs {
+		if known[name] {
+			continue
+		}
+		report.add(named.clusters[name].say(Problem{Cluster: name, Message: "the cluster is not given"}))
+		for _, r := range missing {
+			absent = append(absent, haproxycfg.Upstream{Ref: routeRef(name, r), Absent: true})
+		}
+	}
+	config, problems := b.Edge.Config(table, slices.Concat(upstreams, absent))
 	for _, p := range problems {
 		report.add(Problem{File: p.File, Line: p.Line, Field: p.Field, Message: p.Message})
 	}
@@ -69,8 +96,17 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	return config, report
 }
 
-// refsByCluster returns what each cluster is asked for.
-func refsByCluster(table routes.Table) map[string][]nodeselect.Ref {
+// NodeSelector is the selector that Build uses, for whoever makes Cluster.Selection:
+// Selector, with the port of the node agents reserved.
+func (b Builder) NodeSelector() nodeselect.Selector {
+	s := b.Selector
+	// The node agent answers on its port, whatever a Service is annotated with.
+	s.Reserved = append(slices.Clip(s.Reserved), cmp.Or(b.Edge.NodeAgentPort, haproxycfg.DefaultNodeAgentPort))
+	return s
+}
+
+// Refs returns what a table asks each cluster for, by its name.
+func Refs(table routes.Table) map[string][]nodeselect.Ref {
 	refs := map[string][]nodeselect.Ref{}
 	for _, r := range table.Refs() {
 		refs[r.Cluster] = append(refs[r.Cluster], nodeselect.Ref{Namespace: r.Namespace, Service: r.Service, Port: r.Port})
@@ -78,9 +114,13 @@ func refsByCluster(table routes.Table) map[string][]nodeselect.Ref {
 	return refs
 }
 
+func routeRef(cluster string, r nodeselect.Ref) routes.Ref {
+	return routes.Ref{Cluster: cluster, Namespace: r.Namespace, Service: r.Service, Port: r.Port}
+}
+
 func upstreamOf(cluster string, t nodeselect.Target) haproxycfg.Upstream {
 	u := haproxycfg.Upstream{
-		Ref:       routes.Ref{Cluster: cluster, Namespace: t.Namespace, Service: t.Service, Port: t.Port},
+		Ref:       routeRef(cluster, t.Ref),
 		NodePort:  t.NodePort,
 		AgentPort: t.AgentPort,
 		Nodes:     make([]haproxycfg.Node, len(t.Nodes)),

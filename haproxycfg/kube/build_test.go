@@ -160,6 +160,15 @@ func TestBuildReportsAndServesTheRest(t *testing.T) {
 - host: broken.example.com
   path: /cluster
   backends: [{cluster: us-1, namespace: media, service: web, port: http}]
+- host: broken.example.com
+  path: /again
+  backends: [{cluster: us-1, namespace: media, service: web, port: http}]
+- host: broken.example.com
+  path: /and/again
+  backends:
+  - {cluster: us-1, namespace: media, service: web, port: http}
+  - {cluster: us-1, namespace: media, service: other, port: http}
+  - {cluster: eu-1, namespace: media, service: missing, port: http}
 `)
 	var b kube.Builder
 	good := kube.Cluster{Name: "eu-1", Objects: objects(nil, testService("tracks", 30000, map[string]string{"headgate.dev/weight": "lots"}), testService("web", 30001, nil))}
@@ -175,20 +184,17 @@ func TestBuildReportsAndServesTheRest(t *testing.T) {
 	}
 	require.Equal(t, []string{
 		`eu-1: the cluster is given twice; the first counts`,
-		`eu-1: Service media/missing: there is no such service`,
 		`eu-1: Service media/tracks: metadata.annotations[headgate.dev/weight]: "lots": want a weight in percent, 0 to 256; 100 is used`,
-		`eu-1: Service media/web: spec.ports: no port "https"; the service has http (80)`,
-		`us-1: routes name this cluster, and it is not given`,
-		`routes.yaml:12: backends: service eu-1/media/missing:http is not known`,
-		`routes.yaml:15: backends: service eu-1/media/web:https is not known`,
-		`routes.yaml:18: backends: service us-1/media/web:http is not known`,
+		`routes.yaml:12: eu-1: Service media/missing: there is no such service; another route names it too`,
+		`routes.yaml:15: eu-1: Service media/web: spec.ports: no port "https"; the service has http (80)`,
+		`routes.yaml:18: us-1: the cluster is not given; 2 more routes name it`,
 	}, got)
 	require.Len(t, report.Services, 3)
 
 	report.AddRoutes([]routes.Problem{{File: "routes.yaml", Line: 1, Field: "routes[0].host", Message: "bad"}})
 	report.AddManifests("eu-1", []nodeselect.Problem{{File: "a.yaml", Line: 3, Message: "no YAML"}})
-	require.Equal(t, "a.yaml:3: eu-1: no YAML", report.Problems[5].Error())
-	require.Equal(t, "routes.yaml:1: routes[0].host: bad", report.Problems[6].Error())
+	require.Equal(t, "a.yaml:3: eu-1: no YAML", report.Problems[2].Error())
+	require.Equal(t, "routes.yaml:1: routes[0].host: bad", report.Problems[3].Error())
 }
 
 func TestThePortOfTheNodeAgentIsNobodys(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 // Report says what was built and what was not, and why. It is meant to be kept as
 // JSON beside the configuration. The same input gives the same report: it holds no
-// time.
+// times but those that are given to it.
 type Report struct {
 	// Problems are sorted by file and line, then by cluster and object.
 	Problems []Problem `json:"problems"`
@@ -22,6 +22,12 @@ type Report struct {
 	// Services are sorted by reference. Those that could not be resolved are not
 	// among them.
 	Services []ServiceReport `json:"services"`
+	// Changes are what was changed last, and why, if whoever keeps the report
+	// says so. Build leaves it nil.
+	Changes *Changes `json:"changes,omitempty"`
+	// Refused is the change that is not in force because it is larger than is
+	// allowed at once, if there is one. Build leaves it nil.
+	Refused *Changes `json:"refused,omitempty"`
 	// Budget is what checking all that costs.
 	Budget Budget `json:"budget"`
 }
@@ -54,7 +60,8 @@ func (p Problem) Error() string {
 
 // ClusterReport is what was seen of the nodes of a cluster.
 type ClusterReport struct {
-	Name string `json:"name"`
+	Name    string  `json:"name"`
+	Contact Contact `json:"contact,omitzero"`
 	// Total, Eligible and so on count the cluster's nodes by verdict.
 	Total    int `json:"total"`
 	Eligible int `json:"eligible"`
@@ -147,7 +154,10 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 	for _, p := range s.Problems {
 		r.add(problemOf(c.Name, p))
 	}
-	cluster := ClusterReport{Name: c.Name, Total: len(c.Objects.Nodes), Findings: append([]nodeselect.Finding{}, s.Findings...)}
+	cluster := ClusterReport{
+		Name: c.Name, Contact: c.Contact, Total: cmp.Or(len(c.Objects.Nodes), c.Total),
+		Findings: append([]nodeselect.Finding{}, s.Findings...),
+	}
 	for _, f := range s.Findings {
 		switch f.Verdict {
 		case nodeselect.Avoid:

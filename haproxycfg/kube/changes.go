@@ -1,0 +1,143 @@
+package kube
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// Changes say what one configuration changes against the one before it, and why.
+type Changes struct {
+	// Time is when the change was made or refused.
+	Time time.Time `json:"time"`
+	// Servers counts the servers of all backends.
+	Servers haproxycfg.ServerCounts `json:"servers"`
+	// Services are those whose ports or nodes changed, by reference.
+	Services []ServiceChange `json:"services"`
+	// Causes are what changed in routes and clusters, the first MaxCauses of
+	// them; MoreCauses counts the rest.
+	Causes     []Cause `json:"causes"`
+	MoreCauses int     `json:"moreCauses,omitempty"`
+	// ID tells a refused change from others. It is that of the configuration.
+	ID string `json:"id,omitempty"`
+	// Reason is why it was refused.
+	Reason string `json:"reason,omitempty"`
+}
+
+// MaxCauses bounds the causes that Changes keep.
+const MaxCauses = 100
+
+// ServiceChange is what happens to one service port.
+type ServiceChange struct {
+	routes.Ref
+	// Added and Removed tell that the service as a whole is new or gone.
+	Added   bool `json:"added,omitempty"`
+	Removed bool `json:"removed,omitempty"`
+	// Enter and Leave are the names of nodes, sorted. A node whose address is
+	// another one is in both.
+	Enter []string `json:"enter,omitempty"`
+	Leave []string `json:"leave,omitempty"`
+	// Ports says what port changed and how, as "nodePort 30080 to 30090".
+	Ports []string `json:"ports,omitempty"`
+}
+
+// NewChanges compares the reports of two configurations; servers and causes are as
+// their configurations and inputs have them: [haproxycfg.Diff], [Causes].
+func NewChanges(at time.Time, old, new Report, servers haproxycfg.ServerCounts, causes []Cause) Changes {
+	c := Changes{Time: at, Servers: servers, Services: serviceChanges(old, new), Causes: causes}
+	if more := len(causes) - MaxCauses; more > 0 {
+		c.Causes, c.MoreCauses = slices.Clone(causes[:MaxCauses]), more
+	}
+	return c
+}
+
+// Summary gives the first few causes in one line, and says how many more there are.
+func (c Changes) Summary(most int) string {
+	var b strings.Builder
+	for i, cause := range c.Causes[:min(most, len(c.Causes))] {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(cause.String())
+	}
+	if more := max(0, len(c.Causes)-most) + c.MoreCauses; more > 0 {
+		fmt.Fprintf(&b, "; and %d more", more)
+	}
+	return b.String()
+}
+
+// serviceChanges walks two lists that are sorted by reference.
+func serviceChanges(old, new Report) []ServiceChange {
+	changes := []ServiceChange{}
+	oldNodes, newNodes := old.nodes(), new.nodes()
+	a, b := old.Services, new.Services
+	for len(a) > 0 || len(b) > 0 {
+		switch order := headOrder(a, b, func(x, y ServiceReport) int { return x.Ref.Compare(y.Ref) }); {
+		case order < 0:
+			changes = append(changes, ServiceChange{Ref: a[0].Ref, Removed: true, Leave: a[0].Nodes})
+			a = a[1:]
+		case order > 0:
+			changes = append(changes, ServiceChange{Ref: b[0].Ref, Added: true, Enter: b[0].Nodes})
+			b = b[1:]
+		default:
+			c := ServiceChange{Ref: a[0].Ref}
+			c.Enter = missing(b[0], a[0], newNodes, oldNodes)
+			c.Leave = missing(a[0], b[0], oldNodes, newNodes)
+			c.port("nodePort", a[0].NodePort, b[0].NodePort)
+			c.port("agentPort", a[0].AgentPort, b[0].AgentPort)
+			if len(c.Enter)+len(c.Leave)+len(c.Ports) > 0 {
+				changes = append(changes, c)
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	return changes
+}
+
+// headOrder compares the first elements of two sorted lists; an empty one has none
+// but later ones.
+func headOrder[T any](a, b []T, compare func(x, y T) int) int {
+	switch {
+	case len(a) == 0:
+		return 1
+	case len(b) == 0:
+		return -1
+	case compare == nil:
+		return 0
+	}
+	return compare(a[0], b[0])
+}
+
+type nodeKey struct{ cluster, name string }
+
+func (r Report) nodes() map[nodeKey]NodeReport {
+	nodes := map[nodeKey]NodeReport{}
+	for _, c := range r.Clusters {
+		for _, n := range c.Nodes {
+			nodes[nodeKey{c.Name, n.Name}] = n
+		}
+	}
+	return nodes
+}
+
+// missing returns the nodes of a that b has not, at the same address.
+func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
+	var names []string
+	for _, name := range a.Nodes {
+		key := nodeKey{a.Cluster, name}
+		if _, has := slices.BinarySearch(b.Nodes, name); !has || inA[key].Addr != inB[key].Addr {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (c *ServiceChange) port(name string, was, is uint16) {
+	if was != is {
+		c.Ports = append(c.Ports, fmt.Sprintf("%s %d to %d", name, was, is))
+	}
+}
