@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,10 +13,13 @@ import (
 
 func ExampleRules_State() {
 	objects := nodeselect.NewObjects(
-		[]*corev1.Node{{
-			ObjectMeta: metav1.ObjectMeta{Name: "node-a"},
-			Spec:       corev1.NodeSpec{Unschedulable: true}, // kubectl cordon node-a
-		}},
+		[]*corev1.Node{
+			{
+				ObjectMeta: metav1.ObjectMeta{Name: "node-a"},
+				Spec:       corev1.NodeSpec{Unschedulable: true}, // kubectl cordon node-a
+			},
+			{ObjectMeta: metav1.ObjectMeta{Name: "node-b"}},
+		},
 		[]*corev1.Service{{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "media", Name: "tracks", Annotations: map[string]string{
 				"headgate.dev/agent-port": "9801",
@@ -33,4 +37,33 @@ func ExampleRules_State() {
 	// Output:
 	// 9707 "": up drain # cordoned
 	// 9801 "media/tracks": up drain 50% # cordoned
+}
+
+// Four nodes of ten are cordoned, of which three may drain; this one is the last.
+func ExampleTracker() {
+	var nodes []*corev1.Node
+	for i := range 10 {
+		nodes = append(nodes, &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("node-%d", i)},
+			Spec:       corev1.NodeSpec{Unschedulable: i < 4},
+		})
+	}
+	agent := kube.Tracker{Rules: kube.Rules{Node: "node-3"}}
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	show := func() {
+		state, err := agent.State(now, nodeselect.NewObjects(nodes, nil))
+		fmt.Println(now.Format(time.TimeOnly), state.Node(), err)
+	}
+	show()
+
+	// One of the others is back: it is held down first.
+	now = now.Add(time.Minute)
+	nodes[0].Spec.Unschedulable = false
+	show()
+	now = agent.Next()
+	show()
+	// Output:
+	// 12:00:00 up ready # cordoned; waits: 3 of 10 nodes drain, no more than 3 may (30%) <nil>
+	// 12:01:00 up ready # cordoned; waits: 3 of 10 nodes drain, no more than 3 may (30%) <nil>
+	// 12:01:10 up drain # cordoned <nil>
 }

@@ -2,9 +2,7 @@ package kube
 
 import (
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -14,6 +12,12 @@ import (
 
 // DefaultNodeAgentPort is the fixed port on which every node answers for itself.
 const DefaultNodeAgentPort = 9707
+
+// Defaults of Rules.
+const (
+	DefaultMaxDrain = 0.3
+	DefaultHoldDown = 10 * time.Second
+)
 
 // ErrNoNode means that the objects do not hold the node that is to be answered
 // for. A node that was there before is gone now and should be drained; one that
@@ -29,8 +33,16 @@ type Rules struct {
 	// Annotations reads those of nodes and Services.
 	Annotations nodeselect.Annotations
 	// Signals say when the node is drained: when any of them does. Nil means
-	// DefaultSignals.
+	// DefaultSignals. All agents of a cluster must have the same, or they do not
+	// agree on who may drain.
 	Signals []Signal
+	// MaxDrain is the share of the cluster's nodes that may drain at once; further
+	// ones wait. Of a small cluster one node may in any case, and never all of them
+	// may unless MaxDrain is 1 or more. 0 means DefaultMaxDrain.
+	MaxDrain float64
+	// HoldDown is for how long a node goes on draining when nothing asks for it any
+	// more. 0 means DefaultHoldDown, less than 0 none.
+	HoldDown time.Duration
 	// Reserved are further ports that no Service may have, such as that of the
 	// agent's own metrics.
 	Reserved []uint16
@@ -44,14 +56,37 @@ type Answer struct {
 	Reply   agentcheck.Reply
 }
 
-// State is all that the agent of one node answers at a moment.
+// State is all that the agent of one node answers at a moment, and why.
 type State struct {
 	// Answers are sorted by port, and each port is named once. The node's own is
-	// always among them.
+	// always among them, but for the state of a Watcher that has none yet.
 	Answers []Answer
 	// Problems are annotations that could not be followed. The Services that they
 	// name have no Answer; all others do.
 	Problems []nodeselect.Problem
+	// Drain is why the node drains or not.
+	Drain Drain
+	// Err is set by a Watcher alone.
+	Err error
+}
+
+// Drain is how things stand with the drain of a node, and of its cluster as far as
+// the node's agent sees it.
+type Drain struct {
+	// Wanted says that something asks for the node's drain, Effective that the node
+	// drains. The one without the other: it waits for others, or it is held down.
+	Wanted, Effective bool
+	// Reason is what asks for it, or did when it is held down.
+	Reason string
+	// Since is since when it is asked for, to the second. Zero if it is not.
+	Since time.Time
+	// HeldUntil is when the hold-down ends, zero if there is none.
+	HeldUntil time.Time
+	// Draining and Waiting are the nodes that drain and that wait, this one too;
+	// those that are Outside do not count.
+	Draining, Waiting int
+	// Limit is how many of Total nodes may drain at once.
+	Limit, Total int
 }
 
 // Node returns the answer for the node itself.
@@ -64,38 +99,15 @@ func (s State) Node() agentcheck.Reply {
 	return agentcheck.Reply{}
 }
 
-// State returns what the node's agent answers when its cluster is as the objects
-// say. The error is ErrNoNode if they do not hold the node; the State that comes
+// State returns what the node's agent answers if it sees its cluster for the first
+// time, and it is as the objects say: nothing is held down. Use a [Tracker] to follow
+// a cluster.
+//
+// The error is ErrNoNode if the objects do not hold the node; the State that comes
 // with it drains the node, for callers that know it was there before.
 func (r Rules) State(objects nodeselect.Objects) (State, error) {
-	var s State
-	var err error
-	own := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Drain, Reason: "node is gone"}
-	if node := objects.Node(r.Node); node != nil {
-		own = NodeReply(node, r.signals()...)
-		s.check(r.Annotations.Drain(node))
-	} else {
-		err = fmt.Errorf("%w: %q", ErrNoNode, r.Node)
-	}
-	port := r.Port
-	if port == 0 {
-		port = DefaultNodeAgentPort
-	}
-	s.Answers = append(s.Answers, Answer{Port: port, Reply: own})
-
-	ports, problems := r.Annotations.AgentPorts(objects, append([]uint16{port}, r.Reserved...)...)
-	s.Problems = append(s.Problems, problems...)
-	for _, p := range ports {
-		reply, problems := ServiceReply(p.Service, r.Annotations)
-		s.Problems = append(s.Problems, problems...)
-		s.Answers = append(s.Answers, Answer{
-			Port:    p.Port,
-			Service: p.Service.Namespace + "/" + p.Service.Name,
-			Reply:   reply.Worst(own),
-		})
-	}
-	slices.SortFunc(s.Answers, func(a, b Answer) int { return int(a.Port) - int(b.Port) })
-	return s, err
+	t := Tracker{Rules: r}
+	return t.State(time.Time{}, objects)
 }
 
 func (r Rules) signals() []Signal {
@@ -103,6 +115,27 @@ func (r Rules) signals() []Signal {
 		return DefaultSignals(r.Annotations)
 	}
 	return r.Signals
+}
+
+func (r Rules) port() uint16 {
+	if r.Port == 0 {
+		return DefaultNodeAgentPort
+	}
+	return r.Port
+}
+
+func (r Rules) maxDrain() float64 {
+	if r.MaxDrain == 0 {
+		return DefaultMaxDrain
+	}
+	return r.MaxDrain
+}
+
+func (r Rules) holdDown() time.Duration {
+	if r.HoldDown == 0 {
+		return DefaultHoldDown
+	}
+	return r.HoldDown
 }
 
 // check takes an error of an annotation into the problems.
@@ -113,20 +146,14 @@ func (s *State) check(_ bool, err error) {
 	}
 }
 
-// NodeReply answers for a node: "up ready", or "up drain" with the reasons of all
-// signals that ask for it. It sets no weight, so that it can be combined with the
-// answer for a Service, whose weight may be above 100%.
+// NodeReply answers for a node of which alone something is known: "up ready", or "up
+// drain" with the reasons of all signals that ask for it. It sets no weight, so that
+// it can be combined with the answer for a Service, whose weight may be above 100%.
 func NodeReply(node *corev1.Node, signals ...Signal) agentcheck.Reply {
-	var reasons []string
-	for _, signal := range signals {
-		if reason, drain := signal(node); drain {
-			reasons = append(reasons, reason)
-		}
+	if ask, ok := combine(askOf(node, signals)); ok {
+		return agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Drain, Reason: ask.Reason}
 	}
-	if len(reasons) == 0 {
-		return agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready}
-	}
-	return agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Drain, Reason: strings.Join(reasons, ", ")}
+	return agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready}
 }
 
 // ServiceReply answers for a Service on a node of which nothing is known: its

@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -73,7 +70,7 @@ func (a *agent) run(ctx context.Context) error {
 		case snap := <-a.snapshots:
 			next, err := a.rules.State(snap.objects)
 			if err != nil && !seen {
-				return fmt.Errorf("%w; there are %s", err, nodeNames(snap.objects))
+				return err
 			}
 			seen = true
 			problems = a.report(state, next, problems, append(snap.problems, next.Problems...))
@@ -123,21 +120,4 @@ func (a *agent) ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.notReady
-}
-
-// nodeNames lists some nodes, for an error about one that is missing.
-func nodeNames(objects nodeselect.Objects) string {
-	const most = 10
-	var names []string
-	for _, n := range objects.Nodes[:min(len(objects.Nodes), most)] {
-		names = append(names, n.Name)
-	}
-	if len(objects.Nodes) > most {
-		names = append(names, fmt.Sprintf("and %d more", len(objects.Nodes)-most))
-	}
-	if len(names) == 0 {
-		return "no nodes"
-	}
-	slices.Sort(names[:min(len(names), most)])
-	return strings.Join(names, ", ")
 }

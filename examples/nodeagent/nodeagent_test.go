@@ -36,6 +36,7 @@ func manifests(unschedulable bool, weight, agentPort string) string {
 kind: List
 items:
 - {apiVersion: v1, kind: Node, metadata: {name: a}, spec: {unschedulable: %t}}
+- {apiVersion: v1, kind: Node, metadata: {name: b}}
 - {apiVersion: v1, kind: Service, metadata: {namespace: media, name: tracks, annotations: {headgate.dev/agent-port: "%s", headgate.dev/weight: "%s"}}, spec: {type: NodePort}}
 `, unschedulable, agentPort, weight)
 }
@@ -152,7 +153,7 @@ func TestFailures(t *testing.T) {
 		{"nothing given", nil, cli.ExitUsage, "-node and -dir are needed"},
 		{"bad address", []string{"-node", "a", "-dir", dir, "-listen", "here"}, cli.ExitUsage, "-listen here: "},
 		{"bad port", []string{"-node", "a", "-dir", dir, "-listen", ":70000"}, cli.ExitUsage, "want a port"},
-		{"no such node", []string{"-node", "b", "-dir", dir, "-listen", "127.0.0.1:1"}, cli.ExitFailed, `no such node: "b"; there are a`},
+		{"no such node", []string{"-node", "c", "-dir", dir, "-listen", "127.0.0.1:1"}, cli.ExitFailed, `no such node: "c"; there are a, b`},
 		{"no such directory", []string{"-node", "a", "-dir", filepath.Join(dir, "none")}, cli.ExitFailed, "none"},
 		{"admin address", []string{"-node", "a", "-dir", dir, "-admin", "256.0.0.1:1"}, cli.ExitFailed, "256.0.0.1"},
 	}
