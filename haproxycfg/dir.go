@@ -70,14 +70,19 @@ const (
 // When ctx ends during the reload, its outcome is unknown: the new
 // configuration stays, and the next Apply reloads again.
 func (d *Dir) Apply(ctx context.Context, c *Config) (changed bool, err error) {
+	files, err := d.render(c)
+	if err != nil {
+		return false, err
+	}
+	return d.locked(ctx, func() (bool, error) { return d.apply(ctx, c, files) })
+}
+
+// locked calls f while nobody else applies, in this process or another.
+func (d *Dir) locked(ctx context.Context, f func() (bool, error)) (changed bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("haproxycfg: apply: %w", err)
-	}
-	files, err := d.render(c)
-	if err != nil {
-		return false, err
 	}
 	if err := d.at("mkdir"); err != nil {
 		return false, err
@@ -90,7 +95,7 @@ func (d *Dir) Apply(ctx context.Context, c *Config) (changed bool, err error) {
 		return false, fmt.Errorf("haproxycfg: apply: %w", err)
 	}
 	defer unlock()
-	return d.apply(ctx, c, files)
+	return f()
 }
 
 func (d *Dir) apply(ctx context.Context, c *Config, files []RenderedFile) (changed bool, err error) {

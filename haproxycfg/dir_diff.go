@@ -1,6 +1,7 @@
 package haproxycfg
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"path"
@@ -23,6 +24,8 @@ type Diff struct {
 	Sections []string
 	// Text is a unified diff of all files.
 	Text string
+
+	differs bool // for a Diff without Text
 }
 
 // ServerCounts says how many servers a change affects.
@@ -104,22 +107,38 @@ func mapNames(config string) []string {
 // DiffFiles compares two configurations as [Config.Render] gives them. Either
 // may be nil: no configuration.
 func DiffFiles(before, after []RenderedFile) Diff {
-	a, b := byLogicalName(before), byLogicalName(after)
-	var d Diff
+	d, a, b := diffFiles(before, after)
 	var text strings.Builder
-	names := maps.Clone(a)
-	maps.Copy(names, b)
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range fileNames(a, b) {
 		fa, fb := a[name], b[name]
 		appendUnified(&text, fa.Name, fb.Name, string(fa.Data), string(fb.Data))
-		if name == configFile {
-			d.compareSections(readSections(string(fa.Data)), readSections(string(fb.Data)))
-		} else if m := compareMaps(name, string(fa.Data), string(fb.Data)); m.Added != nil || m.Removed != nil {
-			d.Maps = append(d.Maps, m)
-		}
 	}
 	d.Text = text.String()
 	return d
+}
+
+// diffFiles gives all but the text of a Diff, and the files by name.
+func diffFiles(before, after []RenderedFile) (d Diff, a, b map[string]RenderedFile) {
+	a, b = byLogicalName(before), byLogicalName(after)
+	for _, name := range fileNames(a, b) {
+		fa, fb := a[name], b[name]
+		same := fa.Name == fb.Name && bytes.Equal(fa.Data, fb.Data)
+		d.differs = d.differs || !same
+		if name == configFile {
+			d.compareConfigs(string(fa.Data), string(fb.Data))
+		} else if !same {
+			if m := compareMaps(name, string(fa.Data), string(fb.Data)); m.Added != nil || m.Removed != nil {
+				d.Maps = append(d.Maps, m)
+			}
+		}
+	}
+	return d, a, b
+}
+
+func fileNames(a, b map[string]RenderedFile) []string {
+	names := maps.Clone(a)
+	maps.Copy(names, b)
+	return slices.Sorted(maps.Keys(names))
 }
 
 // byLogicalName maps "haproxy.cfg", or the name of a map without its hash.
@@ -146,7 +165,7 @@ func compareMaps(name, before, after string) MapDiff {
 }
 
 // Empty tells whether there is no difference.
-func (d Diff) Empty() bool { return d.Text == "" }
+func (d Diff) Empty() bool { return d.Text == "" && !d.differs }
 
 // ServerShare is the share of the servers in force, from 0 to 1, that the
 // change removes or alters. It is 0 if there were none: a first configuration

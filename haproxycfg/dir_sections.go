@@ -1,7 +1,6 @@
 package haproxycfg
 
 import (
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,11 +34,11 @@ func readSections(text string) map[string]*section {
 	var s *section
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		word, rest, _ := strings.Cut(line, " ")
+		word, _, _ := strings.Cut(line, " ")
 		switch {
 		case line == "" || line[0] == '#':
 		case sectionWords[word]:
-			head := strings.TrimSpace(word + " " + strings.TrimSpace(rest))
+			head, _ := sectionHead(line)
 			if s = all[head]; s == nil {
 				s = &section{head: head}
 				all[head] = s
@@ -67,12 +66,29 @@ func (s *section) addServer(line string) {
 	s.lines[words[1]] = line
 }
 
-// compareSections fills all of d but its maps and text.
-func (d *Diff) compareSections(before, after map[string]*section) {
-	heads := maps.Clone(before)
-	maps.Copy(heads, after)
-	for _, head := range slices.Sorted(maps.Keys(heads)) {
-		a, b := before[head], after[head]
+// compareConfigs fills all of d but its maps and text. Sections that read the same
+// are not looked into: in a large configuration these are nearly all.
+func (d *Diff) compareConfigs(before, after string) {
+	a, b := cutSections(before), cutSections(after)
+	heads := make([]string, 0, max(len(a), len(b)))
+	for head, text := range b {
+		was, ok := a[head]
+		if ok && was == text {
+			n := countServers(text)
+			d.Servers.Before += n
+			d.Servers.After += n
+			continue
+		}
+		heads = append(heads, head)
+	}
+	for head := range a {
+		if _, ok := b[head]; !ok {
+			heads = append(heads, head)
+		}
+	}
+	slices.Sort(heads)
+	for _, head := range heads {
+		a, b := readSections(a[head])[head], readSections(b[head])[head]
 		x := compareServers(a, b)
 		d.Servers.add(a, b, x)
 		if name, ok := strings.CutPrefix(head, "backend "); ok {
@@ -84,6 +100,48 @@ func (d *Diff) compareSections(before, after map[string]*section) {
 			d.Sections = append(d.Sections, head)
 		}
 	}
+}
+
+// cutSections gives the text of each section by its head, as readSections finds
+// them.
+func cutSections(text string) map[string]string {
+	all := map[string]string{}
+	head, start, pos := "", 0, 0
+	end := func() {
+		if head != "" {
+			all[head] += text[start:pos]
+		}
+		start = pos
+	}
+	for line := range strings.Lines(text) {
+		if h, ok := sectionHead(strings.TrimSpace(line)); ok {
+			end()
+			head = h
+		}
+		pos += len(line)
+	}
+	end()
+	return all
+}
+
+// sectionHead tells whether a trimmed line begins a section.
+func sectionHead(line string) (head string, ok bool) {
+	word, rest, _ := strings.Cut(line, " ")
+	if !sectionWords[word] {
+		return "", false
+	}
+	return strings.TrimSpace(word + " " + strings.TrimSpace(rest)), true
+}
+
+// countServers counts the lines of a section that readSections takes for servers.
+func countServers(section string) int {
+	n := 0
+	for line := range strings.Lines(section) {
+		if word, rest, _ := strings.Cut(strings.TrimSpace(line), " "); word == "server" && strings.TrimSpace(rest) != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // compareServers compares two sections of one head, either of which may be nil.
