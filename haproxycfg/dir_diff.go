@@ -98,8 +98,12 @@ func (d *Dir) current() ([]RenderedFile, error) {
 // mapNames finds the map files that a configuration's text names, sorted.
 func mapNames(config string) []string {
 	found := map[string]bool{}
-	for _, m := range namedMap.FindAllStringSubmatch(config, -1) {
-		found[mapsDir+"/"+m[1]] = true
+	for line := range strings.Lines(config) {
+		if strings.Contains(line, mapsDir+"/") { // few lines, and regular expressions are slow
+			for _, m := range namedMap.FindAllStringSubmatch(line, -1) {
+				found[mapsDir+"/"+m[1]] = true
+			}
+		}
 	}
 	return slices.Sorted(maps.Keys(found))
 }

@@ -13,15 +13,16 @@ import (
 // Configurations have many such lines, so this takes about linear time where a
 // shortest edit script could take quadratic, and it never matches a section's
 // inner lines to those of another just because they read the same.
+//
+// It begins with the lines that head sections, so that one changed server costs its
+// section and not the file.
 
 // run is n equal lines, at a and at b.
 type run struct{ a, b, n int }
 
 // matchLines returns the equal runs of two texts, in order.
 func matchLines(a, b []string) []run {
-	m := matcher{ids: make(map[string]int32, len(a))}
-	m.a, m.b = m.number(a), m.number(b)
-	m.seen = make([]occurrence, len(m.ids))
+	m := matcher{a: a, b: b}
 	m.match(0, len(a), 0, len(b), 0)
 	return m.runs
 }
@@ -29,23 +30,13 @@ func matchLines(a, b []string) []run {
 type occurrence struct{ inA, inB, atB int32 }
 
 type matcher struct {
-	ids  map[string]int32
-	a, b []int32 // the texts, each line as a number
-	seen []occurrence
-	runs []run
-}
-
-func (m *matcher) number(lines []string) []int32 {
-	out := make([]int32, len(lines))
-	for i, line := range lines {
-		id, ok := m.ids[line]
-		if !ok {
-			id = int32(len(m.ids))
-			m.ids[line] = id
-		}
-		out[i] = id
-	}
-	return out
+	a, b []string
+	// Lines as numbers from 1, which lines get once they are looked at beyond
+	// their turn: most of a configuration is as it was, line by line.
+	ids        map[string]int32
+	numA, numB []int32
+	seen       []occurrence // by number
+	runs       []run
 }
 
 // maxMatchDepth ends a recursion that only contrived texts reach.
@@ -64,7 +55,7 @@ func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	}
 	a1, b1 = a1-tail, b1-tail
 	if a0 < a1 && b0 < b1 && depth < maxMatchDepth {
-		anchors := m.anchors(a0, a1, b0, b1)
+		anchors := m.anchors(a0, a1, b0, b1, depth == 0)
 		for _, x := range anchors {
 			// An earlier anchor's run may have taken this line already.
 			if x.a >= a0 && x.b >= b0 {
@@ -92,29 +83,80 @@ func (m *matcher) add(a, b, n int) {
 }
 
 // anchors returns the lines that occur once in both ranges, as many as have
-// the same order in both.
-func (m *matcher) anchors(a0, a1, b0, b1 int) []run {
-	for i := a0; i < a1; i++ {
-		m.seen[m.a[i]].inA++
+// the same order in both. If heads is set, it is content with those of them that
+// begin a section, as long as there are any: within the sections little is left to
+// be matched then.
+func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
+	if m.ids == nil {
+		m.ids = make(map[string]int32)
+		m.numA, m.numB = make([]int32, len(m.a)), make([]int32, len(m.b))
+		m.seen = make([]occurrence, 1)
 	}
-	for i := b0; i < b1; i++ {
-		s := &m.seen[m.b[i]]
+	if heads {
+		if both := m.once(headsOf(m.a, a0, a1), headsOf(m.b, b0, b1)); len(both) > 0 {
+			return both
+		}
+	}
+	return m.once(rangeOf(a0, a1), rangeOf(b0, b1))
+}
+
+// headsOf returns which of the lines from x to y follow an empty one.
+func headsOf(lines []string, x, y int) []int {
+	var heads []int
+	for i := max(x, 1); i < y; i++ {
+		if lines[i-1] == "" && lines[i] != "" {
+			heads = append(heads, i)
+		}
+	}
+	return heads
+}
+
+func rangeOf(x, y int) []int {
+	all := make([]int, y-x)
+	for i := range all {
+		all[i] = x + i
+	}
+	return all
+}
+
+// once returns those of the given lines that occur once on each side, as many as
+// have the same order on both.
+func (m *matcher) once(linesA, linesB []int) []run {
+	for _, i := range linesA {
+		m.seen[m.number(&m.numA[i], m.a[i])].inA++
+	}
+	for _, i := range linesB {
+		s := &m.seen[m.number(&m.numB[i], m.b[i])]
 		s.inB++
 		s.atB = int32(i)
 	}
 	var both []run
-	for i := a0; i < a1; i++ {
-		if s := m.seen[m.a[i]]; s.inA == 1 && s.inB == 1 {
+	for _, i := range linesA {
+		if s := m.seen[m.numA[i]]; s.inA == 1 && s.inB == 1 {
 			both = append(both, run{i, int(s.atB), 1})
 		}
 	}
-	for i := a0; i < a1; i++ {
-		m.seen[m.a[i]] = occurrence{}
+	for _, i := range linesA {
+		m.seen[m.numA[i]] = occurrence{}
 	}
-	for i := b0; i < b1; i++ {
-		m.seen[m.b[i]] = occurrence{}
+	for _, i := range linesB {
+		m.seen[m.numB[i]] = occurrence{}
 	}
 	return increasing(both)
+}
+
+// number returns the number of a line, and gives it one if n is still 0.
+func (m *matcher) number(n *int32, line string) int32 {
+	if *n == 0 {
+		id, ok := m.ids[line]
+		if !ok {
+			id = int32(len(m.seen))
+			m.ids[line] = id
+			m.seen = append(m.seen, occurrence{})
+		}
+		*n = id
+	}
+	return *n
 }
 
 // increasing returns a longest part of runs, which are sorted by a, that is
