@@ -13,6 +13,11 @@ import (
 type Objects struct {
 	Nodes    []*corev1.Node    // by name
 	Services []*corev1.Service // by namespace, then name
+	// ReadyNodes says for services whose externalTrafficPolicy is Local on which
+	// nodes they have pods that are ready: names, sorted, by Ref.Key. Select gives
+	// such a service those nodes alone. nil means that nothing is known of pods;
+	// Parse and ReadDir leave it so.
+	ReadyNodes map[string][]string
 	// Ignored counts the objects of other kinds that were read and passed over.
 	Ignored int
 }

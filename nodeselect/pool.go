@@ -109,28 +109,39 @@ type member struct {
 // Pool judges nodes as of now. It reads no clock: what a predicate says of a
 // node depends on the arguments alone.
 func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
-	predicates := s.Predicates
-	if predicates == nil {
-		predicates = DefaultPredicates()
+	predicates := s.predicates()
+	all := make([]candidate, len(nodes))
+	candidates := make([]*candidate, len(nodes))
+	for i, n := range nodes {
+		all[i] = s.candidate(n)
+		all[i].judge(predicates, now)
+		candidates[i] = &all[i]
 	}
-	p := &Pool{size: s.size(), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(nodes))}
+	return s.pool(candidates)
+}
 
-	candidates := make([]candidate, 0, len(nodes))
-	for _, n := range nodes {
-		verdict, reason := judge(predicates, n, now)
-		addr, err := s.Address.Choose(n)
-		if err != nil {
-			p.findings = append(p.findings, Finding{Node: n.Name, Verdict: Unusable, Reason: err.Error()})
+func (s Selector) predicates() []Predicate {
+	if s.Predicates == nil {
+		return DefaultPredicates()
+	}
+	return s.Predicates
+}
+
+// pool makes a pool of nodes that have been judged. It changes no candidate.
+func (s Selector) pool(candidates []*candidate) *Pool {
+	p := &Pool{size: s.size(), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(candidates))}
+	usable := make([]*candidate, 0, len(candidates))
+	for _, c := range candidates {
+		if c.unreachable != "" {
+			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: c.unreachable})
 			continue
 		}
-		node := Node{Name: n.Name, Addr: addr, Zone: n.Labels[corev1.LabelTopologyZone]}
-		node.Identity = s.identity(n, addr)
-		candidates = append(candidates, candidate{member{node, verdict}, reason, n})
+		usable = append(usable, c)
 	}
 	// The best of several nodes with one identity comes first and is kept.
-	slices.SortStableFunc(candidates, better)
-	var byVerdict [Excluded + 1][]hashring.Node
-	for _, c := range candidates {
+	slices.SortStableFunc(usable, better)
+	p.members = make([]member, 0, len(usable))
+	for _, c := range usable {
 		if i, taken := p.index[c.Identity]; taken {
 			reason := fmt.Sprintf("node %s has the same identity %s", p.members[i].Name, c.Identity)
 			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: reason})
@@ -145,13 +156,22 @@ func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 		}
 		p.index[c.Identity] = int32(len(p.members))
 		p.members = append(p.members, c.member)
-		byVerdict[c.verdict] = append(byVerdict[c.verdict], c.ringNode())
 	}
-	slices.SortFunc(p.members, func(a, b member) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Identity, b.Identity))
-	})
+	slices.SortFunc(p.members, member.compare)
+	p.arrange()
+	slices.SortStableFunc(p.findings, func(a, b Finding) int { return strings.Compare(a.Node, b.Node) })
+	slices.SortStableFunc(p.problems, func(a, b Problem) int { return strings.Compare(a.Object, b.Object) })
+	p.warnOfFallback()
+	return p
+}
+
+// arrange makes index and rings of members, which are sorted.
+func (p *Pool) arrange() {
+	var byVerdict [Excluded + 1][]hashring.Node
 	for i := range p.members {
-		p.index[p.members[i].Identity] = int32(i)
+		m := &p.members[i]
+		p.index[m.Identity] = int32(i)
+		byVerdict[m.verdict] = append(byVerdict[m.verdict], m.ringNode())
 	}
 	for v, nodes := range byVerdict {
 		p.rings[v] = newRing(nodes)
@@ -160,10 +180,23 @@ func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 	for _, n := range byVerdict[Avoid] {
 		p.avoidable[p.zone(n)]++
 	}
-	slices.SortStableFunc(p.findings, func(a, b Finding) int { return strings.Compare(a.Node, b.Node) })
-	slices.SortStableFunc(p.problems, func(a, b Problem) int { return strings.Compare(a.Object, b.Object) })
-	p.warnOfFallback()
-	return p
+}
+
+// among returns the pool of those members that names has, nil if there are none.
+// names is sorted.
+func (p *Pool) among(names []string) *Pool {
+	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, index: make(map[string]int32, len(names))}
+	for _, name := range names {
+		i, _ := slices.BinarySearchFunc(p.members, name, func(m member, name string) int { return strings.Compare(m.Name, name) })
+		for ; i < len(p.members) && p.members[i].Name == name; i++ {
+			some.members = append(some.members, p.members[i])
+		}
+	}
+	if len(some.members) == 0 {
+		return nil
+	}
+	some.arrange()
+	return some
 }
 
 func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
@@ -180,21 +213,49 @@ func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
 	}
 }
 
+// candidate is a node with what is known of it.
 type candidate struct {
 	member
-	reason string
-	source *corev1.Node
+	reason      string // unless the verdict is Eligible
+	unreachable string // why it has no address; "" if it has
+	source      *corev1.Node
+}
+
+func (s Selector) candidate(n *corev1.Node) candidate {
+	c := candidate{source: n}
+	c.Name = n.Name
+	addr, err := s.Address.Choose(n)
+	if err != nil {
+		c.unreachable = err.Error()
+		return c
+	}
+	c.Node = Node{Name: n.Name, Addr: addr, Zone: n.Labels[corev1.LabelTopologyZone], Identity: s.identity(n, addr)}
+	return c
+}
+
+// judge says whether verdict or reason are others than before.
+func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
+	verdict, reason := judge(predicates, c.source, now)
+	if verdict == c.verdict && reason == c.reason {
+		return false
+	}
+	c.verdict, c.reason = verdict, reason
+	return true
 }
 
 // better puts the node to keep first: by verdict, then the one created last (the
 // object of a machine that is gone lingers while its address already serves
 // another), then by name.
-func better(a, b candidate) int {
+func better(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),
 		b.source.CreationTimestamp.Compare(a.source.CreationTimestamp.Time),
 		strings.Compare(a.Name, b.Name),
 	)
+}
+
+func (m member) compare(other member) int {
+	return cmp.Or(strings.Compare(m.Name, other.Name), strings.Compare(m.Identity, other.Identity))
 }
 
 func (m member) ringNode() hashring.Node {

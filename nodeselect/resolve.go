@@ -41,8 +41,18 @@ type Target struct {
 // weight that cannot be read is left out (no agent, DefaultWeight) with a
 // warning: a slip of the pen in an annotation must not take the service away.
 func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
-	target := Target{Ref: ref, Weight: DefaultWeight}
 	svc := objects.Service(ref.Namespace, ref.Service)
+	target, problems := a.resolve(svc, ref)
+	if target.NodePort != 0 && isLocal(svc) && objects.ReadyNodes == nil {
+		problems = append([]Problem{podsUnknown(svc)}, problems...)
+	}
+	return target, problems
+}
+
+// resolve is Resolve of a service that has been looked up, nil if there is none,
+// without regard to where its pods are.
+func (a Annotations) resolve(svc *corev1.Service, ref Ref) (Target, []Problem) {
+	target := Target{Ref: ref, Weight: DefaultWeight}
 	if svc == nil {
 		return target, []Problem{{Object: "Service " + ref.Key(), Message: "there is no such service"}}
 	}
@@ -53,13 +63,6 @@ func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	target.NodePort = nodePort
 
 	var problems []Problem
-	if svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		problems = append(problems, Problem{
-			Object: serviceObject(svc), Field: "spec.externalTrafficPolicy",
-			Message: "Local: a node without a ready pod of the service drops its traffic, and nodes are chosen without regard to pods; use Cluster, or health checks on the node port itself",
-			Warning: true,
-		})
-	}
 	if port, ok, err := a.AgentPort(svc); err != nil {
 		problems = append(problems, asWarning(err, "; no agent is asked"))
 	} else if ok {
@@ -71,6 +74,22 @@ func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 		target.Weight = weight
 	}
 	return target, problems
+}
+
+func isLocal(svc *corev1.Service) bool {
+	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+func podsUnknown(svc *corev1.Service) Problem {
+	return localProblem(svc, "Local: a node without a ready pod of the service drops its traffic, and nodes are chosen without regard to pods; use Cluster, or health checks on the node port itself")
+}
+
+func noPods(svc *corev1.Service) Problem {
+	return localProblem(svc, "Local: no node that can be used has a ready pod of the service, so nodes are chosen without regard to pods")
+}
+
+func localProblem(svc *corev1.Service, message string) Problem {
+	return Problem{Object: serviceObject(svc), Field: "spec.externalTrafficPolicy", Message: message, Warning: true}
 }
 
 // asWarning makes an accessor's error a warning that says what is done instead.
