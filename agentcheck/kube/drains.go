@@ -33,7 +33,7 @@ func nextDrains(before []drain, asks map[string]Ask, limit int, holdDown time.Du
 		case asking:
 			// Its place in the order does not get worse while it asks, nor by a pause
 			// that was shorter than the hold-down.
-			ask.Since = earliest(d.ask.Since, ask.Since)
+			ask.Since = earliest(d.ask.Since, ask.Since.UTC().Truncate(time.Second))
 			d.ask, d.ended = ask, time.Time{}
 		case d.ended.IsZero():
 			d.ended = now
@@ -49,6 +49,7 @@ func nextDrains(before []drain, asks map[string]Ask, limit int, holdDown time.Du
 		if ask.Since.IsZero() {
 			ask.Since = now
 		}
+		ask.Since = ask.Since.UTC().Truncate(time.Second)
 		drains = append(drains, drain{node: node, ask: ask})
 	}
 	slices.SortFunc(drains, compareDrains)

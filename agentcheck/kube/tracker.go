@@ -29,15 +29,8 @@ type Tracker struct {
 // own are the further signals of the node that no object shows, such as [File]. The
 // error is that of [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...Ask) (State, error) {
-	signals := t.Rules.signals()
-	v := view{own: own, asks: map[string]Ask{}, nodes: len(objects.Nodes), services: objects}
-	for _, node := range objects.Nodes {
-		if node.Name == t.Rules.Node {
-			v.node = node
-		} else if ask, ok := combine(askOf(node, signals)); ok {
-			v.asks[node.Name] = ask
-		}
-	}
+	v := t.Rules.view(objects)
+	v.own = own
 	s := t.state(now, v)
 	if v.node == nil {
 		return s, fmt.Errorf("%w: %q; there are %s", ErrNoNode, t.Rules.Node, nodeNames(objects))
@@ -56,6 +49,20 @@ type view struct {
 	asks     map[string]Ask     // of the other nodes
 	nodes    int                // all nodes, less than 0 if that is not known
 	services nodeselect.Objects // Services alone are read
+}
+
+// view returns what an agent sees that sees all objects.
+func (r Rules) view(objects nodeselect.Objects) view {
+	signals := r.signals()
+	v := view{asks: map[string]Ask{}, nodes: len(objects.Nodes), services: objects}
+	for _, node := range objects.Nodes {
+		if node.Name == r.Node {
+			v.node = node
+		} else if ask, ok := combine(askOf(node, signals)); ok {
+			v.asks[node.Name] = ask
+		}
+	}
+	return v
 }
 
 func (t *Tracker) state(now time.Time, v view) State {
