@@ -22,6 +22,9 @@ type Admin struct {
 	// /readyz shows with status 503. Nil: always ready. It is called from many
 	// goroutines.
 	Ready func() error
+	// Detail returns what /readyz shows beside its ok, such as what the binary does
+	// without for the moment. Nil, or "": nothing. It is called from many goroutines.
+	Detail func() string
 	// Extra answers what is none of the three, if it is not nil.
 	Extra http.Handler
 }
@@ -50,6 +53,11 @@ func (a Admin) Handler() http.Handler {
 			}
 		}
 		fmt.Fprintln(w, "ok")
+		if a.Detail != nil {
+			if detail := a.Detail(); detail != "" {
+				fmt.Fprintln(w, detail)
+			}
+		}
 	})
 	if a.Extra != nil {
 		mux.Handle("/", a.Extra)

@@ -114,6 +114,7 @@ func TestAdmin(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	notReady := make(chan error, 1)
+	details := make(chan string, 1)
 	admin := Admin{Ready: func() error {
 		select {
 		case err := <-notReady:
@@ -121,7 +122,14 @@ func TestAdmin(t *testing.T) {
 		default:
 			return nil
 		}
-	}, Extra: http.NotFoundHandler()}
+	}, Extra: http.NotFoundHandler(), Detail: func() string {
+		select {
+		case detail := <-details:
+			return detail
+		default:
+			return ""
+		}
+	}}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- admin.Serve(ctx, l) }()
@@ -141,6 +149,13 @@ func TestAdmin(t *testing.T) {
 	code, body = get("/readyz")
 	require.Equal(t, 503, code)
 	require.Equal(t, "no manifests yet\n", body)
+	details <- "cluster eu-1 is away"
+	code, body = get("/readyz")
+	require.Equal(t, 200, code)
+	require.Equal(t, "ok\ncluster eu-1 is away\n", body)
+	code, body = get("/readyz")
+	require.Equal(t, 200, code)
+	require.Equal(t, "ok\n", body)
 	code, _ = get("/healthz")
 	require.Equal(t, 200, code)
 	code, _ = get("/other")
