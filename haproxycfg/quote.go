@@ -1,7 +1,6 @@
 package haproxycfg
 
 import (
-	"net/netip"
 	"strconv"
 	"time"
 )
@@ -105,13 +104,6 @@ func (t *text) duration(d time.Duration) {
 	}
 	*t = strconv.AppendInt(*t, int64(d/unit), 10)
 	t.raw(name)
-}
-
-// address appends a space and an address with its port. HAProxy reads the last
-// colon as the one before the port and takes IPv6 addresses in brackets.
-func (t *text) address(a netip.AddrPort) {
-	*t = append(*t, ' ')
-	*t = a.AppendTo(*t)
 }
 
 // logFormat doubles "%" for words that HAProxy reads as a log-format.

@@ -1,6 +1,7 @@
 package haproxycfg
 
 import (
+	"bytes"
 	"hash/fnv"
 	"math"
 	"net/netip"
@@ -127,30 +128,39 @@ func (s *Server) appendName(b []byte) []byte {
 	return b
 }
 
+// append is nearly all of rendering a large configuration, so it works on a slice of
+// its own and writes out an IPv4 address once: name and address read the same then.
 func (s *Server) append(t *text) {
-	t.line("server ")
-	*t = s.appendName(*t)
-	t.address(s.Addr)
+	b := append(*t, "\n    server "...)
+	name := len(b)
+	b = s.appendName(b)
+	b = append(b, ' ')
+	if s.Addr.Addr().Is4() {
+		end := name + bytes.IndexByte(b[name:], ':') + 1
+		for '0' <= b[end] && b[end] <= '9' {
+			end++
+		}
+		b = append(b, b[name:end]...)
+	} else {
+		b = s.Addr.AppendTo(b) // IPv6 in brackets: HAProxy reads the last colon as that of the port
+	}
 	if s.Check {
-		t.raw(" check")
+		b = append(b, " check"...)
 	}
 	if s.Track != "" {
-		t.raw(" track")
-		t.word(s.Track)
+		b = appendQuoted(append(b, " track "...), s.Track)
 	}
-	t.raw(" weight")
-	t.int(s.weight())
+	b = strconv.AppendInt(append(b, " weight "...), int64(s.weight()), 10)
 	if s.AgentPort != 0 {
-		t.raw(" agent-check agent-port")
-		t.int(int(s.AgentPort))
+		b = strconv.AppendUint(append(b, " agent-check agent-port "...), uint64(s.AgentPort), 10)
 		if s.AgentSend != "" {
 			// HAProxy sends these bytes and nothing else, so the line end is
 			// part of them; it is written as an escape, outside the quotes.
-			t.raw(" agent-send ")
-			*t = appendQuoted(*t, s.AgentSend)
-			t.raw(`\n`)
+			b = appendQuoted(append(b, " agent-send "...), s.AgentSend)
+			b = append(b, `\n`...)
 		}
 	}
+	*t = b
 }
 
 // weight is the weight as HAProxy counts it.

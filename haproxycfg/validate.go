@@ -67,12 +67,7 @@ type validator struct {
 	tracked  map[string]bool     // what was asked of Server.Track, and whether it is a checked server
 	servers  map[string]bool     // "backend/server" of every backend that is tracked, and whether it is checked
 	loaded   map[string]struct{} // the backends whose servers are in servers
-	seen     map[serverKey]struct{}
-}
-
-type serverKey struct {
-	addr  netip.AddrPort
-	agent uint16
+	seen     serverSet           // of the backend that is looked at
 }
 
 func (v *validator) addf(format string, args ...any) {

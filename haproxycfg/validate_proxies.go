@@ -1,6 +1,7 @@
 package haproxycfg
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -173,19 +174,16 @@ func (v *validator) answer(b *Backend) {
 }
 
 func (v *validator) serversOf(c *Config, b *Backend) {
-	if len(b.Servers) > 0 && v.seen == nil {
-		v.seen = make(map[serverKey]struct{}, len(b.Servers))
-	}
-	clear(v.seen)
+	v.seen.begin()
 	place := v.place
 	for i := range b.Servers {
 		s := &b.Servers[i]
-		if v.server(c, s) {
-			v.seen[serverKey{s.Addr, s.AgentPort}] = struct{}{}
+		twice := v.seen.add(b.Servers[:i], serverKey{s.Addr, s.AgentPort})
+		if !twice && v.server(c, s) {
 			continue
 		}
 		v.place = place + "server " + s.Name() + ": "
-		v.serverFaults(s)
+		v.serverFaults(s, twice)
 		v.place = place
 	}
 }
@@ -193,12 +191,54 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 // server reports whether a server has no fault. It is apart from serverFaults
 // since it runs for tens of thousands of servers and must not build their names.
 func (v *validator) server(c *Config, s *Server) bool {
-	if _, dup := v.seen[serverKey{s.Addr, s.AgentPort}]; dup {
-		return false
-	}
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
 		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isTracked(c, s.Track)) &&
 		(s.AgentSend == "" || validAgentSend(s))
+}
+
+// serverSet finds servers that are in a backend twice. As long as they come in
+// ascending order, as those of one service do, none is, and nothing is kept.
+type serverSet struct {
+	last serverKey
+	kept bool // all keys, in
+	keys map[serverKey]struct{}
+}
+
+type serverKey struct {
+	addr  netip.AddrPort
+	agent uint16
+}
+
+func (k serverKey) compare(o serverKey) int {
+	return cmp.Or(k.addr.Compare(o.addr), cmp.Compare(k.agent, o.agent))
+}
+
+// begin empties the set.
+func (s *serverSet) begin() {
+	if s.kept {
+		s.kept = false
+		clear(s.keys)
+	}
+}
+
+// add reports whether a key is among the earlier servers, and adds it to them.
+func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
+	if !s.kept {
+		if len(earlier) == 0 || s.last.compare(key) < 0 {
+			s.last = key
+			return false
+		}
+		s.kept = true
+		if s.keys == nil {
+			s.keys = make(map[serverKey]struct{}, 2*len(earlier))
+		}
+		for i := range earlier {
+			s.keys[serverKey{earlier[i].Addr, earlier[i].AgentPort}] = struct{}{}
+		}
+	}
+	_, twice = s.keys[key]
+	s.keys[key] = struct{}{}
+	return twice
 }
 
 // validAgentSend: the line is one word on HAProxy's side and one line on the
@@ -207,7 +247,7 @@ func validAgentSend(s *Server) bool {
 	return s.AgentPort != 0 && len(s.AgentSend) <= maxWord && !strings.ContainsAny(s.AgentSend, "\n\r\x00") && utf8.ValidString(s.AgentSend)
 }
 
-func (v *validator) serverFaults(s *Server) {
+func (v *validator) serverFaults(s *Server, twice bool) {
 	if !s.Addr.IsValid() || s.Addr.Port() == 0 {
 		v.addf("no address or no port")
 		return
@@ -215,7 +255,7 @@ func (v *validator) serverFaults(s *Server) {
 	if s.Addr.Addr().Zone() != "" || s.Addr.Addr().Is4In6() {
 		v.addf("an address has no zone, and IPv4 is not written as IPv6")
 	}
-	if _, dup := v.seen[serverKey{s.Addr, s.AgentPort}]; dup {
+	if twice {
 		v.addf("it is there twice")
 	}
 	v.number("weight", s.Weight, NoTraffic, 256)
@@ -269,15 +309,23 @@ func (v *validator) mapTable(m *Map) {
 	if strings.Contains(m.Name, ":") || strings.HasPrefix(m.Name, ".") {
 		v.addf("its name is the name of a file: no colon, no dot at the start")
 	}
-	keys := make(map[string]struct{}, len(m.Entries))
-	for _, e := range m.Entries {
+	sorted := slices.IsSortedFunc(m.Entries, compareEntries) // then two of one key are neighbours
+	var keys map[string]struct{}
+	if !sorted {
+		keys = make(map[string]struct{}, len(m.Entries))
+	}
+	for i, e := range m.Entries {
 		if !validMapText(e.Key) || e.Key[0] == '#' || !validMapText(e.Value) {
 			v.addf("entry %q to %q: both have 1 to %d bytes without white space and control characters, and a key does not begin with #", e.Key, e.Value, maxMapText)
 		}
-		if _, dup := keys[e.Key]; dup {
+		dup := sorted && i > 0 && m.Entries[i-1].Key == e.Key
+		if !sorted {
+			_, dup = keys[e.Key]
+			keys[e.Key] = struct{}{}
+		}
+		if dup {
 			v.addf("key %q is there twice", e.Key)
 		}
-		keys[e.Key] = struct{}{}
 	}
 }
 

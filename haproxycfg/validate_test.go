@@ -1,7 +1,9 @@
 package haproxycfg_test
 
 import (
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,4 +131,43 @@ func TestWriteTo(t *testing.T) {
 	require.Contains(t, b.String(), `map_str("maps/h-`)
 	_, err = (&haproxycfg.Config{Backends: []haproxycfg.Backend{{}}}).WriteTo(&b)
 	require.Error(t, err)
+}
+
+// A server that is there twice is found wherever the two stand, and nothing else is
+// taken for one.
+func TestServersTwice(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	twice := 0
+	for range 2000 {
+		c := haproxycfg.Config{Backends: []haproxycfg.Backend{{Name: "a"}, {Name: "b"}}}
+		want := 0
+		for i := range c.Backends {
+			b := &c.Backends[i]
+			for range rnd.IntN(6) {
+				b.Servers = append(b.Servers, haproxycfg.Server{
+					Addr:      netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(rnd.IntN(3))}), uint16(1+rnd.IntN(3))),
+					AgentPort: uint16(rnd.IntN(2)),
+				})
+			}
+			if rnd.IntN(2) == 0 {
+				slices.SortFunc(b.Servers, func(x, y haproxycfg.Server) int { return x.Addr.Compare(y.Addr) })
+			}
+			names := map[string]bool{}
+			for _, s := range b.Servers {
+				if names[s.Name()] {
+					want++
+				}
+				names[s.Name()] = true
+			}
+		}
+		err := c.Validate()
+		if want == 0 {
+			require.NoError(t, err)
+			continue
+		}
+		twice++
+		require.Equal(t, want, strings.Count(err.Error(), "it is there twice"))
+		require.Equal(t, want, strings.Count(err.Error(), "\n")+1)
+	}
+	require.Greater(t, twice, 500)
 }
