@@ -258,8 +258,8 @@ func (m member) compare(other member) int {
 	return cmp.Or(strings.Compare(m.Name, other.Name), strings.Compare(m.Identity, other.Identity))
 }
 
-func (m member) ringNode() hashring.Node {
-	return hashring.Node{Name: m.Identity, Zone: m.Zone}
+func (n Node) ringNode() hashring.Node {
+	return hashring.Node{Name: n.Identity, Zone: n.Zone}
 }
 
 // newRing makes a ring of nodes whose names are known to be unique.

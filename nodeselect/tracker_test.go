@@ -1,0 +1,248 @@
+package nodeselect_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// dice are where a random walk gets its numbers from.
+type dice interface{ IntN(n int) int }
+
+// bytesDice are dice that a fuzzer throws. They show 0 when it has no more.
+type bytesDice struct{ left []byte }
+
+func (d *bytesDice) IntN(n int) int {
+	if len(d.left) == 0 {
+		return 0
+	}
+	b := d.left[0]
+	d.left = d.left[1:]
+	return int(b) % n
+}
+
+// walk is a cluster that changes at random, a Tracker that is told of it, and what
+// the Tracker should say.
+type walk struct {
+	dice
+	selector nodeselect.Selector
+	tracker  *nodeselect.Tracker
+	maxNodes int
+
+	nodes    map[string]*corev1.Node
+	services map[string]*corev1.Service
+	ready    map[string][]string
+	refs     []nodeselect.Ref
+	current  nodeselect.Subsets
+	now      time.Time
+	last     nodeselect.Selection
+}
+
+func newWalk(d dice) *walk {
+	w := &walk{
+		dice: d, now: now, maxNodes: 6 + d.IntN(30),
+		nodes: map[string]*corev1.Node{}, services: map[string]*corev1.Service{}, current: nodeselect.Subsets{},
+	}
+	w.selector = nodeselect.Selector{
+		Size: 1 + d.IntN(8), Spread: d.IntN(2) == 0, Sticky: d.IntN(3) == 0,
+		Identity: []nodeselect.Identity{nodeselect.ByAddress, nodeselect.ByName, nodeselect.ByProviderID}[d.IntN(3)],
+		Reserved: []uint16{9001},
+	}
+	if d.IntN(2) == 0 {
+		w.selector.Predicates = append(nodeselect.DefaultPredicates(), nodeselect.NotCordoned)
+	}
+	if d.IntN(3) == 0 { // what an earlier process had chosen
+		for i := range 5 {
+			w.current[fmt.Sprint("ns/s", i)] = []nodeselect.Node{{Identity: fmt.Sprint("10.0.0.", 1+i)}, {Identity: fmt.Sprint("n", i)}}
+		}
+	}
+	w.tracker = nodeselect.NewTracker(w.selector, maps.Clone(w.current))
+	w.last, _ = w.tracker.Update(nodeselect.Delta{}, w.now)
+	return w
+}
+
+func (w *walk) node(name string) *corev1.Node {
+	n := newNode(name, fmt.Sprint("10.0.0.", 1+w.IntN(w.maxNodes)), zone(string(rune('a'+w.IntN(1+w.IntN(4))))))
+	n.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(w.IntN(3)) * time.Hour))
+	if w.IntN(3) == 0 {
+		n.Spec.ProviderID = fmt.Sprint("cloud://", w.IntN(w.maxNodes))
+	}
+	switch w.IntN(9) {
+	case 0:
+		n.Labels[nodeselect.ExcludeLabel] = ""
+	case 1:
+		n.Spec.Taints = []corev1.Taint{{Key: nodeselect.TaintKarpenter}}
+	case 2:
+		n.Status.Conditions = []corev1.NodeCondition{{
+			Type: corev1.NodeReady, Status: corev1.ConditionFalse,
+			LastTransitionTime: metav1.NewTime(w.now.Add(-time.Duration(w.IntN(6)) * time.Minute)),
+		}}
+	case 3:
+		n.Spec.Unschedulable = true
+	case 4:
+		n.Status.Addresses = nil
+	}
+	return n
+}
+
+func (w *walk) service(name string) *corev1.Service {
+	s := newService(named("ns", name), nodePort(int32(30000+w.IntN(12))))
+	s.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(w.IntN(3)) * time.Hour))
+	if w.IntN(2) == 0 {
+		annotate("headgate.dev/agent-port", []string{"9001", "9002", "9003", "30001", "30002", "x"}[w.IntN(6)])(s)
+	}
+	if w.IntN(3) == 0 {
+		annotate("headgate.dev/weight", []string{"0", "50", "much"}[w.IntN(3)])(s)
+	}
+	switch w.IntN(8) {
+	case 0:
+		s.Spec.Type = corev1.ServiceTypeClusterIP
+	case 1, 2:
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		s.Spec.HealthCheckNodePort = int32(30001 + w.IntN(3))
+	}
+	return s
+}
+
+// step changes something, and tells the Tracker.
+func (w *walk) step(t *testing.T) {
+	var d nodeselect.Delta
+	for range 1 + w.IntN(2) {
+		switch kind := w.IntN(12); kind {
+		case 0, 1, 2, 3, 4:
+			if d.Nodes == nil {
+				d.Nodes = map[string]*corev1.Node{}
+			}
+			many := 1
+			if w.IntN(20) == 0 {
+				many = w.maxNodes
+			}
+			for range many {
+				name := fmt.Sprint("n", w.IntN(w.maxNodes))
+				d.Nodes[name] = nil
+				if w.IntN(4) > 0 {
+					d.Nodes[name] = w.node(name)
+				}
+			}
+		case 5, 6, 7:
+			if d.Services == nil {
+				d.Services = map[string]*corev1.Service{}
+			}
+			name := fmt.Sprint("s", w.IntN(8))
+			d.Services["ns/"+name] = nil
+			if w.IntN(5) > 0 {
+				d.Services["ns/"+name] = w.service(name)
+			}
+		case 8:
+			if d.ReadyNodes == nil {
+				d.ReadyNodes = map[string][]string{}
+			}
+			var names []string
+			for i := range w.maxNodes {
+				if w.IntN(3) == 0 {
+					names = append(names, fmt.Sprint("n", i))
+				}
+			}
+			slices.Sort(names)
+			d.ReadyNodes[fmt.Sprint("ns/s", w.IntN(8))] = names
+		case 9:
+			if w.IntN(4) > 0 {
+				continue
+			}
+			d.Refs = []nodeselect.Ref{}
+			for range w.IntN(12) {
+				d.Refs = append(d.Refs, nodeselect.Ref{Namespace: "ns", Service: fmt.Sprint("s", w.IntN(8)), Port: []string{"http", "80", "", "none"}[w.IntN(4)]})
+			}
+		default:
+			w.now = w.now.Add(time.Duration(w.IntN(120)) * time.Second)
+		}
+	}
+	maps.Copy(w.nodes, d.Nodes)
+	maps.DeleteFunc(w.nodes, func(_ string, n *corev1.Node) bool { return n == nil })
+	maps.Copy(w.services, d.Services)
+	maps.DeleteFunc(w.services, func(_ string, s *corev1.Service) bool { return s == nil })
+	if d.ReadyNodes != nil {
+		if w.ready == nil {
+			w.ready = map[string][]string{}
+		}
+		maps.Copy(w.ready, d.ReadyNodes)
+		maps.DeleteFunc(w.ready, func(_ string, names []string) bool { return len(names) == 0 })
+	}
+	if d.Refs != nil {
+		w.refs = d.Refs
+	}
+	w.check(t, d)
+}
+
+// check compares the Tracker with a Selector that starts from nothing.
+func (w *walk) check(t *testing.T, d nodeselect.Delta) {
+	objects := nodeselect.NewObjects(slices.Collect(maps.Values(w.nodes)), slices.Collect(maps.Values(w.services)))
+	objects.ReadyNodes = w.ready
+	want := w.selector.Select(objects, w.refs, w.now, w.current)
+	got, changed := w.tracker.Update(d, w.now)
+	equal := func(want, got any, what string) {
+		if fmt.Sprint(want) != fmt.Sprint(got) {
+			require.Equal(t, want, got, "%s; %+v", what, w.selector)
+		}
+	}
+	equal(want.Targets, got.Targets, "targets")
+	equal(want.Findings, got.Findings, "findings")
+	equal(want.Problems, got.Problems, "problems")
+	require.True(t, slices.Equal(want.Problems, got.Problems), "warnings")
+	if changed.IsZero() && d.Refs == nil {
+		equal(w.last, got, "nothing has changed, it is said")
+	}
+	w.last = got
+	if d.Refs != nil {
+		for _, ref := range w.refs {
+			if w.current[ref.Key()] == nil {
+				w.current[ref.Key()] = []nodeselect.Node{}
+			}
+		}
+		maps.DeleteFunc(w.current, func(key string, _ []nodeselect.Node) bool {
+			return !slices.ContainsFunc(w.refs, func(r nodeselect.Ref) bool { return r.Key() == key })
+		})
+	}
+	maps.Copy(w.current, want.Subsets())
+
+	tracked := w.tracker.Objects()
+	require.Len(t, tracked.Nodes, len(objects.Nodes))
+	for i := range objects.Nodes {
+		require.Same(t, objects.Nodes[i], tracked.Nodes[i])
+	}
+	require.Len(t, tracked.Services, len(objects.Services))
+	for i := range objects.Services {
+		require.Same(t, objects.Services[i], tracked.Services[i])
+	}
+	require.Equal(t, len(objects.ReadyNodes), len(tracked.ReadyNodes))
+}
+
+// Whatever happens, and in whatever order, the Tracker says what a Selector says that
+// starts from nothing.
+func TestTrackerIsSelect(t *testing.T) {
+	walks := 400
+	for seed := range walks {
+		w := newWalk(rand.New(rand.NewPCG(uint64(seed), 5)))
+		for range 60 {
+			w.step(t)
+		}
+	}
+}
+
+func FuzzTracker(f *testing.F) {
+	f.Fuzz(func(t *testing.T, throws []byte) {
+		d := &bytesDice{left: throws[:min(len(throws), 1<<12)]}
+		w := newWalk(d)
+		for len(d.left) > 0 {
+			w.step(t)
+		}
+	})
+}
