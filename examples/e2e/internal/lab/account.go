@@ -1,0 +1,92 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+)
+
+// AccountKubeconfig writes a kubeconfig with a token of a ServiceAccount, which must
+// exist, made by the API server as it makes those of pods, and returns its path.
+func (c *Cluster) AccountKubeconfig(ctx context.Context, namespace, account string) (string, error) {
+	seconds := int64(24 * 60 * 60)
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
+	granted, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("lab: token of %s/%s: %w", namespace, account, err)
+	}
+	b, err := Kubeconfig(c.Name, c.Server(), c.ca, account, granted.Status.Token)
+	if err != nil {
+		return "", err
+	}
+	return c.write(namespace+"-"+account+".kubeconfig", b)
+}
+
+// Apply applies manifests, of any kind that the API server knows, as `kubectl apply
+// --server-side -f FILE…` does: in the order of the files and of the documents in them.
+func (c *Cluster) Apply(ctx context.Context, files ...string) error {
+	dyn, err := dynamic.NewForConfig(c.Config)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(c.Config)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco))
+	for _, file := range files {
+		if err := applyFile(ctx, dyn, mapper, file); err != nil {
+			return fmt.Errorf("lab: %s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+func applyFile(ctx context.Context, dyn dynamic.Interface, mapper meta.RESTMapper, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for documents := yaml.NewYAMLOrJSONDecoder(f, 4096); ; {
+		var object unstructured.Unstructured
+		switch err := documents.Decode(&object.Object); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case len(object.Object) == 0:
+			continue
+		}
+		kind := object.GroupVersionKind()
+		mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+		if err != nil {
+			return err
+		}
+		var resource dynamic.ResourceInterface = dyn.Resource(mapping.Resource)
+		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+			namespace := object.GetNamespace()
+			if namespace == "" {
+				namespace = metav1.NamespaceDefault
+			}
+			resource = dyn.Resource(mapping.Resource).Namespace(namespace)
+		}
+		if _, err := resource.Apply(ctx, object.GetName(), &object, metav1.ApplyOptions{FieldManager: "e2e", Force: true}); err != nil {
+			return fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
+		}
+	}
+}

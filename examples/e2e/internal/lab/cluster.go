@@ -1,0 +1,220 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// ClusterSpec says what a cluster is made of.
+type ClusterSpec struct {
+	Name  string
+	Nodes []NodeSpec
+}
+
+// Cluster is one Kubernetes cluster. Its methods may be called from any goroutine.
+type Cluster struct {
+	Name string
+	Plan ClusterPlan
+	// Control is the machine of the control plane; Etcd, API and Controllers run there,
+	// and may be stopped, killed and started again: addresses, data and keys stay.
+	Control                *Machine
+	Etcd, API, Controllers *Process
+	// Config and Client are an administrator's, without a limit of requests.
+	Config *rest.Config
+	Client kubernetes.Interface
+
+	lab *Lab
+	ca  []byte
+
+	mu    sync.Mutex
+	nodes []*Node
+	// routed are the nodes that know the ways to each other's pods.
+	routed []*Node
+	// made counts the nodes that ever were: addresses are not used twice.
+	made int
+}
+
+// apiPort is where every API server listens, each on a machine of its own.
+const apiPort = 6443
+
+// The users of the static token file. All but the first have only what Kubernetes
+// grants to components of that name.
+var users = []struct{ token, user, group string }{
+	{"token-admin", "admin", "system:masters"},
+	{"token-kube-controller-manager", "system:kube-controller-manager", ""},
+	{"token-kube-proxy", "system:kube-proxy", ""},
+}
+
+// StartClusters starts clusters side by side, and returns when every API server is
+// ready and every node's kube-proxy is in sync.
+func (l *Lab) StartClusters(ctx context.Context, specs ...ClusterSpec) ([]*Cluster, error) {
+	started := make([]*Cluster, len(specs))
+	l.mu.Lock()
+	first := len(l.clusters)
+	for i, spec := range specs {
+		started[i] = &Cluster{Name: spec.Name, lab: l}
+	}
+	l.clusters = append(l.clusters, started...)
+	l.mu.Unlock()
+
+	g, gctx := errgroup.WithContext(ctx)
+	for i, spec := range specs {
+		g.Go(func() error {
+			if err := started[i].start(gctx, first+i, spec); err != nil {
+				return fmt.Errorf("cluster %s: %w", spec.Name, err)
+			}
+			return nil
+		})
+	}
+	return started, g.Wait()
+}
+
+func (c *Cluster) start(ctx context.Context, index int, spec ClusterSpec) (err error) {
+	if c.Plan, err = PlanCluster(index); err != nil {
+		return err
+	}
+	if c.Control, err = c.lab.machine(c.Name+"-control", c.Plan.Control); err != nil {
+		return err
+	}
+	if err := c.writeFiles(); err != nil {
+		return err
+	}
+	if err := c.startControlPlane(); err != nil {
+		return err
+	}
+	if _, err := Until(ctx, "the API server of "+c.Name, time.Minute, c.Ready, c.API, c.Etcd); err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for _, n := range spec.Nodes {
+		g.Go(func() error {
+			_, err := c.AddNode(gctx, n)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// Ready asks the API server's /readyz.
+func (c *Cluster) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return c.Client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+}
+
+// Server is the URL of the API server.
+func (c *Cluster) Server() string { return fmt.Sprintf("https://%s:%d", c.Plan.Control, apiPort) }
+
+// AdminKubeconfig is the path of a kubeconfig of an administrator.
+func (c *Cluster) AdminKubeconfig() string { return c.file("admin.kubeconfig") }
+
+func (c *Cluster) file(name string) string { return c.lab.Dir(c.Name, name) }
+
+func (c *Cluster) writeFiles() error {
+	serving, err := selfSigned(c.Name+"-control", c.Plan.Control)
+	if err != nil {
+		return err
+	}
+	accounts, err := newKey()
+	if err != nil {
+		return err
+	}
+	c.ca = serving.cert
+	files := map[string][]byte{
+		"serving.crt": serving.cert,
+		"serving.key": serving.key,
+		"sa.key":      accounts,
+	}
+	var tokens strings.Builder
+	for _, u := range users {
+		fmt.Fprintf(&tokens, "%s,%s,%s,%q\n", u.token, u.user, u.user, u.group)
+		name := strings.TrimPrefix(u.user, "system:") + ".kubeconfig"
+		if files[name], err = Kubeconfig(c.Name, c.Server(), c.ca, u.user, u.token); err != nil {
+			return err
+		}
+	}
+	files["tokens.csv"] = []byte(tokens.String())
+	if err := os.MkdirAll(c.file(""), 0o700); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	for name, b := range files {
+		if err := os.WriteFile(c.file(name), b, 0o600); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+	}
+	if c.Config, err = clientcmd.RESTConfigFromKubeConfig(files["admin.kubeconfig"]); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	c.Config.QPS = -1
+	c.Config.Timeout = 20 * time.Second
+	c.Client, err = kubernetes.NewForConfig(c.Config)
+	return err
+}
+
+// startControlPlane starts the three at once: each of them waits for what it needs.
+func (c *Cluster) startControlPlane() (err error) {
+	const etcd = "http://127.0.0.1:2379"
+	if c.Etcd, err = c.Control.Start(c.Name+"-etcd", "etcd",
+		"--data-dir", c.file("etcd"),
+		"--listen-client-urls", etcd, "--advertise-client-urls", etcd,
+		"--listen-peer-urls", "http://127.0.0.1:2380",
+		// The data is in memory, and does not outlive the lab.
+		"--unsafe-no-fsync",
+		"--log-level", "warn",
+	); err != nil {
+		return err
+	}
+	if c.API, err = c.Control.Start(c.Name+"-kube-apiserver", "kube-apiserver",
+		"--etcd-servers", etcd,
+		"--bind-address", c.Plan.Control.String(), "--secure-port", fmt.Sprint(apiPort),
+		"--advertise-address", c.Plan.Control.String(),
+		"--tls-cert-file", c.file("serving.crt"), "--tls-private-key-file", c.file("serving.key"),
+		"--cert-dir", c.file("certs"),
+		"--token-auth-file", c.file("tokens.csv"),
+		"--authorization-mode", "RBAC",
+		"--service-account-issuer", "https://kubernetes.default.svc",
+		"--service-account-key-file", c.file("sa.key"), "--service-account-signing-key-file", c.file("sa.key"),
+		"--service-cluster-ip-range", c.Plan.Services.String(),
+		// Nobody uses the service "kubernetes" here, and no kube-proxy shall wait for it.
+		"--endpoint-reconciler-type", "none",
+		// It taints every new node until the node lifecycle controller, which does not run, lifts that.
+		"--disable-admission-plugins", "TaintNodesByCondition",
+	); err != nil {
+		return err
+	}
+	c.Controllers, err = c.Control.Start(c.Name+"-kube-controller-manager", "kube-controller-manager",
+		"--kubeconfig", c.file("kube-controller-manager.kubeconfig"),
+		"--authentication-kubeconfig", "", "--authorization-kubeconfig", "",
+		"--secure-port", "0",
+		"--leader-elect=false",
+		// Each controller has an account and a role of its own.
+		"--use-service-account-credentials",
+		// All that is wanted of it is slices from pods.
+		"--controllers", "endpointslice-controller",
+	)
+	return err
+}
+
+// write puts a file of the cluster's where processes find it.
+func (c *Cluster) write(name string, b []byte) (string, error) {
+	path := c.file(name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fmt.Errorf("lab: %w", err)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		return "", fmt.Errorf("lab: %w", err)
+	}
+	return path, nil
+}

@@ -1,0 +1,188 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Machine is a network namespace with an address in [Network], reached through the
+// bridge. `ip netns exec NAME` enters it. Its methods may be called from any goroutine.
+type Machine struct {
+	Name string
+	Addr netip.Addr
+
+	lab *Lab
+	ns  *os.File
+	// link is the other end of its eth0, outside.
+	link string
+}
+
+// Machine returns the machine of that name that belongs to no cluster, made if need be.
+func (l *Lab) Machine(name string) (*Machine, error) {
+	l.mu.Lock()
+	if m, ok := l.machines[name]; ok {
+		l.mu.Unlock()
+		return m, nil
+	}
+	addr, err := MachineAddr(l.others)
+	l.others++
+	l.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return l.machine(name, addr)
+}
+
+// machine makes a machine on the bridge.
+func (l *Lab) machine(name string, addr netip.Addr) (*Machine, error) {
+	m, err := l.namespace(name, addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := ipBatch("",
+		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", m.link, name),
+		fmt.Sprintf("link set %s master lab0 up", m.link),
+	); err != nil {
+		return nil, err
+	}
+	return m, ipBatch(name,
+		"link set lo up",
+		fmt.Sprintf("addr add %s/%d dev eth0", addr, Network.Bits()),
+		"link set eth0 up",
+	)
+}
+
+// namespace makes a namespace without any link.
+func (l *Lab) namespace(name string, addr netip.Addr) (*Machine, error) {
+	m := &Machine{Name: name, Addr: addr, lab: l, link: fmt.Sprintf("veth%d", l.links.Add(1))}
+	l.mu.Lock()
+	_, taken := l.machines[name]
+	if !taken {
+		l.machines[name] = m
+	}
+	l.mu.Unlock()
+	if taken {
+		return nil, fmt.Errorf("lab: a machine %q exists", name)
+	}
+	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("lab: ip netns add %s: %w: %s", name, err, out)
+	}
+	ns, err := os.Open("/run/netns/" + name)
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	m.ns = ns
+	return m, nil
+}
+
+// remove ends the machine's processes and the machine.
+func (m *Machine) remove() error {
+	m.lab.mu.Lock()
+	delete(m.lab.machines, m.Name)
+	m.lab.mu.Unlock()
+	m.killAll()
+	_ = m.ns.Close()
+	// Its end of a veth pair goes with it, and so the other one.
+	if out, err := exec.Command("ip", "netns", "del", m.Name).CombinedOutput(); err != nil {
+		return fmt.Errorf("lab: ip netns del %s: %w: %s", m.Name, err, out)
+	}
+	return nil
+}
+
+// Processes returns what was started on the machine.
+func (m *Machine) Processes() []*Process {
+	m.lab.mu.Lock()
+	defer m.lab.mu.Unlock()
+	var on []*Process
+	for _, p := range m.lab.processes {
+		if p.Machine == m {
+			on = append(on, p)
+		}
+	}
+	return on
+}
+
+func (m *Machine) killAll() {
+	for _, p := range m.Processes() {
+		p.Kill()
+	}
+}
+
+// Unplug takes the machine off the network: what is sent to it vanishes without an
+// answer, unlike the refusal of a process that is not there.
+func (m *Machine) Unplug() error { return ipBatch("", "link set "+m.link+" down") }
+
+// Plug undoes Unplug.
+func (m *Machine) Plug() error { return ipBatch("", "link set "+m.link+" up") }
+
+// Do calls f on a thread that is in the machine's network namespace: sockets that f
+// makes itself, and processes that it starts, belong to the machine.
+func (m *Machine) Do(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- m.enter(f) }()
+	return <-done
+}
+
+func (m *Machine) enter(f func() error) error {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("lab: %w", err)
+	}
+	defer home.Close()
+	if err := unix.Setns(int(m.ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("lab: enter %s: %w", m.Name, err)
+	}
+	err = f()
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		// The thread stays locked, so that it ends with this goroutine.
+		return errors.Join(err, fmt.Errorf("lab: leave %s: %w", m.Name, back))
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// DialContext dials from the machine. The address must be an IP address and a port.
+func (m *Machine) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	if _, err := netip.ParseAddrPort(address); err != nil {
+		// A name would be looked up by goroutines on threads elsewhere.
+		return nil, fmt.Errorf("lab: dial from %s: %w", m.Name, err)
+	}
+	err = m.Do(func() error {
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// Listen listens on the machine.
+func (m *Machine) Listen(network, address string) (l net.Listener, err error) {
+	err = m.Do(func() error {
+		l, err = net.Listen(network, address)
+		return err
+	})
+	return l, err
+}
+
+// Client returns an HTTP client whose every request makes a connection from the machine.
+func (m *Machine) Client() *http.Client {
+	return &http.Client{
+		Timeout:   10 * time.Second,
+		Transport: &http.Transport{DialContext: m.DialContext, DisableKeepAlives: true},
+	}
+}

@@ -1,0 +1,284 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// NodeSpec says what a node is.
+type NodeSpec struct {
+	// Name is unique in the lab. Zone may be empty.
+	Name, Zone string
+	// Labels are further labels.
+	Labels map[string]string
+}
+
+// Node is a machine with kube-proxy and a Node object.
+type Node struct {
+	*Machine
+	Spec    NodeSpec
+	Plan    NodePlan
+	Cluster *Cluster
+	// Proxy is its kube-proxy.
+	Proxy *Process
+
+	mu   sync.Mutex
+	pods []*Pod
+	made int // counts the pods that ever were: addresses are not used twice
+}
+
+// AddNode adds a node, and returns when its kube-proxy is in sync.
+func (c *Cluster) AddNode(ctx context.Context, spec NodeSpec) (*Node, error) {
+	c.mu.Lock()
+	plan, err := c.Plan.Node(c.made)
+	c.made++
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{Spec: spec, Plan: plan, Cluster: c}
+	if n.Machine, err = c.lab.machine(spec.Name, plan.Addr); err != nil {
+		return nil, err
+	}
+	if err := n.route(); err != nil {
+		return nil, err
+	}
+	if err := n.Create(ctx); err != nil {
+		return nil, err
+	}
+	if n.Proxy, err = n.Start(spec.Name+"-kube-proxy", "kube-proxy",
+		"--kubeconfig", c.file("kube-proxy.kubeconfig"),
+		"--hostname-override", spec.Name,
+		"--proxy-mode", "nftables",
+		"--cluster-cidr", c.Plan.Pods.String(),
+		// These settings are the machine's, not the namespace's.
+		"--conntrack-max-per-core", "0",
+		"--conntrack-tcp-timeout-established", "0",
+		"--conntrack-tcp-timeout-close-wait", "0",
+	); err != nil {
+		return nil, err
+	}
+	if _, err := Until(ctx, "kube-proxy on "+spec.Name, time.Minute, n.proxyReady, n.Proxy); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.nodes = append(c.nodes, n)
+	c.mu.Unlock()
+	return n, nil
+}
+
+// route lets the node forward, and tells it and its neighbours the ways to each other's pods.
+func (n *Node) route() error {
+	if err := n.Do(func() error {
+		for file, value := range map[string]string{
+			"ipv4/ip_forward": "1",
+			// Answers of pods may take another way than the questions.
+			"ipv4/conf/all/rp_filter":     "0",
+			"ipv4/conf/default/rp_filter": "0",
+		} {
+			// /proc/sys/net shows the namespace of the thread that opens it.
+			if err := os.WriteFile("/proc/sys/net/"+file, []byte(value), 0); err != nil {
+				return fmt.Errorf("lab: %w", err)
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return n.Cluster.addRoutes(n)
+}
+
+// addRoutes tells a new node and the others the ways to each other's pods.
+func (c *Cluster) addRoutes(n *Node) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var mine []string
+	for _, other := range c.routed {
+		mine = append(mine, fmt.Sprintf("route add %s via %s", other.Plan.Pods, other.Addr))
+		if err := ipBatch(other.Name, fmt.Sprintf("route add %s via %s", n.Plan.Pods, n.Addr)); err != nil {
+			return err
+		}
+	}
+	c.routed = append(c.routed, n)
+	if mine == nil {
+		return nil
+	}
+	return ipBatch(n.Name, mine...)
+}
+
+// proxyReady asks kube-proxy's own health check, which turns good when it has written
+// its rules.
+func (n *Node) proxyReady(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10256/healthz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := n.Client().Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("kube-proxy on %s: %s", n.Name, res.Status)
+	}
+	return nil
+}
+
+// Nodes returns the cluster's nodes in the order of their names.
+func (c *Cluster) Nodes() []*Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	nodes := slices.Clone(c.nodes)
+	slices.SortFunc(nodes, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
+	return nodes
+}
+
+// Node returns the node of that name, or nil.
+func (c *Cluster) Node(name string) *Node {
+	for _, n := range c.Nodes() {
+		if n.Name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// Create makes the Node object, as a kubelet that registers itself does, with its
+// address and Ready in status.
+func (n *Node) Create(ctx context.Context) error {
+	nodes := n.Cluster.Client.CoreV1().Nodes()
+	made, err := nodes.Create(ctx, n.object(), metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	made.Status = nodeStatus(n.Plan, n.Name, true)
+	if _, err := nodes.UpdateStatus(ctx, made, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) object() *corev1.Node {
+	labels := map[string]string{
+		corev1.LabelHostname:   n.Name,
+		corev1.LabelOSStable:   "linux",
+		corev1.LabelArchStable: "amd64",
+	}
+	if n.Spec.Zone != "" {
+		labels[corev1.LabelTopologyZone] = n.Spec.Zone
+	}
+	for k, v := range n.Spec.Labels {
+		labels[k] = v
+	}
+	pods := n.Plan.Pods.String()
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: labels},
+		Spec:       corev1.NodeSpec{PodCIDR: pods, PodCIDRs: []string{pods}},
+	}
+}
+
+func nodeStatus(plan NodePlan, name string, ready bool) corev1.NodeStatus {
+	condition := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady"}
+	if !ready {
+		condition.Status, condition.Reason = corev1.ConditionFalse, "KubeletNotReady"
+	}
+	condition.LastTransitionTime = metav1.Now()
+	condition.LastHeartbeatTime = condition.LastTransitionTime
+	return corev1.NodeStatus{
+		Addresses: []corev1.NodeAddress{
+			{Type: corev1.NodeInternalIP, Address: plan.Addr.String()},
+			{Type: corev1.NodeHostName, Address: name},
+		},
+		Conditions: []corev1.NodeCondition{condition},
+	}
+}
+
+// Delete deletes the Node object; the machine and what runs on it stay as they are.
+func (n *Node) Delete(ctx context.Context) error {
+	return n.Cluster.Client.CoreV1().Nodes().Delete(ctx, n.Name, metav1.DeleteOptions{})
+}
+
+// Remove ends the node as a machine that is taken away: its Node and Pod objects are
+// deleted, its processes and its pods killed, and the machine is gone.
+func (n *Node) Remove(ctx context.Context) error {
+	if err := n.Delete(ctx); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("lab: %w", err)
+	}
+	for _, p := range n.Pods() {
+		if err := p.Delete(ctx); err != nil {
+			return err
+		}
+	}
+	c := n.Cluster
+	c.mu.Lock()
+	same := func(other *Node) bool { return other == n }
+	c.nodes, c.routed = slices.DeleteFunc(c.nodes, same), slices.DeleteFunc(c.routed, same)
+	c.mu.Unlock()
+	return n.remove()
+}
+
+// Cordon sets spec.unschedulable, as kubectl cordon does; Uncordon takes it back.
+func (n *Node) Cordon(ctx context.Context) error { return n.unschedulable(ctx, true) }
+
+// Uncordon undoes Cordon.
+func (n *Node) Uncordon(ctx context.Context) error { return n.unschedulable(ctx, false) }
+
+func (n *Node) unschedulable(ctx context.Context, v bool) error {
+	return n.patch(ctx, map[string]any{"spec": map[string]any{"unschedulable": v}})
+}
+
+// Annotate sets an annotation of the Node; an empty value removes it.
+func (n *Node) Annotate(ctx context.Context, key, value string) error {
+	return n.patch(ctx, metadataPatch("annotations", key, value))
+}
+
+// Label sets a label of the Node; an empty value removes it.
+func (n *Node) Label(ctx context.Context, key, value string) error {
+	return n.patch(ctx, metadataPatch("labels", key, value))
+}
+
+// Taint replaces the taints of the Node.
+func (n *Node) Taint(ctx context.Context, taints ...corev1.Taint) error {
+	return n.patch(ctx, map[string]any{"spec": map[string]any{"taints": taints}})
+}
+
+// SetReady writes the Ready condition.
+func (n *Node) SetReady(ctx context.Context, ready bool) error {
+	status := nodeStatus(n.Plan, n.Name, ready)
+	return n.patch(ctx, map[string]any{"status": map[string]any{"conditions": status.Conditions}}, "status")
+}
+
+func (n *Node) patch(ctx context.Context, patch any, subresources ...string) error {
+	b, err := json.Marshal(patch)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	_, err = n.Cluster.Client.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, b, metav1.PatchOptions{}, subresources...)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
+// metadataPatch is a merge patch of one label or annotation; an empty value removes it.
+func metadataPatch(field, key, value string) any {
+	var v any
+	if value != "" {
+		v = value
+	}
+	return map[string]any{"metadata": map[string]any{field: map[string]any{key: v}}}
+}

@@ -1,0 +1,86 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// The lab's addresses. Every machine has one in Network; each cluster takes a /24 of
+// it, a /16 for pods and a /16 for service addresses, none of which overlap.
+var Network = netip.MustParsePrefix("10.64.0.0/16")
+
+// Gateway is the lab's own address in Network: that of the bridge.
+var Gateway = netip.MustParseAddr("10.64.0.1")
+
+// Limits of the plan.
+const (
+	maxClusters = 8
+	maxNodes    = 200
+	maxPods     = 250
+	maxMachines = 200
+)
+
+// MachineAddr is the address of the i-th machine that belongs to no cluster.
+func MachineAddr(i int) (netip.Addr, error) {
+	if i < 0 || i >= maxMachines {
+		return netip.Addr{}, fmt.Errorf("lab: machine %d: at most %d", i, maxMachines)
+	}
+	return netip.AddrFrom4([4]byte{10, 64, 0, byte(10 + i)}), nil
+}
+
+// ClusterPlan is the addresses of one cluster.
+type ClusterPlan struct {
+	index byte
+	// Control is the machine of etcd and the API server.
+	Control netip.Addr
+	// Pods and Services are the cluster's own networks.
+	Pods, Services netip.Prefix
+}
+
+// PlanCluster returns the addresses of the i-th cluster.
+func PlanCluster(i int) (ClusterPlan, error) {
+	if i < 0 || i >= maxClusters {
+		return ClusterPlan{}, fmt.Errorf("lab: cluster %d: at most %d", i, maxClusters)
+	}
+	c := byte(i)
+	return ClusterPlan{
+		index:    c,
+		Control:  netip.AddrFrom4([4]byte{10, 64, c + 1, 1}),
+		Pods:     netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 80 + c, 0, 0}), 16),
+		Services: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 96 + c, 0, 0}), 16),
+	}, nil
+}
+
+// NodePlan is the addresses of one node.
+type NodePlan struct {
+	// Addr is the node's address in the lab's network.
+	Addr netip.Addr
+	// Pods is the network of its pods, PodGateway the node's own address there.
+	Pods       netip.Prefix
+	PodGateway netip.Addr
+}
+
+// Node returns the addresses of the cluster's i-th node.
+func (c ClusterPlan) Node(i int) (NodePlan, error) {
+	if i < 0 || i >= maxNodes {
+		return NodePlan{}, fmt.Errorf("lab: node %d: at most %d", i, maxNodes)
+	}
+	pods := [4]byte{10, 80 + c.index, byte(i + 1), 0}
+	gateway := pods
+	gateway[3] = 1
+	return NodePlan{
+		Addr:       netip.AddrFrom4([4]byte{10, 64, c.index + 1, byte(11 + i)}),
+		Pods:       netip.PrefixFrom(netip.AddrFrom4(pods), 24),
+		PodGateway: netip.AddrFrom4(gateway),
+	}, nil
+}
+
+// Pod returns the address of the node's i-th pod.
+func (n NodePlan) Pod(i int) (netip.Addr, error) {
+	if i < 0 || i >= maxPods {
+		return netip.Addr{}, fmt.Errorf("lab: pod %d of a node: at most %d", i, maxPods)
+	}
+	a := n.Pods.Addr().As4()
+	a[3] = byte(2 + i)
+	return netip.AddrFrom4(a), nil
+}

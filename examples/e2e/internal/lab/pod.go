@@ -1,0 +1,171 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// PodPort is where every pod's server listens.
+const PodPort = 8080
+
+// AppLabel is the label of a pod that says which app it belongs to.
+const AppLabel = "app.kubernetes.io/name"
+
+// Pod is an HTTP server (package pod) in a namespace of its own on a node, and a Pod
+// object whose status the lab writes, as no kubelet does.
+type Pod struct {
+	*Machine
+	Namespace string
+	Node      *Node
+	Server    *Process
+}
+
+// RunPod runs a pod of an app on the node, and returns when it answers and its Pod is
+// Ready. Whether the slices and kube-proxy know it yet is for [Cluster.Deploy] or the
+// caller to wait for.
+func (n *Node) RunPod(ctx context.Context, namespace, app string) (*Pod, error) {
+	n.mu.Lock()
+	addr, err := n.Plan.Pod(n.made)
+	n.made++
+	number := n.made
+	n.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	p := &Pod{Namespace: namespace, Node: n}
+	if p.Machine, err = n.podMachine(fmt.Sprintf("%s-%s-%d", app, n.Name, number), addr); err != nil {
+		return nil, err
+	}
+	if p.Server, err = p.Start("pod-"+p.Name, "e2e", "pod",
+		"-listen", fmt.Sprintf(":%d", PodPort),
+		"-name", p.Name, "-app", app, "-node", n.Name, "-cluster", n.Cluster.Name); err != nil {
+		return nil, err
+	}
+	if err := p.create(ctx, app); err != nil {
+		return nil, err
+	}
+	if _, err := Until(ctx, "pod "+p.Name, 30*time.Second, p.answers, p.Server); err != nil {
+		return nil, err
+	}
+	if err := p.SetReady(ctx, true); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	n.pods = append(n.pods, p)
+	n.mu.Unlock()
+	return p, nil
+}
+
+// podMachine makes a namespace that is joined to its node alone and routed by it, as
+// network plugins do: one address, and the node as the only neighbour.
+func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
+	m, err := n.lab.namespace(name, addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := ipBatch(n.Name,
+		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", m.link, name),
+		// What kube-proxy masquerades leaves with this address, which names the node to the pod.
+		fmt.Sprintf("addr add %s/32 dev %s", n.Plan.PodGateway, m.link),
+		fmt.Sprintf("link set %s up", m.link),
+		fmt.Sprintf("route add %s dev %s", addr, m.link),
+	); err != nil {
+		return nil, err
+	}
+	return m, ipBatch(name,
+		"link set lo up",
+		fmt.Sprintf("addr add %s/32 dev eth0", addr),
+		"link set eth0 up",
+		fmt.Sprintf("route add %s dev eth0", n.Plan.PodGateway),
+		fmt.Sprintf("route add default via %s", n.Plan.PodGateway),
+	)
+}
+
+func (p *Pod) answers(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s:%d/", p.Addr, PodPort), nil)
+	if err != nil {
+		return err
+	}
+	res, err := p.Node.Client().Do(req)
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
+}
+
+func (p *Pod) create(ctx context.Context, app string) error {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, Labels: map[string]string{AppLabel: app}},
+		Spec: corev1.PodSpec{
+			// Set from the start: there is no scheduler.
+			NodeName:   p.Node.Name,
+			Containers: []corev1.Container{{Name: "server", Image: "e2e", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: PodPort}}}},
+		},
+	}
+	if _, err := p.Node.Cluster.Client.CoreV1().Pods(p.Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
+// SetReady writes the Pod's status, as a kubelet does after a readiness probe.
+func (p *Pod) SetReady(ctx context.Context, ready bool) error {
+	status := corev1.ConditionFalse
+	if ready {
+		status = corev1.ConditionTrue
+	}
+	now := metav1.Now()
+	patch, err := json.Marshal(map[string]any{"status": corev1.PodStatus{
+		Phase:     corev1.PodRunning,
+		PodIP:     p.Addr.String(),
+		PodIPs:    []corev1.PodIP{{IP: p.Addr.String()}},
+		HostIP:    p.Node.Addr.String(),
+		HostIPs:   []corev1.HostIP{{IP: p.Node.Addr.String()}},
+		StartTime: &now,
+		Conditions: []corev1.PodCondition{
+			{Type: corev1.ContainersReady, Status: status, LastTransitionTime: now},
+			{Type: corev1.PodReady, Status: status, LastTransitionTime: now},
+		},
+	}})
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	_, err = p.Node.Cluster.Client.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
+// Delete deletes the Pod object at once, and then ends the server and its namespace.
+func (p *Pod) Delete(ctx context.Context) error {
+	now := int64(0)
+	err := p.Node.Cluster.Client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("lab: %w", err)
+	}
+	n := p.Node
+	n.mu.Lock()
+	n.pods = slices.DeleteFunc(n.pods, func(other *Pod) bool { return other == p })
+	n.mu.Unlock()
+	return p.remove()
+}
+
+// Pods returns the pods that run on the node.
+func (n *Node) Pods() []*Pod {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.pods)
+}

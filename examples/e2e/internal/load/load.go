@@ -1,0 +1,206 @@
+// Package load makes a steady stream of requests and keeps a record of every one.
+//
+// It writes requests and reads answers itself rather than through net/http's Transport,
+// which repeats requests of its own accord and would hide failures. What a client may
+// repeat, a request on a kept connection that the server closed before it answered
+// anything (RFC 9110, section 9.2.2), is repeated once, and counted.
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/pod"
+)
+
+// Config says what to send.
+type Config struct {
+	// Dial makes connections, from the machine that the load comes from.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Address is an IP address and a port.
+	Address string
+	// Host is the Host header; Path (empty: "/") may have a query.
+	Host, Path string
+	// Rate is requests a second in all; 0 means 200.
+	Rate float64
+	// Kept is how many connections are used over and over, Fresh how many senders make a
+	// new one for each request. Both 0 mean 8 and 4. Each sends an even share of Rate.
+	Kept, Fresh int
+	// Timeout bounds a request, from dialling to its last byte; 0 means 5 s.
+	Timeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.Path == "" {
+		c.Path = "/"
+	}
+	if c.Rate == 0 {
+		c.Rate = 200
+	}
+	if c.Kept == 0 && c.Fresh == 0 {
+		c.Kept, c.Fresh = 8, 4
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 5 * time.Second
+	}
+	return c
+}
+
+// Run is a load that is under way. Its methods may be called from any goroutine.
+type Run struct {
+	*Log
+	cancel  context.CancelFunc
+	senders sync.WaitGroup
+}
+
+// Start begins to send; it ends with ctx or by Stop.
+func Start(ctx context.Context, cfg Config) *Run {
+	cfg = cfg.withDefaults()
+	ctx, cancel := context.WithCancel(ctx)
+	r := &Run{Log: &Log{}, cancel: cancel}
+	n := cfg.Kept + cfg.Fresh
+	for i := range n {
+		s := &sender{cfg: cfg, log: r.Log, fresh: i >= cfg.Kept}
+		every := time.Duration(float64(time.Second) * float64(n) / cfg.Rate)
+		first := every * time.Duration(i) / time.Duration(n)
+		r.senders.Go(func() { s.run(ctx, first, every) })
+	}
+	return r
+}
+
+// Stop ends the load when the requests under way have ended.
+func (r *Run) Stop() *Log {
+	r.cancel()
+	r.senders.Wait()
+	return r.Log
+}
+
+// sender sends one request at a time.
+type sender struct {
+	cfg   Config
+	log   *Log
+	fresh bool
+
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func (s *sender) run(ctx context.Context, first, every time.Duration) {
+	defer s.close()
+	timer := time.NewTimer(first)
+	defer timer.Stop()
+	for next := time.Now().Add(first); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		s.log.add(s.request(context.WithoutCancel(ctx)))
+		// A slow answer delays what follows; it is not made up for by a burst.
+		if next = next.Add(every); time.Until(next) < 0 {
+			next = time.Now()
+		}
+		timer.Reset(time.Until(next))
+	}
+}
+
+func (s *sender) close() {
+	if s.conn != nil {
+		_ = s.conn.Close()
+		s.conn, s.in = nil, nil
+	}
+}
+
+// errStale is a kept connection that turns out to be closed.
+var errStale = errors.New("load: the server closed a kept connection")
+
+// request sends one request, and once more if the kept connection was closed already.
+func (s *sender) request(ctx context.Context) Request {
+	r := Request{Start: time.Now(), Kept: s.conn != nil}
+	ctx, cancel := context.WithDeadline(ctx, r.Start.Add(s.cfg.Timeout))
+	defer cancel()
+	r.Status, r.Answer, r.Err = s.exchange(ctx)
+	if errors.Is(r.Err, errStale) {
+		r.Repeated = true
+		r.Status, r.Answer, r.Err = s.exchange(ctx)
+	}
+	r.End = time.Now()
+	if r.Err != nil || s.fresh {
+		s.close()
+	}
+	return r
+}
+
+func (s *sender) exchange(ctx context.Context) (status int, answer pod.Answer, err error) {
+	kept := s.conn != nil
+	if !kept {
+		conn, err := s.cfg.Dial(ctx, "tcp", s.cfg.Address)
+		if err != nil {
+			return 0, answer, fmt.Errorf("dial: %w", err)
+		}
+		s.conn, s.in = conn, bufio.NewReader(conn)
+	}
+	deadline, _ := ctx.Deadline()
+	if err := s.conn.SetDeadline(deadline); err != nil {
+		return 0, answer, fmt.Errorf("deadline: %w", err)
+	}
+	connection := "keep-alive"
+	if s.fresh {
+		connection = "close"
+	}
+	_, err = fmt.Fprintf(s.conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: e2e-load\r\nConnection: %s\r\n\r\n", s.cfg.Path, s.cfg.Host, connection)
+	if err == nil {
+		_, err = s.in.Peek(1)
+	}
+	if err != nil {
+		s.close()
+		if kept && closedByPeer(err) {
+			return 0, answer, errStale
+		}
+		return 0, answer, fmt.Errorf("no answer: %w", err)
+	}
+	return s.read()
+}
+
+func closedByPeer(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// read reads an answer to its end.
+func (s *sender) read() (status int, answer pod.Answer, err error) {
+	res, err := http.ReadResponse(s.in, nil)
+	if err != nil {
+		return 0, answer, fmt.Errorf("half an answer: %w", err)
+	}
+	defer res.Body.Close()
+	// The first line is the answer, the rest padding.
+	body := bufio.NewReader(res.Body)
+	line, err := body.ReadSlice('\n')
+	line = bytes.Clone(line)
+	if err == nil || errors.Is(err, bufio.ErrBufferFull) {
+		_, err = io.Copy(io.Discard, body)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return res.StatusCode, answer, fmt.Errorf("half a body: %w", err)
+	}
+	if res.Close {
+		s.close()
+	}
+	if res.StatusCode != http.StatusOK {
+		return res.StatusCode, answer, fmt.Errorf("status %d", res.StatusCode)
+	}
+	if err := json.Unmarshal(line, &answer); err != nil {
+		return res.StatusCode, answer, fmt.Errorf("not a pod's answer: %w", err)
+	}
+	return res.StatusCode, answer, nil
+}

@@ -1,0 +1,142 @@
+package load
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/pod"
+)
+
+// Request is one request and what came of it.
+type Request struct {
+	Start, End time.Time
+	// Status is 0 when there was no answer.
+	Status int
+	Answer pod.Answer
+	// Err is why it failed, nil if it did not.
+	Err error
+	// Kept: it was sent on a connection that had been used before. Repeated: that
+	// connection turned out to be closed, and it was sent again on a new one.
+	Kept, Repeated bool
+}
+
+// Log is the record of a load. Its methods may be called from any goroutine, also while
+// the load is under way. Times select requests by their Start: from is included, to is
+// not, and a zero time means no bound.
+type Log struct {
+	mu       sync.Mutex
+	requests []Request // in the order of End
+}
+
+func (l *Log) add(r Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests = append(l.requests, r)
+}
+
+// Between returns the requests that started between two times, in the order of Start.
+func (l *Log) Between(from, to time.Time) []Request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var in []Request
+	for _, r := range l.requests {
+		if (from.IsZero() || !r.Start.Before(from)) && (to.IsZero() || r.Start.Before(to)) {
+			in = append(in, r)
+		}
+	}
+	slices.SortFunc(in, func(a, b Request) int { return a.Start.Compare(b.Start) })
+	return in
+}
+
+// Count is how many requests there were.
+func (l *Log) Count(from, to time.Time) int { return len(l.Between(from, to)) }
+
+// Failures are the requests that failed.
+func (l *Log) Failures(from, to time.Time) []Request {
+	return slices.DeleteFunc(l.Between(from, to), func(r Request) bool { return r.Err == nil })
+}
+
+// First returns the first answered request since from that match holds for.
+func (l *Log) First(from time.Time, match func(Request) bool) (Request, bool) {
+	for _, r := range l.Between(from, time.Time{}) {
+		if r.Err == nil && match(r) {
+			return r, true
+		}
+	}
+	return Request{}, false
+}
+
+// Last returns the last answered request since from that match holds for.
+func (l *Log) Last(from time.Time, match func(Request) bool) (Request, bool) {
+	for _, r := range slices.Backward(l.Between(from, time.Time{})) {
+		if r.Err == nil && match(r) {
+			return r, true
+		}
+	}
+	return Request{}, false
+}
+
+// Shares counts answered requests by key, such as the pod, node or cluster.
+func (l *Log) Shares(from, to time.Time, key func(Request) string) map[string]int {
+	shares := make(map[string]int)
+	for _, r := range l.Between(from, to) {
+		if r.Err == nil {
+			shares[key(r)]++
+		}
+	}
+	return shares
+}
+
+// Quantile returns the time that a share q of the answered requests took at most; 0
+// when there were none.
+func (l *Log) Quantile(from, to time.Time, q float64) time.Duration {
+	var took []time.Duration
+	for _, r := range l.Between(from, to) {
+		if r.Err == nil {
+			took = append(took, r.End.Sub(r.Start))
+		}
+	}
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[min(len(took)-1, int(q*float64(len(took))))]
+}
+
+// Err is nil when no request failed, else says how many did and why, with the time of
+// the first of each kind.
+func (l *Log) Err(from, to time.Time) error {
+	failed := l.Failures(from, to)
+	if len(failed) == 0 {
+		return nil
+	}
+	count := make(map[string]int)
+	first := make(map[string]time.Time)
+	for _, r := range failed {
+		reason := r.Err.Error()
+		if count[reason]++; count[reason] == 1 {
+			first[reason] = r.Start
+		}
+	}
+	reasons := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), strings.Compare(a, b))
+	})
+	const most = 5
+	var b strings.Builder
+	for i, reason := range reasons {
+		if i == most {
+			fmt.Fprintf(&b, "; and %d other reasons", len(reasons)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%d × %s (first at %s)", count[reason], reason, first[reason].Format("15:04:05.000"))
+	}
+	return fmt.Errorf("load: %d of %d requests failed: %s", len(failed), l.Count(from, to), b.String())
+}

@@ -1,0 +1,172 @@
+// Package scenario runs named scenarios one after the other and reports what each showed.
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Scenario is one thing to show, in an environment E.
+type Scenario[E any] struct {
+	// Name is one word; About is a sentence for the list of scenarios.
+	Name, About string
+	// Within bounds the whole run; 0 means three minutes.
+	Within time.Duration
+	// Run adds a row for each thing that it asserts. An error ends the scenario and
+	// becomes a failed row itself.
+	Run func(ctx context.Context, env E, report *Report) error
+}
+
+// Row is one assertion: what was to take effect, how long that took, and what the
+// client saw meanwhile.
+type Row struct {
+	Scenario, What string
+	// Took is how long it took to take effect; 0 when that is not the question.
+	Took time.Duration
+	// Within is how long it may take; 0 means no bound.
+	Within time.Duration
+	// Requests and Failed are the client's; both 0 when there was no load. A row with a
+	// failed request has failed.
+	Requests, Failed int
+	// Err is why the row failed otherwise.
+	Err error
+}
+
+// OK tells whether what the row asserts holds.
+func (r Row) OK() bool {
+	return r.Err == nil && r.Failed == 0 && (r.Within == 0 || r.Took <= r.Within)
+}
+
+// Report collects the rows of one scenario.
+type Report struct {
+	scenario string
+	rows     []Row
+	logf     func(format string, args ...any)
+}
+
+// Add adds a row, and logs it.
+func (r *Report) Add(row Row) {
+	row.Scenario = r.scenario
+	r.rows = append(r.rows, row)
+	verdict := "ok"
+	if !row.OK() {
+		verdict = "FAILED"
+	}
+	r.logf("%s: %s: %s %s", row.Scenario, row.What, verdict, cells(row)[2])
+	if row.Err != nil {
+		r.logf("%s: %v", row.Scenario, row.Err)
+	}
+}
+
+// Logf writes a line to the log.
+func (r *Report) Logf(format string, args ...any) {
+	r.logf("%s: %s", r.scenario, fmt.Sprintf(format, args...))
+}
+
+// Select returns the scenarios that names (comma-separated) name, in the order of all;
+// an empty string means all.
+func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
+	if names == "" {
+		return all, nil
+	}
+	wanted := make(map[string]bool)
+	for name := range strings.SplitSeq(names, ",") {
+		wanted[strings.TrimSpace(name)] = true
+	}
+	var selected []Scenario[E]
+	for _, s := range all {
+		if wanted[s.Name] {
+			selected = append(selected, s)
+			delete(wanted, s.Name)
+		}
+	}
+	for name := range wanted {
+		return nil, fmt.Errorf("scenario: no scenario %q", name)
+	}
+	return selected, nil
+}
+
+// Run runs scenarios in their order until ctx ends, and returns all rows. After each of
+// them check tells whether the environment is still sound.
+func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error, logf func(format string, args ...any)) []Row {
+	var rows []Row
+	for _, s := range scenarios {
+		report := &Report{scenario: s.Name, logf: logf}
+		if err := ctx.Err(); err != nil {
+			report.Add(Row{What: "not run", Err: context.Cause(ctx)})
+			rows = append(rows, report.rows...)
+			continue
+		}
+		within := s.Within
+		if within == 0 {
+			within = 3 * time.Minute
+		}
+		logf("%s: %s", s.Name, s.About)
+		start := time.Now()
+		sctx, cancel := context.WithTimeout(ctx, within)
+		err := s.Run(sctx, env, report)
+		cancel()
+		if err != nil {
+			report.Add(Row{What: "ran to its end", Err: err})
+		}
+		if err := check(); err != nil {
+			report.Add(Row{What: "nothing ended by itself", Err: err})
+		}
+		logf("%s: took %s", s.Name, duration(time.Since(start)))
+		rows = append(rows, report.rows...)
+	}
+	return rows
+}
+
+// Failed tells whether a row failed, or there is none.
+func Failed(rows []Row) bool {
+	return len(rows) == 0 || slices.ContainsFunc(rows, func(r Row) bool { return !r.OK() })
+}
+
+var header = [...]string{"scenario", "what", "took", "at most", "requests", "failed", "ok"}
+
+// WriteTable writes rows as a table of plain text.
+func WriteTable(w io.Writer, rows []Row) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, strings.Join(header[:], "\t"))
+	for i, cell := range header {
+		if i > 0 {
+			fmt.Fprint(tw, "\t")
+		}
+		fmt.Fprint(tw, strings.Repeat("-", len(cell)))
+	}
+	fmt.Fprintln(tw)
+	for _, r := range rows {
+		c := cells(r)
+		fmt.Fprintln(tw, strings.Join(c[:], "\t"))
+	}
+	return tw.Flush()
+}
+
+func cells(r Row) [len(header)]string {
+	c := [len(header)]string{r.Scenario, r.What, duration(r.Took), duration(r.Within), "-", "-", "ok"}
+	if r.Requests > 0 || r.Failed > 0 {
+		c[4], c[5] = fmt.Sprint(r.Requests), fmt.Sprint(r.Failed)
+	}
+	if !r.OK() {
+		c[6] = "FAILED"
+	}
+	return c
+}
+
+// duration is a duration to three digits or so.
+func duration(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "-"
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	default:
+		return d.Round(10 * time.Millisecond).String()
+	}
+}
