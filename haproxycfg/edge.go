@@ -121,9 +121,11 @@ func (e Edge) Config(table routes.Table, upstreams []Upstream) (*Config, []route
 	b := edgeBuilder{
 		edge:      &e,
 		upstreams: make(map[routes.Ref]*upstream, len(upstreams)),
-		backends:  make(map[string]string),
+		backends:  make(map[string]string, len(table.Routes)),
 		nodes:     make(map[string]map[netip.Addr]string),
 		routes:    make(map[routeKey]struct{}, len(table.Routes)),
+		rendered:  make([]Backend, 0, len(table.Routes)+8),
+		taken:     make(map[serverKey]struct{}),
 	}
 	b.addUpstreams(upstreams)
 	for i := range table.Routes {

@@ -1,7 +1,6 @@
 package haproxycfg
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,6 +19,10 @@ type edgeBuilder struct {
 
 	rendered             []Backend
 	hosts, exact, prefix []MapEntry
+
+	key   []byte                 // scratch of backendOf
+	slab  []Server               // room for the servers of further backends
+	taken map[serverKey]struct{} // scratch of appendServers
 }
 
 // routeKey is the key of a route in its map.
@@ -39,6 +42,12 @@ func (b *edgeBuilder) problemf(at routes.Position, field, format string, args ..
 }
 
 func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
+	all := make([]upstream, 0, len(upstreams)) // never grows: pointers into it stay
+	total := 0
+	for i := range upstreams {
+		total += len(upstreams[i].Nodes)
+	}
+	addrs := make([]netip.Addr, 0, total) // nor does this
 	for i := range upstreams {
 		u := &upstreams[i]
 		if _, ok := b.upstreams[u.Ref]; ok {
@@ -46,14 +55,15 @@ func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
 			continue
 		}
 		if u.Absent {
-			b.upstreams[u.Ref] = &upstream{Upstream: u}
+			all = append(all, upstream{Upstream: u})
+			b.upstreams[u.Ref] = &all[len(all)-1]
 			continue
 		}
 		if u.NodePort == 0 {
 			b.problemf(routes.Position{}, "", "service %s has no node port", u.Ref)
 			continue
 		}
-		addrs := make([]netip.Addr, 0, len(u.Nodes))
+		first := len(addrs)
 		for _, n := range u.Nodes {
 			a := n.Addr.Unmap()
 			if !a.IsValid() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
@@ -62,8 +72,12 @@ func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
 			}
 			addrs = append(addrs, a)
 		}
-		slices.SortFunc(addrs, netip.Addr.Compare)
-		b.upstreams[u.Ref] = &upstream{u, slices.Compact(addrs)}
+		mine := addrs[first:]
+		if !slices.IsSortedFunc(mine, netip.Addr.Compare) {
+			slices.SortFunc(mine, netip.Addr.Compare)
+		}
+		all = append(all, upstream{u, slices.Clip(slices.Compact(mine))})
+		b.upstreams[u.Ref] = &all[len(all)-1]
 	}
 }
 
@@ -82,9 +96,14 @@ func (b *edgeBuilder) addRoute(r *routes.Route) {
 	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
 		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)
 	}
-	entries, key := &b.exact, r.Host+r.Path
-	if !r.Exact {
-		entries, key = &b.prefix, r.Host+strings.TrimSuffix(r.Path, "/")+"/"
+	entries, key := &b.exact, ""
+	switch {
+	case r.Exact:
+		key = r.Host + r.Path
+	case strings.HasSuffix(r.Path, "/"):
+		entries, key = &b.prefix, r.Host+r.Path
+	default:
+		entries, key = &b.prefix, r.Host+r.Path+"/"
 	}
 	if _, dup := b.routes[routeKey{key, r.Exact}]; dup {
 		b.problemf(r.Position, "path", "%s%s is there already", r.Host, r.Path)
@@ -117,9 +136,10 @@ func isUpper(c rune) bool { return 'A' <= c && c <= 'Z' }
 // route had it before.
 func (b *edgeBuilder) backendOf(r *routes.Route) string {
 	backends := b.distinct(r)
-	key := backendKey(backends, r)
-	name, ok := b.backends[key]
+	b.key = appendBackendKey(b.key[:0], backends, r)
+	name, ok := b.backends[string(b.key)]
 	if !ok {
+		key := string(b.key)
 		name = backendName(backends, r, key)
 		b.backends[key] = name
 		b.rendered = append(b.rendered, b.backend(name, backends, r))
@@ -185,7 +205,7 @@ func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.
 			total += len(u.addrs)
 		}
 	}
-	out.Servers = make([]Server, 0, total)
+	out.Servers = b.room(total)
 	weights := serverWeights(shares)
 	for i, rb := range backends {
 		if u := b.upstreams[rb.Ref]; u != nil {
@@ -198,35 +218,58 @@ func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.
 	return out
 }
 
+// room returns an empty slice with room for n servers. It cuts large ones, which cost
+// less than one for each of thousands of backends.
+func (b *edgeBuilder) room(n int) []Server {
+	if n > len(b.slab) {
+		b.slab = make([]Server, max(n, 1024))
+	}
+	room := b.slab[:0:n]
+	b.slab = b.slab[n:]
+	return room
+}
+
 func (b *edgeBuilder) appendServers(servers []Server, u *upstream, weight int, r *routes.Route) []Server {
-	first := len(servers)
+	s := Server{Weight: weight, AgentPort: u.AgentPort, Check: r.Check != nil}
+	if s.Check && s.AgentPort == 0 && b.edge.NodeHealth != KubeProxyOnly {
+		s.AgentPort = b.edge.nodeAgentPort()
+	}
+	var nodes map[netip.Addr]string
+	if !s.Check && len(u.addrs) > 0 {
+		nodes = b.nodesOf(u.Ref.Cluster)
+	}
+	clear(b.taken)
+	for i := range servers {
+		b.taken[serverKey{servers[i].Addr, servers[i].AgentPort}] = struct{}{}
+	}
 	for _, a := range u.addrs {
-		s := Server{Addr: netip.AddrPortFrom(a, u.NodePort), Weight: weight, AgentPort: u.AgentPort}
-		if r.Check == nil {
-			s.Track = b.track(u.Ref.Cluster, a)
-		} else {
-			s.Check = true
-			if s.AgentPort == 0 && b.edge.NodeHealth != KubeProxyOnly {
-				s.AgentPort = b.edge.nodeAgentPort()
-			}
+		s.Addr = netip.AddrPortFrom(a, u.NodePort)
+		if !s.Check {
+			s.Track = b.track(nodes, u.Ref.Cluster, a)
 		}
-		// Two names of one port, or two clusters that share addresses.
-		if slices.ContainsFunc(servers[:first], func(o Server) bool { return o.Addr == s.Addr && o.AgentPort == s.AgentPort }) {
-			b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", u.Ref, s.Addr)
-			continue
+		if len(b.taken) > 0 {
+			// Two names of one port, or two clusters that share addresses.
+			if _, ok := b.taken[serverKey{s.Addr, s.AgentPort}]; ok {
+				b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", u.Ref, s.Addr)
+				continue
+			}
 		}
 		servers = append(servers, s)
 	}
 	return servers
 }
 
-// track notes that a node is used, and returns what follows it.
-func (b *edgeBuilder) track(cluster string, a netip.Addr) string {
+func (b *edgeBuilder) nodesOf(cluster string) map[netip.Addr]string {
 	nodes := b.nodes[cluster]
 	if nodes == nil {
 		nodes = make(map[netip.Addr]string)
 		b.nodes[cluster] = nodes
 	}
+	return nodes
+}
+
+// track notes that a node is used, and returns what follows it.
+func (b *edgeBuilder) track(nodes map[netip.Addr]string, cluster string, a netip.Addr) string {
 	name, ok := nodes[a]
 	if !ok {
 		s := b.edge.nodeServer(a)
@@ -271,7 +314,7 @@ func (b *edgeBuilder) config() *Config {
 		b.rendered = append(b.rendered, nb)
 	}
 	b.rendered = append(b.rendered, Backend{Name: notFound, Answer: &Answer{Status: 404, Body: "404 not found"}})
-	slices.SortFunc(b.rendered, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
+	b.sortBackends()
 	slices.SortFunc(b.exact, compareEntries)
 	slices.SortFunc(b.prefix, compareEntries)
 	slices.SortFunc(b.hosts, compareEntries)
@@ -283,6 +326,20 @@ func (b *edgeBuilder) config() *Config {
 		Backends:  b.rendered,
 		Maps:      []Map{{exactMap, b.exact}, {hostsMap, b.hosts}, {prefixMap, b.prefix}},
 	}
+}
+
+// sortBackends sorts positions rather than backends, which are large.
+func (b *edgeBuilder) sortBackends() {
+	order := make([]int, len(b.rendered))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(x, y int) int { return strings.Compare(b.rendered[x].Name, b.rendered[y].Name) })
+	sorted := make([]Backend, len(order))
+	for i, x := range order {
+		sorted[i] = b.rendered[x]
+	}
+	b.rendered = sorted
 }
 
 // binds leaves out those that would serve plain text where TLS is expected, or

@@ -8,14 +8,13 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// backendKey encodes all that makes a backend: two routes share one if their
+// appendBackendKey encodes all that makes a backend: two routes share one if their
 // keys are equal. Weights count by their ratio.
-func backendKey(backends []routes.Backend, r *routes.Route) string {
+func appendBackendKey(k []byte, backends []routes.Backend, r *routes.Route) []byte {
 	divisor := 0
 	for _, b := range backends {
 		divisor = gcd(divisor, b.Weight)
 	}
-	k := make([]byte, 0, 128*len(backends)+64)
 	field := func(s string) { // with its length: no two lists of fields look alike
 		k = strconv.AppendInt(k, int64(len(s)), 10)
 		k = append(k, ':')
@@ -41,7 +40,7 @@ func backendKey(backends []routes.Backend, r *routes.Route) string {
 		number(int64(c.Rise))
 		number(int64(c.Fall))
 	}
-	return string(k)
+	return k
 }
 
 func gcd(a, b int) int {
