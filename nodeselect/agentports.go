@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -16,20 +15,20 @@ type AgentPort struct {
 }
 
 // AgentPorts returns the agent port of every Service that has one, sorted by
-// port. Every port is a single Service's: where several ask for the same one, the
+// port. Services without node ports have none, whatever they ask for: nobody sends
+// them traffic from elsewhere, and who watches a cluster need not know them. Every port is a single Service's: where several ask for the same one, the
 // oldest has it, and of equally old ones the first by namespace and name, so that
 // the agents of all nodes and the balancer agree without talking. A port that is
 // reserved, or that is a node port of any Service, is nobody's. Each Service that
 // goes without the port it asks for is a Problem.
 func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPort, []Problem) {
-	byAge := slices.Clone(objects.Services)
-	slices.SortStableFunc(byAge, func(x, y *corev1.Service) int {
-		return cmp.Or(
-			x.CreationTimestamp.Compare(y.CreationTimestamp.Time),
-			strings.Compare(x.Namespace, y.Namespace),
-			strings.Compare(x.Name, y.Name),
-		)
-	})
+	byAge := make([]*corev1.Service, 0, len(objects.Services))
+	for _, svc := range objects.Services {
+		if hasNodePorts(svc) {
+			byAge = append(byAge, svc)
+		}
+	}
+	slices.SortStableFunc(byAge, compareAge)
 	taken := map[uint16]string{}
 	for _, port := range reserved {
 		taken[port] = "it is reserved"

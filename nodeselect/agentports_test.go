@@ -35,6 +35,8 @@ func TestAgentPorts(t *testing.T) {
 		asks("i", "x"),
 		newService(named("ns", "j"), nodePort(65536+9006)), // no port at all
 		asks("k", "9006"),
+		asks("l", "9007", old, func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }),
+		asks("m", "9007", young),
 	})
 	ports, problems := nodeselect.Annotations{}.AgentPorts(objects, 9005)
 	got := map[uint16]string{}
@@ -42,7 +44,7 @@ func TestAgentPorts(t *testing.T) {
 		got[p.Port] = p.Service.Name
 		require.True(t, i == 0 || ports[i-1].Port < p.Port)
 	}
-	require.Equal(t, map[uint16]string{9001: "b", 9002: "c", 9006: "k"}, got)
+	require.Equal(t, map[uint16]string{9001: "b", 9002: "c", 9006: "k", 9007: "m"}, got)
 	var texts []string
 	for _, p := range problems {
 		texts = append(texts, p.Error())

@@ -32,10 +32,10 @@ func newPortClaims(annotations Annotations, reserved []uint16) *portClaims {
 // it for another reason than before.
 func (c *portClaims) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
-	if old != nil {
+	if old != nil && hasNodePorts(old) {
 		ports = c.move(old, without, ports)
 	}
-	if svc != nil {
+	if svc != nil && hasNodePorts(svc) {
 		ports = c.move(svc, with, ports)
 	}
 	if old != nil {
@@ -78,7 +78,7 @@ func update(lists map[uint16][]*corev1.Service, port uint16, svc *corev1.Service
 }
 
 func with(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
-	i, found := slices.BinarySearchFunc(list, svc, byAge)
+	i, found := slices.BinarySearchFunc(list, svc, compareAge)
 	if found {
 		return list // one service may name a port twice
 	}
@@ -86,14 +86,14 @@ func with(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
 }
 
 func without(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
-	if i, found := slices.BinarySearchFunc(list, svc, byAge); found {
+	if i, found := slices.BinarySearchFunc(list, svc, compareAge); found {
 		return slices.Delete(list, i, i+1)
 	}
 	return list
 }
 
-// byAge is the order in which agent ports are given out.
-func byAge(a, b *corev1.Service) int {
+// compareAge is the order in which agent ports are given out.
+func compareAge(a, b *corev1.Service) int {
 	return cmp.Or(
 		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 		strings.Compare(a.Namespace, b.Namespace),

@@ -1,6 +1,7 @@
 package nodeselect
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -106,12 +107,8 @@ func nodePortOf(svc *corev1.Service, port string) (uint16, Problem) {
 	problem := func(field, format string, args ...any) (uint16, Problem) {
 		return 0, Problem{Object: serviceObject(svc), Field: field, Message: fmt.Sprintf(format, args...)}
 	}
-	switch svc.Spec.Type {
-	case corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
-	case "", corev1.ServiceTypeClusterIP:
-		return problem("spec.type", "ClusterIP has no node ports; want NodePort or LoadBalancer")
-	default:
-		return problem("spec.type", "%s has no node ports; want NodePort or LoadBalancer", svc.Spec.Type)
+	if !hasNodePorts(svc) {
+		return problem("spec.type", "%s has no node ports; want NodePort or LoadBalancer", cmp.Or(svc.Spec.Type, corev1.ServiceTypeClusterIP))
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	isNumber := err == nil
@@ -146,6 +143,10 @@ func nodePortOf(svc *corev1.Service, port string) (uint16, Problem) {
 		return problem("spec.ports.nodePort", "port %s: %d is no port", portName(found), found.NodePort)
 	}
 	return uint16(found.NodePort), Problem{}
+}
+
+func hasNodePorts(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeNodePort || svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
 func portName(p *corev1.ServicePort) string {

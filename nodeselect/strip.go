@@ -25,20 +25,21 @@ func stripNode(n *corev1.Node) (*corev1.Node, bool) {
 }
 
 // stripService keeps of a service what this package reads. Those without node ports
-// are kept too, as little more than their names and types: they may hold an agent port,
-// and whoever declares one is to be told what is wrong with it, not that it is missing.
+// are kept too, as little more than their names and types: whoever declares one is to
+// be told what is wrong with it, not that it is missing. An API server could select by
+// spec.type, but services change too seldom for that to be worth a lesser message.
 // prefix is that of the annotations.
 func stripService(prefix string) func(*corev1.Service) (*corev1.Service, bool) {
 	return func(s *corev1.Service) (*corev1.Service, bool) {
 		kept := &corev1.Service{ObjectMeta: stripMeta(&s.ObjectMeta)}
+		kept.Spec.Type = s.Spec.Type
+		if !hasNodePorts(s) {
+			return kept, true
+		}
 		for name, value := range s.Annotations {
 			if strings.HasPrefix(name, prefix) {
 				set(&kept.Annotations, name, value)
 			}
-		}
-		kept.Spec.Type = s.Spec.Type
-		if s.Spec.Type != corev1.ServiceTypeNodePort && s.Spec.Type != corev1.ServiceTypeLoadBalancer {
-			return kept, true
 		}
 		kept.Spec.ExternalTrafficPolicy = s.Spec.ExternalTrafficPolicy
 		kept.Spec.HealthCheckNodePort = s.Spec.HealthCheckNodePort
