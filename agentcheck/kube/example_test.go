@@ -25,6 +25,7 @@ func ExampleRules_State() {
 				"headgate.dev/agent-port": "9801",
 				"headgate.dev/weight":     "50",
 			}},
+			Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Port: 80, NodePort: 30080}}},
 		}},
 	)
 	state, err := kube.Rules{Node: "node-a"}.State(objects)

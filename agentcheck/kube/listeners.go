@@ -84,6 +84,13 @@ func (l *Listeners) Update(s State) error {
 	return errors.Join(errs...)
 }
 
+// Open returns how many ports are open.
+func (l *Listeners) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.ports)
+}
+
 // open begins to serve an answer. It is called with l.mu held.
 func (l *Listeners) open(answer Answer) error {
 	listen := l.Listen

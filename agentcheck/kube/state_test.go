@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"cmp"
+	"hash/fnv"
 	"testing"
 	"time"
 
@@ -23,6 +24,12 @@ func node(name string, change func(*corev1.Node)) *corev1.Node {
 
 func service(name string, annotations map[string]string, nodePorts ...int32) *corev1.Service {
 	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "media", Name: name, Annotations: annotations}}
+	s.Spec.Type = corev1.ServiceTypeNodePort
+	if nodePorts == nil {
+		h := fnv.New32()
+		h.Write([]byte(name))
+		nodePorts = []int32{31000 + int32(h.Sum32()%1000)}
+	}
 	for _, p := range nodePorts {
 		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{NodePort: p})
 	}

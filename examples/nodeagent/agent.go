@@ -3,11 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -15,51 +20,67 @@ import (
 // often another process, such as the agent that this one replaces, still has it.
 const retryInterval = time.Second
 
-// agent turns manifests into answers, one state after the other.
+// agent answers for one node, one state after the other.
 type agent struct {
-	rules     kube.Rules
+	watcher   *kube.Watcher
 	listeners *kube.Listeners
+	drainer   *drainer
 	metrics   *metrics
 	log       *slog.Logger
-	snapshots chan snapshot
+	states    chan kube.State
 
 	mu       sync.Mutex
 	notReady error
+	away     error // why what is answered may be out of date
 }
 
-// snapshot is what was read of the manifests at one time.
-type snapshot struct {
-	objects  nodeselect.Objects
-	problems []nodeselect.Problem
-}
-
-func newAgent(rules kube.Rules, host string, log *slog.Logger) *agent {
-	m := newMetrics()
-	return &agent{
-		rules:     rules,
-		listeners: &kube.Listeners{Host: host, Finished: m.finished, Logger: log},
-		metrics:   m,
-		log:       log,
-		snapshots: make(chan snapshot),
-		notReady:  errors.New("the manifests are not read yet"),
+func newAgent(s settings, log *slog.Logger) (*agent, error) {
+	w := &kube.Watcher{Rules: s.rules, Files: s.files, Logger: log}
+	if s.dir != "" {
+		w.Objects = func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error {
+			return nodeselect.WatchDir(ctx, s.dir, changed)
+		}
+	} else {
+		var err error
+		if w.Config, err = kubeconn.Load(s.kubeconfig); err != nil {
+			return nil, err
+		}
 	}
-}
-
-// offer hands manifests that were read to run.
-func (a *agent) offer(ctx context.Context, objects nodeselect.Objects, problems []nodeselect.Problem) {
-	select {
-	case a.snapshots <- snapshot{objects, problems}:
-	case <-ctx.Done():
+	a := &agent{
+		watcher:  w,
+		drainer:  &drainer{ask: w.Ask, log: log},
+		metrics:  newMetrics(w.Contact),
+		log:      log,
+		states:   make(chan kube.State),
+		notReady: errors.New("the cluster's objects are not read yet"),
 	}
+	a.listeners = &kube.Listeners{Host: s.host, Logger: log, Finished: func(service string, x agentcheck.Exchange) {
+		a.metrics.finished(service, x)
+		a.drainer.finished(service, x)
+	}}
+	return a, nil
 }
 
-// run follows the snapshots until ctx ends. It fails if the first one does not
-// hold the node: a wrong name would drain every service of a node that exists.
+// run answers until ctx ends.
 func (a *agent) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return a.watcher.Run(ctx, func(s kube.State) {
+			select {
+			case a.states <- s:
+			case <-ctx.Done():
+			}
+		})
+	})
+	group.Go(func() error { return a.follow(ctx) })
+	return group.Wait()
+}
+
+// follow makes the latest state that which is answered.
+func (a *agent) follow(ctx context.Context) error {
 	var state kube.State
-	var problems map[nodeselect.Problem]bool
+	known := map[nodeselect.Problem]bool{}
 	var failed string // what was last said of ports
-	seen := false
 	retry := time.NewTimer(0)
 	<-retry.C
 	defer retry.Stop()
@@ -67,14 +88,13 @@ func (a *agent) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case snap := <-a.snapshots:
-			next, err := a.rules.State(snap.objects)
-			if err != nil && !seen {
-				return err
-			}
-			seen = true
-			problems = a.report(state, next, problems, append(snap.problems, next.Problems...))
+		case next := <-a.states:
+			known = a.report(state, next, known)
 			state = next
+			if state.Answers == nil {
+				a.setHealth(state.Err, nil)
+				continue
+			}
 		case <-retry.C:
 		}
 		err := a.listeners.Update(state)
@@ -89,35 +109,60 @@ func (a *agent) run(ctx context.Context) error {
 		if err != nil {
 			retry.Reset(retryInterval)
 		}
-		a.setReady(err)
+		a.metrics.state(state, a.listeners.Open())
+		a.drainer.state(state.Drain)
+		a.setHealth(err, state.Err)
 	}
 }
 
-// report counts what a state has, and logs what is new in it: while one object
-// changes again and again, the problems of the others are not repeated. It returns
-// the problems to compare the next ones with.
-func (a *agent) report(last, next kube.State, known map[nodeselect.Problem]bool, problems []nodeselect.Problem) map[nodeselect.Problem]bool {
-	now := make(map[nodeselect.Problem]bool, len(problems))
-	for _, p := range problems {
+// report logs what is new in a state: while one object changes again and again, the
+// problems of the others are not repeated. It returns the problems to compare the next
+// ones with.
+func (a *agent) report(last, next kube.State, known map[nodeselect.Problem]bool) map[nodeselect.Problem]bool {
+	now := make(map[nodeselect.Problem]bool, len(next.Problems))
+	for _, p := range next.Problems {
 		if now[p] = true; !known[p] {
 			a.log.Warn("problem", "err", p)
 		}
 	}
-	if was, is := last.Node(), next.Node(); was != is {
-		a.log.Info("node", "name", a.rules.Node, "answer", is.String())
+	switch {
+	case last.Err == nil && next.Err != nil:
+		a.log.Warn("no contact with the cluster", "err", next.Err)
+	case last.Err != nil && next.Err == nil:
+		a.log.Info("contact with the cluster")
 	}
-	a.metrics.state(next, len(problems))
+	if was, is := last.Node(), next.Node(); was != is {
+		d := next.Drain
+		a.log.Info("node", "name", a.watcher.Rules.Node, "answer", is.String(),
+			"draining", d.Draining, "waiting", d.Waiting, "limit", d.Limit, "nodes", d.Total)
+	}
 	return now
 }
 
-func (a *agent) setReady(err error) {
+func (a *agent) setHealth(notReady, away error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.notReady = err
+	a.notReady, a.away = notReady, away
 }
 
+// ready is what /readyz asks: an agent that answers is ready, even if it has lost the
+// API server; stopping to answer would change nothing for the better.
 func (a *agent) ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.notReady
+}
+
+// detail is what /readyz says beside.
+func (a *agent) detail() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.away == nil {
+		return ""
+	}
+	text := a.away.Error()
+	if last := a.watcher.Contact(); !last.IsZero() {
+		text += fmt.Sprintf("; last heard %s", last.UTC().Format(time.RFC3339))
+	}
+	return text
 }

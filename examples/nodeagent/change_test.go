@@ -81,8 +81,8 @@ func TestServicesComeAndGo(t *testing.T) {
 				continue
 			}
 			name, p := fmt.Sprintf("s%03d", i), rng.IntN(len(ports))
-			text += fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: %s, annotations: {headgate.dev/agent-port: %q, headgate.dev/weight: %q}}}\n",
-				name, ports[p], fmt.Sprint(i))
+			text += fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: %s, annotations: {headgate.dev/agent-port: %q, headgate.dev/weight: %q}}, spec: {type: NodePort, ports: [{port: 80, nodePort: %d}]}}\n",
+				name, ports[p], fmt.Sprint(i), 50000+i) // nothing here listens on node ports
 			if wanted[p] == "" { // of several the first by name has it
 				wanted[p] = name
 			}
@@ -204,7 +204,7 @@ func TestProblemsAreSaidOnce(t *testing.T) {
 	file := filepath.Join(dir, "a.yaml")
 	agentPort := ports[1]
 	require.NoError(t, os.WriteFile(file, []byte(manifests(false, "lots", agentPort)), 0o600))
-	agent := startAgent(t, "-node", "a", "-listen", "127.0.0.1:"+ports[0], "-dir", dir)
+	agent := startAgent(t, "-node", "a", "-listen", "127.0.0.1:"+ports[0], "-dir", dir, "-hold-down", "0")
 	for _, cordoned := range []bool{true, false, true} {
 		want := map[bool]string{true: "up drain # cordoned", false: "up ready"}[cordoned]
 		require.NoError(t, os.WriteFile(file+".new", []byte(manifests(cordoned, "lots", agentPort)), 0o600))

@@ -2,11 +2,28 @@
 // for the node itself, and on a port of its own for every Service that is
 // annotated with one.
 //
-//	nodeagent -node node-a -listen :9707 -dir manifests -admin 127.0.0.1:9708
+//	nodeagent -node node-a -admin :9708                        in a pod, or as kubectl would connect
+//	nodeagent -node node-a -kubeconfig agent.kubeconfig:eu-1   as a context of a file says
+//	nodeagent -node node-a -dir manifests                      from files, with no API server
 //
-// It reads the objects of the cluster from a directory of manifests, as kubectl
-// get nodes,services -A -o yaml prints them, and reads them again whenever they
-// change. What it answers and why is told by package agentcheck/kube.
+// It follows the cluster by watches that cost the same however many nodes there are,
+// and needs no more rights than to list and watch nodes and services; directory
+// kubernetes holds a DaemonSet. With -dir it reads the objects as kubectl get
+// nodes,services -A -o yaml prints them, again whenever they change. What it answers
+// and why is told by package agentcheck/kube.
+//
+// -admin serves /metrics, /healthz and /readyz. While the API server is away the last
+// answers stay in force: /readyz goes on to say ok, and says since when and why below.
+//
+// A node is drained when its cluster asks for it, while the file of -drain-file is
+// there, and from
+//
+//	nodeagent drain -admin 127.0.0.1:9708 -wait 10s
+//
+// on, which asks the running agent and returns when every balancer that has asked
+// lately has been told. nodeagent drain -off takes that back, and so does a restart of
+// the agent. Of more than -max-drain of the cluster's nodes the further ones wait,
+// whatever asks.
 package main
 
 import (
@@ -14,60 +31,56 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/headgate/headgate/agentcheck/kube"
 	"github.com/headgate/headgate/examples/internal/cli"
-	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
 )
 
 const program = "nodeagent"
 
-func main() { cli.Main(run) }
+func main() {
+	// An agent does little and shares its machine with those who do more: half the
+	// usual room for garbage costs it next to nothing.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	cli.Main(run)
+}
 
 func run(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -dir manifests -admin 127.0.0.1:9708")
-	node := fs.String("node", "", "`name` of the node to answer for")
-	listen := fs.String("listen", ":"+strconv.Itoa(kube.DefaultNodeAgentPort), "`address` of the node's agent; Services' agents listen on the same host")
-	dir := fs.String("dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them")
-	prefix := fs.String("annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations that are followed")
-	admin := fs.String("admin", "", "`address` of /metrics, /healthz and /readyz; none if empty")
-	if code, done := inv.Parse(fs); done {
+	if len(inv.Args) > 0 && inv.Args[0] == "drain" {
+		inv.Args = inv.Args[1:]
+		return runDrain(ctx, inv)
+	}
+	s, code, done := parseSettings(inv)
+	if done {
 		return code
 	}
-	if *node == "" || *dir == "" {
-		return inv.Fail(cli.ExitUsage, program, "-node and -dir are needed (-h shows the flags)")
-	}
-	host, port, err := splitListen(*listen)
+	log := inv.Logger()
+	kubeconn.LogTo(log)
+	a, err := newAgent(s, log)
 	if err != nil {
-		return inv.Fail(cli.ExitUsage, program, "-listen %s: %v", *listen, err)
+		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
-
-	a := newAgent(kube.Rules{
-		Node:        *node,
-		Port:        port,
-		Annotations: nodeselect.Annotations{Prefix: *prefix},
-	}, host, inv.Logger())
 	group, ctx := errgroup.WithContext(ctx)
-	if *admin != "" {
-		l, err := net.Listen("tcp", *admin)
+	if s.admin != "" {
+		l, err := net.Listen("tcp", s.admin)
 		if err != nil {
 			return inv.Fail(cli.ExitFailed, program, "%v", err)
 		}
 		if addr, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
-			a.rules.Reserved = []uint16{addr.Port()}
+			a.watcher.Rules.Reserved = []uint16{addr.Port()}
 		}
-		group.Go(func() error { return cli.Admin{Gatherer: a.metrics.registry, Ready: a.ready}.Serve(ctx, l) })
+		admin := cli.Admin{Gatherer: a.metrics.registry, Ready: a.ready, Detail: a.detail, Extra: a.drainer.handler()}
+		group.Go(func() error { return admin.Serve(ctx, l) })
 	}
 	group.Go(func() error { return a.run(ctx) })
-	group.Go(func() error {
-		return nodeselect.WatchDir(ctx, *dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
-			a.offer(ctx, objects, problems)
-		})
-	})
 	err = group.Wait()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()

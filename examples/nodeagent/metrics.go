@@ -2,6 +2,7 @@ package main
 
 import (
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,14 +18,18 @@ type metrics struct {
 	registry *prometheus.Registry
 	mu       sync.RWMutex
 	services map[string]bool // that are answered for
+	said     string          // the reason that is shown
 	checks   *prometheus.CounterVec
 	duration prometheus.Histogram
 	weight   *prometheus.GaugeVec
 	drain    *prometheus.GaugeVec
 	problems prometheus.Gauge
+	ports    prometheus.Gauge
+	reason   *prometheus.GaugeVec
+	cluster  map[string]prometheus.Gauge // by name
 }
 
-func newMetrics() *metrics {
+func newMetrics(contact func() time.Time) *metrics {
 	m := &metrics{
 		registry: cli.NewRegistry(),
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -43,10 +48,53 @@ func newMetrics() *metrics {
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "headgate_agent_problems", Help: "Manifests and annotations that could not be followed.",
 		}),
+		ports: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "headgate_agent_ports", Help: "Ports that are open for agent checks.",
+		}),
+		reason: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "headgate_agent_drain_reason", Help: "1 for what asks for the node's drain, or did until its hold-down ends.",
+		}, []string{"reason"}),
+		cluster: map[string]prometheus.Gauge{},
 	}
-	m.registry.MustRegister(m.checks, m.duration, m.weight, m.drain, m.problems)
+	m.registry.MustRegister(m.checks, m.duration, m.weight, m.drain, m.problems, m.ports, m.reason)
+	for name, help := range map[string]string{
+		drainWanted:    "1 while something asks for the node's drain.",
+		drainEffective: "1 while the node drains.",
+		drainWaiting:   "1 while the node's drain is asked for and waits, since as many nodes drain as may.",
+		drainLimit:     "Nodes that may drain at once.",
+		nodesTotal:     "Nodes that share the cluster's load.",
+		nodesDraining:  "Nodes that drain, as far as the agent sees.",
+		nodesWaiting:   "Nodes whose drain waits, as far as the agent sees.",
+		apiUp:          "1 while the API server answers.",
+		drainHeldDown:  "1 while the node drains and nothing asks for it any more.",
+	} {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		m.cluster[name] = g
+		m.registry.MustRegister(g)
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "headgate_agent_api_last_contact_timestamp_seconds", Help: "When the API server, or the directory, was last heard; 0 if never.",
+	}, func() float64 {
+		if last := contact(); !last.IsZero() {
+			return float64(last.UnixMilli()) / 1000
+		}
+		return 0
+	}))
 	return m
 }
+
+// Names of gauges about the node and its cluster.
+const (
+	drainWanted    = "headgate_agent_drain_wanted"
+	drainEffective = "headgate_agent_drain_effective"
+	drainWaiting   = "headgate_agent_drain_waiting"
+	drainHeldDown  = "headgate_agent_drain_held_down"
+	drainLimit     = "headgate_agent_drain_limit"
+	nodesTotal     = "headgate_agent_nodes"
+	nodesDraining  = "headgate_agent_nodes_draining"
+	nodesWaiting   = "headgate_agent_nodes_waiting"
+	apiUp          = "headgate_agent_api_up"
+)
 
 func (m *metrics) finished(service string, x agentcheck.Exchange) {
 	outcome := "answered"
@@ -63,9 +111,25 @@ func (m *metrics) finished(service string, x agentcheck.Exchange) {
 
 // state shows a new state. Values change one by one and are never absent meanwhile,
 // since they may be read at any time.
-func (m *metrics) state(s kube.State, problems int) {
+func (m *metrics) state(s kube.State, ports int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	d := s.Drain
+	for name, value := range map[string]int{
+		drainWanted: oneIf(d.Wanted), drainEffective: oneIf(d.Effective),
+		drainWaiting: oneIf(d.Wanted && !d.Effective), drainHeldDown: oneIf(d.Effective && !d.Wanted),
+		drainLimit: d.Limit, nodesTotal: d.Total, nodesDraining: d.Draining, nodesWaiting: d.Waiting,
+		apiUp: oneIf(s.Err == nil),
+	} {
+		m.cluster[name].Set(float64(value))
+	}
+	if d.Reason != m.said {
+		m.reason.Reset()
+		if m.said = d.Reason; m.said != "" {
+			m.reason.WithLabelValues(m.said).Set(1)
+		}
+	}
+	m.ports.Set(float64(ports))
 	before := m.services
 	m.services = make(map[string]bool, len(s.Answers))
 	for _, a := range s.Answers {
@@ -87,5 +151,12 @@ func (m *metrics) state(s kube.State, problems int) {
 			m.drain.Delete(gone)
 		}
 	}
-	m.problems.Set(float64(problems))
+	m.problems.Set(float64(len(s.Problems)))
+}
+
+func oneIf(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

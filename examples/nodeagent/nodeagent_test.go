@@ -37,7 +37,7 @@ kind: List
 items:
 - {apiVersion: v1, kind: Node, metadata: {name: a}, spec: {unschedulable: %t}}
 - {apiVersion: v1, kind: Node, metadata: {name: b}}
-- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: tracks, annotations: {headgate.dev/agent-port: "%s", headgate.dev/weight: "%s"}}, spec: {type: NodePort}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: tracks, annotations: {headgate.dev/agent-port: "%s", headgate.dev/weight: "%s"}}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}}
 `, unschedulable, agentPort, weight)
 }
 
@@ -58,7 +58,7 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	exited := make(chan int, 1)
 	go func() {
 		exited <- run(ctx, cli.Invocation{
-			Args:   []string{"-node", "a", "-listen", "127.0.0.1:" + node, "-dir", dir, "-admin", "127.0.0.1:" + admin},
+			Args:   []string{"-node", "a", "-listen", "127.0.0.1:" + node, "-dir", dir, "-hold-down", "0", "-admin", "127.0.0.1:" + admin},
 			Stderr: stderr,
 		})
 	}()
@@ -150,7 +150,7 @@ func TestFailures(t *testing.T) {
 		code int
 		want string
 	}{
-		{"nothing given", nil, cli.ExitUsage, "-node and -dir are needed"},
+		{"nothing given", nil, cli.ExitUsage, "-node is needed"},
 		{"bad address", []string{"-node", "a", "-dir", dir, "-listen", "here"}, cli.ExitUsage, "-listen here: "},
 		{"bad port", []string{"-node", "a", "-dir", dir, "-listen", ":70000"}, cli.ExitUsage, "want a port"},
 		{"no such node", []string{"-node", "c", "-dir", dir, "-listen", "127.0.0.1:1"}, cli.ExitFailed, `no such node: "c"; there are a, b`},

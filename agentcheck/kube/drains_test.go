@@ -1,0 +1,186 @@
+package kube
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLimitOf(t *testing.T) {
+	tests := []struct {
+		share float64
+		total int
+		want  int
+	}{
+		{0.3, 0, 0},
+		{0.3, 1, 0}, // the only node never drains
+		{0.3, 2, 1},
+		{0.3, 3, 1},
+		{0.3, 6, 1},
+		{0.3, 7, 2},
+		{0.3, 10, 3},
+		{0.3, 1000, 300},
+		{0.29, 100, 29}, // 28.999999999999996 in floating point
+		{0.01, 50, 1},
+		{0.9, 2, 1},
+		{0.999, 3, 2},
+		{0.999, 1, 0},
+		{1, 1, 1},
+		{1, 3, 3},
+		{2, 3, 3},
+	}
+	for _, tt := range tests {
+		require.Equal(t, tt.want, limitOf(tt.share, tt.total), "%v of %d", tt.share, tt.total)
+	}
+}
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// TestNextDrains goes through observations, one after the other. An ask is a name, and
+// "@second" if it is known since when; "-" in front of a name is an Outside one.
+func TestNextDrains(t *testing.T) {
+	type step struct {
+		at    float64 // seconds
+		asks  string
+		limit int
+		want  string // those that drain; those that wait in parentheses; ~ is held down
+	}
+	tests := []struct {
+		name  string
+		steps []step
+	}{
+		{"a drain begins at once and ends after the hold-down", []step{
+			{0, "", 1, ""},
+			{1, "a", 1, "a"},
+			{100, "a", 1, "a"},
+			{101, "", 1, "~a"},
+			{110.9, "", 1, "~a"},
+			{111, "", 1, ""},
+		}},
+		{"flapping is one drain", []step{
+			{0, "a", 1, "a"},
+			{5, "", 1, "~a"},
+			{14, "a", 1, "a"},
+			{15, "", 1, "~a"},
+			{24, "a", 1, "a"},
+			{30, "", 1, "~a"},
+			{40, "", 1, ""},
+		}},
+		{"no further ones than the limit, in the order of asking", []step{
+			{0, "c b@-5 a@-2", 2, "b a (c)"},
+			{1, "c b@-5 a@-2 d", 2, "b a (c d)"},
+		}},
+		{"held down counts", []step{
+			{0, "a@0 b@1", 1, "a (b)"},
+			{5, "b@1", 1, "~a (b)"},
+			{14, "b@1", 1, "~a (b)"},
+			{15, "b@1", 1, "b"},
+		}},
+		{"what waited is not held down", []step{
+			{0, "a@0 b@1", 1, "a (b)"},
+			{5, "a@0", 1, "a"},
+		}},
+		{"back within the hold-down keeps its place", []step{
+			{0, "b@0", 1, "b"},
+			{5, "", 1, "~b"},
+			{6, "a@6", 1, "~b (a)"},
+			{7, "a@6 b@7", 1, "b (a)"},
+			{60, "a@6 b@7", 1, "b (a)"},
+		}},
+		{"a later write of the same manager does not cost the place", []step{
+			{0, "b@0", 1, "b"},
+			{9, "b@0 a@9", 1, "b (a)"},
+			{20, "b@20 a@9", 1, "b (a)"},
+		}},
+		{"of the same second the first by name is the first", []step{
+			{0.2, "c@0", 1, "c"},
+			{0.8, "c@0 a@0.8", 1, "a (c)"},
+		}},
+		{"an order that is not known is that of being seen", []step{
+			{0, "c", 1, "c"},
+			{1, "c a", 1, "c (a)"},
+			{2, "c a b", 1, "c (a b)"},
+		}},
+		{"what is known comes before what was seen first later", []step{
+			{5, "a b@-60", 1, "b (a)"},
+		}},
+		{"a cluster that shrinks takes nothing back, but gives nothing either", []step{
+			{0, "a@0 b@1 c@2 d@3", 3, "a b c (d)"},
+			{10, "a@0 b@1 c@2 d@3", 2, "a b c (d)"},
+			{20, "b@1 c@2 d@3", 2, "~a b c (d)"},
+			{30, "b@1 c@2 d@3", 2, "b c (d)"},
+			{31, "c@2 d@3", 1, "~b c (d)"},
+			{41, "c@2 d@3", 1, "c (d)"},
+		}},
+		{"a cluster that grows lets more drain", []step{
+			{0, "a@0 b@1", 1, "a (b)"},
+			{1, "a@0 b@1", 2, "a b"},
+			{2, "a@0 b@1", 1, "a b"},
+		}},
+		{"outside needs no room and is never held back", []step{
+			{0, "a@0 -x@1 -y@2", 1, "-x -y a"},
+			{1, "a@0 -x@1 -y@2 b@1", 1, "-x -y a (b)"},
+			{2, "a@0 -x@1 -y@2 b@1", 0, "-x -y a (b)"},
+		}},
+		{"none may", []step{{0, "a", 0, "(a)"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var drains []drain
+			for _, s := range tt.steps {
+				now := noon.Add(time.Duration(s.at * float64(time.Second)))
+				drains = nextDrains(drains, parseAsks(t, s.asks), s.limit, 10*time.Second, now)
+				require.Equal(t, s.want, show(drains), "at %v s", s.at)
+			}
+		})
+	}
+}
+
+func parseAsks(t *testing.T, text string) map[string]Ask {
+	t.Helper()
+	asks := map[string]Ask{}
+	for _, word := range strings.Fields(text) {
+		name, second, known := strings.Cut(word, "@")
+		var ask Ask
+		if known {
+			var s float64
+			_, err := fmt.Sscan(second, &s)
+			require.NoError(t, err)
+			ask.Since = noon.Add(time.Duration(s * float64(time.Second)))
+		}
+		name, ask.Outside = strings.CutPrefix(name, "-")
+		asks[name] = ask
+	}
+	return asks
+}
+
+func show(drains []drain) string {
+	var words, waiting []string
+	for _, d := range drains {
+		name := d.node
+		if d.ask.Outside {
+			name = "-" + name
+		}
+		if !d.ended.IsZero() {
+			name = "~" + name
+		}
+		if d.granted {
+			words = append(words, name)
+		} else {
+			waiting = append(waiting, name)
+		}
+	}
+	if len(waiting) > 0 {
+		words = append(words, "("+strings.Join(waiting, " ")+")")
+	}
+	return strings.Join(words, " ")
+}
+
+func TestNoHoldDown(t *testing.T) {
+	drains := nextDrains(nil, parseAsks(t, "a"), 1, -1, noon)
+	require.Equal(t, "a", show(drains))
+	require.Empty(t, nextDrains(drains, nil, 1, -1, noon))
+}

@@ -1,0 +1,355 @@
+package kube_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// managed makes a manager the owner of fields since a time, to the second as in
+// Kubernetes.
+func managed(n *corev1.Node, manager, fields string, at time.Time) {
+	n.ManagedFields = append(n.ManagedFields, metav1.ManagedFieldsEntry{
+		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
+		Time: &metav1.Time{Time: at.Truncate(time.Second)}, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields),
+	})
+}
+
+func cordon(n *corev1.Node, at time.Time) {
+	n.Spec.Unschedulable = true
+	managed(n, "kubectl-cordon", `{"f:spec":{"f:unschedulable":{}}}`, at)
+}
+
+func TestSignalsTellSinceWhen(t *testing.T) {
+	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
+	taint := func(key string, added time.Time) corev1.Taint {
+		return corev1.Taint{Key: key, Effect: corev1.TaintEffectNoSchedule, TimeAdded: &metav1.Time{Time: added}}
+	}
+	tests := []struct {
+		name   string
+		signal kube.Signal
+		change func(*corev1.Node)
+		want   time.Time
+	}{
+		{"cordoned, and nothing else known", kube.Cordoned(), func(n *corev1.Node) { n.Spec.Unschedulable = true }, time.Time{}},
+		{"cordoned, by its manager", kube.Cordoned(), func(n *corev1.Node) {
+			managed(n, "kubelet", `{"f:metadata":{"f:annotations":{}},"f:status":{"f:unschedulable":{}}}`, at(1))
+			cordon(n, at(5))
+		}, at(5)},
+		{"cordoned, by the taint of the node controller", kube.Cordoned(), func(n *corev1.Node) {
+			n.Spec.Unschedulable = true
+			n.Spec.Taints = []corev1.Taint{taint("other", at(1)), taint(corev1.TaintNodeUnschedulable, at(6))}
+		}, at(6)},
+		{"cordoned, its manager has written again", kube.Cordoned(), func(n *corev1.Node) {
+			cordon(n, at(60))
+			n.Spec.Taints = []corev1.Taint{taint(corev1.TaintNodeUnschedulable, at(6))}
+		}, at(6)},
+		{"cordoned, managed fields that do not parse", kube.Cordoned(), func(n *corev1.Node) {
+			n.Spec.Unschedulable = true
+			managed(n, "odd", `{"f:spec":"f:unschedulable"}`, at(1))
+			managed(n, "broken", `{"f:unschedulable`, at(1))
+			n.ManagedFields = append(n.ManagedFields, metav1.ManagedFieldsEntry{Manager: "empty"})
+		}, time.Time{}},
+		{"being deleted", kube.Deleted(), func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{Time: at(3)} }, at(3)},
+		{"annotated", kube.Annotated(nodeselect.Annotations{}), func(n *corev1.Node) {
+			n.Annotations["headgate.dev/drain"] = "true"
+			managed(n, "kubectl-annotate", `{"f:metadata":{"f:annotations":{"f:headgate.dev/drain":{}}}}`, at(4))
+		}, at(4)},
+		{"annotated, another prefix", kube.Annotated(nodeselect.Annotations{Prefix: "example.com"}), func(n *corev1.Node) {
+			n.Annotations["example.com/drain"] = "true"
+			managed(n, "kubectl-annotate", `{"f:metadata":{"f:annotations":{"f:example.com/drain":{}}}}`, at(4))
+		}, at(4)},
+		{"labelled", kube.Labelled("example.com/repair"), func(n *corev1.Node) {
+			n.Labels["example.com/repair"] = "disk"
+			managed(n, "repair", `{"f:metadata":{"f:labels":{".":{},"f:example.com/repair":{}}}}`, at(7))
+			managed(n, "backup", `{"f:metadata":{"f:labels":{"f:example.com/repair":{}}}}`, at(9))
+		}, at(7)},
+		{"tainted, with a time", kube.Tainted("a"), func(n *corev1.Node) {
+			n.Spec.Taints = []corev1.Taint{taint("a", at(8))}
+			managed(n, "autoscaler", `{"f:spec":{"f:taints":{}}}`, at(5))
+		}, at(8)},
+		{"tainted, without one", kube.Tainted("a"), func(n *corev1.Node) {
+			n.Spec.Taints = []corev1.Taint{{Key: "a"}}
+			managed(n, "autoscaler", `{"f:spec":{"f:taints":{}}}`, at(5))
+		}, at(5)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ask, ok := tt.signal.Ask(node("a", tt.change))
+			require.True(t, ok)
+			require.True(t, tt.want.Equal(ask.Since), "%s, want %s", ask.Since, tt.want)
+			_, ok = tt.signal.Ask(node("a", nil))
+			require.False(t, ok)
+		})
+	}
+}
+
+func TestTrackerSays(t *testing.T) {
+	nodes := func(change map[string]func(*corev1.Node)) nodeselect.Objects {
+		var list []*corev1.Node
+		for i := range 10 {
+			name := fmt.Sprint("n", i)
+			list = append(list, node(name, change[name]))
+		}
+		return nodeselect.NewObjects(list, []*corev1.Service{service("s", map[string]string{"headgate.dev/agent-port": "9801"})})
+	}
+	cordoned := func(second int) func(*corev1.Node) {
+		return func(n *corev1.Node) { cordon(n, noon.Add(time.Duration(second)*time.Second)) }
+	}
+	excluded := func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "" }
+	tracker := kube.Tracker{Rules: kube.Rules{Node: "n0", MaxDrain: 0.2}}
+	steps := []struct {
+		name    string
+		at      time.Duration
+		objects nodeselect.Objects
+		own     []kube.Ask
+		answer  string
+		service string
+		want    kube.Drain
+	}{
+		{"nothing", 0, nodes(nil), nil, "up ready", "up ready 100%", kube.Drain{Limit: 2, Total: 10}},
+		{
+			"others drain", time.Second,
+			nodes(map[string]func(*corev1.Node){"n1": cordoned(1), "n2": cordoned(1), "n3": cordoned(1)}), nil,
+			"up ready", "up ready 100%", kube.Drain{Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+		},
+		{
+			"this one waits", 2 * time.Second,
+			nodes(map[string]func(*corev1.Node){"n1": cordoned(1), "n2": cordoned(1), "n0": cordoned(2)}), nil,
+			"up ready # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
+			"up ready 100% # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
+			kube.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+		},
+		{
+			"the others are held down", 3 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}), nil,
+			"up ready # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
+			"up ready 100% # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
+			kube.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+		},
+		{
+			"its turn", 13 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}), nil,
+			"up drain # cordoned", "up drain 100% # cordoned",
+			kube.Drain{Wanted: true, Effective: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
+		},
+		{
+			"a file too", 14 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}),
+			[]kube.Ask{{Reason: "file /run/drain", Since: noon.Add(14 * time.Second)}},
+			"up drain # cordoned, file /run/drain", "up drain 100% # cordoned, file /run/drain",
+			kube.Drain{Wanted: true, Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
+		},
+		{
+			"held down", 20 * time.Second, nodes(nil), nil,
+			"up drain # cordoned, file /run/drain; no more, held for 10s",
+			"up drain 100% # cordoned, file /run/drain; no more, held for 10s",
+			kube.Drain{Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), HeldUntil: noon.Add(30 * time.Second), Draining: 1, Limit: 2, Total: 10},
+		},
+		{"back", 30 * time.Second, nodes(nil), nil, "up ready", "up ready 100%", kube.Drain{Limit: 2, Total: 10}},
+		{
+			"control planes neither count nor need room", 60 * time.Second,
+			nodes(map[string]func(*corev1.Node){"n7": excluded, "n8": excluded, "n9": excluded, "n1": cordoned(50), "n0": cordoned(60)}), nil,
+			"up ready # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)",
+			"up ready 100% # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)",
+			kube.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 7},
+		},
+		{
+			"a control plane is not held back", 61 * time.Second,
+			nodes(map[string]func(*corev1.Node){"n1": cordoned(50), "n2": cordoned(50), "n0": excluded}), nil,
+			`up drain # label node.kubernetes.io/exclude-from-external-load-balancers=""`,
+			`up drain 100% # label node.kubernetes.io/exclude-from-external-load-balancers=""`,
+			kube.Drain{
+				Wanted: true, Effective: true, Reason: `label node.kubernetes.io/exclude-from-external-load-balancers=""`,
+				Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 9,
+			},
+		},
+	}
+	for _, s := range steps {
+		now := noon.Add(s.at)
+		state, err := tracker.State(now, s.objects, s.own...)
+		require.NoError(t, err)
+		require.Equal(t, s.answer, state.Node().String(), s.name)
+		require.Equal(t, s.service, state.Answers[1].Reply.String(), s.name)
+		require.Equal(t, s.want, state.Drain, s.name)
+		if s.name == "the others are held down" {
+			require.Equal(t, noon.Add(13*time.Second), tracker.Next())
+		}
+	}
+	require.Equal(t, noon.Add(71*time.Second), tracker.Next(), "what others hold down counts too")
+}
+
+// A node that is gone drains, whatever room there is: it is not one of the cluster's
+// any more. Its budget is the others'.
+func TestTrackerWithoutItsNode(t *testing.T) {
+	tracker := kube.Tracker{Rules: kube.Rules{Node: "a"}}
+	both := nodeselect.NewObjects([]*corev1.Node{node("a", nil), node("b", nil)}, nil)
+	state, err := tracker.State(noon, both)
+	require.NoError(t, err)
+	require.Equal(t, "up ready", state.Node().String())
+
+	state, err = tracker.State(noon.Add(time.Second), nodeselect.NewObjects([]*corev1.Node{node("b", nil)}, nil))
+	require.ErrorIs(t, err, kube.ErrNoNode)
+	require.ErrorContains(t, err, "there are b")
+	require.Equal(t, "up drain # node is gone", state.Node().String())
+	require.Equal(t, 1, state.Drain.Total)
+	require.Zero(t, state.Drain.Draining)
+
+	state, err = tracker.State(noon.Add(2*time.Second), both)
+	require.NoError(t, err)
+	require.Equal(t, "up drain # node is gone; no more, held for 10s", state.Node().String())
+}
+
+func TestLimitsOfSmallClusters(t *testing.T) {
+	tests := []struct {
+		nodes    int
+		share    float64
+		draining int // of all nodes cordoned
+	}{{1, 0, 0}, {1, 1, 1}, {2, 0, 1}, {3, 0, 1}, {3, 0.9, 2}, {3, 1, 3}, {7, 0, 2}}
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("%d nodes, %v", tt.nodes, tt.share), func(t *testing.T) {
+			var nodes []*corev1.Node
+			for i := range tt.nodes {
+				nodes = append(nodes, node(fmt.Sprint("n", i), func(n *corev1.Node) { cordon(n, noon) }))
+			}
+			draining := 0
+			for _, n := range nodes {
+				s, err := kube.Rules{Node: n.Name, MaxDrain: tt.share}.State(nodeselect.NewObjects(nodes, nil))
+				require.NoError(t, err)
+				require.Equal(t, tt.draining, s.Drain.Draining)
+				require.Equal(t, tt.nodes-tt.draining, s.Drain.Waiting)
+				if s.Node().Admin == agentcheck.Drain {
+					draining++
+				}
+			}
+			require.Equal(t, tt.draining, draining)
+		})
+	}
+}
+
+// TestAgentsAgree lets random nodes of random clusters ask for drains and take them
+// back, and looks at what the agents of all nodes make of it, each for itself: never
+// more nodes drain than may, a node that drains goes on while it asks, all agents
+// count the same, and if one is restarted that changes nothing.
+func TestAgentsAgree(t *testing.T) {
+	for seed := range uint64(150) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		rules := kube.Rules{MaxDrain: []float64{0.1, 0.3, 0.5, 0.8, 1}[rng.IntN(5)]}
+		restarts := rng.IntN(2) == 0
+		if restarts || rng.IntN(3) == 0 {
+			rules.HoldDown = -1 // it is all that a restart forgets
+		}
+		var nodes []*corev1.Node
+		agents := map[string]*kube.Tracker{}
+		for i := range 1 + rng.IntN(12) {
+			n := node(fmt.Sprint("n", i), nil)
+			nodes = append(nodes, n)
+		}
+		start := func(name string) {
+			r := rules
+			r.Node = name
+			agents[name] = &kube.Tracker{Rules: r}
+		}
+		for _, n := range nodes {
+			start(n.Name)
+		}
+		now := noon
+		granted := map[string]bool{}
+		for step := range 80 {
+			now = now.Add([]time.Duration{10 * time.Millisecond, 300 * time.Millisecond, time.Second, 7 * time.Second, 40 * time.Second}[rng.IntN(5)])
+			// What goes away and comes back between two looks is seen by nobody but those
+			// that start later, so each node changes once at most.
+			for _, i := range rng.Perm(len(nodes))[:rng.IntN(1+min(2, len(nodes)))] {
+				n := nodes[i].DeepCopy() // as a watch would hand out
+				n.ManagedFields = nil
+				switch {
+				case n.Spec.Unschedulable && rng.IntN(2) == 0:
+					n.Spec.Unschedulable = false
+				default:
+					if !n.Spec.Unschedulable {
+						granted[n.Name] = false
+					}
+					at := now
+					if n.Spec.Unschedulable {
+						at = nodes[i].ManagedFields[0].Time.Time
+					}
+					cordon(n, at)
+				}
+				nodes[i] = n
+			}
+			objects := nodeselect.NewObjects(nodes, nil)
+			order := rng.Perm(len(nodes))
+			var first kube.Drain
+			draining := 0
+			for k, i := range order {
+				n := nodes[i]
+				if restarts && rng.IntN(10) == 0 {
+					start(n.Name)
+				}
+				s, err := agents[n.Name].State(now, objects)
+				require.NoError(t, err)
+				d := s.Drain
+				if d.Effective {
+					draining++
+				}
+				if k == 0 {
+					first = d
+				}
+				const where = "seed %d, step %d, %s"
+				require.Equal(t, [4]int{first.Draining, first.Waiting, first.Limit, first.Total},
+					[4]int{d.Draining, d.Waiting, d.Limit, d.Total}, where, seed, step, n.Name)
+				require.Equal(t, n.Spec.Unschedulable, d.Wanted, where, seed, step, n.Name)
+				if granted[n.Name] && n.Spec.Unschedulable {
+					require.True(t, d.Effective, "taken back: "+where, seed, step, n.Name)
+				}
+				// Within its second another may come before it.
+				granted[n.Name] = d.Effective && d.Wanted && now.Sub(d.Since) >= time.Second
+			}
+			require.LessOrEqual(t, draining, first.Limit, "seed %d", seed)
+			require.Equal(t, first.Draining, draining, "seed %d", seed)
+			require.False(t, first.Waiting > 0 && draining < first.Limit, "seed %d: a node waits though there is room", seed)
+			if rules.MaxDrain < 1 {
+				require.Less(t, draining, len(nodes), "all drain")
+			}
+		}
+	}
+}
+
+func TestFile(t *testing.T) {
+	dir := t.TempDir()
+	_, there, err := kube.File(dir + "/none")
+	require.NoError(t, err)
+	require.False(t, there)
+	_, there, err = kube.File(dir + "/none/below")
+	require.NoError(t, err)
+	require.False(t, there)
+	ask, there, err := kube.File(dir) // whatever it is
+	require.NoError(t, err)
+	require.True(t, there)
+	require.Equal(t, "file "+dir, ask.Reason)
+	require.False(t, ask.Since.IsZero())
+	_, there, err = kube.File("a\x00b")
+	require.Error(t, err)
+	require.False(t, there)
+}
+
+// Every signal by which a Watcher sees other nodes is one of the API server's.
+func TestDefaultSignalsSelect(t *testing.T) {
+	var selectors []string
+	for _, s := range kube.DefaultSignals(nodeselect.Annotations{}) {
+		if s.Fields+s.Labels != "" {
+			selectors = append(selectors, s.Fields+s.Labels)
+		}
+	}
+	slices.Sort(selectors)
+	require.Equal(t, []string{nodeselect.ExcludeLabel, "spec.unschedulable=true"}, selectors)
+}
