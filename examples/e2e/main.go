@@ -165,7 +165,10 @@ func inside(s settings, selected []scenario.Scenario[*scenarios.Env]) int {
 	env := &scenarios.Env{Lab: l, Logf: logf}
 	rows := scenario.Run(ctx, env, selected, l.Died, logf)
 	failed := scenario.Failed(rows)
-	if failed {
+	switch {
+	case ctx.Err() != nil:
+		logf("interrupted")
+	case failed:
 		if s.logs == "" {
 			if logs, err = keepLogs(logs); err != nil {
 				logf("the logs could not be kept: %v", err)

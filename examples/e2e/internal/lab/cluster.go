@@ -94,7 +94,7 @@ func (c *Cluster) start(ctx context.Context, index int, spec ClusterSpec) (err e
 	if err := c.startControlPlane(); err != nil {
 		return err
 	}
-	if _, err := Until(ctx, "the API server of "+c.Name, time.Minute, c.Ready, c.API, c.Etcd); err != nil {
+	if _, err := c.WaitReady(ctx); err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -112,6 +112,11 @@ func (c *Cluster) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	return c.Client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+}
+
+// WaitReady waits until the API server is ready, and returns how long that took.
+func (c *Cluster) WaitReady(ctx context.Context) (time.Duration, error) {
+	return Until(ctx, "the API server of "+c.Name, time.Minute, c.Ready, c.API, c.Etcd)
 }
 
 // Server is the URL of the API server.

@@ -25,8 +25,9 @@ type Machine struct {
 
 	lab *Lab
 	ns  *os.File
-	// link is the other end of its eth0, outside.
-	link string
+	// link is the other end of its eth0, and outside the namespace that that is in: the
+	// lab's own ("") or a node.
+	link, outside string
 }
 
 // Machine returns the machine of that name that belongs to no cluster, made if need be.
@@ -122,10 +123,10 @@ func (m *Machine) killAll() {
 
 // Unplug takes the machine off the network: what is sent to it vanishes without an
 // answer, unlike the refusal of a process that is not there.
-func (m *Machine) Unplug() error { return ipBatch("", "link set "+m.link+" down") }
+func (m *Machine) Unplug() error { return ipBatch(m.outside, "link set "+m.link+" down") }
 
 // Plug undoes Unplug.
-func (m *Machine) Plug() error { return ipBatch("", "link set "+m.link+" up") }
+func (m *Machine) Plug() error { return ipBatch(m.outside, "link set "+m.link+" up") }
 
 // Do calls f on a thread that is in the machine's network namespace: sockets that f
 // makes itself, and processes that it starts, belong to the machine.

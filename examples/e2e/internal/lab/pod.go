@@ -75,6 +75,7 @@ func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.outside = n.Name
 	if err := ipBatch(n.Name,
 		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", m.link, name),
 		// What kube-proxy masquerades leaves with this address, which names the node to the pod.

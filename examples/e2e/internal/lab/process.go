@@ -43,6 +43,9 @@ func (m *Machine) Start(name string, argv ...string) (*Process, error) {
 
 // StartEnv is Start with further environment variables.
 func (m *Machine) StartEnv(name string, env []string, argv ...string) (*Process, error) {
+	if err := os.Remove(filepath.Join(m.lab.opts.Logs, name+".log")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
 	p := &Process{Name: name, Machine: m, argv: slices.Clone(argv), env: env, Log: filepath.Join(m.lab.opts.Logs, name+".log")}
 	if err := m.lab.own(p); err != nil {
 		return nil, err

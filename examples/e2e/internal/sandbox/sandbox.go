@@ -56,13 +56,21 @@ const (
 	grace = 30 * time.Second
 )
 
+var current, hostPID = take(stageEnv), take(pidEnv)
+
+// take reads a variable and removes it: what the program starts is not of the sandbox.
+func take(env string) string {
+	defer os.Unsetenv(env)
+	return os.Getenv(env)
+}
+
 // Current returns the stage of this process.
-func Current() Stage { return Stage(os.Getenv(stageEnv)) }
+func Current() Stage { return Stage(current) }
 
 // HostPID is the process id of Init as the machine outside sees it: what nsenter wants.
 // It is 0 when not inside.
 func HostPID() int {
-	pid, _ := strconv.Atoi(os.Getenv(pidEnv))
+	pid, _ := strconv.Atoi(hostPID)
 	return pid
 }
 
@@ -173,13 +181,15 @@ func endWith(lifeline *bufio.Reader) {
 }
 
 func mounts() error {
+	// First of all nothing may reach the machine's own mounts.
+	if err := private(); err != nil {
+		return fmt.Errorf("sandbox: make mounts private: %w", err)
+	}
 	for _, m := range []struct {
 		source, target, kind string
 		flags                uintptr
 		data                 string
 	}{
-		// First of all nothing may reach the machine's own mounts.
-		{"none", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
 		{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		{"sandbox", Dir, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
 	} {
@@ -193,6 +203,40 @@ func mounts() error {
 		}
 	}
 	return nil
+}
+
+// private cuts the mounts of this namespace off from those they were copied from.
+func private() error {
+	err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	// "/" is no mount: this runs in a chroot, and what must be private is the mount that
+	// the chroot lies in. A process below whose working directory its root is put leaves
+	// the chroot by "..", as chroot(2) tells, and comes back through what it holds open.
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	home, err := unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(home)
+	const deepest = 64
+	if err := errors.Join(unix.Chroot(Dir), unix.Fchdir(root)); err != nil {
+		return err
+	}
+	for range deepest {
+		if err := unix.Chdir(".."); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		unix.Mount("none", ".", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Fchdir(root), unix.Chroot("."), unix.Fchdir(home),
+	)
 }
 
 // reap waits for every child, its own and adopted, until pid ends.

@@ -17,6 +17,8 @@ import (
 func All() []scenario.Scenario[*Env] {
 	return []scenario.Scenario[*Env]{
 		smoke,
+		parts,
+		vanish,
 	}
 }
 
