@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"sync"
 
 	"github.com/headgate/headgate/internal/atomicfile"
@@ -56,8 +56,8 @@ const (
 //  1. It renders c. If that is what the directory holds already, Apply writes
 //     nothing, reloads nothing and returns false.
 //  2. Check. If it fails, the configuration stays what it was.
-//  3. The maps are written, then what was in force is kept as the last good
-//     one, then haproxy.cfg is replaced, each with fsync and rename.
+//  3. The maps that are not there are written, then what was in force is kept as
+//     the last good one, then haproxy.cfg is replaced, with fsync and rename.
 //  4. Reload. If it fails, the last good configuration is put back and
 //     loaded again, and the error says so. Without one, at the first Apply,
 //     the new one stays and the next Apply reloads again.
@@ -99,14 +99,11 @@ func (d *Dir) locked(ctx context.Context, f func() (bool, error)) (changed bool,
 }
 
 func (d *Dir) apply(ctx context.Context, c *Config, files []RenderedFile) (changed bool, err error) {
-	old, err := readOptional(d.file(configFile))
+	there, err := d.holds(files)
 	if err != nil {
 		return false, fmt.Errorf("haproxycfg: apply: %w", err)
 	}
-	same, err := d.holds(files)
-	if err != nil {
-		return false, fmt.Errorf("haproxycfg: apply: %w", err)
-	}
+	same := !slices.Contains(there, false)
 	pending := d.Reload != nil && exists(d.file(pendingFile))
 	if same && !pending {
 		return false, nil
@@ -117,10 +114,10 @@ func (d *Dir) apply(ctx context.Context, c *Config, files []RenderedFile) (chang
 				return false, err
 			}
 		}
-		if err := d.write(files, old, pending); err != nil {
+		if err := d.write(files, there, pending); err != nil {
 			return false, fmt.Errorf("haproxycfg: apply: %w", err)
 		}
-		changed = !bytes.Equal(old, files[len(files)-1].Data)
+		changed = !there[len(there)-1]
 	}
 	if d.Reload != nil {
 		restored, err := d.reload(ctx)
@@ -128,7 +125,7 @@ func (d *Dir) apply(ctx context.Context, c *Config, files []RenderedFile) (chang
 			return changed != restored, err
 		}
 	}
-	if err := d.collect(); err != nil {
+	if err := d.collect(files); err != nil {
 		return changed, fmt.Errorf("haproxycfg: apply: the configuration is in force, but: %w", err)
 	}
 	return changed, nil
@@ -140,45 +137,6 @@ func (d *Dir) render(c *Config) ([]RenderedFile, error) {
 		return nil, fmt.Errorf("haproxycfg: %w", err)
 	}
 	return c.Render(filepath.ToSlash(dir))
-}
-
-// holds tells whether the files stand in the directory, byte for byte.
-func (d *Dir) holds(files []RenderedFile) (bool, error) {
-	for _, f := range files {
-		data, err := readOptional(d.file(f.Name))
-		if err != nil {
-			return false, err
-		}
-		if data == nil || !bytes.Equal(data, f.Data) {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// write puts the files in place, haproxy.cfg last.
-func (d *Dir) write(files []RenderedFile, old []byte, pending bool) error {
-	if err := os.MkdirAll(d.file(mapsDir), d.dirMode()); err != nil {
-		return err
-	}
-	maps, config := files[:len(files)-1], files[len(files)-1]
-	for _, f := range maps {
-		if err := d.replace(f.Name, f.Data); err != nil {
-			return err
-		}
-	}
-	if d.Reload != nil && !pending {
-		if err := d.replace(pendingFile, nil); err != nil {
-			return err
-		}
-	}
-	// What is on disk but was never loaded is not good.
-	if old != nil && !pending && !bytes.Equal(old, config.Data) {
-		if err := d.replace(lastGoodFile, old); err != nil {
-			return err
-		}
-	}
-	return d.replace(config.Name, config.Data)
 }
 
 // reload brings what is on disk into force, or else the last good
@@ -243,52 +201,6 @@ func (d *Dir) settled() error {
 	return nil
 }
 
-var (
-	mapFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
-	// What a write that did not end left behind; see atomicfile.Write.
-	tempFileName = regexp.MustCompile(`^\.(haproxy\.cfg|.+-[0-9a-f]{16}\.map).*[0-9]$`)
-)
-
-// collect removes maps that neither haproxy.cfg nor the last good one names,
-// and the rests of writes that did not end.
-func (d *Dir) collect() error {
-	if err := d.at("collect"); err != nil {
-		return err
-	}
-	var texts [2][]byte
-	for i, name := range []string{configFile, lastGoodFile} {
-		var err error
-		if texts[i], err = readOptional(d.file(name)); err != nil {
-			return err
-		}
-	}
-	for _, sub := range []string{"", mapsDir} {
-		entries, err := os.ReadDir(d.file(sub))
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			name := e.Name()
-			unnamed := sub == mapsDir && mapFileName.MatchString(name) &&
-				!bytes.Contains(texts[0], []byte(name)) && !bytes.Contains(texts[1], []byte(name))
-			if !e.Type().IsRegular() || !unnamed && !tempFileName.MatchString(name) {
-				continue
-			}
-			if err := os.Remove(filepath.Join(d.file(sub), name)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (d *Dir) replace(name string, data []byte) error {
-	if err := d.at("write " + name); err != nil {
-		return err
-	}
-	return atomicfile.Write(d.file(name), data, d.mode(), func() error { return d.at("rename " + name) })
-}
-
 func (d *Dir) at(step string) error {
 	if d.step == nil {
 		return nil
@@ -309,21 +221,4 @@ func (d *Dir) mode() fs.FileMode {
 func (d *Dir) dirMode() fs.FileMode {
 	m := d.mode()
 	return m | m&0o444>>2 | 0o700
-}
-
-// readOptional returns nil for a file that does not exist.
-func readOptional(file string) ([]byte, error) {
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if data == nil && err == nil {
-		data = []byte{}
-	}
-	return data, err
-}
-
-func exists(file string) bool {
-	_, err := os.Lstat(file)
-	return err == nil
 }

@@ -65,7 +65,7 @@ func TestApplyKilledAtAnyStep(t *testing.T) {
 	_, err = d.Apply(t.Context(), next)
 	require.NoError(t, err)
 	require.Subset(t, steps, []string{
-		"mkdir", "write " + pendingFile, "rename " + pendingFile, "write " + lastGoodFile, "rename " + lastGoodFile,
+		"mkdir", "write " + pendingFile, "write " + lastGoodFile, "rename " + lastGoodFile,
 		"write " + configFile, "rename " + configFile, "reload", "settled", "collect",
 	})
 
