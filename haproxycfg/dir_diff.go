@@ -83,7 +83,7 @@ func (d *Dir) current() ([]RenderedFile, error) {
 		return nil, err
 	}
 	var files []RenderedFile
-	for _, name := range mapNames(string(config)) {
+	for _, name := range mapNames(config) {
 		data, err := readOptional(d.file(name))
 		if err != nil {
 			return nil, err
@@ -96,12 +96,12 @@ func (d *Dir) current() ([]RenderedFile, error) {
 }
 
 // mapNames finds the map files that a configuration's text names, sorted.
-func mapNames(config string) []string {
+func mapNames(config []byte) []string {
 	found := map[string]bool{}
-	for line := range strings.Lines(config) {
-		if strings.Contains(line, mapsDir+"/") { // few lines, and regular expressions are slow
-			for _, m := range namedMap.FindAllStringSubmatch(line, -1) {
-				found[mapsDir+"/"+m[1]] = true
+	for line := range bytes.Lines(config) {
+		if bytes.Contains(line, []byte(mapsDir+"/")) { // few lines, and regular expressions are slow
+			for _, m := range namedMap.FindAllSubmatch(line, -1) {
+				found[mapsDir+"/"+string(m[1])] = true
 			}
 		}
 	}
@@ -129,7 +129,7 @@ func diffFiles(before, after []RenderedFile) (d Diff, a, b map[string]RenderedFi
 		same := fa.Name == fb.Name && bytes.Equal(fa.Data, fb.Data)
 		d.differs = d.differs || !same
 		if name == configFile {
-			d.compareConfigs(string(fa.Data), string(fb.Data))
+			d.compareConfigs(fa.Data, fb.Data)
 		} else if !same {
 			if m := compareMaps(name, string(fa.Data), string(fb.Data)); m.Added != nil || m.Removed != nil {
 				d.Maps = append(d.Maps, m)

@@ -1,7 +1,6 @@
 package haproxycfg
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -69,12 +68,11 @@ func (p *Plan) ID() string {
 // beside than before. A plan may be applied several times.
 func (p *Plan) Apply(ctx context.Context, beside ...RenderedFile) (changed bool, err error) {
 	return p.dir.locked(ctx, func() (bool, error) {
-		now, err := readOptional(p.dir.file(configFile))
+		moved, err := p.moved()
 		if err != nil {
 			return false, fmt.Errorf("haproxycfg: apply: %w", err)
 		}
-		// What the plan would write is no surprise either.
-		if !bytes.Equal(now, p.before) && !bytes.Equal(now, p.after[len(p.after)-1].Data) {
+		if moved {
 			return false, fmt.Errorf("haproxycfg: apply: %w", ErrMoved)
 		}
 		changed, err := p.dir.apply(ctx, p.config, p.after)
@@ -84,6 +82,24 @@ func (p *Plan) Apply(ctx context.Context, beside ...RenderedFile) (changed bool,
 		wrote, err := p.dir.writeBeside(beside)
 		return changed || wrote, err
 	})
+}
+
+// moved tells whether the directory holds neither what it held when the plan was made
+// nor what the plan would write, which is no surprise either.
+func (p *Plan) moved() (bool, error) {
+	file := p.dir.file(configFile)
+	if p.before == nil && !exists(file) {
+		return false, nil
+	}
+	for _, known := range [][]byte{p.before, p.after[len(p.after)-1].Data} {
+		if known == nil {
+			continue
+		}
+		if there, err := hasContent(file, known); there || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // WriteBeside puts files in place that say something of the configuration in force,

@@ -106,7 +106,7 @@ func TestBesideIsWrittenOnlyForWhatIsInForce(t *testing.T) {
 func TestOnlyDifferentSectionsAreRead(t *testing.T) {
 	lines := []string{
 		"global", "defaults", "backend a", "backend b", "  backend c", "frontend f", "server s1 1.2.3.4:5", "\tserver s1 1.2.3.4:6",
-		"server s2 x", "server", "mode http", "# comment", "", "use_backend %[path,map_str(maps/x-0123456789abcdef.map)]",
+		"server s2 x", "server", "    server s3 x", "    server  s4\tx", "    server ", "    server \u0085s5", "server\ts6", "mode http", "# comment", "", "use_backend %[path,map_str(maps/x-0123456789abcdef.map)]",
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	text := func() string {
@@ -125,7 +125,7 @@ func TestOnlyDifferentSectionsAreRead(t *testing.T) {
 		}
 		var want, got Diff
 		readAll(&want, before, after)
-		got.compareConfigs(before, after)
+		got.compareConfigs([]byte(before), []byte(after))
 		require.Equal(t, want, got, "%q\n%q", before, after)
 		if want.Servers.Removed > 0 {
 			differ++

@@ -1,9 +1,11 @@
 package haproxycfg
 
 import (
+	"bytes"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // section is a section of a configuration's text.
@@ -46,37 +48,41 @@ func readSections(text string) map[string]*section {
 		case s == nil: // before the first section there is nothing to HAProxy
 		case word == "server":
 			s.addServer(line)
+		case strings.Contains(line, mapsDir+"/"):
+			s.body = append(s.body, namedMap.ReplaceAllString(line, mapsDir+"/*"))
 		default:
-			s.body = append(s.body, namedMap.ReplaceAllString(line, "maps/*"))
+			s.body = append(s.body, line)
 		}
 	}
 	return all
 }
 
 func (s *section) addServer(line string) {
-	words := strings.Fields(line)
-	if len(words) < 2 {
+	name := strings.TrimSpace(strings.TrimPrefix(line, "server"))
+	if name == "" {
 		s.body = append(s.body, line)
 		return
+	}
+	if i := strings.IndexFunc(name, unicode.IsSpace); i >= 0 {
+		name = name[:i]
 	}
 	if s.lines == nil {
 		s.lines = map[string]string{}
 	}
-	s.servers = append(s.servers, words[1])
-	s.lines[words[1]] = line
+	s.servers = append(s.servers, name)
+	s.lines[name] = line
 }
 
 // compareConfigs fills all of d but its maps and text. Sections that read the same
 // are not looked into: in a large configuration these are nearly all.
-func (d *Diff) compareConfigs(before, after string) {
+func (d *Diff) compareConfigs(before, after []byte) {
 	a, b := cutSections(before), cutSections(after)
 	heads := make([]string, 0, max(len(a), len(b)))
-	for head, text := range b {
+	for head, now := range b {
 		was, ok := a[head]
-		if ok && was == text {
-			n := countServers(text)
-			d.Servers.Before += n
-			d.Servers.After += n
+		if ok && bytes.Equal(was.text, now.text) {
+			d.Servers.Before += now.servers
+			d.Servers.After += now.servers
 			continue
 		}
 		heads = append(heads, head)
@@ -88,7 +94,7 @@ func (d *Diff) compareConfigs(before, after string) {
 	}
 	slices.Sort(heads)
 	for _, head := range heads {
-		a, b := readSections(a[head])[head], readSections(b[head])[head]
+		a, b := readSections(string(a[head].text))[head], readSections(string(b[head].text))[head]
 		x := compareServers(a, b)
 		d.Servers.add(a, b, x)
 		if name, ok := strings.CutPrefix(head, "backend "); ok {
@@ -102,46 +108,67 @@ func (d *Diff) compareConfigs(before, after string) {
 	}
 }
 
-// cutSections gives the text of each section by its head, as readSections finds
-// them.
-func cutSections(text string) map[string]string {
-	all := map[string]string{}
-	head, start, pos := "", 0, 0
-	end := func() {
+// cut is the text of a section, head and all, and how many servers readSections finds
+// there.
+type cut struct {
+	text    []byte
+	servers int
+}
+
+// cutSections gives each section by its head, as readSections finds them.
+func cutSections(text []byte) map[string]cut {
+	all := map[string]cut{}
+	head, start, servers := "", 0, 0
+	end := func(at int) {
 		if head != "" {
-			all[head] += text[start:pos]
+			c := all[head]
+			if c.text == nil {
+				c.text = text[start:at:at]
+			} else { // a copy, since what follows in text is another section
+				c.text = append(c.text, text[start:at]...)
+			}
+			c.servers += servers
+			all[head] = c
 		}
-		start = pos
+		start, servers = at, 0
 	}
-	for line := range strings.Lines(text) {
-		if h, ok := sectionHead(strings.TrimSpace(line)); ok {
-			end()
+	for at, next := 0, 0; at < len(text); at = next {
+		next = len(text)
+		if n := bytes.IndexByte(text[at:], '\n'); n >= 0 {
+			next = at + n + 1
+		}
+		line := text[at:next]
+		if isServer(line) {
+			servers++
+		} else if h, ok := sectionHead(bytes.TrimSpace(line)); ok {
+			end(at)
 			head = h
 		}
-		pos += len(line)
 	}
-	end()
+	end(len(text))
 	return all
 }
 
-// sectionHead tells whether a trimmed line begins a section.
-func sectionHead(line string) (head string, ok bool) {
-	word, rest, _ := strings.Cut(line, " ")
-	if !sectionWords[word] {
-		return "", false
+// isServer tells whether readSections takes a line for a server.
+func isServer(line []byte) bool {
+	const rendered = "    server " // and then a name: nearly every line
+	if n := len(rendered); len(line) > n && string(line[:n]) == rendered && ' ' < line[n] && line[n] < 0x80 {
+		return true
 	}
-	return strings.TrimSpace(word + " " + strings.TrimSpace(rest)), true
+	word, rest, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
+	return string(word) == "server" && len(bytes.TrimSpace(rest)) > 0
 }
 
-// countServers counts the lines of a section that readSections takes for servers.
-func countServers(section string) int {
-	n := 0
-	for line := range strings.Lines(section) {
-		if word, rest, _ := strings.Cut(strings.TrimSpace(line), " "); word == "server" && strings.TrimSpace(rest) != "" {
-			n++
-		}
+// sectionHead tells whether a trimmed line begins a section.
+func sectionHead[T string | []byte](line T) (head string, ok bool) {
+	end := 0
+	for end < len(line) && line[end] != ' ' {
+		end++
 	}
-	return n
+	if !sectionWords[string(line[:end])] {
+		return "", false
+	}
+	return strings.TrimSpace(string(line[:end]) + " " + strings.TrimSpace(string(line[end:]))), true
 }
 
 // compareServers compares two sections of one head, either of which may be nil.

@@ -287,7 +287,7 @@ func TestApplyRunsOneAfterTheOther(t *testing.T) {
 			return errors.New("two at once")
 		}
 		defer mu.Unlock()
-		for _, name := range mapNames(onDisk(t, dir, configFile)) {
+		for _, name := range mapNames([]byte(onDisk(t, dir, configFile))) {
 			if !exists(filepath.Join(dir, name)) {
 				return errors.New("no " + name)
 			}
