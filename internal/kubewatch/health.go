@@ -43,8 +43,12 @@ func newHealth(ctx context.Context, resource string, report func(error)) *health
 
 func (h *health) failed(err error) { h.fail(err, false) }
 
+// watchFailed takes the error of a watch. One that has expired is none: it is listed
+// again.
 func (h *health) watchFailed(err error) {
-	h.fail(err, apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsMethodNotSupported(err))
+	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
+		h.fail(err, apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsMethodNotSupported(err))
+	}
 }
 
 func (h *health) fail(err error, refused bool) {
@@ -74,11 +78,15 @@ func (h *health) listed() {
 	}
 }
 
-func (h *health) watching() {
+// watchPermitted says that a watch has been opened. If it is a streamed list, that is
+// well only when the list is complete.
+func (h *health) watchPermitted(well bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.refused = false
-	h.recover()
+	if well {
+		h.recover()
+	}
 }
 
 func (h *health) recover() {

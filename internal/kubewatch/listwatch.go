@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 )
@@ -86,20 +87,12 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 	inner, cancel, err := l.open(ctx, options)
 	if err != nil {
 		l.running.Done()
-		streamedList := options.SendInitialEvents != nil
-		switch {
-		case streamedList && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
-			// This server has none; the Reflector will list.
-		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
-			// It will list, too.
-		default:
+		if options.SendInitialEvents == nil || utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 			l.health.watchFailed(err)
-		}
+		} // else the Reflector makes a list at once, since the server may have no streamed ones, and that will tell
 		return nil, err
 	}
-	if options.SendInitialEvents == nil { // else the list is yet to come
-		l.health.watching()
-	}
+	l.health.watchPermitted(options.SendInitialEvents == nil)
 	s := &stream{inner: inner, events: make(chan watch.Event), stopped: make(chan struct{})}
 	go func() {
 		defer l.running.Done()
@@ -176,9 +169,7 @@ func (s *stream) forward(h *health, silence time.Duration) {
 		default:
 		}
 		if event.Type == watch.Error {
-			if err := apierrors.FromObject(event.Object); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
-				h.watchFailed(err)
-			}
+			h.watchFailed(apierrors.FromObject(event.Object))
 		}
 		select {
 		case s.events <- event:

@@ -1,0 +1,220 @@
+package kubewatchtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+var kindsOf = map[string]metav1.TypeMeta{
+	"nodes":          {Kind: "Node", APIVersion: "v1"},
+	"services":       {Kind: "Service", APIVersion: "v1"},
+	"endpointslices": {Kind: "EndpointSlice", APIVersion: "discovery.k8s.io/v1"},
+}
+
+// selection is what a request asks for.
+type selection struct {
+	resource string
+	fields   fields.Selector
+	labels   labels.Selector
+}
+
+func (sel selection) matches(o Object) bool {
+	set := fields.Set{"metadata.name": o.GetName(), "metadata.namespace": o.GetNamespace()}
+	switch o := o.(type) {
+	case *corev1.Node:
+		set["spec.unschedulable"] = fmt.Sprint(o.Spec.Unschedulable)
+	case *corev1.Service:
+		set["spec.type"] = string(o.Spec.Type)
+		set["spec.clusterIP"] = o.Spec.ClusterIP
+	}
+	return sel.fields.Matches(set) && sel.labels.Matches(labels.Set(o.GetLabels()))
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	query := r.URL.Query()
+	sel := selection{resource: path[len(path)-1]}
+	var err1, err2 error
+	sel.fields, err1 = fields.ParseSelector(query.Get("fieldSelector"))
+	sel.labels, err2 = labels.Parse(query.Get("labelSelector"))
+	if _, ok := kindsOf[sel.resource]; !ok || err1 != nil || err2 != nil || r.Method != http.MethodGet {
+		writeStatus(w, http.StatusNotFound, metav1.StatusReasonNotFound, "no such thing here: "+r.URL.String())
+		return
+	}
+	verb := "list"
+	if query.Get("watch") == "true" {
+		verb = "watch"
+	}
+	s.mu.Lock()
+	s.requests = append(s.requests, Request{verb, sel.resource, query})
+	refused, noStream, silent := s.refused[verb], s.noStream, s.silent
+	s.mu.Unlock()
+	switch {
+	case refused != 0:
+		reason := map[int]metav1.StatusReason{
+			401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden,
+			410: metav1.StatusReasonExpired, 429: metav1.StatusReasonTooManyRequests,
+			500: metav1.StatusReasonInternalError, 503: metav1.StatusReasonServiceUnavailable,
+		}[refused]
+		writeStatus(w, refused, reason, fmt.Sprintf("%s is refused with %d", verb, refused))
+	case verb == "list":
+		s.list(w, sel, query.Get("limit") == "1")
+	case query.Get("sendInitialEvents") != "" && noStream:
+		writeStatus(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
+	case silent:
+		s.mu.Lock()
+		cut := s.cut
+		s.mu.Unlock()
+		for s.wait(r, func() bool { return s.cut != cut }) {
+			if s.isCut(cut) {
+				return
+			}
+		}
+	default:
+		s.watch(w, r, sel)
+	}
+}
+
+// wait returns when something has changed and is, and false when the request has ended.
+func (s *Server) wait(r *http.Request, is func() bool) bool {
+	for {
+		s.mu.Lock()
+		ok, changed := is(), s.changed
+		s.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return false
+		}
+	}
+}
+
+func (s *Server) isCut(cut int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cut != cut
+}
+
+// matching gives the objects of a selection by name. The lock must be held.
+func (s *Server) matching(sel selection) []Object {
+	var list []Object
+	for key, o := range s.objects {
+		if strings.HasPrefix(key, sel.resource+"/") && sel.matches(o) {
+			list = append(list, o)
+		}
+	}
+	slices.SortFunc(list, func(a, b Object) int {
+		return strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName())
+	})
+	return list
+}
+
+func (s *Server) list(w http.ResponseWriter, sel selection, one bool) {
+	s.mu.Lock()
+	items, version := s.matching(sel), s.version
+	s.mu.Unlock()
+	kind := kindsOf[sel.resource]
+	meta := metav1.ListMeta{ResourceVersion: strconv.FormatInt(version, 10)}
+	if one && len(items) > 1 {
+		left := int64(len(items) - 1)
+		meta.RemainingItemCount, meta.Continue = &left, "more"
+		items = items[:1]
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(struct {
+		metav1.TypeMeta `json:",inline"`
+		metav1.ListMeta `json:"metadata"`
+		Items           []Object `json:"items"`
+	}{metav1.TypeMeta{Kind: kind.Kind + "List", APIVersion: kind.APIVersion}, meta, items})
+}
+
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection) {
+	query := r.URL.Query()
+	version, _ := strconv.ParseInt(query.Get("resourceVersion"), 10, 64)
+	w.Header().Set("Content-Type", "application/json;stream=watch")
+	w.WriteHeader(http.StatusOK)
+	encoder := json.NewEncoder(w)
+	send := func(kind string, o runtime.Object) {
+		raw, _ := json.Marshal(o)
+		if object, ok := o.(Object); ok {
+			raw = withKind(raw, kindsOf[resourceOf(object)])
+		}
+		_ = encoder.Encode(metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: raw}})
+	}
+	s.mu.Lock()
+	cut := s.cut
+	if query.Get("sendInitialEvents") == "true" {
+		for _, o := range s.matching(sel) {
+			send("ADDED", o)
+		}
+		version = s.version
+		send("BOOKMARK", bookmark(sel.resource, version))
+	} else if version < s.oldest {
+		s.mu.Unlock()
+		send("ERROR", status(http.StatusGone, metav1.StatusReasonExpired, "too old resource version"))
+		return
+	}
+	s.mu.Unlock()
+	w.(http.Flusher).Flush()
+	for s.wait(r, func() bool { return s.cut != cut || s.version > version && !s.silent }) {
+		s.mu.Lock()
+		if s.cut != cut {
+			s.mu.Unlock()
+			return
+		}
+		for _, e := range s.history {
+			if e.version > version && e.resource == sel.resource {
+				was, is := e.old != nil && sel.matches(e.old), e.object != nil && sel.matches(e.object)
+				switch {
+				case was && is:
+					send("MODIFIED", e.object)
+				case was:
+					gone := e.old.DeepCopyObject().(Object)
+					gone.SetResourceVersion(strconv.FormatInt(e.version, 10))
+					send("DELETED", gone)
+				case is:
+					send("ADDED", e.object)
+				}
+			}
+		}
+		version = s.version
+		s.mu.Unlock()
+		w.(http.Flusher).Flush()
+	}
+}
+
+// withKind adds what the types of an object leave out.
+func withKind(raw []byte, kind metav1.TypeMeta) []byte {
+	head, _ := json.Marshal(kind)
+	return append(append(head[:len(head)-1], ','), raw[1:]...)
+}
+
+func bookmark(resource string, version int64) Object {
+	var o Object
+	switch resource {
+	case "nodes":
+		o = &corev1.Node{}
+	case "services":
+		o = &corev1.Service{}
+	default:
+		o = &discoveryv1.EndpointSlice{}
+	}
+	o.SetResourceVersion(strconv.FormatInt(version, 10))
+	o.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	return o
+}

@@ -1,0 +1,295 @@
+// Package kubewatchtest is an API server for tests: it serves lists and watches of the
+// objects that it is given, streamed lists included, in JSON, and fails in the ways
+// that real ones do.
+//
+// It knows nodes, services and endpointslices, field selectors for what real API servers
+// let select, and label selectors. It has no other verbs.
+package kubewatchtest
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+)
+
+// Object is an object of the API.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// Request is a request that was made.
+type Request struct {
+	Verb     string // "list" or "watch"
+	Resource string
+	Query    map[string][]string
+}
+
+// Server is the API server. Its methods may be called at any time.
+type Server struct {
+	http *httptest.Server
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced when anything below changes
+	version  int64
+	oldest   int64             // watches from before have expired
+	objects  map[string]Object // by resource, namespace and name
+	history  []event
+	requests []Request
+	refused  map[string]int // status by verb
+	noStream bool
+	silent   bool
+	cut      int // number of times that watches were cut
+	down     bool
+	frozen   bool
+	conns    map[*conn]bool
+}
+
+type event struct {
+	version     int64
+	resource    string
+	old, object Object // nil: was not there, is gone
+}
+
+// New starts a server that speaks HTTP/1.1 in the clear, and ends it with the test.
+func New(t testing.TB) *Server { return start(t, false) }
+
+// NewHTTP2 starts one that speaks HTTP/2 over TLS.
+func NewHTTP2(t testing.TB) *Server { return start(t, true) }
+
+func start(t testing.TB, http2 bool) *Server {
+	s := &Server{
+		changed: make(chan struct{}), version: 100, objects: map[string]Object{},
+		refused: map[string]int{}, conns: map[*conn]bool{},
+	}
+	s.http = httptest.NewUnstartedServer(s)
+	if http2 {
+		s.http.EnableHTTP2 = true
+		s.http.StartTLS()
+	} else {
+		s.http.Start()
+	}
+	t.Cleanup(func() {
+		s.Disconnect()
+		s.http.CloseClientConnections()
+		s.http.Close()
+	})
+	return s
+}
+
+// Config says how to reach the server.
+func (s *Server) Config() *rest.Config {
+	cfg := &rest.Config{Host: s.http.URL, Dial: s.dial}
+	if cert := s.http.Certificate(); cert != nil {
+		cfg.CAData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+	}
+	return cfg
+}
+
+// do changes the state under the lock, and wakes the watches.
+func (s *Server) do(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Set creates or replaces objects.
+func (s *Server) Set(objects ...Object) {
+	s.do(func() {
+		for _, o := range objects {
+			o = o.DeepCopyObject().(Object)
+			s.version++
+			o.SetResourceVersion(strconv.FormatInt(s.version, 10))
+			resource := resourceOf(o)
+			key := resource + "/" + o.GetNamespace() + "/" + o.GetName()
+			s.history = append(s.history, event{s.version, resource, s.objects[key], o})
+			s.objects[key] = o
+		}
+	})
+}
+
+// Delete removes objects.
+func (s *Server) Delete(objects ...Object) {
+	s.do(func() {
+		for _, o := range objects {
+			s.version++
+			resource := resourceOf(o)
+			key := resource + "/" + o.GetNamespace() + "/" + o.GetName()
+			if old := s.objects[key]; old != nil {
+				s.history = append(s.history, event{s.version, resource, old, nil})
+				delete(s.objects, key)
+			}
+		}
+	})
+}
+
+// Forget drops all objects of a resource without telling any watch, as a store that was
+// lost does, and lets all watches expire.
+func (s *Server) Forget(resource string) {
+	s.do(func() {
+		for key := range s.objects {
+			if strings.HasPrefix(key, resource+"/") {
+				delete(s.objects, key)
+			}
+		}
+	})
+	s.Expire()
+}
+
+// Expire forgets what has happened, so that a watch cannot be resumed, and cuts watches
+// off.
+func (s *Server) Expire() {
+	s.do(func() {
+		s.version++
+		s.oldest = s.version
+		s.history = nil
+		s.cut++
+	})
+}
+
+// Disconnect ends all watches.
+func (s *Server) Disconnect() { s.do(func() { s.cut++ }) }
+
+// Refuse answers a verb, "list" or "watch", with a status; 0 is to serve it again.
+func (s *Server) Refuse(verb string, status int) { s.do(func() { s.refused[verb] = status; s.cut++ }) }
+
+// NoStreamedLists makes the server one that does not know them.
+func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
+
+// Silence keeps watches open and tells them nothing, and those that are opened not even
+// that they are.
+func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
+
+// Down breaks all connections, and refuses others.
+func (s *Server) Down() {
+	s.do(func() { s.down = true; s.cut++ })
+	s.http.CloseClientConnections()
+}
+
+// Up ends what Down began.
+func (s *Server) Up() { s.do(func() { s.down = false }) }
+
+// Freeze makes every connection swallow what is sent, and answer nothing, for good; and
+// those that are opened later, until Thaw.
+func (s *Server) Freeze() {
+	s.do(func() {
+		s.frozen = true
+		for c := range s.conns {
+			c.freeze()
+		}
+	})
+}
+
+// Thaw lets new connections work again.
+func (s *Server) Thaw() { s.do(func() { s.frozen = false }) }
+
+// Requests returns the requests that were made.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+func (s *Server) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	s.mu.Lock()
+	down, frozen := s.down, s.frozen
+	s.mu.Unlock()
+	if down {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+	var d net.Dialer
+	inner, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: inner, server: s, frozen: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = true
+	if frozen {
+		c.freeze()
+	}
+	return c, nil
+}
+
+// conn is a connection of a client that may freeze.
+type conn struct {
+	net.Conn
+	server *Server
+	once   sync.Once
+	frozen chan struct{}
+}
+
+func (c *conn) freeze() { c.once.Do(func() { close(c.frozen) }) }
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	select {
+	case <-c.frozen: // as if it had not come; what is read is dropped until Close
+		for err == nil {
+			_, err = c.Conn.Read(b)
+		}
+		return 0, err
+	default:
+		return n, err
+	}
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	select {
+	case <-c.frozen:
+		return len(b), nil
+	default:
+		return c.Conn.Write(b)
+	}
+}
+
+func (c *conn) Close() error {
+	c.server.mu.Lock()
+	delete(c.server.conns, c)
+	c.server.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func resourceOf(o Object) string {
+	switch o.(type) {
+	case *corev1.Node:
+		return "nodes"
+	case *corev1.Service:
+		return "services"
+	case *discoveryv1.EndpointSlice:
+		return "endpointslices"
+	}
+	panic("kubewatchtest: no such kind")
+}
+
+func writeStatus(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(status(code, reason, message))
+}
+
+func status(code int, reason metav1.StatusReason, message string) *metav1.Status {
+	return &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
+	}
+}

@@ -1,0 +1,490 @@
+package kubewatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
+)
+
+// seen is a Sink that keeps everything, and what health has said.
+type seen struct {
+	mu       sync.Mutex
+	nodes    map[string]*corev1.Node
+	replaced int
+	sets     int
+	health   []error
+}
+
+func (s *seen) Replace(list []*corev1.Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replaced++
+	s.nodes = map[string]*corev1.Node{}
+	for _, n := range list {
+		s.nodes[n.Name] = n
+	}
+}
+
+func (s *seen) Set(n *corev1.Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sets++
+	s.nodes[n.Name] = n
+}
+
+func (s *seen) Delete(_, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.nodes, name)
+}
+
+func (s *seen) report(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.health = append(s.health, err)
+}
+
+func (s *seen) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.nodes))
+}
+
+// eventually waits until is holds.
+func (s *seen) eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		s.mu.Lock()
+		ok := is()
+		s.mu.Unlock()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not seen: %s; health %v, nodes %v", what, s.health, s.names())
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func (s *seen) has(names ...string) func() bool {
+	return func() bool { return s.nodes != nil && slices.Equal(slices.Sorted(maps.Keys(s.nodes)), names) }
+}
+
+// healthy holds when the last word was good.
+func (s *seen) healthy() bool { return len(s.health) > 0 && s.health[len(s.health)-1] == nil }
+
+func (s *seen) failing(text string) func() bool {
+	return func() bool {
+		return len(s.health) > 0 && s.health[len(s.health)-1] != nil && strings.Contains(s.health[len(s.health)-1].Error(), text)
+	}
+}
+
+func node(name string) *corev1.Node {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"zone": "a"}}}
+	n.Status.Images = []corev1.ContainerImage{{Names: []string{"image"}}}
+	return n
+}
+
+// follow runs a Source of nodes against a server until the test ends.
+func follow(t *testing.T, server *kubewatchtest.Server, silence time.Duration, change func(*Source[*corev1.Node])) *seen {
+	t.Helper()
+	clients, err := NewClients(server.Config())
+	require.NoError(t, err)
+	source := Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}
+	if change != nil {
+		change(&source)
+	}
+	s := &seen{}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		source.run(ctx, s, s.report, silence)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Error("Run goes on after its context has ended")
+		}
+	})
+	return s
+}
+
+// kindsOfServer are servers with streamed lists and without.
+func kindsOfServer(t *testing.T, test func(t *testing.T, server *kubewatchtest.Server)) {
+	t.Run("streamed list", func(t *testing.T) {
+		t.Parallel()
+		test(t, kubewatchtest.New(t))
+	})
+	t.Run("list", func(t *testing.T) {
+		t.Parallel()
+		server := kubewatchtest.New(t)
+		server.NoStreamedLists()
+		test(t, server)
+	})
+}
+
+func TestListAndEvents(t *testing.T) {
+	t.Parallel()
+	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
+		server.Set(node("a"), node("b"))
+		s := follow(t, server, silence, nil)
+		s.eventually(t, "the list", s.has("a", "b"))
+		server.Set(node("c"))
+		s.eventually(t, "a new node", s.has("a", "b", "c"))
+		server.Delete(node("a"))
+		s.eventually(t, "a deleted node", s.has("b", "c"))
+		changed := node("b")
+		changed.Labels["zone"] = "b"
+		server.Set(changed)
+		s.eventually(t, "a changed node", func() bool { return s.nodes["b"].Labels["zone"] == "b" })
+		require.Equal(t, 1, s.replaced)
+		require.Empty(t, s.health, "what works from the start is no news")
+	})
+}
+
+func TestWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
+		cordoned := node("b")
+		cordoned.Spec.Unschedulable = true
+		server.Set(node("a"), cordoned)
+		s := follow(t, server, silence, func(s *Source[*corev1.Node]) {
+			s.Fields, s.Labels = "spec.unschedulable=true", "zone=a"
+		})
+		s.eventually(t, "the cordoned node", s.has("b"))
+		other := node("a")
+		other.Spec.Unschedulable = true
+		server.Set(other)
+		s.eventually(t, "another", s.has("a", "b"))
+		server.Set(node("b"))
+		s.eventually(t, "one that is not cordoned any more", s.has("a"))
+	})
+}
+
+func TestTransform(t *testing.T) {
+	t.Parallel()
+	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
+		server.Set(node("a"), node("unwanted"))
+		calls := map[string]int{}
+		s := follow(t, server, silence, func(s *Source[*corev1.Node]) {
+			s.Transform = func(n *corev1.Node) (*corev1.Node, bool) {
+				calls[n.Name+n.Labels["zone"]]++
+				n.Status.Images = nil
+				return n, n.Name != "unwanted" && n.Labels["zone"] == "a"
+			}
+		})
+		s.eventually(t, "the wanted node", s.has("a"))
+		server.Set(node("b"), node("unwanted"))
+		s.eventually(t, "another", s.has("a", "b"))
+		other := node("b")
+		other.Labels["zone"] = "b"
+		server.Set(other)
+		s.eventually(t, "one that is not wanted any more", s.has("a"))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		require.Empty(t, s.nodes["a"].Status.Images)
+		require.Equal(t, map[string]int{"aa": 1, "unwanteda": 2, "ba": 1, "bb": 1}, calls)
+	})
+}
+
+// What happened while the watch was gone is known after it, by a list where the server
+// has forgotten it, and by the watch where it has not.
+func TestWatchIsLost(t *testing.T) {
+	t.Parallel()
+	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
+		server.Set(node("a"), node("b"))
+		s := follow(t, server, silence, nil)
+		s.eventually(t, "the list", s.has("a", "b"))
+		server.Disconnect()
+		server.Set(node("c"))
+		s.eventually(t, "a node from the next watch", s.has("a", "b", "c"))
+
+		server.Refuse("watch", http.StatusServiceUnavailable)
+		s.eventually(t, "the refusal", s.failing("refused with 503"))
+		server.Delete(node("a"))
+		server.Set(node("d"))
+		server.Expire()
+		server.Refuse("watch", 0)
+		s.eventually(t, "what was missed", s.has("b", "c", "d"))
+		s.eventually(t, "good health", s.healthy)
+		require.Greater(t, s.replaced, 1)
+	})
+}
+
+func TestServerGoneAndBack(t *testing.T) {
+	t.Parallel()
+	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
+		server.Set(node("a"))
+		s := follow(t, server, silence, nil)
+		s.eventually(t, "the list", s.has("a"))
+		before := time.Now()
+		server.Down()
+		s.eventually(t, "that it is gone", s.failing("connection refused"))
+		var failure *Error
+		require.ErrorAs(t, s.health[0], &failure)
+		require.Equal(t, "nodes", failure.Resource)
+		require.WithinRange(t, failure.Since, before, time.Now())
+		require.Equal(t, []string{"a"}, s.names(), "what is known stays")
+		server.Set(node("b"))
+		server.Up()
+		s.eventually(t, "what happened meanwhile", s.has("a", "b"))
+		s.eventually(t, "good health", s.healthy)
+		require.Len(t, s.health, 2, "one reason, told once: %v", s.health)
+	})
+}
+
+func TestServerGoneAtTheStart(t *testing.T) {
+	t.Parallel()
+	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
+		server.Set(node("a"))
+		server.Down()
+		s := follow(t, server, silence, nil)
+		s.eventually(t, "that it is gone", s.failing("connection refused"))
+		require.Zero(t, s.replaced)
+		server.Up()
+		s.eventually(t, "the list", s.has("a"))
+		s.eventually(t, "good health", s.healthy)
+	})
+}
+
+// The end of the context is not waited for until the next attempt is due.
+func TestRunEndsWhileTheServerIsGone(t *testing.T) {
+	t.Parallel()
+	server := kubewatchtest.New(t)
+	server.Down()
+	clients, err := NewClients(server.Config())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s := &seen{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}.Run(ctx, s, s.report)
+	}()
+	s.eventually(t, "that it is gone", s.failing("connection refused"))
+	cancel()
+	<-done
+}
+
+func TestForbiddenThenPermitted(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusForbidden, http.StatusUnauthorized} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			server := kubewatchtest.New(t)
+			server.Set(node("a"))
+			server.Refuse("list", status)
+			server.Refuse("watch", status)
+			s := follow(t, server, silence, nil)
+			s.eventually(t, "the refusal", s.failing(fmt.Sprint("refused with ", status)))
+			require.True(t, apierrors.IsForbidden(s.health[0]) || apierrors.IsUnauthorized(s.health[0]))
+			server.Refuse("list", 0)
+			s.eventually(t, "the list", s.has("a"))
+			server.Set(node("b"))
+			s.eventually(t, "the next list, since nothing can be watched", s.has("a", "b"))
+			s.eventually(t, "that a list is not enough", s.failing("watch is refused"))
+			n := len(s.health)
+			server.Set(node("c"))
+			s.eventually(t, "one more list", s.has("a", "b", "c"))
+			require.Len(t, s.health, n, "nothing new, and not well: %v", s.health)
+			server.Refuse("watch", 0)
+			s.eventually(t, "good health", s.healthy)
+		})
+	}
+}
+
+func TestListExpired(t *testing.T) {
+	t.Parallel()
+	server := kubewatchtest.New(t)
+	server.NoStreamedLists()
+	server.Set(node("a"))
+	server.Refuse("list", http.StatusGone)
+	s := follow(t, server, silence, nil)
+	s.eventually(t, "the refusal", s.failing("refused with 410"))
+	server.Refuse("list", 0)
+	s.eventually(t, "the list", s.has("a"))
+	s.eventually(t, "good health", s.healthy)
+}
+
+// An expired watch is listed again, and nobody is alarmed.
+func TestWatchExpired(t *testing.T) {
+	t.Parallel()
+	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
+		server.Set(node("a"), node("b"))
+		s := follow(t, server, silence, nil)
+		s.eventually(t, "the list", s.has("a", "b"))
+		server.Delete(node("a"))
+		s.eventually(t, "an event", s.has("b"))
+		server.Expire()
+		s.eventually(t, "the second list", func() bool { return s.replaced == 2 })
+		s.eventually(t, "its content", s.has("b"))
+		require.Empty(t, s.health)
+	})
+}
+
+// A watch that says nothing is asked anew, and one that cannot be opened is an error.
+func TestSilentWatch(t *testing.T) {
+	t.Parallel()
+	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
+		server.Set(node("a"))
+		s := follow(t, server, 300*time.Millisecond, nil)
+		s.eventually(t, "the list", s.has("a"))
+		server.Silence(true)
+		server.Set(node("b"))
+		s.eventually(t, "that it is silent", s.failing("no answer to a watch within 300ms"))
+		server.Silence(false)
+		s.eventually(t, "what happened meanwhile", s.has("a", "b"))
+		s.eventually(t, "good health", s.healthy)
+	})
+}
+
+// A silent watch is resumed, not listed again.
+func TestQuietWatchIsResumed(t *testing.T) {
+	t.Parallel()
+	server := kubewatchtest.New(t)
+	server.Set(node("a"))
+	s := follow(t, server, 1100*time.Millisecond, nil) // what ends within a second is listed again
+	watches := func() int {
+		n := 0
+		for _, r := range server.Requests() {
+			if r.Verb == "watch" {
+				n++
+			}
+		}
+		return n
+	}
+	s.eventually(t, "some watches", func() bool { return watches() > 2 })
+	server.Set(node("b"))
+	s.eventually(t, "an event", s.has("a", "b"))
+	require.Equal(t, 1, s.replaced)
+	require.Empty(t, s.health)
+}
+
+// A connection that swallows everything is found by the pings of HTTP/2.
+func TestFrozenConnection(t *testing.T) {
+	t.Setenv("HTTP2_READ_IDLE_TIMEOUT_SECONDS", "1")
+	t.Setenv("HTTP2_PING_TIMEOUT_SECONDS", "1")
+	server := kubewatchtest.NewHTTP2(t)
+	server.Set(node("a"))
+	s := follow(t, server, silence, nil)
+	s.eventually(t, "the list", s.has("a"))
+	server.Freeze()
+	server.Set(node("b"))
+	s.eventually(t, "that it is frozen", s.failing("client connection lost"))
+	server.Thaw()
+	s.eventually(t, "what happened meanwhile", s.has("a", "b"))
+	s.eventually(t, "good health", s.healthy)
+}
+
+func TestWrongCertificate(t *testing.T) {
+	server := kubewatchtest.NewHTTP2(t)
+	cfg := server.Config()
+	cfg.CAData = nil
+	clients, err := NewClients(cfg)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var reason error
+	Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}.Run(ctx, &seen{}, func(err error) {
+		reason = err
+		cancel()
+	})
+	require.ErrorContains(t, reason, "certificate")
+}
+
+// No goroutine is left, however Run ends.
+func TestNothingIsLeft(t *testing.T) {
+	ends := map[string]func(*kubewatchtest.Server, *seen, *testing.T){
+		"watching": func(server *kubewatchtest.Server, s *seen, t *testing.T) { s.eventually(t, "the list", s.has("a")) },
+		"refused": func(server *kubewatchtest.Server, s *seen, t *testing.T) {
+			server.Down()
+			s.eventually(t, "that it is gone", s.failing("refused"))
+		},
+		"silent": func(server *kubewatchtest.Server, s *seen, t *testing.T) {
+			s.eventually(t, "the list", s.has("a"))
+			server.Silence(true)
+			server.Disconnect()
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			server := kubewatchtest.New(t)
+			server.Set(node("a"))
+			clients, err := NewClients(server.Config())
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			s := &seen{}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}.Run(ctx, s, s.report)
+			}()
+			end(server, s, t)
+			cancel()
+			<-done
+			s.eventually(t, "the end of all goroutines", func() bool {
+				stacks := make([]byte, 1<<20)
+				stacks = stacks[:runtime.Stack(stacks, true)]
+				for _, g := range strings.Split(string(stacks), "\n\n") {
+					if strings.Contains(g, "client-go/tools/cache") || strings.Contains(g, "kubewatch.(*stream)") || strings.Contains(g, "watch.(*StreamWatcher)") {
+						return false
+					}
+				}
+				return true
+			})
+		})
+	}
+}
+
+func TestCount(t *testing.T) {
+	server := kubewatchtest.New(t)
+	clients, err := NewClients(server.Config())
+	require.NoError(t, err)
+	for want := range 3 {
+		got, err := Count(t.Context(), clients.Core, "nodes")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		server.Set(node(fmt.Sprint("n", want)))
+	}
+	server.Refuse("list", http.StatusForbidden)
+	_, err = Count(t.Context(), clients.Core, "nodes")
+	require.True(t, apierrors.IsForbidden(errors.Unwrap(err)), "%v", err)
+}
+
+func TestNewClientsLeavesItsConfigAlone(t *testing.T) {
+	cfg := kubewatchtest.New(t).Config()
+	cfg.Timeout = time.Second
+	cfg.QPS = 5
+	_, err := NewClients(cfg)
+	require.NoError(t, err)
+	require.Equal(t, time.Second, cfg.Timeout)
+	require.Equal(t, float32(5), cfg.QPS)
+	require.Empty(t, cfg.ContentType)
+	require.Nil(t, cfg.WrapTransport)
+
+	cfg.Host = "http://[::1"
+	_, err = NewClients(cfg)
+	require.ErrorContains(t, err, "kubewatch: ")
+}
