@@ -1,11 +1,12 @@
 package kube
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -55,25 +56,48 @@ func (b Budget) String() string {
 }
 
 // budget compares the configuration with those that it might have been. These have
-// millions of servers, so they are counted and not made: each is made with a single
+// millions of servers, so they are counted and not made: one is made with a single
 // node that stands for all of a cluster, and its servers are multiplied.
 func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []haproxycfg.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)
-	tracking, _ := b.Edge.Config(table, m.upstreams)
-	checking, _ := b.Edge.Config(withChecks(table), m.upstreams)
+	other, _ := b.Edge.Config(table, m.upstreams)
 
 	terminators := max(1, b.Terminators)
 	checks := func(n haproxycfg.CheckBudget) Checks {
 		return Checks{n, round(n.Total * float64(terminators))}
 	}
-	return Budget{
-		Terminators:            terminators,
-		Now:                    checks(rounded(config.CheckBudget())),
-		WithoutSubsets:         checks(multiplied(tracking, m.usable)),
-		WithoutTrack:           checks(multiplied(checking, m.subset)),
-		WithoutSubsetsAndTrack: checks(multiplied(checking, m.usable)),
+	budget := Budget{
+		Terminators:    terminators,
+		Now:            checks(rounded(config.CheckBudget())),
+		WithoutSubsets: checks(multiplied(other, m.usable)),
 	}
+	untrack(other, b.Edge.NodeHealth != haproxycfg.KubeProxyOnly)
+	budget.WithoutTrack = checks(multiplied(other, m.subset))
+	budget.WithoutSubsetsAndTrack = checks(multiplied(other, m.usable))
+	return budget
+}
+
+// untrack makes the configuration that an Edge makes of routes which all ask for
+// checks of their own: each server is checked, and asks the node's agent if there are
+// node agents and the service has none.
+func untrack(config *haproxycfg.Config, nodeAgents bool) {
+	tracked := map[string]bool{} // backends
+	for i := range config.Backends {
+		for j := range config.Backends[i].Servers {
+			s := &config.Backends[i].Servers[j]
+			if s.Track == "" {
+				continue
+			}
+			backend, _, _ := strings.Cut(s.Track, "/")
+			tracked[backend] = true
+			s.Track, s.Check = "", true
+			if nodeAgents && s.AgentPort == 0 {
+				s.AgentPort = 1
+			}
+		}
+	}
+	config.Backends = slices.DeleteFunc(config.Backends, func(b haproxycfg.Backend) bool { return tracked[b.Name] })
 }
 
 // multiples say for how many servers each server on a stand-in counts.
@@ -114,19 +138,29 @@ func (m *multiples) subset(a netip.AddrPort) int { return m.subsets[a] }
 // multiplied is the budget of a configuration in which each server is there as often
 // as times says of its address.
 func multiplied(config *haproxycfg.Config, times func(netip.AddrPort) int) haproxycfg.CheckBudget {
+	type pair struct{ health, agent time.Duration }
+	once := map[pair]haproxycfg.CheckBudget{} // of a server with both, by its intervals
 	var sum haproxycfg.CheckBudget
-	var one [1]haproxycfg.Backend
 	for i := range config.Backends {
 		b := &config.Backends[i]
-		one[0] = haproxycfg.Backend{Health: b.Health, AgentInterval: b.AgentInterval}
+		every := pair{b.Health.Interval, b.AgentInterval}
+		one, ok := once[every]
+		if !ok {
+			one = (&haproxycfg.Config{Backends: []haproxycfg.Backend{{
+				Health: b.Health, AgentInterval: b.AgentInterval, Servers: []haproxycfg.Server{{Check: true, AgentPort: 1}},
+			}}}).CheckBudget()
+			once[every] = one
+		}
 		for j := range b.Servers {
-			one[0].Servers = b.Servers[j : j+1]
-			n := (&haproxycfg.Config{Backends: one[:]}).CheckBudget()
 			k := times(b.Servers[j].Addr)
-			sum.HealthServers += k * n.HealthServers
-			sum.AgentServers += k * n.AgentServers
-			sum.Health += float64(k) * n.Health
-			sum.Agent += float64(k) * n.Agent
+			if b.Servers[j].Check {
+				sum.HealthServers += k
+				sum.Health += float64(k) * one.Health
+			}
+			if b.Servers[j].AgentPort != 0 {
+				sum.AgentServers += k
+				sum.Agent += float64(k) * one.Agent
+			}
 		}
 	}
 	return rounded(sum)
@@ -140,14 +174,3 @@ func rounded(n haproxycfg.CheckBudget) haproxycfg.CheckBudget {
 
 // round keeps rounding errors of sums, and digits that say nothing, out of the report.
 func round(perSecond float64) float64 { return math.Round(perSecond*1000) / 1000 }
-
-// withChecks is the table whose routes all ask for health checks of their own.
-func withChecks(table routes.Table) routes.Table {
-	all := make([]routes.Route, len(table.Routes))
-	connect := new(routes.Check)
-	for i, r := range table.Routes {
-		r.Check = cmp.Or(r.Check, connect)
-		all[i] = r
-	}
-	return routes.Table{Routes: all}
-}

@@ -189,15 +189,20 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 
 // nodesInUse counts for each node the services, not the ports, that have it.
 func nodesInUse(s nodeselect.Selection) []NodeReport {
-	services := map[nodeselect.Node]int{}
+	type key struct{ name, identity string } // the rest follows from them
+	index := map[key]int{}
+	nodes := []NodeReport{}
 	for _, subset := range s.Subsets() {
-		for _, n := range subset {
-			services[n]++
+		for i := range subset {
+			n := &subset[i]
+			at, ok := index[key{n.Name, n.Identity}]
+			if !ok {
+				at = len(nodes)
+				index[key{n.Name, n.Identity}] = at
+				nodes = append(nodes, NodeReport{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Identity: n.Identity})
+			}
+			nodes[at].Services++
 		}
-	}
-	nodes := make([]NodeReport, 0, len(services))
-	for n, count := range services {
-		nodes = append(nodes, NodeReport{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Identity: n.Identity, Services: count})
 	}
 	slices.SortFunc(nodes, func(a, b NodeReport) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Identity, b.Identity))

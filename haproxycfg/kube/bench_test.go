@@ -1,0 +1,100 @@
+package kube_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/internal/manifesttest"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// scale is a cluster and a route for each of its services, as a terminator sees it
+// before and after a node event: the node is gone, and each of its services has
+// another one in its place.
+func scale(tb testing.TB, nodes, services int) (table routes.Table, before, after []kube.Cluster) {
+	tb.Helper()
+	for i := range services {
+		namespace, name := manifesttest.ServiceName(i)
+		table.Routes = append(table.Routes, routes.Route{
+			Host: fmt.Sprintf("s%06d.example.com", i), Path: "/api",
+			Backends: []routes.Backend{{Ref: routes.Ref{Cluster: "eu-1", Namespace: namespace, Service: name, Port: "http"}, Weight: 100}},
+		})
+	}
+	all := manifesttest.Nodes(nodes)
+	objects := manifesttest.Services(services)
+	one := func(nodes []*corev1.Node) []kube.Cluster {
+		return []kube.Cluster{{Name: "eu-1", Objects: nodeselect.NewObjects(nodes, objects)}}
+	}
+	return table, one(all), one(append(append([]*corev1.Node{}, all[:nodes/2]...), all[nodes/2+1:]...))
+}
+
+var scaleBuilder = kube.Builder{
+	Edge: haproxycfg.Edge{
+		HTTP:   []haproxycfg.Bind{{Address: ":80"}},
+		Global: haproxycfg.Global{StatsSocket: "/run/haproxy/stats.sock", StateFile: "/var/lib/haproxy/state", Descriptors: 1 << 20},
+	},
+}
+
+func BenchmarkBuild(b *testing.B) {
+	for _, services := range []int{500, 2000} {
+		b.Run("services="+strconv.Itoa(services)+"/nodes=1000", func(b *testing.B) {
+			table, clusters, _ := scale(b, 1000, services)
+			b.ReportAllocs()
+			for b.Loop() {
+				if config, report := scaleBuilder.Build(table, clusters, now); len(config.Backends) != services+2 || len(report.Problems) > 0 {
+					b.Fatal(report.Problems)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkNodeEvent is the way from a node event to the new configuration and its
+// report on disk: objects to configuration, what changes, files that are synced.
+func BenchmarkNodeEvent(b *testing.B) {
+	for _, services := range []int{500, 2000} {
+		b.Run("services="+strconv.Itoa(services)+"/nodes=1000", func(b *testing.B) {
+			table, before, after := scale(b, 1000, services)
+			dir := haproxycfg.Dir{Path: b.TempDir()}
+			states := [2][]kube.Cluster{before, after}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				config, report := scaleBuilder.Build(table, states[i%2], now)
+				plan, err := dir.Plan(config)
+				require.NoError(b, err)
+				text, err := json.Marshal(report)
+				require.NoError(b, err)
+				changed, err := plan.Apply(b.Context(), haproxycfg.RenderedFile{Name: "report.json", Data: text})
+				require.NoError(b, err)
+				require.True(b, changed)
+			}
+		})
+	}
+}
+
+// BenchmarkReport makes the JSON of a report.
+func BenchmarkReport(b *testing.B) {
+	table, clusters, _ := scale(b, 1000, 2000)
+	_, report := scaleBuilder.Build(table, clusters, now)
+	for name, marshal := range map[string]func() ([]byte, error){
+		"compact": func() ([]byte, error) { return json.Marshal(report) },
+		"indent":  func() ([]byte, error) { return json.MarshalIndent(report, "", " ") },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				text, err := marshal()
+				require.NoError(b, err)
+				b.SetBytes(int64(len(text)))
+			}
+		})
+	}
+}
