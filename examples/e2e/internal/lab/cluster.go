@@ -49,6 +49,9 @@ type Cluster struct {
 // apiPort is where every API server listens, each on a machine of its own.
 const apiPort = 6443
 
+// etcdURL is where etcd listens, on each control machine.
+const etcdURL = "http://127.0.0.1:2379"
+
 // The users of the static token file. All but the first have only what Kubernetes
 // grants to components of that name.
 var users = []struct{ token, user, group string }{
@@ -99,8 +102,14 @@ func (c *Cluster) start(ctx context.Context, index int, spec ClusterSpec) (err e
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range spec.Nodes {
+		// In their order: the same nodes have the same addresses in every run, and so the
+		// same place in every subset.
+		plan, err := c.nextNode()
+		if err != nil {
+			return err
+		}
 		g.Go(func() error {
-			_, err := c.AddNode(gctx, n)
+			_, err := c.addNode(gctx, n, plan)
 			return err
 		})
 	}
@@ -170,10 +179,9 @@ func (c *Cluster) writeFiles() error {
 
 // startControlPlane starts the three at once: each of them waits for what it needs.
 func (c *Cluster) startControlPlane() (err error) {
-	const etcd = "http://127.0.0.1:2379"
 	if c.Etcd, err = c.Control.Start(c.Name+"-etcd", "etcd",
 		"--data-dir", c.file("etcd"),
-		"--listen-client-urls", etcd, "--advertise-client-urls", etcd,
+		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
 		"--listen-peer-urls", "http://127.0.0.1:2380",
 		// The data is in memory, and does not outlive the lab.
 		"--unsafe-no-fsync",
@@ -181,22 +189,7 @@ func (c *Cluster) startControlPlane() (err error) {
 	); err != nil {
 		return err
 	}
-	if c.API, err = c.Control.Start(c.Name+"-kube-apiserver", "kube-apiserver",
-		"--etcd-servers", etcd,
-		"--bind-address", c.Plan.Control.String(), "--secure-port", fmt.Sprint(apiPort),
-		"--advertise-address", c.Plan.Control.String(),
-		"--tls-cert-file", c.file("serving.crt"), "--tls-private-key-file", c.file("serving.key"),
-		"--cert-dir", c.file("certs"),
-		"--token-auth-file", c.file("tokens.csv"),
-		"--authorization-mode", "RBAC",
-		"--service-account-issuer", "https://kubernetes.default.svc",
-		"--service-account-key-file", c.file("sa.key"), "--service-account-signing-key-file", c.file("sa.key"),
-		"--service-cluster-ip-range", c.Plan.Services.String(),
-		// Nobody uses the service "kubernetes" here, and no kube-proxy shall wait for it.
-		"--endpoint-reconciler-type", "none",
-		// It taints every new node until the node lifecycle controller, which does not run, lifts that.
-		"--disable-admission-plugins", "TaintNodesByCondition",
-	); err != nil {
+	if c.API, err = c.startAPI(c.Name+"-kube-apiserver", apiPort); err != nil {
 		return err
 	}
 	c.Controllers, err = c.Control.Start(c.Name+"-kube-controller-manager", "kube-controller-manager",
@@ -210,6 +203,49 @@ func (c *Cluster) startControlPlane() (err error) {
 		"--controllers", "endpointslice-controller",
 	)
 	return err
+}
+
+// startAPI starts an API server on the cluster's etcd.
+func (c *Cluster) startAPI(name string, port int) (*Process, error) {
+	return c.Control.Start(name, "kube-apiserver",
+		"--etcd-servers", etcdURL,
+		"--bind-address", c.Plan.Control.String(), "--secure-port", fmt.Sprint(port),
+		"--advertise-address", c.Plan.Control.String(),
+		"--tls-cert-file", c.file("serving.crt"), "--tls-private-key-file", c.file("serving.key"),
+		"--cert-dir", c.file(fmt.Sprint("certs-", port)),
+		"--token-auth-file", c.file("tokens.csv"),
+		"--authorization-mode", "RBAC",
+		"--service-account-issuer", "https://kubernetes.default.svc",
+		"--service-account-key-file", c.file("sa.key"), "--service-account-signing-key-file", c.file("sa.key"),
+		"--service-cluster-ip-range", c.Plan.Services.String(),
+		// Nobody uses the service "kubernetes" here, and no kube-proxy shall wait for it.
+		"--endpoint-reconciler-type", "none",
+		// It taints every new node until the node lifecycle controller, which does not run, lifts that.
+		"--disable-admission-plugins", "TaintNodesByCondition",
+	)
+}
+
+// SecondAPI starts another API server on the same etcd, which nothing but the returned
+// client knows of: what it does is done behind the back of the first one's clients. It
+// is the caller's to stop.
+func (c *Cluster) SecondAPI(ctx context.Context) (*Process, kubernetes.Interface, error) {
+	const port = apiPort + 1
+	api, err := c.startAPI(c.Name+"-kube-apiserver-2", port)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg := rest.CopyConfig(c.Config)
+	cfg.Host = fmt.Sprintf("https://%s:%d", c.Plan.Control, port)
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return api, nil, fmt.Errorf("lab: %w", err)
+	}
+	_, err = Until(ctx, "the second API server of "+c.Name, time.Minute, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		return client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+	}, api, c.Etcd)
+	return api, client, err
 }
 
 // write puts a file of the cluster's where processes find it.

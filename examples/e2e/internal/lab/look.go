@@ -35,7 +35,7 @@ func (l *Lab) Guide(pid int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `
 Everything is left running, until Ctrl-C. To look around:
-  nsenter -a -t %d bash                 a shell inside, beside the bridge
+  nsenter -a -t %-7d bash            a shell inside, beside the bridge
   ip netns exec MACHINE bash            a shell on a machine, from there
   export KUBECONFIG=%s/CLUSTER/admin.kubeconfig
   ls %s

@@ -43,14 +43,26 @@ type Node struct {
 
 // AddNode adds a node, and returns when its kube-proxy is in sync.
 func (c *Cluster) AddNode(ctx context.Context, spec NodeSpec) (*Node, error) {
-	c.mu.Lock()
-	plan, err := c.Plan.Node(c.made)
-	c.made++
-	c.mu.Unlock()
+	plan, err := c.nextNode()
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Spec: spec, Plan: plan, Cluster: c}
+	return c.addNode(ctx, spec, plan)
+}
+
+// nextNode returns addresses that no node had.
+func (c *Cluster) nextNode() (NodePlan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	plan, err := c.Plan.Node(c.made)
+	if err == nil {
+		c.made++
+	}
+	return plan, err
+}
+
+func (c *Cluster) addNode(ctx context.Context, spec NodeSpec, plan NodePlan) (n *Node, err error) {
+	n = &Node{Spec: spec, Plan: plan, Cluster: c}
 	if n.Machine, err = c.lab.machine(spec.Name, plan.Addr); err != nil {
 		return nil, err
 	}

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// The lab's addresses. Every machine has one in Network; each cluster takes a /24 of
-// it, a /16 for pods and a /16 for service addresses, none of which overlap.
+// Network is where every machine has its address. Each cluster takes a /24 of it, and a
+// /16 for pods and one for service addresses elsewhere; none of them overlap.
 var Network = netip.MustParsePrefix("10.64.0.0/16")
 
 // Gateway is the lab's own address in Network: that of the bridge.

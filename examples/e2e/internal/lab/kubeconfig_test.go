@@ -1,0 +1,63 @@
+package lab
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// A kubeconfig is right if a client that is made from it alone trusts the server and
+// shows its token.
+func TestKubeconfigReachesItsServer(t *testing.T) {
+	pair, err := selfSigned("control", netip.MustParseAddr("127.0.0.1"))
+	require.NoError(t, err)
+	cert, err := tls.X509KeyPair(pair.cert, pair.key)
+	require.NoError(t, err)
+	var shown string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		shown = r.Header.Get("Authorization")
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	server.StartTLS()
+	defer server.Close()
+
+	file, err := Kubeconfig("eu-1", "https://"+server.Listener.Addr().(*net.TCPAddr).String(), pair.cert, "reader", "secret")
+	require.NoError(t, err)
+	loaded, err := clientcmd.Load(file)
+	require.NoError(t, err)
+	require.Equal(t, "eu-1", loaded.CurrentContext)
+	cfg, err := clientcmd.RESTConfigFromKubeConfig(file)
+	require.NoError(t, err)
+	client, err := rest.HTTPClientFor(cfg)
+	require.NoError(t, err)
+	res, err := client.Get(cfg.Host)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, "Bearer secret", shown)
+
+	other, err := selfSigned("control", netip.MustParseAddr("127.0.0.1"))
+	require.NoError(t, err)
+	file, err = Kubeconfig("eu-1", cfg.Host, other.cert, "reader", "secret")
+	require.NoError(t, err)
+	cfg, err = clientcmd.RESTConfigFromKubeConfig(file)
+	require.NoError(t, err)
+	client, err = rest.HTTPClientFor(cfg)
+	require.NoError(t, err)
+	_, err = client.Get(cfg.Host)
+	require.ErrorContains(t, err, "certificate")
+}
+
+func TestKeysAreEachTheirOwn(t *testing.T) {
+	a, err := newKey()
+	require.NoError(t, err)
+	b, err := newKey()
+	require.NoError(t, err)
+	require.NotEqual(t, a, b)
+}
