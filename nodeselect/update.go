@@ -19,6 +19,10 @@ type updating struct {
 // declare takes other refs. Services that are still declared keep their subsets.
 func (u *updating) declare(refs []Ref) {
 	before := u.declared
+	answers := make(map[Ref]answer, len(u.refs))
+	for i, ref := range u.refs {
+		answers[ref] = u.answers[i]
+	}
 	u.refs = slices.Clone(refs)
 	u.answers = make([]answer, len(refs))
 	u.declared = make(map[string]*declared, len(refs))
@@ -30,17 +34,22 @@ func (u *updating) declare(refs []Ref) {
 				d.refs = d.refs[:0]
 			} else {
 				d = &declared{key: key, subset: subset{nodes: u.initial[key]}}
-				u.touched[key] = true
 			}
 			u.declared[key] = d
 			u.resolveAgain(d)
 		}
 		d.refs = append(d.refs, int32(i))
+		u.answers[i] = answers[ref]
+	}
+	for _, ref := range refs {
+		delete(answers, ref)
+	}
+	for ref := range answers {
+		u.touched[ref.Key()] = true
 	}
 	for key, d := range before {
 		if u.declared[key] == nil {
 			u.unuse(d)
-			u.touched[key] = true
 		}
 	}
 	u.initial = nil

@@ -1,0 +1,397 @@
+package nodeselect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func testNode(name string) *corev1.Node {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0." + name[1:]}}
+	return n
+}
+
+func testNodes(from, to int) []*corev1.Node {
+	var nodes []*corev1.Node
+	for i := from; i <= to; i++ {
+		nodes = append(nodes, testNode(fmt.Sprint("n", i)))
+	}
+	return nodes
+}
+
+func testService(name string) *corev1.Service {
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+	s.Spec.Type = corev1.ServiceTypeNodePort
+	s.Spec.Ports = []corev1.ServicePort{{Name: "http", Port: 80, NodePort: 30080}}
+	return s
+}
+
+func testSlice(service, name string, nodes map[string]discoveryv1.EndpointConditions) *discoveryv1.EndpointSlice {
+	s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "ns", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: service},
+	}}
+	for node, conditions := range nodes {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{NodeName: &node, Conditions: conditions})
+	}
+	return s
+}
+
+var testRef = Ref{Namespace: "ns", Service: "s", Port: "http"}
+
+// called is a Snapshot and when it came.
+type called struct {
+	Snapshot
+	at time.Duration
+}
+
+// inBubble runs a Watcher without an API server in a bubble of its own time. Tests put
+// into its inbox what sources would.
+func inBubble(t *testing.T, w *Watcher, test func(t *testing.T, calls *[]called)) {
+	synctest.Test(t, func(t *testing.T) {
+		w.init()
+		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
+		var calls []called
+		done := make(chan error, 1)
+		go func() {
+			done <- w.follow(ctx, func(s Snapshot) { calls = append(calls, called{s, time.Since(start)}) })
+		}()
+		synctest.Wait()
+		defer cancel()
+		test(t, &calls)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}
+
+// pass lets time pass until everybody waits.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func listed(w *Watcher) {
+	w.SetRefs([]Ref{testRef})
+	w.inbox.nodes.Replace(testNodes(1, 9))
+	w.inbox.services.Replace([]*corev1.Service{testService("s")})
+	pass(watcherQuiet)
+}
+
+func TestNothingBeforeEverythingIsListed(t *testing.T) {
+	w := &Watcher{LocalEndpoints: true}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		w.SetRefs([]Ref{testRef})
+		w.inbox.nodes.Replace(testNodes(1, 3))
+		pass(time.Minute)
+		require.Equal(t, 0, len(*calls))
+		w.inbox.services.Replace([]*corev1.Service{testService("s")})
+		pass(time.Minute)
+		require.Equal(t, 0, len(*calls))
+		w.inbox.slices.Replace(nil)
+		pass(time.Minute)
+		require.Equal(t, 1, len(*calls))
+		s := (*calls)[0]
+		require.True(t, s.Synced)
+		require.NoError(t, s.Err)
+		require.Len(t, s.Objects.Nodes, 3)
+		require.NotNil(t, s.Objects.ReadyNodes)
+		require.Len(t, s.Selection.Targets[0].Nodes, 3)
+		require.Equal(t, Changed{Nodes: []string{"n1", "n2", "n3"}, Services: []string{"ns/s"}}, s.Changed)
+	})
+}
+
+// A cluster whose endpoint slices cannot be read is followed without them.
+func TestSlicesAreNotWaitedForInVain(t *testing.T) {
+	w := &Watcher{LocalEndpoints: true}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		local := testService("s")
+		local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		w.inbox.health(kindSlices)(errors.New("endpointslices: forbidden"))
+		w.SetRefs([]Ref{testRef})
+		w.inbox.nodes.Replace(testNodes(1, 3))
+		w.inbox.services.Replace([]*corev1.Service{local})
+		pass(time.Second)
+		require.Equal(t, 1, len(*calls))
+		s := (*calls)[0]
+		require.True(t, s.Synced)
+		require.EqualError(t, s.Err, "nodeselect: endpointslices: forbidden")
+		require.Len(t, s.Selection.Targets[0].Nodes, 3)
+		require.Equal(t, []Problem{podsUnknown(local)}, s.Selection.Problems)
+	})
+}
+
+func TestUnreachableAtTheStart(t *testing.T) {
+	w := &Watcher{}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		w.inbox.health(kindNodes)(errors.New("nodes: refused"))
+		w.inbox.health(kindServices)(errors.New("services: refused"))
+		pass(time.Second)
+		require.Equal(t, 1, len(*calls))
+		require.EqualError(t, (*calls)[0].Err, "nodeselect: nodes: refused; services: refused")
+		require.Equal(t, Snapshot{Err: (*calls)[0].Err}, (*calls)[0].Snapshot)
+		w.SetRefs([]Ref{testRef})
+		pass(time.Minute)
+		require.Equal(t, 1, len(*calls), "nothing new")
+		w.inbox.nodes.Replace(testNodes(1, 3))
+		w.inbox.health(kindNodes)(nil)
+		w.inbox.services.Replace([]*corev1.Service{testService("s")})
+		w.inbox.health(kindServices)(nil)
+		pass(time.Second)
+		require.Equal(t, 2, len(*calls))
+		require.True(t, (*calls)[1].Synced)
+		require.NoError(t, (*calls)[1].Err)
+		require.Equal(t, []Ref{testRef}, (*calls)[1].Refs)
+	})
+}
+
+func TestABurstIsOneChange(t *testing.T) {
+	w := &Watcher{}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		listed(w)
+		pass(time.Minute)
+		*calls = nil
+		for i := 10; i < 20; i++ {
+			w.inbox.nodes.Set(testNode(fmt.Sprint("n", i)))
+			pass(watcherQuiet / 2)
+		}
+		require.Equal(t, 0, len(*calls))
+		pass(watcherQuiet)
+		require.Equal(t, 1, len(*calls))
+		require.Len(t, (*calls)[0].Changed.Nodes, 10)
+		require.Len(t, (*calls)[0].Objects.Nodes, 19)
+	})
+}
+
+func TestChangesThatNeverCease(t *testing.T) {
+	w := &Watcher{Quiet: 200 * time.Millisecond, MaxWait: 500 * time.Millisecond}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		listed(w)
+		pass(time.Second)
+		*calls = nil
+		for i := range 100 {
+			n := testNode("n1")
+			n.Spec.Unschedulable = i%2 == 0
+			n.Status.Addresses[0].Address = fmt.Sprint("10.0.1.", i)
+			w.inbox.nodes.Set(n)
+			pass(50 * time.Millisecond)
+		}
+		require.InDelta(t, 10, len(*calls), 1.5, "5 s of changes, 500 ms from the first to the look at them")
+		for i := 1; i < len(*calls); i++ {
+			require.LessOrEqual(t, (*calls)[i].at-(*calls)[i-1].at, 550*time.Millisecond)
+		}
+	})
+}
+
+// A status that changes nothing that is read wakes nobody, nor does a list of what is
+// known.
+func TestHeartbeatsAreNothing(t *testing.T) {
+	w := &Watcher{}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		beat := func(at int) *corev1.Node {
+			n := testNode("n1")
+			n.ResourceVersion = fmt.Sprint(at)
+			n.Status.Conditions = []corev1.NodeCondition{{
+				Type: corev1.NodeReady, Status: corev1.ConditionTrue, Message: fmt.Sprint(at),
+				LastHeartbeatTime: metav1.NewTime(time.Unix(int64(at), 0)),
+			}}
+			n.Status.Images = []corev1.ContainerImage{{Names: []string{fmt.Sprint(at)}}}
+			n, _ = stripNode(n)
+			return n
+		}
+		listed(w)
+		w.inbox.nodes.Set(beat(1))
+		pass(time.Second)
+		require.Equal(t, 1, len(*calls), "a condition has come, which says nothing")
+		for i := range 100 {
+			w.inbox.nodes.Set(beat(i))
+		}
+		list := testNodes(1, 9)
+		list[0] = beat(1000)
+		w.inbox.nodes.Replace(list)
+		w.inbox.mu.Lock()
+		require.True(t, w.inbox.delta.isZero())
+		w.inbox.mu.Unlock()
+		require.Empty(t, w.inbox.arrived)
+		pass(time.Minute)
+		require.Equal(t, 1, len(*calls))
+	})
+}
+
+// Time alone makes Ready avoid a node.
+func TestNodesAreJudgedAgain(t *testing.T) {
+	w := &Watcher{}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		listed(w)
+		lost := testNode("n1")
+		lost.Status.Conditions = []corev1.NodeCondition{{
+			Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastTransitionTime: metav1.NewTime(time.Now()),
+		}}
+		w.inbox.nodes.Set(lost)
+		pass(DefaultGrace)
+		require.Equal(t, 1, len(*calls))
+		pass(watcherRecheck + time.Second)
+		require.Equal(t, 2, len(*calls))
+		require.Equal(t, Changed{Nodes: []string{"n1"}}, (*calls)[1].Changed)
+		require.Equal(t, Avoid, (*calls)[1].Selection.Findings[0].Verdict)
+	})
+}
+
+func TestOnlyHealthChanges(t *testing.T) {
+	w := &Watcher{}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		listed(w)
+		good := (*calls)[0].Snapshot
+		health := w.inbox.health(kindNodes)
+		health(errors.New("nodes: refused"))
+		pass(time.Second)
+		require.Equal(t, 2, len(*calls))
+		got := (*calls)[1].Snapshot
+		require.EqualError(t, got.Err, "nodeselect: nodes: refused")
+		got.Err, got.Changed, good.Changed = nil, Changed{}, Changed{}
+		require.Equal(t, good, got, "the last good state")
+		health(errors.New("nodes: refused"))
+		pass(time.Second)
+		require.Equal(t, 2, len(*calls))
+		health(nil)
+		pass(time.Second)
+		require.Equal(t, 3, len(*calls))
+		require.NoError(t, (*calls)[2].Err)
+	})
+}
+
+func TestRefsAreAnswered(t *testing.T) {
+	w := &Watcher{}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		listed(w)
+		w.SetRefs([]Ref{testRef})
+		pass(time.Second)
+		require.Equal(t, 2, len(*calls), "an answer, though nothing is different")
+		require.True(t, (*calls)[1].Changed.IsZero())
+		w.SetRefs(nil)
+		pass(time.Second)
+		require.Equal(t, 3, len(*calls))
+		require.Empty(t, (*calls)[2].Selection.Targets)
+		require.Equal(t, []Ref{}, (*calls)[2].Refs)
+		require.Equal(t, Changed{Services: []string{"ns/s"}}, (*calls)[2].Changed)
+	})
+}
+
+// What arrives while the caller is busy is looked at when he is done.
+func TestBusyCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &Watcher{}
+		ctx, cancel := context.WithCancel(t.Context())
+		w.init()
+		var sizes []int
+		done := make(chan error, 1)
+		go func() {
+			done <- w.follow(ctx, func(s Snapshot) {
+				sizes = append(sizes, len(s.Objects.Nodes))
+				<-time.After(10 * time.Second)
+			})
+		}()
+		listed(w)
+		for i := 10; i < 20; i++ {
+			w.inbox.nodes.Set(testNode(fmt.Sprint("n", i)))
+			pass(time.Second)
+		}
+		pass(time.Minute)
+		require.Equal(t, []int{9, 19}, sizes)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}
+
+// A list that lacks most of what was there is not believed for a while.
+func TestDoubtfulLists(t *testing.T) {
+	last := func(calls *[]called) Snapshot { return (*calls)[len(*calls)-1].Snapshot }
+	tests := []struct {
+		name  string
+		after func(t *testing.T, w *Watcher, calls *[]called)
+	}{
+		{"an empty one is never believed", func(t *testing.T, w *Watcher, calls *[]called) {
+			w.inbox.nodes.Replace(nil)
+			pass(time.Hour)
+			require.Len(t, last(calls).Objects.Nodes, 9)
+			require.ErrorContains(t, last(calls).Err, "nodes: a list lacks 9 of 9 that were there")
+			w.inbox.nodes.Replace(testNodes(1, 9))
+			pass(time.Second)
+			require.NoError(t, last(calls).Err)
+		}},
+		{"what comes back after an empty one gives the rest five minutes", func(t *testing.T, w *Watcher, calls *[]called) {
+			w.inbox.nodes.Replace(nil)
+			pass(time.Hour)
+			w.inbox.nodes.Set(testNode("n1"))
+			w.inbox.nodes.Set(testNode("n20"))
+			pass(believeAfter - time.Second)
+			require.Len(t, last(calls).Objects.Nodes, 10)
+			require.Error(t, last(calls).Err)
+			pass(watcherRecheck + time.Second)
+			require.Len(t, last(calls).Objects.Nodes, 2)
+			require.NoError(t, last(calls).Err)
+		}},
+		{"everything comes back", func(t *testing.T, w *Watcher, calls *[]called) {
+			w.inbox.nodes.Replace(nil)
+			for _, n := range testNodes(1, 9) {
+				w.inbox.nodes.Set(n)
+			}
+			pass(time.Second)
+			require.NoError(t, last(calls).Err)
+			pass(time.Hour)
+			require.Equal(t, 1, len(*calls))
+		}},
+		{"a short one is believed after five minutes", func(t *testing.T, w *Watcher, calls *[]called) {
+			w.inbox.nodes.Replace(testNodes(1, 4))
+			pass(believeAfter / 2)
+			require.Len(t, last(calls).Objects.Nodes, 9)
+			require.ErrorContains(t, last(calls).Err, "a list lacks 5 of 9")
+			w.inbox.nodes.Replace(testNodes(1, 3)) // does not start anew
+			pass(believeAfter/2 + watcherRecheck)
+			require.Len(t, last(calls).Objects.Nodes, 3)
+			require.NoError(t, last(calls).Err)
+		}},
+		{"one that lacks half is believed", func(t *testing.T, w *Watcher, calls *[]called) {
+			w.inbox.nodes.Replace(testNodes(1, 5))
+			pass(time.Second)
+			require.Len(t, last(calls).Objects.Nodes, 5)
+			require.NoError(t, last(calls).Err)
+		}},
+		{"nodes that are deleted are gone", func(t *testing.T, w *Watcher, calls *[]called) {
+			for i := 1; i <= 9; i++ {
+				w.inbox.nodes.Delete("", fmt.Sprint("n", i))
+			}
+			pass(time.Second)
+			require.Empty(t, last(calls).Objects.Nodes)
+			require.NoError(t, last(calls).Err)
+		}},
+		{"services too", func(t *testing.T, w *Watcher, calls *[]called) {
+			w.inbox.services.Replace(nil)
+			pass(time.Hour)
+			require.Len(t, last(calls).Selection.Targets, 1)
+			require.ErrorContains(t, last(calls).Err, "services: a list lacks 1 of 1")
+			w.inbox.services.Delete("ns", "s")
+			pass(time.Second)
+			require.Empty(t, last(calls).Selection.Targets)
+			require.NoError(t, last(calls).Err)
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := &Watcher{}
+			inBubble(t, w, func(t *testing.T, calls *[]called) {
+				listed(w)
+				require.Equal(t, 1, len(*calls))
+				test.after(t, w, calls)
+			})
+		})
+	}
+}
