@@ -204,6 +204,7 @@ func (c *cluster) watchServices(ctx context.Context, poke func()) {
 	})
 	if ctx.Err() == nil {
 		source.Fields = ""
+		health(nil)
 		source.Run(ctx, to, health)
 	}
 }
@@ -288,7 +289,7 @@ func (c *cluster) view() (view, []nodeselect.Problem, bool, error) {
 func (c *cluster) error() error {
 	for _, source := range c.sources() {
 		if err := c.failing[source]; err != nil {
-			return fmt.Errorf("%s: %w", source, err)
+			return err
 		}
 	}
 	return nil

@@ -39,7 +39,7 @@ func stripService(a nodeselect.Annotations) func(*corev1.Service) (*corev1.Servi
 				kept.Annotations[name] = value
 			}
 		}
-		kept.Spec.HealthCheckNodePort = svc.Spec.HealthCheckNodePort
+		kept.Spec.Type, kept.Spec.HealthCheckNodePort = svc.Spec.Type, svc.Spec.HealthCheckNodePort
 		for i := range svc.Spec.Ports {
 			if p := svc.Spec.Ports[i].NodePort; p != 0 {
 				kept.Spec.Ports = append(kept.Spec.Ports, corev1.ServicePort{NodePort: p})
@@ -96,7 +96,7 @@ func (s *services) objects(a nodeselect.Annotations) nodeselect.Objects {
 			continue
 		}
 		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
-		svc.Spec.HealthCheckNodePort = int32(n.health)
+		svc.Spec.Type, svc.Spec.HealthCheckNodePort = corev1.ServiceTypeNodePort, int32(n.health)
 		for _, p := range n.ports {
 			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{NodePort: int32(p)})
 		}

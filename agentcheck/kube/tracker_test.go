@@ -123,7 +123,8 @@ func TestTrackerSays(t *testing.T) {
 		{
 			"others drain", time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(1), "n2": cordoned(1), "n3": cordoned(1)}), nil,
-			"up ready", "up ready 100%", kube.Drain{Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+			"up ready", "up ready 100%",
+			kube.Drain{Draining: 2, Waiting: 1, Limit: 2, Total: 10},
 		},
 		{
 			"this one waits", 2 * time.Second,
@@ -241,7 +242,7 @@ func TestLimitsOfSmallClusters(t *testing.T) {
 // more nodes drain than may, a node that drains goes on while it asks, all agents
 // count the same, and if one is restarted that changes nothing.
 func TestAgentsAgree(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		rules := kube.Rules{MaxDrain: []float64{0.1, 0.3, 0.5, 0.8, 1}[rng.IntN(5)]}
 		restarts := rng.IntN(2) == 0
@@ -296,7 +297,9 @@ func TestAgentsAgree(t *testing.T) {
 					start(n.Name)
 				}
 				s, err := agents[n.Name].State(now, objects)
-				require.NoError(t, err)
+				if err != nil {
+					require.NoError(t, err)
+				}
 				d := s.Drain
 				if d.Effective {
 					draining++
@@ -304,12 +307,14 @@ func TestAgentsAgree(t *testing.T) {
 				if k == 0 {
 					first = d
 				}
-				const where = "seed %d, step %d, %s"
-				require.Equal(t, [4]int{first.Draining, first.Waiting, first.Limit, first.Total},
-					[4]int{d.Draining, d.Waiting, d.Limit, d.Total}, where, seed, step, n.Name)
-				require.Equal(t, n.Spec.Unschedulable, d.Wanted, where, seed, step, n.Name)
-				if granted[n.Name] && n.Spec.Unschedulable {
-					require.True(t, d.Effective, "taken back: "+where, seed, step, n.Name)
+				where := func() string { return fmt.Sprintf("seed %d, step %d, %s: %+v", seed, step, n.Name, d) }
+				switch {
+				case [4]int{first.Draining, first.Waiting, first.Limit, first.Total} != [4]int{d.Draining, d.Waiting, d.Limit, d.Total}:
+					require.FailNow(t, "agents do not agree", where())
+				case n.Spec.Unschedulable != d.Wanted:
+					require.FailNow(t, "a signal is not heeded", where())
+				case granted[n.Name] && n.Spec.Unschedulable && !d.Effective:
+					require.FailNow(t, "a drain is taken back", where())
 				}
 				// Within its second another may come before it.
 				granted[n.Name] = d.Effective && d.Wanted && now.Sub(d.Since) >= time.Second

@@ -1,0 +1,392 @@
+package kube_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// watching is a Watcher in the background, and the states that it has told.
+type watching struct {
+	*kube.Watcher
+	t     *testing.T
+	stop  context.CancelFunc
+	ended chan error
+
+	mu     sync.Mutex
+	states []kube.State
+}
+
+func watch(t *testing.T, w *kube.Watcher) *watching {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &watching{Watcher: w, t: t, stop: cancel, ended: make(chan error, 1)}
+	go func() {
+		r.ended <- w.Run(ctx, func(s kube.State) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.states = append(r.states, s)
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		err := <-r.ended
+		r.ended <- err
+	})
+	return r
+}
+
+func (r *watching) last() kube.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.states) == 0 {
+		return kube.State{}
+	}
+	return r.states[len(r.states)-1]
+}
+
+func (r *watching) eventually(what string, is func(kube.State) bool) kube.State {
+	r.t.Helper()
+	var s kube.State
+	if !assert.Eventually(r.t, func() bool { s = r.last(); return is(s) }, 20*time.Second, 2*time.Millisecond) {
+		require.FailNow(r.t, "not seen: "+what, "last %+v", r.last())
+	}
+	return s
+}
+
+// answers waits until the port is answered with want, "" for no such port.
+func (r *watching) answers(port uint16, want string) kube.State {
+	r.t.Helper()
+	return r.eventually(fmt.Sprintf("%d: %q", port, want), func(s kube.State) bool {
+		for _, a := range s.Answers {
+			if a.Port == port {
+				return a.Reply.String() == want
+			}
+		}
+		return want == "" && s.Answers != nil
+	})
+}
+
+func agentPort(port, weight string) map[string]string {
+	return map[string]string{"headgate.dev/agent-port": port, "headgate.dev/weight": weight, "example.com/other": strings.Repeat("x", 1000)}
+}
+
+func typed(s *corev1.Service, kind corev1.ServiceType) *corev1.Service {
+	s.Spec.Type = kind
+	return s
+}
+
+// cluster serves a number of nodes, n0 to n9 and so on.
+func cluster(t *testing.T, nodes int) *kubewatchtest.Server {
+	t.Helper()
+	server := kubewatchtest.New(t)
+	for i := range nodes {
+		server.Set(node(fmt.Sprint("n", i), nil))
+	}
+	return server
+}
+
+func cordoned(n *corev1.Node) { cordon(n, time.Now()) }
+
+func TestWatcherFollowsTheCluster(t *testing.T) {
+	server := cluster(t, 10)
+	server.Set(
+		service("tracks", agentPort("9801", "50"), 30001),
+		typed(service("waves", agentPort("9802", "70"), 30002), corev1.ServiceTypeLoadBalancer),
+		typed(service("inside", agentPort("9803", "70")), corev1.ServiceTypeClusterIP),
+	)
+	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n3", HoldDown: -1}})
+	s := r.answers(9801, "up ready 50%")
+	require.Equal(t, []string{"9707 up ready", "9801 up ready 50%", "9802 up ready 70%"}, lines(s))
+	require.Equal(t, kube.Drain{Limit: 3, Total: 10}, s.Drain)
+	require.NoError(t, s.Err)
+	require.Empty(t, s.Problems)
+	require.WithinDuration(t, time.Now(), r.Contact(), time.Minute)
+
+	// Services come, change, move, clash and go.
+	server.Set(service("tracks", agentPort("9801", "0"), 30001))
+	r.answers(9801, "up ready 0%")
+	server.Set(service("tracks", agentPort("9804", "0"), 30001))
+	r.answers(9804, "up ready 0%")
+	r.answers(9801, "")
+	server.Set(service("plain", nil, 9804))
+	s = r.answers(9804, "")
+	require.Len(t, s.Problems, 1)
+	require.ErrorContains(t, s.Problems[0], "it is a node port of Service media/plain")
+	server.Delete(service("plain", nil))
+	require.Empty(t, r.answers(9804, "up ready 0%").Problems)
+	plain := service("plain", nil, 30009)
+	plain.Spec.HealthCheckNodePort = 9804
+	server.Set(plain)
+	require.ErrorContains(t, r.answers(9804, "").Problems[0], "it is the health check node port of Service media/plain")
+	server.Set(typed(service("plain", nil), corev1.ServiceTypeClusterIP))
+	r.answers(9804, "up ready 0%")
+	server.Delete(service("tracks", nil))
+	r.answers(9804, "")
+
+	// The node drains, with its services, and is back.
+	server.Set(node("n3", cordoned))
+	r.answers(9707, "up drain # cordoned")
+	r.answers(9802, "up drain 70% # cordoned")
+	server.Set(node("n3", nil))
+	r.answers(9802, "up ready 70%")
+	server.Set(node("n3", func(n *corev1.Node) { n.Annotations["headgate.dev/drain"] = "soon" }))
+	require.ErrorContains(t, r.eventually("a problem", func(s kube.State) bool { return len(s.Problems) == 1 }).Problems[0], "want true or false")
+
+	// Gone is not never there.
+	server.Delete(node("n3", nil))
+	s = r.answers(9707, "up drain # node is gone")
+	require.Empty(t, s.Problems)
+	server.Set(node("n3", nil))
+	r.answers(9707, "up ready")
+
+	r.stop()
+	require.ErrorIs(t, <-r.ended, context.Canceled)
+	r.ended <- nil
+}
+
+func lines(s kube.State) []string {
+	var lines []string
+	for _, a := range s.Answers {
+		lines = append(lines, fmt.Sprint(a.Port, " ", a.Reply))
+	}
+	return lines
+}
+
+func TestWatcherWaitsForOthers(t *testing.T) {
+	server := cluster(t, 10)
+	excluded := func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "" }
+	server.Set(node("n7", excluded), node("n8", excluded), node("n9", excluded))
+	rules := kube.Rules{Node: "n0", MaxDrain: 0.2, HoldDown: -1}
+	rules.Signals = append(kube.DefaultSignals(nodeselect.Annotations{}), kube.Labelled("example.com/repair"))
+	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: rules})
+	require.Equal(t, kube.Drain{Limit: 1, Total: 7}, r.answers(9707, "up ready").Drain)
+
+	repair := func(n *corev1.Node) { n.Labels["example.com/repair"] = "disk" }
+	server.Set(node("n5", repair))
+	r.eventually("another drains", func(s kube.State) bool { return s.Drain.Draining == 1 })
+	server.Set(node("n0", func(n *corev1.Node) { cordon(n, time.Now().Add(time.Minute)) }))
+	s := r.answers(9707, "up ready # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)")
+	require.Equal(t, 1, s.Drain.Waiting)
+
+	// With four more nodes there is room for two: they are counted again now and then.
+	for i := range 4 {
+		server.Set(node(fmt.Sprint("new", i), nil))
+	}
+	server.Set(node("n6", func(n *corev1.Node) { cordon(n, time.Now().Add(2*time.Minute)) })) // has them counted
+	require.Equal(t, 11, r.answers(9707, "up drain # cordoned").Drain.Total)
+
+	server.Set(node("n5", nil))
+	r.eventually("n6 has the place", func(s kube.State) bool { return s.Drain.Draining == 2 && s.Drain.Waiting == 0 })
+	server.Set(node("n0", nil))
+	r.answers(9707, "up ready")
+}
+
+// TestWatcherAsksForLittle: nothing that is asked of the API server, nor what it sends,
+// grows with the nodes of the cluster.
+func TestWatcherAsksForLittle(t *testing.T) {
+	server := cluster(t, 300)
+	server.NoStreamedLists()
+	server.Set(service("tracks", agentPort("9801", "50"), 30001))
+	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n3"}})
+	require.Equal(t, 300, r.answers(9801, "up ready 50%").Drain.Total)
+	server.Expire() // everything is listed anew
+	server.Set(service("tracks", agentPort("9801", "60"), 30001))
+	r.answers(9801, "up ready 60%")
+
+	counts := map[string]int{}
+	for _, q := range server.Requests() {
+		selector := strings.Join(append(q.Query["fieldSelector"], q.Query["labelSelector"]...), " ")
+		if q.Resource == "nodes" && selector == "" {
+			require.Equal(t, "list", q.Verb)
+			require.Equal(t, []string{"1"}, q.Query["limit"])
+			require.Empty(t, q.Query["resourceVersion"], "a cached list has no limit")
+		}
+		counts[q.Resource+" "+selector]++
+	}
+	require.Len(t, counts, 5, counts)
+	for _, want := range []string{
+		"nodes metadata.name=n3", "nodes spec.unschedulable=true", "nodes " + nodeselect.ExcludeLabel, "nodes ",
+		"services spec.type!=ClusterIP,spec.type!=ExternalName",
+	} {
+		require.NotZero(t, counts[want], "%s: %v", want, counts)
+	}
+}
+
+func TestWatcherOutlivesTheServer(t *testing.T) {
+	server := cluster(t, 3)
+	server.Set(service("tracks", agentPort("9801", "50"), 30001))
+	file := filepath.Join(t.TempDir(), "drain")
+	r := watch(t, &kube.Watcher{
+		Config: server.Config(), Files: []string{file},
+		Rules: kube.Rules{Node: "n0", MaxDrain: 0.7, HoldDown: 300 * time.Millisecond},
+	})
+	r.answers(9801, "up ready 50%")
+
+	server.Down()
+	s := r.eventually("an error", func(s kube.State) bool { return s.Err != nil })
+	require.ErrorContains(t, s.Err, "the last good state stays in force")
+	require.ErrorContains(t, s.Err, "connection refused")
+	require.ErrorContains(t, s.Err, "since ")
+	require.Equal(t, []string{"9707 up ready", "9801 up ready 50%"}, lines(s))
+
+	// What needs no server goes on.
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	r.answers(9707, "up drain # file "+file)
+	require.NoError(t, os.Remove(file))
+	r.answers(9707, "up drain # file "+file+"; no more, held for 300ms")
+	r.answers(9707, "up ready")
+
+	// What has changed meanwhile is seen when it is back.
+	server.Set(service("tracks", agentPort("9801", "60"), 30001), node("n0", cordoned))
+	server.Set(service("waves", agentPort("9802", "1"), 30002))
+	server.Up()
+	s = r.eventually("contact", func(s kube.State) bool { return s.Err == nil && len(s.Answers) == 3 && s.Drain.Effective })
+	require.Equal(t, []string{"9707 up drain # cordoned", "9801 up drain 60% # cordoned", "9802 up drain 1% # cordoned"}, lines(s))
+}
+
+func TestWatcherWaitsForTheServer(t *testing.T) {
+	server := cluster(t, 3)
+	server.Down()
+	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n0"}})
+	s := r.eventually("an error", func(s kube.State) bool { return s.Err != nil })
+	require.ErrorContains(t, s.Err, "no state yet")
+	require.Nil(t, s.Answers)
+	require.Zero(t, r.Contact())
+	server.Up()
+	require.NoError(t, r.eventually("a state", func(s kube.State) bool { return s.Answers != nil && s.Err == nil }).Err)
+}
+
+func TestWatcherSaysThatItIsRefused(t *testing.T) {
+	server := cluster(t, 3)
+	server.Refuse("list", http.StatusForbidden)
+	server.Refuse("watch", http.StatusForbidden)
+	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n0"}})
+	s := r.eventually("an error", func(s kube.State) bool { return s.Err != nil })
+	require.ErrorContains(t, s.Err, "is refused with 403")
+	server.Refuse("watch", 0)
+	server.Refuse("list", 0)
+	r.answers(9707, "up ready")
+}
+
+func TestWatcherFails(t *testing.T) {
+	server := cluster(t, 3)
+	broken := errors.New("broken")
+	tests := []struct {
+		name    string
+		watcher *kube.Watcher
+		is      error
+		want    string
+	}{
+		{"a node that never was", &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n9"}}, kube.ErrNoNode, `"n9"; the cluster has 3 others`},
+		{"no node", &kube.Watcher{Config: server.Config()}, nil, "Node is empty"},
+		{"no cluster", &kube.Watcher{Rules: kube.Rules{Node: "n9"}}, nil, "neither Config nor Objects"},
+		{"a bad configuration", &kube.Watcher{Config: &rest.Config{Host: "http://[::1"}, Rules: kube.Rules{Node: "n9"}}, nil, "host"},
+		{"objects that fail", &kube.Watcher{
+			Rules:   kube.Rules{Node: "n9"},
+			Objects: func(context.Context, func(nodeselect.Objects, []nodeselect.Problem)) error { return broken },
+		}, broken, "broken"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.watcher.Run(t.Context(), func(s kube.State) { t.Errorf("told %+v", s) })
+			require.ErrorContains(t, err, tt.want)
+			if tt.is != nil {
+				require.ErrorIs(t, err, tt.is)
+			}
+		})
+	}
+}
+
+func TestWatcherOfObjects(t *testing.T) {
+	type seen struct {
+		objects  nodeselect.Objects
+		problems []nodeselect.Problem
+	}
+	feed := make(chan seen)
+	r := watch(t, &kube.Watcher{
+		Rules: kube.Rules{Node: "a", HoldDown: -1},
+		Objects: func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error {
+			for {
+				select {
+				case s := <-feed:
+					changed(s.objects, s.problems)
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		},
+	})
+	nodes := func(change func(*corev1.Node)) nodeselect.Objects {
+		return nodeselect.NewObjects([]*corev1.Node{node("a", change), node("b", nil)}, nil)
+	}
+	feed <- seen{objects: nodes(nil), problems: []nodeselect.Problem{{File: "x.yaml", Message: "odd"}}}
+	require.ErrorContains(t, r.answers(9707, "up ready").Problems[0], "x.yaml: odd")
+	feed <- seen{objects: nodes(cordoned)}
+	require.Empty(t, r.answers(9707, "up drain # cordoned").Problems)
+
+	// A command, beside.
+	feed <- seen{objects: nodes(nil)}
+	r.answers(9707, "up ready")
+	r.Ask(kube.Ask{Reason: "maintenance", Since: time.Now()})
+	r.answers(9707, "up drain # maintenance")
+	r.Ask()
+	r.answers(9707, "up ready")
+}
+
+// An API server that cannot select Services by type sends them all.
+func TestWatcherOfAnOldServer(t *testing.T) {
+	served := cluster(t, 3)
+	served.Set(
+		service("tracks", agentPort("9801", "50"), 30001),
+		typed(service("inside", agentPort("9803", "70")), corev1.ServiceTypeClusterIP),
+	)
+	old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Query().Get("fieldSelector"), "spec.type") {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"BadRequest","code":400,"message":"field label not supported: spec.type"}`)
+			return
+		}
+		served.ServeHTTP(w, r)
+	}))
+	t.Cleanup(old.Close)
+	t.Cleanup(served.Disconnect)
+	r := watch(t, &kube.Watcher{Config: &rest.Config{Host: old.URL}, Rules: kube.Rules{Node: "n0"}})
+	s := r.answers(9801, "up ready 50%")
+	r.eventually("contact", func(s kube.State) bool { return s.Err == nil })
+	require.Len(t, s.Answers, 2)
+}
+
+// While nothing changes that matters nobody is told.
+func TestWatcherIsQuiet(t *testing.T) {
+	server := cluster(t, 3)
+	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n0"}})
+	r.answers(9707, "up ready")
+	for i := range 20 {
+		server.Set(node("n0", func(n *corev1.Node) { n.Annotations["heartbeat"] = fmt.Sprint(i) }))
+	}
+	server.Set(service("plain", nil, 30007))
+	server.Set(service("tracks", agentPort("9801", "50"), 30001))
+	r.answers(9801, "up ready 50%")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.Len(t, r.states, 2, "%+v", r.states)
+}
