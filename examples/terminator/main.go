@@ -35,16 +35,22 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	if done {
 		return code
 	}
-	changed, err := s.once(ctx, time.Now(), inv)
+	if !s.once && !s.diff {
+		if err := s.watch(ctx, inv); err != nil {
+			return inv.Fail(cli.ExitFailed, program, "%v", err)
+		}
+		return cli.ExitOK
+	}
+	changed, err := s.runOnce(ctx, time.Now(), inv)
 	if err != nil {
 		return inv.Fail(cli.ExitFailed, program, "%v", err)
 	}
 	if s.diff {
 		return cli.ExitOK
 	}
-	outcome := "unchanged"
+	outcome := unchanged
 	if changed {
-		outcome = "written"
+		outcome = written
 	}
 	fmt.Fprintf(inv.Stdout, "%s: %s\n", s.out, outcome)
 	return cli.ExitOK

@@ -6,14 +6,15 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -26,9 +27,17 @@ type settings struct {
 	clusters []source
 	out      string
 
-	diff      bool
-	maxChange float64 // share of the servers, from 0 to 1
-	force     bool
+	once, diff bool    // neither: watch
+	maxChange  float64 // share of the servers, from 0 to 1
+	force      bool    // when watching: at the first apply
+
+	minInterval, quiet, maxWait, startTimeout time.Duration
+	admin                                     string // address, empty for none
+	verbose                                   bool
+	lease                                     lease // of watchers that share an output; zero for none
+
+	load           func(conn string) (*rest.Config, error) // of live clusters
+	localEndpoints bool
 
 	builder kube.Builder
 	haproxy string // path of the binary to check with, empty for none
@@ -38,11 +47,8 @@ type settings struct {
 	cdn  routes.CDNOptions  // written if Origin is set
 }
 
-// source is where the objects of a cluster are read from.
-type source struct{ name, dir string }
-
 func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
-	fs := cli.NewFlagSet(program, "terminator -once -routes routes.yaml -cluster eu-1=dir:manifests/eu-1 -out out -http :80 -haproxy haproxy")
+	fs := cli.NewFlagSet(program, "terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out out -http :80 -haproxy haproxy -reload master.sock")
 	f := register(fs)
 	if code, done := inv.Parse(fs); done {
 		return nil, code, true
@@ -59,6 +65,9 @@ type flags struct {
 	routes, clusters, http, https, exporter, dnsAddrs  cli.Strings
 	out, haproxy, reload, maxChange                    string
 	once, diff, force, sticky, zones, redirect         bool
+	verbose, localEndpoints                            bool
+	minInterval, quiet, maxWait, startTimeout          time.Duration
+	admin, lease, leaseCluster                         string
 	size, descriptors, nodeAgentPort                   int
 	identity, prefix, balance, nodeHealth              string
 	certs, statsSocket, stateFile, user, group, log    string
@@ -69,14 +78,24 @@ type flags struct {
 func register(fs *flag.FlagSet) *flags {
 	f := &flags{}
 	fs.Var(&f.routes, "routes", "`file` of declarations; may be given several times")
-	fs.Var(&f.clusters, "cluster", "a cluster as `NAME=dir:DIR`: its name in declarations, and the directory with its nodes and services as kubectl get -o yaml or -o json prints them; may be given several times")
+	fs.Var(&f.clusters, "cluster", "a cluster as `NAME=WHERE`: its name in declarations, and where its nodes and services are read: kubeconfig:FILE[:CONTEXT], in-cluster, or dir:DIR with files as kubectl get -o yaml or -o json prints them; may be given several times")
 	fs.StringVar(&f.out, "out", "", "`directory` to write to")
-	fs.BoolVar(&f.once, "once", false, "make the configuration once and end")
+	fs.BoolVar(&f.once, "once", false, "make the configuration once and end; without it and -diff, follow all changes")
 	fs.BoolVar(&f.diff, "diff", false, "show what would change, and write nothing")
 	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the servers in force that may go or change at once")
-	fs.BoolVar(&f.force, "force", false, "change more than -max-change")
+	fs.BoolVar(&f.force, "force", false, "change more than -max-change; when changes are followed, the first time alone")
 	fs.StringVar(&f.haproxy, "haproxy", "", "`path` of the haproxy that must accept the configuration; not checked if empty")
 	fs.StringVar(&f.reload, "reload", "", "master `socket` of the HAProxy to reload when the configuration changes; none if empty")
+
+	fs.DurationVar(&f.minInterval, "min-interval", time.Second, "shortest `time` between two changes of the configuration")
+	fs.DurationVar(&f.quiet, "quiet", 100*time.Millisecond, "`time` without an event of a live cluster after which a burst is over")
+	fs.DurationVar(&f.maxWait, "max-wait", time.Second, "longest `time` that a burst is waited for")
+	fs.BoolVar(&f.localEndpoints, "local-endpoints", false, "follow the EndpointSlices of live clusters too, so that services with externalTrafficPolicy Local get nodes that have a ready pod")
+	fs.DurationVar(&f.startTimeout, "start-timeout", 10*time.Second, "`time` to wait for all clusters at the start; those that did not answer keep the servers that report.json has of them")
+	fs.StringVar(&f.admin, "admin", "", "`address` of /metrics, /healthz, /readyz and, from this machine alone, POST /force; none if empty")
+	fs.StringVar(&f.lease, "lease", "", "`NAMESPACE/NAME` of a Lease: of all that name it, one writes; none if empty")
+	fs.StringVar(&f.leaseCluster, "lease-cluster", "", "`name` of the cluster of the Lease; the first live one if empty")
+	fs.BoolVar(&f.verbose, "verbose", false, "log details too")
 
 	fs.IntVar(&f.size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
 	fs.BoolVar(&f.zones, "zones", false, "take the nodes of a service evenly from all zones")
@@ -116,8 +135,8 @@ func (f *flags) settings() (*settings, error) {
 	switch {
 	case len(f.routes) == 0 || len(f.clusters) == 0 || f.out == "":
 		return nil, errors.New("-routes, -cluster and -out are needed")
-	case !f.once && !f.diff:
-		return nil, errors.New("-once or -diff is needed: a configuration is made once for each call")
+	case f.once && f.diff:
+		return nil, errors.New("-once writes, -diff does not: want one of them, or neither to follow all changes")
 	case len(f.http)+len(f.https) == 0:
 		return nil, errors.New("-http or -https is needed")
 	case len(f.https) > 0 && f.certs == "":
@@ -128,11 +147,16 @@ func (f *flags) settings() (*settings, error) {
 		return nil, errors.New("-state-file needs -reload: the file is written just before a reload, and a stale one is worse than none")
 	case f.size < 1:
 		return nil, errors.New("-nodes-per-service must be 1 or more")
+	case f.minInterval < 0 || f.quiet < 0 || f.maxWait < 0 || f.startTimeout < 0:
+		return nil, errors.New("-min-interval, -quiet, -max-wait and -start-timeout must not be negative")
 	case f.nodeAgentPort < 1 || f.nodeAgentPort > 65535:
 		return nil, errors.New("-node-agent-port: want a port, 1 to 65535")
 	}
 	s := &settings{
-		routes: f.routes, out: f.out, diff: f.diff, force: f.force,
+		routes: f.routes, out: f.out, once: f.once, diff: f.diff, force: f.force,
+		minInterval: f.minInterval, quiet: f.quiet, maxWait: f.maxWait, startTimeout: f.startTimeout,
+		admin: f.admin, verbose: f.verbose,
+		load: kubeconn.Load, localEndpoints: f.localEndpoints,
 		haproxy: f.haproxy, reload: f.reload,
 		cdn: routes.CDNOptions{Origin: f.cdnOrigin},
 	}
@@ -142,6 +166,9 @@ func (f *flags) settings() (*settings, error) {
 	}
 	if s.clusters, err = parseClusters(f.clusters); err != nil {
 		return nil, fmt.Errorf("-cluster: %w", err)
+	}
+	if s.lease, err = f.parseLease(s); err != nil {
+		return nil, err
 	}
 	if s.zone, err = f.zone(); err != nil {
 		return nil, err
@@ -166,25 +193,6 @@ func parseShare(text string) (float64, error) {
 		return 0, fmt.Errorf("%q: want a share such as 30%%", text)
 	}
 	return share, nil
-}
-
-func parseClusters(texts []string) ([]source, error) {
-	var clusters []source
-	for _, text := range texts {
-		name, where, ok := strings.Cut(text, "=")
-		dir, isDir := strings.CutPrefix(where, "dir:")
-		if !ok || !isDir || name == "" || dir == "" {
-			return nil, fmt.Errorf("%q: want NAME=dir:DIR", text)
-		}
-		if faults := validation.IsDNS1123Label(name); faults != nil { // as in declarations
-			return nil, fmt.Errorf("%q: %q is no name of a cluster: %s", text, name, faults[0])
-		}
-		if slices.ContainsFunc(clusters, func(c source) bool { return c.name == name }) {
-			return nil, fmt.Errorf("%q: the cluster is given twice", text)
-		}
-		clusters = append(clusters, source{name, dir})
-	}
-	return clusters, nil
 }
 
 func (f *flags) zone() (routes.ZoneOptions, error) {

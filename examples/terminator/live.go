@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// liveClusters follow API servers.
+type liveClusters struct {
+	settings *settings
+	load     func(conn string) (*rest.Config, error)
+	current  func(cluster string) nodeselect.Subsets // in use at the start
+	inbox    *inbox
+	log      *slog.Logger
+
+	mu       sync.Mutex
+	refs     map[string][]nodeselect.Ref
+	watchers map[string]*nodeselect.Watcher
+}
+
+// setRefs tells the clusters what is declared.
+func (l *liveClusters) setRefs(refs map[string][]nodeselect.Ref) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refs = refs
+	for name, w := range l.watchers {
+		w.SetRefs(refs[name])
+	}
+}
+
+// follow follows the i-th cluster until ctx ends.
+func (l *liveClusters) follow(ctx context.Context, i int) {
+	c := l.settings.clusters[i]
+	for ctx.Err() == nil {
+		err := l.run(ctx, i, c)
+		if ctx.Err() != nil {
+			return
+		}
+		// The connection's settings cannot be read or used.
+		l.inbox.cluster(i, time.Now(), func(c *clusterState) { c.err = err })
+		sleep(ctx, sourceRetry)
+	}
+}
+
+func (l *liveClusters) run(ctx context.Context, i int, c source) error {
+	config, err := l.load(c.conn)
+	if err != nil {
+		return err
+	}
+	w := l.settings.watcher(config, l.log.With("cluster", c.name))
+	w.Current = l.current(c.name)
+	l.mu.Lock()
+	l.watchers[c.name] = w
+	w.SetRefs(l.refs[c.name])
+	l.mu.Unlock()
+	return w.Run(ctx, func(s nodeselect.Snapshot) {
+		l.inbox.cluster(i, time.Now(), func(c *clusterState) { c.see(s) })
+	})
+}
+
+func (c *clusterState) see(s nodeselect.Snapshot) {
+	c.err = s.Err
+	if s.Synced {
+		c.objects, c.selection, c.synced = s.Objects, &s.Selection, true
+	}
+}
+
+func (s *settings) watcher(config *rest.Config, log *slog.Logger) *nodeselect.Watcher {
+	return &nodeselect.Watcher{
+		Config: config, Selector: s.builder.NodeSelector(),
+		Quiet: max(s.quiet, 1), MaxWait: max(s.maxWait, 1), LocalEndpoints: s.localEndpoints,
+		Logger: log,
+	}
+}
+
+// list reads a live cluster once, within -start-timeout.
+func (s *settings) list(ctx context.Context, c source, refs []nodeselect.Ref, current nodeselect.Subsets) (clusterState, error) {
+	k := clusterState{name: c.name, err: errors.New("no answer")}
+	config, err := s.load(c.conn)
+	if err != nil {
+		return k, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.startTimeout)
+	defer cancel()
+	w := s.watcher(config, nil)
+	w.Current = current
+	w.SetRefs(refs)
+	err = w.Run(ctx, func(snapshot nodeselect.Snapshot) {
+		if k.see(snapshot); k.synced {
+			cancel()
+		}
+	})
+	if k.synced {
+		return k, nil
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return k, err
+	}
+	return k, fmt.Errorf("no answer within %v: %w", s.startTimeout, k.err)
+}

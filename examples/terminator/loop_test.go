@@ -1,0 +1,319 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// fakeApply notes when it was called with what, and gives what it is told to.
+type fakeApply struct {
+	start   time.Time
+	pending string // ID of the change, which is too large
+
+	mu     sync.Mutex
+	called []call
+	result outcome
+	err    error
+	takes  time.Duration
+}
+
+type call struct {
+	at      time.Duration // since the start
+	routes  int
+	allowed bool
+}
+
+func (f *fakeApply) apply(ctx context.Context, in state, now time.Time, allowed permit) (outcome, error) {
+	f.mu.Lock()
+	f.called = append(f.called, call{now.Sub(f.start), len(in.table.Routes), allowed(f.pending)})
+	result, err, takes := f.result, f.err, f.takes
+	f.mu.Unlock()
+	sleep(ctx, takes)
+	if ctx.Err() != nil {
+		return failed, ctx.Err()
+	}
+	return result, err
+}
+
+// set says what becomes of later calls.
+func (f *fakeApply) set(result outcome, err error, takes time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.result, f.err, f.takes = result, err, takes
+}
+
+func (f *fakeApply) calls() []call {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.called)
+}
+
+func (f *fakeApply) times() (at []time.Duration) {
+	for _, c := range f.calls() {
+		at = append(at, c.at)
+	}
+	return at
+}
+
+// loopTest runs a loop with clusters a and b in a bubble of its own time.
+// set, if not nil, is called before the loop begins.
+func loopTest(t *testing.T, set func(*loop, *fakeApply), test func(t *testing.T, l *loop, f *fakeApply, in *inbox)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		in := newInbox([]source{{name: "a"}, {name: "b"}}, time.Now())
+		f := &fakeApply{start: time.Now(), result: written}
+		l := &loop{
+			inbox: in, apply: f.apply, seen: func(state) {}, applied: func(outcome, error) {}, gained: func() {},
+			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Hour, backoff: time.Second,
+			forced: make(chan forceRequest),
+		}
+		if set != nil {
+			set(l, f)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); l.run(ctx) }()
+		test(t, l, f, in)
+		cancel()
+		<-done
+	})
+}
+
+func (in *inbox) sync(clusters ...int) {
+	for _, i := range clusters {
+		in.cluster(i, time.Now(), func(c *clusterState) { c.synced = true })
+	}
+}
+
+func (in *inbox) routesN(n int) { in.routes(routes.Table{Routes: make([]routes.Route, n)}, nil) }
+
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestLoopAppliesAtOnceAndThenAtMostOnceAnInterval(t *testing.T) {
+	loopTest(t, nil, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		in.routesN(1)
+		in.sync(0)
+		after(3 * time.Second)
+		require.Empty(t, f.calls(), "b is waited for")
+		in.sync(1)
+		synctest.Wait()
+		require.Equal(t, []time.Duration{3 * time.Second}, f.times())
+		for i := range 110 { // a storm
+			in.routesN(i)
+			after(20 * time.Millisecond)
+		}
+		require.Equal(t, []time.Duration{3 * time.Second, 4 * time.Second, 5 * time.Second}, f.times())
+		after(time.Minute)
+		require.Len(t, f.calls(), 4, "the end of the storm")
+		require.Equal(t, 109, f.calls()[3].routes, "with the last of it")
+		in.routesN(1)
+		synctest.Wait()
+		require.Len(t, f.calls(), 5, "at once after a while")
+	})
+}
+
+func TestLoopGoesOnWithoutAClusterThatDoesNotAnswer(t *testing.T) {
+	loopTest(t, nil, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		in.sync(0)
+		in.cluster(1, time.Now(), func(c *clusterState) { c.err = errors.New("refused") })
+		after(time.Minute)
+		require.Equal(t, []time.Duration{10 * time.Second}, f.times())
+		in.sync(1)
+		synctest.Wait()
+		require.Equal(t, []time.Duration{10 * time.Second, 60 * time.Second}, f.times())
+	})
+}
+
+func TestLoopRetries(t *testing.T) {
+	loopTest(t, func(l *loop, _ *fakeApply) { l.recheck = 8 * time.Second }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		f.set(failed, errors.New("no"), 0)
+		in.sync(0, 1)
+		after(30 * time.Second)
+		// 1, 2 and 4 seconds; then the recheck, which is no sooner than a retry.
+		require.Equal(t, []time.Duration{0, 1 * time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second, 23 * time.Second}, f.times())
+		in.routesN(2)
+		synctest.Wait()
+		require.Len(t, f.calls(), 7, "a change is not held back by the failures before it")
+		f.set(written, nil, 0)
+		in.routesN(3)
+		after(1500 * time.Millisecond)
+		require.Len(t, f.calls(), 8)
+		after(8 * time.Second)
+		require.Len(t, f.calls(), 9, "a recheck, and no more retries")
+	})
+}
+
+func TestLoopTakesItsTimeIntoAccount(t *testing.T) {
+	loopTest(t, nil, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		f.set(written, nil, 5*time.Second)
+		in.sync(0, 1)
+		synctest.Wait()
+		for i := range 100 {
+			in.routesN(i)
+		}
+		after(time.Minute)
+		require.Equal(t, []time.Duration{0, 6 * time.Second}, f.times(), "the interval begins when an attempt ends, and what came meanwhile is one")
+		require.Equal(t, 99, f.calls()[1].routes)
+	})
+}
+
+func TestLoopForce(t *testing.T) {
+	loopTest(t, func(_ *loop, f *fakeApply) { f.pending = "abc" }, func(t *testing.T, l *loop, f *fakeApply, in *inbox) {
+		f.set(refused, errors.New("too large"), 0)
+		force := func(id string) forceReply {
+			r := forceRequest{id, make(chan forceReply, 1)}
+			l.forced <- r
+			return <-r.reply
+		}
+		require.ErrorContains(t, force("").err, "waited for")
+		require.Empty(t, f.calls())
+		in.sync(0, 1)
+		synctest.Wait()
+		require.Equal(t, []call{{}}, f.calls())
+		require.Equal(t, refused, force("xyz").outcome)
+		require.False(t, f.calls()[1].allowed, "another change")
+		f.set(written, nil, 0)
+		require.Equal(t, forceReply{written, nil}, force("abc"))
+		require.True(t, f.calls()[2].allowed)
+		force("")
+		require.True(t, f.calls()[3].allowed)
+		in.routesN(1)
+		after(time.Minute)
+		require.False(t, f.calls()[4].allowed, "for once")
+	})
+}
+
+func TestLoopForceAtTheStart(t *testing.T) {
+	loopTest(t, func(l *loop, _ *fakeApply) { l.force = true }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		in.sync(0, 1)
+		synctest.Wait()
+		in.routesN(1)
+		after(time.Minute)
+		require.Equal(t, []call{{allowed: true}, {at: time.Second, routes: 1}}, f.calls())
+	})
+}
+
+func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newInbox([]source{{name: "a"}}, time.Now())
+		f := &fakeApply{start: time.Now(), result: written}
+		terms := make(chan term)
+		gained := 0
+		l := &loop{
+			inbox: in, apply: f.apply, seen: func(state) {}, applied: func(outcome, error) {}, gained: func() { gained++ },
+			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Second, backoff: time.Second,
+			forced: make(chan forceRequest), leadership: terms,
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); l.run(ctx) }()
+		in.sync(0)
+		in.routesN(4)
+		after(time.Minute)
+		require.Empty(t, f.calls(), "it stands by")
+		r := forceRequest{"", make(chan forceReply, 1)}
+		l.forced <- r
+		require.ErrorIs(t, (<-r.reply).err, errNotLeading)
+
+		over, end := context.WithCancel(ctx)
+		end()
+		terms <- term{over} // lost before it was heard of
+		after(time.Minute)
+		require.Empty(t, f.calls())
+
+		first, end := context.WithCancel(ctx)
+		terms <- term{first}
+		synctest.Wait()
+		require.Equal(t, []call{{at: 2 * time.Minute, routes: 4}}, f.calls(), "at once, with what it has seen")
+		require.Equal(t, 1, gained)
+
+		f.set(written, nil, time.Hour) // a reload that hangs
+		in.routesN(5)
+		after(10 * time.Second)
+		require.Len(t, f.calls(), 2)
+		end() // the term is over, and so is the attempt
+		terms <- term{}
+		after(time.Minute)
+		require.Len(t, f.calls(), 2, "and it is not tried again")
+
+		f.set(written, nil, 0)
+		second, end := context.WithCancel(ctx)
+		defer end()
+		terms <- term{second}
+		synctest.Wait()
+		require.Len(t, f.calls(), 3)
+		require.Equal(t, 2, gained)
+		cancel()
+		<-done
+	})
+}
+
+// TestLoopEndsAnAttemptBeforeItStops: not in the middle, but not late either.
+func TestLoopEndsAnAttemptBeforeItStops(t *testing.T) {
+	for _, tt := range []struct {
+		takes, want time.Duration
+		err         error
+	}{
+		{3 * time.Second, 3 * time.Second, nil},
+		{time.Hour, stopGrace, context.Canceled},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			in := newInbox([]source{{name: "a"}}, time.Now())
+			f := &fakeApply{start: time.Now(), result: written, takes: tt.takes}
+			var got error
+			l := &loop{
+				inbox: in, apply: f.apply, seen: func(state) {}, applied: func(_ outcome, err error) { got = err }, gained: func() {},
+				startTimeout: time.Second, recheck: time.Hour, forced: make(chan forceRequest),
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); l.run(ctx) }()
+			in.sync(0)
+			synctest.Wait()
+			require.Len(t, f.calls(), 1)
+			cancel()
+			stopped := time.Now()
+			<-done
+			require.Equal(t, tt.want, time.Since(stopped))
+			require.ErrorIs(t, got, tt.err)
+		})
+	}
+}
+
+func TestInboxKeepsSinceWhileAClusterStaysAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		in := newInbox([]source{{name: "a"}}, begin)
+		set := func(synced bool, err error) {
+			time.Sleep(time.Second)
+			in.cluster(0, time.Now(), func(c *clusterState) { c.synced, c.err = synced, err })
+		}
+		since := func() time.Duration { return in.take().clusters[0].since.Sub(begin) }
+		set(false, errors.New("a"))
+		require.Equal(t, time.Second, since())
+		set(false, errors.New("b"))
+		require.Equal(t, time.Second, since())
+		set(true, nil)
+		require.Equal(t, 3*time.Second, since())
+		set(true, nil)
+		require.Equal(t, 3*time.Second, since())
+		set(true, errors.New("c"))
+		require.Equal(t, 5*time.Second, since())
+
+		taken := in.take()
+		set(true, nil)
+		require.Error(t, taken.clusters[0].err, "what was taken does not change")
+	})
+}

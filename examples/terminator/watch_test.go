@@ -1,0 +1,471 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// watcher is a terminator that follows the inputs of a world.
+type watcher struct {
+	*world
+	admin string
+	log   *clitest.Output
+	stop  func() (code int)
+}
+
+func (w *world) watch(args ...string) *watcher {
+	w.t.Helper()
+	return w.watchIn(w.path("out"), append([]string{"-http", ":8080"}, args...)...)
+}
+
+func (w *world) watchIn(out string, args ...string) *watcher {
+	w.t.Helper()
+	admin := fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(w.t, 1)[0])
+	args = append([]string{
+		"-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1"), "-out", out,
+		"-admin", admin, "-min-interval", "10ms",
+	}, args...)
+	log := &clitest.Output{}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, cli.Invocation{Args: args, Stdout: log, Stderr: log}) }()
+	stop := func() int {
+		cancel()
+		code := <-ended
+		ended <- code
+		return code
+	}
+	w.t.Cleanup(func() {
+		stop()
+		if w.t.Failed() {
+			w.t.Logf("terminator printed:\n%s", log)
+		}
+	})
+	return &watcher{w, admin, log, stop}
+}
+
+// eventually waits until a condition holds.
+func (w *watcher) eventually(what string, condition func() bool) {
+	w.t.Helper()
+	require.Eventually(w.t, condition, 10*time.Second, 5*time.Millisecond, what)
+}
+
+func (w *watcher) config() string {
+	text, _ := os.ReadFile(w.path("out/haproxy.cfg"))
+	return string(text)
+}
+
+func (w *watcher) waitConfig(parts ...string) {
+	w.t.Helper()
+	w.eventually(strings.Join(parts, ", "), func() bool {
+		text := w.config()
+		for _, part := range parts {
+			if !strings.Contains(text, part) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// waitReport waits until the report is as wanted. It is replaced whole, so that it can
+// be read at any time.
+func (w *watcher) waitReport(what string, ok func(kube.Report) bool) kube.Report {
+	w.t.Helper()
+	var report kube.Report
+	w.eventually(what, func() bool {
+		data, err := os.ReadFile(w.path("out/report.json"))
+		if err != nil {
+			return false
+		}
+		report = kube.Report{}
+		require.NoError(w.t, json.Unmarshal(data, &report))
+		return ok(report)
+	})
+	return report
+}
+
+func (w *watcher) waitLog(part string) {
+	w.t.Helper()
+	w.eventually(part, func() bool { return strings.Contains(w.log.String(), part) })
+}
+
+func (w *watcher) do(method, path string) (code int, body string) {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), method, "http://"+w.admin+path, http.NoBody)
+	require.NoError(w.t, err)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(w.t, err)
+	return response.StatusCode, string(text)
+}
+
+func (w *watcher) waitReady() {
+	w.t.Helper()
+	w.eventually("ready", func() bool { code, _ := w.do("GET", "/readyz"); return code == http.StatusOK })
+}
+
+func (w *watcher) waitMetric(line string) {
+	w.t.Helper()
+	w.eventually(line, func() bool { _, body := w.do("GET", "/metrics"); return strings.Contains(body, "\n"+line+"\n") })
+}
+
+// replace changes a file as a good tool does. Two writes of one file are seen as one
+// change or two, and a file half written is a fault that is told of.
+func (w *world) replace(name, text string) {
+	w.t.Helper()
+	w.write(".new", text)
+	require.NoError(w.t, os.Rename(w.path(".new"), w.path(name)))
+}
+
+func (w *world) substitute(name, old, new string) {
+	w.t.Helper()
+	text := w.read(name)
+	require.Contains(w.t, text, old)
+	w.replace(name, strings.ReplaceAll(text, old, new))
+}
+
+const nodeD = "- {apiVersion: v1, kind: Node, metadata: {name: d}, status: {addresses: [{type: InternalIP, address: 10.0.0.4}]}}\n"
+
+func TestWatchFollowsClustersAndRoutes(t *testing.T) {
+	w := newWorld(t).watch("-dns-origin", "example.com", "-dns-address", "192.0.2.1")
+	w.waitConfig("10.0.0.1:30080")
+	w.waitReady()
+	w.waitMetric(`headgate_terminator_applies_total{outcome="written"} 1`)
+	w.waitMetric(`headgate_terminator_cluster_up{cluster="eu-1"} 1`)
+	w.waitMetric(`headgate_terminator_servers 6`)
+	w.waitMetric(`headgate_terminator_subsets 2`)
+	w.waitMetric(`headgate_terminator_leader 1`)
+	report := w.report()
+	require.Equal(t, []kube.Cause{{What: "started"}}, report.Changes.Causes)
+	require.Equal(t, kube.Live, report.Clusters[0].Contact.State)
+
+	w.replace("eu-1/objects.yaml", testManifests+nodeD)
+	w.waitConfig("10.0.0.4:30080", "10.0.0.4:30081")
+	report = w.waitReport("changes", func(r kube.Report) bool {
+		return r.Changes.Causes[0] == kube.Cause{Cluster: "eu-1", Object: "Node d", What: "added"}
+	})
+	require.Len(t, report.Changes.Causes, 1)
+	require.Len(t, report.Changes.Services, 2)
+	require.Equal(t, []string{"d"}, report.Changes.Services[0].Enter)
+	require.Equal(t, 3, report.Changes.Servers.Added)
+	w.waitLog(`msg=applied added=3 removed=0 changed=0 servers=9 services=2 causes="eu-1: Node d: added"`)
+
+	w.replace("routes.yaml", testRoutes+"- host: new.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n")
+	w.waitReport("routes", func(r kube.Report) bool {
+		return len(r.Changes.Causes) == 1 && r.Changes.Causes[0] == kube.Cause{Object: "Route new.example.com/", What: "added"}
+	})
+	require.Contains(t, w.read("out/dns.zone"), "new.example.com.")
+
+	// A broken file, then one that is gone, keep what was declared.
+	before := w.config()
+	w.replace("routes.yaml", "routes: [")
+	w.waitReport("a problem", func(r kube.Report) bool {
+		return len(r.Problems) == 1 && strings.Contains(r.Problems[0].Error(), "routes.yaml:1: ") && strings.Contains(r.Problems[0].Message, "is kept")
+	})
+	w.waitMetric("headgate_terminator_problems 1")
+	require.NoError(t, os.Remove(w.path("routes.yaml")))
+	w.waitReport("another problem", func(r kube.Report) bool {
+		return len(r.Problems) == 1 && strings.Contains(r.Problems[0].Message, "no such file")
+	})
+	require.Equal(t, before, w.config())
+	w.replace("routes.yaml", testRoutes)
+	w.waitReport("none", func(r kube.Report) bool { return len(r.Problems) == 0 && r.Changes.Causes[0].What == "removed" })
+	w.waitLog("problems are gone")
+
+	require.Equal(t, cli.ExitOK, w.stop())
+	require.Contains(t, w.log.String(), "stopped")
+}
+
+func TestWatchRefusesAndIsForced(t *testing.T) {
+	w := newWorld(t).watch()
+	w.waitConfig("10.0.0.1:30080")
+	w.waitReady()
+	_, body := w.do("POST", "/force")
+	require.Equal(t, "unchanged\n", body, "nothing is refused")
+	before := w.config()
+	w.substitute("eu-1/objects.yaml", "30080", "30090") // 2 of 6 servers
+	report := w.waitReport("refused", func(r kube.Report) bool { return r.Refused != nil })
+	require.Equal(t, before, w.config())
+	require.Contains(t, report.Refused.Reason, "33.3% of the servers would go or change")
+	require.Equal(t, []kube.Cause{{Cluster: "eu-1", Object: "Service media/tracks", What: "spec.ports"}}, report.Refused.Causes)
+	require.Equal(t, 2, report.Refused.Servers.Removed)
+	require.EqualValues(t, 30080, report.Services[0].NodePort, "what is in force")
+	require.Equal(t, []kube.Cause{{What: "started"}}, report.Changes.Causes)
+	w.waitMetric("headgate_terminator_refused 1")
+	w.waitMetric(`headgate_terminator_applies_total{outcome="refused"} 1`)
+	code, body := w.do("GET", "/readyz")
+	require.Equal(t, http.StatusOK, code, "what was in force still is")
+	require.Contains(t, body, "refused: 33.3%")
+
+	code, body = w.do("POST", "/force?id=0123456789abcdef")
+	require.Equal(t, http.StatusConflict, code)
+	require.Contains(t, body, "refused: 33.3%")
+	require.Equal(t, 1, strings.Count(w.log.String(), "the configuration stays as it is"), "it is said once")
+	code, body = w.do("GET", "/force")
+	require.Equal(t, http.StatusMethodNotAllowed, code, body)
+	code, body = w.do("POST", "/force?id="+report.Refused.ID)
+	require.Equal(t, http.StatusOK, code, body)
+	require.Equal(t, "written\n", body)
+	require.Contains(t, w.config(), "10.0.0.1:30090")
+	require.Nil(t, w.report().Refused)
+	w.waitMetric("headgate_terminator_refused 0")
+
+	// What takes itself back is refused no more.
+	w.substitute("eu-1/objects.yaml", "30090", "30099")
+	w.waitReport("refused", func(r kube.Report) bool { return r.Refused != nil })
+	w.substitute("eu-1/objects.yaml", "30099", "30090")
+	w.waitReport("gone", func(r kube.Report) bool { return r.Refused == nil })
+	w.waitLog("nothing is left of the change")
+
+	// A restart with -force lets the first change pass, and no later one.
+	require.Equal(t, cli.ExitOK, w.stop())
+	w.substitute("eu-1/objects.yaml", "30090", "30100")
+	w = w.watch("-force")
+	w.waitConfig("10.0.0.1:30100")
+	w.substitute("eu-1/objects.yaml", "30100", "30101")
+	w.waitReport("refused", func(r kube.Report) bool { return r.Refused != nil })
+
+	// Growing is not bounded.
+	w.replace("eu-1/objects.yaml", strings.ReplaceAll(w.read("eu-1/objects.yaml"), "30101", "30100")+nodeD+strings.NewReplacer("name: d", "name: e", "0.4", "0.5").Replace(nodeD))
+	w.waitConfig("10.0.0.4:30100", "10.0.0.5:30100")
+}
+
+// TestWatchWithoutAnAPIServer: a cluster that is away at the start keeps the servers
+// that the last run gave it, and one that was never seen takes nobody with it.
+func TestWatchWithoutACluster(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, os.Mkdir(w.path("eu-2"), 0o755))
+	w.write("eu-2/objects.yaml", strings.ReplaceAll(testManifests, "10.0.0.", "10.0.2."))
+	w.write("routes.yaml", strings.ReplaceAll(testRoutes, "service: tracks, port: http}", "service: tracks, port: http}\n  - {cluster: eu-2, namespace: media, service: tracks, port: http}\n  - {cluster: eu-3, namespace: media, service: tracks, port: http}"))
+	args := []string{"-cluster", "eu-2=dir:" + w.path("eu-2"), "-cluster", "eu-3=dir:" + w.path("eu-3"), "-start-timeout", "300ms"}
+	first := w.watch(args...)
+	first.waitConfig("10.0.0.1:30080", "10.0.2.1:30080")
+	first.waitReady()
+	report := w.report()
+	require.Equal(t, []kube.State{kube.Live, kube.Live, kube.Never}, states(report))
+	require.Len(t, report.Problems, 1)
+	require.Contains(t, report.Problems[0].Error(), "routes.yaml:2: eu-3: has not answered yet, since ")
+	_, body := first.do("GET", "/readyz")
+	require.Contains(t, body, "cluster eu-3: not seen yet since ")
+	first.waitMetric(`headgate_terminator_cluster_up{cluster="eu-3"} 0`)
+	first.waitMetric(`headgate_terminator_cluster_last_contact_timestamp_seconds{cluster="eu-3"} 0`)
+	before := first.config()
+
+	// Lost while it is followed.
+	require.NoError(t, os.Rename(w.path("eu-2"), w.path("away")))
+	report = first.waitReport("lost", func(r kube.Report) bool { return states(r)[1] == kube.LastKnown })
+	require.Contains(t, report.Clusters[1].Contact.Reason, "no such file")
+	since := report.Clusters[1].Contact.Since
+	first.waitMetric(`headgate_terminator_cluster_up{cluster="eu-2"} 0`)
+	require.Equal(t, before, first.config())
+	require.Equal(t, cli.ExitOK, first.stop())
+
+	// Away at the start; what goes on elsewhere is followed.
+	second := w.watch(args...)
+	second.waitReady()
+	require.Equal(t, before, second.config())
+	w.replace("eu-1/objects.yaml", testManifests+nodeD)
+	second.waitConfig("10.0.0.4:30080", "10.0.2.1:30080")
+	report = w.report()
+	require.Equal(t, []kube.State{kube.Live, kube.LastKnown, kube.Never}, states(report))
+	require.WithinDuration(t, since, report.Clusters[1].Contact.Since, 0, "it is away since then")
+	require.Equal(t, cli.ExitOK, second.stop())
+
+	// And back.
+	third := w.watch(args...)
+	third.waitReady()
+	require.NoError(t, os.Rename(w.path("away"), w.path("eu-2")))
+	w.replace("eu-2/objects.yaml", strings.ReplaceAll(testManifests+nodeD, "10.0.0.", "10.0.2."))
+	third.waitConfig("10.0.2.4:30080")
+	third.waitReport("live", func(r kube.Report) bool { return states(r)[1] == kube.Live })
+	third.waitLog("eu-2: answers again")
+}
+
+func states(r kube.Report) (s []kube.State) {
+	for _, c := range r.Clusters {
+		s = append(s, c.Contact.State)
+	}
+	return s
+}
+
+func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
+	w := newWorld(t)
+	w.write("haproxy", "#!/bin/sh\nif [ -e "+w.path("bad")+" ]; then echo '[ALERT]    (1) : config : parsing [haproxy.cfg:4] : no such luck' >&2; exit 1; fi\n")
+	require.NoError(t, os.Chmod(w.path("haproxy"), 0o700))
+	v := w.watch("-haproxy", w.path("haproxy"))
+	v.waitReady()
+	before := v.config()
+	w.write("bad", "")
+	w.replace("eu-1/objects.yaml", testManifests+nodeD)
+	report := v.waitReport("failed", func(r kube.Report) bool { return r.Refused != nil })
+	require.Contains(t, report.Refused.Reason, "no such luck")
+	v.waitMetric("headgate_terminator_refused 1")
+	_, body := v.do("GET", "/readyz")
+	require.Contains(t, body, "failed: ")
+	require.Equal(t, before, v.config())
+	require.NoError(t, os.Remove(w.path("bad")))
+	v.waitConfig("10.0.0.4:30080") // without any further change
+	v.waitReport("in force", func(r kube.Report) bool { return r.Refused == nil && r.Changes.Servers.Added == 3 })
+	require.Equal(t, 1, strings.Count(v.log.String(), "stays as it is"))
+}
+
+// TestWatchReloadsARealHAProxy changes nodes, ports and routes below a real HAProxy
+// while a client asks it without a pause: no request fails.
+func TestWatchReloadsARealHAProxy(t *testing.T) {
+	w := newWorld(t)
+	dir := haproxytest.Dir(t) // short enough for sockets
+	ports := haproxytest.Ports(t, 4)
+	service := func(port int, addresses ...string) {
+		for _, a := range addresses {
+			serve(t, fmt.Sprintf("%s:%d", a, port), fmt.Sprint(port))
+		}
+	}
+	service(ports[1], "127.0.0.1", "127.0.0.2", "127.0.0.3")
+	service(ports[2], "127.0.0.1", "127.0.0.2", "127.0.0.3")
+	manifests := func(nodePort, nodes int) string {
+		text := "apiVersion: v1\nkind: List\nitems:\n" +
+			fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: web}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}\n", nodePort)
+		for i := range nodes {
+			text += fmt.Sprintf("- {apiVersion: v1, kind: Node, metadata: {name: n%d}, status: {addresses: [{type: InternalIP, address: 127.0.0.%d}]}}\n", i, i+1)
+		}
+		return text
+	}
+	const routes = "routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 100ms}\n"
+	w.write("routes.yaml", routes)
+	w.write("eu-1/objects.yaml", manifests(ports[1], 2))
+	args := []string{
+		"-http", fmt.Sprintf("127.0.0.1:%d", ports[0]), "-haproxy", w.haproxy(), "-max-change", "60%",
+		"-stats-socket", filepath.Join(dir, haproxytest.StatsSocket), "-reload", filepath.Join(dir, haproxytest.MasterSocket),
+		"-state-file", filepath.Join(dir, "state"), "-node-health", "kube-proxy",
+	}
+	// The first attempt finds no HAProxy to reload; what it wrote is there to start with.
+	v := w.watchIn(dir, args...)
+	v.eventually("a configuration", func() bool {
+		_, err := os.Stat(filepath.Join(dir, "haproxy.cfg"))
+		return err == nil && strings.Contains(v.log.String(), "stays as it is")
+	})
+	code, body := v.do("GET", "/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, code, "nothing is in force")
+	require.Contains(t, body, "reload")
+	config, err := os.ReadFile(filepath.Join(dir, "haproxy.cfg"))
+	require.NoError(t, err)
+	haproxytest.StartMaster(t, dir, string(config))
+	v.waitReady() // by a retry
+
+	client := startClient(t, fmt.Sprintf("http://127.0.0.1:%d/", ports[0]), "www.example.com")
+	client.waitFor(fmt.Sprint(ports[1]))
+	w.replace("eu-1/objects.yaml", manifests(ports[1], 3)) // grows
+	v.waitLog("eu-1: Node n2: added")
+	w.replace("eu-1/objects.yaml", manifests(ports[2], 3)) // another port: refused
+	v.waitLog("100.0% of the servers")
+	w.replace("routes.yaml", "routes: [")
+	v.waitLog("routes.yaml:1")
+	w.replace("routes.yaml", routes+"- host: other.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n")
+	code, body = v.do("POST", "/force")
+	require.Equal(t, http.StatusOK, code, body)
+	client.waitFor(fmt.Sprint(ports[2]))
+	v.waitLog("Route other.example.com/: added")
+	require.Equal(t, cli.ExitOK, v.stop())
+	client.more(50)
+	require.Zero(t, client.stop(), "failed requests")
+}
+
+// serve answers on an address with a text.
+func serve(t *testing.T, address, text string) {
+	t.Helper()
+	server := &http.Server{Addr: address, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, text)
+	})}
+	done := make(chan error, 1)
+	go func() { done <- server.ListenAndServe() }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		require.ErrorIs(t, <-done, http.ErrServerClosed)
+	})
+}
+
+// client asks without a pause, each time over a new connection.
+type client struct {
+	t        *testing.T
+	answer   atomic.Pointer[string]
+	requests atomic.Int64
+	failures atomic.Int64
+	cancel   context.CancelFunc
+	done     chan struct{}
+}
+
+func startClient(t *testing.T, url, host string) *client {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &client{t: t, cancel: cancel, done: make(chan struct{})}
+	transport := &http.Transport{DisableKeepAlives: true}
+	go func() {
+		defer close(c.done)
+		for ctx.Err() == nil {
+			request, err := http.NewRequestWithContext(ctx, "GET", url, http.NoBody)
+			if err != nil {
+				panic(err)
+			}
+			request.Host = host
+			response, err := transport.RoundTrip(request)
+			var body []byte
+			if err == nil {
+				body, err = io.ReadAll(response.Body)
+				response.Body.Close()
+			}
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil || response.StatusCode != http.StatusOK:
+				if c.failures.Add(1) < 10 {
+					t.Errorf("request %d: %v %s", c.requests.Load(), err, body)
+				}
+			default:
+				text := string(body)
+				c.answer.Store(&text)
+			}
+			c.requests.Add(1)
+		}
+	}()
+	t.Cleanup(func() { c.stop() })
+	return c
+}
+
+func (c *client) waitFor(answer string) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool { a := c.answer.Load(); return a != nil && *a == answer }, 10*time.Second, time.Millisecond, answer)
+}
+
+// more waits for n more requests.
+func (c *client) more(n int64) {
+	c.t.Helper()
+	want := c.requests.Load() + n
+	require.Eventually(c.t, func() bool { return c.requests.Load() >= want }, 10*time.Second, time.Millisecond)
+}
+
+func (c *client) stop() (failures int64) {
+	c.cancel()
+	<-c.done
+	return c.failures.Load()
+}
