@@ -2,6 +2,7 @@
 #
 #   make demo   the whole system on loopback: installs haproxy if it is missing
 #   make test   vet and all tests, with the race detector, in random order
+#   make e2e    clusters with a real control plane and real node ports, in namespaces that end with it (root; E2EFLAGS='-only cordon')
 #   make bench  every benchmark, ours and the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
 #   make bench-peers   the SNI router beside nginx, HAProxy, sniproxy and tcpproxy, in one run
 #   make fuzz   every fuzz target for FUZZTIME each
@@ -18,13 +19,15 @@ GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 GOVULNCHECK  = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The comparisons with other libraries have a module of their own, so that nobody inherits those.
 BENCHMODULE  = internal/benchmarks
+# So has the test cluster, and Kubernetes, which it builds, another within.
+E2EMODULE    = examples/e2e
 PLATFORMS    = linux/arm64 darwin/arm64 windows/amd64
 SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 # Debian puts haproxy where a user's PATH does not look.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo test bench bench-peers fuzz lint ci haproxy cc clients peers
+.PHONY: demo test e2e bench bench-peers fuzz lint ci haproxy cc clients peers network
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
@@ -33,6 +36,13 @@ test: haproxy cc clients
 	$(GO) vet ./...
 	$(GO) test -race -shuffle=on ./...
 	cd $(BENCHMODULE) && $(GO) vet ./... && $(GO) test ./...
+
+# The first build of Kubernetes takes minutes; after that there is nothing left to do. Without cgo the tests share
+# what the build has compiled.
+e2e: haproxy network
+	$(E2EMODULE)/build.sh
+	cd $(E2EMODULE) && export CGO_ENABLED=0 && $(GO) vet ./... && $(GO) test ./...
+	$(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS)
 
 bench: haproxy
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
@@ -60,6 +70,7 @@ fuzz:
 lint:
 	$(GO) run $(STATICCHECK) ./...
 	cd $(BENCHMODULE) && $(GO) run $(STATICCHECK) ./...
+	cd $(E2EMODULE) && $(GO) run $(STATICCHECK) ./...
 	@files=$$($(GO) run $(GOFUMPT) -l .); [ -z "$$files" ] || { $(GO) run $(GOFUMPT) -d $$files; echo "gofumpt: the files above want formatting"; exit 1; }
 	@set -e; for platform in $(PLATFORMS); do \
 		echo "build $$platform"; \
@@ -69,7 +80,7 @@ lint:
 	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then echo "$$out" | tail -n 1; else \
 		case "$$out" in *"exit status 3"*) echo "$$out"; exit 1;; *) echo "govulncheck: not checked: $$(echo "$$out" | grep -v downloading | head -n 1)";; esac; fi
 
-ci: test lint demo
+ci: test lint demo e2e
 	$(MAKE) fuzz FUZZTIME=5s
 	$(MAKE) bench BENCHTIME=1x
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
@@ -84,6 +95,10 @@ cc:
 # Real clients: the router is tested with them.
 clients:
 	$(call install,curl openssl chromium,curl openssl chromium)
+
+# What a node is made of: a network namespace, and the kernel's packet filter for kube-proxy.
+network:
+	$(call install,ip nft,iproute2 nftables)
 
 peers: haproxy
 	$(call install,nginx sniproxy,nginx-light libnginx-mod-stream sniproxy)
