@@ -18,6 +18,9 @@ func All() []scenario.Scenario[*Env] {
 	return []scenario.Scenario[*Env]{
 		smoke,
 		parts,
+		routed,
+		cordon,
+		weight,
 		vanish,
 	}
 }
@@ -30,6 +33,9 @@ type Env struct {
 	mu       sync.Mutex
 	clusters []*lab.Cluster
 	started  time.Duration
+
+	system    *System
+	systemErr error
 }
 
 // Zones of a cluster's three nodes.

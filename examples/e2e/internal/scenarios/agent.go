@@ -1,0 +1,122 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+)
+
+// Ports of an agent, the same on each node.
+const (
+	nodeAgentPort  = 9707
+	agentAdminPort = 9708
+)
+
+// Agent is a nodeagent.
+type Agent struct {
+	*lab.Process
+	Node *lab.Node
+	// DrainFile drains the node while it exists.
+	DrainFile string
+}
+
+// StartAgent starts a nodeagent on the node that it answers for, with the account of a
+// kubeconfig. It does not wait until it answers.
+func StartAgent(n *lab.Node, kubeconfig string, flags ...string) (*Agent, error) {
+	a := &Agent{Node: n, DrainFile: filepath.Join(filepath.Dir(kubeconfig), "drain-"+n.Name)}
+	argv := append([]string{
+		"nodeagent", "-node", n.Name, "-kubeconfig", kubeconfig,
+		"-listen", fmt.Sprintf(":%d", nodeAgentPort), "-admin", fmt.Sprintf(":%d", agentAdminPort),
+		"-drain-file", a.DrainFile,
+	}, flags...)
+	var err error
+	a.Process, err = n.Start(n.Name+"-nodeagent", argv...)
+	return a, err
+}
+
+// Answer asks the agent on one of its ports, as HAProxy does, from a machine. An agent
+// that is asked to drain waits until all who asked lately know, so ask from where
+// HAProxy asks.
+func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
+	client := agentcheck.Client{Timeout: 2 * time.Second}
+	err = from.Do(func() error {
+		reply, err = client.Check(ctx, netip.AddrPortFrom(a.Node.Addr, port).String())
+		return err
+	})
+	return reply, err
+}
+
+// Admin gets a page of the agent's admin listener, from a machine, whatever its status.
+func (a *Agent) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
+	return adminPage(ctx, from, netip.AddrPortFrom(a.Node.Addr, agentAdminPort), path)
+}
+
+// Metric returns the sum of all values of a metric.
+func (a *Agent) Metric(ctx context.Context, from *lab.Machine, name string) (float64, error) {
+	status, body, err := a.Admin(ctx, from, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	if status != http.StatusOK {
+		return 0, fmt.Errorf("metrics of %s: status %d", a.Name, status)
+	}
+	return metric(body, name)
+}
+
+// DrainCommand runs `nodeagent drain` on the node, as a preStop hook does, and returns
+// what it printed.
+func (a *Agent) DrainCommand(ctx context.Context, flags ...string) (string, error) {
+	argv := append([]string{"nodeagent", "drain", "-admin", fmt.Sprintf("127.0.0.1:%d", agentAdminPort)}, flags...)
+	out, err := a.Node.Run(ctx, argv...)
+	return strings.TrimSpace(out), err
+}
+
+// adminPage gets a page of a binary's admin listener.
+func adminPage(ctx context.Context, from *lab.Machine, at netip.AddrPort, path string) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s%s", at, path), nil)
+	if err != nil {
+		return 0, "", err
+	}
+	res, err := from.Client().Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, 4<<20))
+	return res.StatusCode, string(b), err
+}
+
+// metric returns the sum of all values of a metric in a page of them.
+func metric(page, name string) (sum float64, err error) {
+	found := false
+	for line := range strings.Lines(page) {
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest[0] != ' ' && rest[0] != '{' {
+			continue
+		}
+		fields := strings.Fields(rest[strings.LastIndexByte(rest, '}')+1:])
+		if len(fields) == 0 {
+			return 0, fmt.Errorf("metric %s: no value in %q", name, line)
+		}
+		v, err := strconv.ParseFloat(fields[0], 64)
+		if err != nil {
+			return 0, fmt.Errorf("metric %s: %w", name, err)
+		}
+		sum, found = sum+v, true
+	}
+	if !found {
+		return 0, fmt.Errorf("there is no metric %s", name)
+	}
+	return sum, nil
+}

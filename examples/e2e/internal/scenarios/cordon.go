@@ -1,0 +1,126 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+var cordon = scenario.Scenario[*Env]{
+	Name:  "cordon",
+	About: "a cordoned node gets no new requests within 3 s, and gets them again when it is uncordoned",
+	Run:   underLoad(runCordon),
+}
+
+func runCordon(ctx context.Context, s *System, t *traffic, _ *scenario.Report) error {
+	for _, c := range s.Clusters {
+		nodes, err := s.subsetNodes(c, tracks)
+		if err != nil {
+			return err
+		}
+		n := nodes[0]
+		if err := s.drains(ctx, t, n, "cordon", "cordoned", n.Cordon); err != nil {
+			return err
+		}
+		if err := s.returns(ctx, t, n, "uncordon", n.Uncordon); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drains does something to a node that is to drain it, and adds a row: no request came by
+// the node from 3 s after on, its agent says so with a reason, and so does HAProxy.
+func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reason string, do func(context.Context) error) error {
+	if _, err := t.first(ctx, "by "+n.Name, time.Now(), through(n)); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := do(ctx); err != nil {
+		return fmt.Errorf("%s %s: %w", what, n.Name, err)
+	}
+	took, err := t.last(ctx, "by "+n.Name, start, through(n))
+	if err == nil {
+		err = s.isDrained(ctx, n, reason)
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("%s %s: no new request", what, n.Name), Took: took, Within: effect, Err: err}, start)
+	return err
+}
+
+// isDrained wants a node's agent and HAProxy to agree that it drains.
+func (s *System) isDrained(ctx context.Context, n *lab.Node, reason string) error {
+	for _, port := range []uint16{nodeAgentPort, tracksAgentPort} {
+		reply, err := s.Agents[n.Name].Answer(ctx, s.Edge, port)
+		if err != nil {
+			return err
+		}
+		if reply.State != agentcheck.Up || reply.Admin != agentcheck.Drain || !strings.Contains(reply.Reason, reason) {
+			return fmt.Errorf("the agent of %s answers %q on port %d, with no %q", n.Name, reply, port, reason)
+		}
+	}
+	if got, err := s.Agents[n.Name].Metric(ctx, s.Client, "headgate_agent_drain_effective"); err != nil || got != 1 {
+		return fmt.Errorf("%s: headgate_agent_drain_effective is %v: %w", n.Name, got, err)
+	}
+	return s.drainedInHAProxy(ctx, n)
+}
+
+// drainedInHAProxy wants HAProxy to have been told by the agent, and every server at the
+// node to follow.
+func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
+	stats, err := s.HAProxy.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	servers := 0
+	for _, stat := range stats {
+		if !at(stat, n) {
+			continue
+		}
+		servers++
+		if !strings.HasPrefix(stat.Status, "DRAIN") {
+			return fmt.Errorf("%s/%s of %s is %s", stat.Proxy, stat.Server, n.Name, stat.Status)
+		}
+	}
+	if servers < 2 {
+		return fmt.Errorf("HAProxy has %d servers at %s", servers, n.Name)
+	}
+	return nil
+}
+
+// returns does something to a drained node that is to bring it back, and adds a row: it
+// gets requests within 3 s beyond the hold-down, and no sooner than that.
+func (s *System) returns(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
+	start := time.Now()
+	if err := do(ctx); err != nil {
+		return fmt.Errorf("%s %s: %w", what, n.Name, err)
+	}
+	took, err := t.first(ctx, "by "+n.Name, start, through(n))
+	if err == nil && took < holdDown {
+		err = fmt.Errorf("it got requests after %s, and the hold-down is %s", took, holdDown)
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("%s %s: requests again, after a hold-down of %s", what, n.Name, holdDown), Took: took, Within: holdDown + effect, Err: err}, start)
+	if err != nil {
+		return err
+	}
+	_, err = lab.Until(ctx, n.Name+" to be as before", patience, func(ctx context.Context) error { return s.nodeSound(ctx, n) }, s.Agents[n.Name].Process)
+	return err
+}
+
+// readyz wants a status and a text in an admin page.
+func readyz(status int, body string, err error, want string) error {
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK || !strings.Contains(body, want) {
+		return fmt.Errorf("/readyz: status %d, %q, with no %q", status, body, want)
+	}
+	return nil
+}

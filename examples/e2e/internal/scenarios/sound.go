@@ -1,0 +1,120 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+)
+
+// waitSound waits until everything is as a scenario wants to find it.
+func (s *System) waitSound(ctx context.Context, within time.Duration) error {
+	_, err := lab.Until(ctx, "a sound system", within, s.sound, s.Terminator.Process, s.HAProxy.Process)
+	return err
+}
+
+// sound returns what is not as it is to be between scenarios.
+func (s *System) sound(ctx context.Context) error {
+	report, err := s.Terminator.Report()
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, p := range report.Problems {
+		faults = append(faults, p)
+	}
+	if report.Refused != nil {
+		faults = append(faults, fmt.Errorf("refused: %s", report.Refused.Reason))
+	}
+	declared := 0
+	for _, r := range systemRoutes() {
+		declared += len(r.backends)
+	}
+	if len(report.Services) != declared {
+		faults = append(faults, fmt.Errorf("report.json has %d services of %d", len(report.Services), declared))
+	}
+	for _, r := range report.Services {
+		if len(r.Nodes) != nodesPerService {
+			faults = append(faults, fmt.Errorf("%s has nodes %s", r.Ref, strings.Join(r.Nodes, ", ")))
+		}
+	}
+	if status, body, err := s.Terminator.Admin(ctx, s.Client, "/readyz"); err != nil || status != http.StatusOK || body != "ok\n" {
+		faults = append(faults, fmt.Errorf("the terminator's /readyz: %d %q %w", status, body, err))
+	}
+	for _, c := range s.Clusters {
+		for _, n := range c.Nodes() {
+			if err := s.nodeSound(ctx, n); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", n.Name, err))
+			}
+		}
+	}
+	if faults != nil {
+		return errors.Join(faults...)
+	}
+	return s.tracksSound(ctx)
+}
+
+// nodeSound wants the node's agent to say ready, and HAProxy to know it.
+func (s *System) nodeSound(ctx context.Context, n *lab.Node) error {
+	a := s.Agents[n.Name]
+	want := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready}
+	got, err := a.Answer(ctx, s.Edge, nodeAgentPort)
+	if err == nil && got != want {
+		err = fmt.Errorf("the agent answers %q", got)
+	}
+	if err != nil {
+		return err
+	}
+	want.Weight = agentcheck.Percent(100)
+	if got, err = a.Answer(ctx, s.Edge, tracksAgentPort); err == nil && got != want {
+		err = fmt.Errorf("the agent of %s answers %q", tracks, got)
+	}
+	if err != nil {
+		return err
+	}
+	stat, err := s.HAProxy.NodeStat(ctx, n)
+	if err == nil && stat.Status != "UP" {
+		err = fmt.Errorf("HAProxy says %s", stat.Status)
+	}
+	return err
+}
+
+// tracksSound wants each server of the service that the load goes to to answer.
+func (s *System) tracksSound(ctx context.Context) error {
+	seen := make(map[*lab.Node]bool)
+	for range 20 * len(s.Clusters) * nodesPerService {
+		status, answer, err := s.ask(ctx, tracksHost, tracksPath)
+		if err != nil {
+			return err
+		}
+		if status != http.StatusOK {
+			return fmt.Errorf("%s: status %d", tracksHost, status)
+		}
+		for _, c := range s.Clusters {
+			if c.Name == answer.Cluster {
+				seen[c.EntryNode(answer)] = true
+			}
+		}
+		if len(seen) == len(s.Clusters)*nodesPerService {
+			return nil
+		}
+	}
+	return fmt.Errorf("requests came by %s alone", names(seen))
+}
+
+func names(nodes map[*lab.Node]bool) string {
+	var all []string
+	for n := range nodes {
+		all = append(all, n.Name)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,277 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// How the system of most scenarios is set up.
+const (
+	// nodesPerService is less than a cluster's three nodes, so that a subset shows.
+	nodesPerService = 2
+	// agentInterval is shorter than the two seconds of its default: what is to take
+	// effect within three seconds may take two rounds of checks.
+	agentInterval = time.Second
+	// holdDown is shorter than its default, for scenarios wait for it again and again.
+	holdDown = 2 * time.Second
+	// tracksAgentPort is where agents answer for the service tracks.
+	tracksAgentPort = 9801
+	appNamespace    = "media"
+)
+
+// System is headgate at work: an agent on each node of the clusters eu-1 and eu-2, a
+// terminator and HAProxy on a machine of their own, services and routes to them, and a
+// client's machine.
+type System struct {
+	Clusters     []*lab.Cluster
+	Client, Edge *lab.Machine
+	HAProxy      *HAProxy
+	Terminator   *Terminator
+	// Agents are those of nodes, by the node's name.
+	Agents map[string]*Agent
+	// Routes are what is declared now.
+	Routes *routesFile
+
+	env *Env
+}
+
+// Names of services. Tracks is in both clusters, and a pod of it runs on each node; web
+// is in eu-1 alone. The others have no pods: they are there to be selected for.
+const (
+	tracks = "tracks"
+	web    = "web"
+)
+
+var fillers = []string{"albums", "charts", "feeds", "likes", "search", "users"}
+
+// System returns the system, which it starts when it is first asked for.
+func (e *Env) System(ctx context.Context) (*System, error) {
+	clusters, err := e.Clusters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.system == nil && e.systemErr == nil {
+		start := time.Now()
+		e.system, e.systemErr = e.startSystem(ctx, clusters)
+		e.Logf("the system took %s to start", time.Since(start).Round(time.Millisecond))
+	}
+	return e.system, e.systemErr
+}
+
+func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System, error) {
+	s := &System{Clusters: clusters, Agents: make(map[string]*Agent), env: e}
+	var err error
+	if s.Client, err = e.Lab.Machine("client"); err != nil {
+		return nil, err
+	}
+	if s.Edge, err = e.Lab.Machine("edge"); err != nil {
+		return nil, err
+	}
+	accounts := make([]Accounts, len(clusters))
+	group, gctx := errgroup.WithContext(ctx)
+	for i, c := range clusters {
+		group.Go(func() error { return deploySystem(gctx, c) })
+		group.Go(func() (err error) {
+			accounts[i], err = InstallAccounts(gctx, c)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var flags []string
+	for i, c := range clusters {
+		flags = append(flags, "-cluster", c.Name+"=kubeconfig:"+accounts[i].Terminator)
+		for _, n := range c.Nodes() {
+			if s.Agents[n.Name], err = StartAgent(n, accounts[i].Agent, "-hold-down", holdDown.String()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	dir := e.Lab.Dir("edge")
+	if s.Routes, err = newRoutesFile(filepath.Join(dir, "routes.yaml"), systemRoutes()); err != nil {
+		return nil, err
+	}
+	s.HAProxy = NewHAProxy(s.Edge, dir)
+	flags = append(flags, s.HAProxy.TerminatorFlags()...)
+	flags = append(flags, "-routes", s.Routes.path, "-http", ":80",
+		"-nodes-per-service", fmt.Sprint(nodesPerService),
+		// HAProxy then has no reason of its own to leave a node whose agent is gone.
+		"-node-health", "agent+kube-proxy",
+		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints")
+	if s.Terminator, err = StartTerminator(s.Edge, "terminator", s.HAProxy.Out, flags...); err != nil {
+		return nil, err
+	}
+	if err := s.HAProxy.StartWhenConfigured(ctx, s.Terminator.Process); err != nil {
+		return nil, err
+	}
+	return s, s.waitSound(ctx, time.Minute)
+}
+
+// systemRoutes is what is declared unless a scenario says otherwise.
+func systemRoutes() []route {
+	routes := []route{
+		{host: "api.example.com", path: "/tracks", backends: []backend{{"eu-1", tracks, "http"}, {"eu-2", tracks, "http"}}},
+		{host: "www.example.com", backends: []backend{{"eu-1", web, "http"}}},
+	}
+	for _, name := range fillers {
+		routes = append(routes, route{host: name + ".example.com", backends: []backend{{"eu-1", name, "http"}, {"eu-2", name, "http"}}})
+	}
+	return routes
+}
+
+// deploySystem makes one cluster's services.
+func deploySystem(ctx context.Context, c *lab.Cluster) error {
+	if err := c.EnsureNamespace(ctx, appNamespace); err != nil {
+		return err
+	}
+	apps := []lab.App{{Name: tracks, Annotations: map[string]string{agentPortKey: fmt.Sprint(tracksAgentPort), weightKey: "100"}}}
+	if c.Name == "eu-1" {
+		apps = append(apps, lab.App{Name: web, On: c.Nodes()[:1]})
+	}
+	for _, name := range fillers {
+		apps = append(apps, lab.App{Name: name, Pods: -1})
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	for _, app := range apps {
+		app.Namespace = appNamespace
+		group.Go(func() error {
+			_, err := c.Deploy(gctx, app)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// The annotations that headgate follows.
+const (
+	agentPortKey = nodeselect.DefaultPrefix + "/agent-port"
+	weightKey    = nodeselect.DefaultPrefix + "/weight"
+)
+
+// Accounts are kubeconfigs of the ServiceAccounts of the manifests that headgate ships.
+type Accounts struct{ Agent, Terminator string }
+
+// accountsNamespace is that of both.
+const accountsNamespace = "headgate"
+
+// InstallAccounts applies the shipped manifests to a cluster, all of them, and returns
+// kubeconfigs with tokens of the accounts in them. It may be called again.
+func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error) {
+	for _, part := range []struct {
+		dir, account string
+		kubeconfig   *string
+	}{
+		{"nodeagent", "headgate-nodeagent", &a.Agent},
+		{"terminator", "headgate-terminator", &a.Terminator},
+	} {
+		files, err := shippedManifests(part.dir)
+		if err != nil {
+			return a, err
+		}
+		if err := c.Apply(ctx, files...); err != nil {
+			return a, err
+		}
+		if *part.kubeconfig, err = c.AccountKubeconfig(ctx, accountsNamespace, part.account); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+// shippedManifests lists the manifests of a binary in the source tree that this program
+// was built in.
+func shippedManifests(binary string) ([]string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(filepath.Dir(exe), "..", "..", binary, "kubernetes")
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	// It names the others, and is none itself.
+	files = slices.DeleteFunc(files, func(f string) bool { return filepath.Base(f) == "kustomization.yaml" })
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no manifests in %s", dir)
+	}
+	// What is in a namespace comes after the namespace.
+	slices.SortStableFunc(files, func(a, b string) int { return manifestRank(a) - manifestRank(b) })
+	return files, nil
+}
+
+func manifestRank(file string) int {
+	if rank := slices.Index([]string{"namespace.yaml", "rbac.yaml"}, filepath.Base(file)); rank >= 0 {
+		return rank
+	}
+	return 10
+}
+
+// Restore undoes whatever a scenario that was cut short may have left: it says how
+// everything is to be, and waits until it is.
+func (s *System) Restore(ctx context.Context) error {
+	var errs []error
+	for _, c := range s.Clusters {
+		for _, p := range []*lab.Process{c.Etcd, c.API, c.Controllers} {
+			errs = append(errs, ensureRunning(p))
+		}
+		if _, err := c.WaitReady(ctx); err != nil {
+			return err
+		}
+		errs = append(errs, c.AnnotateService(ctx, appNamespace, tracks, weightKey, "100"))
+		for _, n := range c.Nodes() {
+			errs = append(errs, s.restoreNode(ctx, n))
+		}
+	}
+	errs = append(errs, ensureRunning(s.HAProxy.Process), ensureRunning(s.Terminator.Process), s.Routes.set(systemRoutes()))
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return s.waitSound(ctx, 45*time.Second)
+}
+
+func (s *System) restoreNode(ctx context.Context, n *lab.Node) error {
+	a := s.Agents[n.Name]
+	_, err := n.Cluster.Client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		err = n.Create(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(a.DrainFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := errors.Join(ensureRunning(n.Proxy), ensureRunning(a.Process), n.Uncordon(ctx)); err != nil {
+		return err
+	}
+	_, err = lab.Until(ctx, "the agent of "+n.Name, 10*time.Second, func(ctx context.Context) error {
+		_, err := a.DrainCommand(ctx, "-off")
+		return err
+	}, a.Process)
+	return err
+}
+
+func ensureRunning(p *lab.Process) error {
+	if p.Running() {
+		return nil
+	}
+	return p.Start()
+}

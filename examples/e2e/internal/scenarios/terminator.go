@@ -1,0 +1,221 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// terminatorAdminPort is that of every terminator, each on a machine of its own.
+const terminatorAdminPort = 9709
+
+// Terminator is a terminator that follows clusters.
+type Terminator struct {
+	*lab.Process
+	// Out is the directory that it writes to.
+	Out string
+}
+
+// StartTerminator starts a terminator on a machine, which writes to the directory out.
+// It does not wait for anything.
+func StartTerminator(m *lab.Machine, name, out string, flags ...string) (*Terminator, error) {
+	argv := append([]string{"terminator", "-out", out, "-admin", fmt.Sprintf(":%d", terminatorAdminPort)}, flags...)
+	p, err := m.Start(name, argv...)
+	return &Terminator{Process: p, Out: out}, err
+}
+
+// Report reads report.json.
+func (t *Terminator) Report() (report kube.Report, err error) {
+	b, err := os.ReadFile(filepath.Join(t.Out, "report.json"))
+	if err != nil {
+		return report, err
+	}
+	return report, json.Unmarshal(b, &report)
+}
+
+// Subset returns the nodes that report.json names for a service, sorted.
+func (t *Terminator) Subset(cluster, service string) ([]string, error) {
+	report, err := t.Report()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range report.Services {
+		if s.Cluster == cluster && s.Service == service {
+			return s.Nodes, nil
+		}
+	}
+	return nil, fmt.Errorf("report.json does not have the service %s of %s", service, cluster)
+}
+
+// Admin gets a page of the terminator's admin listener, from a machine, whatever its
+// status.
+func (t *Terminator) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
+	return adminPage(ctx, from, netip.AddrPortFrom(t.Machine.Addr, terminatorAdminPort), path)
+}
+
+// HAProxy is a HAProxy in master-worker mode on a machine, whose configuration a
+// terminator makes.
+type HAProxy struct {
+	*lab.Process
+	// Out is the directory of the configuration.
+	Out string
+
+	machine                *lab.Machine
+	stats, master, stateOf string
+}
+
+// NewHAProxy says where a HAProxy will keep its things: in a directory of its own.
+func NewHAProxy(m *lab.Machine, dir string) *HAProxy {
+	return &HAProxy{
+		machine: m, Out: filepath.Join(dir, "haproxy"),
+		stats: filepath.Join(dir, "stats.sock"), master: filepath.Join(dir, "master.sock"), stateOf: filepath.Join(dir, "server-state"),
+	}
+}
+
+// TerminatorFlags tells a terminator of it.
+func (h *HAProxy) TerminatorFlags() []string {
+	return []string{"-haproxy", "haproxy", "-reload", h.master, "-stats-socket", h.stats, "-state-file", h.stateOf}
+}
+
+// StartWhenConfigured starts HAProxy as soon as there is a configuration. The
+// terminator, which had nobody to reload until then, tries again by itself.
+func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process) error {
+	config := filepath.Join(h.Out, "haproxy.cfg")
+	if _, err := lab.Until(ctx, config, 30*time.Second, func(context.Context) error {
+		_, err := os.Stat(config)
+		return err
+	}, logs...); err != nil {
+		return err
+	}
+	var err error
+	h.Process, err = h.machine.Start("haproxy-"+h.machine.Name, "haproxy", "-W", "-S", h.master, "-f", config)
+	if err != nil {
+		return err
+	}
+	_, err = lab.Until(ctx, "HAProxy's socket", 30*time.Second, func(ctx context.Context) error {
+		_, err := h.Stats(ctx)
+		return err
+	}, h.Process)
+	return err
+}
+
+// Stats asks HAProxy for "show stat".
+func (h *HAProxy) Stats(ctx context.Context) ([]haproxycfg.Stat, error) {
+	return haproxycfg.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
+}
+
+// nodesProxy is the backend in which HAProxy checks a cluster's nodes.
+const nodesProxy = "nodes."
+
+// NodeStat returns what HAProxy says of a node.
+func (h *HAProxy) NodeStat(ctx context.Context, n *lab.Node) (haproxycfg.Stat, error) {
+	stats, err := h.Stats(ctx)
+	if err != nil {
+		return haproxycfg.Stat{}, err
+	}
+	for _, s := range stats {
+		if s.Proxy == nodesProxy+n.Cluster.Name && at(s, n) {
+			return s, nil
+		}
+	}
+	return haproxycfg.Stat{}, fmt.Errorf("HAProxy does not know %s", n.Name)
+}
+
+// Servers returns the servers at a node port of a cluster, in all backends.
+func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]haproxycfg.Stat, error) {
+	stats, err := h.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []haproxycfg.Stat
+	for _, s := range stats {
+		addr, err := netip.ParseAddrPort(s.Addr)
+		if err == nil && int32(addr.Port()) == port && nodeAt(c, addr.Addr()) != nil {
+			found = append(found, s)
+		}
+	}
+	return found, nil
+}
+
+// at tells whether a server is at a node.
+func at(s haproxycfg.Stat, n *lab.Node) bool {
+	addr, err := netip.ParseAddrPort(s.Addr)
+	return err == nil && addr.Addr() == n.Addr
+}
+
+func nodeAt(c *lab.Cluster, addr netip.Addr) *lab.Node {
+	for _, n := range c.Nodes() {
+		if n.Addr == addr {
+			return n
+		}
+	}
+	return nil
+}
+
+// route is a declaration, and backend a service of namespace media in it.
+type route struct {
+	host, path string
+	backends   []backend
+}
+
+type backend struct{ cluster, service, port string }
+
+// routesFile is a file of declarations.
+type routesFile struct{ path string }
+
+func newRoutesFile(path string, now []route) (*routesFile, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	f := &routesFile{path: path}
+	return f, f.set(now)
+}
+
+// set declares routes instead of those that were declared before.
+func (f *routesFile) set(now []route) error {
+	var b strings.Builder
+	b.WriteString("routes:\n")
+	for _, r := range now {
+		fmt.Fprintf(&b, "- host: %s\n", r.host)
+		if r.path != "" {
+			fmt.Fprintf(&b, "  path: %s\n", r.path)
+		}
+		b.WriteString("  backends:\n")
+		for _, x := range r.backends {
+			fmt.Fprintf(&b, "  - {cluster: %s, namespace: %s, service: %s, port: %s}\n", x.cluster, appNamespace, x.service, x.port)
+		}
+	}
+	if _, problems := routes.Parse(f.path, []byte(b.String())); len(problems) > 0 {
+		return problems[0]
+	}
+	// In one step, so that no half of it is ever read.
+	temporary := f.path + ".new"
+	return errors.Join(os.WriteFile(temporary, []byte(b.String()), 0o600), os.Rename(temporary, f.path))
+}
+
+// line returns the line on which the declaration of a host begins.
+func (f *routesFile) line(host string) (int, error) {
+	b, err := os.ReadFile(f.path)
+	if err != nil {
+		return 0, err
+	}
+	for i, line := range strings.Split(string(b), "\n") {
+		if line == "- host: "+host {
+			return i + 1, nil
+		}
+	}
+	return 0, fmt.Errorf("%s does not declare %s", f.path, host)
+}

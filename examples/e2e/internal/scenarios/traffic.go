@@ -1,0 +1,219 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/load"
+	"github.com/headgate/headgate/examples/e2e/internal/pod"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+// tracksHost and tracksPath are what the steady load asks for.
+const (
+	tracksHost = "api.example.com"
+	tracksPath = "/tracks"
+	// loadRate is requests a second.
+	loadRate = 150
+	// effect is how soon what is done to a cluster must show at the client.
+	effect = 3 * time.Second
+)
+
+// traffic is a steady load through HAProxy.
+type traffic struct {
+	*load.Run
+	s      *System
+	report *scenario.Report
+}
+
+// startTraffic sends a steady load to a host.
+func (s *System) startTraffic(ctx context.Context, report *scenario.Report, host, path string) *traffic {
+	run := load.Start(ctx, load.Config{Dial: s.Client.DialContext, Address: s.Edge.Addr.String() + ":80", Host: host, Path: path, Rate: loadRate})
+	return &traffic{Run: run, s: s, report: report}
+}
+
+// underLoad makes the Run of a scenario that needs the whole system: it puts everything
+// in order, sends a steady load during all of the scenario, and ends with a row of all
+// requests, even if the scenario itself ended with an error.
+func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) error) func(context.Context, *Env, *scenario.Report) error {
+	return func(ctx context.Context, env *Env, report *scenario.Report) error {
+		s, err := env.System(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.Restore(ctx); err != nil {
+			return err
+		}
+		t := s.startTraffic(ctx, report, tracksHost, tracksPath)
+		defer t.Stop()
+		err = t.await(ctx, loadRate/2, time.Now())
+		if err == nil {
+			err = f(ctx, s, t, report)
+		}
+		t.Stop()
+		t.row(scenario.Row{What: "all requests of this scenario"}, time.Time{})
+		return err
+	}
+}
+
+// row adds a row with the requests since a time.
+func (t *traffic) row(row scenario.Row, since time.Time) {
+	row.Requests = t.Count(since, time.Time{})
+	row.Failed = len(t.Failures(since, time.Time{}))
+	row.Err = errors.Join(row.Err, t.Err(since, time.Time{}))
+	if row.Requests == 0 {
+		row.Err = errors.Join(row.Err, errors.New("no request was sent meanwhile"))
+	}
+	t.report.Add(row)
+}
+
+// await waits until n requests that were sent since a time have been answered.
+func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
+	_, err := lab.Until(ctx, fmt.Sprintf("%d requests", n), patience, func(context.Context) error {
+		got := 0
+		for _, r := range t.Between(since, time.Time{}) {
+			if r.Err == nil {
+				got++
+			}
+		}
+		if got < n {
+			return errors.Join(fmt.Errorf("%d were answered", got), t.Err(since, time.Time{}))
+		}
+		return nil
+	}, t.s.HAProxy.Process)
+	return err
+}
+
+// How it is found out that no more requests come to a place: when that many requests in
+// a row, for at least that time, went elsewhere.
+const (
+	quietRequests = 2 * loadRate
+	quietTime     = 2 * time.Second
+	// patience is for how long anything is waited for that should be there within
+	// seconds: on a slow machine it must take longer than allowed, rather than never end.
+	patience = 20 * time.Second
+)
+
+// match picks requests.
+type match func(load.Request) bool
+
+// last waits until requests that match holds for have ceased, and returns how long after
+// a time the last one was sent.
+func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
+	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
+		from := since
+		if r, ok := t.Last(since, match); ok {
+			took, from = r.Start.Sub(since), r.Start
+		}
+		if n := t.Count(from, time.Time{}); n <= quietRequests || time.Since(from) < quietTime {
+			return fmt.Errorf("the last one came %s after, and %d elsewhere since", took.Round(time.Millisecond), n-1)
+		}
+		return nil
+	}, t.s.Terminator.Process, t.s.HAProxy.Process)
+	return took, err
+}
+
+// first waits for a request that match holds for, and returns how long after a time it
+// was sent.
+func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
+	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
+		r, ok := t.First(since, match)
+		if !ok {
+			return fmt.Errorf("none of %d", t.Count(since, time.Time{}))
+		}
+		took = r.Start.Sub(since)
+		return nil
+	}, t.s.Terminator.Process, t.s.HAProxy.Process)
+	return took, err
+}
+
+// through picks the requests that came by a node's port.
+func through(n *lab.Node) match {
+	return func(r load.Request) bool { return r.Answer.Cluster == n.Cluster.Name && n.Cluster.EntryNode(r.Answer) == n }
+}
+
+// within picks the requests that a cluster answered.
+func within(c *lab.Cluster) match {
+	return func(r load.Request) bool { return r.Answer.Cluster == c.Name }
+}
+
+// entries counts requests since a time by the cluster's node that they came by.
+func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
+	came := make(map[string]int)
+	for _, r := range t.Between(since, time.Time{}) {
+		if r.Err != nil || r.Answer.Cluster != c.Name {
+			continue
+		}
+		name := "a node that is not there"
+		if n := c.EntryNode(r.Answer); n != nil {
+			name = n.Name
+		}
+		came[name]++
+	}
+	return came
+}
+
+// ask asks HAProxy once for a host and path. What it answers but by a pod is no error.
+func (s *System) ask(ctx context.Context, host, path string) (status int, answer pod.Answer, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s%s", s.Edge.Addr, path), nil)
+	if err != nil {
+		return 0, answer, err
+	}
+	req.Host = host
+	res, err := s.Client.Client().Do(req)
+	if err != nil {
+		return 0, answer, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode == http.StatusOK {
+		err = json.NewDecoder(res.Body).Decode(&answer)
+	}
+	return res.StatusCode, answer, err
+}
+
+// wantStatus asks HAProxy once, and wants that status.
+func (s *System) wantStatus(ctx context.Context, host, path string, want int) error {
+	status, _, err := s.ask(ctx, host, path)
+	if err == nil && status != want {
+		err = fmt.Errorf("%s%s: status %d", host, path, status)
+	}
+	return err
+}
+
+// subsetNodes returns the nodes of a service's subset, as report.json has them.
+func (s *System) subsetNodes(c *lab.Cluster, service string) ([]*lab.Node, error) {
+	subset, err := s.Terminator.Subset(c.Name, service)
+	if err != nil {
+		return nil, err
+	}
+	var nodes []*lab.Node
+	for _, name := range subset {
+		n := c.Node(name)
+		if n == nil {
+			return nil, fmt.Errorf("report.json has node %s, which %s has not", name, c.Name)
+		}
+		nodes = append(nodes, n)
+	}
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("%s has no nodes in %s", service, c.Name)
+	}
+	return nodes, nil
+}
+
+// nodePort returns the node port of a service.
+func (s *System) nodePort(ctx context.Context, c *lab.Cluster, service string) (int32, error) {
+	svc, err := c.Client.CoreV1().Services(appNamespace).Get(ctx, service, metav1.GetOptions{})
+	if err != nil {
+		return 0, err
+	}
+	return svc.Spec.Ports[0].NodePort, nil
+}

@@ -1,0 +1,125 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+var weight = scenario.Scenario[*Env]{
+	Name:  "weight",
+	About: "annotations move a service from one cluster to the other and back within 3 s",
+	Run:   underLoad(runWeight),
+}
+
+func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) error {
+	one, other := s.Clusters[0], s.Clusters[1]
+	start := time.Now()
+	if err := s.setWeight(ctx, other, 0); err != nil {
+		return err
+	}
+	took, err := t.last(ctx, "in "+other.Name, start, within(other))
+	t.row(scenario.Row{What: fmt.Sprintf("%s 100, %s 100 to 0", one.Name, other.Name), Took: took, Within: effect, Err: err}, start)
+	if err != nil {
+		return err
+	}
+	for _, move := range [][2]*lab.Cluster{{one, other}, {other, one}} {
+		if err := s.moveWeight(ctx, t, move[0], move[1]); err != nil {
+			return err
+		}
+	}
+	return s.shareWeight(ctx, t, one, other)
+}
+
+// moveWeight moves all of the service from one cluster to the other, as an operator does
+// who wants no gap: the one is raised, and when HAProxy knows the other is lowered.
+func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Cluster) error {
+	start := time.Now()
+	if err := s.setWeight(ctx, to, 100); err != nil {
+		return err
+	}
+	if err := s.awaitWeight(ctx, to, 100); err != nil {
+		return err
+	}
+	if err := s.setWeight(ctx, from, 0); err != nil {
+		return err
+	}
+	took, err := t.last(ctx, "in "+from.Name, start, within(from))
+	if err == nil {
+		err = s.awaitWeight(ctx, from, 0)
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("%s 100 to 0, %s 0 to 100", from.Name, to.Name), Took: took, Within: effect, Err: err}, start)
+	return err
+}
+
+// shareWeight gives one cluster three times the other's share.
+func (s *System) shareWeight(ctx context.Context, t *traffic, more, less *lab.Cluster) error {
+	const percent = 75
+	start := time.Now()
+	for c, weight := range map[*lab.Cluster]int{more: percent, less: 100 - percent} {
+		if err := s.setWeight(ctx, c, weight); err != nil {
+			return err
+		}
+	}
+	for c, weight := range map[*lab.Cluster]int{more: percent, less: 100 - percent} {
+		if err := s.awaitWeight(ctx, c, weight); err != nil {
+			return err
+		}
+	}
+	since := time.Now()
+	took := since.Sub(start)
+	const requests = 400
+	if err := t.await(ctx, requests, since); err != nil {
+		return err
+	}
+	all, to := 0, 0
+	for _, c := range []*lab.Cluster{more, less} {
+		for _, n := range t.entries(c, since) {
+			if all += n; c == more {
+				to += n
+			}
+		}
+	}
+	share := 100 * float64(to) / float64(all)
+	var err error
+	// HAProxy takes servers in turn by weight, so a share is off by a few requests at most.
+	if share < percent-3 || share > percent+3 {
+		err = fmt.Errorf("%s got %.1f%% of %d requests", more.Name, share, all)
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("%s 75, %s 25: %.1f%% of requests in %s", more.Name, less.Name, share, more.Name), Took: took, Within: effect, Err: err}, start)
+	return err
+}
+
+func (s *System) setWeight(ctx context.Context, c *lab.Cluster, percent int) error {
+	return c.AnnotateService(ctx, appNamespace, tracks, weightKey, fmt.Sprint(percent))
+}
+
+// awaitWeight waits until HAProxy has a weight for each of the cluster's servers of tracks.
+// An agent's percents are of the 100 that each server has.
+func (s *System) awaitWeight(ctx context.Context, c *lab.Cluster, percent int) error {
+	port, err := s.nodePort(ctx, c, tracks)
+	if err != nil {
+		return err
+	}
+	_, err = lab.Until(ctx, fmt.Sprintf("weight %d in %s", percent, c.Name), patience, func(ctx context.Context) error {
+		servers, err := s.HAProxy.Servers(ctx, c, port)
+		if err != nil {
+			return err
+		}
+		for _, server := range servers {
+			if server.UserWeight != percent {
+				return fmt.Errorf("%s has %d", server.Server, server.UserWeight)
+			}
+		}
+		if len(servers) != nodesPerService {
+			return fmt.Errorf("there are %d servers", len(servers))
+		}
+		return nil
+	}, s.Terminator.Process)
+	return err
+}
