@@ -39,7 +39,7 @@ type Checks struct {
 // String gives the checks of all terminators in words, one case a line.
 func (b Budget) String() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%-34s %10s %10s %10s\n", "checks/s", "health", "agent", "total")
+	fmt.Fprintf(&s, "%-16s %10s %10s %10s\n", "checks/s", "health", "agent", "total")
 	for _, row := range [...]struct {
 		name string
 		c    Checks
@@ -47,10 +47,10 @@ func (b Budget) String() string {
 		{"as built", b.Now},
 		{"without subsets", b.WithoutSubsets},
 		{"without track", b.WithoutTrack},
-		{"without subsets and without track", b.WithoutSubsetsAndTrack},
+		{"without either", b.WithoutSubsetsAndTrack},
 	} {
 		n := float64(b.Terminators)
-		fmt.Fprintf(&s, "%-34s %10.0f %10.0f %10.0f\n", row.name, n*row.c.Health, n*row.c.Agent, row.c.AllTerminators)
+		fmt.Fprintf(&s, "%-16s %10.0f %10.0f %10.0f\n", row.name, n*row.c.Health, n*row.c.Agent, row.c.AllTerminators)
 	}
 	return s.String()
 }

@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -143,4 +144,65 @@ func TestBudgetOfSeveralTerminators(t *testing.T) {
 		"withoutTrack": {"healthCheckedServers": 18, "agentCheckedServers": 18, "healthChecksPerSecond": 9, "agentChecksPerSecond": 9, "checksPerSecond": 18, "checksPerSecondOfAllTerminators": 72},
 		"withoutSubsetsAndTrack": {"healthCheckedServers": 18, "agentCheckedServers": 18, "healthChecksPerSecond": 9, "agentChecksPerSecond": 9, "checksPerSecond": 18, "checksPerSecondOfAllTerminators": 72}
 	}`, string(text))
+}
+
+// The formula of the package comment.
+func TestBudgetFormula(t *testing.T) {
+	for _, fleet := range []struct {
+		terminators, nodes, services, size, agents int
+		health, agent                              time.Duration
+	}{
+		{1, 1, 1, 1, 0, 0, 0},
+		{1, 50, 40, 20, 0, 0, 0},
+		{4, 50, 40, 20, 40, 0, 0},
+		{4, 50, 40, 20, 7, time.Second, 5 * time.Second},
+		{3, 60, 2, 5, 1, 400 * time.Millisecond, 300 * time.Millisecond}, // most nodes are not in use
+		{2, 10, 30, 20, 11, 0, 0},                                        // subsets of all nodes
+	} {
+		t.Run(fmt.Sprintf("%+v", fleet), func(t *testing.T) {
+			var table routes.Table
+			var services []*corev1.Service
+			for i := range fleet.services {
+				name := fmt.Sprintf("s-%03d", i)
+				var annotations map[string]string
+				if i < fleet.agents {
+					annotations = map[string]string{"headgate.dev/agent-port": fmt.Sprint(10000 + i)}
+				}
+				services = append(services, testService(name, int32(30000+i), annotations))
+				table.Routes = append(table.Routes, routes.Route{
+					Host: name + ".example.com", Path: "/",
+					Backends: []routes.Backend{{Ref: routes.Ref{Cluster: "eu-1", Namespace: "media", Service: name, Port: "http"}, Weight: 100}},
+				})
+			}
+			var nodes []*corev1.Node
+			for i := range fleet.nodes {
+				nodes = append(nodes, testNode(i+1, nil))
+			}
+			_, report := kube.Builder{
+				Edge:        haproxycfg.Edge{CheckInterval: fleet.health, AgentInterval: fleet.agent},
+				Selector:    nodeselect.Selector{Size: fleet.size},
+				Terminators: fleet.terminators,
+			}.Build(table, []kube.Cluster{{Name: "eu-1", Objects: nodeselect.NewObjects(nodes, services)}}, now)
+			require.Empty(t, report.Problems)
+
+			f := func(n int) float64 { return float64(n) }
+			T, N, n, S, A := f(fleet.terminators), f(fleet.nodes), f(len(report.Clusters[0].Nodes)), f(fleet.services), f(fleet.agents)
+			k := min(f(fleet.size), N)
+			h, a := cmp.Or(fleet.health, 2*time.Second).Seconds(), cmp.Or(fleet.agent, 2*time.Second).Seconds()
+			for _, c := range []struct {
+				name          string
+				got           kube.Checks
+				health, agent float64
+			}{
+				{"as built", report.Budget.Now, T / h * n, T / a * (n + A*k)},
+				{"without subsets", report.Budget.WithoutSubsets, T / h * N, T / a * (N + A*N)},
+				{"without track", report.Budget.WithoutTrack, T / h * S * k, T / a * S * k},
+				{"without either", report.Budget.WithoutSubsetsAndTrack, T / h * S * N, T / a * S * N},
+			} {
+				require.InDelta(t, c.health, T*c.got.Health, 0.01, c.name)
+				require.InDelta(t, c.agent, T*c.got.Agent, 0.01, c.name)
+				require.InDelta(t, c.health+c.agent, c.got.AllTerminators, 0.01, c.name)
+			}
+		})
+	}
 }
