@@ -70,7 +70,7 @@ const manyShifts = 64
 func (u *updating) pickAgain(before *Pool) {
 	list := shifts(before, u.pool)
 	if len(list) > manyShifts {
-		for _, d := range u.declared {
+		for _, d := range u.order {
 			u.dirty[d] = true
 		}
 		return
@@ -90,11 +90,11 @@ func (u *updating) pickAgain(before *Pool) {
 		return
 	}
 	steady := steadyZones(before, list)
-	for _, d := range u.declared {
+	for _, d := range u.order {
 		if !d.picked || u.dirty[d] {
 			continue
 		}
-		if isLocal(u.services[d.key]) && touches(list, u.objects.ReadyNodes[d.key]) {
+		if d.local && touches(list, u.objects.ReadyNodes[d.key]) {
 			u.dirty[d] = true
 			continue
 		}

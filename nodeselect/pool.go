@@ -130,31 +130,40 @@ func (s Selector) predicates() []Predicate {
 // pool makes a pool of nodes that have been judged. It changes no candidate.
 func (s Selector) pool(candidates []*candidate) *Pool {
 	p := &Pool{size: s.size(), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(candidates))}
-	usable := make([]*candidate, 0, len(candidates))
+	// Of several nodes with one identity the best is kept.
+	kept := make([]*candidate, 0, len(candidates))
+	var others []*candidate
 	for _, c := range candidates {
 		if c.unreachable != "" {
 			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: c.unreachable})
 			continue
 		}
-		usable = append(usable, c)
-	}
-	// The best of several nodes with one identity comes first and is kept.
-	slices.SortStableFunc(usable, better)
-	p.members = make([]member, 0, len(usable))
-	for _, c := range usable {
-		if i, taken := p.index[c.Identity]; taken {
-			reason := fmt.Sprintf("node %s has the same identity %s", p.members[i].Name, c.Identity)
-			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: reason})
-			p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Message: reason})
-			continue
+		i, taken := p.index[c.Identity]
+		switch {
+		case !taken:
+			p.index[c.Identity] = int32(len(kept))
+			kept = append(kept, c)
+		case better(c, kept[i]) < 0:
+			others = append(others, kept[i])
+			kept[i] = c
+		default:
+			others = append(others, c)
 		}
+	}
+	for _, c := range others {
+		reason := fmt.Sprintf("node %s has the same identity %s", kept[p.index[c.Identity]].Name, c.Identity)
+		p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: reason})
+		p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Message: reason})
+	}
+	p.members = make([]member, 0, len(kept))
+	for _, c := range kept {
 		if c.verdict != Eligible {
 			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: c.verdict, Reason: c.reason})
 		}
 		if c.verdict >= Unusable {
+			delete(p.index, c.Identity)
 			continue
 		}
-		p.index[c.Identity] = int32(len(p.members))
 		p.members = append(p.members, c.member)
 	}
 	slices.SortFunc(p.members, member.compare)
@@ -168,6 +177,7 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 // arrange makes index and rings of members, which are sorted.
 func (p *Pool) arrange() {
 	var byVerdict [Excluded + 1][]hashring.Node
+	byVerdict[Eligible] = make([]hashring.Node, 0, len(p.members))
 	for i := range p.members {
 		m := &p.members[i]
 		p.index[m.Identity] = int32(i)
@@ -243,7 +253,7 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// better puts the node to keep first: by verdict, then the one created last (the
+// better says which of two nodes with one identity to keep, the first if it is negative: by verdict, then the one created last (the
 // object of a machine that is gone lingers while its address already serves
 // another), then by name.
 func better(a, b *candidate) int {

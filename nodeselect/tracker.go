@@ -34,6 +34,7 @@ type Tracker struct {
 	refs     []Ref
 	answers  []answer             // of each ref
 	declared map[string]*declared // by Ref.Key
+	order    []*declared          // as they are first named
 	users    map[string][]*declared
 	initial  Subsets // in use at the start, until something is declared
 
@@ -54,6 +55,7 @@ type declared struct {
 	// as the current one for when one can.
 	subset
 	picked   bool       // subset is in use
+	local    bool       // the service wants nodes with pods
 	excluded bool       // subset is of excluded nodes, for want of others
 	last     []zoneLast // see newLast
 }

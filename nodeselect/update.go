@@ -26,6 +26,7 @@ func (u *updating) declare(refs []Ref) {
 	u.refs = slices.Clone(refs)
 	u.answers = make([]answer, len(refs))
 	u.declared = make(map[string]*declared, len(refs))
+	u.order = nil
 	for i, ref := range refs {
 		key := ref.Key()
 		d := u.declared[key]
@@ -36,6 +37,7 @@ func (u *updating) declare(refs []Ref) {
 				d = &declared{key: key, subset: subset{nodes: u.initial[key]}}
 			}
 			u.declared[key] = d
+			u.order = append(u.order, d)
 			u.resolveAgain(d)
 		}
 		d.refs = append(d.refs, int32(i))
@@ -49,7 +51,7 @@ func (u *updating) declare(refs []Ref) {
 	}
 	for key, d := range before {
 		if u.declared[key] == nil {
-			u.unuse(d)
+			u.use(d, nil)
 		}
 	}
 	u.initial = nil
@@ -165,6 +167,7 @@ func (c *candidate) same(other *candidate) bool {
 func (u *updating) resolve() {
 	for d, pick := range u.dirty {
 		svc := u.services[d.key]
+		d.local = isLocal(svc)
 		answers := make([]answer, len(d.refs))
 		resolved := false
 		for i, r := range d.refs {
@@ -173,12 +176,11 @@ func (u *updating) resolve() {
 		}
 		switch {
 		case resolved && (pick || !d.picked):
-			u.unuse(d)
-			d.subset = u.pool.pickFor(svc, d.key, d.nodes, u.objects.ReadyNodes)
-			u.use(d)
+			s := u.pool.pickFor(svc, d.key, d.nodes, u.objects.ReadyNodes)
+			u.use(d, &s)
 			u.describe(d)
 		case !resolved:
-			u.unuse(d)
+			u.use(d, nil)
 		}
 		for i, r := range d.refs {
 			a := &answers[i]
@@ -197,30 +199,40 @@ func (a *answer) equal(b *answer) bool {
 		slices.Equal(x.Nodes, y.Nodes) && slices.Equal(a.problems, b.problems)
 }
 
-// use says that d has its subset now.
-func (u *updating) use(d *declared) {
-	d.picked = true
-	for i := range d.nodes {
-		id := d.nodes[i].Identity
-		u.users[id] = append(u.users[id], d)
+// use gives d a subset, nil for none.
+func (u *updating) use(d *declared, s *subset) {
+	var before, after []Node
+	if d.picked {
+		before = d.nodes
+	}
+	if d.picked = s != nil; d.picked {
+		d.subset, after = *s, s.nodes
+	}
+	for i := range before {
+		if id := before[i].Identity; !hasIdentity(after, id, i) {
+			list := u.users[id]
+			last := len(list) - 1
+			list[slices.Index(list, d)], list[last] = list[last], nil
+			if last == 0 {
+				delete(u.users, id)
+			} else {
+				u.users[id] = list[:last]
+			}
+		}
+	}
+	for i := range after {
+		if id := after[i].Identity; !hasIdentity(before, id, i) {
+			u.users[id] = append(u.users[id], d)
+		}
 	}
 }
 
-// unuse says that it has not any more.
-func (u *updating) unuse(d *declared) {
-	if !d.picked {
-		return
-	}
-	d.picked = false
-	for i := range d.nodes {
-		id := d.nodes[i].Identity
-		list := u.users[id]
-		last := len(list) - 1
-		list[slices.Index(list, d)], list[last] = list[last], nil
-		if last == 0 {
-			delete(u.users, id)
-		} else {
-			u.users[id] = list[:last]
+// hasIdentity looks for a node, near position i first.
+func hasIdentity(nodes []Node, id string, i int) bool {
+	for j := max(i-1, 0); j < min(i+2, len(nodes)); j++ {
+		if nodes[j].Identity == id {
+			return true
 		}
 	}
+	return slices.ContainsFunc(nodes, func(n Node) bool { return n.Identity == id })
 }
