@@ -27,8 +27,9 @@ const (
 
 // drainer drains the node by command, and knows which balancers have been told.
 type drainer struct {
-	ask func(...kube.Ask) // of the Watcher
-	log *slog.Logger
+	ask  func(...kube.Ask) // of the Watcher
+	stop <-chan struct{}   // closed when the agent stops
+	log  *slog.Logger
 
 	mu    sync.Mutex
 	since time.Time // of the command, zero if there is none
@@ -93,7 +94,7 @@ func (d *drainer) handler() http.Handler {
 
 // begin asks for a drain, and answers when all balancers know, or when the time of the
 // parameter wait is over. Its statuses: 200 done, 409 the node waits for others, 504
-// some balancers do not know yet.
+// some balancers do not know yet, 503 the agent stops.
 func (d *drainer) begin(w http.ResponseWriter, r *http.Request) {
 	var wait time.Duration
 	if text := r.FormValue("wait"); text != "" {
@@ -130,6 +131,9 @@ func (d *drainer) begin(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-tick.C:
 		case <-r.Context().Done():
+			return
+		case <-d.stop:
+			http.Error(w, "the agent stops; "+text, http.StatusServiceUnavailable)
 			return
 		case <-over.C:
 			http.Error(w, text, status)

@@ -69,6 +69,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	a.drainer.stop = ctx.Done()
 	if s.admin != "" {
 		l, err := net.Listen("tcp", s.admin)
 		if err != nil {

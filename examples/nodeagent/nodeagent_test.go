@@ -155,6 +155,14 @@ func TestFailures(t *testing.T) {
 		{"bad port", []string{"-node", "a", "-dir", dir, "-listen", ":70000"}, cli.ExitUsage, "want a port"},
 		{"no such node", []string{"-node", "c", "-dir", dir, "-listen", "127.0.0.1:1"}, cli.ExitFailed, `no such node: "c"; there are a, b`},
 		{"no such directory", []string{"-node", "a", "-dir", filepath.Join(dir, "none")}, cli.ExitFailed, "none"},
+		{"two clusters", []string{"-node", "a", "-dir", dir, "-kubeconfig", "x"}, cli.ExitUsage, "exclude each other"},
+		{"no such kubeconfig", []string{"-node", "a", "-kubeconfig", filepath.Join(dir, "none")}, cli.ExitUsage, "no such file"},
+		{"share of nothing", []string{"-node", "a", "-dir", dir, "-max-drain", "0%"}, cli.ExitUsage, "more than 0%"},
+		{"share of too much", []string{"-node", "a", "-dir", dir, "-max-drain", "101%"}, cli.ExitUsage, "-max-drain 101%"},
+		{"no label", []string{"-node", "a", "-dir", dir, "-drain-label", "a=b"}, cli.ExitUsage, "-drain-label a=b"},
+		{"drain without an address", []string{"drain"}, cli.ExitUsage, "-admin is needed"},
+		{"drain at a bad address", []string{"drain", "-admin", "here"}, cli.ExitUsage, "missing port"},
+		{"drain for ever", []string{"drain", "-admin", ":1", "-wait", "24h"}, cli.ExitUsage, "at most 10m"},
 		{"admin address", []string{"-node", "a", "-dir", dir, "-admin", "256.0.0.1:1"}, cli.ExitFailed, "256.0.0.1"},
 	}
 	for _, tt := range tests {

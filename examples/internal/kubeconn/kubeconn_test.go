@@ -53,6 +53,7 @@ func TestLoadFile(t *testing.T) {
 	write(t, filepath.Join(dir, "ca.crt"), "")
 	colon := write(t, filepath.Join(dir, "with:colon"), kubeconfig)
 	empty := write(t, filepath.Join(dir, "empty"), "")
+	noCurrent := write(t, filepath.Join(dir, "no-current"), strings.ReplaceAll(kubeconfig, "current-context: one", ""))
 	broken := write(t, filepath.Join(dir, "broken"), "clusters: [")
 	tests := []struct {
 		name, spec string
@@ -69,6 +70,7 @@ func TestLoadFile(t *testing.T) {
 		{name: "a cluster without a server", spec: file + ":nowhere", wrong: []string{file, `"nowhere"`, "no server"}},
 		{name: "no such file", spec: file + ".none:one", wrong: []string{file + ".none", `"one"`, "no such file"}},
 		{name: "an empty file", spec: empty, wrong: []string{empty, "no configuration"}},
+		{name: "no current context", spec: noCurrent, wrong: []string{noCurrent, "no current context", "one"}},
 		{name: "no YAML", spec: broken, wrong: []string{broken}},
 		{name: "not in a pod", spec: InCluster, wrong: []string{"in-cluster", "KUBERNETES_SERVICE_HOST"}},
 	}

@@ -79,11 +79,14 @@ func loadFile(file, context string) (*rest.Config, error) {
 // checkContext says what client-go would put in words about a missing KUBERNETES_MASTER.
 func checkContext(kubeconfig *api.Config, name string) error {
 	context := kubeconfig.Contexts[name]
+	there := strings.Join(slices.Sorted(maps.Keys(kubeconfig.Contexts)), ", ")
 	switch {
-	case len(kubeconfig.Contexts) == 0 || name == "":
-		return nil // client-go knows what to do, or what to say
+	case there == "":
+		return nil // client-go knows what to say
+	case name == "":
+		return fmt.Errorf("it has no current context; there are %s", there)
 	case context == nil:
-		return fmt.Errorf("no such context; there are %s", strings.Join(slices.Sorted(maps.Keys(kubeconfig.Contexts)), ", "))
+		return fmt.Errorf("no such context; there are %s", there)
 	case kubeconfig.Clusters[context.Cluster] == nil:
 		return fmt.Errorf("the context's cluster %q is not in the file", context.Cluster)
 	}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
+)
+
+// manifest reads the documents of a file into what is given for each, and fails for a
+// field that Kubernetes does not have.
+func manifest(t *testing.T, file string, into ...any) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("kubernetes", file))
+	require.NoError(t, err)
+	documents := bytes.Split(text, []byte("\n---\n"))
+	require.Len(t, documents, len(into), file)
+	for i, document := range documents {
+		require.NoError(t, yaml.UnmarshalStrict(document, into[i]), file)
+	}
+}
+
+func TestManifestsGrantNoMoreThanIsUsed(t *testing.T) {
+	var account corev1.ServiceAccount
+	var role rbacv1.ClusterRole
+	var binding rbacv1.ClusterRoleBinding
+	manifest(t, "rbac.yaml", &account, &role, &binding)
+	require.Equal(t, []rbacv1.PolicyRule{{
+		APIGroups: []string{""}, Resources: []string{"nodes", "services"}, Verbs: []string{"list", "watch"},
+	}}, role.Rules)
+	require.Equal(t, metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole"}, role.TypeMeta)
+	require.Equal(t, rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name}, binding.RoleRef)
+	require.Equal(t, []rbacv1.Subject{{Kind: "ServiceAccount", Name: account.Name, Namespace: account.Namespace}}, binding.Subjects)
+	require.Equal(t, "headgate-nodeagent", account.Name)
+
+	var namespace corev1.Namespace
+	manifest(t, "namespace.yaml", &namespace)
+	require.Equal(t, account.Namespace, namespace.Name)
+}
+
+func TestDaemonSetRunsTheAgent(t *testing.T) {
+	var set appsv1.DaemonSet
+	manifest(t, "daemonset.yaml", &set)
+	require.Equal(t, set.Spec.Selector.MatchLabels, set.Spec.Template.Labels)
+	require.Equal(t, "headgate", set.Namespace)
+	pod := set.Spec.Template.Spec
+	require.Equal(t, "headgate-nodeagent", pod.ServiceAccountName)
+	require.True(t, pod.HostNetwork)
+	require.Len(t, pod.Containers, 1)
+	c := pod.Containers[0]
+
+	// The agent itself reads its settings.
+	environment := map[string]string{}
+	for _, e := range c.Env {
+		environment[e.Name] = e.Value
+		if e.ValueFrom != nil {
+			require.Equal(t, "spec.nodeName", e.ValueFrom.FieldRef.FieldPath)
+			environment[e.Name] = "node-a"
+		}
+	}
+	stderr := &clitest.Output{}
+	used := map[string]bool{}
+	s, code, done := parseSettings(cli.Invocation{Args: c.Args, Stderr: stderr, LookupEnv: func(name string) (string, bool) {
+		value, ok := environment[name]
+		used[name] = ok
+		return value, ok
+	}})
+	require.False(t, done, "%d: %s", code, stderr)
+	for name := range environment {
+		require.True(t, used[name], "%s is no setting of the agent", name)
+	}
+	require.Equal(t, "node-a", s.rules.Node)
+	require.Equal(t, 0.3, s.rules.MaxDrain)
+	require.Equal(t, 10*time.Second, s.rules.HoldDown)
+	require.Empty(t, s.dir)
+	require.Empty(t, s.kubeconfig, "the pod's own account")
+
+	ports := map[string]int32{}
+	for _, p := range c.Ports {
+		ports[p.Name] = p.ContainerPort
+	}
+	require.EqualValues(t, s.rules.Port, ports["agent"])
+	_, admin, err := splitListen(s.admin)
+	require.NoError(t, err)
+	require.EqualValues(t, admin, ports["admin"])
+	for path, probe := range map[string]*corev1.Probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
+		require.Equal(t, path, probe.HTTPGet.Path)
+		require.Equal(t, intstr.FromString("admin"), probe.HTTPGet.Port)
+	}
+	require.Equal(t, "/healthz", c.StartupProbe.HTTPGet.Path)
+
+	// As little as it can do with.
+	require.True(t, *pod.SecurityContext.RunAsNonRoot)
+	require.NotZero(t, *pod.SecurityContext.RunAsUser)
+	require.True(t, *c.SecurityContext.ReadOnlyRootFilesystem)
+	require.False(t, *c.SecurityContext.AllowPrivilegeEscalation)
+	require.Equal(t, []corev1.Capability{"ALL"}, c.SecurityContext.Capabilities.Drop)
+	require.GreaterOrEqual(t, s.rules.Port, uint16(1024), "lower ports are not for those who are not root")
+	require.Nil(t, c.Lifecycle)
+	require.Len(t, s.files, 1)
+	require.Len(t, c.VolumeMounts, 1)
+	require.True(t, c.VolumeMounts[0].ReadOnly)
+	require.True(t, strings.HasPrefix(s.files[0], c.VolumeMounts[0].MountPath+"/"))
+	require.Equal(t, pod.Volumes[0].HostPath.Path, c.VolumeMounts[0].MountPath)
+	require.False(t, c.Resources.Limits.Memory().IsZero())
+	require.True(t, c.Resources.Limits.Cpu().IsZero(), "an answer that is late is no answer")
+	require.Equal(t, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}, pod.Tolerations)
+}
+
+// kustomization is the part of the format that is used here.
+type kustomization struct {
+	metav1.TypeMeta `json:",inline"`
+	Resources       []string `json:"resources"`
+	Images          []struct {
+		Name, NewName, NewTag string
+	} `json:"images"`
+	Patches []struct {
+		Target struct{ Kind, Name string } `json:"target"`
+		Path   string                      `json:"path"`
+	} `json:"patches"`
+}
+
+func TestKustomizations(t *testing.T) {
+	var base, component kustomization
+	manifest(t, "kustomization.yaml", &base)
+	files, err := filepath.Glob("kubernetes/*.yaml")
+	require.NoError(t, err)
+	for _, file := range files {
+		if name := filepath.Base(file); name != "kustomization.yaml" {
+			require.Contains(t, base.Resources, name)
+		}
+	}
+	require.Len(t, base.Resources, len(files)-1)
+	var set appsv1.DaemonSet
+	manifest(t, "daemonset.yaml", &set)
+	require.Equal(t, set.Spec.Template.Spec.Containers[0].Image, base.Images[0].Name)
+
+	manifest(t, "drain-on-stop/kustomization.yaml", &component)
+	require.Equal(t, "Component", component.Kind)
+	require.Equal(t, set.Name, component.Patches[0].Target.Name)
+	text, err := os.ReadFile(filepath.Join("kubernetes", "drain-on-stop", component.Patches[0].Path))
+	require.NoError(t, err)
+	var patch appsv1.DaemonSet
+	require.NoError(t, yaml.UnmarshalStrict(bytes.ReplaceAll(text, []byte("    $patch: replace\n"), nil), &patch))
+	require.Equal(t, set.Name, patch.Name)
+	require.Equal(t, set.Spec.Template.Spec.Containers[0].Name, patch.Spec.Template.Spec.Containers[0].Name)
+
+	// The command is one of the agent's, and over before it is killed.
+	command := patch.Spec.Template.Spec.Containers[0].Lifecycle.PreStop.Exec.Command
+	require.Equal(t, []string{"nodeagent", "drain", "-wait"}, command[:3])
+	wait, err := time.ParseDuration(command[3])
+	require.NoError(t, err)
+	require.Less(t, int64(wait.Seconds()), *patch.Spec.Template.Spec.TerminationGracePeriodSeconds)
+}
