@@ -28,6 +28,7 @@ type applier struct {
 	log      *slog.Logger
 	metrics  *metrics
 
+	begun    string      // what causes the first apply
 	known    bool        // report is that of what is in force
 	report   kube.Report // as it is on disk
 	input    *kube.Input // of what is in force; nil if another process made it
@@ -36,7 +37,7 @@ type applier struct {
 }
 
 func newApplier(s *settings, log *slog.Logger, m *metrics) *applier {
-	a := &applier{settings: s, log: log, metrics: m, said: map[kube.Problem]bool{}}
+	a := &applier{settings: s, log: log, metrics: m, begun: "started", said: map[kube.Problem]bool{}}
 	a.dir = s.dir(func(warnings []haproxycfg.Diagnostic) {
 		for _, w := range warnings {
 			log.Warn("haproxy warns", "of", w)
@@ -45,9 +46,11 @@ func newApplier(s *settings, log *slog.Logger, m *metrics) *applier {
 	return a
 }
 
-// forget makes the next apply read what is in force: somebody else may have written
-// since.
-func (a *applier) forget() { a.known, a.report, a.input = false, kube.Report{}, nil }
+// forget makes the next apply read what is in force: another terminator led, and may
+// have written.
+func (a *applier) forget() {
+	a.begun, a.known, a.report, a.input = "took the lead", false, kube.Report{}, nil
+}
 
 // permit decides on a change that is larger than -max-change, by its ID.
 type permit func(id string) bool
@@ -172,7 +175,7 @@ func (a *applier) keep(ctx context.Context, plan *haproxycfg.Plan, now kube.Repo
 
 func (a *applier) causes(after kube.Input) []kube.Cause {
 	if a.input == nil {
-		return []kube.Cause{{What: "started"}}
+		return []kube.Cause{{What: a.begun}}
 	}
 	return kube.Causes(*a.input, after)
 }
@@ -181,12 +184,16 @@ func (a *applier) causes(after kube.Input) []kube.Cause {
 const mostProblems = 20
 
 // problems logs those that are new: while one thing changes again and again, what is
-// wrong with others is not repeated.
+// wrong with others is not repeated. That a cluster is away is logged where it is found.
 func (a *applier) problems(report kube.Report) {
+	away := map[string]bool{}
+	for _, c := range report.Clusters {
+		away[c.Name] = c.Contact.Away()
+	}
 	now := make(map[kube.Problem]bool, len(report.Problems))
 	fresh := 0
 	for _, p := range report.Problems {
-		if now[p] = true; a.said[p] {
+		if now[p] = true; a.said[p] || p.Object == "" && away[p.Cluster] {
 			continue
 		}
 		if fresh++; fresh > mostProblems {
@@ -203,7 +210,7 @@ func (a *applier) problems(report kube.Report) {
 	}
 	gone := 0
 	for p := range a.said {
-		if !now[p] {
+		if !now[p] && p.Object != "" || !now[p] && p.Cluster == "" {
 			gone++
 		}
 	}

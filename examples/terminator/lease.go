@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
@@ -53,6 +54,7 @@ func (e *election) runOnce(ctx context.Context, identity string) error {
 	}
 	config = rest.CopyConfig(config)
 	config.Timeout = renewDeadline / 2
+	config.ContentType = runtime.ContentTypeJSON // one small object
 	client, err := coordinationv1.NewForConfig(config)
 	if err != nil {
 		return err

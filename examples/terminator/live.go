@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -19,7 +18,6 @@ type liveClusters struct {
 	load     func(conn string) (*rest.Config, error)
 	current  func(cluster string) nodeselect.Subsets // in use at the start
 	inbox    *inbox
-	log      *slog.Logger
 
 	mu       sync.Mutex
 	refs     map[string][]nodeselect.Ref
@@ -55,7 +53,7 @@ func (l *liveClusters) run(ctx context.Context, i int, c source) error {
 	if err != nil {
 		return err
 	}
-	w := l.settings.watcher(config, l.log.With("cluster", c.name))
+	w := l.settings.watcher(config)
 	w.Current = l.current(c.name)
 	l.mu.Lock()
 	l.watchers[c.name] = w
@@ -73,11 +71,10 @@ func (c *clusterState) see(s nodeselect.Snapshot) {
 	}
 }
 
-func (s *settings) watcher(config *rest.Config, log *slog.Logger) *nodeselect.Watcher {
+func (s *settings) watcher(config *rest.Config) *nodeselect.Watcher {
 	return &nodeselect.Watcher{
 		Config: config, Selector: s.builder.NodeSelector(),
 		Quiet: max(s.quiet, 1), MaxWait: max(s.maxWait, 1), LocalEndpoints: s.localEndpoints,
-		Logger: log,
 	}
 }
 
@@ -90,7 +87,7 @@ func (s *settings) list(ctx context.Context, c source, refs []nodeselect.Ref, cu
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.startTimeout)
 	defer cancel()
-	w := s.watcher(config, nil)
+	w := s.watcher(config)
 	w.Current = current
 	w.SetRefs(refs)
 	err = w.Run(ctx, func(snapshot nodeselect.Snapshot) {

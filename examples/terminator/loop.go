@@ -10,9 +10,9 @@ import (
 type loop struct {
 	inbox *inbox
 	apply func(ctx context.Context, in state, now time.Time, allowed permit) (outcome, error)
-	// seen is told of each state before it may be applied, and applied of each
-	// attempt.
-	seen    func(in state)
+	// seen is told of each state before it may be applied, and whether all clusters
+	// have been waited for; applied of each attempt.
+	seen    func(in state, waited bool)
 	applied func(outcome, error)
 	// gained is told when a term of leadership begins.
 	gained func()
@@ -100,8 +100,8 @@ func (l *loop) run(ctx context.Context) {
 			return
 		case <-l.inbox.wake:
 			in := l.inbox.take()
-			l.seen(in)
 			started = started || in.answered()
+			l.seen(in, started)
 			dirty = true
 			if soon := last.Add(l.minInterval); soon.Before(notBefore) {
 				notBefore = soon // do not wait for a retry
@@ -109,6 +109,7 @@ func (l *loop) run(ctx context.Context) {
 		case <-start.C:
 			dirty = dirty || !started
 			started = true
+			l.seen(l.inbox.take(), true)
 		case <-due.C:
 		case <-recheck.C:
 			dirty = true

@@ -72,7 +72,7 @@ func loopTest(t *testing.T, set func(*loop, *fakeApply), test func(t *testing.T,
 		in := newInbox([]source{{name: "a"}, {name: "b"}}, time.Now())
 		f := &fakeApply{start: time.Now(), result: written}
 		l := &loop{
-			inbox: in, apply: f.apply, seen: func(state) {}, applied: func(outcome, error) {}, gained: func() {},
+			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) {}, gained: func() {},
 			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Hour, backoff: time.Second,
 			forced: make(chan forceRequest),
 		}
@@ -212,7 +212,7 @@ func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 		terms := make(chan term)
 		gained := 0
 		l := &loop{
-			inbox: in, apply: f.apply, seen: func(state) {}, applied: func(outcome, error) {}, gained: func() { gained++ },
+			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) {}, gained: func() { gained++ },
 			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Second, backoff: time.Second,
 			forced: make(chan forceRequest), leadership: terms,
 		}
@@ -274,7 +274,7 @@ func TestLoopEndsAnAttemptBeforeItStops(t *testing.T) {
 			f := &fakeApply{start: time.Now(), result: written, takes: tt.takes}
 			var got error
 			l := &loop{
-				inbox: in, apply: f.apply, seen: func(state) {}, applied: func(_ outcome, err error) { got = err }, gained: func() {},
+				inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(_ outcome, err error) { got = err }, gained: func() {},
 				startTimeout: time.Second, recheck: time.Hour, forced: make(chan forceRequest),
 			}
 			ctx, cancel := context.WithCancel(t.Context())

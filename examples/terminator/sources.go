@@ -11,7 +11,7 @@ import (
 )
 
 // sourceRetry is how soon a source that could not even be begun is tried again.
-const sourceRetry = 5 * time.Second
+const sourceRetry = time.Second
 
 // followDir follows the manifests of the i-th cluster until ctx ends. A directory
 // that is not there is a cluster that does not answer.
@@ -42,7 +42,7 @@ func lostDir(dir string, problems []nodeselect.Problem) error {
 }
 
 // followRoutes follows files of declarations until ctx ends. publish is called with
-// the first table, before followRoutes returns from reading, and with each later one.
+// the table of each change.
 func followRoutes(ctx context.Context, f *routeFiles, names []string, publish func(routes.Table, []routes.Problem)) error {
 	return followFiles(ctx, names, func() {
 		if f.reread() {

@@ -17,6 +17,7 @@ import (
 type status struct {
 	mu      sync.Mutex
 	state   state
+	waited  bool // for all clusters
 	leading bool
 	leader  string // who leads, if it is another one and known
 	inForce bool   // a configuration is
@@ -24,10 +25,10 @@ type status struct {
 	err     error // of the last attempt
 }
 
-func (s *status) seen(in state) {
+func (s *status) seen(in state, waited bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state = in
+	s.state, s.waited = in, waited
 }
 
 func (s *status) applied(o outcome, err error) {
@@ -49,7 +50,7 @@ func (s *status) ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.inForce || !s.leading && s.state.answered():
+	case s.inForce || !s.leading && s.waited:
 		return nil
 	case s.err != nil:
 		return fmt.Errorf("no configuration is in force: %w", s.err)

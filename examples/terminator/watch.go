@@ -44,7 +44,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		return err
 	}
 	live := &liveClusters{
-		settings: s, load: s.load, current: last.Subsets, inbox: in, log: log,
+		settings: s, load: s.load, current: last.Subsets, inbox: in,
 		watchers: map[string]*nodeselect.Watcher{},
 	}
 	publish := func(table routes.Table, problems []routes.Problem) {
@@ -54,11 +54,15 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	publish(files.merged())
 	shown := &status{leading: s.lease.name == ""}
 	m.leads(shown.leading)
-	a := newApplier(s, log, m)
+	a, contacts := newApplier(s, log, m), contacts{}
 	l := &loop{
 		inbox: in, apply: a.apply, gained: a.forget,
-		seen:    func(st state) { m.clusters.seen(st); shown.seen(st) },
 		applied: shown.applied,
+		seen: func(in state, waited bool) {
+			contacts.log(log, in, waited)
+			m.clusters.seen(in)
+			shown.seen(in, waited)
+		},
 
 		minInterval: s.minInterval, startTimeout: s.startTimeout, recheck: recheckInterval, backoff: firstBackoff,
 		force: s.force, forced: make(chan forceRequest),
@@ -107,4 +111,36 @@ func (s *settings) logger(inv cli.Invocation) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	return slog.New(slog.NewTextHandler(inv.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// contacts are what was last logged of clusters, by name.
+type contacts map[string]string
+
+// log says which clusters answer and which do not, when that changes. Why they do not
+// may change often.
+func (c contacts) log(log *slog.Logger, in state, waited bool) {
+	for i := range in.clusters {
+		k := &in.clusters[i]
+		now := "the cluster answers"
+		switch {
+		case !k.synced && !waited:
+			continue
+		case !k.synced:
+			now = "the cluster has not answered yet"
+		case k.err != nil:
+			now = "the cluster does not answer"
+		}
+		if c[k.name] == now {
+			if k.err != nil {
+				log.Debug(now, "cluster", k.name, "err", k.err)
+			}
+			continue
+		}
+		c[k.name] = now
+		if k.err != nil || !k.synced {
+			log.Warn(now, "cluster", k.name, "err", k.err)
+		} else {
+			log.Info(now, "cluster", k.name, "nodes", len(k.objects.Nodes), "services", len(k.objects.Services))
+		}
+	}
 }

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// apiServer is a live cluster, with Leases.
+type apiServer struct {
+	*kubewatchtest.Server
+	leases leases
+	config string // path of a kubeconfig
+}
+
+// live gives the world a live cluster with what eu-1 has in files.
+func (w *world) live(name string) *apiServer {
+	w.t.Helper()
+	s := &apiServer{Server: kubewatchtest.New(w.t)}
+	mux := http.NewServeMux()
+	mux.Handle("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", &s.leases)
+	mux.Handle("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}", &s.leases)
+	mux.Handle("/", s.Server)
+	server := httptest.NewServer(mux)
+	w.t.Cleanup(func() { s.Disconnect(); server.CloseClientConnections(); server.Close() })
+	w.write(name+".kubeconfig", `apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "`+server.URL+`"}}]
+users: [{name: u, user: {token: secret}}]
+contexts: [{name: it, context: {cluster: c, user: u}}]
+current-context: it
+`)
+	s.config = w.path(name + ".kubeconfig")
+	objects, problems := nodeselect.Parse("", []byte(strings.ReplaceAll(testManifests, "10.0.0.", "10.0.2.")))
+	require.Empty(w.t, problems)
+	for _, n := range objects.Nodes {
+		s.Set(n)
+	}
+	for _, svc := range objects.Services {
+		s.Set(svc)
+	}
+	return s
+}
+
+func (s *apiServer) away(is bool) {
+	status := 0
+	if is {
+		status = http.StatusServiceUnavailable
+	}
+	s.Refuse("list", status)
+	s.Refuse("watch", status)
+	s.Disconnect()
+}
+
+func liveNode(name, address string) *corev1.Node {
+	n := &corev1.Node{}
+	n.Name = name
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
+	return n
+}
+
+func TestWatchALiveCluster(t *testing.T) {
+	w := newWorld(t)
+	api := w.live("eu-2")
+	w.write("routes.yaml", strings.ReplaceAll(testRoutes, "service: tracks, port: http}", "service: tracks, port: http}\n  - {cluster: eu-2, namespace: media, service: tracks, port: http}"))
+	args := []string{"-cluster", "eu-2=kubeconfig:" + api.config + ":it", "-start-timeout", "1s", "-quiet", "10ms", "-max-wait", "50ms", "-max-change", "40%"}
+	first := w.watch(args...)
+	first.waitReady()
+	report := w.report()
+	require.Empty(t, report.Problems)
+	require.Equal(t, []kube.State{kube.Live, kube.Live}, states(report))
+	require.Contains(t, first.config(), "\nbackend nodes.eu-2\n")
+	first.waitMetric(`headgate_terminator_cluster_objects{cluster="eu-2",kind="node"} 3`)
+
+	api.Set(liveNode("d", "10.0.2.4"))
+	first.waitConfig("10.0.2.4:30080")
+	first.waitLog(`eu-2: Node d: added`)
+	// What is declared later is watched then.
+	w.replace("routes.yaml", w.read("routes.yaml")+"- host: new.example.com\n  backends:\n  - {cluster: eu-2, namespace: media, service: web, port: http}\n")
+	first.waitConfig("\nbackend eu-2.media.web.http\n")
+	require.Empty(t, w.report().Problems)
+
+	before := first.config()
+	api.away(true)
+	report = first.waitReport("away", func(r kube.Report) bool { return states(r)[1] == kube.LastKnown })
+	require.Contains(t, report.Clusters[1].Contact.Reason, "503")
+	api.Delete(liveNode("d", ""))
+	require.Equal(t, before, first.config())
+	require.Equal(t, cli.ExitOK, first.stop())
+
+	// A restart while it is away, and once.
+	second := w.watch(args...)
+	second.waitReady()
+	require.Equal(t, before, second.config())
+	require.Equal(t, cli.ExitOK, second.stop())
+	code, stdout, stderr := w.run(append([]string{"-once", "-max-change", "0%"}, args...)...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stderr, "eu-2: does not answer")
+	require.Contains(t, stdout, "written", "that the others answer again is in the report")
+	require.Equal(t, before, w.read("out/haproxy.cfg"))
+
+	third := w.watch(args...)
+	third.waitReady()
+	api.away(false)
+	third.eventually("changes that were made meanwhile", func() bool { return !strings.Contains(third.config(), "10.0.2.4") })
+	third.waitReport("live", func(r kube.Report) bool { return states(r)[1] == kube.Live })
+	require.Equal(t, cli.ExitOK, third.stop())
+}
+
+func TestOnceWithALiveCluster(t *testing.T) {
+	w := newWorld(t)
+	api := w.live("eu-2")
+	args := []string{"-once", "-cluster", "eu-2=" + api.config, "-start-timeout", "300ms"}
+	api.away(true)
+	code, _, stderr := w.run(args...)
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "cluster eu-2: no answer within 300ms: ")
+	require.Contains(t, stderr, "503")
+	require.NoFileExists(t, w.path("out/haproxy.cfg"))
+	api.away(false)
+	w.edit("routes.yaml", "cluster: eu-1, namespace: media, service: tracks", "cluster: eu-2, namespace: media, service: tracks")
+	code, _, stderr = w.run(args...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, w.read("out/haproxy.cfg"), "\nbackend eu-2.media.tracks.http\n")
+	code, stdout, stderr := w.run(args...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stdout, "unchanged")
+}
+
+func TestWatchOneOfTwoWrites(t *testing.T) {
+	w := newWorld(t)
+	api := w.live("eu-2")
+	args := []string{"-cluster", "eu-2=" + api.config, "-lease", "headgate/terminator", "-max-change", "50%"}
+	first := w.watch(args...)
+	first.waitReady()
+	first.waitMetric("headgate_terminator_leader 1")
+	require.Contains(t, first.config(), "10.0.0.1:30080")
+	second := w.watch(args...)
+	second.waitLog("self=false")
+	second.waitReady()
+	second.waitMetric("headgate_terminator_leader 0")
+	second.waitMetric(`headgate_terminator_cluster_up{cluster="eu-1"} 1`)
+	_, body := second.do("GET", "/readyz")
+	require.Contains(t, body, "standing by; ")
+	code, body := second.do("POST", "/force")
+	require.Equal(t, http.StatusConflict, code)
+	require.Contains(t, body, "another terminator leads")
+
+	w.replace("eu-1/objects.yaml", testManifests+nodeD)
+	first.waitConfig("10.0.0.4:30080")
+	first.waitLog("eu-1: Node d: added")
+	require.Equal(t, cli.ExitOK, first.stop())
+	require.NotContains(t, second.log.String(), "msg=applied")
+	w.replace("eu-1/objects.yaml", testManifests)
+	second.waitMetric("headgate_terminator_leader 1")
+	second.eventually("the second writes", func() bool { return !strings.Contains(second.config(), "10.0.0.4") })
+	second.waitReport("why", func(r kube.Report) bool { return r.Changes.Causes[0].What == "took the lead" })
+}
+
+// leases is the part of an API server that keeps Leases.
+type leases struct {
+	mu      sync.Mutex
+	version int
+	objects map[string]*coordinationv1.Lease
+}
+
+func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fail := func(code int, reason metav1.StatusReason) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(metav1.Status{
+			TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+			Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: string(reason),
+		})
+	}
+	key := r.PathValue("namespace") + "/" + r.PathValue("name")
+	var given coordinationv1.Lease
+	if r.Method != http.MethodGet {
+		if err := json.NewDecoder(r.Body).Decode(&given); err != nil {
+			fail(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType)
+			return
+		}
+		key = given.Namespace + "/" + given.Name
+	}
+	now := l.objects[key]
+	switch {
+	case r.Method == http.MethodPost && now == nil:
+	case r.Method == http.MethodPost:
+		fail(http.StatusConflict, metav1.StatusReasonAlreadyExists)
+		return
+	case now == nil:
+		fail(http.StatusNotFound, metav1.StatusReasonNotFound)
+		return
+	case r.Method == http.MethodPut && given.ResourceVersion != now.ResourceVersion:
+		fail(http.StatusConflict, metav1.StatusReasonConflict)
+		return
+	}
+	if r.Method != http.MethodGet {
+		l.version++
+		given.ResourceVersion = strconv.Itoa(l.version)
+		if l.objects == nil {
+			l.objects = map[string]*coordinationv1.Lease{}
+		}
+		l.objects[key] = &given
+		now = &given
+	}
+	w.Header().Set("Content-Type", "application/json")
+	now.TypeMeta = metav1.TypeMeta{Kind: "Lease", APIVersion: "coordination.k8s.io/v1"}
+	_ = json.NewEncoder(w).Encode(now)
+}
