@@ -103,7 +103,7 @@ func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
 
 	const tolerance = 0.15
 	for window := 1; ; window++ {
-		measured := measure(fleets, 2*time.Second)
+		measured := measure(fleets, 1500*time.Millisecond)
 		var off []string
 		for i, f := range fleets {
 			for _, x := range []struct {
