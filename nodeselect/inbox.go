@@ -27,6 +27,7 @@ type inbox struct {
 	arrived chan struct{} // has an element when there may be something to take
 
 	mu      sync.Mutex
+	news    bool // something has changed, and arrived does not have its element yet
 	delta   Delta
 	failing [kinds]error // by what the API server does not answer
 
@@ -40,9 +41,11 @@ func newInbox(localEndpoints bool) *inbox {
 	in := &inbox{arrived: make(chan struct{}, 1)}
 	in.nodes = newRoll("nodes", in, func(name string, n *corev1.Node) {
 		set(&in.delta.Nodes, name, n)
+		in.news = true
 	})
 	in.services = newRoll("services", in, func(key string, s *corev1.Service) {
 		set(&in.delta.Services, key, s)
+		in.news = true
 		in.pods.setLocal(key, isLocal(s))
 	})
 	if localEndpoints {
@@ -53,7 +56,10 @@ func newInbox(localEndpoints bool) *inbox {
 			in.pods.listed()
 		}
 	}
-	in.pods.changed = func(key string, nodes []string) { set(&in.delta.ReadyNodes, key, nodes) }
+	in.pods.changed = func(key string, nodes []string) {
+		set(&in.delta.ReadyNodes, key, nodes)
+		in.news = true
+	}
 	return in
 }
 
@@ -64,11 +70,17 @@ func set[V any](m *map[string]V, key string, v V) {
 	(*m)[key] = v
 }
 
-// put lets f change the inbox.
+// put lets f change the inbox. Where that is no news, nobody is woken: a burst is over
+// when nothing has changed for a while, and nodes send heartbeats all the time.
 func (in *inbox) put(f func(*inbox)) {
 	in.mu.Lock()
 	f(in)
+	news := in.news
+	in.news = false
 	in.mu.Unlock()
+	if !news {
+		return
+	}
 	select {
 	case in.arrived <- struct{}{}:
 	default:
@@ -77,7 +89,7 @@ func (in *inbox) put(f func(*inbox)) {
 
 // health gives the function that a source tells how it fares.
 func (in *inbox) health(kind int) func(error) {
-	return func(err error) { in.put(func(in *inbox) { in.failing[kind] = err }) }
+	return func(err error) { in.put(func(in *inbox) { in.failing[kind], in.news = err, true }) }
 }
 
 // take gives what has arrived since the last time. Nothing but err is given until the
@@ -179,6 +191,7 @@ func (r *roll[T]) Delete(namespace, name string) {
 }
 
 func (r *roll[T]) replace(list []T, now time.Time) {
+	r.in.news = true
 	lacking := make(map[string]bool, len(r.known))
 	for key := range r.known {
 		lacking[key] = true
@@ -245,7 +258,10 @@ func (r *roll[T]) found(key string) {
 	}
 }
 
-func (r *roll[T]) settle() { r.missing, r.empty, r.doubt = nil, false, nil }
+func (r *roll[T]) settle() {
+	r.in.news = r.in.news || r.doubt != nil
+	r.missing, r.empty, r.doubt = nil, false, nil
+}
 
 func (r *roll[T]) believe(now time.Time) {
 	if r.missing == nil || r.empty || now.Sub(r.since) < believeAfter {

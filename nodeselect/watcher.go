@@ -85,7 +85,7 @@ func (w *Watcher) SetRefs(refs []Ref) {
 	if refs == nil {
 		refs = []Ref{}
 	}
-	w.inbox.put(func(in *inbox) { in.delta.Refs = refs })
+	w.inbox.put(func(in *inbox) { in.delta.Refs, in.news = refs, true })
 }
 
 // Run follows the cluster until ctx ends, and returns the error of ctx then. What it

@@ -395,3 +395,45 @@ func TestDoubtfulLists(t *testing.T) {
 		})
 	}
 }
+
+// Nodes tell that they are there all the time. That must not keep a change waiting for
+// longer than if nobody said anything.
+func TestHeartbeatsDelayNothing(t *testing.T) {
+	w := &Watcher{}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		listed(w)
+		heartbeats := func(n int) {
+			for range n {
+				w.inbox.nodes.Set(testNode("n2"))
+				pass(10 * time.Millisecond)
+			}
+		}
+		heartbeats(200)
+		require.Equal(t, 1, len(*calls), "they are no change")
+		first := (*calls)[0]
+		heartbeats(1)
+		w.inbox.nodes.Delete("", "n1")
+		heartbeats(200)
+		require.Equal(t, 2, len(*calls))
+		require.Equal(t, first.at+2010*time.Millisecond+watcherQuiet, (*calls)[1].at)
+	})
+}
+
+// So do pods come and go, most of them of services that nobody declared to be local.
+func TestPodsOfOtherServicesDelayNothing(t *testing.T) {
+	w := &Watcher{LocalEndpoints: true}
+	inBubble(t, w, func(t *testing.T, calls *[]called) {
+		w.inbox.slices.Replace(nil)
+		listed(w)
+		require.Equal(t, 1, len(*calls))
+		first := (*calls)[0]
+		w.inbox.nodes.Delete("", "n1")
+		for i := range 200 {
+			conditions := discoveryv1.EndpointConditions{Ready: new(i%2 == 0)}
+			w.inbox.slices.Set(testSlice("s", "x", map[string]discoveryv1.EndpointConditions{"n3": conditions}))
+			pass(10 * time.Millisecond)
+		}
+		require.Equal(t, first.at+watcherQuiet, (*calls)[1].at)
+		require.Equal(t, 2, len(*calls))
+	})
+}
