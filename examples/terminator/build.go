@@ -96,11 +96,6 @@ func (s *settings) beside(table routes.Table, report kube.Report) ([]haproxycfg.
 	return append(files, haproxycfg.RenderedFile{Name: reportFile, Data: data}), nil
 }
 
-func encodeReport(report kube.Report) ([]byte, error) {
-	data, err := json.MarshalIndent(report, "", " ")
-	return append(data, '\n'), err
-}
-
 // dir returns the directory of the configuration. warned is told of HAProxy's
 // warnings.
 func (s *settings) dir(warned func([]haproxycfg.Diagnostic)) *haproxycfg.Dir {

@@ -74,6 +74,13 @@ func (c Changes) Summary(most int) string {
 func serviceChanges(old, new Report) []ServiceChange {
 	changes := []ServiceChange{}
 	oldNodes, newNodes := old.nodes(), new.nodes()
+	moved := false // any node to another address, so that equal names are not enough
+	for key, n := range oldNodes {
+		if now, ok := newNodes[key]; ok && now.Addr != n.Addr {
+			moved = true
+			break
+		}
+	}
 	a, b := old.Services, new.Services
 	for len(a) > 0 || len(b) > 0 {
 		switch order := headOrder(a, b, func(x, y ServiceReport) int { return x.Ref.Compare(y.Ref) }); {
@@ -85,8 +92,10 @@ func serviceChanges(old, new Report) []ServiceChange {
 			b = b[1:]
 		default:
 			c := ServiceChange{Ref: a[0].Ref}
-			c.Enter = missing(b[0], a[0], newNodes, oldNodes)
-			c.Leave = missing(a[0], b[0], oldNodes, newNodes)
+			if moved || !slices.Equal(a[0].Nodes, b[0].Nodes) {
+				c.Enter = missing(b[0], a[0], newNodes, oldNodes)
+				c.Leave = missing(a[0], b[0], oldNodes, newNodes)
+			}
 			c.port("nodePort", a[0].NodePort, b[0].NodePort)
 			c.port("agentPort", a[0].AgentPort, b[0].AgentPort)
 			if len(c.Enter)+len(c.Leave)+len(c.Ports) > 0 {

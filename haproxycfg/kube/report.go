@@ -189,16 +189,15 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 
 // nodesInUse counts for each node the services, not the ports, that have it.
 func nodesInUse(s nodeselect.Selection) []NodeReport {
-	type key struct{ name, identity string } // the rest follows from them
-	index := map[key]int{}
 	nodes := []NodeReport{}
+	index := map[string]int{} // by identity, which no two nodes of a selection share
 	for _, subset := range s.Subsets() {
 		for i := range subset {
 			n := &subset[i]
-			at, ok := index[key{n.Name, n.Identity}]
+			at, ok := index[n.Identity]
 			if !ok {
 				at = len(nodes)
-				index[key{n.Name, n.Identity}] = at
+				index[n.Identity] = at
 				nodes = append(nodes, NodeReport{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Identity: n.Identity})
 			}
 			nodes[at].Services++

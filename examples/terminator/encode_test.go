@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// TestEncodeReport compares with package json, field by field: one that is added to
+// services and forgotten here is found by the JSON of the two.
+func TestEncodeReport(t *testing.T) {
+	full := kube.Report{
+		Problems: []kube.Problem{{Message: "\n \"services\": []", Cluster: "eu-1", Warning: true}},
+		Clusters: []kube.ClusterReport{{
+			Name: "eu-1", Contact: kube.Contact{State: kube.LastKnown, Since: time.Unix(1, 0).UTC(), Reason: "x"}, Total: 3,
+			Findings: []nodeselect.Finding{{Node: "a", Verdict: nodeselect.Avoid, Reason: "r"}},
+			Nodes:    []kube.NodeReport{{Name: "a", Addr: netip.MustParseAddr("10.0.0.1"), Identity: "10.0.0.1", Services: 2}},
+		}},
+		Services: []kube.ServiceReport{
+			{Ref: routes.Ref{Cluster: "eu-1", Namespace: "media", Service: "tracks", Port: "http"}, NodePort: 30080, AgentPort: 9801, Weight: 100, Nodes: []string{"a", "b"}},
+			{Ref: routes.Ref{Cluster: "a\"b\\c", Namespace: "<&>", Service: "\x01é\u2028", Port: "80"}, NodePort: 1, Weight: -1, Nodes: []string{}},
+		},
+		Changes: &kube.Changes{Time: time.Unix(2, 0).UTC(), Services: []kube.ServiceChange{}, Causes: []kube.Cause{}},
+		Refused: &kube.Changes{Reason: "r", Services: []kube.ServiceChange{{Added: true}}},
+	}
+	for name, report := range map[string]kube.Report{
+		"full":        full,
+		"no services": {Services: []kube.ServiceReport{}, Changes: full.Changes},
+		"empty":       {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if report.Services == nil {
+				report.Services = []kube.ServiceReport{}
+			}
+			got, err := encodeReport(report)
+			require.NoError(t, err)
+			want, err := json.Marshal(report)
+			require.NoError(t, err)
+			require.JSONEq(t, string(want), string(got))
+			var again kube.Report
+			require.NoError(t, json.Unmarshal(got, &again))
+			require.Equal(t, report.Services, again.Services)
+			require.True(t, strings.HasSuffix(string(got), "}\n"))
+		})
+	}
+}
