@@ -66,7 +66,7 @@ const manyShifts = 64
 // best nodes are those of least rank among the eligible ones and those to avoid that
 // are in use, in each zone as many as its share is: so a node that leaves and was not
 // among them changes nothing, and one that joins matters only if it comes before the
-// last of them.
+// last of them. The share of a zone depends on its size only while it has too few.
 func (u *updating) pickAgain(before *Pool) {
 	list := shifts(before, u.pool)
 	if len(list) > manyShifts {
@@ -89,7 +89,7 @@ func (u *updating) pickAgain(before *Pool) {
 	if len(joins) == 0 && len(u.objects.ReadyNodes) == 0 {
 		return
 	}
-	steady := steadyZones(before, list)
+	competing := before.eligibleByZone()
 	for _, d := range u.order {
 		if !d.picked || u.dirty[d] {
 			continue
@@ -102,7 +102,7 @@ func (u *updating) pickAgain(before *Pool) {
 			continue
 		}
 		for _, s := range joins {
-			if u.mayJoin(d, s, steady) {
+			if u.mayJoin(d, s, competing) {
 				u.dirty[d] = true
 				break
 			}
@@ -110,23 +110,18 @@ func (u *updating) pickAgain(before *Pool) {
 	}
 }
 
-// steadyZones counts in each zone the eligible nodes that were there before and stay.
-func steadyZones(before *Pool, list []shift) map[string]int {
-	if !before.spread {
+// eligibleByZone counts the nodes of each zone that compete for its places.
+func (p *Pool) eligibleByZone() map[string]int {
+	if !p.spread {
 		return nil
 	}
-	steady := make(map[string]int)
-	for i := range before.members {
-		if m := &before.members[i]; m.verdict == Eligible {
-			steady[m.Zone]++
+	count := make(map[string]int)
+	for i := range p.members {
+		if m := &p.members[i]; m.verdict == Eligible {
+			count[m.Zone]++
 		}
 	}
-	for _, s := range list {
-		if s.before != nil && s.before.verdict == Eligible {
-			steady[s.before.Zone]--
-		}
-	}
-	return steady
+	return count
 }
 
 // touches is true if one of the nodes that names has, sorted, is among the shifts.
@@ -142,7 +137,7 @@ func touches(list []shift, names []string) bool {
 }
 
 // mayJoin says whether a node that d has not got may enter its subset.
-func (u *updating) mayJoin(d *declared, s shift, steady map[string]int) bool {
+func (u *updating) mayJoin(d *declared, s shift, competing map[string]int) bool {
 	p, m := u.pool, s.after
 	switch {
 	case d.excluded || len(d.nodes) == 0:
@@ -167,8 +162,8 @@ func (u *updating) mayJoin(d *declared, s shift, steady map[string]int) bool {
 		if last >= 0 {
 			have = d.last[last].count
 		}
-		if steady[zone] <= have {
-			return true // the zone may have room for more by it
+		if competing[zone] <= have {
+			return true // the zone gave all it had: with one more its share may grow
 		}
 	}
 	return last >= 0 && hashring.Compare(d.key, m.ringNode(), d.nodes[d.last[last].index].ringNode()) < 0

@@ -1,0 +1,217 @@
+package nodeselect_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
+	"github.com/headgate/headgate/internal/manifesttest"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// watched runs a Watcher until the test ends, and gives its Snapshots.
+func watched(t *testing.T, w *nodeselect.Watcher) <-chan nodeselect.Snapshot {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	snapshots := make(chan nodeselect.Snapshot, 100)
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx, func(s nodeselect.Snapshot) { snapshots <- s }) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			require.ErrorIs(t, err, context.Canceled)
+		case <-time.After(20 * time.Second):
+			t.Error("Run goes on after its context has ended")
+		}
+	})
+	return snapshots
+}
+
+// until gives the first Snapshot for which is holds.
+func until(t *testing.T, snapshots <-chan nodeselect.Snapshot, what string, is func(nodeselect.Snapshot) bool) nodeselect.Snapshot {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	var last nodeselect.Snapshot
+	for {
+		select {
+		case last = <-snapshots:
+			if is(last) {
+				return last
+			}
+		case <-deadline:
+			t.Fatalf("not seen: %s; last %v %v", what, last.Err, last.Selection.Targets)
+		}
+	}
+}
+
+func synced(s nodeselect.Snapshot) bool { return s.Synced }
+
+func TestWatcherFollows(t *testing.T) {
+	server := kubewatchtest.New(t)
+	nodes := numbered(5)
+	for _, n := range nodes {
+		server.Set(n)
+	}
+	tracks := newService(named("media", "tracks"), nodePort(30080), annotate("headgate.dev/weight", "50"))
+	server.Set(tracks, newService(named("media", "inner"), nodePort(0), func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }))
+	w := &nodeselect.Watcher{Config: server.Config(), Selector: nodeselect.Selector{Size: 3}, Quiet: time.Millisecond}
+	refs := []nodeselect.Ref{{Namespace: "media", Service: "tracks", Port: "http"}, {Namespace: "media", Service: "inner"}}
+	w.SetRefs(refs)
+	snapshots := watched(t, w)
+
+	first := until(t, snapshots, "the cluster", synced)
+	require.Equal(t, refs, first.Refs)
+	require.Len(t, first.Objects.Nodes, 5)
+	require.Len(t, first.Objects.Services, 2)
+	require.Nil(t, first.Objects.ReadyNodes)
+	require.Len(t, first.Selection.Targets, 1)
+	require.Equal(t, 50, first.Selection.Targets[0].Weight)
+	require.Equal(t, "Service media/inner: spec.type: ClusterIP has no node ports; want NodePort or LoadBalancer", first.Selection.Problems[0].Error())
+	// The very selection that the files of the same cluster give.
+	want := w.Selector.Select(nodeselect.NewObjects(nodes, []*corev1.Service{tracks}), refs[:1], now, nil)
+	require.Equal(t, want.Targets, first.Selection.Targets)
+
+	gone := first.Selection.Targets[0].Nodes[1].Name
+	server.Delete(first.Objects.Node(gone))
+	next := until(t, snapshots, "the node's end", func(s nodeselect.Snapshot) bool { return len(s.Objects.Nodes) == 4 })
+	require.Equal(t, nodeselect.Changed{Nodes: []string{gone}, Services: []string{"media/tracks"}}, next.Changed)
+	changes := nodeselect.Diff(first.Selection.Subsets(), next.Selection.Subsets())
+	require.Equal(t, 1, changes.Leave)
+	require.Equal(t, 1, changes.Enter)
+	require.Len(t, first.Objects.Nodes, 5, "a Snapshot does not change")
+
+	tracks = tracks.DeepCopy()
+	tracks.Annotations["headgate.dev/weight"] = "0"
+	server.Set(tracks)
+	next = until(t, snapshots, "the weight", func(s nodeselect.Snapshot) bool { return s.Selection.Targets[0].Weight == 0 })
+	require.Equal(t, nodeselect.Changed{Services: []string{"media/tracks"}}, next.Changed)
+
+	w.SetRefs(refs[1:])
+	next = until(t, snapshots, "other refs", func(s nodeselect.Snapshot) bool { return len(s.Refs) == 1 })
+	require.Empty(t, next.Selection.Targets)
+}
+
+func TestWatcherOfAServerThatComesAndGoes(t *testing.T) {
+	server := kubewatchtest.New(t)
+	for _, n := range numbered(3) {
+		server.Set(n)
+	}
+	server.Set(newService(named("media", "tracks"), nodePort(30080)))
+	server.Down()
+	w := &nodeselect.Watcher{Config: server.Config(), Quiet: time.Millisecond}
+	w.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks"}})
+	snapshots := watched(t, w)
+
+	s := until(t, snapshots, "that it is away", func(s nodeselect.Snapshot) bool { return s.Err != nil })
+	require.False(t, s.Synced)
+	require.ErrorContains(t, s.Err, "connection refused (since ")
+	server.Up()
+	s = until(t, snapshots, "the cluster", func(s nodeselect.Snapshot) bool { return s.Synced && s.Err == nil })
+	require.Len(t, s.Selection.Targets[0].Nodes, 3)
+
+	server.Down()
+	s = until(t, snapshots, "that it is away again", func(s nodeselect.Snapshot) bool { return s.Err != nil })
+	require.True(t, s.Synced)
+	require.Len(t, s.Selection.Targets[0].Nodes, 3, "the last good state")
+	server.Set(numbered(4)[3])
+	server.Up()
+	s = until(t, snapshots, "what happened meanwhile", func(s nodeselect.Snapshot) bool { return s.Err == nil && len(s.Objects.Nodes) == 4 })
+	require.Len(t, s.Selection.Targets[0].Nodes, 4)
+
+	server.Forget("nodes")
+	s = until(t, snapshots, "the doubt", func(s nodeselect.Snapshot) bool { return s.Err != nil })
+	require.ErrorContains(t, s.Err, "nodes: a list lacks 4 of 4 that were there, which are kept")
+	require.Len(t, s.Selection.Targets[0].Nodes, 4)
+}
+
+func slice(name, service string, nodes ...string) *discoveryv1.EndpointSlice {
+	s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "media", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: service},
+	}}
+	for _, node := range nodes {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{NodeName: &node})
+	}
+	return s
+}
+
+func TestWatcherHeedsPods(t *testing.T) {
+	server := kubewatchtest.New(t)
+	for _, n := range numbered(9) {
+		server.Set(n)
+	}
+	local := func(s *corev1.Service) {
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	}
+	server.Set(newService(named("media", "tracks"), nodePort(30080), local))
+	headless := slice("headless", "tracks", "n008")
+	headless.Labels[corev1.IsHeadlessService] = ""
+	server.Set(slice("one", "tracks", "n001", "n002", "n002"), slice("two", "tracks", "n003"), headless)
+	w := &nodeselect.Watcher{Config: server.Config(), LocalEndpoints: true, Quiet: time.Millisecond}
+	w.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks"}})
+	snapshots := watched(t, w)
+	on := func(want ...string) func(nodeselect.Snapshot) bool {
+		return func(s nodeselect.Snapshot) bool {
+			return s.Synced && fmt.Sprint(names(s.Selection.Targets[0].Nodes)) == fmt.Sprint(want)
+		}
+	}
+	s := until(t, snapshots, "the nodes with pods", on("n001", "n002", "n003"))
+	require.Empty(t, s.Selection.Problems)
+	server.Set(slice("two", "tracks", "n004"))
+	until(t, snapshots, "a pod that moved", on("n001", "n002", "n004"))
+	server.Delete(slice("one", "tracks"), slice("two", "tracks"))
+	s = until(t, snapshots, "all nodes", func(s nodeselect.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
+	require.Len(t, s.Selection.Problems, 1)
+	require.True(t, s.Selection.Problems[0].Warning)
+	server.Set(slice("one", "tracks", "n005"))
+	until(t, snapshots, "a pod again", on("n005"))
+	server.Set(newService(named("media", "tracks"), nodePort(30080)))
+	s = until(t, snapshots, "a service that needs no pods", func(s nodeselect.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
+	require.Empty(t, s.Selection.Problems)
+}
+
+func TestWatcherWithoutAConfiguration(t *testing.T) {
+	w := &nodeselect.Watcher{Config: &rest.Config{Host: "http://[::1"}}
+	require.ErrorContains(t, w.Run(t.Context(), func(nodeselect.Snapshot) {}), "nodeselect: the configuration of the cluster cannot be used: ")
+}
+
+// What is kept of a cluster of 1,000 nodes and 2,000 services, whose lists are 20 MB of
+// JSON, is a small part of it.
+func TestWatcherKeepsLittle(t *testing.T) {
+	server := kubewatchtest.New(t)
+	for _, n := range manifesttest.Nodes(1000) {
+		server.Set(n)
+	}
+	var refs []nodeselect.Ref
+	for _, s := range manifesttest.Services(2000) {
+		server.Set(s)
+		refs = append(refs, nodeselect.Ref{Namespace: s.Namespace, Service: s.Name, Port: "http"})
+	}
+	before := heap()
+	w := &nodeselect.Watcher{Config: server.Config()}
+	w.SetRefs(refs)
+	snapshots := watched(t, w)
+	s := until(t, snapshots, "the cluster", synced)
+	require.Len(t, s.Selection.Targets, 2000)
+	kept := heap() - before
+	t.Logf("%d kB are kept", kept>>10)
+	require.Less(t, kept, int64(16<<20))
+	runtime.KeepAlive(s)
+}
+
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
