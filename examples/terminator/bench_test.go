@@ -16,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 	"github.com/headgate/headgate/internal/manifesttest"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -117,4 +118,77 @@ func BenchmarkApplyOneNode(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Milliseconds()), "p50-ms")
 	b.ReportMetric(float64(took[len(took)*99/100].Milliseconds()), "p99-ms")
+}
+
+// BenchmarkFollow runs the binary against an API server with 1,000 nodes and 2,000
+// services, and measures the time from a node event to the new configuration on disk,
+// the quiet time of 100 ms included, and the memory that it takes. The server speaks
+// JSON, which costs the terminator more than a real one's protobuf.
+func BenchmarkFollow(b *testing.B) {
+	binary := filepath.Join(b.TempDir(), "terminator")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	dir := b.TempDir()
+	writeScale(b, dir, 1, 2000)
+	server := kubewatchtest.New(b)
+	nodes := manifesttest.Nodes(1000)
+	for _, n := range nodes {
+		server.Set(n)
+	}
+	for _, svc := range manifesttest.Services(2000) {
+		server.Set(svc)
+	}
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	require.NoError(b, os.WriteFile(kubeconfig, kubeconfigOf(server.Config().Host), 0o600))
+	out := filepath.Join(dir, "out")
+	cmd := exec.Command(binary, "-routes", filepath.Join(dir, "routes.yaml"), "-cluster", "eu-1=kubeconfig:"+kubeconfig, "-out", out, "-http", ":80", "-min-interval", "0")
+	log := &bytes.Buffer{}
+	cmd.Stderr = log
+	require.NoError(b, cmd.Start())
+	defer func() {
+		require.NoError(b, cmd.Process.Signal(os.Interrupt))
+		require.NoError(b, cmd.Wait(), log)
+	}()
+	modified := func() time.Time {
+		info, err := os.Stat(filepath.Join(out, "report.json"))
+		if err != nil {
+			return time.Time{}
+		}
+		return info.ModTime()
+	}
+	waitChange := func(before time.Time) {
+		require.Eventually(b, func() bool { return modified().After(before) }, 30*time.Second, time.Millisecond)
+	}
+	waitChange(time.Time{})
+	var took []time.Duration
+	away := false
+	for i := 0; b.Loop(); i++ {
+		n := nodes[(i/2*37)%len(nodes)]
+		before, begin := modified(), time.Now()
+		if away = !away; away {
+			server.Delete(n)
+		} else {
+			server.Set(n)
+		}
+		waitChange(before)
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Milliseconds()), "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Milliseconds()), "p99-ms")
+	b.ReportMetric(rssOf(cmd.Process.Pid), "rss-MB")
+}
+
+// rssOf returns the resident memory of a process, 0 where it cannot be told.
+func rssOf(pid int) float64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	var size, resident float64
+	if _, err := fmt.Sscan(string(data), &size, &resident); err != nil {
+		return 0
+	}
+	return resident * float64(os.Getpagesize()) / (1 << 20)
 }

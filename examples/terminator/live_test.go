@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,13 +38,7 @@ func (w *world) live(name string) *apiServer {
 	mux.Handle("/", s.Server)
 	server := httptest.NewServer(mux)
 	w.t.Cleanup(func() { s.Disconnect(); server.CloseClientConnections(); server.Close() })
-	w.write(name+".kubeconfig", `apiVersion: v1
-kind: Config
-clusters: [{name: c, cluster: {server: "`+server.URL+`"}}]
-users: [{name: u, user: {token: secret}}]
-contexts: [{name: it, context: {cluster: c, user: u}}]
-current-context: it
-`)
+	w.write(name+".kubeconfig", string(kubeconfigOf(server.URL)))
 	s.config = w.path(name + ".kubeconfig")
 	objects, problems := nodeselect.Parse("", []byte(strings.ReplaceAll(testManifests, "10.0.0.", "10.0.2.")))
 	require.Empty(w.t, problems)
@@ -54,6 +49,16 @@ current-context: it
 		s.Set(svc)
 	}
 	return s
+}
+
+func kubeconfigOf(server string) []byte {
+	return []byte(`apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "` + server + `"}}]
+users: [{name: u, user: {token: secret}}]
+contexts: [{name: it, context: {cluster: c, user: u}}]
+current-context: it
+`)
 }
 
 func (s *apiServer) away(is bool) {
@@ -176,6 +181,13 @@ type leases struct {
 	mu      sync.Mutex
 	version int
 	objects map[string]*coordinationv1.Lease
+	asked   []string // verb and key
+}
+
+func (l *leases) seen() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.asked)
 }
 
 func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -199,6 +211,8 @@ func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		key = given.Namespace + "/" + given.Name
 	}
 	now := l.objects[key]
+	verb := map[string]string{http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update"}[r.Method]
+	l.asked = append(l.asked, verb+" "+key)
 	switch {
 	case r.Method == http.MethodPost && now == nil:
 	case r.Method == http.MethodPost:

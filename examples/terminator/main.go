@@ -2,20 +2,39 @@
 // Kubernetes clusters: from declarations of host and path, and from the clusters'
 // own nodes and services.
 //
-//	terminator -once -routes routes.yaml -cluster eu-1=dir:manifests/eu-1 -out /etc/haproxy/headgate -http :80 -haproxy haproxy
+//	terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out /var/lib/headgate -http :80 -haproxy haproxy -reload master.sock
 //
-// It writes to the directory -out:
+// It follows all of them and applies what changes, at most once each -min-interval,
+// until it is told to stop. With -once it makes the configuration once and ends, with
+// -diff it shows what would change. It writes to the directory -out:
 //
 //	haproxy.cfg, maps/*.map   the configuration, and in haproxy.cfg.last-good the one before
-//	report.json               every problem, every node that is not used and why, every subset
+//	report.json               every problem, every node that is not used and why, every subset,
+//	                          what changed last and why, and what is refused
 //	dns.zone                  address records of the declared hosts (with -dns-origin)
 //	cdn.json                  a distribution for each declared host (with -cdn-origin)
 //
-// What cannot be served is reported, on standard error too, and left out; the rest
-// is served. Nothing is written where nothing changes. Nothing is written either,
-// and the exit status is 1, when a file of declarations or a directory of manifests
-// cannot be read at all, when more servers than -max-change would go or change, and
-// when HAProxy rejects the configuration. Bad usage is exit status 2.
+// What cannot be served is reported, in the log too, and left out; the rest is served.
+// Nothing is written where nothing changes. Nor is anything, and what was in force
+// stays, when a file of declarations or a directory of manifests cannot be read at all,
+// when more servers than -max-change would go or change, and when HAProxy rejects the
+// configuration. With -once the exit status is 1 then; bad usage is exit status 2.
+//
+// # Following
+//
+// A cluster that does not answer, at the start or later, keeps the servers that it was
+// last known to have: report.json remembers them over a restart. One that was never
+// seen is a problem, and the others go on without it after -start-timeout. A file of
+// declarations that turns bad as a whole keeps what it declared.
+//
+// A change that is larger than -max-change is refused: in the log, in report.json and in
+// the metric headgate_terminator_refused. What comes later is judged together with it.
+// POST /force on -admin, from this machine, lets it pass, and so does a start with -force
+// or "terminator -once -force" beside the running one. What HAProxy does not take is tried
+// again, with growing pauses and after each change.
+//
+// Where several write to one directory, -lease makes one of them do so; the others follow
+// and take over.
 package main
 
 import (

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
+)
+
+// manifest reads the documents of a file into what is given for each, and fails for a
+// field that Kubernetes does not have.
+func manifest(t *testing.T, file string, into ...any) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("kubernetes", file))
+	require.NoError(t, err)
+	documents := bytes.Split(text, []byte("\n---\n"))
+	require.Len(t, documents, len(into), file)
+	for i, document := range documents {
+		require.NoError(t, yaml.UnmarshalStrict(document, into[i]), file)
+	}
+}
+
+type roles struct {
+	account        corev1.ServiceAccount
+	cluster        rbacv1.ClusterRole
+	clusterBinding rbacv1.ClusterRoleBinding
+	namespaced     rbacv1.Role
+	binding        rbacv1.RoleBinding
+}
+
+func readRoles(t *testing.T) (r roles) {
+	manifest(t, "rbac.yaml", &r.account, &r.cluster, &r.clusterBinding, &r.namespaced, &r.binding)
+	return r
+}
+
+func TestManifestsFitTogether(t *testing.T) {
+	r := readRoles(t)
+	for kind, o := range map[string]metav1.TypeMeta{
+		"v1 ServiceAccount":                               r.account.TypeMeta,
+		"rbac.authorization.k8s.io/v1 ClusterRole":        r.cluster.TypeMeta,
+		"rbac.authorization.k8s.io/v1 ClusterRoleBinding": r.clusterBinding.TypeMeta,
+		"rbac.authorization.k8s.io/v1 Role":               r.namespaced.TypeMeta,
+		"rbac.authorization.k8s.io/v1 RoleBinding":        r.binding.TypeMeta,
+	} {
+		require.Equal(t, kind, o.APIVersion+" "+o.Kind)
+	}
+	require.Equal(t, "headgate-terminator", r.account.Name)
+	require.Equal(t, "headgate", r.account.Namespace)
+	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: r.account.Name, Namespace: r.account.Namespace}}
+	require.Equal(t, subjects, r.clusterBinding.Subjects)
+	require.Equal(t, subjects, r.binding.Subjects)
+	require.Equal(t, rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: r.cluster.Name}, r.clusterBinding.RoleRef)
+	require.Equal(t, rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: r.namespaced.Name}, r.binding.RoleRef)
+	require.Equal(t, r.account.Namespace, r.namespaced.Namespace)
+	require.Equal(t, r.account.Namespace, r.binding.Namespace)
+
+	var token corev1.Secret
+	manifest(t, "token.yaml", &token)
+	require.Equal(t, corev1.SecretTypeServiceAccountToken, token.Type)
+	require.Equal(t, r.account.Namespace, token.Namespace)
+	require.Equal(t, r.account.Name, token.Annotations[corev1.ServiceAccountNameKey])
+
+	var kustomization struct {
+		metav1.TypeMeta `json:",inline"`
+		Namespace       string
+		Resources       []string
+	}
+	manifest(t, "kustomization.yaml", &kustomization)
+	require.Equal(t, "Kustomization", kustomization.Kind)
+	require.Equal(t, r.account.Namespace, kustomization.Namespace)
+	files, err := filepath.Glob("kubernetes/*.yaml")
+	require.NoError(t, err)
+	require.Len(t, kustomization.Resources, len(files)-1)
+	for _, name := range kustomization.Resources {
+		require.FileExists(t, filepath.Join("kubernetes", name))
+	}
+}
+
+// TestRolesAreWhatIsUsed: with all that is optional, everything that a terminator asks
+// of an API server is allowed, and everything that is allowed is asked.
+func TestRolesAreWhatIsUsed(t *testing.T) {
+	r := readRoles(t)
+	w := newWorld(t)
+	api := w.live("eu-2")
+	api.Set(&discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "media", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}}})
+	args := []string{"-cluster", "eu-2=" + api.config, "-lease", "headgate/headgate-terminator", "-local-endpoints"}
+	v := w.watch(args...)
+	v.waitReady()
+	v.eventually("the Lease is renewed", func() bool { return slices.Contains(api.leases.seen(), "update headgate/headgate-terminator") })
+	v.stop()
+	api.NoStreamedLists() // as an older server: it is listed too
+	v = w.watch(args...)
+	v.waitReady()
+	v.stop()
+
+	used := map[string]bool{}
+	for _, request := range api.Requests() {
+		group := ""
+		if request.Resource == "endpointslices" {
+			group = discoveryv1.GroupName
+		}
+		used[group+" "+request.Resource+" "+request.Verb] = true
+	}
+	for _, request := range api.leases.seen() {
+		verb, name, _ := strings.Cut(request, " ")
+		if verb == "create" {
+			require.Equal(t, "headgate/headgate-terminator", name)
+			name = "headgate/"
+		}
+		used[coordinationv1.GroupName+" leases "+verb+" "+name] = true
+	}
+	allowed := map[string]bool{}
+	for _, rule := range r.cluster.Rules {
+		for _, what := range pairs(rule) {
+			allowed[what] = true
+		}
+	}
+	for _, rule := range r.namespaced.Rules {
+		for _, what := range pairs(rule) {
+			allowed[what+" "+r.namespaced.Namespace+"/"+strings.Join(rule.ResourceNames, ",")] = true
+		}
+	}
+	require.Equal(t, allowed, used)
+}
+
+func pairs(rule rbacv1.PolicyRule) (all []string) {
+	for _, group := range rule.APIGroups {
+		for _, resource := range rule.Resources {
+			for _, verb := range rule.Verbs {
+				all = append(all, group+" "+resource+" "+verb)
+			}
+		}
+	}
+	return all
+}
+
+// TestUnitsFitTogether: the terminator takes its command, and HAProxy runs what it
+// writes where it expects it.
+func TestUnitsFitTogether(t *testing.T) {
+	unit := func(name string) string {
+		text, err := os.ReadFile(filepath.Join("systemd", name))
+		require.NoError(t, err)
+		return strings.ReplaceAll(string(text), "\\\n", " ")
+	}
+	setting := func(text, name string) string {
+		found := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindStringSubmatch(text)
+		require.NotNil(t, found, name)
+		return found[1]
+	}
+	terminator, haproxy, path := unit("headgate-terminator.service"), unit("headgate-haproxy.service"), unit("headgate-haproxy.path")
+	command := strings.Fields(setting(terminator, "ExecStart"))
+	stderr := &clitest.Output{}
+	s, code, done := parseSettings(cli.Invocation{Args: command[1:], Stderr: stderr})
+	require.False(t, done, "%d: %s", code, stderr)
+	require.False(t, s.once || s.diff)
+	require.Equal(t, "terminator", filepath.Base(command[0]))
+	require.Equal(t, "/var/lib/"+setting(terminator, "StateDirectory"), s.out)
+	require.Equal(t, filepath.Join(s.out, "haproxy.cfg"), setting(path, "PathExists"))
+	run := strings.Fields(setting(haproxy, "ExecStart"))
+	require.Equal(t, s.haproxy, run[0])
+	require.Equal(t, filepath.Join(s.out, "haproxy.cfg"), run[slices.Index(run, "-f")+1])
+	socket, options, _ := strings.Cut(run[slices.Index(run, "-S")+1], ",")
+	require.Equal(t, s.reload, socket)
+	require.Equal(t, "mode,660,group,"+setting(terminator, "Group"), options)
+	require.Equal(t, "/run/"+setting(haproxy, "RuntimeDirectory"), filepath.Dir(s.reload))
+	require.Contains(t, setting(haproxy, "ExecStartPre"), " "+s.builder.Edge.Global.StateFile)
+	require.Equal(t, s.out, filepath.Dir(s.builder.Edge.Global.StateFile))
+	for _, text := range []string{terminator, haproxy} {
+		require.Equal(t, "65536", setting(text, "LimitNOFILE"))
+		require.Equal(t, 65536, s.builder.Edge.Global.Descriptors)
+		require.Equal(t, "true", setting(text, "NoNewPrivileges"))
+		require.Equal(t, "strict", setting(text, "ProtectSystem"))
+		require.Equal(t, "always", setting(text, "Restart"))
+	}
+	require.Equal(t, "", setting(terminator, "CapabilityBoundingSet"))
+
+	readme, err := os.ReadFile("kubernetes/README.md")
+	require.NoError(t, err)
+	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", s.admin, s.out + "/report.json", filepath.Dir(s.routes[0])} {
+		require.Contains(t, string(readme), name)
+	}
+	require.Contains(t, string(readme), "-lease headgate/headgate-terminator")
+}
