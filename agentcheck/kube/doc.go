@@ -16,14 +16,65 @@
 // within one interval, with no new configuration.
 //
 // [Rules.State] is pure: the objects of a cluster in, the answers of one node out.
-// [Listeners] is its effect: it opens and closes ports until they are those of the
-// latest state, and answers from memory.
+// [Tracker] is pure but for what it remembers, and follows a cluster over time.
+// [Watcher] follows a live one through its API server, or objects from elsewhere.
+// [Listeners] is the effect of a [State]: it opens and closes ports until they are
+// those of the latest one, and answers from memory.
 //
-//	rules := kube.Rules{Node: "node-a"}
 //	listeners := kube.Listeners{Host: "10.0.0.1"}
-//	state, err := rules.State(objects)
-//	...
-//	err = listeners.Update(state)
+//	watcher := kube.Watcher{Config: config, Rules: kube.Rules{Node: "node-a"}}
+//	err := watcher.Run(ctx, func(state kube.State) {
+//		if err := listeners.Update(state); err != nil {
+//			…
+//		}
+//	})
+//
+// # What drains a node
+//
+// Any [Signal] does: a cordon, a deletion, an annotation, a label, a taint, or a
+// function of one's own. What no object shows, such as a file on the node ([File])
+// or a command, comes beside them as an [Ask].
+//
+// A drain begins at once. It ends when its signals have been away for
+// Rules.HoldDown, so that what flaps is one drain. The answer says so:
+//
+//	up drain # cordoned; no more, held for 10s
+//
+// # How many drain
+//
+// Never more than the share Rules.MaxDrain of the cluster's nodes, rounded down, but
+// one in any case; and never all of them, unless the share is all. So the only node
+// of a cluster does not drain, and of two or three one may. Further ones go on taking
+// traffic until there is room:
+//
+//	up ready # cordoned; waits: 3 of 10 nodes drain, no more than 3 may (30%)
+//
+// Those that asked first come first. Agents do not talk to each other; each computes
+// the same order from the objects that all of them see: the time of the taint that
+// Kubernetes adds to a cordoned node, of a deletion, of the last write of the field
+// that carries the signal (metadata.managedFields), and where none is known, when the
+// agent saw it first; then the name. A node that drains goes on until its signals
+// end, whatever asks later, and if the cluster shrinks. A node that is held down still
+// counts. Nodes that are Outside, such as control planes that are excluded from load
+// balancers, are not counted, and drain whenever they are asked to.
+//
+// What this cannot do:
+//
+//   - Times are told to the second. A drain can be taken back for another, of an
+//     earlier name, within the second in which it began; never later, as long as the
+//     clocks of the API servers agree.
+//   - A Watcher sees of other nodes those that the API server can select: by a field
+//     (cordoned) or by a label. A node that is drained by its annotation, by a taint
+//     without a cordon, by a file or a command is not seen, nor counted, by the others.
+//     It waits for those that it sees itself. Drain by cordon or label where many may
+//     drain at once.
+//   - An agent that starts does not know what is held down. Agents that have lost the
+//     API server, or see it later than others, go on with what they last saw.
+//   - The share is one of nodes, not of capacity, and nodes that are not ready count.
+//   - The agents of a cluster need the same Signals, MaxDrain and HoldDown.
+//
+// A number of nodes that is out of date counts no less than the nodes that are seen,
+// so what is not known makes drains wait and not begin.
 //
 // # What an answer asserts
 //
@@ -41,6 +92,8 @@
 // Service whose annotation is removed keeps its last weight until HAProxy gets a
 // configuration without its agent.
 //
-// The package reads objects and never asks an API server; how they are had,
-// from files or by a watch, is its user's business.
+// The same goes for the API server. While it is away the last state stays in force,
+// with State.Err; a node that is gone from its cluster, which it was part of, drains.
+// An agent that has no state yet does not answer: what it would say might be wrong,
+// and what was said last is still in force.
 package kube

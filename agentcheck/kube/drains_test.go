@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 )
 
 func TestLimitOf(t *testing.T) {
@@ -183,4 +184,39 @@ func TestNoHoldDown(t *testing.T) {
 	drains := nextDrains(nil, parseAsks(t, "a"), 1, -1, noon)
 	require.Equal(t, "a", show(drains))
 	require.Empty(t, nextDrains(drains, nil, 1, -1, noon))
+}
+
+// Those that are seen count, whatever number of nodes is known: a drain rather waits
+// than begins.
+func TestNumberOfNodesThatIsOutOfDate(t *testing.T) {
+	asks := parseAsks(t, "a@1 b@2 c@3 -x@0")
+	tests := []struct {
+		name         string
+		nodes        int
+		total, limit int
+	}{
+		{"not known", -1, 4, 2},
+		{"too low", 2, 4, 2},
+		{"right", 11, 10, 5},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tracker := Tracker{Rules: Rules{Node: "own", MaxDrain: 0.5}}
+			s := tracker.state(noon, view{node: &corev1.Node{}, asks: asks, nodes: tt.nodes})
+			require.Equal(t, tt.total, s.Drain.Total)
+			require.Equal(t, tt.limit, s.Drain.Limit)
+		})
+	}
+	alone := Tracker{Rules: Rules{Node: "own"}}
+	s := alone.state(noon, view{node: &corev1.Node{Spec: corev1.NodeSpec{Unschedulable: true}}, nodes: -1})
+	require.Equal(t, "up ready # cordoned; waits: 0 of 1 nodes drain, no more than 0 may (30%)", s.Node().String())
+}
+
+// Of its own node an agent believes the watch of that node alone: the others may lag.
+func TestOwnNodeIsSeenOnce(t *testing.T) {
+	c := cluster{rules: Rules{Node: "own"}, asks: []map[string]Ask{{"own": {Reason: "cordoned"}, "a": {}}, {"b": {}}}}
+	v, _, whole, err := c.view()
+	require.NoError(t, err)
+	require.True(t, whole)
+	require.Equal(t, map[string]Ask{"a": {}, "b": {}}, v.asks)
 }
