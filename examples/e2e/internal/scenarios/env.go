@@ -21,6 +21,13 @@ func All() []scenario.Scenario[*Env] {
 		routed,
 		cordon,
 		weight,
+		replace,
+		agentKill,
+		floor,
+		drain,
+		faults,
+		local,
+		outage,
 		vanish,
 	}
 }

@@ -96,4 +96,3 @@ func routeComesAndGoes(ctx context.Context, s *System, t *traffic) error {
 	}
 	return nil
 }
-

@@ -138,7 +138,9 @@ func (t *traffic) first(ctx context.Context, what string, since time.Time, match
 
 // through picks the requests that came by a node's port.
 func through(n *lab.Node) match {
-	return func(r load.Request) bool { return r.Answer.Cluster == n.Cluster.Name && n.Cluster.EntryNode(r.Answer) == n }
+	return func(r load.Request) bool {
+		return r.Answer.Cluster == n.Cluster.Name && n.Cluster.EntryNode(r.Answer) == n
+	}
 }
 
 // within picks the requests that a cluster answered.

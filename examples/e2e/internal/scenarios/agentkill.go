@@ -1,0 +1,87 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+var agentKill = scenario.Scenario[*Env]{
+	Name:  "agent",
+	About: "a node whose agent is killed stays as it is: drained or in use",
+	Run:   underLoad(runAgentKill),
+}
+
+func runAgentKill(ctx context.Context, s *System, t *traffic, _ *scenario.Report) error {
+	nodes, err := s.subsetNodes(s.Clusters[0], tracks)
+	if err != nil {
+		return err
+	}
+	drained, used := nodes[0], nodes[1]
+	if err := s.drains(ctx, t, drained, "cordon", "cordoned", drained.Cordon); err != nil {
+		return err
+	}
+	start := time.Now()
+	for _, n := range nodes {
+		s.Agents[n.Name].Kill()
+	}
+	if err := s.awaitAgentGone(ctx, nodes); err != nil {
+		return err
+	}
+	if err := t.await(ctx, 4*loadRate, time.Now()); err != nil {
+		return err
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("agent of %s killed while drained: stays drained", drained.Name), Err: s.stillDrained(ctx, t, drained, start)}, start)
+	_, err = t.first(ctx, "by "+used.Name, time.Now(), through(used))
+	t.row(scenario.Row{What: fmt.Sprintf("agent of %s killed while in use: stays in use", used.Name), Err: err}, start)
+
+	restart := time.Now()
+	for _, n := range nodes {
+		if err := s.Agents[n.Name].Start(); err != nil {
+			return err
+		}
+	}
+	if _, err := lab.Until(ctx, "the agents to answer again", patience, func(ctx context.Context) error {
+		return s.isDrained(ctx, drained, "cordoned")
+	}, s.Agents[drained.Name].Process); err != nil {
+		return err
+	}
+	took := time.Since(restart)
+	// Several rounds of checks.
+	if err := t.await(ctx, 4*loadRate, time.Now()); err != nil {
+		return err
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("agent of %s started again: still drained", drained.Name), Took: took, Within: 10 * time.Second, Err: s.stillDrained(ctx, t, drained, start)}, restart)
+	return s.returns(ctx, t, drained, "uncordon", drained.Uncordon)
+}
+
+// awaitAgentGone waits until HAProxy has found out that agents do not answer.
+func (s *System) awaitAgentGone(ctx context.Context, nodes []*lab.Node) error {
+	_, err := lab.Until(ctx, "HAProxy to miss the agents", patience, func(ctx context.Context) error {
+		for _, n := range nodes {
+			stat, err := s.HAProxy.NodeStat(ctx, n)
+			if err != nil {
+				return err
+			}
+			if stat.AgentStatus != "L4CON" {
+				return fmt.Errorf("the agent check of %s ends with %s", n.Name, stat.AgentStatus)
+			}
+		}
+		return nil
+	}, s.HAProxy.Process)
+	return err
+}
+
+// stillDrained wants no request to have come by a node since a time, and HAProxy to have
+// it drained.
+func (s *System) stillDrained(ctx context.Context, t *traffic, n *lab.Node, since time.Time) error {
+	if r, ok := t.First(since, through(n)); ok {
+		return fmt.Errorf("a request came by %s %s after", n.Name, r.Start.Sub(since).Round(time.Millisecond))
+	}
+	return s.drainedInHAProxy(ctx, n)
+}

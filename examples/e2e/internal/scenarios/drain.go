@@ -1,0 +1,62 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+var drain = scenario.Scenario[*Env]{
+	Name:  "drain",
+	About: "a file on the node, and `nodeagent drain` as a preStop hook calls it, drain the node",
+	Run:   underLoad(runDrain),
+}
+
+func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) error {
+	nodes, err := s.subsetNodes(s.Clusters[1], tracks)
+	if err != nil {
+		return err
+	}
+	n := nodes[0]
+	a := s.Agents[n.Name]
+	if err := s.drains(ctx, t, n, "drain file on", "file", func(context.Context) error {
+		return os.WriteFile(a.DrainFile, nil, 0o600)
+	}); err != nil {
+		return err
+	}
+	if err := s.returns(ctx, t, n, "no drain file on", func(context.Context) error { return os.Remove(a.DrainFile) }); err != nil {
+		return err
+	}
+
+	if _, err := t.first(ctx, "by "+n.Name, time.Now(), through(n)); err != nil {
+		return err
+	}
+	start := time.Now()
+	said, err := a.DrainCommand(ctx, "-wait", "10s")
+	if err != nil {
+		return err
+	}
+	done := time.Now()
+	t.report.Logf("nodeagent drain: %s", said)
+	// Whoever has waited for the command may stop the node: nothing must come any more.
+	err = t.await(ctx, quietRequests, done)
+	if err == nil {
+		err = s.isDrained(ctx, n, "drain command")
+	}
+	if r, ok := t.First(done, through(n)); ok && err == nil {
+		err = fmt.Errorf("the command had returned for %s when a request was sent that came by %s", r.Start.Sub(done), n.Name)
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("nodeagent drain on %s: when it returns no new request comes", n.Name), Took: done.Sub(start), Within: effect, Err: err}, start)
+	if err != nil {
+		return err
+	}
+	return s.returns(ctx, t, n, "nodeagent drain -off on", func(ctx context.Context) error {
+		_, err := a.DrainCommand(ctx, "-off")
+		return err
+	})
+}

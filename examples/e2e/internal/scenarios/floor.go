@@ -1,0 +1,181 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+var floor = scenario.Scenario[*Env]{
+	Name:  "floor",
+	About: "of a cluster that is cordoned as a whole one node drains, the others wait, and traffic flows",
+	Run:   underLoad(runFloor),
+}
+
+func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) error {
+	c := s.Clusters[0]
+	most := s.countDraining(ctx, c)
+	defer most()
+	start := time.Now()
+	if err := forEachNode(ctx, c, (*lab.Node).Cordon); err != nil {
+		return err
+	}
+	var drains *lab.Node
+	took, err := lab.Until(ctx, "one node to drain and two to wait", patience, func(ctx context.Context) (err error) {
+		drains, err = s.onlyOneDrains(ctx, c)
+		return err
+	}, s.Agents[c.Nodes()[0].Name].Process)
+	t.row(scenario.Row{What: fmt.Sprintf("%s cordoned as a whole: 1 of 3 nodes drains, 2 wait", c.Name), Took: took, Within: effect, Err: err}, start)
+	if err != nil {
+		return err
+	}
+	settled := time.Now()
+	if err := t.await(ctx, 4*loadRate, settled); err != nil {
+		return err
+	}
+	err = s.floorHolds(ctx, t, c, drains, settled)
+	if n := most(); err == nil && n != 1 {
+		err = fmt.Errorf("HAProxy had %d nodes drained at once", n)
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("the floor holds: never more than one drains, requests go on in %s", c.Name), Err: err}, start)
+	if err != nil {
+		return err
+	}
+
+	// Who waits is next in turn.
+	start = time.Now()
+	if err := drains.Uncordon(ctx); err != nil {
+		return err
+	}
+	var next *lab.Node
+	took, err = lab.Until(ctx, "the next node to drain", patience, func(ctx context.Context) (err error) {
+		if next, err = s.onlyOneDrains(ctx, c, drains); err == nil && next == drains {
+			err = fmt.Errorf("%s drains still", next.Name)
+		}
+		return err
+	}, s.Agents[drains.Name].Process)
+	t.row(scenario.Row{What: "the first uncordoned: one that waited drains after its hold-down", Took: took, Within: holdDown + effect, Err: err}, start)
+	if err != nil {
+		return err
+	}
+	return forEachNode(ctx, c, (*lab.Node).Uncordon)
+}
+
+// countDraining follows, until the returned function is called, how many nodes of a
+// cluster HAProxy has drained at once; the function returns the most there were.
+func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (most func() int) {
+	ctx, cancel := context.WithCancel(ctx)
+	seen := 0
+	var counting sync.WaitGroup
+	counting.Go(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			stats, _ := s.HAProxy.Stats(ctx) // none when it is asked during a reload
+			now := 0
+			for _, stat := range stats {
+				if stat.Proxy == nodesProxy+c.Name && strings.HasPrefix(stat.Status, "DRAIN") {
+					now++
+				}
+			}
+			seen = max(seen, now)
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	})
+	return func() int {
+		cancel()
+		counting.Wait()
+		return seen
+	}
+}
+
+func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context.Context) error) error {
+	group, gctx := errgroup.WithContext(ctx)
+	for _, n := range c.Nodes() {
+		group.Go(func() error { return do(n, gctx) })
+	}
+	return group.Wait()
+}
+
+// onlyOneDrains wants one node of a cluster to drain, in its agent's answers and in
+// HAProxy, and returns it. The agents of the others must say that they wait, but for
+// those that are not cordoned any more.
+func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
+	for _, n := range c.Nodes() {
+		a := s.Agents[n.Name]
+		reply, err := a.Answer(ctx, s.Edge, nodeAgentPort)
+		if err != nil {
+			return nil, err
+		}
+		stat, err := s.HAProxy.NodeStat(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		waiting, err := a.Metric(ctx, s.Client, "headgate_agent_drain_waiting")
+		if err != nil {
+			return nil, err
+		}
+		asked := true
+		for _, other := range uncordoned {
+			asked = asked && n != other
+		}
+		switch {
+		case reply.Admin == agentcheck.Drain && strings.HasPrefix(stat.Status, "DRAIN") && drains == nil && waiting == 0:
+			drains = n
+		case reply.Admin == agentcheck.Ready && stat.Status == "UP" && !asked:
+		case reply.Admin == agentcheck.Ready && stat.Status == "UP" && waiting == 1 && strings.Contains(reply.Reason, "wait"):
+		default:
+			return nil, fmt.Errorf("%s: the agent answers %q, headgate_agent_drain_waiting is %v, HAProxy says %s", n.Name, reply, waiting, stat.Status)
+		}
+	}
+	if drains == nil {
+		return nil, fmt.Errorf("no node of %s drains", c.Name)
+	}
+	return drains, nil
+}
+
+// floorHolds wants that the same node drains as before, that no request came by it, and
+// that the cluster gets its half of the requests all the same.
+func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, drains *lab.Node, since time.Time) error {
+	now, err := s.onlyOneDrains(ctx, c)
+	if err != nil {
+		return err
+	}
+	if now != drains {
+		return fmt.Errorf("%s drained at first, and now %s", drains.Name, now.Name)
+	}
+	if err := s.stillDrained(ctx, t, drains, since); err != nil {
+		return err
+	}
+	came := t.entries(c, since)
+	for _, n := range c.Nodes() {
+		if subset, err := s.subsetNodes(c, tracks); err != nil {
+			return err
+		} else if contains(subset, n) && n != drains && came[n.Name] == 0 {
+			return fmt.Errorf("no request came by %s: %v", n.Name, came)
+		}
+	}
+	return nil
+}
+
+func contains(nodes []*lab.Node, n *lab.Node) bool {
+	for _, other := range nodes {
+		if other == n {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,126 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/load"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+var local = scenario.Scenario[*Env]{
+	Name:  "local",
+	About: "with externalTrafficPolicy Local the nodes of a service are those that have a ready pod of it",
+	Run:   underLoad(runLocal),
+}
+
+// nearby is a service with externalTrafficPolicy Local.
+const nearby = "nearby"
+
+func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Report) (err error) {
+	c := s.Clusters[1]
+	nodes := c.Nodes()
+	d, err := c.Deploy(ctx, lab.App{Namespace: appNamespace, Name: nearby, Local: true, On: nodes[:1]})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.removeNearby(ctx, d)) }()
+	if err := s.Routes.set(append(systemRoutes(), route{host: host(nearby), backends: []backend{{c.Name, nearby, "http"}}})); err != nil {
+		return err
+	}
+	if _, err := lab.Until(ctx, host(nearby), patience, func(ctx context.Context) error {
+		return s.wantStatus(ctx, host(nearby), "/", http.StatusOK)
+	}, s.Terminator.Process); err != nil {
+		return err
+	}
+	t := s.startTraffic(ctx, report, host(nearby), "/")
+	defer t.Stop()
+
+	// Each node in turn, so that the choice by hash, which knows two of three, is wrong
+	// at least once.
+	for i := range nodes {
+		start := time.Now()
+		if i > 0 {
+			if err := s.moveNearby(ctx, t, d, nodes[i]); err != nil {
+				return err
+			}
+		}
+		since := time.Now()
+		if err := t.await(ctx, 2*loadRate, since); err != nil {
+			return err
+		}
+		err := s.nearbyIsAt(ctx, t, c, since, nodes[i].Name)
+		t.row(scenario.Row{What: fmt.Sprintf("its pod is on %s: requests come by that node alone", nodes[i].Name), Err: err}, start)
+		if err != nil {
+			return err
+		}
+	}
+	t.Stop()
+	t.row(scenario.Row{What: "all requests to the service"}, time.Time{})
+	return nil
+}
+
+// moveNearby runs a pod on another node, and then ends the one before as a rollout does:
+// it is terminating first, and its server goes on for a while.
+func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to *lab.Node) error {
+	old := d.Pods[len(d.Pods)-1]
+	pod, err := to.RunPod(ctx, appNamespace, nearby)
+	if err != nil {
+		return err
+	}
+	d.Pods = append(d.Pods, pod)
+	start := time.Now()
+	took, err := t.first(ctx, "by "+to.Name, start, through(to))
+	t.row(scenario.Row{What: fmt.Sprintf("a pod is ready on %s: it gets requests", to.Name), Took: took, Within: effect, Err: err}, start)
+	if err != nil {
+		return err
+	}
+	start = time.Now()
+	grace := int64(60)
+	if err := d.Cluster.Client.CoreV1().Pods(appNamespace).Delete(ctx, old.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace}); err != nil {
+		return err
+	}
+	took, err = t.last(ctx, "by "+old.Node.Name, start, through(old.Node))
+	t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
+	return err
+}
+
+// nearbyIsAt wants the subset, HAProxy's servers and the requests since a time to be at
+// one node.
+func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
+	subset, err := s.Terminator.Subset(c.Name, nearby)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(subset, []string{node}) {
+		return fmt.Errorf("the subset is %s", strings.Join(subset, ", "))
+	}
+	if came := t.entries(c, since); len(came) != 1 || came[node] == 0 {
+		return fmt.Errorf("requests came by %v", came)
+	}
+	// The pod sees HAProxy itself, for its node has no need to pass requests on.
+	if r, ok := t.First(since, func(r load.Request) bool { return r.Answer.Source != s.Edge.Addr.String() }); ok {
+		return fmt.Errorf("%s saw a request come from %s, not from HAProxy's %s", r.Answer.Pod, r.Answer.Source, s.Edge.Addr)
+	}
+	return nil
+}
+
+func (s *System) removeNearby(ctx context.Context, d *lab.Deployed) error {
+	if err := s.Routes.set(systemRoutes()); err != nil {
+		return err
+	}
+	_, err := lab.Until(ctx, "no route to "+nearby, patience, func(ctx context.Context) error {
+		return s.wantStatus(ctx, host(nearby), "/", http.StatusNotFound)
+	}, s.Terminator.Process)
+	return errors.Join(err, remove(ctx, d))
+}

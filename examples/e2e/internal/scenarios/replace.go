@@ -1,0 +1,164 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+var replace = scenario.Scenario[*Env]{
+	Name:  "replace",
+	About: "a deleted node is replaced: one server of each service that had it changes, and nothing else",
+	Run:   underLoad(runReplace),
+}
+
+func runReplace(ctx context.Context, s *System, t *traffic, _ *scenario.Report) error {
+	c := s.Clusters[0]
+	nodes, err := s.subsetNodes(c, tracks)
+	if err != nil {
+		return err
+	}
+	gone := nodes[0]
+	before, err := s.placed(ctx)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := gone.Delete(ctx); err != nil {
+		return err
+	}
+	took, err := s.awaitPlaced(ctx, func(now places) error { return replaced(before, now, gone) })
+	if err == nil {
+		_, err = t.last(ctx, "by "+gone.Name, start, through(gone))
+	}
+	t.row(scenario.Row{What: fmt.Sprintf("%s deleted: one server changes in each of the %d services that had it", gone.Name, before.with(gone)), Took: took, Within: 5 * time.Second, Err: err}, start)
+	if err != nil {
+		return err
+	}
+	start = time.Now()
+	if err := gone.Create(ctx); err != nil {
+		return err
+	}
+	took, err = s.awaitPlaced(ctx, func(now places) error { return same(before, now) })
+	if err == nil {
+		_, err = t.first(ctx, "by "+gone.Name, start, through(gone))
+	}
+	t.row(scenario.Row{What: gone.Name + " made again: every service has the nodes that it had before", Took: took, Within: 5 * time.Second, Err: err}, start)
+	return err
+}
+
+// places are where things are: of each backend of HAProxy its servers, and of each
+// service in report.json its nodes.
+type places struct {
+	servers map[string][]string
+	nodes   map[string][]string
+}
+
+// with counts the services that have a node.
+func (p places) with(n *lab.Node) int {
+	count := 0
+	for _, nodes := range p.nodes {
+		if slices.Contains(nodes, n.Name) {
+			count++
+		}
+	}
+	return count
+}
+
+func (s *System) placed(ctx context.Context) (places, error) {
+	p := places{servers: make(map[string][]string), nodes: make(map[string][]string)}
+	stats, err := s.HAProxy.Stats(ctx)
+	if err != nil {
+		return p, err
+	}
+	for _, stat := range stats {
+		if stat.Addr != "" {
+			p.servers[stat.Proxy] = append(p.servers[stat.Proxy], stat.Addr)
+		}
+	}
+	for _, addrs := range p.servers {
+		slices.Sort(addrs)
+	}
+	report, err := s.Terminator.Report()
+	if err != nil {
+		return p, err
+	}
+	for _, r := range report.Services {
+		p.nodes[r.Ref.String()] = r.Nodes
+	}
+	return p, nil
+}
+
+// awaitPlaced waits until things are in their places, and returns how long that took.
+func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (time.Duration, error) {
+	return lab.Until(ctx, "nodes to be replaced", patience, func(ctx context.Context) error {
+		now, err := s.placed(ctx)
+		if err != nil {
+			return err
+		}
+		return right(now)
+	}, s.Terminator.Process)
+}
+
+func same(before, now places) error {
+	if !maps.EqualFunc(before.nodes, now.nodes, slices.Equal) {
+		return fmt.Errorf("services have the nodes\n%v and had\n%v", now.nodes, before.nodes)
+	}
+	if !maps.EqualFunc(before.servers, now.servers, slices.Equal) {
+		return fmt.Errorf("backends have the servers\n%v and had\n%v", now.servers, before.servers)
+	}
+	return nil
+}
+
+// replaced wants each service that had a node to have one other instead, and all else
+// to be the same, in the report and in HAProxy.
+func replaced(before, now places, gone *lab.Node) error {
+	if before.with(gone) == 0 {
+		return fmt.Errorf("no service had %s", gone.Name)
+	}
+	if !slices.Equal(slices.Sorted(maps.Keys(before.nodes)), slices.Sorted(maps.Keys(now.nodes))) ||
+		!slices.Equal(slices.Sorted(maps.Keys(before.servers)), slices.Sorted(maps.Keys(now.servers))) {
+		return errors.New("services or backends came or went")
+	}
+	for service, nodes := range before.nodes {
+		if err := replacedOne(nodes, now.nodes[service], func(n string) bool { return n == gone.Name }, 1); err != nil {
+			return fmt.Errorf("report.json: %s: %w", service, err)
+		}
+	}
+	for backend, servers := range before.servers {
+		entering := 1
+		if strings.HasPrefix(backend, nodesProxy) {
+			entering = 0 // the others were there before
+		}
+		if err := replacedOne(servers, now.servers[backend], func(addr string) bool { return strings.HasPrefix(addr, gone.Addr.String()+":") }, entering); err != nil {
+			return fmt.Errorf("HAProxy: %s: %w", backend, err)
+		}
+	}
+	return nil
+}
+
+// replacedOne wants what gone holds for to have left, and as many others to have come,
+// if it was there at all.
+func replacedOne(before, now []string, gone func(string) bool, entering int) error {
+	left, entered := minus(before, now), minus(now, before)
+	if !slices.ContainsFunc(before, gone) {
+		entering = 0
+	}
+	if len(entered) != entering || len(left) > 1 || slices.ContainsFunc(left, gone) != slices.ContainsFunc(before, gone) {
+		return fmt.Errorf("%v left and %v entered", left, entered)
+	}
+	return nil
+}
+
+func minus(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(x string) bool { return slices.Contains(b, x) })
+}
