@@ -79,6 +79,7 @@ func liveNode(name, address string) *corev1.Node {
 }
 
 func TestWatchALiveCluster(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	api := w.live("eu-2")
 	w.write("routes.yaml", strings.ReplaceAll(testRoutes, "service: tracks, port: http}", "service: tracks, port: http}\n  - {cluster: eu-2, namespace: media, service: tracks, port: http}"))
@@ -147,6 +148,7 @@ func TestOnceWithALiveCluster(t *testing.T) {
 }
 
 func TestWatchOneOfTwoWrites(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	api := w.live("eu-2")
 	args := []string{"-cluster", "eu-2=" + api.config, "-lease", "headgate/terminator", "-max-change", "50%"}

@@ -68,7 +68,7 @@ type flags struct {
 	verbose, localEndpoints                            bool
 	minInterval, quiet, maxWait, startTimeout          time.Duration
 	admin, lease, leaseCluster                         string
-	size, descriptors, nodeAgentPort                   int
+	size, descriptors, nodeAgentPort, terminators      int
 	identity, prefix, balance, nodeHealth              string
 	certs, statsSocket, stateFile, user, group, log    string
 	agentInterval, checkInterval, hardStopAfter, grace time.Duration
@@ -124,6 +124,7 @@ func register(fs *flag.FlagSet) *flags {
 	fs.DurationVar(&f.hardStopAfter, "hard-stop-after", 0, "`time` that a replaced HAProxy process may wait for its connections; 0 is for ever")
 	fs.DurationVar(&f.grace, "grace", 0, "`time` for which a stopping HAProxy process still accepts connections (2.5 or later)")
 
+	fs.IntVar(&f.terminators, "terminators", 1, "`number` of machines with this configuration; only the budget of checks in report.json depends on it")
 	fs.StringVar(&f.dnsOrigin, "dns-origin", "", "`zone` to write dns.zone for, such as example.com")
 	fs.Var(&f.dnsAddrs, "dns-address", "`address` of a terminator for dns.zone; may be given several times")
 	fs.StringVar(&f.dnsTarget, "dns-target", "", "`name` of the terminators that dns.zone points to instead")
@@ -149,6 +150,8 @@ func (f *flags) settings() (*settings, error) {
 		return nil, errors.New("-nodes-per-service must be 1 or more")
 	case f.minInterval < 0 || f.quiet < 0 || f.maxWait < 0 || f.startTimeout < 0:
 		return nil, errors.New("-min-interval, -quiet, -max-wait and -start-timeout must not be negative")
+	case f.terminators < 1:
+		return nil, errors.New("-terminators must be 1 or more")
 	case f.nodeAgentPort < 1 || f.nodeAgentPort > 65535:
 		return nil, errors.New("-node-agent-port: want a port, 1 to 65535")
 	}
@@ -173,6 +176,7 @@ func (f *flags) settings() (*settings, error) {
 	if s.zone, err = f.zone(); err != nil {
 		return nil, err
 	}
+	s.builder.Terminators = f.terminators
 	if s.builder.Selector, err = f.selector(); err != nil {
 		return nil, err
 	}

@@ -51,10 +51,13 @@ type inbox struct {
 func newInbox(sources []source, now time.Time) *inbox {
 	in := &inbox{wake: make(chan struct{}, 1)}
 	for _, c := range sources {
-		in.state.clusters = append(in.state.clusters, clusterState{name: c.name, since: now})
+		in.state.clusters = append(in.state.clusters, clusterState{name: c.name, since: second(now)})
 	}
 	return in
 }
+
+// second is as exact as a person wants to know it.
+func second(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // take returns the latest state.
 func (in *inbox) take() state {
@@ -87,7 +90,7 @@ func (in *inbox) cluster(i int, now time.Time, f func(*clusterState)) {
 		wasSynced, wasAway := c.synced, c.err != nil
 		f(c)
 		if c.synced != wasSynced || c.err != nil != wasAway {
-			c.since = now
+			c.since = second(now)
 		}
 	})
 }

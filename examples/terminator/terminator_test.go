@@ -105,7 +105,7 @@ func (w *world) report() kube.Report {
 func TestOnceWritesAllOfIt(t *testing.T) {
 	w := newWorld(t)
 	code, stdout, stderr := w.run("-once", "-haproxy", w.haproxy(),
-		"-dns-origin", "example.com", "-dns-address", "192.0.2.1", "-cdn-origin", "edge.example.net")
+		"-dns-origin", "example.com", "-dns-address", "192.0.2.1", "-cdn-origin", "edge.example.net", "-terminators", "3")
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.Contains(t, stdout, "written")
 	require.Empty(t, stderr)
@@ -126,6 +126,7 @@ func TestOnceWritesAllOfIt(t *testing.T) {
 
 	report := w.report()
 	require.Len(t, report.Services, 2)
+	require.Equal(t, 3, report.Budget.Terminators)
 	require.Equal(t, "c", report.Clusters[0].Findings[0].Node)
 	require.Contains(t, report.Clusters[0].Findings[0].Reason, "exclude-from-external-load-balancers")
 }
@@ -256,6 +257,7 @@ func TestFailures(t *testing.T) {
 		{"redirect", []string{"-once", "-redirect-https"}, cli.ExitUsage, "-redirect-https needs -https"},
 		{"state file", []string{"-once", "-state-file", "x"}, cli.ExitUsage, "-state-file needs -reload"},
 		{"size", []string{"-once", "-nodes-per-service", "0"}, cli.ExitUsage, "-nodes-per-service"},
+		{"terminators", []string{"-once", "-terminators", "0"}, cli.ExitUsage, "-terminators must be 1"},
 		{"node agent port", []string{"-once", "-node-agent-port", "70000"}, cli.ExitUsage, "-node-agent-port"},
 		{"balance", []string{"-once", "-balance", "static-rr"}, cli.ExitUsage, "static-rr"},
 		{"interval", []string{"-once", "-agent-inter", "1us"}, cli.ExitUsage, "AgentInterval 1µs is not whole milliseconds"},

@@ -254,6 +254,7 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 // TestWatchWithoutAnAPIServer: a cluster that is away at the start keeps the servers
 // that the last run gave it, and one that was never seen takes nobody with it.
 func TestWatchWithoutACluster(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	require.NoError(t, os.Mkdir(w.path("eu-2"), 0o755))
 	w.write("eu-2/objects.yaml", strings.ReplaceAll(testManifests, "10.0.0.", "10.0.2."))
@@ -310,6 +311,7 @@ func states(r kube.Report) (s []kube.State) {
 }
 
 func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.write("haproxy", "#!/bin/sh\nif [ -e "+w.path("bad")+" ]; then echo '[ALERT]    (1) : config : parsing [haproxy.cfg:4] : no such luck' >&2; exit 1; fi\n")
 	require.NoError(t, os.Chmod(w.path("haproxy"), 0o700))
@@ -333,6 +335,7 @@ func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
 // TestWatchReloadsARealHAProxy changes nodes, ports and routes below a real HAProxy
 // while a client asks it without a pause: no request fails.
 func TestWatchReloadsARealHAProxy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	dir := haproxytest.Dir(t) // short enough for sockets
 	ports := haproxytest.Ports(t, 4)
