@@ -133,6 +133,7 @@ func (d *drainer) begin(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case <-d.stop:
+			_, text = d.progress(since, time.Now())
 			http.Error(w, "the agent stops; "+text, http.StatusServiceUnavailable)
 			return
 		case <-over.C:

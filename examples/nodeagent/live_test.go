@@ -232,7 +232,7 @@ func TestDrainCommand(t *testing.T) {
 	}()
 	requireAnswer(t, agent, node, "up drain # drain command")
 	agent.requireStops(t)
-	require.Contains(t, <-done, "the agent stops; draining since ")
+	require.Contains(t, <-done, "the agent stops; ")
 
 	code, out = drainCommand(t, admin)
 	require.Equal(t, cli.ExitFailed, code)
