@@ -59,21 +59,26 @@ func (e *election) runOnce(ctx context.Context, identity string) error {
 	if err != nil {
 		return err
 	}
+	outer := ctx
+	ctx, stop := context.WithCancel(outer)
+	defer stop()
+	lock := newFence(&resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: e.lease.namespace, Name: e.lease.name},
+		Client:     client,
+		LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
+	}, stop)
+	defer lock.close()
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: e.lease.namespace, Name: e.lease.name},
-			Client:     client,
-			LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
-		},
+		Lock:          lock,
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: leaseRetry,
 		ReleaseOnCancel: true,
 		Name:            fmt.Sprintf("%s/%s", e.lease.namespace, e.lease.name),
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(term context.Context) { e.send(term, term) },
+			OnStartedLeading: func(term context.Context) { e.send(term, lock.fenced(term)) },
 			OnStoppedLeading: func() {
 				e.leader(false, "")
 				e.log.Warn("this terminator does not lead")
-				e.send(ctx, nil)
+				e.send(outer, nil)
 			},
 			OnNewLeader: func(who string) {
 				e.leader(who == identity, who)

@@ -88,6 +88,10 @@ func (l *loop) run(ctx context.Context) {
 	}
 	for {
 		if dirty && started && lead.ctx != nil {
+			if lead.ctx.Err() != nil { // over, though nobody has said so yet
+				lead = term{}
+				continue
+			}
 			if wait := time.Until(notBefore); wait > 0 {
 				due.Reset(wait)
 			} else {
@@ -123,7 +127,7 @@ func (l *loop) run(ctx context.Context) {
 			}
 		case r := <-l.forced:
 			switch {
-			case lead.ctx == nil:
+			case lead.ctx == nil || lead.ctx.Err() != nil:
 				r.reply <- forceReply{failed, errNotLeading}
 			case !started:
 				r.reply <- forceReply{failed, errors.New("not all clusters have been waited for")}
