@@ -19,10 +19,6 @@ type Delta struct {
 	Refs []Ref
 }
 
-func (d Delta) isZero() bool {
-	return len(d.Nodes)+len(d.Services) == 0 && d.ReadyNodes == nil && d.Refs == nil
-}
-
 // Changed names what an Update has changed, for a log. If there is nothing in it,
 // the Selection is what it was before.
 type Changed struct {

@@ -1,12 +1,17 @@
 package nodeselect_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
 	"time"
 
 	"github.com/headgate/headgate/nodeselect"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
 
 const manifests = `apiVersion: v1
@@ -222,4 +227,54 @@ func ExampleSelector_spread() {
 	}
 	fmt.Println(zones)
 	// Output: map[zone-0:3 zone-1:3]
+}
+
+// A node leaves, and the services that had it get another.
+func ExampleTracker() {
+	objects, _ := nodeselect.Parse("cluster.yaml", []byte(manifests))
+	var d nodeselect.Delta
+	d.Nodes = map[string]*corev1.Node{}
+	for _, n := range objects.Nodes {
+		d.Nodes[n.Name] = n
+	}
+	d.Services = map[string]*corev1.Service{}
+	for _, s := range objects.Services {
+		d.Services[s.Namespace+"/"+s.Name] = s
+	}
+	d.Refs = []nodeselect.Ref{{Namespace: "media", Service: "tracks", Port: "http"}}
+	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+	tracker := nodeselect.NewTracker(nodeselect.Selector{Size: 1}, nil)
+	before, _ := tracker.Update(d, at)
+	leaves := before.Targets[0].Nodes[0].Name
+	after, changed := tracker.Update(nodeselect.Delta{Nodes: map[string]*corev1.Node{leaves: nil}}, at)
+	fmt.Println("changed:", changed.Nodes, changed.Services)
+	fmt.Println("before:", before.Targets[0].Nodes[0].Name)
+	fmt.Println("after:", after.Targets[0].Nodes[0].Name)
+	// Output:
+	// changed: [worker-3] [media/tracks]
+	// before: worker-3
+	// after: worker-1
+}
+
+// Several clusters are followed side by side; one that is away changes nothing for the
+// others.
+func ExampleWatcher() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	cluster := &nodeselect.Watcher{
+		Config:         &rest.Config{Host: "https://10.0.0.1:6443"}, // as clientcmd or rest.InClusterConfig gives it
+		LocalEndpoints: true,
+		Logger:         slog.Default(),
+	}
+	cluster.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks", Port: "http"}})
+	err := cluster.Run(ctx, func(s nodeselect.Snapshot) {
+		if !s.Synced {
+			return // s.Err says why; there is nothing to render yet
+		}
+		for _, target := range s.Selection.Targets {
+			fmt.Println(target.Ref, target.NodePort, target.Nodes)
+		}
+	})
+	fmt.Println(err)
 }

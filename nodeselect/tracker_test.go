@@ -233,8 +233,7 @@ func (w *walk) equal(t *testing.T, want, got nodeselect.Selection) {
 // Whatever happens, and in whatever order, the Tracker says what a Selector says that
 // starts from nothing.
 func TestTrackerIsSelect(t *testing.T) {
-	walks := 400
-	for seed := range walks {
+	for seed := range 250 {
 		w := newWalk(rand.New(rand.NewPCG(uint64(seed), 5)))
 		for range 60 {
 			w.step(t)

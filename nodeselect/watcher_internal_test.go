@@ -53,21 +53,34 @@ type called struct {
 	at time.Duration
 }
 
+// calls are the calls of changed so far.
+type calls struct {
+	made chan called
+	list []called
+}
+
+func (c *calls) all() []called {
+	for len(c.made) > 0 {
+		c.list = append(c.list, <-c.made)
+	}
+	return c.list
+}
+
 // inBubble runs a Watcher without an API server in a bubble of its own time. Tests put
 // into its inbox what sources would.
-func inBubble(t *testing.T, w *Watcher, test func(t *testing.T, calls *[]called)) {
+func inBubble(t *testing.T, w *Watcher, test func(t *testing.T, calls *calls)) {
 	synctest.Test(t, func(t *testing.T) {
 		w.init()
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
-		var calls []called
+		calls := &calls{made: make(chan called, 1000)}
 		done := make(chan error, 1)
 		go func() {
-			done <- w.follow(ctx, func(s Snapshot) { calls = append(calls, called{s, time.Since(start)}) })
+			done <- w.follow(ctx, func(s Snapshot) { calls.made <- called{s, time.Since(start)} })
 		}()
 		synctest.Wait()
 		defer cancel()
-		test(t, &calls)
+		test(t, calls)
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
 	})
@@ -88,18 +101,18 @@ func listed(w *Watcher) {
 
 func TestNothingBeforeEverythingIsListed(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		w.SetRefs([]Ref{testRef})
 		w.inbox.nodes.Replace(testNodes(1, 3))
 		pass(time.Minute)
-		require.Equal(t, 0, len(*calls))
+		require.Equal(t, 0, len(calls.all()))
 		w.inbox.services.Replace([]*corev1.Service{testService("s")})
 		pass(time.Minute)
-		require.Equal(t, 0, len(*calls))
+		require.Equal(t, 0, len(calls.all()))
 		w.inbox.slices.Replace(nil)
 		pass(time.Minute)
-		require.Equal(t, 1, len(*calls))
-		s := (*calls)[0]
+		require.Equal(t, 1, len(calls.all()))
+		s := calls.all()[0]
 		require.True(t, s.Synced)
 		require.NoError(t, s.Err)
 		require.Len(t, s.Objects.Nodes, 3)
@@ -112,7 +125,7 @@ func TestNothingBeforeEverythingIsListed(t *testing.T) {
 // A cluster whose endpoint slices cannot be read is followed without them.
 func TestSlicesAreNotWaitedForInVain(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		local := testService("s")
 		local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 		w.inbox.health(kindSlices)(errors.New("endpointslices: forbidden"))
@@ -120,8 +133,8 @@ func TestSlicesAreNotWaitedForInVain(t *testing.T) {
 		w.inbox.nodes.Replace(testNodes(1, 3))
 		w.inbox.services.Replace([]*corev1.Service{local})
 		pass(time.Second)
-		require.Equal(t, 1, len(*calls))
-		s := (*calls)[0]
+		require.Equal(t, 1, len(calls.all()))
+		s := calls.all()[0]
 		require.True(t, s.Synced)
 		require.EqualError(t, s.Err, "nodeselect: endpointslices: forbidden")
 		require.Len(t, s.Selection.Targets[0].Nodes, 3)
@@ -131,52 +144,54 @@ func TestSlicesAreNotWaitedForInVain(t *testing.T) {
 
 func TestUnreachableAtTheStart(t *testing.T) {
 	w := &Watcher{}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		w.inbox.health(kindNodes)(errors.New("nodes: refused"))
 		w.inbox.health(kindServices)(errors.New("services: refused"))
 		pass(time.Second)
-		require.Equal(t, 1, len(*calls))
-		require.EqualError(t, (*calls)[0].Err, "nodeselect: nodes: refused; services: refused")
-		require.Equal(t, Snapshot{Err: (*calls)[0].Err}, (*calls)[0].Snapshot)
+		require.Equal(t, 1, len(calls.all()))
+		require.EqualError(t, calls.all()[0].Err, "nodeselect: nodes: refused; services: refused")
+		require.Equal(t, Snapshot{Err: calls.all()[0].Err}, calls.all()[0].Snapshot)
 		w.SetRefs([]Ref{testRef})
 		pass(time.Minute)
-		require.Equal(t, 1, len(*calls), "nothing new")
+		require.Equal(t, 1, len(calls.all()), "nothing new")
 		w.inbox.nodes.Replace(testNodes(1, 3))
 		w.inbox.health(kindNodes)(nil)
 		w.inbox.services.Replace([]*corev1.Service{testService("s")})
 		w.inbox.health(kindServices)(nil)
 		pass(time.Second)
-		require.Equal(t, 2, len(*calls))
-		require.True(t, (*calls)[1].Synced)
-		require.NoError(t, (*calls)[1].Err)
-		require.Equal(t, []Ref{testRef}, (*calls)[1].Refs)
+		require.Equal(t, 2, len(calls.all()))
+		require.True(t, calls.all()[1].Synced)
+		require.NoError(t, calls.all()[1].Err)
+		require.Equal(t, []Ref{testRef}, calls.all()[1].Refs)
 	})
 }
 
 func TestABurstIsOneChange(t *testing.T) {
 	w := &Watcher{}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		listed(w)
 		pass(time.Minute)
-		*calls = nil
+		calls.all()
+		calls.list = nil
 		for i := 10; i < 20; i++ {
 			w.inbox.nodes.Set(testNode(fmt.Sprint("n", i)))
 			pass(watcherQuiet / 2)
 		}
-		require.Equal(t, 0, len(*calls))
+		require.Equal(t, 0, len(calls.all()))
 		pass(watcherQuiet)
-		require.Equal(t, 1, len(*calls))
-		require.Len(t, (*calls)[0].Changed.Nodes, 10)
-		require.Len(t, (*calls)[0].Objects.Nodes, 19)
+		require.Equal(t, 1, len(calls.all()))
+		require.Len(t, calls.all()[0].Changed.Nodes, 10)
+		require.Len(t, calls.all()[0].Objects.Nodes, 19)
 	})
 }
 
 func TestChangesThatNeverCease(t *testing.T) {
 	w := &Watcher{Quiet: 200 * time.Millisecond, MaxWait: 500 * time.Millisecond}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		listed(w)
 		pass(time.Second)
-		*calls = nil
+		calls.all()
+		calls.list = nil
 		for i := range 100 {
 			n := testNode("n1")
 			n.Spec.Unschedulable = i%2 == 0
@@ -184,9 +199,9 @@ func TestChangesThatNeverCease(t *testing.T) {
 			w.inbox.nodes.Set(n)
 			pass(50 * time.Millisecond)
 		}
-		require.InDelta(t, 10, len(*calls), 1.5, "5 s of changes, 500 ms from the first to the look at them")
-		for i := 1; i < len(*calls); i++ {
-			require.LessOrEqual(t, (*calls)[i].at-(*calls)[i-1].at, 550*time.Millisecond)
+		require.InDelta(t, 10, len(calls.all()), 1.5, "5 s of changes, 500 ms from the first to the look at them")
+		for i := 1; i < len(calls.all()); i++ {
+			require.LessOrEqual(t, calls.all()[i].at-calls.all()[i-1].at, 550*time.Millisecond)
 		}
 	})
 }
@@ -195,7 +210,7 @@ func TestChangesThatNeverCease(t *testing.T) {
 // known.
 func TestHeartbeatsAreNothing(t *testing.T) {
 	w := &Watcher{}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		beat := func(at int) *corev1.Node {
 			n := testNode("n1")
 			n.ResourceVersion = fmt.Sprint(at)
@@ -210,7 +225,7 @@ func TestHeartbeatsAreNothing(t *testing.T) {
 		listed(w)
 		w.inbox.nodes.Set(beat(1))
 		pass(time.Second)
-		require.Equal(t, 1, len(*calls), "a condition has come, which says nothing")
+		require.Equal(t, 1, len(calls.all()), "a condition has come, which says nothing")
 		for i := range 100 {
 			w.inbox.nodes.Set(beat(i))
 		}
@@ -218,18 +233,18 @@ func TestHeartbeatsAreNothing(t *testing.T) {
 		list[0] = beat(1000)
 		w.inbox.nodes.Replace(list)
 		w.inbox.mu.Lock()
-		require.True(t, w.inbox.delta.isZero())
+		require.Equal(t, Delta{}, w.inbox.delta)
 		w.inbox.mu.Unlock()
 		require.Empty(t, w.inbox.arrived)
 		pass(time.Minute)
-		require.Equal(t, 1, len(*calls))
+		require.Equal(t, 1, len(calls.all()))
 	})
 }
 
 // Time alone makes Ready avoid a node.
 func TestNodesAreJudgedAgain(t *testing.T) {
 	w := &Watcher{}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		listed(w)
 		lost := testNode("n1")
 		lost.Status.Conditions = []corev1.NodeCondition{{
@@ -237,51 +252,51 @@ func TestNodesAreJudgedAgain(t *testing.T) {
 		}}
 		w.inbox.nodes.Set(lost)
 		pass(DefaultGrace)
-		require.Equal(t, 1, len(*calls))
+		require.Equal(t, 1, len(calls.all()))
 		pass(watcherRecheck + time.Second)
-		require.Equal(t, 2, len(*calls))
-		require.Equal(t, Changed{Nodes: []string{"n1"}}, (*calls)[1].Changed)
-		require.Equal(t, Avoid, (*calls)[1].Selection.Findings[0].Verdict)
+		require.Equal(t, 2, len(calls.all()))
+		require.Equal(t, Changed{Nodes: []string{"n1"}}, calls.all()[1].Changed)
+		require.Equal(t, Avoid, calls.all()[1].Selection.Findings[0].Verdict)
 	})
 }
 
 func TestOnlyHealthChanges(t *testing.T) {
 	w := &Watcher{}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		listed(w)
-		good := (*calls)[0].Snapshot
+		good := calls.all()[0].Snapshot
 		health := w.inbox.health(kindNodes)
 		health(errors.New("nodes: refused"))
 		pass(time.Second)
-		require.Equal(t, 2, len(*calls))
-		got := (*calls)[1].Snapshot
+		require.Equal(t, 2, len(calls.all()))
+		got := calls.all()[1].Snapshot
 		require.EqualError(t, got.Err, "nodeselect: nodes: refused")
 		got.Err, got.Changed, good.Changed = nil, Changed{}, Changed{}
 		require.Equal(t, good, got, "the last good state")
 		health(errors.New("nodes: refused"))
 		pass(time.Second)
-		require.Equal(t, 2, len(*calls))
+		require.Equal(t, 2, len(calls.all()))
 		health(nil)
 		pass(time.Second)
-		require.Equal(t, 3, len(*calls))
-		require.NoError(t, (*calls)[2].Err)
+		require.Equal(t, 3, len(calls.all()))
+		require.NoError(t, calls.all()[2].Err)
 	})
 }
 
 func TestRefsAreAnswered(t *testing.T) {
 	w := &Watcher{}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		listed(w)
 		w.SetRefs([]Ref{testRef})
 		pass(time.Second)
-		require.Equal(t, 2, len(*calls), "an answer, though nothing is different")
-		require.True(t, (*calls)[1].Changed.IsZero())
+		require.Equal(t, 2, len(calls.all()), "an answer, though nothing is different")
+		require.True(t, calls.all()[1].Changed.IsZero())
 		w.SetRefs(nil)
 		pass(time.Second)
-		require.Equal(t, 3, len(*calls))
-		require.Empty(t, (*calls)[2].Selection.Targets)
-		require.Equal(t, []Ref{}, (*calls)[2].Refs)
-		require.Equal(t, Changed{Services: []string{"ns/s"}}, (*calls)[2].Changed)
+		require.Equal(t, 3, len(calls.all()))
+		require.Empty(t, calls.all()[2].Selection.Targets)
+		require.Equal(t, []Ref{}, calls.all()[2].Refs)
+		require.Equal(t, Changed{Services: []string{"ns/s"}}, calls.all()[2].Changed)
 	})
 }
 
@@ -313,12 +328,12 @@ func TestBusyCaller(t *testing.T) {
 
 // A list that lacks most of what was there is not believed for a while.
 func TestDoubtfulLists(t *testing.T) {
-	last := func(calls *[]called) Snapshot { return (*calls)[len(*calls)-1].Snapshot }
+	last := func(calls *calls) Snapshot { return calls.all()[len(calls.all())-1].Snapshot }
 	tests := []struct {
 		name  string
-		after func(t *testing.T, w *Watcher, calls *[]called)
+		after func(t *testing.T, w *Watcher, calls *calls)
 	}{
-		{"an empty one is never believed", func(t *testing.T, w *Watcher, calls *[]called) {
+		{"an empty one is never believed", func(t *testing.T, w *Watcher, calls *calls) {
 			w.inbox.nodes.Replace(nil)
 			pass(time.Hour)
 			require.Len(t, last(calls).Objects.Nodes, 9)
@@ -327,7 +342,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(time.Second)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"what comes back after an empty one gives the rest five minutes", func(t *testing.T, w *Watcher, calls *[]called) {
+		{"what comes back after an empty one gives the rest five minutes", func(t *testing.T, w *Watcher, calls *calls) {
 			w.inbox.nodes.Replace(nil)
 			pass(time.Hour)
 			w.inbox.nodes.Set(testNode("n1"))
@@ -339,7 +354,7 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Len(t, last(calls).Objects.Nodes, 2)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"everything comes back", func(t *testing.T, w *Watcher, calls *[]called) {
+		{"everything comes back", func(t *testing.T, w *Watcher, calls *calls) {
 			w.inbox.nodes.Replace(nil)
 			for _, n := range testNodes(1, 9) {
 				w.inbox.nodes.Set(n)
@@ -347,9 +362,9 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(time.Second)
 			require.NoError(t, last(calls).Err)
 			pass(time.Hour)
-			require.Equal(t, 1, len(*calls))
+			require.Equal(t, 1, len(calls.all()))
 		}},
-		{"a short one is believed after five minutes", func(t *testing.T, w *Watcher, calls *[]called) {
+		{"a short one is believed after five minutes", func(t *testing.T, w *Watcher, calls *calls) {
 			w.inbox.nodes.Replace(testNodes(1, 4))
 			pass(believeAfter / 2)
 			require.Len(t, last(calls).Objects.Nodes, 9)
@@ -359,13 +374,13 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Len(t, last(calls).Objects.Nodes, 3)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"one that lacks half is believed", func(t *testing.T, w *Watcher, calls *[]called) {
+		{"one that lacks half is believed", func(t *testing.T, w *Watcher, calls *calls) {
 			w.inbox.nodes.Replace(testNodes(1, 5))
 			pass(time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 5)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"nodes that are deleted are gone", func(t *testing.T, w *Watcher, calls *[]called) {
+		{"nodes that are deleted are gone", func(t *testing.T, w *Watcher, calls *calls) {
 			for i := 1; i <= 9; i++ {
 				w.inbox.nodes.Delete("", fmt.Sprint("n", i))
 			}
@@ -373,7 +388,7 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Empty(t, last(calls).Objects.Nodes)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"services too", func(t *testing.T, w *Watcher, calls *[]called) {
+		{"services too", func(t *testing.T, w *Watcher, calls *calls) {
 			w.inbox.services.Replace(nil)
 			pass(time.Hour)
 			require.Len(t, last(calls).Selection.Targets, 1)
@@ -387,9 +402,9 @@ func TestDoubtfulLists(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			w := &Watcher{}
-			inBubble(t, w, func(t *testing.T, calls *[]called) {
+			inBubble(t, w, func(t *testing.T, calls *calls) {
 				listed(w)
-				require.Equal(t, 1, len(*calls))
+				require.Equal(t, 1, len(calls.all()))
 				test.after(t, w, calls)
 			})
 		})
@@ -400,7 +415,7 @@ func TestDoubtfulLists(t *testing.T) {
 // longer than if nobody said anything.
 func TestHeartbeatsDelayNothing(t *testing.T) {
 	w := &Watcher{}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		listed(w)
 		heartbeats := func(n int) {
 			for range n {
@@ -409,31 +424,31 @@ func TestHeartbeatsDelayNothing(t *testing.T) {
 			}
 		}
 		heartbeats(200)
-		require.Equal(t, 1, len(*calls), "they are no change")
-		first := (*calls)[0]
+		require.Equal(t, 1, len(calls.all()), "they are no change")
+		first := calls.all()[0]
 		heartbeats(1)
 		w.inbox.nodes.Delete("", "n1")
 		heartbeats(200)
-		require.Equal(t, 2, len(*calls))
-		require.Equal(t, first.at+2010*time.Millisecond+watcherQuiet, (*calls)[1].at)
+		require.Equal(t, 2, len(calls.all()))
+		require.Equal(t, first.at+2010*time.Millisecond+watcherQuiet, calls.all()[1].at)
 	})
 }
 
 // So do pods come and go, most of them of services that nobody declared to be local.
 func TestPodsOfOtherServicesDelayNothing(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
-	inBubble(t, w, func(t *testing.T, calls *[]called) {
+	inBubble(t, w, func(t *testing.T, calls *calls) {
 		w.inbox.slices.Replace(nil)
 		listed(w)
-		require.Equal(t, 1, len(*calls))
-		first := (*calls)[0]
+		require.Equal(t, 1, len(calls.all()))
+		first := calls.all()[0]
 		w.inbox.nodes.Delete("", "n1")
 		for i := range 200 {
 			conditions := discoveryv1.EndpointConditions{Ready: new(i%2 == 0)}
 			w.inbox.slices.Set(testSlice("s", "x", map[string]discoveryv1.EndpointConditions{"n3": conditions}))
 			pass(10 * time.Millisecond)
 		}
-		require.Equal(t, first.at+watcherQuiet, (*calls)[1].at)
-		require.Equal(t, 2, len(*calls))
+		require.Equal(t, first.at+watcherQuiet, calls.all()[1].at)
+		require.Equal(t, 2, len(calls.all()))
 	})
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // watched runs a Watcher until the test ends, and gives its Snapshots.
-func watched(t *testing.T, w *nodeselect.Watcher) <-chan nodeselect.Snapshot {
+func watched(t testing.TB, w *nodeselect.Watcher) <-chan nodeselect.Snapshot {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	snapshots := make(chan nodeselect.Snapshot, 100)
@@ -38,7 +38,7 @@ func watched(t *testing.T, w *nodeselect.Watcher) <-chan nodeselect.Snapshot {
 }
 
 // until gives the first Snapshot for which is holds.
-func until(t *testing.T, snapshots <-chan nodeselect.Snapshot, what string, is func(nodeselect.Snapshot) bool) nodeselect.Snapshot {
+func until(t testing.TB, snapshots <-chan nodeselect.Snapshot, what string, is func(nodeselect.Snapshot) bool) nodeselect.Snapshot {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	var last nodeselect.Snapshot
@@ -49,7 +49,7 @@ func until(t *testing.T, snapshots <-chan nodeselect.Snapshot, what string, is f
 				return last
 			}
 		case <-deadline:
-			t.Fatalf("not seen: %s; last %v %v", what, last.Err, last.Selection.Targets)
+			t.Fatalf("not seen: %s; last %v %v", what, last.Err, last.Selection.Subsets())
 		}
 	}
 }
@@ -184,28 +184,41 @@ func TestWatcherWithoutAConfiguration(t *testing.T) {
 	require.ErrorContains(t, w.Run(t.Context(), func(nodeselect.Snapshot) {}), "nodeselect: the configuration of the cluster cannot be used: ")
 }
 
-// What is kept of a cluster of 1,000 nodes and 2,000 services, whose lists are 20 MB of
-// JSON, is a small part of it.
+// What a Watcher keeps of a cluster is a small part of what the cluster is.
 func TestWatcherKeepsLittle(t *testing.T) {
-	server := kubewatchtest.New(t)
-	for _, n := range manifesttest.Nodes(1000) {
-		server.Set(n)
+	kept := keptBy(t, 200, 400)
+	t.Logf("%d kB are kept", kept>>10)
+	require.Less(t, kept, int64(4<<20))
+}
+
+func BenchmarkWatcherKeeps(b *testing.B) {
+	for b.Loop() {
+		b.ReportMetric(float64(keptBy(b, 1000, 2000)), "B-kept")
 	}
+}
+
+// keptBy gives the heap that a Watcher and its first Snapshot take.
+func keptBy(t testing.TB, nodes, services int) int64 {
+	server := kubewatchtest.New(t)
 	var refs []nodeselect.Ref
-	for _, s := range manifesttest.Services(2000) {
-		server.Set(s)
+	var objects []kubewatchtest.Object
+	for _, n := range manifesttest.Nodes(nodes) {
+		objects = append(objects, n)
+	}
+	for _, s := range manifesttest.Services(services) {
+		objects = append(objects, s)
 		refs = append(refs, nodeselect.Ref{Namespace: s.Namespace, Service: s.Name, Port: "http"})
 	}
+	server.Set(objects...)
 	before := heap()
 	w := &nodeselect.Watcher{Config: server.Config()}
 	w.SetRefs(refs)
-	snapshots := watched(t, w)
-	s := until(t, snapshots, "the cluster", synced)
-	require.Len(t, s.Selection.Targets, 2000)
+	s := until(t, watched(t, w), "the cluster", synced)
+	require.Len(t, s.Selection.Targets, services)
 	kept := heap() - before
-	t.Logf("%d kB are kept", kept>>10)
-	require.Less(t, kept, int64(16<<20))
 	runtime.KeepAlive(s)
+	runtime.KeepAlive(objects)
+	return kept
 }
 
 func heap() int64 {

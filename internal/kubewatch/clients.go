@@ -2,6 +2,7 @@ package kubewatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -46,6 +47,9 @@ const dialTimeout = 10 * time.Second
 // Timeout of the configuration is not used: it would cut off every watch. Each list has
 // a deadline of its own.
 func NewClients(cfg *rest.Config) (Clients, error) {
+	if cfg == nil {
+		return Clients{}, errors.New("kubewatch: no configuration")
+	}
 	cfg = rest.CopyConfig(cfg)
 	cfg.Timeout = 0
 	cfg.QPS, cfg.Burst, cfg.RateLimiter = -1, 0, nil

@@ -30,7 +30,9 @@
 //
 // The health function is told of an error when one begins or its reason becomes
 // another, and nil when the server answers again. An expired watch is no error: it is
-// how a server says that it wants to be listed, and it is.
+// how a server says that it wants to be listed, and it is. Where lists are permitted and
+// watches are not, each attempt is a list, so that the sink is seconds behind; the error
+// stands all the same.
 //
 // # What it does not do
 //

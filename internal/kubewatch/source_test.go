@@ -484,6 +484,8 @@ func TestNewClientsLeavesItsConfigAlone(t *testing.T) {
 	require.Empty(t, cfg.ContentType)
 	require.Nil(t, cfg.WrapTransport)
 
+	_, err = NewClients(nil)
+	require.ErrorContains(t, err, "no configuration")
 	cfg.Host = "http://[::1"
 	_, err = NewClients(cfg)
 	require.ErrorContains(t, err, "kubewatch: ")

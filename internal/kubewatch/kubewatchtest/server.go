@@ -10,6 +10,8 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -79,6 +81,7 @@ func start(t testing.TB, http2 bool) *Server {
 		refused: map[string]int{}, conns: map[*conn]bool{},
 	}
 	s.http = httptest.NewUnstartedServer(s)
+	s.http.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that go away are the point of some tests
 	if http2 {
 		s.http.EnableHTTP2 = true
 		s.http.StartTLS()
@@ -180,8 +183,13 @@ func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
 
 // Down breaks all connections, and refuses others.
 func (s *Server) Down() {
-	s.do(func() { s.down = true; s.cut++ })
-	s.http.CloseClientConnections()
+	s.do(func() {
+		s.down = true
+		s.cut++
+		for c := range s.conns {
+			_ = c.Conn.Close()
+		}
+	})
 }
 
 // Up ends what Down began.
@@ -209,12 +217,6 @@ func (s *Server) Requests() []Request {
 }
 
 func (s *Server) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	s.mu.Lock()
-	down, frozen := s.down, s.frozen
-	s.mu.Unlock()
-	if down {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
-	}
 	var d net.Dialer
 	inner, err := d.DialContext(ctx, network, addr)
 	if err != nil {
@@ -223,8 +225,12 @@ func (s *Server) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	c := &conn{Conn: inner, server: s, frozen: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.down {
+		_ = inner.Close()
+		return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
 	s.conns[c] = true
-	if frozen {
+	if s.frozen {
 		c.freeze()
 	}
 	return c, nil
