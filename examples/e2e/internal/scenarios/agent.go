@@ -74,6 +74,14 @@ func (a *Agent) Metric(ctx context.Context, from *lab.Machine, name string) (flo
 	return metric(body, name)
 }
 
+func (a *Agent) wantMetric(ctx context.Context, from *lab.Machine, name string, want float64) error {
+	got, err := a.Metric(ctx, from, name)
+	if err == nil && got != want {
+		err = fmt.Errorf("%s: %s is %v, not %v", a.Name, name, got, want)
+	}
+	return err
+}
+
 // DrainCommand runs `nodeagent drain` on the node, as a preStop hook does, and returns
 // what it printed.
 func (a *Agent) DrainCommand(ctx context.Context, flags ...string) (string, error) {

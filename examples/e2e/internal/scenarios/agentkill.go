@@ -36,9 +36,14 @@ func runAgentKill(ctx context.Context, s *System, t *traffic, _ *scenario.Report
 	if err := t.await(ctx, 4*loadRate, time.Now()); err != nil {
 		return err
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("agent of %s killed while drained: stays drained", drained.Name), Err: s.stillDrained(ctx, t, drained, start)}, start)
+	err = s.stillDrained(ctx, t, drained, start)
+	if err := t.row(scenario.Row{What: fmt.Sprintf("agent of %s killed while drained: stays drained", drained.Name), Err: err}, start); err != nil {
+		return err
+	}
 	_, err = t.first(ctx, "by "+used.Name, time.Now(), through(used))
-	t.row(scenario.Row{What: fmt.Sprintf("agent of %s killed while in use: stays in use", used.Name), Err: err}, start)
+	if err := t.row(scenario.Row{What: fmt.Sprintf("agent of %s killed while in use: stays in use", used.Name), Err: err}, start); err != nil {
+		return err
+	}
 
 	restart := time.Now()
 	for _, n := range nodes {
@@ -56,7 +61,10 @@ func runAgentKill(ctx context.Context, s *System, t *traffic, _ *scenario.Report
 	if err := t.await(ctx, 4*loadRate, time.Now()); err != nil {
 		return err
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("agent of %s started again: still drained", drained.Name), Took: took, Within: 10 * time.Second, Err: s.stillDrained(ctx, t, drained, start)}, restart)
+	err = s.stillDrained(ctx, t, drained, start)
+	if err := t.row(scenario.Row{What: fmt.Sprintf("agent of %s started again: still drained", drained.Name), Took: took, Within: 10 * time.Second, Err: err}, restart); err != nil {
+		return err
+	}
 	return s.returns(ctx, t, drained, "uncordon", drained.Uncordon)
 }
 

@@ -51,8 +51,7 @@ func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reas
 	if err == nil {
 		err = s.isDrained(ctx, n, reason)
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("%s %s: no new request", what, n.Name), Took: took, Within: effect, Err: err}, start)
-	return err
+	return t.row(scenario.Row{What: fmt.Sprintf("%s %s: no new request", what, n.Name), Took: took, Within: effect, Err: err}, start)
 }
 
 // isDrained wants a node's agent and HAProxy to agree that it drains.
@@ -66,8 +65,8 @@ func (s *System) isDrained(ctx context.Context, n *lab.Node, reason string) erro
 			return fmt.Errorf("the agent of %s answers %q on port %d, with no %q", n.Name, reply, port, reason)
 		}
 	}
-	if got, err := s.Agents[n.Name].Metric(ctx, s.Client, "headgate_agent_drain_effective"); err != nil || got != 1 {
-		return fmt.Errorf("%s: headgate_agent_drain_effective is %v: %w", n.Name, got, err)
+	if err := s.Agents[n.Name].wantMetric(ctx, s.Client, "headgate_agent_drain_effective", 1); err != nil {
+		return err
 	}
 	return s.drainedInHAProxy(ctx, n)
 }
@@ -106,8 +105,7 @@ func (s *System) returns(ctx context.Context, t *traffic, n *lab.Node, what stri
 	if err == nil && took < holdDown {
 		err = fmt.Errorf("it got requests after %s, and the hold-down is %s", took, holdDown)
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("%s %s: requests again, after a hold-down of %s", what, n.Name, holdDown), Took: took, Within: holdDown + effect, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("%s %s: requests again, after a hold-down of %s", what, n.Name, holdDown), Took: took, Within: holdDown + effect, Err: err}, start); err != nil {
 		return err
 	}
 	_, err = lab.Until(ctx, n.Name+" to be as before", patience, func(ctx context.Context) error { return s.nodeSound(ctx, n) }, s.Agents[n.Name].Process)

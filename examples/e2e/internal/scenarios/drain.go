@@ -51,8 +51,7 @@ func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	if r, ok := t.First(done, through(n)); ok && err == nil {
 		err = fmt.Errorf("the command had returned for %s when a request was sent that came by %s", r.Start.Sub(done), n.Name)
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("nodeagent drain on %s: when it returns no new request comes", n.Name), Took: done.Sub(start), Within: effect, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("nodeagent drain on %s: when it returns no new request comes", n.Name), Took: done.Sub(start), Within: effect, Err: err}, start); err != nil {
 		return err
 	}
 	return s.returns(ctx, t, n, "nodeagent drain -off on", func(ctx context.Context) error {

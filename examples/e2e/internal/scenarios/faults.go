@@ -72,16 +72,14 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	took, err := lab.Until(ctx, "the report of all that is wrong", patience, func(ctx context.Context) error {
 		return s.reportsProblems(ctx, c, want)
 	}, s.Terminator.Process)
-	t.row(scenario.Row{What: fmt.Sprintf("%d faults are in report.json with their places, 2 of them in the agents' metrics", len(want)), Took: took, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("%d faults are in report.json with their places, 2 of them in the agents' metrics", len(want)), Took: took, Err: err}, start); err != nil {
 		return err
 	}
 	_, err = lab.Until(ctx, "what is right to be served", patience, s.servesTheRest, s.Terminator.Process)
 	if err == nil {
 		err = s.nodeSound(ctx, c.Nodes()[0])
 	}
-	t.row(scenario.Row{What: "what is right beside them is served: routes, and the agents of " + tracks, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: "what is right beside them is served: routes, and the agents of " + tracks, Err: err}, start); err != nil {
 		return err
 	}
 
@@ -103,8 +101,7 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	took, err = lab.Until(ctx, "no more problems", patience, func(ctx context.Context) error {
 		return s.reportsProblems(ctx, c, nil)
 	}, s.Terminator.Process)
-	t.row(scenario.Row{What: "put right: the report is empty again", Took: took, Err: err}, start)
-	return err
+	return t.row(scenario.Row{What: "put right: the report is empty again", Took: took, Err: err}, start)
 }
 
 // expectedProblems are those of runFaults, as far as they must be told. A message is
@@ -163,9 +160,7 @@ func (s *System) reportsProblems(ctx context.Context, c *lab.Cluster, want []kub
 		}
 	}
 	for _, n := range c.Nodes() {
-		if got, err := s.Agents[n.Name].Metric(ctx, s.Client, "headgate_agent_problems"); err != nil || int(got) != annotations {
-			errs = append(errs, fmt.Errorf("%s: headgate_agent_problems is %v, not %d: %w", n.Name, got, annotations, err))
-		}
+		errs = append(errs, s.Agents[n.Name].wantMetric(ctx, s.Client, "headgate_agent_problems", float64(annotations)))
 	}
 	return errors.Join(errs...)
 }

@@ -35,8 +35,7 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		drains, err = s.onlyOneDrains(ctx, c)
 		return err
 	}, s.Agents[c.Nodes()[0].Name].Process)
-	t.row(scenario.Row{What: fmt.Sprintf("%s cordoned as a whole: 1 of 3 nodes drains, 2 wait", c.Name), Took: took, Within: effect, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("%s cordoned as a whole: 1 of 3 nodes drains, 2 wait", c.Name), Took: took, Within: effect, Err: err}, start); err != nil {
 		return err
 	}
 	settled := time.Now()
@@ -47,8 +46,7 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	if n := most(); err == nil && n != 1 {
 		err = fmt.Errorf("HAProxy had %d nodes drained at once", n)
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("the floor holds: never more than one drains, requests go on in %s", c.Name), Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("the floor holds: never more than one drains, requests go on in %s", c.Name), Err: err}, start); err != nil {
 		return err
 	}
 
@@ -64,8 +62,7 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		}
 		return err
 	}, s.Agents[drains.Name].Process)
-	t.row(scenario.Row{What: "the first uncordoned: one that waited drains after its hold-down", Took: took, Within: holdDown + effect, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: "the first uncordoned: one that waited drains after its hold-down", Took: took, Within: holdDown + effect, Err: err}, start); err != nil {
 		return err
 	}
 	return forEachNode(ctx, c, (*lab.Node).Uncordon)

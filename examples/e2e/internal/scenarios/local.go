@@ -60,14 +60,12 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 			return err
 		}
 		err := s.nearbyIsAt(ctx, t, c, since, nodes[i].Name)
-		t.row(scenario.Row{What: fmt.Sprintf("its pod is on %s: requests come by that node alone", nodes[i].Name), Err: err}, start)
-		if err != nil {
+		if err := t.row(scenario.Row{What: fmt.Sprintf("its pod is on %s: requests come by that node alone", nodes[i].Name), Err: err}, start); err != nil {
 			return err
 		}
 	}
 	t.Stop()
-	t.row(scenario.Row{What: "all requests to the service"}, time.Time{})
-	return nil
+	return t.row(scenario.Row{What: "all requests to the service"}, time.Time{})
 }
 
 // moveNearby runs a pod on another node, and then ends the one before as a rollout does:
@@ -81,8 +79,7 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 	d.Pods = append(d.Pods, pod)
 	start := time.Now()
 	took, err := t.first(ctx, "by "+to.Name, start, through(to))
-	t.row(scenario.Row{What: fmt.Sprintf("a pod is ready on %s: it gets requests", to.Name), Took: took, Within: effect, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("a pod is ready on %s: it gets requests", to.Name), Took: took, Within: effect, Err: err}, start); err != nil {
 		return err
 	}
 	start = time.Now()
@@ -91,8 +88,7 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 		return err
 	}
 	took, err = t.last(ctx, "by "+old.Node.Name, start, through(old.Node))
-	t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
-	return err
+	return t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
 }
 
 // nearbyIsAt wants the subset, HAProxy's servers and the requests since a time to be at

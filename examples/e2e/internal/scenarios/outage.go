@@ -43,8 +43,7 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	took, err := lab.Until(ctx, "agents and terminator to say that the API server is away", patience, func(ctx context.Context) error {
 		return s.saysAway(ctx, away)
 	}, s.Terminator.Process)
-	t.row(scenario.Row{What: fmt.Sprintf("API server of %s killed: agents and terminator say so, and stay ready", away.Name), Took: took, Within: 10 * time.Second, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("API server of %s killed: agents and terminator say so, and stay ready", away.Name), Took: took, Within: 10 * time.Second, Err: err}, start); err != nil {
 		return err
 	}
 
@@ -70,8 +69,7 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 		// What nobody can have heard of must not have had an effect.
 		_, err = t.first(ctx, "by "+hidden[0].Name, time.Now(), through(hidden[0]))
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("%s was away for %s", away.Name, time.Since(start).Round(time.Second)), Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("%s was away for %s", away.Name, time.Since(start).Round(time.Second)), Err: err}, start); err != nil {
 		return err
 	}
 	return s.catchesUp(ctx, t, away, hidden[0])
@@ -85,8 +83,8 @@ func (s *System) saysAway(ctx context.Context, c *lab.Cluster) error {
 		if err := readyz(status, body, err, "last heard"); err != nil {
 			return fmt.Errorf("%s: %w", a.Name, err)
 		}
-		if up, err := a.Metric(ctx, s.Client, "headgate_agent_api_up"); err != nil || up != 0 {
-			return fmt.Errorf("%s: headgate_agent_api_up is %v: %w", a.Name, up, err)
+		if err := a.wantMetric(ctx, s.Client, "headgate_agent_api_up", 0); err != nil {
+			return err
 		}
 	}
 	status, body, err := s.Terminator.Admin(ctx, s.Client, "/readyz")
@@ -112,8 +110,7 @@ func (s *System) restartsWithout(ctx context.Context, t *traffic, away *lab.Clus
 	if err == nil {
 		err = s.keepsServers(ctx, before, away)
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("terminator killed and started without %s: keeps its servers", away.Name), Took: took, Within: 15 * time.Second, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("terminator killed and started without %s: keeps its servers", away.Name), Took: took, Within: 15 * time.Second, Err: err}, start); err != nil {
 		return err
 	}
 	const host = "meanwhile.example.com"
@@ -127,7 +124,7 @@ func (s *System) restartsWithout(ctx context.Context, t *traffic, away *lab.Clus
 	if err == nil {
 		err = s.keepsServers(ctx, before, away)
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("a new declaration of a service in %s is served meanwhile", away.Name), Took: took, Within: effect, Err: err}, start)
+	err = t.row(scenario.Row{What: fmt.Sprintf("a new declaration of a service in %s is served meanwhile", away.Name), Took: took, Within: effect, Err: err}, start)
 	return errors.Join(err, s.Routes.set(systemRoutes()))
 }
 
@@ -185,8 +182,7 @@ func (s *System) catchesUp(ctx context.Context, t *traffic, c *lab.Cluster, cord
 		err = s.isDrained(ctx, cordoned, "cordoned")
 	}
 	// An agent that has lost the server asks for it again every few seconds at least.
-	t.row(scenario.Row{What: fmt.Sprintf("API server back: %s, cordoned meanwhile, gets no new request", cordoned.Name), Took: took, Within: booted.Round(time.Second) + 10*time.Second, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("API server back: %s, cordoned meanwhile, gets no new request", cordoned.Name), Took: took, Within: booted.Round(time.Second) + 10*time.Second, Err: err}, start); err != nil {
 		return err
 	}
 	if err := s.returns(ctx, t, cordoned, "uncordon", cordoned.Uncordon); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
 var replace = scenario.Scenario[*Env]{
@@ -38,10 +39,12 @@ func runReplace(ctx context.Context, s *System, t *traffic, _ *scenario.Report) 
 	}
 	took, err := s.awaitPlaced(ctx, func(now places) error { return replaced(before, now, gone) })
 	if err == nil {
+		err = s.tellsWhy(gone, before.with(gone))
+	}
+	if err == nil {
 		_, err = t.last(ctx, "by "+gone.Name, start, through(gone))
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("%s deleted: one server changes in each of the %d services that had it", gone.Name, before.with(gone)), Took: took, Within: 5 * time.Second, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("%s deleted: one server changes in each of the %d services that had it", gone.Name, before.with(gone)), Took: took, Within: 5 * time.Second, Err: err}, start); err != nil {
 		return err
 	}
 	start = time.Now()
@@ -52,8 +55,7 @@ func runReplace(ctx context.Context, s *System, t *traffic, _ *scenario.Report) 
 	if err == nil {
 		_, err = t.first(ctx, "by "+gone.Name, start, through(gone))
 	}
-	t.row(scenario.Row{What: gone.Name + " made again: every service has the nodes that it had before", Took: took, Within: 5 * time.Second, Err: err}, start)
-	return err
+	return t.row(scenario.Row{What: gone.Name + " made again: every service has the nodes that it had before", Took: took, Within: 5 * time.Second, Err: err}, start)
 }
 
 // places are where things are: of each backend of HAProxy its servers, and of each
@@ -107,6 +109,28 @@ func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (tim
 		}
 		return right(now)
 	}, s.Terminator.Process)
+}
+
+// tellsWhy wants report.json to give the node's end as the one cause of the last change,
+// and to name what changed by it.
+func (s *System) tellsWhy(gone *lab.Node, services int) error {
+	report, err := s.Terminator.Report()
+	if err != nil {
+		return err
+	}
+	if report.Changes == nil {
+		return errors.New("report.json tells of no change")
+	}
+	want := []kube.Cause{{Cluster: gone.Cluster.Name, Object: "Node " + gone.Name, What: "removed"}}
+	if !slices.Equal(report.Changes.Causes, want) || len(report.Changes.Services) != services {
+		return fmt.Errorf("report.json says that %d services changed because of %v", len(report.Changes.Services), report.Changes.Causes)
+	}
+	for _, c := range report.Changes.Services {
+		if !slices.Equal(c.Leave, []string{gone.Name}) || len(c.Enter) != 1 {
+			return fmt.Errorf("report.json says that %v left %s and %v entered", c.Leave, c.Ref, c.Enter)
+		}
+	}
+	return nil
 }
 
 func same(before, now places) error {

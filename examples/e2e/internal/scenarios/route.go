@@ -28,10 +28,12 @@ func runRoute(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		return err
 	}
 	for _, c := range s.Clusters {
-		t.row(scenario.Row{
+		if err := t.row(scenario.Row{
 			What: fmt.Sprintf("%s: requests come by the %d chosen nodes of %d alone", c.Name, nodesPerService, len(c.Nodes())),
 			Err:  exactlySubset(ctx, s, t, c, start),
-		}, start)
+		}, start); err != nil {
+			return err
+		}
 	}
 	return routeComesAndGoes(ctx, s, t)
 }
@@ -92,7 +94,9 @@ func routeComesAndGoes(ctx context.Context, s *System, t *traffic) error {
 		took, err := lab.Until(ctx, fmt.Sprintf("status %d of %s", change.status, host), patience, func(ctx context.Context) error {
 			return s.wantStatus(ctx, host, "/", change.status)
 		}, s.Terminator.Process)
-		t.row(scenario.Row{What: change.what, Took: took, Within: effect, Err: err}, start)
+		if err := t.row(scenario.Row{What: change.what, Took: took, Within: effect, Err: err}, start); err != nil {
+			return err
+		}
 	}
 	return nil
 }

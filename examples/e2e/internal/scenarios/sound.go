@@ -46,8 +46,12 @@ func (s *System) sound(ctx context.Context) error {
 			faults = append(faults, fmt.Errorf("%s has nodes %s", r.Ref, strings.Join(r.Nodes, ", ")))
 		}
 	}
-	if status, body, err := s.Terminator.Admin(ctx, s.Client, "/readyz"); err != nil || status != http.StatusOK || body != "ok\n" {
-		faults = append(faults, fmt.Errorf("the terminator's /readyz: %d %q %w", status, body, err))
+	status, body, err := s.Terminator.Admin(ctx, s.Client, "/readyz")
+	if err == nil && (status != http.StatusOK || body != "ok\n") {
+		err = fmt.Errorf("the terminator's /readyz: status %d, %q", status, body)
+	}
+	if err != nil {
+		faults = append(faults, err)
 	}
 	for _, c := range s.Clusters {
 		for _, n := range c.Nodes() {

@@ -60,13 +60,21 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 			err = f(ctx, s, t, report)
 		}
 		t.Stop()
-		t.row(scenario.Row{What: "all requests of this scenario"}, time.Time{})
+		_ = t.row(scenario.Row{What: "all requests of this scenario"}, time.Time{})
+		if errors.Is(err, errShown) {
+			return nil
+		}
 		return err
 	}
 }
 
-// row adds a row with the requests since a time.
-func (t *traffic) row(row scenario.Row, since time.Time) {
+// errShown ends a scenario whose table has the reason already.
+var errShown = errors.New("a row has failed")
+
+// row adds a row with the requests since a time. Where the row's own error makes it fail
+// it returns errShown.
+func (t *traffic) row(row scenario.Row, since time.Time) error {
+	failed := row.Err != nil
 	row.Requests = t.Count(since, time.Time{})
 	row.Failed = len(t.Failures(since, time.Time{}))
 	row.Err = errors.Join(row.Err, t.Err(since, time.Time{}))
@@ -74,6 +82,10 @@ func (t *traffic) row(row scenario.Row, since time.Time) {
 		row.Err = errors.Join(row.Err, errors.New("no request was sent meanwhile"))
 	}
 	t.report.Add(row)
+	if failed {
+		return errShown
+	}
+	return nil
 }
 
 // await waits until n requests that were sent since a time have been answered.

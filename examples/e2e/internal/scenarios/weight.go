@@ -24,8 +24,7 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 		return err
 	}
 	took, err := t.last(ctx, "in "+other.Name, start, within(other))
-	t.row(scenario.Row{What: fmt.Sprintf("%s 100, %s 100 to 0", one.Name, other.Name), Took: took, Within: effect, Err: err}, start)
-	if err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("%s 100, %s 100 to 0", one.Name, other.Name), Took: took, Within: effect, Err: err}, start); err != nil {
 		return err
 	}
 	for _, move := range [][2]*lab.Cluster{{one, other}, {other, one}} {
@@ -53,8 +52,7 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	if err == nil {
 		err = s.awaitWeight(ctx, from, 0)
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("%s 100 to 0, %s 0 to 100", from.Name, to.Name), Took: took, Within: effect, Err: err}, start)
-	return err
+	return t.row(scenario.Row{What: fmt.Sprintf("%s 100 to 0, %s 0 to 100", from.Name, to.Name), Took: took, Within: effect, Err: err}, start)
 }
 
 // shareWeight gives one cluster three times the other's share.
@@ -91,8 +89,7 @@ func (s *System) shareWeight(ctx context.Context, t *traffic, more, less *lab.Cl
 	if share < percent-3 || share > percent+3 {
 		err = fmt.Errorf("%s got %.1f%% of %d requests", more.Name, share, all)
 	}
-	t.row(scenario.Row{What: fmt.Sprintf("%s 75, %s 25: %.1f%% of requests in %s", more.Name, less.Name, share, more.Name), Took: took, Within: effect, Err: err}, start)
-	return err
+	return t.row(scenario.Row{What: fmt.Sprintf("%s 75, %s 25: %.1f%% of requests in %s", more.Name, less.Name, share, more.Name), Took: took, Within: effect, Err: err}, start)
 }
 
 func (s *System) setWeight(ctx context.Context, c *lab.Cluster, percent int) error {
