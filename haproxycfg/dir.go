@@ -113,6 +113,9 @@ func (d *Dir) apply(ctx context.Context, c *Config, files []RenderedFile) (chang
 			if err := d.Check(ctx, c); err != nil {
 				return false, err
 			}
+			if err := ctx.Err(); err != nil { // the check took its time
+				return false, fmt.Errorf("haproxycfg: apply: %w", err)
+			}
 		}
 		if err := d.write(files, there, pending); err != nil {
 			return false, fmt.Errorf("haproxycfg: apply: %w", err)

@@ -157,5 +157,23 @@ func graceful(ctx, term context.Context) (applying context.Context, done func())
 		sleep(applying, stopGrace)
 		cancel()
 	})
-	return applying, func() { lost(); stopping(); cancel() }
+	done = func() { lost(); stopping(); cancel() }
+	if term == ctx {
+		return applying, done
+	}
+	return withTerm{applying, term}, done
+}
+
+// withTerm is a context that is over when the term is, at the very moment.
+type withTerm struct {
+	context.Context
+	term context.Context
+}
+
+// Err implements context.Context.
+func (c withTerm) Err() error {
+	if err := c.Context.Err(); err != nil {
+		return err
+	}
+	return c.term.Err()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -316,4 +317,28 @@ func TestInboxKeepsSinceWhileAClusterStaysAsItIs(t *testing.T) {
 		set(true, nil)
 		require.Error(t, taken.clusters[0].err, "what was taken does not change")
 	})
+}
+
+// lapsed is a term that is over, though its Done does not say so yet.
+type lapsed struct {
+	context.Context
+	over atomic.Bool
+}
+
+func (c *lapsed) Err() error {
+	if c.over.Load() {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+// TestLoopStopsAtTheMomentATermLapses: a process that was stopped in the middle of an
+// attempt does not go on with it.
+func TestLoopStopsAtTheMomentATermLapses(t *testing.T) {
+	term := &lapsed{Context: t.Context()}
+	applying, done := graceful(t.Context(), term)
+	defer done()
+	require.NoError(t, applying.Err())
+	term.over.Store(true)
+	require.ErrorIs(t, applying.Err(), context.Canceled)
 }
