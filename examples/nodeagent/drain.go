@@ -35,6 +35,7 @@ type drainer struct {
 	since time.Time // of the command, zero if there is none
 	drain kube.Drain
 	asked map[balancer]question
+	swept time.Time // when those who ask no more were last dropped
 }
 
 // balancer is a process that asks for one answer. An address that checks one port for
@@ -63,7 +64,8 @@ func (d *drainer) finished(service string, x agentcheck.Exchange) {
 		d.asked = map[balancer]question{}
 	}
 	q, known := d.asked[b]
-	if !known { // now and then, so that the map does not grow for ever
+	if !known && now.Sub(d.swept) > time.Second { // so that the map does not grow for ever
+		d.swept = now
 		for b, q := range d.asked {
 			if now.Sub(q.last) > lately {
 				delete(d.asked, b)
@@ -96,16 +98,16 @@ func (d *drainer) handler() http.Handler {
 // parameter wait is over. Its statuses: 200 done, 409 the node waits for others, 504
 // some balancers do not know yet, 503 the agent stops.
 func (d *drainer) begin(w http.ResponseWriter, r *http.Request) {
+	if !local(w, r) {
+		return
+	}
 	var wait time.Duration
-	if text := r.FormValue("wait"); text != "" {
+	if text := r.URL.Query().Get("wait"); text != "" {
 		var err error
 		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > longestWait {
 			http.Error(w, fmt.Sprintf("wait=%s: want a duration, at most %s", text, longestWait), http.StatusBadRequest)
 			return
 		}
-	}
-	if !local(w, r) {
-		return
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + 10*time.Second))
 
@@ -191,8 +193,13 @@ func (d *drainer) end(w http.ResponseWriter, r *http.Request) {
 }
 
 // local refuses those who come from another machine: metrics are for the network, a
-// drain is not.
+// drain is not. It refuses browsers, which send one of the two headers with whatever is
+// not a GET, since the page that they show may come from anywhere.
 func local(w http.ResponseWriter, r *http.Request) bool {
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		http.Error(w, "not from a browser", http.StatusForbidden)
+		return false
+	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err == nil {
 		if from.Addr().Unmap().IsLoopback() {

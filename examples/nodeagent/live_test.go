@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -177,6 +179,18 @@ func drainCommand(t *testing.T, admin string, args ...string) (code int, out str
 	return code, both.String()
 }
 
+// requireDrainFails waits until the command fails with a text, and not for the agent that
+// has not come to it yet.
+func requireDrainFails(t *testing.T, admin, want string) {
+	t.Helper()
+	var code int
+	var out string
+	require.Eventually(t, func() bool {
+		code, out = drainCommand(t, admin, "-wait", "200ms")
+		return code == cli.ExitFailed && strings.Contains(out, want)
+	}, 20*time.Second, time.Millisecond, "want %s; %d %s", want, code, out)
+}
+
 func TestDrainCommand(t *testing.T) {
 	ports := freePorts(t, 3)
 	node, service, admin := ports[0], ports[1], ports[2]
@@ -186,11 +200,9 @@ func TestDrainCommand(t *testing.T) {
 	requireAnswer(t, agent, service, "up ready 50%")
 
 	// A balancer that has asked for both is not told before it asks again.
-	code, out := drainCommand(t, admin, "-wait", "200ms")
-	require.Equal(t, cli.ExitFailed, code, out)
-	require.Contains(t, out, "not told yet: 127.0.0.1 (media/tracks), 127.0.0.1 (node)")
+	requireDrainFails(t, admin, "not told yet: 127.0.0.1 (media/tracks), 127.0.0.1 (node)")
 	requireAnswer(t, agent, node, "up drain # drain command")
-	code, out = drainCommand(t, admin, "-wait", "0")
+	code, out := drainCommand(t, admin, "-wait", "0")
 	require.Equal(t, cli.ExitFailed, code, out)
 	require.Contains(t, out, "not told yet: 127.0.0.1 (media/tracks)\n")
 
@@ -216,9 +228,7 @@ func TestDrainCommand(t *testing.T) {
 	cordoned.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, TimeAdded: &metav1.Time{Time: time.Now().Add(-time.Hour)}}}
 	server.Set(cordoned)
 	requirePage(t, agent, admin, "/metrics", 200, "headgate_agent_nodes_draining 1")
-	code, out = drainCommand(t, admin, "-wait", "200ms")
-	require.Equal(t, cli.ExitFailed, code, out)
-	require.Contains(t, out, "not drained: 1 of 4 nodes drain, no more than 1 may")
+	requireDrainFails(t, admin, "not drained: 1 of 4 nodes drain, no more than 1 may")
 	requireAnswer(t, agent, node, "up ready # drain command; waits: 1 of 4 nodes drains, no more than 1 may (30%)")
 	server.Set(liveNode(1, false))
 	requireAnswer(t, agent, node, "up drain # drain command")
@@ -239,19 +249,47 @@ func TestDrainCommand(t *testing.T) {
 	require.Contains(t, out, "connection refused")
 }
 
-// The drain of a node is not for the network.
+// The drain of a node is not for the network, nor for pages that a browser shows: nothing
+// of what they send is read.
 func TestDrainIsLocal(t *testing.T) {
-	d := &drainer{}
-	for _, method := range []string{"POST", "DELETE"} {
-		req := httptest.NewRequest(method, "/drain", nil) // from 192.0.2.1
-		w := httptest.NewRecorder()
-		d.handler().ServeHTTP(w, req)
-		require.Equal(t, http.StatusForbidden, w.Code)
-		require.True(t, d.since.IsZero())
+	const local, remote = "127.0.0.1:4711", "192.0.2.1:4711"
+	tests := []struct {
+		name, from, method, query string
+		header                    http.Header
+		code                      int
+	}{
+		{"from the network", remote, "POST", "?wait=0s", nil, http.StatusForbidden},
+		{"from the network, to take back", remote, "DELETE", "", nil, http.StatusForbidden},
+		{"from the network, with a bad time", remote, "POST", "?wait=long", nil, http.StatusForbidden},
+		{"by a page of another site", local, "POST", "?wait=0s", http.Header{"Origin": {"http://example.com"}}, http.StatusForbidden},
+		{"by a page whose name has become the node's address", local, "DELETE", "", http.Header{"Sec-Fetch-Site": {"same-origin"}}, http.StatusForbidden},
+		{"with a bad time", local, "POST", "?wait=long", nil, http.StatusBadRequest},
 	}
-	w := httptest.NewRecorder()
-	d.handler().ServeHTTP(w, httptest.NewRequest("POST", "/drain?wait=long", nil))
-	require.Equal(t, http.StatusBadRequest, w.Code)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			body := &countingReader{}
+			req := httptest.NewRequest(tt.method, "/drain"+tt.query, body)
+			req.RemoteAddr = tt.from
+			maps.Copy(req.Header, tt.header)
+			req.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+			d := &drainer{}
+			w := httptest.NewRecorder()
+			d.handler().ServeHTTP(w, req)
+			require.Equal(t, tt.code, w.Code, w.Body)
+			require.True(t, d.since.IsZero())
+			require.Zero(t, body.reads)
+		})
+	}
+}
+
+// countingReader is a form that never ends.
+type countingReader struct{ reads int }
+
+func (r *countingReader) Read(b []byte) (int, error) {
+	if r.reads++; r.reads > 100 {
+		return 0, io.EOF
+	}
+	return copy(b, "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n"), nil
 }
 
 func TestLocalAddress(t *testing.T) {
