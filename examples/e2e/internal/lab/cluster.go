@@ -4,9 +4,11 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,8 +37,9 @@ type Cluster struct {
 	Config *rest.Config
 	Client kubernetes.Interface
 
-	lab *Lab
-	ca  []byte
+	lab   *Lab
+	index int // of its plan
+	ca    []byte
 
 	mu    sync.Mutex
 	nodes []*Node
@@ -65,17 +68,16 @@ var users = []struct{ token, user, group string }{
 func (l *Lab) StartClusters(ctx context.Context, specs ...ClusterSpec) ([]*Cluster, error) {
 	started := make([]*Cluster, len(specs))
 	l.mu.Lock()
-	first := len(l.clusters)
 	for i, spec := range specs {
-		started[i] = &Cluster{Name: spec.Name, lab: l}
+		started[i] = &Cluster{Name: spec.Name, lab: l, index: l.freeIndex()}
+		l.clusters = append(l.clusters, started[i])
 	}
-	l.clusters = append(l.clusters, started...)
 	l.mu.Unlock()
 
 	g, gctx := errgroup.WithContext(ctx)
 	for i, spec := range specs {
 		g.Go(func() error {
-			if err := started[i].start(gctx, first+i, spec); err != nil {
+			if err := started[i].start(gctx, spec); err != nil {
 				return fmt.Errorf("cluster %s: %w", spec.Name, err)
 			}
 			return nil
@@ -84,8 +86,30 @@ func (l *Lab) StartClusters(ctx context.Context, specs ...ClusterSpec) ([]*Clust
 	return started, g.Wait()
 }
 
-func (c *Cluster) start(ctx context.Context, index int, spec ClusterSpec) (err error) {
-	if c.Plan, err = PlanCluster(index); err != nil {
+// freeIndex is the least that no cluster has. The caller holds the lock.
+func (l *Lab) freeIndex() int {
+	i := 0
+	for slices.ContainsFunc(l.clusters, func(c *Cluster) bool { return c.index == i }) {
+		i++
+	}
+	return i
+}
+
+// Remove ends a cluster with its nodes and all its data. Its addresses are free again.
+func (c *Cluster) Remove(ctx context.Context) error {
+	var errs []error
+	for _, n := range c.Nodes() {
+		errs = append(errs, n.Remove(ctx))
+	}
+	errs = append(errs, c.Control.remove(), os.RemoveAll(c.file("")))
+	c.lab.mu.Lock()
+	c.lab.clusters = slices.DeleteFunc(c.lab.clusters, func(other *Cluster) bool { return other == c })
+	c.lab.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+func (c *Cluster) start(ctx context.Context, spec ClusterSpec) (err error) {
+	if c.Plan, err = PlanCluster(c.index); err != nil {
 		return err
 	}
 	if c.Control, err = c.lab.machine(c.Name+"-control", c.Plan.Control); err != nil {

@@ -193,6 +193,9 @@ func (m *Machine) Run(ctx context.Context, argv ...string) (string, error) {
 	return stdout.String(), nil
 }
 
+// Tail returns the end of the process's log as an error, for reports; nil if it is empty.
+func (p *Process) Tail() error { return tail(p.Log, 15) }
+
 // tail returns the last lines of a log as an error, for reports; nil if there are none.
 func tail(path string, lines int) error {
 	f, err := os.Open(path)

@@ -16,6 +16,7 @@ import (
 // All are the scenarios, in the order in which they run.
 func All() []scenario.Scenario[*Env] {
 	return []scenario.Scenario[*Env]{
+		scale,
 		smoke,
 		parts,
 		routed,
@@ -27,6 +28,8 @@ func All() []scenario.Scenario[*Env] {
 		drain,
 		faults,
 		local,
+		rbac,
+		leader,
 		outage,
 		vanish,
 	}

@@ -1,0 +1,288 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+var leader = scenario.Scenario[*Env]{
+	Name:  "leader",
+	About: "of two terminators with one Lease one writes; when it is killed, stopped or frozen the other does",
+	Run:   runLeader,
+}
+
+const (
+	// takeOver is how long a Lease that nobody renews and the attempt to take it may
+	// last: the 15 s of the Lease, twice a retry of 2 s with jitter, and the first apply.
+	takeOver = 22 * time.Second
+	// handOver is without the Lease, which a leader that is stopped gives back.
+	handOver = 6 * time.Second
+	elected  = "elected" // the service that both follow
+)
+
+func runLeader(ctx context.Context, env *Env, report *scenario.Report) (err error) {
+	clusters, err := env.Clusters(ctx)
+	if err != nil {
+		return err
+	}
+	e, err := newElection(ctx, env, clusters[0])
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.end()) }()
+	a, b := e.candidates[0], e.candidates[1]
+
+	if err := e.start(a); err != nil {
+		return err
+	}
+	if err := e.leads(ctx, a, handOver); err != nil {
+		return err
+	}
+	if err := e.start(b); err != nil {
+		return err
+	}
+	if err := e.standsBy(ctx, b); err != nil {
+		return err
+	}
+	took, err := e.change(ctx, a, handOver)
+	report.Add(scenario.Row{What: "a change is written by the terminator that leads", Took: took, Within: handOver, Err: err})
+
+	took, err = e.replaced(ctx, a, b, takeOver, func() error {
+		// So far it had every reason to write what it saw, and did not.
+		_, err := os.Stat(b.config)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s has written while another leads: %w", b.Name, err)
+		}
+		a.Kill()
+		return nil
+	})
+	report.Add(scenario.Row{What: "the leader is killed with SIGKILL: the other writes the next change", Took: took, Within: takeOver, Err: err})
+
+	if err := e.start(a); err != nil {
+		return err
+	}
+	if err := e.standsBy(ctx, a); err != nil {
+		return err
+	}
+	before, err := os.ReadFile(a.config)
+	if err != nil {
+		return err
+	}
+	if _, err := e.change(ctx, b, handOver); err != nil {
+		return err
+	}
+	took, err = e.replaced(ctx, b, a, handOver, func() error {
+		now, err := os.ReadFile(a.config)
+		if err == nil && !bytes.Equal(before, now) {
+			err = fmt.Errorf("%s has written while another leads", a.Name)
+		}
+		return errors.Join(err, b.Stop())
+	})
+	report.Add(scenario.Row{What: "the leader is stopped: it gives the lease back", Took: took, Within: handOver, Err: err})
+
+	return e.freeze(ctx, a, b, report)
+}
+
+// freeze stops the leader a in the middle of whatever it does, until b leads, and lets
+// it go on.
+func (e *election) freeze(ctx context.Context, a, b *candidate, report *scenario.Report) error {
+	if err := e.start(b); err != nil {
+		return err
+	}
+	if err := e.standsBy(ctx, b); err != nil {
+		return err
+	}
+	took, err := e.replaced(ctx, a, b, takeOver, func() error { return a.Signal(syscall.SIGSTOP) })
+	report.Add(scenario.Row{What: "the leader is frozen: the other writes the next change", Took: took, Within: takeOver, Err: err})
+	if err != nil {
+		return err
+	}
+	before, err := os.ReadFile(a.config)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := a.Signal(syscall.SIGCONT); err != nil {
+		return err
+	}
+	if err := e.standsBy(ctx, a); err != nil {
+		return err
+	}
+	took = time.Since(start)
+	// It sees the change that it has missed, and another one, as the leader does.
+	if _, err = e.change(ctx, b, handOver); err == nil {
+		var now []byte
+		if now, err = os.ReadFile(a.config); err == nil && !bytes.Equal(before, now) {
+			err = errors.New("it has written, though another leads")
+		}
+	}
+	report.Add(scenario.Row{What: "a leader that was frozen finds that it leads no more, and writes nothing", Took: took, Within: handOver, Err: err})
+	return nil
+}
+
+// election is terminators that share a Lease, and what they follow. Each writes to a
+// directory of its own, so that it shows which one does.
+type election struct {
+	env        *Env
+	cluster    *lab.Cluster
+	client     *lab.Machine
+	routes     *routesFile
+	kubeconfig string
+	candidates [2]*candidate
+	port       int // of the service's agents as annotated last
+}
+
+type candidate struct {
+	*Terminator
+	machine *lab.Machine
+	config  string
+}
+
+func newElection(ctx context.Context, env *Env, c *lab.Cluster) (*election, error) {
+	e := &election{env: env, cluster: c, port: 9900}
+	accounts, err := InstallAccounts(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	e.kubeconfig = accounts.Terminator
+	if err := c.EnsureNamespace(ctx, appNamespace); err != nil {
+		return nil, err
+	}
+	if _, err := c.CreateService(ctx, lab.App{Namespace: appNamespace, Name: elected}); err != nil {
+		return nil, err
+	}
+	if e.client, err = env.Lab.Machine("client"); err != nil {
+		return nil, err
+	}
+	for i := range e.candidates {
+		name := fmt.Sprintf("candidate-%d", i+1)
+		machine, err := env.Lab.Machine(name)
+		if err != nil {
+			return nil, err
+		}
+		e.candidates[i] = &candidate{machine: machine, config: filepath.Join(env.Lab.Dir(name), "haproxy.cfg")}
+	}
+	e.routes, err = newRoutesFile(env.Lab.Dir("candidates", "routes.yaml"), []route{
+		{host: "elected.example.com", backends: []backend{{c.Name, elected, "http"}}},
+	})
+	return e, err
+}
+
+// end ends the terminators and says whether they lacked a right.
+func (e *election) end() error {
+	var errs []error
+	for _, c := range e.candidates {
+		if c.Terminator == nil {
+			continue
+		}
+		c.Kill()
+		log, err := os.ReadFile(c.Log)
+		if strings.Contains(string(log), "forbidden") {
+			err = fmt.Errorf("%s was refused something: %w", c.Name, c.Tail())
+		}
+		errs = append(errs, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(append(errs, e.cluster.DeleteService(ctx, appNamespace, elected))...)
+}
+
+func (e *election) start(c *candidate) (err error) {
+	if c.Terminator != nil {
+		return c.Process.Start()
+	}
+	c.Terminator, err = StartTerminator(c.machine, c.machine.Name, filepath.Dir(c.config),
+		"-routes", e.routes.path, "-cluster", e.cluster.Name+"=kubeconfig:"+e.kubeconfig, "-http", ":80",
+		"-lease", accountsNamespace+"/"+leaseName,
+		// One service is all there is.
+		"-max-change", "100%")
+	return err
+}
+
+// leads waits until a terminator says that it leads, and has written.
+func (e *election) leads(ctx context.Context, c *candidate, within time.Duration) error {
+	return e.says(ctx, c, 1, within, func() error {
+		_, err := os.Stat(c.config)
+		return err
+	})
+}
+
+// standsBy waits until a terminator says that it follows the cluster, and another leads.
+func (e *election) standsBy(ctx context.Context, c *candidate) error {
+	return e.says(ctx, c, 0, handOver, func() error {
+		status, body, err := c.Admin(ctx, e.client, "/readyz")
+		if err == nil && (status != http.StatusOK || !strings.Contains(body, "standing by; ")) {
+			err = fmt.Errorf("/readyz: %d %q", status, body)
+		}
+		return err
+	})
+}
+
+func (e *election) says(ctx context.Context, c *candidate, leads float64, within time.Duration, and func() error) error {
+	what := fmt.Sprintf("%s to say that it leads (1) or not (0): %v", c.Name, leads)
+	_, err := lab.Until(ctx, what, within, func(ctx context.Context) error {
+		status, body, err := c.Admin(ctx, e.client, "/metrics")
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("/metrics: %d", status)
+		}
+		if err != nil {
+			return err
+		}
+		said, err := metric(body, "headgate_terminator_leader")
+		if err == nil && said != leads {
+			err = fmt.Errorf("it says %v", said)
+		}
+		return errors.Join(err, and())
+	}, c.Process)
+	return err
+}
+
+// change changes the service, and waits until a terminator has written that.
+func (e *election) change(ctx context.Context, by *candidate, within time.Duration) (time.Duration, error) {
+	e.port++
+	start := time.Now()
+	if err := e.cluster.AnnotateService(ctx, appNamespace, elected, agentPortKey, fmt.Sprint(e.port)); err != nil {
+		return 0, err
+	}
+	_, err := lab.Until(ctx, "the change of "+by.config, within, func(context.Context) error {
+		b, err := os.ReadFile(by.config)
+		if want := fmt.Sprintf(" agent-port %d", e.port); err == nil && !bytes.Contains(b, []byte(want)) {
+			err = fmt.Errorf("it does not have %q", want)
+		}
+		return err
+	}, by.Process)
+	return time.Since(start), err
+}
+
+// replaced makes the leader go, changes something at once, and waits until the other
+// has written that. It returns how long that took since the leader went.
+func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
+	if err := e.leads(ctx, leader, handOver); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if err := leave(); err != nil {
+		return 0, err
+	}
+	// Longer than the row allows, so that the row says by how much it was missed.
+	_, err := e.change(ctx, other, within+10*time.Second)
+	took := time.Since(start)
+	if err == nil {
+		err = e.leads(ctx, other, handOver)
+	}
+	return took, err
+}

@@ -1,0 +1,118 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+)
+
+// heartbeatInterval is how often each node's status is written. A kubelet that has
+// nothing new to say writes it every five minutes and renews a Lease in between; ten
+// seconds are what it does with new things to say all the time.
+const heartbeatInterval = 10 * time.Second
+
+// heartbeats write the status of nodes, spread evenly over the interval, until stop.
+type heartbeats struct {
+	client rest.Interface
+	start  time.Time
+	sent   atomic.Int64
+	stop   func() error // waits, and says whether one could not be written
+}
+
+// beat starts the heartbeats of the nodes with the indices from 0 to n-1. Index 0 is
+// first in each interval.
+func (f *fleet) beat(ctx context.Context, n int) *heartbeats {
+	ctx, cancel := context.WithCancel(ctx)
+	h := &heartbeats{client: f.client.CoreV1().RESTClient(), start: time.Now()}
+	due := make(chan string)
+	var all sync.WaitGroup
+	all.Go(func() {
+		defer close(due)
+		for k := 0; ; k++ {
+			at := h.start.Add(time.Duration(k) * heartbeatInterval / time.Duration(n))
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Until(at)):
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case due <- f.nodes[k%n].Name:
+			}
+		}
+	})
+	var failure atomic.Pointer[error]
+	for range atOnce {
+		all.Go(func() {
+			for name := range due {
+				switch err := h.write(ctx, name); {
+				case err == nil:
+					h.sent.Add(1)
+				case apierrors.IsNotFound(err): // it is deleted for the moment
+				case ctx.Err() == nil:
+					err = fmt.Errorf("heartbeat of %s: %w", name, err)
+					failure.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	h.stop = func() error {
+		cancel()
+		all.Wait()
+		if err := failure.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}
+	return h
+}
+
+// write says that a node is there, as a kubelet does.
+func (h *heartbeats) write(ctx context.Context, name string) error {
+	type condition struct {
+		Type              corev1.NodeConditionType `json:"type"`
+		LastHeartbeatTime metav1.Time              `json:"lastHeartbeatTime"`
+	}
+	now := metav1.Now()
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []condition{
+		{corev1.NodeMemoryPressure, now}, {corev1.NodeDiskPressure, now}, {corev1.NodePIDPressure, now}, {corev1.NodeReady, now},
+	}}})
+	if err != nil {
+		return err
+	}
+	_, err = h.client.Patch(types.StrategicMergePatchType).Resource("nodes").Name(name).SubResource("status").
+		VersionedParams(&metav1.PatchOptions{FieldManager: "kubelet"}, metav1.ParameterCodec).
+		// The answer is of no interest: a small one will do.
+		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").
+		Body(patch).Do(ctx).StatusCode(new(int)).Raw()
+	return err
+}
+
+// midway waits until half an interval after a heartbeat of the node with index 0, which
+// has the next one in half an interval then.
+func (h *heartbeats) midway(ctx context.Context) error {
+	since := time.Since(h.start) % heartbeatInterval
+	return pause(ctx, (heartbeatInterval/2-since+heartbeatInterval)%heartbeatInterval)
+}
+
+// pause lets time pass where time is what is measured against.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
