@@ -2,15 +2,13 @@ package nodeselect
 
 import (
 	"fmt"
-	"maps"
-	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 const (
@@ -30,6 +28,8 @@ type inbox struct {
 	news    bool // something has changed, and arrived does not have its element yet
 	delta   Delta
 	failing [kinds]error // by what the API server does not answer
+	synced  bool         // the cluster has been seen whole
+	since   time.Time    // when nothing but slices were missing for that
 
 	nodes    *roll[*corev1.Node]
 	services *roll[*corev1.Service]
@@ -50,7 +50,6 @@ func newInbox(localEndpoints bool) *inbox {
 	})
 	if localEndpoints {
 		in.slices = newRoll("endpointslices", in, in.pods.setSlice)
-		in.slices.trusted = true
 		in.slices.listedFirst = func() {
 			in.delta.ReadyNodes = map[string][]string{} // known, even if there is none
 			in.pods.listed()
@@ -94,7 +93,7 @@ func (in *inbox) health(kind int) func(error) {
 
 // take gives what has arrived since the last time. Nothing but err is given until the
 // cluster has been seen whole.
-func (in *inbox) take() (delta Delta, synced bool, err error) {
+func (in *inbox) take(now time.Time) (delta Delta, synced bool, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	var faults faults
@@ -103,7 +102,11 @@ func (in *inbox) take() (delta Delta, synced bool, err error) {
 			faults = append(faults, f)
 		}
 	}
-	for _, doubt := range []error{in.nodes.doubt, in.services.doubt} {
+	doubts := []error{in.nodes.doubt, in.services.doubt}
+	if in.slices != nil {
+		doubts = append(doubts, in.slices.doubt)
+	}
+	for _, doubt := range doubts {
 		if doubt != nil {
 			faults = append(faults, doubt)
 		}
@@ -111,12 +114,37 @@ func (in *inbox) take() (delta Delta, synced bool, err error) {
 	if len(faults) > 0 {
 		err = fmt.Errorf("nodeselect: %w", faults)
 	}
-	// Pods are not worth waiting for if that may be for ever.
-	if !in.nodes.listed || !in.services.listed || in.slices != nil && !in.slices.listed && in.failing[kindSlices] == nil {
+	in.synced = in.synced || in.complete(now)
+	if !in.synced {
 		return Delta{}, false, err
 	}
 	delta, in.delta = in.delta, Delta{}
 	return delta, true, err
+}
+
+// slicesWait is how long slices that cannot be read are waited for when all else is
+// there. An API server that starts fails this way too, for a moment; without slices
+// services that are local would get nodes without pods for as long.
+const slicesWait = 10 * time.Second
+
+// complete says whether everything has been listed that is worth waiting for.
+func (in *inbox) complete(now time.Time) bool {
+	if !in.nodes.listed || !in.services.listed {
+		return false
+	}
+	if in.slices == nil || in.slices.listed {
+		return true
+	}
+	if in.since.IsZero() {
+		in.since = now
+	}
+	err := in.failing[kindSlices]
+	return err != nil && (refused(err) || now.Sub(in.since) >= slicesWait)
+}
+
+// refused says whether an error of the API server is its last word.
+func refused(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err)
 }
 
 // believe lets go of what has been missing for long enough.
@@ -125,6 +153,9 @@ func (in *inbox) believe(now time.Time) {
 	defer in.mu.Unlock()
 	in.nodes.believe(now)
 	in.services.believe(now)
+	if in.slices != nil {
+		in.slices.believe(now)
+	}
 }
 
 // faults are errors on one line.
@@ -139,135 +170,3 @@ func (f faults) Error() string {
 }
 
 func (f faults) Unwrap() []error { return f }
-
-// believeAfter is how long what a doubtful list lacks is kept.
-const believeAfter = 5 * time.Minute
-
-// roll is the objects of one kind. It is the Sink of a source.
-type roll[T rolled] struct {
-	resource    string
-	in          *inbox
-	apply       func(key string, t T) // tells of a change; nil: it is gone
-	trusted     bool                  // every list is believed
-	listedFirst func()
-
-	known  map[string]T
-	listed bool
-
-	// What the last list lacked and was not believed to be gone, since when, and why.
-	missing map[string]bool
-	since   time.Time
-	empty   bool // that list had nothing at all
-	doubt   error
-}
-
-// rolled is a pointer to an object of the API.
-type rolled interface {
-	comparable
-	GetNamespace() string
-	GetName() string
-}
-
-func newRoll[T rolled](resource string, in *inbox, apply func(string, T)) *roll[T] {
-	return &roll[T]{resource: resource, in: in, apply: apply, known: map[string]T{}}
-}
-
-func keyOf(namespace, name string) string {
-	if namespace == "" {
-		return name
-	}
-	return namespace + "/" + name
-}
-
-// Replace takes a list.
-func (r *roll[T]) Replace(list []T) { r.in.put(func(*inbox) { r.replace(list, time.Now()) }) }
-
-// Set takes an object.
-func (r *roll[T]) Set(t T) { r.in.put(func(*inbox) { r.set(t, time.Now()) }) }
-
-// Delete takes word that an object is gone.
-func (r *roll[T]) Delete(namespace, name string) {
-	r.in.put(func(*inbox) { r.remove(keyOf(namespace, name)) })
-}
-
-func (r *roll[T]) replace(list []T, now time.Time) {
-	r.in.news = true
-	lacking := make(map[string]bool, len(r.known))
-	for key := range r.known {
-		lacking[key] = true
-	}
-	for _, t := range list {
-		delete(lacking, keyOf(t.GetNamespace(), t.GetName()))
-	}
-	if 2*len(lacking) > len(r.known) && !r.trusted {
-		if r.missing == nil {
-			r.since = now
-		}
-		r.missing, r.empty = lacking, len(list) == 0
-		r.doubt = fmt.Errorf("%s: a list lacks %d of %d that were there, which are kept (since %s)",
-			r.resource, len(lacking), len(r.known), r.since.UTC().Format(time.RFC3339))
-	} else {
-		r.settle()
-		for key := range lacking {
-			r.remove(key)
-		}
-	}
-	for _, t := range list {
-		r.update(t)
-	}
-	if !r.listed {
-		r.listed = true
-		if r.listedFirst != nil {
-			r.listedFirst()
-		}
-	}
-}
-
-func (r *roll[T]) set(t T, now time.Time) {
-	if r.empty { // there is something again; what does not come back soon is gone
-		r.empty, r.since = false, now
-	}
-	r.update(t)
-	r.found(keyOf(t.GetNamespace(), t.GetName()))
-}
-
-// update takes an object that may be as it was.
-func (r *roll[T]) update(t T) {
-	key := keyOf(t.GetNamespace(), t.GetName())
-	if old, ok := r.known[key]; ok && reflect.DeepEqual(old, t) {
-		return
-	}
-	r.known[key] = t
-	r.apply(key, t)
-}
-
-func (r *roll[T]) remove(key string) {
-	var none T
-	if _, ok := r.known[key]; ok {
-		delete(r.known, key)
-		r.apply(key, none)
-	}
-	r.found(key)
-}
-
-// found ends the doubt about an object.
-func (r *roll[T]) found(key string) {
-	delete(r.missing, key)
-	if len(r.missing) == 0 {
-		r.settle()
-	}
-}
-
-func (r *roll[T]) settle() {
-	r.in.news = r.in.news || r.doubt != nil
-	r.missing, r.empty, r.doubt = nil, false, nil
-}
-
-func (r *roll[T]) believe(now time.Time) {
-	if r.missing == nil || r.empty || now.Sub(r.since) < believeAfter {
-		return
-	}
-	for _, key := range slices.Collect(maps.Keys(r.missing)) {
-		r.remove(key)
-	}
-}

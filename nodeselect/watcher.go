@@ -44,7 +44,8 @@ type Watcher struct {
 	MaxWait time.Duration
 	// LocalEndpoints makes the Watcher follow EndpointSlices too, so that services with
 	// externalTrafficPolicy Local get nodes with a ready pod; see Objects.ReadyNodes.
-	// Until they can be read, such services are treated as without it.
+	// Run waits for them at first, but not if reading them is refused, nor for longer
+	// than a minute: until they can be read, such services are treated as without it.
 	LocalEndpoints bool
 	// Logger is told of the cluster's coming and going; nil is silent.
 	Logger *slog.Logger
@@ -99,11 +100,12 @@ func (w *Watcher) SetRefs(refs []Ref) {
 // runs they are collected as well.
 //
 // An API server that is away changes nothing but Err: the last good state stays. Nor is
-// a list believed that lacks more than half of the nodes, or of the services, that were
-// there: that is what a server with an empty store, or a wrong one behind a proxy, looks
-// like. What is missing is kept for five minutes, and for good as long as the list is
-// empty, and Err says so. Objects that are deleted while they are watched are gone at
-// once, however many.
+// a list believed that lacks more than half of the nodes, services or EndpointSlices
+// that were there: that is what a server with an empty store, or a wrong one behind a
+// proxy, looks like. What is missing is kept for five minutes, and for good as long as
+// the list is empty but for what an API server makes of itself, and Err says so. Objects
+// that are deleted while they are watched are gone at once, however many; and a Watcher
+// that starts anew believes what it is told.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	w.init()
 	clients, err := kubewatch.NewClients(w.Config)
@@ -184,7 +186,7 @@ type follower struct {
 
 // look takes what has arrived, and passes on what matters of it.
 func (f *follower) look() {
-	delta, synced, err := f.inbox.take()
+	delta, synced, err := f.inbox.take(time.Now())
 	reason := ""
 	if err != nil {
 		reason = err.Error()
