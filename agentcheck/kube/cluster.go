@@ -31,9 +31,11 @@ type cluster struct {
 	failing  map[string]error
 	heard    time.Time
 	node     *corev1.Node
+	lost     time.Time        // when it was found gone
 	asks     []map[string]Ask // by selector
 	services services
 	nodes    int
+	counted  time.Time // when that was asked for
 }
 
 // selector is how the API server filters nodes.
@@ -142,14 +144,23 @@ func (c *cluster) watchNode(ctx context.Context, poke func()) {
 	source.Run(ctx, sink[*corev1.Node]{
 		c: c, source: sourceNode, poke: poke,
 		replace: func(list []*corev1.Node) {
-			c.node = nil
+			if len(list) == 0 {
+				c.lose()
+			}
 			for _, n := range list {
 				c.node = n
 			}
 		},
 		set:    func(n *corev1.Node) { c.node = n },
-		delete: func(types.NamespacedName) { c.node = nil },
+		delete: func(types.NamespacedName) { c.lose() },
 	}, c.health(sourceNode, poke))
+}
+
+// lose takes note that the own node is gone.
+func (c *cluster) lose() {
+	if c.node != nil {
+		c.node, c.lost = nil, time.Now()
+	}
 }
 
 // watchNodes keeps of each node that a selector selects what its signals say.
@@ -223,6 +234,7 @@ func (c *cluster) count(ctx context.Context, poke func()) {
 			return
 		case <-timer.C:
 		}
+		began := time.Now()
 		n, err := kubewatch.Count(ctx, c.client, "nodes")
 		switch {
 		case ctx.Err() != nil:
@@ -237,7 +249,7 @@ func (c *cluster) count(ctx context.Context, poke func()) {
 			continue
 		}
 		c.mu.Lock()
-		c.nodes = n
+		c.nodes, c.counted = n, began
 		delete(c.pending, sourceCount)
 		c.mu.Unlock()
 		health(nil)
@@ -278,6 +290,7 @@ func (c *cluster) view() (view, []nodeselect.Problem, bool, error) {
 		return view{}, nil, false, err
 	}
 	v := view{node: c.node, asks: map[string]Ask{}, nodes: c.nodes, services: c.services.objects(c.rules.Annotations)}
+	v.counted = c.counted.After(c.lost)
 	for _, asks := range c.asks {
 		maps.Copy(v.asks, asks)
 	}

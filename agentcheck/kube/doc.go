@@ -54,7 +54,8 @@
 // Kubernetes adds to a cordoned node, of a deletion, of the last write of the field
 // that carries the signal (metadata.managedFields), and where none is known, when the
 // agent saw it first; then the name. A node that drains goes on until its signals
-// end, whatever asks later, and if the cluster shrinks. A node that is held down still
+// end, whatever asks later, and if the cluster shrinks; but if the cluster shrinks to
+// those that drain, the last of them takes traffic again. A node that is held down still
 // counts. Nodes that are Outside, such as control planes that are excluded from load
 // balancers, are not counted, and drain whenever they are asked to.
 //
@@ -73,8 +74,14 @@
 //   - The share is one of nodes, not of capacity, and nodes that are not ready count.
 //   - The agents of a cluster need the same Signals, MaxDrain and HoldDown.
 //
-// A number of nodes that is out of date counts no less than the nodes that are seen,
-// so what is not known makes drains wait and not begin.
+// A node that is gone from its cluster drains, and is none of those that count. But
+// where more nodes are gone at the same time than may drain, none of the further ones
+// believes it, and each says so: most likely somebody has deleted all nodes by a slip, or
+// restored a store without them, while all of them serve. One that drains goes on.
+//
+// A number of nodes that is out of date counts no less than the nodes that are seen. One
+// that is too low makes drains wait; one that is too high, for a minute at most after
+// many nodes have been removed, lets more of them begin, though never all.
 //
 // # What an answer asserts
 //
@@ -93,7 +100,7 @@
 // configuration without its agent.
 //
 // The same goes for the API server. While it is away the last state stays in force,
-// with State.Err; a node that is gone from its cluster, which it was part of, drains.
+// with State.Err.
 // An agent that has no state yet does not answer: what it would say might be wrong,
 // and what was said last is still in force.
 package kube

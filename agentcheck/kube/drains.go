@@ -13,17 +13,19 @@ type drain struct {
 	ended   time.Time // when the last signal was found gone, zero while there is one
 	granted bool
 	// room is how many nodes could drain when this one was last granted: a cluster
-	// that shrinks takes back nothing.
+	// that shrinks takes back nothing, but for the last node.
 	room int
 }
 
 // nextDrains returns what became of the drains before when the nodes of asks ask, of
-// which limit may drain at a time. It is all that there is of hold-down and floor.
+// which limit may drain at a time. It is all that there is of hold-down and floor. Of
+// those that drain already no more than most go on, for the cluster may have shrunk to
+// them.
 //
 // The result is sorted: nodes outside first, since nothing applies to them, the others
 // in the order in which they asked. So whoever sees the same objects gets the same
 // order, whenever it began to look.
-func nextDrains(before []drain, asks map[string]Ask, limit int, holdDown time.Duration, now time.Time) []drain {
+func nextDrains(before []drain, asks map[string]Ask, limit, most int, holdDown time.Duration, now time.Time) []drain {
 	drains := make([]drain, 0, len(asks))
 	known := make(map[string]bool, len(before))
 	for _, d := range before {
@@ -53,7 +55,7 @@ func nextDrains(before []drain, asks map[string]Ask, limit int, holdDown time.Du
 		drains = append(drains, drain{node: node, ask: ask})
 	}
 	slices.SortFunc(drains, compareDrains)
-	rank := 0
+	rank, asking := 0, 0 // of those before that count, and of those that still ask
 	for i := range drains {
 		d := &drains[i]
 		if d.ask.Outside {
@@ -63,8 +65,11 @@ func nextDrains(before []drain, asks map[string]Ask, limit int, holdDown time.Du
 		if !d.granted || limit > d.room {
 			d.room = limit
 		}
-		d.granted = rank < d.room
+		d.granted = rank < d.room && asking < most
 		rank++
+		if d.ended.IsZero() { // what is held down may well be a node that is gone
+			asking++
+		}
 	}
 	return drains
 }
@@ -86,9 +91,15 @@ func compareDrains(a, b drain) int {
 // limitOf returns how many of total nodes may drain at once: the share of them rounded
 // down, but one in any case, and never all unless the share is all of them.
 func limitOf(share float64, total int) int {
+	const rounding = 1e-9 // 29% of 100 nodes are 29, not 28.999…
+	return min(max(1, int(share*float64(total)+rounding)), mostOf(share, total))
+}
+
+// mostOf returns how many of total nodes may drain in any case: all but one, unless the
+// share is all of them.
+func mostOf(share float64, total int) int {
 	if share >= 1 {
 		return total
 	}
-	const rounding = 1e-9 // 29% of 100 nodes are 29, not 28.999…
-	return min(max(1, int(share*float64(total)+rounding)), max(0, total-1))
+	return max(0, total-1)
 }

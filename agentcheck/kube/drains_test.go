@@ -133,7 +133,7 @@ func TestNextDrains(t *testing.T) {
 			var drains []drain
 			for _, s := range tt.steps {
 				now := noon.Add(time.Duration(s.at * float64(time.Second)))
-				drains = nextDrains(drains, parseAsks(t, s.asks), s.limit, 10*time.Second, now)
+				drains = nextDrains(drains, parseAsks(t, s.asks), s.limit, 10, 10*time.Second, now)
 				require.Equal(t, s.want, show(drains), "at %v s", s.at)
 			}
 		})
@@ -181,9 +181,9 @@ func show(drains []drain) string {
 }
 
 func TestNoHoldDown(t *testing.T) {
-	drains := nextDrains(nil, parseAsks(t, "a"), 1, -1, noon)
+	drains := nextDrains(nil, parseAsks(t, "a"), 1, 10, -1, noon)
 	require.Equal(t, "a", show(drains))
-	require.Empty(t, nextDrains(drains, nil, 1, -1, noon))
+	require.Empty(t, nextDrains(drains, nil, 1, 10, -1, noon))
 }
 
 // Those that are seen count, whatever number of nodes is known: a drain rather waits

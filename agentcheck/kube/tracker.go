@@ -23,6 +23,7 @@ type Tracker struct {
 
 	drains []drain
 	next   time.Time
+	gone   goneNode
 }
 
 // State returns what to answer at a time, when the cluster is as the objects say and
@@ -48,13 +49,14 @@ type view struct {
 	own      []Ask              // of the node, that no object shows
 	asks     map[string]Ask     // of the other nodes
 	nodes    int                // all nodes, less than 0 if that is not known
+	counted  bool               // its own was gone already when they were counted
 	services nodeselect.Objects // Services alone are read
 }
 
 // view returns what an agent sees that sees all objects.
 func (r Rules) view(objects nodeselect.Objects) view {
 	signals := r.signals()
-	v := view{asks: map[string]Ask{}, nodes: len(objects.Nodes), services: objects}
+	v := view{asks: map[string]Ask{}, nodes: len(objects.Nodes), counted: true, services: objects}
 	for _, node := range objects.Nodes {
 		if node.Name == r.Node {
 			v.node = node
@@ -67,7 +69,8 @@ func (r Rules) view(objects nodeselect.Objects) view {
 
 func (t *Tracker) state(now time.Time, v view) State {
 	var s State
-	s.Drain = t.drain(now, v)
+	var waits string
+	s.Drain, waits = t.drain(now, v)
 	own := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Reason: s.Drain.Reason}
 	switch {
 	case s.Drain.Effective && !s.Drain.Wanted:
@@ -76,7 +79,7 @@ func (t *Tracker) state(now time.Time, v view) State {
 	case s.Drain.Effective:
 		own.Admin = agentcheck.Drain
 	case s.Drain.Wanted:
-		own.Reason += "; waits: " + s.Drain.waits(t.Rules.maxDrain())
+		own.Reason += "; waits: " + waits
 	}
 	if v.node != nil {
 		s.check(t.Rules.Annotations.Drain(v.node))
@@ -101,17 +104,20 @@ func (t *Tracker) state(now time.Time, v view) State {
 	return s
 }
 
-// drain brings the memory up to date and says how things stand.
-func (t *Tracker) drain(now time.Time, v view) Drain {
+// drain brings the memory up to date and says how things stand, and why the drain waits
+// if it does.
+func (t *Tracker) drain(now time.Time, v view) (d Drain, waits string) {
 	asks := maps.Clone(v.asks)
 	if asks == nil {
 		asks = map[string]Ask{}
 	}
 	own := v.own
-	if v.node == nil {
-		own = append([]Ask{{Reason: "node is gone", Since: now, Outside: true}}, own...)
-	} else {
+	doubt := t.gone.look(now, v, t.drains, t.Rules)
+	switch {
+	case v.node != nil:
 		own = append(askOf(v.node, t.Rules.signals()), own...)
+	case doubt == "":
+		own = append([]Ask{{Reason: reasonGone, Since: t.gone.since, Outside: true}}, own...)
 	}
 	if ask, ok := combine(own); ok {
 		asks[t.Rules.Node] = ask
@@ -131,10 +137,14 @@ func (t *Tracker) drain(now time.Time, v view) Drain {
 	if _, ok := asks[t.Rules.Node]; !ok {
 		known++
 	}
-	d := Drain{Total: max(v.nodes-outside, known)}
-	d.Limit = limitOf(t.Rules.maxDrain(), d.Total)
+	share := t.Rules.maxDrain()
+	d.Total = max(v.nodes-outside, known)
+	d.Limit = limitOf(share, d.Total)
+	if v.node != nil {
+		t.gone.total = d.Total
+	}
 
-	t.drains = nextDrains(t.drains, asks, d.Limit, t.Rules.holdDown(), now)
+	t.drains = nextDrains(t.drains, asks, d.Limit, mostOf(share, d.Total), t.Rules.holdDown(), now)
 	t.next = time.Time{}
 	for i := range t.drains {
 		m := &t.drains[i]
@@ -157,7 +167,11 @@ func (t *Tracker) drain(now time.Time, v view) Drain {
 			d.HeldUntil = m.ended.Add(t.Rules.holdDown())
 		}
 	}
-	return d
+	if doubt != "" && !d.Wanted && !d.Effective {
+		d.Wanted, d.Reason, d.Since = true, reasonGone, t.gone.since
+		return d, doubt
+	}
+	return d, d.waits(share)
 }
 
 // waits says why a drain that is wanted is not in effect.
@@ -166,9 +180,10 @@ func (d Drain) waits(share float64) string {
 	if d.Draining == 1 {
 		drain = "nodes drains"
 	}
-	return fmt.Sprintf("%d of %d %s, no more than %d may (%s%%)",
-		d.Draining, d.Total, drain, d.Limit, strconv.FormatFloat(share*100, 'f', -1, 64))
+	return fmt.Sprintf("%d of %d %s, no more than %d may (%s)", d.Draining, d.Total, drain, d.Limit, percent(share))
 }
+
+func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', -1, 64) + "%" }
 
 // nodeNames lists some nodes, for an error about one that is missing.
 func nodeNames(objects nodeselect.Objects) string {

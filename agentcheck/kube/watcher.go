@@ -112,7 +112,8 @@ func (w *Watcher) Contact() time.Time {
 // While the API server cannot be reached, or refuses, the last State stays in force
 // with its Err set: so drains go on, and hold-downs end. If that is so from the
 // beginning, the State has no Answers. A cluster that does not have the node is the
-// error ErrNoNode if it never had it; a node that is gone later drains.
+// error ErrNoNode if it never had it; a node that is gone later drains, unless most of
+// the others are gone too.
 func (w *Watcher) Run(ctx context.Context, changed func(State)) error {
 	w.init()
 	f, err := w.newFeed()
@@ -201,6 +202,9 @@ func (w *Watcher) follow(ctx context.Context, f feed, ended chan error, changed 
 			return f.missing(v, w.Rules.Node)
 		case whole:
 			any = true
+			if v.node == nil && !v.counted {
+				f.recount()
+			}
 			w.mu.Lock()
 			v.own = slices.Concat(w.asks, look.found)
 			w.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/kube"
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 	"github.com/headgate/headgate/nodeselect"
@@ -197,6 +198,28 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 	r.eventually("n6 has the place", func(s kube.State) bool { return s.Drain.Draining == 2 && s.Drain.Waiting == 0 })
 	server.Set(node("n0", nil))
 	r.answers(9707, "up ready")
+}
+
+// An API server that has lost its nodes takes none of them out of traffic. One node that
+// is gone drains when the others have been counted, however long ago that was before.
+func TestWatcherOfAStoreThatIsLost(t *testing.T) {
+	server := cluster(t, 10)
+	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n0", HoldDown: -1}, Recount: time.Hour})
+	r.answers(9707, "up ready")
+	server.Forget("nodes")
+	r.answers(9707, "up ready # node is gone; waits: 10 of 10 nodes are gone, no more than 3 are believed at once (30%)")
+	for i := range 10 {
+		server.Set(node(fmt.Sprint("n", i), nil))
+	}
+	r.answers(9707, "up ready")
+	server.Delete(node("n0", nil))
+	r.answers(9707, "up drain # node is gone")
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.states[:len(r.states)-1] {
+		require.Equal(t, agentcheck.Ready, s.Node().Admin, "%+v", s)
+	}
 }
 
 // TestWatcherAsksForLittle: nothing that is asked of the API server, nor what it sends,

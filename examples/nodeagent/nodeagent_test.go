@@ -108,7 +108,10 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "objects.yaml:") }, 20*time.Second, 10*time.Millisecond)
 	answers(node, "up ready")
 
-	write("apiVersion: v1\nkind: List\nitems: []\n") // the node is deleted
+	write("apiVersion: v1\nkind: List\nitems: []\n") // both nodes are deleted, which is hard to believe
+	answers(node, "up ready # node is gone; waits: 2 of 2 nodes are gone, no more than 1 are believed at once (30%)")
+
+	write("{apiVersion: v1, kind: Node, metadata: {name: b}}\n") // the node is deleted
 	answers(node, "up drain # node is gone")
 
 	cancel()

@@ -1,0 +1,128 @@
+package kube_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// fleet is the agents of a cluster's nodes, of which each sees all objects.
+type fleet struct {
+	agents map[string]*kube.Tracker
+	now    time.Time
+}
+
+func newFleet(nodes int, rules kube.Rules) *fleet {
+	f := &fleet{agents: map[string]*kube.Tracker{}, now: noon}
+	for i := range nodes {
+		rules.Node = fmt.Sprint("n", i)
+		f.agents[rules.Node] = &kube.Tracker{Rules: rules}
+	}
+	return f
+}
+
+// draining lets the agents of the numbers from first to last see a cluster of these
+// nodes, and returns those which are told to drain.
+func (f *fleet) draining(t *testing.T, first, last int, cluster ...*corev1.Node) (draining []string) {
+	t.Helper()
+	f.now = f.now.Add(time.Second)
+	for i := first; i <= last; i++ {
+		name := fmt.Sprint("n", i)
+		s, _ := f.agents[name].State(f.now, nodeselect.NewObjects(cluster, nil))
+		if s.Node().Admin == agentcheck.Drain {
+			draining = append(draining, name)
+		}
+	}
+	return draining
+}
+
+func numbered(first, last int, change func(*corev1.Node)) (nodes []*corev1.Node) {
+	for i := first; i <= last; i++ {
+		nodes = append(nodes, node(fmt.Sprint("n", i), change))
+	}
+	return nodes
+}
+
+// Nobody takes traffic if what is left of a cluster drains, so the last to ask takes it
+// again.
+func TestClusterShrinksToThoseThatDrain(t *testing.T) {
+	cordoned := func(n *corev1.Node) { cordon(n, noon) }
+	drained := numbered(0, 2, cordoned)
+	f := newFleet(10, kube.Rules{})
+	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 9, append(drained, numbered(3, 9, nil)...)...))
+	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 3, append(drained, numbered(3, 3, nil)...)...), "one is left")
+	require.Equal(t, []string{"n0", "n1"}, f.draining(t, 0, 2, drained...), "none is left")
+	s, err := f.agents["n2"].State(f.now, nodeselect.NewObjects(drained, nil))
+	require.NoError(t, err)
+	require.Equal(t, "up ready # cordoned; waits: 2 of 3 nodes drain, no more than 1 may (30%)", s.Node().String())
+	require.Empty(t, f.draining(t, 2, 2, numbered(2, 2, cordoned)...), "the only node")
+
+	// A node that is deleted while it drains leaves the others as they are.
+	two := newFleet(3, kube.Rules{MaxDrain: 0.9})
+	require.Equal(t, []string{"n0", "n1"}, two.draining(t, 0, 2, drained...))
+	require.Equal(t, []string{"n1"}, two.draining(t, 1, 2, drained[1:]...))
+
+	all := newFleet(3, kube.Rules{MaxDrain: 1})
+	require.Equal(t, []string{"n0", "n1", "n2"}, all.draining(t, 0, 2, drained...))
+	require.Equal(t, []string{"n1", "n2"}, all.draining(t, 1, 2, drained[1:]...))
+}
+
+// Nodes that are gone all at once are more likely an accident, of whoever deleted them or
+// of the API server's store, than a reason to be without any.
+func TestManyNodesAreGone(t *testing.T) {
+	t.Run("all at once", func(t *testing.T) {
+		f := newFleet(10, kube.Rules{})
+		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...))
+		require.Empty(t, f.draining(t, 0, 9))
+		s, err := f.agents["n4"].State(f.now, nodeselect.Objects{})
+		require.ErrorIs(t, err, kube.ErrNoNode)
+		require.Equal(t, "up ready # node is gone; waits: 10 of 10 nodes are gone, no more than 3 are believed at once (30%)", s.Node().String())
+		require.True(t, s.Drain.Wanted)
+		require.False(t, s.Drain.Effective)
+		require.Equal(t, "node is gone", s.Drain.Reason)
+		require.Equal(t, noon.Add(2*time.Second), s.Drain.Since)
+
+		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...), "they are back")
+		require.Equal(t, []string{"n9"}, f.draining(t, 0, 9, numbered(0, 8, nil)...), "one of them is really gone")
+	})
+	t.Run("one by one", func(t *testing.T) {
+		f := newFleet(10, kube.Rules{})
+		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...))
+		for last := range 10 {
+			// An agent does not look at the cluster while its own node is as it was.
+			drains := last < 3
+			require.Equal(t, drains, len(f.draining(t, last, last, numbered(last+1, 9, nil)...)) == 1, "n%d", last)
+		}
+	})
+	t.Run("as others come", func(t *testing.T) {
+		f := newFleet(10, kube.Rules{})
+		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...))
+		require.Len(t, f.draining(t, 0, 9, numbered(10, 17, nil)...), 10, "8 for 10")
+	})
+	t.Run("what drains goes on", func(t *testing.T) {
+		f := newFleet(10, kube.Rules{})
+		cordoned := numbered(0, 0, func(n *corev1.Node) { cordon(n, noon) })
+		require.Equal(t, []string{"n0"}, f.draining(t, 0, 9, append(cordoned, numbered(1, 9, nil)...)...))
+		for range 20 { // well beyond the hold-down
+			require.Equal(t, []string{"n0"}, f.draining(t, 0, 9))
+		}
+	})
+	t.Run("the only one", func(t *testing.T) {
+		f := newFleet(1, kube.Rules{})
+		require.Empty(t, f.draining(t, 0, 0, numbered(0, 0, nil)...))
+		require.Empty(t, f.draining(t, 0, 0))
+	})
+	t.Run("control planes", func(t *testing.T) {
+		f := newFleet(2, kube.Rules{})
+		planes := numbered(2, 4, func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "" })
+		require.Empty(t, f.draining(t, 0, 1, append(planes, numbered(0, 1, nil)...)...))
+		require.Empty(t, f.draining(t, 0, 1, planes...), "they are no other nodes")
+	})
+}
