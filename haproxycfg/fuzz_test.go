@@ -179,6 +179,7 @@ var stringFields = []struct {
 	{"Router.Hosts", func(c *haproxycfg.Config, s string) { c.Frontends[0].Router.Hosts = s; c.Maps[0].Name = s }},
 	{"Map.Key", func(c *haproxycfg.Config, s string) { c.Maps[1].Entries[0].Key = s }},
 	{"Map.Value", func(c *haproxycfg.Config, s string) { c.Maps[2].Entries[0].Value = s }},
+	{"Log.Address socket", func(c *haproxycfg.Config, s string) { c.Global.Logs = []haproxycfg.Log{{Address: "/" + s}} }},
 }
 
 func fieldsConfig() *haproxycfg.Config {
@@ -227,11 +228,19 @@ func FuzzConfig(f *testing.F) {
 		set.set(harmless, mark)
 		want, err := harmless.Render("/dir")
 		if err != nil {
-			// Only some values are allowed here, and none of them needs quotes.
+			// Only some values are allowed here, paths of sockets among them.
+			// Whatever it is, it adds no section, and is one word if it has spaces.
 			require.ErrorIs(t, err, haproxycfg.ErrInvalid)
-			require.NotContains(t, strings.TrimLeft(s, "*:["), " ")
-			_, err := parseConfig(string(got[len(got)-1].Data))
+			sections, err := parseConfig(string(got[len(got)-1].Data))
 			require.NoError(t, err)
+			plain, err := fieldsConfig().Render("/dir")
+			require.NoError(t, err)
+			usual, err := parseConfig(string(plain[len(plain)-1].Data))
+			require.NoError(t, err)
+			require.Len(t, sections, len(usual))
+			require.True(t, !strings.Contains(s, " ") || slices.ContainsFunc(sections, func(x section) bool {
+				return slices.ContainsFunc(x.lines, func(words []string) bool { return slices.Contains(words, s) })
+			}), "%s: %q is not one word", set.name, s)
 			return
 		}
 		require.Len(t, got, len(want))
