@@ -200,7 +200,26 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 			a, b = a[1:], b[1:]
 		}
 	}
+	for _, key := range podsMoved(before.ReadyNodes, after.ReadyNodes) {
+		add("Service "+key, "nodes with ready pods")
+	}
 	return causes
+}
+
+// podsMoved gives the services of which other nodes have ready pods, sorted.
+func podsMoved(before, after map[string][]string) (keys []string) {
+	for key, nodes := range after {
+		if was, ok := before[key]; !ok || !slices.Equal(was, nodes) {
+			keys = append(keys, key)
+		}
+	}
+	for key := range before {
+		if _, ok := after[key]; !ok {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // ready judges the condition Ready alone: at the end of time no grace is left.

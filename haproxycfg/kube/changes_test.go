@@ -104,6 +104,19 @@ routes:
 			require.Equal(t, tt.want, got)
 		})
 	}
+	t.Run("pods move", func(t *testing.T) {
+		ready := func(m map[string][]string) kube.Input {
+			in := base()
+			in.Clusters[0].Objects.ReadyNodes = m
+			return in
+		}
+		before := ready(map[string][]string{"media/gone": {"node-1"}, "media/same": {"node-1"}, "media/web": {"node-1"}})
+		after := ready(map[string][]string{"media/come": {"node-2"}, "media/same": {"node-1"}, "media/web": {"node-1", "node-2"}})
+		service := func(name string) kube.Cause {
+			return kube.Cause{Cluster: "eu-1", Object: "Service media/" + name, What: "nodes with ready pods"}
+		}
+		require.Equal(t, []kube.Cause{service("come"), service("gone"), service("web")}, kube.Causes(before, after))
+	})
 	t.Run("a cluster is back", func(t *testing.T) {
 		before, after := base(), base()
 		before.Clusters[0] = kube.Report{}.LastKnown("eu-1", now, "")
