@@ -57,7 +57,7 @@
 // end, whatever asks later, and if the cluster shrinks; but if the cluster shrinks to
 // those that drain, the last of them takes traffic again. A node that is held down still
 // counts. Nodes that are Outside, such as control planes that are excluded from load
-// balancers, are not counted, and drain whenever they are asked to.
+// balancers, are not counted, and drain whenever they are asked to, unless all nodes are.
 //
 // What this cannot do:
 //

@@ -126,3 +126,25 @@ func TestManyNodesAreGone(t *testing.T) {
 		require.Empty(t, f.draining(t, 0, 1, planes...), "they are no other nodes")
 	})
 }
+
+// Where every node is excluded, package nodeselect uses them all the same, since nobody
+// would be served otherwise; so the floor holds for them.
+func TestEveryNodeIsExcluded(t *testing.T) {
+	excluded := func(n *corev1.Node) {
+		n.Labels[nodeselect.ExcludeLabel] = ""
+		managed(n, "kubectl-label", `{"f:metadata":{"f:labels":{"f:`+nodeselect.ExcludeLabel+`":{}}}}`, noon)
+	}
+	f := newFleet(10, kube.Rules{HoldDown: -1})
+	require.Len(t, f.draining(t, 0, 9, append(numbered(0, 8, excluded), numbered(9, 9, nil)...)...), 9)
+	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 9, numbered(0, 9, excluded)...))
+	s, err := f.agents["n5"].State(f.now, nodeselect.NewObjects(numbered(0, 9, excluded), nil))
+	require.NoError(t, err)
+	require.Equal(t, `up ready # label `+nodeselect.ExcludeLabel+`=""; waits: 3 of 10 nodes drain, no more than 3 may (30%)`, s.Node().String())
+	require.Len(t, f.draining(t, 0, 9, append(numbered(0, 8, excluded), numbered(9, 9, nil)...)...), 9)
+
+	gone := newFleet(2, kube.Rules{HoldDown: -1})
+	planes := numbered(2, 4, excluded)
+	require.Empty(t, gone.draining(t, 0, 1, append(numbered(0, 1, nil), planes...)...))
+	require.Equal(t, []string{"n0"}, gone.draining(t, 0, 1, append(numbered(1, 1, nil), planes...)...))
+	require.Equal(t, []string{"n0"}, gone.draining(t, 0, 0, planes...), "what is gone stays so")
+}

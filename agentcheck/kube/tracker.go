@@ -123,22 +123,16 @@ func (t *Tracker) drain(now time.Time, v view) (d Drain, waits string) {
 		asks[t.Rules.Node] = ask
 	}
 
-	// Those that are seen are there, whatever was counted some time ago: of too low a
-	// count, or none, follows a limit that is too low rather than too high.
-	outside, known := 0, 0
-	for name, ask := range asks {
-		switch {
-		case !ask.Outside:
-			known++
-		case name != t.Rules.Node || v.node != nil:
-			outside++
+	d.Total = t.total(v, asks)
+	if d.Total == 0 && v.nodes > 0 {
+		// All are excluded, and so none is: package nodeselect uses them too.
+		for name, ask := range asks {
+			ask.Outside = name == t.Rules.Node && v.node == nil
+			asks[name] = ask
 		}
-	}
-	if _, ok := asks[t.Rules.Node]; !ok {
-		known++
+		d.Total = t.total(v, asks)
 	}
 	share := t.Rules.maxDrain()
-	d.Total = max(v.nodes-outside, known)
 	d.Limit = limitOf(share, d.Total)
 	if v.node != nil {
 		t.gone.total = d.Total
@@ -172,6 +166,25 @@ func (t *Tracker) drain(now time.Time, v view) (d Drain, waits string) {
 		return d, doubt
 	}
 	return d, d.waits(share)
+}
+
+// total returns how many nodes share the cluster's load. Those that are seen are there,
+// whatever was counted some time ago: of too low a count, or none, follows a limit that
+// is too low rather than too high.
+func (t *Tracker) total(v view, asks map[string]Ask) int {
+	outside, known := 0, 0
+	for name, ask := range asks {
+		switch {
+		case !ask.Outside:
+			known++
+		case name != t.Rules.Node || v.node != nil:
+			outside++
+		}
+	}
+	if _, ok := asks[t.Rules.Node]; !ok && v.node != nil {
+		known++
+	}
+	return max(v.nodes-outside, known)
 }
 
 // waits says why a drain that is wanted is not in effect.
