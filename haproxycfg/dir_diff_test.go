@@ -197,6 +197,21 @@ func parseRange(t *testing.T, s string) (before, n int) {
 	return before, n
 }
 
+// HAProxy parts words by tabs too. A file that somebody wrote by hand must not look
+// like one without servers, of which anything may be taken.
+func TestDiffCountsWhatTabsPart(t *testing.T) {
+	before := "backend\tb\n\tmode\thttp\n\tserver\ts1\t10.0.0.1:80\n\tserver \ts2 10.0.0.2:80\n\nlisten \tl\n\tserver\ts1\t10.0.0.3:80\n"
+	after := "backend b\n    mode http\n    server s1 10.0.0.1:80\n"
+	file := func(s string) []RenderedFile { return []RenderedFile{{Name: configFile, Data: []byte(s)}} }
+	d := DiffFiles(file(before), file(after))
+	require.Equal(t, ServerCounts{Before: 3, After: 1, Removed: 2, Altered: 1}, d.Servers)
+	require.InDelta(t, 1.0, d.ServerShare(), 0)
+	require.Equal(t, []string{"listen l"}, d.Sections)
+	require.Len(t, d.Backends, 1)
+	require.Equal(t, []string{"s2"}, d.Backends[0].ServersRemoved)
+	require.Equal(t, []string{"s1"}, d.Backends[0].ServersAltered)
+}
+
 func FuzzDiffLines(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		a, b = joinLines(splitLines(a)), joinLines(splitLines(b))

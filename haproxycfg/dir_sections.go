@@ -36,7 +36,7 @@ func readSections(text string) map[string]*section {
 	var s *section
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		word, _, _ := strings.Cut(line, " ")
+		word := line[:wordEnd(line)]
 		switch {
 		case line == "" || line[0] == '#':
 		case sectionWords[word]:
@@ -155,16 +155,23 @@ func isServer(line []byte) bool {
 	if n := len(rendered); len(line) > n && string(line[:n]) == rendered && ' ' < line[n] && line[n] < 0x80 {
 		return true
 	}
-	word, rest, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
-	return string(word) == "server" && len(bytes.TrimSpace(rest)) > 0
+	line = bytes.TrimSpace(line)
+	end := wordEnd(line)
+	return string(line[:end]) == "server" && len(line) > end
+}
+
+// wordEnd is where the first word of a trimmed line ends.
+func wordEnd[T string | []byte](line T) int {
+	end := 0
+	for end < len(line) && line[end] != ' ' && line[end] != '\t' {
+		end++
+	}
+	return end
 }
 
 // sectionHead tells whether a trimmed line begins a section.
 func sectionHead[T string | []byte](line T) (head string, ok bool) {
-	end := 0
-	for end < len(line) && line[end] != ' ' {
-		end++
-	}
+	end := wordEnd(line)
 	if !sectionWords[string(line[:end])] {
 		return "", false
 	}
