@@ -5,6 +5,7 @@ package scenarios
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -95,7 +96,7 @@ func received(m *lab.Machine) (n int64, err error) {
 }
 
 // quantile returns the least of the values that a share q of them does not exceed.
-func quantile(values []time.Duration, q float64) time.Duration {
+func quantile[T cmp.Ordered](values []T, q float64) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
 }

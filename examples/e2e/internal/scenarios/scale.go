@@ -44,11 +44,13 @@ const (
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// The goals. Time is another matter on a machine that is slow or has other things to do
-// than memory is: rows about it fail at three times the goal.
+// The goals. Time is another matter than memory: here an API server, and whatever else
+// the machine has to do, want the processors that a terminator has for itself in
+// production. So the goal is multiplied by how much slower work gets on, measured
+// beside; and a hundred events are few for a p99, which is allowed thrice the goal.
 const (
 	goalLatency          = 300 * time.Millisecond
-	slowMachine          = 3
+	rareFactor           = 3
 	goalTerminatorMemory = 400 * megabyte
 	goalAgentMemory      = 40 * megabyte
 )
@@ -77,6 +79,11 @@ func runScale(ctx context.Context, env *Env, report *scenario.Report) (err error
 		return err
 	}
 	reportAgent(report, few, many)
+	size, err := s.fleet.nodeSize(ctx)
+	if err != nil {
+		return err
+	}
+	report.Logf("a node is %.1f kB of JSON", float64(size)/1e3)
 	if err := s.measureTerminator(ctx, terminator); err != nil {
 		return err
 	}
@@ -204,7 +211,7 @@ func (s *scaleLab) measureAgent(ctx context.Context, first, end int) (f agentFig
 	beats = s.beats.sent.Load() - beats
 	s.report.Logf("nodeagent among %d nodes, which sent %d heartbeats in %s: %s, %.1f kB/min received, %s of processor time in a minute; ready after %s",
 		end, beats, took.Round(time.Millisecond), f.memory, float64(f.traffic)/1e3, f.used, f.ready.Round(time.Millisecond))
-	if want := int64(float64(end) * trafficWindow.Seconds() / heartbeatInterval.Seconds()); beats < want*8/10 {
+	if want := int64(float64(end) * trafficWindow.Seconds() / heartbeatInterval.Seconds()); beats < want/2 {
 		return f, fmt.Errorf("only %d of %d heartbeats could be written in %s: the machine is too slow to say anything of its load", beats, want, took)
 	}
 	return f, nil
@@ -329,7 +336,9 @@ func (s *scaleLab) measureTerminator(ctx context.Context, t *scaleTerminator) er
 		return err
 	}
 	beats, measuring := s.beats.sent.Load(), time.Now()
+	slow := watchSlowness(ctx)
 	took, err := makeEvents(ctx, s.fleet, t.config, scaleEvents)
+	slow.stop()
 	if err != nil {
 		return errors.Join(err, s.terminator.Tail())
 	}
@@ -347,7 +356,7 @@ func (s *scaleLab) measureTerminator(ctx context.Context, t *scaleTerminator) er
 	}
 	s.report.Logf("terminator: %d events and %d heartbeats in %s; %s of processor time; %.1f MB received since its start",
 		len(took), s.beats.sent.Load()-beats, time.Since(measuring).Round(time.Second), used-busy, float64(after-before)/1e6)
-	s.reportLatency(took)
+	s.reportLatency(took, slow)
 	row := scenario.Row{What: fmt.Sprintf("terminator's memory: %s (goal: 400 MB)", m)}
 	if m.most >= goalTerminatorMemory {
 		row.Err = errors.New("the goal is missed")
@@ -356,7 +365,7 @@ func (s *scaleLab) measureTerminator(ctx context.Context, t *scaleTerminator) er
 	return nil
 }
 
-func (s *scaleLab) reportLatency(took []eventTook) {
+func (s *scaleLab) reportLatency(took []eventTook, slow *slowness) {
 	var beyond, requests []time.Duration
 	kinds := map[string][]time.Duration{}
 	for _, t := range took {
@@ -372,9 +381,15 @@ func (s *scaleLab) reportLatency(took []eventTook) {
 		}
 	}
 	s.report.Logf("of these the request to the API server alone: p50 %d ms, p99 %d ms, most %d ms", ms(requests, 0.5), ms(requests, 0.99), ms(requests, 1))
+	times := func(factor float64) time.Duration { return time.Duration(factor * float64(goalLatency)) }
+	median, rare := slow.at(0.5), slow.at(0.99)
+	s.report.Logf("work got on %.1f times slower than on an idle machine, p99 %.1f times", median, rare)
 	s.report.Add(scenario.Row{
-		What: fmt.Sprintf("%d node events to haproxy.cfg beyond %s of coalescing: p50 %d ms, p99 %d ms, most %d ms (goal: p99 %d ms)",
-			len(took), scaleQuiet, ms(beyond, 0.5), ms(beyond, 0.99), ms(beyond, 1), goalLatency.Milliseconds()),
-		Took: quantile(beyond, 0.99), Within: slowMachine * goalLatency,
+		What: fmt.Sprintf("%d node events to haproxy.cfg beyond %s of coalescing: p50", len(took), scaleQuiet),
+		Took: quantile(beyond, 0.5), Within: times(median),
+	})
+	s.report.Add(scenario.Row{
+		What: fmt.Sprintf("the same: p99 (goal: %s; most: %d ms; the machine was %.1f times slower than idle, p99 %.1f)", goalLatency, ms(beyond, 1), median, rare),
+		Took: quantile(beyond, 0.99), Within: times(max(rareFactor, rare)),
 	})
 }

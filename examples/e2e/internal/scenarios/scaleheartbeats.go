@@ -57,11 +57,12 @@ func (f *fleet) beat(ctx context.Context, n int) *heartbeats {
 	for range atOnce {
 		all.Go(func() {
 			for name := range due {
-				switch err := h.write(ctx, name); {
+				// What is under way at the end is finished.
+				switch err := h.write(context.WithoutCancel(ctx), name); {
 				case err == nil:
 					h.sent.Add(1)
 				case apierrors.IsNotFound(err): // it is deleted for the moment
-				case ctx.Err() == nil:
+				default:
 					err = fmt.Errorf("heartbeat of %s: %w", name, err)
 					failure.CompareAndSwap(nil, &err)
 				}

@@ -85,6 +85,15 @@ func (f *fleet) createNodes(ctx context.Context, first, end int) error {
 	return each(ctx, first, end, func(ctx context.Context, i int) error { return f.createNode(ctx, f.node(i)) })
 }
 
+// nodeSize is the size of the node with index 0 as JSON.
+func (f *fleet) nodeSize(ctx context.Context) (int, error) {
+	b, err := f.client.CoreV1().RESTClient().Get().Resource("nodes").Name(f.nodes[0].Name).SetHeader("Accept", runtime.ContentTypeJSON).DoRaw(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("fleet: %w", err)
+	}
+	return len(b), nil
+}
+
 // createServices makes n services, in namespaces that it makes, too.
 func (f *fleet) createServices(ctx context.Context, n int) error {
 	services := manifesttest.Services(n)
