@@ -75,6 +75,9 @@ func (f *flags) parseLease(s *settings) (lease, error) {
 	if s.once || s.diff {
 		return lease{}, errors.New("-lease is for those who follow changes, without -once and -diff")
 	}
+	if f.force { // it would lie in wait for the day on which this one leads
+		return lease{}, errors.New("-force is not for one of several writers: use POST /force of the one that leads")
+	}
 	namespace, name, _ := strings.Cut(f.lease, "/")
 	if validation.IsDNS1123Label(namespace) != nil || validation.IsDNS1123Subdomain(name) != nil {
 		return lease{}, fmt.Errorf("-lease: %q: want NAMESPACE/NAME", f.lease)

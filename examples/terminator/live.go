@@ -43,7 +43,7 @@ func (l *liveClusters) follow(ctx context.Context, i int) {
 			return
 		}
 		// The connection's settings cannot be read or used.
-		l.inbox.cluster(i, time.Now(), func(c *clusterState) { c.err = err })
+		l.inbox.away(i, time.Now(), err)
 		sleep(ctx, sourceRetry)
 	}
 }

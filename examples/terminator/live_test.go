@@ -138,6 +138,7 @@ func TestOnceWithALiveCluster(t *testing.T) {
 	require.Contains(t, stderr, "503")
 	require.NoFileExists(t, w.path("out/haproxy.cfg"))
 	api.away(false)
+	args = append(args, "-start-timeout", "1m") // a slow machine is no server that is away
 	w.edit("routes.yaml", "cluster: eu-1, namespace: media, service: tracks", "cluster: eu-2, namespace: media, service: tracks")
 	code, _, stderr = w.run(args...)
 	require.Equal(t, cli.ExitOK, code, stderr)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -21,7 +22,7 @@ type loop struct {
 	startTimeout time.Duration // to wait for all clusters
 	recheck      time.Duration // time passes for nodes that are not ready, and others write
 	backoff      time.Duration // after the first failure; doubled up to recheck
-	force        bool          // permits the first apply
+	force        bool          // permits what the first attempt would change, and nothing else
 
 	// leadership is nil for one that always leads.
 	leadership <-chan term
@@ -55,6 +56,7 @@ func (l *loop) run(ctx context.Context) {
 		last      time.Time // of the last attempt
 		notBefore time.Time
 		failures  int
+		forcedID  string // of the change that force is for, once it is known
 	)
 	if l.leadership != nil {
 		lead = term{}
@@ -69,7 +71,11 @@ func (l *loop) run(ctx context.Context) {
 	attempt := func(allowed permit) (outcome, error) {
 		dirty = false
 		if l.force {
-			allowed, l.force = func(string) bool { return true }, false
+			asked := allowed
+			allowed = func(id string) bool {
+				forcedID = cmp.Or(forcedID, id)
+				return id == forcedID || asked(id)
+			}
 		}
 		applying, done := graceful(ctx, lead.ctx)
 		result, err := l.apply(applying, l.inbox.take(), time.Now(), allowed)
@@ -78,10 +84,12 @@ func (l *loop) run(ctx context.Context) {
 		notBefore = last.Add(l.minInterval)
 		failures++
 		if result != failed {
-			failures = 0
+			failures, l.force = 0, false
+		} else if lead.ctx.Err() != nil && ctx.Err() == nil {
+			return result, err // cut off; the next leader does it
 		} else if lead.ctx.Err() == nil {
 			dirty = true
-			notBefore = last.Add(max(l.minInterval, min(l.backoff<<min(failures-1, 10), l.recheck)))
+			notBefore = last.Add(l.pause(failures, l.recheck))
 		}
 		l.applied(result, err)
 		return result, err
@@ -107,7 +115,7 @@ func (l *loop) run(ctx context.Context) {
 			started = started || in.answered()
 			l.seen(in, started)
 			dirty = true
-			if soon := last.Add(l.minInterval); soon.Before(notBefore) {
+			if soon := last.Add(l.pause(failures, hurry)); soon.Before(notBefore) {
 				notBefore = soon // do not wait for a retry
 			}
 		case <-start.C:
@@ -122,7 +130,7 @@ func (l *loop) run(ctx context.Context) {
 				lead = term{}
 			}
 			if lead.ctx != nil {
-				dirty, notBefore = true, time.Time{}
+				dirty, notBefore, failures = true, time.Time{}, 0
 				l.gained()
 			}
 		case r := <-l.forced:
@@ -140,6 +148,18 @@ func (l *loop) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// hurry is for how long a change waits, at most, after attempts that failed: it may be
+// what they lacked.
+const hurry = 5 * time.Second
+
+// pause is the time between two attempts after so many failures.
+func (l *loop) pause(failures int, most time.Duration) time.Duration {
+	if failures == 0 {
+		return l.minInterval
+	}
+	return max(l.minInterval, min(l.backoff<<min(failures-1, 10), most))
 }
 
 // stopGrace is for how long an attempt that has begun may go on when the terminator

@@ -149,8 +149,8 @@ func TestLoopRetries(t *testing.T) {
 		require.Len(t, f.calls(), 7, "a change is not held back by the failures before it")
 		f.set(written, nil, 0)
 		in.routesN(3)
-		after(1500 * time.Millisecond)
-		require.Len(t, f.calls(), 8)
+		after(hurry)
+		require.Len(t, f.calls(), 8, "the next one is, for a while")
 		after(8 * time.Second)
 		require.Len(t, f.calls(), 9, "a recheck, and no more retries")
 	})
@@ -206,14 +206,44 @@ func TestLoopForceAtTheStart(t *testing.T) {
 	})
 }
 
+// TestLoopForceAtTheStartIsForOneChange: it outlives a HAProxy that is not up yet, but
+// does not wait for whatever may come later.
+func TestLoopForceAtTheStartIsForOneChange(t *testing.T) {
+	loopTest(t, func(l *loop, f *fakeApply) { l.force, f.pending = true, "abc" }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		f.set(failed, errors.New("no such socket"), 0)
+		in.sync(0, 1)
+		after(1500 * time.Millisecond)
+		allowed := func() (all []bool) {
+			for _, c := range f.calls() {
+				all = append(all, c.allowed)
+			}
+			return all
+		}
+		require.Equal(t, []bool{true, true}, allowed(), "it is still not made")
+		f.mu.Lock()
+		f.pending = "def"
+		f.mu.Unlock()
+		after(2 * time.Second)
+		require.Equal(t, []bool{true, true, false}, allowed(), "another one")
+		f.mu.Lock()
+		f.pending = "abc"
+		f.mu.Unlock()
+		f.set(written, nil, 0)
+		after(4 * time.Second)
+		in.routesN(1)
+		after(time.Minute)
+		require.Equal(t, []bool{true, true, false, true, false}, allowed(), "once it is made that is over")
+	})
+}
+
 func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := newInbox([]source{{name: "a"}}, time.Now())
 		f := &fakeApply{start: time.Now(), result: written}
 		terms := make(chan term)
-		gained := 0
+		gained, told := 0, 0
 		l := &loop{
-			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) {}, gained: func() { gained++ },
+			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) { told++ }, gained: func() { gained++ },
 			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Second, backoff: time.Second,
 			forced: make(chan forceRequest), leadership: terms,
 		}
@@ -248,6 +278,7 @@ func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 		terms <- term{}
 		after(time.Minute)
 		require.Len(t, f.calls(), 2, "and it is not tried again")
+		require.Equal(t, 1, told, "that it was cut off is no failure of one that stands by")
 
 		f.set(written, nil, 0)
 		second, end := context.WithCancel(ctx)
@@ -316,6 +347,44 @@ func TestInboxKeepsSinceWhileAClusterStaysAsItIs(t *testing.T) {
 		taken := in.take()
 		set(true, nil)
 		require.Error(t, taken.clusters[0].err, "what was taken does not change")
+	})
+}
+
+func TestInboxWakesNobodyForWhatIsKnown(t *testing.T) {
+	in := newInbox([]source{{name: "a"}}, time.Now())
+	awake := func() bool { return len(in.wake) > 0 }
+	lost := func(why string) {
+		in.away(0, time.Now(), errors.New(why))
+	}
+	lost("no such file")
+	require.True(t, awake())
+	<-in.wake
+	lost("no such file")
+	require.False(t, awake(), "a kubeconfig that is tried again each second costs no attempt each second")
+	lost("no such context")
+	require.True(t, awake())
+	require.EqualError(t, in.take().clusters[0].err, "no such context")
+}
+
+// TestLoopDoesNotHurryWhatFails: haproxy -c and a reload each second, for as long as
+// something happens, would be a failure of its own.
+func TestLoopDoesNotHurryWhatFails(t *testing.T) {
+	loopTest(t, func(l *loop, _ *fakeApply) { l.recheck = 30 * time.Second }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		f.set(failed, errors.New("no"), 0)
+		in.sync(0, 1)
+		for i := range 60 * 10 {
+			in.routesN(i)
+			after(100 * time.Millisecond)
+		}
+		require.Equal(t, []time.Duration{0, 1 * time.Second, 3 * time.Second, 7 * time.Second, 12 * time.Second}, f.times()[:5])
+		require.Len(t, f.calls(), 14, "each five seconds from then on")
+		f.set(written, nil, 0)
+		after(5 * time.Second)
+		in.routesN(1)
+		after(time.Second)
+		in.routesN(2)
+		after(time.Second)
+		require.Len(t, f.calls(), 17, "and as before when it works again")
 	})
 }
 

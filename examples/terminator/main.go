@@ -31,7 +31,7 @@
 // the metric headgate_terminator_refused. What comes later is judged together with it.
 // POST /force on -admin, from this machine, lets it pass, and so does a start with -force
 // or "terminator -once -force" beside the running one. What HAProxy does not take is tried
-// again, with growing pauses and after each change.
+// again, with growing pauses, and within 5 s after a change.
 //
 // Where several write to one directory, -lease makes one of them do so; the others follow
 // and take over.

@@ -83,7 +83,7 @@ func register(fs *flag.FlagSet) *flags {
 	fs.BoolVar(&f.once, "once", false, "make the configuration once and end; without it and -diff, follow all changes")
 	fs.BoolVar(&f.diff, "diff", false, "show what would change, and write nothing")
 	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the servers in force that may go or change at once")
-	fs.BoolVar(&f.force, "force", false, "change more than -max-change; when changes are followed, the first time alone")
+	fs.BoolVar(&f.force, "force", false, "change more than -max-change; when changes are followed, the first time alone; not with -lease")
 	fs.StringVar(&f.haproxy, "haproxy", "", "`path` of the haproxy that must accept the configuration; not checked if empty")
 	fs.StringVar(&f.reload, "reload", "", "master `socket` of the HAProxy to reload when the configuration changes; none if empty")
 

@@ -26,7 +26,7 @@ func followDir(ctx context.Context, i int, dir string, in *inbox) {
 		if ctx.Err() != nil {
 			return
 		}
-		in.cluster(i, time.Now(), func(c *clusterState) { c.err = err })
+		in.away(i, time.Now(), err)
 		sleep(ctx, sourceRetry)
 	}
 }

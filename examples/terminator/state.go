@@ -95,6 +95,17 @@ func (in *inbox) cluster(i int, now time.Time, f func(*clusterState)) {
 	})
 }
 
+// away notes why the i-th cluster does not answer, for the only one that follows it. To
+// be told the same again wakes nobody.
+func (in *inbox) away(i int, now time.Time, err error) {
+	in.mu.Lock()
+	was := in.state.clusters[i].err
+	in.mu.Unlock()
+	if was == nil || was.Error() != err.Error() {
+		in.cluster(i, now, func(c *clusterState) { c.err = err })
+	}
+}
+
 // answered tells whether all clusters were read.
 func (s state) answered() bool {
 	for i := range s.clusters {

@@ -246,6 +246,7 @@ func TestFailures(t *testing.T) {
 		{"lease of no live cluster", []string{"-lease", "a/b", "-lease-cluster", "eu-1", "-cluster", "eu-2=in-cluster"}, cli.ExitUsage, `-lease-cluster: "eu-1" is no live cluster`},
 		{"name of a lease", []string{"-lease", "b", "-cluster", "eu-2=in-cluster"}, cli.ExitUsage, `-lease: "b": want NAMESPACE/NAME`},
 		{"lease once", []string{"-once", "-lease", "a/b", "-cluster", "eu-2=in-cluster"}, cli.ExitUsage, "-lease is for those who follow"},
+		{"force with a lease", []string{"-force", "-lease", "a/b", "-cluster", "eu-2=in-cluster"}, cli.ExitUsage, "-force is not for one of several writers"},
 		{"cluster of no lease", []string{"-lease-cluster", "eu-1"}, cli.ExitUsage, "-lease-cluster needs -lease"},
 		{"address of admin", []string{"-admin", "nowhere:1"}, cli.ExitFailed, "nowhere"},
 		{"no file of routes to follow", []string{"-routes", "/no/such/file"}, cli.ExitFailed, "/no/such/file"},
