@@ -34,6 +34,7 @@ type listWatch struct {
 
 	mu      sync.Mutex
 	ended   bool
+	broken  bool // the last streamed list was not complete
 	running sync.WaitGroup
 }
 
@@ -84,25 +85,46 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 		return nil, context.Canceled
 	}
 	options.Watch = true
+	streamed := options.SendInitialEvents != nil
+	if streamed && l.wasBroken() {
+		l.running.Done()
+		return nil, errBroken // so that the Reflector makes a list; it would try again at once, for ever
+	}
 	inner, cancel, err := l.open(ctx, options)
 	if err != nil {
 		l.running.Done()
-		if options.SendInitialEvents == nil || utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
+		if !streamed || utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 			l.health.watchFailed(err)
 		} // else the Reflector makes a list at once, since the server may have no streamed ones, and that will tell
 		return nil, err
 	}
-	l.health.watchPermitted(options.SendInitialEvents == nil)
-	s := &stream{inner: inner, events: make(chan watch.Event), stopped: make(chan struct{})}
+	l.health.watchPermitted(!streamed)
+	s := &stream{inner: inner, events: make(chan watch.Event), stopped: make(chan struct{}), incomplete: streamed}
 	go func() {
 		defer l.running.Done()
 		defer cancel(nil)
-		s.forward(l.health, l.silence)
+		s.forward(l)
 	}()
 	return s, nil
 }
 
-var errSilent = errors.New("no answer to a watch")
+var (
+	errSilent = errors.New("no answer to a watch")
+	errBroken = errors.New("a streamed list ended before it was complete")
+)
+
+func (l *listWatch) setBroken() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.broken = true
+}
+
+func (l *listWatch) wasBroken() (broken bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	broken, l.broken = l.broken, false
+	return broken
+}
 
 // open sends the request and waits for the head of the answer.
 func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch.Interface, context.CancelCauseFunc, error) {
@@ -140,10 +162,11 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 // stream is a watch that ends when it has been silent for too long, and whose errors are
 // seen.
 type stream struct {
-	inner   watch.Interface
-	events  chan watch.Event
-	stopped chan struct{}
-	stop    sync.Once
+	inner      watch.Interface
+	events     chan watch.Event
+	stopped    chan struct{}
+	stop       sync.Once
+	incomplete bool // of the list with which it begins
 }
 
 func (s *stream) ResultChan() <-chan watch.Event { return s.events }
@@ -155,25 +178,38 @@ func (s *stream) Stop() {
 	})
 }
 
-// forward passes events on until the stream ends. It ends after the goroutine that
-// reads the connection.
-func (s *stream) forward(h *health, silence time.Duration) {
+// forward passes events on until the stream ends. It ends after the goroutine that reads
+// the connection.
+func (s *stream) forward(l *listWatch) {
 	defer close(s.events)
-	timer := time.AfterFunc(silence, s.Stop)
+	timer := time.AfterFunc(l.silence, s.inner.Stop)
 	defer timer.Stop()
 	for event := range s.inner.ResultChan() {
-		timer.Reset(silence)
+		timer.Reset(l.silence)
 		select {
 		case <-s.stopped:
 			continue // nobody listens any more, and an error is our own doing
 		default:
 		}
-		if event.Type == watch.Error {
-			h.watchFailed(apierrors.FromObject(event.Object))
+		switch {
+		case event.Type == watch.Error:
+			l.health.watchFailed(apierrors.FromObject(event.Object))
+			s.incomplete = false // the Reflector knows what to do about an error
+		case event.Type == watch.Bookmark && s.incomplete:
+			o, err := meta.Accessor(event.Object)
+			s.incomplete = err == nil && o.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "true"
 		}
 		select {
 		case s.events <- event:
 		case <-s.stopped:
+		}
+	}
+	select {
+	case <-s.stopped:
+	default:
+		if s.incomplete {
+			l.setBroken()
+			l.health.failed(errBroken)
 		}
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 )
@@ -111,6 +114,12 @@ func follow(t *testing.T, server *kubewatchtest.Server, silence time.Duration, c
 	if change != nil {
 		change(&source)
 	}
+	return run(t, source, silence)
+}
+
+// run runs a Source until the test ends.
+func run(t *testing.T, source Source[*corev1.Node], silence time.Duration) *seen {
+	t.Helper()
 	s := &seen{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -489,4 +498,47 @@ func TestNewClientsLeavesItsConfigAlone(t *testing.T) {
 	cfg.Host = "http://[::1"
 	_, err = NewClients(cfg)
 	require.ErrorContains(t, err, "kubewatch: ")
+}
+
+// A server that opens a streamed list and does not end it, or ends it too early, is not
+// well: there may never be a list.
+func TestStreamedListThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	for name, cut := range map[string]bool{"silent": false, "cut off": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			served := kubewatchtest.New(t)
+			served.Set(node("a"))
+			var well atomic.Bool
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if well.Load() {
+					served.ServeHTTP(w, r)
+					return
+				}
+				if r.URL.Query().Get("watch") == "" {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				w.Header().Set("Content-Type", "application/json;stream=watch")
+				fmt.Fprintln(w, `{"type":"ADDED","object":{"kind":"Node","apiVersion":"v1","metadata":{"name":"a","resourceVersion":"1"}}}`)
+				w.(http.Flusher).Flush()
+				if !cut {
+					<-r.Context().Done()
+				}
+			}))
+			t.Cleanup(front.Close)
+			t.Cleanup(front.CloseClientConnections)
+			clients, err := NewClients(&rest.Config{Host: front.URL})
+			require.NoError(t, err)
+			s := run(t, Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, 300*time.Millisecond)
+			s.eventually(t, "that lists are tried too", s.failing("unable to handle"))
+			s.mu.Lock()
+			require.ErrorContains(t, s.health[0], "a streamed list ended before it was complete")
+			require.Zero(t, s.replaced)
+			s.mu.Unlock()
+			well.Store(true)
+			s.eventually(t, "the list", s.has("a"))
+			s.eventually(t, "good health", s.healthy)
+		})
+	}
 }
