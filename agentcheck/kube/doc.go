@@ -62,8 +62,9 @@
 // What this cannot do:
 //
 //   - Times are told to the second. A drain can be taken back for another, of an
-//     earlier name, within the second in which it began; never later, as long as the
-//     clocks of the API servers agree.
+//     earlier name, within the second in which it began. Later only for one that asked
+//     before it and did not count until now: a cordoned node that was excluded and is
+//     not any more, or a node that was seen late.
 //   - A Watcher sees of other nodes those that the API server can select: by a field
 //     (cordoned) or by a label. A node that is drained by its annotation, by a taint
 //     without a cordon, by a file or a command is not seen, nor counted, by the others.
