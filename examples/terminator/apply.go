@@ -46,10 +46,11 @@ func newApplier(s *settings, log *slog.Logger, m *metrics) *applier {
 	return a
 }
 
-// forget makes the next apply read what is in force: another terminator led, and may
-// have written.
+// forget makes the next apply read what is in force: another terminator leads, or did,
+// and may have written. What is refused is its business.
 func (a *applier) forget() {
-	a.begun, a.known, a.report, a.input = "took the lead", false, kube.Report{}, nil
+	a.begun, a.known, a.report, a.input, a.lastSaid = "took the lead", false, kube.Report{}, nil, ""
+	a.metrics.refused(nil)
 }
 
 // permit decides on a change that is larger than -max-change, by its ID.
@@ -92,7 +93,7 @@ func (a *applier) attempt(ctx context.Context, in state, now time.Time, allowed 
 	}
 	a.metrics.built(b)
 	if plan.Diff.Empty() {
-		return a.settle(ctx, plan, in.table, b)
+		return a.settle(ctx, plan, in.table, b, started)
 	}
 	changes := kube.NewChanges(now.UTC().Truncate(time.Millisecond), a.report, b.report, plan.Diff.Servers, a.causes(b.input))
 	if share := plan.Diff.ServerShare(); share > a.settings.maxChange && !allowed(plan.ID()) {
@@ -107,25 +108,41 @@ func (a *applier) attempt(ctx context.Context, in state, now time.Time, allowed 
 		}
 		return failed, err
 	}
-	a.log.Info("applied", "added", changes.Servers.Added, "removed", changes.Servers.Removed, "changed", changes.Servers.Altered,
-		"servers", changes.Servers.After, "services", len(changes.Services), "causes", changes.Summary(5), "took", time.Since(started).Round(time.Millisecond))
-	for _, s := range changes.Services {
-		a.log.Debug("service", "ref", s.Ref, "enter", s.Enter, "leave", s.Leave, "ports", s.Ports)
-	}
+	a.made(changes, started)
 	return written, nil
 }
 
-// settle sees to what is beside a configuration that is in force already, and to a
-// reload that could not be finished before.
-func (a *applier) settle(ctx context.Context, plan *haproxycfg.Plan, table routes.Table, b built) (outcome, error) {
+// made logs a change that is in force now.
+func (a *applier) made(c kube.Changes, started time.Time) {
+	a.log.Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,
+		"servers", c.Servers.After, "services", len(c.Services), "causes", c.Summary(5), "took", time.Since(started).Round(time.Millisecond))
+	for _, s := range c.Services {
+		a.log.Debug("service", "ref", s.Ref, "enter", s.Enter, "leave", s.Leave, "ports", s.Ports)
+	}
+}
+
+// settle sees to what is beside a configuration that is on disk already, and to a
+// reload that could not be finished before. What failed of a change after it was on
+// disk is the rest of that change.
+func (a *applier) settle(ctx context.Context, plan *haproxycfg.Plan, table routes.Table, b built, started time.Time) (outcome, error) {
 	first, was := a.input == nil, a.report.Refused
 	b.report.Changes = a.report.Changes
+	rest := was != nil && was.ID == plan.ID()
+	if rest {
+		changes := *was
+		changes.ID, changes.Reason = "", ""
+		b.report.Changes = &changes
+	}
 	if err := a.put(ctx, plan, table, b); err != nil {
 		return failed, err
 	}
-	if first {
+	switch {
+	case rest:
+		a.made(*b.report.Changes, started)
+		return written, nil
+	case first:
 		a.log.Info("the configuration is in force already", "servers", plan.Diff.Servers.After)
-	} else if was != nil {
+	case was != nil:
 		a.log.Info("nothing is left of the change that was not applied", "id", was.ID)
 	}
 	return unchanged, nil

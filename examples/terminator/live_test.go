@@ -171,7 +171,18 @@ func TestWatchOneOfTwoWrites(t *testing.T) {
 	w.replace("eu-1/objects.yaml", testManifests+nodeD)
 	first.waitConfig("10.0.0.4:30080")
 	first.waitLog("eu-1: Node d: added")
+	// What is refused is the business of whoever leads.
+	w.replace("eu-1/objects.yaml", strings.ReplaceAll(testManifests, "3008", "3009"))
+	first.waitMetric("headgate_terminator_refused 1")
+	ready := func() string { _, body := first.do("GET", "/readyz"); return body }
+	first.eventually("shown", func() bool { return strings.Contains(ready(), "refused: ") })
+	api.leases.steal()
+	first.waitMetric("headgate_terminator_leader 0")
+	first.waitMetric("headgate_terminator_refused 0")
+	first.eventually("shown no more", func() bool { return strings.HasPrefix(ready(), "ok\n") && !strings.Contains(ready(), "refused: ") })
+	w.replace("eu-1/objects.yaml", testManifests+nodeD)
 	require.Equal(t, cli.ExitOK, first.stop())
+	api.leases.release()
 	require.NotContains(t, second.log.String(), "msg=applied")
 	w.replace("eu-1/objects.yaml", testManifests)
 	second.waitMetric("headgate_terminator_leader 1")
@@ -191,6 +202,23 @@ func (l *leases) seen() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.asked)
+}
+
+// steal gives all Leases to somebody else.
+func (l *leases) steal() { l.hold("somebody-else") }
+
+func (l *leases) release() { l.hold("") }
+
+func (l *leases) hold(by string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, object := range l.objects {
+		object = object.DeepCopy()
+		l.version++
+		object.ResourceVersion = strconv.Itoa(l.version)
+		object.Spec.HolderIdentity = &by
+		l.objects[key] = object
+	}
 }
 
 func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -15,8 +15,8 @@ type loop struct {
 	// have been waited for; applied of each attempt.
 	seen    func(in state, waited bool)
 	applied func(outcome, error)
-	// gained is told when a term of leadership begins.
-	gained func()
+	// leads is told when a term of leadership begins and when it is over.
+	leads func(bool)
 
 	minInterval  time.Duration // between two attempts
 	startTimeout time.Duration // to wait for all clusters
@@ -131,8 +131,8 @@ func (l *loop) run(ctx context.Context) {
 			}
 			if lead.ctx != nil {
 				dirty, notBefore, failures = true, time.Time{}, 0
-				l.gained()
 			}
+			l.leads(lead.ctx != nil)
 		case r := <-l.forced:
 			switch {
 			case lead.ctx == nil || lead.ctx.Err() != nil:

@@ -73,7 +73,7 @@ func loopTest(t *testing.T, set func(*loop, *fakeApply), test func(t *testing.T,
 		in := newInbox([]source{{name: "a"}, {name: "b"}}, time.Now())
 		f := &fakeApply{start: time.Now(), result: written}
 		l := &loop{
-			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) {}, gained: func() {},
+			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) {}, leads: func(bool) {},
 			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Hour, backoff: time.Second,
 			forced: make(chan forceRequest),
 		}
@@ -241,9 +241,9 @@ func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 		in := newInbox([]source{{name: "a"}}, time.Now())
 		f := &fakeApply{start: time.Now(), result: written}
 		terms := make(chan term)
-		gained, told := 0, 0
+		told, led := 0, []bool(nil)
 		l := &loop{
-			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) { told++ }, gained: func() { gained++ },
+			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) { told++ }, leads: func(now bool) { led = append(led, now) },
 			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Second, backoff: time.Second,
 			forced: make(chan forceRequest), leadership: terms,
 		}
@@ -268,7 +268,7 @@ func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 		terms <- term{first}
 		synctest.Wait()
 		require.Equal(t, []call{{at: 2 * time.Minute, routes: 4}}, f.calls(), "at once, with what it has seen")
-		require.Equal(t, 1, gained)
+		require.Equal(t, []bool{false, true}, led)
 
 		f.set(written, nil, time.Hour) // a reload that hangs
 		in.routesN(5)
@@ -286,7 +286,7 @@ func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 		terms <- term{second}
 		synctest.Wait()
 		require.Len(t, f.calls(), 3)
-		require.Equal(t, 2, gained)
+		require.Equal(t, []bool{false, true, false, true}, led)
 		cancel()
 		<-done
 	})
@@ -306,7 +306,7 @@ func TestLoopEndsAnAttemptBeforeItStops(t *testing.T) {
 			f := &fakeApply{start: time.Now(), result: written, takes: tt.takes}
 			var got error
 			l := &loop{
-				inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(_ outcome, err error) { got = err }, gained: func() {},
+				inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(_ outcome, err error) { got = err }, leads: func(bool) {},
 				startTimeout: time.Second, recheck: time.Hour, forced: make(chan forceRequest),
 			}
 			ctx, cancel := context.WithCancel(t.Context())

@@ -39,6 +39,13 @@ func (s *status) applied(o outcome, err error) {
 	s.inForce = s.inForce || o != failed
 }
 
+// forget lets go of the last attempt.
+func (s *status) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.result, s.err = "", nil
+}
+
 func (s *status) leads(yes bool, who string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -56,7 +56,12 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	m.leads(shown.leading)
 	a, contacts := newApplier(s, log, m), contacts{}
 	l := &loop{
-		inbox: in, apply: a.apply, gained: a.forget,
+		inbox: in, apply: a.apply,
+		leads: func(now bool) {
+			if a.forget(); !now {
+				shown.forget()
+			}
+		},
 		applied: shown.applied,
 		seen: func(in state, waited bool) {
 			contacts.log(log, in, waited)

@@ -332,6 +332,27 @@ func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
 	require.Equal(t, 1, strings.Count(v.log.String(), "stays as it is"))
 }
 
+// TestWatchSaysWhatCameIntoForceLate: the configuration is on disk, and what has to
+// happen beside it is made up for. It is the change that was made all the same.
+func TestWatchSaysWhatCameIntoForceLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).watch()
+	w.waitReady()
+	require.NoError(t, os.Remove(w.path("out/report.json")))
+	require.NoError(t, os.MkdirAll(w.path("out/report.json/in-the-way"), 0o755))
+	w.replace("eu-1/objects.yaml", testManifests+nodeD)
+	w.waitMetric(`headgate_terminator_applies_total{outcome="failed"} 1`)
+	w.waitConfig("10.0.0.4:30080")
+	w.waitLog("the configuration is in force, but")
+	require.NoError(t, os.RemoveAll(w.path("out/report.json")))
+	report := w.waitReport("made up for", func(r kube.Report) bool { return r.Refused == nil && r.Changes.Servers.Added == 3 })
+	require.Equal(t, []kube.Cause{{Cluster: "eu-1", Object: "Node d", What: "added"}}, report.Changes.Causes)
+	require.Empty(t, report.Changes.ID+report.Changes.Reason)
+	w.waitLog("msg=applied added=3 ")
+	require.NotContains(t, w.log.String(), "nothing is left of the change")
+	w.waitMetric("headgate_terminator_refused 0")
+}
+
 // TestWatchReloadsARealHAProxy changes nodes, ports and routes below a real HAProxy
 // while a client asks it without a pause: no request fails.
 func TestWatchReloadsARealHAProxy(t *testing.T) {
