@@ -62,7 +62,7 @@ func newWalk(d dice) *walk {
 	}
 	if d.IntN(3) == 0 { // what an earlier process had chosen
 		for i := range 5 {
-			w.current[fmt.Sprint("ns/s", i)] = []nodeselect.Node{{Identity: fmt.Sprint("10.0.0.", 1+i)}, {Identity: fmt.Sprint("n", i)}}
+			w.current[serviceRef(i).Key()] = []nodeselect.Node{{Identity: fmt.Sprint("10.0.0.", 1+i)}, {Identity: fmt.Sprint("n", i)}}
 		}
 	}
 	w.tracker = nodeselect.NewTracker(w.selector, maps.Clone(w.current))
@@ -94,8 +94,14 @@ func (w *walk) node(name string) *corev1.Node {
 	return n
 }
 
-func (w *walk) service(name string) *corev1.Service {
-	s := newService(named("ns", name), nodePort(int32(30000+w.IntN(12))))
+// serviceRef is one of some services in two namespaces, the names of which do not sort
+// as the keys of their services do.
+func serviceRef(i int) nodeselect.Ref {
+	return nodeselect.Ref{Namespace: []string{"ns", "ns-b"}[i%2], Service: fmt.Sprint("s", i)}
+}
+
+func (w *walk) service(ref nodeselect.Ref) *corev1.Service {
+	s := newService(named(ref.Namespace, ref.Service), nodePort(int32(30000+w.IntN(12))))
 	s.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(w.IntN(3)) * time.Hour))
 	if w.IntN(2) == 0 {
 		annotate("headgate.dev/agent-port", []string{"9001", "9002", "9003", "30001", "30002", "x"}[w.IntN(6)])(s)
@@ -141,10 +147,10 @@ func (w *walk) step(t *testing.T) {
 			if d.Services == nil {
 				d.Services = map[string]*corev1.Service{}
 			}
-			name := fmt.Sprint("s", w.IntN(8))
-			d.Services["ns/"+name] = nil
+			ref := serviceRef(w.IntN(8))
+			d.Services[ref.Key()] = nil
 			if w.IntN(5) > 0 {
-				d.Services["ns/"+name] = w.service(name)
+				d.Services[ref.Key()] = w.service(ref)
 			}
 		case 8:
 			if d.ReadyNodes == nil {
@@ -157,14 +163,16 @@ func (w *walk) step(t *testing.T) {
 				}
 			}
 			slices.Sort(names)
-			d.ReadyNodes[fmt.Sprint("ns/s", w.IntN(8))] = names
+			d.ReadyNodes[serviceRef(w.IntN(8)).Key()] = names
 		case 9:
 			if w.refs != nil && w.IntN(4) > 0 {
 				continue
 			}
 			d.Refs = []nodeselect.Ref{}
 			for range w.IntN(12) {
-				d.Refs = append(d.Refs, nodeselect.Ref{Namespace: "ns", Service: fmt.Sprint("s", w.IntN(8)), Port: []string{"http", "http", "80", "", "none"}[w.IntN(5)]})
+				ref := serviceRef(w.IntN(8))
+				ref.Port = []string{"http", "http", "80", "", "none"}[w.IntN(5)]
+				d.Refs = append(d.Refs, ref)
 			}
 		default:
 			w.now = w.now.Add(time.Duration(w.IntN(120)) * time.Second)
@@ -235,6 +243,9 @@ func (w *walk) equal(t *testing.T, want, got nodeselect.Selection) {
 func TestTrackerIsSelect(t *testing.T) {
 	for seed := range 250 {
 		w := newWalk(rand.New(rand.NewPCG(uint64(seed), 5)))
+		if seed%25 == 0 {
+			w.maxNodes = 150 // so that many change at once
+		}
 		for range 60 {
 			w.step(t)
 		}
