@@ -60,15 +60,42 @@ func (l *liveClusters) run(ctx context.Context, i int, c source) error {
 	w.SetRefs(l.refs[c.name])
 	l.mu.Unlock()
 	return w.Run(ctx, func(s nodeselect.Snapshot) {
-		l.inbox.cluster(i, time.Now(), func(c *clusterState) { c.see(s) })
+		l.inbox.cluster(i, time.Now(), func(c *clusterState) { c.see(s, w.Current) })
 	})
 }
 
-func (c *clusterState) see(s nodeselect.Snapshot) {
+// see takes a snapshot of a cluster that served the subsets of before at the start. That
+// it has nothing now is what an API server with an empty store looks like; once it was
+// seen with something, the Watcher itself knows what to believe.
+func (c *clusterState) see(s nodeselect.Snapshot, before nodeselect.Subsets) {
 	c.err = s.Err
-	if s.Synced {
-		c.objects, c.selection, c.synced = s.Objects, &s.Selection, true
+	if !s.Synced {
+		return
 	}
+	if !c.synced && serving(before) {
+		if len(s.Objects.Nodes) == 0 {
+			c.err = errEmpty("nodes")
+			return
+		}
+		if len(s.Objects.Services) == 0 {
+			c.err = errEmpty("services")
+			return
+		}
+	}
+	c.objects, c.selection, c.synced = s.Objects, &s.Selection, true
+}
+
+func errEmpty(what string) error {
+	return fmt.Errorf("it has no %s, which is not believed while %s has some (-once -force does)", what, reportFile)
+}
+
+func serving(subsets nodeselect.Subsets) bool {
+	for _, nodes := range subsets {
+		if len(nodes) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *settings) watcher(config *rest.Config) *nodeselect.Watcher {
@@ -90,8 +117,11 @@ func (s *settings) list(ctx context.Context, c source, refs []nodeselect.Ref, cu
 	w := s.watcher(config)
 	w.Current = current
 	w.SetRefs(refs)
+	if s.force {
+		current = nil
+	}
 	err = w.Run(ctx, func(snapshot nodeselect.Snapshot) {
-		if k.see(snapshot); k.synced {
+		if k.see(snapshot, current); k.synced {
 			cancel()
 		}
 	})

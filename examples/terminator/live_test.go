@@ -127,6 +127,56 @@ func TestWatchALiveCluster(t *testing.T) {
 	require.Equal(t, cli.ExitOK, third.stop())
 }
 
+// TestAnEmptyClusterAtTheStartIsNotBelieved: that is what an API server with an empty
+// store looks like, and -max-change does not see it where there are other clusters.
+func TestAnEmptyClusterAtTheStartIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.edit("routes.yaml", "cluster: eu-1, namespace: media, service: tracks", "cluster: eu-2, namespace: media, service: tracks")
+	full := w.live("eu-2")
+	where := func(s *apiServer) []string {
+		return []string{"-cluster", "eu-2=kubeconfig:" + s.config, "-start-timeout", "1m", "-max-change", "100%"}
+	}
+	code, _, stderr := w.run(append(where(full), "-once")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	before := w.read("out/haproxy.cfg")
+	require.Contains(t, before, "10.0.2.1:30080")
+
+	empty := w.live("eu-2")
+	objects, _ := nodeselect.Parse("", []byte(testManifests))
+	for _, n := range objects.Nodes {
+		empty.Delete(n)
+	}
+	args := append(where(empty), "-start-timeout", "2s")
+	code, _, stderr = w.run(append(args, "-once")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stderr, "eu-2: does not answer")
+	require.Contains(t, stderr, "it has no nodes")
+	require.Equal(t, before, w.read("out/haproxy.cfg"))
+
+	first := w.watch(args...)
+	first.waitReady()
+	require.Equal(t, before, first.config())
+	_, body := first.do("GET", "/readyz")
+	require.Contains(t, body, "it has no nodes")
+	first.waitLog("it has no nodes")
+	// When there are nodes it is believed, and from then on all that it says.
+	empty.Set(liveNode("a", "10.0.2.9"))
+	first.waitConfig("10.0.2.9:30080")
+	require.NotContains(t, first.config(), "10.0.2.1:")
+	empty.Delete(liveNode("a", ""))
+	first.eventually("no node is left", func() bool { return !strings.Contains(first.config(), "10.0.2.") })
+	require.Equal(t, cli.ExitOK, first.stop())
+
+	// Whoever means it can say so.
+	w.write("eu-1/objects.yaml", testManifests)
+	code, _, stderr = w.run(append(where(full), "-once")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	code, _, stderr = w.run(append(where(empty), "-once", "-force")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.NotContains(t, w.read("out/haproxy.cfg"), "10.0.2.")
+}
+
 func TestOnceWithALiveCluster(t *testing.T) {
 	w := newWorld(t)
 	api := w.live("eu-2")

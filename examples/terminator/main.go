@@ -23,7 +23,8 @@
 // # Following
 //
 // A cluster that does not answer, at the start or later, keeps the servers that it was
-// last known to have: report.json remembers them over a restart. One that was never
+// last known to have: report.json remembers them over a restart. Nor is one believed that
+// has no nodes or no services at the start, though it served some. One that was never
 // seen is a problem, and the others go on without it after -start-timeout. A file of
 // declarations that turns bad as a whole keeps what it declared.
 //

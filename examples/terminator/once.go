@@ -53,6 +53,10 @@ func (s *settings) runOnce(ctx context.Context, now time.Time, inv cli.Invocatio
 	if share := plan.Diff.ServerShare(); share > s.maxChange && !s.force {
 		return false, fmt.Errorf("%w: see -diff, and -force if it is meant", tooLarge(share, s.maxChange, plan.ID()))
 	}
+	if b.report.Changes = last.Changes; !plan.Diff.Empty() {
+		changes := kube.NewChanges(now.UTC().Truncate(time.Millisecond), last, b.report, plan.Diff.Servers, []kube.Cause{{What: "terminator -once"}})
+		b.report.Changes = &changes
+	}
 	files, err := s.beside(in.table, b.report)
 	if err != nil {
 		return false, err

@@ -315,17 +315,35 @@ func TestReportOfTheLastRun(t *testing.T) {
 	w := newWorld(t)
 	code, _, stderr := w.run("-once")
 	require.Equal(t, cli.ExitOK, code, stderr)
-	report := w.read("out/report.json")
+	report := w.report()
 	w.write("out/report.json", `{"version": 1, "clusters": [{"name": "eu-1"}]}`) // of another version
 	code, _, stderr = w.run("-once")
 	require.Equal(t, cli.ExitOK, code, stderr)
-	require.Equal(t, report, w.read("out/report.json"))
+	report.Changes = nil
+	require.Equal(t, report, w.report())
 
 	w.write("out/report.json", "")
 	code, _, stderr = w.run("-once")
 	require.Equal(t, cli.ExitFailed, code)
 	require.Contains(t, stderr, "remove it to choose them anew")
 	require.Empty(t, w.read("out/report.json"))
+}
+
+// TestOnceSaysWhatChanged: the report has it, and a run that changes nothing keeps it.
+func TestOnceSaysWhatChanged(t *testing.T) {
+	w := newWorld(t)
+	code, _, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	w.write("eu-1/objects.yaml", testManifests+nodeD)
+	for range 2 {
+		code, _, stderr = w.run("-once")
+		require.Equal(t, cli.ExitOK, code, stderr)
+		changes := w.report().Changes
+		require.NotNil(t, changes)
+		require.Equal(t, 3, changes.Servers.Added)
+		require.Equal(t, []string{"d"}, changes.Services[0].Enter)
+		require.Equal(t, []kube.Cause{{What: "terminator -once"}}, changes.Causes)
+	}
 }
 
 func TestWarningsOfHAProxyAreShown(t *testing.T) {
