@@ -39,9 +39,9 @@
 // list and watch them.
 //
 // The last good state stays while the API server is away, and Snapshot.Err says so.
-// It also stays when the API server, back again, lists nothing or less than half of
-// what was there: an empty store, or a proxy to the wrong one, must not take a
-// fleet's servers away. See [Watcher.Run].
+// It also stays when the API server, back again, lists nothing, and for five minutes
+// when it lists less than half of what was there: an empty store, or a proxy to the
+// wrong one, must not take a fleet's servers away at once. See [Watcher.Run].
 //
 // Behind it is a [Tracker], for those who have objects from elsewhere: it is told
 // what changes, and gives the Selection that Select would give from scratch, for

@@ -11,7 +11,8 @@ import (
 
 // Tracker is a Selector that remembers: it is told what changes in a cluster, and
 // each time gives the Selection that Selector.Select would give for everything that
-// it has been told, with the subsets of the Selection before as the current ones.
+// it has been told, with the subset that each declared service had last as the current
+// one: also of a service that could not be resolved for a while.
 //
 // It does so by looking at what the change can touch. All nodes are judged anew, since
 // time passes for every one of them; but a node that leaves costs a choice for the
@@ -57,7 +58,7 @@ type declared struct {
 	picked   bool       // subset is in use
 	local    bool       // the service wants nodes with pods
 	excluded bool       // subset is of excluded nodes, for want of others
-	last     []zoneLast // see newLast
+	last     []zoneLast // see describe
 }
 
 // NewTracker returns a Tracker that knows of nothing yet. current are the subsets in

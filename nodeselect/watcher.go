@@ -64,8 +64,8 @@ type Snapshot struct {
 	Objects Objects
 	// Refs are what Selection is for, as SetRefs gave them.
 	Refs []Ref
-	// Selection is that of Selector.Select for Objects and Refs, the Selection of the
-	// Snapshot before being the current one.
+	// Selection is that of Selector.Select for Objects and Refs, with the subset that
+	// each declared service had last, if only in Watcher.Current, as the current one.
 	Selection Selection
 	// Changed names what is different from the Snapshot before.
 	Changed Changed
