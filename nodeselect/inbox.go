@@ -34,7 +34,15 @@ type inbox struct {
 	nodes    *roll[*corev1.Node]
 	services *roll[*corev1.Service]
 	slices   *roll[*discoveryv1.EndpointSlice] // nil if they are not followed
+	rolls    [kinds]doubter                    // these, nil if not followed
 	pods     pods
+}
+
+// doubter is a roll of any kind, and what it doubts.
+type doubter interface {
+	doubts() error
+	answered(now time.Time)
+	believe(now time.Time)
 }
 
 func newInbox(localEndpoints bool) *inbox {
@@ -54,6 +62,10 @@ func newInbox(localEndpoints bool) *inbox {
 			in.delta.ReadyNodes = map[string][]string{} // known, even if there is none
 			in.pods.listed()
 		}
+	}
+	in.rolls[kindNodes], in.rolls[kindServices] = in.nodes, in.services
+	if in.slices != nil {
+		in.rolls[kindSlices] = in.slices
 	}
 	in.pods.changed = func(key string, nodes []string) {
 		set(&in.delta.ReadyNodes, key, nodes)
@@ -88,7 +100,14 @@ func (in *inbox) put(f func(*inbox)) {
 
 // health gives the function that a source tells how it fares.
 func (in *inbox) health(kind int) func(error) {
-	return func(err error) { in.put(func(in *inbox) { in.failing[kind], in.news = err, true }) }
+	return func(err error) {
+		in.put(func(in *inbox) {
+			in.failing[kind], in.news = err, true
+			if err == nil && in.rolls[kind] != nil {
+				in.rolls[kind].answered(time.Now())
+			}
+		})
+	}
 }
 
 // take gives what has arrived since the last time. Nothing but err is given until the
@@ -102,12 +121,11 @@ func (in *inbox) take(now time.Time) (delta Delta, synced bool, err error) {
 			faults = append(faults, f)
 		}
 	}
-	doubts := []error{in.nodes.doubt, in.services.doubt}
-	if in.slices != nil {
-		doubts = append(doubts, in.slices.doubt)
-	}
-	for _, doubt := range doubts {
-		if doubt != nil {
+	for _, r := range in.rolls {
+		if r == nil {
+			continue
+		}
+		if doubt := r.doubts(); doubt != nil {
 			faults = append(faults, doubt)
 		}
 	}
@@ -151,10 +169,10 @@ func refused(err error) bool {
 func (in *inbox) believe(now time.Time) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.nodes.believe(now)
-	in.services.believe(now)
-	if in.slices != nil {
-		in.slices.believe(now)
+	for kind, r := range in.rolls {
+		if r != nil && in.failing[kind] == nil { // nobody could say that it is back
+			r.believe(now)
+		}
 	}
 }
 

@@ -145,6 +145,16 @@ func (r *roll[T]) found(key string) {
 	}
 }
 
+func (r *roll[T]) doubts() error { return r.doubt }
+
+// answered says that the API server was away: what is missing gets its time anew.
+func (r *roll[T]) answered(now time.Time) {
+	if r.missing != nil && !r.empty {
+		r.since = now
+		r.say()
+	}
+}
+
 func (r *roll[T]) settle() {
 	r.in.news = r.in.news || r.doubt != nil
 	r.missing, r.empty, r.doubt = nil, false, nil

@@ -102,10 +102,10 @@ func (w *Watcher) SetRefs(refs []Ref) {
 // An API server that is away changes nothing but Err: the last good state stays. Nor is
 // a list believed that lacks more than half of the nodes, services or EndpointSlices
 // that were there: that is what a server with an empty store, or a wrong one behind a
-// proxy, looks like. What is missing is kept for five minutes, and for good as long as
-// the list is empty but for what an API server makes of itself, and Err says so. Objects
-// that are deleted while they are watched are gone at once, however many; and a Watcher
-// that starts anew believes what it is told.
+// proxy, looks like. What is missing is kept for five minutes in which the API server
+// answers, and for good as long as the list is empty but for what an API server makes of
+// itself, and Err says so. Objects that are deleted while they are watched are gone at
+// once, however many; and a Watcher that starts anew believes what it is told.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	w.init()
 	clients, err := kubewatch.NewClients(w.Config)

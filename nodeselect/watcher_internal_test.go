@@ -369,6 +369,19 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Len(t, last(calls).Objects.Nodes, 2)
 			require.NoError(t, last(calls).Err)
 		}},
+		{"while the API server is away nothing is believed", func(t *testing.T, w *Watcher, calls *calls) {
+			w.inbox.nodes.Replace(testNodes(1, 4))
+			w.inbox.health(kindNodes)(errors.New("refused"))
+			pass(time.Hour)
+			require.Len(t, last(calls).Objects.Nodes, 9)
+			w.inbox.health(kindNodes)(nil)
+			pass(believeAfter - time.Second)
+			require.Len(t, last(calls).Objects.Nodes, 9)
+			require.ErrorContains(t, last(calls).Err, "kept until 2000-01-01T01:05:00Z")
+			pass(watcherRecheck + time.Second)
+			require.Len(t, last(calls).Objects.Nodes, 4)
+			require.NoError(t, last(calls).Err)
+		}},
 		{"what an API server makes of itself is nothing", func(t *testing.T, w *Watcher, calls *calls) {
 			own := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "kubernetes"}}
 			w.inbox.services.Set(own)
