@@ -21,6 +21,7 @@ type status struct {
 	leading bool
 	leader  string // who leads, if it is another one and known
 	inForce bool   // a configuration is
+	unsure  bool   // what is on disk may not be, since an attempt has failed
 	result  outcome
 	err     error // of the last attempt
 }
@@ -35,8 +36,9 @@ func (s *status) applied(o outcome, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.result, s.err = o, err
-	// What is refused is compared with what is in force.
-	s.inForce = s.inForce || o != failed
+	s.unsure = s.unsure || o == failed
+	// What is refused is compared with what is on disk.
+	s.inForce = s.inForce || o == written || o == unchanged || o == refused && !s.unsure
 }
 
 // forget lets go of the last attempt.
