@@ -34,6 +34,7 @@ type applier struct {
 	input    *kube.Input // of what is in force; nil if another process made it
 	said     map[kube.Problem]bool
 	lastSaid string // of a failure or refusal, so that it is said once
+	lastKeep string // why the report could not be written, likewise
 }
 
 func newApplier(s *settings, log *slog.Logger, m *metrics) *applier {
@@ -185,8 +186,11 @@ func (a *applier) keep(ctx context.Context, plan *haproxycfg.Plan, now kube.Repo
 	if err == nil {
 		_, err = a.dir.WriteBeside(ctx, haproxycfg.RenderedFile{Name: reportFile, Data: data})
 	}
-	if err != nil {
-		a.log.Error("the report cannot be written", "err", err)
+	was := a.lastKeep
+	if a.lastKeep = ""; err != nil {
+		if a.lastKeep = err.Error(); a.lastKeep != was {
+			a.log.Error("the report cannot be written", "err", err)
+		}
 	}
 }
 

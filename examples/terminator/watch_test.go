@@ -353,6 +353,21 @@ func TestWatchSaysWhatCameIntoForceLate(t *testing.T) {
 	w.waitMetric("headgate_terminator_refused 0")
 }
 
+func TestWatchSaysOnceThatTheReportCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).watch()
+	w.waitReady()
+	require.NoError(t, os.Remove(w.path("out/report.json")))
+	require.NoError(t, os.MkdirAll(w.path("out/report.json/in-the-way"), 0o755))
+	w.substitute("eu-1/objects.yaml", "30080", "30090") // too much
+	w.waitLog("the report cannot be written")
+	for range 2 {
+		code, body := w.do("POST", "/force?id=another")
+		require.Equal(t, http.StatusConflict, code, body)
+	}
+	require.Equal(t, 1, strings.Count(w.log.String(), "the report cannot be written"))
+}
+
 // TestWatchReloadsARealHAProxy changes nodes, ports and routes below a real HAProxy
 // while a client asks it without a pause: no request fails.
 func TestWatchReloadsARealHAProxy(t *testing.T) {
