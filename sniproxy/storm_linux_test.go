@@ -199,8 +199,7 @@ func TestStorm(t *testing.T) {
 	}
 	r.until("all have gone", func(s childState) bool { return s.Load.Conns == 0 })
 	srv.Close() // with the connections of its clients
-	after := r.ask("close")
-	require.LessOrEqual(t, after.Goroutines, before.Goroutines)
+	r.ask("close")
 	r.until("nothing is left behind", func(s childState) bool {
 		return s.Goroutines <= 2 && s.Descriptors <= before.Descriptors
 	})
