@@ -14,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/examples/internal/cli"
 )
 
 // Times of a drain by command.
@@ -89,8 +90,8 @@ func (d *drainer) state(drain kube.Drain) {
 // handler serves POST and DELETE of /drain.
 func (d *drainer) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /drain", d.begin)
-	mux.HandleFunc("DELETE /drain", d.end)
+	mux.Handle("POST /drain", cli.LocalOnly(http.HandlerFunc(d.begin)))
+	mux.Handle("DELETE /drain", cli.LocalOnly(http.HandlerFunc(d.end)))
 	return mux
 }
 
@@ -98,9 +99,6 @@ func (d *drainer) handler() http.Handler {
 // parameter wait is over. Its statuses: 200 done, 409 the node waits for others, 504
 // some balancers do not know yet, 503 the agent stops.
 func (d *drainer) begin(w http.ResponseWriter, r *http.Request) {
-	if !local(w, r) {
-		return
-	}
 	var wait time.Duration
 	if text := r.URL.Query().Get("wait"); text != "" {
 		var err error
@@ -176,9 +174,6 @@ func (d *drainer) progress(since, now time.Time) (status int, text string) {
 
 // end takes the command back.
 func (d *drainer) end(w http.ResponseWriter, r *http.Request) {
-	if !local(w, r) {
-		return
-	}
 	d.mu.Lock()
 	was := d.since
 	d.since = time.Time{}
@@ -190,25 +185,4 @@ func (d *drainer) end(w http.ResponseWriter, r *http.Request) {
 	}
 	d.log.Info("drain command taken back")
 	fmt.Fprintln(w, "the drain command of "+was.UTC().Format(time.RFC3339)+" is taken back")
-}
-
-// local refuses those who come from another machine: metrics are for the network, a
-// drain is not. It refuses browsers, which send one of the two headers with whatever is
-// not a GET, since the page that they show may come from anywhere.
-func local(w http.ResponseWriter, r *http.Request) bool {
-	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		http.Error(w, "not from a browser", http.StatusForbidden)
-		return false
-	}
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err == nil {
-		if from.Addr().Unmap().IsLoopback() {
-			return true
-		}
-		if to, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && to.AddrPort().Addr().Unmap() == from.Addr().Unmap() {
-			return true
-		}
-	}
-	http.Error(w, "to be asked on the node itself", http.StatusForbidden)
-	return false
 }

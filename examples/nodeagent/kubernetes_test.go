@@ -20,24 +20,11 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// manifest reads the documents of a file into what is given for each, and fails for a
-// field that Kubernetes does not have.
-func manifest(t *testing.T, file string, into ...any) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("kubernetes", file))
-	require.NoError(t, err)
-	documents := bytes.Split(text, []byte("\n---\n"))
-	require.Len(t, documents, len(into), file)
-	for i, document := range documents {
-		require.NoError(t, yaml.UnmarshalStrict(document, into[i]), file)
-	}
-}
-
 func TestManifestsGrantNoMoreThanIsUsed(t *testing.T) {
 	var account corev1.ServiceAccount
 	var role rbacv1.ClusterRole
 	var binding rbacv1.ClusterRoleBinding
-	manifest(t, "rbac.yaml", &account, &role, &binding)
+	clitest.Manifest(t, "kubernetes/rbac.yaml", &account, &role, &binding)
 	require.Equal(t, []rbacv1.PolicyRule{{
 		APIGroups: []string{""}, Resources: []string{"nodes", "services"}, Verbs: []string{"list", "watch"},
 	}}, role.Rules)
@@ -47,13 +34,13 @@ func TestManifestsGrantNoMoreThanIsUsed(t *testing.T) {
 	require.Equal(t, "headgate-nodeagent", account.Name)
 
 	var namespace corev1.Namespace
-	manifest(t, "namespace.yaml", &namespace)
+	clitest.Manifest(t, "kubernetes/namespace.yaml", &namespace)
 	require.Equal(t, account.Namespace, namespace.Name)
 }
 
 func TestDaemonSetRunsTheAgent(t *testing.T) {
 	var set appsv1.DaemonSet
-	manifest(t, "daemonset.yaml", &set)
+	clitest.Manifest(t, "kubernetes/daemonset.yaml", &set)
 	require.Equal(t, set.Spec.Selector.MatchLabels, set.Spec.Template.Labels)
 	require.Equal(t, "headgate", set.Namespace)
 	pod := set.Spec.Template.Spec
@@ -135,7 +122,7 @@ type kustomization struct {
 
 func TestKustomizations(t *testing.T) {
 	var base, component kustomization
-	manifest(t, "kustomization.yaml", &base)
+	clitest.Manifest(t, "kubernetes/kustomization.yaml", &base)
 	files, err := filepath.Glob("kubernetes/*.yaml")
 	require.NoError(t, err)
 	for _, file := range files {
@@ -145,10 +132,10 @@ func TestKustomizations(t *testing.T) {
 	}
 	require.Len(t, base.Resources, len(files)-1)
 	var set appsv1.DaemonSet
-	manifest(t, "daemonset.yaml", &set)
+	clitest.Manifest(t, "kubernetes/daemonset.yaml", &set)
 	require.Equal(t, set.Spec.Template.Spec.Containers[0].Image, base.Images[0].Name)
 
-	manifest(t, "drain-on-stop/kustomization.yaml", &component)
+	clitest.Manifest(t, "kubernetes/drain-on-stop/kustomization.yaml", &component)
 	require.Equal(t, "Component", component.Kind)
 	require.Equal(t, set.Name, component.Patches[0].Target.Name)
 	text, err := os.ReadFile(filepath.Join("kubernetes", "drain-on-stop", component.Patches[0].Path))

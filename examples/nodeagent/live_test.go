@@ -291,16 +291,3 @@ func (r *countingReader) Read(b []byte) (int, error) {
 	}
 	return copy(b, "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n"), nil
 }
-
-func TestLocalAddress(t *testing.T) {
-	for addr, want := range map[string]string{
-		":9708": "127.0.0.1:9708", "0.0.0.0:9708": "127.0.0.1:9708", "[::]:9708": "[::1]:9708",
-		"10.0.0.1:9708": "10.0.0.1:9708", "[2001:db8::1]:1": "[2001:db8::1]:1", "localhost:1": "localhost:1",
-	} {
-		got, err := localAddress(addr)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-	_, err := localAddress("here")
-	require.Error(t, err)
-}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -64,11 +63,10 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	if *admin == "" {
 		return inv.Fail(cli.ExitUsage, drainProgram, "-admin is needed (-h shows the flags)")
 	}
-	url, err := drainURL(*admin)
-	if err != nil {
+	if _, _, err := net.SplitHostPort(*admin); err != nil {
 		return inv.Fail(cli.ExitUsage, drainProgram, "-admin: %v", err)
 	}
-	if err := post(ctx, url, inv.Stdout); err != nil {
+	if err := ask(ctx, *admin, inv.Stdout); err != nil {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
 	}
 	timer := time.NewTimer(*wait)
@@ -80,42 +78,8 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	return cli.ExitOK
 }
 
-// drainURL makes a URL of the address that a router listens on.
-func drainURL(admin string) (string, error) {
-	host, port, err := net.SplitHostPort(admin)
-	if err != nil {
-		return "", err
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if ip != nil && strings.Contains(ip.String(), ":") {
-			host = "::1"
-		}
-	}
-	return "http://" + net.JoinHostPort(host, port) + "/drain", nil
-}
-
-func post(ctx context.Context, url string, out io.Writer) error {
+func ask(ctx context.Context, admin string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
-	if err != nil {
-		return err
-	}
-	// Not the default client: a proxy of the environment has no business here.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", url, resp.Status, strings.TrimSpace(string(body)))
-	}
-	_, err = out.Write(body)
-	return err
+	return cli.AskAdmin(ctx, http.MethodPost, admin, "/drain", nil, out)
 }

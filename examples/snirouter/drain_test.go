@@ -124,14 +124,3 @@ func isTimeout(err error) bool {
 	e, ok := err.(net.Error)
 	return ok && e.Timeout()
 }
-
-func TestDrainURL(t *testing.T) {
-	for addr, want := range map[string]string{
-		":9801": "http://127.0.0.1:9801/drain", "0.0.0.0:9801": "http://127.0.0.1:9801/drain", "[::]:9801": "http://[::1]:9801/drain",
-		"10.0.0.1:9801": "http://10.0.0.1:9801/drain", "[2001:db8::1]:1": "http://[2001:db8::1]:1/drain", "localhost:1": "http://localhost:1/drain",
-	} {
-		got, err := drainURL(addr)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,24 +14,10 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
-
-// manifest reads the documents of a file into what is given for each, and fails for a
-// field that Kubernetes does not have.
-func manifest(t *testing.T, file string, into ...any) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("kubernetes", file))
-	require.NoError(t, err)
-	documents := bytes.Split(text, []byte("\n---\n"))
-	require.Len(t, documents, len(into), file)
-	for i, document := range documents {
-		require.NoError(t, yaml.UnmarshalStrict(document, into[i]), file)
-	}
-}
 
 type roles struct {
 	account        corev1.ServiceAccount
@@ -43,7 +28,7 @@ type roles struct {
 }
 
 func readRoles(t *testing.T) (r roles) {
-	manifest(t, "rbac.yaml", &r.account, &r.cluster, &r.clusterBinding, &r.namespaced, &r.binding)
+	clitest.Manifest(t, "kubernetes/rbac.yaml", &r.account, &r.cluster, &r.clusterBinding, &r.namespaced, &r.binding)
 	return r
 }
 
@@ -69,7 +54,7 @@ func TestManifestsFitTogether(t *testing.T) {
 	require.Equal(t, r.account.Namespace, r.binding.Namespace)
 
 	var token corev1.Secret
-	manifest(t, "token.yaml", &token)
+	clitest.Manifest(t, "kubernetes/token.yaml", &token)
 	require.Equal(t, corev1.SecretTypeServiceAccountToken, token.Type)
 	require.Equal(t, r.account.Namespace, token.Namespace)
 	require.Equal(t, r.account.Name, token.Annotations[corev1.ServiceAccountNameKey])
@@ -79,7 +64,7 @@ func TestManifestsFitTogether(t *testing.T) {
 		Namespace       string
 		Resources       []string
 	}
-	manifest(t, "kustomization.yaml", &kustomization)
+	clitest.Manifest(t, "kubernetes/kustomization.yaml", &kustomization)
 	require.Equal(t, "Kustomization", kustomization.Kind)
 	require.Equal(t, r.account.Namespace, kustomization.Namespace)
 	files, err := filepath.Glob("kubernetes/*.yaml")

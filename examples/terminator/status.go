@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
@@ -109,12 +109,7 @@ func (s *status) detail() string {
 // operators of this machine: whoever may read metrics may not do that.
 func forceHandler(forced chan<- forceRequest) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() || r.Header.Get("Origin") != "" {
-			http.Error(w, "only from this machine itself, and not from a browser", http.StatusForbidden)
-			return
-		}
+	mux.Handle("POST /force", cli.LocalOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The answer comes before the server's own time-out of a response.
 		ctx, cancel := context.WithTimeout(r.Context(), 25*time.Second)
 		defer cancel()
@@ -135,6 +130,6 @@ func forceHandler(forced chan<- forceRequest) http.Handler {
 		case <-ctx.Done():
 			http.Error(w, "it is still being applied; see /readyz", http.StatusAccepted)
 		}
-	})
+	})))
 	return mux
 }

@@ -63,7 +63,7 @@ func (w *world) watchIn(out string, args ...string) *watcher {
 // eventually waits until a condition holds.
 func (w *watcher) eventually(what string, condition func() bool) {
 	w.t.Helper()
-	require.Eventually(w.t, condition, 10*time.Second, 5*time.Millisecond, what)
+	require.Eventually(w.t, condition, 30*time.Second, 5*time.Millisecond, what)
 }
 
 func (w *watcher) config() string {
@@ -123,6 +123,16 @@ func (w *watcher) do(method, path string) (code int, body string) {
 func (w *watcher) waitReady() {
 	w.t.Helper()
 	w.eventually("ready", func() bool { code, _ := w.do("GET", "/readyz"); return code == http.StatusOK })
+}
+
+// waitDetail waits until /readyz has a status and a part; it changes a moment after the
+// report, the metrics or the log.
+func (w *watcher) waitDetail(status int, part string) {
+	w.t.Helper()
+	w.eventually(part, func() bool {
+		code, body := w.do("GET", "/readyz")
+		return code == status && strings.Contains(body, part)
+	})
 }
 
 func (w *watcher) waitMetric(line string) {
@@ -214,11 +224,9 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	require.Equal(t, []kube.Cause{{What: "started"}}, report.Changes.Causes)
 	w.waitMetric("headgate_terminator_refused 1")
 	w.waitMetric(`headgate_terminator_applies_total{outcome="refused"} 1`)
-	code, body := w.do("GET", "/readyz")
-	require.Equal(t, http.StatusOK, code, "what was in force still is")
-	require.Contains(t, body, "refused: 33.3%")
+	w.waitDetail(http.StatusOK, "refused: 33.3%") // what was in force still is
 
-	code, body = w.do("POST", "/force?id=0123456789abcdef")
+	code, body := w.do("POST", "/force?id=0123456789abcdef")
 	require.Equal(t, http.StatusConflict, code)
 	require.Contains(t, body, "refused: 33.3%")
 	require.Equal(t, 1, strings.Count(w.log.String(), "the configuration stays as it is"), "it is said once")
@@ -267,8 +275,7 @@ func TestWatchWithoutACluster(t *testing.T) {
 	require.Equal(t, []kube.State{kube.Live, kube.Live, kube.Never}, states(report))
 	require.Len(t, report.Problems, 1)
 	require.Contains(t, report.Problems[0].Error(), "routes.yaml:2: eu-3: has not answered yet, since ")
-	_, body := first.do("GET", "/readyz")
-	require.Contains(t, body, "cluster eu-3: not seen yet since ")
+	first.waitDetail(http.StatusOK, "cluster eu-3: not seen yet since ")
 	first.waitMetric(`headgate_terminator_cluster_up{cluster="eu-3"} 0`)
 	first.waitMetric(`headgate_terminator_cluster_last_contact_timestamp_seconds{cluster="eu-3"} 0`)
 	before := first.config()
@@ -323,8 +330,7 @@ func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
 	report := v.waitReport("failed", func(r kube.Report) bool { return r.Refused != nil })
 	require.Contains(t, report.Refused.Reason, "no such luck")
 	v.waitMetric("headgate_terminator_refused 1")
-	_, body := v.do("GET", "/readyz")
-	require.Contains(t, body, "failed: ")
+	v.waitDetail(http.StatusOK, "failed: ")
 	require.Equal(t, before, v.config())
 	require.NoError(t, os.Remove(w.path("bad")))
 	v.waitConfig("10.0.0.4:30080") // without any further change
@@ -404,9 +410,7 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 		_, err := os.Stat(filepath.Join(dir, "haproxy.cfg"))
 		return err == nil && strings.Contains(v.log.String(), "stays as it is")
 	})
-	code, body := v.do("GET", "/readyz")
-	require.Equal(t, http.StatusServiceUnavailable, code, "nothing is in force")
-	require.Contains(t, body, "reload")
+	v.waitDetail(http.StatusServiceUnavailable, "reload") // nothing is in force
 	config, err := os.ReadFile(filepath.Join(dir, "haproxy.cfg"))
 	require.NoError(t, err)
 	haproxytest.StartMaster(t, dir, string(config))
@@ -421,7 +425,7 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 	w.replace("routes.yaml", "routes: [")
 	v.waitLog("routes.yaml:1")
 	w.replace("routes.yaml", routes+"- host: other.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n")
-	code, body = v.do("POST", "/force")
+	code, body := v.do("POST", "/force")
 	require.Equal(t, http.StatusOK, code, body)
 	client.waitFor(fmt.Sprint(ports[2]))
 	v.waitLog("Route other.example.com/: added")
@@ -493,14 +497,14 @@ func startClient(t *testing.T, url, host string) *client {
 
 func (c *client) waitFor(answer string) {
 	c.t.Helper()
-	require.Eventually(c.t, func() bool { a := c.answer.Load(); return a != nil && *a == answer }, 10*time.Second, time.Millisecond, answer)
+	require.Eventually(c.t, func() bool { a := c.answer.Load(); return a != nil && *a == answer }, 30*time.Second, time.Millisecond, answer)
 }
 
 // more waits for n more requests.
 func (c *client) more(n int64) {
 	c.t.Helper()
 	want := c.requests.Load() + n
-	require.Eventually(c.t, func() bool { return c.requests.Load() >= want }, 10*time.Second, time.Millisecond)
+	require.Eventually(c.t, func() bool { return c.requests.Load() >= want }, 30*time.Second, time.Millisecond)
 }
 
 func (c *client) stop() (failures int64) {
