@@ -18,7 +18,8 @@ go build $lean -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=
 	k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kube-proxy
 go build $lean -ldflags "-s -w" -o "$bin/etcd" go.etcd.io/etcd/server/v3
 
+# Not stamped with the commit, so that a checkout of another user's builds as well.
 cd ..
-go build -o "$bin/e2e" .
+go build -buildvcs=false -o "$bin/e2e" .
 cd ../..
-go build -o "$bin/" ./examples/nodeagent ./examples/terminator
+go build -buildvcs=false -o "$bin/" ./examples/nodeagent ./examples/terminator
