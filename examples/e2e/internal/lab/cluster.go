@@ -149,7 +149,7 @@ func (c *Cluster) Ready(ctx context.Context) error {
 
 // WaitReady waits until the API server is ready, and returns how long that took.
 func (c *Cluster) WaitReady(ctx context.Context) (time.Duration, error) {
-	return Until(ctx, "the API server of "+c.Name, time.Minute, c.Ready, c.API, c.Etcd)
+	return Until(ctx, "the API server of "+c.Name, 3*time.Minute, c.Ready, c.API, c.Etcd)
 }
 
 // Server is the URL of the API server.
@@ -264,7 +264,7 @@ func (c *Cluster) SecondAPI(ctx context.Context) (*Process, kubernetes.Interface
 	if err != nil {
 		return api, nil, fmt.Errorf("lab: %w", err)
 	}
-	_, err = Until(ctx, "the second API server of "+c.Name, time.Minute, func(ctx context.Context) error {
+	_, err = Until(ctx, "the second API server of "+c.Name, 3*time.Minute, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
 		return client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()

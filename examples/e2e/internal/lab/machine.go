@@ -53,7 +53,7 @@ func (l *Lab) machine(name string, addr netip.Addr) (*Machine, error) {
 		return nil, err
 	}
 	if err := ipBatch("",
-		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", m.link, name),
+		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", m.link, linkAddr(addr), name),
 		fmt.Sprintf("link set %s master lab0 up", m.link),
 	); err != nil {
 		return nil, err
@@ -63,6 +63,13 @@ func (l *Lab) machine(name string, addr netip.Addr) (*Machine, error) {
 		fmt.Sprintf("addr add %s/%d dev eth0", addr, Network.Bits()),
 		"link set eth0 up",
 	)
+}
+
+// linkAddr is the Ethernet address of a machine. It follows from the other one, so that
+// neighbours of a machine that was here before send to the one that has its address now:
+// until they ask again they keep for the better part of a minute what they know.
+func linkAddr(addr netip.Addr) net.HardwareAddr {
+	return append(net.HardwareAddr{0x02, 0}, addr.AsSlice()...)
 }
 
 // namespace makes a namespace without any link.

@@ -84,7 +84,7 @@ func (c *Cluster) addNode(ctx context.Context, spec NodeSpec, plan NodePlan) (n 
 	); err != nil {
 		return nil, err
 	}
-	if _, err := Until(ctx, "kube-proxy on "+spec.Name, time.Minute, n.proxyReady, n.Proxy); err != nil {
+	if _, err := Until(ctx, "kube-proxy on "+spec.Name, 3*time.Minute, n.proxyReady, n.Proxy); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()

@@ -77,7 +77,7 @@ func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
 	}
 	m.outside = n.Name
 	if err := ipBatch(n.Name,
-		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", m.link, name),
+		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", m.link, linkAddr(addr), name),
 		// What kube-proxy masquerades leaves with this address, which names the node to the pod.
 		fmt.Sprintf("addr add %s/32 dev %s", n.Plan.PodGateway, m.link),
 		fmt.Sprintf("link set %s up", m.link),

@@ -27,7 +27,7 @@ func runSmoke(ctx context.Context, env *Env, report *scenario.Report) error {
 	if err != nil {
 		return err
 	}
-	report.Add(scenario.Row{What: "two clusters of three nodes are up", Took: env.started, Within: 60 * time.Second})
+	report.Add(scenario.Row{What: "two clusters of three nodes are up", Took: env.started, Within: 3 * time.Minute})
 	client, err := env.Lab.Machine("client")
 	if err != nil {
 		return err
