@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -87,8 +88,12 @@ func fail(err error) {
 	os.Exit(2)
 }
 
+// binEnv tells the program in its sandbox where its parts are: there, within a chroot,
+// it may not find out where it is itself.
+const binEnv = "HEADGATE_E2E_BIN"
+
 func parse(args []string) (settings, error) {
-	bin := "bin"
+	bin := cmp.Or(os.Getenv(binEnv), "bin")
 	if exe, err := os.Executable(); err == nil && executable(filepath.Join(filepath.Dir(exe), "kube-apiserver")) {
 		bin = filepath.Dir(exe)
 	}
@@ -109,7 +114,11 @@ func parse(args []string) (settings, error) {
 	if f.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
-	return s, nil
+	var err error
+	if s.bin, err = filepath.Abs(s.bin); err != nil {
+		return s, err
+	}
+	return s, os.Setenv(binEnv, s.bin)
 }
 
 // missing says what this machine lacks, all at once.

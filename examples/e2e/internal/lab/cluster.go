@@ -152,6 +152,9 @@ func (c *Cluster) WaitReady(ctx context.Context) (time.Duration, error) {
 	return Until(ctx, "the API server of "+c.Name, 3*time.Minute, c.Ready, c.API, c.Etcd)
 }
 
+// Bin is the directory of the programs that the lab runs.
+func (c *Cluster) Bin() string { return c.lab.opts.Bin }
+
 // Server is the URL of the API server.
 func (c *Cluster) Server() string { return fmt.Sprintf("https://%s:%d", c.Plan.Control, apiPort) }
 

@@ -181,7 +181,7 @@ func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error
 		{"nodeagent", "headgate-nodeagent", &a.Agent},
 		{"terminator", "headgate-terminator", &a.Terminator},
 	} {
-		files, err := shippedManifests(part.dir)
+		files, err := shippedManifests(c.Bin(), part.dir)
 		if err != nil {
 			return a, err
 		}
@@ -195,14 +195,10 @@ func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error
 	return a, nil
 }
 
-// shippedManifests lists the manifests of a binary in the source tree that this program
-// was built in.
-func shippedManifests(binary string) ([]string, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(filepath.Dir(exe), "..", "..", binary, "kubernetes")
+// shippedManifests lists the manifests of a binary in the source tree that bin, where
+// the parts of the test were built, lies in.
+func shippedManifests(bin, binary string) ([]string, error) {
+	dir := filepath.Join(bin, "..", "..", binary, "kubernetes")
 	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil {
 		return nil, err
