@@ -100,15 +100,20 @@ func benchRouter(b *testing.B, e engine, backend string) string {
 	if e == portable {
 		sniproxy.SetPortable(s)
 	}
+	b.Cleanup(func() { cache.Close() })
+	return serveBench(b, s, peek.TLS)
+}
+
+// serveBench runs a server until the benchmark ends, and returns its address.
+func serveBench(b *testing.B, s *sniproxy.Server, protocols peek.Protocol) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l, peek.TLS) }()
+	go func() { served <- s.Serve(l, protocols) }()
 	b.Cleanup(func() {
 		s.Close()
-		cache.Close()
 		<-served
 	})
 	return l.Addr().String()
@@ -179,16 +184,7 @@ func plainRouter(b *testing.B, backend string) string {
 // BenchmarkTurnedAway is a connection that gets an alert or a page.
 func BenchmarkTurnedAway(b *testing.B) {
 	s := &sniproxy.Server{Lookup: new(hostlookup.Hosts), Finished: func(sniproxy.Stats) {}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l, 0) }()
-	b.Cleanup(func() {
-		s.Close()
-		<-served
-	})
+	front := serveBench(b, s, 0)
 	for name, sent := range map[string][]byte{
 		"alert": hellotest.Hello{Name: "none.example"}.Wire(),
 		"page":  []byte("GET / HTTP/1.1\r\nHost: none.example\r\n\r\n"),
@@ -197,7 +193,7 @@ func BenchmarkTurnedAway(b *testing.B) {
 			buf := make([]byte, 4096)
 			b.ReportAllocs()
 			for b.Loop() {
-				c, err := net.Dial("tcp", l.Addr().String())
+				c, err := net.Dial("tcp", front)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -223,18 +219,9 @@ func BenchmarkSnapshot(b *testing.B) {
 		Lookup:         hosts{"a.example": back.Addr().String()},
 		AllowEndpoints: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l, 0) }()
-	b.Cleanup(func() {
-		s.Close()
-		<-served
-	})
+	front := serveBench(b, s, 0)
 	for range conns {
-		c, err := net.Dial("tcp", l.Addr().String())
+		c, err := net.Dial("tcp", front)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -112,22 +112,28 @@ func follow(t *testing.T, server *kubewatchtest.Server, silence time.Duration, c
 // run runs a Source until the test ends.
 func run(t *testing.T, source Source[*corev1.Node], silence time.Duration) *seen {
 	t.Helper()
-	s := &seen{}
+	s, end := begin(source, silence)
+	t.Cleanup(func() { end(t) })
+	return s
+}
+
+// begin runs a Source until end is called, which waits for it.
+func begin(source Source[*corev1.Node], silence time.Duration) (s *seen, end func(*testing.T)) {
+	s = &seen{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		source.run(ctx, s, s.report, silence)
 	}()
-	t.Cleanup(func() {
+	return s, func(t *testing.T) {
 		cancel()
 		select {
 		case <-done:
 		case <-time.After(20 * time.Second):
 			t.Error("Run goes on after its context has ended")
 		}
-	})
-	return s
+	}
 }
 
 // kindsOfServer are servers with streamed lists and without.

@@ -151,17 +151,9 @@ func TestRunEndsWhileTheServerIsGone(t *testing.T) {
 	server.Down()
 	clients, err := NewClients(server.Config())
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	s := &seen{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}.Run(ctx, s, s.report)
-	}()
+	s, end := begin(Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, silence)
 	s.eventually(t, "that it is gone", s.failing("connection refused"))
-	cancel()
-	<-done
+	end(t)
 }
 
 func TestForbiddenThenPermitted(t *testing.T) {
@@ -304,23 +296,15 @@ func TestNothingIsLeft(t *testing.T) {
 			server.Disconnect()
 		},
 	}
-	for name, end := range ends {
+	for name, when := range ends {
 		t.Run(name, func(t *testing.T) {
 			server := kubewatchtest.New(t)
 			server.Set(node("a"))
 			clients, err := NewClients(server.Config())
 			require.NoError(t, err)
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			s := &seen{}
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}.Run(ctx, s, s.report)
-			}()
-			end(server, s, t)
-			cancel()
-			<-done
+			s, end := begin(Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, silence)
+			when(server, s, t)
+			end(t)
 			s.eventually(t, "the end of all goroutines", func() bool {
 				stacks := make([]byte, 1<<20)
 				stacks = stacks[:runtime.Stack(stacks, true)]

@@ -160,6 +160,13 @@ func listen(t *testing.T) *net.TCPListener {
 func backend(t *testing.T, handle func(c *net.TCPConn)) netip.AddrPort {
 	t.Helper()
 	l := listen(t)
+	serveEach(t, l, handle)
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// serveEach gives each connection of a listener to handle, which need not close it, until
+// the test ends.
+func serveEach(t testing.TB, l *net.TCPListener, handle func(c *net.TCPConn)) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -175,7 +182,6 @@ func backend(t *testing.T, handle func(c *net.TCPConn)) netip.AddrPort {
 		}
 	})
 	t.Cleanup(func() { l.Close(); wg.Wait() })
-	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // accepting is a backend of which the test has the connections.

@@ -144,16 +144,7 @@ func TestIPv6(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		l, err := net.Listen("tcp", "[::1]:0")
 		require.NoError(t, err)
-		defer l.Close()
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { defer c.Close(); echo(c.(*net.TCPConn)) }()
-			}
-		}()
+		serveEach(t, l.(*net.TCPListener), echo)
 		both, err := net.Listen("tcp", ":0") // IPv4 and IPv6 in one socket
 		require.NoError(t, err)
 		remotes := make(chan netip.AddrPort, 2)
