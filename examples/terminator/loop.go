@@ -168,20 +168,16 @@ const stopGrace = 5 * time.Second
 
 // graceful returns a context that ends with the term, and stopGrace after ctx.
 func graceful(ctx, term context.Context) (applying context.Context, done func()) {
-	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	lost := func() bool { return true }
-	if term != ctx {
-		lost = context.AfterFunc(term, cancel)
-	}
+	attempt, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopping := context.AfterFunc(ctx, func() {
-		sleep(applying, stopGrace)
+		sleep(attempt, stopGrace)
 		cancel()
 	})
-	done = func() { lost(); stopping(); cancel() }
 	if term == ctx {
-		return applying, done
+		return attempt, func() { stopping(); cancel() }
 	}
-	return withTerm{applying, term}, done
+	lost := context.AfterFunc(term, cancel)
+	return withTerm{attempt, term}, func() { lost(); stopping(); cancel() }
 }
 
 // withTerm is a context that is over when the term is, at the very moment.

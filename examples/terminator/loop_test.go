@@ -411,3 +411,18 @@ func TestLoopStopsAtTheMomentATermLapses(t *testing.T) {
 	term.over.Store(true)
 	require.ErrorIs(t, applying.Err(), context.Canceled)
 }
+
+// TestGracefulBesideAStop: the terminator may be told to stop at the very moment at which
+// an attempt begins.
+func TestGracefulBesideAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		applying, done := graceful(stopped, t.Context())
+		defer done()
+		after(stopGrace - time.Millisecond)
+		require.NoError(t, applying.Err(), "it has its time")
+		after(time.Millisecond)
+		require.ErrorIs(t, applying.Err(), context.Canceled)
+	})
+}
