@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -42,19 +44,11 @@ func Causes(before, after Input) []Cause {
 	causes := routeCauses(before.Table, after.Table)
 	byName := func(x, y Cluster) int { return cmp.Compare(x.Name, y.Name) }
 	a, b := slices.SortedFunc(slices.Values(before.Clusters), byName), slices.SortedFunc(slices.Values(after.Clusters), byName)
-	for len(a) > 0 || len(b) > 0 {
-		switch order := headOrder(a, b, byName); {
-		case order < 0:
-			causes = append(causes, Cause{Cluster: a[0].Name, What: "removed"})
-			a = a[1:]
-		case order > 0:
-			causes = append(causes, Cause{Cluster: b[0].Name, What: "added"})
-			b = b[1:]
-		default:
-			causes = appendClusterCauses(causes, a[0], b[0])
-			a, b = a[1:], b[1:]
-		}
-	}
+	walk(a, b, byName,
+		func(was Cluster) { causes = append(causes, Cause{Cluster: was.Name, What: "removed"}) },
+		func(is Cluster) { causes = append(causes, Cause{Cluster: is.Name, What: "added"}) },
+		func(was, is Cluster) { causes = appendClusterCauses(causes, was, is) },
+	)
 	return causes
 }
 
@@ -63,22 +57,15 @@ func routeCauses(before, after routes.Table) []Cause {
 		return nil
 	}
 	var causes []Cause
-	a, b := before.Routes, after.Routes
-	for len(a) > 0 || len(b) > 0 {
-		switch order := headOrder(a, b, compareRoutes); {
-		case order < 0:
-			causes = append(causes, Cause{Object: routeObject(a[0]), What: "removed"})
-			a = a[1:]
-		case order > 0:
-			causes = append(causes, Cause{Object: routeObject(b[0]), What: "added"})
-			b = b[1:]
-		default:
-			if what := routeFields(a[0], b[0]); what != "" {
-				causes = append(causes, Cause{Object: routeObject(b[0]), What: what})
+	walk(before.Routes, after.Routes, compareRoutes,
+		func(was routes.Route) { causes = append(causes, Cause{Object: routeObject(was), What: "removed"}) },
+		func(is routes.Route) { causes = append(causes, Cause{Object: routeObject(is), What: "added"}) },
+		func(was, is routes.Route) {
+			if what := routeFields(was, is); what != "" {
+				causes = append(causes, Cause{Object: routeObject(is), What: what})
 			}
-			a, b = a[1:], b[1:]
-		}
-	}
+		},
+	)
 	return causes
 }
 
@@ -141,69 +128,67 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 			causes = append(causes, Cause{Cluster: cluster, Object: object, What: what})
 		}
 	}
-	for a, b := before.Nodes, after.Nodes; len(a) > 0 || len(b) > 0; {
-		if len(a) > 0 && len(b) > 0 && a[0] == b[0] {
-			a, b = a[1:], b[1:]
-			continue
-		}
-		order := headOrder(a, b, nil)
-		if len(a) > 0 && len(b) > 0 {
-			order = strings.Compare(a[0].Name, b[0].Name)
-		}
-		switch {
-		case order < 0:
-			add("Node "+a[0].Name, "removed")
-			a = a[1:]
-		case order > 0:
-			add("Node "+b[0].Name, "added")
-			b = b[1:]
-		default:
-			x, y := a[0], b[0]
-			var f fields
-			f.add("metadata.labels", maps.Equal(x.Labels, y.Labels))
-			f.add("metadata.deletionTimestamp", x.DeletionTimestamp.Equal(y.DeletionTimestamp))
-			f.add("spec.providerID", x.Spec.ProviderID == y.Spec.ProviderID)
-			f.add("spec.unschedulable", x.Spec.Unschedulable == y.Spec.Unschedulable)
-			f.add("spec.taints", reflect.DeepEqual(x.Spec.Taints, y.Spec.Taints))
-			f.add("status.addresses", slices.Equal(x.Status.Addresses, y.Status.Addresses))
-			wasReady, _ := ready(x, farFuture)
-			isReady, _ := ready(y, farFuture)
-			f.add("status.conditions[Ready]", wasReady == isReady)
-			add("Node "+y.Name, f.String())
-			a, b = a[1:], b[1:]
-		}
-	}
-	for a, b := before.Services, after.Services; len(a) > 0 || len(b) > 0; {
-		if len(a) > 0 && len(b) > 0 && a[0] == b[0] {
-			a, b = a[1:], b[1:]
-			continue
-		}
-		order := headOrder(a, b, nil)
-		if len(a) > 0 && len(b) > 0 {
-			order = cmp.Or(strings.Compare(a[0].Namespace, b[0].Namespace), strings.Compare(a[0].Name, b[0].Name))
-		}
-		switch {
-		case order < 0:
-			add("Service "+a[0].Namespace+"/"+a[0].Name, "removed")
-			a = a[1:]
-		case order > 0:
-			add("Service "+b[0].Namespace+"/"+b[0].Name, "added")
-			b = b[1:]
-		default:
-			x, y := a[0], b[0]
-			var f fields
-			f.add("metadata.annotations", maps.Equal(x.Annotations, y.Annotations))
-			f.add("spec.type", x.Spec.Type == y.Spec.Type)
-			f.add("spec.ports", reflect.DeepEqual(x.Spec.Ports, y.Spec.Ports))
-			f.add("spec.externalTrafficPolicy", x.Spec.ExternalTrafficPolicy == y.Spec.ExternalTrafficPolicy)
-			add("Service "+y.Namespace+"/"+y.Name, f.String())
-			a, b = a[1:], b[1:]
-		}
-	}
+	node := func(n *corev1.Node) string { return "Node " + n.Name }
+	walk(before.Nodes, after.Nodes, compareNodes,
+		func(was *corev1.Node) { add(node(was), "removed") },
+		func(is *corev1.Node) { add(node(is), "added") },
+		func(was, is *corev1.Node) { add(node(is), nodeFields(was, is)) },
+	)
+	service := func(s *corev1.Service) string { return "Service " + s.Namespace + "/" + s.Name }
+	walk(before.Services, after.Services, compareServices,
+		func(was *corev1.Service) { add(service(was), "removed") },
+		func(is *corev1.Service) { add(service(is), "added") },
+		func(was, is *corev1.Service) { add(service(is), serviceFields(was, is)) },
+	)
 	for _, key := range podsMoved(before.ReadyNodes, after.ReadyNodes) {
 		add("Service "+key, "nodes with ready pods")
 	}
 	return causes
+}
+
+// compareNodes is the order of Objects. It takes no time for what is the same in memory.
+func compareNodes(a, b *corev1.Node) int {
+	if a == b {
+		return 0
+	}
+	return strings.Compare(a.Name, b.Name)
+}
+
+// compareServices is like compareNodes.
+func compareServices(a, b *corev1.Service) int {
+	if a == b {
+		return 0
+	}
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+func nodeFields(a, b *corev1.Node) string {
+	if a == b {
+		return ""
+	}
+	var f fields
+	f.add("metadata.labels", maps.Equal(a.Labels, b.Labels))
+	f.add("metadata.deletionTimestamp", a.DeletionTimestamp.Equal(b.DeletionTimestamp))
+	f.add("spec.providerID", a.Spec.ProviderID == b.Spec.ProviderID)
+	f.add("spec.unschedulable", a.Spec.Unschedulable == b.Spec.Unschedulable)
+	f.add("spec.taints", reflect.DeepEqual(a.Spec.Taints, b.Spec.Taints))
+	f.add("status.addresses", slices.Equal(a.Status.Addresses, b.Status.Addresses))
+	wasReady, _ := ready(a, farFuture)
+	isReady, _ := ready(b, farFuture)
+	f.add("status.conditions[Ready]", wasReady == isReady)
+	return f.String()
+}
+
+func serviceFields(a, b *corev1.Service) string {
+	if a == b {
+		return ""
+	}
+	var f fields
+	f.add("metadata.annotations", maps.Equal(a.Annotations, b.Annotations))
+	f.add("spec.type", a.Spec.Type == b.Spec.Type)
+	f.add("spec.ports", reflect.DeepEqual(a.Spec.Ports, b.Spec.Ports))
+	f.add("spec.externalTrafficPolicy", a.Spec.ExternalTrafficPolicy == b.Spec.ExternalTrafficPolicy)
+	return f.String()
 }
 
 // podsMoved gives the services of which other nodes have ready pods, sorted.

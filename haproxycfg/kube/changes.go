@@ -81,44 +81,51 @@ func serviceChanges(old, new Report) []ServiceChange {
 			break
 		}
 	}
-	a, b := old.Services, new.Services
-	for len(a) > 0 || len(b) > 0 {
-		switch order := headOrder(a, b, func(x, y ServiceReport) int { return x.Ref.Compare(y.Ref) }); {
-		case order < 0:
-			changes = append(changes, ServiceChange{Ref: a[0].Ref, Removed: true, Leave: a[0].Nodes})
-			a = a[1:]
-		case order > 0:
-			changes = append(changes, ServiceChange{Ref: b[0].Ref, Added: true, Enter: b[0].Nodes})
-			b = b[1:]
-		default:
-			c := ServiceChange{Ref: a[0].Ref}
-			if moved || !slices.Equal(a[0].Nodes, b[0].Nodes) {
-				c.Enter = missing(b[0], a[0], newNodes, oldNodes)
-				c.Leave = missing(a[0], b[0], oldNodes, newNodes)
+	walk(old.Services, new.Services, func(x, y ServiceReport) int { return x.Ref.Compare(y.Ref) },
+		func(was ServiceReport) {
+			changes = append(changes, ServiceChange{Ref: was.Ref, Removed: true, Leave: was.Nodes})
+		},
+		func(is ServiceReport) {
+			changes = append(changes, ServiceChange{Ref: is.Ref, Added: true, Enter: is.Nodes})
+		},
+		func(was, is ServiceReport) {
+			c := ServiceChange{Ref: is.Ref}
+			if moved || !slices.Equal(was.Nodes, is.Nodes) {
+				c.Enter = missing(is, was, newNodes, oldNodes)
+				c.Leave = missing(was, is, oldNodes, newNodes)
 			}
-			c.port("nodePort", a[0].NodePort, b[0].NodePort)
-			c.port("agentPort", a[0].AgentPort, b[0].AgentPort)
+			c.port("nodePort", was.NodePort, is.NodePort)
+			c.port("agentPort", was.AgentPort, is.AgentPort)
 			if len(c.Enter)+len(c.Leave)+len(c.Ports) > 0 {
 				changes = append(changes, c)
 			}
-			a, b = a[1:], b[1:]
-		}
-	}
+		},
+	)
 	return changes
 }
 
-// headOrder compares the first elements of two sorted lists; an empty one has none
-// but later ones.
-func headOrder[T any](a, b []T, compare func(x, y T) int) int {
-	switch {
-	case len(a) == 0:
-		return 1
-	case len(b) == 0:
-		return -1
-	case compare == nil:
-		return 0
+// walk goes through two lists that compare has sorted, and calls removed for what the
+// first has alone, added for what the second has alone, and both for what is in both.
+func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
+	for len(a) > 0 && len(b) > 0 {
+		switch order := compare(a[0], b[0]); {
+		case order < 0:
+			removed(a[0])
+			a = a[1:]
+		case order > 0:
+			added(b[0])
+			b = b[1:]
+		default:
+			both(a[0], b[0])
+			a, b = a[1:], b[1:]
+		}
 	}
-	return compare(a[0], b[0])
+	for _, x := range a {
+		removed(x)
+	}
+	for _, y := range b {
+		added(y)
+	}
 }
 
 type nodeKey struct{ cluster, name string }
