@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"strconv"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -55,8 +53,11 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	if s.host, s.rules.Port, err = splitListen(*listen); err != nil {
 		return fail("-listen %s: %v", *listen, err)
 	}
-	if s.rules.MaxDrain, err = parseShare(*maxDrain); err != nil {
+	if s.rules.MaxDrain, err = cli.ParseShare(*maxDrain); err != nil {
 		return fail("-max-drain %s: %v", *maxDrain, err)
+	}
+	if s.rules.MaxDrain == 0 {
+		return fail("-max-drain %s: want a share of more than 0%%", *maxDrain)
 	}
 	s.rules.HoldDown = *holdDown
 	if *holdDown == 0 {
@@ -75,17 +76,4 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	}
 	s.rules.Signals = signals
 	return s, cli.ExitOK, false
-}
-
-// parseShare reads "30%", or "0.3".
-func parseShare(text string) (float64, error) {
-	number, percent := strings.CutSuffix(text, "%")
-	share, err := strconv.ParseFloat(number, 64)
-	if percent {
-		share /= 100
-	}
-	if err != nil || !(share > 0 && share <= 1) {
-		return 0, fmt.Errorf("want a share such as 30%%, of more than 0%%")
-	}
-	return share, nil
 }

@@ -164,8 +164,8 @@ func (f *flags) settings() (*settings, error) {
 		cdn: routes.CDNOptions{Origin: f.cdnOrigin},
 	}
 	var err error
-	if s.maxChange, err = parseShare(f.maxChange); err != nil {
-		return nil, fmt.Errorf("-max-change: %w", err)
+	if s.maxChange, err = cli.ParseShare(f.maxChange); err != nil {
+		return nil, fmt.Errorf("-max-change: %q: %w", f.maxChange, err)
 	}
 	if s.clusters, err = parseClusters(f.clusters); err != nil {
 		return nil, fmt.Errorf("-cluster: %w", err)
@@ -184,19 +184,6 @@ func (f *flags) settings() (*settings, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// parseShare reads "30%", or "0.3".
-func parseShare(text string) (float64, error) {
-	number, percent := strings.CutSuffix(text, "%")
-	share, err := strconv.ParseFloat(number, 64)
-	if percent {
-		share /= 100
-	}
-	if err != nil || !(share >= 0 && share <= 1) {
-		return 0, fmt.Errorf("%q: want a share such as 30%%", text)
-	}
-	return share, nil
 }
 
 func (f *flags) zone() (routes.ZoneOptions, error) {
