@@ -5,6 +5,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -125,10 +126,7 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 		if err != nil {
 			return nil, err
 		}
-		asked := true
-		for _, other := range uncordoned {
-			asked = asked && n != other
-		}
+		asked := !slices.Contains(uncordoned, n)
 		switch {
 		case reply.Admin == agentcheck.Drain && strings.HasPrefix(stat.Status, "DRAIN") && drains == nil && waiting == 0:
 			drains = n
@@ -161,18 +159,9 @@ func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, dra
 	for _, n := range c.Nodes() {
 		if subset, err := s.subsetNodes(c, tracks); err != nil {
 			return err
-		} else if contains(subset, n) && n != drains && came[n.Name] == 0 {
+		} else if slices.Contains(subset, n) && n != drains && came[n.Name] == 0 {
 			return fmt.Errorf("no request came by %s: %v", n.Name, came)
 		}
 	}
 	return nil
-}
-
-func contains(nodes []*lab.Node, n *lab.Node) bool {
-	for _, other := range nodes {
-		if other == n {
-			return true
-		}
-	}
-	return false
 }
