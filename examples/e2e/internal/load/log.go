@@ -61,6 +61,17 @@ func (l *Log) Failures(from, to time.Time) []Request {
 	return slices.DeleteFunc(l.Between(from, to), func(r Request) bool { return r.Err == nil })
 }
 
+// Repeated is how many requests were sent again, since a kept connection was closed.
+func (l *Log) Repeated(from, to time.Time) int {
+	repeated := 0
+	for _, r := range l.Between(from, to) {
+		if r.Repeated {
+			repeated++
+		}
+	}
+	return repeated
+}
+
 // First returns the first answered request since from that match holds for.
 func (l *Log) First(from time.Time, match func(Request) bool) (Request, bool) {
 	for _, r := range l.Between(from, time.Time{}) {

@@ -103,3 +103,12 @@ func TestErr(t *testing.T) {
 	}
 	require.ErrorContains(t, l.Err(time.Time{}, time.Time{}), "; and 7 other reasons")
 }
+
+func TestRepeated(t *testing.T) {
+	l := &Log{}
+	for i, repeated := range []bool{true, false, true, true} {
+		l.add(Request{Start: at(i), End: at(i + 1), Kept: true, Repeated: repeated})
+	}
+	require.Equal(t, 3, l.Repeated(time.Time{}, time.Time{}))
+	require.Equal(t, 1, l.Repeated(at(1), at(3)))
+}

@@ -60,6 +60,7 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 			err = f(ctx, s, t, report)
 		}
 		t.Stop()
+		t.report.Logf("%d requests were sent again, on connections that HAProxy had closed", t.Repeated(time.Time{}, time.Time{}))
 		_ = t.row(scenario.Row{What: "all requests of this scenario"}, time.Time{})
 		if errors.Is(err, errShown) {
 			return nil
