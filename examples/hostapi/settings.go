@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -100,15 +99,10 @@ func (f *flags) check() error {
 	if f.tokenFile != "" {
 		f.token = hostlookup.TokenFile(f.tokenFile)
 	}
-	number, percent := strings.CutSuffix(f.maxRemovedText, "%")
-	share, err := strconv.ParseFloat(number, 64)
-	if percent {
-		share /= 100
+	var err error
+	if f.maxRemoved, err = cli.ParseShare(f.maxRemovedText); err != nil {
+		return fmt.Errorf("-max-removed: %q: %w", f.maxRemovedText, err)
 	}
-	if err != nil || !(share >= 0 && share <= 1) {
-		return fmt.Errorf("-max-removed: %q: want a share such as 50%%", f.maxRemovedText)
-	}
-	f.maxRemoved = share
 	return f.places()
 }
 
