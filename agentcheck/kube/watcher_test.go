@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -372,6 +373,30 @@ func TestWatcherOfObjects(t *testing.T) {
 	r.answers(9707, "up drain # maintenance")
 	r.Ask()
 	r.answers(9707, "up ready")
+}
+
+// A hold-down ends though nothing else happens.
+func TestWatcherEndsAHoldDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var states []kube.State
+		w := kube.Watcher{Rules: kube.Rules{Node: "a"}}
+		w.Objects = func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error {
+			changed(nodeselect.NewObjects([]*corev1.Node{node("a", cordoned), node("b", nil)}, nil), nil)
+			<-time.After(time.Minute)
+			changed(nodeselect.NewObjects([]*corev1.Node{node("a", nil), node("b", nil)}, nil), nil)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		require.ErrorIs(t, w.Run(ctx, func(s kube.State) { states = append(states, s) }), context.DeadlineExceeded)
+		require.Len(t, states, 3)
+		require.Equal(t, "up drain # cordoned", states[0].Node().String())
+		require.Equal(t, "up drain # cordoned; no more, held for 10s", states[1].Node().String())
+		require.Equal(t, states[1].Drain.HeldUntil.Sub(began).Round(time.Second), time.Minute+10*time.Second)
+		require.Equal(t, "up ready", states[2].Node().String())
+	})
 }
 
 // An API server that cannot select Services by type sends them all.
