@@ -26,6 +26,8 @@ func TestStrippingChangesNoSelection(t *testing.T) {
 	services[2].Annotations = map[string]string{"headgate.dev/agent-port": "9801", "headgate.dev/weight": "7"}
 	services[3].Annotations = map[string]string{"headgate.dev/agent-port": "9801", "other": "x"}
 	services[4].Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	services[5].Annotations = map[string]string{"headgate.dev/agent-port": "9805"}
+	services[6].Spec.HealthCheckNodePort = 9805
 	var refs []Ref
 	for _, s := range services {
 		refs = append(refs, Ref{s.Namespace, s.Name, "http"})
@@ -36,6 +38,7 @@ func TestStrippingChangesNoSelection(t *testing.T) {
 	} {
 		at := manifesttest.Epoch.AddDate(0, 2, 0)
 		want := s.Select(NewObjects(nodes, services), refs, at, nil)
+		require.Contains(t, fmt.Sprint(want.Problems), "health check node port")
 		var strippedNodes []*corev1.Node
 		for _, n := range nodes {
 			stripped, wanted := stripNode(n.DeepCopy())

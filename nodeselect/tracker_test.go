@@ -252,6 +252,26 @@ func TestTrackerIsSelect(t *testing.T) {
 	}
 }
 
+// Of two nodes with one address the newer one counts, and nothing else tells that it is.
+func TestTrackerOfANodeThatIsMadeAnew(t *testing.T) {
+	made := func(name string, age time.Duration) *corev1.Node {
+		n := newNode(name, "10.0.0.1")
+		n.CreationTimestamp = metav1.NewTime(now.Add(-age))
+		return n
+	}
+	tracker := nodeselect.NewTracker(nodeselect.Selector{}, nil)
+	ref := serviceRef(0)
+	selection, _ := tracker.Update(nodeselect.Delta{
+		Refs:     []nodeselect.Ref{ref},
+		Services: map[string]*corev1.Service{ref.Key(): newService(named(ref.Namespace, ref.Service), nodePort(30000))},
+		Nodes:    map[string]*corev1.Node{"a": made("a", time.Hour), "b": made("b", 2*time.Hour)},
+	}, now)
+	require.Equal(t, "a", selection.Targets[0].Nodes[0].Name)
+	selection, changed := tracker.Update(nodeselect.Delta{Nodes: map[string]*corev1.Node{"b": made("b", 0)}}, now)
+	require.Equal(t, "b", selection.Targets[0].Nodes[0].Name)
+	require.Contains(t, changed.Nodes, "b")
+}
+
 func FuzzTracker(f *testing.F) {
 	f.Fuzz(func(t *testing.T, throws []byte) {
 		d := &bytesDice{left: throws[:min(len(throws), 1<<12)]}
