@@ -56,6 +56,7 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg":        "the configuration it makes",
 		module + "/haproxycfg/routes": "what is declared",
 		module + "/nodeselect":        "the nodes it chooses from",
+		"k8s.io/api":                  "the objects whose changes are causes",
 	},
 	"sniproxy": {
 		module + "/sniproxy/hostlookup":  "where a host's connections go",
