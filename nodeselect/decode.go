@@ -49,9 +49,8 @@ type serviceDoc struct {
 
 // headDoc is what tells how to read the rest.
 type headDoc struct {
-	APIVersion string          `json:"apiVersion"`
-	Kind       string          `json:"kind"`
-	Items      json.RawMessage `json:"items"`
+	APIVersion, Kind string
+	Items            value // without text if there are none
 }
 
 func (m *metaDoc) objectMeta() metav1.ObjectMeta {
@@ -71,18 +70,6 @@ func (h headDoc) itemKind() (apiVersion, kind string) {
 		return "", ""
 	}
 	return h.APIVersion, kind
-}
-
-// unprinted are subtrees of any object that no document above reads. The fast
-// YAML reader checks them and writes nothing.
-func unprinted(parent, key []byte) bool {
-	switch string(parent) {
-	case "metadata":
-		return string(key) == "managedFields"
-	case "status":
-		return string(key) != "addresses" && string(key) != "conditions"
-	}
-	return false
 }
 
 // object is one decoded object with its place; or a count of ignored ones, or

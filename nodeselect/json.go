@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	kjson "k8s.io/apimachinery/pkg/util/json"
 )
 
 // maxNesting is how deep lists may stand in lists. kubectl prints none.
@@ -24,58 +23,26 @@ const listWithoutKind = "a list without kind; is it cut short?"
 func parseJSON(doc document) (batch, bool) {
 	var b batch
 	lines := lineCounter{text: doc.text, line: doc.line}
-	for pos := skipSpace(doc.text, 0); pos < len(doc.text); {
-		end := skipValue(doc.text, pos)
-		if end < 0 || !validJSON(doc.text[pos:end]) {
-			b.bad(jsonSyntax(doc, pos))
+	dec := json.NewDecoder(bytes.NewReader(doc.text))
+	for {
+		v, err := nextValue(dec)
+		if errors.Is(err, io.EOF) {
+			return b, true
+		}
+		if err != nil {
+			b.bad(jsonSyntax(doc, err))
 			return b, false
 		}
-		start := pos
-		b.decodeValue(doc.text[pos:end], func(offset int) int { return lines.at(start + offset) })
-		pos = skipSpace(doc.text, end)
+		b.decodeValue(v.text, func(offset int) int { return lines.at(v.start + offset) })
 	}
-	return b, true
 }
 
-// validJSON is json.Valid on all processors: the elements of a list are checked
-// apart from each other, and so is what is around them with a 0 in place of each.
-func validJSON(data []byte) bool {
-	var head headDoc
-	if len(data) < 1<<16 || peek(data, &head) != nil {
-		return json.Valid(data)
-	}
-	items, base, ok := elements(data, head.Items)
-	if !ok || base == 0 {
-		return json.Valid(data)
-	}
-	var around []byte
-	pos := 0
-	for _, item := range items {
-		around = append(append(around, data[pos:base+item.start]...), '0')
-		pos = base + item.end
-	}
-	around = append(around, data[pos:]...)
-	var invalid atomic.Bool
-	parallel(len(items), func(i int) {
-		if !json.Valid(head.Items[items[i].start:items[i].end]) {
-			invalid.Store(true)
-		}
-	})
-	return json.Valid(around) && !invalid.Load()
-}
-
-// jsonSyntax gives line and message of the syntax error in the value at pos.
-func jsonSyntax(doc document, pos int) (int, string) {
-	var value json.RawMessage
-	err := json.NewDecoder(bytes.NewReader(doc.text[pos:])).Decode(&value)
+// jsonSyntax gives line and message of a syntax error.
+func jsonSyntax(doc document, err error) (int, string) {
 	offset := len(doc.text)
 	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &syntax):
-		offset = pos + min(int(syntax.Offset), len(doc.text)-pos)
-	case err == nil:
-		err = errors.New("not a JSON value")
-		offset = pos
+	if errors.As(err, &syntax) {
+		offset = min(int(syntax.Offset), len(doc.text))
 	}
 	return doc.line + bytes.Count(doc.text[:offset], []byte("\n")), oneLine("JSON: " + err.Error())
 }
@@ -100,8 +67,8 @@ func (b *batch) decodeValue(data []byte, lineAt func(offset int) int) {
 
 func (b *batch) decodeNested(data []byte, lineAt func(int) int, apiVersion, kind string, depth int) {
 	line := lineAt(0)
-	var head headDoc
-	if err := peek(data, &head); err != nil {
+	head, err := readHead(data)
+	if err != nil {
 		_, message := decodeError(data, err)
 		b.bad(line, message)
 		return
@@ -110,35 +77,34 @@ func (b *batch) decodeNested(data []byte, lineAt func(int) int, apiVersion, kind
 		head.Kind, head.APIVersion = kind, apiVersion
 	}
 	switch {
-	case head.Kind == "" && head.Items != nil:
+	case head.Kind == "" && head.Items.text != nil:
 		b.bad(line, listWithoutKind)
 	case head.Kind == "":
 		b.bad(line, "an object without kind")
-	case head.Items != nil && !strings.HasSuffix(head.Kind, "List"):
+	case head.Items.text != nil && !strings.HasSuffix(head.Kind, "List"):
 		b.bad(line, fmt.Sprintf("kind %q has items but is no list; is it cut short?", head.Kind))
-	case head.Items == nil:
+	case head.Items.text == nil:
 		b.decodeObject(data, line, head.APIVersion, head.Kind)
 	case depth >= maxNesting:
 		b.bad(line, "lists in lists, too deep")
 	default:
-		b.decodeItems(data, head, lineAt, depth)
+		b.decodeItems(head, lineAt, depth)
 	}
 }
 
-func (b *batch) decodeItems(data []byte, head headDoc, lineAt func(int) int, depth int) {
-	items, base, ok := elements(data, head.Items)
-	if !ok {
+func (b *batch) decodeItems(head headDoc, lineAt func(int) int, depth int) {
+	items, err := elements(head.Items.text)
+	if err != nil {
 		b.bad(lineAt(0), head.Kind+": items is not a list")
 		return
 	}
 	apiVersion, kind := head.itemKind()
 	lines := make([]int, len(items))
 	for i, item := range items {
-		lines[i] = lineAt(base + item.start)
+		lines[i] = lineAt(head.Items.start + item.start)
 	}
 	b.parallel(len(items), func(i int, out *batch) {
-		text := head.Items[items[i].start:items[i].end]
-		out.decodeNested(text, func(int) int { return lines[i] }, apiVersion, kind, depth+1)
+		out.decodeNested(items[i].text, func(int) int { return lines[i] }, apiVersion, kind, depth+1)
 	})
 }
 
@@ -170,50 +136,3 @@ func parallel(n int, work func(i int)) {
 	run()
 	workers.Wait()
 }
-
-// peek reads the head of valid JSON without decoding the rest. It does what
-// kjson.Unmarshal does, for which it falls back on anything unusual.
-func peek(data []byte, head *headDoc) error {
-	pos := skipSpace(data, 0)
-	if pos >= len(data) || data[pos] != '{' {
-		return errNotObject
-	}
-	*head = headDoc{}
-	for pos = skipSpace(data, pos+1); pos < len(data) && data[pos] == '"'; pos = skipSpace(data, pos) {
-		keyEnd := skipString(data, pos)
-		if keyEnd < 0 {
-			break
-		}
-		key := data[pos+1 : keyEnd-1]
-		start := skipSpace(data, skipSpace(data, keyEnd)+1) // past the colon
-		end := skipValue(data, start)
-		if end < 0 {
-			break
-		}
-		value := data[start:end]
-		switch {
-		case bytes.IndexByte(key, '\\') >= 0:
-			return kjson.Unmarshal(data, head)
-		case string(key) == "items":
-			head.Items = value
-			if string(value) == "null" {
-				head.Items = nil
-			}
-		case string(key) == "kind":
-			if err := kjson.Unmarshal(value, &head.Kind); err != nil {
-				return err
-			}
-		case string(key) == "apiVersion":
-			if err := kjson.Unmarshal(value, &head.APIVersion); err != nil {
-				return err
-			}
-		}
-		pos = skipSpace(data, end)
-		if pos < len(data) && data[pos] == ',' {
-			pos++
-		}
-	}
-	return nil
-}
-
-var errNotObject = errors.New("not an object")

@@ -196,8 +196,8 @@ func parseDocument(doc document) batch {
 			return b
 		}
 		if len(doc.text) <= maxFlowDocument {
-			if slow := slowDocument(doc); len(slow.problems) == 0 {
-				return slow
+			if yaml := parseYAML(doc); len(yaml.problems) == 0 {
+				return yaml
 			}
 		}
 		return b
@@ -205,19 +205,19 @@ func parseDocument(doc document) batch {
 	if b, ok := parseListByItems(doc); ok {
 		return b
 	}
-	if b, ok := fastDocument(doc); ok {
-		return b
-	}
-	return slowDocument(doc)
+	return parseYAML(doc)
 }
 
 // looksLikeJSON is true for an object that is empty or begins with a key in
 // double quotes.
 func looksLikeJSON(text []byte) bool {
-	i := skipSpace(text, 0)
-	if i == len(text) || text[i] != '{' {
+	rest, ok := bytes.CutPrefix(trimSpace(text), []byte("{"))
+	if !ok {
 		return false
 	}
-	i = skipSpace(text, i+1)
-	return i == len(text) || text[i] == '"' || text[i] == '}'
+	rest = trimSpace(rest)
+	return len(rest) == 0 || rest[0] == '"' || rest[0] == '}'
 }
+
+// trimSpace cuts off what JSON and YAML alike take for space before a value.
+func trimSpace(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n") }

@@ -3,21 +3,16 @@ package nodeselect
 import (
 	"bytes"
 	"strings"
-	"sync"
 )
 
-// What kubectl prints is YAML of a very regular shape, and megabytes of it: a
-// full parser needs seconds for a large cluster. So text is read by fastYAML,
-// which knows a part of YAML in which every line means one thing, gives up on
-// anything else, and otherwise gives the very JSON that the full parser gives
-// (TestFastYAML and FuzzFastYAML hold the two together).
+// What kubectl prints of a large cluster is megabytes of YAML, one list. It is cut
+// at its items, so that all processors read it, and a broken item neither loses the
+// others nor hides the line that it is on.
 //
-// Lists are read item by item, so that one unusual item does not make the whole
-// list slow, and a broken one does not lose the others. The cut is right where
-// every piece is YAML by itself: such a piece leaves the parser at the beginning
-// of a line with nothing open, which is how the next piece finds it. Where a piece
-// is not, a quotation may go on over the cut, and the full parser reads the whole
-// document before any piece is given up.
+// The cut is right where every piece is YAML by itself: such a piece leaves the
+// parser at the beginning of a line with nothing open, which is how the next piece
+// finds it. Where a piece is not, a quotation may go on over the cut, and the
+// document is read as a whole before any piece is given up.
 
 // parseListByItems reads a document whose items are a block sequence.
 func parseListByItems(doc document) (batch, bool) {
@@ -64,70 +59,32 @@ func parseListByItems(doc document) (batch, bool) {
 // decodeYAMLItem reads an item with the dash before it. It is false if that is
 // not YAML by itself.
 func (b *batch) decodeYAMLItem(text []byte, line int, list headDoc) bool {
-	at := func(int) int { return line }
-	apiVersion, kind := list.itemKind()
-	p := fastPool.Get().(*fastYAML)
-	defer fastPool.Put(p)
-	if p.reset(text, true); p.item() {
-		b.decodeNested(p.out, at, apiVersion, kind, 1)
-		return true
-	}
 	array, err := yamlToJSON(text)
 	if err != nil {
 		b.badYAML(document{text, line}, err)
 		return false
 	}
-	elements, _, ok := elements(nil, array)
-	if !ok || len(elements) != 1 {
+	items, err := elements(array)
+	if err != nil || len(items) != 1 {
 		b.bad(line, "not an item of a list")
 		return false
 	}
-	b.decodeNested(array[elements[0].start:elements[0].end], at, apiVersion, kind, 1)
+	apiVersion, kind := list.itemKind()
+	b.decodeNested(items[0].text, func(int) int { return line }, apiVersion, kind, 1)
 	return true
-}
-
-var fastPool = sync.Pool{New: func() any { return new(fastYAML) }}
-
-// fastDocument reads a document that holds one object, if fastYAML can.
-func fastDocument(doc document) (batch, bool) {
-	var b batch
-	p := fastPool.Get().(*fastYAML)
-	defer fastPool.Put(p)
-	if p.reset(doc.text, true); !p.document() {
-		return b, false
-	}
-	b.decodeValue(p.out, func(int) int { return doc.line })
-	return b, true
 }
 
 // listHead reads what stands around the items of a list.
 func listHead(before, after []byte) (headDoc, bool) {
-	var head headDoc
-	keys := map[string]bool{"items": true}
-	for _, text := range [][]byte{before, after} {
-		if isBlank(text) {
-			continue
-		}
-		var p fastYAML
-		if p.reset(text, false); !p.document() {
-			return head, false
-		}
-		for _, key := range p.top {
-			name := string(text[key.start:key.end])
-			if keys[name] {
-				return head, false
-			}
-			keys[name] = true
-		}
-		part := headDoc{}
-		if peek(p.out, &part) != nil {
-			return head, false
-		}
-		head.Kind += part.Kind
-		head.APIVersion += part.APIVersion
+	text, err := yamlToJSON(bytes.Join([][]byte{before, []byte("items: []\n"), after}, nil))
+	if err != nil {
+		return headDoc{}, false
 	}
-	return head, true
+	head, err := readHead(text)
+	return head, err == nil && string(head.Items.text) == "[]" // not so within a quotation
 }
+
+type span struct{ start, end int }
 
 // cutItems finds the lines "- …" of the sequence that follows a line "items:".
 // Each item ends where the next begins.

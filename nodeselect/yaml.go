@@ -10,9 +10,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// slowDocument reads any YAML. Its JSON goes the same way as that of the fast
-// reader from there on.
-func slowDocument(doc document) batch {
+// parseYAML reads one YAML document as a whole.
+func parseYAML(doc document) batch {
 	var b batch
 	text, err := yamlToJSON(doc.text)
 	if err != nil {
@@ -25,8 +24,7 @@ func slowDocument(doc document) batch {
 
 var errTrailing = errors.New("text behind the end of the document's value")
 
-// yamlToJSON gives the JSON of one YAML document. It is what the fast reader has
-// to agree with.
+// yamlToJSON gives the JSON of one YAML document.
 //
 // The parser stops where the outermost value ends, and whatever follows is lost
 // without a word. Where that is possible (braces that close, lines that stand
@@ -41,11 +39,11 @@ func yamlToJSON(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	items, _, ok := elements(nil, array)
-	if !ok || len(items) != 1 {
+	items, err := elements(array)
+	if err != nil || len(items) != 1 {
 		return nil, errTrailing
 	}
-	return array[items[0].start:items[0].end], nil
+	return items[0].text, nil
 }
 
 // asElement puts a dash before the value of a document, unless that is a block

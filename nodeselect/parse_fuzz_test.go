@@ -1,0 +1,60 @@
+package nodeselect
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// FuzzParse compares Parse, which cuts lists at their items, with the YAML parser for
+// the whole of each document, and holds what Parse promises of its result.
+func FuzzParse(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<16 {
+			return
+		}
+		got, problems := Parse("f", data)
+		lines := bytes.Count(toUTF8(data), []byte("\n")) + 1
+		for _, p := range problems {
+			require.Equal(t, "f", p.File)
+			require.NotEmpty(t, p.Message)
+			require.NotContains(t, p.Message, "\n")
+			require.LessOrEqual(t, p.Line, lines)
+		}
+		names := map[string]bool{}
+		for _, n := range got.Nodes {
+			require.False(t, names[nodeObject(n)])
+			names[nodeObject(n)] = true
+			require.Same(t, n, got.Node(n.Name))
+		}
+		for _, s := range got.Services {
+			require.False(t, names[serviceObject(s)])
+			names[serviceObject(s)] = true
+			require.Same(t, s, got.Service(s.Namespace, s.Name))
+		}
+
+		var reference []batch
+		for _, doc := range splitDocuments(toUTF8(data)) {
+			if isBlank(doc.text) {
+				continue
+			}
+			if looksLikeJSON(doc.text) {
+				return // JSON has rules of its own
+			}
+			reference = append(reference, parseYAML(doc))
+		}
+		if len(reference) == 0 {
+			require.Len(t, problems, 1)
+			return
+		}
+		want, wantProblems := collect(reference)
+		if len(wantProblems) == 0 {
+			require.Empty(t, problems)
+		}
+		if len(problems) == 0 {
+			require.Empty(t, wantProblems)
+			require.Equal(t, want, got)
+		}
+	})
+}
