@@ -15,7 +15,9 @@ import (
 // Checker asks HAProxy itself whether a configuration is good. It renders to
 // a temporary directory, with the maps there too, and runs "haproxy -c" on it:
 // nothing that is in use is touched. The files that a configuration names but
-// that are not rendered, such as certificates, are read where they are.
+// that are not rendered, such as certificates, are read where they are, but for
+// the state of servers: what they were like at the last reload says nothing about
+// a configuration, and HAProxy warns of each one that was down or drained.
 //
 // A Checker is a plain value and safe for concurrent use. Its Check fits
 // [Dir.Check].
@@ -33,6 +35,9 @@ type Checker struct {
 const (
 	defaultCheckTimeout = time.Minute
 	maxCheckOutput      = 1 << 20
+
+	checkStateFile = "server-state"
+	noServersState = "1\n" // the version of the format, and no server
 )
 
 // Check returns nil if HAProxy accepts c and a [*CheckError] if it does not. Any
@@ -44,7 +49,17 @@ func (k Checker) Check(ctx context.Context, c *Config) error {
 		return fmt.Errorf("haproxycfg: check: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	files, err := c.Render(dir)
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	copied := *c
+	if c.Global.StateFile != "" {
+		copied.Global.StateFile = filepath.Join(dir, checkStateFile)
+		if err := os.WriteFile(copied.Global.StateFile, []byte(noServersState), 0o600); err != nil {
+			return fmt.Errorf("haproxycfg: check: %w", err)
+		}
+	}
+	files, err := copied.Render(dir)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package haproxycfg
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -122,6 +123,32 @@ func TestCheckTellsWarnings(t *testing.T) {
 	require.Equal(t, 4, got[0].Line)
 	require.Equal(t, "backend b", got[0].Source)
 	require.Contains(t, got[0].Text, "missing timeouts for backend 'b'.\n")
+}
+
+// A server that was drained when the state was saved, and a state that was never saved,
+// are no fault of the configuration.
+func TestCheckPassesOverTheStateOfServers(t *testing.T) {
+	dir := t.TempDir()
+	c := testConfig("/run/x", 18080, 31000)
+	c.Global.StateFile = filepath.Join(dir, "server-state")
+	var warned []Diagnostic
+	k := Checker{Haproxy: haproxytest.Binary(t), Warned: func(w []Diagnostic) { warned = append(warned, w...) }}
+	require.NoError(t, k.Check(t.Context(), c))
+	require.Empty(t, warned, "no file")
+
+	server := c.Backends[0].Servers[0]
+	state := "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change" +
+		" srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord\n" +
+		fmt.Sprintf("4 %s 1 %s %s 2 8 100 100 9 1 0 4 0 22 0 0 - %d -\n", c.Backends[0].Name, server.Name(), server.Addr.Addr(), server.Addr.Port())
+	require.NoError(t, os.WriteFile(c.Global.StateFile, []byte(state), 0o600))
+	require.NoError(t, k.Check(t.Context(), c))
+	require.Empty(t, warned, "a drained server")
+	data, err := os.ReadFile(c.Global.StateFile)
+	require.NoError(t, err)
+	require.Equal(t, state, string(data), "nothing that is in use is touched")
+
+	c.Global.StateFile = "/run/a\nb"
+	require.ErrorIs(t, k.Check(t.Context(), c), ErrInvalid)
 }
 
 // Without a listener there is nothing wrong in the text, and HAProxy still
