@@ -58,7 +58,7 @@
 //
 // # What it does not do
 //
-// It does not check host names; package hello does. It compares them byte by byte, so they have
+// It does not check host names; package peek does. It compares them byte by byte, so they have
 // to come in normal form. It does not check whether an endpoint may be connected to,
 // say that it is not the router itself; the router does. It does not store anything on disk;
 // All and SetAll let a program do that.

@@ -34,7 +34,7 @@ type Endpoint struct {
 var ErrNotFound = errors.New("hostlookup: host not found")
 
 // A Lookup finds the endpoint of a host. The host is in normal form: lower case,
-// A-labels, without port and trailing dot, as package hello gives it.
+// A-labels, without port and trailing dot, as package peek gives it.
 //
 // A Lookup must be safe for concurrent use, and should return soon after ctx ends.
 type Lookup interface {
