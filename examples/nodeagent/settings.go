@@ -23,7 +23,7 @@ type settings struct {
 // parseSettings reads the flags. Where nothing is left to do, done is true and code
 // the exit code.
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
-	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708")
+	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708\n  nodeagent drain -admin 127.0.0.1:9708 -wait 10s")
 	node := fs.String("node", "", "`name` of the node to answer for")
 	listen := fs.String("listen", ":"+strconv.Itoa(kube.DefaultNodeAgentPort), "`address` of the node's agent; Services' agents listen on the same host")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them, instead of an API server")

@@ -58,7 +58,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		inv.Args = inv.Args[1:]
 		return runDrain(ctx, inv)
 	}
-	fs := cli.NewFlagSet(program, "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801")
+	fs := cli.NewFlagSet(program, "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801\n  snirouter drain -admin 127.0.0.1:9801 -wait 10s")
 	s := register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code
