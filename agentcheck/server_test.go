@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -151,58 +152,136 @@ func TestServerReadsNames(t *testing.T) {
 	})
 }
 
+// pipeListener hands out connections without a network, so that a synctest bubble has all of
+// the time there is.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+// halfPipe is an end of a pipe that can end its side of the connection.
+type halfPipe struct{ net.Conn }
+
+func (halfPipe) CloseWrite() error { return nil }
+
+// onePipe serves one connection within a synctest bubble. It gives the client's end to client,
+// and returns how the exchange ended and how long it took.
+func onePipe(t *testing.T, s *agentcheck.Server, client func(net.Conn)) (agentcheck.Exchange, time.Duration) {
+	t.Helper()
+	exchanges := make(chan agentcheck.Exchange, 1)
+	s.Finished = func(x agentcheck.Exchange) { exchanges <- x }
+	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	served := make(chan error)
+	go func() { served <- s.Serve(l) }()
+	begin := time.Now()
+	near, far := net.Pipe()
+	l.conns <- halfPipe{far}
+	client(near)
+	x := <-exchanges
+	took := time.Since(begin)
+	require.NoError(t, s.Close())
+	require.Equal(t, agentcheck.ErrServerClosed, <-served)
+	require.NoError(t, s.Shutdown(t.Context()))
+	return x, took
+}
+
 func TestServerTimesOut(t *testing.T) {
-	t.Run("no line end", func(t *testing.T) {
-		exchanges := make(chan agentcheck.Exchange, 1)
-		addr := start(t, &agentcheck.Server{
-			ReadName: true, Timeout: 20 * time.Millisecond, Handler: reply{State: up},
-			Finished: func(x agentcheck.Exchange) { exchanges <- x },
+	bubble := func(name string, test func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+	}
+	bubble("no line end", func(t *testing.T) {
+		x, took := onePipe(t, &agentcheck.Server{ReadName: true, Handler: reply{State: up}}, func(c net.Conn) {
+			_, err := io.WriteString(c, "no line end")
+			require.NoError(t, err)
+			answer, err := io.ReadAll(c)
+			require.NoError(t, err)
+			require.Empty(t, answer)
 		})
-		answer, _ := raw(t, addr, "no line end")
-		require.Empty(t, answer)
-		x := <-exchanges
 		require.ErrorIs(t, x.Err, agentcheck.ErrNoName)
 		require.ErrorIs(t, x.Err, os.ErrDeadlineExceeded)
-		require.ErrorContains(t, x.Err, "no line end")
+		require.ErrorContains(t, x.Err, `"no line end"`)
+		require.Equal(t, agentcheck.DefaultTimeout, took)
 	})
-	t.Run("slow handler", func(t *testing.T) {
-		exchanges := make(chan agentcheck.Exchange, 1)
-		addr := start(t, &agentcheck.Server{
+	bubble("slow handler", func(t *testing.T) {
+		s := &agentcheck.Server{
 			Timeout: 20 * time.Millisecond,
 			Handler: agentcheck.HandlerFunc(func(ctx context.Context, _ *agentcheck.Request) agentcheck.Reply {
 				<-ctx.Done()
+				synctest.Wait() // the connection has the same deadline
 				return reply{State: up}
 			}),
-			Finished: func(x agentcheck.Exchange) { exchanges <- x },
+		}
+		x, took := onePipe(t, s, func(c net.Conn) {
+			answer, err := io.ReadAll(c)
+			require.NoError(t, err)
+			require.Empty(t, answer, "an answer that is too late should not be sent")
 		})
-		answer, _ := raw(t, addr, "")
-		require.Empty(t, answer, "an answer that is too late should not be sent")
-		require.ErrorIs(t, (<-exchanges).Err, os.ErrDeadlineExceeded)
+		require.ErrorIs(t, x.Err, os.ErrDeadlineExceeded)
+		require.Equal(t, s.Timeout, took)
 	})
-	t.Run("peer that stays", func(t *testing.T) {
-		exchanges := make(chan agentcheck.Exchange, 1)
-		addr := start(t, &agentcheck.Server{
-			Timeout: 20 * time.Millisecond, Handler: reply{State: up},
-			Finished: func(x agentcheck.Exchange) { exchanges <- x },
+	for _, timeout := range []time.Duration{20 * time.Millisecond, time.Hour} {
+		bubble("peer that stays for "+timeout.String(), func(t *testing.T) {
+			x, took := onePipe(t, &agentcheck.Server{Timeout: timeout, Handler: reply{State: up}}, func(c net.Conn) {
+				answer := make([]byte, len("up\n"))
+				_, err := io.ReadFull(c, answer)
+				require.NoError(t, err)
+			})
+			require.NoError(t, x.Err)
+			require.Zero(t, x.Duration, "the answer was given at once")
+			require.Equal(t, min(timeout, 250*time.Millisecond), took)
 		})
-		c, err := net.Dial("tcp", addr)
-		require.NoError(t, err)
-		defer c.Close() // not before the server has given up
-		require.NoError(t, (<-exchanges).Err)
-	})
+	}
 }
 
 // TestServerNeverResets sends what the server does not read, as HAProxy with agent-send does to
 // a server without ReadName.
 func TestServerNeverResets(t *testing.T) {
-	addr := start(t, &agentcheck.Server{Handler: reply{State: up}})
+	l := gatedListener{listen(t), make(chan struct{})}
+	addr := startOn(t, &agentcheck.Server{Handler: reply{State: up}}, l)
+	t.Cleanup(func() { close(l.open) })
 	for _, n := range []int{1, 100, 10_000, 60_000} {
 		for range 20 {
-			answer, err := raw(t, addr, strings.Repeat("x", n))
+			c, err := net.Dial("tcp", addr)
+			require.NoError(t, err)
+			require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+			_, err = io.WriteString(c, strings.Repeat("x", n))
+			require.NoError(t, err)
+			l.open <- struct{}{}
+			answer, err := io.ReadAll(c)
 			require.NoError(t, err, "unread input should not reset the connection")
-			require.Equal(t, "up\n", answer)
+			require.Equal(t, "up\n", string(answer))
+			require.NoError(t, c.Close())
 		}
 	}
+}
+
+// gatedListener accepts one connection for each token in open, so that all that a client has to
+// say can be there before.
+type gatedListener struct {
+	net.Listener
+	open chan struct{}
+}
+
+func (l gatedListener) Accept() (net.Conn, error) {
+	<-l.open
+	return l.Listener.Accept()
 }
 
 // TestServerBoundsInput: a peer that never stops sending ends with an error.
