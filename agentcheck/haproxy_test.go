@@ -32,7 +32,8 @@ type rig struct {
 	group  netserve.Group
 
 	mu       sync.Mutex
-	answers  map[string][]byte // by server name
+	answers  map[string][]byte         // by server name
+	gone     map[string]func(net.Conn) // agents that do something else instead
 	asked    map[string]int
 	progress chan struct{} // closed and replaced at each exchange
 }
@@ -43,6 +44,7 @@ type rigServer struct {
 	weight   int
 	balance  string // "" is roundrobin
 	hashType string // "" is HAProxy's default
+	options  string // more words for its line
 }
 
 // patient is a time-out that no check of a complete answer reaches, however busy the machine.
@@ -100,7 +102,7 @@ func rigConfig(dir, timeout string, port int, servers []rigServer) string {
 		}
 		fmt.Fprintf(&b, "  default-server check inter 1h agent-check agent-inter 150ms agent-addr 127.0.0.1 agent-port %d\n", port)
 		for _, s := range backends[a] {
-			fmt.Fprintf(&b, "  server %s 127.0.0.1:%d weight %d agent-send %s\\n\n", s.name, port, s.weight, s.name)
+			fmt.Fprintf(&b, "  server %s 127.0.0.1:%d weight %d agent-send %s\\n %s\n", s.name, port, s.weight, s.name, s.options)
 		}
 	}
 	return b.String()
@@ -116,11 +118,15 @@ func (r *rig) serveConn(_ context.Context, c net.Conn) {
 	}
 	name = strings.TrimSuffix(name, "\n")
 	r.mu.Lock()
-	answer := r.answers[name]
+	answer, gone := r.answers[name], r.gone[name]
 	r.asked[name]++
 	close(r.progress)
 	r.progress = make(chan struct{})
 	r.mu.Unlock()
+	if gone != nil {
+		gone(c)
+		return
+	}
 	c.Write(answer)
 	c.(*net.TCPConn).CloseWrite()
 	io.Copy(io.Discard, c)
@@ -159,6 +165,35 @@ func (r *rig) answer(t *testing.T, answers map[string][]byte) {
 	}
 }
 
+// insist is answer, until it has made of each server what is wanted: with a short time-out an
+// answer may come too late.
+func (r *rig) insist(t *testing.T, answers map[string][]byte, want model) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		r.answer(t, answers)
+		servers, late := r.look(t), 0
+		for name := range answers {
+			if servers[name].weight != want.weight {
+				late++
+			}
+		}
+		if late == 0 {
+			return
+		}
+		require.True(t, time.Now().Before(deadline), "%d servers did not get their first answer", late)
+	}
+}
+
+// do runs commands of the stats socket that answer nothing unless something is wrong.
+func (r *rig) do(t *testing.T, commands ...string) {
+	t.Helper()
+	for _, c := range commands {
+		out, err := r.socket.Do(t.Context(), c)
+		require.NoError(t, err)
+		require.Empty(t, strings.TrimSpace(out), "%s", c)
+	}
+}
+
 // seen is what HAProxy says of a server.
 type seen struct {
 	down, drain, maint bool
@@ -166,6 +201,7 @@ type seen struct {
 	maxConn            uint32 // 0 is unlimited
 	status             string // as on the statistics page
 	agent              string // what it says of the agent's last answer
+	check              string // how the agent's last check went, such as "L7OK"
 }
 
 // Bits of srv_admin_state in "show servers state" (HAProxy management guide, section 9.3).
@@ -243,6 +279,7 @@ func (r *rig) lookOnce(t *testing.T) (servers map[string]seen, asking map[string
 		asking[row["svname"]] = strings.HasPrefix(row["agent_status"], "* ")
 		s.status = row["status"]
 		s.agent = row["last_agt"]
+		s.check = strings.TrimPrefix(row["agent_status"], "* ")
 		if limit := row["slim"]; limit != "" {
 			n, err := strconv.ParseUint(limit, 10, 32)
 			require.NoError(t, err)
