@@ -168,7 +168,9 @@ func inStandardLibrary(path string) bool {
 
 func TestImports(t *testing.T) {
 	used := map[string]bool{}
+	exists := map[string]bool{}
 	for _, p := range listPackages(t) {
+		exists[p.short()] = true
 		for _, rule := range forbidden {
 			if rule.in != p.short() {
 				continue
@@ -197,6 +199,11 @@ func TestImports(t *testing.T) {
 			if !allowed && !strings.HasPrefix(p.short(), "internal/haproxyproc/") {
 				t.Errorf("%s imports %s, which directImports does not give a reason for", p.short(), imp)
 			}
+		}
+	}
+	for _, rule := range forbidden {
+		if !exists[rule.in] {
+			t.Errorf("forbidden has a rule for %s, which is no package", rule.in)
 		}
 	}
 	for name, imports := range directImports {
