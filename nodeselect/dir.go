@@ -62,6 +62,8 @@ func manifestNames(dir string) ([]string, error) {
 	return names, nil
 }
 
+var errTooLarge = fmt.Errorf("larger than %d MiB", maxFile>>20)
+
 // readManifest reads a regular file of bounded size.
 func readManifest(path string) ([]byte, error) {
 	info, err := os.Stat(path) // before opening, which would wait on a named pipe
@@ -70,6 +72,9 @@ func readManifest(path string) ([]byte, error) {
 	}
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("not a regular file")
+	}
+	if info.Size() > maxFile {
+		return nil, errTooLarge
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -82,7 +87,7 @@ func readManifest(path string) ([]byte, error) {
 		return nil, err
 	}
 	if buf.Len() > maxFile {
-		return nil, fmt.Errorf("larger than %d MiB", maxFile>>20)
+		return nil, errTooLarge // it has grown meanwhile
 	}
 	return buf.Bytes(), nil
 }

@@ -88,6 +88,14 @@ func TestParseProblems(t *testing.T) {
 		{"directives", lines("%YAML 1.1", "---", node("a"), "...", "---", node("b")), "a b", nil},
 		{"documents on their markers", lines("--- "+node("a"), "--- # and", node("b")), "a b", nil},
 		{"byte order mark", append([]byte("\xef\xbb\xbf"), lines(node("a"))...), "a", nil},
+		{"aliases of aliases", bomb("%s: &%[1]s [%s]", "kind: X"), "", []string{"f:1: YAML: document contains excessive aliasing"}},
+		{"aliases of aliases in an item", lines("apiVersion: v1", "items:", "- "+node("a"), "- "+strings.ReplaceAll(string(bomb("%s: &%[1]s [%s]", "kind: X")), "\n", "\n  "), "- "+node("b"), "kind: List"), "a b", []string{"f:4: YAML: document contains excessive aliasing"}},
+		{"merges of merges", bomb("%s: &%[1]s {<<: [%s]}", "kind: X"), "", []string{"f:1: YAML: document contains excessive aliasing"}},
+		{"an alias of itself", lines("kind: X", "a: &a [*a]"), "", []string{"f:1: YAML: anchor 'a' value contains itself"}},
+		{"deep lists", lines("kind: X", "a: "+strings.Repeat("[", 1<<20)), "", []string{"f:2: YAML: exceeded max depth of 10000"}},
+		{"deep dashes", lines("kind: X", "a:", strings.Repeat("- ", 1<<20)+"a"), "", []string{"f:3: YAML: exceeded max depth of 10000"}},
+		{"deep JSON", lines(`{"kind": "X", "a": ` + strings.Repeat("[", 1<<20)), "", []string{"f:1: JSON: invalid character '[' exceeded max depth"}},
+		{"deep JSON objects", lines(strings.Repeat(`{"a":`, 1<<20)), "", []string{"f:1: JSON: invalid character '{' exceeded max depth"}},
 		{"UTF-16, little end first", utf16Text(node("a"), false), "a", nil},
 		{"UTF-16, big end first", utf16Text(node("a"), true), "a", nil},
 	}
@@ -108,6 +116,15 @@ func TestParseProblems(t *testing.T) {
 			require.Equal(t, tt.want, strings.Join(names, " "))
 		})
 	}
+}
+
+// bomb makes ten lines that each name the one before ten times, and then more lines.
+func bomb(format string, more ...string) []byte {
+	text := []string{"a: &a {x: y}"}
+	for c := 'b'; c < 'k'; c++ {
+		text = append(text, fmt.Sprintf(format, string(c), strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 10), ",")))
+	}
+	return lines(append(text, more...)...)
 }
 
 func utf16Text(s string, bigEnd bool) []byte {
@@ -196,6 +213,8 @@ func TestReadDir(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "dir.yaml"), 0o700))
 	require.NoError(t, os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "e.yaml")))
 	require.NoError(t, os.Symlink(dir, filepath.Join(dir, "f.yaml")))
+	write("g.yaml", nil)
+	require.NoError(t, os.Truncate(filepath.Join(dir, "g.yaml"), 1<<30))
 
 	objects, problems, err := nodeselect.ReadDir(dir)
 	require.NoError(t, err)
@@ -205,12 +224,13 @@ func TestReadDir(t *testing.T) {
 	for _, p := range problems {
 		got = append(got, strings.TrimPrefix(p.Error(), dir+string(filepath.Separator)))
 	}
-	require.Len(t, got, 5)
+	require.Len(t, got, 6)
 	require.Contains(t, got[0], "b.yaml:3: Node "+manifesttest.NodeName(0)+": given before, at "+filepath.Join(dir, "a.json")+":4")
 	require.Contains(t, got[1], "b.yaml:")
 	require.Contains(t, got[2], "d.yaml:1: YAML:")
 	require.Contains(t, got[3], "e.yaml: cannot be read: ")
 	require.Contains(t, got[4], "f.yaml: cannot be read: not a regular file")
+	require.Equal(t, "g.yaml: cannot be read: larger than 256 MiB", got[5])
 
 	_, _, err = nodeselect.ReadDir(filepath.Join(dir, "missing"))
 	require.ErrorIs(t, err, os.ErrNotExist)
