@@ -227,7 +227,7 @@ func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
 type candidate struct {
 	member
 	reason      string // unless the verdict is Eligible
-	unreachable string // why it has no address; "" if it has
+	unreachable string // why it has no address or identity; "" if it has
 	source      *corev1.Node
 }
 
@@ -240,6 +240,9 @@ func (s Selector) candidate(n *corev1.Node) candidate {
 		return c
 	}
 	c.Node = Node{Name: n.Name, Addr: addr, Zone: n.Labels[corev1.LabelTopologyZone], Identity: s.identity(n, addr)}
+	if c.Identity == "" {
+		c.unreachable = "neither a name nor a provider ID to know it by"
+	}
 	return c
 }
 

@@ -401,3 +401,16 @@ func TestChurn(t *testing.T) {
 	require.Equal(t, had, changes.Enter)
 	require.Equal(t, had, changes.Leave)
 }
+
+// An object without a name, as only a caller of NewObjects can have it, does no harm to the others.
+func TestPoolOfNamelessNodes(t *testing.T) {
+	for id, want := range map[nodeselect.Identity][]string{
+		nodeselect.ByAddress: {"", "a"}, nodeselect.ByName: {"a"}, nodeselect.ByProviderID: {"a"},
+	} {
+		pool := nodeselect.Selector{Identity: id}.Pool([]*corev1.Node{newNode("", "10.0.0.1"), newNode("a", "10.0.0.2")}, now)
+		require.Equal(t, want, names(pool.Pick("a/b", nil)))
+		if len(want) == 1 {
+			require.Equal(t, []nodeselect.Finding{{Verdict: nodeselect.Unusable, Reason: "neither a name nor a provider ID to know it by"}}, pool.Findings())
+		}
+	}
+}
