@@ -68,31 +68,39 @@ func spreadK(k int) func(*Ring, string) []Node {
 	return func(r *Ring, key string) []Node { return r.Spread(key, k) }
 }
 
-// TestChurn removes, adds and replaces nodes of a large fleet: extra churn is
-// exactly 0.
+// TestChurn removes, adds and replaces nodes of a large fleet in three zones: extra
+// churn is exactly 0.
 func TestChurn(t *testing.T) {
 	for _, style := range namingStyles {
-		t.Run(style.name, func(t *testing.T) {
-			nodes := styled(style.node, fleetNodes+1)
-			full, added := nodes[:fleetNodes], nodes[fleetNodes]
-			subsets := func(nodes []Node) [][]Node { return picks(mustNew(t, nodes...), fleetServices, topK(fleetK)) }
-			before := subsets(full)
-			t.Run("add", func(t *testing.T) {
-				changed := requireLeastChurn(t, before, subsets(nodes), "", added.Name)
-				require.NotZero(t, changed, "nothing was tested")
-			})
-			for _, i := range []int{0, fleetNodes - 1} {
-				rest := slices.Delete(slices.Clone(full), i, i+1)
-				t.Run(fmt.Sprintf("remove %d", i), func(t *testing.T) {
-					changed := requireLeastChurn(t, before, subsets(rest), full[i].Name, "")
-					require.NotZero(t, changed, "nothing was tested")
-				})
-				t.Run(fmt.Sprintf("replace %d", i), func(t *testing.T) {
-					after := subsets(append(slices.Clone(rest), added))
-					changed := requireLeastChurn(t, before, after, full[i].Name, added.Name)
-					require.NotZero(t, changed, "nothing was tested")
-				})
-			}
+		t.Run(style.name+"/top", func(t *testing.T) { testChurn(t, style.node, topK(fleetK)) })
+		t.Run(style.name+"/spread", func(t *testing.T) { testChurn(t, style.node, spreadK(fleetK)) })
+	}
+}
+
+func testChurn(t *testing.T, style func(int) string, pick func(*Ring, string) []Node) {
+	nodes := styled(style, fleetNodes+1)
+	for i := range nodes {
+		nodes[i].Zone = fmt.Sprint(i % 3)
+	}
+	nodes[fleetNodes].Zone = nodes[0].Zone // a node is replaced in its zone
+	full, added := nodes[:fleetNodes], nodes[fleetNodes]
+	subsets := func(nodes []Node) [][]Node { return picks(mustNew(t, nodes...), fleetServices, pick) }
+	before := subsets(full)
+	t.Run("add", func(t *testing.T) {
+		changed := requireLeastChurn(t, before, subsets(nodes), "", added.Name)
+		require.NotZero(t, changed, "nothing was tested")
+	})
+	for _, i := range []int{0, fleetNodes - 1} {
+		require.Equal(t, added.Zone, full[i].Zone)
+		rest := slices.Delete(slices.Clone(full), i, i+1)
+		t.Run(fmt.Sprintf("remove %d", i), func(t *testing.T) {
+			changed := requireLeastChurn(t, before, subsets(rest), full[i].Name, "")
+			require.NotZero(t, changed, "nothing was tested")
+		})
+		t.Run(fmt.Sprintf("replace %d", i), func(t *testing.T) {
+			after := subsets(append(slices.Clone(rest), added))
+			changed := requireLeastChurn(t, before, after, full[i].Name, added.Name)
+			require.NotZero(t, changed, "nothing was tested")
 		})
 	}
 }
