@@ -25,7 +25,7 @@ var directImports = map[string]map[string]string{
 		"github.com/cespare/xxhash/v2": "the hash that score v1 is frozen on",
 	},
 	"agentcheck": {
-		module + "/internal/netserve": "accepting and draining connections, as every server here does",
+		module + "/internal/netserve": "accepting and draining connections",
 	},
 	"nodeselect": {
 		module + "/hashring":           "the choice of nodes",
@@ -105,7 +105,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"agentcheck", "k8s.io/", "an agent beside any program, not only in Kubernetes"},
 	{"haproxycfg", "k8s.io/", "declarations and addresses may come from anywhere"},
 	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
-	{"internal/netserve", "k8s.io/", "shared by servers that know no cluster"},
+	{"internal/netserve", "k8s.io/", "used by servers that know no cluster"},
 	{"sniproxy", "k8s.io/", "a router for any upstream"},
 	{"sniproxy", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"sniproxy/hostlookup", "k8s.io/", "a lookup that asks HTTP or a file"},

@@ -1,6 +1,6 @@
 // Package netserve runs the accept loops of a stream server and keeps count of its
-// connections, so that the servers of this module share one well-tested way to start, to
-// survive a lack of file descriptors, and to stop.
+// connections: one well-tested way to start, to survive a lack of file descriptors, and to
+// stop.
 //
 //	var g netserve.Group
 //	go g.Serve(listener, func(ctx context.Context, c net.Conn) { … })
@@ -129,11 +129,11 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close closes the listeners and all connections and ends the handlers' context. It does not
-// wait for handlers to return. It returns the first error of closing a listener.
+// Close closes the listeners and all connections and then ends the handlers' context, so that
+// what a handler says because of that reaches nobody. It does not wait for handlers to return.
+// It returns the first error of closing a listener.
 func (g *Group) Close() error {
 	err := g.beginClosing()
-	g.cancel()
 	g.mu.Lock()
 	conns := make([]net.Conn, 0, len(g.conns))
 	for _, c := range g.conns {
@@ -143,6 +143,7 @@ func (g *Group) Close() error {
 	for _, c := range conns {
 		c.Close()
 	}
+	g.cancel()
 	return err
 }
 

@@ -262,6 +262,45 @@ func TestCloseIsNow(t *testing.T) {
 	})
 }
 
+// closeHook is a connection that tells when it is closed.
+type closeHook struct {
+	net.Conn
+	closing func()
+}
+
+func (c closeHook) Close() error {
+	c.closing()
+	return c.Conn.Close()
+}
+
+// What a handler makes of the end of its context must not reach the peer as if it were an
+// answer.
+func TestCloseClosesConnectionsBeforeTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		g := &Group{}
+		contexts := make(chan context.Context, 1)
+		wrote := make(chan error, 1)
+		done := serve(g, l, func(ctx context.Context, c net.Conn) {
+			contexts <- ctx
+			<-ctx.Done()
+			_, err := c.Write([]byte("x"))
+			wrote <- err
+		})
+		client, server := net.Pipe()
+		defer client.Close()
+		var ended []error
+		var handlers context.Context
+		l.results <- accept{conn: closeHook{server, func() { ended = append(ended, handlers.Err()) }}}
+		handlers = <-contexts
+		require.NoError(t, g.Close())
+		require.Equal(t, ErrClosed, <-done)
+		require.Error(t, <-wrote)
+		require.NoError(t, g.Shutdown(t.Context()))
+		require.Equal(t, []error{nil, context.Canceled}, ended) // by Close, and when the handler had returned
+	})
+}
+
 func TestCloseEndsAShutdownThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeListener()
