@@ -330,6 +330,8 @@ func TestHAProxyBalance(t *testing.T) {
 		{"url_param user", ""},
 		{"hdr(x-user)", ""},
 		{"rdp-cookie(user)", ""},
+		{"hash req.hdr(x-user)", ""},
+		{"hash req.hdr(x-user)", "consistent"},
 		{"source", "map-based"},
 		{"source", "consistent"},
 		{"uri", "consistent djb2"},
