@@ -26,7 +26,7 @@ func Parse(file string, data []byte) (Objects, []Problem) {
 func parseFile(file string, data []byte) batch {
 	var all batch
 	empty := true
-	for _, doc := range splitDocuments(toUTF8(data)) {
+	for _, doc := range splitDocuments(plainText(data)) {
 		if isBlank(doc.text) {
 			continue
 		}
@@ -157,8 +157,15 @@ func lineEnd(data []byte, pos int) (end, next int) {
 	return len(data), len(data)
 }
 
-// toUTF8 drops a byte order mark, and transcodes UTF-16 that begins with one:
-// PowerShell writes it when kubectl's output is redirected to a file.
+// plainText gives text as kubectl prints it elsewhere, in UTF-8 and with newlines
+// alone at the ends of lines: PowerShell writes UTF-16, a byte order mark and carriage
+// returns when the output is redirected to a file. JSON and YAML make no difference
+// between the two line ends (YAML 1.1 section 4.1.4).
+func plainText(data []byte) []byte {
+	return bytes.ReplaceAll(toUTF8(data), []byte("\r\n"), []byte("\n"))
+}
+
+// toUTF8 drops a byte order mark, and transcodes UTF-16 that begins with one.
 func toUTF8(data []byte) []byte {
 	if text, ok := bytes.CutPrefix(data, []byte("\xef\xbb\xbf")); ok {
 		return text

@@ -15,7 +15,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		got, problems := Parse("f", data)
-		lines := bytes.Count(toUTF8(data), []byte("\n")) + 1
+		lines := bytes.Count(plainText(data), []byte("\n")) + 1
 		for _, p := range problems {
 			require.Equal(t, "f", p.File)
 			require.NotEmpty(t, p.Message)
@@ -35,7 +35,7 @@ func FuzzParse(f *testing.F) {
 		}
 
 		var reference []batch
-		for _, doc := range splitDocuments(toUTF8(data)) {
+		for _, doc := range splitDocuments(plainText(data)) {
 			if isBlank(doc.text) {
 				continue
 			}

@@ -85,6 +85,10 @@ func TestParseProblems(t *testing.T) {
 		{"items indented", lines("kind: List", "apiVersion: v1", "items:", "  # two", "  - "+node("a"), "", "  - "+node("b")), "a b", nil},
 		{"quotes over the cut", lines("apiVersion: v1", "items:", `- `+node("a"), `- apiVersion: v1`, `  kind: Node`, `  metadata:`, `    name: b`, `    annotations:`, `      x: "y`, `- z"`, "kind: List"), "a b", nil},
 		{"windows line ends", []byte("apiVersion: v1\r\nitems:\r\n- apiVersion: v1\r\n  kind: Node\r\n  metadata:\r\n    name: a\r\nkind: List\r\n"), "a", nil},
+		{
+			"broken item between windows line ends", bytes.ReplaceAll(lines("apiVersion: v1", "items:", "- "+node("a"), "- kind: }", "- "+node("b"), "kind: List"), []byte("\n"), []byte("\r\n")), "a b",
+			[]string{"f:4: YAML: did not find expected node content"},
+		},
 		{"directives", lines("%YAML 1.1", "---", node("a"), "...", "---", node("b")), "a b", nil},
 		{"documents on their markers", lines("--- "+node("a"), "--- # and", node("b")), "a b", nil},
 		{"byte order mark", append([]byte("\xef\xbb\xbf"), lines(node("a"))...), "a", nil},
