@@ -3,7 +3,6 @@ package haproxycfg
 import (
 	"bytes"
 	"hash/fnv"
-	"math"
 	"net/netip"
 	"strconv"
 	"time"
@@ -43,6 +42,12 @@ func (b *Backend) append(t *text) {
 	}
 }
 
+// maxServerID: of an id HAProxy keeps 20 bits when it places a server's up to 4,096
+// points on the ring (id times SRV_EWGHT_RANGE in 32 bits, in its lb_chash.c). Two
+// servers that differ in the others alone have the same points, and share what is
+// meant for one.
+const maxServerID = 1<<20 - 1
+
 // serverIDs returns an id for each server, made of its name. HAProxy hashes
 // servers by id, and the ids that it gives out itself follow the order in the
 // file: a server added in the middle would move the clients of all after it.
@@ -54,9 +59,10 @@ func serverIDs(servers []Server) []int {
 		name = servers[i].appendName(name[:0])
 		h := fnv.New32a()
 		_, _ = h.Write(name)
-		id := int(h.Sum32()>>1) | 1 // positive, as they have to be
-		for taken[id] {
-			id = id%(math.MaxInt32-1) + 1
+		sum := h.Sum32()
+		id := int((sum>>20^sum)%maxServerID) + 1 // positive, as they have to be
+		for taken[id] && len(taken) < maxServerID {
+			id = id%maxServerID + 1
 		}
 		taken[id] = true
 		ids[i] = id

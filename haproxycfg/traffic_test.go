@@ -2,12 +2,14 @@ package haproxycfg_test
 
 import (
 	"bufio"
+	"hash/fnv"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -315,6 +317,67 @@ func TestHashedBalanceIsConsistent(t *testing.T) {
 		require.Equal(t, before[path], n, path)
 	}
 	require.Positive(t, gone)
+}
+
+// TestHashedBalanceIsEven: servers have even shares, although the names of two of them
+// agree in the 20 bits of a hash that HAProxy looks at.
+func TestHashedBalanceIsEven(t *testing.T) {
+	t.Parallel()
+	port := uint16(haproxytest.Ports(t, 1)[0])
+	at := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(i >> 8), byte(i)}), port)
+	}
+	// Two that would share their places, were the whole of the hash the id.
+	low := map[uint32]int{}
+	pair := []int{}
+	for i := 1; len(pair) == 0; i++ {
+		h := fnv.New32a()
+		_, _ = io.WriteString(h, haproxycfg.Server{Addr: at(i)}.Name())
+		key := h.Sum32()>>1&(1<<20-1) | 1
+		if other, ok := low[key]; ok {
+			pair = []int{other, i}
+		}
+		low[key] = i
+	}
+	w := newWorld(t)
+	be := haproxycfg.Backend{Name: "b", Balance: haproxycfg.URI}
+	for _, i := range []int{pair[0], pair[1], 1 << 15} {
+		serve(t, at(i).String(), func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("X-Node", at(i).String()) })
+		be.Servers = append(be.Servers, haproxycfg.Server{Addr: at(i)})
+	}
+	w.frontend = "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])
+	w.run(&haproxycfg.Config{
+		Global:    haproxycfg.Global{StatsSocket: w.stats.Path},
+		Frontends: []haproxycfg.Frontend{{Name: "f", Binds: []haproxycfg.Bind{{Address: w.frontend}}, DefaultBackend: "b"}},
+		Backends:  []haproxycfg.Backend{be},
+	})
+	c, hits := newClient(t, w.frontend), map[string]int{}
+	for i := range 900 {
+		hits[c.do("GET", "h", "/"+strconv.Itoa(i), "").Header.Get("X-Node")]++
+	}
+	for _, s := range be.Servers {
+		require.Less(t, hits[s.Addr.String()], 900*13/30, "%v: a third, not the half", hits)
+	}
+}
+
+// TestServerIDs: different, and within what HAProxy tells apart, however many they are.
+func TestServerIDs(t *testing.T) {
+	be := haproxycfg.Backend{Name: "b", Balance: haproxycfg.Source}
+	for i := range 5000 { // some ten of which would have the id of another
+		be.Servers = append(be.Servers, haproxycfg.Server{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)})
+	}
+	var text strings.Builder
+	_, err := (&haproxycfg.Config{Backends: []haproxycfg.Backend{be}}).WriteTo(&text)
+	require.NoError(t, err)
+	seen := map[int]bool{}
+	for _, m := range regexp.MustCompile(`(?m) id ([0-9]+)$`).FindAllStringSubmatch(text.String(), -1) {
+		id, err := strconv.Atoi(m[1])
+		require.NoError(t, err)
+		require.True(t, 1 <= id && id < 1<<20, id)
+		require.False(t, seen[id], id)
+		seen[id] = true
+	}
+	require.Len(t, seen, len(be.Servers))
 }
 
 // TestAcceptProxy: behind a balancer the client is whom its header names.
