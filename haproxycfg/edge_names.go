@@ -84,10 +84,11 @@ func appendHash(b []byte, s string) []byte {
 	return hex.AppendEncode(append(b, ':'), sum[:5])
 }
 
-// appendLabel appends s with every byte that no label has as "_", cut to 63
-// bytes, and reports whether it is still s.
+// appendLabel appends s with every byte that no label has as "_", cut to 60
+// bytes, and reports whether it is still s. Labels have up to 63, but four of them
+// and a hash would then be longer than maxName.
 func appendLabel(b []byte, s string) ([]byte, bool) {
-	const most = 63
+	const most = 60
 	same := s != "" && len(s) <= most
 	for i := 0; i < len(s) && i < most; i++ {
 		c := s[i]

@@ -223,3 +223,24 @@ func TestBackendNames(t *testing.T) {
 		require.Equal(t, byKey[h+"/"], byKey[h+"/again/"])
 	}
 }
+
+// TestLongNames: what declarations allow makes names that a Config allows, and HAProxy
+// too, and they stay apart.
+func TestLongNames(t *testing.T) {
+	long := func(last string) string { return strings.Repeat("x", 63-len(last)) + last }
+	var rs []routes.Route
+	var upstreams []haproxycfg.Upstream
+	for i, last := range []string{"a", "b"} {
+		r := routes.Ref{Cluster: long(last), Namespace: long(last), Service: long(last), Port: long(last)}
+		upstreams = append(upstreams, haproxycfg.Upstream{Ref: r, NodePort: 31000, Nodes: []haproxycfg.Node{node(i + 1)}})
+		rs = append(rs, route(last+".example.com", "/", weighted{r, 100}), with(route(last+".example.com", "/checked", weighted{r, 100}), func(r *routes.Route) {
+			r.Check = &routes.Check{Path: "/health"}
+		}))
+	}
+	table, problems := routes.New(rs...)
+	require.Empty(t, problems)
+	config, problems := haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(table, upstreams)
+	require.Empty(t, problems)
+	require.Len(t, config.Backends, 2+2+2+1, "services, checked services, nodes, and what is not found")
+	require.NoError(t, haproxycfg.Checker{}.Check(t.Context(), config))
+}
