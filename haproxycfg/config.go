@@ -14,7 +14,7 @@ type Config struct {
 	Global   Global
 	Defaults Defaults
 	// Frontends and Backends are rendered in this order. Each name is used once
-	// among the frontends and once among the backends.
+	// among all of them.
 	Frontends []Frontend
 	Backends  []Backend
 	// Maps are the tables that Router values name.

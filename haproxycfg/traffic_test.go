@@ -213,7 +213,7 @@ func TestRetries(t *testing.T) {
 	addresses := map[string]string{}
 	for _, name := range []string{"drops", "refuses"} {
 		address := "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])
-		config.Frontends = append(config.Frontends, haproxycfg.Frontend{Name: name, Binds: []haproxycfg.Bind{{Address: address}}, DefaultBackend: name})
+		config.Frontends = append(config.Frontends, haproxycfg.Frontend{Name: "to-" + name, Binds: []haproxycfg.Bind{{Address: address}}, DefaultBackend: name})
 		addresses[name] = address
 	}
 	w.run(config)

@@ -256,6 +256,9 @@ func (v *validator) names(c *Config) {
 	}
 	frontends := make(map[string]int, len(c.Frontends))
 	for i := range c.Frontends {
+		if b, ok := v.backends[c.Frontends[i].Name]; ok {
+			v.addf("frontend %d and backend %d are both named %q, which HAProxy refuses from 3.3 on", i, b, c.Frontends[i].Name)
+		}
 		if first, ok := frontends[c.Frontends[i].Name]; ok {
 			v.addf("frontends %d and %d are both named %q", first, i, c.Frontends[i].Name)
 			continue

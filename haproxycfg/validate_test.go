@@ -23,6 +23,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{"backend twice", func(c *config) { c.Backends[1].Name = "b" }, `backends 0 and 1 are both named "b"`},
 		{"frontend twice", func(c *config) { c.Frontends = append(c.Frontends, c.Frontends[0]) }, `frontends 0 and 1 are both named "f"`},
+		{"frontend named like a backend", func(c *config) { c.Frontends[0].Name = "answer" }, `frontend 0 and backend 1 are both named "answer", which HAProxy refuses from 3.3 on`},
 		{"map twice", func(c *config) { c.Maps[1].Name = "h" }, `maps 0 and 1 are both named "h"`},
 		{"backend name", func(c *config) { c.Backends[0].Name = "a/b" }, `backend "a/b": a name is made of letters, digits and "-_.:"`},
 		{"no name", func(c *config) { c.Frontends[0].Name = "" }, `frontend "": a name has 1 to 255 bytes`},
