@@ -97,8 +97,6 @@ func TestEdgeLeavesOutMisplacedBinds(t *testing.T) {
 	require.Equal(t, []haproxycfg.Bind{secure}, config.Frontends[1].Binds)
 }
 
-// TestEdgeIsDeterministic: the order of what is given, and what else is there,
-// changes neither a byte nor another route's backend.
 // TestEdgeWithMoreServersThanRoundRobinHandles: a route that has so many does not
 // make the configuration of all others invalid.
 func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
@@ -122,6 +120,8 @@ func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
 	require.Empty(t, balance["eu-1.media.small.http"], "the default")
 }
 
+// TestEdgeIsDeterministic: the order of what is given, and what else is there,
+// changes neither a byte nor another route's backend.
 func TestEdgeIsDeterministic(t *testing.T) {
 	table, upstreams := goldenRoutes(t)
 	edge := haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
@@ -242,5 +242,5 @@ func TestLongNames(t *testing.T) {
 	config, problems := haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(table, upstreams)
 	require.Empty(t, problems)
 	require.Len(t, config.Backends, 2+2+2+1, "services, checked services, nodes, and what is not found")
-	require.NoError(t, haproxycfg.Checker{}.Check(t.Context(), config))
+	require.NoError(t, haproxycfg.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), config))
 }

@@ -86,7 +86,7 @@ func TestOddDirectory(t *testing.T) {
 	}
 	config, problems := edge.Config(table, w.upstreams)
 	require.Empty(t, problems)
-	_, err := (&haproxycfg.Dir{Path: dir, Check: haproxycfg.Checker{}.Check}).Apply(t.Context(), config)
+	_, err := (&haproxycfg.Dir{Path: dir, Check: haproxycfg.Checker{Haproxy: haproxytest.Binary(t)}.Check}).Apply(t.Context(), config)
 	require.NoError(t, err)
 	text, err := os.ReadFile(filepath.Join(dir, "haproxy.cfg"))
 	require.NoError(t, err)
