@@ -268,6 +268,43 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 	}
 }
 
+// What follows a drained node gets no request across reloads either, though all agents
+// are dead by then: not what had its place before, and not what is new.
+func TestReloadKeepsTheDrainOfANode(t *testing.T) {
+	t.Parallel()
+	drainPort, stopDrain := startAgent(t, "up drain 100%")
+	openPort, stopOpen := startAgent(t, "up ready 100%")
+	servicePort, stopService := startAgent(t, "ready 50%")
+	drained, open, extra := origin(t, "drained", servicePort), origin(t, "open", servicePort), origin(t, "extra", 0)
+	nodes := Backend{Name: "nodes", Servers: []Server{
+		{Addr: drained.Addr, Check: true, AgentPort: drainPort}, {Addr: open.Addr, Check: true, AgentPort: openPort},
+	}}
+	drained.Track, open.Track = "nodes/"+nodes.Servers[0].Name(), "nodes/"+nodes.Servers[1].Name()
+	extra.Track = drained.Track
+	config := func(s *site, servers ...Server) *Config {
+		c := s.config(servers...)
+		c.Backends = append(c.Backends, nodes)
+		return c
+	}
+	s := startSite(t, func(s *site) *Config { return config(s, drained, open) })
+	s.eventually(t, drained.Name(), func(x Stat) bool { return strings.HasPrefix(x.Status, "DRAIN") && x.Weight == 50 })
+	s.eventually(t, open.Name(), func(x Stat) bool { return x.Weight == 50 })
+	stopDrain()
+	stopOpen()
+	stopService()
+	for _, servers := range [][]Server{{drained, open, extra}, {drained, open}, {drained, open, extra}} {
+		changed, err := s.conf.Apply(t.Context(), config(s, servers...))
+		require.NoError(t, err)
+		require.True(t, changed)
+		for range 50 {
+			who, err := s.get()
+			require.NoError(t, err)
+			require.Equal(t, "open", who)
+		}
+		require.Equal(t, 50, s.server(t, drained.Name()).Weight)
+	}
+}
+
 // HAProxy restores the port of a server from its state. A server of another
 // port has another name here, so it is not the one that was saved.
 func TestReloadFollowsAChangedPort(t *testing.T) {

@@ -238,6 +238,79 @@ func TestRetries(t *testing.T) {
 	require.Positive(t, w.stat("refuses", "BACKEND").Redispatches)
 }
 
+// TestLongConnections: a route with time-outs of its own keeps what is silent for longer
+// than the time-outs of all others, a slow answer as well as a tunnel. A request that
+// nobody answers is the clock: its 504 comes when the general time-outs have passed.
+func TestLongConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+	arrived, release := make(chan struct{}), make(chan struct{})
+	web := ref("eu-1", "web")
+	address := serve(t, "127.0.0.1:0", func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			if r.URL.Path == "/long" {
+				close(arrived)
+			}
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+			return
+		}
+		conn, in, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_, _ = io.Copy(conn, in)
+	})
+	w.upstreams = append(w.upstreams, haproxycfg.Upstream{Ref: web, NodePort: netip.MustParseAddrPort(address).Port(), Nodes: []haproxycfg.Node{node(1)}})
+	table, problems := routes.New(
+		route("h", "/short", weighted{web, 100}),
+		with(route("h", "/long", weighted{web, 100}), func(r *routes.Route) {
+			r.Timeouts = routes.Timeouts{Server: time.Hour, Tunnel: time.Hour}
+		}),
+	)
+	require.Empty(t, problems)
+	w.start(haproxycfg.Edge{Defaults: haproxycfg.Defaults{
+		Timeouts: haproxycfg.Timeouts{Server: 2 * fast, Tunnel: 2 * fast},
+	}}, table)
+
+	tunnel := func(path string) *client {
+		c := newClient(t, w.frontend)
+		r := c.do("GET", "h", path, "Connection: Upgrade\r\nUpgrade: echo\r\n")
+		require.Equal(t, http.StatusSwitchingProtocols, r.StatusCode)
+		return c
+	}
+	echo := func(c *client) error {
+		if _, err := io.WriteString(c.conn, "x"); err != nil {
+			return err
+		}
+		_, err := c.in.ReadByte()
+		return err
+	}
+	short, long := tunnel("/short"), tunnel("/long")
+	require.NoError(t, echo(long))
+	slow := newClient(t, w.frontend)
+	conn, err := net.Dial("tcp", w.frontend)
+	require.NoError(t, err)
+	slow.conn, slow.in = conn, bufio.NewReader(conn)
+	_, err = io.WriteString(conn, "GET /long HTTP/1.1\r\nHost: h\r\n\r\n")
+	require.NoError(t, err)
+	<-arrived
+	for range 3 {
+		require.Equal(t, http.StatusGatewayTimeout, newClient(t, w.frontend).do("GET", "h", "/short", "").StatusCode)
+	}
+	require.NoError(t, echo(long))
+	require.Error(t, echo(short), "the control: a tunnel without a time-out of its own")
+	close(release)
+	r, err := http.ReadResponse(slow.in, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, r.StatusCode)
+}
+
 // TestDescriptors: the computed maxconn starts under the limit that it is made
 // for, and one that forgets the agents does not.
 func TestDescriptors(t *testing.T) {
