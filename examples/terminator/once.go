@@ -43,8 +43,8 @@ func (s *settings) runOnce(ctx context.Context, now time.Time, inv cli.Invocatio
 		if err != nil {
 			return false, err
 		}
-		fmt.Fprint(inv.Stdout, diff.String(), diff.Text)
-		return false, nil
+		_, err = fmt.Fprint(inv.Stdout, diff.String(), diff.Text)
+		return false, err
 	}
 	plan, err := dir.Plan(b.config)
 	if err != nil {

@@ -174,6 +174,22 @@ func TestDiffShowsAndWritesNothing(t *testing.T) {
 	require.Equal(t, before, w.read("out/haproxy.cfg"))
 }
 
+// TestDiffThatIsCutOff: a part of it looks like the whole.
+func TestDiffThatIsCutOff(t *testing.T) {
+	w := newWorld(t)
+	r, full, err := os.Pipe()
+	require.NoError(t, err)
+	defer full.Close()
+	require.NoError(t, r.Close())
+	var stderr bytes.Buffer
+	code := run(t.Context(), cli.Invocation{
+		Args:   []string{"-diff", "-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1"), "-out", w.path("out"), "-http", ":80"},
+		Stdout: full, Stderr: &stderr,
+	})
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr.String(), "broken pipe")
+}
+
 func TestMaxChange(t *testing.T) {
 	w := newWorld(t)
 	code, _, stderr := w.run("-once")
