@@ -46,6 +46,13 @@ func (d *Dir) write(files []RenderedFile, there []bool, pending bool) error {
 	if err := atomicfile.SyncDir(d.file(mapsDir)); err != nil {
 		return err
 	}
+	// What is on disk but was never loaded is not good. The mark comes after: who finds
+	// it relies on what is kept.
+	if !there[last] && !pending {
+		if err := d.keep(); err != nil {
+			return err
+		}
+	}
 	if d.Reload != nil && !pending {
 		if err := d.mark(pendingFile); err != nil {
 			return err
@@ -53,12 +60,6 @@ func (d *Dir) write(files []RenderedFile, there []bool, pending bool) error {
 	}
 	if there[last] {
 		return atomicfile.SyncDir(d.Path)
-	}
-	// What is on disk but was never loaded is not good.
-	if !pending {
-		if err := d.keep(); err != nil {
-			return err
-		}
 	}
 	config := files[last]
 	if err := d.at("write " + config.Name); err != nil {

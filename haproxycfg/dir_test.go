@@ -191,6 +191,42 @@ func TestApplyRestoresWhenTheReloadFails(t *testing.T) {
 	}
 }
 
+// An Apply that ends before haproxy.cfg is replaced leaves what is in force to go back
+// to, wherever it ends.
+func TestApplyThatEndedEarlyLosesNoLastGoodOne(t *testing.T) {
+	a, b, c := testConfig("/run", 80, 1), testConfig("/run", 80, 2), testConfig("/run", 80, 3)
+	refused := &ReloadError{Log: "no"}
+	stop := errors.New("the process ends")
+	for n, last := 0, ""; last != "rename "+configFile; n++ {
+		dir := t.TempDir()
+		d := &Dir{Path: dir, Reload: func(context.Context) error {
+			if onDisk(t, dir, configFile) == rendered(t, dir, c) {
+				return refused
+			}
+			return nil
+		}}
+		_, err := d.Apply(t.Context(), a)
+		require.NoError(t, err)
+		steps := 0
+		d.step = func(step string) error {
+			if last = step; steps == n {
+				return stop
+			}
+			steps++
+			return nil
+		}
+		_, err = d.Apply(t.Context(), b)
+		require.ErrorIs(t, err, stop)
+		require.Equal(t, rendered(t, dir, a), onDisk(t, dir, configFile), last)
+
+		d.step = nil
+		_, err = d.Apply(t.Context(), c)
+		require.ErrorIs(t, err, refused)
+		require.ErrorContains(t, err, "restored and in force", last)
+		require.Equal(t, rendered(t, dir, a), onDisk(t, dir, configFile), last)
+	}
+}
+
 // HAProxy is away, so neither the new configuration nor the last good one can
 // be loaded: the last good one is on disk, and each further Apply tries anew.
 func TestApplyWhileHAProxyIsAway(t *testing.T) {
