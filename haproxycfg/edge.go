@@ -99,8 +99,8 @@ type Node struct {
 //
 // Each distinct set of services, weights, check and time-outs becomes one
 // backend, which routes share. It is named "CLUSTER.NAMESPACE.SERVICE.PORT"; if
-// it is more than one service with default settings, ":" and a hash of all that
-// follow. A server's weight is its service's share divided by the number of the
+// it is more than one service with default settings, or a part is longer than 60
+// bytes, ":" and a hash of all that follow. A server's weight is its service's share divided by the number of the
 // service's servers, scaled to integers: the declared shares hold however many
 // nodes each service has. Weights sum over services that have nodes at all. A
 // service of weight 0 has its servers, checked like all others, but they get
