@@ -217,6 +217,10 @@ func TestRoundTrip(t *testing.T) {
 		// answer from that of a service.
 		for _, host := range []string{"example.net, example.com", "x,example.com", "example.com, exact.example.org"} {
 			r := c.do("GET", host, "/", "")
+			require.Empty(t, r.Header.Get("X-Served-By"), host)
+			if r.StatusCode == 400 { // from 3.0 on they do not even get that far
+				continue
+			}
 			require.Equal(t, 404, r.StatusCode, host)
 			require.Equal(t, "404 not found", mustRead(t, r), host)
 		}
