@@ -25,6 +25,9 @@ func Lint(answer []byte, s Setup) []Finding {
 			l.add(TrapSecondLine, "", "HAProxy stops at the first line end, even in an empty line: say all on one line")
 		}
 	}
+	if len(line)+1 >= MaxLine && (s.Version == "" || !olderThan(s.Version, 3, 1)) {
+		l.add(TrapTooLong, "", "newer versions of HAProxy ignore an answer that fills their tune.bufsize (16384 bytes) to the last byte")
+	}
 	r, wordErr := parse(line, false)
 	l.words(line, s)
 	l.weight(r.Weight, s)

@@ -8,7 +8,8 @@ import (
 )
 
 // MaxLine is the length of the longest answer that a HAProxy with default settings accepts,
-// line end included (its global tune.bufsize).
+// line end included (its global tune.bufsize). 3.2 and 3.4 ignore one of exactly that length,
+// as 2.6 and 3.0 do not.
 const MaxLine = 16384
 
 const (
