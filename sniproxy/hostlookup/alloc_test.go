@@ -51,6 +51,29 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// A router asks Held for each connection: like any hit, that waits for nobody.
+func TestHeldTakesNoLock(t *testing.T) {
+	c := &Cache{TTL: Forever, Clock: time.Now}
+	defer c.Close()
+	require.NoError(t, c.Set("a.com", Endpoint{Host: "a.com", Addr: "10.0.0.1"}))
+	k := c.init()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	held := make(chan Level, 1)
+	go func() {
+		if _, level, err, ok := c.Held("a.com"); ok && err == nil {
+			held <- level
+		}
+	}()
+	select {
+	case level := <-held:
+		require.Equal(t, Hit, level)
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for a lock")
+	}
+	require.Zero(t, testing.AllocsPerRun(1000, func() { _, _, _, _ = c.Held("a.com") }))
+}
+
 func BenchmarkHit(b *testing.B) {
 	c := &Cache{TTL: Forever}
 	defer c.Close()

@@ -15,13 +15,6 @@ type Holder interface {
 	Held(host string) (ep Endpoint, level Level, err error, ok bool)
 }
 
-// over has ended, so that Get gives what is stored, and else returns at once.
-var over = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
 // heldBy asks a lookup for what it has at once.
 func heldBy(l Lookup, host string) (Endpoint, Level, error, bool) {
 	if h, ok := l.(Holder); ok {
@@ -32,11 +25,12 @@ func heldBy(l Lookup, host string) (Endpoint, Level, error, bool) {
 
 // Held implements Holder: ok is false where the source would be asked first.
 func (c *Cache) Held(host string) (Endpoint, Level, error, bool) {
-	if e, ok := c.Peek(host); !ok || e.Level == Miss {
+	k := c.init()
+	e, level := k.hit(k.hash(host), host)
+	if e == nil {
 		return Endpoint{}, Miss, nil, false
 	}
-	ep, level, err := c.Get(over, host)
-	return ep, level, err, level != Miss // Miss if its time ran out just now
+	return e.ep, level, e.err(), true
 }
 
 // Held implements Holder: ok is false until the file was read for the first time.
@@ -50,7 +44,7 @@ func (f *File) Held(host string) (Endpoint, Level, error, bool) {
 
 // Held implements Holder: ok is always true.
 func (h *Hosts) Held(host string) (Endpoint, Level, error, bool) {
-	ep, err := h.LookupHost(over, host)
+	ep, err := h.LookupHost(context.Background(), host)
 	return ep, Miss, err, true
 }
 
