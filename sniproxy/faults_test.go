@@ -257,6 +257,8 @@ func TestServeChecksTheFields(t *testing.T) {
 		"required from nobody":        {Lookup: hosts{}, ProxyRequired: true},
 		"more than the parser takes":  {Lookup: hosts{}, MaxHello: 1 << 20},
 		"a fallback that is no place": {Lookup: hosts{}, Fallback: hostlookup.Endpoint{Addr: "a b"}},
+		"denies IPv4 in IPv6":         {Lookup: hosts{}, DenyEndpoints: []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")}},
+		"denies nothing":              {Lookup: hosts{}, DenyEndpoints: make([]netip.Prefix, 1)},
 		"a default that is no place":  {Lookup: hosts{}, NoName: hostlookup.Endpoint{Addr: ":80"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,6 +48,7 @@ type guard struct {
 // connected to, as far as that is known: behind a balancer it may lead back here too.
 func (g *guard) check(target, used netip.AddrPort) error {
 	ip := target.Addr().Unmap().WithZone("")
+	given := ip
 	if nat64.Contains(ip) {
 		b := ip.As16()
 		ip = netip.AddrFrom4([4]byte(b[12:]))
@@ -68,7 +69,7 @@ func (g *guard) check(target, used netip.AddrPort) error {
 		return fmt.Errorf("%w: %v is not among those allowed", ErrForbidden, target)
 	}
 	for _, p := range g.deny {
-		if p.Contains(ip) {
+		if p.Contains(ip) || p.Contains(given) {
 			return fmt.Errorf("%w: %v is denied", ErrForbidden, target)
 		}
 	}

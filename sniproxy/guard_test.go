@@ -78,8 +78,14 @@ func TestGuard(t *testing.T) {
 			"0.0.0.0:80":     ErrForbidden,
 		}},
 		"denied": {nil, prefixes("10.96.0.0/12"), none, map[string]error{
-			"10.96.0.10:443": ErrForbidden,
-			"10.0.0.24:443":  nil,
+			"10.96.0.10:443":         ErrForbidden,
+			"[::ffff:10.96.0.10]:80": ErrForbidden,
+			"[64:ff9b::a60:a]:80":    ErrForbidden,
+			"10.0.0.24:443":          nil,
+		}},
+		"translators denied": {nil, prefixes("64:ff9b::/96"), none, map[string]error{
+			"[64:ff9b::a00:18]:80": ErrForbidden,
+			"10.0.0.24:443":        nil,
 		}},
 		"behind a balancer": {nil, nil, used, map[string]error{
 			"198.51.100.1:443": ErrLoop,

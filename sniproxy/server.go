@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -212,6 +213,11 @@ func (s *Server) validate() error {
 		return errors.New("sniproxy: HelloTimeout, LookupTimeout and DialTimeout cannot be negative: they bound what strangers may take")
 	case s.MaxHello < 0 || s.MaxHello > peek.MaxBytes:
 		return fmt.Errorf("sniproxy: MaxHello %d is not from 0 to %d", s.MaxHello, peek.MaxBytes)
+	}
+	for _, p := range slices.Concat(s.ProxyFrom, s.AllowEndpoints, s.DenyEndpoints) {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return fmt.Errorf("sniproxy: network %v contains nothing: one of IPv4 is written as such", p)
+		}
 	}
 	for _, ep := range []hostlookup.Endpoint{s.NoName, s.Fallback} {
 		if ep.Addr != "" {
