@@ -229,11 +229,21 @@ func (h *hosts) save() {
 	slices.SortFunc(records, func(a, b record) int { return strings.Compare(a.Host, b.Host) })
 	data, err := json.Marshal(records)
 	if err == nil {
-		_, err = atomicfile.Update(h.cacheFile, append(data, '\n'), 0o600)
+		err = keep(h.cacheFile, append(data, '\n'))
 	}
 	if err != nil {
 		h.log.Warn("the cache is not saved", "err", err)
 	}
+}
+
+// keep makes data the content of a file, and its time that of the last look: how old the
+// file is says for how long nobody has seen to it.
+func keep(file string, data []byte) error {
+	changed, err := atomicfile.Update(file, data, 0o600)
+	if err != nil || changed {
+		return err
+	}
+	return os.Chtimes(file, time.Time{}, time.Now())
 }
 
 // restore reads what save wrote. The API is asked before it is used.

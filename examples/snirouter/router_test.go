@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
 func TestProxyProtocol(t *testing.T) {
@@ -176,6 +178,20 @@ func TestCacheFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("[{"), 0o600))
 	broken := start(t, args...)
 	require.Contains(t, broken.stderr.String(), "the cache begins empty")
+}
+
+// A file whose hosts stay the same is not older than the last look at them.
+func TestCacheFileIsKeptYoung(t *testing.T) {
+	h := &hosts{cacheFile: filepath.Join(t.TempDir(), "cache.json"), cache: &hostlookup.Cache{}, log: slog.New(slog.DiscardHandler)}
+	defer h.cache.Close()
+	require.NoError(t, h.cache.Set("a.test", hostlookup.Endpoint{Addr: "10.0.0.1"}))
+	h.save()
+	require.NoError(t, os.Chtimes(h.cacheFile, time.Time{}, time.Now().Add(-25*time.Hour)))
+	h.save()
+	known, age, err := readCache(h.cacheFile)
+	require.NoError(t, err)
+	require.Equal(t, 1, known.Len())
+	require.Less(t, age, 24*time.Hour)
 }
 
 // The file goes before the API, and both before the default.
