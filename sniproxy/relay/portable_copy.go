@@ -201,6 +201,7 @@ func (d *direction) refused(err error) {
 		return
 	}
 	t.idle.Store(int64(lingerTimeout))
+	t.touch() // nothing may have moved for longer than that
 	until := t.idleUntil()
 	d.to.SetReadDeadline(until)
 	d.from.SetWriteDeadline(until)

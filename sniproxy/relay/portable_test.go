@@ -1,0 +1,38 @@
+package relay
+
+import (
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// bounded is a connection that notes until when it may be read and written.
+type bounded struct {
+	net.Conn
+	read, written time.Time
+}
+
+func (b *bounded) SetReadDeadline(t time.Time) error  { b.read = t; return nil }
+func (b *bounded) SetWriteDeadline(t time.Time) error { b.written = t; return nil }
+
+// A backend that lets a client wait and then answers without reading on: there is time for
+// its answer all the same.
+func TestTimeForAnAnswerAfterASilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := (&Engine{Portable: true}).start()
+		require.NoError(t, err)
+		client, backend := &bounded{}, &bounded{}
+		talk := newTalk(&s.goroutines, client)
+		defer talk.cancel()
+		talk.touch()
+		time.Sleep(time.Minute)
+		d := direction{t: talk, from: client, to: backend, src: ByClient, dst: ByBackend}
+		d.refused(io.ErrClosedPipe)
+		require.Equal(t, time.Now().Add(lingerTimeout), backend.read)
+		require.Equal(t, time.Now().Add(lingerTimeout), client.written)
+	})
+}
