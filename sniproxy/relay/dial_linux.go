@@ -186,6 +186,9 @@ func (f *flow) bequeath(backend net.Conn) {
 	t.idle.Store(int64(f.idle))
 	t.touch()
 	f.heir = t
+	if f.ending != nil && f.ending.doom != 0 {
+		time.AfterFunc(time.Duration(f.ending.doom-l.now), func() { t.stop(ByEngine, ErrClosed) })
+	}
 	g.adopt(t, backend, f.opening.step, f.opening.data, f.session)
 	f.release()
 }

@@ -437,6 +437,25 @@ func TestABackendThatIsNotTCP(t *testing.T) {
 			expectEnd(t, c)
 			require.Equal(t, BySession, receive(t, done).By)
 		})
+		t.Run("which comes when connections are being closed", func(t *testing.T) {
+			e := newEngine(t, &Engine{Portable: e.Portable})
+			dialing, closing := make(chan struct{}), make(chan struct{})
+			addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
+				return Step{Action: Connect, Dial: func(context.Context) (net.Conn, error) {
+					close(dialing)
+					<-closing
+					near, far := net.Pipe()
+					go func() { defer far.Close(); io.Copy(far, far) }()
+					return near, nil
+				}}
+			}})
+			c := dial(t, addr)
+			write(t, c, "hello")
+			receive(t, dialing)
+			e.CloseWithin(200 * time.Millisecond)
+			close(closing)
+			require.ErrorIs(t, receive(t, done).Err, ErrClosed)
+		})
 		t.Run("TLS", func(t *testing.T) {
 			e := newEngine(t, &Engine{Portable: e.Portable})
 			cert := certificate(t)
