@@ -172,6 +172,7 @@ func TestWithoutAPipeBytesAreCopied(t *testing.T) {
 		"one for all":         {1, openPipe, 1},
 		"too small":           {64, func() (*pipe, bool) { return smallPipe(t) }, 0},
 		"enough for them all": {64, openPipe, 10},
+		"no call for it":      {64, func() (*pipe, bool) { return noPipe(t) }, 10},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -204,6 +205,16 @@ func smallPipe(t *testing.T) (*pipe, bool) {
 	_, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, 4096)
 	require.NoError(t, err)
 	return usePipe(fds, 4096)
+}
+
+// noPipe makes splice(2) fail with EINVAL: what it returns is none.
+func noPipe(t *testing.T) (*pipe, bool) {
+	null := func() int32 {
+		fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		require.NoError(t, err)
+		return int32(fd)
+	}
+	return &pipe{r: null(), w: null(), size: minPipeSize}, true
 }
 
 // A connection that dies with bytes in its pipe must not leave them to the next.

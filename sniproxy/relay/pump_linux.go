@@ -189,7 +189,7 @@ func (f *flow) fill(from *side, by Party) bool {
 		from.eof = true
 	case unix.EAGAIN:
 		from.readable = false
-	case unix.EINVAL, unix.ENOSYS:
+	case unix.EINVAL, unix.ENOSYS, unix.EPERM: // the last is how sandboxes say that there is no such call
 		from.noSplice = true
 		return false
 	default:
