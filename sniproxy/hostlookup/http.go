@@ -96,6 +96,9 @@ func newClient(conf *tls.Config) *http.Client {
 			MaxIdleConnsPerHost:    64, // the default of 2 closes most of a burst's
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
+			// Requests share a connection of HTTP/2, and go on to share one whose other end
+			// is gone without a word, until TCP gives it up after a quarter of an hour.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -277,6 +279,76 @@ func TestHTTPClientCertificate(t *testing.T) {
 	mine := &HTTP{URL: url, Client: own}
 	_, err = mine.LookupHost(t.Context(), "a.com")
 	require.NoError(t, err)
+}
+
+// mute is a connection whose other end may be gone without a word.
+type mute struct {
+	net.Conn
+	gone  *atomic.Bool
+	ended chan struct{}
+	once  sync.Once
+}
+
+func (m *mute) Read(b []byte) (int, error) {
+	n, err := m.Conn.Read(b)
+	if m.gone.Load() {
+		<-m.ended
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (m *mute) Write(b []byte) (int, error) {
+	if m.gone.Load() {
+		return len(b), nil
+	}
+	return m.Conn.Write(b)
+}
+
+func (m *mute) Close() error {
+	m.once.Do(func() { close(m.ended) })
+	return m.Conn.Close()
+}
+
+// An API that loses its place, and comes back at another, is not asked over the connection
+// to the old one for as long as TCP hopes for an answer.
+func TestHTTP2ConnectionThatDied(t *testing.T) {
+	server := httptest.NewUnstartedServer(reply(200, `{"endpoint": "10.0.0.24"}`))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	h := &HTTP{URL: server.URL + "/{host}", TLS: &tls.Config{RootCAs: roots}, Timeout: -1}
+	require.NoError(t, h.Check())
+	defer h.CloseIdleConnections()
+	transport := h.client.Transport.(*http.Transport)
+	require.Positive(t, transport.HTTP2.SendPingTimeout)
+	require.Positive(t, transport.HTTP2.PingTimeout)
+	transport.HTTP2.SendPingTimeout, transport.HTTP2.PingTimeout = 500*time.Millisecond, 500*time.Millisecond
+	var first atomic.Bool
+	gone, dial := new(atomic.Bool), transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err == nil && first.CompareAndSwap(false, true) {
+			c = &mute{Conn: c, gone: gone, ended: make(chan struct{})}
+		}
+		return c, err
+	}
+	ask := func(within time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		_, err := h.LookupHost(ctx, "a.com")
+		return err
+	}
+	require.NoError(t, ask(time.Minute))
+	gone.Store(true)
+	const most = 100 // after 250 a server's limit of streams would make another connection, too
+	failed := 0
+	for ; ask(200*time.Millisecond) != nil; failed++ {
+		require.Less(t, failed, most)
+	}
+	require.Positive(t, failed)
 }
 
 // The cache in front of the API, with what the headers say.
