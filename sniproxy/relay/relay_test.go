@@ -179,6 +179,8 @@ func check(c *net.TCPConn, size int64, seed uint64, slow bool) error {
 	p := pattern{seed: seed}
 	buf, want := make([]byte, 64<<10), make([]byte, 64<<10)
 	pause := int64(256 << 10)
+	pace := time.NewTicker(2 * time.Millisecond)
+	defer pace.Stop()
 	for got := int64(0); ; {
 		n, err := c.Read(buf)
 		p.fill(want[:n])
@@ -192,7 +194,7 @@ func check(c *net.TCPConn, size int64, seed uint64, slow bool) error {
 		}
 		if slow && got > pause { // let the way fill up
 			pause += 256 << 10
-			time.Sleep(2 * time.Millisecond)
+			<-pace.C
 		}
 	}
 }
@@ -261,11 +263,11 @@ func TestIdle(t *testing.T) {
 					from, to = backend, client
 				}
 				// One direction that moves keeps both, for longer than the time-out.
-				start := time.Now()
-				for time.Since(start) < 2*idle {
+				pace := time.NewTicker(idle / 20)
+				defer pace.Stop()
+				for start := time.Now(); time.Since(start) < 2*idle; <-pace.C {
 					write(t, from, "x")
 					expect(t, to, "x")
-					time.Sleep(idle / 20)
 				}
 				last := time.Now()
 				r := receive(t, done)
@@ -369,6 +371,32 @@ func TestAnswerOfABackendThatTakesNoMore(t *testing.T) {
 	})
 }
 
+// fill writes a pattern until none of it is taken for a while, and returns how much was: less
+// than most.
+func fill(t *testing.T, c *net.TCPConn, seed uint64, most int64) (sent int64) {
+	t.Helper()
+	p := pattern{seed: seed}
+	var rest []byte
+	for sent < most {
+		if len(rest) == 0 {
+			rest = make([]byte, 64<<10)
+			p.fill(rest)
+		}
+		require.NoError(t, c.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
+		n, err := c.Write(rest)
+		sent, rest = sent+int64(n), rest[n:]
+		if err != nil {
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		}
+		if err != nil && n == 0 {
+			require.NoError(t, c.SetWriteDeadline(time.Now().Add(patience)))
+			return sent
+		}
+	}
+	t.Fatalf("%d bytes were taken, and nobody reads them", sent)
+	return sent
+}
+
 // TestBackPressure has a side that does not read: what the other can send must be bounded
 // by the buffers of the kernel, one buffer or pipe of ours, and nothing else.
 func TestBackPressure(t *testing.T) {
@@ -381,27 +409,7 @@ func TestBackPressure(t *testing.T) {
 				if who == ByBackend {
 					from, to = backend, client
 				}
-				var sent atomic.Int64
-				p := pattern{seed: 3}
-				buf := make([]byte, 64<<10)
-				go func() {
-					for {
-						p.fill(buf)
-						n, err := from.Write(buf)
-						if sent.Add(int64(n)); err != nil {
-							return
-						}
-					}
-				}()
-				last := int64(-1)
-				poll(t, "it goes on", func() bool { // until nothing moves for a while
-					time.Sleep(200 * time.Millisecond)
-					now := sent.Load()
-					same := now == last
-					last = now
-					return same
-				})
-				require.Less(t, last, int64(most))
+				last := fill(t, from, 3, most)
 				// The other direction is not held up by this one.
 				write(t, to, "still here")
 				expect(t, from, "still here")
