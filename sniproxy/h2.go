@@ -65,6 +65,9 @@ func h2Answer(f face, status int, body []byte, now time.Time) []byte {
 	}
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
+	// A client that allows less of a table than there is at first wants to be told so before
+	// anything else (RFC 7541 section 4.2), and one block makes no use of a table.
+	enc.SetMaxDynamicTableSize(0)
 	_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
 	for _, h := range pageFields(status, len(whole), now) {
 		_ = enc.WriteField(hpack.HeaderField{Name: h.name, Value: h.value})
