@@ -400,11 +400,19 @@ func fill(t *testing.T, c *net.TCPConn, seed uint64, most int64) (sent int64) {
 // TestBackPressure has a side that does not read: what the other can send must be bounded
 // by the buffers of the kernel, one buffer or pipe of ours, and nothing else.
 func TestBackPressure(t *testing.T) {
-	const most = 32 << 20 // the kernel's bounds are 4 MB to send and 6 MB to receive, per socket
+	// The kernel's own bounds go up to 32 MB a socket, and it holds twice what it is told.
+	const buffer, most = 1 << 20, 12 << 20
 	pressure := func(t *testing.T, e *Engine) {
 		for _, who := range []Party{ByClient, ByBackend} {
 			t.Run(who.String(), func(t *testing.T) {
-				client, backend, done := relayed(t, e, "")
+				client, a := tcpPair(t)
+				b, backend := tcpPair(t)
+				for _, c := range []*net.TCPConn{client, a, b, backend} {
+					require.NoError(t, c.SetReadBuffer(buffer))
+					require.NoError(t, c.SetWriteBuffer(buffer))
+				}
+				done := make(chan Result, 1)
+				e.Relay(a, b, nil, func(r Result) { done <- r })
 				from, to := client, backend
 				if who == ByBackend {
 					from, to = backend, client
