@@ -444,6 +444,7 @@ func TestFailures(t *testing.T) {
 		{"bad unknown", with("-unknown-tls", "reject"), cli.ExitUsage, "want alert, close or fallback"},
 		{"empty fallback", with("-unknown-tls", "fallback="), cli.ExitUsage, "want alert, close or fallback"},
 		{"bad network", with("-allow", "10.0.0.0/33"), cli.ExitUsage, "-allow: "},
+		{"IPv4 in IPv6", with("-deny", "::ffff:10.0.0.0/104"), cli.ExitUsage, "-deny: "},
 		{"bad version", with("-proxy-protocol-out", "v3"), cli.ExitUsage, "want v1 or v2"},
 		{"required by nobody", with("-proxy-protocol-required"), cli.ExitUsage, "needs -proxy-protocol-in"},
 		{"bad share", with("-log-sample", "2"), cli.ExitUsage, "want a share"},

@@ -169,7 +169,7 @@ func networks(flag string, texts []string) ([]netip.Prefix, error) {
 			if addr, addrErr := netip.ParseAddr(part); addrErr == nil && addr.Zone() == "" {
 				prefix, err = addr.Prefix(addr.BitLen())
 			}
-			if err != nil {
+			if err != nil || prefix.Addr().Is4In6() { // which would match nothing
 				return nil, fmt.Errorf("-%s: %q: want a network such as 10.0.0.0/8", flag, part)
 			}
 			list = append(list, prefix.Masked())
