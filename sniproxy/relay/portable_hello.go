@@ -68,6 +68,8 @@ func (t *talk) connect(step Step) (net.Conn, error) {
 		t.given = nil
 		return c, nil
 	}
+	start := time.Now() // of the time-out, too
+	defer func() { t.dial = time.Since(start) }()
 	d := t.g.shared.set.dialTimeout
 	if step.DialTimeout != 0 {
 		d = timeout(step.DialTimeout, 0)
@@ -78,8 +80,6 @@ func (t *talk) connect(step Step) (net.Conn, error) {
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	start := time.Now()
-	defer func() { t.dial = time.Since(start) }()
 	if step.Dial != nil {
 		c, err := step.Dial(ctx)
 		return c, dialError(err)
