@@ -84,6 +84,25 @@
 // that is too low makes drains wait; one that is too high, for a minute at most after
 // many nodes have been removed, lets more of them begin, though never all.
 //
+// # Weights that fall to 0
+//
+// A weight is answered as soon as it is annotated, but for one that falls to 0: the last
+// weight above 0 stays in force for another Rules.ZeroDelay.
+//
+//	up ready 50% # weight falls to 0, held for 2.5s
+//
+// For HAProxy asks each agent at a moment of its own. If a Service goes from 100 to 0 in
+// one cluster while it goes from 0 to 100 in another, those who fall may well be asked
+// before those who rise, and until then no server would have any weight. An agent cannot
+// see other clusters, but within an agent-inter HAProxy has asked all who rise. So the
+// delay is to be longer than that, by what may lie between the two annotations. A small
+// weight instead of the last one would not do: HAProxy cuts the fraction of a percentage
+// of a server's own weight, and 9% of 10 is 0 too. For that reason a weight that is to
+// be none should be annotated as 0.
+//
+// Nothing else is delayed: not a weight that rises again meanwhile, nor a drain, of the
+// Service's too. Where no weight above 0 was answered before, 0 is the first answer.
+//
 // # What an answer asserts
 //
 // Answers always name health and administrative state, those of a Service its

@@ -17,6 +17,9 @@ const DefaultNodeAgentPort = 9707
 const (
 	DefaultMaxDrain = 0.3
 	DefaultHoldDown = 10 * time.Second
+	// DefaultZeroDelay is HAProxy's default agent-inter of 2 s, and something for what
+	// is not quite the same moment.
+	DefaultZeroDelay = 2500 * time.Millisecond
 )
 
 // ErrNoNode means that the objects do not hold the node that is to be answered
@@ -43,6 +46,10 @@ type Rules struct {
 	// HoldDown is for how long a node goes on draining when nothing asks for it any
 	// more. 0 means DefaultHoldDown, less than 0 none.
 	HoldDown time.Duration
+	// ZeroDelay is for how long a Service whose weight falls to 0 keeps the weight that
+	// was answered before. It should be more than the agent-inter of all HAProxies that
+	// ask: see the package comment. 0 means DefaultZeroDelay, less than 0 none.
+	ZeroDelay time.Duration
 	// Reserved are further ports that no Service may have, such as that of the
 	// agent's own metrics.
 	Reserved []uint16
@@ -100,8 +107,8 @@ func (s State) Node() agentcheck.Reply {
 }
 
 // State returns what the node's agent answers if it sees its cluster for the first
-// time, and it is as the objects say: nothing is held down. Use a [Tracker] to follow
-// a cluster.
+// time, and it is as the objects say: nothing is held. Use a [Tracker] to follow a
+// cluster.
 //
 // The error is ErrNoNode if the objects do not hold the node; the State that comes
 // with it drains the node, for callers that know it was there before.
@@ -136,6 +143,13 @@ func (r Rules) holdDown() time.Duration {
 		return DefaultHoldDown
 	}
 	return r.HoldDown
+}
+
+func (r Rules) zeroDelay() time.Duration {
+	if r.ZeroDelay == 0 {
+		return DefaultZeroDelay
+	}
+	return r.ZeroDelay
 }
 
 // check takes an error of an annotation into the problems.

@@ -16,14 +16,15 @@ import (
 )
 
 // Tracker follows one cluster on behalf of one node's agent. It remembers which nodes
-// have asked to be drained, as hold-down and order need it, and has no clock of its
-// own. It is for one goroutine at a time.
+// have asked to be drained, as hold-down and order need it, and the weights that it has
+// answered, and has no clock of its own. It is for one goroutine at a time.
 type Tracker struct {
 	Rules Rules // must not change after the first State
 
-	drains []drain
-	next   time.Time
-	gone   goneNode
+	drains  []drain
+	weights map[string]lastWeight // of the Services that are answered for
+	next    time.Time
+	gone    goneNode
 }
 
 // State returns what to answer at a time, when the cluster is as the objects say and
@@ -40,7 +41,8 @@ func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...Ask) (
 }
 
 // Next returns when State has something else to say though nothing has changed, since
-// a hold-down ends. It is zero if nothing is held down.
+// a hold-down or the delay of a weight that falls to 0 ends. It is zero if nothing is
+// held.
 func (t *Tracker) Next() time.Time { return t.next }
 
 // view is what an agent sees of its cluster.
@@ -89,16 +91,18 @@ func (t *Tracker) state(now time.Time, v view) State {
 	s.Answers = append(s.Answers, Answer{Port: port, Reply: own})
 	ports, problems := t.Rules.Annotations.AgentPorts(v.services, append([]uint16{port}, t.Rules.Reserved...)...)
 	s.Problems = append(s.Problems, problems...)
+	last := t.weights
+	t.weights = make(map[string]lastWeight, len(ports))
 	for _, p := range ports {
+		name := p.Service.Namespace + "/" + p.Service.Name
 		reply, problems := ServiceReply(p.Service, t.Rules.Annotations)
 		s.Problems = append(s.Problems, problems...)
+		var until time.Time
+		t.weights[name], until = holdWeight(last[name], &reply, t.Rules.zeroDelay(), now)
+		t.next = earliest(t.next, until)
 		reply = reply.Worst(own)
 		reply.Reason = cmp.Or(reply.Reason, own.Reason) // that it waits decides nothing
-		s.Answers = append(s.Answers, Answer{
-			Port:    p.Port,
-			Service: p.Service.Namespace + "/" + p.Service.Name,
-			Reply:   reply,
-		})
+		s.Answers = append(s.Answers, Answer{Port: p.Port, Service: name, Reply: reply})
 	}
 	slices.SortFunc(s.Answers, func(a, b Answer) int { return int(a.Port) - int(b.Port) })
 	return s

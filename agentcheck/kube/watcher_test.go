@@ -114,7 +114,7 @@ func TestWatcherFollowsTheCluster(t *testing.T) {
 		typed(service("waves", agentPort("9802", "70"), 30002), corev1.ServiceTypeLoadBalancer),
 		typed(service("inside", agentPort("9803", "70")), corev1.ServiceTypeClusterIP),
 	)
-	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n3", HoldDown: -1}})
+	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n3", HoldDown: -1, ZeroDelay: -1}})
 	s := r.answers(9801, "up ready 50%")
 	require.Equal(t, []string{"9707 up ready", "9801 up ready 50%", "9802 up ready 70%"}, lines(s))
 	require.Equal(t, kube.Drain{Limit: 3, Total: 10}, s.Drain)
