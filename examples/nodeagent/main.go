@@ -12,6 +12,10 @@
 // nodes,services -A -o yaml prints them, again whenever they change. What it answers
 // and why is told by package agentcheck/kube.
 //
+// A service's weight is in force as soon as HAProxy asks again, one that falls to 0 after
+// another -zero-weight-delay: so a service moves from one cluster to another without a gap
+// if both are annotated at once.
+//
 // -admin serves /metrics, /healthz and /readyz. While the API server is away the last
 // answers stay in force: /readyz goes on to say ok, and says since when and why below.
 //

@@ -58,7 +58,7 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	exited := make(chan int, 1)
 	go func() {
 		exited <- run(ctx, cli.Invocation{
-			Args:   []string{"-node", "a", "-listen", "127.0.0.1:" + node, "-dir", dir, "-hold-down", "0", "-admin", "127.0.0.1:" + admin},
+			Args:   []string{"-node", "a", "-listen", "127.0.0.1:" + node, "-dir", dir, "-hold-down", "0", "-zero-weight-delay", "0", "-admin", "127.0.0.1:" + admin},
 			Stderr: stderr,
 		})
 	}()

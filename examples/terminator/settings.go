@@ -112,7 +112,7 @@ func register(fs *flag.FlagSet) *flags {
 
 	fs.StringVar(&f.nodeHealth, "node-health", "agent", "`way` to know that a node may be used: agent, agent+kube-proxy or kube-proxy")
 	fs.IntVar(&f.nodeAgentPort, "node-agent-port", haproxycfg.DefaultNodeAgentPort, "`port` of the node agents")
-	fs.DurationVar(&f.agentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks")
+	fs.DurationVar(&f.agentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks; the agents' -zero-weight-delay is to be longer")
 	fs.DurationVar(&f.checkInterval, "check-inter", 2*time.Second, "`time` between two health checks")
 
 	fs.StringVar(&f.statsSocket, "stats-socket", "", "`path` of HAProxy's administration socket")
