@@ -28,6 +28,9 @@ const (
 	agentInterval = time.Second
 	// holdDown is shorter than its default, for scenarios wait for it again and again.
 	holdDown = 2 * time.Second
+	// zeroWeightDelay is as much longer than agentInterval as the default of the one is
+	// longer than that of the other.
+	zeroWeightDelay = agentInterval + agentInterval/4
 	// tracksAgentPort is where agents answer for the service tracks.
 	tracksAgentPort = 9801
 	appNamespace    = "media"
@@ -99,7 +102,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	for i, c := range clusters {
 		flags = append(flags, "-cluster", c.Name+"=kubeconfig:"+accounts[i].Terminator)
 		for _, n := range c.Nodes() {
-			if s.Agents[n.Name], err = StartAgent(n, accounts[i].Agent, "-hold-down", holdDown.String()); err != nil {
+			if s.Agents[n.Name], err = StartAgent(n, accounts[i].Agent, "-hold-down", holdDown.String(), "-zero-weight-delay", zeroWeightDelay.String()); err != nil {
 				return nil, err
 			}
 		}

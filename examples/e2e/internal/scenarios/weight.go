@@ -23,36 +23,44 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	if err := s.setWeight(ctx, other, 0); err != nil {
 		return err
 	}
-	took, err := t.last(ctx, "in "+other.Name, start, within(other))
-	if err := t.row(scenario.Row{What: fmt.Sprintf("%s 100, %s 100 to 0", one.Name, other.Name), Took: took, Within: effect, Err: err}, start); err != nil {
+	if err := s.weightGone(ctx, t, fmt.Sprintf("%s 100, %s 100 to 0", one.Name, other.Name), other, start); err != nil {
 		return err
 	}
-	for _, move := range [][2]*lab.Cluster{{one, other}, {other, one}} {
-		if err := s.moveWeight(ctx, t, move[0], move[1]); err != nil {
-			return err
+	// HAProxy asks the agents of both in an order that no one move shows.
+	for range 2 {
+		for _, move := range [][2]*lab.Cluster{{one, other}, {other, one}} {
+			if err := s.moveWeight(ctx, t, move[0], move[1]); err != nil {
+				return err
+			}
 		}
 	}
 	return s.shareWeight(ctx, t, one, other)
 }
 
-// moveWeight moves all of the service from one cluster to the other, as an operator does
-// who wants no gap: the one is raised, and when HAProxy knows the other is lowered.
+// moveWeight moves all of the service from one cluster to the other by two annotations, one
+// right after the other. The worse order is that in which the service falls first.
 func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Cluster) error {
 	start := time.Now()
-	if err := s.setWeight(ctx, to, 100); err != nil {
-		return err
-	}
-	if err := s.awaitWeight(ctx, to, 100); err != nil {
-		return err
-	}
 	if err := s.setWeight(ctx, from, 0); err != nil {
 		return err
 	}
-	took, err := t.last(ctx, "in "+from.Name, start, within(from))
-	if err == nil {
-		err = s.awaitWeight(ctx, from, 0)
+	if err := s.setWeight(ctx, to, 100); err != nil {
+		return err
 	}
-	return t.row(scenario.Row{What: fmt.Sprintf("%s 100 to 0, %s 0 to 100", from.Name, to.Name), Took: took, Within: effect, Err: err}, start)
+	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
+}
+
+// weightGone adds a row: a cluster whose weight has fallen to 0 gets no new request within 3 s,
+// but does until the agents' delay is over.
+func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
+	took, err := t.last(ctx, "in "+c.Name, since, within(c))
+	if err == nil {
+		err = s.awaitWeight(ctx, c, 0)
+	}
+	if err == nil && took < zeroWeightDelay {
+		err = fmt.Errorf("the last request in %s came after %s, and the delay is %s", c.Name, took, zeroWeightDelay)
+	}
+	return t.row(scenario.Row{What: what, Took: took, Within: effect, Err: err}, since)
 }
 
 // shareWeight gives one cluster three times the other's share.
