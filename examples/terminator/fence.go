@@ -138,8 +138,11 @@ func (c fencedContext) Err() error {
 	}
 	c.fence.mu.Lock()
 	defer c.fence.mu.Unlock()
-	if c.fence.expiry == nil || !c.fence.fresh(time.Now()) {
-		return context.Canceled
+	if c.fence.expiry != nil && c.fence.fresh(time.Now()) {
+		return nil
 	}
-	return nil
+	// For good: nobody who has seen it end expects that it goes on, as it would if the
+	// Lease were renewed now.
+	c.fence.drop()
+	return context.Canceled
 }
