@@ -91,6 +91,13 @@ func (l *Listeners) Open() int {
 	return len(l.ports)
 }
 
+// Serves says whether a port is open.
+func (l *Listeners) Serves(number uint16) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ports[number] != nil
+}
+
 // open begins to serve an answer. It is called with l.mu held.
 func (l *Listeners) open(answer Answer) error {
 	listen := l.Listen

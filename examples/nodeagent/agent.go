@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +33,7 @@ type agent struct {
 
 	mu       sync.Mutex
 	notReady error
+	closed   error // why some services are not answered for
 	away     error // why what is answered may be out of date
 }
 
@@ -92,7 +95,7 @@ func (a *agent) follow(ctx context.Context) error {
 			known = a.report(state, next, known)
 			state = next
 			if state.Answers == nil {
-				a.setHealth(state.Err, nil)
+				a.setHealth(state.Err, nil, nil)
 				continue
 			}
 		case <-retry.C:
@@ -111,8 +114,16 @@ func (a *agent) follow(ctx context.Context) error {
 		}
 		a.metrics.state(state, a.listeners.Open())
 		a.drainer.state(state.Drain)
-		a.setHealth(err, state.Err)
+		if a.answersForNode(state) {
+			a.setHealth(nil, err, state.Err)
+		} else {
+			a.setHealth(err, nil, state.Err)
+		}
 	}
+}
+
+func (a *agent) answersForNode(s kube.State) bool {
+	return slices.ContainsFunc(s.Answers, func(x kube.Answer) bool { return x.Service == "" && a.listeners.Serves(x.Port) })
 }
 
 // report logs what is new in a state: while one object changes again and again, the
@@ -139,14 +150,16 @@ func (a *agent) report(last, next kube.State, known map[nodeselect.Problem]bool)
 	return now
 }
 
-func (a *agent) setHealth(notReady, away error) {
+func (a *agent) setHealth(notReady, closed, away error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.notReady, a.away = notReady, away
+	a.notReady, a.closed, a.away = notReady, closed, away
 }
 
-// ready is what /readyz asks: an agent that answers is ready, even if it has lost the
-// API server; stopping to answer would change nothing for the better.
+// ready is what /readyz asks: an agent that answers for its node is ready, even if it
+// has lost the API server; stopping to answer would change nothing for the better. Nor
+// does a Service make it unready, on every node at once, that is annotated with a port
+// which another process has.
 func (a *agent) ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -157,12 +170,16 @@ func (a *agent) ready() error {
 func (a *agent) detail() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.away == nil {
-		return ""
+	var lines []string
+	if a.closed != nil {
+		lines = append(lines, a.closed.Error())
 	}
-	text := a.away.Error()
-	if last := a.watcher.Contact(); !last.IsZero() {
-		text += fmt.Sprintf("; last heard %s", last.UTC().Format(time.RFC3339))
+	if a.away != nil {
+		line := a.away.Error()
+		if last := a.watcher.Contact(); !last.IsZero() {
+			line += fmt.Sprintf("; last heard %s", last.UTC().Format(time.RFC3339))
+		}
+		lines = append(lines, line)
 	}
-	return text
+	return strings.Join(lines, "\n")
 }

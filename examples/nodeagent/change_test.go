@@ -158,9 +158,7 @@ func TestRollingRestart(t *testing.T) {
 
 	second := startAgent(t, append(args, "127.0.0.1:"+newAdmin)...)
 	require.Eventually(t, func() bool { return strings.Contains(second.stderr.String(), "address already in use") }, 20*time.Second, 10*time.Millisecond)
-	status, body := page(t, newAdmin, "/readyz")
-	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Contains(t, body, "address already in use")
+	requirePage(t, second, newAdmin, "/readyz", http.StatusServiceUnavailable, "address already in use")
 	requireAnswer(t, first, service, "up ready 50%")
 
 	first.requireStops(t)

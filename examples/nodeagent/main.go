@@ -17,7 +17,8 @@
 // if both are annotated at once.
 //
 // -admin serves /metrics, /healthz and /readyz. While the API server is away the last
-// answers stay in force: /readyz goes on to say ok, and says since when and why below.
+// answers stay in force: /readyz goes on to say ok, and says since when and why below. It
+// also says so of a service whose port cannot be opened, which is tried again.
 //
 // A node is drained when its cluster asks for it, while the file of -drain-file is
 // there, and from

@@ -46,7 +46,7 @@ func newMetrics(contact func() time.Time) *metrics {
 			Name: "headgate_agent_draining", Help: "1 where the answer is to drain.",
 		}, []string{"service"}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "headgate_agent_problems", Help: "Manifests and annotations that could not be followed.",
+			Name: "headgate_agent_problems", Help: "Manifests and annotations that could not be followed, ports that could not be opened among them.",
 		}),
 		ports: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "headgate_agent_ports", Help: "Ports that are open for agent checks.",
@@ -151,7 +151,7 @@ func (m *metrics) state(s kube.State, ports int) {
 			m.drain.Delete(gone)
 		}
 	}
-	m.problems.Set(float64(len(s.Problems)))
+	m.problems.Set(float64(len(s.Problems) + len(s.Answers) - ports))
 }
 
 func oneIf(b bool) int {

@@ -120,7 +120,8 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 
 func TestATakenPortIsTriedAgain(t *testing.T) {
 	dir := t.TempDir()
-	ports := freePorts(t, 2)
+	ports := freePorts(t, 3)
+	admin := ports[2]
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(manifests(false, "50", ports[1])), 0o600))
 	taken, err := net.Listen("tcp", "127.0.0.1:"+ports[1])
 	require.NoError(t, err)
@@ -129,9 +130,11 @@ func TestATakenPortIsTriedAgain(t *testing.T) {
 	stderr := &clitest.Output{}
 	exited := make(chan int, 1)
 	go func() {
-		exited <- run(ctx, cli.Invocation{Args: []string{"-node", "a", "-listen", "127.0.0.1:" + ports[0], "-dir", dir}, Stderr: stderr})
+		exited <- run(ctx, cli.Invocation{Args: []string{"-node", "a", "-listen", "127.0.0.1:" + ports[0], "-dir", dir, "-admin", "127.0.0.1:" + admin}, Stderr: stderr})
 	}()
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "address already in use") }, 20*time.Second, 10*time.Millisecond)
+	requirePage(t, &running{stderr: stderr}, admin, "/readyz", http.StatusOK, "ok\nagentcheck/kube: agent port of media/tracks: ")
+	requirePage(t, &running{stderr: stderr}, admin, "/metrics", http.StatusOK, "headgate_agent_problems 1")
 	reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[0])
 	require.NoError(t, err, "the node answers meanwhile")
 	require.Equal(t, "up ready", reply.String())
@@ -139,6 +142,11 @@ func TestATakenPortIsTriedAgain(t *testing.T) {
 	require.Eventually(t, func() bool {
 		reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[1])
 		return err == nil && reply.String() == "up ready 50%"
+	}, 20*time.Second, 10*time.Millisecond)
+	requirePage(t, &running{stderr: stderr}, admin, "/metrics", http.StatusOK, "headgate_agent_problems 0")
+	require.Eventually(t, func() bool {
+		_, body := page(t, admin, "/readyz")
+		return body == "ok\n"
 	}, 20*time.Second, 10*time.Millisecond)
 	cancel()
 	require.Equal(t, cli.ExitOK, <-exited, stderr.String())
