@@ -37,6 +37,8 @@ func TestAgentPorts(t *testing.T) {
 		asks("k", "9006"),
 		asks("l", "9007", old, func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }),
 		asks("m", "9007", young),
+		asks("n", "10250"),
+		asks("o", "10256"),
 	})
 	ports, problems := nodeselect.Annotations{}.AgentPorts(objects, 9005)
 	got := map[uint16]string{}
@@ -57,6 +59,8 @@ func TestAgentPorts(t *testing.T) {
 		"Service ns/g" + field + `"9004": the service has no agent, because it is a node port of Service ns/f`,
 		"Service ns/h" + field + `"9005": the service has no agent, because it is reserved`,
 		"Service ns/i" + field + `"x": want a port, 1 to 65535`,
+		"Service ns/n" + field + `"10250": want a port that is not one of Kubernetes itself`,
+		"Service ns/o" + field + `"10256": want a port that is not one of Kubernetes itself`,
 	}, texts)
 
 	// The balancer asks nobody on a port that is not his.

@@ -2,6 +2,7 @@ package nodeselect
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,9 +33,16 @@ func (a Annotations) name(key string) string {
 	return a.Prefix + "/" + key
 }
 
+// portsOfKubernetes are what kubelet, kube-proxy and a control plane listen on, for
+// work or for health: https://kubernetes.io/docs/reference/networking/ports-and-protocols/.
+// An agent that has one of them when they are restarted would keep them from it. Who may
+// annotate a Service is not to have that power over nodes.
+var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 10256, 10257, 10259}
+
 // AgentPort returns the agent port of a service, and false if it has none. A
-// port outside 1 to 65535, or one that is a node port of the same service (where
-// kube-proxy would take the connection before any agent sees it), is an error.
+// port outside 1 to 65535, one that is a node port of the same service (where
+// kube-proxy would take the connection before any agent sees it), or one that
+// Kubernetes itself has on nodes (10250 of the kubelet, for one), is an error.
 func (a Annotations) AgentPort(svc *corev1.Service) (uint16, bool, error) {
 	name := a.name("agent-port")
 	value, ok := svc.Annotations[name]
@@ -44,6 +52,9 @@ func (a Annotations) AgentPort(svc *corev1.Service) (uint16, bool, error) {
 	n, err := strconv.ParseUint(value, 10, 16)
 	if err != nil || n == 0 {
 		return 0, false, annotationProblem(serviceObject(svc), name, value, "want a port, 1 to 65535")
+	}
+	if slices.Contains(portsOfKubernetes, uint16(n)) {
+		return 0, false, annotationProblem(serviceObject(svc), name, value, "want a port that is not one of Kubernetes itself")
 	}
 	if int32(n) == svc.Spec.HealthCheckNodePort {
 		return 0, false, annotationProblem(serviceObject(svc), name, value, "the service has this port as its health check node port")

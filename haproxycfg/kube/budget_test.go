@@ -166,7 +166,7 @@ func TestBudgetFormula(t *testing.T) {
 				name := fmt.Sprintf("s-%03d", i)
 				var annotations map[string]string
 				if i < fleet.agents {
-					annotations = map[string]string{"headgate.dev/agent-port": fmt.Sprint(10000 + i)}
+					annotations = map[string]string{"headgate.dev/agent-port": fmt.Sprint(11000 + i)}
 				}
 				services = append(services, testService(name, int32(30000+i), annotations))
 				table.Routes = append(table.Routes, routes.Route{

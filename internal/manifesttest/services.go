@@ -35,7 +35,7 @@ func service(i int) *corev1.Service {
 	created := metav1.NewTime(Epoch.Add(time.Duration(i) * time.Hour))
 	annotations := map[string]string{}
 	if i%2 == 0 {
-		annotations["headgate.dev/agent-port"] = fmt.Sprint(10000 + i)
+		annotations["headgate.dev/agent-port"] = fmt.Sprint(11000 + i)
 		annotations["headgate.dev/weight"] = "100"
 	}
 	policy, families := corev1.ServiceInternalTrafficPolicyCluster, corev1.IPFamilyPolicySingleStack

@@ -34,7 +34,7 @@ const (
 	scaleSubset          = 20
 	scaleEvents          = 100
 	// firstAgentPort is that of the first service that has one: every second has.
-	firstAgentPort = 10_000
+	firstAgentPort = 11_000
 	// scaleQuiet is the terminator's default, and so a part of what a user waits for.
 	// Events come one after another here: a shortest interval between changes of the
 	// configuration would delay the next one, and measure nothing.
