@@ -33,9 +33,9 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	holdDown := fs.Duration("hold-down", kube.DefaultHoldDown, "for how long a node goes on draining when nothing asks for it any more")
 	zeroDelay := fs.Duration("zero-weight-delay", kube.DefaultZeroDelay, "for how long a service whose weight falls to 0 keeps the weight before, so that HAProxy sees first what rises elsewhere: longer than the terminators' -agent-inter")
 	var files, labels, taints cli.Strings
-	fs.Var(&files, "drain-file", "`file` that drains the node while it exists (repeatable)")
-	fs.Var(&labels, "drain-label", "`key` of a label that drains a node that has it, unless it is false (repeatable)")
-	fs.Var(&taints, "drain-taint", "`key` of a taint that drains a node that has it (repeatable)")
+	fs.Var(&files, "drain-file", "`file` that drains the node while it exists; may be given several times")
+	fs.Var(&labels, "drain-label", "`key` of a label that drains a node that has it, unless it is false; may be given several times")
+	fs.Var(&taints, "drain-taint", "`key` of a taint that drains a node that has it; may be given several times")
 	fs.StringVar(&s.admin, "admin", "", "`address` of /metrics, /healthz and /readyz, and of the drain command; none if empty")
 	if code, done := inv.Parse(fs); done {
 		return s, code, done

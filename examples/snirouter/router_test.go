@@ -441,6 +441,7 @@ func TestFailures(t *testing.T) {
 		{"bad API", []string{"-tls", ":443", "-api", "http://api/hosts"}, cli.ExitUsage, "no {host}"},
 		{"bad changes", []string{"-tls", ":443", "-api", "http://api/{host}", "-changes", "api"}, cli.ExitUsage, "-changes: "},
 		{"changes without API", with("-changes", "http://api/changes"), cli.ExitUsage, "are for -api"},
+		{"bad address", with("-tls", "443"), cli.ExitUsage, "-tls: address 443: missing port"},
 		{"bad default", with("-default", "10.0.0"), cli.ExitUsage, "-default: "},
 		{"bad no-name", with("-no-name", "::1:x"), cli.ExitUsage, "-no-name: "},
 		{"bad unknown", with("-unknown-tls", "reject"), cli.ExitUsage, "want alert, close or fallback"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -128,6 +129,13 @@ func (s *settings) check() error {
 	} {
 		if d <= 0 {
 			return fmt.Errorf("%s must be more than 0", name)
+		}
+	}
+	for name, addrs := range map[string][]string{"-tls": s.tls, "-http": s.http} {
+		for _, addr := range addrs {
+			if _, _, err := net.SplitHostPort(addr); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
 		}
 	}
 	if s.staleIf < 0 || s.revalidate < 0 {

@@ -72,7 +72,7 @@ func (a *applier) apply(ctx context.Context, in state, now time.Time, allowed pe
 		if c := a.report.Refused; c != nil {
 			log = append(log, "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered, "causes", c.Summary(5))
 		}
-		a.log.Error("the configuration stays as it is", log...)
+		a.log.Error("the change is not in force", log...)
 	}
 	return result, err
 }

@@ -89,7 +89,7 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	code, body := w.do("POST", "/force?id=0123456789abcdef")
 	require.Equal(t, http.StatusConflict, code)
 	require.Contains(t, body, "refused: 33.3%")
-	require.Equal(t, 1, strings.Count(w.log.String(), "the configuration stays as it is"), "it is said once")
+	require.Equal(t, 1, strings.Count(w.log.String(), "the change is not in force"), "it is said once")
 	code, body = w.do("GET", "/force")
 	require.Equal(t, http.StatusMethodNotAllowed, code, body)
 	code, body = w.do("POST", "/force?id="+report.Refused.ID)
@@ -188,7 +188,7 @@ func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
 	require.NoError(t, os.Remove(w.path("bad")))
 	v.waitConfig("10.0.0.4:30080") // without any further change
 	v.waitReport("in force", func(r kube.Report) bool { return r.Refused == nil && r.Changes.Servers.Added == 3 })
-	require.Equal(t, 1, strings.Count(v.log.String(), "stays as it is"))
+	require.Equal(t, 1, strings.Count(v.log.String(), "the change is not in force"))
 }
 
 // TestWatchSaysWhatCameIntoForceLate: the configuration is on disk, and what has to
@@ -261,7 +261,7 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 	v := w.watchIn(dir, args...)
 	v.eventually("a configuration", func() bool {
 		_, err := os.Stat(filepath.Join(dir, "haproxy.cfg"))
-		return err == nil && strings.Contains(v.log.String(), "stays as it is")
+		return err == nil && strings.Contains(v.log.String(), "the change is not in force")
 	})
 	v.waitDetail(http.StatusServiceUnavailable, "reload") // nothing is in force
 	config, err := os.ReadFile(filepath.Join(dir, "haproxy.cfg"))
