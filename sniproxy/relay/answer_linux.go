@@ -29,20 +29,31 @@ func (f *flow) sendAnswer() {
 	f.linger()
 }
 
-// linger reads and forgets what the client still sends: closing a socket with unread bytes
-// would send RST, and the client might lose the answer.
+// linger waits for the end of a client that was answered.
 func (f *flow) linger() {
+	more := f.discard()
+	switch {
+	case f.side[clientSide].eof:
+		f.finish(BySession, f.opening.step.Err)
+	case more:
+		f.again()
+	}
+}
+
+// discard reads and forgets what the client still sends: closing a socket with unread bytes
+// would send RST, and the client might lose the answer. It returns true if there may be
+// more by now.
+func (f *flow) discard() (more bool) {
 	s := &f.side[clientSide]
 	for range maxLingerReads {
 		if s.eof {
-			f.finish(BySession, f.opening.step.Err)
-			return
+			return false
 		}
 		n, e := sysRead(s.fd, f.loop.scratch)
 		if e == unix.EAGAIN {
-			return
+			return false
 		}
 		s.eof = e != noError || n == 0
 	}
-	f.again()
+	return true
 }

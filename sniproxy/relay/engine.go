@@ -17,7 +17,8 @@ const (
 	defaultPipes        = 64
 )
 
-// lingerTimeout is how long a client may go on sending after it was answered.
+// lingerTimeout is how long a client may go on sending after it was answered, or after a
+// backend that takes no more has moved its last.
 const lingerTimeout = 2 * time.Second
 
 // Engine serves any number of listeners and connections. The zero value is ready. Its

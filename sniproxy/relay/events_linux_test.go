@@ -389,3 +389,31 @@ func TestMoreClientsThanABatch(t *testing.T) {
 	close(release)
 	poll(t, "not accepted", func() bool { return e.Stats().Accepted == n+1 })
 }
+
+// A backend that has answered and ended long ago takes no more: from then on there is time
+// for what its client has not yet taken of the answer.
+func TestTimeForAnAnswerLongAgo(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	client, backend, done := relayed(t, e, "")
+	write(t, client, "question")
+	expect(t, backend, "quest")
+	write(t, backend, "answer")
+	require.NoError(t, backend.CloseWrite())
+	expect(t, client, "answer")
+	expectEOF(t, client)
+	var past, moved int64
+	theFlow(t, e, func(f *flow) {
+		past = f.moved - int64(time.Minute)
+		f.moved = past
+	})
+	require.NoError(t, backend.Close())
+	write(t, client, "more")
+	poll(t, "no write has failed", func() (failed bool) {
+		theFlow(t, e, func(f *flow) { failed, moved = f.side[backendSide].failed, f.moved })
+		return failed
+	})
+	require.GreaterOrEqual(t, moved-past, int64(time.Minute))
+	require.NoError(t, client.Close())
+	require.Equal(t, ByBackend, receive(t, done).By)
+}

@@ -33,17 +33,16 @@ func (t *talk) relay(header, data []byte) error {
 	out := direction{t: t, from: t.client, to: t.backend, src: ByClient, dst: ByBackend}
 	back := direction{t: t, from: t.backend, to: t.client, src: ByBackend, dst: ByClient}
 	t.touch()
+	rest := (*direction).copy
 	if first := append(header[:len(header):len(header)], data...); len(first) > 0 {
 		n, err := out.write(first)
 		t.toBackend.Add(int64(max(n-len(header), 0)))
 		if n == 0 {
 			return writeError(ByBackend, err)
 		}
-		t.enter(PhaseRelay)
 		if err != nil {
 			out.refused(err)
-			back.copy()
-			return nil
+			rest = (*direction).discard
 		}
 	}
 	t.enter(PhaseRelay)
@@ -52,7 +51,7 @@ func (t *talk) relay(header, data []byte) error {
 		defer close(done)
 		back.copy()
 	}()
-	out.copy()
+	rest(&out)
 	<-done
 	return nil
 }
@@ -100,16 +99,19 @@ func (d *direction) copy() {
 	for {
 		n, err := d.read(buf)
 		if n > 0 {
+			d.t.touch()
 			m, werr := d.write(buf[:n])
 			d.count().Add(int64(m))
 			if werr != nil {
 				d.refused(werr)
+				d.discard()
 				return
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
 			d.t.ended(d.src)
+			d.t.touch()
 			if !closeWrite(d.to) {
 				// Without half-close the end of one direction is the end of both.
 				d.t.stop(d.src, nil)
@@ -146,9 +148,6 @@ func (d *direction) read(buf []byte) (int, error) {
 			d.from.SetReadDeadline(until)
 		}
 		n, err := d.from.Read(buf)
-		if n > 0 {
-			d.t.touch()
-		}
 		if n > 0 || err == nil || !isTimeout(err) || !time.Now().Before(d.t.idleUntil()) {
 			return n, err
 		}
@@ -183,7 +182,8 @@ func (d *direction) broken(err error) {
 
 // refused takes note that the other side takes no more. What it has sent before may still
 // be on its way here: a server may answer and close before it has read all of a request.
-// What is left of that is there already, so that the wait for it is short.
+// What is left of that is there already, so that the wait for it is short; discard is what
+// this direction does meanwhile.
 func (d *direction) refused(err error) {
 	if isTimeout(err) {
 		d.t.stop(ByTimeout, errIdle)
@@ -205,4 +205,20 @@ func (d *direction) refused(err error) {
 	until := t.idleUntil()
 	d.to.SetReadDeadline(until)
 	d.from.SetWriteDeadline(until)
+}
+
+// discard reads and forgets what a client sends whose backend takes no more, until it ends
+// or the talk is idle, which this does not delay: closing with that unread would send RST, and
+// the client might lose what the backend has sent before. A client that takes no more has
+// no such claim: what its backend sends stays unread.
+func (d *direction) discard() {
+	if d.src != ByClient {
+		return
+	}
+	buf := takeBuffer()
+	defer giveBuffer(buf)
+	d.deadline = time.Time{} // the time-out has become shorter
+	for err := error(nil); err == nil; {
+		_, err = d.read(*buf)
+	}
 }

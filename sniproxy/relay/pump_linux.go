@@ -81,7 +81,7 @@ func (f *flow) pump() {
 	}
 	c, b := &f.side[clientSide], &f.side[backendSide]
 	switch {
-	case c.failed && c.eof || b.failed && b.eof:
+	case c.failed && c.eof || b.failed && b.eof && c.eof:
 		f.finishFailed(0, nil)
 	case c.eof && b.eof && c.empty() && b.empty():
 		f.finish(f.first, nil)
@@ -104,6 +104,9 @@ func (s *side) empty() bool { return s.held == nil && s.pipe == nil }
 // returns false, or the turn is over, then true.
 func (f *flow) move(i int) bool {
 	from, to := &f.side[i], &f.side[1-i]
+	if to.failed && i == clientSide {
+		return f.discard()
+	}
 	for moved := 0; moved < turn && !to.failed; {
 		n, ok := f.flush(from, to, Party(i+1))
 		moved += n
@@ -207,7 +210,9 @@ func (f *flow) broken(by Party, e errno) {
 
 // refused takes note that a side takes no more. What it has sent before may still be on its
 // way to the other: a server may answer and close before it has read all of a request.
-// What is left of that is there already, so that the wait for it is short.
+// What is left of that is there already, so that the wait for it is short. Until then, and
+// until the client has had time to take it, what the client sends is read and forgotten. A
+// client that takes no more has no such claim: what its backend sends stays unread.
 func (f *flow) refused(from, to *side, party Party, e errno) {
 	to.failed = true
 	from.drop(f.loop)
@@ -219,6 +224,7 @@ func (f *flow) refused(from, to *side, party Party, e errno) {
 	}
 	to.readable = true
 	f.idle, f.kept = lingerTimeout, true
+	f.moved = f.loop.now // nothing may have moved for longer than that
 	f.schedule()
 	if from.failed {
 		f.reset = true
