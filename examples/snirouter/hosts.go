@@ -211,11 +211,13 @@ func (h *hosts) sourceFailed(host string, err error) {
 	}
 }
 
-// record is a host in the cache file.
+// record is a host in the cache file. Whoever reads the file as one of -hosts does not see
+// the time.
 type record struct {
-	App      string `json:"app"`
-	Host     string `json:"host"`
-	Endpoint string `json:"endpoint"`
+	App      string    `json:"app"`
+	Host     string    `json:"host"`
+	Endpoint string    `json:"endpoint"`
+	Expires  time.Time `json:"expires,omitzero"` // see hostlookup.Entry
 }
 
 // save writes the known hosts. A cache file is a help, not a need: errors are logged.
@@ -223,64 +225,67 @@ func (h *hosts) save() {
 	records := []record{}
 	for host, entry := range h.cache.All() {
 		if entry.Err == nil {
-			records = append(records, record{entry.Endpoint.App, host, entry.Endpoint.Addr})
+			records = append(records, record{entry.Endpoint.App, host, entry.Endpoint.Addr, entry.Expires.UTC().Truncate(time.Second)})
 		}
 	}
 	slices.SortFunc(records, func(a, b record) int { return strings.Compare(a.Host, b.Host) })
 	data, err := json.Marshal(records)
 	if err == nil {
-		err = keep(h.cacheFile, append(data, '\n'))
+		_, err = atomicfile.Update(h.cacheFile, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		h.log.Warn("the cache is not saved", "err", err)
 	}
 }
 
-// keep makes data the content of a file, and its time that of the last look: how old the
-// file is says for how long nobody has seen to it.
-func keep(file string, data []byte) error {
-	changed, err := atomicfile.Update(file, data, 0o600)
-	if err != nil || changed {
-		return err
-	}
-	return os.Chtimes(file, time.Time{}, time.Now())
-}
-
 // restore reads what save wrote. The API is asked before it is used.
 func (h *hosts) restore() {
-	hosts, age, err := readCache(h.cacheFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	records, err := readCache(h.cacheFile)
+	if errors.Is(err, fs.ErrNotExist) {
 		return
-	case err == nil && age > h.staleFor:
-		err = fmt.Errorf("%s is %v old, and -cache-stale-for is %v", h.cacheFile, age.Round(time.Second), h.staleFor)
 	}
 	if err == nil {
-		err = h.cache.SetAll(func(yield func(string, hostlookup.Endpoint) bool) {
-			for host, ep := range hosts.All() {
-				ep.TTL = time.Nanosecond
-				if !yield(host, ep) {
+		err = h.cache.SetAll(func(yield func(string, hostlookup.Entry) bool) {
+			for _, r := range records {
+				ep := hostlookup.Endpoint{App: r.App, Host: r.Host, Addr: r.Endpoint}
+				if !yield(r.Host, hostlookup.Entry{Endpoint: ep, Expires: r.Expires}) {
 					return
 				}
 			}
 		})
 	}
-	if err != nil {
+	count := h.cache.Stats().Hosts
+	if err == nil && count == 0 && len(records) > 0 {
+		err = fmt.Errorf("all hosts of %s expired longer ago than -cache-stale-for, which is %v", h.cacheFile, h.staleFor)
+	}
+	switch {
+	case err != nil && count == 0:
 		h.log.Warn("the cache begins empty", "err", err)
 		return
+	case err != nil:
+		h.log.Warn("left out", "err", err)
 	}
-	h.log.Info("the cache begins with known hosts", "count", hosts.Len(), "age", age.Round(time.Second))
+	h.log.Info("the cache begins with known hosts", "count", count, "left_out", len(records)-count)
 }
 
-func readCache(file string) (*hostlookup.Hosts, time.Duration, error) {
+// readCache reads a cache file. What has no time in it is as old as the file.
+func readCache(file string) ([]record, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	hosts, _, err := hostlookup.ParseHosts(file, data) // entries that are bad are left out
-	return hosts, time.Since(info.ModTime()), err
+	var records []record
+	if err := json.Unmarshal(data, &records); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	for i := range records {
+		if records[i].Expires.IsZero() {
+			records[i].Expires = info.ModTime()
+		}
+	}
+	return records, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -149,6 +151,7 @@ func TestCacheFile(t *testing.T) {
 	conf := &tls.Config{RootCAs: theAuthority().pool}
 	args := []string{"-api", api.template(), "-cache-file", file}
 
+	before := time.Now()
 	first := start(t, args...)
 	_, body := get(client(t, first.tls, conf), "https://a.test/")
 	require.Contains(t, body, "site a")
@@ -157,7 +160,14 @@ func TestCacheFile(t *testing.T) {
 	require.Equal(t, cli.ExitOK, first.wait())
 	saved, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.JSONEq(t, fmt.Sprintf(`[{"app": "App of a.test", "host": "a.test", "endpoint": %q}]`, a.tls), string(saved))
+	var records []record
+	require.NoError(t, json.Unmarshal(saved, &records))
+	require.Len(t, records, 1)
+	require.WithinRange(t, records[0].Expires, before, time.Now().Add(30*time.Second))
+	require.Equal(t, record{"App of a.test", "a.test", a.tls, records[0].Expires}, records[0])
+	_, problems, err := hostlookup.ParseHosts(file, saved)
+	require.NoError(t, err)
+	require.Empty(t, problems, "it can be given to -hosts")
 
 	api.down.Store(true)
 	second := start(t, args...)
@@ -172,6 +182,17 @@ func TestCacheFile(t *testing.T) {
 	_, body = get(client(t, third.tls, conf), "https://a.test/")
 	require.Contains(t, body, "moved")
 
+	// Without times in it, the file's counts.
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `[{"app": "App of a.test", "host": "a.test", "endpoint": %q}]`, a.tls), 0o600))
+	require.NoError(t, os.Chtimes(file, time.Time{}, time.Now().Add(-23*time.Hour)))
+	young := start(t, args...)
+	require.Contains(t, young.stderr.String(), "the cache begins with known hosts")
+	young.cancel()
+	require.Equal(t, cli.ExitOK, young.wait())
+	kept, err := readCache(file)
+	require.NoError(t, err)
+	require.WithinRange(t, kept[0].Expires, before.Add(-24*time.Hour), time.Now().Add(-23*time.Hour))
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `[{"host": "a.test", "endpoint": %q}]`, a.tls), 0o600))
 	require.NoError(t, os.Chtimes(file, time.Time{}, time.Now().Add(-25*time.Hour)))
 	old := start(t, args...)
 	require.Contains(t, old.stderr.String(), "the cache begins empty")
@@ -180,18 +201,65 @@ func TestCacheFile(t *testing.T) {
 	require.Contains(t, broken.stderr.String(), "the cache begins empty")
 }
 
-// A file whose hosts stay the same is not older than the last look at them.
-func TestCacheFileIsKeptYoung(t *testing.T) {
-	h := &hosts{cacheFile: filepath.Join(t.TempDir(), "cache.json"), cache: &hostlookup.Cache{}, log: slog.New(slog.DiscardHandler)}
-	defer h.cache.Close()
-	require.NoError(t, h.cache.Set("a.test", hostlookup.Endpoint{Addr: "10.0.0.1"}))
-	h.save()
-	require.NoError(t, os.Chtimes(h.cacheFile, time.Time{}, time.Now().Add(-25*time.Hour)))
-	h.save()
-	known, age, err := readCache(h.cacheFile)
-	require.NoError(t, err)
-	require.Equal(t, 1, known.Len())
-	require.Less(t, age, 24*time.Hour)
+// However often the router begins anew while the API is down, and whatever it writes into
+// the file meanwhile, no host is served for longer than without that.
+func TestRestartsMakeNoHostYounger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := false
+		source := hostlookup.Func(func(context.Context, string) (hostlookup.Endpoint, error) {
+			if down {
+				return hostlookup.Endpoint{}, errors.New("down")
+			}
+			return hostlookup.Endpoint{Addr: "10.0.0.1"}, nil
+		})
+		file := filepath.Join(t.TempDir(), "cache.json")
+		begin := func() *hosts {
+			h := &hosts{cacheFile: file, staleFor: 24 * time.Hour, log: slog.New(slog.DiscardHandler)}
+			h.cache = &hostlookup.Cache{Source: source, TTL: time.Minute, Jitter: -1, StaleFor: h.staleFor}
+			require.NoError(t, h.load())
+			return h
+		}
+		end := func(h *hosts) {
+			h.save()
+			require.NoError(t, h.cache.Close())
+		}
+		serves := func(h *hosts, host string) bool {
+			_, err := h.cache.LookupHost(t.Context(), host)
+			return err == nil
+		}
+		h := begin()
+		require.True(t, serves(h, "old.test"))
+		time.Sleep(5 * time.Hour)
+		require.True(t, serves(h, "new.test"))
+		down = true
+		for range 2 {
+			time.Sleep(9 * time.Hour)
+			h.save() // as it does every minute
+			end(h)
+			h = begin()
+			require.True(t, serves(h, "old.test"))
+			require.True(t, serves(h, "new.test"))
+		}
+		time.Sleep(time.Hour + 2*time.Minute) // 24 h and 2 min after the answer
+		require.False(t, serves(h, "old.test"))
+		require.True(t, serves(h, "new.test"))
+		end(h)
+		h = begin()
+		require.False(t, serves(h, "old.test"))
+		require.True(t, serves(h, "new.test"))
+		// What the API confirms is young again.
+		down = false
+		require.Eventually(t, func() bool {
+			_, level, err := h.cache.Get(t.Context(), "new.test")
+			return err == nil && level == hostlookup.Miss
+		}, time.Minute, time.Second)
+		down = true
+		time.Sleep(23 * time.Hour)
+		end(h)
+		h = begin()
+		require.True(t, serves(h, "new.test"))
+		end(h)
+	})
 }
 
 // The file goes before the API, and both before the default.

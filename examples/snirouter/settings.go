@@ -68,7 +68,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.revalidate, "cache-stale-while-revalidate", 0, "how long after that an answer is used at once, while the API is asked")
 	fs.IntVar(&s.size, "cache-size", 100_000, "`number` of known hosts that are kept")
 	fs.IntVar(&s.negativeSize, "cache-negative-size", 10_000, "`number` of hosts not found that are kept")
-	fs.StringVar(&s.cacheFile, "cache-file", "", "`file` that keeps the known hosts over a restart, in the form of -hosts; they stand in while the API fails")
+	fs.StringVar(&s.cacheFile, "cache-file", "", "`file` that keeps the known hosts over a restart, in the form of -hosts with the time when each expires; they stand in while the API fails, no longer than without a restart")
 
 	fs.StringVar(&s.unknownTLS, "unknown-tls", "alert", "what TLS clients of unknown hosts get: alert, close, or fallback=`ENDPOINT`, a server with a certificate for a page that says so")
 	fs.StringVar(&s.notFoundPage, "not-found-page", "", "HTML `file` that HTTP clients of unknown hosts get; a template that knows {{.Host}}, {{.Status}}, {{.Text}} and {{.Message}}")

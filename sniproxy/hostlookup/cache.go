@@ -150,6 +150,10 @@ type Entry struct {
 	Level Level
 	// Left is how long that remains so, 0 for Miss.
 	Left time.Duration
+	// Expires is when the TTL of what the source said last ends, or has ended:
+	// its failures do not change it. An endpoint may stand in for Cache.StaleFor
+	// from then on.
+	Expires time.Time
 }
 
 // Peek returns what is held of host, without asking the source, counting, or
@@ -162,7 +166,8 @@ func (c *Cache) Peek(host string) (Entry, bool) {
 	if e == nil {
 		return Entry{}, false
 	}
-	return k.entry(e)
+	now, wall := k.clock.moment()
+	return k.entry(e, now, wall)
 }
 
 // All goes through all that is held, in no order, as it was at one moment. It
@@ -183,6 +188,11 @@ func (c *Cache) All() iter.Seq2[string, Entry] {
 // error is that of a host that is empty or longer than 253 bytes, of ep.Validate, or
 // ErrClosed.
 func (c *Cache) Set(host string, ep Endpoint) error {
+	return c.store(host, ep, func(k *core) { k.set(host, ep) })
+}
+
+// store checks what do is to store, and calls it with the lock held.
+func (c *Cache) store(host string, ep Endpoint, do func(*core)) error {
 	if !nameFits(host) {
 		return fmt.Errorf("hostlookup: set %q: not the name of a host", clip(host))
 	}
@@ -192,16 +202,29 @@ func (c *Cache) Set(host string, ep Endpoint) error {
 	k := c.init()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.set(host, ep)
+	if k.closed {
+		return ErrClosed
+	}
+	do(k)
+	return nil
 }
 
-// SetAll is Set for many, to begin with known hosts. It goes on after errors and
-// returns the first. For hosts that were saved long ago give a TTL of a nanosecond:
-// the source is asked before they are used, and they stand in when it fails.
-func (c *Cache) SetAll(endpoints iter.Seq2[string, Endpoint]) error {
+// SetAll begins with known hosts, such as All gave before a restart. Their TTL is
+// over: the source is asked first (with StaleWhileRevalidate, meanwhile), and they stand
+// in when it fails, until StaleFor after Entry.Expires, so that a restart makes nothing
+// younger. An Expires that is zero or in the future counts as now; Level and Left do not
+// count. Hosts that are too old, have an Err, or are known to the cache by now are left
+// out.
+//
+// It goes on after errors and returns the first; they are those of Set.
+func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
-	for host, ep := range endpoints {
-		if err := c.Set(host, ep); first == nil {
+	for host, entry := range entries {
+		if entry.Err != nil {
+			continue
+		}
+		err := c.store(host, entry.Endpoint, func(k *core) { k.restore(host, entry.Endpoint, entry.Expires) })
+		if first == nil {
 			first = err
 		}
 	}

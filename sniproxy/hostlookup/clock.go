@@ -35,6 +35,16 @@ func (c *clock) now() int64 {
 	return int64(time.Since(c.base)) + 1
 }
 
+// moment is the exact time, and what the calendar says then.
+func (c *clock) moment() (now int64, wall time.Time) {
+	if c.custom != nil {
+		wall = c.custom()
+		return max(int64(wall.Sub(c.base)), 0) + 1, wall
+	}
+	wall = time.Now()
+	return int64(wall.Sub(c.base)) + 1, wall
+}
+
 // keepTime writes the time down until the lookups pause or closing is closed.
 // The owner runs it in a goroutine, one at a time.
 func (c *clock) keepTime(closing <-chan struct{}, lookups func() uint64) {

@@ -246,13 +246,33 @@ func (k *core) lean(e *entry, now int64, d time.Duration) {
 	e.state.Store(packState(min(later(now, d), e.useless), Stale))
 }
 
-func (k *core) set(host string, ep Endpoint) error {
-	if k.closed {
-		return ErrClosed
-	}
+func (k *core) set(host string, ep Endpoint) {
 	k.detach(host)
 	k.keep(k.hash(host), host, ep, k.clock.now())
-	return nil
+}
+
+// restore stores an endpoint whose TTL is over, if that is better than nothing.
+func (k *core) restore(host string, ep Endpoint, expires time.Time) {
+	now, wall := k.clock.moment()
+	over := now
+	if !expires.IsZero() {
+		over = max(now+int64(min(expires.Sub(wall), 0)), -maxTime)
+	}
+	useless := later(over, k.cfg.staleFor)
+	if now >= useless || cmp.Or(ep.TTL, k.cfg.ttl) < 0 {
+		return
+	}
+	hash := k.hash(host)
+	if e := k.find(hash, host); e != nil {
+		if now < e.useless {
+			return
+		}
+		k.remove(e)
+	}
+	e := newEntry(host, ep, nil)
+	e.expires, e.useless = over, useless
+	e.state.Store(packState(over, Hit))
+	k.add(hash, e, now)
 }
 
 func (k *core) forget(host string) {
@@ -317,19 +337,18 @@ func later(at int64, d time.Duration) int64 {
 
 func nameFits(host string) bool { return host != "" && len(host) <= maxName }
 
-func (k *core) entry(e *entry) (Entry, bool) {
-	ep, err := e.ep, e.err()
-	now := k.clock.now()
+func (k *core) entry(e *entry, now int64, wall time.Time) (Entry, bool) {
+	entry := Entry{Endpoint: e.ep, Err: e.err(), Expires: wall.Add(time.Duration(e.expires - now))}
 	until, level := unpackState(e.state.Load())
 	if now < until {
-		left := Forever
+		entry.Level, entry.Left = level, Forever
 		if until < maxTime {
-			left = time.Duration(until - now)
+			entry.Left = time.Duration(until - now)
 		}
-		return Entry{ep, err, level, left}, true
+		return entry, true
 	}
 	// Past its longest age it is as good as gone.
-	return Entry{ep, err, Miss, 0}, now < e.useless
+	return entry, now < e.useless
 }
 
 type namedEntry struct {
@@ -340,11 +359,12 @@ type namedEntry struct {
 func (k *core) snapshot() []namedEntry {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	now, wall := k.clock.moment()
 	all := make([]namedEntry, 0, k.known.Len()+k.negative.Len())
 	for _, l := range []*lru{k.known, k.negative} {
 		for _, e := range l.Keys() {
 			host := e.hostName()
-			if entry, ok := k.entry(e); ok {
+			if entry, ok := k.entry(e, now, wall); ok {
 				all = append(all, namedEntry{host, entry})
 			}
 		}

@@ -61,5 +61,5 @@
 // It does not check host names; package peek does. It compares them byte by byte, so they have
 // to come in normal form. It does not check whether an endpoint may be connected to,
 // say that it is not the router itself; the router does. It does not store anything on disk;
-// All and SetAll let a program do that.
+// All and SetAll let a program do that, with ages that count on.
 package hostlookup

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -150,26 +151,14 @@ func writeHosts(data string) string {
 func ExampleCache_SetAll() {
 	before := &hostlookup.Cache{}
 	_ = before.Set("a.com", hostlookup.Endpoint{Host: "a.com", Addr: "10.0.0.24"})
-	saved := map[string]hostlookup.Endpoint{}
-	for host, entry := range before.All() {
-		if entry.Err == nil {
-			saved[host] = entry.Endpoint
-		}
-	}
+	saved := maps.Collect(before.All()) // to a file, in a form of the program's own
 	before.Close()
 
 	after := &hostlookup.Cache{Source: hostlookup.Func(func(context.Context, string) (hostlookup.Endpoint, error) {
 		return hostlookup.Endpoint{}, errors.New("down")
 	})}
 	defer after.Close()
-	err := after.SetAll(func(yield func(string, hostlookup.Endpoint) bool) {
-		for host, ep := range saved {
-			ep.TTL = time.Nanosecond // to be asked for before it is used
-			if !yield(host, ep) {
-				return
-			}
-		}
-	})
+	err := after.SetAll(maps.All(saved))
 	ep, level, lookupErr := after.Get(context.Background(), "a.com")
 	fmt.Println(err, ep.Addr, level, lookupErr)
 	// Output: <nil> 10.0.0.24 stale <nil>

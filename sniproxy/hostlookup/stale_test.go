@@ -2,6 +2,9 @@ package hostlookup
 
 import (
 	"context"
+	"iter"
+	"maps"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -276,31 +279,133 @@ func TestWarmUp(t *testing.T) {
 		}
 		src.answer(failing(ErrNotFound))
 		wantError(t, first, "gone.com", ErrNotFound, Miss)
-		saved := map[string]Endpoint{}
-		for host, e := range first.All() {
-			if e.Err == nil {
-				e.Endpoint.TTL = time.Nanosecond
-				saved[host] = e.Endpoint
-			}
-		}
+		saved := maps.Collect(first.All())
 		require.NoError(t, first.Close())
-		require.Len(t, saved, 100)
+		require.Len(t, saved, 101)
 
 		second := &Cache{Source: src}
 		defer second.Close()
-		saved["bad.com"] = Endpoint{Addr: "10.0.0.1:0"}
-		require.ErrorContains(t, second.SetAll(func(yield func(string, Endpoint) bool) {
-			for host, ep := range saved {
-				if !yield(host, ep) {
-					return
-				}
-			}
-		}), "bad.com")
+		saved["bad.com"] = Entry{Endpoint: Endpoint{Addr: "10.0.0.1:0"}}
+		require.ErrorContains(t, second.SetAll(maps.All(saved)), "bad.com")
 		require.Equal(t, 100, second.Stats().Hosts)
 		src.answer(failing(errDown))
-		time.Sleep(time.Millisecond)
 		wantEndpoint(t, second, names(1)[0], "10.0.0.1", Stale)
 		src.answer(at("10.0.0.9"))
 		wantEndpoint(t, second, names(2)[1], "10.0.0.9", Miss)
+	})
+}
+
+// However often a program begins anew while the source is down, no endpoint is served for
+// longer after its TTL than StaleFor.
+func TestRestartsMakeNothingYounger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &fake{do: at("10.0.0.1")}
+		// Each has a TTL of 30 s and 24 h to stand in.
+		begin := func(with iter.Seq2[string, Entry]) *Cache {
+			c := &Cache{Source: src, Jitter: -1}
+			require.NoError(t, c.SetAll(with))
+			return c
+		}
+		c := begin(maps.All(map[string]Entry(nil)))
+		restart := func() {
+			saved := maps.Collect(c.All())
+			require.NoError(t, c.Close())
+			c = begin(maps.All(saved))
+		}
+		wantEndpoint(t, c, "old.com", "10.0.0.1", Miss)
+		expires := time.Now().Add(30 * time.Second)
+		time.Sleep(5 * time.Hour)
+		wantEndpoint(t, c, "new.com", "10.0.0.1", Miss)
+		src.answer(failing(errDown))
+		for range 2 {
+			time.Sleep(9 * time.Hour)
+			restart()
+			wantEndpoint(t, c, "old.com", "10.0.0.1", Stale)
+			e, ok := c.Peek("old.com")
+			require.True(t, ok)
+			require.True(t, expires.Equal(e.Expires), e.Expires)
+		}
+		time.Sleep(time.Until(expires.Add(24*time.Hour)) - time.Second)
+		wantEndpoint(t, c, "old.com", "10.0.0.1", Stale)
+		time.Sleep(2 * time.Second)
+		wantError(t, c, "old.com", errDown, Miss)
+		wantEndpoint(t, c, "new.com", "10.0.0.1", Stale)
+		restart()
+		require.Equal(t, 1, c.Stats().Hosts)
+		wantError(t, c, "old.com", errDown, Miss)
+		wantEndpoint(t, c, "new.com", "10.0.0.1", Stale)
+		require.NoError(t, c.Close())
+	})
+}
+
+// What SetAll takes in, with 24 h to stand in, and until when.
+func TestSetAll(t *testing.T) {
+	const day = 24 * time.Hour
+	never := time.Duration(-1)
+	start := time.Now()
+	for name, test := range map[string]struct {
+		cache   *Cache
+		entry   Entry
+		expires time.Duration // after the start; of an entry without it there is none
+		want    time.Duration // how long it stands in
+	}{
+		"an hour over":             {&Cache{}, Entry{}, -time.Hour, day - time.Hour},
+		"just in time":             {&Cache{}, Entry{}, time.Nanosecond - day, time.Nanosecond},
+		"too old":                  {&Cache{}, Entry{}, -day, never},
+		"ages old":                 {&Cache{}, Entry{}, math.MinInt64, never},
+		"not over yet":             {&Cache{}, Entry{}, time.Hour, day},
+		"not over in ages":         {&Cache{}, Entry{}, math.MaxInt64, day},
+		"without a time":           {&Cache{}, Entry{}, 0, day},
+		"of long ago, for ever":    {&Cache{StaleFor: Forever}, Entry{}, math.MinInt64, Forever},
+		"nothing stands in":        {&Cache{StaleFor: -1}, Entry{}, time.Hour, never},
+		"nothing is stored":        {&Cache{TTL: -1}, Entry{}, 0, never},
+		"not to be stored":         {&Cache{}, Entry{Endpoint: Endpoint{TTL: -1}}, 0, never},
+		"a level that is not over": {&Cache{}, Entry{Level: Hit, Left: time.Hour}, 0, day},
+		"not found":                {&Cache{}, Entry{Err: ErrNotFound}, 0, never},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, now := test.cache, start
+			c.Clock = func() time.Time { return now }
+			c.Source = &fake{do: failing(errDown)}
+			defer c.Close()
+			if test.expires != 0 {
+				test.entry.Expires = start.Add(test.expires)
+			}
+			test.entry.Endpoint.Host, test.entry.Endpoint.Addr = "a.com", "10.0.0.1"
+			require.NoError(t, c.SetAll(maps.All(map[string]Entry{"a.com": test.entry})))
+			if test.want == never {
+				require.Zero(t, c.Stats().Hosts)
+				return
+			}
+			e, ok := c.Peek("a.com")
+			require.True(t, ok)
+			require.Equal(t, Miss, e.Level, "the source is asked first")
+			require.False(t, e.Expires.After(start))
+			if test.want == Forever {
+				now = start.Add(20 * 365 * day)
+				wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+				return
+			}
+			now = start.Add(test.want - 1)
+			wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+			now = now.Add(1)
+			wantError(t, c, "a.com", errDown, Miss)
+		})
+	}
+}
+
+// What a cache has learned since is newer than what was saved.
+func TestSetAllLeavesWhatIsKnown(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		src.answer(failing(ErrNotFound))
+		wantError(t, c, "gone.com", ErrNotFound, Miss)
+		saved := Entry{Endpoint: Endpoint{Addr: "10.0.0.9"}}
+		all := map[string]Entry{"a.com": saved, "gone.com": saved}
+		require.NoError(t, c.SetAll(maps.All(all)))
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
+		wantError(t, c, "gone.com", ErrNotFound, Negative)
+		require.NoError(t, c.Close())
+		require.ErrorIs(t, c.SetAll(maps.All(all)), ErrClosed)
 	})
 }

@@ -130,10 +130,11 @@ func TestPeekAndAll(t *testing.T) {
 		src.answer(failing(errDown))
 		wantError(t, c, "c.com", errDown, Miss)
 
+		start := time.Now()
 		want := map[string]Entry{
-			"a.com": {Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Hit, 30 * time.Second},
-			"b.com": {Endpoint{}, ErrNotFound, Negative, 5 * time.Second},
-			"c.com": {Endpoint{}, errDown, Failed, time.Second},
+			"a.com": {Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Hit, 30 * time.Second, start.Add(30 * time.Second)},
+			"b.com": {Endpoint{}, ErrNotFound, Negative, 5 * time.Second, start.Add(5 * time.Second)},
+			"c.com": {Endpoint{}, errDown, Failed, time.Second, start.Add(time.Second)},
 		}
 		got := map[string]Entry{}
 		for host, e := range c.All() {
@@ -149,7 +150,7 @@ func TestPeekAndAll(t *testing.T) {
 		time.Sleep(time.Minute)
 		e, held := c.Peek("a.com")
 		require.True(t, held, "it may still stand in")
-		require.Equal(t, Entry{Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Miss, 0}, e)
+		require.Equal(t, Entry{Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Miss, 0, start.Add(30 * time.Second)}, e)
 		_, held = c.Peek("b.com")
 		require.False(t, held, "an expired not-found is nothing")
 		require.Equal(t, before, c.Stats(), "peeking does not count")
