@@ -280,10 +280,8 @@ func TestBinariesBuild(t *testing.T) {
 	if len(mains) == 0 {
 		t.Fatal("found no binary")
 	}
-	for _, path := range mains {
-		out := filepath.Join(t.TempDir(), filepath.Base(path))
-		if msg, err := exec.Command("go", "build", "-o", out, path).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", path, err, msg)
-		}
+	args := append([]string{"build", raceFlag, "-o", t.TempDir()}, mains...)
+	if msg, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, msg)
 	}
 }
