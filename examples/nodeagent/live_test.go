@@ -202,6 +202,7 @@ func TestDrainCommand(t *testing.T) {
 	// A balancer that has asked for both is not told before it asks again.
 	requireDrainFails(t, admin, "not told yet: 127.0.0.1 (media/tracks), 127.0.0.1 (node)")
 	requireAnswer(t, agent, node, "up drain # drain command")
+	requireDrainFails(t, admin, "not told yet: 127.0.0.1 (media/tracks)\n") // an answer counts when its connection has ended
 	code, out := drainCommand(t, admin, "-wait", "0")
 	require.Equal(t, cli.ExitFailed, code, out)
 	require.Contains(t, out, "not told yet: 127.0.0.1 (media/tracks)\n")

@@ -38,8 +38,12 @@ func TestRun(t *testing.T) {
 	}
 	require.Equal(t, 2, plain.At(result.Base, report.BulkCPU).N)
 	require.Positive(t, plain.At(result.Base, report.BulkCPU).Min)
-	// Both sides of a connection, and the pipes through which io.Copy splices.
-	require.InDelta(t, 6, plain.At(result.ManyOpen, report.IdleFiles).Median, 2)
+	// Both sides of a connection, and two pipes through which io.Copy splices: those that the
+	// warm-up has left in the runtime's pool were there before, and so few connections as
+	// here may need no others.
+	files := plain.At(result.ManyOpen, report.IdleFiles).Median
+	require.Greater(t, files, 1.8)
+	require.Less(t, files, 6.2)
 	require.Zero(t, plain.At(result.ManyHosts, report.BulkCPU).N)
 
 	var out bytes.Buffer
