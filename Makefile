@@ -2,7 +2,6 @@
 #
 #   make demo   the whole system on loopback: installs haproxy if it is missing
 #   make test   vet and all tests, with the race detector, in random order
-#   make test-comparisons   those of the comparisons with other libraries and programs, a module of its own
 #   make e2e    clusters with a real control plane and real node ports, in namespaces that end with it (root; E2EFLAGS='-only cordon')
 #   make bench  every benchmark, ours and the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
 #   make bench-peers   the SNI router beside nginx, HAProxy, sniproxy and tcpproxy, in one run
@@ -28,7 +27,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian puts haproxy where a user's PATH does not look.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo test test-comparisons e2e bench bench-peers fuzz lint ci haproxy cc clients peers network
+.PHONY: demo test e2e bench bench-peers fuzz lint ci haproxy cc clients peers network
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
@@ -38,9 +37,6 @@ demo: haproxy
 test: haproxy cc clients
 	$(GO) vet -race ./...
 	$(GO) test -race -shuffle=on -vet=off -ldflags=-w -p $$(($$(getconf _NPROCESSORS_ONLN) * 2)) ./...
-
-# The comparisons measure, and so run by themselves.
-test-comparisons:
 	cd $(BENCHMODULE) && $(GO) vet ./... && $(GO) test ./...
 
 # The first build of Kubernetes takes minutes; after that there is nothing left to do. Without cgo the tests share
@@ -86,7 +82,7 @@ lint:
 	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then echo "$$out" | tail -n 1; else \
 		case "$$out" in *"exit status 3"*) echo "$$out"; exit 1;; *) echo "govulncheck: not checked: $$(echo "$$out" | grep -v downloading | head -n 1)";; esac; fi
 
-ci: test test-comparisons lint demo e2e
+ci: test lint demo e2e
 	$(MAKE) fuzz FUZZTIME=5s
 	$(MAKE) bench BENCHTIME=1x
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'

@@ -15,7 +15,7 @@ import (
 
 // smoke is a run so small that it takes a second.
 func smoke(t *testing.T, args ...string) settings {
-	s, err := parse(append([]string{"-quick", "-connections=120", "-hosts=20", "-time=30ms", "-bulk=1", "-limit=1m", "-start-limit=30s"}, args...), t.Output())
+	s, err := parse(append([]string{"-quick", "-connections=500", "-hosts=20", "-time=30ms", "-bulk=1", "-limit=1m", "-start-limit=30s"}, args...), t.Output())
 	require.NoError(t, err)
 	s.few = report.Size{Open: 20, Hosts: 4}
 	return s
@@ -38,12 +38,9 @@ func TestRun(t *testing.T) {
 	}
 	require.Equal(t, 2, plain.At(result.Base, report.BulkCPU).N)
 	require.Positive(t, plain.At(result.Base, report.BulkCPU).Min)
-	// Both sides of a connection, and two pipes through which io.Copy splices: those that the
-	// warm-up has left in the runtime's pool were there before, and so few connections as
-	// here may need no others.
-	files := plain.At(result.ManyOpen, report.IdleFiles).Median
-	require.Greater(t, files, 1.8)
-	require.Less(t, files, 6.2)
+	// Both sides of a connection, and the pipes through which io.Copy splices. Those that the
+	// runtime has kept from the warm-up serve some of the connections, hence so many.
+	require.InDelta(t, 6, plain.At(result.ManyOpen, report.IdleFiles).Median, 2)
 	require.Zero(t, plain.At(result.ManyHosts, report.BulkCPU).N)
 
 	var out bytes.Buffer
