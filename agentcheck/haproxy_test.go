@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 	"github.com/headgate/headgate/internal/netserve"
 )
@@ -28,8 +29,9 @@ import (
 
 // rig is a HAProxy and the agent of all its servers.
 type rig struct {
-	socket haproxycfg.Socket
-	group  netserve.Group
+	haproxy *haproxyproc.Process
+	socket  haproxycfg.Socket
+	group   netserve.Group
 
 	mu       sync.Mutex
 	answers  map[string][]byte         // by server name
@@ -72,7 +74,7 @@ func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 	}
 
 	dir := haproxytest.Dir(t)
-	haproxytest.Start(t, dir, rigConfig(dir, timeout, l.Addr().(*net.TCPAddr).Port, servers))
+	r.haproxy = haproxytest.Start(t, dir, rigConfig(dir, timeout, l.Addr().(*net.TCPAddr).Port, servers))
 	r.socket = haproxycfg.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
 	return r
 }
@@ -136,6 +138,12 @@ func (r *rig) serveConn(_ context.Context, c net.Conn) {
 // it asks a server's agent again only when it is done with the answer before.
 func (r *rig) answer(t *testing.T, answers map[string][]byte) {
 	t.Helper()
+	require.True(t, r.survives(t, answers), "HAProxy has ended")
+}
+
+// survives is answer for those that may end HAProxy, and reports whether it is still there.
+func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
+	t.Helper()
 	want := make(map[string]int)
 	r.mu.Lock()
 	for name, a := range answers {
@@ -155,10 +163,12 @@ func (r *rig) answer(t *testing.T, answers map[string][]byte) {
 		}
 		r.mu.Unlock()
 		if len(want) == 0 {
-			return
+			return true
 		}
 		select {
 		case <-progress:
+		case <-r.haproxy.Done():
+			return false
 		case <-deadline:
 			t.Fatalf("HAProxy did not ask for %d of %d servers", len(want), len(answers))
 		}

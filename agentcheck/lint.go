@@ -15,7 +15,7 @@ func Lint(answer []byte, s Setup) []Finding {
 	line, err := firstLine(answer, true)
 	switch {
 	case errors.Is(err, ErrTooLong):
-		l.add(TrapTooLong, "", "HAProxy reads no more than its tune.bufsize (16384 bytes) and ignores the answer")
+		l.add(TrapTooLong, "", "HAProxy reads no more than its tune.bufsize (16384 bytes) and ignores the answer, unless it ends: 2.6 writes beyond its buffer")
 		return l.findings
 	case err != nil:
 		l.add(TrapNoLineEnd, "", `HAProxy ignores an answer without a line end or with a NUL before it, or completes it with what is left in its buffer: end it in \n`)

@@ -23,7 +23,8 @@ var (
 	// incomplete line from agent". Do not count on it: version 2.6 was seen to complete such a
 	// line with what an earlier check had left in its buffer.
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
-	// ErrTooLong: the line is longer than MaxLine.
+	// ErrTooLong: the line is longer than MaxLine. Version 2.6 looks for its end beyond the
+	// buffer and can overwrite a byte there; some 3% of its processes ended by such an answer.
 	ErrTooLong = errors.New("agentcheck: answer is longer than " + strconv.Itoa(MaxLine) + " bytes")
 )
 

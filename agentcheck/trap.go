@@ -8,7 +8,7 @@ type Trap string
 // The traps that Lint knows, in the words of their names.
 const (
 	TrapNoLineEnd      Trap = "no-line-end"      // the whole answer is ignored
-	TrapTooLong        Trap = "too-long"         // the whole answer is ignored
+	TrapTooLong        Trap = "too-long"         // the whole answer is ignored, or HAProxy ends
 	TrapSecondLine     Trap = "second-line"      // what follows the first line end is ignored
 	TrapUnknownWord    Trap = "unknown-word"     // the word is an error
 	TrapGluedReason    Trap = "glued-reason"     // a '#' within a word makes the word an error

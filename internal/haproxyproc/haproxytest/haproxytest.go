@@ -97,7 +97,8 @@ func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
 // nobody else gets for the length of the test: not this process, and not the tests
 // of other packages that run at the same time. They lie below the node ports of
 // Kubernetes and the range from which kernels choose the ports of outgoing
-// connections.
+// connections, and above the ports that Kubernetes itself has on nodes, which no
+// agent may take.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
@@ -105,7 +106,7 @@ func Ports(t testing.TB, n int) []int {
 		if len(ports) == n {
 			return ports
 		}
-		if port := 10000 + rand.IntN(20000); claim(t, port) {
+		if port := 11000 + rand.IntN(19000); claim(t, port) {
 			ports = append(ports, port)
 		}
 	}
