@@ -90,16 +90,20 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 		l.running.Done()
 		return nil, errBroken // so that the Reflector makes a list; it would try again at once, for ever
 	}
+	latest := streamed && options.ResourceVersion == ""
 	inner, cancel, err := l.open(ctx, options)
 	if err != nil {
 		l.running.Done()
+		if latest {
+			err = listInstead(err)
+		}
 		if !streamed || utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 			l.health.watchFailed(err)
 		} // else the Reflector makes a list at once, since the server may have no streamed ones, and that will tell
 		return nil, err
 	}
 	l.health.watchPermitted(!streamed)
-	s := &stream{inner: inner, events: make(chan watch.Event), stopped: make(chan struct{}), incomplete: streamed}
+	s := &stream{inner: inner, events: make(chan watch.Event), stopped: make(chan struct{}), incomplete: streamed, latest: latest}
 	go func() {
 		defer l.running.Done()
 		defer cancel(nil)
@@ -112,6 +116,16 @@ var (
 	errSilent = errors.New("no answer to a watch")
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
+
+// listInstead makes of the error of a streamed list of what is there now one for which the
+// Reflector makes a list. Where a server says that this has expired, or has yet to come,
+// it would ask again at once, for ever.
+func listInstead(err error) error {
+	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
+		return err // it waits
+	}
+	return apierrors.NewInternalError(err)
+}
 
 func (l *listWatch) setBroken() {
 	l.mu.Lock()
@@ -167,6 +181,7 @@ type stream struct {
 	stopped    chan struct{}
 	stop       sync.Once
 	incomplete bool // of the list with which it begins
+	latest     bool // that list is of what is there now, not of a version or later
 }
 
 func (s *stream) ResultChan() <-chan watch.Event { return s.events }
@@ -193,7 +208,12 @@ func (s *stream) forward(l *listWatch) {
 		}
 		switch {
 		case event.Type == watch.Error:
-			l.health.watchFailed(apierrors.FromObject(event.Object))
+			err := apierrors.FromObject(event.Object)
+			l.health.watchFailed(err)
+			var status *apierrors.StatusError
+			if s.incomplete && s.latest && errors.As(listInstead(err), &status) {
+				event.Object = &status.ErrStatus
+			}
 			s.incomplete = false // the Reflector knows what to do about an error
 		case event.Type == watch.Bookmark && s.incomplete:
 			o, err := meta.Accessor(event.Object)

@@ -394,3 +394,40 @@ func TestStreamedListThatDoesNotEnd(t *testing.T) {
 		})
 	}
 }
+
+// Where all watches have expired, streamed lists of what is there now too, there are lists.
+func TestEveryWatchExpired(t *testing.T) {
+	t.Parallel()
+	const expired = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old"}`
+	for name, answer := range map[string]func(http.ResponseWriter){
+		"refused": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusGone)
+			fmt.Fprintln(w, expired)
+		},
+		"event": func(w http.ResponseWriter) { fmt.Fprintf(w, `{"type":"ERROR","object":%s}`, expired) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			served := kubewatchtest.New(t)
+			served.Set(node("a"))
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Query().Get("watch") == "" {
+					served.ServeHTTP(w, r)
+					return
+				}
+				w.Header().Set("Content-Type", "application/json")
+				answer(w)
+			}))
+			t.Cleanup(front.Close)
+			clients, err := NewClients(&rest.Config{Host: front.URL})
+			require.NoError(t, err)
+			s := run(t, Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, silence)
+			s.eventually(t, "the list", s.has("a"))
+			served.Set(node("b"))
+			s.eventually(t, "the next list", s.has("a", "b"))
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			require.Empty(t, s.health)
+		})
+	}
+}
