@@ -59,7 +59,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.requests = append(s.requests, Request{verb, sel.resource, query})
-	refused, noStream, silent := s.refused[verb], s.noStream, s.silent
+	// With the rest, so that what is refused from now on does not go on as a watch.
+	refused, noStream, silent, cut := s.refused[verb], s.noStream, s.silent, s.cut
 	s.mu.Unlock()
 	switch {
 	case refused != 0:
@@ -74,16 +75,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case query.Get("sendInitialEvents") != "" && noStream:
 		writeStatus(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
 	case silent:
-		s.mu.Lock()
-		cut := s.cut
-		s.mu.Unlock()
 		for s.wait(r, func() bool { return s.cut != cut }) {
 			if s.isCut(cut) {
 				return
 			}
 		}
 	default:
-		s.watch(w, r, sel)
+		s.watch(w, r, sel, cut)
 	}
 }
 
@@ -143,7 +141,7 @@ func (s *Server) list(w http.ResponseWriter, sel selection, one bool) {
 	}{metav1.TypeMeta{Kind: kind.Kind + "List", APIVersion: kind.APIVersion}, meta, items})
 }
 
-func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection) {
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection, cut int) {
 	query := r.URL.Query()
 	version, _ := strconv.ParseInt(query.Get("resourceVersion"), 10, 64)
 	w.Header().Set("Content-Type", "application/json;stream=watch")
@@ -157,7 +155,6 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection) {
 		_ = encoder.Encode(metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: raw}})
 	}
 	s.mu.Lock()
-	cut := s.cut
 	if query.Get("sendInitialEvents") == "true" {
 		for _, o := range s.matching(sel) {
 			send("ADDED", o)
