@@ -24,7 +24,9 @@
 // A connection that swallows everything is found by the pings of HTTP/2 (after 45 s,
 // see HTTP2_READ_IDLE_TIMEOUT_SECONDS of client-go), and without HTTP/2 by a watch
 // that has been silent for two minutes: API servers send a bookmark every minute, and
-// one that does not is merely asked anew.
+// one that does not is merely asked anew. If no watch has said anything for ten minutes,
+// it is listed: a server whose store was restored as it was some time ago sends nothing
+// until it has come as far again.
 //
 // # Health
 //

@@ -23,6 +23,10 @@ const (
 	// silence is how long a watch may say nothing, or an answer take to begin. An API
 	// server sends a bookmark every minute to whoever allows them.
 	silence = 2 * time.Minute
+	// unheard is how long after the last word a watch that ends is not resumed, but listed.
+	// A server whose store is one of before what was seen last has nothing to say to it
+	// until it has come that far again.
+	unheard = 10 * time.Minute
 )
 
 // listWatch makes the requests of a Reflector and sees how they fare.
@@ -34,7 +38,8 @@ type listWatch struct {
 
 	mu      sync.Mutex
 	ended   bool
-	broken  bool // the last streamed list was not complete
+	broken  bool      // the last streamed list was not complete
+	heard   time.Time // the last list, or event of a watch
 	running sync.WaitGroup
 }
 
@@ -75,6 +80,8 @@ func (l *listWatch) ListWithContext(ctx context.Context, options metav1.ListOpti
 	list, err := l.request(options).Do(ctx).Get()
 	if err != nil {
 		l.health.failed(err)
+	} else {
+		l.hear()
 	}
 	return list, err
 }
@@ -140,6 +147,18 @@ func (l *listWatch) wasBroken() (broken bool) {
 	return broken
 }
 
+func (l *listWatch) hear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard = time.Now()
+}
+
+func (l *listWatch) unheard() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.heard) >= unheard
+}
+
 // open sends the request and waits for the head of the answer.
 func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch.Interface, context.CancelCauseFunc, error) {
 	var note transportError
@@ -201,6 +220,7 @@ func (s *stream) forward(l *listWatch) {
 	defer timer.Stop()
 	for event := range s.inner.ResultChan() {
 		timer.Reset(l.silence)
+		l.hear()
 		select {
 		case <-s.stopped:
 			continue // nobody listens any more, and an error is our own doing
@@ -226,10 +246,17 @@ func (s *stream) forward(l *listWatch) {
 	}
 	select {
 	case <-s.stopped:
+		return
 	default:
-		if s.incomplete {
-			l.setBroken()
-			l.health.failed(errBroken)
+	}
+	switch {
+	case s.incomplete:
+		l.setBroken()
+		l.health.failed(errBroken)
+	case l.unheard():
+		select {
+		case s.events <- watch.Event{Type: watch.Error, Object: &apierrors.NewResourceExpired("nothing was heard for too long").ErrStatus}:
+		case <-s.stopped:
 		}
 	}
 }
