@@ -45,7 +45,7 @@ type doubter interface {
 	believe(now time.Time)
 }
 
-func newInbox(localEndpoints bool) *inbox {
+func newInbox() *inbox {
 	in := &inbox{arrived: make(chan struct{}, 1)}
 	in.nodes = newRoll("nodes", in, func(name string, n *corev1.Node) {
 		set(&in.delta.Nodes, name, n)
@@ -56,22 +56,22 @@ func newInbox(localEndpoints bool) *inbox {
 		in.news = true
 		in.pods.setLocal(key, isLocal(s))
 	})
-	if localEndpoints {
-		in.slices = newRoll("endpointslices", in, in.pods.setSlice)
-		in.slices.listedFirst = func() {
-			in.delta.ReadyNodes = map[string][]string{} // known, even if there is none
-			in.pods.listed()
-		}
-	}
 	in.rolls[kindNodes], in.rolls[kindServices] = in.nodes, in.services
-	if in.slices != nil {
-		in.rolls[kindSlices] = in.slices
-	}
 	in.pods.changed = func(key string, nodes []string) {
 		set(&in.delta.ReadyNodes, key, nodes)
 		in.news = true
 	}
 	return in
+}
+
+// followSlices makes the inbox take slices too. Nothing of a cluster is in it yet.
+func (in *inbox) followSlices() {
+	in.slices = newRoll("endpointslices", in, in.pods.setSlice)
+	in.slices.listedFirst = func() {
+		in.delta.ReadyNodes = map[string][]string{} // known, even if there is none
+		in.pods.listed()
+	}
+	in.rolls[kindSlices] = in.slices
 }
 
 func set[V any](m *map[string]V, key string, v V) {

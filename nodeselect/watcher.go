@@ -3,10 +3,12 @@ package nodeselect
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,6 +54,7 @@ type Watcher struct {
 
 	once  sync.Once
 	inbox *inbox
+	ran   atomic.Bool
 }
 
 // Snapshot is a cluster at a moment. It is not changed later, and must not be by who
@@ -75,7 +78,19 @@ type Snapshot struct {
 }
 
 func (w *Watcher) init() {
-	w.once.Do(func() { w.inbox = newInbox(w.LocalEndpoints) })
+	w.once.Do(func() { w.inbox = newInbox() })
+}
+
+// start gets ready for Run, when the fields are set: SetRefs may have come before.
+func (w *Watcher) start() error {
+	w.init()
+	if w.ran.Swap(true) {
+		return errors.New("nodeselect: the Watcher has run already") // what it has seen is in no Tracker
+	}
+	if w.LocalEndpoints {
+		w.inbox.put((*inbox).followSlices)
+	}
+	return nil
 }
 
 // SetRefs sets what is declared. It may be called at any time, from any goroutine; the
@@ -91,7 +106,7 @@ func (w *Watcher) SetRefs(refs []Ref) {
 
 // Run follows the cluster until ctx ends, and returns the error of ctx then. What it
 // started has ended by that time. It returns another error, at once, if Config cannot
-// be used. A Watcher runs once.
+// be used, or if it is called again: a Watcher runs once.
 //
 // changed is called from the goroutine of Run: first when everything has been listed,
 // or when that turns out impossible for now, with Err and without Synced; then
@@ -107,10 +122,12 @@ func (w *Watcher) SetRefs(refs []Ref) {
 // itself, and Err says so. Objects that are deleted while they are watched are gone at
 // once, however many; and a Watcher that starts anew believes what it is told.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
-	w.init()
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {
 		return fmt.Errorf("nodeselect: the configuration of the cluster cannot be used: %w", err)
+	}
+	if err := w.start(); err != nil {
+		return err
 	}
 	var sources sync.WaitGroup
 	defer sources.Wait()

@@ -70,7 +70,7 @@ func (c *calls) all() []called {
 // into its inbox what sources would.
 func inBubble(t *testing.T, w *Watcher, test func(t *testing.T, calls *calls)) {
 	synctest.Test(t, func(t *testing.T) {
-		w.init()
+		require.NoError(t, w.start())
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
 		calls := &calls{made: make(chan called, 1000)}

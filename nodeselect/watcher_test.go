@@ -156,8 +156,9 @@ func TestWatcherHeedsPods(t *testing.T) {
 	headless := slice("headless", "tracks", "n008")
 	headless.Labels[corev1.IsHeadlessService] = ""
 	server.Set(slice("one", "tracks", "n001", "n002", "n002"), slice("two", "tracks", "n003"), headless)
-	w := &nodeselect.Watcher{Config: server.Config(), LocalEndpoints: true, Quiet: time.Millisecond}
+	w := &nodeselect.Watcher{Config: server.Config(), Quiet: time.Millisecond}
 	w.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks"}})
+	w.LocalEndpoints = true // after SetRefs, which may come at any time
 	snapshots := watched(t, w)
 	on := func(want ...string) func(nodeselect.Snapshot) bool {
 		return func(s nodeselect.Snapshot) bool {
@@ -182,6 +183,16 @@ func TestWatcherHeedsPods(t *testing.T) {
 func TestWatcherWithoutAConfiguration(t *testing.T) {
 	w := &nodeselect.Watcher{Config: &rest.Config{Host: "http://[::1"}}
 	require.ErrorContains(t, w.Run(t.Context(), func(nodeselect.Snapshot) {}), "nodeselect: the configuration of the cluster cannot be used: ")
+}
+
+// To run again would give a cluster without objects, since those are known already.
+func TestWatcherRunsOnce(t *testing.T) {
+	w := &nodeselect.Watcher{Config: kubewatchtest.New(t).Config()}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	never := func(nodeselect.Snapshot) { t.Error("called") }
+	require.ErrorIs(t, w.Run(ctx, never), context.Canceled)
+	require.EqualError(t, w.Run(ctx, never), "nodeselect: the Watcher has run already")
 }
 
 // What a Watcher keeps of a cluster is a small part of what the cluster is.
