@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -150,12 +152,9 @@ func (p *port) close() {
 // not ended when ctx does are cut off, and its error is returned. No goroutine of l
 // is left when Shutdown or Close returns.
 func (l *Listeners) Shutdown(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
 	var cut atomic.Bool
 	var stopping sync.WaitGroup
-	for _, p := range l.ports {
+	for _, p := range l.end() {
 		stopping.Go(func() {
 			if p.server.Shutdown(ctx) != nil {
 				cut.Store(true)
@@ -164,7 +163,6 @@ func (l *Listeners) Shutdown(ctx context.Context) error {
 		})
 	}
 	stopping.Wait()
-	clear(l.ports)
 	l.serving.Wait()
 	if cut.Load() {
 		return ctx.Err()
@@ -174,12 +172,19 @@ func (l *Listeners) Shutdown(ctx context.Context) error {
 
 // Close closes all ports at once and cuts off checks that have begun.
 func (l *Listeners) Close() {
+	for _, p := range l.end() {
+		p.close()
+	}
+	l.serving.Wait()
+}
+
+// end lets no port open any more, and returns those that are. What waits for their
+// checks must not hold l.mu: Finished may call methods of l.
+func (l *Listeners) end() []*port {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	for _, p := range l.ports {
-		p.close()
-	}
+	ports := slices.Collect(maps.Values(l.ports))
 	clear(l.ports)
-	l.serving.Wait()
+	return ports
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -121,4 +122,37 @@ func TestListenersShutdownIsBounded(t *testing.T) {
 	defer cancel()
 	require.ErrorIs(t, l.Shutdown(ctx), context.DeadlineExceeded)
 	require.EqualValues(t, 2, finished.Load(), "they are cut off, and waited for")
+}
+
+// What is told of checks may ask the listeners, also of a check whose end is waited for.
+func TestListenersAreAskedWhileTheyEnd(t *testing.T) {
+	for name, end := range map[string]func(*kube.Listeners, context.Context){
+		"shutdown": func(l *kube.Listeners, ctx context.Context) { _ = l.Shutdown(ctx) },
+		"close":    func(l *kube.Listeners, _ context.Context) { l.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := &network{addrs: map[string]string{}}
+			var l *kube.Listeners
+			begun, ended := make(chan struct{}), make(chan struct{})
+			l = &kube.Listeners{Listen: n.listen, Finished: func(string, agentcheck.Exchange) {
+				close(begun)
+				for !errors.Is(l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1)}}), kube.ErrClosed) {
+					runtime.Gosched() // they have not begun to end
+				}
+				l.Open()
+			}}
+			require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1)}}))
+			require.Equal(t, "up 1%", ask(t, n.addrs[":9707"]))
+			<-begun
+			go func() {
+				defer close(ended)
+				end(l, t.Context())
+			}()
+			select {
+			case <-ended:
+			case <-time.After(20 * time.Second):
+				t.Fatal("they do not end")
+			}
+		})
+	}
 }
