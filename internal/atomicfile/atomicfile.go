@@ -23,3 +23,17 @@ func Update(file string, data []byte, mode fs.FileMode) (changed bool, err error
 	}
 	return true, Write(file, data, mode, nil)
 }
+
+// named makes an error of a temporary file one of the file that it is to replace: its
+// own name is another each time, and who tells an error once compares the text.
+func named(file string, err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return &fs.PathError{Op: path.Op, Path: file, Err: path.Err}
+	case errors.As(err, &link):
+		return &fs.PathError{Op: link.Op, Path: file, Err: link.Err}
+	}
+	return err
+}

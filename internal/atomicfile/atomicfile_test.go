@@ -2,6 +2,7 @@ package atomicfile_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -49,4 +50,18 @@ func TestWriteThatEndsEarlyLeavesTheOld(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Dir(file))
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "and no temporary file")
+}
+
+// What fails tells of the file, in the same words each time.
+func TestErrorsNameTheFile(t *testing.T) {
+	dir := t.TempDir()
+	taken := filepath.Join(dir, "taken")
+	require.NoError(t, os.MkdirAll(filepath.Join(taken, "below"), 0o755))
+	for _, file := range []string{filepath.Join(dir, "none", "haproxy.cfg"), taken} {
+		err := atomicfile.Write(file, []byte("new"), 0o644, nil)
+		var path *fs.PathError
+		require.ErrorAs(t, err, &path)
+		require.Equal(t, file, path.Path)
+		require.EqualError(t, atomicfile.Write(file, []byte("new"), 0o644, nil), err.Error())
+	}
 }

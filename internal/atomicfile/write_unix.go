@@ -20,11 +20,11 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 	dir := filepath.Dir(file)
 	t, err := renameio.NewPendingFile(file, renameio.WithTempDir(dir), renameio.WithStaticPermissions(mode))
 	if err != nil {
-		return err
+		return named(file, err)
 	}
 	defer t.Cleanup() //nolint:errcheck // does nothing after the rename
 	if _, err := t.Write(data); err != nil {
-		return err
+		return named(file, err)
 	}
 	if beforeRename != nil {
 		if err := beforeRename(); err != nil {
@@ -32,7 +32,7 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 		}
 	}
 	if err := t.CloseAtomicallyReplace(); err != nil {
-		return err
+		return named(file, err)
 	}
 	return SyncDir(dir)
 }

@@ -12,7 +12,7 @@ import (
 func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
 	t, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"*")
 	if err != nil {
-		return err
+		return named(file, err)
 	}
 	defer os.Remove(t.Name())
 	_, err = t.Write(data)
@@ -25,13 +25,18 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 	if err == nil {
 		err = os.Chmod(t.Name(), mode)
 	}
-	if err == nil && beforeRename != nil {
-		err = beforeRename()
-	}
 	if err != nil {
-		return err
+		return named(file, err)
 	}
-	return os.Rename(t.Name(), file)
+	if beforeRename != nil {
+		if err := beforeRename(); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(t.Name(), file); err != nil {
+		return named(file, err)
+	}
+	return nil
 }
 
 // SyncDir does nothing: Windows has no sync of a directory.
