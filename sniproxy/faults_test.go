@@ -191,6 +191,34 @@ func TestFailuresAreToldWithTheName(t *testing.T) {
 	})
 }
 
+// Close does not turn the lookups that it ends into failures of the lookup.
+func TestCloseDuringALookup(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		asked := make(chan bool)
+		r := newRouter(t, e, hostlookup.Func(func(ctx context.Context, _ string) (hostlookup.Endpoint, error) {
+			asked <- true
+			<-ctx.Done()
+			return hostlookup.Endpoint{}, ctx.Err()
+		}), func(s *sniproxy.Server) { s.LookupTimeout = time.Hour })
+		front := r.serve(0)
+		const several = 20
+		for range several {
+			c := dial(t, front)
+			_, err := c.Write(hellotest.Hello{Name: "a.example"}.Wire())
+			require.NoError(t, err)
+			<-asked
+		}
+		require.NoError(t, r.Close())
+		for range several {
+			st := r.next()
+			require.Equal(t, sniproxy.Aborted, st.Outcome)
+			require.Equal(t, sniproxy.PhaseLookup, st.Phase)
+			require.ErrorIs(t, st.Err, sniproxy.ErrServerClosed)
+			require.Zero(t, st.Answer)
+		}
+	})
+}
+
 // All is told of a connection that went well, also while it is open.
 func TestStats(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {

@@ -427,8 +427,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() error {
 	_ = s.init()
 	s.drains.Store(true)
-	s.cancel()
+	// First, so that a lookup that ends with its connection is not taken for one that failed.
 	err := s.engine.Close()
+	s.cancel()
 	s.seeks.Wait()
 	return err
 }
