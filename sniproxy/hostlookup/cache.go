@@ -71,7 +71,7 @@ type Cache struct {
 	StaleAfter time.Duration
 
 	// Timeout bounds a call of the source, and apart from that the wait for its
-	// turn under MaxCalls. 0 means 5 s.
+	// turn under MaxCalls. 0 and negative mean 5 s.
 	Timeout time.Duration
 
 	// MaxCalls bounds the source calls at one time. 0 means 64.

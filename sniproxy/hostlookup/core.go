@@ -72,7 +72,7 @@ func newCore(c *Cache) *core {
 			recheck:     orOff(c.Recheck, 30*time.Second),
 			revalidate:  max(c.StaleWhileRevalidate, 0),
 			wait:        orOff(c.StaleAfter, 500*time.Millisecond),
-			timeout:     orOff(c.Timeout, 5*time.Second),
+			timeout:     cmp.Or(max(c.Timeout, 0), 5*time.Second),
 			jitter:      min(max(cmp.Or(c.Jitter, 0.1), 0), 1),
 			maxHosts:    cmp.Or(max(c.MaxHosts, 0), 100_000),
 			maxNegative: cmp.Or(max(c.MaxNegative, 0), 10_000),

@@ -313,6 +313,19 @@ func TestFloodDoesNotRefuseKnownHosts(t *testing.T) {
 	})
 }
 
+// A negative time-out is none that has passed before the source is asked.
+func TestNegativeTimeout(t *testing.T) {
+	bubble(t, &Cache{Timeout: -1}, func(t *testing.T, c *Cache, src *fake) {
+		src.answer(func(ctx context.Context, host string) (Endpoint, error) {
+			<-ctx.Done()
+			return Endpoint{}, ctx.Err()
+		})
+		start := time.Now()
+		wantError(t, c, "a.com", context.DeadlineExceeded, Miss)
+		require.Equal(t, 5*time.Second, time.Since(start))
+	})
+}
+
 // A source that ignores its context and never returns costs its callers the time-out,
 // and itself one call a host.
 func TestHungSource(t *testing.T) {
