@@ -27,6 +27,7 @@ type Cache struct {
 
 	// MaxHosts bounds the known hosts. 0 means 100,000. The one that was not
 	// asked for longest goes first. A known host takes some 300 bytes and its strings.
+	// Each name below a wildcard of the source is one.
 	MaxHosts int
 
 	// MaxNegative bounds the hosts remembered as not found or failed, apart from
