@@ -132,6 +132,9 @@ func (f *flow) dialElsewhere() {
 	dial := f.opening.step.Dial
 	f.loop.ev.dials.Go(func() {
 		c, err := dial(ctx)
+		if c == nil && err == nil {
+			err = errNoConn
+		}
 		f.loop.post(func() { f.dialed(d, c, err) })
 	})
 }

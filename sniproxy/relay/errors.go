@@ -24,6 +24,9 @@ func helloError(err error) error {
 	return fmt.Errorf("relay: reading the hello: %w", err)
 }
 
+// errNoConn is what a Step.Dial failed with that returned neither a connection nor an error.
+var errNoConn = errors.New("no connection and no error")
+
 func dialError(err error) error {
 	switch {
 	case err == nil:

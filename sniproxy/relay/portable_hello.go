@@ -82,6 +82,9 @@ func (t *talk) connect(step Step) (net.Conn, error) {
 	}
 	if step.Dial != nil {
 		c, err := step.Dial(ctx)
+		if c == nil && err == nil {
+			err = errNoConn
+		}
 		return c, dialError(err)
 	}
 	dialer := net.Dialer{KeepAlive: -1} // setBackend does it

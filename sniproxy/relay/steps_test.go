@@ -419,6 +419,17 @@ func TestABackendThatIsNotTCP(t *testing.T) {
 			require.NoError(t, r.Err)
 			require.EqualValues(t, 9, r.ToBackend)
 		})
+		t.Run("none at all", func(t *testing.T) {
+			e := newEngine(t, &Engine{Portable: e.Portable})
+			addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
+				return Step{Action: Connect, Dial: func(context.Context) (net.Conn, error) { return nil, nil }}
+			}, dialFailed: func(_ *script, err error) Step {
+				return Step{Action: Drop, Err: err}
+			}})
+			c := dial(t, addr)
+			write(t, c, "hello")
+			require.ErrorIs(t, receive(t, done).Err, errNoConn)
+		})
 		t.Run("closed by the session", func(t *testing.T) {
 			e := newEngine(t, &Engine{Portable: e.Portable})
 			conns := make(chan Conn, 1)
