@@ -106,7 +106,8 @@ type Server struct {
 	// net.DefaultResolver.
 	Resolver Resolver
 	// DialContext connects to an address. nil is a plain TCP connection, which on Linux
-	// takes no goroutine. Connections other than *net.TCPConn cost the fast path.
+	// takes no goroutine. Connections other than *net.TCPConn cost the fast path, and those
+	// without a CloseWrite method end as soon as the client ends its direction.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// DrainSpread is how long before the end of Shutdown's context the connections
