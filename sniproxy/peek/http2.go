@@ -59,7 +59,7 @@ func ParseHTTP2(b []byte) (Request, error) {
 type frameScan struct {
 	off    int    // where the first frame begins that is not complete yet
 	stream uint32 // of a header block that goes on; 0 is none
-	block  []byte // that block so far
+	start  int    // where the HEADERS frame of that block begins
 }
 
 func (s *frameScan) scan(b []byte, limit int) (Request, error) {
@@ -119,19 +119,37 @@ func (s *frameScan) frame(b []byte, limit int) (r Request, again bool, err error
 		s.off = end
 		return r, true, nil
 	}
+	if kind == frameHeaders && flags&flagEndHeaders == 0 {
+		s.start, s.stream = s.off, stream
+	}
 	if flags&flagEndHeaders == 0 {
-		s.block = append(s.block, payload...)
-		s.off, s.stream = end, stream
+		s.off = end
 		return r, true, nil
 	}
 	if kind == frameContinuation {
-		payload = append(s.block, payload...)
+		payload = joinBlock(b[s.start:end])
 	}
 	r, err = parseFields(payload, body)
 	if err == nil || errors.Is(err, ErrNoName) {
 		r.Len = end
 	}
 	return r, false, err
+}
+
+// joinBlock copies a header block out of its frames, which were looked at one by one. It is
+// done at the end, so that a client that never comes to it does not cost its bytes twice.
+func joinBlock(frames []byte) []byte {
+	block := make([]byte, 0, len(frames))
+	for len(frames) > 0 {
+		end := frameHeader + int(frames[0])<<16 + int(frames[1])<<8 + int(frames[2])
+		payload := frames[frameHeader:end]
+		if frames[3] == frameHeaders {
+			payload = stripHeaders(payload, frames[4])
+		}
+		block = append(block, payload...)
+		frames = frames[end:]
+	}
+	return block
 }
 
 // refuse says what is wrong with a frame in its place, "" if nothing is.

@@ -76,8 +76,10 @@ func TestHTTP2(t *testing.T) {
 			do(func(f *http2.Framer) error { return f.WritePriority(3, http2.PriorityParam{}) }).
 			do(func(f *http2.Framer) error { return f.WriteSettingsAck() }).
 			raw(0x99, 0xff, 77, 'x').headers(a), "a.example", nil},
-		"padded":               {h2().headers(a, func(p *http2.HeadersFrameParam) { p.PadLength = 255 }), "a.example", nil},
-		"priority":             {h2().headers(a, func(p *http2.HeadersFrameParam) { p.Priority = http2.PriorityParam{Weight: 7} }), "a.example", nil},
+		"padded":   {h2().headers(a, func(p *http2.HeadersFrameParam) { p.PadLength = 255 }), "a.example", nil},
+		"priority": {h2().headers(a, func(p *http2.HeadersFrameParam) { p.Priority = http2.PriorityParam{Weight: 7} }), "a.example", nil},
+		"padded and continued": {h2().headers(a[:3], open, func(p *http2.HeadersFrameParam) { p.PadLength = 9; p.Priority.Weight = 7 }).
+			raw(http2.FrameContinuation, 0, 1, a[3:5]...).raw(http2.FrameContinuation, 4, 1, a[5:]...), "a.example", nil},
 		"padded and priority":  {h2().headers(a, func(p *http2.HeadersFrameParam) { p.PadLength = 1; p.Priority.Weight = 7 }), "a.example", nil},
 		"continued":            {h2().headers(a[:5], open).do(func(f *http2.Framer) error { return f.WriteContinuation(1, true, a[5:]) }), "a.example", nil},
 		"continued by bytes":   {continued(a, 1), "a.example", nil},
@@ -177,6 +179,23 @@ func TestHTTP2Bounds(t *testing.T) {
 	}
 	_, err = peek.ParseHTTP2(endless.Bytes())
 	require.ErrorIs(t, err, peek.ErrTooLarge)
+}
+
+// A client that never ends its header block costs the bytes that its connection holds, and no
+// copy of them.
+func TestBlockWithoutEndIsNotCopied(t *testing.T) {
+	whole := continued(get(":authority", "a.example", "x", strings.Repeat("~", 60_000)), 10_000).Bytes()
+	last := bytes.LastIndex(whole, []byte{byte(http2.FrameContinuation), byte(http2.FlagContinuationEndHeaders)}) - 3
+	require.Zero(t, testing.AllocsPerRun(10, func() {
+		var p peek.Parser
+		p.Parse(whole[:last]) //nolint:errcheck // it needs more
+	}))
+	_, err := peek.ParseHTTP2(whole[:last])
+	require.ErrorIs(t, err, peek.ErrNeedMore)
+	r, err := peek.ParseHTTP2(whole)
+	require.NoError(t, err)
+	require.Equal(t, "a.example", r.Host)
+	require.Len(t, whole, r.Len)
 }
 
 // One byte of a block can stand for 4 KiB of a header list.
