@@ -64,8 +64,9 @@ type HTTPFeed struct {
 }
 
 // calmFeed is how long the feed pauses after an answer that came at once and brought
-// nothing, or another reset. Without it an API that does not know how to wait, or two
-// that disagree behind one address, would be asked without end.
+// nothing, or no other version, or another reset. Without it an API that does not know
+// how to wait, or tells the same again, or two that disagree behind one address, would
+// be asked without end.
 const calmFeed = time.Second
 
 func (f *HTTPFeed) init() error {
@@ -116,7 +117,7 @@ func (f *HTTPFeed) Changes(ctx context.Context) iter.Seq2[Change, error] {
 				}
 			}
 			f.version = news.Version // not before all is applied
-			calm := news.Reset && since != "" || !news.Reset && len(news.Changes) == 0
+			calm := news.Version == since || news.Reset && since != "" || !news.Reset && len(news.Changes) == 0
 			if calm && !sleep(ctx, calmFeed-time.Since(began)) {
 				return
 			}
