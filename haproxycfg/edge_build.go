@@ -1,6 +1,8 @@
 package haproxycfg
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,6 +15,7 @@ type edgeBuilder struct {
 	edge      *Edge
 	upstreams map[routes.Ref]*upstream
 	backends  map[string]string                // what makes a backend, encoded, to its name
+	hashed    map[string]struct{}              // those of these names that have a hash
 	nodes     map[string]map[netip.Addr]string // by cluster and address, what tracks the node
 	routes    map[routeKey]struct{}
 	problems  []routes.Problem
@@ -140,11 +143,32 @@ func (b *edgeBuilder) backendOf(r *routes.Route) string {
 	name, ok := b.backends[string(b.key)]
 	if !ok {
 		key := string(b.key)
-		name = backendName(backends, r, key)
+		name = b.distinctName(backendName(backends, r, key), key)
 		b.backends[key] = name
 		b.rendered = append(b.rendered, b.backend(name, backends, r))
 	}
 	b.reportMissing(backends, r)
+	return name
+}
+
+// distinctName returns a backend's name, or if another backend has it, one with the
+// whole hash. It takes a second to find two routes of one service whose short hashes
+// are equal, and a backend that is there twice would make the whole Config invalid:
+// whoever may declare routes is not to have that power over all others.
+func (b *edgeBuilder) distinctName(name, key string) string {
+	readable, _, hashed := strings.Cut(name, ":")
+	if !hashed {
+		return name // which says all that there is to say
+	}
+	if _, taken := b.hashed[name]; taken {
+		sum := sha256.Sum256([]byte(key))
+		room := maxName - len(":") - hex.EncodedLen(len(sum))
+		name = readable[:min(len(readable), room)] + ":" + hex.EncodeToString(sum[:])
+	}
+	if b.hashed == nil {
+		b.hashed = make(map[string]struct{})
+	}
+	b.hashed[name] = struct{}{}
 	return name
 }
 

@@ -244,3 +244,33 @@ func TestLongNames(t *testing.T) {
 	require.Len(t, config.Backends, 2+2+2+1, "services, checked services, nodes, and what is not found")
 	require.NoError(t, haproxycfg.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), config))
 }
+
+// TestBackendNamesOfOneHash: two routes that were sought out to have one short hash
+// have two backends all the same, and take nobody down.
+func TestBackendNamesOfOneHash(t *testing.T) {
+	web := routes.Ref{Cluster: "eu-1", Namespace: "evil", Service: "web", Port: "http"}
+	slow := func(host string, ms time.Duration) routes.Route {
+		return with(route(host, "/", weighted{web, 100}), func(r *routes.Route) { r.Timeouts.Server = ms * time.Millisecond })
+	}
+	table, problems := routes.New(slow("a.example.com", 343592), slow("b.example.com", 934647), slow("c.example.com", 343592))
+	require.Empty(t, problems)
+	upstreams := []haproxycfg.Upstream{{Ref: web, NodePort: 31000, Nodes: []haproxycfg.Node{node(1)}}}
+	config, problems := haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(table, upstreams)
+	require.Empty(t, problems)
+	require.NoError(t, config.Validate())
+	to := map[string]string{}
+	for _, e := range config.Maps[2].Entries {
+		to[e.Key] = e.Value
+	}
+	require.Equal(t, to["a.example.com/"], to["c.example.com/"], "one backend")
+	require.Regexp(t, `^eu-1\.evil\.web\.http:0ce6b5e1fa$`, to["a.example.com/"])
+	require.Regexp(t, `^eu-1\.evil\.web\.http:0ce6b5e1fa[0-9a-f]{54}$`, to["b.example.com/"])
+	for _, b := range config.Backends {
+		switch b.Name {
+		case to["a.example.com/"]:
+			require.Equal(t, 343592*time.Millisecond, b.Timeouts.Server)
+		case to["b.example.com/"]:
+			require.Equal(t, 934647*time.Millisecond, b.Timeouts.Server)
+		}
+	}
+}
