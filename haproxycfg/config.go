@@ -334,7 +334,7 @@ type Map struct {
 }
 
 // MapEntry is a line of a map. Neither string is empty, holds white space or
-// control characters, or is longer than 8,000 bytes, and Key does not begin
+// control characters, or is longer than 2,000 bytes, and Key does not begin
 // with "#".
 type MapEntry struct {
 	Key, Value string

@@ -234,6 +234,35 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+// TestRoundTripOfLongestKeys: keys that differ in their last bytes alone, at the bound
+// of what a map takes.
+func TestRoundTripOfLongestKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+	long := "/" + strings.Repeat("x", 2000-len("example.com")-len("/")-len("ba/")) // the last is what follows
+	var table routes.Table
+	for i, path := range []string{"/", long[:1000], long, long + "a", long + "b"} {
+		r := ref("eu-1", "s"+strconv.Itoa(i))
+		table.Routes = append(table.Routes, route("example.com", path, weighted{r, 100}))
+		w.upstream(r, 0, 1)
+	}
+	exact := ref("eu-1", "exact")
+	table.Routes = append(table.Routes, with(route("example.com", long+"ba", weighted{exact, 100}), func(r *routes.Route) { r.Exact = true }))
+	w.upstream(exact, 0, 1)
+	w.start(haproxycfg.Edge{}, table)
+	c := newClient(t, w.frontend)
+	for path, want := range map[string]string{
+		"/": "s0", long[:999]: "s0", long[:1000]: "s1", long[:1000] + "/": "s1", long[:1900]: "s0",
+		long: "s2", long + "/": "s2", long + "/x": "s2", long + "a": "s3", long + "a/x": "s3", long + "b": "s4", long + "c": "s0",
+		long + "ba": "exact", long + "bb": "s0",
+	} {
+		status, servedBy := c.get("example.com", path)
+		require.Equal(t, 200, status, len(path))
+		require.Equal(t, ref("eu-1", want).String(), servedBy, "%d bytes, then %q", len(path), path[max(0, len(path)-4):])
+	}
+}
+
 func nearHosts(host string) []string {
 	first, rest, _ := strings.Cut(host, ".")
 	return []string{

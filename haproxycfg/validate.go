@@ -21,9 +21,10 @@ const (
 	maxName   = 255
 	// maxWord leaves a line with several long words far below HAProxy's buffers.
 	maxWord = 1024
-	// maxMapText bounds key and value of a map entry: HAProxy cuts the lines of
-	// a map at the size of its buffer, 16,384 bytes.
-	maxMapText = 8000
+	// maxMapText bounds key and value of a map entry. Where prefixes are alike for 2,048
+	// bytes (2^14 bits), the tree in which HAProxy 2.6 indexes them finds others than the
+	// longest.
+	maxMapText = 2000
 	// maxSocketPath: HAProxy binds a temporary name first and therefore wants ten bytes
 	// less than a socket address holds.
 	maxSocketPath = 97

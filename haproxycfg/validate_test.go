@@ -52,6 +52,7 @@ func TestValidate(t *testing.T) {
 		{"map unknown", func(c *config) { c.Frontends[0].Router.Exact = "x" }, `frontend f: router: Exact names map "x", which does not exist`},
 		{"backend of a map unknown", func(c *config) { c.Maps[2].Entries[0].Value = "x" }, `frontend f: router: map p: key "a/": backend "x" does not exist`},
 		{"key with a space", func(c *config) { c.Maps[2].Entries[0].Key = "a b" }, `map p: entry "a b" to "answer"`},
+		{"key too long for HAProxy's trees", func(c *config) { c.Maps[2].Entries[0].Key = "a/" + strings.Repeat("x", 2000) }, "both have 1 to 2000 bytes"},
 		{"key twice", func(c *config) { c.Maps[2].Entries = append(c.Maps[2].Entries, c.Maps[2].Entries[0]) }, `map p: key "a/" is there twice`},
 		{"map name", func(c *config) { c.Maps[0].Name, c.Frontends[0].Router.Hosts = "..", ".." }, "map ..: its name is the name of a file"},
 		{"static-rr", func(c *config) { c.Backends[0].Balance = "static-rr" }, "backend b: balance static-rr ignores every weight of an agent but 0% and 100%: use roundrobin"},
