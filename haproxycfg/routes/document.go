@@ -45,7 +45,9 @@ func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 }
 
 // checkText finds what YAML forbids in a stream, since the parser reports it
-// without a line (YAML 1.2 section 5.1).
+// without a line (YAML 1.2 section 5.1). It also refuses what the parser takes for
+// the end of a line, as YAML 1.1 does, and editors do not: behind it a comment could
+// hide a route from whoever reads the file, and the lines of problems would be wrong.
 func checkText(data []byte) *syntaxError {
 	line := 1
 	for i := 0; i < len(data); {
@@ -53,7 +55,8 @@ func checkText(data []byte) *syntaxError {
 		if c == '\n' {
 			line++
 		}
-		if ' ' <= c && c < 0x7F || c == '\n' || c == '\t' || c == '\r' {
+		lineEnd := c == '\n' || c == '\r' && i+1 < len(data) && data[i+1] == '\n'
+		if ' ' <= c && c < 0x7F || c == '\t' || lineEnd {
 			i++
 			continue
 		}
@@ -61,7 +64,7 @@ func checkText(data []byte) *syntaxError {
 		if r == utf8.RuneError && n == 1 {
 			return &syntaxError{line, fmt.Sprintf("the byte 0x%02x is not UTF-8", c)}
 		}
-		if unicode.IsControl(r) && r != '\u0085' || r == '\uFEFF' || r&^1 == 0xFFFE {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == '\uFEFF' || r&^1 == 0xFFFE {
 			return &syntaxError{line, fmt.Sprintf("the character %s may not stand in a file", strconv.QuoteRuneToASCII(r))}
 		}
 		i += n

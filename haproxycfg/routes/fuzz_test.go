@@ -18,7 +18,7 @@ import (
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		table, problems := Parse("f.yaml", data)
-		lines := 1 + strings.Count(strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n").Replace(string(data)), "\n")
+		lines := 1 + strings.Count(string(data), "\n")
 		for _, p := range problems {
 			require.Equal(t, "f.yaml", p.File)
 			require.Positive(t, p.Line)
