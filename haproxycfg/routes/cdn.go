@@ -61,7 +61,9 @@ type cdnBehaviour struct {
 // forwarded. Requests must reach the origin with the Host of the viewer, on
 // which the terminators route. Equal input gives equal bytes.
 //
-// An error means unusable options, and dst comes back as it was.
+// An error means options that are unusable, or an Origin that is a host of the table. dst
+// then comes back as it was. Who may not fail because of what somebody declares leaves
+// that host out of the table that it gives.
 func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	origin, err := normalName(o.Origin)
 	if err != nil {

@@ -100,6 +100,17 @@ func TestZoneCoversMatch(t *testing.T) {
 	require.Empty(t, resolve(zone, "deep.er.example.com"), "an empty non-terminal, which the wildcard does not cover")
 }
 
+// TestZoneLeavesTheTargetAlone: a name below the target, and a wildcard above it, do not
+// make the target an alias of itself, which has records of its own.
+func TestZoneLeavesTheTargetAlone(t *testing.T) {
+	out, err := AppendZone(nil, tableOf(t, "*.example.com/", "a.edge.example.com/", "a.b.example.com/"), ZoneOptions{Origin: "example.com", Target: "edge.example.com"})
+	require.NoError(t, err)
+	zone := readZone(t, out)
+	require.Contains(t, zone, "b.example.com", "which the wildcard of the DNS does not cover")
+	require.NotContains(t, zone, "edge.example.com")
+	require.Contains(t, zone, "a.edge.example.com")
+}
+
 // resolve answers for a name: its own records, nothing if names exist below it,
 // or those of the wildcard at the closest encloser (RFC 4592 section 3.3).
 func resolve(zone map[string][]string, name string) []string {

@@ -48,7 +48,9 @@ type ZoneOptions struct {
 // covered by the wildcard (RFC 4592 section 2.2.2); where the table would serve
 // it, it gets records of its own.
 //
-// An error means unusable options, and dst comes back as it was.
+// An error means options that are unusable, or that do not go with a host of the table:
+// Target itself, or Origin without Addrs. dst then comes back as it was. Who may not fail
+// because of what somebody declares leaves such a host out of the table that it gives.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {
@@ -136,7 +138,7 @@ func (z zone) hosts(t Table) []string {
 			}
 			h = parent
 			_, above, _ := strings.Cut(h, ".")
-			if declared["*."+above] {
+			if declared["*."+above] && h != z.target { // which has records of its own
 				names = append(names, h)
 			}
 		}
