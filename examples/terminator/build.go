@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
@@ -31,7 +32,9 @@ func (s *settings) build(in state, last kube.Report, now time.Time) built {
 		b.input.Clusters = append(b.input.Clusters, in.clusters[i].cluster(last))
 	}
 	b.config, b.report = s.builder.Build(in.table, b.input.Clusters, now)
-	b.report.AddRoutes(in.routeProblems)
+	_, zone := s.zoneTable(in.table)
+	_, cdn := s.cdnTable(in.table)
+	b.report.AddRoutes(slices.Concat(in.routeProblems, zone, cdn))
 	for i := range in.clusters {
 		if c := &in.clusters[i]; len(c.problems) > 0 {
 			b.report.AddManifests(c.name, c.problems)
@@ -76,14 +79,16 @@ func (s *settings) readReport() (kube.Report, error) {
 func (s *settings) beside(table routes.Table, report kube.Report) ([]haproxycfg.RenderedFile, error) {
 	var files []haproxycfg.RenderedFile
 	if s.zone.Origin != "" {
-		data, err := routes.AppendZone(nil, table, s.zone)
+		published, _ := s.zoneTable(table)
+		data, err := routes.AppendZone(nil, published, s.zone)
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, haproxycfg.RenderedFile{Name: "dns.zone", Data: data})
 	}
 	if s.cdn.Origin != "" {
-		data, err := routes.AppendCDN(nil, table, s.cdn)
+		published, _ := s.cdnTable(table)
+		data, err := routes.AppendCDN(nil, published, s.cdn)
 		if err != nil {
 			return nil, err
 		}

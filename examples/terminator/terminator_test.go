@@ -229,6 +229,48 @@ func TestBadEntriesAreReportedAndTheRestIsServed(t *testing.T) {
 	require.GreaterOrEqual(t, len(w.report().Problems), 3)
 }
 
+// TestHostsThatCannotBePublished: who declares the very name that others are published
+// under keeps nobody from being served or published.
+func TestHostsThatCannotBePublished(t *testing.T) {
+	w := newWorld(t)
+	const backends = "\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n"
+	w.write("routes.yaml", testRoutes+"- host: example.com"+backends+"- host: Edge.example.com"+backends+
+		"- host: '*.example.com'"+backends+"- host: below.edge.example.com"+backends)
+	publish := []string{"-dns-origin", "Example.com.", "-dns-target", "edge.example.com.", "-cdn-origin", "Edge.example.com"}
+	code, _, stderr := w.run(append(publish, "-once")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	for _, want := range []string{
+		"routes.yaml:9: host: example.com: it is the origin of dns.zone, which cannot be an alias",
+		"routes.yaml:12: host: edge.example.com: it is -dns-target",
+		"routes.yaml:12: host: edge.example.com: it is -cdn-origin",
+	} {
+		require.Contains(t, stderr, want)
+	}
+	require.Len(t, w.report().Problems, 3)
+	var names []string
+	for line := range strings.Lines(w.read("out/dns.zone")) {
+		names = append(names, line[:strings.IndexByte(line, '\t')])
+	}
+	require.Equal(t, []string{"*.example.com.", "api.example.com.", "below.edge.example.com.", "www.example.com."}, names)
+	cdn := w.read("out/cdn.json")
+	require.NotContains(t, cdn, `"host": "edge.example.com"`)
+	require.Contains(t, cdn, `"host": "example.com"`)
+	for _, host := range []string{"example.com", "edge.example.com", "below.edge.example.com", "*.example.com"} {
+		maps, err := filepath.Glob(w.path("out/maps/hosts-*.map"))
+		require.NoError(t, err)
+		require.Len(t, maps, 1)
+		data, err := os.ReadFile(maps[0])
+		require.NoError(t, err)
+		require.Contains(t, string(data), host+" "+host+"\n", "served all the same")
+	}
+
+	// With addresses the origin has records of its own.
+	code, _, stderr = w.run(append(publish, "-once", "-dns-address", "192.0.2.1")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.NotContains(t, stderr, "cannot be an alias")
+	require.Contains(t, w.read("out/dns.zone"), "\nexample.com.\t300\tIN\tA\t192.0.2.1\n")
+}
+
 func TestRefusedConfigurationIsNotWritten(t *testing.T) {
 	w := newWorld(t)
 	code, _, stderr := w.run("-once", "-haproxy", w.haproxy())
