@@ -176,6 +176,11 @@ func (f *flags) settings() (*settings, error) {
 	if s.zone, err = f.zone(); err != nil {
 		return nil, err
 	}
+	if f.cdnOrigin != "" {
+		if _, err := routes.AppendCDN(nil, routes.Table{}, s.cdn); err != nil {
+			return nil, fmt.Errorf("-cdn-origin: %w", err)
+		}
+	}
 	s.builder.Terminators = f.terminators
 	if s.builder.Selector, err = f.selector(); err != nil {
 		return nil, err
@@ -194,6 +199,11 @@ func (f *flags) zone() (routes.ZoneOptions, error) {
 			return zone, fmt.Errorf("-dns-address: %w", err)
 		}
 		zone.Addrs = append(zone.Addrs, addr)
+	}
+	if zone.Origin != "" {
+		if _, err := routes.AppendZone(nil, routes.Table{}, zone); err != nil {
+			return zone, fmt.Errorf("-dns-origin, -dns-address and -dns-target: %w", err)
+		}
 	}
 	return zone, nil
 }
