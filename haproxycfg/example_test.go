@@ -88,6 +88,8 @@ func ExampleConfig_WriteTo() {
 	//
 	// frontend public
 	//     bind *:80
+	//     http-request del-header HTTP2-Settings
+	//     http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }
 	//     http-request disable-l7-retry unless { method GET HEAD OPTIONS }
 	//     default_backend sorry
 	//

@@ -38,6 +38,10 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 	if f.DefaultBackend == "" && f.Router == nil {
 		return
 	}
+	// An upgrade to HTTP/2 would be a tunnel through which a client asks a server for
+	// what it likes, past routes and Forwarded. RFC 9113, section 3.1, has given it up.
+	t.line("http-request del-header HTTP2-Settings")
+	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")
 	// RFC 9110, section 9.2.2, lets a proxy repeat idempotent methods and forbids
 	// it for all others. PUT and DELETE are left out although they are
 	// idempotent: their repetition may undo what another client wrote in between,

@@ -225,6 +225,15 @@ func TestRoundTrip(t *testing.T) {
 			require.Equal(t, "404 not found", mustRead(t, r), host)
 		}
 	})
+	t.Run("no upgrade to HTTP/2", func(t *testing.T) {
+		// Behind it a client would ask the server for what no route covers.
+		for upgrade, want := range map[string]string{"h2c": "[]", "H2C": "[]", "h2": "[]", "x, h2c": "[]", "x": "[x]"} {
+			r := c.do("GET", "example.com", "/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: "+upgrade+"\r\nHTTP2-Settings: AAMAAABk\r\n")
+			require.Equal(t, 200, r.StatusCode, upgrade)
+			require.Equal(t, want, r.Header.Get("Got-Upgrade"), upgrade)
+			require.Equal(t, "[]", r.Header.Get("Got-HTTP2-Settings"), upgrade)
+		}
+	})
 	t.Run("forwarded headers are ours", func(t *testing.T) {
 		r := c.do("GET", "example.com", "/", "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=1.2.3.4\r\n")
 		require.Equal(t, "[127.0.0.1]", r.Header.Get("Got-X-Forwarded-For"))
