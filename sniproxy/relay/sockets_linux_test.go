@@ -114,7 +114,7 @@ func TestDialTimeoutOfTheKernel(t *testing.T) {
 		errs := make(chan error, 1)
 		addr, _ := serve(t, e, script{addr: full, dialFailed: func(_ *script, err error) Step {
 			errs <- err
-			return Step{Action: Connect, Addr: good}
+			return Step{Action: Connect, Addr: good, DialTimeout: patience}
 		}})
 		c := dial(t, addr)
 		write(t, c, "hello")

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/internal/freeport"
 )
 
 func TestRelaysWhatTheClientSaidFirst(t *testing.T) {
@@ -285,12 +287,13 @@ func TestDialFailed(t *testing.T) {
 	})
 }
 
-// freePort is an address of this machine where nobody listens.
+// freePort is an address of this machine where nobody listens, and nobody else does until the
+// test ends.
 func freePort(t *testing.T) netip.AddrPort {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Hold("127.0.0.1", 0)
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
+	t.Cleanup(release)
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
 }
 
 func TestAnswer(t *testing.T) {
