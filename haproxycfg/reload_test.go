@@ -114,7 +114,8 @@ func origin(t *testing.T, name string, agent uint16) Server {
 // startAgent answers every connection with one line until stop is called.
 func startAgent(t *testing.T, line string) (port uint16, stop func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	listened := haproxytest.Ports(t, 1)[0] // nobody else answers there later
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", listened))
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -129,7 +130,7 @@ func startAgent(t *testing.T, line string) (port uint16, stop func()) {
 	})
 	stop = sync.OnceFunc(func() { _ = l.Close(); wg.Wait() })
 	t.Cleanup(stop)
-	return l.Addr().(*net.TCPAddr).AddrPort().Port(), stop
+	return uint16(listened), stop
 }
 
 func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
@@ -165,7 +166,7 @@ func TestReloadRefusedRestoresTheLastGoodOne(t *testing.T) {
 	s := startSite(t, func(s *site) *Config { return s.config(drained, open) })
 	s.eventually(t, drained.Name(), func(x Stat) bool { return strings.HasPrefix(x.Status, "DRAIN") })
 	stop()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(t, 1)[0]))
 	require.NoError(t, err)
 	defer taken.Close()
 	bad := s.config(drained, open)

@@ -6,11 +6,14 @@ import (
 	"crypto/tls"
 	"html/template"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
@@ -18,12 +21,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// closedPort is an address on which nobody listens.
+// closedPort is an address on which nobody listens until the test ends.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l := listenLocal(t)
-	defer l.Close()
-	return l.Addr().String()
+	port, release, err := freeport.Hold("127.0.0.1", 0)
+	require.NoError(t, err)
+	t.Cleanup(release)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // What clients of HTTP/1 are told, whatever goes wrong.
@@ -34,9 +38,12 @@ func TestHTTPAnswers(t *testing.T) {
 			"refused.example":  closedPort(t),
 			"strange.example":  "10.0.0.1:http",
 			"metadata.example": "169.254.169.254:80",
-		}, failing{"down.example"}), func(s *sniproxy.Server) { s.HelloTimeout = 300 * time.Millisecond })
+		}, failing{"down.example"}))
 		front := r.serve(peek.HTTP1)
 		tlsFront := r.serve(peek.TLS)
+		impatient := newRouter(t, e, hosts{}, func(s *sniproxy.Server) { s.HelloTimeout = 300 * time.Millisecond })
+		impatient.finished = r.finished
+		impatientFront := impatient.serve(peek.HTTP1)
 		for name, tt := range map[string]struct {
 			front, sent string
 			status      int
@@ -54,7 +61,7 @@ func TestHTTPAnswers(t *testing.T) {
 			"address as a host":         {front, "GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n", 400, sniproxy.Rejected, peek.ErrIPLiteral},
 			"NUL in the host":           {front, "GET / HTTP/1.1\r\nHost: a\x00.example\r\n\r\n", 400, sniproxy.Rejected, nil},
 			"head too large":            {front, "GET / HTTP/1.1\r\nX: " + large, 431, sniproxy.Rejected, peek.ErrTooLarge},
-			"half a head, then nothing": {front, "GET / HTTP/1.1\r\nHos", 408, sniproxy.TimedOut, nil},
+			"half a head, then nothing": {impatientFront, "GET / HTTP/1.1\r\nHos", 408, sniproxy.TimedOut, nil},
 			"half a head, then the end": {front, "GET / HTTP/1.1\r\nHos\x00END", 400, sniproxy.Rejected, io.ErrUnexpectedEOF},
 			"HTTP on a port for TLS":    {tlsFront, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, sniproxy.Rejected, peek.ErrNotTLS},
 		} {

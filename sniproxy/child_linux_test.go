@@ -73,7 +73,7 @@ func childMain(text string) error {
 	s := &sniproxy.Server{
 		Lookup:         cache,
 		AllowEndpoints: loopback,
-		HelloTimeout:   time.Minute,
+		HelloTimeout:   10 * time.Minute, // more than a test takes
 		Finished: func(st sniproxy.Stats) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -122,6 +122,7 @@ func TestStorm(t *testing.T) {
 	hello := hellotest.Hello{Name: "h0.example", Pad: 1000}.Wire()
 	for range slow {
 		c := dial(t, r.front)
+		require.NoError(t, c.SetDeadline(time.Time{})) // it is cut off by the router or by nobody
 		slowly.Go(func() {
 			defer c.Close()
 			tick := time.NewTicker(time.Second)
