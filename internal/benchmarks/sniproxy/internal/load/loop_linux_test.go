@@ -18,7 +18,7 @@ func start(t *testing.T, backends int) (*Loop, Target) {
 	l, err := New(backends, hosts[0])
 	require.NoError(t, err)
 	t.Cleanup(l.Close)
-	l.Stall = 200 * time.Millisecond
+	l.Stall = 20 * time.Second
 	return l, Target{Addr: l.Backends()[0], Hosts: hosts}
 }
 
@@ -96,6 +96,7 @@ func TestFailures(t *testing.T) {
 	})
 	t.Run("the router is silent", func(t *testing.T) {
 		l, target := start(t, 1)
+		l.Stall = 200 * time.Millisecond
 		target.Addr = serve(t, func(c net.Conn) { t.Cleanup(func() { c.Close() }) })
 		_, err := l.Answers(t.Context(), target, 1, 1, time.Minute)
 		require.ErrorIs(t, err, ErrStalled)
