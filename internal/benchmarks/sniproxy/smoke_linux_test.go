@@ -56,13 +56,13 @@ func TestRun(t *testing.T) {
 
 // A router that does not work leaves its row empty, and the run goes on.
 func TestRunBroken(t *testing.T) {
-	for name, test := range map[string]struct{ command, problem string }{
-		"ends at once":   {"false {listen}", "ended (exit status 1)"},
-		"never listens":  {"cat /dev/zero {hosts}", "not ready after"},
-		"does not exist": {"/nonexistent/router", "no such file"},
+	for name, test := range map[string]struct{ command, limit, problem string }{
+		"ends at once":   {"false {listen}", "30s", "ended (exit status 1)"},
+		"never listens":  {"cat /dev/zero {hosts}", "50ms", "not ready after"},
+		"does not exist": {"/nonexistent/router", "30s", "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := run(t.Context(), smoke(t, "-peers=snirouter", "-start-limit=50ms", "-snirouter="+test.command), t.Output())
+			result, err := run(t.Context(), smoke(t, "-peers=snirouter", "-start-limit="+test.limit, "-snirouter="+test.command), t.Output())
 			require.NoError(t, err)
 			require.Len(t, result.Routers[0].Points, 3)
 			for _, p := range result.Routers[0].Points {
