@@ -82,6 +82,7 @@ func (a *acceptor) accept() {
 		switch e {
 		case noError:
 			a.wait = 0
+			a.refill() // what was given up may have gone to a dial
 			a.took(fd, remote)
 			if a.fd < 0 {
 				return

@@ -86,6 +86,31 @@ func TestDescriptorsRunOut(t *testing.T) {
 	})
 }
 
+// The spare descriptor that was given up can be taken by a dial before it is got back.
+// When there are descriptors again there has to be a spare one too: without it nothing
+// is shed the next time.
+func TestSpareDescriptorComesBack(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	addr, _ := serve(t, e, script{addr: backend(t, echo)})
+	warm := dial(t, addr)
+	write(t, warm, "warm")
+	expect(t, warm, "warm")
+	var before, after int32
+	onLoops(t, e, func(l *loop) {
+		a := l.acceptors[0]
+		before = a.spare
+		sysClose(a.spare)
+		a.spare = -1
+	})
+	require.GreaterOrEqual(t, before, int32(0))
+	c := dial(t, addr)
+	write(t, c, "again")
+	expect(t, c, "again")
+	onLoops(t, e, func(l *loop) { after = l.acceptors[0].spare })
+	require.GreaterOrEqual(t, after, int32(0))
+}
+
 // A dial for which there is no descriptor fails like any other.
 func TestNoDescriptorForTheBackend(t *testing.T) {
 	noLeak(t)

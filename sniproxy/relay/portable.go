@@ -47,6 +47,7 @@ func (g *goroutines) serve(l net.Listener, accept func(Conn) Session) error {
 		switch {
 		case err == nil:
 			pause = 0
+			spare.refill() // what was given up may have gone to a dial
 			g.accept(c, accept)
 			continue
 		case ctx.Err() != nil:
