@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+)
+
+// An API that is down takes no known host with it, and makes no unknown host of a new one.
+func TestAPIDownAndBack(t *testing.T) {
+	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "b.test")
+	api := newAPI(t, "a.test", a.tls, "b.test", b.tls)
+	p := start(t, "-api", api.template(), "-cache-ttl", "1ms")
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	ask := func(host string) string {
+		_, body := get(client(t, p.tls, conf), "https://"+host+"/")
+		return body
+	}
+	require.Contains(t, ask("a.test"), "site a")
+	require.Contains(t, ask("c.test"), "unrecognized name")
+	api.down.Store(true)
+	for range 5 {
+		require.Contains(t, ask("a.test"), "site a")
+		require.Contains(t, ask("b.test"), "tls: internal error")
+	}
+	code, body := get(client(t, p.http, nil), "http://b.test/")
+	require.Equal(t, 503, code)
+	require.Contains(t, body, "try again")
+	require.Contains(t, p.stderr.String(), "the API fails")
+	p.metric(`headgate_router_connections_total{outcome="lookup_failed",protocol="tls"} 5`)
+	_, metrics := p.ask("GET", "/metrics")
+	require.Regexp(t, `headgate_router_lookups_total\{level="stale"\} [1-9]`, metrics)
+	require.Regexp(t, `headgate_router_api_errors_total [1-9]`, metrics)
+	code, _ = p.ask("GET", "/readyz")
+	require.Equal(t, 200, code, "a router that knows hosts is of use")
+
+	api.down.Store(false)
+	p.eventually(func() bool { return strings.Contains(ask("b.test"), "site b") })
+	require.Contains(t, ask("a.test"), "site a")
+}
+
+// A change is followed long before the cache would ask again.
+func TestChangesAreFollowed(t *testing.T) {
+	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "a.test")
+	api := newAPI(t, "a.test", a.tls)
+	changed := make(chan struct{})
+	feed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Query().Get("since") {
+		case "":
+			fmt.Fprint(w, `{"version": "1", "reset": true}`)
+		case "1":
+			select {
+			case <-changed:
+				fmt.Fprintf(w, `{"version": "2", "changes": [{"host": "a.test", "endpoint": %q}]}`, b.tls)
+			case <-r.Context().Done():
+			}
+		default:
+			<-r.Context().Done()
+		}
+	}))
+	defer feed.Close()
+	p := start(t, "-api", api.template(), "-cache-ttl", "1h", "-changes", feed.URL)
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	ask := func() string {
+		_, body := get(client(t, p.tls, conf), "https://a.test/")
+		return body
+	}
+	require.Contains(t, ask(), "site a")
+	close(changed)
+	p.eventually(func() bool { return strings.Contains(ask(), "site b") })
+	p.cancel()
+	p.wait() // before the feed is closed, which waits for its requests
+}
+
+// The file of a router that was stopped makes up for an API that is down at the start.
+func TestCacheFile(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	api := newAPI(t, "a.test", a.tls)
+	file := filepath.Join(t.TempDir(), "cache.json")
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	args := []string{"-api", api.template(), "-cache-file", file}
+
+	before := time.Now()
+	first := start(t, args...)
+	_, body := get(client(t, first.tls, conf), "https://a.test/")
+	require.Contains(t, body, "site a")
+	_, _ = get(client(t, first.tls, conf), "https://unknown.test/")
+	first.cancel()
+	require.Equal(t, cli.ExitOK, first.wait())
+	saved, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var records []record
+	require.NoError(t, json.Unmarshal(saved, &records))
+	require.Len(t, records, 1)
+	require.WithinRange(t, records[0].Expires, before, time.Now().Add(30*time.Second))
+	require.Equal(t, record{"App of a.test", "a.test", a.tls, records[0].Expires}, records[0])
+	_, problems, err := hostlookup.ParseHosts(file, saved)
+	require.NoError(t, err)
+	require.Empty(t, problems, "it can be given to -hosts")
+
+	api.down.Store(true)
+	second := start(t, args...)
+	_, body = get(client(t, second.tls, conf), "https://a.test/")
+	require.Contains(t, body, "site a")
+	require.Contains(t, second.stderr.String(), "the cache begins with known hosts")
+	api.down.Store(false)
+	api.set("a.test", newSite(t, "moved", "a.test").tls)
+
+	// The API goes before the file as soon as it answers.
+	third := start(t, args...)
+	_, body = get(client(t, third.tls, conf), "https://a.test/")
+	require.Contains(t, body, "moved")
+
+	// Without times in it, the file's counts.
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `[{"app": "App of a.test", "host": "a.test", "endpoint": %q}]`, a.tls), 0o600))
+	require.NoError(t, os.Chtimes(file, time.Time{}, time.Now().Add(-23*time.Hour)))
+	young := start(t, args...)
+	require.Contains(t, young.stderr.String(), "the cache begins with known hosts")
+	young.cancel()
+	require.Equal(t, cli.ExitOK, young.wait())
+	kept, err := readCache(file)
+	require.NoError(t, err)
+	require.WithinRange(t, kept[0].Expires, before.Add(-24*time.Hour), time.Now().Add(-23*time.Hour))
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `[{"host": "a.test", "endpoint": %q}]`, a.tls), 0o600))
+	require.NoError(t, os.Chtimes(file, time.Time{}, time.Now().Add(-25*time.Hour)))
+	old := start(t, args...)
+	require.Contains(t, old.stderr.String(), "the cache begins empty")
+	require.NoError(t, os.WriteFile(file, []byte("[{"), 0o600))
+	broken := start(t, args...)
+	require.Contains(t, broken.stderr.String(), "the cache begins empty")
+}
+
+// However often the router begins anew while the API is down, and whatever it writes into
+// the file meanwhile, no host is served for longer than without that.
+func TestRestartsMakeNoHostYounger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := false
+		source := hostlookup.Func(func(context.Context, string) (hostlookup.Endpoint, error) {
+			if down {
+				return hostlookup.Endpoint{}, errors.New("down")
+			}
+			return hostlookup.Endpoint{Addr: "10.0.0.1"}, nil
+		})
+		file := filepath.Join(t.TempDir(), "cache.json")
+		begin := func() *hosts {
+			h := &hosts{cacheFile: file, staleFor: 24 * time.Hour, log: slog.New(slog.DiscardHandler)}
+			h.cache = &hostlookup.Cache{Source: source, TTL: time.Minute, Jitter: -1, StaleFor: h.staleFor}
+			require.NoError(t, h.load())
+			return h
+		}
+		end := func(h *hosts) {
+			h.save()
+			require.NoError(t, h.cache.Close())
+		}
+		serves := func(h *hosts, host string) bool {
+			_, err := h.cache.LookupHost(t.Context(), host)
+			return err == nil
+		}
+		h := begin()
+		require.True(t, serves(h, "old.test"))
+		time.Sleep(5 * time.Hour)
+		require.True(t, serves(h, "new.test"))
+		down = true
+		for range 2 {
+			time.Sleep(9 * time.Hour)
+			h.save() // as it does every minute
+			end(h)
+			h = begin()
+			require.True(t, serves(h, "old.test"))
+			require.True(t, serves(h, "new.test"))
+		}
+		time.Sleep(time.Hour + 2*time.Minute) // 24 h and 2 min after the answer
+		require.False(t, serves(h, "old.test"))
+		require.True(t, serves(h, "new.test"))
+		end(h)
+		h = begin()
+		require.False(t, serves(h, "old.test"))
+		require.True(t, serves(h, "new.test"))
+		// What the API confirms is young again.
+		down = false
+		require.Eventually(t, func() bool {
+			_, level, err := h.cache.Get(t.Context(), "new.test")
+			return err == nil && level == hostlookup.Miss
+		}, time.Minute, time.Second)
+		down = true
+		time.Sleep(23 * time.Hour)
+		end(h)
+		h = begin()
+		require.True(t, serves(h, "new.test"))
+		end(h)
+	})
+}
+
+// The file goes before the API, and both before the default.
+func TestOrderOfSources(t *testing.T) {
+	a, b, rest := newSite(t, "site a", "a.test"), newSite(t, "site b", "a.test", "b.test"), newSite(t, "the rest", "c.test")
+	api := newAPI(t, "a.test", b.tls, "b.test", b.tls)
+	file := hostsFile(t, "a.test", a.tls)
+	p := start(t, "-hosts", file, "-poll", "10ms", "-api", api.template(), "-default", rest.tls, "-no-name", rest.tls)
+	conf := &tls.Config{RootCAs: theAuthority().pool}
+	for host, want := range map[string]string{"a.test": "site a", "b.test": "site b", "c.test": "the rest"} {
+		_, body := get(client(t, p.tls, conf), "https://"+host+"/")
+		require.Contains(t, body, want)
+	}
+	c, err := tls.Dial("tcp", p.tls, &tls.Config{InsecureSkipVerify: true})
+	require.NoError(t, err)
+	defer c.Close()
+	require.Equal(t, []string{"c.test"}, c.ConnectionState().PeerCertificates[0].DNSNames)
+
+	writeHosts(t, file, "other.test", a.tls)
+	p.eventually(func() bool {
+		_, body := get(client(t, p.tls, conf), "https://a.test/")
+		return strings.Contains(body, "site b")
+	})
+}
