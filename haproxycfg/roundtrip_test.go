@@ -227,10 +227,13 @@ func TestRoundTrip(t *testing.T) {
 	})
 	t.Run("no upgrade to HTTP/2", func(t *testing.T) {
 		// Behind it a client would ask the server for what no route covers.
-		for upgrade, want := range map[string]string{"h2c": "[]", "H2C": "[]", "h2": "[]", "x, h2c": "[]", "x": "[x]"} {
+		for upgrade, want := range map[string][]string{
+			"h2c": {"[]"}, "H2C": {"[]"}, "h2": {"[]"}, "x": {"[x]"},
+			"x, h2c": {"[]", "[x]"}, // 3.0 takes that word out by itself
+		} {
 			r := c.do("GET", "example.com", "/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: "+upgrade+"\r\nHTTP2-Settings: AAMAAABk\r\n")
 			require.Equal(t, 200, r.StatusCode, upgrade)
-			require.Equal(t, want, r.Header.Get("Got-Upgrade"), upgrade)
+			require.Contains(t, want, r.Header.Get("Got-Upgrade"), upgrade)
 			require.Equal(t, "[]", r.Header.Get("Got-HTTP2-Settings"), upgrade)
 		}
 	})
