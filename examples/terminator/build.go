@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
@@ -32,9 +31,15 @@ func (s *settings) build(in state, last kube.Report, now time.Time) built {
 		b.input.Clusters = append(b.input.Clusters, in.clusters[i].cluster(last))
 	}
 	b.config, b.report = s.builder.Build(in.table, b.input.Clusters, now)
-	_, zone := s.zoneTable(in.table)
-	_, cdn := s.cdnTable(in.table)
-	b.report.AddRoutes(slices.Concat(in.routeProblems, zone, cdn))
+	b.report.AddRoutes(in.routeProblems)
+	if s.zone.Origin != "" {
+		_, problems := s.zone.Publishable(in.table)
+		b.report.AddRoutes(problems)
+	}
+	if s.cdn.Origin != "" {
+		_, problems := s.cdn.Publishable(in.table)
+		b.report.AddRoutes(problems)
+	}
 	for i := range in.clusters {
 		if c := &in.clusters[i]; len(c.problems) > 0 {
 			b.report.AddManifests(c.name, c.problems)
@@ -79,7 +84,7 @@ func (s *settings) readReport() (kube.Report, error) {
 func (s *settings) beside(table routes.Table, report kube.Report) ([]haproxycfg.RenderedFile, error) {
 	var files []haproxycfg.RenderedFile
 	if s.zone.Origin != "" {
-		published, _ := s.zoneTable(table)
+		published, _ := s.zone.Publishable(table)
 		data, err := routes.AppendZone(nil, published, s.zone)
 		if err != nil {
 			return nil, err
@@ -87,7 +92,7 @@ func (s *settings) beside(table routes.Table, report kube.Report) ([]haproxycfg.
 		files = append(files, haproxycfg.RenderedFile{Name: "dns.zone", Data: data})
 	}
 	if s.cdn.Origin != "" {
-		published, _ := s.cdnTable(table)
+		published, _ := s.cdn.Publishable(table)
 		data, err := routes.AppendCDN(nil, published, s.cdn)
 		if err != nil {
 			return nil, err

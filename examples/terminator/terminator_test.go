@@ -240,9 +240,9 @@ func TestHostsThatCannotBePublished(t *testing.T) {
 	code, _, stderr := w.run(append(publish, "-once")...)
 	require.Equal(t, cli.ExitOK, code, stderr)
 	for _, want := range []string{
-		"routes.yaml:9: host: example.com: it is the origin of dns.zone, which cannot be an alias",
-		"routes.yaml:12: host: edge.example.com: it is -dns-target",
-		"routes.yaml:12: host: edge.example.com: it is -cdn-origin",
+		"routes.yaml:9: host: example.com: it is the origin of the zone, which cannot be an alias",
+		"routes.yaml:12: host: edge.example.com: it is the target of the zone",
+		"routes.yaml:12: host: edge.example.com: it is the origin of the CDN",
 	} {
 		require.Contains(t, stderr, want)
 	}

@@ -62,8 +62,8 @@ type cdnBehaviour struct {
 // which the terminators route. Equal input gives equal bytes.
 //
 // An error means options that are unusable, or an Origin that is a host of the table. dst
-// then comes back as it was. Who may not fail because of what somebody declares leaves
-// that host out of the table that it gives.
+// then comes back as it was. Who may not fail because of what somebody declares gives the
+// table that Publishable returns.
 func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	origin, err := normalName(o.Origin)
 	if err != nil {

@@ -50,7 +50,7 @@ type ZoneOptions struct {
 //
 // An error means options that are unusable, or that do not go with a host of the table:
 // Target itself, or Origin without Addrs. dst then comes back as it was. Who may not fail
-// because of what somebody declares leaves such a host out of the table that it gives.
+// because of what somebody declares gives the table that Publishable returns.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {

@@ -43,8 +43,10 @@
 //
 // Hosts not found are counted apart from those known, so that made-up names cannot evict
 // real ones. Names below a wildcard of the source are known, each on its own: where there is
-// one, anybody can make up names that are, and Cache.MaxHosts is what bounds them. For one host the source is called once at a time, whoever waits, and for all
-// together Cache.MaxCalls times. Calls belong to the cache: they end with their own
+// one, anybody can make up names that are, and Cache.MaxHosts is what bounds them.
+//
+// For one host the source is called once at a time, whoever waits, and for all together
+// Cache.MaxCalls times. Calls belong to the cache: they end with their own
 // time-out, not with a caller, and see nothing of callers' contexts. A panic in the source
 // is an error for all who waited. What Set, Forget, Purge, Expire, or a Feed change while
 // a call is under way, its answer does not undo.

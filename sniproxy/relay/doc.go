@@ -23,8 +23,7 @@
 // once and in order. The end of one direction (FIN) is passed on as the end of that
 // direction; the other goes on until it ends too or is idle for the idle time-out. A connection
 // that is not TCP has to have a CloseWrite method for that: the end of what goes to one without
-// ends both directions. A reset
-// is passed on as a reset. A backend that takes no more may have answered before: the client
+// ends both directions. A reset is passed on as a reset. A backend that takes no more may have answered before: the client
 // still gets that, and what it goes on sending is discarded, until nothing has moved to it for
 // two seconds. A side that does not read stops the Engine from reading the other: what is held
 // for it is bounded by one buffer or one pipe.
