@@ -36,7 +36,7 @@ var directImports = map[string]map[string]string{
 		"k8s.io/client-go":             "how to reach an API server",
 		"sigs.k8s.io/yaml":             "manifests with the tags of those types",
 	},
-	"agentcheck/kube": {
+	"agentcheck/nodeagent": {
 		module + "/agentcheck":         "the answers it makes",
 		module + "/internal/kubewatch": "live clusters are followed",
 		module + "/nodeselect":         "the annotations and objects it makes them from",
@@ -110,7 +110,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"sniproxy", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"sniproxy/hostlookup", "k8s.io/", "a lookup that asks HTTP or a file"},
 	{"nodeselect", "k8s.io/client-go/kubernetes", "the clientset holds every API group, tens of megabytes of them"},
-	{"agentcheck/kube", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},
+	{"agentcheck/nodeagent", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},
 	{"haproxycfg/kube", "k8s.io/client-go/kubernetes", "nothing here writes to a cluster"},
 	{"examples/nodeagent", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},
 	{"examples/snirouter", "k8s.io/", "a router for any upstream"},
@@ -118,7 +118,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"agentcheck", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"nodeselect", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg", "github.com/prometheus/", "metrics are the binary's choice"},
-	{"agentcheck/kube", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"agentcheck/nodeagent", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/kube", "github.com/prometheus/", "metrics are the binary's choice"},
 }
 

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -24,12 +24,12 @@ const retryInterval = time.Second
 
 // agent answers for one node, one state after the other.
 type agent struct {
-	watcher   *kube.Watcher
-	listeners *kube.Listeners
+	watcher   *nodeagent.Watcher
+	listeners *nodeagent.Listeners
 	drainer   *drainer
 	metrics   *metrics
 	log       *slog.Logger
-	states    chan kube.State
+	states    chan nodeagent.State
 
 	mu       sync.Mutex
 	notReady error
@@ -38,7 +38,7 @@ type agent struct {
 }
 
 func newAgent(s settings, log *slog.Logger) (*agent, error) {
-	w := &kube.Watcher{Rules: s.rules, Files: s.files, Logger: log}
+	w := &nodeagent.Watcher{Rules: s.rules, Files: s.files, Logger: log}
 	if s.dir != "" {
 		w.Objects = func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error {
 			return nodeselect.WatchDir(ctx, s.dir, changed)
@@ -54,10 +54,10 @@ func newAgent(s settings, log *slog.Logger) (*agent, error) {
 		drainer:  &drainer{ask: w.Ask, log: log},
 		metrics:  newMetrics(w.Contact),
 		log:      log,
-		states:   make(chan kube.State),
+		states:   make(chan nodeagent.State),
 		notReady: errors.New("the cluster's objects are not read yet"),
 	}
-	a.listeners = &kube.Listeners{Host: s.host, Logger: log, Finished: func(service string, x agentcheck.Exchange) {
+	a.listeners = &nodeagent.Listeners{Host: s.host, Logger: log, Finished: func(service string, x agentcheck.Exchange) {
 		a.metrics.finished(service, x)
 		a.drainer.finished(service, x)
 	}}
@@ -68,7 +68,7 @@ func newAgent(s settings, log *slog.Logger) (*agent, error) {
 func (a *agent) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return a.watcher.Run(ctx, func(s kube.State) {
+		return a.watcher.Run(ctx, func(s nodeagent.State) {
 			select {
 			case a.states <- s:
 			case <-ctx.Done():
@@ -81,7 +81,7 @@ func (a *agent) run(ctx context.Context) error {
 
 // follow makes the latest state that which is answered.
 func (a *agent) follow(ctx context.Context) error {
-	var state kube.State
+	var state nodeagent.State
 	known := map[nodeselect.Problem]bool{}
 	var failed string // what was last said of ports
 	retry := time.NewTimer(0)
@@ -122,14 +122,14 @@ func (a *agent) follow(ctx context.Context) error {
 	}
 }
 
-func (a *agent) answersForNode(s kube.State) bool {
-	return slices.ContainsFunc(s.Answers, func(x kube.Answer) bool { return x.Service == "" && a.listeners.Serves(x.Port) })
+func (a *agent) answersForNode(s nodeagent.State) bool {
+	return slices.ContainsFunc(s.Answers, func(x nodeagent.Answer) bool { return x.Service == "" && a.listeners.Serves(x.Port) })
 }
 
 // report logs what is new in a state: while one object changes again and again, the
 // problems of the others are not repeated. It returns the problems to compare the next
 // ones with.
-func (a *agent) report(last, next kube.State, known map[nodeselect.Problem]bool) map[nodeselect.Problem]bool {
+func (a *agent) report(last, next nodeagent.State, known map[nodeselect.Problem]bool) map[nodeselect.Problem]bool {
 	now := make(map[nodeselect.Problem]bool, len(next.Problems))
 	for _, p := range next.Problems {
 		if now[p] = true; !known[p] {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
@@ -28,13 +28,13 @@ const (
 
 // drainer drains the node by command, and knows which balancers have been told.
 type drainer struct {
-	ask  func(...kube.Ask) // of the Watcher
-	stop <-chan struct{}   // closed when the agent stops
+	ask  func(...nodeagent.Ask) // of the Watcher
+	stop <-chan struct{}        // closed when the agent stops
 	log  *slog.Logger
 
 	mu    sync.Mutex
 	since time.Time // of the command, zero if there is none
-	drain kube.Drain
+	drain nodeagent.Drain
 	asked map[balancer]question
 	swept time.Time // when those who ask no more were last dropped
 }
@@ -81,7 +81,7 @@ func (d *drainer) finished(service string, x agentcheck.Exchange) {
 }
 
 // state takes note of what is answered from now on.
-func (d *drainer) state(drain kube.Drain) {
+func (d *drainer) state(drain nodeagent.Drain) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.drain = drain
@@ -116,7 +116,7 @@ func (d *drainer) begin(w http.ResponseWriter, r *http.Request) {
 	}
 	since := d.since
 	d.mu.Unlock()
-	d.ask(kube.Ask{Reason: "drain command", Since: since})
+	d.ask(nodeagent.Ask{Reason: "drain command", Since: since})
 
 	over := time.NewTimer(wait)
 	defer over.Stop()

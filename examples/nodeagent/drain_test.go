@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
@@ -44,8 +44,8 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 // A drain may take longer than anything else that is asked of the admin listener.
 func TestDrainWaitsForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &drainer{ask: func(...kube.Ask) {}, log: slog.New(slog.DiscardHandler)}
-		d.drain = kube.Drain{Wanted: true, Effective: true}
+		d := &drainer{ask: func(...nodeagent.Ask) {}, log: slog.New(slog.DiscardHandler)}
+		d.drain = nodeagent.Drain{Wanted: true, Effective: true}
 		l := &pipes{make(chan net.Conn), make(chan struct{})}
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)

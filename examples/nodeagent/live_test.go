@@ -121,7 +121,7 @@ func TestLiveCluster(t *testing.T) {
 	// The API server is lost: nothing changes, and it is said.
 	server.Refuse("list", 503)
 	server.Refuse("watch", 503)
-	requirePage(t, agent, admin, "/readyz", 200, "ok\nagentcheck/kube: the last good state stays in force: ")
+	requirePage(t, agent, admin, "/readyz", 200, "ok\nagentcheck/nodeagent: the last good state stays in force: ")
 	requirePage(t, agent, admin, "/readyz", 200, "; last heard 20")
 	requirePage(t, agent, admin, "/metrics", 200, "headgate_agent_api_up 0")
 	requireAnswer(t, agent, service, "up ready 100% # cordoned; waits: 1 of 4 nodes drains, no more than 1 may (30%)")

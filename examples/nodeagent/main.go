@@ -10,7 +10,7 @@
 // and needs no more rights than to list and watch nodes and services; directory
 // kubernetes holds a DaemonSet. With -dir it reads the objects as kubectl get
 // nodes,services -A -o yaml prints them, again whenever they change. What it answers
-// and why is told by package agentcheck/kube.
+// and why is told by package agentcheck/nodeagent.
 //
 // A service's weight is in force as soon as HAProxy asks again, one that falls to 0 after
 // another -zero-weight-delay: so a service moves from one cluster to another without a gap

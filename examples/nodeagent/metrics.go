@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
@@ -111,7 +111,7 @@ func (m *metrics) finished(service string, x agentcheck.Exchange) {
 
 // state shows a new state. Values change one by one and are never absent meanwhile,
 // since they may be read at any time.
-func (m *metrics) state(s kube.State, ports int) {
+func (m *metrics) state(s nodeagent.State, ports int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d := s.Drain

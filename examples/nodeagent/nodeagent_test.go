@@ -133,7 +133,7 @@ func TestATakenPortIsTriedAgain(t *testing.T) {
 		exited <- run(ctx, cli.Invocation{Args: []string{"-node", "a", "-listen", "127.0.0.1:" + ports[0], "-dir", dir, "-admin", "127.0.0.1:" + admin}, Stderr: stderr})
 	}()
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "address already in use") }, 20*time.Second, 10*time.Millisecond)
-	requirePage(t, &running{stderr: stderr}, admin, "/readyz", http.StatusOK, "ok\nagentcheck/kube: agent port of media/tracks: ")
+	requirePage(t, &running{stderr: stderr}, admin, "/readyz", http.StatusOK, "ok\nagentcheck/nodeagent: agent port of media/tracks: ")
 	requirePage(t, &running{stderr: stderr}, admin, "/metrics", http.StatusOK, "headgate_agent_problems 1")
 	reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[0])
 	require.NoError(t, err, "the node answers meanwhile")

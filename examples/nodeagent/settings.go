@@ -5,14 +5,14 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/nodeselect"
 )
 
 // settings of an agent, from its flags.
 type settings struct {
-	rules      kube.Rules
+	rules      nodeagent.Rules
 	host       string // of all ports
 	dir        string
 	kubeconfig string
@@ -25,13 +25,13 @@ type settings struct {
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708\n  nodeagent drain -admin 127.0.0.1:9708 -wait 10s")
 	node := fs.String("node", "", "`name` of the node to answer for")
-	listen := fs.String("listen", ":"+strconv.Itoa(kube.DefaultNodeAgentPort), "`address` of the node's agent; Services' agents listen on the same host")
+	listen := fs.String("listen", ":"+strconv.Itoa(nodeagent.DefaultNodeAgentPort), "`address` of the node's agent; Services' agents listen on the same host")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them, instead of an API server")
 	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` that says how to reach the API server; without it the pod's own account, or outside of a pod what kubectl would use")
 	fs.StringVar(&s.rules.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations that are followed")
 	maxDrain := fs.String("max-drain", "30%", "`share` of the cluster's nodes that may drain at once; further ones wait. One may in any case, never all of them but with 100%. All agents need the same")
-	holdDown := fs.Duration("hold-down", kube.DefaultHoldDown, "for how long a node goes on draining when nothing asks for it any more")
-	zeroDelay := fs.Duration("zero-weight-delay", kube.DefaultZeroDelay, "for how long a service whose weight falls to 0 keeps the weight before, so that HAProxy sees first what rises elsewhere: longer than the terminators' -agent-inter")
+	holdDown := fs.Duration("hold-down", nodeagent.DefaultHoldDown, "for how long a node goes on draining when nothing asks for it any more")
+	zeroDelay := fs.Duration("zero-weight-delay", nodeagent.DefaultZeroDelay, "for how long a service whose weight falls to 0 keeps the weight before, so that HAProxy sees first what rises elsewhere: longer than the terminators' -agent-inter")
 	var files, labels, taints cli.Strings
 	fs.Var(&files, "drain-file", "`file` that drains the node while it exists; may be given several times")
 	fs.Var(&labels, "drain-label", "`key` of a label that drains a node that has it, unless it is false; may be given several times")
@@ -69,15 +69,15 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 		s.rules.ZeroDelay = -1
 	}
 	s.files = files
-	signals := kube.DefaultSignals(s.rules.Annotations)
+	signals := nodeagent.DefaultSignals(s.rules.Annotations)
 	for _, key := range labels {
 		if faults := validation.IsQualifiedName(key); faults != nil {
 			return fail("-drain-label %s: %s", key, faults[0])
 		}
-		signals = append(signals, kube.Labelled(key))
+		signals = append(signals, nodeagent.Labelled(key))
 	}
 	if len(taints) > 0 {
-		signals = append(signals, kube.Tainted(taints...))
+		signals = append(signals, nodeagent.Tainted(taints...))
 	}
 	s.rules.Signals = signals
 	return s, cli.ExitOK, false

@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -27,7 +27,7 @@ type node struct {
 	fault               string
 
 	servers   []*http.Server
-	listeners *kube.Listeners
+	listeners *nodeagent.Listeners
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 }
@@ -50,7 +50,7 @@ func (n *node) start(services []*corev1.Service) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	n.listeners = &kube.Listeners{Host: n.addr}
+	n.listeners = &nodeagent.Listeners{Host: n.addr}
 	opened := make(chan error, 1)
 	n.running.Go(func() { n.follow(ctx, opened) })
 	return <-opened
@@ -82,13 +82,13 @@ func (n *node) serve(service string, port int32) error {
 func (n *node) follow(ctx context.Context, opened chan<- error) {
 	var once sync.Once
 	report := func(err error) { once.Do(func() { opened <- err }) }
-	rules := kube.Rules{Node: n.name}
+	rules := nodeagent.Rules{Node: n.name}
 	if n.fault == faultDrain {
-		rules.Signals = []kube.Signal{} // nothing drains this node
+		rules.Signals = []nodeagent.Signal{} // nothing drains this node
 	}
 	err := nodeselect.WatchDir(ctx, n.manifests, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 		state, err := rules.State(objects)
-		if errors.Is(err, kube.ErrNoNode) {
+		if errors.Is(err, nodeagent.ErrNoNode) {
 			err = nil // replaced: drain until the end
 		}
 		if n.fault == faultWeight {

@@ -1,4 +1,4 @@
-package kube
+package nodeagent
 
 import (
 	"errors"
@@ -25,7 +25,7 @@ const (
 // ErrNoNode means that the objects do not hold the node that is to be answered
 // for. A node that was there before is gone now and should be drained; one that
 // never was is more likely a wrong name.
-var ErrNoNode = errors.New("agentcheck/kube: no such node")
+var ErrNoNode = errors.New("agentcheck/nodeagent: no such node")
 
 // Rules say what the agent of one node answers.
 type Rules struct {

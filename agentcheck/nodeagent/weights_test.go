@@ -1,4 +1,4 @@
-package kube_test
+package nodeagent_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -92,7 +92,7 @@ func TestWeightThatFalls(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tracker := kube.Tracker{Rules: kube.Rules{Node: "a", HoldDown: -1, ZeroDelay: tt.delay}}
+			tracker := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "a", HoldDown: -1, ZeroDelay: tt.delay}}
 			at := func(seconds float64) time.Time { return noon.Add(time.Duration(seconds * float64(time.Second))) }
 			for _, s := range tt.steps {
 				n := node("a", func(n *corev1.Node) { n.Spec.Unschedulable = s.cordoned })
@@ -125,7 +125,7 @@ func TestWatcherEndsTheDelayOfAWeight(t *testing.T) {
 		}
 		var all []told
 		began := time.Now()
-		w := kube.Watcher{Rules: kube.Rules{Node: "a"}}
+		w := nodeagent.Watcher{Rules: nodeagent.Rules{Node: "a"}}
 		w.Objects = func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error {
 			for _, weight := range []string{"50", "0"} {
 				changed(nodeselect.NewObjects([]*corev1.Node{node("a", nil)}, []*corev1.Service{service("tracks", agentPort("9801", weight))}), nil)
@@ -136,13 +136,13 @@ func TestWatcherEndsTheDelayOfAWeight(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		require.ErrorIs(t, w.Run(ctx, func(s kube.State) {
+		require.ErrorIs(t, w.Run(ctx, func(s nodeagent.State) {
 			all = append(all, told{time.Since(began).Truncate(time.Second / 2), s.Answers[1].Reply.String()})
 		}), context.DeadlineExceeded)
 		require.Equal(t, []told{
 			{0, "up ready 50%"},
 			{time.Minute, "up ready 50% # weight falls to 0, held for 2.5s"},
-			{time.Minute + kube.DefaultZeroDelay, "up ready 0%"},
+			{time.Minute + nodeagent.DefaultZeroDelay, "up ready 0%"},
 		}, all)
 	})
 }
@@ -158,7 +158,7 @@ func TestWeightsSwap(t *testing.T) {
 		between  = 2 * tick        // the annotations
 	)
 	type agent struct {
-		tracker kube.Tracker
+		tracker nodeagent.Tracker
 		asked   time.Duration // the first time
 		changes time.Duration // what is annotated
 		weights [2]string     // before and after
@@ -170,7 +170,7 @@ func TestWeightsSwap(t *testing.T) {
 			{asked: rising, weights: [2]string{"0", "100"}, changes: between},
 		}
 		for _, a := range agents {
-			a.tracker.Rules = kube.Rules{Node: "a", ZeroDelay: delay}
+			a.tracker.Rules = nodeagent.Rules{Node: "a", ZeroDelay: delay}
 			a.changes += interval
 		}
 		for at := time.Duration(0); at < 5*interval; at += tick {

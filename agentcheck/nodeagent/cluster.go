@@ -1,4 +1,4 @@
-package kube
+package nodeagent
 
 import (
 	"context"
@@ -54,7 +54,7 @@ const externalServices = "spec.type!=ClusterIP,spec.type!=ExternalName"
 func newCluster(config *rest.Config, rules Rules, interval time.Duration) (*cluster, error) {
 	clients, err := kubewatch.NewClients(config)
 	if err != nil {
-		return nil, fmt.Errorf("agentcheck/kube: %w", err)
+		return nil, fmt.Errorf("agentcheck/nodeagent: %w", err)
 	}
 	c := &cluster{
 		client: clients.Core, rules: rules, signals: rules.signals(),

@@ -1,4 +1,4 @@
-package kube_test
+package nodeagent_test
 
 import (
 	"fmt"
@@ -9,21 +9,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/nodeselect"
 )
 
 // fleet is the agents of a cluster's nodes, of which each sees all objects.
 type fleet struct {
-	agents map[string]*kube.Tracker
+	agents map[string]*nodeagent.Tracker
 	now    time.Time
 }
 
-func newFleet(nodes int, rules kube.Rules) *fleet {
-	f := &fleet{agents: map[string]*kube.Tracker{}, now: noon}
+func newFleet(nodes int, rules nodeagent.Rules) *fleet {
+	f := &fleet{agents: map[string]*nodeagent.Tracker{}, now: noon}
 	for i := range nodes {
 		rules.Node = fmt.Sprint("n", i)
-		f.agents[rules.Node] = &kube.Tracker{Rules: rules}
+		f.agents[rules.Node] = &nodeagent.Tracker{Rules: rules}
 	}
 	return f
 }
@@ -55,7 +55,7 @@ func numbered(first, last int, change func(*corev1.Node)) (nodes []*corev1.Node)
 func TestClusterShrinksToThoseThatDrain(t *testing.T) {
 	cordoned := func(n *corev1.Node) { cordon(n, noon) }
 	drained := numbered(0, 2, cordoned)
-	f := newFleet(10, kube.Rules{})
+	f := newFleet(10, nodeagent.Rules{})
 	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 9, append(drained, numbered(3, 9, nil)...)...))
 	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 3, append(drained, numbered(3, 3, nil)...)...), "one is left")
 	require.Equal(t, []string{"n0", "n1"}, f.draining(t, 0, 2, drained...), "none is left")
@@ -65,11 +65,11 @@ func TestClusterShrinksToThoseThatDrain(t *testing.T) {
 	require.Empty(t, f.draining(t, 2, 2, numbered(2, 2, cordoned)...), "the only node")
 
 	// A node that is deleted while it drains leaves the others as they are.
-	two := newFleet(3, kube.Rules{MaxDrain: 0.9})
+	two := newFleet(3, nodeagent.Rules{MaxDrain: 0.9})
 	require.Equal(t, []string{"n0", "n1"}, two.draining(t, 0, 2, drained...))
 	require.Equal(t, []string{"n1"}, two.draining(t, 1, 2, drained[1:]...))
 
-	all := newFleet(3, kube.Rules{MaxDrain: 1})
+	all := newFleet(3, nodeagent.Rules{MaxDrain: 1})
 	require.Equal(t, []string{"n0", "n1", "n2"}, all.draining(t, 0, 2, drained...))
 	require.Equal(t, []string{"n1", "n2"}, all.draining(t, 1, 2, drained[1:]...))
 }
@@ -78,11 +78,11 @@ func TestClusterShrinksToThoseThatDrain(t *testing.T) {
 // of the API server's store, than a reason to be without any.
 func TestManyNodesAreGone(t *testing.T) {
 	t.Run("all at once", func(t *testing.T) {
-		f := newFleet(10, kube.Rules{})
+		f := newFleet(10, nodeagent.Rules{})
 		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...))
 		require.Empty(t, f.draining(t, 0, 9))
 		s, err := f.agents["n4"].State(f.now, nodeselect.Objects{})
-		require.ErrorIs(t, err, kube.ErrNoNode)
+		require.ErrorIs(t, err, nodeagent.ErrNoNode)
 		require.Equal(t, "up ready # node is gone; waits: 10 of 10 nodes are gone, no more than 3 are believed at once (30%)", s.Node().String())
 		require.True(t, s.Drain.Wanted)
 		require.False(t, s.Drain.Effective)
@@ -93,7 +93,7 @@ func TestManyNodesAreGone(t *testing.T) {
 		require.Equal(t, []string{"n9"}, f.draining(t, 0, 9, numbered(0, 8, nil)...), "one of them is really gone")
 	})
 	t.Run("one by one", func(t *testing.T) {
-		f := newFleet(10, kube.Rules{})
+		f := newFleet(10, nodeagent.Rules{})
 		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...))
 		for last := range 10 {
 			// An agent does not look at the cluster while its own node is as it was.
@@ -102,12 +102,12 @@ func TestManyNodesAreGone(t *testing.T) {
 		}
 	})
 	t.Run("as others come", func(t *testing.T) {
-		f := newFleet(10, kube.Rules{})
+		f := newFleet(10, nodeagent.Rules{})
 		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...))
 		require.Len(t, f.draining(t, 0, 9, numbered(10, 17, nil)...), 10, "8 for 10")
 	})
 	t.Run("what drains goes on", func(t *testing.T) {
-		f := newFleet(10, kube.Rules{})
+		f := newFleet(10, nodeagent.Rules{})
 		cordoned := numbered(0, 0, func(n *corev1.Node) { cordon(n, noon) })
 		require.Equal(t, []string{"n0"}, f.draining(t, 0, 9, append(cordoned, numbered(1, 9, nil)...)...))
 		for range 20 { // well beyond the hold-down
@@ -115,12 +115,12 @@ func TestManyNodesAreGone(t *testing.T) {
 		}
 	})
 	t.Run("the only one", func(t *testing.T) {
-		f := newFleet(1, kube.Rules{})
+		f := newFleet(1, nodeagent.Rules{})
 		require.Empty(t, f.draining(t, 0, 0, numbered(0, 0, nil)...))
 		require.Empty(t, f.draining(t, 0, 0))
 	})
 	t.Run("control planes", func(t *testing.T) {
-		f := newFleet(2, kube.Rules{})
+		f := newFleet(2, nodeagent.Rules{})
 		planes := numbered(2, 4, func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "" })
 		require.Empty(t, f.draining(t, 0, 1, append(planes, numbered(0, 1, nil)...)...))
 		require.Empty(t, f.draining(t, 0, 1, planes...), "they are no other nodes")
@@ -134,7 +134,7 @@ func TestEveryNodeIsExcluded(t *testing.T) {
 		n.Labels[nodeselect.ExcludeLabel] = ""
 		managed(n, "kubectl-label", `{"f:metadata":{"f:labels":{"f:`+nodeselect.ExcludeLabel+`":{}}}}`, noon)
 	}
-	f := newFleet(10, kube.Rules{HoldDown: -1})
+	f := newFleet(10, nodeagent.Rules{HoldDown: -1})
 	require.Len(t, f.draining(t, 0, 9, append(numbered(0, 8, excluded), numbered(9, 9, nil)...)...), 9)
 	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 9, numbered(0, 9, excluded)...))
 	s, err := f.agents["n5"].State(f.now, nodeselect.NewObjects(numbered(0, 9, excluded), nil))
@@ -142,7 +142,7 @@ func TestEveryNodeIsExcluded(t *testing.T) {
 	require.Equal(t, `up ready # label `+nodeselect.ExcludeLabel+`=""; waits: 3 of 10 nodes drain, no more than 3 may (30%)`, s.Node().String())
 	require.Len(t, f.draining(t, 0, 9, append(numbered(0, 8, excluded), numbered(9, 9, nil)...)...), 9)
 
-	gone := newFleet(2, kube.Rules{HoldDown: -1})
+	gone := newFleet(2, nodeagent.Rules{HoldDown: -1})
 	planes := numbered(2, 4, excluded)
 	require.Empty(t, gone.draining(t, 0, 1, append(numbered(0, 1, nil), planes...)...))
 	require.Equal(t, []string{"n0"}, gone.draining(t, 0, 1, append(numbered(1, 1, nil), planes...)...))

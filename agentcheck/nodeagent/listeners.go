@@ -1,4 +1,4 @@
-package kube
+package nodeagent
 
 import (
 	"cmp"
@@ -47,7 +47,7 @@ type port struct {
 }
 
 // ErrClosed is what Update returns after Shutdown or Close.
-var ErrClosed = errors.New("agentcheck/kube: listeners are closed")
+var ErrClosed = errors.New("agentcheck/nodeagent: listeners are closed")
 
 // Update makes the answers of s those that are given. Ports that s does not name
 // are closed, new ones opened, and the others change their answer without a gap.
@@ -108,7 +108,7 @@ func (l *Listeners) open(answer Answer) error {
 	}
 	ln, err := listen("tcp", net.JoinHostPort(l.Host, strconv.Itoa(int(answer.Port))))
 	if err != nil {
-		return fmt.Errorf("agentcheck/kube: agent port of %s: %w", cmp.Or(answer.Service, "the node"), err)
+		return fmt.Errorf("agentcheck/nodeagent: agent port of %s: %w", cmp.Or(answer.Service, "the node"), err)
 	}
 	p := &port{listener: ln}
 	p.answer.Store(&answer)

@@ -1,4 +1,4 @@
-// Package kube makes agent-check answers from Kubernetes objects, and gives them
+// Package nodeagent makes agent-check answers from Kubernetes objects, and gives them
 // on every port that a node has to answer on.
 //
 // Every node runs one agent. On a fixed port it answers for the node:
@@ -21,9 +21,9 @@
 // [Listeners] is the effect of a [State]: it opens and closes ports until they are
 // those of the latest one, and answers from memory.
 //
-//	listeners := kube.Listeners{Host: "10.0.0.1"}
-//	watcher := kube.Watcher{Config: config, Rules: kube.Rules{Node: "node-a"}}
-//	err := watcher.Run(ctx, func(state kube.State) {
+//	listeners := nodeagent.Listeners{Host: "10.0.0.1"}
+//	watcher := nodeagent.Watcher{Config: config, Rules: nodeagent.Rules{Node: "node-a"}}
+//	err := watcher.Run(ctx, func(state nodeagent.State) {
 //		if err := listeners.Update(state); err != nil {
 //			…
 //		}
@@ -123,4 +123,4 @@
 // with State.Err.
 // An agent that has no state yet does not answer: what it would say might be wrong,
 // and what was said last is still in force.
-package kube
+package nodeagent

@@ -1,4 +1,4 @@
-package kube
+package nodeagent
 
 import (
 	"context"
@@ -138,11 +138,11 @@ func (w *Watcher) Run(ctx context.Context, changed func(State)) error {
 func (w *Watcher) newFeed() (feed, error) {
 	switch {
 	case w.Rules.Node == "":
-		return nil, errors.New("agentcheck/kube: Rules.Node is empty")
+		return nil, errors.New("agentcheck/nodeagent: Rules.Node is empty")
 	case w.Objects != nil:
 		return &objectsFeed{rules: w.Rules, follow: w.Objects}, nil
 	case w.Config == nil:
-		return nil, errors.New("agentcheck/kube: Watcher has neither Config nor Objects")
+		return nil, errors.New("agentcheck/nodeagent: Watcher has neither Config nor Objects")
 	}
 	return newCluster(w.Config, w.Rules, w.recountInterval())
 }
@@ -211,13 +211,13 @@ func (w *Watcher) follow(ctx context.Context, f feed, ended chan error, changed 
 			s = tracker.state(time.Now(), v)
 			s.Problems = slices.Concat(problems, s.Problems)
 			if s.Err = err; err != nil {
-				s.Err = fmt.Errorf("agentcheck/kube: the last good state stays in force: %w", err)
+				s.Err = fmt.Errorf("agentcheck/nodeagent: the last good state stays in force: %w", err)
 			}
 			if next := tracker.Next(); !next.IsZero() {
 				schedule(next)
 			}
 		case err != nil:
-			s.Err = fmt.Errorf("agentcheck/kube: no state yet: %w", err)
+			s.Err = fmt.Errorf("agentcheck/nodeagent: no state yet: %w", err)
 		default:
 			continue
 		}

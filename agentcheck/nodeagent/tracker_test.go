@@ -1,4 +1,4 @@
-package kube_test
+package nodeagent_test
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -39,48 +39,48 @@ func TestSignalsTellSinceWhen(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		signal kube.Signal
+		signal nodeagent.Signal
 		change func(*corev1.Node)
 		want   time.Time
 	}{
-		{"cordoned, and nothing else known", kube.Cordoned(), func(n *corev1.Node) { n.Spec.Unschedulable = true }, time.Time{}},
-		{"cordoned, by its manager", kube.Cordoned(), func(n *corev1.Node) {
+		{"cordoned, and nothing else known", nodeagent.Cordoned(), func(n *corev1.Node) { n.Spec.Unschedulable = true }, time.Time{}},
+		{"cordoned, by its manager", nodeagent.Cordoned(), func(n *corev1.Node) {
 			managed(n, "kubelet", `{"f:metadata":{"f:annotations":{}},"f:status":{"f:unschedulable":{}}}`, at(1))
 			cordon(n, at(5))
 		}, at(5)},
-		{"cordoned, by the taint of the node controller", kube.Cordoned(), func(n *corev1.Node) {
+		{"cordoned, by the taint of the node controller", nodeagent.Cordoned(), func(n *corev1.Node) {
 			n.Spec.Unschedulable = true
 			n.Spec.Taints = []corev1.Taint{taint("other", at(1)), taint(corev1.TaintNodeUnschedulable, at(6))}
 		}, at(6)},
-		{"cordoned, its manager has written again", kube.Cordoned(), func(n *corev1.Node) {
+		{"cordoned, its manager has written again", nodeagent.Cordoned(), func(n *corev1.Node) {
 			cordon(n, at(60))
 			n.Spec.Taints = []corev1.Taint{taint(corev1.TaintNodeUnschedulable, at(6))}
 		}, at(6)},
-		{"cordoned, managed fields that do not parse", kube.Cordoned(), func(n *corev1.Node) {
+		{"cordoned, managed fields that do not parse", nodeagent.Cordoned(), func(n *corev1.Node) {
 			n.Spec.Unschedulable = true
 			managed(n, "odd", `{"f:spec":"f:unschedulable"}`, at(1))
 			managed(n, "broken", `{"f:unschedulable`, at(1))
 			n.ManagedFields = append(n.ManagedFields, metav1.ManagedFieldsEntry{Manager: "empty"})
 		}, time.Time{}},
-		{"being deleted", kube.Deleted(), func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{Time: at(3)} }, at(3)},
-		{"annotated", kube.Annotated(nodeselect.Annotations{}), func(n *corev1.Node) {
+		{"being deleted", nodeagent.Deleted(), func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{Time: at(3)} }, at(3)},
+		{"annotated", nodeagent.Annotated(nodeselect.Annotations{}), func(n *corev1.Node) {
 			n.Annotations["headgate.dev/drain"] = "true"
 			managed(n, "kubectl-annotate", `{"f:metadata":{"f:annotations":{"f:headgate.dev/drain":{}}}}`, at(4))
 		}, at(4)},
-		{"annotated, another prefix", kube.Annotated(nodeselect.Annotations{Prefix: "example.com"}), func(n *corev1.Node) {
+		{"annotated, another prefix", nodeagent.Annotated(nodeselect.Annotations{Prefix: "example.com"}), func(n *corev1.Node) {
 			n.Annotations["example.com/drain"] = "true"
 			managed(n, "kubectl-annotate", `{"f:metadata":{"f:annotations":{"f:example.com/drain":{}}}}`, at(4))
 		}, at(4)},
-		{"labelled", kube.Labelled("example.com/repair"), func(n *corev1.Node) {
+		{"labelled", nodeagent.Labelled("example.com/repair"), func(n *corev1.Node) {
 			n.Labels["example.com/repair"] = "disk"
 			managed(n, "repair", `{"f:metadata":{"f:labels":{".":{},"f:example.com/repair":{}}}}`, at(7))
 			managed(n, "backup", `{"f:metadata":{"f:labels":{"f:example.com/repair":{}}}}`, at(9))
 		}, at(7)},
-		{"tainted, with a time", kube.Tainted("a"), func(n *corev1.Node) {
+		{"tainted, with a time", nodeagent.Tainted("a"), func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{taint("a", at(8))}
 			managed(n, "autoscaler", `{"f:spec":{"f:taints":{}}}`, at(5))
 		}, at(8)},
-		{"tainted, without one", kube.Tainted("a"), func(n *corev1.Node) {
+		{"tainted, without one", nodeagent.Tainted("a"), func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "a"}}
 			managed(n, "autoscaler", `{"f:spec":{"f:taints":{}}}`, at(5))
 		}, at(5)},
@@ -109,67 +109,67 @@ func TestTrackerSays(t *testing.T) {
 		return func(n *corev1.Node) { cordon(n, noon.Add(time.Duration(second)*time.Second)) }
 	}
 	excluded := func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "" }
-	tracker := kube.Tracker{Rules: kube.Rules{Node: "n0", MaxDrain: 0.2}}
+	tracker := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "n0", MaxDrain: 0.2}}
 	steps := []struct {
 		name    string
 		at      time.Duration
 		objects nodeselect.Objects
-		own     []kube.Ask
+		own     []nodeagent.Ask
 		answer  string
 		service string
-		want    kube.Drain
+		want    nodeagent.Drain
 	}{
-		{"nothing", 0, nodes(nil), nil, "up ready", "up ready 100%", kube.Drain{Limit: 2, Total: 10}},
+		{"nothing", 0, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.Drain{Limit: 2, Total: 10}},
 		{
 			"others drain", time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(1), "n2": cordoned(1), "n3": cordoned(1)}), nil,
 			"up ready", "up ready 100%",
-			kube.Drain{Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+			nodeagent.Drain{Draining: 2, Waiting: 1, Limit: 2, Total: 10},
 		},
 		{
 			"this one waits", 2 * time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(1), "n2": cordoned(1), "n0": cordoned(2)}), nil,
 			"up ready # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
 			"up ready 100% # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
-			kube.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+			nodeagent.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
 		},
 		{
 			"the others are held down", 3 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}), nil,
 			"up ready # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
 			"up ready 100% # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
-			kube.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+			nodeagent.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
 		},
 		{
 			"its turn", 13 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}), nil,
 			"up drain # cordoned", "up drain 100% # cordoned",
-			kube.Drain{Wanted: true, Effective: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
+			nodeagent.Drain{Wanted: true, Effective: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
 		},
 		{
 			"a file too", 14 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}),
-			[]kube.Ask{{Reason: "file /run/drain", Since: noon.Add(14 * time.Second)}},
+			[]nodeagent.Ask{{Reason: "file /run/drain", Since: noon.Add(14 * time.Second)}},
 			"up drain # cordoned, file /run/drain", "up drain 100% # cordoned, file /run/drain",
-			kube.Drain{Wanted: true, Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
+			nodeagent.Drain{Wanted: true, Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
 		},
 		{
 			"held down", 20 * time.Second, nodes(nil), nil,
 			"up drain # cordoned, file /run/drain; no more, held for 10s",
 			"up drain 100% # cordoned, file /run/drain; no more, held for 10s",
-			kube.Drain{Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), HeldUntil: noon.Add(30 * time.Second), Draining: 1, Limit: 2, Total: 10},
+			nodeagent.Drain{Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), HeldUntil: noon.Add(30 * time.Second), Draining: 1, Limit: 2, Total: 10},
 		},
-		{"back", 30 * time.Second, nodes(nil), nil, "up ready", "up ready 100%", kube.Drain{Limit: 2, Total: 10}},
+		{"back", 30 * time.Second, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.Drain{Limit: 2, Total: 10}},
 		{
 			"control planes neither count nor need room", 60 * time.Second,
 			nodes(map[string]func(*corev1.Node){"n7": excluded, "n8": excluded, "n9": excluded, "n1": cordoned(50), "n0": cordoned(60)}), nil,
 			"up ready # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)",
 			"up ready 100% # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)",
-			kube.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 7},
+			nodeagent.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 7},
 		},
 		{
 			"a control plane is not held back", 61 * time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(50), "n2": cordoned(50), "n0": excluded}), nil,
 			`up drain # label node.kubernetes.io/exclude-from-external-load-balancers=""`,
 			`up drain 100% # label node.kubernetes.io/exclude-from-external-load-balancers=""`,
-			kube.Drain{
+			nodeagent.Drain{
 				Wanted: true, Effective: true, Reason: `label node.kubernetes.io/exclude-from-external-load-balancers=""`,
 				Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 9,
 			},
@@ -192,14 +192,14 @@ func TestTrackerSays(t *testing.T) {
 // A node that is gone drains, whatever room there is: it is not one of the cluster's
 // any more. Its budget is the others'.
 func TestTrackerWithoutItsNode(t *testing.T) {
-	tracker := kube.Tracker{Rules: kube.Rules{Node: "a"}}
+	tracker := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "a"}}
 	both := nodeselect.NewObjects([]*corev1.Node{node("a", nil), node("b", nil)}, nil)
 	state, err := tracker.State(noon, both)
 	require.NoError(t, err)
 	require.Equal(t, "up ready", state.Node().String())
 
 	state, err = tracker.State(noon.Add(time.Second), nodeselect.NewObjects([]*corev1.Node{node("b", nil)}, nil))
-	require.ErrorIs(t, err, kube.ErrNoNode)
+	require.ErrorIs(t, err, nodeagent.ErrNoNode)
 	require.ErrorContains(t, err, "there are b")
 	require.Equal(t, "up drain # node is gone", state.Node().String())
 	require.Equal(t, 1, state.Drain.Total)
@@ -224,7 +224,7 @@ func TestLimitsOfSmallClusters(t *testing.T) {
 			}
 			draining := 0
 			for _, n := range nodes {
-				s, err := kube.Rules{Node: n.Name, MaxDrain: tt.share}.State(nodeselect.NewObjects(nodes, nil))
+				s, err := nodeagent.Rules{Node: n.Name, MaxDrain: tt.share}.State(nodeselect.NewObjects(nodes, nil))
 				require.NoError(t, err)
 				require.Equal(t, tt.draining, s.Drain.Draining)
 				require.Equal(t, tt.nodes-tt.draining, s.Drain.Waiting)
@@ -244,13 +244,13 @@ func TestLimitsOfSmallClusters(t *testing.T) {
 func TestAgentsAgree(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		rules := kube.Rules{MaxDrain: []float64{0.1, 0.3, 0.5, 0.8, 1}[rng.IntN(5)]}
+		rules := nodeagent.Rules{MaxDrain: []float64{0.1, 0.3, 0.5, 0.8, 1}[rng.IntN(5)]}
 		restarts := rng.IntN(2) == 0
 		if restarts || rng.IntN(3) == 0 {
 			rules.HoldDown = -1 // it is all that a restart forgets
 		}
 		var nodes []*corev1.Node
-		agents := map[string]*kube.Tracker{}
+		agents := map[string]*nodeagent.Tracker{}
 		for i := range 1 + rng.IntN(12) {
 			n := node(fmt.Sprint("n", i), nil)
 			nodes = append(nodes, n)
@@ -258,7 +258,7 @@ func TestAgentsAgree(t *testing.T) {
 		start := func(name string) {
 			r := rules
 			r.Node = name
-			agents[name] = &kube.Tracker{Rules: r}
+			agents[name] = &nodeagent.Tracker{Rules: r}
 		}
 		for _, n := range nodes {
 			start(n.Name)
@@ -289,7 +289,7 @@ func TestAgentsAgree(t *testing.T) {
 			}
 			objects := nodeselect.NewObjects(nodes, nil)
 			order := rng.Perm(len(nodes))
-			var first kube.Drain
+			var first nodeagent.Drain
 			draining := 0
 			for k, i := range order {
 				n := nodes[i]
@@ -331,18 +331,18 @@ func TestAgentsAgree(t *testing.T) {
 
 func TestFile(t *testing.T) {
 	dir := t.TempDir()
-	_, there, err := kube.File(dir + "/none")
+	_, there, err := nodeagent.File(dir + "/none")
 	require.NoError(t, err)
 	require.False(t, there)
-	_, there, err = kube.File(dir + "/none/below")
+	_, there, err = nodeagent.File(dir + "/none/below")
 	require.NoError(t, err)
 	require.False(t, there)
-	ask, there, err := kube.File(dir) // whatever it is
+	ask, there, err := nodeagent.File(dir) // whatever it is
 	require.NoError(t, err)
 	require.True(t, there)
 	require.Equal(t, "file "+dir, ask.Reason)
 	require.False(t, ask.Since.IsZero())
-	_, there, err = kube.File("a\x00b")
+	_, there, err = nodeagent.File("a\x00b")
 	require.Error(t, err)
 	require.False(t, there)
 }
@@ -350,7 +350,7 @@ func TestFile(t *testing.T) {
 // Every signal by which a Watcher sees other nodes is one of the API server's.
 func TestDefaultSignalsSelect(t *testing.T) {
 	var selectors []string
-	for _, s := range kube.DefaultSignals(nodeselect.Annotations{}) {
+	for _, s := range nodeagent.DefaultSignals(nodeselect.Annotations{}) {
 		if s.Fields+s.Labels != "" {
 			selectors = append(selectors, s.Fields+s.Labels)
 		}

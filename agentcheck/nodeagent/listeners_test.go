@@ -1,4 +1,4 @@
-package kube_test
+package nodeagent_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/internal/freeport"
 )
 
@@ -41,20 +41,20 @@ func ask(t *testing.T, addr string) string {
 	return reply.String()
 }
 
-func answer(port uint16, service string, percent int) kube.Answer {
-	return kube.Answer{Port: port, Service: service, Reply: agentcheck.Reply{State: agentcheck.Up, Weight: agentcheck.Percent(percent)}}
+func answer(port uint16, service string, percent int) nodeagent.Answer {
+	return nodeagent.Answer{Port: port, Service: service, Reply: agentcheck.Reply{State: agentcheck.Up, Weight: agentcheck.Percent(percent)}}
 }
 
 func TestListenersFollowTheState(t *testing.T) {
 	n := &network{addrs: map[string]string{}, fail: map[string]bool{"10.0.0.1:9802": true}}
 	var checks atomic.Int64
-	l := &kube.Listeners{Host: "10.0.0.1", Listen: n.listen, Finished: func(service string, x agentcheck.Exchange) {
+	l := &nodeagent.Listeners{Host: "10.0.0.1", Listen: n.listen, Finished: func(service string, x agentcheck.Exchange) {
 		if service != "" && x.Err == nil {
 			checks.Add(1)
 		}
 	}}
 
-	err := l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1), answer(9801, "media/a", 2), answer(9802, "media/b", 3)}})
+	err := l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1), answer(9801, "media/a", 2), answer(9802, "media/b", 3)}})
 	require.ErrorContains(t, err, "media/b")
 	require.ErrorContains(t, err, "address already in use")
 	require.Equal(t, "up 1%", ask(t, n.addrs["10.0.0.1:9707"]))
@@ -64,7 +64,7 @@ func TestListenersFollowTheState(t *testing.T) {
 	// one is closed.
 	before := n.addrs["10.0.0.1:9801"]
 	n.fail = nil
-	require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9801, "media/a", 20), answer(9802, "media/b", 3)}}))
+	require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9801, "media/a", 20), answer(9802, "media/b", 3)}}))
 	require.Equal(t, before, n.addrs["10.0.0.1:9801"])
 	require.Equal(t, "up 20%", ask(t, before))
 	require.Equal(t, "up 3%", ask(t, n.addrs["10.0.0.1:9802"]))
@@ -77,14 +77,14 @@ func TestListenersFollowTheState(t *testing.T) {
 	require.EqualValues(t, 3, checks.Load(), "Shutdown waits for checks that were begun")
 	_, err = net.Dial("tcp", before)
 	require.Error(t, err)
-	require.ErrorIs(t, l.Update(kube.State{}), kube.ErrClosed)
+	require.ErrorIs(t, l.Update(nodeagent.State{}), nodeagent.ErrClosed)
 	l.Close()
 }
 
 func TestListenersCloseTakesNoTime(t *testing.T) {
 	n := &network{addrs: map[string]string{}}
-	l := &kube.Listeners{Listen: n.listen}
-	require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1)}}))
+	l := &nodeagent.Listeners{Listen: n.listen}
+	require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1)}}))
 	l.Close()
 	_, err := net.Dial("tcp", n.addrs[":9707"])
 	require.Error(t, err)
@@ -93,14 +93,14 @@ func TestListenersCloseTakesNoTime(t *testing.T) {
 // A port that is given up is free when Update returns, even if its server had not
 // begun to serve: the very next state may have it again.
 func TestListenersGivePortsBackAtOnce(t *testing.T) {
-	l := &kube.Listeners{Host: "127.0.0.1"}
+	l := &nodeagent.Listeners{Host: "127.0.0.1"}
 	defer l.Close()
 	port, release, err := freeport.Hold("127.0.0.1", 0)
 	require.NoError(t, err)
 	defer release()
 	for i := range 500 {
-		require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(uint16(port), "media/a", 1)}}), "round %d", i)
-		require.NoError(t, l.Update(kube.State{}), "round %d", i)
+		require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(uint16(port), "media/a", 1)}}), "round %d", i)
+		require.NoError(t, l.Update(nodeagent.State{}), "round %d", i)
 	}
 }
 
@@ -109,8 +109,8 @@ func TestListenersGivePortsBackAtOnce(t *testing.T) {
 func TestListenersShutdownIsBounded(t *testing.T) {
 	n := &network{addrs: map[string]string{}}
 	var finished atomic.Int64
-	l := &kube.Listeners{Listen: n.listen, Finished: func(string, agentcheck.Exchange) { finished.Add(1) }}
-	require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1), answer(9801, "media/a", 2)}}))
+	l := &nodeagent.Listeners{Listen: n.listen, Finished: func(string, agentcheck.Exchange) { finished.Add(1) }}
+	require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1), answer(9801, "media/a", 2)}}))
 	for _, addr := range n.addrs {
 		c, err := net.Dial("tcp", addr)
 		require.NoError(t, err)
@@ -126,22 +126,22 @@ func TestListenersShutdownIsBounded(t *testing.T) {
 
 // What is told of checks may ask the listeners, also of a check whose end is waited for.
 func TestListenersAreAskedWhileTheyEnd(t *testing.T) {
-	for name, end := range map[string]func(*kube.Listeners, context.Context){
-		"shutdown": func(l *kube.Listeners, ctx context.Context) { _ = l.Shutdown(ctx) },
-		"close":    func(l *kube.Listeners, _ context.Context) { l.Close() },
+	for name, end := range map[string]func(*nodeagent.Listeners, context.Context){
+		"shutdown": func(l *nodeagent.Listeners, ctx context.Context) { _ = l.Shutdown(ctx) },
+		"close":    func(l *nodeagent.Listeners, _ context.Context) { l.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := &network{addrs: map[string]string{}}
-			var l *kube.Listeners
+			var l *nodeagent.Listeners
 			begun, ended := make(chan struct{}), make(chan struct{})
-			l = &kube.Listeners{Listen: n.listen, Finished: func(string, agentcheck.Exchange) {
+			l = &nodeagent.Listeners{Listen: n.listen, Finished: func(string, agentcheck.Exchange) {
 				close(begun)
-				for !errors.Is(l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1)}}), kube.ErrClosed) {
+				for !errors.Is(l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1)}}), nodeagent.ErrClosed) {
 					runtime.Gosched() // they have not begun to end
 				}
 				l.Open()
 			}}
-			require.NoError(t, l.Update(kube.State{Answers: []kube.Answer{answer(9707, "", 1)}}))
+			require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1)}}))
 			require.Equal(t, "up 1%", ask(t, n.addrs[":9707"]))
 			<-begun
 			go func() {

@@ -1,4 +1,4 @@
-package kube_test
+package nodeagent_test
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -28,7 +28,7 @@ func ExampleRules_State() {
 			Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Port: 80, NodePort: 30080}}},
 		}},
 	)
-	state, err := kube.Rules{Node: "node-a"}.State(objects)
+	state, err := nodeagent.Rules{Node: "node-a"}.State(objects)
 	if err != nil {
 		fmt.Println(err)
 	}
@@ -49,7 +49,7 @@ func ExampleTracker() {
 			Spec:       corev1.NodeSpec{Unschedulable: i < 4},
 		})
 	}
-	agent := kube.Tracker{Rules: kube.Rules{Node: "node-3"}}
+	agent := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "node-3"}}
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	show := func() {
 		state, err := agent.State(now, nodeselect.NewObjects(nodes, nil))

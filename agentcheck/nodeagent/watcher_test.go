@@ -1,4 +1,4 @@
-package kube_test
+package nodeagent_test
 
 import (
 	"context"
@@ -20,28 +20,28 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 	"github.com/headgate/headgate/nodeselect"
 )
 
 // watching is a Watcher in the background, and the states that it has told.
 type watching struct {
-	*kube.Watcher
+	*nodeagent.Watcher
 	t     *testing.T
 	stop  context.CancelFunc
 	ended chan error
 
 	mu     sync.Mutex
-	states []kube.State
+	states []nodeagent.State
 }
 
-func watch(t *testing.T, w *kube.Watcher) *watching {
+func watch(t *testing.T, w *nodeagent.Watcher) *watching {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &watching{Watcher: w, t: t, stop: cancel, ended: make(chan error, 1)}
 	go func() {
-		r.ended <- w.Run(ctx, func(s kube.State) {
+		r.ended <- w.Run(ctx, func(s nodeagent.State) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.states = append(r.states, s)
@@ -55,18 +55,18 @@ func watch(t *testing.T, w *kube.Watcher) *watching {
 	return r
 }
 
-func (r *watching) last() kube.State {
+func (r *watching) last() nodeagent.State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.states) == 0 {
-		return kube.State{}
+		return nodeagent.State{}
 	}
 	return r.states[len(r.states)-1]
 }
 
-func (r *watching) eventually(what string, is func(kube.State) bool) kube.State {
+func (r *watching) eventually(what string, is func(nodeagent.State) bool) nodeagent.State {
 	r.t.Helper()
-	var s kube.State
+	var s nodeagent.State
 	if !assert.Eventually(r.t, func() bool { s = r.last(); return is(s) }, 20*time.Second, 2*time.Millisecond) {
 		require.FailNow(r.t, "not seen: "+what, "last %+v", r.last())
 	}
@@ -74,9 +74,9 @@ func (r *watching) eventually(what string, is func(kube.State) bool) kube.State 
 }
 
 // answers waits until the port is answered with want, "" for no such port.
-func (r *watching) answers(port uint16, want string) kube.State {
+func (r *watching) answers(port uint16, want string) nodeagent.State {
 	r.t.Helper()
-	return r.eventually(fmt.Sprintf("%d: %q", port, want), func(s kube.State) bool {
+	return r.eventually(fmt.Sprintf("%d: %q", port, want), func(s nodeagent.State) bool {
 		for _, a := range s.Answers {
 			if a.Port == port {
 				return a.Reply.String() == want
@@ -128,10 +128,10 @@ func TestWatcherFollowsTheCluster(t *testing.T) {
 		typed(service("waves", agentPort("9802", "70"), 30002), corev1.ServiceTypeLoadBalancer),
 		typed(service("inside", agentPort("9803", "70")), corev1.ServiceTypeClusterIP),
 	)
-	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n3", HoldDown: -1, ZeroDelay: -1}})
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n3", HoldDown: -1, ZeroDelay: -1}})
 	s := r.answers(9801, "up ready 50%")
 	require.Equal(t, []string{"9707 up ready", "9801 up ready 50%", "9802 up ready 70%"}, lines(s))
-	require.Equal(t, kube.Drain{Limit: 3, Total: 10}, s.Drain)
+	require.Equal(t, nodeagent.Drain{Limit: 3, Total: 10}, s.Drain)
 	require.NoError(t, s.Err)
 	require.Empty(t, s.Problems)
 	require.WithinDuration(t, time.Now(), r.Contact(), time.Minute)
@@ -164,7 +164,7 @@ func TestWatcherFollowsTheCluster(t *testing.T) {
 	server.Set(node("n3", nil))
 	r.answers(9802, "up ready 70%")
 	server.Set(node("n3", func(n *corev1.Node) { n.Annotations["headgate.dev/drain"] = "soon" }))
-	require.ErrorContains(t, r.eventually("a problem", func(s kube.State) bool { return len(s.Problems) == 1 }).Problems[0], "want true or false")
+	require.ErrorContains(t, r.eventually("a problem", func(s nodeagent.State) bool { return len(s.Problems) == 1 }).Problems[0], "want true or false")
 
 	// Gone is not never there.
 	server.Delete(node("n3", nil))
@@ -178,7 +178,7 @@ func TestWatcherFollowsTheCluster(t *testing.T) {
 	r.ended <- nil
 }
 
-func lines(s kube.State) []string {
+func lines(s nodeagent.State) []string {
 	var lines []string
 	for _, a := range s.Answers {
 		lines = append(lines, fmt.Sprint(a.Port, " ", a.Reply))
@@ -190,14 +190,14 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 	server := cluster(t, 10)
 	excluded := func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "" }
 	server.Set(node("n7", excluded), node("n8", excluded), node("n9", excluded))
-	rules := kube.Rules{Node: "n0", MaxDrain: 0.2, HoldDown: -1}
-	rules.Signals = append(kube.DefaultSignals(nodeselect.Annotations{}), kube.Labelled("example.com/repair"))
-	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: rules})
-	require.Equal(t, kube.Drain{Limit: 1, Total: 7}, r.answers(9707, "up ready").Drain)
+	rules := nodeagent.Rules{Node: "n0", MaxDrain: 0.2, HoldDown: -1}
+	rules.Signals = append(nodeagent.DefaultSignals(nodeselect.Annotations{}), nodeagent.Labelled("example.com/repair"))
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: rules})
+	require.Equal(t, nodeagent.Drain{Limit: 1, Total: 7}, r.answers(9707, "up ready").Drain)
 
 	repair := func(n *corev1.Node) { n.Labels["example.com/repair"] = "disk" }
 	server.Set(node("n5", repair))
-	r.eventually("another drains", func(s kube.State) bool { return s.Drain.Draining == 1 })
+	r.eventually("another drains", func(s nodeagent.State) bool { return s.Drain.Draining == 1 })
 	server.Set(node("n0", func(n *corev1.Node) { cordon(n, time.Now().Add(time.Minute)) }))
 	s := r.answers(9707, "up ready # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)")
 	require.Equal(t, 1, s.Drain.Waiting)
@@ -210,7 +210,7 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 	require.Equal(t, 11, r.answers(9707, "up drain # cordoned").Drain.Total)
 
 	server.Set(node("n5", nil))
-	r.eventually("n6 has the place", func(s kube.State) bool { return s.Drain.Draining == 2 && s.Drain.Waiting == 0 })
+	r.eventually("n6 has the place", func(s nodeagent.State) bool { return s.Drain.Draining == 2 && s.Drain.Waiting == 0 })
 	server.Set(node("n0", nil))
 	r.answers(9707, "up ready")
 }
@@ -219,7 +219,7 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 // is gone drains when the others have been counted, however long ago that was before.
 func TestWatcherOfAStoreThatIsLost(t *testing.T) {
 	server := cluster(t, 10)
-	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n0", HoldDown: -1}, Recount: time.Hour})
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0", HoldDown: -1}, Recount: time.Hour})
 	r.answers(9707, "up ready")
 	server.Forget("nodes")
 	r.answers(9707, "up ready # node is gone; waits: 10 of 10 nodes are gone, no more than 3 are believed at once (30%)")
@@ -243,7 +243,7 @@ func TestWatcherAsksForLittle(t *testing.T) {
 	server := cluster(t, 300)
 	server.NoStreamedLists()
 	server.Set(service("tracks", agentPort("9801", "50"), 30001))
-	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n3"}})
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n3"}})
 	require.Equal(t, 300, r.answers(9801, "up ready 50%").Drain.Total)
 	server.Expire() // everything is listed anew
 	server.Set(service("tracks", agentPort("9801", "60"), 30001))
@@ -272,14 +272,14 @@ func TestWatcherOutlivesTheServer(t *testing.T) {
 	server := cluster(t, 3)
 	server.Set(service("tracks", agentPort("9801", "50"), 30001))
 	file := filepath.Join(t.TempDir(), "drain")
-	r := watch(t, &kube.Watcher{
+	r := watch(t, &nodeagent.Watcher{
 		Config: server.Config(), Files: []string{file},
-		Rules: kube.Rules{Node: "n0", MaxDrain: 0.7, HoldDown: 300 * time.Millisecond},
+		Rules: nodeagent.Rules{Node: "n0", MaxDrain: 0.7, HoldDown: 300 * time.Millisecond},
 	})
 	r.answers(9801, "up ready 50%")
 
 	server.Down()
-	s := r.eventually("an error", func(s kube.State) bool { return s.Err != nil })
+	s := r.eventually("an error", func(s nodeagent.State) bool { return s.Err != nil })
 	require.ErrorContains(t, s.Err, "the last good state stays in force")
 	require.ErrorContains(t, s.Err, "connection refused")
 	require.ErrorContains(t, s.Err, "since ")
@@ -296,28 +296,28 @@ func TestWatcherOutlivesTheServer(t *testing.T) {
 	server.Set(service("tracks", agentPort("9801", "60"), 30001), node("n0", cordoned))
 	server.Set(service("waves", agentPort("9802", "1"), 30002))
 	server.Up()
-	s = r.eventually("contact", func(s kube.State) bool { return s.Err == nil && len(s.Answers) == 3 && s.Drain.Effective })
+	s = r.eventually("contact", func(s nodeagent.State) bool { return s.Err == nil && len(s.Answers) == 3 && s.Drain.Effective })
 	require.Equal(t, []string{"9707 up drain # cordoned", "9801 up drain 60% # cordoned", "9802 up drain 1% # cordoned"}, lines(s))
 }
 
 func TestWatcherWaitsForTheServer(t *testing.T) {
 	server := cluster(t, 3)
 	server.Down()
-	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n0"}})
-	s := r.eventually("an error", func(s kube.State) bool { return s.Err != nil })
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0"}})
+	s := r.eventually("an error", func(s nodeagent.State) bool { return s.Err != nil })
 	require.ErrorContains(t, s.Err, "no state yet")
 	require.Nil(t, s.Answers)
 	require.Zero(t, r.Contact())
 	server.Up()
-	require.NoError(t, r.eventually("a state", func(s kube.State) bool { return s.Answers != nil && s.Err == nil }).Err)
+	require.NoError(t, r.eventually("a state", func(s nodeagent.State) bool { return s.Answers != nil && s.Err == nil }).Err)
 }
 
 func TestWatcherSaysThatItIsRefused(t *testing.T) {
 	server := cluster(t, 3)
 	server.Refuse("list", http.StatusForbidden)
 	server.Refuse("watch", http.StatusForbidden)
-	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n0"}})
-	s := r.eventually("an error", func(s kube.State) bool { return s.Err != nil })
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0"}})
+	s := r.eventually("an error", func(s nodeagent.State) bool { return s.Err != nil })
 	require.ErrorContains(t, s.Err, "is refused with 403")
 	server.Refuse("watch", 0)
 	server.Refuse("list", 0)
@@ -329,22 +329,22 @@ func TestWatcherFails(t *testing.T) {
 	broken := errors.New("broken")
 	tests := []struct {
 		name    string
-		watcher *kube.Watcher
+		watcher *nodeagent.Watcher
 		is      error
 		want    string
 	}{
-		{"a node that never was", &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n9"}}, kube.ErrNoNode, `"n9"; the cluster has 3 others`},
-		{"no node", &kube.Watcher{Config: server.Config()}, nil, "Node is empty"},
-		{"no cluster", &kube.Watcher{Rules: kube.Rules{Node: "n9"}}, nil, "neither Config nor Objects"},
-		{"a bad configuration", &kube.Watcher{Config: &rest.Config{Host: "http://[::1"}, Rules: kube.Rules{Node: "n9"}}, nil, "host"},
-		{"objects that fail", &kube.Watcher{
-			Rules:   kube.Rules{Node: "n9"},
+		{"a node that never was", &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n9"}}, nodeagent.ErrNoNode, `"n9"; the cluster has 3 others`},
+		{"no node", &nodeagent.Watcher{Config: server.Config()}, nil, "Node is empty"},
+		{"no cluster", &nodeagent.Watcher{Rules: nodeagent.Rules{Node: "n9"}}, nil, "neither Config nor Objects"},
+		{"a bad configuration", &nodeagent.Watcher{Config: &rest.Config{Host: "http://[::1"}, Rules: nodeagent.Rules{Node: "n9"}}, nil, "host"},
+		{"objects that fail", &nodeagent.Watcher{
+			Rules:   nodeagent.Rules{Node: "n9"},
 			Objects: func(context.Context, func(nodeselect.Objects, []nodeselect.Problem)) error { return broken },
 		}, broken, "broken"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := tt.watcher.Run(t.Context(), func(s kube.State) { t.Errorf("told %+v", s) })
+			err := tt.watcher.Run(t.Context(), func(s nodeagent.State) { t.Errorf("told %+v", s) })
 			require.ErrorContains(t, err, tt.want)
 			if tt.is != nil {
 				require.ErrorIs(t, err, tt.is)
@@ -359,8 +359,8 @@ func TestWatcherOfObjects(t *testing.T) {
 		problems []nodeselect.Problem
 	}
 	feed := make(chan seen)
-	r := watch(t, &kube.Watcher{
-		Rules: kube.Rules{Node: "a", HoldDown: -1},
+	r := watch(t, &nodeagent.Watcher{
+		Rules: nodeagent.Rules{Node: "a", HoldDown: -1},
 		Objects: func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error {
 			for {
 				select {
@@ -383,7 +383,7 @@ func TestWatcherOfObjects(t *testing.T) {
 	// A command, beside.
 	feed <- seen{objects: nodes(nil)}
 	r.answers(9707, "up ready")
-	r.Ask(kube.Ask{Reason: "maintenance", Since: time.Now()})
+	r.Ask(nodeagent.Ask{Reason: "maintenance", Since: time.Now()})
 	r.answers(9707, "up drain # maintenance")
 	r.Ask()
 	r.answers(9707, "up ready")
@@ -393,8 +393,8 @@ func TestWatcherOfObjects(t *testing.T) {
 func TestWatcherEndsAHoldDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		var states []kube.State
-		w := kube.Watcher{Rules: kube.Rules{Node: "a"}}
+		var states []nodeagent.State
+		w := nodeagent.Watcher{Rules: nodeagent.Rules{Node: "a"}}
 		w.Objects = func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error {
 			changed(nodeselect.NewObjects([]*corev1.Node{node("a", cordoned), node("b", nil)}, nil), nil)
 			<-time.After(time.Minute)
@@ -404,7 +404,7 @@ func TestWatcherEndsAHoldDown(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		require.ErrorIs(t, w.Run(ctx, func(s kube.State) { states = append(states, s) }), context.DeadlineExceeded)
+		require.ErrorIs(t, w.Run(ctx, func(s nodeagent.State) { states = append(states, s) }), context.DeadlineExceeded)
 		require.Len(t, states, 3)
 		require.Equal(t, "up drain # cordoned", states[0].Node().String())
 		require.Equal(t, "up drain # cordoned; no more, held for 10s", states[1].Node().String())
@@ -431,16 +431,16 @@ func TestWatcherOfAnOldServer(t *testing.T) {
 	}))
 	t.Cleanup(old.Close)
 	t.Cleanup(served.Disconnect)
-	r := watch(t, &kube.Watcher{Config: &rest.Config{Host: old.URL}, Rules: kube.Rules{Node: "n0"}})
+	r := watch(t, &nodeagent.Watcher{Config: &rest.Config{Host: old.URL}, Rules: nodeagent.Rules{Node: "n0"}})
 	s := r.answers(9801, "up ready 50%")
-	r.eventually("contact", func(s kube.State) bool { return s.Err == nil })
+	r.eventually("contact", func(s nodeagent.State) bool { return s.Err == nil })
 	require.Len(t, s.Answers, 2)
 }
 
 // While nothing changes that matters nobody is told.
 func TestWatcherIsQuiet(t *testing.T) {
 	server := cluster(t, 3)
-	r := watch(t, &kube.Watcher{Config: server.Config(), Rules: kube.Rules{Node: "n0"}})
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0"}})
 	r.answers(9707, "up ready")
 	for i := range 20 {
 		server.Set(node("n0", func(n *corev1.Node) { n.Annotations["heartbeat"] = fmt.Sprint(i) }))

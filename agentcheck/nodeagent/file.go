@@ -1,4 +1,4 @@
-package kube
+package nodeagent
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ func File(path string) (Ask, bool, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return Ask{}, false, nil
 	}
-	return Ask{}, false, fmt.Errorf("agentcheck/kube: drain file: %w", err)
+	return Ask{}, false, fmt.Errorf("agentcheck/nodeagent: drain file: %w", err)
 }
 
 // looker looks for files.

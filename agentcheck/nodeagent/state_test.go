@@ -1,4 +1,4 @@
-package kube_test
+package nodeagent_test
 
 import (
 	"cmp"
@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/headgate/headgate/agentcheck/kube"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -60,7 +60,7 @@ func TestNodeReply(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := kube.NodeReply(node("a", tt.change), kube.DefaultSignals(nodeselect.Annotations{})...)
+			got := nodeagent.NodeReply(node("a", tt.change), nodeagent.DefaultSignals(nodeselect.Annotations{})...)
 			require.Equal(t, tt.want, got.String())
 		})
 	}
@@ -72,7 +72,7 @@ func TestState(t *testing.T) {
 		name     string
 		node     *corev1.Node
 		services []*corev1.Service
-		rules    kube.Rules
+		rules    nodeagent.Rules
 		want     map[uint16]string
 		problems []string
 	}{
@@ -115,7 +115,7 @@ func TestState(t *testing.T) {
 				service("other", nil, 30006),
 				service("good", map[string]string{"headgate.dev/agent-port": "9802"}),
 			},
-			rules: kube.Rules{Reserved: []uint16{9708}},
+			rules: nodeagent.Rules{Reserved: []uint16{9708}},
 			want:  map[uint16]string{9707: "up ready", 9801: "up ready 100%", 9802: "up ready 100%"},
 			problems: []string{
 				`Node a: metadata.annotations[headgate.dev/drain]: "soon": want true or false`,
@@ -140,7 +140,7 @@ func TestState(t *testing.T) {
 			name:     "other prefix, port and signals",
 			node:     node("a", cordoned),
 			services: []*corev1.Service{service("s", map[string]string{"example.com/agent-port": "9801", "example.com/weight": "7"})},
-			rules:    kube.Rules{Port: 7000, Annotations: nodeselect.Annotations{Prefix: "example.com"}, Signals: []kube.Signal{}},
+			rules:    nodeagent.Rules{Port: 7000, Annotations: nodeselect.Annotations{Prefix: "example.com"}, Signals: []nodeagent.Signal{}},
 			want:     map[uint16]string{7000: "up ready", 9801: "up ready 7%"},
 		},
 	}
@@ -153,7 +153,7 @@ func TestState(t *testing.T) {
 			for i, a := range s.Answers {
 				got[a.Port] = a.Reply.String()
 				if a.Service == "" {
-					require.Equal(t, cmp.Or(tt.rules.Port, kube.DefaultNodeAgentPort), a.Port)
+					require.Equal(t, cmp.Or(tt.rules.Port, nodeagent.DefaultNodeAgentPort), a.Port)
 					require.Equal(t, s.Node(), a.Reply)
 				}
 				if i > 0 {
@@ -176,10 +176,10 @@ func aged(s *corev1.Service, by time.Duration) *corev1.Service {
 }
 
 func TestStateWithoutTheNode(t *testing.T) {
-	s, err := kube.Rules{Node: "gone"}.State(nodeselect.NewObjects([]*corev1.Node{node("a", nil)}, []*corev1.Service{
+	s, err := nodeagent.Rules{Node: "gone"}.State(nodeselect.NewObjects([]*corev1.Node{node("a", nil)}, []*corev1.Service{
 		service("s", map[string]string{"headgate.dev/agent-port": "9801"}),
 	}))
-	require.ErrorIs(t, err, kube.ErrNoNode)
+	require.ErrorIs(t, err, nodeagent.ErrNoNode)
 	require.ErrorContains(t, err, `"gone"`)
 	require.Equal(t, "up drain # node is gone", s.Node().String())
 	require.Len(t, s.Answers, 2)
