@@ -74,6 +74,9 @@ var directImports = map[string]map[string]string{
 	"sniproxy/hostlookup": {
 		"github.com/hashicorp/golang-lru/v2": "order and capacity of the cache",
 	},
+	"sniproxy/hostlookup/httpapi": {
+		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",
+	},
 	"internal/atomicfile": {
 		"github.com/google/renameio/v2": "fsync and rename in the right order",
 	},
@@ -109,6 +112,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"sniproxy", "k8s.io/", "a router for any upstream"},
 	{"sniproxy", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"sniproxy/hostlookup", "k8s.io/", "a lookup that asks HTTP or a file"},
+	{"sniproxy/hostlookup/httpapi", "k8s.io/", "both ends of an HTTP API about hosts, which may come from anywhere"},
 	{"nodeselect", "k8s.io/client-go/kubernetes", "the clientset holds every API group, tens of megabytes of them"},
 	{"agentcheck/nodeagent", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},
 	{"haproxycfg/kube", "k8s.io/client-go/kubernetes", "nothing here writes to a cluster"},

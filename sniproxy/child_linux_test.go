@@ -17,6 +17,7 @@ import (
 
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 	"github.com/stretchr/testify/require"
 )
 
@@ -63,7 +64,7 @@ func childMain(text string) error {
 		}
 	}
 	cache := &hostlookup.Cache{Source: hosts(conf.Hosts)}
-	api := &hostlookup.HTTP{URL: conf.API}
+	api := &httpapi.Client{URL: conf.API}
 	if conf.API != "" {
 		cache.Source = api
 		cache.TTL, cache.NegativeTTL, cache.Recheck, cache.ErrorTTL = 300*time.Millisecond, time.Millisecond, 100*time.Millisecond, time.Millisecond

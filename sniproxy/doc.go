@@ -3,7 +3,7 @@
 // HTTP/2 request with prior knowledge. It ends neither TLS nor HTTP, holds no
 // certificate, and gives the upstream exactly the bytes that the client sent.
 //
-//	cache := &hostlookup.Cache{Source: &hostlookup.HTTP{URL: "http://127.0.0.1:9000/hosts/{host}"}}
+//	cache := &hostlookup.Cache{Source: &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}}
 //	srv := &sniproxy.Server{Lookup: cache, MaxPeeking: 10_000}
 //	go srv.Serve(l443, peek.TLS)
 //	go srv.Serve(l80, peek.HTTP1|peek.HTTP2)

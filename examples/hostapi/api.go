@@ -76,7 +76,7 @@ func (a *api) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// answer is a host as routers read it; see hostlookup.HTTP.
+// answer is a host as routers read it; see httpapi.Client.
 type answer struct {
 	App      string `json:"app"`
 	Host     string `json:"host"`
@@ -112,7 +112,7 @@ func (a *api) notFound(w http.ResponseWriter, message, host string) {
 
 func maxAge(d time.Duration) string { return "max-age=" + strconv.Itoa(int(d/time.Second)) }
 
-// serveChanges answers as hostlookup.HTTPFeed has it.
+// serveChanges answers as httpapi.Feed has it.
 func (a *api) serveChanges(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	wait := defaultWait

@@ -77,7 +77,7 @@ func (h *history) publish(next *catalog) (difference, error) {
 	return d, nil
 }
 
-// change is a member of an answer of /changes; see hostlookup.HTTPFeed.
+// change is a member of an answer of /changes; see httpapi.Feed.
 type change struct {
 	Host     string `json:"host"`
 	App      string `json:"app,omitempty"`
@@ -121,7 +121,7 @@ func (h *history) remember(s step) {
 	}
 }
 
-// news is an answer of /changes; see hostlookup.HTTPFeed.
+// news is an answer of /changes; see httpapi.Feed.
 type news struct {
 	Version string            `json:"version"`
 	Reset   bool              `json:"reset,omitempty"`

@@ -25,6 +25,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
 const someHosts = `[
@@ -110,9 +111,9 @@ func TestRouterFollowsChanges(t *testing.T) {
 	replace(t, file, someHosts)
 	p := start(t, "-hosts", file, "-max-age", "1h", "-negative-max-age", "1h")
 
-	source := &hostlookup.HTTP{URL: "http://" + p.addr + "/hosts/{host}"}
+	source := &httpapi.Client{URL: "http://" + p.addr + "/hosts/{host}"}
 	cache := &hostlookup.Cache{Source: source}
-	feed := &hostlookup.HTTPFeed{URL: "http://" + p.addr + "/changes"}
+	feed := &httpapi.Feed{URL: "http://" + p.addr + "/changes"}
 	ctx, cancel := context.WithCancel(t.Context())
 	followed := make(chan error, 1)
 	broken := make(chan error, 100)
@@ -149,7 +150,7 @@ func TestRouterFollowsChanges(t *testing.T) {
 
 	p.eventually(waiting(p))
 	p.stop() // answers who waits
-	require.ErrorContains(t, <-broken, "hostlookup: feed")
+	require.ErrorContains(t, <-broken, "httpapi: feed")
 	require.Equal(t, "10.0.0.30", look("a.com"))
 	p = startAt(t, p.addr, "-hosts", file, "-max-age", "1h")
 	p.eventually(waiting(p))
@@ -319,12 +320,12 @@ func TestTLS(t *testing.T) {
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(pemData))
 
-	source := &hostlookup.HTTP{URL: "https://" + p.addr + "/hosts/{host}", TLS: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}
+	source := &httpapi.Client{URL: "https://" + p.addr + "/hosts/{host}", TLS: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}
 	defer source.CloseIdleConnections()
 	ep, err := source.LookupHost(t.Context(), "a.com")
 	require.NoError(t, err)
 	require.Equal(t, "10.0.0.24", ep.Addr)
-	stranger := &hostlookup.HTTP{URL: source.URL, TLS: &tls.Config{RootCAs: roots}}
+	stranger := &httpapi.Client{URL: source.URL, TLS: &tls.Config{RootCAs: roots}}
 	_, err = stranger.LookupHost(t.Context(), "a.com")
 	require.Error(t, err) // the alert, or what is left of a connection that is closed
 	require.NotErrorIs(t, err, hostlookup.ErrNotFound)

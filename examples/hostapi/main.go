@@ -6,7 +6,7 @@
 // It answers
 //
 //	GET /hosts/{host}   {"app": …, "host": …, "endpoint": …}, or 404
-//	GET /changes        what has changed, by long polling (see hostlookup.HTTPFeed)
+//	GET /changes        what has changed, by long polling (see httpapi.Feed)
 //
 // from a file, a JSON array of such objects in which a host may be "*.example.com"
 // (one label), or from declarations and the address of each cluster, or from both, and

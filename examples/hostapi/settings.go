@@ -15,6 +15,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
 // settings is what a user asks for, checked.
@@ -97,7 +98,7 @@ func (f *flags) check() error {
 	}
 	f.routeFiles = f.routes
 	if f.tokenFile != "" {
-		f.token = hostlookup.TokenFile(f.tokenFile)
+		f.token = httpapi.TokenFile(f.tokenFile)
 	}
 	var err error
 	if f.maxRemoved, err = cli.ParseShare(f.maxRemovedText); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
@@ -59,7 +60,7 @@ func startTenants(network int) (_ *tenants, err error) {
 		return nil, err
 	}
 	t.cache = &hostlookup.Cache{
-		Source: &hostlookup.HTTP{URL: "http://" + api + "/hosts/{host}"},
+		Source: &httpapi.Client{URL: "http://" + api + "/hosts/{host}"},
 		TTL:    100 * time.Millisecond, // so that answers outlive it while one looks
 	}
 	var sites []netip.Prefix

@@ -19,6 +19,7 @@ import (
 
 	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
 // saveInterval is the time between two writings of the cache file.
@@ -27,10 +28,10 @@ const saveInterval = time.Minute
 // hosts is where endpoints come from: a file, then an API with its cache, then a default.
 type hosts struct {
 	lookup    hostlookup.Lookup
-	file      *hostlookup.File     // nil for none
-	api       *hostlookup.HTTP     // nil for none
-	cache     *hostlookup.Cache    // of api
-	feed      *hostlookup.HTTPFeed // nil for none
+	file      *hostlookup.File  // nil for none
+	api       *httpapi.Client   // nil for none
+	cache     *hostlookup.Cache // of api
+	feed      *httpapi.Feed     // nil for none
 	cacheFile string
 	staleFor  time.Duration
 	log       *slog.Logger
@@ -74,9 +75,9 @@ func (s *settings) withAPI(h *hosts) error {
 	if err != nil {
 		return err
 	}
-	h.api = &hostlookup.HTTP{URL: s.api, TLS: conf, Timeout: s.apiTimeout}
+	h.api = &httpapi.Client{URL: s.api, TLS: conf, Timeout: s.apiTimeout}
 	if s.apiToken != "" {
-		h.api.Token = hostlookup.TokenFile(s.apiToken)
+		h.api.Token = httpapi.TokenFile(s.apiToken)
 		if _, err := h.api.Token(context.Background()); err != nil {
 			return fmt.Errorf("-api-token-file: %w", err)
 		}
@@ -85,7 +86,7 @@ func (s *settings) withAPI(h *hosts) error {
 		return fmt.Errorf("-api: %w", err)
 	}
 	if s.changes != "" {
-		h.feed = &hostlookup.HTTPFeed{URL: s.changes, TLS: conf, Token: h.api.Token}
+		h.feed = &httpapi.Feed{URL: s.changes, TLS: conf, Token: h.api.Token}
 		if err := h.feed.Check(); err != nil {
 			return fmt.Errorf("-changes: %w", err)
 		}

@@ -2,7 +2,7 @@
 // from a file, or from any function, and out of a cache that keeps known hosts served
 // while their source is down.
 //
-//	api := &hostlookup.HTTP{URL: "http://127.0.0.1:9000/hosts/{host}"}
+//	api := &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}
 //	cache := &hostlookup.Cache{Source: api}
 //	defer cache.Close()
 //	file := &hostlookup.File{Path: "hosts.json"} // go file.Watch(ctx) to follow it

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
 // An API behind a cache. When the API is down, known hosts are served all the same,
@@ -32,7 +33,7 @@ func Example() {
 
 	now := time.Now()
 	cache := &hostlookup.Cache{
-		Source: &hostlookup.HTTP{URL: api.URL + "/hosts/{host}"},
+		Source: &httpapi.Client{URL: api.URL + "/hosts/{host}"},
 		Clock:  func() time.Time { return now }, // for the example's sake
 	}
 	defer cache.Close()
@@ -63,7 +64,7 @@ func Example() {
 	// b.com miss no such host
 	// b.com negative no such host
 	// a.com stale 10.0.0.24:443
-	// c.com miss hostlookup: API answered 503 Service Unavailable: "database is away\n"
+	// c.com miss httpapi: API answered 503 Service Unavailable: "database is away\n"
 }
 
 // A source of one's own that says how long its answers hold.

@@ -89,21 +89,21 @@ func (c *lineCounter) at(offset int64) int {
 
 // add takes one entry in, or says what is wrong with which field.
 func (h *Hosts) add(raw []byte) (field string, err error) {
-	var r *record
-	if err := json.Unmarshal(raw, &r); err != nil {
+	var ep *Endpoint
+	if err := json.Unmarshal(raw, &ep); err != nil {
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 			return wrong.Field, fmt.Errorf("a %s where a string belongs", wrong.Value)
 		}
 		return "", errors.New("not a JSON object")
 	}
-	if r == nil {
+	if ep == nil {
 		return "", errors.New("null")
 	}
-	host, err := normalHost(r.Host)
+	host, err := normalHost(ep.Host)
 	if err != nil {
 		return "host", err
 	}
-	ep := Endpoint{App: r.App, Host: host, Addr: r.Endpoint}
+	ep.Host = host
 	if _, err := splitAddr(ep.Addr); err != nil {
 		return "endpoint", fmt.Errorf("%q: %w", clip(ep.Addr), err)
 	}
@@ -114,7 +114,7 @@ func (h *Hosts) add(raw []byte) (field string, err error) {
 	if _, twice := m[key]; twice {
 		return "host", fmt.Errorf("%q is there already", host)
 	}
-	m[key] = ep
+	m[key] = *ep
 	return "", nil
 }
 

@@ -8,24 +8,25 @@ import (
 )
 
 // An Endpoint is the answer to "where does the traffic for this host go?".
-// It is a plain comparable value. The zero Endpoint is no answer.
+// It is a plain comparable value. The zero Endpoint is no answer. As JSON it is
+// {"app": …, "host": …, "endpoint": …}, in hosts files and in the host API (package httpapi).
 type Endpoint struct {
 	// App names the application, for logs and pages. May be empty.
-	App string
+	App string `json:"app"`
 
 	// Host is the name that the source knows the host by. It may differ from
 	// the name that was asked for: an alias, or a wildcard such as "*.example.com".
-	Host string
+	Host string `json:"host"`
 
 	// Addr is where to connect: "10.0.0.24", "10.0.0.24:443", "[2001:db8::1]:443",
 	// "backend.internal" or "backend.internal:8443". Without a port the traffic goes
 	// to the port that the client used; see DialAddr.
-	Addr string
+	Addr string `json:"endpoint"`
 
 	// TTL is the source's word on how long the answer may be kept. 0: it has
 	// none, a Cache takes its own. Negative: not at all. It is the source's
 	// figure as given, not what is left of it.
-	TTL time.Duration
+	TTL time.Duration `json:"-"`
 }
 
 // ErrNotFound says with authority that a host does not exist. A source returns

@@ -1,63 +1,12 @@
 package hostlookup
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
-	"sync"
 	"time"
 )
-
-// TokenFile returns a function for HTTP.Token that gives the content of a file without
-// the white space around it. The file is read again when it has changed, as the tokens
-// that Kubernetes mounts do. While it cannot be read the last token is used.
-func TokenFile(path string) func(context.Context) (string, error) {
-	var (
-		mu    sync.Mutex
-		seen  fileState
-		token string
-	)
-	return func(context.Context) (string, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		now, err := stateOf(path)
-		if err == nil && seen.same(now) {
-			return token, nil
-		}
-		if err == nil {
-			var data []byte
-			if data, err = readFile(path, maxToken); err == nil {
-				var fresh string
-				if fresh, err = checkToken(string(data)); err == nil {
-					token, seen = fresh, now
-				}
-			}
-		}
-		if err != nil && token == "" {
-			return "", err
-		}
-		return token, nil
-	}
-}
-
-const maxToken = 16 << 10
-
-func checkToken(s string) (string, error) {
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return "", errors.New("file is empty")
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return "", fmt.Errorf("byte %#02x in token", s[i])
-		}
-	}
-	return s, nil
-}
 
 // A fileState tells whether a file was replaced or written since.
 type fileState struct {

@@ -1,4 +1,4 @@
-package hostlookup
+package httpapi
 
 import (
 	"net/http"

@@ -1,4 +1,4 @@
-package hostlookup
+package httpapi
 
 import (
 	"context"
@@ -28,7 +28,7 @@ func respond(code int, body string) (*http.Response, error) {
 	return &http.Response{StatusCode: code, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
 }
 
-func TestHTTPFeedFollowsVersions(t *testing.T) {
+func TestFeedFollowsVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := []struct {
 			query, body string
@@ -44,10 +44,10 @@ func TestHTTPFeedFollowsVersions(t *testing.T) {
 			{query: "since=v3&tenant=7&wait=30", body: `{"version":"v9","reset":true}`},
 		}
 		asked := 0
-		f := &HTTPFeed{
+		f := &Feed{
 			URL:   "http://api/changes?tenant=7",
 			Token: func(context.Context) (string, error) { return "secret", nil },
-			Client: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 				if asked == len(answers) {
 					<-r.Context().Done()
 					return nil, r.Context().Err()
@@ -74,16 +74,16 @@ func TestHTTPFeedFollowsVersions(t *testing.T) {
 		}
 		require.Equal(t, []string{
 			"   0s", "a.com A 10.0.0.1 30s", "b.com   0s",
-			`hostlookup: feed: hostlookup: API answered 503 Service Unavailable: "restarting"`,
+			`httpapi: feed: httpapi: API answered 503 Service Unavailable: "restarting"`,
 			"*.c.com   0s", "   0s",
-			"hostlookup: feed: Get \"http://api/changes?since=v9&tenant=7&wait=30\": context deadline exceeded",
+			"httpapi: feed: Get \"http://api/changes?since=v9&tenant=7&wait=30\": context deadline exceeded",
 		}, got)
 	})
 }
 
 // Two servers behind one address that do not agree, or one that does not wait, are not
 // asked in a loop.
-func TestHTTPFeedKeepsCalm(t *testing.T) {
+func TestFeedKeepsCalm(t *testing.T) {
 	for name, body := range map[string]string{
 		"resets":         `{"version":"%d","reset":true}`,
 		"does not wait":  `{"version":"v"}`,
@@ -92,7 +92,7 @@ func TestHTTPFeedKeepsCalm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				asked := 0
-				f := &HTTPFeed{URL: "http://api/changes", Client: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				f := &Feed{URL: "http://api/changes", HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					if asked++; asked > 1000 {
 						return nil, errors.New("asked in a loop")
 					}
@@ -110,9 +110,9 @@ func TestHTTPFeedKeepsCalm(t *testing.T) {
 }
 
 // What was not applied is asked for again.
-func TestHTTPFeedRepeatsWhatWasNotTaken(t *testing.T) {
+func TestFeedRepeatsWhatWasNotTaken(t *testing.T) {
 	var since []string
-	f := &HTTPFeed{URL: "http://api/changes", Client: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	f := &Feed{URL: "http://api/changes", HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		since = append(since, r.URL.Query().Get("since"))
 		return respond(200, `{"version":"v1","changes":[{"host":"a.com"},{"host":"b.com"}]}`)
 	})}}
@@ -126,7 +126,7 @@ func TestHTTPFeedRepeatsWhatWasNotTaken(t *testing.T) {
 	require.Equal(t, []string{"", ""}, since)
 }
 
-func TestHTTPFeedErrors(t *testing.T) {
+func TestFeedErrors(t *testing.T) {
 	for _, tt := range []struct{ name, body, want string }{
 		{"not JSON", "<html>", "invalid character"},
 		{"no version", `{"reset":true}`, "without version"},
@@ -136,7 +136,7 @@ func TestHTTPFeedErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, tt.body) }))
 			defer srv.Close()
-			f := &HTTPFeed{URL: srv.URL, MaxBody: 64}
+			f := &Feed{URL: srv.URL, MaxBody: 64}
 			defer f.CloseIdleConnections()
 			n := 0
 			for change, err := range f.Changes(t.Context()) {
@@ -148,23 +148,23 @@ func TestHTTPFeedErrors(t *testing.T) {
 		})
 	}
 	for _, u := range []string{"", "127.0.0.1:9000/changes", "ftp://a/b", "http:///changes", "http://a\x00"} {
-		f := &HTTPFeed{URL: u}
+		f := &Feed{URL: u}
 		require.Error(t, f.Check(), u)
 		for _, err := range f.Changes(t.Context()) {
 			require.Equal(t, f.Check(), err)
 		}
 	}
-	failing := &HTTPFeed{URL: "http://127.0.0.1:1/", Token: func(context.Context) (string, error) { return "", errDown }}
+	failing := &Feed{URL: "http://127.0.0.1:1/", Token: func(context.Context) (string, error) { return "", errDown }}
 	for _, err := range failing.Changes(t.Context()) {
 		require.ErrorIs(t, err, errDown)
 	}
 }
 
 // An API that never answers costs one request and its time-out.
-func TestHTTPFeedTimesOut(t *testing.T) {
+func TestFeedTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		f := &HTTPFeed{URL: "http://api/changes", Wait: 5 * time.Second, Timeout: 2 * time.Second, Client: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		f := &Feed{URL: "http://api/changes", Wait: 5 * time.Second, Timeout: 2 * time.Second, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		})}}
@@ -176,7 +176,7 @@ func TestHTTPFeedTimesOut(t *testing.T) {
 }
 
 // One TLS configuration does for an API and its feed.
-func TestHTTPFeedSharesTLS(t *testing.T) {
+func TestFeedSharesTLS(t *testing.T) {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/hosts/") {
 			io.WriteString(w, `{"endpoint":"10.0.0.1"}`)
@@ -189,8 +189,8 @@ func TestHTTPFeedSharesTLS(t *testing.T) {
 	defer srv.Close()
 	conf := &tls.Config{RootCAs: x509.NewCertPool()}
 	conf.RootCAs.AddCert(srv.Certificate())
-	api := &HTTP{URL: srv.URL + "/hosts/{host}", TLS: conf}
-	feed := &HTTPFeed{URL: srv.URL + "/changes", TLS: conf}
+	api := &Client{URL: srv.URL + "/hosts/{host}", TLS: conf}
+	feed := &Feed{URL: srv.URL + "/changes", TLS: conf}
 	defer api.CloseIdleConnections()
 	defer feed.CloseIdleConnections()
 	var both sync.WaitGroup

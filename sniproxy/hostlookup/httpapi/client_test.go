@@ -1,4 +1,4 @@
-package hostlookup
+package httpapi
 
 import (
 	"context"
@@ -21,14 +21,18 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
+var errDown = errors.New("API is down")
+
 // api serves the handler, and returns a source that asks it.
-func api(t *testing.T, handler http.HandlerFunc) *HTTP {
+func api(t *testing.T, handler http.HandlerFunc) *Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	h := &HTTP{URL: server.URL + "/hosts/{host}"}
+	h := &Client{URL: server.URL + "/hosts/{host}"}
 	t.Cleanup(h.CloseIdleConnections)
 	return h
 }
@@ -43,13 +47,21 @@ func reply(status int, body string, header ...string) http.HandlerFunc {
 	}
 }
 
-func TestHTTPAnswers(t *testing.T) {
+// ttlOf returns the lifetime that err has as a hostlookup.Error, or 0.
+func ttlOf(err error) time.Duration {
+	if e, ok := errors.AsType[*hostlookup.Error](err); ok {
+		return e.TTL
+	}
+	return 0
+}
+
+func TestClientAnswers(t *testing.T) {
 	const good = `{"app": "A Simple App", "host": "a.com", "endpoint": "10.0.0.24"}`
-	ep := Endpoint{App: "A Simple App", Host: "a.com", Addr: "10.0.0.24"}
-	withTTL := func(ttl time.Duration) Endpoint { e := ep; e.TTL = ttl; return e }
+	ep := hostlookup.Endpoint{App: "A Simple App", Host: "a.com", Addr: "10.0.0.24"}
+	withTTL := func(ttl time.Duration) hostlookup.Endpoint { e := ep; e.TTL = ttl; return e }
 	for name, test := range map[string]struct {
 		handler http.HandlerFunc
-		want    Endpoint
+		want    hostlookup.Endpoint
 		err     string
 		ttl     time.Duration // of the error
 	}{
@@ -58,9 +70,9 @@ func TestHTTPAnswers(t *testing.T) {
 		"with max-age":       {handler: reply(200, good, "Cache-Control", "max-age=60"), want: withTTL(time.Minute)},
 		"with no-store":      {handler: reply(200, good, "Cache-Control", "no-store"), want: withTTL(-1)},
 		"with age":           {handler: reply(200, good, "Cache-Control", "max-age=60", "Age", "15"), want: withTTL(45 * time.Second)},
-		"not found":          {handler: reply(404, "no such host"), err: ErrNotFound.Error()},
-		"not found, max-age": {handler: reply(404, "", "Cache-Control", "max-age=60"), err: ErrNotFound.Error(), ttl: time.Minute},
-		"not found, long":    {handler: reply(404, strings.Repeat("x", 100_000)), err: ErrNotFound.Error()},
+		"not found":          {handler: reply(404, "no such host"), err: hostlookup.ErrNotFound.Error()},
+		"not found, max-age": {handler: reply(404, "", "Cache-Control", "max-age=60"), err: hostlookup.ErrNotFound.Error(), ttl: time.Minute},
+		"not found, long":    {handler: reply(404, strings.Repeat("x", 100_000)), err: hostlookup.ErrNotFound.Error()},
 
 		"gone is no 404":       {handler: reply(410, ""), err: "API answered 410 Gone"},
 		"no content":           {handler: reply(204, ""), err: "API answered 204"},
@@ -90,15 +102,15 @@ func TestHTTPAnswers(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, test.err)
-			require.ErrorContains(t, err, "hostlookup: ")
-			require.Equal(t, strings.HasPrefix(name, "not found"), errors.Is(err, ErrNotFound))
-			require.Equal(t, test.ttl, errorTTL(err))
+			require.Regexp(t, "^(httpapi|hostlookup): ", err.Error())
+			require.Equal(t, strings.HasPrefix(name, "not found"), errors.Is(err, hostlookup.ErrNotFound))
+			require.Equal(t, test.ttl, ttlOf(err))
 			require.LessOrEqual(t, len(err.Error()), 300)
 		})
 	}
 }
 
-func TestHTTPRequest(t *testing.T) {
+func TestClientRequest(t *testing.T) {
 	var got atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got.Store(r.Method + " " + r.URL.EscapedPath() + "?" + r.URL.RawQuery + " " + r.Header.Get("Accept"))
@@ -114,7 +126,7 @@ func TestHTTPRequest(t *testing.T) {
 		{"/{host}?host={host}", "a b", "/a%20b?host=a+b"},
 		{"/%7Bx%7D/{host}", "{host}", "/%7Bx%7D/%7Bhost%7D?"},
 	} {
-		h := &HTTP{URL: server.URL + test.template}
+		h := &Client{URL: server.URL + test.template}
 		_, err := h.LookupHost(t.Context(), test.host)
 		require.NoError(t, err)
 		require.Equal(t, "GET "+test.want+" application/json", got.Load())
@@ -122,15 +134,15 @@ func TestHTTPRequest(t *testing.T) {
 	}
 	// What would climb in the path, or is no host, is not asked for.
 	got.Store("")
-	h := &HTTP{URL: server.URL + "/hosts/{host}"}
+	h := &Client{URL: server.URL + "/hosts/{host}"}
 	for _, host := range []string{"", ".", "..", "...", strings.Repeat("a", 254)} {
 		_, err := h.LookupHost(t.Context(), host)
-		require.ErrorIs(t, err, ErrNotFound)
+		require.ErrorIs(t, err, hostlookup.ErrNotFound)
 	}
 	require.Empty(t, got.Load())
 }
 
-func TestHTTPCheck(t *testing.T) {
+func TestClientCheck(t *testing.T) {
 	for template, want := range map[string]string{
 		"http://api/hosts/{host}":       "",
 		"https://api:9000/?host={host}": "",
@@ -149,7 +161,7 @@ func TestHTTPCheck(t *testing.T) {
 		"{host}://api/":                 "neither http nor https",
 		"http://api/{host}\n":           "invalid control character",
 	} {
-		h := &HTTP{URL: template}
+		h := &Client{URL: template}
 		err := h.Check()
 		if want == "" {
 			require.NoError(t, err, template)
@@ -162,7 +174,7 @@ func TestHTTPCheck(t *testing.T) {
 	}
 }
 
-func TestHTTPReusesConnections(t *testing.T) {
+func TestClientReusesConnections(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{
 		"found":     reply(200, `{"endpoint": "10.0.0.24"}`),
 		"not found": reply(404, strings.Repeat("no such host ", 1000)),
@@ -186,7 +198,7 @@ func TestHTTPReusesConnections(t *testing.T) {
 	}
 }
 
-func TestHTTPTimeout(t *testing.T) {
+func TestClientTimeout(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{
 		"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"half an answer": func(w http.ResponseWriter, r *http.Request) {
@@ -201,7 +213,7 @@ func TestHTTPTimeout(t *testing.T) {
 			_, err := h.LookupHost(t.Context(), "a.com")
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 
-			h = &HTTP{URL: h.URL, Timeout: -1}
+			h = &Client{URL: h.URL, Timeout: -1}
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			_, err = h.LookupHost(ctx, "a.com")
@@ -211,7 +223,7 @@ func TestHTTPTimeout(t *testing.T) {
 	}
 }
 
-func TestHTTPToken(t *testing.T) {
+func TestClientToken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	h := api(t, func(w http.ResponseWriter, r *http.Request) {
 		reply(200, `{"app": `+strconv.Quote(r.Header.Get("Authorization"))+`, "endpoint": "10.0.0.24"}`)(w, r)
@@ -248,13 +260,13 @@ func TestHTTPToken(t *testing.T) {
 	write("three")
 	require.Equal(t, "Bearer three", ask())
 
-	h = &HTTP{URL: h.URL, Token: func(context.Context) (string, error) { return "", errDown }}
+	h = &Client{URL: h.URL, Token: func(context.Context) (string, error) { return "", errDown }}
 	_, err = h.LookupHost(t.Context(), "a.com")
 	require.ErrorIs(t, err, errDown)
-	require.ErrorContains(t, err, "hostlookup: token: ")
+	require.ErrorContains(t, err, "httpapi: token: ")
 }
 
-func TestHTTPClientCertificate(t *testing.T) {
+func TestClientClientCertificate(t *testing.T) {
 	server := httptest.NewUnstartedServer(reply(200, `{"endpoint": "10.0.0.24"}`))
 	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake that fails
@@ -264,19 +276,19 @@ func TestHTTPClientCertificate(t *testing.T) {
 	roots.AddCert(server.Certificate())
 	url := server.URL + "/{host}"
 
-	with := &HTTP{URL: url, TLS: &tls.Config{RootCAs: roots, Certificates: server.TLS.Certificates}}
+	with := &Client{URL: url, TLS: &tls.Config{RootCAs: roots, Certificates: server.TLS.Certificates}}
 	defer with.CloseIdleConnections()
 	_, err := with.LookupHost(t.Context(), "a.com")
 	require.NoError(t, err)
 
-	without := &HTTP{URL: url, TLS: &tls.Config{RootCAs: roots}}
+	without := &Client{URL: url, TLS: &tls.Config{RootCAs: roots}}
 	defer without.CloseIdleConnections()
 	_, err = without.LookupHost(t.Context(), "a.com")
 	require.ErrorContains(t, err, "certificate")
 
 	own := server.Client()
 	own.Transport.(*http.Transport).TLSClientConfig.Certificates = server.TLS.Certificates
-	mine := &HTTP{URL: url, Client: own}
+	mine := &Client{URL: url, HTTPClient: own}
 	_, err = mine.LookupHost(t.Context(), "a.com")
 	require.NoError(t, err)
 }
@@ -319,7 +331,7 @@ func TestHTTP2ConnectionThatDied(t *testing.T) {
 	defer server.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	h := &HTTP{URL: server.URL + "/{host}", TLS: &tls.Config{RootCAs: roots}, Timeout: -1}
+	h := &Client{URL: server.URL + "/{host}", TLS: &tls.Config{RootCAs: roots}, Timeout: -1}
 	require.NoError(t, h.Check())
 	defer h.CloseIdleConnections()
 	transport := h.client.Transport.(*http.Transport)
@@ -352,7 +364,7 @@ func TestHTTP2ConnectionThatDied(t *testing.T) {
 }
 
 // The cache in front of the API, with what the headers say.
-func TestCacheBeforeHTTP(t *testing.T) {
+func TestCacheBeforeClient(t *testing.T) {
 	var status atomic.Int64
 	var asked atomic.Int64
 	status.Store(200)
@@ -362,22 +374,29 @@ func TestCacheBeforeHTTP(t *testing.T) {
 	})
 	var now atomic.Int64
 	start := time.Now()
-	c := &Cache{Source: h, Jitter: -1, Clock: func() time.Time { return start.Add(time.Duration(now.Load())) }}
+	c := &hostlookup.Cache{Source: h, Jitter: -1, Clock: func() time.Time { return start.Add(time.Duration(now.Load())) }}
 	defer c.Close()
-	wantEndpoint(t, c, "a.com", "10.0.0.24", Miss)
+	wantAnswer := func(addr string, wantErr error, level hostlookup.Level) {
+		t.Helper()
+		ep, got, err := c.Get(t.Context(), "a.com")
+		require.ErrorIs(t, err, wantErr)
+		require.Equal(t, addr, ep.Addr)
+		require.Equal(t, level, got)
+	}
+	wantAnswer("10.0.0.24", nil, hostlookup.Miss)
 	now.Add(int64(99 * time.Second))
-	wantEndpoint(t, c, "a.com", "10.0.0.24", Hit)
+	wantAnswer("10.0.0.24", nil, hostlookup.Hit)
 	status.Store(503)
 	now.Add(int64(2 * time.Second))
-	wantEndpoint(t, c, "a.com", "10.0.0.24", Stale)
+	wantAnswer("10.0.0.24", nil, hostlookup.Stale)
 	require.Equal(t, int64(2), asked.Load())
 	now.Add(int64(59 * time.Second)) // Retry-After is more than Recheck
-	wantEndpoint(t, c, "a.com", "10.0.0.24", Stale)
+	wantAnswer("10.0.0.24", nil, hostlookup.Stale)
 	require.Equal(t, int64(2), asked.Load())
 	status.Store(404)
 	now.Add(int64(2 * time.Second))
-	wantError(t, c, "a.com", ErrNotFound, Miss)
+	wantAnswer("", hostlookup.ErrNotFound, hostlookup.Miss)
 	now.Add(int64(99 * time.Second))
-	wantError(t, c, "a.com", ErrNotFound, Negative)
+	wantAnswer("", hostlookup.ErrNotFound, hostlookup.Negative)
 	require.Equal(t, int64(3), asked.Load())
 }

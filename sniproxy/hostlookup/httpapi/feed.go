@@ -1,0 +1,171 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+)
+
+// Feed is a hostlookup.Feed that follows the changes of a host API by long polling.
+//
+// A Feed keeps the last version between two calls of Changes. After an outage of the API it
+// therefore misses no change and needs no reset. Because of that version a Feed has one follower:
+// its calls of Changes must not overlap. The first use reads the fields, and they must not change
+// afterwards.
+type Feed struct {
+	// URL is the address of the changes: "http://127.0.0.1:9000/changes". Required.
+	URL string
+
+	// HTTPClient, TLS and Token mean the same as in Client. The Timeout of HTTPClient must be 0
+	// or longer than Wait.
+	HTTPClient *http.Client
+	TLS        *tls.Config
+	Token      func(context.Context) (string, error)
+
+	// Wait is how long the API is asked to hold a request while nothing changes, in whole
+	// seconds. 0 means 30 s.
+	Wait time.Duration
+
+	// Timeout limits a request to Wait plus Timeout. 0 means 10 s.
+	Timeout time.Duration
+
+	// MaxBody limits the body of an answer in bytes. 0 means 4 MiB.
+	MaxBody int64
+
+	once    sync.Once
+	err     error
+	url     *url.URL
+	client  *http.Client
+	version string
+}
+
+// minPollInterval is the least time between two requests after an answer that brought nothing:
+// no changes, the same version, or one reset after another. The pause limits the requests to an
+// API that ignores wait, to one that repeats its last answer, and to two disagreeing servers
+// behind one address.
+const minPollInterval = time.Second
+
+func (f *Feed) init() error {
+	f.once.Do(func() {
+		f.url, f.err = url.Parse(f.URL)
+		switch {
+		case f.err != nil:
+			f.err = fmt.Errorf("httpapi: feed: %w", f.err)
+		case f.url.Scheme != "http" && f.url.Scheme != "https" || f.url.Host == "":
+			f.err = fmt.Errorf("httpapi: feed: %.80q is no HTTP URL", f.URL)
+		}
+		f.client = cmp.Or(f.HTTPClient, newHTTPClient(f.TLS))
+	})
+	return f.err
+}
+
+// Check reports the first fault in the fields.
+func (f *Feed) Check() error { return f.init() }
+
+// CloseIdleConnections closes the connections that no request uses at the moment.
+func (f *Feed) CloseIdleConnections() {
+	if f.init() == nil {
+		f.client.CloseIdleConnections()
+	}
+}
+
+// Changes implements hostlookup.Feed.
+func (f *Feed) Changes(ctx context.Context) iter.Seq2[hostlookup.Change, error] {
+	return func(yield func(hostlookup.Change, error) bool) {
+		for {
+			began := time.Now()
+			since := f.version
+			answer, err := f.poll(ctx, since)
+			if err != nil {
+				if ctx.Err() == nil {
+					yield(hostlookup.Change{}, err)
+				}
+				return
+			}
+			if answer.Reset && !yield(hostlookup.Change{}, nil) {
+				return
+			}
+			for _, c := range answer.Changes {
+				if !yield(c.change(), nil) {
+					return
+				}
+			}
+			// The follower has applied all changes. Had it stopped before, the next call would
+			// ask for all of them again.
+			f.version = answer.Version
+			broughtNothing := answer.Version == since ||
+				answer.Reset && since != "" ||
+				!answer.Reset && len(answer.Changes) == 0
+			if broughtNothing && !sleep(ctx, minPollInterval-time.Since(began)) {
+				return
+			}
+		}
+	}
+}
+
+// sleep waits for d. It reports false if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// poll requests the changes since a version. An empty version requests the present version only.
+func (f *Feed) poll(ctx context.Context, since string) (changes, error) {
+	if err := f.init(); err != nil {
+		return changes{}, err
+	}
+	wait := max(cmp.Or(f.Wait, 30*time.Second).Truncate(time.Second), 0)
+	ctx, cancel := context.WithTimeout(ctx, wait+cmp.Or(max(f.Timeout, 0), 10*time.Second))
+	defer cancel()
+	u := *f.url
+	if since != "" {
+		query := u.Query()
+		query.Set("since", since)
+		query.Set("wait", strconv.Itoa(int(wait/time.Second)))
+		u.RawQuery = query.Encode()
+	}
+	resp, err := get(ctx, f.client, u.String(), f.Token)
+	if err != nil {
+		return changes{}, fmt.Errorf("httpapi: feed: %w", err)
+	}
+	defer resp.Body.Close()
+	maxBody := cmp.Or(max(f.MaxBody, 0), 4<<20)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return changes{}, fmt.Errorf("httpapi: feed: %w", err)
+	case resp.StatusCode != http.StatusOK:
+		return changes{}, fmt.Errorf("httpapi: feed: %w", statusError(resp.StatusCode, body))
+	case int64(len(body)) > maxBody:
+		return changes{}, fmt.Errorf("httpapi: feed: the answer is longer than %d bytes", maxBody)
+	}
+	var answer changes
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return changes{}, fmt.Errorf("httpapi: feed: %w", err)
+	}
+	if answer.Version == "" {
+		return changes{}, errors.New("httpapi: feed: an answer without version")
+	}
+	return answer, nil
+}
