@@ -1,0 +1,83 @@
+// Package debounce turns a burst of events into one signal.
+//
+//	burst := debounce.New(100*time.Millisecond, time.Second)
+//	defer burst.Stop()
+//	for {
+//		select {
+//		case <-ctx.Done():
+//			return ctx.Err()
+//		case <-events:
+//			burst.Notify()
+//		case <-burst.C:
+//			reload()
+//		}
+//	}
+package debounce
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+// Timer sends one signal for a burst of events. The burst ends when no event has arrived for the
+// quiet time, or when its first event is as old as the longest wait. Its methods may be called
+// from any goroutine.
+type Timer struct {
+	// C receives one value after each burst. It has room for one value: while nobody reads C, the
+	// signals of later bursts are merged into that value.
+	C <-chan struct{}
+
+	signal         chan struct{}
+	quiet, maxWait time.Duration
+
+	mu       sync.Mutex
+	timer    *time.Timer
+	deadline time.Time // the latest end of the present burst; zero between bursts
+	end      time.Time // the end of the present burst if no event follows
+}
+
+// New returns a Timer. If maxWait is at most quiet, each signal follows maxWait after the first
+// event of its burst.
+func New(quiet, maxWait time.Duration) *Timer {
+	signal := make(chan struct{}, 1)
+	t := &Timer{C: signal, signal: signal, quiet: quiet, maxWait: maxWait}
+	t.timer = time.AfterFunc(math.MaxInt64, t.fire)
+	return t
+}
+
+// Notify reports an event. A signal on C follows it.
+func (t *Timer) Notify() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if t.deadline.IsZero() {
+		t.deadline = now.Add(t.maxWait)
+	}
+	wait := min(t.quiet, t.deadline.Sub(now))
+	t.end = now.Add(wait)
+	t.timer.Reset(wait)
+}
+
+// Stop drops the present burst. A value that is already in C stays there.
+func (t *Timer) Stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer.Stop()
+	t.deadline = time.Time{}
+}
+
+// fire ends the burst. Stop or Notify may have changed the timer just before fire locks mu; the
+// timer then fires again at the right time.
+func (t *Timer) fire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.deadline.IsZero() || time.Now().Before(t.end) {
+		return
+	}
+	t.deadline = time.Time{}
+	select {
+	case t.signal <- struct{}{}:
+	default:
+	}
+}
