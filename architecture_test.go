@@ -29,8 +29,9 @@ var directImports = map[string]map[string]string{
 	},
 	"nodeselect": {
 		module + "/hashring":           "the choice of nodes",
+		module + "/internal/debounce":  "a burst of events is one change",
+		module + "/internal/filewatch": "manifests are read again when they change",
 		module + "/internal/kubewatch": "live clusters are followed",
-		"github.com/fsnotify/fsnotify": "manifests are read again when they change",
 		"k8s.io/api":                   "the objects of a cluster",
 		"k8s.io/apimachinery":          "their metadata",
 		"k8s.io/client-go":             "how to reach an API server",
@@ -79,6 +80,10 @@ var directImports = map[string]map[string]string{
 	},
 	"internal/atomicfile": {
 		"github.com/google/renameio/v2": "fsync and rename in the right order",
+	},
+	"internal/filewatch": {
+		module + "/internal/debounce":  "a burst of events is one change",
+		"github.com/fsnotify/fsnotify": "events of the operating system",
 	},
 	"internal/freeport": {
 		"golang.org/x/sys": "a port that is bound and not listened on",

@@ -5,23 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"github.com/headgate/headgate/internal/filewatch"
 )
 
 const (
-	// A change is read when nothing has changed for watchQuiet: one write of a
-	// file is several events, and one act of a user several files.
-	watchQuiet = 100 * time.Millisecond
-	// While changes never cease, they are read this long after the first.
-	watchLongest = 2 * time.Second
-	// Everything is read this often without any event, for what sends none:
-	// network file systems, and links whose far ends change.
-	watchPoll = 30 * time.Second
+	// watchMaxWait is how long a change waits at most while others follow it.
+	watchMaxWait = 2 * time.Second
+	// watchRecheck is the time between two looks at the state of the files. It finds changes that
+	// cause no event: on network file systems, and of files that links in the directory point to.
+	watchRecheck = 30 * time.Second
 )
 
 // WatchDir reads a directory as ReadDir does and calls f with the outcome, then
@@ -41,22 +37,21 @@ const (
 // a mounted ConfigMap, are followed. A file system without notifications is read
 // every half minute.
 //
-// WatchDir returns an error at once if the directory cannot be read or watched,
-// and otherwise the error of ctx when that ends. The objects of one call may be
-// in those of the next: f must not change them.
+// WatchDir returns an error at once if the directory cannot be read, and otherwise the error
+// of ctx when that ends. The objects of one call may be in those of the next: f must not
+// change them.
 func WatchDir(ctx context.Context, dir string, f func(Objects, []Problem)) error {
-	w := dirWatch{dir: filepath.Clean(dir), quiet: watchQuiet, longest: watchLongest, poll: watchPoll}
+	w := dirWatch{dir: filepath.Clean(dir), watch: filewatch.Watcher{MaxWait: watchMaxWait, Recheck: watchRecheck}}
 	return w.run(ctx, f)
 }
 
 // dirWatch is the state of one WatchDir.
 type dirWatch struct {
-	dir                  string
-	quiet, longest, poll time.Duration
+	dir   string
+	watch filewatch.Watcher
 
 	files   map[string]watchedFile
-	failure string      // why the directory could not be read the last time
-	watched os.FileInfo // the directory that is watched; nil if it has to be again
+	failure error // why the directory could not be read the last time
 }
 
 // watchedFile is the last reading of a file.
@@ -67,98 +62,40 @@ type watchedFile struct {
 }
 
 func (w *dirWatch) run(ctx context.Context, f func(Objects, []Problem)) error {
-	notify, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("nodeselect: watching %s: %w", w.dir, err)
-	}
-	defer notify.Close()
-	// The parent tells when a directory that is gone is back. It may well be one
-	// that cannot be watched; the poll is there for that.
-	_ = notify.Add(filepath.Dir(w.dir))
-	if err := w.follow(notify); err != nil {
-		return fmt.Errorf("nodeselect: watching %s: %w", w.dir, err)
-	}
-	if w.read(); w.failure != "" {
-		return errors.New(w.failure)
+	if w.read(); w.failure != nil {
+		return w.failure
 	}
 	f(w.result())
-
-	poll := time.NewTicker(w.poll)
-	defer poll.Stop()
-	quiet := time.NewTimer(0)
-	quiet.Stop()
-	defer quiet.Stop()
-	var latest time.Time // when changes must be read; zero if there are none
-	for {
-		changed := false
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case event := <-notify.Events:
-			changed = w.concerns(event)
-		case <-notify.Errors: // events were lost
-			changed = true
-		case <-quiet.C:
-			latest = time.Time{}
-			w.update(notify, f)
-		case <-poll.C:
-			w.update(notify, f)
+	w.watch.Paths = []string{w.dir}
+	w.watch.Run(ctx, func() error {
+		if w.read() {
+			f(w.result())
 		}
-		if changed {
-			now := time.Now()
-			if latest.IsZero() {
-				latest = now.Add(w.longest)
-			}
-			quiet.Reset(min(w.quiet, latest.Sub(now)))
+		return w.unread()
+	})
+	return ctx.Err()
+}
+
+// unread returns an error if the directory or a file in it could not be read the last time.
+func (w *dirWatch) unread() error {
+	for _, file := range w.files {
+		if file.failure != "" {
+			return errors.New(file.failure)
 		}
 	}
-}
-
-// concerns says whether an event is about the directory or what is in it.
-func (w *dirWatch) concerns(event fsnotify.Event) bool {
-	name := filepath.Clean(event.Name)
-	if name == w.dir {
-		w.watched = nil // it may be another directory by now
-		return true
-	}
-	return filepath.Dir(name) == w.dir
-}
-
-func (w *dirWatch) update(notify *fsnotify.Watcher, f func(Objects, []Problem)) {
-	_ = w.follow(notify) // if it fails, so will reading
-	if w.read() {
-		f(w.result())
-	}
-}
-
-// follow watches the directory that has the name now.
-func (w *dirWatch) follow(notify *fsnotify.Watcher) error {
-	info, err := os.Stat(w.dir)
-	if err != nil {
-		w.watched = nil
-		return err
-	}
-	if w.watched != nil && os.SameFile(info, w.watched) {
-		return nil
-	}
-	_ = notify.Remove(w.dir)
-	if err := notify.Add(w.dir); err != nil {
-		return err
-	}
-	w.watched = info
-	return nil
+	return w.failure
 }
 
 // read reads what has changed, and says whether anything has.
 func (w *dirWatch) read() (changed bool) {
 	names, err := manifestNames(w.dir)
 	if err != nil {
-		changed = w.failure != err.Error()
-		w.failure = err.Error()
+		changed = w.failure == nil || w.failure.Error() != err.Error()
+		w.failure = err
 		return changed
 	}
-	changed = w.failure != "" || w.files == nil
-	w.failure = ""
+	changed = w.failure != nil || w.files == nil
+	w.failure = nil
 	files := make(map[string]watchedFile, len(names))
 	for _, name := range names {
 		before, known := w.files[name]
@@ -230,8 +167,8 @@ func (w *dirWatch) result() (Objects, []Problem) {
 		batches[i] = w.files[name].batch
 	}
 	objects, problems := collect(batches)
-	if w.failure != "" {
-		problems = append(problems, Problem{File: w.dir, Message: w.failure + "; its objects are kept"})
+	if w.failure != nil {
+		problems = append(problems, Problem{File: w.dir, Message: w.failure.Error() + "; its objects are kept"})
 	}
 	return objects, problems
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/internal/filewatch"
 )
 
 const nodeText = "apiVersion: v1\nkind: Node\nmetadata:\n  name: %s\n  labels: {rev: %q}\n"
@@ -57,7 +59,9 @@ func startWatch(t *testing.T, w dirWatch) <-chan call {
 // quickWatch waits a short time only, and polls so rarely that nothing but events
 // can make a test pass.
 func quickWatch(dir string) dirWatch {
-	return dirWatch{dir: dir, quiet: 30 * time.Millisecond, longest: time.Second, poll: time.Hour}
+	return dirWatch{dir: dir, watch: filewatch.Watcher{
+		Quiet: 30 * time.Millisecond, MaxWait: time.Second, Recheck: time.Hour,
+	}}
 }
 
 func next(t *testing.T, calls <-chan call) call {
@@ -191,7 +195,7 @@ func TestWatchDirPolls(t *testing.T) {
 	put(t, target, nodeYAML("a"))
 	require.NoError(t, os.Symlink(target, filepath.Join(dir, "nodes.yaml")))
 	w := quickWatch(dir)
-	w.poll = 20 * time.Millisecond
+	w.watch.Recheck = 20 * time.Millisecond
 	calls := startWatch(t, w)
 	require.Equal(t, call{"a", nil}, next(t, calls))
 	put(t, target, nodeYAML("b")) // changes nothing in dir
@@ -203,7 +207,9 @@ func TestWatchDirWaitsNoLongerThanItMust(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.yaml")
 	put(t, path, nodeYAML("a"))
-	w := dirWatch{dir: dir, quiet: time.Hour, longest: 100 * time.Millisecond, poll: time.Hour}
+	w := dirWatch{dir: dir, watch: filewatch.Watcher{
+		Quiet: time.Hour, MaxWait: 100 * time.Millisecond, Recheck: time.Hour,
+	}}
 	calls := startWatch(t, w)
 	require.Equal(t, "a", next(t, calls).nodes)
 	put(t, path, nodeYAML("b"))

@@ -15,6 +15,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/headgate/headgate/internal/debounce"
 	"github.com/headgate/headgate/internal/kubewatch"
 )
 
@@ -162,26 +163,17 @@ func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
-	longest := cmp.Or(w.MaxWait, watcherMaxWait)
-	short := min(cmp.Or(w.Quiet, watcherQuiet), longest)
+	burst := debounce.New(cmp.Or(w.Quiet, watcherQuiet), cmp.Or(w.MaxWait, watcherMaxWait))
+	defer burst.Stop()
 	tick := time.NewTicker(watcherRecheck)
 	defer tick.Stop()
-	quiet := time.NewTimer(0)
-	quiet.Stop()
-	defer quiet.Stop()
-	var latest time.Time // when what has arrived must be looked at; zero if nothing has
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.inbox.arrived:
-			now := time.Now()
-			if latest.IsZero() {
-				latest = now.Add(longest)
-			}
-			quiet.Reset(min(short, latest.Sub(now)))
-		case <-quiet.C:
-			latest = time.Time{}
+			burst.Notify()
+		case <-burst.C:
 			f.look()
 		case <-tick.C:
 			w.inbox.believe(time.Now())

@@ -1,0 +1,232 @@
+package filewatch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// start runs w and returns the content of the file path at each call, "" if it is missing. Calls
+// that follow a call with the same content are left out. Run has returned when the test ends.
+func start(t *testing.T, w Watcher, path string) <-chan string {
+	t.Helper()
+	contents := make(chan string)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	last := "never called"
+	go func() {
+		defer close(done)
+		w.Run(ctx, func() error {
+			data, err := os.ReadFile(path)
+			if string(data) == last {
+				return nil
+			}
+			last = string(data)
+			select {
+			case contents <- last:
+			case <-ctx.Done():
+			}
+			if errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			return err
+		})
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return contents
+}
+
+func expect(t *testing.T, contents <-chan string, want string) {
+	t.Helper()
+	for {
+		select {
+		case got := <-contents:
+			if got == want {
+				return
+			}
+			// One step of a test may be several changes, which may be seen one by one.
+		case <-time.After(20 * time.Second):
+			t.Fatalf("no call with content %q", want)
+		}
+	}
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+}
+
+// both runs a test once with events and hardly any recheck, and once with rechecks alone.
+func both(t *testing.T, test func(t *testing.T, w Watcher)) {
+	t.Run("events", func(t *testing.T) {
+		test(t, Watcher{Quiet: 10 * time.Millisecond, Recheck: time.Hour})
+	})
+	t.Run("rechecks", func(t *testing.T) {
+		test(t, Watcher{Recheck: 10 * time.Millisecond, noEvents: true})
+	})
+}
+
+func TestFile(t *testing.T) {
+	both(t, func(t *testing.T, w Watcher) {
+		path := filepath.Join(t.TempDir(), "file")
+		w.Paths = []string{path}
+		contents := start(t, w, path)
+		expect(t, contents, "")
+		put(t, path, "created")
+		expect(t, contents, "created")
+		put(t, path, "writteN") // the same size and perhaps the same modification time
+		expect(t, contents, "writteN")
+		put(t, path+".new", "renamed")
+		require.NoError(t, os.Rename(path+".new", path))
+		expect(t, contents, "renamed")
+		require.NoError(t, os.Remove(path))
+		expect(t, contents, "")
+		put(t, path, "again")
+		expect(t, contents, "again")
+	})
+}
+
+// Kubernetes replaces the files of a ConfigMap by moving the link ..data.
+func TestConfigMap(t *testing.T) {
+	both(t, func(t *testing.T, w Watcher) {
+		dir := t.TempDir()
+		version := func(name, text string) {
+			require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+			put(t, filepath.Join(dir, name, "file"), text)
+			require.NoError(t, os.Symlink(name, filepath.Join(dir, "..data_tmp")))
+			require.NoError(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+		}
+		version("..1", "first")
+		path := filepath.Join(dir, "file")
+		require.NoError(t, os.Symlink(filepath.Join("..data", "file"), path))
+		w.Paths = []string{path}
+		contents := start(t, w, path)
+		expect(t, contents, "first")
+		version("..2", "second")
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "..1")))
+		expect(t, contents, "second")
+		version("..3", "third")
+		expect(t, contents, "third")
+	})
+}
+
+func TestDirectory(t *testing.T) {
+	both(t, func(t *testing.T, w Watcher) {
+		dir := filepath.Join(t.TempDir(), "dir")
+		path := filepath.Join(dir, "file")
+		w.Paths = []string{dir + "/"}
+		contents := start(t, w, path)
+		expect(t, contents, "")
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		put(t, path, "created")
+		expect(t, contents, "created")
+		put(t, path, "changed")
+		expect(t, contents, "changed")
+		require.NoError(t, os.Rename(dir, dir+".old"))
+		expect(t, contents, "")
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		put(t, path, "in another directory")
+		expect(t, contents, "in another directory")
+		put(t, path, "changed there")
+		expect(t, contents, "changed there")
+	})
+}
+
+// The directory that the link points to is not watched.
+func TestLinkToAnotherDirectory(t *testing.T) {
+	dir, far := t.TempDir(), t.TempDir()
+	target, path := filepath.Join(far, "target"), filepath.Join(dir, "file")
+	put(t, target, "first")
+	require.NoError(t, os.Symlink(target, path))
+	contents := start(t, Watcher{Paths: []string{path}, Recheck: 10 * time.Millisecond}, path)
+	expect(t, contents, "first")
+	put(t, target, "second")
+	expect(t, contents, "second")
+}
+
+func TestChangesThatNeverEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	w := Watcher{Paths: []string{path}, Quiet: time.Hour, MaxWait: 50 * time.Millisecond, Recheck: time.Hour}
+	contents := start(t, w, path)
+	expect(t, contents, "")
+	put(t, path, "changed")
+	expect(t, contents, "changed")
+}
+
+// counted runs w for half a second and returns the number of calls.
+func counted(t *testing.T, w Watcher, during func(), err error) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+	defer cancel()
+	calls := 0
+	w.Run(ctx, func() error {
+		if calls++; calls == 1 {
+			during()
+		}
+		return err
+	})
+	return calls
+}
+
+func TestCalls(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	put(t, path, "old")
+	old := time.Now().Add(-time.Minute)
+	require.NoError(t, os.Chtimes(path, old, old))
+	w := Watcher{Paths: []string{path}, Quiet: 10 * time.Millisecond, Recheck: 10 * time.Millisecond}
+	failure := errors.New("failed")
+
+	require.Equal(t, 1, counted(t, w, func() {}, nil), "without a change")
+	require.Equal(t, 1, counted(t, w, func() { put(t, filepath.Join(dir, "other"), "x") }, nil),
+		"after a change of another file in the directory")
+	require.Greater(t, counted(t, w, func() {}, failure), 3, "while read fails")
+	w.Recheck = time.Hour
+	require.GreaterOrEqual(t, counted(t, w, func() {
+		put(t, path, "new")
+		require.NoError(t, os.Chtimes(path, old, old)) // only an event shows this change
+	}, nil), 2, "after a change that leaves size and modification time as they were")
+}
+
+func TestEndedContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	calls := 0
+	Watcher{}.Run(ctx, func() error { calls++; return nil })
+	require.Equal(t, 1, calls)
+}
+
+func TestVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	missing := VersionOf(path)
+	require.True(t, VersionOf(path).Same(missing))
+	require.False(t, missing.IsDir())
+	require.True(t, VersionOf(filepath.Dir(path)).IsDir())
+
+	put(t, path, "old")
+	fresh := VersionOf(path)
+	require.False(t, fresh.Same(missing))
+	require.False(t, missing.Same(fresh))
+	require.False(t, VersionOf(path).Same(fresh), "the file may change within its modification time")
+
+	old := time.Now().Add(-time.Minute)
+	require.NoError(t, os.Chtimes(path, old, old))
+	before := VersionOf(path)
+	require.True(t, VersionOf(path).Same(before))
+	require.False(t, before.Same(fresh))
+	require.NoError(t, os.Chmod(path, 0o400))
+	require.False(t, VersionOf(path).Same(before), "mode")
+	require.NoError(t, os.Chmod(path, 0o600))
+	put(t, path, "longer")
+	require.NoError(t, os.Chtimes(path, old, old))
+	require.False(t, VersionOf(path).Same(before), "size")
+	require.NoError(t, os.Rename(path, path+".old"))
+	put(t, path, "old")
+	require.NoError(t, os.Chtimes(path, old, old))
+	require.False(t, VersionOf(path).Same(before), "inode")
+}
