@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,7 +57,7 @@ type Engine struct {
 	// pauses where not even that is possible.
 	AcceptError func(error)
 
-	shared shared
+	shared engineState
 }
 
 // Serve takes connections from l and lets accept make the Session of each; nil refuses
@@ -172,4 +174,181 @@ func (s *pairSession) Done(r Result) {
 	if s.done != nil {
 		s.done(r)
 	}
+}
+
+// engineState is what the connections of an Engine have in common: how many there are, and how
+// they are told to stop. A connection of either implementation calls begin first and end
+// last, so that one count serves to wait for all of them.
+type engineState struct {
+	once     sync.Once
+	settings settings
+
+	open     atomic.Int64
+	accepted atomic.Int64
+	shed     atomic.Int64
+	stopping atomic.Bool // no connection begins any more
+	closing  atomic.Bool // and those that have begun end
+
+	mu         sync.Mutex
+	listeners  map[*runningServe]struct{}
+	empty      chan struct{} // closed when stopping and the last connection has ended
+	emptied    bool
+	goroutines goroutineEngine
+	started    bool
+	epoll      atomic.Pointer[epollEngine] // nil where there are none, and before start
+}
+
+// stoppable is a running Serve.
+type runningServe struct{ stop func() }
+
+// init sets up what every method needs.
+func (e *Engine) init() *engineState {
+	s := &e.shared
+	s.once.Do(func() {
+		s.settings = e.settings()
+		s.listeners = make(map[*runningServe]struct{})
+		s.empty = make(chan struct{})
+		s.goroutines.init(s)
+	})
+	return s
+}
+
+// start makes the Engine run, once. It fails when the Engine is stopping.
+func (e *Engine) start() (*engineState, error) {
+	s := e.init()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Load() {
+		return nil, ErrClosed
+	}
+	if !s.started {
+		s.started = true
+		if !e.Portable {
+			s.epoll.Store(newEpollEngine(s))
+		}
+	}
+	return s, nil
+}
+
+func (s *engineState) serve(l net.Listener, accept func(Conn) Session) error {
+	if tcp, ok := l.(*net.TCPListener); ok {
+		if ee := s.epoll.Load(); ee != nil {
+			return ee.serve(tcp, accept)
+		}
+	}
+	return s.goroutines.serve(l, accept)
+}
+
+func (s *engineState) relay(client, backend net.Conn, prefix []byte, session Session) {
+	if ee := s.epoll.Load(); ee != nil {
+		c, isTCP := client.(*net.TCPConn)
+		b, areTCP := backend.(*net.TCPConn)
+		if isTCP && areTCP {
+			ee.relay(c, b, prefix, session)
+			return
+		}
+	}
+	s.goroutines.relay(client, backend, prefix, session)
+}
+
+// begin counts a connection. If it returns false there must be none.
+func (s *engineState) begin() bool {
+	s.open.Add(1)
+	if s.stopping.Load() {
+		s.end()
+		return false
+	}
+	return true
+}
+
+func (s *engineState) end() {
+	if s.open.Add(-1) == 0 && s.stopping.Load() {
+		s.signalEmpty()
+	}
+}
+
+func (s *engineState) signalEmpty() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.emptied {
+		s.emptied = true
+		close(s.empty)
+	}
+}
+
+// listen registers a Serve that stop ends. It returns nil when the Engine is stopping.
+func (s *engineState) listen(stop func()) *runningServe {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Load() {
+		return nil
+	}
+	l := &runningServe{stop}
+	s.listeners[l] = struct{}{}
+	return l
+}
+
+func (s *engineState) unlisten(l *runningServe) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+}
+
+// stop ends all listeners and lets no connection begin.
+func (s *engineState) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Swap(true) {
+		return
+	}
+	for l := range s.listeners {
+		l.stop()
+	}
+}
+
+func (s *engineState) shutdown(ctx context.Context) error {
+	s.stop()
+	if s.open.Load() == 0 {
+		s.signalEmpty()
+	}
+	select {
+	case <-s.empty:
+		s.finish()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *engineState) close() error {
+	s.stop()
+	s.closing.Store(true)
+	s.goroutines.closeWithin(0)
+	if ee := s.epoll.Load(); ee != nil {
+		ee.closeWithin(0)
+	}
+	return s.shutdown(context.Background())
+}
+
+func (s *engineState) closeWithin(d time.Duration) {
+	s.goroutines.closeWithin(d)
+	if ee := s.epoll.Load(); ee != nil {
+		ee.closeWithin(d)
+	}
+}
+
+// finish waits for the goroutines that are not of one connection.
+func (s *engineState) finish() {
+	if ee := s.epoll.Load(); ee != nil {
+		ee.stop()
+	}
+	s.goroutines.wait()
+}
+
+func (s *engineState) stats() Stats {
+	st := Stats{Open: s.open.Load(), Accepted: s.accepted.Load(), Shed: s.shed.Load()}
+	if ee := s.epoll.Load(); ee != nil {
+		st.Pipes = ee.pipes()
+	}
+	return st
 }

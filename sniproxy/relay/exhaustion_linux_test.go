@@ -97,7 +97,7 @@ func TestSpareDescriptorComesBack(t *testing.T) {
 	write(t, warm, "warm")
 	expect(t, warm, "warm")
 	var before, after int32
-	onLoops(t, e, func(l *loop) {
+	onLoops(t, e, func(l *epollLoop) {
 		a := l.acceptors[0]
 		before = a.spare
 		sysClose(a.spare)
@@ -107,7 +107,7 @@ func TestSpareDescriptorComesBack(t *testing.T) {
 	c := dial(t, addr)
 	write(t, c, "again")
 	expect(t, c, "again")
-	onLoops(t, e, func(l *loop) { after = l.acceptors[0].spare })
+	onLoops(t, e, func(l *epollLoop) { after = l.acceptors[0].spare })
 	require.GreaterOrEqual(t, after, int32(0))
 }
 
@@ -148,16 +148,16 @@ func TestAcceptPauses(t *testing.T) {
 	warm := dial(t, addr)
 	write(t, warm, "warm")
 	expect(t, warm, "warm")
-	onLoops(t, e, func(l *loop) {
+	onLoops(t, e, func(l *epollLoop) {
 		a := l.acceptors[0]
-		a.failed(unix.ENOBUFS)
-		require.Positive(t, a.wait)
-		require.Positive(t, a.pause.at)
+		a.acceptFailed(unix.ENOBUFS)
+		require.Positive(t, a.backoff)
+		require.Positive(t, a.pause.slotTick)
 	})
 	require.ErrorIs(t, receive(t, failures), unix.ENOBUFS)
 	c := dial(t, addr)
 	write(t, c, "after the pause")
 	expect(t, c, "after the pause")
-	onLoops(t, e, func(l *loop) { require.Zero(t, l.acceptors[0].wait) })
+	onLoops(t, e, func(l *epollLoop) { require.Zero(t, l.acceptors[0].backoff) })
 	require.Zero(t, e.Stats().Shed)
 }

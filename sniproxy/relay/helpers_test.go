@@ -1,14 +1,21 @@
 package relay
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"math/big"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -271,3 +278,16 @@ type onlyReader struct{ io.Reader }
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), 0)) }
 
 func isReset(err error) bool { return errors.Is(err, errReset) }
+
+// errReset is what reading from a connection that was reset gives.
+const errReset = syscall.ECONNRESET
+
+// certificate makes a self-signed certificate.
+func certificate(t *testing.T) tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}

@@ -2,11 +2,9 @@
 
 package relay
 
-import (
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
-// side is one of the two sockets of a flow, and what came from it and is on its way to the
+// side is one of the two sockets of a epollConn, and what came from it and is on its way to the
 // other.
 type side struct {
 	fd int32 // -1 is none
@@ -17,19 +15,19 @@ type side struct {
 	readable, writable bool
 	registered         bool
 	wantsOut           bool // registered for EPOLLOUT too
-	ending             bool // EPOLLRDHUP was seen: a short read does not mean that there is no more
+	peerEnded          bool // EPOLLRDHUP was seen: a short read does not mean that there is no more
 	eof                bool // its end was read
-	shut               bool // its peer's end was passed on to it
+	shutdown           bool // its peer's end was passed on to it
 	wrote, noDelay     bool
 
 	failed   bool // writing to it has failed
 	noSplice bool // it is not a socket that can
 
-	streak int8   // grows with long reads; from bulkStreak on it is bulk
-	at     int32  // how much of held the other has taken
-	held   []byte // read from it, not yet written to the other
-	pipe   *pipe  // likewise, in the kernel
-	taken  int64  // bytes of it that the other has taken
+	longReads int8   // grows with long reads; from bulkStreak on it is bulk
+	heldSent  int32  // how much of held the other has taken
+	held      []byte // read from it, not yet written to the other
+	pipe      *pipe  // likewise, in the kernel
+	delivered int64  // bytes of it that the other has taken
 }
 
 const (
@@ -42,59 +40,59 @@ const (
 )
 
 // hold keeps what the other side has not taken.
-func (s *side) hold(l *loop, parts ...[]byte) {
+func (s *side) hold(l *epollLoop, parts ...[]byte) {
 	n := 0
 	for _, p := range parts {
 		n += len(p)
 	}
-	s.held, s.at = l.takeBuffer(n)[:0], 0
+	s.held, s.heldSent = l.getBuffer(n)[:0], 0
 	for _, p := range parts {
 		s.held = append(s.held, p...)
 	}
 }
 
 // drop gives back what hold and splice have taken.
-func (s *side) drop(l *loop) {
+func (s *side) releaseBuffers(l *epollLoop) {
 	if s.held != nil {
-		l.giveBuffer(s.held)
+		l.putBuffer(s.held)
 		s.held = nil
 	}
 	if s.pipe != nil {
-		l.givePipe(s.pipe)
+		l.putPipe(s.pipe)
 		s.pipe = nil
 	}
 }
 
 // pump moves what can be moved, both ways.
-func (f *flow) pump() {
+func (ec *epollConn) copyBoth() {
 	more := false
-	for i := range f.side {
-		if f.phase != PhaseRelay {
+	for i := range ec.side {
+		if ec.phase != PhaseRelay {
 			return
 		}
-		if f.move(i) {
+		if ec.copyFrom(i) {
 			more = true
 		}
 	}
-	if f.phase != PhaseRelay {
+	if ec.phase != PhaseRelay {
 		return
 	}
-	c, b := &f.side[clientSide], &f.side[backendSide]
+	c, b := &ec.side[clientSide], &ec.side[backendSide]
 	switch {
 	case c.failed && c.eof || b.failed && b.eof && c.eof:
-		f.finishFailed(0, nil)
+		ec.finishFirstFailure(0, nil)
 	case c.eof && b.eof && c.empty() && b.empty():
-		f.finish(f.first, nil)
+		ec.finish(ec.firstEnd, nil)
 	case more:
-		f.again()
+		ec.requeue()
 	}
 }
 
-// again gives the flow another turn, after those of others.
-func (f *flow) again() {
-	if !f.busy {
-		f.busy = true
-		f.loop.busy = append(f.loop.busy, f)
+// again gives the epollConn another turn, after those of others.
+func (ec *epollConn) requeue() {
+	if !ec.queued {
+		ec.queued = true
+		ec.loop.queue = append(ec.loop.queue, ec)
 	}
 }
 
@@ -102,28 +100,28 @@ func (s *side) empty() bool { return s.held == nil && s.pipe == nil }
 
 // move moves bytes from side i to the other until one of them has to be waited for, then
 // returns false, or the turn is over, then true.
-func (f *flow) move(i int) bool {
-	from, to := &f.side[i], &f.side[1-i]
+func (ec *epollConn) copyFrom(i int) bool {
+	from, to := &ec.side[i], &ec.side[1-i]
 	if to.failed && i == clientSide {
-		return f.discard()
+		return ec.discard()
 	}
-	for moved := 0; moved < turn && !to.failed; {
-		n, ok := f.flush(from, to, Party(i+1))
+	for moved := 0; moved < quantum && !to.failed; {
+		n, ok := ec.flush(from, to, Party(i+1))
 		moved += n
 		if !ok {
 			return false
 		}
 		if from.eof {
-			f.passEnd(from, to, Party(i+1))
+			ec.shutdownPeer(from, to, Party(i+1))
 			return false
 		}
 		if !from.readable || !to.writable {
 			return false
 		}
-		if from.streak >= bulkStreak && f.fill(from, Party(i+1)) {
+		if from.longReads >= bulkStreak && ec.spliceIn(from, Party(i+1)) {
 			continue
 		}
-		n, ok = f.copy(from, to, Party(i+1))
+		n, ok = ec.copyOnce(from, to, Party(i+1))
 		moved += n
 		if !ok {
 			return false
@@ -133,33 +131,33 @@ func (f *flow) move(i int) bool {
 }
 
 // copy reads into the loop's buffer and writes from there. What is not taken is held.
-func (f *flow) copy(from, to *side, by Party) (n int, ok bool) {
-	l := f.loop
+func (ec *epollConn) copyOnce(from, to *side, by Party) (n int, ok bool) {
+	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)
 	switch {
 	case e == unix.EAGAIN:
 		from.readable = false
 		return 0, true
 	case e != noError:
-		f.broken(by, e)
+		ec.readFailed(by, e)
 		return 0, false
 	case n == 0:
 		from.eof = true
 		return 0, true
 	}
-	if n < len(l.scratch) && !from.ending {
+	if n < len(l.scratch) && !from.peerEnded {
 		from.readable = false
 	}
 	switch {
 	case n == len(l.scratch):
-		from.streak = bulkStreak
+		from.longReads = bulkStreak
 	case n >= longRead:
-		from.streak = min(from.streak+1, bulkStreak)
+		from.longReads = min(from.longReads+1, bulkStreak)
 	default:
-		from.streak = 0
+		from.longReads = 0
 	}
-	m, ok := f.write(from, to, l.scratch[:n], 3-by)
-	f.took(from, m)
+	m, ok := ec.write(from, to, l.scratch[:n], 3-by)
+	ec.countDelivered(from, m)
 	if ok && m < n {
 		from.hold(l, l.scratch[m:n])
 	}
@@ -167,12 +165,12 @@ func (f *flow) copy(from, to *side, by Party) (n int, ok bool) {
 }
 
 // fill moves bytes of the source into a pipe. It returns false if copying has to do.
-func (f *flow) fill(from *side, by Party) bool {
+func (ec *epollConn) spliceIn(from *side, by Party) bool {
 	if from.noSplice {
 		return false
 	}
-	l := f.loop
-	p := l.takePipe()
+	l := ec.loop
+	p := l.getPipe()
 	if p == nil {
 		return false
 	}
@@ -180,13 +178,13 @@ func (f *flow) fill(from *side, by Party) bool {
 	if n > 0 {
 		p.n, from.pipe = n, p
 		if n >= longRead {
-			from.streak = bulkStreak + endStreak
+			from.longReads = bulkStreak + endStreak
 		} else {
-			from.streak--
+			from.longReads--
 		}
 		return true
 	}
-	l.givePipe(p)
+	l.putPipe(p)
 	switch e {
 	case noError:
 		from.eof = true
@@ -196,16 +194,16 @@ func (f *flow) fill(from *side, by Party) bool {
 		from.noSplice = true
 		return false
 	default:
-		f.broken(by, e)
+		ec.readFailed(by, e)
 	}
 	return true
 }
 
-// broken ends a flow of which one side cannot be read any more. The other learns it in the
+// broken ends a epollConn of which one side cannot be read any more. The other learns it in the
 // same way, by RST.
-func (f *flow) broken(by Party, e errno) {
-	f.reset = true
-	f.finishFailed(by, readError(by, e))
+func (ec *epollConn) readFailed(by Party, e errno) {
+	ec.reset = true
+	ec.finishFirstFailure(by, readError(by, e))
 }
 
 // refused takes note that a side takes no more. What it has sent before may still be on its
@@ -213,38 +211,38 @@ func (f *flow) broken(by Party, e errno) {
 // What is left of that is there already, so that the wait for it is short. Until then, and
 // until the client has had time to take it, what the client sends is read and forgotten. A
 // client that takes no more has no such claim: what its backend sends stays unread.
-func (f *flow) refused(from, to *side, party Party, e errno) {
+func (ec *epollConn) writeFailed(from, to *side, party Party, e errno) {
 	to.failed = true
-	from.drop(f.loop)
-	if f.ending == nil {
-		f.ending = &ending{}
+	from.releaseBuffers(ec.loop)
+	if ec.closing == nil {
+		ec.closing = &closing{}
 	}
-	if f.ending.failure == nil {
-		f.ending.failedBy, f.ending.failure = party, writeError(party, e)
+	if ec.closing.failure == nil {
+		ec.closing.failedBy, ec.closing.failure = party, writeError(party, e)
 	}
 	to.readable = true
-	f.idle, f.kept = lingerTimeout, true
-	f.moved = f.loop.now // nothing may have moved for longer than that
-	f.schedule()
+	ec.idle, ec.keepAliveSet = lingerTimeout, true
+	ec.movedAt = ec.loop.now // nothing may have moved for longer than that
+	ec.setTimer()
 	if from.failed {
-		f.reset = true
-		f.finishFailed(0, nil)
+		ec.reset = true
+		ec.finishFirstFailure(0, nil)
 		return
 	}
-	f.again()
+	ec.requeue()
 }
 
 // finishFailed finishes with the failure that came first, if there was one, else as given.
-func (f *flow) finishFailed(by Party, err error) {
-	if e := f.ending; e != nil && e.failure != nil {
+func (ec *epollConn) finishFirstFailure(by Party, err error) {
+	if e := ec.closing; e != nil && e.failure != nil {
 		by, err = e.failedBy, e.failure
 	}
-	f.finish(by, err)
+	ec.finish(by, err)
 }
 
 // flush moves what is held, or in the pipe, to the other side. It returns false if there is
 // some left.
-func (f *flow) flush(from, to *side, by Party) (moved int, ok bool) {
+func (ec *epollConn) flush(from, to *side, by Party) (moved int, ok bool) {
 	if from.empty() {
 		return 0, true
 	}
@@ -252,51 +250,51 @@ func (f *flow) flush(from, to *side, by Party) (moved int, ok bool) {
 		return 0, false
 	}
 	if from.held != nil {
-		n, ok := f.write(from, to, from.held[from.at:], 3-by)
-		f.took(from, n)
-		if from.at += int32(n); !ok || int(from.at) < len(from.held) {
+		n, ok := ec.write(from, to, from.held[from.heldSent:], 3-by)
+		ec.countDelivered(from, n)
+		if from.heldSent += int32(n); !ok || int(from.heldSent) < len(from.held) {
 			return n, false
 		}
-		from.drop(f.loop)
+		from.releaseBuffers(ec.loop)
 		return n, true
 	}
 	for from.pipe.n > 0 {
-		f.beforeWrite(to)
+		ec.setNoDelay(to)
 		n, e := sysSplice(from.pipe.r, to.fd, from.pipe.n)
 		if e == unix.EAGAIN {
-			f.blocked(to)
+			ec.awaitWritable(to)
 			return moved, false
 		}
 		if e != noError {
-			f.refused(from, to, 3-by, e)
+			ec.writeFailed(from, to, 3-by, e)
 			return moved, false
 		}
 		from.pipe.n -= n
 		moved += n
-		f.took(from, n)
+		ec.countDelivered(from, n)
 	}
-	f.loop.givePipe(from.pipe)
+	ec.loop.putPipe(from.pipe)
 	from.pipe = nil
 	return moved, true
 }
 
 // write writes what the socket takes. It returns false if it takes nothing any more.
-func (f *flow) write(from, to *side, b []byte, party Party) (int, bool) {
-	f.beforeWrite(to)
+func (ec *epollConn) write(from, to *side, b []byte, party Party) (int, bool) {
+	ec.setNoDelay(to)
 	n, e := sysWrite(to.fd, b)
 	if e != noError && e != unix.EAGAIN {
-		f.refused(from, to, party, e)
+		ec.writeFailed(from, to, party, e)
 		return 0, false
 	}
 	if n < len(b) {
-		f.blocked(to)
+		ec.awaitWritable(to)
 	}
 	return n, true
 }
 
 // beforeWrite turns Nagle's algorithm off where it could begin to have an effect, which is
 // with the second write: a connection with one request does not pay for it.
-func (f *flow) beforeWrite(to *side) {
+func (ec *epollConn) setNoDelay(to *side) {
 	if to.noDelay {
 		return
 	}
@@ -308,39 +306,39 @@ func (f *flow) beforeWrite(to *side) {
 }
 
 // blocked waits for EPOLLOUT, for which few sockets ever have to be registered.
-func (f *flow) blocked(to *side) {
+func (ec *epollConn) awaitWritable(to *side) {
 	to.writable = false
 	if !to.registered || to.wantsOut {
 		return
 	}
 	to.wantsOut = true
-	l := f.loop
+	l := ec.loop
 	i := clientSide
-	if to == &f.side[backendSide] {
+	if to == &ec.side[backendSide] {
 		i = backendSide
 	}
-	sysEpollCtl(l.ep, unix.EPOLL_CTL_MOD, to.fd, interest|unix.EPOLLOUT, f.token<<1|int32(i), l.entries[f.token].gen)
+	sysEpollCtl(l.ep, unix.EPOLL_CTL_MOD, to.fd, interest|unix.EPOLLOUT, ec.token<<1|int32(i), l.entries[ec.token].gen)
 }
 
 // took counts.
-func (f *flow) took(from *side, n int) {
+func (ec *epollConn) countDelivered(from *side, n int) {
 	if n > 0 {
-		from.taken += int64(n)
-		f.moved = f.loop.now
+		from.delivered += int64(n)
+		ec.movedAt = ec.loop.now
 	}
 }
 
 // passEnd ends the direction to the other side, once all before the end was taken. If the
 // other has ended as well, closing says so to both.
-func (f *flow) passEnd(from, to *side, by Party) {
-	if f.first == 0 {
-		f.first = by
+func (ec *epollConn) shutdownPeer(from, to *side, by Party) {
+	if ec.firstEnd == 0 {
+		ec.firstEnd = by
 	}
-	if to.shut {
+	if to.shutdown {
 		return
 	}
-	to.shut = true
-	f.moved = f.loop.now
+	to.shutdown = true
+	ec.movedAt = ec.loop.now
 	if !to.eof {
 		sysShutdown(to.fd)
 	}

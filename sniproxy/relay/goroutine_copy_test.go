@@ -26,12 +26,12 @@ func TestTimeForAnAnswerAfterASilence(t *testing.T) {
 		s, err := (&Engine{Portable: true}).start()
 		require.NoError(t, err)
 		client, backend := &bounded{}, &bounded{}
-		talk := newTalk(&s.goroutines, client)
-		defer talk.cancel()
-		talk.touch()
+		gc := newGoroutineConn(&s.goroutines, client)
+		defer gc.cancel()
+		gc.markMoved()
 		time.Sleep(time.Minute)
-		d := direction{t: talk, from: client, to: backend, src: ByClient, dst: ByBackend}
-		d.refused(io.ErrClosedPipe)
+		d := direction{conn: gc, from: client, to: backend, src: ByClient, dst: ByBackend}
+		d.writeFailed(io.ErrClosedPipe)
 		require.Equal(t, time.Now().Add(lingerTimeout), backend.read)
 		require.Equal(t, time.Now().Add(lingerTimeout), client.written)
 	})

@@ -11,33 +11,33 @@ import (
 	"time"
 )
 
-// goroutines is the implementation that needs nothing but net.Conn: two goroutines for
+// goroutineEngine is the implementation that needs nothing but net.Conn: two goroutines for
 // each pair, the second of them only while it relays.
-type goroutines struct {
-	shared *shared
+type goroutineEngine struct {
+	shared *engineState
 	wg     sync.WaitGroup // every Serve and connection
 
 	mu    sync.Mutex
-	talks map[*talk]struct{}
+	conns map[*goroutineConn]struct{}
 }
 
-func (g *goroutines) init(s *shared) {
-	g.shared = s
-	g.talks = make(map[*talk]struct{})
+func (ge *goroutineEngine) init(s *engineState) {
+	ge.shared = s
+	ge.conns = make(map[*goroutineConn]struct{})
 }
 
-func (g *goroutines) wait() { g.wg.Wait() }
+func (ge *goroutineEngine) wait() { ge.wg.Wait() }
 
 // serve is the accept loop of one listener.
-func (g *goroutines) serve(l net.Listener, accept func(Conn) Session) error {
+func (ge *goroutineEngine) serve(l net.Listener, accept func(Conn) Session) error {
 	defer l.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	running := g.shared.listen(func() { cancel(); l.Close() })
+	running := ge.shared.listen(func() { cancel(); l.Close() })
 	if running == nil {
 		return ErrClosed
 	}
-	defer g.shared.unlisten(running)
+	defer ge.shared.unlisten(running)
 
 	spare := newSpare()
 	defer spare.close()
@@ -48,15 +48,15 @@ func (g *goroutines) serve(l net.Listener, accept func(Conn) Session) error {
 		case err == nil:
 			pause = 0
 			spare.refill() // what was given up may have gone to a dial
-			g.accept(c, accept)
+			ge.accept(c, accept)
 			continue
 		case ctx.Err() != nil:
 			return ErrClosed
 		case errors.Is(err, net.ErrClosed):
 			return err
 		}
-		g.shared.set.acceptError(err)
-		if isExhausted(err) && g.refuse(l, spare) {
+		ge.shared.settings.acceptError(err)
+		if isExhausted(err) && ge.shedOne(l, spare) {
 			pause = 0
 			continue
 		}
@@ -76,47 +76,47 @@ const (
 	maxPause = time.Second
 )
 
-func (g *goroutines) accept(c net.Conn, accept func(Conn) Session) {
-	if !g.shared.begin() {
+func (ge *goroutineEngine) accept(c net.Conn, accept func(Conn) Session) {
+	if !ge.shared.begin() {
 		c.Close()
 		return
 	}
-	t := newTalk(g, c)
-	g.shared.accepted.Add(1)
-	if t.session = accept(t); t.session == nil {
+	gc := newGoroutineConn(ge, c)
+	ge.shared.accepted.Add(1)
+	if gc.session = accept(gc); gc.session == nil {
 		c.Close()
-		t.forget()
+		gc.unregister()
 		return
 	}
-	g.wg.Go(func() { t.run((*talk).converse) })
+	ge.wg.Go(func() { gc.run((*goroutineConn).serve) })
 }
 
-func (g *goroutines) relay(client, backend net.Conn, prefix []byte, session Session) {
-	if !g.shared.begin() {
+func (ge *goroutineEngine) relay(client, backend net.Conn, prefix []byte, session Session) {
+	if !ge.shared.begin() {
 		client.Close()
 		backend.Close()
 		session.Done(Result{By: ByEngine, Phase: PhaseRelay, Err: ErrClosed})
 		return
 	}
-	g.adopt(newTalk(g, client), backend, Step{Data: prefix}, nil, session)
+	ge.startRelay(newGoroutineConn(ge, client), backend, Step{Data: prefix}, nil, session)
 }
 
-// adopt relays for a talk whose backend is there.
-func (g *goroutines) adopt(t *talk, backend net.Conn, step Step, data []byte, session Session) {
-	t.session, t.given = session, backend
+// adopt relays for a goroutineConn whose backend is there.
+func (ge *goroutineEngine) startRelay(gc *goroutineConn, backend net.Conn, step Step, data []byte, session Session) {
+	gc.session, gc.givenBackend = session, backend
 	step.Action = Connect
-	g.wg.Go(func() { t.run(func(t *talk) { t.follow(step, data) }) })
+	ge.wg.Go(func() { gc.run(func(gc *goroutineConn) { gc.runSteps(step, data) }) })
 }
 
-func (g *goroutines) closeWithin(d time.Duration) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for t := range g.talks {
+func (ge *goroutineEngine) closeWithin(d time.Duration) {
+	ge.mu.Lock()
+	defer ge.mu.Unlock()
+	for gc := range ge.conns {
 		if d <= 0 {
-			t.stop(ByEngine, ErrClosed)
+			gc.stop(ByEngine, ErrClosed)
 			continue
 		}
-		time.AfterFunc(rand.N(d), func() { t.stop(ByEngine, ErrClosed) })
+		time.AfterFunc(rand.N(d), func() { gc.stop(ByEngine, ErrClosed) })
 	}
 }
 
@@ -150,7 +150,7 @@ func (s *spare) close() {
 
 // refuse accepts and closes one connection of l, if there is one. It returns false if not
 // even that is possible.
-func (g *goroutines) refuse(l net.Listener, s *spare) bool {
+func (ge *goroutineEngine) shedOne(l net.Listener, s *spare) bool {
 	s.refill()
 	if s.f == nil {
 		return false
@@ -167,6 +167,6 @@ func (g *goroutines) refuse(l net.Listener, s *spare) bool {
 		return isTimeout(err)
 	}
 	c.Close()
-	g.shared.shed.Add(1)
+	ge.shared.shed.Add(1)
 	return true
 }

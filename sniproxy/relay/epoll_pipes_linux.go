@@ -25,20 +25,20 @@ func (p *pipe) close() {
 	sysClose(p.w)
 }
 
-// pipePool lends the pipes of one loop. A flow has one only while bytes are in it.
+// pipePool lends the pipes of one loop. A epollConn has one only while bytes are in it.
 type pipePool struct {
-	free  []*pipe
-	made  int
-	limit int
-	pause int // so many times take does not try to make one, after it failed
-	open  func() (*pipe, bool)
+	free    []*pipe
+	made    int
+	limit   int
+	skip    int // so many times take does not try to make one, after it failed
+	newPipe func() (*pipe, bool)
 }
 
 // pauseAfterFailure keeps a lack of descriptors from costing a failed call for each read.
-const pauseAfterFailure = 256
+const skipAfterFailure = 256
 
 // take returns an empty pipe, nil if there is none.
-func (p *pipePool) take() *pipe {
+func (p *pipePool) get() *pipe {
 	if n := len(p.free); n > 0 {
 		got := p.free[n-1]
 		p.free = p.free[:n-1]
@@ -47,13 +47,13 @@ func (p *pipePool) take() *pipe {
 	if p.made >= p.limit {
 		return nil
 	}
-	if p.pause > 0 {
-		p.pause--
+	if p.skip > 0 {
+		p.skip--
 		return nil
 	}
-	got, ok := p.open()
+	got, ok := p.newPipe()
 	if !ok {
-		p.pause = pauseAfterFailure
+		p.skip = skipAfterFailure
 		return nil
 	}
 	p.made++
@@ -61,7 +61,7 @@ func (p *pipePool) take() *pipe {
 }
 
 // give takes a pipe back; with bytes left in it, it is of no use any more.
-func (p *pipePool) give(got *pipe) {
+func (p *pipePool) put(got *pipe) {
 	if got.n > 0 {
 		got.close()
 		p.made--

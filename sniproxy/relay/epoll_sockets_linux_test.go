@@ -30,9 +30,9 @@ func TestKeepAlive(t *testing.T) {
 		write(t, c, "x")
 		expect(t, c, "x")
 		get := func(level, name int) (client, backend int) {
-			theFlow(t, e, func(f *flow) {
-				client = option(t, f.side[clientSide].fd, level, name)
-				backend = option(t, f.side[backendSide].fd, level, name)
+			onlyConn(t, e, func(ec *epollConn) {
+				client = option(t, ec.side[clientSide].fd, level, name)
+				backend = option(t, ec.side[backendSide].fd, level, name)
 			})
 			return client, backend
 		}
@@ -73,9 +73,9 @@ func TestNagleIsOffWhereItMatters(t *testing.T) {
 			receive(t, done)
 			c := dial(t, l.Addr().String())
 			get := func() (client, backend int) {
-				theFlow(t, e, func(f *flow) {
-					client = option(t, f.side[clientSide].fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
-					backend = option(t, f.side[backendSide].fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+				onlyConn(t, e, func(ec *epollConn) {
+					client = option(t, ec.side[clientSide].fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+					backend = option(t, ec.side[backendSide].fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
 				})
 				return client, backend
 			}

@@ -11,17 +11,17 @@ import (
 
 // acceptor is one listener of a loop.
 type acceptor struct {
-	loop  *loop
-	fd    int32
-	make  func(Conn) Session
-	done  chan error // what Serve returns
-	index int        // in loop.acceptors; -1 is not yet
-	spare int32      // a descriptor to give up when there are no others; -1 is none
-	batch int        // how many connections to try to accept in a round
-	round int64      // of the loop, in which it last accepted all of a batch
-	empty bool       // the backlog has been: what comes now has the listener's options
-	pause timer      // while it runs nothing is accepted
-	wait  int64      // its length
+	loop       *epollLoop
+	fd         int32
+	newSession func(Conn) Session
+	done       chan error // what Serve returns
+	index      int        // in loop.acceptors; -1 is not yet
+	spare      int32      // a descriptor to give up when there are no others; -1 is none
+	batch      int        // how many connections to try to accept in a round
+	round      int64      // of the loop, in which it last accepted all of a batch
+	drained    bool       // the backlog has been: what comes now has the listener's options
+	pause      timer      // while it runs nothing is accepted
+	backoff    int64      // its length
 }
 
 // maxAccepts bounds how many connections are accepted before those that exist have a turn.
@@ -81,52 +81,52 @@ func (a *acceptor) accept() {
 		fd, remote, e := sysAccept(a.fd)
 		switch e {
 		case noError:
-			a.wait = 0
+			a.backoff = 0
 			a.refill() // what was given up may have gone to a dial
-			a.took(fd, remote)
+			a.startConn(fd, remote)
 			if a.fd < 0 {
 				return
 			}
 		case unix.EAGAIN:
-			a.batch, a.empty = max(i, 1), true
+			a.batch, a.drained = max(i, 1), true
 			return
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
-			a.loop.more = true
-			a.failed(e)
+			a.loop.pollAgain = true
+			a.acceptFailed(e)
 			return
 		}
 	}
-	a.loop.more = true
+	a.loop.pollAgain = true
 	if a.round == a.loop.rounds-1 {
 		a.batch = min(2*a.batch, maxAccepts)
 	}
 	a.round = a.loop.rounds
 }
 
-// took begins the flow of a new connection, in this loop or in one that has less to do.
-func (a *acceptor) took(fd int32, remote netip.AddrPort) {
-	s := a.loop.ev.shared
+// took begins the epollConn of a new connection, in this loop or in one that has less to do.
+func (a *acceptor) startConn(fd int32, remote netip.AddrPort) {
+	s := a.loop.engine.shared
 	if !s.begin() {
 		sysClose(fd)
 		return
 	}
 	s.accepted.Add(1)
-	l := a.loop.ev.spread(a.loop)
+	l := a.loop.engine.chooseLoop(a.loop)
 	l.load.Add(1)
 	if l == a.loop {
-		newFlow(l, fd, remote).accepted(a.make, a.empty)
+		newEpollConn(l, fd, remote).start(a.newSession, a.drained)
 		return
 	}
-	inherits := a.empty
-	l.post(func() { newFlow(l, fd, remote).accepted(a.make, inherits) })
+	inherits := a.drained
+	l.post(func() { newEpollConn(l, fd, remote).start(a.newSession, inherits) })
 }
 
 // failed sheds a connection if descriptors have run out, so that its client may go
 // elsewhere and the backlog does not keep the loop awake for nothing. Otherwise, and if
 // that is not possible, it pauses.
-func (a *acceptor) failed(e errno) {
-	a.loop.ev.shared.set.acceptError(fmt.Errorf("relay: accept: %w", e))
+func (a *acceptor) acceptFailed(e errno) {
+	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {
 		return
 	}
@@ -137,15 +137,15 @@ func (a *acceptor) failed(e errno) {
 			fd, _, e := sysAccept(a.fd)
 			if e == noError {
 				sysClose(fd)
-				a.loop.ev.shared.shed.Add(1)
+				a.loop.engine.shared.shed.Add(1)
 			}
 			a.refill()
 			return
 		}
 	}
-	a.wait = min(max(2*a.wait, int64(minPause)), int64(maxPause))
+	a.backoff = min(max(2*a.backoff, int64(minPause)), int64(maxPause))
 	a.control(unix.EPOLL_CTL_MOD, 0)
-	a.loop.wheel.set(&a.pause, a.loop.now+a.wait)
+	a.loop.wheel.set(&a.pause, a.loop.now+a.backoff)
 }
 
 // resume ends the pause.

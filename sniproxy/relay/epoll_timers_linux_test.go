@@ -13,7 +13,7 @@ import (
 func TestWheelAgainstAList(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		var w wheel
+		var w timerWheel
 		timers := make([]timer, 200)
 		due := make(map[*timer]int64)
 		now := int64(0)
@@ -58,15 +58,15 @@ func TestWheelAgainstAList(t *testing.T) {
 }
 
 func TestWheelNeedsNoLookWhenPostponed(t *testing.T) {
-	var w wheel
+	var w timerWheel
 	var x timer
 	w.set(&x, 10*tick)
 	w.set(&x, 5000*tick)
-	require.EqualValues(t, 10, x.at, "moved")
+	require.EqualValues(t, 10, x.slotTick, "moved")
 	w.advance(10*tick, func(*timer) { t.Fatal("fired") })
-	require.EqualValues(t, 10+wheelSlots-1, x.at)
+	require.EqualValues(t, 10+wheelSlots-1, x.slotTick)
 	w.set(&x, 12*tick)
-	require.EqualValues(t, 12, x.at)
+	require.EqualValues(t, 12, x.slotTick)
 	fired := 0
 	w.advance(12*tick, func(*timer) { fired++ })
 	require.Equal(t, 1, fired)

@@ -12,32 +12,33 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
 // onLoops runs f in every loop of e, one after the other.
-func onLoops(t *testing.T, e *Engine, f func(*loop)) {
+func onLoops(t *testing.T, e *Engine, f func(*epollLoop)) {
 	t.Helper()
 	s, err := e.start()
 	require.NoError(t, err)
-	for _, l := range s.events.Load().loops {
+	for _, l := range s.epoll.Load().loops {
 		done := make(chan struct{})
 		l.post(func() { defer close(done); f(l) })
 		receive(t, done)
 	}
 }
 
-// theFlow is the only flow of e.
-func theFlow(t *testing.T, e *Engine, f func(*flow)) {
+// theFlow is the only epollConn of e.
+func onlyConn(t *testing.T, e *Engine, f func(*epollConn)) {
 	t.Helper()
 	found := 0
-	onLoops(t, e, func(l *loop) {
+	onLoops(t, e, func(l *epollLoop) {
 		for _, entry := range l.entries {
-			if entry.flow != nil {
+			if entry.conn != nil {
 				found++
-				f(entry.flow)
+				f(entry.conn)
 			}
 		}
 	})
@@ -126,7 +127,7 @@ func TestSpliceCarriesBulk(t *testing.T) {
 	client.Close()
 	require.EqualValues(t, size, receive(t, done).ToClient)
 	require.EqualValues(t, 1, e.Stats().Pipes)
-	onLoops(t, e, func(l *loop) { require.Len(t, l.pipes.free, 1, "not given back") })
+	onLoops(t, e, func(l *epollLoop) { require.Len(t, l.pipes.free, 1, "not given back") })
 }
 
 func TestSmallMessagesNeedNoPipe(t *testing.T) {
@@ -143,7 +144,7 @@ func TestSmallMessagesNeedNoPipe(t *testing.T) {
 	require.Zero(t, e.Stats().Pipes)
 }
 
-// A flow that was in bulk and now sends small messages gives its pipe to others and copies.
+// A epollConn that was in bulk and now sends small messages gives its pipe to others and copies.
 func TestBulkEnds(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
@@ -156,7 +157,7 @@ func TestBulkEnds(t *testing.T) {
 		expect(t, backend, "small")
 	}
 	require.EqualValues(t, 1, e.Stats().Pipes)
-	theFlow(t, e, func(f *flow) { require.Less(t, f.side[clientSide].streak, int8(bulkStreak)) })
+	onlyConn(t, e, func(ec *epollConn) { require.Less(t, ec.side[clientSide].longReads, int8(bulkStreak)) })
 }
 
 func TestWithoutAPipeBytesAreCopied(t *testing.T) {
@@ -178,7 +179,7 @@ func TestWithoutAPipeBytesAreCopied(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			noLeak(t)
 			e := newEngine(t, &Engine{Loops: 1, Pipes: test.pipes})
-			onLoops(t, e, func(l *loop) { l.pipes.open = test.open })
+			onLoops(t, e, func(l *epollLoop) { l.pipes.newPipe = test.open })
 			var wg sync.WaitGroup
 			for i := range uint64(10) {
 				client, backend, _ := relayed(t, e, "")
@@ -224,7 +225,10 @@ func TestAPipeWithBytesIsNotUsedAgain(t *testing.T) {
 	client, backend, done := relayed(t, e, "")
 	go io.Copy(client, onlyReader{zeros{}})
 	poll(t, "not in a pipe", func() (in bool) {
-		theFlow(t, e, func(f *flow) { p := f.side[clientSide].pipe; in = p != nil && p.n > 0 && !f.side[backendSide].writable })
+		onlyConn(t, e, func(ec *epollConn) {
+			p := ec.side[clientSide].pipe
+			in = p != nil && p.n > 0 && !ec.side[backendSide].writable
+		})
 		return in
 	})
 	backend.SetLinger(0)
@@ -250,7 +254,7 @@ func TestManyLoopsShareTheWork(t *testing.T) {
 		receive(t, backends)
 	}
 	var loads []int32
-	onLoops(t, e, func(l *loop) { loads = append(loads, l.load.Load()) })
+	onLoops(t, e, func(l *epollLoop) { loads = append(loads, l.load.Load()) })
 	sum := int32(0)
 	for _, load := range loads {
 		require.Greater(t, load, int32(20), "%v", loads)
@@ -291,7 +295,7 @@ func TestClientGoesAway(t *testing.T) {
 }
 
 // An event of a descriptor that is gone may come after its number and its token have been
-// given to another flow.
+// given to another epollConn.
 func TestAnEventOfTheFlowBefore(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
@@ -299,8 +303,8 @@ func TestAnEventOfTheFlowBefore(t *testing.T) {
 	c := dial(t, addr)
 	write(t, c, "x")
 	waiting := func() (is bool) {
-		onLoops(t, e, func(l *loop) {
-			is = len(l.entries) == 1 && l.entries[0].flow != nil && l.entries[0].flow.phase == PhaseWait
+		onLoops(t, e, func(l *epollLoop) {
+			is = len(l.entries) == 1 && l.entries[0].conn != nil && l.entries[0].conn.phase == PhaseWait
 		})
 		return is
 	}
@@ -311,7 +315,7 @@ func TestAnEventOfTheFlowBefore(t *testing.T) {
 	c = dial(t, addr)
 	write(t, c, "x")
 	poll(t, "not there", waiting)
-	onLoops(t, e, func(l *loop) {
+	onLoops(t, e, func(l *epollLoop) {
 		require.EqualValues(t, 1, l.entries[0].gen)
 		l.dispatch(&unix.EpollEvent{Events: unix.EPOLLERR | unix.EPOLLHUP, Fd: 0<<1 | clientSide, Pad: 0})
 	})
@@ -321,7 +325,7 @@ func TestAnEventOfTheFlowBefore(t *testing.T) {
 
 // More connections have something to say than events are taken at once.
 func TestMoreEventsThanABatch(t *testing.T) {
-	const n = 3*batch + 1
+	const n = 3*maxEvents + 1
 	noLeak(t)
 	// Without time-outs nothing but the events wakes the loop.
 	e := newEngine(t, &Engine{Loops: 1, HelloTimeout: -1, DialTimeout: -1, IdleTimeout: -1, KeepAlive: -1})
@@ -336,7 +340,7 @@ func TestMoreEventsThanABatch(t *testing.T) {
 	for _, c := range far {
 		expect(t, c, "x")
 	}
-	l := e.shared.events.Load().loops[0]
+	l := e.shared.epoll.Load().loops[0]
 	held, release := make(chan struct{}), make(chan struct{})
 	l.post(func() { close(held); <-release })
 	receive(t, held)
@@ -360,12 +364,12 @@ func TestAConnectionOnItsWayWhenTheEngineCloses(t *testing.T) {
 	require.NoError(t, err)
 	far.Close()
 	require.True(t, s.begin())
-	l := s.events.Load().loops[0]
+	l := s.epoll.Load().loops[0]
 	l.load.Add(1)
 	s.closing.Store(true)
-	s.events.Load().closeWithin(0)
+	s.epoll.Load().closeWithin(0)
 	l.post(func() {
-		newFlow(l, fd, netip.AddrPort{}).accepted(func(Conn) Session { return &script{} }, true)
+		newEpollConn(l, fd, netip.AddrPort{}).start(func(Conn) Session { return &script{} }, true)
 	})
 	expectEnd(t, near)
 	require.NoError(t, e.Close())
@@ -379,7 +383,7 @@ func TestMoreClientsThanABatch(t *testing.T) {
 	addr, _ := serve(t, e, script{})
 	dial(t, addr)
 	poll(t, "not accepted", func() bool { return e.Stats().Accepted == 1 })
-	l := e.shared.events.Load().loops[0]
+	l := e.shared.epoll.Load().loops[0]
 	held, release := make(chan struct{}), make(chan struct{})
 	l.post(func() { close(held); <-release })
 	receive(t, held)
@@ -403,17 +407,23 @@ func TestTimeForAnAnswerLongAgo(t *testing.T) {
 	expect(t, client, "answer")
 	expectEOF(t, client)
 	var past, moved int64
-	theFlow(t, e, func(f *flow) {
-		past = f.moved - int64(time.Minute)
-		f.moved = past
+	onlyConn(t, e, func(ec *epollConn) {
+		past = ec.movedAt - int64(time.Minute)
+		ec.movedAt = past
 	})
 	require.NoError(t, backend.Close())
 	write(t, client, "more")
 	poll(t, "no write has failed", func() (failed bool) {
-		theFlow(t, e, func(f *flow) { failed, moved = f.side[backendSide].failed, f.moved })
+		onlyConn(t, e, func(ec *epollConn) { failed, moved = ec.side[backendSide].failed, ec.movedAt })
 		return failed
 	})
 	require.GreaterOrEqual(t, moved-past, int64(time.Minute))
 	require.NoError(t, client.Close())
 	require.Equal(t, ByBackend, receive(t, done).By)
+}
+
+// An idle connection is a epollConn, an entry and what the Session holds. The next size class of
+// Go's allocator after this one is 352.
+func TestEpollConnIsSmall(t *testing.T) {
+	require.LessOrEqual(t, unsafe.Sizeof(epollConn{}), uintptr(320))
 }

@@ -14,64 +14,64 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// events is the implementation with event loops. Every flow belongs to one loop.
-type events struct {
-	shared *shared
-	base   time.Time // of the loops' clocks
-	loops  []*loop
-	last   atomic.Uint32 // for taking loops in turn
-	wg     sync.WaitGroup
-	dials  sync.WaitGroup // every Step.Dial
-	once   sync.Once      // of stop
+// epollEngine is the implementation with event loops. Every epollConn belongs to one loop.
+type epollEngine struct {
+	shared   *engineState
+	base     time.Time // of the loops' clocks
+	loops    []*epollLoop
+	lastLoop atomic.Uint32 // for taking loops in turn
+	wg       sync.WaitGroup
+	dials    sync.WaitGroup // every Step.Dial
+	once     sync.Once      // of stop
 }
 
 // newEvents starts the loops; it returns nil where that is not possible.
-func newEvents(s *shared) *events {
-	ev := &events{shared: s, base: time.Now()}
-	for range s.set.loops {
-		l, err := newLoop(ev)
+func newEpollEngine(s *engineState) *epollEngine {
+	ee := &epollEngine{shared: s, base: time.Now()}
+	for range s.settings.loops {
+		l, err := newEpollLoop(ee)
 		if err != nil {
-			ev.stop()
+			ee.stop()
 			return nil
 		}
-		ev.loops = append(ev.loops, l)
-		ev.wg.Go(l.run)
+		ee.loops = append(ee.loops, l)
+		ee.wg.Go(l.run)
 	}
-	return ev
+	return ee
 }
 
-// stop ends the loops, which have no flow any more, and waits for them.
-func (ev *events) stop() {
-	ev.once.Do(func() {
-		ev.dials.Wait() // the loops have to close what they return
-		for _, l := range ev.loops {
+// stop ends the loops, which have no epollConn any more, and waits for them.
+func (ee *epollEngine) stop() {
+	ee.once.Do(func() {
+		ee.dials.Wait() // the loops have to close what they return
+		for _, l := range ee.loops {
 			l.post(func() { l.stopped = true })
 		}
 	})
-	ev.wg.Wait()
+	ee.wg.Wait()
 }
 
-func (ev *events) pipes() int64 {
+func (ee *epollEngine) pipes() int64 {
 	var n int64
-	for _, l := range ev.loops {
+	for _, l := range ee.loops {
 		n += l.pipesMade.Load()
 	}
 	return n
 }
 
 // next is the loop whose turn it is.
-func (ev *events) next() *loop {
-	return ev.loops[int(ev.last.Add(1))%len(ev.loops)]
+func (ee *epollEngine) nextLoop() *epollLoop {
+	return ee.loops[int(ee.lastLoop.Add(1))%len(ee.loops)]
 }
 
 // spread returns l, or a loop with so much less to do that the way there is worth it: one
 // that has far fewer connections, or no more of them and nothing to do while l has.
-func (ev *events) spread(l *loop) *loop {
+func (ee *epollEngine) chooseLoop(l *epollLoop) *epollLoop {
 	const far, several = 8, 3
 	least := l
-	for _, other := range ev.loops {
+	for _, other := range ee.loops {
 		load, than := other.load.Load(), least.load.Load()
-		if load+far < than || l.events > several && load < than && other.parked.Load() {
+		if load+far < than || l.lastEvents > several && load < than && other.parked.Load() {
 			least = other
 		}
 	}
@@ -79,7 +79,7 @@ func (ev *events) spread(l *loop) *loop {
 }
 
 // serve takes the listener's socket out of Go's poller and into that of a loop.
-func (ev *events) serve(l *net.TCPListener, accept func(Conn) Session) error {
+func (ee *epollEngine) serve(l *net.TCPListener, accept func(Conn) Session) error {
 	fd, err := detach(l)
 	l.Close()
 	if err != nil {
@@ -87,25 +87,25 @@ func (ev *events) serve(l *net.TCPListener, accept func(Conn) Session) error {
 	}
 	// Sockets of connections that come from now on inherit it, which saves a call for each.
 	sysSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	a := &acceptor{loop: ev.next(), fd: fd, make: accept, done: make(chan error, 1), index: -1}
-	running := ev.shared.listen(func() { a.loop.post(func() { a.close(ErrClosed) }) })
+	a := &acceptor{loop: ee.nextLoop(), fd: fd, newSession: accept, done: make(chan error, 1), index: -1}
+	running := ee.shared.listen(func() { a.loop.post(func() { a.close(ErrClosed) }) })
 	if running == nil {
 		sysClose(fd)
 		return ErrClosed
 	}
-	defer ev.shared.unlisten(running)
+	defer ee.shared.unlisten(running)
 	a.loop.post(a.open)
 	return <-a.done
 }
 
 // relay takes both connections out of Go's poller.
-func (ev *events) relay(client, backend *net.TCPConn, prefix []byte, session Session) {
+func (ee *epollEngine) relay(client, backend *net.TCPConn, prefix []byte, session Session) {
 	remote := addrPort(client.RemoteAddr())
 	c, err := detach(client)
 	client.Close()
 	b, err2 := detach(backend)
 	backend.Close()
-	if err = errors.Join(err, err2); err == nil && !ev.shared.begin() {
+	if err = errors.Join(err, err2); err == nil && !ee.shared.begin() {
 		err = ErrClosed
 	}
 	if err != nil {
@@ -117,29 +117,29 @@ func (ev *events) relay(client, backend *net.TCPConn, prefix []byte, session Ses
 		session.Done(Result{By: ByEngine, Phase: PhaseRelay, Err: err})
 		return
 	}
-	l := ev.next()
+	l := ee.nextLoop()
 	l.load.Add(1)
 	l.post(func() {
-		f := newFlow(l, c, remote)
-		f.session = session
-		f.adopt(b, prefix)
+		ec := newEpollConn(l, c, remote)
+		ec.session = session
+		ec.startRelay(b, prefix)
 	})
 }
 
-func (ev *events) closeWithin(d time.Duration) {
-	for _, l := range ev.loops {
+func (ee *epollEngine) closeWithin(d time.Duration) {
+	for _, l := range ee.loops {
 		l.post(func() {
 			for _, e := range l.entries {
-				switch f := e.flow; {
-				case f == nil:
+				switch ec := e.conn; {
+				case ec == nil:
 				case d <= 0:
-					f.finish(ByEngine, ErrClosed)
+					ec.finish(ByEngine, ErrClosed)
 				default:
-					if f.ending == nil {
-						f.ending = &ending{}
+					if ec.closing == nil {
+						ec.closing = &closing{}
 					}
-					f.ending.doom = l.now + 1 + int64(rand.N(d))
-					f.schedule()
+					ec.closing.closeAt = l.now + 1 + int64(rand.N(d))
+					ec.setTimer()
 				}
 			}
 		})

@@ -11,40 +11,40 @@ const (
 	wheelSlots = 1024 // 69 s; what is later comes round more than once
 )
 
-// timer is a time-out of a flow, within it. It is in a wheel or in none.
+// timer is a time-out of a epollConn, within it. It is in a wheel or in none.
 type timer struct {
 	next, prev *timer
-	flow       *flow
-	when       int64 // nanoseconds on the clock of the loop
-	at         int64 // the tick at which it is looked at, not later than when; 0 is in no wheel
+	conn       *epollConn
+	due        int64 // nanoseconds on the clock of the loop
+	slotTick   int64 // the tick at which it is looked at, not later than when; 0 is in no wheel
 }
 
 // wheel is a hashed timing wheel. Setting a timer later than it is set costs a store: it is
 // looked at when it would have fired, and then put where it belongs.
-type wheel struct {
+type timerWheel struct {
 	slots [wheelSlots]*timer
 	used  [wheelSlots / 64]uint64
 	now   int64 // the last tick that was looked at
 }
 
 // set makes t fire at when, or up to one tick and what a round of the loop takes later.
-func (w *wheel) set(t *timer, when int64) {
-	t.when = when
+func (w *timerWheel) set(t *timer, when int64) {
+	t.due = when
 	at := w.tickOf(when)
-	if t.at != 0 && t.at <= at {
+	if t.slotTick != 0 && t.slotTick <= at {
 		return
 	}
 	w.stop(t)
-	w.put(t, at)
+	w.insert(t, at)
 }
 
 // tickOf is the first tick that is not before when, within one turn of the wheel.
-func (w *wheel) tickOf(when int64) int64 {
+func (w *timerWheel) tickOf(when int64) int64 {
 	return min(max((when+tick-1)>>tickBits, w.now+1), w.now+wheelSlots-1)
 }
 
-func (w *wheel) put(t *timer, at int64) {
-	t.at = at
+func (w *timerWheel) insert(t *timer, at int64) {
+	t.slotTick = at
 	slot := at % wheelSlots
 	head := w.slots[slot]
 	t.prev, t.next = nil, head
@@ -55,11 +55,11 @@ func (w *wheel) put(t *timer, at int64) {
 	w.used[slot/64] |= 1 << (slot % 64)
 }
 
-func (w *wheel) stop(t *timer) {
-	if t.at == 0 {
+func (w *timerWheel) stop(t *timer) {
+	if t.slotTick == 0 {
 		return
 	}
-	slot := t.at % wheelSlots
+	slot := t.slotTick % wheelSlots
 	if t.prev != nil {
 		t.prev.next = t.next
 	} else {
@@ -71,27 +71,27 @@ func (w *wheel) stop(t *timer) {
 	if t.next != nil {
 		t.next.prev = t.prev
 	}
-	t.next, t.prev, t.at = nil, nil, 0
+	t.next, t.prev, t.slotTick = nil, nil, 0
 }
 
 // advance looks at all ticks up to now and calls fire for the timers that are due. fire may
 // set and stop any timer.
-func (w *wheel) advance(now int64, fire func(*timer)) {
+func (w *timerWheel) advance(now int64, fire func(*timer)) {
 	until := now >> tickBits
 	if until-w.now >= wheelSlots {
 		w.now = until - wheelSlots + 1
 		if w.slots[w.now%wheelSlots] != nil {
-			w.turn(now, fire)
+			w.fireSlot(now, fire)
 		}
 	}
 	for w.now < until {
 		w.now++
-		w.turn(now, fire)
+		w.fireSlot(now, fire)
 	}
 }
 
 // turn empties the slot of the current tick.
-func (w *wheel) turn(now int64, fire func(*timer)) {
+func (w *timerWheel) fireSlot(now int64, fire func(*timer)) {
 	slot := w.now % wheelSlots
 	for {
 		t := w.slots[slot]
@@ -99,8 +99,8 @@ func (w *wheel) turn(now int64, fire func(*timer)) {
 			return
 		}
 		w.stop(t)
-		if t.when > now {
-			w.put(t, w.tickOf(t.when))
+		if t.due > now {
+			w.insert(t, w.tickOf(t.due))
 			continue
 		}
 		fire(t)
@@ -108,7 +108,7 @@ func (w *wheel) turn(now int64, fire func(*timer)) {
 }
 
 // next is when advance has something to look at, in nanoseconds; 0 is never.
-func (w *wheel) next() int64 {
+func (w *timerWheel) next() int64 {
 	first := w.now + 1
 	slot := first % wheelSlots
 	word := slot / 64

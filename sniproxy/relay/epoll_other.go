@@ -1,0 +1,19 @@
+//go:build !linux || !(amd64 || arm64)
+
+package relay
+
+import (
+	"net"
+	"time"
+)
+
+// epollEngine is absent here: the portable implementation does everything.
+type epollEngine struct{}
+
+func newEpollEngine(*engineState) *epollEngine { return nil }
+
+func (*epollEngine) serve(*net.TCPListener, func(Conn) Session) error        { return ErrClosed }
+func (*epollEngine) relay(client, backend *net.TCPConn, _ []byte, _ Session) {}
+func (*epollEngine) closeWithin(time.Duration)                               {}
+func (*epollEngine) stop()                                                   {}
+func (*epollEngine) pipes() int64                                            { return 0 }
