@@ -45,9 +45,23 @@ var directImports = map[string]map[string]string{
 		"k8s.io/apimachinery":          "their metadata",
 		"k8s.io/client-go":             "how to reach an API server",
 	},
-	"haproxycfg": {
-		module + "/haproxycfg/routes":   "what is declared",
-		module + "/internal/atomicfile": "a configuration is replaced whole or not at all",
+	"haproxycfg/edge": {
+		module + "/haproxycfg":        "the configuration it makes",
+		module + "/haproxycfg/routes": "what is declared",
+	},
+	"haproxycfg/deploy": {
+		module + "/haproxycfg":            "the configuration it puts into force",
+		module + "/haproxycfg/runtimeapi": "reloads, and the state of servers before them",
+		module + "/internal/atomicfile":   "a configuration is replaced whole or not at all",
+		module + "/internal/textdiff":     "the text of a difference",
+	},
+	"haproxycfg/runtimeapi": {
+		module + "/internal/atomicfile": "a state file is replaced whole or not at all",
+	},
+	"haproxycfg/internal/configtest": {
+		module + "/haproxycfg":                       "the configuration that it checks",
+		module + "/internal/haproxyproc/haproxytest": "a real HAProxy accepts the golden files",
+		"github.com/stretchr/testify":                "its checks",
 	},
 	"haproxycfg/routes": {
 		"go.yaml.in/yaml/v3": "errors that name the line",
@@ -55,6 +69,8 @@ var directImports = map[string]map[string]string{
 	},
 	"haproxycfg/kube": {
 		module + "/haproxycfg":        "the configuration it makes",
+		module + "/haproxycfg/deploy": "how many servers a change affects",
+		module + "/haproxycfg/edge":   "routes and upstreams become the configuration",
 		module + "/haproxycfg/routes": "what is declared",
 		module + "/nodeselect":        "the nodes it chooses from",
 		"k8s.io/api":                  "the objects whose changes are causes",
@@ -111,7 +127,12 @@ var directImports = map[string]map[string]string{
 var forbidden = []struct{ in, what, why string }{
 	{"hashring", "k8s.io/", "a hash needs no cluster"},
 	{"agentcheck", "k8s.io/", "an agent beside any program, not only in Kubernetes"},
-	{"haproxycfg", "k8s.io/", "declarations and addresses may come from anywhere"},
+	{"haproxycfg", module + "/haproxycfg/", "rendering needs neither declarations nor a running HAProxy"},
+	{"haproxycfg", "k8s.io/", "rendering needs no cluster"},
+	{"haproxycfg/edge", "k8s.io/", "declarations and addresses may come from anywhere"},
+	{"haproxycfg/deploy", "k8s.io/", "a configuration may come from anywhere"},
+	{"haproxycfg/deploy", module + "/haproxycfg/routes", "a configuration may come from anywhere"},
+	{"haproxycfg/runtimeapi", module + "/haproxycfg", "it speaks to any HAProxy"},
 	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
 	{"internal/netserve", "k8s.io/", "used by servers that know no cluster"},
 	{"sniproxy", "k8s.io/", "a router for any upstream"},

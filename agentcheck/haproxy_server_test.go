@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/agentcheck"
-	"github.com/headgate/headgate/haproxycfg"
+
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
@@ -58,7 +59,7 @@ func TestServerAndHAProxy(t *testing.T) {
 			startOn(t, s, l)
 			dir := haproxytest.Dir(t)
 			haproxytest.Start(t, dir, rigConfig(dir, patient, l.Addr().(*net.TCPAddr).Port, servers))
-			r := &rig{socket: haproxycfg.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}}
+			r := &rig{socket: runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}}
 
 			if readName {
 				for _, s := range servers {

@@ -18,7 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 	"github.com/headgate/headgate/internal/netserve"
@@ -30,7 +30,7 @@ import (
 // rig is a HAProxy and the agent of all its servers.
 type rig struct {
 	haproxy *haproxyproc.Process
-	socket  haproxycfg.Socket
+	socket  runtimeapi.Socket
 	group   netserve.Group
 
 	mu       sync.Mutex
@@ -75,7 +75,7 @@ func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 
 	dir := haproxytest.Dir(t)
 	r.haproxy = haproxytest.Start(t, dir, rigConfig(dir, timeout, l.Addr().(*net.TCPAddr).Port, servers))
-	r.socket = haproxycfg.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
+	r.socket = runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
 	return r
 }
 

@@ -1,6 +1,7 @@
 package haproxycfg
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -45,8 +46,8 @@ func (c *Config) CheckBudget() CheckBudget {
 				asked++
 			}
 		}
-		health.add(or(b.Health.Interval, defaultInterval), checked)
-		agent.add(or(b.AgentInterval, defaultInterval), asked)
+		health.add(cmp.Or(b.Health.Interval, defaultInterval), checked)
+		agent.add(cmp.Or(b.AgentInterval, defaultInterval), asked)
 	}
 	var n CheckBudget
 	n.HealthServers, n.Health = health.sum()

@@ -1,6 +1,7 @@
 package haproxycfg
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -51,7 +52,7 @@ func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {
 		b := &c.Backends[i]
-		interval := or(b.AgentInterval, defaultInterval)
+		interval := cmp.Or(b.AgentInterval, defaultInterval)
 		if interval >= time.Second || least != 0 && interval >= least {
 			continue
 		}

@@ -126,12 +126,3 @@ func logFormat(s string) string {
 	}
 	return string(b)
 }
-
-// or returns d, or def if d is zero.
-func or[T comparable](d, def T) T {
-	var zero T
-	if d == zero {
-		return def
-	}
-	return d
-}

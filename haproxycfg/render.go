@@ -1,6 +1,7 @@
 package haproxycfg
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -159,7 +160,7 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 			t.raw(" format")
 			t.word(l.Format)
 		}
-		t.word(or(l.Facility, "local0"))
+		t.word(cmp.Or(l.Facility, "local0"))
 		if l.Level != "" {
 			t.word(l.Level)
 		}
@@ -177,23 +178,23 @@ func (d *Defaults) append(t *text, state, logs bool) {
 	if state {
 		t.line("load-server-state-from-file global")
 	}
-	t.timeout("timeout client", or(d.Client, 60*time.Second))
-	t.timeout("timeout client-fin", or(d.ClientFin, 30*time.Second))
-	t.timeout("timeout http-request", or(d.HTTPRequest, 10*time.Second))
-	t.timeout("timeout http-keep-alive", or(d.KeepAlive, 60*time.Second))
+	t.timeout("timeout client", cmp.Or(d.Client, 60*time.Second))
+	t.timeout("timeout client-fin", cmp.Or(d.ClientFin, 30*time.Second))
+	t.timeout("timeout http-request", cmp.Or(d.HTTPRequest, 10*time.Second))
+	t.timeout("timeout http-keep-alive", cmp.Or(d.KeepAlive, 60*time.Second))
 	Timeouts{
-		Connect: or(d.Connect, 3*time.Second),
-		Queue:   or(d.Queue, 5*time.Second),
-		Server:  or(d.Server, 60*time.Second),
-		Tunnel:  or(d.Tunnel, time.Hour),
-		Check:   or(d.Check, 2*time.Second),
+		Connect: cmp.Or(d.Connect, 3*time.Second),
+		Queue:   cmp.Or(d.Queue, 5*time.Second),
+		Server:  cmp.Or(d.Server, 60*time.Second),
+		Tunnel:  cmp.Or(d.Tunnel, time.Hour),
+		Check:   cmp.Or(d.Check, 2*time.Second),
 	}.append(t)
 	if d.Retries < 0 {
 		t.line("retries 0")
 		return
 	}
 	t.line("retries")
-	t.int(or(d.Retries, 3))
+	t.int(cmp.Or(d.Retries, 3))
 	// With an interval of 1 every retry goes to another server, not only the
 	// last one (manual, "option redispatch").
 	t.line("option redispatch 1")

@@ -2,6 +2,7 @@ package haproxycfg
 
 import (
 	"bytes"
+	"cmp"
 	"hash/fnv"
 	"net/netip"
 	"strconv"
@@ -77,7 +78,7 @@ func (a *Answer) append(t *text) {
 		return
 	}
 	t.raw(" content-type")
-	t.word(or(a.ContentType, "text/plain"))
+	t.word(cmp.Or(a.ContentType, "text/plain"))
 	t.raw(" string")
 	t.word(a.Body)
 }
@@ -100,17 +101,17 @@ func (h *Health) append(t *text, agentInterval time.Duration) {
 		t.word(logFormat(h.Host))
 	}
 	t.line("default-server inter")
-	t.duration(or(h.Interval, defaultInterval))
+	t.duration(cmp.Or(h.Interval, defaultInterval))
 	if h.FastInterval > 0 {
 		t.raw(" fastinter")
 		t.duration(h.FastInterval)
 	}
 	t.raw(" rise")
-	t.int(or(h.Rise, 2))
+	t.int(cmp.Or(h.Rise, 2))
 	t.raw(" fall")
-	t.int(or(h.Fall, 3))
+	t.int(cmp.Or(h.Fall, 3))
 	t.raw(" agent-inter")
-	t.duration(or(agentInterval, defaultInterval))
+	t.duration(cmp.Or(agentInterval, defaultInterval))
 }
 
 // Name is the server's name in HAProxy: "ADDRESS:PORT", with an agent

@@ -1,6 +1,7 @@
 package haproxycfg
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
@@ -75,7 +76,7 @@ func (b *Bind) append(t *text) {
 	t.raw(" ssl crt")
 	t.word(b.TLS.Certificates)
 	t.raw(" ssl-min-ver")
-	t.word(or(b.TLS.MinVersion, "TLSv1.2"))
+	t.word(cmp.Or(b.TLS.MinVersion, "TLSv1.2"))
 	t.raw(" alpn")
 	if b.TLS.ALPN == nil {
 		t.raw(" h2,http/1.1")
@@ -95,7 +96,7 @@ func (r *HTTPSRedirect) append(t *text) {
 		t.raw(":" + strconv.Itoa(int(r.Port)))
 	}
 	t.raw(" code")
-	t.int(or(r.Code, 308))
+	t.int(cmp.Or(r.Code, 308))
 	t.raw(" if { var(txn.host) -m len gt 0 } !{ ssl_fc }")
 }
 

@@ -15,10 +15,16 @@ import (
 var ErrInvalid = errors.New("haproxycfg: invalid configuration")
 
 const (
+	// MaxName is the length in bytes of the longest name of a proxy or map.
+	MaxName = 255
+	// MaxRoundRobin is the number of servers that [RoundRobin] can handle (manual, "balance").
+	MaxRoundRobin = 4095
+)
+
+const (
 	// maxFaults ends a validation: a fault in generated configuration comes
 	// thousandfold.
 	maxFaults = 20
-	maxName   = 255
 	// maxWord leaves a line with several long words far below HAProxy's buffers.
 	maxWord = 1024
 	// maxMapText bounds key and value of a map entry. Where prefixes are alike for 2,048
@@ -28,8 +34,6 @@ const (
 	// maxSocketPath: HAProxy binds a temporary name first and therefore wants ten bytes
 	// less than a socket address holds.
 	maxSocketPath = 97
-	// maxRoundRobin is how many servers roundrobin can handle (manual, "balance").
-	maxRoundRobin = 4095
 )
 
 // Validate reports what HAProxy would refuse, and what it would accept and then
@@ -54,9 +58,22 @@ func (c *Config) Validate() error {
 		v.frontend(c, &c.Frontends[i])
 	}
 	v.bindsTwice(c)
-	if len(v.faults) == 0 {
-		return nil
-	}
+	return errors.Join(v.faults...)
+}
+
+// Validate reports the times that HAProxy cannot hold. Its error is like that of
+// [Config.Validate].
+func (t Timeouts) Validate() error {
+	var v validator
+	v.timeouts(&t)
+	return errors.Join(v.faults...)
+}
+
+// Validate reports the settings that HAProxy would refuse. Its error is like that of
+// [Config.Validate].
+func (h Health) Validate() error {
+	var v validator
+	v.health(&h)
 	return errors.Join(v.faults...)
 }
 
@@ -89,8 +106,8 @@ func (v *validator) word(what, s string) {
 
 // name reports what HAProxy does not allow as the name of a proxy.
 func (v *validator) name(what, s string) bool {
-	if s == "" || len(s) > maxName {
-		v.addf("%s %q: a name has 1 to %d bytes", what, s, maxName)
+	if s == "" || len(s) > MaxName {
+		v.addf("%s %q: a name has 1 to %d bytes", what, s, MaxName)
 		return false
 	}
 	for i := 0; i < len(s); i++ {

@@ -140,8 +140,8 @@ func (v *validator) backend(c *Config, b *Backend) {
 	} else {
 		oneOf(v, "Balance", b.Balance, "", RoundRobin, LeastConn, Random, Source, URI)
 	}
-	if or(b.Balance, RoundRobin) == RoundRobin && len(b.Servers) > maxRoundRobin {
-		v.addf("%d servers are more than roundrobin's %d: use %s", len(b.Servers), maxRoundRobin, LeastConn)
+	if cmp.Or(b.Balance, RoundRobin) == RoundRobin && len(b.Servers) > MaxRoundRobin {
+		v.addf("%d servers are more than roundrobin's %d: use %s", len(b.Servers), MaxRoundRobin, LeastConn)
 	}
 	v.timeouts(&b.Timeouts)
 	v.duration("AgentInterval", b.AgentInterval)
@@ -315,7 +315,7 @@ func (v *validator) mapTable(m *Map) {
 		keys = make(map[string]struct{}, len(m.Entries))
 	}
 	for i, e := range m.Entries {
-		if !validMapText(e.Key) || e.Key[0] == '#' || !validMapText(e.Value) {
+		if !e.Valid() {
 			v.addf("entry %q to %q: both have 1 to %d bytes without white space and control characters, and a key does not begin with #", e.Key, e.Value, maxMapText)
 		}
 		dup := sorted && i > 0 && m.Entries[i-1].Key == e.Key
@@ -327,6 +327,11 @@ func (v *validator) mapTable(m *Map) {
 			v.addf("key %q is there twice", e.Key)
 		}
 	}
+}
+
+// Valid reports whether a map can hold the entry.
+func (e MapEntry) Valid() bool {
+	return validMapText(e.Key) && e.Key[0] != '#' && validMapText(e.Value)
 }
 
 // validMapText: a map has no quoting at all. The key is the first word of its

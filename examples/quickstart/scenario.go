@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 )
 
 const (
@@ -297,7 +297,7 @@ func difference(a, b []string) []string {
 // changedServers counts the servers of a service that a new configuration removes
 // from and adds to each backend that has it. The counts are those of the backend
 // that changes most.
-func changedServers(diff haproxycfg.Diff, service string) (removed, added int) {
+func changedServers(diff deploy.Diff, service string) (removed, added int) {
 	prefix := strings.ReplaceAll(service, "/", ".") + "."
 	for _, b := range diff.Backends {
 		if strings.HasPrefix(b.Name, prefix) {

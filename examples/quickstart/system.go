@@ -13,8 +13,11 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/nodeselect"
@@ -56,7 +59,7 @@ type system struct {
 	nodes    map[string]*node // by name
 	table    routes.Table
 	builder  kube.Builder
-	dir      *haproxycfg.Dir
+	dir      *deploy.Dir
 	report   kube.Report // of the configuration in force
 	process  *haproxyproc.Process
 	journal  *journal
@@ -117,7 +120,7 @@ func (s *system) configure(ctx context.Context) error {
 	}
 	s.builder = kube.Builder{
 		Selector: nodeselect.Selector{Size: nodesPerService},
-		Edge: haproxycfg.Edge{
+		Edge: edge.Edge{
 			Global:        haproxycfg.Global{StatsSocket: stats, StateFile: state, HardStopAfter: 5 * time.Second},
 			HTTP:          []haproxycfg.Bind{{Address: s.addr}},
 			Admin:         []haproxycfg.Bind{{Address: s.admin}},
@@ -125,7 +128,7 @@ func (s *system) configure(ctx context.Context) error {
 			CheckInterval: agentInterval,
 		},
 	}
-	s.dir = &haproxycfg.Dir{Path: s.path("haproxy"), Check: haproxycfg.Checker{Haproxy: s.haproxy}.Check}
+	s.dir = &deploy.Dir{Path: s.path("haproxy"), Check: deploy.Checker{Haproxy: s.haproxy}.Check}
 	_, err := s.apply(ctx)
 	return err
 }
@@ -138,9 +141,9 @@ func (s *system) startHAProxy(ctx context.Context) error {
 		Path: s.haproxy, Config: filepath.Join(s.dir.Path, "haproxy.cfg"),
 		StatsSocket: s.path("stats.sock"), MasterSocket: master,
 	})
-	s.dir = &haproxycfg.Dir{
+	s.dir = &deploy.Dir{
 		Path: s.dir.Path, Check: s.dir.Check,
-		Reload: haproxycfg.Reloader{Master: haproxycfg.Socket{Path: master}, StateFile: s.path("server-state")}.Reload,
+		Reload: deploy.Reloader{Master: runtimeapi.Socket{Path: master}, StateFile: s.path("server-state")}.Reload,
 	}
 	return err
 }
@@ -187,21 +190,21 @@ func (s *system) faultOf(cluster, name string) string {
 
 // apply does what the terminator does: manifests and routes to a configuration
 // that HAProxy has accepted, and runs.
-func (s *system) apply(ctx context.Context) (haproxycfg.Diff, error) {
+func (s *system) apply(ctx context.Context) (deploy.Diff, error) {
 	var clusters []kube.Cluster
 	for _, name := range clusterNames {
 		objects, problems, err := nodeselect.ReadDir(s.clusters[name].dir())
 		if err != nil {
-			return haproxycfg.Diff{}, err
+			return deploy.Diff{}, err
 		}
 		for _, p := range problems {
-			return haproxycfg.Diff{}, p
+			return deploy.Diff{}, p
 		}
 		clusters = append(clusters, kube.Cluster{Name: name, Objects: objects, Current: s.report.Subsets(name)})
 	}
 	config, report := s.builder.Build(s.table, clusters, time.Now())
 	for _, p := range report.Problems {
-		return haproxycfg.Diff{}, p
+		return deploy.Diff{}, p
 	}
 	diff, err := s.dir.Diff(config)
 	if err != nil {
@@ -283,6 +286,6 @@ The system stays until Ctrl-C. Try in another terminal:
   # the configuration that was made, and what HAProxy measures
   less %[7]s
   curl http://%[8]s/metrics
-`, s.addr, node, addrOf(s.clusters["eu-1"].objects.Node(node)), haproxycfg.DefaultNodeAgentPort,
+`, s.addr, node, addrOf(s.clusters["eu-1"].objects.Node(node)), edge.DefaultNodeAgentPort,
 		s.clusters["eu-1"].file, s.clusters["eu-2"].file, filepath.Join(s.dir.Path, "haproxy.cfg"), s.admin)
 }

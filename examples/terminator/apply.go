@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
@@ -24,7 +25,7 @@ const (
 // applier makes states the configuration in force. It is used by one goroutine.
 type applier struct {
 	settings *settings
-	dir      *haproxycfg.Dir
+	dir      *deploy.Dir
 	log      *slog.Logger
 	metrics  *metrics
 
@@ -39,7 +40,7 @@ type applier struct {
 
 func newApplier(s *settings, log *slog.Logger, m *metrics) *applier {
 	a := &applier{settings: s, log: log, metrics: m, begun: "started", said: map[kube.Problem]bool{}}
-	a.dir = s.dir(func(warnings []haproxycfg.Diagnostic) {
+	a.dir = s.dir(func(warnings []deploy.Diagnostic) {
 		for _, w := range warnings {
 			log.Warn("haproxy warns", "of", w)
 		}
@@ -125,7 +126,7 @@ func (a *applier) made(c kube.Changes, started time.Time) {
 // settle sees to what is beside a configuration that is on disk already, and to a
 // reload that could not be finished before. What failed of a change after it was on
 // disk is the rest of that change.
-func (a *applier) settle(ctx context.Context, plan *haproxycfg.Plan, table routes.Table, b built, started time.Time) (outcome, error) {
+func (a *applier) settle(ctx context.Context, plan *deploy.Plan, table routes.Table, b built, started time.Time) (outcome, error) {
 	first, was := a.input == nil, a.report.Refused
 	b.report.Changes = a.report.Changes
 	rest := was != nil && was.ID == plan.ID()
@@ -154,7 +155,7 @@ func tooLarge(share, most float64, id string) error {
 }
 
 // put applies a plan with its files, and remembers what is in force then.
-func (a *applier) put(ctx context.Context, plan *haproxycfg.Plan, table routes.Table, b built) error {
+func (a *applier) put(ctx context.Context, plan *deploy.Plan, table routes.Table, b built) error {
 	files, err := a.settings.beside(table, b.report)
 	if err != nil {
 		return err
@@ -170,7 +171,7 @@ func (a *applier) put(ctx context.Context, plan *haproxycfg.Plan, table routes.T
 
 // keep notes in the report that a change is not in force, and why. What the report
 // says of services and nodes stays what is in force.
-func (a *applier) keep(ctx context.Context, plan *haproxycfg.Plan, now kube.Report, changes kube.Changes, why error) {
+func (a *applier) keep(ctx context.Context, plan *deploy.Plan, now kube.Report, changes kube.Changes, why error) {
 	changes.ID, changes.Reason = plan.ID(), why.Error()
 	if last := a.report.Refused; last != nil && last.ID == changes.ID && last.Reason == changes.Reason {
 		changes = *last // with the time at which it began

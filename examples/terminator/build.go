@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
 const reportFile = "report.json"
@@ -108,14 +110,14 @@ func (s *settings) beside(table routes.Table, report kube.Report) ([]haproxycfg.
 
 // dir returns the directory of the configuration. warned is told of HAProxy's
 // warnings.
-func (s *settings) dir(warned func([]haproxycfg.Diagnostic)) *haproxycfg.Dir {
-	dir := &haproxycfg.Dir{Path: s.out}
+func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
+	dir := &deploy.Dir{Path: s.out}
 	if s.haproxy != "" {
-		dir.Check = haproxycfg.Checker{Haproxy: s.haproxy, Warned: warned}.Check
+		dir.Check = deploy.Checker{Haproxy: s.haproxy, Warned: warned}.Check
 	}
 	if s.reload != "" {
-		dir.Reload = haproxycfg.Reloader{
-			Master:    haproxycfg.Socket{Path: s.reload},
+		dir.Reload = deploy.Reloader{
+			Master:    runtimeapi.Socket{Path: s.reload},
 			StateFile: s.builder.Edge.Global.StateFile,
 		}.Reload
 	}

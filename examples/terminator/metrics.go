@@ -7,7 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/headgate/headgate/examples/internal/cli"
-	"github.com/headgate/headgate/haproxycfg"
+
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
@@ -83,7 +84,7 @@ func (m *metrics) inForce(servers int) { m.servers.Set(float64(servers)) }
 func (m *metrics) refused(c *kube.Changes) {
 	now, share := 0.0, 0.0
 	if c != nil {
-		now, share = 1, haproxycfg.Diff{Servers: c.Servers}.ServerShare()
+		now, share = 1, deploy.Diff{Servers: c.Servers}.ServerShare()
 	}
 	m.refusedNow.Set(now)
 	m.refusedSize.Set(share)

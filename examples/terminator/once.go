@@ -9,7 +9,8 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
-	"github.com/headgate/headgate/haproxycfg"
+
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -33,7 +34,7 @@ func (s *settings) runOnce(ctx context.Context, now time.Time, inv cli.Invocatio
 		}
 		fmt.Fprintf(inv.Stderr, "%s: %s: %v\n", program, kind, p)
 	}
-	dir := s.dir(func(warnings []haproxycfg.Diagnostic) {
+	dir := s.dir(func(warnings []deploy.Diagnostic) {
 		for _, w := range warnings {
 			fmt.Fprintf(inv.Stderr, "%s: haproxy warns: %v\n", program, w)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
@@ -111,7 +112,7 @@ func register(fs *flag.FlagSet) *flags {
 	fs.StringVar(&f.balance, "balance", string(haproxycfg.RoundRobin), "`algorithm` by which a server is chosen: roundrobin, leastconn, random, source or uri; the last three are for some thousand servers, see package haproxycfg")
 
 	fs.StringVar(&f.nodeHealth, "node-health", "agent", "`way` to know that a node may be used: agent, agent+kube-proxy or kube-proxy")
-	fs.IntVar(&f.nodeAgentPort, "node-agent-port", haproxycfg.DefaultNodeAgentPort, "`port` of the node agents")
+	fs.IntVar(&f.nodeAgentPort, "node-agent-port", edge.DefaultNodeAgentPort, "`port` of the node agents")
 	fs.DurationVar(&f.agentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks; the agents' -zero-weight-delay is to be longer")
 	fs.DurationVar(&f.checkInterval, "check-inter", 2*time.Second, "`time` between two health checks")
 
@@ -226,8 +227,8 @@ func (f *flags) selector() (nodeselect.Selector, error) {
 	return s, nil
 }
 
-func (f *flags) edge() (haproxycfg.Edge, error) {
-	e := haproxycfg.Edge{
+func (f *flags) edge() (edge.Edge, error) {
+	e := edge.Edge{
 		Global: haproxycfg.Global{
 			Descriptors: f.descriptors, User: f.user, Group: f.group,
 			StatsSocket: f.statsSocket, StateFile: f.stateFile,
@@ -237,8 +238,8 @@ func (f *flags) edge() (haproxycfg.Edge, error) {
 		NodeAgentPort: uint16(f.nodeAgentPort),
 		AgentInterval: f.agentInterval, CheckInterval: f.checkInterval,
 	}
-	healths := map[string]haproxycfg.NodeHealth{
-		"agent": haproxycfg.NodeAgent, "agent+kube-proxy": haproxycfg.NodeAgentAndKubeProxy, "kube-proxy": haproxycfg.KubeProxyOnly,
+	healths := map[string]edge.NodeHealth{
+		"agent": edge.NodeAgent, "agent+kube-proxy": edge.NodeAgentAndKubeProxy, "kube-proxy": edge.KubeProxyOnly,
 	}
 	var ok bool
 	if e.NodeHealth, ok = healths[f.nodeHealth]; !ok {
@@ -268,7 +269,7 @@ func (f *flags) edge() (haproxycfg.Edge, error) {
 }
 
 // checkEdge finds what no declaration could make good.
-func checkEdge(e haproxycfg.Edge) error {
+func checkEdge(e edge.Edge) error {
 	config, problems := e.Config(routes.Table{}, nil)
 	if len(problems) > 0 {
 		return problems[0]

@@ -12,8 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
-	"github.com/headgate/headgate/haproxycfg"
+
 	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
@@ -422,7 +423,7 @@ func TestReload(t *testing.T) {
 	w := newWorld(t)
 	dir := haproxytest.Dir(t) // short enough for sockets
 	port := haproxytest.Ports(t, 1)[0]
-	stats := haproxycfg.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
+	stats := runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
 	args := []string{
 		"-once", "-out", dir, "-http", fmt.Sprintf("127.0.0.1:%d", port), "-haproxy", w.haproxy(),
 		"-stats-socket", stats.Path, "-reload", filepath.Join(dir, haproxytest.MasterSocket), "-state-file", filepath.Join(dir, "state"),

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/internal/manifesttest"
@@ -37,7 +39,7 @@ func scale(tb testing.TB, nodes, services int) (table routes.Table, before, afte
 }
 
 var scaleBuilder = kube.Builder{
-	Edge: haproxycfg.Edge{
+	Edge: edge.Edge{
 		HTTP:   []haproxycfg.Bind{{Address: ":80"}},
 		Global: haproxycfg.Global{StatsSocket: "/run/haproxy/stats.sock", StateFile: "/var/lib/haproxy/state", Descriptors: 1 << 20},
 	},
@@ -63,7 +65,7 @@ func BenchmarkNodeEvent(b *testing.B) {
 	for _, services := range []int{500, 2000} {
 		b.Run("services="+strconv.Itoa(services)+"/nodes=1000", func(b *testing.B) {
 			table, before, after := scale(b, 1000, services)
-			dir := haproxycfg.Dir{Path: b.TempDir()}
+			dir := deploy.Dir{Path: b.TempDir()}
 			states := [2][]kube.Cluster{before, after}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
@@ -58,7 +59,7 @@ func (b Budget) String() string {
 // budget compares the configuration with those that it might have been. These have
 // millions of servers, so they are counted and not made: one is made with a single
 // node that stands for all of a cluster, and its servers are multiplied.
-func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []haproxycfg.Upstream, report *Report) Budget {
+func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)
 	other, _ := b.Edge.Config(table, m.upstreams)
@@ -72,7 +73,7 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 		Now:            checks(rounded(config.CheckBudget())),
 		WithoutSubsets: checks(multiplied(other, m.usable)),
 	}
-	untrack(other, b.Edge.NodeHealth != haproxycfg.KubeProxyOnly)
+	untrack(other, b.Edge.NodeHealth != edge.KubeProxyOnly)
 	budget.WithoutTrack = checks(multiplied(other, m.subset))
 	budget.WithoutSubsetsAndTrack = checks(multiplied(other, m.usable))
 	return budget
@@ -102,24 +103,24 @@ func untrack(config *haproxycfg.Config, nodeAgents bool) {
 
 // multiples say for how many servers each server on a stand-in counts.
 type multiples struct {
-	upstreams []haproxycfg.Upstream // each on the node that stands for its cluster
-	nodes     map[netip.Addr]int    // usable nodes by stand-in
+	upstreams []edge.Upstream    // each on the node that stands for its cluster
+	nodes     map[netip.Addr]int // usable nodes by stand-in
 	subsets   map[netip.AddrPort]int
 }
 
-func (m *multiples) count(upstreams []haproxycfg.Upstream, report *Report) {
+func (m *multiples) count(upstreams []edge.Upstream, report *Report) {
 	index := make(map[string]int, len(report.Clusters))
-	nodes := make([]haproxycfg.Node, len(report.Clusters))
+	nodes := make([]edge.Node, len(report.Clusters))
 	m.nodes = make(map[netip.Addr]int, len(report.Clusters))
 	for i, c := range report.Clusters {
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		index[c.Name], nodes[i] = i, haproxycfg.Node{Name: c.Name, Addr: a}
+		index[c.Name], nodes[i] = i, edge.Node{Name: c.Name, Addr: a}
 		m.nodes[a] = c.Eligible + c.Avoid
 		if m.nodes[a] == 0 { // as nodeselect.Pool.Pick does
 			m.nodes[a] = c.Excluded
 		}
 	}
-	m.upstreams = make([]haproxycfg.Upstream, len(upstreams))
+	m.upstreams = make([]edge.Upstream, len(upstreams))
 	m.subsets = make(map[netip.AddrPort]int, len(upstreams))
 	for i, u := range upstreams {
 		if len(u.Nodes) > 0 { // then its cluster was given

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
@@ -87,12 +88,12 @@ func TestBudgetIsThatOfTheOtherConfigurations(t *testing.T) {
 		"all gone":     clustersOf(func() func(*corev1.Node) { return unreachable }),
 		"no cluster":   nil,
 	} {
-		for health := range haproxycfg.KubeProxyOnly + 1 {
-			for _, edge := range []haproxycfg.Edge{{}, {CheckInterval: 700 * time.Millisecond, AgentInterval: 1100 * time.Millisecond}} {
-				edge.NodeHealth = health
-				t.Run(fmt.Sprint(name, "/health=", health, "/", edge.CheckInterval), func(t *testing.T) {
-					few := kube.Builder{Edge: edge, Selector: nodeselect.Selector{Size: 2}}
-					all := kube.Builder{Edge: edge, Selector: nodeselect.Selector{Size: 1000}}
+		for health := range edge.KubeProxyOnly + 1 {
+			for _, e := range []edge.Edge{{}, {CheckInterval: 700 * time.Millisecond, AgentInterval: 1100 * time.Millisecond}} {
+				e.NodeHealth = health
+				t.Run(fmt.Sprint(name, "/health=", health, "/", e.CheckInterval), func(t *testing.T) {
+					few := kube.Builder{Edge: e, Selector: nodeselect.Selector{Size: 2}}
+					all := kube.Builder{Edge: e, Selector: nodeselect.Selector{Size: 1000}}
 					count := func(b kube.Builder, table routes.Table) haproxycfg.CheckBudget {
 						config, _ := b.Build(table, clusters, now)
 						return config.CheckBudget()
@@ -179,7 +180,7 @@ func TestBudgetFormula(t *testing.T) {
 				nodes = append(nodes, testNode(i+1, nil))
 			}
 			_, report := kube.Builder{
-				Edge:        haproxycfg.Edge{CheckInterval: fleet.health, AgentInterval: fleet.agent},
+				Edge:        edge.Edge{CheckInterval: fleet.health, AgentInterval: fleet.agent},
 				Selector:    nodeselect.Selector{Size: fleet.size},
 				Terminators: fleet.terminators,
 			}.Build(table, []kube.Cluster{{Name: "eu-1", Objects: nodeselect.NewObjects(nodes, services)}}, now)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -34,7 +35,7 @@ type Cluster struct {
 // Builder says how clusters and routes become a configuration. It holds values
 // only and may be used by several goroutines at once.
 type Builder struct {
-	Edge     haproxycfg.Edge
+	Edge     edge.Edge
 	Selector nodeselect.Selector
 	// Terminators is how many HAProxy processes run the configuration; 0 means 1.
 	// Only Report.Budget depends on it.
@@ -51,7 +52,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	refs, named := Refs(table), placesOf(table)
 	selector := b.NodeSelector()
-	var upstreams, absent []haproxycfg.Upstream
+	var upstreams, absent []edge.Upstream
 	known := map[string]bool{}
 	for _, c := range clusters {
 		if known[c.Name] {
@@ -72,7 +73,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		}
 		for _, a := range selection.absent {
 			ref := routeRef(c.Name, a.Ref)
-			absent = append(absent, haproxycfg.Upstream{Ref: ref, Absent: true})
+			absent = append(absent, edge.Upstream{Ref: ref, Absent: true})
 			if c.Contact.State != Never { // of which that is said once for all
 				report.add(named.refs[ref].say(problemOf(c.Name, a.Problem)))
 			}
@@ -84,7 +85,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		}
 		report.add(named.clusters[name].say(Problem{Cluster: name, Message: "the cluster is not given"}))
 		for _, r := range missing {
-			absent = append(absent, haproxycfg.Upstream{Ref: routeRef(name, r), Absent: true})
+			absent = append(absent, edge.Upstream{Ref: routeRef(name, r), Absent: true})
 		}
 	}
 	config, problems := b.Edge.Config(table, slices.Concat(upstreams, absent))
@@ -101,7 +102,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 func (b Builder) NodeSelector() nodeselect.Selector {
 	s := b.Selector
 	// The node agent answers on its port, whatever a Service is annotated with.
-	s.Reserved = append(slices.Clip(s.Reserved), cmp.Or(b.Edge.NodeAgentPort, haproxycfg.DefaultNodeAgentPort))
+	s.Reserved = append(slices.Clip(s.Reserved), cmp.Or(b.Edge.NodeAgentPort, edge.DefaultNodeAgentPort))
 	return s
 }
 
@@ -118,15 +119,15 @@ func routeRef(cluster string, r nodeselect.Ref) routes.Ref {
 	return routes.Ref{Cluster: cluster, Namespace: r.Namespace, Service: r.Service, Port: r.Port}
 }
 
-func upstreamOf(cluster string, t nodeselect.Target) haproxycfg.Upstream {
-	u := haproxycfg.Upstream{
+func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
+	u := edge.Upstream{
 		Ref:       routeRef(cluster, t.Ref),
 		NodePort:  t.NodePort,
 		AgentPort: t.AgentPort,
-		Nodes:     make([]haproxycfg.Node, len(t.Nodes)),
+		Nodes:     make([]edge.Node, len(t.Nodes)),
 	}
 	for i, n := range t.Nodes {
-		u.Nodes[i] = haproxycfg.Node{Name: n.Name, Addr: n.Addr}
+		u.Nodes[i] = edge.Node{Name: n.Name, Addr: n.Addr}
 	}
 	return u
 }

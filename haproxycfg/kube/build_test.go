@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
@@ -205,7 +205,7 @@ func TestThePortOfTheNodeAgentIsNobodys(t *testing.T) {
 	require.Contains(t, report.Problems[0].Message, "reserved")
 	require.Zero(t, report.Services[0].AgentPort)
 
-	other := kube.Builder{Edge: haproxycfg.Edge{NodeAgentPort: 7000}}
+	other := kube.Builder{Edge: edge.Edge{NodeAgentPort: 7000}}
 	_, report = other.Build(table, []kube.Cluster{cluster}, now)
 	require.Empty(t, report.Problems)
 	require.EqualValues(t, 9707, report.Services[0].AgentPort)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
@@ -15,7 +15,7 @@ type Changes struct {
 	// Time is when the change was made or refused.
 	Time time.Time `json:"time"`
 	// Servers counts the servers of all backends.
-	Servers haproxycfg.ServerCounts `json:"servers"`
+	Servers deploy.ServerCounts `json:"servers"`
 	// Services are those whose ports or nodes changed, by reference.
 	Services []ServiceChange `json:"services"`
 	// Causes are what changed in routes and clusters, the first MaxCauses of
@@ -47,7 +47,7 @@ type ServiceChange struct {
 
 // NewChanges compares the reports of two configurations; servers and causes are as
 // their configurations and inputs have them: [haproxycfg.Diff], [Causes].
-func NewChanges(at time.Time, old, new Report, servers haproxycfg.ServerCounts, causes []Cause) Changes {
+func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, causes []Cause) Changes {
 	c := Changes{Time: at, Servers: servers, Services: serviceChanges(old, new), Causes: causes}
 	if more := len(causes) - MaxCauses; more > 0 {
 		c.Causes, c.MoreCauses = slices.Clone(causes[:MaxCauses]), more

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -131,7 +131,7 @@ func TestChanges(t *testing.T) {
 	eu1, eu2 := twoClusterObjects()
 	table := parseRoutes(t, twoClusters)
 	_, before := b.Build(table, []kube.Cluster{eu1, eu2}, now)
-	require.Empty(t, kube.NewChanges(now, before, before, haproxycfg.ServerCounts{}, nil).Services)
+	require.Empty(t, kube.NewChanges(now, before, before, deploy.ServerCounts{}, nil).Services)
 
 	nodes := append([]*corev1.Node{}, eu1.Objects.Nodes[1:]...) // without node-1
 	moved := testNode(3, nil)
@@ -152,8 +152,8 @@ routes:
   - {cluster: eu-1, namespace: media, service: web, port: http}
 `)
 	_, after := b.Build(table, []kube.Cluster{eu1, eu2}, now)
-	changes := kube.NewChanges(now, kept(t, before), after, haproxycfg.ServerCounts{Added: 3}, make([]kube.Cause, kube.MaxCauses+2))
-	require.Equal(t, haproxycfg.ServerCounts{Added: 3}, changes.Servers)
+	changes := kube.NewChanges(now, kept(t, before), after, deploy.ServerCounts{Added: 3}, make([]kube.Cause, kube.MaxCauses+2))
+	require.Equal(t, deploy.ServerCounts{Added: 3}, changes.Servers)
 	require.Len(t, changes.Causes, kube.MaxCauses)
 	require.Equal(t, 2, changes.MoreCauses)
 	var got []kube.ServiceChange
@@ -177,7 +177,7 @@ routes:
 
 func TestSummary(t *testing.T) {
 	causes := []kube.Cause{{Cluster: "eu-1", Object: "Node a", What: "added"}, {Object: "Route x/", What: "removed"}, {Cluster: "eu-2", What: "does not answer"}}
-	c := kube.NewChanges(time.Time{}, kube.Report{}, kube.Report{}, haproxycfg.ServerCounts{}, causes)
+	c := kube.NewChanges(time.Time{}, kube.Report{}, kube.Report{}, deploy.ServerCounts{}, causes)
 	require.Equal(t, "eu-1: Node a: added; Route x/: removed; eu-2: does not answer", c.Summary(3))
 	require.Equal(t, "eu-1: Node a: added; and 2 more", c.Summary(1))
 	c.MoreCauses = 5

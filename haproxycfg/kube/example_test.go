@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
@@ -29,7 +30,7 @@ kind: Service
 metadata: {namespace: media, name: tracks}
 spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: 30080}]}
 `))
-	builder := kube.Builder{Edge: haproxycfg.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}}
+	builder := kube.Builder{Edge: edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}}
 	config, report := builder.Build(table, []kube.Cluster{{Name: "eu-1", Objects: objects}}, time.Now())
 	for _, s := range report.Services {
 		fmt.Println(s.Ref, "on", s.Nodes)

@@ -12,10 +12,14 @@
 package haproxytest
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/headgate/headgate/internal/freeport"
@@ -123,4 +127,39 @@ func claim(t testing.TB, port int) bool {
 	}
 	t.Cleanup(release)
 	return true
+}
+
+// FakeSocket starts a socket that answers as HAProxy's command line would: with the result of answer
+// for the one command that each connection sends. It returns the path as package runtimeapi reads it.
+// network is "unix" or "tcp". After the command "hang" the connection stays open until the test ends.
+func FakeSocket(t testing.TB, network string, answer func(command string) string) (path string) {
+	t.Helper()
+	addr, prefix := filepath.Join(Dir(t), "s"), ""
+	if network == "tcp" {
+		addr, prefix = "127.0.0.1:0", "tcp@"
+	}
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			in := bufio.NewReader(conn)
+			command, _ := in.ReadString('\n')
+			_, _ = io.WriteString(conn, answer(strings.TrimSuffix(command, "\n")))
+			if command != "hang\n" {
+				_ = conn.Close()
+			} else {
+				t.Cleanup(func() { _ = conn.Close() })
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return prefix + l.Addr().String()
 }

@@ -14,8 +14,9 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
-	"github.com/headgate/headgate/haproxycfg"
+
 	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
 // terminatorAdminPort is that of every terminator, each on a machine of its own.
@@ -112,34 +113,34 @@ func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process)
 }
 
 // Stats asks HAProxy for "show stat".
-func (h *HAProxy) Stats(ctx context.Context) ([]haproxycfg.Stat, error) {
-	return haproxycfg.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
+func (h *HAProxy) Stats(ctx context.Context) ([]runtimeapi.Stat, error) {
+	return runtimeapi.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
 }
 
 // nodesProxy is the backend in which HAProxy checks a cluster's nodes.
 const nodesProxy = "nodes."
 
 // NodeStat returns what HAProxy says of a node.
-func (h *HAProxy) NodeStat(ctx context.Context, n *lab.Node) (haproxycfg.Stat, error) {
+func (h *HAProxy) NodeStat(ctx context.Context, n *lab.Node) (runtimeapi.Stat, error) {
 	stats, err := h.Stats(ctx)
 	if err != nil {
-		return haproxycfg.Stat{}, err
+		return runtimeapi.Stat{}, err
 	}
 	for _, s := range stats {
 		if s.Proxy == nodesProxy+n.Cluster.Name && at(s, n) {
 			return s, nil
 		}
 	}
-	return haproxycfg.Stat{}, fmt.Errorf("HAProxy does not know %s", n.Name)
+	return runtimeapi.Stat{}, fmt.Errorf("HAProxy does not know %s", n.Name)
 }
 
 // Servers returns the servers at a node port of a cluster, in all backends.
-func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]haproxycfg.Stat, error) {
+func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]runtimeapi.Stat, error) {
 	stats, err := h.Stats(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var found []haproxycfg.Stat
+	var found []runtimeapi.Stat
 	for _, s := range stats {
 		addr, err := netip.ParseAddrPort(s.Addr)
 		if err == nil && int32(addr.Port()) == port && nodeAt(c, addr.Addr()) != nil {
@@ -150,7 +151,7 @@ func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]ha
 }
 
 // at tells whether a server is at a node.
-func at(s haproxycfg.Stat, n *lab.Node) bool {
+func at(s runtimeapi.Stat, n *lab.Node) bool {
 	addr, err := netip.ParseAddrPort(s.Addr)
 	return err == nil && addr.Addr() == n.Addr
 }

@@ -1,0 +1,116 @@
+//go:build unix
+
+package deploy
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+const (
+	crashDir  = "HAPROXYCFG_TEST_CRASH_DIR"
+	crashStep = "HAPROXYCFG_TEST_CRASH_STEP"
+)
+
+// crashConfigs are the configuration in force and the one to apply.
+func crashConfigs() (old, next *haproxycfg.Config) {
+	return testConfig("/run", 18080, 31000), testConfig("/run", 18080, 31000, 31001)
+}
+
+// TestApplyCrashChild is the process that TestApplyKilledAtAnyStep kills.
+func TestApplyCrashChild(t *testing.T) {
+	dir := os.Getenv(crashDir)
+	if dir == "" {
+		return // nothing to test in the parent
+	}
+	last, err := strconv.Atoi(os.Getenv(crashStep))
+	require.NoError(t, err)
+	n := 0
+	d := &Dir{Path: dir, Reload: func(context.Context) error { return nil }}
+	d.step = func(string) error {
+		if n == last {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+		n++
+		return nil
+	}
+	_, next := crashConfigs()
+	_, err = d.Apply(t.Context(), next)
+	require.NoError(t, err)
+}
+
+// A process that is killed at any step leaves the old configuration or the new
+// one, each accepted by HAProxy, and the next Apply finishes what it began.
+func TestApplyKilledAtAnyStep(t *testing.T) {
+	old, next := crashConfigs()
+	haproxy := haproxytest.Binary(t)
+
+	// The steps, from a run that nothing ends.
+	var steps []string
+	base := t.TempDir()
+	d := &Dir{Path: base, Reload: func(context.Context) error { return nil }}
+	_, err := d.Apply(t.Context(), old)
+	require.NoError(t, err)
+	d.step = func(s string) error { steps = append(steps, s); return nil }
+	_, err = d.Apply(t.Context(), next)
+	require.NoError(t, err)
+	require.Subset(t, steps, []string{
+		"mkdir", "write " + pendingFile, "write " + lastGoodFile, "rename " + lastGoodFile,
+		"write " + configFile, "rename " + configFile, "reload", "settled", "collect",
+	})
+
+	for i, step := range steps {
+		t.Run(strconv.Itoa(i)+" "+strings.ReplaceAll(step, "/", " "), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			loads := 0
+			d := &Dir{Path: dir, Reload: func(context.Context) error { loads++; return nil }}
+			_, err := d.Apply(t.Context(), old)
+			require.NoError(t, err)
+
+			child := exec.Command(os.Args[0], "-test.run=^TestApplyCrashChild$")
+			child.Env = append(os.Environ(), crashDir+"="+dir, crashStep+"="+strconv.Itoa(i))
+			out, err := child.CombinedOutput()
+			var exit *exec.ExitError
+			require.ErrorAs(t, err, &exit, "%s", out)
+			require.Equal(t, syscall.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal(), "%s", out)
+
+			text := onDisk(t, dir, configFile)
+			require.Contains(t, []string{rendered(t, dir, old), rendered(t, dir, next)}, text)
+			out, err = exec.Command(haproxy, "-c", "-f", filepath.Join(dir, configFile)).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+
+			// Unless HAProxy is known to have it, the next Apply loads it.
+			loads = 0
+			_, err = d.Apply(t.Context(), next)
+			require.NoError(t, err)
+			if step != "collect" {
+				require.Equal(t, 1, loads)
+			}
+			require.Equal(t, rendered(t, dir, next), onDisk(t, dir, configFile))
+			require.NoFileExists(t, filepath.Join(dir, pendingFile))
+			if i > 0 && text == rendered(t, dir, next) {
+				require.Equal(t, rendered(t, dir, old), onDisk(t, dir, lastGoodFile))
+			}
+			if step != "collect" {
+				hidden, err := filepath.Glob(filepath.Join(dir, ".*[0-9]"))
+				require.NoError(t, err)
+				hiddenMaps, err := filepath.Glob(filepath.Join(dir, mapsDir, ".*[0-9]"))
+				require.NoError(t, err)
+				require.Empty(t, append(hidden, hiddenMaps...), "rests of unfinished writes are removed")
+			}
+		})
+	}
+}

@@ -1,0 +1,127 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+func TestHasContent(t *testing.T) {
+	long := bytes.Repeat([]byte("0123456789abcdef"), 10_000) // several reads
+	changed := bytes.Clone(long)
+	changed[len(changed)-1] = 'x'
+	file := filepath.Join(t.TempDir(), "f")
+	for _, tt := range []struct {
+		name     string
+		is, want []byte
+		same     bool
+	}{
+		{"empty", nil, nil, true},
+		{"same", long, long, true},
+		{"last byte", long, changed, false},
+		{"longer", long, long[:len(long)-1], false},
+		{"shorter", long[:len(long)-1], long, false},
+		{"empty file", nil, long, false},
+		{"nothing wanted", long, nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			require.NoError(t, os.WriteFile(file, tt.is, 0o600))
+			same, err := hasContent(file, tt.want)
+			require.NoError(t, err)
+			require.Equal(t, tt.same, same)
+		})
+	}
+	same, err := hasContent(file+"-none", nil)
+	require.NoError(t, err)
+	require.False(t, same, "no file is not an empty one")
+	_, err = hasContent(filepath.Dir(file), nil)
+	require.Error(t, err)
+}
+
+// What was in force becomes the last good configuration, whatever keeps it from
+// getting a second name.
+func TestApplyKeepsTheLastGood(t *testing.T) {
+	one, two, three := testConfig("/run", 80, 1), testConfig("/run", 80, 2), testConfig("/run", 80, 3)
+	for name, change := range map[string]func(t *testing.T, dir string){
+		"as it is": func(*testing.T, string) {},
+		"another mode": func(t *testing.T, dir string) {
+			require.NoError(t, os.Chmod(filepath.Join(dir, configFile), 0o600))
+		},
+		"a rest of an Apply": func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, linkFile), []byte("rest"), 0o600))
+		},
+		"kept, but never replaced": func(t *testing.T, dir string) {
+			require.NoError(t, os.Link(filepath.Join(dir, configFile), filepath.Join(dir, lastGoodFile)))
+		},
+		"a symbolic link": func(t *testing.T, dir string) {
+			require.NoError(t, os.Rename(filepath.Join(dir, configFile), filepath.Join(dir, "elsewhere")))
+			require.NoError(t, os.Symlink("elsewhere", filepath.Join(dir, configFile)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &Dir{Path: t.TempDir()}
+			apply := func(c *haproxycfg.Config) {
+				t.Helper()
+				changed, err := d.Apply(t.Context(), c)
+				require.NoError(t, err)
+				require.True(t, changed)
+			}
+			apply(one)
+			change(t, d.Path)
+			apply(two)
+			require.Equal(t, rendered(t, d.Path, one), onDisk(t, d.Path, lastGoodFile))
+			require.Equal(t, rendered(t, d.Path, two), onDisk(t, d.Path, configFile))
+			info, err := os.Lstat(filepath.Join(d.Path, lastGoodFile))
+			require.NoError(t, err)
+			require.True(t, info.Mode().IsRegular())
+			if runtime.GOOS != "windows" {
+				require.EqualValues(t, 0o644, info.Mode().Perm())
+			}
+			require.NoFileExists(t, filepath.Join(d.Path, linkFile))
+			apply(three)
+			require.Equal(t, rendered(t, d.Path, two), onDisk(t, d.Path, lastGoodFile))
+		})
+	}
+}
+
+// Only what differs is written: a node event writes haproxy.cfg and no map.
+func TestApplyLeavesMapsAlone(t *testing.T) {
+	d := &Dir{Path: t.TempDir()}
+	_, err := d.Apply(t.Context(), testConfig("/run", 80, 1, 2))
+	require.NoError(t, err)
+	before := snapshot(t, filepath.Join(d.Path, mapsDir))
+	require.Len(t, before, 4, "a directory and three maps")
+	_, err = d.Apply(t.Context(), testConfig("/run", 80, 1, 3))
+	require.NoError(t, err)
+	requireUntouched(t, filepath.Join(d.Path, mapsDir), before)
+
+	// A map that is gone or broken is written again, and haproxy.cfg stays.
+	config := snapshot(t, filepath.Join(d.Path, configFile))
+	for i, file := range mapFiles(t, d.Path) {
+		if i == 0 {
+			require.NoError(t, os.Remove(file))
+		} else {
+			require.NoError(t, os.WriteFile(file, []byte("broken"), 0o644))
+		}
+	}
+	reloads := 0
+	d.Reload = func(context.Context) error { reloads++; return nil }
+	changed, err := d.Apply(t.Context(), testConfig("/run", 80, 1, 3))
+	require.NoError(t, err)
+	require.False(t, changed, "the configuration is the same")
+	require.Equal(t, 1, reloads, "but HAProxy did not have its maps")
+	requireUntouched(t, filepath.Join(d.Path, configFile), config)
+	for _, f := range mapFiles(t, d.Path) {
+		data, err := os.ReadFile(f)
+		require.NoError(t, err)
+		require.NotEqual(t, "broken", string(data))
+	}
+	require.Len(t, mapFiles(t, d.Path), 3)
+}

@@ -1,8 +1,0 @@
-//go:build !unix || aix || illumos || solaris
-
-package haproxycfg
-
-import "context"
-
-// lockFile does nothing: package syscall has no flock here.
-func lockFile(context.Context, string) (unlock func(), err error) { return func() {}, nil }

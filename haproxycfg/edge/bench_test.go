@@ -1,0 +1,122 @@
+package edge_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// manyServices is a table of one route for each service, each on 20 of 1,000
+// nodes and every one with an agent.
+func manyServices(n int) (routes.Table, []edge.Upstream) {
+	var table routes.Table
+	upstreams := make([]edge.Upstream, n)
+	for i := range n {
+		r := routes.Ref{Cluster: "eu-1", Namespace: "ns-" + strconv.Itoa(i%50), Service: fmt.Sprintf("service-%05d", i), Port: "http"}
+		table.Routes = append(table.Routes, routes.Route{Host: fmt.Sprintf("www-%05d.example.com", i), Path: "/", Backends: []routes.Backend{{Ref: r, Weight: 100}}})
+		u := edge.Upstream{Ref: r, NodePort: uint16(30000 + i%2768), AgentPort: uint16(20000 + i)}
+		for j := range 20 {
+			node := (i*7919 + j*53) % 1000
+			u.Nodes = append(u.Nodes, edge.Node{Addr: netip.AddrFrom4([4]byte{10, 20, byte(node >> 8), byte(node)})})
+		}
+		upstreams[i] = u
+	}
+	return table, upstreams
+}
+
+var benchEdge = edge.Edge{
+	HTTP:   []haproxycfg.Bind{{Address: ":80"}},
+	HTTPS:  []haproxycfg.Bind{{Address: ":443", TLS: &haproxycfg.TLS{Certificates: "/etc/haproxy/certs"}}},
+	Global: haproxycfg.Global{StatsSocket: "/run/haproxy/stats.sock", StateFile: "/var/lib/haproxy/state", Descriptors: 1 << 20},
+}
+
+func BenchmarkRender(b *testing.B) {
+	for _, n := range []int{500, 1000, 2000, 4000} {
+		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
+			config, _ := benchEdge.Config(manyServices(n))
+			b.ReportAllocs()
+			for b.Loop() {
+				files, err := config.Render("/etc/haproxy")
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(int64(len(files[len(files)-1].Data)))
+			}
+		})
+	}
+}
+
+func BenchmarkEdgeConfig(b *testing.B) {
+	for _, n := range []int{500, 1000, 2000, 4000} {
+		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
+			table, upstreams := manyServices(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if config, problems := benchEdge.Config(table, upstreams); len(problems) > 0 || len(config.Backends) != n+2 {
+					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}
+
+// withoutNode is the same upstreams after a node event: a node is gone, and each of
+// its services has another in its place.
+func withoutNode(upstreams []edge.Upstream) []edge.Upstream {
+	gone := upstreams[len(upstreams)/2].Nodes[0]
+	out := slices.Clone(upstreams)
+	for i := range out {
+		if j := slices.Index(out[i].Nodes, gone); j >= 0 {
+			out[i].Nodes = slices.Clone(out[i].Nodes)
+			out[i].Nodes[j].Addr = netip.AddrFrom4([4]byte{10, 21, byte(i >> 8), byte(i)})
+		}
+	}
+	return out
+}
+
+// BenchmarkApply writes a configuration and, after a node event, another.
+func BenchmarkApply(b *testing.B) {
+	for _, n := range []int{500, 2000} {
+		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
+			table, upstreams := manyServices(n)
+			before, _ := benchEdge.Config(table, upstreams)
+			after, _ := benchEdge.Config(table, withoutNode(upstreams))
+			dir := deploy.Dir{Path: b.TempDir()}
+			configs := [2]*haproxycfg.Config{before, after}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if changed, err := dir.Apply(b.Context(), configs[i%2]); err != nil || !changed {
+					b.Fatal(changed, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDiff says what a node event changes.
+func BenchmarkDiff(b *testing.B) {
+	for _, n := range []int{500, 2000} {
+		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
+			table, upstreams := manyServices(n)
+			before, _ := benchEdge.Config(table, upstreams)
+			after, _ := benchEdge.Config(table, withoutNode(upstreams))
+			dir := deploy.Dir{Path: b.TempDir()}
+			if _, err := dir.Apply(b.Context(), before); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if d, err := dir.Diff(after); err != nil || d.Empty() {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

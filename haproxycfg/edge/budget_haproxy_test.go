@@ -1,0 +1,149 @@
+package edge_test
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// checkedFleet is an edge in front of nodes on loopback whose ports count who
+// connects to them: HAProxy's checks, and nothing else, since there are no clients.
+type checkedFleet struct {
+	t             testing.TB
+	edge          edge.Edge
+	table         routes.Table
+	upstreams     []edge.Upstream
+	health, agent atomic.Int64 // connections so far
+	budget        haproxycfg.CheckBudget
+}
+
+// count listens on a port of every address, and answers what the check expects.
+func (f *checkedFleet) count(n *atomic.Int64, answer string) uint16 {
+	port := haproxytest.Ports(f.t, 1)[0]
+	listen(f.t, "0.0.0.0:"+strconv.Itoa(port), func(c net.Conn) {
+		n.Add(1)
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.WriteString(c, answer)
+		_, _ = io.Copy(io.Discard, c) // until HAProxy closes
+	})
+	return uint16(port)
+}
+
+// newCheckedFleet has 12 nodes and 10 services on 6 of them each; every second one
+// has an agent, and one of these serves two backends.
+func newCheckedFleet(t testing.TB, check *routes.Check) *checkedFleet {
+	const nodes, services, each = 12, 10, 6
+	f := &checkedFleet{t: t}
+	const agentAnswer, healthAnswer = "up ready 100%\n", "HTTP/1.0 200 OK\r\n\r\n"
+	f.edge = edge.Edge{
+		NodeHealth:    edge.NodeAgentAndKubeProxy, // so that health and agents have ports of their own
+		NodeAgentPort: f.count(&f.agent, agentAnswer),
+		KubeProxyPort: f.count(&f.health, healthAnswer),
+		CheckInterval: 400 * time.Millisecond,
+		AgentInterval: 300 * time.Millisecond,
+	}
+	for i := range services {
+		u := edge.Upstream{Ref: ref("eu-1", "service-"+strconv.Itoa(i)), NodePort: f.count(&f.health, healthAnswer)}
+		for j := range each {
+			u.Nodes = append(u.Nodes, node(1+(5*i+j)%nodes))
+		}
+		if i%2 == 0 {
+			u.AgentPort = f.count(&f.agent, agentAnswer)
+		}
+		f.upstreams = append(f.upstreams, u)
+		r := routes.Route{Host: fmt.Sprintf("s%d.example.com", i), Path: "/", Backends: []routes.Backend{{Ref: u.Ref, Weight: 1}}, Check: check}
+		f.table.Routes = append(f.table.Routes, r)
+		if i == 4 {
+			r.Host, r.Timeouts.Server = "slow."+r.Host, time.Minute
+			f.table.Routes = append(f.table.Routes, r)
+		}
+	}
+	w := newWorld(t)
+	w.nodeAgent, w.upstreams = int(f.edge.NodeAgentPort), f.upstreams
+	config := w.start(f.edge, f.table)
+	f.budget = config.CheckBudget()
+	return f
+}
+
+// TestCheckBudgetIsWhatHAProxyMakes counts the checks of a real HAProxy. The rates are
+// counted and timed by one clock. HAProxy counts an interval from the end of a check,
+// so that a machine which has no time for it makes them fewer; a window in which that
+// happened is measured again, while a budget that is wrong by a factor agrees with
+// none.
+func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
+	tracking := newCheckedFleet(t, nil)
+	// With a path: HAProxy resets a connection that is only to be opened before it
+	// is open, and no listener gets to know of it.
+	checking := newCheckedFleet(t, &routes.Check{Path: "/"})
+	require.Equal(t, haproxycfg.CheckBudget{HealthServers: 12, AgentServers: 12 + 36, Health: 30, Agent: 160, Total: 190}, tracking.budget)
+	require.Equal(t, haproxycfg.CheckBudget{HealthServers: 66, AgentServers: 66, Health: 165, Agent: 220, Total: 385}, checking.budget)
+	fleets := []*checkedFleet{tracking, checking}
+
+	// Every server was checked, so none waits for its first check any more.
+	require.Eventually(t, func() bool {
+		for _, f := range fleets {
+			if f.health.Load() < int64(f.budget.HealthServers) || f.agent.Load() < int64(f.budget.AgentServers) {
+				return false
+			}
+		}
+		return true
+	}, 20*time.Second, 5*time.Millisecond)
+
+	const tolerance = 0.15
+	for window := 1; ; window++ {
+		measured := measure(fleets, 1500*time.Millisecond)
+		var off []string
+		for i, f := range fleets {
+			for _, x := range []struct {
+				what      string
+				got, want float64
+			}{{"health", measured[i].Health, f.budget.Health}, {"agent", measured[i].Agent, f.budget.Agent}} {
+				text := fmt.Sprintf("fleet %d: %.1f %s checks a second are %.3f of the budget", i, x.got, x.what, x.got/x.want)
+				t.Log(text)
+				if math.Abs(x.got/x.want-1) > tolerance {
+					off = append(off, text)
+				}
+			}
+		}
+		if off == nil {
+			// What track saves is seen, not only computed.
+			factor := checking.budget.Total / tracking.budget.Total
+			require.Greater(t, factor, 2.0)
+			require.InEpsilon(t, factor, measured[1].Total/measured[0].Total, 0.4)
+			return
+		}
+		if window == 5 {
+			t.Fatalf("in none of %d windows, in the last:\n%s", window, strings.Join(off, "\n"))
+		}
+	}
+}
+
+// measure counts the checks of all fleets for a while.
+func measure(fleets []*checkedFleet, window time.Duration) []haproxycfg.CheckBudget {
+	rates := make([]haproxycfg.CheckBudget, len(fleets))
+	start := time.Now()
+	for i, f := range fleets {
+		rates[i].Health, rates[i].Agent = -float64(f.health.Load()), -float64(f.agent.Load())
+	}
+	<-time.After(window)
+	seconds := time.Since(start).Seconds()
+	for i, f := range fleets {
+		r := &rates[i]
+		r.Health, r.Agent = (r.Health+float64(f.health.Load()))/seconds, (r.Agent+float64(f.agent.Load()))/seconds
+		r.Total = r.Health + r.Agent
+	}
+	return rates
+}

@@ -1,0 +1,3 @@
+// Package edge turns declared routes and the addresses of their services into a configuration of
+// package haproxycfg.
+package edge

@@ -1,0 +1,278 @@
+package edge_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// TestAbsentUpstream: a service that its maker has reported already is not reported
+// again, its route answers 503, and the configuration is as without the Upstream.
+func TestAbsentUpstream(t *testing.T) {
+	web, other := ref("eu-1", "web"), ref("eu-1", "other")
+	table := routes.Table{Routes: []routes.Route{
+		route("a.example.com", "/", weighted{other, 1}),
+		route("b.example.com", "/", weighted{other, 1}, weighted{web, 1}),
+	}}
+	ups := []edge.Upstream{{Ref: web, NodePort: 31000, Nodes: []edge.Node{{Name: "n1", Addr: netip.MustParseAddr("10.0.0.1")}}}}
+	e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
+	want, problems := e.Config(table, ups)
+	require.Len(t, problems, 2)
+	config, problems := e.Config(table, append(ups, edge.Upstream{Ref: other, Absent: true}))
+	require.Empty(t, problems)
+	require.Equal(t, want, config)
+}
+
+// TestEdgeProblems: what is wrong is reported where it was declared and left
+// out, and the rest is a valid configuration.
+func TestEdgeProblems(t *testing.T) {
+	at := func(r routes.Route) routes.Route { r.Position = routes.Position{File: "f.yaml", Line: 7}; return r }
+	web, other := ref("eu-1", "web"), ref("eu-1", "other")
+	good := route("good.example.com", "/", weighted{web, 100})
+	node1 := edge.Node{Name: "n1", Addr: netip.MustParseAddr("10.0.0.1")}
+	ups := func(us ...edge.Upstream) []edge.Upstream {
+		return append([]edge.Upstream{{Ref: web, NodePort: 31000, Nodes: []edge.Node{node1}}}, us...)
+	}
+	for _, tt := range []struct {
+		name      string
+		route     routes.Route
+		upstreams []edge.Upstream
+		want      string
+	}{
+		{"unknown service", at(route("a.example.com", "/", weighted{other, 1})), ups(), "f.yaml:7: backends: service eu-1/media/other:http is not known"},
+		{"no nodes", at(route("a.example.com", "/", weighted{other, 1})), ups(edge.Upstream{Ref: other, NodePort: 1}), "f.yaml:7: backends: service eu-1/media/other:http has no nodes"},
+		{"no node port", good, ups(edge.Upstream{Ref: other}), "service eu-1/media/other:http has no node port"},
+		{"service given twice", good, ups(edge.Upstream{Ref: web, NodePort: 2}), "service eu-1/media/web:http is given twice; the first counts"},
+		{"node without address", good, ups(edge.Upstream{Ref: other, NodePort: 1, Nodes: []edge.Node{{Name: "n9"}}}), `service eu-1/media/other:http: node "n9": invalid IP is no address to connect to`},
+		{"link-local node", good, ups(edge.Upstream{Ref: other, NodePort: 1, Nodes: []edge.Node{{Name: "n9", Addr: netip.MustParseAddr("fe80::1%eth0")}}}), `service eu-1/media/other:http: node "n9": fe80::1%eth0 is no address to connect to`},
+		{"upper-case host", at(route("A.example.com", "/", weighted{web, 1})), ups(), `f.yaml:7: host: "A.example.com" is not a host in normal form`},
+		{"host with a path", at(route("good.example.com/x", "/", weighted{web, 1})), ups(), `f.yaml:7: host: "good.example.com/x" is not a host in normal form`},
+		{"no path", at(route("a.example.com", "x", weighted{web, 1})), ups(), `f.yaml:7: path: "x" is not a path in normal form`},
+		{"same route", at(route("good.example.com", "/", weighted{other, 1})), ups(), "f.yaml:7: path: good.example.com/ is there already"},
+		{"monitor", at(route("a.example.com", "/ready", weighted{web, 1})), ups(), `f.yaml:7: path: "/ready" is the path of the monitor, which hides it`},
+		{"same service twice", at(route("a.example.com", "/", weighted{web, 1}, weighted{web, 2})), ups(), "f.yaml:7: backends: a service is named twice; the first counts"},
+		{"weight", at(route("a.example.com", "/", weighted{web, 257})), ups(), "f.yaml:7: backends: service eu-1/media/web:http: weight 257 is not from 0 to 256; it gets nothing"},
+		{
+			"two names of one port", at(route("a.example.com", "/", weighted{other, 1}, weighted{web, 1})), ups(edge.Upstream{Ref: other, NodePort: 31000, Nodes: []edge.Node{node1}}),
+			"f.yaml:7: backends: service eu-1/media/web:http: another service of the route is at 10.0.0.1:31000 too",
+		},
+		{"time-out", with(at(route("a.example.com", "/", weighted{web, 1})), func(r *routes.Route) { r.Timeouts.Tunnel = -1 }), ups(), "f.yaml:7: Tunnel -1ns is negative"},
+		{"check", with(at(route("a.example.com", "/", weighted{web, 1})), func(r *routes.Route) { r.Check = &routes.Check{Path: "/a b"} }), ups(), `f.yaml:7: Health.Path "/a b" holds ' ', which no path of a request holds`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}, Monitor: "/ready"}
+			config, problems := e.Config(routes.Table{Routes: []routes.Route{good, tt.route}}, tt.upstreams)
+			var got []string
+			for _, p := range problems {
+				if !strings.Contains(p.Message, "good.example.com/ is there already") || tt.name == "same route" {
+					got = append(got, p.Error())
+				}
+			}
+			require.Equal(t, []string{tt.want}, got)
+			files, err := config.Render("")
+			require.NoError(t, err)
+			require.Contains(t, string(files[2].Data), "good.example.com/ eu-1.media.web.http\n")
+			require.NotContains(t, string(files[1].Data), "good.example.com/x")
+		})
+	}
+}
+
+func TestEdgeLeavesOutMisplacedBinds(t *testing.T) {
+	secure := haproxycfg.Bind{Address: ":443", TLS: &haproxycfg.TLS{Certificates: "/certs"}}
+	plain := haproxycfg.Bind{Address: ":80"}
+	config, problems := edge.Edge{HTTP: []haproxycfg.Bind{plain, secure}, HTTPS: []haproxycfg.Bind{plain, secure}}.Config(routes.Table{}, nil)
+	require.Len(t, problems, 2)
+	require.Equal(t, "HTTP: bind :443 has TLS; it is left out", problems[0].Error())
+	require.Equal(t, "HTTPS: bind :80 has no TLS; it is left out", problems[1].Error())
+	require.Equal(t, []haproxycfg.Bind{plain}, config.Frontends[0].Binds)
+	require.Equal(t, []haproxycfg.Bind{secure}, config.Frontends[1].Binds)
+}
+
+// TestEdgeWithMoreServersThanRoundRobinHandles: a route that has so many does not
+// make the configuration of all others invalid.
+func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
+	web, small := ref("eu-1", "web"), ref("eu-1", "small")
+	table, problems := routes.New(route("a.example.com", "/", weighted{web, 1}), route("b.example.com", "/", weighted{small, 1}))
+	require.Empty(t, problems)
+	big := edge.Upstream{Ref: web, NodePort: 31000}
+	for i := range 4096 {
+		big.Nodes = append(big.Nodes, edge.Node{Addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})})
+	}
+	e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
+	config, problems := e.Config(table, []edge.Upstream{big, {Ref: small, NodePort: 31001, Nodes: big.Nodes[:1]}})
+	require.Empty(t, problems)
+	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), config))
+	balance := map[string]haproxycfg.Balance{}
+	for _, b := range config.Backends {
+		balance[b.Name] = b.Balance
+	}
+	require.Equal(t, haproxycfg.LeastConn, balance["eu-1.media.web.http"])
+	require.Equal(t, haproxycfg.LeastConn, balance["nodes.eu-1"], "4,096 nodes of random are half a minute of HAProxy's time")
+	require.Empty(t, balance["eu-1.media.small.http"], "the default")
+}
+
+// TestEdgeIsDeterministic: the order of what is given, and what else is there,
+// changes neither a byte nor another route's backend.
+func TestEdgeIsDeterministic(t *testing.T) {
+	table, upstreams := goldenRoutes(t)
+	e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
+	render := func(table routes.Table, ups []edge.Upstream) []haproxycfg.RenderedFile {
+		c, _ := e.Config(table, ups)
+		files, err := c.Render("/etc/haproxy")
+		require.NoError(t, err)
+		return files
+	}
+	want := render(table, upstreams)
+	require.Equal(t, want, render(table, upstreams))
+	turned := slices.Clone(upstreams)
+	slices.Reverse(turned)
+	for i := range turned {
+		turned[i].Nodes = slices.Clone(turned[i].Nodes)
+		slices.Reverse(turned[i].Nodes)
+	}
+	require.Equal(t, want, render(table, turned))
+	backwards := routes.Table{Routes: slices.Clone(table.Routes)}
+	slices.Reverse(backwards.Routes)
+	require.Equal(t, want, render(backwards, upstreams))
+
+	backend := func(files []haproxycfg.RenderedFile, name string) string {
+		text := string(files[len(files)-1].Data)
+		from := strings.Index(text, "\nbackend "+name+"\n")
+		require.GreaterOrEqual(t, from, 0, name)
+		text, _, _ = strings.Cut(text[from+1:], "\n\n")
+		return text
+	}
+	fewer := render(routes.Table{Routes: table.Routes[1:]}, upstreams)
+	for _, name := range []string{"eu-1.media.chat.http:6ad45bb9d5", "eu-1.media.web.http", "nodes.eu-1"} {
+		require.Equal(t, backend(want, name), backend(fewer, name))
+	}
+}
+
+// TestServerNameFollowsWhatItReaches: a server whose address, port or agent port
+// changed has another name, so that it inherits no line of the state file.
+func TestServerNameFollowsWhatItReaches(t *testing.T) {
+	names := map[string]haproxycfg.Server{}
+	for _, addr := range []string{"10.0.0.1", "10.0.0.11", "fd00::1", "fd00::1:3100", "fd00::1:1", "fd00::"} {
+		for _, port := range []uint16{1, 3100, 31000, 31001, 65535} {
+			for _, agent := range []uint16{0, 1, 9801, 31001} {
+				s := haproxycfg.Server{Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), port), AgentPort: agent}
+				other, taken := names[s.Name()]
+				require.False(t, taken, "%v and %v are both %s", s, other, s.Name())
+				names[s.Name()] = s
+			}
+		}
+	}
+	a := haproxycfg.Server{Addr: netip.MustParseAddrPort("[fd00::1]:31000"), AgentPort: 9801, Weight: 5, Check: true}
+	require.Equal(t, "fd00::1:31000-9801", a.Name())
+}
+
+// TestBackendNames: one plain service has a readable name, everything else the
+// same with a hash, and nothing shares a name that is not the same.
+func TestBackendNames(t *testing.T) {
+	a, b := ref("eu-1", "a"), ref("eu-1", "b")
+	variants := []routes.Route{
+		route("h0.x", "/", weighted{a, 100}),
+		route("h1.x", "/", weighted{a, 0}),
+		route("h2.x", "/", weighted{a, 100}, weighted{b, 100}),
+		route("h3.x", "/", weighted{a, 100}, weighted{b, 50}),
+		route("h4.x", "/", weighted{a, 100}, weighted{b, 0}),
+		route("h5.x", "/", weighted{b, 100}),
+		with(route("h6.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Timeouts.Server = time.Second }),
+		with(route("h7.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Timeouts.Tunnel = time.Second }),
+		with(route("h8.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{} }),
+		with(route("h9.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Path: "/h"} }),
+		with(route("ha.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Path: "/h", Interval: time.Second} }),
+		with(route("hb.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Rise: 1} }),
+		with(route("hc.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Fall: 1} }),
+		route("hd.x", "/", weighted{routes.Ref{Cluster: "eu.1", Namespace: "media", Service: "a", Port: "http"}, 100}),
+		route("he.x", "/", weighted{routes.Ref{Cluster: "eu", Namespace: "1.media", Service: "a", Port: "http"}, 100}),
+		route("hf.x", "/"),
+		with(route("hg.x", "/"), func(r *routes.Route) { r.Timeouts.Tunnel = time.Second }),
+	}
+	for i := range variants {
+		again := variants[i]
+		again.Path = "/again"
+		variants = append(variants, again)
+	}
+	same := route("same.x", "/", weighted{a, 10}, weighted{b, 5})
+	config, _ := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(routes.Table{Routes: append(variants, same)}, nil)
+	require.NoError(t, config.Validate())
+	require.Len(t, config.Backends, 17+1)
+	byKey := map[string]string{}
+	for _, e := range config.Maps[2].Entries {
+		byKey[e.Key] = e.Value
+	}
+	require.Equal(t, "eu-1.media.a.http", byKey["h0.x/"])
+	require.Equal(t, "eu-1.media.b.http", byKey["h5.x/"])
+	require.Regexp(t, `^eu-1\.media\.a\.http:[0-9a-f]{10}$`, byKey["h3.x/"])
+	require.Equal(t, byKey["h3.x/"], byKey["same.x/"], "the same ratio")
+	for i := range 17 {
+		h := fmt.Sprintf("h%x.x", i)
+		if i == 16 {
+			h = "hg.x"
+		}
+		require.Equal(t, byKey[h+"/"], byKey[h+"/again/"])
+	}
+}
+
+// TestLongNames: what declarations allow makes names that a Config allows, and HAProxy
+// too, and they stay apart.
+func TestLongNames(t *testing.T) {
+	long := func(last string) string { return strings.Repeat("x", 63-len(last)) + last }
+	var rs []routes.Route
+	var upstreams []edge.Upstream
+	for i, last := range []string{"a", "b"} {
+		r := routes.Ref{Cluster: long(last), Namespace: long(last), Service: long(last), Port: long(last)}
+		upstreams = append(upstreams, edge.Upstream{Ref: r, NodePort: 31000, Nodes: []edge.Node{node(i + 1)}})
+		rs = append(rs, route(last+".example.com", "/", weighted{r, 100}), with(route(last+".example.com", "/checked", weighted{r, 100}), func(r *routes.Route) {
+			r.Check = &routes.Check{Path: "/health"}
+		}))
+	}
+	table, problems := routes.New(rs...)
+	require.Empty(t, problems)
+	config, problems := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(table, upstreams)
+	require.Empty(t, problems)
+	require.Len(t, config.Backends, 2+2+2+1, "services, checked services, nodes, and what is not found")
+	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), config))
+}
+
+// TestBackendNamesOfOneHash: two routes that were sought out to have one short hash
+// have two backends all the same, and take nobody down.
+func TestBackendNamesOfOneHash(t *testing.T) {
+	web := routes.Ref{Cluster: "eu-1", Namespace: "evil", Service: "web", Port: "http"}
+	slow := func(host string, ms time.Duration) routes.Route {
+		return with(route(host, "/", weighted{web, 100}), func(r *routes.Route) { r.Timeouts.Server = ms * time.Millisecond })
+	}
+	table, problems := routes.New(slow("a.example.com", 343592), slow("b.example.com", 934647), slow("c.example.com", 343592))
+	require.Empty(t, problems)
+	upstreams := []edge.Upstream{{Ref: web, NodePort: 31000, Nodes: []edge.Node{node(1)}}}
+	config, problems := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(table, upstreams)
+	require.Empty(t, problems)
+	require.NoError(t, config.Validate())
+	to := map[string]string{}
+	for _, e := range config.Maps[2].Entries {
+		to[e.Key] = e.Value
+	}
+	require.Equal(t, to["a.example.com/"], to["c.example.com/"], "one backend")
+	require.Regexp(t, `^eu-1\.evil\.web\.http:0ce6b5e1fa$`, to["a.example.com/"])
+	require.Regexp(t, `^eu-1\.evil\.web\.http:0ce6b5e1fa[0-9a-f]{54}$`, to["b.example.com/"])
+	for _, b := range config.Backends {
+		switch b.Name {
+		case to["a.example.com/"]:
+			require.Equal(t, 343592*time.Millisecond, b.Timeouts.Server)
+		case to["b.example.com/"]:
+			require.Equal(t, 934647*time.Millisecond, b.Timeouts.Server)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package edge_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/internal/configtest"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	const dir = configtest.GoldenDir
+	plain := edge.Edge{
+		Global: haproxycfg.Global{StatsSocket: dir + "/stats.sock", StateFile: dir + "/state"},
+		HTTP:   []haproxycfg.Bind{{Address: ":80"}},
+		HTTPS:  []haproxycfg.Bind{{Address: ":443", TLS: &haproxycfg.TLS{Certificates: dir + "/certs"}}},
+		Admin:  []haproxycfg.Bind{{Address: "127.0.0.1:8405"}},
+	}
+	kubeProxy := plain
+	kubeProxy.NodeHealth = edge.NodeAgentAndKubeProxy
+	kubeProxy.RedirectHTTPS = &haproxycfg.HTTPSRedirect{}
+	kubeProxy.CheckInterval, kubeProxy.AgentInterval = 5*time.Second, 500*time.Millisecond
+	kubeProxy.Monitor = "/.well-known/ready"
+	kubeProxy.Balance = haproxycfg.LeastConn
+	noAgents := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}, NodeHealth: edge.KubeProxyOnly, KubeProxyPort: 10999}
+
+	table, upstreams := goldenRoutes(t)
+	configs := map[string]*haproxycfg.Config{}
+	for name, e := range map[string]edge.Edge{"edge": plain, "edge-kube-proxy": kubeProxy, "edge-no-agents": noAgents} {
+		c, problems := e.Config(table, upstreams)
+		require.Len(t, problems, 1, "the service without nodes")
+		configs[name] = c
+	}
+	configs["edge-nothing-declared"], _ = plain.Config(routes.Table{}, nil)
+	configtest.Golden(t, configs)
+}
+
+func goldenRoutes(t *testing.T) (routes.Table, []edge.Upstream) {
+	tracks1, tracks2 := ref("eu-1", "tracks"), ref("eu-2", "tracks")
+	chat, web, empty := ref("eu-1", "chat"), ref("eu-1", "web"), ref("eu-1", "empty")
+	check := &routes.Check{Path: "/health", Host: "health.internal", Interval: 5 * time.Second, Rise: 3}
+	table, problems := routes.New(
+		route("api.example.com", "/tracks", weighted{tracks1, 100}, weighted{tracks2, 50}),
+		route("api.example.com", "/v2/tracks", weighted{tracks1, 200}, weighted{tracks2, 100}), // the same ratio: the same backend
+		route("api.example.com", "/dark", weighted{tracks1, 100}, weighted{tracks2, 0}),
+		route("www.example.com", "/", weighted{web, 100}),
+		route("*.example.com", "/", weighted{web, 7}),
+		with(route("www.example.com", "/chat", weighted{chat, 100}), func(r *routes.Route) {
+			r.Timeouts = routes.Timeouts{Server: time.Hour, Tunnel: 24 * time.Hour}
+		}),
+		with(route("www.example.com", "/checked", weighted{web, 100}), func(r *routes.Route) { r.Check = check }),
+		with(route("www.example.com", "/checked-agent", weighted{tracks1, 100}), func(r *routes.Route) { r.Check = &routes.Check{} }),
+		with(route("www.example.com", "/exact", weighted{web, 100}), func(r *routes.Route) { r.Exact = true }),
+		route("www.example.com", "/empty", weighted{empty, 100}),
+	)
+	require.Empty(t, problems)
+	nodes := func(addrs ...string) (ns []edge.Node) {
+		for _, a := range addrs {
+			ns = append(ns, edge.Node{Name: "node-" + a, Addr: netip.MustParseAddr(a)})
+		}
+		return ns
+	}
+	return table, []edge.Upstream{
+		{Ref: tracks1, NodePort: 31000, AgentPort: 9801, Nodes: nodes("10.1.0.3", "10.1.0.1", "10.1.0.2")},
+		{Ref: tracks2, NodePort: 31000, AgentPort: 9802, Nodes: nodes("10.2.0.1", "fd00::1")},
+		{Ref: chat, NodePort: 31002, Nodes: nodes("10.1.0.2", "10.1.0.4")},
+		{Ref: web, NodePort: 31003, Nodes: nodes("10.1.0.4")},
+		{Ref: empty, NodePort: 31004},
+	}
+}
+
+type weighted struct {
+	routes.Ref
+	weight int
+}
+
+func ref(cluster, service string) routes.Ref {
+	return routes.Ref{Cluster: cluster, Namespace: "media", Service: service, Port: "http"}
+}
+
+func route(host, path string, backends ...weighted) routes.Route {
+	r := routes.Route{Host: host, Path: path}
+	for _, b := range backends {
+		r.Backends = append(r.Backends, routes.Backend{Ref: b.Ref, Weight: b.weight})
+	}
+	return r
+}
+
+func with(r routes.Route, change func(*routes.Route)) routes.Route {
+	change(&r)
+	return r
+}

@@ -1,0 +1,110 @@
+package edge
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// appendBackendKey encodes all that makes a backend: two routes share one if their
+// keys are equal. Weights count by their ratio.
+func appendBackendKey(k []byte, backends []routes.Backend, r *routes.Route) []byte {
+	divisor := 0
+	for _, b := range backends {
+		divisor = gcd(divisor, b.Weight)
+	}
+	field := func(s string) { // with its length: no two lists of fields look alike
+		k = strconv.AppendInt(k, int64(len(s)), 10)
+		k = append(k, ':')
+		k = append(k, s...)
+	}
+	number := func(n int64) {
+		k = strconv.AppendInt(k, n, 10)
+		k = append(k, ';')
+	}
+	for _, b := range backends {
+		field(b.Cluster)
+		field(b.Namespace)
+		field(b.Service)
+		field(b.Port)
+		number(int64(b.Weight / max(divisor, 1)))
+	}
+	number(int64(r.Timeouts.Server))
+	number(int64(r.Timeouts.Tunnel))
+	if c := r.Check; c != nil {
+		field(c.Path)
+		field(c.Host)
+		number(int64(c.Interval))
+		number(int64(c.Rise))
+		number(int64(c.Fall))
+	}
+	return k
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// backendName is the first service's name, with a hash of the key unless the key
+// says nothing more. Labels of Kubernetes have neither "." nor ":", so the parts
+// and the hash stay apart; a part that is no label is spelled otherwise and then
+// the hash makes the name unique.
+//
+// The hash covers weights too, although a new weight is then a new backend,
+// whose servers have no line in the state file: HAProxy ignores a saved weight
+// anyway once the initial one has changed.
+func backendName(backends []routes.Backend, r *routes.Route, key string) string {
+	if len(backends) == 0 {
+		return string(appendHash([]byte("none"), key))
+	}
+	first := backends[0]
+	var n []byte
+	exact := true
+	for i, part := range [...]string{first.Cluster, first.Namespace, first.Service, first.Port} {
+		if i > 0 {
+			n = append(n, '.')
+		}
+		var same bool
+		n, same = appendLabel(n, part)
+		exact = exact && same
+	}
+	if exact && len(backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) {
+		return string(n)
+	}
+	return string(appendHash(n, key))
+}
+
+func appendHash(b []byte, s string) []byte {
+	sum := sha256.Sum256([]byte(s))
+	return hex.AppendEncode(append(b, ':'), sum[:5])
+}
+
+// appendLabel appends s with every byte that no label has as "_", cut to 60
+// bytes, and reports whether it is still s. Labels have up to 63, but four of them
+// and a hash would then be longer than maxName.
+func appendLabel(b []byte, s string) ([]byte, bool) {
+	const most = 60
+	same := s != "" && len(s) <= most
+	for i := 0; i < len(s) && i < most; i++ {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-') {
+			c, same = '_', false
+		}
+		b = append(b, c)
+	}
+	return b, same
+}
+
+// nodesBackend is the name of the backend that holds a cluster's nodes.
+func nodesBackend(cluster string) string {
+	b, same := appendLabel([]byte("nodes."), cluster)
+	if !same {
+		b = appendHash(b, cluster)
+	}
+	return string(b)
+}

@@ -1,0 +1,38 @@
+//go:build unix
+
+package edge_test
+
+import (
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// TestMonitorFailsFirst: a HAProxy that is told to stop says so to the balancer
+// before it at once, and serves on for the time of grace.
+func TestMonitorFailsFirst(t *testing.T) {
+	w := newWorld(t)
+	address := "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])
+	config := &haproxycfg.Config{
+		Global: haproxycfg.Global{StatsSocket: w.stats.Path, Grace: 20 * time.Second, HardStopAfter: 21 * time.Second},
+		Frontends: []haproxycfg.Frontend{{
+			Name: "f", Binds: []haproxycfg.Bind{{Address: address}}, Monitor: "/ready", DefaultBackend: "b",
+		}},
+		Backends: []haproxycfg.Backend{{Name: "b", Answer: &haproxycfg.Answer{Status: 200, Body: "here"}}},
+	}
+	files, err := config.Render(w.dir)
+	require.NoError(t, err)
+	p := haproxytest.Start(t, w.dir, string(files[len(files)-1].Data))
+
+	status := func(path string) int { return newClient(t, address).do("GET", "h", path, "").StatusCode }
+	require.Equal(t, 200, status("/ready"))
+	require.NoError(t, syscall.Kill(p.Pid(), syscall.SIGUSR1))
+	require.Eventually(t, func() bool { return status("/ready") == 503 }, 10*time.Second, 10*time.Millisecond)
+	require.Equal(t, 200, status("/"))
+}

@@ -1,0 +1,103 @@
+package edge
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+func TestServerWeights(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		shares []share
+		want   []int
+	}{
+		{"none", nil, []int{}},
+		{"alone", []share{{1, 20}}, []int{100}},
+		{"alone, without servers", []share{{7, 0}}, []int{100}},
+		{"alone, nothing", []share{{0, 20}}, []int{haproxycfg.NoTraffic}},
+		{"even", []share{{100, 20}, {100, 20}}, []int{100, 100}},
+		{"half", []share{{100, 20}, {50, 20}}, []int{100, 50}},
+		{"other sizes", []share{{100, 20}, {100, 10}}, []int{50, 100}},
+		{"one is off", []share{{100, 20}, {0, 20}, {50, 20}}, []int{100, haproxycfg.NoTraffic, 50}},
+		{"one has no servers", []share{{100, 20}, {100, 0}}, []int{100, 100}},
+		{"thirds", []share{{1, 20}, {2, 20}}, []int{50, 100}},
+		{"no weight 1 if it can be avoided", []share{{100, 20}, {1, 20}}, []int{200, 2}},
+		{"beyond what integers hold", []share{{256, 1}, {1, 256}}, []int{256, 1}},
+		{"canary", []share{{97, 20}, {3, 20}}, []int{97 * 2, 3 * 2}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			require.Equal(t, tt.want, serverWeights(tt.shares))
+		})
+	}
+}
+
+// TestServerWeightsBound holds the bound that the comment of serverWeights
+// states, for declarations and subset sizes of all kinds.
+func TestServerWeightsBound(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	ordinary, worst := 0, 0.0
+	for range 20000 {
+		shares := make([]share, 1+rng.IntN(5))
+		for i := range shares {
+			shares[i] = share{rng.IntN(257), rng.IntN(30)}
+		}
+		weights := serverWeights(shares)
+		var active []int
+		for i, s := range shares {
+			require.Equal(t, s.weight == 0, weights[i] == haproxycfg.NoTraffic)
+			require.True(t, weights[i] == haproxycfg.NoTraffic || weights[i] >= 1 && weights[i] <= maxWeight)
+			if s.weight > 0 && s.servers > 0 {
+				active = append(active, i)
+			}
+		}
+		if len(active) < 2 {
+			continue
+		}
+		top, exactMax := 0, 0.0
+		for _, i := range active {
+			top = max(top, weights[i])
+			exactMax = max(exactMax, float64(shares[i].weight)/float64(shares[i].servers))
+		}
+		least, off := math.Inf(1), 0.0 // the least exact weight, the largest error of a share
+		declared, got := 0.0, 0.0
+		for _, i := range active {
+			exact := float64(top) * float64(shares[i].weight) / float64(shares[i].servers) / exactMax
+			least = min(least, exact)
+			if exact >= 1 {
+				require.LessOrEqual(t, math.Abs(float64(weights[i])-exact), 0.5+1e-9, "%v %v", shares, weights)
+			} else {
+				require.Equal(t, 1, weights[i], "a positive share never becomes nothing")
+			}
+			declared += float64(shares[i].weight)
+			got += float64(weights[i] * shares[i].servers)
+		}
+		for _, i := range active {
+			ratio := float64(weights[i]*shares[i].servers) / got / (float64(shares[i].weight) / declared)
+			off = max(off, ratio-1, 1/ratio-1)
+		}
+		if least >= 1 {
+			d := 1 / (2 * least)
+			require.LessOrEqual(t, off, (1+d)/(1-d)-1+1e-9, "%v %v", shares, weights)
+		}
+		if least >= 12.8 { // no server gets less than a twentieth of another
+			ordinary++
+			worst = max(worst, off)
+		}
+	}
+	require.Greater(t, ordinary, 5000)
+	require.Less(t, worst, 0.03, "of all cases without extreme ratios")
+}
+
+func TestServerWeightsHaveRoomForAgents(t *testing.T) {
+	for w := 1; w <= 256; w++ {
+		weights := serverWeights([]share{{256, 20}, {w, 20}})
+		require.GreaterOrEqual(t, weights[1], 1)
+		require.False(t, weights[1] == 1 && w > 1, fmt.Sprint(w, weights))
+	}
+}

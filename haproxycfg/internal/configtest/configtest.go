@@ -1,0 +1,184 @@
+// Package configtest holds what the tests of haproxycfg and of haproxycfg/edge share: a reader of
+// rendered text that is independent of the renderer, and the comparison with golden files.
+package configtest
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"flag"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
+
+// GoldenDir is the directory that the golden configurations name in their paths.
+const GoldenDir = "/etc/haproxy"
+
+// Golden compares each configuration with its files below testdata/TestGolden, and requires that
+// the real haproxy accepts those files without a warning. With the flag -update, Golden writes the
+// files instead.
+func Golden(t *testing.T, configs map[string]*haproxycfg.Config) {
+	for name, c := range configs {
+		t.Run(name, func(t *testing.T) {
+			files, err := c.Render(GoldenDir)
+			require.NoError(t, err)
+			dir := filepath.Join("testdata", t.Name())
+			if *update {
+				require.NoError(t, os.RemoveAll(dir))
+				WriteFiles(t, dir, files)
+			}
+			n := 0
+			require.NoError(t, filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+				if err == nil && !d.IsDir() {
+					n++
+				}
+				return err
+			}))
+			require.Equal(t, len(files), n, "files in %s", dir)
+			accepted := haproxytest.Dir(t)
+			for i, f := range files {
+				want, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(f.Name)))
+				require.NoError(t, err, "run go test -update to accept a change of file names")
+				require.Equal(t, string(want), string(f.Data), f.Name)
+				files[i].Data = bytes.ReplaceAll(want, []byte(GoldenDir), []byte(accepted))
+			}
+			WriteFiles(t, accepted, files)
+			WriteCertificate(t, filepath.Join(accepted, "certs"), "www.example.com")
+			require.NoError(t, os.WriteFile(filepath.Join(accepted, "state"), []byte("1\n"), 0o600))
+			requireAccepted(t, accepted)
+		})
+	}
+}
+
+// WriteFiles writes rendered files below dir.
+func WriteFiles(t testing.TB, dir string, files []haproxycfg.RenderedFile) {
+	t.Helper()
+	for _, f := range files {
+		name := filepath.Join(dir, filepath.FromSlash(f.Name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+		require.NoError(t, os.WriteFile(name, f.Data, 0o644))
+	}
+}
+
+// requireAccepted runs haproxy -c and wants neither an error nor a warning.
+func requireAccepted(t testing.TB, dir string) {
+	t.Helper()
+	out, err := exec.Command(haproxytest.Binary(t), "-c", "-f", filepath.Join(dir, "haproxy.cfg")).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.NotContains(t, string(out), "[WARNING]")
+}
+
+// WriteCertificate writes NAME.pem with a self-signed certificate to dir.
+func WriteCertificate(t testing.TB, dir, name string) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...)
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+".pem"), text, 0o600))
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return cert
+}
+
+// RequireAccounted re-reads rendered files and requires that they hold what the
+// Config holds and nothing else.
+func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.RenderedFile) {
+	t.Helper()
+	sections, err := Parse(string(files[len(files)-1].Data))
+	require.NoError(t, err)
+	heads := [][]string{{"global"}, {"defaults"}}
+	for _, fe := range c.Frontends {
+		heads = append(heads, []string{"frontend", fe.Name})
+	}
+	for _, be := range c.Backends {
+		heads = append(heads, []string{"backend", be.Name})
+	}
+	require.Len(t, sections, len(heads))
+	for i, s := range sections {
+		require.Equal(t, heads[i], s.Head)
+		count := map[string]int{}
+		for _, l := range s.Lines {
+			count[l[0]]++
+		}
+		if i < 2+len(c.Frontends) {
+			continue
+		}
+		be := c.Backends[i-2-len(c.Frontends)]
+		want := map[string]int{"balance": 1, "default-server": 1, "server": len(be.Servers)}
+		switch {
+		case be.Answer != nil:
+			want = map[string]int{"http-request": 1}
+		case be.Health.Path != "" && be.Health.Host != "":
+			want["option"], want["http-check"] = 1, 1
+		case be.Health.Path != "":
+			want["option"] = 1
+		}
+		for _, d := range []time.Duration{be.Timeouts.Connect, be.Timeouts.Queue, be.Timeouts.Server, be.Timeouts.Tunnel, be.Timeouts.Check} {
+			if d > 0 {
+				want["timeout"]++
+			}
+		}
+		if be.Balance == haproxycfg.Source || be.Balance == haproxycfg.URI {
+			want["hash-type"] = 1
+		}
+		for k, n := range want {
+			if n == 0 {
+				delete(want, k)
+			}
+		}
+		require.Equal(t, want, count, "lines of backend %s", be.Name)
+		n := 0
+		for _, l := range s.Lines {
+			if l[0] == "server" {
+				require.Equal(t, be.Servers[n].Name(), l[1])
+				n++
+			}
+		}
+	}
+	require.Len(t, files, len(c.Maps)+1)
+	for i, m := range c.Maps {
+		lines := strings.Split(string(files[i].Data), "\n")
+		require.Empty(t, lines[len(lines)-1])
+		lines = lines[:len(lines)-1]
+		require.Len(t, lines, len(m.Entries))
+		want := []string{}
+		for _, e := range m.Entries {
+			want = append(want, e.Key+" "+e.Value)
+			require.Len(t, strings.FieldsFunc(e.Key+" "+e.Value, IsBlank), 2)
+			require.NotEqual(t, byte('#'), e.Key[0])
+		}
+		slices.Sort(want)
+		slices.Sort(lines)
+		require.Equal(t, want, lines)
+	}
+}
+
+// IsBlank reports whether HAProxy ends a word at c. HAProxy knows only the blanks of ASCII.
+func IsBlank(r rune) bool { return r <= ' ' || r == 0x7f }

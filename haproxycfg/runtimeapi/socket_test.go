@@ -1,0 +1,78 @@
+package runtimeapi
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+func fakeSocket(t *testing.T, network string, answer func(command string) string) Socket {
+	t.Helper()
+	return Socket{Path: haproxytest.FakeSocket(t, network, answer)}
+}
+
+func TestSocketDo(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			s := fakeSocket(t, network, func(c string) string { return "you said " + c + "\n\n" })
+			answer, err := s.Do(t.Context(), "show info")
+			require.NoError(t, err)
+			require.Equal(t, "you said show info\n\n", answer)
+		})
+	}
+}
+
+func TestSocketDoRefuses(t *testing.T) {
+	s := Socket{Path: filepath.Join(t.TempDir(), "nobody")}
+	for _, command := range []string{"", "  ", "show info;quit", "a\nb", "a\rb", "a\x00b", "add map x <<"} {
+		_, err := s.Do(t.Context(), command)
+		require.ErrorIs(t, err, ErrCommand, "%q", command)
+	}
+}
+
+func TestSocketDoEndsWithItsContext(t *testing.T) {
+	s := fakeSocket(t, "unix", func(string) string { return "half an ans" })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.Do(ctx, "hang")
+	require.ErrorIs(t, err, context.Canceled)
+
+	s.Timeout = 20 * time.Millisecond
+	_, err = s.Do(t.Context(), "hang")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestSocketDoWithoutListener(t *testing.T) {
+	_, err := Socket{Path: filepath.Join(t.TempDir(), "nobody")}.Do(t.Context(), "show info")
+	require.ErrorContains(t, err, "runtimeapi: socket: dial unix")
+}
+
+// An answer of megabytes arrives whole, though the sending side is closed long
+// before: HAProxy 2.6 was seen to keep sending.
+func TestSocketDoReadsALongAnswer(t *testing.T) {
+	const servers = 5000
+	dir := haproxytest.Dir(t)
+	var cfg strings.Builder
+	fmt.Fprintf(&cfg, "global\n    stats socket %s/stats.sock\ndefaults\n    mode http\n    timeout client 5s\n    timeout server 5s\n    timeout connect 1s\nbackend b\n", dir)
+	for i := range servers {
+		fmt.Fprintf(&cfg, "    server s%d 127.0.0.1:1\n", i)
+	}
+	haproxytest.StartMaster(t, dir, cfg.String())
+	for name, tc := range map[string]struct{ socket, prefix string }{
+		"worker": {haproxytest.StatsSocket, ""},
+		"master": {haproxytest.MasterSocket, "@1 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer, err := Socket{Path: filepath.Join(dir, tc.socket)}.Do(t.Context(), tc.prefix+"show servers state")
+			require.NoError(t, err)
+			require.Equal(t, servers, strings.Count(answer, " 127.0.0.1 "))
+		})
+	}
+}

@@ -1,0 +1,146 @@
+package runtimeapi
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Stat is a row of "show stat": a frontend, a backend as a whole or one server
+// (management guide, section 9.1, which gives the column names in brackets
+// here). What a version or a kind of row lacks is zero.
+type Stat struct {
+	// Proxy is the name of the frontend or backend [pxname]. Server is the
+	// name of the server, "FRONTEND" or "BACKEND" [svname].
+	Proxy, Server string
+	// Status is as HAProxy words it, such as "UP", "DOWN", "DRAIN (agent)",
+	// "MAINT (via nodes/a)", "UP 1/3", "no check" [status].
+	Status string
+	// Addr is "address:port" [addr]. It is shown to a socket of level
+	// operator or admin only.
+	Addr string
+	// Tracked is "backend/server" if health and state come from there [tracked].
+	Tracked string
+	// Weight is the weight in force and UserWeight the same without the ramp
+	// of a slow start [weight, uweight].
+	Weight, UserWeight int
+	// CheckStatus and AgentStatus say how the last health and agent check
+	// ended, such as "L4OK" and "L7STS" [check_status, agent_status]. The
+	// Desc fields say it in words and Last fields give what was received
+	// [check_desc, agent_desc, last_chk, last_agt].
+	CheckStatus, CheckDesc, LastCheck string
+	AgentStatus, AgentDesc, LastAgent string
+	// Sessions are those at once, Limit the most allowed of them, 0 for no
+	// limit, and Total all since the start [scur, slim, stot].
+	Sessions, Limit, Total uint64
+	// Requests are HTTP requests since the start [req_tot].
+	Requests uint64
+	// Responses are HTTP responses since the start by class: index 1 to 5 for
+	// 1xx to 5xx, 0 for others [hrsp_1xx to hrsp_5xx, hrsp_other].
+	Responses [6]uint64
+	// ConnErrors and RespErrors are connections and responses that failed;
+	// Retries and Redispatches what was then tried again [econ, eresp,
+	// wretr, wredis].
+	ConnErrors, RespErrors, Retries, Redispatches uint64
+}
+
+// Stats asks a worker's stats socket for "show stat" and returns all rows in its
+// order.
+func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
+	answer, err := s.Do(ctx, "show stat")
+	if err != nil {
+		return nil, err
+	}
+	return parseStats(answer)
+}
+
+// statColumns sets the field that a column stands for. Versions add columns, so
+// they are found by name.
+var statColumns = map[string]func(*Stat, string) error{
+	"pxname":       str(func(s *Stat) *string { return &s.Proxy }),
+	"svname":       str(func(s *Stat) *string { return &s.Server }),
+	"status":       str(func(s *Stat) *string { return &s.Status }),
+	"addr":         str(func(s *Stat) *string { return &s.Addr }),
+	"tracked":      str(func(s *Stat) *string { return &s.Tracked }),
+	"check_status": str(func(s *Stat) *string { return &s.CheckStatus }),
+	"check_desc":   str(func(s *Stat) *string { return &s.CheckDesc }),
+	"last_chk":     str(func(s *Stat) *string { return &s.LastCheck }),
+	"agent_status": str(func(s *Stat) *string { return &s.AgentStatus }),
+	"agent_desc":   str(func(s *Stat) *string { return &s.AgentDesc }),
+	"last_agt":     str(func(s *Stat) *string { return &s.LastAgent }),
+	"weight":       number(func(s *Stat) *int { return &s.Weight }),
+	"uweight":      number(func(s *Stat) *int { return &s.UserWeight }),
+	"scur":         count(func(s *Stat) *uint64 { return &s.Sessions }),
+	"slim":         count(func(s *Stat) *uint64 { return &s.Limit }),
+	"stot":         count(func(s *Stat) *uint64 { return &s.Total }),
+	"req_tot":      count(func(s *Stat) *uint64 { return &s.Requests }),
+	"hrsp_other":   count(func(s *Stat) *uint64 { return &s.Responses[0] }),
+	"hrsp_1xx":     count(func(s *Stat) *uint64 { return &s.Responses[1] }),
+	"hrsp_2xx":     count(func(s *Stat) *uint64 { return &s.Responses[2] }),
+	"hrsp_3xx":     count(func(s *Stat) *uint64 { return &s.Responses[3] }),
+	"hrsp_4xx":     count(func(s *Stat) *uint64 { return &s.Responses[4] }),
+	"hrsp_5xx":     count(func(s *Stat) *uint64 { return &s.Responses[5] }),
+	"econ":         count(func(s *Stat) *uint64 { return &s.ConnErrors }),
+	"eresp":        count(func(s *Stat) *uint64 { return &s.RespErrors }),
+	"wretr":        count(func(s *Stat) *uint64 { return &s.Retries }),
+	"wredis":       count(func(s *Stat) *uint64 { return &s.Redispatches }),
+}
+
+func str(field func(*Stat) *string) func(*Stat, string) error {
+	return func(s *Stat, v string) error { *field(s) = v; return nil }
+}
+
+func number(field func(*Stat) *int) func(*Stat, string) (err error) {
+	return func(s *Stat, v string) (err error) { *field(s), err = strconv.Atoi(v); return err }
+}
+
+func count(field func(*Stat) *uint64) func(*Stat, string) (err error) {
+	return func(s *Stat, v string) (err error) { *field(s), err = strconv.ParseUint(v, 10, 64); return err }
+}
+
+// parseStats reads the answer to "show stat".
+func parseStats(answer string) ([]Stat, error) {
+	body, ok := strings.CutPrefix(strings.TrimLeft(answer, "\n"), "# ")
+	if !ok {
+		return nil, fmt.Errorf("runtimeapi: not a list of stats: %.200q", answer)
+	}
+	in := csv.NewReader(strings.NewReader(body))
+	in.FieldsPerRecord = -1
+	in.LazyQuotes = true
+	in.ReuseRecord = true
+	header, err := in.Read()
+	if err != nil {
+		return nil, fmt.Errorf("runtimeapi: stats: %w", err)
+	}
+	set := make([]func(*Stat, string) error, len(header))
+	names := make([]string, len(header))
+	for i, name := range header {
+		set[i], names[i] = statColumns[name], name
+	}
+	if names[0] != "pxname" {
+		return nil, fmt.Errorf("runtimeapi: not a list of stats: %.200q", answer)
+	}
+	var all []Stat
+	for {
+		row, err := in.Read()
+		if err == io.EOF {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("runtimeapi: stats: %w", err)
+		}
+		var s Stat
+		for i, v := range row {
+			if i >= len(set) || set[i] == nil || v == "" {
+				continue
+			}
+			if err := set[i](&s, v); err != nil {
+				return nil, fmt.Errorf("runtimeapi: stats: %s of %q/%q: %w", names[i], s.Proxy, s.Server, err)
+			}
+		}
+		all = append(all, s)
+	}
+}
