@@ -64,8 +64,8 @@ var directImports = map[string]map[string]string{
 		"github.com/stretchr/testify":                "its checks",
 	},
 	"haproxycfg/routes": {
-		"go.yaml.in/yaml/v3": "errors that name the line",
-		"golang.org/x/net":   "internationalised host names",
+		module + "/internal/hostname": "the normal form of a declared host",
+		"go.yaml.in/yaml/v3":          "errors that name the line",
 	},
 	"haproxycfg/kube": {
 		module + "/haproxycfg":        "the configuration it makes",
@@ -104,6 +104,9 @@ var directImports = map[string]map[string]string{
 	"internal/freeport": {
 		"golang.org/x/sys": "a port that is bound and not listened on",
 	},
+	"internal/hostname": {
+		"golang.org/x/net": "the mapping of internationalised host names",
+	},
 	"internal/kubewatch": {
 		"k8s.io/api":          "the objects that are watched",
 		"k8s.io/apimachinery": "lists, watches and their errors",
@@ -134,6 +137,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/deploy", module + "/haproxycfg/routes", "a configuration may come from anywhere"},
 	{"haproxycfg/runtimeapi", module + "/haproxycfg", "it speaks to any HAProxy"},
 	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
+	{"internal/hostname", "k8s.io/", "every entrance uses it, also routers that know no cluster"},
 	{"internal/netserve", "k8s.io/", "used by servers that know no cluster"},
 	{"sniproxy", "k8s.io/", "a router for any upstream"},
 	{"sniproxy", "github.com/prometheus/", "metrics are the binary's choice"},

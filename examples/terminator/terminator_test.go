@@ -315,7 +315,7 @@ func TestFailures(t *testing.T) {
 		{"address of the zone", []string{"-once", "-dns-address", "here"}, cli.ExitUsage, "-dns-address"},
 		{"origin of the zone", []string{"-once", "-dns-origin", "*.example.com", "-dns-address", "192.0.2.1"}, cli.ExitUsage, `origin: "*.example.com"`},
 		{"zone of no addresses", []string{"-once", "-dns-origin", "example.com"}, cli.ExitUsage, "neither addresses nor a target name given"},
-		{"origin of the CDN", []string{"-once", "-cdn-origin", "https://edge.example.com"}, cli.ExitUsage, `-cdn-origin: routes: cdn: origin: "https://edge.example.com" must be a host name alone`},
+		{"origin of the CDN", []string{"-once", "-cdn-origin", "https://edge.example.com"}, cli.ExitUsage, `-cdn-origin: routes: cdn: origin: "https://edge.example.com" is not a host name: slash (a host has neither a scheme nor a path)`},
 		{"certificates", []string{"-once", "-https", ":443"}, cli.ExitUsage, "-https needs -certificates"},
 		{"redirect", []string{"-once", "-redirect-https"}, cli.ExitUsage, "-redirect-https needs -https"},
 		{"state file", []string{"-once", "-state-file", "x"}, cli.ExitUsage, "-state-file needs -reload"},

@@ -65,7 +65,7 @@ type cdnBehaviour struct {
 // then comes back as it was. Who may not fail because of what somebody declares gives the
 // table that Publishable returns.
 func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
-	origin, err := normalName(o.Origin)
+	origin, err := normalHost(o.Origin)
 	if err != nil {
 		return dst, fmt.Errorf("routes: cdn: origin: %q %w", o.Origin, err)
 	}

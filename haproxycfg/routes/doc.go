@@ -16,7 +16,7 @@
 //
 //	table, problems := routes.Parse("edge.yaml", data)
 //	for _, p := range problems {
-//		log.Print(p) // edge.yaml:12: routes[3].host: "10.0.0.1" is an IP address, …
+//		log.Print(p) // edge.yaml:12: routes[3].host: "10.0.0.1" is not a host name: IP address, …
 //	}
 //
 // # Fields
@@ -45,11 +45,11 @@
 //
 // # Normal form
 //
-// A host is lowered, its labels become A-labels by the lookup profile of
-// IDNA2008 with the mapping of UTS 46, and a port and one trailing dot are cut.
-// What remains must be a host name of letters, digits and hyphens, at most 253
-// bytes in labels of at most 63. A wildcard is "*" in place of the whole first
-// label. IP addresses, and names that browsers would take for one, are refused.
+// A host becomes a name in lower case without a port and without a final dot. Its labels have
+// letters, digits, hyphens and underscores. A name outside ASCII is mapped as browsers map it:
+// "bücher.example" is "xn--bcher-kva.example". A wildcard is "*" in place of the whole first
+// label. IP addresses are refused, and so are names that end in a number, such as "a.0x7f".
+// Clients, the hosts file and the host API use the same normal form.
 //
 // A path holds the bytes that a request carries: percent-encoded where it must
 // be, and compared byte by byte, so "/a%2Fb", "/a%2fb" and "/a/b" are three

@@ -1,6 +1,10 @@
 package routes
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/headgate/headgate/internal/hostname"
+)
 
 // Match returns the route that serves a request, and false if none does. It is
 // the meaning of a table; what is rendered from one must agree with it.
@@ -26,7 +30,7 @@ func (t Table) matchIndex(host, path string) int {
 	if len(path) == 0 || path[0] != '/' {
 		return -1 // CONNECT and "OPTIONS *" have no path
 	}
-	var buf [2 + maxHostBytes]byte // room for "*." before the name
+	var buf [2 + hostname.MaxName]byte // room for "*." before the name
 	name := requestHost(buf[2:2], host)
 	if len(name) == 0 {
 		return -1
@@ -44,7 +48,7 @@ func (t Table) matchIndex(host, path string) int {
 }
 
 // requestHost appends the normal form of a Host header to dst, at most
-// maxHostBytes; a host that no table can serve gives nothing.
+// hostname.MaxName; a host that no table can serve gives nothing.
 func requestHost(dst []byte, host string) []byte {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {
@@ -54,11 +58,11 @@ func requestHost(dst []byte, host string) []byte {
 		host = host[:end-1]
 	}
 	host = strings.TrimSuffix(host, ".")
-	if len(host) > maxHostBytes {
+	if len(host) > hostname.MaxName {
 		// No declared name is so long, but a wildcard may cover it, and "-" is
 		// no label of a declared name.
 		first, rest, _ := strings.Cut(host, ".")
-		if first == "" || len(rest)+2 > maxHostBytes {
+		if first == "" || len(rest)+2 > hostname.MaxName {
 			return nil
 		}
 		dst, host = append(dst, "-."...), rest

@@ -3,6 +3,8 @@ package routes
 import (
 	"errors"
 	"strconv"
+
+	"github.com/headgate/headgate/internal/hostname"
 )
 
 // checkDNSLabel holds a name to the DNS labels of Kubernetes (RFC 1123).
@@ -10,7 +12,7 @@ func checkDNSLabel(s string) error {
 	switch {
 	case s == "":
 		return errors.New("is missing")
-	case len(s) > maxLabelBytes:
+	case len(s) > hostname.MaxLabel:
 		return errors.New("is longer than 63 bytes")
 	case !isLowerAlnum(s[0]), !isLowerAlnum(s[len(s)-1]):
 		return errors.New("must begin and end with a lower-case letter or a digit")

@@ -67,7 +67,7 @@ func TestParseProblems(t *testing.T) {
 		{"empty host", `- {host: "", backends: [` + backend + `]}`, `3: routes[1].host: is empty`},
 		{"null host", `- {host: , backends: [` + backend + `]}`, `3: routes[1].host: must be a string, not nothing`},
 		{"host is a number", `- {host: 1.5, backends: [` + backend + `]}`, `3: routes[1].host: must be a string, not the number "1.5"; put quotes around it`},
-		{"host is an address", `- {host: 10.0.0.1, backends: [` + backend + `]}`, `3: routes[1].host: "10.0.0.1" is an IP address, which has neither DNS entry nor TLS server name; declare a host name`},
+		{"host is an address", `- {host: 10.0.0.1, backends: [` + backend + `]}`, `3: routes[1].host: "10.0.0.1" is not a host name: IP address at byte 0`},
 		{"route is text", `- nonsense`, `3: routes[1]: must be a mapping, not the string "nonsense"`},
 		{"route is null", `-`, `3: routes[1]: must be a mapping, not nothing`},
 		{"unknown field", with("  exakt: true"), `4: routes[1].exakt: unknown field, did you mean exact?`},
@@ -110,7 +110,7 @@ func TestParseProblems(t *testing.T) {
 		{"check path relative", with("  check:\n    path: healthz"), `5: routes[1].check.path: "healthz" must begin with "/"`},
 		{"check path with a space", with("  check: {path: /a b}"), `4: routes[1].check.path: "/a b" has the character ' '; write it as requests carry it: %20`},
 		{"check host without path", with("  check: {host: a.example}"), `4: routes[1].check.host: goes with check.path: without a path nothing is requested`},
-		{"check host wildcard", with("  check: {path: /, host: '*.example'}"), `4: routes[1].check.host: "*.example" may have a wildcard only as its whole first label, as in *.example.com`},
+		{"check host wildcard", with("  check: {path: /, host: '*.example'}"), `4: routes[1].check.host: "*.example" is not a host name: asterisk (a wildcard is the whole first label of a declared host, as in *.example.com) at byte 0`},
 		{"interval without unit", with("  check: {interval: 5}"), `4: routes[1].check.interval: "5" must be a duration with its unit, such as "30s", "1h30m" or "2d"`},
 		{"interval too short", with("  check: {interval: 5ms}"), `4: routes[1].check.interval: "5ms" must be at least 100ms`},
 		{"interval in microseconds", with("  check: {interval: 1s5us}"), `4: routes[1].check.interval: "1.000005s" must be whole milliseconds`},
@@ -125,7 +125,7 @@ func TestParseProblems(t *testing.T) {
 		{"custom tag", with("  path: !custom /a"), `4: routes[1].path: must be a string, not "/a" of type "!custom"; put quotes around it`},
 		{
 			"several at once", "- host: -a\n  path: b\n  backends:\n  - {cluster: c, namespace: n, service: s, port: 0}",
-			"3: routes[1].host: \"-a\" has the label \"-a\", which begins or ends with a hyphen\n" +
+			"3: routes[1].host: \"-a\" is not a host name: hyphen at the start of a label at byte 0\n" +
 				"4: routes[1].path: \"b\" must begin with \"/\"\n" +
 				"6: routes[1].backends[0].port: \"0\" must be a number from 1 to 65535, or the name of a service port",
 		},
@@ -195,7 +195,7 @@ func TestParseDocuments(t *testing.T) {
 			"\t\t\t{\"cluster\": \"c\", \"namespace\": \"n\", \"service\": \"s\", \"port\": 80, \"weight\": 5}]}]}", 1, ""},
 		{
 			"JSON problem", "{\n\t\"routes\": [\n\t\t{\"host\": \"\\ud83d\\ude00:x\", \"backends\": null,\n\"exact\": 1, \"path\": 1.5}]}", 0,
-			"f:3: routes[0].backends: must be a list, not nothing\nf:3: routes[0].host: \"😀:x\" has the port \"x\", which is not a number from 1 to 65535\n" +
+			"f:3: routes[0].backends: must be a list, not nothing\nf:3: routes[0].host: \"😀:x\" is not a host name: port that is not a number at byte 5\n" +
 				"f:4: routes[0].exact: must be true or false, not the number \"1\"\nf:4: routes[0].path: must be a string, not the number \"1.5\"; put quotes around it",
 		},
 		{"flow that is not JSON", "{routes: [{host: a.example, backends: [" + backend + "]}]}", 1, ""},

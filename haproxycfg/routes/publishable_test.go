@@ -40,6 +40,27 @@ func TestPublishable(t *testing.T) {
 		})
 	}
 
+	t.Run("underscores", func(t *testing.T) {
+		table := tableOf(t, "a.example.com/", "a_b.example.com/", "*.a_b.example.com/", "x.a_b.example.com/", "a_b.example.net/")
+		o := ZoneOptions{Origin: "example.com", Addrs: addrs}
+		_, err := AppendZone(nil, table, o)
+		require.ErrorContains(t, err, "*.a_b.example.com")
+		rest, problems := o.Publishable(table)
+		require.Equal(t, []string{"a.example.com", "a_b.example.net"}, rest.Hosts())
+		require.Len(t, problems, 3)
+		require.Contains(t, problems[0].Error(), "underscore")
+		_, err = AppendZone(nil, rest, o)
+		require.NoError(t, err)
+
+		o = ZoneOptions{Origin: "example.com", Target: "edge.example.com"} // an alias may have one
+		rest, problems = o.Publishable(table)
+		require.Empty(t, problems)
+		require.Equal(t, table, rest)
+		zone, err := AppendZone(nil, table, o)
+		require.NoError(t, err)
+		require.Contains(t, string(zone), "\nx.a_b.example.com.\t300\tIN\tCNAME\tedge.example.com.\n")
+	})
+
 	t.Run("CDN", func(t *testing.T) {
 		o := CDNOptions{Origin: "Edge.example.com"}
 		rest, problems := o.Publishable(table)

@@ -56,11 +56,11 @@ func TestAppendZoneErrors(t *testing.T) {
 		o    ZoneOptions
 		want string
 	}{
-		{"no origin", ZoneOptions{Target: "edge.example.net"}, `routes: zone: origin: "" is empty`},
-		{"wildcard origin", ZoneOptions{Origin: "*.example.com", Target: "edge.example.net"}, `routes: zone: origin: "*.example.com" may have a wildcard only`},
+		{"no origin", ZoneOptions{Target: "edge.example.net"}, `routes: zone: origin: "" is not a host name: empty name`},
+		{"wildcard origin", ZoneOptions{Origin: "*.example.com", Target: "edge.example.net"}, `routes: zone: origin: "*.example.com" is not a host name: asterisk`},
 		{"no target", ZoneOptions{Origin: "example.com"}, "routes: zone: neither addresses nor a target name given"},
-		{"bad target", ZoneOptions{Origin: "example.com", Target: "a b"}, `routes: zone: target: "a b" has the character ' '`},
-		{"target is an address", ZoneOptions{Origin: "example.com", Target: "192.0.2.1"}, "is an IP address"},
+		{"bad target", ZoneOptions{Origin: "example.com", Target: "a b"}, `routes: zone: target: "a b" is not a host name: character`},
+		{"target is an address", ZoneOptions{Origin: "example.com", Target: "192.0.2.1"}, "is not a host name: IP address"},
 		{"alias at the origin", ZoneOptions{Origin: "example.com", Target: "edge.example.net"}, "example.com is the origin, which cannot be an alias"},
 		{"alias of itself", ZoneOptions{Origin: "example.com", Addrs: terminators, Target: "API.example.com"}, "api.example.com would be an alias of itself"},
 		{"no address", ZoneOptions{Origin: "example.com", Addrs: []netip.Addr{{}}}, "is no address to publish"},
@@ -187,9 +187,9 @@ func TestAppendCDN(t *testing.T) {
 	require.Equal(t, "{\n  \"distributions\": []\n}\n", string(empty))
 
 	for origin, want := range map[string]string{
-		"":                 "is empty",
+		"":                 "is not a host name: empty name",
 		"api.example.com.": "would fetch from itself",
-		"10.0.0.1":         "is an IP address",
+		"10.0.0.1":         "is not a host name: IP address",
 	} {
 		got, err := AppendCDN([]byte("before"), table, CDNOptions{Origin: origin})
 		require.ErrorContains(t, err, want)

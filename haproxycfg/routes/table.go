@@ -145,7 +145,7 @@ func normalise(r Route, report func(field, message string)) Route {
 	if declared := r.Host; declared == "" {
 		report("host", "is missing")
 	} else {
-		r.Host, err = normalHost(declared)
+		r.Host, err = normalPattern(declared)
 		fault("host", declared, err)
 	}
 	declared := r.Path
@@ -205,7 +205,7 @@ func normalCheck(c Check, fault faultFunc) Check {
 	if c.Host != "" {
 		declared := c.Host
 		var err error
-		c.Host, err = normalName(declared)
+		c.Host, err = normalHost(declared)
 		fault("check.host", declared, err)
 		if c.Path == "" {
 			fault("check.host", "", errors.New("goes with check.path: without a path nothing is requested"))

@@ -48,9 +48,10 @@ type ZoneOptions struct {
 // covered by the wildcard (RFC 4592 section 2.2.2); where the table would serve
 // it, it gets records of its own.
 //
-// An error means options that are unusable, or that do not go with a host of the table:
-// Target itself, or Origin without Addrs. dst then comes back as it was. Who may not fail
-// because of what somebody declares gives the table that Publishable returns.
+// An error means that the options are unusable, or that a host of the table cannot have the
+// records: Target itself, Origin without Addrs, or a host with an underscore that would get Addrs
+// (many name servers then refuse the whole zone; BIND calls the check "check-names"). AppendZone
+// then returns dst unchanged. ZoneOptions.Publishable removes these hosts from a table.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {
@@ -59,9 +60,12 @@ func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	hosts := z.hosts(t)
 	out := dst
 	for _, host := range hosts {
-		if z.target == "" || host == z.origin {
+		if !z.alias(host) {
 			if len(z.addrs) == 0 {
 				return dst, fmt.Errorf("routes: zone: %s is the origin, which cannot be an alias: give Addrs too", host)
+			}
+			if hasUnderscore(host) {
+				return dst, fmt.Errorf("routes: zone: %s: %s: give Target", host, underscore)
 			}
 			for _, a := range z.addrs {
 				kind := "A"
@@ -88,11 +92,11 @@ type zone struct {
 }
 
 func (o ZoneOptions) resolve() (z zone, err error) {
-	if z.origin, err = normalName(o.Origin); err != nil {
+	if z.origin, err = normalHost(o.Origin); err != nil {
 		return z, fmt.Errorf("origin: %q %w", o.Origin, err)
 	}
 	if o.Target != "" {
-		if z.target, err = normalName(o.Target); err != nil {
+		if z.target, err = normalHost(o.Target); err != nil {
 			return z, fmt.Errorf("target: %q %w", o.Target, err)
 		}
 	}
@@ -119,12 +123,24 @@ func (o ZoneOptions) resolve() (z zone, err error) {
 	return z, nil
 }
 
+// within reports whether a host is the origin or below it.
+func (z zone) within(host string) bool {
+	return host == z.origin || strings.HasSuffix(host, "."+z.origin)
+}
+
+// alias reports whether a host gets a CNAME record instead of addresses.
+func (z zone) alias(host string) bool { return z.target != "" && host != z.origin }
+
+const underscore = "name servers accept no address for a name with an underscore"
+
+func hasUnderscore(host string) bool { return strings.Contains(host, "_") }
+
 // hosts returns the hosts of t within the zone, and the names between them and
 // the origin that only a wildcard of t serves.
 func (z zone) hosts(t Table) []string {
 	declared := map[string]bool{}
 	for _, h := range t.Hosts() {
-		if h == z.origin || strings.HasSuffix(h, "."+z.origin) {
+		if z.within(h) {
 			declared[h] = true
 		}
 	}

@@ -1,0 +1,283 @@
+// Package hostname defines the only normal form of a host name in this module. Every entrance
+// uses it: declarations (routes.yaml), the hosts file, the host API, the server name of TLS, and
+// the host of an HTTP request. So each entrance can match a name that another entrance accepts.
+//
+// # Normal form
+//
+// A name in normal form has labels that dots separate, and no final dot. A label has 1 to 63
+// lower-case ASCII letters, digits, hyphens and underscores, and neither begins nor ends with a
+// hyphen. The name has at most 253 bytes, and its last label is not a number. The normal form of
+// a normal name is the name itself.
+//
+// These rules decide which spellings are accepted:
+//
+//   - Upper case becomes lower case. DNS ignores case (RFC 4343).
+//   - One final dot is removed. "a.example." and "a.example" are the same name in DNS.
+//   - Underscores are accepted. RFC 1123 does not allow them in host names, but clients send them
+//     and resolvers resolve them.
+//   - A name with a character outside ASCII is mapped as browsers map it (WHATWG URL, "domain to
+//     ASCII": UTS 46, not transitional, with the rules for joiners and right-to-left labels, and
+//     without rules for hyphens). The result must be a name by the rules above. Clients send the
+//     result, so "bücher.example" means "xn--bcher-kva.example".
+//   - An ASCII name is not decoded. "xn--zzzzzz99.example" is accepted, although its first label
+//     is not valid Punycode: many clients send such a name unchanged.
+//   - An IP address is refused. It has neither a DNS entry nor a server name in TLS (RFC 6066
+//     section 3).
+//   - A name is refused if its last label is a number: decimal digits, or "0x" and hexadecimal
+//     digits. Browsers read "127.1" and "a.0x7f" as an IPv4 address or refuse them (WHATWG URL,
+//     "ends in a number").
+//   - A port is cut where a host may have one: in HTTP and in declarations. A server name of TLS
+//     has no port.
+//   - A wildcard is "*" in place of the whole first label: "*.example.com". It covers exactly one
+//     label. Only declarations have wildcards.
+package hostname
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+const (
+	MaxName  = 253 // bytes of a name in normal form: RFC 1035 section 2.3.4 allows 255 on the wire
+	MaxLabel = 63  // bytes of a label
+
+	// maxMapped bounds the bytes that IDNA maps. A character has at most 4 bytes, so a name of
+	// MaxName characters fits.
+	maxMapped = 4 * MaxName
+)
+
+// Kind is the class of an Error.
+type Kind uint8
+
+// The classes of errors.
+const (
+	Malformed        Kind = iota // every fault that has no class of its own
+	IPLiteral                    // an IP address, or a name that ends in a number
+	ControlCharacter             // an ASCII control character
+	TooLong                      // a name longer than MaxName, or a label longer than MaxLabel
+)
+
+// Error is the reason why a text is not a host name. It never contains a part of the text.
+type Error struct {
+	Kind   Kind
+	What   string // a noun phrase: "empty label"
+	Offset int    // the byte of the text at which the fault is
+}
+
+func (e *Error) Error() string { return e.What + " at byte " + strconv.Itoa(e.Offset) }
+
+// profile maps names with characters outside ASCII as browsers do. IDNA's own rules for ASCII
+// characters and hyphens are off: browsers do not apply them, and normalizeASCII checks the result.
+var profile = idna.New(
+	idna.MapForLookup(),
+	idna.BidiRule(),
+	idna.Transitional(false),
+	idna.CheckHyphens(false),
+	idna.StrictDomainName(false),
+)
+
+// Normalize returns the normal form of a name without a port. It does not allocate if the name
+// has no upper case and no character outside ASCII. Errors are of type *Error.
+func Normalize(name string) (string, error) {
+	normal, f := normalizeASCII(name)
+	if !f.found() {
+		return normal, nil
+	}
+	first := firstNonASCII(name)
+	switch {
+	case first < 0:
+		return "", f.in(name)
+	case !utf8.ValidString(name): // IDNA would replace the bytes with U+FFFD
+		return "", &Error{Malformed, "byte that is neither ASCII nor UTF-8", firstInvalid(name)}
+	case len(name) > maxMapped:
+		return "", &Error{TooLong, fmt.Sprintf("name of more than %d characters", MaxName), maxMapped}
+	}
+	mapped, err := profile.ToASCII(name)
+	if err != nil {
+		return "", &Error{Malformed, "character that IDNA does not allow here", first}
+	}
+	if normal, f = normalizeASCII(mapped); f.found() {
+		return "", &Error{f.kind, f.what + " after the mapping of IDNA", first}
+	}
+	return normal, nil
+}
+
+// NormalizeServerName returns the normal form of a server name of TLS. It refuses characters
+// outside ASCII (RFC 6066 section 3). Otherwise it is Normalize.
+func NormalizeServerName(name string) (string, error) {
+	normal, f := normalizeASCII(name)
+	if f.found() {
+		return "", f.in(name)
+	}
+	return normal, nil
+}
+
+// NormalizeHost returns the normal form of a host that may have a port, such as
+// "Example.COM.:8080". It cuts the port, which is empty (RFC 3986 section 3.2.3) or a decimal
+// number from 1 to 65535. Otherwise it is Normalize.
+func NormalizeHost(host string) (string, error) {
+	name, port, ok := strings.Cut(host, ":")
+	if !ok {
+		return Normalize(host)
+	}
+	for i := range len(port) {
+		if port[i] < '0' || port[i] > '9' {
+			f := badCharacter(port[i], len(name)+1+i)
+			if port[i] != '/' { // "https://a.example"
+				f.what = "port that is not a number"
+			}
+			return "", f.in(host)
+		}
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
+		return "", &Error{Malformed, "port that is not from 1 to 65535", len(name) + 1}
+	}
+	return Normalize(name)
+}
+
+// NormalizePattern returns the normal form of a declared host: that of NormalizeHost, or a
+// wildcard "*.example.com". A wildcard has at most MaxName bytes.
+func NormalizePattern(host string) (string, error) {
+	rest, wildcard := strings.CutPrefix(host, "*.")
+	if !wildcard {
+		return NormalizeHost(host)
+	}
+	name, err := NormalizeHost(rest)
+	if e, ok := err.(*Error); ok {
+		return "", &Error{e.Kind, e.What, e.Offset + len("*.")}
+	}
+	if len(name) > MaxName-len("*.") {
+		return "", &Error{TooLong, nameTooLong, MaxName}
+	}
+	return "*." + name, nil
+}
+
+// fault is the reason why a name is not ASCII in normal form. The zero fault is no fault. It is a
+// value, so that a name that IDNA can map costs no allocation for its fault.
+type fault struct {
+	kind   Kind
+	what   string
+	offset int
+}
+
+func (f fault) found() bool { return f.what != "" }
+
+// in returns the error for a text that has the fault f. Every IPv6 address has a fault, as a name
+// and as a name with a port.
+func (f fault) in(text string) error {
+	if isAddress(text) {
+		return &Error{IPLiteral, "IP address", 0}
+	}
+	return &Error{f.kind, f.what, f.offset}
+}
+
+const nameTooLong = "name of more than 253 bytes"
+
+// normalizeASCII returns the normal form of a name without a port and without characters outside
+// ASCII.
+func normalizeASCII(s string) (string, fault) {
+	s = strings.TrimSuffix(s, ".")
+	if s == "" {
+		return "", fault{Malformed, "empty name", 0}
+	}
+	if len(s) > MaxName {
+		return "", fault{TooLong, nameTooLong, MaxName}
+	}
+	upper := false
+	start := 0 // of the label
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.':
+			if f := checkLabel(s[start:i], start); f.found() {
+				return "", f
+			}
+			start = i + 1
+		case 'A' <= c && c <= 'Z':
+			upper = true
+		default:
+			return "", badCharacter(c, i)
+		}
+	}
+	if f := checkLabel(s[start:], start); f.found() {
+		return "", f
+	}
+	if isNumber(s[start:]) {
+		return "", fault{IPLiteral, "IP address, or last label that is a number,", start}
+	}
+	if upper {
+		s = strings.ToLower(s)
+	}
+	return s, fault{}
+}
+
+func badCharacter(c byte, offset int) fault {
+	switch {
+	case c < ' ' || c == 0x7f:
+		return fault{ControlCharacter, "control character", offset}
+	case c >= utf8.RuneSelf:
+		return fault{Malformed, "character outside ASCII", offset}
+	case c == ':':
+		return fault{Malformed, "colon (no port is allowed here)", offset}
+	case c == '/':
+		return fault{Malformed, "slash (a host has neither a scheme nor a path)", offset}
+	case c == '@':
+		return fault{Malformed, "at sign (a host has no user)", offset}
+	case c == '*':
+		return fault{Malformed, "asterisk (a wildcard is the whole first label of a declared host, as in *.example.com)", offset}
+	}
+	return fault{Malformed, "character other than a letter, digit, hyphen or underscore", offset}
+}
+
+// checkLabel checks the length and the ends of a label that begins at offset.
+func checkLabel(label string, offset int) fault {
+	switch {
+	case label == "":
+		return fault{Malformed, "empty label", offset}
+	case len(label) > MaxLabel:
+		return fault{TooLong, "label of more than 63 bytes", offset}
+	case label[0] == '-':
+		return fault{Malformed, "hyphen at the start of a label", offset}
+	case label[len(label)-1] == '-':
+		return fault{Malformed, "hyphen at the end of a label", offset + len(label) - 1}
+	}
+	return fault{}
+}
+
+// isNumber reports whether programs that read addresses as inet_aton does read a label as a
+// number: decimal digits, or "0x" and any count of hexadecimal digits.
+func isNumber(label string) bool {
+	digits := "0123456789"
+	if len(label) >= 2 && label[0] == '0' && label[1]|0x20 == 'x' {
+		label, digits = label[2:], "0123456789abcdefABCDEF"
+	}
+	return strings.Trim(label, digits) == ""
+}
+
+// isAddress reports whether a text is an IP address, or begins with one in brackets.
+func isAddress(s string) bool {
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		s, _, _ = strings.Cut(inner, "]")
+	}
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+func firstNonASCII(s string) int {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+// firstInvalid returns the offset of the first byte that is not UTF-8.
+func firstInvalid(s string) int {
+	for i, r := range s {
+		if _, n := utf8.DecodeRuneInString(s[i:]); r == utf8.RuneError && n == 1 {
+			return i
+		}
+	}
+	return -1
+}
