@@ -22,7 +22,7 @@ type reply = agentcheck.Reply
 var (
 	percent  = agentcheck.Percent
 	absolute = agentcheck.Absolute
-	limit    = agentcheck.Limit
+	limit    = agentcheck.Connections
 )
 
 const (

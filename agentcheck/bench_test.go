@@ -11,7 +11,7 @@ import (
 
 var full = reply{up, ready, percent(75), limit(30), "canary"}
 
-func BenchmarkAppendText(b *testing.B) {
+func BenchmarkAppendLine(b *testing.B) {
 	for name, r := range map[string]agentcheck.Reply{
 		"settings": {State: up, Admin: ready, Weight: percent(75), MaxConn: limit(30)},
 		"reason":   full,
@@ -20,7 +20,7 @@ func BenchmarkAppendText(b *testing.B) {
 			b.ReportAllocs()
 			buf := make([]byte, 0, 128)
 			for b.Loop() {
-				buf, _ = r.AppendText(buf[:0])
+				buf, _ = r.AppendLine(buf[:0])
 			}
 			b.SetBytes(int64(len(buf)))
 		})
@@ -44,11 +44,11 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-func BenchmarkWorst(b *testing.B) {
+func BenchmarkMostRestrictive(b *testing.B) {
 	b.ReportAllocs()
 	node := reply{State: up, Admin: drain, Weight: percent(100), Reason: "cordoned"}
 	for b.Loop() {
-		node.Worst(full)
+		node.MostRestrictive(full)
 	}
 }
 
@@ -147,14 +147,14 @@ func BenchmarkAnswerFloor(b *testing.B) {
 
 func TestEncodingAllocatesNothing(t *testing.T) {
 	buf := make([]byte, 0, 128)
-	if n := testing.AllocsPerRun(1000, func() { buf, _ = full.AppendText(buf[:0]) }); n != 0 {
-		t.Errorf("AppendText allocates %v times", n)
+	if n := testing.AllocsPerRun(1000, func() { buf, _ = full.AppendLine(buf[:0]) }); n != 0 {
+		t.Errorf("AppendLine allocates %v times", n)
 	}
 	line := []byte("up ready 75% maxconn:30\n")
 	if n := testing.AllocsPerRun(1000, func() { agentcheck.Parse(line) }); n != 0 {
 		t.Errorf("Parse of an answer without a reason allocates %v times", n)
 	}
-	if n := testing.AllocsPerRun(1000, func() { full.Worst(reply{Admin: drain}) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { full.MostRestrictive(reply{Admin: drain}) }); n != 0 {
 		t.Errorf("Worst allocates %v times", n)
 	}
 }

@@ -2,6 +2,7 @@ package agentcheck
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,25 +11,22 @@ import (
 	"time"
 )
 
-// Client asks agents as HAProxy does. The zero value is ready to use, and safe for concurrent
-// use as long as its fields do not change.
+// Client makes agent checks as HAProxy does. The zero value is ready to use. Several goroutines may
+// use a Client at the same time if its fields do not change.
 type Client struct {
-	// Send is what to send first, as HAProxy's agent-send: verbatim, so it mostly ends in "\n".
+	// Send is the text to send first, like HAProxy's agent-send. The Client adds no line end, so
+	// Send usually ends in "\n". "" sends nothing.
 	Send string
 
-	// Timeout bounds each Check as a whole. 0 means DefaultTimeout.
+	// Timeout is the longest duration of a Check. 0 or less means DefaultTimeout.
 	Timeout time.Duration
 }
 
-// Check connects to addr ("host:port"), sends Send, reads one line and parses it. It returns
-// what [Parse] does: a Reply that comes with an error that wraps a [*WordError] holds what HAProxy
-// would apply. Any other error comes with the zero Reply. The context and Timeout bound it all.
+// Check connects to addr ("host:port"), sends Send, reads one line, and returns the result of
+// [Parse]. If the error wraps a [*WordError], the Reply has the settings that HAProxy would apply.
+// With any other error the Reply is zero. Check returns when ctx ends or Timeout has passed.
 func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
-	timeout := c.Timeout
-	if timeout <= 0 {
-		timeout = DefaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(c.Timeout, 0), DefaultTimeout))
 	defer cancel()
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
@@ -36,11 +34,11 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 		return Reply{}, fmt.Errorf("agentcheck: %w", err)
 	}
 	defer conn.Close()
-	// An end of the context, for whatever cause, fails the reads and writes below.
+	// When the context ends, the reads and writes below fail.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	line, err := c.ask(conn)
+	line, err := c.exchange(conn)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -50,9 +48,9 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 	return Parse(line)
 }
 
-// ask returns what the agent says up to the first line end, the end of the connection, or more
-// bytes than a line may have.
-func (c *Client) ask(conn net.Conn) ([]byte, error) {
+// exchange sends Send and returns the bytes that the agent sends, up to the first read that contains
+// a line end, the end of the connection, or more than MaxLine bytes.
+func (c *Client) exchange(conn net.Conn) ([]byte, error) {
 	if c.Send != "" {
 		if _, err := io.WriteString(conn, c.Send); err != nil {
 			return nil, err

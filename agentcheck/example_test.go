@@ -51,23 +51,23 @@ func ExampleParse() {
 	// agentcheck: answer has no line end
 }
 
-func ExampleReply_AppendText() {
+func ExampleReply_AppendLine() {
 	reply := agentcheck.Reply{
 		State:   agentcheck.Fail,
 		Admin:   agentcheck.Drain,
 		Weight:  agentcheck.Percent(0),
-		MaxConn: agentcheck.Limit(30),
-		Reason:  "disk\nfull", // whatever it holds, the answer stays one line
+		MaxConn: agentcheck.Connections(30),
+		Reason:  "disk\nfull", // the answer stays one line
 	}
-	line, err := reply.AppendText(nil)
+	line, err := reply.AppendLine(nil)
 	fmt.Printf("%q %v\n", line, err)
 	// Output: "fail drain 0% maxconn:30 # disk full\n" <nil>
 }
 
-func ExampleReply_Worst() {
+func ExampleReply_MostRestrictive() {
 	node := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Drain, Weight: agentcheck.Percent(100), Reason: "cordoned"}
 	service := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Weight: agentcheck.Percent(50), Reason: "canary"}
-	fmt.Println(node.Worst(service))
+	fmt.Println(node.MostRestrictive(service))
 	// Output: up drain 50% # cordoned
 }
 
@@ -104,12 +104,12 @@ func ExampleServer_readName() {
 	// media/gone: "" <nil>
 }
 
-func ExampleWorst() {
+func ExampleMostRestrictive() {
 	node := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Weight: agentcheck.Percent(100)}
 	service := agentcheck.HandlerFunc(func(context.Context, *agentcheck.Request) agentcheck.Reply {
 		return agentcheck.Reply{Weight: agentcheck.Percent(50)}
 	})
-	both := agentcheck.Worst(node, service)
+	both := agentcheck.MostRestrictive(node, service)
 	fmt.Println(both.ServeAgent(context.Background(), &agentcheck.Request{}))
 	// Output: up ready 50%
 }

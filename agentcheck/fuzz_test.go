@@ -32,7 +32,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 
-		text, err := r.AppendText(nil)
+		text, err := r.AppendLine(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,9 +73,9 @@ func FuzzReply(f *testing.F) {
 			r.Weight = agentcheck.Percent(weight)
 		}
 		if limited {
-			r.MaxConn = agentcheck.Limit(connections)
+			r.MaxConn = agentcheck.Connections(int(connections))
 		}
-		text, err := r.AppendText(nil)
+		text, err := r.AppendLine(nil)
 		if err != nil {
 			if r.State <= agentcheck.Fail && r.Admin <= agentcheck.Maint {
 				t.Fatal(err)
@@ -97,8 +97,18 @@ func FuzzReply(f *testing.F) {
 		if simple := strings.Trim(reason, "abcdefghijklmnopqrstuvwxyz") == ""; simple && len(reason) <= agentcheck.MaxReason && got.Reason != reason {
 			t.Fatalf("reason %q became %q", reason, got.Reason)
 		}
-		if again, _ := got.AppendText(nil); !bytes.Equal(again, text) {
+		if again, _ := got.AppendLine(nil); !bytes.Equal(again, text) {
 			t.Fatalf("%q was written again as %q", text, again)
+		}
+		marshalled, err := r.MarshalText()
+		if err != nil || string(marshalled)+"\n" != string(text) {
+			t.Fatalf("MarshalText gives %q, %v; AppendLine gives %q", marshalled, err, text)
+		}
+		for _, form := range [][]byte{marshalled, text} { // without and with a line end
+			var back agentcheck.Reply
+			if err := back.UnmarshalText(form); err != nil || back != got {
+				t.Fatalf("UnmarshalText(%q) gives %+v, %v, want %+v", form, back, err, got)
+			}
 		}
 	})
 }

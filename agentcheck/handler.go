@@ -5,47 +5,49 @@ import (
 	"net"
 )
 
-// Request is one question of HAProxy.
+// Request is one agent check of HAProxy.
 type Request struct {
-	// Name is the text of HAProxy's agent-send without its line end, "" if the server does not
-	// read one. It comes from the network: at most MaxName bytes of anything but CR and LF.
+	// Name is the text of HAProxy's agent-send without its line end. It is "" unless
+	// Server.ReadName is set. It is untrusted input: up to MaxName bytes of any value except CR and
+	// LF.
 	Name string
 
-	// LocalAddr is where HAProxy connected to, RemoteAddr where it came from.
+	// LocalAddr is the address that HAProxy connected to, RemoteAddr the address of HAProxy.
 	LocalAddr, RemoteAddr net.Addr
 }
 
-// Handler decides on the answer to HAProxy. ServeAgent is called from several goroutines at
-// once. It should answer at once, from memory: HAProxy waits for no longer than its agent-inter,
-// and then keeps the last answer. The context ends when that time is over or the server closes.
+// Handler decides on the answer to HAProxy. The Server calls ServeAgent from several goroutines at
+// the same time. ServeAgent should answer at once, from memory: after agent-inter HAProxy stops
+// waiting and keeps the last answer. The context ends after Server.Timeout, or when the server
+// closes.
 type Handler interface {
 	ServeAgent(context.Context, *Request) Reply
 }
 
-// HandlerFunc is a function as a [Handler].
+// HandlerFunc makes a [Handler] of a function.
 type HandlerFunc func(context.Context, *Request) Reply
 
 // ServeAgent calls f.
 func (f HandlerFunc) ServeAgent(ctx context.Context, q *Request) Reply { return f(ctx, q) }
 
-// ServeAgent returns r: a Reply is the Handler that always gives it.
+// ServeAgent returns r: a Reply is a Handler with a constant answer.
 func (r Reply) ServeAgent(context.Context, *Request) Reply { return r }
 
-// Worst asks all handlers, in order, and combines their answers with [Reply.Worst]. Without
-// handlers it answers the zero Reply.
-func Worst(handlers ...Handler) Handler {
+// MostRestrictive returns a Handler that calls all handlers in order and combines their answers
+// with [Reply.MostRestrictive]. Without handlers it answers the zero Reply.
+func MostRestrictive(handlers ...Handler) Handler {
 	if len(handlers) == 1 {
 		return handlers[0]
 	}
-	return worst(append([]Handler(nil), handlers...))
+	return combined(append([]Handler(nil), handlers...))
 }
 
-type worst []Handler
+type combined []Handler
 
-func (w worst) ServeAgent(ctx context.Context, q *Request) Reply {
+func (c combined) ServeAgent(ctx context.Context, q *Request) Reply {
 	var r Reply
-	for _, h := range w {
-		r = r.Worst(h.ServeAgent(ctx, q))
+	for _, h := range c {
+		r = r.MostRestrictive(h.ServeAgent(ctx, q))
 	}
 	return r
 }

@@ -40,8 +40,8 @@ func (m model) apply(r agentcheck.Reply) model {
 	if w := r.Weight.Of(m.initial, m.weight); !m.static || w == 0 || w == m.initial {
 		m.weight = w
 	}
-	if n, ok := r.MaxConn.Limit(); ok {
-		m.maxConn = n
+	if n, ok := r.MaxConn.Connections(); ok {
+		m.maxConn = uint32(n)
 	}
 	return m
 }

@@ -72,7 +72,7 @@ func TestServerAndHAProxy(t *testing.T) {
 			for _, s := range servers {
 				m := newModel(100).apply(want[s.name])
 				m.requireSame(t, got[s.name])
-				line, err := want[s.name].AppendText(nil)
+				line, err := want[s.name].AppendLine(nil)
 				require.NoError(t, err)
 				requireShown(t, string(line), got[s.name].agent)
 			}

@@ -2,31 +2,106 @@ package agentcheck
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
 )
 
-// Lint names what is surprising about an answer, byte for byte as it is sent. Findings about
-// words come first, in their order; no finding gives nil. An answer without findings may still
-// be wrong for its purpose.
+// Trap names one way in which HAProxy does something else than an answer seems to ask for.
+type Trap string
+
+// The Traps that Lint finds.
+const (
+	TrapNoLineEnd      Trap = "no-line-end"      // HAProxy ignores the whole answer
+	TrapTooLong        Trap = "too-long"         // HAProxy ignores the whole answer, or crashes
+	TrapSecondLine     Trap = "second-line"      // HAProxy ignores the text after the first line end
+	TrapUnknownWord    Trap = "unknown-word"     // HAProxy shows an error for the word
+	TrapGluedReason    Trap = "glued-reason"     // a '#' inside a word makes the word unknown
+	TrapBadNumber      Trap = "bad-number"       // HAProxy rejects the number of a weight or maxconn
+	TrapOverridden     Trap = "overridden"       // a later word for the same setting wins
+	TrapOpenSetting    Trap = "open-setting"     // the setting of an earlier answer stays in force
+	TrapForeignSetting Trap = "foreign-setting"  // the answer overwrites a setting of somebody else
+	TrapNeedsVersion   Trap = "needs-version"    // older versions of HAProxy show an error
+	TrapStaticBalance  Trap = "static-balance"   // the balance algorithm ignores the weight
+	TrapTruncated      Trap = "weight-truncated" // the initial weight is too small for a percentage
+	TrapCapped         Trap = "weight-capped"    // HAProxy lowers the weight to 256
+	TrapUnlimited      Trap = "unlimited"        // maxconn 0 lifts the limit
+	TrapWrapped        Trap = "maxconn-wrapped"  // a negative or huge maxconn becomes another number
+	TrapPersistence    Trap = "persistence"      // clients bound by a cookie stay, or move
+	TrapHiddenReason   Trap = "hidden-reason"    // HAProxy does not show the reason
+	TrapCutReason      Trap = "cut-reason"       // HAProxy shows only the beginning of the reason
+)
+
+// Finding is one Trap in one answer.
+type Finding struct {
+	Trap Trap
+	Word string // the word at fault, "" for the answer as a whole
+	Text string // what HAProxy does, and what to write instead
+}
+
+// String returns the finding on one line.
+func (f Finding) String() string {
+	if f.Word == "" {
+		return fmt.Sprintf("%s: %s", f.Trap, f.Text)
+	}
+	return fmt.Sprintf("%s: %.64q: %s", f.Trap, f.Word, f.Text)
+}
+
+// Settings is a set of settings of a Reply.
+type Settings uint8
+
+const (
+	SettingState Settings = 1 << iota
+	SettingAdmin
+	SettingWeight
+	SettingMaxConn
+)
+
+// Setup describes the HAProxy and the server that get an answer. Each field has a zero value for
+// "not known". Lint finds more traps if more fields are set.
+type Setup struct {
+	// Owns are the settings that the agent controls. Every answer must name all of them, and no
+	// other setting. 0 means SettingState|SettingAdmin|SettingWeight, and an answer may then name
+	// other settings too.
+	Owns Settings
+
+	// Balance is the argument of HAProxy's balance, such as "leastconn" or "hdr(x-user)".
+	Balance string
+	// HashType is the argument of HAProxy's hash-type; "" means its default, map-based.
+	HashType string
+
+	// InitialWeight is the server's weight in HAProxy's configuration, as Absolute(100). HAProxy's
+	// default is Absolute(1).
+	InitialWeight Weight
+
+	// Version is the version of HAProxy, such as "2.6.12".
+	Version string
+
+	// Persistence is true if cookies or a stick table bind clients to servers.
+	Persistence bool
+}
+
+// Lint returns the traps in an answer. answer has exactly the bytes that go over the wire. Findings
+// for a word come before those for the whole answer, in the order of the words. nil means that
+// Lint found nothing; the answer may still be wrong for its purpose.
 func Lint(answer []byte, s Setup) []Finding {
 	var l linter
 	line, err := firstLine(answer, true)
 	switch {
 	case errors.Is(err, ErrTooLong):
-		l.add(TrapTooLong, "", "HAProxy reads no more than its tune.bufsize (16384 bytes) and ignores the answer, unless it ends: 2.6 writes beyond its buffer")
+		l.add(TrapTooLong, "", "HAProxy reads at most tune.bufsize (16384 bytes) and ignores a longer answer; HAProxy 2.6 writes beyond its buffer and may crash")
 		return l.findings
 	case err != nil:
-		l.add(TrapNoLineEnd, "", `HAProxy ignores an answer without a line end or with a NUL before it, or completes it with what is left in its buffer: end it in \n`)
+		l.add(TrapNoLineEnd, "", `HAProxy ignores an answer without a line end or with a NUL before it, or completes it with old bytes of its buffer: end the answer with \n`)
 		line, _, _ = bytes.Cut(answer, []byte{0})
 	default:
 		if rest := bytes.Trim(answer[len(line):], "\r\n"); len(rest) > 0 {
-			l.add(TrapSecondLine, "", "HAProxy stops at the first line end, even in an empty line: say all on one line")
+			l.add(TrapSecondLine, "", "HAProxy stops at the first line end, even if the line is empty: write everything on one line")
 		}
 	}
 	if len(line)+1 >= MaxLine && (s.Version == "" || !olderThan(s.Version, 3, 1)) {
-		l.add(TrapTooLong, "", "newer versions of HAProxy ignore an answer that fills their tune.bufsize (16384 bytes) to the last byte")
+		l.add(TrapTooLong, "", "newer versions of HAProxy ignore an answer that fills tune.bufsize (16384 bytes) to the last byte")
 	}
 	r, wordErr := parse(line, false)
 	l.words(line, s)
@@ -39,46 +114,46 @@ func Lint(answer []byte, s Setup) []Finding {
 }
 
 type linter struct {
-	findings  []Finding
-	weightW   string // the last weight, as it was written
-	maxConnW  string
-	maxConnIn []byte // its number, as it was written
+	findings      []Finding
+	weightWord    string // the last weight, as the answer spells it
+	maxConnWord   string // the last maxconn
+	maxConnNumber []byte // the number of maxConnWord
 }
 
 func (l *linter) add(t Trap, word, format string, args ...any) {
 	l.findings = append(l.findings, Finding{t, word, fmt.Sprintf(format, args...)})
 }
 
-// words looks at each word by itself and beside those of its kind.
+// words checks each word, and finds words that a later one overrides.
 func (l *linter) words(line []byte, s Setup) {
-	var last [maxConnWord + 1]word
+	var last [SettingMaxConn + 1]word
 	for words := (scanner{line: line}); words.next(); {
 		w := words.word
-		k, _ := classify(w.text)
-		if k == unknownWord {
+		setting, _ := classify(w.text)
+		if setting == 0 {
 			l.unknown(string(w.text))
 			continue
 		}
 		if _, ok := cutPrefixFold(w.text, weightPrefix); ok && olderThan(s.Version, 3, 1) {
-			l.add(TrapNeedsVersion, string(w.text), "before version 3.1 HAProxy knows weights as a percentage only, and shows an error")
+			l.add(TrapNeedsVersion, string(w.text), "before version 3.1 HAProxy accepts a weight only as a percentage, and shows an error")
 		}
-		if before := last[k].text; before != nil {
-			l.add(TrapOverridden, string(before), "%q comes later and is of the same kind: the last one counts, even if it is wrong", w.text)
+		if before := last[setting].text; before != nil {
+			l.add(TrapOverridden, string(before), "%q comes later and names the same setting: the last word counts, even if it is wrong", w.text)
 		}
-		last[k] = w
+		last[setting] = w
 	}
-	if w := last[weightWord].text; w != nil {
-		l.weightW = string(w)
+	if w := last[SettingWeight].text; w != nil {
+		l.weightWord = string(w)
 		number, _ := cutWeight(w)
 		if _, err := parseWeight(number); err != nil {
-			l.badNumber(l.weightW, err)
+			l.badNumber(l.weightWord, err)
 		}
 	}
-	if w := last[maxConnWord].text; w != nil {
-		l.maxConnW = string(w)
-		l.maxConnIn, _ = cutPrefixFold(w, maxConnPrefix)
-		if _, err := parseMaxConn(l.maxConnIn); err != nil {
-			l.badNumber(l.maxConnW, err)
+	if w := last[SettingMaxConn].text; w != nil {
+		l.maxConnWord = string(w)
+		l.maxConnNumber, _ = cutPrefixFold(w, maxConnPrefix)
+		if _, err := parseMaxConn(l.maxConnNumber); err != nil {
+			l.badNumber(l.maxConnWord, err)
 		}
 	}
 }
@@ -92,7 +167,7 @@ func (l *linter) unknown(w string) {
 	case digits == "":
 		l.add(TrapUnknownWord, w, "a weight needs a percent sign: %s%%", w)
 	case w == "%":
-		l.add(TrapUnknownWord, w, "no space may stand between number and percent sign")
+		l.add(TrapUnknownWord, w, "write no space between the number and the percent sign")
 	case digits == "-%" || digits == "+%":
 		l.add(TrapUnknownWord, w, "a percentage has no sign")
 	default:
@@ -105,12 +180,12 @@ func (l *linter) badNumber(w string, err error) {
 		l.glued(w)
 		return
 	}
-	l.add(TrapBadNumber, w, "%v: HAProxy keeps what was in force and shows a warning", err)
+	l.add(TrapBadNumber, w, "%v: HAProxy keeps the setting that was in force and shows a warning", err)
 }
 
 func (l *linter) glued(w string) {
 	before, _, _ := strings.Cut(w, "#")
-	l.add(TrapGluedReason, w, "a reason begins with a '#' that begins a word; this makes %q an unknown word too: put a space before the '#'", before)
+	l.add(TrapGluedReason, w, "only a '#' at the start of a word begins a reason; here HAProxy ignores %q too: put a space before the '#'", before)
 }
 
 func (l *linter) weight(w Weight, s Setup) {
@@ -127,7 +202,7 @@ func (l *linter) weight(w Weight, s Setup) {
 			ignored = n != 0 && n != initial
 		}
 		if ignored {
-			l.add(TrapStaticBalance, l.weightW, "balance %s is static and takes 0%% and 100%% only; roundrobin, leastconn, random, and hash-type consistent take every weight", s.Balance)
+			l.add(TrapStaticBalance, l.weightWord, "balance %s is static and accepts only 0%% and 100%%; roundrobin, leastconn, random, and hash-type consistent accept every weight", s.Balance)
 		}
 	}
 	if !isPercent {
@@ -135,36 +210,33 @@ func (l *linter) weight(w Weight, s Setup) {
 	}
 	switch exact, got := initial*percent, 100*w.Of(initial, initial); {
 	case known && initial == 0 && percent > 0:
-		l.add(TrapTruncated, l.weightW, "any percentage of the initial weight 0 is 0")
+		l.add(TrapTruncated, l.weightWord, "any percentage of the initial weight 0 is 0")
 	case known && exact > 100*MaxWeight, !known && percent > MaxWeight:
-		l.add(TrapCapped, l.weightW, "no weight exceeds %d, which is %d%% of an initial weight of 100", MaxWeight, MaxWeight)
+		l.add(TrapCapped, l.weightWord, "the largest weight is %d, which is %d%% of an initial weight of 100", MaxWeight, MaxWeight)
 	case known && 10*(exact-got) >= exact && exact > 0:
-		l.add(TrapTruncated, l.weightW, "%d%% of the initial weight %d is truncated to %d: give servers weight 100", percent, initial, got/100)
+		l.add(TrapTruncated, l.weightWord, "%d%% of the initial weight %d is truncated to %d: give servers weight 100", percent, initial, got/100)
 	}
 }
 
 func (l *linter) maxConn(m MaxConn) {
-	n, set := m.Limit()
+	n, set := m.Connections()
 	if !set {
 		return
 	}
-	if asked, _, _ := cutInteger(l.maxConnIn); asked != int64(n) {
+	if asked, _, _ := cutInteger(l.maxConnNumber); asked != int64(n) {
 		effect := fmt.Sprintf("a limit of %d", n)
 		if n == 0 {
 			effect = "no limit"
 		}
-		l.add(TrapWrapped, l.maxConnW, "HAProxy keeps the low 32 bits of the number, which gives %s", effect)
+		l.add(TrapWrapped, l.maxConnWord, "HAProxy keeps the low 32 bits of the number, which gives %s", effect)
 	} else if n == 0 {
-		l.add(TrapUnlimited, l.maxConnW, "0 lifts the limit: to keep clients away say drain, maint or 0%%")
+		l.add(TrapUnlimited, l.maxConnWord, "0 lifts the limit: to keep clients away, answer drain, maint or 0%%")
 	}
 }
 
-// settings compares what the answer names with what the agent owns.
+// settings compares the settings that the answer names with those that the agent owns.
 func (l *linter) settings(r Reply, s Setup) {
-	owns := s.Owns
-	if owns == 0 {
-		owns = SettingState | SettingAdmin | SettingWeight
-	}
+	owns := cmp.Or(s.Owns, SettingState|SettingAdmin|SettingWeight)
 	for _, c := range []struct {
 		setting       Settings
 		named         bool
@@ -172,22 +244,22 @@ func (l *linter) settings(r Reply, s Setup) {
 	}{
 		{
 			SettingState, r.State != KeepState,
-			"no health: after down, fail or stopped nothing but \"up\" brings the server back",
-			"down, fail and stopped stay until this agent says up",
+			"no health: after down, fail or stopped only \"up\" brings the server back",
+			"down, fail and stopped stay until this agent answers up",
 		},
 		{
 			SettingAdmin, r.Admin != KeepAdmin,
-			"no administrative state: after drain or maint nothing but \"ready\" ends it",
+			"no administrative state: only \"ready\" ends drain or maint",
 			"ready ends an operator's drain or maintenance at the next check, drain and maint replace it",
 		},
 		{
 			SettingWeight, !r.Weight.IsZero(),
-			"no weight: the last one stays in force, also 0%",
+			"no weight: the last weight stays in force, also 0%",
 			"the weight replaces an operator's at the next check",
 		},
 		{
 			SettingMaxConn, !r.MaxConn.IsZero(),
-			"no maxconn: the last one stays in force",
+			"no maxconn: the last limit stays in force",
 			"the limit replaces the configured one",
 		},
 	} {
@@ -207,24 +279,24 @@ func (l *linter) persistence(r Reply, s Setup) {
 	weightless := !r.Weight.IsZero() && r.Weight.Of(100, 100) == 0
 	switch {
 	case r.Admin == Maint:
-		l.add(TrapPersistence, r.Admin.String(), "clients bound to the server move to others at once; drain would let them stay")
+		l.add(TrapPersistence, r.Admin.String(), "clients bound to the server move to other servers at once; drain would let them stay")
 	case r.Admin == Drain:
-		l.add(TrapPersistence, r.Admin.String(), "clients bound to the server still come; maint would move them")
+		l.add(TrapPersistence, r.Admin.String(), "clients bound to the server stay; maint would move them to other servers")
 	case weightless:
-		l.add(TrapPersistence, l.weightW, "clients bound to the server still come; maint would move them")
+		l.add(TrapPersistence, l.weightWord, "clients bound to the server stay; maint would move them to other servers")
 	}
 }
 
-// shownReason is how much HAProxy keeps of "via agent : <state> (<reason>)".
+// shownReason is how many bytes of "via agent : <state> (<reason>)" HAProxy keeps.
 const shownReason = 127
 
 func (l *linter) reason(r Reply, wordErr error) {
 	switch {
 	case r.Reason == "":
 	case r.State == KeepState:
-		l.add(TrapHiddenReason, "", "HAProxy shows a reason only beside up, down, fail or stopped")
+		l.add(TrapHiddenReason, "", "HAProxy shows a reason only together with up, down, fail or stopped")
 	case r.State == Up && wordErr != nil:
-		l.add(TrapHiddenReason, "", "HAProxy shows its error about another word instead of the reason beside up")
+		l.add(TrapHiddenReason, "", "for up, HAProxy shows its error about another word instead of the reason")
 	case len("via agent : ")+len(r.State.String())+len(" (")+len(r.Reason) > shownReason:
 		l.add(TrapCutReason, "", "HAProxy shows about the first 100 bytes of a reason")
 	}
@@ -246,7 +318,7 @@ func isStatic(balance, hashType string) bool {
 	return false
 }
 
-// olderThan reports whether a version is, or may be, older than major.minor.
+// olderThan reports whether a version is older than major.minor, or cannot be read.
 func olderThan(version string, major, minor int) bool {
 	var a, b int
 	if _, err := fmt.Sscanf(version, "%d.%d", &a, &b); err != nil {

@@ -145,7 +145,7 @@ func TestLintIsCleanForCompleteReplies(t *testing.T) {
 		for _, admin := range []agentcheck.Admin{ready, drain, maint} {
 			for _, weight := range []int{0, 1, 50, 100, 256} {
 				r := reply{state, admin, percent(weight), limit(10), "a reason, with # and ;"}
-				line, err := r.AppendText(nil)
+				line, err := r.AppendLine(nil)
 				require.NoError(t, err)
 				require.Empty(t, agentcheck.Lint(line, setup{
 					Owns: allSettings, Balance: "leastconn", InitialWeight: absolute(100), Version: "2.4.0",

@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// MaxLine is the length of the longest answer that a HAProxy with default settings accepts,
-// line end included (its global tune.bufsize). 3.2 and 3.4 ignore one of exactly that length,
-// as 2.6 and 3.0 do not.
+// MaxLine is the length in bytes, line end included, of the longest answer that a HAProxy with
+// default settings accepts (its global tune.bufsize). HAProxy 2.6 and 3.0 accept an answer of
+// exactly that length; 3.2 and 3.4 ignore it.
 const MaxLine = 16384
 
 const (
@@ -19,16 +19,17 @@ const (
 
 // Errors of an answer that HAProxy ignores as a whole.
 var (
-	// ErrIncomplete: there is no CR or LF, or a NUL stands before it. HAProxy shows "Ignoring
-	// incomplete line from agent". Do not count on it: version 2.6 was seen to complete such a
-	// line with what an earlier check had left in its buffer.
+	// ErrIncomplete means that the answer has no CR or LF, or has a NUL before it. HAProxy ignores
+	// such an answer and shows "Ignoring incomplete line from agent". But version 2.6 sometimes
+	// completed the line with bytes that an earlier check had left in its buffer.
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
-	// ErrTooLong: the line is longer than MaxLine. Version 2.6 looks for its end beyond the
-	// buffer and can overwrite a byte there; some 3% of its processes ended by such an answer.
+	// ErrTooLong means that the line is longer than MaxLine. Version 2.6 looks for the line end
+	// beyond its buffer and can overwrite a byte there. In tests, such an answer ended about 3% of
+	// the HAProxy processes.
 	ErrTooLong = errors.New("agentcheck: answer is longer than " + strconv.Itoa(MaxLine) + " bytes")
 )
 
-// What is wrong with a word, in a WordError.
+// Values of WordError.Err.
 var (
 	errUnknown    = errors.New("unknown word")
 	errNotState   = errors.New("not a health state")
@@ -41,11 +42,11 @@ var (
 	errRange      = errors.New("absolute weight outside 0 to 256")
 )
 
-// WordError names a word that HAProxy rejects. It applies the rest of the answer.
+// WordError names a word that HAProxy rejects. HAProxy applies the other words of the answer.
 type WordError struct {
-	Word   string // as it stands in the answer
-	Offset int    // of its first byte
-	Err    error  // what is wrong
+	Word   string // the word as the answer spells it
+	Offset int    // position of the word's first byte in the answer
+	Err    error  // the reason
 }
 
 func (e *WordError) Error() string {
@@ -58,17 +59,19 @@ func (e *WordError) Error() string {
 
 func (e *WordError) Unwrap() error { return e.Err }
 
-// Parse reads an answer as HAProxy does: the first line, up to and including CR or LF, of words
-// in any order and case, separated by spaces, tabs or commas, and a reason after a '#' that
-// begins a word. The last word of a kind counts. What follows the line end is not looked at.
+// Parse reads an answer as HAProxy does: only the first line, up to CR or LF. The line consists of
+// words in any order and case, separated by spaces, tabs or commas. A word that begins with '#'
+// begins the reason, which ends with the line. Of several words for one setting the last one
+// counts.
 //
-// Words that HAProxy rejects give an error that wraps a [*WordError] for each, together with a
-// Reply of the other words, because HAProxy applies those: "bogus 50%" sets the weight and shows
-// an error. A rejected last weight or maxconn also hides an earlier good one. [ErrIncomplete] and
-// [ErrTooLong] come with the zero Reply, because HAProxy then changes nothing.
+// If HAProxy rejects words, Parse returns an error that wraps a [*WordError] for each of them, and
+// the Reply of the other words, because HAProxy applies those. For example, "bogus 50%" sets the
+// weight and shows an error. If HAProxy rejects the last weight or maxconn, an earlier valid one
+// has no effect either. With [ErrIncomplete] and [ErrTooLong] the Reply is zero, because HAProxy
+// then changes nothing.
 //
-// Accepted without an error, as HAProxy does, are answers that hardly anyone wants, such as
-// "maxconn:-5"; [Lint] names them.
+// Like HAProxy, Parse accepts some answers that probably nobody wants, such as "maxconn:-5".
+// [Lint] finds them.
 func Parse(line []byte) (Reply, error) { return parse(line, true) }
 
 func parse(line []byte, needEnd bool) (Reply, error) {
@@ -84,20 +87,20 @@ func parse(line []byte, needEnd bool) (Reply, error) {
 	words := scanner{line: line}
 	for words.next() {
 		w := words.word
-		switch k, v := classify(w.text); k {
-		case stateWord:
-			r.State = State(v)
-		case adminWord:
-			r.Admin = Admin(v)
-		case weightWord:
+		switch setting, value := classify(w.text); setting {
+		case SettingState:
+			r.State = State(value)
+		case SettingAdmin:
+			r.Admin = Admin(value)
+		case SettingWeight:
 			weight = w
-		case maxConnWord:
+		case SettingMaxConn:
 			maxConn = w
 		default:
 			errs = append(errs, w.error(errUnknown))
 		}
 	}
-	// Only the last weight and the last maxconn are ever read as numbers.
+	// HAProxy reads only the last weight and the last maxconn as numbers.
 	if weight.text != nil {
 		number, _ := cutWeight(weight.text)
 		if r.Weight, err = parseWeight(number); err != nil {
@@ -124,7 +127,7 @@ func parse(line []byte, needEnd bool) (Reply, error) {
 	}
 }
 
-// firstLine returns the line without its end.
+// firstLine returns the line without its end. If needEnd is false, the line end may be missing.
 func firstLine(b []byte, needEnd bool) ([]byte, error) {
 	end := bytes.IndexAny(b, "\r\n\x00")
 	switch {
@@ -141,7 +144,7 @@ func firstLine(b []byte, needEnd bool) ([]byte, error) {
 // word is one word of an answer.
 type word struct {
 	text   []byte
-	offset int
+	offset int // position of its first byte in the answer
 }
 
 func (w word) error(err error) error {
@@ -177,54 +180,26 @@ func (s *scanner) next() bool {
 
 func isSeparator(c byte) bool { return c == ' ' || c == '\t' || c == ',' }
 
-// kind says which setting a word is for, whether or not its number is right.
-type kind uint8
-
-const (
-	unknownWord kind = iota
-	stateWord
-	adminWord
-	weightWord
-	maxConnWord
-)
-
-// classify returns the kind of a word, and the State or Admin that it stands for.
-func classify(w []byte) (k kind, value uint8) {
-	if s, ok := parseState(w); ok {
-		return stateWord, uint8(s)
+// classify returns the setting that a word names, 0 for an unknown word. value is the State or
+// Admin. classify does not check the number of a weight or maxconn.
+func classify(w []byte) (setting Settings, value uint8) {
+	if n, ok := findWord(stateWords, w); ok {
+		return SettingState, n
 	}
-	if a, ok := parseAdmin(w); ok {
-		return adminWord, uint8(a)
+	if n, ok := findWord(adminWords, w); ok {
+		return SettingAdmin, n
 	}
 	if _, ok := cutWeight(w); ok {
-		return weightWord, 0
+		return SettingWeight, 0
 	}
 	if _, ok := cutPrefixFold(w, maxConnPrefix); ok {
-		return maxConnWord, 0
+		return SettingMaxConn, 0
 	}
-	return unknownWord, 0
+	return 0, 0
 }
 
-func parseState(w []byte) (State, bool) {
-	for i, s := range stateWords {
-		if s != "" && equalFold(w, s) {
-			return State(i), true
-		}
-	}
-	return KeepState, false
-}
-
-func parseAdmin(w []byte) (Admin, bool) {
-	for i, s := range adminWords {
-		if s != "" && equalFold(w, s) {
-			return Admin(i), true
-		}
-	}
-	return KeepAdmin, false
-}
-
-// cutWeight tells whether HAProxy takes w for a weight, right or wrong, and returns the number
-// in it: a word that begins with a digit and has a '%' anywhere, or "weight:" and anything.
+// cutWeight returns the number of a weight, unchecked. ok reports whether HAProxy treats w as a
+// weight: w begins with a digit and contains a '%', or begins with "weight:".
 func cutWeight(w []byte) (number []byte, ok bool) {
 	if len(w) > 0 && isDigit(w[0]) && bytes.IndexByte(w, '%') > 0 {
 		return w, true
@@ -251,8 +226,8 @@ func parseWeight(b []byte) (Weight, error) {
 	return Absolute(int(n)), nil
 }
 
-// parseMaxConn reads an integer. HAProxy stores it in 32 unsigned bits without looking, so a
-// negative or huge one wraps around.
+// parseMaxConn reads an integer. HAProxy stores it in 32 unsigned bits without a check, so a
+// negative or huge number wraps around.
 func parseMaxConn(b []byte) (MaxConn, error) {
 	n, rest, ok := cutInteger(b)
 	switch {
@@ -261,11 +236,11 @@ func parseMaxConn(b []byte) (MaxConn, error) {
 	case len(rest) > 0:
 		return MaxConn{}, errTrailing
 	}
-	return Limit(uint32(n)), nil
+	return MaxConn{true, uint32(n)}, nil
 }
 
-// cutInteger reads a decimal integer at the start of b the way C's strtol does where long has 64
-// bits: after white space, with an optional sign, saturating.
+// cutInteger reads a decimal integer at the start of b as C's strtol does with a long of 64 bits:
+// it skips white space, accepts a sign, and saturates.
 func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	const maxInt64 = 1<<63 - 1
 	i := 0
@@ -281,7 +256,7 @@ func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	var u uint64
 	for ; i < len(b) && isDigit(b[i]); i++ {
 		if d := uint64(b[i] - '0'); u > (maxInt64-d)/10 {
-			u = maxInt64 + 1 // saturated: the next digits keep it here
+			u = maxInt64 + 1 // saturated; further digits leave it unchanged
 		} else {
 			u = 10*u + d
 		}
@@ -298,11 +273,12 @@ func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// isSpace is C's isspace; some of these cannot stand within a word.
+// isSpace is C's isspace.
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
-// equalFold compares with an ASCII lower-case word, case-insensitively in ASCII only, unlike
-// bytes.EqualFold, for which K and the Kelvin sign are equal.
+// equalFold reports whether b is the word lower, which is in lower case. It ignores the case of
+// ASCII letters only: for bytes.EqualFold, k and the Kelvin sign are equal, for HAProxy they are
+// not.
 func equalFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false

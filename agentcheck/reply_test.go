@@ -3,6 +3,7 @@ package agentcheck_test
 import (
 	"encoding"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -17,7 +18,7 @@ var (
 	_ encoding.TextUnmarshaler = (*agentcheck.Reply)(nil)
 )
 
-func TestAppendText(t *testing.T) {
+func TestAppendLine(t *testing.T) {
 	for _, c := range []struct {
 		want  string
 		reply agentcheck.Reply
@@ -31,6 +32,8 @@ func TestAppendText(t *testing.T) {
 		{"# why\n", reply{Reason: "why"}},
 		{"drain 25600%\n", reply{Admin: drain, Weight: percent(1 << 30)}},
 		{"0% maxconn:4294967295\n", reply{Weight: percent(-1), MaxConn: limit(1<<32 - 1)}},
+		{"maxconn:4294967295\n", reply{MaxConn: limit(1 << 32)}},
+		{"maxconn:1\n", reply{MaxConn: limit(-5)}}, // 0 would lift the limit
 		{"weight:256\n", reply{Weight: absolute(257)}},
 		{"up ready 75% maxconn:30 # reason\n", reply{up, ready, percent(75), limit(30), "reason"}},
 		{"fail maint weight:7 # a b\n", reply{fail, maint, absolute(7), agentcheck.MaxConn{}, "a b"}},
@@ -46,19 +49,29 @@ func TestAppendText(t *testing.T) {
 		{"# " + strings.Repeat("x", agentcheck.MaxReason-1) + "\n", reply{Reason: strings.Repeat("x", agentcheck.MaxReason-1) + " y"}},
 	} {
 		t.Run(strings.TrimSpace(c.want[:min(len(c.want), 30)]), func(t *testing.T) {
-			got, err := c.reply.AppendText([]byte("before "))
+			got, err := c.reply.AppendLine([]byte("before "))
 			require.NoError(t, err)
 			require.Equal(t, "before "+c.want, string(got))
-			require.Equal(t, strings.TrimSuffix(c.want, "\n"), c.reply.String())
+
+			text := strings.TrimSuffix(c.want, "\n")
+			require.Equal(t, text, c.reply.String())
+			got, err = c.reply.AppendText([]byte("before "))
+			require.NoError(t, err)
+			require.Equal(t, "before "+text, string(got))
+			got, err = c.reply.MarshalText()
+			require.NoError(t, err)
+			require.Equal(t, text, string(got))
 		})
 	}
 }
 
-func TestAppendTextRejectsWhatHasNoWord(t *testing.T) {
+func TestValuesWithoutAWordAreErrors(t *testing.T) {
 	for _, r := range []agentcheck.Reply{{State: 5}, {State: 255}, {Admin: 4}, {Admin: 255, State: up}} {
-		got, err := r.AppendText([]byte("before"))
-		require.Error(t, err)
-		require.Equal(t, "before", string(got))
+		for _, appendTo := range []func([]byte) ([]byte, error){r.AppendText, r.AppendLine} {
+			got, err := appendTo([]byte("before"))
+			require.Error(t, err)
+			require.Equal(t, "before", string(got))
+		}
 		require.Contains(t, r.String(), "no words for")
 	}
 	_, err := agentcheck.State(5).MarshalText()
@@ -74,6 +87,17 @@ func TestZeroReplyChangesNothing(t *testing.T) {
 	require.Empty(t, agentcheck.KeepState.String()+agentcheck.KeepAdmin.String()+agentcheck.Weight{}.String()+agentcheck.MaxConn{}.String())
 	require.True(t, agentcheck.Weight{}.IsZero() && agentcheck.MaxConn{}.IsZero())
 	require.False(t, percent(0).IsZero() || absolute(0).IsZero() || limit(0).IsZero())
+}
+
+// A Reply in a log or in JSON is one string without a line end.
+func TestTextOfAReplyHasNoLineEnd(t *testing.T) {
+	text, err := json.Marshal(map[string]any{"reply": full})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"reply":"up ready 75% maxconn:30 # canary"}`, string(text))
+
+	var out strings.Builder
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "reply", full)
+	require.Contains(t, out.String(), `reply="up ready 75% maxconn:30 # canary"`+"\n")
 }
 
 // TestTextOfEachSetting round-trips each type within a document, as a configuration would.

@@ -2,6 +2,7 @@ package agentcheck
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,63 +19,64 @@ import (
 // ErrServerClosed is what Serve returns after Shutdown or Close.
 var ErrServerClosed = errors.New("agentcheck: server closed")
 
-// MaxName is the length of the longest name, without its line end, that a Server reads.
+// MaxName is the length in bytes, without the line end, of the longest name that a Server reads.
 const MaxName = 1024
 
 // Defaults of a Server.
 const (
-	// DefaultTimeout is HAProxy's default agent-inter, after which it gives up on an answer.
+	// DefaultTimeout is HAProxy's default agent-inter. HAProxy waits no longer for an answer.
 	DefaultTimeout = 2 * time.Second
-	// DefaultMaxConns is far above what checks need: 5,000 a second that take 1 ms each are 5.
+	// DefaultMaxConns is far above the usual need: 5,000 checks a second that take 1 ms each need
+	// 5 connections at a time.
 	DefaultMaxConns = 1024
 )
 
-// What is read, and thrown away, after the answer is bounded in size and in time. HAProxy ends
-// the connection as soon as it has the line: clients that do not must not keep its checks from
-// the places under MaxConns.
+// Bounds of reading after the answer. HAProxy closes the connection as soon as it has the line. A
+// client that leaves the connection open must not occupy a place under MaxConns for long.
 const (
-	maxDrain  = 64 << 10
-	maxLinger = 250 * time.Millisecond
+	maxDiscard = 64 << 10 // bytes
+	maxLinger  = 250 * time.Millisecond
 )
 
-// Errors of an exchange that ended without an answer; see [Exchange].
+// Errors of an exchange without an answer; see [Exchange].
 var (
-	// ErrNoName: the server waits for a name, and it did not come with a line end in time.
-	// HAProxy sends agent-send as it is written: it must end in \n.
+	// ErrNoName means that the server waited for a name and received no whole line within Timeout.
+	// HAProxy adds no line end to agent-send: the text must end in \n.
 	ErrNoName = errors.New("agentcheck: no name with a line end")
-	// ErrPanic: the handler panicked.
+	// ErrPanic means that the handler panicked.
 	ErrPanic = errors.New("agentcheck: handler panicked")
 )
 
-// Server answers agent checks. Its fields must not change once it serves; its methods may be
-// called from several goroutines.
+// Server answers agent checks. Do not change its fields after the first call of a method. Several
+// goroutines may call its methods at the same time.
 //
-// It writes each answer with one write, then ends its side of the connection and waits for
-// HAProxy to end the other, so that HAProxy reads the answer and a clean end even if it had sent
-// something that nobody read.
+// The server sends each answer with one write. Then it closes its side of the connection and waits
+// until HAProxy closes the other side. So HAProxy reads the answer and a clean end of the
+// connection, even if the server has not read everything that HAProxy sent.
 type Server struct {
 	// Handler decides on the answers. It must not be nil.
 	Handler Handler
 
-	// ReadName makes the server wait for a line before it answers, the text of HAProxy's
-	// agent-send, and puts it in Request.Name: so one port can answer for many services. Without
-	// agent-send HAProxy sends nothing, so by default the server waits for nothing.
+	// ReadName makes the server read one line before it answers, and put the line into
+	// Request.Name. HAProxy sends the text of agent-send, so one port can answer for many services.
+	// Without agent-send HAProxy sends nothing: ReadName must then be false.
 	ReadName bool
 
-	// Timeout bounds each exchange as a whole: the name, the handler's context, the answer, and
-	// the end of the connection, for which there are 250 ms at most. 0 means DefaultTimeout.
+	// Timeout is the longest duration of an exchange: reading the name, the handler's context,
+	// writing the answer, and at most 250 ms for the end of the connection. 0 or less means
+	// DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxConns bounds how many exchanges go on at the same time; others wait in the kernel. 0
-	// means DefaultMaxConns, less than 0 no bound.
+	// MaxConns is the largest number of exchanges at the same time. Further connections wait in the
+	// kernel. 0 means DefaultMaxConns, a negative number means no bound.
 	MaxConns int
 
-	// Finished, if not nil, is told of every exchange when it is over, for metrics. It is called
-	// from several goroutines at once.
+	// Finished, if not nil, receives every exchange after its end, for metrics. The server calls it
+	// from several goroutines at the same time.
 	Finished func(Exchange)
 
-	// Logger, if not nil, gets a line for each failed accept (warning), panic of the handler
-	// (error), and exchange that failed otherwise (debug).
+	// Logger, if not nil, gets a line for each failed accept (warning), for each panic of the
+	// handler (error), and for each exchange that failed otherwise (debug).
 	Logger *slog.Logger
 
 	once  sync.Once
@@ -84,16 +86,16 @@ type Server struct {
 // Exchange is one finished exchange with HAProxy.
 type Exchange struct {
 	Request  Request
-	Reply    Reply         // the zero Reply if the handler was not asked or panicked
-	Duration time.Duration // from accept until the answer was handed to the kernel, or failed
-	// Err is nil if the answer was written. Else HAProxy keeps the last answer in force.
+	Reply    Reply         // zero if the server did not call the handler, or the handler panicked
+	Duration time.Duration // from accept until the kernel has the answer or the exchange failed
+	// Err is nil if the server has written the answer. Otherwise HAProxy keeps the last answer.
 	Err error
 }
 
-// Serve answers the checks that arrive at l. It blocks until Shutdown or Close and then returns
-// [ErrServerClosed], or until l is closed by somebody else and then returns the error of Accept.
-// All other errors of Accept, such as a lack of file descriptors, are retried after a pause of
-// 5 ms, growing to 1 s. Serve may be called several times, for several listeners, and closes each.
+// Serve answers the checks that arrive at l, and closes l before it returns. After Shutdown or
+// Close it returns [ErrServerClosed]. If the caller closes l, it returns the error of Accept. After
+// any other error of Accept, such as a lack of file descriptors, it tries again, after a pause that
+// grows from 5 ms to 1 s. Serve may be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
 	if s.Handler == nil {
 		l.Close()
@@ -107,17 +109,18 @@ func (s *Server) Serve(l net.Listener) error {
 	return fmt.Errorf("agentcheck: %w", err)
 }
 
-// Shutdown closes the listeners and waits until the exchanges that were begun are over, at most
-// until ctx ends, whose error it then returns. To HAProxy a closed port changes nothing: the last
-// answer stays in force. A handler that should drain before the end must say so for at least one
-// agent-inter before.
+// Shutdown closes the listeners and waits until the running exchanges have ended. If ctx ends first,
+// Shutdown returns the error of ctx.
+//
+// A closed port changes nothing in HAProxy: the last answer stays in force. To drain the server, the
+// handler must answer "drain" for at least one agent-inter before Shutdown.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(s.init)
 	return s.group.Shutdown(ctx)
 }
 
-// Close closes the listeners and all connections, and ends the context of handlers, without
-// waiting for them; Shutdown afterwards waits.
+// Close closes the listeners and all connections and ends the context of the handlers. It does not
+// wait for the handlers; a Shutdown after Close does.
 func (s *Server) Close() error {
 	s.once.Do(s.init)
 	return s.group.Close()
@@ -130,22 +133,15 @@ func (s *Server) init() {
 	}
 	if s.Logger != nil {
 		s.group.AcceptError = func(l net.Listener, err error, pause time.Duration) {
-			s.Logger.Warn("agentcheck: accept failed", "listener", l.Addr(), "error", err, "pause", pause)
+			s.Logger.Warn("agentcheck: accept failed", "listener", l.Addr(), "err", err, "pause", pause)
 		}
 	}
 }
 
-func (s *Server) timeout() time.Duration {
-	if s.Timeout > 0 {
-		return s.Timeout
-	}
-	return DefaultTimeout
-}
-
-// serveConn is one exchange.
+// serveConn runs one exchange.
 func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 	begin := time.Now()
-	deadline := begin.Add(s.timeout())
+	deadline := begin.Add(cmp.Or(max(s.Timeout, 0), DefaultTimeout))
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var space [512]byte // more than most answers and names
@@ -160,8 +156,8 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 	s.finished(ctx, x)
 }
 
-// exchange reads the name if there is one to read, asks the handler and writes its answer, for
-// both of which it has the empty buf.
+// exchange reads the name if ReadName is set, calls the handler, and writes its answer. buf is an
+// empty buffer for the name and the answer.
 func (s *Server) exchange(ctx context.Context, c net.Conn, q *Request, buf []byte) (Reply, error) {
 	if s.ReadName {
 		name, err := readName(c, buf)
@@ -170,19 +166,19 @@ func (s *Server) exchange(ctx context.Context, c net.Conn, q *Request, buf []byt
 		}
 		q.Name = name
 	}
-	r, err := s.ask(ctx, q)
+	r, err := s.callHandler(ctx, q)
 	if err != nil {
 		return Reply{}, err
 	}
-	if buf, err = r.AppendText(buf); err != nil {
+	if buf, err = r.AppendLine(buf); err != nil {
 		return r, err
 	}
 	_, err = c.Write(buf)
 	return r, err
 }
 
-// ask calls the handler. A panic of it costs this answer only.
-func (s *Server) ask(ctx context.Context, q *Request) (r Reply, err error) {
+// callHandler returns the answer of the handler. A panic of the handler becomes an error.
+func (s *Server) callHandler(ctx context.Context, q *Request) (r Reply, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			r, err = Reply{}, fmt.Errorf("%w: %v", ErrPanic, p)
@@ -198,14 +194,14 @@ func (s *Server) ask(ctx context.Context, q *Request) (r Reply, err error) {
 func (s *Server) finished(ctx context.Context, x Exchange) {
 	if x.Err != nil && s.Logger != nil && !errors.Is(x.Err, ErrPanic) {
 		s.Logger.DebugContext(ctx, "agentcheck: no answer",
-			"name", x.Request.Name, "remote", x.Request.RemoteAddr, "error", x.Err)
+			"name", x.Request.Name, "remote", x.Request.RemoteAddr, "err", x.Err)
 	}
 	if s.Finished != nil {
 		s.Finished(x)
 	}
 }
 
-// readName reads up to the first CR or LF, or to the end of the input if something came before.
+// readName reads up to the first CR or LF. The end of the input also ends a name that is not empty.
 func readName(c net.Conn, buf []byte) (string, error) {
 	for {
 		if len(buf) > MaxName {
@@ -229,9 +225,9 @@ func readName(c net.Conn, buf []byte) (string, error) {
 	}
 }
 
-// finish ends the connection in the order in which the peer sees the answer, then the end, and
-// never a reset: closing a socket with unread input resets it, and a reset makes the peer throw
-// away what it has not read yet (RFC 2525, section 2.17).
+// finish closes the sending side, then reads and discards until the peer closes its side. The
+// caller then closes the socket. Closing a socket with unread input sends a reset, and a reset makes
+// the peer discard an answer that it has not read yet (RFC 2525, section 2.17).
 func finish(c net.Conn, sink []byte, deadline time.Time) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
@@ -240,7 +236,7 @@ func finish(c net.Conn, sink []byte, deadline time.Time) {
 	if soon := time.Now().Add(maxLinger); soon.Before(deadline) && c.SetReadDeadline(soon) != nil {
 		return
 	}
-	for left := maxDrain; left > 0; {
+	for left := maxDiscard; left > 0; {
 		n, err := c.Read(sink)
 		if err != nil {
 			return

@@ -445,13 +445,13 @@ func TestHandlers(t *testing.T) {
 	node := handler("n", reply{State: up, Admin: drain, Weight: percent(100), Reason: "cordoned"})
 	service := handler("s", reply{State: up, Admin: ready, Weight: percent(50)})
 	require.Equal(t, reply{State: up, Admin: drain, Weight: percent(50), Reason: "cordoned"},
-		agentcheck.Worst(node, service, reply{Weight: percent(80)}).ServeAgent(t.Context(), q))
+		agentcheck.MostRestrictive(node, service, reply{Weight: percent(80)}).ServeAgent(t.Context(), q))
 	require.Equal(t, "ns", calls)
-	require.Equal(t, reply{}, agentcheck.Worst().ServeAgent(t.Context(), q))
-	require.Equal(t, reply{State: down}, agentcheck.Worst(reply{State: down}).ServeAgent(t.Context(), q))
+	require.Equal(t, reply{}, agentcheck.MostRestrictive().ServeAgent(t.Context(), q))
+	require.Equal(t, reply{State: down}, agentcheck.MostRestrictive(reply{State: down}).ServeAgent(t.Context(), q))
 
 	handlers := []agentcheck.Handler{node, service}
-	both := agentcheck.Worst(handlers...)
+	both := agentcheck.MostRestrictive(handlers...)
 	handlers[0] = reply{}
 	require.Equal(t, drain, both.ServeAgent(t.Context(), q).Admin, "Worst should keep its own list")
 }

@@ -100,7 +100,7 @@ func (t *Tracker) state(now time.Time, v view) State {
 		var until time.Time
 		t.weights[name], until = holdWeight(last[name], &reply, t.Rules.zeroDelay(), now)
 		t.next = earliest(t.next, until)
-		reply = reply.Worst(own)
+		reply = reply.MostRestrictive(own)
 		reply.Reason = cmp.Or(reply.Reason, own.Reason) // that it waits decides nothing
 		s.Answers = append(s.Answers, Answer{Port: p.Port, Service: name, Reply: reply})
 	}

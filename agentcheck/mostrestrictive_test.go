@@ -9,7 +9,7 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-func TestWorst(t *testing.T) {
+func TestMostRestrictive(t *testing.T) {
 	for _, c := range []struct{ a, b, want string }{
 		{"", "", ""},
 		{"up", "", "up"},
@@ -48,16 +48,16 @@ func TestWorst(t *testing.T) {
 			var a, b agentcheck.Reply
 			require.NoError(t, a.UnmarshalText([]byte(c.a)))
 			require.NoError(t, b.UnmarshalText([]byte(c.b)))
-			require.Equal(t, c.want, a.Worst(b).String())
+			require.Equal(t, c.want, a.MostRestrictive(b).String())
 			if a.Reason == "" || b.Reason == "" || a.State.IsDown() != b.State.IsDown() {
-				require.Equal(t, c.want, b.Worst(a).String(), "the other way round")
+				require.Equal(t, c.want, b.MostRestrictive(a).String(), "the other way round")
 			}
 		})
 	}
 }
 
-// TestWorstLaws draws from few values, so that equal ones meet often.
-func TestWorstLaws(t *testing.T) {
+// TestMostRestrictiveLaws draws from few values, so that equal ones meet often.
+func TestMostRestrictiveLaws(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 0))
 	draw := func() agentcheck.Reply {
 		weights := []agentcheck.Weight{{}, percent(0), percent(50), percent(100), percent(300), absolute(0), absolute(50), absolute(100)}
@@ -73,15 +73,15 @@ func TestWorstLaws(t *testing.T) {
 	for range 20_000 {
 		a, b, c := draw(), draw(), draw()
 		for law, holds := range map[string]bool{
-			"idempotent":  a.Worst(a) == a,
-			"neutral":     a.Worst(reply{}) == a && reply{}.Worst(a) == a,
-			"associative": a.Worst(b).Worst(c) == a.Worst(b.Worst(c)),
+			"idempotent":  a.MostRestrictive(a) == a,
+			"neutral":     a.MostRestrictive(reply{}) == a && reply{}.MostRestrictive(a) == a,
+			"associative": a.MostRestrictive(b).MostRestrictive(c) == a.MostRestrictive(b.MostRestrictive(c)),
 		} {
 			if !holds {
 				t.Fatalf("not %s: %q, %q, %q", law, a, b, c)
 			}
 		}
-		ab, ba := a.Worst(b), b.Worst(a)
+		ab, ba := a.MostRestrictive(b), b.MostRestrictive(a)
 		if reasons := [2]string{ab.Reason, ba.Reason}; ab.Reason != ba.Reason &&
 			reasons != [2]string{a.Reason, b.Reason} && reasons != [2]string{b.Reason, a.Reason} {
 			t.Fatalf("%q and %q give %q", a, b, reasons)

@@ -1,0 +1,295 @@
+package agentcheck
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// State is the health that an answer reports for the server. The zero value names no health.
+// [Reply.MostRestrictive] picks the larger of two States.
+//
+// Stopped, Down and Fail have the same effect in HAProxy: the server is DOWN until the agent
+// answers "up". The word only shows the operator, on the statistics page and in the log, what
+// happened.
+type State uint8
+
+const (
+	KeepState State = iota // names no health: HAProxy leaves the health unchanged
+	Up                     // healthy, if the health check agrees
+	Stopped                // down on purpose
+	Down                   // down
+	Fail                   // the server runs but does not work
+)
+
+var stateWords = []string{Up: "up", Stopped: "stopped", Down: "down", Fail: "fail"}
+
+// IsDown reports whether s takes the server down.
+func (s State) IsDown() bool { return s == Stopped || s == Down || s == Fail }
+
+// String returns the word on the wire, "" for the zero value.
+func (s State) String() string {
+	if int(s) < len(stateWords) {
+		return stateWords[s]
+	}
+	return "State(" + strconv.Itoa(int(s)) + ")"
+}
+
+// MarshalText returns the word on the wire. It fails if s is none of the constants.
+func (s State) MarshalText() ([]byte, error) { return marshalWord(stateWords, uint8(s), s) }
+
+// UnmarshalText reads the word in any case, as HAProxy does. The empty text gives the zero value.
+func (s *State) UnmarshalText(text []byte) error {
+	v, err := unmarshalWord(stateWords, text, errNotState)
+	if err == nil {
+		*s = State(v)
+	}
+	return err
+}
+
+// Admin is the administrative state that an answer sets. The zero value sets none.
+// [Reply.MostRestrictive] picks the larger of two Admins.
+type Admin uint8
+
+const (
+	KeepAdmin Admin = iota // HAProxy leaves the administrative state unchanged
+	Ready                  // ends drain and maintenance, also if an operator set them
+	Drain                  // no new clients; clients bound by a cookie or a stick table stay
+	Maint                  // no clients and no health checks; bound clients move to other servers
+)
+
+var adminWords = []string{Ready: "ready", Drain: "drain", Maint: "maint"}
+
+// String returns the word on the wire, "" for the zero value.
+func (a Admin) String() string {
+	if int(a) < len(adminWords) {
+		return adminWords[a]
+	}
+	return "Admin(" + strconv.Itoa(int(a)) + ")"
+}
+
+// MarshalText returns the word on the wire. It fails if a is none of the constants.
+func (a Admin) MarshalText() ([]byte, error) { return marshalWord(adminWords, uint8(a), a) }
+
+// UnmarshalText reads the word in any case, as HAProxy does. The empty text gives the zero value.
+func (a *Admin) UnmarshalText(text []byte) error {
+	v, err := unmarshalWord(adminWords, text, errNotAdmin)
+	if err == nil {
+		*a = Admin(v)
+	}
+	return err
+}
+
+func marshalWord(words []string, n uint8, v fmt.Stringer) ([]byte, error) {
+	if int(n) >= len(words) {
+		return nil, fmt.Errorf("agentcheck: no word for %v", v)
+	}
+	return []byte(words[n]), nil
+}
+
+func unmarshalWord(words []string, text []byte, wrong error) (uint8, error) {
+	if len(text) == 0 {
+		return 0, nil
+	}
+	n, ok := findWord(words, text)
+	if !ok {
+		return 0, &WordError{Word: string(text), Err: wrong}
+	}
+	return n, nil
+}
+
+// findWord returns the index of text in words, which are in lower case. It ignores the case of
+// ASCII letters.
+func findWord(words []string, text []byte) (n uint8, ok bool) {
+	for i, w := range words {
+		if w != "" && equalFold(text, w) {
+			return uint8(i), true
+		}
+	}
+	return 0, false
+}
+
+// Bounds of a weight in HAProxy.
+const (
+	// MaxPercent is the largest percentage with an effect of its own: it raises an initial weight
+	// of 1 to 256. HAProxy reads a larger percentage as MaxPercent.
+	MaxPercent = 25600
+	// MaxWeight is the largest weight of a server.
+	MaxWeight = 256
+)
+
+type weightKind uint8
+
+const (
+	keepWeight weightKind = iota
+	percentWeight
+	absoluteWeight
+)
+
+// Weight is the weight that an answer sets. The zero value sets none. [Percent] and [Absolute]
+// make a Weight. Two Weights are equal (==) if they have the same form and the same number.
+type Weight struct {
+	kind weightKind
+	n    uint16
+}
+
+// Percent returns the Weight "n%": a percentage of the server's weight in HAProxy's
+// configuration. A negative n counts as 0, an n above [MaxPercent] as MaxPercent.
+func Percent(n int) Weight {
+	return Weight{percentWeight, uint16(min(max(n, 0), MaxPercent))}
+}
+
+// Absolute returns the Weight "weight:n". HAProxy accepts it from version 3.1 on; an older HAProxy
+// shows an error and keeps its weight. A negative n counts as 0, an n above [MaxWeight] as
+// MaxWeight.
+func Absolute(n int) Weight {
+	return Weight{absoluteWeight, uint16(min(max(n, 0), MaxWeight))}
+}
+
+// Percent returns the percentage. ok is false if w is no percentage.
+func (w Weight) Percent() (n int, ok bool) { return int(w.n), w.kind == percentWeight }
+
+// Absolute returns the absolute weight. ok is false if w is no absolute weight.
+func (w Weight) Absolute() (n int, ok bool) { return int(w.n), w.kind == absoluteWeight }
+
+// IsZero reports whether w sets no weight.
+func (w Weight) IsZero() bool { return w == Weight{} }
+
+// Of returns the server's weight after an answer with w. initial is the weight in HAProxy's
+// configuration, current the weight before the answer. HAProxy truncates a percentage of initial
+// to a whole number and caps it at [MaxWeight]. The zero w leaves current.
+//
+// Of assumes a dynamic balance algorithm. A static algorithm ignores all weights except 0 and
+// initial (see [Lint]).
+func (w Weight) Of(initial, current int) int {
+	switch w.kind {
+	case percentWeight:
+		return min(initial*int(w.n)/100, MaxWeight)
+	case absoluteWeight:
+		return int(w.n)
+	default:
+		return current
+	}
+}
+
+// String returns the word on the wire, "" for the zero value.
+func (w Weight) String() string { return string(w.append(nil)) }
+
+// MarshalText returns the word on the wire, an empty text for the zero value.
+func (w Weight) MarshalText() ([]byte, error) { return w.append(nil), nil }
+
+// UnmarshalText reads what HAProxy reads. The empty text gives the zero value.
+func (w *Weight) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*w = Weight{}
+		return nil
+	}
+	number, ok := cutWeight(text)
+	if !ok {
+		return &WordError{Word: string(text), Err: errNotWeight}
+	}
+	v, err := parseWeight(number)
+	if err != nil {
+		return &WordError{Word: string(text), Err: err}
+	}
+	*w = v
+	return nil
+}
+
+func (w Weight) append(b []byte) []byte {
+	switch w.kind {
+	case percentWeight:
+		return append(strconv.AppendUint(b, uint64(w.n), 10), '%')
+	case absoluteWeight:
+		return strconv.AppendUint(append(b, weightPrefix...), uint64(w.n), 10)
+	default:
+		return b
+	}
+}
+
+// rank is 0 for no weight, and higher for a lower weight. An absolute weight ranks as the
+// percentage with the same number, as if the configured weight were 100.
+func (w Weight) rank() int {
+	if w.kind == keepWeight {
+		return 0
+	}
+	return 1 + MaxPercent - int(w.n)
+}
+
+// lower returns the lower of two weights. Of two equal numbers it returns the percentage, which
+// every version of HAProxy accepts.
+func (w Weight) lower(v Weight) Weight {
+	if w.rank() > v.rank() || w.rank() == v.rank() && w.kind == percentWeight {
+		return w
+	}
+	return v
+}
+
+// MaxConn is the limit of simultaneous connections that an answer sets for the server. The zero
+// value sets none. [Connections] makes a MaxConn. Two MaxConns are equal (==) if they set the same
+// limit.
+type MaxConn struct {
+	set bool
+	n   uint32
+}
+
+// Connections returns the MaxConn "maxconn:n": n connections for each HAProxy process and each
+// backend. 0 lifts the limit. A negative n counts as 1, the lowest limit, and an n above 4294967295
+// (32 bits) as that.
+func Connections(n int) MaxConn {
+	if n < 0 {
+		n = 1
+	}
+	return MaxConn{true, uint32(min(uint64(n), math.MaxUint32))}
+}
+
+// Connections returns the limit, 0 for no limit. ok is false if m sets none.
+func (m MaxConn) Connections() (n int, ok bool) {
+	return int(min(uint64(m.n), math.MaxInt)), m.set
+}
+
+// IsZero reports whether m sets no limit.
+func (m MaxConn) IsZero() bool { return m == MaxConn{} }
+
+// String returns the word on the wire, "" for the zero value.
+func (m MaxConn) String() string { return string(m.append(nil)) }
+
+// MarshalText returns the word on the wire, an empty text for the zero value.
+func (m MaxConn) MarshalText() ([]byte, error) { return m.append(nil), nil }
+
+// UnmarshalText reads what HAProxy reads. The empty text gives the zero value.
+func (m *MaxConn) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*m = MaxConn{}
+		return nil
+	}
+	number, ok := cutPrefixFold(text, maxConnPrefix)
+	if !ok {
+		return &WordError{Word: string(text), Err: errNotMaxConn}
+	}
+	v, err := parseMaxConn(number)
+	if err != nil {
+		return &WordError{Word: string(text), Err: err}
+	}
+	*m = v
+	return nil
+}
+
+func (m MaxConn) append(b []byte) []byte {
+	if !m.set {
+		return b
+	}
+	return strconv.AppendUint(append(b, maxConnPrefix...), uint64(m.n), 10)
+}
+
+// rank is 0 for no limit set, 1 for "maxconn:0" (unlimited), and higher for a lower limit.
+func (m MaxConn) rank() int64 {
+	switch {
+	case !m.set:
+		return 0
+	case m.n == 0:
+		return 1
+	default:
+		return 2 + (1<<32 - int64(m.n))
+	}
+}
