@@ -93,6 +93,7 @@ var directImports = map[string]map[string]string{
 	},
 	"sniproxy/hostlookup/httpapi": {
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",
+		module + "/sniproxy/peek":       "the normal form of a host name",
 	},
 	"internal/atomicfile": {
 		"github.com/google/renameio/v2": "fsync and rename in the right order",

@@ -16,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
 // process is a running hostapi.
@@ -97,9 +98,9 @@ func (p *process) endpoint(host string) string {
 	if resp.StatusCode == http.StatusNotFound {
 		return ""
 	}
-	var a answer
-	require.NoError(p.t, json.Unmarshal([]byte(body), &a), body)
-	return a.Endpoint
+	var ep hostlookup.Endpoint
+	require.NoError(p.t, json.Unmarshal([]byte(body), &ep), body)
+	return ep.Addr
 }
 
 func (p *process) metrics() string {

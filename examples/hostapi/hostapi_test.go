@@ -256,7 +256,7 @@ func TestTooManyHostsGone(t *testing.T) {
 	p := start(t, "-hosts", file)
 	replace(t, file, list(10))
 	p.eventually(func() bool {
-		return strings.Contains(p.stderr.String(), "30 of 40 hosts would go at once, h10.com first; -max-removed is 50%")
+		return strings.Contains(p.stderr.String(), "30 of 40 hosts would be removed at once, h10.com first; at most 50% may be")
 	})
 	require.Equal(t, "10.0.0.1", p.endpoint("h39.com"))
 	require.Contains(t, p.metrics(), "headgate_hostapi_change_refused 1")

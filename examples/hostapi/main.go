@@ -34,6 +34,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
 const program = "hostapi"
@@ -56,8 +57,9 @@ func run(ctx context.Context, inv cli.Invocation) int {
 
 func (s *settings) serve(ctx context.Context, log *slog.Logger) error {
 	m := newMetrics()
-	h := newHistory(s.maxAge, s.maxRemoved)
-	src := s.sources(h, m, log)
+	api := s.api(m, log)
+	m.watch(api)
+	src := s.sources(api, m, log)
 	if err := src.load(); err != nil {
 		return err
 	}
@@ -65,10 +67,6 @@ func (s *settings) serve(ctx context.Context, log *slog.Logger) error {
 		if _, err := s.token(ctx); err != nil {
 			return err
 		}
-	}
-	a := &api{
-		history: h, metrics: m, log: log, token: s.token, negativeMaxAge: s.negativeMaxAge,
-		followers: make(chan struct{}, s.maxFollowers), stopping: make(chan struct{}),
 	}
 	tlsConfig, err := s.tlsConfig()
 	if err != nil {
@@ -92,11 +90,11 @@ func (s *settings) serve(ctx context.Context, log *slog.Logger) error {
 	}
 	group.Go(func() error { return src.watch(ctx) })
 	srv := &http.Server{
-		Handler:   a.handler(),
+		Handler:   api,
 		TLSConfig: tlsConfig,
 		// No ReadTimeout: its end would look to a waiting request like that of its client.
 		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      maxWait + 30*time.Second,
+		WriteTimeout:      httpapi.MaxWait + 30*time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -120,9 +118,9 @@ func (s *settings) serve(ctx context.Context, log *slog.Logger) error {
 		}
 		return err
 	})
+	srv.RegisterOnShutdown(api.StopWaiting)
 	group.Go(func() error {
 		<-ctx.Done()
-		close(a.stopping)
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 		defer cancel()
 		if err := srv.Shutdown(stop); err != nil {

@@ -7,18 +7,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
 // metrics of the API. The label route is "hosts", "changes" or "other".
 type metrics struct {
-	registry  *prometheus.Registry
-	requests  *prometheus.CounterVec
-	duration  *prometheus.HistogramVec
-	hosts     prometheus.Gauge
-	changes   prometheus.Counter
-	refused   prometheus.Gauge
-	problems  *prometheus.GaugeVec
-	followers prometheus.Gauge
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	hosts    prometheus.Gauge
+	changes  prometheus.Counter
+	refused  prometheus.Gauge
+	problems *prometheus.GaugeVec
 }
 
 func newMetrics() *metrics {
@@ -43,15 +43,23 @@ func newMetrics() *metrics {
 		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "headgate_hostapi_problems", Help: "What could not be read or followed, by source.",
 		}, []string{"source"}),
-		followers: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "headgate_hostapi_followers", Help: "Requests that wait for a change.",
-		}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.hosts, m.changes, m.refused, m.problems, m.followers)
+	m.registry.MustRegister(m.requests, m.duration, m.hosts, m.changes, m.refused, m.problems)
 	return m
 }
 
-// counted counts the requests of a route.
-func (m *metrics) counted(route string, h http.Handler) http.Handler {
-	return promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(prometheus.Labels{"route": route}), h)
+// instrument counts the requests of a route, and measures those about a host.
+func (m *metrics) instrument(route string, h http.Handler) http.Handler {
+	h = promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(prometheus.Labels{"route": route}), h)
+	if route == "hosts" {
+		h = promhttp.InstrumentHandlerDuration(m.duration, h)
+	}
+	return h
+}
+
+// watch adds the figures that the API itself knows.
+func (m *metrics) watch(api *httpapi.Handler) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "headgate_hostapi_followers", Help: "Requests that wait for a change.",
+	}, func() float64 { return float64(api.Waiting()) }))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -134,10 +135,29 @@ func (f *flags) places() error {
 	return nil
 }
 
-func (s *settings) sources(h *history, m *metrics, log *slog.Logger) *sources {
+// api returns the handler without hosts. The flags have 0 where the handler wants a negative
+// number, because its 0 is a default.
+func (s *settings) api(m *metrics, log *slog.Logger) *httpapi.Handler {
+	api := &httpapi.Handler{
+		MaxAge: cmp.Or(s.maxAge, -1), NegativeMaxAge: cmp.Or(s.negativeMaxAge, -1), MaxRemoved: cmp.Or(s.maxRemoved, -1),
+		MaxWaiting: s.maxFollowers, Instrument: m.instrument,
+	}
+	if s.token != nil {
+		api.Token = func(ctx context.Context) (string, error) {
+			token, err := s.token(ctx)
+			if err != nil {
+				log.Error("token", "err", err)
+			}
+			return token, err
+		}
+	}
+	return api
+}
+
+func (s *settings) sources(api *httpapi.Handler, m *metrics, log *slog.Logger) *sources {
 	src := &sources{
 		routeFiles: s.routeFiles, clusterDirs: s.clusters, poll: s.poll,
-		history: h, metrics: m, log: log, ready: make(chan struct{}),
+		api: api, metrics: m, log: log, ready: make(chan struct{}),
 		declared: declared{
 			endpoints:   s.endpoints,
 			clusters:    map[string]nodeselect.Objects{},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
 // sources reads what the catalog is made of, and makes a new one at each change.
@@ -24,7 +24,7 @@ type sources struct {
 	routeFiles  []string
 	clusterDirs map[string]string // by name of the cluster
 	poll        time.Duration     // between two looks at the files
-	history     *history
+	api         *httpapi.Handler
 	metrics     *metrics
 	log         *slog.Logger
 
@@ -175,30 +175,26 @@ func (s *sources) update(change func()) {
 	if s.file != nil && s.fromFile == nil || len(s.declared.clusters) < len(s.clusterDirs) {
 		return
 	}
-	fromFile := s.fromFile
-	if fromFile == nil {
-		fromFile = &hostlookup.Hosts{}
-	}
-	next := newCatalog(fromFile.All(), maps.All(s.declare()))
-	first := s.history.catalog() == nil
-	d, err := s.history.publish(next)
+	first := s.api.Hosts() == nil
+	update, err := s.api.Publish(hostlookup.MergeHosts(s.fromFile, s.declare()))
+	count := s.api.Hosts().Len()
 	s.metrics.refused.Set(0)
 	switch {
 	case err != nil:
 		s.metrics.refused.Set(1)
-		s.log.Error("the hosts stay as they are", "err", err)
+		s.log.Error("the hosts stay as they are; -max-removed allows more, and a restart accepts the change", "err", err)
 	case first:
-		s.log.Info("hosts", "count", len(next.hosts), "version", next.version)
+		s.log.Info("hosts", "count", count, "version", update.Version)
 		close(s.ready)
-	case d.len() > 0:
-		s.metrics.changes.Add(float64(d.len()))
-		s.log.Info("hosts changed", "set", len(d.set), "removed", len(d.removed), "count", len(next.hosts), "version", next.version)
+	case update.Set+update.Removed > 0:
+		s.metrics.changes.Add(float64(update.Set + update.Removed))
+		s.log.Info("hosts changed", "set", update.Set, "removed", update.Removed, "count", count, "version", update.Version)
 	}
-	s.metrics.hosts.Set(float64(len(s.history.catalog().hosts)))
+	s.metrics.hosts.Set(float64(count))
 }
 
 // declare joins the declarations and chooses a cluster for each host.
-func (s *sources) declare() map[string]hostlookup.Endpoint {
+func (s *sources) declare() *hostlookup.Hosts {
 	if len(s.routes) == 0 {
 		return nil
 	}
@@ -215,8 +211,12 @@ func (s *sources) declare() map[string]hostlookup.Endpoint {
 		problems = append(problems, p.Error())
 	}
 	s.declared.table = table
-	hosts, wrong := s.declared.hosts()
+	endpoints, wrong := s.declared.hosts()
 	problems = append(problems, wrong...)
+	hosts, err := hostlookup.NewHosts(endpoints)
+	if err != nil {
+		problems = append(problems, err.Error())
+	}
 	for _, p := range problems {
 		s.log.Warn("declaration", "err", p)
 	}

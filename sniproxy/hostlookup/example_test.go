@@ -112,6 +112,25 @@ func ExampleChain() {
 	// other.org fallback 10.0.0.1 <nil>
 }
 
+// A fixed set of hosts.
+func ExampleNewHosts() {
+	hosts, err := hostlookup.NewHosts(map[string]hostlookup.Endpoint{
+		"a.com":         {Addr: "10.0.0.24"},
+		"*.example.com": {App: "shops", Addr: "10.0.0.25:8443"},
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, host := range []string{"a.com", "one.example.com", "example.com"} {
+		ep, err := hosts.LookupHost(context.Background(), host)
+		fmt.Println(host, ep.Addr, err)
+	}
+	// Output:
+	// a.com 10.0.0.24 <nil>
+	// one.example.com 10.0.0.25:8443 <nil>
+	// example.com  hostlookup: host not found
+}
+
 // A file that is followed while it changes.
 func ExampleFile() {
 	path := writeHosts(`[{"app": "A", "host": "a.com", "endpoint": "10.0.0.24"}]`)

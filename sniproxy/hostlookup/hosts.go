@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +16,38 @@ import (
 type Hosts struct {
 	exact    map[string]Endpoint
 	wildcard map[string]Endpoint // by what follows "*"
+}
+
+// NewHosts returns a set of hosts. The keys are host names as in a hosts file (see ParseHosts),
+// including wildcards such as "*.example.com". Each endpoint gets its key as Endpoint.Host. The
+// error names every host or endpoint that is malformed.
+func NewHosts(endpoints map[string]Endpoint) (*Hosts, error) {
+	h := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
+	var errs []error
+	for _, host := range slices.Sorted(maps.Keys(endpoints)) {
+		ep := endpoints[host]
+		ep.Host = host
+		if field, err := h.add(ep); err != nil {
+			errs = append(errs, fmt.Errorf("hostlookup: entry %.80q: %s: %w", host, field, err))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return h, nil
+}
+
+// MergeHosts returns the hosts of all sets. If several sets contain a host, the first set
+// counts. It ignores nil sets.
+func MergeHosts(sets ...*Hosts) *Hosts {
+	merged := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
+	for _, h := range slices.Backward(sets) {
+		if h != nil {
+			maps.Copy(merged.exact, h.exact)
+			maps.Copy(merged.wildcard, h.wildcard)
+		}
+	}
+	return merged
 }
 
 // A Problem is an entry of a hosts file that was left out. It is an error.
@@ -64,7 +98,7 @@ func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 			return broken(dec.InputOffset(), err)
 		}
 		line := lines.at(dec.InputOffset() - int64(len(raw)))
-		if field, err := h.add(raw); err != nil {
+		if field, err := h.addJSON(raw); err != nil {
 			problems = append(problems, Problem{file, line, index, field, err.Error()})
 		}
 	}
@@ -87,9 +121,9 @@ func (c *lineCounter) at(offset int64) int {
 	return c.line
 }
 
-// add takes one entry in, or says what is wrong with which field.
-func (h *Hosts) add(raw []byte) (field string, err error) {
-	var ep *Endpoint
+// addJSON adds an entry of a hosts file. On an error it returns the name of the wrong member.
+func (h *Hosts) addJSON(raw []byte) (field string, err error) {
+	var ep *Endpoint // JSON null leaves it nil
 	if err := json.Unmarshal(raw, &ep); err != nil {
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 			return wrong.Field, fmt.Errorf("a %s where a string belongs", wrong.Value)
@@ -99,22 +133,26 @@ func (h *Hosts) add(raw []byte) (field string, err error) {
 	if ep == nil {
 		return "", errors.New("null")
 	}
-	host, err := normalHost(ep.Host)
-	if err != nil {
+	return h.add(*ep)
+}
+
+// add adds ep under the normal form of ep.Host. On an error it returns the JSON name of the
+// wrong field.
+func (h *Hosts) add(ep Endpoint) (field string, err error) {
+	if ep.Host, err = normalHost(ep.Host); err != nil {
 		return "host", err
 	}
-	ep.Host = host
 	if _, err := splitAddr(ep.Addr); err != nil {
 		return "endpoint", fmt.Errorf("%q: %w", clip(ep.Addr), err)
 	}
-	m, key := h.exact, host
-	if suffix, ok := strings.CutPrefix(host, "*"); ok {
+	m, key := h.exact, ep.Host
+	if suffix, ok := strings.CutPrefix(ep.Host, "*"); ok {
 		m, key = h.wildcard, suffix
 	}
 	if _, twice := m[key]; twice {
-		return "host", fmt.Errorf("%q is there already", host)
+		return "host", fmt.Errorf("%q is there already", ep.Host)
 	}
-	m[key] = *ep
+	m[key] = ep
 	return "", nil
 }
 

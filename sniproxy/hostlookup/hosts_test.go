@@ -94,6 +94,41 @@ func TestParseHostsProblems(t *testing.T) {
 	require.Equal(t, "10.0.0.1", ep.Addr, "the first of two stays")
 }
 
+func TestNewHosts(t *testing.T) {
+	hosts, err := NewHosts(map[string]Endpoint{
+		"A.Com.":        {App: "A", Addr: "10.0.0.1"},
+		"*.example.com": {Host: "ignored", Addr: "10.0.0.2:443"},
+	})
+	require.NoError(t, err)
+	for host, want := range map[string]Endpoint{
+		"a.com":         {App: "A", Host: "a.com", Addr: "10.0.0.1"},
+		"x.example.com": {Host: "*.example.com", Addr: "10.0.0.2:443"},
+	} {
+		ep, err := hosts.LookupHost(t.Context(), host)
+		require.NoError(t, err)
+		require.Equal(t, want, ep)
+	}
+	_, err = NewHosts(map[string]Endpoint{"a.com": {Addr: "10.0.0.1"}, "b.com": {}, "c d": {Addr: "10.0.0.1"}, "A.COM": {Addr: "10.0.0.2"}})
+	require.ErrorContains(t, err, `entry "a.com": host: "a.com" is there already`)
+	require.ErrorContains(t, err, `entry "b.com": endpoint: "": empty`)
+	require.ErrorContains(t, err, `entry "c d": host: "c d": character ' '`)
+}
+
+func TestMergeHosts(t *testing.T) {
+	first, err := NewHosts(map[string]Endpoint{"a.com": {Addr: "10.0.0.1"}, "*.c.com": {Addr: "10.0.0.1"}})
+	require.NoError(t, err)
+	second, err := NewHosts(map[string]Endpoint{"a.com": {Addr: "10.0.0.2"}, "b.com": {Addr: "10.0.0.2"}, "*.c.com": {Addr: "10.0.0.2"}})
+	require.NoError(t, err)
+	merged := MergeHosts(first, nil, second, &Hosts{})
+	require.Equal(t, 3, merged.Len())
+	for host, want := range map[string]string{"a.com": "10.0.0.1", "b.com": "10.0.0.2", "x.c.com": "10.0.0.1"} {
+		ep, err := merged.LookupHost(t.Context(), host)
+		require.NoError(t, err)
+		require.Equal(t, want, ep.Addr, host)
+	}
+	require.Zero(t, MergeHosts().Len())
+}
+
 func TestParseHostsBroken(t *testing.T) {
 	for data, want := range map[string]string{
 		"":                                 "hostlookup: f:1: unexpected end of JSON input",

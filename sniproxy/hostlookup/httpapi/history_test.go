@@ -1,8 +1,7 @@
-package main
+package httpapi
 
 import (
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -12,60 +11,66 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// catalogOf makes a catalog of "host=address" words.
-func catalogOf(words string) *catalog {
-	hosts := map[string]hostlookup.Endpoint{}
+// hostsOf makes hosts of "host=N" words, where N is the last byte of the address.
+func hostsOf(words string) *hostlookup.Hosts {
+	endpoints := map[string]hostlookup.Endpoint{}
 	for word := range strings.FieldsSeq(words) {
-		host, addr, _ := strings.Cut(word, "=")
-		hosts[host] = hostlookup.Endpoint{Host: host, Addr: addr}
+		host, last, _ := strings.Cut(word, "=")
+		endpoints[host] = hostlookup.Endpoint{Addr: "10.0.0." + last}
 	}
-	return newCatalog(maps.All(hosts))
+	hosts, err := hostlookup.NewHosts(endpoints)
+	if err != nil {
+		panic(err)
+	}
+	return hosts
 }
 
-func TestCatalogVersion(t *testing.T) {
-	a := catalogOf("a.com=1 b.com=2")
-	require.Equal(t, a.version, catalogOf("b.com=2 a.com=1").version)
+func TestVersion(t *testing.T) {
+	version := func(words string) string { return newSnapshot(hostsOf(words)).version }
+	a := version("a.com=1 b.com=2")
+	require.Equal(t, a, version("b.com=2 a.com=1"))
 	for _, other := range []string{"", "a.com=1", "a.com=1 b.com=3", "a.com=1 c.com=2"} {
-		require.NotEqual(t, a.version, catalogOf(other).version, other)
+		require.NotEqual(t, a, version(other), other)
 	}
-	app := newCatalog(maps.All(map[string]hostlookup.Endpoint{"a.com": {App: "A", Addr: "1"}, "b.com": {Addr: "2"}}))
-	require.NotEqual(t, a.version, app.version)
+	withApp, err := hostlookup.NewHosts(map[string]hostlookup.Endpoint{"a.com": {App: "A", Addr: "10.0.0.1"}, "b.com": {Addr: "10.0.0.2"}})
+	require.NoError(t, err)
+	require.NotEqual(t, a, newSnapshot(withApp).version)
 }
 
 func publish(t *testing.T, h *history, words string) string {
 	t.Helper()
-	_, err := h.publish(catalogOf(words))
+	_, err := h.publish(hostsOf(words))
 	require.NoError(t, err)
-	return h.catalog().version
+	return h.snapshot().version
 }
 
 func TestHistory(t *testing.T) {
 	h := newHistory(30*time.Second, 1)
 	one := publish(t, h, "a.com=1 b.com=2 *.c.com=3")
-	n, changed := h.since(one)
-	require.Equal(t, news{Version: one}, n)
+	n, changed, _ := h.since(one)
+	require.Equal(t, changes{Version: one}, n)
 	two := publish(t, h, "a.com=9 *.c.com=4")
 	<-changed
 	publish(t, h, "a.com=9 *.c.com=4") // nothing new
 	three := publish(t, h, "a.com=9 *.c.com=4 d.com=5")
 
 	tests := []struct{ name, since, to, want string }{
-		{"all of it", one, three, `{"host":"b.com"} {"host":"*.c.com"} {"host":"a.com","endpoint":"9","max_age":30} {"host":"d.com","endpoint":"5","max_age":30}`},
-		{"the rest", two, three, `{"host":"d.com","endpoint":"5","max_age":30}`},
+		{"all of it", one, three, `{"host":"b.com"} {"host":"*.c.com"} {"host":"a.com","endpoint":"10.0.0.9","max_age":30} {"host":"d.com","endpoint":"10.0.0.5","max_age":30}`},
+		{"the rest", two, three, `{"host":"d.com","endpoint":"10.0.0.5","max_age":30}`},
 		{"nothing", three, three, ""},
 		{"unknown", "v0", three, "reset"},
 		{"none", "", three, "reset"},
 	}
 	check := func(t *testing.T, since, to, want string) {
 		t.Helper()
-		n, _ := h.since(since)
+		n, _, _ := h.since(since)
 		require.Equal(t, to, n.Version)
 		var got []string
 		if n.Reset {
 			got = append(got, "reset")
 		}
 		for _, c := range n.Changes {
-			got = append(got, string(c))
+			got = append(got, strings.TrimSpace(string(encode(c))))
 		}
 		require.Equal(t, want, strings.Join(got, " "))
 	}
@@ -75,7 +80,7 @@ func TestHistory(t *testing.T) {
 	t.Run("the last time counts", func(t *testing.T) {
 		require.Equal(t, one, publish(t, h, "a.com=1 b.com=2 *.c.com=3"))
 		four := publish(t, h, "a.com=1 b.com=2 *.c.com=3 e.com=6")
-		check(t, one, four, `{"host":"e.com","endpoint":"6","max_age":30}`)
+		check(t, one, four, `{"host":"e.com","endpoint":"10.0.0.6","max_age":30}`)
 	})
 }
 
@@ -84,9 +89,9 @@ func TestHistoryWithoutLifetime(t *testing.T) {
 	h := newHistory(0, 1)
 	one := publish(t, h, "a.com=1")
 	publish(t, h, "a.com=2")
-	n, _ := h.since(one)
+	n, _, _ := h.since(one)
 	require.Len(t, n.Changes, 1)
-	require.JSONEq(t, `{"host":"a.com"}`, string(n.Changes[0]))
+	require.JSONEq(t, `{"host":"a.com"}`, string(encode(n.Changes[0])))
 }
 
 // many is n hosts with long names.
@@ -100,19 +105,19 @@ func many(n int, addr string) string {
 
 func TestHistoryIsBounded(t *testing.T) {
 	h := newHistory(time.Minute, 1)
-	h.bounds = bounds{step: 1 << 13, answer: 2 << 13, history: 8 << 13}
+	h.limits = limits{step: 1 << 13, answer: 2 << 13, history: 8 << 13}
 	versions := []string{publish(t, h, "")}
 	for i := range 10 {
 		versions = append(versions, publish(t, h, many(60, fmt.Sprint(i))))
 	}
-	require.LessOrEqual(t, h.size, h.bounds.history)
-	n, _ := h.since(versions[0])
+	require.LessOrEqual(t, h.size, h.limits.history)
+	n, _, _ := h.since(versions[0])
 	require.True(t, n.Reset, "too long ago")
 
 	// What is not, comes in several answers.
 	at, answers, changes := versions[5], 0, 0
 	for at != versions[10] {
-		n, _ := h.since(at)
+		n, _, _ := h.since(at)
 		require.False(t, n.Reset)
 		require.Contains(t, versions, n.Version)
 		at = n.Version
@@ -124,10 +129,10 @@ func TestHistoryIsBounded(t *testing.T) {
 
 	// A change that is too large is not kept, and what comes after it is.
 	large := publish(t, h, many(200, "21"))
-	n, _ = h.since(versions[10])
+	n, _, _ = h.since(versions[10])
 	require.True(t, n.Reset)
 	publish(t, h, many(200, "21")+" a.com=1")
-	n, _ = h.since(large)
+	n, _, _ = h.since(large)
 	require.Len(t, n.Changes, 1)
 }
 
@@ -150,9 +155,9 @@ func TestHistoryRefusesToLoseMost(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHistory(0, tt.share)
 			before := publish(t, h, many(tt.had, "1"))
-			_, err := h.publish(catalogOf(many(tt.left, "1")))
+			_, err := h.publish(hostsOf(many(tt.left, "1")))
 			require.Equal(t, tt.refused, err != nil)
-			require.Equal(t, tt.refused, before == h.catalog().version)
+			require.Equal(t, tt.refused, before == h.snapshot().version)
 		})
 	}
 }

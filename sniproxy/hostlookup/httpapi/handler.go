@@ -1,0 +1,251 @@
+package httpapi
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/peek"
+)
+
+const defaultWait = 30 * time.Second
+
+// MaxWait is the longest time for which a Handler holds a request about changes. The
+// WriteTimeout of its http.Server must be longer.
+const MaxWait = time.Minute
+
+// Handler serves the hosts that Publish gave it, in the form that the package documentation
+// describes. Before the first Publish it answers 503 to every request about hosts and changes.
+//
+// The first use reads the fields, and they must not change afterwards. A Handler is safe for
+// concurrent use.
+type Handler struct {
+	// Token, if not nil, returns the bearer token that each request has to present. Other
+	// requests get 401, or 500 if Token fails. See TokenFile.
+	Token func(context.Context) (string, error)
+
+	// MaxAge is how long clients may keep the endpoint of a host, in whole seconds. 0 means
+	// 30 s; negative means that they have to ask each time.
+	MaxAge time.Duration
+
+	// NegativeMaxAge is how long clients may remember that a host does not exist, in whole
+	// seconds. 0 means 5 s; negative means that they have to ask each time.
+	NegativeMaxAge time.Duration
+
+	// MaxRemoved is the share of the present hosts that one Publish may remove, up to 1.
+	// Publish always accepts the removal of fewer than 10 hosts. 0 means 0.5; negative means a
+	// share of 0.
+	MaxRemoved float64
+
+	// MaxWaiting limits the requests that wait for changes at one time; a further one gets 503.
+	// 0 means 1,024.
+	MaxWaiting int
+
+	// Instrument, if not nil, wraps the handler of each route, so that a program can count the
+	// requests. The route is "hosts", "changes", or "other" for requests that match neither.
+	// A request without the token reaches none of them.
+	Instrument func(route string, h http.Handler) http.Handler
+
+	once     sync.Once
+	history  *history
+	mux      *http.ServeMux
+	waiting  chan struct{} // one element for each request that waits
+	stopOnce sync.Once
+	stopping chan struct{} // StopWaiting closes it
+}
+
+func (h *Handler) init() {
+	h.once.Do(func() {
+		h.history = newHistory(max(cmp.Or(h.MaxAge, 30*time.Second), 0), max(cmp.Or(h.MaxRemoved, 0.5), 0))
+		h.waiting = make(chan struct{}, cmp.Or(max(h.MaxWaiting, 0), 1024))
+		h.stopping = make(chan struct{})
+		h.mux = http.NewServeMux()
+		handle := func(pattern, route string, f http.HandlerFunc) {
+			var handler http.Handler = f
+			if h.Instrument != nil {
+				handler = h.Instrument(route, f)
+			}
+			h.mux.Handle(pattern, handler)
+		}
+		handle("GET /hosts/{host}", "hosts", h.serveHost)
+		handle("GET /changes", "changes", h.serveChanges)
+		// Status 404 would tell a client with a typing error in its URL that the host does
+		// not exist.
+		handle("/", "other", func(w http.ResponseWriter, _ *http.Request) {
+			fail(w, http.StatusBadRequest, "there are GET /hosts/{host} and GET /changes", "")
+		})
+	})
+}
+
+// Publish replaces the hosts that h serves, and answers the requests that wait for a change. If
+// too many of the present hosts are missing from hosts, see MaxRemoved, Publish changes nothing
+// and returns a *RemovalError. The first Publish counts no host as set or removed.
+func (h *Handler) Publish(hosts *hostlookup.Hosts) (Update, error) {
+	h.init()
+	return h.history.publish(hosts)
+}
+
+// Hosts returns the hosts that the last successful Publish put in force, nil if there was none.
+func (h *Handler) Hosts() *hostlookup.Hosts {
+	h.init()
+	if s := h.history.snapshot(); s != nil {
+		return s.hosts
+	}
+	return nil
+}
+
+// Waiting returns the number of requests that wait for a change.
+func (h *Handler) Waiting() int {
+	h.init()
+	return len(h.waiting)
+}
+
+// StopWaiting answers the requests that wait for a change. From then on no request waits. It is
+// made for http.Server.RegisterOnShutdown, because Shutdown waits for all requests.
+func (h *Handler) StopWaiting() {
+	h.init()
+	h.stopOnce.Do(func() { close(h.stopping) })
+}
+
+// ServeHTTP checks the token and serves the request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.init()
+	if r.ContentLength != 0 {
+		// No route reads a body, so the connection cannot be used for another request.
+		w.Header().Set("Connection", "close")
+		fail(w, http.StatusRequestEntityTooLarge, "a request has no body here", "")
+		return
+	}
+	if h.Token != nil {
+		token, err := h.Token(r.Context())
+		if err != nil {
+			fail(w, http.StatusInternalServerError, "the server has no token", "")
+			return
+		}
+		if !authorized(r, token) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="headgate"`)
+			fail(w, http.StatusUnauthorized, "a bearer token is needed", "")
+			return
+		}
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+// authorized compares hashes of the tokens. Hashes have one length, so that the time of the
+// comparison reveals nothing about the token.
+func authorized(r *http.Request, token string) bool {
+	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	gotSum, wantSum := sha256.Sum256([]byte(strings.TrimSpace(got))), sha256.Sum256([]byte(token))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(gotSum[:], wantSum[:]) == 1
+}
+
+func (h *Handler) serveHost(w http.ResponseWriter, r *http.Request) {
+	snapshot := h.history.snapshot()
+	if snapshot == nil {
+		notReady(w)
+		return
+	}
+	asked := r.PathValue("host")
+	host, err := peek.NormalizeHost(asked)
+	if err != nil {
+		h.notFound(w, "no host has such a name", asked)
+		return
+	}
+	ep, err := snapshot.hosts.LookupHost(r.Context(), host)
+	if err != nil {
+		h.notFound(w, "host not found", host)
+		return
+	}
+	body := encode(ep)
+	sum := sha256.Sum256(body)
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Cache-Control", cacheControl(h.history.maxAge))
+	header.Set("ETag", fmt.Sprintf(`"%x"`, sum[:8]))
+	// ServeContent implements If-None-Match.
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+func (h *Handler) notFound(w http.ResponseWriter, message, host string) {
+	w.Header().Set("Cache-Control", cacheControl(max(cmp.Or(h.NegativeMaxAge, 5*time.Second), 0)))
+	fail(w, http.StatusNotFound, message, host)
+}
+
+func cacheControl(maxAge time.Duration) string {
+	return "max-age=" + strconv.Itoa(int(maxAge/time.Second))
+}
+
+func (h *Handler) serveChanges(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	wait := defaultWait
+	if text := query.Get("wait"); text != "" {
+		seconds, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			fail(w, http.StatusBadRequest, "wait: want whole seconds", "")
+			return
+		}
+		wait = min(time.Duration(seconds)*time.Second, MaxWait)
+	}
+	since := query.Get("since")
+	answer, changed, ok := h.history.since(since)
+	if !ok {
+		notReady(w)
+		return
+	}
+	if answer.Version == since && wait > 0 {
+		select {
+		case h.waiting <- struct{}{}:
+		default:
+			w.Header().Set("Retry-After", "5")
+			fail(w, http.StatusServiceUnavailable, "too many requests wait for changes", "")
+			return
+		}
+		h.await(r.Context(), changed, wait)
+		<-h.waiting
+		answer, _, _ = h.history.since(since)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(encode(answer))
+}
+
+func (h *Handler) await(ctx context.Context, changed <-chan struct{}, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-h.stopping:
+	}
+}
+
+func notReady(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	fail(w, http.StatusServiceUnavailable, "no hosts are published yet", "")
+}
+
+// fail answers with an error. An empty host is left out.
+func fail(w http.ResponseWriter, code int, message, host string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(encode(struct {
+		Error string `json:"error"`
+		Host  string `json:"host,omitempty"`
+	}{message, host}))
+}
+
+func encode(v any) []byte {
+	body, _ := json.Marshal(v) // cannot fail: strings and numbers
+	return append(body, '\n')
+}

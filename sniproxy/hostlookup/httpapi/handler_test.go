@@ -1,0 +1,96 @@
+package httpapi
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// serve returns the status, the body and the header of an answer to GET target.
+func serve(h *Handler, target string) (int, string, http.Header) {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+	body, _ := io.ReadAll(w.Result().Body)
+	return w.Code, string(body), w.Result().Header
+}
+
+func TestHandlerBeforePublish(t *testing.T) {
+	h := &Handler{}
+	require.Nil(t, h.Hosts())
+	for _, target := range []string{"/hosts/a.com", "/changes", "/changes?since=v1&wait=9"} {
+		code, body, header := serve(h, target)
+		require.Equal(t, 503, code)
+		require.Equal(t, `{"error":"no hosts are published yet"}`+"\n", body)
+		require.Equal(t, "1", header.Get("Retry-After"))
+	}
+}
+
+func TestHandlerLifetimes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		h               *Handler
+		found, notFound string
+	}{
+		"zero values": {&Handler{}, "max-age=30", "max-age=5"},
+		"set":         {&Handler{MaxAge: time.Minute, NegativeMaxAge: time.Second}, "max-age=60", "max-age=1"},
+		"negative":    {&Handler{MaxAge: -1, NegativeMaxAge: -1}, "max-age=0", "max-age=0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := tt.h.Publish(hostsOf("a.com=1"))
+			require.NoError(t, err)
+			_, _, header := serve(tt.h, "/hosts/a.com")
+			require.Equal(t, tt.found, header.Get("Cache-Control"))
+			_, _, header = serve(tt.h, "/hosts/b.com")
+			require.Equal(t, tt.notFound, header.Get("Cache-Control"))
+		})
+	}
+}
+
+func TestHandlerWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &Handler{MaxWaiting: 1}
+		update, err := h.Publish(hostsOf("a.com=1"))
+		require.NoError(t, err)
+		require.Zero(t, update.Set)
+		began := time.Now()
+		answers := make(chan string)
+		ask := func(wait string) {
+			_, body, _ := serve(h, "/changes?since="+update.Version+wait)
+			answers <- body
+		}
+		same := `{"version":"` + update.Version + `"}` + "\n"
+
+		go ask("")
+		require.Equal(t, same, <-answers)
+		require.Equal(t, defaultWait, time.Since(began))
+		go ask("&wait=3600")
+		synctest.Wait()
+		require.Equal(t, 1, h.Waiting())
+		code, body, header := serve(h, "/changes?since="+update.Version)
+		require.Equal(t, 503, code, body)
+		require.Equal(t, "5", header.Get("Retry-After"))
+		require.Equal(t, same, <-answers)
+		require.Equal(t, defaultWait+MaxWait, time.Since(began))
+
+		go ask("")
+		synctest.Wait()
+		next, err := h.Publish(hostsOf("a.com=2"))
+		require.NoError(t, err)
+		require.Equal(t, 1, next.Set)
+		require.Equal(t, `{"version":"`+next.Version+`","changes":[{"host":"a.com","endpoint":"10.0.0.2","max_age":30}]}`+"\n", <-answers)
+
+		update = next
+		go ask("")
+		synctest.Wait()
+		h.StopWaiting()
+		h.StopWaiting()
+		require.Contains(t, <-answers, next.Version)
+		go ask("")
+		require.Contains(t, <-answers, next.Version)
+		require.Equal(t, defaultWait+MaxWait, time.Since(began), "from then on no request waits")
+	})
+}

@@ -1,0 +1,206 @@
+package httpapi
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+)
+
+// An Update counts the hosts that one Publish changed. A wildcard counts as one host.
+type Update struct {
+	Version string // the version in force: equal for equal hosts, in every process
+	Set     int    // new hosts, and hosts with another endpoint or app
+	Removed int
+}
+
+// A RemovalError reports that Publish refused a set of hosts because too many of the present
+// hosts are missing from it.
+type RemovalError struct {
+	Removed, Hosts int     // the missing hosts, and the present hosts
+	First          string  // the first missing host in alphabetical order
+	MaxRemoved     float64 // the share that may be removed, from 0 to 1
+}
+
+func (e *RemovalError) Error() string {
+	return fmt.Sprintf("httpapi: %d of %d hosts would be removed at once, %s first; at most %g%% may be",
+		e.Removed, e.Hosts, e.First, 100*e.MaxRemoved)
+}
+
+// minRefused is the least number of removed hosts that a history refuses.
+const minRefused = 10
+
+// A history holds the hosts in force, and the changes that led to them.
+type history struct {
+	maxAge     time.Duration // how long clients may keep an endpoint
+	maxRemoved float64       // the share of the hosts that one publish may remove
+	limits     limits
+
+	mu      sync.Mutex
+	current *snapshot // nil before the first publish
+	steps   []step    // oldest first; each step's to is the next step's from
+	size    int       // of all steps, in bytes of JSON
+	changed chan struct{}
+}
+
+// limits of a history, in bytes of JSON. A client that needs older steps gets a reset.
+type limits struct {
+	step    int // the changes of one publish; more are not kept
+	answer  int // at least step
+	history int
+}
+
+var defaultLimits = limits{step: 1 << 20, answer: 2 << 20, history: 8 << 20}
+
+// A snapshot is an immutable set of hosts and its version.
+type snapshot struct {
+	hosts   *hostlookup.Hosts
+	version string
+}
+
+// A step leads from one version to the next.
+type step struct {
+	from, to string
+	changes  []change
+	size     int // in bytes of JSON
+}
+
+func newHistory(maxAge time.Duration, maxRemoved float64) *history {
+	return &history{maxAge: maxAge, maxRemoved: maxRemoved, limits: defaultLimits, changed: make(chan struct{})}
+}
+
+func newSnapshot(hosts *hostlookup.Hosts) *snapshot {
+	byHost := maps.Collect(hosts.All())
+	hash := sha256.New()
+	for _, host := range slices.Sorted(maps.Keys(byHost)) {
+		ep := byHost[host]
+		fmt.Fprintf(hash, "%q %q %q\n", host, ep.App, ep.Addr)
+	}
+	return &snapshot{hosts, hex.EncodeToString(hash.Sum(nil)[:8])}
+}
+
+// snapshot returns the hosts in force, nil before the first publish.
+func (h *history) snapshot() *snapshot {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.current
+}
+
+// publish puts hosts in force, or returns a *RemovalError and changes nothing.
+func (h *history) publish(hosts *hostlookup.Hosts) (Update, error) {
+	next := newSnapshot(hosts)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.current == nil {
+		h.current = next
+		return Update{Version: next.version}, nil
+	}
+	set, removed := diff(h.current.hosts, next.hosts)
+	update := Update{Version: next.version, Set: len(set), Removed: len(removed)}
+	if len(set)+len(removed) == 0 {
+		return update, nil
+	}
+	if n := len(removed); n >= minRefused && float64(n) > h.maxRemoved*float64(h.current.hosts.Len()) {
+		return Update{Version: h.current.version}, &RemovalError{n, h.current.hosts.Len(), removed[0], h.maxRemoved}
+	}
+	h.remember(h.newStep(next.version, set, removed))
+	h.current = next
+	close(h.changed)
+	h.changed = make(chan struct{})
+	return update, nil
+}
+
+// diff returns the endpoints of now that are new or changed, and the hosts of old that are not
+// in now. Both are sorted by host.
+func diff(old, now *hostlookup.Hosts) (set []hostlookup.Endpoint, removed []string) {
+	oldByHost, nowByHost := maps.Collect(old.All()), maps.Collect(now.All())
+	for host, ep := range nowByHost {
+		if before, ok := oldByHost[host]; !ok || before != ep {
+			set = append(set, ep)
+		}
+	}
+	for host := range oldByHost {
+		if _, ok := nowByHost[host]; !ok {
+			removed = append(removed, host)
+		}
+	}
+	slices.SortFunc(set, func(a, b hostlookup.Endpoint) int { return cmp.Compare(a.Host, b.Host) })
+	slices.Sort(removed)
+	return set, removed
+}
+
+func (h *history) newStep(to string, set []hostlookup.Endpoint, removed []string) step {
+	s := step{from: h.current.version, to: to}
+	add := func(c change) {
+		s.changes = append(s.changes, c)
+		text, _ := json.Marshal(c) // cannot fail: strings and a number
+		s.size += len(text) + 1
+	}
+	for _, host := range removed {
+		add(change{Host: host})
+	}
+	for _, ep := range set {
+		// Without a lifetime a client may not keep an endpoint, so it gets none. A wildcard
+		// has no endpoint either: some names below it may have entries of their own, so the
+		// client has to ask about each name.
+		if seconds := int64(h.maxAge / time.Second); seconds > 0 && !isWildcard(ep.Host) {
+			add(change{ep.Host, ep.App, ep.Addr, seconds})
+		} else {
+			add(change{Host: ep.Host})
+		}
+	}
+	return s
+}
+
+// remember appends s and drops the oldest steps beyond the limits.
+func (h *history) remember(s step) {
+	if s.size > h.limits.step {
+		// Without s, no older step leads to the present version.
+		h.steps, h.size = nil, 0
+		return
+	}
+	h.steps, h.size = append(h.steps, s), h.size+s.size
+	for h.size > h.limits.history {
+		h.size -= h.steps[0].size
+		h.steps[0] = step{} // the array keeps its elements until append moves it
+		h.steps = h.steps[1:]
+	}
+}
+
+// since returns the changes since a version, and a channel that the next change closes. The
+// changes may end at an older version than the present one. Without a publish, ok is false.
+func (h *history) since(version string) (answer changes, changed <-chan struct{}, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.current == nil {
+		return changes{}, nil, false
+	}
+	if version == h.current.version {
+		return changes{Version: version}, h.changed, true
+	}
+	// Equal hosts have the same version each time that they are published. Begin after the
+	// last time.
+	first := len(h.steps) - 1
+	for first >= 0 && h.steps[first].from != version {
+		first--
+	}
+	if first < 0 {
+		return changes{Version: h.current.version, Reset: true}, h.changed, true
+	}
+	size := 0
+	for _, s := range h.steps[first:] {
+		if size += s.size; size > h.limits.answer {
+			break
+		}
+		answer.Version = s.to
+		answer.Changes = append(answer.Changes, s.changes...)
+	}
+	return answer, h.changed, true
+}
