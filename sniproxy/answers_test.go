@@ -13,12 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
-	"github.com/stretchr/testify/require"
 )
 
 // closedPort is an address on which nobody listens until the test ends.
@@ -99,7 +100,7 @@ func TestHTTPAnswers(t *testing.T) {
 				if tt.err != nil {
 					require.ErrorIs(t, st.Err, tt.err)
 				}
-				require.Positive(t, st.Received)
+				require.Positive(t, st.ToClient)
 			})
 		}
 	})

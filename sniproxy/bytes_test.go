@@ -9,10 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
-	"github.com/stretchr/testify/require"
 )
 
 // newSink is a backend that answers the hash of all it was sent, once that has ended.
@@ -75,8 +76,8 @@ func TestBackendGetsExactlyTheBytesOfTheClient(t *testing.T) {
 					st := r.next()
 					require.NoError(t, st.Err)
 					require.Equal(t, "a.example", st.Name)
-					require.EqualValues(t, len(want), st.Sent)
-					require.EqualValues(t, len(got), st.Received)
+					require.EqualValues(t, len(want), st.ToUpstream)
+					require.EqualValues(t, len(got), st.ToClient)
 					require.Equal(t, sniproxy.Relayed, st.Outcome)
 				}
 			})

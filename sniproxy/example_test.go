@@ -105,21 +105,21 @@ func dialOrPanic(addr string) net.Conn {
 // so they are quoted.
 func ExampleStats() {
 	line := func(s sniproxy.Stats) string {
-		return fmt.Sprintf("%s %s %s %q%q -> %v in %v: %d out, %d in: %v",
-			s.Client, s.Protocol, s.Outcome, s.Name, s.RawName, s.Upstream, s.Total, s.Sent, s.Received, s.Err)
+		return fmt.Sprintf("%s %s %s %q%q -> %v in %v: %d bytes to upstream, %d to client: %v",
+			s.Client, s.Protocol, s.Outcome, s.Name, s.RawName, s.Upstream, s.Total, s.ToUpstream, s.ToClient, s.Err)
 	}
 	fmt.Println(line(sniproxy.Stats{
 		Client: netip.MustParseAddrPort("192.0.2.7:5555"), Protocol: peek.TLS, Outcome: sniproxy.Relayed,
 		Name: "shop.example", Upstream: netip.MustParseAddrPort("10.0.0.24:443"),
-		Total: 3 * time.Second, Sent: 1800, Received: 52000,
+		Total: 3 * time.Second, ToUpstream: 1800, ToClient: 52000,
 	}))
 	fmt.Println(line(sniproxy.Stats{
 		Client: netip.MustParseAddrPort("192.0.2.7:5556"), Protocol: peek.HTTP1, Outcome: sniproxy.Rejected,
-		RawName: "a\x00b", Total: time.Millisecond, Received: 700, Err: peek.ErrControlCharacter,
+		RawName: "a\x00b", Total: time.Millisecond, ToClient: 700, Err: peek.ErrControlCharacter,
 	}))
 	// Output:
-	// 192.0.2.7:5555 tls relayed "shop.example""" -> 10.0.0.24:443 in 3s: 1800 out, 52000 in: <nil>
-	// 192.0.2.7:5556 http/1 rejected """a\x00b" -> invalid AddrPort in 1ms: 0 out, 700 in: peek: invalid host name: control character
+	// 192.0.2.7:5555 tls relayed "shop.example""" -> 10.0.0.24:443 in 3s: 1800 bytes to upstream, 52000 to client: <nil>
+	// 192.0.2.7:5556 http/1 rejected """a\x00b" -> invalid AddrPort in 1ms: 0 bytes to upstream, 700 to client: peek: invalid host name: control character
 }
 
 // Connections that are open now, as a status page shows them.

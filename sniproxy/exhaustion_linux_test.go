@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // Without descriptors the router sheds those that have not said what they want, goes on

@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
-	"github.com/stretchr/testify/require"
 )
 
 // Whatever a hello says of its lengths, it is routed by its name or not at all.
@@ -150,7 +151,7 @@ func TestClientThatSaysNothing(t *testing.T) {
 		st := r.next()
 		require.Equal(t, sniproxy.Gone, st.Outcome)
 		require.Zero(t, st.Protocol)
-		require.Zero(t, st.Received)
+		require.Zero(t, st.ToClient)
 	})
 }
 
@@ -252,7 +253,7 @@ func TestStats(t *testing.T) {
 		require.Equal(t, []string{"h2", "x"}, st.ALPN)
 		require.EqualValues(t, tls.VersionTLS13, st.TLSVersion)
 		require.Equal(t, hostlookup.Endpoint{App: "app of a.example", Host: "a.example", Addr: a.addr}, st.Endpoint)
-		require.True(t, st.Looked)
+		require.True(t, st.LookedUp)
 		require.Equal(t, hostlookup.Miss, st.Level)
 		require.Equal(t, netip.MustParseAddrPort(a.addr), st.Upstream)
 		require.Equal(t, 1, st.Dials)
@@ -260,8 +261,8 @@ func TestStats(t *testing.T) {
 		require.Equal(t, sniproxy.Relayed, st.Outcome)
 		require.Equal(t, sniproxy.PhaseRelay, st.Phase)
 		require.NoError(t, st.Err)
-		require.Greater(t, st.Sent, int64(100))
-		require.Greater(t, st.Received, int64(1000))
+		require.Greater(t, st.ToUpstream, int64(100))
+		require.Greater(t, st.ToClient, int64(1000))
 		require.WithinRange(t, st.Start, begin.Add(-time.Second), time.Now())
 		for _, d := range []time.Duration{st.Peek, st.Lookup, st.Dial, st.Total} {
 			require.Positive(t, d)

@@ -11,11 +11,12 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/headgate/headgate/sniproxy/relay"
-	"github.com/stretchr/testify/require"
 )
 
 // stillConn is a connection in the hands of no engine.
@@ -75,7 +76,7 @@ func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Prot
 	}
 	require.NoError(t, s.init())
 	defer s.cancel()
-	n := s.accept(&listening{accept: accept, port: 443}, stillConn{}).(*session)
+	n := s.accept(&listener{protocols: accept, port: 443}, stillConn{}).(*session)
 	var step relay.Step
 	for _, end := range ends {
 		if step = n.Hello(bytes.Clone(b[:end]), nil); step.Action != relay.More {
@@ -94,7 +95,7 @@ func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Prot
 	n.mu.Lock()
 	d.stats = n.stats()
 	n.mu.Unlock()
-	all, _ := s.live.counts()
+	all, _ := s.conns.counts()
 	require.Zero(t, all)
 	return d
 }

@@ -11,15 +11,15 @@ import (
 )
 
 // A special range is closed to endpoints until it is allowed by name.
-type special struct {
-	what   string
+type specialRange struct {
+	name   string
 	prefix netip.Prefix
 	never  bool // not even then
 }
 
 // What an answer from outside must not lead to. RFC 6890 has the registry. Private ranges
 // are where upstreams are, so they are open.
-var specials = []special{
+var specialRanges = []specialRange{
 	{"loopback", netip.MustParsePrefix("127.0.0.0/8"), false},
 	{"loopback", netip.MustParsePrefix("::1/128"), false},
 	{"link-local", netip.MustParsePrefix("169.254.0.0/16"), false}, // where clouds keep credentials
@@ -36,9 +36,9 @@ var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
 // guard decides which addresses may be connected to.
 type guard struct {
-	allow []netip.Prefix
-	deny  []netip.Prefix
-	own   func() []netip.Addr // addresses of this machine, sorted
+	allow      []netip.Prefix
+	deny       []netip.Prefix
+	localAddrs func() []netip.Addr // addresses of this machine, sorted
 
 	listeners atomic.Pointer[[]netip.AddrPort] // own ones; unspecified addresses mean all
 	mu        sync.Mutex                       // of those who change listeners
@@ -53,13 +53,13 @@ func (g *guard) check(target, used netip.AddrPort) error {
 		b := ip.As16()
 		ip = netip.AddrFrom4([4]byte(b[12:]))
 	}
-	own := ip.IsLoopback() || g.isOwn(ip)
+	own := ip.IsLoopback() || g.isLocal(ip)
 	if own && g.isListener(ip, target.Port()) || used.IsValid() && used == netip.AddrPortFrom(ip, target.Port()) {
 		return fmt.Errorf("%w: %v is where this server listens", ErrLoop, target)
 	}
-	for _, s := range specials {
+	for _, s := range specialRanges {
 		if s.prefix.Contains(ip) && (s.never || !g.allows(ip, s.prefix.Bits())) {
-			return fmt.Errorf("%w: %v is %s", ErrForbidden, target, s.what)
+			return fmt.Errorf("%w: %v is %s", ErrForbidden, target, s.name)
 		}
 	}
 	switch {
@@ -87,8 +87,8 @@ func (g *guard) allows(ip netip.Addr, bits int) bool {
 	return false
 }
 
-func (g *guard) isOwn(ip netip.Addr) bool {
-	_, ok := slices.BinarySearchFunc(g.own(), ip, netip.Addr.Compare)
+func (g *guard) isLocal(ip netip.Addr) bool {
+	_, ok := slices.BinarySearchFunc(g.localAddrs(), ip, netip.Addr.Compare)
 	return ok
 }
 
@@ -106,7 +106,7 @@ func (g *guard) isListener(ip netip.Addr, port uint16) bool {
 }
 
 // listen adds an own listener, and the result takes it away.
-func (g *guard) listen(l netip.AddrPort) (remove func()) {
+func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 	if !l.IsValid() {
 		return func() {}
 	}
@@ -131,31 +131,31 @@ func (g *guard) listen(l netip.AddrPort) (remove func()) {
 
 // ownMaxAge is for how long the list of this machine's addresses is believed. They
 // change when a virtual address moves here, and asking the kernel takes some 50 µs.
-const ownMaxAge = 10 * time.Second
+const localAddrsMaxAge = 10 * time.Second
 
 // ownAddrs is that list.
-type ownAddrs struct {
+type localAddrList struct {
 	epoch time.Time
 	list  atomic.Pointer[[]netip.Addr]
 	asked atomic.Int64 // since epoch
 }
 
-func newOwnAddrs() *ownAddrs {
-	o := &ownAddrs{epoch: time.Now()}
+func newLocalAddrList() *localAddrList {
+	o := &localAddrList{epoch: time.Now()}
 	o.refresh()
 	return o
 }
 
-func (o *ownAddrs) get() []netip.Addr {
+func (o *localAddrList) get() []netip.Addr {
 	asked := o.asked.Load()
-	if now := int64(time.Since(o.epoch)); now-asked > int64(ownMaxAge) && o.asked.CompareAndSwap(asked, now) {
+	if now := int64(time.Since(o.epoch)); now-asked > int64(localAddrsMaxAge) && o.asked.CompareAndSwap(asked, now) {
 		o.refresh()
 	}
 	return *o.list.Load()
 }
 
 // refresh keeps the old list where there is no new one.
-func (o *ownAddrs) refresh() {
+func (o *localAddrList) refresh() {
 	var list []netip.Addr
 	nets, err := net.InterfaceAddrs()
 	if err != nil && o.list.Load() != nil {

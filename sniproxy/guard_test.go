@@ -7,8 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
 func prefixes(s ...string) (list []netip.Prefix) {
@@ -93,9 +94,9 @@ func TestGuard(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := guard{allow: tt.allow, deny: tt.deny, own: func() []netip.Addr { return own }}
-			g.listen(netip.MustParseAddrPort("[::]:443"))
-			g.listen(netip.MustParseAddrPort("127.0.0.1:8443"))
+			g := guard{allow: tt.allow, deny: tt.deny, localAddrs: func() []netip.Addr { return own }}
+			g.addListener(netip.MustParseAddrPort("[::]:443"))
+			g.addListener(netip.MustParseAddrPort("127.0.0.1:8443"))
 			for target, want := range tt.want {
 				err := g.check(netip.MustParseAddrPort(target), tt.used)
 				if want == nil {
@@ -109,24 +110,24 @@ func TestGuard(t *testing.T) {
 }
 
 func TestGuardForgetsListeners(t *testing.T) {
-	g := guard{own: func() []netip.Addr { return nil }, allow: prefixes("127.0.0.1/32")}
+	g := guard{localAddrs: func() []netip.Addr { return nil }, allow: prefixes("127.0.0.1/32")}
 	target := netip.MustParseAddrPort("127.0.0.1:443")
-	first := g.listen(target)
-	second := g.listen(target) // SO_REUSEPORT
+	first := g.addListener(target)
+	second := g.addListener(target) // SO_REUSEPORT
 	first()
 	require.ErrorIs(t, g.check(target, netip.AddrPort{}), ErrLoop)
 	second()
 	require.NoError(t, g.check(target, netip.AddrPort{}))
-	g.listen(netip.AddrPort{})() // of no IP
+	g.addListener(netip.AddrPort{})() // of no IP
 	require.NoError(t, g.check(target, netip.AddrPort{}))
 }
 
 func TestOwnAddresses(t *testing.T) {
-	o := newOwnAddrs()
+	o := newLocalAddrList()
 	require.Contains(t, o.get(), netip.MustParseAddr("127.0.0.1"))
 	o.list.Store(&[]netip.Addr{})
 	require.Empty(t, o.get(), "it is believed for a while")
-	o.epoch = o.epoch.Add(-2 * ownMaxAge)
+	o.epoch = o.epoch.Add(-2 * localAddrsMaxAge)
 	require.Contains(t, o.get(), netip.MustParseAddr("127.0.0.1"))
 }
 
@@ -180,7 +181,7 @@ func TestResolve(t *testing.T) {
 	}
 	got, err = name.resolve(t.Context(), r)
 	require.NoError(t, err)
-	require.Len(t, got, maxAddrs)
+	require.Len(t, got, maxTriedAddrs)
 
 	answer = nil
 	_, err = name.resolve(t.Context(), r)
@@ -200,12 +201,12 @@ func TestAttempt(t *testing.T) {
 	}{
 		{10 * time.Second, 1, 10 * time.Second},
 		{10 * time.Second, 2, 5 * time.Second},
-		{10 * time.Second, 8, minAttempt},
+		{10 * time.Second, 8, minAttemptTimeout},
 		{time.Second, 3, time.Second},
 		{0, 3, time.Millisecond},
 		{-time.Second, 1, time.Millisecond},
 	} {
-		require.Equal(t, tt.want, attempt(tt.left, tt.n))
+		require.Equal(t, tt.want, attemptTimeout(tt.left, tt.n))
 	}
 }
 
@@ -222,16 +223,16 @@ func TestSourceOf(t *testing.T) {
 }
 
 func TestSources(t *testing.T) {
-	var s sources
+	var s sourceCounts
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	require.True(t, s.add(a, 2))
 	require.True(t, s.add(a, 2))
 	require.False(t, s.add(a, 2))
 	require.True(t, s.add(b, 2))
-	s.drop(a)
+	s.remove(a)
 	require.True(t, s.add(a, 2))
-	s.drop(a)
-	s.drop(a)
-	s.drop(b)
+	s.remove(a)
+	s.remove(a)
+	s.remove(b)
 	require.Empty(t, s.count, "nothing is kept of who has left")
 }

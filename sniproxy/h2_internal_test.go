@@ -12,7 +12,7 @@ import (
 // A client whose settings allow no table reads an answer too: it begins with the table's
 // size, and puts nothing in.
 func TestHTTP2AnswerNeedsNoTable(t *testing.T) {
-	fr := http2.NewFramer(nil, bytes.NewReader(h2Answer(face{stream: 1, window: h2Window}, 404, []byte("gone"), time.Now())))
+	fr := http2.NewFramer(nil, bytes.NewReader(http2Answer(clientInfo{stream: 1, window: h2Window}, 404, []byte("gone"), time.Now())))
 	for {
 		f, err := fr.ReadFrame()
 		require.NoError(t, err)

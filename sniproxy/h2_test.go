@@ -9,12 +9,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/headgate/headgate/sniproxy"
-	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/peek"
 )
 
 // h2Request is the beginning of a connection of HTTP/2 in clear.

@@ -6,10 +6,11 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
-	"github.com/stretchr/testify/require"
 )
 
 // newEcho is a backend that sends back what it gets.
@@ -131,7 +132,7 @@ func TestSlowlorisMakesRoom(t *testing.T) {
 			c := openTo(t, front, "a.example") // in spite of them
 			requireClosed(t, slow[i])
 			st := r.next()
-			require.ErrorIs(t, st.Err, sniproxy.ErrPushedOut)
+			require.ErrorIs(t, st.Err, sniproxy.ErrEvicted)
 			require.Equal(t, sniproxy.Limited, st.Outcome)
 			require.LessOrEqual(t, r.Load().Peeking, limit)
 			c.Close()

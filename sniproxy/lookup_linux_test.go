@@ -5,10 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
-	"github.com/stretchr/testify/require"
 )
 
 // The client is gone while the lookup goes on: nobody waits for it. Event loops see it at once,

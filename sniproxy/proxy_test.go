@@ -7,10 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
-	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/sniproxy/peek"
 )
 
 // proxyV2 makes a header of version 2.
@@ -58,7 +59,7 @@ func TestProxyHeaders(t *testing.T) {
 			b := append(slices.Clone(tt.header), hello...)
 			// At once, and byte by byte: the same, and at no other time.
 			for _, step := range []int{len(b), 1} {
-				h := head{use: proxyOptional, parser: peek.Parser{}}
+				h := preface{proxyUse: proxyOptional, parser: peek.Parser{}}
 				var r peek.Result
 				var err error
 				n := 0
@@ -78,7 +79,7 @@ func TestProxyHeaders(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, len(b), n)
 				require.Equal(t, "a.example", r.Name)
-				require.Equal(t, len(tt.header), h.skip)
+				require.Equal(t, len(tt.header), h.proxyLen)
 				if tt.header == nil {
 					require.Nil(t, h.proxy)
 					continue
@@ -97,13 +98,13 @@ func TestProxyHeaders(t *testing.T) {
 
 func TestProxyHeaderIsRequiredOrNotLookedAt(t *testing.T) {
 	hello := hellotest.Hello{Name: "a.example"}.Wire()
-	h := head{use: proxyRequired}
+	h := preface{proxyUse: proxyRequired}
 	_, err := h.parse(hello)
 	require.ErrorIs(t, err, ErrProxyHeader)
 
 	// From anybody else it is what it looks like: no TLS, and a request that is broken.
 	for _, header := range [][]byte{[]byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n"), proxyV2(0x21, 0x11, v4Body...)} {
-		h = head{use: proxyNone}
+		h = preface{proxyUse: proxyNone}
 		_, err = h.parse(append(header, hello...))
 		require.Error(t, err)
 		require.NotErrorIs(t, err, ErrProxyHeader)
@@ -141,9 +142,9 @@ func TestFormatProxy(t *testing.T) {
 			got, err := parseProxy(b)
 			require.NoError(t, err)
 			require.Equal(t, tt.source.IsValid(), got.source.IsValid())
-			require.True(t, got.hasHop("me"))
-			require.False(t, got.hasHop("m"))
-			require.False(t, (*proxyInfo)(nil).hasHop("me"))
+			require.True(t, got.passedThrough("me"))
+			require.False(t, got.passedThrough("m"))
+			require.False(t, (*proxyInfo)(nil).passedThrough("me"))
 			require.Len(t, got.tlvs, 2, "a checksum is not of this header")
 			require.Equal(t, "a.example", string(got.tlvs[0].Value))
 		})

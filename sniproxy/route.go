@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 // find looks the host up.
 func (s *session) find() relay.Step {
 	s.phase = PhaseLookup
-	if i := s.srv.instant; i != nil {
+	if i := s.srv.peeker; i != nil {
 		if ep, level, err, ok := i.Held(s.name); ok {
 			return s.goOn(s.found(ep, level, err))
 		}
@@ -27,18 +29,18 @@ func (s *session) find() relay.Step {
 // found takes the answer of the lookup. A target with a name is to be resolved, else the
 // step is what comes next.
 func (s *session) found(ep hostlookup.Endpoint, level hostlookup.Level, err error) (target, relay.Step) {
-	s.looked, s.level = true, level
+	s.lookedUp, s.level = true, level
 	switch {
 	case err == nil:
 		return s.to(ep, false)
 	case errors.Is(err, hostlookup.ErrNotFound):
-		if s.face.protocol == peek.TLS && s.srv.Fallback.Addr != "" {
+		if s.client.protocol == peek.TLS && s.srv.Fallback.Addr != "" {
 			return s.to(s.srv.Fallback, true)
 		}
-		s.lookupEnds()
+		s.endLookup()
 		return target{}, s.refuse(refuseUnknown, err)
 	}
-	s.lookupEnds()
+	s.endLookup()
 	return target{}, s.refuse(refuseLookup, err)
 }
 
@@ -46,20 +48,20 @@ func (s *session) found(ep hostlookup.Endpoint, level hostlookup.Level, err erro
 func (s *session) to(ep hostlookup.Endpoint, fallback bool) (target, relay.Step) {
 	s.phase = PhaseLookup
 	s.endpoint, s.fallback = ep, fallback
-	port := s.on.port
-	if used := s.used(); used.IsValid() {
+	port := s.listener.port
+	if used := s.usedAddr(); used.IsValid() {
 		port = used.Port()
 	}
 	t, err := targetOf(ep, port)
 	switch {
 	case err != nil:
-		s.lookupEnds()
+		s.endLookup()
 		return target{}, s.refuse(refuseLookup, err)
 	case t.name != "":
 		return t, relay.Step{}
 	}
-	s.lookupEnds()
-	if err := s.srv.guard.check(t.addr, s.used()); err != nil {
+	s.endLookup()
+	if err := s.srv.guard.check(t.addr, s.usedAddr()); err != nil {
 		return target{}, s.refuseTarget(err)
 	}
 	s.upstream = t.addr
@@ -74,9 +76,9 @@ func (s *session) goOn(t target, step relay.Step) relay.Step {
 	return step
 }
 
-func (s *session) lookupEnds() {
+func (s *session) endLookup() {
 	now := s.srv.now()
-	s.lookupTime, s.since = time.Duration(now-s.since), now
+	s.lookupTime, s.phaseStart = time.Duration(now-s.phaseStart), now
 }
 
 // seek begins what may take time: the lookup, unless there is a target, and DNS.
@@ -84,7 +86,7 @@ func (s *session) seek(t target) relay.Step {
 	ctx, cancel := context.WithCancel(s.srv.ctx)
 	s.more().cancel = cancel
 	name := s.name
-	s.srv.seeks.Go(func() {
+	s.srv.lookups.Go(func() {
 		defer cancel()
 		s.conn.Resume(s.sought(ctx, name, t))
 	})
@@ -113,13 +115,13 @@ func (s *session) sought(ctx context.Context, name string, t target) (step relay
 
 // resolved takes the addresses of an endpoint that is a name.
 func (s *session) resolved(addrs []netip.AddrPort, err error) relay.Step {
-	s.lookupEnds()
+	s.endLookup()
 	if err != nil {
 		return s.refuse(refuseLookup, err)
 	}
 	allowed := addrs[:0]
 	for _, addr := range addrs {
-		if e := s.srv.guard.check(addr, s.used()); e != nil {
+		if e := s.srv.guard.check(addr, s.usedAddr()); e != nil {
 			err = errors.Join(err, e)
 		} else {
 			allowed = append(allowed, addr)
@@ -130,7 +132,7 @@ func (s *session) resolved(addrs []netip.AddrPort, err error) relay.Step {
 	}
 	s.upstream = allowed[0]
 	if len(allowed) > 1 {
-		s.more().rest = allowed[1:]
+		s.more().untried = allowed[1:]
 	}
 	return s.connect()
 }
@@ -142,12 +144,12 @@ func (s *session) connect() relay.Step {
 	step := relay.Step{
 		Action:      relay.Connect,
 		Addr:        s.upstream,
-		Data:        s.less().prefix,
-		Skip:        int(s.skip),
-		DialTimeout: attempt(s.srv.dialTimeout()-s.dialTime, 1+len(s.less().rest)),
+		Data:        s.less().proxyHeader,
+		Skip:        int(s.proxyHeaderLen),
+		DialTimeout: attemptTimeout(s.srv.dialTimeout()-s.dialTime, 1+len(s.less().untried)),
 	}
 	if s.srv.DialContext != nil {
-		step.Dial = s.srv.dialer(s.upstream)
+		step.Dial = s.srv.dialFunc(s.upstream)
 	}
 	return step
 }
@@ -155,8 +157,8 @@ func (s *session) connect() relay.Step {
 // When descriptors run out, connecting waits for those that were made free: a known host is
 // not refused for that, if it can be helped.
 const (
-	maxWaits  = 3
-	firstWait = 20 * time.Millisecond
+	maxDescriptorWaits  = 3
+	firstDescriptorWait = 20 * time.Millisecond
 )
 
 // DialFailed is part of relay.Session. Nothing was sent, so the next address may be tried.
@@ -164,23 +166,23 @@ func (s *session) DialFailed(err error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.srv.now()
-	s.dialTime, s.since = s.dialTime+time.Duration(now-s.since), now
+	s.dialTime, s.phaseStart = s.dialTime+time.Duration(now-s.phaseStart), now
 	inTime := s.dialTime < s.srv.dialTimeout()
-	if scarce(err) {
-		s.srv.makeRoom()
-		if s.waits < maxWaits && inTime {
-			s.waits++
-			time.AfterFunc(firstWait<<(2*s.waits), s.connectAgain)
+	if isResourceExhausted(err) {
+		s.srv.evictOldest()
+		if s.descriptorWaits < maxDescriptorWaits && inTime {
+			s.descriptorWaits++
+			time.AfterFunc(firstDescriptorWait<<(2*s.descriptorWaits), s.retryConnect)
 			return relay.Step{Action: relay.Wait}
 		}
-	} else if rest := s.less().rest; len(rest) > 0 && inTime {
-		s.upstream, s.ext.rest = rest[0], rest[1:]
+	} else if rest := s.less().untried; len(rest) > 0 && inTime {
+		s.upstream, s.extra.untried = rest[0], rest[1:]
 		return s.connect()
 	}
 	err = fmt.Errorf("sniproxy: connecting to %v: %w", s.upstream, err)
 	var timeout interface{ Timeout() bool }
 	switch {
-	case scarce(err):
+	case isResourceExhausted(err):
 		return s.refuse(refuseBusy, err)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return s.refuse(refuseDialTime, err)
@@ -189,17 +191,17 @@ func (s *session) DialFailed(err error) relay.Step {
 }
 
 // connectAgain tries the same address once more. It does nothing where the session has ended.
-func (s *session) connectAgain() {
+func (s *session) retryConnect() {
 	s.mu.Lock()
 	now := s.srv.now()
-	s.dialTime, s.since = s.dialTime+time.Duration(now-s.since), now
+	s.dialTime, s.phaseStart = s.dialTime+time.Duration(now-s.phaseStart), now
 	step := s.connect()
 	s.mu.Unlock()
 	s.conn.Resume(step)
 }
 
 // scarce tells whether err is about what the whole process lacks.
-func scarce(err error) bool {
+func isResourceExhausted(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, e) {
 			return true
@@ -215,4 +217,79 @@ func (s *session) refuseTarget(err error) relay.Step {
 		return s.refuse(refuseLoop, err)
 	}
 	return s.refuse(refuseForbidden, err)
+}
+
+// target is where an endpoint leads: an address, or a name that has some.
+type target struct {
+	addr netip.AddrPort
+	name string
+	port uint16
+}
+
+// targetOf reads an endpoint; port is the one that the client used.
+func targetOf(ep hostlookup.Endpoint, port uint16) (target, error) {
+	// Addresses are the common case, and these take no memory.
+	if ip, err := netip.ParseAddr(ep.Addr); err == nil && port != 0 && ip.Zone() == "" {
+		return target{addr: netip.AddrPortFrom(ip.Unmap(), port)}, nil
+	}
+	if ap, err := netip.ParseAddrPort(ep.Addr); err == nil && ap.Port() != 0 && ap.Addr().Zone() == "" {
+		return target{addr: netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())}, nil
+	}
+	s, err := ep.DialAddr(port)
+	if err != nil {
+		return target{}, err
+	}
+	host, digits, err := net.SplitHostPort(s)
+	if err != nil {
+		return target{}, err
+	}
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil {
+		return target{}, err
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return target{addr: netip.AddrPortFrom(ip.Unmap(), uint16(n))}, nil
+	}
+	return target{name: host, port: uint16(n)}, nil
+}
+
+// maxAddrs bounds how many addresses of a name are tried.
+const maxTriedAddrs = 8
+
+// resolve asks for the addresses of a target.
+func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, error) {
+	if t.name == "" {
+		return []netip.AddrPort{t.addr}, nil
+	}
+	ips, err := r.LookupNetIP(ctx, "ip", t.name)
+	if err != nil {
+		return nil, fmt.Errorf("sniproxy: endpoint %q: %w", t.name, err)
+	}
+	if len(ips) == 0 {
+		return nil, fmt.Errorf("%w: endpoint %q", ErrNoAddress, t.name)
+	}
+	addrs := make([]netip.AddrPort, min(len(ips), maxTriedAddrs))
+	for i := range addrs {
+		addrs[i] = netip.AddrPortFrom(ips[i].Unmap(), t.port)
+	}
+	return addrs, nil
+}
+
+// minAttempt is what an attempt to connect gets at least, where there is time for it: a
+// lost SYN is sent again after a second.
+const minAttemptTimeout = 2 * time.Second
+
+// attempt is how long to try one of n addresses with that much time left.
+func attemptTimeout(left time.Duration, n int) time.Duration {
+	return max(min(left, max(left/time.Duration(n), minAttemptTimeout)), time.Millisecond)
+}
+
+// instant is a Lookup that can tell at once what it holds of a host, so that the
+// common case needs no goroutine.
+type instant = hostlookup.Holder
+
+// instantOf returns l if it is one, and else nil.
+func instantOf(l hostlookup.Lookup) instant {
+	i, _ := l.(instant)
+	return i
 }

@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/headgate/headgate/sniproxy"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // newProxyBackend is an echo server that wants a PROXY header and reports it.
@@ -48,7 +49,7 @@ func TestProxyOut(t *testing.T) {
 			require.Equal(t, c.LocalAddr().String(), h.SourceAddr.String())
 			require.Equal(t, front, h.DestinationAddr.String())
 			c.Close()
-			require.EqualValues(t, len(hello), r.next().Sent, "the header is not the client's")
+			require.EqualValues(t, len(hello), r.next().ToUpstream, "the header is not the client's")
 
 			// What came in goes out, in the version that is asked for.
 			c = dial(t, front)
@@ -232,7 +233,7 @@ func TestEndpointWithSeveralAddresses(t *testing.T) {
 				if tt.err == nil {
 					require.NoError(t, st.Err)
 					require.Equal(t, back.addr, st.Upstream.String())
-					require.EqualValues(t, len(hello), st.Sent, "once, to the one that took it")
+					require.EqualValues(t, len(hello), st.ToUpstream, "once, to the one that took it")
 				} else {
 					require.Equal(t, byte(80), got[len(got)-1])
 					if tt.err != errAny {

@@ -7,10 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/relay"
-	"github.com/stretchr/testify/require"
 )
 
 // A lack of descriptors is waited out for a while, at the expense of those that peek.
@@ -28,7 +29,7 @@ func TestConnectingWaitsForDescriptors(t *testing.T) {
 				s := &Server{Lookup: &askedFor{}}
 				require.NoError(t, s.init())
 				defer s.cancel()
-				on := &listening{port: 443}
+				on := &listener{port: 443}
 				idle := s.accept(on, stillConn{}).(*session)
 				c := stillConn{resumed: make(chan relay.Step, 1)}
 				n := s.accept(on, c).(*session)
@@ -42,7 +43,7 @@ func TestConnectingWaitsForDescriptors(t *testing.T) {
 					}
 				}
 				require.Equal(t, tt.action, step.Action)
-				require.True(t, idle.pushed.Load())
+				require.True(t, idle.evicted.Load())
 				require.Less(t, time.Since(begin), 5*time.Second)
 				n.Done(relay.Result{})
 				if tt.action == relay.Answer {

@@ -125,22 +125,22 @@ type Server struct {
 
 	portable bool // for tests: the engine without event loops
 
-	once    sync.Once
-	invalid error // of the fields
-	engine  relay.Engine
-	epoch   time.Time
-	hop     string // the ID by which it recognises its own connections
-	ctx     context.Context
-	cancel  context.CancelFunc
-	instant instant
-	guard   guard
-	live    live
-	sources sources
-	lastID  atomic.Uint64
-	seeks   sync.WaitGroup
-	drains  atomic.Bool
-	faults  atomic.Int64 // of accepting, since the last that was logged
-	warned  atomic.Int64 // when that was
+	once         sync.Once
+	invalid      error // of the fields
+	engine       relay.Engine
+	epoch        time.Time
+	instanceID   string // the ID by which it recognises its own connections
+	ctx          context.Context
+	cancel       context.CancelFunc
+	peeker       instant
+	guard        guard
+	conns        connTable
+	sources      sourceCounts
+	lastID       atomic.Uint64
+	lookups      sync.WaitGroup
+	draining     atomic.Bool
+	acceptErrors atomic.Int64 // of accepting, since the last that was logged
+	warnedAt     atomic.Int64 // when that was
 }
 
 // Resolver finds the addresses of a name. *net.Resolver is one.
@@ -149,10 +149,10 @@ type Resolver interface {
 }
 
 // listening is one call of Serve.
-type listening struct {
-	accept peek.Protocol
-	port   uint16
-	name   string
+type listener struct {
+	protocols peek.Protocol
+	port      uint16
+	addr      string
 }
 
 const (
@@ -187,11 +187,11 @@ func (s *Server) init() error {
 	s.once.Do(func() {
 		s.invalid = s.validate()
 		s.epoch = time.Now()
-		s.hop = fmt.Sprintf("%016x", rand.Uint64())
+		s.instanceID = fmt.Sprintf("%016x", rand.Uint64())
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.instant = instantOf(s.Lookup)
-		s.guard.allow, s.guard.deny, s.guard.own = s.AllowEndpoints, s.DenyEndpoints, newOwnAddrs().get
-		s.live.maxConns, s.live.maxPeeking = s.MaxConns, s.MaxPeeking
+		s.peeker = instantOf(s.Lookup)
+		s.guard.allow, s.guard.deny, s.guard.localAddrs = s.AllowEndpoints, s.DenyEndpoints, newLocalAddrList().get
+		s.conns.maxConns, s.conns.maxPeeking = s.MaxConns, s.MaxPeeking
 		s.engine.HelloTimeout = s.HelloTimeout
 		s.engine.HelloLimit = cmp.Or(s.MaxHello, peek.MaxBytes) + maxProxyV2
 		s.engine.IdleTimeout = s.IdleTimeout
@@ -244,34 +244,34 @@ func (s *Server) Serve(l net.Listener, accept peek.Protocol) error {
 		l.Close()
 		return err
 	}
-	on := &listening{accept: accept, name: l.Addr().String()}
+	on := &listener{protocols: accept, addr: l.Addr().String()}
 	addr := addrPort(l.Addr())
 	on.port = addr.Port()
-	defer s.guard.listen(addr)()
-	return closed(s.engine.Serve(l, func(c relay.Conn) relay.Session { return s.accept(on, c) }))
+	defer s.guard.addListener(addr)()
+	return serverClosed(s.engine.Serve(l, func(c relay.Conn) relay.Session { return s.accept(on, c) }))
 }
 
 // accept lets a connection in.
-func (s *Server) accept(on *listening, c relay.Conn) relay.Session {
+func (s *Server) accept(on *listener, c relay.Conn) relay.Session {
 	peer := c.RemoteAddr()
 	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-	n := &session{srv: s, conn: c, on: on, id: s.lastID.Add(1), start: s.now(), peer: peer}
+	n := &session{srv: s, conn: c, listener: on, id: s.lastID.Add(1), startedAt: s.now(), peer: peer}
 	use, err := s.proxyUse(peer.Addr())
 	if err != nil {
-		return s.turnAway(n, Rejected, err)
+		return s.reject(n, Rejected, err)
 	}
-	if use == proxyNone && !n.count() {
-		return s.turnAway(n, Limited, ErrTooManyFromSource)
+	if use == proxyNone && !n.countSource() {
+		return s.reject(n, Limited, ErrTooManyFromSource)
 	}
-	h := heads.Get().(*head)
-	*h = head{use: use, parser: peek.Parser{Accept: on.accept, MaxBytes: s.MaxHello}}
-	n.head, n.phase = h, PhasePeek
-	ok, out := s.live.enter(n) // from here on others see it
+	h := prefaces.Get().(*preface)
+	*h = preface{proxyUse: use, parser: peek.Parser{Accept: on.protocols, MaxBytes: s.MaxHello}}
+	n.preface, n.phase = h, PhasePeek
+	ok, out := s.conns.add(n) // from here on others see it
 	if !ok {
-		n.dropHead()
+		n.putPreface()
 		n.phase = PhaseAccept
-		s.leave(n)
-		return s.turnAway(n, Limited, ErrTooManyConns)
+		s.remove(n)
+		return s.reject(n, Limited, ErrTooManyConns)
 	}
 	if out != nil {
 		out.conn.Close()
@@ -296,7 +296,7 @@ func (s *Server) proxyUse(peer netip.Addr) (proxyUse, error) {
 }
 
 // turnAway closes a connection that is not let in; the nil makes the engine do it.
-func (s *Server) turnAway(n *session, o Outcome, err error) relay.Session {
+func (s *Server) reject(n *session, o Outcome, err error) relay.Session {
 	n.outcome, n.err = o, err
 	if s.Finished != nil {
 		s.Finished(n.stats())
@@ -305,39 +305,39 @@ func (s *Server) turnAway(n *session, o Outcome, err error) relay.Session {
 }
 
 // leave takes a session off the books. Its mutex is held, or it is new.
-func (s *Server) leave(n *session) {
-	s.live.leave(n)
-	if n.counted {
-		s.sources.drop(sourceOf(n.client().Addr()))
+func (s *Server) remove(n *session) {
+	s.conns.remove(n)
+	if n.sourceCounted {
+		s.sources.remove(sourceOf(n.clientAddr().Addr()))
 	}
 }
 
 // makeRoom ends the oldest eighth of those that peek: descriptors ran out, and they are
 // the ones that have cost nobody anything yet.
-func (s *Server) makeRoom() {
-	_, peeking := s.live.counts()
-	for _, out := range s.live.pushOut((peeking + 7) / 8) {
+func (s *Server) evictOldest() {
+	_, peeking := s.conns.counts()
+	for _, out := range s.conns.evict((peeking + 7) / 8) {
 		out.conn.Close()
 	}
 }
 
 func (s *Server) acceptFailed(err error) {
-	if scarce(err) {
-		s.makeRoom()
+	if isResourceExhausted(err) {
+		s.evictOldest()
 	}
 	if s.Logger == nil {
 		return
 	}
 	// One line a second: without descriptors each connection that comes is a failure.
-	s.faults.Add(1)
-	last, now := s.warned.Load(), s.now()
-	if (last == 0 || now-last >= int64(time.Second)) && s.warned.CompareAndSwap(last, now) {
-		s.Logger.Warn("accepting failed", "err", err, "times", s.faults.Swap(0))
+	s.acceptErrors.Add(1)
+	last, now := s.warnedAt.Load(), s.now()
+	if (last == 0 || now-last >= int64(time.Second)) && s.warnedAt.CompareAndSwap(last, now) {
+		s.Logger.Warn("accepting failed", "err", err, "times", s.acceptErrors.Swap(0))
 	}
 }
 
 // dialer makes a dial function of DialContext.
-func (s *Server) dialer(addr netip.AddrPort) func(context.Context) (net.Conn, error) {
+func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		return s.DialContext(ctx, "tcp", addr.String())
 	}
@@ -346,22 +346,22 @@ func (s *Server) dialer(addr netip.AddrPort) func(context.Context) (net.Conn, er
 // answerTo makes what a client gets instead of an upstream: the status or the description
 // of the alert, and the bytes; nil where there is nothing to be said.
 func (s *Server) answerTo(n *session, why refusal) (int, []byte) {
-	switch n.face.protocol {
+	switch n.client.protocol {
 	case peek.TLS:
 		if why == refuseSlow || s.CloseUnknownTLS && (why == refuseUnknown || why == refuseNoName) {
 			return 0, nil
 		}
-		alert := why.alert(n.face)
-		return int(alert), alertRecord(n.face, alert)
+		alert := why.alert(n.client)
+		return int(alert), alertRecord(n.client, alert)
 	case peek.HTTP1, peek.HTTP2:
 		status := why.status()
 		body := renderPage(s.Page, Page{
 			Status: status, Text: http.StatusText(status), Message: why.message(), Host: n.name, App: n.endpoint.App,
 		})
-		if n.face.protocol == peek.HTTP2 {
-			return status, h2Answer(n.face, status, body, time.Now())
+		if n.client.protocol == peek.HTTP2 {
+			return status, http2Answer(n.client, status, body, time.Now())
 		}
-		return status, http1Answer(n.face, status, body, time.Now())
+		return status, http1Answer(n.client, status, body, time.Now())
 	}
 	return 0, nil
 }
@@ -370,14 +370,14 @@ func (s *Server) answerTo(n *session, why refusal) (int, []byte) {
 // peek first, each in the order in which they came to that.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
-		for _, n := range s.live.snapshot() {
+		for _, n := range s.conns.snapshot() {
 			n.mu.Lock()
 			st := n.stats()
 			n.mu.Unlock()
 			if st.Phase == PhaseDial && st.Outcome == Open {
 				st.Phase = PhaseRelay // nearly always; the engine does not say
 			}
-			st.Total = time.Duration(s.now() - n.start)
+			st.Total = time.Duration(s.now() - n.startedAt)
 			if !yield(st) {
 				return
 			}
@@ -387,19 +387,19 @@ func (s *Server) Connections() iter.Seq[Stats] {
 
 // Load is how much a Server has to do.
 type Load struct {
-	Conns   int   // connections that are open
-	Peeking int   // those of them that have not named their host
-	Pipes   int64 // pipes for bulk transfers that exist
-	Shed    int64 // connections closed since the start as descriptors or memory ran out
-	Drains  bool  // Shutdown or Close was called
+	Conns    int   // connections that are open
+	Peeking  int   // those of them that have not named their host
+	Pipes    int64 // pipes for bulk transfers that exist
+	Shed     int64 // connections closed since the start as descriptors or memory ran out
+	Draining bool  // Shutdown or Close was called
 }
 
 // Load returns the figures of this moment. It is cheap.
 func (s *Server) Load() Load {
 	_ = s.init()
-	all, peeking := s.live.counts()
+	all, peeking := s.conns.counts()
 	e := s.engine.Stats()
-	return Load{Conns: all, Peeking: peeking, Pipes: e.Pipes, Shed: e.Shed, Drains: s.drains.Load()}
+	return Load{Conns: all, Peeking: peeking, Pipes: e.Pipes, Shed: e.Shed, Draining: s.draining.Load()}
 }
 
 // Shutdown stops accepting and waits for the connections that are open to end. Before ctx
@@ -407,7 +407,7 @@ func (s *Server) Load() Load {
 // When it has ended, what is still left is closed, and ctx's error returned.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.init() // an unused Server too can be shut down
-	s.drains.Store(true)
+	s.draining.Store(true)
 	if deadline, ok := ctx.Deadline(); ok && s.DrainSpread >= 0 {
 		left := time.Until(deadline)
 		spread := min(cmp.Or(s.DrainSpread, left/4), left)
@@ -419,7 +419,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.Close()
 	}
 	s.cancel()
-	s.seeks.Wait()
+	s.lookups.Wait()
 	return err
 }
 
@@ -427,10 +427,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // for each.
 func (s *Server) Close() error {
 	_ = s.init()
-	s.drains.Store(true)
+	s.draining.Store(true)
 	// First, so that a lookup that ends with its connection is not taken for one that failed.
 	err := s.engine.Close()
 	s.cancel()
-	s.seeks.Wait()
+	s.lookups.Wait()
 	return err
 }

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/sniproxy/peek"
 )
 
 func TestTLSReachesTheBackendOfItsName(t *testing.T) {

@@ -20,81 +20,81 @@ import (
 // each connection all its life, so it is kept small: what takes more, the parser, is held
 // only until the host is known.
 type session struct {
-	srv  *Server
-	conn relay.Conn
-	on   *listening
+	srv      *Server
+	conn     relay.Conn
+	listener *listener
 
 	// Guarded by live.mu.
 	prev, next *session
-	in         place
+	state      connState
 
-	pushed atomic.Bool
-	id     uint64
-	start  int64 // since Server.epoch, as all times here
-	peer   netip.AddrPort
+	evicted   atomic.Bool
+	id        uint64
+	startedAt int64 // since Server.epoch, as all times here
+	peer      netip.AddrPort
 
-	mu       sync.Mutex // guards the rest: the engine, a lookup and Connections meet here
-	phase    Phase
-	outcome  Outcome
-	level    hostlookup.Level
-	looked   bool
-	fallback bool
-	counted  bool // by Server.sources
-	dials    uint8
-	waits    uint8 // for descriptors
-	answer   uint16
-	skip     int32
-	face     face
-	head     *head  // until the peek ends
-	ext      *extra // nil for most
-	alpn     *[]string
-	name     string
-	endpoint hostlookup.Endpoint
-	upstream netip.AddrPort
-	err      error
+	mu              sync.Mutex // guards the rest: the engine, a lookup and Connections meet here
+	phase           Phase
+	outcome         Outcome
+	level           hostlookup.Level
+	lookedUp        bool
+	fallback        bool
+	sourceCounted   bool // by Server.sources
+	dials           uint8
+	descriptorWaits uint8 // for descriptors
+	answer          uint16
+	proxyHeaderLen  int32
+	client          clientInfo
+	preface         *preface   // until the peek ends
+	extra           *rareState // nil for most
+	alpn            *[]string
+	name            string
+	endpoint        hostlookup.Endpoint
+	upstream        netip.AddrPort
+	err             error
 
 	peekTime, lookupTime, dialTime time.Duration
-	since                          int64 // when the present phase began
+	phaseStart                     int64 // when the present phase began
 }
 
 // extra is what few sessions have.
-type extra struct {
-	proxy   *proxyInfo
-	rawName string
-	rest    []netip.AddrPort // addresses not tried yet
-	prefix  []byte           // for the upstream, before the client's bytes
-	cancel  context.CancelFunc
+type rareState struct {
+	proxy       *proxyInfo
+	rawName     string
+	untried     []netip.AddrPort // addresses not tried yet
+	proxyHeader []byte           // for the upstream, before the client's bytes
+	cancel      context.CancelFunc
 }
 
 // more returns the extra for writing.
-func (s *session) more() *extra {
-	if s.ext == nil {
-		s.ext = new(extra)
+func (s *session) more() *rareState {
+	if s.extra == nil {
+		s.extra = new(rareState)
 	}
-	return s.ext
+	return s.extra
 }
 
 // less is the extra for reading.
-func (s *session) less() extra {
-	if s.ext == nil {
-		return extra{}
+func (s *session) less() rareState {
+	if s.extra == nil {
+		return rareState{}
 	}
-	return *s.ext
+	return *s.extra
 }
 
-var heads = sync.Pool{New: func() any { return new(head) }}
+var prefaces = sync.Pool{New: func() any { return new(preface) }}
 
 // Hello is part of relay.Session.
 func (s *session) Hello(data []byte, end error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, err := s.head.parse(data)
-	if s.head.looked && !s.counted {
-		if s.head.proxy != nil {
-			s.more().proxy = s.head.proxy
+	r, err := s.preface.parse(data)
+	if s.preface.proxyDone && !s.sourceCounted {
+		if s.preface.proxy != nil {
+			s.more().proxy = s.preface.proxy
 		}
-		if !s.count() {
-			s.peekEnds(r, data)
+		if !s.countSource() {
+			s.endPeek(r, data)
 			return s.drop(Limited, ErrTooManyFromSource)
 		}
 	}
@@ -102,16 +102,16 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	if more && end == nil {
 		return relay.Step{}
 	}
-	if !s.peekEnds(r, data) {
-		return s.drop(Limited, ErrPushedOut)
+	if !s.endPeek(r, data) {
+		return s.drop(Limited, ErrEvicted)
 	}
 	eof := errors.Is(end, io.EOF)
 	switch {
 	case end != nil && !eof && !errors.Is(end, os.ErrDeadlineExceeded) && !errors.Is(end, relay.ErrHelloTooLong):
-		return s.drop(s.leaving(end)) // there is nobody to be answered
-	case more && len(data) == int(s.skip):
+		return s.drop(s.endReason(end)) // there is nobody to be answered
+	case more && len(data) == int(s.proxyHeaderLen):
 		if eof {
-			return s.drop(Gone, errGone) // a health check, or a browser's spare connection
+			return s.drop(Gone, errClientGone) // a health check, or a browser's spare connection
 		}
 		return s.drop(TimedOut, end)
 	case more && eof:
@@ -121,7 +121,7 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	case more:
 		return s.refuse(refuseSlow, end)
 	}
-	if s.less().proxy.hasHop(s.srv.hop) {
+	if s.less().proxy.passedThrough(s.srv.instanceID) {
 		return s.refuse(refuseLoop, fmt.Errorf("%w: the connection has been here", ErrLoop))
 	}
 	if err == nil || errors.Is(err, peek.ErrNoName) {
@@ -139,24 +139,24 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 }
 
 // count counts the connection for its source.
-func (s *session) count() bool {
+func (s *session) countSource() bool {
 	limit := s.srv.MaxConnsPerSource
 	if limit <= 0 {
 		return true
 	}
-	source := sourceOf(s.client().Addr())
+	source := sourceOf(s.clientAddr().Addr())
 	if !source.IsValid() {
 		return true
 	}
 	if !s.srv.sources.add(source, limit) {
 		return false
 	}
-	s.counted = true
+	s.sourceCounted = true
 	return true
 }
 
 // client is where the connection comes from in the end.
-func (s *session) client() netip.AddrPort {
+func (s *session) clientAddr() netip.AddrPort {
 	if p := s.less().proxy; p != nil && p.source.IsValid() {
 		return p.source
 	}
@@ -164,7 +164,7 @@ func (s *session) client() netip.AddrPort {
 }
 
 // used is the address that the client connected to, where a PROXY header says so.
-func (s *session) used() netip.AddrPort {
+func (s *session) usedAddr() netip.AddrPort {
 	if p := s.less().proxy; p != nil {
 		return p.destination
 	}
@@ -173,25 +173,25 @@ func (s *session) used() netip.AddrPort {
 
 // peekEnds takes what is to be known of the client out of its bytes. It returns false if
 // the session was pushed out meanwhile.
-func (s *session) peekEnds(r peek.Result, data []byte) bool {
-	stays := s.srv.live.decide(s)
+func (s *session) endPeek(r peek.Result, data []byte) bool {
+	stays := s.srv.conns.peekDone(s)
 	now := s.srv.now()
-	s.peekTime, s.since = time.Duration(now-s.start), now
-	s.skip = int32(s.head.skip)
-	s.face = faceOf(r, data[s.head.skip:])
+	s.peekTime, s.phaseStart = time.Duration(now-s.startedAt), now
+	s.proxyHeaderLen = int32(s.preface.proxyLen)
+	s.client = clientInfoOf(r, data[s.preface.proxyLen:])
 	s.alpn = alpnOf(r.Hello)
 	if s.name = r.Name; r.Name == "" && r.RawName != "" {
-		s.more().rawName = clip(r.RawName)
+		s.more().rawName = clipName(r.RawName)
 	}
-	s.dropHead()
+	s.putPreface()
 	return stays
 }
 
-func (s *session) dropHead() {
-	if s.head != nil {
-		*s.head = head{}
-		heads.Put(s.head)
-		s.head = nil
+func (s *session) putPreface() {
+	if s.preface != nil {
+		*s.preface = preface{}
+		prefaces.Put(s.preface)
+		s.preface = nil
 	}
 }
 
@@ -200,12 +200,12 @@ func (s *session) makePrefix() error {
 	if s.srv.ProxyOut == 0 {
 		return nil
 	}
-	destination := s.used()
+	destination := s.usedAddr()
 	if !destination.IsValid() {
 		destination = s.conn.LocalAddr()
 	}
-	prefix, err := formatProxy(s.srv.ProxyOut, s.client(), destination, s.less().proxy, s.srv.hop)
-	s.more().prefix = prefix
+	prefix, err := formatProxy(s.srv.ProxyOut, s.clientAddr(), destination, s.less().proxy, s.srv.instanceID)
+	s.more().proxyHeader = prefix
 	return err
 }
 
@@ -241,14 +241,14 @@ func (s *session) outcomeOf(why refusal) Outcome {
 }
 
 // leaving is what became of a connection that ended without a decision of ours.
-func (s *session) leaving(err error) (Outcome, error) {
+func (s *session) endReason(err error) (Outcome, error) {
 	switch {
-	case s.pushed.Load():
-		return Limited, ErrPushedOut
+	case s.evicted.Load():
+		return Limited, ErrEvicted
 	case errors.Is(err, relay.ErrClosed):
 		return Aborted, ErrServerClosed
 	case err == nil:
-		return Gone, errGone
+		return Gone, errClientGone
 	}
 	return Gone, err
 }
@@ -262,22 +262,22 @@ func (s *session) Done(r relay.Result) {
 	switch {
 	case s.outcome != Open: // refused
 	case r.Phase == relay.PhaseRelay:
-		s.phase, s.outcome, s.err = PhaseRelay, Relayed, closed(r.Err)
+		s.phase, s.outcome, s.err = PhaseRelay, Relayed, serverClosed(r.Err)
 		s.dialTime += r.Dial
 	default:
-		s.outcome, s.err = s.leaving(r.Err)
+		s.outcome, s.err = s.endReason(r.Err)
 	}
 	var st Stats
 	finished := s.srv.Finished
 	if finished != nil {
 		st = s.stats()
-		st.Sent, st.Received, st.Total = r.ToBackend, r.ToClient, r.Total
+		st.ToUpstream, st.ToClient, st.Total = r.ToBackend, r.ToClient, r.Total
 		if st.Total == 0 {
-			st.Total = time.Duration(s.srv.now() - s.start)
+			st.Total = time.Duration(s.srv.now() - s.startedAt)
 		}
 	}
-	s.dropHead()
-	s.srv.leave(s)
+	s.putPreface()
+	s.srv.remove(s)
 	s.mu.Unlock()
 	if finished != nil {
 		finished(st)
@@ -288,22 +288,22 @@ func (s *session) Done(r relay.Result) {
 func (s *session) stats() Stats {
 	st := Stats{
 		ID:         s.id,
-		Client:     s.client(),
+		Client:     s.clientAddr(),
 		Peer:       s.peer,
-		Listener:   s.on.name,
-		Protocol:   s.face.protocol,
+		Listener:   s.listener.addr,
+		Protocol:   s.client.protocol,
 		Name:       s.name,
 		RawName:    s.less().rawName,
-		TLSVersion: s.face.version,
-		ECH:        s.face.ech,
+		TLSVersion: s.client.version,
+		ECH:        s.client.ech,
 		Endpoint:   s.endpoint,
 		Level:      s.level,
-		Looked:     s.looked,
+		LookedUp:   s.lookedUp,
 		Fallback:   s.fallback,
 		Upstream:   s.dialled(),
 		Dials:      int(s.dials),
 		Answer:     int(s.answer),
-		Start:      s.srv.epoch.Add(time.Duration(s.start)),
+		Start:      s.srv.epoch.Add(time.Duration(s.startedAt)),
 		Peek:       s.peekTime,
 		Lookup:     s.lookupTime,
 		Dial:       s.dialTime,

@@ -1,12 +1,14 @@
 package sniproxy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/headgate/headgate/sniproxy/relay"
 )
 
 // Stats is what a Server knows of a connection: of one that has ended, for Finished, or
@@ -44,7 +46,7 @@ type Stats struct {
 	// Level is where that answer came from. It means something if Looked is set.
 	Level hostlookup.Level
 	// Looked tells that a lookup was made and has answered.
-	Looked bool
+	LookedUp bool
 	// Fallback tells that the endpoint is Server.Fallback or Server.NoName.
 	Fallback bool
 	// Upstream is the address that was connected to last; not valid if none was.
@@ -59,7 +61,7 @@ type Stats struct {
 	// Sent counts the bytes of the client that were handed to the upstream, without
 	// what the router put before them; Received those to the client, answers included.
 	// Both are 0 for a live connection.
-	Sent, Received int64
+	ToUpstream, ToClient int64
 
 	// Start is when the connection was accepted.
 	Start time.Time
@@ -123,4 +125,41 @@ func word[T ~uint8](v T, words ...string) string {
 		return words[v]
 	}
 	return fmt.Sprintf("unknown(%d)", uint8(v))
+}
+
+// What Stats.Err is or wraps, beside the errors of peek, hostlookup, relay and the
+// system. Test with errors.Is.
+var (
+	// ErrServerClosed is what Serve returns after Shutdown or Close.
+	ErrServerClosed = errors.New("sniproxy: server closed")
+
+	// ErrTooManyConns: the connection would have been one more than MaxConns.
+	ErrTooManyConns = errors.New("sniproxy: too many connections")
+	// ErrTooManyFromSource: … than MaxConnsPerSource.
+	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")
+	// ErrPushedOut: the client had not said where it wants to go when others needed
+	// its place, by MaxPeeking or for lack of descriptors.
+	ErrEvicted = errors.New("sniproxy: made room for others before it named a host")
+
+	// ErrProxyHeader: the PROXY protocol header is missing, malformed, or comes from
+	// where none may come from.
+	ErrProxyHeader = errors.New("sniproxy: PROXY header")
+
+	// ErrLoop: the connection leads back to this server.
+	ErrLoop = errors.New("sniproxy: loop")
+	// ErrForbidden: an endpoint has an address that may not be connected to.
+	ErrForbidden = errors.New("sniproxy: forbidden address")
+	// ErrNoAddress: the name of an endpoint has no address.
+	ErrNoAddress = errors.New("sniproxy: name without address")
+
+	// errGone: the client left before it had said where it wants to go.
+	errClientGone = errors.New("sniproxy: client left before it named a host")
+)
+
+// closed turns the engine's word for an orderly end into ours.
+func serverClosed(err error) error {
+	if errors.Is(err, relay.ErrClosed) {
+		return ErrServerClosed
+	}
+	return err
 }

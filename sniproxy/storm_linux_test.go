@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // stormAPI is the lookup API of a storm: host h<i> is at backend i mod the number of them.

@@ -12,11 +12,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/websocket"
+
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
-	"github.com/stretchr/testify/require"
-	"golang.org/x/net/websocket"
 )
 
 // pipes is a network in memory: a listener, and what dials it. In a bubble of synctest
@@ -288,7 +289,7 @@ func TestDrainingRouterLetsAWebSocketEnd(t *testing.T) {
 		shut := make(chan error)
 		go func() { shut <- b.Shutdown(ctx) }()
 		synctest.Wait()
-		require.True(t, b.Load().Drains)
+		require.True(t, b.Load().Draining)
 		require.ErrorIs(t, <-b.served, sniproxy.ErrServerClosed, "no more are accepted")
 		for range 40 { // minutes of the 45 before the rest is closed
 			pass(time.Minute)

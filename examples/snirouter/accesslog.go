@@ -104,7 +104,7 @@ func attrs(s sniproxy.Stats) []slog.Attr {
 	text("app", s.Endpoint.App)
 	text("endpoint", s.Endpoint.Addr)
 	text("upstream", addr(s.Upstream))
-	if s.Looked {
+	if s.LookedUp {
 		text("level", s.Level.String())
 	}
 	if s.Fallback {
@@ -116,7 +116,7 @@ func attrs(s sniproxy.Stats) []slog.Attr {
 	if s.Answer != 0 {
 		list = append(list, slog.Int("answer", s.Answer))
 	}
-	list = append(list, slog.Int64("sent", s.Sent), slog.Int64("received", s.Received))
+	list = append(list, slog.Int64("sent", s.ToUpstream), slog.Int64("received", s.ToClient))
 	took("peek", s.Peek)
 	took("lookup", s.Lookup)
 	took("dial", s.Dial)

@@ -63,11 +63,11 @@ func (m *metrics) finished(s sniproxy.Stats) {
 	if s.Answer != 0 {
 		m.answers.WithLabelValues(s.Protocol.String(), strconv.Itoa(s.Answer)).Inc()
 	}
-	if s.Looked {
+	if s.LookedUp {
 		m.lookups.WithLabelValues(s.Level.String()).Inc()
 	}
-	m.sent.Add(float64(s.Sent))
-	m.received.Add(float64(s.Received))
+	m.sent.Add(float64(s.ToUpstream))
+	m.received.Add(float64(s.ToClient))
 	for _, phase := range []struct {
 		took     float64
 		observer prometheus.Observer

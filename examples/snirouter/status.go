@@ -152,7 +152,7 @@ func connectionOf(s sniproxy.Stats, now time.Time) connectionRow {
 		Name: cmp.Or(s.Name, s.RawName), App: s.Endpoint.App, Endpoint: s.Endpoint.Addr, Upstream: addr(s.Upstream),
 		Phase: s.Phase.String(), Outcome: s.Outcome.String(), Age: now.Sub(s.Start).Round(time.Second),
 	}
-	if s.Looked {
+	if s.LookedUp {
 		row.Level = s.Level.String()
 	}
 	if s.Err != nil {

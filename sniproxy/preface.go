@@ -7,11 +7,133 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 
-	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/pires/go-proxyproto"
+
+	"github.com/headgate/headgate/sniproxy/peek"
 )
+
+// proxyUse is what a listener does about PROXY headers of one peer.
+type proxyUse uint8
+
+const (
+	proxyNone     proxyUse = iota // what looks like a header is the client's own
+	proxyOptional                 // a header may come
+	proxyRequired                 // one must
+)
+
+// head reads the beginning of a connection: a PROXY header, then what names the host. It
+// is a function of the bytes, in whatever pieces they come.
+type preface struct {
+	parser    peek.Parser
+	proxyUse  proxyUse
+	proxyDone bool       // the question of a PROXY header is settled
+	proxy     *proxyInfo // nil without one
+	proxyLen  int        // bytes of the PROXY header
+}
+
+// parse looks at all bytes so far. The error is nil, one of peek, peek.NeedMore among
+// them, or wraps ErrProxyHeader.
+func (h *preface) parse(b []byte) (peek.Result, error) {
+	if !h.proxyDone {
+		if err := h.parseProxy(b); err != nil {
+			return peek.Result{}, err
+		}
+	}
+	return h.parser.Parse(b[h.proxyLen:])
+}
+
+func (h *preface) parseProxy(b []byte) error {
+	if h.proxyUse != proxyNone {
+		n, err := proxyLen(b)
+		switch {
+		case err != nil:
+			return err
+		case n > 0:
+			if h.proxy, err = parseProxy(b[:n]); err != nil {
+				return err
+			}
+			h.proxyLen = n
+		case h.proxyUse == proxyRequired:
+			return fmt.Errorf("%w: required, and missing", ErrProxyHeader)
+		}
+	}
+	h.proxyDone = true
+	return nil
+}
+
+// face is what an answer to a client depends on, and logs tell of it. It outlives the
+// bytes of the client.
+type clientInfo struct {
+	protocol peek.Protocol
+	isHead   bool   // the method is HEAD: no body
+	ech      bool   // offered
+	version  uint16 // of TLS: the highest offered
+	legacy   uint16 // of TLS: for the header of a record
+	stream   uint32 // of HTTP/2: that of the request; 0 if there was none yet
+	window   uint32 // of HTTP/2: how many bytes an answer may have
+}
+
+// faceOf takes what is known of a client out of what was parsed and b, the bytes after a
+// PROXY header.
+func clientInfoOf(r peek.Result, b []byte) clientInfo {
+	f := clientInfo{protocol: r.Protocol}
+	switch r.Protocol {
+	case peek.TLS:
+		f.version, f.legacy, f.ech = r.Hello.MaxVersion(), r.Hello.LegacyVersion, r.Hello.ECH
+	case peek.HTTP1:
+		f.isHead = r.Request.Method == "HEAD"
+	case peek.HTTP2:
+		f.isHead = r.Request.Method == "HEAD"
+		f.stream, f.window = http2Request(b)
+	}
+	return f
+}
+
+const (
+	maxALPN    = 8
+	maxNameLog = 256 // bytes of a name that is none
+)
+
+// Nearly every client offers one of these; they need no memory of their own.
+var usualALPN = [][]string{{"h2", "http/1.1"}, {"http/1.1"}, {"h2"}}
+
+// alpnOf copies the first protocols that a client offers; nil if it offers none.
+func alpnOf(h peek.ClientHello) *[]string {
+	var views [maxALPN][]byte
+	n := 0
+	for p := range h.ALPN() {
+		if n == maxALPN {
+			break
+		}
+		views[n] = p
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	for i, usual := range usualALPN {
+		if slices.EqualFunc(usual, views[:n], func(s string, b []byte) bool { return s == string(b) }) {
+			return &usualALPN[i]
+		}
+	}
+	list := make([]string, n)
+	for i := range list {
+		list[i] = string(views[i])
+	}
+	return &list
+}
+
+// clip bounds what is kept of a name that is none.
+func clipName(s string) string {
+	if len(s) > maxNameLog {
+		return strings.Clone(s[:maxNameLog])
+	}
+	return s
+}
 
 const (
 	maxProxyV1 = 107       // with its CRLF, PROXY protocol section 2.1
@@ -20,9 +142,9 @@ const (
 
 // hopTLV is how servers recognise their own connections (PROXY protocol section 2.2.7:
 // 0xE0 to 0xEF are for applications). Its value is hopMark and the ID of a Server.
-const hopTLV proxyproto.PP2Type = 0xE7
+const instanceTLV proxyproto.PP2Type = 0xE7
 
-const hopMark = "headgate"
+const instanceMark = "headgate"
 
 // proxyInfo is what a PROXY header says.
 type proxyInfo struct {
@@ -90,12 +212,12 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 }
 
 // hasHop tells whether the connection has been through the server with this ID.
-func (p *proxyInfo) hasHop(id string) bool {
+func (p *proxyInfo) passedThrough(id string) bool {
 	if p == nil {
 		return false
 	}
 	for _, t := range p.tlvs {
-		if t.Type == hopTLV && string(t.Value) == hopMark+id {
+		if t.Type == instanceTLV && string(t.Value) == instanceMark+id {
 			return true
 		}
 	}
@@ -115,7 +237,7 @@ func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo,
 				}
 			}
 		}
-		tlvs = append(tlvs, proxyproto.TLV{Type: hopTLV, Value: []byte(hopMark + id)})
+		tlvs = append(tlvs, proxyproto.TLV{Type: instanceTLV, Value: []byte(instanceMark + id)})
 		if err := h.SetTLVs(tlvs); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrProxyHeader, err)
 		}

@@ -10,7 +10,7 @@ import (
 const sourceBits = 64
 
 // sources counts connections by source.
-type sources struct {
+type sourceCounts struct {
 	mu    sync.Mutex
 	count map[netip.Addr]int
 }
@@ -27,7 +27,7 @@ func sourceOf(ip netip.Addr) netip.Addr {
 }
 
 // add counts one more from a source, unless it has limit already.
-func (s *sources) add(source netip.Addr, limit int) bool {
+func (s *sourceCounts) add(source netip.Addr, limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.count[source] >= limit {
@@ -41,7 +41,7 @@ func (s *sources) add(source netip.Addr, limit int) bool {
 }
 
 // drop takes one away.
-func (s *sources) drop(source netip.Addr) {
+func (s *sourceCounts) remove(source netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.count[source]; n > 1 {
@@ -52,19 +52,19 @@ func (s *sources) drop(source netip.Addr) {
 }
 
 // place is in which list a session is.
-type place uint8
+type connState uint8
 
 const (
-	nowhere place = iota
-	peeking
-	decided
+	stateNone connState = iota
+	statePeeking
+	stateDecided
 )
 
 // live holds all connections, in two lists by time of accept: those that are still
 // peeking, and those that are past that. A session is in one of them from enter to leave.
-type live struct {
+type connTable struct {
 	mu    sync.Mutex
-	lists [3]list // by place
+	lists [3]connList // by place
 	maxConns,
 	maxPeeking int // 0 is no bound
 }
@@ -73,78 +73,78 @@ type live struct {
 // that has to make room for it, the oldest of those that peek: a client in good faith
 // needs a round trip for its hello, so those that are here longest are the likeliest
 // not to be.
-func (l *live) enter(s *session) (ok bool, out *session) {
+func (l *connTable) add(s *session) (ok bool, out *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.maxConns > 0 && l.lists[peeking].n+l.lists[decided].n >= l.maxConns {
+	if l.maxConns > 0 && l.lists[statePeeking].n+l.lists[stateDecided].n >= l.maxConns {
 		return false, nil
 	}
-	if l.maxPeeking > 0 && l.lists[peeking].n >= l.maxPeeking {
-		out = l.push()
+	if l.maxPeeking > 0 && l.lists[statePeeking].n >= l.maxPeeking {
+		out = l.evictOldest()
 	}
-	l.lists[peeking].add(s)
-	s.in = peeking
+	l.lists[statePeeking].add(s)
+	s.state = statePeeking
 	return true, out
 }
 
 // decide is called when a session is done with peeking. It returns false if the session was
 // chosen to make room.
-func (l *live) decide(s *session) bool {
+func (l *connTable) peekDone(s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.in == peeking {
-		l.move(s)
+	if s.state == statePeeking {
+		l.toDecided(s)
 	}
-	return !s.pushed.Load()
+	return !s.evicted.Load()
 }
 
 // leave is called when a session ends.
-func (l *live) leave(s *session) {
+func (l *connTable) remove(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.in != nowhere {
-		l.lists[s.in].remove(s)
-		s.in = nowhere
+	if s.state != stateNone {
+		l.lists[s.state].remove(s)
+		s.state = stateNone
 	}
 }
 
 // pushOut takes the n oldest sessions that peek out of their list, for the caller to end.
-func (l *live) pushOut(n int) []*session {
+func (l *connTable) evict(n int) []*session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out []*session
-	for ; n > 0 && l.lists[peeking].first != nil; n-- {
-		out = append(out, l.push())
+	for ; n > 0 && l.lists[statePeeking].first != nil; n-- {
+		out = append(out, l.evictOldest())
 	}
 	return out
 }
 
 // push takes the oldest session that peeks. There must be one.
-func (l *live) push() *session {
-	s := l.lists[peeking].first
-	l.move(s)
-	s.pushed.Store(true)
+func (l *connTable) evictOldest() *session {
+	s := l.lists[statePeeking].first
+	l.toDecided(s)
+	s.evicted.Store(true)
 	return s
 }
 
-func (l *live) move(s *session) {
-	l.lists[peeking].remove(s)
-	l.lists[decided].add(s)
-	s.in = decided
+func (l *connTable) toDecided(s *session) {
+	l.lists[statePeeking].remove(s)
+	l.lists[stateDecided].add(s)
+	s.state = stateDecided
 }
 
 // counts returns how many connections there are, and how many of them peek.
-func (l *live) counts() (all, peeks int) {
+func (l *connTable) counts() (all, peeks int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lists[peeking].n + l.lists[decided].n, l.lists[peeking].n
+	return l.lists[statePeeking].n + l.lists[stateDecided].n, l.lists[statePeeking].n
 }
 
-func (l *live) snapshot() []*session {
+func (l *connTable) snapshot() []*session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := make([]*session, 0, l.lists[peeking].n+l.lists[decided].n)
-	for _, in := range []place{decided, peeking} {
+	all := make([]*session, 0, l.lists[statePeeking].n+l.lists[stateDecided].n)
+	for _, in := range []connState{stateDecided, statePeeking} {
 		for s := l.lists[in].first; s != nil; s = s.next {
 			all = append(all, s)
 		}
@@ -153,12 +153,12 @@ func (l *live) snapshot() []*session {
 }
 
 // list is doubly linked through its sessions, so that it takes no memory of its own.
-type list struct {
+type connList struct {
 	first, last *session
 	n           int
 }
 
-func (l *list) add(s *session) {
+func (l *connList) add(s *session) {
 	s.prev, s.next = l.last, nil
 	if l.last != nil {
 		l.last.next = s
@@ -169,7 +169,7 @@ func (l *list) add(s *session) {
 	l.n++
 }
 
-func (l *list) remove(s *session) {
+func (l *connList) remove(s *session) {
 	if s.prev != nil {
 		s.prev.next = s.next
 	} else {
