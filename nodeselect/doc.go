@@ -5,50 +5,23 @@
 // on checks. Here each service gets a fixed number of nodes, 20 unless told
 // otherwise, that stay the same while the nodes stand:
 //
-//	objects, problems, err := nodeselect.ReadDir("manifests/eu-1")
+//	objects, problems, err := manifest.ReadDir("manifests/eu-1")
 //	…
 //	selection := nodeselect.Selector{}.Select(objects, refs, time.Now(), nil)
 //	for _, target := range selection.Targets {
 //		fmt.Println(target.Ref, target.NodePort, target.Nodes)
 //	}
 //
-// and for a cluster that is to be followed:
+// Package nodeselect/manifest reads objects from what kubectl prints. Package nodeselect/live
+// follows a live cluster. [NewObjects] accepts the objects of any client.
 //
-//	watcher := nodeselect.Watcher{Config: config}
-//	watcher.SetRefs(refs)
-//	err := watcher.Run(ctx, func(s nodeselect.Snapshot) {
-//		if s.Err != nil {
-//			log.Print(s.Err) // the rest is the last good state, if s.Synced
-//		}
-//		…
-//	})
+// # Following changes
 //
-// # Reading
-//
-// [Parse] reads Nodes and Services from what "kubectl get nodes,services -A -o
-// yaml" (or json) prints, [ReadDir] a directory of such files, and [WatchDir]
-// reads it again when it changes. What cannot be read is a [Problem] that names
-// file, line, object and field; everything else is kept. [Selector.Select] does
-// not care where objects come from: [NewObjects] takes those of any client.
-//
-// # Following
-//
-// A [Watcher] lists and watches the nodes and services of a live cluster, and gives
-// a [Snapshot] after each change that matters: a burst of events is one change, and
-// a heartbeat that says nothing new is none. It needs no more than permission to
-// list and watch them.
-//
-// The last good state stays while the API server is away, and Snapshot.Err says so.
-// It also stays when the API server, back again, lists nothing, and for five minutes
-// when it lists less than half of what was there: an empty store, or a proxy to the
-// wrong one, must not take a fleet's servers away at once. See [Watcher.Run].
-//
-// Behind it is a [Tracker], for those who have objects from elsewhere: it is told
-// what changes, and gives the Selection that Select would give from scratch, for
-// the work that the change is worth. Nodes are judged anew each time, since time
-// passes for all of them; who uses a Tracker has to call Update now and then even if
-// nothing happens, as the Watcher does every half minute. A node that has been not
-// ready for longer than Ready allows is so noticed at most that much later.
+// A [Tracker] is a Selector for objects that change. Each call of Tracker.Update names the changes
+// and returns the Selection that Select would return for all objects, at a cost that depends on the
+// changes. Nodes are judged again in each Update, because a verdict may depend on the time. A program
+// that uses a Tracker therefore calls Update now and then even without a change; the interval is how
+// much later than Ready allows a node can be avoided.
 //
 // # Which nodes
 //
@@ -81,15 +54,15 @@
 // Selector.Spread takes nodes evenly from the zones that the label
 // topology.kubernetes.io/zone names. A service with externalTrafficPolicy Local gets
 // nodes that have a ready pod of it, where Objects.ReadyNodes says which those are
-// (Watcher.LocalEndpoints); where it does not, or there is none, a warning tells that
+// (live.Watcher.LocalEndpoints); where it does not, or there is none, a warning tells that
 // some of its nodes may drop its traffic. Selector.Sticky prefers the nodes that a
 // service has already. [Diff] says what a new selection changes, for those who
 // want to look before they leap.
 //
 // # Contract
 //
-// Everything but ReadDir, WatchDir and Watcher is a pure function of its arguments,
-// or in Tracker's case of all that it was given: no clock, no file, no logger.
+// Everything is a pure function of its arguments, or in Tracker's case of all changes that it was
+// given: no clock, no file, no logger.
 // Objects given to this package are never changed.
 // Values may be used by any number of goroutines as long as nobody writes to
 // them.
@@ -98,7 +71,5 @@
 //
 // It does not plan in which order nodes may be replaced: a plan is made of
 // [Pool.Pick] and [Diff]. It does not check nodes or pods itself. Nodes have no
-// weights: what one node does more than another is the balancer's to find out. A
-// Watcher follows one cluster; for several there is one each, and none waits for
-// another.
+// weights: what one node does more than another is the balancer's to find out.
 package nodeselect

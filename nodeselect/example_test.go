@@ -1,17 +1,14 @@
 package nodeselect_test
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
-	"os"
-	"os/signal"
 	"time"
 
-	"github.com/headgate/headgate/nodeselect"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
+
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 const manifests = `apiVersion: v1
@@ -73,7 +70,7 @@ kind: List
 
 // From the text of kubectl to the nodes of a service.
 func Example() {
-	objects, problems := nodeselect.Parse("cluster.yaml", []byte(manifests))
+	objects, problems := manifest.Parse("cluster.yaml", []byte(manifests))
 	for _, p := range problems {
 		fmt.Println(p)
 	}
@@ -119,27 +116,6 @@ func workers(n int) []*corev1.Node {
 		}
 	}
 	return nodes
-}
-
-func ExampleParse_problems() {
-	objects, problems := nodeselect.Parse("services.yaml", []byte(`apiVersion: v1
-kind: Service
-metadata: {name: tracks, namespace: media}
-spec:
-  ports:
-  - nodePort: high
----
-apiVersion: v1
-kind: Service
-metadata: {name: front, namespace: web}
-`))
-	for _, p := range problems {
-		fmt.Println(p)
-	}
-	fmt.Println(objects.Services[0].Name)
-	// Output:
-	// services.yaml:1: Service media/tracks: spec.ports.nodePort: want an integer, got string
-	// front
 }
 
 // A predicate of one's own: only the nodes of a pool that is there for traffic.
@@ -231,7 +207,7 @@ func ExampleSelector_spread() {
 
 // A node leaves, and the services that had it get another.
 func ExampleTracker() {
-	objects, _ := nodeselect.Parse("cluster.yaml", []byte(manifests))
+	objects, _ := manifest.Parse("cluster.yaml", []byte(manifests))
 	var d nodeselect.Delta
 	d.Nodes = map[string]*corev1.Node{}
 	for _, n := range objects.Nodes {
@@ -255,26 +231,4 @@ func ExampleTracker() {
 	// changed: [worker-3] [media/tracks]
 	// before: worker-3
 	// after: worker-1
-}
-
-// Several clusters are followed side by side; one that is away changes nothing for the
-// others.
-func ExampleWatcher() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	cluster := &nodeselect.Watcher{
-		Config:         &rest.Config{Host: "https://10.0.0.1:6443"}, // as clientcmd or rest.InClusterConfig gives it
-		LocalEndpoints: true,
-		Logger:         slog.Default(),
-	}
-	cluster.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks", Port: "http"}})
-	err := cluster.Run(ctx, func(s nodeselect.Snapshot) {
-		if !s.Synced {
-			return // s.Err says why; there is nothing to render yet
-		}
-		for _, target := range s.Selection.Targets {
-			fmt.Println(target.Ref, target.NodePort, target.Nodes)
-		}
-	})
-	fmt.Println(err)
 }

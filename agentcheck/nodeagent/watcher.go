@@ -28,7 +28,7 @@ type Watcher struct {
 	Config *rest.Config
 	// Objects, if it is not nil, is followed instead of an API server. It calls
 	// changed, from one goroutine, with all objects whenever they have changed, until
-	// ctx ends; nodeselect.WatchDir with a directory is such a function. Its problems
+	// ctx ends; manifest.WatchDir with a directory is such a function. Its problems
 	// come before those of the State.
 	Objects func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
 	// Files are looked at every second: while one of them exists, the node asks to be

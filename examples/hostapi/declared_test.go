@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 // services is a cluster with services of the namespace n: a name, and an annotation or "".
@@ -22,7 +23,7 @@ func services(t *testing.T, pairs ...string) nodeselect.Objects {
 	for i := 0; i < len(pairs); i += 2 {
 		text += fmt.Sprintf("---\napiVersion: v1\nkind: Service\nmetadata: {namespace: ns, name: '%s', annotations: {%s}}\n", pairs[i], pairs[i+1])
 	}
-	objects, problems := nodeselect.Parse("services.yaml", []byte(text))
+	objects, problems := manifest.Parse("services.yaml", []byte(text))
 	require.Empty(t, problems)
 	return objects
 }

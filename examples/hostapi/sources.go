@@ -14,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
@@ -74,7 +75,7 @@ func (s *sources) watch(stopped context.Context) error {
 	}
 	for name, dir := range s.clusterDirs {
 		group.Go(func() error {
-			err := nodeselect.WatchDir(ctx, dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
+			err := manifest.WatchDir(ctx, dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 				for _, p := range problems {
 					s.log.Warn("manifest", "cluster", name, "err", p)
 				}

@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 // retryInterval is how soon a port that could not be opened is tried again: most
@@ -41,7 +42,7 @@ func newAgent(s settings, log *slog.Logger) (*agent, error) {
 	w := &nodeagent.Watcher{Rules: s.rules, Files: s.files, Logger: log}
 	if s.dir != "" {
 		w.Objects = func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error {
-			return nodeselect.WatchDir(ctx, s.dir, changed)
+			return manifest.WatchDir(ctx, s.dir, changed)
 		}
 	} else {
 		var err error

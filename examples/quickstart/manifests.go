@@ -14,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 //go:embed system
@@ -41,7 +42,7 @@ func newManifests(dir, cluster string, network int) (*manifests, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects, problems := nodeselect.Parse(cluster, data)
+	objects, problems := manifest.Parse(cluster, data)
 	for _, p := range problems {
 		return nil, p
 	}

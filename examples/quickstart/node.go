@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 // node is one machine of a cluster: an HTTP server on the node port of each service
@@ -86,7 +87,7 @@ func (n *node) follow(ctx context.Context, opened chan<- error) {
 	if n.fault == faultDrain {
 		rules.Signals = []nodeagent.Signal{} // nothing drains this node
 	}
-	err := nodeselect.WatchDir(ctx, n.manifests, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
+	err := manifest.WatchDir(ctx, n.manifests, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 		state, err := rules.State(objects)
 		if errors.Is(err, nodeagent.ErrNoNode) {
 			err = nil // replaced: drain until the end

@@ -21,6 +21,7 @@ import (
 	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 const (
@@ -193,7 +194,7 @@ func (s *system) faultOf(cluster, name string) string {
 func (s *system) apply(ctx context.Context) (deploy.Diff, error) {
 	var clusters []kube.Cluster
 	for _, name := range clusterNames {
-		objects, problems, err := nodeselect.ReadDir(s.clusters[name].dir())
+		objects, problems, err := manifest.ReadDir(s.clusters[name].dir())
 		if err != nil {
 			return deploy.Diff{}, err
 		}

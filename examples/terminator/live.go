@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/live"
 )
 
 // liveClusters follow API servers.
@@ -21,7 +22,7 @@ type liveClusters struct {
 
 	mu       sync.Mutex
 	refs     map[string][]nodeselect.Ref
-	watchers map[string]*nodeselect.Watcher
+	watchers map[string]*live.Watcher
 }
 
 // setRefs tells the clusters what is declared.
@@ -59,7 +60,7 @@ func (l *liveClusters) run(ctx context.Context, i int, c source) error {
 	l.watchers[c.name] = w
 	w.SetRefs(l.refs[c.name])
 	l.mu.Unlock()
-	return w.Run(ctx, func(s nodeselect.Snapshot) {
+	return w.Run(ctx, func(s live.Snapshot) {
 		l.inbox.cluster(i, time.Now(), func(c *clusterState) { c.see(s, w.Current) })
 	})
 }
@@ -67,7 +68,7 @@ func (l *liveClusters) run(ctx context.Context, i int, c source) error {
 // see takes a snapshot of a cluster that served the subsets of before at the start. That
 // it has nothing now is what an API server with an empty store looks like; once it was
 // seen with something, the Watcher itself knows what to believe.
-func (c *clusterState) see(s nodeselect.Snapshot, before nodeselect.Subsets) {
+func (c *clusterState) see(s live.Snapshot, before nodeselect.Subsets) {
 	c.err = s.Err
 	if !s.Synced {
 		return
@@ -98,8 +99,8 @@ func serving(subsets nodeselect.Subsets) bool {
 	return false
 }
 
-func (s *settings) watcher(config *rest.Config) *nodeselect.Watcher {
-	return &nodeselect.Watcher{
+func (s *settings) watcher(config *rest.Config) *live.Watcher {
+	return &live.Watcher{
 		Config: config, Selector: s.builder.NodeSelector(),
 		Quiet: max(s.quiet, 1), MaxWait: max(s.maxWait, 1), LocalEndpoints: s.localEndpoints,
 	}
@@ -120,7 +121,7 @@ func (s *settings) list(ctx context.Context, c source, refs []nodeselect.Ref, cu
 	if s.force {
 		current = nil
 	}
-	err = w.Run(ctx, func(snapshot nodeselect.Snapshot) {
+	err = w.Run(ctx, func(snapshot live.Snapshot) {
 		if k.see(snapshot, current); k.synced {
 			cancel()
 		}

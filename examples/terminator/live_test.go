@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
-	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 // apiServer is a live cluster, with Leases.
@@ -40,7 +40,7 @@ func (w *world) live(name string) *apiServer {
 	w.t.Cleanup(func() { s.Disconnect(); server.CloseClientConnections(); server.Close() })
 	w.write(name+".kubeconfig", string(kubeconfigOf(server.URL)))
 	s.config = w.path(name + ".kubeconfig")
-	objects, problems := nodeselect.Parse("", []byte(strings.ReplaceAll(testManifests, "10.0.0.", "10.0.2.")))
+	objects, problems := manifest.Parse("", []byte(strings.ReplaceAll(testManifests, "10.0.0.", "10.0.2.")))
 	require.Empty(w.t, problems)
 	for _, n := range objects.Nodes {
 		s.Set(n)
@@ -143,7 +143,7 @@ func TestAnEmptyClusterAtTheStartIsNotBelieved(t *testing.T) {
 	require.Contains(t, before, "10.0.2.1:30080")
 
 	empty := w.live("eu-2")
-	objects, _ := nodeselect.Parse("", []byte(testManifests))
+	objects, _ := manifest.Parse("", []byte(testManifests))
 	for _, n := range objects.Nodes {
 		empty.Delete(n)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
-	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 // runOnce makes the configuration and, unless it is only to be shown, writes it.
@@ -87,7 +87,7 @@ func (s *settings) read(ctx context.Context, last kube.Report) (state, error) {
 					k.err, err = err, nil
 				}
 			} else {
-				k.objects, k.problems, err = nodeselect.ReadDir(c.dir)
+				k.objects, k.problems, err = manifest.ReadDir(c.dir)
 			}
 			if err != nil {
 				return fmt.Errorf("cluster %s: %w", c.name, err)

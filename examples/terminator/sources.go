@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 // sourceRetry is how soon a source that could not even be begun is tried again.
@@ -17,7 +18,7 @@ const sourceRetry = time.Second
 // that is not there is a cluster that does not answer.
 func followDir(ctx context.Context, i int, dir string, in *inbox) {
 	for ctx.Err() == nil {
-		err := nodeselect.WatchDir(ctx, dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
+		err := manifest.WatchDir(ctx, dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 			in.cluster(i, time.Now(), func(c *clusterState) {
 				c.objects, c.problems, c.synced = objects, problems, true
 				c.err = lostDir(dir, problems)

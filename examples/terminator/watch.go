@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
-	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/live"
 )
 
 const (
@@ -45,7 +45,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	}
 	live := &liveClusters{
 		settings: s, load: s.load, current: last.Subsets, inbox: in,
-		watchers: map[string]*nodeselect.Watcher{},
+		watchers: map[string]*live.Watcher{},
 	}
 	publish := func(table routes.Table, problems []routes.Problem) {
 		live.setRefs(kube.Refs(table))

@@ -8,7 +8,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
-	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 func ExampleBuilder_Build() {
@@ -19,7 +19,7 @@ routes:
   backends:
   - {cluster: eu-1, namespace: media, service: tracks, port: http}
 `))
-	objects, _ := nodeselect.Parse("cluster.yaml", []byte(`
+	objects, _ := manifest.Parse("cluster.yaml", []byte(`
 apiVersion: v1
 kind: Node
 metadata: {name: node-a}

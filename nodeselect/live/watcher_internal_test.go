@@ -1,4 +1,4 @@
-package nodeselect
+package live
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 func testNode(name string) *corev1.Node {
@@ -45,7 +47,7 @@ func testSlice(service, name string, nodes map[string]discoveryv1.EndpointCondit
 	return s
 }
 
-var testRef = Ref{Namespace: "ns", Service: "s", Port: "http"}
+var testRef = nodeselect.Ref{Namespace: "ns", Service: "s", Port: "http"}
 
 // called is a Snapshot and when it came.
 type called struct {
@@ -93,7 +95,7 @@ func pass(d time.Duration) {
 }
 
 func listed(w *Watcher) {
-	w.SetRefs([]Ref{testRef})
+	w.SetRefs([]nodeselect.Ref{testRef})
 	w.inbox.nodes.Replace(testNodes(1, 9))
 	w.inbox.services.Replace([]*corev1.Service{testService("s")})
 	pass(watcherQuiet)
@@ -102,7 +104,7 @@ func listed(w *Watcher) {
 func TestNothingBeforeEverythingIsListed(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		w.SetRefs([]Ref{testRef})
+		w.SetRefs([]nodeselect.Ref{testRef})
 		w.inbox.nodes.Replace(testNodes(1, 3))
 		pass(time.Minute)
 		require.Equal(t, 0, len(calls.all()))
@@ -118,7 +120,7 @@ func TestNothingBeforeEverythingIsListed(t *testing.T) {
 		require.Len(t, s.Objects.Nodes, 3)
 		require.NotNil(t, s.Objects.ReadyNodes)
 		require.Len(t, s.Selection.Targets[0].Nodes, 3)
-		require.Equal(t, Changed{Nodes: []string{"n1", "n2", "n3"}, Services: []string{"ns/s"}}, s.Changed)
+		require.Equal(t, nodeselect.Changed{Nodes: []string{"n1", "n2", "n3"}, Services: []string{"ns/s"}}, s.Changed)
 	})
 }
 
@@ -129,9 +131,9 @@ func TestUnreachableAtTheStart(t *testing.T) {
 		w.inbox.health(kindServices)(errors.New("services: refused"))
 		pass(time.Second)
 		require.Equal(t, 1, len(calls.all()))
-		require.EqualError(t, calls.all()[0].Err, "nodeselect: nodes: refused; services: refused")
+		require.EqualError(t, calls.all()[0].Err, "nodeselect/live: nodes: refused; services: refused")
 		require.Equal(t, Snapshot{Err: calls.all()[0].Err}, calls.all()[0].Snapshot)
-		w.SetRefs([]Ref{testRef})
+		w.SetRefs([]nodeselect.Ref{testRef})
 		pass(time.Minute)
 		require.Equal(t, 1, len(calls.all()), "nothing new")
 		w.inbox.nodes.Replace(testNodes(1, 3))
@@ -142,7 +144,7 @@ func TestUnreachableAtTheStart(t *testing.T) {
 		require.Equal(t, 2, len(calls.all()))
 		require.True(t, calls.all()[1].Synced)
 		require.NoError(t, calls.all()[1].Err)
-		require.Equal(t, []Ref{testRef}, calls.all()[1].Refs)
+		require.Equal(t, []nodeselect.Ref{testRef}, calls.all()[1].Refs)
 	})
 }
 
@@ -199,7 +201,7 @@ func TestHeartbeatsAreNothing(t *testing.T) {
 				LastHeartbeatTime: metav1.NewTime(time.Unix(int64(at), 0)),
 			}}
 			n.Status.Images = []corev1.ContainerImage{{Names: []string{fmt.Sprint(at)}}}
-			n, _ = stripNode(n)
+			n, _ = trimNode(n)
 			return n
 		}
 		listed(w)
@@ -213,7 +215,7 @@ func TestHeartbeatsAreNothing(t *testing.T) {
 		list[0] = beat(1000)
 		w.inbox.nodes.Replace(list)
 		w.inbox.mu.Lock()
-		require.Equal(t, Delta{}, w.inbox.delta)
+		require.Equal(t, nodeselect.Delta{}, w.inbox.delta)
 		w.inbox.mu.Unlock()
 		require.Empty(t, w.inbox.arrived)
 		pass(time.Minute)
@@ -231,12 +233,12 @@ func TestNodesAreJudgedAgain(t *testing.T) {
 			Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastTransitionTime: metav1.NewTime(time.Now()),
 		}}
 		w.inbox.nodes.Set(lost)
-		pass(DefaultGrace)
+		pass(nodeselect.DefaultGrace)
 		require.Equal(t, 1, len(calls.all()))
 		pass(watcherRecheck + time.Second)
 		require.Equal(t, 2, len(calls.all()))
-		require.Equal(t, Changed{Nodes: []string{"n1"}}, calls.all()[1].Changed)
-		require.Equal(t, Avoid, calls.all()[1].Selection.Findings[0].Verdict)
+		require.Equal(t, nodeselect.Changed{Nodes: []string{"n1"}}, calls.all()[1].Changed)
+		require.Equal(t, nodeselect.Avoid, calls.all()[1].Selection.Findings[0].Verdict)
 	})
 }
 
@@ -250,8 +252,8 @@ func TestOnlyHealthChanges(t *testing.T) {
 		pass(time.Second)
 		require.Equal(t, 2, len(calls.all()))
 		got := calls.all()[1].Snapshot
-		require.EqualError(t, got.Err, "nodeselect: nodes: refused")
-		got.Err, got.Changed, good.Changed = nil, Changed{}, Changed{}
+		require.EqualError(t, got.Err, "nodeselect/live: nodes: refused")
+		got.Err, got.Changed, good.Changed = nil, nodeselect.Changed{}, nodeselect.Changed{}
 		require.Equal(t, good, got, "the last good state")
 		health(errors.New("nodes: refused"))
 		pass(time.Second)
@@ -267,7 +269,7 @@ func TestRefsAreAnswered(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		listed(w)
-		w.SetRefs([]Ref{testRef})
+		w.SetRefs([]nodeselect.Ref{testRef})
 		pass(time.Second)
 		require.Equal(t, 2, len(calls.all()), "an answer, though nothing is different")
 		require.True(t, calls.all()[1].Changed.IsZero())
@@ -275,8 +277,8 @@ func TestRefsAreAnswered(t *testing.T) {
 		pass(time.Second)
 		require.Equal(t, 3, len(calls.all()))
 		require.Empty(t, calls.all()[2].Selection.Targets)
-		require.Equal(t, []Ref{}, calls.all()[2].Refs)
-		require.Equal(t, Changed{Services: []string{"ns/s"}}, calls.all()[2].Changed)
+		require.Equal(t, []nodeselect.Ref{}, calls.all()[2].Refs)
+		require.Equal(t, nodeselect.Changed{Services: []string{"ns/s"}}, calls.all()[2].Changed)
 	})
 }
 

@@ -1,4 +1,4 @@
-package nodeselect
+package live
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/headgate/headgate/internal/kubewatch"
+	"github.com/headgate/headgate/nodeselect"
 )
 
 // A cluster whose endpoint slices cannot be read is followed without them.
@@ -23,7 +24,7 @@ func TestSlicesAreNotWaitedForInVain(t *testing.T) {
 		local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 		forbidden := apierrors.NewForbidden(discoveryv1.Resource("endpointslices"), "", errors.New("no such role"))
 		w.inbox.health(kindSlices)(&kubewatch.Error{Resource: "endpointslices", Err: forbidden})
-		w.SetRefs([]Ref{testRef})
+		w.SetRefs([]nodeselect.Ref{testRef})
 		w.inbox.nodes.Replace(testNodes(1, 3))
 		w.inbox.services.Replace([]*corev1.Service{local})
 		pass(time.Second)
@@ -32,7 +33,10 @@ func TestSlicesAreNotWaitedForInVain(t *testing.T) {
 		require.True(t, s.Synced)
 		require.ErrorIs(t, s.Err, forbidden)
 		require.Len(t, s.Selection.Targets[0].Nodes, 3)
-		require.Equal(t, []Problem{podsUnknown(local)}, s.Selection.Problems)
+		_, unknown := nodeselect.Annotations{}.Resolve(nodeselect.NewObjects(nil, []*corev1.Service{local}), testRef)
+		require.Len(t, unknown, 1)
+		require.Contains(t, unknown[0].Message, "a node without a ready pod of the service drops its traffic")
+		require.Equal(t, unknown, s.Selection.Problems)
 	})
 }
 
@@ -178,7 +182,7 @@ func TestDoubtfulListsOfPods(t *testing.T) {
 				local := testService("s")
 				local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 				slices := []*discoveryv1.EndpointSlice{testSlice("s", "s-1", map[string]discoveryv1.EndpointConditions{"n3": {}})}
-				w.SetRefs([]Ref{testRef})
+				w.SetRefs([]nodeselect.Ref{testRef})
 				w.inbox.nodes.Replace(testNodes(1, 9))
 				w.inbox.services.Replace([]*corev1.Service{local})
 				w.inbox.slices.Replace(slices)
@@ -209,7 +213,7 @@ func TestSlicesThatComeLate(t *testing.T) {
 		for kind := range kinds {
 			w.inbox.health(kind)(errors.New("refused"))
 		}
-		w.SetRefs([]Ref{testRef})
+		w.SetRefs([]nodeselect.Ref{testRef})
 		w.inbox.nodes.Replace(testNodes(1, 9))
 		w.inbox.health(kindNodes)(nil)
 		w.inbox.services.Replace([]*corev1.Service{local})
@@ -237,7 +241,7 @@ func TestSlicesThatNeverCome(t *testing.T) {
 		pass(slicesWait + watcherRecheck)
 		last := calls.all()[len(calls.all())-1]
 		require.True(t, last.Synced)
-		require.EqualError(t, last.Err, "nodeselect: internal error")
+		require.EqualError(t, last.Err, "nodeselect/live: internal error")
 		w.inbox.health(kindSlices)(nil)
 		pass(time.Second)
 		last = calls.all()[len(calls.all())-1]

@@ -1,4 +1,4 @@
-package nodeselect_test
+package live_test
 
 import (
 	"context"
@@ -16,15 +16,16 @@ import (
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 	"github.com/headgate/headgate/internal/manifesttest"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/live"
 )
 
 // watched runs a Watcher until the test ends, and gives its Snapshots.
-func watched(t testing.TB, w *nodeselect.Watcher) <-chan nodeselect.Snapshot {
+func watched(t testing.TB, w *live.Watcher) <-chan live.Snapshot {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	snapshots := make(chan nodeselect.Snapshot, 100)
+	snapshots := make(chan live.Snapshot, 100)
 	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx, func(s nodeselect.Snapshot) { snapshots <- s }) }()
+	go func() { done <- w.Run(ctx, func(s live.Snapshot) { snapshots <- s }) }()
 	t.Cleanup(func() {
 		cancel()
 		select {
@@ -38,10 +39,10 @@ func watched(t testing.TB, w *nodeselect.Watcher) <-chan nodeselect.Snapshot {
 }
 
 // until gives the first Snapshot for which is holds.
-func until(t testing.TB, snapshots <-chan nodeselect.Snapshot, what string, is func(nodeselect.Snapshot) bool) nodeselect.Snapshot {
+func until(t testing.TB, snapshots <-chan live.Snapshot, what string, is func(live.Snapshot) bool) live.Snapshot {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
-	var last nodeselect.Snapshot
+	var last live.Snapshot
 	for {
 		select {
 		case last = <-snapshots:
@@ -54,7 +55,41 @@ func until(t testing.TB, snapshots <-chan nodeselect.Snapshot, what string, is f
 	}
 }
 
-func synced(s nodeselect.Snapshot) bool { return s.Synced }
+// numbered returns n nodes in three zones.
+func numbered(n int) []*corev1.Node {
+	nodes := make([]*corev1.Node, n)
+	for i := range nodes {
+		nodes[i] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{
+			Name:   fmt.Sprintf("n%03d", i),
+			Labels: map[string]string{corev1.LabelTopologyZone: string(rune('a' + i%3))},
+		}}
+		nodes[i].Status.Addresses = []corev1.NodeAddress{
+			{Type: corev1.NodeInternalIP, Address: fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)},
+		}
+	}
+	return nodes
+}
+
+// newService returns a service in the namespace media, with the port http.
+func newService(name string, nodePort int32, changes ...func(*corev1.Service)) *corev1.Service {
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "media", Name: name}}
+	s.Spec.Type = corev1.ServiceTypeNodePort
+	s.Spec.Ports = []corev1.ServicePort{{Name: "http", Port: 80, NodePort: nodePort, Protocol: corev1.ProtocolTCP}}
+	for _, change := range changes {
+		change(s)
+	}
+	return s
+}
+
+func names(nodes []nodeselect.Node) []string {
+	got := make([]string, len(nodes))
+	for i := range nodes {
+		got[i] = nodes[i].Name
+	}
+	return got
+}
+
+func synced(s live.Snapshot) bool { return s.Synced }
 
 func TestWatcherFollows(t *testing.T) {
 	server := kubewatchtest.New(t)
@@ -62,9 +97,11 @@ func TestWatcherFollows(t *testing.T) {
 	for _, n := range nodes {
 		server.Set(n)
 	}
-	tracks := newService(named("media", "tracks"), nodePort(30080), annotate("headgate.dev/weight", "50"))
-	server.Set(tracks, newService(named("media", "inner"), nodePort(0), func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }))
-	w := &nodeselect.Watcher{Config: server.Config(), Selector: nodeselect.Selector{Size: 3}, Quiet: time.Millisecond}
+	tracks := newService("tracks", 30080, func(s *corev1.Service) {
+		s.Annotations = map[string]string{"headgate.dev/weight": "50"}
+	})
+	server.Set(tracks, newService("inner", 0, func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }))
+	w := &live.Watcher{Config: server.Config(), Selector: nodeselect.Selector{Size: 3}, Quiet: time.Millisecond}
 	refs := []nodeselect.Ref{{Namespace: "media", Service: "tracks", Port: "http"}, {Namespace: "media", Service: "inner"}}
 	w.SetRefs(refs)
 	snapshots := watched(t, w)
@@ -78,12 +115,12 @@ func TestWatcherFollows(t *testing.T) {
 	require.Equal(t, 50, first.Selection.Targets[0].Weight)
 	require.Equal(t, "Service media/inner: spec.type: ClusterIP has no node ports; want NodePort or LoadBalancer", first.Selection.Problems[0].Error())
 	// The very selection that the files of the same cluster give.
-	want := w.Selector.Select(nodeselect.NewObjects(nodes, []*corev1.Service{tracks}), refs[:1], now, nil)
+	want := w.Selector.Select(nodeselect.NewObjects(nodes, []*corev1.Service{tracks}), refs[:1], time.Now(), nil)
 	require.Equal(t, want.Targets, first.Selection.Targets)
 
 	gone := first.Selection.Targets[0].Nodes[1].Name
 	server.Delete(first.Objects.Node(gone))
-	next := until(t, snapshots, "the node's end", func(s nodeselect.Snapshot) bool { return len(s.Objects.Nodes) == 4 })
+	next := until(t, snapshots, "the node's end", func(s live.Snapshot) bool { return len(s.Objects.Nodes) == 4 })
 	require.Equal(t, nodeselect.Changed{Nodes: []string{gone}, Services: []string{"media/tracks"}}, next.Changed)
 	changes := nodeselect.Diff(first.Selection.Subsets(), next.Selection.Subsets())
 	require.Equal(t, 1, changes.Leave)
@@ -93,11 +130,11 @@ func TestWatcherFollows(t *testing.T) {
 	tracks = tracks.DeepCopy()
 	tracks.Annotations["headgate.dev/weight"] = "0"
 	server.Set(tracks)
-	next = until(t, snapshots, "the weight", func(s nodeselect.Snapshot) bool { return s.Selection.Targets[0].Weight == 0 })
+	next = until(t, snapshots, "the weight", func(s live.Snapshot) bool { return s.Selection.Targets[0].Weight == 0 })
 	require.Equal(t, nodeselect.Changed{Services: []string{"media/tracks"}}, next.Changed)
 
 	w.SetRefs(refs[1:])
-	next = until(t, snapshots, "other refs", func(s nodeselect.Snapshot) bool { return len(s.Refs) == 1 })
+	next = until(t, snapshots, "other refs", func(s live.Snapshot) bool { return len(s.Refs) == 1 })
 	require.Empty(t, next.Selection.Targets)
 }
 
@@ -106,30 +143,30 @@ func TestWatcherOfAServerThatComesAndGoes(t *testing.T) {
 	for _, n := range numbered(3) {
 		server.Set(n)
 	}
-	server.Set(newService(named("media", "tracks"), nodePort(30080)))
+	server.Set(newService("tracks", 30080))
 	server.Down()
-	w := &nodeselect.Watcher{Config: server.Config(), Quiet: time.Millisecond}
+	w := &live.Watcher{Config: server.Config(), Quiet: time.Millisecond}
 	w.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks"}})
 	snapshots := watched(t, w)
 
-	s := until(t, snapshots, "that it is away", func(s nodeselect.Snapshot) bool { return s.Err != nil })
+	s := until(t, snapshots, "that it is away", func(s live.Snapshot) bool { return s.Err != nil })
 	require.False(t, s.Synced)
 	require.ErrorContains(t, s.Err, "connection refused (since ")
 	server.Up()
-	s = until(t, snapshots, "the cluster", func(s nodeselect.Snapshot) bool { return s.Synced && s.Err == nil })
+	s = until(t, snapshots, "the cluster", func(s live.Snapshot) bool { return s.Synced && s.Err == nil })
 	require.Len(t, s.Selection.Targets[0].Nodes, 3)
 
 	server.Down()
-	s = until(t, snapshots, "that it is away again", func(s nodeselect.Snapshot) bool { return s.Err != nil })
+	s = until(t, snapshots, "that it is away again", func(s live.Snapshot) bool { return s.Err != nil })
 	require.True(t, s.Synced)
 	require.Len(t, s.Selection.Targets[0].Nodes, 3, "the last good state")
 	server.Set(numbered(4)[3])
 	server.Up()
-	s = until(t, snapshots, "what happened meanwhile", func(s nodeselect.Snapshot) bool { return s.Err == nil && len(s.Objects.Nodes) == 4 })
+	s = until(t, snapshots, "what happened meanwhile", func(s live.Snapshot) bool { return s.Err == nil && len(s.Objects.Nodes) == 4 })
 	require.Len(t, s.Selection.Targets[0].Nodes, 4)
 
 	server.Forget("nodes")
-	s = until(t, snapshots, "the doubt", func(s nodeselect.Snapshot) bool { return s.Err != nil })
+	s = until(t, snapshots, "the doubt", func(s live.Snapshot) bool { return s.Err != nil })
 	require.ErrorContains(t, s.Err, "nodes: a list lacks 4 of 4 that were there, which are kept")
 	require.Len(t, s.Selection.Targets[0].Nodes, 4)
 }
@@ -152,16 +189,16 @@ func TestWatcherHeedsPods(t *testing.T) {
 	local := func(s *corev1.Service) {
 		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 	}
-	server.Set(newService(named("media", "tracks"), nodePort(30080), local))
+	server.Set(newService("tracks", 30080, local))
 	headless := slice("headless", "tracks", "n008")
 	headless.Labels[corev1.IsHeadlessService] = ""
 	server.Set(slice("one", "tracks", "n001", "n002", "n002"), slice("two", "tracks", "n003"), headless)
-	w := &nodeselect.Watcher{Config: server.Config(), Quiet: time.Millisecond}
+	w := &live.Watcher{Config: server.Config(), Quiet: time.Millisecond}
 	w.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks"}})
 	w.LocalEndpoints = true // after SetRefs, which may come at any time
 	snapshots := watched(t, w)
-	on := func(want ...string) func(nodeselect.Snapshot) bool {
-		return func(s nodeselect.Snapshot) bool {
+	on := func(want ...string) func(live.Snapshot) bool {
+		return func(s live.Snapshot) bool {
 			return s.Synced && fmt.Sprint(names(s.Selection.Targets[0].Nodes)) == fmt.Sprint(want)
 		}
 	}
@@ -170,29 +207,29 @@ func TestWatcherHeedsPods(t *testing.T) {
 	server.Set(slice("two", "tracks", "n004"))
 	until(t, snapshots, "a pod that moved", on("n001", "n002", "n004"))
 	server.Delete(slice("one", "tracks"), slice("two", "tracks"))
-	s = until(t, snapshots, "all nodes", func(s nodeselect.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
+	s = until(t, snapshots, "all nodes", func(s live.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
 	require.Len(t, s.Selection.Problems, 1)
 	require.True(t, s.Selection.Problems[0].Warning)
 	server.Set(slice("one", "tracks", "n005"))
 	until(t, snapshots, "a pod again", on("n005"))
-	server.Set(newService(named("media", "tracks"), nodePort(30080)))
-	s = until(t, snapshots, "a service that needs no pods", func(s nodeselect.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
+	server.Set(newService("tracks", 30080))
+	s = until(t, snapshots, "a service that needs no pods", func(s live.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
 	require.Empty(t, s.Selection.Problems)
 }
 
 func TestWatcherWithoutAConfiguration(t *testing.T) {
-	w := &nodeselect.Watcher{Config: &rest.Config{Host: "http://[::1"}}
-	require.ErrorContains(t, w.Run(t.Context(), func(nodeselect.Snapshot) {}), "nodeselect: the configuration of the cluster cannot be used: ")
+	w := &live.Watcher{Config: &rest.Config{Host: "http://[::1"}}
+	require.ErrorContains(t, w.Run(t.Context(), func(live.Snapshot) {}), "nodeselect/live: the configuration of the cluster cannot be used: ")
 }
 
 // To run again would give a cluster without objects, since those are known already.
 func TestWatcherRunsOnce(t *testing.T) {
-	w := &nodeselect.Watcher{Config: kubewatchtest.New(t).Config()}
+	w := &live.Watcher{Config: kubewatchtest.New(t).Config()}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	never := func(nodeselect.Snapshot) { t.Error("called") }
+	never := func(live.Snapshot) { t.Error("called") }
 	require.ErrorIs(t, w.Run(ctx, never), context.Canceled)
-	require.EqualError(t, w.Run(ctx, never), "nodeselect: the Watcher has run already")
+	require.EqualError(t, w.Run(ctx, never), "nodeselect/live: the Watcher has run already")
 }
 
 // What a Watcher keeps of a cluster is a small part of what the cluster is.
@@ -222,7 +259,7 @@ func keptBy(t testing.TB, nodes, services int) int64 {
 	}
 	server.Set(objects...)
 	before := heap()
-	w := &nodeselect.Watcher{Config: server.Config()}
+	w := &live.Watcher{Config: server.Config()}
 	w.SetRefs(refs)
 	s := until(t, watched(t, w), "the cluster", synced)
 	require.Len(t, s.Selection.Targets, services)

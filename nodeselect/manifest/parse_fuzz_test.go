@@ -1,4 +1,4 @@
-package nodeselect
+package manifest
 
 import (
 	"bytes"
@@ -24,13 +24,13 @@ func FuzzParse(f *testing.F) {
 		}
 		names := map[string]bool{}
 		for _, n := range got.Nodes {
-			require.False(t, names[nodeObject(n)])
-			names[nodeObject(n)] = true
+			require.False(t, names["Node "+n.Name])
+			names["Node "+n.Name] = true
 			require.Same(t, n, got.Node(n.Name))
 		}
 		for _, s := range got.Services {
-			require.False(t, names[serviceObject(s)])
-			names[serviceObject(s)] = true
+			require.False(t, names["Service "+s.Namespace+"/"+s.Name])
+			names["Service "+s.Namespace+"/"+s.Name] = true
 			require.Same(t, s, got.Service(s.Namespace, s.Name))
 		}
 

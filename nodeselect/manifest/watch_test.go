@@ -1,4 +1,4 @@
-package nodeselect
+package manifest
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/internal/filewatch"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 const nodeText = "apiVersion: v1\nkind: Node\nmetadata:\n  name: %s\n  labels: {rev: %q}\n"
@@ -28,7 +30,7 @@ func nodeYAML(names ...string) string {
 // call is what WatchDir's function was given.
 type call struct {
 	nodes    string
-	problems []Problem
+	problems []nodeselect.Problem
 }
 
 // startWatch watches dir and gives the calls. The test ends with the watch.
@@ -38,7 +40,7 @@ func startWatch(t *testing.T, w dirWatch) <-chan call {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- w.run(ctx, func(o Objects, problems []Problem) {
+		done <- w.run(ctx, func(o nodeselect.Objects, problems []nodeselect.Problem) {
 			var names []string
 			for _, n := range o.Nodes {
 				names = append(names, n.Name)
@@ -217,17 +219,17 @@ func TestWatchDirWaitsNoLongerThanItMust(t *testing.T) {
 }
 
 func TestWatchDirErrors(t *testing.T) {
-	never := func(Objects, []Problem) { panic("called") }
+	never := func(nodeselect.Objects, []nodeselect.Problem) { panic("called") }
 	err := WatchDir(t.Context(), filepath.Join(t.TempDir(), "missing"), never)
 	require.ErrorIs(t, err, os.ErrNotExist)
-	require.ErrorContains(t, err, "nodeselect: ")
+	require.ErrorContains(t, err, "nodeselect/manifest: ")
 	file := filepath.Join(t.TempDir(), "file")
 	put(t, file, "")
 	require.Error(t, WatchDir(t.Context(), file, never))
 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	calls := 0
-	err = WatchDir(ctx, t.TempDir(), func(o Objects, problems []Problem) {
+	err = WatchDir(ctx, t.TempDir(), func(o nodeselect.Objects, problems []nodeselect.Problem) {
 		calls++
 		require.Empty(t, o.Nodes)
 		require.Empty(t, problems)

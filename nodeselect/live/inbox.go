@@ -1,4 +1,4 @@
-package nodeselect
+package live
 
 import (
 	"fmt"
@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 const (
@@ -26,7 +28,7 @@ type inbox struct {
 
 	mu      sync.Mutex
 	news    bool // something has changed, and arrived does not have its element yet
-	delta   Delta
+	delta   nodeselect.Delta
 	failing [kinds]error // by what the API server does not answer
 	synced  bool         // the cluster has been seen whole
 	since   time.Time    // when nothing but slices were missing for that
@@ -112,7 +114,7 @@ func (in *inbox) health(kind int) func(error) {
 
 // take gives what has arrived since the last time. Nothing but err is given until the
 // cluster has been seen whole.
-func (in *inbox) take(now time.Time) (delta Delta, synced bool, err error) {
+func (in *inbox) take(now time.Time) (delta nodeselect.Delta, synced bool, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	var faults faults
@@ -130,13 +132,13 @@ func (in *inbox) take(now time.Time) (delta Delta, synced bool, err error) {
 		}
 	}
 	if len(faults) > 0 {
-		err = fmt.Errorf("nodeselect: %w", faults)
+		err = fmt.Errorf("nodeselect/live: %w", faults)
 	}
 	in.synced = in.synced || in.complete(now)
 	if !in.synced {
-		return Delta{}, false, err
+		return nodeselect.Delta{}, false, err
 	}
-	delta, in.delta = in.delta, Delta{}
+	delta, in.delta = in.delta, nodeselect.Delta{}
 	return delta, true, err
 }
 

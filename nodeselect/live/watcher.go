@@ -1,4 +1,4 @@
-package nodeselect
+package live
 
 import (
 	"cmp"
@@ -17,6 +17,8 @@ import (
 
 	"github.com/headgate/headgate/internal/debounce"
 	"github.com/headgate/headgate/internal/kubewatch"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 const (
@@ -37,9 +39,9 @@ type Watcher struct {
 	Config *rest.Config
 	// Selector chooses the nodes. Its predicates see of a node what Parse gives, without
 	// the messages and heartbeats of conditions and the annotation of kubectl apply.
-	Selector Selector
+	Selector nodeselect.Selector
 	// Current are the subsets in use at the start, nil if none are known.
-	Current Subsets
+	Current nodeselect.Subsets
 	// Quiet is for how long nothing must happen before a change is taken for complete;
 	// 0 is 100 ms.
 	Quiet time.Duration
@@ -65,14 +67,14 @@ type Snapshot struct {
 	// but Err is empty.
 	Synced bool
 	// Objects are what this package reads of nodes and services, and nothing else.
-	Objects Objects
+	Objects nodeselect.Objects
 	// Refs are what Selection is for, as SetRefs gave them.
-	Refs []Ref
+	Refs []nodeselect.Ref
 	// Selection is that of Selector.Select for Objects and Refs, with the subset that
 	// each declared service had last, if only in Watcher.Current, as the current one.
-	Selection Selection
+	Selection nodeselect.Selection
 	// Changed names what is different from the Snapshot before.
-	Changed Changed
+	Changed nodeselect.Changed
 	// Err is nil while the API server answers. Else it says since when and why it does
 	// not, or what it said that is not believed, and the rest is the last good state.
 	Err error
@@ -86,7 +88,7 @@ func (w *Watcher) init() {
 func (w *Watcher) start() error {
 	w.init()
 	if w.ran.Swap(true) {
-		return errors.New("nodeselect: the Watcher has run already") // what it has seen is in no Tracker
+		return errors.New("nodeselect/live: the Watcher has run already") // what it has seen is in no Tracker
 	}
 	if w.LocalEndpoints {
 		w.inbox.put((*inbox).followSlices)
@@ -96,11 +98,11 @@ func (w *Watcher) start() error {
 
 // SetRefs sets what is declared. It may be called at any time, from any goroutine; the
 // last call counts. A Snapshot with these Refs follows, if the cluster has been seen.
-func (w *Watcher) SetRefs(refs []Ref) {
+func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 	w.init()
 	refs = slices.Clone(refs)
 	if refs == nil {
-		refs = []Ref{}
+		refs = []nodeselect.Ref{}
 	}
 	w.inbox.put(func(in *inbox) { in.delta.Refs, in.news = refs, true })
 }
@@ -125,7 +127,7 @@ func (w *Watcher) SetRefs(refs []Ref) {
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {
-		return fmt.Errorf("nodeselect: the configuration of the cluster cannot be used: %w", err)
+		return fmt.Errorf("nodeselect/live: the configuration of the cluster cannot be used: %w", err)
 	}
 	if err := w.start(); err != nil {
 		return err
@@ -134,14 +136,13 @@ func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	defer sources.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	prefix := w.Selector.Annotations.name("")
 	in := w.inbox
 	sources.Go(func() {
-		kubewatch.Source[*corev1.Node]{Client: clients.Core, Resource: "nodes", Transform: stripNode}.
+		kubewatch.Source[*corev1.Node]{Client: clients.Core, Resource: "nodes", Transform: trimNode}.
 			Run(ctx, in.nodes, in.health(kindNodes))
 	})
 	sources.Go(func() {
-		kubewatch.Source[*corev1.Service]{Client: clients.Core, Resource: "services", Transform: stripService(prefix)}.
+		kubewatch.Source[*corev1.Service]{Client: clients.Core, Resource: "services", Transform: w.trimService}.
 			Run(ctx, in.services, in.health(kindServices))
 	})
 	if w.LocalEndpoints {
@@ -154,10 +155,16 @@ func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	return w.follow(ctx, changed)
 }
 
+func trimNode(n *corev1.Node) (*corev1.Node, bool) { return nodeselect.TrimNode(n), true }
+
+func (w *Watcher) trimService(s *corev1.Service) (*corev1.Service, bool) {
+	return w.Selector.Annotations.TrimService(s), true
+}
+
 // follow makes Snapshots of what is in the inbox.
 func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 	f := follower{
-		inbox: w.inbox, tracker: NewTracker(w.Selector, w.Current),
+		inbox: w.inbox, tracker: nodeselect.NewTracker(w.Selector, w.Current),
 		changed: changed, log: w.Logger,
 	}
 	if f.log == nil {
@@ -185,7 +192,7 @@ func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 // follower is the state of follow.
 type follower struct {
 	inbox   *inbox
-	tracker *Tracker
+	tracker *nodeselect.Tracker
 	changed func(Snapshot)
 	log     *slog.Logger
 

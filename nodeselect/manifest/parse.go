@@ -1,9 +1,11 @@
-package nodeselect
+package manifest
 
 import (
 	"bytes"
 	"fmt"
 	"unicode/utf16"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 // Parse reads the Nodes and Services in data: YAML documents or JSON values, each
@@ -18,7 +20,7 @@ import (
 // Objects hold the fields that routing is concerned with: metadata without
 // managedFields, ownerReferences and finalizers; spec; and of a Node's status the
 // conditions and addresses. Other fields are zero.
-func Parse(file string, data []byte) (Objects, []Problem) {
+func Parse(file string, data []byte) (nodeselect.Objects, []nodeselect.Problem) {
 	return collect([]batch{parseFile(file, data)})
 }
 
@@ -46,9 +48,9 @@ func parseFile(file string, data []byte) batch {
 }
 
 // collect merges batches, in order, and reports what is given twice.
-func collect(batches []batch) (Objects, []Problem) {
-	var objects Objects
-	var problems []Problem
+func collect(batches []batch) (nodeselect.Objects, []nodeselect.Problem) {
+	var objects nodeselect.Objects
+	var problems []nodeselect.Problem
 	n := 0
 	for i := range batches {
 		n += len(batches[i].objects)
@@ -60,7 +62,7 @@ func collect(batches []batch) (Objects, []Problem) {
 		for _, o := range b.objects {
 			key := o.key()
 			if before, ok := first[key]; ok {
-				problems = append(problems, Problem{
+				problems = append(problems, nodeselect.Problem{
 					File: o.file, Line: o.line, Object: key,
 					Message: fmt.Sprintf("given before, at %s:%d; that one is kept", before.file, before.line),
 				})
@@ -74,8 +76,9 @@ func collect(batches []batch) (Objects, []Problem) {
 			}
 		}
 	}
-	objects.sort()
-	return objects, problems
+	sorted := nodeselect.NewObjects(objects.Nodes, objects.Services)
+	sorted.Ignored = objects.Ignored
+	return sorted, problems
 }
 
 // document is a part of a file.

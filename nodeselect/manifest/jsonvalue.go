@@ -1,4 +1,4 @@
-package nodeselect
+package manifest
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package nodeselect_test
+package manifest_test
 
 import (
 	"bytes"
@@ -10,11 +10,12 @@ import (
 	"testing"
 	"unicode/utf16"
 
-	"github.com/headgate/headgate/internal/manifesttest"
-	"github.com/headgate/headgate/nodeselect"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/headgate/headgate/internal/manifesttest"
+	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 func lines(s ...string) []byte { return []byte(strings.Join(s, "\n") + "\n") }
@@ -105,7 +106,7 @@ func TestParseProblems(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			objects, problems := nodeselect.Parse("f", tt.data)
+			objects, problems := manifest.Parse("f", tt.data)
 			var names, got []string
 			for _, n := range objects.Nodes {
 				names = append(names, n.Name)
@@ -145,7 +146,7 @@ func utf16Text(s string, bigEnd bool) []byte {
 
 // Other kinds are counted, those of the same name in other groups among them.
 func TestParseIgnores(t *testing.T) {
-	objects, problems := nodeselect.Parse("f", lines(
+	objects, problems := manifest.Parse("f", lines(
 		"apiVersion: v1", "items:",
 		"- {apiVersion: v1, kind: Pod, metadata: {name: a}}",
 		"- {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: a}}",
@@ -170,7 +171,7 @@ func TestParseKubectl(t *testing.T) {
 				if format == "json" {
 					texts = [][]byte{manifesttest.JSON(nodes), manifesttest.JSON(services)}
 				}
-				got, problems := nodeselect.Parse("nodes", texts[0])
+				got, problems := manifest.Parse("nodes", texts[0])
 				require.Empty(t, problems)
 				require.Len(t, got.Nodes, len(nodes))
 				for _, want := range nodes {
@@ -179,7 +180,7 @@ func TestParseKubectl(t *testing.T) {
 					want.Status = corev1.NodeStatus{Addresses: want.Status.Addresses, Conditions: want.Status.Conditions}
 					requireSame(t, want, got.Node(want.Name))
 				}
-				got, problems = nodeselect.Parse("services", texts[1])
+				got, problems = manifest.Parse("services", texts[1])
 				require.Empty(t, problems)
 				require.Len(t, got.Services, len(services))
 				for _, want := range services {
@@ -220,7 +221,7 @@ func TestReadDir(t *testing.T) {
 	write("g.yaml", nil)
 	require.NoError(t, os.Truncate(filepath.Join(dir, "g.yaml"), 1<<30))
 
-	objects, problems, err := nodeselect.ReadDir(dir)
+	objects, problems, err := manifest.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, objects.Nodes, 3)
 	require.Len(t, objects.Services, 1)
@@ -236,6 +237,6 @@ func TestReadDir(t *testing.T) {
 	require.Contains(t, got[4], "f.yaml: cannot be read: not a regular file")
 	require.Equal(t, "g.yaml: cannot be read: larger than 256 MiB", got[5])
 
-	_, _, err = nodeselect.ReadDir(filepath.Join(dir, "missing"))
+	_, _, err = manifest.ReadDir(filepath.Join(dir, "missing"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -1,4 +1,4 @@
-package nodeselect
+package live
 
 import (
 	"maps"
@@ -11,6 +11,10 @@ import (
 // slicesOfServices selects the EndpointSlices of services that have an address:
 // headless ones have no node ports.
 const slicesOfServices = discoveryv1.LabelServiceName + ",!" + corev1.IsHeadlessService
+
+func isLocal(svc *corev1.Service) bool {
+	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
 
 // pods makes Objects.ReadyNodes of EndpointSlices, for the services that need it.
 type pods struct {

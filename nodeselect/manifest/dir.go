@@ -1,4 +1,4 @@
-package nodeselect
+package manifest
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 // maxFile bounds what is read of one file. 5,000 large nodes are a quarter of it.
@@ -17,10 +19,10 @@ const maxFile = 256 << 20
 // of their names, all of which are one cluster. Names that begin with a dot, and
 // directories, are passed over; links are followed. A file that cannot be read
 // is a problem like any other. The error is that of reading the directory.
-func ReadDir(dir string) (Objects, []Problem, error) {
+func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	names, err := manifestNames(dir)
 	if err != nil {
-		return Objects{}, nil, err
+		return nodeselect.Objects{}, nil, err
 	}
 	batches := make([]batch, len(names))
 	for i, name := range names {
@@ -39,14 +41,14 @@ func parsePath(path string) batch {
 }
 
 func unreadable(path string, err error) batch {
-	return batch{problems: []Problem{{File: path, Message: "cannot be read: " + err.Error()}}}
+	return batch{problems: []nodeselect.Problem{{File: path, Message: "cannot be read: " + err.Error()}}}
 }
 
 // manifestNames lists the files of dir that are read, sorted.
 func manifestNames(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("nodeselect: %w", err)
+		return nil, fmt.Errorf("nodeselect/manifest: %w", err)
 	}
 	var names []string
 	for _, e := range entries {

@@ -1,4 +1,4 @@
-package nodeselect
+package manifest
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/internal/filewatch"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 const (
@@ -40,7 +42,7 @@ const (
 // WatchDir returns an error at once if the directory cannot be read, and otherwise the error
 // of ctx when that ends. The objects of one call may be in those of the next: f must not
 // change them.
-func WatchDir(ctx context.Context, dir string, f func(Objects, []Problem)) error {
+func WatchDir(ctx context.Context, dir string, f func(nodeselect.Objects, []nodeselect.Problem)) error {
 	w := dirWatch{dir: filepath.Clean(dir), watch: filewatch.Watcher{MaxWait: watchMaxWait, Recheck: watchRecheck}}
 	return w.run(ctx, f)
 }
@@ -61,7 +63,7 @@ type watchedFile struct {
 	batch   batch  // with the objects that are kept from earlier readings
 }
 
-func (w *dirWatch) run(ctx context.Context, f func(Objects, []Problem)) error {
+func (w *dirWatch) run(ctx context.Context, f func(nodeselect.Objects, []nodeselect.Problem)) error {
 	if w.read(); w.failure != nil {
 		return w.failure
 	}
@@ -148,7 +150,7 @@ func (b *batch) keep(path string, before batch) {
 		}
 	}
 	if kept > 0 {
-		b.problems = append(b.problems, Problem{
+		b.problems = append(b.problems, nodeselect.Problem{
 			File: path, Warning: true,
 			Message: fmt.Sprintf("%d objects are kept as they were read before, until the file is without problems", kept),
 		})
@@ -156,7 +158,7 @@ func (b *batch) keep(path string, before batch) {
 }
 
 // result merges the files.
-func (w *dirWatch) result() (Objects, []Problem) {
+func (w *dirWatch) result() (nodeselect.Objects, []nodeselect.Problem) {
 	names := make([]string, 0, len(w.files))
 	for name := range w.files {
 		names = append(names, name)
@@ -168,7 +170,7 @@ func (w *dirWatch) result() (Objects, []Problem) {
 	}
 	objects, problems := collect(batches)
 	if w.failure != nil {
-		problems = append(problems, Problem{File: w.dir, Message: w.failure.Error() + "; its objects are kept"})
+		problems = append(problems, nodeselect.Problem{File: w.dir, Message: w.failure.Error() + "; its objects are kept"})
 	}
 	return objects, problems
 }

@@ -1,4 +1,4 @@
-package nodeselect
+package manifest
 
 import (
 	"encoding/json"
@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	kjson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 // The documents below hold the fields that Parse keeps. Whatever else is in the
@@ -83,15 +85,15 @@ type object struct {
 
 func (o object) key() string {
 	if o.node != nil {
-		return nodeObject(o.node)
+		return "Node " + o.node.Name
 	}
-	return serviceObject(o.service)
+	return "Service " + o.service.Namespace + "/" + o.service.Name
 }
 
 // batch is what came of a piece of text.
 type batch struct {
 	objects  []object
-	problems []Problem
+	problems []nodeselect.Problem
 	ignored  int
 }
 
@@ -102,7 +104,7 @@ func (b *batch) add(other batch) {
 }
 
 func (b *batch) bad(line int, message string) {
-	b.problems = append(b.problems, Problem{Line: line, Message: message})
+	b.problems = append(b.problems, nodeselect.Problem{Line: line, Message: message})
 }
 
 // decodeObject reads one JSON object that is not a list. kind and apiVersion are
@@ -144,7 +146,7 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 			o.service.Namespace = metav1.NamespaceDefault
 		}
 	}
-	problem := Problem{Line: line}
+	problem := nodeselect.Problem{Line: line}
 	namespace := metav1.NamespaceDefault
 	if o.service != nil {
 		namespace = o.service.Namespace

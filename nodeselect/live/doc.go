@@ -1,0 +1,14 @@
+// Package live follows the nodes and services of a live Kubernetes cluster, and keeps the nodes that
+// package nodeselect chooses for services up to date.
+//
+//	watcher := live.Watcher{Config: config}
+//	watcher.SetRefs(refs)
+//	err := watcher.Run(ctx, func(s live.Snapshot) {
+//		if s.Err != nil {
+//			log.Print(s.Err) // the API server does not answer; the rest is the last good state
+//		}
+//		…
+//	})
+//
+// A [Watcher] follows one cluster. Watchers of several clusters do not wait for each other.
+package live
