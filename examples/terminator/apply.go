@@ -183,7 +183,7 @@ func (a *applier) keep(ctx context.Context, plan *deploy.Plan, now kube.Report, 
 	}
 	a.report = r
 	a.metrics.refused(&changes)
-	data, err := encodeReport(r)
+	data, err := r.AppendJSON(nil)
 	if err == nil {
 		_, err = a.dir.WriteBeside(ctx, haproxycfg.RenderedFile{Name: reportFile, Data: data})
 	}
@@ -210,7 +210,7 @@ const mostProblems = 20
 func (a *applier) problems(report kube.Report) {
 	away := map[string]bool{}
 	for _, c := range report.Clusters {
-		away[c.Name] = c.Contact.Away()
+		away[c.Name] = c.Connectivity.Unreachable()
 	}
 	now := make(map[kube.Problem]bool, len(report.Problems))
 	fresh := 0

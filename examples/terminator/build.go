@@ -58,7 +58,7 @@ func (c *clusterState) cluster(last kube.Report) kube.Cluster {
 		}
 		return last.LastKnown(c.name, c.since, reason)
 	}
-	k := kube.Cluster{Name: c.name, Objects: c.objects, Selection: c.selection, Contact: c.contact()}
+	k := kube.Cluster{Name: c.name, Objects: c.objects, Selection: c.selection, Connectivity: c.contact()}
 	if c.selection == nil {
 		k.Current = last.Subsets(c.name)
 	}
@@ -101,7 +101,7 @@ func (s *settings) beside(table routes.Table, report kube.Report) ([]haproxycfg.
 		}
 		files = append(files, haproxycfg.RenderedFile{Name: "cdn.json", Data: data})
 	}
-	data, err := encodeReport(report)
+	data, err := report.AppendJSON(nil)
 	if err != nil {
 		return nil, err
 	}

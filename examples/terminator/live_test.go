@@ -103,7 +103,7 @@ func TestWatchALiveCluster(t *testing.T) {
 	before := first.config()
 	api.away(true)
 	report = first.waitReport("away", func(r kube.Report) bool { return states(r)[1] == kube.LastKnown })
-	require.Contains(t, report.Clusters[1].Contact.Reason, "503")
+	require.Contains(t, report.Clusters[1].Connectivity.Reason, "503")
 	api.Delete(liveNode("d", ""))
 	require.Equal(t, before, first.config())
 	require.Equal(t, cli.ExitOK, first.stop())

@@ -31,11 +31,11 @@ type clusterState struct {
 }
 
 // contact is the contact of a cluster that was synced.
-func (c *clusterState) contact() kube.Contact {
+func (c *clusterState) contact() kube.Connectivity {
 	if c.err != nil {
-		return kube.Contact{State: kube.LastKnown, Since: c.since, Reason: c.err.Error()}
+		return kube.Connectivity{State: kube.LastKnown, Since: c.since, Reason: c.err.Error()}
 	}
-	return kube.Contact{State: kube.Live, Since: c.since}
+	return kube.Connectivity{State: kube.Live, Since: c.since}
 }
 
 // inbox is where sources leave what they read last. What was not taken yet is

@@ -156,7 +156,7 @@ func (w *world) substitute(name, old, new string) {
 
 func states(r kube.Report) (s []kube.State) {
 	for _, c := range r.Clusters {
-		s = append(s, c.Contact.State)
+		s = append(s, c.Connectivity.State)
 	}
 	return s
 }

@@ -28,7 +28,7 @@ func TestWatchFollowsClustersAndRoutes(t *testing.T) {
 	w.waitMetric(`headgate_terminator_leader 1`)
 	report := w.report()
 	require.Equal(t, []kube.Cause{{What: "started"}}, report.Changes.Causes)
-	require.Equal(t, kube.Live, report.Clusters[0].Contact.State)
+	require.Equal(t, kube.Live, report.Clusters[0].Connectivity.State)
 
 	w.replace("eu-1/objects.yaml", testManifests+nodeD)
 	w.waitConfig("10.0.0.4:30080", "10.0.0.4:30081")
@@ -143,8 +143,8 @@ func TestWatchWithoutACluster(t *testing.T) {
 	// Lost while it is followed.
 	require.NoError(t, os.Rename(w.path("eu-2"), w.path("away")))
 	report = first.waitReport("lost", func(r kube.Report) bool { return states(r)[1] == kube.LastKnown })
-	require.Contains(t, report.Clusters[1].Contact.Reason, "no such file")
-	since := report.Clusters[1].Contact.Since
+	require.Contains(t, report.Clusters[1].Connectivity.Reason, "no such file")
+	since := report.Clusters[1].Connectivity.Since
 	first.waitMetric(`headgate_terminator_cluster_up{cluster="eu-2"} 0`)
 	require.Equal(t, before, first.config())
 	require.Equal(t, cli.ExitOK, first.stop())
@@ -157,7 +157,7 @@ func TestWatchWithoutACluster(t *testing.T) {
 	second.waitConfig("10.0.0.4:30080", "10.0.2.1:30080")
 	report = w.report()
 	require.Equal(t, []kube.State{kube.Live, kube.LastKnown, kube.Never}, states(report))
-	require.WithinDuration(t, since, report.Clusters[1].Contact.Since, 0, "it is away since then")
+	require.WithinDuration(t, since, report.Clusters[1].Connectivity.Since, 0, "it is away since then")
 	require.Equal(t, cli.ExitOK, second.stop())
 
 	// And back.

@@ -27,9 +27,9 @@ type Cluster struct {
 	// Total is the number of the cluster's nodes where Objects do not hold them; 0
 	// means that they do.
 	Total int
-	// Contact says whether the cluster answers, and is reported. One that never
+	// Connectivity says whether the cluster answers, and is reported. One that never
 	// did has nothing else.
-	Contact Contact
+	Connectivity Connectivity
 }
 
 // Builder says how clusters and routes become a configuration. It holds values
@@ -65,16 +65,16 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		for _, target := range selection.Targets {
 			upstreams = append(upstreams, upstreamOf(c.Name, target))
 		}
-		switch c.Contact.State {
+		switch c.Connectivity.State {
 		case Never:
-			report.add(named.clusters[c.Name].say(c.Contact.problem(c.Name)))
+			report.add(named.clusters[c.Name].say(c.Connectivity.problem(c.Name)))
 		case LastKnown:
-			report.add(c.Contact.problem(c.Name))
+			report.add(c.Connectivity.problem(c.Name))
 		}
 		for _, a := range selection.absent {
 			ref := routeRef(c.Name, a.Ref)
 			absent = append(absent, edge.Upstream{Ref: ref, Absent: true})
-			if c.Contact.State != Never { // of which that is said once for all
+			if c.Connectivity.State != Never { // of which that is said once for all
 				report.add(named.refs[ref].say(problemOf(c.Name, a.Problem)))
 			}
 		}
@@ -110,13 +110,19 @@ func (b Builder) NodeSelector() nodeselect.Selector {
 func Refs(table routes.Table) map[string][]nodeselect.Ref {
 	refs := map[string][]nodeselect.Ref{}
 	for _, r := range table.Refs() {
-		refs[r.Cluster] = append(refs[r.Cluster], nodeselect.Ref{Namespace: r.Namespace, Service: r.Service, Port: r.Port})
+		refs[r.Cluster] = append(refs[r.Cluster], nodeRef(r))
 	}
 	return refs
 }
 
+// routeRef names the port of a service for routes, which also name its cluster.
 func routeRef(cluster string, r nodeselect.Ref) routes.Ref {
 	return routes.Ref{Cluster: cluster, Namespace: r.Namespace, Service: r.Service, Port: r.Port}
+}
+
+// nodeRef is the inverse of routeRef.
+func nodeRef(r routes.Ref) nodeselect.Ref {
+	return nodeselect.Ref{Namespace: r.Namespace, Service: r.Service, Port: r.Port}
 }
 
 func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {

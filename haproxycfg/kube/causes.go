@@ -92,11 +92,11 @@ func routeFields(a, b routes.Route) string {
 }
 
 func appendClusterCauses(causes []Cause, a, b Cluster) []Cause {
-	if a.Contact.Away() != b.Contact.Away() {
+	if a.Connectivity.Unreachable() != b.Connectivity.Unreachable() {
 		what := "answers again"
-		if b.Contact.Away() {
+		if b.Connectivity.Unreachable() {
 			what = "does not answer"
-		} else if a.Contact.State == Never {
+		} else if a.Connectivity.State == Never {
 			what = "answers"
 		}
 		causes = append(causes, Cause{Cluster: b.Name, What: what})

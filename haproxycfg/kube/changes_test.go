@@ -76,7 +76,7 @@ func TestCauses(t *testing.T) {
 		{"services come and go", services(func(all []*corev1.Service) []*corev1.Service {
 			return append(all[1:], testService("a", 1, nil), testService("x", 2, nil))
 		}), []string{"eu-1: Service media/a: added", "eu-1: Service media/tracks: removed", "eu-1: Service media/x: added"}},
-		{"a cluster is lost", func(in *kube.Input) { in.Clusters[1].Contact.State = kube.LastKnown }, []string{"eu-2: does not answer"}},
+		{"a cluster is lost", func(in *kube.Input) { in.Clusters[1].Connectivity.State = kube.LastKnown }, []string{"eu-2: does not answer"}},
 		{"clusters", func(in *kube.Input) { in.Clusters[1].Name = "eu-3" }, []string{"eu-2: removed", "eu-3: added"}},
 		{"routes", func(in *kube.Input) {
 			in.Table = parseRoutes(t, `
@@ -120,7 +120,7 @@ routes:
 	t.Run("a cluster is back", func(t *testing.T) {
 		before, after := base(), base()
 		before.Clusters[0] = kube.Report{}.LastKnown("eu-1", now, "")
-		before.Clusters[1].Contact.State = kube.LastKnown
+		before.Clusters[1].Connectivity.State = kube.LastKnown
 		require.Equal(t, []kube.Cause{{Cluster: "eu-1", What: "answers"}, {Cluster: "eu-2", What: "answers again"}}, kube.Causes(before, after),
 			"and not every node of it")
 	})

@@ -60,8 +60,8 @@ func (p Problem) Error() string {
 
 // ClusterReport is what was seen of the nodes of a cluster.
 type ClusterReport struct {
-	Name    string  `json:"name"`
-	Contact Contact `json:"contact,omitzero"`
+	Name         string       `json:"name"`
+	Connectivity Connectivity `json:"contact,omitzero"`
 	// Total, Eligible and so on count the cluster's nodes by verdict.
 	Total    int `json:"total"`
 	Eligible int `json:"eligible"`
@@ -120,7 +120,7 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 				subset = append(subset, n)
 			}
 		}
-		subsets[nodeselect.Ref{Namespace: s.Namespace, Service: s.Service}.Key()] = subset
+		subsets[nodeRef(s.Ref).Key()] = subset
 	}
 	return subsets
 }
@@ -155,7 +155,7 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 		r.add(problemOf(c.Name, p))
 	}
 	cluster := ClusterReport{
-		Name: c.Name, Contact: c.Contact, Total: cmp.Or(len(c.Objects.Nodes), c.Total),
+		Name: c.Name, Connectivity: c.Connectivity, Total: cmp.Or(len(c.Objects.Nodes), c.Total),
 		Findings: append([]nodeselect.Finding{}, s.Findings...),
 	}
 	for _, f := range s.Findings {
@@ -174,7 +174,7 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 
 	for _, t := range s.Targets {
 		service := ServiceReport{
-			Ref:       routes.Ref{Cluster: c.Name, Namespace: t.Namespace, Service: t.Service, Port: t.Port},
+			Ref:       routeRef(c.Name, t.Ref),
 			NodePort:  t.NodePort,
 			AgentPort: t.AgentPort,
 			Weight:    t.Weight,

@@ -22,7 +22,7 @@ type absentRef struct {
 
 // choose selects for refs, or takes what Cluster.Selection has of them.
 func choose(selector nodeselect.Selector, c Cluster, refs []nodeselect.Ref, now time.Time) chosen {
-	if c.Contact.State == Never {
+	if c.Connectivity.State == Never {
 		c.Selection = &nodeselect.Selection{}
 	}
 	if c.Selection == nil {

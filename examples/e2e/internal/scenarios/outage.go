@@ -146,8 +146,8 @@ func (s *System) keepsServers(ctx context.Context, before places, away *lab.Clus
 		return err
 	}
 	for _, c := range report.Clusters {
-		if c.Name == away.Name && c.Contact.State != kube.LastKnown {
-			return fmt.Errorf("report.json says that %s is %q", c.Name, c.Contact.State)
+		if c.Name == away.Name && c.Connectivity.State != kube.LastKnown {
+			return fmt.Errorf("report.json says that %s is %q", c.Name, c.Connectivity.State)
 		}
 	}
 	return nil

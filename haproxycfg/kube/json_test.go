@@ -1,4 +1,4 @@
-package main
+package kube_test
 
 import (
 	"encoding/json"
@@ -14,13 +14,13 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// TestEncodeReport compares with package json, field by field: one that is added to
-// services and forgotten here is found by the JSON of the two.
-func TestEncodeReport(t *testing.T) {
+// TestReportJSON compares AppendJSON with package json, field by field. So it finds a field that
+// is new in a struct and missing in AppendJSON.
+func TestReportJSON(t *testing.T) {
 	full := kube.Report{
 		Problems: []kube.Problem{{Message: "\n \"services\": []", Cluster: "eu-1", Warning: true}},
 		Clusters: []kube.ClusterReport{{
-			Name: "eu-1", Contact: kube.Contact{State: kube.LastKnown, Since: time.Unix(1, 0).UTC(), Reason: "x"}, Total: 3,
+			Name: "eu-1", Connectivity: kube.Connectivity{State: kube.LastKnown, Since: time.Unix(1, 0).UTC(), Reason: "x"}, Total: 3,
 			Findings: []nodeselect.Finding{{Node: "a", Verdict: nodeselect.Avoid, Reason: "r"}},
 			Nodes:    []kube.NodeReport{{Name: "a", Addr: netip.MustParseAddr("10.0.0.1"), Identity: "10.0.0.1", Services: 2}},
 		}},
@@ -40,8 +40,12 @@ func TestEncodeReport(t *testing.T) {
 			if report.Services == nil {
 				report.Services = []kube.ServiceReport{}
 			}
-			got, err := encodeReport(report)
+			got, err := report.AppendJSON(nil)
 			require.NoError(t, err)
+			require.Equal(t, indented(t, report), string(got))
+			after, err := report.AppendJSON([]byte("x"))
+			require.NoError(t, err)
+			require.Equal(t, "x"+string(got), string(after))
 			want, err := json.Marshal(report)
 			require.NoError(t, err)
 			require.JSONEq(t, string(want), string(got))
@@ -51,4 +55,28 @@ func TestEncodeReport(t *testing.T) {
 			require.True(t, strings.HasSuffix(string(got), "}\n"))
 		})
 	}
+}
+
+// indented returns what package json makes of a report, with the lines of each service joined.
+func indented(t *testing.T, report kube.Report) string {
+	services := report.Services
+	report.Services = []kube.ServiceReport{{Ref: routes.Ref{Cluster: "here"}}}
+	data, err := json.MarshalIndent(report, "", " ")
+	require.NoError(t, err)
+	before, rest, found := strings.Cut(string(data), "\n \"services\": [")
+	require.True(t, found)
+	_, after, found := strings.Cut(rest, "\n ]")
+	require.True(t, found)
+	var lines []string
+	for _, s := range services {
+		data, err := json.Marshal(s)
+		require.NoError(t, err)
+		line := strings.NewReplacer(`":`, `": `, `,"`, `, "`).Replace(string(data))
+		lines = append(lines, "\n  "+line)
+	}
+	end := ""
+	if len(lines) > 0 {
+		end = "\n "
+	}
+	return before + "\n \"services\": [" + strings.Join(lines, ",") + end + "]" + after + "\n"
 }

@@ -6,9 +6,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Contact says how current what is known of a cluster is. The zero Contact is that
+// Connectivity says how current what is known of a cluster is. The zero Connectivity is that
 // of a cluster which was just read.
-type Contact struct {
+type Connectivity struct {
 	State State `json:"state,omitempty"`
 	// Since is when the state began; zero if it is not known.
 	Since time.Time `json:"since,omitzero"`
@@ -32,10 +32,10 @@ const (
 )
 
 // Away says whether the cluster does not answer.
-func (c Contact) Away() bool { return c.State == LastKnown || c.State == Never }
+func (c Connectivity) Unreachable() bool { return c.State == LastKnown || c.State == Never }
 
 // problem returns what a report says of a cluster that is away.
-func (c Contact) problem(cluster string) Problem {
+func (c Connectivity) problem(cluster string) Problem {
 	p := Problem{Cluster: cluster, Warning: true, Message: "does not answer"}
 	if c.State == Never {
 		p.Warning, p.Message = false, "has not answered yet"
@@ -56,12 +56,12 @@ func (c Contact) problem(cluster string) Problem {
 
 // Selection returns the selection of a cluster that a report holds, and false if it
 // holds none. It is for a cluster that does not answer: given back as
-// Cluster.Selection, with Contact.State LastKnown, it keeps the servers of the
+// Cluster.Selection, with Connectivity.State LastKnown, it keeps the servers of the
 // cluster as they were. Problems are not among it; they are those of then.
 func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	var s nodeselect.Selection
 	c, ok := r.cluster(cluster)
-	if !ok || c.Contact.State == Never {
+	if !ok || c.Connectivity.State == Never {
 		return s, false
 	}
 	s.Findings = append([]nodeselect.Finding{}, c.Findings...)
@@ -70,7 +70,7 @@ func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 		if service.Cluster != cluster {
 			continue
 		}
-		ref := nodeselect.Ref{Namespace: service.Namespace, Service: service.Service, Port: service.Port}
+		ref := nodeRef(service.Ref)
 		s.Targets = append(s.Targets, nodeselect.Target{
 			Ref:      ref,
 			NodePort: service.NodePort, AgentPort: service.AgentPort, Weight: service.Weight,
@@ -81,17 +81,17 @@ func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 }
 
 // LastKnown returns the cluster as a report has it, for one that does not answer:
-// without objects, with the Selection, Total and Contact that serve it unchanged. It
+// without objects, with the Selection, Total and Connectivity that serve it unchanged. It
 // is Never in contact if the report does not hold it. now and reason say since when
 // the cluster is away and why; if the report has it away already, since then.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {
-	c := Cluster{Name: cluster, Contact: Contact{State: Never, Since: now, Reason: reason}}
+	c := Cluster{Name: cluster, Connectivity: Connectivity{State: Never, Since: now, Reason: reason}}
 	was, _ := r.cluster(cluster)
 	if s, ok := r.Selection(cluster); ok {
-		c.Selection, c.Total, c.Contact.State = &s, was.Total, LastKnown
+		c.Selection, c.Total, c.Connectivity.State = &s, was.Total, LastKnown
 	}
-	if was.Contact.State == c.Contact.State && !was.Contact.Since.IsZero() {
-		c.Contact.Since = was.Contact.Since
+	if was.Connectivity.State == c.Connectivity.State && !was.Connectivity.Since.IsZero() {
+		c.Connectivity.Since = was.Connectivity.Since
 	}
 	return c
 }

@@ -51,7 +51,7 @@ func TestAClusterThatIsAwayKeepsItsServers(t *testing.T) {
 	require.Empty(t, before.Problems)
 
 	last := kept(t, before).LastKnown("eu-1", now, "connection refused")
-	require.Equal(t, kube.LastKnown, last.Contact.State)
+	require.Equal(t, kube.LastKnown, last.Connectivity.State)
 	config, report := b.Build(table, []kube.Cluster{last, eu2}, now.Add(time.Hour))
 	require.Equal(t, render(t, want), render(t, config))
 	require.Equal(t, before.Services, report.Services)
@@ -60,17 +60,17 @@ func TestAClusterThatIsAwayKeepsItsServers(t *testing.T) {
 	require.Len(t, report.Problems, 1)
 	require.True(t, report.Problems[0].Warning)
 	cluster := report.Clusters[0]
-	require.Equal(t, last.Contact, cluster.Contact)
-	cluster.Contact = kube.Contact{}
+	require.Equal(t, last.Connectivity, cluster.Connectivity)
+	cluster.Connectivity = kube.Connectivity{}
 	require.Equal(t, before.Clusters[0], cluster, "all else that was known of it")
 
 	// And again from the report of then: a second restart forgets nothing.
 	again := kept(t, report).LastKnown("eu-1", now.Add(2*time.Hour), "timeout")
-	require.Equal(t, kube.Contact{State: kube.LastKnown, Since: now, Reason: "timeout"}, again.Contact)
+	require.Equal(t, kube.Connectivity{State: kube.LastKnown, Since: now, Reason: "timeout"}, again.Connectivity)
 	config, _ = b.Build(table, []kube.Cluster{again, eu2}, now.Add(2*time.Hour))
 	require.Equal(t, render(t, want), render(t, config))
 
-	eu1.Contact = kube.Contact{State: kube.LastKnown, Since: now}
+	eu1.Connectivity = kube.Connectivity{State: kube.LastKnown, Since: now}
 	config, report = b.Build(table, []kube.Cluster{eu1, eu2}, now)
 	require.Equal(t, render(t, want), render(t, config))
 	require.Len(t, report.Problems, 1)
@@ -81,7 +81,7 @@ func TestAClusterThatNeverAnswered(t *testing.T) {
 	_, eu2 := twoClusterObjects()
 	var b kube.Builder
 	never := kube.Report{}.LastKnown("eu-1", now, "no such host")
-	require.Equal(t, kube.Contact{State: kube.Never, Since: now, Reason: "no such host"}, never.Contact)
+	require.Equal(t, kube.Connectivity{State: kube.Never, Since: now, Reason: "no such host"}, never.Connectivity)
 	config, report := b.Build(table, []kube.Cluster{never, eu2}, now)
 	require.NoError(t, config.Validate())
 	require.Len(t, report.Problems, 1, "once, not for each route")
@@ -91,7 +91,7 @@ func TestAClusterThatNeverAnswered(t *testing.T) {
 
 	// It goes on not being known.
 	later := kept(t, report).LastKnown("eu-1", now.Add(time.Hour), "no route to host")
-	require.Equal(t, kube.Contact{State: kube.Never, Since: now, Reason: "no route to host"}, later.Contact)
+	require.Equal(t, kube.Connectivity{State: kube.Never, Since: now, Reason: "no route to host"}, later.Connectivity)
 }
 
 func TestServicesThatALastReportDoesNotHave(t *testing.T) {
