@@ -1,50 +1,83 @@
-# Plain commands, each of which works on a machine with Go and apt (or with the tools already there).
+# Each command works on a machine with Go and apt, or with the tools already installed.
 #
-#   make demo   the whole system on loopback: installs haproxy if it is missing
-#   make test   vet and all tests, with the race detector, in random order
-#   make e2e    clusters with a real control plane and real node ports, in namespaces that end with it (root; E2EFLAGS='-only cordon')
-#   make bench  every benchmark, ours and the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
-#   make bench-peers   the SNI router beside nginx, HAProxy, sniproxy and tcpproxy, in one run
-#   make fuzz   every fuzz target for FUZZTIME each
+#   make demo   runs the whole system on loopback; installs haproxy if it is missing
+#   make test   vet and all tests, with the race detector, in random order; under 5 minutes on 2 cores with an empty build cache
+#   make e2e    tests on clusters with a real control plane and real node ports, in namespaces that end with the run
+#               (needs root; E2EFLAGS='-only cordon' runs one scenario)
+#   make bench  runs every benchmark, of the packages and of the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
+#   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS)
+#   make fuzz   runs every fuzz target for FUZZTIME
 #   make lint   staticcheck, gofumpt, govulncheck, and builds for other systems
-#   make ci     all of it
+#   make ci     all of these, fuzz and benchmarks in short; under 40 minutes on 2 cores with empty caches; .ci/run calls it
+#   make ci-full   make ci, and all that takes longer; run it before you close an issue:
+#               every version of HAProxy in HAPROXY_SUITES, every test REPEAT times, long fuzzing, benchmarks of 1 s,
+#               the comparison of all routers in 7 rounds, and the end-to-end test REPEAT times
 
 GO          ?= go
 BENCH       ?= .
 BENCHTIME   ?= 1s
 COUNT       ?= 1
 FUZZTIME    ?= 10s
+REPEAT      ?= 3
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 GOVULNCHECK  = golang.org/x/vuln/cmd/govulncheck@v1.9.0
-# The comparisons with other libraries have a module of their own, so that nobody inherits those.
+# The comparisons are a module of their own, so that importers of headgate do not inherit the libraries they compare.
 BENCHMODULE  = internal/benchmarks
-# So has the test cluster, and Kubernetes, which it builds, another within.
+# The end-to-end test is a module of its own. It contains another module that pins the version of Kubernetes it builds.
 E2EMODULE    = examples/e2e
 PLATFORMS    = linux/arm64 darwin/arm64 windows/amd64
+# Releases of Debian whose haproxy make test-haproxys runs: trixie has 3.0, sid has 3.2 or later. To add a version, add
+# its release. A directory DIR with a haproxy of your own works as well: PATH=DIR:$PATH make test
+HAPROXY_SUITES ?= trixie sid
+HAPROXY_DIR ?= $(HOME)/.cache/headgate/haproxy
 SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-# Debian puts haproxy where a user's PATH does not look.
+# Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo test e2e bench bench-peers fuzz lint ci haproxy cc clients peers network
+.PHONY: demo test vet e2e bench bench-peers fuzz lint ci ci-full test-repeated test-haproxys e2e-repeated \
+	haproxy cc test-tools network peers
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
 
-# Everything is compiled once, for the race detector, and linked without what debuggers want. Most tests wait more
-# than they compute, so that more packages run at once than there are processors.
-test: haproxy cc clients
-	$(GO) vet -race ./...
-	$(GO) test -race -shuffle=on -vet=off -ldflags=-w -p $$(($$(getconf _NPROCESSORS_ONLN) * 2)) ./...
-	cd $(BENCHMODULE) && $(GO) vet ./... && $(GO) test ./...
+# vet and test use the same flags, so that Go compiles each package once: for the race detector, and without the data
+# that only debuggers read. The tests start go build themselves, so the flags are in GOFLAGS. apt installs while Go
+# compiles. Most tests wait more than they compute, so more packages run at once than there are processors.
+TESTFLAGS = -race -gcflags=all=-dwarf=false -ldflags=-w
+PARALLEL := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
+test test-repeated test-haproxys: export GOFLAGS := $(GOFLAGS) $(TESTFLAGS)
+test:
+	$(MAKE) --no-print-directory -j 2 test-tools vet
+	$(GO) test -shuffle=on -vet=off -p $(PARALLEL) ./...
+	cd $(BENCHMODULE) && $(GO) test -vet=off ./...
 
-# The first build of Kubernetes takes minutes; after that there is nothing left to do. Without cgo the tests share
-# what the build has compiled.
+vet: cc
+	$(GO) vet ./...
+	cd $(BENCHMODULE) && $(GO) vet ./...
+
+test-repeated: test
+	$(GO) test -count=$(REPEAT) -shuffle=on -vet=off ./...
+
+# Go repeats only the tests that look for haproxy on PATH. The results of the others are in its cache.
+test-haproxys: test-tools
+	$(GO) test -vet=off -p $(PARALLEL) ./...
+	@set -e; for suite in $(HAPROXY_SUITES); do \
+		.ci/haproxy $$suite $(HAPROXY_DIR)/$$suite; \
+		echo "== tests with the haproxy of $$suite"; \
+		PATH="$(HAPROXY_DIR)/$$suite/bin:$$PATH" $(GO) test -vet=off ./...; \
+	done
+
+# The first build of Kubernetes takes minutes, later ones take seconds. Without cgo the tests share what build.sh has
+# compiled.
 e2e: haproxy network
 	$(E2EMODULE)/build.sh
 	cd $(E2EMODULE) && export CGO_ENABLED=0 && $(GO) vet ./... && $(GO) test ./...
 	$(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS)
+
+e2e-repeated: e2e
+	@set -e; for i in $$(seq 2 $(REPEAT)); do $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS); done
 
 bench: haproxy
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
@@ -53,8 +86,8 @@ bench: haproxy
 bench-peers: peers
 	cd $(BENCHMODULE) && $(GO) run ./sniproxy $(PEERFLAGS)
 
-# go test fuzzes one target of one package at a time. At times it reports the end of its own time as the failure
-# "context deadline exceeded"; an input that fails, committed or found, is always named.
+# go test fuzzes one target of one package at a time. It sometimes reports the end of its own time as the failure
+# "context deadline exceeded". If an input fails, committed or found, go test names it.
 fuzz:
 	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
@@ -73,12 +106,12 @@ lint:
 	$(GO) run $(STATICCHECK) ./...
 	cd $(BENCHMODULE) && $(GO) run $(STATICCHECK) ./...
 	cd $(E2EMODULE) && $(GO) run $(STATICCHECK) ./...
-	@files=$$($(GO) run $(GOFUMPT) -l .) || exit; [ -z "$$files" ] || { $(GO) run $(GOFUMPT) -d $$files; echo "gofumpt: the files above want formatting"; exit 1; }
+	@files=$$($(GO) run $(GOFUMPT) -l .) || exit; [ -z "$$files" ] || { $(GO) run $(GOFUMPT) -d $$files; echo "gofumpt: format the files above"; exit 1; }
 	@set -e; for platform in $(PLATFORMS); do \
 		echo "build $$platform"; \
 		GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 $(GO) build ./...; \
 	done
-# govulncheck exits 3 for findings; anything else that fails is the database out of reach.
+# govulncheck exits 3 for findings. Any other failure means that it cannot reach its database.
 	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then echo "$$out" | tail -n 1; else \
 		case "$$out" in *"exit status 3"*) echo "$$out"; exit 1;; *) echo "govulncheck: not checked: $$(echo "$$out" | grep -v downloading | head -n 1)";; esac; fi
 
@@ -87,30 +120,29 @@ ci: test lint demo e2e
 	$(MAKE) bench BENCHTIME=1x
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
 
+ci-full: ci
+	$(MAKE) test-repeated
+	$(MAKE) test-haproxys
+	$(MAKE) e2e-repeated
+	$(MAKE) fuzz FUZZTIME=60s
+	$(MAKE) bench
+	$(MAKE) bench-peers PEERFLAGS='-rounds 7'
+
+# .ci/install COMMANDS PACKAGES installs the packages if one of the commands is missing.
 haproxy:
-	$(call install,haproxy,haproxy)
+	@.ci/install haproxy haproxy
 
-# The race detector links with a C compiler.
+# The race detector needs a C compiler.
 cc:
-	$(call install,$$($(GO) env CC),gcc libc6-dev)
+	@.ci/install "$$($(GO) env CC)" 'gcc libc6-dev'
 
-# Real clients: the router is tested with them.
-clients:
-	$(call install,curl openssl chromium,curl openssl chromium)
+# The tests of the SNI router start real clients.
+test-tools:
+	@.ci/install 'haproxy curl openssl chromium' 'haproxy curl openssl chromium'
 
-# What a node is made of: a network namespace, and the kernel's packet filter for kube-proxy.
+# A node of the end-to-end test needs network namespaces, and the kernel's packet filter for kube-proxy.
 network:
-	$(call install,ip nft,iproute2 nftables)
+	@.ci/install 'ip nft' 'iproute2 nftables'
 
 peers: haproxy
-	$(call install,nginx sniproxy,nginx-light libnginx-mod-stream sniproxy)
-
-# $(call install,COMMANDS,PACKAGES) installs packages if one of the commands is missing.
-define install
-	@for c in $(1); do command -v $$c >/dev/null && continue; \
-		command -v apt-get >/dev/null || { echo "$$c is needed on PATH"; exit 1; }; \
-		echo "installing $(2)"; \
-		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
-			apt-get install -y -qq --no-install-recommends $(2) >/dev/null; exit; \
-	done
-endef
+	@.ci/install 'nginx sniproxy' 'nginx-light libnginx-mod-stream sniproxy'
