@@ -37,6 +37,11 @@ type Dir struct {
 	// Reload, if not nil, brings what is on disk into force, and says so:
 	// [Reloader.Reload]. Nil means that somebody else does.
 	Reload func(context.Context) error
+	// Guard, if not nil, is called before each effect: before a file is written or renamed, and
+	// before a reload. If it returns an error, Apply stops with that error and leaves the directory
+	// as a process does that ends at this moment. It is for processes that share a directory and
+	// of which one at a time may write.
+	Guard func() error
 
 	mu sync.Mutex
 	// step is called before each effect, for tests that end the process there.
@@ -207,6 +212,11 @@ func (d *Dir) settled() error {
 }
 
 func (d *Dir) at(step string) error {
+	if d.Guard != nil {
+		if err := d.Guard(); err != nil {
+			return fmt.Errorf("stopped before step %q: %w", step, err)
+		}
+	}
 	if d.step == nil {
 		return nil
 	}

@@ -229,6 +229,43 @@ func TestApplyThatEndedEarlyLosesNoLastGoodOne(t *testing.T) {
 	}
 }
 
+// TestApplyStopsWhenGuardFails lets Guard fail at each of its calls in turn. Apply has the effects
+// before that call and no later one, and the next Apply completes the change.
+func TestApplyStopsWhenGuardFails(t *testing.T) {
+	a, b := testConfig("/run", 80, 1), testConfig("/run", 80, 2)
+	stop := errors.New("another process leads")
+	for n := 0; ; n++ {
+		dir := t.TempDir()
+		d := &Dir{Path: dir, Reload: func(context.Context) error { return nil }}
+		_, err := d.Apply(t.Context(), a)
+		require.NoError(t, err)
+		plan, err := d.Plan(b)
+		require.NoError(t, err)
+		calls, effects := 0, []string(nil)
+		d.Guard = func() error {
+			if calls++; calls > n {
+				return stop
+			}
+			return nil
+		}
+		d.step = func(step string) error { effects = append(effects, step); return nil }
+		_, err = plan.Apply(t.Context(), haproxycfg.RenderedFile{Name: "report.json", Data: []byte("b")})
+		require.Len(t, effects, n)
+		if err == nil {
+			require.Contains(t, effects, "reload")
+			require.Contains(t, effects, "write report.json")
+			return
+		}
+		require.ErrorIs(t, err, stop)
+		require.NoFileExists(t, filepath.Join(dir, "report.json"))
+		d.Guard, d.step = nil, nil
+		_, err = d.Apply(t.Context(), b)
+		require.NoError(t, err)
+		require.Equal(t, rendered(t, dir, b), onDisk(t, dir, configFile))
+		require.NoFileExists(t, filepath.Join(dir, pendingFile))
+	}
+}
+
 // HAProxy is away, so neither the new configuration nor the last good one can
 // be loaded: the last good one is on disk, and each further Apply tries anew.
 func TestApplyWhileHAProxyIsAway(t *testing.T) {

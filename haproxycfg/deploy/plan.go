@@ -112,6 +112,9 @@ func (d *Dir) WriteBeside(ctx context.Context, beside ...haproxycfg.RenderedFile
 
 func (d *Dir) writeBeside(files []haproxycfg.RenderedFile) (changed bool, err error) {
 	for _, f := range files {
+		if err := d.at("write " + f.Name); err != nil {
+			return changed, fmt.Errorf("deploy: apply: %w", err)
+		}
 		wrote, err := atomicfile.Update(d.file(f.Name), f.Data, d.mode())
 		changed = changed || wrote
 		if err != nil {
