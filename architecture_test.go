@@ -85,6 +85,23 @@ var directImports = map[string]map[string]string{
 		module + "/nodeselect":        "the nodes it chooses from",
 		"k8s.io/api":                  "the objects whose changes are causes",
 	},
+	"haproxycfg/controller": {
+		module + "/haproxycfg":          "the files beside a configuration",
+		module + "/haproxycfg/deploy":   "the directory that it writes to",
+		module + "/haproxycfg/kube":     "routes and clusters to a configuration",
+		module + "/haproxycfg/routes":   "what is declared",
+		module + "/internal/filewatch":  "files of routes are followed",
+		module + "/nodeselect":          "the selection of nodes",
+		module + "/nodeselect/live":     "clusters are followed",
+		module + "/nodeselect/manifest": "directories of manifests are followed",
+		"golang.org/x/sync":             "goroutines that end together",
+		"k8s.io/client-go":              "how to reach an API server",
+	},
+	"haproxycfg/controller/lease": {
+		module + "/haproxycfg/controller": "the election that it implements",
+		"k8s.io/apimachinery":             "the name of the Lease",
+		"k8s.io/client-go":                "leader election and the client of Leases",
+	},
 	"sniproxy": {
 		module + "/sniproxy/hostlookup":  "where a host's connections go",
 		module + "/sniproxy/peek":        "which host it is",
@@ -161,6 +178,8 @@ var forbidden = []struct{ in, what, why string }{
 	{"nodeselect/live", "k8s.io/client-go/kubernetes", "the clientset holds every API group, tens of megabytes of them"},
 	{"agentcheck/nodeagent", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},
 	{"haproxycfg/kube", "k8s.io/client-go/kubernetes", "nothing here writes to a cluster"},
+	{"haproxycfg/controller", "k8s.io/client-go/kubernetes", "only an election writes to a cluster, and package lease has it"},
+	{"haproxycfg/controller", "k8s.io/client-go/tools/leaderelection", "a terminator that writes alone holds no election"},
 	{"examples/nodeagent", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},
 	{"examples/snirouter", "k8s.io/", "a router for any upstream"},
 	{"hashring", "github.com/prometheus/", "metrics are the binary's choice"},
@@ -170,6 +189,8 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"agentcheck/nodeagent", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/kube", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"haproxycfg/controller", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"haproxycfg/controller/lease", "github.com/prometheus/", "metrics are the binary's choice"},
 }
 
 type pkg struct {

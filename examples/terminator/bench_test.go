@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,13 +11,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 
-	"github.com/headgate/headgate/examples/internal/cli"
-	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 	"github.com/headgate/headgate/internal/manifesttest"
-	"github.com/headgate/headgate/nodeselect"
 )
 
 // BenchmarkOnce runs the binary as a user does, on manifests as kubectl prints
@@ -59,65 +54,7 @@ func writeScale(tb testing.TB, dir string, nodes, services int) {
 	require.NoError(tb, os.Mkdir(filepath.Join(dir, "eu-1"), 0o755))
 	write("eu-1/nodes.yaml", manifesttest.YAML(manifesttest.Nodes(nodes)))
 	write("eu-1/services.yaml", manifesttest.YAML(manifesttest.Services(services)))
-	var routes bytes.Buffer
-	routes.WriteString("routes:\n")
-	for i := range services {
-		namespace, name := manifesttest.ServiceName(i)
-		fmt.Fprintf(&routes, "- host: s%d.example.com\n  path: /api\n  backends:\n  - {cluster: eu-1, namespace: %s, service: %s, port: http}\n", i, namespace, name)
-	}
-	write("routes.yaml", routes.Bytes())
-}
-
-// BenchmarkApplyOneNode measures what follows a node event in a cluster of 1,000 nodes
-// and 2,000 services on 20 nodes each, from the snapshot to the files on disk, synced,
-// without HAProxy: each turn one node leaves or comes back. p99 is the time that one
-// turn in a hundred exceeds.
-func BenchmarkApplyOneNode(b *testing.B) {
-	dir := b.TempDir()
-	writeScale(b, dir, 1000, 2000)
-	s, _, done := parseSettings(cli.Invocation{Stderr: os.Stderr, Args: []string{
-		"-routes", filepath.Join(dir, "routes.yaml"), "-cluster", "eu-1=in-cluster", "-out", filepath.Join(dir, "out"), "-http", ":80",
-	}})
-	require.False(b, done)
-	files, err := readRoutes(s.routes)
-	require.NoError(b, err)
-	nodes := manifesttest.Nodes(1000)
-	tracker := nodeselect.NewTracker(s.builder.NodeSelector(), nil)
-	in := state{clusters: []clusterState{{name: "eu-1", synced: true, since: time.Now()}}}
-	in.table, in.routeProblems = files.merged()
-	delta := nodeselect.Delta{Nodes: map[string]*corev1.Node{}, Services: map[string]*corev1.Service{}, Refs: kube.Refs(in.table)["eu-1"]}
-	for _, n := range nodes {
-		delta.Nodes[n.Name] = n
-	}
-	for _, svc := range manifesttest.Services(2000) {
-		delta.Services[svc.Namespace+"/"+svc.Name] = svc
-	}
-	a := newApplier(s, slog.New(slog.DiscardHandler), newMetrics())
-	turn := func(d nodeselect.Delta) {
-		selection, _ := tracker.Update(d, time.Now())
-		c := &in.clusters[0]
-		c.objects, c.selection = tracker.Objects(), &selection
-		result, err := a.apply(b.Context(), in, time.Now(), never)
-		require.NoError(b, err)
-		require.Equal(b, written, result)
-	}
-	turn(delta)
-	var took []time.Duration
-	away := false
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		n := nodes[(i/2*37)%len(nodes)]
-		d := nodeselect.Delta{Nodes: map[string]*corev1.Node{n.Name: n}}
-		if away = !away; away {
-			d.Nodes[n.Name] = nil
-		}
-		begin := time.Now()
-		turn(d)
-		took = append(took, time.Since(begin))
-	}
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2].Milliseconds()), "p50-ms")
-	b.ReportMetric(float64(took[len(took)*99/100].Milliseconds()), "p99-ms")
+	write("routes.yaml", manifesttest.Routes(services))
 }
 
 // BenchmarkFollow runs the binary against an API server with 1,000 nodes and 2,000

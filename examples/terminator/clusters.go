@@ -7,30 +7,32 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 )
 
-// source is where the objects of a cluster are read from: a directory or an API
-// server.
-type source struct {
+// cluster is a cluster of -cluster: a directory of manifests or an API server.
+type cluster struct {
 	name string
-	dir  string // "" for a live cluster
-	conn string // what kubeconn.Load is given
+	dir  string // "" for an API server
+	conn string // argument of kubeconn.Load
 }
 
-func (c source) live() bool { return c.dir == "" }
+func (c cluster) live() bool { return c.dir == "" }
 
-// lease is where writers agree on one of them.
-type lease struct {
+func (c cluster) config() (*rest.Config, error) { return kubeconn.Load(c.conn) }
+
+// leaseName is the Lease of -lease.
+type leaseName struct {
 	namespace, name string
-	cluster         source
+	cluster         cluster
 }
 
 const clusterForm = "want NAME=kubeconfig:FILE[:CONTEXT], NAME=in-cluster or NAME=dir:DIR"
 
-func parseClusters(texts []string) ([]source, error) {
-	var clusters []source
+func parseClusters(texts []string) ([]cluster, error) {
+	var clusters []cluster
 	for _, text := range texts {
 		name, where, ok := strings.Cut(text, "=")
 		if !ok || name == "" {
@@ -44,7 +46,7 @@ func parseClusters(texts []string) ([]source, error) {
 		if faults := validation.IsDNS1123Label(name); faults != nil { // as in declarations
 			return nil, fmt.Errorf("%q: %q is no name of a cluster: %s", text, name, faults[0])
 		}
-		if slices.ContainsFunc(clusters, func(c source) bool { return c.name == name }) {
+		if slices.ContainsFunc(clusters, func(c cluster) bool { return c.name == name }) {
 			return nil, fmt.Errorf("%q: the cluster is given twice", text)
 		}
 		clusters = append(clusters, c)
@@ -52,43 +54,43 @@ func parseClusters(texts []string) ([]source, error) {
 	return clusters, nil
 }
 
-// parseWhere also takes FILE[:CONTEXT] without a word before it.
-func parseWhere(where string) (source, bool) {
+// parseWhere parses WHERE of -cluster. FILE[:CONTEXT] alone is a kubeconfig too.
+func parseWhere(where string) (cluster, bool) {
 	if dir, ok := strings.CutPrefix(where, "dir:"); ok {
-		return source{dir: dir}, dir != ""
+		return cluster{dir: dir}, dir != ""
 	}
 	if where == kubeconn.InCluster {
-		return source{conn: where}, true
+		return cluster{conn: where}, true
 	}
 	file := strings.TrimPrefix(where, "kubeconfig:")
-	return source{conn: file}, file != "" && file != kubeconn.InCluster
+	return cluster{conn: file}, file != "" && file != kubeconn.InCluster
 }
 
 // parseLease needs the clusters.
-func (f *flags) parseLease(s *settings) (lease, error) {
+func (f *flags) parseLease(s *settings) (leaseName, error) {
 	if f.lease == "" {
 		if f.leaseCluster != "" {
-			return lease{}, errors.New("-lease-cluster needs -lease")
+			return leaseName{}, errors.New("-lease-cluster needs -lease")
 		}
-		return lease{}, nil
+		return leaseName{}, nil
 	}
 	if s.once || s.diff {
-		return lease{}, errors.New("-lease is for those who follow changes, without -once and -diff")
+		return leaseName{}, errors.New("-lease is for those who follow changes, without -once and -diff")
 	}
 	if f.force { // it would lie in wait for the day on which this one leads
-		return lease{}, errors.New("-force is not for one of several writers: use POST /force of the one that leads")
+		return leaseName{}, errors.New("-force is not for one of several writers: use POST /force of the one that leads")
 	}
 	namespace, name, _ := strings.Cut(f.lease, "/")
 	if validation.IsDNS1123Label(namespace) != nil || validation.IsDNS1123Subdomain(name) != nil {
-		return lease{}, fmt.Errorf("-lease: %q: want NAMESPACE/NAME", f.lease)
+		return leaseName{}, fmt.Errorf("-lease: %q: want NAMESPACE/NAME", f.lease)
 	}
 	for _, c := range s.clusters {
 		if c.live() && (f.leaseCluster == "" || f.leaseCluster == c.name) {
-			return lease{namespace, name, c}, nil
+			return leaseName{namespace, name, c}, nil
 		}
 	}
 	if f.leaseCluster == "" {
-		return lease{}, errors.New("-lease needs a live cluster, to hold it")
+		return leaseName{}, errors.New("-lease needs a live cluster, to hold it")
 	}
-	return lease{}, fmt.Errorf("-lease-cluster: %q is no live cluster", f.leaseCluster)
+	return leaseName{}, fmt.Errorf("-lease-cluster: %q is no live cluster", f.leaseCluster)
 }

@@ -151,14 +151,14 @@ func TestAnEmptyClusterAtTheStartIsNotBelieved(t *testing.T) {
 	code, _, stderr = w.run(append(args, "-once")...)
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.Contains(t, stderr, "eu-2: does not answer")
-	require.Contains(t, stderr, "it has no nodes")
+	require.Contains(t, stderr, "it lists no nodes")
 	require.Equal(t, before, w.read("out/haproxy.cfg"))
 
 	first := w.watch(args...)
 	first.waitReady()
 	require.Equal(t, before, first.config())
-	first.waitDetail(http.StatusOK, "it has no nodes")
-	first.waitLog("it has no nodes")
+	first.waitDetail(http.StatusOK, "it lists no nodes")
+	first.waitLog("it lists no nodes")
 	// When there are nodes it is believed, and from then on all that it says.
 	empty.Set(liveNode("a", "10.0.2.9"))
 	first.waitConfig("10.0.2.9:30080")

@@ -1,49 +1,29 @@
-// Terminator makes the configuration of an HAProxy that stands in front of
-// Kubernetes clusters: from declarations of host and path, and from the clusters'
-// own nodes and services.
+// Terminator keeps the configuration of an HAProxy that stands in front of Kubernetes clusters at
+// what declarations of routes and the nodes and services of the clusters say.
 //
 //	terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out /var/lib/headgate -http :80 -haproxy haproxy -reload master.sock
 //
-// It follows all of them and applies what changes, at most once each -min-interval,
-// until it is told to stop. With -once it makes the configuration once and ends, with
-// -diff it shows what would change. It writes to the directory -out:
+// It follows routes and clusters until SIGTERM. With -once it makes the configuration once and
+// ends, with -diff it prints what would change. README.md in this directory describes the flags,
+// the files and how to set a machine up; package controller does the work.
 //
-//	haproxy.cfg, maps/*.map   the configuration, and in haproxy.cfg.last-good the one before
-//	report.json               every problem, every node that is not used and why, every subset,
-//	                          what changed last and why, and what is refused
-//	dns.zone                  address records of the declared hosts (with -dns-origin)
-//	cdn.json                  a distribution for each declared host (with -cdn-origin)
-//
-// What cannot be served is reported, in the log too, and left out; the rest is served.
-// Nothing is written where nothing changes. Nor is anything, and what was in force
-// stays, when a file of declarations or a directory of manifests cannot be read at all,
-// when more servers than -max-change would go or change, and when HAProxy rejects the
-// configuration. With -once the exit status is 1 then; bad usage is exit status 2.
-//
-// # Following
-//
-// A cluster that does not answer, at the start or later, keeps the servers that it was
-// last known to have: report.json remembers them over a restart. Nor is one believed that
-// has no nodes or no services at the start, though it served some. One that was never
-// seen is a problem, and the others go on without it after -start-timeout. A file of
-// declarations that turns bad as a whole keeps what it declared.
-//
-// A change that is larger than -max-change is refused: in the log, in report.json and in
-// the metric headgate_terminator_refused. What comes later is judged together with it.
-// POST /force on -admin, from this machine, lets it pass, and so does a start with -force
-// or "terminator -once -force" beside the running one. What HAProxy does not take is tried
-// again, with growing pauses, and within 5 s after a change.
-//
-// Where several write to one directory, -lease makes one of them do so; the others follow
-// and take over.
+// The exit status is 0 after a clean stop, 1 after an error (with -once also if a change is refused
+// or HAProxy rejects the configuration), and 2 if the flags cannot be used.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"time"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 )
 
 const program = "terminator"
@@ -55,23 +35,115 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	if done {
 		return code
 	}
-	if !s.once && !s.diff {
-		if err := s.watch(ctx, inv); err != nil {
-			return inv.Fail(cli.ExitFailed, program, "%v", err)
-		}
-		return cli.ExitOK
+	var err error
+	switch {
+	case s.diff:
+		err = s.printDiff(ctx, inv)
+	case s.once:
+		err = s.runOnce(ctx, inv)
+	default:
+		err = s.watch(ctx, inv)
 	}
-	changed, err := s.runOnce(ctx, time.Now(), inv)
 	if err != nil {
 		return inv.Fail(cli.ExitFailed, program, "%v", err)
 	}
-	if s.diff {
-		return cli.ExitOK
+	return cli.ExitOK
+}
+
+// printDiff prints what runOnce would change.
+func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) error {
+	kubeconn.LogTo(nil) // errors say what matters of client-go's log
+	c := s.controller(s.printWarnings(inv))
+	change, err := plan(ctx, inv, c)
+	if err != nil {
+		return err
 	}
-	outcome := unchanged
-	if changed {
-		outcome = written
+	diff, err := c.Dir.Diff(change.Config)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(inv.Stdout, diff.String(), diff.Text)
+	return err
+}
+
+// runOnce applies the configuration once, and prints whether that changed anything.
+func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
+	kubeconn.LogTo(nil) // errors say what matters of client-go's log
+	c := s.controller(s.printWarnings(inv))
+	change, err := plan(ctx, inv, c)
+	if err != nil {
+		return err
+	}
+	outcome, err := c.Apply(ctx, change)
+	switch {
+	case outcome == controller.Refused:
+		return fmt.Errorf("%w: -diff shows the change, and -force applies it", err)
+	case err != nil:
+		return err
 	}
 	fmt.Fprintf(inv.Stdout, "%s: %s\n", s.out, outcome)
-	return cli.ExitOK
+	return nil
+}
+
+// plan returns the change, and prints the problems of routes and clusters.
+func plan(ctx context.Context, inv cli.Invocation, c *controller.Controller) (*controller.Change, error) {
+	change, err := c.Plan(ctx, program+" -once")
+	if change == nil {
+		return nil, err
+	}
+	for _, p := range change.Report.Problems {
+		kind := "problem"
+		if p.Warning {
+			kind = "warning"
+		}
+		fmt.Fprintf(inv.Stderr, "%s: %s: %v\n", program, kind, p)
+	}
+	return change, err
+}
+
+func (s *settings) printWarnings(inv cli.Invocation) func([]deploy.Diagnostic) {
+	return func(warnings []deploy.Diagnostic) {
+		for _, w := range warnings {
+			fmt.Fprintf(inv.Stderr, "%s: haproxy warns: %v\n", program, w)
+		}
+	}
+}
+
+// watch follows routes and clusters until ctx ends.
+func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
+	level := slog.LevelInfo
+	if s.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(inv.Stderr, &slog.HandlerOptions{Level: level}))
+	kubeconn.LogTo(log)
+	defer kubeconn.LogTo(nil)
+	c := s.controller(func(warnings []deploy.Diagnostic) {
+		for _, w := range warnings {
+			log.Warn("haproxy warns", "of", w)
+		}
+	})
+	m := newMetrics(c.Status)
+	c.Logger, c.Attempted, c.Elector = log, m.attempted, s.elector(log)
+
+	group, ctx := errgroup.WithContext(ctx)
+	if s.admin != "" {
+		listener, err := net.Listen("tcp", s.admin)
+		if err != nil {
+			return err
+		}
+		admin := cli.Admin{
+			Gatherer: m.registry, Extra: forceHandler(c.Force),
+			Ready:  func() error { return c.Status().Ready() },
+			Detail: func() string { return c.Status().String() },
+		}
+		group.Go(func() error { return admin.Serve(ctx, listener) })
+	}
+	log.Info("following", "clusters", len(s.clusters), "routes", len(s.routes), "out", s.out)
+	group.Go(func() error { return c.Run(ctx) })
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	log.Info("stopped; what is in force stays")
+	return nil
 }

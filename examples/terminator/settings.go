@@ -11,10 +11,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/examples/internal/cli"
-	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
@@ -25,7 +23,7 @@ import (
 // settings are the flags, put into the values of the packages that they are for.
 type settings struct {
 	routes   []string
-	clusters []source
+	clusters []cluster
 	out      string
 
 	once, diff bool    // neither: watch
@@ -35,9 +33,8 @@ type settings struct {
 	minInterval, quiet, maxWait, startTimeout time.Duration
 	admin                                     string // address, empty for none
 	verbose                                   bool
-	lease                                     lease // of watchers that share an output; zero for none
+	lease                                     leaseName // of watchers that share a directory; zero for none
 
-	load           func(conn string) (*rest.Config, error) // of live clusters
 	localEndpoints bool
 
 	builder kube.Builder
@@ -160,8 +157,8 @@ func (f *flags) settings() (*settings, error) {
 		routes: f.routes, out: f.out, once: f.once, diff: f.diff, force: f.force,
 		minInterval: f.minInterval, quiet: f.quiet, maxWait: f.maxWait, startTimeout: f.startTimeout,
 		admin: f.admin, verbose: f.verbose,
-		load: kubeconn.Load, localEndpoints: f.localEndpoints,
-		haproxy: f.haproxy, reload: f.reload,
+		localEndpoints: f.localEndpoints,
+		haproxy:        f.haproxy, reload: f.reload,
 		cdn: routes.CDNOptions{Origin: f.cdnOrigin},
 	}
 	var err error

@@ -387,7 +387,7 @@ func TestReportOfTheLastRun(t *testing.T) {
 	w.write("out/report.json", "")
 	code, _, stderr = w.run("-once")
 	require.Equal(t, cli.ExitFailed, code)
-	require.Contains(t, stderr, "remove it to choose them anew")
+	require.Contains(t, stderr, "remove it to choose them afresh")
 	require.Empty(t, w.read("out/report.json"))
 }
 

@@ -1,4 +1,4 @@
-package main
+package controller
 
 import (
 	"context"
@@ -22,7 +22,7 @@ type fakeApply struct {
 
 	mu     sync.Mutex
 	called []call
-	result outcome
+	result Outcome
 	err    error
 	takes  time.Duration
 }
@@ -33,20 +33,20 @@ type call struct {
 	allowed bool
 }
 
-func (f *fakeApply) apply(ctx context.Context, in state, now time.Time, allowed permit) (outcome, error) {
+func (f *fakeApply) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
 	f.mu.Lock()
-	f.called = append(f.called, call{now.Sub(f.start), len(in.table.Routes), allowed(f.pending)})
+	f.called = append(f.called, call{now.Sub(f.start), len(in.routes.Table.Routes), allowed(f.pending)})
 	result, err, takes := f.result, f.err, f.takes
 	f.mu.Unlock()
 	sleep(ctx, takes)
 	if ctx.Err() != nil {
-		return failed, ctx.Err()
+		return Attempt{Outcome: Failed, Err: ctx.Err()}
 	}
-	return result, err
+	return Attempt{Outcome: result, Err: err}
 }
 
 // set says what becomes of later calls.
-func (f *fakeApply) set(result outcome, err error, takes time.Duration) {
+func (f *fakeApply) set(result Outcome, err error, takes time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.result, f.err, f.takes = result, err, takes
@@ -70,13 +70,9 @@ func (f *fakeApply) times() (at []time.Duration) {
 func loopTest(t *testing.T, set func(*loop, *fakeApply), test func(t *testing.T, l *loop, f *fakeApply, in *inbox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		in := newInbox([]source{{name: "a"}, {name: "b"}}, time.Now())
-		f := &fakeApply{start: time.Now(), result: written}
-		l := &loop{
-			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) {}, leads: func(bool) {},
-			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Hour, backoff: time.Second,
-			forced: make(chan forceRequest),
-		}
+		in := newInbox([]Cluster{{Name: "a"}, {Name: "b"}}, time.Now())
+		f := &fakeApply{start: time.Now(), result: Written}
+		l := newTestLoop(in, f)
 		if set != nil {
 			set(l, f)
 		}
@@ -89,13 +85,31 @@ func loopTest(t *testing.T, set func(*loop, *fakeApply), test func(t *testing.T,
 	})
 }
 
-func (in *inbox) sync(clusters ...int) {
-	for _, i := range clusters {
-		in.cluster(i, time.Now(), func(c *clusterState) { c.synced = true })
+func newTestLoop(in *inbox, f *fakeApply) *loop {
+	return &loop{
+		inbox: in, apply: f.apply, seen: func(inputs, bool) {}, applied: func(Attempt) {}, leads: func(bool) {},
+		schedule:     schedule{minInterval: time.Second, backoff: time.Second, maxBackoff: time.Hour},
+		startTimeout: 10 * time.Second, recheck: time.Hour,
+		forced: make(chan forceRequest),
 	}
 }
 
-func (in *inbox) routesN(n int) { in.routes(routes.Table{Routes: make([]routes.Route, n)}, nil) }
+// forceChange asks a running loop to apply the change with this ID, and returns its answer.
+func (l *loop) forceChange(id string) Attempt {
+	r := forceRequest{id, make(chan Attempt, 1)}
+	l.forced <- r
+	return <-r.reply
+}
+
+func (in *inbox) sync(clusters ...int) {
+	for _, i := range clusters {
+		in.setCluster(i, time.Now(), ClusterState{Synced: true})
+	}
+}
+
+func (in *inbox) routesN(n int) {
+	in.setRoutes(Declarations{Table: routes.Table{Routes: make([]routes.Route, n)}})
+}
 
 func after(d time.Duration) {
 	time.Sleep(d)
@@ -128,7 +142,7 @@ func TestLoopAppliesAtOnceAndThenAtMostOnceAnInterval(t *testing.T) {
 func TestLoopGoesOnWithoutAClusterThatDoesNotAnswer(t *testing.T) {
 	loopTest(t, nil, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
 		in.sync(0)
-		in.cluster(1, time.Now(), func(c *clusterState) { c.err = errors.New("refused") })
+		in.setCluster(1, time.Now(), ClusterState{Err: errors.New("refused")})
 		after(time.Minute)
 		require.Equal(t, []time.Duration{10 * time.Second}, f.times())
 		in.sync(1)
@@ -138,8 +152,8 @@ func TestLoopGoesOnWithoutAClusterThatDoesNotAnswer(t *testing.T) {
 }
 
 func TestLoopRetries(t *testing.T) {
-	loopTest(t, func(l *loop, _ *fakeApply) { l.recheck = 8 * time.Second }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
-		f.set(failed, errors.New("no"), 0)
+	loopTest(t, func(l *loop, _ *fakeApply) { l.recheck, l.schedule.maxBackoff = 8*time.Second, 8*time.Second }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		f.set(Failed, errors.New("no"), 0)
 		in.sync(0, 1)
 		after(30 * time.Second)
 		// 1, 2 and 4 seconds; then the recheck, which is no sooner than a retry.
@@ -147,9 +161,9 @@ func TestLoopRetries(t *testing.T) {
 		in.routesN(2)
 		synctest.Wait()
 		require.Len(t, f.calls(), 7, "a change is not held back by the failures before it")
-		f.set(written, nil, 0)
+		f.set(Written, nil, 0)
 		in.routesN(3)
-		after(hurry)
+		after(maxRetryAfterChange)
 		require.Len(t, f.calls(), 8, "the next one is, for a while")
 		after(8 * time.Second)
 		require.Len(t, f.calls(), 9, "a recheck, and no more retries")
@@ -158,7 +172,7 @@ func TestLoopRetries(t *testing.T) {
 
 func TestLoopTakesItsTimeIntoAccount(t *testing.T) {
 	loopTest(t, nil, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
-		f.set(written, nil, 5*time.Second)
+		f.set(Written, nil, 5*time.Second)
 		in.sync(0, 1)
 		synctest.Wait()
 		for i := range 100 {
@@ -172,23 +186,18 @@ func TestLoopTakesItsTimeIntoAccount(t *testing.T) {
 
 func TestLoopForce(t *testing.T) {
 	loopTest(t, func(_ *loop, f *fakeApply) { f.pending = "abc" }, func(t *testing.T, l *loop, f *fakeApply, in *inbox) {
-		f.set(refused, errors.New("too large"), 0)
-		force := func(id string) forceReply {
-			r := forceRequest{id, make(chan forceReply, 1)}
-			l.forced <- r
-			return <-r.reply
-		}
-		require.ErrorContains(t, force("").err, "waited for")
+		f.set(Refused, errors.New("too large"), 0)
+		require.ErrorContains(t, l.forceChange("").Err, "not all clusters have answered")
 		require.Empty(t, f.calls())
 		in.sync(0, 1)
 		synctest.Wait()
 		require.Equal(t, []call{{}}, f.calls())
-		require.Equal(t, refused, force("xyz").outcome)
+		require.Equal(t, Refused, l.forceChange("xyz").Outcome)
 		require.False(t, f.calls()[1].allowed, "another change")
-		f.set(written, nil, 0)
-		require.Equal(t, forceReply{written, nil}, force("abc"))
+		f.set(Written, nil, 0)
+		require.Equal(t, Attempt{Outcome: Written}, l.forceChange("abc"))
 		require.True(t, f.calls()[2].allowed)
-		force("")
+		l.forceChange("")
 		require.True(t, f.calls()[3].allowed)
 		in.routesN(1)
 		after(time.Minute)
@@ -197,7 +206,7 @@ func TestLoopForce(t *testing.T) {
 }
 
 func TestLoopForceAtTheStart(t *testing.T) {
-	loopTest(t, func(l *loop, _ *fakeApply) { l.force = true }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+	loopTest(t, func(l *loop, _ *fakeApply) { l.force.active = true }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
 		in.sync(0, 1)
 		synctest.Wait()
 		in.routesN(1)
@@ -209,8 +218,8 @@ func TestLoopForceAtTheStart(t *testing.T) {
 // TestLoopForceAtTheStartIsForOneChange: it outlives a HAProxy that is not up yet, but
 // does not wait for whatever may come later.
 func TestLoopForceAtTheStartIsForOneChange(t *testing.T) {
-	loopTest(t, func(l *loop, f *fakeApply) { l.force, f.pending = true, "abc" }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
-		f.set(failed, errors.New("no such socket"), 0)
+	loopTest(t, func(l *loop, f *fakeApply) { l.force.active, f.pending = true, "abc" }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		f.set(Failed, errors.New("no such socket"), 0)
 		in.sync(0, 1)
 		after(1500 * time.Millisecond)
 		allowed := func() (all []bool) {
@@ -228,7 +237,7 @@ func TestLoopForceAtTheStartIsForOneChange(t *testing.T) {
 		f.mu.Lock()
 		f.pending = "abc"
 		f.mu.Unlock()
-		f.set(written, nil, 0)
+		f.set(Written, nil, 0)
 		after(4 * time.Second)
 		in.routesN(1)
 		after(time.Minute)
@@ -238,15 +247,15 @@ func TestLoopForceAtTheStartIsForOneChange(t *testing.T) {
 
 func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in := newInbox([]source{{name: "a"}}, time.Now())
-		f := &fakeApply{start: time.Now(), result: written}
-		terms := make(chan term)
-		told, led := 0, []bool(nil)
-		l := &loop{
-			inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(outcome, error) { told++ }, leads: func(now bool) { led = append(led, now) },
-			minInterval: time.Second, startTimeout: 10 * time.Second, recheck: time.Second, backoff: time.Second,
-			forced: make(chan forceRequest), leadership: terms,
-		}
+		in := newInbox([]Cluster{{Name: "a"}}, time.Now())
+		f := &fakeApply{start: time.Now(), result: Written}
+		terms := make(chan Term)
+		applied, led := 0, []bool(nil)
+		l := newTestLoop(in, f)
+		l.applied = func(Attempt) { applied++ }
+		l.leads = func(now bool) { led = append(led, now) }
+		l.recheck, l.schedule.maxBackoff = time.Second, time.Second
+		l.terms = terms
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); l.run(ctx) }()
@@ -254,46 +263,86 @@ func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 		in.routesN(4)
 		after(time.Minute)
 		require.Empty(t, f.calls(), "it stands by")
-		r := forceRequest{"", make(chan forceReply, 1)}
-		l.forced <- r
-		require.ErrorIs(t, (<-r.reply).err, errNotLeading)
+		require.ErrorIs(t, l.forceChange("").Err, ErrNotLeading)
 
-		over, end := context.WithCancel(ctx)
+		over, end := newTerm(ctx)
 		end()
-		terms <- term{over} // lost before it was heard of
+		terms <- over // the term ends before the loop receives it
 		after(time.Minute)
 		require.Empty(t, f.calls())
 
-		first, end := context.WithCancel(ctx)
-		terms <- term{first}
+		first, end := newTerm(ctx)
+		terms <- first
 		synctest.Wait()
-		require.Equal(t, []call{{at: 2 * time.Minute, routes: 4}}, f.calls(), "at once, with what it has seen")
-		require.Equal(t, []bool{false, true}, led)
+		require.Equal(t, []call{{at: 2 * time.Minute, routes: 4}}, f.calls(), "at once, with the latest inputs")
+		require.Equal(t, []bool{true}, led)
 
-		f.set(written, nil, time.Hour) // a reload that hangs
+		f.set(Written, nil, time.Hour) // a reload that hangs
 		in.routesN(5)
 		after(10 * time.Second)
 		require.Len(t, f.calls(), 2)
 		end() // the term is over, and so is the attempt
-		terms <- term{}
 		after(time.Minute)
 		require.Len(t, f.calls(), 2, "and it is not tried again")
-		require.Equal(t, 1, told, "that it was cut off is no failure of one that stands by")
+		require.Equal(t, 1, applied, "an attempt that was cut off is not reported as a failure")
+		require.Equal(t, []bool{true, false}, led)
 
-		f.set(written, nil, 0)
-		second, end := context.WithCancel(ctx)
+		f.set(Written, nil, 0)
+		second, end := newTerm(ctx)
 		defer end()
-		terms <- term{second}
+		terms <- second
 		synctest.Wait()
 		require.Len(t, f.calls(), 3)
-		require.Equal(t, []bool{false, true, false, true}, led)
+		require.Equal(t, []bool{true, false, true}, led)
 		cancel()
 		<-done
 	})
 }
 
-// TestLoopEndsAnAttemptBeforeItStops: not in the middle, but not late either.
-func TestLoopEndsAnAttemptBeforeItStops(t *testing.T) {
+// newTerm returns a Term that ends with the returned function.
+func newTerm(ctx context.Context) (Term, context.CancelFunc) {
+	ctx, end := context.WithCancel(ctx)
+	return Term{Guard: ctx.Err, Done: ctx.Done()}, end
+}
+
+// TestLoopEndsATermWhoseGuardFails: the process was suspended, so Guard fails before Done is
+// closed. The loop makes no further attempt.
+func TestLoopEndsATermWhoseGuardFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newInbox([]Cluster{{Name: "a"}}, time.Now())
+		f := &fakeApply{start: time.Now(), result: Written}
+		terms := make(chan Term)
+		led := []bool(nil)
+		l := newTestLoop(in, f)
+		l.leads = func(now bool) { led = append(led, now) }
+		l.terms = terms
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); l.run(ctx) }()
+		in.sync(0)
+		var guard atomic.Value
+		guard.Store(false)
+		terms <- Term{Done: make(chan struct{}), Guard: func() error {
+			if guard.Load().(bool) {
+				return errors.New("expired")
+			}
+			return nil
+		}}
+		synctest.Wait()
+		require.Len(t, f.calls(), 1)
+		guard.Store(true)
+		in.routesN(1)
+		after(time.Minute)
+		require.Len(t, f.calls(), 1)
+		require.Equal(t, []bool{true, false}, led)
+		require.ErrorIs(t, l.forceChange("").Err, ErrNotLeading)
+		cancel()
+		<-done
+	})
+}
+
+// TestLoopFinishesAnAttemptBeforeItStops: an attempt may continue for stopGrace.
+func TestLoopFinishesAnAttemptBeforeItStops(t *testing.T) {
 	for _, tt := range []struct {
 		takes, want time.Duration
 		err         error
@@ -302,13 +351,11 @@ func TestLoopEndsAnAttemptBeforeItStops(t *testing.T) {
 		{time.Hour, stopGrace, context.Canceled},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			in := newInbox([]source{{name: "a"}}, time.Now())
-			f := &fakeApply{start: time.Now(), result: written, takes: tt.takes}
+			in := newInbox([]Cluster{{Name: "a"}}, time.Now())
+			f := &fakeApply{start: time.Now(), result: Written, takes: tt.takes}
 			var got error
-			l := &loop{
-				inbox: in, apply: f.apply, seen: func(state, bool) {}, applied: func(_ outcome, err error) { got = err }, leads: func(bool) {},
-				startTimeout: time.Second, recheck: time.Hour, forced: make(chan forceRequest),
-			}
+			l := newTestLoop(in, f)
+			l.applied = func(a Attempt) { got = a.Err }
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			go func() { defer close(done); l.run(ctx) }()
@@ -327,12 +374,12 @@ func TestLoopEndsAnAttemptBeforeItStops(t *testing.T) {
 func TestInboxKeepsSinceWhileAClusterStaysAsItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		in := newInbox([]source{{name: "a"}}, begin)
+		in := newInbox([]Cluster{{Name: "a"}}, begin)
 		set := func(synced bool, err error) {
 			time.Sleep(time.Second)
-			in.cluster(0, time.Now(), func(c *clusterState) { c.synced, c.err = synced, err })
+			in.setCluster(0, time.Now(), ClusterState{Synced: synced, Err: err})
 		}
-		since := func() time.Duration { return in.take().clusters[0].since.Sub(begin) }
+		since := func() time.Duration { return in.latest().clusters[0].since.Sub(begin) }
 		set(false, errors.New("a"))
 		require.Equal(t, time.Second, since())
 		set(false, errors.New("b"))
@@ -344,17 +391,17 @@ func TestInboxKeepsSinceWhileAClusterStaysAsItIs(t *testing.T) {
 		set(true, errors.New("c"))
 		require.Equal(t, 5*time.Second, since())
 
-		taken := in.take()
+		taken := in.latest()
 		set(true, nil)
-		require.Error(t, taken.clusters[0].err, "what was taken does not change")
+		require.Error(t, taken.clusters[0].Err, "what was taken does not change")
 	})
 }
 
 func TestInboxWakesNobodyForWhatIsKnown(t *testing.T) {
-	in := newInbox([]source{{name: "a"}}, time.Now())
+	in := newInbox([]Cluster{{Name: "a"}}, time.Now())
 	awake := func() bool { return len(in.wake) > 0 }
 	lost := func(why string) {
-		in.away(0, time.Now(), errors.New(why))
+		in.setUnreachable(0, time.Now(), errors.New(why))
 	}
 	lost("no such file")
 	require.True(t, awake())
@@ -363,14 +410,14 @@ func TestInboxWakesNobodyForWhatIsKnown(t *testing.T) {
 	require.False(t, awake(), "a kubeconfig that is tried again each second costs no attempt each second")
 	lost("no such context")
 	require.True(t, awake())
-	require.EqualError(t, in.take().clusters[0].err, "no such context")
+	require.EqualError(t, in.latest().clusters[0].Err, "no such context")
 }
 
 // TestLoopDoesNotHurryWhatFails: haproxy -c and a reload each second, for as long as
 // something happens, would be a failure of its own.
 func TestLoopDoesNotHurryWhatFails(t *testing.T) {
-	loopTest(t, func(l *loop, _ *fakeApply) { l.recheck = 30 * time.Second }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
-		f.set(failed, errors.New("no"), 0)
+	loopTest(t, func(l *loop, _ *fakeApply) { l.recheck, l.schedule.maxBackoff = 30*time.Second, 30*time.Second }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
+		f.set(Failed, errors.New("no"), 0)
 		in.sync(0, 1)
 		for i := range 60 * 10 {
 			in.routesN(i)
@@ -378,7 +425,7 @@ func TestLoopDoesNotHurryWhatFails(t *testing.T) {
 		}
 		require.Equal(t, []time.Duration{0, 1 * time.Second, 3 * time.Second, 7 * time.Second, 12 * time.Second}, f.times()[:5])
 		require.Len(t, f.calls(), 14, "each five seconds from then on")
-		f.set(written, nil, 0)
+		f.set(Written, nil, 0)
 		after(5 * time.Second)
 		in.routesN(1)
 		after(time.Second)
@@ -388,37 +435,13 @@ func TestLoopDoesNotHurryWhatFails(t *testing.T) {
 	})
 }
 
-// lapsed is a term that is over, though its Done does not say so yet.
-type lapsed struct {
-	context.Context
-	over atomic.Bool
-}
-
-func (c *lapsed) Err() error {
-	if c.over.Load() {
-		return context.Canceled
-	}
-	return c.Context.Err()
-}
-
-// TestLoopStopsAtTheMomentATermLapses: a process that was stopped in the middle of an
-// attempt does not go on with it.
-func TestLoopStopsAtTheMomentATermLapses(t *testing.T) {
-	term := &lapsed{Context: t.Context()}
-	applying, done := graceful(t.Context(), term)
-	defer done()
-	require.NoError(t, applying.Err())
-	term.over.Store(true)
-	require.ErrorIs(t, applying.Err(), context.Canceled)
-}
-
 // TestGracefulBesideAStop: the terminator may be told to stop at the very moment at which
 // an attempt begins.
 func TestGracefulBesideAStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopped, stop := context.WithCancel(t.Context())
 		stop()
-		applying, done := graceful(stopped, t.Context())
+		applying, done := graceful(stopped, nil)
 		defer done()
 		after(stopGrace - time.Millisecond)
 		require.NoError(t, applying.Err(), "it has its time")

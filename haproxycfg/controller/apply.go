@@ -1,0 +1,216 @@
+package controller
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/kube"
+)
+
+// Outcome is the outcome of an attempt.
+type Outcome string
+
+const (
+	Unchanged Outcome = "unchanged" // the configuration was in force already
+	Written   Outcome = "written"   // the configuration is in force now
+	Refused   Outcome = "refused"   // the change is larger than the limit
+	Failed    Outcome = "failed"    // any other error
+)
+
+// Attempt is an attempt to bring the latest routes and clusters into force, after its end.
+type Attempt struct {
+	Outcome Outcome
+	// Err is nil if the outcome is Unchanged or Written.
+	Err error
+	// Change is what the attempt was about, nil if it failed before the configuration was made.
+	Change *Change
+	// Begin is when the attempt began, and Duration how long it took, including HAProxy's check and
+	// reload.
+	Begin    time.Time
+	Duration time.Duration
+}
+
+// applier brings inputs into force. One goroutine uses it.
+type applier struct {
+	c     *Controller
+	log   *slog.Logger
+	guard func() error // returns an error when this process may not write any more
+
+	firstCause  string      // cause of the first change
+	known       bool        // report is what the directory holds
+	report      kube.Report // what is in force, with the change that is refused
+	input       *kube.Input // of what is in force; nil if another process wrote it
+	logged      map[kube.Problem]bool
+	lastErr     string // of the last attempt, to log each error once
+	lastSaveErr string // of the last recordRefusal, likewise
+}
+
+func newApplier(c *Controller, log *slog.Logger) *applier {
+	return &applier{
+		c: c, log: log, guard: func() error { return nil },
+		firstCause: "started", logged: map[kube.Problem]bool{},
+	}
+}
+
+// reset makes the next attempt read the report again: another process leads or has led, and may
+// have written another configuration. What that process refuses is in its own status.
+func (a *applier) reset() {
+	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
+	a.c.status.setRefused(nil)
+}
+
+// apply makes an attempt and logs its error, once for each error in a row.
+func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
+	t := Attempt{Begin: time.Now()}
+	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)
+	t.Duration = time.Since(t.Begin)
+	if t.Err == nil {
+		a.lastErr = ""
+	} else if !a.cutOff(ctx) && a.lastErr != t.Err.Error() {
+		a.lastErr = t.Err.Error()
+		attrs := []any{"err", t.Err}
+		if c := a.report.Refused; c != nil {
+			attrs = append(attrs, "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered, "causes", c.Summary(5))
+		}
+		a.log.Error("the change is not in force", attrs...)
+	}
+	if a.c.Attempted != nil {
+		a.c.Attempted(t)
+	}
+	return t
+}
+
+// cutOff reports whether the attempt was cut off, so that its error says nothing of the change.
+func (a *applier) cutOff(ctx context.Context) bool { return ctx.Err() != nil || a.guard() != nil }
+
+func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed permit) (*Change, Outcome, error) {
+	if !a.known {
+		report, err := a.c.readReport()
+		if err != nil {
+			return nil, Failed, err
+		}
+		a.report, a.known = report, true
+	}
+	begin := time.Now()
+	ch, err := a.c.plan(in, a.report, a.causes, now)
+	a.logProblems(ch.Report)
+	if err != nil {
+		return ch, Failed, err
+	}
+	if err := a.c.refusal(ch, allowed); err != nil {
+		a.recordRefusal(ctx, ch, err)
+		return ch, Refused, err
+	}
+	first, refused := a.input == nil, a.report.Refused
+	if err := a.commit(ctx, ch); err != nil {
+		if !ch.Diff.Empty() && !a.cutOff(ctx) {
+			a.recordRefusal(ctx, ch, err)
+		}
+		return ch, Failed, err
+	}
+	switch {
+	case !ch.Diff.Empty() || ch.late:
+		a.logApplied(ch.Report.Changes, begin)
+		return ch, Written, nil
+	case first:
+		a.log.Info("the configuration is in force already", "servers", ch.Diff.Servers.After)
+	case refused != nil:
+		a.log.Info("nothing is left of the change that was not applied", "id", refused.ID)
+	}
+	return ch, Unchanged, nil
+}
+
+func (a *applier) causes(after kube.Input) []kube.Cause {
+	if a.input == nil {
+		return []kube.Cause{{What: a.firstCause}}
+	}
+	return kube.Causes(*a.input, after)
+}
+
+// commit applies the change and notes what is in force now.
+func (a *applier) commit(ctx context.Context, ch *Change) error {
+	if _, err := ch.apply(ctx); err != nil {
+		return err
+	}
+	a.report, a.input = ch.Report, &ch.input
+	a.c.status.setInForce(ch.Diff.Servers.After)
+	return nil
+}
+
+// recordRefusal writes to the report that the change is not in force, and why. The services and
+// nodes of the report stay those in force.
+func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
+	refused := *ch.Report.Changes
+	refused.ID, refused.Reason = ch.ID(), why.Error()
+	if last := a.report.Refused; last != nil && last.ID == refused.ID && last.Reason == refused.Reason {
+		refused = *last // keep the time at which it was first refused
+	}
+	r := a.report
+	r.Refused, r.Problems = &refused, ch.Report.Problems
+	if r.Clusters == nil {
+		r.Clusters, r.Services = []kube.ClusterReport{}, []kube.ServiceReport{}
+	}
+	a.report = r
+	a.c.status.setRefused(&refused)
+	data, err := r.AppendJSON(nil)
+	if err == nil {
+		_, err = a.c.Dir.WriteBeside(ctx, haproxycfg.RenderedFile{Name: ReportFile, Data: data})
+	}
+	last := a.lastSaveErr
+	if a.lastSaveErr = ""; err != nil {
+		if a.lastSaveErr = err.Error(); a.lastSaveErr != last {
+			a.log.Error("the report cannot be written", "err", err)
+		}
+	}
+}
+
+// logApplied logs a change that is in force now.
+func (a *applier) logApplied(c *kube.Changes, begin time.Time) {
+	a.log.Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,
+		"servers", c.Servers.After, "services", len(c.Services), "causes", c.Summary(5), "took", time.Since(begin).Round(time.Millisecond))
+	for _, s := range c.Services {
+		a.log.Debug("service", "ref", s.Ref, "enter", s.Enter, "leave", s.Leave, "ports", s.Ports)
+	}
+}
+
+// maxLoggedProblems is the number of new problems that one attempt logs. The report has all.
+const maxLoggedProblems = 20
+
+// logProblems logs the problems that the last attempt did not have. That a cluster does not answer
+// is logged by connectivityLog.
+func (a *applier) logProblems(report kube.Report) {
+	away := map[string]bool{}
+	for _, c := range report.Clusters {
+		away[c.Name] = c.Connectivity.Unreachable()
+	}
+	now := make(map[kube.Problem]bool, len(report.Problems))
+	fresh := 0
+	for _, p := range report.Problems {
+		if now[p] = true; a.logged[p] || p.Object == "" && away[p.Cluster] {
+			continue
+		}
+		if fresh++; fresh > maxLoggedProblems {
+			continue
+		}
+		if p.Warning {
+			a.log.Warn("warning", "of", p.Error())
+		} else {
+			a.log.Error("problem", "of", p.Error())
+		}
+	}
+	if fresh > maxLoggedProblems {
+		a.log.Error("more problems, see "+ReportFile, "count", fresh-maxLoggedProblems)
+	}
+	gone := 0
+	for p := range a.logged {
+		if !now[p] && (p.Object != "" || p.Cluster == "") {
+			gone++
+		}
+	}
+	if gone > 0 {
+		a.log.Info("problems are gone", "count", gone, "left", len(report.Problems))
+	}
+	a.logged = now
+}

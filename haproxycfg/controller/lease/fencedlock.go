@@ -1,0 +1,146 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+// fencedLock is the lock of a Lease that knows whether this process still holds the Lease. It lives
+// for one term.
+//
+// The elector of client-go alone is not enough. When it learns that another process holds the
+// Lease, it continues to lead until its renew deadline. When the process or the machine was
+// suspended, it does not notice, and tries to renew afterwards. When it stops, it releases a Lease
+// that it once held, even if another process holds the Lease now.
+type fencedLock struct {
+	resourcelock.Interface
+	lost func() // called once, when this process stops holding the Lease
+
+	mu      sync.Mutex
+	holder  string // identity of the last holder that was seen
+	renewed time.Time
+	expiry  *time.Timer // fires renewDeadline after renewed; nil unless this process holds the Lease
+	over    bool        // lost was called
+}
+
+func newFencedLock(lock resourcelock.Interface, lost func()) *fencedLock {
+	return &fencedLock{Interface: lock, lost: lost}
+}
+
+var (
+	errHeldByAnother = errors.New("lease: another process holds the Lease")
+	errExpired       = errors.New("lease: this process does not hold the Lease any more")
+)
+
+// Get implements resourcelock.Interface.
+func (f *fencedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := f.Interface.Get(ctx)
+	if err == nil {
+		f.observe(record.HolderIdentity, time.Time{})
+	}
+	return record, raw, err
+}
+
+// Create implements resourcelock.Interface.
+func (f *fencedLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	return f.write(ctx, record, f.Interface.Create)
+}
+
+// Update implements resourcelock.Interface. It refuses to release a Lease of another process.
+func (f *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	if record.HolderIdentity == "" && !f.held() {
+		return errHeldByAnother
+	}
+	return f.write(ctx, record, f.Interface.Update)
+}
+
+func (f *fencedLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
+	// Other processes measure LeaseDuration from when they see the write, which is later than this.
+	now := time.Now()
+	err := write(ctx, record)
+	if err == nil {
+		f.observe(record.HolderIdentity, now)
+	}
+	return err
+}
+
+// observe notes who holds the Lease, and when this process renewed it; zero means that it did not.
+func (f *fencedLock) observe(holder string, renewed time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.holder = holder
+	switch {
+	case holder != f.Identity():
+		f.end()
+	case !renewed.IsZero():
+		f.renewed = renewed
+		left := renewDeadline - time.Since(renewed)
+		if f.expiry == nil {
+			f.expiry = time.AfterFunc(left, f.expire)
+		} else {
+			f.expiry.Reset(left)
+		}
+	}
+}
+
+// end ends the term if this process holds the Lease. The caller holds f.mu.
+func (f *fencedLock) end() {
+	if f.expiry == nil {
+		return
+	}
+	f.expiry.Stop()
+	f.expiry = nil
+	if !f.over {
+		f.over = true
+		f.lost()
+	}
+}
+
+func (f *fencedLock) expire() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.fresh(time.Now()) { // the Lease may have been renewed since the timer fired
+		f.end()
+	}
+}
+
+// fresh reports whether the Lease was renewed less than renewDeadline ago, by the monotonic and by
+// the wall clock: the monotonic clock stands still while the machine sleeps, and somebody may set
+// the wall clock.
+func (f *fencedLock) fresh(now time.Time) bool {
+	return now.Sub(f.renewed) < renewDeadline && now.Round(0).Sub(f.renewed.Round(0)) < renewDeadline
+}
+
+// held reports whether this process is the last holder that was seen.
+func (f *fencedLock) held() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.holder == f.Identity()
+}
+
+// close stops the timer.
+func (f *fencedLock) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.expiry != nil {
+		f.expiry.Stop()
+		f.expiry = nil
+	}
+}
+
+// guard returns nil while this process holds the Lease and has renewed it in time. It compares
+// clocks itself instead of waiting for the timer: the timer of a process that was suspended fires
+// late. After the first error guard never returns nil again, even if the Lease is renewed.
+func (f *fencedLock) guard() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.over && f.expiry != nil && f.fresh(time.Now()) {
+		return nil
+	}
+	f.end()
+	return errExpired
+}

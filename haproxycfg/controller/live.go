@@ -1,0 +1,118 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/live"
+)
+
+// Live reads a cluster from its API server. The account needs permission to list and watch nodes
+// and services, and endpointslices of discovery.k8s.io with LocalEndpoints.
+//
+// At the start, a cluster that lists no nodes or no services, but had servers before, keeps its old
+// servers: an API server with an empty store looks like that.
+type Live struct {
+	// Config returns how to reach the API server. It is called again after an error. Required.
+	Config func() (*rest.Config, error)
+	// Quiet is how long nothing must happen in the cluster before a change counts as complete. 0
+	// means 100 ms.
+	Quiet time.Duration
+	// MaxWait is the longest time that a change waits for Quiet. 0 means 1 s.
+	MaxWait time.Duration
+	// LocalEndpoints gives services with externalTrafficPolicy Local nodes that have a ready pod.
+	LocalEndpoints bool
+	// AllowEmpty accepts a cluster that lists no nodes or no services at the start, although the
+	// report has servers of it.
+	AllowEmpty bool
+
+	mu      sync.Mutex
+	refs    []nodeselect.Ref
+	watcher *live.Watcher // the running one
+}
+
+// SetRefs implements ClusterSource.
+func (l *Live) SetRefs(refs []nodeselect.Ref) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refs = refs
+	if l.watcher != nil {
+		l.watcher.SetRefs(refs)
+	}
+}
+
+// Follow implements ClusterSource. It returns an error only if Config fails or its result cannot be
+// used; an API server that does not answer is an Err of the state.
+func (l *Live) Follow(ctx context.Context, start Start, publish func(ClusterState)) error {
+	config, err := l.Config()
+	if err != nil {
+		return err
+	}
+	w := &live.Watcher{
+		Config: config, Selector: start.Selector, Current: start.Current,
+		Quiet: l.Quiet, MaxWait: l.MaxWait, LocalEndpoints: l.LocalEndpoints,
+	}
+	l.mu.Lock()
+	l.watcher = w
+	w.SetRefs(l.refs)
+	l.mu.Unlock()
+	trusted := l.AllowEmpty || !serves(start.Current)
+	return w.Run(ctx, func(s live.Snapshot) {
+		state := ClusterState{Synced: s.Synced, Objects: s.Objects, Selection: &s.Selection, Err: s.Err}
+		if s.Synced && !trusted {
+			if err := emptiness(s.Objects); err != nil {
+				state = ClusterState{Err: err}
+			} else {
+				trusted = true // from now on the Watcher decides what it trusts
+			}
+		}
+		publish(state)
+	})
+}
+
+// emptiness returns an error if there are no nodes or no services.
+func emptiness(o nodeselect.Objects) error {
+	missing := ""
+	switch {
+	case len(o.Nodes) == 0:
+		missing = "nodes"
+	case len(o.Services) == 0:
+		missing = "services"
+	default:
+		return nil
+	}
+	return fmt.Errorf("it lists no %s, which is not trusted at the start because %s has servers of it", missing, ReportFile)
+}
+
+// serves reports whether any service has a node.
+func serves(subsets nodeselect.Subsets) bool {
+	for _, nodes := range subsets {
+		if len(nodes) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Read implements ClusterSource. It returns no error.
+func (l *Live) Read(ctx context.Context, start Start) (ClusterState, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	state := ClusterState{Err: errors.New("no answer")}
+	err := l.Follow(ctx, start, func(s ClusterState) {
+		state = s
+		if s.Synced {
+			cancel()
+		}
+	})
+	if !state.Synced && ctx.Err() == nil {
+		state.Err = err
+	}
+	return state, nil
+}

@@ -1,0 +1,176 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// loop applies the latest inputs whenever its schedule says so. One goroutine calls run; the
+// function fields are called from it.
+type loop struct {
+	inbox *inbox
+	apply func(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt
+	// seen is called with new inputs before they are applied. started is false while the loop waits
+	// for the first answer of a cluster.
+	seen func(in inputs, started bool)
+	// applied is called with each attempt, but not with an attempt that the end of a term cut off.
+	applied func(Attempt)
+	// leads is called when a term of leadership begins and when it ends.
+	leads func(bool)
+
+	schedule     schedule
+	force        startForce
+	startTimeout time.Duration
+	recheck      time.Duration
+
+	terms  <-chan Term // nil: this process always leads
+	forced chan forceRequest
+
+	term Term // the zero Term while another process leads
+}
+
+// forceRequest asks for an attempt in which the change with this ID is permitted, or any change if
+// id is empty. reply has room for one element.
+type forceRequest struct {
+	id    string
+	reply chan Attempt
+}
+
+// ErrNotLeading is the error of an attempt that a process makes while another process leads.
+var ErrNotLeading = errors.New("another terminator leads")
+
+// run returns when ctx ends.
+func (l *loop) run(ctx context.Context) {
+	start := time.NewTimer(l.startTimeout)
+	defer start.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	recheck := time.NewTicker(l.recheck)
+	defer recheck.Stop()
+	for ctx.Err() == nil {
+		if wait, ok := l.schedule.due(time.Now()); ok && l.leading() {
+			if wait == 0 {
+				l.attempt(ctx, never)
+				continue
+			}
+			due.Reset(wait)
+		}
+		select {
+		case <-ctx.Done():
+		case <-due.C:
+		case <-l.inbox.wake:
+			in := l.inbox.latest()
+			l.schedule.changed(in.answered())
+			l.seen(in, l.schedule.started)
+		case <-start.C:
+			l.schedule.startTimeoutOver()
+			l.seen(l.inbox.latest(), true)
+		case <-recheck.C:
+			l.schedule.recheck()
+		case term := <-l.terms:
+			l.beginTerm(term)
+		case <-l.term.Done:
+			l.endTerm()
+		case request := <-l.forced:
+			request.reply <- l.forceNow(ctx, request.id)
+		}
+	}
+}
+
+func (l *loop) forceNow(ctx context.Context, id string) Attempt {
+	switch {
+	case !l.leading():
+		return Attempt{Outcome: Failed, Err: ErrNotLeading}
+	case !l.schedule.started:
+		return Attempt{Outcome: Failed, Err: errors.New("not all clusters have answered yet")}
+	}
+	return l.attempt(ctx, func(change string) bool { return id == "" || id == change })
+}
+
+func (l *loop) attempt(ctx context.Context, allowed permit) Attempt {
+	l.schedule.begin()
+	applying, done := graceful(ctx, l.term.Done)
+	defer done()
+	a := l.apply(applying, l.inbox.latest(), time.Now(), l.force.extend(allowed))
+	switch {
+	case a.Outcome != Failed:
+		l.force = startForce{}
+		l.schedule.succeeded(time.Now())
+	case l.leading():
+		l.schedule.failed(time.Now())
+	case ctx.Err() == nil:
+		return a // the end of the term cut it off; the next leader applies the inputs
+	}
+	l.applied(a)
+	return a
+}
+
+func (l *loop) beginTerm(t Term) {
+	if t.err() != nil {
+		return // the term ended before the loop received it
+	}
+	l.term = t
+	l.schedule.restart()
+	l.leads(true)
+}
+
+func (l *loop) endTerm() {
+	l.term = Term{}
+	l.leads(false)
+}
+
+// leading reports whether this process may write now. It ends a term that is over.
+func (l *loop) leading() bool {
+	if l.guard() == nil {
+		return true
+	}
+	if l.term.Guard != nil {
+		l.endTerm()
+	}
+	return false
+}
+
+// guard returns nil while this process may write.
+func (l *loop) guard() error {
+	if l.terms == nil {
+		return nil
+	}
+	return l.term.err()
+}
+
+// stopGrace is how long an attempt may continue after the Controller was told to stop. A reload
+// that is cut off must be repeated at the next start, because its outcome is unknown.
+const stopGrace = 5 * time.Second
+
+// graceful returns a context that ends when over is closed, and stopGrace after ctx. The caller
+// must call done.
+func graceful(ctx context.Context, over <-chan struct{}) (applying context.Context, done func()) {
+	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var following sync.WaitGroup
+	following.Go(func() {
+		select {
+		case <-over:
+		case <-ctx.Done():
+			select {
+			case <-over:
+			case <-time.After(stopGrace):
+			case <-applying.Done():
+			}
+		case <-applying.Done():
+		}
+		cancel()
+	})
+	return applying, func() { cancel(); following.Wait() }
+}
+
+// sleep returns after d, or when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,118 @@
+package controller
+
+import (
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/kube"
+)
+
+// inputs are the routes and clusters that a configuration is made of. They are a value: nobody
+// changes the slices and objects in them.
+type inputs struct {
+	routes   Declarations
+	clusters []cluster // in the order of Controller.Clusters
+}
+
+// cluster is the state of one cluster.
+type cluster struct {
+	ClusterState
+	name  string
+	since time.Time // when Err became nil or stopped being nil, or Synced became true
+}
+
+// connectivity returns the Connectivity of the cluster, Never if it has not been read yet.
+func (c *cluster) connectivity() kube.Connectivity {
+	connectivity := kube.Connectivity{State: kube.Live, Since: c.since}
+	switch {
+	case !c.Synced:
+		connectivity.State = kube.Never
+	case c.Err != nil:
+		connectivity.State = kube.LastKnown
+	}
+	if c.Err != nil {
+		connectivity.Reason = c.Err.Error()
+	}
+	return connectivity
+}
+
+// answered reports whether every cluster has been read.
+func (in inputs) answered() bool {
+	for i := range in.clusters {
+		if !in.clusters[i].Synced {
+			return false
+		}
+	}
+	return true
+}
+
+// inbox holds the latest inputs. Sources replace their part of them, however slow the reader is.
+type inbox struct {
+	// wake holds an element if the inputs have changed since the reader received the last one.
+	wake chan struct{}
+
+	mu     sync.Mutex
+	inputs inputs
+}
+
+func newInbox(clusters []Cluster, now time.Time) *inbox {
+	in := &inbox{wake: make(chan struct{}, 1)}
+	for _, c := range clusters {
+		in.inputs.clusters = append(in.inputs.clusters, cluster{name: c.Name, since: toSeconds(now)})
+	}
+	return in
+}
+
+// toSeconds returns t in UTC and in whole seconds, which is what people read in the report.
+func toSeconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+
+// latest returns the inputs of now.
+func (in *inbox) latest() inputs {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	latest := in.inputs
+	latest.clusters = append([]cluster(nil), latest.clusters...)
+	return latest
+}
+
+func (in *inbox) change(f func(*inputs)) {
+	in.mu.Lock()
+	f(&in.inputs)
+	in.mu.Unlock()
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (in *inbox) setRoutes(d Declarations) {
+	in.change(func(latest *inputs) { latest.routes = d })
+}
+
+// setCluster sets the state of the i-th cluster. A state that is not synced sets only Err.
+func (in *inbox) setCluster(i int, now time.Time, state ClusterState) {
+	in.change(func(latest *inputs) {
+		c := &latest.clusters[i]
+		wasSynced, wasAway := c.Synced, c.Err != nil
+		if state.Synced {
+			c.ClusterState = state
+		} else {
+			c.Err = state.Err
+		}
+		if c.Synced != wasSynced || c.Err != nil != wasAway {
+			c.since = toSeconds(now)
+		}
+	})
+}
+
+// setUnreachable sets why the i-th cluster does not answer. It does nothing if that was set
+// already, so that a source that fails every second does not cause an attempt every second.
+// Only one goroutine may call it for the same i.
+func (in *inbox) setUnreachable(i int, now time.Time, err error) {
+	in.mu.Lock()
+	was := in.inputs.clusters[i].Err
+	in.mu.Unlock()
+	if was == nil || was.Error() != err.Error() {
+		in.setCluster(i, now, ClusterState{Err: err})
+	}
+}

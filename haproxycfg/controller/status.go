@@ -1,0 +1,145 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/kube"
+)
+
+// Status is the state of a Controller at a moment.
+type Status struct {
+	// Clusters are in the order of Controller.Clusters, and empty before the first input.
+	Clusters []ClusterStatus
+	// Started is true once every cluster has answered or StartTimeout is over. No attempt is made
+	// before.
+	Started bool
+	// Leading is true while this process may write. Leader is the name of the leader if an Elector
+	// knows it.
+	Leading bool
+	Leader  string
+	// InForce is true once HAProxy runs a configuration that this process wrote or found.
+	InForce bool
+	// Servers is the number of servers of the configuration that was last applied.
+	Servers int
+	// Refused is the change that is not in force because it is too large or because HAProxy did not
+	// accept it; nil if there is none.
+	Refused *kube.Changes
+	// Outcome and Err are those of the last attempt; Outcome is empty before the first one.
+	Outcome Outcome
+	Err     error
+}
+
+// ClusterStatus is the state of a cluster.
+type ClusterStatus struct {
+	Name string
+	// Connectivity says whether the cluster answers: kube.Never means that it has not answered yet.
+	Connectivity kube.Connectivity
+	// Nodes and Services are the number of objects that are known.
+	Nodes, Services int
+}
+
+// Ready returns nil if a configuration is in force, or if another process leads and this one could
+// take over. Its error names the clusters that have not answered yet.
+func (s Status) Ready() error {
+	switch {
+	case s.InForce || !s.Leading && s.Started:
+		return nil
+	case s.Err != nil:
+		return fmt.Errorf("no configuration is in force: %w", s.Err)
+	}
+	reason := "no configuration is in force yet"
+	for _, c := range s.Clusters {
+		if c.Connectivity.State == kube.Never {
+			reason += "; waiting for " + c.Name
+		}
+	}
+	return errors.New(reason)
+}
+
+// String returns what is not as it should be, one fact a line without a final line feed; "" if all
+// is well.
+func (s Status) String() string {
+	var lines []string
+	if !s.Leading {
+		line := "standing by"
+		if s.Leader != "" {
+			line += "; " + s.Leader + " leads"
+		}
+		lines = append(lines, line)
+	}
+	for _, c := range s.Clusters {
+		if !c.Connectivity.Unreachable() {
+			continue
+		}
+		state := string(c.Connectivity.State)
+		if c.Connectivity.State == kube.Never {
+			state = "not seen yet"
+		}
+		line := fmt.Sprintf("cluster %s: %s since %s", c.Name, state, c.Connectivity.Since.UTC().Format(time.RFC3339))
+		if c.Connectivity.Reason != "" {
+			line += ": " + c.Connectivity.Reason
+		}
+		lines = append(lines, line)
+	}
+	if s.Err != nil {
+		lines = append(lines, fmt.Sprintf("%s: %v", s.Outcome, s.Err))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// status is a Status that several goroutines change.
+type status struct {
+	mu     sync.Mutex
+	now    Status
+	unsure bool // an attempt has failed, so HAProxy may not run what is on disk
+}
+
+func (s *status) get() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+func (s *status) change(f func(*Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.now)
+}
+
+func (s *status) seen(in inputs, started bool) {
+	clusters := make([]ClusterStatus, len(in.clusters))
+	for i := range in.clusters {
+		c := &in.clusters[i]
+		clusters[i] = ClusterStatus{Name: c.name, Connectivity: c.connectivity(), Nodes: len(c.Objects.Nodes), Services: len(c.Objects.Services)}
+	}
+	s.change(func(now *Status) { now.Clusters, now.Started = clusters, started })
+}
+
+func (s *status) applied(a Attempt) {
+	s.change(func(now *Status) {
+		now.Outcome, now.Err = a.Outcome, a.Err
+		s.unsure = s.unsure || a.Outcome == Failed
+		// A refusal proves that what is on disk is in force, unless its reload may have failed.
+		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged || a.Outcome == Refused && !s.unsure
+	})
+}
+
+func (s *status) forgetAttempt() {
+	s.change(func(now *Status) { now.Outcome, now.Err = "", nil })
+}
+
+func (s *status) setLeader(name string, self bool) {
+	s.change(func(now *Status) { now.Leading, now.Leader = self, name })
+}
+
+func (s *status) setInForce(servers int) {
+	s.change(func(now *Status) { now.Servers, now.Refused = servers, nil })
+}
+
+func (s *status) setRefused(c *kube.Changes) {
+	s.change(func(now *Status) { now.Refused = c })
+}
