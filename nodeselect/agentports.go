@@ -48,11 +48,11 @@ func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPor
 	var ports []AgentPort
 	var problems []Problem
 	for _, svc := range byAge {
-		port, ok, err := a.AgentPort(svc)
+		port, err := a.AgentPort(svc)
 		switch {
 		case err != nil:
 			problems = append(problems, err.(Problem)) // the accessors of Annotations give no other
-		case !ok:
+		case port == 0:
 		case taken[port] != "":
 			problems = append(problems, annotationProblem(serviceObject(svc), a.name("agent-port"), fmt.Sprint(port), "the service has no agent, because "+taken[port]))
 		default:

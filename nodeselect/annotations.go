@@ -12,8 +12,11 @@ import (
 // DefaultPrefix is the prefix of the annotations unless another is set.
 const DefaultPrefix = "headgate.dev"
 
-// MaxWeight is the largest weight in percent.
-const MaxWeight = 256
+// Weights of services in percent. The largest is that of a server in HAProxy.
+const (
+	DefaultWeightPercent = 100 // of a service that states none
+	MaxWeightPercent     = 256
+)
 
 // Annotations reads what users ask for on Services and Nodes:
 //
@@ -39,51 +42,52 @@ func (a Annotations) name(key string) string {
 // annotate a Service is not to have that power over nodes.
 var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 10256, 10257, 10259}
 
-// AgentPort returns the agent port of a service, and false if it has none. A
-// port outside 1 to 65535, one that is a node port of the same service (where
-// kube-proxy would take the connection before any agent sees it), or one that
-// Kubernetes itself has on nodes (10250 of the kubelet, for one), is an error.
-func (a Annotations) AgentPort(svc *corev1.Service) (uint16, bool, error) {
+// AgentPort returns the agent port that a service asks for, 0 if it asks for none. The error is of
+// a port outside 1 to 65535, a node port of the same service (kube-proxy takes its connections
+// before an agent sees them), and a port that Kubernetes itself uses on nodes, such as 10250 of the
+// kubelet. The port is 0 with an error.
+func (a Annotations) AgentPort(svc *corev1.Service) (uint16, error) {
 	name := a.name("agent-port")
 	value, ok := svc.Annotations[name]
 	if !ok {
-		return 0, false, nil
+		return 0, nil
 	}
 	n, err := strconv.ParseUint(value, 10, 16)
 	if err != nil || n == 0 {
-		return 0, false, annotationProblem(serviceObject(svc), name, value, "want a port, 1 to 65535")
+		return 0, annotationProblem(serviceObject(svc), name, value, "want a port, 1 to 65535")
 	}
 	if slices.Contains(portsOfKubernetes, uint16(n)) {
-		return 0, false, annotationProblem(serviceObject(svc), name, value, "want a port that is not one of Kubernetes itself")
+		return 0, annotationProblem(serviceObject(svc), name, value, "want a port that is not one of Kubernetes itself")
 	}
 	if int32(n) == svc.Spec.HealthCheckNodePort {
-		return 0, false, annotationProblem(serviceObject(svc), name, value, "the service has this port as its health check node port")
+		return 0, annotationProblem(serviceObject(svc), name, value, "the service has this port as its health check node port")
 	}
 	for _, p := range svc.Spec.Ports {
 		if int32(n) == p.NodePort {
-			return 0, false, annotationProblem(serviceObject(svc), name, value, "the service has this port as a node port of its own")
+			return 0, annotationProblem(serviceObject(svc), name, value, "the service has this port as a node port of its own")
 		}
 	}
-	return uint16(n), true, nil
+	return uint16(n), nil
 }
 
-// Weight returns the weight of a service in percent, 0 to 256, and false if it
-// states none.
-func (a Annotations) Weight(svc *corev1.Service) (int, bool, error) {
+// WeightPercent returns the weight of a service in percent, 0 to MaxWeightPercent. It is
+// DefaultWeightPercent if the service states none. The error is of an annotation that cannot be
+// read; the weight is DefaultWeightPercent then too.
+func (a Annotations) WeightPercent(svc *corev1.Service) (int, error) {
 	name := a.name("weight")
 	value, ok := svc.Annotations[name]
 	if !ok {
-		return 0, false, nil
+		return DefaultWeightPercent, nil
 	}
 	n, err := strconv.ParseUint(value, 10, 16)
-	if err != nil || n > MaxWeight {
-		return 0, false, annotationProblem(serviceObject(svc), name, value, "want a weight in percent, 0 to 256")
+	if err != nil || n > MaxWeightPercent {
+		return DefaultWeightPercent, annotationProblem(serviceObject(svc), name, value, "want a weight in percent, 0 to 256")
 	}
-	return int(n), true, nil
+	return int(n), nil
 }
 
-// Drain says whether an object asks to be drained. It reads what
-// strconv.ParseBool reads; anything else is an error, with false.
+// Drain reports whether an object asks to be drained. The values are those of strconv.ParseBool;
+// any other value is an error, with false.
 func (a Annotations) Drain(obj metav1.Object) (bool, error) {
 	name := a.name("drain")
 	value, ok := obj.GetAnnotations()[name]

@@ -66,7 +66,7 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
-func BenchmarkDiff(b *testing.B) {
+func BenchmarkDiffSubsets(b *testing.B) {
 	nodes := manifesttest.Nodes(1000)
 	objects := nodeselect.NewObjects(nodes, manifesttest.Services(2000))
 	var refs []nodeselect.Ref
@@ -78,7 +78,7 @@ func BenchmarkDiff(b *testing.B) {
 	next := nodeselect.Selector{}.Select(objects, refs, manifesttest.Epoch, nil).Subsets()
 	b.ReportAllocs()
 	for b.Loop() {
-		if nodeselect.Diff(old, next).Leave == 0 {
+		if nodeselect.DiffSubsets(old, next).Leave == 0 {
 			b.Fatal("nothing leaves")
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Change is what happens to the subset of one service.
-type Change struct {
+// SubsetChange is the difference of a service's old and new subset.
+type SubsetChange struct {
 	Service string `json:"service"` // Ref.Key
 	Enter   []Node `json:"enter,omitempty"`
 	Leave   []Node `json:"leave,omitempty"`
@@ -15,12 +15,12 @@ type Change struct {
 }
 
 // Share is the part of the old subset that leaves, 0 to 1; 0 for a new service.
-func (c Change) Share() float64 { return share(len(c.Leave), c.Before) }
+func (c SubsetChange) Share() float64 { return share(len(c.Leave), c.Before) }
 
-// Changes is the difference of two sets of subsets.
-type Changes struct {
+// SubsetChanges are the differences of the old and new subsets of a cluster.
+type SubsetChanges struct {
 	// Services that change, by name. Those that do not are left out.
-	Services []Change `json:"services,omitempty"`
+	Services []SubsetChange `json:"services,omitempty"`
 	// Totals over all services, a node counting once for each service.
 	Enter  int `json:"enter"`
 	Leave  int `json:"leave"`
@@ -30,18 +30,18 @@ type Changes struct {
 
 // Share is the part of all places in the old subsets whose nodes leave, 0 to 1.
 // It is 0 if there were none: what is new disturbs nobody.
-func (c Changes) Share() float64 { return share(c.Leave, c.Before) }
+func (c SubsetChanges) Share() float64 { return share(c.Leave, c.Before) }
 
-// Worst returns the service that loses the most nodes, the first by name of
-// several, and false if none loses any.
-func (c Changes) Worst() (Change, bool) {
-	var worst Change
+// Largest returns the service that loses the most nodes, the first by name of several. It is false
+// if no service loses any.
+func (c SubsetChanges) Largest() (SubsetChange, bool) {
+	var largest SubsetChange
 	for _, s := range c.Services {
-		if len(s.Leave) > len(worst.Leave) {
-			worst = s
+		if len(s.Leave) > len(largest.Leave) {
+			largest = s
 		}
 	}
-	return worst, len(worst.Leave) > 0
+	return largest, len(largest.Leave) > 0
 }
 
 func share(part, whole int) float64 {
@@ -51,11 +51,10 @@ func share(part, whole int) float64 {
 	return float64(part) / float64(whole)
 }
 
-// Diff says what enters and leaves each subset. A node is the same if both its
-// identity and its address are: what the balancer connects to has otherwise
-// changed. A service that is in only one of the two has an empty subset in the
-// other.
-func Diff(old, new Subsets) Changes {
+// DiffSubsets returns the nodes that enter and leave each subset. Two nodes are the same if their
+// identities and their addresses are equal: with another address the balancer connects to another
+// machine. A service that only one of the arguments contains has an empty subset in the other.
+func DiffSubsets(old, new Subsets) SubsetChanges {
 	keys := make([]string, 0, max(len(old), len(new)))
 	keys = slices.AppendSeq(keys, maps.Keys(new))
 	for key := range old {
@@ -64,10 +63,10 @@ func Diff(old, new Subsets) Changes {
 		}
 	}
 	slices.Sort(keys)
-	var changes Changes
+	var changes SubsetChanges
 	for _, key := range keys {
 		before, after := old[key], new[key]
-		c := Change{
+		c := SubsetChange{
 			Service: key,
 			Enter:   missing(before, after),
 			Leave:   missing(after, before),

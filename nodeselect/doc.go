@@ -56,7 +56,7 @@
 // nodes that have a ready pod of it, where Objects.ReadyNodes says which those are
 // (live.Watcher.LocalEndpoints); where it does not, or there is none, a warning tells that
 // some of its nodes may drop its traffic. Selector.Sticky prefers the nodes that a
-// service has already. [Diff] says what a new selection changes, for those who
+// service has already. [DiffSubsets] says what a new selection changes, for those who
 // want to look before they leap.
 //
 // # Contract
@@ -70,6 +70,6 @@
 // # What it does not do
 //
 // It does not plan in which order nodes may be replaced: a plan is made of
-// [Pool.Pick] and [Diff]. It does not check nodes or pods itself. Nodes have no
+// [Pool.Pick] and [DiffSubsets]. It does not check nodes or pods itself. Nodes have no
 // weights: what one node does more than another is the balancer's to find out.
 package nodeselect

@@ -81,7 +81,7 @@ func Example() {
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	selection := nodeselect.Selector{Size: 2}.Select(objects, refs, at, nil)
 	for _, t := range selection.Targets {
-		fmt.Printf("%s on node port %d, agent port %d, weight %d%%\n", t.Ref, t.NodePort, t.AgentPort, t.Weight)
+		fmt.Printf("%s on node port %d, agent port %d, weight %d%%\n", t.Ref, t.NodePort, t.AgentPort, t.WeightPercent)
 		for _, n := range t.Nodes {
 			fmt.Println(" ", n.Name, n.Addr)
 		}
@@ -144,7 +144,7 @@ func ExamplePredicate() {
 }
 
 // One node is replaced: what does it change?
-func ExampleDiff() {
+func ExampleDiffSubsets() {
 	nodes := workers(40)
 	subsets := func(nodes []*corev1.Node) nodeselect.Subsets {
 		pool := nodeselect.Selector{Size: 5}.Pool(nodes, time.Now())
@@ -157,7 +157,7 @@ func ExampleDiff() {
 	}
 	before := subsets(nodes)
 	nodes[9] = workers(41)[40]
-	changes := nodeselect.Diff(before, subsets(nodes))
+	changes := nodeselect.DiffSubsets(before, subsets(nodes))
 	for _, c := range changes.Services {
 		fmt.Print(c.Service, ":")
 		for _, n := range c.Leave {

@@ -62,7 +62,7 @@ func (c *portClaims) move(svc *corev1.Service, change func([]*corev1.Service, *c
 		nodePort(svc.Spec.Ports[i].NodePort)
 	}
 	nodePort(svc.Spec.HealthCheckNodePort)
-	if port, ok, err := c.annotations.AgentPort(svc); ok && err == nil {
+	if port, _ := c.annotations.AgentPort(svc); port != 0 {
 		update(c.agents, port, svc, change)
 		ports = append(ports, port)
 	}

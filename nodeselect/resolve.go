@@ -9,9 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// DefaultWeight is the weight of a service that states none, in percent.
-const DefaultWeight = 100
-
 // Ref names a port of a service of one cluster.
 type Ref struct {
 	Namespace, Service string
@@ -33,13 +30,14 @@ type Target struct {
 	Ref
 	NodePort  uint16 // never 0 in a target that could be resolved
 	AgentPort uint16 // port of the service's agent check on every node; 0: none
-	Weight    int    // percent, 0 to 256; DefaultWeight unless the service states it
-	Nodes     []Node // by name; set by Selector.Select
+	// WeightPercent is 0 to MaxWeightPercent, DefaultWeightPercent if the service states none.
+	WeightPercent int
+	Nodes         []Node // by name; set by Selector.Select
 }
 
 // Resolve finds the node port, agent port and weight of ref. Target.NodePort is 0
 // exactly if ref cannot be resolved; the problems then say why. An agent port or
-// weight that cannot be read is left out (no agent, DefaultWeight) with a
+// weight that cannot be read is left out (no agent, DefaultWeightPercent) with a
 // warning: a slip of the pen in an annotation must not take the service away.
 func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	svc := objects.Service(ref.Namespace, ref.Service)
@@ -53,7 +51,7 @@ func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 // resolve is Resolve of a service that has been looked up, nil if there is none,
 // without regard to where its pods are.
 func (a Annotations) resolve(svc *corev1.Service, ref Ref) (Target, []Problem) {
-	target := Target{Ref: ref, Weight: DefaultWeight}
+	target := Target{Ref: ref, WeightPercent: DefaultWeightPercent}
 	if svc == nil {
 		return target, []Problem{{Object: "Service " + ref.Key(), Message: "there is no such service"}}
 	}
@@ -64,15 +62,12 @@ func (a Annotations) resolve(svc *corev1.Service, ref Ref) (Target, []Problem) {
 	target.NodePort = nodePort
 
 	var problems []Problem
-	if port, ok, err := a.AgentPort(svc); err != nil {
+	var err error
+	if target.AgentPort, err = a.AgentPort(svc); err != nil {
 		problems = append(problems, asWarning(err, "; no agent is asked"))
-	} else if ok {
-		target.AgentPort = port
 	}
-	if weight, ok, err := a.Weight(svc); err != nil {
-		problems = append(problems, asWarning(err, "; "+strconv.Itoa(DefaultWeight)+" is used"))
-	} else if ok {
-		target.Weight = weight
+	if target.WeightPercent, err = a.WeightPercent(svc); err != nil {
+		problems = append(problems, asWarning(err, "; "+strconv.Itoa(DefaultWeightPercent)+" is used"))
 	}
 	return target, problems
 }

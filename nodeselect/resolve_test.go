@@ -60,7 +60,7 @@ func TestResolve(t *testing.T) {
 		{"the only one", nil, "", nodeselect.Target{NodePort: 30080}, nil},
 		{"load balancer", do{ofType(corev1.ServiceTypeLoadBalancer)}, "http", nodeselect.Target{NodePort: 30080}, nil},
 		{"number of two protocols", do{func(s *corev1.Service) { s.Spec.Ports = nil }, dns, port(corev1.ServicePort{Name: "tcp", Port: 80, NodePort: 30081})}, "80", nodeselect.Target{NodePort: 30081}, nil},
-		{"agent and weight", do{annotate("headgate.dev/agent-port", "9801"), annotate("headgate.dev/weight", "0")}, "http", nodeselect.Target{NodePort: 30080, AgentPort: 9801, Weight: -1}, nil},
+		{"agent and weight", do{annotate("headgate.dev/agent-port", "9801"), annotate("headgate.dev/weight", "0")}, "http", nodeselect.Target{NodePort: 30080, AgentPort: 9801, WeightPercent: -1}, nil},
 		{"no port named", do{metrics}, "", nodeselect.Target{}, []string{"Service media/tracks: spec.ports: no port is named, and the service does not have exactly one; it has http (80), metrics (9090)"}},
 		{"no such port", do{metrics}, "https", nodeselect.Target{}, []string{`Service media/tracks: spec.ports: no port "https"; the service has http (80), metrics (9090)`}},
 		{"node port is no name", nil, "30080", nodeselect.Target{}, []string{`Service media/tracks: spec.ports: no port "30080"; the service has http (80)`}},
@@ -85,10 +85,10 @@ func TestResolve(t *testing.T) {
 			ref := nodeselect.Ref{Namespace: "media", Service: "tracks", Port: tt.port}
 			got, problems := nodeselect.Annotations{}.Resolve(objects, ref)
 			tt.want.Ref = ref
-			if tt.want.Weight == 0 {
-				tt.want.Weight = nodeselect.DefaultWeight
+			if tt.want.WeightPercent == 0 {
+				tt.want.WeightPercent = nodeselect.DefaultWeightPercent
 			}
-			tt.want.Weight = max(tt.want.Weight, 0)
+			tt.want.WeightPercent = max(tt.want.WeightPercent, 0)
 			require.Equal(t, tt.want, got)
 			var texts []string
 			for _, p := range problems {
@@ -103,42 +103,40 @@ func TestResolve(t *testing.T) {
 func TestAnnotations(t *testing.T) {
 	own := nodeselect.Annotations{Prefix: "example.com"}
 	s := newService(annotate("example.com/weight", "256"), annotate("example.com/agent-port", "65535"), annotate("example.com/drain", "true"))
-	weight, ok, err := own.Weight(s)
+	weight, err := own.WeightPercent(s)
 	require.NoError(t, err)
-	require.True(t, ok)
 	require.Equal(t, 256, weight)
-	agent, ok, err := own.AgentPort(s)
+	agent, err := own.AgentPort(s)
 	require.NoError(t, err)
-	require.True(t, ok)
 	require.Equal(t, uint16(65535), agent)
 	drain, err := own.Drain(s)
 	require.NoError(t, err)
 	require.True(t, drain)
 
 	// Under the usual prefix there is none of them.
-	_, ok, err = nodeselect.Annotations{}.Weight(s)
+	weight, err = nodeselect.Annotations{}.WeightPercent(s)
 	require.NoError(t, err)
-	require.False(t, ok)
-	_, ok, err = nodeselect.Annotations{}.AgentPort(s)
+	require.Equal(t, 100, weight)
+	agent, err = nodeselect.Annotations{}.AgentPort(s)
 	require.NoError(t, err)
-	require.False(t, ok)
+	require.Zero(t, agent)
 	drain, err = nodeselect.Annotations{}.Drain(s)
 	require.NoError(t, err)
 	require.False(t, drain)
 
 	for _, bad := range []string{"", "-1", "1.5", "50%", " 5", "257", "70000"} {
-		_, ok, err := nodeselect.Annotations{}.Weight(newService(annotate("headgate.dev/weight", bad)))
-		require.False(t, ok)
+		weight, err := nodeselect.Annotations{}.WeightPercent(newService(annotate("headgate.dev/weight", bad)))
+		require.Equal(t, 100, weight)
 		require.ErrorContains(t, err, `Service media/tracks: metadata.annotations[headgate.dev/weight]: "`+bad+`": want a weight`)
 	}
 	for _, bad := range []string{"", "0", "-1", "http", "65536"} {
-		_, ok, err := nodeselect.Annotations{}.AgentPort(newService(annotate("headgate.dev/agent-port", bad)))
-		require.False(t, ok)
+		agent, err := nodeselect.Annotations{}.AgentPort(newService(annotate("headgate.dev/agent-port", bad)))
+		require.Zero(t, agent)
 		require.ErrorContains(t, err, `"`+bad+`": want a port`)
 	}
-	_, _, err = nodeselect.Annotations{}.AgentPort(newService(annotate("headgate.dev/agent-port", "30080")))
+	_, err = nodeselect.Annotations{}.AgentPort(newService(annotate("headgate.dev/agent-port", "30080")))
 	require.ErrorContains(t, err, "the service has this port as a node port of its own")
-	_, _, err = nodeselect.Annotations{}.AgentPort(newService(annotate("headgate.dev/agent-port", "31000"), func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 31000 }))
+	_, err = nodeselect.Annotations{}.AgentPort(newService(annotate("headgate.dev/agent-port", "31000"), func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 31000 }))
 	require.ErrorContains(t, err, "health check node port")
 
 	node := newNode("a", "")

@@ -190,7 +190,7 @@ func TestPickSticky(t *testing.T) {
 			lost := slices.IndexFunc(nodes, func(n *corev1.Node) bool { return n.Name == current[4].Name })
 			nodes = slices.Delete(nodes, lost, lost+1)
 			next := s.Pool(nodes, now).Pick(key, current)
-			change := nodeselect.Diff(nodeselect.Subsets{key: current}, nodeselect.Subsets{key: next}).Services
+			change := nodeselect.DiffSubsets(nodeselect.Subsets{key: current}, nodeselect.Subsets{key: next}).Services
 			require.Len(t, change, 1)
 			require.Equal(t, []nodeselect.Node{current[4]}, change[0].Leave)
 			require.Len(t, change[0].Enter, 1)
@@ -202,7 +202,7 @@ func TestPickSticky(t *testing.T) {
 			s.Size = 6
 			smaller := s.Pool(all, now).Pick(key, current)
 			require.Len(t, smaller, 6)
-			require.Zero(t, nodeselect.Diff(nodeselect.Subsets{key: current}, nodeselect.Subsets{key: smaller}).Enter)
+			require.Zero(t, nodeselect.DiffSubsets(nodeselect.Subsets{key: current}, nodeselect.Subsets{key: smaller}).Enter)
 		}
 	}
 }
@@ -279,7 +279,7 @@ func TestSelect(t *testing.T) {
 
 	require.Len(t, got.Targets, 3)
 	require.Equal(t, refs[0], got.Targets[0].Ref)
-	require.Equal(t, 50, got.Targets[0].Weight)
+	require.Equal(t, 50, got.Targets[0].WeightPercent)
 	require.Equal(t, uint16(9801), got.Targets[0].AgentPort)
 	require.Equal(t, uint16(30090), got.Targets[2].NodePort)
 	require.Equal(t, got.Targets[1].Nodes, got.Targets[2].Nodes, "ports of a service share nodes")
@@ -338,7 +338,7 @@ func TestSelectIsAFunction(t *testing.T) {
 	workers.Wait()
 }
 
-func TestDiff(t *testing.T) {
+func TestDiffSubsets(t *testing.T) {
 	node := func(i byte) nodeselect.Node {
 		addr := netip.AddrFrom4([4]byte{10, 0, 0, i})
 		return nodeselect.Node{Name: fmt.Sprint("n", i), Addr: addr, Identity: fmt.Sprint("id", i)}
@@ -354,9 +354,9 @@ func TestDiff(t *testing.T) {
 	next := nodeselect.Subsets{
 		"a/same": {node(1), renamed}, "b/lost": {node(4), node(3), node(5)}, "d/moved": {moved, node(2)}, "e/new": {node(1)},
 	}
-	got := nodeselect.Diff(old, next)
-	require.Equal(t, nodeselect.Changes{
-		Services: []nodeselect.Change{
+	got := nodeselect.DiffSubsets(old, next)
+	require.Equal(t, nodeselect.SubsetChanges{
+		Services: []nodeselect.SubsetChange{
 			{Service: "b/lost", Enter: list{node(5)}, Leave: list{node(1), node(2)}, Before: 4, After: 3},
 			{Service: "c/gone", Leave: list{node(1)}, Before: 1},
 			{Service: "d/moved", Enter: list{moved}, Leave: list{node(1)}, Before: 2, After: 2},
@@ -367,17 +367,17 @@ func TestDiff(t *testing.T) {
 	require.InDelta(t, 4.0/9, got.Share(), 1e-12)
 	require.InDelta(t, 0.5, got.Services[0].Share(), 1e-12)
 	require.Zero(t, got.Services[3].Share())
-	worst, ok := got.Worst()
+	worst, ok := got.Largest()
 	require.True(t, ok)
 	require.Equal(t, "b/lost", worst.Service)
 
-	same := nodeselect.Diff(old, old)
+	same := nodeselect.DiffSubsets(old, old)
 	require.Empty(t, same.Services)
 	require.Zero(t, same.Share())
-	_, ok = same.Worst()
+	_, ok = same.Largest()
 	require.False(t, ok)
-	require.Zero(t, nodeselect.Diff(nil, nil))
-	require.Zero(t, nodeselect.Diff(nil, next).Share())
+	require.Zero(t, nodeselect.DiffSubsets(nil, nil))
+	require.Zero(t, nodeselect.DiffSubsets(nil, next).Share())
 }
 
 // One node lost costs each of its services one place and no other any.
@@ -396,7 +396,7 @@ func TestChurn(t *testing.T) {
 	}
 	require.Positive(t, had)
 	objects.Nodes = slices.Delete(objects.Nodes, 7, 8)
-	changes := nodeselect.Diff(before, nodeselect.Selector{}.Select(objects, refs, now, nil).Subsets())
+	changes := nodeselect.DiffSubsets(before, nodeselect.Selector{}.Select(objects, refs, now, nil).Subsets())
 	require.Len(t, changes.Services, had)
 	require.Equal(t, had, changes.Enter)
 	require.Equal(t, had, changes.Leave)

@@ -195,7 +195,7 @@ func (u *updating) resolve() {
 
 func (a *answer) equal(b *answer) bool {
 	x, y := &a.target, &b.target
-	return x.Ref == y.Ref && x.NodePort == y.NodePort && x.AgentPort == y.AgentPort && x.Weight == y.Weight &&
+	return x.Ref == y.Ref && x.NodePort == y.NodePort && x.AgentPort == y.AgentPort && x.WeightPercent == y.WeightPercent &&
 		slices.Equal(x.Nodes, y.Nodes) && slices.Equal(a.problems, b.problems)
 }
 

@@ -87,7 +87,7 @@ func (s *services) objects(a nodeselect.Annotations) nodeselect.Objects {
 	wanted := map[uint16]bool{}
 	for _, svc := range s.annotated {
 		list = append(list, svc)
-		if port, ok, err := a.AgentPort(svc); ok && err == nil {
+		if port, _ := a.AgentPort(svc); port != 0 {
 			wanted[port] = true
 		}
 	}

@@ -152,8 +152,8 @@ func (r Rules) zeroDelay() time.Duration {
 	return r.ZeroDelay
 }
 
-// check takes an error of an annotation into the problems.
-func (s *State) check(_ bool, err error) {
+// addProblem adds the error of an annotation, if there is one, to the problems.
+func (s *State) addProblem(err error) {
 	var p nodeselect.Problem
 	if errors.As(err, &p) {
 		s.Problems = append(s.Problems, p)
@@ -176,15 +176,12 @@ func NodeReply(node *corev1.Node, signals ...Signal) agentcheck.Reply {
 // must not take a Service down.
 func ServiceReply(service *corev1.Service, a nodeselect.Annotations) (agentcheck.Reply, []nodeselect.Problem) {
 	var s State
-	reply := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Weight: agentcheck.Percent(100)}
-	weight, ok, err := a.Weight(service)
-	s.check(ok, err)
-	if ok && err == nil {
-		reply.Weight = agentcheck.Percent(weight)
-	}
+	weight, err := a.WeightPercent(service)
+	s.addProblem(err)
+	reply := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Weight: agentcheck.Percent(weight)}
 	drain, err := a.Drain(service)
-	s.check(drain, err)
-	if drain && err == nil {
+	s.addProblem(err)
+	if drain {
 		reply.Admin, reply.Reason = agentcheck.Drain, "service is annotated"
 	}
 	return reply, s.Problems

@@ -84,7 +84,8 @@ func (t *Tracker) state(now time.Time, v view) State {
 		own.Reason += "; waits: " + waits
 	}
 	if v.node != nil {
-		s.check(t.Rules.Annotations.Drain(v.node))
+		_, err := t.Rules.Annotations.Drain(v.node)
+		s.addProblem(err)
 	}
 
 	port := t.Rules.port()

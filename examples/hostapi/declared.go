@@ -116,16 +116,13 @@ func (d declared) candidates(route routes.Route, problems *[]string) []candidate
 func (d declared) weight(b routes.Backend) (int, error) {
 	objects, watched := d.clusters[b.Cluster]
 	if !watched {
-		return b.Weight * nodeselect.DefaultWeight, nil
+		return b.Weight * nodeselect.DefaultWeightPercent, nil
 	}
 	svc := objects.Service(b.Namespace, b.Service)
 	if svc == nil {
 		return -1, fmt.Errorf("cluster %s has no service %s/%s", b.Cluster, b.Namespace, b.Service)
 	}
-	percent, ok, err := d.annotations.Weight(svc)
-	if err != nil || !ok {
-		percent = nodeselect.DefaultWeight
-	}
+	percent, err := d.annotations.WeightPercent(svc)
 	drained, drainErr := d.annotations.Drain(svc)
 	if drained {
 		percent = 0

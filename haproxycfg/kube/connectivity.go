@@ -73,7 +73,7 @@ func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 		ref := nodeRef(service.Ref)
 		s.Targets = append(s.Targets, nodeselect.Target{
 			Ref:      ref,
-			NodePort: service.NodePort, AgentPort: service.AgentPort, Weight: service.Weight,
+			NodePort: service.NodePort, AgentPort: service.AgentPort, WeightPercent: service.Weight,
 			Nodes: subsets[ref.Key()],
 		})
 	}

@@ -177,7 +177,7 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 			Ref:       routeRef(c.Name, t.Ref),
 			NodePort:  t.NodePort,
 			AgentPort: t.AgentPort,
-			Weight:    t.Weight,
+			Weight:    t.WeightPercent,
 			Nodes:     make([]string, len(t.Nodes)),
 		}
 		for i, n := range t.Nodes {

@@ -112,7 +112,7 @@ func TestWatcherFollows(t *testing.T) {
 	require.Len(t, first.Objects.Services, 2)
 	require.Nil(t, first.Objects.ReadyNodes)
 	require.Len(t, first.Selection.Targets, 1)
-	require.Equal(t, 50, first.Selection.Targets[0].Weight)
+	require.Equal(t, 50, first.Selection.Targets[0].WeightPercent)
 	require.Equal(t, "Service media/inner: spec.type: ClusterIP has no node ports; want NodePort or LoadBalancer", first.Selection.Problems[0].Error())
 	// The very selection that the files of the same cluster give.
 	want := w.Selector.Select(nodeselect.NewObjects(nodes, []*corev1.Service{tracks}), refs[:1], time.Now(), nil)
@@ -122,7 +122,7 @@ func TestWatcherFollows(t *testing.T) {
 	server.Delete(first.Objects.Node(gone))
 	next := until(t, snapshots, "the node's end", func(s live.Snapshot) bool { return len(s.Objects.Nodes) == 4 })
 	require.Equal(t, nodeselect.Changed{Nodes: []string{gone}, Services: []string{"media/tracks"}}, next.Changed)
-	changes := nodeselect.Diff(first.Selection.Subsets(), next.Selection.Subsets())
+	changes := nodeselect.DiffSubsets(first.Selection.Subsets(), next.Selection.Subsets())
 	require.Equal(t, 1, changes.Leave)
 	require.Equal(t, 1, changes.Enter)
 	require.Len(t, first.Objects.Nodes, 5, "a Snapshot does not change")
@@ -130,7 +130,7 @@ func TestWatcherFollows(t *testing.T) {
 	tracks = tracks.DeepCopy()
 	tracks.Annotations["headgate.dev/weight"] = "0"
 	server.Set(tracks)
-	next = until(t, snapshots, "the weight", func(s live.Snapshot) bool { return s.Selection.Targets[0].Weight == 0 })
+	next = until(t, snapshots, "the weight", func(s live.Snapshot) bool { return s.Selection.Targets[0].WeightPercent == 0 })
 	require.Equal(t, nodeselect.Changed{Services: []string{"media/tracks"}}, next.Changed)
 
 	w.SetRefs(refs[1:])
