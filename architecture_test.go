@@ -116,6 +116,7 @@ var directImports = map[string]map[string]string{
 		"golang.org/x/net": "header compression of HTTP/2, internationalised host names",
 	},
 	"sniproxy/hostlookup": {
+		module + "/internal/atomicfile":      "a cache file is replaced as a whole",
 		"github.com/hashicorp/golang-lru/v2": "order and capacity of the cache",
 	},
 	"sniproxy/hostlookup/httpapi": {

@@ -4,20 +4,16 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
@@ -212,81 +208,28 @@ func (h *hosts) sourceFailed(host string, err error) {
 	}
 }
 
-// record is a host in the cache file. Whoever reads the file as one of -hosts does not see
-// the time.
-type record struct {
-	App      string    `json:"app"`
-	Host     string    `json:"host"`
-	Endpoint string    `json:"endpoint"`
-	Expires  time.Time `json:"expires,omitzero"` // see hostlookup.Entry
-}
-
-// save writes the known hosts. A cache file is a help, not a need: errors are logged.
+// save writes the cache file. The router works without the file, so an error is only logged.
 func (h *hosts) save() {
-	records := []record{}
-	for host, entry := range h.cache.All() {
-		if entry.Err == nil {
-			records = append(records, record{entry.Endpoint.App, host, entry.Endpoint.Addr, entry.Expires.UTC().Truncate(time.Second)})
-		}
-	}
-	slices.SortFunc(records, func(a, b record) int { return strings.Compare(a.Host, b.Host) })
-	data, err := json.Marshal(records)
-	if err == nil {
-		_, err = atomicfile.Update(h.cacheFile, append(data, '\n'), 0o600)
-	}
-	if err != nil {
+	if err := h.cache.Save(h.cacheFile); err != nil {
 		h.log.Warn("the cache is not saved", "err", err)
 	}
 }
 
-// restore reads what save wrote. The API is asked before it is used.
+// restore reads the cache file.
 func (h *hosts) restore() {
-	records, err := readCache(h.cacheFile)
-	if errors.Is(err, fs.ErrNotExist) {
+	loaded, err := h.cache.Load(h.cacheFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return
-	}
-	if err == nil {
-		err = h.cache.SetAll(func(yield func(string, hostlookup.Entry) bool) {
-			for _, r := range records {
-				ep := hostlookup.Endpoint{App: r.App, Host: r.Host, Addr: r.Endpoint}
-				if !yield(r.Host, hostlookup.Entry{Endpoint: ep, Expires: r.Expires}) {
-					return
-				}
-			}
-		})
-	}
-	count := h.cache.Stats().Hosts
-	if err == nil && count == 0 && len(records) > 0 {
+	case err == nil && loaded.Hosts == 0 && loaded.LeftOut > 0:
 		err = fmt.Errorf("all hosts of %s expired longer ago than -cache-stale-for, which is %v", h.cacheFile, h.staleFor)
 	}
 	switch {
-	case err != nil && count == 0:
+	case err != nil && loaded.Hosts == 0:
 		h.log.Warn("the cache begins empty", "err", err)
 		return
 	case err != nil:
 		h.log.Warn("left out", "err", err)
 	}
-	h.log.Info("the cache begins with known hosts", "count", count, "left_out", len(records)-count)
-}
-
-// readCache reads a cache file. What has no time in it is as old as the file.
-func readCache(file string) ([]record, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, err
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var records []record
-	if err := json.Unmarshal(data, &records); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	for i := range records {
-		if records[i].Expires.IsZero() {
-			records[i].Expires = info.ModTime()
-		}
-	}
-	return records, nil
+	h.log.Info("the cache begins with known hosts", "count", loaded.Hosts, "left_out", loaded.LeftOut)
 }

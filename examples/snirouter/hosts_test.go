@@ -1,19 +1,15 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -88,6 +84,18 @@ func TestChangesAreFollowed(t *testing.T) {
 	p.wait() // before the feed is closed, which waits for its requests
 }
 
+// A record is a host in a cache file.
+type record struct {
+	App, Host, Endpoint string
+	Expires             time.Time
+}
+
+func cacheFile(t *testing.T, data []byte) (records []record) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal(data, &records))
+	return records
+}
+
 // The file of a router that was stopped makes up for an API that is down at the start.
 func TestCacheFile(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
@@ -105,8 +113,7 @@ func TestCacheFile(t *testing.T) {
 	require.Equal(t, cli.ExitOK, first.wait())
 	saved, err := os.ReadFile(file)
 	require.NoError(t, err)
-	var records []record
-	require.NoError(t, json.Unmarshal(saved, &records))
+	records := cacheFile(t, saved)
 	require.Len(t, records, 1)
 	require.WithinRange(t, records[0].Expires, before, time.Now().Add(30*time.Second))
 	require.Equal(t, record{"App of a.test", "a.test", a.tls, records[0].Expires}, records[0])
@@ -134,9 +141,9 @@ func TestCacheFile(t *testing.T) {
 	require.Contains(t, young.stderr.String(), "the cache begins with known hosts")
 	young.cancel()
 	require.Equal(t, cli.ExitOK, young.wait())
-	kept, err := readCache(file)
+	saved, err = os.ReadFile(file)
 	require.NoError(t, err)
-	require.WithinRange(t, kept[0].Expires, before.Add(-24*time.Hour), time.Now().Add(-23*time.Hour))
+	require.WithinRange(t, cacheFile(t, saved)[0].Expires, before.Add(-24*time.Hour), time.Now().Add(-23*time.Hour))
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `[{"host": "a.test", "endpoint": %q}]`, a.tls), 0o600))
 	require.NoError(t, os.Chtimes(file, time.Time{}, time.Now().Add(-25*time.Hour)))
 	old := start(t, args...)
@@ -144,67 +151,6 @@ func TestCacheFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("[{"), 0o600))
 	broken := start(t, args...)
 	require.Contains(t, broken.stderr.String(), "the cache begins empty")
-}
-
-// However often the router begins anew while the API is down, and whatever it writes into
-// the file meanwhile, no host is served for longer than without that.
-func TestRestartsMakeNoHostYounger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		down := false
-		source := hostlookup.Func(func(context.Context, string) (hostlookup.Endpoint, error) {
-			if down {
-				return hostlookup.Endpoint{}, errors.New("down")
-			}
-			return hostlookup.Endpoint{Addr: "10.0.0.1"}, nil
-		})
-		file := filepath.Join(t.TempDir(), "cache.json")
-		begin := func() *hosts {
-			h := &hosts{cacheFile: file, staleFor: 24 * time.Hour, log: slog.New(slog.DiscardHandler)}
-			h.cache = &hostlookup.Cache{Source: source, TTL: time.Minute, Jitter: -1, StaleFor: h.staleFor}
-			require.NoError(t, h.load())
-			return h
-		}
-		end := func(h *hosts) {
-			h.save()
-			require.NoError(t, h.cache.Close())
-		}
-		serves := func(h *hosts, host string) bool {
-			_, err := h.cache.LookupHost(t.Context(), host)
-			return err == nil
-		}
-		h := begin()
-		require.True(t, serves(h, "old.test"))
-		time.Sleep(5 * time.Hour)
-		require.True(t, serves(h, "new.test"))
-		down = true
-		for range 2 {
-			time.Sleep(9 * time.Hour)
-			h.save() // as it does every minute
-			end(h)
-			h = begin()
-			require.True(t, serves(h, "old.test"))
-			require.True(t, serves(h, "new.test"))
-		}
-		time.Sleep(time.Hour + 2*time.Minute) // 24 h and 2 min after the answer
-		require.False(t, serves(h, "old.test"))
-		require.True(t, serves(h, "new.test"))
-		end(h)
-		h = begin()
-		require.False(t, serves(h, "old.test"))
-		require.True(t, serves(h, "new.test"))
-		// What the API confirms is young again.
-		down = false
-		require.Eventually(t, func() bool {
-			_, level, err := h.cache.Get(t.Context(), "new.test")
-			return err == nil && level == hostlookup.Miss
-		}, time.Minute, time.Second)
-		down = true
-		time.Sleep(23 * time.Hour)
-		end(h)
-		h = begin()
-		require.True(t, serves(h, "new.test"))
-		end(h)
-	})
 }
 
 // The file goes before the API, and both before the default.

@@ -1,0 +1,116 @@
+package hostlookup
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSaveAndLoad(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	clock := func() time.Time { return now }
+	file := filepath.Join(t.TempDir(), "cache.json")
+	from := &Cache{Jitter: -1, Clock: clock, Source: Func(failing(ErrNotFound))}
+	defer from.Close()
+	require.NoError(t, from.Set("b.com", Endpoint{App: "B", Host: "*.com", Addr: "10.0.0.2"}))
+	require.NoError(t, from.Set("a.com", Endpoint{Host: "a.com", Addr: "10.0.0.1:443", TTL: time.Hour}))
+	wantError(t, from, "none.com", ErrNotFound, Miss)
+	require.NoError(t, from.Save(file))
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	expires := func(d time.Duration) string { return now.Add(d).UTC().Format(time.RFC3339) }
+	require.Equal(t, `[{"app":"","host":"a.com","endpoint":"10.0.0.1:443","expires":"`+expires(time.Hour)+`"},`+
+		`{"app":"B","host":"b.com","endpoint":"10.0.0.2","expires":"`+expires(30*time.Second)+`"}]`+"\n", string(data))
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.EqualValues(t, 0o600, info.Mode().Perm())
+
+	to := &Cache{Jitter: -1, Clock: clock, Source: Func(failing(errDown)), MaxHosts: 10}
+	defer to.Close()
+	require.NoError(t, to.Set("b.com", Endpoint{Host: "b.com", Addr: "10.0.0.9"}))
+	loaded, err := to.Load(file)
+	require.NoError(t, err)
+	require.Equal(t, LoadResult{Hosts: 1, LeftOut: 1}, loaded)
+	wantEndpoint(t, to, "a.com", "10.0.0.1:443", Stale)
+	wantEndpoint(t, to, "b.com", "10.0.0.9", Hit)
+
+	require.NoError(t, os.WriteFile(file, []byte(`[{"host": "bad.com", "endpoint": "10.0.0.1:x"}, {"host": "good.com", "endpoint": "10.0.0.1"}]`), 0o600))
+	loaded, err = to.Load(file)
+	require.ErrorContains(t, err, "port is not a number")
+	require.Equal(t, LoadResult{Hosts: 1, LeftOut: 1}, loaded)
+	require.NoError(t, os.WriteFile(file, []byte("[{"), 0o600))
+	loaded, err = to.Load(file)
+	require.ErrorContains(t, err, file)
+	require.Zero(t, loaded)
+	_, err = to.Load(file + ".missing")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+// However often the router begins anew while the API is down, and whatever it writes into
+// the file meanwhile, no host is served for longer than without that.
+func TestRestartsMakeNoHostYounger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := false
+		source := Func(func(context.Context, string) (Endpoint, error) {
+			if down {
+				return Endpoint{}, errors.New("down")
+			}
+			return Endpoint{Addr: "10.0.0.1"}, nil
+		})
+		file := filepath.Join(t.TempDir(), "cache.json")
+		begin := func() *Cache {
+			c := &Cache{Source: source, TTL: time.Minute, Jitter: -1, StaleFor: 24 * time.Hour}
+			if _, err := c.Load(file); !errors.Is(err, fs.ErrNotExist) {
+				require.NoError(t, err)
+			}
+			return c
+		}
+		end := func(c *Cache) {
+			require.NoError(t, c.Save(file))
+			require.NoError(t, c.Close())
+		}
+		serves := func(c *Cache, host string) bool {
+			_, err := c.LookupHost(t.Context(), host)
+			return err == nil
+		}
+		c := begin()
+		require.True(t, serves(c, "old.test"))
+		time.Sleep(5 * time.Hour)
+		require.True(t, serves(c, "new.test"))
+		down = true
+		for range 2 {
+			time.Sleep(9 * time.Hour)
+			require.NoError(t, c.Save(file)) // as it does every minute
+			end(c)
+			c = begin()
+			require.True(t, serves(c, "old.test"))
+			require.True(t, serves(c, "new.test"))
+		}
+		time.Sleep(time.Hour + 2*time.Minute) // 24 h and 2 min after the answer
+		require.False(t, serves(c, "old.test"))
+		require.True(t, serves(c, "new.test"))
+		end(c)
+		c = begin()
+		require.False(t, serves(c, "old.test"))
+		require.True(t, serves(c, "new.test"))
+		// What the API confirms is young again.
+		down = false
+		require.Eventually(t, func() bool {
+			_, level, err := c.Get(t.Context(), "new.test")
+			return err == nil && level == Miss
+		}, time.Minute, time.Second)
+		down = true
+		time.Sleep(23 * time.Hour)
+		end(c)
+		c = begin()
+		require.True(t, serves(c, "new.test"))
+		end(c)
+	})
+}
