@@ -117,11 +117,12 @@ var directImports = map[string]map[string]string{
 	},
 	"sniproxy/hostlookup": {
 		module + "/internal/atomicfile":      "a cache file is replaced as a whole",
+		module + "/internal/hostname":        "the normal form of a host name",
 		"github.com/hashicorp/golang-lru/v2": "order and capacity of the cache",
 	},
 	"sniproxy/hostlookup/httpapi": {
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",
-		module + "/sniproxy/peek":       "the normal form of a host name",
+		module + "/internal/hostname":   "the normal form of a host name",
 	},
 	"internal/atomicfile": {
 		"github.com/google/renameio/v2": "fsync and rename in the right order",

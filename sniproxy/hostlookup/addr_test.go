@@ -5,8 +5,11 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/internal/hostname"
 )
 
 func TestDialAddr(t *testing.T) {
@@ -24,6 +27,10 @@ func TestDialAddr(t *testing.T) {
 		"backend.internal:1":                   "backend.internal:1",
 		"my_service.default.svc:65535":         "my_service.default.svc:65535",
 		"3com.com":                             "3com.com:8443",
+		"svc.cluster.local.":                   "svc.cluster.local.:8443",
+		"svc.cluster.local.:80":                "svc.cluster.local.:80",
+		"SVC.Cluster.Local:80":                 "svc.cluster.local:80",
+		"bücher.example:80":                    "xn--bcher-kva.example:80",
 		label + "." + label + ".example:00080": label + "." + label + ".example:80",
 	} {
 		got, err := Endpoint{Addr: addr}.DialAddr(8443)
@@ -37,7 +44,7 @@ func TestDialAddr(t *testing.T) {
 func TestValidate(t *testing.T) {
 	for addr, want := range map[string]string{
 		"":                        "empty",
-		":443":                    "no host",
+		":443":                    "empty name",
 		"10.0.0.24:":              "port",
 		"10.0.0.24:0":             "port",
 		"10.0.0.24:65536":         "port",
@@ -45,10 +52,10 @@ func TestValidate(t *testing.T) {
 		"10.0.0.24:https":         "port",
 		"10.0.0.24:000080":        "port",
 		"10.0.0.24:80:80":         "port",
-		"10.0.0.256":              "neither",
-		"10.0.0":                  "neither",
-		"2130706433":              "neither", // 127.0.0.1 to some resolvers
-		"010.0.0.1":               "neither",
+		"10.0.0.256":              "a number",
+		"10.0.0":                  "a number",
+		"2130706433":              "a number", // 127.0.0.1 to some resolvers
+		"010.0.0.1":               "a number",
 		"0.0.0.0":                 "unspecified",
 		"[::]:443":                "unspecified",
 		"224.0.0.1":               "multicast",
@@ -60,24 +67,30 @@ func TestValidate(t *testing.T) {
 		"[::1]443":                "text after ]",
 		"::1]:443":                "",
 		"http://10.0.0.1":         "",
-		"user@backend":            "character '@'",
-		"a b":                     "character ' '",
-		"backend\n":               "character '\\n'",
-		"bücher.example":          "character",
+		"user@backend":            "at sign",
+		"a b":                     "character other than",
+		"backend\n":               "control character",
+		"a.0x7f":                  "a number",
+		"a\u200db.example":        "IDNA",
 		"a..b":                    "empty label",
 		".a":                      "empty label",
-		"a.":                      "empty label",
+		"a..":                     "empty label",
 		"-a.b":                    "hyphen",
 		"a-.b":                    "hyphen",
 		strings.Repeat("a", 64):   "63",
 		strings.Repeat("a.", 128): "253",
-		strings.Repeat("a", 300):  "too long",
+		strings.Repeat("a", 300):  "253",
+		strings.Repeat("a", 1100): "too long",
 	} {
 		err := Endpoint{Addr: addr}.Validate()
 		require.ErrorContains(t, err, want, addr)
 		require.ErrorContains(t, err, "hostlookup: endpoint ")
 		require.LessOrEqual(t, len(err.Error()), 300)
 	}
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 }
 
 func FuzzEndpoint(f *testing.F) {
@@ -107,7 +120,9 @@ func FuzzEndpoint(f *testing.F) {
 			if ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "" {
 				t.Fatalf("%q gives %v", s, ip)
 			}
-		} else if !strings.Contains(s, host) {
+		} else if name, err := hostname.Normalize(host); err != nil || name != strings.TrimSuffix(host, ".") {
+			t.Fatalf("%q gives the name %q, which is not in normal form: %v", s, host, err)
+		} else if isASCII(s) && !strings.Contains(strings.ToLower(s), host) {
 			t.Fatalf("%q gives the name %q", s, host)
 		}
 	})

@@ -195,7 +195,7 @@ func (c *Cache) Set(host string, ep Endpoint) error {
 // store checks what do is to store, and calls it with the lock held.
 func (c *Cache) store(host string, ep Endpoint, do func(*core)) error {
 	if !nameFits(host) {
-		return fmt.Errorf("hostlookup: set %q: not the name of a host", clip(host))
+		return fmt.Errorf("hostlookup: set %s: not the name of a host", quote(host))
 	}
 	if err := ep.Validate(); err != nil {
 		return fmt.Errorf("%w (of host %q)", err, host)

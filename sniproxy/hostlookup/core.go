@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/headgate/headgate/internal/hostname"
 )
 
 // A core is the state of a Cache after its first use, with all defaults resolved.
@@ -335,7 +337,7 @@ func later(at int64, d time.Duration) int64 {
 	return at + int64(d)
 }
 
-func nameFits(host string) bool { return host != "" && len(host) <= maxName }
+func nameFits(host string) bool { return host != "" && len(host) <= hostname.MaxName }
 
 func (k *core) entry(e *entry, now int64, wall time.Time) (Entry, bool) {
 	entry := Entry{Endpoint: e.ep, Err: e.err(), Expires: wall.Add(time.Duration(e.expires - now))}

@@ -10,6 +10,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/headgate/headgate/internal/hostname"
 )
 
 // Hosts is an immutable set of hosts. The zero value has none.
@@ -139,11 +141,13 @@ func (h *Hosts) addJSON(raw []byte) (field string, err error) {
 // add adds ep under the normal form of ep.Host. On an error it returns the JSON name of the
 // wrong field.
 func (h *Hosts) add(ep Endpoint) (field string, err error) {
-	if ep.Host, err = normalHost(ep.Host); err != nil {
-		return "host", err
+	host, err := hostname.NormalizePattern(ep.Host)
+	if err != nil {
+		return "host", fmt.Errorf("%s: %w", quote(ep.Host), err)
 	}
+	ep.Host = host
 	if _, err := splitAddr(ep.Addr); err != nil {
-		return "endpoint", fmt.Errorf("%q: %w", clip(ep.Addr), err)
+		return "endpoint", fmt.Errorf("%s: %w", quote(ep.Addr), err)
 	}
 	m, key := h.exact, ep.Host
 	if suffix, ok := strings.CutPrefix(ep.Host, "*"); ok {
@@ -154,20 +158,6 @@ func (h *Hosts) add(ep Endpoint) (field string, err error) {
 	}
 	m[key] = ep
 	return "", nil
-}
-
-// normalHost returns the form that lookups use.
-func normalHost(s string) (string, error) {
-	host := strings.ToLower(strings.TrimSuffix(s, "."))
-	name, wild := strings.CutPrefix(host, "*.")
-	err := checkName(name)
-	if wild && err == nil && len(host) > maxName {
-		err = errors.New("name longer than 253 bytes")
-	}
-	if err != nil {
-		return "", fmt.Errorf("%q: %w", clip(s), err)
-	}
-	return host, nil
 }
 
 // LookupHost implements Lookup. An exact entry goes before a wildcard.

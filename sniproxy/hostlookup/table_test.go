@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/internal/hostname"
 )
 
 func names(n int) []string {
@@ -105,7 +107,7 @@ func TestTableReaders(t *testing.T) {
 }
 
 func TestEntryNames(t *testing.T) {
-	for n := range maxName + 1 {
+	for n := range hostname.MaxName + 1 {
 		host := string(make([]byte, n))
 		e := newEntry(host, Endpoint{}, nil)
 		require.True(t, e.is(host))

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/internal/hostname"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
@@ -119,9 +120,6 @@ func (c *Client) CloseIdleConnections() {
 	}
 }
 
-// maxHost is the longest host name in bytes (RFC 1035 section 2.3.4).
-const maxHost = 253
-
 // LookupHost asks the API about host. A host that is empty, longer than 253 bytes or made of dots
 // only is not found; the API is not asked.
 func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Endpoint, error) {
@@ -129,7 +127,7 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Endpoi
 		return hostlookup.Endpoint{}, err
 	}
 	// url.PathEscape leaves dots alone, and ".." would lead to another path of the API.
-	if strings.Trim(host, ".") == "" || len(host) > maxHost {
+	if strings.Trim(host, ".") == "" || len(host) > hostname.MaxName {
 		return hostlookup.Endpoint{}, hostlookup.ErrNotFound
 	}
 	if timeout := cmp.Or(c.Timeout, 5*time.Second); timeout > 0 {

@@ -14,8 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/internal/hostname"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/peek"
 )
 
 const defaultWait = 30 * time.Second
@@ -156,7 +156,7 @@ func (h *Handler) serveHost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	asked := r.PathValue("host")
-	host, err := peek.NormalizeHost(asked)
+	host, err := hostname.NormalizeHost(asked)
 	if err != nil {
 		h.notFound(w, "no host has such a name", asked)
 		return
