@@ -117,6 +117,7 @@ var directImports = map[string]map[string]string{
 	},
 	"sniproxy/hostlookup": {
 		module + "/internal/atomicfile":      "a cache file is replaced as a whole",
+		module + "/internal/filewatch":       "a hosts file is read again when it changes",
 		module + "/internal/hostname":        "the normal form of a host name",
 		"github.com/hashicorp/golang-lru/v2": "order and capacity of the cache",
 	},

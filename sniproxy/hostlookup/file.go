@@ -4,112 +4,126 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/headgate/headgate/internal/filewatch"
 )
 
-// File is a Lookup of the hosts in a file; see ParseHosts for its form. It needs no
-// Cache: its answers come from memory.
+// File is a Lookup of the hosts in a file; see ParseHosts for the format. A File answers from
+// memory, so it needs no Cache.
 //
-// The first use reads the file; Watch reads it again when it changes. All hosts change
-// at one moment. A file that cannot be read or is no JSON array changes nothing: the
-// last good state remains. Before there was one, lookups fail with the error.
+// The first lookup reads the file, unless Load or Watch has read it before. Watch reads the file
+// again when it changes. All hosts change at one moment. A file that is unreadable, or that is not
+// a JSON array, changes nothing: the last good hosts remain. Without good hosts, lookups fail with
+// the error.
 //
-// The fields are read at the first use and must not change afterwards. It is safe for
+// The first use reads the fields, and they must not change afterwards. A File is safe for
 // concurrent use.
 type File struct {
-	// Path is the file. Required. It may be a link that moves.
+	// Path is the file. Required. It may be a link that moves, as in a mounted ConfigMap.
 	Path string
 
-	// Interval is how often Watch looks whether the file has changed. 0 means 1 s.
+	// Interval is how often Watch looks for a change that the operating system has not reported.
+	// 0 means 1 s.
 	Interval time.Duration
 
-	// MaxSize bounds the file in bytes. 0 means 64 MiB.
+	// MaxSize limits the file in bytes. 0 means 64 MiB.
 	MaxSize int64
 
-	// Loaded, if not nil, is called after each reading: with the entries that were
-	// left out, or with the error that kept the file from being used. It is not called
-	// again for the same state of a file. Calls do not overlap.
+	// Loaded, if not nil, is called after each reading: with the new hosts and the entries that
+	// were left out, or with the error because of which the old hosts remain. It is called once
+	// for one content of the file, and once while one error lasts. Calls do not overlap.
 	Loaded func(hosts *Hosts, problems []Problem, err error)
 
 	hosts atomic.Pointer[Hosts]
 
-	mu      sync.Mutex // one reading at a time
-	seen    fileState
-	content [sha256.Size]byte // of the last reading
-	parsed  bool              // there was one
-	bad     error             // what was wrong with it
-	failing string            // the error on the way to the content, reported
+	mu      sync.Mutex        // one reading at a time
+	version filewatch.Version // of the last reading
+	read    bool              // the last reading returned the content
+	outcome string            // of the last reading: the hash of the content, or the error
+	err     error             // of the last reading
 }
 
 // LookupHost implements Lookup.
 func (f *File) LookupHost(ctx context.Context, host string) (Endpoint, error) {
+	if h := f.hosts.Load(); h != nil {
+		return h.LookupHost(ctx, host)
+	}
+	err := f.Load()
 	h := f.hosts.Load()
 	if h == nil {
-		if err := f.Load(); err != nil && f.hosts.Load() == nil {
-			return Endpoint{}, err
-		}
-		h = f.hosts.Load()
+		return Endpoint{}, err
 	}
 	return h.LookupHost(ctx, host)
 }
 
-// Load reads the file if it has changed since it was read. The error is that of a file
-// that cannot be used; Loaded gets it too.
+// Load reads the file if it may have changed since the last reading. It returns the error because
+// of which the old hosts remain; Loaded gets that error too.
 func (f *File) Load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now, err := stateOf(f.Path)
-	if err == nil && f.failing == "" && f.seen.same(now) {
-		return f.bad
+	// Look at the version before the content. A change in between is then found the next time.
+	version := filewatch.VersionOf(f.Path)
+	if f.read && version.Same(f.version) {
+		return f.err
 	}
-	var data []byte
-	if err == nil {
-		data, err = readFile(f.Path, cmp.Or(max(f.MaxSize, 0), 64<<20))
-	}
+	data, err := readFile(f.Path, cmp.Or(max(f.MaxSize, 0), 64<<20))
+	f.version, f.read = version, err == nil
+	var outcome string
 	if err != nil {
 		err = fmt.Errorf("hostlookup: %w", err)
-		if f.failing != err.Error() {
-			f.failing = err.Error()
-			f.loaded(nil, nil, err)
+		outcome = err.Error()
+	} else {
+		sum := sha256.Sum256(data)
+		outcome = hex.EncodeToString(sum[:])
+	}
+	if outcome == f.outcome {
+		return f.err
+	}
+	var hosts *Hosts
+	var problems []Problem
+	if err == nil {
+		if hosts, problems, err = ParseHosts(f.Path, data); err == nil {
+			f.hosts.Store(hosts)
 		}
-		return err
 	}
-	f.seen = now // it is older than data: what changes from now on is seen
-	content := sha256.Sum256(data)
-	if f.parsed && f.failing == "" && f.content == content {
-		return f.bad
-	}
-	f.content, f.parsed, f.failing = content, true, ""
-	hosts, problems, err := ParseHosts(f.Path, data)
-	if f.bad = err; err == nil {
-		f.hosts.Store(hosts)
-	}
-	f.loaded(hosts, problems, err)
-	return err
-}
-
-func (f *File) loaded(hosts *Hosts, problems []Problem, err error) {
+	f.outcome, f.err = outcome, err
 	if f.Loaded != nil {
 		f.Loaded(hosts, problems, err)
 	}
+	return err
 }
 
-// Hosts returns the present state, nil before there was a good one.
+// readFile reads a file of at most limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is longer than %d bytes", path, limit)
+	}
+	return data, nil
+}
+
+// Hosts returns the last good hosts, nil before the first good reading.
 func (f *File) Hosts() *Hosts { return f.hosts.Load() }
 
-// Watch reads the file when it changes, until ctx ends, and returns ctx's error.
+// Watch reads the file now and whenever it changes, until ctx ends. It returns ctx's error; Loaded
+// gets the errors of the file.
 func (f *File) Watch(ctx context.Context) error {
-	ticker := time.NewTicker(cmp.Or(max(f.Interval, 0), time.Second))
-	defer ticker.Stop()
-	for {
-		_ = f.Load() // Loaded has the error
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-ticker.C:
-		}
-	}
+	w := filewatch.Watcher{Paths: []string{f.Path}, Recheck: cmp.Or(max(f.Interval, 0), time.Second)}
+	w.Run(ctx, f.Load)
+	return context.Cause(ctx)
 }

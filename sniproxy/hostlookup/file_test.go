@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -150,21 +149,28 @@ func TestFileThroughLink(t *testing.T) {
 
 func TestFileWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hosts.json")
-	synctest.Test(t, func(t *testing.T) {
-		f := &File{Path: path, Interval: 3 * time.Second}
-		ctx, cancel := context.WithCancelCause(t.Context())
-		done := make(chan error)
-		go func() { done <- f.Watch(ctx) }()
-		for i := range 5 {
-			addr := fmt.Sprint("10.0.0.", i+1)
-			put(t, path, hostsFile(addr))
-			time.Sleep(3*time.Second + time.Millisecond)
-			ep, err := f.LookupHost(ctx, "a.com")
-			require.NoError(t, err)
-			require.Equal(t, addr, ep.Addr)
+	loaded := make(chan *Hosts)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	f := &File{Path: path, Interval: time.Hour, Loaded: func(hosts *Hosts, _ []Problem, _ error) {
+		select {
+		case loaded <- hosts:
+		case <-ctx.Done():
 		}
-		stop := errors.New("stop")
-		cancel(stop)
-		require.ErrorIs(t, <-done, stop)
-	})
+	}}
+	done := make(chan error)
+	go func() { done <- f.Watch(ctx) }()
+	require.Nil(t, <-loaded, "the file is missing")
+	for i := range 5 {
+		addr := fmt.Sprint("10.0.0.", i+1)
+		put(t, path, hostsFile(addr))
+		ep, err := (<-loaded).LookupHost(ctx, "a.com")
+		require.NoError(t, err)
+		require.Equal(t, addr, ep.Addr)
+		ep, err = f.LookupHost(ctx, "a.com")
+		require.NoError(t, err)
+		require.Equal(t, addr, ep.Addr)
+	}
+	stop := errors.New("stop")
+	cancel(stop)
+	require.ErrorIs(t, <-done, stop)
 }
