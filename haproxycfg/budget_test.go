@@ -29,7 +29,7 @@ func TestCheckBudget(t *testing.T) {
 		want haproxycfg.CheckBudget
 	}{
 		{"nothing", nil, haproxycfg.CheckBudget{}},
-		{"no checks", backends{every(0, 0, plain, plain), {Answer: &haproxycfg.Answer{Status: 404}}}, haproxycfg.CheckBudget{}},
+		{"no checks", backends{every(0, 0, plain, plain), {Response: &haproxycfg.FixedResponse{Status: 404}}}, haproxycfg.CheckBudget{}},
 		{"default intervals", backends{every(0, 0, checked, both)}, haproxycfg.CheckBudget{HealthServers: 2, AgentServers: 1, Health: 1, Agent: 0.5, Total: 1.5}},
 		{"their own", backends{every(time.Second, 250*time.Millisecond, both)}, haproxycfg.CheckBudget{HealthServers: 1, AgentServers: 1, Health: 1, Agent: 4, Total: 5}},
 		{"tracked servers are not checked, their agents are", backends{every(0, 0, tracks, tracks, agent)}, haproxycfg.CheckBudget{AgentServers: 1, Agent: 0.5, Total: 0.5}},

@@ -246,8 +246,8 @@ type Backend struct {
 	Timeouts Timeouts
 	// Servers may be empty: then every request is answered 503.
 	Servers []Server
-	// Answer, if not nil, answers every request, and there are no servers.
-	Answer *Answer
+	// Response, if not nil, answers every request. There are no servers then.
+	Response *FixedResponse
 }
 
 // Balance is an algorithm that chooses servers.
@@ -318,8 +318,8 @@ const (
 	NoTraffic = -1
 )
 
-// Answer is a fixed answer.
-type Answer struct {
+// FixedResponse is a response that HAProxy gives without a server.
+type FixedResponse struct {
 	Status      int    // 200 to 599
 	ContentType string // of Body; empty means "text/plain"
 	Body        string // one line, to which no line end is added; empty means no body

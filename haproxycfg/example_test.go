@@ -19,7 +19,7 @@ func ExampleConfig_WriteTo() {
 		}},
 		Backends: []haproxycfg.Backend{{
 			Name:   "sorry",
-			Answer: &haproxycfg.Answer{Status: 503, Body: "We'll be back soon"},
+			Response: &haproxycfg.FixedResponse{Status: 503, Body: "We'll be back soon"},
 		}},
 	}
 	if _, err := config.WriteTo(os.Stdout); err != nil {

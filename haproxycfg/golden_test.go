@@ -61,8 +61,8 @@ func TestGolden(t *testing.T) {
 				{Addr: netip.MustParseAddrPort("10.0.0.1:9707"), Check: true, AgentPort: 9707},
 				{Addr: netip.MustParseAddrPort("[fd00::2]:9707"), Check: true, AgentPort: 9707},
 			}},
-			{Name: "no-content", Answer: &haproxycfg.Answer{Status: 204}},
-			{Name: "sorry", Answer: &haproxycfg.Answer{Status: 404, ContentType: "text/html; charset=utf-8", Body: `<p class="x">it's $HOME # 100% \ not "here"`}},
+			{Name: "no-content", Response: &haproxycfg.FixedResponse{Status: 204}},
+			{Name: "sorry", Response: &haproxycfg.FixedResponse{Status: 404, ContentType: "text/html; charset=utf-8", Body: `<p class="x">it's $HOME # 100% \ not "here"`}},
 		},
 		Maps: []haproxycfg.Map{
 			{Name: "h", Entries: []haproxycfg.MapEntry{{Key: "www.example.com", Value: "v"}, {Key: "*.example.com", Value: "w"}}},

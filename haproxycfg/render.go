@@ -103,8 +103,8 @@ func (c *Config) sizeHint() int {
 	for i := range c.Backends {
 		b := &c.Backends[i]
 		n += 256 + len(b.Name) + len(b.Health.Path) + len(b.Health.Host)
-		if b.Answer != nil {
-			n += len(b.Answer.Body) + len(b.Answer.ContentType)
+		if b.Response != nil {
+			n += len(b.Response.Body) + len(b.Response.ContentType)
 		}
 		for j := range b.Servers {
 			s := &b.Servers[j]

@@ -11,8 +11,8 @@ import (
 
 func (b *Backend) append(t *text) {
 	t.section("backend", b.Name)
-	if b.Answer != nil {
-		b.Answer.append(t)
+	if b.Response != nil {
+		b.Response.append(t)
 		return
 	}
 	switch b.Balance {
@@ -71,16 +71,16 @@ func serverIDs(servers []Server) []int {
 	return ids
 }
 
-func (a *Answer) append(t *text) {
+func (r *FixedResponse) append(t *text) {
 	t.line("http-request return status")
-	t.int(a.Status)
-	if a.Body == "" { // HAProxy refuses an empty string
+	t.int(r.Status)
+	if r.Body == "" { // HAProxy refuses an empty string
 		return
 	}
 	t.raw(" content-type")
-	t.word(cmp.Or(a.ContentType, "text/plain"))
+	t.word(cmp.Or(r.ContentType, "text/plain"))
 	t.raw(" string")
-	t.word(a.Body)
+	t.word(r.Body)
 }
 
 // defaultInterval is the time between two checks, of health and of agents.

@@ -131,8 +131,8 @@ func (v *validator) backend(c *Config, b *Backend) {
 		return
 	}
 	v.place = "backend " + b.Name + ": "
-	if b.Answer != nil {
-		v.answer(b)
+	if b.Response != nil {
+		v.response(b)
 		return
 	}
 	if b.Balance == "static-rr" {
@@ -161,15 +161,15 @@ func (v *validator) health(h *Health) {
 	v.number("Health.Fall", h.Fall, 0, math.MaxInt16)
 }
 
-func (v *validator) answer(b *Backend) {
+func (v *validator) response(b *Backend) {
 	if len(b.Servers) > 0 {
-		v.addf("it has both an answer and servers")
+		v.addf("it has both a fixed response and servers")
 	}
-	v.number("Answer.Status", b.Answer.Status, 200, 599)
-	v.word("Answer.ContentType", b.Answer.ContentType)
-	v.word("Answer.Body", b.Answer.Body)
-	if b.Answer.ContentType != "" && b.Answer.Body == "" {
-		v.addf("Answer.ContentType without Answer.Body")
+	v.number("Response.Status", b.Response.Status, 200, 599)
+	v.word("Response.ContentType", b.Response.ContentType)
+	v.word("Response.Body", b.Response.Body)
+	if b.Response.ContentType != "" && b.Response.Body == "" {
+		v.addf("Response.ContentType without Response.Body")
 	}
 }
 

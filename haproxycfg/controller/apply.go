@@ -156,7 +156,7 @@ func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	a.c.status.setRefused(&refused)
 	data, err := r.AppendJSON(nil)
 	if err == nil {
-		_, err = a.c.Dir.WriteBeside(ctx, haproxycfg.RenderedFile{Name: ReportFile, Data: data})
+		_, err = a.c.Dir.WriteAuxiliary(ctx, haproxycfg.RenderedFile{Name: ReportFile, Data: data})
 	}
 	last := a.lastSaveErr
 	if a.lastSaveErr = ""; err != nil {

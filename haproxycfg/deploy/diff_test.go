@@ -30,7 +30,7 @@ func TestDirDiff(t *testing.T) {
 
 	b := testConfig("/run", 81, 1, 2, 5, 4)
 	b.Backends[0].Servers[1].Weight = 50
-	b.Backends = append(b.Backends, haproxycfg.Backend{Name: "new", Answer: &haproxycfg.Answer{Status: 404, Body: "no"}})
+	b.Backends = append(b.Backends, haproxycfg.Backend{Name: "new", Response: &haproxycfg.FixedResponse{Status: 404, Body: "no"}})
 	b.Maps[0].Entries = []haproxycfg.MapEntry{{Key: "s4.example.com", Value: "w"}, {Key: "x.example.com", Value: "v"}}
 	diff, err = d.Diff(b)
 	require.NoError(t, err)

@@ -11,10 +11,10 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// ErrMoved is wrapped by the error of [Plan.Apply] when the directory holds another
+// ErrStalePlan is wrapped by the error of [Plan.Apply] when the directory holds another
 // configuration than it did when the plan was made: what the plan's Diff says is no
 // longer true.
-var ErrMoved = errors.New("deploy: the directory holds another configuration than when the plan was made")
+var ErrStalePlan = errors.New("deploy: the directory holds another configuration than when the plan was made")
 
 // Plan is a configuration, rendered for a directory, and what it changes there. It is
 // for those who look before they leap, and costs less than [Dir.Diff] and [Dir.Apply]
@@ -74,13 +74,13 @@ func (p *Plan) Apply(ctx context.Context, beside ...haproxycfg.RenderedFile) (ch
 			return false, fmt.Errorf("deploy: apply: %w", err)
 		}
 		if moved {
-			return false, fmt.Errorf("deploy: apply: %w", ErrMoved)
+			return false, fmt.Errorf("deploy: apply: %w", ErrStalePlan)
 		}
 		changed, err := p.dir.apply(ctx, p.config, p.after)
 		if err != nil {
 			return changed, err
 		}
-		wrote, err := p.dir.writeBeside(beside)
+		wrote, err := p.dir.writeAuxiliary(beside)
 		return changed || wrote, err
 	})
 }
@@ -103,14 +103,14 @@ func (p *Plan) moved() (bool, error) {
 	return true, nil
 }
 
-// WriteBeside puts files in place that say something of the configuration in force,
+// WriteAuxiliary puts files in place that say something of the configuration in force,
 // under the directory's lock, and leaves the configuration alone. changed tells
 // whether any of them was written.
-func (d *Dir) WriteBeside(ctx context.Context, beside ...haproxycfg.RenderedFile) (changed bool, err error) {
-	return d.locked(ctx, func() (bool, error) { return d.writeBeside(beside) })
+func (d *Dir) WriteAuxiliary(ctx context.Context, beside ...haproxycfg.RenderedFile) (changed bool, err error) {
+	return d.locked(ctx, func() (bool, error) { return d.writeAuxiliary(beside) })
 }
 
-func (d *Dir) writeBeside(files []haproxycfg.RenderedFile) (changed bool, err error) {
+func (d *Dir) writeAuxiliary(files []haproxycfg.RenderedFile) (changed bool, err error) {
 	for _, f := range files {
 		if err := d.at("write " + f.Name); err != nil {
 			return changed, fmt.Errorf("deploy: apply: %w", err)

@@ -62,7 +62,7 @@ func TestPlan(t *testing.T) {
 	_, err = next.Apply(t.Context())
 	require.NoError(t, err)
 	_, err = stale.Apply(t.Context(), haproxycfg.RenderedFile{Name: "report.json", Data: []byte("3")})
-	require.ErrorIs(t, err, ErrMoved)
+	require.ErrorIs(t, err, ErrStalePlan)
 	require.Equal(t, rendered(t, d.Path, b), onDisk(t, d.Path, configFile))
 	require.Equal(t, "2", onDisk(t, d.Path, "report.json"))
 	_, err = next.Apply(t.Context())
@@ -93,13 +93,13 @@ func TestBesideIsWrittenOnlyForWhatIsInForce(t *testing.T) {
 	require.NoError(t, apply(testConfig("/run", 80, 2), "two"))
 	require.Equal(t, "two", onDisk(t, d.Path, "report.json"))
 
-	changed, err := d.WriteBeside(t.Context(), haproxycfg.RenderedFile{Name: "report.json", Data: []byte("three")})
+	changed, err := d.WriteAuxiliary(t.Context(), haproxycfg.RenderedFile{Name: "report.json", Data: []byte("three")})
 	require.NoError(t, err)
 	require.True(t, changed)
 	require.Equal(t, rendered(t, d.Path, testConfig("/run", 80, 2)), onDisk(t, d.Path, configFile))
 	require.NoError(t, os.Remove(filepath.Join(d.Path, "report.json")))
 	require.NoError(t, os.Mkdir(filepath.Join(d.Path, "report.json"), 0o755))
-	_, err = d.WriteBeside(t.Context(), haproxycfg.RenderedFile{Name: "report.json", Data: []byte("three")})
+	_, err = d.WriteAuxiliary(t.Context(), haproxycfg.RenderedFile{Name: "report.json", Data: []byte("three")})
 	require.ErrorContains(t, err, "the configuration is in force, but")
 }
 

@@ -66,7 +66,7 @@ func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
 			b.problemf(routes.Position{}, "", "service %s is given twice; the first counts", u.Ref)
 			continue
 		}
-		if u.Absent {
+		if u.Unresolved {
 			all = append(all, upstream{Upstream: u})
 			b.upstreams[u.Ref] = &all[len(all)-1]
 			continue
@@ -214,7 +214,7 @@ func (b *edgeBuilder) reportMissing(backends []routes.Backend, r *routes.Route) 
 		switch u := b.upstreams[rb.Ref]; {
 		case u == nil:
 			b.problemf(r.Position, "backends", "service %s is not known", rb.Ref)
-		case u.Absent:
+		case u.Unresolved:
 		case len(u.addrs) == 0:
 			b.problemf(r.Position, "backends", "service %s has no nodes", rb.Ref)
 		}
@@ -349,7 +349,7 @@ func (b *edgeBuilder) config() *haproxycfg.Config {
 		slices.SortFunc(nb.Servers, func(x, y haproxycfg.Server) int { return x.Addr.Compare(y.Addr) })
 		b.rendered = append(b.rendered, nb)
 	}
-	b.rendered = append(b.rendered, haproxycfg.Backend{Name: notFound, Answer: &haproxycfg.Answer{Status: 404, Body: "404 not found"}})
+	b.rendered = append(b.rendered, haproxycfg.Backend{Name: notFound, Response: &haproxycfg.FixedResponse{Status: 404, Body: "404 not found"}})
 	b.sortBackends()
 	slices.SortFunc(b.exact, compareKeys)
 	slices.SortFunc(b.prefix, compareKeys)

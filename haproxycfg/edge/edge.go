@@ -84,10 +84,10 @@ type Upstream struct {
 	AgentPort uint16
 	// Nodes are those that are used, in any order.
 	Nodes []Node
-	// Absent says that the service cannot be reached, and that whoever made the
+	// Unresolved says that the service cannot be reached, and that whoever made the
 	// Upstream has said why: it has no port and no nodes, and routes that name it
 	// are not reported for that.
-	Absent bool
+	Unresolved bool
 }
 
 // Node is a node of a cluster.

@@ -17,9 +17,9 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestAbsentUpstream: a service that its maker has reported already is not reported
+// TestUnresolvedUpstream: a service that its maker has reported already is not reported
 // again, its route answers 503, and the configuration is as without the Upstream.
-func TestAbsentUpstream(t *testing.T) {
+func TestUnresolvedUpstream(t *testing.T) {
 	web, other := ref("eu-1", "web"), ref("eu-1", "other")
 	table := routes.Table{Routes: []routes.Route{
 		route("a.example.com", "/", weighted{other, 1}),
@@ -29,7 +29,7 @@ func TestAbsentUpstream(t *testing.T) {
 	e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
 	want, problems := e.Config(table, ups)
 	require.Len(t, problems, 2)
-	config, problems := e.Config(table, append(ups, edge.Upstream{Ref: other, Absent: true}))
+	config, problems := e.Config(table, append(ups, edge.Upstream{Ref: other, Unresolved: true}))
 	require.Empty(t, problems)
 	require.Equal(t, want, config)
 }

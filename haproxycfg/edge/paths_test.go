@@ -44,7 +44,7 @@ func TestOddSocketPaths(t *testing.T) {
 			c := &haproxycfg.Config{
 				Global:    haproxycfg.Global{StatsSocket: w.stats.Path},
 				Frontends: []haproxycfg.Frontend{{Name: "f", Binds: []haproxycfg.Bind{{Address: "unix@" + listener}}, DefaultBackend: "b"}},
-				Backends:  []haproxycfg.Backend{{Name: "b", Answer: &haproxycfg.Answer{Status: 200}}},
+				Backends:  []haproxycfg.Backend{{Name: "b", Response: &haproxycfg.FixedResponse{Status: 200}}},
 			}
 			if strings.ContainsAny(half, "$,") {
 				require.ErrorContains(t, c.Validate(), "bind")

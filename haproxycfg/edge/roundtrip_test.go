@@ -471,7 +471,7 @@ func TestQuotingReachesHAProxy(t *testing.T) {
 			w.run(&haproxycfg.Config{
 				Global:    haproxycfg.Global{StatsSocket: w.stats.Path},
 				Frontends: []haproxycfg.Frontend{{Name: "f", Binds: []haproxycfg.Bind{{Address: w.frontend}}, DefaultBackend: "b"}},
-				Backends:  []haproxycfg.Backend{{Name: "b", Answer: &haproxycfg.Answer{Status: 200, Body: body}}},
+				Backends:  []haproxycfg.Backend{{Name: "b", Response: &haproxycfg.FixedResponse{Status: 200, Body: body}}},
 			})
 			require.Equal(t, body, mustRead(t, newClient(t, w.frontend).do("GET", "x", "/", "")))
 		})

@@ -24,7 +24,7 @@ func TestMonitorFailsFirst(t *testing.T) {
 		Frontends: []haproxycfg.Frontend{{
 			Name: "f", Binds: []haproxycfg.Bind{{Address: address}}, Monitor: "/ready", DefaultBackend: "b",
 		}},
-		Backends: []haproxycfg.Backend{{Name: "b", Answer: &haproxycfg.Answer{Status: 200, Body: "here"}}},
+		Backends: []haproxycfg.Backend{{Name: "b", Response: &haproxycfg.FixedResponse{Status: 200, Body: "here"}}},
 	}
 	files, err := config.Render(w.dir)
 	require.NoError(t, err)

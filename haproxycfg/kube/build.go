@@ -73,7 +73,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		}
 		for _, a := range selection.absent {
 			ref := routeRef(c.Name, a.Ref)
-			absent = append(absent, edge.Upstream{Ref: ref, Absent: true})
+			absent = append(absent, edge.Upstream{Ref: ref, Unresolved: true})
 			if c.Connectivity.State != Never { // of which that is said once for all
 				report.add(named.refs[ref].say(problemOf(c.Name, a.Problem)))
 			}
@@ -85,7 +85,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		}
 		report.add(named.clusters[name].say(Problem{Cluster: name, Message: "the cluster is not given"}))
 		for _, r := range missing {
-			absent = append(absent, edge.Upstream{Ref: routeRef(name, r), Absent: true})
+			absent = append(absent, edge.Upstream{Ref: routeRef(name, r), Unresolved: true})
 		}
 	}
 	config, problems := b.Edge.Config(table, slices.Concat(upstreams, absent))

@@ -133,7 +133,7 @@ func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.Ren
 		be := c.Backends[i-2-len(c.Frontends)]
 		want := map[string]int{"balance": 1, "default-server": 1, "server": len(be.Servers)}
 		switch {
-		case be.Answer != nil:
+		case be.Response != nil:
 			want = map[string]int{"http-request": 1}
 		case be.Health.Path != "" && be.Health.Host != "":
 			want["option"], want["http-check"] = 1, 1
