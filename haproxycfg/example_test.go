@@ -18,7 +18,7 @@ func ExampleConfig_WriteTo() {
 			DefaultBackend: "sorry",
 		}},
 		Backends: []haproxycfg.Backend{{
-			Name:   "sorry",
+			Name:     "sorry",
 			Response: &haproxycfg.FixedResponse{Status: 503, Body: "We'll be back soon"},
 		}},
 	}

@@ -26,9 +26,17 @@ const configFile = "haproxy.cfg"
 // The same Config and dir give the same bytes. An invalid Config gives an error
 // and no files; see [Config.Validate].
 func (c *Config) Render(dir string) ([]RenderedFile, error) {
-	if err := c.Validate(); err != nil {
+	v, err := c.Valid()
+	if err != nil {
 		return nil, err
 	}
+	return v.Render(dir)
+}
+
+// Render is [Config.Render] without another validation. It fails only if the maps cannot be named
+// by dir.
+func (v Valid) Render(dir string) ([]RenderedFile, error) {
+	c := v.config
 	if err := checkMapDir(dir); err != nil {
 		return nil, err
 	}

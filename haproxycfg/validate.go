@@ -61,6 +61,32 @@ func (c *Config) Validate() error {
 	return errors.Join(v.faults...)
 }
 
+// Valid is a Config that has passed [Config.Validate]. A function that takes a Valid does not
+// validate again. The Config must not change while a Valid of it is in use.
+//
+// Only [Config.Valid] makes one; the zero Valid panics.
+type Valid struct{ config *Config }
+
+// Valid validates c. Its error is that of [Config.Validate].
+func (c *Config) Valid() (Valid, error) {
+	if err := c.Validate(); err != nil {
+		return Valid{}, err
+	}
+	return Valid{c}, nil
+}
+
+// StateFile returns Global.StateFile.
+func (v Valid) StateFile() string { return v.config.Global.StateFile }
+
+// WithStateFile returns the same configuration with another Global.StateFile.
+func (v Valid) WithStateFile(file string) (Valid, error) {
+	var f validator
+	f.word("StateFile", file)
+	c := *v.config
+	c.Global.StateFile = file
+	return Valid{&c}, errors.Join(f.faults...)
+}
+
 // Validate reports the times that HAProxy cannot hold. Its error is like that of
 // [Config.Validate].
 func (t Timeouts) Validate() error {

@@ -73,7 +73,9 @@ func TestValidate(t *testing.T) {
 		{"agent-send without agent", func(c *config) { c.Backends[0].Servers[1].AgentSend = "x" }, `AgentSend "x" is not one line of text for an agent port`},
 		{"answer and servers", func(c *config) { c.Backends[0].Response = &haproxycfg.FixedResponse{Status: 200} }, "backend b: it has both a fixed response and servers"},
 		{"status", func(c *config) { c.Backends[1].Response.Status = 42 }, "backend answer: Response.Status 42 is not from 200 to 599"},
-		{"type of no body", func(c *config) { c.Backends[1].Response = &haproxycfg.FixedResponse{Status: 204, ContentType: "text/html"} }, "backend answer: Response.ContentType without Response.Body"},
+		{"type of no body", func(c *config) {
+			c.Backends[1].Response = &haproxycfg.FixedResponse{Status: 204, ContentType: "text/html"}
+		}, "backend answer: Response.ContentType without Response.Body"},
 		{"monitor with a query", func(c *config) { c.Frontends[0].Monitor = "/a?b" }, `frontend f: Monitor "/a?b" holds '?', which no path of a request holds`},
 		{"health path", func(c *config) { c.Backends[0].Health.Path = "/a#b" }, `backend b: Health.Path "/a#b" holds '#', which no path of a request holds`},
 		{"health host", func(c *config) { c.Backends[0].Health = haproxycfg.Health{Host: "h"} }, "backend b: Health.Host without Health.Path"},

@@ -33,7 +33,7 @@ func TestNothingIsWrittenAfterGuardFails(t *testing.T) {
 		Builder: kube.Builder{Edge: edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}},
 		Dir: &deploy.Dir{
 			Path:   dir,
-			Check:  func(context.Context, *haproxycfg.Config) error { suspended = true; return nil },
+			Check:  func(context.Context, haproxycfg.Valid) error { suspended = true; return nil },
 			Reload: func(context.Context) error { reloads++; return nil },
 			Guard:  l.guard,
 		},

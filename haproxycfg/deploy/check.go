@@ -2,35 +2,36 @@ package deploy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Checker asks HAProxy itself whether a configuration is good. It renders to
-// a temporary directory, with the maps there too, and runs "haproxy -c" on it:
-// nothing that is in use is touched. The files that a configuration names but
-// that are not rendered, such as certificates, are read where they are, but for
-// the state of servers: what they were like at the last reload says nothing about
-// a configuration, and HAProxy warns of each one that was down or drained.
+// Checker asks HAProxy whether a configuration is good. It renders the configuration and its maps
+// to a temporary directory and runs "haproxy -c" there, so that it touches no file in use. HAProxy
+// reads files that are not rendered, such as certificates, where they are.
 //
-// A Checker is a plain value and safe for concurrent use. Its Check fits
-// [Dir.Check].
+// The check replaces the server state file by an empty one. The saved state says nothing about the
+// configuration, and HAProxy would warn about each server that was down or drained.
+//
+// A Checker is a plain value, safe for concurrent use. Its method Check fits [Dir.Check].
 type Checker struct {
 	// Haproxy is the path of the binary. Empty means "haproxy" on PATH.
 	Haproxy string
-	// Timeout bounds one run. Zero means one minute; 100,000 servers were
-	// seen to take about 4 seconds.
+	// Timeout bounds one run; 0 means one minute. 100,000 servers took about 4 seconds.
 	Timeout time.Duration
-	// Warned, if not nil, is called with what HAProxy warns of in a
-	// configuration that it accepts. It is called once for each such check.
+	// Warned, if not nil, is called once for each accepted configuration that HAProxy warns
+	// about, with all warnings.
 	Warned func([]Diagnostic)
 }
 
@@ -42,52 +43,54 @@ const (
 	noServersState = "1\n" // the version of the format, and no server
 )
 
-// Check returns nil if HAProxy accepts c and a [*CheckError] if it does not. Any
-// other error means that it could not be asked: c does not render, there is no
-// binary, the time is over.
-func (k Checker) Check(ctx context.Context, c *haproxycfg.Config) error {
+// Check returns nil if HAProxy accepts the configuration, and a [*CheckError] if HAProxy rejects
+// it. Any other error means that there was no verdict, because the binary is missing or the time
+// is over.
+func (k Checker) Check(ctx context.Context, config haproxycfg.Valid) error {
 	dir, err := os.MkdirTemp("", "haproxycfg-check-")
 	if err != nil {
 		return fmt.Errorf("deploy: check: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if err := c.Validate(); err != nil {
-		return err
-	}
-	copied := *c
-	if c.Global.StateFile != "" {
-		copied.Global.StateFile = filepath.Join(dir, checkStateFile)
-		if err := os.WriteFile(copied.Global.StateFile, []byte(noServersState), 0o600); err != nil {
-			return fmt.Errorf("deploy: check: %w", err)
-		}
-	}
-	files, err := copied.Render(dir)
+	files, err := renderCopy(config, dir)
 	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		name := filepath.Join(dir, filepath.FromSlash(f.Name))
-		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-			return fmt.Errorf("deploy: check: %w", err)
-		}
-		if err := os.WriteFile(name, f.Data, 0o600); err != nil {
-			return fmt.Errorf("deploy: check: %w", err)
-		}
+		return fmt.Errorf("deploy: check: %w", err)
 	}
 	return k.checkFiles(ctx, dir, files)
 }
 
-// checkFiles runs HAProxy on files that stand in dir.
+// renderCopy writes the configuration to dir, with an empty server state file of its own.
+func renderCopy(config haproxycfg.Valid, dir string) ([]haproxycfg.RenderedFile, error) {
+	if config.StateFile() != "" {
+		file := filepath.Join(dir, checkStateFile)
+		if err := os.WriteFile(file, []byte(noServersState), 0o600); err != nil {
+			return nil, err
+		}
+		var err error
+		if config, err = config.WithStateFile(file); err != nil {
+			return nil, err
+		}
+	}
+	files, err := config.Render(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		name := filepath.Join(dir, filepath.FromSlash(f.Name))
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(name, f.Data, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// checkFiles runs HAProxy on the files, which dir holds.
 func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.RenderedFile) error {
-	timeout := k.Timeout
-	if timeout <= 0 {
-		timeout = defaultCheckTimeout
-	}
-	binary := k.Haproxy
-	if binary == "" {
-		binary = "haproxy"
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	binary := cmp.Or(k.Haproxy, "haproxy")
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(k.Timeout, 0), defaultCheckTimeout))
 	defer cancel()
 	out := &limitedBuffer{max: maxCheckOutput}
 	cmd := exec.CommandContext(ctx, binary, "-c", "-f", filepath.Join(dir, configFile))
@@ -97,8 +100,7 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 	if ctx.Err() != nil {
 		return fmt.Errorf("deploy: check with %s: %w", binary, ctx.Err())
 	}
-	// What the user shall find later stands in another directory: show names
-	// relative to it.
+	// Show names relative to the directory: the user finds the files elsewhere later.
 	output := strings.ReplaceAll(out.buf.String(), dir+string(filepath.Separator), "")
 	found := parseDiagnostics(output)
 	for _, f := range files {
@@ -107,7 +109,7 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		if warnings := only(found, "WARNING"); len(warnings) > 0 && k.Warned != nil {
+		if warnings := withSeverity(found, "WARNING"); len(warnings) > 0 && k.Warned != nil {
 			k.Warned(warnings)
 		}
 		return nil
@@ -118,51 +120,34 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 	}
 }
 
-// CheckError is a configuration that HAProxy does not accept, with its reasons.
+// CheckError reports that HAProxy rejected a configuration.
 type CheckError struct {
-	// Diagnostics is all that HAProxy said, in its order.
+	// Diagnostics are all messages of HAProxy, in its order.
 	Diagnostics []Diagnostic
-	// Output is the same as HAProxy printed it, at most 1 MiB.
+	// Output is what HAProxy printed, at most 1 MiB.
 	Output string
-	// Err says how HAProxy ended.
+	// Err is the exit status of HAProxy.
 	Err error
 }
 
-// Alerts are the diagnostics for which HAProxy refused the configuration.
-func (e *CheckError) Alerts() []Diagnostic { return only(e.Diagnostics, "ALERT") }
+// Alerts returns the diagnostics for which HAProxy rejected the configuration.
+func (e *CheckError) Alerts() []Diagnostic { return withSeverity(e.Diagnostics, "ALERT") }
 
-// Error shows each alert and, if it has one, the line that it points to.
+// Error returns each alert with the line of the configuration that it points to.
 func (e *CheckError) Error() string {
-	var b strings.Builder
-	b.WriteString("deploy: haproxy rejects the configuration (")
-	fmt.Fprintf(&b, "%v)", e.Err)
+	head := fmt.Sprintf("deploy: haproxy rejects the configuration (%v)", e.Err)
 	alerts := e.Alerts()
 	if len(alerts) == 0 {
-		b.WriteString(": ")
-		b.WriteString(strings.TrimSpace(e.Output))
+		return head + ": " + strings.TrimSpace(e.Output)
 	}
-	for _, a := range alerts {
-		b.WriteString("\n\t")
-		b.WriteString(a.String())
-	}
-	return b.String()
+	return head + joinDiagnostics(alerts)
 }
 
 // Unwrap returns Err.
 func (e *CheckError) Unwrap() error { return e.Err }
 
-func only(all []Diagnostic, severity string) []Diagnostic {
-	var some []Diagnostic
-	for _, d := range all {
-		if d.Severity == severity {
-			some = append(some, d)
-		}
-	}
-	return some
-}
-
-// limitedBuffer keeps the first max bytes and drops the rest, so that a
-// program which prints without end neither fills memory nor blocks.
+// limitedBuffer keeps the first max bytes and drops the rest. A program that prints without end
+// neither fills the memory nor blocks.
 type limitedBuffer struct {
 	buf bytes.Buffer // not embedded: io.Copy would use its ReadFrom
 	max int
@@ -173,4 +158,160 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 		b.buf.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
+}
+
+// Diagnostic is one message of HAProxy about a configuration.
+type Diagnostic struct {
+	// Severity is "ALERT", "WARNING" or "NOTICE".
+	Severity string
+	// File and Line are the place of the cause: a file relative to the directory of the
+	// configuration, and a line from 1. They are "" and 0 if the message names no line.
+	File string
+	Line int
+	// Text is the message without its prefix and place. It may have several lines.
+	Text string
+	// Source is that line of the file, without indentation.
+	Source string
+}
+
+// String returns "file:line: text" and Source below it. It leaves out empty fields.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	if d.File != "" {
+		b.WriteString(d.File)
+		b.WriteByte(':')
+		if d.Line > 0 {
+			b.WriteString(strconv.Itoa(d.Line))
+			b.WriteByte(':')
+		}
+		b.WriteByte(' ')
+	}
+	b.WriteString(d.Text)
+	if d.Source != "" {
+		b.WriteString("\n\t\t")
+		b.WriteString(d.Source)
+	}
+	return b.String()
+}
+
+func joinDiagnostics(all []Diagnostic) string {
+	var b strings.Builder
+	for _, d := range all {
+		b.WriteString("\n\t")
+		b.WriteString(d.String())
+	}
+	return b.String()
+}
+
+func withSeverity(all []Diagnostic, severity string) []Diagnostic {
+	var some []Diagnostic
+	for _, d := range all {
+		if d.Severity == severity {
+			some = append(some, d)
+		}
+	}
+	return some
+}
+
+// HAProxy 2.4 to 3.x print messages in these forms:
+//
+//	[ALERT]    (123) : config : parsing [FILE:8] : unknown keyword …
+//	[ALERT]    (123) : parsing [FILE:8] : …
+//	[ALERT] 324/211500 (123) : parsing [FILE:8]: …
+//	[ALERT]    (123) : config : [FILE:10] : 'server b/s1' : …
+//	[ALERT]    (123) : Binding [FILE:14] for frontend g: …
+//	[WARNING]  (123) : config : missing timeouts for backend 'b'.
+//	   | a further line of the same message
+var (
+	diagnosticStart = regexp.MustCompile(`^\[([A-Z]+)(?:/[A-Z]+)?\]\s+(?:[0-9]+/[0-9]+\s+)?\([0-9]+\)\s*:\s*(.*)$`)
+	diagnosticPos   = regexp.MustCompile(`\[([^\[\]]*):([0-9]{1,9})\]`)
+	diagnosticAt    = regexp.MustCompile(`^(?:parsing )?\[[^\[\]]*:[0-9]{1,9}\]\s*:\s*`)
+	// A message about a whole proxy names it: "Proxy 'f': …", "… for backend 'b'", "proxy 'dup'
+	// has no …".
+	diagnosticProxy = regexp.MustCompile(`(?i)\b(proxy|backend|frontend|listen) '([^']+)'`)
+)
+
+// parseDiagnostics parses the output of HAProxy. A line in no known form belongs to the message
+// before it. Lines before the first message are left out.
+func parseDiagnostics(output string) []Diagnostic {
+	var found []Diagnostic
+	for line := range strings.Lines(output) {
+		line = strings.TrimRight(line, "\r\n")
+		m := diagnosticStart.FindStringSubmatch(line)
+		if m == nil {
+			if rest, ok := continuation(line); ok && len(found) > 0 {
+				found[len(found)-1].Text += "\n" + rest
+			}
+			continue
+		}
+		d := Diagnostic{Severity: m[1], Text: strings.TrimPrefix(m[2], "config : ")}
+		if pos := diagnosticPos.FindStringSubmatch(d.Text); pos != nil {
+			d.File = pos[1]
+			d.Line, _ = strconv.Atoi(pos[2]) // at most nine digits
+			d.Text = d.Text[len(diagnosticAt.FindString(d.Text)):]
+		}
+		found = append(found, d)
+	}
+	return found
+}
+
+// continuation removes the indentation and the bar from a further line of a message. It returns
+// false for a line without indentation, such as "Configuration file is valid".
+func continuation(line string) (string, bool) {
+	text := strings.TrimLeft(line, " \t")
+	if text == line || text == "" {
+		return "", false
+	}
+	return strings.TrimPrefix(text, "| "), true
+}
+
+// addSources sets Source of each message about the file of that name. A message that names a proxy
+// instead of a line gets the place of the proxy's section.
+func addSources(found []Diagnostic, name string, data []byte) {
+	var lines [][]byte
+	for i := range found {
+		d := &found[i]
+		byProxy := d.File == "" && name == configFile
+		if d.File != name && !byProxy {
+			continue
+		}
+		if lines == nil {
+			lines = bytes.Split(data, []byte("\n"))
+		}
+		if byProxy {
+			if line := sectionLine(lines, d.Text); line > 0 {
+				d.File, d.Line = name, line
+			}
+		}
+		if d.Line >= 1 && d.Line <= len(lines) {
+			d.Source = strings.TrimSpace(string(lines[d.Line-1]))
+		}
+	}
+}
+
+// sectionLine returns the line, from 1, of the section of the proxy that a message names. It
+// returns 0 if the message names no proxy, or one that is both a frontend and a backend.
+func sectionLine(lines [][]byte, text string) int {
+	m := diagnosticProxy.FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	kind, name, found := strings.ToLower(m[1]), m[2], 0
+	for i, line := range lines {
+		word, rest := cutWord(line)
+		if got, _ := cutWord(rest); string(got) != name {
+			continue
+		}
+		switch string(word) {
+		case "frontend", "backend", "listen":
+			if kind != "proxy" && kind != string(word) {
+				continue
+			}
+			if found > 0 {
+				return 0
+			}
+			found = i + 1
+		}
+	}
+	return found
 }

@@ -77,6 +77,13 @@ func FuzzParseDiagnostics(f *testing.F) {
 	})
 }
 
+func valid(t *testing.T, c *haproxycfg.Config) haproxycfg.Valid {
+	t.Helper()
+	v, err := c.Valid()
+	require.NoError(t, err)
+	return v
+}
+
 // checkText runs the real HAProxy on a text that no Config renders to.
 func checkText(t *testing.T, k Checker, text string) error {
 	t.Helper()
@@ -135,7 +142,7 @@ func TestCheckPassesOverTheStateOfServers(t *testing.T) {
 	c.Global.StateFile = filepath.Join(dir, "server-state")
 	var warned []Diagnostic
 	k := Checker{Haproxy: haproxytest.Binary(t), Warned: func(w []Diagnostic) { warned = append(warned, w...) }}
-	require.NoError(t, k.Check(t.Context(), c))
+	require.NoError(t, k.Check(t.Context(), valid(t, c)))
 	require.Empty(t, warned, "no file")
 
 	server := c.Backends[0].Servers[0]
@@ -143,14 +150,15 @@ func TestCheckPassesOverTheStateOfServers(t *testing.T) {
 		" srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord\n" +
 		fmt.Sprintf("4 %s 1 %s %s 2 8 100 100 9 1 0 4 0 22 0 0 - %d -\n", c.Backends[0].Name, server.Name(), server.Addr.Addr(), server.Addr.Port())
 	require.NoError(t, os.WriteFile(c.Global.StateFile, []byte(state), 0o600))
-	require.NoError(t, k.Check(t.Context(), c))
+	require.NoError(t, k.Check(t.Context(), valid(t, c)))
 	require.Empty(t, warned, "a drained server")
 	data, err := os.ReadFile(c.Global.StateFile)
 	require.NoError(t, err)
 	require.Equal(t, state, string(data), "nothing that is in use is touched")
 
 	c.Global.StateFile = "/run/a\nb"
-	require.ErrorIs(t, k.Check(t.Context(), c), haproxycfg.ErrInvalid)
+	_, err = c.Valid()
+	require.ErrorIs(t, err, haproxycfg.ErrInvalid, "the state file that is replaced for the check is validated too")
 }
 
 // Without a listener there is nothing wrong in the text, and HAProxy still
@@ -167,18 +175,19 @@ func TestCheckOfAConfig(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	k := Checker{Haproxy: haproxytest.Binary(t)}
-	require.NoError(t, k.Check(t.Context(), testConfig("/run/x", 18080, 31000)))
+	require.NoError(t, k.Check(t.Context(), valid(t, testConfig("/run/x", 18080, 31000))))
 
 	bad := testConfig("/run/x", 18080, 31000)
 	bad.Frontends[0].Binds[0].TLS = &haproxycfg.TLS{Certificates: "/nowhere/certs"}
-	err := k.Check(t.Context(), bad)
+	err := k.Check(t.Context(), valid(t, bad))
 	var refused *CheckError
 	require.ErrorAs(t, err, &refused)
 	require.Contains(t, refused.Alerts()[0].Source, "bind 127.0.0.1:18080")
 	require.ErrorContains(t, err, "/nowhere/certs")
 
 	bad.Frontends[0].Name = "two words"
-	require.ErrorIs(t, k.Check(t.Context(), bad), haproxycfg.ErrInvalid)
+	_, err = bad.Valid()
+	require.ErrorIs(t, err, haproxycfg.ErrInvalid)
 
 	rest, err := os.ReadDir(tmp)
 	require.NoError(t, err)
@@ -188,12 +197,12 @@ func TestCheckOfAConfig(t *testing.T) {
 func TestCheckEndsInTime(t *testing.T) {
 	slow := filepath.Join(t.TempDir(), "haproxy")
 	require.NoError(t, os.WriteFile(slow, []byte("#!/bin/sh\nexec sleep 60\n"), 0o700))
-	err := Checker{Haproxy: slow, Timeout: 50 * time.Millisecond}.Check(t.Context(), &haproxycfg.Config{})
+	err := Checker{Haproxy: slow, Timeout: 50 * time.Millisecond}.Check(t.Context(), valid(t, &haproxycfg.Config{}))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 func TestCheckWithoutBinary(t *testing.T) {
-	err := Checker{Haproxy: filepath.Join(t.TempDir(), "haproxy")}.Check(t.Context(), &haproxycfg.Config{})
+	err := Checker{Haproxy: filepath.Join(t.TempDir(), "haproxy")}.Check(t.Context(), valid(t, &haproxycfg.Config{}))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	var refused *CheckError
 	require.NotErrorAs(t, err, &refused)
@@ -203,6 +212,6 @@ func TestCheckBoundsTheOutput(t *testing.T) {
 	loud := filepath.Join(t.TempDir(), "haproxy")
 	require.NoError(t, os.WriteFile(loud, []byte("#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x\nexit 1\n"), 0o700))
 	var refused *CheckError
-	require.ErrorAs(t, Checker{Haproxy: loud}.Check(t.Context(), &haproxycfg.Config{}), &refused)
+	require.ErrorAs(t, Checker{Haproxy: loud}.Check(t.Context(), valid(t, &haproxycfg.Config{})), &refused)
 	require.Equal(t, maxCheckOutput, len(refused.Output)) //nolint:testifylint // Len would print it
 }

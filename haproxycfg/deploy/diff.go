@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -12,72 +13,58 @@ import (
 	"github.com/headgate/headgate/internal/textdiff"
 )
 
-// Diff is the difference between two configurations: a summary in the terms of
-// HAProxy, and the whole of it as text.
+// Diff is the difference between two configurations: counts and names in the terms of HAProxy, and
+// the full text.
 type Diff struct {
 	// Servers counts the servers of all backends.
 	Servers ServerCounts
-	// Backends are those that are added, removed or altered, by name.
+	// Backends are the backends that differ, sorted by name.
 	Backends []BackendDiff
-	// Maps are those whose entries differ, by name: the routes.
+	// Maps are the maps whose entries differ, sorted by name. They hold the routes.
 	Maps []MapDiff
-	// Sections are the other sections that differ, as they are headed:
-	// "global", "defaults", "frontend https". That a section names the file
-	// of a map whose entries differ does not count.
+	// Sections are the heads of all other sections that differ, such as "global", "defaults"
+	// and "frontend https", sorted. The file name of a map changes with its entries; that alone
+	// makes no section differ.
 	Sections []string
 	// Text is a unified diff of all files.
 	Text string
 
-	differs bool // for a Diff without Text
+	differs bool // any file differs; for a Diff without Text
 }
 
-// ServerCounts says how many servers a change affects.
+// ServerCounts counts the servers that a change affects.
 type ServerCounts struct {
-	// Before and After are all servers of all backends.
+	// Before and After count all servers of all backends.
 	Before int `json:"before"`
 	After  int `json:"after"`
-	// Added and Removed are servers by backend and name. Altered are those
-	// of the same name whose line reads differently.
+	// Added and Removed count by backend and server name. Altered counts the servers that keep
+	// their name and have another line.
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Altered int `json:"altered"`
 }
 
-// BackendDiff is a backend that differs. Server lists are in the order of the
-// configuration.
+// BackendDiff is a backend that differs. Lists of servers have the order of the configuration.
 type BackendDiff struct {
 	Name string
-	// Added and Removed tell that the backend as a whole is new or gone; its
-	// servers are listed all the same.
+	// Added and Removed report that the whole backend is new or gone. All its servers are listed
+	// then too.
 	Added, Removed bool
-	// Names of servers. Altered are those whose line reads differently.
+	// Names of servers. Altered servers keep their name and have another line.
 	ServersAdded, ServersRemoved, ServersAltered []string
-	// Settings tells that other lines, or the order of servers, differ.
+	// Settings reports that other lines, or the order of the servers, differ.
 	Settings bool
 }
 
-// MapDiff is a map whose entries differ. An entry is "key value"; one whose
-// value changes is removed and added. Entries are in the order of the map.
+// MapDiff is a map whose entries differ. An entry is "key value". If the value of a key changes,
+// the old entry is removed and the new one added. Entries have the order of the map.
 type MapDiff struct {
 	Name           string
 	Added, Removed []string
 }
 
-// Diff compares what the directory holds with c, and changes nothing. An empty
-// directory, or one that does not exist, holds nothing.
-func (d *Dir) Diff(c *haproxycfg.Config) (Diff, error) {
-	after, err := d.render(c)
-	if err != nil {
-		return Diff{}, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	before, err := d.current()
-	if err != nil {
-		return Diff{}, fmt.Errorf("deploy: diff: %w", err)
-	}
-	return DiffFiles(before, after), nil
-}
+// namedMap finds the file name of a map in a line of haproxy.cfg.
+var namedMap = regexp.MustCompile(`\bmaps/([^/\s,()'"]+-[0-9a-f]{16}\.map)\b`)
 
 // current reads haproxy.cfg and the maps that it names.
 func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
@@ -98,11 +85,11 @@ func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 	return append(files, haproxycfg.RenderedFile{Name: configFile, Data: config}), nil
 }
 
-// mapNames finds the map files that a configuration's text names, sorted.
+// mapNames returns the map files that haproxy.cfg names, sorted.
 func mapNames(config []byte) []string {
 	found := map[string]bool{}
 	for line := range bytes.Lines(config) {
-		if bytes.Contains(line, []byte(mapsDir+"/")) { // few lines, and regular expressions are slow
+		if bytes.Contains(line, []byte(mapsDir+"/")) { // few lines; the regular expression is slow
 			for _, m := range namedMap.FindAllSubmatch(line, -1) {
 				found[mapsDir+"/"+string(m[1])] = true
 			}
@@ -111,10 +98,10 @@ func mapNames(config []byte) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// DiffFiles compares two configurations as [Config.Render] gives them. Either
-// may be nil: no configuration.
+// DiffFiles compares two configurations as [haproxycfg.Config.Render] returns them. Nil stands for
+// no configuration.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
-	d, a, b := diffFiles(before, after)
+	d, a, b := compareFiles(before, after)
 	var text strings.Builder
 	for _, name := range fileNames(a, b) {
 		fa, fb := a[name], b[name]
@@ -124,8 +111,8 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	return d
 }
 
-// diffFiles gives all but the text of a Diff, and the files by name.
-func diffFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
+// compareFiles returns a Diff without its Text, and the files by logicalName.
+func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
 	a, b = byLogicalName(before), byLogicalName(after)
 	for _, name := range fileNames(a, b) {
 		fa, fb := a[name], b[name]
@@ -148,7 +135,7 @@ func fileNames(a, b map[string]haproxycfg.RenderedFile) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// byLogicalName maps "haproxy.cfg", or the name of a map without its hash.
+// byLogicalName indexes files by "haproxy.cfg" or the name of a map without its hash.
 func byLogicalName(files []haproxycfg.RenderedFile) map[string]haproxycfg.RenderedFile {
 	out := make(map[string]haproxycfg.RenderedFile, len(files))
 	for _, f := range files {
@@ -171,12 +158,11 @@ func compareMaps(name, before, after string) MapDiff {
 	return d
 }
 
-// Empty tells whether there is no difference.
+// Empty reports whether the configurations are the same.
 func (d Diff) Empty() bool { return d.Text == "" && !d.differs }
 
-// ServerShare is the share of the servers in force, from 0 to 1, that the
-// change removes or alters. It is 0 if there were none: a first configuration
-// disturbs nobody.
+// ServerShare is the share of the servers before, from 0 to 1, that the change removes or alters. It
+// is 0 if there were no servers before, because a first configuration disturbs nobody.
 func (d Diff) ServerShare() float64 {
 	if d.Servers.Before == 0 {
 		return 0
@@ -184,7 +170,7 @@ func (d Diff) ServerShare() float64 {
 	return float64(d.Servers.Removed+d.Servers.Altered) / float64(d.Servers.Before)
 }
 
-// String is the summary in words, one fact a line, without Text.
+// String returns the difference in words, one fact on each line, without Text.
 func (d Diff) String() string {
 	if d.Empty() {
 		return "no change\n"
@@ -198,17 +184,17 @@ func (d Diff) String() string {
 	}
 	for _, x := range d.Backends {
 		fmt.Fprintf(&b, "%s backend %s\n", x.mark(), x.Name)
-		list(&b, "  - server ", x.ServersRemoved)
-		list(&b, "  + server ", x.ServersAdded)
-		list(&b, "  ~ server ", x.ServersAltered)
+		appendList(&b, "  - server ", x.ServersRemoved)
+		appendList(&b, "  + server ", x.ServersAdded)
+		appendList(&b, "  ~ server ", x.ServersAltered)
 		if x.Settings {
 			b.WriteString("  ~ settings\n")
 		}
 	}
 	for _, m := range d.Maps {
 		fmt.Fprintf(&b, "~ map %s: %d added, %d removed\n", m.Name, len(m.Added), len(m.Removed))
-		list(&b, "  - ", m.Removed)
-		list(&b, "  + ", m.Added)
+		appendList(&b, "  - ", m.Removed)
+		appendList(&b, "  + ", m.Added)
 	}
 	return b.String()
 }
@@ -223,7 +209,7 @@ func (x BackendDiff) mark() string {
 	return "~"
 }
 
-func list(b *strings.Builder, prefix string, items []string) {
+func appendList(b *strings.Builder, prefix string, items []string) {
 	for _, s := range items {
 		b.WriteString(prefix)
 		b.WriteString(s)

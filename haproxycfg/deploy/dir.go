@@ -3,6 +3,8 @@ package deploy
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,76 +17,225 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// Dir is a directory with a configuration that HAProxy runs. It holds
-// haproxy.cfg, the maps in maps, and in haproxy.cfg.last-good the configuration
-// that was in force before, with its maps.
+// Dir is a directory with the configuration that HAProxy runs: haproxy.cfg, its maps in the
+// subdirectory maps, and in haproxy.cfg.last-good the configuration before it, with its maps.
 //
-// A process that ends at any moment leaves the old configuration or the new
-// one, each whole. What it left undone, the next Apply does.
+// A process that ends at any moment leaves either the old or the new configuration, whole. The
+// next Apply finishes what that process left undone.
 //
-// The fields must not change after the first call. Methods are safe for
-// concurrent use. Calls of Apply run one after the other, on Unix those of other
-// processes on the same directory too.
+// The fields must not change after the first call. Methods are safe for concurrent use. A lock
+// lets only one Apply run at a time; on Unix it holds for other processes on the same directory
+// too.
 type Dir struct {
-	// Path is the directory. It is created if need be.
+	// Path is the directory. Apply creates it.
 	Path string
-	// Mode is the mode of the files; directories get the execute bits to it.
-	// Zero means 0644. HAProxy reads them before it gives up root.
+	// Mode is the mode of the files. Directories get the execute bits in addition. 0 means 0644.
+	// HAProxy reads the files before it gives up root.
 	Mode fs.FileMode
-	// Check, if not nil, decides whether a configuration may be written:
-	// [Checker.Check]. Nil means no check but that of rendering.
-	Check func(context.Context, *haproxycfg.Config) error
-	// Reload, if not nil, brings what is on disk into force, and says so:
-	// [Reloader.Reload]. Nil means that somebody else does.
+	// Check, if not nil, decides whether a configuration may be written, such as
+	// [Checker.Check]. Nil means no check beyond validation.
+	Check func(context.Context, haproxycfg.Valid) error
+	// Reload, if not nil, makes HAProxy load the files, and returns an error if HAProxy did
+	// not, such as [Reloader.Reload]. Nil means that somebody else does that.
 	Reload func(context.Context) error
 	// Guard, if not nil, is called before each effect: before a file is written or renamed, and
-	// before a reload. If it returns an error, Apply stops with that error and leaves the directory
-	// as a process does that ends at this moment. It is for processes that share a directory and
-	// of which one at a time may write.
+	// before a reload. If Guard returns an error, Apply stops with that error and leaves the
+	// directory as if the process had ended there. Processes that share a directory use it so
+	// that only one of them writes.
 	Guard func() error
 
 	mu sync.Mutex
-	// step is called before each effect, for tests that end the process there.
-	step func(name string) error
+	// beforeStep, if not nil, is called before each effect. Tests end the process there.
+	beforeStep func(name string) error
 }
 
+// Names of the files in the directory. haproxycfg renders configFile and mapsDir.
 const (
 	configFile   = "haproxy.cfg"
+	mapsDir      = "maps"
 	lastGoodFile = configFile + ".last-good"
-	// pendingFile stands from before the first change on disk until HAProxy
-	// has loaded it, so that a process that ends in between is found out.
+	// pendingFile exists from before the first change of haproxy.cfg until HAProxy has loaded
+	// the new one. If a process ends in between, the next Apply finds the file and reloads.
 	pendingFile = configFile + ".reload-pending"
-	mapsDir     = "maps"
 	lockName    = ".lock"
 )
 
-// Apply makes c the configuration of the directory and of HAProxy. In order:
+// target is a configuration that was rendered for the directory.
+type target struct {
+	config haproxycfg.Valid
+	files  []haproxycfg.RenderedFile // haproxy.cfg comes last
+}
+
+// text is haproxy.cfg.
+func (t target) text() []byte { return t.files[len(t.files)-1].Data }
+
+func (d *Dir) render(c *haproxycfg.Config) (target, error) {
+	valid, err := c.Valid()
+	if err != nil {
+		return target{}, err
+	}
+	dir, err := filepath.Abs(d.Path)
+	if err != nil {
+		return target{}, fmt.Errorf("deploy: %w", err)
+	}
+	files, err := valid.Render(filepath.ToSlash(dir))
+	return target{valid, files}, err
+}
+
+// Apply makes c the configuration of the directory and of HAProxy:
 //
-//  1. It renders c. If that is what the directory holds already, Apply writes
-//     nothing, reloads nothing and returns false.
-//  2. Check. If it fails, the configuration stays what it was.
-//  3. The maps that are not there are written, then what was in force is kept as
-//     the last good one, then haproxy.cfg is replaced, with fsync and rename.
-//  4. Reload. If it fails, the last good configuration is put back and
-//     loaded again, and the error says so. Without one, at the first Apply,
-//     the new one stays and the next Apply reloads again.
-//  5. Maps that no configuration names any more are removed.
+//  1. Apply renders c. If the directory holds the same files already, Apply writes nothing,
+//     reloads nothing and returns false.
+//  2. It calls Check. If Check fails, the old configuration stays.
+//  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces
+//     haproxy.cfg. Each file is synced and renamed.
+//  4. It calls Reload. If Reload fails, Apply puts the last good configuration back, reloads
+//     again, and returns the error. Without a last good configuration, which is the case at the
+//     first Apply, the new one stays and the next Apply reloads again.
+//  5. It removes the maps that no configuration names any more.
 //
-// changed tells whether the directory holds another configuration than before.
-// The reload that an earlier Apply could not finish is made up for, even if
-// nothing else is to do; changed is false then.
+// changed reports whether the directory holds another configuration than before. If an earlier
+// Apply ended before HAProxy had loaded the files, Apply reloads even if the files are the same;
+// changed is false then.
 //
-// When ctx ends during the reload, its outcome is unknown: the new
+// If ctx ends during the reload, nobody knows whether HAProxy loaded the files. The new
 // configuration stays, and the next Apply reloads again.
 func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, err error) {
-	files, err := d.render(c)
+	t, err := d.render(c)
 	if err != nil {
 		return false, err
 	}
-	return d.locked(ctx, func() (bool, error) { return d.apply(ctx, c, files) })
+	return d.locked(ctx, func() (bool, error) { return d.apply(ctx, t) })
 }
 
-// locked calls f while nobody else applies, in this process or another.
+// Plan is a configuration that was rendered for a directory, and its difference from what the
+// directory holds. A caller can look at the Diff and then apply exactly that. A Plan costs less
+// than [Dir.Diff] and [Dir.Apply] together.
+type Plan struct {
+	// Diff is the result of Dir.Diff without its Text.
+	Diff Diff
+
+	dir    *Dir
+	before []byte // haproxy.cfg; nil if there was none
+	after  target
+}
+
+// ErrStalePlan is wrapped by the error of [Plan.Apply] if somebody changed the directory after
+// the plan was made. The plan's Diff is wrong then.
+var ErrStalePlan = errors.New("deploy: the directory holds another configuration than when the plan was made")
+
+// Plan renders c and compares it with the files of the directory. It changes nothing. c must not
+// change until the plan has been applied.
+func (d *Dir) Plan(c *haproxycfg.Config) (*Plan, error) {
+	p, before, err := d.plan(c)
+	if err != nil {
+		return nil, err
+	}
+	p.Diff, _, _ = compareFiles(before, p.after.files)
+	return p, nil
+}
+
+// Diff compares the files of the directory with c, and changes nothing. An empty or missing
+// directory holds nothing.
+func (d *Dir) Diff(c *haproxycfg.Config) (Diff, error) {
+	p, before, err := d.plan(c)
+	if err != nil {
+		return Diff{}, err
+	}
+	return DiffFiles(before, p.after.files), nil
+}
+
+// plan returns a plan without its Diff, and the files that the directory holds.
+func (d *Dir) plan(c *haproxycfg.Config) (p *Plan, before []haproxycfg.RenderedFile, err error) {
+	after, err := d.render(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if before, err = d.current(); err != nil {
+		return nil, nil, fmt.Errorf("deploy: plan: %w", err)
+	}
+	p = &Plan{dir: d, after: after}
+	if n := len(before); n > 0 {
+		p.before = before[n-1].Data
+	}
+	return p, before, nil
+}
+
+// ID identifies the configuration of the plan: plans for one directory have the same ID if and
+// only if they have the same files.
+func (p *Plan) ID() string {
+	sum := sha256.Sum256(p.after.text()) // which names each map by a hash of its content
+	return hex.EncodeToString(sum[:8])
+}
+
+// Apply does the same as [Dir.Apply]. If the configuration is then in force, new or not, Apply
+// also writes the auxiliary files, such as a report about the configuration, under the same lock.
+// It skips files that exist with the same content. If the process ends before they are written,
+// the next Apply writes them. Their names are relative to the directory and differ from the
+// directory's own.
+//
+// changed reports whether the configuration or an auxiliary file differs from before. A plan may
+// be applied several times.
+func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) (changed bool, err error) {
+	return p.dir.locked(ctx, func() (bool, error) {
+		stale, err := p.isStale()
+		if err != nil {
+			return false, fmt.Errorf("deploy: apply: %w", err)
+		}
+		if stale {
+			return false, fmt.Errorf("deploy: apply: %w", ErrStalePlan)
+		}
+		changed, err := p.dir.apply(ctx, p.after)
+		if err != nil {
+			return changed, err
+		}
+		wrote, err := p.dir.writeAuxiliary(auxiliary)
+		return changed || wrote, err
+	})
+}
+
+// isStale reports whether haproxy.cfg differs both from what it was when the plan was made and
+// from what the plan writes.
+func (p *Plan) isStale() (bool, error) {
+	file := p.dir.file(configFile)
+	if p.before == nil && !exists(file) {
+		return false, nil
+	}
+	for _, known := range [][]byte{p.before, p.after.text()} {
+		if known == nil {
+			continue
+		}
+		if same, err := hasContent(file, known); same || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// WriteAuxiliary writes files about the configuration, such as a report, under the directory's
+// lock, and leaves the configuration alone. Names are as for [Plan.Apply]. changed reports whether
+// any of the files differs from before.
+func (d *Dir) WriteAuxiliary(ctx context.Context, files ...haproxycfg.RenderedFile) (changed bool, err error) {
+	return d.locked(ctx, func() (bool, error) { return d.writeAuxiliary(files) })
+}
+
+func (d *Dir) writeAuxiliary(files []haproxycfg.RenderedFile) (changed bool, err error) {
+	for _, f := range files {
+		if err := d.at("write " + f.Name); err != nil {
+			return changed, fmt.Errorf("deploy: apply: %w", err)
+		}
+		wrote, err := atomicfile.Update(d.file(f.Name), f.Data, d.mode())
+		changed = changed || wrote
+		if err != nil {
+			return changed, fmt.Errorf("deploy: apply: the configuration is in force, but: %w", err)
+		}
+	}
+	return changed, nil
+}
+
+// locked calls f while this Dir and its lock file are locked.
 func (d *Dir) locked(ctx context.Context, f func() (bool, error)) (changed bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -105,29 +256,29 @@ func (d *Dir) locked(ctx context.Context, f func() (bool, error)) (changed bool,
 	return f()
 }
 
-func (d *Dir) apply(ctx context.Context, c *haproxycfg.Config, files []haproxycfg.RenderedFile) (changed bool, err error) {
-	there, err := d.holds(files)
+func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
+	written, err := d.compareOnDisk(t.files)
 	if err != nil {
 		return false, fmt.Errorf("deploy: apply: %w", err)
 	}
-	same := !slices.Contains(there, false)
+	same := !slices.Contains(written, false)
 	pending := d.Reload != nil && exists(d.file(pendingFile))
 	if same && !pending {
 		return false, nil
 	}
 	if !same {
 		if d.Check != nil {
-			if err := d.Check(ctx, c); err != nil {
+			if err := d.Check(ctx, t.config); err != nil {
 				return false, err
 			}
-			if err := ctx.Err(); err != nil { // the check took its time
+			if err := ctx.Err(); err != nil { // the check can take seconds
 				return false, fmt.Errorf("deploy: apply: %w", err)
 			}
 		}
-		if err := d.write(files, there, pending); err != nil {
+		if err := d.write(t.files, written, pending); err != nil {
 			return false, fmt.Errorf("deploy: apply: %w", err)
 		}
-		changed = !there[len(there)-1]
+		changed = !written[len(written)-1]
 	}
 	if d.Reload != nil {
 		restored, err := d.reload(ctx)
@@ -135,29 +286,21 @@ func (d *Dir) apply(ctx context.Context, c *haproxycfg.Config, files []haproxycf
 			return changed != restored, err
 		}
 	}
-	if err := d.collect(files); err != nil {
+	if err := d.removeUnused(t.files); err != nil {
 		return changed, fmt.Errorf("deploy: apply: the configuration is in force, but: %w", err)
 	}
 	return changed, nil
 }
 
-func (d *Dir) render(c *haproxycfg.Config) ([]haproxycfg.RenderedFile, error) {
-	dir, err := filepath.Abs(d.Path)
-	if err != nil {
-		return nil, fmt.Errorf("deploy: %w", err)
-	}
-	return c.Render(filepath.ToSlash(dir))
-}
-
-// reload brings what is on disk into force, or else the last good
-// configuration.
+// reload makes HAProxy load the files. If HAProxy does not, reload restores the last good
+// configuration, reloads again and returns an error.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err
 	}
 	failed := d.Reload(ctx)
 	if failed == nil {
-		return false, d.settled()
+		return false, d.clearPending()
 	}
 	if ctx.Err() != nil {
 		return false, failed
@@ -175,14 +318,14 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.Reload(ctx); err != nil {
 		return true, errors.Join(failed, fmt.Errorf("deploy: the last good configuration is restored on disk, but: %w", err))
 	}
-	if err := d.settled(); err != nil {
+	if err := d.clearPending(); err != nil {
 		return true, errors.Join(failed, err)
 	}
 	return true, fmt.Errorf("%w\n(the last good configuration is restored and in force)", failed)
 }
 
-// restore puts the last good configuration back. It returns false if there is
-// none, or if it is what HAProxy failed to load.
+// restore puts the last good configuration back. It returns false if there is no such
+// configuration, or if it is the one that HAProxy failed to load.
 func (d *Dir) restore() (bool, error) {
 	good, err := readOptional(d.file(lastGoodFile))
 	if err != nil || good == nil {
@@ -196,9 +339,9 @@ func (d *Dir) restore() (bool, error) {
 	return err == nil, err
 }
 
-// settled records that HAProxy runs what is on disk.
-func (d *Dir) settled() error {
-	if err := d.at("settled"); err != nil {
+// clearPending records that HAProxy runs the files of the directory.
+func (d *Dir) clearPending() error {
+	if err := d.at("clear pending"); err != nil {
 		return err
 	}
 	err := os.Remove(d.file(pendingFile))
@@ -211,16 +354,17 @@ func (d *Dir) settled() error {
 	return nil
 }
 
+// at runs before each effect. An error means that the effect must not happen.
 func (d *Dir) at(step string) error {
 	if d.Guard != nil {
 		if err := d.Guard(); err != nil {
 			return fmt.Errorf("stopped before step %q: %w", step, err)
 		}
 	}
-	if d.step == nil {
+	if d.beforeStep == nil {
 		return nil
 	}
-	return d.step(step)
+	return d.beforeStep(step)
 }
 
 func (d *Dir) file(name string) string { return filepath.Join(d.Path, filepath.FromSlash(name)) }
@@ -232,7 +376,7 @@ func (d *Dir) mode() fs.FileMode {
 	return d.Mode.Perm()
 }
 
-// dirMode lets enter whoever may read.
+// dirMode adds an execute bit for each read bit, and all bits for the owner.
 func (d *Dir) dirMode() fs.FileMode {
 	m := d.mode()
 	return m | m&0o444>>2 | 0o700

@@ -38,7 +38,7 @@ func TestApplyCrashChild(t *testing.T) {
 	require.NoError(t, err)
 	n := 0
 	d := &Dir{Path: dir, Reload: func(context.Context) error { return nil }}
-	d.step = func(string) error {
+	d.beforeStep = func(string) error {
 		if n == last {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
@@ -63,12 +63,12 @@ func TestApplyKilledAtAnyStep(t *testing.T) {
 	d := &Dir{Path: base, Reload: func(context.Context) error { return nil }}
 	_, err := d.Apply(t.Context(), old)
 	require.NoError(t, err)
-	d.step = func(s string) error { steps = append(steps, s); return nil }
+	d.beforeStep = func(s string) error { steps = append(steps, s); return nil }
 	_, err = d.Apply(t.Context(), next)
 	require.NoError(t, err)
 	require.Subset(t, steps, []string{
 		"mkdir", "write " + pendingFile, "write " + lastGoodFile, "rename " + lastGoodFile,
-		"write " + configFile, "rename " + configFile, "reload", "settled", "collect",
+		"write " + configFile, "rename " + configFile, "reload", "clear pending", "remove unused",
 	})
 
 	for i, step := range steps {
@@ -96,7 +96,7 @@ func TestApplyKilledAtAnyStep(t *testing.T) {
 			loads = 0
 			_, err = d.Apply(t.Context(), next)
 			require.NoError(t, err)
-			if step != "collect" {
+			if step != "remove unused" {
 				require.Equal(t, 1, loads)
 			}
 			require.Equal(t, rendered(t, dir, next), onDisk(t, dir, configFile))
@@ -104,7 +104,7 @@ func TestApplyKilledAtAnyStep(t *testing.T) {
 			if i > 0 && text == rendered(t, dir, next) {
 				require.Equal(t, rendered(t, dir, old), onDisk(t, dir, lastGoodFile))
 			}
-			if step != "collect" {
+			if step != "remove unused" {
 				hidden, err := filepath.Glob(filepath.Join(dir, ".*[0-9]"))
 				require.NoError(t, err)
 				hiddenMaps, err := filepath.Glob(filepath.Join(dir, mapsDir, ".*[0-9]"))

@@ -86,7 +86,7 @@ func TestApplyWritesOnceAndThenNothing(t *testing.T) {
 	checks, reloads := 0, 0
 	d := &Dir{
 		Path:   dir,
-		Check:  func(context.Context, *haproxycfg.Config) error { checks++; return nil },
+		Check:  func(context.Context, haproxycfg.Valid) error { checks++; return nil },
 		Reload: func(context.Context) error { reloads++; return nil },
 	}
 	a := testConfig("/run", 80, 1)
@@ -152,7 +152,7 @@ func TestApplyTouchesNothingWhenTheCheckFails(t *testing.T) {
 	refuse := errors.New("no")
 	var verdict error
 	d := &Dir{
-		Path: dir, Check: func(context.Context, *haproxycfg.Config) error { return verdict },
+		Path: dir, Check: func(context.Context, haproxycfg.Valid) error { return verdict },
 		Reload: func(context.Context) error { return nil },
 	}
 	_, err := d.Apply(t.Context(), testConfig("/run", 80, 1))
@@ -210,7 +210,7 @@ func TestApplyThatEndedEarlyLosesNoLastGoodOne(t *testing.T) {
 		_, err := d.Apply(t.Context(), a)
 		require.NoError(t, err)
 		steps := 0
-		d.step = func(step string) error {
+		d.beforeStep = func(step string) error {
 			if last = step; steps == n {
 				return stop
 			}
@@ -221,7 +221,7 @@ func TestApplyThatEndedEarlyLosesNoLastGoodOne(t *testing.T) {
 		require.ErrorIs(t, err, stop)
 		require.Equal(t, rendered(t, dir, a), onDisk(t, dir, configFile), last)
 
-		d.step = nil
+		d.beforeStep = nil
 		_, err = d.Apply(t.Context(), c)
 		require.ErrorIs(t, err, refused)
 		require.ErrorContains(t, err, "restored and in force", last)
@@ -248,7 +248,7 @@ func TestApplyStopsWhenGuardFails(t *testing.T) {
 			}
 			return nil
 		}
-		d.step = func(step string) error { effects = append(effects, step); return nil }
+		d.beforeStep = func(step string) error { effects = append(effects, step); return nil }
 		_, err = plan.Apply(t.Context(), haproxycfg.RenderedFile{Name: "report.json", Data: []byte("b")})
 		require.Len(t, effects, n)
 		if err == nil {
@@ -258,7 +258,7 @@ func TestApplyStopsWhenGuardFails(t *testing.T) {
 		}
 		require.ErrorIs(t, err, stop)
 		require.NoFileExists(t, filepath.Join(dir, "report.json"))
-		d.Guard, d.step = nil, nil
+		d.Guard, d.beforeStep = nil, nil
 		_, err = d.Apply(t.Context(), b)
 		require.NoError(t, err)
 		require.Equal(t, rendered(t, dir, b), onDisk(t, dir, configFile))
@@ -399,7 +399,7 @@ func TestApplyWaitsNoLongerThanItsContext(t *testing.T) {
 	other.Reload = func(context.Context) error {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		late := &Dir{Path: dir, step: func(string) error { cancel(); return nil }} // just before it locks
+		late := &Dir{Path: dir, beforeStep: func(string) error { cancel(); return nil }} // just before it locks
 		_, err := late.Apply(ctx, testConfig("/run", 80, 2))
 		return err
 	}

@@ -14,52 +14,53 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// holds tells of each file whether it stands in the directory, byte for byte.
-func (d *Dir) holds(files []haproxycfg.RenderedFile) ([]bool, error) {
-	there := make([]bool, len(files))
+// compareOnDisk reports for each file whether the directory holds it, byte for byte.
+func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err error) {
+	same = make([]bool, len(files))
 	for i, f := range files {
-		var err error
-		if there[i], err = hasContent(d.file(f.Name), f.Data); err != nil {
+		if same[i], err = hasContent(d.file(f.Name), f.Data); err != nil {
 			return nil, err
 		}
 	}
-	return there, nil
+	return same, nil
 }
 
-// write puts the files in place that are not there, haproxy.cfg last.
+// write writes the files that the directory does not hold, haproxy.cfg last. written says which
+// files it holds; pending says whether the pending marker exists.
 //
-// What must outlive a loss of power is synced before what depends on it: the content
-// of a map and its name before the haproxy.cfg that names it, the last good
-// configuration and the mark of the reload before the haproxy.cfg that they are for.
-func (d *Dir) write(files []haproxycfg.RenderedFile, there []bool, pending bool) error {
+// Each file is synced before a file that depends on it is written, so that a loss of power leaves
+// either the old or the new configuration. haproxy.cfg depends on the maps that it names, on the
+// last good configuration and on the pending marker.
+func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	if err := os.MkdirAll(d.file(mapsDir), d.dirMode()); err != nil {
 		return err
 	}
 	last := len(files) - 1
 	for i, f := range files[:last] {
-		if !there[i] {
+		if !written[i] {
 			if err := d.replace(f.Name, f.Data); err != nil {
 				return err
 			}
 		}
 	}
-	// Whoever wrote those that are there may have ended before it synced.
+	// Sync even if no map is new: a process that wrote them may have ended before its sync.
 	if err := atomicfile.SyncDir(d.file(mapsDir)); err != nil {
 		return err
 	}
-	// What is on disk but was never loaded is not good. The mark comes after: who finds
-	// it relies on what is kept.
-	if !there[last] && !pending {
-		if err := d.keep(); err != nil {
+	// If a reload is pending, HAProxy may have refused haproxy.cfg, so the last good
+	// configuration stays. Write the pending marker after it: the marker implies that the last
+	// good configuration is in place.
+	if !written[last] && !pending {
+		if err := d.saveLastGood(); err != nil {
 			return err
 		}
 	}
 	if d.Reload != nil && !pending {
-		if err := d.mark(pendingFile); err != nil {
+		if err := d.createEmpty(pendingFile); err != nil {
 			return err
 		}
 	}
-	if there[last] {
+	if written[last] {
 		return atomicfile.SyncDir(d.Path)
 	}
 	config := files[last]
@@ -81,8 +82,7 @@ func (d *Dir) replace(name string, data []byte) error {
 	return atomicfile.Write(d.file(name), data, d.mode(), func() error { return d.at("rename " + name) })
 }
 
-// mark creates an empty file.
-func (d *Dir) mark(name string) error {
+func (d *Dir) createEmpty(name string) error {
 	if err := d.at("write " + name); err != nil {
 		return err
 	}
@@ -93,14 +93,14 @@ func (d *Dir) mark(name string) error {
 	return f.Close()
 }
 
-// linkFile is named like the rest of a write that did not end, which it is if the
-// process ends while it is there.
+// linkFile is a temporary second name of haproxy.cfg. It matches tempFileName, so removeUnused
+// removes it if the process ends too early.
 const linkFile = "." + lastGoodFile + ".0"
 
-// keep makes haproxy.cfg, if there is one, the last good configuration too. It gives
-// the file a second name rather than copying it: nothing ever writes to a file in
-// place, and a large one takes its time to be synced.
-func (d *Dir) keep() error {
+// saveLastGood makes haproxy.cfg, if it exists, the last good configuration too. It adds a name to
+// the file instead of copying it, because a large copy takes time to sync. Nothing writes to the
+// file in place, so both names keep their content.
+func (d *Dir) saveLastGood() error {
 	config, link := d.file(configFile), d.file(linkFile)
 	info, err := os.Lstat(config)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +114,7 @@ func (d *Dir) keep() error {
 		if err := d.at("write " + lastGoodFile); err != nil {
 			return err
 		}
-		linked = os.Link(config, link) == nil // not every file system can
+		linked = os.Link(config, link) == nil // some file systems have no hard links
 	}
 	if !linked {
 		old, err := os.ReadFile(config)
@@ -123,7 +123,7 @@ func (d *Dir) keep() error {
 		}
 		return d.replace(lastGoodFile, old)
 	}
-	// A rename between two names of one file does nothing, and leaves both.
+	// If both names are the same file already, rename does nothing and leaves the link.
 	defer os.Remove(link)
 	if err := d.at("rename " + lastGoodFile); err != nil {
 		return err
@@ -133,21 +133,21 @@ func (d *Dir) keep() error {
 
 var (
 	mapFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
-	// What a write that did not end left behind; see atomicfile.Write.
+	// tempFileName matches what atomicfile.Write leaves behind if the process ends too early.
 	tempFileName = regexp.MustCompile(`^\.(haproxy\.cfg|.+-[0-9a-f]{16}\.map).*[0-9]$`)
 )
 
-// collect removes maps that neither the files, which are in force, nor the last good
-// configuration name, and the rests of writes that did not end.
-func (d *Dir) collect(files []haproxycfg.RenderedFile) error {
-	if err := d.at("collect"); err != nil {
+// removeUnused removes leftovers of unfinished writes, and the maps that neither files, which
+// HAProxy runs, nor the last good configuration names.
+func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
+	if err := d.at("remove unused"); err != nil {
 		return err
 	}
 	inForce := make(map[string]bool, len(files))
 	for _, f := range files {
 		inForce[f.Name] = true
 	}
-	var good []byte // read if there is any map that is not in force
+	var good []byte // read when the first map turns up that is not in force
 	for _, sub := range []string{"", mapsDir} {
 		entries, err := os.ReadDir(d.file(sub))
 		if err != nil {
@@ -175,8 +175,8 @@ func (d *Dir) collect(files []haproxycfg.RenderedFile) error {
 	return nil
 }
 
-// hasContent tells whether a file holds data and nothing else. It reads no further
-// than to the first difference.
+// hasContent reports whether the file holds data and nothing else. It stops reading at the first
+// difference.
 func hasContent(file string, data []byte) (bool, error) {
 	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -206,7 +206,7 @@ func hasContent(file string, data []byte) (bool, error) {
 	}
 }
 
-// readOptional returns nil for a file that does not exist.
+// readOptional returns nil if the file does not exist.
 func readOptional(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -73,7 +73,7 @@ func TestBesideIsWrittenOnlyForWhatIsInForce(t *testing.T) {
 	var refuse, broken error
 	d := &Dir{
 		Path:   t.TempDir(),
-		Check:  func(context.Context, *haproxycfg.Config) error { return refuse },
+		Check:  func(context.Context, haproxycfg.Valid) error { return refuse },
 		Reload: func(context.Context) error { return broken },
 	}
 	apply := func(c *haproxycfg.Config, report string) error {
@@ -126,7 +126,7 @@ func TestOnlyDifferentSectionsAreRead(t *testing.T) {
 			after = strings.Replace(before, "s1", "s2", 1)
 		}
 		var want, got Diff
-		readAll(&want, before, after)
+		compareAll(&want, before, after)
 		got.compareConfigs([]byte(before), []byte(after))
 		require.Equal(t, want, got, "%q\n%q", before, after)
 		if want.Servers.Removed > 0 {
@@ -136,14 +136,18 @@ func TestOnlyDifferentSectionsAreRead(t *testing.T) {
 	require.Greater(t, differ, 500)
 }
 
-// readAll is compareConfigs without passing over anything.
-func readAll(d *Diff, before, after string) {
-	a, b := readSections(before), readSections(after)
+// compareAll is compareConfigs without passing over anything.
+func compareAll(d *Diff, before, after string) {
+	a, b := cutSections([]byte(before)), cutSections([]byte(after))
 	heads := maps.Clone(a)
 	maps.Copy(heads, b)
 	for _, head := range slices.Sorted(maps.Keys(heads)) {
-		x := compareServers(a[head], b[head])
-		d.Servers.add(a[head], b[head], x)
+		x := compareSections(a[head], b[head])
+		d.Servers.Before += len(a[head].lines().servers)
+		d.Servers.After += len(b[head].lines().servers)
+		d.Servers.Added += len(x.ServersAdded)
+		d.Servers.Removed += len(x.ServersRemoved)
+		d.Servers.Altered += len(x.ServersAltered)
 		if name, ok := strings.CutPrefix(head, "backend "); ok && x.differs() {
 			x.Name = name
 			d.Backends = append(d.Backends, x)

@@ -96,31 +96,30 @@ func FuzzParseProcesses(f *testing.F) {
 
 func TestParseReloadAnswer(t *testing.T) {
 	for answer, want := range map[string]struct {
-		success, ok bool
-		log         string
+		outcome reloadState
+		log     string
 	}{
 		"":                                    {},
 		"Loading\n":                           {},
 		"not Success=1\n":                     {},
-		"Success=1\n--\n[NOTICE] (1) : x\n\n": {true, true, "[NOTICE] (1) : x"},
-		"Success=0\n--\n[ALERT] (1) : x\n":    {false, true, "[ALERT] (1) : x"},
-		"Success=0\n":                         {false, true, ""},
-		"\nSuccess=1\r\n--\n":                 {true, true, ""},
+		"Success=1\n--\n[NOTICE] (1) : x\n\n": {reloadDone, "[NOTICE] (1) : x"},
+		"Success=0\n--\n[ALERT] (1) : x\n":    {reloadRefused, "[ALERT] (1) : x"},
+		"Success=0\n":                         {reloadRefused, ""},
+		"\nSuccess=1\r\n--\n":                 {reloadDone, ""},
 	} {
-		success, log, ok := parseReloadAnswer(answer)
-		require.Equal(t, want.ok, ok, "%q", answer)
-		require.Equal(t, want.success, success, "%q", answer)
+		outcome, log := parseReloadAnswer(answer)
+		require.Equal(t, want.outcome, outcome, "%q", answer)
 		require.Equal(t, want.log, log, "%q", answer)
 	}
 }
 
 func FuzzParseReloadAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer string) {
-		success, log, ok := parseReloadAnswer(answer)
-		if !ok && (success || log != "") || !strings.Contains(answer, log) {
-			t.Fatal(success, log, ok)
+		outcome, log := parseReloadAnswer(answer)
+		if outcome == reloadPending && log != "" || !strings.Contains(answer, log) {
+			t.Fatal(outcome, log)
 		}
-		if success && !strings.Contains(answer, "Success=1") {
+		if outcome == reloadDone && !strings.Contains(answer, "Success=1") {
 			t.Fatal("made up")
 		}
 		_ = (&ReloadError{Log: log}).Error()

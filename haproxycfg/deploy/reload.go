@@ -1,78 +1,69 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Reloader tells a HAProxy in master-worker mode to load its configuration
-// again, and finds out whether it did. Its Reload fits [Dir.Reload].
+// Reloader makes a HAProxy in master-worker mode load its configuration again, and finds out
+// whether HAProxy accepted it. Its method Reload fits [Dir.Reload].
 //
-// A Reloader is a plain value. Two reloads of one HAProxy at once would be
-// taken for each other; [Dir] does not do that.
+// A Reloader is a plain value. Only one reload of a HAProxy may run at a time, because a reload
+// cannot tell its own outcome from that of another. [Dir] runs one at a time.
 type Reloader struct {
-	// Master is the master's socket (option -S of haproxy).
+	// Master is the socket of the master process (option -S of haproxy).
 	Master runtimeapi.Socket
-	// StateFile is where the state of the servers is saved just before each
-	// reload: the file that the configuration names as its server-state-file.
-	// Without it a reload sends traffic to drained servers until their agents
-	// answer again. Empty means none.
+	// StateFile is the file to which each reload first saves the state of the servers. The
+	// configuration names the same file as its server-state-file. Empty means none: after a
+	// reload, drained servers then get traffic until their agents answer again.
 	//
-	// HAProxy reads the file at every start. Where one that is stopped for
-	// long should not come back with the state of then, remove the file
-	// before starting it.
+	// HAProxy reads the file at every start. Remove the file before you start a HAProxy that
+	// was stopped for long, so that it does not restore an old state.
 	StateFile string
-	// Timeout bounds a reload from the command to its confirmation. Zero
-	// means one minute. HAProxy reads its whole configuration in this time.
+	// Timeout bounds a reload from the command to its confirmation; 0 means one minute. HAProxy
+	// reads its whole configuration in this time.
 	Timeout time.Duration
 }
 
 const defaultReloadTimeout = time.Minute
 
-// ReloadError is a reload that HAProxy refused: the configuration that it had
-// before is still in force.
+// ReloadError reports that HAProxy refused a reload. The configuration before it stays in force.
 type ReloadError struct {
-	// Log is what HAProxy printed, from 2.7 on. Before that it tells its own
-	// standard error only, and Log is empty.
+	// Log is what HAProxy printed. It is empty before HAProxy 2.7, which prints only to its
+	// standard error.
 	Log string
 }
 
-// Error has the log's alerts in it, or all of it if there are none.
+// Error returns the alerts of the log, or the whole log if it has no alert.
 func (e *ReloadError) Error() string {
 	const prefix = "deploy: haproxy refuses the reload"
 	if e.Log == "" {
 		return prefix + "; the reason is in its log"
 	}
-	var b strings.Builder
-	for _, a := range only(parseDiagnostics(e.Log), "ALERT") {
-		b.WriteString("\n\t")
-		b.WriteString(a.String())
-	}
-	if b.Len() == 0 {
+	alerts := withSeverity(parseDiagnostics(e.Log), "ALERT")
+	if len(alerts) == 0 {
 		return prefix + ": " + e.Log
 	}
-	return prefix + ":" + b.String()
+	return prefix + ":" + joinDiagnostics(alerts)
 }
 
-// Reload saves the servers' state, then reloads, then waits until it is known
-// whether the new configuration is in force. It returns nil if it is and a
-// [*ReloadError] if HAProxy refused it. Any other error leaves that open: the
-// master did not answer, or not in time.
+// Reload saves the state of the servers, sends the command and waits for the outcome. It returns
+// nil if the new configuration is in force, and a [*ReloadError] if HAProxy refused it. Any other
+// error means that the outcome is unknown, because the master did not answer in time.
 //
-// HAProxy says so itself from 2.7 on. Before that, the master's process list
-// tells: its count of reloads goes up, and either there is a new worker or not.
+// HAProxy 2.7 and later answer with the outcome. Before 2.7, Reload compares the master's process
+// list: its count of reloads rises, and there is a new worker or not.
 func (r Reloader) Reload(ctx context.Context) error {
-	timeout := r.Timeout
-	if timeout <= 0 {
-		timeout = defaultReloadTimeout
-	}
+	timeout := cmp.Or(max(r.Timeout, 0), defaultReloadTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	before, err := r.processes(ctx)
@@ -88,14 +79,14 @@ func (r Reloader) Reload(ctx context.Context) error {
 			return fmt.Errorf("deploy: reload: %w", err)
 		}
 	}
-	long := r.Master
-	long.Timeout = timeout // 2.7 and later answer when the new worker is ready
-	answer, err := long.Do(ctx, "reload")
-	if verdict, log, ok := parseReloadAnswer(answer); ok {
-		if !verdict {
-			return &ReloadError{Log: log}
-		}
+	master := r.Master
+	master.Timeout = timeout // HAProxy 2.7 and later answer when the new worker is ready
+	answer, err := master.Do(ctx, "reload")
+	switch outcome, log := parseReloadAnswer(answer); outcome {
+	case reloadDone:
 		return nil
+	case reloadRefused:
+		return &ReloadError{Log: log}
 	}
 	var dial *net.OpError
 	if ctx.Err() != nil || errors.As(err, &dial) && dial.Op == "dial" {
@@ -104,13 +95,12 @@ func (r Reloader) Reload(ctx context.Context) error {
 	if text := strings.TrimSpace(answer); text != "" {
 		return fmt.Errorf("deploy: reload: the master says %.200q", text)
 	}
-	// A master before 2.7 replaces its own program at once, which cuts the
-	// connection with or without an error.
+	// Before 2.7 the master replaces its own program at once. That closes the connection, with
+	// or without an error.
 	return r.confirm(ctx, before)
 }
 
-// confirm watches the process list of a master that does not say how the
-// reload went.
+// confirm polls the process list of a master before 2.7 until it shows the outcome of a reload.
 func (r Reloader) confirm(ctx context.Context, before []process) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -142,14 +132,137 @@ func (r Reloader) processes(ctx context.Context) ([]process, error) {
 
 var reloadVerdict = regexp.MustCompile(`(?m)^Success=([01])\s*$`)
 
-// parseReloadAnswer reads what 2.7 and later say: a line "Success=1" or
-// "Success=0", a line "--", then the log. ok is false for everything else.
-func parseReloadAnswer(answer string) (success bool, log string, ok bool) {
+// parseReloadAnswer parses the answer of HAProxy 2.7 and later to "reload": a line "Success=1" or
+// "Success=0", a line "--", then the log. For any other text it returns reloadPending.
+func parseReloadAnswer(answer string) (outcome reloadState, log string) {
 	m := reloadVerdict.FindStringSubmatchIndex(answer)
 	if m == nil {
-		return false, "", false
+		return reloadPending, ""
 	}
 	log = strings.TrimSpace(answer[m[1]:])
 	log = strings.TrimSpace(strings.TrimPrefix(log, "--"))
-	return answer[m[2]:m[3]] == "1", log, true
+	if answer[m[2]:m[3]] == "1" {
+		return reloadDone, log
+	}
+	return reloadRefused, log
+}
+
+// process is a line of the master's "show proc".
+type process struct {
+	pid     int
+	kind    string // "master", "worker", or the name of a program
+	reloads int    // the number of reloads since it started
+	old     bool   // listed as a worker from before a reload
+}
+
+// parseProcesses parses the answer to "show proc" (management guide, section 9.4):
+//
+//	#<PID>          <type>          <reloads>       <uptime>        <version>
+//	11519           master          2 [failed: 0]   0d00h00m34s     2.6.12
+//	# workers
+//	12233           worker          0               0d00h00m00s     2.6.12
+//	# old workers
+//	11523           worker          1               0d00h00m33s     2.6.12
+//	# programs
+//
+// HAProxy 2.4 has a column <relative PID> before <reloads>, with "[was: 1]" for an old worker. So
+// parseProcesses finds columns by the header, and text in brackets is one word.
+func parseProcesses(answer string) ([]process, error) {
+	reloads := -1
+	old := false
+	var all []process
+	for line := range strings.Lines(answer) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "":
+		case strings.HasPrefix(line, "#<"):
+			reloads = headerColumn(line, "reloads")
+		case strings.HasPrefix(line, "#"):
+			old = strings.Contains(line, "old ")
+		case reloads < 2:
+			return nil, fmt.Errorf("deploy: not a process list of a master: %.200q", answer)
+		default:
+			p, err := parseProcess(line, reloads)
+			if err != nil {
+				return nil, err
+			}
+			p.old = old
+			all = append(all, p)
+		}
+	}
+	if len(all) == 0 || all[0].kind != "master" {
+		return nil, fmt.Errorf("deploy: not a process list of a master: %.200q", answer)
+	}
+	return all, nil
+}
+
+// headerColumn returns the index of the column <name>, or -1.
+func headerColumn(header, name string) int {
+	for i, part := range strings.Split(header, "<")[1:] {
+		if column, _, _ := strings.Cut(part, ">"); column == name {
+			return i
+		}
+	}
+	return -1
+}
+
+var bracketed = regexp.MustCompile(`\[[^\]]*\]`)
+
+func parseProcess(line string, reloads int) (process, error) {
+	words := strings.Fields(bracketed.ReplaceAllString(line, "[]"))
+	if len(words) <= reloads {
+		return process{}, fmt.Errorf("deploy: process list: %.200q", line)
+	}
+	pid, err1 := strconv.Atoi(words[0])
+	n, err2 := strconv.Atoi(words[reloads])
+	if err := errors.Join(err1, err2); err != nil || pid <= 0 || n < 0 {
+		return process{}, fmt.Errorf("deploy: process list: %.200q", line)
+	}
+	return process{pid: pid, kind: words[1], reloads: n}, nil
+}
+
+// currentWorker returns the address of the worker that serves new connections, for
+// [runtimeapi.Socket]. It is the worker with the fewest reloads. After a refused reload a master
+// may list that worker as old. Empty means that there is no worker.
+func currentWorker(all []process) string {
+	var best *process
+	for i, p := range all {
+		if p.kind == "worker" && (best == nil || p.reloads < best.reloads) {
+			best = &all[i]
+		}
+	}
+	if best == nil {
+		return ""
+	}
+	return fmt.Sprintf("@!%d", best.pid)
+}
+
+type reloadState int
+
+const (
+	reloadPending reloadState = iota // the outcome is not known yet
+	reloadDone
+	reloadRefused
+)
+
+// compareProcesses returns the state of a reload by the process lists before and after it. The
+// master starts over at a reload: its count rises, and it answers again after it has started a
+// worker or failed to start one.
+func compareProcesses(before, now []process) reloadState {
+	known := make(map[int]bool, len(before))
+	for _, p := range before {
+		known[p.pid] = true
+	}
+	if now[0].pid != before[0].pid {
+		// Another master has started, with the configuration on disk.
+		known = nil
+	} else if now[0].reloads == before[0].reloads {
+		return reloadPending
+	}
+	for _, p := range now {
+		if p.kind == "worker" && !p.old && !known[p.pid] {
+			return reloadDone
+		}
+	}
+	return reloadRefused
 }

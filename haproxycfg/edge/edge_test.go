@@ -112,7 +112,9 @@ func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
 	e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
 	config, problems := e.Config(table, []edge.Upstream{big, {Ref: small, NodePort: 31001, Nodes: big.Nodes[:1]}})
 	require.Empty(t, problems)
-	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), config))
+	valid, err := config.Valid()
+	require.NoError(t, err)
+	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), valid))
 	balance := map[string]haproxycfg.Balance{}
 	for _, b := range config.Backends {
 		balance[b.Name] = b.Balance
@@ -244,7 +246,9 @@ func TestLongNames(t *testing.T) {
 	config, problems := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(table, upstreams)
 	require.Empty(t, problems)
 	require.Len(t, config.Backends, 2+2+2+1, "services, checked services, nodes, and what is not found")
-	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), config))
+	valid, err := config.Valid()
+	require.NoError(t, err)
+	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), valid))
 }
 
 // TestBackendNamesOfOneHash: two routes that were sought out to have one short hash

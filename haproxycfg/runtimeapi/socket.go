@@ -1,3 +1,11 @@
+// Package runtimeapi sends commands to a running HAProxy and parses its answers.
+//
+//	stats := runtimeapi.Socket{Path: "/run/haproxy/stats.sock"}
+//	rows, err := stats.Stats(ctx)
+//
+// A stats socket belongs to one worker. The socket of a master (option -S of haproxy) reaches the
+// master and, with Socket.Worker, each of its workers. The package changes nothing in HAProxy; a
+// caller can with [Socket.Do].
 package runtimeapi
 
 import (
@@ -8,12 +16,13 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// Socket speaks to a HAProxy command line: a stats socket of a worker, or the
-// socket of the master in master-worker mode (HAProxy management guide,
-// sections 9.3 and 9.4). It holds no connection: each command opens one and
-// closes it, so a Socket is a plain value and safe for concurrent use.
+// Socket is the address of a HAProxy command line: the stats socket of a worker, or the socket of a
+// master in master-worker mode (HAProxy management guide, sections 9.3 and 9.4). Each command opens
+// a connection and closes it. A Socket is a plain value, safe for concurrent use.
 type Socket struct {
 	// Path is the file of a unix socket, or "tcp@host:port" (also "ipv4@…"
 	// and "ipv6@…", the spellings of HAProxy's own bind lines).
@@ -22,34 +31,33 @@ type Socket struct {
 	// "@!1234" the worker with that process ID, an old one too. Each command is sent to it
 	// (management guide, section 9.4). Empty means the process that listens on Path.
 	Worker string
-	// Timeout bounds one command from dial to end of answer. Zero means 10
-	// seconds. An earlier deadline of the context wins.
+	// Timeout bounds one command from the dial to the end of the answer; 0 means 10 seconds.
+	// An earlier deadline of the context wins.
 	Timeout time.Duration
 }
 
 const (
 	defaultSocketTimeout = 10 * time.Second
-	// maxAnswer bounds an answer. The largest known is "show stat": some
-	// 600 bytes a server, so this allows over 200,000 servers.
+	// maxAnswer bounds an answer. The largest is that to "show stat", with about 600 bytes for
+	// each server, so maxAnswer allows over 200,000 servers.
 	maxAnswer = 128 << 20
 )
 
 var (
-	// ErrCommand means that a command was not sent because HAProxy would
-	// read it as something else than one command.
+	// ErrCommand means that a command was not sent, because HAProxy would not read it as exactly
+	// one command.
 	ErrCommand = errors.New("runtimeapi: not one plain socket command")
 	// ErrAnswerTooLarge means that HAProxy sent more than 128 MiB.
 	ErrAnswerTooLarge = errors.New("runtimeapi: socket answer too large")
 )
 
-// Do sends one command and returns the whole answer as HAProxy sent it, which
-// as a rule ends with an empty line. HAProxy has no common form for failures,
-// so a text such as "Unknown command" is an answer here, not an error: the
-// caller knows what its command should say.
+// Do sends one command and returns the whole answer, which usually ends with an empty line. HAProxy
+// has no common form for failures, so Do returns a text such as "Unknown command" as an answer, not
+// as an error.
 //
-// A command that has a ';' or a line end is refused with [ErrCommand], since
-// HAProxy would run what follows as a second command; so are NUL and "<<",
-// which announces a payload that never comes.
+// Do refuses a command with [ErrCommand] if it contains ';' or a line end, because HAProxy would run
+// the rest as a second command. Do also refuses NUL, and "<<", after which HAProxy waits for a
+// payload.
 func (s Socket) Do(ctx context.Context, command string) (string, error) {
 	command, err := s.commandLine(command)
 	if err != nil {
@@ -69,7 +77,7 @@ func (s Socket) Do(ctx context.Context, command string) (string, error) {
 		return "", fmt.Errorf("runtimeapi: socket: %w", err)
 	}
 	defer conn.Close()
-	// One rule for deadline and cancellation: when ctx ends, I/O ends.
+	// When ctx ends, by its deadline or by a call of cancel, reads and writes fail.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
@@ -87,10 +95,10 @@ func exchange(conn io.ReadWriter, command string) (string, error) {
 	if _, err := io.WriteString(conn, command+"\n"); err != nil {
 		return "", err
 	}
-	// A worker closes after one answer, a master before 2.7 waits for more
-	// commands until it sees that there are none.
+	// A worker closes the connection after one answer. A master before 2.7 waits for more commands
+	// until it reads the end of the input.
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite() // an answer already cut off shows when reading
+		_ = half.CloseWrite() // if it fails, so does the read
 	}
 	var b strings.Builder
 	n, err := io.Copy(&b, io.LimitReader(conn, maxAnswer+1))
@@ -127,4 +135,41 @@ func (s Socket) commandLine(command string) (string, error) {
 		return "", fmt.Errorf("%w: %q announces a payload", ErrCommand, command)
 	}
 	return command, nil
+}
+
+// SaveServersState saves the state of the servers (weight, drain, maintenance, health) to a file.
+// HAProxy loads the file at its next start if its configuration names it as server-state-file. The
+// file is replaced whole or not at all.
+//
+// HAProxy restores addresses and ports from this file too, even if the new configuration has others.
+// For that reason the name of a server in package haproxycfg contains its address and port: a server
+// that changed has another name, and HAProxy ignores its saved state.
+func (s Socket) SaveServersState(ctx context.Context, file string) error {
+	answer, err := s.Do(ctx, "show servers state")
+	if err != nil {
+		return err
+	}
+	state, err := cleanServersState(answer)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(file, []byte(state), 0o644, nil); err != nil {
+		return fmt.Errorf("runtimeapi: save servers state: %w", err)
+	}
+	return nil
+}
+
+// cleanServersState makes the content of a state file of an answer. HAProxy 2.6 ignores a file that
+// begins with an empty line or lacks the last line end; it only prints a warning.
+func cleanServersState(answer string) (string, error) {
+	text := strings.TrimSpace(answer)
+	version, rest, _ := strings.Cut(text, "\n")
+	header, _, _ := strings.Cut(rest, "\n")
+	if strings.TrimSpace(version) != "1" || !strings.HasPrefix(header, "# be_id be_name srv_id srv_name ") {
+		return "", fmt.Errorf("runtimeapi: not a servers state: %.200q", text)
+	}
+	if strings.ContainsRune(text, 0) {
+		return "", errors.New("runtimeapi: not a servers state: it has a NUL byte")
+	}
+	return text + "\n", nil
 }

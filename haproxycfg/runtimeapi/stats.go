@@ -9,46 +9,44 @@ import (
 	"strings"
 )
 
-// Stat is a row of "show stat": a frontend, a backend as a whole or one server
-// (management guide, section 9.1, which gives the column names in brackets
-// here). What a version or a kind of row lacks is zero.
+// Stat is a row of "show stat": a frontend, a whole backend or one server. The names in brackets are
+// columns (management guide, section 9.1). A field is zero if the row or the version of HAProxy
+// lacks its column.
 type Stat struct {
-	// Proxy is the name of the frontend or backend [pxname]. Server is the
-	// name of the server, "FRONTEND" or "BACKEND" [svname].
+	// Proxy is the name of the frontend or backend [pxname]. Server is the name of the server, or
+	// "FRONTEND" or "BACKEND" [svname].
 	Proxy, Server string
-	// Status is as HAProxy words it, such as "UP", "DOWN", "DRAIN (agent)",
+	// Status is the state in HAProxy's words, such as "UP", "DOWN", "DRAIN (agent)",
 	// "MAINT (via nodes/a)", "UP 1/3", "no check" [status].
 	Status string
-	// Addr is "address:port" [addr]. It is shown to a socket of level
-	// operator or admin only.
+	// Addr is "address:port" [addr]. HAProxy shows it only on sockets of level operator or admin.
 	Addr string
-	// Tracked is "backend/server" if health and state come from there [tracked].
+	// Tracked is the "backend/server" that this server tracks: it has the health and state of
+	// that server [tracked].
 	Tracked string
-	// Weight is the weight in force and UserWeight the same without the ramp
-	// of a slow start [weight, uweight].
+	// Weight is the weight in force. UserWeight is the weight after the end of a slow start
+	// [weight, uweight].
 	Weight, UserWeight int
-	// CheckStatus and AgentStatus say how the last health and agent check
-	// ended, such as "L4OK" and "L7STS" [check_status, agent_status]. The
-	// Desc fields say it in words and Last fields give what was received
-	// [check_desc, agent_desc, last_chk, last_agt].
+	// CheckStatus and AgentStatus are the results of the last health check and agent check, such
+	// as "L4OK" and "L7STS" [check_status, agent_status]. The Desc fields are the results in
+	// words [check_desc, agent_desc]. The Last fields are the received texts [last_chk, last_agt].
 	CheckStatus, CheckDesc, LastCheck string
 	AgentStatus, AgentDesc, LastAgent string
-	// Sessions are those at once, Limit the most allowed of them, 0 for no
-	// limit, and Total all since the start [scur, slim, stot].
+	// Sessions is the current number of sessions, Limit the largest allowed number (0 means no
+	// limit), and Total the number since the start [scur, slim, stot].
 	Sessions, Limit, Total uint64
-	// Requests are HTTP requests since the start [req_tot].
+	// Requests is the number of HTTP requests since the start [req_tot].
 	Requests uint64
-	// Responses are HTTP responses since the start by class: index 1 to 5 for
-	// 1xx to 5xx, 0 for others [hrsp_1xx to hrsp_5xx, hrsp_other].
+	// Responses are the numbers of HTTP responses since the start by class: index 1 to 5 for 1xx
+	// to 5xx, 0 for others [hrsp_1xx to hrsp_5xx, hrsp_other].
 	Responses [6]uint64
-	// ConnErrors and RespErrors are connections and responses that failed;
-	// Retries and Redispatches what was then tried again [econ, eresp,
-	// wretr, wredis].
+	// ConnErrors and RespErrors count failed connections and failed responses [econ, eresp].
+	// Retries counts the attempts after a failed connection, and Redispatches the requests that
+	// then went to another server [wretr, wredis].
 	ConnErrors, RespErrors, Retries, Redispatches uint64
 }
 
-// Stats asks a worker's stats socket for "show stat" and returns all rows in its
-// order.
+// Stats sends "show stat" to a worker and returns all rows in its order.
 func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
 	answer, err := s.Do(ctx, "show stat")
 	if err != nil {
@@ -57,8 +55,8 @@ func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
-// statColumns sets the field that a column stands for. Versions add columns, so
-// they are found by name.
+// statColumns holds, by the name of a column, a function that sets the field for it. Newer versions
+// have more columns, so their order says nothing.
 var statColumns = map[string]func(*Stat, string) error{
 	"pxname":       str(func(s *Stat) *string { return &s.Proxy }),
 	"svname":       str(func(s *Stat) *string { return &s.Server }),
@@ -101,7 +99,7 @@ func count(field func(*Stat) *uint64) func(*Stat, string) (err error) {
 	return func(s *Stat, v string) (err error) { *field(s), err = strconv.ParseUint(v, 10, 64); return err }
 }
 
-// parseStats reads the answer to "show stat".
+// parseStats parses the answer to "show stat".
 func parseStats(answer string) ([]Stat, error) {
 	body, ok := strings.CutPrefix(strings.TrimLeft(answer, "\n"), "# ")
 	if !ok {

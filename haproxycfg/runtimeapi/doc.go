@@ -1,2 +1,0 @@
-// Package runtimeapi sends commands to a running HAProxy and parses its answers.
-package runtimeapi
