@@ -36,7 +36,7 @@ type candidate struct {
 func (d declared) hosts() (map[string]hostlookup.Endpoint, []string) {
 	hosts := map[string]hostlookup.Endpoint{}
 	var problems []string
-	for rest := d.table.Routes; len(rest) > 0; {
+	for rest := d.table.Routes(); len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].Host == rest[0].Host {
 			n++

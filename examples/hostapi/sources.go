@@ -162,7 +162,7 @@ func (s *sources) readRoutes(i int) (bool, error) {
 // of it is better than none.
 func unusable(f routeFile) error {
 	i := slices.IndexFunc(f.problems, func(p routes.Problem) bool { return p.Field == "" })
-	if i < 0 || len(f.table.Routes) > 0 {
+	if i < 0 || len(f.table.Routes()) > 0 {
 		return nil
 	}
 	return f.problems[i]

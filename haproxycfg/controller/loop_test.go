@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type call struct {
 
 func (f *fakeApply) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
 	f.mu.Lock()
-	f.called = append(f.called, call{now.Sub(f.start), len(in.routes.Table.Routes), allowed(f.pending)})
+	f.called = append(f.called, call{now.Sub(f.start), len(in.routes.Table.Routes()), allowed(f.pending)})
 	result, err, takes := f.result, f.err, f.takes
 	f.mu.Unlock()
 	sleep(ctx, takes)
@@ -108,7 +109,15 @@ func (in *inbox) sync(clusters ...int) {
 }
 
 func (in *inbox) routesN(n int) {
-	in.setRoutes(Declarations{Table: routes.Table{Routes: make([]routes.Route, n)}})
+	declared := make([]routes.Route, n)
+	for i := range declared {
+		declared[i] = routes.Route{
+			Host:     fmt.Sprintf("h%d.example", i),
+			Backends: []routes.Backend{{Ref: routes.Ref{Cluster: "c", Namespace: "n", Service: "s", Port: "80"}}},
+		}
+	}
+	table, problems := routes.New(declared...)
+	in.setRoutes(Declarations{Table: table, Problems: problems})
 }
 
 func after(d time.Duration) {

@@ -113,7 +113,7 @@ func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 // wholeFault returns the problem because of which a file has no routes at all, if that problem
 // concerns the file and not one of its entries.
 func wholeFault(table routes.Table, problems []routes.Problem) (routes.Problem, bool) {
-	if len(table.Routes) > 0 {
+	if len(table.Routes()) > 0 {
 		return routes.Problem{}, false
 	}
 	for _, p := range problems {

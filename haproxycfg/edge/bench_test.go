@@ -16,17 +16,21 @@ import (
 // manyServices is a table of one route for each service, each on 20 of 1,000
 // nodes and every one with an agent.
 func manyServices(n int) (routes.Table, []edge.Upstream) {
-	var table routes.Table
+	declared := make([]routes.Route, n)
 	upstreams := make([]edge.Upstream, n)
 	for i := range n {
 		r := routes.Ref{Cluster: "eu-1", Namespace: "ns-" + strconv.Itoa(i%50), Service: fmt.Sprintf("service-%05d", i), Port: "http"}
-		table.Routes = append(table.Routes, routes.Route{Host: fmt.Sprintf("www-%05d.example.com", i), Path: "/", Backends: []routes.Backend{{Ref: r, Weight: 100}}})
+		declared[i] = routes.Route{Host: fmt.Sprintf("www-%05d.example.com", i), Path: "/", Backends: []routes.Backend{{Ref: r, Weight: 100}}}
 		u := edge.Upstream{Ref: r, NodePort: uint16(30000 + i%2768), AgentPort: uint16(20000 + i)}
 		for j := range 20 {
 			node := (i*7919 + j*53) % 1000
 			u.Nodes = append(u.Nodes, edge.Node{Addr: netip.AddrFrom4([4]byte{10, 20, byte(node >> 8), byte(node)})})
 		}
 		upstreams[i] = u
+	}
+	table, problems := routes.New(declared...)
+	if len(problems) > 0 {
+		panic(problems[0])
 	}
 	return table, upstreams
 }

@@ -55,6 +55,7 @@ func newCheckedFleet(t testing.TB, check *routes.Check) *checkedFleet {
 		CheckInterval: 400 * time.Millisecond,
 		AgentInterval: 300 * time.Millisecond,
 	}
+	var declared []routes.Route
 	for i := range services {
 		u := edge.Upstream{Ref: ref("eu-1", "service-"+strconv.Itoa(i)), NodePort: f.count(&f.health, healthAnswer)}
 		for j := range each {
@@ -65,12 +66,13 @@ func newCheckedFleet(t testing.TB, check *routes.Check) *checkedFleet {
 		}
 		f.upstreams = append(f.upstreams, u)
 		r := routes.Route{Host: fmt.Sprintf("s%d.example.com", i), Path: "/", Backends: []routes.Backend{{Ref: u.Ref, Weight: 1}}, Check: check}
-		f.table.Routes = append(f.table.Routes, r)
+		declared = append(declared, r)
 		if i == 4 {
 			r.Host, r.Timeouts.Server = "slow."+r.Host, time.Minute
-			f.table.Routes = append(f.table.Routes, r)
+			declared = append(declared, r)
 		}
 	}
+	f.table = tableOf(t, declared...)
 	w := newWorld(t)
 	w.nodeAgent, w.upstreams = int(f.edge.NodeAgentPort), f.upstreams
 	config := w.start(f.edge, f.table)

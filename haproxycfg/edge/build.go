@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,7 +19,6 @@ type edgeBuilder struct {
 	backends  map[string]string                // what makes a backend, encoded, to its name
 	hashed    map[string]struct{}              // those of these names that have a hash
 	nodes     map[string]map[netip.Addr]string // by cluster and address, what tracks the node
-	routes    map[routeKey]struct{}
 	problems  []routes.Problem
 
 	rendered             []haproxycfg.Backend
@@ -35,12 +33,6 @@ type edgeBuilder struct {
 type serverKey struct {
 	addr      netip.AddrPort
 	agentPort uint16
-}
-
-// routeKey is the key of a route in its map.
-type routeKey struct {
-	key   string
-	exact bool
 }
 
 // upstream is an Upstream whose addresses were checked and sorted.
@@ -94,72 +86,33 @@ func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
 }
 
 func (b *edgeBuilder) addRoute(r *routes.Route) {
-	host := haproxycfg.MapEntry{Key: r.Host, Value: r.Host}
-	if !host.Valid() || strings.Contains(r.Host, "/") || strings.ContainsFunc(r.Host, isUpper) {
-		b.problemf(r.Position, "host", "%q is not a host in normal form", r.Host)
-		return
-	}
-	key := r.Host + r.Path + "/"
-	if !strings.HasPrefix(r.Path, "/") || !(haproxycfg.MapEntry{Key: key, Value: r.Host}).Valid() {
-		b.problemf(r.Position, "path", "%q is not a path in normal form", r.Path)
-		return
-	}
-	if !b.validSettings(r) {
-		return
-	}
 	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
 		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)
 	}
-	entries := &b.prefix
+	key, entries := r.Host+r.Path, &b.prefix
 	if r.Exact {
 		entries = &b.exact
+	} else if r.Path != "/" {
+		key += "/" // Prefixes match whole segments.
 	}
-	if r.Exact || strings.HasSuffix(r.Path, "/") {
-		key = strings.TrimSuffix(key, "/")
-	}
-	if _, dup := b.routes[routeKey{key, r.Exact}]; dup {
-		b.problemf(r.Position, "path", "%s%s is there already", r.Host, r.Path)
-		return
-	}
-	b.routes[routeKey{key, r.Exact}] = struct{}{}
 	*entries = append(*entries, haproxycfg.MapEntry{Key: key, Value: b.backendOf(r)})
-	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host {
-		b.hosts = append(b.hosts, host)
+	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host { // A table is sorted by host.
+		b.hosts = append(b.hosts, haproxycfg.MapEntry{Key: r.Host, Value: r.Host})
 	}
 }
-
-// validSettings reports those settings of a route that would make the whole
-// Config invalid. Routes of a parsed table have none.
-func (b *edgeBuilder) validSettings(r *routes.Route) bool {
-	err := haproxycfg.Timeouts{Server: r.Timeouts.Server, Tunnel: r.Timeouts.Tunnel}.Validate()
-	if c := r.Check; c != nil {
-		health := haproxycfg.Health{Path: c.Path, Host: c.Host, Interval: c.Interval, Rise: c.Rise, Fall: c.Fall}
-		err = errors.Join(err, health.Validate())
-	}
-	if err == nil {
-		return true
-	}
-	for line := range strings.Lines(err.Error()) { // one fault each
-		b.problemf(r.Position, "", "%s", strings.TrimPrefix(strings.TrimSuffix(line, "\n"), haproxycfg.ErrInvalid.Error()+": "))
-	}
-	return false
-}
-
-func isUpper(c rune) bool { return 'A' <= c && c <= 'Z' }
 
 // backendOf returns the name of the route's backend, which it adds if no other
 // route had it before.
 func (b *edgeBuilder) backendOf(r *routes.Route) string {
-	backends := b.distinct(r)
-	b.key = appendBackendKey(b.key[:0], backends, r)
+	b.key = appendBackendKey(b.key[:0], r)
 	name, ok := b.backends[string(b.key)]
 	if !ok {
 		key := string(b.key)
-		name = b.distinctName(backendName(backends, r, key), key)
+		name = b.distinctName(backendName(r, key), key)
 		b.backends[key] = name
-		b.rendered = append(b.rendered, b.backend(name, backends, r))
+		b.rendered = append(b.rendered, b.backend(name, r))
 	}
-	b.reportMissing(backends, r)
+	b.reportMissing(r)
 	return name
 }
 
@@ -184,33 +137,8 @@ func (b *edgeBuilder) distinctName(name, key string) string {
 	return name
 }
 
-// distinct is the route's backends in normal form: sorted, each service once.
-func (b *edgeBuilder) distinct(r *routes.Route) []routes.Backend {
-	compare := func(x, y routes.Backend) int { return x.Compare(y.Ref) }
-	same := func(x, y routes.Backend) bool { return x.Ref == y.Ref }
-	backends := r.Backends
-	if !slices.IsSortedFunc(backends, compare) {
-		backends = slices.SortedStableFunc(slices.Values(backends), compare)
-	}
-	if n := len(backends); n > 1 {
-		once := slices.CompactFunc(slices.Clone(backends), same)
-		if len(once) < n {
-			b.problemf(r.Position, "backends", "a service is named twice; the first counts")
-			backends = once
-		}
-	}
-	for i := range backends {
-		if w := backends[i].Weight; w < 0 || w > 256 {
-			b.problemf(r.Position, "backends", "service %s: weight %d is not from 0 to 256; it gets nothing", backends[i].Ref, w)
-			backends = slices.Clone(backends)
-			backends[i].Weight = 0
-		}
-	}
-	return backends
-}
-
-func (b *edgeBuilder) reportMissing(backends []routes.Backend, r *routes.Route) {
-	for _, rb := range backends {
+func (b *edgeBuilder) reportMissing(r *routes.Route) {
+	for _, rb := range r.Backends {
 		switch u := b.upstreams[rb.Ref]; {
 		case u == nil:
 			b.problemf(r.Position, "backends", "service %s is not known", rb.Ref)
@@ -222,7 +150,7 @@ func (b *edgeBuilder) reportMissing(backends []routes.Backend, r *routes.Route) 
 }
 
 // backend makes the servers of one backend.
-func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.Route) haproxycfg.Backend {
+func (b *edgeBuilder) backend(name string, r *routes.Route) haproxycfg.Backend {
 	out := haproxycfg.Backend{
 		Name:          name,
 		Balance:       b.edge.Balance,
@@ -233,8 +161,8 @@ func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.
 	if c := r.Check; c != nil {
 		out.Health = haproxycfg.Health{Path: c.Path, Host: c.Host, Interval: cmp.Or(c.Interval, b.edge.CheckInterval), Rise: c.Rise, Fall: c.Fall}
 	}
-	shares, total := make([]share, len(backends)), 0
-	for i, rb := range backends {
+	shares, total := make([]share, len(r.Backends)), 0
+	for i, rb := range r.Backends {
 		shares[i].weight = rb.Weight
 		if u := b.upstreams[rb.Ref]; u != nil {
 			shares[i].servers = len(u.addrs)
@@ -243,7 +171,7 @@ func (b *edgeBuilder) backend(name string, backends []routes.Backend, r *routes.
 	}
 	out.Servers = b.room(total)
 	weights := serverWeights(shares)
-	for i, rb := range backends {
+	for i, rb := range r.Backends {
 		if u := b.upstreams[rb.Ref]; u != nil {
 			out.Servers = b.appendServers(out.Servers, u, weights[i], r)
 		}
@@ -353,8 +281,6 @@ func (b *edgeBuilder) config() *haproxycfg.Config {
 	b.sortBackends()
 	slices.SortFunc(b.exact, compareKeys)
 	slices.SortFunc(b.prefix, compareKeys)
-	slices.SortFunc(b.hosts, compareKeys)
-	b.hosts = slices.Compact(b.hosts)
 	return &haproxycfg.Config{
 		Global:    b.edge.Global,
 		Defaults:  b.edge.Defaults,

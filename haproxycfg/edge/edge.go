@@ -122,15 +122,15 @@ func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Conf
 	b := edgeBuilder{
 		edge:      &e,
 		upstreams: make(map[routes.Ref]*upstream, len(upstreams)),
-		backends:  make(map[string]string, len(table.Routes)),
+		backends:  make(map[string]string, len(table.Routes())),
 		nodes:     make(map[string]map[netip.Addr]string),
-		routes:    make(map[routeKey]struct{}, len(table.Routes)),
-		rendered:  make([]haproxycfg.Backend, 0, len(table.Routes)+8),
+		rendered:  make([]haproxycfg.Backend, 0, len(table.Routes())+8),
 		taken:     make(map[serverKey]struct{}),
 	}
 	b.addUpstreams(upstreams)
-	for i := range table.Routes {
-		b.addRoute(&table.Routes[i])
+	declared := table.Routes()
+	for i := range declared {
+		b.addRoute(&declared[i])
 	}
 	config := b.config()
 	return config, b.problems

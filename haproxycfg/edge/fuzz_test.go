@@ -38,7 +38,7 @@ func FuzzEdge(f *testing.F) {
 		if checkPath != "" || checkHost != "" {
 			r.Check = &routes.Check{Path: checkPath, Host: checkHost, Interval: time.Duration(d)}
 		}
-		table := routes.Table{Routes: []routes.Route{route("good.example.com", "/", weighted{good, 100}), r, {Host: host, Path: path, Backends: r.Backends}}}
+		table, _ := routes.New(route("good.example.com", "/", weighted{good, 100}), r, routes.Route{Host: host, Path: path, Backends: r.Backends})
 		e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
 		config, _ := e.Config(table, []edge.Upstream{
 			{Ref: good, NodePort: 31000, Nodes: []edge.Node{node}},
@@ -49,7 +49,7 @@ func FuzzEdge(f *testing.F) {
 		configtest.RequireAccounted(t, config, files)
 		require.Contains(t, string(files[2].Data), "good.example.com/ eu-1.media.good.http\n")
 
-		// What is declared well is rendered without a complaint.
+		// A valid declaration is rendered without a problem.
 		if table, faults := routes.New(r); len(faults) == 0 {
 			_, problems := e.Config(table, []edge.Upstream{
 				{Ref: good, NodePort: 31000, Nodes: []edge.Node{node}},

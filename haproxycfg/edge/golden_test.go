@@ -92,6 +92,13 @@ func route(host, path string, backends ...weighted) routes.Route {
 	return r
 }
 
+func tableOf(t testing.TB, declared ...routes.Route) routes.Table {
+	t.Helper()
+	table, problems := routes.New(declared...)
+	require.Empty(t, problems)
+	return table
+}
+
 func with(r routes.Route, change func(*routes.Route)) routes.Route {
 	change(&r)
 	return r

@@ -10,9 +10,9 @@ import (
 
 // appendBackendKey encodes all that makes a backend: two routes share one if their
 // keys are equal. Weights count by their ratio.
-func appendBackendKey(k []byte, backends []routes.Backend, r *routes.Route) []byte {
+func appendBackendKey(k []byte, r *routes.Route) []byte {
 	divisor := 0
-	for _, b := range backends {
+	for _, b := range r.Backends {
 		divisor = gcd(divisor, b.Weight)
 	}
 	field := func(s string) { // with its length: no two lists of fields look alike
@@ -24,7 +24,7 @@ func appendBackendKey(k []byte, backends []routes.Backend, r *routes.Route) []by
 		k = strconv.AppendInt(k, n, 10)
 		k = append(k, ';')
 	}
-	for _, b := range backends {
+	for _, b := range r.Backends {
 		field(b.Cluster)
 		field(b.Namespace)
 		field(b.Service)
@@ -58,11 +58,8 @@ func gcd(a, b int) int {
 // The hash covers weights too, although a new weight is then a new backend,
 // whose servers have no line in the state file: HAProxy ignores a saved weight
 // anyway once the initial one has changed.
-func backendName(backends []routes.Backend, r *routes.Route, key string) string {
-	if len(backends) == 0 {
-		return string(appendHash([]byte("none"), key))
-	}
-	first := backends[0]
+func backendName(r *routes.Route, key string) string {
+	first := r.Backends[0]
 	var n []byte
 	exact := true
 	for i, part := range [...]string{first.Cluster, first.Namespace, first.Service, first.Port} {
@@ -73,7 +70,7 @@ func backendName(backends []routes.Backend, r *routes.Route, key string) string 
 		n, same = appendLabel(n, part)
 		exact = exact && same
 	}
-	if exact && len(backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) {
+	if exact && len(r.Backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) {
 		return string(n)
 	}
 	return string(appendHash(n, key))

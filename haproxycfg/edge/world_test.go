@@ -112,8 +112,15 @@ func (w *world) upstream(r routes.Ref, agentPort int, nodes ...int) {
 	w.upstreams = append(w.upstreams, u)
 }
 
-// start runs a real HAProxy on what the edge makes of the table.
+// start runs a real HAProxy with the configuration that the edge makes of the table.
 func (w *world) start(e edge.Edge, table routes.Table) *haproxycfg.Config {
+	w.t.Helper()
+	config := w.config(e, table)
+	w.run(config)
+	return config
+}
+
+func (w *world) config(e edge.Edge, table routes.Table) *haproxycfg.Config {
 	w.t.Helper()
 	w.frontend = "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(w.t, 1)[0])
 	if len(e.HTTPS) > 0 {
@@ -124,7 +131,6 @@ func (w *world) start(e edge.Edge, table routes.Table) *haproxycfg.Config {
 	e.Global.StatsSocket = w.stats.Path
 	config, problems := e.Config(table, w.upstreams)
 	require.Empty(w.t, problems)
-	w.run(config)
 	return config
 }
 

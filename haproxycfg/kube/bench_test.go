@@ -23,13 +23,15 @@ import (
 // another one in its place.
 func scale(tb testing.TB, nodes, services int) (table routes.Table, before, after []kube.Cluster) {
 	tb.Helper()
+	declared := make([]routes.Route, services)
 	for i := range services {
 		namespace, name := manifesttest.ServiceName(i)
-		table.Routes = append(table.Routes, routes.Route{
+		declared[i] = routes.Route{
 			Host: fmt.Sprintf("s%06d.example.com", i), Path: "/api",
 			Backends: []routes.Backend{{Ref: routes.Ref{Cluster: "eu-1", Namespace: namespace, Service: name, Port: "http"}, Weight: 100}},
-		})
+		}
 	}
+	table = tableOf(tb, declared...)
 	all := manifesttest.Nodes(nodes)
 	objects := manifesttest.Services(services)
 	one := func(nodes []*corev1.Node) []kube.Cluster {
@@ -99,4 +101,11 @@ func BenchmarkReport(b *testing.B) {
 			}
 		})
 	}
+}
+
+func tableOf(tb testing.TB, declared ...routes.Route) routes.Table {
+	tb.Helper()
+	table, problems := routes.New(declared...)
+	require.Empty(tb, problems)
+	return table
 }

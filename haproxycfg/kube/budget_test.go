@@ -54,13 +54,14 @@ routes:
 // their checks counted.
 func TestBudgetIsThatOfTheOtherConfigurations(t *testing.T) {
 	table := parseRoutes(t, budgetTable)
-	checked := routes.Table{}
-	for _, r := range table.Routes {
+	var declared []routes.Route
+	for _, r := range table.Routes() {
 		if r.Check == nil {
 			r.Check = &routes.Check{}
 		}
-		checked.Routes = append(checked.Routes, r)
+		declared = append(declared, r)
 	}
+	checked := tableOf(t, declared...)
 	agent := map[string]string{"headgate.dev/agent-port": "9801"}
 	mark := func(marked int, change func(*corev1.Node)) func(*corev1.Node) {
 		left := marked
@@ -161,7 +162,7 @@ func TestBudgetFormula(t *testing.T) {
 		{2, 10, 30, 20, 11, 0, 0},                                        // subsets of all nodes
 	} {
 		t.Run(fmt.Sprintf("%+v", fleet), func(t *testing.T) {
-			var table routes.Table
+			var declared []routes.Route
 			var services []*corev1.Service
 			for i := range fleet.services {
 				name := fmt.Sprintf("s-%03d", i)
@@ -170,7 +171,7 @@ func TestBudgetFormula(t *testing.T) {
 					annotations = map[string]string{"headgate.dev/agent-port": fmt.Sprint(11000 + i)}
 				}
 				services = append(services, testService(name, int32(30000+i), annotations))
-				table.Routes = append(table.Routes, routes.Route{
+				declared = append(declared, routes.Route{
 					Host: name + ".example.com", Path: "/",
 					Backends: []routes.Backend{{Ref: routes.Ref{Cluster: "eu-1", Namespace: "media", Service: name, Port: "http"}, Weight: 100}},
 				})
@@ -183,7 +184,7 @@ func TestBudgetFormula(t *testing.T) {
 				Edge:        edge.Edge{CheckInterval: fleet.health, AgentInterval: fleet.agent},
 				Selector:    nodeselect.Selector{Size: fleet.size},
 				Terminators: fleet.terminators,
-			}.Build(table, []kube.Cluster{{Name: "eu-1", Objects: nodeselect.NewObjects(nodes, services)}}, now)
+			}.Build(tableOf(t, declared...), []kube.Cluster{{Name: "eu-1", Objects: nodeselect.NewObjects(nodes, services)}}, now)
 			require.Empty(t, report.Problems)
 
 			f := func(n int) float64 { return float64(n) }

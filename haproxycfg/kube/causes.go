@@ -53,11 +53,12 @@ func Causes(before, after Input) []Cause {
 }
 
 func routeCauses(before, after routes.Table) []Cause {
-	if len(before.Routes) > 0 && len(before.Routes) == len(after.Routes) && &before.Routes[0] == &after.Routes[0] {
+	was, is := before.Routes(), after.Routes()
+	if len(was) > 0 && len(was) == len(is) && &was[0] == &is[0] { // the same table
 		return nil
 	}
 	var causes []Cause
-	walk(before.Routes, after.Routes, compareRoutes,
+	walk(was, is, compareRoutes,
 		func(was routes.Route) { causes = append(causes, Cause{Object: routeObject(was), What: "removed"}) },
 		func(is routes.Route) { causes = append(causes, Cause{Object: routeObject(is), What: "added"}) },
 		func(was, is routes.Route) {

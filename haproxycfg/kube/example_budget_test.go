@@ -26,7 +26,7 @@ func ExampleBudget() {
 		})
 	}
 	var services []*corev1.Service
-	var table routes.Table
+	var declared []routes.Route
 	for i := range 2000 {
 		service := &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("service-%04d", i)},
@@ -39,13 +39,14 @@ func ExampleBudget() {
 			service.Annotations = map[string]string{"headgate.dev/agent-port": fmt.Sprint(20000 + i)}
 		}
 		services = append(services, service)
-		table.Routes = append(table.Routes, routes.Route{
+		declared = append(declared, routes.Route{
 			Host: service.Name + ".example.com", Path: "/",
 			Backends: []routes.Backend{{Ref: routes.Ref{Cluster: "eu-1", Namespace: "shop", Service: service.Name, Port: "http"}, Weight: 100}},
 		})
 	}
 	clusters := []kube.Cluster{{Name: "eu-1", Objects: nodeselect.NewObjects(nodes, services)}}
 
+	table, _ := routes.New(declared...)
 	_, report := kube.Builder{Terminators: 4}.Build(table, clusters, time.Now())
 	fmt.Print(report.Budget)
 	// Output:

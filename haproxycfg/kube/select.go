@@ -100,8 +100,8 @@ type place struct {
 }
 
 func placesOf(table routes.Table) places {
-	p := places{clusters: map[string]place{}, refs: make(map[routes.Ref]place, len(table.Routes))}
-	for _, r := range table.Routes {
+	p := places{clusters: map[string]place{}, refs: make(map[routes.Ref]place, len(table.Routes()))}
+	for _, r := range table.Routes() {
 		for i, b := range r.Backends {
 			p.refs[b.Ref] = p.refs[b.Ref].add(r.Position)
 			if i == 0 || r.Backends[i-1].Cluster != b.Cluster { // they are sorted

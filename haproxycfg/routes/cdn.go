@@ -70,14 +70,14 @@ func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 		return dst, fmt.Errorf("routes: cdn: origin: %q %w", o.Origin, err)
 	}
 	file := cdnFile{Distributions: []cdnDistribution{}}
-	for lo := 0; lo < len(t.Routes); {
-		host := t.Routes[lo].Host
+	for lo := 0; lo < len(t.routes); {
+		host := t.routes[lo].Host
 		if host == origin {
 			return dst, fmt.Errorf("routes: cdn: the origin %s is a host of the table: it would fetch from itself", origin)
 		}
 		d := cdnDistribution{Host: host, Origin: origin}
-		for ; lo < len(t.Routes) && t.Routes[lo].Host == host; lo++ {
-			r := &t.Routes[lo]
+		for ; lo < len(t.routes) && t.routes[lo].Host == host; lo++ {
+			r := &t.routes[lo]
 			d.Behaviours = append(d.Behaviours, cdnBehaviour{r.Path, r.Exact, patterns(r)})
 		}
 		slices.SortStableFunc(d.Behaviours, precedence)

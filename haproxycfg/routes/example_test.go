@@ -24,7 +24,7 @@ routes:
 	for _, p := range problems {
 		fmt.Println(p)
 	}
-	for _, r := range table.Routes {
+	for _, r := range table.Routes() {
 		fmt.Println(r.Host, r.Path, r.Backends)
 	}
 	// Output:

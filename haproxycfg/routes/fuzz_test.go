@@ -28,7 +28,7 @@ func FuzzParse(f *testing.F) {
 			require.True(t, !whole || strings.HasSuffix(p.Message, "nothing of this file is used") || strings.HasPrefix(p.Message, "must be a mapping"), p.Error())
 		}
 		requireNormal(t, table)
-		for _, r := range table.Routes {
+		for _, r := range table.routes {
 			require.Equal(t, "f.yaml", r.Position.File)
 			require.Positive(t, r.Position.Line)
 		}
@@ -36,7 +36,7 @@ func FuzzParse(f *testing.F) {
 		again, problems := Parse("again", written)
 		require.Empty(t, problems, string(written))
 		want := withoutPositions(table)
-		require.Equal(t, want.Routes, withoutPositions(again).Routes)
+		require.Equal(t, want.routes, withoutPositions(again).routes)
 		require.Equal(t, string(written), string(AppendYAML(nil, again)))
 
 		// The renderings accept every table that Publishable returns.
@@ -62,11 +62,11 @@ var (
 // requireNormal states the invariants of a Table by other means than those that
 // make it.
 func requireNormal(t testing.TB, table Table) {
-	require.True(t, slices.IsSortedFunc(table.Routes, func(a, b Route) int {
+	require.True(t, slices.IsSortedFunc(table.routes, func(a, b Route) int {
 		return strings.Compare(a.Host+"\x00"+a.Path+map[bool]string{true: "\x00", false: "\x01"}[a.Exact], b.Host+"\x00"+b.Path+map[bool]string{true: "\x00", false: "\x01"}[b.Exact])
 	}))
 	seen := map[string]bool{}
-	for _, r := range table.Routes {
+	for _, r := range table.routes {
 		k := short(r, true)
 		require.False(t, seen[k], k)
 		seen[k] = true
@@ -121,7 +121,7 @@ func (t Table) has(host string) bool {
 }
 
 func seenExact(t Table, r Route) bool {
-	return slices.ContainsFunc(t.Routes, func(o Route) bool { return o.Exact && o.Host == r.Host && o.Path == r.Path })
+	return slices.ContainsFunc(t.routes, func(o Route) bool { return o.Exact && o.Host == r.Host && o.Path == r.Path })
 }
 
 // FuzzMatch: Match agrees with the scans for any request, and what it says of a

@@ -22,7 +22,7 @@ func (t Table) Match(host, path string) (Route, bool) {
 	if i < 0 {
 		return Route{}, false
 	}
-	return t.Routes[i], true
+	return t.routes[i], true
 }
 
 // matchIndex returns the index in Routes, or -1.
@@ -96,21 +96,21 @@ func wildcardOf(buf []byte) []byte {
 // hostRange returns the bounds of a host's routes. The conversions within
 // comparisons do not allocate.
 func (t Table) hostRange(name []byte) (lo, hi int) {
-	lo = search(0, len(t.Routes), func(i int) bool { return t.Routes[i].Host >= string(name) })
-	if lo == len(t.Routes) || t.Routes[lo].Host != string(name) {
+	lo = search(0, len(t.routes), func(i int) bool { return t.routes[i].Host >= string(name) })
+	if lo == len(t.routes) || t.routes[lo].Host != string(name) {
 		return lo, lo
 	}
-	hi = search(lo, len(t.Routes), func(i int) bool { return t.Routes[i].Host > string(name) })
+	hi = search(lo, len(t.routes), func(i int) bool { return t.routes[i].Host > string(name) })
 	return lo, hi
 }
 
 // matchPath finds path among the routes of one host.
 func (t Table) matchPath(lo, hi int, path string) int {
 	find := func(p string) int {
-		return search(lo, hi, func(i int) bool { return t.Routes[i].Path >= p })
+		return search(lo, hi, func(i int) bool { return t.routes[i].Path >= p })
 	}
 	at := func(i int, p string, exact bool) bool {
-		return i < hi && t.Routes[i].Path == p && t.Routes[i].Exact == exact
+		return i < hi && t.routes[i].Path == p && t.routes[i].Exact == exact
 	}
 	if len(path) <= maxPathBytes {
 		if i := find(path); at(i, path, true) { // exact sorts before prefix

@@ -125,7 +125,7 @@ func slowMatch(t Table, host, path string) (Route, bool) {
 		return r
 	}, strings.TrimSuffix(host, "."))
 	of := func(name string) (rs []Route) {
-		for _, r := range t.Routes {
+		for _, r := range t.routes {
 			if r.Host == name {
 				rs = append(rs, r)
 			}
@@ -181,7 +181,7 @@ func TestMatchAgainstSlow(t *testing.T) {
 			p := "/" + strings.TrimPrefix(path()+pick("", "", "/", "//", "/a"), "/")
 			got, ok := table.Match(h, p)
 			want, wantOK := slowMatch(table, h, p)
-			require.Equal(t, short(want, wantOK), short(got, ok), "%s%s in %v", h, p, table.Routes)
+			require.Equal(t, short(want, wantOK), short(got, ok), "%s%s in %v", h, p, table.routes)
 			if ok {
 				hits++
 			}
@@ -219,7 +219,7 @@ func BenchmarkParse(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if t, problems := Parse("f", data); len(t.Routes) != n || len(problems) > 0 {
+				if t, problems := Parse("f", data); len(t.routes) != n || len(problems) > 0 {
 					b.Fatal(problems)
 				}
 			}

@@ -51,7 +51,7 @@ routes:
 			Timeouts: Timeouts{Server: 90 * time.Second, Tunnel: 36 * time.Hour},
 			Position: Position{"edge.yaml", 3},
 		},
-	}, table.Routes)
+	}, table.routes)
 }
 
 // TestParseProblems puts each fault between two good routes, which must stay.
@@ -133,7 +133,7 @@ func TestParseProblems(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			table, problems := Parse("f.yaml", []byte(before+c.route+after))
 			require.Equal(t, []string{"first.example.com", "last.example.com"}, table.Hosts())
-			require.Len(t, table.Routes, 2)
+			require.Len(t, table.routes, 2)
 			var got []string
 			for _, p := range problems {
 				got = append(got, strings.TrimPrefix(p.Error(), "f.yaml:"))
@@ -162,12 +162,12 @@ func TestParseConflicts(t *testing.T) {
 			table, problems := Parse("f", []byte("routes:\n"+c.data))
 			if c.want == "" {
 				require.Empty(t, problems)
-				require.Len(t, table.Routes, 2)
+				require.Len(t, table.routes, 2)
 				return
 			}
 			require.Len(t, problems, 1)
 			require.Equal(t, c.want, problems[0].Error())
-			require.Len(t, table.Routes, 1)
+			require.Len(t, table.routes, 1)
 		})
 	}
 }
@@ -216,7 +216,7 @@ func TestParseDocuments(t *testing.T) {
 				got = append(got, p.Error())
 			}
 			require.Equal(t, c.want, strings.Join(got, "\n"))
-			require.Len(t, table.Routes, c.routes)
+			require.Len(t, table.routes, c.routes)
 		})
 	}
 }
@@ -254,7 +254,7 @@ func TestParseSyntax(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			table, problems := Parse("f", []byte(c.data))
-			require.Empty(t, table.Routes)
+			require.Empty(t, table.routes)
 			require.Len(t, problems, 1)
 			require.Contains(t, problems[0].Message, c.text)
 			require.Contains(t, problems[0].Message, "; nothing of this file is used")
@@ -267,7 +267,7 @@ func TestParseBounds(t *testing.T) {
 	t.Run("file size", func(t *testing.T) {
 		data := make([]byte, MaxFileBytes+1)
 		table, problems := Parse("f", data)
-		require.Empty(t, table.Routes)
+		require.Empty(t, table.routes)
 		require.Equal(t, "f:1: the file has 16777217 bytes, more than 16777216; nothing of this file is used", problems[0].Error())
 	})
 	t.Run("routes", func(t *testing.T) {
@@ -290,7 +290,7 @@ func TestParseBounds(t *testing.T) {
 			entries[i] = entry{Route{Host: fmt.Sprint(i), Position: Position{"f", i + 1}}, "routes"}
 		}
 		table, problems := build(entries)
-		require.Len(t, table.Routes, MaxRoutes)
+		require.Len(t, table.routes, MaxRoutes)
 		require.Equal(t, []string{"f:100001: routes: there are more than 100000 routes; this one and all after it are left out"}, lines(problems))
 	})
 	t.Run("problems", func(t *testing.T) {

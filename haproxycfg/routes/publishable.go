@@ -52,11 +52,11 @@ func (o CDNOptions) Publishable(t Table) (Table, []Problem) {
 // leaveOut returns the table without the routes of a host, and why if there are any.
 func (t Table) leaveOut(host, why string) (Table, []Problem) {
 	is := func(r Route) bool { return r.Host == host }
-	i := slices.IndexFunc(t.Routes, is)
+	i := slices.IndexFunc(t.routes, is)
 	if i < 0 {
 		return t, nil
 	}
-	at := t.Routes[i].Position
+	at := t.routes[i].Position
 	problem := Problem{File: at.File, Line: at.Line, Field: "host", Message: fmt.Sprintf("%s: %s", host, why)}
-	return Table{Routes: slices.DeleteFunc(slices.Clone(t.Routes), is)}, []Problem{problem}
+	return Table{routes: slices.DeleteFunc(slices.Clone(t.routes), is)}, []Problem{problem}
 }

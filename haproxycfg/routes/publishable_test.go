@@ -22,9 +22,9 @@ func TestPublishable(t *testing.T) {
 		"the origin as a whole": {ZoneOptions{Origin: "example.com", Target: "example.com"}, []string{"example.com"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := len(table.Routes)
+			before := len(table.routes)
 			rest, problems := test.options.Publishable(table)
-			require.Len(t, table.Routes, before)
+			require.Len(t, table.routes, before)
 			require.Len(t, problems, len(test.gone))
 			for i, host := range test.gone {
 				require.NotContains(t, rest.Hosts(), host)

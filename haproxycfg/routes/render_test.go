@@ -231,8 +231,8 @@ func TestAppendYAML(t *testing.T) {
 }
 
 func withoutPositions(t Table) Table {
-	for i := range t.Routes {
-		t.Routes[i].Position = Position{}
+	for i := range t.routes {
+		t.routes[i].Position = Position{}
 	}
 	return t
 }

@@ -140,19 +140,21 @@ func (p Problem) Error() string {
 	return s
 }
 
-// Table is a set of routes in normal form, sorted by host, then path, then
-// exact before prefix, each such key once. The zero Table is empty and ready
-// to use. Parse, New and Merge return tables of this form and the methods of
-// Table rely on it; treat a Table as read-only and it may be used
-// concurrently.
+// Table is a set of valid routes in normal form. Only Parse, New and Merge make tables, so a
+// program that has a Table need not check its routes again. The zero Table is empty. Several
+// goroutines may use a Table at the same time.
 type Table struct {
-	Routes []Route
+	routes []Route
 }
+
+// Routes returns the routes, sorted by host, then by path, then exact before prefix. Each such key
+// occurs once. The caller must not change the slice or the values that it points to.
+func (t Table) Routes() []Route { return t.routes }
 
 // Refs returns every service port that the table names, sorted, each once.
 func (t Table) Refs() []Ref {
 	var refs []Ref
-	for _, r := range t.Routes {
+	for _, r := range t.routes {
 		for _, b := range r.Backends {
 			refs = append(refs, b.Ref)
 		}
@@ -164,8 +166,8 @@ func (t Table) Refs() []Ref {
 // Hosts returns every host of the table, sorted, each once.
 func (t Table) Hosts() []string {
 	var hosts []string
-	for i, r := range t.Routes {
-		if i == 0 || r.Host != t.Routes[i-1].Host {
+	for i, r := range t.routes {
+		if i == 0 || r.Host != t.routes[i-1].Host {
 			hosts = append(hosts, r.Host)
 		}
 	}

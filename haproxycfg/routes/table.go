@@ -45,7 +45,7 @@ func New(routes ...Route) (Table, []Problem) {
 func Merge(tables ...Table) (Table, []Problem) {
 	var entries []entry
 	for _, t := range tables {
-		for _, r := range t.Routes {
+		for _, r := range t.routes {
 			entries = append(entries, entry{r, "routes"})
 		}
 	}
@@ -92,14 +92,14 @@ func build(entries []entry) (Table, []Problem) {
 			problems = append(problems, e.Position.problem(e.field, conflict(f, e)))
 			continue
 		}
-		if len(t.Routes) == MaxRoutes {
+		if len(t.routes) == MaxRoutes {
 			problems = append(problems, e.Position.problem(e.field, tooManyRoutes))
 			break
 		}
 		first[e.key()] = e
-		t.Routes = append(t.Routes, e.Route)
+		t.routes = append(t.routes, e.Route)
 	}
-	slices.SortFunc(t.Routes, func(a, b Route) int { return a.key().compare(b.key()) })
+	slices.SortFunc(t.routes, func(a, b Route) int { return a.key().compare(b.key()) })
 	return t, problems
 }
 

@@ -211,7 +211,7 @@ func TestNew(t *testing.T) {
 		Host: "b.example", Path: "/",
 		Backends: []Backend{{Ref{"a", "n", "s", "p"}, 2}, {Ref{"z", "n", "s", "p"}, 1}},
 		Check:    &Check{Path: "/up", Host: "a.example"},
-	}}, table.Routes)
+	}}, table.routes)
 	require.Equal(t, "A.example", check.Host, "arguments are not changed")
 	require.Equal(t, "z", given.Backends[0].Cluster, "arguments are not changed")
 }
@@ -233,11 +233,11 @@ func TestMerge(t *testing.T) {
 		"b.yaml:3: routes: a.example/ is declared alike at a.yaml:3, which stands; this one is left out",
 		"b.yaml:4: routes: c.example/ is declared alike at a.yaml:2, which stands; this one is left out",
 	}, lines(problems))
-	for _, r := range table.Routes[:1] {
+	for _, r := range table.routes[:1] {
 		require.Equal(t, Position{"a.yaml", 3}, r.Position)
 	}
 	table, problems = Merge()
-	require.Empty(t, table.Routes)
+	require.Empty(t, table.routes)
 	require.Empty(t, problems)
 }
 

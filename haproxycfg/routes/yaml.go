@@ -10,11 +10,11 @@ import (
 // Parse reads back to an equal table but for the positions. Equal tables give
 // equal bytes.
 func AppendYAML(dst []byte, t Table) []byte {
-	if len(t.Routes) == 0 {
+	if len(t.routes) == 0 {
 		return append(dst, "routes: []\n"...)
 	}
 	dst = append(dst, "routes:\n"...)
-	for _, r := range t.Routes {
+	for _, r := range t.routes {
 		dst = appendField(dst, "- host: ", r.Host)
 		dst = appendField(dst, "  path: ", r.Path)
 		if r.Exact {
