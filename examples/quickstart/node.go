@@ -31,10 +31,14 @@ type node struct {
 	listeners *nodeagent.Listeners
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
+
+	mu      sync.Mutex
+	states  int            // how often the agents followed a change of the manifests, the first reading included
+	answers map[string]int // checks answered, by service ("namespace/name", "" for the agent of the node)
 }
 
 func newNode(cluster string, n *corev1.Node, manifests, fault string) *node {
-	return &node{cluster: cluster, name: n.Name, addr: addrOf(n), manifests: manifests, fault: fault}
+	return &node{cluster: cluster, name: n.Name, addr: addrOf(n), manifests: manifests, fault: fault, answers: map[string]int{}}
 }
 
 // start serves the services of the cluster, and begins to answer for the node.
@@ -51,7 +55,11 @@ func (n *node) start(services []*corev1.Service) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	n.listeners = &nodeagent.Listeners{Host: n.addr}
+	n.listeners = &nodeagent.Listeners{Host: n.addr, Finished: func(service string, _ agentcheck.Exchange) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.answers[service]++
+	}}
 	opened := make(chan error, 1)
 	n.running.Go(func() { n.follow(ctx, opened) })
 	return <-opened
@@ -101,8 +109,31 @@ func (n *node) follow(ctx context.Context, opened chan<- error) {
 			err = errors.Join(err, p)
 		}
 		report(errors.Join(err, n.listeners.Update(state)))
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.states++
 	})
 	report(err)
+}
+
+// agent is one agent of a node: of a service ("namespace/name"), or of the node itself ("").
+type agent struct {
+	node    *node
+	service string
+}
+
+// checks returns how many agent checks the agent has answered.
+func (a agent) checks() int {
+	a.node.mu.Lock()
+	defer a.node.mu.Unlock()
+	return a.node.answers[a.service]
+}
+
+// states returns how many states of the manifests the agents of the node have followed.
+func (a agent) states() int {
+	a.node.mu.Lock()
+	defer a.node.mu.Unlock()
+	return a.node.states
 }
 
 // stop ends the node; requests that it has begun to answer may end first.

@@ -21,12 +21,14 @@ const (
 	tracksService = "eu-1/media/tracks"
 	otherTracks   = "eu-2/media/tracks"
 
-	// reaction is how long a change of manifests may take to be in force: the agent
-	// sees it within a tenth of a second, and HAProxy asks every agentInterval.
-	reaction = 2 * agentInterval
-	// observed is for how long, or for how many requests, behaviour is watched.
+	// checksUntilInForce agent checks after a change, HAProxy acts on it: it starts the second check when it has
+	// read the answer to the first.
+	checksUntilInForce = 2
+	// observed and observedRequests are how long, and for how many requests, the scenario observes behaviour.
 	observed         = time.Second
 	observedRequests = 75
+	// patience is the time after which the scenario gives up.
+	patience = 20 * time.Second
 )
 
 // scenario puts the system through its day, and reports each step as it is done. The
@@ -34,9 +36,8 @@ const (
 // step that is not ok.
 func scenario(ctx context.Context, s *system, report func(step)) error {
 	s.startTraffic()
-	// The first answers of the agents have to come in: until then HAProxy sends to
-	// all servers alike.
-	if err := pause(ctx, reaction); err != nil {
+	// Until HAProxy has the first answers of the agents, it sends to all servers alike.
+	if err := awaitChecks(ctx, s.agents(webService, tracksService, otherTracks)); err != nil {
 		return err
 	}
 	for _, part := range []func(context.Context, *system) ([]step, error){
@@ -107,14 +108,19 @@ func stepSubset(ctx context.Context, s *system) ([]step, error) {
 func stepCordon(ctx context.Context, s *system) ([]step, error) {
 	m := s.clusters["eu-1"]
 	victim := s.subset(webService)[0]
-	if err := m.cordon(victim, true); err != nil {
-		return nil, err
-	}
+	agents := []agent{{node: s.nodes[victim]}}
 	cordoned := time.Now()
-	if err := pause(ctx, reaction+observed); err != nil {
+	if err := change(ctx, agents, func() error { return m.cordon(victim, true) }); err != nil {
 		return nil, err
 	}
-	after := s.journal.since(cordoned.Add(reaction))
+	inForce := time.Now()
+	if err := pause(ctx, observed); err != nil {
+		return nil, err
+	}
+	if err := s.awaitVisits(ctx, inForce, webService); err != nil {
+		return nil, err
+	}
+	after := s.journal.since(inForce)
 	late := byNode(after)[victim]
 	last := time.Duration(0)
 	for _, v := range s.journal.since(cordoned) {
@@ -124,28 +130,30 @@ func stepCordon(ctx context.Context, s *system) ([]step, error) {
 	}
 	steps := []step{{
 		name:     "cordon " + victim + ": requests there",
-		expected: fmt.Sprintf("none %s after it (2 x agent-inter)", reaction),
+		expected: fmt.Sprintf("none after %d agent checks", checksUntilInForce),
 		seen:     fmt.Sprintf("%d of %d; the last %.1fs after the cordon", late, len(after), last.Seconds()),
-		ok:       late == 0 && len(after) > 0,
+		ok:       late == 0,
 	}}
 
-	if err := m.cordon(victim, false); err != nil {
+	uncordoned := time.Now()
+	if err := change(ctx, agents, func() error { return m.cordon(victim, false) }); err != nil {
 		return steps, err
 	}
-	back, ok, err := s.firstVisit(ctx, victim, time.Now(), reaction+observed)
-	if err != nil {
+	if err := s.awaitVisits(ctx, time.Now(), webService); err != nil {
 		return steps, err
 	}
-	seen := "none"
-	if ok {
-		seen = fmt.Sprintf("the first %.1fs after it", back.Seconds())
-	}
-	return append(steps, step{
+	back := step{
 		name:     "uncordon " + victim + ": requests there",
-		expected: fmt.Sprintf("some within %s", reaction),
-		seen:     seen,
-		ok:       ok && back <= reaction,
-	}), nil
+		expected: fmt.Sprintf("some after %d agent checks", checksUntilInForce),
+		seen:     "none",
+	}
+	for _, v := range s.journal.since(uncordoned) {
+		if v.node == victim {
+			back.seen, back.ok = fmt.Sprintf("the first %.1fs after it", v.sent.Sub(uncordoned).Seconds()), true
+			break
+		}
+	}
+	return append(steps, back), nil
 }
 
 // stepWeights shifts the traffic of one host and path between two clusters.
@@ -169,12 +177,15 @@ func stepWeights(ctx context.Context, s *system) ([]step, error) {
 		return nil, err
 	}
 	steps := []step{first}
-	for _, name := range clusterNames {
-		if err := s.clusters[name].annotate("media", "tracks", "headgate.dev/weight", "50"); err != nil {
-			return steps, err
+	err = change(ctx, s.agents(tracksService, otherTracks), func() error {
+		for _, name := range clusterNames {
+			if err := s.clusters[name].annotate("media", "tracks", "headgate.dev/weight", "50"); err != nil {
+				return err
+			}
 		}
-	}
-	if err := pause(ctx, reaction); err != nil {
+		return nil
+	})
+	if err != nil {
 		return steps, err
 	}
 	second, err := shares("50/50", 50, 10)
@@ -193,10 +204,8 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 			services[service] = subset
 		}
 	}
-	if err := m.cordon(old, true); err != nil {
-		return nil, err
-	}
-	if err := pause(ctx, reaction); err != nil {
+	agents := []agent{{node: s.nodes[old]}}
+	if err := change(ctx, agents, func() error { return m.cordon(old, true) }); err != nil {
 		return nil, err
 	}
 	if err := m.replace(old, name, withLastByte(addrOf(m.objects.Node(old)), "6")); err != nil {
@@ -249,14 +258,11 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 	return []step{{"all the while: failed requests", "0", seen, len(failures) == 0 && sent > 0}}, nil
 }
 
-// awaitVisits returns when services have got enough requests to judge by that were
-// sent from some time on.
-func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...string) error {
-	deadline := time.Now().Add(20 * time.Second)
-	for len(s.journal.since(from, services...)) < observedRequests {
+// await returns when met reports true. After patience it gives up with an error that names what it waited for.
+func await(ctx context.Context, what string, met func() bool) error {
+	for deadline := time.Now().Add(patience); !met(); {
 		if time.Now().After(deadline) {
-			_, failures := s.journal.total()
-			return fmt.Errorf("too few requests are answered by %q; failures: %q", services, failures[:min(len(failures), 3)])
+			return fmt.Errorf("gave up after %s: %s", patience, what)
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
@@ -265,20 +271,55 @@ func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...st
 	return nil
 }
 
-// firstVisit waits until a node has answered a request that was sent from some time
-// on, and returns how long after. It is false if there is none for too long.
-func (s *system) firstVisit(ctx context.Context, node string, from time.Time, longest time.Duration) (after time.Duration, ok bool, err error) {
-	for time.Since(from) < longest {
-		for _, v := range s.journal.since(from) {
-			if v.node == node {
-				return v.sent.Sub(from), true, nil
+// awaitVisits returns when the services have answered enough requests to judge by. Only requests count that the
+// client sent after from.
+func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...string) error {
+	err := await(ctx, fmt.Sprintf("%q answer too few requests", services), func() bool {
+		return len(s.journal.since(from, services...)) >= observedRequests
+	})
+	if _, failures := s.journal.total(); err != nil && len(failures) > 0 {
+		return fmt.Errorf("%w; failures: %q", err, failures[:min(len(failures), 3)])
+	}
+	return err
+}
+
+// awaitChecks returns when HAProxy acts on the present answers of the agents.
+func awaitChecks(ctx context.Context, agents []agent) error {
+	before := make([]int, len(agents))
+	for i, a := range agents {
+		before[i] = a.checks()
+	}
+	return await(ctx, "HAProxy does not ask every agent", func() bool {
+		for i, a := range agents {
+			if a.checks() < before[i]+checksUntilInForce {
+				return false
 			}
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return 0, false, err
-		}
+		return true
+	})
+}
+
+// change applies a change of manifests to which the agents react, and returns when HAProxy acts on it.
+func change(ctx context.Context, agents []agent, apply func() error) error {
+	before := make([]int, len(agents))
+	for i, a := range agents {
+		before[i] = a.states()
 	}
-	return 0, false, nil
+	if err := apply(); err != nil {
+		return err
+	}
+	err := await(ctx, "not every agent follows the change of manifests", func() bool {
+		for i, a := range agents {
+			if a.states() == before[i] {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return awaitChecks(ctx, agents)
 }
 
 func byNode(visits []visit) map[string]int {

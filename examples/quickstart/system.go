@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -226,6 +227,24 @@ func (s *system) subset(service string) []string {
 		}
 	}
 	return nil
+}
+
+// agents returns the agents that HAProxy asks for the services ("cluster/namespace/name"): those of their nodes, and
+// those of the services that have an agent port.
+func (s *system) agents(services ...string) []agent {
+	var agents []agent
+	for _, service := range services {
+		cluster, name, _ := strings.Cut(service, "/")
+		namespace, short, _ := strings.Cut(name, "/")
+		svc := s.clusters[cluster].objects.Service(namespace, short)
+		for _, n := range s.subset(service) {
+			agents = append(agents, agent{node: s.nodes[n]})
+			if svc.Annotations["headgate.dev/agent-port"] != "" {
+				agents = append(agents, agent{s.nodes[n], name})
+			}
+		}
+	}
+	return agents
 }
 
 // startTraffic sends requests to every route until the system stops.
