@@ -66,31 +66,33 @@ func parseWhere(where string) (cluster, bool) {
 	return cluster{conn: file}, file != "" && file != kubeconn.InCluster
 }
 
-// parseLease needs the clusters.
-func (f *flags) parseLease(s *settings) (leaseName, error) {
+// resolveLease parses -lease and finds its cluster.
+func (s *settings) resolveLease() error {
+	f := &s.text
 	if f.lease == "" {
 		if f.leaseCluster != "" {
-			return leaseName{}, errors.New("-lease-cluster needs -lease")
+			return errors.New("-lease-cluster needs -lease")
 		}
-		return leaseName{}, nil
+		return nil
 	}
 	if s.once || s.diff {
-		return leaseName{}, errors.New("-lease is for those who follow changes, without -once and -diff")
+		return errors.New("-lease cannot be used with -once or -diff")
 	}
-	if f.force { // it would lie in wait for the day on which this one leads
-		return leaseName{}, errors.New("-force is not for one of several writers: use POST /force of the one that leads")
+	if s.force { // the first change may come long after the start, when this terminator begins to lead
+		return errors.New("-force cannot be used with -lease: use POST /force of the terminator that leads")
 	}
 	namespace, name, _ := strings.Cut(f.lease, "/")
 	if validation.IsDNS1123Label(namespace) != nil || validation.IsDNS1123Subdomain(name) != nil {
-		return leaseName{}, fmt.Errorf("-lease: %q: want NAMESPACE/NAME", f.lease)
+		return fmt.Errorf("-lease: %q: want NAMESPACE/NAME", f.lease)
 	}
 	for _, c := range s.clusters {
 		if c.live() && (f.leaseCluster == "" || f.leaseCluster == c.name) {
-			return leaseName{namespace, name, c}, nil
+			s.lease = leaseName{namespace, name, c}
+			return nil
 		}
 	}
 	if f.leaseCluster == "" {
-		return leaseName{}, errors.New("-lease needs a live cluster, to hold it")
+		return errors.New("-lease needs a live cluster, which holds the Lease")
 	}
-	return leaseName{}, fmt.Errorf("-lease-cluster: %q is no live cluster", f.leaseCluster)
+	return fmt.Errorf("-lease-cluster: %q is no live cluster", f.leaseCluster)
 }
