@@ -214,7 +214,7 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	if err := s.startNode("eu-1", name); err != nil {
 		return nil, err
 	}
-	diff, err := s.apply(ctx)
+	change, err := s.apply(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +222,7 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	var steps []step
 	for _, service := range slices.Sorted(maps.Keys(services)) {
 		left, entered := difference(services[service], s.subset(service)), difference(s.subset(service), services[service])
-		removed, added := changedServers(diff, service)
+		removed, added := changedServers(change.Diff, service)
 		steps = append(steps, step{
 			name:     "replace " + old + " by " + name + ": servers of " + service,
 			expected: "1 goes, 1 comes",

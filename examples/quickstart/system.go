@@ -14,15 +14,14 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
-	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/nodeselect"
-	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 const (
@@ -51,23 +50,21 @@ type options struct {
 	fault   string
 }
 
-// system is all that runs: clusters, the terminator's part, HAProxy, clients.
+// system is everything that runs: clusters, terminator, HAProxy and clients.
 type system struct {
 	options
-	tmp      string
-	addr     string // where HAProxy serves HTTP
-	admin    string // where it shows its metrics
-	clusters map[string]*manifests
-	nodes    map[string]*node // by name
-	table    routes.Table
-	builder  kube.Builder
-	dir      *deploy.Dir
-	report   kube.Report // of the configuration in force
-	process  *haproxyproc.Process
-	journal  *journal
-	client   *client
+	tmp        string
+	addr       string // of HAProxy's HTTP listener
+	admin      string // of HAProxy's metrics
+	clusters   map[string]*manifests
+	nodes      map[string]*node // by name
+	terminator *controller.Controller
+	report     kube.Report // on the configuration in force
+	process    *haproxyproc.Process
+	journal    *journal
+	client     *client
 
-	held        []func() // ends the hold on addr and admin
+	held        []func() // release addr and admin
 	stopTraffic context.CancelFunc
 	traffic     sync.WaitGroup
 }
@@ -87,9 +84,8 @@ func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var problems []routes.Problem
-	if s.table, problems = routes.Parse("routes.yaml", text); len(problems) > 0 {
-		return nil, problems[0]
+	if err := os.WriteFile(s.path("routes.yaml"), text, 0o600); err != nil {
+		return nil, err
 	}
 	for _, name := range clusterNames {
 		if s.clusters[name], err = newManifests(s.tmp, name, o.network); err != nil {
@@ -111,7 +107,7 @@ func startSystem(ctx context.Context, o options) (_ *system, err error) {
 
 func (s *system) path(name string) string { return filepath.Join(s.tmp, name) }
 
-// configure makes the first configuration, which nothing runs yet.
+// configure makes the first configuration. HAProxy does not run yet.
 func (s *system) configure(ctx context.Context) error {
 	if err := s.holdAddresses(); err != nil {
 		return err
@@ -120,33 +116,48 @@ func (s *system) configure(ctx context.Context) error {
 	if err := os.WriteFile(state, []byte("1\n"), 0o600); err != nil {
 		return err
 	}
-	s.builder = kube.Builder{
-		Selector: nodeselect.Selector{Size: nodesPerService},
-		Edge: edge.Edge{
-			Global:        haproxycfg.Global{StatsSocket: stats, StateFile: state, HardStopAfter: 5 * time.Second},
-			HTTP:          []haproxycfg.Bind{{Address: s.addr}},
-			Admin:         []haproxycfg.Bind{{Address: s.admin}},
-			AgentInterval: agentInterval,
-			CheckInterval: agentInterval,
+	reloader := deploy.Reloader{Master: runtimeapi.Socket{Path: s.path("master.sock")}, StateFile: state}
+	s.terminator = &controller.Controller{
+		Routes: &controller.RouteFiles{Names: []string{s.path("routes.yaml")}},
+		Builder: kube.Builder{
+			Selector: nodeselect.Selector{Size: nodesPerService},
+			Edge: edge.Edge{
+				Global:        haproxycfg.Global{StatsSocket: stats, StateFile: state, HardStopAfter: 5 * time.Second},
+				HTTP:          []haproxycfg.Bind{{Address: s.addr}},
+				Admin:         []haproxycfg.Bind{{Address: s.admin}},
+				AgentInterval: agentInterval,
+				CheckInterval: agentInterval,
+			},
+		},
+		Dir: &deploy.Dir{
+			Path:  s.path("haproxy"),
+			Check: deploy.Checker{Haproxy: s.haproxy}.Check,
+			Reload: func(ctx context.Context) error {
+				if s.process == nil {
+					return nil
+				}
+				return reloader.Reload(ctx)
+			},
 		},
 	}
-	s.dir = &deploy.Dir{Path: s.path("haproxy"), Check: deploy.Checker{Haproxy: s.haproxy}.Check}
+	for _, name := range clusterNames {
+		s.terminator.Clusters = append(s.terminator.Clusters, controller.Cluster{
+			Name: name, Source: controller.Manifests{Dir: s.clusters[name].dir()},
+		})
+	}
 	_, err := s.apply(ctx)
 	return err
 }
 
-// startHAProxy runs the configuration. From here on a new one is loaded as well.
-func (s *system) startHAProxy(ctx context.Context) error {
-	master := s.path("master.sock")
-	var err error
+// config is the path of the configuration.
+func (s *system) config() string { return filepath.Join(s.terminator.Dir.Path, "haproxy.cfg") }
+
+// startHAProxy starts HAProxy with the configuration. From here on, apply reloads it.
+func (s *system) startHAProxy(ctx context.Context) (err error) {
 	s.process, err = haproxyproc.Start(ctx, haproxyproc.Options{
-		Path: s.haproxy, Config: filepath.Join(s.dir.Path, "haproxy.cfg"),
-		StatsSocket: s.path("stats.sock"), MasterSocket: master,
+		Path: s.haproxy, Config: s.config(),
+		StatsSocket: s.path("stats.sock"), MasterSocket: s.path("master.sock"),
 	})
-	s.dir = &deploy.Dir{
-		Path: s.dir.Path, Check: s.dir.Check,
-		Reload: deploy.Reloader{Master: runtimeapi.Socket{Path: master}, StateFile: s.path("server-state")}.Reload,
-	}
 	return err
 }
 
@@ -190,33 +201,19 @@ func (s *system) faultOf(cluster, name string) string {
 	return ""
 }
 
-// apply does what the terminator does: manifests and routes to a configuration
-// that HAProxy has accepted, and runs.
-func (s *system) apply(ctx context.Context) (deploy.Diff, error) {
-	var clusters []kube.Cluster
-	for _, name := range clusterNames {
-		objects, problems, err := manifest.ReadDir(s.clusters[name].dir())
-		if err != nil {
-			return deploy.Diff{}, err
-		}
-		for _, p := range problems {
-			return deploy.Diff{}, p
-		}
-		clusters = append(clusters, kube.Cluster{Name: name, Objects: objects, Current: s.report.Subsets(name)})
-	}
-	config, report := s.builder.Build(s.table, clusters, time.Now())
-	for _, p := range report.Problems {
-		return deploy.Diff{}, p
-	}
-	diff, err := s.dir.Diff(config)
+// apply makes the configuration of routes and manifests, and loads it into HAProxy. Any problem in
+// them is an error here.
+func (s *system) apply(ctx context.Context) (*controller.Change, error) {
+	change, err := s.terminator.Plan(ctx, program)
 	if err != nil {
-		return diff, err
+		return nil, err
 	}
-	if _, err := s.dir.Apply(ctx, config); err != nil {
-		return diff, err
+	for _, p := range change.Report.Problems {
+		return nil, p
 	}
-	s.report = report
-	return diff, nil
+	_, err = s.terminator.Apply(ctx, change)
+	s.report = change.Report
+	return change, err
 }
 
 // subset returns the nodes of a service ("cluster/namespace/name"), sorted.
@@ -307,5 +304,5 @@ The system stays until Ctrl-C. Try in another terminal:
   less %[7]s
   curl http://%[8]s/metrics
 `, s.addr, node, addrOf(s.clusters["eu-1"].objects.Node(node)), edge.DefaultNodeAgentPort,
-		s.clusters["eu-1"].file, s.clusters["eu-2"].file, filepath.Join(s.dir.Path, "haproxy.cfg"), s.admin)
+		s.clusters["eu-1"].file, s.clusters["eu-2"].file, s.config(), s.admin)
 }
