@@ -110,7 +110,8 @@ var directImports = map[string]map[string]string{
 		"golang.org/x/net":               "answers in HTTP/2",
 	},
 	"sniproxy/relay": {
-		"golang.org/x/sys": "epoll and splice",
+		module + "/internal/netserve": "what to do when accepting fails",
+		"golang.org/x/sys":            "epoll and splice",
 	},
 	"sniproxy/peek": {
 		"golang.org/x/net": "header compression of HTTP/2, internationalised host names",

@@ -265,9 +265,8 @@ func TestStats(t *testing.T) {
 		require.Greater(t, st.ToClient, int64(1000))
 		require.WithinRange(t, st.Start, begin.Add(-time.Second), time.Now())
 		for _, d := range []time.Duration{st.Peek, st.Lookup, st.Dial, st.Total} {
-			require.Positive(t, d)
+			require.Greater(t, d, time.Nanosecond, "a real time, not the least one")
 		}
-		require.GreaterOrEqual(t, st.Total, st.Peek+st.Lookup)
 
 		tlsTalk(t, front, &tls.Config{ServerName: "a.example"}, "x")
 		require.Equal(t, hostlookup.Hit, r.next().Level)

@@ -71,7 +71,12 @@ func newRouter(t *testing.T, e engine, l hostlookup.Lookup, set ...func(*sniprox
 	r.Server = &sniproxy.Server{
 		Lookup:         l,
 		AllowEndpoints: loopback,
-		Finished:       func(s sniproxy.Stats) { r.finished <- s },
+		Finished: func(s sniproxy.Stats) {
+			if phases := s.Peek + s.Lookup + s.Dial; phases > s.Total {
+				t.Errorf("the phases of %v sum to %v, more than the total of %v", s.ID, phases, s.Total)
+			}
+			r.finished <- s
+		},
 	}
 	if e == portable {
 		sniproxy.SetPortable(r.Server)

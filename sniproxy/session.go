@@ -272,9 +272,6 @@ func (s *session) Done(r relay.Result) {
 	if finished != nil {
 		st = s.stats()
 		st.ToUpstream, st.ToClient, st.Total = r.ToBackend, r.ToClient, r.Total
-		if st.Total == 0 {
-			st.Total = time.Duration(s.srv.now() - s.startedAt)
-		}
 	}
 	s.putPreface()
 	s.srv.remove(s)

@@ -65,10 +65,13 @@ type Stats struct {
 
 	// Start is when the connection was accepted.
 	Start time.Time
-	// Peek, Lookup, Dial and Total are how long it took until the client had named a
-	// host, until its endpoint was known (with its addresses), until it was connected
-	// or given up (all attempts), and from accept to close. 0 is a phase that did not
-	// come to an end.
+	// Peek is the time from accept until the client had named a host. Lookup is the time until
+	// the addresses of its endpoint were known. Dial is the time until the upstream was connected
+	// or given up, over all attempts. Total is the time from accept to close. 0 means that the
+	// phase did not end.
+	//
+	// All are exact: the clock is read at each border. The phases do not overlap, so their sum is
+	// at most Total.
 	Peek, Lookup, Dial, Total time.Duration
 
 	// Phase is how far the connection came, or, with an error, where that happened. Of a

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"runtime"
@@ -9,62 +10,64 @@ import (
 	"time"
 )
 
-// What the zero values of an Engine's fields mean.
+// The values that the zero fields of an Engine stand for.
 const (
 	defaultHelloTimeout = 10 * time.Second
-	defaultHelloLimit   = 68 << 10 // a ClientHello of 64 KiB behind a PROXY header
+	defaultHelloLimit   = 68 << 10 // a ClientHello of 64 KiB after a PROXY header
 	defaultDialTimeout  = 10 * time.Second
 	defaultIdleTimeout  = 10 * time.Minute
 	defaultKeepAlive    = 15 * time.Second
 	defaultPipes        = 64
 )
 
-// lingerTimeout is how long a client may go on sending after it was answered, or after a
-// backend that takes no more has moved its last.
+// lingerTimeout bounds two waits: for a client to end its direction after an Answer, and for
+// bytes to move when a backend accepts no more.
 const lingerTimeout = 2 * time.Second
 
-// Engine serves any number of listeners and connections. The zero value is ready. Its
-// fields must not change after the first call of a method; the methods may be called from
-// several goroutines, but Shutdown and Close not from within a Session, which they wait
-// for.
+// Engine serves any number of listeners and connections. The zero value is ready. Its fields must
+// not change after the first call of a method. Its methods may be called from several goroutines.
+// A Session must not call Shutdown or Close, which wait for the Session.
 type Engine struct {
-	// HelloTimeout bounds the time from accept until the Session decides; 0 is 10 s.
+	// HelloTimeout bounds the time from accept until the Session decides. 0 means 10 s, less
+	// than 0 means no bound.
 	HelloTimeout time.Duration
-	// HelloLimit bounds the bytes that a Session may see before it decides; 0 is
-	// 68 KiB. That many bytes are held for a connection in the phases of hello, wait and dial.
+	// HelloLimit bounds the bytes that a Session may see before it decides. 0 means 68 KiB. A
+	// connection holds at most so many bytes until it relays.
 	HelloLimit int
-	// DialTimeout bounds each Connect; 0 is 10 s.
+	// DialTimeout bounds each Connect. 0 means 10 s, less than 0 means no bound.
 	DialTimeout time.Duration
-	// IdleTimeout ends a connection in which no byte has moved, in either direction,
-	// for so long; 0 is 10 min, less than 0 is never. It is also what bounds a
-	// connection of which one direction has ended.
+	// IdleTimeout ends a connection on which no byte has moved, in either direction, for this
+	// time. It also bounds a connection with one ended direction. 0 means 10 min, less than 0
+	// means no bound.
 	IdleTimeout time.Duration
-	// KeepAlive is after how long a silence TCP probes whether either peer is there,
-	// and how often; 0 is 15 s, less than 0 turns probes off. A connection that ends
-	// sooner does not pay for the socket option.
+	// KeepAlive is the silence after which TCP probes either peer, and the interval of further
+	// probes. The Engine sets the socket option when a connection has this age, so a shorter
+	// connection does not pay for the system call. 0 means 15 s, less than 0 means no probes.
 	KeepAlive time.Duration
 
-	// Loops is how many event loops there are; 0 is GOMAXPROCS.
+	// Loops is the number of event loops. 0 means GOMAXPROCS.
 	Loops int
-	// Pipes bounds how many pipes there are for splice(2), of two descriptors each; 0
-	// is 64, less than 0 is none. Without a free pipe bytes are copied.
+	// Pipes bounds the number of pipes for splice(2). A pipe holds two descriptors. 0 means 64,
+	// less than 0 means none. When no pipe is free, the Engine copies bytes.
 	Pipes int
-	// Portable uses the implementation with goroutines also where there is the other.
+	// Portable selects the implementation with goroutines on Linux too.
 	Portable bool
 
-	// AcceptError, if not nil, is told when accepting fails. Where descriptors or
-	// memory ran out the listener then sheds a connection (accepts and closes it), or
-	// pauses where not even that is possible.
+	// AcceptError, if not nil, is called when accepting fails. If the process has no descriptor
+	// left, the listener then sheds a connection: it accepts and closes it. If shedding is
+	// impossible, or for another error, the listener pauses for 5 ms to 1 s.
 	AcceptError func(error)
 
 	shared engineState
 }
 
-// Serve takes connections from l and lets accept make the Session of each; nil refuses
-// the connection. accept is called like a method of Session, from several goroutines at
-// once. Serve owns l: a TCP listener is closed at once and served from a duplicate, so that
-// closing it later has no effect. Serve blocks until Shutdown or Close, then returns
-// ErrClosed; the end of another kind of listener ends it too. Connections may outlive it.
+// Serve accepts connections from l and calls accept to make the Session of each. If accept
+// returns nil, the Engine closes the connection. The rules for methods of a Session apply to
+// accept; several goroutines call it at once.
+//
+// Serve owns l. It closes a TCP listener at once and uses a duplicate of its descriptor, so the
+// caller cannot end Serve by closing l. A listener of another kind ends Serve when it is closed.
+// Serve blocks until Shutdown or Close and then returns ErrClosed. Connections may outlive Serve.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
 	if err != nil {
@@ -74,10 +77,10 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	return s.serve(l, accept)
 }
 
-// Relay takes over two connections and relays between them; prefix goes to the backend
-// first. It returns at once; done, which may be nil, is called like Session.Done. The
-// Engine may close the two and go on with descriptors of its own. After Close and Shutdown
-// both are closed, and the Result has ErrClosed.
+// Relay relays between two connections that exist already. The backend receives prefix first.
+// Relay returns at once. The Engine calls done, if it is not nil, like Session.Done. The Engine
+// owns both connections, and may close them and use duplicates of their descriptors. After
+// Shutdown or Close, Relay closes both and calls done with ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {
@@ -91,15 +94,15 @@ func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result
 	s.relay(client, backend, prefix, &pairSession{done})
 }
 
-// Shutdown stops accepting and waits until the last connection has ended. If ctx ends
-// first it returns its error and leaves the connections open: Close ends them,
-// CloseWithin in small numbers at a time.
+// Shutdown stops accepting and waits until the last connection has ended. If ctx ends first,
+// Shutdown returns its error and leaves the connections open. CloseWithin ends them one by one,
+// Close ends them at once.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	return e.init().shutdown(ctx)
 }
 
-// CloseWithin closes every connection that is open, each at a random moment between now
-// and d from now, so that not all clients return at once. It returns at once.
+// CloseWithin closes every open connection, each at a random moment within d from now, so that
+// the clients do not all reconnect at once. It does not wait.
 func (e *Engine) CloseWithin(d time.Duration) {
 	e.init().closeWithin(d)
 }
@@ -111,16 +114,16 @@ func (e *Engine) Close() error {
 
 // Stats are counters of an Engine.
 type Stats struct {
-	Open     int64 // connections that are open now, pairs count once
-	Accepted int64 // connections accepted since the start, without those shed
-	Shed     int64 // connections closed at accept for lack of descriptors or memory
+	Open     int64 // connections that are open now; a client and its backend count as one
+	Accepted int64 // connections accepted since the start, without Shed
+	Shed     int64 // connections closed right after accept, since there were no descriptors
 	Pipes    int64 // pipes that exist now
 }
 
 // Stats returns the counters. It is cheap.
 func (e *Engine) Stats() Stats { return e.init().stats() }
 
-// settings are the Engine's fields with their defaults filled in. Time-outs of 0 are none.
+// settings are the fields of an Engine with defaults. A time-out of 0 means none.
 type settings struct {
 	helloTimeout, dialTimeout, idleTimeout, keepAlive time.Duration
 	helloLimit, loops, pipes                          int
@@ -129,23 +132,14 @@ type settings struct {
 
 func (e *Engine) settings() settings {
 	s := settings{
-		helloTimeout: timeout(e.HelloTimeout, defaultHelloTimeout),
-		dialTimeout:  timeout(e.DialTimeout, defaultDialTimeout),
-		idleTimeout:  timeout(e.IdleTimeout, defaultIdleTimeout),
-		keepAlive:    timeout(e.KeepAlive, defaultKeepAlive),
-		helloLimit:   e.HelloLimit,
-		loops:        e.Loops,
-		pipes:        max(e.Pipes, 0),
+		helloTimeout: max(cmp.Or(e.HelloTimeout, defaultHelloTimeout), 0),
+		dialTimeout:  max(cmp.Or(e.DialTimeout, defaultDialTimeout), 0),
+		idleTimeout:  max(cmp.Or(e.IdleTimeout, defaultIdleTimeout), 0),
+		keepAlive:    max(cmp.Or(e.KeepAlive, defaultKeepAlive), 0),
+		helloLimit:   cmp.Or(max(e.HelloLimit, 0), defaultHelloLimit),
+		loops:        cmp.Or(max(e.Loops, 0), runtime.GOMAXPROCS(0)),
+		pipes:        max(cmp.Or(e.Pipes, defaultPipes), 0),
 		acceptError:  e.AcceptError,
-	}
-	if s.helloLimit <= 0 {
-		s.helloLimit = defaultHelloLimit
-	}
-	if s.loops <= 0 {
-		s.loops = runtime.GOMAXPROCS(0)
-	}
-	if e.Pipes == 0 {
-		s.pipes = defaultPipes
 	}
 	if s.acceptError == nil {
 		s.acceptError = func(error) {}
@@ -153,18 +147,7 @@ func (e *Engine) settings() settings {
 	return s
 }
 
-// timeout resolves a setting: 0 is the default, less than 0 none.
-func timeout(d, ifZero time.Duration) time.Duration {
-	switch {
-	case d == 0:
-		return ifZero
-	case d < 0:
-		return 0
-	}
-	return d
-}
-
-// pairSession is the Session of Engine.Relay, which has nothing to decide.
+// pairSession is the Session of Engine.Relay.
 type pairSession struct{ done func(Result) }
 
 func (*pairSession) Hello([]byte, error) Step { return Step{Action: Drop} }
@@ -176,9 +159,8 @@ func (s *pairSession) Done(r Result) {
 	}
 }
 
-// engineState is what the connections of an Engine have in common: how many there are, and how
-// they are told to stop. A connection of either implementation calls begin first and end
-// last, so that one count serves to wait for all of them.
+// engineState is the state of an Engine. Both implementations count their connections here: each
+// connection calls begin first and end last, and Shutdown waits until the count is 0.
 type engineState struct {
 	once     sync.Once
 	settings settings
@@ -186,22 +168,21 @@ type engineState struct {
 	open     atomic.Int64
 	accepted atomic.Int64
 	shed     atomic.Int64
-	stopping atomic.Bool // no connection begins any more
-	closing  atomic.Bool // and those that have begun end
+	stopping atomic.Bool // begin fails
+	closing  atomic.Bool // connections that have begun end at once
 
 	mu         sync.Mutex
 	listeners  map[*runningServe]struct{}
-	empty      chan struct{} // closed when stopping and the last connection has ended
-	emptied    bool
+	empty      chan struct{} // closed when stopping is set and the last connection has ended
+	emptied    bool          // empty is closed
 	goroutines goroutineEngine
 	started    bool
-	epoll      atomic.Pointer[epollEngine] // nil where there are none, and before start
+	epoll      atomic.Pointer[epollEngine] // nil before start, and on systems without it
 }
 
-// stoppable is a running Serve.
+// runningServe is one call of Serve.
 type runningServe struct{ stop func() }
 
-// init sets up what every method needs.
 func (e *Engine) init() *engineState {
 	s := &e.shared
 	s.once.Do(func() {
@@ -213,7 +194,7 @@ func (e *Engine) init() *engineState {
 	return s
 }
 
-// start makes the Engine run, once. It fails when the Engine is stopping.
+// start starts the event loops, once. It fails when the Engine is stopping.
 func (e *Engine) start() (*engineState, error) {
 	s := e.init()
 	s.mu.Lock()
@@ -241,9 +222,9 @@ func (s *engineState) serve(l net.Listener, accept func(Conn) Session) error {
 
 func (s *engineState) relay(client, backend net.Conn, prefix []byte, session Session) {
 	if ee := s.epoll.Load(); ee != nil {
-		c, isTCP := client.(*net.TCPConn)
-		b, areTCP := backend.(*net.TCPConn)
-		if isTCP && areTCP {
+		c, clientIsTCP := client.(*net.TCPConn)
+		b, backendIsTCP := backend.(*net.TCPConn)
+		if clientIsTCP && backendIsTCP {
 			ee.relay(c, b, prefix, session)
 			return
 		}
@@ -251,7 +232,7 @@ func (s *engineState) relay(client, backend net.Conn, prefix []byte, session Ses
 	s.goroutines.relay(client, backend, prefix, session)
 }
 
-// begin counts a connection. If it returns false there must be none.
+// begin counts a connection. If it returns false, the caller must close the connection.
 func (s *engineState) begin() bool {
 	s.open.Add(1)
 	if s.stopping.Load() {
@@ -276,7 +257,7 @@ func (s *engineState) signalEmpty() {
 	}
 }
 
-// listen registers a Serve that stop ends. It returns nil when the Engine is stopping.
+// listen registers a Serve; stopServing calls stop. It returns nil when the Engine is stopping.
 func (s *engineState) listen(stop func()) *runningServe {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -294,8 +275,8 @@ func (s *engineState) unlisten(l *runningServe) {
 	delete(s.listeners, l)
 }
 
-// stop ends all listeners and lets no connection begin.
-func (s *engineState) stop() {
+// stopServing ends every Serve and makes begin fail.
+func (s *engineState) stopServing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping.Swap(true) {
@@ -307,13 +288,17 @@ func (s *engineState) stop() {
 }
 
 func (s *engineState) shutdown(ctx context.Context) error {
-	s.stop()
+	s.stopServing()
 	if s.open.Load() == 0 {
 		s.signalEmpty()
 	}
 	select {
 	case <-s.empty:
-		s.finish()
+		// The goroutines below belong to no connection, or have just reported their last.
+		if ee := s.epoll.Load(); ee != nil {
+			ee.stop()
+		}
+		s.goroutines.wait()
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -321,28 +306,18 @@ func (s *engineState) shutdown(ctx context.Context) error {
 }
 
 func (s *engineState) close() error {
-	s.stop()
+	s.stopServing()
 	s.closing.Store(true)
-	s.goroutines.closeWithin(0)
-	if ee := s.epoll.Load(); ee != nil {
-		ee.closeWithin(0)
-	}
+	s.closeWithin(0)
 	return s.shutdown(context.Background())
 }
 
+// closeWithin closes all connections within d; 0 means at once.
 func (s *engineState) closeWithin(d time.Duration) {
 	s.goroutines.closeWithin(d)
 	if ee := s.epoll.Load(); ee != nil {
 		ee.closeWithin(d)
 	}
-}
-
-// finish waits for the goroutines that are not of one connection.
-func (s *engineState) finish() {
-	if ee := s.epoll.Load(); ee != nil {
-		ee.stop()
-	}
-	s.goroutines.wait()
 }
 
 func (s *engineState) stats() Stats {

@@ -7,36 +7,40 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/headgate/headgate/internal/netserve"
 )
 
-// acceptor is one listener of a loop.
+// acceptor is one listener of an event loop. It calls accept4(2) itself, and otherwise acts like
+// netserve.Loop: it sheds a connection when there are no descriptors, or pauses.
 type acceptor struct {
 	loop       *epollLoop
-	fd         int32
+	fd         int32 // -1 after close
 	newSession func(Conn) Session
-	done       chan error // what Serve returns
-	index      int        // in loop.acceptors; -1 is not yet
-	spare      int32      // a descriptor to give up when there are no others; -1 is none
-	batch      int        // how many connections to try to accept in a round
-	round      int64      // of the loop, in which it last accepted all of a batch
-	drained    bool       // the backlog has been: what comes now has the listener's options
-	pause      timer      // while it runs nothing is accepted
-	backoff    int64      // its length
+	done       chan error // receives the result of Serve
+	index      int        // in epollLoop.acceptors; -1 before open
+	spare      netserve.Spare
+	backoff    netserve.Backoff
+	pause      timer // no accept while it runs
+	batch      int   // how many connections to accept in one round at most
+	round      int64 // the last round of the loop that accepted a full batch
+	drained    bool  // the backlog was empty once: later connections inherit the listener's options
 }
 
-// maxAccepts bounds how many connections are accepted before those that exist have a turn.
+// maxAccepts bounds how many connections an acceptor accepts before the loop serves the existing
+// connections.
 const maxAccepts = 32
 
-// open puts the listener into the loop, level-triggered: what is left in the backlog
-// is told of again.
+// open registers the listener with epoll. The registration is level-triggered, so epoll reports
+// a backlog that accept did not empty again.
 func (a *acceptor) open() {
 	if a.fd < 0 {
-		return // closed before it was open
+		return // closed before it was opened
 	}
 	l := a.loop
-	a.index, a.batch, a.spare = len(l.acceptors), maxAccepts, -1
+	a.index, a.batch = len(l.acceptors), maxAccepts
 	l.acceptors = append(l.acceptors, a)
-	a.refill()
+	a.spare.Fill()
 	if e := a.control(unix.EPOLL_CTL_ADD, unix.EPOLLIN); e != noError {
 		a.close(fmt.Errorf("relay: listening: %w", e))
 	}
@@ -46,7 +50,7 @@ func (a *acceptor) control(op int, events uint32) errno {
 	return sysEpollCtl(a.loop.ep, op, a.fd, events, acceptorToken-int32(a.index), 0)
 }
 
-// close ends Serve. Only the first call has an effect.
+// close makes Serve return err. Only the first call has an effect.
 func (a *acceptor) close(err error) {
 	if a.fd < 0 {
 		return
@@ -55,35 +59,24 @@ func (a *acceptor) close(err error) {
 	sysClose(a.fd)
 	a.fd = -1
 	if a.index >= 0 {
-		if a.spare >= 0 {
-			sysClose(a.spare)
-		}
+		a.spare.Close()
 		l.wheel.stop(&a.pause)
 		l.acceptors[a.index] = nil
 	}
 	a.done <- err
 }
 
-// refill gets the spare descriptor, for which any kind is good.
-func (a *acceptor) refill() {
-	if a.spare < 0 {
-		if fd, err := unix.FcntlInt(uintptr(a.loop.wake), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			a.spare = int32(fd)
-		}
-	}
-}
-
-// accept takes connections from the backlog: one where one comes at a time, more when they
-// come faster, so that neither is a call wasted to learn that there is none nor a round for
-// each.
+// accept accepts up to a.batch connections. The batch shrinks to the size of the backlog and
+// doubles when two rounds in a row fill it. So a slow stream of connections needs no second
+// accept4(2) that returns EAGAIN, and a fast stream does not need a round for each connection.
 func (a *acceptor) accept() {
 	for i := 0; i < a.batch; i++ {
 		fd, remote, e := sysAccept(a.fd)
 		switch e {
 		case noError:
-			a.backoff = 0
-			a.refill() // what was given up may have gone to a dial
-			a.startConn(fd, remote)
+			a.backoff.Reset()
+			a.spare.Fill()
+			a.start(fd, remote)
 			if a.fd < 0 {
 				return
 			}
@@ -104,8 +97,8 @@ func (a *acceptor) accept() {
 	a.round = a.loop.rounds
 }
 
-// took begins the epollConn of a new connection, in this loop or in one that has less to do.
-func (a *acceptor) startConn(fd int32, remote netip.AddrPort) {
+// start gives a new connection to this loop, or to a loop that has less to do.
+func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 	s := a.loop.engine.shared
 	if !s.begin() {
 		sysClose(fd)
@@ -122,30 +115,24 @@ func (a *acceptor) startConn(fd int32, remote netip.AddrPort) {
 	l.post(func() { newEpollConn(l, fd, remote).start(a.newSession, inherits) })
 }
 
-// failed sheds a connection if descriptors have run out, so that its client may go
-// elsewhere and the backlog does not keep the loop awake for nothing. Otherwise, and if
-// that is not possible, it pauses.
+// acceptFailed sheds a connection if there are no descriptors, so that the backlog does not keep
+// the loop busy. If shedding is impossible, or the error is another one, acceptFailed pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {
 		return
 	}
-	if e == unix.EMFILE || e == unix.ENFILE {
-		if a.refill(); a.spare >= 0 {
-			sysClose(a.spare)
-			a.spare = -1
-			fd, _, e := sysAccept(a.fd)
-			if e == noError {
-				sysClose(fd)
-				a.loop.engine.shared.shed.Add(1)
-			}
-			a.refill()
-			return
+	if netserve.IsOutOfDescriptors(e) && a.spare.Fill() {
+		a.spare.Close()
+		if fd, _, e := sysAccept(a.fd); e == noError {
+			sysClose(fd)
+			a.loop.engine.shared.shed.Add(1)
 		}
+		a.spare.Fill()
+		return
 	}
-	a.backoff = min(max(2*a.backoff, int64(minPause)), int64(maxPause))
 	a.control(unix.EPOLL_CTL_MOD, 0)
-	a.loop.wheel.set(&a.pause, a.loop.now+a.backoff)
+	a.loop.wheel.set(&a.pause, a.loop.now+int64(a.backoff.Next()))
 }
 
 // resume ends the pause.

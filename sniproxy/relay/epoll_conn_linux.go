@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,65 +12,69 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The phases that only a epollConn knows, beside those of Result.
+// Internal phases. A Result reports neither.
 const (
 	phaseClosed Phase = 100 + iota
-	phaseLinger       // PhaseAnswer, with the answer sent
+	phaseLinger       // PhaseAnswer after the answer was sent
 )
 
-// The two sides of a epollConn.
+// The indexes of epollConn.side.
 const (
 	clientSide  = 0
 	backendSide = 1
 )
 
-// interest is what a socket is registered for; EPOLLOUT comes in when a write has not
-// taken everything.
+// interest are the epoll events of every socket. A socket with a write that was cut short is
+// registered for EPOLLOUT too.
 const interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
-// epollConn is one client's connection with its backend's: the state machine of README.md.
-// Only the loop touches it. It is all that an idle connection costs here, so that what is
-// not needed then is elsewhere.
+// epollConn is one client's connection and its backend's connection: the state machine of
+// README.md. Only the goroutine of its loop uses it. An idle connection costs only this struct,
+// so fields that an idle connection does not need are in handshake and closing.
 type epollConn struct {
 	timer     timer
 	loop      *epollLoop
 	session   Session
 	side      [2]side
 	handshake *handshake     // nil from PhaseRelay on
-	closing   *closing       // nil until it is needed
-	portable  *goroutineConn // what has taken over, with a backend that is not TCP
+	closing   *closing       // nil for most connections
+	portable  *goroutineConn // set by handOver: the successor of this connection
 
 	remote       netip.AddrPort
-	token        int32 // of loop.entries
+	token        int32 // the index in epollLoop.entries
 	phase        Phase
-	firstEnd     Party // whose direction ended first
-	queued       bool  // in loop.busy
-	keepAliveSet bool  // keep-alive is set, or not wanted
+	firstEnd     Party // the side whose direction ended first
+	queued       bool  // in epollLoop.queue
+	keepAliveSet bool  // the socket option is set, or not wanted
 	reset        bool  // close with RST
 
-	openedAt, movedAt int64         // when, on the loop's clock
-	dialStarted       int64         // when the last Connect began
-	idle              time.Duration // the time-out
-	hello, dial       time.Duration // of the Result
+	openedAt    int64         // when the connection was accepted; see epollLoop.clock
+	movedAt     int64         // when a byte last moved; see epollLoop.now
+	dialStarted int64         // when the last Connect began; see epollLoop.clock
+	idle        time.Duration // the idle time-out; 0 means none
+	hello, dial time.Duration // for the Result
 }
 
-// opening is what a epollConn needs until it relays. A loop lends it.
+// handshake is the state of a connection before it relays. The loop lends it.
 type handshake struct {
-	data        []byte    // what the client has sent, until a backend has taken it
-	step        Step      // what is under way: Connect or Answer
-	dialCall    *dialCall // a Step.Dial that runs
-	earlyResume *Step     // of a Resume that came before its Wait
+	data        []byte    // what the client has sent
+	step        Step      // the running Connect or Answer
+	dialCall    *dialCall // the running Step.Dial; nil if there is none
+	earlyResume *Step     // the argument of a Resume that came before its Wait
 }
 
-// ending is what a epollConn needs that is told to end.
+// closing is the state of a connection that is about to end.
 type closing struct {
-	closeAt  int64 // when CloseWithin ends it; 0 is not
-	failure  error // of writing to failedBy, while the other direction comes to its end
+	closeAt  int64 // when CloseWithin ends the connection; 0 means never
+	failure  error // of the first failed write, to failedBy; the other direction still runs
 	failedBy Party
 }
 
 func newEpollConn(l *epollLoop, fd int32, remote netip.AddrPort) *epollConn {
-	ec := &epollConn{loop: l, remote: remote, phase: PhaseHello, openedAt: l.now, idle: l.engine.shared.settings.idleTimeout, handshake: l.getHandshake()}
+	ec := &epollConn{
+		loop: l, remote: remote, phase: PhaseHello, openedAt: l.clock(),
+		idle: l.engine.shared.settings.idleTimeout, handshake: l.getHandshake(),
+	}
 	ec.timer.conn = ec
 	ec.side[clientSide] = side{fd: fd, readable: true, writable: true}
 	ec.side[backendSide] = side{fd: -1}
@@ -77,14 +82,14 @@ func newEpollConn(l *epollLoop, fd int32, remote netip.AddrPort) *epollConn {
 	return ec
 }
 
-// accepted begins with a client whose connection is new.
-func (ec *epollConn) start(make func(Conn) Session, noDelay bool) {
+// start begins a connection that was just accepted.
+func (ec *epollConn) start(newSession func(Conn) Session, noDelay bool) {
 	ec.side[clientSide].noDelay = noDelay
 	if ec.loop.engine.shared.closing.Load() {
 		ec.release()
 		return
 	}
-	if ec.session = make(ec); ec.session == nil {
+	if ec.session = newSession(ec); ec.session == nil {
 		ec.release()
 		return
 	}
@@ -92,7 +97,7 @@ func (ec *epollConn) start(make func(Conn) Session, noDelay bool) {
 	ec.readHello()
 }
 
-// adopt begins with two connections that exist.
+// startRelay begins with a backend that is connected already. The backend gets prefix first.
 func (ec *epollConn) startRelay(backend int32, prefix []byte) {
 	ec.side[backendSide].fd = backend
 	ec.phase = PhaseRelay
@@ -145,16 +150,16 @@ func (ec *epollConn) Close() {
 	})
 }
 
-// event takes note of what epoll says of one side and goes on from there.
-func (ec *epollConn) onEvent(i int, bits uint32) {
+// onEvent handles the epoll events of one side.
+func (ec *epollConn) onEvent(i int, events uint32) {
 	s := &ec.side[i]
-	if bits&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.readable = true
 	}
-	if bits&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.peerEnded = true
 	}
-	if bits&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.writable = true
 	}
 	switch ec.phase {
@@ -172,7 +177,7 @@ func (ec *epollConn) onEvent(i int, bits uint32) {
 		}
 		fallthrough
 	case PhaseWait:
-		if bits&unix.EPOLLERR != 0 {
+		if events&unix.EPOLLERR != 0 {
 			e := sysSocketError(s.fd)
 			if e == noError {
 				e = unix.ECONNRESET
@@ -186,19 +191,12 @@ func (ec *epollConn) onEvent(i int, bits uint32) {
 	}
 }
 
-// decide notes when the Session decided.
-func (ec *epollConn) markDecided() {
-	if ec.hello == 0 {
-		ec.hello = max(time.Duration(ec.loop.now-ec.openedAt), 1)
-	}
-}
-
-// do carries out a step. A step that ends at once and asks for another, such as a dial that
-// is refused, does not nest: the loop here takes the next.
+// runStep carries out step. A step may end at once and lead to another one, for example a refused
+// dial. runStep loops over those steps instead of recursing.
 func (ec *epollConn) runStep(step Step) {
 	for again := true; again; {
-		if step.Action != More {
-			ec.markDecided()
+		if step.Action != More && ec.hello == 0 {
+			ec.hello = ec.since(ec.openedAt)
 		}
 		again = false
 		switch step.Action {
@@ -209,8 +207,8 @@ func (ec *epollConn) runStep(step Step) {
 		case Wait:
 			ec.phase = PhaseWait
 			ec.setTimer()
-			if o := ec.handshake; o.earlyResume != nil {
-				step, o.earlyResume, again = *o.earlyResume, nil, true
+			if h := ec.handshake; h.earlyResume != nil {
+				step, h.earlyResume, again = *h.earlyResume, nil, true
 			}
 		case Connect:
 			ec.handshake.step = step
@@ -231,8 +229,14 @@ func (ec *epollConn) runStep(step Step) {
 	}
 }
 
-// settle prepares the epollConn for waiting, when it is known that it has to: it registers the
-// sockets that are not, and keeps what lies in the loop's buffer.
+// since returns the time since start, at least 1 ns, because 0 in a Result means that the phase
+// did not end.
+func (ec *epollConn) since(start int64) time.Duration {
+	return time.Duration(max(ec.loop.clock()-start, 1))
+}
+
+// awaitEvents prepares the connection for the return to epoll: it registers the sockets that are
+// not registered yet, and copies the hello out of the buffer of the loop.
 func (ec *epollConn) awaitEvents() {
 	ec.saveHello()
 	for i := range ec.side {
@@ -254,15 +258,15 @@ func (ec *epollConn) awaitEvents() {
 	}
 }
 
-// schedule sets the timer for the phase.
+// setTimer sets the timer for the current phase.
 func (ec *epollConn) setTimer() {
 	set := &ec.loop.engine.shared.settings
-	var at int64 // 0 is never
+	var at int64 // 0 means never
 	switch ec.phase {
 	case PhaseHello:
 		at = after(ec.openedAt, set.helloTimeout)
 	case PhaseDial:
-		at = after(ec.dialStarted, pick(ec.handshake.step.DialTimeout, set.dialTimeout))
+		at = after(ec.dialStarted, cmp.Or(ec.handshake.step.DialTimeout, set.dialTimeout))
 	case PhaseRelay:
 		at = after(ec.movedAt, ec.idle)
 		if !ec.keepAliveSet {
@@ -281,6 +285,7 @@ func (ec *epollConn) setTimer() {
 	ec.loop.wheel.set(&ec.timer, at)
 }
 
+// after returns start+d, and 0 (never) if d is not positive.
 func after(start int64, d time.Duration) int64 {
 	if d <= 0 {
 		return 0
@@ -288,7 +293,7 @@ func after(start int64, d time.Duration) int64 {
 	return start + int64(d)
 }
 
-// earliest is the earlier of two times, of which 0 is never.
+// earliest returns the earlier of two times. 0 means never.
 func earliest(a, b int64) int64 {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -296,18 +301,10 @@ func earliest(a, b int64) int64 {
 	return a
 }
 
-// pick is a Step's time-out, if it has one.
-func pick(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return timeout(d, 0)
-}
-
-// expire is called when the timer was due; something may have moved since it was set.
+// onTimer runs when the timer is due. In PhaseRelay bytes may have moved since the timer was set.
 func (ec *epollConn) onTimer() {
 	now := ec.loop.now
-	if e := ec.closing; e != nil && e.closeAt != 0 && now >= e.closeAt {
+	if c := ec.closing; c != nil && c.closeAt != 0 && now >= c.closeAt {
 		ec.finish(ByEngine, ErrClosed)
 		return
 	}
@@ -338,7 +335,7 @@ func (ec *epollConn) onTimer() {
 	ec.setTimer()
 }
 
-// finish closes everything and reports. Only the first call has an effect.
+// finish closes both connections and reports the Result. Only the first call has an effect.
 func (ec *epollConn) finish(by Party, err error) {
 	if ec.phase == phaseClosed {
 		return
@@ -346,7 +343,7 @@ func (ec *epollConn) finish(by Party, err error) {
 	r := Result{
 		By: by, Phase: ec.phase, Err: err,
 		ToBackend: max(ec.side[clientSide].delivered, 0), ToClient: max(ec.side[backendSide].delivered, 0),
-		Hello: ec.hello, Dial: ec.dial, Total: time.Duration(ec.loop.now - ec.openedAt),
+		Hello: ec.hello, Dial: ec.dial, Total: ec.since(ec.openedAt),
 	}
 	if ec.phase == phaseLinger {
 		r.Phase = PhaseAnswer
@@ -357,14 +354,14 @@ func (ec *epollConn) finish(by Party, err error) {
 	ec.loop.engine.shared.end()
 }
 
-// release gives back everything that the epollConn holds.
+// release frees everything that the connection holds.
 func (ec *epollConn) release() {
 	if ec.phase == phaseClosed {
 		return
 	}
 	ec.phase = phaseClosed
 	l := ec.loop
-	ec.stopDialing()
+	ec.cancelDial()
 	for i := range ec.side {
 		ec.closeSide(i)
 	}

@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -13,12 +14,92 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connect begins a Connect. An error means that there will be no connection.
+// readHello reads the first bytes of the client until the Session has decided.
+func (ec *epollConn) readHello() {
+	s, h, limit := &ec.side[clientSide], ec.handshake, ec.loop.engine.shared.settings.helloLimit
+	for ec.phase == PhaseHello && s.readable {
+		buf := ec.helloBuffer(limit)
+		n, e := sysRead(s.fd, buf)
+		switch {
+		case e == unix.EAGAIN:
+			s.readable = false
+			continue
+		case e != noError:
+			ec.helloEnded(ByClient, e)
+			return
+		case n == 0:
+			s.eof = true
+			ec.helloEnded(ByClient, io.EOF)
+			return
+		}
+		if n < len(buf) && !s.peerEnded {
+			s.readable = false
+		}
+		if len(h.data) == 0 {
+			h.data = buf[:n]
+		} else {
+			h.data = h.data[:len(h.data)+n]
+		}
+		step := ec.session.Hello(h.data, nil)
+		if step.Action == More && len(h.data) >= limit {
+			ec.helloEnded(BySession, ErrHelloTooLong)
+			return
+		}
+		ec.runStep(step)
+	}
+	ec.awaitEvents()
+}
+
+// helloBuffer returns the buffer for the next bytes of the hello. The first read goes to the
+// buffer of the loop, because most hellos arrive whole. Later reads go to a buffer of the
+// connection, which grows up to limit.
+func (ec *epollConn) helloBuffer(limit int) []byte {
+	h := ec.handshake
+	switch len(h.data) {
+	case 0:
+		return ec.loop.scratch[:min(limit, scratchSize)]
+	case cap(h.data):
+		h.data = append(make([]byte, 0, min(2*len(h.data), limit)), h.data...)
+	}
+	return h.data[len(h.data):cap(h.data)]
+}
+
+// saveHello copies the hello out of the buffer of the loop.
+func (ec *epollConn) saveHello() {
+	h, scratch := ec.handshake, ec.loop.scratch
+	if h != nil && len(h.data) > 0 && &h.data[0] == &scratch[0] {
+		h.data = append(make([]byte, 0, max(len(h.data), 512)), h.data...)
+	}
+}
+
+// helloEnded asks the Session for a decision when the client sends no more. If the Session makes
+// none, the connection ends with by and err. If the connection has failed, the decision has no
+// effect.
+func (ec *epollConn) helloEnded(by Party, err error) {
+	reason := helloError(err)
+	step := ec.session.Hello(ec.handshake.data, reason)
+	if ec.hello == 0 {
+		ec.hello = ec.since(ec.openedAt)
+	}
+	switch {
+	case err == io.EOF && isDefaultStep(step):
+		ec.finish(ByClient, nil)
+	case by == ByClient && err != io.EOF:
+		ec.finish(ByClient, reason)
+	case isDefaultStep(step):
+		ec.finish(by, reason)
+	default:
+		ec.runStep(step)
+		ec.awaitEvents()
+	}
+}
+
+// connect starts a Connect. It returns an error if the dial has failed already.
 func (ec *epollConn) connect() error {
-	ec.phase, ec.dialStarted = PhaseDial, ec.loop.now
+	ec.phase, ec.dialStarted = PhaseDial, ec.loop.clock()
 	step := &ec.handshake.step
 	if step.IdleTimeout != 0 {
-		ec.idle = timeout(step.IdleTimeout, 0)
+		ec.idle = max(step.IdleTimeout, 0)
 	}
 	ec.setTimer()
 	if step.Dial != nil {
@@ -38,32 +119,28 @@ func (ec *epollConn) connect() error {
 		return dialError(e)
 	}
 	if header, data := ec.handshake.firstBytes(); len(header)+len(data) == 0 {
-		return nil // nothing to try with: EPOLLOUT will tell
+		return nil // EPOLLOUT reports the end of the connect
 	}
 	return ec.trySendFirstBytes()
 }
 
-// tryFirst sends the first bytes to the backend, which finds out whether the connection is
-// there: a socket that is still connecting answers EAGAIN, one that has failed with the
-// reason. On a connection within one machine it is there when connect(2) returns.
+// trySendFirstBytes writes to a socket that may still be connecting. The write finds out whether
+// connect(2) is done: EAGAIN means not yet, and a failed connect returns its error. A connection
+// within one machine is there when connect(2) returns.
 func (ec *epollConn) trySendFirstBytes() error {
-	e := ec.sendFirstBytes()
-	if e == unix.EAGAIN {
-		return nil
-	}
-	if e != noError {
+	if e := ec.sendFirstBytes(); e != noError && e != unix.EAGAIN {
 		return dialError(e)
 	}
 	return nil
 }
 
-// first is what goes to a backend first.
-func (o *handshake) firstBytes() (header, data []byte) {
-	return o.step.Data, o.data[min(max(o.step.Skip, 0), len(o.data)):]
+// firstBytes returns what the backend gets first: Step.Data, and the bytes of the client.
+func (h *handshake) firstBytes() (header, data []byte) {
+	return h.step.Data, h.data[min(max(h.step.Skip, 0), len(h.data)):]
 }
 
-// sendFirst sends Step.Data and the client's bytes so far, in one call. When the backend has
-// taken a byte the epollConn relays.
+// sendFirstBytes sends Step.Data and the client's bytes in one call. When the backend has accepted
+// a byte, the connection relays.
 func (ec *epollConn) sendFirstBytes() errno {
 	l, to := ec.loop, &ec.side[backendSide]
 	header, data := ec.handshake.firstBytes()
@@ -88,7 +165,7 @@ func (ec *epollConn) sendFirstBytes() errno {
 		from.hold(l, rest, data[max(n-len(header), 0):])
 	}
 	if ec.dialStarted != 0 {
-		ec.dial = max(time.Duration(l.now-ec.dialStarted), 1)
+		ec.dial = ec.since(ec.dialStarted)
 	}
 	ec.putHandshake()
 	ec.phase, ec.movedAt = PhaseRelay, l.now
@@ -98,10 +175,10 @@ func (ec *epollConn) sendFirstBytes() errno {
 	return noError
 }
 
-// dialFailed gives up a backend and asks what next.
+// dialFailed closes the backend and asks the Session for the next step.
 func (ec *epollConn) dialFailed(err error) Step {
-	ec.dial = max(time.Duration(ec.loop.now-ec.dialStarted), 1)
-	ec.stopDialing()
+	ec.dial = ec.since(ec.dialStarted)
+	ec.cancelDial()
 	ec.closeSide(backendSide)
 	ec.side[clientSide].delivered = 0
 	ec.handshake.step = Step{}
@@ -112,38 +189,41 @@ func (ec *epollConn) dialFailed(err error) Step {
 	return step
 }
 
-// dialing is a Step.Dial that runs.
+// dialCall is a running call of Step.Dial. Its address identifies the call.
 type dialCall struct{ cancel context.CancelFunc }
 
-func (ec *epollConn) stopDialing() {
+func (ec *epollConn) cancelDial() {
 	if ec.handshake != nil && ec.handshake.dialCall != nil {
 		ec.handshake.dialCall.cancel()
 		ec.handshake.dialCall = nil
 	}
 }
 
-// dialElsewhere runs Step.Dial in a goroutine.
+// callDial calls Step.Dial in a goroutine.
 func (ec *epollConn) callDial() {
-	ctx, cancel := context.WithCancel(context.Background())
-	if d := pick(ec.handshake.step.DialTimeout, ec.loop.engine.shared.settings.dialTimeout); d > 0 {
-		ctx, cancel = context.WithTimeout(context.Background(), d)
+	ctx, cancel := context.Background(), context.CancelFunc(nil)
+	if d := cmp.Or(ec.handshake.step.DialTimeout, ec.loop.engine.shared.settings.dialTimeout); d > 0 {
+		ctx, cancel = context.WithTimeout(ctx, d)
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
 	}
-	d := &dialCall{cancel}
-	ec.handshake.dialCall = d
+	call := &dialCall{cancel}
+	ec.handshake.dialCall = call
 	dial := ec.handshake.step.Dial
 	ec.loop.engine.dials.Go(func() {
 		c, err := dial(ctx)
 		if c == nil && err == nil {
 			err = errNoConn
 		}
-		ec.loop.post(func() { ec.dialReturned(d, c, err) })
+		ec.loop.post(func() { ec.dialReturned(call, c, err) })
 	})
 }
 
-// dialed takes what Step.Dial has returned.
-func (ec *epollConn) dialReturned(d *dialCall, c net.Conn, err error) {
-	d.cancel()
-	if ec.handshake == nil || ec.handshake.dialCall != d {
+// dialReturned handles the result of Step.Dial. It closes the connection of a call that was
+// cancelled meanwhile.
+func (ec *epollConn) dialReturned(call *dialCall, c net.Conn, err error) {
+	call.cancel()
+	if ec.handshake == nil || ec.handshake.dialCall != call {
 		if c != nil {
 			c.Close()
 		}
@@ -167,8 +247,8 @@ func (ec *epollConn) dialReturned(d *dialCall, c net.Conn, err error) {
 	ec.awaitEvents()
 }
 
-// bequeath leaves the rest to the portable implementation, since the backend is no TCP
-// connection.
+// handOver gives the connection to the implementation with goroutines, because the backend is not
+// a TCP connection.
 func (ec *epollConn) handOver(backend net.Conn) {
 	l, s := ec.loop, &ec.side[clientSide]
 	if s.registered {
@@ -184,21 +264,21 @@ func (ec *epollConn) handOver(backend net.Conn) {
 		return
 	}
 	ge := &l.engine.shared.goroutines
-	gc := newGoroutineConn(ge, client)
+	gc, ctx := newGoroutineConn(ge, client)
 	gc.openedAt, gc.hello = l.engine.base.Add(time.Duration(ec.openedAt)), ec.hello
-	gc.dial = max(time.Duration(l.now-ec.dialStarted), 1)
+	gc.dial = ec.since(ec.dialStarted)
 	gc.idle.Store(int64(ec.idle))
 	gc.markMoved()
 	ec.portable = gc
 	if ec.closing != nil && ec.closing.closeAt != 0 {
 		time.AfterFunc(time.Duration(ec.closing.closeAt-l.now), func() { gc.stop(ByEngine, ErrClosed) })
 	}
-	ge.startRelay(gc, backend, ec.handshake.step, ec.handshake.data, ec.session)
+	ge.startRelay(ctx, gc, backend, ec.handshake.step, ec.handshake.data, ec.session)
 	ec.release()
 }
 
-// maxLingerReads bounds how much a client that was answered may still send before others
-// have a turn. For how long it may go on is bounded by lingerTimeout.
+// maxLingerReads bounds how many reads of a lingering client happen before the loop serves other
+// connections. lingerTimeout bounds the time.
 const maxLingerReads = 16
 
 // sendAnswer writes Step.Data to the client and ends that direction.
@@ -222,7 +302,7 @@ func (ec *epollConn) sendAnswer() {
 	ec.linger()
 }
 
-// linger waits for the end of a client that was answered.
+// linger waits until a client that got an Answer ends its direction.
 func (ec *epollConn) linger() {
 	more := ec.discard()
 	switch {
@@ -233,9 +313,8 @@ func (ec *epollConn) linger() {
 	}
 }
 
-// discard reads and forgets what the client still sends: closing a socket with unread bytes
-// would send RST, and the client might lose the answer. It returns true if there may be
-// more by now.
+// discard reads and drops bytes of the client. Closing a socket with unread bytes would send RST,
+// and the client could lose the answer. It returns true if there may be more bytes to read now.
 func (ec *epollConn) discard() (more bool) {
 	s := &ec.side[clientSide]
 	for range maxLingerReads {
@@ -249,81 +328,4 @@ func (ec *epollConn) discard() (more bool) {
 		s.eof = e != noError || n == 0
 	}
 	return true
-}
-
-// readHello reads what the client says first, until the Session has decided.
-func (ec *epollConn) readHello() {
-	s, o, limit := &ec.side[clientSide], ec.handshake, ec.loop.engine.shared.settings.helloLimit
-	for ec.phase == PhaseHello && s.readable {
-		buf := ec.helloBuffer(limit)
-		n, e := sysRead(s.fd, buf)
-		switch {
-		case e == unix.EAGAIN:
-			s.readable = false
-			continue
-		case e != noError:
-			ec.helloEnded(ByClient, e)
-			return
-		case n == 0:
-			s.eof = true
-			ec.helloEnded(ByClient, io.EOF)
-			return
-		}
-		if n < len(buf) && !s.peerEnded {
-			s.readable = false
-		}
-		if len(o.data) == 0 {
-			o.data = buf[:n]
-		} else {
-			o.data = o.data[:len(o.data)+n]
-		}
-		step := ec.session.Hello(o.data, nil)
-		if step.Action == More && len(o.data) >= limit {
-			ec.helloEnded(BySession, ErrHelloTooLong)
-			return
-		}
-		ec.runStep(step)
-	}
-	ec.awaitEvents()
-}
-
-// helloBuffer is where the next bytes of the hello go: the loop's buffer at first, since
-// most hellos come whole, then a buffer that grows with them.
-func (ec *epollConn) helloBuffer(limit int) []byte {
-	o := ec.handshake
-	switch len(o.data) {
-	case 0:
-		return ec.loop.scratch[:min(limit, scratchSize)]
-	case cap(o.data):
-		o.data = append(make([]byte, 0, min(2*len(o.data), limit)), o.data...)
-	}
-	return o.data[len(o.data):cap(o.data)]
-}
-
-// keepHello takes what the client has said out of the loop's buffer, if it is there and
-// still needed.
-func (ec *epollConn) saveHello() {
-	o, scratch := ec.handshake, ec.loop.scratch
-	if o != nil && len(o.data) > 0 && &o.data[0] == &scratch[0] {
-		o.data = append(make([]byte, 0, max(len(o.data), 512)), o.data...)
-	}
-}
-
-// noHello asks what to do with a client that says no more, if there is anything that can
-// be done. by is who ends the connection if the Session has nothing to say to it.
-func (ec *epollConn) helloEnded(by Party, err error) {
-	reason := helloError(err)
-	step := ec.session.Hello(ec.handshake.data, reason)
-	ec.markDecided()
-	switch {
-	case err == io.EOF && isDefaultStep(step):
-		ec.finish(ByClient, nil)
-	case by == ByClient && err != io.EOF:
-		ec.finish(ByClient, reason)
-	case isDefaultStep(step):
-		ec.finish(by, reason)
-	default:
-		ec.runStep(step)
-		ec.awaitEvents()
-	}
 }

@@ -181,7 +181,7 @@ func (l *epollLoop) round(uintptr) bool {
 		}
 		l.parked.Store(true)
 		if !l.hasTasks() {
-			l.parkedAt = int64(time.Since(l.engine.base))
+			l.parkedAt = l.clock()
 			return false
 		}
 	}
@@ -192,7 +192,7 @@ func (l *epollLoop) round(uintptr) bool {
 // goroutines and their sockets get their share.
 func (l *epollLoop) tick() {
 	l.rounds++
-	l.now = int64(time.Since(l.engine.base))
+	l.now = l.clock()
 	if l.now-l.parkedAt > parkThreshold {
 		l.resumedAt = l.now
 	}
@@ -202,6 +202,10 @@ func (l *epollLoop) tick() {
 		runtime.Gosched()
 	}
 }
+
+// clock returns the time now, in nanoseconds since the start of the engine. Reading it takes about
+// 35 ns. A Result needs it; everything else uses now.
+func (l *epollLoop) clock() int64 { return int64(time.Since(l.engine.base)) }
 
 func (l *epollLoop) dispatch(e *unix.EpollEvent) {
 	switch {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,48 +12,47 @@ import (
 	"time"
 )
 
-// goroutineConn is one connection of the portable implementation. One goroutine, run, owns it; what
-// others may touch is behind mu or atomic.
+// goroutineConn is one connection of the implementation with goroutines. The goroutine of run
+// owns it. Other goroutines use only what mu guards and what is atomic.
 type goroutineConn struct {
 	engine       *goroutineEngine
 	client       net.Conn
 	session      Session
-	ctx          context.Context // ends when the goroutineConn is to stop
-	cancel       context.CancelFunc
+	cancel       context.CancelFunc // stop calls it
 	resume       chan Step
-	givenBackend net.Conn // the backend, if it is there before it is asked for
+	givenBackend net.Conn // a backend that was connected before Connect; nil after its use
 
 	mu       sync.Mutex
 	backend  net.Conn
 	stopped  bool
-	by       Party
-	err      error
+	by       Party // the reason of stop
+	err      error // likewise
 	reset    bool  // close with RST
-	firstEnd Party // whose direction ended first
-
+	firstEnd Party // the side whose direction ended first
 	failedBy Party
-	failure  error // of writing to failedBy, while the other direction comes to its end
+	failure  error // of the first failed write to failedBy; the other direction still runs
 
 	phase               Phase
 	openedAt            time.Time
-	movedAt             atomic.Int64 // when a byte moved last, since opened
+	movedAt             atomic.Int64 // when a byte last moved, in nanoseconds since openedAt
 	toBackend, toClient atomic.Int64
-	idle                atomic.Int64 // the time-out
+	idle                atomic.Int64 // the idle time-out in nanoseconds; 0 means none
 	hello, dial         time.Duration
 }
 
-// newTalk registers a connection, which has been counted.
-func newGoroutineConn(ge *goroutineEngine, client net.Conn) *goroutineConn {
-	gc := &goroutineConn{engine: ge, client: client, phase: PhaseHello, openedAt: time.Now(), resume: make(chan Step, 1)}
+// newGoroutineConn registers a connection. The caller has counted it with begin. ctx ends when
+// the connection stops.
+func newGoroutineConn(ge *goroutineEngine, client net.Conn) (gc *goroutineConn, ctx context.Context) {
+	gc = &goroutineConn{engine: ge, client: client, phase: PhaseHello, openedAt: time.Now(), resume: make(chan Step, 1)}
 	gc.idle.Store(int64(ge.shared.settings.idleTimeout))
-	gc.ctx, gc.cancel = context.WithCancel(context.Background())
+	ctx, gc.cancel = context.WithCancel(context.Background())
 	ge.mu.Lock()
 	ge.conns[gc] = struct{}{}
 	ge.mu.Unlock()
 	if ge.shared.closing.Load() {
-		gc.stop(ByEngine, ErrClosed) // Close has not seen it
+		gc.stop(ByEngine, ErrClosed) // closeWithin may have run before this connection was registered
 	}
-	return gc
+	return gc, ctx
 }
 
 func (gc *goroutineConn) unregister() {
@@ -62,6 +62,8 @@ func (gc *goroutineConn) unregister() {
 	gc.engine.mu.Unlock()
 	gc.engine.shared.end()
 }
+
+// The methods of Conn.
 
 func (gc *goroutineConn) RemoteAddr() netip.AddrPort { return addrPort(gc.client.RemoteAddr()) }
 func (gc *goroutineConn) LocalAddr() netip.AddrPort  { return addrPort(gc.client.LocalAddr()) }
@@ -74,7 +76,7 @@ func (gc *goroutineConn) Resume(s Step) {
 	}
 }
 
-// addrPort is the address as a value, the zero value if it is of another kind.
+// addrPort returns a TCP address as a value, and the zero value for an address of another kind.
 func addrPort(a net.Addr) netip.AddrPort {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -84,8 +86,8 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// stop ends the goroutineConn from any goroutine; the first reason counts. Closing the two
-// connections gets its goroutines out of whatever they wait for.
+// stop closes both connections, which unblocks the goroutines that read and write them. Any
+// goroutine may call it. The first call sets the reason for the Result.
 func (gc *goroutineConn) stop(by Party, err error) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -98,8 +100,8 @@ func (gc *goroutineConn) stop(by Party, err error) {
 	gc.stopped, gc.by, gc.err = true, by, err
 	gc.cancel()
 	if gc.reset {
-		abort(gc.client)
-		abort(gc.backend)
+		setResetOnClose(gc.client)
+		setResetOnClose(gc.backend)
 	}
 	gc.client.Close()
 	if gc.backend != nil {
@@ -115,14 +117,14 @@ func (gc *goroutineConn) abort(by Party, err error) {
 	gc.stop(by, err)
 }
 
-// abort makes the next Close send RST.
-func abort(c net.Conn) {
+// setResetOnClose makes the Close of a TCP connection send RST.
+func setResetOnClose(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
 	}
 }
 
-// setBackend gives the goroutineConn its second connection, unless it has been stopped.
+// setBackend stores the second connection. After stop, it closes c and returns false.
 func (gc *goroutineConn) setBackend(c net.Conn) bool {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -131,24 +133,31 @@ func (gc *goroutineConn) setBackend(c net.Conn) bool {
 		return false
 	}
 	gc.backend = c
-	if tcp, ok := c.(*net.TCPConn); ok {
-		keepAlive(tcp, gc.engine.shared.settings.keepAlive)
-	}
+	gc.setKeepAlive(c)
 	return true
 }
 
-func keepAlive(c *net.TCPConn, d time.Duration) {
-	c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: d > 0, Idle: d, Interval: d})
+func (gc *goroutineConn) setKeepAlive(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		d := gc.engine.shared.settings.keepAlive
+		tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: d > 0, Idle: d, Interval: d})
+	}
 }
 
-func (gc *goroutineConn) setPhase(p Phase) { gc.phase = p }
-
-// run owns the goroutineConn: body ends with both connections done, and run closes and reports.
-func (gc *goroutineConn) run(body func(*goroutineConn)) {
-	if tcp, ok := gc.client.(*net.TCPConn); ok {
-		keepAlive(tcp, gc.engine.shared.settings.keepAlive)
+// closeBackend closes a backend that did not accept a byte.
+func (gc *goroutineConn) closeBackend() {
+	gc.mu.Lock()
+	defer gc.mu.Unlock()
+	if gc.backend != nil {
+		gc.backend.Close()
+		gc.backend = nil
 	}
-	body(gc)
+}
+
+// run calls body, closes both connections and reports the Result.
+func (gc *goroutineConn) run(body func()) {
+	gc.setKeepAlive(gc.client)
+	body()
 	gc.mu.Lock()
 	first := gc.firstEnd
 	gc.mu.Unlock()
@@ -161,32 +170,84 @@ func (gc *goroutineConn) run(body func(*goroutineConn)) {
 	gc.unregister()
 }
 
-// converse asks the Session what to do until there is nothing left to ask.
-func (gc *goroutineConn) serve() {
-	step, data := gc.readHello()
-	gc.runSteps(step, data)
+// readHello reads until the Session has decided. It returns the decision and the bytes read.
+func (gc *goroutineConn) readHello(ctx context.Context) (Step, []byte) {
+	set := &gc.engine.shared.settings
+	if set.helloTimeout > 0 {
+		gc.client.SetReadDeadline(gc.openedAt.Add(set.helloTimeout))
+	}
+	var data []byte
+	for {
+		if len(data) == cap(data) {
+			data = append(make([]byte, 0, min(max(2*cap(data), 1024), set.helloLimit)), data...)
+		}
+		n, err := gc.client.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if ctx.Err() != nil {
+			return Step{Action: Drop}, nil
+		}
+		var step Step
+		if n > 0 {
+			step = gc.session.Hello(data, nil)
+		}
+		if step.Action == More && err == nil && len(data) >= set.helloLimit {
+			err = ErrHelloTooLong
+		}
+		if step.Action == More && err != nil {
+			step = gc.helloEnded(data, err)
+		}
+		if step.Action != More {
+			gc.hello = elapsed(gc.openedAt)
+			gc.client.SetReadDeadline(time.Time{})
+			return step, data
+		}
+	}
 }
 
-// follow carries out the steps; data is what the client has sent.
-func (gc *goroutineConn) runSteps(step Step, data []byte) {
+// elapsed returns the time since start, at least 1 ns: 0 in a Result means that the phase did not
+// end, and some systems have a coarse clock.
+func elapsed(start time.Time) time.Duration { return max(time.Since(start), 1) }
+
+// helloEnded asks the Session for a decision when the client sends no more. If the connection has
+// failed, the decision has no effect.
+func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
+	reason := helloError(err)
+	step := gc.session.Hello(data, reason)
+	switch {
+	case errors.Is(err, io.EOF) && isDefaultStep(step):
+		gc.stop(ByClient, nil)
+	case errors.Is(err, ErrHelloTooLong) && isDefaultStep(step):
+		gc.stop(BySession, reason)
+	case isTimeout(err) && isDefaultStep(step):
+		gc.stop(ByTimeout, reason)
+	case errors.Is(err, io.EOF) || errors.Is(err, ErrHelloTooLong) || isTimeout(err):
+		return step
+	default:
+		gc.stop(ByClient, reason)
+	}
+	return Step{Action: Drop}
+}
+
+// runSteps carries out step and the steps that follow. data is what the client has sent.
+func (gc *goroutineConn) runSteps(ctx context.Context, step Step, data []byte) {
 	for {
 		switch step.Action {
 		case Wait:
-			gc.setPhase(PhaseWait)
+			gc.phase = PhaseWait
 			select {
 			case step = <-gc.resume:
-			case <-gc.ctx.Done():
+			case <-ctx.Done():
 				return
 			}
 		case Connect:
-			gc.setPhase(PhaseDial)
-			c, err := gc.connect(step)
+			gc.phase = PhaseDial
+			c, err := gc.connect(ctx, step)
 			if err == nil {
 				if !gc.setBackend(c) {
 					return
 				}
 				if step.IdleTimeout != 0 {
-					gc.idle.Store(int64(timeout(step.IdleTimeout, 0)))
+					gc.idle.Store(int64(max(step.IdleTimeout, 0)))
 				}
 				if err = gc.relay(step.Data, data[min(max(step.Skip, 0), len(data)):]); err == nil {
 					return
@@ -195,10 +256,10 @@ func (gc *goroutineConn) runSteps(step Step, data []byte) {
 					gc.stop(ByBackend, err)
 					return
 				}
-				gc.dropBackend()
+				gc.closeBackend()
 				err = dialError(err)
 			}
-			if gc.ctx.Err() != nil {
+			if ctx.Err() != nil {
 				return
 			}
 			step = gc.session.DialFailed(err)
@@ -218,74 +279,15 @@ func (gc *goroutineConn) runSteps(step Step, data []byte) {
 	}
 }
 
-// listen reads the hello until the Session has decided. It returns what was read, too.
-func (gc *goroutineConn) readHello() (Step, []byte) {
-	set := &gc.engine.shared.settings
-	if set.helloTimeout > 0 {
-		gc.client.SetReadDeadline(gc.openedAt.Add(set.helloTimeout))
-	}
-	var data []byte
-	for {
-		if len(data) == cap(data) {
-			data = append(make([]byte, 0, min(max(2*cap(data), 1024), set.helloLimit)), data...)
-		}
-		n, err := gc.client.Read(data[len(data):cap(data)])
-		data = data[:len(data)+n]
-		if gc.ctx.Err() != nil {
-			return Step{Action: Drop}, nil
-		}
-		var step Step
-		if n > 0 {
-			step = gc.session.Hello(data, nil)
-		}
-		if step.Action == More && err == nil && len(data) >= set.helloLimit {
-			err = ErrHelloTooLong
-		}
-		if step.Action == More && err != nil {
-			step = gc.helloEnded(data, err)
-		}
-		if step.Action != More {
-			gc.hello = time.Since(gc.openedAt)
-			gc.client.SetReadDeadline(time.Time{})
-			return step, data
-		}
-	}
-}
-
-// noHello asks what to do with a client that says no more. Where the connection has failed
-// there is nothing to do, whatever the Session says.
-func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
-	reason := helloError(err)
-	step := gc.session.Hello(data, reason)
-	switch {
-	case errors.Is(err, io.EOF) && isDefaultStep(step):
-		gc.stop(ByClient, nil)
-	case errors.Is(err, ErrHelloTooLong) && isDefaultStep(step):
-		gc.stop(BySession, reason)
-	case isTimeout(err) && isDefaultStep(step):
-		gc.stop(ByTimeout, reason)
-	case errors.Is(err, io.EOF) || errors.Is(err, ErrHelloTooLong) || isTimeout(err):
-		return step
-	default:
-		gc.stop(ByClient, reason)
-	}
-	return Step{Action: Drop}
-}
-
-// connect makes the connection to the backend.
-func (gc *goroutineConn) connect(step Step) (net.Conn, error) {
+// connect returns the connection to the backend.
+func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, error) {
 	if c := gc.givenBackend; c != nil {
 		gc.givenBackend = nil
 		return c, nil
 	}
-	start := time.Now() // of the time-out, too
-	defer func() { gc.dial = time.Since(start) }()
-	d := gc.engine.shared.settings.dialTimeout
-	if step.DialTimeout != 0 {
-		d = timeout(step.DialTimeout, 0)
-	}
-	ctx := gc.ctx
-	if d > 0 {
+	start := time.Now()
+	defer func() { gc.dial = elapsed(start) }()
+	if d := max(cmp.Or(step.DialTimeout, gc.engine.shared.settings.dialTimeout), 0); d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
@@ -297,14 +299,15 @@ func (gc *goroutineConn) connect(step Step) (net.Conn, error) {
 		}
 		return c, dialError(err)
 	}
-	dialer := net.Dialer{KeepAlive: -1} // setBackend does it
+	dialer := net.Dialer{KeepAlive: -1} // setBackend sets it
 	c, err := dialer.DialContext(ctx, "tcp", step.Addr.String())
 	return c, dialError(err)
 }
 
-// answer gives the client step.Data and its end, and lets it finish.
+// answer sends step.Data to the client, ends that direction, and reads until the client ends its
+// own direction or lingerTimeout has passed.
 func (gc *goroutineConn) answer(step Step) {
-	gc.setPhase(PhaseAnswer)
+	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))
 	n, err := gc.client.Write(step.Data)
 	gc.toClient.Add(int64(n))
@@ -318,7 +321,7 @@ func (gc *goroutineConn) answer(step Step) {
 	gc.stop(BySession, step.Err)
 }
 
-// closeWrite ends the direction to c, and says whether c can.
+// closeWrite ends the direction to c. It returns false if c has no CloseWrite.
 func closeWrite(c net.Conn) bool {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok {

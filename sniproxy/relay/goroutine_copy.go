@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A silent direction holds a small buffer, one that moves bytes in bulk borrows a large one.
+// A direction reads into its small buffer. It borrows a large buffer while it moves bulk data.
 const (
 	smallBuffer = 512
 	largeBuffer = 64 << 10
@@ -19,21 +19,21 @@ var largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); r
 func getBuffer() *[]byte  { return largeBuffers.Get().(*[]byte) }
 func putBuffer(b *[]byte) { largeBuffers.Put(b) }
 
-// direction is one way through a goroutineConn.
+// direction copies from one side of a connection to the other.
 type direction struct {
 	conn     *goroutineConn
 	from, to net.Conn
-	src, dst Party
-	deadline time.Time // of reading, as it was set
+	src, dst Party     // the parties of from and to
+	deadline time.Time // the read deadline of from
 }
 
-// relay carries bytes both ways until both have ended. It returns an error only when the
-// first write to the backend failed before a byte was taken: then nothing has happened.
+// relay copies both ways until both directions have ended. It returns an error only if the
+// backend failed before it accepted a byte: then another backend can be tried.
 func (gc *goroutineConn) relay(header, data []byte) error {
 	out := direction{conn: gc, from: gc.client, to: gc.backend, src: ByClient, dst: ByBackend}
 	back := direction{conn: gc, from: gc.backend, to: gc.client, src: ByBackend, dst: ByClient}
 	gc.markMoved()
-	rest := (*direction).copy
+	copyOut := (*direction).copy
 	if first := append(header[:len(header):len(header)], data...); len(first) > 0 {
 		n, err := out.write(first)
 		gc.toBackend.Add(int64(max(n-len(header), 0)))
@@ -42,34 +42,24 @@ func (gc *goroutineConn) relay(header, data []byte) error {
 		}
 		if err != nil {
 			out.writeFailed(err)
-			rest = (*direction).discard
+			copyOut = (*direction).discard
 		}
 	}
-	gc.setPhase(PhaseRelay)
+	gc.phase = PhaseRelay
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		back.copy()
 	}()
-	rest(&out)
+	copyOut(&out)
 	<-done
 	return nil
 }
 
-// dropBackend forgets a backend that did not take a byte.
-func (gc *goroutineConn) dropBackend() {
-	gc.mu.Lock()
-	defer gc.mu.Unlock()
-	if gc.backend != nil {
-		gc.backend.Close()
-		gc.backend = nil
-	}
-}
-
-// touch notes that something has moved.
+// markMoved restarts the idle time-out.
 func (gc *goroutineConn) markMoved() { gc.movedAt.Store(int64(time.Since(gc.openedAt))) }
 
-// idleUntil is when the idle time-out comes if nothing moves; the zero time is never.
+// idleUntil returns when the idle time-out expires if no byte moves. The zero time means never.
 func (gc *goroutineConn) idleUntil() time.Time {
 	idle := gc.idle.Load()
 	if idle <= 0 {
@@ -78,7 +68,7 @@ func (gc *goroutineConn) idleUntil() time.Time {
 	return gc.openedAt.Add(time.Duration(gc.movedAt.Load() + idle))
 }
 
-// ended notes the clean end of a direction; who was first counts.
+// markEnd records a clean end of the direction from by, if it is the first end.
 func (gc *goroutineConn) markEnd(by Party) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -113,7 +103,7 @@ func (d *direction) copy() {
 			d.conn.markEnd(d.src)
 			d.conn.markMoved()
 			if !closeWrite(d.to) {
-				// Without half-close the end of one direction is the end of both.
+				// A connection without half-close: the end of one direction ends both.
 				d.conn.stop(d.src, nil)
 			}
 			return
@@ -138,8 +128,8 @@ func (d *direction) count() interface{ Add(int64) int64 } {
 	return &d.conn.toClient
 }
 
-// read reads once, for as long as the goroutineConn is not idle. The deadline is moved only when it
-// has come near or passed, not for each read.
+// read reads once. It returns a time-out only after the idle time-out of the whole connection.
+// It moves the read deadline only when the deadline is near or has passed, not for each read.
 func (d *direction) read(buf []byte) (int, error) {
 	for {
 		until := d.conn.idleUntil()
@@ -151,11 +141,12 @@ func (d *direction) read(buf []byte) (int, error) {
 		if n > 0 || err == nil || !isTimeout(err) || !time.Now().Before(d.conn.idleUntil()) {
 			return n, err
 		}
-		d.deadline = time.Time{} // the other direction was not idle
+		d.deadline = time.Time{} // the other direction has moved bytes
 	}
 }
 
-// write writes all of b, for as long as the goroutineConn is not idle.
+// write writes all of b. It returns a time-out only after the idle time-out of the whole
+// connection.
 func (d *direction) write(b []byte) (written int, err error) {
 	for {
 		d.to.SetWriteDeadline(d.conn.idleUntil())
@@ -170,8 +161,8 @@ func (d *direction) write(b []byte) (written int, err error) {
 	}
 }
 
-// broken ends the goroutineConn: its source cannot be read any more. The other side learns it in the
-// same way, by RST.
+// readFailed ends the connection because d.from cannot be read any more. The other side gets an
+// RST too.
 func (d *direction) readFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
@@ -180,10 +171,10 @@ func (d *direction) readFailed(err error) {
 	d.conn.abort(d.src, readError(d.src, err))
 }
 
-// refused takes note that the other side takes no more. What it has sent before may still
-// be on its way here: a server may answer and close before it has read all of a request.
-// What is left of that is there already, so that the wait for it is short; discard is what
-// this direction does meanwhile.
+// writeFailed handles a side that accepts no more bytes. The bytes that this side sent before may
+// still be on their way to the other side: a server may answer and close before it has read the
+// whole request. Those bytes are already in the network, so the other direction runs on with the
+// short idle time-out lingerTimeout.
 func (d *direction) writeFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
@@ -201,23 +192,23 @@ func (d *direction) writeFailed(err error) {
 		return
 	}
 	gc.idle.Store(int64(lingerTimeout))
-	gc.markMoved() // nothing may have moved for longer than that
+	gc.markMoved() // the connection may have been silent for longer than lingerTimeout
 	until := gc.idleUntil()
 	d.to.SetReadDeadline(until)
 	d.from.SetWriteDeadline(until)
 }
 
-// discard reads and forgets what a client sends whose backend takes no more, until it ends
-// or the goroutineConn is idle, which this does not delay: closing with that unread would send RST, and
-// the client might lose what the backend has sent before. A client that takes no more has
-// no such claim: what its backend sends stays unread.
+// discard reads what a client still sends after its backend has accepted no more, until the
+// client ends or the connection is idle. Closing a socket with unread bytes sends RST, and the
+// client could lose the answer of the backend. The bytes discarded do not restart the idle
+// time-out. In the other direction nothing is read: a client that accepts no more gets no answer.
 func (d *direction) discard() {
 	if d.src != ByClient {
 		return
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)
-	d.deadline = time.Time{} // the time-out has become shorter
+	d.deadline = time.Time{} // writeFailed has shortened the time-out
 	for err := error(nil); err == nil; {
 		_, err = d.read(*buf)
 	}

@@ -26,7 +26,7 @@ func TestTimeForAnAnswerAfterASilence(t *testing.T) {
 		s, err := (&Engine{Portable: true}).start()
 		require.NoError(t, err)
 		client, backend := &bounded{}, &bounded{}
-		gc := newGoroutineConn(&s.goroutines, client)
+		gc, _ := newGoroutineConn(&s.goroutines, client)
 		defer gc.cancel()
 		gc.markMoved()
 		time.Sleep(time.Minute)

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"math/rand/v2"
@@ -138,7 +139,12 @@ func (s *script) DialFailed(err error) Step {
 	return Step{}
 }
 
-func (s *script) Done(r Result) { s.done <- r }
+func (s *script) Done(r Result) {
+	if r.Hello+r.Dial > r.Total {
+		panic(fmt.Sprintf("the phases %v and %v sum to more than the total of %v", r.Hello, r.Dial, r.Total))
+	}
+	s.done <- r
+}
 
 // serve runs an Engine on a listener of its own; every connection gets a copy of s. It
 // returns the address and the channel on which results come.

@@ -10,56 +10,56 @@ import (
 	"time"
 )
 
-// Session decides what becomes of one connection. The Engine calls its methods one at a
-// time, never two at once, from goroutines that serve other connections too: they must
-// not block. A Session that needs to wait returns Wait and calls Conn.Resume later.
+// Session decides about one connection. The Engine calls the methods of a Session one at a time.
+// The calling goroutine serves other connections too, so the methods must not block: a Session
+// that has to wait returns Wait and calls Conn.Resume later.
 type Session interface {
-	// Hello is given all that the client has sent so far, whenever there is more of
-	// it. data is valid during the call only. A non-nil err says that no more will
-	// come: io.EOF (the client ended its direction), os.ErrDeadlineExceeded
-	// (HelloTimeout), ErrHelloTooLong (HelloLimit) or what reading failed with. The
-	// answer to it cannot be More, which is then the same as Drop with that error.
+	// Hello is called whenever the client has sent more bytes. data holds everything that the
+	// client has sent so far, and is valid only during the call.
+	//
+	// A non-nil err means that no more bytes will come: io.EOF (the client ended its direction),
+	// os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit) or a read error. Then
+	// More acts like Drop with this error.
 	Hello(data []byte, err error) Step
 
-	// DialFailed says that the backend of the last Connect was not reached, and that
-	// no byte was sent to it: another Connect is safe.
+	// DialFailed is called when the last Connect failed. The backend has received no byte, so
+	// another Connect is safe.
 	DialFailed(err error) Step
 
-	// Done is the last call, with both connections closed.
+	// Done is the last call. Both connections are closed.
 	Done(Result)
 }
 
-// Conn is a client's connection in the hands of an Engine.
+// Conn is the connection of a client that an Engine serves.
 type Conn interface {
-	// RemoteAddr is the client's address; not valid where it has no IP address.
+	// RemoteAddr returns the address of the client. It is not valid if the client has no IP
+	// address.
 	RemoteAddr() netip.AddrPort
-	// LocalAddr is the address that the client connected to. It may cost a system
-	// call. It may be called while Session methods or accept run, not at other times.
+	// LocalAddr returns the address that the client connected to. It may cost a system call.
+	// Call it only from accept or a method of the Session.
 	LocalAddr() netip.AddrPort
-	// Resume goes on after Wait with another Step, not Wait or More. It may be called
-	// from any goroutine, also within a Session method. Without a Wait to answer it
-	// waits for one; after the first call for one Wait, and after Done, it does
-	// nothing.
+	// Resume continues after Wait with another Step, which must not be Wait or More. Any
+	// goroutine may call it, also before the method that returns Wait has returned. A second call
+	// for one Wait, and a call after Done, have no effect.
 	Resume(Step)
-	// Close ends the connection soon, from any goroutine. Done is called as ever.
+	// Close ends the connection soon. Any goroutine may call it. The Engine still calls Done.
 	Close()
 }
 
-// Action is what a Step does.
+// Action is what the Engine does for a Step.
 type Action uint8
 
 // The actions.
 const (
 	// More waits for more bytes of the client.
 	More Action = iota
-	// Wait does nothing until Conn.Resume. No time-out applies: whoever resumes has
-	// one. If the client resets the connection meanwhile, Done is called at once.
+	// Wait waits for Conn.Resume. The Engine applies no time-out; the caller of Resume needs its
+	// own. If the client resets the connection, the Engine calls Done at once.
 	Wait
-	// Connect connects to Addr, or by Dial, and then relays.
+	// Connect connects to Addr, or calls Dial, and then relays.
 	Connect
-	// Answer writes Data to the client, ends that direction, reads and discards what
-	// the client still sends, for a second or two so that no reset overtakes the
-	// answer, and closes.
+	// Answer writes Data to the client and ends that direction. Then it reads and discards the
+	// bytes of the client for up to 2 s, so that no RST overtakes the answer, and closes.
 	Answer
 	// Drop closes the connection.
 	Drop
@@ -67,46 +67,47 @@ const (
 	Reset
 )
 
-// Step is what a Session wants next. The zero Step is More.
+// Step is the decision of a Session. The zero Step is More.
 type Step struct {
 	Action Action
 
-	// Addr is where Connect connects to.
+	// Addr is the address for Connect.
 	Addr netip.AddrPort
-	// Dial makes the backend's connection instead, if not nil. It runs in a goroutine
-	// of its own, and ctx ends after DialTimeout or when the connection is closed.
+	// Dial, if not nil, makes the connection for Connect instead of Addr. The Engine calls it in a
+	// new goroutine. ctx ends after DialTimeout or when the connection is closed.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// Data is, for Connect, sent to the backend before the bytes of the client, such
-	// as a PROXY protocol header; for Answer it is the answer. The Engine does not
-	// change it, and may read it until Done.
+	// Data is the answer for Answer. For Connect, the Engine sends Data to the backend before the
+	// bytes of the client, for example a PROXY protocol header. The Engine does not change Data,
+	// and may read it until Done.
 	Data []byte
-	// Skip is how many of the client's first bytes are not sent to the backend.
+	// Skip is the number of the client's first bytes that the backend does not receive.
 	Skip int
 
-	// Err is, for Answer, Drop and Reset, what Result.Err will be.
+	// Err becomes Result.Err for Answer, Drop and Reset.
 	Err error
 
-	// DialTimeout and IdleTimeout take the place of the Engine's for this connection,
-	// if not 0; less than 0 is none.
+	// DialTimeout and IdleTimeout replace those of the Engine for this connection. 0 means the
+	// Engine's, less than 0 means none.
 	DialTimeout, IdleTimeout time.Duration
 }
 
-// Errors that are told apart by errors.Is.
+// Errors to test for with errors.Is.
 var (
-	// ErrClosed is what Serve returns, and what Result.Err holds, after Close and Shutdown.
+	// ErrClosed is the error of Serve, and of connections that the Engine closed, after Shutdown
+	// or Close.
 	ErrClosed = errors.New("relay: engine closed")
-	// ErrHelloTooLong says that HelloLimit bytes were not enough for a decision.
+	// ErrHelloTooLong means that a Session had not decided after HelloLimit bytes.
 	ErrHelloTooLong = errors.New("relay: hello too long")
 )
 
-// Party is who ended a connection.
+// Party names who ended a connection.
 type Party uint8
 
 // The parties.
 const (
-	ByClient  Party = iota + 1 // the client: its FIN came first, or its side failed
-	ByBackend                  // the backend, likewise
+	ByClient  Party = iota + 1 // the client sent its FIN first, or its connection failed
+	ByBackend                  // the backend sent its FIN first, or its connection failed
 	BySession                  // Answer, Drop, Reset or Conn.Close
 	ByTimeout                  // the time-out of the phase
 	ByEngine                   // Engine.Close, Engine.CloseWithin, or a failure of the Engine itself
@@ -116,23 +117,23 @@ func (p Party) String() string {
 	return name(p, "none", "client", "backend", "session", "timeout", "engine")
 }
 
-// Phase is how far a connection came.
+// Phase is a part of the life of a connection.
 type Phase uint8
 
 // The phases.
 const (
-	PhaseHello  Phase = iota + 1 // the client's first bytes
+	PhaseHello  Phase = iota + 1 // reading the first bytes of the client
 	PhaseWait                    // from Wait to Resume
 	PhaseDial                    // connecting to the backend
-	PhaseRelay                   // bytes both ways
-	PhaseAnswer                  // the client gets an answer instead
+	PhaseRelay                   // relaying both ways
+	PhaseAnswer                  // sending an Answer
 )
 
 func (p Phase) String() string {
 	return name(p, "none", "hello", "wait", "dial", "relay", "answer")
 }
 
-// name is the name of an enumerated value.
+// name returns the name of an enumerated value.
 func name[T ~uint8](v T, names ...string) string {
 	if int(v) < len(names) {
 		return names[v]
@@ -140,30 +141,30 @@ func name[T ~uint8](v T, names ...string) string {
 	return fmt.Sprintf("unknown(%d)", uint8(v))
 }
 
-// Result is what became of a connection.
+// Result describes a connection that has ended.
 type Result struct {
-	// By is who ended it: of two clean ends of direction whose was first, else who
-	// failed.
+	// By is the party that ended the connection: the side that failed, or else the side that
+	// ended its direction first.
 	By Party
-	// Phase is the phase in which it ended.
+	// Phase is the phase in which the connection ended.
 	Phase Phase
-	// Err is nil where both directions ended clean, and Step.Err where the Session
-	// ended it. For ByTimeout it wraps os.ErrDeadlineExceeded.
+	// Err is nil if both directions ended cleanly. If the Session ended the connection, Err is
+	// Step.Err. For ByTimeout, Err wraps os.ErrDeadlineExceeded.
 	Err error
 
-	// ToBackend counts the bytes of the client that were given to the backend's
-	// socket, without Step.Data; ToClient those given to the client's, Answer
-	// included.
+	// ToBackend counts the bytes of the client that the Engine wrote to the backend, without
+	// Step.Data. ToClient counts the bytes written to the client, an Answer included.
 	ToBackend, ToClient int64
 
-	// Hello is the time from accept to the Session's decision (the first Step that is
-	// not More), Dial that of the last Connect until the connection was there, or
-	// failed, and Total that from accept to close. A time that did not pass is 0.
+	// Hello is the time from accept until the first Step that is not More. Dial is the time of
+	// the last Connect, until the connection was made or failed. Total is the time from accept to
+	// close. 0 means that the phase did not end. Hello and Dial do not overlap, so their sum is
+	// at most Total.
 	Hello, Dial, Total time.Duration
 }
 
-// undecided says whether a Session had nothing of its own to say about the end of a
-// hello, so that the reason of that end is the result.
+// isDefaultStep reports whether a Session made no decision of its own about the end of a hello.
+// Then the reason of that end becomes the Result.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }
@@ -178,7 +179,7 @@ func helloError(err error) error {
 	return fmt.Errorf("relay: reading the hello: %w", err)
 }
 
-// errNoConn is what a Step.Dial failed with that returned neither a connection nor an error.
+// errNoConn reports a Step.Dial that returned neither a connection nor an error.
 var errNoConn = errors.New("no connection and no error")
 
 func dialError(err error) error {

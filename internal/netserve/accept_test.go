@@ -1,0 +1,65 @@
+package netserve
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A Loop with Shed accepts and closes one connection instead of pausing. Without descriptors for
+// that, and for other errors, it pauses.
+func TestLoopSheds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		stop := make(chan struct{})
+		shed := 0
+		loop := Loop{Listener: l, Stop: stop, Shed: func() { shed++ }}
+		done := make(chan error, 1)
+		served := make(chan net.Conn, 1)
+		go func() { done <- loop.Run(func(c net.Conn) { served <- c }) }()
+
+		begin := time.Now()
+		l.results <- accept{err: &net.OpError{Op: "accept", Err: syscall.EMFILE}}
+		requireClosedByPeer(t, l.connect())
+		require.Equal(t, 1, shed)
+		l.results <- accept{err: syscall.ENFILE}
+		l.results <- accept{err: os.ErrDeadlineExceeded} // the client has gone away meanwhile
+		l.connect().Close()
+		(<-served).Close()
+		require.Zero(t, time.Since(begin), "shedding should replace the pause")
+
+		l.results <- accept{err: syscall.EMFILE}
+		l.results <- accept{err: syscall.EMFILE} // the spare descriptor did not help
+		l.connect().Close()
+		(<-served).Close()
+		require.Equal(t, 5*time.Millisecond, time.Since(begin))
+		require.Equal(t, 1, shed)
+
+		close(stop)
+		l.Close()
+		require.Equal(t, ErrClosed, <-done)
+	})
+}
+
+func TestSpare(t *testing.T) {
+	var s Spare
+	require.True(t, s.Fill())
+	first := s.file
+	require.True(t, s.Fill())
+	require.Same(t, first, s.file, "a full Spare should keep its descriptor")
+	s.Close()
+	s.Close()
+	require.ErrorIs(t, first.Close(), os.ErrClosed)
+	require.True(t, s.Fill())
+	s.Close()
+
+	require.True(t, IsOutOfDescriptors(&net.OpError{Err: os.NewSyscallError("accept", syscall.ENFILE)}))
+	require.False(t, IsOutOfDescriptors(errors.New("other")))
+	require.False(t, IsOutOfDescriptors(syscall.ENOBUFS))
+}
