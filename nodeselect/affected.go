@@ -6,13 +6,14 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// shift is what happens to a member of a pool: nil, it was or is not there.
-type shift struct{ before, after *member }
+// memberChange is the difference of two pools for one identity. before is nil if the member is new,
+// after is nil if the member is gone.
+type memberChange struct{ before, after *member }
 
-// shifts gives the differences of two pools by identity.
-func shifts(before, after *Pool) []shift {
-	var gone, come []*member
-	var list []shift
+// memberChanges returns the differences of two pools.
+func memberChanges(before, after *Pool) []memberChange {
+	var gone, added []*member
+	var changes []memberChange
 	a, b := before.members, after.members
 	for len(a) > 0 || len(b) > 0 {
 		order := 0
@@ -32,85 +33,104 @@ func shifts(before, after *Pool) []shift {
 			gone = append(gone, &a[0])
 			a = a[1:]
 		case order > 0:
-			come = append(come, &b[0])
+			added = append(added, &b[0])
 			b = b[1:]
 		default:
-			list = append(list, shift{&a[0], &b[0]})
+			changes = append(changes, memberChange{&a[0], &b[0]})
 			a, b = a[1:], b[1:]
 		}
 	}
-	// What is gone under one name may have come under another.
+	// The order is by name first, so an identity with a new name is both gone and added.
 	byIdentity := make(map[string]*member, len(gone))
 	for _, m := range gone {
 		byIdentity[m.Identity] = m
 	}
-	for _, m := range come {
-		list = append(list, shift{byIdentity[m.Identity], m})
+	for _, m := range added {
+		changes = append(changes, memberChange{byIdentity[m.Identity], m})
 		delete(byIdentity, m.Identity)
 	}
 	for _, m := range byIdentity {
-		list = append(list, shift{m, nil})
+		changes = append(changes, memberChange{m, nil})
 	}
-	return list
+	return changes
 }
 
-// manyShifts is from where on it costs less to pick for all services than to find out
-// which ones are affected.
-const manyShifts = 64
+// manyChanges is the number of changed members above which picking for all services costs less than
+// finding the affected ones.
+const manyChanges = 64
 
-// pickAgain marks the services whose subsets the step from before to the pool of now
-// may change. That a subset is marked in vain costs time; one that is not marked and
-// would have changed is a fault.
+// markAffected marks the services whose subsets may differ between the pool before and u.pool. To
+// mark too many services costs time. To mark too few is a fault.
 //
-// Whether a node that a service has not got matters follows from how Pick works. The
-// best nodes are those of least rank among the eligible ones and those to avoid that
-// are in use, in each zone as many as its share is: so a node that leaves and was not
-// among them changes nothing, and one that joins matters only if it comes before the
-// last of them. The share of a zone depends on its size only while it has too few.
-func (u *updating) pickAgain(before *Pool) {
-	list := shifts(before, u.pool)
-	if len(list) > manyShifts {
-		for _, d := range u.order {
-			u.dirty[d] = true
+// A service is affected if a node of its subset changes. A node outside of the subset matters only
+// if it can enter, which follows from how Pick works: the subset is the nodes of best rank among the
+// Eligible ones and those to Avoid that are in use, and each zone has a share of the places. So a
+// node outside that leaves changes nothing, and a node that joins matters if it ranks before the
+// last node of its zone. The share of a zone depends on the number of its nodes only while the zone
+// has fewer nodes than its share.
+func (u *update) markAffected(before *Pool) {
+	changes := memberChanges(before, u.pool)
+	if len(changes) > manyChanges {
+		for _, s := range u.order {
+			u.mark(s, true)
 		}
 		return
 	}
-	joins := list[:0:0]
-	for _, s := range list {
-		if s.before != nil {
-			for _, d := range u.users[s.before.Identity] {
-				u.dirty[d] = true
+	u.indexUsers()
+	var joins []memberChange
+	for _, c := range changes {
+		if c.before != nil {
+			for _, s := range u.users[c.before.Identity] {
+				u.mark(s, true)
 			}
 		}
-		if s.after != nil {
-			joins = append(joins, s)
+		if c.after != nil {
+			joins = append(joins, c)
 		}
 	}
 	if len(joins) == 0 && len(u.objects.ReadyNodes) == 0 {
 		return
 	}
 	competing := before.eligibleByZone()
-	for _, d := range u.order {
-		if !d.picked || u.dirty[d] {
+	for _, s := range u.order {
+		if !s.picked || s.repick {
 			continue
 		}
-		if d.local && touches(list, u.objects.ReadyNodes[d.key]) {
-			u.dirty[d] = true
+		if s.local && anyNamed(changes, u.objects.ReadyNodes[s.key]) {
+			u.mark(s, true)
 			continue
 		}
-		if d.restricted {
+		if s.restricted {
 			continue
 		}
-		for _, s := range joins {
-			if u.mayJoin(d, s, competing) {
-				u.dirty[d] = true
+		for _, c := range joins {
+			if u.mayEnter(s, c, before, competing) {
+				u.mark(s, true)
 				break
 			}
 		}
 	}
 }
 
-// eligibleByZone counts the nodes of each zone that compete for its places.
+// indexUsers sets users: the services that have a node in their subset, by the node's identity. From
+// then on setSubset keeps users up to date.
+func (t *Tracker) indexUsers() {
+	if t.users != nil {
+		return
+	}
+	t.users = map[string][]*service{}
+	for _, s := range t.order {
+		if !s.picked {
+			continue
+		}
+		for i := range s.nodes {
+			id := s.nodes[i].Identity
+			t.users[id] = append(t.users[id], s)
+		}
+	}
+}
+
+// eligibleByZone returns the number of Eligible nodes in each zone; nil without Spread.
 func (p *Pool) eligibleByZone() map[string]int {
 	if !p.spread {
 		return nil
@@ -124,75 +144,79 @@ func (p *Pool) eligibleByZone() map[string]int {
 	return count
 }
 
-// touches is true if one of the nodes that names has, sorted, is among the shifts.
-func touches(list []shift, names []string) bool {
-	has := func(m *member) bool {
+// anyNamed reports whether a member with one of the names, which are sorted, changes.
+func anyNamed(changes []memberChange, names []string) bool {
+	named := func(m *member) bool {
 		if m == nil {
 			return false
 		}
 		_, found := slices.BinarySearch(names, m.Name)
 		return found
 	}
-	return len(names) > 0 && slices.ContainsFunc(list, func(s shift) bool { return has(s.before) || has(s.after) })
+	return len(names) > 0 && slices.ContainsFunc(changes, func(c memberChange) bool { return named(c.before) || named(c.after) })
 }
 
-// mayJoin says whether a node that d has not got may enter its subset.
-func (u *updating) mayJoin(d *declared, s shift, competing map[string]int) bool {
-	p, m := u.pool, s.after
+// mayEnter reports whether a member outside of a service's subset may enter it. before is the pool
+// that the subset is from, and competing its eligibleByZone.
+func (u *update) mayEnter(s *service, c memberChange, before *Pool, competing map[string]int) bool {
+	if !s.described {
+		before.describe(s)
+	}
+	p, m := u.pool, c.after
 	switch {
-	case d.excluded || len(d.nodes) == 0:
-		return true // any node is better, and other excluded ones are as good
+	case s.excluded || len(s.nodes) == 0:
+		return true // every other verdict is better, and another Excluded node may rank better
 	case m.verdict == Excluded:
-		return false // there are others
-	case len(d.nodes) < p.size:
+		return false // the subset has nodes with a better verdict
+	case len(s.nodes) < p.size:
 		return true
 	case m.verdict == Avoid || p.sticky:
-		return false // full
-	case s.before != nil && s.before.verdict == Eligible && s.before.Zone == m.Zone:
-		return false // it was not among the best, and its rank is the same
+		return false // the subset is full
+	case c.before != nil && c.before.verdict == Eligible && c.before.Zone == m.Zone:
+		return false // its rank was too low before, and ranks do not change
 	}
 	zone, last := p.zone(m.ringNode()), -1
-	for i := range d.last {
-		if d.last[i].zone == zone {
+	for i := range s.last {
+		if s.last[i].zone == zone {
 			last = i
 		}
 	}
 	if p.spread {
 		have := 0
 		if last >= 0 {
-			have = d.last[last].count
+			have = s.last[last].count
 		}
 		if competing[zone] <= have {
-			return true // the zone gave all it had: with one more its share may grow
+			return true // all nodes of the zone are in use, so the share of the zone may grow
 		}
 	}
-	return last >= 0 && hashring.Compare(d.key, m.ringNode(), d.nodes[d.last[last].index].ringNode()) < 0
+	return last >= 0 && hashring.Compare(s.key, m.ringNode(), s.nodes[s.last[last].index].ringNode()) < 0
 }
 
-// zoneLast is the last by rank of the nodes that a subset has in a zone.
+// zoneLast is the node of least rank that a subset has in a zone. Without Spread there is one zone.
 type zoneLast struct {
 	zone  string
 	index int // in the subset
-	count int // of nodes in the zone
+	count int // number of the subset's nodes in the zone
 }
 
-// describe notes what mayJoin needs of a subset.
-func (u *updating) describe(d *declared) {
-	d.excluded = false
-	d.last = d.last[:0]
-	for i, n := range d.nodes {
-		if j, ok := u.pool.index[n.Identity]; ok && u.pool.members[j].verdict == Excluded {
-			d.excluded = true
+// describe sets excluded and last of a service, whose subset is from p.
+func (p *Pool) describe(s *service) {
+	s.described, s.excluded = true, false
+	s.last = s.last[:0]
+	for i, n := range s.nodes {
+		if j, ok := p.index[n.Identity]; ok && p.members[j].verdict == Excluded {
+			s.excluded = true
 		}
-		zone := u.pool.zone(n.ringNode())
-		j := slices.IndexFunc(d.last, func(l zoneLast) bool { return l.zone == zone })
+		zone := p.zone(n.ringNode())
+		j := slices.IndexFunc(s.last, func(l zoneLast) bool { return l.zone == zone })
 		if j < 0 {
-			d.last = append(d.last, zoneLast{zone: zone, index: i, count: 1})
+			s.last = append(s.last, zoneLast{zone: zone, index: i, count: 1})
 			continue
 		}
-		l := &d.last[j]
+		l := &s.last[j]
 		l.count++
-		if hashring.Compare(d.key, n.ringNode(), d.nodes[l.index].ringNode()) > 0 {
+		if hashring.Compare(s.key, n.ringNode(), s.nodes[l.index].ringNode()) > 0 {
 			l.index = i
 		}
 	}

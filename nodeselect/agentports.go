@@ -4,62 +4,183 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// AgentPort is an agent port and the Service that has it.
+// AgentPort is an agent port and the Service that owns it.
 type AgentPort struct {
 	Port    uint16
 	Service *corev1.Service
 }
 
-// AgentPorts returns the agent port of every Service that has one, sorted by
-// port. Services without node ports have none, whatever they ask for: nobody sends
-// them traffic from elsewhere, and who watches a cluster need not know them. Every port is a single Service's: where several ask for the same one, the
-// oldest has it, and of equally old ones the first by namespace and name, so that
-// the agents of all nodes and the balancer agree without talking. A port that is
-// reserved, or that is a node port of any Service, is nobody's. Each Service that
-// goes without the port it asks for is a Problem.
+// AgentPorts returns the agent port of each Service that has one, sorted by port, and a Problem for
+// each Service that does not get the port it asks for, the oldest Service first.
+//
+// A port has one owner: the oldest Service that asks for it, and of equally old ones the first by
+// namespace and name. So the agents of all nodes and the balancer agree without communication. A
+// reserved port and a node port of any Service are never agent ports. A Service without node ports
+// gets no agent port, because it receives no traffic from outside; it causes no Problem either.
 func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPort, []Problem) {
-	byAge := make([]*corev1.Service, 0, len(objects.Services))
-	for _, svc := range objects.Services {
-		if hasNodePorts(svc) {
-			byAge = append(byAge, svc)
-		}
-	}
-	slices.SortStableFunc(byAge, compareAge)
-	taken := map[uint16]string{}
-	for _, port := range reserved {
-		taken[port] = "it is reserved"
-	}
-	take := func(port int32, why string) {
-		if port > 0 && port <= 65535 {
-			taken[uint16(port)] = why
-		}
-	}
-	for _, svc := range byAge {
-		for _, p := range svc.Spec.Ports {
-			take(p.NodePort, "it is a node port of "+serviceObject(svc))
-		}
-		take(svc.Spec.HealthCheckNodePort, "it is the health check node port of "+serviceObject(svc))
-	}
-
+	p := newAgentPorts(a, reserved)
+	p.addAll(objects.Services)
 	var ports []AgentPort
-	var problems []Problem
-	for _, svc := range byAge {
-		port, err := a.AgentPort(svc)
-		switch {
-		case err != nil:
-			problems = append(problems, err.(Problem)) // the accessors of Annotations give no other
-		case port == 0:
-		case taken[port] != "":
-			problems = append(problems, annotationProblem(serviceObject(svc), a.name("agent-port"), fmt.Sprint(port), "the service has no agent, because "+taken[port]))
-		default:
-			taken[port] = "it is the agent port of " + serviceObject(svc)
-			ports = append(ports, AgentPort{Port: port, Service: svc})
+	for port, services := range p.claims {
+		if owner := services[0]; p.problems[serviceKey(owner)] == (Problem{}) {
+			ports = append(ports, AgentPort{Port: port, Service: owner})
 		}
 	}
 	slices.SortFunc(ports, func(x, y AgentPort) int { return cmp.Compare(x.Port, y.Port) })
+
+	var without []*corev1.Service
+	for _, svc := range objects.Services {
+		if _, found := p.problems[serviceKey(svc)]; found {
+			without = append(without, svc)
+		}
+	}
+	slices.SortFunc(without, compareAge)
+	var problems []Problem
+	for _, svc := range without {
+		problems = append(problems, p.problems[serviceKey(svc)])
+	}
 	return ports, problems
+}
+
+// agentPorts assigns agent ports to services by the rules of Annotations.AgentPorts. When a service
+// changes, only the ports that it names are assigned again.
+type agentPorts struct {
+	annotations Annotations
+	reserved    []uint16
+	nodePorts   map[uint16][]*corev1.Service // services with this node port, oldest first
+	claims      map[uint16][]*corev1.Service // services that ask for this agent port, oldest first
+	problems    map[string]Problem           // why services do not get the port they ask for, by Ref.Key
+}
+
+func newAgentPorts(annotations Annotations, reserved []uint16) *agentPorts {
+	return &agentPorts{
+		annotations: annotations, reserved: reserved,
+		nodePorts: map[uint16][]*corev1.Service{}, claims: map[uint16][]*corev1.Service{},
+		problems: map[string]Problem{},
+	}
+}
+
+// addAll adds the services of a cluster to an empty p.
+func (p *agentPorts) addAll(services []*corev1.Service) {
+	var ports []uint16
+	for _, svc := range services {
+		ports = p.edit(ports[:0], svc, insert)
+	}
+	for port := range p.claims {
+		p.assign(port, func(string) {})
+	}
+}
+
+// replace puts svc in the place of old, which is an earlier state of the same service. Either may
+// be nil. It calls changed with the Ref.Key of each service that gets or loses a port, and of each
+// that is refused a port for another reason than before.
+func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
+	var ports []uint16
+	if old != nil {
+		ports = p.edit(ports, old, remove)
+		if _, found := p.problems[serviceKey(old)]; found {
+			delete(p.problems, serviceKey(old))
+			changed(serviceKey(old))
+		}
+	}
+	if svc != nil {
+		ports = p.edit(ports, svc, insert)
+	}
+	for _, port := range ports {
+		p.assign(port, changed)
+	}
+}
+
+// edit applies insert or remove to the lists of all ports that a service names, and appends those
+// ports to ports. The caller assigns them again.
+func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
+	if !hasNodePorts(svc) {
+		return ports
+	}
+	apply := func(lists map[uint16][]*corev1.Service, port uint16) {
+		ports = append(ports, port)
+		if list := edit(lists[port], svc); len(list) > 0 {
+			lists[port] = list
+		} else {
+			delete(lists, port)
+		}
+	}
+	nodePort := func(port int32) {
+		if port > 0 && port <= 65535 {
+			apply(p.nodePorts, uint16(port))
+		}
+	}
+	for i := range svc.Spec.Ports {
+		nodePort(svc.Spec.Ports[i].NodePort)
+	}
+	nodePort(svc.Spec.HealthCheckNodePort)
+	port, err := p.annotations.AgentPort(svc)
+	if err != nil {
+		p.problems[serviceKey(svc)] = err.(Problem)
+	} else if port != 0 {
+		apply(p.claims, port)
+	}
+	return ports
+}
+
+// insert adds a service to a list, unless the service names the port twice and is in it already.
+func insert(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
+	i, found := slices.BinarySearchFunc(list, svc, compareAge)
+	if found {
+		return list
+	}
+	return slices.Insert(list, i, svc)
+}
+
+func remove(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
+	if i, found := slices.BinarySearchFunc(list, svc, compareAge); found {
+		return slices.Delete(list, i, i+1)
+	}
+	return list
+}
+
+// compareAge orders services by age, oldest first.
+func compareAge(a, b *corev1.Service) int {
+	return cmp.Or(
+		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+		strings.Compare(a.Namespace, b.Namespace),
+		strings.Compare(a.Name, b.Name),
+	)
+}
+
+// assign decides which service owns an agent port, and records a problem for the others that ask
+// for it.
+func (p *agentPorts) assign(port uint16, changed func(key string)) {
+	taken := ""
+	if users := p.nodePorts[port]; len(users) > 0 {
+		svc := users[len(users)-1]
+		taken = "it is a node port of " + serviceObject(svc)
+		if svc.Spec.HealthCheckNodePort == int32(port) {
+			taken = "it is the health check node port of " + serviceObject(svc)
+		}
+	} else if slices.Contains(p.reserved, port) {
+		taken = "it is reserved"
+	}
+	for _, svc := range p.claims[port] {
+		key := serviceKey(svc)
+		before, refused := p.problems[key]
+		if taken == "" {
+			taken = "it is the agent port of " + serviceObject(svc)
+			if refused {
+				delete(p.problems, key)
+				changed(key)
+			}
+			continue
+		}
+		problem := annotationProblem(serviceObject(svc), p.annotations.name("agent-port"), fmt.Sprint(port), "the service has no agent, because "+taken)
+		if problem != before {
+			p.problems[key] = problem
+			changed(key)
+		}
+	}
 }

@@ -122,7 +122,3 @@ func objectName(obj metav1.Object) string {
 	}
 	return obj.GetName()
 }
-
-func nodeObject(n *corev1.Node) string { return "Node " + n.Name }
-
-func serviceObject(s *corev1.Service) string { return "Service " + s.Namespace + "/" + s.Name }

@@ -4,52 +4,46 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Objects are the objects of one cluster. Parse, ReadDir and NewObjects sort
-// them; the functions of this package rely on it and change none of them.
+// Objects are the objects of one cluster. The slices are sorted; NewObjects sorts them. The functions
+// of this package change neither the slices nor the objects.
 type Objects struct {
 	Nodes    []*corev1.Node    // by name
 	Services []*corev1.Service // by namespace, then name
-	// ReadyNodes says for services whose externalTrafficPolicy is Local on which
-	// nodes they have pods that are ready: names, sorted, by Ref.Key. Select gives
-	// such a service those nodes alone. nil means that nothing is known of pods;
-	// Parse and ReadDir leave it so.
+	// ReadyNodes are the names of the nodes with a ready pod, sorted, for each service with
+	// externalTrafficPolicy Local, by Ref.Key. Select picks only these nodes for such a service. nil
+	// means that nothing is known about pods, as in manifests.
 	ReadyNodes map[string][]string
-	// Ignored counts the objects of other kinds that were read and passed over.
+	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int
 }
 
-// NewObjects gives sorted Objects. It copies the slices, not the objects.
+// NewObjects returns Objects with sorted copies of the slices. The objects are not copied.
 func NewObjects(nodes []*corev1.Node, services []*corev1.Service) Objects {
 	o := Objects{Nodes: slices.Clone(nodes), Services: slices.Clone(services)}
-	o.sort()
-	return o
-}
-
-func (o *Objects) sort() {
 	slices.SortStableFunc(o.Nodes, func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(o.Services, func(a, b *corev1.Service) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
+	return o
 }
 
-// Node returns the node of that name, or nil.
+// Node returns the node with that name, or nil.
 func (o Objects) Node(name string) *corev1.Node {
-	i, ok := slices.BinarySearchFunc(o.Nodes, name, func(n *corev1.Node, name string) int {
-		return strings.Compare(n.Name, name)
-	})
+	i, ok := slices.BinarySearchFunc(o.Nodes, name, compareNode)
 	if !ok {
 		return nil
 	}
 	return o.Nodes[i]
 }
 
-// Service returns the service of that namespace and name, or nil.
+// Service returns the service with that namespace and name, or nil.
 func (o Objects) Service(namespace, name string) *corev1.Service {
 	i, ok := slices.BinarySearchFunc(o.Services, name, func(s *corev1.Service, name string) int {
 		return cmp.Or(strings.Compare(s.Namespace, namespace), strings.Compare(s.Name, name))
@@ -58,6 +52,64 @@ func (o Objects) Service(namespace, name string) *corev1.Service {
 		return nil
 	}
 	return o.Services[i]
+}
+
+// serviceOf returns the service with that Ref.Key, or nil.
+func (o Objects) serviceOf(key string) *corev1.Service {
+	namespace, name, _ := strings.Cut(key, "/")
+	return o.Service(namespace, name)
+}
+
+func nodeObject(n *corev1.Node) string { return "Node " + n.Name }
+
+func serviceObject(s *corev1.Service) string { return "Service " + s.Namespace + "/" + s.Name }
+
+func serviceKey(s *corev1.Service) string { return s.Namespace + "/" + s.Name }
+
+// Problem describes what is wrong with an object, and where. It is an error and a comparable value.
+type Problem struct {
+	// File is the path of the file, or the name that the caller gave to manifest.Parse. It is empty
+	// for a problem found after parsing.
+	File string
+	// Line counts from 1. It is the line of the mistake, or the first line of the object or document
+	// if the parser does not know better. 0 means unknown.
+	Line int
+	// Object is the object with the mistake: "Node a" or "Service media/tracks". It is empty if the
+	// name of the object could not be read.
+	Object string
+	// Field is the path of the field with the mistake, such as "spec.ports.nodePort". It is empty if
+	// unknown.
+	Field string
+	// Message describes the mistake in one line.
+	Message string
+	// Warning is true if the object is used in spite of the problem. The message describes the
+	// consequence.
+	Warning bool
+}
+
+// Error returns "file:line: object: field: message" with the parts that are known.
+func (p Problem) Error() string {
+	var b strings.Builder
+	if p.File != "" {
+		b.WriteString(p.File)
+		if p.Line > 0 {
+			b.WriteByte(':')
+			b.WriteString(strconv.Itoa(p.Line))
+		}
+		b.WriteString(": ")
+	} else if p.Line > 0 {
+		b.WriteString("line ")
+		b.WriteString(strconv.Itoa(p.Line))
+		b.WriteString(": ")
+	}
+	for _, part := range []string{p.Object, p.Field} {
+		if part != "" {
+			b.WriteString(part)
+			b.WriteString(": ")
+		}
+	}
+	b.WriteString(p.Message)
+	return b.String()
 }
 
 // TrimNode returns the parts of a node that this package reads. A cache of trimmed nodes is small,

@@ -76,6 +76,20 @@ func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
+// pickFor picks the nodes of a service. ready is Objects.ReadyNodes.
+func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
+	if !isLocal(svc) {
+		return subset{nodes: p.Pick(key, current)}
+	}
+	if ready == nil {
+		return subset{nodes: p.Pick(key, current), warning: podsUnknown(svc)}
+	}
+	if some := p.among(ready[key]); some != nil {
+		return subset{nodes: some.Pick(key, current), restricted: true}
+	}
+	return subset{nodes: p.Pick(key, current), warning: noPods(svc)}
+}
+
 func podsUnknown(svc *corev1.Service) Problem {
 	return localProblem(svc, "Local: a node without a ready pod of the service drops its traffic, and nodes are chosen without regard to pods; use Cluster, or health checks on the node port itself")
 }

@@ -1,24 +1,22 @@
 package nodeselect
 
 import (
+	"maps"
 	"slices"
-	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 )
 
-// Subsets are the nodes of services by Ref.Key, each list sorted by name. They
-// can be stored as JSON and given to Select as the current ones later.
+// Subsets are the nodes of services by Ref.Key, each list sorted by name. They survive JSON: a
+// program may store them and pass them to Select later.
 type Subsets map[string][]Node
 
-// Selection is the outcome for a cluster.
+// Selection is the result of Select for one cluster.
 type Selection struct {
-	// Targets are those refs that could be resolved, in the order given.
+	// Targets are the refs that could be resolved, in the order of the refs.
 	Targets []Target
-	// Findings give the reason for every node that is not Eligible, by name.
+	// Findings give the reason for every node that is not Eligible, sorted by name.
 	Findings []Finding
-	// Problems of refs and nodes, each said once.
+	// Problems of refs and nodes, without duplicates.
 	Problems []Problem
 }
 
@@ -31,97 +29,109 @@ func (s Selection) Subsets() Subsets {
 	return subsets
 }
 
-// Select resolves refs and picks the nodes of each of their services. now is the
-// time at which nodes are judged. current holds the subsets in use, nil if there
-// are none: it decides only where Pool.Pick says so, and without nodes to Avoid
-// and Selector.Sticky the result does not depend on it.
+// Select resolves refs and picks the nodes of each service that they name. Predicates judge nodes as
+// of now. current are the subsets in use; nil if there are none. Pool.Pick describes what they
+// change: without nodes to Avoid and without Selector.Sticky the result does not depend on them.
 //
-// A ref that cannot be resolved is a problem and has no target; nothing else is
-// affected. An agent port that Annotations.AgentPorts gives to somebody else is
-// left out, with a warning. So is the preference for nodes with pods if there are
-// none: see Objects.ReadyNodes.
+// A ref that cannot be resolved is a problem and has no target. Other refs are not affected. If
+// Annotations.AgentPorts gives the agent port of a service to another one, the target has no agent
+// port, and there is a warning. If no node has a ready pod of a service with externalTrafficPolicy
+// Local, the service gets other nodes, and there is a warning; see Objects.ReadyNodes.
 func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {
-	pool := s.Pool(objects.Nodes, now)
-	result := Selection{
-		Targets:  make([]Target, 0, len(refs)),
-		Findings: pool.Findings(),
-		Problems: slices.Clone(pool.Problems()),
-	}
-	said := make(map[Problem]bool)
-	report := func(p Problem) {
-		if !said[p] {
-			said[p] = true
-			result.Problems = append(result.Problems, p)
-		}
-	}
-	lost := s.lostAgentPorts(objects)
-	picked := make(map[string]subset, len(refs))
-	for _, ref := range refs {
-		svc := objects.Service(ref.Namespace, ref.Service)
-		target, problems := s.Annotations.resolve(svc, ref)
-		key := ref.Key()
-		nodes, ok := picked[key]
-		if !ok && target.NodePort != 0 {
-			nodes = pool.pickFor(svc, key, current[key], objects.ReadyNodes)
-			picked[key] = nodes
-		}
-		target, problems = finish(target, problems, nodes, lost[key])
-		for _, p := range problems {
-			report(p)
-		}
-		if target.NodePort != 0 {
-			result.Targets = append(result.Targets, target)
-		}
-	}
-	return result
+	t := NewTracker(s, current)
+	t.load(objects, refs, now)
+	return t.selection
 }
 
-// finish completes what was resolved with the subset of the service, and takes the
-// agent port from it that lost says it does not have.
-func finish(target Target, problems []Problem, s subset, lost Problem) (Target, []Problem) {
-	if target.NodePort == 0 {
-		return target, problems
-	}
-	if s.warning != (Problem{}) {
-		problems = append([]Problem{s.warning}, problems...)
-	}
-	if lost != (Problem{}) && target.AgentPort != 0 {
-		problems = append(problems, asWarning(lost, ""))
-		target.AgentPort = 0
-	}
-	target.Nodes = s.nodes
-	return target, problems
+// SubsetChange is the difference of a service's old and new subset.
+type SubsetChange struct {
+	Service string `json:"service"` // Ref.Key
+	Enter   []Node `json:"enter,omitempty"`
+	Leave   []Node `json:"leave,omitempty"`
+	Before  int    `json:"before"` // number of nodes in the old subset
+	After   int    `json:"after"`  // number of nodes in the new subset
 }
 
-// subset is the nodes of a service.
-type subset struct {
-	nodes      []Node
-	restricted bool    // to nodes with pods
-	warning    Problem // none if it is zero
+// Share is the part of the old subset that leaves, 0 to 1. It is 0 for a new service.
+func (c SubsetChange) Share() float64 { return share(len(c.Leave), c.Before) }
+
+// SubsetChanges are the differences of the old and new subsets of a cluster.
+type SubsetChanges struct {
+	// Services are the services whose subsets change, sorted by name.
+	Services []SubsetChange `json:"services,omitempty"`
+	// The numbers below are sums over all services: a node of three services counts three times.
+	Enter  int `json:"enter"`
+	Leave  int `json:"leave"`
+	Before int `json:"before"`
+	After  int `json:"after"`
 }
 
-// pickFor is Pick with regard to where the pods of a service are, if that matters
-// and is known.
-func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
-	if !isLocal(svc) {
-		return subset{nodes: p.Pick(key, current)}
+// Share is the part of all old subsets that leaves, 0 to 1. It is 0 if the old subsets are empty,
+// because new nodes disturb no traffic.
+func (c SubsetChanges) Share() float64 { return share(c.Leave, c.Before) }
+
+// Largest returns the service that loses the most nodes, the first by name of several. It is false
+// if no service loses any.
+func (c SubsetChanges) Largest() (SubsetChange, bool) {
+	var largest SubsetChange
+	for _, s := range c.Services {
+		if len(s.Leave) > len(largest.Leave) {
+			largest = s
+		}
 	}
-	if ready == nil {
-		return subset{nodes: p.Pick(key, current), warning: podsUnknown(svc)}
-	}
-	if some := p.among(ready[key]); some != nil {
-		return subset{nodes: some.Pick(key, current), restricted: true}
-	}
-	return subset{nodes: p.Pick(key, current), warning: noPods(svc)}
+	return largest, len(largest.Leave) > 0
 }
 
-// lostAgentPorts gives, by Ref.Key, why services do not get the port they ask
-// for.
-func (s Selector) lostAgentPorts(objects Objects) map[string]Problem {
-	_, problems := s.Annotations.AgentPorts(objects, s.Reserved...)
-	lost := make(map[string]Problem, len(problems))
-	for _, p := range problems {
-		lost[strings.TrimPrefix(p.Object, "Service ")] = p
+func share(part, whole int) float64 {
+	if whole == 0 {
+		return 0
 	}
-	return lost
+	return float64(part) / float64(whole)
+}
+
+// DiffSubsets returns the nodes that enter and leave each subset. Two nodes are the same if their
+// identities and their addresses are equal: with another address the balancer connects to another
+// machine. A service that only one of the arguments contains has an empty subset in the other.
+func DiffSubsets(old, new Subsets) SubsetChanges {
+	keys := make([]string, 0, max(len(old), len(new)))
+	keys = slices.AppendSeq(keys, maps.Keys(new))
+	for key := range old {
+		if _, ok := new[key]; !ok {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	var changes SubsetChanges
+	for _, key := range keys {
+		before, after := old[key], new[key]
+		c := SubsetChange{
+			Service: key,
+			Enter:   without(after, before),
+			Leave:   without(before, after),
+			Before:  len(before), After: len(after),
+		}
+		changes.Before += c.Before
+		changes.After += c.After
+		if len(c.Enter)+len(c.Leave) == 0 {
+			continue
+		}
+		changes.Enter += len(c.Enter)
+		changes.Leave += len(c.Leave)
+		changes.Services = append(changes.Services, c)
+	}
+	return changes
+}
+
+// without returns the nodes of a that are not in b. Subsets are small, so comparing all pairs costs
+// less than a map.
+func without(a, b []Node) []Node {
+	var nodes []Node
+	for i := range a {
+		if !slices.ContainsFunc(b, func(n Node) bool {
+			return n.Identity == a[i].Identity && n.Addr == a[i].Addr
+		}) {
+			nodes = append(nodes, a[i])
+		}
+	}
+	return nodes
 }

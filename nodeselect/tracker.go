@@ -1,7 +1,6 @@
 package nodeselect
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -9,68 +8,77 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Tracker is a Selector that remembers: it is told what changes in a cluster, and
-// each time gives the Selection that Selector.Select would give for everything that
-// it has been told, with the subset that each declared service had last as the current
-// one: also of a service that could not be resolved for a while.
+// Tracker keeps a Selection up to date while a cluster changes. Each Update returns the Selection
+// that Selector.Select would return for all objects so far. The current subset of a service, as
+// Select uses it, is the last one that the Tracker picked for it, even if the service could not be
+// resolved in between.
 //
-// It does so by looking at what the change can touch. All nodes are judged anew, since
-// time passes for every one of them; but a node that leaves costs a choice for the
-// services that had it, one that joins a comparison for each service and a choice for
-// those it belongs to, and a service its own targets and those of services that want
-// the same agent port.
+// An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
+// time. Apart from that it examines only what a change can affect: for a node that leaves, the
+// services that had it; for a node that joins, one comparison for each service and one pick for each
+// service that the node belongs to; for a service, its own refs and the services that ask for the
+// same agent port.
 //
-// Update is to be called by one goroutine at a time. What it returns is not changed
-// later, and must not be by the caller.
+// Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
+// returned values.
 type Tracker struct {
 	selector   Selector
 	predicates []Predicate
 
-	objects  Objects
-	services map[string]*corev1.Service // by Ref.Key
-	claims   *portClaims
-	nodes    []*candidate // by name
-	pool     *Pool
+	objects    Objects
+	agentPorts *agentPorts
+	nodes      []*candidate // sorted by name
+	pool       *Pool
 
-	refs     []Ref
-	answers  []answer             // of each ref
-	declared map[string]*declared // by Ref.Key
-	order    []*declared          // as they are first named
-	users    map[string][]*declared
-	initial  Subsets // in use at the start, until something is declared
+	refs        []Ref
+	resolutions []resolution        // of each ref
+	services    map[string]*service // the services that refs name, by Ref.Key
+	order       []*service          // the same services, in the order of the refs
+	users       map[string][]*service
+	initial     Subsets // the caller's current subsets, until the first refs are known
 
 	selection Selection
 }
 
-// answer is what comes of a ref.
-type answer struct {
-	target   Target // NodePort 0: there is none
+// resolution is the result for one ref.
+type resolution struct {
+	target   Target // NodePort is 0 if the ref cannot be resolved
 	problems []Problem
 }
 
-// declared is a service that refs name.
-type declared struct {
+// service is a service that refs name.
+type service struct {
 	key  string
-	refs []int32 // the refs that name it
-	// subset is the last one that was picked. It is kept while no ref can be resolved,
-	// as the current one for when one can.
+	refs []int32 // positions in Tracker.refs
+	// subset is the last pick. It remains while no ref can be resolved: the next pick needs it as the
+	// current subset.
 	subset
-	picked   bool       // subset is in use
-	local    bool       // the service wants nodes with pods
-	excluded bool       // subset is of excluded nodes, for want of others
-	last     []zoneLast // see describe
+	picked bool // subset is in use
+	local  bool // externalTrafficPolicy is Local
+
+	stale  bool // the refs must be resolved again
+	repick bool // the subset must be picked again, too
+
+	described bool       // the fields below are set; see describe
+	excluded  bool       // the subset has Excluded nodes, because there were no others
+	last      []zoneLast // the node of least rank in each zone
 }
 
-// NewTracker returns a Tracker that knows of nothing yet. current are the subsets in
-// use, as for Select; it heeds those of services that the first refs name.
+// subset is the nodes of a service.
+type subset struct {
+	nodes      []Node
+	restricted bool    // only nodes with a ready pod were candidates
+	warning    Problem // zero for no warning
+}
+
+// NewTracker returns a Tracker without objects. current are the subsets in use, as for Select. The
+// Tracker uses those of the services that the first refs name.
 func NewTracker(s Selector, current Subsets) *Tracker {
 	t := &Tracker{
 		selector: s, predicates: s.predicates(),
-		services: map[string]*corev1.Service{},
-		claims:   newPortClaims(s.Annotations, s.Reserved),
-		declared: map[string]*declared{},
-		users:    map[string][]*declared{},
-		initial:  current,
+		agentPorts: newAgentPorts(s.Annotations, s.Reserved),
+		services:   map[string]*service{},
+		initial:    current,
 	}
 	t.pool = s.pool(nil)
 	t.assemble()
@@ -80,54 +88,112 @@ func NewTracker(s Selector, current Subsets) *Tracker {
 // Objects returns the objects of the cluster.
 func (t *Tracker) Objects() Objects { return t.objects }
 
-// Refs returns what is declared.
+// Refs returns the refs that the Selection is for.
 func (t *Tracker) Refs() []Ref { return t.refs }
 
-// Update takes a change into account and judges nodes as of now. The objects in d are
-// the Tracker's from then on. It returns the Selection and what is different in it.
+// Delta is the difference between two states of a cluster. The zero Delta means that only time has
+// passed.
+type Delta struct {
+	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
+	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
+	// ReadyNodes are changes of Objects.ReadyNodes. An empty list means that no pod of the service is
+	// ready. A map that is not nil, even an empty one, makes Objects.ReadyNodes not nil.
+	ReadyNodes map[string][]string
+	// Refs replace all refs. nil leaves them as they are.
+	Refs []Ref
+}
+
+// Changed names the nodes and services that an Update changed, for logs. If Changed is zero, the
+// Selection is equal to the one before.
+type Changed struct {
+	// Nodes are new, deleted, or have another verdict, reason, address or identity.
+	Nodes []string `json:"nodes,omitempty"`
+	// Services have other targets or problems. They are named by Ref.Key.
+	Services []string `json:"services,omitempty"`
+}
+
+// IsZero reports whether nothing has changed.
+func (c Changed) IsZero() bool { return len(c.Nodes)+len(c.Services) == 0 }
+
+// Update applies a change, judges nodes as of now, and returns the Selection with the difference
+// from the one before. The Tracker keeps the objects in d; the caller must not change them later.
 func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
-	u := updating{Tracker: t, dirty: map[*declared]bool{}, touched: map[string]bool{}}
+	u := update{Tracker: t}
 	if d.Refs != nil {
-		u.declare(d.Refs)
+		u.setRefs(d.Refs)
 	}
 	u.setServices(d.Services)
 	u.setReadyNodes(d.ReadyNodes)
 	nodes := u.setNodes(d.Nodes, now)
 	u.resolve()
-	changed := Changed{Nodes: nodes, Services: slices.Sorted(maps.Keys(u.touched))}
+	slices.Sort(u.touched)
+	changed := Changed{Nodes: nodes, Services: slices.Compact(u.touched)}
 	if !changed.IsZero() || d.Refs != nil {
 		t.assemble()
 	}
 	return t.selection, changed
 }
 
-// assemble makes the Selection of its parts.
+// load makes the Selection for a whole cluster. It works on a new Tracker only.
+func (t *Tracker) load(objects Objects, refs []Ref, now time.Time) {
+	t.objects = objects
+	t.agentPorts.addAll(objects.Services)
+	t.pool = t.selector.Pool(objects.Nodes, now)
+	u := update{Tracker: t}
+	u.setRefs(refs)
+	u.resolve()
+	t.assemble()
+}
+
+// assemble sets the Selection from the pool and the resolutions.
 func (t *Tracker) assemble() {
 	s := Selection{
-		Targets:  make([]Target, 0, len(t.answers)),
+		Targets:  make([]Target, 0, len(t.resolutions)),
 		Findings: t.pool.findings,
 		Problems: slices.Clone(t.pool.problems),
 	}
-	var said map[Problem]bool
-	for i := range t.answers {
-		a := &t.answers[i]
-		for _, p := range a.problems {
-			if said == nil {
-				said = map[Problem]bool{}
+	var seen map[Problem]bool
+	for i := range t.resolutions {
+		r := &t.resolutions[i]
+		for _, p := range r.problems {
+			if seen == nil {
+				seen = map[Problem]bool{}
 			}
-			if !said[p] {
-				said[p] = true
+			if !seen[p] {
+				seen[p] = true
 				s.Problems = append(s.Problems, p)
 			}
 		}
-		if a.target.NodePort != 0 {
-			s.Targets = append(s.Targets, a.target)
+		if r.target.NodePort != 0 {
+			s.Targets = append(s.Targets, r.target)
 		}
 	}
 	t.selection = s
 }
 
-// compareNode and the like order objects as Objects does, by their keys.
+// merge applies changes to a sorted list and returns a new list. A nil change removes the object
+// with its key. compareKey is the order of the list; compareKeys is the same order for keys.
+func merge[K comparable, T any](list []*T, changes map[K]*T, compareKey func(*T, K) int, compareKeys func(a, b K) int) []*T {
+	keys := make([]K, 0, len(changes))
+	for key := range changes {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, compareKeys)
+	merged := make([]*T, 0, len(list)+len(keys))
+	for _, key := range keys {
+		n, found := slices.BinarySearchFunc(list, key, compareKey)
+		merged = append(merged, list[:n]...)
+		list = list[n:]
+		if found {
+			list = list[1:]
+		}
+		if object := changes[key]; object != nil {
+			merged = append(merged, object)
+		}
+	}
+	return append(merged, list...)
+}
+
 func compareNode(n *corev1.Node, name string) int { return strings.Compare(n.Name, name) }
 
 func compareCandidate(c *candidate, name string) int { return strings.Compare(c.Name, name) }
@@ -140,7 +206,7 @@ func compareService(s *corev1.Service, key string) int {
 	return strings.Compare(s.Name, name)
 }
 
-// compareKeys orders keys as Objects orders services: "a-b/x" after "a/x".
+// compareKeys orders Ref.Keys as Objects orders services: "a/x" before "a-b/x", unlike the strings.
 func compareKeys(a, b string) int {
 	aspace, aname, _ := strings.Cut(a, "/")
 	bspace, bname, _ := strings.Cut(b, "/")

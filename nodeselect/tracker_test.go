@@ -195,11 +195,16 @@ func (w *walk) step(t *testing.T) {
 	w.check(t, d)
 }
 
-// check compares the Tracker with a Selector that starts from nothing.
+// check compares the Tracker, Select and AgentPorts with the naive versions.
 func (w *walk) check(t *testing.T, d nodeselect.Delta) {
 	objects := nodeselect.NewObjects(slices.Collect(maps.Values(w.nodes)), slices.Collect(maps.Values(w.services)))
 	objects.ReadyNodes = w.ready
-	want := w.selector.Select(objects, w.refs, w.now, w.current)
+	want := w.selector.NaiveSelect(objects, w.refs, w.now, w.current)
+	w.equal(t, want, w.selector.Select(objects, w.refs, w.now, w.current))
+	wantPorts, wantProblems := w.selector.Annotations.NaiveAgentPorts(objects, w.selector.Reserved...)
+	ports, problems := w.selector.Annotations.AgentPorts(objects, w.selector.Reserved...)
+	require.Equal(t, wantPorts, ports)
+	require.Equal(t, wantProblems, problems)
 	got, changed := w.tracker.Update(d, w.now)
 	w.equal(t, want, got)
 	if changed.IsZero() && d.Refs == nil {

@@ -9,86 +9,83 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// updating is one Update of a Tracker.
-type updating struct {
+// update is one Update of a Tracker in progress.
+type update struct {
 	*Tracker
-	dirty   map[*declared]bool // whose targets have to be made anew; true: the subset, too
-	touched map[string]bool    // services whose targets or problems have changed
+	stale   []*service // services with stale set
+	touched []string   // keys of services whose targets or problems have changed
 }
 
-// declare takes other refs. Services that are still declared keep their subsets.
-func (u *updating) declare(refs []Ref) {
-	before := u.declared
-	answers := make(map[Ref]answer, len(u.refs))
+// mark notes that the refs of s must be resolved again and, with repick, that its subset must be
+// picked again. s may be nil.
+func (u *update) mark(s *service, repick bool) {
+	if s == nil {
+		return
+	}
+	if !s.stale {
+		s.stale = true
+		u.stale = append(u.stale, s)
+	}
+	s.repick = s.repick || repick
+}
+
+// setRefs replaces all refs. Services that old and new refs name keep their subsets.
+func (u *update) setRefs(refs []Ref) {
+	before := u.services
+	resolutions := make(map[Ref]resolution, len(u.refs))
 	for i, ref := range u.refs {
-		answers[ref] = u.answers[i]
+		resolutions[ref] = u.resolutions[i]
 	}
 	u.refs = slices.Clone(refs)
-	u.answers = make([]answer, len(refs))
-	u.declared = make(map[string]*declared, len(refs))
+	u.resolutions = make([]resolution, len(refs))
+	u.services = make(map[string]*service, len(refs))
 	u.order = nil
+	// Two allocations for all new services: most have one ref.
+	added, positions := make([]service, 0, len(refs)), make([]int32, len(refs))
 	for i, ref := range refs {
 		key := ref.Key()
-		d := u.declared[key]
-		if d == nil {
-			if d = before[key]; d != nil {
-				d.refs = d.refs[:0]
+		s := u.services[key]
+		if s == nil {
+			if s = before[key]; s != nil {
+				s.refs = s.refs[:0]
 			} else {
-				d = &declared{key: key, subset: subset{nodes: u.initial[key]}}
+				added = append(added, service{key: key, refs: positions[i : i : i+1], subset: subset{nodes: u.initial[key]}})
+				s = &added[len(added)-1]
 			}
-			u.declared[key] = d
-			u.order = append(u.order, d)
-			u.resolveAgain(d)
+			u.services[key] = s
+			u.order = append(u.order, s)
+			u.mark(s, false)
 		}
-		d.refs = append(d.refs, int32(i))
-		u.answers[i] = answers[ref]
+		s.refs = append(s.refs, int32(i))
+		u.resolutions[i] = resolutions[ref]
 	}
 	for _, ref := range refs {
-		delete(answers, ref)
+		delete(resolutions, ref)
 	}
-	for ref := range answers {
-		u.touched[ref.Key()] = true
+	for ref := range resolutions {
+		u.touched = append(u.touched, ref.Key())
 	}
-	for key, d := range before {
-		if u.declared[key] == nil {
-			u.use(d, nil)
+	for key, s := range before {
+		if u.services[key] == nil {
+			u.setSubset(s, nil)
 		}
 	}
 	u.initial = nil
 }
 
-func (u *updating) resolveAgain(d *declared) {
-	if _, ok := u.dirty[d]; !ok {
-		u.dirty[d] = false
-	}
-}
-
-func (u *updating) resolveKey(key string) {
-	if d := u.declared[key]; d != nil {
-		u.resolveAgain(d)
-	}
-}
-
-func (u *updating) setServices(changes map[string]*corev1.Service) {
+func (u *update) setServices(changes map[string]*corev1.Service) {
 	if len(changes) == 0 {
 		return
 	}
 	for key, svc := range changes {
-		old := u.services[key]
-		if svc != nil {
-			u.services[key] = svc
-		} else {
-			delete(u.services, key)
-		}
-		u.claims.replace(old, svc, u.resolveKey)
-		if d := u.declared[key]; d != nil {
-			u.dirty[d] = u.dirty[d] || isLocal(old) != isLocal(svc)
-		}
+		old := u.objects.serviceOf(key)
+		u.agentPorts.replace(old, svc, func(key string) { u.mark(u.services[key], false) })
+		u.mark(u.services[key], isLocal(old) != isLocal(svc))
 	}
 	u.objects.Services = merge(u.objects.Services, changes, compareService, compareKeys)
 }
 
-func (u *updating) setReadyNodes(changes map[string][]string) {
+func (u *update) setReadyNodes(changes map[string][]string) {
 	if changes == nil {
 		return
 	}
@@ -101,21 +98,24 @@ func (u *updating) setReadyNodes(changes map[string][]string) {
 		} else {
 			delete(ready, key)
 		}
-		if d := u.declared[key]; d != nil && isLocal(u.services[key]) {
-			u.dirty[d] = true
+		if isLocal(u.objects.serviceOf(key)) {
+			u.mark(u.services[key], true)
 		}
 	}
 	u.objects.ReadyNodes = ready
-	for key, d := range u.declared {
-		if first && isLocal(u.services[key]) {
-			u.dirty[d] = true
+	if !first {
+		return
+	}
+	for _, s := range u.order {
+		if isLocal(u.objects.serviceOf(s.key)) {
+			u.mark(s, true)
 		}
 	}
 }
 
-// setNodes takes changes of nodes and judges all of them as of now. It returns the
-// names of those that are not what they were.
-func (u *updating) setNodes(changes map[string]*corev1.Node, now time.Time) []string {
+// setNodes applies changes of nodes and judges all nodes as of now. It returns the names of the
+// nodes that changed, sorted.
+func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []string {
 	var changed []string
 	if len(changes) > 0 {
 		candidates := make(map[string]*candidate, len(changes))
@@ -153,66 +153,92 @@ func (u *updating) setNodes(changes map[string]*corev1.Node, now time.Time) []st
 	slices.Sort(changed)
 	before := u.pool
 	u.pool = u.selector.pool(u.nodes)
-	u.pickAgain(before)
+	u.markAffected(before)
 	return slices.Compact(changed)
 }
 
-// same is true if one is as good as the other for a pool, but for verdict and reason.
+// same reports whether the pool is the same with c as with other. Verdict and reason are not
+// compared.
 func (c *candidate) same(other *candidate) bool {
 	return c.Node == other.Node && c.unreachable == other.unreachable &&
 		c.source.CreationTimestamp.Equal(&other.source.CreationTimestamp)
 }
 
-// resolve makes targets anew where that is due.
-func (u *updating) resolve() {
-	for d, pick := range u.dirty {
-		svc := u.services[d.key]
-		d.local = isLocal(svc)
-		answers := make([]answer, len(d.refs))
+// resolve resolves the refs of all services that are marked.
+func (u *update) resolve() {
+	var results []resolution
+	for _, s := range u.stale {
+		svc := u.objects.serviceOf(s.key)
+		s.local = isLocal(svc)
+		results = results[:0]
 		resolved := false
-		for i, r := range d.refs {
-			answers[i].target, answers[i].problems = u.selector.Annotations.resolve(svc, u.refs[r])
-			resolved = resolved || answers[i].target.NodePort != 0
+		for _, i := range s.refs {
+			var r resolution
+			r.target, r.problems = u.selector.Annotations.resolve(svc, u.refs[i])
+			resolved = resolved || r.target.NodePort != 0
+			results = append(results, r)
 		}
 		switch {
-		case resolved && (pick || !d.picked):
-			s := u.pool.pickFor(svc, d.key, d.nodes, u.objects.ReadyNodes)
-			u.use(d, &s)
-			u.describe(d)
+		case resolved && (s.repick || !s.picked):
+			picked := u.pool.pickFor(svc, s.key, s.nodes, u.objects.ReadyNodes)
+			u.setSubset(s, &picked)
 		case !resolved:
-			u.use(d, nil)
+			u.setSubset(s, nil)
 		}
-		for i, r := range d.refs {
-			a := &answers[i]
-			a.target, a.problems = finish(a.target, a.problems, d.subset, u.claims.lost[d.key])
-			if !a.equal(&u.answers[r]) {
-				u.touched[d.key] = true
+		for n, i := range s.refs {
+			r := &results[n]
+			r.complete(s.subset, u.agentPorts.problems[s.key])
+			if !r.equal(&u.resolutions[i]) {
+				u.touched = append(u.touched, s.key)
 			}
-			u.answers[r] = *a
+			u.resolutions[i] = *r
 		}
+		s.stale, s.repick = false, false
 	}
+	u.stale = nil
 }
 
-func (a *answer) equal(b *answer) bool {
-	x, y := &a.target, &b.target
+// complete adds the subset of the service to a target that could be resolved. If portProblem is not
+// zero, the service does not own its agent port.
+func (r *resolution) complete(s subset, portProblem Problem) {
+	if r.target.NodePort == 0 {
+		return
+	}
+	if s.warning != (Problem{}) {
+		r.problems = append([]Problem{s.warning}, r.problems...)
+	}
+	if portProblem != (Problem{}) && r.target.AgentPort != 0 {
+		r.problems = append(r.problems, asWarning(portProblem, ""))
+		r.target.AgentPort = 0
+	}
+	r.target.Nodes = s.nodes
+}
+
+func (r *resolution) equal(other *resolution) bool {
+	x, y := &r.target, &other.target
 	return x.Ref == y.Ref && x.NodePort == y.NodePort && x.AgentPort == y.AgentPort && x.WeightPercent == y.WeightPercent &&
-		slices.Equal(x.Nodes, y.Nodes) && slices.Equal(a.problems, b.problems)
+		slices.Equal(x.Nodes, y.Nodes) && slices.Equal(r.problems, other.problems)
 }
 
-// use gives d a subset, nil for none.
-func (u *updating) use(d *declared, s *subset) {
+// setSubset sets the subset of a service; nil if the service cannot be resolved. It keeps users up
+// to date.
+func (u *update) setSubset(s *service, picked *subset) {
 	var before, after []Node
-	if d.picked {
-		before = d.nodes
+	if s.picked {
+		before = s.nodes
 	}
-	if d.picked = s != nil; d.picked {
-		d.subset, after = *s, s.nodes
+	if s.picked = picked != nil; s.picked {
+		s.subset, after = *picked, picked.nodes
+		s.described = false
+	}
+	if u.users == nil {
+		return // markAffected makes users of all services
 	}
 	for i := range before {
 		if id := before[i].Identity; !hasIdentity(after, id, i) {
 			list := u.users[id]
 			last := len(list) - 1
-			list[slices.Index(list, d)], list[last] = list[last], nil
+			list[slices.Index(list, s)], list[last] = list[last], nil
 			if last == 0 {
 				delete(u.users, id)
 			} else {
@@ -222,12 +248,13 @@ func (u *updating) use(d *declared, s *subset) {
 	}
 	for i := range after {
 		if id := after[i].Identity; !hasIdentity(before, id, i) {
-			u.users[id] = append(u.users[id], d)
+			u.users[id] = append(u.users[id], s)
 		}
 	}
 }
 
-// hasIdentity looks for a node, near position i first.
+// hasIdentity reports whether a node with identity id is in nodes. Positions near i are searched
+// first: two subsets of a service mostly differ in one node.
 func hasIdentity(nodes []Node, id string, i int) bool {
 	for j := max(i-1, 0); j < min(i+2, len(nodes)); j++ {
 		if nodes[j].Identity == id {
