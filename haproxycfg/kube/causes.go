@@ -58,7 +58,7 @@ func routeCauses(before, after routes.Table) []Cause {
 		return nil
 	}
 	var causes []Cause
-	walk(was, is, compareRoutes,
+	walk(was, is, routes.Route.Compare,
 		func(was routes.Route) { causes = append(causes, Cause{Object: routeObject(was), What: "removed"}) },
 		func(is routes.Route) { causes = append(causes, Cause{Object: routeObject(is), What: "added"}) },
 		func(was, is routes.Route) {
@@ -68,18 +68,6 @@ func routeCauses(before, after routes.Table) []Cause {
 		},
 	)
 	return causes
-}
-
-// compareRoutes is the order of a table.
-func compareRoutes(x, y routes.Route) int {
-	exactFirst := 0
-	if x.Exact != y.Exact {
-		exactFirst = 1
-		if x.Exact {
-			exactFirst = -1
-		}
-	}
-	return cmp.Or(cmp.Compare(x.Host, y.Host), cmp.Compare(x.Path, y.Path), exactFirst)
 }
 
 func routeObject(r routes.Route) string { return "Route " + r.Host + r.Path }

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// CDNOptions say where the distributions of AppendCDN fetch from.
+// CDNOptions are the settings of AppendCDN.
 type CDNOptions struct {
-	// Origin is the DNS name of the terminators. It must not be a host of the
-	// table, since the distribution would then fetch from itself.
+	// Origin is the DNS name of the terminators, from which every distribution fetches. It must
+	// not be a host of the table: that distribution would fetch from itself.
 	Origin string
 }
 
-// cdnFile is the shape that AppendCDN documents.
+// cdnFile has the shape that AppendCDN documents.
 type cdnFile struct {
 	Distributions []cdnDistribution `json:"distributions"`
 }
@@ -32,9 +32,8 @@ type cdnBehaviour struct {
 	Patterns []string `json:"patterns"`
 }
 
-// AppendCDN appends, as indented JSON with a final line feed, what a content
-// delivery network needs of the table: one distribution for each host, sorted by
-// host.
+// AppendCDN appends the settings of a content delivery network (CDN) for the table: indented JSON
+// with a final line feed. There is one distribution for each host, sorted by host:
 //
 //	{
 //	  "distributions": [
@@ -55,15 +54,14 @@ type cdnBehaviour struct {
 //	  ]
 //	}
 //
-// Behaviours stand in the order in which the first that matches is the one of
-// Table.Match. Patterns say the same as path and exact in globs with "*" for
-// any bytes. Paths that none matches are for no service and need not be
-// forwarded. Requests must reach the origin with the Host of the viewer, on
-// which the terminators route. Equal input gives equal bytes.
+// The behaviours of a host are in order: the first behaviour that matches a path is the route that
+// Table.Match returns. Patterns mean the same as path and exact. They are globs in which "*" stands
+// for any bytes. No service serves the other paths, so the CDN need not forward them. Requests must
+// reach the origin with the Host header of the viewer, by which the terminators route. Equal input
+// gives equal bytes.
 //
-// An error means options that are unusable, or an Origin that is a host of the table. dst
-// then comes back as it was. Who may not fail because of what somebody declares gives the
-// table that Publishable returns.
+// An error means that the options are unusable, or that Origin is a host of the table. AppendCDN
+// then returns dst unchanged. CDNOptions.Publishable removes this host from a table.
 func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	origin, err := normalHost(o.Origin)
 	if err != nil {
@@ -85,7 +83,7 @@ func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false) // paths may hold "&"
+	enc.SetEscapeHTML(false) // Paths may contain "&".
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(file); err != nil {
 		return dst, fmt.Errorf("routes: cdn: %w", err)
@@ -93,10 +91,25 @@ func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	return append(dst, out.Bytes()...), nil
 }
 
-// precedence puts exact paths before prefixes and longer paths before shorter.
+// Publishable returns the table without the host for which AppendCDN would fail, and a problem for
+// this host: Origin. So one declared host cannot keep all others from being published. Publishable
+// returns t itself if Origin is not a host of the table, and if the options are unusable: AppendCDN
+// reports that.
+func (o CDNOptions) Publishable(t Table) (Table, []Problem) {
+	origin, err := normalHost(o.Origin)
+	if err != nil {
+		return t, nil
+	}
+	return t.withoutHost(origin, "it is the origin of the CDN, from which all others are fetched, and gets no distribution there")
+}
+
+// precedence orders exact paths before prefixes, and longer paths before shorter ones.
 func precedence(a, b cdnBehaviour) int {
 	if a.Exact != b.Exact {
-		return -compareBool(a.Exact, b.Exact)
+		if a.Exact {
+			return -1
+		}
+		return 1
 	}
 	if d := len(b.Path) - len(a.Path); d != 0 {
 		return d

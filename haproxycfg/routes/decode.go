@@ -8,18 +8,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decoder turns the nodes of one file into routes. It walks only the fields
-// that it knows, so its depth is bounded; its work is bounded by budget, since
-// aliases may repeat a node far more often than the file is long.
+// decoder reads routes from the nodes of one file. It visits only fields that it knows, which bounds
+// its depth. budget bounds its work: a short file with aliases may stand for very many nodes.
 type decoder struct {
-	file    string
-	budget  int
-	limit   int // of routes
-	report  func(line int, field, message string)
-	entries []entry
+	file         string
+	budget       int // nodes that the decoder may still visit
+	limit        int // of routes
+	report       func(line int, field, message string)
+	declarations []declaration
 }
 
-// fields are the fields of one kind of mapping, in the order of its documentation.
+// fields are the fields of a mapping, in the order of the package documentation. read receives the
+// node of the value and the path of the field.
 type fields []struct {
 	name string
 	read func(n *yaml.Node, at string)
@@ -43,11 +43,11 @@ func (d *decoder) document(root *yaml.Node) {
 }
 
 func (d *decoder) routes(list *yaml.Node, at string) {
-	if deref(list).ShortTag() == "!!null" { // all entries commented out
+	if deref(list).ShortTag() == "!!null" { // The file has comments in place of all routes.
 		return
 	}
 	d.sequence(list, at, func(n *yaml.Node, at string) bool {
-		if len(d.entries) == d.limit {
+		if len(d.declarations) == d.limit {
 			d.report(n.Line, at, tooManyRoutes)
 			return false
 		}
@@ -60,11 +60,11 @@ func (d *decoder) routes(list *yaml.Node, at string) {
 	})
 }
 
-// route reads one route and keeps it if nothing is wrong with it.
+// route reads one route, and keeps it if the route has no problem.
 func (d *decoder) route(n *yaml.Node, at string) {
 	outer := d.report
 	defer func() { d.report = outer }()
-	var bad []string // the fields already reported
+	var bad []string // the fields with a problem
 	d.report = func(line int, field, message string) {
 		bad = append(bad, field)
 		outer(line, field, message)
@@ -85,19 +85,19 @@ func (d *decoder) route(n *yaml.Node, at string) {
 	}) {
 		return
 	}
-	normal := normalise(r, func(field, message string) {
+	normal := normalRoute(r, func(field, message string) {
 		full := join(at, field)
 		if !covered(bad, full) {
 			d.report(lineOf(n, field), full, message)
 		}
 	})
-	if len(bad) == 0 && d.budget > 0 { // with the budget spent, fields were skipped
-		d.entries = append(d.entries, entry{normal, at})
+	if len(bad) == 0 && d.budget > 0 { // Without budget left, mapping skips fields.
+		d.declarations = append(d.declarations, declaration{normal, at})
 	}
 }
 
-// covered tells whether a field, or something that holds it, was reported: what
-// could not be read is not missing as well.
+// covered reports whether bad contains a field or a field around it. A field that the decoder could
+// not read is not missing too.
 func covered(bad []string, field string) bool {
 	for _, b := range bad {
 		if rest, ok := strings.CutPrefix(field, b); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
@@ -135,8 +135,8 @@ func (d *decoder) check(n *yaml.Node, at string) *Check {
 	return &c
 }
 
-// mapping reads the known fields of a mapping and reports the others. It tells
-// whether n is a mapping at all.
+// mapping reads the known fields of a mapping and reports the others. It returns false if n is not a
+// mapping.
 func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	m := deref(n)
 	if m.Kind != yaml.MappingNode {
@@ -165,7 +165,7 @@ func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	return true
 }
 
-// sequence calls each for the items of a list until it returns false.
+// sequence calls each for every item of a list until each returns false.
 func (d *decoder) sequence(n *yaml.Node, at string, each func(n *yaml.Node, at string) bool) {
 	s := deref(n)
 	if s.Kind != yaml.SequenceNode {
@@ -221,8 +221,8 @@ func (d *decoder) boolean(to *bool) func(*yaml.Node, string) {
 	}
 }
 
-// integer takes plain decimal digits: 0x10, 0b1, 010 and 1_000, which YAML
-// reads too, are slips more often than meant.
+// integer accepts only plain decimal digits. YAML also reads 0x10, 0b1, 010 and 1_000, but in these
+// fields they are mistakes more often than not.
 func (d *decoder) integer(to *int) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		s := deref(n)
@@ -235,7 +235,7 @@ func (d *decoder) integer(to *int) func(*yaml.Node, string) {
 	}
 }
 
-// count is an integer of at least 1; the zero value means that none was given.
+// count reads an integer from 1 to maxCount. 0 would mean that the field is missing.
 func (d *decoder) count(to *int) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1
@@ -267,7 +267,7 @@ func (d *decoder) duration(to *time.Duration) func(*yaml.Node, string) {
 	}
 }
 
-// deref follows an alias to what it stands for, which is never an alias.
+// deref returns the node that an alias stands for, or n. The anchor of an alias is never an alias.
 func deref(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode && n.Alias != nil {
 		return n.Alias
@@ -275,7 +275,7 @@ func deref(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// kind names what a node is, for a message.
+// kind describes a node for a message.
 func kind(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -296,8 +296,8 @@ func kind(n *yaml.Node) string {
 	return quote(n.Value) + " of type " + quote(n.ShortTag())
 }
 
-// lineOf finds the line of a field, as normalise names it, below a route. A
-// missing field stands at the line of what should hold it.
+// lineOf returns the line of a field of a route, such as "backends[0].port". For a missing field it
+// returns the line of the value that should contain the field.
 func lineOf(n *yaml.Node, field string) int {
 	line := n.Line
 	for _, part := range strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
@@ -322,4 +322,83 @@ func child(n *yaml.Node, part string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+func (fs fields) index(name string) int {
+	for i, f := range fs {
+		if f.name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// unknown returns the message about a key that is not one of fs.
+func (fs fields) unknown(key *yaml.Node) string {
+	if key.ShortTag() == "!!merge" {
+		return "merge keys are not supported; repeat the fields, or alias whole values"
+	}
+	if near := fs.nearest(key.Value); near != "" {
+		return "unknown field, did you mean " + near + "?"
+	}
+	names := make([]string, len(fs))
+	for i, f := range fs {
+		names[i] = f.name
+	}
+	return "unknown field; known here: " + strings.Join(names, ", ")
+}
+
+// nearest returns the field that name is probably a misspelling of, or "".
+func (fs fields) nearest(name string) string {
+	if len(name) < 2 || len(name) > 32 {
+		return ""
+	}
+	name = strings.ToLower(name)
+	best, least := "", 3
+	for _, f := range fs {
+		d := distance(name, f.name)
+		if strings.HasPrefix(name, f.name) || strings.HasPrefix(f.name, name) {
+			d = min(d, 2)
+		}
+		if d < least && d < len(f.name)-1 {
+			best, least = f.name, d
+		}
+	}
+	return best
+}
+
+// distance returns the Levenshtein distance: the smallest number of bytes to insert, delete or
+// replace in a to get b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// fieldName returns a key for use in the path of a field. It quotes a key that does not look like a
+// field.
+func fieldName(s string) string {
+	for i := range len(s) {
+		if c := s[i] | 0x20; !isLowerAlnum(c) && s[i] != '-' && s[i] != '_' {
+			return quote(s)
+		}
+	}
+	if s == "" || len(s) > 64 {
+		return quote(s)
+	}
+	return s
 }

@@ -6,17 +6,16 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// Match returns the route that serves a request, and false if none does. It is
-// the meaning of a table; what is rendered from one must agree with it.
+// Match returns the route that serves a request, and false if no route serves it. Match defines the
+// meaning of a table: every rendering of a table must agree with it.
 //
-// host is the Host header or :authority of the request: ASCII letters are
-// lowered, a port is cut, then one trailing dot. A declared host beats the
-// wildcard above it and hides it, even where none of its paths matches. path is
-// the raw path as it was sent, without query, and compared byte by byte: an
-// exact path first, then the longest declared path that covers it by whole
-// segments.
+// host is the Host header or :authority of the request. Match lowers ASCII letters, cuts a port,
+// and then cuts one final dot. A declared host has precedence over the wildcard above it and hides
+// that wildcard, even if none of its paths matches. path is the path as the client sent it, without
+// a query. Match compares paths byte by byte. An exact path has precedence. Otherwise the longest
+// declared path wins that covers path by whole segments.
 //
-// Match searches by halves and does not allocate.
+// Match uses binary search and does not allocate.
 func (t Table) Match(host, path string) (Route, bool) {
 	i := t.matchIndex(host, path)
 	if i < 0 {
@@ -25,10 +24,10 @@ func (t Table) Match(host, path string) (Route, bool) {
 	return t.routes[i], true
 }
 
-// matchIndex returns the index in Routes, or -1.
+// matchIndex returns the index in t.routes, or -1.
 func (t Table) matchIndex(host, path string) int {
 	if len(path) == 0 || path[0] != '/' {
-		return -1 // CONNECT and "OPTIONS *" have no path
+		return -1 // Requests for CONNECT and "OPTIONS *" have no path.
 	}
 	var buf [2 + hostname.MaxName]byte // room for "*." before the name
 	name := requestHost(buf[2:2], host)
@@ -47,8 +46,10 @@ func (t Table) matchIndex(host, path string) int {
 	return t.matchPath(lo, hi, path)
 }
 
-// requestHost appends the normal form of a Host header to dst, at most
-// hostname.MaxName; a host that no table can serve gives nothing.
+// requestHost appends the host of a Host header to dst: in lower case, without a port and without a
+// final dot. It appends at most hostname.MaxName bytes, and no bytes if no table can serve the host.
+// It does not refuse a host that is not a host name: HAProxy routes by the bytes too, and a wildcard
+// covers any bytes before its dot.
 func requestHost(dst []byte, host string) []byte {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {
@@ -59,8 +60,8 @@ func requestHost(dst []byte, host string) []byte {
 	}
 	host = strings.TrimSuffix(host, ".")
 	if len(host) > hostname.MaxName {
-		// No declared name is so long, but a wildcard may cover it, and "-" is
-		// no label of a declared name.
+		// No declared name is so long, but a wildcard may cover it. "-" stands for the first label:
+		// no declared name has this label.
 		first, rest, _ := strings.Cut(host, ".")
 		if first == "" || len(rest)+2 > hostname.MaxName {
 			return nil
@@ -77,8 +78,8 @@ func requestHost(dst []byte, host string) []byte {
 	return dst
 }
 
-// wildcardOf replaces the first label of the name in buf[2:] by "*" in place,
-// or returns nil if there is no label to replace or nothing after it.
+// wildcardOf replaces the first label of the name in buf[2:] by "*", in place. It returns nil if the
+// name has no such label or ends after it.
 func wildcardOf(buf []byte) []byte {
 	for i := 2; i < len(buf); i++ {
 		if buf[i] != '.' {
@@ -93,8 +94,8 @@ func wildcardOf(buf []byte) []byte {
 	return nil
 }
 
-// hostRange returns the bounds of a host's routes. The conversions within
-// comparisons do not allocate.
+// hostRange returns the bounds of a host's routes. A conversion to string within a comparison does
+// not allocate.
 func (t Table) hostRange(name []byte) (lo, hi int) {
 	lo = search(0, len(t.routes), func(i int) bool { return t.routes[i].Host >= string(name) })
 	if lo == len(t.routes) || t.routes[lo].Host != string(name) {
@@ -104,7 +105,7 @@ func (t Table) hostRange(name []byte) (lo, hi int) {
 	return lo, hi
 }
 
-// matchPath finds path among the routes of one host.
+// matchPath returns the index of the route for a path among the routes of one host, or -1.
 func (t Table) matchPath(lo, hi int, path string) int {
 	find := func(p string) int {
 		return search(lo, hi, func(i int) bool { return t.routes[i].Path >= p })
@@ -113,11 +114,11 @@ func (t Table) matchPath(lo, hi int, path string) int {
 		return i < hi && t.routes[i].Path == p && t.routes[i].Exact == exact
 	}
 	if len(path) <= maxPathBytes {
-		if i := find(path); at(i, path, true) { // exact sorts before prefix
+		if i := find(path); at(i, path, true) { // An exact route sorts before the prefix.
 			return i
 		}
 	}
-	// Every prefix that ends before a slash, or at the end, longest first.
+	// Try each prefix that ends before a slash or at the end of path, longest first.
 	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '/') {
 		if end > maxPathBytes {
 			continue
@@ -138,8 +139,8 @@ func (t Table) matchPath(lo, hi int, path string) int {
 	return -1
 }
 
-// search returns the first index of [lo, hi) for which ok holds, or hi, given
-// that ok holds for all after it.
+// search returns the first index from lo to hi-1 for which ok is true, or hi. ok must be true for
+// all indices after it.
 func search(lo, hi int, ok func(int) bool) int {
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)

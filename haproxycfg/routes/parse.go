@@ -1,27 +1,36 @@
 package routes
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
 )
 
-// MaxFileBytes bounds one declaration file.
+// MaxFileBytes is the size of the largest declaration file.
 const MaxFileBytes = 16 << 20
 
 const (
-	// aliasBudget is how many nodes a file may gain by its aliases.
+	// aliasBudget is the number of nodes that aliases may add to those of a file.
 	aliasBudget = 1 << 20
-	// maxProblems bounds the report of one file.
+	// maxProblems is the largest number of problems of one file.
 	maxProblems = 10_000
 )
 
-// Parse reads one declaration file, YAML or JSON; file is its name in reports.
+// Parse reads a declaration file, YAML or JSON. file is its name in problems.
 //
-// A route with a problem is left out whole and the others stay. Of a file that
-// is not well-formed, is larger than MaxFileBytes or has no "routes" nothing is
-// kept. Problems come in the order of their lines, each with File, Line and,
-// but for those of the file as a whole, Field. There are at most 10,000 of
-// them; the last one then says so.
+// Parse leaves out each route that has a problem, and keeps the others. It keeps no route of a file
+// that is not well-formed, is larger than MaxFileBytes, or has no "routes". Problems are sorted by
+// line. Each has File and Line, and has Field unless it is about the whole file. Parse returns at
+// most 10,000 problems. If there are more, the last one reports that.
 func Parse(file string, data []byte) (Table, []Problem) {
 	whole := func(line int, message string) (Table, []Problem) {
 		return Table{}, []Problem{{File: file, Line: line, Message: message + "; nothing of this file is used"}}
@@ -50,7 +59,7 @@ func Parse(file string, data []byte) (Table, []Problem) {
 	for _, root := range roots {
 		d.document(root)
 	}
-	t, conflicts := build(d.entries)
+	t, conflicts := build(d.declarations)
 	problems = append(problems, conflicts...)
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
 	if len(problems) > maxProblems {
@@ -58,4 +67,198 @@ func Parse(file string, data []byte) (Table, []Problem) {
 		problems[maxProblems-1] = Problem{file, problems[maxProblems-1].Line, "routes", "there are further problems, which are not listed"}
 	}
 	return t, problems
+}
+
+// documents returns the root of each YAML document of a file, without empty documents. It reads JSON
+// by the rules of JSON: YAML 1.1 does not have the escape `\/`, surrogate pairs, and tabs between
+// tokens.
+func documents(data []byte) ([]*yaml.Node, *syntaxError) {
+	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
+	if err := checkText(data); err != nil {
+		return nil, err
+	}
+	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(data) {
+		return jsonDocument(data)
+	}
+	var roots []*yaml.Node
+	for d := yaml.NewDecoder(bytes.NewReader(data)); ; {
+		var doc yaml.Node
+		err := d.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return roots, nil
+		}
+		if err != nil {
+			return nil, yamlError(err, data)
+		}
+		if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
+			continue
+		}
+		if root := doc.Content[0]; root.ShortTag() != "!!null" {
+			roots = append(roots, root)
+		}
+	}
+}
+
+// checkText refuses characters that YAML forbids in a file (YAML 1.2 section 5.1), because the parser
+// reports them without a line. It also refuses characters that end a line for the parser (YAML 1.1)
+// but not for editors. After such a character, a reader would see a comment where the parser sees a
+// route, and the lines of problems would be wrong.
+func checkText(data []byte) *syntaxError {
+	line := 1
+	for i := 0; i < len(data); {
+		c := data[i]
+		if c == '\n' {
+			line++
+		}
+		lineEnd := c == '\n' || c == '\r' && i+1 < len(data) && data[i+1] == '\n'
+		if ' ' <= c && c < 0x7F || c == '\t' || lineEnd {
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && n == 1 {
+			return &syntaxError{line, fmt.Sprintf("the byte 0x%02x is not UTF-8", c)}
+		}
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == '\uFEFF' || r&^1 == 0xFFFE {
+			return &syntaxError{line, fmt.Sprintf("the character %s may not stand in a file", strconv.QuoteRuneToASCII(r))}
+		}
+		i += n
+	}
+	return nil
+}
+
+// jsonDocument returns the nodes that YAML would make of valid JSON.
+func jsonDocument(data []byte) ([]*yaml.Node, *syntaxError) {
+	r := jsonReader{dec: json.NewDecoder(bytes.NewReader(data)), data: data, line: 1}
+	r.dec.UseNumber()
+	root, err := r.value()
+	if err != nil {
+		return nil, &syntaxError{r.line, err.Error()}
+	}
+	return []*yaml.Node{root}, nil
+}
+
+type jsonReader struct {
+	dec  *json.Decoder
+	data []byte
+	line int // of data[at]
+	at   int
+}
+
+// token returns the next token, and sets line to the line of the token. No token of JSON spans lines.
+func (r *jsonReader) token() (json.Token, error) {
+	t, err := r.dec.Token()
+	end := int(r.dec.InputOffset())
+	r.line += bytes.Count(r.data[r.at:end], []byte("\n"))
+	r.at = end
+	return t, err
+}
+
+// value reads one value. Its depth is bounded: json.Valid accepted the file.
+func (r *jsonReader) value() (*yaml.Node, error) {
+	t, err := r.token()
+	if err != nil {
+		return nil, err
+	}
+	n := &yaml.Node{Kind: yaml.ScalarNode, Line: r.line}
+	switch v := t.(type) {
+	case json.Delim:
+		n.Kind, n.Tag = yaml.MappingNode, "!!map"
+		if v == '[' {
+			n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
+		}
+		for r.dec.More() {
+			c, err := r.value()
+			if err != nil {
+				return nil, err
+			}
+			n.Content = append(n.Content, c)
+		}
+		_, err = r.token()
+	case string:
+		n.Tag, n.Value = "!!str", v
+	case json.Number:
+		n.Tag, n.Value = "!!float", v.String()
+		if isDigits(strings.TrimPrefix(n.Value, "-")) {
+			n.Tag = "!!int"
+		}
+	case bool:
+		n.Tag, n.Value = "!!bool", strconv.FormatBool(v)
+	default:
+		n.Tag = "!!null"
+	}
+	return n, err
+}
+
+// syntaxError is a fault that makes a whole file unreadable.
+type syntaxError struct {
+	line    int
+	message string
+}
+
+// yamlError returns an error of the YAML parser with the line of the fault, which the parser reports
+// in several ways:
+//   - For a token it names the line of the token, and no line for the first line.
+//   - For a flow collection it names the line of the opening bracket, counted from 0.
+//   - For a block it names the line where the block begins, which may be thousands of lines above.
+//   - For an unknown alias it names no line.
+func yamlError(err error, data []byte) *syntaxError {
+	message, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
+	if rest, ok := strings.CutPrefix(message, "line "); ok {
+		if number, text, ok := strings.Cut(rest, ": "); ok {
+			if n, err := strconv.Atoi(number); err == nil {
+				line, message = n, text
+			}
+		}
+	}
+	anchor, isAnchor := strings.CutPrefix(message, "unknown anchor '")
+	switch {
+	case isAnchor:
+		name := strings.TrimSuffix(anchor, "' referenced")
+		before, _, _ := bytes.Cut(data, []byte("*"+name))
+		line = 1 + bytes.Count(before, []byte("\n"))
+	case strings.HasPrefix(message, "did not find expected key"),
+		strings.HasPrefix(message, "did not find expected '-' indicator"):
+		line = linesUntilError(data)
+	case strings.HasPrefix(message, "did not find expected ','"),
+		strings.HasPrefix(message, "did not find expected node content"),
+		strings.HasPrefix(message, "did not find expected <"):
+		line++
+	}
+	return &syntaxError{min(line, 1+bytes.Count(data, []byte("\n"))), message}
+}
+
+// linesUntilError returns how many lines the parser reads before it fails. The parser reads a line
+// only when it needs one, so this is the line of the fault or the next line.
+func linesUntilError(data []byte) int {
+	r := lineReader{rest: data}
+	for d := yaml.NewDecoder(&r); ; {
+		var n yaml.Node
+		if d.Decode(&n) != nil {
+			return max(r.lines, 1)
+		}
+	}
+}
+
+// lineReader returns at most one line from each Read.
+type lineReader struct {
+	rest  []byte
+	lines int  // lines that Read began
+	mid   bool // Read returned a part of the last of these lines
+}
+
+func (r *lineReader) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		return 0, io.EOF
+	}
+	if !r.mid {
+		r.lines++
+	}
+	line := r.rest
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = line[:i+1]
+	}
+	n := copy(p, line)
+	r.rest, r.mid = r.rest[n:], n < len(line)
+	return n, nil
 }

@@ -109,7 +109,7 @@ func TestParseProblems(t *testing.T) {
 		{"check is text", with("  check: /healthz"), `4: routes[1].check: must be a mapping, not the string "/healthz"`},
 		{"check path relative", with("  check:\n    path: healthz"), `5: routes[1].check.path: "healthz" must begin with "/"`},
 		{"check path with a space", with("  check: {path: /a b}"), `4: routes[1].check.path: "/a b" has the character ' '; write it as requests carry it: %20`},
-		{"check host without path", with("  check: {host: a.example}"), `4: routes[1].check.host: goes with check.path: without a path nothing is requested`},
+		{"check host without path", with("  check: {host: a.example}"), `4: routes[1].check.host: needs check.path: without a path the check sends no request`},
 		{"check host wildcard", with("  check: {path: /, host: '*.example'}"), `4: routes[1].check.host: "*.example" is not a host name: asterisk (a wildcard is the whole first label of a declared host, as in *.example.com) at byte 0`},
 		{"interval without unit", with("  check: {interval: 5}"), `4: routes[1].check.interval: "5" must be a duration with its unit, such as "30s", "1h30m" or "2d"`},
 		{"interval too short", with("  check: {interval: 5ms}"), `4: routes[1].check.interval: "5ms" must be at least 100ms`},
@@ -282,12 +282,12 @@ func TestParseBounds(t *testing.T) {
 			got = append(got, Problem{"f", line, field, message}.Error())
 		}}
 		d.document(roots[0])
-		require.Len(t, d.entries, 3)
+		require.Len(t, d.declarations, 3)
 		require.Equal(t, []string{"f:5: routes[3]: " + tooManyRoutes}, got)
 
-		entries := make([]entry, MaxRoutes+2)
+		entries := make([]declaration, MaxRoutes+2)
 		for i := range entries {
-			entries[i] = entry{Route{Host: fmt.Sprint(i), Position: Position{"f", i + 1}}, "routes"}
+			entries[i] = declaration{Route{Host: fmt.Sprint(i), Position: Position{"f", i + 1}}, "routes"}
 		}
 		table, problems := build(entries)
 		require.Len(t, table.routes, MaxRoutes)
@@ -322,11 +322,11 @@ func TestParseBounds(t *testing.T) {
 		for budget := 1; ; budget++ {
 			d := decoder{file: "f", budget: budget, limit: 1, report: func(int, string, string) {}}
 			d.document(roots[0])
-			if len(d.entries) == 0 {
+			if len(d.declarations) == 0 {
 				require.Less(t, budget, 50)
 				continue
 			}
-			require.True(t, d.entries[0].Exact)
+			require.True(t, d.declarations[0].Exact)
 			break
 		}
 	})

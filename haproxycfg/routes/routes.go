@@ -2,22 +2,22 @@ package routes
 
 import (
 	"cmp"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// DefaultWeight is the weight of a backend that declares none.
+// DefaultWeight is the weight of a backend in a file that declares no weight.
 const DefaultWeight = 100
 
-// Ref names one port of one service in one cluster. It is comparable, and so
-// may be a map key.
+// Ref names one port of one service in one cluster. It is comparable, so it may be the key of a
+// map.
 type Ref struct {
 	Cluster   string `json:"cluster"`
 	Namespace string `json:"namespace"`
 	Service   string `json:"service"`
-	// Port is the name of a service port, or its number in plain decimal
-	// digits ("8080"). It is not a node port.
+	// Port is the name of a service port, or its number in decimal digits ("8080"). It is not a
+	// node port.
 	Port string `json:"port"`
 }
 
@@ -37,76 +37,86 @@ func (r Ref) Compare(o Ref) int {
 	)
 }
 
-// Backend is one service that serves a route, and its share.
+// Backend is a service that serves a route, and its share of the traffic.
 type Backend struct {
 	Ref
-	// Weight is this service's share of the route's traffic relative to the
-	// route's other backends, 0 to 256. 0 means no new requests. A declaration
-	// without a weight has DefaultWeight; in a Go value 0 is 0.
+	// Weight is the service's share of the route's traffic, relative to the weights of the route's
+	// other backends: 0 to 256. 0 means no new requests. In a Go value DefaultWeight does not
+	// apply: 0 is 0.
 	Weight int `json:"weight"`
 }
 
-// String returns the reference and the weight, for example
-// "eu-1/media/tracks:http weight 50".
+// String returns the reference and the weight, for example "eu-1/media/tracks:http weight 50".
 func (b Backend) String() string {
 	return b.Ref.String() + " weight " + strconv.Itoa(b.Weight)
 }
 
-// Route binds a public host name and path to the services that serve it.
+// Route binds a public host name and path to the services that serve it. The comments describe a
+// route of a Table. New brings a route into this form.
 type Route struct {
-	// Host is a name in lower-case A-labels without port and trailing dot, or
-	// such a name below "*.", which stands for exactly one label.
+	// Host is a name in lower case with A-labels, without a port and without a final dot. Or it is
+	// "*." and such a name, which covers exactly one label more.
 	Host string
-	// Path is "/" or "/a/b": the raw bytes of a request path, with its percent
-	// encoding as it is sent. It covers itself and whatever lies below it by
-	// whole segments, unless Exact; it ends in a slash only if it is "/" or
-	// Exact.
+	// Path holds the bytes of a request's path as a client sends them, with percent-encoding: "/"
+	// or "/a/b". It covers itself and all paths below it by whole segments, unless Exact is set.
+	// Only "/" and an exact path end in a slash.
 	Path string
-	// Exact says that Path covers itself alone.
+	// Exact means that Path covers only itself.
 	Exact bool
-	// Backends are at least one, sorted by Ref, each Ref once.
+	// Backends are one or more services, sorted by Ref. Each Ref occurs once.
 	Backends []Backend
-	// Check, if not nil, is a health check of these services' own ports. Nil
-	// means that a server is as healthy as its node.
+	// Check is a health check of the port of these services. If Check is nil, a server is as
+	// healthy as its node.
 	Check *Check
-	// Timeouts are the route's own; zero fields mean the edge's defaults.
+	// Timeouts are those of the route. A zero field means the default of the edge.
 	Timeouts Timeouts
-	// Position is where the route was declared.
+	// Position is the place of the declaration.
 	Position Position
 }
 
-// Check is a health check of a service's port, made on each of its servers.
+// Compare orders routes by host, then by path, then exact before prefix.
+func (r Route) Compare(o Route) int {
+	if c := cmp.Or(cmp.Compare(r.Host, o.Host), cmp.Compare(r.Path, o.Path)); c != 0 || r.Exact == o.Exact {
+		return c
+	}
+	if r.Exact {
+		return -1
+	}
+	return 1
+}
+
+// Check is a health check of a service's port. HAProxy makes it on each server of the service.
 type Check struct {
-	// Path is the path of an HTTP request, with a query if need be, which 2xx
-	// and 3xx answer as healthy. Empty: to connect is enough.
+	// Path is the path of an HTTP request, which may have a query. An answer of 2xx or 3xx means
+	// healthy. If Path is empty, a TCP connection means healthy.
 	Path string
-	// Host is the Host header of that request; empty means none in particular.
+	// Host is the Host header of that request. If Host is empty, the request is HTTP/1.0 without
+	// a Host header.
 	Host string
-	// Interval is the time between two checks, in whole milliseconds; 0 means
-	// the edge's default.
+	// Interval is the time between two checks, in whole milliseconds; 0 means the default of the
+	// edge.
 	Interval time.Duration
-	// Rise and Fall are how many answers in a row turn a server healthy and
-	// unhealthy; 0 means the edge's default.
+	// Rise and Fall are the counts of equal results in a row that make a server healthy and
+	// unhealthy. 0 means the default of the edge.
 	Rise, Fall int
 }
 
-// Timeouts are limits on a route's connections, in whole milliseconds; 0
-// means the edge's default.
+// Timeouts are limits on the connections of a route, in whole milliseconds. 0 means the default of
+// the edge.
 type Timeouts struct {
-	// Server is how long the service may stay silent while an answer is due.
+	// Server is the longest silence of the service while it owes an answer.
 	Server time.Duration
-	// Tunnel is how long both sides of an upgraded connection, such as a
-	// WebSocket, may stay silent.
+	// Tunnel is the longest silence of both sides of an upgraded connection, such as a WebSocket.
 	Tunnel time.Duration
 }
 
 // Position is a place in a declaration file.
 type Position struct {
-	File string // as it was given to Parse
-	Line int    // from 1; 0 is unknown
+	File string // the name that Parse received
+	Line int    // from 1; 0 means unknown
 }
 
-// String returns "file:line", or what of it is known.
+// String returns "file:line", or the part that is known.
 func (p Position) String() string {
 	switch {
 	case p.Line <= 0:
@@ -117,18 +127,21 @@ func (p Position) String() string {
 	return p.File + ":" + strconv.Itoa(p.Line)
 }
 
+func (p Position) problem(field, message string) Problem {
+	return Problem{File: p.File, Line: p.Line, Field: field, Message: message}
+}
+
 // Problem is one fault of a declaration. It is an error.
 type Problem struct {
 	File string `json:"file"`
-	Line int    `json:"line"` // from 1; 0 is unknown
-	// Field is the path of the fault from the top of its document, for example
-	// "routes[3].backends[0].port", counted from 0.
+	Line int    `json:"line"` // from 1; 0 means unknown
+	// Field is the path of the faulty field from the top of its document, with indices from 0, for
+	// example "routes[3].backends[0].port".
 	Field   string `json:"field"`
 	Message string `json:"message"`
 }
 
-// Error returns "file:line: field: message", without the parts that are
-// unknown.
+// Error returns "file:line: field: message" without the unknown parts.
 func (p Problem) Error() string {
 	s := p.Message
 	if p.Field != "" {
@@ -140,36 +153,10 @@ func (p Problem) Error() string {
 	return s
 }
 
-// Table is a set of valid routes in normal form. Only Parse, New and Merge make tables, so a
-// program that has a Table need not check its routes again. The zero Table is empty. Several
-// goroutines may use a Table at the same time.
-type Table struct {
-	routes []Route
-}
-
-// Routes returns the routes, sorted by host, then by path, then exact before prefix. Each such key
-// occurs once. The caller must not change the slice or the values that it points to.
-func (t Table) Routes() []Route { return t.routes }
-
-// Refs returns every service port that the table names, sorted, each once.
-func (t Table) Refs() []Ref {
-	var refs []Ref
-	for _, r := range t.routes {
-		for _, b := range r.Backends {
-			refs = append(refs, b.Ref)
-		}
+// join appends a field to the path of the field that contains it.
+func join(path, field string) string {
+	if path == "" || field == "" || strings.HasPrefix(field, "[") {
+		return path + field
 	}
-	slices.SortFunc(refs, Ref.Compare)
-	return slices.Compact(refs)
-}
-
-// Hosts returns every host of the table, sorted, each once.
-func (t Table) Hosts() []string {
-	var hosts []string
-	for i, r := range t.routes {
-		if i == 0 || r.Host != t.routes[i-1].Host {
-			hosts = append(hosts, r.Host)
-		}
-	}
-	return hosts
+	return path + "." + field
 }

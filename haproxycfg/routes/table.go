@@ -1,64 +1,105 @@
 package routes
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 )
 
-// MaxRoutes bounds the routes of one table, and MaxBackends those of one route.
 const (
-	MaxRoutes   = 100_000
-	MaxBackends = 64
+	MaxRoutes   = 100_000 // routes of one Table
+	MaxBackends = 64      // backends of one Route
 )
 
-// New makes a table of routes that were not read from a file. It brings them
-// into normal form, reports what is wrong with them in the terms of Parse and
-// leaves bad ones out. Problems stand at Route.Position; fields count from the
-// first argument, "routes[0]". The arguments are not changed or kept.
+// Table is a set of valid routes in normal form. Only Parse, New and Merge make tables, so a
+// program that has a Table need not check its routes again. The zero Table is empty. Several
+// goroutines may use a Table at the same time.
+type Table struct {
+	routes []Route
+}
+
+// New makes a table of Go values. It brings them into normal form. It leaves out each route that
+// has a problem, and returns the problems that Parse would report. A problem's File and Line are
+// those of Route.Position. Its Field begins with the index of the argument: "routes[0]". New does
+// not change the arguments, and the table shares no memory with them.
 func New(routes ...Route) (Table, []Problem) {
 	var (
-		kept     []entry
+		valid    []declaration
 		problems []Problem
 	)
 	for i, r := range routes {
 		field := "routes[" + strconv.Itoa(i) + "]"
 		n := len(problems)
-		normal := normalise(r, func(sub, message string) {
+		normal := normalRoute(r, func(sub, message string) {
 			problems = append(problems, r.Position.problem(join(field, sub), message))
 		})
 		if len(problems) == n {
-			kept = append(kept, entry{normal, field})
+			valid = append(valid, declaration{normal, field})
 		}
 	}
-	t, more := build(kept)
-	return t, append(problems, more...)
+	t, conflicts := build(valid)
+	return t, append(problems, conflicts...)
 }
 
-// Merge joins tables, for example those of several files. Where two declare
-// the same host, path and exactness, the earlier argument's route stays and the
-// later one is a problem that names both positions.
+// Merge joins tables, for example those of several files. If two routes have the same host, path
+// and exactness, Merge keeps the route of the earlier argument. The other one is a problem that
+// names both positions.
 func Merge(tables ...Table) (Table, []Problem) {
-	var entries []entry
+	var all []declaration
 	for _, t := range tables {
 		for _, r := range t.routes {
-			entries = append(entries, entry{r, "routes"})
+			all = append(all, declaration{r, "routes"})
 		}
 	}
-	return build(entries)
+	return build(all)
 }
 
-// entry is a normal route and the field at which it was declared.
-type entry struct {
+// Routes returns the routes, sorted by Route.Compare. No two of them are equal in that order. The
+// caller must not change the slice or the values that it points to.
+func (t Table) Routes() []Route { return t.routes }
+
+// Refs returns every service port that the table names, sorted and without duplicates.
+func (t Table) Refs() []Ref {
+	var refs []Ref
+	for _, r := range t.routes {
+		for _, b := range r.Backends {
+			refs = append(refs, b.Ref)
+		}
+	}
+	slices.SortFunc(refs, Ref.Compare)
+	return slices.Compact(refs)
+}
+
+// Hosts returns every host of the table, sorted and without duplicates.
+func (t Table) Hosts() []string {
+	var hosts []string
+	for i, r := range t.routes {
+		if i == 0 || r.Host != t.routes[i-1].Host {
+			hosts = append(hosts, r.Host)
+		}
+	}
+	return hosts
+}
+
+// withoutHost returns the table without the routes of a host. If there are any, it returns a
+// problem with the reason too.
+func (t Table) withoutHost(host, reason string) (Table, []Problem) {
+	hasHost := func(r Route) bool { return r.Host == host }
+	i := slices.IndexFunc(t.routes, hasHost)
+	if i < 0 {
+		return t, nil
+	}
+	problem := t.routes[i].Position.problem("host", host+": "+reason)
+	return Table{slices.DeleteFunc(slices.Clone(t.routes), hasHost)}, []Problem{problem}
+}
+
+// declaration is a valid route in normal form, and the field that declares it.
+type declaration struct {
 	Route
 	field string
 }
 
-// key is what a table holds at most once.
+// key identifies a route. Two routes of one table have different keys.
 type key struct {
 	host, path string
 	exact      bool
@@ -66,47 +107,32 @@ type key struct {
 
 func (r *Route) key() key { return key{r.Host, r.Path, r.Exact} }
 
-// compare puts exact before prefix, which is the order of precedence.
-func (k key) compare(o key) int {
-	return cmp.Or(cmp.Compare(k.host, o.host), cmp.Compare(k.path, o.path), -compareBool(k.exact, o.exact))
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
-}
-
-// build sorts normal routes into a table. Of equal keys the first stays.
-func build(entries []entry) (Table, []Problem) {
+// build sorts routes into a table. It keeps the first of several routes with the same key.
+func build(declarations []declaration) (Table, []Problem) {
 	var problems []Problem
-	first := make(map[key]*entry, len(entries))
+	first := make(map[key]*declaration, len(declarations))
 	t := Table{}
-	for i := range entries {
-		e := &entries[i]
-		if f := first[e.key()]; f != nil {
-			problems = append(problems, e.Position.problem(e.field, conflict(f, e)))
+	for i := range declarations {
+		d := &declarations[i]
+		if f := first[d.key()]; f != nil {
+			problems = append(problems, d.Position.problem(d.field, conflict(f, d)))
 			continue
 		}
 		if len(t.routes) == MaxRoutes {
-			problems = append(problems, e.Position.problem(e.field, tooManyRoutes))
+			problems = append(problems, d.Position.problem(d.field, tooManyRoutes))
 			break
 		}
-		first[e.key()] = e
-		t.routes = append(t.routes, e.Route)
+		first[d.key()] = d
+		t.routes = append(t.routes, d.Route)
 	}
-	slices.SortFunc(t.routes, func(a, b Route) int { return a.key().compare(b.key()) })
+	slices.SortFunc(t.routes, Route.Compare)
 	return t, problems
 }
 
 var tooManyRoutes = fmt.Sprintf("there are more than %d routes; this one and all after it are left out", MaxRoutes)
 
-// conflict words the clash of two entries of one key.
-func conflict(first, later *entry) string {
+// conflict returns the message about two routes with the same key.
+func conflict(first, later *declaration) string {
 	what := "is declared differently"
 	if first.equal(later.Route) {
 		what = "is declared alike"
@@ -122,122 +148,8 @@ func conflict(first, later *entry) string {
 	return fmt.Sprintf("%s%s%s %s at %s, which stands; this one is left out", later.Host, later.Path, exact, what, at)
 }
 
-// equal compares all but positions.
+// equal compares everything except Position.
 func (r *Route) equal(o Route) bool {
 	return r.key() == o.key() && slices.Equal(r.Backends, o.Backends) && r.Timeouts == o.Timeouts &&
 		(r.Check == o.Check || r.Check != nil && o.Check != nil && *r.Check == *o.Check)
-}
-
-// normalise returns r in normal form, sharing nothing with it, and reports each
-// fault with the field, relative to the route, at which it stands.
-func normalise(r Route, report func(field, message string)) Route {
-	fault := func(field, value string, err error) {
-		if err == nil {
-			return
-		}
-		message := err.Error()
-		if value != "" {
-			message = quote(value) + " " + message
-		}
-		report(field, message)
-	}
-	var err error
-	if declared := r.Host; declared == "" {
-		report("host", "is missing")
-	} else {
-		r.Host, err = normalPattern(declared)
-		fault("host", declared, err)
-	}
-	declared := r.Path
-	r.Path, err = normalPath(declared, r.Exact)
-	fault("path", declared, err)
-	r.Backends = normalBackends(r.Backends, fault)
-	if r.Check != nil {
-		c := normalCheck(*r.Check, fault)
-		r.Check = &c
-	}
-	for _, t := range []struct {
-		field string
-		value time.Duration
-	}{{"timeouts.server", r.Timeouts.Server}, {"timeouts.tunnel", r.Timeouts.Tunnel}} {
-		if t.value != 0 {
-			fault(t.field, t.value.String(), checkDuration(t.value, time.Millisecond))
-		}
-	}
-	return r
-}
-
-type faultFunc = func(field, value string, err error)
-
-func normalBackends(declared []Backend, fault faultFunc) []Backend {
-	switch n := len(declared); {
-	case n == 0:
-		fault("backends", "", errors.New("is missing or empty: nothing would serve the route"))
-	case n > MaxBackends:
-		fault("backends", "", fmt.Errorf("has %d entries; at most %d are allowed", n, MaxBackends))
-		return nil
-	}
-	at := make(map[Ref]int, len(declared))
-	for i, b := range declared {
-		field := "backends[" + strconv.Itoa(i) + "]"
-		fault(field+".cluster", b.Cluster, checkDNSLabel(b.Cluster))
-		fault(field+".namespace", b.Namespace, checkDNSLabel(b.Namespace))
-		fault(field+".service", b.Service, checkDNSLabel(b.Service))
-		fault(field+".port", b.Port, checkPort(b.Port))
-		if b.Weight < 0 || b.Weight > 256 {
-			fault(field+".weight", "", fmt.Errorf("%d is not from 0 to 256", b.Weight))
-		}
-		if j, ok := at[b.Ref]; ok {
-			fault(field, "", fmt.Errorf("%s is backends[%d] already; give it once, with its whole weight", b.Ref, j))
-			continue
-		}
-		at[b.Ref] = i
-	}
-	sorted := slices.Clone(declared)
-	slices.SortFunc(sorted, func(a, b Backend) int { return a.Compare(b.Ref) })
-	return sorted
-}
-
-func normalCheck(c Check, fault faultFunc) Check {
-	if c.Path != "" {
-		fault("check.path", c.Path, checkRequestPath(c.Path))
-	}
-	if c.Host != "" {
-		declared := c.Host
-		var err error
-		c.Host, err = normalHost(declared)
-		fault("check.host", declared, err)
-		if c.Path == "" {
-			fault("check.host", "", errors.New("goes with check.path: without a path nothing is requested"))
-		}
-	}
-	if c.Interval != 0 {
-		fault("check.interval", c.Interval.String(), checkDuration(c.Interval, minInterval))
-	}
-	for _, n := range []struct {
-		field string
-		value int
-	}{{"check.rise", c.Rise}, {"check.fall", c.Fall}} {
-		if n.value < 0 || n.value > maxCount {
-			fault(n.field, "", errCount)
-		}
-	}
-	return c
-}
-
-// maxCount bounds check.rise and check.fall.
-const maxCount = 100
-
-var errCount = fmt.Errorf("must be from 1 to %d, or left out", maxCount)
-
-func (p Position) problem(field, message string) Problem {
-	return Problem{File: p.File, Line: p.Line, Field: field, Message: message}
-}
-
-// join adds a field to the path of what holds it.
-func join(at, field string) string {
-	if at == "" || field == "" || strings.HasPrefix(field, "[") {
-		return at + field
-	}
-	return at + "." + field
 }

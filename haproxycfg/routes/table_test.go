@@ -119,7 +119,7 @@ func TestNormalPath(t *testing.T) {
 		{"a", false, "", `must begin with "/"`},
 		{"http://a/", false, "", `must begin with "/"`},
 		{"/a?b", false, "", "query"},
-		{"/a#b", false, "", "query or fragment"},
+		{"/a#b", false, "", "ignores a query and a fragment"},
 		{"/a*", false, "", "no patterns"},
 		{"//", false, "", "empty segment"},
 		{"/a//b", false, "", "empty segment"},

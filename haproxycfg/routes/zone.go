@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -11,80 +12,112 @@ import (
 	"time"
 )
 
-// DefaultTTL is the TTL of DNS entries where ZoneOptions has none: short
-// enough to take an address out of service within minutes.
+// DefaultTTL is the TTL of DNS records if ZoneOptions.TTL is 0. It is short: within minutes no
+// resolver returns an address that was removed.
 const DefaultTTL = 5 * time.Minute
 
-// ZoneOptions say which DNS entries AppendZone writes.
+// ZoneOptions are the settings of AppendZone.
 type ZoneOptions struct {
-	// Origin is the zone, for example "example.com". Hosts outside it are left
-	// out.
+	// Origin is the zone, for example "example.com". AppendZone ignores hosts outside the zone.
 	Origin string
-	// Addrs are the addresses of the terminators: every host gets an A or AAAA
-	// record for each.
+	// Addrs are the addresses of the terminators. Every host gets an A or AAAA record for each
+	// address.
 	Addrs []netip.Addr
-	// Target, if not empty, is a name that has those addresses: every host gets
-	// a CNAME to it instead, but for the origin itself, which cannot be an
-	// alias (RFC 1034 section 3.6.2) and so still needs Addrs.
+	// Target is a name that has those addresses. If Target is not empty, every host gets a CNAME
+	// record to it instead. The origin itself cannot be an alias (RFC 1034 section 3.6.2), so it
+	// still needs Addrs.
 	Target string
 	// TTL is in whole seconds; 0 means DefaultTTL.
 	TTL time.Duration
 }
 
-// AppendZone appends the zone-file lines (RFC 1035 section 5) of every host of
-// the table at or below o.Origin, sorted by name, with absolute names, so that
-// they mean the same wherever they are included:
+// AppendZone appends the lines of a zone file (RFC 1035 section 5) for every host of the table at
+// or below o.Origin. The lines are sorted by name. Names are absolute, so a line means the same in
+// every file that includes it:
 //
 //	*.shop.example.com.	300	IN	CNAME	edge.example.com.
 //	api.example.com.	300	IN	CNAME	edge.example.com.
 //
-// There is neither SOA nor NS: keep those in a zone file of your own, with
-// "$INCLUDE dns.zone" in it, and raise its serial when this part changes. Equal
-// input gives equal bytes.
+// The lines contain no SOA and no NS record. Keep those in a zone file of your own that has the
+// line "$INCLUDE dns.zone", and raise its serial when the included lines change. Equal input gives
+// equal bytes.
 //
-// A wildcard of the DNS covers more than one label, where one of the table
-// covers exactly one: names further below resolve, and the terminators answer
-// that they are unknown. And a name that merely has names below it is not
-// covered by the wildcard (RFC 4592 section 2.2.2); where the table would serve
-// it, it gets records of its own.
+// A wildcard of DNS covers one or more labels, but a wildcard of a table covers exactly one. So
+// names further below resolve too, and the terminators answer 404 for them. A wildcard of DNS does
+// not cover a name that only has names below it (RFC 4592 section 2.2.2). If the table serves such
+// a name, AppendZone writes records for it.
 //
-// An error means that the options are unusable, or that a host of the table cannot have the
-// records: Target itself, Origin without Addrs, or a host with an underscore that would get Addrs
-// (many name servers then refuse the whole zone; BIND calls the check "check-names"). AppendZone
-// then returns dst unchanged. ZoneOptions.Publishable removes these hosts from a table.
+// An error means that the options are unusable, or that a host of the table cannot have records:
+// Target itself, Origin without Addrs, or a host with an underscore that would get Addrs. Many
+// name servers refuse a whole zone with such addresses (BIND calls the check "check-names").
+// AppendZone then returns dst unchanged. ZoneOptions.Publishable removes these hosts from a table.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {
 		return dst, fmt.Errorf("routes: zone: %w", err)
 	}
-	hosts := z.hosts(t)
 	out := dst
-	for _, host := range hosts {
-		if !z.alias(host) {
-			if len(z.addrs) == 0 {
-				return dst, fmt.Errorf("routes: zone: %s is the origin, which cannot be an alias: give Addrs too", host)
-			}
-			if hasUnderscore(host) {
-				return dst, fmt.Errorf("routes: zone: %s: %s: give Target", host, underscore)
-			}
-			for _, a := range z.addrs {
-				kind := "A"
-				if a.Is6() {
-					kind = "AAAA"
-				}
-				out = z.record(out, host, kind, a.String())
-			}
-			continue
-		}
-		if host == z.target {
+	for _, host := range z.hosts(t) {
+		switch {
+		case z.alias(host) && host == z.target:
 			return dst, fmt.Errorf("routes: zone: %s would be an alias of itself", host)
+		case z.alias(host):
+			out = z.record(out, host, "CNAME", z.target+".")
+			continue
+		case len(z.addrs) == 0:
+			return dst, fmt.Errorf("routes: zone: %s is the origin, which cannot be an alias: give Addrs too", host)
+		case hasUnderscore(host):
+			return dst, fmt.Errorf("routes: zone: %s: %s: give Target", host, errUnderscore)
 		}
-		out = z.record(out, host, "CNAME", z.target+".")
+		for _, a := range z.addrs {
+			kind := "A"
+			if a.Is6() {
+				kind = "AAAA"
+			}
+			out = z.record(out, host, kind, a.String())
+		}
 	}
 	return out, nil
 }
 
-// zone is ZoneOptions, checked and in normal form.
+// Publishable returns the table without the hosts for which AppendZone would fail, and a problem
+// for each of these hosts:
+//   - Target, which has records of its own,
+//   - Origin, if there is a Target and there are no Addrs,
+//   - a host with an underscore that would get Addrs.
+//
+// So one declared host cannot keep all others from being published. Publishable returns t itself
+// if it leaves no host out, and if the options are unusable: AppendZone reports that.
+func (o ZoneOptions) Publishable(t Table) (Table, []Problem) {
+	z, err := o.resolve()
+	if err != nil {
+		return t, nil
+	}
+	var problems []Problem
+	leaveOut := func(host, reason string) {
+		var more []Problem
+		t, more = t.withoutHost(host, reason)
+		problems = append(problems, more...)
+	}
+	if z.target != "" && len(z.addrs) == 0 {
+		leaveOut(z.origin, "it is the origin of the zone, which cannot be an alias and has no addresses, and gets no record there")
+	}
+	if z.target != "" && z.target != z.origin {
+		leaveOut(z.target, "it is the target of the zone, which has records of its own, and gets none there")
+	}
+	for _, host := range t.Hosts() {
+		if z.contains(host) && !z.alias(host) && hasUnderscore(host) {
+			leaveOut(host, errUnderscore.Error()+", and it gets no record in the zone")
+		}
+	}
+	return t, problems
+}
+
+var errUnderscore = errors.New("name servers accept no address for a name with an underscore")
+
+func hasUnderscore(host string) bool { return strings.Contains(host, "_") }
+
+// zone is a valid ZoneOptions in normal form.
 type zone struct {
 	origin, target string
 	addrs          []netip.Addr
@@ -112,10 +145,7 @@ func (o ZoneOptions) resolve() (z zone, err error) {
 	}
 	slices.SortFunc(z.addrs, netip.Addr.Compare)
 	z.addrs = slices.Compact(z.addrs)
-	ttl := o.TTL
-	if ttl == 0 {
-		ttl = DefaultTTL
-	}
+	ttl := cmp.Or(o.TTL, DefaultTTL)
 	if ttl < 0 || ttl%time.Second != 0 || ttl > math.MaxInt32*time.Second { // RFC 2181 section 8
 		return z, fmt.Errorf("the TTL %s is not whole seconds from 1 to %d", ttl, math.MaxInt32)
 	}
@@ -123,24 +153,20 @@ func (o ZoneOptions) resolve() (z zone, err error) {
 	return z, nil
 }
 
-// within reports whether a host is the origin or below it.
-func (z zone) within(host string) bool {
+// contains reports whether a host is the origin or below it.
+func (z zone) contains(host string) bool {
 	return host == z.origin || strings.HasSuffix(host, "."+z.origin)
 }
 
-// alias reports whether a host gets a CNAME record instead of addresses.
+// alias reports whether a host of the zone gets a CNAME record instead of addresses.
 func (z zone) alias(host string) bool { return z.target != "" && host != z.origin }
 
-const underscore = "name servers accept no address for a name with an underscore"
-
-func hasUnderscore(host string) bool { return strings.Contains(host, "_") }
-
-// hosts returns the hosts of t within the zone, and the names between them and
-// the origin that only a wildcard of t serves.
+// hosts returns the names that need records, sorted: the hosts of t in the zone, and the names
+// between them and the origin that only a wildcard of t serves.
 func (z zone) hosts(t Table) []string {
 	declared := map[string]bool{}
 	for _, h := range t.Hosts() {
-		if z.within(h) {
+		if z.contains(h) {
 			declared[h] = true
 		}
 	}
@@ -154,7 +180,7 @@ func (z zone) hosts(t Table) []string {
 			}
 			h = parent
 			_, above, _ := strings.Cut(h, ".")
-			if declared["*."+above] && h != z.target { // which has records of its own
+			if declared["*."+above] && h != z.target { // The target has records of its own.
 				names = append(names, h)
 			}
 		}
