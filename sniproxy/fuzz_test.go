@@ -36,16 +36,17 @@ const (
 // askedFor is a Lookup that knows every host but one, at once, and notes who was asked for.
 type askedFor struct{ name string }
 
-func (a *askedFor) LookupHost(_ context.Context, host string) (hostlookup.Endpoint, error) {
-	panic("Held has the answer")
+func (a *askedFor) LookupHost(_ context.Context, host string) (hostlookup.Answer, error) {
+	panic("Peek has the answer")
 }
 
-func (a *askedFor) Held(host string) (hostlookup.Endpoint, hostlookup.Level, error, bool) {
+func (a *askedFor) Peek(host string) (hostlookup.Answer, error) {
 	a.name = host
 	if host == unknownHost {
-		return hostlookup.Endpoint{}, hostlookup.Negative, hostlookup.ErrNotFound, true
+		return hostlookup.Answer{Level: hostlookup.Negative}, hostlookup.ErrNotFound
 	}
-	return hostlookup.Endpoint{Addr: fmt.Sprintf("198.51.100.1:%d", viaLookup)}, hostlookup.Hit, nil, true
+	ep := hostlookup.Endpoint{Addr: fmt.Sprintf("198.51.100.1:%d", viaLookup)}
+	return hostlookup.Answer{Endpoint: ep, Level: hostlookup.Hit}, nil
 }
 
 // decision is what a Server makes of a client's bytes.

@@ -47,12 +47,12 @@ func eachEngine(t *testing.T, test func(*testing.T, engine)) {
 // hosts is a Lookup: names to addresses.
 type hosts map[string]string
 
-func (h hosts) LookupHost(_ context.Context, host string) (hostlookup.Endpoint, error) {
+func (h hosts) LookupHost(_ context.Context, host string) (hostlookup.Answer, error) {
 	addr, ok := h[host]
 	if !ok {
-		return hostlookup.Endpoint{}, hostlookup.ErrNotFound
+		return hostlookup.Answer{}, hostlookup.ErrNotFound
 	}
-	return hostlookup.Endpoint{App: "app of " + host, Host: host, Addr: addr}, nil
+	return hostlookup.Answer{Endpoint: hostlookup.Endpoint{App: "app of " + host, Host: host, Addr: addr}}, nil
 }
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
@@ -223,11 +223,11 @@ type failing struct{ host string }
 
 var errDown = errors.New("the API is down")
 
-func (f failing) LookupHost(_ context.Context, host string) (hostlookup.Endpoint, error) {
+func (f failing) LookupHost(_ context.Context, host string) (hostlookup.Answer, error) {
 	if host == f.host {
-		return hostlookup.Endpoint{}, errDown
+		return hostlookup.Answer{}, errDown
 	}
-	return hostlookup.Endpoint{}, hostlookup.ErrNotFound
+	return hostlookup.Answer{}, hostlookup.ErrNotFound
 }
 
 // newHTTPBackend answers in clear with protocol, host and path.
@@ -274,8 +274,8 @@ func (n names) LookupNetIP(_ context.Context, _, host string) (list []netip.Addr
 // everyName is a Lookup by which each host has itself as its endpoint.
 type everyName struct{ port uint16 }
 
-func (e everyName) LookupHost(_ context.Context, host string) (hostlookup.Endpoint, error) {
-	return hostlookup.Endpoint{Host: host, Addr: fmt.Sprintf("%s:%d", host, e.port)}, nil
+func (e everyName) LookupHost(_ context.Context, host string) (hostlookup.Answer, error) {
+	return hostlookup.Answer{Endpoint: hostlookup.Endpoint{Host: host, Addr: fmt.Sprintf("%s:%d", host, e.port)}}, nil
 }
 
 var errAny = errors.New("any")

@@ -19,8 +19,8 @@ import (
 func (s *session) find() relay.Step {
 	s.phase = PhaseLookup
 	if i := s.srv.peeker; i != nil {
-		if ep, level, err, ok := i.Held(s.name); ok {
-			return s.goOn(s.found(ep, level, err))
+		if answer, err := i.Peek(s.name); err != hostlookup.ErrWouldWait {
+			return s.goOn(s.found(answer.Endpoint, answer.Level, err))
 		}
 	}
 	return s.seek(target{})
@@ -96,10 +96,10 @@ func (s *session) seek(t target) relay.Step {
 func (s *session) sought(ctx context.Context, name string, t target) (step relay.Step) {
 	if t.name == "" {
 		bounded, cancel := context.WithTimeout(ctx, s.srv.lookupTimeout())
-		ep, level, err := hostlookup.Get(bounded, s.srv.Lookup, name)
+		answer, err := s.srv.Lookup.LookupHost(bounded, name)
 		cancel()
 		s.mu.Lock()
-		t, step = s.found(ep, level, err)
+		t, step = s.found(answer.Endpoint, answer.Level, err)
 		s.mu.Unlock()
 		if t.name == "" {
 			return step
@@ -286,7 +286,7 @@ func attemptTimeout(left time.Duration, n int) time.Duration {
 
 // instant is a Lookup that can tell at once what it holds of a host, so that the
 // common case needs no goroutine.
-type instant = hostlookup.Holder
+type instant = hostlookup.Peeker
 
 // instantOf returns l if it is one, and else nil.
 func instantOf(l hostlookup.Lookup) instant {

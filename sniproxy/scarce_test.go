@@ -82,22 +82,20 @@ func TestInstant(t *testing.T) {
 			require.NotNil(t, i)
 			switch l {
 			case file:
-				_, _, _, ok := i.Held("a.example")
-				require.False(t, ok, "not read yet")
+				_, err := i.Peek("a.example")
+				require.Equal(t, hostlookup.ErrWouldWait, err, "not read yet")
 				require.NoError(t, os.WriteFile(file.Path, []byte(`[{"host":"a.example","endpoint":"198.51.100.1"}]`), 0o600))
 				require.NoError(t, file.Load())
 			case cache:
-				_, _, _, ok := i.Held("a.example")
-				require.False(t, ok)
+				_, err := i.Peek("a.example")
+				require.Equal(t, hostlookup.ErrWouldWait, err)
 				require.NoError(t, cache.Set("a.example", ep))
 			}
-			got, _, err, ok := i.Held("a.example")
-			require.True(t, ok)
+			got, err := i.Peek("a.example")
 			require.NoError(t, err)
 			require.Equal(t, ep.Addr, got.Addr)
 			if l != cache {
-				_, _, err, ok = i.Held("b.example")
-				require.True(t, ok)
+				_, err = i.Peek("b.example")
 				require.ErrorIs(t, err, hostlookup.ErrNotFound)
 			}
 		})

@@ -27,7 +27,7 @@ import (
 // methods may be called from several goroutines. It cannot be used again after Shutdown or
 // Close.
 type Server struct {
-	// Lookup finds the endpoint of a host. Required. What a hostlookup.Holder, such as
+	// Lookup finds the endpoint of a host. Required. What a hostlookup.Peeker, such as
 	// a Cache, has is taken at once; all else is asked in a goroutine of its own, with
 	// a context that ends after LookupTimeout or when the client leaves.
 	//

@@ -32,46 +32,48 @@ func TestAllocations(t *testing.T) {
 			src.answer(failing(errDown))
 			wantError(t, c, "failed.com", errDown, Miss)
 			for host, level := range map[string]Level{"a.com": Miss, long: Miss, "none.com": Negative, "failed.com": Failed, stale: Stale} {
-				_, _, _ = c.Get(t.Context(), host)
-				_, _, _ = c.Get(t.Context(), host)
+				_, _ = c.LookupHost(t.Context(), host)
+				_, _ = c.LookupHost(t.Context(), host)
 				ctx := context.Background()
-				_, got, _ := c.Get(ctx, host)
+				answer, _ := c.LookupHost(ctx, host)
+				got := answer.Level
 				if level == Miss { // Expire has ended it, and the source fails
 					level = Stale
 				}
 				require.Equal(t, level, got, host)
-				require.Zero(t, testing.AllocsPerRun(1000, func() { _, _, _ = c.Get(ctx, host) }), host)
+				require.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = c.LookupHost(ctx, host) }), host)
 			}
 			require.NoError(t, c.Set("a.com", Endpoint{Host: "a.com", Addr: "10.0.0.1"}))
-			_, level, _ := c.Get(t.Context(), "a.com")
+			answer, _ := c.LookupHost(t.Context(), "a.com")
+			level := answer.Level
 			require.Equal(t, Hit, level)
-			require.Zero(t, testing.AllocsPerRun(1000, func() { _, _, _ = c.Get(context.Background(), "a.com") }))
+			require.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = c.LookupHost(context.Background(), "a.com") }))
 			require.Zero(t, testing.AllocsPerRun(1000, func() { _ = c.Set("a.com", Endpoint{Host: "a.com", Addr: "10.0.0.1"}) }))
 		})
 	}
 }
 
-// A router asks Held for each connection: like any hit, that waits for nobody.
-func TestHeldTakesNoLock(t *testing.T) {
+// A router calls Peek for each connection.
+func TestPeekTakesNoLock(t *testing.T) {
 	c := &Cache{TTL: Forever, Clock: time.Now}
 	defer c.Close()
 	require.NoError(t, c.Set("a.com", Endpoint{Host: "a.com", Addr: "10.0.0.1"}))
 	k := c.init()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	held := make(chan Level, 1)
+	peeked := make(chan Level, 1)
 	go func() {
-		if _, level, err, ok := c.Held("a.com"); ok && err == nil {
-			held <- level
+		if answer, err := c.Peek("a.com"); err == nil {
+			peeked <- answer.Level
 		}
 	}()
 	select {
-	case level := <-held:
+	case level := <-peeked:
 		require.Equal(t, Hit, level)
 	case <-time.After(10 * time.Second):
-		t.Fatal("it waits for a lock")
+		t.Fatal("Peek waits for the lock")
 	}
-	require.Zero(t, testing.AllocsPerRun(1000, func() { _, _, _, _ = c.Held("a.com") }))
+	require.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = c.Peek("a.com") }))
 }
 
 func BenchmarkHit(b *testing.B) {

@@ -114,31 +114,31 @@ func (c *Cache) firstUse() *core {
 	return c.core.Load()
 }
 
-// LookupHost implements Lookup; it is Get without the level.
-func (c *Cache) LookupHost(ctx context.Context, host string) (Endpoint, error) {
-	k := c.init()
-	hash := k.hash(host)
-	if e, _ := k.hit(hash, host); e != nil {
-		return e.ep, e.err()
-	}
-	a := k.miss(ctx, hash, host)
-	return a.ep, a.err
-}
-
-// Get returns the endpoint of host and where it came from. The error is, or
-// wraps: ErrNotFound; what the source returned; ctx's; ErrBusy; ErrClosed; a
-// *PanicError. A host that is empty or longer than 253 bytes is not found.
+// LookupHost returns the endpoint of host and the Level that it comes from. The error is or wraps
+// one of these: ErrNotFound, the source's error, ctx's error, ErrBusy, ErrClosed, a *PanicError. A
+// host that is empty or longer than 253 bytes is not found.
 //
-// When ctx ends while the source is asked, only this caller gives up, and gets
-// the stale endpoint if there is one. What is stored is returned whatever ctx says.
-func (c *Cache) Get(ctx context.Context, host string) (Endpoint, Level, error) {
+// When ctx ends during a call of the source, only this caller stops waiting, and gets the stale
+// endpoint if there is one. A stored answer is returned even if ctx has ended.
+func (c *Cache) LookupHost(ctx context.Context, host string) (Answer, error) {
 	k := c.init()
 	hash := k.hash(host)
 	if e, level := k.hit(hash, host); e != nil {
-		return e.ep, level, e.err()
+		return Answer{e.ep, level}, e.err()
 	}
 	a := k.miss(ctx, hash, host)
-	return a.ep, a.level, a.err
+	return Answer{a.ep, a.level}, a.err
+}
+
+// Peek implements Peeker. It counts as a lookup if it has a result. It has none if LookupHost
+// would ask the source first.
+func (c *Cache) Peek(host string) (Answer, error) {
+	k := c.init()
+	e, level := k.hit(k.hash(host), host)
+	if e == nil {
+		return Answer{}, ErrWouldWait
+	}
+	return Answer{e.ep, level}, e.err()
 }
 
 // An Entry is what a Cache holds of one host.
@@ -147,7 +147,7 @@ type Entry struct {
 	Endpoint Endpoint
 	// Err is nil, or wraps ErrNotFound, or is a failure of the source.
 	Err error
-	// Level is what Get would say: Miss if it would ask the source first.
+	// Level is what LookupHost would say: Miss if it would ask the source first.
 	Level Level
 	// Left is how long that remains so, 0 for Miss.
 	Left time.Duration
@@ -157,9 +157,9 @@ type Entry struct {
 	Expires time.Time
 }
 
-// Peek returns what is held of host, without asking the source, counting, or
+// Entry returns what is held of host, without asking the source, counting, or
 // making host more recently used.
-func (c *Cache) Peek(host string) (Entry, bool) {
+func (c *Cache) Entry(host string) (Entry, bool) {
 	k := c.init()
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -103,7 +103,8 @@ func TestRestartsMakeNoHostYounger(t *testing.T) {
 		// What the API confirms is young again.
 		down = false
 		require.Eventually(t, func() bool {
-			_, level, err := c.Get(t.Context(), "new.test")
+			answer, err := c.LookupHost(t.Context(), "new.test")
+			level := answer.Level
 			return err == nil && level == Miss
 		}, time.Minute, time.Second)
 		down = true

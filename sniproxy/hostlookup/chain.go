@@ -5,65 +5,65 @@ import (
 	"errors"
 )
 
-// Chain asks one lookup after the other until one knows the host. Only ErrNotFound
-// leads on to the next: a source that fails might have known the host, and what a
-// later one says could be the wrong route. A chain of none finds nothing.
-//
-// The level is that of the lookup that answered.
-func Chain(lookups ...Lookup) LevelLookup { return chain(lookups) }
+// Chain returns a Lookup that asks each lookup in turn, until one knows the host. Only
+// ErrNotFound leads to the next lookup. After any other error Chain stops: the failed lookup may
+// know the host, and the answer of a later one could be the wrong route. The Level is that of the
+// last lookup that was asked. A Chain of no lookups finds no host.
+func Chain(lookups ...Lookup) Peeker { return chain(lookups) }
 
 type chain []Lookup
 
-func (c chain) LookupHost(ctx context.Context, host string) (Endpoint, error) {
-	ep, _, err := c.Get(ctx, host)
-	return ep, err
+func (c chain) LookupHost(ctx context.Context, host string) (Answer, error) {
+	return c.first(func(l Lookup) (Answer, error) { return l.LookupHost(ctx, host) })
 }
 
-func (c chain) Get(ctx context.Context, host string) (Endpoint, Level, error) {
-	level, err := Miss, ErrNotFound
+func (c chain) Peek(host string) (Answer, error) {
+	return c.first(func(l Lookup) (Answer, error) { return peek(l, host) })
+}
+
+// first returns the first result of ask that is not ErrNotFound, or else the last result.
+func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error) {
+	err = ErrNotFound
 	for _, l := range c {
-		var ep Endpoint
-		ep, level, err = Get(ctx, l, host)
-		if err == nil || !errors.Is(err, ErrNotFound) {
-			return ep, level, err
+		if answer, err = ask(l); !errors.Is(err, ErrNotFound) {
+			break
 		}
 	}
-	return Endpoint{}, level, err
+	return answer, err
 }
 
-// Default answers with ep where l says ErrNotFound, and only there: while l fails,
-// a known host must not land on the default. An ep without Host gets the name
-// that was asked for. The level is that of l's answer.
+// Default returns a Lookup that answers with ep where l returns ErrNotFound. Any other error of l
+// remains: a host that l knows must not land on the default while l fails. An ep without Host gets
+// the name in the lookup. The Level is that of l's answer.
 //
-// Put it around a Cache, not inside: then the cache still sees "not found", and
-// names made up by strangers cannot push out the known hosts. To keep them safe in
-// any case, the answers of a Default have a negative TTL: a cache does not store them.
-func Default(l Lookup, ep Endpoint) LevelLookup { return withDefault{l, ep} }
+// Put Default around a Cache, not inside. Inside, the Cache would store one known host for each
+// name that a stranger invents. The answers of Default have a negative TTL, so that no Cache
+// stores them in any case.
+func Default(l Lookup, ep Endpoint) Peeker { return withDefault{l, ep} }
 
 type withDefault struct {
 	Lookup
 	ep Endpoint
 }
 
-func (d withDefault) LookupHost(ctx context.Context, host string) (Endpoint, error) {
-	ep, _, err := d.Get(ctx, host)
-	return ep, err
+func (d withDefault) LookupHost(ctx context.Context, host string) (Answer, error) {
+	answer, err := d.Lookup.LookupHost(ctx, host)
+	return d.replace(host, answer, err)
 }
 
-func (d withDefault) Get(ctx context.Context, host string) (Endpoint, Level, error) {
-	ep, level, err := Get(ctx, d.Lookup, host)
+func (d withDefault) Peek(host string) (Answer, error) {
+	answer, err := peek(d.Lookup, host)
+	return d.replace(host, answer, err)
+}
+
+func (d withDefault) replace(host string, answer Answer, err error) (Answer, error) {
 	if !errors.Is(err, ErrNotFound) {
-		return ep, level, err
+		return answer, err
 	}
-	return d.instead(host), level, nil
-}
-
-// instead is the answer for a host that is not found.
-func (d withDefault) instead(host string) Endpoint {
-	ep := d.ep
-	if ep.Host == "" {
-		ep.Host = host
+	answer.Endpoint = d.ep
+	if answer.Host == "" {
+		answer.Host = host
 	}
-	ep.TTL = -1
-	return ep
+	answer.TTL = -1
+	return answer, nil
 }

@@ -25,13 +25,10 @@ func TestChain(t *testing.T) {
 		"chain in chain":              {[]Lookup{Chain(none, none), Chain(found)}, "10.0.0.1", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ep, err := Chain(test.chain...).LookupHost(t.Context(), "a.com")
+			answer, err := Chain(test.chain...).LookupHost(t.Context(), "a.com")
 			require.ErrorIs(t, err, test.err)
-			require.Equal(t, test.addr, ep.Addr)
-			ep, level, err := Get(t.Context(), Chain(test.chain...), "a.com")
-			require.ErrorIs(t, err, test.err)
-			require.Equal(t, test.addr, ep.Addr)
-			require.Equal(t, Miss, level)
+			require.Equal(t, test.addr, answer.Addr)
+			require.Equal(t, Miss, answer.Level)
 		})
 	}
 }
@@ -44,7 +41,7 @@ func TestDefault(t *testing.T) {
 
 	got, err = Default(Func(failing(ErrNotFound)), ep).LookupHost(t.Context(), "a.com")
 	require.NoError(t, err)
-	require.Equal(t, Endpoint{App: "fallback", Host: "a.com", Addr: "10.9.9.9", TTL: -1}, got)
+	require.Equal(t, Endpoint{App: "fallback", Host: "a.com", Addr: "10.9.9.9", TTL: -1}, got.Endpoint)
 
 	ep.Host = "named"
 	got, err = Default(Func(failing(ErrNotFound)), ep).LookupHost(t.Context(), "a.com")
@@ -60,17 +57,17 @@ func TestLevelsThroughChainAndDefault(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		all := Default(Chain(&Hosts{}, c), Endpoint{Addr: "10.9.9.9"})
 		for _, want := range []Level{Miss, Hit} {
-			ep, level, err := Get(t.Context(), all, "a.com")
+			answer, err := all.LookupHost(t.Context(), "a.com")
 			require.NoError(t, err)
-			require.Equal(t, "10.0.0.1", ep.Addr)
-			require.Equal(t, want, level)
+			require.Equal(t, "10.0.0.1", answer.Addr)
+			require.Equal(t, want, answer.Level)
 		}
 		src.answer(failing(ErrNotFound))
 		for _, want := range []Level{Miss, Negative} {
-			ep, level, err := Get(t.Context(), all, "b.com")
+			answer, err := all.LookupHost(t.Context(), "b.com")
 			require.NoError(t, err)
-			require.Equal(t, "10.9.9.9", ep.Addr)
-			require.Equal(t, want, level)
+			require.Equal(t, "10.9.9.9", answer.Addr)
+			require.Equal(t, want, answer.Level)
 		}
 		// Even on the wrong side of a cache a default evicts nobody.
 		inside := &Cache{Source: Default(src, Endpoint{Addr: "10.9.9.9"})}

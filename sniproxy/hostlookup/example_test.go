@@ -39,7 +39,8 @@ func Example() {
 	defer cache.Close()
 
 	show := func(host string) {
-		ep, level, err := cache.Get(context.Background(), host)
+		ep, err := cache.LookupHost(context.Background(), host)
+		level := ep.Level
 		switch {
 		case err == nil:
 			addr, _ := ep.DialAddr(443)
@@ -79,7 +80,7 @@ func ExampleFunc() {
 	defer cache.Close()
 	for _, host := range []string{"a.com", "b.com"} {
 		_, err := cache.LookupHost(context.Background(), host)
-		held, _ := cache.Peek(host)
+		held, _ := cache.Entry(host)
 		fmt.Println(host, err, held.Level, held.Left.Round(time.Minute))
 	}
 	// Output:
@@ -179,7 +180,8 @@ func ExampleCache_SetAll() {
 	})}
 	defer after.Close()
 	err := after.SetAll(maps.All(saved))
-	ep, level, lookupErr := after.Get(context.Background(), "a.com")
+	ep, lookupErr := after.LookupHost(context.Background(), "a.com")
+	level := ep.Level
 	fmt.Println(err, ep.Addr, level, lookupErr)
 	// Output: <nil> 10.0.0.24 stale <nil>
 }

@@ -51,16 +51,24 @@ type File struct {
 }
 
 // LookupHost implements Lookup.
-func (f *File) LookupHost(ctx context.Context, host string) (Endpoint, error) {
+func (f *File) LookupHost(_ context.Context, host string) (Answer, error) {
 	if h := f.hosts.Load(); h != nil {
-		return h.LookupHost(ctx, host)
+		return h.Peek(host)
 	}
 	err := f.Load()
 	h := f.hosts.Load()
 	if h == nil {
-		return Endpoint{}, err
+		return Answer{}, err
 	}
-	return h.LookupHost(ctx, host)
+	return h.Peek(host)
+}
+
+// Peek implements Peeker. It has a result after the first good reading.
+func (f *File) Peek(host string) (Answer, error) {
+	if h := f.hosts.Load(); h != nil {
+		return h.Peek(host)
+	}
+	return Answer{}, ErrWouldWait
 }
 
 // Load reads the file if it may have changed since the last reading. It returns the error because

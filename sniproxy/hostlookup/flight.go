@@ -268,12 +268,12 @@ func (k *core) call(ctx context.Context, f *flight) (ep Endpoint, err error) {
 			}
 		}
 	}()
-	ep, err = k.cfg.source.LookupHost(ctx, f.host)
+	answer, err := k.cfg.source.LookupHost(ctx, f.host)
 	returned = true
 	if err == nil {
-		err = ep.Validate()
+		err = answer.Validate()
 	}
-	return ep, err
+	return answer.Endpoint, err
 }
 
 // finish stores what came of the call, and tells those who wait. Only the first

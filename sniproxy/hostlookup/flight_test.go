@@ -17,8 +17,8 @@ import (
 func ask(ctx context.Context, c *Cache, host string) <-chan answer {
 	ch := make(chan answer, 1)
 	go func() {
-		ep, level, err := c.Get(ctx, host)
-		ch <- answer{ep, level, err}
+		ep, err := c.LookupHost(ctx, host)
+		ch <- answer{ep.Endpoint, ep.Level, err}
 	}()
 	synctest.Wait() // until it waits, if it does
 	return ch
@@ -94,7 +94,7 @@ func TestCallersDeadline(t *testing.T) {
 		_, err := c.LookupHost(ctx, "a.com")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.NotErrorIs(t, err, ErrNotFound)
-		_, held := c.Peek("a.com")
+		_, held := c.Entry("a.com")
 		require.False(t, held)
 
 		// A known host is served, stale, rather than refused.
@@ -102,7 +102,8 @@ func TestCallersDeadline(t *testing.T) {
 		src.answer(after(time.Second, at("10.0.0.2")))
 		ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		ep, level, err := c.Get(ctx, "a.com")
+		ep, err := c.LookupHost(ctx, "a.com")
+		level := ep.Level
 		require.NoError(t, err)
 		require.Equal(t, "10.0.0.1", ep.Addr)
 		require.Equal(t, Stale, level)
@@ -193,7 +194,7 @@ func TestInvalidatedInFlight(t *testing.T) {
 						require.Equal(t, now, a.ep.Addr)
 					}
 					synctest.Wait()
-					e, held := c.Peek("a.example.com")
+					e, held := c.Entry("a.example.com")
 					require.True(t, held)
 					require.Equal(t, now, e.Endpoint.Addr)
 					require.Equal(t, Hit, e.Level)
@@ -452,8 +453,8 @@ func TestAskedBetweenAnswerAndLanding(t *testing.T) {
 				} else {
 					src.answer(failing(test.err))
 				}
-				ep, level, err := c.Get(context.Background(), "a.com")
-				again <- answer{ep, level, err}
+				ep, err := c.LookupHost(context.Background(), "a.com")
+				again <- answer{ep.Endpoint, ep.Level, err}
 			}
 			bubble(t, c, func(t *testing.T, c *Cache, _ *fake) {
 				c.Source = src

@@ -21,7 +21,7 @@ type fake struct {
 	total int
 }
 
-func (f *fake) LookupHost(ctx context.Context, host string) (Endpoint, error) {
+func (f *fake) LookupHost(ctx context.Context, host string) (Answer, error) {
 	f.mu.Lock()
 	if f.calls == nil {
 		f.calls = map[string]int{}
@@ -30,7 +30,7 @@ func (f *fake) LookupHost(ctx context.Context, host string) (Endpoint, error) {
 	f.total++
 	do := f.do
 	f.mu.Unlock()
-	return do(ctx, host)
+	return Func(do).LookupHost(ctx, host)
 }
 
 // answer replaces what the source does from now on.
@@ -101,7 +101,8 @@ func bubble(t *testing.T, c *Cache, f func(t *testing.T, c *Cache, src *fake)) {
 // wantEndpoint asks for host now.
 func wantEndpoint(t *testing.T, c *Cache, host, addr string, level Level) {
 	t.Helper()
-	ep, got, err := c.Get(t.Context(), host)
+	ep, err := c.LookupHost(t.Context(), host)
+	got := ep.Level
 	require.NoError(t, err)
 	require.Equal(t, addr, ep.Addr)
 	require.Equal(t, host, ep.Host)
@@ -110,12 +111,13 @@ func wantEndpoint(t *testing.T, c *Cache, host, addr string, level Level) {
 
 func wantError(t *testing.T, c *Cache, host string, want error, level Level) {
 	t.Helper()
-	ep, got, err := c.Get(t.Context(), host)
+	ep, err := c.LookupHost(t.Context(), host)
+	got := ep.Level
 	require.ErrorIs(t, err, want)
 	if !errors.Is(want, ErrNotFound) {
 		require.NotErrorIs(t, err, ErrNotFound, "an error is not an answer")
 	}
-	require.Zero(t, ep)
+	require.Zero(t, ep.Endpoint)
 	require.Equal(t, level, got, "level %v, not %v", got, level)
 }
 

@@ -160,17 +160,20 @@ func (h *Hosts) add(ep Endpoint) (field string, err error) {
 	return "", nil
 }
 
-// LookupHost implements Lookup. An exact entry goes before a wildcard.
-func (h *Hosts) LookupHost(_ context.Context, host string) (Endpoint, error) {
-	if ep, ok := h.exact[host]; ok {
-		return ep, nil
+// LookupHost implements Lookup. An entry of the host itself has precedence over a wildcard. The
+// Level is Miss.
+func (h *Hosts) LookupHost(_ context.Context, host string) (Answer, error) { return h.Peek(host) }
+
+// Peek implements Peeker. It always has a result.
+func (h *Hosts) Peek(host string) (Answer, error) {
+	ep, ok := h.exact[host]
+	if dot := strings.IndexByte(host, '.'); !ok && dot > 0 {
+		ep, ok = h.wildcard[host[dot:]]
 	}
-	if dot := strings.IndexByte(host, '.'); dot > 0 {
-		if ep, ok := h.wildcard[host[dot:]]; ok {
-			return ep, nil
-		}
+	if !ok {
+		return Answer{}, ErrNotFound
 	}
-	return Endpoint{}, ErrNotFound
+	return Answer{Endpoint: ep}, nil
 }
 
 // Len returns the number of entries.

@@ -26,7 +26,7 @@ func TestEvictsLongestUnused(t *testing.T) {
 		wantEndpoint(t, c, "d.com", "10.0.0.1", Miss)
 		require.Equal(t, map[string]bool{"a.com": true, "c.com": true, "d.com": true}, held(c))
 		require.Equal(t, uint64(1), c.Stats().Evicted)
-		_, ok := c.Peek("c.com") // is no use
+		_, ok := c.Entry("c.com") // is no use
 		require.True(t, ok)
 		wantEndpoint(t, c, "e.com", "10.0.0.1", Miss)
 		require.Equal(t, map[string]bool{"a.com": true, "e.com": true, "d.com": true}, held(c))

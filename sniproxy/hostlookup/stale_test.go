@@ -36,7 +36,8 @@ func TestSourceDownForHours(t *testing.T) {
 						wantEndpoint(t, c, host, "10.0.0.1", Stale)
 						require.LessOrEqual(t, time.Since(asked), 500*time.Millisecond)
 					}
-					_, level, err := c.Get(t.Context(), "new.com")
+					answer, err := c.LookupHost(t.Context(), "new.com")
+					level := answer.Level
 					require.Error(t, err)
 					require.NotErrorIs(t, err, ErrNotFound)
 					require.Contains(t, []Level{Miss, Failed}, level)
@@ -321,7 +322,7 @@ func TestRestartsMakeNothingYounger(t *testing.T) {
 			time.Sleep(9 * time.Hour)
 			restart()
 			wantEndpoint(t, c, "old.com", "10.0.0.1", Stale)
-			e, ok := c.Peek("old.com")
+			e, ok := c.Entry("old.com")
 			require.True(t, ok)
 			require.True(t, expires.Equal(e.Expires), e.Expires)
 		}
@@ -377,7 +378,7 @@ func TestSetAll(t *testing.T) {
 				require.Zero(t, c.Stats().Hosts)
 				return
 			}
-			e, ok := c.Peek("a.com")
+			e, ok := c.Entry("a.com")
 			require.True(t, ok)
 			require.Equal(t, Miss, e.Level, "the source is asked first")
 			require.False(t, e.Expires.After(start))

@@ -29,7 +29,7 @@ func TestTTL(t *testing.T) {
 				wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
 				switch test.want {
 				case 0:
-					_, held := c.Peek("a.com")
+					_, held := c.Entry("a.com")
 					require.False(t, held)
 					wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
 					return
@@ -38,7 +38,7 @@ func TestTTL(t *testing.T) {
 						time.Sleep(24 * 365 * time.Hour)
 						wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
 					}
-					e, _ := c.Peek("a.com")
+					e, _ := c.Entry("a.com")
 					require.Equal(t, Forever, e.Left)
 					require.Equal(t, 1, src.allCalls())
 					return
@@ -95,7 +95,7 @@ func TestJitter(t *testing.T) {
 		tenths := [10]int{}
 		for _, host := range names(2000) {
 			require.NoError(t, c.Set(host, Endpoint{Host: host, Addr: "10.0.0.1"}))
-			e, ok := c.Peek(host)
+			e, ok := c.Entry(host)
 			require.True(t, ok)
 			require.LessOrEqual(t, e.Left, 100*time.Second)
 			require.Greater(t, e.Left, 90*time.Second-time.Nanosecond)
@@ -122,7 +122,7 @@ func TestSameAnswerIsRefreshedInPlace(t *testing.T) {
 
 func TestPeekAndAll(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
-		_, held := c.Peek("a.com")
+		_, held := c.Entry("a.com")
 		require.False(t, held)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
 		src.answer(failing(ErrNotFound))
@@ -139,7 +139,7 @@ func TestPeekAndAll(t *testing.T) {
 		got := map[string]Entry{}
 		for host, e := range c.All() {
 			got[host] = e
-			peeked, ok := c.Peek(host)
+			peeked, ok := c.Entry(host)
 			require.True(t, ok)
 			require.Equal(t, e, peeked)
 		}
@@ -148,10 +148,10 @@ func TestPeekAndAll(t *testing.T) {
 		synctest.Wait() // the calls have answered, and are yet to leave the books
 		before := c.Stats()
 		time.Sleep(time.Minute)
-		e, held := c.Peek("a.com")
+		e, held := c.Entry("a.com")
 		require.True(t, held, "it may still stand in")
 		require.Equal(t, Entry{Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Miss, 0, start.Add(30 * time.Second)}, e)
-		_, held = c.Peek("b.com")
+		_, held = c.Entry("b.com")
 		require.False(t, held, "an expired not-found is nothing")
 		require.Equal(t, before, c.Stats(), "peeking does not count")
 		require.Equal(t, 3, src.allCalls())
@@ -188,10 +188,11 @@ func TestEndpointIsReturnedAsGiven(t *testing.T) {
 			for _, host := range []string{"a.com", "a-name-that-does-not-fit-into-an-entry.example.com"} {
 				c := &Cache{}
 				require.NoError(t, c.Set(host, ep))
-				got, level, err := c.Get(t.Context(), host)
+				got, err := c.LookupHost(t.Context(), host)
+				level := got.Level
 				require.NoError(t, err)
 				require.Equal(t, Hit, level)
-				require.Equal(t, ep, got)
+				require.Equal(t, ep, got.Endpoint)
 				for name, e := range c.All() {
 					require.Equal(t, host, name)
 					require.Equal(t, ep, e.Endpoint)

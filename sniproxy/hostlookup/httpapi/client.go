@@ -122,13 +122,13 @@ func (c *Client) CloseIdleConnections() {
 
 // LookupHost asks the API about host. A host that is empty, longer than 253 bytes or made of dots
 // only is not found; the API is not asked.
-func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Endpoint, error) {
+func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer, error) {
 	if err := c.init(); err != nil {
-		return hostlookup.Endpoint{}, err
+		return hostlookup.Answer{}, err
 	}
 	// url.PathEscape leaves dots alone, and ".." would lead to another path of the API.
 	if strings.Trim(host, ".") == "" || len(host) > hostname.MaxName {
-		return hostlookup.Endpoint{}, hostlookup.ErrNotFound
+		return hostlookup.Answer{}, hostlookup.ErrNotFound
 	}
 	if timeout := cmp.Or(c.Timeout, 5*time.Second); timeout > 0 {
 		var cancel context.CancelFunc
@@ -137,7 +137,7 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Endpoi
 	}
 	resp, err := get(ctx, c.client, c.url.expand(host), c.Token)
 	if err != nil {
-		return hostlookup.Endpoint{}, fmt.Errorf("httpapi: %w", err)
+		return hostlookup.Answer{}, fmt.Errorf("httpapi: %w", err)
 	}
 	defer resp.Body.Close()
 	maxBody := cmp.Or(max(c.MaxBody, 0), 64<<10)
@@ -145,25 +145,25 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Endpoi
 	// answer was read to the end.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
-		return hostlookup.Endpoint{}, fmt.Errorf("httpapi: reading the API's answer: %w", err)
+		return hostlookup.Answer{}, fmt.Errorf("httpapi: reading the API's answer: %w", err)
 	}
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
 		if ttl := freshness(resp.Header); ttl != 0 {
-			return hostlookup.Endpoint{}, &hostlookup.Error{Err: hostlookup.ErrNotFound, TTL: ttl}
+			return hostlookup.Answer{}, &hostlookup.Error{Err: hostlookup.ErrNotFound, TTL: ttl}
 		}
-		return hostlookup.Endpoint{}, hostlookup.ErrNotFound
+		return hostlookup.Answer{}, hostlookup.ErrNotFound
 	case resp.StatusCode != http.StatusOK:
-		return hostlookup.Endpoint{}, &hostlookup.Error{Err: statusError(resp.StatusCode, body), TTL: retryAfter(resp.Header, time.Now())}
+		return hostlookup.Answer{}, &hostlookup.Error{Err: statusError(resp.StatusCode, body), TTL: retryAfter(resp.Header, time.Now())}
 	case int64(len(body)) > maxBody:
-		return hostlookup.Endpoint{}, fmt.Errorf("httpapi: the API's answer is longer than %d bytes", maxBody)
+		return hostlookup.Answer{}, fmt.Errorf("httpapi: the API's answer is longer than %d bytes", maxBody)
 	}
 	ep, err := parseEndpoint(body)
 	if err != nil {
-		return hostlookup.Endpoint{}, err
+		return hostlookup.Answer{}, err
 	}
 	ep.TTL = freshness(resp.Header)
-	return ep, nil
+	return hostlookup.Answer{Endpoint: ep}, nil
 }
 
 func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {

@@ -161,12 +161,12 @@ func (h *Handler) serveHost(w http.ResponseWriter, r *http.Request) {
 		h.notFound(w, "no host has such a name", asked)
 		return
 	}
-	ep, err := snapshot.hosts.LookupHost(r.Context(), host)
+	answer, err := snapshot.hosts.Peek(host)
 	if err != nil {
 		h.notFound(w, "host not found", host)
 		return
 	}
-	body := encode(ep)
+	body := encode(answer.Endpoint)
 	sum := sha256.Sum256(body)
 	header := w.Header()
 	header.Set("Content-Type", "application/json")

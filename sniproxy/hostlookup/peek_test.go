@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-func TestHeld(t *testing.T) {
+func TestPeek(t *testing.T) {
 	hosts, problems, err := hostlookup.ParseHosts("hosts.json", []byte(`[{"app":"a","host":"a.com","endpoint":"10.0.0.1"}]`))
 	require.NoError(t, err)
 	require.Empty(t, problems)
@@ -38,41 +38,40 @@ func TestHeld(t *testing.T) {
 		"empty":   hostlookup.Chain(),
 	}
 	names := []string{"a.com", "b.com", "none.com", "broken.com", ""}
-	held := func(name, host string) bool {
+	// peeks reports whether Peek has a result, which must be that of LookupHost.
+	peeks := func(name, host string) bool {
 		t.Helper()
 		before := calls
-		ep, level, err, ok := lookups[name].(hostlookup.Holder).Held(host)
-		require.Equal(t, before, calls, "no source is asked")
-		if !ok {
-			require.Zero(t, ep)
-			require.NoError(t, err)
+		answer, err := lookups[name].(hostlookup.Peeker).Peek(host)
+		require.Equal(t, before, calls, "Peek asks no source")
+		if errors.Is(err, hostlookup.ErrWouldWait) {
+			require.Zero(t, answer)
 			return false
 		}
-		wantEndpoint, wantLevel, wantErr := hostlookup.Get(t.Context(), lookups[name], host)
-		require.Equal(t, wantEndpoint, ep, host)
-		require.Equal(t, wantLevel, level, host)
+		wantAnswer, wantErr := lookups[name].LookupHost(t.Context(), host)
+		require.Equal(t, wantAnswer, answer, host)
 		require.Equal(t, wantErr, err, host)
 		return true
 	}
 	for _, host := range names {
-		require.True(t, held("hosts", host))
-		require.True(t, held("empty", host))
-		require.False(t, held("cache", host), "nothing is known yet")
-		require.Equal(t, host == "a.com", held("chain", host))
-		require.Equal(t, host == "a.com", held("default", host))
-		require.Equal(t, host == "a.com", held("mixed", host))
+		require.True(t, peeks("hosts", host))
+		require.True(t, peeks("empty", host))
+		require.False(t, peeks("cache", host), "the cache is empty")
+		require.Equal(t, host == "a.com", peeks("chain", host))
+		require.Equal(t, host == "a.com", peeks("default", host))
+		require.Equal(t, host == "a.com", peeks("mixed", host))
 	}
 	for _, host := range names {
 		_, _ = cache.LookupHost(t.Context(), host)
 	}
 	for _, host := range names {
-		if host != "" { // is not found, and not stored
-			require.True(t, held("cache", host), host)
-			require.True(t, held("chain", host), host)
-			require.True(t, held("default", host), host)
+		if host != "" { // the cache never stores the empty name
+			require.True(t, peeks("cache", host), host)
+			require.True(t, peeks("chain", host), host)
+			require.True(t, peeks("default", host), host)
 		}
-		require.Equal(t, host == "a.com", held("mixed", host))
+		require.Equal(t, host == "a.com", peeks("mixed", host))
 	}
-	_, isHolder := any(source).(hostlookup.Holder)
-	require.False(t, isHolder)
+	_, isPeeker := any(source).(hostlookup.Peeker)
+	require.False(t, isPeeker)
 }
