@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,6 +26,8 @@ import (
 const (
 	tlsPort  = "8443"
 	httpPort = "8080"
+	// answerTTL is short, so that the scenario can wait until answers are too old.
+	answerTTL = time.Second
 )
 
 // tenantHosts are sites that end TLS themselves, each in a place of its own.
@@ -48,26 +53,22 @@ func startTenants(network int) (_ *tenants, err error) {
 			t.stop()
 		}
 	}()
-	places := map[string]string{}
+	endpoints := map[string]hostlookup.Endpoint{}
+	var sites []netip.Prefix
 	for i, host := range tenantHosts {
-		places[host] = fmt.Sprintf("127.%d.20.%d", network, i+2)
-		if err := t.startSite(host, places[host]); err != nil {
+		addr := fmt.Sprintf("127.%d.20.%d", network, i+2)
+		if err := t.startSite(host, addr); err != nil {
 			return nil, fmt.Errorf("site %s: %w", host, err)
 		}
+		endpoints[host] = hostlookup.Endpoint{App: host, Addr: addr}
+		sites = append(sites, netip.PrefixFrom(netip.MustParseAddr(addr), 32))
 	}
-	api, err := t.startAPI(places)
+	api, err := t.startAPI(endpoints)
 	if err != nil {
 		return nil, err
 	}
-	t.cache = &hostlookup.Cache{
-		Source: &httpapi.Client{URL: "http://" + api + "/hosts/{host}"},
-		TTL:    100 * time.Millisecond, // so that answers outlive it while one looks
-	}
-	var sites []netip.Prefix
-	for _, addr := range places {
-		sites = append(sites, netip.PrefixFrom(netip.MustParseAddr(addr), 32))
-	}
-	// Loopback addresses are refused unless named: here they are all there is.
+	t.cache = &hostlookup.Cache{Source: &httpapi.Client{URL: "http://" + api + "/hosts/{host}"}}
+	// The router refuses loopback addresses unless AllowEndpoints has them.
 	t.router = &sniproxy.Server{Lookup: t.cache, AllowEndpoints: sites}
 	for port, protocol := range map[string]peek.Protocol{tlsPort: peek.TLS, httpPort: peek.HTTP1} {
 		l, err := net.Listen("tcp", net.JoinHostPort(t.addr, port))
@@ -101,25 +102,47 @@ func (t *tenants) startSite(host, addr string) error {
 	return nil
 }
 
-func (t *tenants) startAPI(places map[string]string) (addr string, err error) {
+// selfSigned returns a new certificate for a host, valid for a day.
+func selfSigned(host string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		DNSNames:     []string{host},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
+}
+
+// startAPI serves the addresses of hosts by the host API, unless apiDown is set.
+func (t *tenants) startAPI(endpoints map[string]hostlookup.Endpoint) (addr string, err error) {
+	hosts, err := hostlookup.NewHosts(endpoints)
+	if err != nil {
+		return "", err
+	}
+	api := &httpapi.Handler{MaxAge: answerTTL}
+	if _, err := api.Publish(hosts); err != nil {
+		return "", err
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
-		host := r.PathValue("host")
-		place, ok := places[host]
-		switch {
-		case t.apiDown.Load():
+	t.serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if t.apiDown.Load() {
 			http.Error(w, "out of order", http.StatusInternalServerError)
-		case !ok:
-			http.NotFound(w, r)
-		default:
-			_ = json.NewEncoder(w).Encode(map[string]string{"app": host, "host": host, "endpoint": place})
+			return
 		}
-	})
-	t.serve(l, mux)
+		api.ServeHTTP(w, r)
+	}))
 	return l.Addr().String(), nil
 }
 
@@ -197,7 +220,7 @@ func stepTenants(ctx context.Context, s *system) ([]step, error) {
 		}
 	}
 	t.apiDown.Store(true)
-	if err := pause(ctx, 2*t.cache.TTL); err != nil {
+	if err := pause(ctx, answerTTL+100*time.Millisecond); err != nil {
 		return steps, err
 	}
 	rows = []row{

@@ -1,8 +1,16 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
+
+	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 	"github.com/headgate/headgate/haproxycfg/deploy"
@@ -77,4 +85,89 @@ func (s *settings) elector(log *slog.Logger) controller.Elector {
 		return nil
 	}
 	return &lease.Elector{Config: s.lease.cluster.config, Namespace: s.lease.namespace, Name: s.lease.name, Logger: log}
+}
+
+// cluster is a cluster of -cluster: a directory of manifests or an API server.
+type cluster struct {
+	name string
+	dir  string // "" for an API server
+	conn string // argument of kubeconn.Load
+}
+
+func (c cluster) live() bool { return c.dir == "" }
+
+func (c cluster) config() (*rest.Config, error) { return kubeconn.Load(c.conn) }
+
+// leaseName is the Lease of -lease.
+type leaseName struct {
+	namespace, name string
+	cluster         cluster
+}
+
+const clusterForm = "want NAME=kubeconfig:FILE[:CONTEXT], NAME=in-cluster or NAME=dir:DIR"
+
+func parseClusters(texts []string) ([]cluster, error) {
+	var clusters []cluster
+	for _, text := range texts {
+		name, where, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("%q: %s", text, clusterForm)
+		}
+		c, ok := parseWhere(where)
+		if !ok {
+			return nil, fmt.Errorf("%q: %s", text, clusterForm)
+		}
+		c.name = name
+		if faults := validation.IsDNS1123Label(name); faults != nil { // as in declarations
+			return nil, fmt.Errorf("%q: %q is no name of a cluster: %s", text, name, faults[0])
+		}
+		if slices.ContainsFunc(clusters, func(c cluster) bool { return c.name == name }) {
+			return nil, fmt.Errorf("%q: the cluster is given twice", text)
+		}
+		clusters = append(clusters, c)
+	}
+	return clusters, nil
+}
+
+// parseWhere parses WHERE of -cluster. FILE[:CONTEXT] alone is a kubeconfig too.
+func parseWhere(where string) (cluster, bool) {
+	if dir, ok := strings.CutPrefix(where, "dir:"); ok {
+		return cluster{dir: dir}, dir != ""
+	}
+	if where == kubeconn.InCluster {
+		return cluster{conn: where}, true
+	}
+	file := strings.TrimPrefix(where, "kubeconfig:")
+	return cluster{conn: file}, file != "" && file != kubeconn.InCluster
+}
+
+// resolveLease parses -lease and finds its cluster.
+func (s *settings) resolveLease() error {
+	f := &s.text
+	if f.lease == "" {
+		if f.leaseCluster != "" {
+			return errors.New("-lease-cluster needs -lease")
+		}
+		return nil
+	}
+	if s.once || s.diff {
+		return errors.New("-lease cannot be used with -once or -diff")
+	}
+	if s.force { // the first change may come long after the start, when this terminator begins to lead
+		return errors.New("-force cannot be used with -lease: use POST /force of the terminator that leads")
+	}
+	namespace, name, _ := strings.Cut(f.lease, "/")
+	if validation.IsDNS1123Label(namespace) != nil || validation.IsDNS1123Subdomain(name) != nil {
+		return fmt.Errorf("-lease: %q: want NAMESPACE/NAME", f.lease)
+	}
+	for _, c := range s.clusters {
+		if c.live() && (f.leaseCluster == "" || f.leaseCluster == c.name) {
+			s.lease = leaseName{namespace, name, c}
+			return nil
+		}
+	}
+	if f.leaseCluster == "" {
+		return errors.New("-lease needs a live cluster, which holds the Lease")
+	}
+	return fmt.Errorf("-lease-cluster: %q is no live cluster", f.leaseCluster)
 }
