@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,88 +15,114 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/internal/kubewatch"
-	"github.com/headgate/headgate/nodeselect"
 )
 
-// cluster sees one through its API server.
+// cluster is the source of a Watcher that reads an API server. It combines several watches and a
+// count, its feeds.
 type cluster struct {
-	client    rest.Interface
-	rules     Rules
-	signals   []Signal
-	selectors []selector
-	interval  time.Duration // between counts of the nodes
-	again     chan struct{} // asks for a count
+	client        rest.Interface
+	rules         Rules // with defaults
+	selectors     []selector
+	countInterval time.Duration
+	countNow      chan struct{}
+	notify        func() // set by run
 
 	mu       sync.Mutex
-	pending  map[string]bool // sources of which there is no list yet
-	failing  map[string]error
-	heard    time.Time
-	node     *corev1.Node
-	lost     time.Time        // when it was found gone
-	asks     []map[string]Ask // by selector
+	pending  map[string]bool           // feeds without a first result
+	failing  map[string]error          // feeds that fail at present
+	contact  time.Time                 // when the API server last answered
+	node     *corev1.Node              // the own node, nil if it is missing
+	missing  time.Time                 // when the own node was last found missing
+	requests []map[string]DrainRequest // by node name, one map for each selector
 	services services
-	nodes    int
-	counted  time.Time // when that was asked for
+	nodes    int       // number of all nodes, -1 before the first count
+	counted  time.Time // when the request for that number was sent
 }
 
-// selector is how the API server filters nodes.
+// selector selects nodes in the API server, by the selectors of a Signal.
 type selector struct{ fields, labels string }
 
-// Names of sources, in errors too.
+// Names of feeds, for errors too.
 const (
-	sourceNode     = "the node"
-	sourceServices = "services"
-	sourceCount    = "the number of nodes"
+	feedNode     = "the node"
+	feedServices = "services"
+	feedCount    = "the number of nodes"
 )
+
+func (s selector) feed() string { return "nodes with " + s.fields + s.labels }
 
 // externalServices selects the Services that have node ports.
 const externalServices = "spec.type!=ClusterIP,spec.type!=ExternalName"
 
-func newCluster(config *rest.Config, rules Rules, interval time.Duration) (*cluster, error) {
+// minRecount is the shortest time between two counts of the nodes.
+const minRecount = time.Second
+
+func newCluster(config *rest.Config, rules Rules, countInterval time.Duration) (*cluster, error) {
 	clients, err := kubewatch.NewClients(config)
 	if err != nil {
 		return nil, fmt.Errorf("agentcheck/nodeagent: %w", err)
 	}
 	c := &cluster{
-		client: clients.Core, rules: rules, signals: rules.signals(),
-		interval: interval, again: make(chan struct{}, 1),
-		pending: map[string]bool{sourceNode: true, sourceServices: true, sourceCount: true},
-		failing: map[string]error{},
-		nodes:   -1,
+		client: clients.Core, rules: rules.withDefaults(),
+		countInterval: max(cmp.Or(max(countInterval, 0), time.Minute), minRecount),
+		countNow:      make(chan struct{}, 1),
+		pending:       map[string]bool{feedNode: true, feedServices: true, feedCount: true},
+		failing:       map[string]error{},
+		nodes:         -1,
 	}
 	seen := map[selector]bool{{}: true}
-	for _, s := range c.signals {
+	for _, s := range c.rules.Signals {
 		by := selector{s.Fields, s.Labels}
 		if seen[by] {
 			continue
 		}
 		seen[by] = true
-		c.pending[by.source()] = true
+		c.pending[by.feed()] = true
 		c.selectors = append(c.selectors, by)
-		c.asks = append(c.asks, nil)
+		c.requests = append(c.requests, nil)
 	}
 	return c, nil
 }
 
-func (s selector) source() string { return "nodes with " + s.fields + s.labels }
-
-func (c *cluster) run(ctx context.Context, poke func()) error {
-	var sources sync.WaitGroup
-	sources.Go(func() { c.watchNode(ctx, poke) })
-	for i, by := range c.selectors {
-		sources.Go(func() { c.watchNodes(ctx, i, by, poke) })
+func (c *cluster) run(ctx context.Context, notify func()) error {
+	c.notify = notify
+	var feeds sync.WaitGroup
+	feeds.Go(func() { c.watchNode(ctx) })
+	for i := range c.selectors {
+		feeds.Go(func() { c.watchSelected(ctx, i) })
 	}
-	sources.Go(func() { c.watchServices(ctx, poke) })
-	sources.Go(func() { c.count(ctx, poke) })
-	sources.Wait()
+	feeds.Go(func() { c.watchServices(ctx) })
+	feeds.Go(func() { c.countNodes(ctx) })
+	feeds.Wait()
 	return ctx.Err()
 }
 
-// sink changes what is seen, under its lock, and pokes.
+// change updates the cluster under its lock.
+func (c *cluster) change(update func()) {
+	c.mu.Lock()
+	update()
+	c.mu.Unlock()
+	c.notify()
+}
+
+// health returns the function to which a feed reports its errors, and nil when it works again.
+func (c *cluster) health(feed string) func(error) {
+	return func(err error) {
+		c.change(func() {
+			if err != nil {
+				c.failing[feed] = err
+				return
+			}
+			c.contact = time.Now()
+			delete(c.failing, feed)
+		})
+	}
+}
+
+// sink is the kubewatch.Sink of one feed. It calls its functions under the lock of the cluster.
 type sink[T any] struct {
 	c       *cluster
-	source  string
-	poke    func()
+	feed    string
 	replace func([]T)
 	set     func(T)
 	delete  func(types.NamespacedName)
@@ -103,7 +130,7 @@ type sink[T any] struct {
 
 func (s sink[T]) Replace(list []T) {
 	s.change(func() {
-		delete(s.c.pending, s.source)
+		delete(s.c.pending, s.feed)
 		s.replace(list)
 	})
 }
@@ -114,99 +141,82 @@ func (s sink[T]) Delete(namespace, name string) {
 	s.change(func() { s.delete(types.NamespacedName{Namespace: namespace, Name: name}) })
 }
 
-func (s sink[T]) change(f func()) {
-	s.c.mu.Lock()
-	s.c.heard = time.Now()
-	f()
-	s.c.mu.Unlock()
-	s.poke()
+func (s sink[T]) change(update func()) {
+	s.c.change(func() {
+		s.c.contact = time.Now()
+		update()
+	})
 }
 
-// health returns what a source tells its errors to.
-func (c *cluster) health(source string, poke func()) func(error) {
-	return func(err error) {
-		c.mu.Lock()
-		if err == nil {
-			c.heard = time.Now()
-			delete(c.failing, source)
-		} else {
-			c.failing[source] = err
-		}
-		c.mu.Unlock()
-		poke()
-	}
-}
-
-func (c *cluster) watchNode(ctx context.Context, poke func()) {
+func (c *cluster) watchNode(ctx context.Context) {
 	source := kubewatch.Source[*corev1.Node]{
 		Client: c.client, Resource: "nodes", Fields: "metadata.name=" + c.rules.Node, Transform: stripNode,
 	}
+	lose := func() {
+		if c.node != nil {
+			c.node, c.missing = nil, time.Now()
+		}
+	}
 	source.Run(ctx, sink[*corev1.Node]{
-		c: c, source: sourceNode, poke: poke,
+		c: c, feed: feedNode,
 		replace: func(list []*corev1.Node) {
 			if len(list) == 0 {
-				c.lose()
+				lose()
 			}
 			for _, n := range list {
 				c.node = n
 			}
 		},
 		set:    func(n *corev1.Node) { c.node = n },
-		delete: func(types.NamespacedName) { c.lose() },
-	}, c.health(sourceNode, poke))
+		delete: func(types.NamespacedName) { lose() },
+	}, c.health(feedNode))
 }
 
-// lose takes note that the own node is gone.
-func (c *cluster) lose() {
-	if c.node != nil {
-		c.node, c.lost = nil, time.Now()
-	}
-}
-
-// watchNodes keeps of each node that a selector selects what its signals say.
-func (c *cluster) watchNodes(ctx context.Context, i int, by selector, poke func()) {
+// watchSelected watches the nodes of selector i. It keeps only their drain requests.
+func (c *cluster) watchSelected(ctx context.Context, i int) {
+	by := c.selectors[i]
 	source := kubewatch.Source[*corev1.Node]{
 		Client: c.client, Resource: "nodes", Fields: by.fields, Labels: by.labels, Transform: stripNode,
 	}
 	set := func(n *corev1.Node) {
-		if ask, ok := combine(askOf(n, c.signals)); ok {
-			c.asks[i][n.Name] = ask
+		if request, ok := merge(requestsOf(n, c.rules.Signals)); ok {
+			c.requests[i][n.Name] = request
 		} else {
-			delete(c.asks[i], n.Name)
+			delete(c.requests[i], n.Name)
 		}
 	}
 	source.Run(ctx, sink[*corev1.Node]{
-		c: c, source: by.source(), poke: poke,
+		c: c, feed: by.feed(),
 		replace: func(list []*corev1.Node) {
-			c.asks[i] = make(map[string]Ask, len(list))
+			c.requests[i] = make(map[string]DrainRequest, len(list))
 			for _, n := range list {
 				set(n)
 			}
 		},
 		set:    set,
-		delete: func(key types.NamespacedName) { delete(c.asks[i], key.Name) },
-	}, c.health(by.source(), poke))
+		delete: func(key types.NamespacedName) { delete(c.requests[i], key.Name) },
+	}, c.health(by.feed()))
 }
 
-// stripNode drops what is large and no signal looks at.
+// stripNode removes large lists that no signal reads.
 func stripNode(n *corev1.Node) (*corev1.Node, bool) {
 	n.Status.Images, n.Status.VolumesInUse, n.Status.VolumesAttached = nil, nil, nil
 	return n, true
 }
 
-// watchServices follows the Services with node ports, or all of them where the API
-// server is too old to select by type.
-func (c *cluster) watchServices(ctx context.Context, poke func()) {
+// watchServices watches the Services with node ports. An API server that is too old to select
+// Services by type answers with a bad request; then it watches all Services.
+func (c *cluster) watchServices(ctx context.Context) {
 	filtered, cancel := context.WithCancel(ctx)
 	defer cancel()
 	source := kubewatch.Source[*corev1.Service]{
 		Client: c.client, Resource: "services", Fields: externalServices, Transform: stripService(c.rules.Annotations),
 	}
 	to := sink[*corev1.Service]{
-		c: c, source: sourceServices, poke: poke,
+		c: c, feed: feedServices,
 		replace: c.services.replace, set: c.services.set, delete: c.services.delete,
 	}
-	health := c.health(sourceServices, poke)
+	health := c.health(feedServices)
 	source.Run(filtered, to, func(err error) {
 		health(err)
 		if apierrors.IsBadRequest(err) {
@@ -220,108 +230,98 @@ func (c *cluster) watchServices(ctx context.Context, poke func()) {
 	}
 }
 
-// count keeps the number of nodes.
-func (c *cluster) count(ctx context.Context, poke func()) {
-	health := c.health(sourceCount, poke)
-	const first, longest = 200 * time.Millisecond, 5 * time.Second
-	retry := first
-	var since time.Time // of the failure
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
+// countNodes reads the number of nodes, in each interval and on recount.
+func (c *cluster) countNodes(ctx context.Context) {
+	const firstRetry, longestRetry = 200 * time.Millisecond, 5 * time.Second
+	health := c.health(feedCount)
+	retry := firstRetry
+	var failingSince time.Time
+	for ctx.Err() == nil {
 		began := time.Now()
 		n, err := kubewatch.Count(ctx, c.client, "nodes")
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err != nil:
-			if since.IsZero() {
-				since = time.Now()
-			}
-			health(fmt.Errorf("%w (since %s)", err, since.UTC().Format(time.RFC3339)))
-			timer.Reset(retry + rand.N(retry/4))
-			retry = min(2*retry, longest)
+		}
+		if err != nil {
+			failingSince = earliest(failingSince, time.Now())
+			health(fmt.Errorf("%w (since %s)", err, failingSince.UTC().Format(time.RFC3339)))
+			sleep(ctx, retry+rand.N(retry/4), nil)
+			retry = min(2*retry, longestRetry)
 			continue
 		}
+		retry, failingSince = firstRetry, time.Time{}
 		c.mu.Lock()
 		c.nodes, c.counted = n, began
-		delete(c.pending, sourceCount)
+		delete(c.pending, feedCount)
 		c.mu.Unlock()
 		health(nil)
-		retry, since = first, time.Time{}
 
-		// Not all agents of a cluster at the same moment. Sooner if asked, though not
-		// for each of a flood of changes.
-		timer.Reset(minRecount)
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		timer.Reset(c.interval*3/4 + rand.N(c.interval/2))
-		select {
-		case <-ctx.Done():
-			return
-		case <-c.again:
-			timer.Reset(0)
-		case <-timer.C:
-			timer.Reset(0)
-		}
+		sleep(ctx, minRecount, nil)
+		// The random part keeps the agents of a cluster from counting at the same moment.
+		sleep(ctx, c.countInterval*3/4+rand.N(c.countInterval/2), c.countNow)
+	}
+}
+
+// sleep returns after d, when early receives a value, or when ctx ends.
+func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-early:
+	case <-timer.C:
 	}
 }
 
 func (c *cluster) recount() {
 	select {
-	case c.again <- struct{}{}:
+	case c.countNow <- struct{}{}:
 	default:
 	}
 }
 
-func (c *cluster) view() (view, []nodeselect.Problem, bool, error) {
+func (c *cluster) snapshot() snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.error()
 	if len(c.pending) > 0 {
-		return view{}, nil, false, err
+		return snapshot{err: c.firstError()}
 	}
-	v := view{node: c.node, asks: map[string]Ask{}, nodes: c.nodes, services: c.services.objects(c.rules.Annotations)}
-	v.counted = c.counted.After(c.lost)
-	for _, asks := range c.asks {
-		maps.Copy(v.asks, asks)
+	s := snapshot{
+		complete: true, err: c.firstError(),
+		node: c.node, requests: map[string]DrainRequest{},
+		nodes: c.nodes, counted: c.counted.After(c.missing),
+		services: c.services.objects(c.rules.Annotations),
 	}
-	delete(v.asks, c.rules.Node) // of which c.node tells
-	return v, nil, true, err
+	for _, requests := range c.requests {
+		maps.Copy(s.requests, requests)
+	}
+	delete(s.requests, c.rules.Node) // the tracker computes these from the own node
+	return s
 }
 
-// error returns one of the errors, always the same one while it lasts.
-func (c *cluster) error() error {
-	for _, source := range c.sources() {
-		if err := c.failing[source]; err != nil {
+// firstError returns the error of the first feed that fails, in a fixed order. So the error stays
+// the same while other feeds fail too.
+func (c *cluster) firstError() error {
+	feeds := []string{feedNode}
+	for _, by := range c.selectors {
+		feeds = append(feeds, by.feed())
+	}
+	for _, feed := range append(feeds, feedServices, feedCount) {
+		if err := c.failing[feed]; err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *cluster) sources() []string {
-	sources := []string{sourceNode}
-	for _, by := range c.selectors {
-		sources = append(sources, by.source())
-	}
-	return append(sources, sourceServices, sourceCount)
-}
-
-func (c *cluster) contact() time.Time {
+func (c *cluster) lastContact() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.heard
+	return c.contact
 }
 
-func (c *cluster) missing(v view, node string) error {
-	return fmt.Errorf("%w: %q; the cluster has %d others", ErrNoNode, node, v.nodes)
+func (c *cluster) errNoNode() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fmt.Errorf("%w: %q; the cluster has %d others", ErrNoNode, c.rules.Node, c.nodes)
 }

@@ -84,7 +84,7 @@ func TestManyNodesAreGone(t *testing.T) {
 		s, err := f.agents["n4"].State(f.now, nodeselect.Objects{})
 		require.ErrorIs(t, err, nodeagent.ErrNoNode)
 		require.Equal(t, "up ready # node is gone; waits: 10 of 10 nodes are gone, no more than 3 are believed at once (30%)", s.Node().String())
-		require.True(t, s.Drain.Wanted)
+		require.True(t, s.Drain.Requested)
 		require.False(t, s.Drain.Effective)
 		require.Equal(t, "node is gone", s.Drain.Reason)
 		require.Equal(t, noon.Add(2*time.Second), s.Drain.Since)

@@ -36,13 +36,13 @@ func service(name string, annotations map[string]string, nodePorts ...int32) *co
 	return s
 }
 
-func TestNodeReply(t *testing.T) {
+func TestAnswerForTheNode(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*corev1.Node)
 		want   string
 	}{
-		{"nothing said", nil, "up ready"},
+		{"no signal", nil, "up ready"},
 		{"cordoned", func(n *corev1.Node) { n.Spec.Unschedulable = true }, "up drain # cordoned"},
 		{"being deleted", func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }, "up drain # being deleted"},
 		{"annotated", func(n *corev1.Node) { n.Annotations["headgate.dev/drain"] = "true" }, "up drain # annotated"},
@@ -60,8 +60,9 @@ func TestNodeReply(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := nodeagent.NodeReply(node("a", tt.change), nodeagent.DefaultSignals(nodeselect.Annotations{})...)
-			require.Equal(t, tt.want, got.String())
+			s, err := nodeagent.Rules{Node: "a"}.State(nodeselect.NewObjects([]*corev1.Node{node("a", tt.change), node("b", nil)}, nil))
+			require.NoError(t, err)
+			require.Equal(t, tt.want, s.Node().String())
 		})
 	}
 }

@@ -2,10 +2,10 @@ package nodeagent
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,196 +15,240 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Tracker follows one cluster on behalf of one node's agent. It remembers which nodes
-// have asked to be drained, as hold-down and order need it, and the weights that it has
-// answered, and has no clock of its own. It is for one goroutine at a time.
+// Tracker computes the answers of one node's agent from a cluster that changes over time. It
+// remembers the candidates for a drain and the last weights. It has no clock of its own. Only one
+// goroutine at a time may use a Tracker.
 type Tracker struct {
 	Rules Rules // must not change after the first State
 
-	drains  []drain
-	weights map[string]lastWeight // of the Services that are answered for
-	next    time.Time
-	gone    goneNode
+	candidates []candidate
+	weights    map[string]lastWeight // by "namespace/name" of the Services with an answer
+	deletion   deletionGuard
+	next       time.Time
 }
 
-// State returns what to answer at a time, when the cluster is as the objects say and
-// own are the further signals of the node that no object shows, such as [File]. The
-// error is that of [Rules.State].
-func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...Ask) (State, error) {
-	v := t.Rules.view(objects)
-	v.own = own
-	s := t.state(now, v)
-	if v.node == nil {
-		return s, fmt.Errorf("%w: %q; there are %s", ErrNoNode, t.Rules.Node, nodeNames(objects))
+// State returns the answers at the time now, if the cluster has these objects. own are drain
+// requests for the node that no object shows, such as a command or a file on the node. The error is
+// that of [Rules.State].
+func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
+	snapshot := t.Rules.snapshot(objects)
+	snapshot.own = own
+	s := t.state(now, snapshot)
+	if snapshot.node == nil {
+		return s, errNoNode(t.Rules.Node, objects)
 	}
 	return s, nil
 }
 
-// Next returns when State has something else to say though nothing has changed, since
-// a hold-down or the delay of a weight that falls to 0 ends. It is zero if nothing is
-// held.
+// Next returns the time at which State changes although the cluster does not: the end of a hold-down
+// or of a delayed weight. It is zero if there is no such time.
 func (t *Tracker) Next() time.Time { return t.next }
 
-// view is what an agent sees of its cluster.
-type view struct {
-	node     *corev1.Node       // its own, nil if it is gone
-	own      []Ask              // of the node, that no object shows
-	asks     map[string]Ask     // of the other nodes
-	nodes    int                // all nodes, less than 0 if that is not known
-	counted  bool               // its own was gone already when they were counted
-	services nodeselect.Objects // Services alone are read
+// snapshot is the cluster as one agent sees it at one moment.
+type snapshot struct {
+	complete bool                 // everything has been listed once; otherwise only err is set
+	err      error                // why the snapshot is incomplete or may be out of date
+	problems []nodeselect.Problem // of the objects
+
+	node     *corev1.Node            // the agent's own node, nil if it is missing
+	own      []DrainRequest          // for the own node, not from objects
+	requests map[string]DrainRequest // of the other nodes, by name
+	nodes    int                     // number of all nodes; negative if it is unknown
+	counted  bool                    // nodes was counted after the own node went missing
+	services nodeselect.Objects      // only its Services are used
 }
 
-// view returns what an agent sees that sees all objects.
-func (r Rules) view(objects nodeselect.Objects) view {
-	signals := r.signals()
-	v := view{asks: map[string]Ask{}, nodes: len(objects.Nodes), counted: true, services: objects}
+// snapshot returns the view of an agent that sees all objects.
+func (r Rules) snapshot(objects nodeselect.Objects) snapshot {
+	signals := r.withDefaults().Signals
+	s := snapshot{complete: true, requests: map[string]DrainRequest{}, nodes: len(objects.Nodes), counted: true, services: objects}
 	for _, node := range objects.Nodes {
 		if node.Name == r.Node {
-			v.node = node
-		} else if ask, ok := combine(askOf(node, signals)); ok {
-			v.asks[node.Name] = ask
+			s.node = node
+		} else if request, ok := merge(requestsOf(node, signals)); ok {
+			s.requests[node.Name] = request
 		}
 	}
-	return v
+	return s
 }
 
-func (t *Tracker) state(now time.Time, v view) State {
-	var s State
+func (t *Tracker) state(now time.Time, view snapshot) State {
+	rules := t.Rules.withDefaults()
+	t.next = time.Time{}
+	s := State{Problems: slices.Clone(view.problems), Err: view.err}
 	var waits string
-	s.Drain, waits = t.drain(now, v)
-	own := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Reason: s.Drain.Reason}
-	switch {
-	case s.Drain.Effective && !s.Drain.Wanted:
-		own.Admin = agentcheck.Drain
-		own.Reason += "; no more, held for " + t.Rules.holdDown().String()
-	case s.Drain.Effective:
-		own.Admin = agentcheck.Drain
-	case s.Drain.Wanted:
-		own.Reason += "; waits: " + waits
+	s.Drain, waits = t.updateDrain(now, view, rules)
+	node := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Reason: s.Drain.Reason}
+	if s.Drain.Effective {
+		node.Admin = agentcheck.Drain
 	}
-	if v.node != nil {
-		_, err := t.Rules.Annotations.Drain(v.node)
+	switch {
+	case s.Drain.Effective && !s.Drain.Requested:
+		node.Reason += "; no more, held for " + rules.HoldDown.String()
+	case s.Drain.Requested && !s.Drain.Effective:
+		node.Reason += "; waits: " + waits
+	}
+	if view.node != nil {
+		_, err := rules.Annotations.Drain(view.node)
 		s.addProblem(err)
 	}
 
-	port := t.Rules.port()
-	s.Answers = append(s.Answers, Answer{Port: port, Reply: own})
-	ports, problems := t.Rules.Annotations.AgentPorts(v.services, append([]uint16{port}, t.Rules.Reserved...)...)
+	s.Answers = append(s.Answers, Answer{Port: rules.Port, Reply: node})
+	ports, problems := rules.Annotations.AgentPorts(view.services, append([]uint16{rules.Port}, rules.Reserved...)...)
 	s.Problems = append(s.Problems, problems...)
 	last := t.weights
 	t.weights = make(map[string]lastWeight, len(ports))
 	for _, p := range ports {
 		name := p.Service.Namespace + "/" + p.Service.Name
-		reply, problems := ServiceReply(p.Service, t.Rules.Annotations)
-		s.Problems = append(s.Problems, problems...)
-		var until time.Time
-		t.weights[name], until = holdWeight(last[name], &reply, t.Rules.zeroDelay(), now)
-		t.next = earliest(t.next, until)
-		reply = reply.MostRestrictive(own)
-		reply.Reason = cmp.Or(reply.Reason, own.Reason) // that it waits decides nothing
+		reply := s.serviceReply(p.Service, rules.Annotations)
+		weight := last[name].next(reply.Weight, rules.ZeroWeightDelay, now)
+		if weight.fallen() {
+			reply.Weight = weight.weight
+			reply.Reason = cmp.Or(reply.Reason, "weight falls to 0, held for "+rules.ZeroWeightDelay.String())
+		}
+		t.weights[name] = weight
+		t.next = earliest(t.next, weight.until)
+		reply = reply.MostRestrictive(node)
+		reply.Reason = cmp.Or(reply.Reason, node.Reason) // a node that waits to drain restricts nothing
 		s.Answers = append(s.Answers, Answer{Port: p.Port, Service: name, Reply: reply})
 	}
-	slices.SortFunc(s.Answers, func(a, b Answer) int { return int(a.Port) - int(b.Port) })
+	slices.SortFunc(s.Answers, func(a, b Answer) int { return cmp.Compare(a.Port, b.Port) })
 	return s
 }
 
-// drain brings the memory up to date and says how things stand, and why the drain waits
-// if it does.
-func (t *Tracker) drain(now time.Time, v view) (d Drain, waits string) {
-	asks := maps.Clone(v.asks)
-	if asks == nil {
-		asks = map[string]Ask{}
+// serviceReply returns the answer for a Service without regard to the node: its weight, 100% if it
+// has no annotation, and drain if it is annotated. An annotation with an invalid value becomes a
+// problem and has no effect, so that a typing error does not take the Service down.
+func (s *State) serviceReply(service *corev1.Service, a nodeselect.Annotations) agentcheck.Reply {
+	weight, err := a.WeightPercent(service)
+	s.addProblem(err)
+	reply := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Weight: agentcheck.Percent(weight)}
+	drain, err := a.Drain(service)
+	s.addProblem(err)
+	if drain {
+		reply.Admin, reply.Reason = agentcheck.Drain, "service is annotated"
 	}
-	own := v.own
-	doubt := t.gone.look(now, v, t.drains, t.Rules)
+	return reply
+}
+
+// addProblem adds the error of an annotation to the problems. It ignores nil.
+func (s *State) addProblem(err error) {
+	var p nodeselect.Problem
+	if errors.As(err, &p) {
+		s.Problems = append(s.Problems, p)
+	}
+}
+
+// lastWeight is the last weight above 0 in the answers for a Service. The zero value means that there
+// was none, or that the answer is 0 by now.
+type lastWeight struct {
+	weight agentcheck.Weight
+	until  time.Time // when the weight becomes 0; zero unless the annotation has fallen to 0
+}
+
+func (l lastWeight) fallen() bool { return !l.until.IsZero() }
+
+// next returns the last weight after the annotation has become annotated. If that is 0, the weight
+// before stays in force for the delay.
+func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now time.Time) lastWeight {
+	if percent, _ := annotated.Percent(); percent > 0 {
+		return lastWeight{weight: annotated}
+	}
+	if !l.weight.IsZero() && !l.fallen() {
+		l.until = now.Add(delay)
+	}
+	if !now.Before(l.until) {
+		return lastWeight{}
+	}
+	return l
+}
+
+// updateDrain updates the candidates and returns the status of the node's drain. waits says why a
+// requested drain is not in effect.
+func (t *Tracker) updateDrain(now time.Time, view snapshot, rules Rules) (d DrainStatus, waits string) {
+	requests := maps.Clone(view.requests)
+	if requests == nil {
+		requests = map[string]DrainRequest{}
+	}
+	draining := slices.ContainsFunc(t.candidates, func(c candidate) bool { return c.node == rules.Node && c.granted })
+	doubt := t.deletion.check(now, view, draining, rules.MaxDrain)
+	var own []DrainRequest
 	switch {
-	case v.node != nil:
-		own = append(askOf(v.node, t.Rules.signals()), own...)
+	case view.node != nil:
+		own = requestsOf(view.node, rules.Signals)
 	case doubt == "":
-		own = append([]Ask{{Reason: reasonGone, Since: t.gone.since, Outside: true}}, own...)
+		own = []DrainRequest{{Reason: reasonGone, Since: t.deletion.since, Uncounted: true}}
 	}
-	if ask, ok := combine(own); ok {
-		asks[t.Rules.Node] = ask
-	}
-
-	d.Total = t.total(v, asks)
-	if d.Total == 0 && v.nodes > 0 {
-		// All are excluded, and so none is: package nodeselect uses them too.
-		for name, ask := range asks {
-			ask.Outside = name == t.Rules.Node && v.node == nil
-			asks[name] = ask
-		}
-		d.Total = t.total(v, asks)
-	}
-	share := t.Rules.maxDrain()
-	d.Limit = limitOf(share, d.Total)
-	if v.node != nil {
-		t.gone.total = d.Total
+	if request, ok := merge(append(own, view.own...)); ok {
+		requests[rules.Node] = request
 	}
 
-	t.drains = nextDrains(t.drains, asks, d.Limit, mostOf(share, d.Total), t.Rules.holdDown(), now)
-	t.next = time.Time{}
-	for i := range t.drains {
-		m := &t.drains[i]
-		held := !m.ended.IsZero()
-		if held {
-			t.next = earliest(t.next, m.ended.Add(t.Rules.holdDown()))
+	d.Total = countNodes(view, requests, rules.Node)
+	if d.Total == 0 && view.nodes > 0 {
+		// If all nodes are excluded from load balancers, package nodeselect uses all of them. So all
+		// of them count.
+		for name, request := range requests {
+			request.Uncounted = name == rules.Node && view.node == nil
+			requests[name] = request
 		}
-		if !m.ask.Outside {
-			if m.granted {
-				d.Draining++
-			} else {
-				d.Waiting++
-			}
+		d.Total = countNodes(view, requests, rules.Node)
+	}
+	d.Limit = drainLimit(rules.MaxDrain, d.Total)
+	if view.node != nil {
+		t.deletion.total = d.Total
+	}
+
+	t.candidates = nextCandidates(t.candidates, requests, d.Limit, drainCeiling(rules.MaxDrain, d.Total), rules.HoldDown, now)
+	for _, c := range t.candidates {
+		var heldUntil time.Time
+		if c.heldDown() {
+			heldUntil = c.ended.Add(rules.HoldDown)
+			t.next = earliest(t.next, heldUntil)
 		}
-		if m.node != t.Rules.Node {
-			continue
+		switch {
+		case c.request.Uncounted:
+		case c.granted:
+			d.Draining++
+		default:
+			d.Waiting++
 		}
-		d.Wanted, d.Effective, d.Reason, d.Since = !held, m.granted, m.ask.Reason, m.ask.Since
-		if held {
-			d.HeldUntil = m.ended.Add(t.Rules.holdDown())
+		if c.node == rules.Node {
+			d.Requested, d.Effective, d.HeldUntil = !c.heldDown(), c.granted, heldUntil
+			d.Reason, d.Since = c.request.Reason, c.request.Since
 		}
 	}
-	if doubt != "" && !d.Wanted && !d.Effective {
-		d.Wanted, d.Reason, d.Since = true, reasonGone, t.gone.since
+	if doubt != "" && !d.Requested && !d.Effective {
+		d.Requested, d.Reason, d.Since = true, reasonGone, t.deletion.since
 		return d, doubt
 	}
-	return d, d.waits(share)
+	verb := "drain"
+	if d.Draining == 1 {
+		verb = "drains"
+	}
+	return d, fmt.Sprintf("%d of %d nodes %s, no more than %d may (%s)", d.Draining, d.Total, verb, d.Limit, percent(rules.MaxDrain))
 }
 
-// total returns how many nodes share the cluster's load. Those that are seen are there,
-// whatever was counted some time ago: of too low a count, or none, follows a limit that
-// is too low rather than too high.
-func (t *Tracker) total(v view, asks map[string]Ask) int {
-	outside, known := 0, 0
-	for name, ask := range asks {
+// countNodes returns the number of nodes that share the cluster's load. view.nodes may be out of
+// date or unknown, so the result is at least the number of counted nodes that the agent sees. A
+// result that is too low makes drains wait; it does not let too many nodes drain.
+func countNodes(view snapshot, requests map[string]DrainRequest, own string) int {
+	uncounted, seen := 0, 0
+	for name, request := range requests {
 		switch {
-		case !ask.Outside:
-			known++
-		case name != t.Rules.Node || v.node != nil:
-			outside++
+		case !request.Uncounted:
+			seen++
+		case name != own || view.node != nil:
+			uncounted++
 		}
 	}
-	if _, ok := asks[t.Rules.Node]; !ok && v.node != nil {
-		known++
+	if _, ok := requests[own]; !ok && view.node != nil {
+		seen++
 	}
-	return max(v.nodes-outside, known)
+	return max(view.nodes-uncounted, seen)
 }
 
-// waits says why a drain that is wanted is not in effect.
-func (d Drain) waits(share float64) string {
-	drain := "nodes drain"
-	if d.Draining == 1 {
-		drain = "nodes drains"
-	}
-	return fmt.Sprintf("%d of %d %s, no more than %d may (%s)", d.Draining, d.Total, drain, d.Limit, percent(share))
-}
-
-func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', -1, 64) + "%" }
-
-// nodeNames lists some nodes, for an error about one that is missing.
-func nodeNames(objects nodeselect.Objects) string {
+// errNoNode returns ErrNoNode with the names of some nodes that exist.
+func errNoNode(node string, objects nodeselect.Objects) error {
 	const most = 10
 	var names []string
 	for _, n := range objects.Nodes[:min(len(objects.Nodes), most)] {
@@ -213,8 +257,5 @@ func nodeNames(objects nodeselect.Objects) string {
 	if more := len(objects.Nodes) - most; more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}
-	if len(names) == 0 {
-		return "no nodes"
-	}
-	return strings.Join(names, ", ")
+	return fmt.Errorf("%w: %q; there are %s", ErrNoNode, node, cmp.Or(strings.Join(names, ", "), "no nodes"))
 }

@@ -87,10 +87,10 @@ func TestSignalsTellSinceWhen(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			ask, ok := tt.signal.Ask(node("a", tt.change))
+			ask, ok := tt.signal.Request(node("a", tt.change))
 			require.True(t, ok)
 			require.True(t, tt.want.Equal(ask.Since), "%s, want %s", ask.Since, tt.want)
-			_, ok = tt.signal.Ask(node("a", nil))
+			_, ok = tt.signal.Request(node("a", nil))
 			require.False(t, ok)
 		})
 	}
@@ -114,63 +114,63 @@ func TestTrackerSays(t *testing.T) {
 		name    string
 		at      time.Duration
 		objects nodeselect.Objects
-		own     []nodeagent.Ask
+		own     []nodeagent.DrainRequest
 		answer  string
 		service string
-		want    nodeagent.Drain
+		want    nodeagent.DrainStatus
 	}{
-		{"nothing", 0, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.Drain{Limit: 2, Total: 10}},
+		{"nothing", 0, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.DrainStatus{Limit: 2, Total: 10}},
 		{
 			"others drain", time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(1), "n2": cordoned(1), "n3": cordoned(1)}), nil,
 			"up ready", "up ready 100%",
-			nodeagent.Drain{Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+			nodeagent.DrainStatus{Draining: 2, Waiting: 1, Limit: 2, Total: 10},
 		},
 		{
 			"this one waits", 2 * time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(1), "n2": cordoned(1), "n0": cordoned(2)}), nil,
 			"up ready # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
 			"up ready 100% # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
-			nodeagent.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+			nodeagent.DrainStatus{Requested: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
 		},
 		{
 			"the others are held down", 3 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}), nil,
 			"up ready # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
 			"up ready 100% # cordoned; waits: 2 of 10 nodes drain, no more than 2 may (20%)",
-			nodeagent.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
+			nodeagent.DrainStatus{Requested: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
 		},
 		{
 			"its turn", 13 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}), nil,
 			"up drain # cordoned", "up drain 100% # cordoned",
-			nodeagent.Drain{Wanted: true, Effective: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
+			nodeagent.DrainStatus{Requested: true, Effective: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
 		},
 		{
 			"a file too", 14 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}),
-			[]nodeagent.Ask{{Reason: "file /run/drain", Since: noon.Add(14 * time.Second)}},
+			[]nodeagent.DrainRequest{{Reason: "file /run/drain", Since: noon.Add(14 * time.Second)}},
 			"up drain # cordoned, file /run/drain", "up drain 100% # cordoned, file /run/drain",
-			nodeagent.Drain{Wanted: true, Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
+			nodeagent.DrainStatus{Requested: true, Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
 		},
 		{
 			"held down", 20 * time.Second, nodes(nil), nil,
 			"up drain # cordoned, file /run/drain; no more, held for 10s",
 			"up drain 100% # cordoned, file /run/drain; no more, held for 10s",
-			nodeagent.Drain{Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), HeldUntil: noon.Add(30 * time.Second), Draining: 1, Limit: 2, Total: 10},
+			nodeagent.DrainStatus{Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), HeldUntil: noon.Add(30 * time.Second), Draining: 1, Limit: 2, Total: 10},
 		},
-		{"back", 30 * time.Second, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.Drain{Limit: 2, Total: 10}},
+		{"back", 30 * time.Second, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.DrainStatus{Limit: 2, Total: 10}},
 		{
 			"control planes neither count nor need room", 60 * time.Second,
 			nodes(map[string]func(*corev1.Node){"n7": excluded, "n8": excluded, "n9": excluded, "n1": cordoned(50), "n0": cordoned(60)}), nil,
 			"up ready # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)",
 			"up ready 100% # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)",
-			nodeagent.Drain{Wanted: true, Reason: "cordoned", Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 7},
+			nodeagent.DrainStatus{Requested: true, Reason: "cordoned", Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 7},
 		},
 		{
 			"a control plane is not held back", 61 * time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(50), "n2": cordoned(50), "n0": excluded}), nil,
 			`up drain # label node.kubernetes.io/exclude-from-external-load-balancers=""`,
 			`up drain 100% # label node.kubernetes.io/exclude-from-external-load-balancers=""`,
-			nodeagent.Drain{
-				Wanted: true, Effective: true, Reason: `label node.kubernetes.io/exclude-from-external-load-balancers=""`,
+			nodeagent.DrainStatus{
+				Requested: true, Effective: true, Reason: `label node.kubernetes.io/exclude-from-external-load-balancers=""`,
 				Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 9,
 			},
 		},
@@ -289,7 +289,7 @@ func TestAgentsAgree(t *testing.T) {
 			}
 			objects := nodeselect.NewObjects(nodes, nil)
 			order := rng.Perm(len(nodes))
-			var first nodeagent.Drain
+			var first nodeagent.DrainStatus
 			draining := 0
 			for k, i := range order {
 				n := nodes[i]
@@ -311,13 +311,13 @@ func TestAgentsAgree(t *testing.T) {
 				switch {
 				case [4]int{first.Draining, first.Waiting, first.Limit, first.Total} != [4]int{d.Draining, d.Waiting, d.Limit, d.Total}:
 					require.FailNow(t, "agents do not agree", where())
-				case n.Spec.Unschedulable != d.Wanted:
+				case n.Spec.Unschedulable != d.Requested:
 					require.FailNow(t, "a signal is not heeded", where())
 				case granted[n.Name] && n.Spec.Unschedulable && !d.Effective:
 					require.FailNow(t, "a drain is taken back", where())
 				}
 				// Within its second another may come before it.
-				granted[n.Name] = d.Effective && d.Wanted && now.Sub(d.Since) >= time.Second
+				granted[n.Name] = d.Effective && d.Requested && now.Sub(d.Since) >= time.Second
 			}
 			require.LessOrEqual(t, draining, first.Limit, "seed %d", seed)
 			require.Equal(t, first.Draining, draining, "seed %d", seed)
@@ -327,24 +327,6 @@ func TestAgentsAgree(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestFile(t *testing.T) {
-	dir := t.TempDir()
-	_, there, err := nodeagent.File(dir + "/none")
-	require.NoError(t, err)
-	require.False(t, there)
-	_, there, err = nodeagent.File(dir + "/none/below")
-	require.NoError(t, err)
-	require.False(t, there)
-	ask, there, err := nodeagent.File(dir) // whatever it is
-	require.NoError(t, err)
-	require.True(t, there)
-	require.Equal(t, "file "+dir, ask.Reason)
-	require.False(t, ask.Since.IsZero())
-	_, there, err = nodeagent.File("a\x00b")
-	require.Error(t, err)
-	require.False(t, there)
 }
 
 // Every signal by which a Watcher sees other nodes is one of the API server's.

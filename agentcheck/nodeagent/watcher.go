@@ -4,236 +4,299 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
 
+	"github.com/headgate/headgate/internal/debounce"
+	"github.com/headgate/headgate/internal/filewatch"
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Watcher keeps the state of one node's agent up to date with a live cluster. Set its
-// fields, then Run it once.
+// Watcher keeps the State of one node's agent up to date with a live cluster. Set its fields, then
+// call Run once.
 //
-// What it asks the API server for does not grow with the number of nodes: its own
-// node, the nodes that one of the signals selects, and how many there are. Of the
-// Services it follows those of the types NodePort and LoadBalancer, since no others
-// can be reached from outside, and keeps of each that has no annotation its port
-// numbers alone. It needs the verbs list and watch on nodes and services.
+// The load on the API server does not grow with the number of nodes. The Watcher watches its own
+// node and the nodes that the Signals select, and it regularly reads the number of all nodes. It
+// watches the Services of the types NodePort and LoadBalancer, and keeps only the port numbers of a
+// Service without annotations. It needs the verbs list and watch on nodes and services.
 type Watcher struct {
 	Rules Rules
-	// Config says how to reach the API server.
+	// Config describes how to reach the API server.
 	Config *rest.Config
-	// Objects, if it is not nil, is followed instead of an API server. It calls
-	// changed, from one goroutine, with all objects whenever they have changed, until
-	// ctx ends; manifest.WatchDir with a directory is such a function. Its problems
-	// come before those of the State.
+	// Objects, if not nil, replaces the API server. It calls changed, from one goroutine, with all
+	// objects after each change, and returns when ctx ends. manifest.WatchDir with a directory is
+	// such a function. State.Problems begins with the problems that Objects reports.
 	Objects func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
-	// Files are looked at every second: while one of them exists, the node asks to be
-	// drained.
+	// Files are paths on the node. While one of the files exists, a drain of the node is requested.
+	// The Watcher notices a change within about a second.
 	Files []string
-	// Recount is how often the nodes are counted. 0 means a minute.
+	// Recount is the interval of counting the nodes. 0 means a minute. The shortest is 1 s.
 	Recount time.Duration
-	// Logger, if not nil, gets a line when a file cannot be looked at. What happens
-	// to the cluster stands in the State.
+	// Logger, if not nil, gets a line when the state of a file of Files cannot be read. Other errors
+	// are in State.Err.
 	Logger *slog.Logger
 
-	once  sync.Once
-	poked chan struct{}
+	once    sync.Once
+	changes *debounce.Timer
 
-	mu   sync.Mutex
-	asks []Ask
-	feed feed
+	mu       sync.Mutex
+	source   source
+	requests []DrainRequest // of SetRequests
+	files    []drainFile
 }
 
-// Times of a Watcher.
-const (
-	// settle is how long to wait for further changes once there is one: a list of
-	// thousands of events should not make thousands of states.
-	settle       = 50 * time.Millisecond
-	lookInterval = time.Second
-	minRecount   = time.Second
-)
+// settleTime is the delay from a change to the next State: thousands of changes in a row must not
+// cause thousands of States.
+const settleTime = 50 * time.Millisecond
 
-// feed is where a Watcher sees its cluster.
-type feed interface {
-	// run follows the cluster until ctx ends, and calls poke when it sees something
-	// else. What it started has ended when it returns.
-	run(ctx context.Context, poke func()) error
-	// view returns what is seen now. The error says why nothing is, or why it may be
-	// out of date: whole says which.
-	view() (v view, problems []nodeselect.Problem, whole bool, err error)
-	// recount asks for the number of nodes to be looked up again soon.
+// source is the cluster of a Watcher: an API server or the objects of a function.
+type source interface {
+	// run follows the cluster until ctx ends, and calls notify after each change. All its goroutines
+	// have ended when it returns.
+	run(ctx context.Context, notify func()) error
+	// snapshot returns the present view of the cluster.
+	snapshot() snapshot
+	// recount makes the source read the number of nodes soon.
 	recount()
-	// contact is when the cluster was last heard.
-	contact() time.Time
-	// missing is the error about an own node that is not there.
-	missing(v view, node string) error
+	// lastContact returns when the cluster last answered, zero if never.
+	lastContact() time.Time
+	// errNoNode returns the error for a cluster that never had the own node.
+	errNoNode() error
 }
 
-func (w *Watcher) init() { w.once.Do(func() { w.poked = make(chan struct{}, 1) }) }
-
-func (w *Watcher) poke() {
-	select {
-	case w.poked <- struct{}{}:
-	default:
-	}
+func (w *Watcher) notify() {
+	w.once.Do(func() { w.changes = debounce.New(settleTime, settleTime) })
+	w.changes.Notify()
 }
 
-// Ask sets what asks for the node's drain besides the cluster and the files: a command,
-// say. It replaces what was set before; without arguments nothing does. It may be
-// called at any time, from any goroutine.
-func (w *Watcher) Ask(asks ...Ask) {
-	w.init()
+// SetRequests sets the drain requests that come from outside of the cluster and of Files, such as a
+// command of the operator. It replaces the requests of the previous call; without arguments it
+// removes them. It may be called at any time, from any goroutine.
+func (w *Watcher) SetRequests(requests ...DrainRequest) {
 	w.mu.Lock()
-	w.asks = slices.Clone(asks)
+	w.requests = slices.Clone(requests)
 	w.mu.Unlock()
-	w.poke()
+	w.notify()
 }
 
-// Contact returns when the API server was last heard, the zero time if never. On a
-// quiet cluster that is once for each Recount. It may be called from any goroutine.
-func (w *Watcher) Contact() time.Time {
+// LastContact returns when the API server last answered, the zero time if never. On a quiet cluster
+// it advances once in each Recount interval. It may be called from any goroutine.
+func (w *Watcher) LastContact() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.feed == nil {
+	if w.source == nil {
 		return time.Time{}
 	}
-	return w.feed.contact()
+	return w.source.lastContact()
 }
 
-// Run follows the cluster until ctx ends, and returns its error. It calls changed with
-// each State that differs from the one before, one after the other; the first one
-// comes when everything has been listed. All that Run started has ended when it
-// returns.
+// Run follows the cluster until ctx ends, and returns the error of ctx. It calls changed with each
+// State that differs from the last one, one at a time. The first call comes when the whole cluster
+// has been listed. All goroutines of Run have ended when it returns.
 //
-// While the API server cannot be reached, or refuses, the last State stays in force
-// with its Err set: so drains go on, and hold-downs end. If that is so from the
-// beginning, the State has no Answers. A cluster that does not have the node is the
-// error ErrNoNode if it never had it; a node that is gone later drains, unless most of
-// the others are gone too.
+// While the API server does not answer or refuses, the last State stays in force, with Err set.
+// Drains continue and hold-downs end as usual. If the API server does not answer from the start, the
+// State has no Answers. Run returns ErrNoNode if the cluster does not have the node at the start. A
+// node that is deleted later drains, unless most other nodes are missing too.
 func (w *Watcher) Run(ctx context.Context, changed func(State)) error {
-	w.init()
-	f, err := w.newFeed()
+	src, err := w.newSource()
 	if err != nil {
 		return err
 	}
 	w.mu.Lock()
-	w.feed = f
+	w.source = src
 	w.mu.Unlock()
+	_ = w.readFiles() // before the first State; filewatch tries again after an error
+	w.notify()
 
-	running, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- f.run(running, w.poke) }()
-	err = w.follow(ctx, f, ended, changed)
-	cancel()
-	if feedErr := <-ended; err == nil {
-		err = feedErr
+	running, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	if len(w.Files) > 0 {
+		files := filewatch.Watcher{Paths: w.Files, Recheck: time.Second}
+		background.Go(func() { files.Run(running, w.readFiles) })
 	}
-	return err
+	var sourceErr error
+	background.Go(func() {
+		defer stop()
+		sourceErr = src.run(running, w.notify)
+	})
+	err = w.follow(running, src, changed)
+	stop()
+	background.Wait()
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return sourceErr
 }
 
-func (w *Watcher) newFeed() (feed, error) {
+func (w *Watcher) newSource() (source, error) {
 	switch {
 	case w.Rules.Node == "":
 		return nil, errors.New("agentcheck/nodeagent: Rules.Node is empty")
 	case w.Objects != nil:
-		return &objectsFeed{rules: w.Rules, follow: w.Objects}, nil
+		return &objectsSource{rules: w.Rules, follow: w.Objects}, nil
 	case w.Config == nil:
 		return nil, errors.New("agentcheck/nodeagent: Watcher has neither Config nor Objects")
 	}
-	return newCluster(w.Config, w.Rules, w.recountInterval())
+	return newCluster(w.Config, w.Rules, w.Recount)
 }
 
-func (w *Watcher) recountInterval() time.Duration {
-	if w.Recount <= 0 {
-		return time.Minute
-	}
-	return max(w.Recount, minRecount)
-}
-
-// follow makes states until ctx or the feed ends. An end of the feed is put back, for
-// whoever waits for it.
-func (w *Watcher) follow(ctx context.Context, f feed, ended chan error, changed func(State)) error {
-	var (
-		tracker = Tracker{Rules: w.Rules}
-		look    = newLooker(w.Files, w.Logger)
-		last    State
-		any     bool // a state with answers has been made
-		due     = time.NewTimer(0)
-		ticks   <-chan time.Time
-	)
-	defer due.Stop()
-	if len(w.Files) > 0 {
-		ticker := time.NewTicker(lookInterval)
-		defer ticker.Stop()
-		ticks = ticker.C
-	}
-	var dueAt time.Time // zero if the timer is not set
-	schedule := func(at time.Time) {
-		if dueAt.IsZero() || at.Before(dueAt) {
-			dueAt = at
-			due.Reset(time.Until(at))
-		}
-	}
+// follow calls changed with new States until ctx ends. It returns an error only for a missing node.
+func (w *Watcher) follow(ctx context.Context, src source, changed func(State)) error {
+	tracker := Tracker{Rules: w.Rules}
+	next := time.NewTimer(time.Hour) // until the tracker's next time
+	defer next.Stop()
+	defer w.changes.Stop()
+	var last State
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-ended:
-			ended <- err
 			return nil
-		case <-w.poked:
-			schedule(time.Now().Add(settle))
-			continue
-		case <-ticks:
-			if !look.again() {
-				continue
-			}
-		case <-due.C:
+		case <-w.changes.C:
+		case <-next.C:
 		}
-		dueAt = time.Time{}
-		v, problems, whole, err := f.view()
+		view := src.snapshot()
 		var s State
 		switch {
-		case whole && !any && v.node == nil:
-			return f.missing(v, w.Rules.Node)
-		case whole:
-			any = true
-			if v.node == nil && !v.counted {
-				f.recount()
+		case view.complete && view.node == nil && last.Answers == nil:
+			return src.errNoNode()
+		case view.complete:
+			if view.node == nil && !view.counted {
+				src.recount()
 			}
-			w.mu.Lock()
-			v.own = slices.Concat(w.asks, look.found)
-			w.mu.Unlock()
-			s = tracker.state(time.Now(), v)
-			s.Problems = slices.Concat(problems, s.Problems)
-			if s.Err = err; err != nil {
-				s.Err = fmt.Errorf("agentcheck/nodeagent: the last good state stays in force: %w", err)
+			if view.err != nil {
+				view.err = fmt.Errorf("agentcheck/nodeagent: the last good state stays in force: %w", view.err)
 			}
-			if next := tracker.Next(); !next.IsZero() {
-				schedule(next)
+			view.own = w.ownRequests()
+			s = tracker.state(time.Now(), view)
+			if at := tracker.Next(); !at.IsZero() {
+				next.Reset(time.Until(at))
 			}
-		case err != nil:
-			s.Err = fmt.Errorf("agentcheck/nodeagent: no state yet: %w", err)
-		default:
+		case view.err != nil:
+			s.Err = fmt.Errorf("agentcheck/nodeagent: no state yet: %w", view.err)
+		default: // not everything has been listed yet
 			continue
 		}
 		if s.equal(last) {
 			continue
 		}
-		if s.Drain.Wanted && (s.Drain.Draining != last.Drain.Draining || s.Drain.Waiting != last.Drain.Waiting) {
-			f.recount()
+		if s.Drain.Requested && (s.Drain.Draining != last.Drain.Draining || s.Drain.Waiting != last.Drain.Waiting) {
+			src.recount()
 		}
 		last = s
 		changed(s)
 	}
 }
 
-// equal says whether there is nothing to tell of s after o.
 func (s State) equal(o State) bool {
 	return slices.Equal(s.Answers, o.Answers) && slices.Equal(s.Problems, o.Problems) && s.Drain == o.Drain &&
 		fmt.Sprint(s.Err) == fmt.Sprint(o.Err)
+}
+
+// ownRequests returns the drain requests for the node that no object shows.
+func (w *Watcher) ownRequests() []DrainRequest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	requests := slices.Clone(w.requests)
+	for _, f := range w.files {
+		if f.exists {
+			requests = append(requests, f.request)
+		}
+	}
+	return requests
+}
+
+// drainFile is the last known state of one of Watcher.Files.
+type drainFile struct {
+	exists  bool
+	request DrainRequest
+	err     string // of the last stat, "" if it succeeded
+}
+
+// readFiles updates the state of the files. If stat fails for another reason than a missing file,
+// the last state stays, and readFiles returns the error.
+func (w *Watcher) readFiles() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.files == nil {
+		w.files = make([]drainFile, len(w.Files))
+	}
+	changed := false
+	var errs []error
+	for i, path := range w.Files {
+		f := &w.files[i]
+		info, err := os.Stat(path)
+		switch {
+		case err == nil:
+			changed = changed || !f.exists
+			*f = drainFile{exists: true, request: DrainRequest{Reason: "file " + path, Since: info.ModTime()}}
+		case errors.Is(err, fs.ErrNotExist):
+			changed = changed || f.exists
+			*f = drainFile{}
+		default:
+			errs = append(errs, err)
+			if err.Error() != f.err && w.Logger != nil {
+				w.Logger.Warn("stat of a drain file failed, its last state stays in force", "err", err, "exists", f.exists)
+			}
+			f.err = err.Error()
+		}
+	}
+	if changed {
+		w.notify()
+	}
+	return errors.Join(errs...)
+}
+
+// objectsSource is the source of Watcher.Objects: a function that reports all objects at once.
+type objectsSource struct {
+	rules  Rules
+	follow func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
+
+	mu       sync.Mutex
+	objects  nodeselect.Objects
+	problems []nodeselect.Problem
+	last     time.Time // of the last call; zero before the first
+}
+
+func (o *objectsSource) run(ctx context.Context, notify func()) error {
+	return o.follow(ctx, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
+		o.mu.Lock()
+		o.objects, o.problems, o.last = objects, problems, time.Now()
+		o.mu.Unlock()
+		notify()
+	})
+}
+
+func (o *objectsSource) snapshot() snapshot {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.last.IsZero() {
+		return snapshot{}
+	}
+	s := o.rules.snapshot(o.objects)
+	s.problems = o.problems
+	return s
+}
+
+func (o *objectsSource) recount() {} // every snapshot has all nodes
+
+func (o *objectsSource) lastContact() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.last
+}
+
+func (o *objectsSource) errNoNode() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return errNoNode(o.rules.Node, o.objects)
 }

@@ -128,13 +128,13 @@ func TestWatcherFollowsTheCluster(t *testing.T) {
 		typed(service("waves", agentPort("9802", "70"), 30002), corev1.ServiceTypeLoadBalancer),
 		typed(service("inside", agentPort("9803", "70")), corev1.ServiceTypeClusterIP),
 	)
-	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n3", HoldDown: -1, ZeroDelay: -1}})
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n3", HoldDown: -1, ZeroWeightDelay: -1}})
 	s := r.answers(9801, "up ready 50%")
 	require.Equal(t, []string{"9707 up ready", "9801 up ready 50%", "9802 up ready 70%"}, lines(s))
-	require.Equal(t, nodeagent.Drain{Limit: 3, Total: 10}, s.Drain)
+	require.Equal(t, nodeagent.DrainStatus{Limit: 3, Total: 10}, s.Drain)
 	require.NoError(t, s.Err)
 	require.Empty(t, s.Problems)
-	require.WithinDuration(t, time.Now(), r.Contact(), time.Minute)
+	require.WithinDuration(t, time.Now(), r.LastContact(), time.Minute)
 
 	// Services come, change, move, clash and go.
 	server.Set(service("tracks", agentPort("9801", "0"), 30001))
@@ -193,7 +193,7 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 	rules := nodeagent.Rules{Node: "n0", MaxDrain: 0.2, HoldDown: -1}
 	rules.Signals = append(nodeagent.DefaultSignals(nodeselect.Annotations{}), nodeagent.Labelled("example.com/repair"))
 	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: rules})
-	require.Equal(t, nodeagent.Drain{Limit: 1, Total: 7}, r.answers(9707, "up ready").Drain)
+	require.Equal(t, nodeagent.DrainStatus{Limit: 1, Total: 7}, r.answers(9707, "up ready").Drain)
 
 	repair := func(n *corev1.Node) { n.Labels["example.com/repair"] = "disk" }
 	server.Set(node("n5", repair))
@@ -307,7 +307,7 @@ func TestWatcherWaitsForTheServer(t *testing.T) {
 	s := r.eventually("an error", func(s nodeagent.State) bool { return s.Err != nil })
 	require.ErrorContains(t, s.Err, "no state yet")
 	require.Nil(t, s.Answers)
-	require.Zero(t, r.Contact())
+	require.Zero(t, r.LastContact())
 	server.Up()
 	require.NoError(t, r.eventually("a state", func(s nodeagent.State) bool { return s.Answers != nil && s.Err == nil }).Err)
 }
@@ -383,9 +383,9 @@ func TestWatcherOfObjects(t *testing.T) {
 	// A command, beside.
 	feed <- seen{objects: nodes(nil)}
 	r.answers(9707, "up ready")
-	r.Ask(nodeagent.Ask{Reason: "maintenance", Since: time.Now()})
+	r.SetRequests(nodeagent.DrainRequest{Reason: "maintenance", Since: time.Now()})
 	r.answers(9707, "up drain # maintenance")
-	r.Ask()
+	r.SetRequests()
 	r.answers(9707, "up ready")
 }
 

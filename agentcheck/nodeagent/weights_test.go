@@ -92,7 +92,7 @@ func TestWeightThatFalls(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tracker := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "a", HoldDown: -1, ZeroDelay: tt.delay}}
+			tracker := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "a", HoldDown: -1, ZeroWeightDelay: tt.delay}}
 			at := func(seconds float64) time.Time { return noon.Add(time.Duration(seconds * float64(time.Second))) }
 			for _, s := range tt.steps {
 				n := node("a", func(n *corev1.Node) { n.Spec.Unschedulable = s.cordoned })
@@ -142,7 +142,7 @@ func TestWatcherEndsTheDelayOfAWeight(t *testing.T) {
 		require.Equal(t, []told{
 			{0, "up ready 50%"},
 			{time.Minute, "up ready 50% # weight falls to 0, held for 2.5s"},
-			{time.Minute + nodeagent.DefaultZeroDelay, "up ready 0%"},
+			{time.Minute + nodeagent.DefaultZeroWeightDelay, "up ready 0%"},
 		}, all)
 	})
 }
@@ -170,7 +170,7 @@ func TestWeightsSwap(t *testing.T) {
 			{asked: rising, weights: [2]string{"0", "100"}, changes: between},
 		}
 		for _, a := range agents {
-			a.tracker.Rules = nodeagent.Rules{Node: "a", ZeroDelay: delay}
+			a.tracker.Rules = nodeagent.Rules{Node: "a", ZeroWeightDelay: delay}
 			a.changes += interval
 		}
 		for at := time.Duration(0); at < 5*interval; at += tick {

@@ -10,32 +10,25 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// retryInterval is how soon a port that could not be opened is tried again: most
-// often another process, such as the agent that this one replaces, still has it.
-const retryInterval = time.Second
-
-// agent answers for one node, one state after the other.
+// agent is a nodeagent.Agent with its logs, metrics and health.
 type agent struct {
-	watcher   *nodeagent.Watcher
-	listeners *nodeagent.Listeners
-	drainer   *drainer
-	metrics   *metrics
-	log       *slog.Logger
-	states    chan nodeagent.State
+	*nodeagent.Agent
+	metrics *metrics
+	log     *slog.Logger
+
+	last        nodeagent.State
+	lastPortErr string
 
 	mu       sync.Mutex
-	notReady error
-	closed   error // why some services are not answered for
-	away     error // why what is answered may be out of date
+	notReady error // why the agent does not answer for its node
+	portErr  error // why it does not answer for some services
+	stale    error // why its answers may be out of date
 }
 
 func newAgent(s settings, log *slog.Logger) (*agent, error) {
@@ -50,90 +43,41 @@ func newAgent(s settings, log *slog.Logger) (*agent, error) {
 			return nil, err
 		}
 	}
-	a := &agent{
-		watcher:  w,
-		drainer:  &drainer{ask: w.Ask, log: log},
-		metrics:  newMetrics(w.Contact),
-		log:      log,
-		states:   make(chan nodeagent.State),
-		notReady: errors.New("the cluster's objects are not read yet"),
-	}
-	a.listeners = &nodeagent.Listeners{Host: s.host, Logger: log, Finished: func(service string, x agentcheck.Exchange) {
-		a.metrics.finished(service, x)
-		a.drainer.finished(service, x)
-	}}
+	a := &agent{metrics: newMetrics(w.LastContact), log: log, notReady: errors.New("the cluster's objects are not read yet")}
+	l := &nodeagent.Listeners{Host: s.host, Logger: log, Finished: a.metrics.finished}
+	a.Agent = &nodeagent.Agent{Watcher: w, Listeners: l, Changed: a.changed}
 	return a, nil
 }
 
-// run answers until ctx ends.
-func (a *agent) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return a.watcher.Run(ctx, func(s nodeagent.State) {
-			select {
-			case a.states <- s:
-			case <-ctx.Done():
-			}
-		})
-	})
-	group.Go(func() error { return a.follow(ctx) })
-	return group.Wait()
-}
-
-// follow makes the latest state that which is answered.
-func (a *agent) follow(ctx context.Context) error {
-	var state nodeagent.State
-	known := map[nodeselect.Problem]bool{}
-	var failed string // what was last said of ports
-	retry := time.NewTimer(0)
-	<-retry.C
-	defer retry.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case next := <-a.states:
-			known = a.report(state, next, known)
-			state = next
-			if state.Answers == nil {
-				a.setHealth(state.Err, nil, nil)
-				continue
-			}
-		case <-retry.C:
-		}
-		err := a.listeners.Update(state)
-		switch {
-		case err != nil && err.Error() != failed:
-			failed = err.Error()
-			a.log.Warn("some agents do not answer", "err", err, "retry", retryInterval)
-		case err == nil && failed != "":
-			failed = ""
-			a.log.Info("all agents answer again")
-		}
-		if err != nil {
-			retry.Reset(retryInterval)
-		}
-		a.metrics.state(state, a.listeners.Open())
-		a.drainer.state(state.Drain)
-		if a.answersForNode(state) {
-			a.setHealth(nil, err, state.Err)
-		} else {
-			a.setHealth(err, nil, state.Err)
-		}
+// changed shows a state in the log, the metrics and the health. portErr names ports that could not
+// be opened.
+func (a *agent) changed(state nodeagent.State, portErr error) {
+	a.report(a.last, state)
+	a.last = state
+	if state.Answers == nil {
+		a.setHealth(state.Err, nil, nil)
+		return
+	}
+	switch text := fmt.Sprint(portErr); {
+	case portErr != nil && text != a.lastPortErr:
+		a.lastPortErr = text
+		a.log.Warn("some agents do not answer, trying again every second", "err", portErr)
+	case portErr == nil && a.lastPortErr != "":
+		a.lastPortErr = ""
+		a.log.Info("all agents answer again")
+	}
+	a.metrics.state(state, a.Listeners.Open())
+	if slices.ContainsFunc(state.Answers, func(x nodeagent.Answer) bool { return x.Service == "" && a.Listeners.Serves(x.Port) }) {
+		a.setHealth(nil, portErr, state.Err)
+	} else {
+		a.setHealth(portErr, nil, state.Err)
 	}
 }
 
-func (a *agent) answersForNode(s nodeagent.State) bool {
-	return slices.ContainsFunc(s.Answers, func(x nodeagent.Answer) bool { return x.Service == "" && a.listeners.Serves(x.Port) })
-}
-
-// report logs what is new in a state: while one object changes again and again, the
-// problems of the others are not repeated. It returns the problems to compare the next
-// ones with.
-func (a *agent) report(last, next nodeagent.State, known map[nodeselect.Problem]bool) map[nodeselect.Problem]bool {
-	now := make(map[nodeselect.Problem]bool, len(next.Problems))
+// report logs the changes from one state to the next.
+func (a *agent) report(last, next nodeagent.State) {
 	for _, p := range next.Problems {
-		if now[p] = true; !known[p] {
+		if !slices.Contains(last.Problems, p) {
 			a.log.Warn("problem", "err", p)
 		}
 	}
@@ -145,40 +89,39 @@ func (a *agent) report(last, next nodeagent.State, known map[nodeselect.Problem]
 	}
 	if was, is := last.Node(), next.Node(); was != is {
 		d := next.Drain
-		a.log.Info("node", "name", a.watcher.Rules.Node, "answer", is.String(),
+		a.log.Info("node", "name", a.Watcher.Rules.Node, "answer", is.String(),
 			"draining", d.Draining, "waiting", d.Waiting, "limit", d.Limit, "nodes", d.Total)
 	}
-	return now
 }
 
-func (a *agent) setHealth(notReady, closed, away error) {
+func (a *agent) setHealth(notReady, portErr, stale error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.notReady, a.closed, a.away = notReady, closed, away
+	a.notReady, a.portErr, a.stale = notReady, portErr, stale
 }
 
-// ready is what /readyz asks: an agent that answers for its node is ready, even if it
-// has lost the API server; stopping to answer would change nothing for the better. Nor
-// does a Service make it unready, on every node at once, that is annotated with a port
-// which another process has.
+// ready decides the status of /readyz. An agent that answers for its node is ready. It stays ready
+// without the API server, because nothing improves if it stops answering. It also stays ready if a
+// Service has a port that another process uses: otherwise one annotation would make the agents of
+// all nodes unready at once.
 func (a *agent) ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.notReady
 }
 
-// detail is what /readyz says beside.
+// detail returns the text that /readyz shows below its "ok".
 func (a *agent) detail() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var lines []string
-	if a.closed != nil {
-		lines = append(lines, a.closed.Error())
+	if a.portErr != nil {
+		lines = append(lines, a.portErr.Error())
 	}
-	if a.away != nil {
-		line := a.away.Error()
-		if last := a.watcher.Contact(); !last.IsZero() {
-			line += fmt.Sprintf("; last heard %s", last.UTC().Format(time.RFC3339))
+	if a.stale != nil {
+		line := a.stale.Error()
+		if last := a.Watcher.LastContact(); !last.IsZero() {
+			line += "; last heard " + last.UTC().Format(time.RFC3339)
 		}
 		lines = append(lines, line)
 	}

@@ -13,13 +13,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// pipes is a listener whose connections are in memory, so that its deadlines follow the
-// clock of a test, and come from this machine.
+// pipes is a listener with connections in memory, so that their deadlines use the clock of synctest.
+// The client has a loopback address.
 type pipes struct {
 	accepted chan net.Conn
 	closed   chan struct{}
@@ -41,32 +40,39 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { close(p.closed); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// A drain may take longer than anything else that is asked of the admin listener.
-func TestDrainWaitsForLong(t *testing.T) {
+// fakeDrainer is a drain that all HAProxies know after some time.
+type fakeDrainer struct {
+	after time.Duration
+	calls int // of both methods
+}
+
+func (f *fakeDrainer) Drain(ctx context.Context) (nodeagent.DrainProgress, error) {
+	f.calls++
+	select {
+	case <-time.After(f.after):
+		return nodeagent.DrainProgress{Status: nodeagent.DrainStatus{Requested: true, Effective: true}}, nil
+	case <-ctx.Done():
+		return nodeagent.DrainProgress{}, ctx.Err()
+	}
+}
+
+func (f *fakeDrainer) EndDrain() (time.Time, bool) {
+	f.calls++
+	return time.Time{}, false
+}
+
+// The admin listener has write timeouts for all other pages. A drain may take longer.
+func TestDrainMayTakeLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &drainer{ask: func(...nodeagent.Ask) {}, log: slog.New(slog.DiscardHandler)}
-		d.drain = nodeagent.Drain{Wanted: true, Effective: true}
 		l := &pipes{make(chan net.Conn), make(chan struct{})}
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
-		go func() { served <- cli.Admin{Extra: d.handler()}.Serve(ctx, l) }()
+		handler := drainHandler(ctx, &fakeDrainer{after: 5 * time.Minute}, slog.New(slog.DiscardHandler))
+		go func() { served <- cli.Admin{Extra: handler}.Serve(ctx, l) }()
 		client, server := net.Pipe()
 		defer client.Close()
 		l.accepted <- server
 
-		asks := time.NewTicker(10 * time.Second) // of a balancer that is told in the end
-		defer asks.Stop()
-		go func() {
-			for range 30 {
-				reply := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready}
-				d.finished("", agentcheck.Exchange{Request: agentcheck.Request{RemoteAddr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 9)}}, Reply: reply})
-				<-asks.C
-			}
-			d.finished("", agentcheck.Exchange{
-				Request: agentcheck.Request{RemoteAddr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 9)}},
-				Reply:   agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Drain},
-			})
-		}()
 		synctest.Wait()
 		began := time.Now()
 		_, err := fmt.Fprint(client, "POST /drain?wait=9m HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -75,7 +81,7 @@ func TestDrainWaitsForLong(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusOK, resp.StatusCode)
 		require.NoError(t, resp.Body.Close())
-		require.InDelta(t, 300, time.Since(began).Seconds(), 1)
+		require.Equal(t, 5*time.Minute, time.Since(began))
 		cancel()
 		require.NoError(t, <-served)
 	})

@@ -72,7 +72,7 @@ func TestDaemonSetRunsTheAgent(t *testing.T) {
 	require.Equal(t, "node-a", s.rules.Node)
 	require.Equal(t, 0.3, s.rules.MaxDrain)
 	require.Equal(t, 10*time.Second, s.rules.HoldDown)
-	require.Equal(t, 2500*time.Millisecond, s.rules.ZeroDelay)
+	require.Equal(t, 2500*time.Millisecond, s.rules.ZeroWeightDelay)
 	require.Empty(t, s.dir)
 	require.Empty(t, s.kubeconfig, "the pod's own account")
 

@@ -74,23 +74,22 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	a.drainer.stop = ctx.Done()
 	if s.admin != "" {
 		l, err := net.Listen("tcp", s.admin)
 		if err != nil {
 			return inv.Fail(cli.ExitFailed, program, "%v", err)
 		}
 		if addr, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
-			a.watcher.Rules.Reserved = []uint16{addr.Port()}
+			a.Watcher.Rules.Reserved = []uint16{addr.Port()}
 		}
-		admin := cli.Admin{Gatherer: a.metrics.registry, Ready: a.ready, Detail: a.detail, Extra: a.drainer.handler()}
+		admin := cli.Admin{Gatherer: a.metrics.registry, Ready: a.ready, Detail: a.detail, Extra: drainHandler(ctx, a, log)}
 		group.Go(func() error { return admin.Serve(ctx, l) })
 	}
-	group.Go(func() error { return a.run(ctx) })
+	group.Go(func() error { return a.Run(ctx) })
 	err = group.Wait()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if a.listeners.Shutdown(stop) != nil {
+	if a.Listeners.Shutdown(stop) != nil {
 		a.log.Warn("checks that did not end are cut off")
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {

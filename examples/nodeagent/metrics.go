@@ -116,8 +116,8 @@ func (m *metrics) state(s nodeagent.State, ports int) {
 	defer m.mu.Unlock()
 	d := s.Drain
 	for name, value := range map[string]int{
-		drainWanted: oneIf(d.Wanted), drainEffective: oneIf(d.Effective),
-		drainWaiting: oneIf(d.Wanted && !d.Effective), drainHeldDown: oneIf(d.Effective && !d.Wanted),
+		drainWanted: oneIf(d.Requested), drainEffective: oneIf(d.Effective),
+		drainWaiting: oneIf(d.Requested && !d.Effective), drainHeldDown: oneIf(d.Effective && !d.Requested),
 		drainLimit: d.Limit, nodesTotal: d.Total, nodesDraining: d.Draining, nodesWaiting: d.Waiting,
 		apiUp: oneIf(s.Err == nil),
 	} {

@@ -31,7 +31,7 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.StringVar(&s.rules.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations that are followed")
 	maxDrain := fs.String("max-drain", "30%", "`share` of the cluster's nodes that may drain at once; further ones wait. One may in any case, never all of them but with 100%. All agents need the same")
 	holdDown := fs.Duration("hold-down", nodeagent.DefaultHoldDown, "for how long a node goes on draining when nothing asks for it any more")
-	zeroDelay := fs.Duration("zero-weight-delay", nodeagent.DefaultZeroDelay, "for how long a service whose weight falls to 0 keeps the weight before, so that HAProxy sees first what rises elsewhere: longer than the terminators' -agent-inter")
+	zeroDelay := fs.Duration("zero-weight-delay", nodeagent.DefaultZeroWeightDelay, "for how long a service whose weight falls to 0 keeps the weight before, so that HAProxy sees first what rises elsewhere: longer than the terminators' -agent-inter")
 	var files, labels, taints cli.Strings
 	fs.Var(&files, "drain-file", "`file` that drains the node while it exists; may be given several times")
 	fs.Var(&labels, "drain-label", "`key` of a label that drains a node that has it, unless it is false; may be given several times")
@@ -64,9 +64,9 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	if *holdDown == 0 {
 		s.rules.HoldDown = -1
 	}
-	s.rules.ZeroDelay = *zeroDelay
+	s.rules.ZeroWeightDelay = *zeroDelay
 	if *zeroDelay == 0 {
-		s.rules.ZeroDelay = -1
+		s.rules.ZeroWeightDelay = -1
 	}
 	s.files = files
 	signals := nodeagent.DefaultSignals(s.rules.Annotations)

@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-func TestLimitOf(t *testing.T) {
+func TestDrainLimit(t *testing.T) {
 	tests := []struct {
 		share float64
 		total int
@@ -34,20 +34,20 @@ func TestLimitOf(t *testing.T) {
 		{2, 3, 3},
 	}
 	for _, tt := range tests {
-		require.Equal(t, tt.want, limitOf(tt.share, tt.total), "%v of %d", tt.share, tt.total)
+		require.Equal(t, tt.want, drainLimit(tt.share, tt.total), "%v of %d", tt.share, tt.total)
 	}
 }
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// TestNextDrains goes through observations, one after the other. An ask is a name, and
-// "@second" if it is known since when; "-" in front of a name is an Outside one.
-func TestNextDrains(t *testing.T) {
+// Each test case is a sequence of observations. A request is the name of its node, followed by
+// "@second" if its time is known. A "-" before the name means Uncounted.
+func TestNextCandidates(t *testing.T) {
 	type step struct {
-		at    float64 // seconds
-		asks  string
-		limit int
-		want  string // those that drain; those that wait in parentheses; ~ is held down
+		at       float64 // seconds
+		requests string
+		limit    int
+		want     string // the draining nodes, then the waiting ones in parentheses; ~ means held down
 	}
 	tests := []struct {
 		name  string
@@ -70,21 +70,21 @@ func TestNextDrains(t *testing.T) {
 			{30, "", 1, "~a"},
 			{40, "", 1, ""},
 		}},
-		{"no further ones than the limit, in the order of asking", []step{
+		{"no more nodes than the limit, in the order of their requests", []step{
 			{0, "c b@-5 a@-2", 2, "b a (c)"},
 			{1, "c b@-5 a@-2 d", 2, "b a (c d)"},
 		}},
-		{"held down counts", []step{
+		{"a node that is held down counts", []step{
 			{0, "a@0 b@1", 1, "a (b)"},
 			{5, "b@1", 1, "~a (b)"},
 			{14, "b@1", 1, "~a (b)"},
 			{15, "b@1", 1, "b"},
 		}},
-		{"what waited is not held down", []step{
+		{"a node that waited is not held down", []step{
 			{0, "a@0 b@1", 1, "a (b)"},
 			{5, "a@0", 1, "a"},
 		}},
-		{"back within the hold-down keeps its place", []step{
+		{"a new request within the hold-down keeps the place", []step{
 			{0, "b@0", 1, "b"},
 			{5, "", 1, "~b"},
 			{6, "a@6", 1, "~b (a)"},
@@ -96,19 +96,19 @@ func TestNextDrains(t *testing.T) {
 			{9, "b@0 a@9", 1, "b (a)"},
 			{20, "b@20 a@9", 1, "b (a)"},
 		}},
-		{"of the same second the first by name is the first", []step{
+		{"names order the requests of one second", []step{
 			{0.2, "c@0", 1, "c"},
 			{0.8, "c@0 a@0.8", 1, "a (c)"},
 		}},
-		{"an order that is not known is that of being seen", []step{
+		{"requests without a time are ordered by when they are first seen", []step{
 			{0, "c", 1, "c"},
 			{1, "c a", 1, "c (a)"},
 			{2, "c a b", 1, "c (a b)"},
 		}},
-		{"what is known comes before what was seen first later", []step{
+		{"a known earlier time comes first", []step{
 			{5, "a b@-60", 1, "b (a)"},
 		}},
-		{"a cluster that shrinks takes nothing back, but gives nothing either", []step{
+		{"in a cluster that shrinks, drains go on and none begins", []step{
 			{0, "a@0 b@1 c@2 d@3", 3, "a b c (d)"},
 			{10, "a@0 b@1 c@2 d@3", 2, "a b c (d)"},
 			{20, "b@1 c@2 d@3", 2, "~a b c (d)"},
@@ -121,51 +121,51 @@ func TestNextDrains(t *testing.T) {
 			{1, "a@0 b@1", 2, "a b"},
 			{2, "a@0 b@1", 1, "a b"},
 		}},
-		{"outside needs no room and is never held back", []step{
+		{"uncounted nodes need no place and never wait", []step{
 			{0, "a@0 -x@1 -y@2", 1, "-x -y a"},
 			{1, "a@0 -x@1 -y@2 b@1", 1, "-x -y a (b)"},
 			{2, "a@0 -x@1 -y@2 b@1", 0, "-x -y a (b)"},
 		}},
-		{"none may", []step{{0, "a", 0, "(a)"}}},
+		{"no node may drain", []step{{0, "a", 0, "(a)"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var drains []drain
+			var candidates []candidate
 			for _, s := range tt.steps {
 				now := noon.Add(time.Duration(s.at * float64(time.Second)))
-				drains = nextDrains(drains, parseAsks(t, s.asks), s.limit, 10, 10*time.Second, now)
-				require.Equal(t, s.want, show(drains), "at %v s", s.at)
+				candidates = nextCandidates(candidates, parseRequests(t, s.requests), s.limit, 10, 10*time.Second, now)
+				require.Equal(t, s.want, show(candidates), "at %v s", s.at)
 			}
 		})
 	}
 }
 
-func parseAsks(t *testing.T, text string) map[string]Ask {
+func parseRequests(t *testing.T, text string) map[string]DrainRequest {
 	t.Helper()
-	asks := map[string]Ask{}
+	requests := map[string]DrainRequest{}
 	for _, word := range strings.Fields(text) {
 		name, second, known := strings.Cut(word, "@")
-		var ask Ask
+		var request DrainRequest
 		if known {
 			var s float64
 			_, err := fmt.Sscan(second, &s)
 			require.NoError(t, err)
-			ask.Since = noon.Add(time.Duration(s * float64(time.Second)))
+			request.Since = noon.Add(time.Duration(s * float64(time.Second)))
 		}
-		name, ask.Outside = strings.CutPrefix(name, "-")
-		asks[name] = ask
+		name, request.Uncounted = strings.CutPrefix(name, "-")
+		requests[name] = request
 	}
-	return asks
+	return requests
 }
 
-func show(drains []drain) string {
+func show(candidates []candidate) string {
 	var words, waiting []string
-	for _, d := range drains {
+	for _, d := range candidates {
 		name := d.node
-		if d.ask.Outside {
+		if d.request.Uncounted {
 			name = "-" + name
 		}
-		if !d.ended.IsZero() {
+		if d.heldDown() {
 			name = "~" + name
 		}
 		if d.granted {
@@ -181,15 +181,15 @@ func show(drains []drain) string {
 }
 
 func TestNoHoldDown(t *testing.T) {
-	drains := nextDrains(nil, parseAsks(t, "a"), 1, 10, -1, noon)
-	require.Equal(t, "a", show(drains))
-	require.Empty(t, nextDrains(drains, nil, 1, 10, -1, noon))
+	candidates := nextCandidates(nil, parseRequests(t, "a"), 1, 10, -1, noon)
+	require.Equal(t, "a", show(candidates))
+	require.Empty(t, nextCandidates(candidates, nil, 1, 10, -1, noon))
 }
 
-// Those that are seen count, whatever number of nodes is known: a drain rather waits
-// than begins.
+// The number of nodes may be out of date. All nodes that the agent sees count in any case, so a drain
+// waits rather than begins.
 func TestNumberOfNodesThatIsOutOfDate(t *testing.T) {
-	asks := parseAsks(t, "a@1 b@2 c@3 -x@0")
+	requests := parseRequests(t, "a@1 b@2 c@3 -x@0")
 	tests := []struct {
 		name         string
 		nodes        int
@@ -202,21 +202,21 @@ func TestNumberOfNodesThatIsOutOfDate(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tracker := Tracker{Rules: Rules{Node: "own", MaxDrain: 0.5}}
-			s := tracker.state(noon, view{node: &corev1.Node{}, asks: asks, nodes: tt.nodes})
+			s := tracker.state(noon, snapshot{node: &corev1.Node{}, requests: requests, nodes: tt.nodes})
 			require.Equal(t, tt.total, s.Drain.Total)
 			require.Equal(t, tt.limit, s.Drain.Limit)
 		})
 	}
 	alone := Tracker{Rules: Rules{Node: "own"}}
-	s := alone.state(noon, view{node: &corev1.Node{Spec: corev1.NodeSpec{Unschedulable: true}}, nodes: -1})
+	s := alone.state(noon, snapshot{node: &corev1.Node{Spec: corev1.NodeSpec{Unschedulable: true}}, nodes: -1})
 	require.Equal(t, "up ready # cordoned; waits: 0 of 1 nodes drain, no more than 0 may (30%)", s.Node().String())
 }
 
-// Of its own node an agent believes the watch of that node alone: the others may lag.
-func TestOwnNodeIsSeenOnce(t *testing.T) {
-	c := cluster{rules: Rules{Node: "own"}, asks: []map[string]Ask{{"own": {Reason: "cordoned"}, "a": {}}, {"b": {}}}}
-	v, _, whole, err := c.view()
-	require.NoError(t, err)
-	require.True(t, whole)
-	require.Equal(t, map[string]Ask{"a": {}, "b": {}}, v.asks)
+// The agent reads its own node only from the watch of that node, because the other watches may lag.
+func TestOwnNodeComesFromItsOwnWatch(t *testing.T) {
+	c := cluster{rules: Rules{Node: "own"}, requests: []map[string]DrainRequest{{"own": {Reason: "cordoned"}, "a": {}}, {"b": {}}}}
+	s := c.snapshot()
+	require.NoError(t, s.err)
+	require.True(t, s.complete)
+	require.Equal(t, map[string]DrainRequest{"a": {}, "b": {}}, s.requests)
 }

@@ -1,0 +1,232 @@
+package nodeagent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/agentcheck"
+)
+
+const (
+	// reopenInterval is the pause before the next attempt to open a port. Usually another process
+	// has the port for a moment, such as the agent that this one replaces.
+	reopenInterval = time.Second
+	// activeTime is how long an HAProxy counts as active after a check. It is several times the usual
+	// agent-inter.
+	activeTime = 30 * time.Second
+	// progressInterval is the interval of looking at the progress of a drain.
+	progressInterval = 20 * time.Millisecond
+)
+
+// Agent is a complete node agent: its Listeners answer with the State of its Watcher. It also drains
+// the node on command and reports which HAProxies have received the answer "drain". Set the fields,
+// then call Run once. The other methods may be called at any time, from any goroutine.
+type Agent struct {
+	Watcher   *Watcher
+	Listeners *Listeners
+	// Changed, if not nil, receives each State after the Listeners follow it, with the error of
+	// Listeners.Update. While a port cannot be opened, Run tries again every second and calls Changed
+	// again with the same State. All calls come from one goroutine.
+	Changed func(State, error)
+
+	mu     sync.Mutex
+	since  time.Time // of the drain command; zero if there is none
+	status DrainStatus
+	checks map[checker]lastCheck
+	swept  time.Time // when inactive checkers were last removed
+}
+
+// checker is an address that makes checks for one answer, usually one HAProxy process. Several
+// servers with the same agent port, in one HAProxy, count as one.
+type checker struct {
+	addr    netip.Addr
+	service string // "" for the node
+}
+
+func (c checker) String() string { return fmt.Sprintf("%s (%s)", c.addr, cmp.Or(c.service, "node")) }
+
+// lastCheck has the times of the last check of a checker, and of the last one with the answer drain.
+type lastCheck struct{ any, drain time.Time }
+
+// Run answers until ctx ends or the Watcher fails, and returns the error of Watcher.Run. It leaves
+// the ports open: call Listeners.Shutdown or Listeners.Close after it.
+func (a *Agent) Run(ctx context.Context) error {
+	finished := a.Listeners.Finished
+	a.Listeners.Finished = func(service string, x agentcheck.Exchange) {
+		if finished != nil {
+			finished(service, x)
+		}
+		a.recordCheck(service, x)
+	}
+	states := make(chan State)
+	running, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	var err error
+	watching.Go(func() {
+		defer stop()
+		err = a.Watcher.Run(running, func(s State) {
+			select {
+			case states <- s:
+			case <-running.Done():
+			}
+		})
+	})
+	a.follow(running, states)
+	watching.Wait()
+	return err
+}
+
+// follow keeps the Listeners at the latest State until ctx ends.
+func (a *Agent) follow(ctx context.Context, states <-chan State) {
+	var state State
+	reopen := time.NewTimer(0)
+	<-reopen.C
+	defer reopen.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case state = <-states:
+		case <-reopen.C:
+		}
+		var err error
+		if state.Answers != nil {
+			if err = a.Listeners.Update(state); err != nil {
+				reopen.Reset(reopenInterval)
+			}
+			a.mu.Lock()
+			a.status = state.Drain
+			a.mu.Unlock()
+		}
+		if a.Changed != nil {
+			a.Changed(state, err)
+		}
+	}
+}
+
+func (a *Agent) recordCheck(service string, x agentcheck.Exchange) {
+	addr, ok := x.Request.RemoteAddr.(*net.TCPAddr)
+	if !ok || x.Err != nil {
+		return
+	}
+	from := checker{addr.AddrPort().Addr().Unmap(), service}
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.checks == nil {
+		a.checks = map[checker]lastCheck{}
+	}
+	last, known := a.checks[from]
+	if !known && now.Sub(a.swept) > time.Second { // otherwise the map would grow without a bound
+		a.swept = now
+		for c, l := range a.checks {
+			if now.Sub(l.any) > activeTime {
+				delete(a.checks, c)
+			}
+		}
+	}
+	last.any = now
+	if x.Reply.Admin >= agentcheck.Drain {
+		last.drain = now
+	}
+	a.checks[from] = last
+}
+
+// Drain requests a drain of the node with the reason "drain command". It returns when every active
+// HAProxy has received the answer "drain" since the request, or when ctx ends, with the error of ctx.
+// An HAProxy is active for 30 s after each check. Drain always returns the progress of the drain.
+//
+// The request stays until EndDrain. A second call of Drain does not change the time of the request.
+func (a *Agent) Drain(ctx context.Context) (DrainProgress, error) {
+	a.mu.Lock()
+	if a.since.IsZero() {
+		a.since = time.Now()
+	}
+	since := a.since
+	a.mu.Unlock()
+	a.Watcher.SetRequests(DrainRequest{Reason: "drain command", Since: since})
+
+	tick := time.NewTicker(progressInterval)
+	defer tick.Stop()
+	for {
+		progress := a.progress(since)
+		if progress.Done() {
+			return progress, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return a.progress(since), ctx.Err()
+		}
+	}
+}
+
+// EndDrain removes the request of Drain. It returns the time of the request, and false if there was
+// none.
+func (a *Agent) EndDrain() (since time.Time, ok bool) {
+	a.mu.Lock()
+	since, a.since = a.since, time.Time{}
+	a.mu.Unlock()
+	a.Watcher.SetRequests()
+	return since, !since.IsZero()
+}
+
+func (a *Agent) progress(since time.Time) DrainProgress {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := DrainProgress{Since: since, Status: a.status}
+	if !p.Status.Effective {
+		return p
+	}
+	now := time.Now()
+	for from, last := range a.checks {
+		switch {
+		case now.Sub(last.any) > activeTime:
+		case last.drain.Before(since):
+			p.Uninformed = append(p.Uninformed, from.String())
+		default:
+			p.Informed++
+		}
+	}
+	slices.Sort(p.Uninformed)
+	return p
+}
+
+// DrainProgress is the progress of a drain by command.
+type DrainProgress struct {
+	Since  time.Time   // of the request
+	Status DrainStatus // of the last State
+	// Informed is the number of active HAProxies that have received the answer "drain" since the
+	// request. An HAProxy counts once for the node and once for each Service that it checks.
+	Informed int
+	// Uninformed are the other active HAProxies, as "address (namespace/name)" or "address (node)".
+	// Both are empty until the drain is effective.
+	Uninformed []string
+}
+
+// Done reports whether the node drains and every active HAProxy knows.
+func (p DrainProgress) Done() bool { return p.Status.Effective && len(p.Uninformed) == 0 }
+
+// Waits reports whether the drain waits until fewer other nodes drain.
+func (p DrainProgress) Waits() bool { return p.Status.Requested && !p.Status.Effective }
+
+// String describes the progress in one sentence.
+func (p DrainProgress) String() string {
+	began := "draining since " + p.Since.UTC().Format(time.RFC3339)
+	switch {
+	case p.Waits():
+		return fmt.Sprintf("not drained: %d of %d nodes drain, no more than %d may", p.Status.Draining, p.Status.Total, p.Status.Limit)
+	case !p.Status.Effective:
+		return "the agent does not answer with it yet"
+	case !p.Done():
+		return began + ", but not told yet: " + strings.Join(p.Uninformed, ", ")
+	}
+	return fmt.Sprintf("%s; %d checks have been told, which are all that came within %s", began, p.Informed, activeTime)
+}
