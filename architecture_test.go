@@ -49,6 +49,8 @@ var directImports = map[string]map[string]string{
 	},
 	"agentcheck/nodeagent": {
 		module + "/agentcheck":         "the answers it makes",
+		module + "/internal/debounce":  "one State for a burst of changes",
+		module + "/internal/filewatch": "drain files on the node are followed",
 		module + "/internal/kubewatch": "live clusters are followed",
 		module + "/nodeselect":         "the annotations and objects it makes them from",
 		"k8s.io/api":                   "the objects of a cluster",
