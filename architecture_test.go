@@ -116,7 +116,8 @@ var directImports = map[string]map[string]string{
 		"golang.org/x/sys":            "epoll and splice",
 	},
 	"sniproxy/peek": {
-		"golang.org/x/net": "header compression of HTTP/2, internationalised host names",
+		module + "/internal/hostname": "the one normal form of a host name",
+		"golang.org/x/net":            "header compression of HTTP/2",
 	},
 	"sniproxy/hostlookup": {
 		module + "/internal/atomicfile":      "a cache file is replaced as a whole",

@@ -3,6 +3,7 @@ package peek
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The kinds of errors. Test with errors.Is.
@@ -66,7 +67,13 @@ type Error struct {
 	Offset int    // of the field, in the bytes or the name that were given
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%v: %s at byte %d", e.Err, e.What, e.Offset) }
+func (e *Error) Error() string {
+	text := e.Err.Error()
+	if !strings.HasSuffix(text, ": "+e.What) {
+		text += ": " + e.What
+	}
+	return fmt.Sprintf("%s at byte %d", text, e.Offset)
+}
 
 // Unwrap returns the kind.
 func (e *Error) Unwrap() error { return e.Err }

@@ -67,7 +67,7 @@ func ExampleParser_errors() {
 	// look up a.example
 	// default route: peek: no host name
 	// refuse: peek: malformed: Host: second one at byte 33
-	// default route: peek: invalid host name: IP address: last label is a number at byte 8
+	// default route: peek: invalid host name: IP address at byte 0
 	// refuse: peek: neither TLS nor HTTP: first bytes at byte 0
 	// default route: peek: no host name
 	// read on until the time is up: peek: need more bytes, at least 30
@@ -122,7 +122,7 @@ func ExampleNormalizeHost() {
 	// shop.example <nil>
 	// xn--bcher-kva.example <nil>
 	// a_b.example <nil>
-	//  peek: invalid host name: IP address: address in brackets at byte 0
+	//  peek: invalid host name: IP address at byte 0
 	//  peek: invalid host name: empty label at byte 2
 }
 

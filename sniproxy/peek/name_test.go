@@ -123,7 +123,7 @@ func TestNormalizeServerName(t *testing.T) {
 		{"a_b.example", "a_b.example", nil},
 		{"bücher.example", "", peek.ErrInvalidName},
 		{"a.example:443", "", peek.ErrInvalidName},
-		{"[::1]", "", peek.ErrInvalidName},
+		{"[::1]", "", peek.ErrIPLiteral},
 		{"", "", peek.ErrInvalidName},
 		{"::1", "", peek.ErrIPLiteral},
 		{"192.0.2.1", "", peek.ErrIPLiteral},
@@ -144,10 +144,10 @@ func TestNormalizeServerName(t *testing.T) {
 // The error says what and where, and does not repeat what a client sent.
 func TestNameErrors(t *testing.T) {
 	for host, want := range map[string]string{
-		"a.exam\nple":     "peek: invalid host name: control character: character at byte 6",
+		"a.exam\nple":     "peek: invalid host name: control character at byte 6",
 		"a..example":      "peek: invalid host name: empty label at byte 2",
-		"a.example:8o":    "peek: invalid host name: port: not a number at byte 11",
-		"a.10":            "peek: invalid host name: IP address: last label is a number at byte 2",
+		"a.example:8o":    "peek: invalid host name: port that is not a number at byte 11",
+		"a.10":            "peek: invalid host name: IP address: IP address, or last label that is a number, at byte 2",
 		"ab.exa-.example": "peek: invalid host name: hyphen at the end of a label at byte 6",
 	} {
 		_, err := peek.NormalizeHost(host)
