@@ -8,96 +8,93 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// slicesOfServices selects the EndpointSlices of services that have an address:
-// headless ones have no node ports.
-const slicesOfServices = discoveryv1.LabelServiceName + ",!" + corev1.IsHeadlessService
+// endpointSlices is the label selector of the EndpointSlices of services with a cluster IP. Headless
+// services have no node ports.
+const endpointSlices = discoveryv1.LabelServiceName + ",!" + corev1.IsHeadlessService
 
 func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// pods makes Objects.ReadyNodes of EndpointSlices, for the services that need it.
+// pods computes Objects.ReadyNodes from EndpointSlices, for services with externalTrafficPolicy
+// Local. Services are named by Ref.Key.
 type pods struct {
-	changed func(key string, nodes []string) // tells of a service whose nodes are others now
-	known   bool                             // slices have been listed
-	local   map[string][]string              // services that need it, and what was told of them
-	slices  map[string]podsOf                // by the slice's namespace and name
-	byKey   map[string]map[string]bool       // the slices of each service
+	changed func(key string, nodes []string) // called when the nodes of a service change
+	listed  bool                             // all EndpointSlices are known; changed is not called before
+	local   map[string][]string              // services with externalTrafficPolicy Local, and the nodes last reported
+	slices  map[string]slicePods             // by namespace and name of the EndpointSlice
+	byKey   map[string]map[string]bool       // names of the EndpointSlices of each service
 }
 
-// podsOf is what a slice says.
-type podsOf struct {
+// slicePods are the nodes with pods that one EndpointSlice names.
+type slicePods struct {
 	service        string // Ref.Key
 	ready, serving []string
 }
 
-// listed says that all slices are known.
-func (p *pods) listed() {
-	p.known = true
+// setListed notes that all EndpointSlices are known.
+func (p *pods) setListed() {
+	p.listed = true
 	for key := range p.local {
-		p.tell(key)
+		p.report(key)
 	}
 }
 
-// setLocal says whether a service needs to know.
+// setLocal sets whether a service has externalTrafficPolicy Local.
 func (p *pods) setLocal(key string, local bool) {
-	_, was := p.local[key]
+	_, before := p.local[key]
 	switch {
-	case local && !was:
+	case local && !before:
 		set(&p.local, key, nil)
-		p.tell(key)
-	case !local && was:
+		p.report(key)
+	case !local && before:
 		delete(p.local, key)
-		if p.known {
+		if p.listed {
 			p.changed(key, nil)
 		}
 	}
 }
 
-// setSlice takes a slice, or nil if it is gone.
+// setSlice sets the EndpointSlice with that namespace and name; nil if it is deleted.
 func (p *pods) setSlice(name string, slice *discoveryv1.EndpointSlice) {
-	old, had := p.slices[name]
-	if had {
+	old, found := p.slices[name]
+	if found {
 		delete(p.slices, name)
 		delete(p.byKey[old.service], name)
 		if len(p.byKey[old.service]) == 0 {
 			delete(p.byKey, old.service)
 		}
 	}
-	now := podsOf{}
+	now := slicePods{}
 	if slice != nil {
-		now = readPods(slice)
+		now = podsOf(slice)
 		set(&p.slices, name, now)
 		if p.byKey[now.service] == nil {
 			set(&p.byKey, now.service, map[string]bool{})
 		}
 		p.byKey[now.service][name] = true
 	}
-	if had && old.service != now.service {
-		p.tellLocal(old.service)
+	if found && old.service != now.service {
+		p.report(old.service)
 	}
-	p.tellLocal(now.service)
+	p.report(now.service)
 }
 
-func (p *pods) tellLocal(key string) {
-	if _, local := p.local[key]; local {
-		p.tell(key)
-	}
-}
-
-func (p *pods) tell(key string) {
-	if !p.known {
+// report calls changed if the nodes of a local service are not the ones last reported.
+func (p *pods) report(key string) {
+	before, local := p.local[key]
+	if !local || !p.listed {
 		return
 	}
 	nodes := p.nodes(key)
-	if !slices.Equal(nodes, p.local[key]) {
+	if !slices.Equal(nodes, before) {
 		p.local[key] = nodes
 		p.changed(key, nodes)
 	}
 }
 
-// nodes gives the nodes with pods that are ready. If there are none, those whose pods
-// are about to end and still serve: kube-proxy sends traffic to them then.
+// nodes returns the nodes with a ready pod. If there are none, it returns the nodes with a pod that
+// terminates and still serves, because kube-proxy sends traffic to such pods then.
 func (p *pods) nodes(key string) []string {
 	var ready, serving []string
 	for name := range p.byKey[key] {
@@ -111,10 +108,10 @@ func (p *pods) nodes(key string) []string {
 	return slices.Clip(slices.Compact(ready))
 }
 
-func readPods(slice *discoveryv1.EndpointSlice) podsOf {
-	pods := podsOf{service: keyOf(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])}
+func podsOf(slice *discoveryv1.EndpointSlice) slicePods {
+	pods := slicePods{service: keyOf(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])}
 	for i := range slice.Endpoints {
-		switch e := &slice.Endpoints[i]; podState(e) {
+		switch e := &slice.Endpoints[i]; podStateOf(e) {
 		case podReady:
 			pods.ready = append(pods.ready, *e.NodeName)
 		case podServing:
@@ -124,45 +121,48 @@ func readPods(slice *discoveryv1.EndpointSlice) podsOf {
 	return pods
 }
 
+// podState is the state of a pod, a better one being greater.
+type podState uint8
+
 const (
-	podUseless = iota
-	podServing
+	podUnusable podState = iota // it does not serve, or its node is unknown
+	podServing                  // it terminates and still serves
 	podReady
 )
 
-// podState reads the conditions of an endpoint. One that is not said to be unready is
-// ready, says the type.
-func podState(e *discoveryv1.Endpoint) int {
+// podStateOf reads the conditions of an endpoint. By the API, an endpoint without the condition
+// ready is ready.
+func podStateOf(e *discoveryv1.Endpoint) podState {
 	c := &e.Conditions
 	switch {
 	case e.NodeName == nil || *e.NodeName == "":
-		return podUseless
+		return podUnusable
 	case c.Ready == nil || *c.Ready:
 		return podReady
 	case c.Serving != nil && *c.Serving:
 		return podServing
 	}
-	return podUseless
+	return podUnusable
 }
 
-// stripSlice keeps one endpoint for each node, in the best state.
-func stripSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
-	best := map[string]int{}
+// trimSlice keeps one endpoint for each node, in the best state of the node's pods.
+func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
+	best := map[string]podState{}
 	for i := range slice.Endpoints {
-		if e := &slice.Endpoints[i]; podState(e) > podUseless {
-			best[*e.NodeName] = max(best[*e.NodeName], podState(e))
+		if e := &slice.Endpoints[i]; podStateOf(e) > podUnusable {
+			best[*e.NodeName] = max(best[*e.NodeName], podStateOf(e))
 		}
 	}
-	kept := &discoveryv1.EndpointSlice{}
-	kept.Namespace, kept.Name = slice.Namespace, slice.Name
-	kept.Labels = map[string]string{discoveryv1.LabelServiceName: slice.Labels[discoveryv1.LabelServiceName]}
-	kept.Endpoints = make([]discoveryv1.Endpoint, 0, len(best))
+	trimmed := &discoveryv1.EndpointSlice{}
+	trimmed.Namespace, trimmed.Name = slice.Namespace, slice.Name
+	trimmed.Labels = map[string]string{discoveryv1.LabelServiceName: slice.Labels[discoveryv1.LabelServiceName]}
+	trimmed.Endpoints = make([]discoveryv1.Endpoint, 0, len(best))
 	for _, name := range slices.Sorted(maps.Keys(best)) {
 		ready, serving := best[name] == podReady, true
-		kept.Endpoints = append(kept.Endpoints, discoveryv1.Endpoint{
+		trimmed.Endpoints = append(trimmed.Endpoints, discoveryv1.Endpoint{
 			NodeName:   &name,
 			Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving},
 		})
 	}
-	return kept, true
+	return trimmed, true
 }

@@ -31,10 +31,10 @@ func TestPodsOfAService(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			told := map[string][]string{}
 			p := pods{changed: func(key string, nodes []string) { told[key] = nodes }}
-			p.listed()
+			p.setListed()
 			p.setLocal("ns/s", true)
 			for i, s := range test.slices {
-				kept, wanted := stripSlice(testSlice("s", string(rune('a'+i)), s))
+				kept, wanted := trimSlice(testSlice("s", string(rune('a'+i)), s))
 				require.True(t, wanted)
 				p.setSlice("ns/"+kept.Name, kept)
 			}
@@ -57,7 +57,7 @@ func TestPodsAreToldOfServicesThatNeedThem(t *testing.T) {
 	p.setSlice("ns/1", testSlice("early", "1", nodes{"a": {}}))
 	p.setSlice("ns/2", testSlice("other", "2", nodes{"a": {}}))
 	require.Empty(t, told, "not before all are known")
-	p.listed()
+	p.setListed()
 	require.Equal(t, []string{"ns/early"}, told)
 	p.setLocal("ns/other", true)
 	require.Equal(t, []string{"ns/early", "ns/other"}, told)

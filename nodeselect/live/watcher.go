@@ -17,7 +17,6 @@ import (
 
 	"github.com/headgate/headgate/internal/debounce"
 	"github.com/headgate/headgate/internal/kubewatch"
-
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -25,109 +24,105 @@ const (
 	watcherQuiet   = 100 * time.Millisecond
 	watcherMaxWait = time.Second
 
-	// watcherRecheck is how often nodes are judged without any event. What a predicate
-	// says of a node may change by the clock alone, as Ready's verdict does when its
-	// grace is over.
+	// watcherRecheck is the time between two judgements of the nodes without an event. A verdict may
+	// change with time alone: Ready avoids a node when its grace has passed.
 	watcherRecheck = 30 * time.Second
 )
 
-// Watcher follows a live cluster, and keeps the selection of what is declared up to
-// date. Set its fields before Run. It needs permission to list and watch nodes and
-// services, and endpointslices of discovery.k8s.io with LocalEndpoints.
+// Watcher follows a live cluster and keeps the selection for a list of refs up to date. Set the
+// fields before Run. The Watcher needs permission to list and watch nodes and services, and with
+// LocalEndpoints also endpointslices of discovery.k8s.io.
 type Watcher struct {
-	// Config says how to reach the API server, as client-go's loaders give it.
+	// Config describes how to reach the API server, as client-go loads it.
 	Config *rest.Config
-	// Selector chooses the nodes. Its predicates see of a node what Parse gives, without
-	// the messages and heartbeats of conditions and the annotation of kubectl apply.
+	// Selector chooses the nodes. Its predicates get nodes as nodeselect.TrimNode returns them.
 	Selector nodeselect.Selector
-	// Current are the subsets in use at the start, nil if none are known.
+	// Current are the subsets in use at the start; nil if unknown.
 	Current nodeselect.Subsets
-	// Quiet is for how long nothing must happen before a change is taken for complete;
-	// 0 is 100 ms.
+	// Quiet is how long the cluster must not change before a change is complete. 0 means 100 ms.
 	Quiet time.Duration
-	// MaxWait is how long the first of many changes waits at most; 0 is 1 s.
+	// MaxWait is how long the first change waits at most while others follow it. 0 means 1 s.
 	MaxWait time.Duration
-	// LocalEndpoints makes the Watcher follow EndpointSlices too, so that services with
-	// externalTrafficPolicy Local get nodes with a ready pod; see Objects.ReadyNodes.
-	// Run waits for them at first, but not if reading them is refused, nor for longer
-	// than a minute: until they can be read, such services are treated as without it.
+	// LocalEndpoints makes the Watcher follow EndpointSlices too. Services with externalTrafficPolicy
+	// Local then get only nodes with a ready pod; see nodeselect.Objects.ReadyNodes. The first
+	// Snapshot waits for the EndpointSlices for at most a minute, and not at all if the API server
+	// forbids them. Until they can be read, such services get nodes without regard to pods.
 	LocalEndpoints bool
-	// Logger is told of the cluster's coming and going; nil is silent.
+	// Logger logs when the API server stops to answer and when it answers again. nil logs nothing.
 	Logger *slog.Logger
 
-	once  sync.Once
-	inbox *inbox
-	ran   atomic.Bool
+	once    sync.Once
+	queue   *queue
+	started atomic.Bool
 }
 
-// Snapshot is a cluster at a moment. It is not changed later, and must not be by who
-// gets it.
+// Snapshot is the state of a cluster at one moment. Neither the Watcher nor the receiver may change
+// it.
 type Snapshot struct {
-	// Synced is true when the cluster has been seen whole, once. Until then everything
-	// but Err is empty.
+	// Synced is true once everything has been listed. Until then all fields but Err are empty.
 	Synced bool
-	// Objects are what this package reads of nodes and services, and nothing else.
+	// Objects are the nodes and services, trimmed as nodeselect.TrimNode and
+	// nodeselect.Annotations.TrimService describe.
 	Objects nodeselect.Objects
-	// Refs are what Selection is for, as SetRefs gave them.
+	// Refs are the refs of the last SetRefs that the Selection is for.
 	Refs []nodeselect.Ref
-	// Selection is that of Selector.Select for Objects and Refs, with the subset that
-	// each declared service had last, if only in Watcher.Current, as the current one.
+	// Selection is the result of Selector.Select for Objects and Refs. The current subset of a
+	// service is the one in the last Snapshot with that service, or in Watcher.Current.
 	Selection nodeselect.Selection
-	// Changed names what is different from the Snapshot before.
+	// Changed names the differences from the Snapshot before.
 	Changed nodeselect.Changed
-	// Err is nil while the API server answers. Else it says since when and why it does
-	// not, or what it said that is not believed, and the rest is the last good state.
+	// Err is nil while the API server answers and its answers are plausible. Otherwise the error
+	// states the reason and the start, and the other fields are the last good state.
 	Err error
 }
 
 func (w *Watcher) init() {
-	w.once.Do(func() { w.inbox = newInbox() })
+	w.once.Do(func() { w.queue = newQueue() })
 }
 
-// start gets ready for Run, when the fields are set: SetRefs may have come before.
+// start prepares Run. SetRefs may have been called before.
 func (w *Watcher) start() error {
 	w.init()
-	if w.ran.Swap(true) {
-		return errors.New("nodeselect/live: the Watcher has run already") // what it has seen is in no Tracker
+	if w.started.Swap(true) {
+		return errors.New("nodeselect/live: Run was called twice") // the queue holds changes, not the whole cluster
 	}
 	if w.LocalEndpoints {
-		w.inbox.put((*inbox).followSlices)
+		w.queue.edit((*queue).followSlices)
 	}
 	return nil
 }
 
-// SetRefs sets what is declared. It may be called at any time, from any goroutine; the
-// last call counts. A Snapshot with these Refs follows, if the cluster has been seen.
+// SetRefs replaces the refs that the Selection is for. Any goroutine may call it at any time. A
+// Snapshot with these refs follows as soon as the cluster has been listed.
 func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 	w.init()
 	refs = slices.Clone(refs)
 	if refs == nil {
-		refs = []nodeselect.Ref{}
+		refs = []nodeselect.Ref{} // nil would leave the refs of a Delta unchanged
 	}
-	w.inbox.put(func(in *inbox) { in.delta.Refs, in.news = refs, true })
+	w.queue.edit(func(q *queue) { q.delta.Refs, q.changed = refs, true })
 }
 
-// Run follows the cluster until ctx ends, and returns the error of ctx then. What it
-// started has ended by that time. It returns another error, at once, if Config cannot
-// be used, or if it is called again: a Watcher runs once.
+// Run follows the cluster until ctx ends, and returns the error of ctx. All goroutines that Run
+// started have ended when it returns. If Config is unusable, or if Run is called a second time, Run
+// returns another error at once.
 //
-// changed is called from the goroutine of Run: first when everything has been listed,
-// or when that turns out impossible for now, with Err and without Synced; then
-// after each change that matters, when the API server stops to answer or answers again,
-// and after SetRefs. Changes are collected for Quiet, and MaxWait at most. While changed
-// runs they are collected as well.
+// Run calls changed from its own goroutine. The first call comes when everything has been listed, or
+// with Err and without Synced when the API server does not answer. Further calls follow each change
+// of the Selection or the Objects, each change of Err, and each SetRefs. Run collects changes for
+// Quiet, at most for MaxWait, and also while changed runs.
 //
-// An API server that is away changes nothing but Err: the last good state stays. Nor is
-// a list believed that lacks more than half of the nodes, services or EndpointSlices
-// that were there: that is what a server with an empty store, or a wrong one behind a
-// proxy, looks like. What is missing is kept for five minutes in which the API server
-// answers, and for good as long as the list is empty but for what an API server makes of
-// itself, and Err says so. Objects that are deleted while they are watched are gone at
-// once, however many; and a Watcher that starts anew believes what it is told.
+// If the API server does not answer, the last good state remains and Err is set. The same holds for
+// a list that lacks more than half of the nodes, services or EndpointSlices of the list before: an
+// API server with an empty store, or a wrong server behind a proxy, must not take all servers away
+// at once. The missing objects remain for five minutes in which the API server answers. After an
+// empty list they remain until other objects appear; the Service and EndpointSlice that the API
+// server creates for itself do not count. Deletions that Run watches take effect at once, however
+// many there are. The first list is not compared with anything.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {
-		return fmt.Errorf("nodeselect/live: the configuration of the cluster cannot be used: %w", err)
+		return fmt.Errorf("nodeselect/live: Config cannot be used: %w", err)
 	}
 	if err := w.start(); err != nil {
 		return err
@@ -136,20 +131,20 @@ func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	defer sources.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	in := w.inbox
+	q := w.queue
 	sources.Go(func() {
 		kubewatch.Source[*corev1.Node]{Client: clients.Core, Resource: "nodes", Transform: trimNode}.
-			Run(ctx, in.nodes, in.health(kindNodes))
+			Run(ctx, q.nodes, q.health(kindNodes))
 	})
 	sources.Go(func() {
 		kubewatch.Source[*corev1.Service]{Client: clients.Core, Resource: "services", Transform: w.trimService}.
-			Run(ctx, in.services, in.health(kindServices))
+			Run(ctx, q.services, q.health(kindServices))
 	})
 	if w.LocalEndpoints {
 		sources.Go(func() {
 			kubewatch.Source[*discoveryv1.EndpointSlice]{
-				Client: clients.Discovery, Resource: "endpointslices", Labels: slicesOfServices, Transform: stripSlice,
-			}.Run(ctx, in.slices, in.health(kindSlices))
+				Client: clients.Discovery, Resource: "endpointslices", Labels: endpointSlices, Transform: trimSlice,
+			}.Run(ctx, q.slices, q.health(kindSlices))
 		})
 	}
 	return w.follow(ctx, changed)
@@ -161,71 +156,67 @@ func (w *Watcher) trimService(s *corev1.Service) (*corev1.Service, bool) {
 	return w.Selector.Annotations.TrimService(s), true
 }
 
-// follow makes Snapshots of what is in the inbox.
+// follow turns the changes in the queue into Snapshots until ctx ends.
 func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 	f := follower{
-		inbox: w.inbox, tracker: nodeselect.NewTracker(w.Selector, w.Current),
-		changed: changed, log: w.Logger,
-	}
-	if f.log == nil {
-		f.log = slog.New(slog.DiscardHandler)
+		queue: w.queue, tracker: nodeselect.NewTracker(w.Selector, w.Current),
+		changed: changed, log: cmp.Or(w.Logger, slog.New(slog.DiscardHandler)),
 	}
 	burst := debounce.New(cmp.Or(w.Quiet, watcherQuiet), cmp.Or(w.MaxWait, watcherMaxWait))
 	defer burst.Stop()
-	tick := time.NewTicker(watcherRecheck)
-	defer tick.Stop()
+	recheck := time.NewTicker(watcherRecheck)
+	defer recheck.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-w.inbox.arrived:
+		case <-w.queue.arrived:
 			burst.Notify()
 		case <-burst.C:
-			f.look()
-		case <-tick.C:
-			w.inbox.believe(time.Now())
-			f.look()
+			f.update()
+		case <-recheck.C:
+			w.queue.confirmDeletes(time.Now())
+			f.update()
 		}
 	}
 }
 
 // follower is the state of follow.
 type follower struct {
-	inbox   *inbox
+	queue   *queue
 	tracker *nodeselect.Tracker
 	changed func(Snapshot)
 	log     *slog.Logger
 
 	synced bool
-	reason string // of the last Err
+	reason string // text of the last Err, "" for nil
 }
 
-// look takes what has arrived, and passes on what matters of it.
-func (f *follower) look() {
-	delta, synced, err := f.inbox.take(time.Now())
+// update applies the changes in the queue to the Tracker, and calls changed if they matter.
+func (f *follower) update() {
+	b := f.queue.take(time.Now())
 	reason := ""
-	if err != nil {
-		reason = err.Error()
+	if b.err != nil {
+		reason = b.err.Error()
 	}
-	news := reason != f.reason
-	if news {
-		f.reason = reason
-		if err != nil {
-			f.log.Warn("the cluster cannot be followed", "err", err)
-		} else {
-			f.log.Info("the API server answers again")
-		}
+	errChanged := reason != f.reason
+	f.reason = reason
+	switch {
+	case errChanged && b.err != nil:
+		f.log.Warn("the API server does not answer, or its answer is not plausible", "err", b.err)
+	case errChanged:
+		f.log.Info("the API server answers again")
 	}
-	if !synced {
-		if news && err != nil {
-			f.changed(Snapshot{Err: err})
+	if !b.synced {
+		if errChanged && b.err != nil {
+			f.changed(Snapshot{Err: b.err})
 		}
 		return
 	}
 	first := !f.synced
 	f.synced = true
-	selection, changed := f.tracker.Update(delta, time.Now())
-	if !first && !news && changed.IsZero() && delta.Refs == nil {
+	selection, changed := f.tracker.Update(b.delta, time.Now())
+	if !first && !errChanged && changed.IsZero() && b.delta.Refs == nil {
 		return
 	}
 	objects := f.tracker.Objects()
@@ -234,6 +225,6 @@ func (f *follower) look() {
 	}
 	f.changed(Snapshot{
 		Synced: true, Objects: objects, Refs: f.tracker.Refs(),
-		Selection: selection, Changed: changed, Err: err,
+		Selection: selection, Changed: changed, Err: b.err,
 	})
 }

@@ -219,7 +219,7 @@ func TestWatcherHeedsPods(t *testing.T) {
 
 func TestWatcherWithoutAConfiguration(t *testing.T) {
 	w := &live.Watcher{Config: &rest.Config{Host: "http://[::1"}}
-	require.ErrorContains(t, w.Run(t.Context(), func(live.Snapshot) {}), "nodeselect/live: the configuration of the cluster cannot be used: ")
+	require.ErrorContains(t, w.Run(t.Context(), func(live.Snapshot) {}), "nodeselect/live: Config cannot be used: ")
 }
 
 // To run again would give a cluster without objects, since those are known already.
@@ -229,7 +229,7 @@ func TestWatcherRunsOnce(t *testing.T) {
 	cancel()
 	never := func(live.Snapshot) { t.Error("called") }
 	require.ErrorIs(t, w.Run(ctx, never), context.Canceled)
-	require.EqualError(t, w.Run(ctx, never), "nodeselect/live: the Watcher has run already")
+	require.EqualError(t, w.Run(ctx, never), "nodeselect/live: Run was called twice")
 }
 
 // What a Watcher keeps of a cluster is a small part of what the cluster is.

@@ -23,10 +23,10 @@ func TestSlicesAreNotWaitedForInVain(t *testing.T) {
 		local := testService("s")
 		local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 		forbidden := apierrors.NewForbidden(discoveryv1.Resource("endpointslices"), "", errors.New("no such role"))
-		w.inbox.health(kindSlices)(&kubewatch.Error{Resource: "endpointslices", Err: forbidden})
+		w.queue.health(kindSlices)(&kubewatch.Error{Resource: "endpointslices", Err: forbidden})
 		w.SetRefs([]nodeselect.Ref{testRef})
-		w.inbox.nodes.Replace(testNodes(1, 3))
-		w.inbox.services.Replace([]*corev1.Service{local})
+		w.queue.nodes.Replace(testNodes(1, 3))
+		w.queue.services.Replace([]*corev1.Service{local})
 		pass(time.Second)
 		require.Equal(t, 1, len(calls.all()))
 		s := calls.all()[0]
@@ -48,20 +48,20 @@ func TestDoubtfulLists(t *testing.T) {
 		after func(t *testing.T, w *Watcher, calls *calls)
 	}{
 		{"an empty one is never believed", func(t *testing.T, w *Watcher, calls *calls) {
-			w.inbox.nodes.Replace(nil)
+			w.queue.nodes.Replace(nil)
 			pass(time.Hour)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "nodes: a list lacks 9 of 9 that were there")
-			w.inbox.nodes.Replace(testNodes(1, 9))
+			w.queue.nodes.Replace(testNodes(1, 9))
 			pass(time.Second)
 			require.NoError(t, last(calls).Err)
 		}},
 		{"what comes back after an empty one gives the rest five minutes", func(t *testing.T, w *Watcher, calls *calls) {
-			w.inbox.nodes.Replace(nil)
+			w.queue.nodes.Replace(nil)
 			pass(time.Hour)
-			w.inbox.nodes.Set(testNode("n1"))
-			w.inbox.nodes.Set(testNode("n20"))
-			pass(believeAfter - time.Second)
+			w.queue.nodes.Set(testNode("n1"))
+			w.queue.nodes.Set(testNode("n20"))
+			pass(confirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 10)
 			require.Error(t, last(calls).Err)
 			pass(watcherRecheck + time.Second)
@@ -69,10 +69,10 @@ func TestDoubtfulLists(t *testing.T) {
 			require.NoError(t, last(calls).Err)
 		}},
 		{"so does a list that has something again", func(t *testing.T, w *Watcher, calls *calls) {
-			w.inbox.nodes.Replace(nil)
+			w.queue.nodes.Replace(nil)
 			pass(time.Hour)
-			w.inbox.nodes.Replace(testNodes(1, 2)) // a store that is being restored
-			pass(believeAfter - time.Second)
+			w.queue.nodes.Replace(testNodes(1, 2)) // a store that is being restored
+			pass(confirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 7 of 9 that were there, which are kept until ")
 			pass(watcherRecheck + time.Second)
@@ -80,12 +80,12 @@ func TestDoubtfulLists(t *testing.T) {
 			require.NoError(t, last(calls).Err)
 		}},
 		{"while the API server is away nothing is believed", func(t *testing.T, w *Watcher, calls *calls) {
-			w.inbox.nodes.Replace(testNodes(1, 4))
-			w.inbox.health(kindNodes)(errors.New("refused"))
+			w.queue.nodes.Replace(testNodes(1, 4))
+			w.queue.health(kindNodes)(errors.New("refused"))
 			pass(time.Hour)
 			require.Len(t, last(calls).Objects.Nodes, 9)
-			w.inbox.health(kindNodes)(nil)
-			pass(believeAfter - time.Second)
+			w.queue.health(kindNodes)(nil)
+			pass(confirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "kept until 2000-01-01T01:05:00Z")
 			pass(watcherRecheck + time.Second)
@@ -94,24 +94,24 @@ func TestDoubtfulLists(t *testing.T) {
 		}},
 		{"what an API server makes of itself is nothing", func(t *testing.T, w *Watcher, calls *calls) {
 			own := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "kubernetes"}}
-			w.inbox.services.Set(own)
-			w.inbox.services.Replace([]*corev1.Service{own})
+			w.queue.services.Set(own)
+			w.queue.services.Replace([]*corev1.Service{own})
 			pass(time.Hour)
 			require.Len(t, last(calls).Selection.Targets, 1)
 			require.ErrorContains(t, last(calls).Err, "services: a list lacks 1 of 2 that were there, which are kept while there is nothing else")
-			w.inbox.services.Replace(nil)
-			w.inbox.services.Set(own)
+			w.queue.services.Replace(nil)
+			w.queue.services.Set(own)
 			pass(time.Hour)
 			require.Len(t, last(calls).Selection.Targets, 1)
 			require.Error(t, last(calls).Err)
-			w.inbox.services.Replace([]*corev1.Service{own, testService("s")})
+			w.queue.services.Replace([]*corev1.Service{own, testService("s")})
 			pass(time.Second)
 			require.NoError(t, last(calls).Err)
 		}},
 		{"everything comes back", func(t *testing.T, w *Watcher, calls *calls) {
-			w.inbox.nodes.Replace(nil)
+			w.queue.nodes.Replace(nil)
 			for _, n := range testNodes(1, 9) {
-				w.inbox.nodes.Set(n)
+				w.queue.nodes.Set(n)
 			}
 			pass(time.Second)
 			require.NoError(t, last(calls).Err)
@@ -119,35 +119,35 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Equal(t, 1, len(calls.all()))
 		}},
 		{"a short one is believed after five minutes", func(t *testing.T, w *Watcher, calls *calls) {
-			w.inbox.nodes.Replace(testNodes(1, 4))
-			pass(believeAfter / 2)
+			w.queue.nodes.Replace(testNodes(1, 4))
+			pass(confirmAfter / 2)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 5 of 9")
-			w.inbox.nodes.Replace(testNodes(1, 3)) // does not start anew
-			pass(believeAfter/2 + watcherRecheck)
+			w.queue.nodes.Replace(testNodes(1, 3)) // does not start anew
+			pass(confirmAfter/2 + watcherRecheck)
 			require.Len(t, last(calls).Objects.Nodes, 3)
 			require.NoError(t, last(calls).Err)
 		}},
 		{"one that lacks half is believed", func(t *testing.T, w *Watcher, calls *calls) {
-			w.inbox.nodes.Replace(testNodes(1, 5))
+			w.queue.nodes.Replace(testNodes(1, 5))
 			pass(time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 5)
 			require.NoError(t, last(calls).Err)
 		}},
 		{"nodes that are deleted are gone", func(t *testing.T, w *Watcher, calls *calls) {
 			for i := 1; i <= 9; i++ {
-				w.inbox.nodes.Delete("", fmt.Sprint("n", i))
+				w.queue.nodes.Delete("", fmt.Sprint("n", i))
 			}
 			pass(time.Second)
 			require.Empty(t, last(calls).Objects.Nodes)
 			require.NoError(t, last(calls).Err)
 		}},
 		{"services too", func(t *testing.T, w *Watcher, calls *calls) {
-			w.inbox.services.Replace(nil)
+			w.queue.services.Replace(nil)
 			pass(time.Hour)
 			require.Len(t, last(calls).Selection.Targets, 1)
 			require.ErrorContains(t, last(calls).Err, "services: a list lacks 1 of 1")
-			w.inbox.services.Delete("ns", "s")
+			w.queue.services.Delete("ns", "s")
 			pass(time.Second)
 			require.Empty(t, last(calls).Selection.Targets)
 			require.NoError(t, last(calls).Err)
@@ -183,17 +183,17 @@ func TestDoubtfulListsOfPods(t *testing.T) {
 				local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 				slices := []*discoveryv1.EndpointSlice{testSlice("s", "s-1", map[string]discoveryv1.EndpointConditions{"n3": {}})}
 				w.SetRefs([]nodeselect.Ref{testRef})
-				w.inbox.nodes.Replace(testNodes(1, 9))
-				w.inbox.services.Replace([]*corev1.Service{local})
-				w.inbox.slices.Replace(slices)
+				w.queue.nodes.Replace(testNodes(1, 9))
+				w.queue.services.Replace([]*corev1.Service{local})
+				w.queue.slices.Replace(slices)
 				pass(time.Second)
 				require.Equal(t, "n3", calls.all()[0].Selection.Targets[0].Nodes[0].Name)
-				w.inbox.slices.Replace(list)
+				w.queue.slices.Replace(list)
 				pass(time.Hour)
 				last := calls.all()[len(calls.all())-1]
 				require.Len(t, last.Selection.Targets[0].Nodes, 1)
 				require.ErrorContains(t, last.Err, "endpointslices: a list lacks 1 of 1 that were there")
-				w.inbox.slices.Replace(slices)
+				w.queue.slices.Replace(slices)
 				pass(time.Second)
 				last = calls.all()[len(calls.all())-1]
 				require.NoError(t, last.Err)
@@ -211,19 +211,19 @@ func TestSlicesThatComeLate(t *testing.T) {
 		local := testService("s")
 		local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 		for kind := range kinds {
-			w.inbox.health(kind)(errors.New("refused"))
+			w.queue.health(kind)(errors.New("refused"))
 		}
 		w.SetRefs([]nodeselect.Ref{testRef})
-		w.inbox.nodes.Replace(testNodes(1, 9))
-		w.inbox.health(kindNodes)(nil)
-		w.inbox.services.Replace([]*corev1.Service{local})
-		w.inbox.health(kindServices)(nil)
+		w.queue.nodes.Replace(testNodes(1, 9))
+		w.queue.health(kindNodes)(nil)
+		w.queue.services.Replace([]*corev1.Service{local})
+		w.queue.health(kindServices)(nil)
 		pass(5 * time.Second)
 		for _, c := range calls.all() {
 			require.False(t, c.Synced)
 		}
-		w.inbox.slices.Replace([]*discoveryv1.EndpointSlice{testSlice("s", "s-1", map[string]discoveryv1.EndpointConditions{"n3": {}})})
-		w.inbox.health(kindSlices)(nil)
+		w.queue.slices.Replace([]*discoveryv1.EndpointSlice{testSlice("s", "s-1", map[string]discoveryv1.EndpointConditions{"n3": {}})})
+		w.queue.health(kindSlices)(nil)
 		pass(time.Second)
 		last := calls.all()[len(calls.all())-1]
 		require.True(t, last.Synced)
@@ -236,13 +236,13 @@ func TestSlicesThatComeLate(t *testing.T) {
 func TestSlicesThatNeverCome(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		w.inbox.health(kindSlices)(errors.New("internal error"))
+		w.queue.health(kindSlices)(errors.New("internal error"))
 		listed(w)
 		pass(slicesWait + watcherRecheck)
 		last := calls.all()[len(calls.all())-1]
 		require.True(t, last.Synced)
 		require.EqualError(t, last.Err, "nodeselect/live: internal error")
-		w.inbox.health(kindSlices)(nil)
+		w.queue.health(kindSlices)(nil)
 		pass(time.Second)
 		last = calls.all()[len(calls.all())-1]
 		require.True(t, last.Synced)

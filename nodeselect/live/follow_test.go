@@ -96,8 +96,8 @@ func pass(d time.Duration) {
 
 func listed(w *Watcher) {
 	w.SetRefs([]nodeselect.Ref{testRef})
-	w.inbox.nodes.Replace(testNodes(1, 9))
-	w.inbox.services.Replace([]*corev1.Service{testService("s")})
+	w.queue.nodes.Replace(testNodes(1, 9))
+	w.queue.services.Replace([]*corev1.Service{testService("s")})
 	pass(watcherQuiet)
 }
 
@@ -105,13 +105,13 @@ func TestNothingBeforeEverythingIsListed(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		w.SetRefs([]nodeselect.Ref{testRef})
-		w.inbox.nodes.Replace(testNodes(1, 3))
+		w.queue.nodes.Replace(testNodes(1, 3))
 		pass(time.Minute)
 		require.Equal(t, 0, len(calls.all()))
-		w.inbox.services.Replace([]*corev1.Service{testService("s")})
+		w.queue.services.Replace([]*corev1.Service{testService("s")})
 		pass(time.Minute)
 		require.Equal(t, 0, len(calls.all()))
-		w.inbox.slices.Replace(nil)
+		w.queue.slices.Replace(nil)
 		pass(time.Minute)
 		require.Equal(t, 1, len(calls.all()))
 		s := calls.all()[0]
@@ -127,8 +127,8 @@ func TestNothingBeforeEverythingIsListed(t *testing.T) {
 func TestUnreachableAtTheStart(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		w.inbox.health(kindNodes)(errors.New("nodes: refused"))
-		w.inbox.health(kindServices)(errors.New("services: refused"))
+		w.queue.health(kindNodes)(errors.New("nodes: refused"))
+		w.queue.health(kindServices)(errors.New("services: refused"))
 		pass(time.Second)
 		require.Equal(t, 1, len(calls.all()))
 		require.EqualError(t, calls.all()[0].Err, "nodeselect/live: nodes: refused; services: refused")
@@ -136,10 +136,10 @@ func TestUnreachableAtTheStart(t *testing.T) {
 		w.SetRefs([]nodeselect.Ref{testRef})
 		pass(time.Minute)
 		require.Equal(t, 1, len(calls.all()), "nothing new")
-		w.inbox.nodes.Replace(testNodes(1, 3))
-		w.inbox.health(kindNodes)(nil)
-		w.inbox.services.Replace([]*corev1.Service{testService("s")})
-		w.inbox.health(kindServices)(nil)
+		w.queue.nodes.Replace(testNodes(1, 3))
+		w.queue.health(kindNodes)(nil)
+		w.queue.services.Replace([]*corev1.Service{testService("s")})
+		w.queue.health(kindServices)(nil)
 		pass(time.Second)
 		require.Equal(t, 2, len(calls.all()))
 		require.True(t, calls.all()[1].Synced)
@@ -156,7 +156,7 @@ func TestABurstIsOneChange(t *testing.T) {
 		calls.all()
 		calls.list = nil
 		for i := 10; i < 20; i++ {
-			w.inbox.nodes.Set(testNode(fmt.Sprint("n", i)))
+			w.queue.nodes.Set(testNode(fmt.Sprint("n", i)))
 			pass(watcherQuiet / 2)
 		}
 		require.Equal(t, 0, len(calls.all()))
@@ -178,7 +178,7 @@ func TestChangesThatNeverCease(t *testing.T) {
 			n := testNode("n1")
 			n.Spec.Unschedulable = i%2 == 0
 			n.Status.Addresses[0].Address = fmt.Sprint("10.0.1.", i)
-			w.inbox.nodes.Set(n)
+			w.queue.nodes.Set(n)
 			pass(50 * time.Millisecond)
 		}
 		require.InDelta(t, 10, len(calls.all()), 1.5, "5 s of changes, 500 ms from the first to the look at them")
@@ -205,19 +205,19 @@ func TestHeartbeatsAreNothing(t *testing.T) {
 			return n
 		}
 		listed(w)
-		w.inbox.nodes.Set(beat(1))
+		w.queue.nodes.Set(beat(1))
 		pass(time.Second)
 		require.Equal(t, 1, len(calls.all()), "a condition has come, which says nothing")
 		for i := range 100 {
-			w.inbox.nodes.Set(beat(i))
+			w.queue.nodes.Set(beat(i))
 		}
 		list := testNodes(1, 9)
 		list[0] = beat(1000)
-		w.inbox.nodes.Replace(list)
-		w.inbox.mu.Lock()
-		require.Equal(t, nodeselect.Delta{}, w.inbox.delta)
-		w.inbox.mu.Unlock()
-		require.Empty(t, w.inbox.arrived)
+		w.queue.nodes.Replace(list)
+		w.queue.mu.Lock()
+		require.Equal(t, nodeselect.Delta{}, w.queue.delta)
+		w.queue.mu.Unlock()
+		require.Empty(t, w.queue.arrived)
 		pass(time.Minute)
 		require.Equal(t, 1, len(calls.all()))
 	})
@@ -232,7 +232,7 @@ func TestNodesAreJudgedAgain(t *testing.T) {
 		lost.Status.Conditions = []corev1.NodeCondition{{
 			Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastTransitionTime: metav1.NewTime(time.Now()),
 		}}
-		w.inbox.nodes.Set(lost)
+		w.queue.nodes.Set(lost)
 		pass(nodeselect.DefaultGrace)
 		require.Equal(t, 1, len(calls.all()))
 		pass(watcherRecheck + time.Second)
@@ -247,7 +247,7 @@ func TestOnlyHealthChanges(t *testing.T) {
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		listed(w)
 		good := calls.all()[0].Snapshot
-		health := w.inbox.health(kindNodes)
+		health := w.queue.health(kindNodes)
 		health(errors.New("nodes: refused"))
 		pass(time.Second)
 		require.Equal(t, 2, len(calls.all()))
@@ -298,7 +298,7 @@ func TestBusyCaller(t *testing.T) {
 		}()
 		listed(w)
 		for i := 10; i < 20; i++ {
-			w.inbox.nodes.Set(testNode(fmt.Sprint("n", i)))
+			w.queue.nodes.Set(testNode(fmt.Sprint("n", i)))
 			pass(time.Second)
 		}
 		pass(time.Minute)
@@ -316,7 +316,7 @@ func TestHeartbeatsDelayNothing(t *testing.T) {
 		listed(w)
 		heartbeats := func(n int) {
 			for range n {
-				w.inbox.nodes.Set(testNode("n2"))
+				w.queue.nodes.Set(testNode("n2"))
 				pass(10 * time.Millisecond)
 			}
 		}
@@ -324,7 +324,7 @@ func TestHeartbeatsDelayNothing(t *testing.T) {
 		require.Equal(t, 1, len(calls.all()), "they are no change")
 		first := calls.all()[0]
 		heartbeats(1)
-		w.inbox.nodes.Delete("", "n1")
+		w.queue.nodes.Delete("", "n1")
 		heartbeats(200)
 		require.Equal(t, 2, len(calls.all()))
 		require.Equal(t, first.at+2010*time.Millisecond+watcherQuiet, calls.all()[1].at)
@@ -335,14 +335,14 @@ func TestHeartbeatsDelayNothing(t *testing.T) {
 func TestPodsOfOtherServicesDelayNothing(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		w.inbox.slices.Replace(nil)
+		w.queue.slices.Replace(nil)
 		listed(w)
 		require.Equal(t, 1, len(calls.all()))
 		first := calls.all()[0]
-		w.inbox.nodes.Delete("", "n1")
+		w.queue.nodes.Delete("", "n1")
 		for i := range 200 {
 			conditions := discoveryv1.EndpointConditions{Ready: new(i%2 == 0)}
-			w.inbox.slices.Set(testSlice("s", "x", map[string]discoveryv1.EndpointConditions{"n3": conditions}))
+			w.queue.slices.Set(testSlice("s", "x", map[string]discoveryv1.EndpointConditions{"n3": conditions}))
 			pass(10 * time.Millisecond)
 		}
 		require.Equal(t, first.at+watcherQuiet, calls.all()[1].at)

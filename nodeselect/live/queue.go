@@ -1,0 +1,198 @@
+package live
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// The kinds of objects, as indexes.
+const (
+	kindNodes = iota
+	kindServices
+	kindSlices
+	kinds
+)
+
+// queue collects the changes of a cluster until the Watcher's goroutine takes them. Sources write to
+// it from goroutines of their own.
+type queue struct {
+	arrived chan struct{} // receives a value after a change
+
+	mu      sync.Mutex
+	changed bool // set by a change in progress: arrived must receive a value
+	delta   nodeselect.Delta
+	failing [kinds]error // why the API server does not answer for a kind; nil if it does
+	synced  bool         // everything that the first Snapshot needs has been listed
+	waiting time.Time    // since when only the EndpointSlices are not listed; zero before
+
+	nodes    *store[*corev1.Node]
+	services *store[*corev1.Service]
+	slices   *store[*discoveryv1.EndpointSlice] // nil without Watcher.LocalEndpoints
+	stores   [kinds]confirmer                   // the same stores; nil without one
+	pods     pods
+}
+
+// confirmer is a store of any kind.
+type confirmer interface {
+	err() error
+	answered(now time.Time)
+	confirmDeletes(now time.Time)
+}
+
+func newQueue() *queue {
+	q := &queue{arrived: make(chan struct{}, 1)}
+	q.nodes = newStore("nodes", q, func(name string, n *corev1.Node) {
+		set(&q.delta.Nodes, name, n)
+		q.changed = true
+	})
+	q.services = newStore("services", q, func(key string, s *corev1.Service) {
+		set(&q.delta.Services, key, s)
+		q.changed = true
+		q.pods.setLocal(key, isLocal(s))
+	})
+	q.stores[kindNodes], q.stores[kindServices] = q.nodes, q.services
+	q.pods.changed = func(key string, nodes []string) {
+		set(&q.delta.ReadyNodes, key, nodes)
+		q.changed = true
+	}
+	return q
+}
+
+// followSlices adds the store of EndpointSlices. It must be called before any source writes.
+func (q *queue) followSlices() {
+	q.slices = newStore("endpointslices", q, q.pods.setSlice)
+	q.slices.listedFirst = func() {
+		q.delta.ReadyNodes = map[string][]string{} // not nil, even if no pod is ready
+		q.pods.setListed()
+	}
+	q.stores[kindSlices] = q.slices
+}
+
+// set sets an element of a map that may be nil.
+func set[V any](m *map[string]V, key string, v V) {
+	if *m == nil {
+		*m = map[string]V{}
+	}
+	(*m)[key] = v
+}
+
+// edit calls f under the lock. If f sets q.changed, the Watcher wakes up. f leaves it unset for the
+// heartbeats of nodes: they never cease, and each wake-up prolongs the quiet time.
+func (q *queue) edit(f func(*queue)) {
+	q.mu.Lock()
+	f(q)
+	changed := q.changed
+	q.changed = false
+	q.mu.Unlock()
+	if !changed {
+		return
+	}
+	select {
+	case q.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// health returns the health function for the source of a kind; see kubewatch.Source.Run.
+func (q *queue) health(kind int) func(error) {
+	return func(err error) {
+		q.edit(func(q *queue) {
+			q.failing[kind], q.changed = err, true
+			if err == nil && q.stores[kind] != nil {
+				q.stores[kind].answered(time.Now())
+			}
+		})
+	}
+}
+
+// batch is what the queue has collected.
+type batch struct {
+	delta  nodeselect.Delta // empty unless synced
+	synced bool
+	err    error // for Snapshot.Err
+}
+
+// take removes the collected changes from the queue and returns them. Until everything is listed
+// the changes stay in the queue.
+func (q *queue) take(now time.Time) batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var all errorList
+	for _, err := range q.failing {
+		if err != nil {
+			all = append(all, err)
+		}
+	}
+	for _, s := range q.stores {
+		if s != nil && s.err() != nil {
+			all = append(all, s.err())
+		}
+	}
+	var b batch
+	if len(all) > 0 {
+		b.err = fmt.Errorf("nodeselect/live: %w", all)
+	}
+	q.synced = q.synced || q.complete(now)
+	if b.synced = q.synced; b.synced {
+		b.delta, q.delta = q.delta, nodeselect.Delta{}
+	}
+	return b
+}
+
+// slicesWait is how long the first Snapshot waits for EndpointSlices that cannot be read. An API
+// server that starts fails for a moment; without EndpointSlices the Watcher would choose nodes
+// without pods for services with externalTrafficPolicy Local.
+const slicesWait = 10 * time.Second
+
+// complete reports whether everything that the first Snapshot waits for has been listed.
+func (q *queue) complete(now time.Time) bool {
+	if !q.nodes.listed || !q.services.listed {
+		return false
+	}
+	if q.slices == nil || q.slices.listed {
+		return true
+	}
+	if q.waiting.IsZero() {
+		q.waiting = now
+	}
+	err := q.failing[kindSlices]
+	return err != nil && (isPermanent(err) || now.Sub(q.waiting) >= slicesWait)
+}
+
+// isPermanent reports whether the API server answers and refuses, so that waiting is of no use.
+func isPermanent(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err)
+}
+
+// confirmDeletes removes the objects that have been missing for long enough. It skips kinds for
+// which the API server does not answer, because a missing object could not come back there.
+func (q *queue) confirmDeletes(now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for kind, s := range q.stores {
+		if s != nil && q.failing[kind] == nil {
+			s.confirmDeletes(now)
+		}
+	}
+}
+
+// errorList joins errors in one line.
+type errorList []error
+
+func (l errorList) Error() string {
+	texts := make([]string, len(l))
+	for i := range l {
+		texts[i] = l[i].Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (l errorList) Unwrap() []error { return l }

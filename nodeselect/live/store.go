@@ -1,0 +1,182 @@
+package live
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// confirmAfter is how long objects are kept that a doubtful list lacks.
+const confirmAfter = 5 * time.Minute
+
+// store holds the objects of one kind. It is the kubewatch.Sink of a source, and reports differences
+// to the queue: an event that changes nothing has no effect.
+//
+// A list is doubtful if it lacks more than half of the objects, or if it is empty. The API server
+// may have an empty store, or a proxy may lead to a wrong server. The store keeps the objects that a
+// doubtful list lacks. They are missing until they appear again, or until confirmDeletes removes
+// them.
+type store[T object] struct {
+	resource    string
+	queue       *queue
+	apply       func(key string, t T) // reports a change; t is nil for a deletion
+	listedFirst func()                // called after the first list, unless nil
+
+	objects map[string]T
+	listed  bool
+
+	missing map[string]bool // nil if no list is in doubt
+	since   time.Time       // the start of confirmAfter
+	empty   bool            // the doubtful list was empty, so confirmAfter has not begun
+	lacks   string          // "5 of 9"
+	doubt   error           // for Snapshot.Err; nil if no list is in doubt
+}
+
+// ownObject is the key of the Service and the EndpointSlice that every API server creates for itself
+// when it starts, even with an empty store.
+const ownObject = metav1.NamespaceDefault + "/kubernetes"
+
+// object is a pointer to an object of the API.
+type object interface {
+	comparable
+	GetNamespace() string
+	GetName() string
+}
+
+func newStore[T object](resource string, q *queue, apply func(string, T)) *store[T] {
+	return &store[T]{resource: resource, queue: q, apply: apply, objects: map[string]T{}}
+}
+
+func keyOf(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "/" + name
+}
+
+// Replace applies a complete list.
+func (s *store[T]) Replace(list []T) {
+	s.queue.edit(func(*queue) { s.replace(list, time.Now()) })
+}
+
+// Set applies a new or changed object.
+func (s *store[T]) Set(t T) {
+	s.queue.edit(func(*queue) { s.set(t, time.Now()) })
+}
+
+// Delete applies the deletion of an object.
+func (s *store[T]) Delete(namespace, name string) {
+	s.queue.edit(func(*queue) { s.remove(keyOf(namespace, name)) })
+}
+
+func (s *store[T]) replace(list []T, now time.Time) {
+	s.queue.changed = true
+	lacking := make(map[string]bool, len(s.objects))
+	for key := range s.objects {
+		lacking[key] = true
+	}
+	empty := true
+	for _, t := range list {
+		key := keyOf(t.GetNamespace(), t.GetName())
+		delete(lacking, key)
+		empty = empty && key == ownObject
+	}
+	if 2*len(lacking) > len(s.objects) || empty && len(lacking) > 0 {
+		if s.missing == nil || s.empty && !empty {
+			s.since = now
+		}
+		s.missing, s.empty = lacking, empty
+		s.lacks = fmt.Sprintf("%d of %d", len(lacking), len(s.objects))
+		s.setDoubt()
+	} else {
+		s.clearDoubt()
+		for key := range lacking {
+			s.remove(key)
+		}
+	}
+	for _, t := range list {
+		s.update(t)
+	}
+	if !s.listed {
+		s.listed = true
+		if s.listedFirst != nil {
+			s.listedFirst()
+		}
+	}
+}
+
+func (s *store[T]) set(t T, now time.Time) {
+	key := keyOf(t.GetNamespace(), t.GetName())
+	if s.empty && key != ownObject { // the API server has objects again, so confirmAfter begins
+		s.empty, s.since = false, now
+		s.setDoubt()
+	}
+	s.update(t)
+	s.seen(key)
+}
+
+// update stores an object, and reports it if it differs from the stored one.
+func (s *store[T]) update(t T) {
+	key := keyOf(t.GetNamespace(), t.GetName())
+	if old, ok := s.objects[key]; ok && reflect.DeepEqual(old, t) {
+		return
+	}
+	s.objects[key] = t
+	s.apply(key, t)
+}
+
+func (s *store[T]) remove(key string) {
+	if _, ok := s.objects[key]; ok {
+		delete(s.objects, key)
+		var deleted T
+		s.apply(key, deleted)
+	}
+	s.seen(key)
+}
+
+// seen notes that the API server reported an object, so that it is not missing.
+func (s *store[T]) seen(key string) {
+	delete(s.missing, key)
+	if len(s.missing) == 0 {
+		s.clearDoubt()
+	}
+}
+
+func (s *store[T]) setDoubt() {
+	kept := "while there is nothing else (since " + s.since.UTC().Format(time.RFC3339) + ")"
+	if !s.empty {
+		kept = "until " + s.since.Add(confirmAfter).UTC().Format(time.RFC3339)
+	}
+	s.doubt = fmt.Errorf("%s: a list lacks %s that were there, which are kept %s", s.resource, s.lacks, kept)
+	s.queue.changed = true
+}
+
+func (s *store[T]) clearDoubt() {
+	s.queue.changed = s.queue.changed || s.doubt != nil
+	s.missing, s.empty, s.doubt = nil, false, nil
+}
+
+func (s *store[T]) err() error { return s.doubt }
+
+// answered restarts confirmAfter, because the API server was away and answers again.
+func (s *store[T]) answered(now time.Time) {
+	if s.missing != nil && !s.empty {
+		s.since = now
+		s.setDoubt()
+	}
+}
+
+// confirmDeletes removes the missing objects after confirmAfter. After an empty list it removes
+// nothing.
+func (s *store[T]) confirmDeletes(now time.Time) {
+	if s.missing == nil || s.empty || now.Sub(s.since) < confirmAfter {
+		return
+	}
+	for _, key := range slices.Collect(maps.Keys(s.missing)) {
+		s.remove(key)
+	}
+}
