@@ -3,6 +3,7 @@
 package headgate_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"go/parser"
@@ -135,6 +136,10 @@ var directImports = map[string]map[string]string{
 	"internal/filewatch": {
 		module + "/internal/debounce":  "a burst of events is one change",
 		"github.com/fsnotify/fsnotify": "events of the operating system",
+	},
+	"internal/haproxyproc/haproxytest": {
+		module + "/internal/freeport":    "HAProxy's ports stay reserved until HAProxy starts",
+		module + "/internal/haproxyproc": "the process that it runs",
 	},
 	"internal/freeport": {
 		"golang.org/x/sys": "a port that is bound and not listened on",
@@ -274,7 +279,7 @@ func TestImports(t *testing.T) {
 					used[p.short()+" "+prefix] = true
 				}
 			}
-			if !allowed && !strings.HasPrefix(p.short(), "internal/haproxyproc/") {
+			if !allowed {
 				t.Errorf("%s imports %s, which directImports does not give a reason for", p.short(), imp)
 			}
 		}
@@ -361,5 +366,34 @@ func TestBinariesBuild(t *testing.T) {
 	args := append([]string{"build", raceFlag, "-o", t.TempDir()}, mains...)
 	if msg, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, msg)
+	}
+}
+
+// TestContributingMapsEveryPackage compares the map in CONTRIBUTING.md with the code: one row for
+// each package outside examples, whose second column lists what the package may import.
+func TestContributingMapsEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{} // from package to imports
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, " | "); len(cells) == 3 && strings.HasPrefix(line, "| `") {
+			rows[strings.Trim(cells[0], "| `")] = cells[1]
+		}
+	}
+	for _, p := range listPackages(t) {
+		if strings.HasPrefix(p.short(), "examples/") {
+			continue
+		}
+		var imports []string
+		for imp := range directImports[p.short()] {
+			imports = append(imports, "`"+strings.TrimPrefix(imp, module+"/")+"`")
+		}
+		slices.Sort(imports)
+		want := strings.Join(imports, ", ")
+		if got, ok := rows[p.short()]; !ok || got != cmp.Or(want, "nothing") {
+			t.Errorf("CONTRIBUTING.md: the row of `%s` has imports %q, want %q", p.short(), got, cmp.Or(want, "nothing"))
+		}
 	}
 }
