@@ -13,31 +13,30 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Budget says how many checks a second the terminators make, and how many they
-// would make without what keeps them few. The package comment has the formula.
+// Budget is the number of checks a second that the terminators make, and the number that they would
+// make without subsets and without track. The package comment has the formula.
 type Budget struct {
 	// Terminators is Builder.Terminators, at least 1.
 	Terminators int `json:"terminators"`
-	// Now is what they make with the configuration that was built.
+	// Now are the checks of the configuration that Build returned.
 	Now Checks `json:"now"`
-	// WithoutSubsets: every service on all nodes of its cluster that can be used.
+	// WithoutSubsets are the checks if every service had all usable nodes of its cluster.
 	WithoutSubsets Checks `json:"withoutSubsets"`
-	// WithoutTrack: every server checked by itself, as if each route asked for it,
-	// instead of following its node.
+	// WithoutTrack are the checks if HAProxy checked every server, instead of letting servers
+	// follow ("track") the check of their node.
 	WithoutTrack Checks `json:"withoutTrack"`
-	// WithoutSubsetsAndTrack: every service on all nodes, each of these servers
-	// checked by itself.
+	// WithoutSubsetsAndTrack are the checks with both of these changes.
 	WithoutSubsetsAndTrack Checks `json:"withoutSubsetsAndTrack"`
 }
 
-// Checks are those of one terminator, in servers and checks a second, and how many
-// checks a second all of them make.
+// Checks are the checks of one terminator, in servers and in checks a second, and the checks a
+// second of all terminators.
 type Checks struct {
 	haproxycfg.CheckBudget
 	AllTerminators float64 `json:"checksPerSecondOfAllTerminators"`
 }
 
-// String gives the checks of all terminators in words, one case a line.
+// String returns a table of the checks of all terminators, with one case in each line.
 func (b Budget) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%-16s %10s %10s %10s\n", "checks/s", "health", "agent", "total")
@@ -56,9 +55,9 @@ func (b Budget) String() string {
 	return s.String()
 }
 
-// budget compares the configuration with those that it might have been. These have
-// millions of servers, so they are counted and not made: one is made with a single
-// node that stands for all of a cluster, and its servers are multiplied.
+// budget counts the checks of the configuration and of the three alternatives. The alternatives may
+// have millions of servers, so budget does not build them. It builds a configuration in which one
+// stand-in node represents all nodes of a cluster, and multiplies the checks of its servers.
 func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)
@@ -79,9 +78,8 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 	return budget
 }
 
-// untrack makes the configuration that an Edge makes of routes which all ask for
-// checks of their own: each server is checked, and asks the node's agent if there are
-// node agents and the service has none.
+// untrack changes a configuration as if every route had a check of its own: HAProxy checks each
+// server. If a service has no agent and there are node agents, its servers ask the node's agent.
 func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	tracked := map[string]bool{} // backends
 	for i := range config.Backends {
@@ -101,11 +99,11 @@ func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	config.Backends = slices.DeleteFunc(config.Backends, func(b haproxycfg.Backend) bool { return tracked[b.Name] })
 }
 
-// multiples say for how many servers each server on a stand-in counts.
+// multiples are the numbers of servers that a server on a stand-in node represents.
 type multiples struct {
-	upstreams []edge.Upstream    // each on the node that stands for its cluster
-	nodes     map[netip.Addr]int // usable nodes by stand-in
-	subsets   map[netip.AddrPort]int
+	upstreams []edge.Upstream        // each on the stand-in node of its cluster
+	nodes     map[netip.Addr]int     // usable nodes of the cluster, by the address of its stand-in
+	subsets   map[netip.AddrPort]int // nodes of the service, by the address of its server
 }
 
 func (m *multiples) count(upstreams []edge.Upstream, report *Report) {
@@ -116,14 +114,14 @@ func (m *multiples) count(upstreams []edge.Upstream, report *Report) {
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		index[c.Name], nodes[i] = i, edge.Node{Name: c.Name, Addr: a}
 		m.nodes[a] = c.Eligible + c.Avoid
-		if m.nodes[a] == 0 { // as nodeselect.Pool.Pick does
+		if m.nodes[a] == 0 { // Pool.Pick of nodeselect does the same.
 			m.nodes[a] = c.Excluded
 		}
 	}
 	m.upstreams = make([]edge.Upstream, len(upstreams))
 	m.subsets = make(map[netip.AddrPort]int, len(upstreams))
 	for i, u := range upstreams {
-		if len(u.Nodes) > 0 { // then its cluster was given
+		if len(u.Nodes) > 0 { // So Build received its cluster.
 			c := index[u.Ref.Cluster]
 			m.subsets[netip.AddrPortFrom(nodes[c].Addr, u.NodePort)] = len(u.Nodes)
 			u.Nodes = nodes[c : c+1]
@@ -136,11 +134,11 @@ func (m *multiples) usable(a netip.AddrPort) int { return m.nodes[a.Addr()] }
 
 func (m *multiples) subset(a netip.AddrPort) int { return m.subsets[a] }
 
-// multiplied is the budget of a configuration in which each server is there as often
-// as times says of its address.
+// multiplied returns the budget of a configuration in which each server counts times(its address)
+// times.
 func multiplied(config *haproxycfg.Config, times func(netip.AddrPort) int) haproxycfg.CheckBudget {
 	type pair struct{ health, agent time.Duration }
-	once := map[pair]haproxycfg.CheckBudget{} // of a server with both, by its intervals
+	once := map[pair]haproxycfg.CheckBudget{} // of one server with both checks, by their intervals
 	var sum haproxycfg.CheckBudget
 	for i := range config.Backends {
 		b := &config.Backends[i]
@@ -173,5 +171,5 @@ func rounded(n haproxycfg.CheckBudget) haproxycfg.CheckBudget {
 	return n
 }
 
-// round keeps rounding errors of sums, and digits that say nothing, out of the report.
+// round removes the rounding errors of sums and meaningless digits.
 func round(perSecond float64) float64 { return math.Round(perSecond*1000) / 1000 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,84 +12,83 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Cluster is one cluster at a moment.
+// Cluster is the state of one cluster.
 type Cluster struct {
-	// Name is the name by which routes refer to it.
+	// Name is the name of the cluster in routes.
 	Name    string
 	Objects nodeselect.Objects
-	// Current are the subsets in use, nil if there are none or none are known.
-	// They matter where nodeselect.Pool.Pick says so.
+	// Current are the subsets in use. They are nil if no subsets are in use or known.
+	// nodeselect.Pool.Pick describes when they change the result.
 	Current nodeselect.Subsets
-	// Selection, if not nil, is what Build would select from Objects, made already
-	// by whoever follows the cluster, or in an earlier report: [Report.Selection].
-	// Objects then serve to say why a service is missing, and for services that
-	// were declared since.
+	// Selection is a selection that exists already: that of a watcher of the cluster, or that of
+	// an earlier report ([Report.Selection]). If Selection is nil, Build selects from Objects.
+	// Otherwise Build uses Objects for two purposes only: to report why a service is missing, and
+	// to select nodes for services that Selection does not contain.
 	Selection *nodeselect.Selection
-	// Total is the number of the cluster's nodes where Objects do not hold them; 0
-	// means that they do.
+	// Total is the number of nodes of the cluster. 0 means that Objects contain all nodes.
 	Total int
-	// Connectivity says whether the cluster answers, and is reported. One that never
-	// did has nothing else.
+	// Connectivity appears in the report. Build ignores Objects and Selection if its State is
+	// Never.
 	Connectivity Connectivity
 }
 
-// Builder says how clusters and routes become a configuration. It holds values
-// only and may be used by several goroutines at once.
+// Builder makes a configuration from routes and clusters. It contains only values, so several
+// goroutines may use it at the same time.
 type Builder struct {
 	Edge     edge.Edge
 	Selector nodeselect.Selector
-	// Terminators is how many HAProxy processes run the configuration; 0 means 1.
-	// Only Report.Budget depends on it.
+	// Terminators is the number of HAProxy processes that run the configuration; 0 means 1. Only
+	// Report.Budget depends on it.
 	Terminators int
 }
 
-// Build returns the configuration that serves a table from clusters, and the
-// report on it. Nodes are judged as of now.
+// Build returns the configuration that serves a table from clusters, and its report. now is the
+// time at which predicates judge nodes.
 //
-// A service that routes name and that cannot be reached is one problem, at the first
-// of these routes, and so is a cluster that is not given or has never answered. Of two
-// clusters of one name the first counts.
+// A service that routes name and that cannot be resolved is one problem, at the first of these
+// routes. A cluster that routes name and that is missing or has never answered is one problem too.
+// If two clusters have the same name, Build uses the first and reports a problem.
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	refs, named := Refs(table), placesOf(table)
 	selector := b.NodeSelector()
-	var upstreams, absent []edge.Upstream
-	known := map[string]bool{}
+	var upstreams, unresolved []edge.Upstream
+	given := map[string]bool{}
 	for _, c := range clusters {
-		if known[c.Name] {
+		if given[c.Name] {
 			report.add(Problem{Cluster: c.Name, Message: "the cluster is given twice; the first counts"})
 			continue
 		}
-		known[c.Name] = true
-		selection := choose(selector, c, refs[c.Name], now)
+		given[c.Name] = true
+		selection := c.selectRefs(selector, refs[c.Name], now)
 		report.addSelection(c, selection.Selection)
 		for _, target := range selection.Targets {
 			upstreams = append(upstreams, upstreamOf(c.Name, target))
 		}
 		switch c.Connectivity.State {
 		case Never:
-			report.add(named.clusters[c.Name].say(c.Connectivity.problem(c.Name)))
+			report.add(named.clusters[c.Name].locate(c.Connectivity.problem(c.Name)))
 		case LastKnown:
 			report.add(c.Connectivity.problem(c.Name))
 		}
-		for _, a := range selection.absent {
-			ref := routeRef(c.Name, a.Ref)
-			absent = append(absent, edge.Upstream{Ref: ref, Unresolved: true})
-			if c.Connectivity.State != Never { // of which that is said once for all
-				report.add(named.refs[ref].say(problemOf(c.Name, a.Problem)))
+		for _, u := range selection.unresolved {
+			ref := routeRef(c.Name, u.ref)
+			unresolved = append(unresolved, edge.Upstream{Ref: ref, Unresolved: true})
+			if c.Connectivity.State != Never { // The problem of the cluster covers all its services.
+				report.add(named.refs[ref].locate(problemOf(c.Name, u.problem)))
 			}
 		}
 	}
 	for name, missing := range refs {
-		if known[name] {
+		if given[name] {
 			continue
 		}
-		report.add(named.clusters[name].say(Problem{Cluster: name, Message: "the cluster is not given"}))
+		report.add(named.clusters[name].locate(Problem{Cluster: name, Message: "the cluster is not given"}))
 		for _, r := range missing {
-			absent = append(absent, edge.Upstream{Ref: routeRef(name, r), Unresolved: true})
+			unresolved = append(unresolved, edge.Upstream{Ref: routeRef(name, r), Unresolved: true})
 		}
 	}
-	config, problems := b.Edge.Config(table, slices.Concat(upstreams, absent))
+	config, problems := b.Edge.Config(table, slices.Concat(upstreams, unresolved))
 	for _, p := range problems {
 		report.add(Problem{File: p.File, Line: p.Line, Field: p.Field, Message: p.Message})
 	}
@@ -97,16 +97,16 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	return config, report
 }
 
-// NodeSelector is the selector that Build uses, for whoever makes Cluster.Selection:
-// Selector, with the port of the node agents reserved.
+// NodeSelector returns the selector that Build uses: Selector with the port of the node agents
+// reserved. Whoever fills in Cluster.Selection uses this selector too.
 func (b Builder) NodeSelector() nodeselect.Selector {
 	s := b.Selector
-	// The node agent answers on its port, whatever a Service is annotated with.
+	// The node agent listens on this port, so no annotation of a Service may assign it.
 	s.Reserved = append(slices.Clip(s.Reserved), cmp.Or(b.Edge.NodeAgentPort, edge.DefaultNodeAgentPort))
 	return s
 }
 
-// Refs returns what a table asks each cluster for, by its name.
+// Refs returns the service ports that a table names, by the name of their cluster.
 func Refs(table routes.Table) map[string][]nodeselect.Ref {
 	refs := map[string][]nodeselect.Ref{}
 	for _, r := range table.Refs() {
@@ -115,12 +115,12 @@ func Refs(table routes.Table) map[string][]nodeselect.Ref {
 	return refs
 }
 
-// routeRef names the port of a service for routes, which also name its cluster.
+// routeRef adds the cluster to a reference.
 func routeRef(cluster string, r nodeselect.Ref) routes.Ref {
 	return routes.Ref{Cluster: cluster, Namespace: r.Namespace, Service: r.Service, Port: r.Port}
 }
 
-// nodeRef is the inverse of routeRef.
+// nodeRef removes the cluster from a reference.
 func nodeRef(r routes.Ref) nodeselect.Ref {
 	return nodeselect.Ref{Namespace: r.Namespace, Service: r.Service, Port: r.Port}
 }
@@ -138,18 +138,127 @@ func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
 	return u
 }
 
-// sort puts what a person looks for first to the front, and makes the report a
-// function of what was built, not of the order in which clusters were given.
-func (r *Report) sort() {
-	slices.SortStableFunc(r.Clusters, func(a, b ClusterReport) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortStableFunc(r.Services, func(a, b ServiceReport) int { return a.Ref.Compare(b.Ref) })
-	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
-		return cmp.Or(
-			cmp.Compare(a.File, b.File),
-			cmp.Compare(a.Line, b.Line),
-			cmp.Compare(a.Cluster, b.Cluster),
-			cmp.Compare(a.Object, b.Object),
-			cmp.Compare(a.Field, b.Field),
-		)
-	})
+// selection is the selection of a cluster for the refs of a table.
+type selection struct {
+	nodeselect.Selection // without the problems of unresolved
+	unresolved           []unresolvedRef
+}
+
+// unresolvedRef is a ref without a target.
+type unresolvedRef struct {
+	ref     nodeselect.Ref
+	problem nodeselect.Problem // the reason
+}
+
+// selectRefs returns the part of c.Selection that refs need, and selects nodes for the other refs.
+func (c Cluster) selectRefs(selector nodeselect.Selector, refs []nodeselect.Ref, now time.Time) selection {
+	var s selection
+	switch {
+	case c.Connectivity.State == Never:
+		c.Selection = &nodeselect.Selection{}
+	case c.Selection == nil:
+		s.Selection = selector.Select(c.Objects, refs, now, c.Current)
+	default:
+		s.Selection = *c.Selection
+		s.Targets = make([]nodeselect.Target, 0, len(refs))
+		existing := targetsByRef(c.Selection.Targets)
+		var others []nodeselect.Ref
+		for _, ref := range refs {
+			if t, ok := existing[ref]; ok {
+				s.Targets = append(s.Targets, t)
+			} else if t, _ := selector.Annotations.Resolve(c.Objects, ref); t.NodePort != 0 {
+				others = append(others, ref)
+			}
+		}
+		if len(others) > 0 { // Routes name them only since the selection was made.
+			s.Targets = append(s.Targets, selector.Select(c.Objects, others, now, c.Current).Targets...)
+		}
+	}
+	if len(s.Targets) < len(refs) {
+		s.findUnresolved(selector.Annotations, c, refs)
+	}
+	return s
+}
+
+func targetsByRef(targets []nodeselect.Target) map[nodeselect.Ref]nodeselect.Target {
+	m := make(map[nodeselect.Ref]nodeselect.Target, len(targets))
+	for _, t := range targets {
+		m[t.Ref] = t
+	}
+	return m
+}
+
+// findUnresolved fills in s.unresolved, and removes these problems from s.Problems: the report
+// shows them at the routes that name the service.
+func (s *selection) findUnresolved(annotations nodeselect.Annotations, c Cluster, refs []nodeselect.Ref) {
+	resolved := targetsByRef(s.Targets)
+	moved := map[nodeselect.Problem]bool{}
+	for _, ref := range refs {
+		if _, ok := resolved[ref]; ok {
+			continue
+		}
+		p := nodeselect.Problem{Object: "Service " + ref.Key(), Message: "its last known state does not have it"}
+		if c.Selection == nil || c.hasObjects() {
+			if _, problems := annotations.Resolve(c.Objects, ref); len(problems) > 0 {
+				p = problems[0]
+			}
+		}
+		moved[p] = true
+		s.unresolved = append(s.unresolved, unresolvedRef{ref, p})
+	}
+	var kept []nodeselect.Problem // s.Problems may belong to the caller of Build.
+	for _, p := range s.Problems {
+		if !moved[p] {
+			kept = append(kept, p)
+		}
+	}
+	s.Problems = kept
+}
+
+func (c Cluster) hasObjects() bool { return len(c.Objects.Nodes)+len(c.Objects.Services) > 0 }
+
+// places are the positions at which the routes of a table name clusters and services.
+type places struct {
+	clusters map[string]place
+	refs     map[routes.Ref]place
+}
+
+// place is the first position of several routes, by file and line, and the number of routes.
+type place struct {
+	routes.Position
+	routes int
+}
+
+func placesOf(table routes.Table) places {
+	declared := table.Routes()
+	p := places{clusters: map[string]place{}, refs: make(map[routes.Ref]place, len(declared))}
+	for _, r := range declared {
+		for i, b := range r.Backends {
+			p.refs[b.Ref] = p.refs[b.Ref].add(r.Position)
+			if i == 0 || r.Backends[i-1].Cluster != b.Cluster { // Backends are sorted by cluster.
+				p.clusters[b.Cluster] = p.clusters[b.Cluster].add(r.Position)
+			}
+		}
+	}
+	return p
+}
+
+func (p place) add(at routes.Position) place {
+	if p.routes == 0 || at.File < p.File || at.File == p.File && at.Line < p.Line {
+		p.Position = at
+	}
+	p.routes++
+	return p
+}
+
+// locate returns a problem with the position of the first route and the number of the others.
+func (p place) locate(problem Problem) Problem {
+	problem.File, problem.Line = p.File, p.Line
+	switch {
+	case p.routes == 2:
+		problem.Message += "; another route names it too"
+	case p.routes > 2:
+		problem.Message += fmt.Sprintf("; %d more routes name it", p.routes-1)
+	}
+	return problem
 }

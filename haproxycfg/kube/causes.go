@@ -14,32 +14,32 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Cause is one difference between the inputs of two configurations.
+// Cause is one difference between the inputs of two calls of Build.
 type Cause struct {
 	// Cluster is empty for a route.
 	Cluster string `json:"cluster,omitempty"`
-	// Object is "Node a", "Service media/tracks" or "Route api.example.com/tracks";
-	// empty for the cluster as a whole.
+	// Object is "Node a", "Service media/tracks" or "Route api.example.com/tracks". It is empty if
+	// the cause is about the whole cluster.
 	Object string `json:"object,omitempty"`
-	// What happened to it: "added", "removed", or what of it changed.
+	// What happened to the object: "added", "removed", or the names of the fields that changed.
 	What string `json:"what"`
 }
 
-// String gives "cluster: object: what" with the parts that are known.
+// String returns "cluster: object: what" without the empty parts.
 func (c Cause) String() string {
 	parts := slices.DeleteFunc([]string{c.Cluster, c.Object, c.What}, func(s string) bool { return s == "" })
 	return strings.Join(parts, ": ")
 }
 
-// Input is what a configuration is built of.
+// Input is the table and the clusters of one call of Build.
 type Input struct {
 	Table    routes.Table
-	Clusters []Cluster // by name
+	Clusters []Cluster
 }
 
-// Causes returns what differs between two inputs of Build: routes first, then
-// clusters, nodes and services, as far as a configuration can depend on them. It
-// takes no time for objects that are the same in memory.
+// Causes returns the differences between two inputs of Build: first routes, then clusters with their
+// nodes and services. It compares only fields on which a configuration can depend, and it does not
+// compare objects that are the same pointer.
 func Causes(before, after Input) []Cause {
 	causes := routeCauses(before.Table, after.Table)
 	byName := func(x, y Cluster) int { return cmp.Compare(x.Name, y.Name) }
@@ -54,7 +54,7 @@ func Causes(before, after Input) []Cause {
 
 func routeCauses(before, after routes.Table) []Cause {
 	was, is := before.Routes(), after.Routes()
-	if len(was) > 0 && len(was) == len(is) && &was[0] == &is[0] { // the same table
+	if len(was) > 0 && len(was) == len(is) && &was[0] == &is[0] { // The tables share memory.
 		return nil
 	}
 	var causes []Cause
@@ -90,15 +90,13 @@ func appendClusterCauses(causes []Cause, a, b Cluster) []Cause {
 		}
 		causes = append(causes, Cause{Cluster: b.Name, What: what})
 	}
-	if a.hasObjects() && b.hasObjects() { // else all there is would be new
+	if a.hasObjects() && b.hasObjects() { // Otherwise every object would be a cause.
 		causes = append(causes, objectCauses(b.Name, a.Objects, b.Objects)...)
 	}
 	return causes
 }
 
-func (c Cluster) hasObjects() bool { return len(c.Objects.Nodes)+len(c.Objects.Services) > 0 }
-
-// fields collects the names of fields that differ.
+// fields are the names of the fields that differ.
 type fields []string
 
 func (f *fields) add(name string, same bool) {
@@ -109,7 +107,7 @@ func (f *fields) add(name string, same bool) {
 
 func (f fields) String() string { return strings.Join(f, ", ") }
 
-// objectCauses walks lists that are sorted by name.
+// objectCauses compares the objects of a cluster, which are sorted by name.
 func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	var causes []Cause
 	add := func(object, what string) {
@@ -135,7 +133,7 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	return causes
 }
 
-// compareNodes is the order of Objects. It takes no time for what is the same in memory.
+// compareNodes is the order of nodes in Objects. The same pointer needs no comparison of names.
 func compareNodes(a, b *corev1.Node) int {
 	if a == b {
 		return 0
@@ -143,7 +141,7 @@ func compareNodes(a, b *corev1.Node) int {
 	return strings.Compare(a.Name, b.Name)
 }
 
-// compareServices is like compareNodes.
+// compareServices is the order of services in Objects. The same pointer needs no comparison of names.
 func compareServices(a, b *corev1.Service) int {
 	if a == b {
 		return 0
@@ -180,7 +178,7 @@ func serviceFields(a, b *corev1.Service) string {
 	return f.String()
 }
 
-// podsMoved gives the services of which other nodes have ready pods, sorted.
+// podsMoved returns the services whose ready pods are on other nodes than before, sorted.
 func podsMoved(before, after map[string][]string) (keys []string) {
 	for key, nodes := range after {
 		if was, ok := before[key]; !ok || !slices.Equal(was, nodes) {
@@ -196,7 +194,7 @@ func podsMoved(before, after map[string][]string) (keys []string) {
 	return keys
 }
 
-// ready judges the condition Ready alone: at the end of time no grace is left.
+// ready judges only the condition Ready: at farFuture every grace period is over.
 var (
 	ready     = nodeselect.Ready(0)
 	farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -10,43 +10,42 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Changes say what one configuration changes against the one before it, and why.
+// Changes are the differences between a configuration and the one before it, and their causes.
 type Changes struct {
-	// Time is when the change was made or refused.
+	// Time is the time at which the change was applied or refused.
 	Time time.Time `json:"time"`
-	// Servers counts the servers of all backends.
+	// Servers counts the changed servers of all backends.
 	Servers deploy.ServerCounts `json:"servers"`
-	// Services are those whose ports or nodes changed, by reference.
+	// Services are the services whose ports or nodes changed, sorted by reference.
 	Services []ServiceChange `json:"services"`
-	// Causes are what changed in routes and clusters, the first MaxCauses of
-	// them; MoreCauses counts the rest.
+	// Causes are the first MaxCauses changes of routes and clusters. MoreCauses counts the others.
 	Causes     []Cause `json:"causes"`
 	MoreCauses int     `json:"moreCauses,omitempty"`
-	// ID tells a refused change from others. It is that of the configuration.
+	// ID identifies a refused change. It is the ID of the configuration.
 	ID string `json:"id,omitempty"`
-	// Reason is why it was refused.
+	// Reason is why the change was refused.
 	Reason string `json:"reason,omitempty"`
 }
 
-// MaxCauses bounds the causes that Changes keep.
+// MaxCauses is the largest number of causes in Changes.
 const MaxCauses = 100
 
-// ServiceChange is what happens to one service port.
+// ServiceChange is the change of one service port.
 type ServiceChange struct {
 	routes.Ref
-	// Added and Removed tell that the service as a whole is new or gone.
+	// Added and Removed mean that the whole service is new or gone.
 	Added   bool `json:"added,omitempty"`
 	Removed bool `json:"removed,omitempty"`
-	// Enter and Leave are the names of nodes, sorted. A node whose address is
-	// another one is in both.
+	// Enter and Leave are the names of the nodes that the subset gains and loses, sorted. A node
+	// with a new address is in both.
 	Enter []string `json:"enter,omitempty"`
 	Leave []string `json:"leave,omitempty"`
-	// Ports says what port changed and how, as "nodePort 30080 to 30090".
+	// Ports describes each port that changed: "nodePort 30080 to 30090".
 	Ports []string `json:"ports,omitempty"`
 }
 
-// NewChanges compares the reports of two configurations; servers and causes are as
-// their configurations and inputs have them: [haproxycfg.Diff], [Causes].
+// NewChanges compares the reports of two configurations. servers and causes are the differences of
+// their configurations ([deploy.Diff]) and of their inputs ([Causes]).
 func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, causes []Cause) Changes {
 	c := Changes{Time: at, Servers: servers, Services: serviceChanges(old, new), Causes: causes}
 	if more := len(causes) - MaxCauses; more > 0 {
@@ -55,7 +54,7 @@ func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, caus
 	return c
 }
 
-// Summary gives the first few causes in one line, and says how many more there are.
+// Summary returns the first causes in one line, at most most of them, and the number of the others.
 func (c Changes) Summary(most int) string {
 	var b strings.Builder
 	for i, cause := range c.Causes[:min(most, len(c.Causes))] {
@@ -70,11 +69,11 @@ func (c Changes) Summary(most int) string {
 	return b.String()
 }
 
-// serviceChanges walks two lists that are sorted by reference.
+// serviceChanges compares the services of two reports, which are sorted by reference.
 func serviceChanges(old, new Report) []ServiceChange {
 	changes := []ServiceChange{}
 	oldNodes, newNodes := old.nodes(), new.nodes()
-	moved := false // any node to another address, so that equal names are not enough
+	moved := false // A node has a new address, so equal names do not mean equal nodes.
 	for key, n := range oldNodes {
 		if now, ok := newNodes[key]; ok && now.Addr != n.Addr {
 			moved = true
@@ -104,8 +103,8 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk goes through two lists that compare has sorted, and calls removed for what the
-// first has alone, added for what the second has alone, and both for what is in both.
+// walk compares two lists that are sorted by compare. It calls removed for an element that only a
+// contains, added for one that only b contains, and both for elements that are in both lists.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {
@@ -140,7 +139,7 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing returns the nodes of a that b has not, at the same address.
+// missing returns the nodes of a that b does not have at the same address.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {

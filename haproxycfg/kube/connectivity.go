@@ -34,7 +34,7 @@ const (
 // Away says whether the cluster does not answer.
 func (c Connectivity) Unreachable() bool { return c.State == LastKnown || c.State == Never }
 
-// problem returns what a report says of a cluster that is away.
+// problem returns the problem of a cluster that does not answer.
 func (c Connectivity) problem(cluster string) Problem {
 	p := Problem{Cluster: cluster, Warning: true, Message: "does not answer"}
 	if c.State == Never {
@@ -54,10 +54,9 @@ func (c Connectivity) problem(cluster string) Problem {
 	return p
 }
 
-// Selection returns the selection of a cluster that a report holds, and false if it
-// holds none. It is for a cluster that does not answer: given back as
-// Cluster.Selection, with Connectivity.State LastKnown, it keeps the servers of the
-// cluster as they were. Problems are not among it; they are those of then.
+// Selection returns the selection of a cluster as of the report, and false if the report has none.
+// It is for a cluster that no longer answers: as Cluster.Selection, with the State LastKnown, it
+// keeps the servers of the cluster unchanged. It has no problems, which may no longer be true.
 func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	var s nodeselect.Selection
 	c, ok := r.cluster(cluster)
@@ -80,10 +79,38 @@ func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	return s, true
 }
 
-// LastKnown returns the cluster as a report has it, for one that does not answer:
-// without objects, with the Selection, Total and Connectivity that serve it unchanged. It
-// is Never in contact if the report does not hold it. now and reason say since when
-// the cluster is away and why; if the report has it away already, since then.
+// Subsets returns the subsets of a cluster as of the report. The next Build receives them as
+// Cluster.Current.
+func (r Report) Subsets(cluster string) nodeselect.Subsets {
+	nodes := map[string]nodeselect.Node{}
+	for _, c := range r.Clusters {
+		if c.Name != cluster {
+			continue
+		}
+		for _, n := range c.Nodes {
+			nodes[n.Name] = nodeselect.Node{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Identity: n.Identity}
+		}
+	}
+	subsets := nodeselect.Subsets{}
+	for _, s := range r.Services {
+		if s.Cluster != cluster {
+			continue
+		}
+		subset := make([]nodeselect.Node, 0, len(s.Nodes))
+		for _, name := range s.Nodes {
+			if n, ok := nodes[name]; ok {
+				subset = append(subset, n)
+			}
+		}
+		subsets[nodeRef(s.Ref).Key()] = subset
+	}
+	return subsets
+}
+
+// LastKnown returns a cluster that does not answer, in the state of the report: without objects, with
+// the Selection and Total that keep its servers unchanged. Its State is Never if the report has no
+// selection of the cluster. now is the time since when the cluster does not answer, and reason is
+// why. If the report has an earlier time for the same state, LastKnown keeps that time.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {
 	c := Cluster{Name: cluster, Connectivity: Connectivity{State: Never, Since: now, Reason: reason}}
 	was, _ := r.cluster(cluster)

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -11,44 +12,42 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Report says what was built and what was not, and why. It is meant to be kept as
-// JSON beside the configuration. The same input gives the same report: it holds no
-// times but those that are given to it.
+// Report describes what Build built, what it did not build, and the reasons. A program keeps the
+// report as JSON next to the configuration. The same input gives the same report: Build adds no
+// times of its own.
 type Report struct {
 	// Problems are sorted by file and line, then by cluster and object.
 	Problems []Problem `json:"problems"`
 	// Clusters are sorted by name.
 	Clusters []ClusterReport `json:"clusters"`
-	// Services are sorted by reference. Those that could not be resolved are not
-	// among them.
+	// Services are sorted by reference, without those that could not be resolved.
 	Services []ServiceReport `json:"services"`
-	// Changes are what was changed last, and why, if whoever keeps the report
-	// says so. Build leaves it nil.
+	// Changes is the last change and its causes. Build leaves it nil: the program that applies the
+	// configuration fills it in.
 	Changes *Changes `json:"changes,omitempty"`
-	// Refused is the change that is not in force because it is larger than is
-	// allowed at once, if there is one. Build leaves it nil.
+	// Refused is a change that is larger than allowed at once, so it is not in force. Build leaves
+	// it nil.
 	Refused *Changes `json:"refused,omitempty"`
-	// Budget is what checking all that costs.
+	// Budget is the cost of the checks.
 	Budget Budget `json:"budget"`
 }
 
-// Problem is one fault, and where it is. It is an error.
+// Problem is one fault and its place. It is an error.
 type Problem struct {
-	// File and Line are the place in a declaration or manifest, if it is known.
+	// File and Line are the place in a declaration or a manifest. They are "" and 0 if unknown.
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
-	// Cluster and Object name what is at fault in a cluster, if anything is.
+	// Cluster and Object name the faulty object of a cluster: "Node a" or "Service media/tracks".
 	Cluster string `json:"cluster,omitempty"`
 	Object  string `json:"object,omitempty"`
-	// Field is the path of the field at fault, if it is known.
+	// Field is the path of the faulty field, if it is known.
 	Field   string `json:"field,omitempty"`
 	Message string `json:"message"`
-	// Warning is true if nothing was left out because of the problem.
+	// Warning is true if Build left nothing out because of the problem.
 	Warning bool `json:"warning,omitempty"`
 }
 
-// Error gives "file:line: cluster: object: field: message" with the parts that
-// are known.
+// Error returns "file:line: cluster: object: field: message" with the known parts.
 func (p Problem) Error() string {
 	place := p.File
 	if place != "" && p.Line > 0 {
@@ -58,71 +57,42 @@ func (p Problem) Error() string {
 	return strings.Join(parts, ": ")
 }
 
-// ClusterReport is what was seen of the nodes of a cluster.
+// ClusterReport describes the nodes of a cluster.
 type ClusterReport struct {
 	Name         string       `json:"name"`
 	Connectivity Connectivity `json:"contact,omitzero"`
-	// Total, Eligible and so on count the cluster's nodes by verdict.
+	// Total is the number of the cluster's nodes. The other fields count them by verdict.
 	Total    int `json:"total"`
 	Eligible int `json:"eligible"`
 	Avoid    int `json:"avoid"`
 	Excluded int `json:"excluded"`
 	Unusable int `json:"unusable"`
-	// Findings give the reason for every node that is not eligible, by name.
+	// Findings give the reason for every node that is not eligible, sorted by name.
 	Findings []nodeselect.Finding `json:"findings"`
-	// Nodes are those that serve anything, by name.
+	// Nodes are the nodes that serve a service, sorted by name.
 	Nodes []NodeReport `json:"nodes"`
 }
 
-// NodeReport is a node that serves something.
+// NodeReport describes a node that serves a service.
 type NodeReport struct {
 	Name     string     `json:"name"`
 	Addr     netip.Addr `json:"addr"`
 	Zone     string     `json:"zone,omitempty"`
 	Identity string     `json:"identity"`
-	// Services is the number of services that have the node in their subset.
-	// Subsets are chosen by hash, so it varies from node to node; give services
-	// enough nodes to bear it.
+	// Services is the number of services that have the node in their subset. A hash chooses
+	// subsets, so the number differs from node to node.
 	Services int `json:"services"`
 }
 
-// ServiceReport is one service port that routes name.
+// ServiceReport describes a service port that routes name.
 type ServiceReport struct {
 	routes.Ref
 	NodePort  uint16 `json:"nodePort"`
 	AgentPort uint16 `json:"agentPort,omitempty"`
-	// Weight is the annotated one, in percent, as agents will answer it.
+	// Weight is the weight of the annotation in percent, which the agents answer.
 	Weight int `json:"weight"`
-	// Nodes are the names of the subset, sorted.
+	// Nodes are the names of the nodes of the subset, sorted.
 	Nodes []string `json:"nodes"`
-}
-
-// Subsets returns the subsets of a cluster that a report holds, to be given back
-// as Cluster.Current.
-func (r Report) Subsets(cluster string) nodeselect.Subsets {
-	nodes := map[string]nodeselect.Node{}
-	for _, c := range r.Clusters {
-		if c.Name != cluster {
-			continue
-		}
-		for _, n := range c.Nodes {
-			nodes[n.Name] = nodeselect.Node{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Identity: n.Identity}
-		}
-	}
-	subsets := nodeselect.Subsets{}
-	for _, s := range r.Services {
-		if s.Cluster != cluster {
-			continue
-		}
-		subset := make([]nodeselect.Node, 0, len(s.Nodes))
-		for _, name := range s.Nodes {
-			if n, ok := nodes[name]; ok {
-				subset = append(subset, n)
-			}
-		}
-		subsets[nodeRef(s.Ref).Key()] = subset
-	}
-	return subsets
 }
 
 // AddRoutes adds the problems of declarations to the report.
@@ -149,6 +119,21 @@ func problemOf(cluster string, p nodeselect.Problem) Problem {
 }
 
 func (r *Report) add(p Problem) { r.Problems = append(r.Problems, p) }
+
+// sort sorts all lists, so that the report does not depend on the order of the arguments of Build.
+func (r *Report) sort() {
+	slices.SortStableFunc(r.Clusters, func(a, b ClusterReport) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(r.Services, func(a, b ServiceReport) int { return a.Ref.Compare(b.Ref) })
+	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(a.File, b.File),
+			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Cluster, b.Cluster),
+			cmp.Compare(a.Object, b.Object),
+			cmp.Compare(a.Field, b.Field),
+		)
+	})
+}
 
 func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 	for _, p := range s.Problems {
@@ -187,10 +172,10 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 	}
 }
 
-// nodesInUse counts for each node the services, not the ports, that have it.
+// nodesInUse returns the nodes of all subsets. It counts a service once, however many ports it has.
 func nodesInUse(s nodeselect.Selection) []NodeReport {
 	nodes := []NodeReport{}
-	index := map[string]int{} // by identity, which no two nodes of a selection share
+	index := map[string]int{} // by Identity, which is unique within a selection
 	for _, subset := range s.Subsets() {
 		for i := range subset {
 			n := &subset[i]
@@ -207,4 +192,103 @@ func nodesInUse(s nodeselect.Selection) []NodeReport {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Identity, b.Identity))
 	})
 	return nodes
+}
+
+// AppendJSON appends the report to dst as indented JSON with a final line feed. Each service is
+// one line. json.Unmarshal into a Report reads the result. Equal reports give equal bytes.
+func (r Report) AppendJSON(dst []byte) ([]byte, error) {
+	if r.Services == nil {
+		r.Services = []ServiceReport{}
+	}
+	out := append(dst, '{')
+	for i, member := range []struct {
+		name  string
+		value any
+		omit  bool
+	}{
+		{"problems", r.Problems, false},
+		{"clusters", r.Clusters, false},
+		{"services", r.Services, false},
+		{"changes", r.Changes, r.Changes == nil},
+		{"refused", r.Refused, r.Refused == nil},
+		{"budget", r.Budget, false},
+	} {
+		if member.omit {
+			continue
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, "\n \""...)
+		out = append(out, member.name...)
+		out = append(out, `": `...)
+		if services, ok := member.value.([]ServiceReport); ok {
+			out = appendServices(out, services)
+			continue
+		}
+		value, err := json.MarshalIndent(member.value, " ", " ")
+		if err != nil {
+			return dst, err
+		}
+		out = append(out, value...)
+	}
+	return append(out, "\n}\n"...), nil
+}
+
+// appendServices does not use package json for each service. Services are nearly the whole
+// report, and every change writes the report.
+func appendServices(out []byte, services []ServiceReport) []byte {
+	out = append(out, '[')
+	for i := range services {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, "\n  "...)
+		out = appendService(out, &services[i])
+	}
+	if len(services) > 0 {
+		out = append(out, "\n "...)
+	}
+	return append(out, ']')
+}
+
+func appendService(out []byte, s *ServiceReport) []byte {
+	out = append(out, `{"cluster": `...)
+	out = appendString(out, s.Cluster)
+	out = append(out, `, "namespace": `...)
+	out = appendString(out, s.Namespace)
+	out = append(out, `, "service": `...)
+	out = appendString(out, s.Service)
+	out = append(out, `, "port": `...)
+	out = appendString(out, s.Port)
+	out = append(out, `, "nodePort": `...)
+	out = strconv.AppendUint(out, uint64(s.NodePort), 10)
+	if s.AgentPort != 0 {
+		out = append(out, `, "agentPort": `...)
+		out = strconv.AppendUint(out, uint64(s.AgentPort), 10)
+	}
+	out = append(out, `, "weight": `...)
+	out = strconv.AppendInt(out, int64(s.Weight), 10)
+	out = append(out, `, "nodes": [`...)
+	for i, name := range s.Nodes {
+		if i > 0 {
+			out = append(out, ", "...)
+		}
+		out = appendString(out, name)
+	}
+	return append(out, "]}"...)
+}
+
+// appendString quotes s as package json does. Kubernetes allows no character in names that needs
+// an escape.
+func appendString(out []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(s) // no string fails
+			return append(out, quoted...)
+		}
+	}
+	out = append(out, '"')
+	out = append(out, s...)
+	return append(out, '"')
 }
