@@ -5,20 +5,18 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // fencedLock is the lock of a Lease that knows whether this process still holds the Lease. It lives
 // for one term.
 //
-// The elector of client-go alone is not enough. When it learns that another process holds the
-// Lease, it continues to lead until its renew deadline. When the process or the machine was
-// suspended, it does not notice, and tries to renew afterwards. When it stops, it releases a Lease
-// that it once held, even if another process holds the Lease now.
+// A candidate alone is not enough. It learns that another process holds the Lease at its next
+// attempt, and it continues to try until its renew deadline. When the process or the machine was
+// suspended, it does not notice, and tries to renew afterwards.
 type fencedLock struct {
-	resourcelock.Interface
-	lost func() // called once, when this process stops holding the Lease
+	lock
+	identity string // of this process
+	lost     func() // called once, when this process stops holding the Lease
 
 	mu      sync.Mutex
 	holder  string // identity of the last holder that was seen
@@ -27,8 +25,8 @@ type fencedLock struct {
 	over    bool        // lost was called
 }
 
-func newFencedLock(lock resourcelock.Interface, lost func()) *fencedLock {
-	return &fencedLock{Interface: lock, lost: lost}
+func newFencedLock(lock lock, identity string, lost func()) *fencedLock {
+	return &fencedLock{lock: lock, identity: identity, lost: lost}
 }
 
 var (
@@ -36,34 +34,34 @@ var (
 	errExpired       = errors.New("lease: this process does not hold the Lease any more")
 )
 
-// Get implements resourcelock.Interface.
-func (f *fencedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	record, raw, err := f.Interface.Get(ctx)
+// Get implements lock.
+func (f *fencedLock) Get(ctx context.Context) (record, error) {
+	r, err := f.lock.Get(ctx)
 	if err == nil {
-		f.observe(record.HolderIdentity, time.Time{})
+		f.observe(r.holder, time.Time{})
 	}
-	return record, raw, err
+	return r, err
 }
 
-// Create implements resourcelock.Interface.
-func (f *fencedLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	return f.write(ctx, record, f.Interface.Create)
+// Create implements lock.
+func (f *fencedLock) Create(ctx context.Context, r record) error {
+	return f.write(ctx, r, f.lock.Create)
 }
 
-// Update implements resourcelock.Interface. It refuses to release a Lease of another process.
-func (f *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	if record.HolderIdentity == "" && !f.held() {
+// Update implements lock. It refuses to release a Lease of another process.
+func (f *fencedLock) Update(ctx context.Context, r record) error {
+	if r.holder == "" && !f.held() {
 		return errHeldByAnother
 	}
-	return f.write(ctx, record, f.Interface.Update)
+	return f.write(ctx, r, f.lock.Update)
 }
 
-func (f *fencedLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
+func (f *fencedLock) write(ctx context.Context, r record, write func(context.Context, record) error) error {
 	// Other processes measure LeaseDuration from when they see the write, which is later than this.
 	now := time.Now()
-	err := write(ctx, record)
+	err := write(ctx, r)
 	if err == nil {
-		f.observe(record.HolderIdentity, now)
+		f.observe(r.holder, now)
 	}
 	return err
 }
@@ -74,7 +72,7 @@ func (f *fencedLock) observe(holder string, renewed time.Time) {
 	defer f.mu.Unlock()
 	f.holder = holder
 	switch {
-	case holder != f.Identity():
+	case holder != f.identity:
 		f.end()
 	case !renewed.IsZero():
 		f.renewed = renewed
@@ -119,7 +117,7 @@ func (f *fencedLock) fresh(now time.Time) bool {
 func (f *fencedLock) held() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.holder == f.Identity()
+	return f.holder == f.identity
 }
 
 // close stops the timer.

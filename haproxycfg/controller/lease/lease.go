@@ -9,8 +9,8 @@
 //
 // The account needs permission to create, get and update leases of coordination.k8s.io.
 //
-// The package is separate from package controller because it compiles the leader election and a
-// typed client of client-go.
+// The package is separate from package controller, so that a terminator that writes alone compiles no
+// election.
 package lease
 
 import (
@@ -20,13 +20,8 @@ import (
 	"os"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/uuid"
-	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/headgate/headgate/haproxycfg/controller"
 )
@@ -88,43 +83,23 @@ func (e *elector) runOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config = rest.CopyConfig(config)
-	config.Timeout = renewDeadline / 2
-	config.ContentType = runtime.ContentTypeJSON // one small object
-	client, err := coordinationv1.NewForConfig(config)
+	lease, err := newLeaseLock(config, e.Namespace, e.Name)
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	lock := newFencedLock(&resourcelock.LeaseLock{
-		LeaseMeta:  metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name},
-		Client:     client,
-		LockConfig: resourcelock.ResourceLockConfig{Identity: e.identity},
-	}, stop)
+	lock := newFencedLock(lease, e.identity, stop)
 	defer lock.close()
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock:          lock,
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true,
-		Name:            e.Namespace + "/" + e.Name,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(term context.Context) {
-				e.begin(controller.Term{Guard: lock.guard, Done: term.Done()})
-			},
-			OnStoppedLeading: func() {
-				e.leader("", false)
-				e.log.Warn("this terminator does not lead")
-			},
-			OnNewLeader: func(name string) {
-				e.leader(name, name == e.identity)
-				e.log.Info("leader", "is", name, "self", name == e.identity)
-			},
+	c := candidate{
+		lock: lock, identity: e.identity, log: e.log.With("lease", e.Namespace+"/"+e.Name),
+		leader: func(name string) {
+			e.leader(name, name == e.identity)
+			e.log.Info("leader", "is", name, "self", name == e.identity)
 		},
-	})
-	if err != nil {
-		return err
 	}
-	elector.Run(ctx)
+	c.run(ctx, func(term context.Context) { e.begin(controller.Term{Guard: lock.guard, Done: term.Done()}) })
+	e.leader("", false)
+	e.log.Warn("this terminator does not lead")
 	return nil
 }
