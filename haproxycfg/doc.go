@@ -1,59 +1,34 @@
-// Package haproxycfg makes HAProxy configurations: typed values in, the text of
-// haproxy.cfg and of its maps out, checked by HAProxy itself, put in place in
-// one step, and taken up without a gap.
+// Package haproxycfg renders HAProxy configurations: typed values become the text of haproxy.cfg and
+// of its maps.
 //
-// # Values and text
-//
-// A [Config] holds frontends, backends, servers and maps. [Config.Validate]
-// names what is wrong with it, and [Config.Render] gives the files:
-//
+//	config := haproxycfg.Config{Frontends: …, Backends: …}
 //	files, err := config.Render("/etc/haproxy")
 //
-// The same Config gives the same bytes, so an unchanged input is recognised by
-// comparing files, and no reload is needed. The text is what HAProxy 2.4 to 3.x
-// accept, except where a field names a later version.
+// [Config.Render] validates a [Config] first; [Config.Validate] does only that. The same Config
+// gives the same bytes. So a caller can compare files, and needs no reload if they are the same.
+// HAProxy 2.4 to 3.x accept the text, unless a field's comment names a later version.
 //
-// Every value ends up as one word in its place, or is an error: names are made
-// of letters, digits and "-_.:" alone, everything else is quoted, and what has
-// no quoted form (line ends, NUL) is rejected. There is no field for raw text,
-// and there will be none: such fields are how one tenant's annotation becomes
-// another tenant's configuration.
+// # Quoting
 //
-// A server has no name of its own. [Server.Name] derives it from address, port
-// and agent port, since HAProxy's state file restores the address and port of
-// every server that it knows by name.
+// Each value becomes exactly one word in its place, or an error. Names consist of letters, digits
+// and "-_.:". All other values are quoted if they need it. Values that no quotes can hold (line
+// ends, NUL) are rejected. No field holds raw text, on purpose: through such a field, the annotation
+// of one tenant could change the configuration of another.
 //
-// # Routes to configuration
+// # Names of servers
 //
-// An [Edge] turns declarations (package routes) and the places of their services
-// into a Config:
+// A server has no name of its own: [Server.Name] derives the name from address, port and agent port.
+// HAProxy's state file restores the address and port of each server whose name it finds, so a server
+// that changes its address must change its name.
 //
-//	edge := haproxycfg.Edge{
-//		HTTP:  []haproxycfg.Bind{{Address: ":80"}},
-//		HTTPS: []haproxycfg.Bind{{Address: ":443", TLS: &haproxycfg.TLS{Certificates: "/etc/haproxy/certs"}}},
-//	}
-//	config, problems := edge.Config(table, upstreams)
+// # Other packages
 //
-// Requests are routed by three maps that HAProxy indexes as trees, so ten
-// thousand hosts cost what ten do; see [Router] for the exact rules. What is
-// declared but has no servers is answered 503, what is not declared 404. One
-// bad entry is reported and left out, and never takes the others down.
-//
-// Nodes are checked once, in one backend for each cluster, and the servers of
-// every service follow (track) their node: with s services on k of n nodes an
-// edge makes n checks and not s*k. A node that drains, drains for all services
-// within one agent interval; a service's own agent still sets its weight. In
-// exchange nobody checks the node port itself, unless a route asks for a check.
-//
-// # Checking and applying
-//
-// A [Checker] runs "haproxy -c" on a temporary copy. A [Dir] writes the files
-// atomically when they differ from what is there, keeps the last good ones, and
-// reloads. A [Socket] speaks to a running HAProxy.
+// Package edge makes a Config of declared routes. Package deploy lets HAProxy check a Config and puts
+// it into force. Package runtimeapi sends commands to a running HAProxy. Package kube makes a Config
+// of Kubernetes clusters.
 //
 // # What it does not do
 //
-// It reads no configuration that it did not write. It does not watch anything,
-// knows nothing of Kubernetes and fetches no certificates. It renders the parts
-// of HAProxy that an edge in front of clusters needs, in HTTP mode, and no more.
+// The package parses no configuration and fetches no certificates. It renders only what an HAProxy in
+// HTTP mode at the edge of clusters needs.
 package haproxycfg

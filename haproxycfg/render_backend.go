@@ -122,7 +122,10 @@ func (h *Health) append(t *text, agentInterval time.Duration) {
 // name but address and port too. If a service's node port changes, a name that
 // stayed would keep the old port alive after a reload, and in time send one
 // service's clients to another; a name that changes has no line in that file.
-func (s Server) Name() string { return string(s.appendName(nil)) }
+func (s Server) Name() string {
+	var b [64]byte
+	return string(s.appendName(b[:0]))
+}
 
 func (s *Server) appendName(b []byte) []byte {
 	b = s.Addr.Addr().AppendTo(b)

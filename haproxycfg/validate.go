@@ -87,22 +87,6 @@ func (v Valid) WithStateFile(file string) (Valid, error) {
 	return Valid{&c}, errors.Join(f.faults...)
 }
 
-// Validate reports the times that HAProxy cannot hold. Its error is like that of
-// [Config.Validate].
-func (t Timeouts) Validate() error {
-	var v validator
-	v.timeouts(&t)
-	return errors.Join(v.faults...)
-}
-
-// Validate reports the settings that HAProxy would refuse. Its error is like that of
-// [Config.Validate].
-func (h Health) Validate() error {
-	var v validator
-	v.health(&h)
-	return errors.Join(v.faults...)
-}
-
 type validator struct {
 	place    string // of what is being looked at, ends in ": " unless empty
 	faults   []error

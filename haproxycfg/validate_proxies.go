@@ -315,7 +315,7 @@ func (v *validator) mapTable(m *Map) {
 		keys = make(map[string]struct{}, len(m.Entries))
 	}
 	for i, e := range m.Entries {
-		if !e.Valid() {
+		if !e.valid() {
 			v.addf("entry %q to %q: both have 1 to %d bytes without white space and control characters, and a key does not begin with #", e.Key, e.Value, maxMapText)
 		}
 		dup := sorted && i > 0 && m.Entries[i-1].Key == e.Key
@@ -329,8 +329,8 @@ func (v *validator) mapTable(m *Map) {
 	}
 }
 
-// Valid reports whether a map can hold the entry.
-func (e MapEntry) Valid() bool {
+// valid reports whether a map can hold the entry.
+func (e MapEntry) valid() bool {
 	return validMapText(e.Key) && e.Key[0] != '#' && validMapText(e.Value)
 }
 

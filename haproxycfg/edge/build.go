@@ -13,117 +13,156 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-type edgeBuilder struct {
-	edge      *Edge
-	upstreams map[routes.Ref]*upstream
-	backends  map[string]string                // what makes a backend, encoded, to its name
-	hashed    map[string]struct{}              // those of these names that have a hash
-	nodes     map[string]map[netip.Addr]string // by cluster and address, what tracks the node
-	problems  []routes.Problem
+// builder makes one configuration. A route's host becomes a server line in four steps:
+// addUpstreams checks the addresses of all services, addRoute puts the route into the maps,
+// addBackend makes the servers of its backend, and track the node that a server tracks.
+type builder struct {
+	edge     *Edge
+	services map[routes.Ref]*service
+	problems []routes.Problem
 
-	rendered             []haproxycfg.Backend
-	hosts, exact, prefix []haproxycfg.MapEntry
+	hosts, exact, prefix []haproxycfg.MapEntry // the content of the maps
 
-	key   []byte                 // scratch of backendOf
-	slab  []haproxycfg.Server    // room for the servers of further backends
-	taken map[serverKey]struct{} // scratch of appendServers
+	backends map[string]string      // the name of each backend by its key, see appendBackendKey
+	hashed   map[string]struct{}    // the names among them that contain a hash
+	rendered []haproxycfg.Backend   // all backends
+	nodes    map[string]nodesOf     // the nodes in use by cluster
+	found    []*service             // scratch space: the services of a route, nil if unknown
+	key      []byte                 // scratch space for a key of backends
+	spare    []haproxycfg.Server    // space for the servers of further backends
+	taken    map[serverKey]struct{} // scratch space of addBackend
 }
 
-// serverKey identifies a server of a backend: two servers with the same key would have the same name.
+// serverKey identifies a server of a backend. Servers with the same key have the same name.
 type serverKey struct {
 	addr      netip.AddrPort
 	agentPort uint16
 }
 
-// upstream is an Upstream whose addresses were checked and sorted.
-type upstream struct {
-	*Upstream
-	addrs []netip.Addr
+// service is an Upstream whose addresses were checked.
+type service struct {
+	addrs      []netip.AddrPort // sorted, each once
+	agentPort  uint16
+	onNodes    bool // the addresses are a node port on nodes
+	unresolved bool
 }
 
-func (b *edgeBuilder) problemf(at routes.Position, field, format string, args ...any) {
+// nodesOf holds the nodes of a cluster that servers track.
+type nodesOf struct {
+	backend string                // the backend that holds them
+	track   map[netip.Addr]string // Server.Track by the node's address
+}
+
+func (b *builder) problemf(at routes.Position, field, format string, args ...any) {
 	b.problems = append(b.problems, routes.Problem{File: at.File, Line: at.Line, Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
-func (b *edgeBuilder) addUpstreams(upstreams []Upstream) {
-	all := make([]upstream, 0, len(upstreams)) // never grows: pointers into it stay
+// addUpstreams checks the addresses of all services.
+func (b *builder) addUpstreams(upstreams []Upstream) {
 	total := 0
 	for i := range upstreams {
-		total += len(upstreams[i].Nodes)
+		total += len(upstreams[i].Nodes) + len(upstreams[i].Servers)
 	}
-	addrs := make([]netip.Addr, 0, total) // nor does this
+	addrs := make([]netip.AddrPort, 0, total) // of all services, one after the other
+	all := make([]service, 0, len(upstreams)) // never grows, so that pointers into it stay valid
+	add := func(u *Upstream, s service) {
+		all = append(all, s)
+		b.services[u.Ref] = &all[len(all)-1]
+	}
 	for i := range upstreams {
 		u := &upstreams[i]
-		if _, ok := b.upstreams[u.Ref]; ok {
+		if _, ok := b.services[u.Ref]; ok {
 			b.problemf(routes.Position{}, "", "service %s is given twice; the first counts", u.Ref)
 			continue
 		}
 		if u.Unresolved {
-			all = append(all, upstream{Upstream: u})
-			b.upstreams[u.Ref] = &all[len(all)-1]
-			continue
-		}
-		if u.NodePort == 0 {
-			b.problemf(routes.Position{}, "", "service %s has no node port", u.Ref)
+			add(u, service{unresolved: true})
 			continue
 		}
 		first := len(addrs)
-		for _, n := range u.Nodes {
-			a := n.Addr.Unmap()
-			if !a.IsValid() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
-				b.problemf(routes.Position{}, "", "service %s: node %q: %v is no address to connect to", u.Ref, n.Name, n.Addr)
-				continue
+		switch {
+		case u.Servers != nil:
+			for _, s := range u.Servers {
+				s = netip.AddrPortFrom(s.Addr().Unmap(), s.Port())
+				if !canConnect(s.Addr()) || s.Port() == 0 {
+					b.problemf(routes.Position{}, "", "service %s: %v is no address to connect to", u.Ref, s)
+					continue
+				}
+				addrs = append(addrs, s)
 			}
-			addrs = append(addrs, a)
+		case u.NodePort == 0:
+			b.problemf(routes.Position{}, "", "service %s has no node port", u.Ref)
+			continue
+		default:
+			for _, n := range u.Nodes {
+				a := n.Addr.Unmap()
+				if !canConnect(a) {
+					b.problemf(routes.Position{}, "", "service %s: node %q: %v is no address to connect to", u.Ref, n.Name, n.Addr)
+					continue
+				}
+				addrs = append(addrs, netip.AddrPortFrom(a, u.NodePort))
+			}
 		}
-		mine := addrs[first:]
-		if !slices.IsSortedFunc(mine, netip.Addr.Compare) {
-			slices.SortFunc(mine, netip.Addr.Compare)
+		own := addrs[first:]
+		if !slices.IsSortedFunc(own, netip.AddrPort.Compare) {
+			slices.SortFunc(own, netip.AddrPort.Compare)
 		}
-		all = append(all, upstream{u, slices.Clip(slices.Compact(mine))})
-		b.upstreams[u.Ref] = &all[len(all)-1]
+		add(u, service{addrs: slices.Clip(slices.Compact(own)), agentPort: u.AgentPort, onNodes: u.Servers == nil})
 	}
 }
 
-func (b *edgeBuilder) addRoute(r *routes.Route) {
+func canConnect(a netip.Addr) bool {
+	return a.IsValid() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
+}
+
+// addRoute adds a route to the maps, and its backend unless another route has the same one.
+func (b *builder) addRoute(r *routes.Route) {
 	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
 		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)
 	}
+	b.found = b.found[:0]
+	for _, rb := range r.Backends {
+		b.found = append(b.found, b.services[rb.Ref])
+	}
+	b.key = appendBackendKey(b.key[:0], r)
+	name, ok := b.backends[string(b.key)]
+	if !ok {
+		backendKey := string(b.key)
+		name = b.distinctName(backendName(r, backendKey), backendKey)
+		b.backends[backendKey] = name
+		b.addBackend(name, b.found, r)
+	}
+	b.reportMissing(b.found, r)
+
 	key, entries := r.Host+r.Path, &b.prefix
 	if r.Exact {
 		entries = &b.exact
 	} else if r.Path != "/" {
-		key += "/" // Prefixes match whole segments.
+		key += "/" // prefixes match whole segments
 	}
-	*entries = append(*entries, haproxycfg.MapEntry{Key: key, Value: b.backendOf(r)})
-	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host { // A table is sorted by host.
+	*entries = append(*entries, haproxycfg.MapEntry{Key: key, Value: name})
+	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host { // a table is sorted by host
 		b.hosts = append(b.hosts, haproxycfg.MapEntry{Key: r.Host, Value: r.Host})
 	}
 }
 
-// backendOf returns the name of the route's backend, which it adds if no other
-// route had it before.
-func (b *edgeBuilder) backendOf(r *routes.Route) string {
-	b.key = appendBackendKey(b.key[:0], r)
-	name, ok := b.backends[string(b.key)]
-	if !ok {
-		key := string(b.key)
-		name = b.distinctName(backendName(r, key), key)
-		b.backends[key] = name
-		b.rendered = append(b.rendered, b.backend(name, r))
+// health returns how the servers of a route are checked.
+func (b *builder) health(r *routes.Route) haproxycfg.Health {
+	h := haproxycfg.Health{Interval: b.edge.CheckInterval}
+	if c := r.Check; c != nil {
+		h = haproxycfg.Health{Path: c.Path, Host: c.Host, Interval: cmp.Or(c.Interval, h.Interval), Rise: c.Rise, Fall: c.Fall}
 	}
-	b.reportMissing(r)
-	return name
+	return h
 }
 
-// distinctName returns a backend's name, or if another backend has it, one with the
-// whole hash. It takes a second to find two routes of one service whose short hashes
-// are equal, and a backend that is there twice would make the whole Config invalid:
-// whoever may declare routes is not to have that power over all others.
-func (b *edgeBuilder) distinctName(name, key string) string {
+// distinctName returns name, or if another backend has it, a name with the whole hash of the key.
+// Anybody can find two routes of one service with the same short hash within a second. Two backends
+// of one name would make the whole configuration invalid, so a person who declares one route could
+// break all others.
+func (b *builder) distinctName(name, key string) string {
 	readable, _, hashed := strings.Cut(name, ":")
 	if !hashed {
-		return name // which says all that there is to say
+		return name // it contains the whole key
 	}
 	if _, taken := b.hashed[name]; taken {
 		sum := sha256.Sum256([]byte(key))
@@ -137,114 +176,103 @@ func (b *edgeBuilder) distinctName(name, key string) string {
 	return name
 }
 
-func (b *edgeBuilder) reportMissing(r *routes.Route) {
-	for _, rb := range r.Backends {
-		switch u := b.upstreams[rb.Ref]; {
-		case u == nil:
-			b.problemf(r.Position, "backends", "service %s is not known", rb.Ref)
-		case u.Unresolved:
-		case len(u.addrs) == 0:
-			b.problemf(r.Position, "backends", "service %s has no nodes", rb.Ref)
+// addBackend makes a backend with the servers of all its services. services holds the service of each
+// element of r.Backends, or nil.
+func (b *builder) addBackend(name string, services []*service, r *routes.Route) {
+	shares, total := make([]share, len(r.Backends)), 0
+	for i, rb := range r.Backends {
+		shares[i].weight = rb.Weight
+		if svc := services[i]; svc != nil {
+			shares[i].servers = len(svc.addrs)
+			total += len(svc.addrs)
 		}
 	}
-}
-
-// backend makes the servers of one backend.
-func (b *edgeBuilder) backend(name string, r *routes.Route) haproxycfg.Backend {
+	weights := serverWeights(shares)
+	servers := b.makeServers(total)
+	for i, rb := range r.Backends {
+		svc := services[i]
+		if svc == nil {
+			continue
+		}
+		s := haproxycfg.Server{Weight: weights[i], AgentPort: svc.agentPort, Check: r.Check != nil || !svc.onNodes}
+		if s.Check && svc.onNodes && s.AgentPort == 0 && b.edge.NodeHealth != KubeProxyOnly {
+			s.AgentPort = b.edge.nodeAgentPort()
+		}
+		clear(b.taken)
+		for _, other := range servers {
+			b.taken[serverKey{other.Addr, other.AgentPort}] = struct{}{}
+		}
+		nodes := b.nodes[rb.Cluster]
+		for _, s.Addr = range svc.addrs {
+			if !s.Check {
+				s.Track = b.track(&nodes, rb.Cluster, s.Addr.Addr())
+			}
+			if _, taken := b.taken[serverKey{s.Addr, s.AgentPort}]; taken {
+				// Two services can name one port, and two clusters can use the same addresses.
+				b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", rb.Ref, s.Addr)
+				continue
+			}
+			servers = append(servers, s)
+		}
+	}
 	out := haproxycfg.Backend{
 		Name:          name,
 		Balance:       b.edge.Balance,
 		AgentInterval: b.edge.AgentInterval,
-		Health:        haproxycfg.Health{Interval: b.edge.CheckInterval},
+		Health:        b.health(r),
 		Timeouts:      haproxycfg.Timeouts{Server: r.Timeouts.Server, Tunnel: r.Timeouts.Tunnel},
+		Servers:       servers,
 	}
-	if c := r.Check; c != nil {
-		out.Health = haproxycfg.Health{Path: c.Path, Host: c.Host, Interval: cmp.Or(c.Interval, b.edge.CheckInterval), Rise: c.Rise, Fall: c.Fall}
-	}
-	shares, total := make([]share, len(r.Backends)), 0
-	for i, rb := range r.Backends {
-		shares[i].weight = rb.Weight
-		if u := b.upstreams[rb.Ref]; u != nil {
-			shares[i].servers = len(u.addrs)
-			total += len(u.addrs)
-		}
-	}
-	out.Servers = b.room(total)
-	weights := serverWeights(shares)
-	for i, rb := range r.Backends {
-		if u := b.upstreams[rb.Ref]; u != nil {
-			out.Servers = b.appendServers(out.Servers, u, weights[i], r)
-		}
-	}
-	if cmp.Or(out.Balance, haproxycfg.RoundRobin) == haproxycfg.RoundRobin && len(out.Servers) > haproxycfg.MaxRoundRobin {
+	if cmp.Or(out.Balance, haproxycfg.RoundRobin) == haproxycfg.RoundRobin && len(servers) > haproxycfg.MaxRoundRobin {
 		out.Balance = haproxycfg.LeastConn
 	}
-	return out
+	b.rendered = append(b.rendered, out)
 }
 
-// room returns an empty slice with room for n servers. It cuts large ones, which cost
-// less than one for each of thousands of backends.
-func (b *edgeBuilder) room(n int) []haproxycfg.Server {
-	if n > len(b.slab) {
-		b.slab = make([]haproxycfg.Server, max(n, 1024))
+// makeServers returns an empty slice with capacity n. Backends share large allocations, which cost
+// less than one allocation for each of thousands of backends.
+func (b *builder) makeServers(n int) []haproxycfg.Server {
+	if n > len(b.spare) {
+		b.spare = make([]haproxycfg.Server, max(n, 1024))
 	}
-	room := b.slab[:0:n]
-	b.slab = b.slab[n:]
-	return room
-}
-
-func (b *edgeBuilder) appendServers(servers []haproxycfg.Server, u *upstream, weight int, r *routes.Route) []haproxycfg.Server {
-	s := haproxycfg.Server{Weight: weight, AgentPort: u.AgentPort, Check: r.Check != nil}
-	if s.Check && s.AgentPort == 0 && b.edge.NodeHealth != KubeProxyOnly {
-		s.AgentPort = b.edge.nodeAgentPort()
-	}
-	var nodes map[netip.Addr]string
-	if !s.Check && len(u.addrs) > 0 {
-		nodes = b.nodesOf(u.Ref.Cluster)
-	}
-	clear(b.taken)
-	for i := range servers {
-		b.taken[serverKey{servers[i].Addr, servers[i].AgentPort}] = struct{}{}
-	}
-	for _, a := range u.addrs {
-		s.Addr = netip.AddrPortFrom(a, u.NodePort)
-		if !s.Check {
-			s.Track = b.track(nodes, u.Ref.Cluster, a)
-		}
-		if len(b.taken) > 0 {
-			// Two names of one port, or two clusters that share addresses.
-			if _, ok := b.taken[serverKey{s.Addr, s.AgentPort}]; ok {
-				b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", u.Ref, s.Addr)
-				continue
-			}
-		}
-		servers = append(servers, s)
-	}
+	servers := b.spare[:0:n]
+	b.spare = b.spare[n:]
 	return servers
 }
 
-func (b *edgeBuilder) nodesOf(cluster string) map[netip.Addr]string {
-	nodes := b.nodes[cluster]
-	if nodes == nil {
-		nodes = make(map[netip.Addr]string)
-		b.nodes[cluster] = nodes
+// track returns the Server.Track for a server on a node. The first call for a node adds it to the
+// nodes in use.
+func (b *builder) track(nodes *nodesOf, cluster string, a netip.Addr) string {
+	if nodes.track == nil {
+		*nodes = nodesOf{nodesBackend(cluster), make(map[netip.Addr]string)}
+		b.nodes[cluster] = *nodes
 	}
-	return nodes
-}
-
-// track notes that a node is used, and returns what follows it.
-func (b *edgeBuilder) track(nodes map[netip.Addr]string, cluster string, a netip.Addr) string {
-	name, ok := nodes[a]
+	name, ok := nodes.track[a]
 	if !ok {
-		s := b.edge.nodeServer(a)
-		name = nodesBackend(cluster) + "/" + s.Name()
-		nodes[a] = name
+		name = nodes.backend + "/" + b.edge.nodeServer(a).Name()
+		nodes.track[a] = name
 	}
 	return name
 }
 
+// reportMissing reports the services of a route that have no servers.
+func (b *builder) reportMissing(services []*service, r *routes.Route) {
+	for i, rb := range r.Backends {
+		switch svc := services[i]; {
+		case svc == nil:
+			b.problemf(r.Position, "backends", "service %s is not known", rb.Ref)
+		case svc.unresolved || len(svc.addrs) > 0:
+		case svc.onNodes:
+			b.problemf(r.Position, "backends", "service %s has no nodes", rb.Ref)
+		default:
+			b.problemf(r.Position, "backends", "service %s has no servers", rb.Ref)
+		}
+	}
+}
+
 func (e *Edge) nodeAgentPort() uint16 { return cmp.Or(e.NodeAgentPort, DefaultNodeAgentPort) }
 
+// nodeServer is the server that stands for a node, which servers on the node track.
 func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
 	agent := e.nodeAgentPort()
 	port := agent
@@ -257,43 +285,51 @@ func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
 	return haproxycfg.Server{Addr: netip.AddrPortFrom(a, port), Check: true, AgentPort: agent}
 }
 
-func (b *edgeBuilder) config() *haproxycfg.Config {
-	for cluster, nodes := range b.nodes {
-		nb := haproxycfg.Backend{
-			Name: nodesBackend(cluster),
-			// Nothing is sent here. Least connections has no limit of servers, and
-			// costs least: see Balance.
-			Balance:       haproxycfg.LeastConn,
-			Health:        haproxycfg.Health{Interval: b.edge.CheckInterval},
-			AgentInterval: b.edge.AgentInterval,
-			Servers:       make([]haproxycfg.Server, 0, len(nodes)),
-		}
-		if b.edge.NodeHealth != NodeAgent {
-			nb.Health.Path = kubeProxyPath
-		}
-		for a := range nodes {
-			nb.Servers = append(nb.Servers, b.edge.nodeServer(a))
-		}
-		slices.SortFunc(nb.Servers, func(x, y haproxycfg.Server) int { return x.Addr.Compare(y.Addr) })
-		b.rendered = append(b.rendered, nb)
+// config returns the configuration after all routes were added.
+func (b *builder) config() *haproxycfg.Config {
+	for _, nodes := range b.nodes {
+		b.rendered = append(b.rendered, b.nodeBackend(nodes))
 	}
 	b.rendered = append(b.rendered, haproxycfg.Backend{Name: notFound, Response: &haproxycfg.FixedResponse{Status: 404, Body: "404 not found"}})
 	b.sortBackends()
-	slices.SortFunc(b.exact, compareKeys)
-	slices.SortFunc(b.prefix, compareKeys)
+	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix} {
+		slices.SortFunc(entries, func(x, y haproxycfg.MapEntry) int { return strings.Compare(x.Key, y.Key) })
+	}
 	return &haproxycfg.Config{
 		Global:    b.edge.Global,
 		Defaults:  b.edge.Defaults,
 		Frontends: b.frontends(),
 		Backends:  b.rendered,
-		Maps:      []haproxycfg.Map{{Name: exactMap, Entries: b.exact}, {Name: hostsMap, Entries: b.hosts}, {Name: prefixMap, Entries: b.prefix}},
+		Maps: []haproxycfg.Map{
+			{Name: exactMap, Entries: b.exact},
+			{Name: hostsMap, Entries: b.hosts},
+			{Name: prefixMap, Entries: b.prefix},
+		},
 	}
 }
 
-func compareKeys(a, b haproxycfg.MapEntry) int { return strings.Compare(a.Key, b.Key) }
+// nodeBackend holds the nodes of a cluster for other servers to track. It gets no requests.
+func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
+	out := haproxycfg.Backend{
+		Name: nodes.backend,
+		// LeastConn has no limit on servers, and costs the least: see haproxycfg.Balance.
+		Balance:       haproxycfg.LeastConn,
+		Health:        haproxycfg.Health{Interval: b.edge.CheckInterval},
+		AgentInterval: b.edge.AgentInterval,
+		Servers:       make([]haproxycfg.Server, 0, len(nodes.track)),
+	}
+	if b.edge.NodeHealth != NodeAgent {
+		out.Health.Path = kubeProxyPath
+	}
+	for a := range nodes.track {
+		out.Servers = append(out.Servers, b.edge.nodeServer(a))
+	}
+	slices.SortFunc(out.Servers, func(x, y haproxycfg.Server) int { return x.Addr.Compare(y.Addr) })
+	return out
+}
 
-// sortBackends sorts positions rather than backends, which are large.
-func (b *edgeBuilder) sortBackends() {
+// sortBackends sorts indexes instead of backends, because a Backend is large.
+func (b *builder) sortBackends() {
 	order := make([]int, len(b.rendered))
 	for i := range order {
 		order[i] = i
@@ -306,23 +342,7 @@ func (b *edgeBuilder) sortBackends() {
 	b.rendered = sorted
 }
 
-// binds leaves out those that would serve plain text where TLS is expected, or
-// the other way round.
-func (b *edgeBuilder) binds(field string, binds []haproxycfg.Bind, secure bool) (ok []haproxycfg.Bind) {
-	for _, bind := range binds {
-		switch {
-		case secure && bind.TLS == nil:
-			b.problemf(routes.Position{}, field, "bind %s has no TLS; it is left out", bind.Address)
-		case !secure && bind.TLS != nil:
-			b.problemf(routes.Position{}, field, "bind %s has TLS; it is left out", bind.Address)
-		default:
-			ok = append(ok, bind)
-		}
-	}
-	return ok
-}
-
-func (b *edgeBuilder) frontends() []haproxycfg.Frontend {
+func (b *builder) frontends() []haproxycfg.Frontend {
 	e := b.edge
 	var fs []haproxycfg.Frontend
 	public := haproxycfg.Frontend{
@@ -331,12 +351,12 @@ func (b *edgeBuilder) frontends() []haproxycfg.Frontend {
 		Router:         &haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap},
 		DefaultBackend: notFound,
 	}
-	if binds := b.binds("HTTP", e.HTTP, false); len(binds) > 0 {
+	if binds := b.checkBinds("HTTP", e.HTTP, false); len(binds) > 0 {
 		f := public
 		f.Name, f.Binds, f.RedirectHTTPS = "http", binds, e.RedirectHTTPS
 		fs = append(fs, f)
 	}
-	if binds := b.binds("HTTPS", e.HTTPS, true); len(binds) > 0 {
+	if binds := b.checkBinds("HTTPS", e.HTTPS, true); len(binds) > 0 {
 		f := public
 		f.Name, f.Binds = "https", binds
 		fs = append(fs, f)
@@ -348,4 +368,19 @@ func (b *edgeBuilder) frontends() []haproxycfg.Frontend {
 		})
 	}
 	return fs
+}
+
+// checkBinds returns the binds that have TLS if it is expected, and no TLS otherwise.
+func (b *builder) checkBinds(field string, binds []haproxycfg.Bind, secure bool) (ok []haproxycfg.Bind) {
+	for _, bind := range binds {
+		switch {
+		case secure && bind.TLS == nil:
+			b.problemf(routes.Position{}, field, "bind %s has no TLS; it is left out", bind.Address)
+		case !secure && bind.TLS != nil:
+			b.problemf(routes.Position{}, field, "bind %s has TLS; it is left out", bind.Address)
+		default:
+			ok = append(ok, bind)
+		}
+	}
+	return ok
 }

@@ -56,6 +56,9 @@ func TestEdgeProblems(t *testing.T) {
 		{"service given twice", at(route("a.example.com", "/", weighted{web, 1})), ups(edge.Upstream{Ref: web, NodePort: 2}), "service eu-1/media/web:http is given twice; the first counts"},
 		{"node without address", at(route("a.example.com", "/", weighted{web, 1})), ups(edge.Upstream{Ref: other, NodePort: 1, Nodes: []edge.Node{{Name: "n9"}}}), `service eu-1/media/other:http: node "n9": invalid IP is no address to connect to`},
 		{"link-local node", at(route("a.example.com", "/", weighted{web, 1})), ups(edge.Upstream{Ref: other, NodePort: 1, Nodes: []edge.Node{{Name: "n9", Addr: netip.MustParseAddr("fe80::1%eth0")}}}), `service eu-1/media/other:http: node "n9": fe80::1%eth0 is no address to connect to`},
+		{"own servers, none", at(route("a.example.com", "/", weighted{other, 1})), ups(edge.Upstream{Ref: other, Servers: []netip.AddrPort{}}), "f.yaml:7: backends: service eu-1/media/other:http has no servers"},
+		{"own server without port", at(route("a.example.com", "/", weighted{web, 1})), ups(edge.Upstream{Ref: other, Servers: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:0")}}), "service eu-1/media/other:http: 10.0.0.1:0 is no address to connect to"},
+		{"own server anywhere", at(route("a.example.com", "/", weighted{web, 1})), ups(edge.Upstream{Ref: other, Servers: []netip.AddrPort{netip.MustParseAddrPort("[::]:80")}}), "service eu-1/media/other:http: [::]:80 is no address to connect to"},
 		{"monitor", at(route("a.example.com", "/ready", weighted{web, 1})), ups(), `f.yaml:7: path: "/ready" is the path of the monitor, which hides it`},
 		{
 			"two names of one port", at(route("a.example.com", "/", weighted{other, 1}, weighted{web, 1})), ups(edge.Upstream{Ref: other, NodePort: 31000, Nodes: []edge.Node{node1}}),

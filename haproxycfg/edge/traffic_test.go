@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -160,6 +161,48 @@ func TestCheckOfARoute(t *testing.T) {
 	for _, b := range config.Backends {
 		require.False(t, strings.HasPrefix(b.Name, "nodes."), "no node is tracked, so none is checked")
 	}
+}
+
+// TestOwnServers routes to servers that are on no node: HAProxy checks each of them, in any mixture
+// with servers on nodes.
+func TestOwnServers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	own, onNode := ref("dc-1", "own"), ref("eu-1", "web")
+	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+	w.upstream(onNode, 0, 1)
+	var servers [2]*httptest.Server
+	u := edge.Upstream{Ref: own}
+	for i := range servers {
+		servers[i] = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("X-Served-By", strconv.Itoa(i))
+		}))
+		t.Cleanup(servers[i].Close)
+		u.Servers = append(u.Servers, netip.MustParseAddrPort(servers[i].Listener.Addr().String()))
+	}
+	w.upstreams = append(w.upstreams, u)
+	table, problems := routes.New(route("own", "/", weighted{own, 1}), route("both", "/", weighted{own, 1}, weighted{onNode, 1}))
+	require.Empty(t, problems)
+	config := w.start(edge.Edge{CheckInterval: 50 * time.Millisecond}, table)
+
+	served := func(host string, n int) map[string]int {
+		c, by := newClient(t, w.frontend), map[string]int{}
+		for range n {
+			status, server := c.get(host, "/")
+			require.Equal(t, 200, status)
+			by[server]++
+		}
+		return by
+	}
+	require.Equal(t, map[string]int{"0": 10, "1": 10}, served("own", 20))
+	require.Equal(t, map[string]int{"0": 10, "1": 10, onNode.String(): 20}, served("both", 40))
+
+	const backend = "dc-1.media.own.http"
+	gone := haproxycfg.Server{Addr: u.Servers[0]}
+	require.NotEmpty(t, config.Backends)
+	servers[0].Close()
+	w.eventually(backend, gone.Name(), func(s runtimeapi.Stat) bool { return strings.HasPrefix(s.Status, "DOWN") })
+	require.Equal(t, map[string]int{"1": 10}, served("own", 10))
 }
 
 // TestShares: declared weights hold although one service has three servers and the
