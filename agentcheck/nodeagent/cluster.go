@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/internal/kubewatch"
+	"github.com/headgate/headgate/nodeselect"
 )
 
 // cluster is the source of a Watcher that reads an API server. It combines several watches and a
@@ -150,7 +153,7 @@ func (s sink[T]) change(update func()) {
 
 func (c *cluster) watchNode(ctx context.Context) {
 	source := kubewatch.Source[*corev1.Node]{
-		Client: c.client, Resource: "nodes", Fields: "metadata.name=" + c.rules.Node, Transform: stripNode,
+		Client: c.client, Resource: "nodes", Fields: "metadata.name=" + c.rules.Node, Transform: dropLists,
 	}
 	lose := func() {
 		if c.node != nil {
@@ -176,7 +179,7 @@ func (c *cluster) watchNode(ctx context.Context) {
 func (c *cluster) watchSelected(ctx context.Context, i int) {
 	by := c.selectors[i]
 	source := kubewatch.Source[*corev1.Node]{
-		Client: c.client, Resource: "nodes", Fields: by.fields, Labels: by.labels, Transform: stripNode,
+		Client: c.client, Resource: "nodes", Fields: by.fields, Labels: by.labels, Transform: dropLists,
 	}
 	set := func(n *corev1.Node) {
 		if request, ok := merge(requestsOf(n, c.rules.Signals)); ok {
@@ -198,8 +201,9 @@ func (c *cluster) watchSelected(ctx context.Context, i int) {
 	}, c.health(by.feed()))
 }
 
-// stripNode removes large lists that no signal reads.
-func stripNode(n *corev1.Node) (*corev1.Node, bool) {
+// dropLists removes large lists that no signal reads. The managed fields stay, which
+// nodeselect.TrimNode removes: signals read the times of requests there.
+func dropLists(n *corev1.Node) (*corev1.Node, bool) {
 	n.Status.Images, n.Status.VolumesInUse, n.Status.VolumesAttached = nil, nil, nil
 	return n, true
 }
@@ -210,7 +214,8 @@ func (c *cluster) watchServices(ctx context.Context) {
 	filtered, cancel := context.WithCancel(ctx)
 	defer cancel()
 	source := kubewatch.Source[*corev1.Service]{
-		Client: c.client, Resource: "services", Fields: externalServices, Transform: stripService(c.rules.Annotations),
+		Client: c.client, Resource: "services", Fields: externalServices,
+		Transform: func(svc *corev1.Service) (*corev1.Service, bool) { return c.rules.Annotations.TrimService(svc), true },
 	}
 	to := sink[*corev1.Service]{
 		c: c, feed: feedServices,
@@ -324,4 +329,75 @@ func (c *cluster) errNoNode() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return fmt.Errorf("%w: %q; the cluster has %d others", ErrNoNode, c.rules.Node, c.nodes)
+}
+
+// services holds the Services of a cluster in little memory. Often thousands of Services have node
+// ports, which cannot be agent ports at the same time, and only few Services have annotations.
+type services struct {
+	annotated map[types.NamespacedName]*corev1.Service
+	others    map[types.NamespacedName]nodePorts
+}
+
+// nodePorts are the ports of a Service on nodes.
+type nodePorts struct {
+	ports  []uint16
+	health uint16 // the health check node port, 0 for none
+}
+
+func (s *services) replace(list []*corev1.Service) {
+	s.annotated = make(map[types.NamespacedName]*corev1.Service)
+	s.others = make(map[types.NamespacedName]nodePorts, len(list))
+	for _, svc := range list {
+		s.set(svc)
+	}
+}
+
+// set adds or replaces a Service that Annotations.TrimService has trimmed.
+func (s *services) set(svc *corev1.Service) {
+	key := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+	s.delete(key)
+	if len(svc.Annotations) > 0 {
+		s.annotated[key] = svc
+		return
+	}
+	n := nodePorts{health: uint16(svc.Spec.HealthCheckNodePort)}
+	for _, p := range svc.Spec.Ports {
+		if p.NodePort != 0 {
+			n.ports = append(n.ports, uint16(p.NodePort))
+		}
+	}
+	if len(n.ports) > 0 || n.health != 0 {
+		n.ports = slices.Clip(n.ports)
+		s.others[key] = n
+	}
+}
+
+func (s *services) delete(key types.NamespacedName) {
+	delete(s.annotated, key)
+	delete(s.others, key)
+}
+
+// objects returns the annotated Services, and each other Service with a node port that is the agent
+// port of an annotated one.
+func (s *services) objects(a nodeselect.Annotations) nodeselect.Objects {
+	list := make([]*corev1.Service, 0, len(s.annotated))
+	agentPorts := map[uint16]bool{}
+	for _, svc := range s.annotated {
+		list = append(list, svc)
+		if port, _ := a.AgentPort(svc); port != 0 {
+			agentPorts[port] = true
+		}
+	}
+	for key, n := range s.others {
+		if !agentPorts[n.health] && !slices.ContainsFunc(n.ports, func(p uint16) bool { return agentPorts[p] }) {
+			continue
+		}
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+		svc.Spec.Type, svc.Spec.HealthCheckNodePort = corev1.ServiceTypeNodePort, int32(n.health)
+		for _, p := range n.ports {
+			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{NodePort: int32(p)})
+		}
+		list = append(list, svc)
+	}
+	return nodeselect.NewObjects(nil, list)
 }

@@ -1,126 +1,121 @@
-// Package nodeagent makes agent-check answers from Kubernetes objects, and gives them
-// on every port that a node has to answer on.
+// Package nodeagent answers HAProxy's agent checks on a Kubernetes node. It computes the answers
+// from Node and Service objects, and opens one port for each answer.
 //
-// Every node runs one agent. On a fixed port it answers for the node:
+// Every node runs one agent. On a fixed port the agent answers for the node:
 //
 //	up ready                   the node takes traffic
-//	up drain # cordoned        no new traffic; what is under way may end
+//	up drain # cordoned        no new traffic; running connections may end
 //
-// and for each Service with the annotation headgate.dev/agent-port on a port of
-// its own, with the Service's weight and the state of the node together:
+// For each Service with the annotation headgate.dev/agent-port, the agent answers on that port. The
+// answer combines the Service's weight with the state of the node:
 //
 //	up ready 50%               headgate.dev/weight: "50"
-//	up drain 50% # cordoned    the same on a cordoned node
+//	up drain 50% # cordoned    the same Service on a cordoned node
 //
-// HAProxy asks every few seconds, so a cordon or a changed annotation is in force
-// within one interval, with no new configuration.
+// HAProxy asks every few seconds. So a cordon or a changed annotation takes effect within one
+// interval, without a new configuration of HAProxy.
 //
-// [Rules.State] is pure: the objects of a cluster in, the answers of one node out.
-// [Tracker] is pure but for what it remembers, and follows a cluster over time.
-// [Watcher] follows a live one through its API server, or objects from elsewhere.
-// [Listeners] is the effect of a [State]: it opens and closes ports until they are
-// those of the latest one, and answers from memory.
+//   - [Rules.State] is a pure function from the objects of a cluster to the answers of one node.
+//   - [Tracker] follows a cluster over time. It remembers drains and weights.
+//   - [Watcher] follows a live cluster through its API server, or objects from another source.
+//   - [Listeners] opens and closes ports so that they match a [State], and answers from memory.
+//   - [Agent] connects a Watcher with Listeners and drains the node on command.
 //
-//	listeners := nodeagent.Listeners{Host: "10.0.0.1"}
-//	watcher := nodeagent.Watcher{Config: config, Rules: nodeagent.Rules{Node: "node-a"}}
-//	err := watcher.Run(ctx, func(state nodeagent.State) {
-//		if err := listeners.Update(state); err != nil {
-//			…
-//		}
-//	})
+// A complete agent:
 //
-// # What drains a node
+//	agent := nodeagent.Agent{
+//		Watcher:   &nodeagent.Watcher{Config: config, Rules: nodeagent.Rules{Node: "node-a"}},
+//		Listeners: &nodeagent.Listeners{Host: "10.0.0.1"},
+//	}
+//	err := agent.Run(ctx)
 //
-// Any [Signal] does: a cordon, a deletion, an annotation, a label, a taint, or a
-// function of one's own. What no object shows, such as a file on the node ([File])
-// or a command, comes beside them as an [Ask].
+// # Reasons to drain a node
 //
-// A drain begins at once. It ends when its signals have been away for
-// Rules.HoldDown, so that what flaps is one drain. The answer says so:
+// A [Signal] finds a [DrainRequest] in a Node object: a cordon, a deletion, an annotation, a label, a
+// taint, or a function of the caller. Other requests come from outside of the cluster: files on the
+// node (Watcher.Files) and the requests of the caller (Watcher.SetRequests, Agent.Drain).
+//
+// A drain begins at once. It ends when there has been no request for Rules.HoldDown, so a request
+// that comes and goes causes one drain. The answer shows this time:
 //
 //	up drain # cordoned; no more, held for 10s
 //
-// # How many drain
+// # Limit of draining nodes
 //
-// Never more than the share Rules.MaxDrain of the cluster's nodes, rounded down, but
-// one in any case; and never all of them, unless the share is all. So the only node
-// of a cluster does not drain, and of two or three one may. Further ones go on taking
-// traffic until there is room:
+// At most the share Rules.MaxDrain of the cluster's nodes drains at the same time, rounded down, but
+// at least one node. If the share is below 1, at least one node keeps its traffic: the only node of a
+// cluster never drains, and one of two nodes may. Further nodes take traffic until a place is free:
 //
 //	up ready # cordoned; waits: 3 of 10 nodes drain, no more than 3 may (30%)
 //
-// Those that asked first come first. Agents do not talk to each other; each computes
-// the same order from the objects that all of them see: the time of the taint that
-// Kubernetes adds to a cordoned node, of a deletion, of the last write of the field
-// that carries the signal (metadata.managedFields), and where none is known, when the
-// agent saw it first; then the name. A node that drains goes on until its signals
-// end, whatever asks later, and if the cluster shrinks; but if the cluster shrinks to
-// those that drain, the last of them takes traffic again. A node that is held down still
-// counts. Nodes that are Outside, such as control planes that are excluded from load
-// balancers, are not counted, and drain whenever they are asked to, unless all nodes are.
+// The agents do not communicate. Each agent computes the same order from the objects that all agents
+// see: earlier requests first, then the name of the node. The time of a request is the time of the
+// taint that Kubernetes adds to a cordoned node, the time of the deletion, or the last write of the
+// field by its manager (metadata.managedFields). If none of these is known, it is the time when the
+// agent first saw the request.
 //
-// What this cannot do:
+// A node that drains continues until its requests end, even if earlier requests appear or the cluster
+// shrinks. If the cluster shrinks to the draining nodes, the last of them takes traffic again. A node
+// that is held down counts as draining. Uncounted nodes, such as control planes that are excluded
+// from load balancers, do not count, and drain at once. If all nodes are excluded, all of them count.
 //
-//   - Times are told to the second. A drain can be taken back for another, of an
-//     earlier name, within the second in which it began. Later only for one that asked
-//     before it and did not count until now: a cordoned node that was excluded and is
-//     not any more, or a node that was seen late.
-//   - A Watcher sees of other nodes those that the API server can select: by a field
-//     (cordoned) or by a label. A node that is drained by its annotation, by a taint
-//     without a cordon, by a file or a command is not seen, nor counted, by the others.
-//     It waits for those that it sees itself. Drain by cordon or label where many may
-//     drain at once.
-//   - An agent that starts does not know what is held down. Agents that have lost the
-//     API server, or see it later than others, go on with what they last saw.
-//   - The share is one of nodes, not of capacity, and nodes that are not ready count.
-//   - The agents of a cluster need the same Signals, MaxDrain and HoldDown.
+// Limitations:
 //
-// A node that is gone from its cluster drains, and is none of those that count. But
-// where more nodes are gone at the same time than may drain, none of the further ones
-// believes it, and each says so: most likely somebody has deleted all nodes by a slip, or
-// restored a store without them, while all of them serve. One that drains goes on.
+//   - Kubernetes keeps times in seconds. A drain can end in favour of another node, with an earlier
+//     name, within the second in which it began. Later it can end only in favour of an earlier
+//     request of a node that did not count before: a cordoned node that was excluded until now, or a
+//     node that the agent saw late.
+//   - A Watcher sees other nodes only if the API server can select them, by a field (cordoned nodes)
+//     or by a label. It does not see nodes that drain by an annotation, by a taint without a cordon,
+//     by a file or by a command, and does not count them. Such a node still waits for the nodes that
+//     it sees itself. Use cordons or labels if many nodes may drain at the same time.
+//   - An agent that starts does not know which nodes are held down. An agent that has lost the API
+//     server, or sees its changes late, uses the last known state.
+//   - The share is a share of nodes, not of capacity. Nodes that are not ready count.
+//   - All agents of a cluster need the same Signals, MaxDrain and HoldDown.
 //
-// A number of nodes that is out of date counts no less than the nodes that are seen. One
-// that is too low makes drains wait; one that is too high, for a minute at most after
-// many nodes have been removed, lets more of them begin, though never all.
+// A node that was deleted from its cluster drains and does not count. But if more nodes than
+// MaxDrain are missing at the same time, no further agent treats its node as deleted, and its answer
+// says so: probably somebody has deleted all Node objects by mistake, or has restored a store without
+// them, while the nodes still serve. A node that already drains continues.
+//
+// The number of nodes may be out of date. The nodes that the agent sees count in any case. If the
+// number is too low, drains wait. If it is too high, which lasts at most a minute after the removal
+// of many nodes, more nodes may drain than MaxDrain allows, but never all.
 //
 // # Weights that fall to 0
 //
-// A weight is answered as soon as it is annotated, but for one that falls to 0: the last
-// weight above 0 stays in force for another Rules.ZeroDelay.
+// A changed weight takes effect at once, with one exception: if the weight falls to 0, the last
+// weight above 0 stays in force for Rules.ZeroWeightDelay.
 //
 //	up ready 50% # weight falls to 0, held for 2.5s
 //
-// For HAProxy asks each agent at a moment of its own. If a Service goes from 100 to 0 in
-// one cluster while it goes from 0 to 100 in another, those who fall may well be asked
-// before those who rise, and until then no server would have any weight. An agent cannot
-// see other clusters, but within an agent-inter HAProxy has asked all who rise. So the
-// delay is to be longer than that, by what may lie between the two annotations. A small
-// weight instead of the last one would not do: HAProxy cuts the fraction of a percentage
-// of a server's own weight, and 9% of 10 is 0 too. For that reason a weight that is to
-// be none should be annotated as 0.
+// The reason is that HAProxy asks each agent at a different moment. Assume that a Service moves
+// between clusters: its weight falls from 100 to 0 in one cluster and rises from 0 to 100 in the
+// other. If HAProxy asked the first cluster's agents first, for a moment no server would have a
+// weight. The agents cannot see the other cluster. But within one agent-inter, HAProxy has asked all
+// agents of the rising Service. So the delay must be longer than agent-inter plus the time between
+// the two annotations. A small weight does not have the same effect as 0: HAProxy truncates the
+// percentage of a server's weight, and 9% of 10 is 0 too. To take a Service's traffic away, annotate
+// the weight 0.
 //
-// Nothing else is delayed: not a weight that rises again meanwhile, nor a drain, of the
-// Service's too. Where no weight above 0 was answered before, 0 is the first answer.
+// Nothing else is delayed: a weight above 0 and the drain of a Service take effect at once. If there
+// was no weight above 0 before, the first answer is 0.
 //
-// # What an answer asserts
+// # What an answer overrides
 //
-// Answers always name health and administrative state, those of a Service its
-// weight too, because HAProxy keeps each of the three until an answer changes that
-// same one. So "ready" takes back, at the next check, a drain or maint that
-// somebody set over HAProxy's own socket. To hold a node or a Service out of
-// traffic by hand, annotate it with headgate.dev/drain: "true", or stop HAProxy
-// from asking ("disable agent" on its socket) first.
+// Each answer sets the health and the administrative state. The answer for a Service also sets the
+// weight. HAProxy keeps each setting until an answer sets the same one again. So "ready" ends, at the next check, a drain or maintenance that somebody set on HAProxy's socket. To
+// take a node or a Service out of traffic by hand, annotate it with headgate.dev/drain: "true", or
+// first use "disable agent" on HAProxy's socket.
 //
-// # What happens when it ends
+// # What happens without an agent
 //
-// To HAProxy an agent that is gone changes nothing: the last answer stays in
-// force. So a node that was drained stays drained while its agent restarts, and a
-// Service whose annotation is removed keeps its last weight until HAProxy gets a
-// configuration without its agent.
+// If an agent does not answer, HAProxy keeps the last answer. So a drained node stays drained while
+// its agent restarts. A Service without its annotation keeps its last weight until HAProxy gets a
+// configuration without this agent check.
 //
-// The same goes for the API server. While it is away the last state stays in force,
-// with State.Err.
-// An agent that has no state yet does not answer: what it would say might be wrong,
-// and what was said last is still in force.
+// If the API server does not answer, the last State stays in force, with State.Err. An agent that has
+// no State yet opens no ports, because its answers might be wrong, and the last answers of its
+// predecessor are still in force in HAProxy.
 package nodeagent

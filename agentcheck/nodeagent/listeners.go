@@ -16,44 +16,44 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// Listeners answers agent checks on the ports of a [State], and follows it as it
-// changes. The zero value listens on every address. Its fields must not change
-// after the first Update; its methods may be called from several goroutines.
+// Listeners answers agent checks on the ports of the latest [State]. The zero value listens on all
+// addresses. Do not change the fields after the first Update. The methods may be called from several
+// goroutines.
 type Listeners struct {
 	// Host is the address to listen on: an IP address, a name, or "" for all.
 	Host string
 	// Listen opens a port. Nil means net.Listen.
 	Listen func(network, address string) (net.Listener, error)
-	// Finished, if not nil, is told of every check when it is over, and of the
-	// Service ("namespace/name", "" for the node) whose port it came to, for
-	// metrics. It is called from several goroutines at once.
+	// Finished, if not nil, receives every check after its end, for metrics. service is the Service
+	// of the port, as "namespace/name", or "" for the node. It is called from several goroutines at
+	// the same time.
 	Finished func(service string, x agentcheck.Exchange)
-	// Logger, if not nil, gets a line for each port opened and closed, and what
-	// agentcheck.Server logs.
+	// Logger, if not nil, gets a line for each port that is opened or closed, and the lines of
+	// agentcheck.Server.
 	Logger *slog.Logger
 
 	mu     sync.Mutex
 	closed bool
 	ports  map[uint16]*port
-	// serving counts the goroutines that serve, those of closed ports too.
+	// serving counts the goroutines of serve, also those whose port is closed already.
 	serving sync.WaitGroup
 }
 
-// port is one open port. Its answer changes while its server goes on.
+// port is one open port. The answer changes while the server runs.
 type port struct {
 	answer   atomic.Pointer[Answer]
 	server   *agentcheck.Server
 	listener net.Listener
 }
 
-// ErrClosed is what Update returns after Shutdown or Close.
+// ErrClosed is the error of Update after Shutdown or Close.
 var ErrClosed = errors.New("agentcheck/nodeagent: listeners are closed")
 
-// Update makes the answers of s those that are given. Ports that s does not name
-// are closed, new ones opened, and the others change their answer without a gap.
+// Update makes the ports answer as s says. It closes ports that s does not have, opens new ones, and
+// changes the answers of the others without a gap.
 //
-// The error joins one for each port that could not be opened, and names its
-// Service; all others are served. The next Update tries again.
+// The error joins the errors of all ports that could not be opened; each names its Service. All other
+// ports answer. The next Update tries again.
 func (l *Listeners) Update(s State) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,28 +79,28 @@ func (l *Listeners) Update(s State) error {
 		if wanted[number] {
 			continue
 		}
-		p.close() // at once: exchanges take microseconds, and HAProxy asks again
+		p.close() // without waiting: an exchange takes microseconds, and HAProxy asks again
 		delete(l.ports, number)
 		l.log("agent port closed", *p.answer.Load())
 	}
 	return errors.Join(errs...)
 }
 
-// Open returns how many ports are open.
+// Open returns the number of open ports.
 func (l *Listeners) Open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.ports)
 }
 
-// Serves says whether a port is open.
+// Serves reports whether a port is open.
 func (l *Listeners) Serves(number uint16) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ports[number] != nil
 }
 
-// open begins to serve an answer. It is called with l.mu held.
+// open opens the port of an answer. The caller holds l.mu.
 func (l *Listeners) open(answer Answer) error {
 	listen := l.Listen
 	if listen == nil {
@@ -122,7 +122,8 @@ func (l *Listeners) open(answer Answer) error {
 	return nil
 }
 
-// serve returns when the port's server is closed and its last handler has returned.
+// serve runs the server of a port. It returns when the server is closed and its last handler has
+// returned.
 func (l *Listeners) serve(p *port) {
 	if err := p.server.Serve(p.listener); !errors.Is(err, agentcheck.ErrServerClosed) && l.Logger != nil {
 		l.Logger.Error("agent port lost", "addr", p.listener.Addr(), "err", err)
@@ -136,25 +137,25 @@ func (l *Listeners) log(msg string, a Answer) {
 	}
 }
 
-// ServeAgent gives the port's answer of the moment.
+// ServeAgent returns the present answer of the port.
 func (p *port) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply {
 	return p.answer.Load().Reply
 }
 
-// close ends the port now. The server does not know its listener before serve has
-// begun, so that is closed here too: the port is free on return.
+// close closes the port without waiting for its checks. Before serve has begun, the server does not
+// have the listener yet. So close also closes the listener, and the port is free when it returns.
 func (p *port) close() {
 	_ = p.server.Close()
 	_ = p.listener.Close()
 }
 
-// Shutdown closes all ports and waits for checks that have begun. Those that have
-// not ended when ctx does are cut off, and its error is returned. No goroutine of l
-// is left when Shutdown or Close returns.
+// Shutdown closes all ports and waits for the running checks. When ctx ends, it cuts off the
+// remaining checks and returns the error of ctx. All goroutines of l have ended when Shutdown or
+// Close returns.
 func (l *Listeners) Shutdown(ctx context.Context) error {
 	var cut atomic.Bool
 	var stopping sync.WaitGroup
-	for _, p := range l.end() {
+	for _, p := range l.takePorts() {
 		stopping.Go(func() {
 			if p.server.Shutdown(ctx) != nil {
 				cut.Store(true)
@@ -170,17 +171,17 @@ func (l *Listeners) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Close closes all ports at once and cuts off checks that have begun.
+// Close closes all ports and cuts off the running checks.
 func (l *Listeners) Close() {
-	for _, p := range l.end() {
+	for _, p := range l.takePorts() {
 		p.close()
 	}
 	l.serving.Wait()
 }
 
-// end lets no port open any more, and returns those that are. What waits for their
-// checks must not hold l.mu: Finished may call methods of l.
-func (l *Listeners) end() []*port {
+// takePorts makes later Updates fail, and returns the open ports. The caller waits for their checks
+// without l.mu, because Finished may call methods of l.
+func (l *Listeners) takePorts() []*port {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true

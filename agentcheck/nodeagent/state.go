@@ -39,8 +39,8 @@ type Rules struct {
 	// because each agent computes by itself which nodes may drain.
 	Signals []Signal
 	// MaxDrain is the share of the cluster's nodes that may drain at the same time, 1 for all. Further
-	// nodes wait. Rules round down, but one node may drain in any case. Below 1, at least one node
-	// never drains, so the only node of a cluster does not drain. 0 means DefaultMaxDrain.
+	// nodes wait. The number of nodes is rounded down, but at least 1. If MaxDrain is below 1, at least
+	// one node keeps its traffic, so the only node of a cluster never drains. 0 means DefaultMaxDrain.
 	MaxDrain float64
 	// HoldDown is how long a node continues to drain after its last drain request ended. 0 means
 	// DefaultHoldDown, a negative value means no hold-down.

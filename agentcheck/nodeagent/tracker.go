@@ -28,8 +28,8 @@ type Tracker struct {
 }
 
 // State returns the answers at the time now, if the cluster has these objects. own are drain
-// requests for the node that no object shows, such as a command or a file on the node. The error is
-// that of [Rules.State].
+// requests for the node that no object shows, such as a command or a file on the node. It returns the
+// same error as [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own
