@@ -15,10 +15,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// The documents below hold the fields that Parse keeps. Whatever else is in the
-// text is checked for syntax and dropped: of a node as large clusters print it,
-// two thirds are managed fields and lists of images.
-
+// metaDoc, nodeDoc and serviceDoc hold the fields that Parse returns. The decoder only checks the
+// syntax of other fields: two thirds of a node's text are managed fields and images.
 type metaDoc struct {
 	Name              string            `json:"name"`
 	Namespace         string            `json:"namespace"`
@@ -49,10 +47,10 @@ type serviceDoc struct {
 	Spec       corev1.ServiceSpec `json:"spec"`
 }
 
-// headDoc is what tells how to read the rest.
+// headDoc is the part of an object or list that determines how to read the rest.
 type headDoc struct {
 	APIVersion, Kind string
-	Items            value // without text if there are none
+	Items            value // text is nil if the object has no items
 }
 
 func (m *metaDoc) objectMeta() metav1.ObjectMeta {
@@ -64,8 +62,8 @@ func (m *metaDoc) objectMeta() metav1.ObjectMeta {
 	}
 }
 
-// itemKind is the kind of items that do not say theirs, as in the API's own
-// NodeList and ServiceList.
+// itemKind returns apiVersion and kind of items that do not state theirs, as in the NodeList and
+// ServiceList of the API.
 func (h headDoc) itemKind() (apiVersion, kind string) {
 	kind = strings.TrimSuffix(h.Kind, "List")
 	if kind == "" {
@@ -74,8 +72,7 @@ func (h headDoc) itemKind() (apiVersion, kind string) {
 	return h.APIVersion, kind
 }
 
-// object is one decoded object with its place; or a count of ignored ones, or
-// what is wrong with it.
+// object is a decoded node or service with its position. One of node and service is nil.
 type object struct {
 	node    *corev1.Node
 	service *corev1.Service
@@ -83,6 +80,7 @@ type object struct {
 	line    int
 }
 
+// key returns the name of the object as in Problem.Object.
 func (o object) key() string {
 	if o.node != nil {
 		return "Node " + o.node.Name
@@ -90,7 +88,7 @@ func (o object) key() string {
 	return "Service " + o.service.Namespace + "/" + o.service.Name
 }
 
-// batch is what came of a piece of text.
+// batch is the result of reading a piece of text.
 type batch struct {
 	objects  []object
 	problems []nodeselect.Problem
@@ -103,15 +101,16 @@ func (b *batch) add(other batch) {
 	b.ignored += other.ignored
 }
 
+// bad adds a problem.
 func (b *batch) bad(line int, message string) {
 	b.problems = append(b.problems, nodeselect.Problem{Line: line, Message: message})
 }
 
-// decodeObject reads one JSON object that is not a list. kind and apiVersion are
-// those of the object or, if it has none, of the list that it is in.
+// decodeObject reads one JSON object that is not a list. apiVersion and kind are those of the object,
+// or those that its list implies.
 func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	if apiVersion != "v1" || kind != "Node" && kind != "Service" {
-		// Other groups have kinds of these names too.
+		// The check of apiVersion matters: other API groups have kinds with these names too.
 		if !json.Valid(data) {
 			b.bad(line, syntaxMessage(data))
 			return
@@ -151,7 +150,7 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	if o.service != nil {
 		namespace = o.service.Namespace
 	}
-	if isName(meta.Name) && isName(namespace) { // others may hold anything, line breaks too
+	if isName(meta.Name) && isName(namespace) { // an invalid name may contain line breaks
 		problem.Object = o.key()
 	}
 	switch {
@@ -172,10 +171,9 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 
 func isName(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
 
-func notAName(s string) string { return fmt.Sprintf("%.80q is no name that Kubernetes would take", s) }
+func notAName(s string) string { return fmt.Sprintf("%.80q is not a valid name in Kubernetes", s) }
 
-// decodeError gives the field, where there is one, and the message for an error
-// of the JSON decoder.
+// decodeError returns the field, if known, and the message for an error of the JSON decoder.
 func decodeError(data []byte, err error) (field, message string) {
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {
@@ -187,6 +185,7 @@ func decodeError(data []byte, err error) (field, message string) {
 	return "", oneLine(err.Error())
 }
 
+// goTypeWords describes a Go type as a user of YAML knows it.
 func goTypeWords(t string) string {
 	switch {
 	case strings.HasPrefix(t, "int"), strings.HasPrefix(t, "uint"), strings.HasPrefix(t, "*int"):

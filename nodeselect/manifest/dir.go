@@ -2,23 +2,29 @@ package manifest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/headgate/headgate/internal/filewatch"
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// maxFile bounds what is read of one file. 5,000 large nodes are a quarter of it.
+// maxFile is the largest size of a file. The manifest of 5,000 large nodes has a quarter of it.
 const maxFile = 256 << 20
 
-// ReadDir parses the files *.yaml, *.yml and *.json of a directory in the order
-// of their names, all of which are one cluster. Names that begin with a dot, and
-// directories, are passed over; links are followed. A file that cannot be read
-// is a problem like any other. The error is that of reading the directory.
+// ReadDir parses the files *.yaml, *.yml and *.json of a directory, in the order of their names. All
+// files together are one cluster. ReadDir ignores subdirectories and names that begin with a dot,
+// and follows symbolic links. A file that cannot be read is a problem. The error is that of reading
+// the directory.
 func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	names, err := manifestNames(dir)
 	if err != nil {
@@ -26,25 +32,22 @@ func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	}
 	batches := make([]batch, len(names))
 	for i, name := range names {
-		batches[i] = parsePath(filepath.Join(dir, name))
+		path := filepath.Join(dir, name)
+		if data, err := readManifest(path); err != nil {
+			batches[i] = unreadable(path, err)
+		} else {
+			batches[i] = parseFile(path, data)
+		}
 	}
 	objects, problems := collect(batches)
 	return objects, problems, nil
-}
-
-func parsePath(path string) batch {
-	data, err := readManifest(path)
-	if err != nil {
-		return unreadable(path, err)
-	}
-	return parseFile(path, data)
 }
 
 func unreadable(path string, err error) batch {
 	return batch{problems: []nodeselect.Problem{{File: path, Message: "cannot be read: " + err.Error()}}}
 }
 
-// manifestNames lists the files of dir that are read, sorted.
+// manifestNames returns the names of the files that ReadDir reads, sorted.
 func manifestNames(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -66,9 +69,9 @@ func manifestNames(dir string) ([]string, error) {
 
 var errTooLarge = fmt.Errorf("larger than %d MiB", maxFile>>20)
 
-// readManifest reads a regular file of bounded size.
+// readManifest reads a regular file of at most maxFile bytes.
 func readManifest(path string) ([]byte, error) {
-	info, err := os.Stat(path) // before opening, which would wait on a named pipe
+	info, err := os.Stat(path) // before Open, which blocks on a named pipe
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +92,164 @@ func readManifest(path string) ([]byte, error) {
 		return nil, err
 	}
 	if buf.Len() > maxFile {
-		return nil, errTooLarge // it has grown meanwhile
+		return nil, errTooLarge // the file has grown since Stat
 	}
 	return buf.Bytes(), nil
+}
+
+const (
+	// watchMaxWait is how long a change waits at most while others follow it.
+	watchMaxWait = 2 * time.Second
+	// watchRecheck is the time between two looks at the state of the files. It finds changes that
+	// cause no event: on network file systems, and of files that links in the directory point to.
+	watchRecheck = 30 * time.Second
+)
+
+// WatchDir reads a directory like ReadDir and calls f with the result. It calls f again after each
+// change in the directory, until ctx ends. Changes within a short time cause one call. A file that
+// is written again with the same content causes none. All calls come from the caller's goroutine.
+//
+// f gets the problems of each reading. A file that is half written, or has a mistake in it, must not
+// look like a cluster without nodes. So if a file has problems, WatchDir keeps the objects of its
+// last good reading that are missing now, until the file has no problems. It does the same if a file
+// cannot be read, and for all files if the directory is gone. If somebody removes a file, its
+// objects are removed too. f can therefore always use the objects, and should report the problems.
+//
+// WatchDir follows editors that replace files, the symbolic links by which Kubernetes updates a
+// mounted ConfigMap, and a directory that is removed and created again. Without events from the file
+// system it notices a change within half a minute.
+//
+// WatchDir returns an error at once if the directory cannot be read, and otherwise the error of ctx.
+// Consecutive calls of f share objects: f must not change them.
+func WatchDir(ctx context.Context, dir string, f func(nodeselect.Objects, []nodeselect.Problem)) error {
+	w := dirWatch{dir: filepath.Clean(dir), watch: filewatch.Watcher{MaxWait: watchMaxWait, Recheck: watchRecheck}}
+	return w.run(ctx, f)
+}
+
+// dirWatch is the state of one WatchDir.
+type dirWatch struct {
+	dir   string
+	watch filewatch.Watcher
+
+	files map[string]file // by name
+	err   error           // why the directory could not be read the last time
+}
+
+// file is the last reading of a file.
+type file struct {
+	content uint64 // hash
+	err     error  // why the file could not be read
+	batch   batch  // with the objects that are kept from earlier readings
+}
+
+func (w *dirWatch) run(ctx context.Context, f func(nodeselect.Objects, []nodeselect.Problem)) error {
+	if w.read(); w.err != nil {
+		return w.err
+	}
+	f(w.result())
+	w.watch.Paths = []string{w.dir}
+	w.watch.Run(ctx, func() error {
+		if w.read() {
+			f(w.result())
+		}
+		return w.anyError()
+	})
+	return ctx.Err()
+}
+
+// anyError returns an error if the directory or a file in it could not be read the last time.
+func (w *dirWatch) anyError() error {
+	for _, file := range w.files {
+		if file.err != nil {
+			return file.err
+		}
+	}
+	return w.err
+}
+
+// read reads the directory and reports whether the result has changed.
+func (w *dirWatch) read() (changed bool) {
+	names, err := manifestNames(w.dir)
+	if err != nil {
+		changed = !sameText(err, w.err)
+		w.err = err
+		return changed
+	}
+	changed = w.err != nil || w.files == nil
+	w.err = nil
+	files := make(map[string]file, len(names))
+	for _, name := range names {
+		before, known := w.files[name]
+		now := readAgain(filepath.Join(w.dir, name), before)
+		changed = changed || !known || now.content != before.content || !sameText(now.err, before.err)
+		files[name] = now
+	}
+	changed = changed || len(files) != len(w.files)
+	w.files = files
+	return changed
+}
+
+func sameText(a, b error) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return a.Error() == b.Error()
+}
+
+var contentSeed = maphash.MakeSeed()
+
+// readAgain reads a file. before is its last reading, zero if there is none.
+func readAgain(path string, before file) file {
+	data, err := readManifest(path)
+	if err != nil {
+		if sameText(err, before.err) {
+			return before
+		}
+		now := file{err: err, batch: unreadable(path, err)}
+		now.batch.keep(path, before.batch)
+		return now
+	}
+	content := maphash.Bytes(contentSeed, data)
+	if before.err == nil && before.content == content {
+		return before
+	}
+	now := file{content: content, batch: parseFile(path, data)}
+	if len(now.batch.problems) > 0 {
+		now.batch.keep(path, before.batch)
+	}
+	return now
+}
+
+// keep adds the objects of before that b lacks.
+func (b *batch) keep(path string, before batch) {
+	has := make(map[string]bool, len(b.objects))
+	for _, o := range b.objects {
+		has[o.key()] = true
+	}
+	kept := 0
+	for _, o := range before.objects {
+		if !has[o.key()] {
+			b.objects = append(b.objects, o)
+			kept++
+		}
+	}
+	if kept > 0 {
+		b.problems = append(b.problems, nodeselect.Problem{
+			File: path, Warning: true,
+			Message: fmt.Sprintf("%d objects are kept as they were read before, until the file is without problems", kept),
+		})
+	}
+}
+
+// result merges the last readings of all files.
+func (w *dirWatch) result() (nodeselect.Objects, []nodeselect.Problem) {
+	var batches []batch
+	for _, name := range slices.Sorted(maps.Keys(w.files)) {
+		batches = append(batches, w.files[name].batch)
+	}
+	objects, problems := collect(batches)
+	if w.err != nil {
+		problems = append(problems, nodeselect.Problem{File: w.dir, Message: w.err.Error() + "; its objects are kept"})
+	}
+	return objects, problems
 }

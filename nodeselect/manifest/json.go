@@ -10,16 +10,18 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	kjson "k8s.io/apimachinery/pkg/util/json"
 )
 
-// maxNesting is how deep lists may stand in lists. kubectl prints none.
+// maxNesting is the maximum depth of lists in lists. kubectl prints no list in a list.
 const maxNesting = 4
 
-// kubectl prints the kind of a list behind its items.
+// listWithoutKind is the problem of a truncated list: kubectl prints the kind after the items.
 const listWithoutKind = "a list without kind; is it cut short?"
 
-// parseJSON reads JSON values one after the other. It is false if one of them is
-// not JSON; what came before it is in the batch together with the problem.
+// parseJSON reads consecutive JSON values. It is false if one of them is not valid JSON; the batch then
+// holds the values before it and the problem.
 func parseJSON(doc document) (batch, bool) {
 	var b batch
 	lines := lineCounter{text: doc.text, line: doc.line}
@@ -37,7 +39,7 @@ func parseJSON(doc document) (batch, bool) {
 	}
 }
 
-// jsonSyntax gives line and message of a syntax error.
+// jsonSyntax returns line and message of a syntax error.
 func jsonSyntax(doc document, err error) (int, string) {
 	offset := len(doc.text)
 	var syntax *json.SyntaxError
@@ -47,7 +49,7 @@ func jsonSyntax(doc document, err error) (int, string) {
 	return doc.line + bytes.Count(doc.text[:offset], []byte("\n")), oneLine("JSON: " + err.Error())
 }
 
-// lineCounter counts lines up to offsets that only grow.
+// lineCounter returns the lines of offsets in text. Each offset must be at least the one before.
 type lineCounter struct {
 	text      []byte
 	pos, line int
@@ -59,8 +61,8 @@ func (c *lineCounter) at(offset int) int {
 	return c.line
 }
 
-// decodeValue reads an object or a list of objects in valid JSON. lineAt gives
-// the line of an offset in data, and is asked for growing offsets.
+// decodeValue reads an object or a list of objects in valid JSON. lineAt returns the line of an offset
+// in data; decodeValue calls it with increasing offsets.
 func (b *batch) decodeValue(data []byte, lineAt func(offset int) int) {
 	b.decodeNested(data, lineAt, "", "", 0)
 }
@@ -108,8 +110,7 @@ func (b *batch) decodeItems(head headDoc, lineAt func(int) int, depth int) {
 	})
 }
 
-// parallel runs work for 0 to n-1 on all processors and adds the batches in
-// order.
+// parallel runs work for 0 to n-1 on all processors and adds the results in order.
 func (b *batch) parallel(n int, work func(i int, out *batch)) {
 	results := make([]batch, n)
 	parallel(n, func(i int) { work(i, &results[i]) })
@@ -118,8 +119,7 @@ func (b *batch) parallel(n int, work func(i int, out *batch)) {
 	}
 }
 
-// parallel runs work for 0 to n-1 on all processors and returns when all are
-// done.
+// parallel runs work for 0 to n-1 on all processors and waits for all of them.
 func parallel(n int, work func(i int)) {
 	var next atomic.Int64
 	run := func() {
@@ -128,11 +128,82 @@ func parallel(n int, work func(i int)) {
 		}
 	}
 	var workers sync.WaitGroup
-	if n >= 16 { // below, starting goroutines costs more than it saves
+	if n >= 16 { // for fewer, the goroutines cost more time than they save
 		for range min(runtime.GOMAXPROCS(0), n) - 1 {
 			workers.Go(run)
 		}
 	}
 	run()
 	workers.Wait()
+}
+
+// value is a JSON value inside a longer text. It begins at start.
+type value struct {
+	text  []byte
+	start int
+}
+
+// nextValue returns the next value of dec, or io.EOF at the end.
+func nextValue(dec *json.Decoder) (value, error) {
+	var text json.RawMessage
+	if err := dec.Decode(&text); err != nil {
+		return value{}, err
+	}
+	return value{text, int(dec.InputOffset()) - len(text)}, nil
+}
+
+var (
+	errNotObject = errors.New("not an object")
+	errNotArray  = errors.New("not an array")
+)
+
+// readHead reads kind and apiVersion of an object. It does not decode the items, so that the lines of
+// each item can be counted later.
+func readHead(data []byte) (headDoc, error) {
+	var head headDoc
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
+		return head, errNotObject
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return head, err
+		}
+		v, err := nextValue(dec)
+		if err != nil {
+			return head, err
+		}
+		switch key {
+		case "items":
+			if head.Items = v; string(v.text) == "null" {
+				head.Items = value{}
+			}
+		case "kind":
+			err = kjson.Unmarshal(v.text, &head.Kind)
+		case "apiVersion":
+			err = kjson.Unmarshal(v.text, &head.APIVersion)
+		}
+		if err != nil {
+			return head, err
+		}
+	}
+	return head, nil
+}
+
+// elements returns the elements of an array, not decoded.
+func elements(array []byte) ([]value, error) {
+	dec := json.NewDecoder(bytes.NewReader(array))
+	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
+		return nil, errNotArray
+	}
+	var items []value
+	for dec.More() {
+		item, err := nextValue(dec)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, nil
 }

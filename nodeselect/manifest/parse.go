@@ -8,23 +8,23 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Parse reads the Nodes and Services in data: YAML documents or JSON values, each
-// an object or a list of objects (List, NodeList, ServiceList), as "kubectl get
-// -o yaml" and "-o json" print them. file is for the messages alone.
+// Parse reads the Nodes and Services in data: YAML documents or JSON values, each of them an object
+// or a list of objects (List, NodeList, ServiceList), as "kubectl get -o yaml" and "-o json" print
+// them. file appears in the problems only.
 //
-// A document or object that cannot be read is a problem and is left out; the
-// others are kept. The second of two nodes, or services, of one name is a problem
-// too. Objects of other kinds are counted. Text without any document is a
-// problem: it is what a file looks like while kubectl has yet to write it.
+// Parse leaves out a document or object that it cannot read, and returns a problem for it. The
+// second of two nodes or services with the same name is a problem too. Text without any document is
+// a problem, because a file is empty while kubectl begins to write it. Objects of other kinds are
+// only counted.
 //
-// Objects hold the fields that routing is concerned with: metadata without
-// managedFields, ownerReferences and finalizers; spec; and of a Node's status the
-// conditions and addresses. Other fields are zero.
+// The objects contain the fields that matter for routing: metadata without managedFields,
+// ownerReferences and finalizers; spec; and the conditions and addresses in the status of a Node.
+// All other fields are zero.
 func Parse(file string, data []byte) (nodeselect.Objects, []nodeselect.Problem) {
 	return collect([]batch{parseFile(file, data)})
 }
 
-// parseFile is Parse for callers that merge several files.
+// parseFile is Parse without the final sorting, for callers that merge files.
 func parseFile(file string, data []byte) batch {
 	var all batch
 	empty := true
@@ -47,7 +47,7 @@ func parseFile(file string, data []byte) batch {
 	return all
 }
 
-// collect merges batches, in order, and reports what is given twice.
+// collect merges batches in order, and reports duplicates.
 func collect(batches []batch) (nodeselect.Objects, []nodeselect.Problem) {
 	var objects nodeselect.Objects
 	var problems []nodeselect.Problem
@@ -81,16 +81,15 @@ func collect(batches []batch) (nodeselect.Objects, []nodeselect.Problem) {
 	return sorted, problems
 }
 
-// document is a part of a file.
+// document is one document of a file.
 type document struct {
 	text []byte
 	line int // of the first line of text
 }
 
-// splitDocuments cuts at lines that begin with "---" or "...". Neither may stand
-// at the beginning of a line inside a document: YAML ends every scalar there
-// (1.1 section 9.1.2 forbids it in quotes), and JSON has no line breaks in
-// strings.
+// splitDocuments cuts text at lines that begin with "---" or "...". No document contains such a
+// line: it ends every YAML scalar (YAML 1.1 section 9.1.2 forbids it in quotes), and a JSON string
+// has no line breaks.
 func splitDocuments(data []byte) []document {
 	var docs []document
 	start, startLine, line := 0, 1, 0
@@ -100,7 +99,7 @@ func splitDocuments(data []byte) []document {
 		text := data[pos:end]
 		if marker, bare := documentMarker(text); marker {
 			if directivesOnly(data[start:pos]) && text[0] == '-' {
-				// Directives belong to the document that the marker opens.
+				// The directives belong to the document that begins here.
 			} else {
 				docs = append(docs, document{data[start:pos], startLine})
 				start, startLine = next, line+1
@@ -114,6 +113,8 @@ func splitDocuments(data []byte) []document {
 	return append(docs, document{data[start:], startLine})
 }
 
+// documentMarker reports whether a line is a document marker, and whether nothing follows the marker
+// on the line.
 func documentMarker(line []byte) (marker, bare bool) {
 	if !bytes.HasPrefix(line, []byte("---")) && !bytes.HasPrefix(line, []byte("...")) {
 		return false, false
@@ -125,8 +126,8 @@ func documentMarker(line []byte) (marker, bare bool) {
 	return true, isBlank(rest)
 }
 
-// directivesOnly is true for text of at least one %-line, and else nothing but
-// comments and blank lines.
+// directivesOnly reports whether text consists of YAML directives (lines that begin with "%"), at
+// least one, with comments and blank lines.
 func directivesOnly(text []byte) bool {
 	found := false
 	for line := range bytes.Lines(text) {
@@ -140,7 +141,7 @@ func directivesOnly(text []byte) bool {
 	return found
 }
 
-// isBlank is true for text of blank lines and comments.
+// isBlank reports whether text consists of blank lines and comments.
 func isBlank(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSpace(line)
@@ -151,8 +152,7 @@ func isBlank(text []byte) bool {
 	return true
 }
 
-// lineEnd gives the end of the line at pos without its newline, and where the
-// next line begins.
+// lineEnd returns the end of the line at pos, without the newline, and the start of the next line.
 func lineEnd(data []byte, pos int) (end, next int) {
 	if i := bytes.IndexByte(data[pos:], '\n'); i >= 0 {
 		return pos + i, pos + i + 1
@@ -160,15 +160,14 @@ func lineEnd(data []byte, pos int) (end, next int) {
 	return len(data), len(data)
 }
 
-// plainText gives text as kubectl prints it elsewhere, in UTF-8 and with newlines
-// alone at the ends of lines: PowerShell writes UTF-16, a byte order mark and carriage
-// returns when the output is redirected to a file. JSON and YAML make no difference
-// between the two line ends (YAML 1.1 section 4.1.4).
+// plainText converts text to UTF-8 with line feeds only. When the output of kubectl is redirected to
+// a file in PowerShell, the file has UTF-16, a byte order mark and carriage returns. JSON and YAML
+// treat both line ends alike (YAML 1.1 section 4.1.4).
 func plainText(data []byte) []byte {
 	return bytes.ReplaceAll(toUTF8(data), []byte("\r\n"), []byte("\n"))
 }
 
-// toUTF8 drops a byte order mark, and transcodes UTF-16 that begins with one.
+// toUTF8 removes a byte order mark, and converts UTF-16 that begins with one.
 func toUTF8(data []byte) []byte {
 	if text, ok := bytes.CutPrefix(data, []byte("\xef\xbb\xbf")); ok {
 		return text
@@ -192,13 +191,12 @@ func toUTF8(data []byte) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// maxFlowDocument bounds the text that is tried as YAML after it turned out not
-// to be JSON. People write documents in YAML's flow style by hand; what is longer
-// is JSON cut short, which it would take seconds to find no YAML either.
+// maxFlowDocument is the largest text that looks like JSON, is not valid JSON, and is tried as YAML.
+// People write short documents in YAML's flow style by hand. Longer text is JSON that was cut short,
+// and the YAML parser would need seconds to reject it.
 const maxFlowDocument = 1 << 16
 
-// parseDocument reads one document in the cheapest way that is certain to be
-// right.
+// parseDocument reads one document with the fastest parser that is correct for it.
 func parseDocument(doc document) batch {
 	if looksLikeJSON(doc.text) {
 		b, ok := parseJSON(doc)
@@ -218,8 +216,8 @@ func parseDocument(doc document) batch {
 	return parseYAML(doc)
 }
 
-// looksLikeJSON is true for an object that is empty or begins with a key in
-// double quotes.
+// looksLikeJSON reports whether text begins with an empty object or with an object whose first key is
+// in double quotes.
 func looksLikeJSON(text []byte) bool {
 	rest, ok := bytes.CutPrefix(trimSpace(text), []byte("{"))
 	if !ok {
@@ -229,5 +227,5 @@ func looksLikeJSON(text []byte) bool {
 	return len(rest) == 0 || rest[0] == '"' || rest[0] == '}'
 }
 
-// trimSpace cuts off what JSON and YAML alike take for space before a value.
+// trimSpace removes the white space before a value, by the common rules of JSON and YAML.
 func trimSpace(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n") }

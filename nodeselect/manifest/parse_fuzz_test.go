@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzParse compares Parse, which cuts lists at their items, with the YAML parser for
-// the whole of each document, and holds what Parse promises of its result.
+// FuzzParse compares Parse, which cuts lists into items, with a parse of each whole document, and
+// checks the promises that Parse makes about its result.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1<<16 {

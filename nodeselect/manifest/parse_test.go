@@ -51,10 +51,10 @@ func TestParseProblems(t *testing.T) {
 		}},
 		{"no name", lines("apiVersion: v1", "kind: Node", "metadata: {}"), "", []string{"f:1: metadata.name: Node without a name"}},
 		{"bad name", lines("apiVersion: v1", "kind: Node", `metadata: {name: "a b"}`), "", []string{
-			`f:1: metadata.name: "a b" is no name that Kubernetes would take`,
+			`f:1: metadata.name: "a b" is not a valid name in Kubernetes`,
 		}},
 		{"bad namespace", lines("apiVersion: v1", "kind: Service", `metadata: {name: a, namespace: "a\nb"}`), "", []string{
-			`f:1: metadata.namespace: "a\nb" is no name that Kubernetes would take`,
+			`f:1: metadata.namespace: "a\nb" is not a valid name in Kubernetes`,
 		}},
 		{"empty", nil, "", []string{"f: no object in it"}},
 		{"comments alone", lines("# nothing", "---", "", "# here"), "", []string{"f: no object in it"}},
@@ -123,7 +123,7 @@ func TestParseProblems(t *testing.T) {
 	}
 }
 
-// bomb makes ten lines that each name the one before ten times, and then more lines.
+// bomb returns ten lines, each with ten aliases of the line before, and then more lines.
 func bomb(format string, more ...string) []byte {
 	text := []string{"a: &a {x: y}"}
 	for c := 'b'; c < 'k'; c++ {
@@ -144,7 +144,7 @@ func utf16Text(s string, bigEnd bool) []byte {
 	return b.Bytes()
 }
 
-// Other kinds are counted, those of the same name in other groups among them.
+// Objects of other kinds are counted, and so are kinds named Service in other API groups.
 func TestParseIgnores(t *testing.T) {
 	objects, problems := manifest.Parse("f", lines(
 		"apiVersion: v1", "items:",
@@ -159,8 +159,8 @@ func TestParseIgnores(t *testing.T) {
 	require.Equal(t, "default", objects.Services[0].Namespace)
 }
 
-// Both formats give the same objects, however many processors read them, and
-// what is kept of an object is what was printed.
+// Objects that kubectl printed are read back unchanged, apart from the fields that Parse leaves out,
+// in both formats and with any number of processors.
 func TestParseKubectl(t *testing.T) {
 	nodes, services := manifesttest.Nodes(40), manifesttest.Services(40)
 	for _, format := range []string{"yaml", "json"} {

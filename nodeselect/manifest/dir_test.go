@@ -27,13 +27,13 @@ func nodeYAML(names ...string) string {
 	return strings.Join(docs, "---\n")
 }
 
-// call is what WatchDir's function was given.
+// call is one call of WatchDir's function.
 type call struct {
 	nodes    string
 	problems []nodeselect.Problem
 }
 
-// startWatch watches dir and gives the calls. The test ends with the watch.
+// startWatch runs w until the test ends, and returns the calls.
 func startWatch(t *testing.T, w dirWatch) <-chan call {
 	t.Helper()
 	calls := make(chan call)
@@ -58,8 +58,7 @@ func startWatch(t *testing.T, w dirWatch) <-chan call {
 	return calls
 }
 
-// quickWatch waits a short time only, and polls so rarely that nothing but events
-// can make a test pass.
+// quickWatch has a short quiet time, and a recheck so rare that only events make a test pass.
 func quickWatch(dir string) dirWatch {
 	return dirWatch{dir: dir, watch: filewatch.Watcher{
 		Quiet: 30 * time.Millisecond, MaxWait: time.Second, Recheck: time.Hour,
@@ -77,8 +76,8 @@ func next(t *testing.T, calls <-chan call) call {
 	}
 }
 
-// settled waits for the call with these nodes. Calls before it are allowed where
-// a change is several acts that may fall into two readings.
+// settled waits for the call with these nodes. Other calls may come before it, because a change of
+// several steps may be read in between.
 func settled(t *testing.T, calls <-chan call, nodes string) call {
 	t.Helper()
 	for {
@@ -102,12 +101,12 @@ func TestWatchDir(t *testing.T) {
 
 	put(t, b, nodeYAML("b"))
 	settled(t, calls, "a b")
-	put(t, b, nodeYAML("b")) // the same again makes no call
+	put(t, b, nodeYAML("b")) // the same content, so no call
 	put(t, filepath.Join(dir, "notes.txt"), "x")
 	put(t, a, nodeYAML("a", "c"))
 	require.Equal(t, "a b c", settled(t, calls, "a b c").nodes)
 
-	// As editors save: a new file takes the name.
+	// Many editors save a file by renaming a new one.
 	put(t, filepath.Join(dir, ".a.swp"), nodeYAML("d"))
 	require.NoError(t, os.Rename(filepath.Join(dir, ".a.swp"), a))
 	require.Equal(t, call{"b d", nil}, next(t, calls))
@@ -116,18 +115,17 @@ func TestWatchDir(t *testing.T) {
 	require.Equal(t, call{"b", nil}, next(t, calls))
 }
 
-// Nothing is lost while a file is not what it should be.
-func TestWatchDirKeepsWhatItHad(t *testing.T) {
+func TestWatchDirKeepsObjectsOfABrokenFile(t *testing.T) {
 	dir := t.TempDir()
 	a := filepath.Join(dir, "a.yaml")
 	put(t, a, nodeYAML("a", "b"))
 	calls := startWatch(t, quickWatch(dir))
 	require.Equal(t, "a b", next(t, calls).nodes)
 	for _, broken := range []string{
-		"", // the shell has opened it for kubectl to write
-		"apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Node\n  metadata:\n    name: a\n", // half of it
+		"", // a shell has created the file, and kubectl has not written yet
+		"apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Node\n  metadata:\n    name: a\n", // half of the file
 		nodeYAML("a") + "---\nkind: [\n", // one document broken
-		nodeYAML("a") + "---\n" + strings.Replace(nodeYAML("b"), "labels: {", "labels: {x: 1, ", 1), // b of a wrong type
+		nodeYAML("a") + "---\n" + strings.Replace(nodeYAML("b"), "labels: {", "labels: {x: 1, ", 1), // b has a label of a wrong type
 	} {
 		put(t, a, broken)
 		var c call
@@ -142,14 +140,14 @@ func TestWatchDirKeepsWhatItHad(t *testing.T) {
 		}
 		require.Equal(t, "a b", c.nodes)
 	}
-	// What is new and good comes in at once, beside what is kept.
+	// A new object of a broken file is used at once, and the old objects are kept.
 	put(t, a, nodeYAML("c")+"---\nkind: [\n")
 	require.Len(t, settled(t, calls, "a b c").problems, 2)
 	put(t, a, nodeYAML("c"))
 	require.Empty(t, settled(t, calls, "c").problems)
 }
 
-// Kubernetes switches a mounted ConfigMap by one symbolic link.
+// Kubernetes updates a mounted ConfigMap by replacing the symbolic link ..data.
 func TestWatchDirFollowsConfigMaps(t *testing.T) {
 	dir := t.TempDir()
 	version := func(name, text string) {
@@ -169,7 +167,7 @@ func TestWatchDirFollowsConfigMaps(t *testing.T) {
 	require.Equal(t, call{"c", nil}, next(t, calls))
 }
 
-// A directory that is gone leaves its objects behind, and is read when it is back.
+// While the directory is gone its objects are kept. A new directory with its name is read.
 func TestWatchDirComesBack(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "manifests")
 	require.NoError(t, os.Mkdir(dir, 0o700))
@@ -186,12 +184,12 @@ func TestWatchDirComesBack(t *testing.T) {
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	put(t, filepath.Join(dir, "b.yaml"), nodeYAML("b"))
 	require.Empty(t, settled(t, calls, "b").problems)
-	put(t, filepath.Join(dir, "c.yaml"), nodeYAML("c")) // the new one is watched
+	put(t, filepath.Join(dir, "c.yaml"), nodeYAML("c")) // an event of the new directory
 	settled(t, calls, "b c")
 }
 
-// Without events everything is read now and then.
-func TestWatchDirPolls(t *testing.T) {
+// Without an event, WatchDir notices a change at the next recheck.
+func TestWatchDirWithoutEvents(t *testing.T) {
 	dir, far := t.TempDir(), t.TempDir()
 	target := filepath.Join(far, "nodes.yaml")
 	put(t, target, nodeYAML("a"))
@@ -200,12 +198,11 @@ func TestWatchDirPolls(t *testing.T) {
 	w.watch.Recheck = 20 * time.Millisecond
 	calls := startWatch(t, w)
 	require.Equal(t, call{"a", nil}, next(t, calls))
-	put(t, target, nodeYAML("b")) // changes nothing in dir
+	put(t, target, nodeYAML("b")) // no event in dir
 	settled(t, calls, "b")
 }
 
-// Changes that never end are read all the same.
-func TestWatchDirWaitsNoLongerThanItMust(t *testing.T) {
+func TestWatchDirReadsAfterTheLongestWait(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.yaml")
 	put(t, path, nodeYAML("a"))
@@ -239,7 +236,7 @@ func TestWatchDirErrors(t *testing.T) {
 	require.Equal(t, 1, calls)
 }
 
-// What cannot be read is a problem once, not at every reading.
+// read reports a file that cannot be read as a change once, not at every reading.
 func TestReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "a.yaml"), nodeYAML("a"))
