@@ -3,6 +3,7 @@ package httpapi
 import (
 	"time"
 
+	"github.com/headgate/headgate/internal/hostname"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
@@ -31,11 +32,17 @@ type change struct {
 // isWildcard reports whether host is a pattern such as "*.example.com".
 func isWildcard(host string) bool { return len(host) > 0 && host[0] == '*' }
 
-// change returns the change as a cache applies it. A cache stores names and no wildcards, so
-// that a wildcard's endpoint is dropped.
+// change returns the change as a cache applies it. A cache stores names in normal form and no
+// wildcards, so that the endpoint of a wildcard is dropped. No cache stores a host that has no normal
+// form.
 func (c change) change() hostlookup.Change {
-	if c.Endpoint == "" || isWildcard(c.Host) {
+	host, err := hostname.NormalizePattern(c.Host)
+	if err != nil {
 		return hostlookup.Change{Host: c.Host}
+	}
+	c.Host = host
+	if c.Endpoint == "" || isWildcard(host) {
+		return hostlookup.Change{Host: host}
 	}
 	ttl := time.Duration(min(max(c.MaxAge, 0), maxSeconds)) * time.Second
 	return hostlookup.Change{Host: c.Host, Endpoint: hostlookup.Endpoint{App: c.App, Host: c.Host, Addr: c.Endpoint, TTL: ttl}}
