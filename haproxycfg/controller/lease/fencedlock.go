@@ -5,18 +5,20 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // fencedLock is the lock of a Lease that knows whether this process still holds the Lease. It lives
 // for one term.
 //
-// A candidate alone is not enough. It learns that another process holds the Lease at its next
-// attempt, and it continues to try until its renew deadline. When the process or the machine was
-// suspended, it does not notice, and tries to renew afterwards.
+// The elector of client-go alone is not enough. When it learns that another process holds the
+// Lease, it continues to lead until its renew deadline. When the process or the machine was
+// suspended, it does not notice, and tries to renew afterwards. When it stops, it releases a Lease
+// that it once held, even if another process holds the Lease now.
 type fencedLock struct {
-	lock
-	identity string // of this process
-	lost     func() // called once, when this process stops holding the Lease
+	resourcelock.Interface
+	lost func() // called once, when this process stops holding the Lease
 
 	mu      sync.Mutex
 	holder  string // identity of the last holder that was seen
@@ -25,8 +27,8 @@ type fencedLock struct {
 	over    bool        // lost was called
 }
 
-func newFencedLock(lock lock, identity string, lost func()) *fencedLock {
-	return &fencedLock{lock: lock, identity: identity, lost: lost}
+func newFencedLock(lock resourcelock.Interface, lost func()) *fencedLock {
+	return &fencedLock{Interface: lock, lost: lost}
 }
 
 var (
@@ -34,34 +36,34 @@ var (
 	errExpired       = errors.New("lease: this process does not hold the Lease any more")
 )
 
-// Get implements lock.
-func (f *fencedLock) Get(ctx context.Context) (record, error) {
-	r, err := f.lock.Get(ctx)
+// Get implements resourcelock.Interface.
+func (f *fencedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := f.Interface.Get(ctx)
 	if err == nil {
-		f.observe(r.holder, time.Time{})
+		f.observe(record.HolderIdentity, time.Time{})
 	}
-	return r, err
+	return record, raw, err
 }
 
-// Create implements lock.
-func (f *fencedLock) Create(ctx context.Context, r record) error {
-	return f.write(ctx, r, f.lock.Create)
+// Create implements resourcelock.Interface.
+func (f *fencedLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	return f.write(ctx, record, f.Interface.Create)
 }
 
-// Update implements lock. It refuses to release a Lease of another process.
-func (f *fencedLock) Update(ctx context.Context, r record) error {
-	if r.holder == "" && !f.held() {
+// Update implements resourcelock.Interface. It refuses to release a Lease of another process.
+func (f *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	if record.HolderIdentity == "" && !f.held() {
 		return errHeldByAnother
 	}
-	return f.write(ctx, r, f.lock.Update)
+	return f.write(ctx, record, f.Interface.Update)
 }
 
-func (f *fencedLock) write(ctx context.Context, r record, write func(context.Context, record) error) error {
+func (f *fencedLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
 	// Other processes measure LeaseDuration from when they see the write, which is later than this.
 	now := time.Now()
-	err := write(ctx, r)
+	err := write(ctx, record)
 	if err == nil {
-		f.observe(r.holder, now)
+		f.observe(record.HolderIdentity, now)
 	}
 	return err
 }
@@ -72,7 +74,7 @@ func (f *fencedLock) observe(holder string, renewed time.Time) {
 	defer f.mu.Unlock()
 	f.holder = holder
 	switch {
-	case holder != f.identity:
+	case holder != f.Identity():
 		f.end()
 	case !renewed.IsZero():
 		f.renewed = renewed
@@ -117,7 +119,7 @@ func (f *fencedLock) fresh(now time.Time) bool {
 func (f *fencedLock) held() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.holder == f.identity
+	return f.holder == f.Identity()
 }
 
 // close stops the timer.

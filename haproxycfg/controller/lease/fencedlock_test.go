@@ -3,54 +3,56 @@ package lease
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // fakeLock is a Lease without versions: every Update succeeds.
 type fakeLock struct {
+	resourcelock.Interface
 	holder  string
 	err     error
 	updates int
 }
 
-func (l *fakeLock) Get(context.Context) (record, error) {
-	return record{holder: l.holder}, l.err
+func (l *fakeLock) Identity() string { return "self" }
+
+func (l *fakeLock) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	return &resourcelock.LeaderElectionRecord{HolderIdentity: l.holder}, nil, l.err
 }
 
-func (l *fakeLock) Update(_ context.Context, r record) error {
+func (l *fakeLock) Update(_ context.Context, r resourcelock.LeaderElectionRecord) error {
 	if l.err == nil {
-		l.holder = r.holder
+		l.holder = r.HolderIdentity
 		l.updates++
 	}
 	return l.err
 }
 
-func (l *fakeLock) Create(ctx context.Context, r record) error {
+func (l *fakeLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
 	return l.Update(ctx, r)
 }
 
 // lockTest runs a test with a fencedLock that holds the Lease. lost counts calls of its function
 // lost.
-func lockTest(t *testing.T, test func(t *testing.T, lock *fakeLock, f *fencedLock, lost *atomic.Int32)) {
+func lockTest(t *testing.T, test func(t *testing.T, lock *fakeLock, f *fencedLock, lost *int)) {
 	synctest.Test(t, func(t *testing.T) {
-		var lost atomic.Int32
-		lock := &fakeLock{}
-		f := newFencedLock(lock, "self", func() { lost.Add(1) })
+		lock, lost := &fakeLock{}, 0
+		f := newFencedLock(lock, func() { lost++ })
 		defer f.close()
-		require.NoError(t, f.Create(t.Context(), record{holder: "self"}))
+		require.NoError(t, f.Create(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "self"}))
 		require.NoError(t, f.guard())
 		test(t, lock, f, &lost)
 	})
 }
 
 var (
-	selfHolds = record{holder: "self"}
-	released  = record{}
+	selfHolds = resourcelock.LeaderElectionRecord{HolderIdentity: "self"}
+	released  = resourcelock.LeaderElectionRecord{}
 )
 
 func after(d time.Duration) {
@@ -59,27 +61,27 @@ func after(d time.Duration) {
 }
 
 func TestGuardOfALeaseThatIsRenewed(t *testing.T) {
-	lockTest(t, func(t *testing.T, _ *fakeLock, f *fencedLock, lost *atomic.Int32) {
+	lockTest(t, func(t *testing.T, _ *fakeLock, f *fencedLock, lost *int) {
 		for range 100 {
 			after(retryPeriod)
 			require.NoError(t, f.Update(t.Context(), selfHolds))
 			require.NoError(t, f.guard())
 		}
-		require.EqualValues(t, 0, lost.Load())
+		require.Equal(t, 0, *lost)
 	})
 }
 
 func TestGuardOfALeaseThatCannotBeRenewed(t *testing.T) {
-	lockTest(t, func(t *testing.T, lock *fakeLock, f *fencedLock, lost *atomic.Int32) {
+	lockTest(t, func(t *testing.T, lock *fakeLock, f *fencedLock, lost *int) {
 		lock.err = errors.New("no answer")
 		after(renewDeadline - time.Millisecond)
 		require.Error(t, f.Update(t.Context(), selfHolds))
 		require.NoError(t, f.guard())
-		require.EqualValues(t, 0, lost.Load())
+		require.Equal(t, 0, *lost)
 		after(time.Millisecond)
-		require.EqualValues(t, 1, lost.Load(), "the timer ends the term without a call of guard")
+		require.Equal(t, 1, *lost, "the timer ends the term without a call of guard")
 		require.ErrorIs(t, f.guard(), errExpired)
-		require.EqualValues(t, 1, lost.Load())
+		require.Equal(t, 1, *lost)
 	})
 }
 
@@ -90,35 +92,35 @@ func TestGuardOfAProcessThatWasSuspended(t *testing.T) {
 		"the machine, and its clock": func(now time.Time) time.Time { return now.Round(0) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			lockTest(t, func(t *testing.T, _ *fakeLock, f *fencedLock, lost *atomic.Int32) {
+			lockTest(t, func(t *testing.T, _ *fakeLock, f *fencedLock, lost *int) {
 				f.mu.Lock()
 				f.renewed = since(time.Now()).Add(-renewDeadline)
 				f.mu.Unlock()
 				require.ErrorIs(t, f.guard(), errExpired)
 				// The caller of guard stops writing now, so the elector must stop leading as well,
 				// although it may still renew a Lease that nobody else has taken.
-				require.EqualValues(t, 1, lost.Load())
+				require.Equal(t, 1, *lost)
 				require.NoError(t, f.Update(t.Context(), selfHolds))
 				require.ErrorIs(t, f.guard(), errExpired, "the end of a term is final")
-				require.EqualValues(t, 1, lost.Load())
+				require.Equal(t, 1, *lost)
 			})
 		})
 	}
 }
 
 func TestGuardOfALeaseThatAnotherProcessHolds(t *testing.T) {
-	lockTest(t, func(t *testing.T, lock *fakeLock, f *fencedLock, lost *atomic.Int32) {
+	lockTest(t, func(t *testing.T, lock *fakeLock, f *fencedLock, lost *int) {
 		lock.holder = "other"
-		_, err := f.Get(t.Context())
+		_, _, err := f.Get(t.Context())
 		require.NoError(t, err)
 		require.ErrorIs(t, f.guard(), errExpired)
-		require.EqualValues(t, 1, lost.Load())
+		require.Equal(t, 1, *lost)
 		// This process does not release the Lease that it has lost.
 		require.ErrorIs(t, f.Update(t.Context(), released), errHeldByAnother)
 		require.Equal(t, "other", lock.holder)
-		_, err = f.Get(t.Context())
+		_, _, err = f.Get(t.Context())
 		require.NoError(t, err)
-		require.EqualValues(t, 1, lost.Load(), "once in a term")
+		require.Equal(t, 1, *lost, "once in a term")
 
 		require.NoError(t, f.Update(t.Context(), selfHolds), "it may acquire the Lease again")
 		require.NoError(t, f.Update(t.Context(), released))

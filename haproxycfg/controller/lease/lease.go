@@ -9,8 +9,8 @@
 //
 // The account needs permission to create, get and update leases of coordination.k8s.io.
 //
-// The package is separate from package controller, so that a terminator that writes alone compiles no
-// election.
+// The package is separate from package controller because it compiles the leader election and a
+// typed client of client-go.
 package lease
 
 import (
@@ -20,8 +20,13 @@ import (
 	"os"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/headgate/headgate/haproxycfg/controller"
 )
@@ -83,23 +88,43 @@ func (e *elector) runOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lease, err := newLeaseLock(config, e.Namespace, e.Name)
+	config = rest.CopyConfig(config)
+	config.Timeout = renewDeadline / 2
+	config.ContentType = runtime.ContentTypeJSON // one small object
+	client, err := coordinationv1.NewForConfig(config)
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	lock := newFencedLock(lease, e.identity, stop)
+	lock := newFencedLock(&resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name},
+		Client:     client,
+		LockConfig: resourcelock.ResourceLockConfig{Identity: e.identity},
+	}, stop)
 	defer lock.close()
-	c := candidate{
-		lock: lock, identity: e.identity, log: e.log.With("lease", e.Namespace+"/"+e.Name),
-		leader: func(name string) {
-			e.leader(name, name == e.identity)
-			e.log.Info("leader", "is", name, "self", name == e.identity)
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock:          lock,
+		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
+		ReleaseOnCancel: true,
+		Name:            e.Namespace + "/" + e.Name,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(term context.Context) {
+				e.begin(controller.Term{Guard: lock.guard, Done: term.Done()})
+			},
+			OnStoppedLeading: func() {
+				e.leader("", false)
+				e.log.Warn("this terminator does not lead")
+			},
+			OnNewLeader: func(name string) {
+				e.leader(name, name == e.identity)
+				e.log.Info("leader", "is", name, "self", name == e.identity)
+			},
 		},
+	})
+	if err != nil {
+		return err
 	}
-	c.run(ctx, func(term context.Context) { e.begin(controller.Term{Guard: lock.guard, Done: term.Done()}) })
-	e.leader("", false)
-	e.log.Warn("this terminator does not lead")
+	elector.Run(ctx)
 	return nil
 }
