@@ -124,3 +124,231 @@ func (h ClientHello) PostQuantum() bool {
 
 // isGREASE tells the values that RFC 8701 reserves for clients to mix in.
 func isGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
+
+// The extensions that are looked into.
+const (
+	extServerName        = 0
+	extALPN              = 16
+	extSupportedVersions = 43
+	extKeyShare          = 51
+	extECH               = 0xfe0d
+)
+
+// cursor takes fields from a message. After a field that does not fit, bad is where
+// it began and all further fields are empty.
+type cursor struct {
+	b   []byte
+	pos int
+	bad int // offset of the first field that did not fit, -1 if all did
+}
+
+func (c *cursor) empty() bool { return c.bad >= 0 || c.pos == len(c.b) }
+
+func (c *cursor) skip(n int) {
+	if c.bad < 0 && len(c.b)-c.pos < n {
+		c.bad = c.pos
+	}
+	if c.bad < 0 {
+		c.pos += n
+	}
+}
+
+func (c *cursor) uint8() int {
+	at := c.pos
+	if c.skip(1); c.bad >= 0 {
+		return 0
+	}
+	return int(c.b[at])
+}
+
+func (c *cursor) uint16() int {
+	at := c.pos
+	if c.skip(2); c.bad >= 0 {
+		return 0
+	}
+	return int(c.b[at])<<8 | int(c.b[at+1])
+}
+
+// vector8 and vector16 take a vector with a length of one or two bytes before it.
+func (c *cursor) vector8() cursor {
+	start := c.pos
+	n := c.uint8()
+	return c.vector(start, n)
+}
+
+func (c *cursor) vector16() cursor {
+	start := c.pos
+	n := c.uint16()
+	return c.vector(start, n)
+}
+
+// vector takes n bytes, of a field that begins at start.
+func (c *cursor) vector(start, n int) cursor {
+	if c.bad < 0 && len(c.b)-c.pos < n {
+		c.bad = start
+	}
+	if c.bad >= 0 {
+		return cursor{bad: c.bad}
+	}
+	v := cursor{b: c.b[:c.pos+n], pos: c.pos, bad: -1}
+	c.pos += n
+	return v
+}
+
+func (c *cursor) rest() []byte { return c.b[c.pos:len(c.b):len(c.b)] }
+
+// fault is a field of a message and what is wrong with it.
+type fault struct {
+	what string // "" is none
+	at   int
+}
+
+// parseBody parses a whole message with its header of four bytes (RFC 8446 sections
+// 4 and 4.1.2).
+func (h *ClientHello) parseBody(msg []byte) fault {
+	c := cursor{b: msg, pos: 4, bad: -1}
+	h.LegacyVersion = uint16(c.uint16())
+	c.skip(32)  // random
+	c.vector8() // legacy_session_id
+	if suites := c.vector16(); len(suites.rest())%2 != 0 {
+		return fault{"cipher_suites: odd length", suites.pos}
+	}
+	c.vector8() // legacy_compression_methods
+	if c.bad >= 0 {
+		return fault{"ClientHello: field beyond the end of the message", c.bad}
+	}
+	if c.empty() {
+		return fault{} // as clients before extensions were invented
+	}
+	extensions := c.vector16()
+	if c.bad >= 0 {
+		return fault{"extensions: beyond the end of the message", c.bad}
+	}
+	if !c.empty() {
+		return fault{"extensions: the message goes on behind them", c.pos}
+	}
+	return h.parseExtensions(extensions)
+}
+
+func (h *ClientHello) parseExtensions(c cursor) fault {
+	var seen uint8
+	for !c.empty() {
+		start := c.pos
+		// Written out, as most of the time goes here and most extensions are of no
+		// interest.
+		left := c.rest()
+		if len(left) < 4 {
+			return fault{"extension: beyond the end of the extensions", start}
+		}
+		kind, n := int(left[0])<<8|int(left[1]), int(left[2])<<8|int(left[3])
+		if len(left)-4 < n {
+			return fault{"extension: beyond the end of the extensions", start + 2}
+		}
+		c.pos += 4 + n
+		body := cursor{b: c.b[:c.pos], pos: c.pos - n, bad: -1}
+		var bit uint8
+		var what string
+		switch kind {
+		case extServerName:
+			bit, what = 1, h.parseServerName(body)
+		case extALPN:
+			bit, what = 2, h.parseALPN(body)
+		case extSupportedVersions:
+			bit, what = 4, h.parseVersions(body)
+		case extKeyShare:
+			bit, what = 8, h.parseKeyShares(body)
+		case extECH:
+			bit, what = 16, h.parseECH(body)
+		}
+		// RFC 8446 section 4.2 forbids two of a type. Of those above, different
+		// implementations would believe different ones.
+		if seen&bit != 0 {
+			what = "extension: second one of its type"
+		}
+		if what != "" {
+			return fault{what, start}
+		}
+		seen |= bit
+	}
+	return fault{}
+}
+
+// parseServerName skips names of other types than host_name, as crypto/tls does.
+// OpenSSL and BoringSSL refuse them, so nobody reads another name.
+func (h *ClientHello) parseServerName(c cursor) string {
+	list := c.vector16()
+	if c.bad >= 0 {
+		return "server_name: list beyond the end of the extension"
+	}
+	if !c.empty() {
+		return "server_name: extension goes on behind its list"
+	}
+	if list.empty() {
+		return "server_name: empty list"
+	}
+	var name []byte
+	for !list.empty() {
+		kind := list.uint8()
+		entry := list.vector16()
+		switch {
+		case list.bad >= 0:
+			return "server_name: name beyond the end of the list"
+		case entry.empty():
+			return "server_name: empty name"
+		case kind != 0:
+		case name != nil:
+			return "server_name: second host_name"
+		default:
+			name = entry.rest()
+		}
+	}
+	h.ServerName = string(name)
+	return ""
+}
+
+func (h *ClientHello) parseALPN(c cursor) string {
+	list := c.vector16()
+	if c.bad >= 0 || !c.empty() || list.empty() {
+		return "application_layer_protocol_negotiation: bad list length"
+	}
+	h.alpn = list.rest()
+	for !list.empty() {
+		if name := list.vector8(); name.empty() {
+			h.alpn = nil
+			return "application_layer_protocol_negotiation: bad name length"
+		}
+	}
+	return ""
+}
+
+func (h *ClientHello) parseVersions(c cursor) string {
+	list := c.vector8()
+	if c.bad >= 0 || !c.empty() || list.empty() || len(list.rest())%2 != 0 {
+		return "supported_versions: bad list length"
+	}
+	h.versions = list.rest()
+	return ""
+}
+
+func (h *ClientHello) parseKeyShares(c cursor) string {
+	list := c.vector16() // empty is allowed: the client asks for the group
+	if c.bad >= 0 || !c.empty() {
+		return "key_share: bad list length"
+	}
+	h.keyShares = list.rest()
+	for !list.empty() {
+		list.uint16() // group
+		if key := list.vector16(); key.empty() {
+			h.keyShares = nil
+			return "key_share: bad key length"
+		}
+	}
+	return ""
+}
+
+// parseECH looks at the type alone: 0 is the outer hello. What follows it is between
+// the client and whoever holds the key.
+func (h *ClientHello) parseECH(c cursor) string {
+	h.ECH = !c.empty() && c.rest()[0] == 0
+	return ""
+}
