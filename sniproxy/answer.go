@@ -88,6 +88,21 @@ func (r refusal) status() int {
 	return 400
 }
 
+// outcome is the Outcome of a connection that ended with a refusal.
+func (r refusal) outcome() Outcome {
+	switch r {
+	case refuseUnknown, refuseNoName:
+		return NotFound
+	case refuseSlow:
+		return TimedOut
+	case refuseLookup:
+		return LookupFailed
+	case refuseDial, refuseDialTime, refuseBusy, refuseLoop, refuseForbidden:
+		return DialFailed
+	}
+	return Rejected
+}
+
 // alertRecord is an alert as it goes over the wire, in clear as no keys are agreed on.
 func alertRecord(f clientInfo, description byte) []byte {
 	version := uint16(versionTLS12)

@@ -5,17 +5,17 @@ import (
 	"sync"
 )
 
-// sourceBits is how much of an IPv6 address tells sources apart: a site has a /64 at
-// least, and every address of it (RFC 6177).
+// sourceBits is the length of the IPv6 prefix that counts as one source. A site has at least a /64
+// and can use every address in it (RFC 6177).
 const sourceBits = 64
 
-// sources counts connections by source.
+// sourceCounts counts the connections of each source.
 type sourceCounts struct {
 	mu    sync.Mutex
 	count map[netip.Addr]int
 }
 
-// sourceOf is what is counted as one: an IPv4 address or a /64.
+// sourceOf returns the source of an address: an IPv4 address, or the first address of a /64.
 func sourceOf(ip netip.Addr) netip.Addr {
 	ip = ip.Unmap().WithZone("")
 	if ip.Is6() {
@@ -26,7 +26,8 @@ func sourceOf(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// add counts one more from a source, unless it has limit already.
+// add counts one more connection of a source. It returns false if the source has limit connections
+// already.
 func (s *sourceCounts) add(source netip.Addr, limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,7 +41,7 @@ func (s *sourceCounts) add(source netip.Addr, limit int) bool {
 	return true
 }
 
-// drop takes one away.
+// remove counts one connection of a source less.
 func (s *sourceCounts) remove(source netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +52,7 @@ func (s *sourceCounts) remove(source netip.Addr) {
 	}
 }
 
-// place is in which list a session is.
+// connState is the list of a connTable that a session is in.
 type connState uint8
 
 const (
@@ -60,99 +61,98 @@ const (
 	stateDecided
 )
 
-// live holds all connections, in two lists by time of accept: those that are still
-// peeking, and those that are past that. A session is in one of them from enter to leave.
+// connTable holds all open connections in two lists: those that peek and those that have named
+// their host. Each list is in the order of entry. A session is in one list from add to remove.
 type connTable struct {
 	mu    sync.Mutex
-	lists [3]connList // by place
+	lists [3]connList // by connState
 	maxConns,
-	maxPeeking int // 0 is no bound
+	maxPeeking int // 0 means no bound
 }
 
-// enter takes in a new session, or does not because it is one too many. out is the one
-// that has to make room for it, the oldest of those that peek: a client in good faith
-// needs a round trip for its hello, so those that are here longest are the likeliest
-// not to be.
-func (l *connTable) add(s *session) (ok bool, out *session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.maxConns > 0 && l.lists[statePeeking].n+l.lists[stateDecided].n >= l.maxConns {
+// add adds a new session. It returns false if the session exceeds maxConns. If the session exceeds
+// maxPeeking, evicted is the oldest peeking session, which the caller must close. A real client
+// needs one round trip for its hello, so the oldest peeking session is the least likely to be real.
+func (t *connTable) add(s *session) (ok bool, evicted *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.maxConns > 0 && t.lists[statePeeking].n+t.lists[stateDecided].n >= t.maxConns {
 		return false, nil
 	}
-	if l.maxPeeking > 0 && l.lists[statePeeking].n >= l.maxPeeking {
-		out = l.evictOldest()
+	if t.maxPeeking > 0 && t.lists[statePeeking].n >= t.maxPeeking {
+		evicted = t.evictOldest()
 	}
-	l.lists[statePeeking].add(s)
+	t.lists[statePeeking].add(s)
 	s.state = statePeeking
-	return true, out
+	return true, evicted
 }
 
-// decide is called when a session is done with peeking. It returns false if the session was
-// chosen to make room.
-func (l *connTable) peekDone(s *session) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// peekDone moves a session to the second list. It returns false if the session was evicted.
+func (t *connTable) peekDone(s *session) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if s.state == statePeeking {
-		l.toDecided(s)
+		t.setDecided(s)
 	}
 	return !s.evicted.Load()
 }
 
-// leave is called when a session ends.
-func (l *connTable) remove(s *session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// remove removes a session that has ended. It does nothing for a session that was not added.
+func (t *connTable) remove(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if s.state != stateNone {
-		l.lists[s.state].remove(s)
+		t.lists[s.state].remove(s)
 		s.state = stateNone
 	}
 }
 
-// pushOut takes the n oldest sessions that peek out of their list, for the caller to end.
-func (l *connTable) evict(n int) []*session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var out []*session
-	for ; n > 0 && l.lists[statePeeking].first != nil; n-- {
-		out = append(out, l.evictOldest())
+// evict evicts the n oldest peeking sessions. The caller must close them.
+func (t *connTable) evict(n int) []*session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var evicted []*session
+	for ; n > 0 && t.lists[statePeeking].first != nil; n-- {
+		evicted = append(evicted, t.evictOldest())
 	}
-	return out
+	return evicted
 }
 
-// push takes the oldest session that peeks. There must be one.
-func (l *connTable) evictOldest() *session {
-	s := l.lists[statePeeking].first
-	l.toDecided(s)
+// evictOldest evicts the oldest peeking session. There must be one.
+func (t *connTable) evictOldest() *session {
+	s := t.lists[statePeeking].first
+	t.setDecided(s)
 	s.evicted.Store(true)
 	return s
 }
 
-func (l *connTable) toDecided(s *session) {
-	l.lists[statePeeking].remove(s)
-	l.lists[stateDecided].add(s)
+func (t *connTable) setDecided(s *session) {
+	t.lists[statePeeking].remove(s)
+	t.lists[stateDecided].add(s)
 	s.state = stateDecided
 }
 
-// counts returns how many connections there are, and how many of them peek.
-func (l *connTable) counts() (all, peeks int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lists[statePeeking].n + l.lists[stateDecided].n, l.lists[statePeeking].n
+// counts returns the number of connections, and how many of them peek.
+func (t *connTable) counts() (all, peeking int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lists[statePeeking].n + t.lists[stateDecided].n, t.lists[statePeeking].n
 }
 
-func (l *connTable) snapshot() []*session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := make([]*session, 0, l.lists[statePeeking].n+l.lists[stateDecided].n)
-	for _, in := range []connState{stateDecided, statePeeking} {
-		for s := l.lists[in].first; s != nil; s = s.next {
+func (t *connTable) snapshot() []*session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*session, 0, t.lists[statePeeking].n+t.lists[stateDecided].n)
+	for _, state := range []connState{stateDecided, statePeeking} {
+		for s := t.lists[state].first; s != nil; s = s.next {
 			all = append(all, s)
 		}
 	}
 	return all
 }
 
-// list is doubly linked through its sessions, so that it takes no memory of its own.
+// connList is a doubly linked list. The links are in the sessions, so the list needs no memory of
+// its own.
 type connList struct {
 	first, last *session
 	n           int

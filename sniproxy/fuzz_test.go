@@ -76,7 +76,6 @@ func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Prot
 		s.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	}
 	require.NoError(t, s.init())
-	defer s.cancel()
 	n := s.accept(&listener{protocols: accept, port: 443}, stillConn{}).(*session)
 	var step relay.Step
 	for _, end := range ends {

@@ -131,7 +131,7 @@ func TestOwnAddresses(t *testing.T) {
 	require.Contains(t, o.get(), netip.MustParseAddr("127.0.0.1"))
 }
 
-func TestTargetOf(t *testing.T) {
+func TestParseEndpoint(t *testing.T) {
 	for addr, want := range map[string]target{
 		"10.0.0.24":             {addr: netip.MustParseAddrPort("10.0.0.24:8443")},
 		"10.0.0.24:80":          {addr: netip.MustParseAddrPort("10.0.0.24:80")},
@@ -143,15 +143,15 @@ func TestTargetOf(t *testing.T) {
 		"backend.internal":      {name: "backend.internal", port: 8443},
 		"backend.internal:80":   {name: "backend.internal", port: 80},
 	} {
-		got, err := targetOf(hostlookup.Endpoint{Addr: addr}, 8443)
+		got, err := parseEndpoint(hostlookup.Endpoint{Addr: addr}, 8443)
 		require.NoError(t, err, addr)
 		require.Equal(t, want, got, addr)
 	}
 	for _, addr := range []string{"", "10.0.0.24:0", "10.0.0.24:http", "fe80::1%eth0", "[fe80::1%eth0]:80", "a b", "a:1:2", "10.0.0.1,10.0.0.2", ":80", "10.0.0.256"} {
-		_, err := targetOf(hostlookup.Endpoint{Addr: addr}, 8443)
+		_, err := parseEndpoint(hostlookup.Endpoint{Addr: addr}, 8443)
 		require.Error(t, err, addr)
 	}
-	_, err := targetOf(hostlookup.Endpoint{Addr: "10.0.0.24"}, 0)
+	_, err := parseEndpoint(hostlookup.Endpoint{Addr: "10.0.0.24"}, 0)
 	require.Error(t, err, "no port at all")
 }
 

@@ -17,7 +17,6 @@ func TestAcceptErrorsAreLoggedNowAndThen(t *testing.T) {
 		var log bytes.Buffer
 		s := &Server{Lookup: &askedFor{}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		require.NoError(t, s.init())
-		defer s.cancel()
 		<-time.After(time.Millisecond)
 		for range 250 {
 			s.acceptFailed(errors.New("broken"))

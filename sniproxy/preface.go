@@ -16,92 +16,93 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// proxyUse is what a listener does about PROXY headers of one peer.
+// proxyUse is how a listener treats a PROXY header of one peer.
 type proxyUse uint8
 
 const (
-	proxyNone     proxyUse = iota // what looks like a header is the client's own
+	proxyNone     proxyUse = iota // a header counts as bytes of the client
 	proxyOptional                 // a header may come
-	proxyRequired                 // one must
+	proxyRequired                 // a header must come
 )
 
-// head reads the beginning of a connection: a PROXY header, then what names the host. It
-// is a function of the bytes, in whatever pieces they come.
+// preface parses the first bytes of a connection: a PROXY header, and then the bytes that name the
+// host. The result does not depend on how the bytes were cut into segments.
 type preface struct {
 	parser    peek.Parser
 	proxyUse  proxyUse
-	proxyDone bool       // the question of a PROXY header is settled
-	proxy     *proxyInfo // nil without one
-	proxyLen  int        // bytes of the PROXY header
+	proxyDone bool       // the header was parsed, or there is none
+	proxy     *proxyInfo // nil if there is no header
+	proxyLen  int        // bytes of the header
 }
 
-// parse looks at all bytes so far. The error is nil, one of peek, peek.NeedMore among
-// them, or wraps ErrProxyHeader.
-func (h *preface) parse(b []byte) (peek.Result, error) {
-	if !h.proxyDone {
-		if err := h.parseProxy(b); err != nil {
+var prefaces = sync.Pool{New: func() any { return new(preface) }}
+
+// parse parses all bytes of the client so far. The error is nil, an error of peek.Parser, or wraps
+// ErrProxyHeader.
+func (p *preface) parse(b []byte) (peek.Result, error) {
+	if !p.proxyDone {
+		if err := p.parseProxy(b); err != nil {
 			return peek.Result{}, err
 		}
 	}
-	return h.parser.Parse(b[h.proxyLen:])
+	return p.parser.Parse(b[p.proxyLen:])
 }
 
-func (h *preface) parseProxy(b []byte) error {
-	if h.proxyUse != proxyNone {
+func (p *preface) parseProxy(b []byte) error {
+	if p.proxyUse != proxyNone {
 		n, err := proxyLen(b)
 		switch {
 		case err != nil:
 			return err
 		case n > 0:
-			if h.proxy, err = parseProxy(b[:n]); err != nil {
+			if p.proxy, err = parseProxy(b[:n]); err != nil {
 				return err
 			}
-			h.proxyLen = n
-		case h.proxyUse == proxyRequired:
+			p.proxyLen = n
+		case p.proxyUse == proxyRequired:
 			return fmt.Errorf("%w: required, and missing", ErrProxyHeader)
 		}
 	}
-	h.proxyDone = true
+	p.proxyDone = true
 	return nil
 }
 
-// face is what an answer to a client depends on, and logs tell of it. It outlives the
-// bytes of the client.
+// clientInfo holds what an answer to a client and its Stats depend on. It contains no bytes of the
+// client.
 type clientInfo struct {
 	protocol peek.Protocol
-	isHead   bool   // the method is HEAD: no body
-	ech      bool   // offered
-	version  uint16 // of TLS: the highest offered
-	legacy   uint16 // of TLS: for the header of a record
-	stream   uint32 // of HTTP/2: that of the request; 0 if there was none yet
-	window   uint32 // of HTTP/2: how many bytes an answer may have
+	isHead   bool   // HTTP: the method is HEAD, so an answer has no body
+	ech      bool   // TLS: the client offers an encrypted hello
+	version  uint16 // TLS: the highest version offered
+	legacy   uint16 // TLS: the version for the header of a record
+	stream   uint32 // HTTP/2: the stream of the request; 0 if no request began
+	window   uint32 // HTTP/2: how many bytes of an answer the client accepts
 }
 
-// faceOf takes what is known of a client out of what was parsed and b, the bytes after a
-// PROXY header.
+// clientInfoOf returns the facts about a client. b holds its bytes after a PROXY header.
 func clientInfoOf(r peek.Result, b []byte) clientInfo {
-	f := clientInfo{protocol: r.Protocol}
+	c := clientInfo{protocol: r.Protocol}
 	switch r.Protocol {
 	case peek.TLS:
-		f.version, f.legacy, f.ech = r.Hello.MaxVersion(), r.Hello.LegacyVersion, r.Hello.ECH
+		c.version, c.legacy, c.ech = r.Hello.MaxVersion(), r.Hello.LegacyVersion, r.Hello.ECH
 	case peek.HTTP1:
-		f.isHead = r.Request.Method == "HEAD"
+		c.isHead = r.Request.Method == "HEAD"
 	case peek.HTTP2:
-		f.isHead = r.Request.Method == "HEAD"
-		f.stream, f.window = http2Request(b)
+		c.isHead = r.Request.Method == "HEAD"
+		c.stream, c.window = http2Request(b)
 	}
-	return f
+	return c
 }
 
 const (
 	maxALPN    = 8
-	maxNameLog = 256 // bytes of a name that is none
+	maxNameLog = 256 // bytes of Stats.RawName
 )
 
-// Nearly every client offers one of these; they need no memory of their own.
+// usualALPN are the lists that nearly every client offers. Sessions share them.
 var usualALPN = [][]string{{"h2", "http/1.1"}, {"http/1.1"}, {"h2"}}
 
-// alpnOf copies the first protocols that a client offers; nil if it offers none.
+// alpnOf returns the first 8 protocols that a client offers; nil if it offers none.
 func alpnOf(h peek.ClientHello) *[]string {
 	var views [maxALPN][]byte
 	n := 0
@@ -127,7 +128,7 @@ func alpnOf(h peek.ClientHello) *[]string {
 	return &list
 }
 
-// clip bounds what is kept of a name that is none.
+// clipName shortens an invalid name for Stats.RawName.
 func clipName(s string) string {
 	if len(s) > maxNameLog {
 		return strings.Clone(s[:maxNameLog])
@@ -136,25 +137,26 @@ func clipName(s string) string {
 }
 
 const (
-	maxProxyV1 = 107       // with its CRLF, PROXY protocol section 2.1
-	maxProxyV2 = 16 + 4096 // what go-proxyproto takes by default
+	maxProxyV1 = 107       // with its CRLF; PROXY protocol section 2.1
+	maxProxyV2 = 16 + 4096 // the default limit of go-proxyproto
 )
 
-// hopTLV is how servers recognise their own connections (PROXY protocol section 2.2.7:
-// 0xE0 to 0xEF are for applications). Its value is hopMark and the ID of a Server.
+// instanceTLV is the type of the TLV by which a Server recognises its own connections. The PROXY
+// protocol leaves 0xE0 to 0xEF to applications (section 2.2.7). The value is instanceMark and the
+// ID of the Server.
 const instanceTLV proxyproto.PP2Type = 0xE7
 
 const instanceMark = "headgate"
 
-// proxyInfo is what a PROXY header says.
+// proxyInfo is the content of a PROXY header.
 type proxyInfo struct {
-	source, destination netip.AddrPort   // not valid if the header names none
+	source, destination netip.AddrPort   // not valid if the header has no addresses
 	tlvs                []proxyproto.TLV // of version 2
 }
 
-// proxyLen tells how long the PROXY header is that b begins with; 0 is none. The error is
-// peek.NeedMore or wraps ErrProxyHeader. It finds the end only, so that the library
-// is given headers whole: its reader cannot be asked again.
+// proxyLen returns the length of the PROXY header at the beginning of b; 0 means that there is
+// none. The error is peek.NeedMore or wraps ErrProxyHeader. proxyLen only finds the end: the reader
+// of go-proxyproto cannot continue after a short read, so it gets complete headers only.
 func proxyLen(b []byte) (int, error) {
 	if n := min(len(b), len(proxyproto.SIGV2)); bytes.Equal(b[:n], proxyproto.SIGV2[:n]) {
 		if len(b) < 16 {
@@ -169,7 +171,7 @@ func proxyLen(b []byte) (int, error) {
 		}
 		return end, nil
 	}
-	const v1 = "PROXY " // no method of HTTP has this name
+	const v1 = "PROXY " // no HTTP method has this name
 	if n := min(len(b), len(v1)); string(b[:n]) != v1[:n] {
 		return 0, nil
 	}
@@ -184,7 +186,7 @@ func proxyLen(b []byte) (int, error) {
 
 var proxyReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 256) }}
 
-// parseProxy parses a whole header.
+// parseProxy parses a complete header.
 func parseProxy(b []byte) (*proxyInfo, error) {
 	r := proxyReaders.Get().(*bufio.Reader)
 	defer proxyReaders.Put(r)
@@ -201,7 +203,7 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 		}
 	}
 	if h.Command.IsLocal() {
-		return info, nil // the proxy speaks for itself: its own addresses count
+		return info, nil // the proxy itself is the client, for example with a health check
 	}
 	source, destination, ok := h.TCPAddrs()
 	if !ok {
@@ -211,7 +213,7 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 	return info, nil
 }
 
-// hasHop tells whether the connection has been through the server with this ID.
+// passedThrough reports whether the connection came from the Server with this ID.
 func (p *proxyInfo) passedThrough(id string) bool {
 	if p == nil {
 		return false
@@ -224,15 +226,15 @@ func (p *proxyInfo) passedThrough(id string) bool {
 	return false
 }
 
-// formatProxy makes the header for an upstream. With version 2 it passes on the TLVs of
-// the header that came in and adds the hop.
+// formatProxy returns the header for an upstream. Version 2 contains the TLVs of the incoming
+// header, which may be nil, and the ID of this Server.
 func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo, id string) ([]byte, error) {
 	h := proxyproto.HeaderProxyFromAddrs(byte(version), tcpAddr(source), tcpAddr(destination))
 	if version == 2 {
 		var tlvs []proxyproto.TLV
 		if in != nil {
 			for _, t := range in.tlvs {
-				if t.Type != proxyproto.PP2_TYPE_CRC32C { // of a header that is no more
+				if t.Type != proxyproto.PP2_TYPE_CRC32C { // the checksum of the incoming header
 					tlvs = append(tlvs, t)
 				}
 			}
@@ -247,13 +249,13 @@ func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo,
 		return nil, fmt.Errorf("%w: %w", ErrProxyHeader, err)
 	}
 	if len(b) > maxProxyV2 {
-		// Servers in turn have added a hop each until it got too long.
+		// Each Server on a loop has added its ID until the header was too long.
 		return nil, fmt.Errorf("%w: PROXY header of %d bytes", ErrLoop, len(b))
 	}
 	return b, nil
 }
 
-// tcpAddr is nil, and the header then names no addresses, where ap is not valid.
+// tcpAddr returns nil if ap is not valid. Then the header has no addresses.
 func tcpAddr(ap netip.AddrPort) net.Addr {
 	if !ap.IsValid() {
 		return nil
@@ -261,6 +263,7 @@ func tcpAddr(ap netip.AddrPort) net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ap.Addr().WithZone(""), ap.Port()))
 }
 
+// addrPort returns a TCP address as a value, and the zero value for an address of another kind.
 func addrPort(a net.Addr) netip.AddrPort {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok || tcp == nil {

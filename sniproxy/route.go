@@ -15,65 +15,67 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// find looks the host up.
-func (s *session) find() relay.Step {
+// A connection goes through this file once its host is known:
+//
+//	lookUpHost -> useAnswer -> dialEndpoint -> (resolve) -> connect
+//
+// Each function returns the next Step. The caller of each holds s.mu.
+
+// lookUpHost looks up the host that the client named.
+func (s *session) lookUpHost() relay.Step {
 	s.phase = PhaseLookup
-	if i := s.srv.peeker; i != nil {
-		if answer, err := i.Peek(s.name); err != hostlookup.ErrWouldWait {
-			return s.goOn(s.found(answer.Endpoint, answer.Level, err))
+	if p, ok := s.srv.Lookup.(hostlookup.Peeker); ok {
+		if answer, err := p.Peek(s.name); err != hostlookup.ErrWouldWait {
+			return s.useAnswer(answer, err)
 		}
 	}
-	return s.seek(target{})
+	name := s.name
+	return s.runInBackground(func(ctx context.Context) func() relay.Step {
+		answer, err := s.srv.Lookup.LookupHost(ctx, name)
+		return func() relay.Step { return s.useAnswer(answer, err) }
+	})
 }
 
-// found takes the answer of the lookup. A target with a name is to be resolved, else the
-// step is what comes next.
-func (s *session) found(ep hostlookup.Endpoint, level hostlookup.Level, err error) (target, relay.Step) {
-	s.lookedUp, s.level = true, level
+// runInBackground calls query in a goroutine, without s.mu. Then it resumes the connection with
+// the Step that the result of query returns. ctx ends after LookupTimeout, or when the connection
+// ends.
+func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
+	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
+	s.rareState().cancelQuery = cancel
+	s.srv.queries.Go(func() {
+		defer cancel()
+		use := query(ctx)
+		s.mu.Lock()
+		step := relay.Step{Action: relay.Wait}
+		if s.outcome == Open {
+			step = use()
+		}
+		s.mu.Unlock()
+		if step.Action != relay.Wait { // use may have started another query
+			s.conn.Resume(step)
+		}
+	})
+	return relay.Step{Action: relay.Wait}
+}
+
+// useAnswer continues with the result of the lookup.
+func (s *session) useAnswer(answer hostlookup.Answer, err error) relay.Step {
+	s.lookedUp, s.level = true, answer.Level
 	switch {
 	case err == nil:
-		return s.to(ep, false)
-	case errors.Is(err, hostlookup.ErrNotFound):
-		if s.client.protocol == peek.TLS && s.srv.Fallback.Addr != "" {
-			return s.to(s.srv.Fallback, true)
-		}
-		s.endLookup()
-		return target{}, s.refuse(refuseUnknown, err)
+		return s.dialEndpoint(answer.Endpoint)
+	case !errors.Is(err, hostlookup.ErrNotFound):
+		return s.failLookup(refuseLookup, err)
+	case s.client.protocol == peek.TLS && s.srv.Fallback.Addr != "":
+		s.fallback = true
+		return s.dialEndpoint(s.srv.Fallback)
 	}
-	s.endLookup()
-	return target{}, s.refuse(refuseLookup, err)
+	return s.failLookup(refuseUnknown, err)
 }
 
-// to is the way to an endpoint, with results as those of found.
-func (s *session) to(ep hostlookup.Endpoint, fallback bool) (target, relay.Step) {
-	s.phase = PhaseLookup
-	s.endpoint, s.fallback = ep, fallback
-	port := s.listener.port
-	if used := s.usedAddr(); used.IsValid() {
-		port = used.Port()
-	}
-	t, err := targetOf(ep, port)
-	switch {
-	case err != nil:
-		s.endLookup()
-		return target{}, s.refuse(refuseLookup, err)
-	case t.name != "":
-		return t, relay.Step{}
-	}
+func (s *session) failLookup(why refusal, err error) relay.Step {
 	s.endLookup()
-	if err := s.srv.guard.check(t.addr, s.usedAddr()); err != nil {
-		return target{}, s.refuseTarget(err)
-	}
-	s.upstream = t.addr
-	return target{}, s.connect()
-}
-
-// goOn resolves a target that has a name.
-func (s *session) goOn(t target, step relay.Step) relay.Step {
-	if t.name != "" {
-		return s.seek(t)
-	}
-	return step
+	return s.refuse(why, err)
 }
 
 func (s *session) endLookup() {
@@ -81,92 +83,94 @@ func (s *session) endLookup() {
 	s.lookupTime, s.phaseStart = time.Duration(now-s.phaseStart), now
 }
 
-// seek begins what may take time: the lookup, unless there is a target, and DNS.
-func (s *session) seek(t target) relay.Step {
-	ctx, cancel := context.WithCancel(s.srv.ctx)
-	s.more().cancel = cancel
-	name := s.name
-	s.srv.lookups.Go(func() {
-		defer cancel()
-		s.conn.Resume(s.sought(ctx, name, t))
-	})
-	return relay.Step{Action: relay.Wait}
-}
-
-func (s *session) sought(ctx context.Context, name string, t target) (step relay.Step) {
-	if t.name == "" {
-		bounded, cancel := context.WithTimeout(ctx, s.srv.lookupTimeout())
-		answer, err := s.srv.Lookup.LookupHost(bounded, name)
-		cancel()
-		s.mu.Lock()
-		t, step = s.found(answer.Endpoint, answer.Level, err)
-		s.mu.Unlock()
-		if t.name == "" {
-			return step
-		}
+// dialEndpoint connects to an endpoint. If the endpoint is a name, dialEndpoint asks DNS first.
+func (s *session) dialEndpoint(ep hostlookup.Endpoint) relay.Step {
+	s.phase, s.endpoint = PhaseLookup, ep
+	port := s.listener.port
+	if used := s.proxyDestination(); used.IsValid() {
+		port = used.Port()
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.srv.lookupTimeout())
-	addrs, err := t.resolve(bounded, s.srv.resolver())
-	cancel()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.resolved(addrs, err)
-}
-
-// resolved takes the addresses of an endpoint that is a name.
-func (s *session) resolved(addrs []netip.AddrPort, err error) relay.Step {
+	t, err := parseEndpoint(ep, port)
+	switch {
+	case err != nil:
+		return s.failLookup(refuseLookup, err)
+	case t.name != "":
+		return s.runInBackground(func(ctx context.Context) func() relay.Step {
+			addrs, err := t.resolve(ctx, s.srv.resolver())
+			return func() relay.Step { return s.dialResolved(addrs, err) }
+		})
+	}
 	s.endLookup()
-	if err != nil {
-		return s.refuse(refuseLookup, err)
+	if err := s.srv.guard.check(t.addr, s.proxyDestination()); err != nil {
+		return s.refuseAddress(err)
 	}
+	s.upstream = t.addr
+	return s.connect()
+}
+
+// dialResolved connects to the first address that the guard allows. DialFailed tries the others.
+func (s *session) dialResolved(addrs []netip.AddrPort, err error) relay.Step {
+	if err != nil {
+		return s.failLookup(refuseLookup, err)
+	}
+	s.endLookup()
 	allowed := addrs[:0]
 	for _, addr := range addrs {
-		if e := s.srv.guard.check(addr, s.usedAddr()); e != nil {
+		if e := s.srv.guard.check(addr, s.proxyDestination()); e != nil {
 			err = errors.Join(err, e)
 		} else {
 			allowed = append(allowed, addr)
 		}
 	}
 	if len(allowed) == 0 {
-		return s.refuseTarget(err)
+		return s.refuseAddress(err)
 	}
 	s.upstream = allowed[0]
 	if len(allowed) > 1 {
-		s.more().untried = allowed[1:]
+		s.rareState().untried = allowed[1:]
 	}
 	return s.connect()
 }
 
-// connect is the step to s.upstream.
+// refuseAddress refuses a connection because the guard allows no address of its endpoint.
+func (s *session) refuseAddress(err error) relay.Step {
+	s.phase = PhaseDial
+	if errors.Is(err, ErrLoop) {
+		return s.refuse(refuseLoop, err)
+	}
+	return s.refuse(refuseForbidden, err)
+}
+
+// connect returns the Step that connects to s.upstream.
 func (s *session) connect() relay.Step {
 	s.phase = PhaseDial
 	s.dials++
-	step := relay.Step{
-		Action:      relay.Connect,
-		Addr:        s.upstream,
-		Data:        s.less().proxyHeader,
-		Skip:        int(s.proxyHeaderLen),
-		DialTimeout: attemptTimeout(s.srv.dialTimeout()-s.dialTime, 1+len(s.less().untried)),
+	step := relay.Step{Action: relay.Connect, Addr: s.upstream, Skip: int(s.proxyHeaderLen)}
+	addrs := 1
+	if s.rare != nil {
+		step.Data = s.rare.proxyHeader
+		addrs += len(s.rare.untried)
 	}
+	step.DialTimeout = attemptTimeout(s.srv.dialTimeout()-s.dialTime, addrs)
 	if s.srv.DialContext != nil {
 		step.Dial = s.srv.dialFunc(s.upstream)
 	}
 	return step
 }
 
-// When descriptors run out, connecting waits for those that were made free: a known host is
-// not refused for that, if it can be helped.
+// If there is no descriptor for a connect, the session waits for one and connects again: after
+// 80 ms, 320 ms and 1.28 s.
 const (
 	maxDescriptorWaits  = 3
 	firstDescriptorWait = 20 * time.Millisecond
 )
 
-// DialFailed is part of relay.Session. Nothing was sent, so the next address may be tried.
+// DialFailed is part of relay.Session. The upstream has received no byte, so the next address of
+// the endpoint can be tried.
 func (s *session) DialFailed(err error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.srv.now()
-	s.dialTime, s.phaseStart = s.dialTime+time.Duration(now-s.phaseStart), now
+	s.addDialTime()
 	inTime := s.dialTime < s.srv.dialTimeout()
 	if isResourceExhausted(err) {
 		s.srv.evictOldest()
@@ -175,8 +179,8 @@ func (s *session) DialFailed(err error) relay.Step {
 			time.AfterFunc(firstDescriptorWait<<(2*s.descriptorWaits), s.retryConnect)
 			return relay.Step{Action: relay.Wait}
 		}
-	} else if rest := s.less().untried; len(rest) > 0 && inTime {
-		s.upstream, s.extra.untried = rest[0], rest[1:]
+	} else if s.rare != nil && len(s.rare.untried) > 0 && inTime {
+		s.upstream, s.rare.untried = s.rare.untried[0], s.rare.untried[1:]
 		return s.connect()
 	}
 	err = fmt.Errorf("sniproxy: connecting to %v: %w", s.upstream, err)
@@ -190,17 +194,22 @@ func (s *session) DialFailed(err error) relay.Step {
 	return s.refuse(refuseDial, err)
 }
 
-// connectAgain tries the same address once more. It does nothing where the session has ended.
+// retryConnect connects to the same address again. After Done it has no effect.
 func (s *session) retryConnect() {
 	s.mu.Lock()
-	now := s.srv.now()
-	s.dialTime, s.phaseStart = s.dialTime+time.Duration(now-s.phaseStart), now
+	s.addDialTime()
 	step := s.connect()
 	s.mu.Unlock()
 	s.conn.Resume(step)
 }
 
-// scarce tells whether err is about what the whole process lacks.
+func (s *session) addDialTime() {
+	now := s.srv.now()
+	s.dialTime, s.phaseStart = s.dialTime+time.Duration(now-s.phaseStart), now
+}
+
+// isResourceExhausted reports whether err means that the process or the machine lacks
+// descriptors or memory.
 func isResourceExhausted(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, e) {
@@ -210,25 +219,16 @@ func isResourceExhausted(err error) bool {
 	return false
 }
 
-// refuseTarget refuses an endpoint that may not be connected to.
-func (s *session) refuseTarget(err error) relay.Step {
-	s.phase = PhaseDial
-	if errors.Is(err, ErrLoop) {
-		return s.refuse(refuseLoop, err)
-	}
-	return s.refuse(refuseForbidden, err)
-}
-
-// target is where an endpoint leads: an address, or a name that has some.
+// target is a parsed endpoint: an IP address with a port, or a name with a port.
 type target struct {
-	addr netip.AddrPort
-	name string
+	addr netip.AddrPort // not valid if the endpoint is a name
+	name string         // "" if the endpoint is an address
 	port uint16
 }
 
-// targetOf reads an endpoint; port is the one that the client used.
-func targetOf(ep hostlookup.Endpoint, port uint16) (target, error) {
-	// Addresses are the common case, and these take no memory.
+// parseEndpoint parses the address of an endpoint. An endpoint without a port gets the given one.
+func parseEndpoint(ep hostlookup.Endpoint, port uint16) (target, error) {
+	// Most endpoints are IP addresses. These two forms need no allocation.
 	if ip, err := netip.ParseAddr(ep.Addr); err == nil && port != 0 && ip.Zone() == "" {
 		return target{addr: netip.AddrPortFrom(ip.Unmap(), port)}, nil
 	}
@@ -253,14 +253,11 @@ func targetOf(ep hostlookup.Endpoint, port uint16) (target, error) {
 	return target{name: host, port: uint16(n)}, nil
 }
 
-// maxAddrs bounds how many addresses of a name are tried.
+// maxTriedAddrs bounds how many addresses of a name are tried.
 const maxTriedAddrs = 8
 
-// resolve asks for the addresses of a target.
+// resolve asks DNS for the addresses of a target that is a name.
 func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, error) {
-	if t.name == "" {
-		return []netip.AddrPort{t.addr}, nil
-	}
 	ips, err := r.LookupNetIP(ctx, "ip", t.name)
 	if err != nil {
 		return nil, fmt.Errorf("sniproxy: endpoint %q: %w", t.name, err)
@@ -275,21 +272,11 @@ func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, erro
 	return addrs, nil
 }
 
-// minAttempt is what an attempt to connect gets at least, where there is time for it: a
-// lost SYN is sent again after a second.
+// minAttemptTimeout is the shortest time-out of one attempt to connect, if the total time allows
+// it. TCP sends a lost SYN again after 1 s.
 const minAttemptTimeout = 2 * time.Second
 
-// attempt is how long to try one of n addresses with that much time left.
+// attemptTimeout divides the time that is left among the n addresses not tried yet.
 func attemptTimeout(left time.Duration, n int) time.Duration {
 	return max(min(left, max(left/time.Duration(n), minAttemptTimeout)), time.Millisecond)
-}
-
-// instant is a Lookup that can tell at once what it holds of a host, so that the
-// common case needs no goroutine.
-type instant = hostlookup.Peeker
-
-// instantOf returns l if it is one, and else nil.
-func instantOf(l hostlookup.Lookup) instant {
-	i, _ := l.(instant)
-	return i
 }

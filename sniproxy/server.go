@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -22,125 +21,121 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// Server routes connections by the host that they name. See the package comment. All
-// fields but Lookup may be left zero; they must not change after the first Serve. Its
-// methods may be called from several goroutines. It cannot be used again after Shutdown or
-// Close.
+// Server routes connections by the host that they name. See the package comment. All fields except
+// Lookup may be zero. They must not change after the first Serve. The methods may be called from
+// several goroutines. A Server cannot be used again after Shutdown or Close.
 type Server struct {
-	// Lookup finds the endpoint of a host. Required. What a hostlookup.Peeker, such as
-	// a Cache, has is taken at once; all else is asked in a goroutine of its own, with
-	// a context that ends after LookupTimeout or when the client leaves.
+	// Lookup finds the endpoint of a host. It is required. If Lookup is a hostlookup.Peeker, such
+	// as a Cache, the Server uses what Peek returns at once. Otherwise the Server calls LookupHost
+	// in a new goroutine, with a context that ends after LookupTimeout or when the client leaves.
 	//
-	// An endpoint without a port is one with the port that the client used: that of
-	// the listener, or the one that a PROXY header names. An endpoint that is a name
-	// may have several addresses, which are tried in turn.
+	// If an endpoint has no port, the Server connects to the port that the client used: the port
+	// that a PROXY header names, or else the port of the listener. If an endpoint is a name with
+	// several addresses, the Server tries up to 8 of them in turn.
 	Lookup hostlookup.Lookup
 
-	// NoName, if its Addr is not empty, is the endpoint of connections that are well
-	// formed but name no host. It never gets what is malformed.
+	// NoName, if its Addr is not empty, is the endpoint of well-formed connections that name no
+	// host. A malformed connection never reaches it.
 	NoName hostlookup.Endpoint
-	// Fallback, if its Addr is not empty, is the endpoint of TLS connections whose host
-	// Lookup says is not found: a server with a certificate for a page that says so.
+	// Fallback, if its Addr is not empty, is the endpoint of TLS connections whose host is not
+	// found: for example a server with a certificate that shows a page about it.
 	Fallback hostlookup.Endpoint
-	// CloseUnknownTLS closes TLS connections of unknown hosts, and of no host, without
-	// the alert that otherwise tells the client why.
+	// CloseUnknownTLS makes the Server close TLS connections that name an unknown host, or no
+	// host, without an alert.
 	CloseUnknownTLS bool
-	// Page makes the pages that HTTP clients get; it is executed with a Page. nil is a
-	// plain one. What it gives is HTML, 1 MiB of it at most.
+	// Page is the template of the pages for HTTP clients, executed with a Page. Its output is
+	// HTML of at most 1 MiB. nil means a plain page.
 	Page *template.Template
 
-	// HelloTimeout bounds the time from accept until the client has named its host.
-	// 0 is 10 s.
+	// HelloTimeout bounds the time from accept until the client has named its host. 0 means 10 s.
 	HelloTimeout time.Duration
-	// LookupTimeout bounds a lookup, and apart from that the DNS query for an endpoint
-	// that is a name. 0 is 5 s.
+	// LookupTimeout bounds a lookup, and separately the DNS query for an endpoint that is a name.
+	// 0 means 5 s.
 	LookupTimeout time.Duration
-	// DialTimeout bounds connecting to an endpoint, all its addresses together.
-	// 0 is 10 s.
+	// DialTimeout bounds the connecting to an endpoint, all its addresses together. 0 means 10 s.
 	DialTimeout time.Duration
-	// IdleTimeout ends a connection on which nothing has moved in either direction for
-	// so long. It bounds also those of which one direction has ended. 0 is 10 min,
-	// less than 0 is never.
+	// IdleTimeout ends a connection on which no byte has moved, in either direction, for this
+	// time. It also bounds a connection with one ended direction. 0 means 10 min, less than 0
+	// means no bound.
 	IdleTimeout time.Duration
-	// KeepAlive is after how long a silence TCP probes whether a peer is still there,
-	// and how often. 0 is 15 s, less than 0 is never.
+	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
+	// 0 means 15 s, less than 0 means no probes.
 	KeepAlive time.Duration
 
-	// MaxHello bounds a ClientHello or the head of a request in bytes. 0 is
-	// peek.MaxBytes, 64 KiB, which is also the most.
+	// MaxHello bounds a ClientHello or the head of a request in bytes. 0 means peek.MaxBytes
+	// (64 KiB), which is also the maximum.
 	MaxHello int
-	// MaxConns bounds the connections at one time; more are closed as they come.
-	// 0 is no bound.
+	// MaxConns bounds the connections at one time. The Server closes further connections at once.
+	// 0 means no bound.
 	MaxConns int
-	// MaxConnsPerSource bounds those of one source: an IPv4 address or a /64 of IPv6,
-	// of the client that a PROXY header names, if there is one. More are closed. 0 is
-	// no bound.
+	// MaxConnsPerSource bounds the connections of one source at one time. A source is an IPv4
+	// address or an IPv6 /64; with a PROXY header, it is that of the client in the header. The
+	// Server closes further connections. 0 means no bound.
 	MaxConnsPerSource int
-	// MaxPeeking bounds the connections that have not named their host. One more takes
-	// the place of the oldest, which is closed. 0 is no bound.
+	// MaxPeeking bounds the connections that have not named their host. A further connection
+	// evicts the oldest of them. 0 means no bound.
 	MaxPeeking int
 
-	// ProxyFrom are the networks whose connections may begin with a header of the PROXY
-	// protocol, version 1 or 2. Nobody else's are looked at.
+	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header,
+	// version 1 or 2. From other networks, the Server treats a header as bytes of the client.
 	ProxyFrom []netip.Prefix
-	// ProxyRequired refuses connections without a header, and such from other networks.
+	// ProxyRequired makes the Server refuse connections without a header, and all connections
+	// from other networks than ProxyFrom.
 	ProxyRequired bool
-	// ProxyOut is the version of the PROXY header that upstreams get: 1 or 2; 0 is none.
-	// Version 2 passes on the TLVs of a header that came in, and carries a mark by which
-	// the server recognises its own connections if they come back.
+	// ProxyOut is the version of the PROXY header for upstreams: 1 or 2; 0 means none. Version 2
+	// passes on the TLVs of an incoming header, and adds the ID of this Server: so the Server
+	// recognises a connection of its own that comes back.
 	ProxyOut int
 
-	// AllowEndpoints, if not empty, are the only networks that may be connected to.
+	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
 	//
-	// Loopback and link-local addresses and those of this machine are allowed only
-	// where a prefix within their range says so, for the machine's own the single
-	// address: 0.0.0.0/0 does not allow 127.0.0.1. To allow that beside all else,
-	// list 0.0.0.0/0, ::/0 and 127.0.0.1/32. Unspecified, multicast and reserved addresses,
-	// and the addresses that this Server listens on, are never connected to. All of this
-	// is checked after DNS.
+	// The Server connects to loopback and link-local addresses, and to addresses of this machine,
+	// only if AllowEndpoints has a prefix within their range; for an address of this machine, the
+	// address itself. So 0.0.0.0/0 does not allow 127.0.0.1. To allow 127.0.0.1 and everything
+	// else, list 0.0.0.0/0, ::/0 and 127.0.0.1/32. The Server never connects to unspecified,
+	// multicast and reserved addresses, nor to the addresses that it listens on. All checks
+	// happen after DNS.
 	AllowEndpoints []netip.Prefix
-	// DenyEndpoints are networks that may not be connected to, whatever else is said:
-	// such as the virtual addresses that lead back to the routers.
+	// DenyEndpoints are networks that the Server never connects to, for example the virtual
+	// addresses that lead back to the routers. DenyEndpoints overrides AllowEndpoints.
 	DenyEndpoints []netip.Prefix
-	// Resolver finds the addresses of endpoints that are names. nil is
-	// net.DefaultResolver.
+	// Resolver finds the addresses of endpoints that are names. nil means net.DefaultResolver.
 	Resolver Resolver
-	// DialContext connects to an address. nil is a plain TCP connection, which on Linux
-	// takes no goroutine. Connections other than *net.TCPConn cost the fast path, and those
-	// without a CloseWrite method end as soon as the client ends its direction.
+	// DialContext connects to an address. nil means a plain TCP connection, which needs no
+	// goroutine on Linux. A connection that is not a *net.TCPConn uses the slower relay with
+	// goroutines. A connection without a CloseWrite method ends when the client ends its
+	// direction.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
-	// DrainSpread is how long before the end of Shutdown's context the connections
-	// that are left begin to be closed, in random order, so that their clients do not all
-	// come back at once. 0 is a quarter of the time that Shutdown has, less than 0 none.
+	// DrainSpread is how long before the deadline of Shutdown the Server starts to close the
+	// remaining connections. It closes them in random order over this time, so that the clients
+	// do not all reconnect at once. 0 means a quarter of the time until the deadline, less than 0
+	// means that the Server closes nothing before the deadline.
 	DrainSpread time.Duration
 
-	// Finished, if not nil, is called once for every connection after it has ended,
-	// also for those that a limit closed. It must not block: it is called from where
-	// other connections are served.
+	// Finished, if not nil, is called once for every connection after its end, also for a
+	// connection that a limit closed. The calling goroutine serves other connections, so Finished
+	// must not block.
 	Finished func(Stats)
-	// Logger is told what concerns no single connection, such as accept errors. nil is
-	// silence. Faults that repeat make one line a second.
+	// Logger logs events that concern no single connection: accept errors, at most one line a
+	// second. nil means no log.
 	Logger *slog.Logger
 
-	portable bool // for tests: the engine without event loops
+	portable bool // for tests: the relay without event loops
 
-	once         sync.Once
-	invalid      error // of the fields
-	engine       relay.Engine
-	epoch        time.Time
-	instanceID   string // the ID by which it recognises its own connections
-	ctx          context.Context
-	cancel       context.CancelFunc
-	peeker       instant
-	guard        guard
-	conns        connTable
-	sources      sourceCounts
-	lastID       atomic.Uint64
-	lookups      sync.WaitGroup
-	draining     atomic.Bool
-	acceptErrors atomic.Int64 // of accepting, since the last that was logged
-	warnedAt     atomic.Int64 // when that was
+	once          sync.Once
+	invalid       error // from validate
+	engine        relay.Engine
+	epoch         time.Time // see now
+	instanceID    string    // for ProxyOut 2
+	guard         guard
+	conns         connTable
+	sources       sourceCounts
+	lastID        atomic.Uint64
+	queries       sync.WaitGroup // background lookups and DNS queries
+	draining      atomic.Bool
+	acceptErrors  atomic.Int64 // since the last log line
+	acceptErrorAt atomic.Int64 // the time of that line; see now
 }
 
 // Resolver finds the addresses of a name. *net.Resolver is one.
@@ -148,7 +143,7 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// listening is one call of Serve.
+// listener holds the facts about one call of Serve.
 type listener struct {
 	protocols peek.Protocol
 	port      uint16
@@ -160,17 +155,8 @@ const (
 	defaultDialTimeout   = 10 * time.Second
 )
 
-func (s *Server) lookupTimeout() time.Duration {
-	return positive(s.LookupTimeout, defaultLookupTimeout)
-}
-func (s *Server) dialTimeout() time.Duration { return positive(s.DialTimeout, defaultDialTimeout) }
-
-func positive(d, otherwise time.Duration) time.Duration {
-	if d > 0 {
-		return d
-	}
-	return otherwise
-}
+func (s *Server) lookupTimeout() time.Duration { return cmp.Or(s.LookupTimeout, defaultLookupTimeout) }
+func (s *Server) dialTimeout() time.Duration   { return cmp.Or(s.DialTimeout, defaultDialTimeout) }
 
 func (s *Server) resolver() Resolver {
 	if s.Resolver != nil {
@@ -179,17 +165,16 @@ func (s *Server) resolver() Resolver {
 	return net.DefaultResolver
 }
 
-// now is the time since the Server began. Times of sessions take 8 bytes this way.
+// now returns the time in nanoseconds since the Server's first use. A session stores times in this
+// form because a time.Time takes 24 bytes.
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) }
 
-// init prepares what the first use needs.
+// init prepares the Server on its first use, and returns the fault of its fields.
 func (s *Server) init() error {
 	s.once.Do(func() {
 		s.invalid = s.validate()
 		s.epoch = time.Now()
 		s.instanceID = fmt.Sprintf("%016x", rand.Uint64())
-		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.peeker = instantOf(s.Lookup)
 		s.guard.allow, s.guard.deny, s.guard.localAddrs = s.AllowEndpoints, s.DenyEndpoints, newLocalAddrList().get
 		s.conns.maxConns, s.conns.maxPeeking = s.MaxConns, s.MaxPeeking
 		s.engine.HelloTimeout = s.HelloTimeout
@@ -209,15 +194,15 @@ func (s *Server) validate() error {
 	case s.ProxyOut < 0 || s.ProxyOut > 2:
 		return fmt.Errorf("sniproxy: ProxyOut %d is not 0, 1 or 2", s.ProxyOut)
 	case s.ProxyRequired && len(s.ProxyFrom) == 0:
-		return errors.New("sniproxy: ProxyRequired without ProxyFrom lets nobody in")
+		return errors.New("sniproxy: ProxyRequired without ProxyFrom refuses every connection")
 	case s.HelloTimeout < 0 || s.LookupTimeout < 0 || s.DialTimeout < 0:
-		return errors.New("sniproxy: HelloTimeout, LookupTimeout and DialTimeout cannot be negative: they bound what strangers may take")
+		return errors.New("sniproxy: HelloTimeout, LookupTimeout and DialTimeout cannot be negative: they bound what a stranger can hold")
 	case s.MaxHello < 0 || s.MaxHello > peek.MaxBytes:
 		return fmt.Errorf("sniproxy: MaxHello %d is not from 0 to %d", s.MaxHello, peek.MaxBytes)
 	}
 	for _, p := range slices.Concat(s.ProxyFrom, s.AllowEndpoints, s.DenyEndpoints) {
 		if !p.IsValid() || p.Addr().Is4In6() {
-			return fmt.Errorf("sniproxy: network %v contains nothing: one of IPv4 is written as such", p)
+			return fmt.Errorf("sniproxy: network %v contains no address: write an IPv4 network as IPv4", p)
 		}
 	}
 	for _, ep := range []hostlookup.Endpoint{s.NoName, s.Fallback} {
@@ -230,32 +215,31 @@ func (s *Server) validate() error {
 	return nil
 }
 
-// Serve routes the connections of l, which speak one of the protocols, or any that
-// package peek knows if accept is 0:
+// Serve routes the connections of l. protocols are the protocols that clients may speak; 0 means
+// all that package peek recognises:
 //
 //	go srv.Serve(l443, peek.TLS)
 //	go srv.Serve(l80, peek.HTTP1|peek.HTTP2)
 //
-// It owns l, and blocks until Shutdown or Close, then returns ErrServerClosed, or until
-// accepting is impossible for good. A lack of descriptors does not end it. Connections
-// may outlive it; Shutdown waits for them.
-func (s *Server) Serve(l net.Listener, accept peek.Protocol) error {
+// Serve owns l. It blocks until Shutdown or Close and then returns ErrServerClosed, or until
+// accepting becomes impossible. A lack of descriptors does not end it. Connections may outlive
+// Serve; Shutdown waits for them.
+func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 	if err := s.init(); err != nil {
 		l.Close()
 		return err
 	}
-	on := &listener{protocols: accept, addr: l.Addr().String()}
 	addr := addrPort(l.Addr())
-	on.port = addr.Port()
+	on := &listener{protocols: protocols, port: addr.Port(), addr: l.Addr().String()}
 	defer s.guard.addListener(addr)()
 	return serverClosed(s.engine.Serve(l, func(c relay.Conn) relay.Session { return s.accept(on, c) }))
 }
 
-// accept lets a connection in.
-func (s *Server) accept(on *listener, c relay.Conn) relay.Session {
+// accept returns the session of a new connection, or nil if a limit closes it.
+func (s *Server) accept(l *listener, c relay.Conn) relay.Session {
 	peer := c.RemoteAddr()
 	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-	n := &session{srv: s, conn: c, listener: on, id: s.lastID.Add(1), startedAt: s.now(), peer: peer}
+	n := &session{srv: s, conn: c, listener: l, id: s.lastID.Add(1), startedAt: s.now(), peer: peer}
 	use, err := s.proxyUse(peer.Addr())
 	if err != nil {
 		return s.reject(n, Rejected, err)
@@ -263,23 +247,23 @@ func (s *Server) accept(on *listener, c relay.Conn) relay.Session {
 	if use == proxyNone && !n.countSource() {
 		return s.reject(n, Limited, ErrTooManyFromSource)
 	}
-	h := prefaces.Get().(*preface)
-	*h = preface{proxyUse: use, parser: peek.Parser{Accept: on.protocols, MaxBytes: s.MaxHello}}
-	n.preface, n.phase = h, PhasePeek
-	ok, out := s.conns.add(n) // from here on others see it
+	p := prefaces.Get().(*preface)
+	*p = preface{proxyUse: use, parser: peek.Parser{Accept: l.protocols, MaxBytes: s.MaxHello}}
+	n.preface, n.phase = p, PhasePeek
+	ok, evicted := s.conns.add(n) // from here on, other goroutines use n
 	if !ok {
 		n.putPreface()
 		n.phase = PhaseAccept
 		s.remove(n)
 		return s.reject(n, Limited, ErrTooManyConns)
 	}
-	if out != nil {
-		out.conn.Close()
+	if evicted != nil {
+		evicted.conn.Close()
 	}
 	return n
 }
 
-// proxyUse is what to do about PROXY headers of a peer.
+// proxyUse returns how to treat a PROXY header of a peer.
 func (s *Server) proxyUse(peer netip.Addr) (proxyUse, error) {
 	for _, p := range s.ProxyFrom {
 		if p.Contains(peer) {
@@ -290,12 +274,13 @@ func (s *Server) proxyUse(peer netip.Addr) (proxyUse, error) {
 		}
 	}
 	if s.ProxyRequired {
-		return proxyNone, fmt.Errorf("%w: required, and none may come from %v", ErrProxyHeader, peer)
+		return proxyNone, fmt.Errorf("%w: required, but %v must not send one", ErrProxyHeader, peer)
 	}
 	return proxyNone, nil
 }
 
-// turnAway closes a connection that is not let in; the nil makes the engine do it.
+// reject reports a connection that is not accepted. The engine closes it, because the Session is
+// nil.
 func (s *Server) reject(n *session, o Outcome, err error) relay.Session {
 	n.outcome, n.err = o, err
 	if s.Finished != nil {
@@ -304,7 +289,7 @@ func (s *Server) reject(n *session, o Outcome, err error) relay.Session {
 	return nil
 }
 
-// leave takes a session off the books. Its mutex is held, or it is new.
+// remove removes a session from the tables. The caller holds its mutex, or the session is new.
 func (s *Server) remove(n *session) {
 	s.conns.remove(n)
 	if n.sourceCounted {
@@ -312,15 +297,17 @@ func (s *Server) remove(n *session) {
 	}
 }
 
-// makeRoom ends the oldest eighth of those that peek: descriptors ran out, and they are
-// the ones that have cost nobody anything yet.
+// evictOldest closes the oldest eighth of the peeking connections, to free descriptors. Those
+// connections have cost no lookup and no upstream connection yet.
 func (s *Server) evictOldest() {
 	_, peeking := s.conns.counts()
-	for _, out := range s.conns.evict((peeking + 7) / 8) {
-		out.conn.Close()
+	for _, evicted := range s.conns.evict((peeking + 7) / 8) {
+		evicted.conn.Close()
 	}
 }
 
+// acceptFailed runs after each failed accept. It logs one line a second at most: without
+// descriptors, every new connection causes a failure.
 func (s *Server) acceptFailed(err error) {
 	if isResourceExhausted(err) {
 		s.evictOldest()
@@ -328,46 +315,22 @@ func (s *Server) acceptFailed(err error) {
 	if s.Logger == nil {
 		return
 	}
-	// One line a second: without descriptors each connection that comes is a failure.
 	s.acceptErrors.Add(1)
-	last, now := s.warnedAt.Load(), s.now()
-	if (last == 0 || now-last >= int64(time.Second)) && s.warnedAt.CompareAndSwap(last, now) {
+	last, now := s.acceptErrorAt.Load(), s.now()
+	if (last == 0 || now-last >= int64(time.Second)) && s.acceptErrorAt.CompareAndSwap(last, now) {
 		s.Logger.Warn("accepting failed", "err", err, "times", s.acceptErrors.Swap(0))
 	}
 }
 
-// dialer makes a dial function of DialContext.
+// dialFunc returns a function that connects to addr with DialContext.
 func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		return s.DialContext(ctx, "tcp", addr.String())
 	}
 }
 
-// answerTo makes what a client gets instead of an upstream: the status or the description
-// of the alert, and the bytes; nil where there is nothing to be said.
-func (s *Server) answerTo(n *session, why refusal) (int, []byte) {
-	switch n.client.protocol {
-	case peek.TLS:
-		if why == refuseSlow || s.CloseUnknownTLS && (why == refuseUnknown || why == refuseNoName) {
-			return 0, nil
-		}
-		alert := why.alert(n.client)
-		return int(alert), alertRecord(n.client, alert)
-	case peek.HTTP1, peek.HTTP2:
-		status := why.status()
-		body := renderPage(s.Page, Page{
-			Status: status, Text: http.StatusText(status), Message: why.message(), Host: n.name, App: n.endpoint.App,
-		})
-		if n.client.protocol == peek.HTTP2 {
-			return status, http2Answer(n.client, status, body, time.Now())
-		}
-		return status, http1Answer(n.client, status, body, time.Now())
-	}
-	return 0, nil
-}
-
-// Connections yields what is known of the connections that are open now, those past the
-// peek first, each in the order in which they came to that.
+// Connections yields the Stats of the open connections: first those that have named their host,
+// then those that have not, each group in the order of that event.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
 		for _, n := range s.conns.snapshot() {
@@ -375,7 +338,7 @@ func (s *Server) Connections() iter.Seq[Stats] {
 			st := n.stats()
 			n.mu.Unlock()
 			if st.Phase == PhaseDial && st.Outcome == Open {
-				st.Phase = PhaseRelay // nearly always; the engine does not say
+				st.Phase = PhaseRelay // the engine does not report the end of the dial; see Stats.Phase
 			}
 			st.Total = time.Duration(s.now() - n.startedAt)
 			if !yield(st) {
@@ -385,16 +348,16 @@ func (s *Server) Connections() iter.Seq[Stats] {
 	}
 }
 
-// Load is how much a Server has to do.
+// Load is the load of a Server at one moment.
 type Load struct {
-	Conns    int   // connections that are open
-	Peeking  int   // those of them that have not named their host
-	Pipes    int64 // pipes for bulk transfers that exist
-	Shed     int64 // connections closed since the start as descriptors or memory ran out
+	Conns    int   // open connections
+	Peeking  int   // open connections that have not named their host
+	Pipes    int64 // pipes for bulk transfers; each holds two descriptors
+	Shed     int64 // connections closed at accept since the start, for lack of descriptors
 	Draining bool  // Shutdown or Close was called
 }
 
-// Load returns the figures of this moment. It is cheap.
+// Load returns the load now. It is cheap.
 func (s *Server) Load() Load {
 	_ = s.init()
 	all, peeking := s.conns.counts()
@@ -402,11 +365,11 @@ func (s *Server) Load() Load {
 	return Load{Conns: all, Peeking: peeking, Pipes: e.Pipes, Shed: e.Shed, Draining: s.draining.Load()}
 }
 
-// Shutdown stops accepting and waits for the connections that are open to end. Before ctx
-// ends, if it has a deadline, those that are left are closed one by one; see DrainSpread.
-// When it has ended, what is still left is closed, and ctx's error returned.
+// Shutdown stops accepting and waits until the open connections have ended. If ctx has a deadline,
+// Shutdown closes the remaining connections one by one before it; see DrainSpread. When ctx ends,
+// Shutdown closes all connections and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
-	_ = s.init() // an unused Server too can be shut down
+	_ = s.init()
 	s.draining.Store(true)
 	if deadline, ok := ctx.Deadline(); ok && s.DrainSpread >= 0 {
 		left := time.Until(deadline)
@@ -414,23 +377,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		stop := time.AfterFunc(left-spread, func() { s.engine.CloseWithin(spread) })
 		defer stop.Stop()
 	}
-	err := s.engine.Shutdown(ctx)
-	if err != nil {
+	if err := s.engine.Shutdown(ctx); err != nil {
 		s.Close()
+		return err
 	}
-	s.cancel()
-	s.lookups.Wait()
-	return err
+	s.queries.Wait()
+	return nil
 }
 
-// Close stops accepting, closes all connections and waits until Finished has been called
-// for each.
+// Close stops accepting, closes all connections and waits until Finished has returned for each.
 func (s *Server) Close() error {
 	_ = s.init()
 	s.draining.Store(true)
-	// First, so that a lookup that ends with its connection is not taken for one that failed.
 	err := s.engine.Close()
-	s.cancel()
-	s.lookups.Wait()
+	s.queries.Wait()
 	return err
 }

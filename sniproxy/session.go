@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"sync"
@@ -16,37 +17,38 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// session decides what becomes of one connection; the engine does it. There is one for
-// each connection all its life, so it is kept small: what takes more, the parser, is held
-// only until the host is known.
+// session is the relay.Session of one connection. Each open connection has one, so it is small:
+// the parser is released when the host is known, and fields that few connections need are in
+// rareState.
 type session struct {
 	srv      *Server
 	conn     relay.Conn
 	listener *listener
 
-	// Guarded by live.mu.
+	// connTable.mu guards these.
 	prev, next *session
 	state      connState
 
 	evicted   atomic.Bool
 	id        uint64
-	startedAt int64 // since Server.epoch, as all times here
+	startedAt int64 // see Server.now
 	peer      netip.AddrPort
 
-	mu              sync.Mutex // guards the rest: the engine, a lookup and Connections meet here
+	// mu guards the fields below. The engine, background queries and Connections use them.
+	mu              sync.Mutex
 	phase           Phase
 	outcome         Outcome
 	level           hostlookup.Level
 	lookedUp        bool
 	fallback        bool
-	sourceCounted   bool // by Server.sources
+	sourceCounted   bool // in Server.sources
 	dials           uint8
-	descriptorWaits uint8 // for descriptors
+	descriptorWaits uint8
 	answer          uint16
-	proxyHeaderLen  int32
+	proxyHeaderLen  int32 // the length of the PROXY header that came in
 	client          clientInfo
-	preface         *preface   // until the peek ends
-	extra           *rareState // nil for most
+	preface         *preface   // nil after the peek
+	rare            *rareState // nil for most sessions
 	alpn            *[]string
 	name            string
 	endpoint        hostlookup.Endpoint
@@ -54,35 +56,50 @@ type session struct {
 	err             error
 
 	peekTime, lookupTime, dialTime time.Duration
-	phaseStart                     int64 // when the present phase began
+	phaseStart                     int64 // see Server.now
 }
 
-// extra is what few sessions have.
+// rareState holds the fields that few sessions need.
 type rareState struct {
-	proxy       *proxyInfo
-	rawName     string
-	untried     []netip.AddrPort // addresses not tried yet
-	proxyHeader []byte           // for the upstream, before the client's bytes
-	cancel      context.CancelFunc
+	proxy       *proxyInfo       // the PROXY header that came in
+	rawName     string           // see Stats.RawName
+	untried     []netip.AddrPort // further addresses of the endpoint
+	proxyHeader []byte           // the PROXY header for the upstream
+	cancelQuery context.CancelFunc
 }
 
-// more returns the extra for writing.
-func (s *session) more() *rareState {
-	if s.extra == nil {
-		s.extra = new(rareState)
+// rareState allocates s.rare for the first field that is set.
+func (s *session) rareState() *rareState {
+	if s.rare == nil {
+		s.rare = new(rareState)
 	}
-	return s.extra
+	return s.rare
 }
 
-// less is the extra for reading.
-func (s *session) less() rareState {
-	if s.extra == nil {
-		return rareState{}
+// proxy returns the PROXY header that came in, nil if there was none.
+func (s *session) proxy() *proxyInfo {
+	if s.rare == nil {
+		return nil
 	}
-	return *s.extra
+	return s.rare.proxy
 }
 
-var prefaces = sync.Pool{New: func() any { return new(preface) }}
+// clientAddr returns the address of the client: from a PROXY header, or else the peer's.
+func (s *session) clientAddr() netip.AddrPort {
+	if p := s.proxy(); p != nil && p.source.IsValid() {
+		return p.source
+	}
+	return s.peer
+}
+
+// proxyDestination returns the address that the client connected to according to a PROXY header.
+// It is not valid without a header.
+func (s *session) proxyDestination() netip.AddrPort {
+	if p := s.proxy(); p != nil {
+		return p.destination
+	}
+	return netip.AddrPort{}
+}
 
 // Hello is part of relay.Session.
 func (s *session) Hello(data []byte, end error) relay.Step {
@@ -91,54 +108,66 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	r, err := s.preface.parse(data)
 	if s.preface.proxyDone && !s.sourceCounted {
 		if s.preface.proxy != nil {
-			s.more().proxy = s.preface.proxy
+			s.rareState().proxy = s.preface.proxy
 		}
 		if !s.countSource() {
 			s.endPeek(r, data)
 			return s.drop(Limited, ErrTooManyFromSource)
 		}
 	}
-	_, more := err.(peek.NeedMore)
-	if more && end == nil {
+	_, incomplete := err.(peek.NeedMore)
+	if incomplete && end == nil {
 		return relay.Step{}
 	}
 	if !s.endPeek(r, data) {
 		return s.drop(Limited, ErrEvicted)
 	}
-	eof := errors.Is(end, io.EOF)
 	switch {
-	case end != nil && !eof && !errors.Is(end, os.ErrDeadlineExceeded) && !errors.Is(end, relay.ErrHelloTooLong):
-		return s.drop(s.endReason(end)) // there is nobody to be answered
-	case more && len(data) == int(s.proxyHeaderLen):
-		if eof {
-			return s.drop(Gone, errClientGone) // a health check, or a browser's spare connection
-		}
-		return s.drop(TimedOut, end)
-	case more && eof:
-		return s.refuse(refuseMalformed, fmt.Errorf("%w: %w", peek.ErrMalformed, io.ErrUnexpectedEOF))
-	case more && errors.Is(end, relay.ErrHelloTooLong):
-		return s.refuse(refuseTooLarge, fmt.Errorf("%w: %w", peek.ErrTooLarge, end))
-	case more:
-		return s.refuse(refuseSlow, end)
-	}
-	if s.less().proxy.passedThrough(s.srv.instanceID) {
+	case end != nil && !isHelloEnd(end):
+		return s.drop(s.endReason(end)) // the connection has failed: no answer can reach the client
+	case incomplete:
+		return s.refuseIncomplete(end, len(data) == int(s.proxyHeaderLen))
+	case s.proxy().passedThrough(s.srv.instanceID):
 		return s.refuse(refuseLoop, fmt.Errorf("%w: the connection has been here", ErrLoop))
 	}
 	if err == nil || errors.Is(err, peek.ErrNoName) {
-		if err := s.makePrefix(); err != nil {
+		if err := s.makeProxyHeader(); err != nil {
 			return s.refuse(refuseLoop, err)
 		}
 	}
 	switch {
 	case err == nil:
-		return s.find()
+		return s.lookUpHost()
 	case errors.Is(err, peek.ErrNoName) && s.srv.NoName.Addr != "":
-		return s.goOn(s.to(s.srv.NoName, true))
+		s.fallback = true
+		return s.dialEndpoint(s.srv.NoName)
 	}
 	return s.refuse(refusalOf(err), err)
 }
 
-// count counts the connection for its source.
+// isHelloEnd reports whether the client can still get an answer after a hello that ended with err.
+func isHelloEnd(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, relay.ErrHelloTooLong)
+}
+
+// refuseIncomplete refuses a client whose hello ended before it was complete. silent means that
+// the client sent nothing after a PROXY header.
+func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
+	eof := errors.Is(end, io.EOF)
+	switch {
+	case silent && eof:
+		return s.drop(Gone, errClientGone) // a health check, or a spare connection of a browser
+	case silent:
+		return s.drop(TimedOut, end)
+	case eof:
+		return s.refuse(refuseMalformed, fmt.Errorf("%w: %w", peek.ErrMalformed, io.ErrUnexpectedEOF))
+	case errors.Is(end, relay.ErrHelloTooLong):
+		return s.refuse(refuseTooLarge, fmt.Errorf("%w: %w", peek.ErrTooLarge, end))
+	}
+	return s.refuse(refuseSlow, end)
+}
+
+// countSource counts the connection for its source. It returns false if the source has too many.
 func (s *session) countSource() bool {
 	limit := s.srv.MaxConnsPerSource
 	if limit <= 0 {
@@ -155,33 +184,17 @@ func (s *session) countSource() bool {
 	return true
 }
 
-// client is where the connection comes from in the end.
-func (s *session) clientAddr() netip.AddrPort {
-	if p := s.less().proxy; p != nil && p.source.IsValid() {
-		return p.source
-	}
-	return s.peer
-}
-
-// used is the address that the client connected to, where a PROXY header says so.
-func (s *session) usedAddr() netip.AddrPort {
-	if p := s.less().proxy; p != nil {
-		return p.destination
-	}
-	return netip.AddrPort{}
-}
-
-// peekEnds takes what is to be known of the client out of its bytes. It returns false if
-// the session was pushed out meanwhile.
-func (s *session) endPeek(r peek.Result, data []byte) bool {
-	stays := s.srv.conns.peekDone(s)
+// endPeek copies what the session needs out of the client's bytes. It returns false if the
+// session was evicted meanwhile.
+func (s *session) endPeek(r peek.Result, data []byte) (stays bool) {
+	stays = s.srv.conns.peekDone(s)
 	now := s.srv.now()
 	s.peekTime, s.phaseStart = time.Duration(now-s.startedAt), now
 	s.proxyHeaderLen = int32(s.preface.proxyLen)
 	s.client = clientInfoOf(r, data[s.preface.proxyLen:])
 	s.alpn = alpnOf(r.Hello)
 	if s.name = r.Name; r.Name == "" && r.RawName != "" {
-		s.more().rawName = clipName(r.RawName)
+		s.rareState().rawName = clipName(r.RawName)
 	}
 	s.putPreface()
 	return stays
@@ -195,24 +208,24 @@ func (s *session) putPreface() {
 	}
 }
 
-// makePrefix makes what the upstream is told of the client.
-func (s *session) makePrefix() error {
+// makeProxyHeader makes the PROXY header for the upstream, if Server.ProxyOut wants one.
+func (s *session) makeProxyHeader() error {
 	if s.srv.ProxyOut == 0 {
 		return nil
 	}
-	destination := s.usedAddr()
+	destination := s.proxyDestination()
 	if !destination.IsValid() {
 		destination = s.conn.LocalAddr()
 	}
-	prefix, err := formatProxy(s.srv.ProxyOut, s.clientAddr(), destination, s.less().proxy, s.srv.instanceID)
-	s.more().proxyHeader = prefix
+	header, err := formatProxy(s.srv.ProxyOut, s.clientAddr(), destination, s.proxy(), s.srv.instanceID)
+	s.rareState().proxyHeader = header
 	return err
 }
 
-// refuse tells the client why it is not relayed.
+// refuse ends the session with an answer that tells the client the reason.
 func (s *session) refuse(why refusal, err error) relay.Step {
-	s.outcome, s.err = s.outcomeOf(why), err
-	answer, data := s.srv.answerTo(s, why)
+	s.outcome, s.err = why.outcome(), err
+	answer, data := s.answerFor(why)
 	if data == nil {
 		return relay.Step{Action: relay.Drop, Err: err}
 	}
@@ -220,27 +233,36 @@ func (s *session) refuse(why refusal, err error) relay.Step {
 	return relay.Step{Action: relay.Answer, Data: data, Err: err}
 }
 
-// drop tells it nothing.
+// drop ends the session without an answer.
 func (s *session) drop(o Outcome, err error) relay.Step {
 	s.outcome, s.err = o, err
 	return relay.Step{Action: relay.Drop, Err: err}
 }
 
-func (s *session) outcomeOf(why refusal) Outcome {
-	switch why {
-	case refuseUnknown, refuseNoName:
-		return NotFound
-	case refuseSlow:
-		return TimedOut
-	case refuseLookup:
-		return LookupFailed
-	case refuseDial, refuseDialTime, refuseBusy, refuseLoop, refuseForbidden:
-		return DialFailed
+// answerFor returns the answer for a refusal: the status of HTTP or the description of the TLS
+// alert, and the bytes. The bytes are nil if the client gets no answer.
+func (s *session) answerFor(why refusal) (int, []byte) {
+	switch s.client.protocol {
+	case peek.TLS:
+		if why == refuseSlow || s.srv.CloseUnknownTLS && (why == refuseUnknown || why == refuseNoName) {
+			return 0, nil
+		}
+		alert := why.alert(s.client)
+		return int(alert), alertRecord(s.client, alert)
+	case peek.HTTP1, peek.HTTP2:
+		status := why.status()
+		body := renderPage(s.srv.Page, Page{
+			Status: status, Text: http.StatusText(status), Message: why.message(), Host: s.name, App: s.endpoint.App,
+		})
+		if s.client.protocol == peek.HTTP2 {
+			return status, http2Answer(s.client, status, body, time.Now())
+		}
+		return status, http1Answer(s.client, status, body, time.Now())
 	}
-	return Rejected
+	return 0, nil
 }
 
-// leaving is what became of a connection that ended without a decision of ours.
+// endReason returns the outcome of a connection that ended although the session did not end it.
 func (s *session) endReason(err error) (Outcome, error) {
 	switch {
 	case s.evicted.Load():
@@ -256,11 +278,11 @@ func (s *session) endReason(err error) (Outcome, error) {
 // Done is part of relay.Session.
 func (s *session) Done(r relay.Result) {
 	s.mu.Lock()
-	if cancel := s.less().cancel; cancel != nil {
-		cancel()
+	if s.rare != nil && s.rare.cancelQuery != nil {
+		s.rare.cancelQuery()
 	}
 	switch {
-	case s.outcome != Open: // refused
+	case s.outcome != Open: // refuse or drop has set it
 	case r.Phase == relay.PhaseRelay:
 		s.phase, s.outcome, s.err = PhaseRelay, Relayed, serverClosed(r.Err)
 		s.dialTime += r.Dial
@@ -281,7 +303,7 @@ func (s *session) Done(r relay.Result) {
 	}
 }
 
-// stats is what is known now.
+// stats returns the Stats of this moment.
 func (s *session) stats() Stats {
 	st := Stats{
 		ID:         s.id,
@@ -290,14 +312,12 @@ func (s *session) stats() Stats {
 		Listener:   s.listener.addr,
 		Protocol:   s.client.protocol,
 		Name:       s.name,
-		RawName:    s.less().rawName,
 		TLSVersion: s.client.version,
 		ECH:        s.client.ech,
 		Endpoint:   s.endpoint,
 		Level:      s.level,
 		LookedUp:   s.lookedUp,
 		Fallback:   s.fallback,
-		Upstream:   s.dialled(),
 		Dials:      int(s.dials),
 		Answer:     int(s.answer),
 		Start:      s.srv.epoch.Add(time.Duration(s.startedAt)),
@@ -308,15 +328,14 @@ func (s *session) stats() Stats {
 		Outcome:    s.outcome,
 		Err:        s.err,
 	}
+	if s.rare != nil {
+		st.RawName = s.rare.rawName
+	}
 	if s.alpn != nil {
 		st.ALPN = *s.alpn
 	}
-	return st
-}
-
-func (s *session) dialled() netip.AddrPort {
-	if s.dials == 0 {
-		return netip.AddrPort{}
+	if s.dials > 0 {
+		st.Upstream = s.upstream
 	}
-	return s.upstream
+	return st
 }

@@ -11,88 +11,88 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// Stats is what a Server knows of a connection: of one that has ended, for Finished, or
-// of a live one, from Connections.
+// Stats describes one connection: a connection that has ended (Finished), or an open one
+// (Connections).
 type Stats struct {
 	// ID numbers the connections of a Server from 1.
 	ID uint64
 
-	// Client is where the client is: what a PROXY header says, or else Peer.
+	// Client is the address of the client: from a PROXY header, or else Peer.
 	Client netip.AddrPort
-	// Peer is who is connected: the client, or a proxy before it. Not valid where the
-	// connection has no IP address.
+	// Peer is the address of the other end of the connection: the client, or a proxy in front of
+	// it. It is not valid if the connection has no IP address.
 	Peer netip.AddrPort
 	// Listener is the address that Serve listens on.
 	Listener string
 
-	// Protocol is what the client speaks; 0 if that did not become known.
+	// Protocol is the protocol of the client; 0 if the client did not send enough.
 	Protocol peek.Protocol
-	// Name is the host that the client named, in normal form, "" if none.
+	// Name is the host that the client named, in normal form; "" if it named no valid host.
 	Name string
-	// RawName is what the client sent where that is no valid name: anything, and to be
-	// quoted in logs. "" if Name is set.
+	// RawName is the name as the client sent it, if it is not a valid host name. It can contain
+	// any bytes, so quote it in logs. RawName is "" if Name is not.
 	RawName string
-	// ALPN are the application protocols that a TLS client offers, the first 8 of
-	// them. They are opaque bytes, and to be quoted. Do not change them.
+	// ALPN are the first 8 application protocols that a TLS client offers. They can contain any
+	// bytes, so quote them in logs. Do not change the slice.
 	ALPN []string
-	// TLSVersion is the highest that a TLS client offers, such as tls.VersionTLS13.
+	// TLSVersion is the highest version that a TLS client offers, such as tls.VersionTLS13.
 	TLSVersion uint16
-	// ECH tells that the client offers an encrypted hello: Name may be that of a
+	// ECH reports whether the client offers an encrypted hello. Then Name may be the name of a
 	// provider in front of the host.
 	ECH bool
 
-	// Endpoint is what the lookup answered; zero if it gave none.
+	// Endpoint is the endpoint of the host; zero if there is none.
 	Endpoint hostlookup.Endpoint
-	// Level is where that answer came from. It means something if Looked is set.
+	// Level is where the answer of the lookup came from. It is meaningful if LookedUp is set.
 	Level hostlookup.Level
-	// Looked tells that a lookup was made and has answered.
+	// LookedUp reports whether a lookup has returned.
 	LookedUp bool
-	// Fallback tells that the endpoint is Server.Fallback or Server.NoName.
+	// Fallback reports whether Endpoint is Server.Fallback or Server.NoName.
 	Fallback bool
-	// Upstream is the address that was connected to last; not valid if none was.
+	// Upstream is the address of the last attempt to connect; not valid if there was none.
 	Upstream netip.AddrPort
-	// Dials counts the attempts to connect.
+	// Dials is the number of attempts to connect.
 	Dials int
 
-	// Answer is what the router itself told the client: a status of HTTP (404), or the
-	// description of a TLS alert (112), or 0.
+	// Answer is the answer that the Server itself sent to the client: an HTTP status (404), or the
+	// description of a TLS alert (112). 0 means no answer.
 	Answer int
 
-	// Sent counts the bytes of the client that were handed to the upstream, without
-	// what the router put before them; Received those to the client, answers included.
-	// Both are 0 for a live connection.
+	// ToUpstream counts the bytes of the client that the Server wrote to the upstream, without a
+	// PROXY header. ToClient counts the bytes written to the client, an answer of the Server
+	// included. Both are 0 for an open connection.
 	ToUpstream, ToClient int64
 
-	// Start is when the connection was accepted.
+	// Start is the time of accept.
 	Start time.Time
 	// Peek is the time from accept until the client had named a host. Lookup is the time until
 	// the addresses of its endpoint were known. Dial is the time until the upstream was connected
-	// or given up, over all attempts. Total is the time from accept to close. 0 means that the
-	// phase did not end.
+	// or given up, over all attempts. Total is the time from accept to close, or until now for an
+	// open connection. 0 means that the phase did not end.
 	//
 	// All are exact: the clock is read at each border. The phases do not overlap, so their sum is
 	// at most Total.
 	Peek, Lookup, Dial, Total time.Duration
 
-	// Phase is how far the connection came, or, with an error, where that happened. Of a
-	// live connection PhaseRelay includes connecting.
+	// Phase is the phase in which the connection ended, or the phase that an open connection is
+	// in. PhaseRelay of an open connection may also mean that it still connects.
 	Phase Phase
-	// Outcome sums it up. It is Open for a live connection.
+	// Outcome is the result in one word. It is Open for an open connection.
 	Outcome Outcome
-	// Err is nil if both sides ended in good order.
+	// Err is nil if both sides ended cleanly.
 	Err error
 }
 
-// Phase is a part of a connection's life.
+// Phase is a part of the life of a connection.
 type Phase uint8
 
-// The phases, in their order.
+// The phases, in order.
 const (
-	PhaseAccept Phase = iota // being let in
-	PhasePeek                // the client's first bytes
-	PhaseLookup              // from the name to addresses
-	PhaseDial                // connecting
-	PhaseRelay               // bytes both ways
+	PhaseAccept Phase = iota // checking the limits of connections
+	PhasePeek                // reading the first bytes of the client
+	PhaseLookup              // looking up the endpoint and its addresses
+	PhaseDial                // connecting to the upstream
+	PhaseRelay               // relaying bytes both ways
 )
 
 // String returns the phase as a word in lower case.
@@ -100,24 +100,25 @@ func (p Phase) String() string {
 	return word(p, "accept", "peek", "lookup", "dial", "relay")
 }
 
-// Outcome is what became of a connection, in few enough words for a metric.
+// Outcome is the result of a connection. There are few outcomes, so a metric can have one as a
+// label.
 type Outcome uint8
 
 // The outcomes.
 const (
-	Open         Outcome = iota // not ended
-	Relayed                     // it reached an upstream; Err tells how it ended
-	NotFound                    // the host is not known, or none was named
-	Rejected                    // not the protocol, malformed, too large, no valid name, a bad PROXY header
-	Limited                     // one more than a limit allows, or pushed out by others
-	TimedOut                    // no host within HelloTimeout
-	Gone                        // the client left before it was connected
-	LookupFailed                // the endpoint is unknown for now
-	DialFailed                  // no address of the endpoint could be or may be connected to
-	Aborted                     // ended by Shutdown or Close before it was connected
+	Open         Outcome = iota // the connection has not ended
+	Relayed                     // the connection reached an upstream; Err says how it ended
+	NotFound                    // the host is unknown, or the client named no host
+	Rejected                    // wrong protocol, malformed, too large, invalid name, or bad PROXY header
+	Limited                     // the connection exceeded a limit, or was evicted
+	TimedOut                    // the client did not name a host within HelloTimeout
+	Gone                        // the client left before an upstream was connected
+	LookupFailed                // the lookup or the DNS query failed, or its answer was unusable
+	DialFailed                  // the Server could not or must not connect to any address of the endpoint
+	Aborted                     // Shutdown or Close ended the connection before an upstream was connected
 )
 
-// String returns the outcome in lower case with underscores, as metrics have it.
+// String returns the outcome in lower case with underscores, the form for metrics.
 func (o Outcome) String() string {
 	return word(o, "open", "relayed", "not_found", "rejected", "limited", "timed_out", "gone",
 		"lookup_failed", "dial_failed", "aborted")
@@ -130,36 +131,35 @@ func word[T ~uint8](v T, words ...string) string {
 	return fmt.Sprintf("unknown(%d)", uint8(v))
 }
 
-// What Stats.Err is or wraps, beside the errors of peek, hostlookup, relay and the
-// system. Test with errors.Is.
+// Stats.Err is or wraps one of these, or an error of peek, hostlookup, relay or the system. Test
+// with errors.Is.
 var (
-	// ErrServerClosed is what Serve returns after Shutdown or Close.
+	// ErrServerClosed is the error of Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("sniproxy: server closed")
 
-	// ErrTooManyConns: the connection would have been one more than MaxConns.
+	// ErrTooManyConns means that the connection exceeded MaxConns.
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
-	// ErrTooManyFromSource: … than MaxConnsPerSource.
+	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")
-	// ErrPushedOut: the client had not said where it wants to go when others needed
-	// its place, by MaxPeeking or for lack of descriptors.
-	ErrEvicted = errors.New("sniproxy: made room for others before it named a host")
+	// ErrEvicted means that the connection had not named its host when a newer connection needed
+	// its place, because of MaxPeeking or a lack of descriptors.
+	ErrEvicted = errors.New("sniproxy: evicted before it named a host")
 
-	// ErrProxyHeader: the PROXY protocol header is missing, malformed, or comes from
-	// where none may come from.
+	// ErrProxyHeader means that a PROXY header is missing, malformed, or comes from a network that
+	// must not send one.
 	ErrProxyHeader = errors.New("sniproxy: PROXY header")
 
-	// ErrLoop: the connection leads back to this server.
+	// ErrLoop means that the connection leads back to this Server.
 	ErrLoop = errors.New("sniproxy: loop")
-	// ErrForbidden: an endpoint has an address that may not be connected to.
+	// ErrForbidden means that the Server must not connect to an address of the endpoint.
 	ErrForbidden = errors.New("sniproxy: forbidden address")
-	// ErrNoAddress: the name of an endpoint has no address.
+	// ErrNoAddress means that the endpoint is a name without an address.
 	ErrNoAddress = errors.New("sniproxy: name without address")
 
-	// errGone: the client left before it had said where it wants to go.
 	errClientGone = errors.New("sniproxy: client left before it named a host")
 )
 
-// closed turns the engine's word for an orderly end into ours.
+// serverClosed replaces relay.ErrClosed by ErrServerClosed.
 func serverClosed(err error) error {
 	if errors.Is(err, relay.ErrClosed) {
 		return ErrServerClosed
