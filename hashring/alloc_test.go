@@ -35,9 +35,9 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// TestAppendKeepsWhatIsThere appends to a slice with content and with too little
-// room.
-func TestAppendKeepsWhatIsThere(t *testing.T) {
+// TestAppendKeepsTheSlice appends to a slice that has elements, with enough and with too little
+// capacity.
+func TestAppendKeepsTheSlice(t *testing.T) {
 	r := mustNew(t, zoned(5, 5)...)
 	first := Node{Name: "first"}
 	for _, room := range []int{1, 3, 20} {
@@ -47,8 +47,8 @@ func TestAppendKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse lets the race detector look at shared rings and pooled
-// buffers.
+// TestConcurrentUse lets several goroutines use one ring and the pooled buffers, for the race
+// detector.
 func TestConcurrentUse(t *testing.T) {
 	nodes := zoned(150, 150)
 	for i := range nodes {
@@ -68,7 +68,7 @@ func TestConcurrentUse(t *testing.T) {
 				}
 				i := 0
 				for n := range r.Ranked(key) {
-					// A second walk inside the first must not disturb it.
+					// An inner iteration must not disturb the outer one.
 					for m := range r.Ranked(key) {
 						if m != want[0] {
 							t.Errorf("inner Ranked(%q) differs", key)

@@ -10,7 +10,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// To compare: go test -run '^$' -bench . -count 10 ./hashring | tee new.txt; benchstat new.txt
+// To compare two versions: go test -run '^$' -bench . -count 10 ./hashring | tee new.txt; benchstat
+// old.txt new.txt
 
 var benchSizes = []struct{ nodes, k int }{{1000, 20}, {100, 10}, {5000, 10}}
 
@@ -22,8 +23,7 @@ func benchNodes(n int) []Node {
 	return nodes
 }
 
-// benchKeys is a power of two of keys. A few would let the branch predictor
-// learn their outcomes.
+// benchKeys returns 2^14 keys. With a few keys, the branch predictor would learn their outcomes.
 func benchKeys() []string {
 	keys := make([]string, 1<<14)
 	for i := range keys {
@@ -32,7 +32,7 @@ func benchKeys() []string {
 	return keys
 }
 
-// bench runs op, which returns how many nodes it picked, over all sizes.
+// bench runs op for each size. op returns the number of nodes that it picked.
 func bench(b *testing.B, weight func(i int) float64, op func(r *Ring) func(key string, k int) int) {
 	keys := benchKeys()
 	for _, size := range benchSizes {
@@ -54,7 +54,7 @@ func bench(b *testing.B, weight func(i int) float64, op func(r *Ring) func(key s
 
 func equalWeights(int) float64 { return 0 }
 
-// coreCounts are the weights of a fleet of four sizes of machines.
+// coreCounts returns the weights of a fleet with machines of four sizes.
 func coreCounts(i int) float64 { return []float64{4, 8, 16, 64}[i%4] }
 
 func appendTop(r *Ring) func(string, int) int {
@@ -66,7 +66,7 @@ func BenchmarkAppendTop(b *testing.B) { bench(b, equalWeights, appendTop) }
 
 func BenchmarkAppendTopWeighted(b *testing.B) { bench(b, coreCounts, appendTop) }
 
-// BenchmarkAppendTopManyWeights has another weight for every node.
+// BenchmarkAppendTopManyWeights gives every node a different weight.
 func BenchmarkAppendTopManyWeights(b *testing.B) {
 	bench(b, func(i int) float64 { return 100 + float64(i%100) + float64(i)/1e4 }, appendTop)
 }
@@ -103,8 +103,8 @@ func BenchmarkRanked(b *testing.B) {
 	})
 }
 
-// BenchmarkNaive is rendezvous hashing as it is usually written: hash each pair,
-// sort, take k.
+// BenchmarkNaive is the usual form of rendezvous hashing: hash each pair of key and node, sort,
+// take k.
 func BenchmarkNaive(b *testing.B) {
 	bench(b, equalWeights, func(r *Ring) func(string, int) int {
 		type scored struct {
@@ -132,7 +132,7 @@ func BenchmarkNaive(b *testing.B) {
 	})
 }
 
-// scanAll multiplies for each node and keeps nothing: the loop as one writes it.
+// scanAll is the plain loop over all digests: it multiplies for each of them and keeps nothing.
 func scanAll(digests []uint64, key uint64) (sum uint64) {
 	for _, d := range digests {
 		hi, lo := bits.Mul64(d, key)
@@ -141,8 +141,8 @@ func scanAll(digests []uint64, key uint64) (sum uint64) {
 	return sum
 }
 
-// scanUnrolled is the tightest loop known here, which multiplies at every cycle
-// or nearly so: the inner loop of the package with nothing to find.
+// scanUnrolled is the inner loop of the package when it finds nothing. It multiplies in nearly
+// every cycle. No faster loop is known.
 func scanUnrolled(digests []uint64, key uint64) uint64 {
 	_, s := next(digests, key, 0)
 	return s
@@ -163,9 +163,8 @@ func BenchmarkScan(b *testing.B) { benchScan(b, scanAll) }
 
 func BenchmarkScanUnrolled(b *testing.B) { benchScan(b, scanUnrolled) }
 
-// BenchmarkOverScan reports AppendTop as a multiple of the bare scans. It takes
-// turns between them every few microseconds, so that the ratios hold on a machine
-// that is busy with other things too.
+// BenchmarkOverScan reports the time of AppendTop divided by the times of the bare scans. It
+// alternates between them every few microseconds, so the ratios hold on a busy machine too.
 func BenchmarkOverScan(b *testing.B) {
 	keys := benchKeys()
 	for _, size := range benchSizes {

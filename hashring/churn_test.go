@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// without returns the names in a that b lacks.
+// without returns the names of nodes in a that are not in b.
 func without(a, b []Node) []string {
 	var out []string
 	for _, n := range a {
@@ -29,9 +29,9 @@ func picks(r *Ring, n int, pick func(r *Ring, key string) []Node) [][]Node {
 	return sets
 }
 
-// requireLeastChurn checks the subsets of all services before and after a change
-// of nodes: with removed gone and added come (either may be ""), nothing moves
-// but what has to. It returns how many services changed.
+// requireLeastChurn checks the subsets of all services before and after a change of nodes. The node
+// removed left and the node added joined; "" means none. No other node may move. It returns the
+// number of services whose subset changed.
 func requireLeastChurn(t *testing.T, before, after [][]Node, removed, added string) (changed int) {
 	t.Helper()
 	for i := range before {
@@ -68,8 +68,8 @@ func spreadK(k int) func(*Ring, string) []Node {
 	return func(r *Ring, key string) []Node { return r.Spread(key, k) }
 }
 
-// TestChurn removes, adds and replaces nodes of a large fleet in three zones: extra
-// churn is exactly 0.
+// TestChurn removes, adds and replaces nodes of a large fleet in three zones. No node moves without
+// need.
 func TestChurn(t *testing.T) {
 	for _, style := range namingStyles {
 		t.Run(style.name+"/top", func(t *testing.T) { testChurn(t, style.node, topK(fleetK)) })
@@ -82,7 +82,7 @@ func testChurn(t *testing.T, style func(int) string, pick func(*Ring, string) []
 	for i := range nodes {
 		nodes[i].Zone = fmt.Sprint(i % 3)
 	}
-	nodes[fleetNodes].Zone = nodes[0].Zone // a node is replaced in its zone
+	nodes[fleetNodes].Zone = nodes[0].Zone // the replacement has the zone of the old node
 	full, added := nodes[:fleetNodes], nodes[fleetNodes]
 	subsets := func(nodes []Node) [][]Node { return picks(mustNew(t, nodes...), fleetServices, pick) }
 	before := subsets(full)
@@ -105,14 +105,13 @@ func testChurn(t *testing.T, style func(int) string, pick func(*Ring, string) []
 	}
 }
 
-// TestChurnOfRandomEvents lets nodes come, go and be replaced in rings with
-// weights and zones, among them zones that are short of nodes, appear and
-// vanish. In three zones of 40 with k = 25, quotas that follow the zones' sizes
-// would detach two and a half times as many nodes as must go.
+// TestChurnOfRandomEvents adds, removes and replaces nodes in rings with weights and zones. Some
+// zones have too few nodes, appear or disappear. In three zones of 40 with k = 25, quotas that
+// follow the sizes of the zones would move two and a half times as many nodes as necessary.
 func TestChurnOfRandomEvents(t *testing.T) {
 	for _, test := range []struct {
 		name    string
-		zones   []int // sizes at the start
+		zones   []int // initial sizes
 		weights []float64
 		pick    func(*Ring, string) []Node
 	}{
@@ -149,7 +148,7 @@ func TestChurnOfRandomEvents(t *testing.T) {
 					removed = nodes[i].Name
 					zone := nodes[i].Zone
 					nodes = slices.Delete(nodes, i, i+1)
-					if event == 1 || len(nodes) < size-3 { // replaced in its zone
+					if event == 1 || len(nodes) < size-3 { // replace the node in its zone
 						n := node(0)
 						n.Zone = zone
 						added = n.Name
@@ -170,8 +169,8 @@ func TestChurnOfRandomEvents(t *testing.T) {
 	}
 }
 
-// TestPrefixes checks that a larger subset begins with the smaller one, and that
-// Ranked is Top of everything.
+// TestPrefixes checks that a larger subset begins with the smaller one, and that Ranked has the
+// order of Top with all nodes.
 func TestPrefixes(t *testing.T) {
 	nodes := numbered(90)
 	for i := range nodes {

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sortAll orders the nodes of a group by scoring and sorting all of them: what
-// thresholds, packed candidates and buffers must not change.
+// sortAll scores and sorts all nodes of a group. Limits, packed candidates and buffers must not
+// change this order.
 func sortAll(g *group, key uint64) []string {
 	type scored struct {
 		name  string
@@ -34,9 +34,9 @@ func sortAll(g *group, key uint64) []string {
 	return order
 }
 
-// TestExactlyASort compares selection with a full sort of all nodes, for uniform
-// and mixed weights, sizes around every limit of the implementation, and for
-// digests that collide in full, in their upper bits, or not at all.
+// TestExactlyASort compares selection with a full sort of all nodes. It covers equal and different
+// weights, sizes around every limit of the implementation, and digests that are equal, equal in
+// their upper bits, or different.
 func TestExactlyASort(t *testing.T) {
 	digests := map[string]func(string) uint64{
 		"v1":         nodeDigest,
@@ -88,8 +88,7 @@ func TestExactlyASort(t *testing.T) {
 	}
 }
 
-// TestTightBuffers runs selection in the smallest buffers it allows, where it
-// has to prune many times.
+// TestTightBuffers selects with the smallest buffers that best allows. They fill up many times.
 func TestTightBuffers(t *testing.T) {
 	for _, mixed := range []bool{false, true} {
 		nodes := numbered(300)

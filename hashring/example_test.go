@@ -47,8 +47,8 @@ func ExampleRing_Top() {
 	// media/playlists [10.0.0.8 10.0.0.77 10.0.0.31]
 }
 
-// A node is replaced by one of another name. The services that had it lose it,
-// some services take the new one, and nothing else moves.
+// A new node replaces another one. The services of the old node lose it, some services get the new
+// node, and no other node moves.
 func Example_replaceNode() {
 	nodes := cluster(100)
 	before := mustNew(nodes...)
@@ -80,7 +80,7 @@ func Example_replaceNode() {
 	// 106 services changed, 106 nodes in all
 }
 
-// Nodes of 16 cores are chosen four times as often as those of 4.
+// A node with 16 cores is chosen four times as often as a node with 4 cores.
 func ExampleNode_weight() {
 	ring := mustNew(
 		hashring.Node{Name: "small-1", Weight: 4},
@@ -98,8 +98,8 @@ func ExampleNode_weight() {
 	// map[large-1:3959 small-1:985 small-2:1056]
 }
 
-// Seven nodes from three zones: two of each, and one more of a zone that is
-// another for every service.
+// Each service gets seven nodes from three zones: two or three from each. Which zone contributes
+// three differs between services.
 func ExampleRing_Spread() {
 	ring := mustNew(cluster(100)...)
 	for _, service := range []string{"media/tracks", "media/playlists", "media/likes"} {
@@ -115,7 +115,7 @@ func ExampleRing_Spread() {
 	// media/likes map[a:3 b:2 c:2]
 }
 
-// Walk on to the next best node until one suits.
+// Try nodes in their order until one suits.
 func ExampleRing_Ranked() {
 	full := map[string]bool{"10.0.0.3": true}
 	ring := mustNew(cluster(30)...)

@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// fuzzWeights are what a byte of input stands for: few distinct ones, so that
-// equal weights are as common as different ones.
+// fuzzWeights are the weights that a byte of input selects. They are few, so equal weights occur as
+// often as different ones.
 var fuzzWeights = []float64{0, 1, 2, 0.5, 4, 16, 1.01, 1e-6, 1e6, 100}
 
-// FuzzTop compares Top, Spread and Ranked with full sorts. Names are lines;
-// weights and zones are taken from the bytes given, over and over. A degrade
-// above 0 drops bits of the digests, so that scores collide.
+// FuzzTop compares Top, Spread and Ranked with full sorts. The lines of the input are names. The
+// bytes of the input select weights and zones, in a cycle. A degrade above 0 drops bits of the
+// digests, so that scores collide.
 func FuzzTop(f *testing.F) {
 	f.Fuzz(func(t *testing.T, lines string, weights, zones []byte, key string, k int, degrade uint8) {
 		var nodes []Node
@@ -63,8 +63,8 @@ func FuzzTop(f *testing.F) {
 	})
 }
 
-// sortedSpread sorts nodes, whose order for key is given, by their turn: first
-// the best of each zone, then the second best of each; in a turn by zone.
+// sortedSpread sorts nodes into the order of Spread: first the best node of each zone, then the
+// second best of each zone, and so on. order is the order of all nodes for key.
 func sortedSpread(nodes []Node, order []string, key string) []string {
 	zoneOf := map[string]string{}
 	for _, n := range nodes {

@@ -16,15 +16,15 @@ var update = flag.Bool("update", false, "write the vectors of score v1 from the 
 
 const goldenFile = "testdata/score-v1.json"
 
-// golden is the file of vectors. Numbers of 64 bits are hexadecimal strings,
-// because many JSON readers would round them.
+// golden is the content of the file of vectors. Numbers of 64 bits are hexadecimal strings, because
+// many JSON readers would round them.
 type golden struct {
 	Comment string
-	// Scores are of single pairs, to find where another implementation differs.
+	// Scores of single pairs show where another implementation differs.
 	Scores []goldenScore
-	// Exponentials are the bits of -ln(1-q/2^45) as score v1 rounds it.
+	// Exponentials are the bits of -ln(1-q/2^45), rounded as score v1 defines.
 	Exponentials []goldenExponential
-	// Rings are whole selections.
+	// Rings are complete selections.
 	Rings []goldenRing
 }
 
@@ -102,9 +102,9 @@ func goldenInputs() golden {
 	return g
 }
 
-// TestGolden holds the file of vectors against the package and against the
-// reference implementation, which wrote it. If it fails, subsets have changed for
-// every user: the package must be repaired, not the file.
+// TestGolden compares the vectors with the package and with the reference implementation, which
+// wrote the file. If it fails, subsets have changed for every user: repair the package, not the
+// file.
 func TestGolden(t *testing.T) {
 	if *update {
 		g := goldenInputs()
@@ -113,7 +113,7 @@ func TestGolden(t *testing.T) {
 			s.Node, s.Zone = hex(referenceScore(s.Key, keyTag, s.Name, nodeTag)), hex(referenceScore(s.Key, keyTag, s.Name, zoneTag))
 		}
 		for i := range g.Exponentials {
-			// These alone come from the package: they freeze its rounding.
+			// Only these vectors come from the package. They freeze its rounding.
 			e := &g.Exponentials[i]
 			e.Bits = hex(math.Float64bits(exponential(unhex(t, e.Score))))
 		}

@@ -10,15 +10,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Size of the quality gates: a large fleet of the kind that the package is for.
+// The quality gates use a large fleet, which is the purpose of the package.
 const (
 	fleetServices = 2000
 	fleetNodes    = 1000
 	fleetK        = 20
 )
 
-// namingStyles are how nodes are called in practice. A weak hash does well on
-// some and badly on others.
+// namingStyles are schemes of node names in use. A weak hash works with some of them and fails with
+// others.
 var namingStyles = []struct {
 	name string
 	node func(i int) string
@@ -39,11 +39,11 @@ func styled(style func(int) string, n int) []Node {
 	return nodes
 }
 
-// serviceName names service i of one of several fleets.
+// serviceName returns the name of service i in a fleet.
 func serviceName(fleet, i int) string { return fmt.Sprintf("fleet-%d/service-%d", fleet, i) }
 
-// loadRatio is the standard deviation of the nodes' load over that of fair draws
-// of k of n nodes, which is binomial.
+// loadRatio returns the standard deviation of the load on nodes, divided by the standard deviation
+// of fair draws of k from n nodes (binomial distribution). 1 is ideal.
 func loadRatio(subsets [][]int, n, k int) float64 {
 	loads := make([]int, n)
 	for _, s := range subsets {
@@ -59,14 +59,13 @@ func loadRatio(subsets [][]int, n, k int) float64 {
 	return math.Sqrt(squares/float64(n)) / math.Sqrt(services*p*(1-p))
 }
 
-// overlapRatio is the variance of the overlap of all pairs of subsets over that
-// of independent draws, which is hypergeometric. It finds what loadRatio cannot:
-// services that share many of their nodes.
+// overlapRatio returns the variance of the overlap of all pairs of subsets, divided by the variance
+// for independent draws (hypergeometric distribution). 1 is ideal. It detects services that share
+// many of their nodes, which loadRatio cannot.
 //
-// It goes over pairs of nodes instead of pairs of services: the sum of overlaps
-// counts, for each node, the pairs of services that share it, and the sum of
-// their squares counts, for each two nodes, the pairs of services that share
-// both.
+// It iterates over pairs of nodes instead of pairs of services. For each node, the sum of overlaps
+// counts the pairs of services that share the node. For each two nodes, the sum of squares counts
+// the pairs of services that share both nodes.
 func overlapRatio(subsets [][]int, n, k int) float64 {
 	shared := make([]int32, n*n)
 	for _, s := range subsets {
@@ -81,7 +80,7 @@ func overlapRatio(subsets [][]int, n, k int) float64 {
 	for i, c := range shared {
 		pairs := int(c) * int(c-1)
 		squares += pairs
-		if i%(n+1) == 0 { // a node with itself
+		if i%(n+1) == 0 { // a pair of a node with itself
 			sum += pairs
 		}
 	}
@@ -92,7 +91,7 @@ func overlapRatio(subsets [][]int, n, k int) float64 {
 	return variance / (float64(k) * p * (1 - p) * float64(n-k) / float64(n-1))
 }
 
-// subsets returns the indices of the nodes of each service of a fleet.
+// subsets returns the indices of the nodes of each service in a fleet.
 func subsets(t testing.TB, nodes []Node, fleet int) [][]int {
 	index := map[string]int{}
 	for i, n := range nodes {
@@ -108,10 +107,9 @@ func subsets(t testing.TB, nodes []Node, fleet int) [][]int {
 	return sets
 }
 
-// TestEvenness is the quality gate. Even a perfect hash would not give 1: by
-// chance alone the ratio of load varies from fleet to fleet with a standard
-// deviation of 1/sqrt(2*1000) = 0.022, and that of overlap with about 0.002. The
-// names are the first that came to mind, not chosen for their results.
+// TestEvenness is the quality gate. Even a perfect hash does not give exactly 1. By chance, the
+// ratio of load varies between fleets with a standard deviation of 1/sqrt(2*1000) = 0.022, and the
+// ratio of overlap with about 0.002. The names were not chosen for their results.
 func TestEvenness(t *testing.T) {
 	for _, style := range namingStyles {
 		t.Run(style.name, func(t *testing.T) {
@@ -124,9 +122,9 @@ func TestEvenness(t *testing.T) {
 	}
 }
 
-// TestEvennessOfManyFleets takes chance out of the load gate: the mean square
-// over 6 fleets has a standard deviation of 0.009 as a ratio, so that 0.025 is
-// nearly three of them.
+// TestEvennessOfManyFleets reduces the influence of chance on the gate for load. The mean square
+// over 6 fleets has a standard deviation of 0.009 as a ratio, so the bound of 0.025 is nearly three
+// standard deviations.
 func TestEvennessOfManyFleets(t *testing.T) {
 	const fleets = 6
 	for _, style := range namingStyles {
@@ -144,8 +142,7 @@ func TestEvennessOfManyFleets(t *testing.T) {
 	}
 }
 
-// TestEvennessGateBites measures two faulty ways of mixing digests, which the
-// gates must tell from the right one.
+// TestEvennessGateBites measures two wrong ways to mix digests. The gates must reject them.
 func TestEvennessGateBites(t *testing.T) {
 	for name, mix := range map[string]func(key, node uint64) uint64{
 		"xor": func(key, node uint64) uint64 { return key ^ node },

@@ -13,17 +13,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// This file is score v1 a second time, written from the package comment and
-// without care for speed: its own XXH64, products in math/big, a logarithm of
-// 160 bits, and full sorts. It shares no code with the package.
+// This file is a second implementation of score v1, written from the package comment without care
+// for speed. It has its own XXH64, products in math/big, a logarithm of 160 bits, and full sorts.
+// It shares no code with the package.
 
-// reference holds the nodes in the order given.
+// reference is a set of nodes in the order of the caller.
 type reference []Node
 
 func (r reference) ranked(key string) []Node {
 	type ranked struct {
 		node  Node
-		cost  *big.Float // nil when all weights are equal
+		cost  *big.Float // nil if all weights are equal
 		score uint64
 	}
 	equal := true
@@ -56,7 +56,7 @@ func (r reference) top(key string, k int) []Node {
 	return r.ranked(key)[:min(max(k, 0), len(r))]
 }
 
-// spread deals the nodes out one turn at a time.
+// spread picks one node of each zone in turn.
 func (r reference) spread(key string, k int) []Node {
 	var zones []string
 	for _, n := range r {
@@ -107,15 +107,15 @@ func referenceScore(key string, keyTag uint64, name string, tag uint64) uint64 {
 	return lo.Uint64() ^ p.Rsh(&p, 64).Uint64()
 }
 
-// referenceCost is -ln(1-q/2^45)/weight to 160 bits. The package rounds costs to
-// binary64: the two could order nodes of different weights differently only if
-// their costs were within 2^-50 of each other.
+// referenceCost returns -ln(1-q/2^45)/weight with 160 bits. The package rounds costs to binary64.
+// So the two could order nodes of different weights differently only if their costs differed by
+// less than 2^-50.
 func referenceCost(score uint64, weight float64) *big.Float {
 	return new(big.Float).SetPrec(160).Quo(referenceExponential(score), big.NewFloat(weight))
 }
 
-// referenceExponential is -ln(1-q/2^45) to 160 bits: with y = 1-q/2^45 halved
-// in exponent until it is in [1/2, 1), -ln y = 2 artanh((1-y)/(1+y)) + n ln 2.
+// referenceExponential returns -ln(1-q/2^45) with 160 bits. With y = 1-q/2^45, doubled n times
+// until it is in [1/2, 1), -ln y = 2 artanh((1-y)/(1+y)) + n ln 2.
 func referenceExponential(score uint64) *big.Float {
 	float := func(x float64) *big.Float { return new(big.Float).SetPrec(160).SetFloat64(x) }
 	// 2 artanh(z) = 2(z + z^3/3 + …), for z up to 1/3
@@ -138,7 +138,7 @@ func referenceExponential(score uint64) *big.Float {
 	return float(0).Add(twiceArtanh(z), float(0).Mul(float(float64(n)), ln2))
 }
 
-// referenceXXH64 is XXH64 with seed 0, after the specification of the hash.
+// referenceXXH64 is XXH64 with seed 0, written from the specification of the hash.
 func referenceXXH64(s string) uint64 {
 	const (
 		p1 = 11400714785074694791
@@ -180,7 +180,7 @@ func referenceXXH64(s string) uint64 {
 }
 
 func TestReferenceXXH64(t *testing.T) {
-	// The first two are published vectors of XXH64 with seed 0.
+	// The first two vectors of XXH64 with seed 0 are published.
 	require.Equal(t, uint64(0xef46db3751d8e999), referenceXXH64(""))
 	require.Equal(t, uint64(0x44bc2cf5ad770999), referenceXXH64("abc"))
 	text := strings.Repeat("0123456789abcdefghijklmnopqrstuvwxyz", 4)

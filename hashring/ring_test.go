@@ -24,7 +24,7 @@ func names(nodes []Node) []string {
 	return s
 }
 
-// numbered returns n nodes of one weight in one zone.
+// numbered returns n nodes without weights and zones.
 func numbered(n int) []Node {
 	nodes := make([]Node, n)
 	for i := range nodes {

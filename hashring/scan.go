@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// scan appends a candidate to buf[:n] for each of digests[from:to] that scores no
-// more than limit, from the last to the first, until buf is full. It returns the
-// new n, and the new to: from if all have been looked at.
+// scan appends a candidate to buf[:n] for each of digests[from:to] whose score is at most limit. It
+// starts with the last digest and stops when buf is full. It returns the new n and the new to, which
+// equals from after the whole range.
 func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64, n int) (int, int) {
 	rest := digests[from:to]
 	for n < len(buf) {
@@ -21,13 +21,15 @@ func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64,
 	return n, from + len(rest)
 }
 
-// next finds the last digest that scores no more than limit. It returns the
-// digests before it, which are not nil even if there are none, and its score; or
-// nil if no digest does.
+// next finds the last digest whose score is at most limit. It returns the digests before that one,
+// which are not nil even if there are none, and the score. It returns nil if no digest passes.
 //
-// This is where the time goes. Few digests pass, so the loop has nothing in it
-// but a load, a multiplication and a branch for each, needs no check of bounds,
-// and runs close to one digest a cycle, as fast as CPUs multiply.
+// Selection spends most of its time here. The loop is unrolled: it has a load, a multiplication and
+// a branch for each digest, without bounds checks, and processes nearly one digest in a cycle, which
+// is as fast as a CPU multiplies. Ring.AppendTop takes 1.2 µs with the unrolled loop and 2.4 µs with
+// the plain one for 20 of 1,000 nodes, and 2.4 µs and 6.0 µs for 10 of 5,000. That is for programs
+// that call it for each request. The first configuration of a terminator with 2,000 services gains
+// 2 ms of 880 ms.
 func next(d []uint64, key, limit uint64) ([]uint64, uint64) {
 	for len(d) >= 8 {
 		hi, lo := bits.Mul64(d[len(d)-1], key)
@@ -74,10 +76,12 @@ func next(d []uint64, key, limit uint64) ([]uint64, uint64) {
 	return nil, 0
 }
 
-// distribute puts evenly distributed candidates up to about limit into nearly
-// the right order: each into one of up to 64 buckets. That halves the time of
-// sorting a few dozen of them, most of which is mispredicted branches. It leaves
-// more than stackSlots candidates alone.
+// distribute puts candidates into nearly the right order, each into one of up to 64 buckets. The
+// candidates are evenly distributed from 0 to about limit. distribute does nothing for more than
+// stackSlots of them.
+//
+// Sorting a few dozen candidates takes half the time afterwards, because the CPU mispredicts fewer
+// branches. Ring.AppendTop takes about a tenth longer without it for 20 of 1,000 nodes.
 func distribute(c []uint64, limit uint64) {
 	if len(c) > stackSlots {
 		return
@@ -101,7 +105,8 @@ func distribute(c []uint64, limit uint64) {
 	}
 }
 
-// sortCandidates sorts by insertion what is short or nearly in order already.
+// sortCandidates sorts candidates. Up to stackSlots of them are nearly in order already (see
+// distribute), so an insertion sort is fastest.
 func sortCandidates(c []uint64) {
 	if len(c) > stackSlots {
 		slices.Sort(c)

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// zone is the nodes of one zone.
+// zone is a zone of a ring with its nodes.
 type zone struct {
 	name   string
 	digest uint64
 	group  group
 }
 
-// newZones groups nodes, which are sorted by name, by zone. It returns nil if
-// they are all of one.
+// newZones groups nodes by zone. The nodes are sorted by name. It returns nil if they all have the
+// same zone.
 func newZones(nodes []Node, digest func(name string) uint64) []zone {
 	byName := map[string][]Node{}
 	for _, n := range nodes {
@@ -32,31 +32,28 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 	return zones
 }
 
-// Spread returns k nodes for key taken evenly from all zones, whatever their
-// sizes. It is [Ring.Top] if there is one zone.
+// Spread returns k nodes for key, taken evenly from all zones, whatever the sizes of the zones are.
+// With one zone it returns the same as [Ring.Top].
 //
-// The zones are ordered for each key by their scores, as nodes are, and take
-// turns: the best node of each zone in this order, then the second best of
-// each, and so on until there are k. A zone that has no more nodes is passed
-// over, so its share falls evenly to the others. The result is in this order:
-// its first nodes are the best of each zone, and Spread(key, k) is the beginning
-// of Spread(key, k+1).
+// Zones have an order for each key, by their scores, as nodes have. The zones take turns in this
+// order: Spread takes the best node of each zone, then the second best of each zone, and so on until
+// it has k. It skips a zone that has no more nodes, so the other zones share the remainder evenly.
+// The result is in this order: first the best node of each zone. Spread(key, k) is the beginning of
+// Spread(key, k+1).
 //
-// So each zone gives k/zones nodes, rounded down or up, unless one has fewer;
-// over many keys the zones that give one more are drawn fairly, and for one key
-// they stay the same whatever joins or leaves. Weights count among the nodes of
-// a zone, not among zones.
+// So each zone contributes k/zones nodes, rounded down or up, unless a zone has fewer. Over many
+// keys, all zones contribute one node more equally often. For one key, these zones stay the same
+// when nodes join or leave. Weights matter within a zone, not between zones.
 //
-// Churn is the least possible here too: when a node leaves the ring, the keys
-// that had it take one other node and all other keys keep their nodes; a node
-// that joins displaces at most one node of a key. This holds also where a zone
-// is short of nodes, appears or vanishes. A node that changes its zone leaves
-// the one and joins the other.
+// Spread has the least possible churn. When a node leaves the ring, each key that had the node takes
+// one other node, and all other keys keep their nodes. A node that joins displaces at most one node
+// of a key. This holds also when a zone has too few nodes, appears or disappears. A node that
+// changes its zone leaves one zone and joins the other.
 func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(r.room(k), key, k) }
 
-// AppendSpread appends what [Ring.Spread] returns to dst and returns the
-// extended slice. It does not allocate if dst has room for k more nodes, k is at
-// most 64, and there are no more than 16 zones.
+// AppendSpread appends the result of [Ring.Spread] to dst and returns the extended slice. It does
+// not allocate if dst has capacity for k more nodes, k is at most 64, and the ring has at most 16
+// zones.
 func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	if len(r.zones) == 0 {
 		return r.AppendTop(dst, key, k)
@@ -69,8 +66,8 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// Each zone selects in what is left of one buffer, keeps its candidates at the
-	// front of that, and leaves the rest to the next zone.
+	// The zones share one buffer. Each zone leaves its candidates at the front of its part, and the
+	// next zone uses the rest.
 	var stack [stackSlots + stackK]uint64
 	buf := stack[:]
 	if k > stackK {
@@ -99,16 +96,16 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	return dst
 }
 
-// turn is one zone's part in a Spread.
+// turn is the part of one zone in a result of Spread.
 type turn struct {
 	zone  *zone
 	score uint64
-	quota int
-	from  int // where its candidates start
+	quota int // number of nodes
+	from  int // index of its first candidate in the buffer
 }
 
-// turns appends the zones in their order for a key to dst, with quotas that add
-// up to k, which must not exceed the number of nodes.
+// turns appends the zones to dst in their order for a key. Their quotas add up to k, which must not
+// exceed the number of nodes.
 func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	for i := range r.zones {
 		z := &r.zones[i]
@@ -117,9 +114,9 @@ func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	slices.SortFunc(dst, func(a, b turn) int {
 		return cmp.Or(cmp.Compare(a.score, b.score), strings.Compare(a.zone.name, b.zone.name))
 	})
-	// Raise all quotas together as far as k goes, up to the size of each zone;
-	// what small zones leave is shared again among the others. In the end fewer
-	// seats are left than zones with room, and the first of those take one each.
+	// Raise all quotas by the same level, but no quota above the size of its zone. Share the
+	// remainder of small zones again among the others, until it is smaller than the number of zones
+	// with room. Then the first of these zones get one node more each.
 	for open := len(dst); k >= open && k > 0; {
 		level := k / open
 		open = 0

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// zoned returns nodes in zones "0", "1", … of the given sizes.
+// zoned returns nodes in zones "0", "1" and so on, of the given sizes.
 func zoned(sizes ...int) []Node {
 	var nodes []Node
 	for zone, size := range sizes {
@@ -26,8 +26,8 @@ func countZones(nodes []Node) map[string]int {
 	return counts
 }
 
-// TestSpreadQuotas checks how many nodes each zone gives for every key: its
-// least and its most.
+// TestSpreadQuotas checks the least and the largest number of nodes that each zone contributes over
+// all keys.
 func TestSpreadQuotas(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -69,9 +69,9 @@ func TestSpreadQuotas(t *testing.T) {
 	}
 }
 
-// TestSpreadRemainderIsFair counts which zones give one node more. The bound is
-// the 99.9th percentile of chi-square with 6 degrees of freedom; it is a loose
-// one, since the three zones of a key are drawn without repetition.
+// TestSpreadRemainderIsFair counts which zones contribute one node more. The bound is the 99.9th
+// percentile of chi-square with 6 degrees of freedom. It is loose, because the three zones of a key
+// are drawn without repetition.
 func TestSpreadRemainderIsFair(t *testing.T) {
 	r := mustNew(t, zoned(9, 9, 9, 9, 9, 9, 9)...)
 	extra := make([]int, 7)
@@ -86,9 +86,9 @@ func TestSpreadRemainderIsFair(t *testing.T) {
 	require.Less(t, x, 22.5)
 }
 
-// TestSpreadIsEven is the quality gate for Spread: within a zone of 1,000/4 nodes
-// each node is a fair draw of 5 of 250. Overlaps in four such zones have 1.003 times
-// the variance of those of 20 of 1,000. See TestEvenness for the bounds.
+// TestSpreadIsEven is the quality gate for Spread. Within each zone of 250 nodes, Spread makes a
+// fair draw of 5 nodes. Overlaps in four such zones have 1.003 times the variance of overlaps of 20
+// of 1,000 nodes. TestEvenness explains the bounds.
 func TestSpreadIsEven(t *testing.T) {
 	nodes := zoned(250, 250, 250, 250)
 	index := map[string]int{}
@@ -108,8 +108,8 @@ func TestSpreadIsEven(t *testing.T) {
 	require.InDelta(t, 1, overlap, 0.05)
 }
 
-// TestSpreadTakesTheBestOfEachZone checks the nodes themselves: those of a zone
-// are the best of a ring of that zone alone, and zones take turns.
+// TestSpreadTakesTheBestOfEachZone checks which nodes Spread picks. The nodes of each zone are the
+// best nodes of a ring with that zone alone, and the zones take turns.
 func TestSpreadTakesTheBestOfEachZone(t *testing.T) {
 	nodes := zoned(7, 30, 12)
 	r := mustNew(t, nodes...)

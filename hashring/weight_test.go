@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// chiSquare sums the squared deviations of counts from what weights predict.
+// chiSquare returns the chi-square statistic of counts, compared with the shares that weights
+// predict.
 func chiSquare(counts []int, weights []float64) float64 {
 	var total, sum, x float64
 	for i := range counts {
@@ -25,9 +26,9 @@ func chiSquare(counts []int, weights []float64) float64 {
 	return x
 }
 
-// TestShares draws one node for each of many keys: shares are in proportion to
-// weights. A fair draw exceeds the bounds, the 99.9th percentiles of chi-square,
-// once in a thousand runs; the names are fixed.
+// TestShares draws one node for each of many keys. The shares are proportional to the weights. The
+// bounds are the 99.9th percentiles of chi-square: a fair draw exceeds them with 1 of 1,000 sets of
+// names. The names here are fixed.
 func TestShares(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -60,10 +61,10 @@ func TestShares(t *testing.T) {
 	}
 }
 
-// TestSharesOfSubsets compares subsets of 20 of 1,000 nodes of two weights with
-// theory: nodes are the first 20 events of Poisson processes whose rates are the
-// weights, so about 1-exp(-t*weight) of the nodes of a weight are in, for the t
-// that makes 20.
+// TestSharesOfSubsets compares subsets of 20 of 1,000 nodes with theory. The nodes have two
+// different weights. In theory, a subset is the first 20 events of Poisson processes whose rates
+// are the weights. So it contains about 1-exp(-t*weight) of the nodes of a weight, for the t that
+// makes the total 20.
 func TestSharesOfSubsets(t *testing.T) {
 	nodes := numbered(1000)
 	for i := range nodes {
@@ -91,7 +92,7 @@ func TestSharesOfSubsets(t *testing.T) {
 	}
 	got := float64(heavy) / fleetServices
 	t.Logf("nodes of weight 3 in a subset: %.3f, in theory %.3f", got, want)
-	// One draw has a standard deviation of about sqrt(20*0.75*0.25) = 1.94.
+	// The standard deviation of one draw is about sqrt(20*0.75*0.25) = 1.94.
 	require.InDelta(t, want, got, 4*1.94/math.Sqrt(fleetServices))
 }
 
@@ -127,9 +128,8 @@ func TestOnlyRatiosOfWeightsMatter(t *testing.T) {
 	}
 }
 
-// TestWeightMovesOneNode changes the weight of one node: the others keep their
-// order. This also crosses from equal weights, compared by score, to unequal
-// ones, compared by cost.
+// TestWeightMovesOneNode changes the weight of one node. The other nodes keep their order. Equal
+// weights, which compare scores, become different weights, which compare costs.
 func TestWeightMovesOneNode(t *testing.T) {
 	nodes := numbered(400)
 	before := mustNew(t, nodes...)
@@ -160,13 +160,13 @@ func TestWeightMovesOneNode(t *testing.T) {
 	}
 }
 
-// testScores are scores where the logarithm changes its way, and others.
+// testScores returns scores at which the computation of the logarithm changes, and random ones.
 func testScores() []uint64 {
 	scores := []uint64{0, 1, 1<<19 - 1, 1 << 19, 1<<64 - 1, 1<<64 - 1<<19, 1<<63 - 1, 1 << 63}
 	for i := range 64 {
 		scores = append(scores, 1<<i, -(uint64(1) << i), 1<<i|1<<i>>1)
 	}
-	for e := 1; e <= 40; e++ { // 1-u = sqrt(2)/2^e, where the exponent changes
+	for e := 1; e <= 40; e++ { // at 1-u = sqrt(2)/2^e the exponent changes
 		u := 1 - math.Sqrt2/math.Exp2(float64(e))
 		scores = append(scores, uint64(u*(1<<53))<<11)
 	}
@@ -177,9 +177,9 @@ func testScores() []uint64 {
 	return scores
 }
 
-// TestExponentialIsAccurate compares the logarithm with one of 160 bits. Values of
-// neighbouring q differ by at least 2^-44 of themselves, as -y*ln(y) is at most
-// 1/e, so that an error below 2^-51 can never reorder them.
+// TestExponentialIsAccurate compares the logarithm with a logarithm of 160 bits. Values for
+// adjacent q differ by at least 2^-44 relative to their size, because -y*ln(y) is at most 1/e. So
+// an error below 2^-51 never changes their order.
 func TestExponentialIsAccurate(t *testing.T) {
 	for _, s := range testScores() {
 		got := new(big.Float).SetPrec(160).SetFloat64(exponential(s))
@@ -194,7 +194,8 @@ func TestExponentialIsAccurate(t *testing.T) {
 	}
 }
 
-// TestExponentialGrows looks at neighbours around all kinds of values.
+// TestExponentialGrows checks that the logarithm grows from each score to the next, around all test
+// scores.
 func TestExponentialGrows(t *testing.T) {
 	const step = 1 << costShift
 	for _, s := range testScores() {
@@ -209,8 +210,8 @@ func TestExponentialGrows(t *testing.T) {
 	}
 }
 
-// TestOrderIsOne checks that score and cost agree in a ring of mixed weights,
-// node by node and zone by zone.
+// TestOrderIsOne checks that score and cost give the same order in a ring of different weights, for
+// the whole ring and for each zone.
 func TestOrderIsOne(t *testing.T) {
 	var mixed []Node
 	for i := range 300 {

@@ -2,18 +2,18 @@ package hashring
 
 import "math"
 
-// band is a run of nodes whose weights are nearly equal. It ends where the next
-// one starts.
+// band is a run of nodes with nearly equal weights, in a group sorted by weight. It ends where the
+// next band starts.
 type band struct {
-	from   int
-	weight float64 // the largest
+	from   int     // index of the first node
+	weight float64 // largest weight
 }
 
-// bandWidth is how far weights in a band may differ. A band is scanned with the
-// limit of its largest weight, so this is the share of nodes admitted in vain.
+// bandWidth is the largest ratio of two weights in a band. A scan of a band uses the limit of the
+// largest weight, so it admits up to this share of nodes in vain.
 const bandWidth = 1 + 1.0/16
 
-// weigh computes what selection by several weights needs.
+// weigh computes the bands and sums of a group with different weights.
 func (g *group) weigh() {
 	least := 0.0
 	for i, n := range g.nodes {
@@ -28,10 +28,10 @@ func (g *group) weigh() {
 	}
 }
 
-// bestWeighted is best for nodes of several weights. It admits a node if its cost
-// can be within the bound at which rather more than k nodes are expected. Within
-// a band that is again a limit on the score, so scan serves here too, and the
-// logarithm is computed for the few nodes admitted.
+// bestWeighted is best for nodes of different weights. It admits nodes whose cost can be up to a
+// bound that slightly more than k nodes are expected to meet. Within a band, a bound on the cost is
+// a limit on the score, so scan serves here too. bestWeighted computes the logarithm only for the
+// few admitted nodes.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)
 	bound := g.costBound(want)
@@ -42,9 +42,9 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 			bound = g.costBound(want)
 			continue
 		}
-		// Limits let in some nodes beyond the bound, more of one band than of
-		// another. Such a node proves nothing about those that were left out, but
-		// its cost is a bound that k nodes are known to keep.
+		// The limits admit some nodes beyond the bound, in some bands more than in others. If such a
+		// node is among the k best, a node that was not admitted may be better. But its cost is a
+		// bound that k nodes meet, so a second round with it is exact.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
 			return got[:k]
@@ -53,8 +53,8 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// gatherWeighted returns, in order, all nodes that cost no more than bound and
-// some that cost more, or those of them that the best k are among.
+// gatherWeighted returns candidates in order: all nodes with a cost up to bound and some with a
+// higher cost or, if there are more than fit into buf, at least the best k of them.
 func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) []uint64 {
 	n, done, left := 0, 0, len(g.digests)
 	for b := len(g.bands) - 1; b >= 0; {
@@ -74,9 +74,9 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 	return buf[:n]
 }
 
-// costBound estimates the cost below which want nodes lie: the sum of
-// 1-exp(-bound*weight) over all nodes, to its second order. It serves speed
-// alone and need not be exact.
+// costBound estimates the cost that want nodes are expected to be below. It solves
+// want = sum of 1-exp(-bound*weight) over all nodes, to the second order. The estimate affects only
+// speed and need not be exact.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)
@@ -86,13 +86,12 @@ func (g *group) costBound(want float64) float64 {
 	return first / rest
 }
 
-// limit returns a score that no node of the band exceeds whose cost is at most
-// bound. With x = bound*weight the exact limit is 1-exp(-x), and x/(1+x/2) is
-// never less. The margins cover what the rounding of costs (relative) and the
-// bits that they ignore (absolute) can hide.
+// limit returns an upper bound for the score of every node in the band whose cost is at most bound.
+// With x = bound*weight the exact limit is 1-exp(-x), and x/(1+x/2) is never less. One margin covers
+// the rounding of costs (relative), the other covers the bits that costs ignore (absolute).
 func (b band) limit(bound float64) uint64 {
 	x := bound * b.weight * (1 + 1.0/(1<<40))
-	if x > 2 { // also keeps infinity out of the division
+	if x > 2 { // includes +Inf, which the division below cannot handle
 		return math.MaxUint64
 	}
 	return quantile(x/(1+x/2) + 1.0/(1<<(costBits-1)))
@@ -102,7 +101,7 @@ func (g *group) cost(key uint64, i int) float64 {
 	return exponential(score(key, g.digests[i])) / g.nodes[i].weight()
 }
 
-// toCosts turns candidates by score into candidates by cost.
+// toCosts replaces the scores in candidates by the bits of the costs.
 func (g *group) toCosts(c []uint64, key uint64) {
 	for j, v := range c {
 		i := v & g.mask

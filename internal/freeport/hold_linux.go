@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hold returns a port that nobody has, 0 being any, on an IPv4 address, "" being all
-// of them. Until release is called nobody else gets it who asks for any port, or who
-// holds it in the same way; but a program that names it and sets SO_REUSEADDR, as
-// servers do, can listen on it.
+// Hold reserves a TCP port on an IPv4 address and returns its number. Port 0 means any free port.
+// Host "" means all addresses. Hold fails if any program uses the port. Until the caller calls
+// release, the kernel gives the port to no program that asks for any port, and no other Hold gets
+// it. A program that names the port and sets SO_REUSEADDR, as servers do, can listen on it.
 //
-// The port is bound and not listened on. Linux lets sockets share an address while
-// both have SO_REUSEADDR and neither listens, and then one of them listen. The option
-// is set only after the bind, so that the bind itself finds everybody else.
+// Hold binds the port and does not listen. Linux lets two sockets share an address if both have
+// SO_REUSEADDR and neither listens. Then one of them may listen. Hold sets the option after it has
+// bound the port, so the bind fails if another program uses the port.
 func Hold(host string, port int) (held int, release func(), err error) {
 	addr := unix.SockaddrInet4{Port: port}
 	if host != "" {
@@ -48,5 +48,5 @@ func bind(fd int, addr *unix.SockaddrInet4) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return bound.(*unix.SockaddrInet4).Port, nil // the family that was bound
+	return bound.(*unix.SockaddrInet4).Port, nil // of the same address family as addr
 }

@@ -15,7 +15,7 @@ func listen(t *testing.T, host string, port int) (net.Listener, error) {
 	return net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 }
 
-func TestAHeldPortIsItsHoldersAlone(t *testing.T) {
+func TestHold(t *testing.T) {
 	port, release, err := Hold("", 0)
 	require.NoError(t, err)
 	require.NotZero(t, port)
@@ -23,7 +23,7 @@ func TestAHeldPortIsItsHoldersAlone(t *testing.T) {
 	require.ErrorContains(t, err, "in use")
 	_, _, err = Hold("127.0.0.2", port)
 	require.ErrorContains(t, err, "in use")
-	for _, host := range []string{"127.0.0.1", "127.0.0.2", ""} { // but a server can have it, again and again
+	for _, host := range []string{"127.0.0.1", "127.0.0.2", ""} { // a server can listen on a held port, more than once
 		for range 2 {
 			l, err := listen(t, host, port)
 			require.NoError(t, err)
@@ -36,7 +36,7 @@ func TestAHeldPortIsItsHoldersAlone(t *testing.T) {
 	release()
 }
 
-func TestAPortInUseIsNotHeld(t *testing.T) {
+func TestHoldOfAPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.2:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -44,15 +44,15 @@ func TestAPortInUseIsNotHeld(t *testing.T) {
 	require.ErrorContains(t, err, "in use")
 }
 
-func TestWhatIsNoAddress(t *testing.T) {
+func TestHoldOfAnInvalidAddress(t *testing.T) {
 	for _, host := range []string{"localhost", "::1", "127.0.0.1:80"} {
 		_, _, err := Hold(host, 0)
 		require.ErrorContains(t, err, "no IPv4 address")
 	}
 }
 
-// TestProcessesThatStartTakeNoPort does what listening and closing fails at: between
-// fork and exec a child has every socket of its parent.
+// TestProcessesThatStartTakeNoPort holds ports while other processes start. Listening and closing
+// fails here: between fork and exec, a child has every socket of its parent.
 func TestProcessesThatStartTakeNoPort(t *testing.T) {
 	var children sync.WaitGroup
 	defer children.Wait()

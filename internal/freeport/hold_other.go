@@ -8,9 +8,9 @@ import (
 	"strconv"
 )
 
-// Hold returns a port on which nobody listened a moment ago, 0 being any, on an
-// address, "" being all of them. Other systems than Linux do not share a port in the
-// way that holding one takes.
+// Hold returns a port on which no program listened a moment ago. Port 0 means any free port. Host
+// "" means all addresses. Only Linux lets two sockets share a port in the way that a reservation
+// needs.
 func Hold(host string, port int) (held int, release func(), err error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
