@@ -8,29 +8,28 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Family says which addresses of a node with several come first.
+// Family is a preference for one of several addresses of a node.
 type Family uint8
 
 const (
-	AnyFamily  Family = iota // the first that the node lists: the cluster's first family
-	PreferIPv4               // an IPv6 address if there is no other
-	PreferIPv6               // an IPv4 address if there is no other
+	AnyFamily  Family = iota // the first address in the node's list, which is of the cluster's first family
+	PreferIPv4               // an IPv6 address only if there is no IPv4 address
+	PreferIPv6               // an IPv4 address only if there is no IPv6 address
 )
 
-// AddressPolicy chooses the address by which a node is reached. The zero value
-// takes the first InternalIP.
+// AddressPolicy chooses the address to which traffic for a node is sent. The zero value chooses the
+// first InternalIP.
 type AddressPolicy struct {
-	// Types are tried in order; nil is InternalIP alone. Types that hold names,
-	// Hostname for one, are of use only where the node puts an IP address there.
+	// Types are tried in order. nil means InternalIP only. A type for names, such as Hostname, works
+	// only if the node has an IP address there.
 	Types  []corev1.NodeAddressType
 	Family Family
 }
 
-// Choose returns the address of a node, or an error that says what it has
-// instead. An address type that is earlier in Types wins over the family. An
-// IPv4 address mapped into IPv6 is given as IPv4. Addresses nobody can connect to
-// from elsewhere as they stand (unspecified, multicast, IPv6 link-local, and any
-// with a zone) are passed over.
+// Choose returns the address of a node. The error lists the addresses that the node has instead. The
+// order of Types has priority over the family. Choose returns an IPv4-mapped IPv6 address as IPv4,
+// and ignores addresses that another machine cannot connect to: unspecified, multicast, IPv6
+// link-local, and addresses with a zone.
 func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	types := p.Types
 	if len(types) == 0 {

@@ -9,24 +9,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// DefaultPrefix is the prefix of the annotations unless another is set.
+// DefaultPrefix is the default prefix of annotations.
 const DefaultPrefix = "headgate.dev"
 
 // Weights of services in percent. The largest is that of a server in HAProxy.
 const (
-	DefaultWeightPercent = 100 // of a service that states none
+	DefaultWeightPercent = 100 // for a service without the annotation
 	MaxWeightPercent     = 256
 )
 
-// Annotations reads what users ask for on Services and Nodes:
+// Annotations reads the annotations of Services and Nodes:
 //
-//	headgate.dev/agent-port: "9801"   Service: port on which every node answers agent checks for it
+//	headgate.dev/agent-port: "9801"   Service: port on which each node answers agent checks for it
 //	headgate.dev/weight: "50"         Service: weight in percent, 0 to 256
-//	headgate.dev/drain: "true"        Service or Node: takes no new traffic
+//	headgate.dev/drain: "true"        Service or Node: gets no new traffic
 //
-// The zero value reads those names. Errors are of type Problem.
+// The zero value reads these names. All errors are of type Problem.
 type Annotations struct {
-	Prefix string // "" is DefaultPrefix
+	Prefix string // "" means DefaultPrefix
 }
 
 func (a Annotations) name(key string) string {
@@ -36,16 +36,16 @@ func (a Annotations) name(key string) string {
 	return a.Prefix + "/" + key
 }
 
-// portsOfKubernetes are what kubelet, kube-proxy and a control plane listen on, for
-// work or for health: https://kubernetes.io/docs/reference/networking/ports-and-protocols/.
-// An agent that has one of them when they are restarted would keep them from it. Who may
-// annotate a Service is not to have that power over nodes.
+// portsOfKubernetes are the ports of kubelet, kube-proxy and the control plane, from
+// https://kubernetes.io/docs/reference/networking/ports-and-protocols/. An agent that listens on one
+// of them would keep the component from starting again. A user who may annotate a Service must not
+// be able to break nodes in this way.
 var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 10256, 10257, 10259}
 
-// AgentPort returns the agent port that a service asks for, 0 if it asks for none. The error is of
-// a port outside 1 to 65535, a node port of the same service (kube-proxy takes its connections
-// before an agent sees them), and a port that Kubernetes itself uses on nodes, such as 10250 of the
-// kubelet. The port is 0 with an error.
+// AgentPort returns the agent port that a service asks for; 0 if it asks for none. Three kinds of
+// ports are errors: a port outside 1 to 65535; a node port of the same service, because kube-proxy
+// gets its connections instead of the agent; and a port that Kubernetes uses on nodes, such as 10250
+// of the kubelet. With an error, the port is 0.
 func (a Annotations) AgentPort(svc *corev1.Service) (uint16, error) {
 	name := a.name("agent-port")
 	value, ok := svc.Annotations[name]
@@ -70,9 +70,9 @@ func (a Annotations) AgentPort(svc *corev1.Service) (uint16, error) {
 	return uint16(n), nil
 }
 
-// WeightPercent returns the weight of a service in percent, 0 to MaxWeightPercent. It is
-// DefaultWeightPercent if the service states none. The error is of an annotation that cannot be
-// read; the weight is DefaultWeightPercent then too.
+// WeightPercent returns the weight of a service in percent, 0 to MaxWeightPercent. It returns
+// DefaultWeightPercent for a service without the annotation. It returns DefaultWeightPercent and an
+// error if the annotation is not a number in that range.
 func (a Annotations) WeightPercent(svc *corev1.Service) (int, error) {
 	name := a.name("weight")
 	value, ok := svc.Annotations[name]
@@ -86,8 +86,8 @@ func (a Annotations) WeightPercent(svc *corev1.Service) (int, error) {
 	return int(n), nil
 }
 
-// Drain reports whether an object asks to be drained. The values are those of strconv.ParseBool;
-// any other value is an error, with false.
+// Drain reports whether an object asks to be drained. It accepts the values of strconv.ParseBool. For
+// any other value it returns false and an error.
 func (a Annotations) Drain(obj metav1.Object) (bool, error) {
 	name := a.name("drain")
 	value, ok := obj.GetAnnotations()[name]
@@ -109,7 +109,7 @@ func annotationProblem(object, name, value, message string) Problem {
 	}
 }
 
-// objectName names any object; a Node has no namespace, a Service always has.
+// objectName returns the name of an object as in Problem.Object.
 func objectName(obj metav1.Object) string {
 	switch o := obj.(type) {
 	case *corev1.Node:

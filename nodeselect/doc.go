@@ -1,9 +1,9 @@
-// Package nodeselect chooses the nodes of a Kubernetes cluster that a load
-// balancer outside of it sends each service's traffic to.
+// Package nodeselect chooses, for each service of a Kubernetes cluster, the nodes to which an external
+// load balancer sends the traffic of the service.
 //
-// A balancer that checks every node for every service spends most of its work
-// on checks. Here each service gets a fixed number of nodes, 20 unless told
-// otherwise, that stay the same while the nodes stand:
+// A balancer that checks every node for every service spends most of its work on checks. This package
+// gives each service a fixed number of nodes, 20 by default. They change only if nodes join or leave
+// the cluster, or become unusable:
 //
 //	objects, problems, err := manifest.ReadDir("manifests/eu-1")
 //	…
@@ -12,64 +12,56 @@
 //		fmt.Println(target.Ref, target.NodePort, target.Nodes)
 //	}
 //
-// Package nodeselect/manifest reads objects from what kubectl prints. Package nodeselect/live
+// Package nodeselect/manifest reads objects from the output of kubectl. Package nodeselect/live
 // follows a live cluster. [NewObjects] accepts the objects of any client.
 //
 // # Following changes
 //
-// A [Tracker] is a Selector for objects that change. Each call of Tracker.Update names the changes
-// and returns the Selection that Select would return for all objects, at a cost that depends on the
-// changes. Nodes are judged again in each Update, because a verdict may depend on the time. A program
-// that uses a Tracker therefore calls Update now and then even without a change; the interval is how
-// much later than Ready allows a node can be avoided.
+// A [Tracker] is a Selector for objects that change. Each Tracker.Update names the changed objects and
+// returns the Selection that Select would return for all objects, in less time. Update also judges
+// all nodes again, because a verdict may depend on the time. So a program calls Update now and then
+// even without a change: every 30 s, for example, if a node may be avoided 30 s late.
 //
-// # Which nodes
+// # Verdicts
 //
-// Predicates judge each node: [Eligible], [Avoid] or [Excluded], with the
-// reason. [DefaultPredicates] heed the label that keeps nodes from load
-// balancers, deletion, readiness, and the taints of autoscalers that are about
-// to remove a node. A cordon is not among them, see [NotCordoned]. A
-// [Predicate] of one's own is a function of a node and a time.
+// Predicates judge each node as [Eligible], [Avoid] or [Excluded], and state the reason.
+// [DefaultPredicates] consider the label that keeps a node from load balancers, deletion, readiness,
+// and the taints of autoscalers that are about to remove a node. They ignore a cordon; [NotCordoned]
+// explains why. A [Predicate] is a function of a node and a time, so a program can add its own.
 //
-// A signal never empties a subset. Nodes to avoid keep the places they have,
-// and fill places that eligible nodes cannot; excluded nodes are used when
-// there are no others at all. Only a node that cannot be reached, for want of
-// an address, is never used. Whoever is overruled is told so:
-// Selection.Findings has the reason for each node that is not eligible,
-// Selection.Problems the warning.
+// A signal never makes a subset empty. A node to Avoid stays in its subsets, and enters others if
+// there are too few Eligible nodes. Excluded nodes are picked if there are no others. Only a node
+// without a usable address is never picked. Selection.Findings contains the reason for each node that
+// is not Eligible. Selection.Problems contains a warning if such nodes are picked.
 //
-// # Which of them for a service
+// # Subsets
 //
-// The best by rendezvous hashing of "namespace/name" and the node's Identity,
-// by default its address (package hashring has the contract). So every process
-// that sees the same nodes chooses the same subsets, and a node that comes or
-// goes changes no more of them than it must: of N nodes with K for each
-// service, one that leaves changes one node of about K/N of the services, and
-// one that joins takes one place in as many.
+// The subset of a service is the nodes of best rank by rendezvous hashing. The key is
+// "namespace/name" of the service. The name of a node is its Identity, which is its address by
+// default. The contract of package hashring follows: all processes that see the same nodes choose the
+// same subsets, and a change of the nodes changes as little as possible. With N nodes and K of them
+// for each service, a node that leaves changes one place in about K/N of the services, and a node that
+// joins takes one place in as many.
 //
-// All ports of a service share one subset. The port is not part of the key: a
-// node is checked once for all of them, and traffic that belongs together meets
-// the same nodes. Nor is the cluster: nodes differ between clusters anyway.
+// All ports of a service share one subset, because the port is not part of the key. So the balancer
+// checks a node once for all of them. The cluster is not part of the key either, because clusters do
+// not share nodes.
 //
-// Selector.Spread takes nodes evenly from the zones that the label
-// topology.kubernetes.io/zone names. A service with externalTrafficPolicy Local gets
-// nodes that have a ready pod of it, where Objects.ReadyNodes says which those are
-// (live.Watcher.LocalEndpoints); where it does not, or there is none, a warning tells that
-// some of its nodes may drop its traffic. Selector.Sticky prefers the nodes that a
-// service has already. [DiffSubsets] says what a new selection changes, for those who
-// want to look before they leap.
+// Selector.Spread picks nodes evenly from the zones in the label topology.kubernetes.io/zone.
+// Selector.Sticky prefers the present nodes of a service. A service with externalTrafficPolicy Local
+// gets only nodes with a ready pod, if Objects.ReadyNodes names such nodes; live.Watcher can set it.
+// Otherwise a warning states that some nodes may drop traffic. [DiffSubsets] compares two selections,
+// so a program can look at a change before it applies it.
 //
 // # Contract
 //
-// Everything is a pure function of its arguments, or in Tracker's case of all changes that it was
-// given: no clock, no file, no logger.
-// Objects given to this package are never changed.
-// Values may be used by any number of goroutines as long as nobody writes to
-// them.
+// All functions are pure: no clock, no file, no logger. The results of a Tracker depend only on the
+// changes that it has received. The package does not change the objects that a caller passes. Any
+// number of goroutines may read its values at the same time.
 //
 // # What it does not do
 //
-// It does not plan in which order nodes may be replaced: a plan is made of
-// [Pool.Pick] and [DiffSubsets]. It does not check nodes or pods itself. Nodes have no
-// weights: what one node does more than another is the balancer's to find out.
+// It does not plan the order in which nodes can be replaced; [Pool.Pick] and [DiffSubsets] are the
+// parts for such a plan. It does not check nodes or pods itself. Nodes have no weights: the balancer
+// has to find out which node is faster.
 package nodeselect

@@ -7,14 +7,12 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, by name. key is "namespace/name", see
-// Ref.Key. current is the subset that the service has now, nil if it has none or
-// none is known; of its nodes only Identity is read.
+// Pick returns the nodes for a service, sorted by name. key is Ref.Key. current is the present subset
+// of the service; nil if unknown. Pick reads only the Identity of its nodes.
 //
-// The nodes are the best by rank among the Eligible ones and those of current
-// that are to Avoid. With Sticky, those of current stay whatever their rank. Then
-// other nodes to Avoid take the places that are left. Only if no node was found
-// at all are Excluded ones taken.
+// Pick chooses the nodes of best rank among the Eligible nodes and the nodes to Avoid that are in
+// current. With Sticky, nodes of current stay regardless of rank. If places are left, other nodes to
+// Avoid fill them. If the result is still empty, Pick chooses among the Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
@@ -30,8 +28,7 @@ func (p *Pool) Pick(key string, current []Node) []Node {
 	return p.byName(picked)
 }
 
-// byName gives the nodes of what was picked, sorted. It sorts positions rather
-// than nodes, which are large.
+// byName returns the picked nodes sorted by name. It sorts positions, because nodes are large.
 func (p *Pool) byName(picked []hashring.Node) []Node {
 	var scratch [64]int32
 	order := scratch[:0]
@@ -46,6 +43,7 @@ func (p *Pool) byName(picked []hashring.Node) []Node {
 	return nodes
 }
 
+// best appends the k nodes of best rank in r, with Spread evenly from all zones.
 func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []hashring.Node {
 	if p.spread {
 		return r.AppendSpread(dst, key, k)
@@ -53,8 +51,8 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 	return r.AppendTop(dst, key, k)
 }
 
-// keep gives the nodes of current the places they have a right to. picked is the
-// best of the eligible nodes.
+// keep returns the subset with the nodes of current that may stay: nodes to Avoid, and with Sticky
+// Eligible nodes too. picked are the best Eligible nodes.
 func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
 	in := make(map[string]bool, len(picked)+len(current))
 	var stay []hashring.Node
@@ -85,19 +83,19 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	if p.sticky {
 		return fillPlaces(stay, others, p.size, p.spread)
 	}
-	// The rank of a node does not depend on the others, nor does the share of a
-	// zone on nodes that were not picked: the best of the picked ones and those
-	// that stay are the best of all eligible ones and those that stay.
+	// Only the picked nodes compete with the nodes that stay. The result is the same as with all
+	// Eligible nodes: neither the rank of a node nor the share of a zone depends on nodes that were
+	// not picked.
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
-// fill adds nodes to Avoid until the subset is full. It ranks no more of them
-// than can get a place: when a control plane is lost, all nodes of a cluster are
-// to be avoided at once, and every service comes here.
+// fill adds nodes to Avoid until the subset is full. It stops ranking when enough candidates are
+// known, because speed matters: when a control plane is lost, all nodes are to Avoid, and Pick calls
+// fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))
-	room := maps.Clone(p.avoidable) // nodes to Avoid that are left in each zone
+	room := maps.Clone(p.avoidable) // number of further nodes to Avoid in each zone
 	for _, n := range picked {
 		in[n.Name] = true
 		if p.members[p.index[n.Name]].verdict == Avoid {
@@ -122,7 +120,7 @@ func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	return fillPlaces(picked, others, p.size, p.spread)
 }
 
-// zone is the zone of a node, as far as zones matter.
+// zone returns the zone of a node; "" without Spread.
 func (p *Pool) zone(n hashring.Node) string {
 	if !p.spread {
 		return ""
@@ -130,8 +128,8 @@ func (p *Pool) zone(n hashring.Node) string {
 	return n.Zone
 }
 
-// fillPlaces appends nodes of others, best first, until there are size. With
-// spread, each place goes to the zone that has the fewest nodes so far.
+// fillPlaces appends nodes of others until there are size nodes. others are sorted by rank, best
+// first. With spread, each place goes to the zone with the fewest nodes so far.
 func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
 	if !spread {
 		return append(nodes, others[:min(len(others), size-len(nodes))]...)

@@ -13,36 +13,34 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// DefaultSize is how many nodes a service gets unless another number is set.
+// DefaultSize is the default number of nodes of a service.
 const DefaultSize = 20
 
-// Identity says what a node is known by: what is hashed, and what tells whether
-// it is still the same node.
+// Identity selects the property that identifies a node. It is the name that is hashed. Two nodes with
+// the same identity are the same node.
 type Identity uint8
 
 const (
-	// ByAddress: the address that the AddressPolicy chooses. A node that comes
-	// back under its name with another address is another node, and so is what
-	// the balancer has to be told.
+	// ByAddress identifies a node by the address that AddressPolicy chooses. A node that gets another
+	// address is another node, for the balancer too.
 	ByAddress Identity = iota
-	// ByName: the node's name. Right where machines keep names and change
-	// addresses.
+	// ByName identifies a node by its name. It suits machines that keep names and change addresses.
 	ByName
-	// ByProviderID: spec.providerID, so that a machine put up anew under an old
-	// name is a new node. A node without one goes by its name.
+	// ByProviderID identifies a node by spec.providerID, and by its name if that is empty. A new machine
+	// with an old name is another node.
 	ByProviderID
 )
 
-// Node is a node as far as traffic is concerned. Nodes are comparable.
+// Node is the part of a Kubernetes node that matters for traffic. It is a comparable value.
 type Node struct {
 	Name string     `json:"name"`
 	Addr netip.Addr `json:"addr"`
 	Zone string     `json:"zone,omitempty"` // label topology.kubernetes.io/zone
-	// Identity is what was hashed; see the type Identity.
+	// Identity is the value that identifies the node; see the type Identity.
 	Identity string `json:"identity"`
 }
 
-// Finding is the reason why a node is not Eligible.
+// Finding explains why a node is not Eligible.
 type Finding struct {
 	Node    string  `json:"node"`
 	Verdict Verdict `json:"verdict"`
@@ -51,54 +49,44 @@ type Finding struct {
 
 // Selector holds the settings of a selection. The zero value is ready to use.
 type Selector struct {
-	// Size is how many nodes a service gets; 0 or less is DefaultSize. A service
-	// gets all there are if they are fewer.
+	// Size is the number of nodes of a service. 0 or less means DefaultSize. In a cluster with fewer
+	// nodes a service gets all of them.
 	Size int
-	// Predicates judge nodes; nil is DefaultPredicates(). An empty slice that is
-	// not nil judges none.
+	// Predicates judge nodes. nil means DefaultPredicates(). With an empty slice that is not nil, all
+	// nodes are Eligible.
 	Predicates []Predicate
-	// Identity of a node; its address unless set.
+	// Identity selects the property that identifies a node. The zero value is ByAddress.
 	Identity Identity
 	// Address chooses the address of a node.
 	Address AddressPolicy
-	// Spread takes nodes evenly from all zones, see hashring.Ring.Spread.
+	// Spread picks nodes evenly from all zones; see hashring.Ring.Spread.
 	Spread bool
-	// Sticky keeps the nodes of the current subset as long as they are Eligible
-	// or to Avoid, even where a node of better rank has come. A service then
-	// changes a node only because it lost one: nodes that join disturb nobody.
-	// The price is that subsets depend on history, so that the current ones must
-	// be stored and shared, and that new nodes stay empty until old ones leave;
-	// zones, too, are balanced only as places fall free.
+	// Sticky keeps the nodes of the current subset while they are Eligible or to Avoid, even if a node
+	// of better rank joins the cluster. So nodes that join change no subset. The price: subsets depend
+	// on history, so a program must store the current ones and share them with other processes; new
+	// nodes get no traffic until old ones leave; and zones become balanced only as places become free.
 	Sticky bool
-	// Annotations names the annotations that Select reads.
+	// Annotations defines the names of the annotations that Select reads.
 	Annotations Annotations
-	// Reserved are ports of nodes that Select gives to no service's agent: the
-	// port of the node agent itself, first of all. They must be the ones that
-	// the agents reserve.
+	// Reserved are ports that Select gives to no service as agent port, such as the port of the node
+	// agent itself. They must be equal to the reserved ports of the agents.
 	Reserved []uint16
 }
 
-func (s Selector) size() int {
-	if s.Size <= 0 {
-		return DefaultSize
-	}
-	return s.Size
-}
-
-// Pool is the nodes of a cluster, judged and ready to be picked from. It never
-// changes and may be used by any number of goroutines.
+// Pool holds the judged nodes of a cluster, for Pick. It is immutable, so any number of goroutines may
+// use it.
 type Pool struct {
 	size   int
 	spread bool
 	sticky bool
 
-	members  []member                     // those that may be picked, by name
-	index    map[string]int32             // of members, by identity
-	rings    [Excluded + 1]*hashring.Ring // by verdict
-	findings []Finding                    // by node name
+	members  []member                     // the nodes that may be picked, sorted by name
+	index    map[string]int32             // positions in members, by identity
+	rings    [Excluded + 1]*hashring.Ring // the members, by verdict
+	findings []Finding                    // sorted by node name
 	problems []Problem
 
-	avoidable map[string]int // number of nodes to Avoid by zone
+	avoidable map[string]int // number of nodes to Avoid in each zone
 }
 
 type member struct {
@@ -106,8 +94,7 @@ type member struct {
 	verdict Verdict
 }
 
-// Pool judges nodes as of now. It reads no clock: what a predicate says of a
-// node depends on the arguments alone.
+// Pool judges nodes as of now.
 func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 	predicates := s.predicates()
 	all := make([]candidate, len(nodes))
@@ -127,12 +114,12 @@ func (s Selector) predicates() []Predicate {
 	return s.Predicates
 }
 
-// pool makes a pool of nodes that have been judged. It changes no candidate.
+// pool returns the pool of judged candidates. It does not change them.
 func (s Selector) pool(candidates []*candidate) *Pool {
-	p := &Pool{size: s.size(), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(candidates))}
-	// Of several nodes with one identity the best is kept.
-	kept := make([]*candidate, 0, len(candidates))
-	var others []*candidate
+	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(candidates))}
+	// Among nodes with the same identity the best one is chosen.
+	chosen := make([]*candidate, 0, len(candidates))
+	var duplicates []*candidate
 	for _, c := range candidates {
 		if c.unreachable != "" {
 			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: c.unreachable})
@@ -141,22 +128,22 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 		i, taken := p.index[c.Identity]
 		switch {
 		case !taken:
-			p.index[c.Identity] = int32(len(kept))
-			kept = append(kept, c)
-		case better(c, kept[i]) < 0:
-			others = append(others, kept[i])
-			kept[i] = c
+			p.index[c.Identity] = int32(len(chosen))
+			chosen = append(chosen, c)
+		case comparePreference(c, chosen[i]) < 0:
+			duplicates = append(duplicates, chosen[i])
+			chosen[i] = c
 		default:
-			others = append(others, c)
+			duplicates = append(duplicates, c)
 		}
 	}
-	for _, c := range others {
-		reason := fmt.Sprintf("node %s has the same identity %s", kept[p.index[c.Identity]].Name, c.Identity)
+	for _, c := range duplicates {
+		reason := fmt.Sprintf("node %s has the same identity %s", chosen[p.index[c.Identity]].Name, c.Identity)
 		p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: reason})
 		p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Message: reason})
 	}
-	p.members = make([]member, 0, len(kept))
-	for _, c := range kept {
+	p.members = make([]member, 0, len(chosen))
+	for _, c := range chosen {
 		if c.verdict != Eligible {
 			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: c.verdict, Reason: c.reason})
 		}
@@ -174,7 +161,7 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 	return p
 }
 
-// arrange makes index and rings of members, which are sorted.
+// arrange sets index, rings and avoidable from the sorted members.
 func (p *Pool) arrange() {
 	var byVerdict [Excluded + 1][]hashring.Node
 	byVerdict[Eligible] = make([]hashring.Node, 0, len(p.members))
@@ -192,8 +179,7 @@ func (p *Pool) arrange() {
 	}
 }
 
-// among returns the pool of those members that names has, nil if there are none.
-// names is sorted.
+// among returns the pool of the members with these names; nil if there is none. names are sorted.
 func (p *Pool) among(names []string) *Pool {
 	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, index: make(map[string]int32, len(names))}
 	for _, name := range names {
@@ -223,11 +209,11 @@ func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
 	}
 }
 
-// candidate is a node with what is known of it.
+// candidate is a node before the pool decides whether it becomes a member.
 type candidate struct {
 	member
-	reason      string // unless the verdict is Eligible
-	unreachable string // why it has no address or identity; "" if it has
+	reason      string // of the verdict; "" if Eligible
+	unreachable string // why the node has no address or no identity; "" if it has both
 	source      *corev1.Node
 }
 
@@ -246,7 +232,7 @@ func (s Selector) candidate(n *corev1.Node) candidate {
 	return c
 }
 
-// judge says whether verdict or reason are others than before.
+// judge sets verdict and reason, and reports whether one of them has changed.
 func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	verdict, reason := judge(predicates, c.source, now)
 	if verdict == c.verdict && reason == c.reason {
@@ -256,10 +242,10 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// better says which of two nodes with one identity to keep, the first if it is negative: by verdict, then the one created last (the
-// object of a machine that is gone lingers while its address already serves
-// another), then by name.
-func better(a, b *candidate) int {
+// comparePreference compares two nodes with the same identity; the preferred one is less. The better
+// verdict is preferred, then the newer node, then the first by name. Newer, because the object of a
+// removed machine may exist for a while after another machine has got its address.
+func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),
 		b.source.CreationTimestamp.Compare(a.source.CreationTimestamp.Time),
@@ -275,7 +261,7 @@ func (n Node) ringNode() hashring.Node {
 	return hashring.Node{Name: n.Identity, Zone: n.Zone}
 }
 
-// newRing makes a ring of nodes whose names are known to be unique.
+// newRing returns a ring of nodes with unique names.
 func newRing(nodes []hashring.Node) *hashring.Ring {
 	r, err := hashring.New(nodes...)
 	if err != nil {
@@ -284,8 +270,7 @@ func newRing(nodes []hashring.Node) *hashring.Ring {
 	return r
 }
 
-// warnOfFallback says, once for the pool, that subsets hold nodes they should
-// not hold.
+// warnOfFallback adds a problem if subsets are empty or contain nodes that are not Eligible.
 func (p *Pool) warnOfFallback() {
 	eligible, avoid, excluded := p.rings[Eligible].Len(), p.rings[Avoid].Len(), p.rings[Excluded].Len()
 	message := ""
@@ -303,11 +288,10 @@ func (p *Pool) warnOfFallback() {
 	p.problems = append(p.problems, Problem{Message: message, Warning: true})
 }
 
-// Findings gives the reason for every node that is not Eligible, by node name.
-// The caller must not change the slice.
+// Findings returns the reason for each node that is not Eligible, sorted by node name. The caller must
+// not change the slice.
 func (p *Pool) Findings() []Finding { return p.findings }
 
-// Problems gives the nodes that share their identity with another, and a warning
-// if signals had to be overruled to fill the subsets. The caller must not change
-// the slice.
+// Problems returns a problem for each node with the identity of another node, and a warning if subsets
+// contain nodes that are not Eligible. The caller must not change the slice.
 func (p *Pool) Problems() []Problem { return p.problems }

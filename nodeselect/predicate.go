@@ -8,28 +8,26 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Verdict is what a predicate thinks of a node. A larger one is more
-// restrictive.
+// Verdict is the judgement of a predicate about a node. A greater Verdict is more restrictive.
 type Verdict uint8
 
 const (
 	// Eligible nodes are picked.
 	Eligible Verdict = iota
-	// Avoid: not picked anew. A node that is in the current subset of a service
-	// keeps its place there, and if there are fewer eligible nodes than a subset
-	// has places, avoided nodes take the places that are left.
+	// Avoid: such a node stays in subsets that contain it already. It enters a subset only if there
+	// are fewer Eligible nodes than places.
 	Avoid
-	// Excluded nodes are picked only if there is no node of the other verdicts
-	// at all: a signal must never empty a subset.
+	// Excluded nodes are picked only if the cluster has no Eligible node and no node to Avoid. So a
+	// signal never makes a subset empty.
 	Excluded
-	// Unusable nodes are never picked: there is no address to send to, or
-	// another node has the same identity. No predicate should give it.
+	// Unusable nodes are never picked: they have no address, or another node has the same identity.
+	// Predicates should not return it.
 	Unusable
 )
 
 var verdictNames = [...]string{"eligible", "avoid", "excluded", "unusable"}
 
-// String gives the name in lower case.
+// String returns the name in lower case.
 func (v Verdict) String() string {
 	if int(v) < len(verdictNames) {
 		return verdictNames[v]
@@ -37,10 +35,10 @@ func (v Verdict) String() string {
 	return "Verdict(" + strconv.Itoa(int(v)) + ")"
 }
 
-// MarshalText gives the name in lower case, for reports.
+// MarshalText returns the name in lower case.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// UnmarshalText reads what MarshalText gives.
+// UnmarshalText reads the output of MarshalText.
 func (v *Verdict) UnmarshalText(text []byte) error {
 	for i, name := range verdictNames {
 		if string(text) == name {
@@ -51,22 +49,20 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return fmt.Errorf("nodeselect: no verdict has the name %q", text)
 }
 
-// Predicate judges a node at a time, and says why in a few words unless the node
-// is Eligible. It must be a pure function of its arguments, which it must not
-// change.
+// Predicate judges a node as of now, and returns the reason in a few words unless the node is
+// Eligible. The result must depend on nothing but the arguments. A Predicate must not change the node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
-// DefaultGrace is for how long DefaultPredicates lets a node be not ready. It is
-// the time after which Kubernetes evicts the pods of such a node. The balancer's
-// own checks take a dead node out of use within seconds; leaving the subset is
-// for those that do not come back.
+// DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. Kubernetes
+// evicts the pods of the node after the same time. A dead node gets no traffic long before: the health
+// checks of the balancer fail within seconds. A node should leave its subsets only if it stays dead.
 const DefaultGrace = 5 * time.Minute
 
-// ExcludeLabel is the label by which Kubernetes keeps nodes, kubeadm's control
-// planes among them, from external load balancers.
+// ExcludeLabel is the label of Kubernetes for nodes that external load balancers must not use. kubeadm
+// sets it on control planes.
 const ExcludeLabel = corev1.LabelNodeExcludeBalancers
 
-// Taints with which autoscalers announce that they are about to remove a node.
+// Taints that autoscalers set on a node before they remove it.
 const (
 	TaintClusterAutoscaler = "ToBeDeletedByClusterAutoscaler"
 	TaintKarpenter         = "karpenter.sh/disrupted"
@@ -75,7 +71,7 @@ const (
 // DefaultPredicates returns NotExcluded, NotDeleted, Ready(DefaultGrace) and
 // WithoutTaints(TaintClusterAutoscaler, TaintKarpenter).
 //
-// NotCordoned is left out on purpose: see there.
+// The comment of NotCordoned explains why it is not one of them.
 func DefaultPredicates() []Predicate {
 	return []Predicate{
 		NotExcluded,
@@ -85,9 +81,9 @@ func DefaultPredicates() []Predicate {
 	}
 }
 
-// NotExcluded excludes nodes with the label ExcludeLabel, unless its value reads
-// as false. A value that does not read as a bool, the usual empty one too,
-// excludes.
+// NotExcluded excludes nodes with the label ExcludeLabel. The value "false", or another form of false
+// that strconv.ParseBool reads, turns the label off. All other values exclude the node; the usual one
+// is empty.
 func NotExcluded(node *corev1.Node, _ time.Time) (Verdict, string) {
 	value, ok := node.Labels[ExcludeLabel]
 	if !ok {
@@ -99,7 +95,7 @@ func NotExcluded(node *corev1.Node, _ time.Time) (Verdict, string) {
 	return Excluded, fmt.Sprintf("label %s=%q", ExcludeLabel, value)
 }
 
-// NotDeleted excludes nodes that are being deleted.
+// NotDeleted excludes nodes with a deletion timestamp.
 func NotDeleted(node *corev1.Node, _ time.Time) (Verdict, string) {
 	if node.DeletionTimestamp == nil {
 		return Eligible, ""
@@ -107,10 +103,9 @@ func NotDeleted(node *corev1.Node, _ time.Time) (Verdict, string) {
 	return Excluded, "being deleted since " + node.DeletionTimestamp.UTC().Format(time.RFC3339)
 }
 
-// Ready avoids nodes that have not been ready for longer than grace. A node
-// without the condition Ready is eligible: nothing is said of it. Nothing is ever
-// dropped at once, since a lost control plane makes every node not ready while
-// all of them go on serving.
+// Ready avoids nodes that have been not ready for longer than grace. A node without the condition
+// Ready is Eligible. Ready never excludes a node, because a lost control plane makes all nodes not
+// ready while they still serve.
 func Ready(grace time.Duration) Predicate {
 	return func(node *corev1.Node, now time.Time) (Verdict, string) {
 		for i := range node.Status.Conditions {
@@ -135,8 +130,7 @@ func Ready(grace time.Duration) Predicate {
 	}
 }
 
-// WithoutTaints avoids nodes that have a taint with one of the keys, whatever
-// its value and effect.
+// WithoutTaints avoids nodes that have a taint with one of the keys and any value and effect.
 func WithoutTaints(keys ...string) Predicate {
 	return func(node *corev1.Node, _ time.Time) (Verdict, string) {
 		for _, t := range node.Spec.Taints {
@@ -150,12 +144,11 @@ func WithoutTaints(keys ...string) Predicate {
 	}
 }
 
-// NotCordoned avoids nodes that are cordoned. It is not among DefaultPredicates:
-// a cordon says that no new pods shall start there, not that the pods which run
-// there are gone, and whoever cordons a whole cluster for an upgrade would move
-// every subset at once (Kubernetes' own load balancers stopped doing so after
-// that had caused outages, kubernetes#65013). A node agent drains a cordoned node
-// within seconds, and gives it back as fast.
+// NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates: a cordon only means that no
+// new pods start on the node, while its pods still serve. To cordon a whole cluster for an upgrade
+// would change all subsets at once. The load balancers of Kubernetes stopped to react to cordons after
+// outages (kubernetes#65013). A node agent is the better way: it drains a cordoned node within
+// seconds, and ends the drain as fast.
 func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	if node.Spec.Unschedulable {
 		return Avoid, "cordoned"
@@ -163,20 +156,19 @@ func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	return Eligible, ""
 }
 
-// judge gives the most restrictive verdict, and the reasons of all that are not
-// Eligible, in the order of the predicates.
+// judge returns the most restrictive verdict, and all reasons in the order of the predicates.
 func judge(predicates []Predicate, node *corev1.Node, now time.Time) (Verdict, string) {
-	worst, reasons := Eligible, ""
+	verdict, reasons := Eligible, ""
 	for _, p := range predicates {
 		v, reason := p(node, now)
 		if v == Eligible {
 			continue
 		}
-		worst = max(worst, v)
+		verdict = max(verdict, v)
 		if reasons != "" {
 			reasons += ", "
 		}
 		reasons += reason
 	}
-	return worst, reasons
+	return verdict, reasons
 }

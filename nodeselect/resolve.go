@@ -12,33 +12,32 @@ import (
 // Ref names a port of a service of one cluster.
 type Ref struct {
 	Namespace, Service string
-	// Port is the port's name, or its number in the service (not the node port).
-	// It may be empty if the service has one port.
+	// Port is the name of the port, or its number in the service (not the node port). It may be empty
+	// if the service has one port.
 	Port string
 }
 
-// String gives "namespace/service:port".
+// String returns "namespace/service:port".
 func (r Ref) String() string { return r.Namespace + "/" + r.Service + ":" + r.Port }
 
-// Key gives "namespace/service", the key by which nodes are chosen. All ports of
-// a service share their nodes: health and drain of a node are then checked once
-// for all of them, and fewer nodes are checked in all.
+// Key returns "namespace/service". It is the key for Pool.Pick, so all ports of a service share one
+// subset. The balancer then checks health and drain of a node once for all ports.
 func (r Ref) Key() string { return r.Namespace + "/" + r.Service }
 
-// Target is where the traffic for a Ref goes.
+// Target is the destination of the traffic for a Ref.
 type Target struct {
 	Ref
-	NodePort  uint16 // never 0 in a target that could be resolved
-	AgentPort uint16 // port of the service's agent check on every node; 0: none
-	// WeightPercent is 0 to MaxWeightPercent, DefaultWeightPercent if the service states none.
+	NodePort  uint16 // 0 if the ref could not be resolved
+	AgentPort uint16 // port of the service's agent check on every node; 0 means no agent check
+	// WeightPercent is the weight of the service; see Annotations.WeightPercent.
 	WeightPercent int
-	Nodes         []Node // by name; set by Selector.Select
+	Nodes         []Node // sorted by name; empty from Annotations.Resolve
 }
 
-// Resolve finds the node port, agent port and weight of ref. Target.NodePort is 0
-// exactly if ref cannot be resolved; the problems then say why. An agent port or
-// weight that cannot be read is left out (no agent, DefaultWeightPercent) with a
-// warning: a slip of the pen in an annotation must not take the service away.
+// Resolve returns the node port, agent port and weight for ref. If ref cannot be resolved,
+// Target.NodePort is 0 and the problems state the reason. A typing error in an annotation must not
+// take the service away: an invalid agent port becomes 0 and an invalid weight becomes
+// DefaultWeightPercent, both with a warning.
 func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	svc := objects.Service(ref.Namespace, ref.Service)
 	target, problems := a.resolve(svc, ref)
@@ -48,8 +47,7 @@ func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	return target, problems
 }
 
-// resolve is Resolve of a service that has been looked up, nil if there is none,
-// without regard to where its pods are.
+// resolve is Resolve for a service, nil if it does not exist. It ignores where the pods are.
 func (a Annotations) resolve(svc *corev1.Service, ref Ref) (Target, []Problem) {
 	target := Target{Ref: ref, WeightPercent: DefaultWeightPercent}
 	if svc == nil {
@@ -102,16 +100,17 @@ func localProblem(svc *corev1.Service, message string) Problem {
 	return Problem{Object: serviceObject(svc), Field: "spec.externalTrafficPolicy", Message: message, Warning: true}
 }
 
-// asWarning makes an accessor's error a warning that says what is done instead.
+// asWarning makes the error of a method of Annotations a warning. instead is added to the message and
+// describes the consequence.
 func asWarning(err error, instead string) Problem {
-	p := err.(Problem) // the accessors of Annotations give no other
+	p := err.(Problem)
 	p.Message += instead
 	p.Warning = true
 	return p
 }
 
-// nodePortOf gives the node port of a service's TCP port by name or number, or 0
-// and the problem.
+// nodePortOf returns the node port for the TCP port with that name or number. It returns 0 and a
+// problem if there is none.
 func nodePortOf(svc *corev1.Service, port string) (uint16, Problem) {
 	problem := func(field, format string, args ...any) (uint16, Problem) {
 		return 0, Problem{Object: serviceObject(svc), Field: field, Message: fmt.Sprintf(format, args...)}
