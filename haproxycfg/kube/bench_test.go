@@ -18,9 +18,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// scale is a cluster and a route for each of its services, as a terminator sees it
-// before and after a node event: the node is gone, and each of its services has
-// another one in its place.
+// scale returns a table with one route for each service, and a cluster before and after a node event:
+// the node disappears, and another node replaces it in each subset.
 func scale(tb testing.TB, nodes, services int) (table routes.Table, before, after []kube.Cluster) {
 	tb.Helper()
 	declared := make([]routes.Route, services)
@@ -61,8 +60,8 @@ func BenchmarkBuild(b *testing.B) {
 	}
 }
 
-// BenchmarkNodeEvent is the way from a node event to the new configuration and its
-// report on disk: objects to configuration, what changes, files that are synced.
+// BenchmarkNodeEvent measures everything from a node event to the new configuration and report on
+// disk: build the configuration, compute the changes, write and sync the files.
 func BenchmarkNodeEvent(b *testing.B) {
 	for _, services := range []int{500, 2000} {
 		b.Run("services="+strconv.Itoa(services)+"/nodes=1000", func(b *testing.B) {
@@ -84,7 +83,7 @@ func BenchmarkNodeEvent(b *testing.B) {
 	}
 }
 
-// BenchmarkReport makes the JSON of a report.
+// BenchmarkReport measures the JSON of a report.
 func BenchmarkReport(b *testing.B) {
 	table, clusters, _ := scale(b, 1000, 2000)
 	_, report := scaleBuilder.Build(table, clusters, now)

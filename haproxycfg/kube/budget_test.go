@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// budgetTable has routes that share a backend, that split between clusters, that name
-// one port by name and by number, and that ask for checks.
+// budgetTable has routes that share a backend, routes of two clusters, one port by name and by
+// number, and routes with checks.
 const budgetTable = `
 routes:
 - host: a.example.com
@@ -50,9 +50,9 @@ routes:
   - {cluster: eu-2, namespace: media, service: missing, port: http}
 `
 
-// Without a closed formula: the configurations that might have been are built, and
-// their checks counted.
-func TestBudgetIsThatOfTheOtherConfigurations(t *testing.T) {
+// TestBudgetOfAlternatives builds the alternative configurations and counts their checks, without a
+// formula.
+func TestBudgetOfAlternatives(t *testing.T) {
 	table := parseRoutes(t, budgetTable)
 	var declared []routes.Route
 	for _, r := range table.Routes() {
@@ -148,7 +148,7 @@ func TestBudgetOfSeveralTerminators(t *testing.T) {
 	}`, string(text))
 }
 
-// The formula of the package comment.
+// TestBudgetFormula compares Build with the formula of the package comment.
 func TestBudgetFormula(t *testing.T) {
 	for _, fleet := range []struct {
 		terminators, nodes, services, size, agents int

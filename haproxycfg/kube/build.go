@@ -20,8 +20,8 @@ type Cluster struct {
 	// Current are the subsets in use. They are nil if no subsets are in use or known.
 	// nodeselect.Pool.Pick describes when they change the result.
 	Current nodeselect.Subsets
-	// Selection is a selection that exists already: that of a watcher of the cluster, or that of
-	// an earlier report ([Report.Selection]). If Selection is nil, Build selects from Objects.
+	// Selection is an existing selection, for example from a watcher of the cluster or from an
+	// earlier report ([Report.Selection]). If Selection is nil, Build selects from Objects.
 	// Otherwise Build uses Objects for two purposes only: to report why a service is missing, and
 	// to select nodes for services that Selection does not contain.
 	Selection *nodeselect.Selection
@@ -98,7 +98,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 }
 
 // NodeSelector returns the selector that Build uses: Selector with the port of the node agents
-// reserved. Whoever fills in Cluster.Selection uses this selector too.
+// reserved. A program that makes a Cluster.Selection needs this selector too.
 func (b Builder) NodeSelector() nodeselect.Selector {
 	s := b.Selector
 	// The node agent listens on this port, so no annotation of a Service may assign it.

@@ -104,9 +104,9 @@ func TestBuild(t *testing.T) {
 	tracks := report.Services[2]
 	require.Equal(t, routes.Ref{Cluster: "eu-2", Namespace: "media", Service: "tracks", Port: "http"}, tracks.Ref)
 	require.Equal(t, []uint16{31000, 9801}, []uint16{tracks.NodePort, tracks.AgentPort})
-	require.Equal(t, 30, tracks.Weight)
+	require.Equal(t, 30, tracks.WeightPercent)
 
-	// What is rendered is what is reported.
+	// The report names exactly the servers of the configuration.
 	addrs := map[netip.AddrPort]bool{}
 	for _, backend := range config.Backends {
 		for _, s := range backend.Servers {
@@ -130,7 +130,7 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-func TestBuildIsAFunctionOfItsInput(t *testing.T) {
+func TestBuildDependsOnlyOnItsInput(t *testing.T) {
 	table := parseRoutes(t, twoClusters)
 	one := kube.Cluster{Name: "eu-1", Objects: objects(nil, testService("tracks", 30000, nil), testService("web", 30001, nil))}
 	two := kube.Cluster{Name: "eu-2", Objects: objects(nil, testService("tracks", 31000, nil))}
@@ -149,7 +149,7 @@ func TestBuildIsAFunctionOfItsInput(t *testing.T) {
 	require.Equal(t, report1, report2)
 }
 
-func TestBuildReportsAndServesTheRest(t *testing.T) {
+func TestBuildServesWhatHasNoProblem(t *testing.T) {
 	table := parseRoutes(t, twoClusters+`
 - host: broken.example.com
   path: /missing
@@ -197,7 +197,7 @@ func TestBuildReportsAndServesTheRest(t *testing.T) {
 	require.Equal(t, "routes.yaml:1: routes[0].host: bad", report.Problems[3].Error())
 }
 
-func TestThePortOfTheNodeAgentIsNobodys(t *testing.T) {
+func TestNoServiceGetsThePortOfTheNodeAgent(t *testing.T) {
 	table := parseRoutes(t, twoClusters[:strings.Index(twoClusters, "  - {cluster: eu-2")])
 	cluster := kube.Cluster{Name: "eu-1", Objects: objects(nil, testService("tracks", 30000, map[string]string{"headgate.dev/agent-port": "9707"}))}
 	_, report := kube.Builder{}.Build(table, []kube.Cluster{cluster}, now)
@@ -211,7 +211,7 @@ func TestThePortOfTheNodeAgentIsNobodys(t *testing.T) {
 	require.EqualValues(t, 9707, report.Services[0].AgentPort)
 }
 
-func TestSubsetsComeBackFromTheReport(t *testing.T) {
+func TestSubsetsOfAReport(t *testing.T) {
 	table := parseRoutes(t, twoClusters)
 	clusters := []kube.Cluster{
 		{Name: "eu-1", Objects: objects(nil, testService("tracks", 30000, nil), testService("web", 30001, nil))},

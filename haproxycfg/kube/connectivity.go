@@ -6,32 +6,30 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Connectivity says how current what is known of a cluster is. The zero Connectivity is that
-// of a cluster which was just read.
+// Connectivity describes whether a cluster answers. The zero Connectivity means that the cluster
+// answers.
 type Connectivity struct {
 	State State `json:"state,omitempty"`
-	// Since is when the state began; zero if it is not known.
+	// Since is the time at which the state began. The zero time means unknown.
 	Since time.Time `json:"since,omitzero"`
-	// Reason is why a cluster is not Live.
+	// Reason is why the cluster does not answer. It is empty if the cluster answers.
 	Reason string `json:"reason,omitempty"`
 }
 
-// State of the contact with a cluster.
+// State is the state of the connection to a cluster.
 type State string
 
 const (
-	// Live: what was built is of the cluster as it is. It is also what the empty
-	// State means.
+	// Live means that the cluster answers. The empty State means Live too.
 	Live State = "live"
-	// LastKnown: the cluster does not answer, and the state that was last seen of
-	// it is in force.
+	// LastKnown means that the cluster does not answer. Its last known state is in force.
 	LastKnown State = "last-known"
-	// Never: the cluster did not answer and no earlier state of it is known.
-	// Nothing of it is served.
+	// Never means that the cluster does not answer, and no earlier state is known. Its services
+	// have no servers.
 	Never State = "never"
 )
 
-// Away says whether the cluster does not answer.
+// Unreachable reports whether the cluster does not answer.
 func (c Connectivity) Unreachable() bool { return c.State == LastKnown || c.State == Never }
 
 // problem returns the problem of a cluster that does not answer.
@@ -54,9 +52,10 @@ func (c Connectivity) problem(cluster string) Problem {
 	return p
 }
 
-// Selection returns the selection of a cluster as of the report, and false if the report has none.
-// It is for a cluster that no longer answers: as Cluster.Selection, with the State LastKnown, it
-// keeps the servers of the cluster unchanged. It has no problems, which may no longer be true.
+// Selection returns the selection that the report contains for a cluster, and false if the report
+// contains no selection. A program uses it as Cluster.Selection while the cluster does not answer,
+// with the State LastKnown. The servers of the cluster then stay unchanged. Selection returns no
+// problems, because they may be out of date.
 func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	var s nodeselect.Selection
 	c, ok := r.cluster(cluster)
@@ -72,24 +71,20 @@ func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 		ref := nodeRef(service.Ref)
 		s.Targets = append(s.Targets, nodeselect.Target{
 			Ref:      ref,
-			NodePort: service.NodePort, AgentPort: service.AgentPort, WeightPercent: service.Weight,
+			NodePort: service.NodePort, AgentPort: service.AgentPort, WeightPercent: service.WeightPercent,
 			Nodes: subsets[ref.Key()],
 		})
 	}
 	return s, true
 }
 
-// Subsets returns the subsets of a cluster as of the report. The next Build receives them as
-// Cluster.Current.
+// Subsets returns the subsets that the report contains for a cluster. A program passes them to the
+// next Build as Cluster.Current.
 func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	nodes := map[string]nodeselect.Node{}
-	for _, c := range r.Clusters {
-		if c.Name != cluster {
-			continue
-		}
-		for _, n := range c.Nodes {
-			nodes[n.Name] = nodeselect.Node{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Identity: n.Identity}
-		}
+	c, _ := r.cluster(cluster)
+	for _, n := range c.Nodes {
+		nodes[n.Name] = nodeselect.Node{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Identity: n.Identity}
 	}
 	subsets := nodeselect.Subsets{}
 	for _, s := range r.Services {
@@ -107,10 +102,11 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	return subsets
 }
 
-// LastKnown returns a cluster that does not answer, in the state of the report: without objects, with
-// the Selection and Total that keep its servers unchanged. Its State is Never if the report has no
-// selection of the cluster. now is the time since when the cluster does not answer, and reason is
-// why. If the report has an earlier time for the same state, LastKnown keeps that time.
+// LastKnown returns the input of Build for a cluster that does not answer: the Selection and Total of
+// the report, which keep the cluster's servers unchanged, and no objects. If the report contains no
+// selection for the cluster, its State is Never. now is the time at which the cluster stopped to
+// answer, and reason is why. If the cluster had the same State in the report, LastKnown keeps the
+// time of the report.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {
 	c := Cluster{Name: cluster, Connectivity: Connectivity{State: Never, Since: now, Reason: reason}}
 	was, _ := r.cluster(cluster)

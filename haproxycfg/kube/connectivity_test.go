@@ -32,7 +32,7 @@ func render(t *testing.T, config *haproxycfg.Config) string {
 	return fmt.Sprintf("%s", files)
 }
 
-// kept is a report that was written and read again.
+// kept returns a report after a round trip through JSON.
 func kept(t *testing.T, report kube.Report) (again kube.Report) {
 	t.Helper()
 	text, err := json.Marshal(report)
@@ -41,9 +41,9 @@ func kept(t *testing.T, report kube.Report) (again kube.Report) {
 	return again
 }
 
-// TestAClusterThatIsAwayKeepsItsServers: whether it is lost later or was never seen
-// by this process, the configuration and all counts stay the same to the byte.
-func TestAClusterThatIsAwayKeepsItsServers(t *testing.T) {
+// TestUnreachableClusterKeepsItsServers: a cluster stops to answer, or does not answer a process that
+// has just started. In both cases the configuration and all counts stay the same.
+func TestUnreachableClusterKeepsItsServers(t *testing.T) {
 	table := parseRoutes(t, twoClusters)
 	b := kube.Builder{Selector: nodeselect.Selector{Size: 2}}
 	eu1, eu2 := twoClusterObjects()
@@ -62,9 +62,9 @@ func TestAClusterThatIsAwayKeepsItsServers(t *testing.T) {
 	cluster := report.Clusters[0]
 	require.Equal(t, last.Connectivity, cluster.Connectivity)
 	cluster.Connectivity = kube.Connectivity{}
-	require.Equal(t, before.Clusters[0], cluster, "all else that was known of it")
+	require.Equal(t, before.Clusters[0], cluster, "everything else is unchanged")
 
-	// And again from the report of then: a second restart forgets nothing.
+	// After a second restart, the report of the first one is enough.
 	again := kept(t, report).LastKnown("eu-1", now.Add(2*time.Hour), "timeout")
 	require.Equal(t, kube.Connectivity{State: kube.LastKnown, Since: now, Reason: "timeout"}, again.Connectivity)
 	config, _ = b.Build(table, []kube.Cluster{again, eu2}, now.Add(2*time.Hour))
@@ -76,7 +76,7 @@ func TestAClusterThatIsAwayKeepsItsServers(t *testing.T) {
 	require.Len(t, report.Problems, 1)
 }
 
-func TestAClusterThatNeverAnswered(t *testing.T) {
+func TestClusterThatNeverAnswered(t *testing.T) {
 	table := parseRoutes(t, twoClusters)
 	_, eu2 := twoClusterObjects()
 	var b kube.Builder
@@ -89,12 +89,12 @@ func TestAClusterThatNeverAnswered(t *testing.T) {
 	require.False(t, report.Problems[0].Warning)
 	require.Len(t, report.Services, 1, "eu-2 is served")
 
-	// It goes on not being known.
+	// The state stays Never, since the same time.
 	later := kept(t, report).LastKnown("eu-1", now.Add(time.Hour), "no route to host")
 	require.Equal(t, kube.Connectivity{State: kube.Never, Since: now, Reason: "no route to host"}, later.Connectivity)
 }
 
-func TestServicesThatALastReportDoesNotHave(t *testing.T) {
+func TestServiceThatTheLastReportDoesNotContain(t *testing.T) {
 	b := kube.Builder{}
 	eu1, eu2 := twoClusterObjects()
 	_, report := b.Build(parseRoutes(t, twoClusters), []kube.Cluster{eu1, eu2}, now)
@@ -107,9 +107,9 @@ func TestServicesThatALastReportDoesNotHave(t *testing.T) {
 	require.Equal(t, "routes.yaml:12: eu-1: Service media/new: its last known state does not have it", report.Problems[1].Error())
 }
 
-// TestASelectionThatIsMadeAlready: what a watcher selected counts, services that are
-// declared since are added, and those that are declared no more are left out.
-func TestASelectionThatIsMadeAlready(t *testing.T) {
+// TestExistingSelection: Build uses the selection of a watcher. It adds services that routes name only
+// since then, and drops services that routes no longer name.
+func TestExistingSelection(t *testing.T) {
 	b := kube.Builder{Selector: nodeselect.Selector{Size: 2}}
 	table := parseRoutes(t, twoClusters)
 	eu1, eu2 := twoClusterObjects()
@@ -119,7 +119,7 @@ func TestASelectionThatIsMadeAlready(t *testing.T) {
 	other := nodeselect.Ref{Namespace: "media", Service: "old", Port: "http"}
 	for _, made := range [][]nodeselect.Ref{refs, refs[:1], refs[1:], nil, {other}, append([]nodeselect.Ref{other}, refs...)} {
 		s := b.NodeSelector().Select(eu1.Objects, made, now, nil)
-		s.Problems = nil // of the old service: a watcher has dropped it by then
+		s.Problems = nil // A watcher no longer reports the old service.
 		eu1.Selection = &s
 		config, report := b.Build(table, []kube.Cluster{eu1, eu2}, now)
 		require.Equal(t, render(t, want), render(t, config), "made for %v", made)
@@ -130,5 +130,5 @@ func TestASelectionThatIsMadeAlready(t *testing.T) {
 	s.Targets[0].Nodes = s.Targets[0].Nodes[:1]
 	eu1.Selection = &s
 	_, report := b.Build(table, []kube.Cluster{eu1, eu2}, now)
-	require.Len(t, report.Services[0].Nodes, 1, "it is not made again")
+	require.Len(t, report.Services[0].Nodes, 1, "Build keeps the selection")
 }

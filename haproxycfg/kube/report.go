@@ -12,15 +12,15 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Report describes what Build built, what it did not build, and the reasons. A program keeps the
-// report as JSON next to the configuration. The same input gives the same report: Build adds no
+// Report describes the result of Build: the services and nodes of the configuration, and the reason
+// for everything that Build left out. A program keeps the report as JSON next to the configuration. The same input gives the same report: Build adds no
 // times of its own.
 type Report struct {
 	// Problems are sorted by file and line, then by cluster and object.
 	Problems []Problem `json:"problems"`
 	// Clusters are sorted by name.
 	Clusters []ClusterReport `json:"clusters"`
-	// Services are sorted by reference, without those that could not be resolved.
+	// Services are the service ports with a node port, sorted by reference.
 	Services []ServiceReport `json:"services"`
 	// Changes is the last change and its causes. Build leaves it nil: the program that applies the
 	// configuration fills it in.
@@ -89,8 +89,8 @@ type ServiceReport struct {
 	routes.Ref
 	NodePort  uint16 `json:"nodePort"`
 	AgentPort uint16 `json:"agentPort,omitempty"`
-	// Weight is the weight of the annotation in percent, which the agents answer.
-	Weight int `json:"weight"`
+	// WeightPercent is the weight of the annotation, 0 to 256 percent, which the agents answer.
+	WeightPercent int `json:"weight"`
 	// Nodes are the names of the nodes of the subset, sorted.
 	Nodes []string `json:"nodes"`
 }
@@ -159,11 +159,11 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 
 	for _, t := range s.Targets {
 		service := ServiceReport{
-			Ref:       routeRef(c.Name, t.Ref),
-			NodePort:  t.NodePort,
-			AgentPort: t.AgentPort,
-			Weight:    t.WeightPercent,
-			Nodes:     make([]string, len(t.Nodes)),
+			Ref:           routeRef(c.Name, t.Ref),
+			NodePort:      t.NodePort,
+			AgentPort:     t.AgentPort,
+			WeightPercent: t.WeightPercent,
+			Nodes:         make([]string, len(t.Nodes)),
 		}
 		for i, n := range t.Nodes {
 			service.Nodes[i] = n.Name
@@ -268,7 +268,7 @@ func appendService(out []byte, s *ServiceReport) []byte {
 		out = strconv.AppendUint(out, uint64(s.AgentPort), 10)
 	}
 	out = append(out, `, "weight": `...)
-	out = strconv.AppendInt(out, int64(s.Weight), 10)
+	out = strconv.AppendInt(out, int64(s.WeightPercent), 10)
 	out = append(out, `, "nodes": [`...)
 	for i, name := range s.Nodes {
 		if i > 0 {

@@ -25,8 +25,8 @@ func TestReportJSON(t *testing.T) {
 			Nodes:    []kube.NodeReport{{Name: "a", Addr: netip.MustParseAddr("10.0.0.1"), Identity: "10.0.0.1", Services: 2}},
 		}},
 		Services: []kube.ServiceReport{
-			{Ref: routes.Ref{Cluster: "eu-1", Namespace: "media", Service: "tracks", Port: "http"}, NodePort: 30080, AgentPort: 9801, Weight: 100, Nodes: []string{"a", "b"}},
-			{Ref: routes.Ref{Cluster: "a\"b\\c", Namespace: "<&>", Service: "\x01é\u2028", Port: "80"}, NodePort: 1, Weight: -1, Nodes: []string{}},
+			{Ref: routes.Ref{Cluster: "eu-1", Namespace: "media", Service: "tracks", Port: "http"}, NodePort: 30080, AgentPort: 9801, WeightPercent: 100, Nodes: []string{"a", "b"}},
+			{Ref: routes.Ref{Cluster: "a\"b\\c", Namespace: "<&>", Service: "\x01é\u2028", Port: "80"}, NodePort: 1, WeightPercent: -1, Nodes: []string{}},
 		},
 		Changes: &kube.Changes{Time: time.Unix(2, 0).UTC(), Services: []kube.ServiceChange{}, Causes: []kube.Cause{}},
 		Refused: &kube.Changes{Reason: "r", Services: []kube.ServiceChange{{Added: true}}},

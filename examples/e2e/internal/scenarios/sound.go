@@ -42,8 +42,8 @@ func (s *System) sound(ctx context.Context) error {
 		faults = append(faults, fmt.Errorf("report.json has %d services of %d", len(report.Services), declared))
 	}
 	for _, r := range report.Services {
-		if len(r.Nodes) != nodesPerService || r.Weight != 100 {
-			faults = append(faults, fmt.Errorf("%s has nodes %s and weight %d", r.Ref, strings.Join(r.Nodes, ", "), r.Weight))
+		if len(r.Nodes) != nodesPerService || r.WeightPercent != 100 {
+			faults = append(faults, fmt.Errorf("%s has nodes %s and weight %d", r.Ref, strings.Join(r.Nodes, ", "), r.WeightPercent))
 		}
 	}
 	status, body, err := s.Terminator.Admin(ctx, s.Client, "/readyz")
