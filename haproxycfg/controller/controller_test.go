@@ -1,0 +1,343 @@
+package controller_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/manifest"
+)
+
+// fakeRoutes is a RouteSource that does not change.
+type fakeRoutes struct{ controller.Declarations }
+
+func (f fakeRoutes) Read() (controller.Declarations, error) { return f.Declarations, nil }
+
+func (f fakeRoutes) Follow(ctx context.Context, _ func(controller.Declarations)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// fakeCluster is a ClusterSource whose state a test sets. err, if not nil, is the result of the
+// first call of Follow.
+type fakeCluster struct {
+	state chan controller.ClusterState
+	refs  []nodeselect.Ref
+	err   error
+}
+
+func newFakeCluster() *fakeCluster {
+	return &fakeCluster{state: make(chan controller.ClusterState, 1)}
+}
+
+func (f *fakeCluster) SetRefs(refs []nodeselect.Ref) { f.refs = refs }
+
+func (f *fakeCluster) Read(context.Context, controller.Start) (controller.ClusterState, error) {
+	return <-f.state, nil
+}
+
+func (f *fakeCluster) Follow(ctx context.Context, _ controller.Start, publish func(controller.ClusterState)) error {
+	if err := f.err; err != nil {
+		f.err = nil
+		return err
+	}
+	for {
+		select {
+		case s := <-f.state:
+			publish(s)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// set sets the state to nodes with these addresses, and to the service shop/web with a node port.
+func (f *fakeCluster) set(t *testing.T, nodePort int, addrs ...string) {
+	t.Helper()
+	text := fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: web}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}\n", nodePort)
+	for _, addr := range addrs {
+		text += fmt.Sprintf("---\n{apiVersion: v1, kind: Node, metadata: {name: n%s}, status: {addresses: [{type: InternalIP, address: %s}]}}\n", addr, addr)
+	}
+	objects, problems := manifest.Parse("test", []byte(text))
+	require.Empty(t, problems)
+	f.state <- controller.ClusterState{Synced: true, Objects: objects}
+}
+
+// newController returns a Controller with a route to the service shop/web of cluster eu-1.
+func newController(t *testing.T, eu1 controller.ClusterSource) *controller.Controller {
+	t.Helper()
+	table, problems := routes.Parse("routes.yaml", []byte("routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: shop, service: web, port: http}\n"))
+	require.Empty(t, problems)
+	return &controller.Controller{
+		Routes:   fakeRoutes{controller.Declarations{Table: table}},
+		Clusters: []controller.Cluster{{Name: "eu-1", Source: eu1}},
+		Builder:  kube.Builder{Edge: edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}},
+		Dir:      &deploy.Dir{Path: t.TempDir()},
+	}
+}
+
+func config(t *testing.T, c *controller.Controller) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.Dir.Path, "haproxy.cfg"))
+	require.NoError(t, err)
+	return string(text)
+}
+
+func report(t *testing.T, c *controller.Controller) (r kube.Report) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.Dir.Path, controller.ReportFile))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &r))
+	return r
+}
+
+// follow runs a Controller in a bubble with its own time, until test returns.
+func follow(t *testing.T, c *controller.Controller, test func()) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- c.Run(ctx) }()
+	test()
+	stop()
+	require.NoError(t, <-done)
+}
+
+func TestRunRefusesALargeChangeUntilItIsForced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		eu1 := newFakeCluster()
+		c := newController(t, eu1)
+		var attempts []controller.Attempt
+		c.Attempted = func(a controller.Attempt) { attempts = append(attempts, a) }
+		wait := func() { time.Sleep(2 * time.Second); synctest.Wait() }
+		follow(t, c, func() {
+			eu1.set(t, 30080, "10.0.0.1", "10.0.0.2")
+			wait()
+			require.Equal(t, []nodeselect.Ref{{Namespace: "shop", Service: "web", Port: "http"}}, eu1.refs)
+			require.Len(t, attempts, 1)
+			require.Equal(t, controller.Written, attempts[0].Outcome)
+			require.Len(t, attempts[0].Change.Report.Services, 1)
+			require.NoError(t, c.Status().Ready())
+			require.Equal(t, 4, c.Status().Servers)
+			require.Empty(t, c.Status().String())
+
+			eu1.set(t, 30090, "10.0.0.1", "10.0.0.2")
+			wait()
+			require.Equal(t, controller.Refused, attempts[1].Outcome)
+			require.ErrorContains(t, attempts[1].Err, "50.0% of the servers would go or change, and the limit is 30.0% (change ")
+			require.Contains(t, config(t, c), "10.0.0.1:30080")
+			refused := report(t, c).Refused
+			require.Equal(t, refused.ID, attempts[1].Change.ID())
+			require.Equal(t, refused.ID, c.Status().Refused.ID)
+			require.Equal(t, controller.Refused, c.Status().Outcome)
+
+			_, err := c.Force(t.Context(), "another")
+			require.ErrorContains(t, err, "the limit is")
+			attempt, err := c.Force(t.Context(), refused.ID)
+			require.NoError(t, err)
+			require.Equal(t, controller.Written, attempt.Outcome)
+			require.Contains(t, config(t, c), "10.0.0.1:30090")
+			require.Nil(t, report(t, c).Refused)
+			require.Nil(t, c.Status().Refused)
+
+			eu1.state <- controller.ClusterState{Err: errors.New("no route to host")}
+			wait()
+			require.Contains(t, config(t, c), "10.0.0.1:30090")
+			require.Contains(t, c.Status().String(), "cluster eu-1: last-known since ")
+			require.Equal(t, kube.LastKnown, report(t, c).Clusters[0].Connectivity.State)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.Force(ctx, "")
+		require.ErrorIs(t, err, controller.ErrBusy, "it does not run any more")
+	})
+}
+
+// TestForceThatTakesLong: the caller of Force stops waiting, and the attempt continues.
+func TestForceThatTakesLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		eu1 := newFakeCluster()
+		c := newController(t, eu1)
+		slow := false
+		c.Dir.Check = func(context.Context, haproxycfg.Valid) error {
+			if slow {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}
+		follow(t, c, func() {
+			eu1.set(t, 30080, "10.0.0.1")
+			time.Sleep(2 * time.Second)
+			eu1.set(t, 30090, "10.0.0.1")
+			time.Sleep(2 * time.Second)
+			slow = true
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := c.Force(ctx, "")
+			require.ErrorIs(t, err, controller.ErrUnderway)
+			_, err = c.Force(ctx, "")
+			require.ErrorIs(t, err, controller.ErrBusy)
+			time.Sleep(2 * time.Minute)
+			require.Contains(t, config(t, c), "10.0.0.1:30090")
+		})
+	})
+}
+
+// TestRunCallsFollowAgain: a source that cannot start is tried again, and its error is shown.
+func TestRunCallsFollowAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		eu1 := newFakeCluster()
+		eu1.err = errors.New("no kubeconfig")
+		c := newController(t, eu1)
+		follow(t, c, func() {
+			time.Sleep(500 * time.Millisecond)
+			synctest.Wait()
+			require.ErrorContains(t, c.Status().Ready(), "waiting for eu-1")
+			require.Contains(t, c.Status().String(), "cluster eu-1: not seen yet since 2000-01-01T00:00:00Z: no kubeconfig")
+			eu1.set(t, 30080, "10.0.0.1")
+			time.Sleep(time.Second)
+			synctest.Wait()
+			require.NoError(t, c.Status().Ready())
+		})
+	})
+}
+
+func TestPlanAndApply(t *testing.T) {
+	eu1 := newFakeCluster()
+	c := newController(t, eu1)
+	plan := func(nodePort int) *controller.Change {
+		eu1.set(t, nodePort, "10.0.0.1")
+		ch, err := c.Plan(t.Context(), "a test")
+		require.NoError(t, err)
+		return ch
+	}
+	first := plan(30080)
+	require.NoFileExists(t, filepath.Join(c.Dir.Path, "haproxy.cfg"), "Plan writes nothing")
+	require.Equal(t, []kube.Cause{{What: "a test"}}, first.Report.Changes.Causes)
+	outcome, err := c.Apply(t.Context(), first)
+	require.NoError(t, err)
+	require.Equal(t, controller.Written, outcome)
+	same := plan(30080)
+	require.True(t, same.Diff.Empty())
+	require.Equal(t, first.ID(), same.ID())
+	outcome, err = c.Apply(t.Context(), same)
+	require.NoError(t, err)
+	require.Equal(t, controller.Unchanged, outcome)
+
+	other := plan(30090)
+	outcome, err = c.Apply(t.Context(), other)
+	require.ErrorContains(t, err, other.ID())
+	require.Equal(t, controller.Refused, outcome)
+	require.Nil(t, report(t, c).Refused)
+	c.Limit = func(ch *controller.Change) error {
+		if ch.Report.Services[0].NodePort != 30090 {
+			return errors.New("another port")
+		}
+		return nil
+	}
+	outcome, err = c.Apply(t.Context(), other)
+	require.NoError(t, err)
+	require.Equal(t, controller.Written, outcome)
+}
+
+// TestPlanWithoutACluster: a cluster that does not answer keeps its servers, unless none are known.
+func TestPlanWithoutACluster(t *testing.T) {
+	eu1 := newFakeCluster()
+	c := newController(t, eu1)
+	away := controller.ClusterState{Err: errors.New("no route to host")}
+	eu1.state <- away
+	_, err := c.Plan(t.Context(), "a test")
+	require.EqualError(t, err, "cluster eu-1: no route to host")
+	eu1.set(t, 30080, "10.0.0.1")
+	ch, err := c.Plan(t.Context(), "a test")
+	require.NoError(t, err)
+	_, err = c.Apply(t.Context(), ch)
+	require.NoError(t, err)
+	eu1.state <- away
+	ch, err = c.Plan(t.Context(), "a test")
+	require.NoError(t, err)
+	require.True(t, ch.Diff.Empty())
+	require.Contains(t, ch.Report.Problems[0].Message, "does not answer")
+}
+
+func TestFieldsThatAreRequired(t *testing.T) {
+	require.ErrorContains(t, (&controller.Controller{}).Run(t.Context()), "must be set")
+	_, err := (&controller.Controller{}).Plan(t.Context(), "")
+	require.ErrorContains(t, err, "must be set")
+}
+
+func TestRouteFiles(t *testing.T) {
+	dir := t.TempDir()
+	one, two := filepath.Join(dir, "one.yaml"), filepath.Join(dir, "two.yaml")
+	write := func(file, text string) {
+		require.NoError(t, os.WriteFile(file+".new", []byte(text), 0o600))
+		require.NoError(t, os.Rename(file+".new", file))
+	}
+	route := func(host string) string {
+		return "routes:\n- host: " + host + "\n  backends:\n  - {cluster: eu-1, namespace: shop, service: web, port: http}\n"
+	}
+	files := &controller.RouteFiles{Names: []string{one, two}}
+	write(one, route("one.example.com"))
+	_, err := files.Read()
+	require.ErrorIs(t, err, os.ErrNotExist)
+	for text, want := range map[string]string{
+		"routes: [":           "two.yaml:1: ",
+		"":                    "two.yaml:1: the file is empty",
+		"route: []\n":         "two.yaml:1: route: unknown field, did you mean routes?",
+		"routes: {host: x}\n": "two.yaml:1: routes: must be a list",
+	} {
+		write(two, text)
+		_, err = files.Read()
+		require.ErrorContains(t, err, want)
+	}
+	write(two, route("two.example.com")+"- host: '*'\n") // one bad entry
+	d, err := files.Read()
+	require.NoError(t, err)
+	require.Equal(t, []string{"one.example.com", "two.example.com"}, d.Table.Hosts())
+	require.NotEmpty(t, d.Problems)
+
+	ctx, stop := context.WithCancel(t.Context())
+	published := make(chan controller.Declarations)
+	done := make(chan error, 1)
+	go func() {
+		done <- files.Follow(ctx, func(d controller.Declarations) {
+			select {
+			case published <- d:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	write(two, route("new.example.com"))
+	d = <-published
+	require.Equal(t, []string{"new.example.com", "one.example.com"}, d.Table.Hosts())
+	require.Empty(t, d.Problems)
+	write(two, "routes: [")
+	d = <-published
+	require.Equal(t, []string{"new.example.com", "one.example.com"}, d.Table.Hosts())
+	require.Len(t, d.Problems, 1)
+	require.True(t, strings.HasSuffix(d.Problems[0].Message, "is kept"), d.Problems[0].Message)
+	require.NoError(t, os.Remove(two))
+	d = <-published
+	require.Contains(t, d.Problems[0].Message, "no such file")
+	require.Equal(t, []string{"new.example.com", "one.example.com"}, d.Table.Hosts())
+	write(two, route("new.example.com")) // the content that it had before
+	d = <-published
+	require.Empty(t, d.Problems)
+	stop()
+	require.NoError(t, <-done)
+}
