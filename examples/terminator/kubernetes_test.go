@@ -173,7 +173,7 @@ func TestUnitsFitTogether(t *testing.T) {
 	}
 	require.Equal(t, "", setting(terminator, "CapabilityBoundingSet"))
 
-	readme, err := os.ReadFile("kubernetes/README.md")
+	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", s.admin, s.out + "/report.json", filepath.Dir(s.routes[0])} {
 		require.Contains(t, string(readme), name)

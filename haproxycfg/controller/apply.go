@@ -19,32 +19,31 @@ const (
 	Failed    Outcome = "failed"    // any other error
 )
 
-// Attempt is an attempt to bring the latest routes and clusters into force, after its end.
+// Attempt is a finished attempt to apply the latest routes and clusters.
 type Attempt struct {
 	Outcome Outcome
-	// Err is nil if the outcome is Unchanged or Written.
+	// Err is nil if Outcome is Unchanged or Written.
 	Err error
-	// Change is what the attempt was about, nil if it failed before the configuration was made.
+	// Change is the change that was attempted; nil if there was an error before it was made.
 	Change *Change
-	// Begin is when the attempt began, and Duration how long it took, including HAProxy's check and
-	// reload.
+	// Begin is the time at which the attempt began. Duration includes HAProxy's check and reload.
 	Begin    time.Time
 	Duration time.Duration
 }
 
-// applier brings inputs into force. One goroutine uses it.
+// applier makes the attempts of Run. Only one goroutine may use it.
 type applier struct {
 	c     *Controller
 	log   *slog.Logger
-	guard func() error // returns an error when this process may not write any more
+	guard func() error // returns an error when this process may no longer write
 
-	firstCause  string      // cause of the first change
-	known       bool        // report is what the directory holds
-	report      kube.Report // what is in force, with the change that is refused
-	input       *kube.Input // of what is in force; nil if another process wrote it
-	logged      map[kube.Problem]bool
-	lastErr     string // of the last attempt, to log each error once
-	lastSaveErr string // of the last recordRefusal, likewise
+	firstCause  string                // cause of a change if input is nil
+	known       bool                  // report is the report in the directory
+	report      kube.Report           // on the configuration in force, with the refused change
+	input       *kube.Input           // of the configuration in force; nil if another process wrote it
+	logged      map[kube.Problem]bool // problems of the last attempt
+	lastErr     string                // of the last attempt, so that a repeated error is logged once
+	lastSaveErr string                // of the last recordRefusal, for the same reason
 }
 
 func newApplier(c *Controller, log *slog.Logger) *applier {
@@ -54,14 +53,15 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 	}
 }
 
-// reset makes the next attempt read the report again: another process leads or has led, and may
-// have written another configuration. What that process refuses is in its own status.
+// reset makes the next attempt read the report again, because another process that leads, or has
+// led, may have written a configuration. It removes the refused change from the status: only the
+// process that leads shows one.
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.c.status.setRefused(nil)
 }
 
-// apply makes an attempt and logs its error, once for each error in a row.
+// apply makes an attempt. It logs the error of the attempt, unless the last attempt had the same.
 func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
 	t := Attempt{Begin: time.Now()}
 	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)
@@ -82,7 +82,7 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 	return t
 }
 
-// cutOff reports whether the attempt was cut off, so that its error says nothing of the change.
+// cutOff reports whether the attempt was interrupted, so that its error is no fault of the change.
 func (a *applier) cutOff(ctx context.Context) bool { return ctx.Err() != nil || a.guard() != nil }
 
 func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed permit) (*Change, Outcome, error) {
@@ -129,7 +129,7 @@ func (a *applier) causes(after kube.Input) []kube.Cause {
 	return kube.Causes(*a.input, after)
 }
 
-// commit applies the change and notes what is in force now.
+// commit applies the change and stores its report and input as those in force.
 func (a *applier) commit(ctx context.Context, ch *Change) error {
 	if _, err := ch.apply(ctx); err != nil {
 		return err
@@ -139,13 +139,13 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	return nil
 }
 
-// recordRefusal writes to the report that the change is not in force, and why. The services and
-// nodes of the report stay those in force.
+// recordRefusal adds the change to the report in the directory, as the refused one. The services
+// and nodes in the report remain those of the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason = ch.ID(), why.Error()
 	if last := a.report.Refused; last != nil && last.ID == refused.ID && last.Reason == refused.Reason {
-		refused = *last // keep the time at which it was first refused
+		refused = *last // with the time of the first refusal
 	}
 	r := a.report
 	r.Refused, r.Problems = &refused, ch.Report.Problems
@@ -166,7 +166,7 @@ func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	}
 }
 
-// logApplied logs a change that is in force now.
+// logApplied logs a change that has been applied.
 func (a *applier) logApplied(c *kube.Changes, begin time.Time) {
 	a.log.Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,
 		"servers", c.Servers.After, "services", len(c.Services), "causes", c.Summary(5), "took", time.Since(begin).Round(time.Millisecond))
@@ -175,11 +175,11 @@ func (a *applier) logApplied(c *kube.Changes, begin time.Time) {
 	}
 }
 
-// maxLoggedProblems is the number of new problems that one attempt logs. The report has all.
+// maxLoggedProblems limits how many new problems one attempt logs. The report contains all of them.
 const maxLoggedProblems = 20
 
-// logProblems logs the problems that the last attempt did not have. That a cluster does not answer
-// is logged by connectivityLog.
+// logProblems logs the problems that are new since the last attempt. It leaves out clusters that do
+// not answer, because connectivityLog logs them.
 func (a *applier) logProblems(report kube.Report) {
 	away := map[string]bool{}
 	for _, c := range report.Clusters {

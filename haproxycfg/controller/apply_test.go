@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// TestNothingIsWrittenAfterGuardFails suspends a process while HAProxy checks its configuration: the
-// Guard of its term fails, but Done is open. The process must not write, not even the report.
+// TestNothingIsWrittenAfterGuardFails suspends a process while HAProxy checks its configuration:
+// the Guard of its term fails, but Done is open. The process must not write, not even the report.
 func TestNothingIsWrittenAfterGuardFails(t *testing.T) {
 	suspended := false
 	reloads := 0

@@ -15,36 +15,37 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// ReportFile is the name of the report in the directory of the configuration: a kube.Report as
-// JSON.
+// ReportFile is the name of the report in the directory of the configuration. It contains a
+// kube.Report as JSON.
 const ReportFile = "report.json"
 
-// Change is a configuration that was made of routes and clusters, and what it changes.
+// Change is a new configuration and its difference to the configuration in the directory.
 type Change struct {
-	// Diff compares the configuration with the one in the directory. It has no Text.
-	Diff deploy.Diff
-	// Report is the report to be written with the configuration. Its Changes are this change, or
-	// the last one if Diff is empty.
-	Report kube.Report
-	// Config is the configuration.
+	// Config is the new configuration.
 	Config *haproxycfg.Config
+	// Diff is the difference. Its Text is empty.
+	Diff deploy.Diff
+	// Report is the report on Config. Report.Changes describes the difference; if there is none, it
+	// describes the last change.
+	Report kube.Report
 
 	plan  *deploy.Plan
 	input kube.Input
 	files []haproxycfg.RenderedFile // without the report
-	// late is true if the directory holds the configuration already, but something that belongs to
-	// it failed, such as the reload or the report.
+	// late is true if the directory contains Config already, but an earlier attempt failed after it
+	// wrote Config, in the reload or in the report.
 	late bool
 }
 
-// ID names the configuration: the same files in the same directory have the same ID, and other
-// files another one.
+// ID identifies Config. Two Changes for one directory have the same ID if and only if they have the
+// same files.
 func (ch *Change) ID() string { return ch.plan.ID() }
 
-// MaxShare returns a limit: no change may remove or alter more than this share of the servers in
-// force, from 0 to 1. Servers that are added do not count.
+// MaxShare returns a Limit: a change may remove or alter at most this share of the servers in
+// force, from 0 to 1. It may add any number of servers.
 func MaxShare(share float64) func(*Change) error {
 	return func(ch *Change) error {
 		if s := ch.Diff.ServerShare(); s > share {
@@ -54,7 +55,8 @@ func MaxShare(share float64) func(*Change) error {
 	}
 }
 
-// refusal returns an error if the change is larger than the limit and not allowed.
+// refusal returns the error of Limit with the ID of the change, and nil if allowed permits the
+// change.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if ch.Diff.Empty() {
 		return nil
@@ -70,8 +72,9 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)", err, ch.ID())
 }
 
-// plan makes a Change of the inputs. last is the report of what is in force, and causes returns why
-// the configuration changes. After an error the Change has a Report but cannot be applied.
+// plan makes a Change of routes and clusters. last is the report in the directory. causes returns
+// why the configuration differs from the one in force. With an error, plan returns a Change that
+// has a Report but cannot be applied.
 func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
 	ch, err := c.build(in, last, now)
 	if err != nil {
@@ -96,8 +99,8 @@ func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) [
 	return ch, nil
 }
 
-// build makes the configuration, its report and the files beside it. Clusters that have never
-// answered keep the servers that last has of them.
+// build makes the configuration, its report and Files. A cluster that has not answered since the
+// start keeps the servers that it has in last.
 func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change, error) {
 	table := in.routes.Table
 	ch := &Change{input: kube.Input{Table: table}}
@@ -107,8 +110,12 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	ch.Config, ch.Report = c.Builder.Build(table, ch.input.Clusters, now)
 	ch.Report.AddRoutes(in.routes.Problems)
 	for _, f := range c.Files {
-		selected, problems := f.Select(table)
-		ch.Report.AddRoutes(problems)
+		selected := table
+		if f.Select != nil {
+			var problems []routes.Problem
+			selected, problems = f.Select(table)
+			ch.Report.AddRoutes(problems)
+		}
 		data, err := f.Append(nil, selected)
 		if err != nil {
 			return ch, err
@@ -123,7 +130,7 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	return ch, nil
 }
 
-// build returns the cluster as package kube takes it.
+// build returns the cluster as an input of kube.Builder. last is the report in the directory.
 func (c *cluster) build(last kube.Report) kube.Cluster {
 	connectivity := c.connectivity()
 	if !c.Synced {
@@ -139,17 +146,17 @@ func (c *cluster) build(last kube.Report) kube.Cluster {
 	return k
 }
 
-// apply brings the change into force. It reports whether it has written or reloaded anything.
+// apply applies the change. It reports whether it wrote a file.
 func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 	report, err := ch.Report.AppendJSON(nil)
 	if err != nil {
 		return false, err
 	}
-	// The report comes last: when it is there, so is everything that it describes.
+	// The report is written last, so everything that it describes is in force.
 	return ch.plan.Apply(ctx, append(ch.files, haproxycfg.RenderedFile{Name: ReportFile, Data: report})...)
 }
 
-// readReport returns the report in the directory, the zero Report if there is none.
+// readReport returns the report in the directory, or the zero Report if the file is missing.
 func (c *Controller) readReport() (kube.Report, error) {
 	var report kube.Report
 	path := filepath.Join(c.Dir.Path, ReportFile)
@@ -170,9 +177,10 @@ func (c *Controller) readReport() (kube.Report, error) {
 // the Change. cause is what the report gives as the cause of the change, such as the name of a
 // command.
 //
-// A cluster that does not answer keeps the servers that the report has of it. Plan fails if the
-// report has none, and if routes or manifests cannot be read as a whole. If it fails later than
-// that, it returns a Change with a Report besides the error.
+// A cluster that does not answer keeps its servers in the report. Plan returns an error if the
+// report has no servers of the cluster, or if a source returns an error. If only a later step
+// fails, Plan returns both the error and a Change, whose Report contains the problems of the
+// routes.
 func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -189,9 +197,9 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	return c.plan(in, last, func(kube.Input) []kube.Cause { return []kube.Cause{{What: cause}} }, now)
 }
 
-// Apply applies a Change of Plan. The error is nil if the outcome is Written or Unchanged. Unlike
-// Run, Apply does not record a refused change in the report. MaxShare(1) is the Limit that refuses
-// nothing.
+// Apply applies a Change that Plan returned. The error is nil if the outcome is Written or
+// Unchanged. Unlike Run, Apply does not write a refused change to the report. To apply a change of
+// any size, set Limit to MaxShare(1).
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	if err := c.refusal(ch, never); err != nil {
 		return Refused, err
@@ -227,14 +235,15 @@ func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error)
 			if err != nil {
 				return fmt.Errorf("cluster %s: %w", name, err)
 			}
-			in.clusters[i] = cluster{name: name, ClusterState: state} // since when is not known
+			in.clusters[i] = cluster{name: name, ClusterState: state} // one reading does not tell since when
 			return nil
 		})
 	}
 	return in, group.Wait()
 }
 
-// readCluster reads the i-th cluster. A state that is not synced has an Err.
+// readCluster reads the i-th cluster, for StartTimeout at most. It sets Err if the cluster does not
+// answer.
 func (c *Controller) readCluster(ctx context.Context, i int, last kube.Report) (ClusterState, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.startTimeout())
 	defer cancel()

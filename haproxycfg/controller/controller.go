@@ -21,29 +21,29 @@ const (
 	sourceRetry     = time.Second      // until Follow of a source that returned an error is called again
 )
 
-// Controller keeps the configuration of one HAProxy at what routes and clusters say.
+// Controller makes the configuration of one HAProxy of routes and clusters, and applies it.
 //
-// Set the fields before the first call of a method and do not change them later. All methods may
-// be called from any goroutine, but only one of Run, Plan and Apply may run at a time, and the
-// sources, Dir and Elector must not be shared with another Controller.
+// Set the fields before the first call of a method and do not change them later. Methods are safe
+// for concurrent use, except that only one of Run, Plan and Apply may run at a time. Two
+// Controllers must not share a source, a Dir or an Elector.
 type Controller struct {
 	// Routes are the declarations. Required.
 	Routes RouteSource
-	// Clusters are the clusters that routes refer to, each with another name.
+	// Clusters are the clusters that routes refer to. Their names must differ.
 	Clusters []Cluster
-	// Builder makes the configuration of routes and clusters.
+	// Builder makes a configuration of routes and clusters.
 	Builder kube.Builder
-	// Dir is the directory that holds the configuration and the report, with the functions that
-	// check and load a configuration. Required. If there is an Elector, Run sets Dir.Guard.
+	// Dir is the directory of the configuration and the report. Its functions check a configuration
+	// and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.
 	Dir *deploy.Dir
-	// Files are made of the routes and written to Dir, after the configuration is in force.
+	// Files are further files for Dir, written after each change of the configuration.
 	Files []File
 
-	// Limit returns an error if a change is too large. The change is refused then, unless it is
-	// forced. Limit is not called if there is nothing to change. nil means MaxShare(0.3).
+	// Limit returns an error if a change is too large. The Controller then refuses the change,
+	// until somebody forces it. nil means MaxShare(0.3).
 	Limit func(*Change) error
-	// ForceFirst makes Run ignore Limit for the first change, until an attempt does not fail.
-	// Later changes are limited.
+	// ForceFirst makes Run apply the first change whatever its size. Limit applies to every later
+	// change, but not while attempts to apply the first one fail.
 	ForceFirst bool
 
 	// Elector decides whether this process may write. nil means always.
@@ -54,7 +54,7 @@ type Controller struct {
 	// how long Plan waits for each of them. 0 means 10 s.
 	StartTimeout time.Duration
 
-	// Logger receives what Run does: changes with their causes, problems, clusters that do not
+	// Logger gets the log lines of Run: changes with their causes, problems, clusters that do not
 	// answer. nil means no log.
 	Logger *slog.Logger
 	// Attempted, if not nil, is called after each attempt of Run, from the goroutine that makes
@@ -72,37 +72,37 @@ type Cluster struct {
 	Source ClusterSource
 }
 
-// File is a file that is written to the directory of the configuration and made of the routes,
-// such as a DNS zone.
+// File is a file that is made of the routes, such as a DNS zone.
 type File struct {
-	// Name is the path of the file relative to the directory.
+	// Name is the path of the file relative to Controller.Dir.
 	Name string
-	// Select returns the routes that the file can hold, and a problem for each other route.
+	// Select returns the routes that the file can contain, and a problem for each other route. nil
+	// means all routes.
 	Select func(routes.Table) (routes.Table, []routes.Problem)
-	// Append appends the content of the file for the routes that Select returned.
+	// Append appends the content of the file for the selected routes to dst. Required.
 	Append func(dst []byte, table routes.Table) ([]byte, error)
 }
 
-// Elector decides which one of several processes writes to a directory that they share. Package
-// lease has one that uses a Lease of Kubernetes.
+// Elector decides which of several processes writes to a directory that they share. Package lease
+// contains an Elector.
 type Elector interface {
-	// Run takes part in the election until ctx ends, gives leadership up then, and returns.
+	// Run takes part in the election until ctx ends, then gives leadership up and returns.
 	//
-	// Run calls begin when this process begins to lead. begin may block until the term is over. Run
-	// calls leader when it learns which process leads, or that none is known (name is empty), and
-	// whether that is this one. Both may be called from any goroutine.
+	// Run calls begin when this process begins to lead. begin may block until the end of the term.
+	// Run calls leader with the name of the process that leads, whenever it changes, and with
+	// whether that is this process; name is "" if no leader is known. Run may make both calls from
+	// any goroutine.
 	Run(ctx context.Context, begin func(Term), leader func(name string, self bool))
 }
 
-// Term is a time during which this process leads. It ends when Done is closed or when Guard first
-// returns an error, whichever is earlier.
+// Term is a period in which this process leads. It ends when Done is closed, or when Guard returns
+// an error for the first time if that is earlier.
 type Term struct {
-	// Guard returns nil while this process may write. The Controller calls it before each effect:
-	// before it writes a file, and before it reloads HAProxy. So a process that was suspended in
-	// the middle of an attempt stops at the next effect, even if no timer has fired yet. Guard must
-	// not block.
+	// Guard returns nil while this process may write. The Controller calls Guard before it writes a
+	// file and before it reloads HAProxy. So a process that was suspended during an attempt stops
+	// before its next effect, even if no timer has fired yet. Guard must not block.
 	Guard func() error
-	// Done is closed soon after the end of the term. It cuts a running check or reload off.
+	// Done is closed at the end of the term, or soon after. It interrupts a check or a reload.
 	Done <-chan struct{}
 }
 
@@ -136,11 +136,12 @@ func (c *Controller) logger() *slog.Logger {
 	return cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 }
 
-// Run follows the sources and applies what changes, until ctx ends. It returns nil then, and what
-// is in force stays. It returns an error at once if Routes or the report cannot be read.
+// Run follows the sources and applies every change, until ctx ends. Then it returns nil, and the
+// configuration stays in force. Run returns an error at once if it cannot read Routes or the
+// report.
 //
-// An attempt that is running when ctx ends has 5 s to finish. Everything that Run has started has
-// ended when it returns.
+// An attempt that is under way when ctx ends has 5 s to finish. All goroutines of Run have ended
+// when it returns.
 func (c *Controller) Run(ctx context.Context) error {
 	c.init()
 	if err := c.check(); err != nil {
@@ -170,7 +171,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		c.status.setLeader("", false)
 		electing, resign := context.WithCancel(context.WithoutCancel(ctx))
 		var elector sync.WaitGroup
-		defer func() { resign(); elector.Wait() }() // after the last write
+		defer func() { resign(); elector.Wait() }() // another process may lead after the last write
 		elector.Go(func() {
 			c.Elector.Run(electing, func(t Term) {
 				select {
@@ -221,12 +222,13 @@ func (c *Controller) newLoop(in *inbox) *loop {
 	return l
 }
 
-// start returns what the i-th source needs at the start. last is the report of what is in force.
+// start returns the argument of Read and Follow for the i-th cluster. last is the report in the
+// directory.
 func (c *Controller) start(i int, last kube.Report) Start {
 	return Start{Selector: c.Builder.NodeSelector(), Current: last.Subsets(c.Clusters[i].Name)}
 }
 
-// setRefs passes to each source the service ports that routes name in its cluster.
+// setRefs tells the source of each cluster which service ports the routes name there.
 func (c *Controller) setRefs(table routes.Table) {
 	refs := kube.Refs(table)
 	for _, cluster := range c.Clusters {
@@ -248,17 +250,19 @@ func (c *Controller) follow(ctx context.Context, i int, start Start, in *inbox) 
 
 var errStopped = errors.New("its source has stopped")
 
-// The errors of Force if its context ends. Status has the outcome later.
+// Errors of Force when its context ends.
 var (
-	// ErrBusy: the Controller does not run, or was busy with another attempt. Nothing was forced.
+	// ErrBusy means that the forced attempt has not begun, and will not: the Controller does not
+	// run, or another attempt takes long.
 	ErrBusy = errors.New("controller: busy with another attempt")
-	// ErrUnderway: the forced attempt had begun. It continues.
+	// ErrUnderway means that the forced attempt has begun. It continues, and Status shows its
+	// outcome later.
 	ErrUnderway = errors.New("controller: the attempt is not over yet")
 )
 
-// Force makes a running Controller apply the change that it refuses now. If id is not empty, only
-// the change with this ID is permitted: kube.Changes.ID in the report. It returns when the attempt
-// is over. Without a refused change it makes an attempt like any other.
+// Force makes an attempt in which Limit is ignored, so that a refused change is applied. If id is
+// not empty, Limit is ignored only for the change with this ID, which is Refused.ID in the report.
+// Force returns at the end of the attempt, with the error of the attempt. Run must be running.
 func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 	c.init()
 	request := forceRequest{id: id, reply: make(chan Attempt, 1)}
@@ -278,11 +282,11 @@ func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 // Status returns the state of a Controller that runs.
 func (c *Controller) Status() Status { return c.status.get() }
 
-// connectivityLog holds the last line about each cluster, by name.
+// connectivityLog contains the last line that was logged about each cluster, by name.
 type connectivityLog map[string]string
 
-// log logs which clusters answer and which do not, when that changes. The reason may change
-// often, so a new reason is logged at debug level.
+// log logs whether a cluster answers when that changes. The reason why a cluster does not answer
+// may change often, so a new reason alone is logged at debug level.
 func (last connectivityLog) log(log *slog.Logger, in inputs, started bool) {
 	for i := range in.clusters {
 		c := &in.clusters[i]

@@ -1,5 +1,6 @@
-// Package controller keeps the configuration of an HAProxy at what routes and Kubernetes clusters
-// say. The binary examples/terminator is flags, metrics and pages around a Controller.
+// Package controller makes the configuration of an HAProxy of routes and Kubernetes clusters, and
+// applies it again whenever one of them changes. The binary examples/terminator is a Controller
+// with flags, metrics and pages.
 //
 //	terminator := &controller.Controller{
 //		Routes:   &controller.RouteFiles{Names: []string{"routes.yaml"}},
@@ -13,60 +14,62 @@
 //	}
 //	err := terminator.Run(ctx)
 //
-// Controller.Run follows the sources until ctx ends. Controller.Plan and Controller.Apply do the
-// same once, with a look at the change in between.
+// Controller.Run follows the sources until ctx ends. Controller.Plan reads them once and returns
+// the change that they would make, and Controller.Apply applies such a change.
 //
 // # Attempts
 //
-// An attempt brings the latest routes and clusters into force. In this order, the Controller
+// In an attempt, the Controller
 //
-//  1. builds the configuration, and leaves out what cannot be served, with a problem in the report;
-//  2. compares it with the directory, and stops if nothing differs;
-//  3. asks Limit, and refuses a change that is too large;
-//  4. has HAProxy check the configuration, writes it, and reloads HAProxy, as package deploy says;
+//  1. builds the configuration of the latest routes and clusters, and leaves out each entry that
+//     cannot be served, with a problem in the report;
+//  2. compares the configuration with the one in the directory;
+//  3. refuses the change if Limit returns an error;
+//  4. lets HAProxy check the configuration, writes it, and reloads HAProxy (see package deploy);
 //  5. writes Files and, last, the report.
 //
-// The first attempt waits until every cluster has answered, for StartTimeout at most. Later attempts
-// follow changes of the inputs, MinInterval after the attempt before. A failed attempt is repeated
-// after 1, 2, 4, 8, 16 and then each 30 s, but at most 5 s after a change of an input, because the new input may
-// fix the failure. Without any change there is an attempt each 30 s: somebody else may have written to
-// the directory, and a node may have become eligible by the clock.
+// The first attempt begins when every cluster has answered, or after StartTimeout. A change of
+// routes or of a cluster causes the next attempt, which begins at least MinInterval after the end
+// of the last one. After a failure the Controller tries again after 1, 2, 4, 8, 16 and then every
+// 30 s. A change makes it try again after 5 s at most, because the change may fix the failure.
+// Every 30 s there is an attempt without a change: another program may have written to the
+// directory, and a node may have become eligible because time has passed.
 //
 // # Limits and refusals
 //
-// A change that Limit rejects is refused: nothing is written but the report, whose Refused names the
-// change, its causes and its ID. Later inputs are judged together with the refused change, so it
-// disappears if they undo it. Controller.Force applies it. ForceFirst applies the first change after
-// a start, whatever its size.
+// A change is refused if Limit returns an error for it. The configuration stays, and the report
+// gets the refused change with its causes and its ID. Later changes are added to the refused one,
+// so it disappears if they undo it. Controller.Force applies it. ForceFirst applies the first
+// change after a start, whatever its size.
 //
 // # Sources that fail
 //
-// A fault never looks like an empty cluster:
+// A fault of a source removes no servers:
 //
-//   - A cluster that does not answer keeps the servers that it had. After a restart, these are the
-//     servers in the report.
-//   - An API server that lists no nodes or no services at the start is not trusted if the report has
-//     servers of the cluster.
-//   - A cluster that has never answered is a problem in the report. The others are served without it.
-//   - A file of routes that cannot be read or parsed keeps the routes that it had. At the start it
-//     stops the Controller.
+//   - A cluster that does not answer keeps its servers. After a restart, it keeps the servers in the
+//     report.
+//   - A cluster that lists no nodes or no services at the start, but has servers in the report, keeps
+//     these servers. An API server with an empty store looks like that.
+//   - A cluster that has never answered is a problem in the report. The other clusters are served.
+//   - A file that cannot be read or parsed keeps its earlier routes. At the start it stops the
+//     Controller.
 //
 // # The report
 //
-// report.json in the directory is a kube.Report: problems, eligible and ineligible nodes, the nodes
-// of each service, the last change and the refused one with their causes, and what checks cost. It
-// is also the memory of the Controller. Without it, a restart chooses nodes afresh, and a cluster
-// that does not answer then loses its servers.
+// report.json in the directory is a kube.Report: problems, nodes that are not used and why, the
+// nodes of each service, the last change and the refused change with their causes, and the cost of
+// checks. It is also the memory of the Controller. Without it, a restart selects nodes afresh, and
+// a cluster that does not answer after the restart has no servers.
 //
 // # Several processes
 //
-// Several Controllers may share a directory if an Elector decides which of them writes; package
-// lease has one. A Controller that does not lead follows its sources and takes over at once. Before
-// each effect it asks the Guard of its Term, so that a process that was suspended while it led writes
-// nothing after it wakes up.
+// Several Controllers may share a directory if an Elector decides which of them writes. Package
+// lease contains an Elector. A Controller that does not lead follows its sources, so that it can
+// take over at once. A Controller that leads calls the Guard of its Term before each effect: a
+// process that was suspended while it led writes nothing when it continues.
 //
 // # What it does not do
 //
-// It starts no HAProxy, and it has no metrics: Controller.Attempted and Controller.Status have what
-// metrics need. It does not change a running HAProxy except by a reload.
+// It does not start HAProxy, and it changes a running HAProxy only by a reload. It has no metrics:
+// a program makes them from Controller.Attempted and Controller.Status.
 package controller

@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// Example is a terminator of its own: it follows a file of routes and a directory of manifests, lets
-// a tenth of the servers change at once, and prints each attempt. It ends after the first one.
+// Example is a terminator of its own: it follows a file of routes and a directory of manifests,
+// lets a tenth of the servers change at once, and prints each attempt. It ends after the first one.
 func Example() {
 	dir := exampleInputs()
 	defer os.RemoveAll(dir)

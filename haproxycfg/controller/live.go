@@ -13,28 +13,31 @@ import (
 	"github.com/headgate/headgate/nodeselect/live"
 )
 
-// Live reads a cluster from its API server. The account needs permission to list and watch nodes
-// and services, and endpointslices of discovery.k8s.io with LocalEndpoints.
+// Live is a ClusterSource that reads an API server. Its account needs permission to list and watch
+// nodes and services, and with LocalEndpoints also endpointslices of discovery.k8s.io.
 //
-// At the start, a cluster that lists no nodes or no services, but had servers before, keeps its old
-// servers: an API server with an empty store looks like that.
+// At the start, a cluster that lists no nodes or no services, but has servers in the report, keeps
+// these servers: an API server with an empty store looks like that.
 type Live struct {
-	// Config returns how to reach the API server. It is called again after an error. Required.
+	// Config returns the address and credentials of the API server. It is called again after an
+	// error. Required.
 	Config func() (*rest.Config, error)
-	// Quiet is how long nothing must happen in the cluster before a change counts as complete. 0
+	// Quiet is the time without an event after which a burst of events counts as one change. 0
 	// means 100 ms.
 	Quiet time.Duration
-	// MaxWait is the longest time that a change waits for Quiet. 0 means 1 s.
+	// MaxWait is the longest time from the first event of a burst until it counts as a change. 0
+	// means 1 s.
 	MaxWait time.Duration
-	// LocalEndpoints gives services with externalTrafficPolicy Local nodes that have a ready pod.
+	// LocalEndpoints follows EndpointSlices too, so that a service with externalTrafficPolicy Local
+	// gets nodes that have a ready pod.
 	LocalEndpoints bool
-	// AllowEmpty accepts a cluster that lists no nodes or no services at the start, although the
-	// report has servers of it.
+	// AllowEmpty accepts a cluster that lists no nodes or no services at the start, even if it has
+	// servers in the report.
 	AllowEmpty bool
 
 	mu      sync.Mutex
 	refs    []nodeselect.Ref
-	watcher *live.Watcher // the running one
+	watcher *live.Watcher // of the last Follow, nil before
 }
 
 // SetRefs implements ClusterSource.
@@ -47,8 +50,8 @@ func (l *Live) SetRefs(refs []nodeselect.Ref) {
 	}
 }
 
-// Follow implements ClusterSource. It returns an error only if Config fails or its result cannot be
-// used; an API server that does not answer is an Err of the state.
+// Follow implements ClusterSource. It returns an error before ctx ends only if Config fails or
+// returns an unusable configuration. If the API server does not answer, the state has an Err.
 func (l *Live) Follow(ctx context.Context, start Start, publish func(ClusterState)) error {
 	config, err := l.Config()
 	if err != nil {
@@ -69,14 +72,14 @@ func (l *Live) Follow(ctx context.Context, start Start, publish func(ClusterStat
 			if err := emptiness(s.Objects); err != nil {
 				state = ClusterState{Err: err}
 			} else {
-				trusted = true // from now on the Watcher decides what it trusts
+				trusted = true // from now on, the Watcher itself distrusts lists that lack much
 			}
 		}
 		publish(state)
 	})
 }
 
-// emptiness returns an error if there are no nodes or no services.
+// emptiness returns an error if o has no nodes or no services.
 func emptiness(o nodeselect.Objects) error {
 	missing := ""
 	switch {
@@ -90,7 +93,7 @@ func emptiness(o nodeselect.Objects) error {
 	return fmt.Errorf("it lists no %s, which is not trusted at the start because %s has servers of it", missing, ReportFile)
 }
 
-// serves reports whether any service has a node.
+// serves reports whether at least one service has a node.
 func serves(subsets nodeselect.Subsets) bool {
 	for _, nodes := range subsets {
 		if len(nodes) > 0 {
@@ -100,7 +103,7 @@ func serves(subsets nodeselect.Subsets) bool {
 	return false
 }
 
-// Read implements ClusterSource. It returns no error.
+// Read implements ClusterSource. Its error is always nil.
 func (l *Live) Read(ctx context.Context, start Start) (ClusterState, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// loop applies the latest inputs whenever its schedule says so. One goroutine calls run; the
-// function fields are called from it.
+// loop makes an attempt with the latest inputs whenever its schedule asks for one. All its
+// functions are called from the goroutine of run.
 type loop struct {
 	inbox *inbox
 	apply func(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt
-	// seen is called with new inputs before they are applied. started is false while the loop waits
-	// for the first answer of a cluster.
+	// seen is called with new inputs before an attempt with them. started is false while the loop
+	// waits for the first answer of every cluster.
 	seen func(in inputs, started bool)
-	// applied is called with each attempt, but not with an attempt that the end of a term cut off.
+	// applied is called after each attempt, except one that the end of a term interrupted.
 	applied func(Attempt)
-	// leads is called when a term of leadership begins and when it ends.
+	// leads is called with true when a term begins, and with false when it ends.
 	leads func(bool)
 
 	schedule     schedule
@@ -28,17 +28,17 @@ type loop struct {
 	terms  <-chan Term // nil: this process always leads
 	forced chan forceRequest
 
-	term Term // the zero Term while another process leads
+	term Term // of this process; the zero Term while another process leads
 }
 
-// forceRequest asks for an attempt in which the change with this ID is permitted, or any change if
-// id is empty. reply has room for one element.
+// forceRequest asks for an attempt in which the change with this ID is permitted; "" permits any
+// change. The capacity of reply is 1.
 type forceRequest struct {
 	id    string
 	reply chan Attempt
 }
 
-// ErrNotLeading is the error of an attempt that a process makes while another process leads.
+// ErrNotLeading is the error of Force while another process leads.
 var ErrNotLeading = errors.New("another terminator leads")
 
 // run returns when ctx ends.
@@ -101,7 +101,7 @@ func (l *loop) attempt(ctx context.Context, allowed permit) Attempt {
 	case l.leading():
 		l.schedule.failed(time.Now())
 	case ctx.Err() == nil:
-		return a // the end of the term cut it off; the next leader applies the inputs
+		return a // the term ended during the attempt, so the next leader applies the inputs
 	}
 	l.applied(a)
 	return a
@@ -109,7 +109,7 @@ func (l *loop) attempt(ctx context.Context, allowed permit) Attempt {
 
 func (l *loop) beginTerm(t Term) {
 	if t.err() != nil {
-		return // the term ended before the loop received it
+		return // it ended before the loop received it
 	}
 	l.term = t
 	l.schedule.restart()
@@ -121,7 +121,7 @@ func (l *loop) endTerm() {
 	l.leads(false)
 }
 
-// leading reports whether this process may write now. It ends a term that is over.
+// leading reports whether this process may write now. If its term is over, leading calls endTerm.
 func (l *loop) leading() bool {
 	if l.guard() == nil {
 		return true
@@ -140,12 +140,12 @@ func (l *loop) guard() error {
 	return l.term.err()
 }
 
-// stopGrace is how long an attempt may continue after the Controller was told to stop. A reload
-// that is cut off must be repeated at the next start, because its outcome is unknown.
+// stopGrace is how long an attempt may continue after the context of Run has ended. The outcome of
+// a reload that is interrupted is unknown, so the next start would have to reload again.
 const stopGrace = 5 * time.Second
 
-// graceful returns a context that ends when over is closed, and stopGrace after ctx. The caller
-// must call done.
+// graceful returns a context that ends when over is closed, or stopGrace after ctx has ended. The
+// caller must call done after the attempt.
 func graceful(ctx context.Context, over <-chan struct{}) (applying context.Context, done func()) {
 	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup
@@ -165,7 +165,7 @@ func graceful(ctx context.Context, over <-chan struct{}) (applying context.Conte
 	return applying, func() { cancel(); following.Wait() }
 }
 
-// sleep returns after d, or when ctx ends.
+// sleep returns after d, or when ctx ends if that is earlier.
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -11,27 +11,27 @@ import (
 	"github.com/headgate/headgate/internal/filewatch"
 )
 
-// RouteFiles reads routes from YAML files, as package routes describes them.
+// RouteFiles is a RouteSource that reads YAML files in the format of package routes.
 //
-// While the files are followed, a file that cannot be read or parsed as a whole keeps the routes
-// that it declared before. An entry with a mistake is left out alone.
+// While Follow runs, a file that cannot be read or parsed keeps its earlier routes. A mistake in
+// one entry of a file only removes this entry.
 type RouteFiles struct {
-	// Names are the paths of the files.
+	// Names are the paths of the files. Required.
 	Names []string
 
 	files []routeFile
 }
 
-// routeFile is a file as it was last read.
+// routeFile is a file of routes.
 type routeFile struct {
 	name     string
-	data     []byte
-	fault    string // why the file could not be read since, "" if it could
+	data     []byte // content that table was parsed from
+	fault    string // why the present content cannot be read or parsed; "" if it is data
 	table    routes.Table
 	problems []routes.Problem
 }
 
-// Read implements RouteSource. It returns an error if a file cannot be read or parsed as a whole.
+// Read implements RouteSource. It returns an error if a file cannot be read or parsed.
 func (f *RouteFiles) Read() (Declarations, error) {
 	f.files = nil
 	for _, name := range f.Names {
@@ -68,7 +68,7 @@ func (f *RouteFiles) Follow(ctx context.Context, publish func(Declarations)) err
 	return nil
 }
 
-// merged returns the declarations of all files.
+// merged returns the routes of all files, with their problems and the conflicts between them.
 func (f *RouteFiles) merged() Declarations {
 	var tables []routes.Table
 	var problems []routes.Problem
@@ -80,8 +80,8 @@ func (f *RouteFiles) merged() Declarations {
 	return Declarations{table, append(problems, conflicts...)}
 }
 
-// reread reads the file again. It reports whether its routes or problems have changed, and returns
-// an error if the operating system could not read the file.
+// reread reads the file again. It reports whether the routes or the problems have changed. The
+// error is the one of the operating system, if it cannot read the file.
 func (f *routeFile) reread() (changed bool, err error) {
 	data, err := os.ReadFile(f.name)
 	if err != nil {
@@ -98,8 +98,8 @@ func (f *routeFile) reread() (changed bool, err error) {
 	return true, nil
 }
 
-// keepOld keeps the routes of the file and replaces its problems by p. It reports whether p is
-// another problem than before.
+// keepOld replaces the problems of the file by p and keeps its routes. It reports whether p differs
+// from the fault that was known.
 func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	if f.fault == p.Error() {
 		return false
@@ -110,8 +110,8 @@ func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	return true
 }
 
-// wholeFault returns the problem because of which a file has no routes at all, if that problem
-// concerns the file and not one of its entries.
+// wholeFault returns the problem of a file that could not be parsed. It returns false if the file
+// has routes, or if its problems concern single entries only.
 func wholeFault(table routes.Table, problems []routes.Problem) (routes.Problem, bool) {
 	if len(table.Routes()) > 0 {
 		return routes.Problem{}, false

@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// maxRetryAfterChange is the longest time between a failed attempt and the next one if an input
-// has changed since. The new input may fix the failure.
+// maxRetryAfterChange is the longest pause after a failed attempt if an input has changed since
+// then. The new input may fix the failure.
 const maxRetryAfterChange = 5 * time.Second
 
-// schedule decides when the next attempt is due. It reads no clock: its methods get the time.
+// schedule decides when the next attempt is due. It reads no clock: callers pass the time.
 type schedule struct {
-	minInterval time.Duration // from the end of an attempt to the next attempt
-	backoff     time.Duration // pause after the first failure; it doubles with each further failure
+	minInterval time.Duration // shortest pause after an attempt
+	backoff     time.Duration // pause after the first failure; each further failure doubles it
 	maxBackoff  time.Duration // longest pause after a failure
 
-	started   bool // every cluster has answered, or StartTimeout is over
-	dirty     bool // something may have changed since the last attempt began
-	last      time.Time
-	notBefore time.Time
-	failures  int // in a row
+	started   bool      // every cluster has answered, or StartTimeout is over
+	dirty     bool      // an attempt is wanted
+	last      time.Time // end of the last attempt
+	notBefore time.Time // earliest time of the next attempt
+	failures  int       // attempts that failed since the last one that did not
 }
 
-// due returns how long to wait until the next attempt, at least 0, and false if none is wanted.
+// due returns the time until the next attempt, 0 if it is due now. ok is false if none is wanted.
 func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 	return max(0, s.notBefore.Sub(now)), s.started && s.dirty
 }
 
-// changed notes that an input has changed, and whether all clusters have answered by now.
+// changed is called when an input has changed. answered reports whether every cluster has answered.
 func (s *schedule) changed(answered bool) {
 	s.started = s.started || answered
 	s.dirty = true
@@ -36,60 +36,61 @@ func (s *schedule) changed(answered bool) {
 	}
 }
 
-// startTimeoutOver notes that clusters that have not answered are not waited for any longer.
+// startTimeoutOver is called after StartTimeout. Clusters that have not answered by then no longer
+// delay the first attempt.
 func (s *schedule) startTimeoutOver() {
 	s.dirty = s.dirty || !s.started
 	s.started = true
 }
 
-// recheck asks for an attempt without a change of input: nodes that are not ready are judged by
-// the clock, and somebody else may have written to the directory.
+// recheck asks for an attempt although no input has changed: a node may have become eligible
+// because time has passed, and another program may have written to the directory.
 func (s *schedule) recheck() { s.dirty = true }
 
-// restart asks for an attempt at once and forgets failures: a term of leadership has begun.
+// restart is called when a term begins. It asks for an attempt at once and forgets earlier
+// failures.
 func (s *schedule) restart() {
 	s.dirty, s.notBefore, s.failures = true, time.Time{}, 0
 }
 
-// begin notes that an attempt begins, with the inputs of now.
+// begin is called when an attempt begins.
 func (s *schedule) begin() { s.dirty = false }
 
-// succeeded notes that an attempt has ended, and that repeating it would change nothing.
+// succeeded is called when an attempt has ended with any outcome except Failed.
 func (s *schedule) succeeded(now time.Time) {
 	s.failures = 0
 	s.last, s.notBefore = now, now.Add(s.minInterval)
 }
 
-// failed notes that an attempt has failed, and asks for another one.
+// failed is called when an attempt has failed. It asks for another attempt.
 func (s *schedule) failed(now time.Time) {
 	s.failures++
 	s.dirty = true
 	s.last, s.notBefore = now, now.Add(s.pause(s.maxBackoff))
 }
 
-// pause returns the time from the end of the last attempt to the next one, which is at most most
-// after failures, and never shorter than minInterval.
-func (s *schedule) pause(most time.Duration) time.Duration {
+// pause returns the pause after the last attempt. After failures it is at most longest, unless
+// minInterval is longer.
+func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval
 	}
-	return max(s.minInterval, min(s.backoff<<min(s.failures-1, 10), most))
+	return max(s.minInterval, min(s.backoff<<min(s.failures-1, 10), longest))
 }
 
-// permit decides whether the change with this ID may be applied although it is larger than the
-// limit.
+// permit reports whether the change with this ID may be applied although Limit returned an error.
 type permit func(id string) bool
 
 func never(string) bool { return false }
 
-// startForce permits one change: the first one that needs a permit. It ends with the first attempt
-// that does not fail.
+// startForce permits the first change that Limit rejects, and no other change. After the first
+// attempt that does not fail it permits nothing.
 type startForce struct {
 	active bool
-	id     string // of the change, empty until it is known
+	id     string // of the permitted change; "" until Limit has rejected one
 }
 
-// extend returns a permit for the change of f and for what asked permits.
+// extend returns a permit for the change of f and for every change that asked permits.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

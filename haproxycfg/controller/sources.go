@@ -10,62 +10,64 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// Declarations are routes, and what is wrong with their declarations.
+// Declarations are the routes of a RouteSource, and the problems that it found in its input.
 type Declarations struct {
 	Table    routes.Table
 	Problems []routes.Problem
 }
 
-// RouteSource reads declarations of routes. RouteFiles is one.
+// RouteSource provides the routes of a Controller. RouteFiles is a RouteSource.
 type RouteSource interface {
-	// Read returns the declarations of now. A Controller calls it once, before Follow. An error
-	// stops the Controller: without any routes it would take everything out of service.
+	// Read returns the routes. A Controller calls Read once, before Follow. An error stops the
+	// Controller: if it continued without routes, it would remove every server.
 	Read() (Declarations, error)
-	// Follow calls publish after each change since Read, until ctx ends. The calls come from one
-	// goroutine. An error before the end of ctx stops the Controller.
+	// Follow calls publish after each change since Read, until ctx ends. It makes one call at a
+	// time. If it returns an error before ctx ends, the Controller stops.
 	Follow(ctx context.Context, publish func(Declarations)) error
 }
 
-// ClusterSource reads the nodes and services of one cluster. Live and Manifests are two.
+// ClusterSource provides the nodes and services of one cluster. Live and Manifests are
+// ClusterSources.
 type ClusterSource interface {
-	// SetRefs sets the service ports that routes name. A Controller calls it before Read and
-	// Follow, and again when the routes change, while Follow runs.
+	// SetRefs sets the service ports that the routes name. A Controller calls SetRefs before Read
+	// and Follow. It calls SetRefs again when the routes change, while Follow runs.
 	SetRefs(refs []nodeselect.Ref)
-	// Read returns the cluster as it is now. It returns before ctx ends, or soon after. A state
-	// that is not synced means that the cluster does not answer; an error means that nothing may
-	// be applied at all.
+	// Read returns the state of the cluster. If ctx ends before the cluster answers, Read returns a
+	// state that is not Synced. An error makes Controller.Plan fail, even if the report has servers
+	// of the cluster.
 	Read(ctx context.Context, start Start) (ClusterState, error)
-	// Follow calls publish with the state of now and after each change, until ctx ends. The calls
-	// come from one goroutine. After an error the Controller keeps the last state, and calls
-	// Follow again a second later.
+	// Follow calls publish with the state of the cluster at first and after each change, until ctx
+	// ends. It makes one call at a time. If it returns an error before ctx ends, the Controller
+	// keeps the last state and calls Follow again after a second.
 	Follow(ctx context.Context, start Start, publish func(ClusterState)) error
 }
 
-// Start is what a Controller tells a ClusterSource at the start.
+// Start contains the settings with which a ClusterSource starts.
 type Start struct {
-	// Selector chooses the nodes of each service.
+	// Selector selects the nodes of each service.
 	Selector nodeselect.Selector
-	// Current are the nodes that each service has according to the report; nil if none are known.
+	// Current are the nodes of each service in the report; nil if the report has none.
 	Current nodeselect.Subsets
 }
 
-// ClusterState is the state of a cluster. The values in it must not be changed later.
+// ClusterState is the state of a cluster. Nobody may change the values in it.
 type ClusterState struct {
-	// Synced is true once the cluster has been read. Before, only Err counts.
+	// Synced is true if the cluster has answered. If it is false, the Controller reads Err only and
+	// keeps the last state that was Synced.
 	Synced bool
-	// Objects are the nodes and services. If the cluster does not answer any more, they are the
-	// last known ones.
+	// Objects are the nodes and services. While the cluster does not answer, they are the last
+	// known ones.
 	Objects nodeselect.Objects
-	// Selection are the nodes of each service port; nil makes the Controller select them.
+	// Selection contains the nodes of each service port. nil makes the Controller select them.
 	Selection *nodeselect.Selection
-	// Problems are the problems of manifests.
+	// Problems are problems of the text that Objects were read from.
 	Problems []nodeselect.Problem
-	// Err is why the cluster does not answer, nil while it does.
+	// Err is the reason why the cluster does not answer now; nil while it answers.
 	Err error
 }
 
-// Manifests reads a cluster from the manifests in a directory, as kubectl get -o yaml or -o json
-// prints them.
+// Manifests is a ClusterSource that reads a directory of manifests, as kubectl get -o yaml or -o
+// json prints them.
 type Manifests struct {
 	Dir string
 }
@@ -79,14 +81,14 @@ func (m Manifests) Read(context.Context, Start) (ClusterState, error) {
 	return ClusterState{Synced: err == nil, Objects: objects, Problems: problems}, err
 }
 
-// Follow implements ClusterSource. A directory that is missing is a cluster that does not answer.
+// Follow implements ClusterSource. While the directory is missing, the cluster does not answer.
 func (m Manifests) Follow(ctx context.Context, _ Start, publish func(ClusterState)) error {
 	return manifest.WatchDir(ctx, m.Dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 		publish(ClusterState{Synced: true, Objects: objects, Problems: problems, Err: m.fault(problems)})
 	})
 }
 
-// fault returns the problem of the directory itself, nil if it can be read.
+// fault returns the problem of the directory as a whole, nil if the directory can be read.
 func (m Manifests) fault(problems []nodeselect.Problem) error {
 	for _, p := range problems {
 		if p.File == filepath.Clean(m.Dir) {

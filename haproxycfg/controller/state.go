@@ -7,8 +7,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// inputs are the routes and clusters that a configuration is made of. They are a value: nobody
-// changes the slices and objects in them.
+// inputs are the routes and clusters of a configuration. Nobody changes the slices and objects in
+// them.
 type inputs struct {
 	routes   Declarations
 	clusters []cluster // in the order of Controller.Clusters
@@ -18,7 +18,7 @@ type inputs struct {
 type cluster struct {
 	ClusterState
 	name  string
-	since time.Time // when Err became nil or stopped being nil, or Synced became true
+	since time.Time // when the cluster last stopped or began to answer
 }
 
 // connectivity returns the Connectivity of the cluster, Never if it has not been read yet.
@@ -46,9 +46,10 @@ func (in inputs) answered() bool {
 	return true
 }
 
-// inbox holds the latest inputs. Sources replace their part of them, however slow the reader is.
+// inbox contains the latest inputs. Each source replaces its part of them and never waits for the
+// reader.
 type inbox struct {
-	// wake holds an element if the inputs have changed since the reader received the last one.
+	// wake contains an element if the inputs have changed since the reader last received one.
 	wake chan struct{}
 
 	mu     sync.Mutex
@@ -63,10 +64,10 @@ func newInbox(clusters []Cluster, now time.Time) *inbox {
 	return in
 }
 
-// toSeconds returns t in UTC and in whole seconds, which is what people read in the report.
+// toSeconds returns t in UTC and whole seconds, for people who read the report.
 func toSeconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// latest returns the inputs of now.
+// latest returns the inputs.
 func (in *inbox) latest() inputs {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -89,7 +90,8 @@ func (in *inbox) setRoutes(d Declarations) {
 	in.change(func(latest *inputs) { latest.routes = d })
 }
 
-// setCluster sets the state of the i-th cluster. A state that is not synced sets only Err.
+// setCluster sets the state of the i-th cluster. If the new state is not Synced, only its Err is
+// used.
 func (in *inbox) setCluster(i int, now time.Time, state ClusterState) {
 	in.change(func(latest *inputs) {
 		c := &latest.clusters[i]
@@ -105,9 +107,9 @@ func (in *inbox) setCluster(i int, now time.Time, state ClusterState) {
 	})
 }
 
-// setUnreachable sets why the i-th cluster does not answer. It does nothing if that was set
-// already, so that a source that fails every second does not cause an attempt every second.
-// Only one goroutine may call it for the same i.
+// setUnreachable sets why the i-th cluster does not answer. It does nothing if the reason is the
+// same as before: a source that fails every second must not cause an attempt every second. Only one
+// goroutine may call it for one i.
 func (in *inbox) setUnreachable(i int, now time.Time, err error) {
 	in.mu.Lock()
 	was := in.inputs.clusters[i].Err

@@ -12,23 +12,23 @@ import (
 
 // Status is the state of a Controller at a moment.
 type Status struct {
-	// Clusters are in the order of Controller.Clusters, and empty before the first input.
+	// Clusters have the order of Controller.Clusters. They are empty until Run has read its routes.
 	Clusters []ClusterStatus
-	// Started is true once every cluster has answered or StartTimeout is over. No attempt is made
-	// before.
+	// Started is true when every cluster has answered, or after StartTimeout. There is no attempt
+	// before that.
 	Started bool
-	// Leading is true while this process may write. Leader is the name of the leader if an Elector
-	// knows it.
+	// Leading is true while this process may write.
 	Leading bool
-	Leader  string
-	// InForce is true once HAProxy runs a configuration that this process wrote or found.
+	// Leader is the name of the process that leads; "" if no Elector knows one.
+	Leader string
+	// InForce is true after the first attempt that proved that HAProxy runs the configuration in
+	// the directory.
 	InForce bool
 	// Servers is the number of servers of the configuration that was last applied.
 	Servers int
-	// Refused is the change that is not in force because it is too large or because HAProxy did not
-	// accept it; nil if there is none.
+	// Refused is the change that Limit or HAProxy rejected, nil if there is none.
 	Refused *kube.Changes
-	// Outcome and Err are those of the last attempt; Outcome is empty before the first one.
+	// Outcome and Err are the results of the last attempt. Outcome is "" before the first attempt.
 	Outcome Outcome
 	Err     error
 }
@@ -36,14 +36,14 @@ type Status struct {
 // ClusterStatus is the state of a cluster.
 type ClusterStatus struct {
 	Name string
-	// Connectivity says whether the cluster answers: kube.Never means that it has not answered yet.
+	// Connectivity is kube.Never until the cluster answers for the first time.
 	Connectivity kube.Connectivity
-	// Nodes and Services are the number of objects that are known.
+	// Nodes and Services count the objects that the Controller knows of.
 	Nodes, Services int
 }
 
-// Ready returns nil if a configuration is in force, or if another process leads and this one could
-// take over. Its error names the clusters that have not answered yet.
+// Ready returns nil if a configuration is in force. While another process leads, it returns nil if
+// this process could take over. The error names the clusters that have not answered yet.
 func (s Status) Ready() error {
 	switch {
 	case s.InForce || !s.Leading && s.Started:
@@ -60,8 +60,8 @@ func (s Status) Ready() error {
 	return errors.New(reason)
 }
 
-// String returns what is not as it should be, one fact a line without a final line feed; "" if all
-// is well.
+// String returns the faults of the status as text: one line for each, without a final line feed. It
+// returns "" if there are none.
 func (s Status) String() string {
 	var lines []string
 	if !s.Leading {
@@ -95,7 +95,7 @@ func (s Status) String() string {
 type status struct {
 	mu     sync.Mutex
 	now    Status
-	unsure bool // an attempt has failed, so HAProxy may not run what is on disk
+	unsure bool // an attempt has failed, so HAProxy may not run the configuration on disk
 }
 
 func (s *status) get() Status {
@@ -123,7 +123,8 @@ func (s *status) applied(a Attempt) {
 	s.change(func(now *Status) {
 		now.Outcome, now.Err = a.Outcome, a.Err
 		s.unsure = s.unsure || a.Outcome == Failed
-		// A refusal proves that what is on disk is in force, unless its reload may have failed.
+		// A change is refused by comparison with the configuration on disk. HAProxy runs that
+		// configuration, unless a reload may have failed.
 		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged || a.Outcome == Refused && !s.unsure
 	})
 }

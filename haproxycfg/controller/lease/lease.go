@@ -3,9 +3,9 @@
 //	terminator.Elector = &lease.Elector{Config: config, Namespace: "headgate", Name: "terminator"}
 //
 // All processes that name the same Lease take part, each with its own Controller. One of them
-// writes; the others follow their sources and take over within 3 s of a clean stop, and within 17 s
-// of a crash. A leader that cannot renew the Lease for 10 s stops writing, before another process
-// may lead.
+// writes. The others follow their sources, and one of them takes over within 5 s after a clean stop
+// of the leader and within 20 s after a crash. A leader that has not renewed the Lease for 10 s
+// stops writing. Another process may lead 15 s after the last renewal at the earliest.
 //
 // The account needs permission to create, get and update leases of coordination.k8s.io.
 //
