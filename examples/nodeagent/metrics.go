@@ -11,14 +11,10 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// metrics of an agent. The label service is empty for the node itself. It has the
-// values of those services alone that are answered for: services come and go for as
-// long as the agent runs.
+// metrics are the metrics of an agent. The label service is empty for the node itself. It only has
+// values of Services in the present state, because Services come and go while the agent runs.
 type metrics struct {
 	registry *prometheus.Registry
-	mu       sync.RWMutex
-	services map[string]bool // that are answered for
-	said     string          // the reason that is shown
 	checks   *prometheus.CounterVec
 	duration prometheus.Histogram
 	weight   *prometheus.GaugeVec
@@ -26,10 +22,20 @@ type metrics struct {
 	problems prometheus.Gauge
 	ports    prometheus.Gauge
 	reason   *prometheus.GaugeVec
-	cluster  map[string]prometheus.Gauge // by name
+	cluster  []clusterGauge
+
+	mu         sync.RWMutex
+	services   map[string]bool // in the present state
+	lastReason string          // the value of the label reason
 }
 
-func newMetrics(contact func() time.Time) *metrics {
+// clusterGauge is a gauge of the node and its cluster.
+type clusterGauge struct {
+	prometheus.Gauge
+	value func(nodeagent.State) float64
+}
+
+func newMetrics(lastContact func() time.Time) *metrics {
 	m := &metrics{
 		registry: cli.NewRegistry(),
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -39,43 +45,42 @@ func newMetrics(contact func() time.Time) *metrics {
 			Name: "headgate_agent_check_duration_seconds", Help: "Time from accepting an agent check to its answer.",
 			Buckets: prometheus.ExponentialBuckets(20e-6, 4, 8),
 		}),
-		weight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "headgate_agent_weight_percent", Help: "Weight that is answered for a service.",
-		}, []string{"service"}),
-		drain: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "headgate_agent_draining", Help: "1 where the answer is to drain.",
-		}, []string{"service"}),
-		problems: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "headgate_agent_problems", Help: "Manifests and annotations that could not be followed, ports that could not be opened among them.",
-		}),
-		ports: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "headgate_agent_ports", Help: "Ports that are open for agent checks.",
-		}),
-		reason: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "headgate_agent_drain_reason", Help: "1 for what asks for the node's drain, or did until its hold-down ends.",
-		}, []string{"reason"}),
-		cluster: map[string]prometheus.Gauge{},
+		weight:   gaugeVec("headgate_agent_weight_percent", "Weight that is answered for a service.", "service"),
+		drain:    gaugeVec("headgate_agent_draining", "1 where the answer is to drain.", "service"),
+		problems: gauge("headgate_agent_problems", "Manifests and annotations that could not be followed, ports that could not be opened among them."),
+		ports:    gauge("headgate_agent_ports", "Ports that are open for agent checks."),
+		reason:   gaugeVec("headgate_agent_drain_reason", "1 for what asks for the node's drain, or did until its hold-down ends.", "reason"),
 	}
 	m.registry.MustRegister(m.checks, m.duration, m.weight, m.drain, m.problems, m.ports, m.reason)
-	for name, help := range map[string]string{
-		drainWanted:    "1 while something asks for the node's drain.",
-		drainEffective: "1 while the node drains.",
-		drainWaiting:   "1 while the node's drain is asked for and waits, since as many nodes drain as may.",
-		drainLimit:     "Nodes that may drain at once.",
-		nodesTotal:     "Nodes that share the cluster's load.",
-		nodesDraining:  "Nodes that drain, as far as the agent sees.",
-		nodesWaiting:   "Nodes whose drain waits, as far as the agent sees.",
-		apiUp:          "1 while the API server answers.",
-		drainHeldDown:  "1 while the node drains and nothing asks for it any more.",
-	} {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-		m.cluster[name] = g
+
+	add := func(name, help string, value func(nodeagent.State) float64) {
+		g := gauge(name, help)
 		m.registry.MustRegister(g)
+		m.cluster = append(m.cluster, clusterGauge{g, value})
 	}
+	type state = nodeagent.State
+	add("headgate_agent_drain_wanted", "1 while something asks for the node's drain.",
+		func(s state) float64 { return oneIf(s.Drain.Requested) })
+	add("headgate_agent_drain_effective", "1 while the node drains.",
+		func(s state) float64 { return oneIf(s.Drain.Effective) })
+	add("headgate_agent_drain_waiting", "1 while the node's drain is asked for and waits, since as many nodes drain as may.",
+		func(s state) float64 { return oneIf(s.Drain.Requested && !s.Drain.Effective) })
+	add("headgate_agent_drain_held_down", "1 while the node drains and nothing asks for it any more.",
+		func(s state) float64 { return oneIf(s.Drain.Effective && !s.Drain.Requested) })
+	add("headgate_agent_drain_limit", "Nodes that may drain at once.",
+		func(s state) float64 { return float64(s.Drain.Limit) })
+	add("headgate_agent_nodes", "Nodes that share the cluster's load.",
+		func(s state) float64 { return float64(s.Drain.Total) })
+	add("headgate_agent_nodes_draining", "Nodes that drain, as far as the agent sees.",
+		func(s state) float64 { return float64(s.Drain.Draining) })
+	add("headgate_agent_nodes_waiting", "Nodes whose drain waits, as far as the agent sees.",
+		func(s state) float64 { return float64(s.Drain.Waiting) })
+	add("headgate_agent_api_up", "1 while the API server answers.",
+		func(s state) float64 { return oneIf(s.Err == nil) })
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "headgate_agent_api_last_contact_timestamp_seconds", Help: "When the API server, or the directory, was last heard; 0 if never.",
 	}, func() float64 {
-		if last := contact(); !last.IsZero() {
+		if last := lastContact(); !last.IsZero() {
 			return float64(last.UnixMilli()) / 1000
 		}
 		return 0
@@ -83,18 +88,20 @@ func newMetrics(contact func() time.Time) *metrics {
 	return m
 }
 
-// Names of gauges about the node and its cluster.
-const (
-	drainWanted    = "headgate_agent_drain_wanted"
-	drainEffective = "headgate_agent_drain_effective"
-	drainWaiting   = "headgate_agent_drain_waiting"
-	drainHeldDown  = "headgate_agent_drain_held_down"
-	drainLimit     = "headgate_agent_drain_limit"
-	nodesTotal     = "headgate_agent_nodes"
-	nodesDraining  = "headgate_agent_nodes_draining"
-	nodesWaiting   = "headgate_agent_nodes_waiting"
-	apiUp          = "headgate_agent_api_up"
-)
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+}
+
+func gaugeVec(name, help, label string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{label})
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
 
 func (m *metrics) finished(service string, x agentcheck.Exchange) {
 	outcome := "answered"
@@ -104,32 +111,28 @@ func (m *metrics) finished(service string, x agentcheck.Exchange) {
 	m.duration.Observe(x.Duration.Seconds())
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if m.services[service] { // not gone since it was asked for
+	if m.services[service] { // otherwise the Service was removed during the check
 		m.checks.WithLabelValues(service, outcome).Inc()
 	}
 }
 
-// state shows a new state. Values change one by one and are never absent meanwhile,
-// since they may be read at any time.
+// state shows a new state. It changes each value in place, so no series is missing if somebody
+// reads the metrics meanwhile.
 func (m *metrics) state(s nodeagent.State, ports int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d := s.Drain
-	for name, value := range map[string]int{
-		drainWanted: oneIf(d.Requested), drainEffective: oneIf(d.Effective),
-		drainWaiting: oneIf(d.Requested && !d.Effective), drainHeldDown: oneIf(d.Effective && !d.Requested),
-		drainLimit: d.Limit, nodesTotal: d.Total, nodesDraining: d.Draining, nodesWaiting: d.Waiting,
-		apiUp: oneIf(s.Err == nil),
-	} {
-		m.cluster[name].Set(float64(value))
+	for _, g := range m.cluster {
+		g.Set(g.value(s))
 	}
-	if d.Reason != m.said {
+	if reason := s.Drain.Reason; reason != m.lastReason {
+		m.lastReason = reason
 		m.reason.Reset()
-		if m.said = d.Reason; m.said != "" {
-			m.reason.WithLabelValues(m.said).Set(1)
+		if reason != "" {
+			m.reason.WithLabelValues(reason).Set(1)
 		}
 	}
 	m.ports.Set(float64(ports))
+	m.problems.Set(float64(len(s.Problems) + len(s.Answers) - ports))
 	before := m.services
 	m.services = make(map[string]bool, len(s.Answers))
 	for _, a := range s.Answers {
@@ -137,26 +140,14 @@ func (m *metrics) state(s nodeagent.State, ports int) {
 		if percent, ok := a.Reply.Weight.Percent(); ok {
 			m.weight.WithLabelValues(a.Service).Set(float64(percent))
 		}
-		drain := 0.0
-		if a.Reply.Admin >= agentcheck.Drain {
-			drain = 1
-		}
-		m.drain.WithLabelValues(a.Service).Set(drain)
+		m.drain.WithLabelValues(a.Service).Set(oneIf(a.Reply.Admin >= agentcheck.Drain))
 	}
 	for service := range before {
 		if !m.services[service] {
-			gone := prometheus.Labels{"service": service}
-			m.checks.DeletePartialMatch(gone)
-			m.weight.Delete(gone)
-			m.drain.Delete(gone)
+			removed := prometheus.Labels{"service": service}
+			m.checks.DeletePartialMatch(removed)
+			m.weight.Delete(removed)
+			m.drain.Delete(removed)
 		}
 	}
-	m.problems.Set(float64(len(s.Problems) + len(s.Answers) - ports))
-}
-
-func oneIf(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
