@@ -7,20 +7,21 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// EnvPrefix stands in front of a flag's name in the environment: -nodes-per-service
-// is HEADGATE_NODES_PER_SERVICE.
+// EnvPrefix is the prefix of flags in the environment. The flag -nodes-per-service is the variable
+// HEADGATE_NODES_PER_SERVICE.
 const EnvPrefix = "HEADGATE_"
 
-// NewFlagSet returns a flag set whose -h shows the example line first and then the
-// flags. It has one flag already, -config.
+// NewFlagSet returns a flag set with the flag -config. Its -h prints the example first, then the
+// flags.
 func NewFlagSet(program, example string) *flag.FlagSet {
 	fs := flag.NewFlagSet(program, flag.ContinueOnError)
-	fs.String("config", "", "YAML `file` of flag names and values; flags and environment go before it")
+	fs.String("config", "", "YAML `file` of flag names and values; flags and environment override it")
 	fs.Usage = func() {
 		fmt.Fprintf(fs.Output(), "Example:\n  %s\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
 		fs.PrintDefaults()
@@ -28,8 +29,8 @@ func NewFlagSet(program, example string) *flag.FlagSet {
 	return fs
 }
 
-// Strings is a flag that may be given several times. In the environment its values
-// are separated by white space, in the file they are a list.
+// Strings is a flag that may be given several times. In the environment, white space separates the
+// values. In the file of -config they are a list.
 type Strings []string
 
 func (s *Strings) String() string { return strings.Join(*s, " ") }
@@ -37,9 +38,8 @@ func (s *Strings) String() string { return strings.Join(*s, " ") }
 // Set appends one value.
 func (s *Strings) Set(v string) error { *s = append(*s, v); return nil }
 
-// Parse reads the invocation's settings into fs. Where the binary has nothing left
-// to do, after -h or an error that it has printed, done is true and code is the
-// exit code.
+// Parse reads the settings of the invocation into fs. If done is true, the binary must exit with code:
+// Parse has printed the help of -h or an error.
 func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	fs.SetOutput(inv.Stderr)
 	err := parse(fs, inv.Args, inv.LookupEnv)
@@ -53,12 +53,12 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	}
 }
 
-// parse sets every flag of fs from the first of arguments, environment and the file
-// named by -config that names it.
+// parse sets the flags of fs from the arguments, then those that are missing from the environment,
+// then from the file of -config.
 func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
 	usage := fs.Usage
 	out := fs.Output()
-	// The flag package prints the whole usage after each error; one line is enough.
+	// Package flag would print the whole usage after each error. One line is enough.
 	fs.Usage = func() {}
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(args)
@@ -118,7 +118,7 @@ func fromFile(fs *flag.FlagSet, given map[string]bool, file string) error {
 	if err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	if len(doc.Content) == 0 { // empty, or nothing but comments
+	if len(doc.Content) == 0 { // an empty file, or only comments
 		return nil
 	}
 	root := doc.Content[0]
@@ -158,4 +158,17 @@ func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.
 		}
 	}
 	return nil
+}
+
+// ParseShare reads a share from 0 to 1, such as "30%" or "0.3".
+func ParseShare(text string) (float64, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	share, err := strconv.ParseFloat(number, 64)
+	if percent {
+		share /= 100
+	}
+	if err != nil || !(share >= 0 && share <= 1) {
+		return 0, errors.New("want a share such as 30%")
+	}
+	return share, nil
 }

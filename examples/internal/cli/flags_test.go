@@ -2,11 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -110,59 +105,14 @@ func TestHelpShowsTheExampleFirst(t *testing.T) {
 	require.Contains(t, stderr, "-nodes-per-service")
 }
 
-func TestAdmin(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	notReady := make(chan error, 1)
-	details := make(chan string, 1)
-	admin := Admin{Ready: func() error {
-		select {
-		case err := <-notReady:
-			return err
-		default:
-			return nil
-		}
-	}, Extra: http.NotFoundHandler(), Detail: func() string {
-		select {
-		case detail := <-details:
-			return detail
-		default:
-			return ""
-		}
-	}}
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- admin.Serve(ctx, l) }()
-
-	get := func(path string) (int, string) {
-		t.Helper()
-		resp, err := http.Get("http://" + l.Addr().String() + path)
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return resp.StatusCode, string(body)
+func TestParseShare(t *testing.T) {
+	for text, want := range map[string]float64{"30%": 0.3, "0.3": 0.3, "0": 0, "0%": 0, "1": 1, "100%": 1} {
+		got, err := ParseShare(text)
+		require.NoError(t, err, text)
+		require.InDelta(t, want, got, 1e-9, text)
 	}
-	code, body := get("/readyz")
-	require.Equal(t, 200, code, body)
-	notReady <- errors.New("no manifests yet")
-	code, body = get("/readyz")
-	require.Equal(t, 503, code)
-	require.Equal(t, "no manifests yet\n", body)
-	details <- "cluster eu-1 is away"
-	code, body = get("/readyz")
-	require.Equal(t, 200, code)
-	require.Equal(t, "ok\ncluster eu-1 is away\n", body)
-	code, body = get("/readyz")
-	require.Equal(t, 200, code)
-	require.Equal(t, "ok\n", body)
-	code, _ = get("/healthz")
-	require.Equal(t, 200, code)
-	code, _ = get("/other")
-	require.Equal(t, 404, code)
-	_, body = get("/metrics")
-	require.Contains(t, body, "go_goroutines")
-
-	cancel()
-	require.NoError(t, <-served)
+	for _, text := range []string{"", "%", "half", "30", "101%", "-1%", "NaN", "NaN%", "30%%", "Inf"} {
+		_, err := ParseShare(text)
+		require.ErrorContains(t, err, "want a share", text)
+	}
 }

@@ -1,0 +1,73 @@
+// Package cli has the parts that the example binaries share: settings from flags, environment and one
+// YAML file, exit codes, an admin listener with metrics and health, and a clean stop on SIGTERM.
+//
+// A binary is one function of type [Run]. So a test can call the function with its own arguments,
+// environment and output, and check the exit code:
+//
+//	func main() { cli.Main(run) }
+//
+//	func run(ctx context.Context, inv cli.Invocation) int {
+//		fs := cli.NewFlagSet("terminator", "terminator -routes routes.yaml -cluster eu-1=dir:manifests -out out -once")
+//		out := fs.String("out", "", "`directory` to write to")
+//		if code, done := inv.Parse(fs); done {
+//			return code
+//		}
+//		...
+//	}
+//
+// The package has nothing that a user of headgate would import: such code belongs to the public
+// packages.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Exit codes of every binary.
+const (
+	ExitOK     = 0 // success
+	ExitFailed = 1 // the work or a check failed
+	ExitUsage  = 2 // wrong flags, or a file or program that the binary needs is missing
+)
+
+// Invocation is one call of a binary, with everything that the operating system passes to main.
+type Invocation struct {
+	Args      []string                    // without the program's name
+	LookupEnv func(string) (string, bool) // nil means an empty environment
+	Stdout    io.Writer
+	Stderr    io.Writer
+}
+
+// Run is the body of a binary. It returns the exit code. When ctx ends, it returns soon.
+type Run func(ctx context.Context, inv Invocation) int
+
+// Main calls run with the process's own arguments, environment and streams, and exits with its code.
+// The context ends at the first SIGINT or SIGTERM. A second signal kills the process as usual, in case
+// the stop hangs.
+func Main(run Run) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, Invocation{
+		Args:      os.Args[1:],
+		LookupEnv: os.LookupEnv,
+		Stdout:    os.Stdout,
+		Stderr:    os.Stderr,
+	}))
+}
+
+// Logger returns a logger that writes lines of text to standard error.
+func (inv Invocation) Logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(inv.Stderr, nil))
+}
+
+// Fail prints "program: message" to standard error and returns code.
+func (inv Invocation) Fail(code int, program, format string, args ...any) int {
+	fmt.Fprintf(inv.Stderr, program+": "+format+"\n", args...)
+	return code
+}
