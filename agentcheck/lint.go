@@ -234,7 +234,7 @@ func (l *linter) maxConn(m MaxConn) {
 	}
 }
 
-// settings compares the settings that the answer names with those that the agent owns.
+// settings compares the settings of the answer with the settings that the agent owns.
 func (l *linter) settings(r Reply, s Setup) {
 	owns := cmp.Or(s.Owns, SettingState|SettingAdmin|SettingWeight)
 	for _, c := range []struct {

@@ -41,8 +41,8 @@ func (r Reply) String() string {
 //
 //	up ready 75% maxconn:30 # reason\n
 //
-// It allocates nothing if b has room. It fails, and returns b unchanged, only if State or Admin is
-// none of the constants.
+// It allocates nothing if b has room. If State or Admin is not one of the constants, it returns b
+// unchanged and an error. There are no other errors.
 func (r Reply) AppendLine(b []byte) ([]byte, error) {
 	b, err := r.AppendText(b)
 	if err != nil {
@@ -108,7 +108,7 @@ func (r *Reply) UnmarshalText(text []byte) error {
 //   - MaxConn: the lower one. 0 (unlimited) is the highest.
 //   - Reason: the reason of the more severe answer, even if that is empty. Severity is, from the
 //     highest: Maint, a State that is down, Drain, a lower Weight, a lower MaxConn. If both are
-//     equally severe, the result has the reason of r, or of o if r has none.
+//     equally severe, the result has the reason of r. If that is empty, it has the reason of o.
 //
 // Combining with the zero Reply changes nothing. The operation is associative. It is commutative,
 // except for the Reason of two equally severe answers.

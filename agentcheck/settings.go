@@ -35,7 +35,7 @@ func (s State) String() string {
 	return "State(" + strconv.Itoa(int(s)) + ")"
 }
 
-// MarshalText returns the word on the wire. It fails if s is none of the constants.
+// MarshalText returns the word on the wire. It fails if s is not one of the constants.
 func (s State) MarshalText() ([]byte, error) { return marshalWord(stateWords, uint8(s), s) }
 
 // UnmarshalText reads the word in any case, as HAProxy does. The empty text gives the zero value.
@@ -68,7 +68,7 @@ func (a Admin) String() string {
 	return "Admin(" + strconv.Itoa(int(a)) + ")"
 }
 
-// MarshalText returns the word on the wire. It fails if a is none of the constants.
+// MarshalText returns the word on the wire. It fails if a is not one of the constants.
 func (a Admin) MarshalText() ([]byte, error) { return marshalWord(adminWords, uint8(a), a) }
 
 // UnmarshalText reads the word in any case, as HAProxy does. The empty text gives the zero value.

@@ -20,7 +20,7 @@ import (
 // Admin serves the pages of a long-running binary for operators and for Kubernetes: /metrics, /healthz
 // (the process answers) and /readyz (the binary can do its work).
 type Admin struct {
-	// Gatherer has the metrics of /metrics. Nil means those of the process and the Go runtime.
+	// Gatherer has the metrics of /metrics. Nil means the metrics of NewRegistry.
 	Gatherer prometheus.Gatherer
 	// Ready returns nil if the binary can do its work. Otherwise /readyz shows the error with status
 	// 503. A nil function means always ready. It is called from many goroutines.

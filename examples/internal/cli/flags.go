@@ -53,8 +53,8 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	}
 }
 
-// parse sets the flags of fs from the arguments, then those that are missing from the environment,
-// then from the file of -config.
+// parse sets the flags of fs. The value of a flag comes from the arguments. If it is missing there, it
+// comes from the environment, and then from the file of -config.
 func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
 	usage := fs.Usage
 	out := fs.Output()
