@@ -66,6 +66,6 @@ func ExampleConfig_Validate() {
 	}}}
 	fmt.Println(config.Validate())
 	// Output:
-	// haproxycfg: invalid configuration: backend media.tracks: balance static-rr ignores every weight of an agent but 0% and 100%: use roundrobin
+	// haproxycfg: invalid configuration: backend media.tracks: balance static-rr ignores all weights of an agent except 0% and 100%: use roundrobin
 	// haproxycfg: invalid configuration: backend media.tracks: server 10.0.0.1:31000: it tracks "nodes/n1", which is not a checked server
 }

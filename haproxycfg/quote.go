@@ -2,16 +2,16 @@ package haproxycfg
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
-// text is rendered configuration. Its methods append; none of them can be made
-// to add a line or a word by the value that it is given, provided that the
-// value passed validation: line ends and NUL have no quoted form.
+// text is rendered configuration. Its methods append to it. A value that passed validation cannot make
+// them add a line or a second word. Validation rejects line ends and NUL, which no quotes can hold.
 type text []byte
 
-// bare says which bytes may stand outside quotes. "%" is left out although the
-// word splitter ignores it, so that whoever reads the file need not wonder.
+// bare holds the bytes that stay without quotes. HAProxy accepts "%" without quotes too, but a reader of
+// the file would have to know that.
 var bare = func() (ok [256]bool) {
 	for c := range ok {
 		ok[c] = nameByte[c]
@@ -22,8 +22,8 @@ var bare = func() (ok [256]bool) {
 	return ok
 }()
 
-// nameByte says which bytes HAProxy allows in the names of proxies and servers
-// (invalid_char in its source).
+// nameByte holds the bytes that HAProxy allows in names of proxies and servers (invalid_char in its
+// source).
 var nameByte = func() (ok [256]bool) {
 	for c := range ok {
 		switch {
@@ -36,7 +36,7 @@ var nameByte = func() (ok [256]bool) {
 	return ok
 }()
 
-// line begins a line inside a section.
+// line begins a line of a section.
 func (t *text) line(keyword string) {
 	*t = append(*t, "\n    "...)
 	*t = append(*t, keyword...)
@@ -54,12 +54,11 @@ func (t *text) section(keyword, name string) {
 	}
 }
 
-// raw appends what needs no quotes: own keywords and validated names.
+// raw appends a keyword or a validated name without quotes.
 func (t *text) raw(s string) { *t = append(*t, s...) }
 
-// word appends a space and s as exactly one word, whatever it holds. Single
-// quotes are used, inside of which HAProxy interprets nothing (configuration
-// manual, section 2.2).
+// word appends a space, and s as exactly one word. HAProxy interprets nothing inside single quotes
+// (configuration manual, section 2.2).
 func (t *text) word(s string) {
 	*t = append(*t, ' ')
 	*t = appendQuoted(*t, s)
@@ -89,8 +88,8 @@ func (t *text) int(n int) {
 	*t = strconv.AppendInt(*t, int64(n), 10)
 }
 
-// duration appends d in the unit that reads best: HAProxy knows no "1m30s", and
-// 90s is plainer than 90000ms.
+// duration appends a space and d in the largest unit that divides it: hours, minutes (from 10m on),
+// seconds or milliseconds. HAProxy has no "1m30s".
 func (t *text) duration(d time.Duration) {
 	*t = append(*t, ' ')
 	unit, name := time.Millisecond, "ms"
@@ -106,23 +105,5 @@ func (t *text) duration(d time.Duration) {
 	t.raw(name)
 }
 
-// logFormat doubles "%" for words that HAProxy reads as a log-format.
-func logFormat(s string) string {
-	n := 0
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' {
-			n++
-		}
-	}
-	if n == 0 {
-		return s
-	}
-	b := make([]byte, 0, len(s)+n)
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' {
-			b = append(b, '%')
-		}
-		b = append(b, s[i])
-	}
-	return string(b)
-}
+// logFormat doubles each "%", for words that HAProxy reads as a log-format.
+func logFormat(s string) string { return strings.ReplaceAll(s, "%", "%%") }

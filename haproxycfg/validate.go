@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ErrInvalid is wrapped by every error of [Config.Validate].
+// ErrInvalid is wrapped by each error of [Config.Validate].
 var ErrInvalid = errors.New("haproxycfg: invalid configuration")
 
 const (
@@ -22,29 +22,27 @@ const (
 )
 
 const (
-	// maxFaults ends a validation: a fault in generated configuration comes
-	// thousandfold.
+	// maxFaults bounds an error, because generated configurations repeat a fault thousands of
+	// times.
 	maxFaults = 20
-	// maxWord leaves a line with several long words far below HAProxy's buffers.
+	// maxWord is the length of the longest word in bytes. A line with several of them still fits
+	// into HAProxy's buffers.
 	maxWord = 1024
-	// maxMapText bounds key and value of a map entry. Where prefixes are alike for 2,048
-	// bytes (2^14 bits), the tree in which HAProxy 2.6 indexes them finds others than the
-	// longest.
+	// maxMapText is the length of the longest key or value of a map entry in bytes. If prefixes
+	// are equal for 2,048 bytes (2^14 bits), the tree of HAProxy 2.6 does not find the longest.
 	maxMapText = 2000
-	// maxSocketPath: HAProxy binds a temporary name first and therefore wants ten bytes
-	// less than a socket address holds.
+	// maxSocketPath is the length of the longest path of a socket in bytes. HAProxy binds a
+	// temporary name first, and so needs ten bytes less than a socket address holds.
 	maxSocketPath = 97
 )
 
-// Validate reports what HAProxy would refuse, and what it would accept and then
-// do otherwise than the Config says. Its error joins one error for each fault,
-// up to 20 of them, each of which names its place.
+// Validate reports values that HAProxy would refuse, or would accept with a different meaning. Its
+// error joins one error for each of the first 20 faults. Each of them names its place.
 //
-// It does not look at files: whether a certificate exists is known to HAProxy's
-// own check alone. A Config without frontends passes, though HAProxy does not
-// start with it.
+// Validate reads no files: only HAProxy's own check finds a missing certificate. A Config without
+// frontends is valid, although HAProxy does not start with it.
 func (c *Config) Validate() error {
-	v := validator{tracked: map[string]bool{}}
+	var v validator
 	v.global(c)
 	v.defaults(&c.Defaults)
 	v.names(c)
@@ -61,13 +59,12 @@ func (c *Config) Validate() error {
 	return errors.Join(v.faults...)
 }
 
-// Valid is a Config that has passed [Config.Validate]. A function that takes a Valid does not
-// validate again. The Config must not change while a Valid of it is in use.
-//
-// Only [Config.Valid] makes one; the zero Valid panics.
+// Valid is a Config that has passed [Config.Validate], so that functions with a Valid need not
+// validate it again. The Config must not change while a Valid of it is in use. Only [Config.Valid]
+// makes a Valid. The methods of the zero Valid panic.
 type Valid struct{ config *Config }
 
-// Valid validates c. Its error is that of [Config.Validate].
+// Valid validates c. It returns the error of [Config.Validate].
 func (c *Config) Valid() (Valid, error) {
 	if err := c.Validate(); err != nil {
 		return Valid{}, err
@@ -78,7 +75,7 @@ func (c *Config) Valid() (Valid, error) {
 // StateFile returns Global.StateFile.
 func (v Valid) StateFile() string { return v.config.Global.StateFile }
 
-// WithStateFile returns the same configuration with another Global.StateFile.
+// WithStateFile returns a copy of the configuration with another Global.StateFile.
 func (v Valid) WithStateFile(file string) (Valid, error) {
 	var f validator
 	f.word("StateFile", file)
@@ -87,15 +84,14 @@ func (v Valid) WithStateFile(file string) (Valid, error) {
 	return Valid{&c}, errors.Join(f.faults...)
 }
 
+// validator collects the faults of one Config.
 type validator struct {
-	place    string // of what is being looked at, ends in ": " unless empty
+	place    string // the place of the current value, such as "backend b: "
 	faults   []error
-	backends map[string]int      // name to index
-	maps     map[string]int      // name to index
-	tracked  map[string]bool     // what was asked of Server.Track, and whether it is a checked server
-	servers  map[string]bool     // "backend/server" of every backend that is tracked, and whether it is checked
-	loaded   map[string]struct{} // the backends whose servers are in servers
-	seen     serverSet           // of the backend that is looked at
+	backends map[string]int  // index by name
+	maps     map[string]int  // index by name
+	checked  map[string]bool // by "backend/server", for the backends that a Server.Track names
+	seen     serverSet       // the servers of the current backend
 }
 
 func (v *validator) addf(format string, args ...any) {
@@ -104,17 +100,17 @@ func (v *validator) addf(format string, args ...any) {
 	}
 }
 
-// word reports a value that no quoting can carry.
+// word reports a value that no quotes can hold.
 func (v *validator) word(what, s string) {
 	switch {
 	case len(s) > maxWord:
 		v.addf("%s is longer than %d bytes", what, maxWord)
 	case strings.ContainsAny(s, "\n\r\x00"):
-		v.addf("%s %q holds a line end or NUL", what, s)
+		v.addf("%s %q contains a line end or NUL", what, s)
 	}
 }
 
-// name reports what HAProxy does not allow as the name of a proxy.
+// name reports a name that HAProxy does not allow for a proxy, and returns false.
 func (v *validator) name(what, s string) bool {
 	if s == "" || len(s) > MaxName {
 		v.addf("%s %q: a name has 1 to %d bytes", what, s, MaxName)
@@ -129,12 +125,12 @@ func (v *validator) name(what, s string) bool {
 	return true
 }
 
-// path reports what cannot be the path of a request.
+// path reports a value that cannot be the path of a request.
 func (v *validator) path(what, s string) {
 	v.target(what, s, "?")
 }
 
-// target reports what cannot be a path, or holds one of the bytes given besides.
+// target reports a value that cannot be a path, or contains one of the bytes of without.
 func (v *validator) target(what, s, without string) {
 	v.word(what, s)
 	if s == "" {
@@ -145,14 +141,13 @@ func (v *validator) target(what, s, without string) {
 	}
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '#' || strings.IndexByte(without, s[i]) >= 0 {
-			v.addf("%s %q holds %q, which no path of a request holds", what, s, s[i])
+			v.addf("%s %q contains %q, which no path of a request contains", what, s, s[i])
 			return
 		}
 	}
 }
 
-// duration reports what HAProxy's timers cannot hold: they count milliseconds
-// in 31 bits.
+// duration reports a time that HAProxy's timers cannot hold. They count milliseconds in 31 bits.
 func (v *validator) duration(what string, d time.Duration) {
 	switch {
 	case d < 0:
@@ -177,7 +172,7 @@ func (v *validator) global(c *Config) {
 	v.number("Descriptors", g.Descriptors, 0, math.MaxInt32)
 	v.number("Threads", g.Threads, 0, 4096)
 	if g.MaxConn == 0 && g.Descriptors > 0 && c.MaxConn() == 0 {
-		v.addf("%d descriptors leave none for connections: checks, agents and listeners take %d", g.Descriptors, c.reserved())
+		v.addf("%d descriptors leave none for connections: checks, agents and listeners need %d", g.Descriptors, c.reservedDescriptors())
 	}
 	v.word("User", g.User)
 	v.word("Group", g.Group)
@@ -213,7 +208,7 @@ func (v *validator) defaults(d *Defaults) {
 	v.duration("KeepAlive", d.KeepAlive)
 	v.number("Retries", d.Retries, math.MinInt32, 100)
 	if d.RetryOn != nil && len(d.RetryOn) == 0 {
-		v.addf("RetryOn is empty: nil means the default, negative Retries mean never")
+		v.addf("RetryOn is empty: nil means the default, negative Retries mean no retries")
 	}
 	for i, e := range d.RetryOn {
 		oneOf(v, "RetryOn", e, RetryConnFailure, RetryEmptyResponse, RetryResponseTimeout, RetryJunkResponse, Retry502, Retry503, Retry504)
@@ -223,9 +218,9 @@ func (v *validator) defaults(d *Defaults) {
 	}
 }
 
-// socketPath reports what cannot be the path of a socket. No quotes keep HAProxy
-// from expanding "$" and from cutting at "," where it expects an address, so
-// either would listen somewhere else (str2sa_range and str2listener in its source).
+// socketPath reports a value that cannot be the path of a socket. In an address, HAProxy expands "$"
+// and cuts at "," even inside quotes, so that it would listen elsewhere (str2sa_range and
+// str2listener in its source).
 func (v *validator) socketPath(what, s string) {
 	v.word(what, s)
 	if !strings.HasPrefix(s, "/") || len(s) > maxSocketPath {
@@ -263,7 +258,7 @@ func (v *validator) timeouts(t *Timeouts) {
 	v.duration("Check", t.Check)
 }
 
-// names indexes backends and maps and reports names that are used twice.
+// names indexes backends and maps, and reports names that occur twice.
 func (v *validator) names(c *Config) {
 	v.place = ""
 	v.backends = make(map[string]int, len(c.Backends))
@@ -285,7 +280,7 @@ func (v *validator) names(c *Config) {
 	frontends := make(map[string]int, len(c.Frontends))
 	for i := range c.Frontends {
 		if b, ok := v.backends[c.Frontends[i].Name]; ok {
-			v.addf("frontend %d and backend %d are both named %q, which HAProxy refuses from 3.3 on", i, b, c.Frontends[i].Name)
+			v.addf("frontend %d and backend %d are both named %q, which HAProxy 3.3 and later refuse", i, b, c.Frontends[i].Name)
 		}
 		if first, ok := frontends[c.Frontends[i].Name]; ok {
 			v.addf("frontends %d and %d are both named %q", first, i, c.Frontends[i].Name)

@@ -17,14 +17,14 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 	}
 	v.place = "frontend " + f.Name + ": "
 	if len(f.Binds) == 0 {
-		v.addf("it listens nowhere")
+		v.addf("it has no bind")
 	}
 	for i := range f.Binds {
 		v.bind(&f.Binds[i])
 	}
 	v.number("MaxConn", f.MaxConn, 0, math.MaxInt32)
 	if r := f.RedirectHTTPS; r != nil && !slices.Contains([]int{0, 301, 302, 303, 307, 308}, r.Code) {
-		v.addf("%d is no code of a redirection", r.Code)
+		v.addf("%d is not a status code of a redirect", r.Code)
 	}
 	v.number("Forwarded", int(f.Forwarded), int(ForwardedReplace), int(ForwardedKeep))
 	v.path("Monitor", f.Monitor)
@@ -36,7 +36,7 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 		return
 	}
 	if f.DefaultBackend == "" {
-		v.addf("a router needs a default backend for what it does not know")
+		v.addf("a router needs a default backend for unknown hosts and paths")
 	}
 	v.routerMap("Hosts", f.Router.Hosts)
 	for _, m := range [...]struct{ what, name string }{{"Exact", f.Router.Exact}, {"Prefix", f.Router.Prefix}} {
@@ -54,8 +54,8 @@ func (v *validator) routerMap(what, name string) (int, bool) {
 	return i, ok
 }
 
-// mapTargets reports entries that name no backend: HAProxy would send them to
-// the default backend without a word.
+// mapTargets reports entries that name no backend. HAProxy would use the default backend for them
+// without a warning.
 func (v *validator) mapTargets(m *Map) {
 	for i := range m.Entries {
 		if _, ok := v.backends[m.Entries[i].Value]; !ok {
@@ -91,7 +91,7 @@ func (v *validator) bind(b *Bind) {
 	}
 }
 
-// addrPort is the address of a bind that is no socket of a path.
+// addrPort parses the address of a bind other than "unix@/path".
 func (b *Bind) addrPort() (netip.AddrPort, error) {
 	if strings.HasPrefix(b.Address, ":") {
 		return netip.ParseAddrPort("0.0.0.0" + b.Address)
@@ -99,8 +99,8 @@ func (b *Bind) addrPort() (netip.AddrPort, error) {
 	return netip.ParseAddrPort(b.Address)
 }
 
-// bindsTwice reports addresses that are listened on twice. HAProxy takes that for
-// meant, and the kernel then gives each connection to either listener at random.
+// bindsTwice reports addresses that occur twice. HAProxy accepts that, and the kernel then gives each
+// connection to one of the listeners at random.
 func (v *validator) bindsTwice(c *Config) {
 	v.place = ""
 	first := map[string]string{}
@@ -136,7 +136,7 @@ func (v *validator) backend(c *Config, b *Backend) {
 		return
 	}
 	if b.Balance == "static-rr" {
-		v.addf("balance static-rr ignores every weight of an agent but 0%% and 100%%: use %s", RoundRobin)
+		v.addf("balance static-rr ignores all weights of an agent except 0%% and 100%%: use %s", RoundRobin)
 	} else {
 		oneOf(v, "Balance", b.Balance, "", RoundRobin, LeastConn, Random, Source, URI)
 	}
@@ -174,12 +174,12 @@ func (v *validator) response(b *Backend) {
 }
 
 func (v *validator) serversOf(c *Config, b *Backend) {
-	v.seen.begin()
+	v.seen.reset()
 	place := v.place
 	for i := range b.Servers {
 		s := &b.Servers[i]
 		twice := v.seen.add(b.Servers[:i], serverKey{s.Addr, s.AgentPort})
-		if !twice && v.server(c, s) {
+		if !twice && v.serverOK(c, s) {
 			continue
 		}
 		v.place = place + "server " + s.Name() + ": "
@@ -188,20 +188,21 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 	}
 }
 
-// server reports whether a server has no fault. It is apart from serverFaults
-// since it runs for tens of thousands of servers and must not build their names.
-func (v *validator) server(c *Config, s *Server) bool {
+// serverOK reports whether a server has no fault. serverFaults then adds the faults. The two are
+// separate because serverOK runs for tens of thousands of servers and must not build their names.
+func (v *validator) serverOK(c *Config, s *Server) bool {
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
-		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isTracked(c, s.Track)) &&
+		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isChecked(c, s.Track)) &&
 		(s.AgentSend == "" || validAgentSend(s))
 }
 
-// serverSet finds servers that are in a backend twice. As long as they come in
-// ascending order, as those of one service do, none is, and nothing is kept.
+// serverSet finds servers that a backend has twice. While the servers of a backend come in ascending
+// order, as those of one service do, it keeps only the last key. With this, rendering 40,000 servers
+// takes 18 ms instead of 26.
 type serverSet struct {
-	last serverKey
-	kept bool // all keys, in
-	keys map[serverKey]struct{}
+	last     serverKey
+	unsorted bool // keys holds all keys
+	keys     map[serverKey]struct{}
 }
 
 type serverKey struct {
@@ -213,22 +214,22 @@ func (k serverKey) compare(o serverKey) int {
 	return cmp.Or(k.addr.Compare(o.addr), cmp.Compare(k.agent, o.agent))
 }
 
-// begin empties the set.
-func (s *serverSet) begin() {
-	if s.kept {
-		s.kept = false
+// reset empties the set.
+func (s *serverSet) reset() {
+	if s.unsorted {
+		s.unsorted = false
 		clear(s.keys)
 	}
 }
 
-// add reports whether a key is among the earlier servers, and adds it to them.
+// add adds the key of the server that follows earlier. It reports whether one of those has it.
 func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
-	if !s.kept {
+	if !s.unsorted {
 		if len(earlier) == 0 || s.last.compare(key) < 0 {
 			s.last = key
 			return false
 		}
-		s.kept = true
+		s.unsorted = true
 		if s.keys == nil {
 			s.keys = make(map[serverKey]struct{}, 2*len(earlier))
 		}
@@ -241,28 +242,27 @@ func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
 	return twice
 }
 
-// validAgentSend: the line is one word on HAProxy's side and one line on the
-// agent's.
+// validAgentSend reports whether AgentSend is one word for HAProxy and one line for the agent.
 func validAgentSend(s *Server) bool {
 	return s.AgentPort != 0 && len(s.AgentSend) <= maxWord && !strings.ContainsAny(s.AgentSend, "\n\r\x00") && utf8.ValidString(s.AgentSend)
 }
 
 func (v *validator) serverFaults(s *Server, twice bool) {
 	if !s.Addr.IsValid() || s.Addr.Port() == 0 {
-		v.addf("no address or no port")
+		v.addf("it lacks an address or a port")
 		return
 	}
 	if s.Addr.Addr().Zone() != "" || s.Addr.Addr().Is4In6() {
-		v.addf("an address has no zone, and IPv4 is not written as IPv6")
+		v.addf("its address has a zone, or is IPv4 written as IPv6")
 	}
 	if twice {
-		v.addf("it is there twice")
+		v.addf("the backend has it twice")
 	}
 	v.number("weight", s.Weight, NoTraffic, 256)
 	if s.Track != "" && s.Check {
-		v.addf("it both tracks %s and is checked, which HAProxy refuses", s.Track)
+		v.addf("it both tracks %s and has a check, which HAProxy refuses", s.Track)
 	}
-	if s.Track != "" && !v.tracked[s.Track] {
+	if s.Track != "" && !v.checked[s.Track] {
 		v.addf("it tracks %q, which is not a checked server", s.Track)
 	}
 	if s.AgentSend != "" && !validAgentSend(s) {
@@ -270,34 +270,26 @@ func (v *validator) serverFaults(s *Server, twice bool) {
 	}
 }
 
-// isTracked reports whether name is a server that a check or an agent watches.
-// HAProxy follows chains of tracking servers too, but here one step is enough.
-func (v *validator) isTracked(c *Config, name string) bool {
-	known, asked := v.tracked[name]
-	if asked {
-		return known
+// isChecked reports whether a check or an agent watches the server named "backend/server". HAProxy
+// also follows a chain of tracking servers; this package allows one step.
+func (v *validator) isChecked(c *Config, name string) bool {
+	checked, ok := v.checked[name]
+	if ok {
+		return checked
+	}
+	if v.checked == nil {
+		v.checked = map[string]bool{}
 	}
 	backend, _, _ := strings.Cut(name, "/")
-	if _, ok := v.loaded[backend]; !ok {
-		v.loadTracked(c, backend)
+	i, known := v.backends[backend]
+	if _, loaded := v.checked[backend]; known && !loaded {
+		v.checked[backend] = false // the servers are loaded
+		for j := range c.Backends[i].Servers {
+			s := &c.Backends[i].Servers[j]
+			v.checked[backend+"/"+s.Name()] = s.Check || s.Track == "" && s.AgentPort != 0
+		}
 	}
-	v.tracked[name] = v.servers[name]
-	return v.tracked[name]
-}
-
-func (v *validator) loadTracked(c *Config, backend string) {
-	if v.loaded == nil {
-		v.loaded, v.servers = map[string]struct{}{}, map[string]bool{}
-	}
-	v.loaded[backend] = struct{}{}
-	i, ok := v.backends[backend]
-	if !ok {
-		return
-	}
-	for j := range c.Backends[i].Servers {
-		s := &c.Backends[i].Servers[j]
-		v.servers[trackName(backend, s.Addr, s.AgentPort)] = s.Check || s.Track == "" && s.AgentPort != 0
-	}
+	return v.checked[name]
 }
 
 func (v *validator) mapTable(m *Map) {
@@ -307,7 +299,7 @@ func (v *validator) mapTable(m *Map) {
 	}
 	v.place = "map " + m.Name + ": "
 	if strings.Contains(m.Name, ":") || strings.HasPrefix(m.Name, ".") {
-		v.addf("its name is the name of a file: no colon, no dot at the start")
+		v.addf("its name is part of a file name: no colon, and no dot at the start")
 	}
 	sorted := slices.IsSortedFunc(m.Entries, compareEntries) // then two of one key are neighbours
 	var keys map[string]struct{}
@@ -324,7 +316,7 @@ func (v *validator) mapTable(m *Map) {
 			keys[e.Key] = struct{}{}
 		}
 		if dup {
-			v.addf("key %q is there twice", e.Key)
+			v.addf("key %q occurs twice", e.Key)
 		}
 	}
 }
@@ -334,8 +326,8 @@ func (e MapEntry) valid() bool {
 	return validMapText(e.Key) && e.Key[0] != '#' && validMapText(e.Value)
 }
 
-// validMapText: a map has no quoting at all. The key is the first word of its
-// line, the value is the rest.
+// validMapText reports whether a map can hold a key or value. Maps have no quotes: the key is the
+// first word of a line, the value is the rest.
 func validMapText(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] == 0x7f {
@@ -345,11 +337,12 @@ func validMapText(s string) bool {
 	return s != "" && len(s) <= maxMapText
 }
 
-// checkMapDir: a map is named inside double quotes inside single quotes, where
-// neither quote nor backslash has a spelling that every version reads alike.
+// checkMapDir reports a directory that cannot be part of the name of a map. The name stands inside
+// double quotes inside single quotes. There, HAProxy's versions read quotes and backslashes
+// differently.
 func checkMapDir(dir string) error {
 	if strings.ContainsAny(dir, "\n\r\x00'\"\\") || len(dir) > maxWord {
-		return fmt.Errorf("haproxycfg: directory %q holds a quote, backslash or line end, or is too long", dir)
+		return fmt.Errorf("haproxycfg: directory %q contains a quote, backslash or line end, or is too long", dir)
 	}
 	return nil
 }

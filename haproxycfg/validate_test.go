@@ -23,11 +23,11 @@ func TestValidate(t *testing.T) {
 	}{
 		{"backend twice", func(c *config) { c.Backends[1].Name = "b" }, `backends 0 and 1 are both named "b"`},
 		{"frontend twice", func(c *config) { c.Frontends = append(c.Frontends, c.Frontends[0]) }, `frontends 0 and 1 are both named "f"`},
-		{"frontend named like a backend", func(c *config) { c.Frontends[0].Name = "answer" }, `frontend 0 and backend 1 are both named "answer", which HAProxy refuses from 3.3 on`},
+		{"frontend named like a backend", func(c *config) { c.Frontends[0].Name = "answer" }, `frontend 0 and backend 1 are both named "answer", which HAProxy 3.3 and later refuse`},
 		{"map twice", func(c *config) { c.Maps[1].Name = "h" }, `maps 0 and 1 are both named "h"`},
 		{"backend name", func(c *config) { c.Backends[0].Name = "a/b" }, `backend "a/b": a name is made of letters, digits and "-_.:"`},
 		{"no name", func(c *config) { c.Frontends[0].Name = "" }, `frontend "": a name has 1 to 255 bytes`},
-		{"no bind", func(c *config) { c.Frontends[0].Binds = nil }, "frontend f: it listens nowhere"},
+		{"no bind", func(c *config) { c.Frontends[0].Binds = nil }, "frontend f: it has no bind"},
 		{"bind to a name", func(c *config) { c.Frontends[0].Binds[0].Address = "localhost:80" }, `frontend f: bind "localhost:80" is neither "host:port" with an IP address and a port nor "unix@/path"`},
 		{"bind to port 0", func(c *config) { c.Frontends[0].Binds[0].Address = ":0" }, `bind ":0" is neither`},
 		{"bind to a zone", func(c *config) { c.Frontends[0].Binds[0].Address = "[fe80::1%eth0]:80" }, `is neither`},
@@ -45,29 +45,29 @@ func TestValidate(t *testing.T) {
 		{"old TLS", func(c *config) { c.Frontends[0].Binds[0].TLS.MinVersion = "TLSv1.0" }, `unknown TLS version "TLSv1.0"`},
 		{"ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{"h2,x"} }, `"h2,x" is no protocol name`},
 		{"empty ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{} }, "ALPN is empty: nil means the default"},
-		{"redirection", func(c *config) { c.Frontends[0].RedirectHTTPS = &haproxycfg.HTTPSRedirect{Code: 300} }, "frontend f: 300 is no code of a redirection"},
+		{"redirection", func(c *config) { c.Frontends[0].RedirectHTTPS = &haproxycfg.HTTPSRedirect{Code: 300} }, "frontend f: 300 is not a status code of a redirect"},
 		{"monitor", func(c *config) { c.Frontends[0].Monitor = "ready" }, `Monitor "ready" does not begin with a slash`},
-		{"default backend missing", func(c *config) { c.Frontends[0].DefaultBackend = "" }, "frontend f: a router needs a default backend for what it does not know"},
+		{"default backend missing", func(c *config) { c.Frontends[0].DefaultBackend = "" }, "frontend f: a router needs a default backend for unknown hosts and paths"},
 		{"default backend unknown", func(c *config) { c.Frontends[0].DefaultBackend = "x" }, `frontend f: default backend "x" does not exist`},
 		{"map unknown", func(c *config) { c.Frontends[0].Router.Exact = "x" }, `frontend f: router: Exact names map "x", which does not exist`},
 		{"backend of a map unknown", func(c *config) { c.Maps[2].Entries[0].Value = "x" }, `frontend f: router: map p: key "a/": backend "x" does not exist`},
 		{"key with a space", func(c *config) { c.Maps[2].Entries[0].Key = "a b" }, `map p: entry "a b" to "answer"`},
 		{"key too long for HAProxy's trees", func(c *config) { c.Maps[2].Entries[0].Key = "a/" + strings.Repeat("x", 2000) }, "both have 1 to 2000 bytes"},
-		{"key twice", func(c *config) { c.Maps[2].Entries = append(c.Maps[2].Entries, c.Maps[2].Entries[0]) }, `map p: key "a/" is there twice`},
-		{"map name", func(c *config) { c.Maps[0].Name, c.Frontends[0].Router.Hosts = "..", ".." }, "map ..: its name is the name of a file"},
-		{"static-rr", func(c *config) { c.Backends[0].Balance = "static-rr" }, "backend b: balance static-rr ignores every weight of an agent but 0% and 100%: use roundrobin"},
+		{"key twice", func(c *config) { c.Maps[2].Entries = append(c.Maps[2].Entries, c.Maps[2].Entries[0]) }, `map p: key "a/" occurs twice`},
+		{"map name", func(c *config) { c.Maps[0].Name, c.Frontends[0].Router.Hosts = "..", ".." }, "map ..: its name is part of a file name"},
+		{"static-rr", func(c *config) { c.Backends[0].Balance = "static-rr" }, "backend b: balance static-rr ignores all weights of an agent except 0% and 100%: use roundrobin"},
 		{"balance", func(c *config) { c.Backends[0].Balance = "x" }, `backend b: unknown Balance "x"`},
 		{"too many servers", func(c *config) {
 			for i := range 5000 {
 				c.Backends[0].Servers = append(c.Backends[0].Servers, haproxycfg.Server{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 1)})
 			}
 		}, "backend b: 5002 servers are more than roundrobin's 4095: use leastconn"},
-		{"server twice", func(c *config) { c.Backends[0].Servers[1] = *server(c) }, "backend b: server 10.0.0.1:80-9801: it is there twice"},
-		{"server without address", func(c *config) { server(c).Addr = netip.AddrPort{} }, "no address or no port"},
-		{"server without port", func(c *config) { server(c).Addr = netip.MustParseAddrPort("10.0.0.1:0") }, "backend b: server 10.0.0.1:0-9801: no address or no port"},
-		{"mapped address", func(c *config) { server(c).Addr = netip.MustParseAddrPort("[::ffff:10.0.0.1]:80") }, "IPv4 is not written as IPv6"},
+		{"server twice", func(c *config) { c.Backends[0].Servers[1] = *server(c) }, "backend b: server 10.0.0.1:80-9801: the backend has it twice"},
+		{"server without address", func(c *config) { server(c).Addr = netip.AddrPort{} }, "it lacks an address or a port"},
+		{"server without port", func(c *config) { server(c).Addr = netip.MustParseAddrPort("10.0.0.1:0") }, "backend b: server 10.0.0.1:0-9801: it lacks an address or a port"},
+		{"mapped address", func(c *config) { server(c).Addr = netip.MustParseAddrPort("[::ffff:10.0.0.1]:80") }, "IPv4 written as IPv6"},
 		{"weight", func(c *config) { server(c).Weight = 257 }, "backend b: server 10.0.0.1:80-9801: weight 257 is not from -1 to 256"},
-		{"track and check", func(c *config) { server(c).Track = "nodes/10.0.0.1:80-9801" }, "it both tracks nodes/10.0.0.1:80-9801 and is checked, which HAProxy refuses"},
+		{"track and check", func(c *config) { server(c).Track = "nodes/10.0.0.1:80-9801" }, "it both tracks nodes/10.0.0.1:80-9801 and has a check, which HAProxy refuses"},
 		{"track of nothing", func(c *config) { c.Backends[0].Servers[1].Track = "nodes/n1" }, `backend b: server 10.0.0.2:80: it tracks "nodes/n1", which is not a checked server`},
 		{"track of itself", func(c *config) { c.Backends[0].Servers[1].Track = "b/10.0.0.2:80" }, "which is not a checked server"},
 		{"agent-send without agent", func(c *config) { c.Backends[0].Servers[1].AgentSend = "x" }, `AgentSend "x" is not one line of text for an agent port`},
@@ -76,8 +76,8 @@ func TestValidate(t *testing.T) {
 		{"type of no body", func(c *config) {
 			c.Backends[1].Response = &haproxycfg.FixedResponse{Status: 204, ContentType: "text/html"}
 		}, "backend answer: Response.ContentType without Response.Body"},
-		{"monitor with a query", func(c *config) { c.Frontends[0].Monitor = "/a?b" }, `frontend f: Monitor "/a?b" holds '?', which no path of a request holds`},
-		{"health path", func(c *config) { c.Backends[0].Health.Path = "/a#b" }, `backend b: Health.Path "/a#b" holds '#', which no path of a request holds`},
+		{"monitor with a query", func(c *config) { c.Frontends[0].Monitor = "/a?b" }, `frontend f: Monitor "/a?b" contains '?', which no path of a request contains`},
+		{"health path", func(c *config) { c.Backends[0].Health.Path = "/a#b" }, `backend b: Health.Path "/a#b" contains '#', which no path of a request contains`},
 		{"health host", func(c *config) { c.Backends[0].Health = haproxycfg.Health{Host: "h"} }, "backend b: Health.Host without Health.Path"},
 		{"negative", func(c *config) { c.Defaults.Client = -time.Second }, "defaults: Client -1s is negative"},
 		{"too precise", func(c *config) { c.Backends[0].AgentInterval = time.Microsecond }, "backend b: AgentInterval 1µs is not whole milliseconds"},
@@ -85,7 +85,7 @@ func TestValidate(t *testing.T) {
 		{"retry event", func(c *config) { c.Defaults.RetryOn = []haproxycfg.RetryEvent{"all-retryable-errors"} }, `defaults: unknown RetryOn "all-retryable-errors"`},
 		{"retry event twice", func(c *config) { c.Defaults.RetryOn = []haproxycfg.RetryEvent{"502", "502"} }, `defaults: RetryOn names "502" twice`},
 		{"no retry events", func(c *config) { c.Defaults.RetryOn = []haproxycfg.RetryEvent{} }, "defaults: RetryOn is empty"},
-		{"descriptors", func(c *config) { c.Global.Descriptors = 100 }, "global: 100 descriptors leave none for connections: checks, agents and listeners take 260"},
+		{"descriptors", func(c *config) { c.Global.Descriptors = 100 }, "global: 100 descriptors leave none for connections: checks, agents and listeners need 260"},
 		{"socket", func(c *config) { c.Global.StatsSocket = "/" + strings.Repeat("x", 97) }, "the absolute path of a socket has at most 97 bytes"},
 		{"socket that HAProxy would expand", func(c *config) { c.Global.StatsSocket = "/run/$USER" }, `StatsSocket "/run/$USER": the path of a socket has neither "$" nor ","`},
 		{"two sockets in one", func(c *config) { c.Frontends[0].Binds[0].Address = "unix@/a,:8080" }, `bind "/a,:8080": the path of a socket has neither "$" nor ","`},
@@ -93,7 +93,7 @@ func TestValidate(t *testing.T) {
 		{"log to a name", func(c *config) { c.Global.Logs[0].Address = "syslog:514" }, `global: log 0: Address "syslog:514" is neither "stdout"`},
 		{"log to nowhere", func(c *config) { c.Global.Logs[0].Address = "" }, `global: log 0: Address "" is neither "stdout"`},
 		{"log", func(c *config) { c.Global.Logs[0].Facility = "local8" }, `global: log 0: unknown Facility "local8"`},
-		{"line end", func(c *config) { c.Global.StateFile = "a\nb" }, `global: StateFile "a\nb" holds a line end or NUL`},
+		{"line end", func(c *config) { c.Global.StateFile = "a\nb" }, `global: StateFile "a\nb" contains a line end or NUL`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := fieldsConfig()
@@ -137,7 +137,7 @@ func TestWriteTo(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A server that is there twice is found wherever the two stand, and nothing else is
+// A server that occurs twice is found wherever the two stand, and nothing else is
 // taken for one.
 func TestServersTwice(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -170,7 +170,7 @@ func TestServersTwice(t *testing.T) {
 			continue
 		}
 		twice++
-		require.Equal(t, want, strings.Count(err.Error(), "it is there twice"))
+		require.Equal(t, want, strings.Count(err.Error(), "the backend has it twice"))
 		require.Equal(t, want, strings.Count(err.Error(), "\n")+1)
 	}
 	require.Greater(t, twice, 500)

@@ -327,7 +327,7 @@ func TestFailures(t *testing.T) {
 		{"listener", []string{"-once", "-http", "localhost:80"}, cli.ExitUsage, `bind "localhost:80"`},
 		{"listener twice", []string{"-once", "-exporter", ":8080"}, cli.ExitUsage, "frontends http and admin both listen on :8080"},
 		{"stats socket", []string{"-once", "-stats-socket", "/run/$USER"}, cli.ExitUsage, "StatsSocket"},
-		{"line end", []string{"-once", "-user", "x\nbackend y"}, cli.ExitUsage, "holds a line end"},
+		{"line end", []string{"-once", "-user", "x\nbackend y"}, cli.ExitUsage, "contains a line end"},
 		{"name of a cluster", []string{"-once", "-cluster", "EU=dir:x"}, cli.ExitUsage, `-cluster: "EU=dir:x": "EU" is no name of a cluster`},
 		{"cluster twice", []string{"-once", "-cluster", "eu-1=dir:x"}, cli.ExitUsage, `-cluster: "eu-1=dir:x": the cluster is given twice`},
 		{"prefix", []string{"-once", "-annotation-prefix", "example.com/"}, cli.ExitUsage, `-annotation-prefix: "example.com/": `},

@@ -8,14 +8,14 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// appendBackendKey encodes all that makes a backend: two routes share one if their
-// keys are equal. Weights count by their ratio.
+// appendBackendKey appends an encoding of everything that a backend depends on. Routes with the same key
+// share a backend. Weights with the same ratio give the same key.
 func appendBackendKey(k []byte, r *routes.Route) []byte {
 	divisor := 0
 	for _, b := range r.Backends {
 		divisor = gcd(divisor, b.Weight)
 	}
-	field := func(s string) { // with its length: no two lists of fields look alike
+	field := func(s string) { // the length keeps different lists of fields apart
 		k = strconv.AppendInt(k, int64(len(s)), 10)
 		k = append(k, ':')
 		k = append(k, s...)
@@ -50,14 +50,12 @@ func gcd(a, b int) int {
 	return a
 }
 
-// backendName is the first service's name, with a hash of the key unless the key
-// says nothing more. Labels of Kubernetes have neither "." nor ":", so the parts
-// and the hash stay apart; a part that is no label is spelled otherwise and then
-// the hash makes the name unique.
+// backendName returns the name of the first service. If the key contains more than that service, a hash
+// of the key follows. Kubernetes labels contain neither "." nor ":", so these separate the parts and
+// the hash. If a part is not a label, its other bytes are replaced, and the hash makes the name unique.
 //
-// The hash covers weights too, although a new weight is then a new backend,
-// whose servers have no line in the state file: HAProxy ignores a saved weight
-// anyway once the initial one has changed.
+// The hash covers weights, so a new weight makes a new backend, whose servers have no line in the state
+// file. That loses nothing: HAProxy ignores a saved weight if the initial weight has changed.
 func backendName(r *routes.Route, key string) string {
 	first := r.Backends[0]
 	var n []byte
@@ -81,9 +79,9 @@ func appendHash(b []byte, s string) []byte {
 	return hex.AppendEncode(append(b, ':'), sum[:5])
 }
 
-// appendLabel appends s with every byte that no label has as "_", cut to 60
-// bytes, and reports whether it is still s. Labels have up to 63, but four of them
-// and a hash would then be longer than maxName.
+// appendLabel appends the first 60 bytes of s, with "_" for each byte that no Kubernetes label contains.
+// It reports whether it appended exactly s. Labels have up to 63 bytes, but four of them and a hash would
+// be longer than haproxycfg.MaxName.
 func appendLabel(b []byte, s string) ([]byte, bool) {
 	const most = 60
 	same := s != "" && len(s) <= most
@@ -97,7 +95,7 @@ func appendLabel(b []byte, s string) ([]byte, bool) {
 	return b, same
 }
 
-// nodesBackend is the name of the backend that holds a cluster's nodes.
+// nodesBackend returns the name of the backend that holds a cluster's nodes.
 func nodesBackend(cluster string) string {
 	b, same := appendLabel([]byte("nodes."), cluster)
 	if !same {

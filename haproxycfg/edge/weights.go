@@ -4,34 +4,31 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// share is what a route declares of one service, and how many servers it has.
+// share is the declared weight of one service of a route, and the number of its servers.
 type share struct {
 	weight, servers int
 }
 
 const (
 	maxWeight = 256
-	// goodShare is how far off a share may be, relative to itself, for a scale
-	// to be taken at once.
+	// goodShare is the largest relative error of a share with which serverWeights accepts a
+	// scale without trying others.
 	goodShare = 0.01
 )
 
-// serverWeights returns the weight of each server of each service, so that the
-// services get requests in the ratio of their declared weights however many
-// servers each of them has. It returns NoTraffic for services of weight 0 and
-// the plain default for a service that is alone.
+// serverWeights returns, for each service, the weight of each of its servers. With these weights the
+// services get requests in the ratio of their declared weights, for any numbers of servers. A service
+// with weight 0 gets NoTraffic. A service that is alone gets the default weight.
 //
-// The exact weights are weight/servers times any constant. HAProxy wants
-// integers up to 256. The constant is chosen so that the largest weight is 100
-// or, if that is off by more than 1% of some share, the one from 101 to 256 that
-// is off least: above 100 there is less room for an agent's percents above 100.
-// No weight of 1 is used if some constant avoids it, since an agent can only
-// turn 1 off: HAProxy cuts the fraction of any percent of it.
+// The exact weights are weight/servers times a constant. HAProxy needs integers up to 256. The constant
+// is chosen so that the largest weight is 100. If some share is then off by more than 1%, the largest
+// weight is the one from 101 to 256 with the smallest error. 100 is better because it leaves room for
+// agents that answer with more than 100%. If possible, no weight is 1: HAProxy cuts fractions, so that
+// an agent's percentage can only turn a weight of 1 off.
 //
-// With the exact weights x and the rounded ones w every w is within 1/2 of x,
-// except that it is at least 1. So a share is off by at most a factor
-// (1+d)/(1-d) with d = 1/(2 min x), where x is at least 1: one part in 256 of a
-// ratio is the smallest that can be had.
+// Each rounded weight is within 1/2 of the exact weight x, or is 1. So a share is off by at most the
+// factor (1+d)/(1-d) with d = 1/(2 min x), if all x are at least 1. The smallest ratio that weights can
+// express is 1 to 256.
 func serverWeights(shares []share) []int {
 	weights := make([]int, len(shares))
 	var active []int
@@ -64,8 +61,8 @@ func serverWeights(shares []share) []int {
 	return weights
 }
 
-// scale sets the active weights so that the largest is top. It counts in
-// integers: the result is the same on every machine.
+// scale sets the active weights so that the largest is top. It uses only integers, so that the result is
+// the same on every machine.
 func scale(weights []int, shares []share, active []int, top int) {
 	m := active[0] // the service with the largest weight per server
 	for _, i := range active {
@@ -81,7 +78,7 @@ func scale(weights []int, shares []share, active []int, top int) {
 	}
 }
 
-// deviation is the largest relative error of a share, and the least weight.
+// deviation returns the largest relative error of a share, and the smallest weight.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {
 	declared, got := 0, 0
 	least = maxWeight

@@ -1,0 +1,311 @@
+package haproxycfg
+
+import (
+	"bytes"
+	"cmp"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func (f *Frontend) append(t *text, maps map[string]string) {
+	t.section("frontend", f.Name)
+	for i := range f.Binds {
+		f.Binds[i].append(t)
+	}
+	if f.MaxConn > 0 {
+		t.line("maxconn")
+		t.int(f.MaxConn)
+	}
+	if f.Monitor != "" {
+		t.line("monitor-uri")
+		t.word(f.Monitor)
+		t.line("monitor fail if { stopping }")
+	}
+	if f.Exporter != "" {
+		// After "-m str --", HAProxy does not read a path that begins with "-" as a flag.
+		t.line("http-request use-service prometheus-exporter if { path -m str --")
+		t.word(f.Exporter)
+		t.raw(" }")
+	}
+	if f.RedirectHTTPS != nil || f.Router != nil {
+		// req.hdr would split "a, b" into two values; req.fhdr does not. The regular
+		// expression removes the port and one dot before it. An IPv6 literal ends in "]", so
+		// that its colons stay.
+		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("[.]?(:[0-9]*)?$","")'`)
+	}
+	if f.RedirectHTTPS != nil {
+		f.RedirectHTTPS.append(t)
+	}
+	f.Forwarded.append(t)
+	if f.DefaultBackend == "" && f.Router == nil {
+		return
+	}
+	// After an upgrade to HTTP/2, the connection would be a tunnel: the client could send any
+	// request to the server, past routes and Forwarded. RFC 9113, section 3.1, has dropped this
+	// upgrade.
+	t.line("http-request del-header HTTP2-Settings")
+	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")
+	// RFC 9110, section 9.2.2, lets a proxy repeat idempotent methods only. PUT and DELETE are
+	// idempotent too, but a repeated one can undo what another client wrote in between, and the
+	// client of a repeated DELETE gets 404 although it worked.
+	t.line("http-request disable-l7-retry unless { method GET HEAD OPTIONS }")
+	if f.Router != nil {
+		f.Router.append(t, maps)
+	}
+	if f.DefaultBackend != "" {
+		t.line("default_backend ")
+		t.raw(f.DefaultBackend)
+	}
+}
+
+func (b *Bind) append(t *text) {
+	t.line("bind")
+	if strings.HasPrefix(b.Address, ":") {
+		t.word("*" + b.Address)
+	} else {
+		t.word(b.Address)
+	}
+	if strings.HasPrefix(b.Address, "[::]:") {
+		t.raw(" v4v6") // net.Listen does the same
+	}
+	if b.AcceptProxy {
+		t.raw(" accept-proxy")
+	}
+	if b.TLS == nil {
+		return
+	}
+	t.raw(" ssl crt")
+	t.word(b.TLS.Certificates)
+	t.raw(" ssl-min-ver")
+	t.word(cmp.Or(b.TLS.MinVersion, "TLSv1.2"))
+	t.raw(" alpn")
+	if b.TLS.ALPN == nil {
+		t.raw(" h2,http/1.1")
+	} else {
+		t.word(strings.Join(b.TLS.ALPN, ","))
+	}
+	if b.TLS.StrictSNI {
+		t.raw(" strict-sni")
+	}
+}
+
+// append renders the redirect. "redirect scheme" would keep the port of the Host header, which is the
+// port without TLS.
+func (r *HTTPSRedirect) append(t *text) {
+	t.line("http-request redirect prefix https://%[var(txn.host)]")
+	if r.Port != 0 && r.Port != 443 {
+		t.raw(":" + strconv.Itoa(int(r.Port)))
+	}
+	t.raw(" code")
+	t.int(cmp.Or(r.Code, 308))
+	t.raw(" if { var(txn.host) -m len gt 0 } !{ ssl_fc }")
+}
+
+func (f Forwarded) append(t *text) {
+	switch f {
+	case ForwardedReplace:
+		t.line("http-request del-header Forwarded")
+		t.line("http-request del-header X-Forwarded-Host")
+		t.line("http-request set-header X-Forwarded-For %[src]")
+		t.line("http-request set-header X-Forwarded-Proto https if { ssl_fc }")
+		t.line("http-request set-header X-Forwarded-Proto http if !{ ssl_fc }")
+	case ForwardedAppend:
+		t.line("option forwardfor")
+		t.line("http-request set-header X-Forwarded-Proto https if { ssl_fc } !{ req.hdr(X-Forwarded-Proto) -m found }")
+		t.line("http-request set-header X-Forwarded-Proto http if !{ ssl_fc } !{ req.hdr(X-Forwarded-Proto) -m found }")
+	}
+}
+
+// append renders the look-ups in the maps. HAProxy indexes the match methods str and beg as trees, so
+// that their cost does not grow with the table. The other methods are not used.
+func (r *Router) append(t *text, maps map[string]string) {
+	lookUp := func(variable, input, method, name, condition string) {
+		t.line("http-request set-var(txn." + variable + ") '" + input + ",map_" + method + `("` + maps[name] + `")'` + condition)
+	}
+	t.line("http-request set-var(txn.path) path")
+	// "GET http://host" has no path and means the root (RFC 9110, section 4.2.3). "OPTIONS *" and
+	// "CONNECT host:port" have no path either, and do not mean the root.
+	t.line("http-request set-var(txn.path) str(/) if !{ var(txn.path) -m found } !{ method OPTIONS CONNECT }")
+	lookUp("vhost", "var(txn.host)", "str", r.Hosts, "")
+	// "[^.]+" needs a label for the wildcard, so that ".example.com" does not match.
+	lookUp("vhost", `var(txn.host),regsub("^[^.]+","*")`, "str", r.Hosts, " if !{ var(txn.vhost) -m found }")
+	// The condition keeps a request without a path from matching the root.
+	lookUp("backend", "var(txn.vhost),concat(,txn.path)", "str", r.Exact, " if { var(txn.path) -m found }")
+	lookUp("backend", "var(txn.vhost),concat(,txn.path,/)", "beg", r.Prefix, " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
+	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
+}
+
+func (b *Backend) append(t *text) {
+	t.section("backend", b.Name)
+	if b.Response != nil {
+		b.Response.append(t)
+		return
+	}
+	switch b.Balance {
+	case "", RoundRobin:
+		t.line("balance roundrobin")
+	case Random:
+		t.line("balance random(2)")
+	case Source, URI:
+		t.line("balance ")
+		t.raw(string(b.Balance))
+		t.line("hash-type consistent")
+	default:
+		t.line("balance ")
+		t.raw(string(b.Balance))
+	}
+	b.Timeouts.append(t)
+	b.Health.append(t, b.AgentInterval)
+	var ids []int
+	if b.Balance == Source || b.Balance == URI {
+		ids = serverIDs(b.Servers)
+	}
+	for i := range b.Servers {
+		b.Servers[i].append(t)
+		if ids != nil {
+			t.raw(" id")
+			t.int(ids[i])
+		}
+	}
+}
+
+// maxServerID is the largest server id. HAProxy computes the up to 4,096 points of a server on the ring
+// from 20 bits of its id (id times SRV_EWGHT_RANGE in 32 bits, in its lb_chash.c). Two servers whose
+// ids have these bits in common would have the same points, and share the requests of one.
+const maxServerID = 1<<20 - 1
+
+// serverIDs returns an id for each server, derived from its name. HAProxy hashes servers by id. Its own
+// ids follow the order in the file, so that a server added in the middle would move the clients of all
+// servers after it.
+func serverIDs(servers []Server) []int {
+	ids := make([]int, len(servers))
+	taken := make(map[int]bool, len(servers))
+	var name []byte
+	for i := range servers {
+		name = servers[i].appendName(name[:0])
+		h := fnv.New32a()
+		_, _ = h.Write(name)
+		sum := h.Sum32()
+		id := int((sum>>20^sum)%maxServerID) + 1 // ids are positive
+		for taken[id] && len(taken) < maxServerID {
+			id = id%maxServerID + 1
+		}
+		taken[id] = true
+		ids[i] = id
+	}
+	return ids
+}
+
+func (r *FixedResponse) append(t *text) {
+	t.line("http-request return status")
+	t.int(r.Status)
+	if r.Body == "" { // HAProxy refuses an empty string
+		return
+	}
+	t.raw(" content-type")
+	t.word(cmp.Or(r.ContentType, "text/plain"))
+	t.raw(" string")
+	t.word(r.Body)
+}
+
+// defaultInterval is the time between two health checks, and between two agent checks.
+const defaultInterval = 2 * time.Second
+
+// append renders how HAProxy checks the servers. It always renders a default-server line: without one,
+// HAProxy 3.3 and 3.4 leave a server down for ever after its agent answered "down" once and then no
+// health state.
+func (h *Health) append(t *text, agentInterval time.Duration) {
+	if h.Path != "" && h.Host == "" {
+		t.line("option httpchk GET")
+		t.word(h.Path)
+	} else if h.Path != "" {
+		t.line("option httpchk")
+		t.line("http-check send meth GET uri")
+		t.word(h.Path)
+		t.raw(" ver HTTP/1.1 hdr Host")
+		t.word(logFormat(h.Host))
+	}
+	t.line("default-server inter")
+	t.duration(cmp.Or(h.Interval, defaultInterval))
+	if h.FastInterval > 0 {
+		t.raw(" fastinter")
+		t.duration(h.FastInterval)
+	}
+	t.raw(" rise")
+	t.int(cmp.Or(h.Rise, 2))
+	t.raw(" fall")
+	t.int(cmp.Or(h.Fall, 3))
+	t.raw(" agent-inter")
+	t.duration(cmp.Or(agentInterval, defaultInterval))
+}
+
+// Name returns the server's name in HAProxy: "ADDRESS:PORT", or with an agent
+// "ADDRESS:PORT-AGENTPORT". IPv6 addresses have no brackets.
+//
+// The name consists of these three because HAProxy's state file restores, for each name, weight and
+// drain but also address and port. If a service's node port changed and the server kept its name,
+// HAProxy would use the old port after a reload, where another service may listen later. A new name
+// has no line in that file.
+func (s Server) Name() string {
+	var b [64]byte
+	return string(s.appendName(b[:0]))
+}
+
+func (s *Server) appendName(b []byte) []byte {
+	b = s.Addr.Addr().AppendTo(b)
+	b = append(b, ':')
+	b = strconv.AppendUint(b, uint64(s.Addr.Port()), 10)
+	if s.AgentPort != 0 {
+		b = append(b, '-')
+		b = strconv.AppendUint(b, uint64(s.AgentPort), 10)
+	}
+	return b
+}
+
+// append renders the server line. It takes most of the time of rendering a large configuration, so it
+// works on a local slice, and formats an IPv4 address once for both name and address.
+func (s *Server) append(t *text) {
+	b := append(*t, "\n    server "...)
+	name := len(b)
+	b = s.appendName(b)
+	b = append(b, ' ')
+	if s.Addr.Addr().Is4() {
+		end := name + bytes.IndexByte(b[name:], ':') + 1
+		for '0' <= b[end] && b[end] <= '9' {
+			end++
+		}
+		b = append(b, b[name:end]...)
+	} else {
+		b = s.Addr.AppendTo(b) // IPv6 needs brackets: HAProxy reads the last colon as that of the port
+	}
+	if s.Check {
+		b = append(b, " check"...)
+	}
+	if s.Track != "" {
+		b = appendQuoted(append(b, " track "...), s.Track)
+	}
+	b = strconv.AppendInt(append(b, " weight "...), int64(s.weight()), 10)
+	if s.AgentPort != 0 {
+		b = strconv.AppendUint(append(b, " agent-check agent-port "...), uint64(s.AgentPort), 10)
+		if s.AgentSend != "" {
+			// HAProxy sends exactly these bytes, so they include the line end. It is an
+			// escape, outside the quotes.
+			b = appendQuoted(append(b, " agent-send "...), s.AgentSend)
+			b = append(b, `\n`...)
+		}
+	}
+	*t = b
+}
+
+// weight returns the weight in HAProxy's terms.
+func (s *Server) weight() int {
+	switch s.Weight {
+	case 0:
+		return DefaultWeight
+	case NoTraffic:
+		return 0
+	}
+	return s.Weight
+}
