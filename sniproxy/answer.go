@@ -18,26 +18,26 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// refusal is why a client is not relayed, as far as its answer depends on that.
+// refusal is the reason why a client is not relayed. The answer depends on it.
 type refusal uint8
 
 const (
-	refuseUnknown   refusal = iota // the host is not known
-	refuseNoName                   // none was named
-	refuseBadName                  // what was named is none
+	refuseUnknown   refusal = iota // the host is unknown
+	refuseNoName                   // the client names no host
+	refuseBadName                  // the name is not a host name
 	refuseMalformed                // the bytes break their protocol
-	refuseTooLarge                 // they are too many
-	refuseSlow                     // they did not come in time
-	refuseProtocol                 // another protocol than this listener takes
-	refuseLookup                   // the endpoint is unknown for now
-	refuseDial                     // it could not be connected to
-	refuseDialTime                 // … in time
-	refuseBusy                     // this server lacks descriptors or the like
-	refuseLoop                     // the endpoint is this server
-	refuseForbidden                // … or an address that may not be connected to
+	refuseTooLarge                 // the hello or head is too large
+	refuseSlow                     // the hello or head did not arrive in time
+	refuseProtocol                 // the listener does not accept this protocol
+	refuseLookup                   // the lookup or DNS failed
+	refuseDial                     // connecting failed
+	refuseDialTime                 // connecting took too long
+	refuseBusy                     // there were no descriptors or memory for connecting
+	refuseLoop                     // the endpoint is this Server
+	refuseForbidden                // the Server must not connect to the endpoint
 )
 
-// The alerts in use, RFC 8446 section 6.
+// TLS alerts (RFC 8446 section 6), and versions in record headers.
 const (
 	alertHandshakeFailure      = 40
 	alertDecodeError           = 50
@@ -49,13 +49,13 @@ const (
 	versionTLS10, versionTLS12 = 0x0301, 0x0303
 )
 
-// alert is the description of the TLS alert for a refusal.
-func (r refusal) alert(f clientInfo) byte {
+// alert returns the description of the TLS alert for a refusal.
+func (r refusal) alert(c clientInfo) byte {
 	switch r {
 	case refuseUnknown, refuseBadName:
 		return alertUnrecognizedName // RFC 6066 section 3
 	case refuseNoName:
-		if f.version >= tls.VersionTLS13 {
+		if c.version >= tls.VersionTLS13 {
 			return alertMissingExtension // RFC 8446 section 9.2
 		}
 		return alertUnrecognizedName
@@ -67,7 +67,7 @@ func (r refusal) alert(f clientInfo) byte {
 	return alertInternalError
 }
 
-// status is the status of HTTP for a refusal.
+// status returns the HTTP status for a refusal.
 func (r refusal) status() int {
 	switch r {
 	case refuseUnknown:
@@ -88,7 +88,7 @@ func (r refusal) status() int {
 	return 400
 }
 
-// outcome is the Outcome of a connection that ended with a refusal.
+// outcome returns the Outcome of a refused connection.
 func (r refusal) outcome() Outcome {
 	switch r {
 	case refuseUnknown, refuseNoName:
@@ -103,16 +103,16 @@ func (r refusal) outcome() Outcome {
 	return Rejected
 }
 
-// alertRecord is an alert as it goes over the wire, in clear as no keys are agreed on.
-func alertRecord(f clientInfo, description byte) []byte {
+// alertRecord returns the record of an alert. It is not encrypted, because there are no keys yet.
+func alertRecord(c clientInfo, description byte) []byte {
 	version := uint16(versionTLS12)
-	if f.legacy != 0 {
-		version = min(max(f.legacy, versionTLS10), versionTLS12)
+	if c.legacy != 0 {
+		version = min(max(c.legacy, versionTLS10), versionTLS12)
 	}
 	return []byte{recordAlert, byte(version >> 8), byte(version & 0xff), 0, 2, alertLevelFatal, description}
 }
 
-// refusalOf sorts an error of peek, or of the end of a hello.
+// refusalOf returns the refusal for an error of package peek.
 func refusalOf(err error) refusal {
 	switch {
 	case errors.Is(err, peek.ErrNoName):
@@ -129,17 +129,17 @@ func refusalOf(err error) refusal {
 	return refuseMalformed
 }
 
-// Page is what the template of the pages is given.
+// Page is the data for the template Server.Page.
 type Page struct {
-	// Status is the status of the answer: 400, 404, 408, 431, 502, 503, 504 or 508.
+	// Status is the HTTP status: 400, 404, 408, 431, 502, 503, 504 or 508.
 	Status int
-	// Text is that in words: "Not Found".
+	// Text is the text of the status: "Not Found".
 	Text string
-	// Message is a sentence for whoever sees the page.
+	// Message is a sentence for the reader of the page.
 	Message string
-	// Host is the host that was asked for, in normal form; "" if no valid one was.
+	// Host is the host that the client named, in normal form; "" if it named no valid host.
 	Host string
-	// App is the name of the application, "" where it is not known.
+	// App is the name of the application; "" if the lookup did not return it.
 	App string
 }
 
@@ -155,15 +155,15 @@ var defaultPage = template.Must(template.New("page").Parse(`<!doctype html>
 {{end}}</html>
 `))
 
-// message is the sentence of a page.
+// message returns the sentence for the page of a refusal.
 func (r refusal) message() string {
 	switch r {
 	case refuseUnknown:
 		return "There is no application at this address."
 	case refuseNoName:
-		return "The request does not say which host it is for."
+		return "The request does not name a host."
 	case refuseBadName:
-		return "The request names a host in a way that no host is called."
+		return "The host name in the request is not valid."
 	case refuseTooLarge:
 		return "The head of the request is too large."
 	case refuseSlow:
@@ -171,7 +171,7 @@ func (r refusal) message() string {
 	case refuseProtocol:
 		return "This port expects another protocol."
 	case refuseLookup:
-		return "It is not known at the moment where this application runs. Please try again."
+		return "The router cannot find this application at the moment. Please try again."
 	case refuseBusy:
 		return "The router is too busy. Please try again."
 	case refuseDial, refuseForbidden:
@@ -184,11 +184,10 @@ func (r refusal) message() string {
 	return "The request is malformed."
 }
 
-// maxPage bounds what a template may give: an answer is held in memory whole.
+// maxPage bounds the output of the template, because an answer is in memory as a whole.
 const maxPage = 1 << 20
 
-// renderPage gives the body. A template that fails is no reason to leave the client
-// without an answer.
+// renderPage returns the body of a page. If the template fails, the body is the status in plain text.
 func renderPage(t *template.Template, p Page) []byte {
 	if t == nil {
 		t = defaultPage
@@ -201,10 +200,10 @@ func renderPage(t *template.Template, p Page) []byte {
 	return b.Bytes()
 }
 
-// field is a header field of an answer, in lower case as HTTP/2 has it.
+// field is a header field of an answer. Its name is in lower case, as HTTP/2 requires.
 type field struct{ name, value string }
 
-// pageFields are the fields of HTTP/1 and HTTP/2 alike.
+// pageFields returns the fields that answers in HTTP/1 and HTTP/2 share.
 func pageFields(status, length int, now time.Time) []field {
 	fields := []field{
 		{"date", now.UTC().Format(http.TimeFormat)}, // RFC 9110 section 6.6.1
@@ -219,15 +218,15 @@ func pageFields(status, length int, now time.Time) []field {
 	return fields
 }
 
-// http1Answer is a whole answer of HTTP/1. HEAD has the length of the body that GET would
-// have (RFC 9110 section 9.3.2).
-func http1Answer(f clientInfo, status int, body []byte, now time.Time) []byte {
+// http1Answer returns an answer in HTTP/1. The answer to HEAD has the length of the body for GET, and
+// no body (RFC 9110 section 9.3.2).
+func http1Answer(c clientInfo, status int, body []byte, now time.Time) []byte {
 	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
 	for _, h := range pageFields(status, len(body), now) {
 		b = fmt.Appendf(b, "%s: %s\r\n", http.CanonicalHeaderKey(h.name), h.value)
 	}
 	b = append(b, "Connection: close\r\n\r\n"...)
-	if !f.isHead {
+	if !c.isHead {
 		b = append(b, body...)
 	}
 	return b
@@ -236,12 +235,12 @@ func http1Answer(f clientInfo, status int, body []byte, now time.Time) []byte {
 const (
 	h2FrameHeader   = 9
 	h2Window        = 65535 // RFC 9113 section 6.9.2
-	h2MaxFrame      = 16384 // section 4.2: what every client takes
+	h2MaxFrame      = 16384 // section 4.2: every client accepts frames of this size
 	h2InitialWindow = uint16(http2.SettingInitialWindowSize)
 )
 
-// h2Stream finds the stream of the first request and how many bytes of an answer the
-// client takes on it. b begins with the preface. Both are 0 where no request began.
+// http2Request returns the stream of the first request, and how many bytes of an answer the client
+// accepts on it. b begins with the connection preface. Both are 0 if no request began.
 func http2Request(b []byte) (stream, window uint32) {
 	window = h2Window
 	if len(b) < len(http2.ClientPreface) {
@@ -252,7 +251,7 @@ func http2Request(b []byte) (stream, window uint32) {
 		body := b[h2FrameHeader:min(h2FrameHeader+n, len(b))]
 		switch http2.FrameType(b[3]) {
 		case http2.FrameHeaders:
-			// Never more than what a connection may have, which SETTINGS do not change.
+			// The window of the connection is a bound too; SETTINGS do not change it.
 			return binary.BigEndian.Uint32(b[5:]) & (1<<31 - 1), min(window, h2Window)
 		case http2.FrameSettings:
 			for ; len(body) >= 6; body = body[6:] {
@@ -266,43 +265,42 @@ func http2Request(b []byte) (stream, window uint32) {
 	return 0, 0
 }
 
-// h2Answer is a whole answer of HTTP/2: the settings that a server begins with, the answer
-// on the stream of the request, and the end of the connection. Where no request can be
-// answered it is the end of the connection alone.
-func http2Answer(f clientInfo, status int, body []byte, now time.Time) []byte {
+// http2Answer returns an answer in HTTP/2: SETTINGS, the answer on the stream of the request, and
+// GOAWAY. Without a request it is SETTINGS and GOAWAY only.
+func http2Answer(c clientInfo, status int, body []byte, now time.Time) []byte {
 	var b bytes.Buffer
 	fr := http2.NewFramer(&b, nil)
-	// Nothing below fails: the writer does not, and the frames are within bounds.
+	// No write below can fail: a bytes.Buffer does not fail, and the frames are within bounds.
 	_ = fr.WriteSettings()
-	if f.stream == 0 {
+	if c.stream == 0 {
 		_ = fr.WriteGoAway(0, http2.ErrCodeProtocol, nil)
 		return b.Bytes()
 	}
-	_ = fr.WriteSettingsAck() // of the settings that come first
+	_ = fr.WriteSettingsAck() // for the SETTINGS of the client
 	whole := body
-	if f.isHead || len(body) > int(f.window) {
+	if c.isHead || len(body) > int(c.window) {
 		body = nil
 	}
-	if !f.isHead {
+	if !c.isHead {
 		whole = body
 	}
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
-	// A client that allows less of a table than there is at first wants to be told so before
-	// anything else (RFC 7541 section 4.2), and one block makes no use of a table.
+	// If the client allows only a smaller dynamic table than the default, the block must begin with
+	// the new size (RFC 7541 section 4.2). A single block has no use for the table.
 	enc.SetMaxDynamicTableSize(0)
 	_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
 	for _, h := range pageFields(status, len(whole), now) {
 		_ = enc.WriteField(hpack.HeaderField{Name: h.name, Value: h.value})
 	}
 	_ = fr.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: f.stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: len(body) == 0,
+		StreamID: c.stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: len(body) == 0,
 	})
 	for len(body) > 0 {
 		n := min(len(body), h2MaxFrame)
-		_ = fr.WriteData(f.stream, n == len(body), body[:n])
+		_ = fr.WriteData(c.stream, n == len(body), body[:n])
 		body = body[n:]
 	}
-	_ = fr.WriteGoAway(f.stream, http2.ErrCodeNo, nil)
+	_ = fr.WriteGoAway(c.stream, http2.ErrCodeNo, nil)
 	return b.Bytes()
 }

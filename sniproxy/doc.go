@@ -1,7 +1,7 @@
-// Package sniproxy routes TCP connections by the host name that their first bytes carry:
-// the server name of a TLS ClientHello, the Host of an HTTP/1 request, the :authority of an
-// HTTP/2 request with prior knowledge. It ends neither TLS nor HTTP, holds no
-// certificate, and gives the upstream exactly the bytes that the client sent.
+// Package sniproxy routes TCP connections by host name. It reads the name from the first bytes of
+// the client: the server name in a TLS ClientHello, the Host of an HTTP/1 request, or the
+// :authority of an HTTP/2 request with prior knowledge. It terminates neither TLS nor HTTP and has
+// no certificate: the upstream gets exactly the bytes that the client sent.
 //
 //	cache := &hostlookup.Cache{Source: &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}}
 //	srv := &sniproxy.Server{Lookup: cache, MaxPeeking: 10_000}
@@ -12,10 +12,9 @@
 //	defer cancel()
 //	err := srv.Shutdown(ctx)
 //
-// # A connection
+// # The phases of a connection
 //
-// Each goes through the same phases, each with its own bound, none of which has an effect
-// on a later one:
+// Each connection goes through the same phases. Each phase has its own bounds:
 //
 //	accept  MaxConns, MaxConnsPerSource
 //	peek    HelloTimeout, MaxHello, MaxPeeking
@@ -23,14 +22,16 @@
 //	dial    DialTimeout, over all addresses of the endpoint
 //	relay   IdleTimeout
 //
-// Then Finished is told of it, once. The relay carries each direction on until it has
-// ended, so a half-closed connection is none that is lost; IdleTimeout bounds it too.
+// At the end, the Server calls Finished once. A connection with one ended direction (TCP half-close)
+// stays open until the other direction ends or IdleTimeout expires.
 //
-// The subpackages do the parts and can be used without this one: peek parses, hostlookup
-// finds endpoints and remembers them, relay moves the bytes. On Linux a connection takes
-// two descriptors and about 1 KiB while it is idle, and no goroutine, buffer or pipe.
+// The subpackages do the parts, and can be used alone: peek parses the first bytes, hostlookup finds
+// endpoints and caches them, relay moves the bytes. On Linux an idle connection takes two
+// descriptors and about 1 KiB, and no goroutine, buffer or pipe.
 //
-// # What clients are told
+// # Answers to clients
+//
+// A client that is not relayed gets an answer:
 //
 //	                    HTTP            TLS
 //	host not found      404             alert 112 unrecognized_name, or Fallback, or a close
@@ -44,36 +45,36 @@
 //	cannot connect      502, 503, 504   alert 80
 //	loop                508             alert 80
 //
-// A page and an alert reach the client: the router ends its direction and reads on for a
-// moment, so that no reset overtakes them. Beyond a limit connections are closed without a word.
+// After an answer, the Server ends its direction and reads for up to 2 s, so that no RST destroys
+// the answer. The Server closes a connection that exceeds a limit without an answer.
 //
-// Only a lookup that says hostlookup.ErrNotFound makes a host unknown. What is malformed,
-// too large or names no valid host goes to no upstream at all, NoName and Fallback included.
+// Only an error that wraps hostlookup.ErrNotFound makes a host unknown. A connection that is
+// malformed, too large, or names an invalid host reaches no upstream, neither NoName nor Fallback.
 //
 // # Endpoints
 //
-// What a lookup answers is checked before a connection is made, after DNS: see
-// Server.AllowEndpoints. An endpoint that is a name may have several addresses; they are
-// tried in turn, and each may be because the client's bytes are sent only to the one that
-// takes the connection. Addresses are not cached here: of a name with more than a
-// few connections a second, let a resolver nearby answer.
+// The Server checks each address before it connects, after DNS: see Server.AllowEndpoints. An
+// endpoint that is a name may have several addresses. The Server tries them in turn; this is safe,
+// because it sends the client's bytes only over a connection that was made. The Server does not
+// cache DNS answers. For a name with more than a few connections a second, use a caching resolver
+// nearby.
 //
-// Loops end where they begin: an endpoint must not be an address on which this Server
-// listens, nor the one that a PROXY header says the client connected to. With
-// Server.ProxyOut 2 a connection that has been through other routers and comes back is
-// recognised too. Other loops, through balancers that say nothing, are bounded by MaxConns
-// only: list their addresses in DenyEndpoints.
+// The Server refuses a connection that leads back to it: to an address that it listens on, to the
+// address that the client connected to according to a PROXY header, and, with ProxyOut 2, a
+// connection that comes back through other routers. Only MaxConns bounds a loop through a balancer
+// that sends no PROXY header. List the addresses of such balancers in DenyEndpoints.
 //
 // # The PROXY protocol
 //
-// Headers of version 1 and 2 are taken from the networks in ProxyFrom and from nobody else:
-// who may send one says where the client is. Version 2 with LOCAL is a proxy speaking for
-// itself. A header may come in any number of segments, of 4 KiB in all.
+// The Server accepts headers of version 1 and 2 only from the networks in ProxyFrom, because a
+// header replaces the address of the client. A header of version 2 with the command LOCAL means
+// that the proxy itself is the client. A header may arrive in any number of segments, and has at
+// most 4 KiB.
 //
 // # What it does not do
 //
-// Of HTTP it sees the first request of a connection. With keep-alive later ones may name
-// other hosts, and go where the first one went: let the upstream refuse hosts that are
-// not its own (421). Of an encrypted ClientHello it sees the outer name. It does
-// not balance, check health, know QUIC, or log: Finished has what a log line takes.
+// The Server sees only the first request of an HTTP connection. With keep-alive, later requests may
+// name other hosts, and reach the same upstream: let the upstream refuse foreign hosts with status
+// 421. The Server sees only the outer name of an encrypted ClientHello. It does not balance load,
+// check health, or support QUIC. It logs only accept errors: make access logs with Finished.
 package sniproxy

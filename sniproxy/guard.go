@@ -10,52 +10,55 @@ import (
 	"time"
 )
 
-// A special range is closed to endpoints until it is allowed by name.
+// specialRange is a range of addresses that the Server connects to only if AllowEndpoints has a
+// prefix within it.
 type specialRange struct {
 	name   string
 	prefix netip.Prefix
-	never  bool // not even then
+	never  bool // AllowEndpoints cannot allow it
 }
 
-// What an answer from outside must not lead to. RFC 6890 has the registry. Private ranges
-// are where upstreams are, so they are open.
+// specialRanges protects this machine from a wrong or malicious lookup. RFC 6890 lists such ranges.
+// Private ranges are not special: upstreams have such addresses.
 var specialRanges = []specialRange{
 	{"loopback", netip.MustParsePrefix("127.0.0.0/8"), false},
 	{"loopback", netip.MustParsePrefix("::1/128"), false},
-	{"link-local", netip.MustParsePrefix("169.254.0.0/16"), false}, // where clouds keep credentials
+	{"link-local", netip.MustParsePrefix("169.254.0.0/16"), false}, // clouds serve credentials here
 	{"link-local", netip.MustParsePrefix("fe80::/10"), false},
 	{"unspecified", netip.MustParsePrefix("0.0.0.0/8"), true},
 	{"unspecified", netip.MustParsePrefix("::/128"), true},
 	{"multicast", netip.MustParsePrefix("224.0.0.0/4"), true},
 	{"multicast", netip.MustParsePrefix("ff00::/8"), true},
-	{"reserved", netip.MustParsePrefix("240.0.0.0/4"), true}, // with 255.255.255.255
+	{"reserved", netip.MustParsePrefix("240.0.0.0/4"), true}, // 255.255.255.255 included
 }
 
-// nat64 is the prefix behind which a translator reaches IPv4 (RFC 6052 section 2.1).
+// nat64 is the prefix of IPv4 addresses behind a translator (RFC 6052 section 2.1).
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// guard decides which addresses may be connected to.
+// guard checks the addresses that a Server connects to.
 type guard struct {
 	allow      []netip.Prefix
 	deny       []netip.Prefix
-	localAddrs func() []netip.Addr // addresses of this machine, sorted
+	localAddrs func() []netip.Addr // the addresses of this machine, sorted
 
-	listeners atomic.Pointer[[]netip.AddrPort] // own ones; unspecified addresses mean all
-	mu        sync.Mutex                       // of those who change listeners
+	listeners atomic.Pointer[[]netip.AddrPort] // of this Server; an unspecified address means all
+	mu        sync.Mutex                       // serializes changes of listeners
 }
 
-// check is about addresses, so it comes after DNS. used is the address that the client
-// connected to, as far as that is known: behind a balancer it may lead back here too.
-func (g *guard) check(target, used netip.AddrPort) error {
-	ip := target.Addr().Unmap().WithZone("")
-	given := ip
+// check returns an error if the Server must not connect to target. proxyDestination is the address
+// that the client connected to according to a PROXY header, if there is one: behind a balancer it
+// may lead back to this Server. check runs after DNS.
+func (g *guard) check(target, proxyDestination netip.AddrPort) error {
+	given := target.Addr().Unmap().WithZone("")
+	ip := given
 	if nat64.Contains(ip) {
 		b := ip.As16()
 		ip = netip.AddrFrom4([4]byte(b[12:]))
 	}
-	own := ip.IsLoopback() || g.isLocal(ip)
-	if own && g.isListener(ip, target.Port()) || used.IsValid() && used == netip.AddrPortFrom(ip, target.Port()) {
-		return fmt.Errorf("%w: %v is where this server listens", ErrLoop, target)
+	local := ip.IsLoopback() || g.isLocal(ip)
+	if local && g.isListener(ip, target.Port()) ||
+		proxyDestination.IsValid() && proxyDestination == netip.AddrPortFrom(ip, target.Port()) {
+		return fmt.Errorf("%w: this server listens on %v", ErrLoop, target)
 	}
 	for _, s := range specialRanges {
 		if s.prefix.Contains(ip) && (s.never || !g.allows(ip, s.prefix.Bits())) {
@@ -63,21 +66,21 @@ func (g *guard) check(target, used netip.AddrPort) error {
 		}
 	}
 	switch {
-	case own && !ip.IsLoopback() && !g.allows(ip, ip.BitLen()):
-		return fmt.Errorf("%w: %v is of this machine", ErrForbidden, target)
+	case local && !ip.IsLoopback() && !g.allows(ip, ip.BitLen()):
+		return fmt.Errorf("%w: %v is an address of this machine", ErrForbidden, target)
 	case len(g.allow) > 0 && !g.allows(ip, 0):
-		return fmt.Errorf("%w: %v is not among those allowed", ErrForbidden, target)
+		return fmt.Errorf("%w: %v is in no allowed network", ErrForbidden, target)
 	}
 	for _, p := range g.deny {
 		if p.Contains(ip) || p.Contains(given) {
-			return fmt.Errorf("%w: %v is denied", ErrForbidden, target)
+			return fmt.Errorf("%w: %v is in a denied network", ErrForbidden, target)
 		}
 	}
 	return nil
 }
 
-// allows tells whether a prefix with at least that many bits covers ip: who allows
-// 0.0.0.0/0 does not think of loopback.
+// allows reports whether a prefix of at least that many bits contains ip. So 0.0.0.0/0 does not
+// allow a special range.
 func (g *guard) allows(ip netip.Addr, bits int) bool {
 	for _, p := range g.allow {
 		if p.Bits() >= bits && p.Contains(ip) {
@@ -105,7 +108,7 @@ func (g *guard) isListener(ip netip.Addr, port uint16) bool {
 	return false
 }
 
-// listen adds an own listener, and the result takes it away.
+// addListener adds the address of a listener. The result removes it.
 func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 	if !l.IsValid() {
 		return func() {}
@@ -129,36 +132,36 @@ func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 	}
 }
 
-// ownMaxAge is for how long the list of this machine's addresses is believed. They
-// change when a virtual address moves here, and asking the kernel takes some 50 µs.
+// localAddrsMaxAge is the age at which the list of this machine's addresses is read again. The
+// addresses change when a virtual address moves to this machine. Reading them takes about 50 µs.
 const localAddrsMaxAge = 10 * time.Second
 
-// ownAddrs is that list.
+// localAddrList is the list of this machine's addresses.
 type localAddrList struct {
-	epoch time.Time
-	list  atomic.Pointer[[]netip.Addr]
-	asked atomic.Int64 // since epoch
+	epoch  time.Time
+	list   atomic.Pointer[[]netip.Addr]
+	readAt atomic.Int64 // nanoseconds since epoch
 }
 
 func newLocalAddrList() *localAddrList {
-	o := &localAddrList{epoch: time.Now()}
-	o.refresh()
-	return o
+	l := &localAddrList{epoch: time.Now()}
+	l.refresh()
+	return l
 }
 
-func (o *localAddrList) get() []netip.Addr {
-	asked := o.asked.Load()
-	if now := int64(time.Since(o.epoch)); now-asked > int64(localAddrsMaxAge) && o.asked.CompareAndSwap(asked, now) {
-		o.refresh()
+func (l *localAddrList) get() []netip.Addr {
+	readAt := l.readAt.Load()
+	if now := int64(time.Since(l.epoch)); now-readAt > int64(localAddrsMaxAge) && l.readAt.CompareAndSwap(readAt, now) {
+		l.refresh()
 	}
-	return *o.list.Load()
+	return *l.list.Load()
 }
 
-// refresh keeps the old list where there is no new one.
-func (o *localAddrList) refresh() {
+// refresh reads the list. If that fails, the old list stays.
+func (l *localAddrList) refresh() {
 	var list []netip.Addr
 	nets, err := net.InterfaceAddrs()
-	if err != nil && o.list.Load() != nil {
+	if err != nil && l.list.Load() != nil {
 		return
 	}
 	for _, a := range nets {
@@ -169,5 +172,5 @@ func (o *localAddrList) refresh() {
 		}
 	}
 	slices.SortFunc(list, netip.Addr.Compare)
-	o.list.Store(&list)
+	l.list.Store(&list)
 }

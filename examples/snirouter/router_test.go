@@ -92,7 +92,7 @@ func TestAllowAndDeny(t *testing.T) {
 		code, _ := get(client(t, p.http, nil), "http://"+host+"/")
 		require.Equal(t, want, code, host)
 	}
-	for _, want := range []string{"127.0.0.9:80 is denied", "10.0.0.1:80 is not among those allowed"} {
+	for _, want := range []string{"127.0.0.9:80 is in a denied network", "10.0.0.1:80 is in no allowed network"} {
 		p.eventually(func() bool { return strings.Contains(p.stderr.String(), want) }, want)
 	}
 }
