@@ -1,6 +1,6 @@
-// Package routes reads declarations: which public host name and path is served
-// by which services of which clusters. Load balancers, DNS entries and CDN
-// distributions are all made of the same declarations.
+// Package routes reads declarations. A declaration names a public host name and path, and the
+// services of clusters that serve it. Load balancers, DNS records and CDN distributions are all made
+// from the same declarations.
 //
 //	routes:
 //	- host: api.example.com          # or "*.example.com": one label
@@ -9,37 +9,36 @@
 //	  - {cluster: eu-1, namespace: media, service: tracks, port: http}
 //	  - {cluster: eu-2, namespace: media, service: tracks, port: http, weight: 50}
 //
-// Parse turns a file into a Table, Merge joins tables of several files, New
-// makes one of Go values. A Table is plain data in one normal form, so equal
-// declarations give equal tables and everything made of them can be compared
-// byte by byte:
+// Parse makes a Table from a file. Merge joins the tables of several files. New makes a Table from Go
+// values. A Table has one normal form: equal declarations give equal tables, and equal tables give
+// equal bytes of everything that is made from them.
 //
 //	table, problems := routes.Parse("edge.yaml", data)
 //	for _, p := range problems {
-//		log.Print(p) // edge.yaml:12: routes[3].host: "10.0.0.1" is not a host name: IP address, …
+//		log.Print(p) // edge.yaml:12: routes[3].host: "10.0.0.1" is not a host name: IP address at byte 0
 //	}
 //
 // # Fields
 //
-// A file is YAML or JSON, in one or several documents, each with the list
-// "routes". Keys at the top that begin with "x-" are passed over; they are a
-// place for anchors. Aliases are understood, merge keys are not.
+// A file is YAML or JSON. It has one or several documents, each with the list "routes". Parse ignores
+// keys at the top level that begin with "x-": they are a place for anchors. Parse supports aliases,
+// but not merge keys.
 //
 //	host       name, required
 //	path       default "/"
-//	exact      the path covers itself alone; default false
+//	exact      the path covers only itself; default false
 //	backends   list, required, at most 64:
 //	  cluster, namespace, service   DNS labels, required
 //	  port     name or number of the service port, required
-//	  weight   share of traffic, 0 to 256; default 100
+//	  weight   share of the traffic, 0 to 256; default 100
 //	check      health check of the service's own port instead of its node's:
-//	  path     of an HTTP request; without one, a TCP connect
+//	  path     of an HTTP request; without a path, HAProxy only connects
 //	  host     Host header of that request
 //	  interval duration, at least 100ms
-//	  rise, fall   counts of answers, 1 to 100
+//	  rise, fall   counts of results, 1 to 100
 //	timeouts:
-//	  server   duration of silence while an answer is due
-//	  tunnel   duration of silence of an upgraded connection
+//	  server   longest silence of the service while it owes an answer
+//	  tunnel   longest silence of an upgraded connection
 //
 // Durations have units: "500ms", "30s", "1h30m", "2d".
 //
@@ -51,36 +50,36 @@
 // label. IP addresses are refused, and so are names that end in a number, such as "a.0x7f".
 // Clients, the hosts file and the host API use the same normal form.
 //
-// A path holds the bytes that a request carries: percent-encoded where it must
-// be, and compared byte by byte, so "/a%2Fb", "/a%2fb" and "/a/b" are three
-// paths, and "/a" and "/A" are two. Query, fragment, "*", empty segments and
-// the segments "." and ".." are refused: no client sends them, or programs on
-// the way disagree on them. A path covers itself and everything below it by
-// whole segments, so a trailing slash would say nothing and is cut: "/api" and
-// "/api/" alike cover "/api", "/api/" and "/api/v1", not "/apiary". An exact
-// path covers only itself, and keeps its slash.
+// A path contains the bytes that a request contains, with percent-encoding where it is necessary.
+// Paths are compared byte by byte: "/a%2Fb", "/a%2fb" and "/a/b" are three paths, and "/a" and "/A"
+// are two. A query, a fragment, "*", empty segments, and the segments "." and ".." are refused:
+// clients never send them, or programs on the way change them in different ways.
+//
+// A path covers itself and everything below it by whole segments. A slash at its end would change
+// nothing, so it is removed: "/api" and "/api/" both cover "/api", "/api/" and "/api/v1", but not
+// "/apiary". An exact path covers only itself, and keeps its slash.
 //
 // # Precedence
 //
-// Table.Match is the meaning of a table in Go. A host beats the wildcard above
-// it and hides it: a request for a declared host whose path is not declared is
-// served by nothing. Below a host, an exact path comes first, then the longest.
+// Table.Match defines the meaning of a table. A host has precedence over the wildcard above it and
+// hides it: if a host is declared and the path is not, no route serves the request. Among the routes
+// of a host, an exact path has precedence, then the longest path.
 //
 // # Problems
 //
-// A bad route is left out whole and the others stay. One bad backend makes its
-// route bad, since the traffic meant for it would silently go to the others. A
-// key that is not known makes its route bad, since what it was to change is not
-// known either. Mind that a route that was left out hides nothing: a shorter
-// path of the same host, or the wildcard above it, serves its requests. A file
-// that is not well-formed gives no routes; callers who have an older table of
-// it will rather keep that.
+// Parse leaves out a whole route if one of its fields has a problem, and keeps the other routes:
+//   - If a backend is bad, the other backends would receive its traffic, and nobody would notice.
+//   - If a key is unknown, its intended effect is unknown too.
 //
-// Two routes of the same host, path and exactness conflict even if they are
-// alike: the first stands.
+// A route that is left out hides nothing: a shorter path of the same host, or the wildcard above it,
+// serves its requests. A file that is not well-formed has no routes. A program that has an older
+// table of the file should keep that table.
 //
-// # What it does not do
+// Two routes conflict if they have the same host, path and exactness, even if the rest is equal. The
+// first one stays.
 //
-// It does not know which clusters, services and ports exist, opens no files and
-// resolves no names.
+// # Limits
+//
+// The package opens no files and resolves no names. It does not check whether a cluster, a service or
+// a port exists.
 package routes

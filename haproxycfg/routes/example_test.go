@@ -8,7 +8,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// One bad entry is named by file, line and field, and the others are kept.
+// A problem names the file, line and field of a bad route. Parse keeps the other routes.
 func ExampleParse() {
 	table, problems := routes.Parse("edge.yaml", []byte(`
 routes:
@@ -33,8 +33,7 @@ routes:
 	// api.example.com /tracks [eu-1/media/tracks:http weight 100 eu-2/media/tracks:http weight 50]
 }
 
-// Tables of several files are joined; of two routes for the same host and path
-// the first stands.
+// If two files declare the same host and path, Merge keeps the route of the first file.
 func ExampleMerge() {
 	a, _ := routes.Parse("a.yaml", []byte("routes:\n- {host: example.com, backends: [{cluster: eu-1, namespace: web, service: site, port: 80}]}\n"))
 	b, _ := routes.Parse("b.yaml", []byte("routes:\n- {host: example.com, backends: [{cluster: us-1, namespace: web, service: site, port: 80}]}\n"))
@@ -128,7 +127,7 @@ routes:
 	// }
 }
 
-// The normal form of a file, as a formatter would write it.
+// AppendYAML writes a file in normal form, as a formatter would.
 func ExampleAppendYAML() {
 	table, _ := routes.Parse("edge.yaml", []byte(`
 routes:

@@ -11,9 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzParse: Parse never panics, every problem says where it is, every kept
-// route satisfies the normal form, and writing the table and reading it back
-// gives the same table.
+// FuzzParse: Parse never panics. Every problem has a position. Every route is in normal form. A table
+// that AppendYAML writes and Parse reads stays the same.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		table, problems := Parse("f.yaml", data)
@@ -24,7 +23,7 @@ func FuzzParse(f *testing.F) {
 			require.LessOrEqual(t, p.Line, lines)
 			require.NotEmpty(t, p.Message)
 			require.NotContains(t, p.Error(), "\n")
-			whole := p.Field == "" // only a fault of a whole document has no field
+			whole := p.Field == "" // Only a fault of a whole document has no field.
 			require.True(t, !whole || strings.HasSuffix(p.Message, "nothing of this file is used") || strings.HasPrefix(p.Message, "must be a mapping"), p.Error())
 		}
 		requireNormal(t, table)
@@ -59,8 +58,8 @@ var (
 	dotForm  = regexp.MustCompile(`(?i)/(\.|%2e){1,2}(/|$)`)
 )
 
-// requireNormal states the invariants of a Table by other means than those that
-// make it.
+// requireNormal checks the rules for a Table with code of its own, not with the code that makes
+// tables.
 func requireNormal(t testing.TB, table Table) {
 	require.True(t, slices.IsSortedFunc(table.routes, func(a, b Route) int {
 		return strings.Compare(a.Host+"\x00"+a.Path+map[bool]string{true: "\x00", false: "\x01"}[a.Exact], b.Host+"\x00"+b.Path+map[bool]string{true: "\x00", false: "\x01"}[b.Exact])
@@ -104,7 +103,7 @@ func requireNormal(t testing.TB, table Table) {
 			require.True(t, c.Host == "" || c.Path != "" && hostForm.MatchString(c.Host) && c.Host[0] != '*')
 		}
 
-		// A declared route serves its own path, for any form of its host.
+		// A route serves its own path, for every spelling of its host.
 		host := strings.Replace(r.Host, "*", "any-label-of-nobody", 1)
 		if got, ok := table.Match(strings.ToUpper(host)+".:8443", r.Path); len(host) <= 253 && !table.has(host) {
 			require.True(t, ok)
@@ -115,7 +114,7 @@ func requireNormal(t testing.TB, table Table) {
 	}
 }
 
-// has tells whether host is declared by itself, unless it is looked up as such.
+// has reports whether a table declares the host that requireNormal puts in place of a wildcard.
 func (t Table) has(host string) bool {
 	return strings.HasPrefix(host, "any-label-of-nobody.") && slices.Contains(t.Hosts(), host)
 }
@@ -124,8 +123,8 @@ func seenExact(t Table, r Route) bool {
 	return slices.ContainsFunc(t.routes, func(o Route) bool { return o.Exact && o.Host == r.Host && o.Path == r.Path })
 }
 
-// FuzzMatch: Match agrees with the scans for any request, and what it says of a
-// declared host does not change with the form of the host.
+// FuzzMatch: for every request, Match returns the same route as slowMatch. The normal form of a host
+// in normal form is the host itself.
 func FuzzMatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, host, path, declaredHost, declaredPath string, exact bool) {
 		if normal, err := normalPattern(declaredHost); err == nil {

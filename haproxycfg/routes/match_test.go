@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tableOf makes a table of "host/path" and "=host/path" (exact) in short.
+// tableOf makes a table from keys: "host/path" is a route, and "=host/path" is an exact route.
 func tableOf(t testing.TB, keys ...string) Table {
 	var rs []Route
 	for _, k := range keys {
@@ -71,7 +71,7 @@ func TestMatch(t *testing.T) {
 		{"example", "/", ""},
 		{"*.example", "/", "*.example/"},
 
-		// A declared host hides the wildcard, also for paths that it lacks.
+		// A declared host hides the wildcard, even for paths that the host does not declare.
 		{"c.example", "/", "=c.example/"},
 		{"c.example", "/api", ""},
 		{"c.example", "/in", "c.example/in"},
@@ -113,7 +113,7 @@ func short(r Route, ok bool) string {
 	return r.Host + r.Path
 }
 
-// slowMatch is the same meaning written down as scans.
+// slowMatch is Match without binary search: it looks at every route.
 func slowMatch(t Table, host, path string) (Route, bool) {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.Trim(host[i+1:], "0123456789") == "" {
 		host = host[:i]
@@ -149,8 +149,8 @@ func slowMatch(t Table, host, path string) (Route, bool) {
 	return best, found
 }
 
-// TestMatchAgainstSlow compares Match with the scans on random tables of few
-// names, so that hits, near misses and hiding abound.
+// TestMatchAgainstSlow compares Match with slowMatch on random tables. The tables have few names, so
+// that many requests match, nearly match, or meet a hidden wildcard.
 func TestMatchAgainstSlow(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	pick := func(s ...string) string { return s[rnd.IntN(len(s))] }
@@ -199,7 +199,7 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 	require.Zero(t, allocs)
 }
 
-// declarations writes n routes of one or two backends over n/4 hosts.
+// declarations writes a file of n routes for n/4 hosts, with one or two backends each.
 func declarations(n int) []byte {
 	var b strings.Builder
 	b.WriteString("routes:\n")

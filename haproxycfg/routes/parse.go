@@ -19,7 +19,7 @@ import (
 const MaxFileBytes = 16 << 20
 
 const (
-	// aliasBudget is the number of nodes that aliases may add to those of a file.
+	// aliasBudget is the number of YAML nodes that the aliases of a file may add.
 	aliasBudget = 1 << 20
 	// maxProblems is the largest number of problems of one file.
 	maxProblems = 10_000

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// backend is a valid backend, to fill in what a case is not about.
+// backend is a valid backend for cases about other fields.
 const backend = `{cluster: eu-1, namespace: media, service: tracks, port: http}`
 
 var tracks = Backend{Ref{"eu-1", "media", "tracks", "http"}, 100}
@@ -54,7 +54,7 @@ routes:
 	}, table.routes)
 }
 
-// TestParseProblems puts each fault between two good routes, which must stay.
+// TestParseProblems puts each bad route between two good ones, and Parse must keep those two.
 func TestParseProblems(t *testing.T) {
 	const before = "routes:\n- {host: first.example.com, backends: [" + backend + "]}\n"
 	const after = "\n- {host: last.example.com, backends: [" + backend + "]}\n"
@@ -221,8 +221,8 @@ func TestParseDocuments(t *testing.T) {
 	}
 }
 
-// TestParseSyntax: of a file that is not well-formed nothing is kept, and the
-// line is the one at which a reader finds the fault.
+// TestParseSyntax: Parse keeps no route of a file that is not well-formed, and reports the line at
+// which a reader finds the fault.
 func TestParseSyntax(t *testing.T) {
 	good := "routes:\n- {host: a.example, backends: [" + backend + "]}\n" // two lines
 	for _, c := range []struct {
@@ -299,8 +299,7 @@ func TestParseBounds(t *testing.T) {
 		require.Equal(t, "f:10001: routes: there are further problems, which are not listed", problems[maxProblems-1].Error())
 	})
 	t.Run("alias bomb", func(t *testing.T) {
-		// One route of 60 backends, repeated 1,000 times, is 300,000
-		// fields from nine kilobytes.
+		// The file has 9 KB. Its aliases repeat a route of 60 backends 1,000 times: 300,000 fields.
 		var b strings.Builder
 		b.WriteString("x-b: &b\n" + strings.Repeat("- "+backend+"\n", 60))
 		b.WriteString("x-r: &r {host: a.example, backends: *b}\nroutes:\n")

@@ -52,7 +52,7 @@ func TestPublishable(t *testing.T) {
 		_, err = AppendZone(nil, rest, o)
 		require.NoError(t, err)
 
-		o = ZoneOptions{Origin: "example.com", Target: "edge.example.com"} // an alias may have one
+		o = ZoneOptions{Origin: "example.com", Target: "edge.example.com"} // An alias may have an underscore.
 		rest, problems = o.Publishable(table)
 		require.Empty(t, problems)
 		require.Equal(t, table, rest)

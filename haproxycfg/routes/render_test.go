@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// renderTable holds what is special in the renderings: the origin itself, a
-// deep name below a wildcard, paths of each kind, an internationalised name.
+// renderTable has the special cases of the renderings: the origin itself, a name two labels below a
+// wildcard, paths of each kind, and an internationalised name.
 func renderTable(t testing.TB) Table {
 	return tableOf(t,
 		"example.com/", "*.example.com/", "api.example.com/", "api.example.com/a&b", "=api.example.com/a", "api.example.com/a/long/one",
@@ -49,7 +49,7 @@ func TestAppendZone(t *testing.T) {
 	}
 }
 
-// TestAppendZoneErrors: dst comes back as it was.
+// TestAppendZoneErrors: with an error, AppendZone returns dst unchanged.
 func TestAppendZoneErrors(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -78,9 +78,8 @@ func TestAppendZoneErrors(t *testing.T) {
 	}
 }
 
-// TestZoneCoversMatch resolves names as RFC 4592 says: whatever the table would
-// serve must resolve. Wildcards of the DNS stop at names that have others
-// below them, which is where this is easily wrong.
+// TestZoneCoversMatch resolves names by the rules of RFC 4592: every host that the table serves must
+// resolve. The difficult case is a name with other names below it: a DNS wildcard does not cover it.
 func TestZoneCoversMatch(t *testing.T) {
 	table := renderTable(t)
 	out, err := AppendZone(nil, table, ZoneOptions{Origin: "example.com", Addrs: terminators})
@@ -100,8 +99,8 @@ func TestZoneCoversMatch(t *testing.T) {
 	require.Empty(t, resolve(zone, "deep.er.example.com"), "an empty non-terminal, which the wildcard does not cover")
 }
 
-// TestZoneLeavesTheTargetAlone: a name below the target, and a wildcard above it, do not
-// make the target an alias of itself, which has records of its own.
+// TestZoneLeavesTheTargetAlone: the target has records of its own. So a name below the target, or a
+// wildcard above it, must not add an alias for the target.
 func TestZoneLeavesTheTargetAlone(t *testing.T) {
 	out, err := AppendZone(nil, tableOf(t, "*.example.com/", "a.edge.example.com/", "a.b.example.com/"), ZoneOptions{Origin: "example.com", Target: "edge.example.com"})
 	require.NoError(t, err)
@@ -111,8 +110,9 @@ func TestZoneLeavesTheTargetAlone(t *testing.T) {
 	require.Contains(t, zone, "a.edge.example.com")
 }
 
-// resolve answers for a name: its own records, nothing if names exist below it,
-// or those of the wildcard at the closest encloser (RFC 4592 section 3.3).
+// resolve returns the records of a name, as a name server does. A name without records of its own
+// gets no records if there are names below it. Otherwise it gets the records of the wildcard at the
+// closest encloser (RFC 4592 section 3.3).
 func resolve(zone map[string][]string, name string) []string {
 	exists := func(n string) bool {
 		for owner := range zone {
@@ -138,8 +138,7 @@ func resolve(zone map[string][]string, name string) []string {
 
 var zoneLine = regexp.MustCompile(`^((?:\*\.)?(?:[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\.)+)\t([1-9][0-9]{0,9})\tIN\t(A|AAAA|CNAME)\t(\S+)$`)
 
-// readZone reads the lines of AppendZone by a grammar of their own and holds
-// them to the rules of DNS data.
+// readZone parses the lines of AppendZone and checks them by the rules of DNS data.
 func readZone(t testing.TB, data []byte) map[string][]string {
 	zone := map[string][]string{}
 	require.True(t, len(data) == 0 || bytes.HasSuffix(data, []byte("\n")))
@@ -174,7 +173,7 @@ func TestAppendCDN(t *testing.T) {
 	dec := json.NewDecoder(bytes.NewReader(got))
 	dec.DisallowUnknownFields()
 	require.NoError(t, dec.Decode(&file))
-	// The first pattern that matches must lead to the route of Match.
+	// The first pattern that matches must belong to the route that Match returns.
 	for _, d := range file.Distributions {
 		for _, path := range []string{"/", "/a", "/a/", "/a/long", "/a/long/one", "/a/long/one/x", "/a/long/ones", "/a&b", "/a&b/c", "/x"} {
 			want, ok := table.Match(strings.Replace(d.Host, "*", "any", 1), path)
@@ -209,8 +208,7 @@ func firstBehaviour(d cdnDistribution, path string) (Route, bool) {
 	return Route{}, false
 }
 
-// TestAppendYAML: values that YAML would take for another type come back as
-// strings.
+// TestAppendYAML: values that look like another type of YAML, such as "yes", stay strings.
 func TestAppendYAML(t *testing.T) {
 	var rs []Route
 	for i, name := range []string{"true", "null", "no", "y", "1", "08", "1e3", "0x1f", "1-2", "2020-01-01", "n", "off", "a"} {
@@ -237,8 +235,7 @@ func withoutPositions(t Table) Table {
 	return t
 }
 
-// golden compares with the test's file under testdata; UPDATE_GOLDEN=1 writes
-// it.
+// golden compares got with the test's file under testdata. UPDATE_GOLDEN=1 writes the file.
 func golden(t *testing.T, got []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", filepath.FromSlash(t.Name())+".golden")

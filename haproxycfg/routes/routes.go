@@ -52,10 +52,10 @@ func (b Backend) String() string {
 }
 
 // Route binds a public host name and path to the services that serve it. The comments describe a
-// route of a Table. New brings a route into this form.
+// route of a Table. New accepts other spellings and returns this form.
 type Route struct {
-	// Host is a name in lower case with A-labels, without a port and without a final dot. Or it is
-	// "*." and such a name, which covers exactly one label more.
+	// Host is a name in lower case with A-labels, without a port and without a final dot. A wildcard
+	// such as "*.example.com" covers every name that has exactly one label more.
 	Host string
 	// Path holds the bytes of a request's path as a client sends them, with percent-encoding: "/"
 	// or "/a/b". It covers itself and all paths below it by whole segments, unless Exact is set.
@@ -65,10 +65,10 @@ type Route struct {
 	Exact bool
 	// Backends are one or more services, sorted by Ref. Each Ref occurs once.
 	Backends []Backend
-	// Check is a health check of the port of these services. If Check is nil, a server is as
-	// healthy as its node.
+	// Check is a health check of the port of these services. If Check is nil, HAProxy checks only
+	// the node of a server.
 	Check *Check
-	// Timeouts are those of the route. A zero field means the default of the edge.
+	// Timeouts override the defaults of the edge.
 	Timeouts Timeouts
 	// Position is the place of the declaration.
 	Position Position

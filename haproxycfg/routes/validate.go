@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// maxPathBytes is far above real paths. Host and path together fit into the buffer (16 KiB by
-	// default) in which HAProxy composes the key of a map.
+	// maxPathBytes is the length of the longest path, and is far above real paths. A host and a
+	// path together fit into the buffer (16 KiB by default) in which HAProxy composes the key of
+	// a map.
 	maxPathBytes = 1024
 
 	// maxCount is the largest check.rise and check.fall.

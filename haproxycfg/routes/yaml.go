@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// AppendYAML appends the table as a declaration file in normal form, which
-// Parse reads back to an equal table but for the positions. Equal tables give
-// equal bytes.
+// AppendYAML appends the table as a declaration file. Parse reads from it the same table, except
+// Route.Position. Equal tables give equal bytes.
 func AppendYAML(dst []byte, t Table) []byte {
 	if len(t.routes) == 0 {
 		return append(dst, "routes: []\n"...)
@@ -81,9 +80,8 @@ func appendDuration(dst []byte, field string, d time.Duration) []byte {
 	return append(append(append(dst, field...), formatDuration(d)...), '\n')
 }
 
-// appendScalar writes a string plain where every YAML reads it as that string,
-// and quoted otherwise. Values in normal form hold neither quotes nor
-// backslashes.
+// appendScalar writes a string without quotes if every YAML parser reads it as that string, and with
+// quotes otherwise. Values in normal form contain no quotes and no backslashes.
 func appendScalar(dst []byte, s string) []byte {
 	if isPlain(s) {
 		return append(dst, s...)
@@ -94,7 +92,7 @@ func appendScalar(dst []byte, s string) []byte {
 func isPlain(s string) bool {
 	switch s {
 	case "", "y", "n", "yes", "no", "on", "off", "true", "false", "null":
-		return false // YAML 1.1 takes these for other types
+		return false // In YAML 1.1 these have other types.
 	}
 	if c := s[0]; c != '/' && (c < 'a' || c > 'z') {
 		return false

@@ -140,8 +140,8 @@ func NormalizeHost(host string) (string, error) {
 	return Normalize(name)
 }
 
-// NormalizePattern returns the normal form of a declared host: that of NormalizeHost, or a
-// wildcard "*.example.com". A wildcard has at most MaxName bytes.
+// NormalizePattern returns the normal form of a declared host. It accepts what NormalizeHost accepts,
+// and wildcards such as "*.example.com" of at most MaxName bytes.
 func NormalizePattern(host string) (string, error) {
 	rest, wildcard := strings.CutPrefix(host, "*.")
 	if !wildcard {

@@ -285,7 +285,7 @@ func FuzzNormalize(f *testing.F) {
 	})
 }
 
-// requireNormal states the rules of the normal form by other means than those of the package.
+// requireNormal checks the rules of the normal form with code of its own.
 func requireNormal(t *testing.T, pattern, name string) {
 	t.Helper()
 	require.LessOrEqual(t, len(pattern), 253)
