@@ -121,10 +121,12 @@ var directImports = map[string]map[string]string{
 		"golang.org/x/net":            "header compression of HTTP/2",
 	},
 	"sniproxy/hostlookup": {
-		module + "/internal/atomicfile":      "a cache file is replaced as a whole",
-		module + "/internal/filewatch":       "a hosts file is read again when it changes",
-		module + "/internal/hostname":        "the normal form of a host name",
-		"github.com/hashicorp/golang-lru/v2": "order and capacity of the cache",
+		module + "/internal/atomicfile":                    "a cache file is replaced as a whole",
+		module + "/internal/filewatch":                     "a hosts file is read again when it changes",
+		module + "/internal/hostname":                      "the normal form of a host name",
+		module + "/sniproxy/hostlookup/internal/nametable": "the table of a cache, read without a lock",
+		module + "/sniproxy/hostlookup/internal/striped":   "counting hits without contention",
+		"github.com/hashicorp/golang-lru/v2":               "order and capacity of the cache",
 	},
 	"sniproxy/hostlookup/httpapi": {
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",

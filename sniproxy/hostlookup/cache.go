@@ -122,23 +122,21 @@ func (c *Cache) firstUse() *core {
 // endpoint if there is one. A stored answer is returned even if ctx has ended.
 func (c *Cache) LookupHost(ctx context.Context, host string) (Answer, error) {
 	k := c.init()
-	hash := k.hash(host)
-	if e, level := k.hit(hash, host); e != nil {
-		return Answer{e.ep, level}, e.err()
+	if e, level := k.hit(host); e != nil {
+		return Answer{e.Value.ep, level}, e.Value.err()
 	}
-	a := k.miss(ctx, hash, host)
-	return Answer{a.ep, a.level}, a.err
+	r := k.miss(ctx, host)
+	return r.Answer, r.err
 }
 
 // Peek implements Peeker. It counts as a lookup if it has a result. It has none if LookupHost
 // would ask the source first.
 func (c *Cache) Peek(host string) (Answer, error) {
-	k := c.init()
-	e, level := k.hit(k.hash(host), host)
+	e, level := c.init().hit(host)
 	if e == nil {
 		return Answer{}, ErrWouldWait
 	}
-	return Answer{e.ep, level}, e.err()
+	return Answer{e.Value.ep, level}, e.Value.err()
 }
 
 // An Entry is what a Cache holds of one host.
@@ -163,11 +161,11 @@ func (c *Cache) Entry(host string) (Entry, bool) {
 	k := c.init()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	e := k.table.Load().find(k.hash(host), host)
+	e := k.table.Get(host)
 	if e == nil {
 		return Entry{}, false
 	}
-	now, wall := k.clock.moment()
+	now, wall := k.clock.nowAndWall()
 	return k.entry(e, now, wall)
 }
 
@@ -194,7 +192,7 @@ func (c *Cache) Set(host string, ep Endpoint) error {
 
 // store checks what do is to store, and calls it with the lock held.
 func (c *Cache) store(host string, ep Endpoint, do func(*core)) error {
-	if !nameFits(host) {
+	if !isHost(host) {
 		return fmt.Errorf("hostlookup: set %s: not the name of a host", quote(host))
 	}
 	if err := ep.Validate(); err != nil {

@@ -5,38 +5,37 @@ import (
 	"time"
 )
 
-// clockTick is how far the time that hits see may lag.
+// clockTick is how far the coarse time may lag behind.
 const clockTick = 10 * time.Millisecond
 
-// A clock gives nanoseconds since the cache's first use, never 0. Reading the
-// system's clock costs more than a whole hit, so while there is traffic a
-// goroutine writes the time down every tick. It ends by itself when a tick has
-// passed without lookups, and with the cache.
+// A clock returns the nanoseconds since the cache's first use, never 0.
+//
+// Reading the system's clock costs more than the rest of a hit: 56 ns of 94 ns, measured on a
+// virtual machine. So while there are lookups, a goroutine reads the time every tick, and hits use
+// that coarse time. The goroutine ends after a tick without lookups.
 type clock struct {
-	coarse atomic.Int64 // 0: nobody keeps it
+	coarse atomic.Int64 // 0 while run does not run
 	base   time.Time
-	custom func() time.Time // the user's, or nil
+	custom func() time.Time // Cache.Clock, or nil
 }
 
-// coarseNow is for hits. running is false when nobody keeps the coarse time, so
-// that the caller should see to it.
-func (c *clock) coarseNow() (now int64, running bool) {
+// coarseNow returns the time for a hit. If ticking is false, run should be started; a custom
+// clock is always read, and counts as ticking.
+func (c *clock) coarseNow() (now int64, ticking bool) {
 	if now = c.coarse.Load(); now != 0 {
 		return now, true
 	}
 	return c.now(), c.custom != nil
 }
 
-// now is the exact time.
+// now returns the exact time.
 func (c *clock) now() int64 {
-	if c.custom != nil {
-		return max(int64(c.custom().Sub(c.base)), 0) + 1
-	}
-	return int64(time.Since(c.base)) + 1
+	now, _ := c.nowAndWall()
+	return now
 }
 
-// moment is the exact time, and what the calendar says then.
-func (c *clock) moment() (now int64, wall time.Time) {
+// nowAndWall returns the exact time, and the calendar time at that moment.
+func (c *clock) nowAndWall() (now int64, wall time.Time) {
 	if c.custom != nil {
 		wall = c.custom()
 		return max(int64(wall.Sub(c.base)), 0) + 1, wall
@@ -45,13 +44,12 @@ func (c *clock) moment() (now int64, wall time.Time) {
 	return int64(wall.Sub(c.base)) + 1, wall
 }
 
-// keepTime writes the time down until the lookups pause or closing is closed.
-// The owner runs it in a goroutine, one at a time.
-func (c *clock) keepTime(closing <-chan struct{}, lookups func() uint64) {
+// run updates the coarse time until no lookup comes for a tick, or closing is closed.
+func (c *clock) run(closing <-chan struct{}, lookups func() uint64) {
 	defer c.coarse.Store(0)
 	ticker := time.NewTicker(clockTick)
 	defer ticker.Stop()
-	for seen := lookups(); ; {
+	for before := lookups(); ; {
 		c.coarse.Store(c.now())
 		select {
 		case <-ticker.C:
@@ -59,9 +57,9 @@ func (c *clock) keepTime(closing <-chan struct{}, lookups func() uint64) {
 			return
 		}
 		n := lookups()
-		if n == seen {
+		if n == before {
 			return
 		}
-		seen = n
+		before = n
 	}
 }

@@ -2,7 +2,6 @@ package hostlookup
 
 import (
 	"cmp"
-	"hash/maphash"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -12,92 +11,143 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/headgate/headgate/internal/hostname"
+	"github.com/headgate/headgate/sniproxy/hostlookup/internal/nametable"
+	"github.com/headgate/headgate/sniproxy/hostlookup/internal/striped"
 )
 
-// A core is the state of a Cache after its first use, with all defaults resolved.
+// A core is the state of a Cache after its first use.
 //
-// Hits take no lock: they read table, an entry's state, and the clock. All else
-// holds mu. It is one lock because a miss costs a call of the source, against which
-// it is nothing; and because an answer moves between the two LRUs at one moment.
+// A hit takes no lock: it reads the table, the state of an entry, and the clock. Everything else
+// holds mu. One lock for both LRUs is enough, because a miss costs a call of the source, and it
+// lets an answer move from one LRU to the other at one moment.
 type core struct {
-	cfg   config
-	seed  maphash.Seed // attackers choose names, so they must not know the hash
-	clock clock
-	table atomic.Pointer[table]
-
-	counters counters
+	cfg     config
+	clock   clock
+	table   *nametable.Table[entry] // every entry; methods other than Get need mu
+	lookups striped.Counters        // by Level
 
 	mu       sync.Mutex
-	known    *lru // entries with an endpoint
-	negative *lru // the others
-	flights  map[string]*flight
-	running  map[*flight]struct{} // those in flights, and those made obsolete
+	known    *lru             // entries with an endpoint
+	negative *lru             // the others
+	calls    map[string]*call // by host: the calls whose answers will be stored
+	running  map[*call]struct{}
 	tally    tally
-	keeping  bool // clock.keepTime runs
+	ticking  bool // the goroutine of clock.run runs
 	closed   bool
 
-	turns   chan struct{} // holds one for each source call under way
-	closing chan struct{}
-	wg      sync.WaitGroup // flights and keepTime
+	semaphore chan struct{} // one element for each running call of the source
+	closing   chan struct{}
+	wg        sync.WaitGroup // the goroutines of calls and of clock.run
 }
 
-// golang-lru keeps the order and the capacity. The key is the entry itself: the
-// table finds it by name, so that names need not be hashed twice.
-type lru = simplelru.LRU[*entry, struct{}]
+// An lru holds the order of eviction and the capacity. Its keys are the items of the table, which
+// is where an item is found by its name.
+type lru = simplelru.LRU[*item, struct{}]
 
-// config is a Cache's settings without zeros that mean something else. Times that
-// mean "not at all" are 0.
+// An item is an entry under the name of its host.
+type item = nametable.Item[entry]
+
+// An entry is what a cache holds for one host. Fields without a note never change while the entry
+// is in the table. The fields that a hit reads come first. An item has 128 bytes: two cache lines,
+// which processors load together.
+type entry struct {
+	state   atomic.Uint64 // see packState
+	touched atomic.Uint32 // see touchTick
+	ep      Endpoint      // zero if failure is not nil
+	failure *failure
+	expires int64 // guarded by core.mu: the end of the TTL
+}
+
+// A failure is what a cache holds for a host without an endpoint.
+type failure struct {
+	err error // ErrNotFound or an error of the source
+}
+
+func newItem(host string, ep Endpoint) *item {
+	e := nametable.NewItem[entry](host)
+	e.Value.ep = ep
+	if ep.Host == host {
+		e.Value.ep.Host = e.Name()
+	}
+	return e
+}
+
+// err returns nil if the entry has an endpoint.
+func (e *entry) err() error {
+	if e.failure == nil {
+		return nil
+	}
+	return e.failure.err
+}
+
+// packState returns the word that decides a hit: an entry is served as level until a moment of
+// the core's clock. One word, so that a reader without the lock never sees halves of two states.
+func packState(until int64, level Level) uint64 {
+	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)
+}
+
+func unpackState(s uint64) (until int64, level Level) { return int64(s >> 3), Level(s & 7) }
+
+// maxTime is the moment that never comes: 36 years after the cache's first use.
+const maxTime = 1<<60 - 1
+
+// touchTick returns the number of the time slice that contains now. An entry moves in its LRU at
+// most once in each slice of 2^30 ns, about a second.
+func touchTick(now int64) uint32 { return uint32(now >> 30) }
+
+// later returns at + d, at most maxTime.
+func later(at int64, d time.Duration) int64 {
+	if int64(d) > maxTime-at {
+		return maxTime
+	}
+	return at + int64(d)
+}
+
+// config is the settings of a Cache with their defaults. A time of 0 means "not at all".
 type config struct {
-	source                              Lookup
-	ttl, negativeTTL, errorTTL          time.Duration
-	staleFor, recheck, revalidate, wait time.Duration
-	timeout                             time.Duration
-	jitter                              float64
-	maxHosts, maxNegative, maxCalls     int
-	failed                              func(host string, err error)
-}
-
-// tally counts what happens under mu.
-type tally struct {
-	calls, notFound, errors, dropped, evicted, evictedNegative uint64
+	source                                    Lookup
+	ttl, negativeTTL, errorTTL                time.Duration
+	staleFor, recheck, revalidate, staleAfter time.Duration
+	timeout                                   time.Duration
+	jitter                                    float64
+	maxHosts, maxNegative, maxCalls           int
+	sourceFailed                              func(host string, err error)
 }
 
 func newCore(c *Cache) *core {
-	orOff := func(d, zero time.Duration) time.Duration { return max(cmp.Or(d, zero), 0) }
 	k := &core{
 		cfg: config{
-			source:      c.Source,
-			ttl:         cmp.Or(c.TTL, 30*time.Second),
-			negativeTTL: cmp.Or(c.NegativeTTL, 5*time.Second),
-			errorTTL:    orOff(c.ErrorTTL, time.Second),
-			staleFor:    orOff(c.StaleFor, 24*time.Hour),
-			recheck:     orOff(c.Recheck, 30*time.Second),
-			revalidate:  max(c.StaleWhileRevalidate, 0),
-			wait:        orOff(c.StaleAfter, 500*time.Millisecond),
-			timeout:     cmp.Or(max(c.Timeout, 0), 5*time.Second),
-			jitter:      min(max(cmp.Or(c.Jitter, 0.1), 0), 1),
-			maxHosts:    cmp.Or(max(c.MaxHosts, 0), 100_000),
-			maxNegative: cmp.Or(max(c.MaxNegative, 0), 10_000),
-			maxCalls:    cmp.Or(max(c.MaxCalls, 0), 64),
-			failed:      c.SourceFailed,
+			source:       c.Source,
+			ttl:          cmp.Or(c.TTL, 30*time.Second),
+			negativeTTL:  cmp.Or(c.NegativeTTL, 5*time.Second),
+			errorTTL:     max(cmp.Or(c.ErrorTTL, time.Second), 0),
+			staleFor:     max(cmp.Or(c.StaleFor, 24*time.Hour), 0),
+			recheck:      max(cmp.Or(c.Recheck, 30*time.Second), 0),
+			revalidate:   max(c.StaleWhileRevalidate, 0),
+			staleAfter:   max(cmp.Or(c.StaleAfter, 500*time.Millisecond), 0),
+			timeout:      cmp.Or(max(c.Timeout, 0), 5*time.Second),
+			jitter:       min(max(cmp.Or(c.Jitter, 0.1), 0), 1),
+			maxHosts:     cmp.Or(max(c.MaxHosts, 0), 100_000),
+			maxNegative:  cmp.Or(max(c.MaxNegative, 0), 10_000),
+			maxCalls:     cmp.Or(max(c.MaxCalls, 0), 64),
+			sourceFailed: c.SourceFailed,
 		},
-		seed:    maphash.MakeSeed(),
-		flights: map[string]*flight{},
-		running: map[*flight]struct{}{},
+		clock:   clock{base: time.Now(), custom: c.Clock},
+		table:   nametable.New[entry](),
+		calls:   map[string]*call{},
+		running: map[*call]struct{}{},
 		closing: make(chan struct{}),
 	}
-	k.turns = make(chan struct{}, k.cfg.maxCalls)
-	k.clock.custom = c.Clock
-	if k.clock.base = time.Now(); c.Clock != nil {
+	if c.Clock != nil {
 		k.clock.base = c.Clock()
 	}
+	k.semaphore = make(chan struct{}, k.cfg.maxCalls)
 	k.known = newLRU(k.cfg.maxHosts, k.evicted)
 	k.negative = newLRU(k.cfg.maxNegative, k.evicted)
-	k.table.Store(newTable(minSlots))
 	return k
 }
 
-func newLRU(size int, evicted func(*entry, struct{})) *lru {
+func newLRU(size int, evicted func(*item, struct{})) *lru {
 	l, err := simplelru.NewLRU(size, evicted)
 	if err != nil {
 		panic(err) // the size is positive
@@ -105,181 +155,178 @@ func newLRU(size int, evicted func(*entry, struct{})) *lru {
 	return l
 }
 
-// hash is never 0, which marks a free slot.
-func (k *core) hash(host string) uint64 { return maphash.String(k.seed, host) | 1<<63 }
-
-// hit returns the entry of host if it may be served as it is, and counts that. It
-// takes no lock; what it does not find is to be looked for with one.
-func (k *core) hit(hash uint64, host string) (*entry, Level) {
-	e := k.table.Load().find(hash, host)
+// hit returns the entry of host if it may be served without asking the source, and counts the
+// lookup. It takes no lock, so it may miss an entry that a look with the lock finds.
+func (k *core) hit(host string) (*item, Level) {
+	e := k.table.Get(host)
 	if e == nil {
 		return nil, Miss
 	}
-	now, kept := k.clock.coarseNow()
-	until, level := unpackState(e.state.Load())
+	now, ticking := k.clock.coarseNow()
+	until, level := unpackState(e.Value.state.Load())
 	if now >= until {
 		return nil, Miss
 	}
-	if e.touched.Load() != touchTick(now) {
+	if e.Value.touched.Load() != touchTick(now) {
 		k.touch(e, now)
 	}
-	if !kept {
-		k.keepTime()
+	if !ticking {
+		k.startClock()
 	}
-	k.counters.add(level)
+	k.lookups.Add(uint8(level))
 	return e, level
 }
 
-// touch moves a hit entry to the front, if that is to be had without waiting.
-func (k *core) touch(e *entry, now int64) {
+// touch makes e the most recently used entry, unless another goroutine holds the lock. Then a
+// later hit does it.
+func (k *core) touch(e *item, now int64) {
 	if !k.mu.TryLock() {
-		return // a later hit will do
+		return
 	}
-	e.touched.Store(touchTick(now))
-	k.order(e).Get(e) // nothing if it was evicted meanwhile
-	k.mu.Unlock()
+	defer k.mu.Unlock()
+	e.Value.touched.Store(touchTick(now))
+	k.order(e).Get(e) // does nothing if e was evicted after the hit found it
 }
 
-func (k *core) order(e *entry) *lru {
-	if e.positive() {
+func (k *core) order(e *item) *lru {
+	if e.Value.failure == nil {
 		return k.known
 	}
 	return k.negative
 }
 
-// keepTime starts the coarse clock if it does not run.
-func (k *core) keepTime() {
+// startClock starts the coarse clock if it does not run.
+func (k *core) startClock() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.keeping || k.closed || k.clock.custom != nil {
+	if k.ticking || k.closed {
 		return
 	}
-	k.keeping = true
+	k.ticking = true
 	k.wg.Go(func() {
-		k.clock.keepTime(k.closing, k.counters.lookups)
+		k.clock.run(k.closing, k.countLookups)
 		k.mu.Lock()
-		k.keeping = false
+		k.ticking = false
 		k.mu.Unlock()
 	})
 }
 
-// The methods below want mu held.
+// The methods below need mu.
 
-// find is exact.
-func (k *core) find(hash uint64, host string) *entry { return k.table.Load().find(hash, host) }
-
-// usable returns the endpoint entry that may be served for a host, however old.
-func (k *core) usable(hash uint64, host string, now int64) *entry {
-	if e := k.find(hash, host); e != nil && e.positive() && now < e.useless {
+// usable returns the entry of host if it has an endpoint that may be served, even a stale one.
+func (k *core) usable(host string, now int64) *item {
+	if e := k.table.Get(host); e != nil && e.Value.failure == nil && now < k.staleUntil(e) {
 		return e
 	}
 	return nil
 }
 
-// evicted is what the LRUs call for each entry that leaves them.
-func (k *core) evicted(e *entry, _ struct{}) {
-	k.table.Load().remove(k.hash(e.hostName()), e)
-	e.state.Store(0) // for a reader that holds it
+// staleUntil returns the moment from which on e is never served.
+func (k *core) staleUntil(e *item) int64 {
+	if e.Value.failure != nil {
+		return e.Value.expires
+	}
+	return later(e.Value.expires, k.cfg.staleFor)
 }
 
-func (k *core) add(hash uint64, e *entry, now int64) {
-	e.touched.Store(touchTick(now))
-	if e.positive() {
+// evicted is called by the LRUs for each entry that leaves them.
+func (k *core) evicted(e *item, _ struct{}) {
+	k.table.Remove(e)
+	e.Value.state.Store(0) // for a lookup that has found e already
+}
+
+// add puts an entry in place whose host has none.
+func (k *core) add(e *item, now int64) {
+	e.Value.touched.Store(touchTick(now))
+	if e.Value.failure == nil {
 		if k.known.Add(e, struct{}{}) {
 			k.tally.evicted++
 		}
 	} else if k.negative.Add(e, struct{}{}) {
 		k.tally.evictedNegative++
 	}
-	t := k.table.Load()
-	if bigger := t.insert(hash, e); bigger != t {
-		k.table.Store(bigger)
-	}
+	k.table.Insert(e)
 }
 
-func (k *core) remove(e *entry) {
-	if e != nil {
-		k.order(e).Remove(e)
-	}
-}
+func (k *core) remove(e *item) { k.order(e).Remove(e) }
 
-// keep stores an endpoint that came just now.
-func (k *core) keep(hash uint64, host string, ep Endpoint, now int64) {
-	ttl := cmp.Or(ep.TTL, k.cfg.ttl)
-	e := k.find(hash, host)
-	if ttl < 0 {
+func (k *core) removeHost(host string) {
+	if e := k.table.Get(host); e != nil {
 		k.remove(e)
+	}
+}
+
+// keep stores an endpoint that the source has just returned.
+func (k *core) keep(host string, ep Endpoint, now int64) {
+	ttl := cmp.Or(ep.TTL, k.cfg.ttl)
+	e := k.table.Get(host)
+	if e != nil && (ttl < 0 || e.Value.failure != nil || e.Value.ep != ep) {
+		k.remove(e)
+		e = nil
+	}
+	if ttl < 0 {
 		return
 	}
-	// The same answer again, which is the rule, takes no memory.
-	if e != nil {
-		if !e.positive() || e.ep != ep {
-			k.remove(e)
-			e = nil
-		}
-	}
-	isNew := e == nil
+	isNew := e == nil // otherwise the same answer again, which needs no memory
 	if isNew {
-		e = newEntry(host, ep, nil)
+		e = newItem(host, ep)
 	}
-	e.expires = later(now, k.jittered(ttl))
-	e.useless = later(e.expires, k.cfg.staleFor)
-	e.state.Store(packState(e.expires, Hit))
+	e.Value.expires = later(now, k.jittered(ttl))
+	e.Value.state.Store(packState(e.Value.expires, Hit))
 	if isNew {
-		k.add(hash, e, now)
+		k.add(e, now)
 	}
 }
 
-// keepError stores that a host was not found, or could not be looked up.
-func (k *core) keepError(hash uint64, host string, level Level, err error, ttl time.Duration, now int64) {
-	k.remove(k.find(hash, host))
+// keepError stores ErrNotFound or a failure for ttl.
+func (k *core) keepError(host string, level Level, err error, ttl time.Duration, now int64) {
+	k.removeHost(host)
 	if ttl <= 0 {
 		return
 	}
-	e := newEntry(host, Endpoint{}, err)
-	e.expires = later(now, k.jittered(ttl))
-	e.useless = e.expires
-	e.state.Store(packState(e.expires, level))
-	k.add(hash, e, now)
+	e := newItem(host, Endpoint{})
+	e.Value.failure = &failure{err}
+	e.Value.expires = later(now, k.jittered(ttl))
+	e.Value.state.Store(packState(e.Value.expires, level))
+	k.add(e, now)
 }
 
-// lean lets the stale endpoint of e be served for d without asking.
-func (k *core) lean(e *entry, now int64, d time.Duration) {
-	e.state.Store(packState(min(later(now, d), e.useless), Stale))
+// extendStale lets lookups serve the stale endpoint of e for d without asking the source.
+func (k *core) extendStale(e *item, now int64, d time.Duration) {
+	e.Value.state.Store(packState(min(later(now, d), k.staleUntil(e)), Stale))
 }
 
 func (k *core) set(host string, ep Endpoint) {
 	k.detach(host)
-	k.keep(k.hash(host), host, ep, k.clock.now())
+	k.keep(host, ep, k.clock.now())
 }
 
-// restore stores an endpoint whose TTL is over, if that is better than nothing.
+// restore stores an endpoint whose TTL is over, unless it is too old or the host is known.
 func (k *core) restore(host string, ep Endpoint, expires time.Time) {
-	now, wall := k.clock.moment()
-	over := now
+	now, wall := k.clock.nowAndWall()
+	expired := now
 	if !expires.IsZero() {
-		over = max(now+int64(min(expires.Sub(wall), 0)), -maxTime)
+		expired = max(now+int64(min(expires.Sub(wall), 0)), -maxTime)
 	}
-	useless := later(over, k.cfg.staleFor)
-	if now >= useless || cmp.Or(ep.TTL, k.cfg.ttl) < 0 {
+	if now >= later(expired, k.cfg.staleFor) || cmp.Or(ep.TTL, k.cfg.ttl) < 0 {
 		return
 	}
-	hash := k.hash(host)
-	if e := k.find(hash, host); e != nil {
-		if now < e.useless {
+	if e := k.table.Get(host); e != nil {
+		if now < k.staleUntil(e) {
 			return
 		}
 		k.remove(e)
 	}
-	e := newEntry(host, ep, nil)
-	e.expires, e.useless = over, useless
-	e.state.Store(packState(over, Hit))
-	k.add(hash, e, now)
+	e := newItem(host, ep)
+	e.Value.expires = expired
+	e.Value.state.Store(packState(expired, Hit))
+	k.add(e, now)
 }
 
+// forget drops a host, or the hosts that a wildcard covers.
 func (k *core) forget(host string) {
 	k.detach(host)
-	k.remove(k.find(k.hash(host), host))
+	k.removeHost(host)
 	suffix, ok := strings.CutPrefix(host, "*")
 	if !ok || !strings.HasPrefix(suffix, ".") {
 		return
@@ -288,36 +335,40 @@ func (k *core) forget(host string) {
 		label, ok := strings.CutSuffix(name, suffix)
 		return ok && !strings.Contains(label, ".")
 	}
-	for name := range k.flights {
+	for name := range k.calls {
 		if covered(name) {
 			k.detach(name)
 		}
 	}
 	for _, l := range []*lru{k.known, k.negative} {
 		for _, e := range l.Keys() {
-			if covered(e.hostName()) {
+			if covered(e.Name()) {
 				l.Remove(e)
 			}
 		}
 	}
 }
 
+// detach makes a running call for host store nothing, because its answer may be older than a
+// change that came after it began. Its waiters still get the answer. A later lookup starts another
+// call.
+func (k *core) detach(host string) { delete(k.calls, host) }
+
 func (k *core) purge() {
-	clear(k.flights)
-	k.table.Store(newTable(minSlots))
+	clear(k.calls)
+	k.table.Clear()
 	k.known.Purge()
 	k.negative.Purge()
 }
 
 func (k *core) expire() {
-	clear(k.flights)
+	clear(k.calls)
 	now := k.clock.now()
 	for _, e := range k.known.Keys() {
-		if e.expires > now {
-			e.useless = later(now, k.cfg.staleFor)
-			e.expires = now
+		if e.Value.expires > now {
+			e.Value.expires = now
 		}
-		e.state.Store(packState(e.expires, Hit))
+		e.Value.state.Store(packState(e.Value.expires, Hit))
 	}
 	k.negative.Purge()
 }
@@ -329,28 +380,22 @@ func (k *core) jittered(ttl time.Duration) time.Duration {
 	return ttl - time.Duration(rand.Float64()*k.cfg.jitter*float64(ttl))
 }
 
-// later adds without overflow.
-func later(at int64, d time.Duration) int64 {
-	if int64(d) > maxTime-at {
-		return maxTime
-	}
-	return at + int64(d)
-}
+// isHost reports whether host may be the name of a host. Other names are not found, and the
+// source is not asked.
+func isHost(host string) bool { return host != "" && len(host) <= hostname.MaxName }
 
-func nameFits(host string) bool { return host != "" && len(host) <= hostname.MaxName }
-
-func (k *core) entry(e *entry, now int64, wall time.Time) (Entry, bool) {
-	entry := Entry{Endpoint: e.ep, Err: e.err(), Expires: wall.Add(time.Duration(e.expires - now))}
-	until, level := unpackState(e.state.Load())
-	if now < until {
-		entry.Level, entry.Left = level, Forever
-		if until < maxTime {
-			entry.Left = time.Duration(until - now)
-		}
-		return entry, true
+// entry returns what e is worth now. The result is false if e is too old to be served.
+func (k *core) entry(e *item, now int64, wall time.Time) (Entry, bool) {
+	entry := Entry{Endpoint: e.Value.ep, Err: e.Value.err(), Expires: wall.Add(time.Duration(e.Value.expires - now))}
+	until, level := unpackState(e.Value.state.Load())
+	if now >= until {
+		return entry, now < k.staleUntil(e)
 	}
-	// Past its longest age it is as good as gone.
-	return entry, now < e.useless
+	entry.Level, entry.Left = level, Forever
+	if until < maxTime {
+		entry.Left = time.Duration(until - now)
+	}
+	return entry, true
 }
 
 type namedEntry struct {
@@ -358,43 +403,21 @@ type namedEntry struct {
 	entry Entry
 }
 
+// The methods below lock mu themselves.
+
 func (k *core) snapshot() []namedEntry {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now, wall := k.clock.moment()
+	now, wall := k.clock.nowAndWall()
 	all := make([]namedEntry, 0, k.known.Len()+k.negative.Len())
 	for _, l := range []*lru{k.known, k.negative} {
 		for _, e := range l.Keys() {
-			host := e.hostName()
 			if entry, ok := k.entry(e, now, wall); ok {
-				all = append(all, namedEntry{host, entry})
+				all = append(all, namedEntry{e.Name(), entry})
 			}
 		}
 	}
 	return all
-}
-
-func (k *core) stats() Stats {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return Stats{
-		Hits:      k.counters.sum(Hit),
-		Misses:    k.counters.sum(Miss),
-		Negatives: k.counters.sum(Negative),
-		Stales:    k.counters.sum(Stale),
-		Failures:  k.counters.sum(Failed),
-
-		Calls:           k.tally.calls,
-		NotFound:        k.tally.notFound,
-		Errors:          k.tally.errors,
-		Dropped:         k.tally.dropped,
-		Evicted:         k.tally.evicted,
-		EvictedNegative: k.tally.evictedNegative,
-
-		Hosts:    k.known.Len(),
-		Negative: k.negative.Len(),
-		InFlight: len(k.running),
-	}
 }
 
 func (k *core) close() {
@@ -403,8 +426,8 @@ func (k *core) close() {
 		k.closed = true
 		close(k.closing)
 		k.purge()
-		for f := range k.running {
-			f.cancel()
+		for c := range k.running {
+			c.cancel()
 		}
 	}
 	k.mu.Unlock()

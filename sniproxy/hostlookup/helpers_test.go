@@ -3,6 +3,7 @@ package hostlookup
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -119,6 +120,15 @@ func wantError(t *testing.T, c *Cache, host string, want error, level Level) {
 	}
 	require.Zero(t, ep.Endpoint)
 	require.Equal(t, level, got, "level %v, not %v", got, level)
+}
+
+// names returns n names of hosts.
+func names(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = "host-" + strconv.Itoa(i) + ".example.com"
+	}
+	return all
 }
 
 // tick is more than the coarse clock may lag.

@@ -43,11 +43,11 @@ func TestTouchesOnceASecond(t *testing.T) {
 		wantEndpoint(t, c, "b.com", "10.0.0.1", Miss)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
 		oldest, _, _ := k.known.GetOldest()
-		require.Equal(t, "a.com", oldest.hostName(), "within the second it was stored in")
+		require.Equal(t, "a.com", oldest.Name(), "within the second it was stored in")
 		time.Sleep(1100 * time.Millisecond)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
 		oldest, _, _ = k.known.GetOldest()
-		require.Equal(t, "b.com", oldest.hostName())
+		require.Equal(t, "b.com", oldest.Name())
 	})
 }
 

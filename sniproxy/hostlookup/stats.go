@@ -1,62 +1,57 @@
 package hostlookup
 
-import (
-	"sync/atomic"
-	"unsafe"
-)
-
-// Stats are figures of a Cache since its first use.
+// Stats are the figures of a Cache since its first use.
 type Stats struct {
-	// Lookups by level of their answer. Misses counts those too that ended with
-	// an error or because their context did.
+	// Lookups by the Level of their answer. Misses includes the lookups that ended with an error
+	// of the source or of their context.
 	Hits, Misses, Negatives, Stales, Failures uint64
 
 	Calls    uint64 // calls of the source that began
-	NotFound uint64 // … that ended with ErrNotFound
-	Errors   uint64 // … that ended with another error, or panicked, or got no turn within Timeout
-	Dropped  uint64 // … whose answer was not stored, because the host was changed meanwhile
+	NotFound uint64 // calls that ended with ErrNotFound
+	Errors   uint64 // calls that ended with another error, panicked, or could not begin within Timeout
+	Dropped  uint64 // calls whose answer was not stored, because the host changed meanwhile
 
 	Evicted         uint64 // known hosts that made room for others
-	EvictedNegative uint64 // the same of hosts not found
+	EvictedNegative uint64 // hosts not found or failed that made room for others
 
 	// Figures of this moment.
 	Hosts    int // known hosts
-	Negative int // hosts not found, or failed a moment ago
-	InFlight int // source calls under way or waiting for their turn
+	Negative int // hosts that are stored as not found or failed
+	InFlight int // source calls that run or wait for MaxCalls
 }
 
-// counters are striped: one shared counter would be written by all processors
-// in turn, which costs more than the rest of a hit.
-type counters struct {
-	stripes [64]stripe
+// tally counts the events that happen under core.mu.
+type tally struct {
+	calls, notFound, errors, dropped, evicted, evictedNegative uint64
 }
 
-// A stripe fills a cache line.
-type stripe struct {
-	byLevel [Failed + 1]atomic.Uint64
-	_       [64 - 8*(Failed+1)]byte
-}
+func (k *core) stats() Stats {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return Stats{
+		Hits:      k.lookups.Sum(uint8(Hit)),
+		Misses:    k.lookups.Sum(uint8(Miss)),
+		Negatives: k.lookups.Sum(uint8(Negative)),
+		Stales:    k.lookups.Sum(uint8(Stale)),
+		Failures:  k.lookups.Sum(uint8(Failed)),
 
-// add counts a lookup. Goroutines find their stripe by where their stack is:
-// the same for all calls of one, and most often another for two that run at once.
-func (c *counters) add(level Level) {
-	var onStack byte
-	at := uint64(uintptr(unsafe.Pointer(&onStack)) >> 11) // no stack is smaller than 2 KiB
-	i := at * 0x9e3779b97f4a7c15 >> (64 - 6)
-	c.stripes[i].byLevel[level].Add(1)
-}
+		Calls:           k.tally.calls,
+		NotFound:        k.tally.notFound,
+		Errors:          k.tally.errors,
+		Dropped:         k.tally.dropped,
+		Evicted:         k.tally.evicted,
+		EvictedNegative: k.tally.evictedNegative,
 
-func (c *counters) sum(level Level) (n uint64) {
-	for i := range c.stripes {
-		n += c.stripes[i].byLevel[level].Load()
+		Hosts:    k.known.Len(),
+		Negative: k.negative.Len(),
+		InFlight: len(k.running),
 	}
-	return n
 }
 
-// lookups counts all levels.
-func (c *counters) lookups() (n uint64) {
+// countLookups returns the number of lookups of all levels.
+func (k *core) countLookups() (n uint64) {
 	for level := range Failed + 1 {
-		n += c.sum(level)
+		n += k.lookups.Sum(uint8(level))
 	}
 	return n
 }

@@ -112,10 +112,10 @@ func TestSameAnswerIsRefreshedInPlace(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, _ *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
 		k := c.core.Load()
-		before := k.find(k.hash("a.com"), "a.com")
+		before := k.table.Get("a.com")
 		time.Sleep(time.Minute)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
-		require.Same(t, before, k.find(k.hash("a.com"), "a.com"))
+		require.Same(t, before, k.table.Get("a.com"))
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
 	})
 }

@@ -1,4 +1,4 @@
-package hostlookup
+package nametable
 
 import (
 	"math/rand/v2"
@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/headgate/headgate/internal/hostname"
 )
 
 func names(n int) []string {
@@ -30,27 +28,27 @@ func TestTableAgainstMap(t *testing.T) {
 				h := rand.New(rand.NewPCG(uint64(len(host)), uint64(host[5])<<16|uint64(host[6])<<8|uint64(host[7]))).Uint64()
 				return (h&bits - 2) | 1<<63 // -2: close to the end of the slots
 			}
-			tab := newTable(minSlots)
-			model := map[string]*entry{}
+			tab := New[int]()
+			model := map[string]*Item[int]{}
 			for range 20_000 {
 				host := all[rng.IntN(len(all))]
 				if e := model[host]; e != nil {
 					tab.remove(hash(host), e)
 					delete(model, host)
 				} else if len(model) < 200 {
-					e := newEntry(host, Endpoint{}, nil)
-					tab = tab.insert(hash(host), e)
+					e := NewItem[int](host)
+					tab.insert(hash(host), e)
 					model[host] = e
 				}
 				require.Equal(t, len(model), tab.used)
 				host = all[rng.IntN(len(all))]
-				require.Same(t, model[host], tab.find(hash(host), host))
+				require.Same(t, model[host], tab.get(hash(host), host))
 			}
-			tab.remove(hash("absent.example.com"), newEntry("absent.example.com", Endpoint{}, nil))
+			tab.remove(hash("absent.example.com"), NewItem[int]("absent.example.com"))
 			for _, host := range all {
-				require.Same(t, model[host], tab.find(hash(host), host))
+				require.Same(t, model[host], tab.get(hash(host), host))
 			}
-			require.LessOrEqual(t, 4*tab.used, 3*len(tab.slots))
+			require.LessOrEqual(t, 4*tab.used, 3*len(*tab.slots.Load()))
 		})
 	}
 }
@@ -60,12 +58,10 @@ func TestTableAgainstMap(t *testing.T) {
 func TestTableReaders(t *testing.T) {
 	all := names(1000)
 	hash := func(i int) uint64 { return uint64(i/4)*0x9e3779b97f4a7c15 | 1<<63 }
-	var current atomic.Pointer[table]
-	tab := newTable(4 * 1024)
+	tab := New[int]()
 	for i := range 500 {
-		tab = tab.insert(hash(i), newEntry(all[i], Endpoint{}, nil))
+		tab.insert(hash(i), NewItem[int](all[i]))
 	}
-	current.Store(tab)
 	var stop atomic.Bool
 	var found, missed atomic.Int64
 	var wg sync.WaitGroup
@@ -74,10 +70,10 @@ func TestTableReaders(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, seed))
 			for !stop.Load() {
 				i := rng.IntN(1000)
-				e := current.Load().find(hash(i), all[i])
+				e := tab.get(hash(i), all[i])
 				switch {
-				case e != nil && e.hostName() != all[i]:
-					t.Errorf("asked for %s, found %s", all[i], e.hostName())
+				case e != nil && e.Name() != all[i]:
+					t.Errorf("asked for %s, found %s", all[i], e.Name())
 					return
 				case i < 500 && e == nil:
 					missed.Add(1)
@@ -88,16 +84,15 @@ func TestTableReaders(t *testing.T) {
 		})
 	}
 	rng := rand.New(rand.NewPCG(2, 2))
-	held := map[int]*entry{}
+	held := map[int]*Item[int]{}
 	for range 100_000 {
 		i := 500 + rng.IntN(500)
 		if e := held[i]; e != nil {
 			tab.remove(hash(i), e)
 			delete(held, i)
 		} else {
-			held[i] = newEntry(all[i], Endpoint{}, nil)
-			tab = tab.insert(hash(i), held[i])
-			current.Store(tab)
+			held[i] = NewItem[int](all[i])
+			tab.insert(hash(i), held[i])
 		}
 	}
 	stop.Store(true)
@@ -106,16 +101,28 @@ func TestTableReaders(t *testing.T) {
 	require.Less(t, missed.Load(), found.Load()/10+10)
 }
 
-func TestEntryNames(t *testing.T) {
-	for n := range hostname.MaxName + 1 {
-		host := string(make([]byte, n))
-		e := newEntry(host, Endpoint{}, nil)
-		require.True(t, e.is(host))
-		require.Equal(t, host, e.hostName())
-		require.False(t, e.is(host+"x"))
+func TestItemNames(t *testing.T) {
+	tab := New[int]()
+	for n := range 256 {
+		name := string(make([]byte, n))
+		item := NewItem[int](name)
+		require.Equal(t, name, item.Name())
+		require.True(t, item.is(name))
+		require.False(t, item.is(name+"x"))
 		if n > 0 {
-			require.False(t, e.is(host[1:]))
-			require.False(t, e.is(host[1:]+"x"))
+			require.False(t, item.is(name[1:]))
+			require.False(t, item.is(name[1:]+"x"))
 		}
+		tab.Insert(item)
 	}
+	for n := range 256 {
+		item := tab.Get(string(make([]byte, n)))
+		require.NotNil(t, item)
+		tab.Remove(item)
+		require.Nil(t, tab.Get(string(make([]byte, n))))
+	}
+	require.Zero(t, tab.used)
+	tab.Insert(NewItem[int]("a"))
+	tab.Clear()
+	require.Nil(t, tab.Get("a"))
 }

@@ -14,11 +14,11 @@ import (
 )
 
 // ask begins a lookup, and returns its future answer.
-func ask(ctx context.Context, c *Cache, host string) <-chan answer {
-	ch := make(chan answer, 1)
+func ask(ctx context.Context, c *Cache, host string) <-chan result {
+	ch := make(chan result, 1)
 	go func() {
 		ep, err := c.LookupHost(ctx, host)
-		ch <- answer{ep.Endpoint, ep.Level, err}
+		ch <- result{ep, err}
 	}()
 	synctest.Wait() // until it waits, if it does
 	return ch
@@ -27,15 +27,15 @@ func ask(ctx context.Context, c *Cache, host string) <-chan answer {
 func TestOneCallForAll(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(after(time.Second, at("10.0.0.1")))
-		var asked []<-chan answer
+		var asked []<-chan result
 		for range 100 {
 			asked = append(asked, ask(t.Context(), c, "a.com"))
 		}
 		for _, ch := range asked {
 			a := <-ch
 			require.NoError(t, a.err)
-			require.Equal(t, "10.0.0.1", a.ep.Addr)
-			require.Equal(t, Miss, a.level)
+			require.Equal(t, "10.0.0.1", a.Endpoint.Addr)
+			require.Equal(t, Miss, a.Level)
 		}
 		require.Equal(t, 1, src.allCalls())
 		require.Equal(t, uint64(100), c.Stats().Misses)
@@ -133,12 +133,12 @@ func TestPanicAndGoexit(t *testing.T) {
 					return Endpoint{}, nil
 				})
 				a, b := ask(t.Context(), c, "a.com"), ask(t.Context(), c, "a.com")
-				for _, ch := range []<-chan answer{a, b} {
+				for _, ch := range []<-chan result{a, b} {
 					err := (<-ch).err
 					require.EqualError(t, err, test.want)
 					var p *PanicError
 					require.ErrorAs(t, err, &p)
-					require.Contains(t, string(p.Stack), "flight_test.go")
+					require.Contains(t, string(p.Stack), "call_test.go")
 				}
 				synctest.Wait()
 				require.Equal(t, int64(1), reported.Load())
@@ -179,19 +179,19 @@ func TestInvalidatedInFlight(t *testing.T) {
 						// Who asks after the change gets what the source says after it.
 						a := <-ask(t.Context(), c, "a.example.com")
 						require.NoError(t, a.err)
-						require.Equal(t, "10.0.0.2", a.ep.Addr)
+						require.Equal(t, "10.0.0.2", a.Endpoint.Addr)
 						now = "10.0.0.2"
 					}
 					a := <-old
 					switch {
 					case outcome == "found":
-						require.Equal(t, "10.0.0.1", a.ep.Addr)
+						require.Equal(t, "10.0.0.1", a.Endpoint.Addr)
 					case outcome == "not found":
 						require.ErrorIs(t, a.err, ErrNotFound)
 					default:
 						// Better what is known by now than the error.
 						require.NoError(t, a.err)
-						require.Equal(t, now, a.ep.Addr)
+						require.Equal(t, now, a.Endpoint.Addr)
 					}
 					synctest.Wait()
 					e, held := c.Entry("a.example.com")
@@ -223,7 +223,7 @@ func TestForgottenDoesNotStandIn(t *testing.T) {
 				c.Forget("a.com")
 				a := <-waiting
 				if source == "slow" {
-					require.Equal(t, "10.0.0.2", a.ep.Addr)
+					require.Equal(t, "10.0.0.2", a.Endpoint.Addr)
 				} else {
 					require.ErrorIs(t, a.err, errDown)
 				}
@@ -241,7 +241,7 @@ func TestMaxCalls(t *testing.T) {
 			time.Sleep(time.Second)
 			return at("10.0.0.1")(ctx, host)
 		})
-		var asked []<-chan answer
+		var asked []<-chan result
 		for _, host := range names(20) {
 			asked = append(asked, ask(t.Context(), c, host))
 		}
@@ -373,7 +373,7 @@ func TestClose(t *testing.T) {
 			time.Sleep(time.Second) // tidies up
 			return Endpoint{}, ctx.Err()
 		})
-		var asked []<-chan answer
+		var asked []<-chan result
 		for _, host := range names(5) { // of which 3 have no turn
 			asked = append(asked, ask(t.Context(), c, host))
 		}
@@ -440,7 +440,7 @@ func TestAskedBetweenAnswerAndLanding(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &Cache{MaxHosts: 1}
-			var again chan answer
+			var again chan result
 			src := &fake{do: at("10.0.0.1")}
 			var once atomic.Bool
 			c.SourceFailed = func(string, error) { // runs between the two
@@ -454,20 +454,20 @@ func TestAskedBetweenAnswerAndLanding(t *testing.T) {
 					src.answer(failing(test.err))
 				}
 				ep, err := c.LookupHost(context.Background(), "a.com")
-				again <- answer{ep.Endpoint, ep.Level, err}
+				again <- result{ep, err}
 			}
 			bubble(t, c, func(t *testing.T, c *Cache, _ *fake) {
 				c.Source = src
-				again = make(chan answer, 1)
+				again = make(chan result, 1)
 				wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
 				time.Sleep(time.Minute)
 				src.answer(failing(errDown))
 				wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
 				a := <-again
-				require.Equal(t, Miss, a.level)
+				require.Equal(t, Miss, a.Level)
 				if test.want == nil {
 					require.NoError(t, a.err)
-					require.Equal(t, "10.0.0.2", a.ep.Addr)
+					require.Equal(t, "10.0.0.2", a.Endpoint.Addr)
 				} else {
 					require.ErrorIs(t, a.err, test.want)
 				}
