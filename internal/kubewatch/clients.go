@@ -20,14 +20,14 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Clients talk to the API groups that are watched here, over one connection.
+// Clients are the clients of the watched API groups. They share one connection.
 type Clients struct {
 	Core      rest.Interface // core/v1: nodes, services
 	Discovery rest.Interface // discovery.k8s.io/v1: endpointslices
 }
 
-// codecs know the objects of the two groups and no others: the scheme of client-go's
-// clientset holds all of them, which is tens of megabytes of program.
+// codecs decode the objects of the two groups only. The scheme of client-go's clientset decodes all
+// groups, and adds tens of megabytes to a program.
 var codecs = func() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
@@ -36,16 +36,14 @@ var codecs = func() serializer.CodecFactory {
 	return serializer.NewCodecFactory(scheme)
 }()
 
-// dialTimeout bounds how long an address that does not answer is waited for; the next
-// attempt follows soon.
+// dialTimeout is how long a connection attempt may take. The next attempt follows soon.
 const dialTimeout = 10 * time.Second
 
-// NewClients makes clients of a configuration, which it does not change. It connects to
-// nothing yet. They speak protobuf and are not limited in rate, since a client that
-// only watches makes no more requests than it is told to by its back-off.
+// NewClients returns clients for a configuration. It does not change cfg and does not connect yet. The
+// clients use protobuf. They have no rate limit, because the back-off of Source already limits the
+// requests.
 //
-// Timeout of the configuration is not used: it would cut off every watch. Each list has
-// a deadline of its own.
+// NewClients ignores cfg.Timeout, which would cut off every watch. Each list has its own deadline.
 func NewClients(cfg *rest.Config) (Clients, error) {
 	if cfg == nil {
 		return Clients{}, errors.New("kubewatch: no configuration")
@@ -60,7 +58,7 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 		cfg.UserAgent = "headgate/" + filepath.Base(os.Args[0])
 	}
 	if cfg.WarningHandler == nil && cfg.WarningHandlerWithContext == nil {
-		cfg.WarningHandler = rest.NoWarnings{} // client-go would print them
+		cfg.WarningHandler = rest.NoWarnings{} // the default prints warnings
 	}
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
@@ -85,8 +83,8 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 	return clients, nil
 }
 
-// Count asks how many objects of a resource there are, without fetching more than one
-// of them.
+// Count returns the number of objects of a resource. It fetches only one of them: the server reports
+// how many remain.
 func Count(ctx context.Context, client rest.Interface, resource string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -103,14 +101,15 @@ func Count(ctx context.Context, client rest.Interface, resource string) (int, er
 	return items + remaining, nil
 }
 
-// transportError is where noteErrors leaves the error of a request, if its context asks
-// for it.
+// transportError is a value in the context of a request. noteErrors stores the error of the request
+// there.
 type transportError struct{ err error }
 
 type transportErrorKey struct{}
 
-// noteErrors leaves the error of a request in its context: client-go makes an empty
-// watch of a connection that timed out or broke, and the reason would be lost.
+// noteErrors stores the error of a request in its context. Without it the reason of a failed watch
+// would be lost: after a broken connection or a timeout, client-go returns an empty watch without an
+// error.
 type noteErrors struct{ next http.RoundTripper }
 
 func (n noteErrors) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -121,5 +120,5 @@ func (n noteErrors) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// WrappedRoundTripper lets client-go find the transport within.
+// WrappedRoundTripper returns the inner transport, for client-go.
 func (n noteErrors) WrappedRoundTripper() http.RoundTripper { return n.next }

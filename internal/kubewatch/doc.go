@@ -1,44 +1,38 @@
-// Package kubewatch lists and watches what an API server holds, and keeps at it.
+// Package kubewatch lists and watches the objects of an API server until its context ends.
 //
 //	clients, err := kubewatch.NewClients(config)
 //	…
-//	nodes := kubewatch.Source[*corev1.Node]{Client: clients.Core, Resource: "nodes", Transform: strip}
+//	nodes := kubewatch.Source[*corev1.Node]{Client: clients.Core, Resource: "nodes", Transform: trim}
 //	nodes.Run(ctx, sink, func(err error) { … })
 //
-// [Source.Run] gives the whole list to a [Sink], then every change, over the
-// Reflector of client-go: one streaming list where the server has it (WatchList), a
-// list and a watch elsewhere. Nothing is stored here: there is one copy of each
-// object, the sink's, and Source.Transform sees to it that it is a small one, before
-// anything else is made of it. What an API server is asked for depends on Fields and
-// Labels, so that it sends no more than is wanted.
+// [Source.Run] passes the complete list to a [Sink], and then each change. It uses the Reflector of
+// client-go: one streaming list (WatchList) if the server supports it, otherwise a list and a watch.
+// The package stores no objects, so only the sink's copy exists. Source.Transform makes that copy
+// small before anything else holds the object. Fields and Labels select objects in the API server, so
+// the server sends only those.
 //
-// # What is survived
+// # Failures
 //
-// Everything until the context ends: a server that is down, one that refuses, a watch
-// that expires (410), is cut off or goes silent. It is tried again after 200 ms, then
-// more and more rarely, but at least every 5 s or so, so that what changed while the
-// server was away is known within seconds of its return. The sink keeps what it has
-// meanwhile; the list that follows replaces it, and it is up to the sink to see what
-// is different.
+// Run survives every failure: a server that is down or refuses, and a watch that expires (410), is
+// cut off or becomes silent. It tries again after 200 ms, then at growing intervals of at most about
+// 5 s. So it knows the changes during an outage within seconds of the server's return. The sink keeps
+// its objects during the outage. The next list replaces them, and the sink finds the differences.
 //
-// A connection that swallows everything is found by the pings of HTTP/2 (after 45 s,
-// see HTTP2_READ_IDLE_TIMEOUT_SECONDS of client-go), and without HTTP/2 by a watch
-// that has been silent for two minutes: API servers send a bookmark every minute, and
-// one that does not is merely asked anew. If no watch has said anything for ten minutes,
-// it is listed: a server whose store was restored as it was some time ago sends nothing
-// until it has come as far again.
+// Two mechanisms find a connection that is dead but not closed. With HTTP/2, pings find it after 45 s
+// (HTTP2_READ_IDLE_TIMEOUT_SECONDS of client-go). Without HTTP/2, Run ends a watch that is silent for
+// two minutes and opens a new one; an API server that works sends a bookmark every minute. If no
+// watch has received anything for ten minutes, Run lists again. This finds a server whose store was
+// restored from a backup: its watches are silent until its version numbers reach the old ones.
 //
 // # Health
 //
-// The health function is told of an error when one begins or its reason becomes
-// another, and nil when the server answers again. An expired watch is no error: it is
-// how a server says that it wants to be listed, and it is. Where lists are permitted and
-// watches are not, each attempt is a list, so that the sink is seconds behind; the error
-// stands all the same.
+// Run calls the health function with an error when a failure begins and when its reason changes, and
+// with nil when the server answers again. An expired watch is not an error, because the API server
+// ends watches in this way to make clients list again. If the server permits lists but no watches,
+// each attempt is a list: the sink is some seconds late, and the error stays.
 //
 // # What it does not do
 //
-// It has no index, no event handlers, no resync, no several listeners for one watch,
-// and it compiles neither the clientset nor any API group but core/v1 and
-// discovery.k8s.io/v1.
+// It has no index, no event handlers, no resync, and one sink for each watch. It does not compile the
+// clientset, nor API groups other than core/v1 and discovery.k8s.io/v1.
 package kubewatch

@@ -1,7 +1,6 @@
 package kubewatch
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/url"
@@ -11,14 +10,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// Error says why and since when the objects of a resource cannot be followed.
+// Error is the reason why the objects of a resource cannot be listed and watched.
 type Error struct {
 	Resource string
-	Since    time.Time // when it began; the reason may have been another then
-	Err      error     // the reason
+	Since    time.Time // the start of the failure; its reason may have changed since
+	Err      error     // the present reason
 }
 
-// Error gives "resource: reason (since time)".
+// Error returns "resource: reason (since time)".
 func (e *Error) Error() string {
 	return e.Resource + ": " + e.Err.Error() + " (since " + e.Since.UTC().Format(time.RFC3339) + ")"
 }
@@ -26,33 +25,38 @@ func (e *Error) Error() string {
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Err }
 
-// health tells report of the changes between answering and not.
+// health calls report when the server stops to answer, and when it answers again.
 type health struct {
-	ctx      context.Context // of the Run that it belongs to; what fails for its end is no error
+	done     <-chan struct{} // closed when Run ends; failures after that are not reported
 	resource string
 	report   func(error)
 
 	mu      sync.Mutex
 	failing *Error
-	refused bool // the watch is not permitted: that lists are does not make it well
-}
-
-func newHealth(ctx context.Context, resource string, report func(error)) *health {
-	return &health{ctx: ctx, resource: resource, report: report}
+	refused bool // the server forbids the watch, so a successful list does not end the failure
 }
 
 func (h *health) failed(err error) { h.fail(err, false) }
 
-// watchFailed takes the error of a watch. One that has expired is none: it is listed
-// again.
+// watchFailed reports the error of a watch. An expired watch is not a failure, because a list
+// follows.
 func (h *health) watchFailed(err error) {
 	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		h.fail(err, apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsMethodNotSupported(err))
 	}
 }
 
+func (h *health) ended() bool {
+	select {
+	case <-h.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (h *health) fail(err error, refused bool) {
-	if h.ctx.Err() != nil {
+	if h.ended() {
 		return
 	}
 	err = reason(err)
@@ -70,6 +74,7 @@ func (h *health) fail(err error, refused bool) {
 	h.report(now)
 }
 
+// listed notes that the sink has received a list.
 func (h *health) listed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -78,26 +83,26 @@ func (h *health) listed() {
 	}
 }
 
-// watchPermitted says that a watch has been opened. If it is a streamed list, that is
-// well only when the list is complete.
-func (h *health) watchPermitted(well bool) {
+// watchPermitted notes that the server has accepted a watch. With a streamed list, the server is
+// healthy only when the list is complete, so healthy is false then.
+func (h *health) watchPermitted(healthy bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.refused = false
-	if well {
+	if healthy {
 		h.recover()
 	}
 }
 
 func (h *health) recover() {
-	if h.failing != nil && h.ctx.Err() == nil {
+	if h.failing != nil && !h.ended() {
 		h.failing = nil
 		h.report(nil)
 	}
 }
 
-// reason drops from an error what differs between two attempts, the query of the
-// request and the local port, so that the same failure reads the same.
+// reason removes the parts of an error that differ between two attempts: the query of the request and
+// the local port. So the text stays the same while the reason does.
 func reason(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {

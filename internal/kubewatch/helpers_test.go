@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 )
 
-// seen is a Sink that keeps everything, and what health has said.
-type seen struct {
+// recorder is a Sink that stores the objects and the errors passed to the health function.
+type recorder struct {
 	mu       sync.Mutex
 	nodes    map[string]*corev1.Node
 	replaced int
@@ -25,7 +25,7 @@ type seen struct {
 	health   []error
 }
 
-func (s *seen) Replace(list []*corev1.Node) {
+func (s *recorder) Replace(list []*corev1.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.replaced++
@@ -35,33 +35,33 @@ func (s *seen) Replace(list []*corev1.Node) {
 	}
 }
 
-func (s *seen) Set(n *corev1.Node) {
+func (s *recorder) Set(n *corev1.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sets++
 	s.nodes[n.Name] = n
 }
 
-func (s *seen) Delete(_, name string) {
+func (s *recorder) Delete(_, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.nodes, name)
 }
 
-func (s *seen) report(err error) {
+func (s *recorder) report(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.health = append(s.health, err)
 }
 
-func (s *seen) names() []string {
+func (s *recorder) names() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.nodes))
 }
 
-// eventually waits until is holds.
-func (s *seen) eventually(t *testing.T, what string, is func() bool) {
+// eventually waits until is returns true. what describes the state in the failure message.
+func (s *recorder) eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -72,20 +72,20 @@ func (s *seen) eventually(t *testing.T, what string, is func() bool) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not seen: %s; health %v, nodes %v", what, s.health, s.names())
+			t.Fatalf("no %s; health %v, nodes %v", what, s.health, s.names())
 		}
 		<-time.After(5 * time.Millisecond)
 	}
 }
 
-func (s *seen) has(names ...string) func() bool {
+func (s *recorder) has(names ...string) func() bool {
 	return func() bool { return s.nodes != nil && slices.Equal(slices.Sorted(maps.Keys(s.nodes)), names) }
 }
 
-// healthy holds when the last word was good.
-func (s *seen) healthy() bool { return len(s.health) > 0 && s.health[len(s.health)-1] == nil }
+// healthy reports whether the last call of the health function passed nil.
+func (s *recorder) healthy() bool { return len(s.health) > 0 && s.health[len(s.health)-1] == nil }
 
-func (s *seen) failing(text string) func() bool {
+func (s *recorder) failing(text string) func() bool {
 	return func() bool {
 		return len(s.health) > 0 && s.health[len(s.health)-1] != nil && strings.Contains(s.health[len(s.health)-1].Error(), text)
 	}
@@ -98,7 +98,7 @@ func node(name string) *corev1.Node {
 }
 
 // follow runs a Source of nodes against a server until the test ends.
-func follow(t *testing.T, server *kubewatchtest.Server, silence time.Duration, change func(*Source[*corev1.Node])) *seen {
+func follow(t *testing.T, server *kubewatchtest.Server, silence time.Duration, change func(*Source[*corev1.Node])) *recorder {
 	t.Helper()
 	clients, err := NewClients(server.Config())
 	require.NoError(t, err)
@@ -110,7 +110,7 @@ func follow(t *testing.T, server *kubewatchtest.Server, silence time.Duration, c
 }
 
 // run runs a Source until the test ends.
-func run(t *testing.T, source Source[*corev1.Node], silence time.Duration) *seen {
+func run(t *testing.T, source Source[*corev1.Node], silence time.Duration) *recorder {
 	t.Helper()
 	s, end := begin(source, silence)
 	t.Cleanup(func() { end(t) })
@@ -118,8 +118,8 @@ func run(t *testing.T, source Source[*corev1.Node], silence time.Duration) *seen
 }
 
 // begin runs a Source until end is called, which waits for it.
-func begin(source Source[*corev1.Node], silence time.Duration) (s *seen, end func(*testing.T)) {
-	s = &seen{}
+func begin(source Source[*corev1.Node], silence time.Duration) (s *recorder, end func(*testing.T)) {
+	s = &recorder{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -131,12 +131,12 @@ func begin(source Source[*corev1.Node], silence time.Duration) (s *seen, end fun
 		select {
 		case <-done:
 		case <-time.After(20 * time.Second):
-			t.Error("Run goes on after its context has ended")
+			t.Error("Run does not return after its context has ended")
 		}
 	}
 }
 
-// kindsOfServer are servers with streamed lists and without.
+// kindsOfServer runs a test against a server with streamed lists and one without.
 func kindsOfServer(t *testing.T, test func(t *testing.T, server *kubewatchtest.Server)) {
 	t.Run("streamed list", func(t *testing.T) {
 		t.Parallel()

@@ -18,33 +18,34 @@ import (
 )
 
 const (
-	// listTimeout is that of the API server itself (its flag request-timeout).
+	// listTimeout is the deadline of a list. It equals the default of the API server's own flag
+	// request-timeout.
 	listTimeout = time.Minute
-	// silence is how long a watch may say nothing, or an answer take to begin. An API
-	// server sends a bookmark every minute to whoever allows them.
+	// silence is how long a watch may be silent, and how long its response may take to begin. An API
+	// server sends a bookmark every minute.
 	silence = 2 * time.Minute
-	// unheard is how long after the last word a watch that ends is not resumed, but listed.
-	// A server whose store is one of before what was seen last has nothing to say to it
-	// until it has come that far again.
-	unheard = 10 * time.Minute
+	// maxAge is how old the last response may be before a list replaces the next watch. A server whose
+	// store was restored from a backup sends nothing in a resumed watch until its version numbers
+	// reach the old ones.
+	maxAge = 10 * time.Minute
 )
 
-// listWatch makes the requests of a Reflector and sees how they fare.
+// listWatch sends the requests of a Reflector, and reports failures to health.
 type listWatch struct {
 	client                              rest.Interface
 	resource, namespace, fields, labels string
 	health                              *health
 	silence                             time.Duration
 
-	mu      sync.Mutex
-	ended   bool
-	broken  bool      // the last streamed list was not complete
-	heard   time.Time // the last list, or event of a watch
-	running sync.WaitGroup
+	mu           sync.Mutex
+	ended        bool
+	broken       bool      // the last streamed list ended before it was complete
+	lastResponse time.Time // of a list, or an event of a watch
+	running      sync.WaitGroup
 }
 
-// begin counts a request in, unless Run has ended: the Reflector lists in a goroutine
-// that it does not wait for.
+// begin counts a request that starts. It is false after wait: the Reflector lists in a goroutine that
+// may outlive the Reflector.
 func (l *listWatch) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,6 +56,7 @@ func (l *listWatch) begin() bool {
 	return true
 }
 
+// wait stops further requests, and waits for those in progress.
 func (l *listWatch) wait() {
 	l.mu.Lock()
 	l.ended = true
@@ -64,7 +66,7 @@ func (l *listWatch) wait() {
 
 func (l *listWatch) request(options metav1.ListOptions) *rest.Request {
 	options.FieldSelector, options.LabelSelector = l.fields, l.labels
-	// Retries are the Reflector's, so that a failure is known at once.
+	// No retries here: the Reflector retries, and health gets each failure at once.
 	return l.client.Get().MaxRetries(0).Namespace(l.namespace).Resource(l.resource).
 		VersionedParams(&options, metav1.ParameterCodec)
 }
@@ -81,7 +83,7 @@ func (l *listWatch) ListWithContext(ctx context.Context, options metav1.ListOpti
 	if err != nil {
 		l.health.failed(err)
 	} else {
-		l.hear()
+		l.noteResponse()
 	}
 	return list, err
 }
@@ -95,7 +97,7 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 	streamed := options.SendInitialEvents != nil
 	if streamed && l.wasBroken() {
 		l.running.Done()
-		return nil, errBroken // so that the Reflector makes a list; it would try again at once, for ever
+		return nil, errBroken // makes the Reflector list; otherwise it would try a stream again at once, forever
 	}
 	latest := streamed && options.ResourceVersion == ""
 	inner, cancel, err := l.open(ctx, options)
@@ -106,7 +108,7 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 		}
 		if !streamed || utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 			l.health.watchFailed(err)
-		} // else the Reflector makes a list at once, since the server may have no streamed ones, and that will tell
+		} // otherwise the Reflector lists at once, as the server may not support streams, and the list reports failures
 		return nil, err
 	}
 	l.health.watchPermitted(!streamed)
@@ -124,12 +126,12 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead makes of the error of a streamed list of what is there now one for which the
-// Reflector makes a list. Where a server says that this has expired, or has yet to come,
-// it would ask again at once, for ever.
+// listInstead replaces the error of a streamed list of the latest version with one after which the
+// Reflector lists. If a server answers that the latest version has expired, or does not exist yet, the
+// Reflector would otherwise repeat the request at once, forever.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
-		return err // it waits
+		return err // the Reflector waits after these
 	}
 	return apierrors.NewInternalError(err)
 }
@@ -147,19 +149,19 @@ func (l *listWatch) wasBroken() (broken bool) {
 	return broken
 }
 
-func (l *listWatch) hear() {
+func (l *listWatch) noteResponse() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.heard = time.Now()
+	l.lastResponse = time.Now()
 }
 
-func (l *listWatch) unheard() bool {
+func (l *listWatch) tooOld() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Since(l.heard) >= unheard
+	return time.Since(l.lastResponse) >= maxAge
 }
 
-// open sends the request and waits for the head of the answer.
+// open sends the request for a watch and waits for the header of the response.
 func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch.Interface, context.CancelCauseFunc, error) {
 	var note transportError
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, transportErrorKey{}, &note))
@@ -167,7 +169,7 @@ func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch
 	w, err := l.request(options).Watch(ctx)
 	timer.Stop()
 	if err == nil && reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch()) {
-		// client-go says so for time-outs and connections that broke.
+		// client-go returns an empty watch after a timeout or a broken connection.
 		if err = note.err; err == nil {
 			err = errors.New("the connection broke or timed out")
 		}
@@ -182,7 +184,7 @@ func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch
 	return w, cancel, nil
 }
 
-// List and Watch are there because cache.ListerWatcher still asks for them.
+// List implements cache.ListerWatcher.
 func (l *listWatch) List(options metav1.ListOptions) (runtime.Object, error) {
 	return l.ListWithContext(context.Background(), options)
 }
@@ -192,15 +194,14 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 	return l.WatchWithContext(context.Background(), options)
 }
 
-// stream is a watch that ends when it has been silent for too long, and whose errors are
-// seen.
+// stream is a watch that reports its errors to health, and that ends after silence.
 type stream struct {
 	inner      watch.Interface
 	events     chan watch.Event
 	stopped    chan struct{}
 	stop       sync.Once
-	incomplete bool // of the list with which it begins
-	latest     bool // that list is of what is there now, not of a version or later
+	incomplete bool // it begins with a streamed list, whose end has not come yet
+	latest     bool // that list is of the latest version, not of a given version or a later one
 }
 
 func (s *stream) ResultChan() <-chan watch.Event { return s.events }
@@ -212,18 +213,18 @@ func (s *stream) Stop() {
 	})
 }
 
-// forward passes events on until the stream ends. It ends after the goroutine that reads
-// the connection.
+// forward passes events on until the stream ends. It returns after the goroutine that reads the
+// connection has ended.
 func (s *stream) forward(l *listWatch) {
 	defer close(s.events)
 	timer := time.AfterFunc(l.silence, s.inner.Stop)
 	defer timer.Stop()
 	for event := range s.inner.ResultChan() {
 		timer.Reset(l.silence)
-		l.hear()
+		l.noteResponse()
 		select {
 		case <-s.stopped:
-			continue // nobody listens any more, and an error is our own doing
+			continue // the Reflector has stopped the stream, and an error is only the consequence
 		default:
 		}
 		switch {
@@ -234,7 +235,7 @@ func (s *stream) forward(l *listWatch) {
 			if s.incomplete && s.latest && errors.As(listInstead(err), &status) {
 				event.Object = &status.ErrStatus
 			}
-			s.incomplete = false // the Reflector knows what to do about an error
+			s.incomplete = false // the Reflector handles the error
 		case event.Type == watch.Bookmark && s.incomplete:
 			o, err := meta.Accessor(event.Object)
 			s.incomplete = err == nil && o.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "true"
@@ -253,15 +254,15 @@ func (s *stream) forward(l *listWatch) {
 	case s.incomplete:
 		l.setBroken()
 		l.health.failed(errBroken)
-	case l.unheard():
+	case l.tooOld():
 		select {
-		case s.events <- watch.Event{Type: watch.Error, Object: &apierrors.NewResourceExpired("nothing was heard for too long").ErrStatus}:
+		case s.events <- watch.Event{Type: watch.Error, Object: &apierrors.NewResourceExpired("no response for too long").ErrStatus}:
 		case <-s.stopped:
 		}
 	}
 }
 
-// lengthOf gives how many objects a list holds, and how many the server says are left.
+// lengthOf returns the number of objects in a list, and the number of further objects on the server.
 func lengthOf(list runtime.Object) (items, remaining int, err error) {
 	accessor, err := meta.ListAccessor(list)
 	if err != nil {

@@ -25,21 +25,21 @@ func TestListAndEvents(t *testing.T) {
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
 		server.Set(node("a"), node("b"))
 		s := follow(t, server, silence, nil)
-		s.eventually(t, "the list", s.has("a", "b"))
+		s.eventually(t, "list", s.has("a", "b"))
 		server.Set(node("c"))
-		s.eventually(t, "a new node", s.has("a", "b", "c"))
+		s.eventually(t, "new node", s.has("a", "b", "c"))
 		server.Delete(node("a"))
-		s.eventually(t, "a deleted node", s.has("b", "c"))
+		s.eventually(t, "deleted node", s.has("b", "c"))
 		changed := node("b")
 		changed.Labels["zone"] = "b"
 		server.Set(changed)
-		s.eventually(t, "a changed node", func() bool { return s.nodes["b"].Labels["zone"] == "b" })
+		s.eventually(t, "changed node", func() bool { return s.nodes["b"].Labels["zone"] == "b" })
 		require.Equal(t, 1, s.replaced)
-		require.Empty(t, s.health, "what works from the start is no news")
+		require.Empty(t, s.health, "nil is reported only after an error")
 	})
 }
 
-func TestWhatIsAskedFor(t *testing.T) {
+func TestSelectors(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
 		cordoned := node("b")
@@ -48,13 +48,13 @@ func TestWhatIsAskedFor(t *testing.T) {
 		s := follow(t, server, silence, func(s *Source[*corev1.Node]) {
 			s.Fields, s.Labels = "spec.unschedulable=true", "zone=a"
 		})
-		s.eventually(t, "the cordoned node", s.has("b"))
+		s.eventually(t, "cordoned node", s.has("b"))
 		other := node("a")
 		other.Spec.Unschedulable = true
 		server.Set(other)
 		s.eventually(t, "another", s.has("a", "b"))
 		server.Set(node("b"))
-		s.eventually(t, "one that is not cordoned any more", s.has("a"))
+		s.eventually(t, "removal of the node that is no longer cordoned", s.has("a"))
 	})
 }
 
@@ -70,13 +70,13 @@ func TestTransform(t *testing.T) {
 				return n, n.Name != "unwanted" && n.Labels["zone"] == "a"
 			}
 		})
-		s.eventually(t, "the wanted node", s.has("a"))
+		s.eventually(t, "wanted node", s.has("a"))
 		server.Set(node("b"), node("unwanted"))
 		s.eventually(t, "another", s.has("a", "b"))
 		other := node("b")
 		other.Labels["zone"] = "b"
 		server.Set(other)
-		s.eventually(t, "one that is not wanted any more", s.has("a"))
+		s.eventually(t, "removal of the node that Transform drops now", s.has("a"))
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		require.Empty(t, s.nodes["a"].Status.Images)
@@ -84,25 +84,25 @@ func TestTransform(t *testing.T) {
 	})
 }
 
-// What happened while the watch was gone is known after it, by a list where the server
-// has forgotten it, and by the watch where it has not.
-func TestWatchIsLost(t *testing.T) {
+// After an interrupted watch the sink gets the changes in between: from the next watch, or from a list
+// if the server does not have the old versions any more.
+func TestInterruptedWatch(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
 		server.Set(node("a"), node("b"))
 		s := follow(t, server, silence, nil)
-		s.eventually(t, "the list", s.has("a", "b"))
+		s.eventually(t, "list", s.has("a", "b"))
 		server.Disconnect()
 		server.Set(node("c"))
-		s.eventually(t, "a node from the next watch", s.has("a", "b", "c"))
+		s.eventually(t, "node from the next watch", s.has("a", "b", "c"))
 
 		server.Refuse("watch", http.StatusServiceUnavailable)
-		s.eventually(t, "the refusal", s.failing("refused with 503"))
+		s.eventually(t, "refusal", s.failing("refused with 503"))
 		server.Delete(node("a"))
 		server.Set(node("d"))
 		server.Expire()
 		server.Refuse("watch", 0)
-		s.eventually(t, "what was missed", s.has("b", "c", "d"))
+		s.eventually(t, "change during the interruption", s.has("b", "c", "d"))
 		s.eventually(t, "good health", s.healthy)
 		require.Greater(t, s.replaced, 1)
 	})
@@ -113,20 +113,20 @@ func TestServerGoneAndBack(t *testing.T) {
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
 		server.Set(node("a"))
 		s := follow(t, server, silence, nil)
-		s.eventually(t, "the list", s.has("a"))
+		s.eventually(t, "list", s.has("a"))
 		before := time.Now()
 		server.Down()
-		s.eventually(t, "that it is gone", s.failing("connection refused"))
+		s.eventually(t, "failure", s.failing("connection refused"))
 		var failure *Error
 		require.ErrorAs(t, s.health[0], &failure)
 		require.Equal(t, "nodes", failure.Resource)
 		require.WithinRange(t, failure.Since, before, time.Now())
-		require.Equal(t, []string{"a"}, s.names(), "what is known stays")
+		require.Equal(t, []string{"a"}, s.names(), "objects stay during the outage")
 		server.Set(node("b"))
 		server.Up()
-		s.eventually(t, "what happened meanwhile", s.has("a", "b"))
+		s.eventually(t, "change during the outage", s.has("a", "b"))
 		s.eventually(t, "good health", s.healthy)
-		require.Len(t, s.health, 2, "one reason, told once: %v", s.health)
+		require.Len(t, s.health, 2, "one error for one reason, and nil: %v", s.health)
 	})
 }
 
@@ -136,15 +136,15 @@ func TestServerGoneAtTheStart(t *testing.T) {
 		server.Set(node("a"))
 		server.Down()
 		s := follow(t, server, silence, nil)
-		s.eventually(t, "that it is gone", s.failing("connection refused"))
+		s.eventually(t, "failure", s.failing("connection refused"))
 		require.Zero(t, s.replaced)
 		server.Up()
-		s.eventually(t, "the list", s.has("a"))
+		s.eventually(t, "list", s.has("a"))
 		s.eventually(t, "good health", s.healthy)
 	})
 }
 
-// The end of the context is not waited for until the next attempt is due.
+// Run returns when its context ends, although the next attempt is due later.
 func TestRunEndsWhileTheServerIsGone(t *testing.T) {
 	t.Parallel()
 	server := kubewatchtest.New(t)
@@ -152,7 +152,7 @@ func TestRunEndsWhileTheServerIsGone(t *testing.T) {
 	clients, err := NewClients(server.Config())
 	require.NoError(t, err)
 	s, end := begin(Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, silence)
-	s.eventually(t, "that it is gone", s.failing("connection refused"))
+	s.eventually(t, "failure", s.failing("connection refused"))
 	end(t)
 }
 
@@ -166,17 +166,17 @@ func TestForbiddenThenPermitted(t *testing.T) {
 			server.Refuse("list", status)
 			server.Refuse("watch", status)
 			s := follow(t, server, silence, nil)
-			s.eventually(t, "the refusal", s.failing(fmt.Sprint("refused with ", status)))
+			s.eventually(t, "refusal", s.failing(fmt.Sprint("refused with ", status)))
 			require.True(t, apierrors.IsForbidden(s.health[0]) || apierrors.IsUnauthorized(s.health[0]))
 			server.Refuse("list", 0)
-			s.eventually(t, "the list", s.has("a"))
+			s.eventually(t, "list", s.has("a"))
 			server.Set(node("b"))
-			s.eventually(t, "the next list, since nothing can be watched", s.has("a", "b"))
-			s.eventually(t, "that a list is not enough", s.failing("watch is refused"))
+			s.eventually(t, "next list without a watch", s.has("a", "b"))
+			s.eventually(t, "error in spite of the list", s.failing("watch is refused"))
 			n := len(s.health)
 			server.Set(node("c"))
 			s.eventually(t, "one more list", s.has("a", "b", "c"))
-			require.Len(t, s.health, n, "nothing new, and not well: %v", s.health)
+			require.Len(t, s.health, n, "no further report, neither error nor nil: %v", s.health)
 			server.Refuse("watch", 0)
 			s.eventually(t, "good health", s.healthy)
 		})
@@ -190,50 +190,50 @@ func TestListExpired(t *testing.T) {
 	server.Set(node("a"))
 	server.Refuse("list", http.StatusGone)
 	s := follow(t, server, silence, nil)
-	s.eventually(t, "the refusal", s.failing("refused with 410"))
+	s.eventually(t, "refusal", s.failing("refused with 410"))
 	server.Refuse("list", 0)
-	s.eventually(t, "the list", s.has("a"))
+	s.eventually(t, "list", s.has("a"))
 	s.eventually(t, "good health", s.healthy)
 }
 
-// An expired watch is listed again, and nobody is alarmed.
+// After an expired watch Run lists again, and reports no error.
 func TestWatchExpired(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
 		server.Set(node("a"), node("b"))
 		s := follow(t, server, silence, nil)
-		s.eventually(t, "the list", s.has("a", "b"))
+		s.eventually(t, "list", s.has("a", "b"))
 		server.Delete(node("a"))
-		s.eventually(t, "an event", s.has("b"))
+		s.eventually(t, "event", s.has("b"))
 		server.Expire()
-		s.eventually(t, "the second list", func() bool { return s.replaced == 2 })
+		s.eventually(t, "second list", func() bool { return s.replaced == 2 })
 		s.eventually(t, "its content", s.has("b"))
 		require.Empty(t, s.health)
 	})
 }
 
-// A watch that says nothing is asked anew, and one that cannot be opened is an error.
+// A silent watch is replaced by a new one. If that does not open, health gets an error.
 func TestSilentWatch(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
 		server.Set(node("a"))
 		s := follow(t, server, 300*time.Millisecond, nil)
-		s.eventually(t, "the list", s.has("a"))
+		s.eventually(t, "list", s.has("a"))
 		server.Silence(true)
 		server.Set(node("b"))
-		s.eventually(t, "that it is silent", s.failing("no answer to a watch within 300ms"))
+		s.eventually(t, "error for silence", s.failing("no answer to a watch within 300ms"))
 		server.Silence(false)
-		s.eventually(t, "what happened meanwhile", s.has("a", "b"))
+		s.eventually(t, "change during the outage", s.has("a", "b"))
 		s.eventually(t, "good health", s.healthy)
 	})
 }
 
-// A silent watch is resumed, not listed again.
+// After a silent watch Run opens a new watch, and does not list.
 func TestQuietWatchIsResumed(t *testing.T) {
 	t.Parallel()
 	server := kubewatchtest.New(t)
 	server.Set(node("a"))
-	s := follow(t, server, 1100*time.Millisecond, nil) // what ends within a second is listed again
+	s := follow(t, server, 1100*time.Millisecond, nil) // the Reflector lists after a watch of less than 1 s
 	watches := func() int {
 		n := 0
 		for _, r := range server.Requests() {
@@ -245,24 +245,24 @@ func TestQuietWatchIsResumed(t *testing.T) {
 	}
 	s.eventually(t, "some watches", func() bool { return watches() > 2 })
 	server.Set(node("b"))
-	s.eventually(t, "an event", s.has("a", "b"))
+	s.eventually(t, "event", s.has("a", "b"))
 	require.Equal(t, 1, s.replaced)
 	require.Empty(t, s.health)
 }
 
-// A connection that swallows everything is found by the pings of HTTP/2.
+// The pings of HTTP/2 find a connection that accepts data and never answers.
 func TestFrozenConnection(t *testing.T) {
 	t.Setenv("HTTP2_READ_IDLE_TIMEOUT_SECONDS", "1")
 	t.Setenv("HTTP2_PING_TIMEOUT_SECONDS", "1")
 	server := kubewatchtest.NewHTTP2(t)
 	server.Set(node("a"))
 	s := follow(t, server, silence, nil)
-	s.eventually(t, "the list", s.has("a"))
+	s.eventually(t, "list", s.has("a"))
 	server.Freeze()
 	server.Set(node("b"))
-	s.eventually(t, "that it is frozen", s.failing("client connection lost"))
+	s.eventually(t, "error for the dead connection", s.failing("client connection lost"))
 	server.Thaw()
-	s.eventually(t, "what happened meanwhile", s.has("a", "b"))
+	s.eventually(t, "change during the outage", s.has("a", "b"))
 	s.eventually(t, "good health", s.healthy)
 }
 
@@ -275,23 +275,23 @@ func TestWrongCertificate(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var reason error
-	Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}.Run(ctx, &seen{}, func(err error) {
+	Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}.Run(ctx, &recorder{}, func(err error) {
 		reason = err
 		cancel()
 	})
 	require.ErrorContains(t, reason, "certificate")
 }
 
-// No goroutine is left, however Run ends.
-func TestNothingIsLeft(t *testing.T) {
-	ends := map[string]func(*kubewatchtest.Server, *seen, *testing.T){
-		"watching": func(server *kubewatchtest.Server, s *seen, t *testing.T) { s.eventually(t, "the list", s.has("a")) },
-		"refused": func(server *kubewatchtest.Server, s *seen, t *testing.T) {
+// After Run no goroutine is left.
+func TestNoGoroutineIsLeft(t *testing.T) {
+	ends := map[string]func(*kubewatchtest.Server, *recorder, *testing.T){
+		"watching": func(server *kubewatchtest.Server, s *recorder, t *testing.T) { s.eventually(t, "list", s.has("a")) },
+		"refused": func(server *kubewatchtest.Server, s *recorder, t *testing.T) {
 			server.Down()
-			s.eventually(t, "that it is gone", s.failing("refused"))
+			s.eventually(t, "failure", s.failing("refused"))
 		},
-		"silent": func(server *kubewatchtest.Server, s *seen, t *testing.T) {
-			s.eventually(t, "the list", s.has("a"))
+		"silent": func(server *kubewatchtest.Server, s *recorder, t *testing.T) {
+			s.eventually(t, "list", s.has("a"))
 			server.Silence(true)
 			server.Disconnect()
 		},
@@ -305,7 +305,7 @@ func TestNothingIsLeft(t *testing.T) {
 			s, end := begin(Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, silence)
 			when(server, s, t)
 			end(t)
-			s.eventually(t, "the end of all goroutines", func() bool {
+			s.eventually(t, "end of all goroutines", func() bool {
 				stacks := make([]byte, 1<<20)
 				stacks = stacks[:runtime.Stack(stacks, true)]
 				for _, g := range strings.Split(string(stacks), "\n\n") {
@@ -352,8 +352,7 @@ func TestNewClientsLeavesItsConfigAlone(t *testing.T) {
 	require.ErrorContains(t, err, "kubewatch: ")
 }
 
-// A server that opens a streamed list and does not end it, or ends it too early, is not
-// well: there may never be a list.
+// A streamed list that never ends, or ends too early, is an error: the sink gets no list.
 func TestStreamedListThatDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]bool{"silent": false, "cut off": true} {
@@ -361,9 +360,9 @@ func TestStreamedListThatDoesNotEnd(t *testing.T) {
 			t.Parallel()
 			served := kubewatchtest.New(t)
 			served.Set(node("a"))
-			var well atomic.Bool
+			var healthy atomic.Bool
 			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if well.Load() {
+				if healthy.Load() {
 					served.ServeHTTP(w, r)
 					return
 				}
@@ -383,19 +382,19 @@ func TestStreamedListThatDoesNotEnd(t *testing.T) {
 			clients, err := NewClients(&rest.Config{Host: front.URL})
 			require.NoError(t, err)
 			s := run(t, Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, 300*time.Millisecond)
-			s.eventually(t, "that lists are tried too", s.failing("unable to handle"))
+			s.eventually(t, "attempt to list", s.failing("unable to handle"))
 			s.mu.Lock()
 			require.ErrorContains(t, s.health[0], "a streamed list ended before it was complete")
 			require.Zero(t, s.replaced)
 			s.mu.Unlock()
-			well.Store(true)
-			s.eventually(t, "the list", s.has("a"))
+			healthy.Store(true)
+			s.eventually(t, "list", s.has("a"))
 			s.eventually(t, "good health", s.healthy)
 		})
 	}
 }
 
-// Where all watches have expired, streamed lists of what is there now too, there are lists.
+// If the server answers every watch with "expired", streamed lists included, Run lists instead.
 func TestEveryWatchExpired(t *testing.T) {
 	t.Parallel()
 	const expired = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old"}`
@@ -422,9 +421,9 @@ func TestEveryWatchExpired(t *testing.T) {
 			clients, err := NewClients(&rest.Config{Host: front.URL})
 			require.NoError(t, err)
 			s := run(t, Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, silence)
-			s.eventually(t, "the list", s.has("a"))
+			s.eventually(t, "list", s.has("a"))
 			served.Set(node("b"))
-			s.eventually(t, "the next list", s.has("a", "b"))
+			s.eventually(t, "next list", s.has("a", "b"))
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			require.Empty(t, s.health)

@@ -1,7 +1,6 @@
 package kubewatch
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,21 +11,21 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Watches that say nothing are resumed for a while, and then there is a list.
-func TestUnheard(t *testing.T) {
+// Silent watches are resumed until the last response is older than maxAge. Then the Reflector lists.
+func TestMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &listWatch{silence: silence, health: newHealth(context.Background(), "nodes", func(error) {})}
+		l := &listWatch{silence: silence, health: &health{resource: "nodes", report: func(error) {}}}
 		next := func() (*watch.FakeWatcher, <-chan watch.Event) {
 			inner := watch.NewFake()
 			s := &stream{inner: inner, events: make(chan watch.Event), stopped: make(chan struct{})}
 			go s.forward(l)
 			return inner, s.ResultChan()
 		}
-		l.hear() // a list
+		l.noteResponse() // of a list
 		began := time.Now()
 		for range 4 {
 			_, events := next()
-			require.Empty(t, <-events, "its end")
+			require.Empty(t, <-events, "the end of a silent watch")
 		}
 		require.Equal(t, 4*silence, time.Since(began))
 		inner, events := next()
@@ -35,12 +34,12 @@ func TestUnheard(t *testing.T) {
 		require.Empty(t, <-events)
 		for range 3 {
 			_, events := next()
-			require.Empty(t, <-events, "it has said something")
+			require.Empty(t, <-events, "a bookmark came less than maxAge ago")
 		}
 		_, events = next()
 		last := <-events
 		require.Equal(t, watch.Error, last.Type)
 		require.True(t, apierrors.IsResourceExpired(apierrors.FromObject(last.Object)))
-		require.Equal(t, 4*silence+unheard, time.Since(began))
+		require.Equal(t, 4*silence+maxAge, time.Since(began))
 	})
 }
