@@ -1,3 +1,11 @@
+// Package manifesttest generates the objects of a cluster of any size, and prints them like kubectl, for
+// tests and benchmarks. The result depends only on the arguments.
+//
+// The objects resemble those of a real cluster, although routing needs little of them. Nodes have
+// managed fields, images, capacities and five conditions. Services have the annotation of kubectl
+// apply. The shape is what kube-apiserver 1.36 stores for the node of a kubelet. kubectl since 1.21
+// prints no managed fields by default; the objects have them because older versions print them, and
+// because files made through the API contain them.
 package manifesttest
 
 import (
@@ -10,26 +18,26 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Epoch is when the first object was created. All times follow from it.
+// Epoch is the creation time of the first object. All other times are derived from it.
 var Epoch = time.Date(2026, time.March, 2, 7, 30, 0, 0, time.UTC)
 
-// Zones are the zones that nodes are in, one after another.
+// Zones are the zones of the nodes, in turn.
 var Zones = []string{"eu-west-1a", "eu-west-1b", "eu-west-1c"}
 
-// NodeName is the name of the node with index i.
+// NodeName returns the name of the node with index i.
 func NodeName(i int) string {
 	i++
 	return fmt.Sprintf("ip-10-%d-%d-%d.internal", i>>16&0xff, i>>8&0xff, i&0xff)
 }
 
-// NodeAddr is the internal IPv4 address of the node with index i, 10.0.0.1 for
-// the first. Up to 16 million nodes have one of their own.
+// NodeAddr returns the internal IPv4 address of the node with index i: 10.0.0.1 for the first. The
+// addresses of up to 16 million nodes differ.
 func NodeAddr(i int) string {
 	i++
 	return fmt.Sprintf("10.%d.%d.%d", i>>16&0xff, i>>8&0xff, i&0xff)
 }
 
-// Nodes returns n healthy nodes with the indices 0 to n-1. The caller owns them.
+// Nodes returns n healthy nodes with the indices 0 to n-1. The caller owns the nodes.
 func Nodes(n int) []*corev1.Node {
 	nodes := make([]*corev1.Node, n)
 	for i := range nodes {
@@ -135,7 +143,7 @@ func nodeStatus(i int, name string, created metav1.Time) corev1.NodeStatus {
 	}
 }
 
-// images are a dozen of those that a node holds; the kubelet reports up to 50.
+// images returns some container images. A real kubelet reports up to 50.
 func images(i int) []corev1.ContainerImage {
 	repositories := []string{
 		"602401143452.dkr.ecr.eu-west-1.amazonaws.com/eks/kube-proxy", "docker.io/calico/node", "quay.io/prometheus/node-exporter",
@@ -180,8 +188,8 @@ func uid(seed uint64) types.UID {
 	return types.UID(fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>48&0xfff, b&0xffffffffffff))
 }
 
-// mix scrambles a number, so that identifiers look like those of a cluster
-// without any random source. It is the finaliser of splitmix64.
+// mix returns a number that looks random, so that identifiers look real and still depend on the index
+// only. It is the finaliser of splitmix64.
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9

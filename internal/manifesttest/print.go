@@ -8,7 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// YAML prints a List of objects as "kubectl get -o yaml" does for several.
+// YAML returns a List of objects in the format of "kubectl get -o yaml".
 func YAML[T runtime.Object](objects []T) []byte {
 	var b bytes.Buffer
 	b.WriteString("apiVersion: v1\nitems:\n")
@@ -34,7 +34,7 @@ func YAML[T runtime.Object](objects []T) []byte {
 	return b.Bytes()
 }
 
-// JSON prints a List of objects as "kubectl get -o json" does.
+// JSON returns a List of objects in the format of "kubectl get -o json".
 func JSON[T runtime.Object](objects []T) []byte {
 	items := make([]any, len(objects))
 	for i, o := range objects {
@@ -46,8 +46,8 @@ func JSON[T runtime.Object](objects []T) []byte {
 	}, "    ")
 }
 
-// fields gives an object as kubectl has it: without types, keys in order, and
-// without the null that Go's types print for a time that is not set.
+// fields returns an object as kubectl prints it: keys in order, and no null for a creation time that is
+// not set.
 func fields(o runtime.Object) map[string]any {
 	var m map[string]any
 	if err := json.Unmarshal(encode(o, ""), &m); err != nil {

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/headgate/headgate/internal/manifesttest"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// What is printed reads back as what was made, in both formats.
+// The printed objects can be read back, in both formats.
 func TestPrintedReadsBack(t *testing.T) {
 	nodes, services := manifesttest.Nodes(5), manifesttest.Services(5)
 	for _, n := range []int{0, 1, 5} {
@@ -37,7 +38,7 @@ func TestPrintedReadsBack(t *testing.T) {
 	}
 }
 
-// Objects have the sizes of real ones, or benchmarks would say little.
+// Benchmarks are meaningful only with objects of realistic size.
 func TestSizes(t *testing.T) {
 	const n = 50
 	node, service := len(manifesttest.YAML(manifesttest.Nodes(n)))/n, len(manifesttest.YAML(manifesttest.Services(n)))/n

@@ -1,6 +1,7 @@
 package manifesttest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -10,18 +11,18 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// FirstNodePort is the lowest node port that Services gives.
+// FirstNodePort is the node port of the first service.
 const FirstNodePort = 30000
 
-// ServiceName is the namespace and name of the service with index i. Ten
-// services share a namespace.
+// ServiceName returns the namespace and name of the service with index i. Ten services share a
+// namespace.
 func ServiceName(i int) (namespace, name string) {
 	return fmt.Sprintf("team-%03d", i/10), fmt.Sprintf("service-%04d", i)
 }
 
-// Services returns n services of type NodePort, each with the port "http" (80,
-// node port FirstNodePort+i). Every second one has an agent port and a weight.
-// The caller owns them.
+// Services returns n services of type NodePort. Service i has the port "http" with number 80 and node
+// port FirstNodePort+i. Every second service has an agent port and a weight. The caller owns the
+// services.
 func Services(n int) []*corev1.Service {
 	services := make([]*corev1.Service, n)
 	for i := range services {
@@ -78,8 +79,8 @@ func service(i int) *corev1.Service {
 	return svc
 }
 
-// lastApplied is what kubectl apply remembers: the object as it was applied, in
-// one line with a newline at its end.
+// lastApplied returns the value of the annotation that kubectl apply adds: the applied object in one
+// line, with a newline at the end.
 func lastApplied(svc *corev1.Service) string {
 	applied := map[string]any{
 		"apiVersion": "v1", "kind": "Service",
@@ -94,4 +95,16 @@ func lastApplied(svc *corev1.Service) string {
 		panic("manifesttest: " + err.Error())
 	}
 	return string(text) + "\n"
+}
+
+// Routes returns declarations of n routes in cluster eu-1: for each service of Services(n), a host
+// with one path.
+func Routes(n int) []byte {
+	var text bytes.Buffer
+	text.WriteString("routes:\n")
+	for i := range n {
+		namespace, name := ServiceName(i)
+		fmt.Fprintf(&text, "- host: s%d.example.com\n  path: /api\n  backends:\n  - {cluster: eu-1, namespace: %s, service: %s, port: http}\n", i, namespace, name)
+	}
+	return text.Bytes()
 }

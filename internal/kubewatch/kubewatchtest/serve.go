@@ -22,7 +22,7 @@ var kindsOf = map[string]metav1.TypeMeta{
 	"endpointslices": {Kind: "EndpointSlice", APIVersion: "discovery.k8s.io/v1"},
 }
 
-// selection is what a request asks for.
+// selection is the resource and the selectors of a request.
 type selection struct {
 	resource string
 	fields   fields.Selector
@@ -50,7 +50,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	sel.fields, err1 = fields.ParseSelector(query.Get("fieldSelector"))
 	sel.labels, err2 = labels.Parse(query.Get("labelSelector"))
 	if _, ok := kindsOf[sel.resource]; !ok || err1 != nil || err2 != nil || r.Method != http.MethodGet {
-		writeStatus(w, http.StatusNotFound, metav1.StatusReasonNotFound, "no such thing here: "+r.URL.String())
+		writeStatus(w, http.StatusNotFound, metav1.StatusReasonNotFound, "not served here: "+r.URL.String())
 		return
 	}
 	verb := "list"
@@ -59,7 +59,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.requests = append(s.requests, Request{verb, sel.resource, query})
-	// With the rest, so that what is refused from now on does not go on as a watch.
+	// Read under the same lock as the rest: a Refuse after this point cuts the watch off.
 	refused, noStream, silent, cut := s.refused[verb], s.noStream, s.silent, s.cut
 	s.mu.Unlock()
 	switch {
@@ -85,7 +85,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait returns when something has changed and is, and false when the request has ended.
+// wait blocks until is returns true. It is false if the request ends first.
 func (s *Server) wait(r *http.Request, is func() bool) bool {
 	for {
 		s.mu.Lock()
@@ -108,7 +108,7 @@ func (s *Server) isCut(cut int) bool {
 	return s.cut != cut
 }
 
-// matching gives the objects of a selection by name. The lock must be held.
+// matching returns the objects of a selection, sorted by namespace and name. The caller holds mu.
 func (s *Server) matching(sel selection) []Object {
 	var list []Object
 	for key, o := range s.objects {
@@ -176,15 +176,15 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection, cu
 		}
 		for _, e := range s.history {
 			if e.version > version && e.resource == sel.resource {
-				was, is := e.old != nil && sel.matches(e.old), e.object != nil && sel.matches(e.object)
+				before, after := e.old != nil && sel.matches(e.old), e.object != nil && sel.matches(e.object)
 				switch {
-				case was && is:
+				case before && after:
 					send("MODIFIED", e.object)
-				case was:
+				case before:
 					gone := e.old.DeepCopyObject().(Object)
 					gone.SetResourceVersion(strconv.FormatInt(e.version, 10))
 					send("DELETED", gone)
-				case is:
+				case after:
 					send("ADDED", e.object)
 				}
 			}
@@ -195,12 +195,13 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection, cu
 	}
 }
 
-// withKind adds what the types of an object leave out.
+// withKind adds kind and apiVersion, which the Go types of objects leave empty.
 func withKind(raw []byte, kind metav1.TypeMeta) []byte {
 	head, _ := json.Marshal(kind)
 	return append(append(head[:len(head)-1], ','), raw[1:]...)
 }
 
+// bookmark returns the object that ends a streamed list.
 func bookmark(resource string, version int64) Object {
 	var o Object
 	switch resource {

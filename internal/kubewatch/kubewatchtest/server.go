@@ -1,9 +1,8 @@
-// Package kubewatchtest is an API server for tests: it serves lists and watches of the
-// objects that it is given, streamed lists included, in JSON, and fails in the ways
-// that real ones do.
+// Package kubewatchtest is an API server for tests. It serves lists and watches in JSON, also streamed
+// lists, and can fail in the ways of a real API server.
 //
-// It knows nodes, services and endpointslices, field selectors for what real API servers
-// let select, and label selectors. It has no other verbs.
+// It serves nodes, services and endpointslices, with label selectors and with the field selectors of
+// real API servers. It supports no verbs other than list and watch.
 package kubewatchtest
 
 import (
@@ -36,21 +35,21 @@ type Object interface {
 	metav1.Object
 }
 
-// Request is a request that was made.
+// Request is a request that the server received.
 type Request struct {
 	Verb     string // "list" or "watch"
 	Resource string
 	Query    map[string][]string
 }
 
-// Server is the API server. Its methods may be called at any time.
+// Server is the API server. Any goroutine may call its methods at any time.
 type Server struct {
 	http *httptest.Server
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced when anything below changes
 	version  int64
-	oldest   int64             // watches from before have expired
+	oldest   int64             // a watch from an older version has expired
 	objects  map[string]Object // by resource, namespace and name
 	history  []event
 	requests []Request
@@ -66,13 +65,13 @@ type Server struct {
 type event struct {
 	version     int64
 	resource    string
-	old, object Object // nil: was not there, is gone
+	old, object Object // old is nil for a new object, object is nil for a deleted one
 }
 
-// New starts a server that speaks HTTP/1.1 in the clear, and ends it with the test.
+// New starts a server for HTTP/1.1 without TLS. It runs until the test ends.
 func New(t testing.TB) *Server { return start(t, false) }
 
-// NewHTTP2 starts one that speaks HTTP/2 over TLS.
+// NewHTTP2 starts a server for HTTP/2 over TLS. It runs until the test ends.
 func NewHTTP2(t testing.TB) *Server { return start(t, true) }
 
 func start(t testing.TB, http2 bool) *Server {
@@ -81,7 +80,7 @@ func start(t testing.TB, http2 bool) *Server {
 		refused: map[string]int{}, conns: map[*conn]bool{},
 	}
 	s.http = httptest.NewUnstartedServer(s)
-	s.http.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that go away are the point of some tests
+	s.http.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests end connections on purpose
 	if http2 {
 		s.http.EnableHTTP2 = true
 		s.http.StartTLS()
@@ -96,7 +95,7 @@ func start(t testing.TB, http2 bool) *Server {
 	return s
 }
 
-// Config says how to reach the server.
+// Config returns the configuration for clients of the server.
 func (s *Server) Config() *rest.Config {
 	cfg := &rest.Config{Host: s.http.URL, Dial: s.dial}
 	if cert := s.http.Certificate(); cert != nil {
@@ -105,7 +104,7 @@ func (s *Server) Config() *rest.Config {
 	return cfg
 }
 
-// do changes the state under the lock, and wakes the watches.
+// do calls f under the lock, and wakes the watches.
 func (s *Server) do(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,8 +143,8 @@ func (s *Server) Delete(objects ...Object) {
 	})
 }
 
-// Forget drops all objects of a resource without telling any watch, as a store that was
-// lost does, and lets all watches expire.
+// Forget drops all objects of a resource without events, like a server whose store was lost, and lets
+// all watches expire.
 func (s *Server) Forget(resource string) {
 	s.do(func() {
 		for key := range s.objects {
@@ -157,8 +156,7 @@ func (s *Server) Forget(resource string) {
 	s.Expire()
 }
 
-// Expire forgets what has happened, so that a watch cannot be resumed, and cuts watches
-// off.
+// Expire ends all watches and drops the history, so that no watch can be resumed.
 func (s *Server) Expire() {
 	s.do(func() {
 		s.version++
@@ -171,17 +169,17 @@ func (s *Server) Expire() {
 // Disconnect ends all watches.
 func (s *Server) Disconnect() { s.do(func() { s.cut++ }) }
 
-// Refuse answers a verb, "list" or "watch", with a status; 0 is to serve it again.
+// Refuse makes the server answer a verb, "list" or "watch", with a status. 0 makes it serve the verb
+// again.
 func (s *Server) Refuse(verb string, status int) { s.do(func() { s.refused[verb] = status; s.cut++ }) }
 
-// NoStreamedLists makes the server one that does not know them.
+// NoStreamedLists makes the server reject streamed lists, like old API servers.
 func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
 
-// Silence keeps watches open and tells them nothing, and those that are opened not even
-// that they are.
+// Silence keeps watches open without events. New watches do not even get a response header.
 func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
 
-// Down breaks all connections, and refuses others.
+// Down closes all connections and refuses new ones.
 func (s *Server) Down() {
 	s.do(func() {
 		s.down = true
@@ -192,11 +190,11 @@ func (s *Server) Down() {
 	})
 }
 
-// Up ends what Down began.
+// Up accepts connections again after Down.
 func (s *Server) Up() { s.do(func() { s.down = false }) }
 
-// Freeze makes every connection swallow what is sent, and answer nothing, for good; and
-// those that are opened later, until Thaw.
+// Freeze makes all connections accept data and never answer. New connections are frozen too until
+// Thaw. A frozen connection stays frozen.
 func (s *Server) Freeze() {
 	s.do(func() {
 		s.frozen = true
@@ -206,10 +204,10 @@ func (s *Server) Freeze() {
 	})
 }
 
-// Thaw lets new connections work again.
+// Thaw makes new connections work again.
 func (s *Server) Thaw() { s.do(func() { s.frozen = false }) }
 
-// Requests returns the requests that were made.
+// Requests returns all requests so far.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,7 +234,7 @@ func (s *Server) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return c, nil
 }
 
-// conn is a connection of a client that may freeze.
+// conn is the client side of a connection. It can be frozen.
 type conn struct {
 	net.Conn
 	server *Server
@@ -249,7 +247,7 @@ func (c *conn) freeze() { c.once.Do(func() { close(c.frozen) }) }
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	select {
-	case <-c.frozen: // as if it had not come; what is read is dropped until Close
+	case <-c.frozen: // drop all data until Close
 		for err == nil {
 			_, err = c.Conn.Read(b)
 		}
@@ -284,7 +282,7 @@ func resourceOf(o Object) string {
 	case *discoveryv1.EndpointSlice:
 		return "endpointslices"
 	}
-	panic("kubewatchtest: no such kind")
+	panic("kubewatchtest: unknown kind")
 }
 
 func writeStatus(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
