@@ -1,18 +1,18 @@
-// Quickstart runs the whole system on the loopback device of one machine, puts it
-// through a day's events, and prints what was expected and what was seen.
+// Quickstart runs the whole system on the loopback device of one machine, changes it as operators
+// do, and prints the expected and the observed behaviour.
 //
 //	quickstart
 //
-// Two clusters of five nodes each are made of the manifests in system/: every node
-// has an address in 127.0.0.0/8, on which its services answer on their node ports
-// and its agents on theirs. A terminator makes a configuration of routes and
-// manifests, a real haproxy runs it, and clients send requests all the while. Then
-// a node is cordoned, weights shift from one cluster to the other, and a node is
-// replaced by a new one. Last, a router sends sites that end TLS themselves to where
-// an API says they are, by the name that clients ask for, also while the API is down.
+// The manifests in system/ describe two clusters of five nodes each. Every node has an address in
+// 127.0.0.0/8. Its services answer there on their node ports, and its agents on their ports. A
+// Controller makes a configuration of routes and manifests, a real haproxy runs it, and clients
+// send requests until the end. Then the scenario cordons a node, shifts weights from one cluster to
+// the other, and replaces a node. Last, an SNI router connects clients to sites that terminate TLS
+// themselves: by the name that a client asks for, at the address that an HTTP API returns, and also
+// while the API is down.
 //
-// With -stay it is left running, to be tried by hand. It needs haproxy on PATH and
-// Linux, where all of 127.0.0.0/8 can be listened on.
+// With -stay the system runs until Ctrl-C, so that you can try it by hand. Quickstart needs haproxy
+// on PATH, and Linux, where a program can listen on every address of 127.0.0.0/8.
 package main
 
 import (
@@ -31,12 +31,12 @@ func main() {
 	cli.Main(func(ctx context.Context, inv cli.Invocation) int { return run(ctx, inv, haproxyproc.Find) })
 }
 
-// run is quickstart, with a way to find haproxy.
+// run runs quickstart. find returns the path of haproxy.
 func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) int {
 	fs := cli.NewFlagSet(program, "quickstart")
-	stay := fs.Bool("stay", false, "leave the system running afterwards, with addresses to try")
-	fault := fs.String("break", "", "break one `part`, to see the checks find it: backend (one is down), weight (an agent answers a wrong one) or drain (a node does not drain)")
-	network := fs.Int("network", 0, "second byte of the loopback addresses, 0 to 255, for several at once")
+	stay := fs.Bool("stay", false, "keep the system running afterwards, and print commands to try")
+	fault := fs.String("break", "", "break one `part`, so that a step fails: backend (a service is down on one node), weight (agents report a wrong weight) or drain (a node does not drain)")
+	network := fs.Int("network", 0, "second `byte` of the loopback addresses, 0 to 255, so that several quickstarts can run at once")
 	if code, done := inv.Parse(fs); done {
 		return code
 	}
@@ -51,7 +51,7 @@ func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) i
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
 
-	fmt.Fprintf(inv.Stdout, "Two clusters of %d nodes with their agents, HAProxy in front of them, requests all the while: about 20 s.\n\n", nodesPerCluster)
+	fmt.Fprintf(inv.Stdout, "Starting two clusters of %d nodes with their agents, HAProxy in front of them, and clients. This takes about 20 s.\n\n", nodesPerCluster)
 	s, err := startSystem(ctx, options{haproxy: haproxy, network: *network, fault: *fault})
 	if err != nil {
 		return inv.Fail(cli.ExitFailed, program, "%v", interrupted(err))
@@ -69,7 +69,7 @@ func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) i
 		s.describe(inv.Stdout)
 		<-ctx.Done()
 	} else if t.failed == 0 {
-		fmt.Fprintln(inv.Stdout, "To try things by hand, run it with -stay.")
+		fmt.Fprintln(inv.Stdout, "To try the system by hand, run quickstart -stay.")
 	}
 	if t.failed > 0 {
 		return inv.Fail(cli.ExitFailed, program, "%d of %d steps did not go as expected", t.failed, t.rows)
@@ -77,7 +77,7 @@ func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) i
 	return cli.ExitOK
 }
 
-// interrupted says in plain words that somebody pressed Ctrl-C.
+// interrupted returns a plain error if the user pressed Ctrl-C, and err otherwise.
 func interrupted(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errors.New("interrupted")
@@ -91,7 +91,7 @@ type step struct {
 	ok                   bool
 }
 
-// table prints steps as they are done, in columns wide enough for most of them.
+// table prints each step when it is done. Most steps fit into its columns.
 type table struct {
 	w            io.Writer
 	rows, failed int

@@ -20,18 +20,17 @@ import (
 //go:embed system
 var embedded embed.FS
 
-// clusterNames are the folders of system/.
+// clusterNames are the directories in system/.
 var clusterNames = []string{"eu-1", "eu-2"}
 
-// manifests are the objects of one cluster, as its API server would hold them. A
-// change is written to a file, which is where agents and terminator read it.
+// manifests are the nodes and services of one cluster, and the file that contains them. The agents
+// and the Controller read the file. Each change of an object rewrites it.
 type manifests struct {
 	file    string
 	objects nodeselect.Objects
 }
 
-// readEmbedded reads a file of system/, with its loopback addresses moved to a
-// network of their own.
+// readEmbedded reads a file of system/ and replaces 127.0 in its addresses by 127.NETWORK.
 func readEmbedded(name string, network int) ([]byte, error) {
 	data, err := embedded.ReadFile("system/" + name)
 	return bytes.ReplaceAll(data, []byte("127.0."), fmt.Appendf(nil, "127.%d.", network)), err
@@ -77,7 +76,7 @@ func (m *manifests) write() error {
 	return err
 }
 
-// cordon does what kubectl cordon and uncordon do.
+// cordon cordons or uncordons a node, as kubectl does.
 func (m *manifests) cordon(node string, cordoned bool) error {
 	n := m.objects.Node(node)
 	if n == nil {
@@ -87,7 +86,7 @@ func (m *manifests) cordon(node string, cordoned bool) error {
 	return m.write()
 }
 
-// annotate does what kubectl annotate service does.
+// annotate sets an annotation of a service, as kubectl does.
 func (m *manifests) annotate(namespace, service, key, value string) error {
 	s := m.objects.Service(namespace, service)
 	if s == nil {
@@ -97,7 +96,7 @@ func (m *manifests) annotate(namespace, service, key, value string) error {
 	return m.write()
 }
 
-// replace puts a new node, with a new name and address, in the place of another.
+// replace replaces a node by a new one with another name and address.
 func (m *manifests) replace(old, name, addr string) error {
 	nodes := make([]*corev1.Node, 0, len(m.objects.Nodes))
 	for _, n := range m.objects.Nodes {
@@ -123,7 +122,7 @@ func addrOf(n *corev1.Node) string {
 	return ""
 }
 
-// withLastByte returns an IPv4 address with another last byte.
+// withLastByte replaces the last byte of an IPv4 address.
 func withLastByte(addr, last string) string {
 	return addr[:strings.LastIndexByte(addr, '.')+1] + last
 }

@@ -19,13 +19,12 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// node is one machine of a cluster: an HTTP server on the node port of each service
-// stands for kube-proxy and the pods behind it, and the node's agents are the real
-// ones.
+// node is one node of a cluster. An HTTP server on the node port of each service stands for
+// kube-proxy and the pods. The agents are those of package nodeagent.
 type node struct {
 	cluster, name, addr string
-	manifests           string // directory that the agents follow
-	fault               string
+	manifests           string // directory that the agents read
+	fault               string // part that is broken on this node, "" for none
 
 	servers   []*http.Server
 	listeners *nodeagent.Listeners
@@ -33,15 +32,15 @@ type node struct {
 	running   sync.WaitGroup
 
 	mu      sync.Mutex
-	states  int            // how often the agents followed a change of the manifests, the first reading included
-	answers map[string]int // checks answered, by service ("namespace/name", "" for the agent of the node)
+	states  int            // how often the agents have read the manifests
+	answers map[string]int // answered checks by service ("namespace/name"; "" is the node's own agent)
 }
 
 func newNode(cluster string, n *corev1.Node, manifests, fault string) *node {
 	return &node{cluster: cluster, name: n.Name, addr: addrOf(n), manifests: manifests, fault: fault, answers: map[string]int{}}
 }
 
-// start serves the services of the cluster, and begins to answer for the node.
+// start starts the servers of the services, and the agents.
 func (n *node) start(services []*corev1.Service) error {
 	for _, svc := range services {
 		for _, port := range svc.Spec.Ports {
@@ -68,7 +67,7 @@ func (n *node) start(services []*corev1.Service) error {
 func (n *node) serve(service string, port int32) error {
 	l, err := net.Listen("tcp", net.JoinHostPort(n.addr, strconv.Itoa(int(port))))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("node %s: %w; does another quickstart run? -network 1 takes other addresses", n.name, err)
+		return fmt.Errorf("node %s: %w; does another quickstart run? -network 1 uses other addresses", n.name, err)
 	}
 	if err != nil {
 		return fmt.Errorf("node %s: %w", n.name, err)
@@ -86,19 +85,19 @@ func (n *node) serve(service string, port int32) error {
 	return nil
 }
 
-// follow keeps the node's agents at what the manifests say until ctx ends. It says
-// once whether the first state could be served.
+// follow updates the node's agents whenever the manifests change, until ctx ends. It sends the
+// error of the first update, or nil, to opened.
 func (n *node) follow(ctx context.Context, opened chan<- error) {
 	var once sync.Once
 	report := func(err error) { once.Do(func() { opened <- err }) }
 	rules := nodeagent.Rules{Node: n.name}
 	if n.fault == faultDrain {
-		rules.Signals = []nodeagent.Signal{} // nothing drains this node
+		rules.Signals = []nodeagent.Signal{} // a cordon does not drain this node
 	}
 	err := manifest.WatchDir(ctx, n.manifests, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 		state, err := rules.State(objects)
 		if errors.Is(err, nodeagent.ErrNoNode) {
-			err = nil // replaced: drain until the end
+			err = nil // the node was replaced, and its agents drain it until it stops
 		}
 		if n.fault == faultWeight {
 			for i := range state.Answers {
@@ -116,27 +115,27 @@ func (n *node) follow(ctx context.Context, opened chan<- error) {
 	report(err)
 }
 
-// agent is one agent of a node: of a service ("namespace/name"), or of the node itself ("").
+// agent is one agent of a node. service is "namespace/name", or "" for the node's own agent.
 type agent struct {
 	node    *node
 	service string
 }
 
-// checks returns how many agent checks the agent has answered.
+// checks returns the number of agent checks that the agent has answered.
 func (a agent) checks() int {
 	a.node.mu.Lock()
 	defer a.node.mu.Unlock()
 	return a.node.answers[a.service]
 }
 
-// states returns how many states of the manifests the agents of the node have followed.
+// states returns how often the agents of the node have read the manifests.
 func (a agent) states() int {
 	a.node.mu.Lock()
 	defer a.node.mu.Unlock()
 	return a.node.states
 }
 
-// stop ends the node; requests that it has begun to answer may end first.
+// stop stops the node. Requests that are under way have a second to finish.
 func (n *node) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

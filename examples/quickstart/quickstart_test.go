@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
-// rows returns the rows of the table by whether they are ok.
+// rows returns the rows of the table that are ok and the rows that failed.
 func rows(table string) (ok, failed []string) {
 	for line := range strings.Lines(table) {
 		switch {
@@ -27,12 +27,12 @@ func rows(table string) (ok, failed []string) {
 	return ok, failed
 }
 
-// TestScenario runs the whole of it, and again with one part broken each time: the
-// checks must find it, and the row must tell.
+// TestScenario runs quickstart without a fault and once with each fault. A fault must fail its
+// steps and no others.
 func TestScenario(t *testing.T) {
 	tests := []struct {
 		fault  string
-		failed []string // what each failed row has in it
+		failed []string // a part of each row that must fail
 	}{
 		{fault: ""},
 		{fault: faultBackend, failed: []string{"subset: requests for web"}},
@@ -43,7 +43,7 @@ func TestScenario(t *testing.T) {
 		code           int
 		stdout, stderr bytes.Buffer
 	}
-	// All at once, however few processors there are: they wait most of the time.
+	// All run at the same time, because they wait most of the time.
 	outcomes := make([]outcome, len(tests))
 	var running sync.WaitGroup
 	for i, tt := range tests {
@@ -63,7 +63,7 @@ func TestScenario(t *testing.T) {
 			if tt.fault == "" {
 				require.Equal(t, cli.ExitOK, code, "%s\n%s", stdout, stderr)
 				require.Empty(t, failed)
-				for _, topic := range []string{"route: ", "subset: ", "cordon ", "uncordon ", "weight ", "replace ", "sni: ", "all the while: "} {
+				for _, topic := range []string{"route: ", "subset: ", "cordon ", "uncordon ", "weight ", "replace ", "sni: ", "whole run: "} {
 					require.True(t, slices.ContainsFunc(ok, func(row string) bool { return strings.Contains(row, "  "+topic) }), "no row %q", topic)
 				}
 				return

@@ -21,22 +21,22 @@ const (
 	tracksService = "eu-1/media/tracks"
 	otherTracks   = "eu-2/media/tracks"
 
-	// checksUntilInForce agent checks after a change, HAProxy acts on it: it starts the second check when it has
-	// read the answer to the first.
+	// checksUntilInForce is the number of agent checks after which HAProxy surely uses a changed
+	// answer: it starts the second check after it has read the answer to the first.
 	checksUntilInForce = 2
-	// observed and observedRequests are how long, and for how many requests, the scenario observes behaviour.
-	observed         = time.Second
+	// observed is how long the scenario observes the behaviour after a change.
+	observed = time.Second
+	// observedRequests is the number of requests that an observation needs.
 	observedRequests = 75
-	// patience is the time after which the scenario gives up.
+	// patience is the longest time that await waits.
 	patience = 20 * time.Second
 )
 
-// scenario puts the system through its day, and reports each step as it is done. The
-// error is for what kept it from going on; a behaviour that is not as expected is a
-// step that is not ok.
+// scenario changes the system step by step, and calls report after each step. Unexpected behaviour
+// is a step that is not ok. The error is non-nil only if the scenario cannot continue.
 func scenario(ctx context.Context, s *system, report func(step)) error {
 	s.startTraffic()
-	// Until HAProxy has the first answers of the agents, it sends to all servers alike.
+	// Before the first answers of the agents, HAProxy gives all servers the same weight.
 	if err := awaitChecks(ctx, s.agents(webService, tracksService, otherTracks)); err != nil {
 		return err
 	}
@@ -63,7 +63,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// stepRoutes sends a request to each declared host and path, and to near misses.
+// stepRoutes sends a request to each declared host and path, and to some that are similar but not
+// declared.
 func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 	notFound := fmt.Sprint(http.StatusNotFound)
 	tests := []struct{ url, note, expected string }{
@@ -87,7 +88,7 @@ func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 	return steps, nil
 }
 
-// stepSubset looks at which nodes answer the requests for a service.
+// stepSubset compares the nodes that answer for a service with its subset.
 func stepSubset(ctx context.Context, s *system) ([]step, error) {
 	from := time.Now()
 	if err := s.awaitVisits(ctx, from, webService); err != nil {
@@ -104,7 +105,7 @@ func stepSubset(ctx context.Context, s *system) ([]step, error) {
 	}}, nil
 }
 
-// stepCordon cordons a node, then gives it back.
+// stepCordon cordons a node and uncordons it.
 func stepCordon(ctx context.Context, s *system) ([]step, error) {
 	m := s.clusters["eu-1"]
 	victim := s.subset(webService)[0]
@@ -192,8 +193,8 @@ func stepWeights(ctx context.Context, s *system) ([]step, error) {
 	return append(steps, second), err
 }
 
-// stepReplace puts a new node in the place of an old one, as an upgrade does: the
-// old one is cordoned, the new configuration loaded, the old one stopped.
+// stepReplace replaces a node by a new one, as an upgrade does: it cordons the old node, loads the
+// new configuration, and stops the old node.
 func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	m := s.clusters["eu-1"]
 	old := s.subset(tracksService)[0]
@@ -225,12 +226,12 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 		removed, added := changedServers(change.Diff, service)
 		steps = append(steps, step{
 			name:     "replace " + old + " by " + name + ": servers of " + service,
-			expected: "1 goes, 1 comes",
-			seen:     fmt.Sprintf("%d goes (%s), %d comes (%s)", removed, strings.Join(left, " "), added, strings.Join(entered, " ")),
+			expected: "1 removed, 1 added",
+			seen:     fmt.Sprintf("%d removed (%s), %d added (%s)", removed, strings.Join(left, " "), added, strings.Join(entered, " ")),
 			ok:       removed == 1 && added == 1 && slices.Equal(left, []string{old}),
 		})
 	}
-	from := time.Now().Add(observed / 2) // the old process ends the requests that it has
+	from := time.Now().Add(observed / 2) // until then, the old process may still send requests
 	if err := pause(ctx, observed/2); err != nil {
 		return steps, err
 	}
@@ -248,17 +249,17 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	return steps, pause(ctx, observed)
 }
 
-// stepNoFailures sums up what clients saw all the while.
+// stepNoFailures counts the requests that failed since the start of the scenario.
 func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 	sent, failures := s.journal.total()
 	seen := fmt.Sprintf("%d of %d", len(failures), sent)
 	if len(failures) > 0 {
 		seen += ": " + failures[0]
 	}
-	return []step{{"all the while: failed requests", "0", seen, len(failures) == 0 && sent > 0}}, nil
+	return []step{{"whole run: failed requests", "0", seen, len(failures) == 0 && sent > 0}}, nil
 }
 
-// await returns when met reports true. After patience it gives up with an error that names what it waited for.
+// await returns nil when met returns true, and an error with the text what after patience.
 func await(ctx context.Context, what string, met func() bool) error {
 	for deadline := time.Now().Add(patience); !met(); {
 		if time.Now().After(deadline) {
@@ -271,8 +272,8 @@ func await(ctx context.Context, what string, met func() bool) error {
 	return nil
 }
 
-// awaitVisits returns when the services have answered enough requests to judge by. Only requests count that the
-// client sent after from.
+// awaitVisits returns when the services have answered observedRequests requests that a client sent
+// after from.
 func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...string) error {
 	err := await(ctx, fmt.Sprintf("%q answer too few requests", services), func() bool {
 		return len(s.journal.since(from, services...)) >= observedRequests
@@ -283,7 +284,7 @@ func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...st
 	return err
 }
 
-// awaitChecks returns when HAProxy acts on the present answers of the agents.
+// awaitChecks returns when HAProxy uses the present answers of the agents.
 func awaitChecks(ctx context.Context, agents []agent) error {
 	before := make([]int, len(agents))
 	for i, a := range agents {
@@ -299,7 +300,8 @@ func awaitChecks(ctx context.Context, agents []agent) error {
 	})
 }
 
-// change applies a change of manifests to which the agents react, and returns when HAProxy acts on it.
+// change calls apply, which changes manifests, and returns when HAProxy uses the answers that the
+// agents give after the change.
 func change(ctx context.Context, agents []agent, apply func() error) error {
 	before := make([]int, len(agents))
 	for i, a := range agents {
@@ -330,14 +332,13 @@ func byNode(visits []visit) map[string]int {
 	return counts
 }
 
-// difference returns what is in a and not in b.
+// difference returns the elements of a that b does not contain.
 func difference(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
-// changedServers counts the servers of a service that a new configuration removes
-// from and adds to each backend that has it. The counts are those of the backend
-// that changes most.
+// changedServers returns how many servers of a service a new configuration removes and adds.
+// Several backends may contain the service; the largest counts of one backend are returned.
 func changedServers(diff deploy.Diff, service string) (removed, added int) {
 	prefix := strings.ReplaceAll(service, "/", ".") + "."
 	for _, b := range diff.Backends {

@@ -25,18 +25,17 @@ import (
 )
 
 const (
-	// nodesPerService is small, so that a subset shows among five nodes.
-	nodesPerService = 3
+	nodesPerService = 3 // of the five nodes of a cluster
 	nodesPerCluster = 5 // in system/
-	// agentInterval is shorter than HAProxy's own two seconds: the scenario waits
-	// for it again and again.
+	// agentInterval is shorter than the default of 2 s, because the scenario waits for several
+	// checks.
 	agentInterval = time.Second
 )
 
-// The parts that can be broken, to see the scenario's checks find it.
+// The parts that -break can break, so that a step of the scenario fails.
 const (
-	faultBackend = "backend" // nothing answers for a service on one of its nodes
-	faultWeight  = "weight"  // the agents of a cluster answer 100% whatever is annotated
+	faultBackend = "backend" // a service does not answer on one of its nodes
+	faultWeight  = "weight"  // the agents of a cluster answer 100%, whatever the annotation
 	faultDrain   = "drain"   // a node's agent ignores the cordon
 )
 
@@ -46,7 +45,7 @@ func validFault(f string) bool {
 
 type options struct {
 	haproxy string // path
-	network int    // second byte of all addresses
+	network int    // second byte of all loopback addresses
 	fault   string
 }
 
@@ -69,7 +68,7 @@ type system struct {
 	traffic     sync.WaitGroup
 }
 
-// startSystem returns when requests are answered. The caller must stop it.
+// startSystem returns when HAProxy answers requests. The caller must call stop.
 func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	s := &system{options: o, clusters: map[string]*manifests{}, nodes: map[string]*node{}, journal: &journal{}}
 	defer func() {
@@ -161,7 +160,7 @@ func (s *system) startHAProxy(ctx context.Context) (err error) {
 	return err
 }
 
-// holdAddresses keeps two addresses of the loopback device for HAProxy.
+// holdAddresses reserves two addresses of the loopback device for HAProxy.
 func (s *system) holdAddresses() error {
 	for _, addr := range []*string{&s.addr, &s.admin} {
 		port, release, err := freeport.Hold("127.0.0.1", 0)
@@ -181,7 +180,7 @@ func (s *system) startNode(cluster, name string) error {
 	return n.start(m.objects.Services)
 }
 
-// faultOf says what is broken about a node.
+// faultOf returns the part that is broken on a node, "" for none.
 func (s *system) faultOf(cluster, name string) string {
 	subset := s.subset(webService)
 	switch s.fault {
@@ -201,8 +200,8 @@ func (s *system) faultOf(cluster, name string) string {
 	return ""
 }
 
-// apply makes the configuration of routes and manifests, and loads it into HAProxy. Any problem in
-// them is an error here.
+// apply makes the configuration of routes and manifests, and loads it into HAProxy. It returns an
+// error if the report has a problem.
 func (s *system) apply(ctx context.Context) (*controller.Change, error) {
 	change, err := s.terminator.Plan(ctx, program)
 	if err != nil {
@@ -216,7 +215,7 @@ func (s *system) apply(ctx context.Context) (*controller.Change, error) {
 	return change, err
 }
 
-// subset returns the nodes of a service ("cluster/namespace/name"), sorted.
+// subset returns the sorted names of the nodes of a service ("cluster/namespace/name").
 func (s *system) subset(service string) []string {
 	for _, r := range s.report.Services {
 		if r.Cluster+"/"+r.Namespace+"/"+r.Service == service {
@@ -226,8 +225,8 @@ func (s *system) subset(service string) []string {
 	return nil
 }
 
-// agents returns the agents that HAProxy asks for the services ("cluster/namespace/name"): those of their nodes, and
-// those of the services that have an agent port.
+// agents returns the agents that HAProxy checks for the services ("cluster/namespace/name"): one
+// for each of their nodes, and one more on each node for a service that has an agent port.
 func (s *system) agents(services ...string) []agent {
 	var agents []agent
 	for _, service := range services {
@@ -244,7 +243,7 @@ func (s *system) agents(services ...string) []agent {
 	return agents
 }
 
-// startTraffic sends requests to every route until the system stops.
+// startTraffic starts clients that send requests until the system stops.
 func (s *system) startTraffic() {
 	s.client = newClient(s.addr, s.journal)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -256,7 +255,8 @@ func (s *system) startTraffic() {
 	}
 }
 
-// stop ends everything and waits for it. It may be called on a half-started system.
+// stop stops all parts and waits for their end. It also stops a system that startSystem could not
+// start completely.
 func (s *system) stop() {
 	if s.stopTraffic != nil {
 		s.stopTraffic()
@@ -279,28 +279,28 @@ func (s *system) stop() {
 	}
 }
 
-// describe prints what can be tried while the system stays, with commands that a
-// plain Debian has; curl is the only one to install.
+// describe prints commands to try while the system runs. A plain Debian has all of them except
+// curl.
 func (s *system) describe(w io.Writer) {
 	node := s.subset(webService)[0]
 	fmt.Fprintf(w, `
-The system stays until Ctrl-C. Try in another terminal:
+The system runs until Ctrl-C. Try in another terminal:
 
-  # requests, and which nodes answer them
+  # send requests; the answer names the node
   curl -H 'Host: shop.example.com' http://%[1]s/
   curl -H 'Host: api.example.com' http://%[1]s/tracks/1
 
-  # what the agent of node %[2]s tells HAProxy
+  # read the answer of the agent of node %[2]s
   bash -c 'cat < /dev/tcp/%[3]s/%[4]d'
 
-  # cordon that node, and give it back: ask the agent again, and see who answers
+  # cordon this node, read the agent's answer again, send requests, and uncordon the node
   sed -i '/name: %[2]s$/,/spec:/ s/spec: {}/spec: {unschedulable: true}/' %[5]s
   sed -i 's/spec: {unschedulable: true}/spec: {}/' %[5]s
 
-  # take eu-2's share of /tracks away
+  # set the weight of /tracks in eu-2 to 0
   sed -i 's/weight: "50"/weight: "0"/' %[6]s
 
-  # the configuration that was made, and what HAProxy measures
+  # read the configuration, and HAProxy's metrics
   less %[7]s
   curl http://%[8]s/metrics
 `, s.addr, node, addrOf(s.clusters["eu-1"].objects.Node(node)), edge.DefaultNodeAgentPort,

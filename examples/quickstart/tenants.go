@@ -26,15 +26,16 @@ import (
 const (
 	tlsPort  = "8443"
 	httpPort = "8080"
-	// answerTTL is short, so that the scenario can wait until answers are too old.
+	// answerTTL is how long the router may use an answer of the API. The scenario waits longer than
+	// that.
 	answerTTL = time.Second
 )
 
-// tenantHosts are sites that end TLS themselves, each in a place of its own.
+// tenantHosts are the hosts of the sites. Each site has an address of its own.
 var tenantHosts = []string{"blue.example.net", "green.example.net"}
 
-// tenants are those sites, the API that knows where they are, and the router in
-// front of them, which reads the name that a client asks for and nothing else.
+// tenants are sites that terminate TLS themselves, an API that returns their addresses, and an SNI
+// router in front of them.
 type tenants struct {
 	addr    string // of the router
 	roots   *x509.CertPool
@@ -80,8 +81,8 @@ func startTenants(network int) (_ *tenants, err error) {
 	return t, nil
 }
 
-// startSite serves a host over TLS and plain HTTP. The API names its address alone:
-// the ports are those at which clients come to the router.
+// startSite serves a host over TLS and plain HTTP. The API returns an address without a port, so
+// the router connects to the port at which it accepted the client; both must be equal.
 func (t *tenants) startSite(host, addr string) error {
 	cert, err := selfSigned(host)
 	if err != nil {
@@ -122,7 +123,8 @@ func selfSigned(host string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
-// startAPI serves the addresses of hosts by the host API, unless apiDown is set.
+// startAPI starts an API that returns the addresses of hosts. While apiDown is true, it answers
+// 500.
 func (t *tenants) startAPI(endpoints map[string]hostlookup.Endpoint) (addr string, err error) {
 	hosts, err := hostlookup.NewHosts(endpoints)
 	if err != nil {
@@ -152,8 +154,8 @@ func (t *tenants) serve(l net.Listener, h http.Handler) {
 	t.running.Go(func() { _ = srv.Serve(l) })
 }
 
-// get asks the router for a URL on a connection of its own, and says what came back
-// in a word: the site, the status, or the TLS alert.
+// get sends a request to the router over a new connection. It returns the name of the site that
+// answered, the status of an error, or the TLS alert.
 func (t *tenants) get(ctx context.Context, scheme, host string) (string, error) {
 	port := httpPort
 	if scheme == "https" {
@@ -165,7 +167,7 @@ func (t *tenants) get(ctx context.Context, scheme, host string) (string, error) 
 	transport.TLSClientConfig = &tls.Config{RootCAs: t.roots}
 	got, err := c.get(ctx, scheme+"://"+host+"/")
 	var alert *net.OpError
-	if errors.As(err, &alert) && alert.Op == "remote error" { // as crypto/tls has it
+	if errors.As(err, &alert) && alert.Op == "remote error" { // from crypto/tls
 		return alert.Err.Error(), nil
 	}
 	return got.String(), err
@@ -184,8 +186,8 @@ func (t *tenants) stop() {
 	}
 }
 
-// stepTenants asks for hosts by name, over TLS that the router cannot read and over
-// plain HTTP, and goes on while the API is down.
+// stepTenants sends requests for hosts over TLS, which the router cannot decrypt, and over plain
+// HTTP, also while the API is down.
 func stepTenants(ctx context.Context, s *system) ([]step, error) {
 	t, err := startTenants(s.network)
 	if err != nil {

@@ -14,17 +14,17 @@ import (
 // visit is a request that a node has answered.
 type visit struct {
 	node, service string // service is "cluster/namespace/name"
-	// sent is when the client began: what is under way at a moment, or late on a busy
-	// machine, does not count as new after that moment.
+	// sent is the time at which the client began the request. A request that began before a change
+	// does not show the behaviour after it.
 	sent time.Time
 }
 
-// journal keeps what became of the traffic.
+// journal collects the results of the requests.
 type journal struct {
 	mu       sync.Mutex
 	visits   []visit
 	sent     int
-	failures []string // of requests that had to be answered 200
+	failures []string // errors, and statuses other than 200
 }
 
 func (j *journal) answered(v visit) {
@@ -41,8 +41,8 @@ func (j *journal) failed(why string) {
 	j.failures = append(j.failures, why)
 }
 
-// since returns the visits of requests for services ("cluster/namespace/name"), all
-// of them if none is named, that were sent from some time on.
+// since returns the visits that a client sent at from or later, to these services
+// ("cluster/namespace/name") or, without services, to any.
 func (j *journal) since(from time.Time, services ...string) []visit {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -55,7 +55,7 @@ func (j *journal) since(from time.Time, services ...string) []visit {
 	return found
 }
 
-// total returns the number of requests, and the failures.
+// total returns the number of requests and the failures.
 func (j *journal) total() (sent int, failures []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -81,7 +81,7 @@ func newClient(addr string, j *journal) *client {
 	}}
 }
 
-// answer is what came back: the service that answered, or the status of an error.
+// answer is the response to a request: its status, and the service and node that sent it.
 type answer struct {
 	status        int
 	service, node string
@@ -110,8 +110,8 @@ func (c *client) get(ctx context.Context, url string) (answer, error) {
 	return answer{resp.StatusCode, resp.Header.Get("X-Service"), resp.Header.Get("X-Node")}, nil
 }
 
-// stream sends requests for the urls in turn until ctx ends, and notes each one
-// that is not answered 200.
+// stream sends a request each interval, to the urls in turn, and adds the results to the journal.
+// It returns when ctx ends.
 func (c *client) stream(ctx context.Context, interval time.Duration, urls ...string) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -125,7 +125,7 @@ func (c *client) stream(ctx context.Context, interval time.Duration, urls ...str
 		got, err := c.get(ctx, url)
 		switch {
 		case ctx.Err() != nil:
-			return // the request was cut off, it did not fail
+			return // the end of ctx interrupted the request
 		case err != nil:
 			c.journal.failed(err.Error())
 		case got.status != http.StatusOK:

@@ -1,11 +1,10 @@
-// Package kubeconn is how the binaries reach a Kubernetes API server: the settings
-// of a connection from a kubeconfig file or a pod's own service account, and
-// client-go's log lines in the binary's own log.
+// Package kubeconn reads how to reach a Kubernetes API server, from a kubeconfig file or from the
+// service account of a pod. It also writes the log lines of client-go to the log of the binary.
 //
 //	kubeconn.LogTo(logger)
 //	config, err := kubeconn.Load("/etc/headgate/eu-1.kubeconfig:admin@eu-1")
 //
-// It makes no client and asks no server.
+// It creates no client and connects to no server.
 package kubeconn
 
 import (
@@ -28,18 +27,18 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// InCluster is the spec of the service account of the pod that the binary runs in.
+// InCluster is the spec for the service account of the pod in which the binary runs.
 const InCluster = "in-cluster"
 
-// Load returns the settings that a spec names:
+// Load returns the address and credentials of an API server. spec is one of
 //
-//	FILE           a kubeconfig file and its current context
-//	FILE:CONTEXT   another context of the file; both parts may hold colons
+//	FILE           a kubeconfig file; its current context
+//	FILE:CONTEXT   another context of the file; both parts may contain colons
 //	in-cluster     the service account of the pod
-//	""             the service account in a pod, elsewhere what kubectl would use:
-//	               the files of KUBECONFIG, or ~/.kube/config
+//	""             the service account in a pod; elsewhere the files that kubectl
+//	               uses: KUBECONFIG, or ~/.kube/config
 //
-// Errors name the file and the context. No server is asked.
+// Errors name the file and the context. Load connects to no server.
 func Load(spec string) (*rest.Config, error) {
 	switch spec {
 	case "":
@@ -55,16 +54,16 @@ func Load(spec string) (*rest.Config, error) {
 	return loadFile(file, context)
 }
 
-// split finds the file in FILE[:CONTEXT]. Names of contexts hold colons (those of
-// EKS are ARNs) and so may paths (C:\kubeconfig), so the file is the longest part
-// before a colon, or before the end, that is a file.
+// split splits FILE[:CONTEXT]. Both parts may contain colons: EKS names contexts by ARNs, and
+// C:\kubeconfig is a path. So FILE is the longest prefix, up to a colon or to the end, that names
+// an existing file.
 func split(spec string) (file, context string) {
 	for end := len(spec); end > 0; end = strings.LastIndexByte(spec[:end], ':') {
 		if info, err := os.Stat(spec[:end]); err == nil && !info.IsDir() {
 			return spec[:end], strings.TrimPrefix(spec[end:], ":")
 		}
 	}
-	// There is none; this is for the error's sake.
+	// No such file exists. The result only appears in an error.
 	volume := len(filepath.VolumeName(spec))
 	file, context, _ = strings.Cut(spec[volume:], ":")
 	return spec[:volume] + file, context
@@ -89,13 +88,14 @@ func loadFile(file, context string) (*rest.Config, error) {
 	return config, nil
 }
 
-// checkContext says what client-go would put in words about a missing KUBERNETES_MASTER.
+// checkContext returns an error if the context or its cluster is missing. The error of client-go
+// would be about the variable KUBERNETES_MASTER.
 func checkContext(kubeconfig *api.Config, name string) error {
 	context := kubeconfig.Contexts[name]
 	there := strings.Join(slices.Sorted(maps.Keys(kubeconfig.Contexts)), ", ")
 	switch {
 	case there == "":
-		return nil // client-go knows what to say
+		return nil // the error of client-go is clear
 	case name == "":
 		return fmt.Errorf("it has no current context; there are %s", there)
 	case context == nil:
@@ -107,7 +107,7 @@ func checkContext(kubeconfig *api.Config, name string) error {
 }
 
 func named(file, context string, err error) error {
-	if strings.Contains(err.Error(), file) { // client-go names it in some
+	if strings.Contains(err.Error(), file) { // some errors of client-go name the file
 		file = ""
 	}
 	switch {
@@ -146,21 +146,21 @@ var (
 	current  atomic.Pointer[slog.Logger]
 )
 
-// LogTo makes what client-go logs by way of klog go to logger, as debug lines but
-// for errors: what matters of it the callers are told as errors, and say
-// themselves. Nil silences it. The last call counts, for the whole process; it may
-// come from any goroutine.
+// LogTo sends the log lines of client-go to logger, for the whole process. Errors keep their level;
+// other lines become debug lines, because client-go also returns an error to its caller if
+// something important fails. nil discards all lines. LogTo replaces the logger of an earlier call,
+// and is safe for concurrent use.
 func LogTo(logger *slog.Logger) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	current.Store(logger)
-	// klog's own setter is not safe beside lines that are being logged.
+	// klog's setter is not safe while other goroutines log, so it is called once.
 	redirect.Do(func() { klog.SetSlogLogger(slog.New(handler{})) })
 }
 
-// handler hands records to the current logger. What is kept of With and WithGroup
-// is the attributes, in which klog's callers put what they want to say.
+// handler passes log records to the logger of LogTo. It keeps the attributes of With and ignores
+// groups; client-go uses attributes only.
 type handler struct{ attrs []slog.Attr }
 
 func level(l slog.Level) slog.Level {

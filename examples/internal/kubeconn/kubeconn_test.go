@@ -36,7 +36,7 @@ func write(t *testing.T, path, text string) string {
 	return path
 }
 
-// outside makes the test run as a process outside of any pod, with no kubeconfig.
+// outside sets the environment of a process that runs outside a pod and has no kubeconfig.
 func outside(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -58,7 +58,7 @@ func TestLoadFile(t *testing.T) {
 	tests := []struct {
 		name, spec string
 		host       string
-		wrong      []string // what the error names
+		wrong      []string // parts of the error
 	}{
 		{name: "current context", spec: file, host: "https://eu-1.test:6443"},
 		{name: "another context", spec: file + ":one", host: "https://eu-1.test:6443"},
@@ -132,6 +132,6 @@ func TestLogTo(t *testing.T) {
 
 	before := out.String()
 	LogTo(nil)
-	klog.Errorf("not heard")
+	klog.Errorf("discarded")
 	require.Equal(t, before, out.String())
 }
