@@ -71,8 +71,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.What + " at byte " + strconv.Itoa(e.Offset) }
 
-// profile maps names with characters outside ASCII as browsers do. IDNA's own rules for ASCII
-// characters and hyphens are off: browsers do not apply them, and normalizeASCII checks the result.
+// profile maps names with characters outside ASCII as browsers do. The rules of IDNA for ASCII
+// characters and hyphens are off: browsers do not apply them, and NormalizeServerName checks the
+// result.
 var profile = idna.New(
 	idna.MapForLookup(),
 	idna.BidiRule(),
@@ -81,19 +82,15 @@ var profile = idna.New(
 	idna.StrictDomainName(false),
 )
 
-// Normalize returns the normal form of a name without a port. It does not allocate if the name
-// has no upper case and no character outside ASCII. Errors are of type *Error.
+// Normalize returns the normal form of a name without a port. It does not allocate if the name has
+// no upper case and no character outside ASCII. Errors are of type *Error.
 func Normalize(name string) (string, error) {
-	normal, f := normalizeASCII(name)
-	if !f.found() {
-		return normal, nil
-	}
 	first := firstNonASCII(name)
 	switch {
 	case first < 0:
-		return "", f.in(name)
-	case !utf8.ValidString(name): // IDNA would replace the bytes with U+FFFD
-		return "", &Error{Malformed, "byte that is neither ASCII nor UTF-8", firstInvalid(name)}
+		return NormalizeServerName(name)
+	case !utf8.ValidString(name): // IDNA would replace the bytes with U+FFFD.
+		return "", &Error{Malformed, "character outside ASCII in a name that is not UTF-8", first}
 	case len(name) > maxMapped:
 		return "", &Error{TooLong, fmt.Sprintf("name of more than %d characters", MaxName), maxMapped}
 	}
@@ -101,37 +98,37 @@ func Normalize(name string) (string, error) {
 	if err != nil {
 		return "", &Error{Malformed, "character that IDNA does not allow here", first}
 	}
-	if normal, f = normalizeASCII(mapped); f.found() {
-		return "", &Error{f.kind, f.what + " after the mapping of IDNA", first}
+	normal, err := NormalizeServerName(mapped)
+	if e, ok := err.(*Error); ok {
+		return "", &Error{e.Kind, e.What + " after the mapping of IDNA", first}
 	}
 	return normal, nil
 }
 
-// NormalizeServerName returns the normal form of a server name of TLS. It refuses characters
-// outside ASCII (RFC 6066 section 3). Otherwise it is Normalize.
-func NormalizeServerName(name string) (string, error) {
-	normal, f := normalizeASCII(name)
-	if f.found() {
-		return "", f.in(name)
+// firstNonASCII returns the offset of the first byte outside ASCII, or -1.
+func firstNonASCII(s string) int {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return i
+		}
 	}
-	return normal, nil
+	return -1
 }
 
 // NormalizeHost returns the normal form of a host that may have a port, such as
-// "Example.COM.:8080". It cuts the port, which is empty (RFC 3986 section 3.2.3) or a decimal
-// number from 1 to 65535. Otherwise it is Normalize.
+// "Example.COM.:8080". It removes the port, which is empty (RFC 3986 section 3.2.3) or a decimal
+// number from 1 to 65535. Then it does the same as Normalize.
 func NormalizeHost(host string) (string, error) {
 	name, port, ok := strings.Cut(host, ":")
 	if !ok {
 		return Normalize(host)
 	}
 	for i := range len(port) {
-		if port[i] < '0' || port[i] > '9' {
-			f := badCharacter(port[i], len(name)+1+i)
-			if port[i] != '/' { // "https://a.example"
-				f.what = "port that is not a number"
-			}
-			return "", f.in(host)
+		switch {
+		case port[i] == '/': // "https://a.example"
+			return "", badCharacter(host, len(name)+1+i)
+		case port[i] < '0' || port[i] > '9':
+			return "", fault(host, Malformed, "port that is not a number", len(name)+1+i)
 		}
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
@@ -157,96 +154,60 @@ func NormalizePattern(host string) (string, error) {
 	return "*." + name, nil
 }
 
-// fault is the reason why a name is not ASCII in normal form. The zero fault is no fault. It is a
-// value, so that a name that IDNA can map costs no allocation for its fault.
-type fault struct {
-	kind   Kind
-	what   string
-	offset int
-}
-
-func (f fault) found() bool { return f.what != "" }
-
-// in returns the error for a text that has the fault f. Every IPv6 address has a fault, as a name
-// and as a name with a port.
-func (f fault) in(text string) error {
-	if isAddress(text) {
-		return &Error{IPLiteral, "IP address", 0}
-	}
-	return &Error{f.kind, f.what, f.offset}
-}
-
 const nameTooLong = "name of more than 253 bytes"
 
-// normalizeASCII returns the normal form of a name without a port and without characters outside
-// ASCII.
-func normalizeASCII(s string) (string, fault) {
-	s = strings.TrimSuffix(s, ".")
+// NormalizeServerName returns the normal form of a server name of TLS. It refuses ports and
+// characters outside ASCII (RFC 6066 section 3).
+func NormalizeServerName(name string) (string, error) {
+	s := strings.TrimSuffix(name, ".")
 	if s == "" {
-		return "", fault{Malformed, "empty name", 0}
+		return "", &Error{Malformed, "empty name", 0}
 	}
 	if len(s) > MaxName {
-		return "", fault{TooLong, nameTooLong, MaxName}
+		return "", &Error{TooLong, nameTooLong, MaxName}
 	}
 	upper := false
 	start := 0 // of the label
-	for i := 0; i < len(s); i++ {
+	for i := 0; i <= len(s); i++ {
+		if i == len(s) || s[i] == '.' {
+			if err := checkLabel(s[start:i], start); err != nil {
+				return "", err
+			}
+			if i < len(s) {
+				start = i + 1
+			}
+			continue
+		}
 		switch c := s[i]; {
 		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
-		case c == '.':
-			if f := checkLabel(s[start:i], start); f.found() {
-				return "", f
-			}
-			start = i + 1
 		case 'A' <= c && c <= 'Z':
 			upper = true
 		default:
-			return "", badCharacter(c, i)
+			return "", badCharacter(s, i)
 		}
 	}
-	if f := checkLabel(s[start:], start); f.found() {
-		return "", f
-	}
 	if isNumber(s[start:]) {
-		return "", fault{IPLiteral, "IP address, or last label that is a number,", start}
+		return "", fault(s, IPLiteral, "last label that is a number, as in an IP address,", start)
 	}
 	if upper {
 		s = strings.ToLower(s)
 	}
-	return s, fault{}
+	return s, nil
 }
 
-func badCharacter(c byte, offset int) fault {
-	switch {
-	case c < ' ' || c == 0x7f:
-		return fault{ControlCharacter, "control character", offset}
-	case c >= utf8.RuneSelf:
-		return fault{Malformed, "character outside ASCII", offset}
-	case c == ':':
-		return fault{Malformed, "colon (no port is allowed here)", offset}
-	case c == '/':
-		return fault{Malformed, "slash (a host has neither a scheme nor a path)", offset}
-	case c == '@':
-		return fault{Malformed, "at sign (a host has no user)", offset}
-	case c == '*':
-		return fault{Malformed, "asterisk (a wildcard is the whole first label of a declared host, as in *.example.com)", offset}
-	}
-	return fault{Malformed, "character other than a letter, digit, hyphen or underscore", offset}
-}
-
-// checkLabel checks the length and the ends of a label that begins at offset.
-func checkLabel(label string, offset int) fault {
+// checkLabel checks the length and the ends of a label. offset is the place of the label in the name.
+func checkLabel(label string, offset int) error {
 	switch {
 	case label == "":
-		return fault{Malformed, "empty label", offset}
+		return &Error{Malformed, "empty label", offset}
 	case len(label) > MaxLabel:
-		return fault{TooLong, "label of more than 63 bytes", offset}
+		return &Error{TooLong, "label of more than 63 bytes", offset}
 	case label[0] == '-':
-		return fault{Malformed, "hyphen at the start of a label", offset}
+		return &Error{Malformed, "hyphen at the start of a label", offset}
 	case label[len(label)-1] == '-':
-		return fault{Malformed, "hyphen at the end of a label", offset + len(label) - 1}
+		return &Error{Malformed, "hyphen at the end of a label", offset + len(label) - 1}
 	}
-	return fault{}
+	return nil
 }
 
 // isNumber reports whether programs that read addresses as inet_aton does read a label as a
@@ -259,25 +220,34 @@ func isNumber(label string) bool {
 	return strings.Trim(label, digits) == ""
 }
 
-// isAddress reports whether a text is an IP address, or begins with one in brackets.
-func isAddress(s string) bool {
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		s, _, _ = strings.Cut(inner, "]")
+// badCharacter returns the error for the character at an offset.
+func badCharacter(text string, offset int) error {
+	kind, what := Malformed, "character other than a letter, digit, hyphen or underscore"
+	switch c := text[offset]; {
+	case c < ' ' || c == 0x7f:
+		kind, what = ControlCharacter, "control character"
+	case c >= utf8.RuneSelf:
+		what = "character outside ASCII"
+	case c == ':':
+		what = "colon (no port is allowed here)"
+	case c == '/':
+		what = "slash (a host has neither a scheme nor a path)"
+	case c == '@':
+		what = "at sign (a host has no user)"
+	case c == '*':
+		what = "asterisk (a wildcard is the whole first label of a declared host, as in *.example.com)"
 	}
-	_, err := netip.ParseAddr(s)
-	return err == nil
+	return fault(text, kind, what, offset)
 }
 
-func firstNonASCII(s string) int {
-	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
-}
-
-// firstInvalid returns the offset of the first byte that is not UTF-8.
-func firstInvalid(s string) int {
-	for i, r := range s {
-		if _, n := utf8.DecodeRuneInString(s[i:]); r == utf8.RuneError && n == 1 {
-			return i
-		}
+// fault returns an error for a text, or the error for an IP address if the text is one.
+func fault(text string, kind Kind, what string, offset int) error {
+	address := text
+	if inner, ok := strings.CutPrefix(text, "["); ok {
+		address, _, _ = strings.Cut(inner, "]")
 	}
-	return -1
+	if _, err := netip.ParseAddr(address); err == nil {
+		return &Error{IPLiteral, "IP address", 0}
+	}
+	return &Error{kind, what, offset}
 }

@@ -147,7 +147,7 @@ func TestNameErrors(t *testing.T) {
 		"a.exam\nple":     "peek: invalid host name: control character at byte 6",
 		"a..example":      "peek: invalid host name: empty label at byte 2",
 		"a.example:8o":    "peek: invalid host name: port that is not a number at byte 11",
-		"a.10":            "peek: invalid host name: IP address: IP address, or last label that is a number, at byte 2",
+		"a.10":            "peek: invalid host name: IP address: last label that is a number, as in an IP address, at byte 2",
 		"ab.exa-.example": "peek: invalid host name: hyphen at the end of a label at byte 6",
 	} {
 		_, err := peek.NormalizeHost(host)
