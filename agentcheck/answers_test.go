@@ -8,13 +8,13 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// answer is one line of an agent, with what it should mean. Both the parser's tests and the
-// comparison with a real HAProxy use the table.
+// answer is one line of an agent with its expected meaning. The tests of Parse and the comparison with
+// a real HAProxy use the same answers.
 type answer struct {
 	line  string
 	want  agentcheck.Reply
-	wrong []string // the words that are rejected
-	err   error    // what else is wrong
+	wrong []string // the words that HAProxy rejects
+	err   error    // another expected error
 }
 
 type reply = agentcheck.Reply
@@ -194,7 +194,7 @@ func answers() []answer {
 		{line: "maint up\n", want: reply{State: up, Admin: maint}},
 		{line: "UP READY 100% MAXCONN:0\n", want: reply{up, ready, percent(100), limit(0), ""}},
 
-		// HAProxy applies what is right beside what is wrong.
+		// HAProxy applies the valid words next to invalid ones.
 		{line: "bogus 50%\n", want: reply{Weight: percent(50)}, wrong: []string{"bogus"}},
 		{line: "50% bogus\n", want: reply{Weight: percent(50)}, wrong: []string{"bogus"}},
 		{line: "down bogus\n", want: reply{State: down}, wrong: []string{"bogus"}},
@@ -212,7 +212,7 @@ func answers() []answer {
 	}
 }
 
-// newerAnswers are understood from version 3.1 on.
+// newerAnswers returns answers with words that HAProxy accepts from version 3.1 on.
 func newerAnswers() []answer {
 	return []answer{
 		{line: "weight:50\n", want: reply{Weight: absolute(50)}},
@@ -235,12 +235,13 @@ func newerAnswers() []answer {
 	}
 }
 
-// long is "50% #xxx…\n" of n bytes.
+// long returns "50% #xxx…\n" with a length of n bytes.
 func long(n int) string {
 	return "50% #" + strings.Repeat("x", n-6) + "\n"
 }
 
-// generated makes n answers out of words, near-words and separators, the same ones for a seed.
+// generated returns n random answers of words, misspelt words and separators. The same seed gives the
+// same answers.
 func generated(n int, seed uint64) []string {
 	words := []string{
 		"up", "down", "fail", "stopped", "ready", "drain", "maint", "UP", "Drain", "mAiNt",
@@ -270,7 +271,7 @@ func generated(n int, seed uint64) []string {
 	return lines
 }
 
-// wordErrors returns the words that an error of Parse names, in order.
+// wordErrors returns the WordErrors in an error of Parse, in order.
 func wordErrors(err error) []*agentcheck.WordError {
 	if err == nil {
 		return nil

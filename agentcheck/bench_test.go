@@ -60,8 +60,8 @@ func BenchmarkLint(b *testing.B) {
 	}
 }
 
-// BenchmarkAnswer is a whole check over loopback, as HAProxy does it: connect, read the line,
-// close; with and without a name. It reports answers a second.
+// BenchmarkAnswer measures whole checks over the loopback interface, with and without a name. As
+// HAProxy does, a check connects, reads the line, and closes. The result is in answers per second.
 func BenchmarkAnswer(b *testing.B) {
 	for name, send := range map[string]string{"plain": "", "agent-send": "media/tracks\n"} {
 		b.Run(name, func(b *testing.B) {
@@ -106,8 +106,8 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkAnswerFloor is the least that any server does for a check: accept, write, close. Its
-// allocations are mostly those of the client.
+// BenchmarkAnswerFloor measures the smallest possible server, for comparison with BenchmarkAnswer: it
+// accepts, writes, and closes. The client causes most of the allocations.
 func BenchmarkAnswerFloor(b *testing.B) {
 	b.ReportAllocs()
 	line := []byte(full.String() + "\n")

@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// peer accepts one connection at a time and lets a function have it.
+// peer starts a server that calls f with one connection at a time. It returns the server's address.
 func peer(t *testing.T, f func(net.Conn)) (addr string) {
 	t.Helper()
 	l := listen(t)
@@ -37,9 +37,9 @@ func peer(t *testing.T, f func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// say is a peer that writes text and ends the connection, or keeps it open until the other end
-// leaves.
-func say(text string, stay bool) func(net.Conn) {
+// write returns a function for peer that writes text. If stay is true, it then waits until the client
+// closes the connection.
+func write(text string, stay bool) func(net.Conn) {
 	return func(c net.Conn) {
 		io.WriteString(c, text)
 		if stay {
@@ -64,14 +64,14 @@ func TestClient(t *testing.T) {
 		"too long":                {strings.Repeat("x", 100_000), true, reply{}, agentcheck.ErrTooLong},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr := peer(t, say(c.text, c.stay))
+			addr := peer(t, write(c.text, c.stay))
 			got, err := (&agentcheck.Client{Timeout: 20 * time.Second}).Check(t.Context(), addr)
 			require.Equal(t, c.want, got)
 			require.ErrorIs(t, err, c.err)
 		})
 	}
 	t.Run("part of it wrong", func(t *testing.T) {
-		got, err := new(agentcheck.Client).Check(t.Context(), peer(t, say("bogus 50%\n", false)))
+		got, err := new(agentcheck.Client).Check(t.Context(), peer(t, write("bogus 50%\n", false)))
 		require.Equal(t, reply{Weight: percent(50)}, got)
 		var word *agentcheck.WordError
 		require.ErrorAs(t, err, &word)
@@ -91,7 +91,7 @@ func TestClientSends(t *testing.T) {
 }
 
 func TestClientGivesUp(t *testing.T) {
-	silent := peer(t, say("up", true))
+	silent := peer(t, write("up", true))
 	t.Run("after its time", func(t *testing.T) {
 		got, err := (&agentcheck.Client{Timeout: 20 * time.Millisecond}).Check(t.Context(), silent)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -101,7 +101,7 @@ func TestClientGivesUp(t *testing.T) {
 	t.Run("when told to", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		connected := peer(t, func(c net.Conn) {
-			c.Read(make([]byte, 1)) // so the client is past dialing
+			c.Read(make([]byte, 1)) // the client has connected by now
 			cancel()
 			io.Copy(io.Discard, c)
 		})

@@ -10,9 +10,9 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// A node agent: what it answers follows the node's state.
+// The answer of this agent depends on the state of its node.
 func Example() {
-	cordoned := true // as the cluster says
+	cordoned := true // from the cluster
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -35,7 +35,7 @@ func ExampleParse() {
 	reply, err := agentcheck.Parse([]byte("UP,ready 75% maxconn:30 # canary\r\n"))
 	fmt.Printf("%v / %v / %v / %v / %q / %v\n", reply.State, reply.Admin, reply.Weight, reply.MaxConn, reply.Reason, err)
 
-	// HAProxy applies what is right and shows an error for the rest; so does Parse.
+	// HAProxy applies the valid words and shows an error for the others. Parse does the same.
 	reply, err = agentcheck.Parse([]byte("bogus 50%\n"))
 	fmt.Println(reply, "/", err)
 	var word *agentcheck.WordError
@@ -71,7 +71,7 @@ func ExampleReply_MostRestrictive() {
 	// Output: up drain 50% # cordoned
 }
 
-// One port answers for many services, each by the name that HAProxy sends:
+// One port answers for many services. HAProxy sends the name of the service:
 //
 //	server n1 10.0.0.1:31000 weight 100 agent-check agent-port 9707 agent-send "media/tracks\n"
 func ExampleServer_readName() {

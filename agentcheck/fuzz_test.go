@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// FuzzParse: no input makes the parser or the lint panic; what was parsed can be written and is
-// then read as the same; a number of properties that HAProxy's reading has.
+// FuzzParse checks that no input makes Parse or Lint panic, that Parse reads the written Reply as the
+// same Reply, and some properties of HAProxy's own parser.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		before := bytes.Clone(line)
@@ -44,11 +44,11 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q was read as %+v, written as %q, read as %+v, %v", line, r, text, again, err)
 		}
 
-		// What follows the line end, separators, and case of the words make no difference.
+		// Text after the line end, other separators, and the case of the words change nothing.
 		if end := bytes.IndexAny(line, "\r\n"); end >= 0 && end < 1000 {
 			words := bytes.ReplaceAll(line[:end], []byte(" "), []byte(",\t"))
 			if !bytes.Contains(words, []byte("#")) {
-				for i, c := range words { // of ASCII only, as HAProxy does
+				for i, c := range words { // only ASCII letters, as HAProxy does
 					if 'a' <= c && c <= 'z' {
 						words[i] = c - 'a' + 'A'
 					}
@@ -62,7 +62,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzReply writes any Reply: always one line that means the same, whatever its reason.
+// FuzzReply checks that any Reply is written as one line, and that Parse reads it as the same Reply.
 func FuzzReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, state, admin byte, weight int, isAbsolute bool, connections uint32, limited bool, reason string) {
 		r := agentcheck.Reply{State: agentcheck.State(state), Admin: agentcheck.Admin(admin), Reason: reason}

@@ -14,10 +14,10 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// model is what this package believes of a server in HAProxy.
+// model is the expected state of a server in HAProxy.
 type model struct {
-	initial int // its configured weight
-	static  bool
+	initial int  // the configured weight
+	static  bool // the balance algorithm is static
 
 	down    bool
 	admin   agentcheck.Admin
@@ -29,7 +29,7 @@ func newModel(initial int) model {
 	return model{initial: initial, weight: initial, admin: ready}
 }
 
-// apply is the whole meaning of a Reply: each setting by itself, kept until named again.
+// apply returns the model after a Reply. HAProxy keeps each setting until a Reply names it again.
 func (m model) apply(r agentcheck.Reply) model {
 	if r.State != agentcheck.KeepState {
 		m.down = r.State.IsDown()
@@ -46,7 +46,7 @@ func (m model) apply(r agentcheck.Reply) model {
 	return m
 }
 
-// requireSame compares the model with what HAProxy says.
+// requireSame compares the model with the state that HAProxy shows.
 func (m model) requireSame(t *testing.T, got seen) {
 	t.Helper()
 	status := "UP"
@@ -58,7 +58,7 @@ func (m model) requireSame(t *testing.T, got seen) {
 	case m.admin == drain:
 		status = "DRAIN (agent)"
 	}
-	// "UP 1/3" is up, with a health check to come.
+	// "UP 1/3" means up with a health check to come.
 	got.status = regexp.MustCompile(`^UP \d+/\d+$`).ReplaceAllString(got.status, "UP")
 	require.Equal(t, seen{
 		down:    m.down || m.admin == maint,
@@ -72,16 +72,16 @@ func (m model) requireSame(t *testing.T, got seen) {
 	}, got)
 }
 
-// numberErrors are HAProxy's words for a weight or maxconn that it rejects.
+// numberErrors matches HAProxy's messages about a rejected weight or maxconn.
 var numberErrors = regexp.MustCompile(`Trailing garbage in|string empty or preceded by garbage|Require <|Absolute weight can only|Relative weight must`)
 
-// requireShown checks that HAProxy complains of an answer exactly when Parse does, and of the
-// same word, and that it shows the reason that Parse found.
+// requireShown compares the text that HAProxy shows for an answer with the result of Parse. HAProxy
+// must name an invalid word exactly if Parse does, and the same word, and must show the same reason.
 func requireShown(t *testing.T, line, shown string) {
 	t.Helper()
 	r, err := agentcheck.Parse([]byte(line))
-	// HAProxy names the first unknown word, or else says what is wrong with a number, unless
-	// it has a reason for being down to show.
+	// HAProxy shows the reason if the answer takes the server down. Otherwise it shows the first unknown
+	// word. Otherwise it shows an error about a number.
 	complaint := ""
 	number := false
 	for _, w := range wordErrors(err) {
@@ -91,7 +91,7 @@ func requireShown(t *testing.T, line, shown string) {
 			complaint = w.Word
 		}
 	}
-	const room = 127 // all that HAProxy keeps
+	const room = 127 // bytes that HAProxy keeps
 	requireText := func(prefix, text, suffix string) {
 		t.Helper()
 		whole := prefix + text + suffix
@@ -119,13 +119,13 @@ func requireShown(t *testing.T, line, shown string) {
 	}
 }
 
-// printable drops what a CSV table of HAProxy may not show as it is.
+// printable removes the characters that HAProxy may replace in a CSV table.
 func printable(s string) string {
 	return regexp.MustCompile(`[^!-~]+`).ReplaceAllString(s, "")
 }
 
-// TestHAProxyAgrees serves each answer of the tables, and generated ones, to a HAProxy, each to
-// a server of its own, and compares what became of the servers with what Parse says.
+// TestHAProxyAgrees compares Parse with a running HAProxy. Each answer of the table and each generated
+// answer goes to a server of its own. Then the state of each server must match the parsed Reply.
 func TestHAProxyAgrees(t *testing.T) {
 	type trial struct {
 		line    string
@@ -173,17 +173,18 @@ func TestHAProxyAgrees(t *testing.T) {
 	}
 }
 
-// isWhole tells answers that HAProxy reads from those that it ignores as a whole, according to
-// Parse. The latter are served apart: HAProxy may wait until its time-out for the rest of them.
+// isWhole reports whether HAProxy reads the answer, according to Parse. HAProxy ignores other answers
+// as a whole. They have tests of their own, because HAProxy may wait for the rest of such an answer
+// until its time-out.
 func isWhole(line string) bool {
 	_, err := agentcheck.Parse([]byte(line))
 	return !errors.Is(err, agentcheck.ErrIncomplete) && !errors.Is(err, agentcheck.ErrTooLong)
 }
 
-// TestHAProxyIgnoresIncomplete serves answers of which HAProxy should apply nothing to servers
-// of which each setting could change: those without a byte, and those with a NUL before the line
-// end. Others cannot be compared, because HAProxy 2.6 looks for the line end beyond what it has
-// received, in what other checks have left in the same buffer, and sometimes finds one.
+// TestHAProxyIgnoresIncomplete serves empty answers and answers with a NUL before the line end.
+// HAProxy must change no setting. The test leaves out other answers without a line end, because
+// HAProxy 2.6 looks for the line end beyond the received bytes. It sometimes finds one among the bytes
+// that another check has left in the buffer.
 func TestHAProxyIgnoresIncomplete(t *testing.T) {
 	var lines []string
 	add := func(line string) {
@@ -198,13 +199,13 @@ func TestHAProxyIgnoresIncomplete(t *testing.T) {
 		add(line)
 	}
 	require.Greater(t, len(lines), 20)
-	require.True(t, ignores(t, lines), "HAProxy has ended")
+	require.True(t, ignores(t, lines), "HAProxy has crashed")
 }
 
-// TestHAProxyIgnoresTooLong does the same for answers of which nothing is within the bound and
-// everything beyond. HAProxy 2.6 looks for their line end beyond the buffer, up to the next NUL,
-// and writes over the one that it finds there. What follows the buffer is an address, by which
-// HAProxy checks its memory: 4 of 125 processes had a byte like a line end in it, and ended.
+// TestHAProxyIgnoresTooLong serves answers whose words all come after MaxLine. HAProxy must change no
+// setting. HAProxy 2.6 looks for the line end beyond its buffer, up to the next NUL, and overwrites
+// the byte that it finds. After the buffer is an address with which HAProxy checks its memory. In 4 of
+// 125 processes that address had a byte like a line end, and the process crashed.
 func TestHAProxyIgnoresTooLong(t *testing.T) {
 	var lines []string
 	for _, n := range []int{0, 1, 1000} {
@@ -218,10 +219,11 @@ func TestHAProxyIgnoresTooLong(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("no HAProxy has survived")
+	t.Fatal("each HAProxy has crashed")
 }
 
-// ignores tells whether a new HAProxy survives such answers; then it must not have applied them.
+// ignores serves the lines to a new HAProxy and checks that it applies none of them. It returns false
+// if HAProxy crashes.
 func ignores(t *testing.T, lines []string) bool {
 	t.Helper()
 	servers := make([]rigServer, len(lines))
@@ -248,12 +250,12 @@ func ignores(t *testing.T, lines []string) bool {
 			}
 		})
 	}
-	require.Positive(t, ignored, "HAProxy should have read some of the answers")
+	require.Positive(t, ignored, "HAProxy should have read some answers")
 	return true
 }
 
-// TestHAProxyAgreesByVersion does the same for words that only newer versions know. An older one
-// must behave as if they were not there, show an error, and Lint must say so.
+// TestHAProxyAgreesByVersion serves words that only newer versions of HAProxy accept. An older version
+// must ignore the words and show an error, and Lint must find TrapNeedsVersion.
 func TestHAProxyAgreesByVersion(t *testing.T) {
 	var servers []rigServer
 	say := make(map[string][]byte)
@@ -286,7 +288,7 @@ func hasTrap(line, version string, trap agentcheck.Trap) bool {
 	return slices.ContainsFunc(findings, func(f agentcheck.Finding) bool { return f.Trap == trap })
 }
 
-// TestHAProxyIsSticky follows servers through answers that do not name all settings.
+// HAProxy keeps the settings that an answer does not name.
 func TestHAProxyIsSticky(t *testing.T) {
 	sequences := map[string][]string{
 		"down needs up":            {"down\n", "ready\n", "100%\n", "ready 50%\n", "\n", "up\n"},
@@ -342,8 +344,8 @@ func TestHAProxyIsSticky(t *testing.T) {
 	}
 }
 
-// TestHAProxyBalance compares, for each balance algorithm, which weights HAProxy ignores with
-// those of which Lint warns.
+// For each balance algorithm, Lint must find TrapStaticBalance for exactly the weights that HAProxy
+// ignores.
 func TestHAProxyBalance(t *testing.T) {
 	type algorithm struct{ balance, hashType string }
 	var servers []rigServer

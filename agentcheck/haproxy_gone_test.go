@@ -12,8 +12,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestHAProxyKeepsTheLastAnswer lets agents go, in all the ways there are: what they said last, or
-// what was set otherwise, stays in force.
+// HAProxy keeps the last answer, or the settings of the operator, if an agent closes the connection,
+// resets it, stays silent, or has closed its port.
 func TestHAProxyKeepsTheLastAnswer(t *testing.T) {
 	servers := []rigServer{
 		{name: "ends", weight: 100},
@@ -43,7 +43,7 @@ func TestHAProxyKeepsTheLastAnswer(t *testing.T) {
 		if got = r.look(t); got["is-closed"].check == "L4CON" {
 			break
 		}
-		require.True(t, time.Now().Before(deadline), "%q is no refused connection", got["is-closed"].check)
+		require.True(t, time.Now().Before(deadline), "%q is not a refused connection", got["is-closed"].check)
 	}
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
@@ -53,9 +53,9 @@ func TestHAProxyKeepsTheLastAnswer(t *testing.T) {
 	}
 }
 
-// TestHAProxyReadyEndsWhatOthersSet: an agent that says ready overrides the configuration and the
-// operator; one that leaves the administrative state alone does not.
-func TestHAProxyReadyEndsWhatOthersSet(t *testing.T) {
+// The answer "ready" overrides the administrative state of the configuration and of the operator. An
+// answer without an administrative state does not.
+func TestHAProxyReadyOverridesTheOperator(t *testing.T) {
 	servers := []rigServer{
 		{name: "disabled", weight: 100, options: "disabled"},
 		{name: "maint", weight: 100},

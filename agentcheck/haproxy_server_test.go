@@ -17,8 +17,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestServerAndHAProxy lets a HAProxy ask a Server: by names on one port, and without reading
-// names although HAProxy sends them.
+// A HAProxy checks a Server that reads names, and a Server that ignores the names that HAProxy sends.
 func TestServerAndHAProxy(t *testing.T) {
 	replies := []agentcheck.Reply{
 		{State: up, Admin: ready, Weight: percent(75)},
@@ -37,7 +36,7 @@ func TestServerAndHAProxy(t *testing.T) {
 				servers = append(servers, s)
 				want[s.name] = r
 				if !readName {
-					want[s.name] = replies[2] // all the same
+					want[s.name] = replies[2] // the same for all servers
 				}
 			}
 			asked := newTally(len(servers))
@@ -65,7 +64,7 @@ func TestServerAndHAProxy(t *testing.T) {
 				for _, s := range servers {
 					asked.wait(t, s.name, 3)
 				}
-			} else { // health checks are answered too, so this is more than enough for each
+			} else { // the count includes health checks, so each server has at least 3 checks
 				asked.wait(t, "", 8*len(servers))
 			}
 			got := r.look(t)
@@ -80,11 +79,11 @@ func TestServerAndHAProxy(t *testing.T) {
 	}
 }
 
-// tally counts by name and lets a test wait for a count.
+// tally counts events by name. A test can wait for a count.
 type tally struct {
 	mu    sync.Mutex
 	count map[string]int
-	added chan struct{} // a token when something was counted
+	added chan struct{} // has a value after an event
 }
 
 func newTally(names int) *tally {

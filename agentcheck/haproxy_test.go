@@ -24,10 +24,10 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// This file runs a real HAProxy whose servers each have an agent that says what a test wants,
-// byte for byte, and reads back what HAProxy made of it.
+// This file runs a real HAProxy. A test sets the bytes that the agent of each server answers, and reads
+// the state of the servers back.
 
-// rig is a HAProxy and the agent of all its servers.
+// rig is a HAProxy with the agent of all its servers.
 type rig struct {
 	haproxy *haproxyproc.Process
 	socket  runtimeapi.Socket
@@ -35,25 +35,25 @@ type rig struct {
 
 	mu       sync.Mutex
 	answers  map[string][]byte         // by server name
-	gone     map[string]func(net.Conn) // agents that do something else instead
-	asked    map[string]int
-	progress chan struct{} // closed and replaced at each exchange
+	gone     map[string]func(net.Conn) // called instead of answering
+	asked    map[string]int            // number of checks
+	progress chan struct{}             // closed and replaced at each check
 }
 
-// rigServer is one server of the rig. Its name is what HAProxy sends by agent-send.
+// rigServer is one server of the rig. HAProxy sends its name with agent-send.
 type rigServer struct {
 	name     string
 	weight   int
 	balance  string // "" is roundrobin
 	hashType string // "" is HAProxy's default
-	options  string // more words for its line
+	options  string // more words of the server line
 }
 
-// patient is a time-out that no check of a complete answer reaches, however busy the machine.
+// patient is a time-out that is long enough for a complete answer on a busy machine.
 const patient = "15s"
 
-// newRig starts a HAProxy with these servers. All agents answer an empty line, which changes
-// nothing, until told otherwise. timeout is HAProxy's timeout check.
+// newRig starts a HAProxy with these servers. At first all agents answer an empty line, which changes
+// nothing. timeout is the value of HAProxy's timeout check.
 func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 	t.Helper()
 	r := &rig{
@@ -79,11 +79,11 @@ func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 	return r
 }
 
-// rigConfig renders one backend for each balance algorithm. Health checks connect to the agent's
-// port: they only need somebody who accepts. Without max-spread-checks HAProxy would spread the
-// first checks over the longest interval there is, and without timeout check it would give up on
-// an answer after agent-inter, which grows with the servers: more than 500 checks a second leave
-// a busy machine no time between two of them.
+// rigConfig renders one backend for each balance algorithm. Health checks connect to the agent's port,
+// which accepts every connection. max-spread-checks keeps HAProxy from spreading the first checks over
+// the longest interval. timeout check keeps HAProxy from giving up on an answer after agent-inter.
+// agent-inter grows with the number of servers, because a busy machine can do about 500 checks a
+// second.
 func rigConfig(dir, timeout string, port int, servers []rigServer) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global\n  stats socket %s/stats.sock level admin\n  max-spread-checks 100\n", dir)
@@ -111,8 +111,8 @@ func rigConfig(dir, timeout string, port int, servers []rigServer) string {
 	return b.String()
 }
 
-// serveConn answers one check: a line with the server's name in, the answer's bytes out. A health
-// check only connects.
+// serveConn reads a line with the name of a server and writes the bytes of its answer. A health check
+// sends no name and gets no answer.
 func (r *rig) serveConn(_ context.Context, c net.Conn) {
 	c.SetDeadline(time.Now().Add(5 * time.Second))
 	name, err := bufio.NewReaderSize(c, 64).ReadString('\n')
@@ -135,14 +135,14 @@ func (r *rig) serveConn(_ context.Context, c net.Conn) {
 	io.Copy(io.Discard, c)
 }
 
-// answer sets what the agents of some servers say and returns once HAProxy has read each answer:
-// it asks a server's agent again only when it is done with the answer before.
+// answer sets the answers of some servers. It returns when HAProxy has read each answer: HAProxy asks
+// an agent again only after it has processed the previous answer.
 func (r *rig) answer(t *testing.T, answers map[string][]byte) {
 	t.Helper()
 	require.True(t, r.survives(t, answers), "HAProxy has ended")
 }
 
-// survives is answer for those that may end HAProxy, and reports whether it is still there.
+// survives does the same for answers that may crash HAProxy. It reports whether HAProxy still runs.
 func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 	t.Helper()
 	want := make(map[string]int)
@@ -176,8 +176,8 @@ func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 	}
 }
 
-// insist is answer, until it has made of each server what is wanted: with a short time-out an
-// answer may come too late.
+// insist repeats answer until each server has the wanted weight. With a short time-out, an answer may
+// come too late.
 func (r *rig) insist(t *testing.T, answers map[string][]byte, want model) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
@@ -195,7 +195,7 @@ func (r *rig) insist(t *testing.T, answers map[string][]byte, want model) {
 	}
 }
 
-// do runs commands of the stats socket that answer nothing unless something is wrong.
+// do runs commands on the stats socket. Each of them must print nothing.
 func (r *rig) do(t *testing.T, commands ...string) {
 	t.Helper()
 	for _, c := range commands {
@@ -205,14 +205,14 @@ func (r *rig) do(t *testing.T, commands ...string) {
 	}
 }
 
-// seen is what HAProxy says of a server.
+// seen is the state of a server as HAProxy shows it.
 type seen struct {
 	down, drain, maint bool
 	weight             int
 	maxConn            uint32 // 0 is unlimited
-	status             string // as on the statistics page
-	agent              string // what it says of the agent's last answer
-	check              string // how the agent's last check went, such as "L7OK"
+	status             string // from the statistics page
+	agent              string // message about the agent's last answer
+	check              string // result of the last agent check, such as "L7OK"
 }
 
 // Bits of srv_admin_state in "show servers state" (HAProxy management guide, section 9.3).
@@ -221,13 +221,13 @@ const (
 	adminForcedDrain = 0x08
 )
 
-// lateConnect is the check of which HAProxy says nothing more than this. It gives up on a
-// connection after agent-inter, and one that is there takes no time, but HAProxy itself may: on
-// a busy machine it looks at the clock first.
+// lateConnect is the result of a check whose connection took longer than agent-inter. HAProxy then
+// shows no message. A local connection takes no time, but on a busy machine HAProxy may look at the
+// clock too late.
 const lateConnect = "L4TOUT"
 
-// look returns the state of every server. What HAProxy says of the last answer is only there
-// between two checks, and if there was one, so it looks until it has seen each server so.
+// look returns the state of every server. HAProxy shows the message about the last answer only between
+// two checks. So look repeats until it has seen each server between two checks.
 func (r *rig) look(t *testing.T) map[string]seen {
 	t.Helper()
 	servers := make(map[string]seen)
@@ -244,11 +244,11 @@ func (r *rig) look(t *testing.T) map[string]seen {
 		if checked {
 			return servers
 		}
-		require.True(t, time.Now().Before(deadline), "HAProxy is asking all the time")
+		require.True(t, time.Now().Before(deadline), "HAProxy is always within a check")
 	}
 }
 
-// lookOnce also tells which servers' agents are being asked at this moment.
+// lookOnce returns the state of the servers, and the servers with a running agent check.
 func (r *rig) lookOnce(t *testing.T) (servers map[string]seen, asking map[string]bool) {
 	t.Helper()
 	servers, asking = make(map[string]seen), make(map[string]bool)

@@ -24,7 +24,7 @@ func TestLint(t *testing.T) {
 		setup  agentcheck.Setup
 		want   string // "trap word, trap word, …"
 	}{
-		// What a good agent says.
+		// Complete answers without a finding.
 		{full + "\n", setup{}, ""},
 		{full + "\r\n", setup{}, ""},
 		{full + " maxconn:30 # canary\n", setup{Owns: allSettings, Version: "2.4", Balance: "roundrobin", InitialWeight: absolute(100), Persistence: true}, ""},
@@ -61,7 +61,7 @@ func TestLint(t *testing.T) {
 		{"up ready 75% 50%x\n", setup{}, "overridden 75%, bad-number 50%x, open-setting"},
 		{full + " maxconn:1 maxconn:2\n", setup{}, "overridden maxconn:1"},
 
-		// Settings left open, and settings of others.
+		// Missing settings, and settings that the agent does not own.
 		{"\n", setup{}, "open-setting, open-setting, open-setting"},
 		{"up ready\n", setup{}, "open-setting"},
 		{"up 75%\n", setup{}, "open-setting"},
@@ -139,7 +139,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// TestLintIsCleanForCompleteReplies: what a Reply that names everything writes has no finding.
+// Lint finds nothing in a Reply that names all settings.
 func TestLintIsCleanForCompleteReplies(t *testing.T) {
 	for _, state := range []agentcheck.State{up, down, stopped, fail} {
 		for _, admin := range []agentcheck.Admin{ready, drain, maint} {

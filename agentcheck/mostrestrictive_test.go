@@ -56,7 +56,7 @@ func TestMostRestrictive(t *testing.T) {
 	}
 }
 
-// TestMostRestrictiveLaws draws from few values, so that equal ones meet often.
+// The random Replies have few different values, so two of them are often equal.
 func TestMostRestrictiveLaws(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 0))
 	draw := func() agentcheck.Reply {
@@ -91,7 +91,7 @@ func TestMostRestrictiveLaws(t *testing.T) {
 			t.Fatalf("not commutative: %q, %q", a, b)
 		}
 
-		// No less restrictive than either.
+		// The combination is at least as restrictive as each Reply.
 		for _, one := range []agentcheck.Reply{a, b} {
 			if ab.State < one.State || ab.Admin < one.Admin ||
 				(!one.Weight.IsZero() && ab.Weight.Of(100, -1) > one.Weight.Of(100, -1)) {

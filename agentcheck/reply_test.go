@@ -37,7 +37,7 @@ func TestAppendLine(t *testing.T) {
 		{"weight:256\n", reply{Weight: absolute(257)}},
 		{"up ready 75% maxconn:30 # reason\n", reply{up, ready, percent(75), limit(30), "reason"}},
 		{"fail maint weight:7 # a b\n", reply{fail, maint, absolute(7), agentcheck.MaxConn{}, "a b"}},
-		// A reason can neither end the line nor begin a word.
+		// A reason never ends the line, and its text never becomes a word of the answer.
 		{"stopped # up ready 100%\n", reply{State: stopped, Reason: "\nup ready\r100%\r\n"}},
 		{"down # #x\n", reply{State: down, Reason: "#x"}},
 		{"down # a  b\n", reply{State: down, Reason: " \t a\x00\x1bb\u2029 "}},
@@ -100,7 +100,7 @@ func TestTextOfAReplyHasNoLineEnd(t *testing.T) {
 	require.Contains(t, out.String(), `reply="up ready 75% maxconn:30 # canary"`+"\n")
 }
 
-// TestTextOfEachSetting round-trips each type within a document, as a configuration would.
+// Each type survives a round trip through JSON.
 func TestTextOfEachSetting(t *testing.T) {
 	type document struct {
 		Whole   agentcheck.Reply

@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// flakyListener fails its first accepts.
+// flakyListener is a listener whose first accepts fail.
 type flakyListener struct {
 	net.Listener
 	failures atomic.Int32
@@ -67,7 +67,7 @@ func TestServerStops(t *testing.T) {
 		require.WithinRange(t, deadline, time.Now(), time.Now().Add(s.Timeout))
 	}
 
-	// Shutdown ends Serve but waits for the exchanges.
+	// Shutdown ends Serve and waits for the exchanges.
 	ctx, cancel := context.WithCancel(t.Context())
 	shut := make(chan error)
 	go func() { shut <- s.Shutdown(ctx) }()

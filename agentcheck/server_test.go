@@ -26,7 +26,7 @@ func listen(t testing.TB) net.Listener {
 	return l
 }
 
-// start serves a new listener, and ends the server with the test.
+// start starts s on a new listener until the test ends.
 func start(t testing.TB, s *agentcheck.Server) (addr string) {
 	t.Helper()
 	return startOn(t, s, listen(t))
@@ -44,7 +44,7 @@ func startOn(t testing.TB, s *agentcheck.Server, l net.Listener) (addr string) {
 	return l.Addr().String()
 }
 
-// raw sends text, if any, and returns all that the server sends until the end.
+// raw connects, sends text, and returns all bytes that the server sends.
 func raw(t testing.TB, addr, text string) (string, error) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -143,7 +143,7 @@ func TestServerReadsNames(t *testing.T) {
 		require.Equal(t, agentcheck.Reply{}, x.Reply)
 	})
 	t.Run("nothing", func(t *testing.T) {
-		c, err := net.Dial("tcp", addr) // as a plain health check does
+		c, err := net.Dial("tcp", addr) // like a plain health check
 		require.NoError(t, err)
 		require.NoError(t, c.Close())
 		x := <-exchanges
@@ -152,8 +152,7 @@ func TestServerReadsNames(t *testing.T) {
 	})
 }
 
-// pipeListener hands out connections without a network, so that a synctest bubble has all of
-// the time there is.
+// pipeListener accepts connections in memory, so that their deadlines use the clock of synctest.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -176,13 +175,13 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
 
-// halfPipe is an end of a pipe that can end its side of the connection.
+// halfPipe is one end of a net.Pipe, with CloseWrite.
 type halfPipe struct{ net.Conn }
 
 func (halfPipe) CloseWrite() error { return nil }
 
-// onePipe serves one connection within a synctest bubble. It gives the client's end to client,
-// and returns how the exchange ended and how long it took.
+// onePipe serves one connection in a synctest bubble, and calls client with the client's end. It
+// returns the exchange and its duration.
 func onePipe(t *testing.T, s *agentcheck.Server, client func(net.Conn)) (agentcheck.Exchange, time.Duration) {
 	t.Helper()
 	exchanges := make(chan agentcheck.Exchange, 1)
@@ -224,7 +223,7 @@ func TestServerTimesOut(t *testing.T) {
 			Timeout: 20 * time.Millisecond,
 			Handler: agentcheck.HandlerFunc(func(ctx context.Context, _ *agentcheck.Request) agentcheck.Reply {
 				<-ctx.Done()
-				synctest.Wait() // the connection has the same deadline
+				synctest.Wait() // the deadline of the connection comes at the same time
 				return reply{State: up}
 			}),
 		}
@@ -250,8 +249,8 @@ func TestServerTimesOut(t *testing.T) {
 	}
 }
 
-// TestServerNeverResets sends what the server does not read, as HAProxy with agent-send does to
-// a server without ReadName.
+// The client sends text that the server does not read, like HAProxy with agent-send to a server
+// without ReadName. The connection must not end with a reset.
 func TestServerNeverResets(t *testing.T) {
 	l := gatedListener{listen(t), make(chan struct{})}
 	addr := startOn(t, &agentcheck.Server{Handler: reply{State: up}}, l)
@@ -272,8 +271,8 @@ func TestServerNeverResets(t *testing.T) {
 	}
 }
 
-// gatedListener accepts one connection for each token in open, so that all that a client has to
-// say can be there before.
+// gatedListener accepts one connection for each value in open. So a test can send all its data before
+// the server accepts.
 type gatedListener struct {
 	net.Listener
 	open chan struct{}
@@ -284,7 +283,7 @@ func (l gatedListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// TestServerBoundsInput: a peer that never stops sending ends with an error.
+// A client that never stops sending gets an error.
 func TestServerBoundsInput(t *testing.T) {
 	addr := start(t, &agentcheck.Server{Handler: reply{State: up}, Timeout: time.Hour})
 	c, err := net.Dial("tcp", addr)
@@ -418,9 +417,8 @@ func TestServerBoundsConnections(t *testing.T) {
 	require.EqualValues(t, 2, peak.Load())
 }
 
-// TestServerGivesIdlePlacesAway: clients that read their answer and stay do not keep others
-// from being answered until the time-out.
-func TestServerGivesIdlePlacesAway(t *testing.T) {
+// Clients that keep their connection open after the answer do not occupy places until the time-out.
+func TestServerFreesThePlacesOfIdleClients(t *testing.T) {
 	addr := start(t, &agentcheck.Server{MaxConns: 2, Timeout: time.Hour, Handler: reply{State: up}})
 	for range 4 {
 		c, err := net.Dial("tcp", addr)
@@ -453,10 +451,10 @@ func TestHandlers(t *testing.T) {
 	handlers := []agentcheck.Handler{node, service}
 	both := agentcheck.MostRestrictive(handlers...)
 	handlers[0] = reply{}
-	require.Equal(t, drain, both.ServeAgent(t.Context(), q).Admin, "Worst should keep its own list")
+	require.Equal(t, drain, both.ServeAgent(t.Context(), q).Admin, "MostRestrictive should copy the list")
 }
 
-// lockedBuffer is a bytes.Buffer for several goroutines.
+// lockedBuffer is a bytes.Buffer that several goroutines may use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

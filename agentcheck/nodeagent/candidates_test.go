@@ -91,7 +91,7 @@ func TestNextCandidates(t *testing.T) {
 			{7, "a@6 b@7", 1, "b (a)"},
 			{60, "a@6 b@7", 1, "b (a)"},
 		}},
-		{"a later write of the same manager does not cost the place", []step{
+		{"a later write of the same manager keeps the place", []step{
 			{0, "b@0", 1, "b"},
 			{9, "b@0 a@9", 1, "b (a)"},
 			{20, "b@20 a@9", 1, "b (a)"},

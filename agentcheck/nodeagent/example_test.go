@@ -40,7 +40,7 @@ func ExampleRules_State() {
 	// 9801 "media/tracks": up drain 50% # cordoned
 }
 
-// Four nodes of ten are cordoned, of which three may drain; this one is the last.
+// Four of ten nodes are cordoned. Three may drain, so node-3 waits.
 func ExampleTracker() {
 	var nodes []*corev1.Node
 	for i := range 10 {
@@ -57,7 +57,7 @@ func ExampleTracker() {
 	}
 	show()
 
-	// One of the others is back: it is held down first.
+	// Another node is uncordoned. It is held down first.
 	now = now.Add(time.Minute)
 	nodes[0].Spec.Unschedulable = false
 	show()

@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// fleet is the agents of a cluster's nodes, of which each sees all objects.
+// fleet has one agent for each node of a cluster. Each agent sees all objects.
 type fleet struct {
 	agents map[string]*nodeagent.Tracker
 	now    time.Time
@@ -28,8 +28,8 @@ func newFleet(nodes int, rules nodeagent.Rules) *fleet {
 	return f
 }
 
-// draining lets the agents of the numbers from first to last see a cluster of these
-// nodes, and returns those which are told to drain.
+// draining shows the nodes of a cluster to the agents n<first> to n<last>. It returns the names of the
+// agents that answer "drain".
 func (f *fleet) draining(t *testing.T, first, last int, cluster ...*corev1.Node) (draining []string) {
 	t.Helper()
 	f.now = f.now.Add(time.Second)
@@ -50,21 +50,21 @@ func numbered(first, last int, change func(*corev1.Node)) (nodes []*corev1.Node)
 	return nodes
 }
 
-// Nobody takes traffic if what is left of a cluster drains, so the last to ask takes it
-// again.
+// If a cluster shrinks to its draining nodes, the node with the latest request takes traffic again.
+// Otherwise no node would.
 func TestClusterShrinksToThoseThatDrain(t *testing.T) {
 	cordoned := func(n *corev1.Node) { cordon(n, noon) }
 	drained := numbered(0, 2, cordoned)
 	f := newFleet(10, nodeagent.Rules{})
 	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 9, append(drained, numbered(3, 9, nil)...)...))
-	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 3, append(drained, numbered(3, 3, nil)...)...), "one is left")
-	require.Equal(t, []string{"n0", "n1"}, f.draining(t, 0, 2, drained...), "none is left")
+	require.Equal(t, []string{"n0", "n1", "n2"}, f.draining(t, 0, 3, append(drained, numbered(3, 3, nil)...)...), "n3 is left to take traffic")
+	require.Equal(t, []string{"n0", "n1"}, f.draining(t, 0, 2, drained...), "only drained nodes are left")
 	s, err := f.agents["n2"].State(f.now, nodeselect.NewObjects(drained, nil))
 	require.NoError(t, err)
 	require.Equal(t, "up ready # cordoned; waits: 2 of 3 nodes drain, no more than 1 may (30%)", s.Node().String())
 	require.Empty(t, f.draining(t, 2, 2, numbered(2, 2, cordoned)...), "the only node")
 
-	// A node that is deleted while it drains leaves the others as they are.
+	// The deletion of a draining node does not change the others.
 	two := newFleet(3, nodeagent.Rules{MaxDrain: 0.9})
 	require.Equal(t, []string{"n0", "n1"}, two.draining(t, 0, 2, drained...))
 	require.Equal(t, []string{"n1"}, two.draining(t, 1, 2, drained[1:]...))
@@ -74,8 +74,8 @@ func TestClusterShrinksToThoseThatDrain(t *testing.T) {
 	require.Equal(t, []string{"n1", "n2"}, all.draining(t, 1, 2, drained[1:]...))
 }
 
-// Nodes that are gone all at once are more likely an accident, of whoever deleted them or
-// of the API server's store, than a reason to be without any.
+// If many nodes are missing at the same time, that is probably a mistake: somebody deleted the Node
+// objects, or the store of the API server lost them. So the nodes do not drain.
 func TestManyNodesAreGone(t *testing.T) {
 	t.Run("all at once", func(t *testing.T) {
 		f := newFleet(10, nodeagent.Rules{})
@@ -89,24 +89,24 @@ func TestManyNodesAreGone(t *testing.T) {
 		require.Equal(t, "node is gone", s.Drain.Reason)
 		require.Equal(t, noon.Add(2*time.Second), s.Drain.Since)
 
-		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...), "they are back")
-		require.Equal(t, []string{"n9"}, f.draining(t, 0, 9, numbered(0, 8, nil)...), "one of them is really gone")
+		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...), "the nodes are back")
+		require.Equal(t, []string{"n9"}, f.draining(t, 0, 9, numbered(0, 8, nil)...), "n9 was really deleted")
 	})
 	t.Run("one by one", func(t *testing.T) {
 		f := newFleet(10, nodeagent.Rules{})
 		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...))
 		for last := range 10 {
-			// An agent does not look at the cluster while its own node is as it was.
+			// An agent computes nothing while its own node is unchanged.
 			drains := last < 3
 			require.Equal(t, drains, len(f.draining(t, last, last, numbered(last+1, 9, nil)...)) == 1, "n%d", last)
 		}
 	})
-	t.Run("as others come", func(t *testing.T) {
+	t.Run("while new nodes come", func(t *testing.T) {
 		f := newFleet(10, nodeagent.Rules{})
 		require.Empty(t, f.draining(t, 0, 9, numbered(0, 9, nil)...))
 		require.Len(t, f.draining(t, 0, 9, numbered(10, 17, nil)...), 10, "8 for 10")
 	})
-	t.Run("what drains goes on", func(t *testing.T) {
+	t.Run("a draining node continues", func(t *testing.T) {
 		f := newFleet(10, nodeagent.Rules{})
 		cordoned := numbered(0, 0, func(n *corev1.Node) { cordon(n, noon) })
 		require.Equal(t, []string{"n0"}, f.draining(t, 0, 9, append(cordoned, numbered(1, 9, nil)...)...))
@@ -114,7 +114,7 @@ func TestManyNodesAreGone(t *testing.T) {
 			require.Equal(t, []string{"n0"}, f.draining(t, 0, 9))
 		}
 	})
-	t.Run("the only one", func(t *testing.T) {
+	t.Run("the only node", func(t *testing.T) {
 		f := newFleet(1, nodeagent.Rules{})
 		require.Empty(t, f.draining(t, 0, 0, numbered(0, 0, nil)...))
 		require.Empty(t, f.draining(t, 0, 0))
@@ -123,12 +123,12 @@ func TestManyNodesAreGone(t *testing.T) {
 		f := newFleet(2, nodeagent.Rules{})
 		planes := numbered(2, 4, func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "" })
 		require.Empty(t, f.draining(t, 0, 1, append(planes, numbered(0, 1, nil)...)...))
-		require.Empty(t, f.draining(t, 0, 1, planes...), "they are no other nodes")
+		require.Empty(t, f.draining(t, 0, 1, planes...), "control planes do not count")
 	})
 }
 
-// Where every node is excluded, package nodeselect uses them all the same, since nobody
-// would be served otherwise; so the floor holds for them.
+// If all nodes are excluded from load balancers, package nodeselect uses all of them, because otherwise
+// no node would serve. So the limit applies to them too.
 func TestEveryNodeIsExcluded(t *testing.T) {
 	excluded := func(n *corev1.Node) {
 		n.Labels[nodeselect.ExcludeLabel] = ""
@@ -146,5 +146,5 @@ func TestEveryNodeIsExcluded(t *testing.T) {
 	planes := numbered(2, 4, excluded)
 	require.Empty(t, gone.draining(t, 0, 1, append(numbered(0, 1, nil), planes...)...))
 	require.Equal(t, []string{"n0"}, gone.draining(t, 0, 1, append(numbered(1, 1, nil), planes...)...))
-	require.Equal(t, []string{"n0"}, gone.draining(t, 0, 0, planes...), "what is gone stays so")
+	require.Equal(t, []string{"n0"}, gone.draining(t, 0, 0, planes...), "a deleted node stays deleted")
 }

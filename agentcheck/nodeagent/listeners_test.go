@@ -16,8 +16,7 @@ import (
 	"github.com/headgate/headgate/internal/freeport"
 )
 
-// network stands for the addresses of a node: each port number that is listened
-// on is some free port of the loopback device.
+// network replaces the addresses of a node. It opens a free loopback port for each address.
 type network struct {
 	addrs map[string]string
 	fail  map[string]bool
@@ -60,8 +59,7 @@ func TestListenersFollowTheState(t *testing.T) {
 	require.Equal(t, "up 1%", ask(t, n.addrs["10.0.0.1:9707"]))
 	require.Equal(t, "up 2%", ask(t, n.addrs["10.0.0.1:9801"]))
 
-	// The failed port is tried again, one changes its answer on the same socket,
-	// one is closed.
+	// The next Update opens the failed port, changes one answer on the same socket, and closes a port.
 	before := n.addrs["10.0.0.1:9801"]
 	n.fail = nil
 	require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9801, "media/a", 20), answer(9802, "media/b", 3)}}))
@@ -74,7 +72,7 @@ func TestListenersFollowTheState(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	require.NoError(t, l.Shutdown(ctx))
-	require.EqualValues(t, 3, checks.Load(), "Shutdown waits for checks that were begun")
+	require.EqualValues(t, 3, checks.Load(), "Shutdown waits for running checks")
 	_, err = net.Dial("tcp", before)
 	require.Error(t, err)
 	require.ErrorIs(t, l.Update(nodeagent.State{}), nodeagent.ErrClosed)
@@ -90,9 +88,9 @@ func TestListenersCloseTakesNoTime(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A port that is given up is free when Update returns, even if its server had not
-// begun to serve: the very next state may have it again.
-func TestListenersGivePortsBackAtOnce(t *testing.T) {
+// A closed port is free when Update returns, even if its server has not begun to serve yet. The next
+// state may open the same port.
+func TestListenersFreePortsAtOnce(t *testing.T) {
 	l := &nodeagent.Listeners{Host: "127.0.0.1"}
 	defer l.Close()
 	port, release, err := freeport.Hold("127.0.0.1", 0)
@@ -104,8 +102,8 @@ func TestListenersGivePortsBackAtOnce(t *testing.T) {
 	}
 }
 
-// A client that never ends its connection must not hold up a stop for longer than
-// the context says, nor make Shutdown leave anything open.
+// If a client never closes its connection, Shutdown waits until its context ends, and then closes the
+// connection.
 func TestListenersShutdownIsBounded(t *testing.T) {
 	n := &network{addrs: map[string]string{}}
 	var finished atomic.Int64
@@ -115,17 +113,17 @@ func TestListenersShutdownIsBounded(t *testing.T) {
 		c, err := net.Dial("tcp", addr)
 		require.NoError(t, err)
 		defer c.Close()
-		_, err = c.Read(make([]byte, 64)) // answered, and kept open
+		_, err = c.Read(make([]byte, 64)) // the client has its answer and keeps the connection
 		require.NoError(t, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, l.Shutdown(ctx), context.DeadlineExceeded)
-	require.EqualValues(t, 2, finished.Load(), "they are cut off, and waited for")
+	require.EqualValues(t, 2, finished.Load(), "Shutdown cuts off the checks and waits for their end")
 }
 
-// What is told of checks may ask the listeners, also of a check whose end is waited for.
-func TestListenersAreAskedWhileTheyEnd(t *testing.T) {
+// Finished may call methods of the Listeners, also while Shutdown or Close waits for the check.
+func TestFinishedMayCallListenersWhileTheyEnd(t *testing.T) {
 	for name, end := range map[string]func(*nodeagent.Listeners, context.Context){
 		"shutdown": func(l *nodeagent.Listeners, ctx context.Context) { _ = l.Shutdown(ctx) },
 		"close":    func(l *nodeagent.Listeners, _ context.Context) { l.Close() },
@@ -137,7 +135,7 @@ func TestListenersAreAskedWhileTheyEnd(t *testing.T) {
 			l = &nodeagent.Listeners{Listen: n.listen, Finished: func(string, agentcheck.Exchange) {
 				close(begun)
 				for !errors.Is(l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1)}}), nodeagent.ErrClosed) {
-					runtime.Gosched() // they have not begun to end
+					runtime.Gosched() // Shutdown or Close has not begun yet
 				}
 				l.Open()
 			}}
@@ -151,7 +149,7 @@ func TestListenersAreAskedWhileTheyEnd(t *testing.T) {
 			select {
 			case <-ended:
 			case <-time.After(20 * time.Second):
-				t.Fatal("they do not end")
+				t.Fatal("Shutdown or Close does not return")
 			}
 		})
 	}

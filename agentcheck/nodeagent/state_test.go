@@ -49,8 +49,8 @@ func TestAnswerForTheNode(t *testing.T) {
 		{"annotated false", func(n *corev1.Node) { n.Annotations["headgate.dev/drain"] = "false" }, "up ready"},
 		{"annotated badly", func(n *corev1.Node) { n.Annotations["headgate.dev/drain"] = "soon" }, "up ready"},
 		{"excluded", func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "" }, `up drain # label node.kubernetes.io/exclude-from-external-load-balancers=""`},
-		{"not excluded after all", func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "false" }, "up ready"},
-		{"about to be removed", func(n *corev1.Node) {
+		{"label that reads as false", func(n *corev1.Node) { n.Labels[nodeselect.ExcludeLabel] = "false" }, "up ready"},
+		{"taint of an autoscaler", func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "other"}, {Key: nodeselect.TaintClusterAutoscaler}}
 		}, "up drain # taint ToBeDeletedByClusterAutoscaler"},
 		{"two reasons", func(n *corev1.Node) {
@@ -105,7 +105,7 @@ func TestState(t *testing.T) {
 			want:     map[uint16]string{9707: "up drain # cordoned", 9802: "up drain 50% # cordoned"},
 		},
 		{
-			name: "bad annotations are reported and harm nobody else",
+			name: "invalid annotations are problems and do not affect other Services",
 			node: node("a", func(n *corev1.Node) { n.Annotations["headgate.dev/drain"] = "soon" }),
 			services: []*corev1.Service{
 				service("bad-port", map[string]string{"headgate.dev/agent-port": "99999"}),
@@ -128,7 +128,7 @@ func TestState(t *testing.T) {
 			},
 		},
 		{
-			name: "the oldest service has a port that several want",
+			name: "the oldest service gets a port that several ask for",
 			node: node("a", nil),
 			services: []*corev1.Service{
 				service("aaa", map[string]string{"headgate.dev/agent-port": "9801", "headgate.dev/weight": "1"}),

@@ -18,8 +18,7 @@ import (
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// managed makes a manager the owner of fields since a time, to the second as in
-// Kubernetes.
+// managed adds a manager that has written the fields at a time. Kubernetes keeps the time in seconds.
 func managed(n *corev1.Node, manager, fields string, at time.Time) {
 	n.ManagedFields = append(n.ManagedFields, metav1.ManagedFieldsEntry{
 		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
@@ -32,7 +31,7 @@ func cordon(n *corev1.Node, at time.Time) {
 	managed(n, "kubectl-cordon", `{"f:spec":{"f:unschedulable":{}}}`, at)
 }
 
-func TestSignalsTellSinceWhen(t *testing.T) {
+func TestTimesOfRequests(t *testing.T) {
 	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
 	taint := func(key string, added time.Time) corev1.Taint {
 		return corev1.Taint{Key: key, Effect: corev1.TaintEffectNoSchedule, TimeAdded: &metav1.Time{Time: added}}
@@ -43,7 +42,7 @@ func TestSignalsTellSinceWhen(t *testing.T) {
 		change func(*corev1.Node)
 		want   time.Time
 	}{
-		{"cordoned, and nothing else known", nodeagent.Cordoned(), func(n *corev1.Node) { n.Spec.Unschedulable = true }, time.Time{}},
+		{"cordoned, without a known time", nodeagent.Cordoned(), func(n *corev1.Node) { n.Spec.Unschedulable = true }, time.Time{}},
 		{"cordoned, by its manager", nodeagent.Cordoned(), func(n *corev1.Node) {
 			managed(n, "kubelet", `{"f:metadata":{"f:annotations":{}},"f:status":{"f:unschedulable":{}}}`, at(1))
 			cordon(n, at(5))
@@ -52,7 +51,7 @@ func TestSignalsTellSinceWhen(t *testing.T) {
 			n.Spec.Unschedulable = true
 			n.Spec.Taints = []corev1.Taint{taint("other", at(1)), taint(corev1.TaintNodeUnschedulable, at(6))}
 		}, at(6)},
-		{"cordoned, its manager has written again", nodeagent.Cordoned(), func(n *corev1.Node) {
+		{"cordoned, and its manager has written again later", nodeagent.Cordoned(), func(n *corev1.Node) {
 			cordon(n, at(60))
 			n.Spec.Taints = []corev1.Taint{taint(corev1.TaintNodeUnschedulable, at(6))}
 		}, at(6)},
@@ -80,23 +79,23 @@ func TestSignalsTellSinceWhen(t *testing.T) {
 			n.Spec.Taints = []corev1.Taint{taint("a", at(8))}
 			managed(n, "autoscaler", `{"f:spec":{"f:taints":{}}}`, at(5))
 		}, at(8)},
-		{"tainted, without one", nodeagent.Tainted("a"), func(n *corev1.Node) {
+		{"tainted, without a time", nodeagent.Tainted("a"), func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "a"}}
 			managed(n, "autoscaler", `{"f:spec":{"f:taints":{}}}`, at(5))
 		}, at(5)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			ask, ok := tt.signal.Request(node("a", tt.change))
+			request, ok := tt.signal.Request(node("a", tt.change))
 			require.True(t, ok)
-			require.True(t, tt.want.Equal(ask.Since), "%s, want %s", ask.Since, tt.want)
+			require.True(t, tt.want.Equal(request.Since), "%s, want %s", request.Since, tt.want)
 			_, ok = tt.signal.Request(node("a", nil))
 			require.False(t, ok)
 		})
 	}
 }
 
-func TestTrackerSays(t *testing.T) {
+func TestTrackerStates(t *testing.T) {
 	nodes := func(change map[string]func(*corev1.Node)) nodeselect.Objects {
 		var list []*corev1.Node
 		for i := range 10 {
@@ -119,7 +118,7 @@ func TestTrackerSays(t *testing.T) {
 		service string
 		want    nodeagent.DrainStatus
 	}{
-		{"nothing", 0, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.DrainStatus{Limit: 2, Total: 10}},
+		{"no request", 0, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.DrainStatus{Limit: 2, Total: 10}},
 		{
 			"others drain", time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(1), "n2": cordoned(1), "n3": cordoned(1)}), nil,
@@ -140,12 +139,12 @@ func TestTrackerSays(t *testing.T) {
 			nodeagent.DrainStatus{Requested: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 2, Waiting: 1, Limit: 2, Total: 10},
 		},
 		{
-			"its turn", 13 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}), nil,
+			"a place is free", 13 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}), nil,
 			"up drain # cordoned", "up drain 100% # cordoned",
 			nodeagent.DrainStatus{Requested: true, Effective: true, Reason: "cordoned", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
 		},
 		{
-			"a file too", 14 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}),
+			"and a file", 14 * time.Second, nodes(map[string]func(*corev1.Node){"n0": cordoned(2)}),
 			[]nodeagent.DrainRequest{{Reason: "file /run/drain", Since: noon.Add(14 * time.Second)}},
 			"up drain # cordoned, file /run/drain", "up drain 100% # cordoned, file /run/drain",
 			nodeagent.DrainStatus{Requested: true, Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), Draining: 1, Limit: 2, Total: 10},
@@ -156,16 +155,16 @@ func TestTrackerSays(t *testing.T) {
 			"up drain 100% # cordoned, file /run/drain; no more, held for 10s",
 			nodeagent.DrainStatus{Effective: true, Reason: "cordoned, file /run/drain", Since: noon.Add(2 * time.Second), HeldUntil: noon.Add(30 * time.Second), Draining: 1, Limit: 2, Total: 10},
 		},
-		{"back", 30 * time.Second, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.DrainStatus{Limit: 2, Total: 10}},
+		{"no request again", 30 * time.Second, nodes(nil), nil, "up ready", "up ready 100%", nodeagent.DrainStatus{Limit: 2, Total: 10}},
 		{
-			"control planes neither count nor need room", 60 * time.Second,
+			"control planes do not count", 60 * time.Second,
 			nodes(map[string]func(*corev1.Node){"n7": excluded, "n8": excluded, "n9": excluded, "n1": cordoned(50), "n0": cordoned(60)}), nil,
 			"up ready # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)",
 			"up ready 100% # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)",
 			nodeagent.DrainStatus{Requested: true, Reason: "cordoned", Since: noon.Add(60 * time.Second), Draining: 1, Waiting: 1, Limit: 1, Total: 7},
 		},
 		{
-			"a control plane is not held back", 61 * time.Second,
+			"a control plane drains at once", 61 * time.Second,
 			nodes(map[string]func(*corev1.Node){"n1": cordoned(50), "n2": cordoned(50), "n0": excluded}), nil,
 			`up drain # label node.kubernetes.io/exclude-from-external-load-balancers=""`,
 			`up drain 100% # label node.kubernetes.io/exclude-from-external-load-balancers=""`,
@@ -186,11 +185,11 @@ func TestTrackerSays(t *testing.T) {
 			require.Equal(t, noon.Add(13*time.Second), tracker.Next())
 		}
 	}
-	require.Equal(t, noon.Add(71*time.Second), tracker.Next(), "what others hold down counts too")
+	require.Equal(t, noon.Add(71*time.Second), tracker.Next(), "another node is held down until then")
 }
 
-// A node that is gone drains, whatever room there is: it is not one of the cluster's
-// any more. Its budget is the others'.
+// A deleted node drains without a limit, because it is no longer part of the cluster. The limit is for
+// the other nodes.
 func TestTrackerWithoutItsNode(t *testing.T) {
 	tracker := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "a"}}
 	both := nodeselect.NewObjects([]*corev1.Node{node("a", nil), node("b", nil)}, nil)
@@ -214,7 +213,7 @@ func TestLimitsOfSmallClusters(t *testing.T) {
 	tests := []struct {
 		nodes    int
 		share    float64
-		draining int // of all nodes cordoned
+		draining int // if all nodes are cordoned
 	}{{1, 0, 0}, {1, 1, 1}, {2, 0, 1}, {3, 0, 1}, {3, 0.9, 2}, {3, 1, 3}, {7, 0, 2}}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%d nodes, %v", tt.nodes, tt.share), func(t *testing.T) {
@@ -237,17 +236,16 @@ func TestLimitsOfSmallClusters(t *testing.T) {
 	}
 }
 
-// TestAgentsAgree lets random nodes of random clusters ask for drains and take them
-// back, and looks at what the agents of all nodes make of it, each for itself: never
-// more nodes drain than may, a node that drains goes on while it asks, all agents
-// count the same, and if one is restarted that changes nothing.
+// TestAgentsAgree cordons and uncordons random nodes of random clusters, and runs the agents of all
+// nodes. At no time do more nodes drain than the limit. A draining node continues while it is
+// cordoned. All agents count the same. The restart of an agent changes nothing.
 func TestAgentsAgree(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		rules := nodeagent.Rules{MaxDrain: []float64{0.1, 0.3, 0.5, 0.8, 1}[rng.IntN(5)]}
 		restarts := rng.IntN(2) == 0
 		if restarts || rng.IntN(3) == 0 {
-			rules.HoldDown = -1 // it is all that a restart forgets
+			rules.HoldDown = -1 // a restart forgets only the hold-down
 		}
 		var nodes []*corev1.Node
 		agents := map[string]*nodeagent.Tracker{}
@@ -267,10 +265,10 @@ func TestAgentsAgree(t *testing.T) {
 		granted := map[string]bool{}
 		for step := range 80 {
 			now = now.Add([]time.Duration{10 * time.Millisecond, 300 * time.Millisecond, time.Second, 7 * time.Second, 40 * time.Second}[rng.IntN(5)])
-			// What goes away and comes back between two looks is seen by nobody but those
-			// that start later, so each node changes once at most.
+			// Only an agent that starts later would notice a node that changes twice between two
+			// steps. So each node changes at most once.
 			for _, i := range rng.Perm(len(nodes))[:rng.IntN(1+min(2, len(nodes)))] {
-				n := nodes[i].DeepCopy() // as a watch would hand out
+				n := nodes[i].DeepCopy() // like an object from a watch
 				n.ManagedFields = nil
 				switch {
 				case n.Spec.Unschedulable && rng.IntN(2) == 0:
@@ -312,11 +310,11 @@ func TestAgentsAgree(t *testing.T) {
 				case [4]int{first.Draining, first.Waiting, first.Limit, first.Total} != [4]int{d.Draining, d.Waiting, d.Limit, d.Total}:
 					require.FailNow(t, "agents do not agree", where())
 				case n.Spec.Unschedulable != d.Requested:
-					require.FailNow(t, "a signal is not heeded", where())
+					require.FailNow(t, "a cordon has no effect", where())
 				case granted[n.Name] && n.Spec.Unschedulable && !d.Effective:
-					require.FailNow(t, "a drain is taken back", where())
+					require.FailNow(t, "a drain ends too early", where())
 				}
-				// Within its second another may come before it.
+				// Within the same second, another node may take its place.
 				granted[n.Name] = d.Effective && d.Requested && now.Sub(d.Since) >= time.Second
 			}
 			require.LessOrEqual(t, draining, first.Limit, "seed %d", seed)
@@ -329,7 +327,7 @@ func TestAgentsAgree(t *testing.T) {
 	}
 }
 
-// Every signal by which a Watcher sees other nodes is one of the API server's.
+// A Watcher sees other nodes by these selectors.
 func TestDefaultSignalsSelect(t *testing.T) {
 	var selectors []string
 	for _, s := range nodeagent.DefaultSignals(nodeselect.Annotations{}) {

@@ -25,7 +25,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// watching is a Watcher in the background, and the states that it has told.
+// watching is a Watcher that runs in the background, with its states so far.
 type watching struct {
 	*nodeagent.Watcher
 	t     *testing.T
@@ -73,7 +73,7 @@ func (r *watching) eventually(what string, is func(nodeagent.State) bool) nodeag
 	return s
 }
 
-// answers waits until the port is answered with want, "" for no such port.
+// answers waits until the port has the answer want. "" means that there is no such port.
 func (r *watching) answers(port uint16, want string) nodeagent.State {
 	r.t.Helper()
 	return r.eventually(fmt.Sprintf("%d: %q", port, want), func(s nodeagent.State) bool {
@@ -86,7 +86,7 @@ func (r *watching) answers(port uint16, want string) nodeagent.State {
 	})
 }
 
-// told is all that the port has been answered with so far.
+// told returns all answers of the port so far.
 func (r *watching) told(port uint16) (all []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +109,7 @@ func typed(s *corev1.Service, kind corev1.ServiceType) *corev1.Service {
 	return s
 }
 
-// cluster serves a number of nodes, n0 to n9 and so on.
+// cluster starts an API server with the nodes n0, n1, n2 and so on.
 func cluster(t *testing.T, nodes int) *kubewatchtest.Server {
 	t.Helper()
 	server := kubewatchtest.New(t)
@@ -136,7 +136,7 @@ func TestWatcherFollowsTheCluster(t *testing.T) {
 	require.Empty(t, s.Problems)
 	require.WithinDuration(t, time.Now(), r.LastContact(), time.Minute)
 
-	// Services come, change, move, clash and go.
+	// Services are added, changed, moved to other ports, and deleted. Some ask for a used port.
 	server.Set(service("tracks", agentPort("9801", "0"), 30001))
 	r.answers(9801, "up ready 0%")
 	server.Set(service("tracks", agentPort("9804", "0"), 30001))
@@ -157,7 +157,7 @@ func TestWatcherFollowsTheCluster(t *testing.T) {
 	server.Delete(service("tracks", nil))
 	r.answers(9804, "")
 
-	// The node drains, with its services, and is back.
+	// The node and its Services drain and return.
 	server.Set(node("n3", cordoned))
 	r.answers(9707, "up drain # cordoned")
 	r.answers(9802, "up drain 70% # cordoned")
@@ -166,7 +166,7 @@ func TestWatcherFollowsTheCluster(t *testing.T) {
 	server.Set(node("n3", func(n *corev1.Node) { n.Annotations["headgate.dev/drain"] = "soon" }))
 	require.ErrorContains(t, r.eventually("a problem", func(s nodeagent.State) bool { return len(s.Problems) == 1 }).Problems[0], "want true or false")
 
-	// Gone is not never there.
+	// A deleted node drains. The Watcher does not fail, because the node existed before.
 	server.Delete(node("n3", nil))
 	s = r.answers(9707, "up drain # node is gone")
 	require.Empty(t, s.Problems)
@@ -202,22 +202,22 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 	s := r.answers(9707, "up ready # cordoned; waits: 1 of 7 nodes drains, no more than 1 may (20%)")
 	require.Equal(t, 1, s.Drain.Waiting)
 
-	// With four more nodes there is room for two: they are counted again now and then.
+	// With four more nodes, two may drain. The Watcher counts the nodes again from time to time.
 	for i := range 4 {
 		server.Set(node(fmt.Sprint("new", i), nil))
 	}
-	server.Set(node("n6", func(n *corev1.Node) { cordon(n, time.Now().Add(2*time.Minute)) })) // has them counted
+	server.Set(node("n6", func(n *corev1.Node) { cordon(n, time.Now().Add(2*time.Minute)) })) // makes the Watcher count the nodes
 	require.Equal(t, 11, r.answers(9707, "up drain # cordoned").Drain.Total)
 
 	server.Set(node("n5", nil))
-	r.eventually("n6 has the place", func(s nodeagent.State) bool { return s.Drain.Draining == 2 && s.Drain.Waiting == 0 })
+	r.eventually("n6 drains instead of n5", func(s nodeagent.State) bool { return s.Drain.Draining == 2 && s.Drain.Waiting == 0 })
 	server.Set(node("n0", nil))
 	r.answers(9707, "up ready")
 }
 
-// An API server that has lost its nodes takes none of them out of traffic. One node that
-// is gone drains when the others have been counted, however long ago that was before.
-func TestWatcherOfAStoreThatIsLost(t *testing.T) {
+// If the API server loses all its nodes, none of them drains. A single deleted node drains as soon as
+// the Watcher has counted the others again, even if the last count was long ago.
+func TestWatcherAfterTheStoreLosesAllNodes(t *testing.T) {
 	server := cluster(t, 10)
 	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0", HoldDown: -1}, Recount: time.Hour})
 	r.answers(9707, "up ready")
@@ -237,15 +237,14 @@ func TestWatcherOfAStoreThatIsLost(t *testing.T) {
 	}
 }
 
-// TestWatcherAsksForLittle: nothing that is asked of the API server, nor what it sends,
-// grows with the nodes of the cluster.
-func TestWatcherAsksForLittle(t *testing.T) {
+// The requests to the API server and its responses do not grow with the number of nodes.
+func TestWatcherLoadsTheAPIServerLittle(t *testing.T) {
 	server := cluster(t, 300)
 	server.NoStreamedLists()
 	server.Set(service("tracks", agentPort("9801", "50"), 30001))
 	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n3"}})
 	require.Equal(t, 300, r.answers(9801, "up ready 50%").Drain.Total)
-	server.Expire() // everything is listed anew
+	server.Expire() // the Watcher lists everything again
 	server.Set(service("tracks", agentPort("9801", "60"), 30001))
 	r.answers(9801, "up ready 60%")
 
@@ -268,7 +267,7 @@ func TestWatcherAsksForLittle(t *testing.T) {
 	}
 }
 
-func TestWatcherOutlivesTheServer(t *testing.T) {
+func TestWatcherWithoutTheAPIServer(t *testing.T) {
 	server := cluster(t, 3)
 	server.Set(service("tracks", agentPort("9801", "50"), 30001))
 	file := filepath.Join(t.TempDir(), "drain")
@@ -285,14 +284,14 @@ func TestWatcherOutlivesTheServer(t *testing.T) {
 	require.ErrorContains(t, s.Err, "since ")
 	require.Equal(t, []string{"9707 up ready", "9801 up ready 50%"}, lines(s))
 
-	// What needs no server goes on.
+	// Files and hold-downs work without the API server.
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	r.answers(9707, "up drain # file "+file)
 	require.NoError(t, os.Remove(file))
 	r.answers(9707, "up ready")
 	require.Contains(t, r.told(9707), "up drain # file "+file+"; no more, held for 300ms")
 
-	// What has changed meanwhile is seen when it is back.
+	// When the API server is back, the Watcher sees the changes.
 	server.Set(service("tracks", agentPort("9801", "60"), 30001), node("n0", cordoned))
 	server.Set(service("waves", agentPort("9802", "1"), 30002))
 	server.Up()
@@ -312,7 +311,7 @@ func TestWatcherWaitsForTheServer(t *testing.T) {
 	require.NoError(t, r.eventually("a state", func(s nodeagent.State) bool { return s.Answers != nil && s.Err == nil }).Err)
 }
 
-func TestWatcherSaysThatItIsRefused(t *testing.T) {
+func TestWatcherReportsARefusal(t *testing.T) {
 	server := cluster(t, 3)
 	server.Refuse("list", http.StatusForbidden)
 	server.Refuse("watch", http.StatusForbidden)
@@ -333,7 +332,7 @@ func TestWatcherFails(t *testing.T) {
 		is      error
 		want    string
 	}{
-		{"a node that never was", &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n9"}}, nodeagent.ErrNoNode, `"n9"; the cluster has 3 others`},
+		{"a node that never existed", &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n9"}}, nodeagent.ErrNoNode, `"n9"; the cluster has 3 others`},
 		{"no node", &nodeagent.Watcher{Config: server.Config()}, nil, "Node is empty"},
 		{"no cluster", &nodeagent.Watcher{Rules: nodeagent.Rules{Node: "n9"}}, nil, "neither Config nor Objects"},
 		{"a bad configuration", &nodeagent.Watcher{Config: &rest.Config{Host: "http://[::1"}, Rules: nodeagent.Rules{Node: "n9"}}, nil, "host"},
@@ -344,7 +343,7 @@ func TestWatcherFails(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := tt.watcher.Run(t.Context(), func(s nodeagent.State) { t.Errorf("told %+v", s) })
+			err := tt.watcher.Run(t.Context(), func(s nodeagent.State) { t.Errorf("unexpected state %+v", s) })
 			require.ErrorContains(t, err, tt.want)
 			if tt.is != nil {
 				require.ErrorIs(t, err, tt.is)
@@ -380,7 +379,7 @@ func TestWatcherOfObjects(t *testing.T) {
 	feed <- seen{objects: nodes(cordoned)}
 	require.Empty(t, r.answers(9707, "up drain # cordoned").Problems)
 
-	// A command, beside.
+	// A request that does not come from objects.
 	feed <- seen{objects: nodes(nil)}
 	r.answers(9707, "up ready")
 	r.SetRequests(nodeagent.DrainRequest{Reason: "maintenance", Since: time.Now()})
@@ -389,7 +388,7 @@ func TestWatcherOfObjects(t *testing.T) {
 	r.answers(9707, "up ready")
 }
 
-// A hold-down ends though nothing else happens.
+// A hold-down ends although the cluster does not change.
 func TestWatcherEndsAHoldDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -413,7 +412,7 @@ func TestWatcherEndsAHoldDown(t *testing.T) {
 	})
 }
 
-// An API server that cannot select Services by type sends them all.
+// An old API server cannot select Services by type. The Watcher then reads all Services.
 func TestWatcherOfAnOldServer(t *testing.T) {
 	served := cluster(t, 3)
 	served.Set(
@@ -437,7 +436,7 @@ func TestWatcherOfAnOldServer(t *testing.T) {
 	require.Len(t, s.Answers, 2)
 }
 
-// While nothing changes that matters nobody is told.
+// The Watcher reports no state for changes that do not change an answer.
 func TestWatcherIsQuiet(t *testing.T) {
 	server := cluster(t, 3)
 	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0"}})

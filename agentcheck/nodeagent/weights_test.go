@@ -25,7 +25,7 @@ func TestWeightThatFalls(t *testing.T) {
 		annotations map[string]string
 		cordoned    bool
 		want        string  // "" for no answer
-		next        float64 // seconds, 0 for nothing to come
+		next        float64 // seconds, 0 for none
 	}
 	weight := func(w string) map[string]string { return agentPort("9801", w) }
 	tests := []struct {
@@ -33,7 +33,7 @@ func TestWeightThatFalls(t *testing.T) {
 		delay time.Duration
 		steps []step
 	}{
-		{"from the beginning", 0, []step{
+		{"0 from the start", 0, []step{
 			{0, weight("0"), false, "up ready 0%", 0},
 			{1, weight("70"), false, "up ready 70%", 0},
 		}},
@@ -44,7 +44,7 @@ func TestWeightThatFalls(t *testing.T) {
 			{12.5, weight("0"), false, "up ready 0%", 0},
 			{13, weight("0"), false, "up ready 0%", 0},
 		}},
-		{"falls by steps", 0, []step{
+		{"falls in steps", 0, []step{
 			{0, weight("100"), false, "up ready 100%", 0},
 			{1, weight("50"), false, "up ready 50%", 0},
 			{2, weight("0"), false, "up ready 50%" + held, 4.5},
@@ -54,29 +54,29 @@ func TestWeightThatFalls(t *testing.T) {
 			{0, weight("100"), false, "up ready 100%", 0},
 			{1, weight("0"), false, "up ready 100%" + held, 3.5},
 			{2, weight("20"), false, "up ready 20%", 0},
-			{4, weight("0"), false, "up ready 20%" + held, 6.5}, // all of it again
+			{4, weight("0"), false, "up ready 20%" + held, 6.5}, // the whole delay again
 			{6.5, weight("0"), false, "up ready 0%", 0},
 			{7, weight("30"), false, "up ready 30%", 0},
 			{8, weight("0"), false, "up ready 30%" + held, 10.5},
 		}},
-		{"drains meanwhile", 0, []step{
+		{"the node drains during the delay", 0, []step{
 			{0, weight("100"), false, "up ready 100%", 0},
 			{1, weight("0"), true, "up drain 100% # cordoned", 3.5},
 			{3.5, weight("0"), true, "up drain 0% # cordoned", 0},
 		}},
-		{"is drained itself", 0, []step{
+		{"the service drains during the delay", 0, []step{
 			{0, weight("100"), false, "up ready 100%", 0},
 			{1, drained("0"), false, "up drain 100% # service is annotated", 3.5},
 			{2, weight("0"), false, "up ready 100%" + held, 3.5},
 			{4, drained("0"), false, "up drain 0% # service is annotated", 0},
 		}},
-		{"is not answered for meanwhile", 0, []step{
+		{"no agent port during the delay", 0, []step{
 			{0, weight("100"), false, "up ready 100%", 0},
 			{1, weight("0"), false, "up ready 100%" + held, 3.5},
 			{2, nil, false, "", 0},
 			{3, weight("0"), false, "up ready 0%", 0},
 		}},
-		{"a slip of the pen", 0, []step{
+		{"an invalid weight counts as 100%", 0, []step{
 			{0, weight("none"), false, "up ready 100%", 0},
 			{1, weight("0"), false, "up ready 100%" + held, 3.5},
 		}},
@@ -85,7 +85,7 @@ func TestWeightThatFalls(t *testing.T) {
 			{1, weight("0"), false, "up ready 100% # weight falls to 0, held for 1s", 2},
 			{2, weight("0"), false, "up ready 0%", 0},
 		}},
-		{"none", -1, []step{
+		{"no delay", -1, []step{
 			{0, weight("100"), false, "up ready 100%", 0},
 			{1, weight("0"), false, "up ready 0%", 0},
 		}},
@@ -116,7 +116,7 @@ func TestWeightThatFalls(t *testing.T) {
 	}
 }
 
-// What is held ends though nothing else happens.
+// The delay ends although the cluster does not change.
 func TestWatcherEndsTheDelayOfAWeight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type told struct {
@@ -147,22 +147,22 @@ func TestWatcherEndsTheDelayOfAWeight(t *testing.T) {
 	})
 }
 
-// TestWeightsSwap moves a Service from one cluster to another by two annotations at about
-// the same moment, that of the one that falls first, and asks the agent of one node in
-// each as HAProxy does: every interval, each at a moment of its own. There must be no
-// moment at which HAProxy knows of no weight. Without the delay there are some.
+// TestWeightsSwap moves a Service from one cluster to another. It first annotates the falling weight,
+// and a moment later the rising one. Like HAProxy, it asks one agent in each cluster in each interval,
+// at different moments. With the delay, HAProxy knows a weight above 0 at all times. Without the delay
+// there are gaps.
 func TestWeightsSwap(t *testing.T) {
 	const (
 		tick     = 200 * time.Millisecond
 		interval = 2 * time.Second // the default agent-inter
-		between  = 2 * tick        // the annotations
+		between  = 2 * tick        // the two annotations
 	)
 	type agent struct {
 		tracker nodeagent.Tracker
-		asked   time.Duration // the first time
-		changes time.Duration // what is annotated
+		asked   time.Duration // time of the first check
+		changes time.Duration // time of the new annotation
 		weights [2]string     // before and after
-		known   int           // to HAProxy
+		known   int           // the weight that HAProxy knows
 	}
 	gap := func(t *testing.T, delay, falling, rising time.Duration) (gap time.Duration) {
 		agents := []*agent{

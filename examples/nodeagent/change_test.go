@@ -22,7 +22,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// running is a node agent in the background.
+// running is an agent that runs in the background.
 type running struct {
 	stop   context.CancelFunc
 	exited chan int
@@ -37,7 +37,7 @@ func startAgent(t *testing.T, args ...string) *running {
 	return r
 }
 
-// requireStops stops the agent, which must be glad of it.
+// requireStops stops the agent and checks that it exits without a failure.
 func (r *running) requireStops(t *testing.T) {
 	t.Helper()
 	r.stop()
@@ -62,9 +62,9 @@ func page(t *testing.T, admin, path string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// TestServicesComeAndGo changes two hundred services again and again, faster than
-// the agent can follow, with clashes of ports that come and go. In the end it must
-// answer for the last state, and show metrics of nothing else.
+// TestServicesComeAndGo changes 200 services repeatedly, faster than the agent can follow. Some of them
+// ask for the same port. In the end the agent must answer for the last state, and its metrics must
+// have the Services of that state and no others.
 func TestServicesComeAndGo(t *testing.T) {
 	const services, rounds = 200, 40
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -82,8 +82,8 @@ func TestServicesComeAndGo(t *testing.T) {
 			}
 			name, p := fmt.Sprintf("s%03d", i), rng.IntN(len(ports))
 			text += fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: %s, annotations: {headgate.dev/agent-port: %q, headgate.dev/weight: %q}}, spec: {type: NodePort, ports: [{port: 80, nodePort: %d}]}}\n",
-				name, ports[p], fmt.Sprint(i), 50000+i) // nothing here listens on node ports
-			if wanted[p] == "" { // of several the first by name has it
+				name, ports[p], fmt.Sprint(i), 50000+i) // the test opens no node ports
+			if wanted[p] == "" { // the first Service by name gets the port
 				wanted[p] = name
 			}
 		}
@@ -145,8 +145,8 @@ func TestServicesComeAndGo(t *testing.T) {
 	agent.requireStops(t)
 }
 
-// TestRollingRestart starts a second agent on the ports of the first, as a DaemonSet
-// may for a moment: it is not ready, and takes over when the first one stops.
+// TestRollingRestart starts a second agent while the first still has the ports, as a DaemonSet may do
+// for a moment. The second agent is not ready, and takes over when the first one stops.
 func TestRollingRestart(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 4)
@@ -168,8 +168,8 @@ func TestRollingRestart(t *testing.T) {
 	second.requireStops(t)
 }
 
-// TestStopsUnderLoad: neither checks that keep coming nor a client that never ends
-// its connection make the end of an agent a failure.
+// An agent exits without a failure while checks continue to arrive, and while a client keeps its
+// connection open.
 func TestStopsUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 2)
@@ -194,9 +194,8 @@ func TestStopsUnderLoad(t *testing.T) {
 	asking.Wait()
 }
 
-// TestProblemsAreSaidOnce: a problem that stands is not logged again because
-// something else has changed.
-func TestProblemsAreSaidOnce(t *testing.T) {
+// The agent logs a problem once. It does not log the problem again when something else changes.
+func TestProblemsAreLoggedOnce(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 2)
 	file := filepath.Join(dir, "a.yaml")

@@ -40,10 +40,10 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { close(p.closed); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// fakeDrainer is a drain that all HAProxies know after some time.
+// fakeDrainer is a drainer whose drain is done after a fixed time.
 type fakeDrainer struct {
 	after time.Duration
-	calls int // of both methods
+	calls int // calls of both methods
 }
 
 func (f *fakeDrainer) Drain(ctx context.Context) (nodeagent.DrainProgress, error) {
@@ -61,7 +61,7 @@ func (f *fakeDrainer) EndDrain() (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// The admin listener has write timeouts for all other pages. A drain may take longer.
+// A drain may take longer than the write timeout of the other admin pages.
 func TestDrainMayTakeLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipes{make(chan net.Conn), make(chan struct{})}

@@ -49,7 +49,7 @@ func TestDaemonSetRunsTheAgent(t *testing.T) {
 	require.Len(t, pod.Containers, 1)
 	c := pod.Containers[0]
 
-	// The agent itself reads its settings.
+	// The agent parses the settings of the DaemonSet.
 	environment := map[string]string{}
 	for _, e := range c.Env {
 		environment[e.Name] = e.Value
@@ -67,7 +67,7 @@ func TestDaemonSetRunsTheAgent(t *testing.T) {
 	}})
 	require.False(t, done, "%d: %s", code, stderr)
 	for name := range environment {
-		require.True(t, used[name], "%s is no setting of the agent", name)
+		require.True(t, used[name], "%s is not a setting of the agent", name)
 	}
 	require.Equal(t, "node-a", s.rules.Node)
 	require.Equal(t, 0.3, s.rules.MaxDrain)
@@ -90,13 +90,13 @@ func TestDaemonSetRunsTheAgent(t *testing.T) {
 	}
 	require.Equal(t, "/healthz", c.StartupProbe.HTTPGet.Path)
 
-	// As little as it can do with.
+	// The pod has as few rights as possible.
 	require.True(t, *pod.SecurityContext.RunAsNonRoot)
 	require.NotZero(t, *pod.SecurityContext.RunAsUser)
 	require.True(t, *c.SecurityContext.ReadOnlyRootFilesystem)
 	require.False(t, *c.SecurityContext.AllowPrivilegeEscalation)
 	require.Equal(t, []corev1.Capability{"ALL"}, c.SecurityContext.Capabilities.Drop)
-	require.GreaterOrEqual(t, s.rules.Port, uint16(1024), "lower ports are not for those who are not root")
+	require.GreaterOrEqual(t, s.rules.Port, uint16(1024), "a lower port needs root")
 	require.Nil(t, c.Lifecycle)
 	require.Len(t, s.files, 1)
 	require.Len(t, c.VolumeMounts, 1)
@@ -104,11 +104,11 @@ func TestDaemonSetRunsTheAgent(t *testing.T) {
 	require.True(t, strings.HasPrefix(s.files[0], c.VolumeMounts[0].MountPath+"/"))
 	require.Equal(t, pod.Volumes[0].HostPath.Path, c.VolumeMounts[0].MountPath)
 	require.False(t, c.Resources.Limits.Memory().IsZero())
-	require.True(t, c.Resources.Limits.Cpu().IsZero(), "an answer that is late is no answer")
+	require.True(t, c.Resources.Limits.Cpu().IsZero(), "a CPU limit would delay answers")
 	require.Equal(t, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}, pod.Tolerations)
 }
 
-// kustomization is the part of the format that is used here.
+// kustomization has the fields of a kustomization.yaml that the agent's manifests use.
 type kustomization struct {
 	metav1.TypeMeta `json:",inline"`
 	Resources       []string `json:"resources"`
@@ -146,7 +146,7 @@ func TestKustomizations(t *testing.T) {
 	require.Equal(t, set.Name, patch.Name)
 	require.Equal(t, set.Spec.Template.Spec.Containers[0].Name, patch.Spec.Template.Spec.Containers[0].Name)
 
-	// The command is one of the agent's, and over before it is killed.
+	// The preStop hook runs a command of the agent, and ends before Kubernetes kills the pod.
 	command := patch.Spec.Template.Spec.Containers[0].Lifecycle.PreStop.Exec.Command
 	require.Equal(t, []string{"nodeagent", "drain", "-wait"}, command[:3])
 	wait, err := time.ParseDuration(command[3])

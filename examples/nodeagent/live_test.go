@@ -23,8 +23,8 @@ import (
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 )
 
-// apiServer serves nodes n0, n1 … and a service with an agent port, and returns the
-// path of a kubeconfig for it.
+// apiServer starts an API server with the nodes n0, n1, n2 and so on, and a Service with an agent port.
+// It also returns the path of a kubeconfig for the server.
 func apiServer(t *testing.T, nodes int, agentPort string) (server *kubewatchtest.Server, kubeconfig string) {
 	t.Helper()
 	server = kubewatchtest.New(t)
@@ -86,7 +86,7 @@ func TestLiveCluster(t *testing.T) {
 	server.Set(liveService(service, "100"))
 	requireAnswer(t, agent, service, "up ready 100%")
 
-	// Signals that flags add.
+	// Signals of -drain-label, -drain-taint and -drain-file.
 	labelled := liveNode(0, false)
 	labelled.Labels = map[string]string{"example.com/repair": "disk"}
 	server.Set(labelled)
@@ -103,7 +103,7 @@ func TestLiveCluster(t *testing.T) {
 	require.NoError(t, os.Remove(file))
 	requireAnswer(t, agent, node, "up ready")
 
-	// Another was first.
+	// Another node drains first.
 	server.Set(liveNode(1, true))
 	requirePage(t, agent, admin, "/metrics", 200, "headgate_agent_nodes_draining 1")
 	cordoned := liveNode(0, true)
@@ -119,7 +119,7 @@ func TestLiveCluster(t *testing.T) {
 		require.Contains(t, metrics, want)
 	}
 
-	// The API server is lost: nothing changes, and it is said.
+	// Without the API server the answers stay, and /readyz says so.
 	server.Refuse("list", 503)
 	server.Refuse("watch", 503)
 	requirePage(t, agent, admin, "/readyz", 200, "ok\nagentcheck/nodeagent: the last good state stays in force: ")
@@ -136,8 +136,8 @@ func TestLiveCluster(t *testing.T) {
 	agent.requireStops(t)
 }
 
-// Until it knows its cluster an agent does not answer, so that it says nothing wrong:
-// HAProxy keeps what it was told last.
+// An agent that does not know its cluster yet does not answer, because its answers might be wrong.
+// HAProxy keeps the last answers.
 func TestLiveClusterAwayAtStart(t *testing.T) {
 	ports := freePorts(t, 3)
 	node, service, admin := ports[0], ports[1], ports[2]
@@ -168,20 +168,20 @@ func TestLiveClusterWithoutTheNode(t *testing.T) {
 	require.Contains(t, stderr.String(), `no such node: "n7"; the cluster has 2 others`)
 }
 
-// drainCommand runs nodeagent drain.
+// drainCommand runs the subcommand "nodeagent drain".
 func drainCommand(t *testing.T, admin string, args ...string) (code int, out string) {
 	t.Helper()
 	both := &clitest.Output{}
 	code = run(t.Context(), cli.Invocation{
 		Args: append([]string{"drain"}, args...), Stdout: both, Stderr: both,
-		// The address is the agent's own flag, from its environment.
+		// The subcommand reads -admin from the environment of the agent.
 		LookupEnv: func(name string) (string, bool) { return "127.0.0.1:" + admin, name == "HEADGATE_ADMIN" },
 	})
 	return code, both.String()
 }
 
-// requireDrainFails waits until the command fails with a text, and not for the agent that
-// has not come to it yet.
+// requireDrainFails repeats the drain command until it fails with the text. The first tries may fail
+// with another text, because the agent has not processed the command yet.
 func requireDrainFails(t *testing.T, admin, want string) {
 	t.Helper()
 	var code int
@@ -200,15 +200,15 @@ func TestDrainCommand(t *testing.T) {
 	requireAnswer(t, agent, node, "up ready")
 	requireAnswer(t, agent, service, "up ready 50%")
 
-	// A balancer that has asked for both is not told before it asks again.
+	// A client that has checked the node and the Service learns of the drain at its next check.
 	requireDrainFails(t, admin, "not told yet: 127.0.0.1 (media/tracks), 127.0.0.1 (node)")
 	requireAnswer(t, agent, node, "up drain # drain command")
-	requireDrainFails(t, admin, "not told yet: 127.0.0.1 (media/tracks)\n") // an answer counts when its connection has ended
+	requireDrainFails(t, admin, "not told yet: 127.0.0.1 (media/tracks)\n") // a check counts after the end of its connection
 	code, out := drainCommand(t, admin, "-wait", "0")
 	require.Equal(t, cli.ExitFailed, code, out)
 	require.Contains(t, out, "not told yet: 127.0.0.1 (media/tracks)\n")
 
-	// It waits for it to ask.
+	// The command waits for the next check.
 	done := make(chan string, 1)
 	go func() {
 		code, out := drainCommand(t, admin, "-wait", "1m")
@@ -225,7 +225,7 @@ func TestDrainCommand(t *testing.T) {
 	require.Equal(t, cli.ExitOK, code, out)
 	require.Contains(t, out, "no drain command was in force")
 
-	// The floor holds for a command too.
+	// The limit of draining nodes applies to the command too.
 	cordoned := liveNode(1, true)
 	cordoned.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, TimeAdded: &metav1.Time{Time: time.Now().Add(-time.Hour)}}}
 	server.Set(cordoned)
@@ -235,7 +235,7 @@ func TestDrainCommand(t *testing.T) {
 	server.Set(liveNode(1, false))
 	requireAnswer(t, agent, node, "up drain # drain command")
 
-	// A command that waits does not hold up the end of the agent, which is no failure.
+	// The agent stops without a failure while a command waits.
 	_, _ = drainCommand(t, admin, "-off")
 	requireAnswer(t, agent, node, "up ready")
 	go func() {
@@ -251,8 +251,8 @@ func TestDrainCommand(t *testing.T) {
 	require.Contains(t, out, "connection refused")
 }
 
-// The drain of a node is not for the network, nor for pages that a browser shows: nothing
-// of what they send is read.
+// The network and web pages in a browser must not drain a node. The agent does not even read the body
+// of their requests.
 func TestDrainIsLocal(t *testing.T) {
 	const local, remote = "127.0.0.1:4711", "192.0.2.1:4711"
 	tests := []struct {
@@ -261,11 +261,11 @@ func TestDrainIsLocal(t *testing.T) {
 		code                      int
 	}{
 		{"from the network", remote, "POST", "?wait=0s", nil, http.StatusForbidden},
-		{"from the network, to take back", remote, "DELETE", "", nil, http.StatusForbidden},
-		{"from the network, with a bad time", remote, "POST", "?wait=long", nil, http.StatusForbidden},
+		{"from the network, end of the drain", remote, "DELETE", "", nil, http.StatusForbidden},
+		{"from the network, with an invalid wait", remote, "POST", "?wait=long", nil, http.StatusForbidden},
 		{"by a page of another site", local, "POST", "?wait=0s", http.Header{"Origin": {"http://example.com"}}, http.StatusForbidden},
-		{"by a page whose name has become the node's address", local, "DELETE", "", http.Header{"Sec-Fetch-Site": {"same-origin"}}, http.StatusForbidden},
-		{"with a bad time", local, "POST", "?wait=long", nil, http.StatusBadRequest},
+		{"by a page whose host name resolves to the node", local, "DELETE", "", http.Header{"Sec-Fetch-Site": {"same-origin"}}, http.StatusForbidden},
+		{"with an invalid wait", local, "POST", "?wait=long", nil, http.StatusBadRequest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -284,7 +284,7 @@ func TestDrainIsLocal(t *testing.T) {
 	}
 }
 
-// countingReader is a form that never ends.
+// countingReader is a multipart form that never ends. It counts the reads.
 type countingReader struct{ reads int }
 
 func (r *countingReader) Read(b []byte) (int, error) {

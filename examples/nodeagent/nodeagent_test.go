@@ -21,7 +21,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// freePorts returns ports that nobody else gets for the length of the test.
+// freePorts returns ports that no other test gets during this test.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	ports := make([]string, n)
@@ -94,21 +94,21 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	_, err := net.Dial("tcp", "127.0.0.1:"+service)
 	require.Error(t, err, "the old port is closed")
 
-	write(manifests(false, "lots", other)) // a slip counts as absent
+	write(manifests(false, "lots", other)) // an invalid weight counts as no annotation
 	answers(other, "up ready 100%")
 	require.Contains(t, stderr.String(), "want a weight in percent")
 	require.Contains(t, get("/metrics"), "headgate_agent_problems 1")
 	require.Contains(t, get("/metrics"), `headgate_agent_checks_total{outcome="answered",service="media/tracks"}`)
 
-	write(manifests(false, "70", admin)) // the port of the metrics is nobody's
+	write(manifests(false, "70", admin)) // no Service may have the port of the metrics
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "it is reserved") }, 20*time.Second, 10*time.Millisecond)
 	answers(node, "up ready")
 
-	write("kind: Node\nmetadata: {name: [\n") // half a file: the last good state stays
+	write("kind: Node\nmetadata: {name: [\n") // a truncated file: the last good state stays
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "objects.yaml:") }, 20*time.Second, 10*time.Millisecond)
 	answers(node, "up ready")
 
-	write("apiVersion: v1\nkind: List\nitems: []\n") // both nodes are deleted, which is hard to believe
+	write("apiVersion: v1\nkind: List\nitems: []\n") // all nodes are missing, probably by mistake
 	answers(node, "up ready # node is gone; waits: 2 of 2 nodes are gone, no more than 1 are believed at once (30%)")
 
 	write("{apiVersion: v1, kind: Node, metadata: {name: b}}\n") // the node is deleted
@@ -118,7 +118,7 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	require.Equal(t, cli.ExitOK, <-exited, stderr.String())
 }
 
-func TestATakenPortIsTriedAgain(t *testing.T) {
+func TestAgentRetriesAPortInUse(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 3)
 	admin := ports[2]
@@ -136,7 +136,7 @@ func TestATakenPortIsTriedAgain(t *testing.T) {
 	requirePage(t, &running{stderr: stderr}, admin, "/readyz", http.StatusOK, "ok\nagentcheck/nodeagent: agent port of media/tracks: ")
 	requirePage(t, &running{stderr: stderr}, admin, "/metrics", http.StatusOK, "headgate_agent_problems 1")
 	reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[0])
-	require.NoError(t, err, "the node answers meanwhile")
+	require.NoError(t, err, "the agent of the node answers meanwhile")
 	require.Equal(t, "up ready", reply.String())
 	require.NoError(t, taken.Close())
 	require.Eventually(t, func() bool {

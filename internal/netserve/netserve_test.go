@@ -14,13 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// accept is one result of a scripted listener.
+// accept is one result of fakeListener.
 type accept struct {
 	conn net.Conn
 	err  error
 }
 
-// fakeListener answers Accept from a channel, and with net.ErrClosed once closed.
+// fakeListener returns the results of Accept from a channel, and net.ErrClosed after Close.
 type fakeListener struct {
 	results chan accept
 	closed  chan struct{}
@@ -57,21 +57,21 @@ func (l *fakeListener) isClosed() bool {
 	}
 }
 
-// connect hands the listener one end of a pipe and returns the other.
+// connect makes Accept return one end of a pipe, and returns the other end.
 func (l *fakeListener) connect() net.Conn {
 	client, server := net.Pipe()
 	l.results <- accept{conn: server}
 	return client
 }
 
-// serve runs Serve in a goroutine and returns where its result will be.
+// serve runs Serve in a goroutine. The channel receives its result.
 func serve(g *Group, l net.Listener, h Handler) <-chan error {
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l, h) }()
 	return done
 }
 
-// echoBytes answers each byte until the connection ends.
+// echoBytes is a handler that returns each byte until the connection ends.
 func echoBytes(_ context.Context, c net.Conn) {
 	var b [1]byte
 	for {
@@ -84,7 +84,7 @@ func echoBytes(_ context.Context, c net.Conn) {
 	}
 }
 
-// roundTrip proves that a handler serves the other end of c.
+// roundTrip checks that a handler serves the other end of c.
 func roundTrip(t *testing.T, c net.Conn) {
 	t.Helper()
 	_, err := c.Write([]byte("x"))
@@ -102,8 +102,8 @@ func requireClosedByPeer(t *testing.T, c net.Conn) {
 	require.Error(t, err, "the connection should be closed")
 }
 
-// A synctest bubble fails when a goroutine is left behind, so every test in one also proves
-// that nothing leaks.
+// A synctest bubble fails if goroutines remain at its end. So each test in a bubble also checks that no
+// goroutine leaks.
 
 func TestAcceptErrorsBackOffAndNeverEndServe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestAcceptErrorsBackOffAndNeverEndServe(t *testing.T) {
 		begin := time.Now()
 		const failures = 12
 		for range failures {
-			l.results <- accept{err: emfile} // blocks until the pause is over
+			l.results <- accept{err: emfile} // the send blocks until the end of the pause
 		}
 		c := l.connect()
 		roundTrip(t, c)
@@ -133,7 +133,7 @@ func TestAcceptErrorsBackOffAndNeverEndServe(t *testing.T) {
 
 		pauses = nil
 		l.results <- accept{err: emfile}
-		roundTrip(t, c) // connections live on while accepting fails
+		roundTrip(t, c) // a connection continues while accepts fail
 		c.Close()
 		l.connect().Close()
 		require.Equal(t, []time.Duration{5 * ms}, pauses, "a success should reset the pause")
@@ -217,10 +217,10 @@ func TestShutdownWaits(t *testing.T) {
 		require.ErrorIs(t, g.Shutdown(ctx), context.DeadlineExceeded)
 		require.Equal(t, ErrClosed, <-done)
 		require.True(t, l.isClosed())
-		roundTrip(t, c) // still served
+		roundTrip(t, c) // the handler still serves the connection
 
 		waited := make(chan error)
-		for range 2 { // any number may wait
+		for range 2 { // several callers may wait
 			go func() { waited <- g.Shutdown(context.Background()) }()
 		}
 		synctest.Wait()
@@ -253,7 +253,7 @@ func TestCloseIsNow(t *testing.T) {
 		require.Equal(t, ErrClosed, <-done)
 		requireClosedByPeer(t, c)
 
-		// The handler is held up on purpose: a Shutdown after Close waits for it.
+		// The handler blocks. A Shutdown after Close waits for it.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		require.ErrorIs(t, g.Shutdown(ctx), context.DeadlineExceeded)
@@ -262,7 +262,7 @@ func TestCloseIsNow(t *testing.T) {
 	})
 }
 
-// closeHook is a connection that tells when it is closed.
+// closeHook is a connection that calls a function when it is closed.
 type closeHook struct {
 	net.Conn
 	closing func()
@@ -273,8 +273,7 @@ func (c closeHook) Close() error {
 	return c.Conn.Close()
 }
 
-// What a handler makes of the end of its context must not reach the peer as if it were an
-// answer.
+// A handler may write something when its context ends. That must not reach the peer like an answer.
 func TestCloseClosesConnectionsBeforeTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeListener()
@@ -297,7 +296,7 @@ func TestCloseClosesConnectionsBeforeTheContext(t *testing.T) {
 		require.Equal(t, ErrClosed, <-done)
 		require.Error(t, <-wrote)
 		require.NoError(t, g.Shutdown(t.Context()))
-		require.Equal(t, []error{nil, context.Canceled}, ended) // by Close, and when the handler had returned
+		require.Equal(t, []error{nil, context.Canceled}, ended) // during Close, and after the handler had returned
 	})
 }
 
@@ -329,7 +328,7 @@ func TestMaxConnsOverSeveralListeners(t *testing.T) {
 		doneA, doneB := serve(g, a, h), serve(g, b, h)
 
 		first, second := a.connect(), b.connect()
-		synctest.Wait() // these have the two places
+		synctest.Wait() // these two connections have the two places
 		waitingA, waitingB := a.connect(), b.connect()
 		synctest.Wait()
 		require.Len(t, served, 2, "no more than MaxConns should be served")
@@ -338,7 +337,7 @@ func TestMaxConnsOverSeveralListeners(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, served, 3, "room should be given to one that waits")
 
-		// Shutdown still serves the one that was accepted.
+		// After Shutdown, the handler still serves the accepted connection.
 		stopped := make(chan error)
 		go func() { stopped <- g.Shutdown(context.Background()) }()
 		synctest.Wait()
@@ -361,7 +360,7 @@ func TestCloseDropsTheConnectionThatWaits(t *testing.T) {
 		l := newFakeListener()
 		done := serve(g, l, echoBytes)
 		first, second := l.connect(), l.connect()
-		synctest.Wait() // first is served, second waits
+		synctest.Wait() // the handler serves the first connection; the second waits
 		require.NoError(t, g.Close())
 		require.Equal(t, ErrClosed, <-done)
 		requireClosedByPeer(t, first)
@@ -375,7 +374,7 @@ func TestHandlerThatExitsItsGoroutine(t *testing.T) {
 		g := &Group{MaxConns: 1}
 		l := newFakeListener()
 		done := serve(g, l, func(context.Context, net.Conn) { runtime.Goexit() })
-		for range 3 { // the slot comes back each time
+		for range 3 { // each connection frees its place
 			requireClosedByPeer(t, l.connect())
 		}
 		require.NoError(t, g.Shutdown(t.Context()))
