@@ -1,13 +1,13 @@
 //go:build linux
 
-// E2e runs headgate's end-to-end test on clusters of its own: real etcd, kube-apiserver,
-// kube-controller-manager and kube-proxy, nodes and pods in network namespaces, HAProxy,
-// and headgate's binaries.
+// E2e runs headgate's end-to-end test. It starts its own clusters with real etcd, kube-apiserver,
+// kube-controller-manager and kube-proxy, nodes and pods in network namespaces, HAProxy, and
+// headgate's binaries.
 //
 //	./build.sh && bin/e2e
 //
-// It needs Linux, root, and the commands that it names when they are missing. All of it
-// runs in namespaces that end with it.
+// It needs Linux, root, and some commands. If any are missing, it lists them. All its processes run
+// in namespaces that end with it.
 package main
 
 import (
@@ -33,7 +33,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenarios"
 )
 
-// settings are the flags.
+// settings are the values of the flags.
 type settings struct {
 	only, bin, logs string
 	keep, list      bool
@@ -82,14 +82,14 @@ func main() {
 	os.Exit(code)
 }
 
-// fail ends the program because it cannot even begin.
+// fail ends the program before it has run a scenario.
 func fail(err error) {
 	fmt.Fprintln(os.Stderr, "e2e:", err)
 	os.Exit(2)
 }
 
-// binEnv tells the program in its sandbox where its parts are: there, within a chroot,
-// it may not find out where it is itself.
+// binEnv is the variable that passes the bin directory to the stage inside the sandbox. In a
+// chroot, that stage may not find out its own path.
 const binEnv = "HEADGATE_E2E_BIN"
 
 func parse(args []string) (settings, error) {
@@ -121,9 +121,9 @@ func parse(args []string) (settings, error) {
 	return s, os.Setenv(binEnv, s.bin)
 }
 
-// missing says what this machine lacks, all at once.
+// missing returns an error that lists everything that this machine lacks.
 func missing(bin string) error {
-	// Debian keeps these where an ordinary PATH does not look.
+	// Debian installs these commands where an ordinary PATH does not search.
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin"); err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// inside is the program proper; it returns the exit status.
+// inside runs the scenarios and returns the exit status.
 func inside(s settings, selected []scenario.Scenario[*scenarios.Env]) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -201,7 +201,7 @@ func inside(s settings, selected []scenario.Scenario[*scenarios.Env]) int {
 
 // keepLogs copies logs out of the sandbox.
 func keepLogs(from string) (string, error) {
-	// TMPDIR is the sandbox's here.
+	// os.TempDir is inside the sandbox here.
 	to, err := os.MkdirTemp("/tmp", "headgate-e2e-")
 	if err != nil {
 		return "", err
@@ -209,7 +209,7 @@ func keepLogs(from string) (string, error) {
 	return to, os.CopyFS(to, os.DirFS(from))
 }
 
-// runPod is a pod of the lab.
+// runPod is the main function of a pod.
 func runPod(args []string) int {
 	var id pod.Identity
 	f := flag.NewFlagSet("e2e pod", flag.ContinueOnError)

@@ -20,8 +20,8 @@ import (
 	"k8s.io/client-go/restmapper"
 )
 
-// AccountKubeconfig writes a kubeconfig with a token of a ServiceAccount, which must
-// exist, made by the API server as it makes those of pods, and returns its path.
+// AccountKubeconfig writes a kubeconfig for an existing ServiceAccount and returns its path. The
+// API server issues the token, as it does for pods.
 func (c *Cluster) AccountKubeconfig(ctx context.Context, namespace, account string) (string, error) {
 	seconds := int64(24 * 60 * 60)
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
@@ -36,8 +36,8 @@ func (c *Cluster) AccountKubeconfig(ctx context.Context, namespace, account stri
 	return c.write(namespace+"-"+account+".kubeconfig", b)
 }
 
-// Apply applies manifests, of any kind that the API server knows, as `kubectl apply
-// --server-side -f FILE…` does: in the order of the files and of the documents in them.
+// Apply applies manifests of any kind that the API server has, as `kubectl apply --server-side -f
+// FILE…` does: in the order of the files, and of the documents in each file.
 func (c *Cluster) Apply(ctx context.Context, files ...string) error {
 	dyn, err := dynamic.NewForConfig(c.Config)
 	if err != nil {

@@ -19,52 +19,52 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// ClusterSpec says what a cluster is made of.
+// ClusterSpec describes a cluster to start.
 type ClusterSpec struct {
 	Name  string
 	Nodes []NodeSpec
 }
 
-// Cluster is one Kubernetes cluster. Its methods may be called from any goroutine.
+// Cluster is one Kubernetes cluster. Goroutines may call its methods concurrently.
 type Cluster struct {
 	Name string
 	Plan ClusterPlan
-	// Control is the machine of the control plane; Etcd, API and Controllers run there,
-	// and may be stopped, killed and started again: addresses, data and keys stay.
+	// Control is the machine of the control plane. Etcd, API and Controllers run there. A scenario
+	// may stop, kill and start them again; their addresses, data and keys stay.
 	Control                *Machine
 	Etcd, API, Controllers *Process
-	// Config and Client are an administrator's, without a limit of requests.
+	// Config and Client have the rights of an administrator and no rate limit.
 	Config *rest.Config
 	Client kubernetes.Interface
 
 	lab   *Lab
-	index int // of its plan
+	index int // of the address plan
 	ca    []byte
 
 	mu    sync.Mutex
 	nodes []*Node
-	// routed are the nodes that know the ways to each other's pods.
+	// routed are the nodes that have routes to each other's pods.
 	routed []*Node
-	// made counts the nodes that ever were: addresses are not used twice.
+	// made counts all nodes ever added. Addresses are not used twice.
 	made int
 }
 
-// apiPort is where every API server listens, each on a machine of its own.
+// apiPort is the port of every API server. Each runs on its own machine.
 const apiPort = 6443
 
-// etcdURL is where etcd listens, on each control machine.
+// etcdURL is the address of etcd on each control machine.
 const etcdURL = "http://127.0.0.1:2379"
 
-// The users of the static token file. All but the first have only what Kubernetes
-// grants to components of that name.
+// users are the entries of the static token file. All but the first have only the rights that
+// Kubernetes grants to the component of that name.
 var users = []struct{ token, user, group string }{
 	{"token-admin", "admin", "system:masters"},
 	{"token-kube-controller-manager", "system:kube-controller-manager", ""},
 	{"token-kube-proxy", "system:kube-proxy", ""},
 }
 
-// StartClusters starts clusters side by side, and returns when every API server is
-// ready and every node's kube-proxy is in sync.
+// StartClusters starts clusters at the same time. It returns when every API server is ready and the
+// kube-proxy of every node has written its rules.
 func (l *Lab) StartClusters(ctx context.Context, specs ...ClusterSpec) ([]*Cluster, error) {
 	started := make([]*Cluster, len(specs))
 	l.mu.Lock()
@@ -86,7 +86,7 @@ func (l *Lab) StartClusters(ctx context.Context, specs ...ClusterSpec) ([]*Clust
 	return started, g.Wait()
 }
 
-// freeIndex is the least that no cluster has. The caller holds the lock.
+// freeIndex returns the smallest index that no cluster has. The caller holds the lock.
 func (l *Lab) freeIndex() int {
 	i := 0
 	for slices.ContainsFunc(l.clusters, func(c *Cluster) bool { return c.index == i }) {
@@ -95,7 +95,8 @@ func (l *Lab) freeIndex() int {
 	return i
 }
 
-// Remove ends a cluster with its nodes and all its data. Its addresses are free again.
+// Remove stops a cluster with its nodes and deletes its data. Another cluster may use its
+// addresses.
 func (c *Cluster) Remove(ctx context.Context) error {
 	var errs []error
 	for _, n := range c.Nodes() {
@@ -126,8 +127,8 @@ func (c *Cluster) start(ctx context.Context, spec ClusterSpec) (err error) {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range spec.Nodes {
-		// In their order: the same nodes have the same addresses in every run, and so the
-		// same place in every subset.
+		// Add nodes in order, so that each node has the same address in every run, and so the same
+		// place in every subset.
 		plan, err := c.nextNode()
 		if err != nil {
 			return err
@@ -140,7 +141,7 @@ func (c *Cluster) start(ctx context.Context, spec ClusterSpec) (err error) {
 	return g.Wait()
 }
 
-// Ready asks the API server's /readyz.
+// Ready requests /readyz from the API server.
 func (c *Cluster) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -152,13 +153,13 @@ func (c *Cluster) WaitReady(ctx context.Context) (time.Duration, error) {
 	return Until(ctx, "the API server of "+c.Name, 3*time.Minute, c.Ready, c.API, c.Etcd)
 }
 
-// Bin is the directory of the programs that the lab runs.
+// Bin returns the directory of the programs that the lab runs.
 func (c *Cluster) Bin() string { return c.lab.opts.Bin }
 
-// Server is the URL of the API server.
+// Server returns the URL of the API server.
 func (c *Cluster) Server() string { return fmt.Sprintf("https://%s:%d", c.Plan.Control, apiPort) }
 
-// AdminKubeconfig is the path of a kubeconfig of an administrator.
+// AdminKubeconfig returns the path of a kubeconfig of an administrator.
 func (c *Cluster) AdminKubeconfig() string { return c.file("admin.kubeconfig") }
 
 func (c *Cluster) file(name string) string { return c.lab.Dir(c.Name, name) }
@@ -204,13 +205,14 @@ func (c *Cluster) writeFiles() error {
 	return err
 }
 
-// startControlPlane starts the three at once: each of them waits for what it needs.
+// startControlPlane starts etcd, the API server and the controllers at once. Each waits for the
+// services that it needs.
 func (c *Cluster) startControlPlane() (err error) {
 	if c.Etcd, err = c.Control.Start(c.Name+"-etcd", "etcd",
 		"--data-dir", c.file("etcd"),
 		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
 		"--listen-peer-urls", "http://127.0.0.1:2380",
-		// The data is in memory, and does not outlive the lab.
+		// The data is in memory and ends with the lab.
 		"--unsafe-no-fsync",
 		"--log-level", "warn",
 	); err != nil {
@@ -224,15 +226,15 @@ func (c *Cluster) startControlPlane() (err error) {
 		"--authentication-kubeconfig", "", "--authorization-kubeconfig", "",
 		"--secure-port", "0",
 		"--leader-elect=false",
-		// Each controller has an account and a role of its own.
+		// Each controller has its own account and role.
 		"--use-service-account-credentials",
-		// All that is wanted of it is slices from pods.
+		// The lab only needs endpoint slices of pods.
 		"--controllers", "endpointslice-controller",
 	)
 	return err
 }
 
-// startAPI starts an API server on the cluster's etcd.
+// startAPI starts an API server that uses the etcd of the cluster.
 func (c *Cluster) startAPI(name string, port int) (*Process, error) {
 	return c.Control.Start(name, "kube-apiserver",
 		"--etcd-servers", etcdURL,
@@ -245,16 +247,17 @@ func (c *Cluster) startAPI(name string, port int) (*Process, error) {
 		"--service-account-issuer", "https://kubernetes.default.svc",
 		"--service-account-key-file", c.file("sa.key"), "--service-account-signing-key-file", c.file("sa.key"),
 		"--service-cluster-ip-range", c.Plan.Services.String(),
-		// Nobody uses the service "kubernetes" here, and no kube-proxy shall wait for it.
+		// No client uses the service "kubernetes" here, and kube-proxy must not wait for it.
 		"--endpoint-reconciler-type", "none",
-		// It taints every new node until the node lifecycle controller, which does not run, lifts that.
+		// The plugin taints every new node until the node lifecycle controller removes the taint.
+		// That controller does not run.
 		"--disable-admission-plugins", "TaintNodesByCondition",
 	)
 }
 
-// SecondAPI starts another API server on the same etcd, which nothing but the returned
-// client knows of: what it does is done behind the back of the first one's clients. It
-// is the caller's to stop.
+// SecondAPI starts another API server on the same etcd. Only the returned client knows it. So a
+// scenario can change objects while the first API server does not answer. The caller stops the
+// process.
 func (c *Cluster) SecondAPI(ctx context.Context) (*Process, kubernetes.Interface, error) {
 	const port = apiPort + 1
 	api, err := c.startAPI(c.Name+"-kube-apiserver-2", port)
@@ -275,7 +278,7 @@ func (c *Cluster) SecondAPI(ctx context.Context) (*Process, kubernetes.Interface
 	return api, client, err
 }
 
-// write puts a file of the cluster's where processes find it.
+// write writes a file of the cluster and returns its path.
 func (c *Cluster) write(name string, b []byte) (string, error) {
 	path := c.file(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

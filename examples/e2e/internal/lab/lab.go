@@ -1,16 +1,15 @@
 //go:build linux
 
-// Package lab is Kubernetes clusters and other machines on one machine: every machine
-// is a network namespace on one bridge, every program a plain process in one of them.
+// Package lab runs Kubernetes clusters and other machines on one computer. Every machine is a
+// network namespace on one bridge. Every program is an ordinary process in one of them.
 //
-// A [Lab] has [Machine]s, for terminators and clients, and [Cluster]s. A cluster is a
-// control machine with a real etcd, kube-apiserver and kube-controller-manager, and
-// [Node]s: machines with a real kube-proxy in nftables mode, a Node object, and
-// [Pod]s, each of which is a small HTTP server in a namespace of its own that is
-// routed through its node. There is no kubelet, no scheduler and no container runtime:
-// the lab writes the status of Nodes and Pods itself, and kube-controller-manager makes
-// the EndpointSlices from them, so that everything that is downstream of a Pod's status
-// is Kubernetes itself.
+// A [Lab] has [Machine]s, for terminators and clients, and [Cluster]s. A cluster has a control
+// machine with a real etcd, kube-apiserver and kube-controller-manager, and [Node]s. A node is a
+// machine with a real kube-proxy in nftables mode, a Node object, and [Pod]s. A pod is a small HTTP
+// server in its own namespace, and its node routes to it. There is no kubelet, no scheduler and no
+// container runtime. The lab writes the status of Nodes and Pods itself. kube-controller-manager
+// makes the EndpointSlices from them, so Kubernetes itself does everything that follows from the
+// status of a Pod.
 //
 //	l, err := lab.New(lab.Options{Bin: "bin", Dir: "/run/lab", Logs: "/run/lab/logs"})
 //	clusters, err := l.StartClusters(ctx, lab.ClusterSpec{Name: "eu-1", Nodes: []lab.NodeSpec{{Name: "eu-1-a", Zone: "a"}}})
@@ -18,36 +17,41 @@
 //	client, err := l.Machine("client")
 //	res, err := client.Client().Get(...)
 //
-// It must run as root in a sandbox (package sandbox): it takes fixed addresses and
-// ports, names namespaces, and leaves everything to end with the sandbox.
+// The package must run as root in a sandbox (package sandbox). It uses fixed addresses and ports,
+// creates named namespaces, and relies on the sandbox to remove them.
 package lab
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/pod"
 )
 
-// Options says where a lab finds and keeps things.
+// Options are the directories of a lab.
 type Options struct {
-	// Bin holds etcd, kube-apiserver, kube-controller-manager, kube-proxy and e2e.
+	// Bin contains etcd, kube-apiserver, kube-controller-manager, kube-proxy and e2e.
 	Bin string
-	// Dir takes certificates, kubeconfigs and etcd's data; Logs a file for each process.
-	// Both are made if need be.
+	// Dir receives certificates, kubeconfigs and the data of etcd. Logs receives a file for each
+	// process. The lab creates both if they are missing.
 	Dir, Logs string
 }
 
-// Lab is a set of machines on one network. Its methods may be called from any goroutine.
+// Lab is a set of machines on one network. Goroutines may call its methods concurrently.
 type Lab struct {
 	opts Options
-	// links numbers the host's ends of veth pairs.
+	// links counts veth pairs, to name their ends on the host.
 	links atomic.Int64
 
 	mu        sync.Mutex
@@ -57,7 +61,7 @@ type Lab struct {
 	processes []*Process
 }
 
-// New makes the network.
+// New creates the network of a lab.
 func New(opts Options) (*Lab, error) {
 	for _, dir := range []*string{&opts.Bin, &opts.Dir, &opts.Logs} {
 		abs, err := filepath.Abs(*dir)
@@ -72,19 +76,19 @@ func New(opts Options) (*Lab, error) {
 	l := &Lab{opts: opts, machines: make(map[string]*Machine)}
 	return l, ipBatch("",
 		"link set lo up",
-		// No spanning tree and no multicast snooping: a port forwards at once.
+		// Without spanning tree and multicast snooping, a new port forwards at once.
 		"link add lab0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
 		fmt.Sprintf("addr add %s/%d dev lab0", Gateway, Network.Bits()),
 		"link set lab0 up",
 	)
 }
 
-// Dir returns the path of a file of the lab's own directory.
+// Dir returns the path of a file in the lab's own directory.
 func (l *Lab) Dir(elem ...string) string {
 	return filepath.Join(append([]string{l.opts.Dir}, elem...)...)
 }
 
-// Cluster returns the cluster of that name, or nil.
+// Cluster returns the cluster with a name, or nil.
 func (l *Lab) Cluster(name string) *Cluster {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,8 +100,8 @@ func (l *Lab) Cluster(name string) *Cluster {
 	return nil
 }
 
-// Died returns an error for every process that ended though nobody asked it to, with
-// the end of its log; nil when all is well.
+// Died returns an error for every process that ended without Stop or Kill, with the end of its log.
+// It returns nil if all processes run.
 func (l *Lab) Died() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,7 +112,7 @@ func (l *Lab) Died() error {
 	return errors.Join(errs...)
 }
 
-// Process returns the process of that name, or nil.
+// Process returns the process with a name, or nil.
 func (l *Lab) Process(name string) *Process {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +141,7 @@ func (l *Lab) own(p *Process) error {
 	return nil
 }
 
-// lookPath finds a program in the lab's bin directory, else where commands are.
+// lookPath finds a program in the bin directory of the lab, or on PATH.
 func (l *Lab) lookPath(name string) string {
 	if filepath.IsAbs(name) {
 		return name
@@ -156,9 +160,8 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// Until calls check until it returns nil, and returns how long that took. After within
-// it returns an error that says what was waited for, what check said last, and the ends
-// of the logs given.
+// Until calls check until check returns nil, and returns how long that took. After the time within,
+// it returns an error with what, the last error of check, and the ends of the logs.
 func Until(ctx context.Context, what string, within time.Duration, check func(context.Context) error, logs ...*Process) (time.Duration, error) {
 	const every = 20 * time.Millisecond
 	start := time.Now()
@@ -170,7 +173,7 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 		if err == nil {
 			return time.Since(start), nil
 		}
-		// That the time is up is no news; what was wrong before is.
+		// An error that only says that the time is over would hide the last real error.
 		if last == nil || deadline.Err() == nil {
 			last = err
 		}
@@ -191,7 +194,7 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 	}
 }
 
-// ipBatch runs lines of ip(8), in the named namespace or, without one, in the lab's own.
+// ipBatch runs lines of ip(8) in the network namespace netns. "" means the lab's own namespace.
 func ipBatch(netns string, lines ...string) error {
 	args := []string{"-batch", "-"}
 	if netns != "" {
@@ -203,4 +206,43 @@ func ipBatch(netns string, lines ...string) error {
 		return fmt.Errorf("lab: ip %s: %w: %s: in:\n%s", strings.Join(args, " "), err, out, strings.Join(lines, "\n"))
 	}
 	return nil
+}
+
+// EntryNode returns the node whose port received a request, judged by the answer of the pod.
+// kube-proxy masquerades, so the pod sees an address of that node. If kube-proxy does not
+// masquerade, as with externalTrafficPolicy Local, the node of the pod received the request.
+// EntryNode returns nil if the node is not in the cluster.
+func (c *Cluster) EntryNode(answer pod.Answer) *Node {
+	source, err := netip.ParseAddr(answer.Source)
+	if err == nil {
+		for _, n := range c.Nodes() {
+			if source == n.Addr || source == n.Plan.PodGateway {
+				return n
+			}
+		}
+	}
+	return c.Node(answer.Node)
+}
+
+// Guide returns instructions to look around in a lab. pid is the first process of its sandbox.
+func (l *Lab) Guide(pid int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b strings.Builder
+	fmt.Fprintf(&b, `
+Everything is left running, until Ctrl-C. To look around:
+  nsenter -a -t %-7d bash            a shell inside, beside the bridge
+  ip netns exec MACHINE bash            a shell on a machine, from there
+  export KUBECONFIG=%s/CLUSTER/admin.kubeconfig
+  ls %s
+Machines:
+`, pid, l.opts.Dir, l.opts.Logs)
+	for _, name := range slices.Sorted(maps.Keys(l.machines)) {
+		fmt.Fprintf(&b, "  %-24s %s\n", name, l.machines[name].Addr)
+	}
+	fmt.Fprintln(&b, "Clusters:")
+	for _, c := range l.clusters {
+		fmt.Fprintf(&b, "  %-24s %s\n", c.Name, c.Server())
+	}
+	return b.String()
 }

@@ -20,7 +20,7 @@ import (
 func TestUntil(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "etcd.log")
 	require.NoError(t, os.WriteFile(log, []byte("starting\nno space left\n"), 0o600))
-	t.Run("takes as long as it takes", func(t *testing.T) {
+	t.Run("returns when check succeeds", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
 			took, err := Until(t.Context(), "a second", time.Minute, func(context.Context) error {
@@ -33,7 +33,7 @@ func TestUntil(t *testing.T) {
 			require.Equal(t, time.Second, took)
 		})
 	})
-	t.Run("says what it waited for, what was wrong, and what the log says", func(t *testing.T) {
+	t.Run("reports what, the last error and the log", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			took, err := Until(t.Context(), "etcd", time.Second, func(ctx context.Context) error {
 				if ctx.Err() != nil {
@@ -62,12 +62,12 @@ func TestLastLines(t *testing.T) {
 		n    int
 		want string
 	}{
-		"none":           {"", 3, ""},
-		"only ends":      {"\n\n", 3, ""},
-		"fewer":          {"a\nb\n", 3, "    a\n    b"},
-		"more":           {"a\nb\nc\nd", 2, "    c\n    d"},
-		"empty between":  {"a\n\nb\n", 2, "    \n    b"},
-		"as many as are": {"a\nb", 2, "    a\n    b"},
+		"none":          {"", 3, ""},
+		"only ends":     {"\n\n", 3, ""},
+		"fewer":         {"a\nb\n", 3, "    a\n    b"},
+		"more":          {"a\nb\nc\nd", 2, "    c\n    d"},
+		"empty between": {"a\n\nb\n", 2, "    \n    b"},
+		"exactly n":     {"a\nb", 2, "    a\n    b"},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, lastLines(test.in, test.n)) })
 	}
@@ -97,11 +97,11 @@ func TestEntryNode(t *testing.T) {
 		answer pod.Answer
 		want   *Node
 	}{
-		"masqueraded to a pod elsewhere":    {pod.Answer{Source: "10.64.1.11", Node: "b"}, c.nodes[0]},
-		"masqueraded to a pod of its own":   {pod.Answer{Source: "10.80.2.1", Node: "b"}, c.nodes[1]},
-		"not masqueraded":                   {pod.Answer{Source: "10.64.0.10", Node: "b"}, c.nodes[1]},
-		"of a node that is not there":       {pod.Answer{Source: "10.64.0.10", Node: "c"}, nil},
-		"with a source that is not address": {pod.Answer{Source: "", Node: "a"}, c.nodes[0]},
+		"masqueraded to a pod elsewhere":  {pod.Answer{Source: "10.64.1.11", Node: "b"}, c.nodes[0]},
+		"masqueraded to a pod of its own": {pod.Answer{Source: "10.80.2.1", Node: "b"}, c.nodes[1]},
+		"not masqueraded":                 {pod.Answer{Source: "10.64.0.10", Node: "b"}, c.nodes[1]},
+		"of an unknown node":              {pod.Answer{Source: "10.64.0.10", Node: "c"}, nil},
+		"with an invalid source":          {pod.Answer{Source: "", Node: "a"}, c.nodes[0]},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, c.EntryNode(test.answer)) })
 	}

@@ -17,20 +17,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is a network namespace with an address in [Network], reached through the
-// bridge. `ip netns exec NAME` enters it. Its methods may be called from any goroutine.
+// Machine is a network namespace with an address in [Network], connected to the bridge. `ip netns
+// exec NAME` enters it. Goroutines may call its methods concurrently.
 type Machine struct {
 	Name string
 	Addr netip.Addr
 
 	lab *Lab
 	ns  *os.File
-	// link is the other end of its eth0, and outside the namespace that that is in: the
-	// lab's own ("") or a node.
+	// link is the other end of the machine's eth0. It is in the network namespace outside: "" is
+	// the namespace of the lab, otherwise it is the name of a node.
 	link, outside string
 }
 
-// Machine returns the machine of that name that belongs to no cluster, made if need be.
+// Machine returns the machine with a name that belongs to no cluster. It creates the machine if it
+// is missing.
 func (l *Lab) Machine(name string) (*Machine, error) {
 	l.mu.Lock()
 	if m, ok := l.machines[name]; ok {
@@ -46,7 +47,7 @@ func (l *Lab) Machine(name string) (*Machine, error) {
 	return l.machine(name, addr)
 }
 
-// machine makes a machine on the bridge.
+// machine creates a machine on the bridge.
 func (l *Lab) machine(name string, addr netip.Addr) (*Machine, error) {
 	m, err := l.namespace(name, addr)
 	if err != nil {
@@ -65,14 +66,14 @@ func (l *Lab) machine(name string, addr netip.Addr) (*Machine, error) {
 	)
 }
 
-// linkAddr is the Ethernet address of a machine. It follows from the other one, so that
-// neighbours of a machine that was here before send to the one that has its address now:
-// until they ask again they keep for the better part of a minute what they know.
+// linkAddr derives the Ethernet address of a machine from its IP address. A removed machine and a
+// new machine with the same IP address so have the same Ethernet address. Neighbours cache the
+// Ethernet address of an IP address for most of a minute.
 func linkAddr(addr netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x02, 0}, addr.AsSlice()...)
 }
 
-// namespace makes a namespace without any link.
+// namespace creates a network namespace without any link.
 func (l *Lab) namespace(name string, addr netip.Addr) (*Machine, error) {
 	m := &Machine{Name: name, Addr: addr, lab: l, link: fmt.Sprintf("veth%d", l.links.Add(1))}
 	l.mu.Lock()
@@ -95,21 +96,21 @@ func (l *Lab) namespace(name string, addr netip.Addr) (*Machine, error) {
 	return m, nil
 }
 
-// remove ends the machine's processes and the machine.
+// remove kills the processes of the machine and deletes the machine.
 func (m *Machine) remove() error {
 	m.lab.mu.Lock()
 	delete(m.lab.machines, m.Name)
 	m.lab.mu.Unlock()
 	m.killAll()
 	_ = m.ns.Close()
-	// Its end of a veth pair goes with it, and so the other one.
+	// The kernel deletes the end of the veth pair in the namespace, and with it the other end.
 	if out, err := exec.Command("ip", "netns", "del", m.Name).CombinedOutput(); err != nil {
 		return fmt.Errorf("lab: ip netns del %s: %w: %s", m.Name, err, out)
 	}
 	return nil
 }
 
-// Processes returns what was started on the machine.
+// Processes returns the processes that were started on the machine.
 func (m *Machine) Processes() []*Process {
 	m.lab.mu.Lock()
 	defer m.lab.mu.Unlock()
@@ -128,15 +129,15 @@ func (m *Machine) killAll() {
 	}
 }
 
-// Unplug takes the machine off the network: what is sent to it vanishes without an
-// answer, unlike the refusal of a process that is not there.
+// Unplug disconnects the machine from the network. Packets to it get no answer, unlike a refusal by
+// a machine whose process is gone.
 func (m *Machine) Unplug() error { return ipBatch(m.outside, "link set "+m.link+" down") }
 
-// Plug undoes Unplug.
+// Plug reverts Unplug.
 func (m *Machine) Plug() error { return ipBatch(m.outside, "link set "+m.link+" up") }
 
-// Do calls f on a thread that is in the machine's network namespace: sockets that f
-// makes itself, and processes that it starts, belong to the machine.
+// Do calls f on a thread in the network namespace of the machine. Sockets and processes that f
+// creates itself belong to the machine.
 func (m *Machine) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- m.enter(f) }()
@@ -157,17 +158,17 @@ func (m *Machine) enter(f func() error) error {
 	}
 	err = f()
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		// The thread stays locked, so that it ends with this goroutine.
+		// The thread stays locked and ends with this goroutine.
 		return errors.Join(err, fmt.Errorf("lab: leave %s: %w", m.Name, back))
 	}
 	runtime.UnlockOSThread()
 	return err
 }
 
-// DialContext dials from the machine. The address must be an IP address and a port.
+// DialContext dials from the machine. address must be an IP address and a port.
 func (m *Machine) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
-		// A name would be looked up by goroutines on threads elsewhere.
+		// Goroutines on other threads would resolve a name, outside the namespace.
 		return nil, fmt.Errorf("lab: dial from %s: %w", m.Name, err)
 	}
 	err = m.Do(func() error {
@@ -178,7 +179,7 @@ func (m *Machine) DialContext(ctx context.Context, network, address string) (con
 	return conn, err
 }
 
-// Listen listens on the machine.
+// Listen opens a listener on the machine.
 func (m *Machine) Listen(network, address string) (l net.Listener, err error) {
 	err = m.Do(func() error {
 		l, err = net.Listen(network, address)
@@ -187,7 +188,7 @@ func (m *Machine) Listen(network, address string) (l net.Listener, err error) {
 	return l, err
 }
 
-// Client returns an HTTP client whose every request makes a connection from the machine.
+// Client returns an HTTP client that opens a new connection from the machine for each request.
 func (m *Machine) Client() *http.Client {
 	return &http.Client{
 		Timeout:   10 * time.Second,

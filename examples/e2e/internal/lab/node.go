@@ -19,11 +19,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// NodeSpec says what a node is.
+// NodeSpec describes a node to add.
 type NodeSpec struct {
 	// Name is unique in the lab. Zone may be empty.
 	Name, Zone string
-	// Labels are further labels.
+	// Labels are additional labels.
 	Labels map[string]string
 }
 
@@ -33,15 +33,15 @@ type Node struct {
 	Spec    NodeSpec
 	Plan    NodePlan
 	Cluster *Cluster
-	// Proxy is its kube-proxy.
+	// Proxy is the kube-proxy of the node.
 	Proxy *Process
 
 	mu   sync.Mutex
 	pods []*Pod
-	made int // counts the pods that ever were: addresses are not used twice
+	made int // number of all pods ever run; addresses are not used twice
 }
 
-// AddNode adds a node, and returns when its kube-proxy is in sync.
+// AddNode adds a node, and returns when its kube-proxy has written its rules.
 func (c *Cluster) AddNode(ctx context.Context, spec NodeSpec) (*Node, error) {
 	plan, err := c.nextNode()
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Cluster) AddNode(ctx context.Context, spec NodeSpec) (*Node, error) {
 	return c.addNode(ctx, spec, plan)
 }
 
-// nextNode returns addresses that no node had.
+// nextNode returns addresses that no node has had.
 func (c *Cluster) nextNode() (NodePlan, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,7 +77,8 @@ func (c *Cluster) addNode(ctx context.Context, spec NodeSpec, plan NodePlan) (n 
 		"--hostname-override", spec.Name,
 		"--proxy-mode", "nftables",
 		"--cluster-cidr", c.Plan.Pods.String(),
-		// These settings are the machine's, not the namespace's.
+		// kube-proxy must not change these settings: they belong to the computer, not to the
+		// namespace.
 		"--conntrack-max-per-core", "0",
 		"--conntrack-tcp-timeout-established", "0",
 		"--conntrack-tcp-timeout-close-wait", "0",
@@ -93,16 +94,18 @@ func (c *Cluster) addNode(ctx context.Context, spec NodeSpec, plan NodePlan) (n 
 	return n, nil
 }
 
-// route lets the node forward, and tells it and its neighbours the ways to each other's pods.
+// route makes the node forward packets, and adds routes between its pods and the pods of its
+// neighbours.
 func (n *Node) route() error {
 	if err := n.Do(func() error {
 		for file, value := range map[string]string{
 			"ipv4/ip_forward": "1",
-			// Answers of pods may take another way than the questions.
+			// Answers of pods may take another path than the requests.
 			"ipv4/conf/all/rp_filter":     "0",
 			"ipv4/conf/default/rp_filter": "0",
 		} {
-			// /proc/sys/net shows the namespace of the thread that opens it.
+			// /proc/sys/net shows the settings of the network namespace of the thread that opens
+			// it.
 			if err := os.WriteFile("/proc/sys/net/"+file, []byte(value), 0); err != nil {
 				return fmt.Errorf("lab: %w", err)
 			}
@@ -114,7 +117,7 @@ func (n *Node) route() error {
 	return n.Cluster.addRoutes(n)
 }
 
-// addRoutes tells a new node and the others the ways to each other's pods.
+// addRoutes adds routes between the pods of a new node and the pods of all other nodes.
 func (c *Cluster) addRoutes(n *Node) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,8 +135,8 @@ func (c *Cluster) addRoutes(n *Node) error {
 	return ipBatch(n.Name, mine...)
 }
 
-// proxyReady asks kube-proxy's own health check, which turns good when it has written
-// its rules.
+// proxyReady requests kube-proxy's health check, which succeeds after kube-proxy has written its
+// rules.
 func (n *Node) proxyReady(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10256/healthz", nil)
 	if err != nil {
@@ -150,7 +153,7 @@ func (n *Node) proxyReady(ctx context.Context) error {
 	return nil
 }
 
-// Nodes returns the cluster's nodes in the order of their names.
+// Nodes returns the nodes of the cluster, sorted by name.
 func (c *Cluster) Nodes() []*Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,7 +162,7 @@ func (c *Cluster) Nodes() []*Node {
 	return nodes
 }
 
-// Node returns the node of that name, or nil.
+// Node returns the node with a name, or nil.
 func (c *Cluster) Node(name string) *Node {
 	for _, n := range c.Nodes() {
 		if n.Name == name {
@@ -169,8 +172,8 @@ func (c *Cluster) Node(name string) *Node {
 	return nil
 }
 
-// Create makes the Node object, as a kubelet that registers itself does, with its
-// address and Ready in status.
+// Create creates the Node object with its address and condition Ready, as a kubelet does when it
+// registers itself.
 func (n *Node) Create(ctx context.Context) error {
 	nodes := n.Cluster.Client.CoreV1().Nodes()
 	made, err := nodes.Create(ctx, n.object(), metav1.CreateOptions{})
@@ -219,13 +222,13 @@ func nodeStatus(plan NodePlan, name string, ready bool) corev1.NodeStatus {
 	}
 }
 
-// Delete deletes the Node object; the machine and what runs on it stay as they are.
+// Delete deletes the Node object. The machine and its processes continue to run.
 func (n *Node) Delete(ctx context.Context) error {
 	return n.Cluster.Client.CoreV1().Nodes().Delete(ctx, n.Name, metav1.DeleteOptions{})
 }
 
-// Remove ends the node as a machine that is taken away: its Node and Pod objects are
-// deleted, its processes and its pods killed, and the machine is gone.
+// Remove removes the node like a machine that is taken away: it deletes the Node and Pod objects,
+// kills the processes and pods, and deletes the machine.
 func (n *Node) Remove(ctx context.Context) error {
 	if err := n.Delete(ctx); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("lab: %w", err)
@@ -243,10 +246,10 @@ func (n *Node) Remove(ctx context.Context) error {
 	return n.remove()
 }
 
-// Cordon sets spec.unschedulable, as kubectl cordon does; Uncordon takes it back.
+// Cordon sets spec.unschedulable, as kubectl cordon does.
 func (n *Node) Cordon(ctx context.Context) error { return n.unschedulable(ctx, true) }
 
-// Uncordon undoes Cordon.
+// Uncordon clears spec.unschedulable, as kubectl uncordon does.
 func (n *Node) Uncordon(ctx context.Context) error { return n.unschedulable(ctx, false) }
 
 func (n *Node) unschedulable(ctx context.Context, v bool) error {
@@ -286,7 +289,7 @@ func (n *Node) patch(ctx context.Context, patch any, subresources ...string) err
 	return nil
 }
 
-// metadataPatch is a merge patch of one label or annotation; an empty value removes it.
+// metadataPatch returns a merge patch of one label or annotation. An empty value removes it.
 func metadataPatch(field, key, value string) any {
 	var v any
 	if value != "" {

@@ -5,11 +5,11 @@ import (
 	"net/netip"
 )
 
-// Network is where every machine has its address. Each cluster takes a /24 of it, and a
-// /16 for pods and one for service addresses elsewhere; none of them overlap.
+// Network contains the addresses of all machines. Each cluster has a /24 of it, and a /16 for pods
+// and a /16 for services elsewhere. They do not overlap.
 var Network = netip.MustParsePrefix("10.64.0.0/16")
 
-// Gateway is the lab's own address in Network: that of the bridge.
+// Gateway is the address of the bridge in Network, which is the lab's own address.
 var Gateway = netip.MustParseAddr("10.64.0.1")
 
 // Limits of the plan.
@@ -20,7 +20,7 @@ const (
 	maxMachines = 200
 )
 
-// MachineAddr is the address of the i-th machine that belongs to no cluster.
+// MachineAddr returns the address of machine i among the machines that belong to no cluster.
 func MachineAddr(i int) (netip.Addr, error) {
 	if i < 0 || i >= maxMachines {
 		return netip.Addr{}, fmt.Errorf("lab: machine %d: at most %d", i, maxMachines)
@@ -28,16 +28,16 @@ func MachineAddr(i int) (netip.Addr, error) {
 	return netip.AddrFrom4([4]byte{10, 64, 0, byte(10 + i)}), nil
 }
 
-// ClusterPlan is the addresses of one cluster.
+// ClusterPlan contains the addresses of one cluster.
 type ClusterPlan struct {
 	index byte
-	// Control is the machine of etcd and the API server.
+	// Control is the address of the machine with etcd and the API server.
 	Control netip.Addr
 	// Pods and Services are the cluster's own networks.
 	Pods, Services netip.Prefix
 }
 
-// PlanCluster returns the addresses of the i-th cluster.
+// PlanCluster returns the addresses of cluster i.
 func PlanCluster(i int) (ClusterPlan, error) {
 	if i < 0 || i >= maxClusters {
 		return ClusterPlan{}, fmt.Errorf("lab: cluster %d: at most %d", i, maxClusters)
@@ -51,16 +51,16 @@ func PlanCluster(i int) (ClusterPlan, error) {
 	}, nil
 }
 
-// NodePlan is the addresses of one node.
+// NodePlan contains the addresses of one node.
 type NodePlan struct {
-	// Addr is the node's address in the lab's network.
+	// Addr is the address of the node in Network.
 	Addr netip.Addr
-	// Pods is the network of its pods, PodGateway the node's own address there.
+	// Pods is the network of the pods on the node. PodGateway is the address of the node in it.
 	Pods       netip.Prefix
 	PodGateway netip.Addr
 }
 
-// Node returns the addresses of the cluster's i-th node.
+// Node returns the addresses of node i in the cluster.
 func (c ClusterPlan) Node(i int) (NodePlan, error) {
 	if i < 0 || i >= maxNodes {
 		return NodePlan{}, fmt.Errorf("lab: node %d: at most %d", i, maxNodes)
@@ -75,7 +75,7 @@ func (c ClusterPlan) Node(i int) (NodePlan, error) {
 	}, nil
 }
 
-// Pod returns the address of the node's i-th pod.
+// Pod returns the address of pod i on the node.
 func (n NodePlan) Pod(i int) (netip.Addr, error) {
 	if i < 0 || i >= maxPods {
 		return netip.Addr{}, fmt.Errorf("lab: pod %d of a node: at most %d", i, maxPods)

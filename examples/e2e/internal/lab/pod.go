@@ -17,14 +17,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// PodPort is where every pod's server listens.
+// PodPort is the port of the server in every pod.
 const PodPort = 8080
 
-// AppLabel is the label of a pod that says which app it belongs to.
+// AppLabel is the label of a pod that names its app.
 const AppLabel = "app.kubernetes.io/name"
 
-// Pod is an HTTP server (package pod) in a namespace of its own on a node, and a Pod
-// object whose status the lab writes, as no kubelet does.
+// Pod is an HTTP server (package pod) in its own namespace on a node, and a Pod object. The lab
+// writes the status of the object, because no kubelet runs.
 type Pod struct {
 	*Machine
 	Namespace string
@@ -32,9 +32,9 @@ type Pod struct {
 	Server    *Process
 }
 
-// RunPod runs a pod of an app on the node, and returns when it answers and its Pod is
-// Ready. Whether the slices and kube-proxy know it yet is for [Cluster.Deploy] or the
-// caller to wait for.
+// RunPod runs a pod of an app on the node. It returns when the server answers and the Pod object is
+// Ready. [Cluster.Deploy] or the caller waits until the endpoint slices and kube-proxy have
+// followed.
 func (n *Node) RunPod(ctx context.Context, namespace, app string) (*Pod, error) {
 	n.mu.Lock()
 	addr, err := n.Plan.Pod(n.made)
@@ -68,8 +68,8 @@ func (n *Node) RunPod(ctx context.Context, namespace, app string) (*Pod, error) 
 	return p, nil
 }
 
-// podMachine makes a namespace that is joined to its node alone and routed by it, as
-// network plugins do: one address, and the node as the only neighbour.
+// podMachine creates a namespace that is connected only to its node and routed by the node, as
+// network plugins do. It has one address, and the node is its only neighbour.
 func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
 	m, err := n.lab.namespace(name, addr)
 	if err != nil {
@@ -78,7 +78,7 @@ func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
 	m.outside = n.Name
 	if err := ipBatch(n.Name,
 		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", m.link, linkAddr(addr), name),
-		// What kube-proxy masquerades leaves with this address, which names the node to the pod.
+		// kube-proxy masquerades with this address, which identifies the node for the pod.
 		fmt.Sprintf("addr add %s/32 dev %s", n.Plan.PodGateway, m.link),
 		fmt.Sprintf("link set %s up", m.link),
 		fmt.Sprintf("route add %s dev %s", addr, m.link),
@@ -110,7 +110,7 @@ func (p *Pod) create(ctx context.Context, app string) error {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, Labels: map[string]string{AppLabel: app}},
 		Spec: corev1.PodSpec{
-			// Set from the start: there is no scheduler.
+			// Set here, because there is no scheduler.
 			NodeName:   p.Node.Name,
 			Containers: []corev1.Container{{Name: "server", Image: "e2e", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: PodPort}}}},
 		},
@@ -121,7 +121,7 @@ func (p *Pod) create(ctx context.Context, app string) error {
 	return nil
 }
 
-// SetReady writes the Pod's status, as a kubelet does after a readiness probe.
+// SetReady writes the status of the Pod object, as a kubelet does after a readiness probe.
 func (p *Pod) SetReady(ctx context.Context, ready bool) error {
 	status := corev1.ConditionFalse
 	if ready {
@@ -150,7 +150,8 @@ func (p *Pod) SetReady(ctx context.Context, ready bool) error {
 	return nil
 }
 
-// Delete deletes the Pod object at once, and then ends the server and its namespace.
+// Delete deletes the Pod object without a grace period. Then it stops the server and deletes its
+// namespace.
 func (p *Pod) Delete(ctx context.Context) error {
 	now := int64(0)
 	err := p.Node.Cluster.Client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})

@@ -16,12 +16,11 @@ import (
 	"time"
 )
 
-// Process is a program that runs on a machine. Its methods may be called from any
-// goroutine.
+// Process is a program that runs on a machine. Goroutines may call its methods concurrently.
 type Process struct {
-	// Name is unique in the lab; Log is the file that its output is appended to.
+	// Name is unique in the lab. The output of the process is appended to the file Log.
 	Name, Log string
-	// Machine is where it runs.
+	// Machine is the machine that the process runs on.
 	Machine *Machine
 
 	argv []string
@@ -30,18 +29,18 @@ type Process struct {
 	mu      sync.Mutex
 	cmd     *exec.Cmd
 	done    chan struct{}
-	wanted  bool // it should be running
+	wanted  bool // started, and neither stopped nor killed
 	waitErr error
 }
 
-// Start runs argv in the machine's network namespace; argv[0] is looked up in the lab's
-// bin directory first. The process ends with the lab, or by Stop or Kill. If it ends on
-// its own account, [Lab.Died] tells.
+// Start runs argv in the network namespace of the machine. The bin directory of the lab is searched
+// for argv[0] before PATH. The process ends with the lab, or by Stop or Kill. [Lab.Died] reports a
+// process that ends by itself.
 func (m *Machine) Start(name string, argv ...string) (*Process, error) {
 	return m.StartEnv(name, nil, argv...)
 }
 
-// StartEnv is Start with further environment variables.
+// StartEnv is Start with additional environment variables.
 func (m *Machine) StartEnv(name string, env []string, argv ...string) (*Process, error) {
 	if err := os.Remove(filepath.Join(m.lab.opts.Logs, name+".log")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("lab: %w", err)
@@ -53,7 +52,7 @@ func (m *Machine) StartEnv(name string, env []string, argv ...string) (*Process,
 	return p, p.Start()
 }
 
-// Start starts a process that was stopped or killed, with the same arguments.
+// Start starts a stopped or killed process again, with the same arguments.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +68,7 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.Machine.lab.lookPath(p.argv[0]), p.argv[1:]...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// A group of its own, so that a signal reaches what it started, too.
+	// In its own process group, a signal reaches its children too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.Machine.Do(cmd.Start); err != nil {
 		return fmt.Errorf("lab: start %s: %w", p.Name, err)
@@ -99,21 +98,21 @@ func (p *Process) running() bool {
 	}
 }
 
-// Running tells whether the process runs.
+// Running reports whether the process runs.
 func (p *Process) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.running()
 }
 
-// PID is the process id inside the sandbox.
+// PID returns the process id inside the sandbox.
 func (p *Process) PID() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cmd.Process.Pid
 }
 
-// Signal sends a signal to the process alone.
+// Signal sends a signal to the process, not to its children.
 func (p *Process) Signal(s syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,11 +122,11 @@ func (p *Process) Signal(s syscall.Signal) error {
 	return nil
 }
 
-// stopTime is how long a process may take to end after SIGTERM.
+// stopTime is how long a process may run after SIGTERM.
 const stopTime = 10 * time.Second
 
-// Stop asks the process to end, and kills it when it does not within ten seconds, which
-// is an error.
+// Stop sends SIGTERM. If the process still runs after ten seconds, Stop kills it and returns an
+// error.
 func (p *Process) Stop() error {
 	done := p.end(syscall.SIGTERM)
 	select {
@@ -139,10 +138,10 @@ func (p *Process) Stop() error {
 	}
 }
 
-// Kill ends the process, and whatever it started, with SIGKILL, and waits until it is gone.
+// Kill sends SIGKILL to the process and its children, and waits until the process is gone.
 func (p *Process) Kill() { <-p.end(syscall.SIGKILL) }
 
-// Restart is Stop and Start.
+// Restart stops the process and starts it again.
 func (p *Process) Restart() error {
 	if err := p.Stop(); err != nil {
 		return err
@@ -150,7 +149,7 @@ func (p *Process) Restart() error {
 	return p.Start()
 }
 
-// end signals the group; the channel is closed when the process is gone.
+// end signals the process group. The channel is closed when the process is gone.
 func (p *Process) end(s syscall.Signal) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,7 +165,7 @@ func (p *Process) end(s syscall.Signal) <-chan struct{} {
 	return p.done
 }
 
-// died returns why the process ended though nobody asked it to, else nil.
+// died returns an error if the process ended without Stop or Kill, and nil otherwise.
 func (p *Process) died() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,13 +175,13 @@ func (p *Process) died() error {
 	return fmt.Errorf("lab: %s ended by itself: %w", p.Name, errors.Join(p.waitErr, tail(p.Log, 15)))
 }
 
-// Run runs a command on the machine to its end and returns what it printed on standard
-// output; an error holds what it printed on standard error.
+// Run runs a command on the machine until it ends, and returns its standard output. An error
+// contains its standard error.
 func (m *Machine) Run(ctx context.Context, argv ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, m.lab.lookPath(argv[0]), argv[1:]...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// A grandchild may keep the pipes open.
+	// A grandchild may keep the pipes open after the child has ended.
 	cmd.WaitDelay = time.Second
 	if err := m.Do(cmd.Start); err != nil {
 		return "", fmt.Errorf("lab: %s on %s: %w", argv[0], m.Name, err)
@@ -193,10 +192,11 @@ func (m *Machine) Run(ctx context.Context, argv ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// Tail returns the end of the process's log as an error, for reports; nil if it is empty.
+// Tail returns the end of the log as an error, for reports. It returns nil if the log is empty.
 func (p *Process) Tail() error { return tail(p.Log, 15) }
 
-// tail returns the last lines of a log as an error, for reports; nil if there are none.
+// tail returns the last lines of a log as an error, for reports. It returns nil if the log is
+// empty.
 func tail(path string, lines int) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -212,7 +212,7 @@ func tail(path string, lines int) error {
 		return err
 	}
 	if last := lastLines(string(b), lines); last != "" {
-		return fmt.Errorf("the end of %s:\n%s", filepath.Base(path), last)
+		return fmt.Errorf("last lines of %s:\n%s", filepath.Base(path), last)
 	}
 	return nil
 }

@@ -18,34 +18,34 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// App says what is deployed: a Service of type NodePort, and pods behind it.
+// App is a deployment: a Service of type NodePort, and pods.
 type App struct {
 	Namespace, Name string
-	// PortName is the name of the service's port; empty means "http".
+	// PortName is the name of the port of the service. Empty means "http".
 	PortName string
-	// NodePort is allocated by the API server when it is 0.
+	// NodePort 0 lets the API server allocate one.
 	NodePort int32
-	// Annotations are the Service's.
+	// Annotations are set on the Service.
 	Annotations map[string]string
 	// Local means externalTrafficPolicy: Local.
 	Local bool
-	// Pods is how many pods run on each node of On; 0 means one, negative means none.
+	// Pods is the number of pods on each node of On. 0 means one, negative means none.
 	Pods int
-	// On are the nodes with pods; nil means all of the cluster.
+	// On are the nodes with pods. nil means all nodes of the cluster.
 	On []*Node
 }
 
-// Deployed is an App that runs.
+// Deployed is a running App.
 type Deployed struct {
 	App     App
 	Cluster *Cluster
-	// NodePort is where every node of the cluster answers.
+	// NodePort is the port on which every node of the cluster answers.
 	NodePort int32
 	Pods     []*Pod
 }
 
-// Deploy makes the namespace if need be, the Service and the pods, and returns when the
-// slices list every pod. Until kube-proxy has followed takes up to a second more.
+// Deploy creates the namespace if it is missing, the Service and the pods. It returns when the
+// endpoint slices list every pod. kube-proxy follows within another second.
 func (c *Cluster) Deploy(ctx context.Context, app App) (*Deployed, error) {
 	if err := c.EnsureNamespace(ctx, app.Namespace); err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (c *Cluster) Deploy(ctx context.Context, app App) (*Deployed, error) {
 	return d, err
 }
 
-// CreateService makes an App's Service alone.
+// CreateService creates only the Service of an App.
 func (c *Cluster) CreateService(ctx context.Context, app App) (*corev1.Service, error) {
 	name := app.PortName
 	if name == "" {
@@ -107,7 +107,7 @@ func (c *Cluster) CreateService(ctx context.Context, app App) (*corev1.Service, 
 	return made, nil
 }
 
-// DeleteService deletes a Service, and its slices as the garbage collector would.
+// DeleteService deletes a Service and its endpoint slices, as the garbage collector would.
 func (c *Cluster) DeleteService(ctx context.Context, namespace, name string) error {
 	if err := c.Client.CoreV1().Services(namespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 		return fmt.Errorf("lab: %w", err)
@@ -132,7 +132,7 @@ func (c *Cluster) AnnotateService(ctx context.Context, namespace, name, key, val
 	return nil
 }
 
-// ReadyEndpoints counts what the slices of a service list as ready.
+// ReadyEndpoints returns how many endpoints are ready in the endpoint slices of a service.
 func (c *Cluster) ReadyEndpoints(ctx context.Context, namespace, service string) (int, error) {
 	list, err := c.Client.DiscoveryV1().EndpointSlices(namespace).List(ctx,
 		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + service})
@@ -150,8 +150,8 @@ func (c *Cluster) ReadyEndpoints(ctx context.Context, namespace, service string)
 	return ready, nil
 }
 
-// EnsureNamespace makes a namespace, with the account that every pod needs and that a
-// controller would make.
+// EnsureNamespace creates a namespace with the account that every pod needs. In other clusters a
+// controller creates that account.
 func (c *Cluster) EnsureNamespace(ctx context.Context, name string) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if _, err := c.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {

@@ -1,9 +1,9 @@
-// Package load makes a steady stream of requests and keeps a record of every one.
+// Package load sends a steady stream of requests and records every one.
 //
-// It writes requests and reads answers itself rather than through net/http's Transport,
-// which repeats requests of its own accord and would hide failures. What a client may
-// repeat, a request on a kept connection that the server closed before it answered
-// anything (RFC 9110, section 9.2.2), is repeated once, and counted.
+// It writes requests and reads responses itself. The Transport of net/http would repeat failed
+// requests and hide failures. A client may repeat a request on a kept connection that the server
+// closed without a response (RFC 9110, section 9.2.2). Package load repeats such a request once and
+// counts it.
 package load
 
 import (
@@ -23,20 +23,20 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/pod"
 )
 
-// Config says what to send.
+// Config describes a load.
 type Config struct {
-	// Dial makes connections, from the machine that the load comes from.
+	// Dial opens connections from the machine that sends the load.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Address is an IP address and a port.
 	Address string
-	// Host is the Host header; Path (empty: "/") may have a query.
+	// Host is the Host header. Path may have a query. "" means "/".
 	Host, Path string
-	// Rate is requests a second in all; 0 means 200.
+	// Rate is the total number of requests a second. 0 means 200.
 	Rate float64
-	// Kept is how many connections are used over and over, Fresh how many senders make a
-	// new one for each request. Both 0 mean 8 and 4. Each sends an even share of Rate.
+	// Kept senders use one connection for all their requests. Fresh senders open a new connection
+	// for each request. If both are 0, they mean 8 and 4. Each sender sends an equal share of Rate.
 	Kept, Fresh int
-	// Timeout bounds a request, from dialling to its last byte; 0 means 5 s.
+	// Timeout is the limit for a request, from dialling to its last byte. 0 means 5 s.
 	Timeout time.Duration
 }
 
@@ -56,14 +56,14 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run is a load that is under way. Its methods may be called from any goroutine.
+// Run is a load in progress. Goroutines may call its methods concurrently.
 type Run struct {
 	*Log
 	cancel  context.CancelFunc
 	senders sync.WaitGroup
 }
 
-// Start begins to send; it ends with ctx or by Stop.
+// Start starts to send. The load ends with ctx or by Stop.
 func Start(ctx context.Context, cfg Config) *Run {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithCancel(ctx)
@@ -78,7 +78,7 @@ func Start(ctx context.Context, cfg Config) *Run {
 	return r
 }
 
-// Stop ends the load when the requests under way have ended.
+// Stop ends the load, waits for the requests in progress, and returns the record.
 func (r *Run) Stop() *Log {
 	r.cancel()
 	r.senders.Wait()
@@ -106,7 +106,7 @@ func (s *sender) run(ctx context.Context, first, every time.Duration) {
 		case <-timer.C:
 		}
 		s.log.add(s.request(context.WithoutCancel(ctx)))
-		// A slow answer delays what follows; it is not made up for by a burst.
+		// A slow response delays later requests. The sender does not catch up with a burst.
 		if next = next.Add(every); time.Until(next) < 0 {
 			next = time.Now()
 		}
@@ -121,10 +121,11 @@ func (s *sender) close() {
 	}
 }
 
-// errStale is a kept connection that turns out to be closed.
+// errStale means that the server had closed a kept connection.
 var errStale = errors.New("load: the server closed a kept connection")
 
-// request sends one request, and once more if the kept connection was closed already.
+// request sends one request. It repeats the request once if the server had closed the kept
+// connection.
 func (s *sender) request(ctx context.Context) Request {
 	r := Request{Start: time.Now(), Kept: s.conn != nil}
 	ctx, cancel := context.WithDeadline(ctx, r.Start.Add(s.cfg.Timeout))
@@ -167,7 +168,7 @@ func (s *sender) exchange(ctx context.Context) (status int, answer pod.Answer, e
 		if kept && closedByPeer(err) {
 			return 0, answer, errStale
 		}
-		return 0, answer, fmt.Errorf("no answer: %w", err)
+		return 0, answer, fmt.Errorf("no response: %w", err)
 	}
 	return s.read()
 }
@@ -176,14 +177,14 @@ func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// read reads an answer to its end.
+// read reads a response to its end.
 func (s *sender) read() (status int, answer pod.Answer, err error) {
 	res, err := http.ReadResponse(s.in, nil)
 	if err != nil {
-		return 0, answer, fmt.Errorf("half an answer: %w", err)
+		return 0, answer, fmt.Errorf("incomplete response: %w", err)
 	}
 	defer res.Body.Close()
-	// The first line is the answer, the rest padding.
+	// The first line is the Answer, the rest is padding.
 	body := bufio.NewReader(res.Body)
 	line, err := body.ReadSlice('\n')
 	line = bytes.Clone(line)
@@ -191,7 +192,7 @@ func (s *sender) read() (status int, answer pod.Answer, err error) {
 		_, err = io.Copy(io.Discard, body)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		return res.StatusCode, answer, fmt.Errorf("half a body: %w", err)
+		return res.StatusCode, answer, fmt.Errorf("incomplete body: %w", err)
 	}
 	if res.Close {
 		s.close()

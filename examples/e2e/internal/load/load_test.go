@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/pod"
 )
 
-// one returns what a sender makes of n requests to a server, one after the other.
+// one sends n requests to a server with one sender and returns the record.
 func one(t *testing.T, address string, n int, fresh bool) []Request {
 	t.Helper()
 	s := &sender{cfg: Config{Dial: (&net.Dialer{}).DialContext, Address: address, Host: "api.example.com", Path: "/a?b=c"}.withDefaults(), fresh: fresh}
@@ -61,7 +61,8 @@ func TestConnectionsAreKeptOrFresh(t *testing.T) {
 	}
 }
 
-// script serves connections that each read one request for every answer and then close.
+// script runs a server. On each connection it reads one request for every response, and then closes
+// the connection.
 func script(t *testing.T, connections ...[]string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -99,23 +100,23 @@ func answer(status int, body string, headers ...string) string {
 
 const ok = "{\"pod\":\"p\"}\n"
 
-func TestWhatIsAFailure(t *testing.T) {
+func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		connections [][]string
 		requests    int
-		want        []string // an error, "" or "repeated" of each request
+		want        []string // for each request: an error, "" or "repeated"
 	}{
-		"a kept connection closed before an answer": {[][]string{{answer(200, ok)}, {answer(200, ok)}}, 2, []string{"", "repeated"}},
-		"and the repetition unanswered":             {[][]string{{answer(200, ok)}, {""}}, 2, []string{"", "no answer"}},
-		"a new connection closed before an answer":  {[][]string{{}}, 1, []string{"no answer"}},
-		"an answer cut off in its head":             {[][]string{{"HTTP/1.1 200 OK\r\nConte"}}, 1, []string{"half an answer"}},
-		"a kept one cut off in its head":            {[][]string{{answer(200, ok), "HTTP/1."}}, 2, []string{"", "half an answer"}},
-		"an answer cut off in its body":             {[][]string{{answer(200, ok)[:len(answer(200, ok))-3]}}, 1, []string{"half a body"}},
-		"an answer cut off in its padding":          {[][]string{{"HTTP/1.1 200 x\r\nContent-Length: 100\r\n\r\n" + ok}}, 1, []string{"half a body"}},
-		"another status":                            {[][]string{{answer(503, "none\n")}}, 1, []string{"status 503"}},
-		"another body":                              {[][]string{{answer(200, "hello\n")}}, 1, []string{"not a pod's answer"}},
-		"a server that closes, and says so":         {[][]string{{answer(200, ok, "Connection: close")}, {answer(200, ok)}}, 2, []string{"", ""}},
-		"padding":                                   {[][]string{{answer(200, ok+strings.Repeat("x", 100_000)), answer(200, ok)}}, 2, []string{"", ""}},
+		"kept connection closed before a response":       {[][]string{{answer(200, ok)}, {answer(200, ok)}}, 2, []string{"", "repeated"}},
+		"no response to the repeated request":            {[][]string{{answer(200, ok)}, {""}}, 2, []string{"", "no response"}},
+		"new connection closed before a response":        {[][]string{{}}, 1, []string{"no response"}},
+		"response ends in its head":                      {[][]string{{"HTTP/1.1 200 OK\r\nConte"}}, 1, []string{"incomplete response"}},
+		"response on a kept connection ends in its head": {[][]string{{answer(200, ok), "HTTP/1."}}, 2, []string{"", "incomplete response"}},
+		"response ends in its body":                      {[][]string{{answer(200, ok)[:len(answer(200, ok))-3]}}, 1, []string{"incomplete body"}},
+		"response ends in its padding":                   {[][]string{{"HTTP/1.1 200 x\r\nContent-Length: 100\r\n\r\n" + ok}}, 1, []string{"incomplete body"}},
+		"another status":                                 {[][]string{{answer(503, "none\n")}}, 1, []string{"status 503"}},
+		"another body":                                   {[][]string{{answer(200, "hello\n")}}, 1, []string{"not a pod's answer"}},
+		"server announces the close":                     {[][]string{{answer(200, ok, "Connection: close")}, {answer(200, ok)}}, 2, []string{"", ""}},
+		"padding":                                        {[][]string{{answer(200, ok+strings.Repeat("x", 100_000)), answer(200, ok)}}, 2, []string{"", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := one(t, script(t, test.connections...), test.requests, false)
@@ -132,7 +133,7 @@ func TestWhatIsAFailure(t *testing.T) {
 	}
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestClosedPort(t *testing.T) {
 	refused := func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrUnexpectedEOF }
 	s := &sender{cfg: Config{Dial: refused}.withDefaults()}
 	require.ErrorContains(t, s.request(t.Context()).Err, "dial")

@@ -12,22 +12,22 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/pod"
 )
 
-// Request is one request and what came of it.
+// Request is one request and its outcome.
 type Request struct {
 	Start, End time.Time
-	// Status is 0 when there was no answer.
+	// Status is 0 without a response.
 	Status int
 	Answer pod.Answer
-	// Err is why it failed, nil if it did not.
+	// Err is the reason of a failure, or nil.
 	Err error
-	// Kept: it was sent on a connection that had been used before. Repeated: that
-	// connection turned out to be closed, and it was sent again on a new one.
+	// Kept means that the connection had been used before. Repeated means that the server had
+	// closed that connection, and the request was sent again on a new one.
 	Kept, Repeated bool
 }
 
-// Log is the record of a load. Its methods may be called from any goroutine, also while
-// the load is under way. Times select requests by their Start: from is included, to is
-// not, and a zero time means no bound.
+// Log is the record of a load. Goroutines may call its methods concurrently, also while the load
+// runs. Arguments from and to select requests by their Start: from is included, to is excluded, and
+// a zero time means no limit.
 type Log struct {
 	mu       sync.Mutex
 	requests []Request // in the order of End
@@ -39,7 +39,7 @@ func (l *Log) add(r Request) {
 	l.requests = append(l.requests, r)
 }
 
-// Between returns the requests that started between two times, in the order of Start.
+// Between returns the requests from from to to, in the order of Start.
 func (l *Log) Between(from, to time.Time) []Request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,15 +53,16 @@ func (l *Log) Between(from, to time.Time) []Request {
 	return in
 }
 
-// Count is how many requests there were.
+// Count returns the number of requests.
 func (l *Log) Count(from, to time.Time) int { return len(l.Between(from, to)) }
 
-// Failures are the requests that failed.
+// Failures returns the failed requests.
 func (l *Log) Failures(from, to time.Time) []Request {
 	return slices.DeleteFunc(l.Between(from, to), func(r Request) bool { return r.Err == nil })
 }
 
-// Repeated is how many requests were sent again, since a kept connection was closed.
+// Repeated returns the number of requests that were sent again because a kept connection was
+// closed.
 func (l *Log) Repeated(from, to time.Time) int {
 	repeated := 0
 	for _, r := range l.Between(from, to) {
@@ -72,7 +73,7 @@ func (l *Log) Repeated(from, to time.Time) int {
 	return repeated
 }
 
-// First returns the first answered request since from that match holds for.
+// First returns the first answered request after from that matches.
 func (l *Log) First(from time.Time, match func(Request) bool) (Request, bool) {
 	for _, r := range l.Between(from, time.Time{}) {
 		if r.Err == nil && match(r) {
@@ -82,7 +83,7 @@ func (l *Log) First(from time.Time, match func(Request) bool) (Request, bool) {
 	return Request{}, false
 }
 
-// Last returns the last answered request since from that match holds for.
+// Last returns the last answered request after from that matches.
 func (l *Log) Last(from time.Time, match func(Request) bool) (Request, bool) {
 	for _, r := range slices.Backward(l.Between(from, time.Time{})) {
 		if r.Err == nil && match(r) {
@@ -103,8 +104,8 @@ func (l *Log) Shares(from, to time.Time, key func(Request) string) map[string]in
 	return shares
 }
 
-// Quantile returns the time that a share q of the answered requests took at most; 0
-// when there were none.
+// Quantile returns the time within which a share q of the answered requests ended. It is 0 without
+// answered requests.
 func (l *Log) Quantile(from, to time.Time, q float64) time.Duration {
 	var took []time.Duration
 	for _, r := range l.Between(from, to) {
@@ -119,8 +120,8 @@ func (l *Log) Quantile(from, to time.Time, q float64) time.Duration {
 	return took[min(len(took)-1, int(q*float64(len(took))))]
 }
 
-// Err is nil when no request failed, else says how many did and why, with the time of
-// the first of each kind.
+// Err returns nil if no request failed. Otherwise the error has the number of failures, and each
+// kind of failure with the time of its first occurrence.
 func (l *Log) Err(from, to time.Time) error {
 	failed := l.Failures(from, to)
 	if len(failed) == 0 {

@@ -15,7 +15,7 @@ var t0 = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func at(ms int) time.Time { return t0.Add(time.Duration(ms) * time.Millisecond) }
 
-// sample ends its requests in another order than it starts them.
+// sample returns a Log whose requests ended in another order than they started.
 func sample() *Log {
 	l := &Log{}
 	for _, r := range []struct {

@@ -1,4 +1,4 @@
-// Package pod is the HTTP server that stands for every pod of the test cluster.
+// Package pod is the HTTP server in every pod of the test clusters.
 package pod
 
 import (
@@ -13,31 +13,31 @@ import (
 	"time"
 )
 
-// Answer is what a pod says about itself and the request.
+// Answer describes the pod and the request.
 type Answer struct {
 	Pod     string `json:"pod"`
 	App     string `json:"app"`
 	Node    string `json:"node"`
 	Cluster string `json:"cluster"`
-	// Source is the IP address that the connection came from, as the pod sees it.
+	// Source is the IP address of the client, as the pod sees it.
 	Source string `json:"source"`
 	Host   string `json:"host"`
 	Path   string `json:"path"`
-	// ForwardedFor is the header of that name.
+	// ForwardedFor is the header X-Forwarded-For.
 	ForwardedFor string `json:"forwardedFor,omitempty"`
 }
 
-// Identity is what a pod knows of itself.
+// Identity contains the names of a pod and of its surroundings.
 type Identity struct{ Pod, App, Node, Cluster string }
 
-// Most that a request may ask for.
+// These limits apply to the query parameters of a request.
 const (
 	maxWait = time.Minute
 	maxSize = 64 << 20
 )
 
-// Handler answers every path with an [Answer]. The query parameter wait=DURATION makes
-// it wait first; bytes=N makes it add N bytes of padding after the answer's line.
+// Handler answers every path with an [Answer]. The query parameter wait=DURATION delays the
+// response. bytes=N adds N bytes of padding after the line with the Answer.
 func (id Identity) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		wait, size, err := wants(r)
@@ -90,7 +90,7 @@ func wants(r *http.Request) (wait time.Duration, size int, err error) {
 	return wait, size, nil
 }
 
-// Serve answers on addr until ctx ends, and then lets running requests finish.
+// Serve serves addr until ctx ends. Then it waits for the requests in progress.
 func (id Identity) Serve(ctx context.Context, addr string) error {
 	server := &http.Server{Addr: addr, Handler: id.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)

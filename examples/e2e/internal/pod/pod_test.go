@@ -58,7 +58,7 @@ func TestAnswerWaits(t *testing.T) {
 	})
 }
 
-func TestBadWishes(t *testing.T) {
+func TestInvalidQueries(t *testing.T) {
 	for _, query := range []string{"wait=x", "wait=-1s", "wait=2m", "bytes=x", "bytes=-1", "bytes=99999999999"} {
 		require.Equal(t, http.StatusBadRequest, ask("/?"+query).Code, query)
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RunInit is process 1. It never returns.
+// RunInit is the main function of process 1. It never returns.
 func RunInit() {
 	code, err := runInit()
 	if err != nil {
@@ -39,7 +39,8 @@ func runInit() (int, error) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	cmd := again(Inside)
 	cmd.Env = append(cmd.Env, pidEnv+"="+strings.TrimSpace(line), "TMPDIR="+TempDir)
-	// Not cmd.Wait: this process waits for all, its own child and those that lost their parent.
+	// cmd.Wait would wait for one child. This process also waits for processes that lost their
+	// parent.
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("sandbox: %w", err)
 	}
@@ -51,14 +52,14 @@ func runInit() (int, error) {
 	return reap(cmd.Process.Pid)
 }
 
-// endWith ends process 1, and with it the sandbox, when nobody holds the other end.
+// endWith ends process 1, and with it the sandbox, when the other end of the pipe closes.
 func endWith(lifeline *bufio.Reader) {
 	_, _ = lifeline.ReadByte()
 	os.Exit(1)
 }
 
 func mounts() error {
-	// First of all nothing may reach the machine's own mounts.
+	// Before anything else, no change may reach the mounts of the computer.
 	if err := private(); err != nil {
 		return fmt.Errorf("sandbox: make mounts private: %w", err)
 	}
@@ -82,7 +83,7 @@ func mounts() error {
 	return nil
 }
 
-// private cuts the mounts of this namespace off from those they were copied from.
+// private makes the mounts of this namespace independent of the mounts that they were copied from.
 func private() error {
 	err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	if !errors.Is(err, unix.EINVAL) {
@@ -91,10 +92,10 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot is private for a process in a chroot, whose "/" is no mount: what
-// must be private is the mount that the chroot lies in. A process that puts its root
-// below its working directory leaves the chroot by "..", as chroot(2) tells, and comes
-// back through what it holds open.
+// privateOutsideChroot is private for a process in a chroot. "/" is not a mount there; the mount
+// that contains the chroot must become private. A process leaves a chroot through ".." if it
+// changes its root to a directory below its working directory (see chroot(2)). It returns through a
+// directory that it has kept open.
 func privateOutsideChroot() error {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -121,7 +122,7 @@ func privateOutsideChroot() error {
 	)
 }
 
-// chrootIntoMount makes a mount of the chroot, since ip(8) wants "/" to be one.
+// chrootIntoMount makes the chroot a mount, because ip(8) needs "/" to be one.
 func chrootIntoMount() error {
 	home, err := os.Getwd()
 	if err != nil {
@@ -133,7 +134,7 @@ func chrootIntoMount() error {
 	)
 }
 
-// reap waits for every child, its own and adopted, until pid ends.
+// reap waits for all children, adopted ones too, until pid ends.
 func reap(pid int) (int, error) {
 	for {
 		var ws syscall.WaitStatus

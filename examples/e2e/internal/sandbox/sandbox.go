@@ -1,19 +1,18 @@
 //go:build linux
 
-// Package sandbox runs a program in namespaces of its own, so that whatever it starts
-// and makes vanishes with it, however it ends.
+// Package sandbox runs a program in its own namespaces. Everything that the program starts and
+// creates disappears with the program, however it ends.
 //
-// A program passes through three stages, each of which is the same executable started
-// again with the same arguments:
+// A program has three stages. Each is the same executable, started again with the same arguments:
 //
-//	Outside  the process that the user started. It makes the namespaces, forwards signals, and waits.
+//	Outside  the process that the user started. It creates the namespaces, forwards signals, and waits.
 //	Init     process 1 of the new process namespace. It mounts what must be private, and reaps.
-//	Inside   the program proper.
+//	Inside   the program itself.
 //
-// Processes, mounts, network namespaces, bridges and links live in namespaces that end
-// with Init, and Init ends with Outside, be it killed with SIGKILL: the kernel signals
-// it then, and beside that it reads a pipe that Outside alone holds open. Files belong
-// in [Dir], which is memory and ends with the mount namespace.
+// Processes, mounts, network namespaces, bridges and links are in namespaces that end with Init.
+// Init ends with Outside, even after SIGKILL: the kernel sends Init a signal, and Init reads a pipe
+// that only Outside holds open. Files belong in [Dir], which is in memory and ends with the mount
+// namespace.
 package sandbox
 
 import (
@@ -28,17 +27,17 @@ import (
 	"time"
 )
 
-// Dir is where files that end with the sandbox belong. It covers the machine's /run,
-// which always exists, so that nothing need be created outside.
+// Dir is the directory for files that must end with the sandbox. It covers /run of the computer,
+// which always exists, so nothing needs to be created outside.
 const Dir = "/run"
 
-// TempDir is what TMPDIR says inside.
+// TempDir is the value of TMPDIR inside the sandbox.
 const TempDir = Dir + "/tmp"
 
-// Stage is how deep in the sandbox a process is.
+// Stage is a stage of the program in its sandbox.
 type Stage string
 
-// The stages, in their order.
+// These are the stages in their order.
 const (
 	Outside Stage = ""
 	Init    Stage = "init"
@@ -48,13 +47,13 @@ const (
 const (
 	stageEnv = "HEADGATE_E2E_STAGE"
 	pidEnv   = "HEADGATE_E2E_INIT_PID"
-	// grace is how long a program may take to end after a first signal.
+	// grace is how long a program may run after the first signal.
 	grace = 30 * time.Second
 )
 
 var current, hostPID = take(stageEnv), take(pidEnv)
 
-// take reads a variable and removes it: what the program starts is not of the sandbox.
+// take reads and unsets a variable of the environment, so that children do not inherit it.
 func take(env string) string {
 	defer os.Unsetenv(env)
 	return os.Getenv(env)
@@ -63,17 +62,17 @@ func take(env string) string {
 // Current returns the stage of this process.
 func Current() Stage { return Stage(current) }
 
-// HostPID is the process id of Init as the machine outside sees it: what nsenter wants.
-// It is 0 when not inside.
+// HostPID returns the process id of Init outside the sandbox, which nsenter needs. It is 0 outside
+// the sandbox.
 func HostPID() int {
 	pid, _ := strconv.Atoi(hostPID)
 	return pid
 }
 
-// RunOutside makes the sandbox, runs the program in it with this process's arguments,
-// and returns its exit status. An error means that the sandbox could not be made.
+// RunOutside creates the sandbox, runs the program in it with the arguments of this process, and
+// returns its exit status. An error means that the sandbox could not be created.
 func RunOutside() (int, error) {
-	// The kernel signals the child when the thread that made it ends, not the process.
+	// The kernel signals the child when the thread that created it ends, not when the process ends.
 	runtime.LockOSThread()
 	lifeline, hold, err := os.Pipe()
 	if err != nil {
@@ -89,7 +88,8 @@ func RunOutside() (int, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
-		// A group of its own: Ctrl-C in a terminal reaches this process alone, which forwards it.
+		// The child has its own process group, so Ctrl-C in a terminal reaches only this process,
+		// which forwards it.
 		Setpgid: true,
 	}
 	if err := cmd.Start(); err != nil {
@@ -111,8 +111,8 @@ func RunOutside() (int, error) {
 	return status(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 }
 
-// forward passes on a first signal, and ends the sandbox at a second one or when the
-// program takes too long.
+// forward passes the first signal on. It kills the sandbox at the second signal, or if the program
+// runs longer than grace.
 func forward(p *os.Process, signals <-chan os.Signal, ended <-chan struct{}, done chan<- struct{}) {
 	defer close(done)
 	var late <-chan time.Time
@@ -141,7 +141,7 @@ func again(s Stage) *exec.Cmd {
 	return cmd
 }
 
-// status is a wait status as a shell would give it.
+// status converts a wait status into the exit status that a shell reports.
 func status(ws syscall.WaitStatus) int {
 	if ws.Signaled() {
 		return 128 + int(ws.Signal())

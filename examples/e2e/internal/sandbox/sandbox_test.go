@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestStatusIsAShells(t *testing.T) {
+func TestStatusIsThatOfAShell(t *testing.T) {
 	for script, want := range map[string]int{
 		"exit 0":        0,
 		"exit 3":        3,
@@ -23,7 +23,7 @@ func TestStatusIsAShells(t *testing.T) {
 	}
 }
 
-func TestATestIsNoSandbox(t *testing.T) {
+func TestCurrentOutsideASandbox(t *testing.T) {
 	require.Equal(t, Outside, Current())
 	require.Zero(t, HostPID())
 }

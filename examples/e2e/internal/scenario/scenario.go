@@ -1,4 +1,4 @@
-// Package scenario runs named scenarios one after the other and reports what each showed.
+// Package scenario runs named scenarios one after another and reports the outcome of each.
 package scenario
 
 import (
@@ -11,45 +11,44 @@ import (
 	"time"
 )
 
-// Scenario is one thing to show, in an environment E.
+// Scenario is one part of the test, in an environment E.
 type Scenario[E any] struct {
-	// Name is one word; About is a sentence for the list of scenarios.
+	// Name is one word. About is a sentence for the list of scenarios.
 	Name, About string
-	// Within bounds the whole run; 0 means three minutes.
+	// Within is the time limit of Run. 0 means three minutes.
 	Within time.Duration
-	// Run adds a row for each thing that it asserts. An error ends the scenario and
-	// becomes a failed row itself.
+	// Run adds a row for each assertion. An error ends the scenario and becomes a failed row.
 	Run func(ctx context.Context, env E, report *Report) error
 }
 
-// Row is one assertion: what was to take effect, how long that took, and what the
-// client saw meanwhile.
+// Row is one assertion: the expected effect, the time until it occurred, and the requests of the
+// client in that time.
 type Row struct {
 	Scenario, What string
-	// Took is how long it took to take effect; 0 when that is not the question.
+	// Took is the time until the effect occurred. 0 means that the time does not matter.
 	Took time.Duration
-	// Within is how long it may take; 0 means no bound.
+	// Within is the longest allowed Took. 0 means no limit.
 	Within time.Duration
-	// Requests and Failed are the client's; both 0 when there was no load. A row with a
+	// Requests and Failed count the requests of the client. Both are 0 without load. A row with a
 	// failed request has failed.
 	Requests, Failed int
-	// Err is why the row failed otherwise.
+	// Err is another reason why the row failed, or nil.
 	Err error
 }
 
-// OK tells whether what the row asserts holds.
+// OK reports whether the assertion holds.
 func (r Row) OK() bool {
 	return r.Err == nil && r.Failed == 0 && (r.Within == 0 || r.Took <= r.Within)
 }
 
-// Report collects the rows of one scenario.
+// Report contains the rows of one scenario.
 type Report struct {
 	scenario string
 	rows     []Row
 	logf     func(format string, args ...any)
 }
 
-// Add adds a row, and logs it.
+// Add adds a row and logs it.
 func (r *Report) Add(row Row) {
 	row.Scenario = r.scenario
 	r.rows = append(r.rows, row)
@@ -68,8 +67,8 @@ func (r *Report) Logf(format string, args ...any) {
 	r.logf("%s: %s", r.scenario, fmt.Sprintf(format, args...))
 }
 
-// Select returns the scenarios that names (comma-separated) name, in the order of all;
-// an empty string means all.
+// Select returns the scenarios that the comma-separated list names contains, in the order of all.
+// "" means all.
 func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 	if names == "" {
 		return all, nil
@@ -91,8 +90,8 @@ func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 	return selected, nil
 }
 
-// Run runs scenarios in their order until ctx ends, and returns all rows. After each of
-// them check tells whether the environment is still sound.
+// Run runs scenarios in order until ctx ends, and returns all rows. After each scenario, check
+// returns an error if the environment is broken.
 func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error, logf func(format string, args ...any)) []Row {
 	var rows []Row
 	for _, s := range scenarios {
@@ -123,7 +122,7 @@ func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func(
 	return rows
 }
 
-// Failed tells whether a row failed, or there is none.
+// Failed reports whether a row failed, or whether there is no row.
 func Failed(rows []Row) bool {
 	return len(rows) == 0 || slices.ContainsFunc(rows, func(r Row) bool { return !r.OK() })
 }
@@ -159,7 +158,7 @@ func cells(r Row) [len(header)]string {
 	return c
 }
 
-// duration is a duration to three digits or so.
+// duration formats a duration with about three digits.
 func duration(d time.Duration) string {
 	switch {
 	case d == 0:

@@ -17,22 +17,22 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
 )
 
-// Ports of an agent, the same on each node.
+// These are the ports of an agent. They are the same on each node.
 const (
 	nodeAgentPort  = 9707
 	agentAdminPort = 9708
 )
 
-// Agent is a nodeagent.
+// Agent is a running nodeagent.
 type Agent struct {
 	*lab.Process
 	Node *lab.Node
-	// DrainFile drains the node while it exists.
+	// The node drains while the file DrainFile exists.
 	DrainFile string
 }
 
-// StartAgent starts a nodeagent on the node that it answers for, with the account of a
-// kubeconfig. It does not wait until it answers.
+// StartAgent starts a nodeagent on its node with the account of a kubeconfig. It does not wait
+// until the agent answers.
 func StartAgent(n *lab.Node, kubeconfig string, flags ...string) (*Agent, error) {
 	a := &Agent{Node: n, DrainFile: filepath.Join(filepath.Dir(kubeconfig), "drain-"+n.Name)}
 	argv := append([]string{
@@ -45,9 +45,8 @@ func StartAgent(n *lab.Node, kubeconfig string, flags ...string) (*Agent, error)
 	return a, err
 }
 
-// Answer asks the agent on one of its ports, as HAProxy does, from a machine. An agent
-// that is asked to drain waits until all who asked lately know, so ask from where
-// HAProxy asks.
+// Answer asks the agent on a port as HAProxy does, from the machine from. `nodeagent drain` waits
+// until every client that asked lately has the new answer. So ask from the machine of HAProxy.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {
@@ -57,7 +56,7 @@ func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (rep
 	return reply, err
 }
 
-// Admin gets a page of the agent's admin listener, from a machine, whatever its status.
+// Admin requests a page of the agent's admin listener from a machine. Any status is a success.
 func (a *Agent) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(a.Node.Addr, agentAdminPort), path)
 }
@@ -82,15 +81,14 @@ func (a *Agent) wantMetric(ctx context.Context, from *lab.Machine, name string, 
 	return err
 }
 
-// DrainCommand runs `nodeagent drain` on the node, as a preStop hook does, and returns
-// what it printed.
+// DrainCommand runs `nodeagent drain` on the node, as a preStop hook does, and returns its output.
 func (a *Agent) DrainCommand(ctx context.Context, flags ...string) (string, error) {
 	argv := append([]string{"nodeagent", "drain", "-admin", fmt.Sprintf("127.0.0.1:%d", agentAdminPort)}, flags...)
 	out, err := a.Node.Run(ctx, argv...)
 	return strings.TrimSpace(out), err
 }
 
-// adminPage gets a page of a binary's admin listener.
+// adminPage requests a page of an admin listener.
 func adminPage(ctx context.Context, from *lab.Machine, at netip.AddrPort, path string) (status int, body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s%s", at, path), nil)
 	if err != nil {
@@ -105,7 +103,7 @@ func adminPage(ctx context.Context, from *lab.Machine, at netip.AddrPort, path s
 	return res.StatusCode, string(b), err
 }
 
-// metric returns the sum of all values of a metric in a page of them.
+// metric returns the sum of all values of a metric on a page of metrics.
 func metric(page, name string) (sum float64, err error) {
 	found := false
 	for line := range strings.Lines(page) {

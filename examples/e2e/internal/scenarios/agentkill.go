@@ -13,7 +13,7 @@ import (
 
 var agentKill = scenario.Scenario[*Env]{
 	Name:  "agent",
-	About: "a node whose agent is killed stays as it is: drained or in use",
+	About: "a node whose agent is killed stays drained, or stays in use",
 	Run:   underLoad(runAgentKill),
 }
 
@@ -57,7 +57,7 @@ func runAgentKill(ctx context.Context, s *System, t *traffic, _ *scenario.Report
 		return err
 	}
 	took := time.Since(restart)
-	// Several rounds of checks.
+	// Wait for several rounds of checks.
 	if err := t.await(ctx, 4*loadRate, time.Now()); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func runAgentKill(ctx context.Context, s *System, t *traffic, _ *scenario.Report
 	return s.returns(ctx, t, drained, "uncordon", drained.Uncordon)
 }
 
-// awaitAgentGone waits until HAProxy has found out that agents do not answer.
+// awaitAgentGone waits until HAProxy has noticed that the agents do not answer.
 func (s *System) awaitAgentGone(ctx context.Context, nodes []*lab.Node) error {
 	_, err := lab.Until(ctx, "HAProxy to miss the agents", patience, func(ctx context.Context) error {
 		for _, n := range nodes {
@@ -77,7 +77,7 @@ func (s *System) awaitAgentGone(ctx context.Context, nodes []*lab.Node) error {
 				return err
 			}
 			if stat.AgentStatus != "L4CON" {
-				return fmt.Errorf("the agent check of %s ends with %s", n.Name, stat.AgentStatus)
+				return fmt.Errorf("the status of the agent check of %s is %s", n.Name, stat.AgentStatus)
 			}
 		}
 		return nil
@@ -85,11 +85,11 @@ func (s *System) awaitAgentGone(ctx context.Context, nodes []*lab.Node) error {
 	return err
 }
 
-// stillDrained wants no request to have come by a node since a time, and HAProxy to have
-// it drained.
+// stillDrained returns an error if a request came through a node after since, or if HAProxy does
+// not drain the node.
 func (s *System) stillDrained(ctx context.Context, t *traffic, n *lab.Node, since time.Time) error {
 	if r, ok := t.First(since, through(n)); ok {
-		return fmt.Errorf("a request came by %s %s after", n.Name, r.Start.Sub(since).Round(time.Millisecond))
+		return fmt.Errorf("a request came through %s after %s", n.Name, r.Start.Sub(since).Round(time.Millisecond))
 	}
 	return s.drainedInHAProxy(ctx, n)
 }

@@ -37,8 +37,8 @@ func runCordon(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return nil
 }
 
-// drains does something to a node that is to drain it, and adds a row: no request came by
-// the node from 3 s after on, its agent says so with a reason, and so does HAProxy.
+// drains calls do, which must drain a node, and adds a row. From 3 s later on, no request may come
+// through the node. The agent must say that it drains, with a reason, and HAProxy must drain it.
 func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reason string, do func(context.Context) error) error {
 	if _, err := t.first(ctx, "by "+n.Name, time.Now(), through(n)); err != nil {
 		return err
@@ -54,7 +54,7 @@ func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reas
 	return t.row(scenario.Row{What: fmt.Sprintf("%s %s: no new request", what, n.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// isDrained wants a node's agent and HAProxy to agree that it drains.
+// isDrained returns an error unless both the agent of a node and HAProxy drain it.
 func (s *System) isDrained(ctx context.Context, n *lab.Node, reason string) error {
 	for _, port := range []uint16{nodeAgentPort, tracksAgentPort} {
 		reply, err := s.Agents[n.Name].Answer(ctx, s.Edge, port)
@@ -62,7 +62,7 @@ func (s *System) isDrained(ctx context.Context, n *lab.Node, reason string) erro
 			return err
 		}
 		if reply.State != agentcheck.Up || reply.Admin != agentcheck.Drain || !strings.Contains(reply.Reason, reason) {
-			return fmt.Errorf("the agent of %s answers %q on port %d, with no %q", n.Name, reply, port, reason)
+			return fmt.Errorf("the agent of %s answers %q on port %d, without %q", n.Name, reply, port, reason)
 		}
 	}
 	if err := s.Agents[n.Name].wantMetric(ctx, s.Client, "headgate_agent_drain_effective", 1); err != nil {
@@ -71,8 +71,8 @@ func (s *System) isDrained(ctx context.Context, n *lab.Node, reason string) erro
 	return s.drainedInHAProxy(ctx, n)
 }
 
-// drainedInHAProxy wants HAProxy to have been told by the agent, and every server at the
-// node to follow.
+// drainedInHAProxy returns an error unless HAProxy drains the node by order of the agent, and
+// drains every server on the node.
 func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	stats, err := s.HAProxy.Stats(ctx)
 	if err != nil {
@@ -94,8 +94,8 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// returns does something to a drained node that is to bring it back, and adds a row: it
-// gets requests within 3 s beyond the hold-down, and no sooner than that.
+// returns calls do, which must end the drain of a node, and adds a row. The node must get requests
+// within 3 s after the hold-down, and none earlier.
 func (s *System) returns(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
 	start := time.Now()
 	if err := do(ctx); err != nil {
@@ -103,7 +103,7 @@ func (s *System) returns(ctx context.Context, t *traffic, n *lab.Node, what stri
 	}
 	took, err := t.first(ctx, "by "+n.Name, start, through(n))
 	if err == nil && took < holdDown {
-		err = fmt.Errorf("it got requests after %s, and the hold-down is %s", took, holdDown)
+		err = fmt.Errorf("it got requests after %s, but the hold-down is %s", took, holdDown)
 	}
 	if err := t.row(scenario.Row{What: fmt.Sprintf("%s %s: requests again, after a hold-down of %s", what, n.Name, holdDown), Took: took, Within: holdDown + effect, Err: err}, start); err != nil {
 		return err
@@ -112,13 +112,13 @@ func (s *System) returns(ctx context.Context, t *traffic, n *lab.Node, what stri
 	return err
 }
 
-// readyz wants a status and a text in an admin page.
+// readyz checks the status and the text of an admin page.
 func readyz(status int, body string, err error, want string) error {
 	if err != nil {
 		return err
 	}
 	if status != http.StatusOK || !strings.Contains(body, want) {
-		return fmt.Errorf("/readyz: status %d, %q, with no %q", status, body, want)
+		return fmt.Errorf("/readyz: status %d, %q, without %q", status, body, want)
 	}
 	return nil
 }

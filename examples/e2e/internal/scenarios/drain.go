@@ -13,7 +13,7 @@ import (
 
 var drain = scenario.Scenario[*Env]{
 	Name:  "drain",
-	About: "a file on the node, and `nodeagent drain` as a preStop hook calls it, drain the node",
+	About: "a file on the node drains it, and so does `nodeagent drain`, which a preStop hook calls",
 	Run:   underLoad(runDrain),
 }
 
@@ -43,15 +43,15 @@ func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	}
 	done := time.Now()
 	t.report.Logf("nodeagent drain: %s", said)
-	// Whoever has waited for the command may stop the node: nothing must come any more.
+	// After the command, its caller may stop the node. So no request may come through it any more.
 	err = t.await(ctx, quietRequests, done)
 	if err == nil {
 		err = s.isDrained(ctx, n, "drain command")
 	}
 	if r, ok := t.First(done, through(n)); ok && err == nil {
-		err = fmt.Errorf("the command had returned for %s when a request was sent that came by %s", r.Start.Sub(done), n.Name)
+		err = fmt.Errorf("a request through %[2]s was sent %[1]s after the command had returned", r.Start.Sub(done), n.Name)
 	}
-	if err := t.row(scenario.Row{What: fmt.Sprintf("nodeagent drain on %s: when it returns no new request comes", n.Name), Took: done.Sub(start), Within: effect, Err: err}, start); err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("nodeagent drain on %s: no new request after it returns", n.Name), Took: done.Sub(start), Within: effect, Err: err}, start); err != nil {
 		return err
 	}
 	return s.returns(ctx, t, n, "nodeagent drain -off on", func(ctx context.Context) error {

@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package scenarios is what the end-to-end test shows, one file for each scenario.
+// Package scenarios contains the scenarios of the end-to-end test, one file for each.
 package scenarios
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// All are the scenarios, in the order in which they run.
+// All returns the scenarios in the order in which they run.
 func All() []scenario.Scenario[*Env] {
 	return []scenario.Scenario[*Env]{
 		scale,
@@ -35,7 +35,7 @@ func All() []scenario.Scenario[*Env] {
 	}
 }
 
-// Env is what scenarios share.
+// Env is shared by all scenarios.
 type Env struct {
 	Lab  *lab.Lab
 	Logf func(format string, args ...any)
@@ -48,11 +48,11 @@ type Env struct {
 	systemErr error
 }
 
-// Zones of a cluster's three nodes.
+// zones are the zones of a cluster's three nodes.
 var zones = []string{"a", "b", "c"}
 
-// Clusters returns the clusters eu-1 and eu-2, of three nodes each (eu-1-a in zone a,
-// and so on), which it starts when they are first asked for.
+// Clusters returns the clusters eu-1 and eu-2. Each has three nodes: eu-1-a in zone a, and so on.
+// The first call starts them.
 func (e *Env) Clusters(ctx context.Context) ([]*lab.Cluster, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

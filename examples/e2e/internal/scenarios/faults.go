@@ -17,15 +17,15 @@ import (
 
 var faults = scenario.Scenario[*Env]{
 	Name:  "faults",
-	About: "clashing ports, missing services and port names, and bad declarations are reported, and all others served",
+	About: "conflicting ports, missing services and port names, and invalid declarations are reported; everything else is served",
 	Run:   underLoad(runFaults),
 }
 
-// Services and hosts with something wrong.
+// These services and hosts have faults.
 const (
-	clash = "clash" // wants for its agents what is a node port of another service
-	rival = "rival" // wants for its agents the port of another service's agents
-	ghost = "ghost" // is not there
+	clash = "clash" // its agent port is the node port of another service
+	rival = "rival" // its agent port is the agent port of another service
+	ghost = "ghost" // does not exist
 )
 
 func host(name string) string { return name + ".example.com" }
@@ -79,7 +79,7 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	if err == nil {
 		err = s.nodeSound(ctx, c.Nodes()[0])
 	}
-	if err := t.row(scenario.Row{What: "what is right beside them is served: routes, and the agents of " + tracks, Err: err}, start); err != nil {
+	if err := t.row(scenario.Row{What: "the other routes are served, and so are the agents of " + tracks, Err: err}, start); err != nil {
 		return err
 	}
 
@@ -87,7 +87,7 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	if err := s.Routes.set(systemRoutes()); err != nil {
 		return err
 	}
-	// Once nothing is sent there any more, the services may go.
+	// When HAProxy sends no more requests to the services, remove them.
 	if _, err := lab.Until(ctx, "no more such routes", patience, func(ctx context.Context) error {
 		return s.wantStatus(ctx, host(clash), "/", http.StatusNotFound)
 	}, s.Terminator.Process); err != nil {
@@ -101,11 +101,11 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	took, err = lab.Until(ctx, "no more problems", patience, func(ctx context.Context) error {
 		return s.reportsProblems(ctx, c, nil)
 	}, s.Terminator.Process)
-	return t.row(scenario.Row{What: "put right: the report is empty again", Took: took, Err: err}, start)
+	return t.row(scenario.Row{What: "faults removed: the report has no problems", Took: took, Err: err}, start)
 }
 
-// expectedProblems are those of runFaults, as far as they must be told. A message is
-// part of the one that is there.
+// expectedProblems returns the problems that runFaults must cause. A message may be a part of the
+// real one.
 func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, error) {
 	service := func(name string) string { return "Service " + appNamespace + "/" + name }
 	want := []kube.Problem{
@@ -119,7 +119,7 @@ func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, e
 	}
 	for i, declared := range []string{clash, rival, ghost, "portname", "mixed", "nowhere", "*.*"} {
 		if i < 2 {
-			continue // the object's own fault, wherever it is declared
+			continue // a fault of the object, not of a declaration
 		}
 		line, err := s.Routes.line(host(declared))
 		if err != nil {
@@ -130,8 +130,8 @@ func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, e
 	return want, nil
 }
 
-// reportsProblems wants exactly those problems in report.json, and as many in the
-// agents' metrics as concern them.
+// reportsProblems returns an error unless report.json contains exactly the problems in want. The
+// metrics of the agents must count the problems that concern agents.
 func (s *System) reportsProblems(ctx context.Context, c *lab.Cluster, want []kube.Problem) error {
 	report, err := s.Terminator.Report()
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *System) reportsProblems(ctx context.Context, c *lab.Cluster, want []kub
 			}
 		}
 		if !ok {
-			errs = append(errs, fmt.Errorf("it does not say %q", w.Error()))
+			errs = append(errs, fmt.Errorf("it does not contain %q", w.Error()))
 		}
 	}
 	for i, p := range report.Problems {
@@ -171,7 +171,8 @@ func isProblem(p, want kube.Problem) bool {
 		strings.Contains(p.Field, want.Field) && strings.Contains(p.Message, want.Message)
 }
 
-// servesTheRest asks for what must be served beside the faults, and what cannot be.
+// servesTheRest checks that HAProxy serves the services without faults, and answers errors for the
+// others.
 func (s *System) servesTheRest(ctx context.Context) error {
 	var errs []error
 	for name, status := range map[string]int{
@@ -184,7 +185,7 @@ func (s *System) servesTheRest(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// remove ends a service and its pods, also when the time of a scenario is up.
+// remove deletes a service and its pods, even if the time of the scenario is over.
 func remove(ctx context.Context, d *lab.Deployed) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()

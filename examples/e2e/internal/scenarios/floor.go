@@ -19,7 +19,7 @@ import (
 
 var floor = scenario.Scenario[*Env]{
 	Name:  "floor",
-	About: "of a cluster that is cordoned as a whole one node drains, the others wait, and traffic flows",
+	About: "when all nodes of a cluster are cordoned, one node drains, the others wait, and requests continue",
 	Run:   underLoad(runFloor),
 }
 
@@ -36,7 +36,7 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		drains, err = s.onlyOneDrains(ctx, c)
 		return err
 	}, s.Agents[c.Nodes()[0].Name].Process)
-	if err := t.row(scenario.Row{What: fmt.Sprintf("%s cordoned as a whole: 1 of 3 nodes drains, 2 wait", c.Name), Took: took, Within: effect, Err: err}, start); err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("all nodes of %s cordoned: 1 of 3 drains, 2 wait", c.Name), Took: took, Within: effect, Err: err}, start); err != nil {
 		return err
 	}
 	settled := time.Now()
@@ -45,13 +45,13 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	}
 	err = s.floorHolds(ctx, t, c, drains, settled)
 	if n := most(); err == nil && n != 1 {
-		err = fmt.Errorf("HAProxy had %d nodes drained at once", n)
+		err = fmt.Errorf("HAProxy drained %d nodes at once", n)
 	}
-	if err := t.row(scenario.Row{What: fmt.Sprintf("the floor holds: never more than one drains, requests go on in %s", c.Name), Err: err}, start); err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("never more than one node drains, requests continue in %s", c.Name), Err: err}, start); err != nil {
 		return err
 	}
 
-	// Who waits is next in turn.
+	// The node that waits is the next to drain.
 	start = time.Now()
 	if err := drains.Uncordon(ctx); err != nil {
 		return err
@@ -59,18 +59,18 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	var next *lab.Node
 	took, err = lab.Until(ctx, "the next node to drain", patience, func(ctx context.Context) (err error) {
 		if next, err = s.onlyOneDrains(ctx, c, drains); err == nil && next == drains {
-			err = fmt.Errorf("%s drains still", next.Name)
+			err = fmt.Errorf("%s still drains", next.Name)
 		}
 		return err
 	}, s.Agents[drains.Name].Process)
-	if err := t.row(scenario.Row{What: "the first uncordoned: one that waited drains after its hold-down", Took: took, Within: holdDown + effect, Err: err}, start); err != nil {
+	if err := t.row(scenario.Row{What: "the draining node uncordoned: another node drains after the hold-down", Took: took, Within: holdDown + effect, Err: err}, start); err != nil {
 		return err
 	}
 	return forEachNode(ctx, c, (*lab.Node).Uncordon)
 }
 
-// countDraining follows, until the returned function is called, how many nodes of a
-// cluster HAProxy has drained at once; the function returns the most there were.
+// countDraining counts the nodes of a cluster that HAProxy drains, until the caller calls most.
+// most returns the largest count.
 func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (most func() int) {
 	ctx, cancel := context.WithCancel(ctx)
 	seen := 0
@@ -79,7 +79,7 @@ func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (most func()
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			stats, _ := s.HAProxy.Stats(ctx) // none when it is asked during a reload
+			stats, _ := s.HAProxy.Stats(ctx) // empty during a reload
 			now := 0
 			for _, stat := range stats {
 				if stat.Proxy == nodesProxy+c.Name && strings.HasPrefix(stat.Status, "DRAIN") {
@@ -108,9 +108,9 @@ func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context
 	return group.Wait()
 }
 
-// onlyOneDrains wants one node of a cluster to drain, in its agent's answers and in
-// HAProxy, and returns it. The agents of the others must say that they wait, but for
-// those that are not cordoned any more.
+// onlyOneDrains returns the only node of a cluster that drains, in the answers of the agents and in
+// HAProxy. The agents of the other nodes must say that they wait. Agents of the nodes in uncordoned
+// need not.
 func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]
@@ -142,15 +142,15 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 	return drains, nil
 }
 
-// floorHolds wants that the same node drains as before, that no request came by it, and
-// that the cluster gets its half of the requests all the same.
+// floorHolds returns an error unless the same node drains as before, no request came through it,
+// and the cluster gets its half of the requests.
 func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, drains *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)
 	if err != nil {
 		return err
 	}
 	if now != drains {
-		return fmt.Errorf("%s drained at first, and now %s", drains.Name, now.Name)
+		return fmt.Errorf("%s drained at first, and now %s drains", drains.Name, now.Name)
 	}
 	if err := s.stillDrained(ctx, t, drains, since); err != nil {
 		return err
@@ -160,7 +160,7 @@ func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, dra
 		if subset, err := s.subsetNodes(c, tracks); err != nil {
 			return err
 		} else if slices.Contains(subset, n) && n != drains && came[n.Name] == 0 {
-			return fmt.Errorf("no request came by %s: %v", n.Name, came)
+			return fmt.Errorf("no request came through %s: %v", n.Name, came)
 		}
 	}
 	return nil

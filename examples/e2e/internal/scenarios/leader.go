@@ -21,15 +21,15 @@ import (
 
 var leader = scenario.Scenario[*Env]{
 	Name:  "leader",
-	About: "of two terminators with one Lease one writes; when it is killed, stopped or frozen the other does",
+	About: "one of two terminators with one Lease writes; when it is killed, stopped or suspended, the other writes",
 	Run:   runLeader,
 }
 
 const (
-	// takeOver is how long a Lease that nobody renews and the attempt to take it may
-	// last: the 15 s of the Lease, twice a retry of 2 s with jitter, and the first apply.
+	// takeOver is how long a crashed leader may hold up changes: 15 s until the Lease expires, two
+	// attempts to take it with a retry of 2 s and jitter, and the first apply.
 	takeOver = 22 * time.Second
-	// handOver is without the Lease, which a leader that is stopped gives back.
+	// handOver is the same for a leader that stops, because it releases the Lease.
 	handOver = 6 * time.Second
 	elected  = "elected" // the service that both follow
 )
@@ -59,10 +59,10 @@ func runLeader(ctx context.Context, env *Env, report *scenario.Report) (err erro
 		return err
 	}
 	took, err := e.change(ctx, a, handOver)
-	report.Add(scenario.Row{What: "a change is written by the terminator that leads", Took: took, Within: handOver, Err: err})
+	report.Add(scenario.Row{What: "the terminator that leads writes a change", Took: took, Within: handOver, Err: err})
 
 	took, err = e.replaced(ctx, a, b, takeOver, func() error {
-		// So far it had every reason to write what it saw, and did not.
+		// Until now b had a reason to write each change, and must not have written any.
 		_, err := os.Stat(b.config)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s has written while another leads: %w", b.Name, err)
@@ -92,13 +92,12 @@ func runLeader(ctx context.Context, env *Env, report *scenario.Report) (err erro
 		}
 		return errors.Join(err, b.Stop())
 	})
-	report.Add(scenario.Row{What: "the leader is stopped: it gives the lease back", Took: took, Within: handOver, Err: err})
+	report.Add(scenario.Row{What: "the leader is stopped: it releases the Lease", Took: took, Within: handOver, Err: err})
 
 	return e.freeze(ctx, a, b, report)
 }
 
-// freeze stops the leader a in the middle of whatever it does, until b leads, and lets
-// it go on.
+// freeze suspends the leader a in the middle of its work until b leads, and then resumes it.
 func (e *election) freeze(ctx context.Context, a, b *candidate, report *scenario.Report) error {
 	if err := e.start(b); err != nil {
 		return err
@@ -107,7 +106,7 @@ func (e *election) freeze(ctx context.Context, a, b *candidate, report *scenario
 		return err
 	}
 	took, err := e.replaced(ctx, a, b, takeOver, func() error { return a.Signal(syscall.SIGSTOP) })
-	report.Add(scenario.Row{What: "the leader is frozen: the other writes the next change", Took: took, Within: takeOver, Err: err})
+	report.Add(scenario.Row{What: "the leader is suspended: the other writes the next change", Took: took, Within: takeOver, Err: err})
 	if err != nil {
 		return err
 	}
@@ -123,19 +122,19 @@ func (e *election) freeze(ctx context.Context, a, b *candidate, report *scenario
 		return err
 	}
 	took = time.Since(start)
-	// It sees the change that it has missed, and another one, as the leader does.
+	// b applies the change that it has missed, and another one.
 	if _, err = e.change(ctx, b, handOver); err == nil {
 		var now []byte
 		if now, err = os.ReadFile(a.config); err == nil && !bytes.Equal(before, now) {
-			err = errors.New("it has written, though another leads")
+			err = errors.New("it has written while another leads")
 		}
 	}
-	report.Add(scenario.Row{What: "a leader that was frozen finds that it leads no more, and writes nothing", Took: took, Within: handOver, Err: err})
+	report.Add(scenario.Row{What: "a resumed leader notices that it does not lead, and writes nothing", Took: took, Within: handOver, Err: err})
 	return nil
 }
 
-// election is terminators that share a Lease, and what they follow. Each writes to a
-// directory of its own, so that it shows which one does.
+// election is a set of terminators that share a Lease and follow the same service. Each writes to
+// its own directory, which shows which one leads.
 type election struct {
 	env        *Env
 	cluster    *lab.Cluster
@@ -143,7 +142,7 @@ type election struct {
 	routes     *routesFile
 	kubeconfig string
 	candidates [2]*candidate
-	port       int // of the service's agents as annotated last
+	port       int // agent port in the annotation of the service
 }
 
 type candidate struct {
@@ -182,7 +181,7 @@ func newElection(ctx context.Context, env *Env, c *lab.Cluster) (*election, erro
 	return e, err
 }
 
-// end ends the terminators and says whether they lacked a right.
+// end stops the terminators and returns an error if one of them lacked a permission.
 func (e *election) end() error {
 	var errs []error
 	for _, c := range e.candidates {
@@ -192,7 +191,7 @@ func (e *election) end() error {
 		c.Kill()
 		log, err := os.ReadFile(c.Log)
 		if strings.Contains(string(log), "forbidden") {
-			err = fmt.Errorf("%s was refused something: %w", c.Name, c.Tail())
+			err = fmt.Errorf("%s lacks a permission: %w", c.Name, c.Tail())
 		}
 		errs = append(errs, err)
 	}
@@ -208,7 +207,7 @@ func (e *election) start(c *candidate) (err error) {
 	c.Terminator, err = StartTerminator(c.machine, c.machine.Name, filepath.Dir(c.config),
 		"-routes", e.routes.path, "-cluster", e.cluster.Name+"=kubeconfig:"+e.kubeconfig, "-http", ":80",
 		"-lease", accountsNamespace+"/"+leaseName,
-		// One service is all there is.
+		// There is only one service, so each change concerns all of them.
 		"-max-change", "100%")
 	return err
 }
@@ -221,7 +220,7 @@ func (e *election) leads(ctx context.Context, c *candidate, within time.Duration
 	})
 }
 
-// standsBy waits until a terminator says that it follows the cluster, and another leads.
+// standsBy waits until a terminator follows the cluster and says that another one leads.
 func (e *election) standsBy(ctx context.Context, c *candidate) error {
 	return e.says(ctx, c, 0, handOver, func() error {
 		status, body, err := c.Admin(ctx, e.client, "/readyz")
@@ -233,7 +232,7 @@ func (e *election) standsBy(ctx context.Context, c *candidate) error {
 }
 
 func (e *election) says(ctx context.Context, c *candidate, leads float64, within time.Duration, and func() error) error {
-	what := fmt.Sprintf("%s to say that it leads (1) or not (0): %v", c.Name, leads)
+	what := fmt.Sprintf("headgate_terminator_leader of %s to be 1 (leads) or 0: %v", c.Name, leads)
 	_, err := lab.Until(ctx, what, within, func(ctx context.Context) error {
 		status, body, err := c.Admin(ctx, e.client, "/metrics")
 		if err == nil && status != http.StatusOK {
@@ -251,7 +250,7 @@ func (e *election) says(ctx context.Context, c *candidate, leads float64, within
 	return err
 }
 
-// change changes the service, and waits until a terminator has written that.
+// change changes the service and waits until a terminator has written the change.
 func (e *election) change(ctx context.Context, by *candidate, within time.Duration) (time.Duration, error) {
 	e.port++
 	start := time.Now()
@@ -261,15 +260,15 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	_, err := lab.Until(ctx, "the change of "+by.config, within, func(context.Context) error {
 		b, err := os.ReadFile(by.config)
 		if want := fmt.Sprintf(" agent-port %d", e.port); err == nil && !bytes.Contains(b, []byte(want)) {
-			err = fmt.Errorf("it does not have %q", want)
+			err = fmt.Errorf("it does not contain %q", want)
 		}
 		return err
 	}, by.Process)
 	return time.Since(start), err
 }
 
-// replaced makes the leader go, changes something at once, and waits until the other
-// has written that. It returns how long that took since the leader went.
+// replaced stops the leader, changes something at once, and waits until the other terminator has
+// written the change. It returns the time since the leader stopped.
 func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
 	if err := e.leads(ctx, leader, handOver); err != nil {
 		return 0, err
@@ -278,7 +277,8 @@ func (e *election) replaced(ctx context.Context, leader, other *candidate, withi
 	if err := leave(); err != nil {
 		return 0, err
 	}
-	// Longer than the row allows, so that the row says by how much it was missed.
+	// This is longer than the row allows, so that the row shows by how much the terminator was
+	// late.
 	_, err := e.change(ctx, other, within+10*time.Second)
 	took := time.Since(start)
 	if err == nil {

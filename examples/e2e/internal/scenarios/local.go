@@ -20,7 +20,7 @@ import (
 
 var local = scenario.Scenario[*Env]{
 	Name:  "local",
-	About: "with externalTrafficPolicy Local the nodes of a service are those that have a ready pod of it",
+	About: "with externalTrafficPolicy Local, the nodes of a service are the nodes with ready pods",
 	Run:   underLoad(runLocal),
 }
 
@@ -46,8 +46,8 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 	t := s.startTraffic(ctx, report, host(nearby), "/")
 	defer t.Stop()
 
-	// Each node in turn, so that the choice by hash, which knows two of three, is wrong
-	// at least once.
+	// Use each node in turn. A subset by hash contains two of three nodes, so it would be wrong at
+	// least once.
 	for i := range nodes {
 		start := time.Now()
 		if i > 0 {
@@ -60,7 +60,7 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 			return err
 		}
 		err := s.nearbyIsAt(ctx, t, c, since, nodes[i].Name)
-		if err := t.row(scenario.Row{What: fmt.Sprintf("its pod is on %s: requests come by that node alone", nodes[i].Name), Err: err}, start); err != nil {
+		if err := t.row(scenario.Row{What: fmt.Sprintf("its pod is on %s: requests come only through that node", nodes[i].Name), Err: err}, start); err != nil {
 			return err
 		}
 	}
@@ -68,8 +68,8 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 	return t.row(scenario.Row{What: "all requests to the service"}, time.Time{})
 }
 
-// moveNearby runs a pod on another node, and then ends the one before as a rollout does:
-// it is terminating first, and its server goes on for a while.
+// moveNearby runs a pod on another node and then stops the old pod as a rollout does: the old pod
+// terminates first, and its server continues for some time.
 func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to *lab.Node) error {
 	old := d.Pods[len(d.Pods)-1]
 	pod, err := to.RunPod(ctx, appNamespace, nearby)
@@ -91,8 +91,8 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 	return t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// nearbyIsAt wants the subset, HAProxy's servers and the requests since a time to be at
-// one node.
+// nearbyIsAt returns an error unless the subset, HAProxy's servers and all requests after since are
+// at one node.
 func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
 	subset, err := s.Terminator.Subset(c.Name, nearby)
 	if err != nil {
@@ -102,11 +102,11 @@ func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, sin
 		return fmt.Errorf("the subset is %s", strings.Join(subset, ", "))
 	}
 	if came := t.entries(c, since); len(came) != 1 || came[node] == 0 {
-		return fmt.Errorf("requests came by %v", came)
+		return fmt.Errorf("requests came through %v", came)
 	}
-	// The pod sees HAProxy itself, for its node has no need to pass requests on.
+	// The pod sees the address of HAProxy itself, because its node does not forward the request.
 	if r, ok := t.First(since, func(r load.Request) bool { return r.Answer.Source != s.Edge.Addr.String() }); ok {
-		return fmt.Errorf("%s saw a request come from %s, not from HAProxy's %s", r.Answer.Pod, r.Answer.Source, s.Edge.Addr)
+		return fmt.Errorf("%s saw the client address %s, not %s of HAProxy", r.Answer.Pod, r.Answer.Source, s.Edge.Addr)
 	}
 	return nil
 }

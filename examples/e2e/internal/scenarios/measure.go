@@ -6,18 +6,22 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
 )
 
-// memory is what a process holds of the machine's memory (resident set), in bytes.
+// memory is the resident memory of a process in bytes.
 type memory struct {
 	now, most int64
 }
@@ -52,14 +56,14 @@ func kilobytes(status []byte, field string) (int64, error) {
 	return 0, fmt.Errorf("no %s", field)
 }
 
-// processorTime is what a process has used so far.
+// processorTime returns the processor time that a process has used so far.
 func processorTime(p *lab.Process) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 	if err != nil {
 		return 0, err
 	}
-	// proc_pid_stat(5): utime and stime are the fields 14 and 15; the second one, in
-	// parentheses, may hold spaces.
+	// proc_pid_stat(5): utime and stime are fields 14 and 15. Field 2, in parentheses, may contain
+	// spaces.
 	_, rest, _ := bytes.Cut(b, []byte(") "))
 	fields := strings.Fields(string(rest))
 	if len(fields) < 13 {
@@ -73,10 +77,10 @@ func processorTime(p *lab.Process) (time.Duration, error) {
 		}
 		ticks += n
 	}
-	return time.Duration(ticks) * (time.Second / 100), nil // USER_HZ is 100 everywhere
+	return time.Duration(ticks) * (time.Second / 100), nil // USER_HZ is 100 on all architectures
 }
 
-// received returns how many bytes the machine has received on its link, with all headers.
+// received returns how many bytes the machine has received on its link, headers included.
 func received(m *lab.Machine) (n int64, err error) {
 	err = m.Do(func() error {
 		f, err := os.Open("/proc/thread-self/net/dev")
@@ -95,8 +99,58 @@ func received(m *lab.Machine) (n int64, err error) {
 	return n, err
 }
 
-// quantile returns the least of the values that a share q of them does not exceed.
+// quantile returns the smallest value that at least a share q of the values does not exceed.
 func quantile[T cmp.Ordered](values []T, q float64) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
+}
+
+// slowness measures how many times longer work takes than on an idle machine. 1 means that the
+// machine is idle.
+type slowness struct {
+	stop func()
+	seen []float64 // read it only after stop
+}
+
+const (
+	// sample is about the time that a terminator works on an event.
+	sample      = 20 * time.Millisecond
+	sampleEvery = 300 * time.Millisecond
+)
+
+// watchSlowness works for a short time again and again until stop, and compares the time that
+// passes with the processor time that it uses.
+func watchSlowness(ctx context.Context) *slowness {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	s := &slowness{stop: func() { cancel(); <-done }}
+	go func() {
+		defer close(done)
+		// The clock measures the processor time of one thread.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for pause(ctx, sampleEvery) == nil {
+			start, used := time.Now(), threadTime()
+			for threadTime()-used < sample {
+			}
+			s.seen = append(s.seen, float64(time.Since(start))/float64(threadTime()-used))
+		}
+	}()
+	return s
+}
+
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		panic("e2e: " + err.Error()) // every Linux has this clock
+	}
+	return time.Duration(t.Nano())
+}
+
+// at returns the slowness that a share q of the samples did not exceed. It is 1 without samples.
+func (s *slowness) at(q float64) float64 {
+	if len(s.seen) == 0 {
+		return 1
+	}
+	return quantile(s.seen, q)
 }

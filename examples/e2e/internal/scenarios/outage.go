@@ -18,12 +18,12 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// outageTime is for how long the API server is away.
+// outageTime is how long the API server is away.
 const outageTime = 30 * time.Second
 
 var outage = scenario.Scenario[*Env]{
 	Name:   "outage",
-	About:  "an API server that is killed for 30 s costs no request, and what changed meanwhile is applied after",
+	About:  "while an API server is dead for 30 s no request fails, and changes in that time are applied afterwards",
 	Within: 4 * time.Minute,
 	Run:    underLoad(runOutage),
 }
@@ -61,12 +61,12 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	}
 	_, err = lab.Until(ctx, "the outage to have lasted", outageTime, func(context.Context) error {
 		if left := outageTime - time.Since(start); left > 0 {
-			return fmt.Errorf("%s are left", left)
+			return fmt.Errorf("%s are left until the outage ends", left)
 		}
 		return nil
 	})
 	if err == nil {
-		// What nobody can have heard of must not have had an effect.
+		// A change that no program can have seen must have no effect.
 		_, err = t.first(ctx, "by "+hidden[0].Name, time.Now(), through(hidden[0]))
 	}
 	if err := t.row(scenario.Row{What: fmt.Sprintf("%s was away for %s", away.Name, time.Since(start).Round(time.Second)), Err: err}, start); err != nil {
@@ -75,7 +75,7 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return s.catchesUp(ctx, t, away, hidden[0])
 }
 
-// saysAway wants all who follow a cluster to tell that it is away, and to be ready.
+// saysAway returns an error unless all followers of a cluster say that it is away, and are ready.
 func (s *System) saysAway(ctx context.Context, c *lab.Cluster) error {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]
@@ -91,8 +91,8 @@ func (s *System) saysAway(ctx context.Context, c *lab.Cluster) error {
 	return readyz(status, body, err, fmt.Sprintf("cluster %s: last-known since", c.Name))
 }
 
-// restartsWithout kills the terminator, starts it again while a cluster is away, and
-// wants it to go on with what it knew, and to apply what is declared.
+// restartsWithout kills the terminator and starts it again while a cluster is away. The terminator
+// must keep the servers of that cluster and apply new declarations.
 func (s *System) restartsWithout(ctx context.Context, t *traffic, away *lab.Cluster) error {
 	before, err := s.placed(ctx)
 	if err != nil {
@@ -124,18 +124,18 @@ func (s *System) restartsWithout(ctx context.Context, t *traffic, away *lab.Clus
 	if err == nil {
 		err = s.keepsServers(ctx, before, away)
 	}
-	err = t.row(scenario.Row{What: fmt.Sprintf("a new declaration of a service in %s is served meanwhile", away.Name), Took: took, Within: effect, Err: err}, start)
+	err = t.row(scenario.Row{What: fmt.Sprintf("a new declaration of a service in %s is served during the outage", away.Name), Took: took, Within: effect, Err: err}, start)
 	return errors.Join(err, s.Routes.set(systemRoutes()))
 }
 
-// keepsServers wants what there was of services and servers to be there still, and the
-// report to say that the cluster is away.
+// keepsServers returns an error unless all services and servers of before still exist and the
+// report says that the cluster is away.
 func (s *System) keepsServers(ctx context.Context, before places, away *lab.Cluster) error {
 	now, err := s.placed(ctx)
 	if err != nil {
 		return err
 	}
-	// Others may have been declared since.
+	// Ignore services that were declared later.
 	maps.DeleteFunc(now.nodes, func(service string, _ []string) bool { return before.nodes[service] == nil })
 	maps.DeleteFunc(now.servers, func(backend string, _ []string) bool { return before.servers[backend] == nil })
 	if err := same(before, now); err != nil {
@@ -153,7 +153,7 @@ func (s *System) keepsServers(ctx context.Context, before places, away *lab.Clus
 	return nil
 }
 
-// behindItsBack cordons a node by another API server on the same etcd.
+// behindItsBack cordons a node through another API server on the same etcd.
 func behindItsBack(ctx context.Context, c *lab.Cluster, n *lab.Node) error {
 	api, client, err := c.SecondAPI(ctx)
 	if api != nil {
@@ -166,8 +166,7 @@ func behindItsBack(ctx context.Context, c *lab.Cluster, n *lab.Node) error {
 	return err
 }
 
-// catchesUp starts the API server again, and wants the cordon that nobody has seen to
-// take effect.
+// catchesUp starts the API server again. The cordon that no program has seen must take effect.
 func (s *System) catchesUp(ctx context.Context, t *traffic, c *lab.Cluster, cordoned *lab.Node) error {
 	start := time.Now()
 	if err := c.API.Start(); err != nil {
@@ -181,8 +180,8 @@ func (s *System) catchesUp(ctx context.Context, t *traffic, c *lab.Cluster, cord
 	if err == nil {
 		err = s.isDrained(ctx, cordoned, "cordoned")
 	}
-	// An agent that has lost the server asks for it again every few seconds at least.
-	if err := t.row(scenario.Row{What: fmt.Sprintf("API server back: %s, cordoned meanwhile, gets no new request", cordoned.Name), Took: took, Within: booted.Round(time.Second) + 10*time.Second, Err: err}, start); err != nil {
+	// An agent that has lost the API server tries to connect at least every few seconds.
+	if err := t.row(scenario.Row{What: fmt.Sprintf("API server back: %s, cordoned during the outage, gets no new request", cordoned.Name), Took: took, Within: booted.Round(time.Second) + 10*time.Second, Err: err}, start); err != nil {
 		return err
 	}
 	if err := s.returns(ctx, t, cordoned, "uncordon", cordoned.Uncordon); err != nil {

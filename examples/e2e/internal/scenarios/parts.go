@@ -20,10 +20,10 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// parts shows that what the other scenarios do to the lab has the effect that they count on.
+// parts checks the operations on the lab that the other scenarios rely on.
 var parts = scenario.Scenario[*Env]{
 	Name:  "parts",
-	About: "API servers, accounts, pods and nodes come and go as in a real cluster",
+	About: "API servers, accounts, pods and nodes appear and disappear as in a real cluster",
 	Run:   runParts,
 }
 
@@ -55,14 +55,14 @@ func runParts(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// partsOf is what the parts of the scenario share.
+// partsOf is shared by the parts of the scenario.
 type partsOf struct {
 	c          *lab.Cluster
 	client     *lab.Machine
 	app, local *lab.Deployed
 }
 
-// apiServerReturns kills the API server under load, and then etcd with it.
+// apiServerReturns kills the API server under load, and then together with etcd.
 func apiServerReturns(ctx context.Context, p *partsOf, report *scenario.Report) error {
 	n := p.c.Nodes()[0]
 	if err := everyNodeAnswers(ctx, p); err != nil {
@@ -93,20 +93,20 @@ func apiServerReturns(ctx context.Context, p *partsOf, report *scenario.Report) 
 			return err
 		}
 		took := time.Since(start)
-		// What was written before must be there.
+		// The objects from before must still exist.
 		if _, err := p.c.Client.CoreV1().Services("parts").Get(ctx, "parts", metav1.GetOptions{}); err != nil {
 			return err
 		}
 		var all time.Time
 		report.Add(scenario.Row{
-			What: "a killed " + what.name + " is back, node ports went on", Took: took, Within: 30 * time.Second,
+			What: "a killed " + what.name + " is back, node ports worked all the time", Took: took, Within: 30 * time.Second,
 			Requests: run.Count(all, all), Failed: len(run.Failures(all, all)), Err: run.Err(all, all),
 		})
 	}
 	return nil
 }
 
-// podIsUnready takes one pod out of its service and back.
+// podIsUnready makes one pod of a service unready, and ready again.
 func podIsUnready(ctx context.Context, p *partsOf, report *scenario.Report) error {
 	n, out := p.c.Nodes()[0], p.app.Pods[0]
 	start := time.Now()
@@ -141,13 +141,13 @@ func podsAt(ctx context.Context, client *lab.Machine, n *lab.Node, port int32) (
 	return seen, nil
 }
 
-// trafficIsLocal shows what externalTrafficPolicy Local does.
+// trafficIsLocal checks the effect of externalTrafficPolicy Local.
 func trafficIsLocal(ctx context.Context, p *partsOf, report *scenario.Report) error {
 	with, without := p.c.Nodes()[0], p.c.Nodes()[1]
 	took, err := lab.Until(ctx, "local traffic at "+with.Name, 15*time.Second, func(ctx context.Context) error {
 		answer, err := get(ctx, p.client, fmt.Sprintf("http://%s:%d/", with.Addr, p.local.NodePort))
 		if err == nil && answer.Source != p.client.Addr.String() {
-			err = fmt.Errorf("the pod saw %s, not the client's %s", answer.Source, p.client.Addr)
+			err = fmt.Errorf("the pod saw the address %s, not %s of the client", answer.Source, p.client.Addr)
 		}
 		return err
 	}, with.Proxy)
@@ -157,7 +157,7 @@ func trafficIsLocal(ctx context.Context, p *partsOf, report *scenario.Report) er
 	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if answer, err := get(short, p.client, fmt.Sprintf("http://%s:%d/", without.Addr, p.local.NodePort)); err == nil {
-		return fmt.Errorf("%s, which has no pod of the service, passed on to %s", without.Name, answer.Pod)
+		return fmt.Errorf("%s has no pod of the service, but forwarded to %s", without.Name, answer.Pod)
 	}
 	report.Add(scenario.Row{What: "with externalTrafficPolicy Local only nodes with pods answer", Took: took, Within: 10 * time.Second})
 	return nil
@@ -186,13 +186,14 @@ subjects:
 - {kind: ServiceAccount, name: reader, namespace: accounts}
 `
 
-// accountIsBound shows that a ServiceAccount's token may do what its role says and no more.
+// accountIsBound checks that a token of a ServiceAccount grants the rights of its role and no
+// others.
 func accountIsBound(ctx context.Context, p *partsOf, report *scenario.Report) error {
 	file := filepath.Join(os.TempDir(), "read-nodes.yaml")
 	if err := os.WriteFile(file, []byte(readNodes), 0o600); err != nil {
 		return err
 	}
-	// Twice: to apply is to make it so.
+	// Apply twice: the second time must change nothing.
 	if err := errors.Join(p.c.Apply(ctx, file), p.c.Apply(ctx, file)); err != nil {
 		return err
 	}
@@ -219,11 +220,11 @@ func accountIsBound(ctx context.Context, p *partsOf, report *scenario.Report) er
 	if !apierrors.IsForbidden(err) {
 		return fmt.Errorf("an account without that right lists services: %w", err)
 	}
-	report.Add(scenario.Row{What: "a ServiceAccount's token may do what its role says and no more", Took: took, Within: 10 * time.Second})
+	report.Add(scenario.Row{What: "the token of a ServiceAccount grants the rights of its role and no others", Took: took, Within: 10 * time.Second})
 	return nil
 }
 
-// nodesChange deletes a Node and makes it anew, takes its machine off the network, and
+// nodesChange deletes a Node and creates it again, disconnects its machine from the network, and
 // adds and removes a whole node.
 func nodesChange(ctx context.Context, p *partsOf, report *scenario.Report) error {
 	n := p.c.Nodes()[1]
@@ -239,7 +240,7 @@ func nodesChange(ctx context.Context, p *partsOf, report *scenario.Report) error
 	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	if _, err := get(short, p.client, fmt.Sprintf("http://%s:%d/", n.Addr, p.app.NodePort)); !errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("a machine without a network: %w", err)
+		return fmt.Errorf("a machine without a network answers: %w", err)
 	}
 	if err := n.Plug(); err != nil {
 		return err
@@ -259,7 +260,7 @@ func nodesChange(ctx context.Context, p *partsOf, report *scenario.Report) error
 	return everyNodeAnswers(ctx, p)
 }
 
-// everyNodeAnswers waits until each node's port reaches each pod.
+// everyNodeAnswers waits until the port of each node reaches each pod.
 func everyNodeAnswers(ctx context.Context, p *partsOf) error {
 	for _, n := range p.c.Nodes() {
 		if _, err := lab.Until(ctx, "node port of "+n.Name, 15*time.Second, func(ctx context.Context) error {

@@ -22,20 +22,20 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// rbac shows that the accounts of the shipped manifests may do what the binaries need,
-// and nothing else. That they need no more is what every other scenario shows.
+// rbac checks that the accounts of the shipped manifests have only the rights that the binaries
+// need. Every other scenario checks that these rights are sufficient.
 var rbac = scenario.Scenario[*Env]{
 	Name:  "rbac",
-	About: "the accounts of the shipped manifests may do what they need, and are refused everything else",
+	About: "the accounts of the shipped manifests have the rights that they need and no others",
 	Run:   runRBAC,
 }
 
-// right is permission for one verb on one kind of object.
+// right is the permission for one verb on one kind of object.
 type right struct {
-	// namespace is "" for a right in all of them.
+	// namespace "" means all namespaces.
 	namespace             string
 	group, resource, verb string
-	// name is the only object that it is for, "" for all.
+	// name restricts the right to one object. "" means all objects.
 	name string
 }
 
@@ -53,7 +53,7 @@ func (r right) String() string {
 	return s
 }
 
-// Rights that the manifests are to give. Who gives more has to say so here, too.
+// These are the rights that the manifests grant. Extend them here when you extend a manifest.
 var (
 	readNodesAndServices = []right{
 		{resource: "nodes", verb: "list"},
@@ -69,7 +69,8 @@ var (
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get", name: leaseName},
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update", name: leaseName},
 	}, readNodesAndServices...)
-	// everybodysRights are of anybody who has a token: to ask who one is and what one may do.
+	// everybodysRights are the rights of every account: to ask for its own identity and its own
+	// rights.
 	everybodysRights = []right{
 		{group: "authentication.k8s.io", resource: "selfsubjectreviews", verb: "create"},
 		{group: "authorization.k8s.io", resource: "selfsubjectaccessreviews", verb: "create"},
@@ -77,7 +78,7 @@ var (
 	}
 )
 
-// leaseName is that of the Lease that the shipped role is for.
+// leaseName is the name of the Lease in the shipped role.
 const leaseName = "headgate-terminator"
 
 func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
@@ -108,19 +109,19 @@ func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 		if err := p.inForce(ctx, a.rights); err != nil {
 			return err
 		}
-		report.Add(scenario.Row{What: fmt.Sprintf("%s: %d rights, as the manifests are to give", a.name, len(a.rights)), Err: p.rules(ctx, c)})
+		report.Add(scenario.Row{What: fmt.Sprintf("%s: exactly %d rights", a.name, len(a.rights)), Err: p.rules(ctx, c)})
 		start := time.Now()
 		allowed, refused, err := p.matrix(ctx, kinds)
 		report.Add(scenario.Row{
-			What: fmt.Sprintf("%s: of all %d requests that the API server knows %d are allowed, %d refused", a.name, allowed+refused, allowed, refused), Err: err,
+			What: fmt.Sprintf("%s: of all %d possible requests, %d are allowed and %d refused", a.name, allowed+refused, allowed, refused), Err: err,
 		})
 		report.Logf("that took %s", time.Since(start).Round(time.Millisecond))
-		report.Add(scenario.Row{What: a.name + ": is nobody else, and sees no insides of the API server", Err: p.specials(ctx)})
+		report.Add(scenario.Row{What: a.name + ": cannot impersonate, and cannot read internals of the API server", Err: p.specials(ctx)})
 	}
 	return nil
 }
 
-// probe asks for things with an account's token.
+// probe sends requests with the token of an account.
 type probe struct {
 	config *rest.Config
 	client kubernetes.Interface
@@ -137,8 +138,8 @@ func newProbe(kubeconfig string, rights []right) (*probe, error) {
 	return &probe{config: config, client: client, rights: rights}, err
 }
 
-// permits tells whether a request is to be allowed. The namespace is "" for objects that
-// are in none, and for all of them.
+// permits reports whether the account must be allowed to make a request. The namespace is "" for
+// objects without a namespace, and for all namespaces.
 func (p *probe) permits(namespace, group, resource, verb, name string) bool {
 	return slices.ContainsFunc(p.rights, func(r right) bool {
 		return r.group == group && r.resource == resource && r.verb == verb &&
@@ -146,7 +147,7 @@ func (p *probe) permits(namespace, group, resource, verb, name string) bool {
 	})
 }
 
-// review asks the API server what it would say to a request.
+// review asks the API server whether it would allow a request.
 func (p *probe) review(ctx context.Context, namespace, group, resource, verb, name string) (bool, error) {
 	resource, sub, _ := strings.Cut(resource, "/")
 	answer, err := p.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
@@ -160,7 +161,7 @@ func (p *probe) review(ctx context.Context, namespace, group, resource, verb, na
 	return answer.Status.Allowed, nil
 }
 
-// inForce waits until the API server has taken notice of roles.
+// inForce waits until the API server applies the roles.
 func (p *probe) inForce(ctx context.Context, rights []right) error {
 	_, err := lab.Until(ctx, "the roles to be in force", 15*time.Second, func(ctx context.Context) error {
 		for _, r := range rights {
@@ -177,8 +178,8 @@ func (p *probe) inForce(ctx context.Context, rights []right) error {
 	return err
 }
 
-// rules compares the rights that the API server lists for the account, in several
-// namespaces, with those that it is to have beyond what any account has.
+// rules compares the rights that the API server lists for the account in several namespaces with
+// the rights that the account must have. It ignores the rights of every account.
 func (p *probe) rules(ctx context.Context, c *lab.Cluster) error {
 	const plainNamespace = "rbac"
 	if err := c.EnsureNamespace(ctx, plainNamespace); err != nil {
@@ -214,13 +215,13 @@ func (p *probe) rules(ctx context.Context, c *lab.Cluster) error {
 			delete(has, r)
 		}
 		if !maps.Equal(has, want) {
-			faults = append(faults, fmt.Errorf("in %s it may %q, and is to be allowed %q", namespace, slices.Sorted(maps.Keys(has)), slices.Sorted(maps.Keys(want))))
+			faults = append(faults, fmt.Errorf("in %s its rights are %q, want %q", namespace, slices.Sorted(maps.Keys(has)), slices.Sorted(maps.Keys(want))))
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// listed returns the rights in a namespace that the API server lists, one by one.
+// listed returns the rights that the API server lists in a namespace, one by one.
 func (p *probe) listed(ctx context.Context, namespace string) (map[string]bool, error) {
 	answer, err := p.client.AuthorizationV1().SelfSubjectRulesReviews().Create(ctx, &authorizationv1.SelfSubjectRulesReview{
 		Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace},
@@ -257,13 +258,13 @@ func (p *probe) listed(ctx context.Context, namespace string) (map[string]bool, 
 	return rights, nil
 }
 
-// kind is a kind of object, or a subresource of one, that the API server knows.
+// kind is a kind of object of the API server, or a subresource of one.
 type kind struct {
 	version, group, resource string
 	namespaced               bool
 }
 
-// kindsOf asks an API server for all that it knows.
+// kindsOf returns all kinds that an API server has.
 func kindsOf(c *lab.Cluster) ([]kind, error) {
 	_, lists, err := c.Client.Discovery().ServerGroupsAndResources()
 	if err != nil {
@@ -276,7 +277,7 @@ func kindsOf(c *lab.Cluster) ([]kind, error) {
 			group, version = "", group
 		}
 		for _, r := range list.APIResources {
-			// Rights know no versions: one of each will do.
+			// Rights do not contain versions, so one version of each kind is enough.
 			if !slices.ContainsFunc(kinds, func(k kind) bool { return k.group == group && k.resource == r.Name }) {
 				kinds = append(kinds, kind{version: version, group: group, resource: r.Name, namespaced: r.Namespaced})
 			}

@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// attempt is one request for an object or all of a kind.
+// attempt is one request for one object or for all objects of a kind.
 type attempt struct {
 	kind
 	namespace, verb, name string
@@ -28,10 +28,10 @@ func (a attempt) String() string {
 	return right{namespace: a.namespace, group: a.group, resource: a.resource, verb: a.verb, name: a.name}.String()
 }
 
-// attempts returns every request that there is for a kind: in no namespace, in that of
-// the account, and in another.
+// attempts returns every possible request for a kind: without a namespace, in the namespace of the
+// account, and in another one.
 func attempts(k kind) (all []attempt) {
-	// Nothing has this name, should a request get through.
+	// No object has this name, so a request that is allowed by mistake has no effect.
 	const nothing = "rbac-probe"
 	verbs := []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"}
 	if strings.Contains(k.resource, "/") {
@@ -50,7 +50,7 @@ func attempts(k kind) (all []attempt) {
 			switch {
 			case !onObject(k, verb):
 				if namespace == "" && k.namespaced && verb != "list" && verb != "watch" {
-					continue // there is no such request
+					continue // such a request does not exist
 				}
 				all = append(all, attempt{k, namespace, verb, ""})
 			case namespace == "" && k.namespaced:
@@ -64,7 +64,7 @@ func attempts(k kind) (all []attempt) {
 	return all
 }
 
-// onObject tells whether a request is for one object that it names.
+// onObject reports whether a request names one object.
 func onObject(k kind, verb string) bool {
 	if strings.Contains(k.resource, "/") {
 		return true
@@ -72,8 +72,8 @@ func onObject(k kind, verb string) bool {
 	return slices.Contains([]string{"get", "update", "patch", "delete"}, verb)
 }
 
-// matrix makes every request that there is, and asks for a review of it: what is to be
-// allowed must be, and everything else refused.
+// matrix makes every possible request and asks for a review of each. The API server must allow
+// exactly the requests that the account needs.
 func (p *probe) matrix(ctx context.Context, kinds []kind) (allowed, refused int, err error) {
 	client, err := rest.HTTPClientFor(p.config)
 	if err != nil {
@@ -131,7 +131,7 @@ var methods = map[string]string{
 	"delete": http.MethodDelete, "deletecollection": http.MethodDelete,
 }
 
-// send makes a request that changes nothing, even if it is not refused.
+// send makes a request that changes nothing, even if the API server allows it.
 func (p *probe) send(ctx context.Context, client *http.Client, a attempt) (status int, body string, err error) {
 	path := "/api/" + a.version
 	if a.group != "" {
@@ -183,12 +183,12 @@ func (p *probe) request(ctx context.Context, client *http.Client, method, path s
 		return 0, "", err
 	}
 	defer res.Body.Close()
-	// Of a watch that is allowed the head is enough.
+	// For a watch, the beginning of the response is enough.
 	b, err := io.ReadAll(io.LimitReader(res.Body, 200))
 	return res.StatusCode, string(b), err
 }
 
-// specials asks for what is neither an object nor a kind.
+// specials requests paths that belong to no object and no kind.
 func (p *probe) specials(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(p.config)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 
 var replace = scenario.Scenario[*Env]{
 	Name:  "replace",
-	About: "a deleted node is replaced: one server of each service that had it changes, and nothing else",
+	About: "a deleted node is replaced: one server changes in each service that used it, and no other",
 	Run:   underLoad(runReplace),
 }
 
@@ -44,7 +44,7 @@ func runReplace(ctx context.Context, s *System, t *traffic, _ *scenario.Report) 
 	if err == nil {
 		_, err = t.last(ctx, "by "+gone.Name, start, through(gone))
 	}
-	if err := t.row(scenario.Row{What: fmt.Sprintf("%s deleted: one server changes in each of the %d services that had it", gone.Name, before.with(gone)), Took: took, Within: 5 * time.Second, Err: err}, start); err != nil {
+	if err := t.row(scenario.Row{What: fmt.Sprintf("%s deleted: one server changes in each of the %d services that used it", gone.Name, before.with(gone)), Took: took, Within: 5 * time.Second, Err: err}, start); err != nil {
 		return err
 	}
 	start = time.Now()
@@ -55,17 +55,16 @@ func runReplace(ctx context.Context, s *System, t *traffic, _ *scenario.Report) 
 	if err == nil {
 		_, err = t.first(ctx, "by "+gone.Name, start, through(gone))
 	}
-	return t.row(scenario.Row{What: gone.Name + " made again: every service has the nodes that it had before", Took: took, Within: 5 * time.Second, Err: err}, start)
+	return t.row(scenario.Row{What: gone.Name + " created again: every service has its former nodes", Took: took, Within: 5 * time.Second, Err: err}, start)
 }
 
-// places are where things are: of each backend of HAProxy its servers, and of each
-// service in report.json its nodes.
+// places are the servers of each backend in HAProxy, and the nodes of each service in report.json.
 type places struct {
 	servers map[string][]string
 	nodes   map[string][]string
 }
 
-// with counts the services that have a node.
+// with counts the services that use a node.
 func (p places) with(n *lab.Node) int {
 	count := 0
 	for _, nodes := range p.nodes {
@@ -100,7 +99,7 @@ func (s *System) placed(ctx context.Context) (places, error) {
 	return p, nil
 }
 
-// awaitPlaced waits until things are in their places, and returns how long that took.
+// awaitPlaced waits until right returns nil, and returns how long that took.
 func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (time.Duration, error) {
 	return lab.Until(ctx, "nodes to be replaced", patience, func(ctx context.Context) error {
 		now, err := s.placed(ctx)
@@ -111,15 +110,15 @@ func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (tim
 	}, s.Terminator.Process)
 }
 
-// tellsWhy wants report.json to give the node's end as the one cause of the last change,
-// and to name what changed by it.
+// tellsWhy returns an error unless report.json names the end of the node as the only cause of the
+// last change, and lists the changed services.
 func (s *System) tellsWhy(gone *lab.Node, services int) error {
 	report, err := s.Terminator.Report()
 	if err != nil {
 		return err
 	}
 	if report.Changes == nil {
-		return errors.New("report.json tells of no change")
+		return errors.New("report.json has no change")
 	}
 	want := []kube.Cause{{Cluster: gone.Cluster.Name, Object: "Node " + gone.Name, What: "removed"}}
 	if !slices.Equal(report.Changes.Causes, want) || len(report.Changes.Services) != services {
@@ -135,23 +134,23 @@ func (s *System) tellsWhy(gone *lab.Node, services int) error {
 
 func same(before, now places) error {
 	if !maps.EqualFunc(before.nodes, now.nodes, slices.Equal) {
-		return fmt.Errorf("services have the nodes\n%v and had\n%v", now.nodes, before.nodes)
+		return fmt.Errorf("services have the nodes\n%v\nbut had\n%v", now.nodes, before.nodes)
 	}
 	if !maps.EqualFunc(before.servers, now.servers, slices.Equal) {
-		return fmt.Errorf("backends have the servers\n%v and had\n%v", now.servers, before.servers)
+		return fmt.Errorf("backends have the servers\n%v\nbut had\n%v", now.servers, before.servers)
 	}
 	return nil
 }
 
-// replaced wants each service that had a node to have one other instead, and all else
-// to be the same, in the report and in HAProxy.
+// replaced returns an error unless each service that used the node gone now uses one other node
+// instead, and everything else is the same, in the report and in HAProxy.
 func replaced(before, now places, gone *lab.Node) error {
 	if before.with(gone) == 0 {
-		return fmt.Errorf("no service had %s", gone.Name)
+		return fmt.Errorf("no service used %s", gone.Name)
 	}
 	if !slices.Equal(slices.Sorted(maps.Keys(before.nodes)), slices.Sorted(maps.Keys(now.nodes))) ||
 		!slices.Equal(slices.Sorted(maps.Keys(before.servers)), slices.Sorted(maps.Keys(now.servers))) {
-		return errors.New("services or backends came or went")
+		return errors.New("services or backends were added or removed")
 	}
 	for service, nodes := range before.nodes {
 		if err := replacedOne(nodes, now.nodes[service], func(n string) bool { return n == gone.Name }, 1); err != nil {
@@ -161,7 +160,7 @@ func replaced(before, now places, gone *lab.Node) error {
 	for backend, servers := range before.servers {
 		entering := 1
 		if strings.HasPrefix(backend, nodesProxy) {
-			entering = 0 // the others were there before
+			entering = 0 // the subset contained the other nodes before
 		}
 		if err := replacedOne(servers, now.servers[backend], func(addr string) bool { return strings.HasPrefix(addr, gone.Addr.String()+":") }, entering); err != nil {
 			return fmt.Errorf("HAProxy: %s: %w", backend, err)
@@ -170,8 +169,8 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne wants what gone holds for to have left, and as many others to have come,
-// if it was there at all.
+// replacedOne returns an error unless the entry that matches gone has left and entering others have
+// come. If before has no such entry, nothing may have changed.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

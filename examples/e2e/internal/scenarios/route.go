@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// routed shows that what is declared is served, by the nodes that were chosen and no others.
+// routed checks that HAProxy serves the declared routes, through the chosen nodes only.
 var routed = scenario.Scenario[*Env]{
 	Name:  "route",
 	About: "a declared route answers through the node ports of exactly the chosen nodes, in both clusters",
@@ -29,7 +29,7 @@ func runRoute(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	}
 	for _, c := range s.Clusters {
 		if err := t.row(scenario.Row{
-			What: fmt.Sprintf("%s: requests come by the %d chosen nodes of %d alone", c.Name, nodesPerService, len(c.Nodes())),
+			What: fmt.Sprintf("%s: requests come only through the %d chosen of %d nodes", c.Name, nodesPerService, len(c.Nodes())),
 			Err:  exactlySubset(ctx, s, t, c, start),
 		}, start); err != nil {
 			return err
@@ -38,8 +38,8 @@ func runRoute(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	return routeComesAndGoes(ctx, s, t)
 }
 
-// exactlySubset compares the nodes by which requests came, the servers that HAProxy has,
-// and the subset that the terminator reports.
+// exactlySubset compares the nodes that requests came through, the servers in HAProxy, and the
+// subset in the report of the terminator.
 func exactlySubset(ctx context.Context, s *System, t *traffic, c *lab.Cluster, since time.Time) error {
 	subset, err := s.Terminator.Subset(c.Name, tracks)
 	if err != nil {
@@ -49,7 +49,7 @@ func exactlySubset(ctx context.Context, s *System, t *traffic, c *lab.Cluster, s
 		return fmt.Errorf("the subset is %s", strings.Join(subset, ", "))
 	}
 	if came := t.entries(c, since); !slices.Equal(slices.Sorted(maps.Keys(came)), subset) {
-		return fmt.Errorf("the subset is %s, requests came by %v", strings.Join(subset, ", "), came)
+		return fmt.Errorf("the subset is %s, requests came through %v", strings.Join(subset, ", "), came)
 	}
 	port, err := s.nodePort(ctx, c, tracks)
 	if err != nil {
@@ -73,7 +73,7 @@ func exactlySubset(ctx context.Context, s *System, t *traffic, c *lab.Cluster, s
 	return nil
 }
 
-// routeComesAndGoes declares a route and takes it back.
+// routeComesAndGoes declares a route and removes it.
 func routeComesAndGoes(ctx context.Context, s *System, t *traffic) error {
 	const host = "new.example.com"
 	if err := s.wantStatus(ctx, host, "/", http.StatusNotFound); err != nil {

@@ -18,9 +18,8 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// scale shows what a large cluster costs. It needs an API server of its own and neither
-// kube-proxy nor HAProxy, and comes before everything else that would compete for the
-// processors.
+// scale measures the cost of a large cluster. It needs its own API server, and neither kube-proxy
+// nor HAProxy. It runs before the other scenarios, which would compete for the processors.
 var scale = scenario.Scenario[*Env]{
 	Name:   "scale",
 	About:  fmt.Sprintf("%d nodes with a heartbeat every %s and %d services: latency, memory, traffic", scaleNodes, heartbeatInterval, scaleServices),
@@ -33,21 +32,22 @@ const (
 	scaleServices        = 2000
 	scaleSubset          = 20
 	scaleEvents          = 100
-	// firstAgentPort is that of the first service that has one: every second has.
+	// firstAgentPort is the agent port of the first service that has one. Every second service has
+	// one.
 	firstAgentPort = 11_000
-	// scaleQuiet is the terminator's default, and so a part of what a user waits for.
-	// Events come one after another here: a shortest interval between changes of the
-	// configuration would delay the next one, and measure nothing.
+	// scaleQuiet is the default of the terminator, and part of the time that a user waits. Events
+	// come one after another here. A minimum interval between configurations would delay the next
+	// one without measuring anything.
 	scaleQuiet       = 100 * time.Millisecond
 	scaleMinInterval = 10 * time.Millisecond
-	// trafficWindow holds the same number of heartbeats of each node wherever it lies.
+	// Every trafficWindow contains the same number of heartbeats of each node.
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// The goals. Time is another matter than memory: here an API server, and whatever else
-// the machine has to do, want the processors that a terminator has for itself in
-// production. So the goal is multiplied by how much slower work gets on, measured
-// beside; and a hundred events are few for a p99, which is allowed thrice the goal.
+// These are the goals. The goal for time depends on the machine: the API server and other programs
+// use the processors that a terminator has for itself in production. So the goal is multiplied by
+// the slowness that is measured at the same time. A p99 of a hundred events is inaccurate, so three
+// times the goal is allowed.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3
@@ -87,17 +87,17 @@ func runScale(ctx context.Context, env *Env, report *scenario.Report) (err error
 	if err := s.measureTerminator(ctx, terminator); err != nil {
 		return err
 	}
-	report.Add(scenario.Row{What: fmt.Sprintf("all of it, %d nodes and %d services made", scaleNodes, scaleServices), Took: time.Since(start)})
+	report.Add(scenario.Row{What: fmt.Sprintf("%d nodes and %d services created", scaleNodes, scaleServices), Took: time.Since(start)})
 	return nil
 }
 
-// scaleLab is the cluster and what is measured in it.
+// scaleLab is the large cluster and its measurements.
 type scaleLab struct {
 	env     *Env
 	report  *scenario.Report
 	cluster *lab.Cluster
 	fleet   *fleet
-	beats   *heartbeats // nil when there are none
+	beats   *heartbeats // nil without heartbeats
 
 	accounts Accounts
 
@@ -111,7 +111,7 @@ func startScale(ctx context.Context, env *Env, report *scenario.Report) (*scaleL
 		return nil, err
 	}
 	s := &scaleLab{env: env, report: report, cluster: clusters[0]}
-	// Nothing is wanted of it here.
+	// The scenario does not need the controllers.
 	s.cluster.Controllers.Kill()
 	if s.fleet, err = newFleet(s.cluster.Config, scaleNodes); err != nil {
 		return nil, errors.Join(err, s.end())
@@ -122,7 +122,7 @@ func startScale(ctx context.Context, env *Env, report *scenario.Report) (*scaleL
 	return s, nil
 }
 
-// end ends everything: it is of no use to the scenarios that follow.
+// end stops the cluster, because later scenarios do not use it.
 func (s *scaleLab) end() error {
 	err := s.quiet()
 	for _, p := range []*lab.Process{s.terminator, s.agent} {
@@ -130,13 +130,13 @@ func (s *scaleLab) end() error {
 			err = errors.Join(err, p.Stop())
 		}
 	}
-	// Not the scenario's context, which may have ended.
+	// The context of the scenario may have ended.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return errors.Join(err, s.cluster.Remove(ctx), os.RemoveAll(s.env.Lab.Dir("scale-terminator")))
 }
 
-// quiet ends the heartbeats.
+// quiet stops the heartbeats.
 func (s *scaleLab) quiet() error {
 	if s.beats == nil {
 		return nil
@@ -146,18 +146,18 @@ func (s *scaleLab) quiet() error {
 	return err
 }
 
-// agentFigures are of a node agent in a cluster of so many nodes.
+// agentFigures are the measurements of a node agent in a cluster of a given size.
 type agentFigures struct {
 	nodes    int
 	memory   memory
-	traffic  int64         // bytes received in a minute
-	used     time.Duration // of a processor, in a minute
-	ready    time.Duration // after its start
-	received int64         // until then
+	traffic  int64         // bytes received a minute
+	used     time.Duration // processor time a minute
+	ready    time.Duration // from start to ready
+	received int64         // bytes received until ready
 }
 
-// measureAgent makes the nodes from first to end-1, with heartbeats for all that there
-// are then, and runs an agent among them that was not there before.
+// measureAgent creates the nodes with the indices from first to end-1 and starts heartbeats of all
+// nodes. Then it starts an agent and measures it.
 func (s *scaleLab) measureAgent(ctx context.Context, first, end int) (f agentFigures, err error) {
 	if err := s.quiet(); err != nil {
 		return f, err
@@ -212,7 +212,7 @@ func (s *scaleLab) measureAgent(ctx context.Context, first, end int) (f agentFig
 	s.report.Logf("nodeagent among %d nodes, which sent %d heartbeats in %s: %s, %.1f kB/min received, %s of processor time in a minute; ready after %s",
 		end, beats, took.Round(time.Millisecond), f.memory, float64(f.traffic)/1e3, f.used, f.ready.Round(time.Millisecond))
 	if want := int64(float64(end) * trafficWindow.Seconds() / heartbeatInterval.Seconds()); beats < want/2 {
-		return f, fmt.Errorf("only %d of %d heartbeats could be written in %s: the machine is too slow to say anything of its load", beats, want, took)
+		return f, fmt.Errorf("only %d of %d heartbeats were written in %s: the machine is too slow for a measurement", beats, want, took)
 	}
 	return f, nil
 }
@@ -221,7 +221,7 @@ func perMinute[T ~int64](n T, in time.Duration) T {
 	return T(float64(n) * float64(time.Minute) / float64(in))
 }
 
-// startAgent starts an agent of the node with index 0, and returns when it answers.
+// startAgent starts an agent for the node with index 0, and returns when the agent answers.
 func (s *scaleLab) startAgent(ctx context.Context) (time.Duration, error) {
 	start := time.Now()
 	if s.agent != nil {
@@ -240,8 +240,7 @@ func (s *scaleLab) startAgent(ctx context.Context) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// agentAnswers asks the agent whether it is ready, and what it says of its node and of
-// a service.
+// agentAnswers checks that the agent is ready, and its answers for the node and for a service.
 func (s *scaleLab) agentAnswers(ctx context.Context) error {
 	addr := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(s.agentMachine.Addr, port) }
 	status, body, err := adminPage(ctx, s.agentMachine, addr(agentAdminPort), "/readyz")
@@ -276,21 +275,21 @@ func reportAgent(report *scenario.Report, few, many agentFigures) {
 	}
 	row := scenario.Row{What: fmt.Sprintf("nodeagent receives %.0f kB/min among %d nodes, %.0f kB/min among %d",
 		float64(few.traffic)/1e3, few.nodes, float64(many.traffic)/1e3, many.nodes)}
-	// A count of the nodes, once in a minute, may fall into one window and not the other.
+	// The agent counts the nodes once a minute. That may fall into one window and not into the
+	// other.
 	const slack = 64_000
 	if many.traffic > few.traffic*3/2+slack {
-		row.Err = errors.New("its traffic grows with the number of nodes")
+		row.Err = errors.New("the traffic grows with the number of nodes")
 	}
 	report.Add(row)
-	row = scenario.Row{What: fmt.Sprintf("nodeagent's memory differs by %+.1f MB", float64(many.memory.now-few.memory.now)/megabyte)}
+	row = scenario.Row{What: fmt.Sprintf("nodeagent's memory grows by %+.1f MB", float64(many.memory.now-few.memory.now)/megabyte)}
 	if many.memory.now-few.memory.now > 5*megabyte {
-		row.Err = errors.New("its memory grows with the number of nodes")
+		row.Err = errors.New("the memory grows with the number of nodes")
 	}
 	report.Add(row)
 }
 
-// scaleTerminator is what a terminator is started with, and where its configuration
-// comes to be.
+// scaleTerminator contains the arguments of a terminator and the path of its configuration.
 type scaleTerminator struct {
 	machine *lab.Machine
 	argv    []string
@@ -385,11 +384,11 @@ func (s *scaleLab) reportLatency(took []eventTook, slow *slowness) {
 	median, rare := slow.at(0.5), slow.at(0.99)
 	s.report.Logf("work got on %.1f times slower than on an idle machine, p99 %.1f times", median, rare)
 	s.report.Add(scenario.Row{
-		What: fmt.Sprintf("%d node events to haproxy.cfg beyond %s of coalescing: p50", len(took), scaleQuiet),
+		What: fmt.Sprintf("%d node events to haproxy.cfg, without %s of waiting for a burst to end: p50", len(took), scaleQuiet),
 		Took: quantile(beyond, 0.5), Within: times(median),
 	})
 	s.report.Add(scenario.Row{
-		What: fmt.Sprintf("the same: p99 (goal: %s; most: %d ms; the machine was %.1f times slower than idle, p99 %.1f)", goalLatency, ms(beyond, 1), median, rare),
+		What: fmt.Sprintf("the same: p99 (goal: %s; maximum: %d ms; the machine was %.1f times slower than idle, p99 %.1f)", goalLatency, ms(beyond, 1), median, rare),
 		Took: quantile(beyond, 0.99), Within: times(max(rareFactor, rare)),
 	})
 }

@@ -17,17 +17,17 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// nodeEvent is something that happens to a node, and what must come of it.
+// nodeEvent is a change of a node and its effect on the configuration.
 type nodeEvent struct {
 	name string
 	do   func(ctx context.Context, f *fleet, i int) error
-	// enters and leaves are the addresses of which the configuration has servers
-	// afterwards, and of which it has none; "" for neither.
+	// After the event, the configuration has servers at the address enters, and none at leaves. ""
+	// means no condition.
 	enters, leaves func(i int) string
 }
 
-// nodeEvents are what happens to one node after the other, in this order: at the end it
-// is what it was at the beginning.
+// nodeEvents happen to each node in this order. After the last one, the node is in its original
+// state.
 var nodeEvents = []nodeEvent{
 	{name: "excluded", do: exclude("true"), leaves: manifesttest.NodeAddr},
 	{name: "included", do: exclude(nil), enters: manifesttest.NodeAddr},
@@ -40,14 +40,14 @@ var nodeEvents = []nodeEvent{
 	{name: "ready", do: ready, enters: manifesttest.NodeAddr},
 }
 
-// otherAddr is a second address of the node with index i, which no other node has.
+// otherAddr returns a second address for node i. No other node has it.
 func otherAddr(i int) string { return fmt.Sprintf("10.200.%d.%d", i>>8&0xff, i&0xff) }
 
-// serversAt is what a configuration has of each server at an address: servers are named
-// by address and port.
+// serversAt returns the part of a configuration that each server at an address has. Names of
+// servers begin with the address and the port.
 func serversAt(addr string) []byte { return []byte(" " + addr + ":") }
 
-// holds tells whether the configuration is what it must be after the event.
+// holds reports whether the configuration shows the effect of the event.
 func (e nodeEvent) holds(i int, config []byte) bool {
 	return (e.enters == nil || bytes.Contains(config, serversAt(e.enters(i)))) &&
 		(e.leaves == nil || !bytes.Contains(config, serversAt(e.leaves(i))))
@@ -65,7 +65,7 @@ func (f *fleet) patchNode(ctx context.Context, i int, patch any, subresources ..
 	return nil
 }
 
-// exclude sets the label that keeps a node from balancers; nil removes it.
+// exclude sets the label that excludes a node from load balancers. nil removes it.
 func exclude(value any) func(context.Context, *fleet, int) error {
 	return func(ctx context.Context, f *fleet, i int) error {
 		return f.patchNode(ctx, i, map[string]any{"metadata": map[string]any{"labels": map[string]any{nodeselect.ExcludeLabel: value}}})
@@ -87,8 +87,8 @@ func deleteNode(ctx context.Context, f *fleet, i int) error {
 	return nil
 }
 
-// createUnready makes a node that is not ready, and has not been for longer than a node
-// is waited for.
+// createUnready creates a node that has been unready for longer than the terminator waits for a
+// node.
 func createUnready(ctx context.Context, f *fleet, i int) error {
 	n := f.node(i)
 	for j := range n.Status.Conditions {
@@ -106,20 +106,20 @@ func ready(ctx context.Context, f *fleet, i int) error {
 	}}}, "status")
 }
 
-// eventTook is how long one event took to be in the configuration.
+// eventTook is the time from the request of an event to its effect on the configuration.
 type eventTook struct {
 	name string
-	// request is the time of the API server alone, and is part of total.
+	// request is the time of the API server, which is part of total.
 	request, total time.Duration
 }
 
-// makeEvents makes all kinds of events, each when the one before is in the
-// configuration, to one node after another, until there are n of them.
+// makeEvents makes n events of all kinds on one node after another. It waits for the effect of each
+// event.
 func makeEvents(ctx context.Context, f *fleet, config *fileWatch, n int) ([]eventTook, error) {
-	const step = 37 // nodes of all zones and of no other order
+	const step = 37 // visits nodes of all zones
 	var took []eventTook
 	for i := step; len(took) < n; i = (i + step) % len(f.nodes) {
-		if i == 0 { // the node that the agent stands on
+		if i == 0 { // the node of the agent
 			continue
 		}
 		for _, e := range nodeEvents {
@@ -129,7 +129,7 @@ func makeEvents(ctx context.Context, f *fleet, config *fileWatch, n int) ([]even
 				return took, fmt.Errorf("%s: %w", e.name, err)
 			}
 			if e.enters == nil && e.leaves == nil {
-				continue // nothing must come of it
+				continue // the event must have no effect
 			}
 			request := time.Since(start)
 			what := fmt.Sprintf("%s, which is %s,", f.nodes[i].Name, e.name)

@@ -17,9 +17,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// heartbeatInterval is how often each node's status is written. A kubelet that has
-// nothing new to say writes it every five minutes and renews a Lease in between; ten
-// seconds are what it does with new things to say all the time.
+// heartbeatInterval is how often the status of each node is written. A kubelet without news writes
+// it every five minutes and renews a Lease in between. A kubelet with news all the time writes it
+// every ten seconds.
 const heartbeatInterval = 10 * time.Second
 
 // heartbeats write the status of nodes, spread evenly over the interval, until stop.
@@ -27,11 +27,11 @@ type heartbeats struct {
 	client rest.Interface
 	start  time.Time
 	sent   atomic.Int64
-	stop   func() error // waits, and says whether one could not be written
+	stop   func() error // waits, and returns the error of a failed write
 }
 
-// beat starts the heartbeats of the nodes with the indices from 0 to n-1. Index 0 is
-// first in each interval.
+// beat starts the heartbeats of the nodes with the indices from 0 to n-1. Index 0 is the first in
+// each interval.
 func (f *fleet) beat(ctx context.Context, n int) *heartbeats {
 	ctx, cancel := context.WithCancel(ctx)
 	h := &heartbeats{client: f.client.CoreV1().RESTClient(), start: time.Now()}
@@ -57,11 +57,11 @@ func (f *fleet) beat(ctx context.Context, n int) *heartbeats {
 	for range atOnce {
 		all.Go(func() {
 			for name := range due {
-				// What is under way at the end is finished.
+				// Finish a write that has begun.
 				switch err := h.write(context.WithoutCancel(ctx), name); {
 				case err == nil:
 					h.sent.Add(1)
-				case apierrors.IsNotFound(err): // it is deleted for the moment
+				case apierrors.IsNotFound(err): // an event has deleted the node
 				default:
 					err = fmt.Errorf("heartbeat of %s: %w", name, err)
 					failure.CompareAndSwap(nil, &err)
@@ -80,7 +80,7 @@ func (f *fleet) beat(ctx context.Context, n int) *heartbeats {
 	return h
 }
 
-// write says that a node is there, as a kubelet does.
+// write writes the status of a node, as a kubelet does.
 func (h *heartbeats) write(ctx context.Context, name string) error {
 	type condition struct {
 		Type              corev1.NodeConditionType `json:"type"`
@@ -95,20 +95,20 @@ func (h *heartbeats) write(ctx context.Context, name string) error {
 	}
 	_, err = h.client.Patch(types.StrategicMergePatchType).Resource("nodes").Name(name).SubResource("status").
 		VersionedParams(&metav1.PatchOptions{FieldManager: "kubelet"}, metav1.ParameterCodec).
-		// The answer is of no interest: a small one will do.
+		// Ask for a small answer, because nothing reads it.
 		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").
 		Body(patch).Do(ctx).StatusCode(new(int)).Raw()
 	return err
 }
 
-// midway waits until half an interval after a heartbeat of the node with index 0, which
-// has the next one in half an interval then.
+// midway waits until half an interval after a heartbeat of node 0. Its next heartbeat is half an
+// interval later.
 func (h *heartbeats) midway(ctx context.Context) error {
 	since := time.Since(h.start) % heartbeatInterval
 	return pause(ctx, (heartbeatInterval/2-since+heartbeatInterval)%heartbeatInterval)
 }
 
-// pause lets time pass where time is what is measured against.
+// pause waits for d. Measurements over a fixed time need it.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -17,17 +17,17 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// fleet makes the objects of a large cluster, and changes them.
+// fleet creates and changes the objects of a large cluster.
 type fleet struct {
 	client kubernetes.Interface
-	nodes  []*corev1.Node // as manifesttest makes them
+	nodes  []*corev1.Node // made by package manifesttest
 }
 
-// atOnce is how many requests the fleet has under way: enough to keep an API server
-// busy, few enough for the streams of one connection.
+// atOnce is the number of concurrent requests. It keeps an API server busy and fits into the
+// streams of one connection.
 const atOnce = 16
 
-// newFleet returns a fleet whose requests are small in both directions.
+// newFleet returns a fleet with small requests and responses.
 func newFleet(config *rest.Config, nodes int) (*fleet, error) {
 	config = rest.CopyConfig(config)
 	config.ContentType = runtime.ContentTypeProtobuf
@@ -39,7 +39,7 @@ func newFleet(config *rest.Config, nodes int) (*fleet, error) {
 	return &fleet{client: client, nodes: manifesttest.Nodes(nodes)}, nil
 }
 
-// each calls f for the indices from first up to but not including end, several at once.
+// each calls f for the indices from first to end-1, for several at once.
 func each(ctx context.Context, first, end int, f func(ctx context.Context, i int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -49,8 +49,8 @@ func each(ctx context.Context, first, end int, f func(ctx context.Context, i int
 	return g.Wait()
 }
 
-// node is the node with index i as its kubelet registers it. With what the API server
-// adds it is as large as a real one, some 15 kB.
+// node returns node i as its kubelet registers it. With the fields that the API server adds, it is
+// as large as a real one, about 15 kB.
 func (f *fleet) node(i int) *corev1.Node {
 	n := f.nodes[i].DeepCopy()
 	clearServerFields(&n.ObjectMeta)
@@ -67,7 +67,7 @@ func (f *fleet) node(i int) *corev1.Node {
 	return n
 }
 
-// clearServerFields removes what is the API server's to set.
+// clearServerFields removes the fields that the API server sets.
 func clearServerFields(m *metav1.ObjectMeta) {
 	m.UID, m.ResourceVersion, m.CreationTimestamp, m.ManagedFields = "", "", metav1.Time{}, nil
 }
@@ -80,12 +80,12 @@ func (f *fleet) createNode(ctx context.Context, n *corev1.Node) error {
 	return nil
 }
 
-// createNodes makes the nodes with the indices from first to end-1.
+// createNodes creates the nodes with the indices from first to end-1.
 func (f *fleet) createNodes(ctx context.Context, first, end int) error {
 	return each(ctx, first, end, func(ctx context.Context, i int) error { return f.createNode(ctx, f.node(i)) })
 }
 
-// nodeSize is the size of the node with index 0 as JSON.
+// nodeSize returns the size of node 0 as JSON in bytes.
 func (f *fleet) nodeSize(ctx context.Context) (int, error) {
 	b, err := f.client.CoreV1().RESTClient().Get().Resource("nodes").Name(f.nodes[0].Name).SetHeader("Accept", runtime.ContentTypeJSON).DoRaw(ctx)
 	if err != nil {
@@ -94,7 +94,7 @@ func (f *fleet) nodeSize(ctx context.Context) (int, error) {
 	return len(b), nil
 }
 
-// createServices makes n services, in namespaces that it makes, too.
+// createServices creates n services and their namespaces.
 func (f *fleet) createServices(ctx context.Context, n int) error {
 	services := manifesttest.Services(n)
 	var namespaces []string
@@ -122,7 +122,7 @@ func (f *fleet) createServices(ctx context.Context, n int) error {
 	return nil
 }
 
-// fleetRoutes declares n services of a cluster, each for a host of its own.
+// fleetRoutes returns declarations for n services of a cluster, each with its own host.
 func fleetRoutes(cluster string, n int) []byte {
 	var b bytes.Buffer
 	b.WriteString("routes:\n")

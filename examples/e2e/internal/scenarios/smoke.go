@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// smoke shows that the lab is what the other scenarios take it for.
+// smoke checks that the lab has the properties that the other scenarios assume.
 var smoke = scenario.Scenario[*Env]{
 	Name:  "smoke",
 	About: "two clusters of three nodes, whose node ports reach the pods of their own cluster",
@@ -53,7 +53,7 @@ func runSmoke(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// answersFrom asks the node port of one node until each pod of the app has answered.
+// answersFrom sends requests to the node port of one node until each pod of the app has answered.
 func answersFrom(ctx context.Context, client *lab.Machine, n *lab.Node, app *lab.Deployed) error {
 	seen := make(map[string]bool)
 	for range 20 * len(app.Pods) {
@@ -65,7 +65,7 @@ func answersFrom(ctx context.Context, client *lab.Machine, n *lab.Node, app *lab
 			return fmt.Errorf("%s of cluster %s answered at %s", answer.Pod, answer.Cluster, n.Name)
 		}
 		if entry := n.Cluster.EntryNode(answer); entry != n {
-			return fmt.Errorf("a pod took %s for the address of %v, not of %s", answer.Source, entry, n.Name)
+			return fmt.Errorf("a pod saw the client address %s, which belongs to %v and not to %s", answer.Source, entry, n.Name)
 		}
 		if seen[answer.Pod] = true; len(seen) == len(app.Pods) {
 			return nil
@@ -90,7 +90,7 @@ func get(ctx context.Context, from *lab.Machine, url string) (answer pod.Answer,
 	return answer, json.NewDecoder(res.Body).Decode(&answer)
 }
 
-// steady sends load to one node port for a while.
+// steady sends requests to one node port for some time.
 func steady(ctx context.Context, client *lab.Machine, n *lab.Node, app *lab.Deployed, report *scenario.Report) error {
 	const seconds = 2
 	run := load.Start(ctx, load.Config{

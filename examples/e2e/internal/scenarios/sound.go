@@ -15,13 +15,13 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
 )
 
-// waitSound waits until everything is as a scenario wants to find it.
+// waitSound waits until the system has the state in which a scenario starts.
 func (s *System) waitSound(ctx context.Context, within time.Duration) error {
 	_, err := lab.Until(ctx, "a sound system", within, s.sound, s.Terminator.Process, s.HAProxy.Process)
 	return err
 }
 
-// sound returns what is not as it is to be between scenarios.
+// sound returns an error that lists deviations from the state between scenarios.
 func (s *System) sound(ctx context.Context) error {
 	report, err := s.Terminator.Report()
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *System) sound(ctx context.Context) error {
 	return s.tracksSound(ctx)
 }
 
-// nodeSound wants the node's agent to say ready, and HAProxy to know it.
+// nodeSound returns an error unless the agent of the node says ready and HAProxy has that answer.
 func (s *System) nodeSound(ctx context.Context, n *lab.Node) error {
 	a := s.Agents[n.Name]
 	want := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready}
@@ -91,7 +91,7 @@ func (s *System) nodeSound(ctx context.Context, n *lab.Node) error {
 	return err
 }
 
-// tracksSound wants each server of the service that the load goes to to answer.
+// tracksSound returns an error unless each server of the service under load answers.
 func (s *System) tracksSound(ctx context.Context) error {
 	seen := make(map[*lab.Node]bool)
 	for range 20 * len(s.Clusters) * nodesPerService {
@@ -111,7 +111,7 @@ func (s *System) tracksSound(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("requests came by %s alone", names(seen))
+	return fmt.Errorf("requests came only through %s", names(seen))
 }
 
 func names(nodes map[*lab.Node]bool) string {

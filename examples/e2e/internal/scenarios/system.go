@@ -19,41 +19,39 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// How the system of most scenarios is set up.
+// Most scenarios use these settings.
 const (
-	// nodesPerService is less than a cluster's three nodes, so that a subset shows.
+	// nodesPerService is below the three nodes of a cluster, so that subsets have an effect.
 	nodesPerService = 2
-	// agentInterval is shorter than the two seconds of its default: what is to take
-	// effect within three seconds may take two rounds of checks.
+	// agentInterval is shorter than its default of two seconds. Changes that must take effect
+	// within three seconds may need two rounds of checks.
 	agentInterval = time.Second
-	// holdDown is shorter than its default, for scenarios wait for it again and again.
+	// holdDown is shorter than its default, because scenarios wait for it often.
 	holdDown = 2 * time.Second
-	// zeroWeightDelay is as much longer than agentInterval as the default of the one is
-	// longer than that of the other.
+	// zeroWeightDelay exceeds agentInterval by a quarter, as the defaults of both do.
 	zeroWeightDelay = agentInterval + agentInterval/4
-	// tracksAgentPort is where agents answer for the service tracks.
+	// tracksAgentPort is the agent port of the service tracks.
 	tracksAgentPort = 9801
 	appNamespace    = "media"
 )
 
-// System is headgate at work: an agent on each node of the clusters eu-1 and eu-2, a
-// terminator and HAProxy on a machine of their own, services and routes to them, and a
-// client's machine.
+// System is headgate in operation: an agent on each node of the clusters eu-1 and eu-2, a
+// terminator and HAProxy on one machine, services and routes to them, and the machine of a client.
 type System struct {
 	Clusters     []*lab.Cluster
 	Client, Edge *lab.Machine
 	HAProxy      *HAProxy
 	Terminator   *Terminator
-	// Agents are those of nodes, by the node's name.
+	// Agents are the agents by node name.
 	Agents map[string]*Agent
-	// Routes are what is declared now.
+	// Routes are the present declarations.
 	Routes *routesFile
 
 	env *Env
 }
 
-// Names of services. Tracks is in both clusters, and a pod of it runs on each node; web
-// is in eu-1 alone. The others have no pods: they are there to be selected for.
+// These are the names of services. Both clusters have tracks, with a pod on each node. Only eu-1
+// has web. The others have no pods, but take part in the selection of nodes.
 const (
 	tracks = "tracks"
 	web    = "web"
@@ -61,7 +59,7 @@ const (
 
 var fillers = []string{"albums", "charts", "feeds", "likes", "search", "users"}
 
-// System returns the system, which it starts when it is first asked for.
+// System returns the system. The first call starts it.
 func (e *Env) System(ctx context.Context) (*System, error) {
 	clusters, err := e.Clusters(ctx)
 	if err != nil {
@@ -115,7 +113,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	flags = append(flags, s.HAProxy.TerminatorFlags()...)
 	flags = append(flags, "-routes", s.Routes.path, "-http", ":80",
 		"-nodes-per-service", fmt.Sprint(nodesPerService),
-		// HAProxy then has no reason of its own to leave a node whose agent is gone.
+		// With it, HAProxy has no reason to avoid a node only because its agent is gone.
 		"-node-health", "agent+kube-proxy",
 		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints")
 	if s.Terminator, err = StartTerminator(s.Edge, "terminator", s.HAProxy.Out, flags...); err != nil {
@@ -127,7 +125,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	return s, s.waitSound(ctx, time.Minute)
 }
 
-// systemRoutes is what is declared unless a scenario says otherwise.
+// systemRoutes returns the default declarations.
 func systemRoutes() []route {
 	routes := []route{
 		{host: "api.example.com", path: "/tracks", backends: []backend{{"eu-1", tracks, "http"}, {"eu-2", tracks, "http"}}},
@@ -139,7 +137,7 @@ func systemRoutes() []route {
 	return routes
 }
 
-// deploySystem makes one cluster's services.
+// deploySystem creates the services of one cluster.
 func deploySystem(ctx context.Context, c *lab.Cluster) error {
 	if err := c.EnsureNamespace(ctx, appNamespace); err != nil {
 		return err
@@ -162,20 +160,20 @@ func deploySystem(ctx context.Context, c *lab.Cluster) error {
 	return group.Wait()
 }
 
-// The annotations that headgate follows.
+// These annotations configure headgate.
 const (
 	agentPortKey = nodeselect.DefaultPrefix + "/agent-port"
 	weightKey    = nodeselect.DefaultPrefix + "/weight"
 )
 
-// Accounts are kubeconfigs of the ServiceAccounts of the manifests that headgate ships.
+// Accounts are paths of kubeconfigs for the ServiceAccounts in headgate's manifests.
 type Accounts struct{ Agent, Terminator string }
 
-// accountsNamespace is that of both.
+// accountsNamespace is the namespace of both ServiceAccounts.
 const accountsNamespace = "headgate"
 
-// InstallAccounts applies the shipped manifests to a cluster, all of them, and returns
-// kubeconfigs with tokens of the accounts in them. It may be called again.
+// InstallAccounts applies all shipped manifests to a cluster and returns kubeconfigs with tokens of
+// the accounts in them. It may be called more than once.
 func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error) {
 	for _, part := range []struct {
 		dir, account string
@@ -198,20 +196,20 @@ func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error
 	return a, nil
 }
 
-// shippedManifests lists the manifests of a binary in the source tree that bin, where
-// the parts of the test were built, lies in.
+// shippedManifests returns the paths of the manifests of a binary. bin is the directory of the
+// built programs, inside the source tree.
 func shippedManifests(bin, binary string) ([]string, error) {
 	dir := filepath.Join(bin, "..", "..", binary, "kubernetes")
 	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil {
 		return nil, err
 	}
-	// It names the others, and is none itself.
+	// A kustomization.yaml names manifests and is not one.
 	files = slices.DeleteFunc(files, func(f string) bool { return filepath.Base(f) == "kustomization.yaml" })
 	if len(files) == 0 {
 		return nil, fmt.Errorf("no manifests in %s", dir)
 	}
-	// What is in a namespace comes after the namespace.
+	// Apply a namespace before the objects in it.
 	slices.SortStableFunc(files, func(a, b string) int { return manifestRank(a) - manifestRank(b) })
 	return files, nil
 }
@@ -223,8 +221,8 @@ func manifestRank(file string) int {
 	return 10
 }
 
-// Restore undoes whatever a scenario that was cut short may have left: it says how
-// everything is to be, and waits until it is.
+// Restore reverts the changes of a scenario that ended early. It sets the state of the whole system
+// and waits for it.
 func (s *System) Restore(ctx context.Context) error {
 	var errs []error
 	for _, c := range s.Clusters {

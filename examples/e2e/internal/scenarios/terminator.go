@@ -19,18 +19,17 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// terminatorAdminPort is that of every terminator, each on a machine of its own.
+// terminatorAdminPort is the admin port of every terminator. Each runs on its own machine.
 const terminatorAdminPort = 9709
 
-// Terminator is a terminator that follows clusters.
+// Terminator is a running terminator.
 type Terminator struct {
 	*lab.Process
-	// Out is the directory that it writes to.
+	// Out is the output directory.
 	Out string
 }
 
-// StartTerminator starts a terminator on a machine, which writes to the directory out.
-// It does not wait for anything.
+// StartTerminator starts a terminator on a machine with the output directory out. It does not wait.
 func StartTerminator(m *lab.Machine, name, out string, flags ...string) (*Terminator, error) {
 	argv := append([]string{"terminator", "-out", out, "-admin", fmt.Sprintf(":%d", terminatorAdminPort)}, flags...)
 	p, err := m.Start(name, argv...)
@@ -46,7 +45,7 @@ func (t *Terminator) Report() (report kube.Report, err error) {
 	return report, json.Unmarshal(b, &report)
 }
 
-// Subset returns the nodes that report.json names for a service, sorted.
+// Subset returns the nodes of a service in report.json, sorted.
 func (t *Terminator) Subset(cluster, service string) ([]string, error) {
 	report, err := t.Report()
 	if err != nil {
@@ -57,17 +56,15 @@ func (t *Terminator) Subset(cluster, service string) ([]string, error) {
 			return s.Nodes, nil
 		}
 	}
-	return nil, fmt.Errorf("report.json does not have the service %s of %s", service, cluster)
+	return nil, fmt.Errorf("report.json does not contain the service %s of %s", service, cluster)
 }
 
-// Admin gets a page of the terminator's admin listener, from a machine, whatever its
-// status.
+// Admin requests a page of the terminator's admin listener from a machine. Any status is a success.
 func (t *Terminator) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(t.Machine.Addr, terminatorAdminPort), path)
 }
 
-// HAProxy is a HAProxy in master-worker mode on a machine, whose configuration a
-// terminator makes.
+// HAProxy is a HAProxy in master-worker mode on a machine. A terminator makes its configuration.
 type HAProxy struct {
 	*lab.Process
 	// Out is the directory of the configuration.
@@ -77,7 +74,7 @@ type HAProxy struct {
 	stats, master, stateOf string
 }
 
-// NewHAProxy says where a HAProxy will keep its things: in a directory of its own.
+// NewHAProxy returns a HAProxy that keeps its files in dir. It does not start it.
 func NewHAProxy(m *lab.Machine, dir string) *HAProxy {
 	return &HAProxy{
 		machine: m, Out: filepath.Join(dir, "haproxy"),
@@ -85,13 +82,13 @@ func NewHAProxy(m *lab.Machine, dir string) *HAProxy {
 	}
 }
 
-// TerminatorFlags tells a terminator of it.
+// TerminatorFlags returns the flags of a terminator for this HAProxy.
 func (h *HAProxy) TerminatorFlags() []string {
 	return []string{"-haproxy", "haproxy", "-reload", h.master, "-stats-socket", h.stats, "-state-file", h.stateOf}
 }
 
-// StartWhenConfigured starts HAProxy as soon as there is a configuration. The
-// terminator, which had nobody to reload until then, tries again by itself.
+// StartWhenConfigured waits for a configuration and starts HAProxy. The terminator fails to reload
+// HAProxy until then, and tries again by itself.
 func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process) error {
 	config := filepath.Join(h.Out, "haproxy.cfg")
 	if _, err := lab.Until(ctx, config, 30*time.Second, func(context.Context) error {
@@ -112,15 +109,15 @@ func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process)
 	return err
 }
 
-// Stats asks HAProxy for "show stat".
+// Stats returns the answer of HAProxy to "show stat".
 func (h *HAProxy) Stats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	return runtimeapi.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
 }
 
-// nodesProxy is the backend in which HAProxy checks a cluster's nodes.
+// nodesProxy begins the name of the backend in which HAProxy checks the nodes of a cluster.
 const nodesProxy = "nodes."
 
-// NodeStat returns what HAProxy says of a node.
+// NodeStat returns the statistics of HAProxy for a node.
 func (h *HAProxy) NodeStat(ctx context.Context, n *lab.Node) (runtimeapi.Stat, error) {
 	stats, err := h.Stats(ctx)
 	if err != nil {
@@ -131,10 +128,10 @@ func (h *HAProxy) NodeStat(ctx context.Context, n *lab.Node) (runtimeapi.Stat, e
 			return s, nil
 		}
 	}
-	return runtimeapi.Stat{}, fmt.Errorf("HAProxy does not know %s", n.Name)
+	return runtimeapi.Stat{}, fmt.Errorf("HAProxy has no server %s", n.Name)
 }
 
-// Servers returns the servers at a node port of a cluster, in all backends.
+// Servers returns the servers with a node port of a cluster, in all backends.
 func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]runtimeapi.Stat, error) {
 	stats, err := h.Stats(ctx)
 	if err != nil {
@@ -150,7 +147,7 @@ func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]ru
 	return found, nil
 }
 
-// at tells whether a server is at a node.
+// at reports whether a server is at a node.
 func at(s runtimeapi.Stat, n *lab.Node) bool {
 	addr, err := netip.ParseAddrPort(s.Addr)
 	return err == nil && addr.Addr() == n.Addr
@@ -165,7 +162,7 @@ func nodeAt(c *lab.Cluster, addr netip.Addr) *lab.Node {
 	return nil
 }
 
-// route is a declaration, and backend a service of namespace media in it.
+// route is a declaration. A backend is a service in the namespace media.
 type route struct {
 	host, path string
 	backends   []backend
@@ -184,7 +181,7 @@ func newRoutesFile(path string, now []route) (*routesFile, error) {
 	return f, f.set(now)
 }
 
-// set declares routes instead of those that were declared before.
+// set replaces all declarations.
 func (f *routesFile) set(now []route) error {
 	var b strings.Builder
 	b.WriteString("routes:\n")
@@ -198,12 +195,12 @@ func (f *routesFile) set(now []route) error {
 			fmt.Fprintf(&b, "  - {cluster: %s, namespace: %s, service: %s, port: %s}\n", x.cluster, appNamespace, x.service, x.port)
 		}
 	}
-	// In one step, so that no half of it is ever read.
+	// Replace the file in one step, so that the terminator never reads a part of it.
 	temporary := f.path + ".new"
 	return errors.Join(os.WriteFile(temporary, []byte(b.String()), 0o600), os.Rename(temporary, f.path))
 }
 
-// line returns the line on which the declaration of a host begins.
+// line returns the number of the line on which the declaration of a host begins.
 func (f *routesFile) line(host string) (int, error) {
 	b, err := os.ReadFile(f.path)
 	if err != nil {

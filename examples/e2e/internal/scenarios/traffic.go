@@ -18,13 +18,13 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// tracksHost and tracksPath are what the steady load asks for.
+// tracksHost and tracksPath are the URL of the steady load.
 const (
 	tracksHost = "api.example.com"
 	tracksPath = "/tracks"
-	// loadRate is requests a second.
+	// loadRate is the number of requests a second.
 	loadRate = 150
-	// effect is how soon what is done to a cluster must show at the client.
+	// effect is the time within which a change in a cluster must affect the client.
 	effect = 3 * time.Second
 )
 
@@ -41,9 +41,9 @@ func (s *System) startTraffic(ctx context.Context, report *scenario.Report, host
 	return &traffic{Run: run, s: s, report: report}
 }
 
-// underLoad makes the Run of a scenario that needs the whole system: it puts everything
-// in order, sends a steady load during all of the scenario, and ends with a row of all
-// requests, even if the scenario itself ended with an error.
+// underLoad makes the Run function of a scenario that needs the whole system. It restores the
+// system, sends a steady load during the scenario, and ends with a row about all requests, even
+// after an error of the scenario.
 func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) error) func(context.Context, *Env, *scenario.Report) error {
 	return func(ctx context.Context, env *Env, report *scenario.Report) error {
 		s, err := env.System(ctx)
@@ -69,18 +69,18 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 	}
 }
 
-// errShown ends a scenario whose table has the reason already.
+// errShown ends a scenario whose table shows the reason already.
 var errShown = errors.New("a row has failed")
 
-// row adds a row with the requests since a time. Where the row's own error makes it fail
-// it returns errShown.
+// row adds a row with the requests after since. It returns errShown if the row failed because of
+// its own error.
 func (t *traffic) row(row scenario.Row, since time.Time) error {
 	failed := row.Err != nil
 	row.Requests = t.Count(since, time.Time{})
 	row.Failed = len(t.Failures(since, time.Time{}))
 	row.Err = errors.Join(row.Err, t.Err(since, time.Time{}))
 	if row.Requests == 0 {
-		row.Err = errors.Join(row.Err, errors.New("no request was sent meanwhile"))
+		row.Err = errors.Join(row.Err, errors.New("no request was sent in that time"))
 	}
 	t.report.Add(row)
 	if failed {
@@ -89,7 +89,7 @@ func (t *traffic) row(row scenario.Row, since time.Time) error {
 	return nil
 }
 
-// await waits until n requests that were sent since a time have been answered.
+// await waits until n requests that were sent after since have been answered.
 func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%d requests", n), patience, func(context.Context) error {
 		got := 0
@@ -106,21 +106,20 @@ func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	return err
 }
 
-// How it is found out that no more requests come to a place: when that many requests in
-// a row, for at least that time, went elsewhere.
+// No more requests come to a place if the last quietRequests requests, over at least quietTime,
+// went elsewhere.
 const (
 	quietRequests = 2 * loadRate
 	quietTime     = 2 * time.Second
-	// patience is for how long anything is waited for that should be there within
-	// seconds: on a slow machine it must take longer than allowed, rather than never end.
+	// patience is how long a scenario waits for an effect that should come within seconds. On a
+	// slow machine the row must show that it took too long, instead of waiting forever.
 	patience = 20 * time.Second
 )
 
-// match picks requests.
+// match selects requests.
 type match func(load.Request) bool
 
-// last waits until requests that match holds for have ceased, and returns how long after
-// a time the last one was sent.
+// last waits until no more requests match, and returns the time from since to the last one.
 func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
 		from := since
@@ -128,15 +127,14 @@ func (t *traffic) last(ctx context.Context, what string, since time.Time, match 
 			took, from = r.Start.Sub(since), r.Start
 		}
 		if n := t.Count(from, time.Time{}); n <= quietRequests || time.Since(from) < quietTime {
-			return fmt.Errorf("the last one came %s after, and %d elsewhere since", took.Round(time.Millisecond), n-1)
+			return fmt.Errorf("the last one came after %s, and %d went elsewhere since then", took.Round(time.Millisecond), n-1)
 		}
 		return nil
 	}, t.s.Terminator.Process, t.s.HAProxy.Process)
 	return took, err
 }
 
-// first waits for a request that match holds for, and returns how long after a time it
-// was sent.
+// first waits for a request that matches, and returns the time from since to that request.
 func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
 		r, ok := t.First(since, match)
@@ -149,19 +147,19 @@ func (t *traffic) first(ctx context.Context, what string, since time.Time, match
 	return took, err
 }
 
-// through picks the requests that came by a node's port.
+// through selects the requests that came through the port of a node.
 func through(n *lab.Node) match {
 	return func(r load.Request) bool {
 		return r.Answer.Cluster == n.Cluster.Name && n.Cluster.EntryNode(r.Answer) == n
 	}
 }
 
-// within picks the requests that a cluster answered.
+// within selects the requests that a cluster answered.
 func within(c *lab.Cluster) match {
 	return func(r load.Request) bool { return r.Answer.Cluster == c.Name }
 }
 
-// entries counts requests since a time by the cluster's node that they came by.
+// entries counts the requests after since by the node of the cluster that they came through.
 func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
 	came := make(map[string]int)
 	for _, r := range t.Between(since, time.Time{}) {
@@ -177,7 +175,7 @@ func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
 	return came
 }
 
-// ask asks HAProxy once for a host and path. What it answers but by a pod is no error.
+// ask sends one request to HAProxy. A response that does not come from a pod is not an error.
 func (s *System) ask(ctx context.Context, host, path string) (status int, answer pod.Answer, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s%s", s.Edge.Addr, path), nil)
 	if err != nil {
@@ -195,7 +193,7 @@ func (s *System) ask(ctx context.Context, host, path string) (status int, answer
 	return res.StatusCode, answer, err
 }
 
-// wantStatus asks HAProxy once, and wants that status.
+// wantStatus sends one request to HAProxy and checks the status.
 func (s *System) wantStatus(ctx context.Context, host, path string, want int) error {
 	status, _, err := s.ask(ctx, host, path)
 	if err == nil && status != want {
@@ -204,7 +202,7 @@ func (s *System) wantStatus(ctx context.Context, host, path string, want int) er
 	return err
 }
 
-// subsetNodes returns the nodes of a service's subset, as report.json has them.
+// subsetNodes returns the subset of a service in report.json.
 func (s *System) subsetNodes(c *lab.Cluster, service string) ([]*lab.Node, error) {
 	subset, err := s.Terminator.Subset(c.Name, service)
 	if err != nil {
@@ -214,7 +212,7 @@ func (s *System) subsetNodes(c *lab.Cluster, service string) ([]*lab.Node, error
 	for _, name := range subset {
 		n := c.Node(name)
 		if n == nil {
-			return nil, fmt.Errorf("report.json has node %s, which %s has not", name, c.Name)
+			return nil, fmt.Errorf("report.json has node %s, but %s has no such node", name, c.Name)
 		}
 		nodes = append(nodes, n)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// vanish runs the whole test inside itself, ends it the hard way, and looks for what is left.
+// vanish runs the whole test inside itself, kills it, and searches for traces of it.
 var vanish = scenario.Scenario[*Env]{
 	Name:  "vanish",
 	About: "a test that is ended by SIGKILL or SIGTERM leaves no process, link, mount or file behind",
@@ -58,7 +58,7 @@ func runVanish(ctx context.Context, env *Env, report *scenario.Report) error {
 		if _, err := lab.Until(ctx, "everything to be gone", 10*time.Second, func(context.Context) error {
 			after, err := traces(m)
 			if err == nil && !slices.Equal(before, after) {
-				err = fmt.Errorf("there was\n%s\nand there is\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+				err = fmt.Errorf("before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 			}
 			return err
 		}, p); err != nil {
@@ -69,7 +69,7 @@ func runVanish(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// innerIsUp wants all processes that must be gone later.
+// innerIsUp returns an error unless all processes of the inner test run. Later they must be gone.
 func innerIsUp(p *lab.Process) error {
 	if !p.Running() {
 		return errors.New("the inner test has ended")
@@ -79,21 +79,22 @@ func innerIsUp(p *lab.Process) error {
 		return err
 	}
 	if !bytes.Contains(log, []byte("nodes are up: ok")) {
-		return errors.New("they are not up")
+		return errors.New("its processes do not run yet")
 	}
 	marked, err := markedProcesses()
 	if err != nil {
 		return err
 	}
-	// Twice etcd, kube-apiserver, kube-controller-manager and three times kube-proxy, and its own three stages.
+	// Each of two clusters has etcd, kube-apiserver, kube-controller-manager and three
+	// kube-proxies. The test itself has three stages.
 	if len(marked) < 2*6+3 {
 		return fmt.Errorf("only %d processes: %s", len(marked), strings.Join(marked, ", "))
 	}
 	return nil
 }
 
-// traces lists what a test could leave behind, as far as this sandbox sees: the inner
-// sandbox's processes are visible here, and its mounts, links and files would be.
+// traces lists everything that a test could leave behind in this sandbox. The processes of the
+// inner sandbox are visible here. Its mounts, links and files would be visible if they were left.
 func traces(m *lab.Machine) ([]string, error) {
 	found, err := markedProcesses()
 	if err != nil {
@@ -123,7 +124,7 @@ func traces(m *lab.Machine) ([]string, error) {
 	return found, nil
 }
 
-// markedProcesses lists the processes of the inner test.
+// markedProcesses returns the processes of the inner test.
 func markedProcesses() ([]string, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -131,7 +132,7 @@ func markedProcesses() ([]string, error) {
 	}
 	var marked []string
 	for _, dir := range dirs {
-		// A process may end between the two.
+		// The process may end between the two calls.
 		env, err := os.ReadFile(dir + "/environ")
 		if err != nil || !slices.Contains(strings.Split(string(env), "\x00"), vanishEnv) {
 			continue

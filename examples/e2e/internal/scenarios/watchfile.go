@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileWatch tells when a file is replaced.
+// fileWatch notes when a file is replaced.
 type fileWatch struct {
 	path     string
 	inotify  *os.File
@@ -23,7 +23,7 @@ type fileWatch struct {
 	ended    chan struct{}
 }
 
-// watchFile follows a file, in a directory that exists. Close it.
+// watchFile follows a file in an existing directory. The caller must close it.
 func watchFile(path string) (*fileWatch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -31,7 +31,7 @@ func watchFile(path string) (*fileWatch, error) {
 	}
 	w := &fileWatch{
 		path: path, inotify: os.NewFile(uintptr(fd), "inotify"),
-		// With room for many, so that the times are those of the events.
+		// The channel has room for many events, so the reader never delays the time of an event.
 		replaced: make(chan time.Time, 1024), ended: make(chan struct{}),
 	}
 	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(path), unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE); err != nil {
@@ -72,15 +72,15 @@ func (w *fileWatch) Close() error {
 	}
 }
 
-// forget forgets replacements so far.
+// forget discards all replacements so far.
 func (w *fileWatch) forget() {
 	for len(w.replaced) > 0 {
 		<-w.replaced
 	}
 }
 
-// until waits for the file to be replaced by one whose content holds, and returns when
-// that was in place.
+// until waits until holds reports true for the content of a replaced file, and returns the time of
+// that replacement.
 func (w *fileWatch) until(ctx context.Context, what string, within time.Duration, holds func(content []byte) bool) (time.Time, error) {
 	late := time.After(within)
 	for {
@@ -95,7 +95,8 @@ func (w *fileWatch) until(ctx context.Context, what string, within time.Duration
 				return time.Time{}, err
 			}
 			if holds(content) {
-				// If it was replaced again meanwhile, the content may be the later one.
+				// If the file was replaced again meanwhile, the content may belong to the later
+				// replacement.
 				for len(w.replaced) > 0 {
 					at = <-w.replaced
 				}

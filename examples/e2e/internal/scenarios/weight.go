@@ -26,7 +26,7 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	if err := s.weightGone(ctx, t, fmt.Sprintf("%s 100, %s 100 to 0", one.Name, other.Name), other, start); err != nil {
 		return err
 	}
-	// HAProxy asks the agents of both in an order that no one move shows.
+	// HAProxy asks the agents of both clusters in an order that one move does not show.
 	for range 2 {
 		for _, move := range [][2]*lab.Cluster{{one, other}, {other, one}} {
 			if err := s.moveWeight(ctx, t, move[0], move[1]); err != nil {
@@ -37,8 +37,8 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return s.shareWeight(ctx, t, one, other)
 }
 
-// moveWeight moves all of the service from one cluster to the other by two annotations, one
-// right after the other. The worse order is that in which the service falls first.
+// moveWeight moves all traffic of the service from one cluster to the other by two annotations in
+// succession. The order in which the weight falls first is the harder one.
 func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Cluster) error {
 	start := time.Now()
 	if err := s.setWeight(ctx, from, 0); err != nil {
@@ -50,20 +50,20 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
 }
 
-// weightGone adds a row: a cluster whose weight has fallen to 0 gets no new request within 3 s,
-// but does until the agents' delay is over.
+// weightGone adds a row about a cluster whose weight has fallen to 0. The cluster gets no new
+// request after 3 s, but it does until the delay of the agents is over.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {
 		err = s.awaitWeight(ctx, c, 0)
 	}
 	if err == nil && took < zeroWeightDelay {
-		err = fmt.Errorf("the last request in %s came after %s, and the delay is %s", c.Name, took, zeroWeightDelay)
+		err = fmt.Errorf("the last request in %s came after %s, but the delay is %s", c.Name, took, zeroWeightDelay)
 	}
 	return t.row(scenario.Row{What: what, Took: took, Within: effect, Err: err}, since)
 }
 
-// shareWeight gives one cluster three times the other's share.
+// shareWeight gives one cluster three times the share of the other.
 func (s *System) shareWeight(ctx context.Context, t *traffic, more, less *lab.Cluster) error {
 	const percent = 75
 	start := time.Now()
@@ -93,7 +93,7 @@ func (s *System) shareWeight(ctx context.Context, t *traffic, more, less *lab.Cl
 	}
 	share := 100 * float64(to) / float64(all)
 	var err error
-	// HAProxy takes servers in turn by weight, so a share is off by a few requests at most.
+	// HAProxy selects servers in turn by weight, so a share differs by a few requests at most.
 	if share < percent-3 || share > percent+3 {
 		err = fmt.Errorf("%s got %.1f%% of %d requests", more.Name, share, all)
 	}
@@ -104,8 +104,8 @@ func (s *System) setWeight(ctx context.Context, c *lab.Cluster, percent int) err
 	return c.AnnotateService(ctx, appNamespace, tracks, weightKey, fmt.Sprint(percent))
 }
 
-// awaitWeight waits until HAProxy has a weight for each of the cluster's servers of tracks.
-// An agent's percents are of the 100 that each server has.
+// awaitWeight waits until each server of tracks in the cluster has a weight in HAProxy. Each server
+// has a configured weight of 100, and an agent answers a percentage of it.
 func (s *System) awaitWeight(ctx context.Context, c *lab.Cluster, percent int) error {
 	port, err := s.nodePort(ctx, c, tracks)
 	if err != nil {

@@ -12,13 +12,16 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// keyPair is a certificate and its key, in PEM.
+// keyPair is a certificate and its private key, both in PEM.
 type keyPair struct{ cert, key []byte }
 
-// selfSigned makes a certificate for a server at addrs, which is its own authority: it
-// stands before the server runs, so that kubeconfigs can be written first.
+// selfSigned makes a certificate for a server at addrs that is signed by itself. The certificate
+// exists before the server starts, so kubeconfigs can be written first.
 func selfSigned(name string, addrs ...netip.Addr) (keyPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -46,7 +49,7 @@ func selfSigned(name string, addrs ...netip.Addr) (keyPair, error) {
 	return keyPair{cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), key: k}, err
 }
 
-// newKey makes a private key, in PEM.
+// newKey returns a private key in PEM.
 func newKey() ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -61,4 +64,19 @@ func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
+}
+
+// Kubeconfig renders a kubeconfig with one context that has the name of the cluster. The client
+// verifies the server with ca (PEM) and authenticates with token.
+func Kubeconfig(cluster, server string, ca []byte, user, token string) ([]byte, error) {
+	b, err := clientcmd.Write(api.Config{
+		Clusters:       map[string]*api.Cluster{cluster: {Server: server, CertificateAuthorityData: ca}},
+		AuthInfos:      map[string]*api.AuthInfo{user: {Token: token}},
+		Contexts:       map[string]*api.Context{cluster: {Cluster: cluster, AuthInfo: user}},
+		CurrentContext: cluster,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lab: kubeconfig of %s: %w", cluster, err)
+	}
+	return b, nil
 }

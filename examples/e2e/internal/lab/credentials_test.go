@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// A kubeconfig is right if a client that is made from it alone trusts the server and
-// shows its token.
+// TestKubeconfigReachesItsServer makes a client from a kubeconfig alone. The client trusts the
+// server and sends its token.
 func TestKubeconfigReachesItsServer(t *testing.T) {
 	pair, err := selfSigned("control", netip.MustParseAddr("127.0.0.1"))
 	require.NoError(t, err)
@@ -54,7 +54,7 @@ func TestKubeconfigReachesItsServer(t *testing.T) {
 	require.ErrorContains(t, err, "certificate")
 }
 
-func TestKeysAreEachTheirOwn(t *testing.T) {
+func TestKeysDiffer(t *testing.T) {
 	a, err := newKey()
 	require.NoError(t, err)
 	b, err := newKey()
