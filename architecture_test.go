@@ -132,8 +132,8 @@ var directImports = map[string]map[string]string{
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",
 		module + "/internal/hostname":   "the normal form of a host name",
 	},
-	"internal/atomicfile": {
-		"github.com/google/renameio/v2": "fsync and rename in the right order",
+	"internal/haproxyproc": {
+		module + "/haproxycfg/runtimeapi": "asking HAProxy whether it is ready",
 	},
 	"internal/filewatch": {
 		module + "/internal/debounce":  "a burst of events is one change",

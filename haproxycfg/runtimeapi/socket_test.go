@@ -1,4 +1,4 @@
-package runtimeapi
+package runtimeapi_test
 
 import (
 	"context"
@@ -10,12 +10,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-func fakeSocket(t *testing.T, network string, answer func(command string) string) Socket {
+func fakeSocket(t *testing.T, network string, answer func(command string) string) runtimeapi.Socket {
 	t.Helper()
-	return Socket{Path: haproxytest.FakeSocket(t, network, answer)}
+	return runtimeapi.Socket{Path: haproxytest.FakeSocket(t, network, answer)}
 }
 
 func TestSocketDo(t *testing.T) {
@@ -29,11 +30,24 @@ func TestSocketDo(t *testing.T) {
 	}
 }
 
+func TestSocketDoAddressesAWorker(t *testing.T) {
+	s := fakeSocket(t, "unix", func(c string) string { return c })
+	s.Worker = "@!1234"
+	answer, err := s.Do(t.Context(), "show info")
+	require.NoError(t, err)
+	require.Equal(t, "@!1234 show info", answer)
+	_, err = s.Do(t.Context(), " ")
+	require.ErrorIs(t, err, runtimeapi.ErrCommand, "HAProxy would begin a session")
+	s.Worker = "@1;quit"
+	_, err = s.Do(t.Context(), "show info")
+	require.ErrorIs(t, err, runtimeapi.ErrCommand)
+}
+
 func TestSocketDoRefuses(t *testing.T) {
-	s := Socket{Path: filepath.Join(t.TempDir(), "nobody")}
+	s := runtimeapi.Socket{Path: filepath.Join(t.TempDir(), "nobody")}
 	for _, command := range []string{"", "  ", "show info;quit", "a\nb", "a\rb", "a\x00b", "add map x <<"} {
 		_, err := s.Do(t.Context(), command)
-		require.ErrorIs(t, err, ErrCommand, "%q", command)
+		require.ErrorIs(t, err, runtimeapi.ErrCommand, "%q", command)
 	}
 }
 
@@ -50,7 +64,7 @@ func TestSocketDoEndsWithItsContext(t *testing.T) {
 }
 
 func TestSocketDoWithoutListener(t *testing.T) {
-	_, err := Socket{Path: filepath.Join(t.TempDir(), "nobody")}.Do(t.Context(), "show info")
+	_, err := runtimeapi.Socket{Path: filepath.Join(t.TempDir(), "nobody")}.Do(t.Context(), "show info")
 	require.ErrorContains(t, err, "runtimeapi: socket: dial unix")
 }
 
@@ -70,7 +84,7 @@ func TestSocketDoReadsALongAnswer(t *testing.T) {
 		"master": {haproxytest.MasterSocket, "@1 "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer, err := Socket{Path: filepath.Join(dir, tc.socket)}.Do(t.Context(), tc.prefix+"show servers state")
+			answer, err := runtimeapi.Socket{Path: filepath.Join(dir, tc.socket)}.Do(t.Context(), tc.prefix+"show servers state")
 			require.NoError(t, err)
 			require.Equal(t, servers, strings.Count(answer, " 127.0.0.1 "))
 		})

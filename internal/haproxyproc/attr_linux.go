@@ -5,9 +5,8 @@ import (
 	"syscall"
 )
 
-// setProcAttr gives the child its own process group, so that a Ctrl-C in a
-// terminal reaches only the owner, who then stops HAProxy in order, and lets
-// the kernel end it when the owner dies.
+// setProcAttr puts the child into a process group of its own, so that Ctrl-C in a terminal reaches only
+// the parent, which then stops HAProxy in order. The kernel ends the child if the parent dies.
 func setProcAttr(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

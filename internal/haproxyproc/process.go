@@ -1,38 +1,72 @@
+// Package haproxyproc runs a real HAProxy as a child process, for tests and for programs that show a
+// whole system on one machine.
+//
+//	p, err := haproxyproc.Start(ctx, haproxyproc.Options{
+//		Config:      "/tmp/x/haproxy.cfg",
+//		StatsSocket: "/tmp/x/stats.sock", // the socket that the configuration names
+//	})
+//	if err != nil { … } // it contains the end of HAProxy's output
+//	defer p.Stop()
+//
+// Start returns when HAProxy answers on its socket. With a MasterSocket, HAProxy runs in master-worker
+// mode, which a reload needs.
+//
+// The child never outlives its parent: Stop ends the whole process group, and on Linux the kernel ends
+// the child if the parent dies without a call of Stop. If HAProxy ends by itself, nothing restarts it.
 package haproxyproc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Options say what to run. Config and one of the two sockets are required.
+// ErrNotFound means that this machine has no haproxy. Its text says how to get one.
+var ErrNotFound = errors.New("haproxyproc: no haproxy on PATH, /usr/sbin or /usr/local/sbin; get it with: apt-get install haproxy (or run make demo, make test)")
+
+// Find returns the path of haproxy on PATH, or else in /usr/sbin or /usr/local/sbin, which the PATH of
+// a user often lacks. Its only error is [ErrNotFound].
+func Find() (string, error) {
+	if p, err := exec.LookPath("haproxy"); err == nil {
+		return p, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
+		if p, err := exec.LookPath(filepath.Join(dir, "haproxy")); err == nil {
+			return p, nil
+		}
+	}
+	return "", ErrNotFound
+}
+
+// Options say what to run. Config and at least one of the two sockets are required.
 type Options struct {
 	// Path of the haproxy binary. Empty means [Find].
 	Path string
 	// Config is the configuration file.
 	Config string
-	// StatsSocket is the unix socket that the configuration's "stats socket"
-	// line names: HAProxy is ready when it answers there, and on MasterSocket
-	// if there is one.
+	// StatsSocket is the unix socket of the configuration's "stats socket" line. HAProxy is ready
+	// when it answers there, and on MasterSocket if that is not empty.
 	StatsSocket string
-	// MasterSocket, if not empty, turns on master-worker mode with the
-	// master's command line on this unix socket.
+	// MasterSocket, if not empty, turns on master-worker mode, with the master's command line on
+	// this unix socket.
 	MasterSocket string
-	// Dir is the working directory. Empty means that of this process.
+	// Dir is the working directory; empty means that of this process.
 	Dir string
-	// Output also receives what HAProxy prints. Nil means nowhere. Writes
-	// come from one goroutine at a time.
+	// Output, if not nil, receives what HAProxy prints. One goroutine at a time writes to it.
 	Output io.Writer
-	// ReadyTimeout bounds Start. Zero means 20 seconds.
+	// ReadyTimeout bounds Start; 0 means 20 seconds.
 	ReadyTimeout time.Duration
-	// StopTimeout is how long Stop waits after SIGTERM before it sends
-	// SIGKILL. Zero means 5 seconds.
+	// StopTimeout is the time between SIGTERM and SIGKILL in Stop; 0 means 5 seconds.
 	StopTimeout time.Duration
 }
 
@@ -41,24 +75,23 @@ type Process struct {
 	cmd         *exec.Cmd
 	out         *tail
 	done        chan struct{}
-	err         error // of Wait; read after done
+	err         error // the result of cmd.Wait, set before done is closed
 	stopTimeout time.Duration
 	stopOnce    sync.Once
 }
 
-// Start runs HAProxy and waits until it answers on its socket. ctx bounds this
-// wait alone: the process goes on after ctx ends, until [Process.Stop]. When
-// HAProxy ends or is not ready in time, nothing is left running and the error
-// is a [*StartError].
+// Start runs HAProxy and waits until it answers on its sockets. ctx bounds only this wait: HAProxy runs
+// until [Process.Stop]. If HAProxy ends or is not ready in time, Start stops it and returns a
+// [*StartError].
 func Start(ctx context.Context, o Options) (*Process, error) {
 	if o.Config == "" {
 		return nil, errors.New("haproxyproc: no configuration file given")
 	}
-	probe, err := newProbe(o)
-	if err != nil {
-		return nil, err
+	if o.StatsSocket == "" && o.MasterSocket == "" {
+		return nil, errors.New("haproxyproc: no socket given that shows whether HAProxy is ready")
 	}
 	if o.Path == "" {
+		var err error
 		if o.Path, err = Find(); err != nil {
 			return nil, err
 		}
@@ -66,11 +99,11 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	p := &Process{
 		out:         &tail{next: o.Output},
 		done:        make(chan struct{}),
-		stopTimeout: orDefault(o.StopTimeout, 5*time.Second),
+		stopTimeout: cmp.Or(max(o.StopTimeout, 0), 5*time.Second),
 	}
 	p.cmd = command(o)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	// A worker that outlives its master holds the output pipe open.
+	// A worker that outlives its master holds the output pipe open. Wait must not wait for it.
 	p.cmd.WaitDelay = 2 * time.Second
 
 	started := make(chan error, 1)
@@ -78,9 +111,9 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("haproxyproc: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, orDefault(o.ReadyTimeout, 20*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(o.ReadyTimeout, 0), 20*time.Second))
 	defer cancel()
-	if err := p.waitReady(ctx, probe); err != nil {
+	if err := p.waitReady(ctx, o); err != nil {
 		p.Stop()
 		return nil, &StartError{Err: err, Output: p.Output()}
 	}
@@ -92,7 +125,7 @@ func command(o Options) *exec.Cmd {
 	if o.MasterSocket != "" {
 		args = append(args, "-W", "-S", o.MasterSocket)
 	} else {
-		args = append(args, "-db") // stay in the foreground whatever the file says
+		args = append(args, "-db") // stay in the foreground, even if the file says "daemon"
 	}
 	cmd := exec.Command(o.Path, args...)
 	cmd.Dir = o.Dir
@@ -100,8 +133,8 @@ func command(o Options) *exec.Cmd {
 	return cmd
 }
 
-// run owns the child from start to end. It keeps its thread, because Linux
-// sends the parent-death signal when the *thread* that forked ends.
+// run starts the child and waits for its end. It keeps its thread all the time: Linux sends the
+// parent-death signal when the thread ends that started the child.
 func (p *Process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -115,14 +148,14 @@ func (p *Process) run(started chan<- error) {
 	close(p.done)
 }
 
-func (p *Process) waitReady(ctx context.Context, probe func(context.Context) error) error {
+func (p *Process) waitReady(ctx context.Context, o Options) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		last := probe(ctx)
+		last := probe(ctx, o)
 		if last == nil {
 			select {
-			case <-p.done: // somebody else answered on that socket
+			case <-p.done: // another process answered on that socket
 			default:
 				return nil
 			}
@@ -137,23 +170,44 @@ func (p *Process) waitReady(ctx context.Context, probe func(context.Context) err
 	}
 }
 
-// Pid is the process id of HAProxy, of the master in master-worker mode.
+// probe returns nil if HAProxy answers on each socket. In master-worker mode, the worker or the master
+// may be ready last. "@1" addresses the current worker through the master.
+func probe(ctx context.Context, o Options) error {
+	for _, s := range []runtimeapi.Socket{
+		{Path: o.StatsSocket, Timeout: time.Second},
+		{Path: o.MasterSocket, Worker: "@1", Timeout: time.Second},
+	} {
+		if s.Path == "" {
+			continue
+		}
+		answer, err := s.Do(ctx, "show info")
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(answer, "\nPid:") {
+			return errors.New("no process answered")
+		}
+	}
+	return nil
+}
+
+// Pid returns the process ID of HAProxy; in master-worker mode that of the master.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Done is closed when HAProxy has ended, by itself or by Stop.
+// Done returns a channel that is closed when HAProxy has ended, by itself or by Stop.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says how HAProxy ended; it waits for that. Nil means exit status 0.
+// Err waits until HAProxy has ended, and returns its exit status as an error. Nil means 0.
 func (p *Process) Err() error {
 	<-p.done
 	return p.err
 }
 
-// Output returns the last 64 KiB of what HAProxy has printed so far.
+// Output returns the last 64 KiB that HAProxy has printed.
 func (p *Process) Output() string { return p.out.String() }
 
-// Stop ends HAProxy with its workers and waits until it is gone: SIGTERM, and
-// SIGKILL after Options.StopTimeout. It may be called more than once.
+// Stop ends HAProxy and its workers, and waits until they have ended. It sends SIGTERM, and SIGKILL after
+// Options.StopTimeout. Further calls only wait.
 func (p *Process) Stop() {
 	p.stopOnce.Do(func() {
 		terminate(p.cmd.Process)
@@ -169,7 +223,7 @@ func (p *Process) Stop() {
 	<-p.done
 }
 
-// StartError tells why HAProxy did not come up.
+// StartError reports that HAProxy did not get ready.
 type StartError struct {
 	Err    error
 	Output string // the end of what HAProxy printed
@@ -181,9 +235,31 @@ func (e *StartError) Error() string {
 
 func (e *StartError) Unwrap() error { return e.Err }
 
-func orDefault(d, def time.Duration) time.Duration {
-	if d <= 0 {
-		return def
+const tailSize = 64 << 10
+
+// tail keeps the last tailSize bytes that are written to it, and passes everything on to next.
+type tail struct {
+	mu   sync.Mutex
+	buf  []byte
+	next io.Writer
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, b...)
+	if extra := len(t.buf) - tailSize; extra > 0 {
+		t.buf = append(t.buf[:0], t.buf[extra:]...)
 	}
-	return d
+	if t.next != nil {
+		// Ignore the error: if tail returned it, the pipe would close and HAProxy get SIGPIPE.
+		_, _ = t.next.Write(b)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.buf)
 }

@@ -9,5 +9,5 @@ import (
 
 func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
 
-// killGroup ends what is left of the process group that pid leads.
+// killGroup kills the remaining processes of the group that pid leads.
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }

@@ -1,4 +1,4 @@
-// Package haproxytest starts a real HAProxy for the length of one test.
+// Package haproxytest starts a real HAProxy for one test.
 //
 //	dir := haproxytest.Dir(t)
 //	port := haproxytest.Ports(t, 1)[0]
@@ -7,8 +7,8 @@
 //	    stats socket %s/stats.sock level admin
 //	…`, dir))
 //
-// The configuration must have a stats socket at stats.sock in the directory. A
-// machine without haproxy fails the test; it is never skipped.
+// The configuration must have a stats socket at stats.sock in the directory. On a machine without
+// haproxy the test fails; it is never skipped.
 package haproxytest
 
 import (
@@ -26,15 +26,15 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
-// Names within the directory of a test.
+// Names of files in the directory of a test.
 const (
 	ConfigFile   = "haproxy.cfg"
 	StatsSocket  = "stats.sock"
 	MasterSocket = "master.sock"
 )
 
-// Binary returns the path of haproxy, or fails the test with a line that says
-// how to get it.
+// Binary returns the path of haproxy. Without haproxy it fails the test, with a message that says how to
+// get it.
 func Binary(t testing.TB) string {
 	t.Helper()
 	p, err := haproxyproc.Find()
@@ -44,9 +44,8 @@ func Binary(t testing.TB) string {
 	return p
 }
 
-// Dir returns a new directory that is removed after the test. Its path is
-// short: a unix socket's path has at most 107 bytes, which t.TempDir can
-// exceed.
+// Dir returns a new directory that is removed after the test. Its path is short, because the path of a
+// unix socket has at most 107 bytes. t.TempDir can return longer paths.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hg")
@@ -61,15 +60,15 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Start writes the configuration to haproxy.cfg in dir, runs HAProxy on it
-// and stops it when the test ends.
+// Start writes the configuration to haproxy.cfg in dir, runs HAProxy with it, and stops HAProxy when the
+// test ends.
 func Start(t testing.TB, dir, config string) *haproxyproc.Process {
 	t.Helper()
 	return start(t, dir, config, "")
 }
 
-// StartMaster is Start in master-worker mode, with the master's command line
-// at master.sock in dir.
+// StartMaster does the same as Start in master-worker mode. The command line of the master is at
+// master.sock in dir.
 func StartMaster(t testing.TB, dir, config string) *haproxyproc.Process {
 	t.Helper()
 	return start(t, dir, config, filepath.Join(dir, MasterSocket))
@@ -97,12 +96,11 @@ func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
 	return p
 }
 
-// Ports returns n TCP ports on which nobody listens, on any address, and which
-// nobody else gets for the length of the test: not this process, and not the tests
-// of other packages that run at the same time. They lie below the node ports of
-// Kubernetes and the range from which kernels choose the ports of outgoing
-// connections, and above the ports that Kubernetes itself has on nodes, which no
-// agent may take.
+// Ports returns n TCP ports on which nobody listens, on any address. Until the test ends, no other call
+// of Ports returns them, in this process or in the tests of other packages.
+//
+// The ports lie below the node ports of Kubernetes and below the ports that kernels choose for outgoing
+// connections. They lie above the ports that Kubernetes uses itself on nodes, which no agent may use.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
@@ -118,8 +116,8 @@ func Ports(t testing.TB, n int) []int {
 	return nil
 }
 
-// claim takes a port for a test, and reports whether it was to be had. It is taken on
-// all addresses, since a node may be 127.0.0.2.
+// claim reserves a port for a test on all addresses, because a node of a test can be 127.0.0.2. It
+// returns false if the port is in use.
 func claim(t testing.TB, port int) bool {
 	_, release, err := freeport.Hold("", port)
 	if err != nil {
@@ -129,9 +127,9 @@ func claim(t testing.TB, port int) bool {
 	return true
 }
 
-// FakeSocket starts a socket that answers as HAProxy's command line would: with the result of answer
-// for the one command that each connection sends. It returns the path as package runtimeapi reads it.
-// network is "unix" or "tcp". After the command "hang" the connection stays open until the test ends.
+// FakeSocket starts a fake HAProxy command line. Each connection sends one command and gets the result
+// of answer. After the command "hang" the connection stays open until the test ends. network is "unix" or
+// "tcp". path is for a runtimeapi.Socket.
 func FakeSocket(t testing.TB, network string, answer func(command string) string) (path string) {
 	t.Helper()
 	addr, prefix := filepath.Join(Dir(t), "s"), ""
