@@ -4,10 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/headgate/headgate/nodeselect"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 func TestAgentPorts(t *testing.T) {
@@ -25,15 +26,15 @@ func TestAgentPorts(t *testing.T) {
 	checked := func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 9003 }
 	objects := nodeselect.NewObjects(nil, []*corev1.Service{
 		asks("a", "9001", young),
-		asks("b", "9001", old), // older
-		asks("c", "9002"),      // first by name
+		asks("b", "9001", old), // the oldest
+		asks("c", "9002"),      // the first by name
 		asks("d", "9002"),
 		asks("e", "9003"),
 		newService(named("ns", "f"), nodePort(9004), checked),
 		asks("g", "9004"),
 		asks("h", "9005"),
 		asks("i", "x"),
-		newService(named("ns", "j"), nodePort(65536+9006)), // no port at all
+		newService(named("ns", "j"), nodePort(65536+9006)), // not a valid port
 		asks("k", "9006"),
 		asks("l", "9007", old, func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }),
 		asks("m", "9007", young),
@@ -63,7 +64,7 @@ func TestAgentPorts(t *testing.T) {
 		"Service ns/o" + field + `"10256": want a port that is not one of Kubernetes itself`,
 	}, texts)
 
-	// The balancer asks nobody on a port that is not his.
+	// A target has an agent port only if its service owns the port.
 	ref := func(name string) nodeselect.Ref {
 		return nodeselect.Ref{Namespace: "ns", Service: name, Port: "http"}
 	}

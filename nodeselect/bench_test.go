@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// 20 of 1,000 nodes for each service; the pool included.
+// BenchmarkSelect picks 20 of 1,000 nodes for each service. The time includes the judgement of nodes.
 func BenchmarkSelect(b *testing.B) {
 	nodes := manifesttest.Nodes(1000)
 	for _, n := range []int{500, 1000, 2000, 4000} {

@@ -68,7 +68,7 @@ items:
 kind: List
 `
 
-// From the text of kubectl to the nodes of a service.
+// Example chooses the nodes of a service from the output of kubectl.
 func Example() {
 	objects, problems := manifest.Parse("cluster.yaml", []byte(manifests))
 	for _, p := range problems {
@@ -101,7 +101,7 @@ func Example() {
 	// Service media/tracks: spec.ports: no port "https"; the service has http (80)
 }
 
-// workers makes n nodes with addresses, in two zones.
+// workers returns n nodes with addresses, in two zones.
 func workers(n int) []*corev1.Node {
 	nodes := make([]*corev1.Node, n)
 	for i := range nodes {
@@ -118,7 +118,7 @@ func workers(n int) []*corev1.Node {
 	return nodes
 }
 
-// A predicate of one's own: only the nodes of a pool that is there for traffic.
+// This predicate excludes all nodes outside of the node pool "edge".
 func ExamplePredicate() {
 	edgePool := func(node *corev1.Node, _ time.Time) (nodeselect.Verdict, string) {
 		if node.Labels["pool"] != "edge" {
@@ -143,7 +143,7 @@ func ExamplePredicate() {
 	// worker-3 is excluded for: not in the pool edge
 }
 
-// One node is replaced: what does it change?
+// One of 40 nodes is replaced. DiffSubsets lists the services that change nodes.
 func ExampleDiffSubsets() {
 	nodes := workers(40)
 	subsets := func(nodes []*corev1.Node) nodeselect.Subsets {
@@ -178,23 +178,23 @@ func ExampleDiffSubsets() {
 	// 5 of 100 places, 5%
 }
 
-// Sticky subsets do not move when nodes join.
+// A sticky subset stays the same when nodes join.
 func ExampleSelector_sticky() {
 	selector := nodeselect.Selector{Size: 4, Sticky: true}
 	current := selector.Pool(workers(8), time.Now()).Pick("media/tracks", nil)
 
 	joined := selector.Pool(workers(80), time.Now())
-	fmt.Println("the same with 72 nodes more:", fmt.Sprint(current) == fmt.Sprint(joined.Pick("media/tracks", current)))
+	fmt.Println("sticky, the same after 72 nodes joined:", fmt.Sprint(current) == fmt.Sprint(joined.Pick("media/tracks", current)))
 
 	selector.Sticky = false
 	ranked := selector.Pool(workers(80), time.Now()).Pick("media/tracks", current)
-	fmt.Println("by rank alone:", fmt.Sprint(current) == fmt.Sprint(ranked))
+	fmt.Println("not sticky, the same:", fmt.Sprint(current) == fmt.Sprint(ranked))
 	// Output:
-	// the same with 72 nodes more: true
-	// by rank alone: false
+	// sticky, the same after 72 nodes joined: true
+	// not sticky, the same: false
 }
 
-// Zones take turns, whatever their sizes.
+// With Spread a subset contains as many nodes of one zone as of the other.
 func ExampleSelector_spread() {
 	pool := nodeselect.Selector{Size: 6, Spread: true}.Pool(workers(30), time.Now())
 	zones := map[string]int{}
@@ -205,7 +205,7 @@ func ExampleSelector_spread() {
 	// Output: map[zone-0:3 zone-1:3]
 }
 
-// A node leaves, and the services that had it get another.
+// A node leaves, and the service that had the node gets another one.
 func ExampleTracker() {
 	objects, _ := manifest.Parse("cluster.yaml", []byte(manifests))
 	var d nodeselect.Delta

@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// NaiveSelect is the oracle for Select and Tracker: one loop over the refs, without any memory.
+// NaiveSelect is the oracle for Select and Tracker: one loop over the refs, without state.
 func (s Selector) NaiveSelect(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {
 	pool := s.Pool(objects.Nodes, now)
 	result := Selection{

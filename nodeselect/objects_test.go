@@ -58,7 +58,7 @@ func TestTrimChangesNoSelection(t *testing.T) {
 func TestTrimmedNodesHoldNothingElse(t *testing.T) {
 	var list corev1.NodeList
 	for _, n := range manifesttest.Nodes(1000) {
-		for i := range 40 { // as a kubelet tells of them
+		for i := range 40 { // the images in a kubelet's report
 			n.Status.Images = append(n.Status.Images, corev1.ContainerImage{Names: []string{
 				fmt.Sprintf("registry.example.com/%s/app-%d@sha256:%064x", n.Name, i, i),
 				fmt.Sprintf("registry.example.com/%s/app-%d:v1", n.Name, i),
@@ -77,13 +77,13 @@ func TestTrimmedNodesHoldNothingElse(t *testing.T) {
 		return int(m.HeapAlloc)
 	}
 	size := len(message)
-	before := heap() // with the message
+	before := heap() // includes the message
 	kept := func() []*corev1.Node {
 		var decoded corev1.NodeList
 		require.NoError(t, decoded.Unmarshal(message))
 		kept := make([]*corev1.Node, len(decoded.Items))
 		for i := range decoded.Items {
-			n := decoded.Items[i] // as the Reflector takes lists apart
+			n := decoded.Items[i] // a copy, as in the Reflector
 			kept[i] = nodeselect.TrimNode(&n)
 		}
 		return kept

@@ -13,9 +13,9 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// TestFillIsThePlainRanking compares fill, which ranks few nodes, with what it
-// stands for: all nodes to avoid in their order, and places given from that.
-func TestFillIsThePlainRanking(t *testing.T) {
+// fill ranks only as many nodes to Avoid as it needs. The result must be the same as with all of them
+// ranked.
+func TestFillEqualsFullRanking(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range 200 {
 		nodes := make([]*corev1.Node, 1+rng.IntN(60))
@@ -34,7 +34,7 @@ func TestFillIsThePlainRanking(t *testing.T) {
 			pool := Selector{Size: 1 + rng.IntN(25), Spread: spread}.Pool(nodes, manifesttest.Epoch)
 			key := fmt.Sprint("team/service-", i)
 			picked := pool.best(pool.rings[Eligible], nil, key, pool.size)
-			// Some places are taken by nodes to avoid already, as by those in use.
+			// Some nodes to Avoid have a place already, like nodes of a current subset.
 			for n := range pool.rings[Avoid].Ranked("other") {
 				if len(picked) < pool.size && rng.IntN(4) == 0 {
 					picked = append(picked, n)

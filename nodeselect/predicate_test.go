@@ -12,7 +12,7 @@ import (
 
 var now = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
-// newNode makes a node with an address; changes are applied to it.
+// newNode returns a node with an address, after the changes.
 func newNode(name, addr string, changes ...func(*corev1.Node)) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if addr != "" {
@@ -87,7 +87,7 @@ func TestPredicates(t *testing.T) {
 	}
 }
 
-func TestPredicatesOfChoice(t *testing.T) {
+func TestSelectorPredicates(t *testing.T) {
 	nodes := []*corev1.Node{newNode("a", "10.0.0.1", cordoned, excluded), newNode("b", "10.0.0.2")}
 	s := nodeselect.Selector{Predicates: []nodeselect.Predicate{nodeselect.NotCordoned}}
 	require.Equal(t, []nodeselect.Finding{{Node: "a", Verdict: nodeselect.Avoid, Reason: "cordoned"}}, s.Pool(nodes, now).Findings())
@@ -121,7 +121,7 @@ func TestAddressPolicy(t *testing.T) {
 		name   string
 		policy nodeselect.AddressPolicy
 		has    []corev1.NodeAddress
-		want   string // or the error
+		want   string // the address, or the error
 	}{
 		{"internal", nodeselect.AddressPolicy{}, dual, "10.0.0.1"},
 		{"first listed", nodeselect.AddressPolicy{}, list(in, "2001:db8::1", in, "10.0.0.1"), "2001:db8::1"},

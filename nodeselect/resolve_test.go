@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// newService makes media/tracks of type NodePort with the port http.
+// newService returns the service media/tracks of type NodePort with the port http, after the changes.
 func newService(changes ...func(*corev1.Service)) *corev1.Service {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "media", Name: "tracks"},
@@ -52,7 +52,7 @@ func TestResolve(t *testing.T) {
 		name    string
 		changes do
 		port    string
-		want    nodeselect.Target // Ref and the usual weight are filled in
+		want    nodeselect.Target // the test adds Ref and the default weight
 		probs   []string
 	}{
 		{"by name", do{metrics}, "http", nodeselect.Target{NodePort: 30080}, nil},
@@ -113,7 +113,7 @@ func TestAnnotations(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, drain)
 
-	// Under the usual prefix there is none of them.
+	// The service has no annotation with the default prefix.
 	weight, err = nodeselect.Annotations{}.WeightPercent(s)
 	require.NoError(t, err)
 	require.Equal(t, 100, weight)

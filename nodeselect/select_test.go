@@ -26,7 +26,7 @@ func names(nodes []nodeselect.Node) []string {
 	return got
 }
 
-// numbered makes n nodes n000… in three zones.
+// numbered returns n nodes in three zones, named n000, n001 and so on.
 func numbered(n int) []*corev1.Node {
 	nodes := make([]*corev1.Node, n)
 	for i := range nodes {
@@ -35,7 +35,7 @@ func numbered(n int) []*corev1.Node {
 	return nodes
 }
 
-// The subset is that of hashring over addresses, sorted by name.
+// Pick returns the nodes that package hashring ranks best by address, sorted by name.
 func TestPickIsRendezvous(t *testing.T) {
 	nodes := numbered(100)
 	for _, id := range []nodeselect.Identity{nodeselect.ByAddress, nodeselect.ByName, nodeselect.ByProviderID} {
@@ -76,8 +76,8 @@ func TestPickIsRendezvous(t *testing.T) {
 	}
 }
 
-// One ring for each service, of the nodes that it may have, is what keeping the
-// places of avoided nodes must come to.
+// The oracle is one ring for each service, of the Eligible nodes and the nodes to Avoid in its current
+// subset. Pick gets the same result from one ring for all services.
 func TestPickKeepsAvoided(t *testing.T) {
 	for _, spread := range []bool{false, true} {
 		t.Run(fmt.Sprint("spread=", spread), func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestPickKeepsAvoided(t *testing.T) {
 					allowed = append(allowed, hashring.Node{Name: node.Name, Zone: node.Labels[corev1.LabelTopologyZone]})
 				}
 				if eligible < s.Size {
-					continue // others are avoided ones that fill up
+					continue // further nodes to Avoid fill the subset, which the oracle does not do
 				}
 				ring, err := hashring.New(allowed...)
 				require.NoError(t, err)
@@ -174,7 +174,7 @@ func TestPickFallsBack(t *testing.T) {
 	}
 }
 
-// With Sticky a service changes nodes only for those it loses, whatever joins.
+// With Sticky a service gets a new node only when it loses one.
 func TestPickSticky(t *testing.T) {
 	for _, spread := range []bool{false, true} {
 		s := nodeselect.Selector{Size: 9, Sticky: true, Spread: spread}
@@ -207,8 +207,8 @@ func TestPickSticky(t *testing.T) {
 	}
 }
 
-// What of the current nodes has become excluded, unknown or doubled does not stay.
-func TestPickStickyLeavesTheDead(t *testing.T) {
+// A node of the current subset does not stay if it is excluded, unknown, or listed twice.
+func TestPickStickyDropsUnusableNodes(t *testing.T) {
 	nodes := numbered(30)
 	s := nodeselect.Selector{Size: 10, Sticky: true}
 	current := s.Pool(nodes, now).Pick("a/b", nil)
@@ -238,9 +238,9 @@ func TestPoolDuplicates(t *testing.T) {
 	require.Equal(t, "Node old: node new has the same identity 10.0.0.1", pool.Problems()[0].Error())
 }
 
-// A node set up anew under its old name is another node by its provider ID, and
-// so changes the subsets it was in; by name it is the same.
-func TestReplacedUnderTheSameName(t *testing.T) {
+// A new machine with an old name is another node by provider ID, so its subsets change. By name it is
+// the same node.
+func TestNewMachineWithOldName(t *testing.T) {
 	key := "a/b"
 	for _, tt := range []struct {
 		identity nodeselect.Identity
@@ -301,7 +301,7 @@ func TestSelect(t *testing.T) {
 	reserved.Reserved = []uint16{9801}
 	require.Zero(t, reserved.Select(objects, refs, now, nil).Targets[0].AgentPort)
 
-	// What was stored is read back as the current subsets.
+	// Subsets can be stored as JSON and used as current subsets.
 	stored, err := json.Marshal(got.Subsets())
 	require.NoError(t, err)
 	var current nodeselect.Subsets
@@ -312,7 +312,7 @@ func TestSelect(t *testing.T) {
 	require.Equal(t, current, s.Select(objects, refs, now, current).Subsets())
 }
 
-// The order of objects and refs, and who calls when, change nothing.
+// The result does not depend on the order of nodes, nor on the goroutine that calls Pick.
 func TestSelectIsAFunction(t *testing.T) {
 	objects := nodeselect.NewObjects(manifesttest.Nodes(100), manifesttest.Services(50))
 	var refs []nodeselect.Ref
@@ -380,7 +380,7 @@ func TestDiffSubsets(t *testing.T) {
 	require.Zero(t, nodeselect.DiffSubsets(nil, next).Share())
 }
 
-// One node lost costs each of its services one place and no other any.
+// A node that leaves changes one place of each service that had the node, and no other place.
 func TestChurn(t *testing.T) {
 	objects := nodeselect.NewObjects(manifesttest.Nodes(200), manifesttest.Services(300))
 	var refs []nodeselect.Ref
@@ -402,7 +402,7 @@ func TestChurn(t *testing.T) {
 	require.Equal(t, had, changes.Leave)
 }
 
-// An object without a name, as only a caller of NewObjects can have it, does no harm to the others.
+// A node without a name does not affect the others. Only a caller of NewObjects can have such a node.
 func TestPoolOfNamelessNodes(t *testing.T) {
 	for id, want := range map[nodeselect.Identity][]string{
 		nodeselect.ByAddress: {"", "a"}, nodeselect.ByName: {"a"}, nodeselect.ByProviderID: {"a"},

@@ -9,16 +9,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/headgate/headgate/nodeselect"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
-// dice are where a random walk gets its numbers from.
+// dice is the source of numbers for a random walk.
 type dice interface{ IntN(n int) int }
 
-// bytesDice are dice that a fuzzer throws. They show 0 when it has no more.
+// bytesDice are dice with the bytes of a fuzzer. After the last byte they return 0.
 type bytesDice struct{ left []byte }
 
 func (d *bytesDice) IntN(n int) int {
@@ -30,8 +31,7 @@ func (d *bytesDice) IntN(n int) int {
 	return int(b) % n
 }
 
-// walk is a cluster that changes at random, a Tracker that is told of it, and what
-// the Tracker should say.
+// walk is a cluster with random changes, a Tracker of that cluster, and the expected Selection.
 type walk struct {
 	dice
 	selector nodeselect.Selector
@@ -60,7 +60,7 @@ func newWalk(d dice) *walk {
 	if d.IntN(2) == 0 {
 		w.selector.Predicates = append(nodeselect.DefaultPredicates(), nodeselect.NotCordoned)
 	}
-	if d.IntN(3) == 0 { // what an earlier process had chosen
+	if d.IntN(3) == 0 { // subsets of an earlier process
 		for i := range 5 {
 			w.current[serviceRef(i).Key()] = []nodeselect.Node{{Identity: fmt.Sprint("10.0.0.", 1+i)}, {Identity: fmt.Sprint("n", i)}}
 		}
@@ -94,8 +94,8 @@ func (w *walk) node(name string) *corev1.Node {
 	return n
 }
 
-// serviceRef is one of some services in two namespaces, the names of which do not sort
-// as the keys of their services do.
+// serviceRef returns a service in one of two namespaces. Sorted by namespace, "ns" is before "ns-b".
+// Sorted by Ref.Key, "ns-b/" is before "ns/".
 func serviceRef(i int) nodeselect.Ref {
 	return nodeselect.Ref{Namespace: []string{"ns", "ns-b"}[i%2], Service: fmt.Sprint("s", i)}
 }
@@ -119,7 +119,7 @@ func (w *walk) service(ref nodeselect.Ref) *corev1.Service {
 	return s
 }
 
-// step changes something, and tells the Tracker.
+// step makes a random change and updates the Tracker.
 func (w *walk) step(t *testing.T) {
 	var d nodeselect.Delta
 	for range 1 + w.IntN(2) {
@@ -243,13 +243,12 @@ func (w *walk) equal(t *testing.T, want, got nodeselect.Selection) {
 	}
 }
 
-// Whatever happens, and in whatever order, the Tracker says what a Selector says that
-// starts from nothing.
-func TestTrackerIsSelect(t *testing.T) {
+// After any sequence of changes the Tracker has the same Selection as a new Select.
+func TestTrackerEqualsSelect(t *testing.T) {
 	for seed := range 250 {
 		w := newWalk(rand.New(rand.NewPCG(uint64(seed), 5)))
 		if seed%25 == 0 {
-			w.maxNodes = 150 // so that many change at once
+			w.maxNodes = 150 // makes steps with many changed nodes likely
 		}
 		for range 60 {
 			w.step(t)
@@ -257,8 +256,9 @@ func TestTrackerIsSelect(t *testing.T) {
 	}
 }
 
-// Of two nodes with one address the newer one counts, and nothing else tells that it is.
-func TestTrackerOfANodeThatIsMadeAnew(t *testing.T) {
+// Of two nodes with the same address the newer one is used. Here a node is replaced by one that differs
+// only in its creation time.
+func TestTrackerSeesANewCreationTime(t *testing.T) {
 	made := func(name string, age time.Duration) *corev1.Node {
 		n := newNode(name, "10.0.0.1")
 		n.CreationTimestamp = metav1.NewTime(now.Add(-age))

@@ -20,9 +20,8 @@ import (
 	"time"
 )
 
-// Timer sends one signal for a burst of events. The burst ends when no event has arrived for the
-// quiet time, or when its first event is as old as the longest wait. Its methods may be called
-// from any goroutine.
+// Timer sends one signal for a burst of events. The burst ends when no event has arrived for the quiet
+// time, or when the longest wait has passed since its first event. Any goroutine may call the methods.
 type Timer struct {
 	// C receives one value after each burst. It has room for one value: while nobody reads C, the
 	// signals of later bursts are merged into that value.
@@ -33,12 +32,12 @@ type Timer struct {
 
 	mu       sync.Mutex
 	timer    *time.Timer
-	deadline time.Time // the latest end of the present burst; zero between bursts
-	end      time.Time // the end of the present burst if no event follows
+	deadline time.Time // the latest end of the burst; zero between bursts
+	end      time.Time // the end of the burst if no further event arrives
 }
 
-// New returns a Timer. If maxWait is at most quiet, each signal follows maxWait after the first
-// event of its burst.
+// New returns a Timer with that quiet time and longest wait. If maxWait is not greater than quiet, the
+// signal comes maxWait after the first event of a burst.
 func New(quiet, maxWait time.Duration) *Timer {
 	signal := make(chan struct{}, 1)
 	t := &Timer{C: signal, signal: signal, quiet: quiet, maxWait: maxWait}
@@ -46,7 +45,7 @@ func New(quiet, maxWait time.Duration) *Timer {
 	return t
 }
 
-// Notify reports an event. A signal on C follows it.
+// Notify adds an event. A signal on C follows.
 func (t *Timer) Notify() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,9 +1,9 @@
 // Package filewatch follows files and directories.
 //
-// A [Watcher] learns of changes from the operating system, through fsnotify, and also looks at the
-// state of the files now and then. So a change is also found on a network file system, behind a
-// symbolic link to another directory, and when the operating system has lost events or allows no
-// more watches; it is found later then.
+// A [Watcher] gets events from the operating system, through fsnotify, and also calls stat for the files
+// at intervals. The second way is slower. It finds changes that cause no event: on a network file
+// system, behind a symbolic link to another directory, and if the operating system loses events or
+// has no more watches.
 package filewatch
 
 import (
@@ -20,28 +20,26 @@ import (
 
 // Watcher calls a function when files change.
 type Watcher struct {
-	// Paths are files and directories. A directory stands for the files in it, without those of its
-	// subdirectories. A path may be missing, may be replaced by a rename, and may be a symbolic link
-	// that moves, like the files of a mounted ConfigMap.
+	// Paths are files and directories. For a directory the Watcher follows the files in it, but no
+	// subdirectories. A path may be missing at times, and a rename may replace it. It may be a symbolic
+	// link that moves, like the files of a mounted ConfigMap.
 	Paths []string
-	// Quiet is how long nothing must change before the function is called: one write of a file is
+	// Quiet is how long no file must change before Run calls its function: one write of a file causes
 	// several events. 0 means 100 ms.
 	Quiet time.Duration
 	// MaxWait is how long a change waits at most while others follow it. 0 means 2 s.
 	MaxWait time.Duration
-	// Recheck is the time between two looks at the state of the files, each of which costs one stat
-	// call a file. 0 means 10 s.
+	// Recheck is the interval of the stat calls, one for each file. 0 means 10 s.
 	Recheck time.Duration
 
-	noEvents bool // in tests: the operating system offers none
+	noEvents bool // for tests: use no fsnotify
 }
 
-// Run calls read once, as the files may have changed since the caller read them, and then after
-// each change. If read fails, Run calls it again at each recheck until it succeeds. Run reports
-// no errors itself, and returns when ctx ends. All calls come from the goroutine of Run.
+// Run calls read once at the start, because the files may have changed since the caller read them, and
+// then after each change. If read fails, Run calls it again at each recheck until it succeeds. Run
+// reports no errors itself. It returns when ctx ends. All calls come from the goroutine of Run.
 //
-// Run may call read although the content is the same. The caller of Run compares the content if
-// that matters.
+// Run may call read when no content has changed. If that matters, read compares the content.
 func (w Watcher) Run(ctx context.Context, read func() error) {
 	r := watch{state: map[string]Version{}, watched: map[string]os.FileInfo{}}
 	for _, path := range w.Paths {
@@ -62,7 +60,7 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 
 	r.changed()
 	failed := read() != nil
-	touched := false // an event named one of the paths, so a change need not show in their state
+	touched := false // an event named one of the paths; call read even if stat shows no change
 	for {
 		select {
 		case <-ctx.Done():
@@ -101,8 +99,8 @@ type watch struct {
 	watched map[string]os.FileInfo
 }
 
-// concerns reports whether an event is about one of the paths or a file in it. Other events come
-// from the rest of the directory that a path is in, such as the link ..data of a ConfigMap.
+// concerns reports whether an event names one of the paths or a file in it. Other events are about
+// neighbours of a path in its directory, such as the link ..data of a ConfigMap.
 func (w *watch) concerns(event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	for _, path := range w.paths {
@@ -113,7 +111,7 @@ func (w *watch) concerns(event fsnotify.Event) bool {
 	return false
 }
 
-// changed reports whether the state of a file differs from the last call, or may differ.
+// changed reports whether the state of a file differs, or may differ, from the last call.
 func (w *watch) changed() bool {
 	state := make(map[string]Version, len(w.state))
 	changed := false
@@ -125,12 +123,12 @@ func (w *watch) changed() bool {
 		return now
 	}
 	for _, path := range w.paths {
-		w.follow(filepath.Dir(path)) // editors replace files, so the file itself is not watched
+		w.follow(filepath.Dir(path)) // not the file itself, which an editor may replace
 		if !look(path).IsDir() {
 			continue
 		}
 		w.follow(path)
-		entries, _ := os.ReadDir(path) // an error shows as files that are missing
+		entries, _ := os.ReadDir(path) // after an error all files count as missing
 		for _, entry := range entries {
 			look(filepath.Join(path, entry.Name()))
 		}
@@ -140,7 +138,7 @@ func (w *watch) changed() bool {
 	return changed
 }
 
-// follow watches the directory that has the name dir now. If that fails, the next call tries again.
+// follow watches the directory that now has the name dir. If that fails, the next call tries again.
 func (w *watch) follow(dir string) {
 	if w.notify == nil {
 		return
@@ -151,7 +149,7 @@ func (w *watch) follow(dir string) {
 		return
 	}
 	if before != nil {
-		_ = w.notify.Remove(dir) // the watch of a directory that is gone has ended already
+		_ = w.notify.Remove(dir) // fails if the old directory is gone, which ended its watch
 		delete(w.watched, dir)
 	}
 	if err == nil && w.notify.Add(dir) == nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// start runs w and returns the content of the file path at each call, "" if it is missing. Calls
-// that follow a call with the same content are left out. Run has returned when the test ends.
+// start runs w until the test ends. The channel receives the content of the file path after each
+// change; "" if the file is missing.
 func start(t *testing.T, w Watcher, path string) <-chan string {
 	t.Helper()
 	contents := make(chan string)
@@ -49,7 +49,7 @@ func expect(t *testing.T, contents <-chan string, want string) {
 			if got == want {
 				return
 			}
-			// One step of a test may be several changes, which may be seen one by one.
+			// One step of a test may be several changes, and Run may call read in between.
 		case <-time.After(20 * time.Second):
 			t.Fatalf("no call with content %q", want)
 		}
@@ -61,7 +61,7 @@ func put(t *testing.T, path, text string) {
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
-// both runs a test once with events and hardly any recheck, and once with rechecks alone.
+// both runs a test twice: with events and a recheck that comes too late, and with rechecks only.
 func both(t *testing.T, test func(t *testing.T, w Watcher)) {
 	t.Run("events", func(t *testing.T) {
 		test(t, Watcher{Quiet: 10 * time.Millisecond, Recheck: time.Hour})

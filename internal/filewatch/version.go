@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Version is the state of a file at one moment, without its content. The zero Version is a file
-// that could not be looked at.
+// Version is the state of a file at one moment, without the content. The zero Version is equal to no
+// state of a file.
 type Version struct {
 	info os.FileInfo // nil if stat failed
 	err  string
@@ -27,19 +27,18 @@ func VersionOf(path string) Version {
 // IsDir reports whether the file is a directory.
 func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 
-// coarse is the coarsest modification time of common file systems, that of FAT. A file may change
-// again within this time and keep its modification time.
-const coarse = 2 * time.Second
+// resolution is the resolution of modification times in FAT, the worst of common file systems. A file
+// may change twice within this time and keep its modification time.
+const resolution = 2 * time.Second
 
-// Same reports whether the file is certainly unchanged between the earlier Version before and v.
-// Inode, size, mode and modification time are compared. The answer is false if the file had changed
-// less than 2 s before the earlier look: it may have changed again without a new modification
-// time.
+// Same reports whether the file is certainly unchanged since the earlier Version before. Same compares
+// inode, size, mode and modification time. It is false if the file had changed less than 2 s before
+// the earlier VersionOf: the file may have changed again without a new modification time.
 func (v Version) Same(before Version) bool {
 	if v.info == nil || before.info == nil {
 		return v.info == nil && before.info == nil && v.err == before.err
 	}
 	return os.SameFile(v.info, before.info) && v.info.Size() == before.info.Size() &&
 		v.info.Mode() == before.info.Mode() && v.info.ModTime().Equal(before.info.ModTime()) &&
-		before.at.Sub(before.info.ModTime()) > coarse
+		before.at.Sub(before.info.ModTime()) > resolution
 }

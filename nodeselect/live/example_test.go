@@ -25,7 +25,7 @@ func ExampleWatcher() {
 	cluster.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks", Port: "http"}})
 	err := cluster.Run(ctx, func(s live.Snapshot) {
 		if !s.Synced {
-			return // s.Err says why; there is nothing to render yet
+			return // s.Err states the reason; the cluster has not been listed yet
 		}
 		for _, target := range s.Selection.Targets {
 			fmt.Println(target.Ref, target.NodePort, target.Nodes)

@@ -49,13 +49,13 @@ func testSlice(service, name string, nodes map[string]discoveryv1.EndpointCondit
 
 var testRef = nodeselect.Ref{Namespace: "ns", Service: "s", Port: "http"}
 
-// called is a Snapshot and when it came.
+// called is a Snapshot with its time since the start.
 type called struct {
 	Snapshot
 	at time.Duration
 }
 
-// calls are the calls of changed so far.
+// calls records the calls of changed.
 type calls struct {
 	made chan called
 	list []called
@@ -68,8 +68,8 @@ func (c *calls) all() []called {
 	return c.list
 }
 
-// inBubble runs a Watcher without an API server in a bubble of its own time. Tests put
-// into its inbox what sources would.
+// inBubble runs a Watcher in a synctest bubble, without an API server. The test writes to the queue
+// like a source.
 func inBubble(t *testing.T, w *Watcher, test func(t *testing.T, calls *calls)) {
 	synctest.Test(t, func(t *testing.T) {
 		require.NoError(t, w.start())
@@ -88,20 +88,21 @@ func inBubble(t *testing.T, w *Watcher, test func(t *testing.T, calls *calls)) {
 	})
 }
 
-// pass lets time pass until everybody waits.
+// pass waits for d, and then until all goroutines are blocked.
 func pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-func listed(w *Watcher) {
+// list passes a first list of nine nodes and one service to w.
+func list(w *Watcher) {
 	w.SetRefs([]nodeselect.Ref{testRef})
 	w.queue.nodes.Replace(testNodes(1, 9))
 	w.queue.services.Replace([]*corev1.Service{testService("s")})
 	pass(watcherQuiet)
 }
 
-func TestNothingBeforeEverythingIsListed(t *testing.T) {
+func TestFirstSnapshotWaitsForAllLists(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		w.SetRefs([]nodeselect.Ref{testRef})
@@ -135,7 +136,7 @@ func TestUnreachableAtTheStart(t *testing.T) {
 		require.Equal(t, Snapshot{Err: calls.all()[0].Err}, calls.all()[0].Snapshot)
 		w.SetRefs([]nodeselect.Ref{testRef})
 		pass(time.Minute)
-		require.Equal(t, 1, len(calls.all()), "nothing new")
+		require.Equal(t, 1, len(calls.all()), "no Snapshot for SetRefs before the lists")
 		w.queue.nodes.Replace(testNodes(1, 3))
 		w.queue.health(kindNodes)(nil)
 		w.queue.services.Replace([]*corev1.Service{testService("s")})
@@ -148,10 +149,10 @@ func TestUnreachableAtTheStart(t *testing.T) {
 	})
 }
 
-func TestABurstIsOneChange(t *testing.T) {
+func TestABurstIsOneSnapshot(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		listed(w)
+		list(w)
 		pass(time.Minute)
 		calls.all()
 		calls.list = nil
@@ -167,10 +168,10 @@ func TestABurstIsOneChange(t *testing.T) {
 	})
 }
 
-func TestChangesThatNeverCease(t *testing.T) {
+func TestMaxWait(t *testing.T) {
 	w := &Watcher{Quiet: 200 * time.Millisecond, MaxWait: 500 * time.Millisecond}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		listed(w)
+		list(w)
 		pass(time.Second)
 		calls.all()
 		calls.list = nil
@@ -181,16 +182,15 @@ func TestChangesThatNeverCease(t *testing.T) {
 			w.queue.nodes.Set(n)
 			pass(50 * time.Millisecond)
 		}
-		require.InDelta(t, 10, len(calls.all()), 1.5, "5 s of changes, 500 ms from the first to the look at them")
+		require.InDelta(t, 10, len(calls.all()), 1.5, "5 s of changes, one Snapshot each 500 ms")
 		for i := 1; i < len(calls.all()); i++ {
 			require.LessOrEqual(t, calls.all()[i].at-calls.all()[i-1].at, 550*time.Millisecond)
 		}
 	})
 }
 
-// A status that changes nothing that is read wakes nobody, nor does a list of what is
-// known.
-func TestHeartbeatsAreNothing(t *testing.T) {
+// Neither a heartbeat without a relevant change nor a list of known objects causes a Snapshot.
+func TestHeartbeatsAreNoChange(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		beat := func(at int) *corev1.Node {
@@ -204,16 +204,16 @@ func TestHeartbeatsAreNothing(t *testing.T) {
 			n, _ = trimNode(n)
 			return n
 		}
-		listed(w)
+		list(w)
 		w.queue.nodes.Set(beat(1))
 		pass(time.Second)
-		require.Equal(t, 1, len(calls.all()), "a condition has come, which says nothing")
+		require.Equal(t, 1, len(calls.all()), "a new condition that does not change the verdict")
 		for i := range 100 {
 			w.queue.nodes.Set(beat(i))
 		}
-		list := testNodes(1, 9)
-		list[0] = beat(1000)
-		w.queue.nodes.Replace(list)
+		nodes := testNodes(1, 9)
+		nodes[0] = beat(1000)
+		w.queue.nodes.Replace(nodes)
 		w.queue.mu.Lock()
 		require.Equal(t, nodeselect.Delta{}, w.queue.delta)
 		w.queue.mu.Unlock()
@@ -223,11 +223,11 @@ func TestHeartbeatsAreNothing(t *testing.T) {
 	})
 }
 
-// Time alone makes Ready avoid a node.
-func TestNodesAreJudgedAgain(t *testing.T) {
+// Ready avoids a node after its grace, without any event.
+func TestRecheckJudgesNodes(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		listed(w)
+		list(w)
 		lost := testNode("n1")
 		lost.Status.Conditions = []corev1.NodeCondition{{
 			Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastTransitionTime: metav1.NewTime(time.Now()),
@@ -245,7 +245,7 @@ func TestNodesAreJudgedAgain(t *testing.T) {
 func TestOnlyHealthChanges(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		listed(w)
+		list(w)
 		good := calls.all()[0].Snapshot
 		health := w.queue.health(kindNodes)
 		health(errors.New("nodes: refused"))
@@ -254,7 +254,7 @@ func TestOnlyHealthChanges(t *testing.T) {
 		got := calls.all()[1].Snapshot
 		require.EqualError(t, got.Err, "nodeselect/live: nodes: refused")
 		got.Err, got.Changed, good.Changed = nil, nodeselect.Changed{}, nodeselect.Changed{}
-		require.Equal(t, good, got, "the last good state")
+		require.Equal(t, good, got, "the last good state stays")
 		health(errors.New("nodes: refused"))
 		pass(time.Second)
 		require.Equal(t, 2, len(calls.all()))
@@ -265,13 +265,13 @@ func TestOnlyHealthChanges(t *testing.T) {
 	})
 }
 
-func TestRefsAreAnswered(t *testing.T) {
+func TestSnapshotFollowsSetRefs(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		listed(w)
+		list(w)
 		w.SetRefs([]nodeselect.Ref{testRef})
 		pass(time.Second)
-		require.Equal(t, 2, len(calls.all()), "an answer, though nothing is different")
+		require.Equal(t, 2, len(calls.all()), "a Snapshot although nothing has changed")
 		require.True(t, calls.all()[1].Changed.IsZero())
 		w.SetRefs(nil)
 		pass(time.Second)
@@ -282,8 +282,8 @@ func TestRefsAreAnswered(t *testing.T) {
 	})
 }
 
-// What arrives while the caller is busy is looked at when he is done.
-func TestBusyCaller(t *testing.T) {
+// Changes that arrive while the callback runs are in the next Snapshot.
+func TestSlowCallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &Watcher{}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -296,7 +296,7 @@ func TestBusyCaller(t *testing.T) {
 				<-time.After(10 * time.Second)
 			})
 		}()
-		listed(w)
+		list(w)
 		for i := 10; i < 20; i++ {
 			w.queue.nodes.Set(testNode(fmt.Sprint("n", i)))
 			pass(time.Second)
@@ -308,12 +308,11 @@ func TestBusyCaller(t *testing.T) {
 	})
 }
 
-// Nodes tell that they are there all the time. That must not keep a change waiting for
-// longer than if nobody said anything.
+// Heartbeats never cease. They must not prolong the quiet time after a change.
 func TestHeartbeatsDelayNothing(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
-		listed(w)
+		list(w)
 		heartbeats := func(n int) {
 			for range n {
 				w.queue.nodes.Set(testNode("n2"))
@@ -321,7 +320,7 @@ func TestHeartbeatsDelayNothing(t *testing.T) {
 			}
 		}
 		heartbeats(200)
-		require.Equal(t, 1, len(calls.all()), "they are no change")
+		require.Equal(t, 1, len(calls.all()), "heartbeats are no change")
 		first := calls.all()[0]
 		heartbeats(1)
 		w.queue.nodes.Delete("", "n1")
@@ -331,12 +330,12 @@ func TestHeartbeatsDelayNothing(t *testing.T) {
 	})
 }
 
-// So do pods come and go, most of them of services that nobody declared to be local.
+// Pods of services without externalTrafficPolicy Local must not prolong the quiet time either.
 func TestPodsOfOtherServicesDelayNothing(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		w.queue.slices.Replace(nil)
-		listed(w)
+		list(w)
 		require.Equal(t, 1, len(calls.all()))
 		first := calls.all()[0]
 		w.queue.nodes.Delete("", "n1")

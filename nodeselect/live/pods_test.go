@@ -20,17 +20,17 @@ func TestPodsOfAService(t *testing.T) {
 		slices []nodes
 		want   []string
 	}{
-		{"none", nil, nil},
+		{"no EndpointSlice", nil, nil},
 		{"ready", []nodes{{"a": ready, "b": unknown}}, []string{"a", "b"}},
 		{"not ready", []nodes{{"a": ready, "b": ended, "c": starting}}, []string{"a"}},
-		{"ending ones are not used while others are ready", []nodes{{"a": ending}, {"b": ready}}, []string{"b"}},
-		{"ending ones are all there is", []nodes{{"a": ending}, {"b": ending, "c": ended}}, []string{"a", "b"}},
+		{"terminating pods are not used while others are ready", []nodes{{"a": ending}, {"b": ready}}, []string{"b"}},
+		{"only terminating pods", []nodes{{"a": ending}, {"b": ending, "c": ended}}, []string{"a", "b"}},
 		{"a node in two slices", []nodes{{"b": ready}, {"a": ready, "b": ending}}, []string{"a", "b"}},
 		{"a pod without a node", []nodes{{"": ready}}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			told := map[string][]string{}
-			p := pods{changed: func(key string, nodes []string) { told[key] = nodes }}
+			reported := map[string][]string{}
+			p := pods{changed: func(key string, nodes []string) { reported[key] = nodes }}
 			p.setListed()
 			p.setLocal("ns/s", true)
 			for i, s := range test.slices {
@@ -38,35 +38,35 @@ func TestPodsOfAService(t *testing.T) {
 				require.True(t, wanted)
 				p.setSlice("ns/"+kept.Name, kept)
 			}
-			require.Equal(t, test.want, told["ns/s"])
+			require.Equal(t, test.want, reported["ns/s"])
 			for i := range test.slices {
 				p.setSlice("ns/"+string(rune('a'+i)), nil)
 			}
-			require.Empty(t, told["ns/s"])
+			require.Empty(t, reported["ns/s"])
 			require.Empty(t, p.byKey)
 			require.Empty(t, p.slices)
 		})
 	}
 }
 
-func TestPodsAreToldOfServicesThatNeedThem(t *testing.T) {
+func TestPodsAreReportedForLocalServices(t *testing.T) {
 	type nodes = map[string]discoveryv1.EndpointConditions
-	var told []string
-	p := pods{changed: func(key string, nodes []string) { told = append(told, key) }}
+	var reported []string
+	p := pods{changed: func(key string, nodes []string) { reported = append(reported, key) }}
 	p.setLocal("ns/early", true)
 	p.setSlice("ns/1", testSlice("early", "1", nodes{"a": {}}))
 	p.setSlice("ns/2", testSlice("other", "2", nodes{"a": {}}))
-	require.Empty(t, told, "not before all are known")
+	require.Empty(t, reported, "not before all EndpointSlices are known")
 	p.setListed()
-	require.Equal(t, []string{"ns/early"}, told)
+	require.Equal(t, []string{"ns/early"}, reported)
 	p.setLocal("ns/other", true)
-	require.Equal(t, []string{"ns/early", "ns/other"}, told)
+	require.Equal(t, []string{"ns/early", "ns/other"}, reported)
 	p.setSlice("ns/2", testSlice("other", "2", nodes{"a": {}}))
-	require.Len(t, told, 2, "nothing is new")
+	require.Len(t, reported, 2, "the same nodes")
 	p.setSlice("ns/2", testSlice("early", "2", nodes{"b": {}}))
-	require.Equal(t, []string{"ns/other", "ns/early"}, told[2:], "a slice that changes its service")
+	require.Equal(t, []string{"ns/other", "ns/early"}, reported[2:], "an EndpointSlice that changes its service")
 	p.setLocal("ns/early", false)
-	require.Equal(t, "ns/early", told[4])
+	require.Equal(t, "ns/early", reported[4])
 	p.setSlice("ns/1", nil)
-	require.Len(t, told, 5)
+	require.Len(t, reported, 5)
 }

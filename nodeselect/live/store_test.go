@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// A cluster whose endpoint slices cannot be read is followed without them.
-func TestSlicesAreNotWaitedForInVain(t *testing.T) {
+// If the API server forbids EndpointSlices, the first Snapshot does not wait for them.
+func TestForbiddenSlices(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		local := testService("s")
@@ -40,14 +40,14 @@ func TestSlicesAreNotWaitedForInVain(t *testing.T) {
 	})
 }
 
-// A list that lacks most of what was there is not believed for a while.
+// A list that lacks more than half of the objects does not remove them at once.
 func TestDoubtfulLists(t *testing.T) {
 	last := func(calls *calls) Snapshot { return calls.all()[len(calls.all())-1].Snapshot }
 	tests := []struct {
 		name  string
 		after func(t *testing.T, w *Watcher, calls *calls)
 	}{
-		{"an empty one is never believed", func(t *testing.T, w *Watcher, calls *calls) {
+		{"an empty list removes nothing", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.nodes.Replace(nil)
 			pass(time.Hour)
 			require.Len(t, last(calls).Objects.Nodes, 9)
@@ -56,7 +56,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(time.Second)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"what comes back after an empty one gives the rest five minutes", func(t *testing.T, w *Watcher, calls *calls) {
+		{"an object after an empty list starts the five minutes", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.nodes.Replace(nil)
 			pass(time.Hour)
 			w.queue.nodes.Set(testNode("n1"))
@@ -68,10 +68,10 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Len(t, last(calls).Objects.Nodes, 2)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"so does a list that has something again", func(t *testing.T, w *Watcher, calls *calls) {
+		{"a list with objects after an empty one starts the five minutes", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.nodes.Replace(nil)
 			pass(time.Hour)
-			w.queue.nodes.Replace(testNodes(1, 2)) // a store that is being restored
+			w.queue.nodes.Replace(testNodes(1, 2)) // an API server whose store is being restored
 			pass(confirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 7 of 9 that were there, which are kept until ")
@@ -79,7 +79,7 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Len(t, last(calls).Objects.Nodes, 2)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"while the API server is away nothing is believed", func(t *testing.T, w *Watcher, calls *calls) {
+		{"while the API server is away nothing is removed", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.nodes.Replace(testNodes(1, 4))
 			w.queue.health(kindNodes)(errors.New("refused"))
 			pass(time.Hour)
@@ -92,7 +92,7 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Len(t, last(calls).Objects.Nodes, 4)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"what an API server makes of itself is nothing", func(t *testing.T, w *Watcher, calls *calls) {
+		{"the API server's own service does not count", func(t *testing.T, w *Watcher, calls *calls) {
 			own := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "kubernetes"}}
 			w.queue.services.Set(own)
 			w.queue.services.Replace([]*corev1.Service{own})
@@ -108,7 +108,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(time.Second)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"everything comes back", func(t *testing.T, w *Watcher, calls *calls) {
+		{"all objects appear again", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.nodes.Replace(nil)
 			for _, n := range testNodes(1, 9) {
 				w.queue.nodes.Set(n)
@@ -118,23 +118,23 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(time.Hour)
 			require.Equal(t, 1, len(calls.all()))
 		}},
-		{"a short one is believed after five minutes", func(t *testing.T, w *Watcher, calls *calls) {
+		{"a short list takes effect after five minutes", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.nodes.Replace(testNodes(1, 4))
 			pass(confirmAfter / 2)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 5 of 9")
-			w.queue.nodes.Replace(testNodes(1, 3)) // does not start anew
+			w.queue.nodes.Replace(testNodes(1, 3)) // does not start the five minutes again
 			pass(confirmAfter/2 + watcherRecheck)
 			require.Len(t, last(calls).Objects.Nodes, 3)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"one that lacks half is believed", func(t *testing.T, w *Watcher, calls *calls) {
+		{"a list that lacks half takes effect at once", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.nodes.Replace(testNodes(1, 5))
 			pass(time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 5)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"nodes that are deleted are gone", func(t *testing.T, w *Watcher, calls *calls) {
+		{"deletions take effect at once", func(t *testing.T, w *Watcher, calls *calls) {
 			for i := 1; i <= 9; i++ {
 				w.queue.nodes.Delete("", fmt.Sprint("n", i))
 			}
@@ -142,7 +142,7 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Empty(t, last(calls).Objects.Nodes)
 			require.NoError(t, last(calls).Err)
 		}},
-		{"services too", func(t *testing.T, w *Watcher, calls *calls) {
+		{"services", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.services.Replace(nil)
 			pass(time.Hour)
 			require.Len(t, last(calls).Selection.Targets, 1)
@@ -157,7 +157,7 @@ func TestDoubtfulLists(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := &Watcher{}
 			inBubble(t, w, func(t *testing.T, calls *calls) {
-				listed(w)
+				list(w)
 				require.Equal(t, 1, len(calls.all()))
 				test.after(t, w, calls)
 			})
@@ -165,12 +165,12 @@ func TestDoubtfulLists(t *testing.T) {
 	}
 }
 
-// A store without pods says as little as one without nodes: a service whose traffic is
-// dropped where it has no pod must not be sent to nodes without.
-func TestDoubtfulListsOfPods(t *testing.T) {
+// An empty list of EndpointSlices removes nothing either. Otherwise a service with
+// externalTrafficPolicy Local would get nodes without pods, which drop its traffic.
+func TestDoubtfulListsOfSlices(t *testing.T) {
 	for name, list := range map[string][]*discoveryv1.EndpointSlice{
 		"empty": nil,
-		"of an API server that begins anew": {func() *discoveryv1.EndpointSlice {
+		"only the API server's own": {func() *discoveryv1.EndpointSlice {
 			s := testSlice("kubernetes", "kubernetes", nil)
 			s.Namespace = "default"
 			return s
@@ -203,9 +203,9 @@ func TestDoubtfulListsOfPods(t *testing.T) {
 	}
 }
 
-// An API server that is not there yet is waited for: services that need to know where
-// their pods are must not get any nodes for the moment that it takes.
-func TestSlicesThatComeLate(t *testing.T) {
+// The first Snapshot waits for an API server that fails at first. Otherwise services with
+// externalTrafficPolicy Local would get nodes without pods for a moment.
+func TestLateSlices(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		local := testService("s")
@@ -232,12 +232,12 @@ func TestSlicesThatComeLate(t *testing.T) {
 	})
 }
 
-// But not for ever, and what has been seen whole stays so.
+// The first Snapshot waits slicesWait at most. Synced then stays true.
 func TestSlicesThatNeverCome(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		w.queue.health(kindSlices)(errors.New("internal error"))
-		listed(w)
+		list(w)
 		pass(slicesWait + watcherRecheck)
 		last := calls.all()[len(calls.all())-1]
 		require.True(t, last.Synced)

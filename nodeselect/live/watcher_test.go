@@ -19,7 +19,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/live"
 )
 
-// watched runs a Watcher until the test ends, and gives its Snapshots.
+// watched runs a Watcher until the test ends, and returns its Snapshots.
 func watched(t testing.TB, w *live.Watcher) <-chan live.Snapshot {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -32,13 +32,13 @@ func watched(t testing.TB, w *live.Watcher) <-chan live.Snapshot {
 		case err := <-done:
 			require.ErrorIs(t, err, context.Canceled)
 		case <-time.After(20 * time.Second):
-			t.Error("Run goes on after its context has ended")
+			t.Error("Run does not return after its context has ended")
 		}
 	})
 	return snapshots
 }
 
-// until gives the first Snapshot for which is holds.
+// until returns the first Snapshot for which is returns true.
 func until(t testing.TB, snapshots <-chan live.Snapshot, what string, is func(live.Snapshot) bool) live.Snapshot {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -50,7 +50,7 @@ func until(t testing.TB, snapshots <-chan live.Snapshot, what string, is func(li
 				return last
 			}
 		case <-deadline:
-			t.Fatalf("not seen: %s; last %v %v", what, last.Err, last.Selection.Subsets())
+			t.Fatalf("no %s; last %v %v", what, last.Err, last.Selection.Subsets())
 		}
 	}
 }
@@ -106,7 +106,7 @@ func TestWatcherFollows(t *testing.T) {
 	w.SetRefs(refs)
 	snapshots := watched(t, w)
 
-	first := until(t, snapshots, "the cluster", synced)
+	first := until(t, snapshots, "list", synced)
 	require.Equal(t, refs, first.Refs)
 	require.Len(t, first.Objects.Nodes, 5)
 	require.Len(t, first.Objects.Services, 2)
@@ -114,13 +114,13 @@ func TestWatcherFollows(t *testing.T) {
 	require.Len(t, first.Selection.Targets, 1)
 	require.Equal(t, 50, first.Selection.Targets[0].WeightPercent)
 	require.Equal(t, "Service media/inner: spec.type: ClusterIP has no node ports; want NodePort or LoadBalancer", first.Selection.Problems[0].Error())
-	// The very selection that the files of the same cluster give.
+	// The Selection equals that of Select for the same objects.
 	want := w.Selector.Select(nodeselect.NewObjects(nodes, []*corev1.Service{tracks}), refs[:1], time.Now(), nil)
 	require.Equal(t, want.Targets, first.Selection.Targets)
 
 	gone := first.Selection.Targets[0].Nodes[1].Name
 	server.Delete(first.Objects.Node(gone))
-	next := until(t, snapshots, "the node's end", func(s live.Snapshot) bool { return len(s.Objects.Nodes) == 4 })
+	next := until(t, snapshots, "Snapshot without the node", func(s live.Snapshot) bool { return len(s.Objects.Nodes) == 4 })
 	require.Equal(t, nodeselect.Changed{Nodes: []string{gone}, Services: []string{"media/tracks"}}, next.Changed)
 	changes := nodeselect.DiffSubsets(first.Selection.Subsets(), next.Selection.Subsets())
 	require.Equal(t, 1, changes.Leave)
@@ -130,11 +130,11 @@ func TestWatcherFollows(t *testing.T) {
 	tracks = tracks.DeepCopy()
 	tracks.Annotations["headgate.dev/weight"] = "0"
 	server.Set(tracks)
-	next = until(t, snapshots, "the weight", func(s live.Snapshot) bool { return s.Selection.Targets[0].WeightPercent == 0 })
+	next = until(t, snapshots, "Snapshot with the weight", func(s live.Snapshot) bool { return s.Selection.Targets[0].WeightPercent == 0 })
 	require.Equal(t, nodeselect.Changed{Services: []string{"media/tracks"}}, next.Changed)
 
 	w.SetRefs(refs[1:])
-	next = until(t, snapshots, "other refs", func(s live.Snapshot) bool { return len(s.Refs) == 1 })
+	next = until(t, snapshots, "Snapshot with other refs", func(s live.Snapshot) bool { return len(s.Refs) == 1 })
 	require.Empty(t, next.Selection.Targets)
 }
 
@@ -149,24 +149,24 @@ func TestWatcherOfAServerThatComesAndGoes(t *testing.T) {
 	w.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks"}})
 	snapshots := watched(t, w)
 
-	s := until(t, snapshots, "that it is away", func(s live.Snapshot) bool { return s.Err != nil })
+	s := until(t, snapshots, "error", func(s live.Snapshot) bool { return s.Err != nil })
 	require.False(t, s.Synced)
 	require.ErrorContains(t, s.Err, "connection refused (since ")
 	server.Up()
-	s = until(t, snapshots, "the cluster", func(s live.Snapshot) bool { return s.Synced && s.Err == nil })
+	s = until(t, snapshots, "list", func(s live.Snapshot) bool { return s.Synced && s.Err == nil })
 	require.Len(t, s.Selection.Targets[0].Nodes, 3)
 
 	server.Down()
-	s = until(t, snapshots, "that it is away again", func(s live.Snapshot) bool { return s.Err != nil })
+	s = until(t, snapshots, "second error", func(s live.Snapshot) bool { return s.Err != nil })
 	require.True(t, s.Synced)
 	require.Len(t, s.Selection.Targets[0].Nodes, 3, "the last good state")
 	server.Set(numbered(4)[3])
 	server.Up()
-	s = until(t, snapshots, "what happened meanwhile", func(s live.Snapshot) bool { return s.Err == nil && len(s.Objects.Nodes) == 4 })
+	s = until(t, snapshots, "change during the outage", func(s live.Snapshot) bool { return s.Err == nil && len(s.Objects.Nodes) == 4 })
 	require.Len(t, s.Selection.Targets[0].Nodes, 4)
 
 	server.Forget("nodes")
-	s = until(t, snapshots, "the doubt", func(s live.Snapshot) bool { return s.Err != nil })
+	s = until(t, snapshots, "error for the doubtful list", func(s live.Snapshot) bool { return s.Err != nil })
 	require.ErrorContains(t, s.Err, "nodes: a list lacks 4 of 4 that were there, which are kept")
 	require.Len(t, s.Selection.Targets[0].Nodes, 4)
 }
@@ -195,7 +195,7 @@ func TestWatcherHeedsPods(t *testing.T) {
 	server.Set(slice("one", "tracks", "n001", "n002", "n002"), slice("two", "tracks", "n003"), headless)
 	w := &live.Watcher{Config: server.Config(), Quiet: time.Millisecond}
 	w.SetRefs([]nodeselect.Ref{{Namespace: "media", Service: "tracks"}})
-	w.LocalEndpoints = true // after SetRefs, which may come at any time
+	w.LocalEndpoints = true // SetRefs may come before the fields are set
 	snapshots := watched(t, w)
 	on := func(want ...string) func(live.Snapshot) bool {
 		return func(s live.Snapshot) bool {
@@ -207,13 +207,13 @@ func TestWatcherHeedsPods(t *testing.T) {
 	server.Set(slice("two", "tracks", "n004"))
 	until(t, snapshots, "a pod that moved", on("n001", "n002", "n004"))
 	server.Delete(slice("one", "tracks"), slice("two", "tracks"))
-	s = until(t, snapshots, "all nodes", func(s live.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
+	s = until(t, snapshots, "Snapshot with all nodes", func(s live.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
 	require.Len(t, s.Selection.Problems, 1)
 	require.True(t, s.Selection.Problems[0].Warning)
 	server.Set(slice("one", "tracks", "n005"))
 	until(t, snapshots, "a pod again", on("n005"))
 	server.Set(newService("tracks", 30080))
-	s = until(t, snapshots, "a service that needs no pods", func(s live.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
+	s = until(t, snapshots, "Snapshot after the policy has changed", func(s live.Snapshot) bool { return len(s.Selection.Targets[0].Nodes) == 9 })
 	require.Empty(t, s.Selection.Problems)
 }
 
@@ -222,7 +222,7 @@ func TestWatcherWithoutAConfiguration(t *testing.T) {
 	require.ErrorContains(t, w.Run(t.Context(), func(live.Snapshot) {}), "nodeselect/live: Config cannot be used: ")
 }
 
-// To run again would give a cluster without objects, since those are known already.
+// A second Run would get a cluster without objects, because the queue holds only changes.
 func TestWatcherRunsOnce(t *testing.T) {
 	w := &live.Watcher{Config: kubewatchtest.New(t).Config()}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -232,7 +232,7 @@ func TestWatcherRunsOnce(t *testing.T) {
 	require.EqualError(t, w.Run(ctx, never), "nodeselect/live: Run was called twice")
 }
 
-// What a Watcher keeps of a cluster is a small part of what the cluster is.
+// The memory of a Watcher is a small part of the size of the cluster's objects.
 func TestWatcherKeepsLittle(t *testing.T) {
 	kept := keptBy(t, 200, 400)
 	t.Logf("%d kB are kept", kept>>10)
@@ -245,7 +245,7 @@ func BenchmarkWatcherKeeps(b *testing.B) {
 	}
 }
 
-// keptBy gives the heap that a Watcher and its first Snapshot take.
+// keptBy returns the heap size of a Watcher and its first Snapshot.
 func keptBy(t testing.TB, nodes, services int) int64 {
 	server := kubewatchtest.New(t)
 	var refs []nodeselect.Ref
@@ -261,7 +261,7 @@ func keptBy(t testing.TB, nodes, services int) int64 {
 	before := heap()
 	w := &live.Watcher{Config: server.Config()}
 	w.SetRefs(refs)
-	s := until(t, watched(t, w), "the cluster", synced)
+	s := until(t, watched(t, w), "list", synced)
 	require.Len(t, s.Selection.Targets, services)
 	kept := heap() - before
 	runtime.KeepAlive(s)
