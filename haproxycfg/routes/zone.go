@@ -48,8 +48,8 @@ type ZoneOptions struct {
 // a name, AppendZone writes records for it.
 //
 // An error means that the options are unusable, or that a host of the table cannot have records:
-// Target itself, Origin without Addrs, or a host with an underscore that would get Addrs. Many
-// name servers refuse a whole zone with such addresses (BIND calls the check "check-names").
+// Target itself, Origin without Addrs, or a host with an underscore that would get Addrs. BIND
+// refuses a whole primary zone with such addresses, unless its option "check-names" is off.
 // AppendZone then returns dst unchanged. ZoneOptions.Publishable removes these hosts from a table.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()

@@ -30,6 +30,10 @@
 //     has no port.
 //   - A wildcard is "*" in place of the whole first label: "*.example.com". It covers exactly one
 //     label. Only declarations have wildcards.
+//
+// HAProxy cannot use this package. It lowers a Host header, cuts the port and a final dot, and
+// compares the bytes with the normal form. So it does not match a Host header with characters
+// outside ASCII. HTTP clients do not send such a header.
 package hostname
 
 import (
