@@ -37,7 +37,7 @@ func (m model) apply(r agentcheck.Reply) model {
 	if r.Admin != agentcheck.KeepAdmin {
 		m.admin = r.Admin
 	}
-	if w := r.Weight.Of(m.initial, m.weight); !m.static || w == 0 || w == m.initial {
+	if w := r.Weight.Effective(m.initial, m.weight); !m.static || w == 0 || w == m.initial {
 		m.weight = w
 	}
 	if n, ok := r.MaxConn.Connections(); ok {

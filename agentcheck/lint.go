@@ -82,50 +82,46 @@ type Setup struct {
 	Persistence bool
 }
 
-// Lint returns the traps in an answer. answer has exactly the bytes that go over the wire. Findings
+// Lint returns the traps in an answer. text has exactly the bytes that go over the wire. Findings
 // for a word come before those for the whole answer, in the order of the words. nil means that
 // Lint found nothing; the answer may still be wrong for its purpose.
-func Lint(answer []byte, s Setup) []Finding {
+func Lint(text []byte, s Setup) []Finding {
 	var l linter
-	line, err := firstLine(answer, true)
+	line, err := firstLine(text, true)
 	switch {
 	case errors.Is(err, ErrTooLong):
 		l.add(TrapTooLong, "", "HAProxy reads at most tune.bufsize (16384 bytes) and ignores a longer answer; HAProxy 2.6 writes beyond its buffer and may crash")
 		return l.findings
 	case err != nil:
 		l.add(TrapNoLineEnd, "", `HAProxy ignores an answer without a line end or with a NUL before it, or completes it with old bytes of its buffer: end the answer with \n`)
-		line, _, _ = bytes.Cut(answer, []byte{0})
+		line, _, _ = bytes.Cut(text, []byte{0})
 	default:
-		if rest := bytes.Trim(answer[len(line):], "\r\n"); len(rest) > 0 {
+		if rest := bytes.Trim(text[len(line):], "\r\n"); len(rest) > 0 {
 			l.add(TrapSecondLine, "", "HAProxy stops at the first line end, even if the line is empty: write everything on one line")
 		}
 	}
 	if len(line)+1 >= MaxLine && (s.Version == "" || !olderThan(s.Version, 3, 1)) {
 		l.add(TrapTooLong, "", "newer versions of HAProxy ignore an answer that fills tune.bufsize (16384 bytes) to the last byte")
 	}
-	r, wordErr := parse(line, false)
-	l.words(line, s)
-	l.weight(r.Weight, s)
-	l.maxConn(r.MaxConn)
+	a := readAnswer(line)
+	r := a.reply
+	l.words(line, a, s)
+	l.weight(string(a.weight.text), r.Weight, s)
+	l.maxConn(a.maxConn.text, r.MaxConn)
 	l.settings(r, s)
-	l.persistence(r, s)
-	l.reason(r, wordErr)
+	l.persistence(a, s)
+	l.reason(r, len(a.errs) > 0)
 	return l.findings
 }
 
-type linter struct {
-	findings      []Finding
-	weightWord    string // the last weight, as the answer spells it
-	maxConnWord   string // the last maxconn
-	maxConnNumber []byte // the number of maxConnWord
-}
+type linter struct{ findings []Finding }
 
 func (l *linter) add(t Trap, word, format string, args ...any) {
 	l.findings = append(l.findings, Finding{t, word, fmt.Sprintf(format, args...)})
 }
 
 // words checks each word, and finds words that a later one overrides.
-func (l *linter) words(line []byte, s Setup) {
+func (l *linter) words(line []byte, a answer, s Setup) {
 	var last [SettingMaxConn + 1]word
 	for words := (scanner{line: line}); words.next(); {
 		w := words.word
@@ -142,19 +138,11 @@ func (l *linter) words(line []byte, s Setup) {
 		}
 		last[setting] = w
 	}
-	if w := last[SettingWeight].text; w != nil {
-		l.weightWord = string(w)
-		number, _ := cutWeight(w)
-		if _, err := parseWeight(number); err != nil {
-			l.badNumber(l.weightWord, err)
-		}
+	if a.weightErr != nil {
+		l.badNumber(string(a.weight.text), a.weightErr)
 	}
-	if w := last[SettingMaxConn].text; w != nil {
-		l.maxConnWord = string(w)
-		l.maxConnNumber, _ = cutPrefixFold(w, maxConnPrefix)
-		if _, err := parseMaxConn(l.maxConnNumber); err != nil {
-			l.badNumber(l.maxConnWord, err)
-		}
+	if a.maxConnErr != nil {
+		l.badNumber(string(a.maxConn.text), a.maxConnErr)
 	}
 }
 
@@ -188,7 +176,7 @@ func (l *linter) glued(w string) {
 	l.add(TrapGluedReason, w, "only a '#' at the start of a word begins a reason; here HAProxy ignores %q too: put a space before the '#'", before)
 }
 
-func (l *linter) weight(w Weight, s Setup) {
+func (l *linter) weight(word string, w Weight, s Setup) {
 	if w.IsZero() {
 		return
 	}
@@ -198,39 +186,40 @@ func (l *linter) weight(w Weight, s Setup) {
 	if isStatic(s.Balance, s.HashType) {
 		ignored := (isPercent && percent != 0 && percent != 100) || (isAbsolute && absolute != 0)
 		if known {
-			n := w.Of(initial, initial)
+			n := w.Effective(initial, initial)
 			ignored = n != 0 && n != initial
 		}
 		if ignored {
-			l.add(TrapStaticBalance, l.weightWord, "balance %s is static and accepts only 0%% and 100%%; roundrobin, leastconn, random, and hash-type consistent accept every weight", s.Balance)
+			l.add(TrapStaticBalance, word, "balance %s is static and accepts only 0%% and 100%%; roundrobin, leastconn, random, and hash-type consistent accept every weight", s.Balance)
 		}
 	}
 	if !isPercent {
 		return
 	}
-	switch exact, got := initial*percent, 100*w.Of(initial, initial); {
+	switch exact, got := initial*percent, 100*w.Effective(initial, initial); {
 	case known && initial == 0 && percent > 0:
-		l.add(TrapTruncated, l.weightWord, "any percentage of the initial weight 0 is 0")
+		l.add(TrapTruncated, word, "any percentage of the initial weight 0 is 0")
 	case known && exact > 100*MaxWeight, !known && percent > MaxWeight:
-		l.add(TrapCapped, l.weightWord, "the largest weight is %d, which is %d%% of an initial weight of 100", MaxWeight, MaxWeight)
+		l.add(TrapCapped, word, "the largest weight is %d, which is %d%% of an initial weight of 100", MaxWeight, MaxWeight)
 	case known && 10*(exact-got) >= exact && exact > 0:
-		l.add(TrapTruncated, l.weightWord, "%d%% of the initial weight %d is truncated to %d: give servers weight 100", percent, initial, got/100)
+		l.add(TrapTruncated, word, "%d%% of the initial weight %d is truncated to %d: give servers weight 100", percent, initial, got/100)
 	}
 }
 
-func (l *linter) maxConn(m MaxConn) {
+func (l *linter) maxConn(word []byte, m MaxConn) {
 	n, set := m.Connections()
 	if !set {
 		return
 	}
-	if asked, _, _ := cutInteger(l.maxConnNumber); asked != int64(n) {
+	number, _ := cutPrefixFold(word, maxConnPrefix)
+	if asked, _, _ := cutInteger(number); asked != int64(n) {
 		effect := fmt.Sprintf("a limit of %d", n)
 		if n == 0 {
 			effect = "no limit"
 		}
-		l.add(TrapWrapped, l.maxConnWord, "HAProxy keeps the low 32 bits of the number, which gives %s", effect)
+		l.add(TrapWrapped, string(word), "HAProxy keeps the low 32 bits of the number, which gives %s", effect)
 	} else if n == 0 {
-		l.add(TrapUnlimited, l.maxConnWord, "0 lifts the limit: to keep clients away, answer drain, maint or 0%%")
+		l.add(TrapUnlimited, string(word), "0 lifts the limit: to keep clients away, answer drain, maint or 0%%")
 	}
 }
 
@@ -272,30 +261,31 @@ func (l *linter) settings(r Reply, s Setup) {
 	}
 }
 
-func (l *linter) persistence(r Reply, s Setup) {
+func (l *linter) persistence(a answer, s Setup) {
+	r := a.reply
 	if !s.Persistence || r.State.IsDown() {
 		return
 	}
-	weightless := !r.Weight.IsZero() && r.Weight.Of(100, 100) == 0
+	weightless := !r.Weight.IsZero() && r.Weight.Effective(100, 100) == 0
 	switch {
 	case r.Admin == Maint:
 		l.add(TrapPersistence, r.Admin.String(), "clients bound to the server move to other servers at once; drain would let them stay")
 	case r.Admin == Drain:
 		l.add(TrapPersistence, r.Admin.String(), "clients bound to the server stay; maint would move them to other servers")
 	case weightless:
-		l.add(TrapPersistence, l.weightWord, "clients bound to the server stay; maint would move them to other servers")
+		l.add(TrapPersistence, string(a.weight.text), "clients bound to the server stay; maint would move them to other servers")
 	}
 }
 
 // shownReason is how many bytes of "via agent : <state> (<reason>)" HAProxy keeps.
 const shownReason = 127
 
-func (l *linter) reason(r Reply, wordErr error) {
+func (l *linter) reason(r Reply, wordErr bool) {
 	switch {
 	case r.Reason == "":
 	case r.State == KeepState:
 		l.add(TrapHiddenReason, "", "HAProxy shows a reason only together with up, down, fail or stopped")
-	case r.State == Up && wordErr != nil:
+	case r.State == Up && wordErr:
 		l.add(TrapHiddenReason, "", "for up, HAProxy shows its error about another word instead of the reason")
 	case len("via agent : ")+len(r.State.String())+len(" (")+len(r.Reason) > shownReason:
 		l.add(TrapCutReason, "", "HAProxy shows about the first 100 bytes of a reason")

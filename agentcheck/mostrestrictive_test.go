@@ -94,7 +94,7 @@ func TestMostRestrictiveLaws(t *testing.T) {
 		// The combination is at least as restrictive as each Reply.
 		for _, one := range []agentcheck.Reply{a, b} {
 			if ab.State < one.State || ab.Admin < one.Admin ||
-				(!one.Weight.IsZero() && ab.Weight.Of(100, -1) > one.Weight.Of(100, -1)) {
+				(!one.Weight.IsZero() && ab.Weight.Effective(100, -1) > one.Weight.Effective(100, -1)) {
 				t.Fatalf("%q and %q give %q", a, b, ab)
 			}
 		}

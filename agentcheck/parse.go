@@ -79,52 +79,62 @@ func parse(line []byte, needEnd bool) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
-	var (
-		r               Reply
-		errs            []error
-		weight, maxConn word
-	)
+	a := readAnswer(line)
+	switch len(a.errs) {
+	case 0:
+		return a.reply, nil
+	case 1:
+		return a.reply, a.errs[0]
+	default:
+		return a.reply, errors.Join(a.errs...)
+	}
+}
+
+// answer is a line that was read word by word.
+type answer struct {
+	reply           Reply
+	errs            []error // a *WordError for each rejected word
+	weight, maxConn word    // the last weight and the last maxconn; HAProxy ignores earlier ones
+	// weightErr and maxConnErr are the errors of those two words, nil if HAProxy accepts them.
+	weightErr, maxConnErr error
+}
+
+// readAnswer reads a line without its end.
+func readAnswer(line []byte) answer {
+	var a answer
 	words := scanner{line: line}
 	for words.next() {
 		w := words.word
 		switch setting, value := classify(w.text); setting {
 		case SettingState:
-			r.State = State(value)
+			a.reply.State = State(value)
 		case SettingAdmin:
-			r.Admin = Admin(value)
+			a.reply.Admin = Admin(value)
 		case SettingWeight:
-			weight = w
+			a.weight = w
 		case SettingMaxConn:
-			maxConn = w
+			a.maxConn = w
 		default:
-			errs = append(errs, w.error(errUnknown))
+			a.errs = append(a.errs, w.error(errUnknown))
 		}
 	}
-	// HAProxy reads only the last weight and the last maxconn as numbers.
-	if weight.text != nil {
-		number, _ := cutWeight(weight.text)
-		if r.Weight, err = parseWeight(number); err != nil {
-			errs = append(errs, weight.error(err))
+	if a.weight.text != nil {
+		number, _ := cutWeight(a.weight.text)
+		if a.reply.Weight, a.weightErr = parseWeight(number); a.weightErr != nil {
+			a.errs = append(a.errs, a.weight.error(a.weightErr))
 		}
 	}
-	if maxConn.text != nil {
-		number, _ := cutPrefixFold(maxConn.text, maxConnPrefix)
-		if r.MaxConn, err = parseMaxConn(number); err != nil {
-			errs = append(errs, maxConn.error(err))
+	if a.maxConn.text != nil {
+		number, _ := cutPrefixFold(a.maxConn.text, maxConnPrefix)
+		if a.reply.MaxConn, a.maxConnErr = parseMaxConn(number); a.maxConnErr != nil {
+			a.errs = append(a.errs, a.maxConn.error(a.maxConnErr))
 		}
 	}
 	if len(words.reason) > 0 {
 		var space [128]byte
-		r.Reason = string(appendReason(space[:0], words.reason))
+		a.reply.Reason = string(appendReason(space[:0], words.reason))
 	}
-	switch len(errs) {
-	case 0:
-		return r, nil
-	case 1:
-		return r, errs[0]
-	default:
-		return r, errors.Join(errs...)
-	}
+	return a
 }
 
 // firstLine returns the line without its end. If needEnd is false, the line end may be missing.

@@ -130,7 +130,7 @@ func TestTextOfEachSetting(t *testing.T) {
 	}
 }
 
-func TestWeightOf(t *testing.T) {
+func TestEffectiveWeight(t *testing.T) {
 	for _, c := range []struct {
 		weight                 agentcheck.Weight
 		initial, current, want int
@@ -146,6 +146,6 @@ func TestWeightOf(t *testing.T) {
 		{percent(50), 0, 0, 0},
 		{absolute(50), 200, 1, 50},
 	} {
-		require.Equal(t, c.want, c.weight.Of(c.initial, c.current), "%v of %d", c.weight, c.initial)
+		require.Equal(t, c.want, c.weight.Effective(c.initial, c.current), "%v of %d", c.weight, c.initial)
 	}
 }

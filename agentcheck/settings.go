@@ -155,13 +155,13 @@ func (w Weight) Absolute() (n int, ok bool) { return int(w.n), w.kind == absolut
 // IsZero reports whether w sets no weight.
 func (w Weight) IsZero() bool { return w == Weight{} }
 
-// Of returns the server's weight after an answer with w. initial is the weight in HAProxy's
+// Effective returns the server's weight after an answer with w. initial is the weight in HAProxy's
 // configuration, current the weight before the answer. HAProxy truncates a percentage of initial
 // to a whole number and caps it at [MaxWeight]. The zero w leaves current.
 //
-// Of assumes a dynamic balance algorithm. A static algorithm ignores all weights except 0 and
+// Effective assumes a dynamic balance algorithm. A static algorithm ignores all weights except 0 and
 // initial (see [Lint]).
-func (w Weight) Of(initial, current int) int {
+func (w Weight) Effective(initial, current int) int {
 	switch w.kind {
 	case percentWeight:
 		return min(initial*int(w.n)/100, MaxWeight)

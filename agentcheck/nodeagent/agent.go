@@ -222,11 +222,11 @@ func (p DrainProgress) String() string {
 	began := "draining since " + p.Since.UTC().Format(time.RFC3339)
 	switch {
 	case p.Waits():
-		return fmt.Sprintf("not drained: %d of %d nodes drain, no more than %d may", p.Status.Draining, p.Status.Total, p.Status.Limit)
+		return fmt.Sprintf("the node waits: %d of %d nodes drain, at most %d may", p.Status.Draining, p.Status.Total, p.Status.Limit)
 	case !p.Status.Effective:
-		return "the agent does not answer with it yet"
+		return "the answers of the agent do not show the drain yet"
 	case !p.Done():
-		return began + ", but not told yet: " + strings.Join(p.Uninformed, ", ")
+		return began + ", but these HAProxies do not know yet: " + strings.Join(p.Uninformed, ", ")
 	}
-	return fmt.Sprintf("%s; %d checks have been told, which are all that came within %s", began, p.Informed, activeTime)
+	return fmt.Sprintf("%s; all HAProxies that asked within %s know, %d answers", began, activeTime, p.Informed)
 }

@@ -40,7 +40,7 @@ func TestDrainWaitsForActiveHAProxies(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, []string{"10.0.0.8 (media/tracks)", "10.0.0.9 (node)"}, p.Uninformed)
 		require.False(t, p.Done())
-		require.Contains(t, p.String(), "but not told yet: 10.0.0.8 (media/tracks), 10.0.0.9 (node)")
+		require.Contains(t, p.String(), "but these HAProxies do not know yet: 10.0.0.8 (media/tracks), 10.0.0.9 (node)")
 
 		p, err = a.Drain(t.Context()) // 10.0.0.8 is inactive by then
 		require.NoError(t, err)
@@ -65,13 +65,13 @@ func TestDrainThatIsNotEffective(t *testing.T) {
 	p, err := a.Drain(ended)
 	require.ErrorIs(t, err, context.Canceled)
 	require.False(t, p.Done() || p.Waits())
-	require.Equal(t, "the agent does not answer with it yet", p.String())
+	require.Equal(t, "the answers of the agent do not show the drain yet", p.String())
 
 	a.status = DrainStatus{Requested: true, Draining: 3, Limit: 3, Total: 10}
 	p, err = a.Drain(ended)
 	require.ErrorIs(t, err, context.Canceled)
 	require.True(t, p.Waits())
-	require.Equal(t, "not drained: 3 of 10 nodes drain, no more than 3 may", p.String())
+	require.Equal(t, "the node waits: 3 of 10 nodes drain, at most 3 may", p.String())
 }
 
 // An agent forgets HAProxies that no longer make checks.

@@ -1,15 +1,44 @@
 package nodeagent_test
 
 import (
+	"context"
 	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"os/signal"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/nodeselect"
 )
+
+// A complete agent in a pod of a DaemonSet.
+func ExampleAgent() {
+	config, err := rest.InClusterConfig()
+	if err != nil {
+		log.Fatal(err)
+	}
+	agent := nodeagent.Agent{
+		Watcher: &nodeagent.Watcher{
+			Config: config,
+			Rules:  nodeagent.Rules{Node: os.Getenv("NODE_NAME"), MaxDrain: 0.2},
+		},
+		Listeners: &nodeagent.Listeners{Logger: slog.Default()},
+		Changed: func(s nodeagent.State, portErr error) {
+			slog.Info("answer for the node", "answer", s.Node(), "stale", s.Err, "ports", portErr)
+		},
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	err = agent.Run(ctx)
+	agent.Listeners.Close()
+	log.Print(err)
+}
 
 func ExampleRules_State() {
 	objects := nodeselect.NewObjects(

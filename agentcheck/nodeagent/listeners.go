@@ -86,8 +86,8 @@ func (l *Listeners) Update(s State) error {
 	return errors.Join(errs...)
 }
 
-// Open returns the number of open ports.
-func (l *Listeners) Open() int {
+// OpenPorts returns the number of open ports.
+func (l *Listeners) OpenPorts() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.ports)

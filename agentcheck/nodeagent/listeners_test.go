@@ -137,7 +137,7 @@ func TestFinishedMayCallListenersWhileTheyEnd(t *testing.T) {
 				for !errors.Is(l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1)}}), nodeagent.ErrClosed) {
 					runtime.Gosched() // Shutdown or Close has not begun yet
 				}
-				l.Open()
+				l.OpenPorts()
 			}}
 			require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1)}}))
 			require.Equal(t, "up 1%", ask(t, n.addrs[":9707"]))

@@ -11,8 +11,8 @@ import (
 
 // Defaults of Rules.
 const (
-	// DefaultNodeAgentPort is the port on which every node answers for itself.
-	DefaultNodeAgentPort = 9707
+	// DefaultPort is the port on which every node answers for itself.
+	DefaultPort = 9707
 	// DefaultMaxDrain is 30% of the nodes.
 	DefaultMaxDrain = 0.3
 	// DefaultHoldDown is 10 s.
@@ -30,7 +30,7 @@ var ErrNoNode = errors.New("agentcheck/nodeagent: no such node")
 type Rules struct {
 	// Node is the name of the node.
 	Node string
-	// Port is the port that answers for the node. 0 means DefaultNodeAgentPort.
+	// Port is the port that answers for the node. 0 means DefaultPort.
 	Port uint16
 	// Annotations reads the annotations of nodes and Services.
 	Annotations nodeselect.Annotations
@@ -55,7 +55,7 @@ type Rules struct {
 }
 
 func (r Rules) withDefaults() Rules {
-	r.Port = cmp.Or(r.Port, DefaultNodeAgentPort)
+	r.Port = cmp.Or(r.Port, DefaultPort)
 	r.MaxDrain = cmp.Or(r.MaxDrain, DefaultMaxDrain)
 	r.HoldDown = cmp.Or(r.HoldDown, DefaultHoldDown)
 	r.ZeroWeightDelay = cmp.Or(r.ZeroWeightDelay, DefaultZeroWeightDelay)

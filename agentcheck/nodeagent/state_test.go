@@ -154,7 +154,7 @@ func TestState(t *testing.T) {
 			for i, a := range s.Answers {
 				got[a.Port] = a.Reply.String()
 				if a.Service == "" {
-					require.Equal(t, cmp.Or(tt.rules.Port, nodeagent.DefaultNodeAgentPort), a.Port)
+					require.Equal(t, cmp.Or(tt.rules.Port, nodeagent.DefaultPort), a.Port)
 					require.Equal(t, s.Node(), a.Reply)
 				}
 				if i > 0 {

@@ -36,8 +36,9 @@ type Watcher struct {
 	// Files are paths on the node. While one of the files exists, a drain of the node is requested.
 	// The Watcher notices a change within about a second.
 	Files []string
-	// Recount is the interval of counting the nodes. 0 means a minute. The shortest is 1 s.
-	Recount time.Duration
+	// CountInterval is the interval at which the Watcher counts the nodes, at least 1 s. 0 means a
+	// minute.
+	CountInterval time.Duration
 	// Logger, if not nil, gets a line when the state of a file of Files cannot be read. Other errors
 	// are in State.Err.
 	Logger *slog.Logger
@@ -86,7 +87,7 @@ func (w *Watcher) SetRequests(requests ...DrainRequest) {
 }
 
 // LastContact returns when the API server last answered, the zero time if never. On a quiet cluster
-// it advances once in each Recount interval. It may be called from any goroutine.
+// it advances once in each CountInterval. It may be called from any goroutine.
 func (w *Watcher) LastContact() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,7 +148,7 @@ func (w *Watcher) newSource() (source, error) {
 	case w.Config == nil:
 		return nil, errors.New("agentcheck/nodeagent: Watcher has neither Config nor Objects")
 	}
-	return newCluster(w.Config, w.Rules, w.Recount)
+	return newCluster(w.Config, w.Rules, w.CountInterval)
 }
 
 // follow calls changed with new States until ctx ends. It returns an error only for a missing node.

@@ -219,7 +219,7 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 // the Watcher has counted the others again, even if the last count was long ago.
 func TestWatcherAfterTheStoreLosesAllNodes(t *testing.T) {
 	server := cluster(t, 10)
-	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0", HoldDown: -1}, Recount: time.Hour})
+	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0", HoldDown: -1}, CountInterval: time.Hour})
 	r.answers(9707, "up ready")
 	server.Forget("nodes")
 	r.answers(9707, "up ready # node is gone; waits: 10 of 10 nodes are gone, no more than 3 are believed at once (30%)")

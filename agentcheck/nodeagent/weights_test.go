@@ -184,7 +184,7 @@ func TestWeightsSwap(t *testing.T) {
 				state, err := a.tracker.State(noon.Add(at), objects)
 				require.NoError(t, err)
 				if at >= a.asked && (at-a.asked)%interval == 0 {
-					a.known = state.Answers[1].Reply.Weight.Of(100, a.known)
+					a.known = state.Answers[1].Reply.Weight.Effective(100, a.known)
 				}
 				weight += a.known
 			}

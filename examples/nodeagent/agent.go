@@ -66,7 +66,7 @@ func (a *agent) changed(state nodeagent.State, portErr error) {
 		a.lastPortErr = ""
 		a.log.Info("all agents answer again")
 	}
-	a.metrics.state(state, a.Listeners.Open())
+	a.metrics.state(state, a.Listeners.OpenPorts())
 	if slices.ContainsFunc(state.Answers, func(x nodeagent.Answer) bool { return x.Service == "" && a.Listeners.Serves(x.Port) }) {
 		a.setHealth(nil, portErr, state.Err)
 	} else {

@@ -36,8 +36,8 @@ func drainHandler(ctx context.Context, d drainer, log *slog.Logger) http.Handler
 			fmt.Fprintln(w, "no drain command was in force")
 			return
 		}
-		log.Info("drain command taken back")
-		fmt.Fprintln(w, "the drain command of "+since.UTC().Format(time.RFC3339)+" is taken back")
+		log.Info("drain command ended")
+		fmt.Fprintln(w, "the drain command of "+since.UTC().Format(time.RFC3339)+" has ended")
 	})))
 	return mux
 }

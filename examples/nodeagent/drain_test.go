@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -15,30 +14,8 @@ import (
 
 	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
-
-// pipes is a listener with connections in memory, so that their deadlines use the clock of synctest.
-// The client has a loopback address.
-type pipes struct {
-	accepted chan net.Conn
-	closed   chan struct{}
-}
-
-type localConn struct{ net.Conn }
-
-func (localConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.accepted:
-		return localConn{c}, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { close(p.closed); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // fakeDrainer is a drainer whose drain is done after a fixed time.
 type fakeDrainer struct {
@@ -64,14 +41,13 @@ func (f *fakeDrainer) EndDrain() (time.Time, bool) {
 // A drain may take longer than the write timeout of the other admin pages.
 func TestDrainMayTakeLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{make(chan net.Conn), make(chan struct{})}
+		l := clitest.NewPipeListener()
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		handler := drainHandler(ctx, &fakeDrainer{after: 5 * time.Minute}, slog.New(slog.DiscardHandler))
 		go func() { served <- cli.Admin{Extra: handler}.Serve(ctx, l) }()
-		client, server := net.Pipe()
+		client := l.Dial()
 		defer client.Close()
-		l.accepted <- server
 
 		synctest.Wait()
 		began := time.Now()

@@ -201,12 +201,12 @@ func TestDrainCommand(t *testing.T) {
 	requireAnswer(t, agent, service, "up ready 50%")
 
 	// A client that has checked the node and the Service learns of the drain at its next check.
-	requireDrainFails(t, admin, "not told yet: 127.0.0.1 (media/tracks), 127.0.0.1 (node)")
+	requireDrainFails(t, admin, "do not know yet: 127.0.0.1 (media/tracks), 127.0.0.1 (node)")
 	requireAnswer(t, agent, node, "up drain # drain command")
-	requireDrainFails(t, admin, "not told yet: 127.0.0.1 (media/tracks)\n") // a check counts after the end of its connection
+	requireDrainFails(t, admin, "do not know yet: 127.0.0.1 (media/tracks)\n") // a check counts after the end of its connection
 	code, out := drainCommand(t, admin, "-wait", "0")
 	require.Equal(t, cli.ExitFailed, code, out)
-	require.Contains(t, out, "not told yet: 127.0.0.1 (media/tracks)\n")
+	require.Contains(t, out, "do not know yet: 127.0.0.1 (media/tracks)\n")
 
 	// The command waits for the next check.
 	done := make(chan string, 1)
@@ -215,11 +215,11 @@ func TestDrainCommand(t *testing.T) {
 		done <- fmt.Sprint(code, " ", out)
 	}()
 	requireAnswer(t, agent, service, "up drain 50% # drain command")
-	require.Regexp(t, `^0 draining since \S+; 2 checks have been told`, <-done)
+	require.Regexp(t, `^0 draining since \S+; all HAProxies that asked within 30s know, 2 answers`, <-done)
 
 	code, out = drainCommand(t, admin, "-off")
 	require.Equal(t, cli.ExitOK, code, out)
-	require.Contains(t, out, "is taken back")
+	require.Contains(t, out, "has ended")
 	requireAnswer(t, agent, node, "up ready")
 	code, out = drainCommand(t, admin, "-off")
 	require.Equal(t, cli.ExitOK, code, out)
@@ -230,7 +230,7 @@ func TestDrainCommand(t *testing.T) {
 	cordoned.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, TimeAdded: &metav1.Time{Time: time.Now().Add(-time.Hour)}}}
 	server.Set(cordoned)
 	requirePage(t, agent, admin, "/metrics", 200, "headgate_agent_nodes_draining 1")
-	requireDrainFails(t, admin, "not drained: 1 of 4 nodes drain, no more than 1 may")
+	requireDrainFails(t, admin, "the node waits: 1 of 4 nodes drain, at most 1 may")
 	requireAnswer(t, agent, node, "up ready # drain command; waits: 1 of 4 nodes drains, no more than 1 may (30%)")
 	server.Set(liveNode(1, false))
 	requireAnswer(t, agent, node, "up drain # drain command")

@@ -67,7 +67,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if a.Listeners.Shutdown(stop) != nil {
-		a.log.Warn("checks that did not end are cut off")
+		a.log.Warn("cut off checks that did not end within 2 s")
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return inv.Fail(cli.ExitFailed, program, "%v", err)

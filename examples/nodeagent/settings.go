@@ -27,7 +27,7 @@ type settings struct {
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708\n  nodeagent drain -admin 127.0.0.1:9708 -wait 10s")
 	fs.StringVar(&s.rules.Node, "node", "", "`name` of the node to answer for")
-	listen := fs.String("listen", ":"+strconv.Itoa(nodeagent.DefaultNodeAgentPort), "`address` of the node's agent; the agents of Services listen on the same host")
+	listen := fs.String("listen", ":"+strconv.Itoa(nodeagent.DefaultPort), "`address` of the node's agent; the agents of Services listen on the same host")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them; replaces the API server")
 	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server; default: the pod's own account, or outside of a pod the configuration of kubectl")
 	fs.StringVar(&s.rules.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations to read")

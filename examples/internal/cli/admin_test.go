@@ -16,37 +16,20 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
-
-// pipes is a listener with connections in memory, so that their deadlines use the clock of synctest.
-type pipes struct {
-	accepted chan net.Conn
-	closed   chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.accepted:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { close(p.closed); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // The listener closes a connection whose request never ends. Otherwise any client could keep any
 // number of connections open.
 func TestAdminGivesUpHalfARequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{make(chan net.Conn), make(chan struct{})}
+		l := clitest.NewPipeListener()
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() { served <- Admin{Extra: http.NotFoundHandler()}.Serve(ctx, l) }()
-		client, server := net.Pipe()
+		client := l.Dial()
 		defer client.Close()
-		l.accepted <- server
 		began := time.Now()
 		require.NoError(t, client.SetDeadline(began.Add(time.Hour)))
 		_, err := fmt.Fprint(client, "POST /drain HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")

@@ -3,6 +3,7 @@ package clitest
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"sync"
 	"testing"
@@ -49,3 +50,42 @@ func Manifest(t testing.TB, file string, into ...any) {
 		}
 	}
 }
+
+// PipeListener is a listener for connections in memory, so that their deadlines use the clock of
+// synctest. Its clients have the loopback address 127.0.0.1.
+type PipeListener struct {
+	accepted chan net.Conn
+	closed   chan struct{}
+}
+
+// NewPipeListener returns an open PipeListener.
+func NewPipeListener() *PipeListener {
+	return &PipeListener{make(chan net.Conn), make(chan struct{})}
+}
+
+// Dial returns the client's end of a new connection, after Accept has returned the other end.
+func (l *PipeListener) Dial() net.Conn {
+	client, server := net.Pipe()
+	l.accepted <- server
+	return client
+}
+
+// Accept implements net.Listener.
+func (l *PipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.accepted:
+		return loopbackConn{c}, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener. It must be called at most once.
+func (l *PipeListener) Close() error { close(l.closed); return nil }
+
+// Addr implements net.Listener.
+func (l *PipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+type loopbackConn struct{ net.Conn }
+
+func (loopbackConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
