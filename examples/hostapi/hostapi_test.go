@@ -239,7 +239,9 @@ func TestDeclaredInClusters(t *testing.T) {
 	p.eventually(func() bool { return strings.Contains(p.metrics(), `headgate_hostapi_problems{source="routes"} 1`) })
 	require.Equal(t, "10.0.1.24:8443", p.endpoint("api.example.com"))
 	require.NoError(t, os.Remove(declarations))
-	p.eventually(func() bool { return strings.Contains(p.stderr.String(), "the declarations stay as they are") })
+	p.eventually(func() bool {
+		return strings.Contains(p.stderr.String(), "no such file or directory; what the file declared before is kept")
+	})
 	require.Equal(t, "10.0.1.24:8443", p.endpoint("api.example.com"))
 }
 

@@ -1,28 +1,14 @@
-// Hostapi is the API that SNI routers ask where the traffic for a host goes.
+// Hostapi is the host API that SNI routers ask where the traffic for a host goes.
 //
 //	hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001
 //	hostapi -routes routes.yaml -endpoint eu-1=10.0.0.24 -endpoint eu-2=10.0.1.24 -cluster eu-1=dir:manifests/eu-1
 //
-// It answers
-//
-//	GET /hosts/{host}   {"app": …, "host": …, "endpoint": …}, or 404
-//	GET /changes        what has changed, by long polling (see httpapi.Feed)
-//
-// from a file, a JSON array of such objects in which a host may be "*.example.com"
-// (one label), or from declarations and the address of each cluster, or from both, and
-// then the file goes before. All of it is read again when it changes.
-//
-// With declarations the endpoint of a host is that of one cluster, since a router that
-// passes on bytes sees no paths: the cluster that serves the most of the host's routes
-// with a weight above 0; of those the one with the most weight, summed over its backends;
-// then the first by name. The weight of a service is its declaration's times its
-// annotation's, which are read from -cluster, and 0 while it is drained. So a host moves
-// to another cluster as a whole, when the weights or the drain annotations say so, and
-// never because of its traffic. For a cluster without -cluster its services are believed
-// to be there.
+// It serves the hosts of a file, the hosts of declarations, or both. If both have a host, the
+// file counts. README.md describes the flags, the API, and how a host gets its cluster.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -39,36 +25,38 @@ import (
 
 const program = "hostapi"
 
-// stopTime is how long running requests may take after SIGTERM.
-const stopTime = 5 * time.Second
+// stopTimeout is how long requests may run after SIGTERM.
+const stopTimeout = 5 * time.Second
 
 func main() { cli.Main(run) }
 
 func run(ctx context.Context, inv cli.Invocation) int {
-	s, code, done := parseSettings(inv)
-	if done {
+	fs := cli.NewFlagSet(program, "hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001")
+	s := register(fs)
+	if code, done := inv.Parse(fs); done {
 		return code
 	}
-	if err := s.serve(ctx, inv.Logger()); err != nil && !errors.Is(err, context.Canceled) {
+	if err := s.check(); err != nil {
+		return inv.Fail(cli.ExitUsage, program, "%v (-h shows the flags)", err)
+	}
+	if err := serve(ctx, *s, inv.Logger()); err != nil && !errors.Is(err, context.Canceled) {
 		return inv.Fail(cli.ExitFailed, program, "%v", err)
 	}
 	return cli.ExitOK
 }
 
-func (s *settings) serve(ctx context.Context, log *slog.Logger) error {
+// serve runs until ctx ends or a part fails.
+func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	m := newMetrics()
-	api := s.api(m, log)
-	m.watch(api)
-	src := s.sources(api, m, log)
-	if err := src.load(); err != nil {
+	api, err := newAPI(ctx, s, m, log)
+	if err != nil {
 		return err
 	}
-	if s.token != nil {
-		if _, err := s.token(ctx); err != nil {
-			return err
-		}
+	sources := newSources(s, api, m, log)
+	if err := sources.load(); err != nil {
+		return err
 	}
-	tlsConfig, err := s.tlsConfig()
+	srv, err := newServer(s, api, log)
 	if err != nil {
 		return err
 	}
@@ -84,44 +72,30 @@ func (s *settings) serve(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 		log.Info("admin", "addr", adminListener.Addr())
-		group.Go(func() error {
-			return cli.Admin{Gatherer: m.registry, Ready: func() error { return readiness(ctx, src.ready) }}.Serve(ctx, adminListener)
-		})
+		admin := cli.Admin{Gatherer: m.registry, Ready: func() error { return readiness(ctx, sources.ready) }}
+		group.Go(func() error { return admin.Serve(ctx, adminListener) })
 	}
-	group.Go(func() error { return src.watch(ctx) })
-	srv := &http.Server{
-		Handler:   api,
-		TLSConfig: tlsConfig,
-		// No ReadTimeout: its end would look to a waiting request like that of its client.
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      httpapi.MaxWait + 30*time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
+	group.Go(func() error { return sources.watch(ctx) })
 	group.Go(func() error {
 		select {
-		case <-src.ready:
+		case <-sources.ready:
 		case <-ctx.Done():
 			return nil
 		}
 		log.Info("listening", "addr", l.Addr())
 		limited := netutil.LimitListener(l, s.maxConns)
-		var err error
-		if tlsConfig != nil {
-			err = srv.ServeTLS(limited, "", "")
-		} else {
-			err = srv.Serve(limited)
+		serve := srv.Serve
+		if srv.TLSConfig != nil {
+			serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
 		}
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
+		if err := serve(limited); !errors.Is(err, http.ErrServerClosed) {
+			return err
 		}
-		return err
+		return nil
 	})
-	srv.RegisterOnShutdown(api.StopWaiting)
 	group.Go(func() error {
 		<-ctx.Done()
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
 		if err := srv.Shutdown(stop); err != nil {
 			return errors.Join(err, srv.Close())
@@ -131,6 +105,49 @@ func (s *settings) serve(ctx context.Context, log *slog.Logger) error {
 	return group.Wait()
 }
 
+// newAPI returns the handler without hosts. A flag of 0 means "none", and a field of 0 means a
+// default, so the fields get -1.
+func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*httpapi.Handler, error) {
+	api := &httpapi.Handler{
+		MaxAge: cmp.Or(s.maxAge, -1), NegativeMaxAge: cmp.Or(s.negativeMaxAge, -1), MaxRemoved: cmp.Or(s.maxRemoved, -1),
+		MaxWaiting: s.maxFollowers, Instrument: m.instrument,
+	}
+	m.watch(api)
+	if s.tokenFile == "" {
+		return api, nil
+	}
+	read := httpapi.TokenFile(s.tokenFile)
+	api.Token = func(ctx context.Context) (string, error) {
+		token, err := read(ctx)
+		if err != nil {
+			log.Error("token", "err", err)
+		}
+		return token, err
+	}
+	_, err := read(ctx)
+	return api, err
+}
+
+func newServer(s settings, api *httpapi.Handler, log *slog.Logger) (*http.Server, error) {
+	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients)
+	if err != nil {
+		return nil, err
+	}
+	srv := &http.Server{
+		Handler:   api,
+		TLSConfig: conf,
+		// No ReadTimeout: when it ends, net/http cancels the context of a request that waits.
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      httpapi.MaxWait + 30*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	srv.RegisterOnShutdown(api.StopWaiting)
+	return srv, nil
+}
+
+// readiness returns why the API is not ready.
 func readiness(ctx context.Context, ready <-chan struct{}) error {
 	if ctx.Err() != nil {
 		return errors.New("stopping")

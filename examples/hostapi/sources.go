@@ -1,183 +1,133 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
+	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/haproxycfg/hostcluster"
+	"github.com/headgate/headgate/haproxycfg/routefiles"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/manifest"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
-// sources reads what the catalog is made of, and makes a new one at each change.
+// sources reads the hosts, and publishes them after each change.
 type sources struct {
-	file        *hostlookup.File // nil for none
-	routeFiles  []string
-	clusterDirs map[string]string // by name of the cluster
-	poll        time.Duration     // between two looks at the files
-	api         *httpapi.Handler
-	metrics     *metrics
-	log         *slog.Logger
+	hostsFile   *hostlookup.File  // nil without -hosts
+	routeFiles  *routefiles.Files // nil without -routes
+	clusterDirs map[string]string // of -cluster, by cluster
+	endpoints   map[string]string // of -endpoint, by cluster
+
+	api     *httpapi.Handler
+	metrics *metrics
+	log     *slog.Logger
+	ready   chan struct{} // closed after the first publish
 
 	mu       sync.Mutex
 	fromFile *hostlookup.Hosts
-	routes   []routeFile
-	declared declared
-	ready    chan struct{} // closed when the first catalog is there
+	declared routefiles.Declarations
+	chooser  hostcluster.Chooser
 }
 
-// routeFile is a file of declarations as it was read last.
-type routeFile struct {
-	data     []byte
-	table    routes.Table
-	problems []routes.Problem
-}
-
-// load reads what must be there before anything else begins.
-func (s *sources) load() error {
-	s.routes = make([]routeFile, len(s.routeFiles))
-	for i := range s.routeFiles {
-		if _, err := s.readRoutes(i); err != nil {
-			return err
-		}
-		if p := unusable(s.routes[i]); p != nil {
-			return p
-		}
+func newSources(s settings, api *httpapi.Handler, m *metrics, log *slog.Logger) *sources {
+	src := &sources{
+		clusterDirs: s.clusters, endpoints: s.endpoints,
+		api: api, metrics: m, log: log, ready: make(chan struct{}),
+		chooser: hostcluster.Chooser{
+			Clusters:    slices.Sorted(maps.Keys(s.endpoints)),
+			Services:    map[string]nodeselect.Objects{},
+			Annotations: nodeselect.Annotations{Prefix: s.prefix},
+		},
 	}
-	if s.file != nil {
-		s.file.Loaded = s.loaded
-		if err := s.file.Load(); err != nil {
+	if s.hosts != "" {
+		src.hostsFile = &hostlookup.File{Path: s.hosts, Interval: s.poll, Loaded: src.hostsLoaded}
+	}
+	if len(s.routes) > 0 {
+		src.routeFiles = &routefiles.Files{Names: s.routes, Recheck: s.poll}
+	}
+	return src
+}
+
+// load reads the files of -hosts and -routes. Without them the API does not start.
+func (s *sources) load() error {
+	if s.routeFiles != nil {
+		declared, err := s.routeFiles.Read()
+		if err != nil {
 			return err
 		}
+		s.declared = declared
+	}
+	if s.hostsFile != nil {
+		return s.hostsFile.Load()
 	}
 	s.update(func() {})
 	return nil
 }
 
-// watch follows all changes until ctx ends.
-func (s *sources) watch(stopped context.Context) error {
-	group, ctx := errgroup.WithContext(stopped)
-	if s.file != nil {
-		group.Go(func() error { return s.file.Watch(ctx) })
+// watch follows all sources until ctx ends.
+func (s *sources) watch(ctx context.Context) error {
+	group, running := errgroup.WithContext(ctx)
+	if s.hostsFile != nil {
+		group.Go(func() error { return s.hostsFile.Watch(running) })
 	}
-	if len(s.routeFiles) > 0 {
-		group.Go(func() error { return s.watchRoutes(ctx) })
+	if s.routeFiles != nil {
+		group.Go(func() error {
+			return s.routeFiles.Follow(running, func(d routefiles.Declarations) {
+				s.update(func() { s.declared = d })
+			})
+		})
 	}
 	for name, dir := range s.clusterDirs {
 		group.Go(func() error {
-			err := manifest.WatchDir(ctx, dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
+			err := manifest.WatchDir(running, dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 				for _, p := range problems {
 					s.log.Warn("manifest", "cluster", name, "err", p)
 				}
 				s.metrics.problems.WithLabelValues("cluster " + name).Set(float64(len(problems)))
-				s.update(func() { s.declared.clusters[name] = objects })
+				s.update(func() { s.chooser.Services[name] = objects })
 			})
 			return fmt.Errorf("cluster %s: %w", name, err)
 		})
 	}
-	err := group.Wait()
-	if stopped.Err() != nil {
-		return nil
+	if err := group.Wait(); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
-// loaded is told of each reading of the hosts file.
-func (s *sources) loaded(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
+// hostsLoaded is called after each reading of the hosts file.
+func (s *sources) hostsLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
 	for _, p := range problems {
 		s.log.Warn("left out", "err", p)
 	}
-	n := len(problems)
+	count := len(problems)
 	if err != nil {
 		s.log.Error("the hosts stay as they are", "err", err)
-		n++
+		count++
 	}
-	s.metrics.problems.WithLabelValues("hosts").Set(float64(n))
+	s.metrics.problems.WithLabelValues("hosts").Set(float64(count))
 	if err == nil {
 		s.update(func() { s.fromFile = hosts })
 	}
 }
 
-func (s *sources) watchRoutes(ctx context.Context) error {
-	ticker := time.NewTicker(s.poll)
-	defer ticker.Stop()
-	failing := map[string]string{} // what is wrong with a file and was said already
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-		any := false
-		for i, name := range s.routeFiles {
-			changed, err := s.readRoutes(i)
-			any = any || changed
-			text := ""
-			if err != nil {
-				text = err.Error()
-			}
-			if text != "" && text != failing[name] {
-				s.log.Error("the declarations stay as they are", "err", err)
-			}
-			failing[name] = text
-		}
-		if any {
-			s.update(func() {})
-		}
-	}
-}
-
-// readRoutes reads a file, and tells whether it has changed.
-func (s *sources) readRoutes(i int) (bool, error) {
-	data, err := os.ReadFile(s.routeFiles[i])
-	if err != nil {
-		return false, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	was := s.routes[i]
-	if was.data != nil && bytes.Equal(was.data, data) {
-		return false, nil
-	}
-	now := routeFile{data: data}
-	now.table, now.problems = routes.Parse(s.routeFiles[i], data)
-	if was.data != nil && unusable(now) != nil {
-		now.table = was.table
-	}
-	s.routes[i] = now
-	return true, nil
-}
-
-// unusable returns the problem of a file of which nothing could be read. An older state
-// of it is better than none.
-func unusable(f routeFile) error {
-	i := slices.IndexFunc(f.problems, func(p routes.Problem) bool { return p.Field == "" })
-	if i < 0 || len(f.table.Routes()) > 0 {
-		return nil
-	}
-	return f.problems[i]
-}
-
-// update changes a part, and publishes the catalog that follows once all parts are there.
+// update changes a source, and publishes the hosts of all sources once each source has been read.
 func (s *sources) update(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change()
-	if s.file != nil && s.fromFile == nil || len(s.declared.clusters) < len(s.clusterDirs) {
+	if s.hostsFile != nil && s.fromFile == nil || len(s.chooser.Services) < len(s.clusterDirs) {
 		return
 	}
 	first := s.api.Hosts() == nil
-	update, err := s.api.Publish(hostlookup.MergeHosts(s.fromFile, s.declare()))
+	update, err := s.api.Publish(hostlookup.MergeHosts(s.fromFile, s.declaredHosts()))
 	count := s.api.Hosts().Len()
 	s.metrics.refused.Set(0)
 	switch {
@@ -194,33 +144,24 @@ func (s *sources) update(change func()) {
 	s.metrics.hosts.Set(float64(count))
 }
 
-// declare joins the declarations and chooses a cluster for each host.
-func (s *sources) declare() *hostlookup.Hosts {
-	if len(s.routes) == 0 {
+// declaredHosts returns the declared hosts with the endpoints of their clusters.
+func (s *sources) declaredHosts() *hostlookup.Hosts {
+	if s.routeFiles == nil {
 		return nil
 	}
-	var tables []routes.Table
-	var problems []string
-	for _, f := range s.routes {
-		tables = append(tables, f.table)
-		for _, p := range f.problems {
-			problems = append(problems, p.Error())
-		}
+	choices, unplaced := s.chooser.Choose(s.declared.Table)
+	endpoints := map[string]hostlookup.Endpoint{}
+	for _, c := range choices {
+		endpoints[c.Host] = hostlookup.Endpoint{App: c.App, Addr: s.endpoints[c.Cluster]}
 	}
-	table, found := routes.Merge(tables...)
-	for _, p := range found {
-		problems = append(problems, p.Error())
-	}
-	s.declared.table = table
-	endpoints, wrong := s.declared.hosts()
-	problems = append(problems, wrong...)
-	hosts, err := hostlookup.NewHosts(endpoints)
-	if err != nil {
-		problems = append(problems, err.Error())
-	}
+	problems := slices.Concat(s.declared.Problems, unplaced)
 	for _, p := range problems {
 		s.log.Warn("declaration", "err", p)
 	}
 	s.metrics.problems.WithLabelValues("routes").Set(float64(len(problems)))
+	hosts, err := hostlookup.NewHosts(endpoints)
+	if err != nil {
+		panic(err) // the hosts and the endpoints were checked when they were read
+	}
 	return hosts
 }

@@ -5,16 +5,16 @@ import (
 	"errors"
 	"path/filepath"
 
-	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/haproxycfg/routefiles"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
 // Declarations are the routes of a RouteSource, and the problems that it found in its input.
-type Declarations struct {
-	Table    routes.Table
-	Problems []routes.Problem
-}
+type Declarations = routefiles.Declarations
+
+// RouteFiles is a RouteSource that reads YAML files in the format of package routes.
+type RouteFiles = routefiles.Files
 
 // RouteSource provides the routes of a Controller. RouteFiles is a RouteSource.
 type RouteSource interface {

@@ -1,4 +1,9 @@
-package controller
+// Package routefiles reads and follows files of declarations.
+//
+//	files := &routefiles.Files{Names: []string{"routes.yaml"}}
+//	declared, err := files.Read()
+//	err = files.Follow(ctx, func(changed routefiles.Declarations) { … })
+package routefiles
 
 import (
 	"bytes"
@@ -11,13 +16,24 @@ import (
 	"github.com/headgate/headgate/internal/filewatch"
 )
 
-// RouteFiles is a RouteSource that reads YAML files in the format of package routes.
+// Declarations are routes, and the problems that were found in their source.
+type Declarations struct {
+	Table    routes.Table
+	Problems []routes.Problem
+}
+
+// Files reads YAML files in the format of package routes, and joins their routes. Its methods must
+// not overlap.
 //
 // While Follow runs, a file that cannot be read or parsed keeps its earlier routes. A mistake in
 // one entry of a file only removes this entry.
-type RouteFiles struct {
+type Files struct {
 	// Names are the paths of the files. Required.
 	Names []string
+
+	// Recheck is how often Follow looks for a change that the operating system has not reported.
+	// 0 means 10 s.
+	Recheck time.Duration
 
 	files []routeFile
 }
@@ -31,8 +47,8 @@ type routeFile struct {
 	problems []routes.Problem
 }
 
-// Read implements RouteSource. It returns an error if a file cannot be read or parsed.
-func (f *RouteFiles) Read() (Declarations, error) {
+// Read returns the routes of all files. It returns an error if a file cannot be read or parsed.
+func (f *Files) Read() (Declarations, error) {
 	f.files = nil
 	for _, name := range f.Names {
 		data, err := os.ReadFile(name)
@@ -48,9 +64,10 @@ func (f *RouteFiles) Read() (Declarations, error) {
 	return f.merged(), nil
 }
 
-// Follow implements RouteSource.
-func (f *RouteFiles) Follow(ctx context.Context, publish func(Declarations)) error {
-	filewatch.Watcher{Paths: f.Names, Quiet: 100 * time.Millisecond, MaxWait: time.Second}.Run(ctx, func() error {
+// Follow calls publish after each change since Read, until ctx ends. It makes one call at a time.
+// Its error is always nil.
+func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
+	filewatch.Watcher{Paths: f.Names, Quiet: 100 * time.Millisecond, MaxWait: time.Second, Recheck: f.Recheck}.Run(ctx, func() error {
 		changed := false
 		var failed error
 		for i := range f.files {
@@ -69,7 +86,7 @@ func (f *RouteFiles) Follow(ctx context.Context, publish func(Declarations)) err
 }
 
 // merged returns the routes of all files, with their problems and the conflicts between them.
-func (f *RouteFiles) merged() Declarations {
+func (f *Files) merged() Declarations {
 	var tables []routes.Table
 	var problems []routes.Problem
 	for i := range f.files {

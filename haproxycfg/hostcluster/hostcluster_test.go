@@ -1,9 +1,7 @@
-package main
+package hostcluster
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,7 +26,14 @@ func services(t *testing.T, pairs ...string) nodeselect.Objects {
 	return objects
 }
 
-func TestDeclaredHosts(t *testing.T) {
+func texts(problems []routes.Problem) (all []string) {
+	for _, p := range problems {
+		all = append(all, p.Error())
+	}
+	return all
+}
+
+func TestChoose(t *testing.T) {
 	backend := func(cluster, service string, weight int) routes.Backend {
 		return routes.Backend{Ref: routes.Ref{Cluster: cluster, Namespace: "ns", Service: service, Port: "http"}, Weight: weight}
 	}
@@ -67,7 +72,7 @@ func TestDeclaredHosts(t *testing.T) {
 			"no cluster has all routes",
 			[]routes.Route{route("/", backend("a", "x", 1)), route("/p", backend("b", "y", 2)), route("/q", backend("b", "z", 2))},
 			nil, "b ns/y",
-			[]string{"a.com: cluster b has 2 of its 3 routes, and none has all: the rest must be served from there"},
+			[]string{"a.com: cluster b has 2 of the host's 3 routes, and no cluster has all; cluster b has to serve the others too"},
 		},
 		{
 			"an annotation moves it",
@@ -101,8 +106,8 @@ func TestDeclaredHosts(t *testing.T) {
 			"",
 			[]string{
 				"r.yaml:1: a.com: cluster a has no service ns/x",
-				"r.yaml:1: a.com: cluster other has no -endpoint",
-				"a.com: no cluster with an endpoint has a service of it, it is not found",
+				"r.yaml:1: a.com: there is no address for cluster other",
+				"a.com: no cluster to choose from has a service of the host, so the host is not found",
 			},
 		},
 		{
@@ -117,30 +122,26 @@ func TestDeclaredHosts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			table, problems := routes.New(tt.routes...)
 			require.Empty(t, problems)
-			hosts, found := declared{
-				table: table, clusters: tt.clusters,
-				endpoints: map[string]string{"a": "a", "b": "b"},
-			}.hosts()
+			choices, found := Chooser{Clusters: []string{"a", "b"}, Services: tt.clusters}.Choose(table)
 			got := ""
-			if ep, ok := hosts["a.com"]; ok {
-				require.Equal(t, "a.com", ep.Host)
-				got = ep.Addr + " " + ep.App
+			for _, c := range choices {
+				require.Equal(t, "a.com", c.Host)
+				got += c.Cluster + " " + c.App
 			}
 			require.Equal(t, tt.want, got)
-			require.Equal(t, tt.problems, found)
+			require.Equal(t, tt.problems, texts(found))
 		})
 	}
 }
 
-func TestDeclaredKeepsHostsApart(t *testing.T) {
+func TestChooseKeepsHostsApart(t *testing.T) {
 	table, problems := routes.Parse("r.yaml", []byte(`routes:
 - {host: b.com, backends: [{cluster: a, namespace: n, service: x, port: http}]}
 - {host: "*.b.com", path: /p, backends: [{cluster: b, namespace: n, service: y, port: http}]}
 - {host: b.com, path: /p, backends: [{cluster: a, namespace: n, service: x, port: http}]}
 `))
 	require.Empty(t, problems)
-	hosts, found := declared{table: table, endpoints: map[string]string{"a": "10.0.0.1", "b": "10.0.0.2"}}.hosts()
+	choices, found := Chooser{Clusters: []string{"a", "b"}}.Choose(table)
 	require.Empty(t, found)
-	require.Equal(t, []string{"*.b.com", "b.com"}, slices.Sorted(maps.Keys(hosts)))
-	require.Equal(t, "10.0.0.2", hosts["*.b.com"].Addr)
+	require.ElementsMatch(t, []Choice{{"*.b.com", "b", "n/y"}, {"b.com", "a", "n/x"}}, choices)
 }

@@ -1,0 +1,162 @@
+// Package hostcluster chooses one cluster for each declared host.
+//
+// A router that forwards a TLS connection without decrypting it sees the host and no path, so it
+// can only send a host to one cluster. The choice compares the clusters in this order:
+//
+//  1. the number of the host's routes that the cluster serves with a weight above 0;
+//  2. the sum of these weights;
+//  3. the number of the host's routes for which the cluster has a service;
+//  4. the name, in alphabetical order.
+//
+// The weight of a service is its declared weight times its annotated weight, and 0 while the
+// service is drained. If every weight is 0, the host therefore stays with a cluster that has its
+// services: a client of a drained service gets an answer, and a client of an unknown host does not.
+package hostcluster
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// Chooser chooses clusters. Choose does not change it.
+type Chooser struct {
+	// Clusters are the names of the clusters to choose from. Required.
+	Clusters []string
+	// Services are the objects of the clusters by name. A cluster without objects counts as a
+	// cluster that has every declared service, with no annotations.
+	Services map[string]nodeselect.Objects
+	// Annotations are the annotations of weight and drain.
+	Annotations nodeselect.Annotations
+}
+
+// Choice is the cluster of one host.
+type Choice struct {
+	Host    string // may be a wildcard
+	Cluster string
+	// App is the service that has the highest weight in the cluster, "namespace/name".
+	App string
+}
+
+// Choose returns the choices for the hosts of a table, sorted by host. A host without a choice has
+// a problem.
+func (c Chooser) Choose(table routes.Table) (choices []Choice, problems []routes.Problem) {
+	for rest := table.Routes(); len(rest) > 0; {
+		n := slices.IndexFunc(rest, func(r routes.Route) bool { return r.Host != rest[0].Host })
+		if n < 0 {
+			n = len(rest)
+		}
+		choice, found := c.choose(rest[:n])
+		problems = append(problems, found...)
+		if choice.Cluster != "" {
+			choices = append(choices, choice)
+		}
+		rest = rest[n:]
+	}
+	return choices, problems
+}
+
+// candidate is a cluster for one host, or for one route of it.
+type candidate struct {
+	cluster string
+	live    int // routes with a weight above 0
+	weight  int // the sum of these weights
+	known   int // routes
+	app     string
+}
+
+// choose returns the choice for the host that all routes of the list have. It has no cluster if
+// there is none to choose.
+func (c Chooser) choose(list []routes.Route) (Choice, []routes.Problem) {
+	host := list[0].Host
+	var problems []routes.Problem
+	var candidates []candidate
+	for _, route := range list {
+		ofRoute, found := c.candidates(route)
+		problems = append(problems, found...)
+		for _, r := range ofRoute {
+			sum, isNew := candidateOf(&candidates, r.cluster)
+			sum.live, sum.weight, sum.known = sum.live+r.live, sum.weight+r.weight, sum.known+r.known
+			if isNew {
+				sum.app = r.app
+			}
+		}
+	}
+	if len(candidates) == 0 {
+		return Choice{}, append(problems, routes.Problem{Message: host + ": no cluster to choose from has a service of the host, so the host is not found"})
+	}
+	best := slices.MinFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(-cmp.Compare(a.live, b.live), -cmp.Compare(a.weight, b.weight), -cmp.Compare(a.known, b.known), cmp.Compare(a.cluster, b.cluster))
+	})
+	if best.known < len(list) {
+		problems = append(problems, routes.Problem{Message: fmt.Sprintf("%s: cluster %s has %d of the host's %d routes, and no cluster has all; cluster %s has to serve the others too", host, best.cluster, best.known, len(list), best.cluster)})
+	}
+	return Choice{Host: host, Cluster: best.cluster, App: best.app}, problems
+}
+
+// candidates returns the clusters that have a service of the route.
+func (c Chooser) candidates(route routes.Route) (list []candidate, problems []routes.Problem) {
+	problem := func(format string, args ...any) {
+		problems = append(problems, routes.Problem{
+			File: route.Position.File, Line: route.Position.Line,
+			Message: route.Host + ": " + fmt.Sprintf(format, args...),
+		})
+	}
+	heaviest := map[string]int{} // the weight of the service that gives the cluster its app
+	for _, b := range route.Backends {
+		if !slices.Contains(c.Clusters, b.Cluster) {
+			problem("there is no address for cluster %s", b.Cluster)
+			continue
+		}
+		weight := b.Weight * nodeselect.DefaultWeightPercent
+		if objects, ok := c.Services[b.Cluster]; ok {
+			svc := objects.Service(b.Namespace, b.Service)
+			if svc == nil {
+				problem("cluster %s has no service %s/%s", b.Cluster, b.Namespace, b.Service)
+				continue
+			}
+			percent, err := c.weightPercent(svc)
+			if err != nil {
+				problem("cluster %s: %v", b.Cluster, err)
+			}
+			weight = b.Weight * percent
+		}
+		sum, isNew := candidateOf(&list, b.Cluster)
+		sum.known = 1
+		if sum.weight += weight; weight > 0 {
+			sum.live = 1
+		}
+		if isNew || weight > heaviest[b.Cluster] {
+			heaviest[b.Cluster] = weight
+			sum.app = b.Namespace + "/" + b.Service
+		}
+	}
+	return list, problems
+}
+
+// weightPercent returns the weight of a service in percent, 0 if it is drained. If an annotation
+// cannot be read, weightPercent returns the weight without that annotation, and an error.
+func (c Chooser) weightPercent(svc *corev1.Service) (int, error) {
+	percent, err := c.Annotations.WeightPercent(svc)
+	drained, drainErr := c.Annotations.Drain(svc)
+	if drained {
+		percent = 0
+	}
+	return percent, cmp.Or(err, drainErr)
+}
+
+// candidateOf returns the candidate of a cluster, and adds it to the list if it is new.
+func candidateOf(list *[]candidate, cluster string) (of *candidate, isNew bool) {
+	for i := range *list {
+		if (*list)[i].cluster == cluster {
+			return &(*list)[i], false
+		}
+	}
+	*list = append(*list, candidate{cluster: cluster})
+	return &(*list)[len(*list)-1], true
+}

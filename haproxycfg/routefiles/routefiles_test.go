@@ -1,0 +1,74 @@
+package routefiles_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg/routefiles"
+)
+
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	one, two := filepath.Join(dir, "one.yaml"), filepath.Join(dir, "two.yaml")
+	write := func(file, text string) {
+		require.NoError(t, os.WriteFile(file+".new", []byte(text), 0o600))
+		require.NoError(t, os.Rename(file+".new", file))
+	}
+	route := func(host string) string {
+		return "routes:\n- host: " + host + "\n  backends:\n  - {cluster: eu-1, namespace: shop, service: web, port: http}\n"
+	}
+	files := &routefiles.Files{Names: []string{one, two}}
+	write(one, route("one.example.com"))
+	_, err := files.Read()
+	require.ErrorIs(t, err, os.ErrNotExist)
+	for text, want := range map[string]string{
+		"routes: [":           "two.yaml:1: ",
+		"":                    "two.yaml:1: the file is empty",
+		"route: []\n":         "two.yaml:1: route: unknown field, did you mean routes?",
+		"routes: {host: x}\n": "two.yaml:1: routes: must be a list",
+	} {
+		write(two, text)
+		_, err = files.Read()
+		require.ErrorContains(t, err, want)
+	}
+	write(two, route("two.example.com")+"- host: '*'\n") // one bad entry
+	d, err := files.Read()
+	require.NoError(t, err)
+	require.Equal(t, []string{"one.example.com", "two.example.com"}, d.Table.Hosts())
+	require.NotEmpty(t, d.Problems)
+
+	ctx, stop := context.WithCancel(t.Context())
+	published := make(chan routefiles.Declarations)
+	done := make(chan error, 1)
+	go func() {
+		done <- files.Follow(ctx, func(d routefiles.Declarations) {
+			select {
+			case published <- d:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	write(two, route("new.example.com"))
+	d = <-published
+	require.Equal(t, []string{"new.example.com", "one.example.com"}, d.Table.Hosts())
+	require.Empty(t, d.Problems)
+	write(two, "routes: [")
+	d = <-published
+	require.Equal(t, []string{"new.example.com", "one.example.com"}, d.Table.Hosts())
+	require.Len(t, d.Problems, 1)
+	require.True(t, strings.HasSuffix(d.Problems[0].Message, "is kept"), d.Problems[0].Message)
+	require.NoError(t, os.Remove(two))
+	d = <-published
+	require.Contains(t, d.Problems[0].Message, "no such file")
+	require.Equal(t, []string{"new.example.com", "one.example.com"}, d.Table.Hosts())
+	write(two, route("new.example.com")) // the content that it had before
+	d = <-published
+	require.Empty(t, d.Problems)
+	stop()
+	require.NoError(t, <-done)
+}
