@@ -187,7 +187,8 @@ func (r refusal) message() string {
 // maxPage bounds the output of the template, because an answer is in memory as a whole.
 const maxPage = 1 << 20
 
-// renderPage returns the body of a page. If the template fails, the body is the status in plain text.
+// renderPage returns the body of a page. If the template fails, the body is the status in plain
+// text.
 func renderPage(t *template.Template, p Page) []byte {
 	if t == nil {
 		t = defaultPage
@@ -218,8 +219,8 @@ func pageFields(status, length int, now time.Time) []field {
 	return fields
 }
 
-// http1Answer returns an answer in HTTP/1. The answer to HEAD has the length of the body for GET, and
-// no body (RFC 9110 section 9.3.2).
+// http1Answer returns an answer in HTTP/1. The answer to HEAD has the length of the body for GET,
+// and no body (RFC 9110 section 9.3.2).
 func http1Answer(c clientInfo, status int, body []byte, now time.Time) []byte {
 	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
 	for _, h := range pageFields(status, len(body), now) {

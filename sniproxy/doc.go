@@ -22,11 +22,11 @@
 //	dial    DialTimeout, over all addresses of the endpoint
 //	relay   IdleTimeout
 //
-// At the end, the Server calls Finished once. A connection with one ended direction (TCP half-close)
-// stays open until the other direction ends or IdleTimeout expires.
+// At the end, the Server calls Finished once. A connection with one ended direction (TCP
+// half-close) stays open until the other direction ends or IdleTimeout expires.
 //
-// The subpackages do the parts, and can be used alone: peek parses the first bytes, hostlookup finds
-// endpoints and caches them, relay moves the bytes. On Linux an idle connection takes two
+// The subpackages do the parts, and can be used alone: peek parses the first bytes, hostlookup
+// finds endpoints and caches them, relay moves the bytes. On Linux an idle connection takes two
 // descriptors and about 1 KiB, and no goroutine, buffer or pipe.
 //
 // # Answers to clients

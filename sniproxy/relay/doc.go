@@ -1,8 +1,9 @@
-// Package relay moves bytes between pairs of TCP connections at the cost of the system
-// calls that this takes, and holds next to nothing for a pair that is silent.
+// Package relay relays bytes between pairs of TCP connections. It needs little more processor time
+// than the system calls themselves, and next to no memory for an idle pair.
 //
-// An Engine accepts connections, gives their first bytes to a Session, which says where
-// they go, connects there and carries bytes both ways until both sides are done:
+// An Engine accepts connections and passes their first bytes to a Session. The Session decides
+// where the connection goes. The Engine connects there and relays both ways until both sides have
+// ended:
 //
 //	var e relay.Engine
 //	err := e.Serve(listener, func(c relay.Conn) relay.Session {
@@ -14,34 +15,39 @@
 //		return relay.Step{Action: relay.Connect, Addr: backend}
 //	}
 //
-// A Session answers with values, Steps; the Engine has the effects. Two connections that
-// exist already are handed over by Engine.Relay.
+// A Session returns its decisions as values (Step); the Engine carries them out. Engine.Relay
+// relays between two connections that exist already.
 //
 // # Contract
 //
-// The backend receives Step.Data, then every byte of the client but the first Step.Skip,
-// once and in order. The end of one direction (FIN) is passed on as the end of that
-// direction; the other goes on until it ends too or is idle for the idle time-out. A connection
-// that is not TCP has to have a CloseWrite method for that: the end of what goes to one without
-// ends both directions. A reset is passed on as a reset. A backend that takes no more may have answered before: the client
-// still gets that, and what it goes on sending is discarded, until nothing has moved to it for
-// two seconds. A side that does not read stops the Engine from reading the other: what is held
-// for it is bounded by one buffer or one pipe.
+// The backend receives Step.Data, and then every byte of the client except the first Step.Skip,
+// once and in order.
 //
-// The time-outs of hello, dial and idle are apart: none of them has an effect on a later
-// phase. They are coarse: up to an eighth of a second late, never early.
+// The Engine passes on the end of one direction (FIN). The other direction goes on until it ends
+// too, or until the idle time-out. A connection that is not TCP needs a CloseWrite method for this:
+// without one, the end of one direction ends both. The Engine passes on a reset as a reset.
 //
-// Done is called exactly once for each Session, after both connections are closed.
+// A backend that accepts no more bytes may have sent an answer before. The client still gets this
+// answer. The Engine discards what the client sends on, until no byte has moved to the client for
+// 2 s.
+//
+// When a side does not read, the Engine stops reading from the other side. It holds at most one
+// buffer or one pipe of bytes for each direction.
+//
+// The time-outs of hello, dial and idle are independent. Each may be late by up to an eighth of a
+// second, but never early.
+//
+// The Engine calls Done exactly once for each Session, after it has closed both connections.
 //
 // # Two implementations
 //
-// On Linux (amd64, arm64) TCP connections are served by event loops without a goroutine,
-// a buffer or a pipe for a connection that is idle; see README.md in this directory for
-// how. Elsewhere, for connections that are not TCP (TLS, net.Pipe) and with
-// Engine.Portable, goroutines do the same: two for each pair.
+// On Linux (amd64, arm64), event loops serve TCP connections. An idle connection has no goroutine,
+// buffer or pipe. README.md in this directory describes how. On other systems, with
+// Engine.Portable, and for connections that are not TCP (TLS, net.Pipe), two goroutines serve each
+// pair.
 //
 // # What it does not do
 //
-// It does not parse what it carries, resolve names, log, or limit who may connect: that
-// is the Session's side. It does not carry TCP urgent data.
+// The package does not parse the bytes, resolve names, log, or limit who may connect: the Session
+// does that. It does not relay TCP urgent data.
 package relay

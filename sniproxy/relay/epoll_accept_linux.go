@@ -60,7 +60,7 @@ func (a *acceptor) close(err error) {
 	a.fd = -1
 	if a.index >= 0 {
 		a.spare.Close()
-		l.wheel.stop(&a.pause)
+		l.timers.stop(&a.pause)
 		l.acceptors[a.index] = nil
 	}
 	a.done <- err
@@ -132,7 +132,7 @@ func (a *acceptor) acceptFailed(e errno) {
 		return
 	}
 	a.control(unix.EPOLL_CTL_MOD, 0)
-	a.loop.wheel.set(&a.pause, a.loop.now+int64(a.backoff.Next()))
+	a.loop.timers.set(&a.pause, a.loop.now+int64(a.backoff.Next()))
 }
 
 // resume ends the pause.

@@ -279,10 +279,10 @@ func (ec *epollConn) setTimer() {
 		at = earliest(at, ec.closing.closeAt)
 	}
 	if at == 0 {
-		ec.loop.wheel.stop(&ec.timer)
+		ec.loop.timers.stop(&ec.timer)
 		return
 	}
-	ec.loop.wheel.set(&ec.timer, at)
+	ec.loop.timers.set(&ec.timer, at)
 }
 
 // after returns start+d, and 0 (never) if d is not positive.
@@ -365,10 +365,10 @@ func (ec *epollConn) release() {
 	for i := range ec.side {
 		ec.closeSide(i)
 	}
-	l.wheel.stop(&ec.timer)
+	l.timers.stop(&ec.timer)
 	l.removeConn(ec)
 	l.load.Add(-1)
-	ec.putHandshake()
+	l.putHandshake(ec)
 	if ec.session == nil {
 		l.engine.shared.end()
 	}

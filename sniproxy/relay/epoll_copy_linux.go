@@ -4,42 +4,41 @@ package relay
 
 import "golang.org/x/sys/unix"
 
-// side is one of the two sockets of a epollConn, and what came from it and is on its way to the
-// other.
+// side is one of the two sockets of an epollConn, and the bytes from it that the other socket has
+// not accepted yet.
 type side struct {
-	fd int32 // -1 is none
+	fd int32 // -1 means none
 
-	// What is known of the socket. It is registered once, edge-triggered: readable and
-	// writable hold from the event that says so to the EAGAIN, or the short read, that
-	// says otherwise.
+	// The socket is registered once, edge-triggered. An event sets readable or writable. EAGAIN,
+	// a short read or a short write clears it.
 	readable, writable bool
 	registered         bool
-	wantsOut           bool // registered for EPOLLOUT too
-	peerEnded          bool // EPOLLRDHUP was seen: a short read does not mean that there is no more
-	eof                bool // its end was read
-	shutdown           bool // its peer's end was passed on to it
-	wrote, noDelay     bool
+	wantsOut           bool // registered for EPOLLOUT
+	peerEnded          bool // EPOLLRDHUP was seen: after a short read there may be the end to read
+	eof                bool // the end was read
+	shutdown           bool // the end of the other side was passed on to this one
+	wrote              bool // bytes were written to the socket
+	noDelay            bool // TCP_NODELAY is set
+	failed             bool // a write has failed
+	noSplice           bool // splice(2) does not work with this socket
 
-	failed   bool // writing to it has failed
-	noSplice bool // it is not a socket that can
-
-	longReads int8   // grows with long reads; from bulkStreak on it is bulk
-	heldSent  int32  // how much of held the other has taken
-	held      []byte // read from it, not yet written to the other
-	pipe      *pipe  // likewise, in the kernel
-	delivered int64  // bytes of it that the other has taken
+	longReads int8   // counts long reads in a row, up to bulkStreak; more with a pipe
+	heldSent  int32  // how many bytes of held the other side has accepted
+	held      []byte // bytes that were read and not accepted
+	pipe      *pipe  // bytes that were spliced in and not accepted
+	delivered int64  // bytes that the other side has accepted in all
 }
 
 const (
-	// A read of at least longRead bytes is a sign of bulk, and bulkStreak of them in a
-	// row, or one that fills the buffer, the proof: then splice(2) is worth its pipe.
+	// A read of at least longRead bytes is long. After bulkStreak long reads in a row, or one that
+	// fills the buffer, splice(2) is faster than copying.
 	longRead   = 16 << 10
 	bulkStreak = 4
-	// So many reads through a pipe that are not long end it.
+	// After endStreak splices in a row that are not long, the connection copies again.
 	endStreak = 4
 )
 
-// hold keeps what the other side has not taken.
+// hold stores bytes that the other side did not accept.
 func (s *side) hold(l *epollLoop, parts ...[]byte) {
 	n := 0
 	for _, p := range parts {
@@ -51,7 +50,7 @@ func (s *side) hold(l *epollLoop, parts ...[]byte) {
 	}
 }
 
-// drop gives back what hold and splice have taken.
+// releaseBuffers gives the buffer and the pipe back to the loop.
 func (s *side) releaseBuffers(l *epollLoop) {
 	if s.held != nil {
 		l.putBuffer(s.held)
@@ -63,7 +62,9 @@ func (s *side) releaseBuffers(l *epollLoop) {
 	}
 }
 
-// pump moves what can be moved, both ways.
+func (s *side) empty() bool { return s.held == nil && s.pipe == nil }
+
+// copyBoth copies in both directions until both have to wait for an event.
 func (ec *epollConn) copyBoth() {
 	more := false
 	for i := range ec.side {
@@ -88,7 +89,7 @@ func (ec *epollConn) copyBoth() {
 	}
 }
 
-// again gives the epollConn another turn, after those of others.
+// requeue makes the loop serve this connection again after the others.
 func (ec *epollConn) requeue() {
 	if !ec.queued {
 		ec.queued = true
@@ -96,32 +97,31 @@ func (ec *epollConn) requeue() {
 	}
 }
 
-func (s *side) empty() bool { return s.held == nil && s.pipe == nil }
-
-// move moves bytes from side i to the other until one of them has to be waited for, then
-// returns false, or the turn is over, then true.
-func (ec *epollConn) copyFrom(i int) bool {
+// copyFrom copies from side i to the other. It returns false when it has to wait for an event, and
+// true when it has moved quantum bytes.
+func (ec *epollConn) copyFrom(i int) (more bool) {
 	from, to := &ec.side[i], &ec.side[1-i]
+	src := Party(i + 1)
 	if to.failed && i == clientSide {
 		return ec.discard()
 	}
 	for moved := 0; moved < quantum && !to.failed; {
-		n, ok := ec.flush(from, to, Party(i+1))
+		n, ok := ec.flush(from, to, src)
 		moved += n
 		if !ok {
 			return false
 		}
 		if from.eof {
-			ec.shutdownPeer(from, to, Party(i+1))
+			ec.shutdownPeer(from, to, src)
 			return false
 		}
 		if !from.readable || !to.writable {
 			return false
 		}
-		if from.longReads >= bulkStreak && ec.spliceIn(from, Party(i+1)) {
+		if from.longReads >= bulkStreak && ec.spliceIn(from, src) {
 			continue
 		}
-		n, ok = ec.copyOnce(from, to, Party(i+1))
+		n, ok = ec.copyOnce(from, to, src)
 		moved += n
 		if !ok {
 			return false
@@ -130,8 +130,9 @@ func (ec *epollConn) copyFrom(i int) bool {
 	return !to.failed
 }
 
-// copy reads into the loop's buffer and writes from there. What is not taken is held.
-func (ec *epollConn) copyOnce(from, to *side, by Party) (n int, ok bool) {
+// copyOnce reads into the buffer of the loop and writes from it. It holds the bytes that the other
+// side does not accept. ok is false if a side has failed.
+func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)
 	switch {
@@ -139,7 +140,7 @@ func (ec *epollConn) copyOnce(from, to *side, by Party) (n int, ok bool) {
 		from.readable = false
 		return 0, true
 	case e != noError:
-		ec.readFailed(by, e)
+		ec.readFailed(src, e)
 		return 0, false
 	case n == 0:
 		from.eof = true
@@ -156,7 +157,7 @@ func (ec *epollConn) copyOnce(from, to *side, by Party) (n int, ok bool) {
 	default:
 		from.longReads = 0
 	}
-	m, ok := ec.write(from, to, l.scratch[:n], 3-by)
+	m, ok := ec.write(from, to, l.scratch[:n], other(src))
 	ec.countDelivered(from, m)
 	if ok && m < n {
 		from.hold(l, l.scratch[m:n])
@@ -164,8 +165,15 @@ func (ec *epollConn) copyOnce(from, to *side, by Party) (n int, ok bool) {
 	return m, ok
 }
 
-// fill moves bytes of the source into a pipe. It returns false if copying has to do.
-func (ec *epollConn) spliceIn(from *side, by Party) bool {
+func other(p Party) Party {
+	if p == ByClient {
+		return ByBackend
+	}
+	return ByClient
+}
+
+// spliceIn moves bytes from the socket into a pipe. It returns false if the caller must copy.
+func (ec *epollConn) spliceIn(from *side, src Party) bool {
 	if from.noSplice {
 		return false
 	}
@@ -190,39 +198,39 @@ func (ec *epollConn) spliceIn(from *side, by Party) bool {
 		from.eof = true
 	case unix.EAGAIN:
 		from.readable = false
-	case unix.EINVAL, unix.ENOSYS, unix.EPERM: // the last is how sandboxes say that there is no such call
+	case unix.EINVAL, unix.ENOSYS, unix.EPERM: // sandboxes without the system call return EPERM
 		from.noSplice = true
 		return false
 	default:
-		ec.readFailed(by, e)
+		ec.readFailed(src, e)
 	}
 	return true
 }
 
-// broken ends a epollConn of which one side cannot be read any more. The other learns it in the
-// same way, by RST.
+// readFailed ends the connection because a side cannot be read any more. The other side gets an RST
+// too.
 func (ec *epollConn) readFailed(by Party, e errno) {
 	ec.reset = true
 	ec.finishFirstFailure(by, readError(by, e))
 }
 
-// refused takes note that a side takes no more. What it has sent before may still be on its
-// way to the other: a server may answer and close before it has read all of a request.
-// What is left of that is there already, so that the wait for it is short. Until then, and
-// until the client has had time to take it, what the client sends is read and forgotten. A
-// client that takes no more has no such claim: what its backend sends stays unread.
-func (ec *epollConn) writeFailed(from, to *side, party Party, e errno) {
+// writeFailed handles a side that accepts no more bytes. The bytes that this side sent before may
+// still be on their way to the other side: a server may answer and close before it has read the
+// whole request. Those bytes are already in the network, so the other direction runs on with the
+// short idle time-out lingerTimeout. Meanwhile discard reads what a client still sends. In the
+// other direction nothing is read: a client that accepts no more gets no answer.
+func (ec *epollConn) writeFailed(from, to *side, dst Party, e errno) {
 	to.failed = true
 	from.releaseBuffers(ec.loop)
 	if ec.closing == nil {
 		ec.closing = &closing{}
 	}
 	if ec.closing.failure == nil {
-		ec.closing.failedBy, ec.closing.failure = party, writeError(party, e)
+		ec.closing.failedBy, ec.closing.failure = dst, writeError(dst, e)
 	}
 	to.readable = true
 	ec.idle, ec.keepAliveSet = lingerTimeout, true
-	ec.movedAt = ec.loop.now // nothing may have moved for longer than that
+	ec.movedAt = ec.loop.now // the connection may have been silent for longer than lingerTimeout
 	ec.setTimer()
 	if from.failed {
 		ec.reset = true
@@ -232,17 +240,16 @@ func (ec *epollConn) writeFailed(from, to *side, party Party, e errno) {
 	ec.requeue()
 }
 
-// finishFailed finishes with the failure that came first, if there was one, else as given.
+// finishFirstFailure ends the connection with the first failed write, or else with by and err.
 func (ec *epollConn) finishFirstFailure(by Party, err error) {
-	if e := ec.closing; e != nil && e.failure != nil {
-		by, err = e.failedBy, e.failure
+	if c := ec.closing; c != nil && c.failure != nil {
+		by, err = c.failedBy, c.failure
 	}
 	ec.finish(by, err)
 }
 
-// flush moves what is held, or in the pipe, to the other side. It returns false if there is
-// some left.
-func (ec *epollConn) flush(from, to *side, by Party) (moved int, ok bool) {
+// flush writes the held or spliced bytes to the other side. ok is false if some are left.
+func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	if from.empty() {
 		return 0, true
 	}
@@ -250,7 +257,7 @@ func (ec *epollConn) flush(from, to *side, by Party) (moved int, ok bool) {
 		return 0, false
 	}
 	if from.held != nil {
-		n, ok := ec.write(from, to, from.held[from.heldSent:], 3-by)
+		n, ok := ec.write(from, to, from.held[from.heldSent:], other(src))
 		ec.countDelivered(from, n)
 		if from.heldSent += int32(n); !ok || int(from.heldSent) < len(from.held) {
 			return n, false
@@ -259,14 +266,14 @@ func (ec *epollConn) flush(from, to *side, by Party) (moved int, ok bool) {
 		return n, true
 	}
 	for from.pipe.n > 0 {
-		ec.setNoDelay(to)
+		ec.beforeWrite(to)
 		n, e := sysSplice(from.pipe.r, to.fd, from.pipe.n)
 		if e == unix.EAGAIN {
 			ec.awaitWritable(to)
 			return moved, false
 		}
 		if e != noError {
-			ec.writeFailed(from, to, 3-by, e)
+			ec.writeFailed(from, to, other(src), e)
 			return moved, false
 		}
 		from.pipe.n -= n
@@ -278,12 +285,12 @@ func (ec *epollConn) flush(from, to *side, by Party) (moved int, ok bool) {
 	return moved, true
 }
 
-// write writes what the socket takes. It returns false if it takes nothing any more.
-func (ec *epollConn) write(from, to *side, b []byte, party Party) (int, bool) {
-	ec.setNoDelay(to)
+// write writes as many bytes as the socket accepts. ok is false if the write has failed.
+func (ec *epollConn) write(from, to *side, b []byte, dst Party) (n int, ok bool) {
+	ec.beforeWrite(to)
 	n, e := sysWrite(to.fd, b)
 	if e != noError && e != unix.EAGAIN {
-		ec.writeFailed(from, to, party, e)
+		ec.writeFailed(from, to, dst, e)
 		return 0, false
 	}
 	if n < len(b) {
@@ -292,9 +299,9 @@ func (ec *epollConn) write(from, to *side, b []byte, party Party) (int, bool) {
 	return n, true
 }
 
-// beforeWrite turns Nagle's algorithm off where it could begin to have an effect, which is
-// with the second write: a connection with one request does not pay for it.
-func (ec *epollConn) setNoDelay(to *side) {
+// beforeWrite turns Nagle's algorithm off before the second write to a socket. The algorithm does
+// not delay the first write, so a connection with one request does not pay for the system call.
+func (ec *epollConn) beforeWrite(to *side) {
 	if to.noDelay {
 		return
 	}
@@ -305,7 +312,7 @@ func (ec *epollConn) setNoDelay(to *side) {
 	to.wrote = true
 }
 
-// blocked waits for EPOLLOUT, for which few sockets ever have to be registered.
+// awaitWritable registers the socket for EPOLLOUT. Few sockets ever need that.
 func (ec *epollConn) awaitWritable(to *side) {
 	to.writable = false
 	if !to.registered || to.wantsOut {
@@ -320,7 +327,6 @@ func (ec *epollConn) awaitWritable(to *side) {
 	sysEpollCtl(l.ep, unix.EPOLL_CTL_MOD, to.fd, interest|unix.EPOLLOUT, ec.token<<1|int32(i), l.entries[ec.token].gen)
 }
 
-// took counts.
 func (ec *epollConn) countDelivered(from *side, n int) {
 	if n > 0 {
 		from.delivered += int64(n)
@@ -328,11 +334,11 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 	}
 }
 
-// passEnd ends the direction to the other side, once all before the end was taken. If the
-// other has ended as well, closing says so to both.
-func (ec *epollConn) shutdownPeer(from, to *side, by Party) {
+// shutdownPeer passes the end of from on to the other side. If the other side has ended too, the
+// close of both sockets does that.
+func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
-		ec.firstEnd = by
+		ec.firstEnd = src
 	}
 	if to.shutdown {
 		return

@@ -14,18 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// epollEngine is the implementation with event loops. Every epollConn belongs to one loop.
+// epollEngine is the implementation with event loops. Each connection belongs to one loop.
 type epollEngine struct {
 	shared   *engineState
-	base     time.Time // of the loops' clocks
+	base     time.Time // the zero of epollLoop.clock
 	loops    []*epollLoop
-	lastLoop atomic.Uint32 // for taking loops in turn
+	lastLoop atomic.Uint32 // for nextLoop
 	wg       sync.WaitGroup
-	dials    sync.WaitGroup // every Step.Dial
+	dials    sync.WaitGroup // running calls of Step.Dial
 	once     sync.Once      // of stop
 }
 
-// newEvents starts the loops; it returns nil where that is not possible.
+// newEpollEngine starts the loops. It returns nil if the system refuses one.
 func newEpollEngine(s *engineState) *epollEngine {
 	ee := &epollEngine{shared: s, base: time.Now()}
 	for range s.settings.loops {
@@ -40,10 +40,10 @@ func newEpollEngine(s *engineState) *epollEngine {
 	return ee
 }
 
-// stop ends the loops, which have no epollConn any more, and waits for them.
+// stop ends the loops and waits for them. No connection is open any more.
 func (ee *epollEngine) stop() {
 	ee.once.Do(func() {
-		ee.dials.Wait() // the loops have to close what they return
+		ee.dials.Wait() // the loops close the connections that these calls return
 		for _, l := range ee.loops {
 			l.post(func() { l.stopped = true })
 		}
@@ -59,33 +59,34 @@ func (ee *epollEngine) pipes() int64 {
 	return n
 }
 
-// next is the loop whose turn it is.
+// nextLoop returns the loops in turn.
 func (ee *epollEngine) nextLoop() *epollLoop {
 	return ee.loops[int(ee.lastLoop.Add(1))%len(ee.loops)]
 }
 
-// spread returns l, or a loop with so much less to do that the way there is worth it: one
-// that has far fewer connections, or no more of them and nothing to do while l has.
+// chooseLoop returns the loop for a connection that l has accepted. It is l, unless another loop
+// has 8 connections less, or is idle with fewer connections while l is busy: a move to another loop
+// costs a task and a wake-up.
 func (ee *epollEngine) chooseLoop(l *epollLoop) *epollLoop {
-	const far, several = 8, 3
+	const farFewer, busyEvents = 8, 3
 	least := l
 	for _, other := range ee.loops {
-		load, than := other.load.Load(), least.load.Load()
-		if load+far < than || l.lastEvents > several && load < than && other.parked.Load() {
+		load, leastLoad := other.load.Load(), least.load.Load()
+		if load+farFewer < leastLoad || l.lastEvents > busyEvents && load < leastLoad && other.parked.Load() {
 			least = other
 		}
 	}
 	return least
 }
 
-// serve takes the listener's socket out of Go's poller and into that of a loop.
+// serve moves the socket of a listener from Go's poller to a loop.
 func (ee *epollEngine) serve(l *net.TCPListener, accept func(Conn) Session) error {
 	fd, err := detach(l)
 	l.Close()
 	if err != nil {
 		return err
 	}
-	// Sockets of connections that come from now on inherit it, which saves a call for each.
+	// Sockets accepted later inherit the option, which saves a system call for each.
 	sysSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	a := &acceptor{loop: ee.nextLoop(), fd: fd, newSession: accept, done: make(chan error, 1), index: -1}
 	running := ee.shared.listen(func() { a.loop.post(func() { a.close(ErrClosed) }) })
@@ -98,7 +99,7 @@ func (ee *epollEngine) serve(l *net.TCPListener, accept func(Conn) Session) erro
 	return <-a.done
 }
 
-// relay takes both connections out of Go's poller.
+// relay moves the sockets of both connections from Go's poller to a loop.
 func (ee *epollEngine) relay(client, backend *net.TCPConn, prefix []byte, session Session) {
 	remote := addrPort(client.RemoteAddr())
 	c, err := detach(client)
@@ -146,9 +147,9 @@ func (ee *epollEngine) closeWithin(d time.Duration) {
 	}
 }
 
-// detach makes a descriptor of a connection's or listener's socket that Go does not know
-// of. It is -1 if that fails. Its owner then closes c, which takes the socket out of
-// Go's poller.
+// detach duplicates the descriptor of a connection or listener. Go's poller does not have the
+// duplicate. The caller closes c, which removes the original from Go's poller. On an error the
+// descriptor is -1.
 func detach(c syscall.Conn) (int32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -171,7 +172,7 @@ func detach(c syscall.Conn) (int32, error) {
 	return int32(fd), err
 }
 
-// setKeepAlive makes TCP probe the peer after a silence of d.
+// setKeepAlive makes TCP probe the peer after a silence of d, and then every d.
 func setKeepAlive(fd int32, d time.Duration) {
 	if d <= 0 {
 		return
@@ -182,7 +183,7 @@ func setKeepAlive(fd int32, d time.Duration) {
 	sysSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds)
 }
 
-// zoneIndex is the index of the interface that an IPv6 zone names.
+// zoneIndex returns the index of the network interface that an IPv6 zone names; 0 if there is none.
 func zoneIndex(zone string) uint32 {
 	if zone == "" {
 		return 0

@@ -167,7 +167,7 @@ func (ec *epollConn) sendFirstBytes() errno {
 	if ec.dialStarted != 0 {
 		ec.dial = ec.since(ec.dialStarted)
 	}
-	ec.putHandshake()
+	l.putHandshake(ec)
 	ec.phase, ec.movedAt = PhaseRelay, l.now
 	ec.keepAliveSet = l.engine.shared.settings.keepAlive <= 0
 	ec.setTimer()

@@ -205,7 +205,7 @@ func smallPipe(t *testing.T) (*pipe, bool) {
 	require.NoError(t, unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC))
 	_, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, 4096)
 	require.NoError(t, err)
-	return usePipe(fds, 4096)
+	return growPipe(fds, 4096)
 }
 
 // noPipe makes splice(2) fail with EINVAL: what it returns is none.

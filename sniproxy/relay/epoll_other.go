@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// epollEngine is absent here: the portable implementation does everything.
+// epollEngine does not exist on this system. The implementation with goroutines serves everything.
 type epollEngine struct{}
 
 func newEpollEngine(*engineState) *epollEngine { return nil }

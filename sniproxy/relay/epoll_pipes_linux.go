@@ -4,20 +4,23 @@ package relay
 
 import "golang.org/x/sys/unix"
 
+// A pipe carries bulk data between two sockets with splice(2), without a copy to user space. In
+// BenchmarkBulk a GiB takes 0.27 s of processor time with pipes and 0.52 s without.
+
 const (
-	// pipeSize is what a pipe should hold. More of it means fewer calls for a
-	// gigabyte; an unprivileged user may have 64 MiB of it (pipe-user-pages-soft).
+	// pipeSize is the size of a pipe. A larger pipe needs fewer system calls. All pipes of an
+	// unprivileged user together may have 64 MiB (pipe-user-pages-soft).
 	pipeSize = 512 << 10
-	// minPipeSize is what a pipe must hold to be worth it. Beyond its limit a user
-	// gets pipes of 8 KiB, through which splice(2) is slower than copying.
+	// minPipeSize is the smallest useful size. A user above the limit gets pipes of 8 KiB, and
+	// splice(2) through such a pipe is slower than copying.
 	minPipeSize = 64 << 10
 )
 
-// pipe is a kernel buffer between two calls of splice(2).
+// pipe is a kernel buffer.
 type pipe struct {
 	r, w int32
 	size int
-	n    int // bytes in it
+	n    int // bytes in the pipe
 }
 
 func (p *pipe) close() {
@@ -25,19 +28,20 @@ func (p *pipe) close() {
 	sysClose(p.w)
 }
 
-// pipePool lends the pipes of one loop. A epollConn has one only while bytes are in it.
+// pipePool lends the pipes of one loop. A connection has a pipe only while bytes are in the pipe.
 type pipePool struct {
 	free    []*pipe
-	made    int
-	limit   int
-	skip    int // so many times take does not try to make one, after it failed
+	made    int // pipes that exist, free or lent
+	limit   int // of made
+	skip    int // how many calls of get do not try to make a pipe
 	newPipe func() (*pipe, bool)
 }
 
-// pauseAfterFailure keeps a lack of descriptors from costing a failed call for each read.
+// skipAfterFailure is how many calls of get return nil after a pipe could not be made, so that a
+// lack of descriptors does not cost a failed system call for each read.
 const skipAfterFailure = 256
 
-// take returns an empty pipe, nil if there is none.
+// get returns an empty pipe, or nil if there is none.
 func (p *pipePool) get() *pipe {
 	if n := len(p.free); n > 0 {
 		got := p.free[n-1]
@@ -60,7 +64,7 @@ func (p *pipePool) get() *pipe {
 	return got
 }
 
-// give takes a pipe back; with bytes left in it, it is of no use any more.
+// put takes a pipe back. It closes a pipe that is not empty.
 func (p *pipePool) put(got *pipe) {
 	if got.n > 0 {
 		got.close()
@@ -78,18 +82,17 @@ func (p *pipePool) close() {
 	p.free = nil
 }
 
-// openPipe makes a pipe. It fails for want of descriptors and of memory that a user may
-// have in pipes.
+// openPipe makes a pipe. It fails if there are no descriptors, or if the pipe would be too small.
 func openPipe() (*pipe, bool) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		return nil, false
 	}
-	return usePipe(fds, pipeSize)
+	return growPipe(fds, pipeSize)
 }
 
-// usePipe makes a pipe as large as it may be.
-func usePipe(fds [2]int, want int) (*pipe, bool) {
+// growPipe makes a pipe of the given descriptors, of the size want if the system allows it.
+func growPipe(fds [2]int, want int) (*pipe, bool) {
 	p := &pipe{r: int32(fds[0]), w: int32(fds[1])}
 	size, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, want)
 	if err != nil {

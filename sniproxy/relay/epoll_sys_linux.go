@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls here go to the kernel without telling Go's scheduler. For a call that cannot
-// block that is the better way: the ordinary one wakes the scheduler's monitor thread,
-// which was measured as two futex and seven nanosleep calls for each connection of an
-// otherwise idle process. It is also the condition: every descriptor given to them must be
-// non-blocking.
+// The functions in this file make system calls without notifying Go's scheduler, so every
+// descriptor must be non-blocking. An ordinary call wakes the monitor thread of the scheduler: in
+// an otherwise idle process, that cost two futex and seven nanosleep calls for each connection.
+//
+// With ordinary system calls, BenchmarkConnection takes 5% more processor time and
+// BenchmarkRoundTrip 25% more, on one processor.
 
 type errno = syscall.Errno
 
@@ -39,8 +40,8 @@ func sysWrite(fd int32, b []byte) (int, errno) {
 	}
 }
 
-// sysWrite2 writes a and then b, in one call. v lies in the caller's memory so that the
-// pointers in it are seen by the garbage collector.
+// sysWrite2 writes a and then b in one call. v is in the memory of the caller, so that the garbage
+// collector sees its pointers.
 func sysWrite2(fd int32, v *[2]unix.Iovec, a, b []byte) (int, errno) {
 	v[0].Base, v[1].Base = unsafe.SliceData(a), unsafe.SliceData(b)
 	v[0].SetLen(len(a))
@@ -54,8 +55,7 @@ func sysWrite2(fd int32, v *[2]unix.Iovec, a, b []byte) (int, errno) {
 	}
 }
 
-// sysSplice moves up to n bytes. SPLICE_F_MOVE is what others pass, too; the kernel has
-// ignored it for long.
+// sysSplice moves up to n bytes. The kernel ignores SPLICE_F_MOVE since 2.6.21.
 func sysSplice(from, to int32, n int) (int, errno) {
 	for {
 		n, _, e := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
@@ -67,7 +67,7 @@ func sysSplice(from, to int32, n int) (int, errno) {
 
 func sysClose(fd int32) { syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-// sysShutdown ends the direction that goes out through fd.
+// sysShutdown ends the direction from this machine to the peer.
 func sysShutdown(fd int32) { syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0) }
 
 func sysSocket(domain int) (int32, errno) {
@@ -107,7 +107,7 @@ func sysSetsockopt(fd int32, level, option, value int) errno {
 	return e
 }
 
-// sysSocketError is the pending error of a socket, which it takes.
+// sysSocketError returns and clears the pending error of a socket.
 func sysSocketError(fd int32) errno {
 	var v int32
 	n := uint32(unsafe.Sizeof(v))
@@ -129,13 +129,13 @@ func sysEpollCtl(ep, op int, fd int32, events uint32, token int32, gen uint32) e
 	return e
 }
 
-// sysEpollPoll asks for events without waiting.
+// sysEpollPoll returns the number of events that are ready. It does not wait.
 func sysEpollPoll(ep int, evs []unix.EpollEvent) int {
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(evs))), uintptr(len(evs)), 0, 0, 0)
 	return count(n, e)
 }
 
-// count is the result of a call that counts, 0 if it failed.
+// count returns the result of a system call as a number, and 0 if the call failed.
 func count(n uintptr, e errno) int {
 	if e != noError {
 		return 0
@@ -143,7 +143,7 @@ func count(n uintptr, e errno) int {
 	return int(n)
 }
 
-// putSockaddr fills sa and returns the length of what it is then.
+// putSockaddr fills sa with an IPv4 or IPv6 address and returns the length of that structure.
 func putSockaddr(sa *unix.RawSockaddrInet6, addr netip.AddrPort) uintptr {
 	if ip := addr.Addr(); ip.Is4() || ip.Is4In6() {
 		sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
@@ -170,11 +170,12 @@ func getSockaddr(sa *unix.RawSockaddrInet6) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Ports are in network order, whatever the machine's.
+// putPort writes a port in network byte order.
 func putPort(p *uint16, port uint16) {
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(p))[:], port)
 }
 
+// getPort reads a port in network byte order.
 func getPort(p *uint16) uint16 {
 	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(p))[:])
 }

@@ -2,123 +2,94 @@
 
 package relay
 
-import "math/bits"
+import "container/heap"
 
-// A tick is the precision of time-outs, in nanoseconds: 67 ms.
-const (
-	tickBits   = 26
-	tick       = int64(1) << tickBits
-	wheelSlots = 1024 // 69 s; what is later comes round more than once
-)
+// timerPrecision is the precision of time-outs, in nanoseconds: 67 ms. The loop looks at all timers
+// of such an interval at once.
+const timerPrecision = int64(1) << 26
 
-// timer is a time-out of a epollConn, within it. It is in a wheel or in none.
+// timer is the time-out of an epollConn, or the pause of an acceptor.
 type timer struct {
-	next, prev *timer
-	conn       *epollConn
-	due        int64 // nanoseconds on the clock of the loop
-	slotTick   int64 // the tick at which it is looked at, not later than when; 0 is in no wheel
+	conn  *epollConn // nil for a pause
+	due   int64      // when to fire, in nanoseconds on the clock of the loop
+	look  int64      // when the loop looks at the timer; may be earlier than due
+	index int32      // in timerHeap, plus 1; 0 means that the timer is not set
 }
 
-// wheel is a hashed timing wheel. Setting a timer later than it is set costs a store: it is
-// looked at when it would have fired, and then put where it belongs.
-type timerWheel struct {
-	slots [wheelSlots]*timer
-	used  [wheelSlots / 64]uint64
-	now   int64 // the last tick that was looked at
-}
+// timerHeap holds the timers that are set, in a heap by look.
+//
+// Traffic postpones the idle time-out of a connection all the time. So a postponed timer keeps its
+// place in the heap: set only stores the new time, and advance moves the timer when it looks at it.
+type timerHeap struct{ timers []*timer }
 
-// set makes t fire at when, or up to one tick and what a round of the loop takes later.
-func (w *timerWheel) set(t *timer, when int64) {
-	t.due = when
-	at := w.tickOf(when)
-	if t.slotTick != 0 && t.slotTick <= at {
-		return
-	}
-	w.stop(t)
-	w.insert(t, at)
-}
-
-// tickOf is the first tick that is not before when, within one turn of the wheel.
-func (w *timerWheel) tickOf(when int64) int64 {
-	return min(max((when+tick-1)>>tickBits, w.now+1), w.now+wheelSlots-1)
-}
-
-func (w *timerWheel) insert(t *timer, at int64) {
-	t.slotTick = at
-	slot := at % wheelSlots
-	head := w.slots[slot]
-	t.prev, t.next = nil, head
-	if head != nil {
-		head.prev = t
-	}
-	w.slots[slot] = t
-	w.used[slot/64] |= 1 << (slot % 64)
-}
-
-func (w *timerWheel) stop(t *timer) {
-	if t.slotTick == 0 {
-		return
-	}
-	slot := t.slotTick % wheelSlots
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		w.slots[slot] = t.next
-		if t.next == nil {
-			w.used[slot/64] &^= 1 << (slot % 64)
-		}
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	}
-	t.next, t.prev, t.slotTick = nil, nil, 0
-}
-
-// advance looks at all ticks up to now and calls fire for the timers that are due. fire may
-// set and stop any timer.
-func (w *timerWheel) advance(now int64, fire func(*timer)) {
-	until := now >> tickBits
-	if until-w.now >= wheelSlots {
-		w.now = until - wheelSlots + 1
-		if w.slots[w.now%wheelSlots] != nil {
-			w.fireSlot(now, fire)
-		}
-	}
-	for w.now < until {
-		w.now++
-		w.fireSlot(now, fire)
+// set makes t fire at due, or up to timerPrecision and the length of one round later.
+func (h *timerHeap) set(t *timer, due int64) {
+	t.due = due
+	look := lookTime(due)
+	switch {
+	case t.index == 0:
+		t.look = look
+		heap.Push(h, t)
+	case look < t.look:
+		t.look = look
+		heap.Fix(h, int(t.index-1))
 	}
 }
 
-// turn empties the slot of the current tick.
-func (w *timerWheel) fireSlot(now int64, fire func(*timer)) {
-	slot := w.now % wheelSlots
-	for {
-		t := w.slots[slot]
-		if t == nil {
-			return
-		}
-		w.stop(t)
+// lookTime rounds up to a multiple of timerPrecision.
+func lookTime(due int64) int64 { return (due + timerPrecision - 1) &^ (timerPrecision - 1) }
+
+// stop removes t. It does nothing if t is not set.
+func (h *timerHeap) stop(t *timer) {
+	if t.index != 0 {
+		heap.Remove(h, int(t.index-1))
+	}
+}
+
+// advance calls fire for each timer that is due at now, after removing it. fire may set and stop
+// any timer.
+func (h *timerHeap) advance(now int64, fire func(*timer)) {
+	for len(h.timers) > 0 && h.timers[0].look <= now {
+		t := h.timers[0]
 		if t.due > now {
-			w.insert(t, w.tickOf(t.due))
+			t.look = lookTime(t.due)
+			heap.Fix(h, 0)
 			continue
 		}
+		h.stop(t)
 		fire(t)
 	}
 }
 
-// next is when advance has something to look at, in nanoseconds; 0 is never.
-func (w *timerWheel) next() int64 {
-	first := w.now + 1
-	slot := first % wheelSlots
-	word := slot / 64
-	mask := ^uint64(0) << (slot % 64)
-	for range len(w.used) + 1 {
-		if b := w.used[word] & mask; b != 0 {
-			found := word*64 + int64(bits.TrailingZeros64(b))
-			return (first + (found-slot+wheelSlots)%wheelSlots) << tickBits
-		}
-		word, mask = (word+1)%int64(len(w.used)), ^uint64(0)
+// next returns when advance has a timer to look at; 0 means never.
+func (h *timerHeap) next() int64 {
+	if len(h.timers) == 0 {
+		return 0
 	}
-	return 0
+	return h.timers[0].look
+}
+
+// The methods of heap.Interface.
+
+func (h *timerHeap) Len() int           { return len(h.timers) }
+func (h *timerHeap) Less(i, j int) bool { return h.timers[i].look < h.timers[j].look }
+
+func (h *timerHeap) Swap(i, j int) {
+	h.timers[i], h.timers[j] = h.timers[j], h.timers[i]
+	h.timers[i].index, h.timers[j].index = int32(i+1), int32(j+1)
+}
+
+func (h *timerHeap) Push(x any) {
+	t := x.(*timer)
+	h.timers = append(h.timers, t)
+	t.index = int32(len(h.timers))
+}
+
+func (h *timerHeap) Pop() any {
+	last := len(h.timers) - 1
+	t := h.timers[last]
+	h.timers[last] = nil
+	h.timers = h.timers[:last]
+	t.index = 0
+	return t
 }

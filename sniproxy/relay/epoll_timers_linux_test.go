@@ -9,36 +9,36 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWheelAgainstAList does the same with a wheel and with a plain set of times.
-func TestWheelAgainstAList(t *testing.T) {
+// TestTimersAgainstAMap does the same with a timerHeap and with a plain map of times.
+func TestTimersAgainstAMap(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		var w timerWheel
+		var h timerHeap
 		timers := make([]timer, 200)
 		due := make(map[*timer]int64)
 		now := int64(0)
-		steps := []int64{tick / 3, tick, 20 * tick, wheelSlots * tick, 3 * wheelSlots * tick}
+		steps := []int64{timerPrecision / 3, timerPrecision, 20 * timerPrecision, 1024 * timerPrecision, 3000 * timerPrecision}
 		distance := func() int64 { return rnd.Int64N(steps[rnd.IntN(len(steps))]) }
 		for range 3000 {
 			x := &timers[rnd.IntN(len(timers))]
 			switch rnd.IntN(4) {
 			case 0, 1:
 				due[x] = now + distance()
-				w.set(x, due[x])
+				h.set(x, due[x])
 			case 2:
 				delete(due, x)
-				w.stop(x)
+				h.stop(x)
 			default:
-				next := w.next()
+				next := h.next()
 				for _, when := range due {
 					require.NotZero(t, next)
-					require.LessOrEqual(t, next, when+tick)
+					require.LessOrEqual(t, next, when+timerPrecision)
 				}
 				if len(due) == 0 {
 					require.Zero(t, next)
 				}
 				now += distance()
-				w.advance(now, func(x *timer) {
+				h.advance(now, func(x *timer) {
 					when, ok := due[x]
 					require.True(t, ok, "stopped, or fired before")
 					require.LessOrEqual(t, when, now, "early")
@@ -46,29 +46,30 @@ func TestWheelAgainstAList(t *testing.T) {
 					if rnd.IntN(3) == 0 { // fire may set any timer
 						y := &timers[rnd.IntN(len(timers))]
 						due[y] = now + 1 + distance()
-						w.set(y, due[y])
+						h.set(y, due[y])
 					}
 				})
 				for _, when := range due {
-					require.Greater(t, when+tick, now, "late")
+					require.Greater(t, when+timerPrecision, now, "late")
 				}
 			}
 		}
 	}
 }
 
-func TestWheelNeedsNoLookWhenPostponed(t *testing.T) {
-	var w timerWheel
+// A timer that is postponed keeps its place in the heap until the loop looks at it.
+func TestPostponedTimer(t *testing.T) {
+	var h timerHeap
 	var x timer
-	w.set(&x, 10*tick)
-	w.set(&x, 5000*tick)
-	require.EqualValues(t, 10, x.slotTick, "moved")
-	w.advance(10*tick, func(*timer) { t.Fatal("fired") })
-	require.EqualValues(t, 10+wheelSlots-1, x.slotTick)
-	w.set(&x, 12*tick)
-	require.EqualValues(t, 12, x.slotTick)
+	h.set(&x, 10*timerPrecision)
+	h.set(&x, 5000*timerPrecision)
+	require.Equal(t, 10*timerPrecision, h.next(), "moved")
+	h.advance(10*timerPrecision, func(*timer) { t.Fatal("fired") })
+	require.Equal(t, 5000*timerPrecision, h.next())
+	h.set(&x, 12*timerPrecision)
+	require.Equal(t, 12*timerPrecision, h.next())
 	fired := 0
-	w.advance(12*tick, func(*timer) { fired++ })
+	h.advance(12*timerPrecision, func(*timer) { fired++ })
 	require.Equal(t, 1, fired)
-	require.Zero(t, w.next())
+	require.Zero(t, h.next())
 }

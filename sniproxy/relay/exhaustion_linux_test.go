@@ -152,7 +152,7 @@ func TestAcceptPauses(t *testing.T) {
 		a := l.acceptors[0]
 		a.acceptFailed(unix.ENOBUFS)
 		require.NotZero(t, a.backoff)
-		require.Positive(t, a.pause.slotTick)
+		require.Positive(t, a.pause.index)
 	})
 	require.ErrorIs(t, receive(t, failures), unix.ENOBUFS)
 	c := dial(t, addr)
