@@ -1,13 +1,13 @@
-// Package hashring_test compares headgate's hashring with the naive way, with
-// well-known libraries and with a bare scan over digests. It is a module of its
-// own so that users of headgate do not inherit the libraries.
+// Package hashring_test compares headgate's hashring with the usual form of rendezvous hashing,
+// with other libraries, and with a bare scan of digests. It is in a module of its own, so that
+// importers of headgate do not inherit the libraries.
 //
 //	go test -run '^$' -bench . -count 10 ./hashring | tee new.txt
 //	benchstat -col /way new.txt
 //
-// Beside time, each reports how evenly it spreads: load is the standard
-// deviation of the nodes' load over that of fair draws, overlap the variance of
-// the overlap of two subsets over that of independent draws. 1 is ideal.
+// Each benchmark also reports how even its choice is. load is the standard deviation of the load on
+// nodes, divided by the standard deviation of fair draws. overlap is the variance of the overlap of
+// two subsets, divided by the variance for independent draws. 1 is ideal for both.
 package hashring_test
 
 import (
@@ -23,7 +23,7 @@ import (
 	serialx "github.com/serialx/hashring"
 )
 
-// picker puts the names of the k nodes of a key into dst[:0].
+// picker writes the names of the k nodes for a key into dst[:0] and returns it.
 type picker func(dst []string, key string, k int) []string
 
 var ways = []struct {
@@ -52,7 +52,7 @@ var ways = []struct {
 			return dst
 		}
 	}},
-	// Each pair hashed, all sorted.
+	// Hash each pair of key and node, and sort.
 	{"naive", func(b *testing.B, names []string) picker {
 		type scored struct {
 			score uint64
@@ -81,8 +81,8 @@ var ways = []struct {
 		for i, name := range names {
 			members[i] = member(name)
 		}
-		// A prime well above the number of nodes, and the library's other
-		// proposals.
+		// PartitionCount is a prime well above the number of nodes. The library's documentation
+		// recommends the other values.
 		c := consistent.New(members, consistent.Config{PartitionCount: 20011, ReplicationFactor: 20, Load: 1.25, Hasher: hasher{}})
 		return func(dst []string, key string, k int) []string {
 			members, err := c.GetClosestN([]byte(key), k)
@@ -96,7 +96,7 @@ var ways = []struct {
 			return dst
 		}
 	}},
-	// 20 virtual nodes each; 1 is its default.
+	// Each node has 20 virtual nodes. The default of the library is 1.
 	{"serialx", func(b *testing.B, names []string) picker {
 		weights := map[string]int{}
 		for _, name := range names {
@@ -143,7 +143,7 @@ func nodeNames(n int) []string {
 	return names
 }
 
-// keys are many, so that the branch predictor cannot learn them.
+// keys returns many keys, so the branch predictor cannot learn their outcomes.
 func keys() []string {
 	keys := make([]string, 1<<14)
 	for i := range keys {
@@ -193,7 +193,7 @@ func BenchmarkPick(b *testing.B) {
 
 var sink uint64
 
-// evenness returns the ratios that the package comment explains.
+// evenness returns the ratios load and overlap of the package comment.
 func evenness(pick picker, names, keys []string, k int) (load, overlap float64) {
 	n := len(names)
 	index := make(map[string]int, n)
@@ -201,7 +201,7 @@ func evenness(pick picker, names, keys []string, k int) (load, overlap float64) 
 		index[name] = i
 	}
 	loads := make([]int, n)
-	shared := map[[2]int]int{} // services that have both of two nodes
+	shared := map[[2]int]int{} // number of services that use both nodes of a pair
 	var dst []string
 	for _, key := range keys {
 		dst = pick(dst, key, k)

@@ -1,9 +1,9 @@
-// Package hostlookup compares the cache of sniproxy/hostlookup with other caches for Go,
-// on what a router does with one: it reads host names of which few are popular, while
-// new ones come and old ones go.
+// Package hostlookup compares the cache of sniproxy/hostlookup with other caches for Go. The load
+// is that of a router: it reads host names, a few of which are popular, while new hosts come and
+// old hosts go.
 //
-// Of each benchmark compare the lines of one run: they depend on the machine and on
-// what else it does. For medians:
+// Compare only lines of the same run: they depend on the machine and its other programs. For
+// medians:
 //
 //	go test -run '^$' -bench . -count 7 ./hostlookup > new.txt && benchstat -col /cache new.txt
 package hostlookup
@@ -22,15 +22,15 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// world is a number of known hosts and the names that come in.
+// world contains the known hosts and the names that clients request.
 type world struct {
 	hosts  []string
-	wanted []string // zipf(1.01) over hosts, in memory of their own, one behind the other
-	fresh  []string // never wanted: their inserts evict
+	wanted []string // zipf(1.01) over hosts; copies in a memory block of their own
+	fresh  []string // never requested; inserting them evicts others
 }
 
 const (
-	wantedLen = 1 << 19 // 2^n
+	wantedLen = 1 << 19 // a power of two
 	freshLen  = 1 << 18
 )
 
@@ -47,8 +47,8 @@ func newWorld(n int) *world {
 	rng := rand.New(rand.NewSource(1))
 	rng.Shuffle(n, func(i, j int) { w.hosts[i], w.hosts[j] = w.hosts[j], w.hosts[i] })
 	zipf := rand.NewZipf(rng, 1.01, 1, uint64(n-1))
-	// A router's names are fresh from the wire: at hand, and not the strings that the
-	// cache holds, which would spare comparing them.
+	// A router has just read a name from a connection: the name is in the processor's cache, and it
+	// is not the string in the cache under test. The same string would make the comparison trivial.
 	var text strings.Builder
 	ends := make([]int, wantedLen)
 	for i := range ends {
@@ -70,10 +70,10 @@ func endpoint(host string) hostlookup.Endpoint {
 	return hostlookup.Endpoint{App: "app", Host: host, Addr: "10.0.0.24:443"}
 }
 
-// filled returns the cache with all of w in it.
+// filled returns the cache with all hosts of w in it.
 func filled(c contender, w *world) cache {
-	// Room for as many again, so that what the inserts evict is most often an
-	// earlier insert, and the lookups are hits.
+	// The cache has room for twice the hosts. So an insert usually evicts an earlier insert, and
+	// lookups are hits.
 	it := c.make(2 * len(w.hosts))
 	for i := range len(w.hosts) {
 		it.set(w.fresh[i%freshLen], endpoint(w.fresh[i%freshLen]))
@@ -84,9 +84,9 @@ func filled(c contender, w *world) cache {
 	return it
 }
 
-// BenchmarkHit reads in all processors at once, while "inserts" a second come from
-// another goroutine. Each evicts a host. A host that is missed is put back. The map
-// gets no inserts.
+// BenchmarkHit reads from as many goroutines as there are processors, while another goroutine
+// inserts hosts at a rate. Each insert evicts a host. After a miss, the reader puts the host back.
+// The read-only map gets no inserts.
 func BenchmarkHit(b *testing.B) {
 	for _, n := range []int{1_000, 100_000} {
 		for _, inserts := range []int{0, 10_000} {
@@ -102,7 +102,7 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
-// BenchmarkMix has one insert in 100 operations, by the goroutines that read.
+// BenchmarkMix makes one insert in 100 operations, in the goroutines that read.
 func BenchmarkMix(b *testing.B) {
 	for _, n := range []int{1_000, 100_000} {
 		for _, c := range contenders {
@@ -116,7 +116,7 @@ func BenchmarkMix(b *testing.B) {
 	}
 }
 
-// run fills one cache for all calls of f.
+// run fills one cache and uses it for all calls of f.
 func run(b *testing.B, name string, c contender, n int, f func(*testing.B, cache, *world)) {
 	var it cache
 	b.Run(name, func(b *testing.B) {
@@ -131,16 +131,16 @@ func run(b *testing.B, name string, c contender, n int, f func(*testing.B, cache
 	}
 }
 
-// read is the measured loop. With every > 0, each so many reads are followed by
-// an insert.
+// read is the measured loop. If every is above 0, an insert follows after each group of every
+// reads.
 func read(b *testing.B, it cache, w *world, every int) {
 	var misses atomic.Int64
 	procs := runtime.GOMAXPROCS(0)
 	b.ReportAllocs()
 	b.ResetTimer()
 	before := cpuTime()
-	// Not by RunParallel: as long as that does not know how long an iteration takes, it counts
-	// each in a place that all processors write to, which costs several times a hit.
+	// RunParallel does not fit: until it knows how long an iteration takes, it counts each one in
+	// memory that all processors write to. That costs several times as much as a hit.
 	var all sync.WaitGroup
 	share := func(me int) {
 		i, next, missed := me*wantedLen/5, me*freshLen/5, int64(0)
@@ -169,12 +169,12 @@ func read(b *testing.B, it cache, w *world, every int) {
 	}
 	all.Wait()
 	b.StopTimer()
-	// Of all threads. Beside other programs it says more than the time of day.
+	// Other programs disturb the processor time of all threads less than the wall time.
 	b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(misses.Load())/float64(b.N)*100, "miss-%")
 }
 
-// insert adds hosts at a rate until the returned function is called.
+// insert inserts hosts at a rate until the caller calls the returned function.
 func insert(it cache, w *world, perSecond int) (stop func()) {
 	if perSecond == 0 {
 		return func() {}

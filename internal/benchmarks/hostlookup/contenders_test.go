@@ -16,7 +16,7 @@ import (
 )
 
 type cache interface {
-	// get looks the endpoint up and returns its address, which is what a router needs.
+	// get returns the address of the endpoint, which a router needs.
 	get(host string) (addr string, ok bool)
 	set(host string, ep hostlookup.Endpoint)
 	close()
@@ -28,7 +28,7 @@ type contender struct {
 	readOnly bool
 }
 
-// ttl is what all caches that have one are given: it never ends during a run.
+// ttl is the lifetime for all caches that support one. It does not end during a run.
 const ttl = time.Hour
 
 var contenders = []contender{
@@ -66,8 +66,8 @@ func (o ours) set(host string, ep hostlookup.Endpoint) {
 
 func (o ours) close() { o.c.Close() }
 
-// readOnly is the limit: nothing expires, nothing is evicted, no order is kept. It is
-// filled before its first read.
+// readOnly shows the upper bound: nothing expires, nothing is evicted, and no order is kept. It is
+// filled before the first read.
 type readOnly struct {
 	m      *atomic.Pointer[map[string]hostlookup.Endpoint]
 	filled map[string]hostlookup.Endpoint
@@ -181,7 +181,7 @@ func (e expirableLRU) get(host string) (string, bool) {
 func (e expirableLRU) set(host string, ep hostlookup.Endpoint) { e.c.Add(host, ep) }
 func (expirableLRU) close()                                    {}
 
-// TestContenders makes sure that the benchmarks measure hits.
+// TestContenders checks that the benchmarks measure hits.
 func TestContenders(t *testing.T) {
 	w := newWorld(1_000)
 	for _, c := range contenders {

@@ -33,7 +33,7 @@ func main() {
 		err = write(result, s.json, os.Stdout)
 	}
 	if err == nil && s.quick && !result.Complete() {
-		err = errors.New("not everything could be measured")
+		err = errors.New("some figures are missing")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sniproxy:", err)
@@ -66,7 +66,7 @@ func run(ctx context.Context, s settings, progress io.Writer) (result report.Res
 	if err != nil {
 		return result, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("not done after %v: -limit", s.limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("not done after %v (-limit)", s.limit))
 	defer cancel()
 	b := &bench{settings: s, sites: peer.Sites(s.many.Hosts), dir: dir, progress: progress}
 	if err := b.prepare(); err != nil {
@@ -104,12 +104,12 @@ func (s settings) routers(ctx context.Context, dir string, progress io.Writer) (
 		}
 	}
 	if len(routers) == 0 {
-		return nil, errors.New("none of the routers is here")
+		return nil, errors.New("none of the routers is on this machine")
 	}
 	return routers, nil
 }
 
-// prepare takes the processors and descriptors that the run needs.
+// prepare reserves the processors and descriptors that the run needs.
 func (b *bench) prepare() error {
 	cores, err := peer.Cores()
 	if err != nil {
@@ -148,8 +148,8 @@ func (b *bench) close() error {
 	return peer.PinSelf(b.cores...)
 }
 
-// limitDescriptors raises the limit as far as it goes, for the routers too, which
-// inherit it only if it is set here and now. Clients and backends need two a connection.
+// limitDescriptors raises the limit of descriptors to the maximum. The routers inherit it only if
+// it is set before they start. Clients and backends need two for each connection.
 func (b *bench) limitDescriptors() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -161,7 +161,7 @@ func (b *bench) limitDescriptors() error {
 	}
 	b.descriptors = int(min(limit.Max, 1<<20))
 	if need := 2*(b.many.Open+warmUp) + 100; need > b.descriptors {
-		return fmt.Errorf("%d connections need %d descriptors, and the limit is %d: raise it (ulimit -Hn) or give -connections %d",
+		return fmt.Errorf("%d connections need %d descriptors, but the limit is %d: raise it (ulimit -Hn) or use -connections %d",
 			b.many.Open, need, b.descriptors, max(b.few.Open, (b.descriptors-100)/2-warmUp))
 	}
 	return nil
@@ -172,7 +172,7 @@ func (b *bench) describe() string {
 		b.rounds, b.phase, b.routerCore, b.loadCore, b.descriptors, b.loop.HelloSize(), b.atOnce, b.pings, b.bulk>>20, streams)
 }
 
-// command is what to type for the same run.
+// command returns the command line of the same run.
 func command(args []string) string {
 	words := []string{"cd internal/benchmarks && go run ./sniproxy"}
 	for _, a := range args {
@@ -184,7 +184,7 @@ func command(args []string) string {
 	return strings.Join(words, " ")
 }
 
-// machine says on what the figures were measured.
+// machine returns a description of the machine.
 func machine() string {
 	model := "unknown processor"
 	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {

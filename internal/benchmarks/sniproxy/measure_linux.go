@@ -20,33 +20,33 @@ type bench struct {
 	settings
 	starter     *peer.Starter
 	loop        *load.Loop
-	sites       []string // as many as are ever known
+	sites       []string // all names that a router ever has
 	dir         string
-	descriptors int   // the limit of a process
-	cores       []int // that this process had at first
+	descriptors int   // limit for a process
+	cores       []int // processors of this process at the start
 	progress    io.Writer
 }
 
-// running is a router that is ready.
+// running is a router that has started and answers.
 type running struct {
 	*peer.Process
 	target load.Target
 	ready  time.Duration
-	memory procfs.Memory // with no connection open
+	memory procfs.Memory // without open connections
 	files  int
 }
 
-// stage is what to measure at a size.
+// stage is a measurement at a size.
 type stage struct {
 	report.Size
 	steps []step
-	last  bool // with this process
+	last  bool // no further stage uses this process
 }
 
 type step func(context.Context, *running, *report.Point) error
 
-// round measures a router everywhere once. An error ends the whole run: what goes wrong
-// with the router stands in the points.
+// round measures a router once at every size. An error ends the whole run. Problems of the router
+// are in the points.
 func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
 	s := b.sizes()
 	few := []stage{{Size: s.Base, steps: []step{b.roundTrips, b.idle, b.connections, b.bulkTransfer}}}
@@ -85,7 +85,7 @@ func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stag
 	return points
 }
 
-// tell says what a point has given, for whoever waits.
+// tell prints the figures of a point as progress.
 func (b *bench) tell(r peer.Router, p report.Point) {
 	fmt.Fprintf(b.progress, "round %d/%d  %-9s %5d open %6d hosts", p.Round, b.rounds, r.Name, p.Open, p.Hosts)
 	for _, f := range []struct {
@@ -99,9 +99,10 @@ func (b *bench) tell(r peer.Router, p report.Point) {
 	fmt.Fprintln(b.progress, "  "+p.Problem)
 }
 
-// start runs a router, waits until it answers and lets it fill its pools.
+// start starts a router, waits until it answers, and sends requests that fill its pools.
 func (b *bench) start(ctx context.Context, r peer.Router, hosts int) (*running, error) {
-	// A router cannot be asked which port it took. It keeps the one held for it once it listens.
+	// A router cannot report a port that it chose itself. So reserve a port, and release it when
+	// the router listens.
 	port, release, err := freeport.Hold("127.0.0.1", 0)
 	if err != nil {
 		return nil, err
@@ -161,10 +162,10 @@ func (b *bench) settle(ctx context.Context, run *running, begin time.Time) error
 	return err
 }
 
-// pause is how long a router gets to finish what it does after a phase.
+// pause returns how long a router gets to finish its work after a phase.
 func (b *bench) pause() time.Duration { return min(b.phase/4, 250*time.Millisecond) }
 
-// point measures with so many connections held.
+// point measures with the connections of a stage open.
 func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Point) error {
 	p.Figures[report.Ready] = run.ready.Seconds() * 1e3
 	p.Figures[report.Memory] = float64(run.memory.PSS) / 1024
@@ -192,7 +193,7 @@ func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Poin
 	return nil
 }
 
-// others is how long anything but the router has kept its processor busy.
+// others returns how long other programs have used the router's processor.
 func (b *bench) others(run *running) (time.Duration, error) {
 	busy, err := procfs.Busy(b.routerCore)
 	if err != nil {
@@ -202,7 +203,7 @@ func (b *bench) others(run *running) (time.Duration, error) {
 	return busy - used.Total, err
 }
 
-// explain adds what the router has said.
+// explain adds the output of the router to an error.
 func (b *bench) explain(run *running, err error) error {
 	if ended := run.Err(); ended != nil {
 		return fmt.Errorf("%w; %w", err, ended)
@@ -289,7 +290,8 @@ func (b *bench) bulkTransfer(ctx context.Context, run *running, p *report.Point)
 	return nil
 }
 
-// left closes what is held and counts what the router has not closed in two seconds.
+// left closes all connections and counts the descriptors that the router has not closed after two
+// seconds.
 func (b *bench) left(ctx context.Context, run *running, p *report.Point) error {
 	held := float64(b.loop.Held())
 	b.loop.Release()

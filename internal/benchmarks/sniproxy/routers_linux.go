@@ -19,10 +19,10 @@ const (
 	own     = project + "/internal/benchmarks/sniproxy"
 )
 
-// errMissing is why a router is left out.
+// errMissing means that a router is not on this machine.
 var errMissing = errors.New("left out")
 
-// find gives a router, which it builds in dir if it is written in Go.
+// find returns a router. It builds routers in Go into dir.
 func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error) {
 	switch name {
 	case "nginx":
@@ -53,7 +53,7 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 	if _, err := os.Stat(filepath.Join(root, "examples", "snirouter")); err != nil {
 		return peer.Router{}, fmt.Errorf("%w: %w", errMissing, err)
 	}
-	// In its own module, for this one does not have all that the examples import.
+	// Build it in the main module. This module lacks the dependencies of the examples.
 	path, err := build(ctx, dir, root, "./examples/snirouter")
 	return peer.SNIRouter(strings.ReplaceAll(snirouter, "{snirouter}", path), ""), err
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/report"
 )
 
-// settings are what the flags say.
+// settings are the values of the flags.
 type settings struct {
 	peers      []string
 	rounds     int
@@ -22,17 +22,17 @@ type settings struct {
 	bulk       int64 // bytes
 	startLimit time.Duration
 	limit      time.Duration
-	routerCore int // -1: the first that we may use
-	loadCore   int // -1: the second
+	routerCore int // -1 means the first available processor
+	loadCore   int // -1 means the second one
 	snirouter  string
 	json       string
-	quick      bool // it is an error if something cannot be measured
+	quick      bool // a missing figure is an error
 }
 
 var allPeers = []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "snirouter"}
 
-// ourCommand has what package peer gives all of them: the same time-outs, no access log,
-// and leave to connect to loopback.
+// ourCommand gives snirouter the settings that package peer gives to all routers: the same
+// timeouts, no access log, and permission to connect to loopback.
 const ourCommand = "{snirouter} -tls {listen} -hosts {hosts} -allow 127.0.0.0/8 -hello-timeout 5s -dial-timeout 5s -log-sample 0"
 
 const (
@@ -48,22 +48,22 @@ func parse(args []string, out io.Writer) (settings, error) {
 		fmt.Fprintln(out, "go run ./sniproxy -peers nginx,haproxy,snirouter -rounds 5 -json result.json")
 		f.PrintDefaults()
 	}
-	peers := f.String("peers", strings.Join(allPeers, ","), "what to compare")
-	f.IntVar(&s.rounds, "rounds", 3, "how often to measure each; the tables give medians")
-	f.IntVar(&s.many.Open, "connections", 5000, "most connections held open")
-	f.IntVar(&s.many.Hosts, "hosts", 100000, "most host names known")
-	f.IntVar(&s.atOnce, "at-once", 16, "new connections at a time")
-	f.IntVar(&s.pings, "pings", 1, "round trips at a time")
-	f.DurationVar(&s.phase, "time", time.Second, "how long to measure each thing")
-	bulk := f.Int64("bulk", 1024, "MiB of bulk in each round")
-	f.DurationVar(&s.startLimit, "start-limit", 30*time.Second, "how long a router may take until it is ready")
-	f.DurationVar(&s.limit, "limit", 30*time.Minute, "how long the whole run may take")
-	f.IntVar(&s.routerCore, "router-core", -1, "processor of the router (-1: the first)")
-	f.IntVar(&s.loadCore, "load-core", -1, "processor of clients and backends (-1: the second)")
+	peers := f.String("peers", strings.Join(allPeers, ","), "routers to compare")
+	f.IntVar(&s.rounds, "rounds", 3, "number of rounds; the tables show medians")
+	f.IntVar(&s.many.Open, "connections", 5000, "largest number of open connections")
+	f.IntVar(&s.many.Hosts, "hosts", 100000, "largest number of known host names")
+	f.IntVar(&s.atOnce, "at-once", 16, "new connections at the same time")
+	f.IntVar(&s.pings, "pings", 1, "round trips at the same time")
+	f.DurationVar(&s.phase, "time", time.Second, "duration of each measurement")
+	bulk := f.Int64("bulk", 1024, "MiB of bulk transfer in each round")
+	f.DurationVar(&s.startLimit, "start-limit", 30*time.Second, "time limit for the start of a router")
+	f.DurationVar(&s.limit, "limit", 30*time.Minute, "time limit for the whole run")
+	f.IntVar(&s.routerCore, "router-core", -1, "processor of the router; -1 means the first")
+	f.IntVar(&s.loadCore, "load-core", -1, "processor of clients and backends; -1 means the second")
 	f.StringVar(&s.snirouter, "snirouter", ourCommand,
-		"command of snirouter: {snirouter} is the one of examples, which is built; {listen} its address; {hosts} its file of hosts")
-	f.StringVar(&s.json, "json", "", "file for all figures")
-	f.BoolVar(&s.quick, "quick", false, "one short round, to see that it works, or exit 1: the figures are rough")
+		"command of snirouter: {snirouter} is the program built from examples/snirouter, {listen} its address, {hosts} its file of hosts")
+	f.StringVar(&s.json, "json", "", "file that receives all figures")
+	f.BoolVar(&s.quick, "quick", false, "one short round that checks that everything works; the figures are rough, and a missing one is an error")
 	if err := f.Parse(args); err != nil {
 		return settings{}, err
 	}
@@ -79,7 +79,7 @@ func parse(args []string, out io.Writer) (settings, error) {
 	return s, s.validate()
 }
 
-// short makes small what was not given.
+// short reduces the settings that no flag sets.
 func short(s *settings, bulk *int64, set map[string]bool) {
 	for name, shorten := range map[string]func(){
 		"rounds":      func() { s.rounds = 1 },
@@ -100,7 +100,7 @@ func (s settings) validate() error {
 	known := " " + strings.Join(allPeers, " ") + " "
 	for _, p := range s.peers {
 		if p == "" || !strings.Contains(known, " "+p+" ") {
-			return fmt.Errorf("no peer %q; there are %s", p, strings.Join(allPeers, ", "))
+			return fmt.Errorf("unknown peer %q; want some of %s", p, strings.Join(allPeers, ", "))
 		}
 	}
 	switch {
@@ -114,8 +114,8 @@ func (s settings) validate() error {
 	return nil
 }
 
-// sizes are where to measure. Idle is small enough for routers that take six
-// descriptors a connection where a process may have 20,000.
+// sizes returns the points to measure. Idle is small enough for routers that need six descriptors a
+// connection where a process may have 20,000.
 func (s settings) sizes() report.Sizes {
 	return report.Sizes{
 		Base:      s.few,

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// smoke is a run so small that it takes a second.
+// smoke returns settings of a run that takes a second.
 func smoke(t *testing.T, args ...string) settings {
 	s, err := parse(append([]string{"-quick", "-connections=500", "-hosts=20", "-time=30ms", "-bulk=1", "-limit=1m", "-start-limit=30s"}, args...), t.Output())
 	require.NoError(t, err)
@@ -21,7 +21,7 @@ func smoke(t *testing.T, args ...string) settings {
 	return s
 }
 
-// The whole way, with the router that needs nothing installed.
+// TestRun runs the whole benchmark with the router that needs no installation.
 func TestRun(t *testing.T) {
 	result, err := run(t.Context(), smoke(t, "-peers=plain", "-rounds=2"), t.Output())
 	require.NoError(t, err)
@@ -38,8 +38,8 @@ func TestRun(t *testing.T) {
 	}
 	require.Equal(t, 2, plain.At(result.Base, report.BulkCPU).N)
 	require.Positive(t, plain.At(result.Base, report.BulkCPU).Min)
-	// Both sides of a connection, and the pipes through which io.Copy splices. Those that the
-	// runtime has kept from the warm-up serve some of the connections, hence so many.
+	// A connection needs its two sockets and the pipes through which io.Copy splices. Pipes that
+	// the runtime kept from the warm-up serve some connections, so the tolerance is large.
 	require.InDelta(t, 6, plain.At(result.ManyOpen, report.IdleFiles).Median, 2)
 	require.Zero(t, plain.At(result.ManyHosts, report.BulkCPU).N)
 
@@ -54,7 +54,7 @@ func TestRun(t *testing.T) {
 	require.Equal(t, result, read)
 }
 
-// A router that does not work leaves its row empty, and the run goes on.
+// TestRunBroken: the row of a router that does not work stays empty, and the run continues.
 func TestRunBroken(t *testing.T) {
 	for name, test := range map[string]struct{ command, limit, problem string }{
 		"ends at once":   {"false {listen}", "30s", "ended (exit status 1)"},
@@ -76,7 +76,7 @@ func TestRunBroken(t *testing.T) {
 func TestRunEnds(t *testing.T) {
 	_, err := run(t.Context(), smoke(t, "-peers=snirouter", "-limit=200ms", "-start-limit=1m", "-snirouter=sleep 60"), t.Output())
 	require.ErrorContains(t, err, "not done after 200ms")
-	// Nothing that was started is left, not even as a zombie.
+	// No process is left, not even as a zombie.
 	_, err = syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 	require.ErrorIs(t, err, syscall.ECHILD)
 }

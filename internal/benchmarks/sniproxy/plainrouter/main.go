@@ -1,6 +1,6 @@
-// Command plainrouter is what plain Go costs: it reads the hello, looks the name up,
-// dials with net.Dialer and joins the two connections with io.Copy. It has no limits, no
-// idle time-out and no log, and is not for use.
+// Command plainrouter shows the cost of plain Go: it reads the hello, looks up the name, dials with
+// net.Dialer and joins the two connections with io.Copy. It has no limits, no idle timeout and no
+// log, and is not for use.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Command tcprouter is github.com/inetaf/tcpproxy as its manual has it: one listener,
-// routes by server name. The name is looked up in a map by AddSNIRouteFunc, because
-// AddSNIRoute parses the hello anew for each known host.
+// Command tcprouter is github.com/inetaf/tcpproxy as in its manual: one listener, routes by server
+// name. AddSNIRouteFunc looks up the name in a map, because AddSNIRoute parses the hello again for
+// each known host.
 package main
 
 import (
@@ -26,7 +26,7 @@ func main() {
 	if err := json.Unmarshal(data, &hosts); err != nil {
 		log.Fatal(err)
 	}
-	targets := make(map[string]tcpproxy.Target) // by address: many hosts share one
+	targets := make(map[string]tcpproxy.Target) // by address, because many hosts share a target
 	routes := make(map[string]tcpproxy.Target, len(hosts))
 	for _, h := range hosts {
 		if targets[h.Endpoint] == nil {

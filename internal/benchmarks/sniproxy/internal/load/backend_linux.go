@@ -62,11 +62,11 @@ func (b *listener) ready(l *Loop) {
 	}
 }
 
-// served is the backend's end of a connection.
+// served is the connection of a backend.
 type served struct {
 	fd      int
 	id      byte
-	want    want   // 0 until the hello is whole
+	want    want   // 0 until the hello is complete
 	partial []byte // of the hello
 	left    int64  // bytes of bulk to send
 }
@@ -80,7 +80,7 @@ func (s *served) ready(l *Loop) {
 	switch {
 	case again(err):
 		return
-	case err != nil || n == 0: // the router has closed, in its own way
+	case err != nil || n == 0: // the router has closed the connection
 		l.close(s.fd)
 		return
 	}
@@ -92,7 +92,7 @@ func (s *served) ready(l *Loop) {
 	s.greet(l, l.buf[:n])
 }
 
-// greet does what the hello wants once it is whole.
+// greet starts what the hello orders, once it is complete.
 func (s *served) greet(l *Loop, b []byte) {
 	if s.partial != nil || helloSize(b) != len(b) {
 		s.partial = append(s.partial, b...)
@@ -101,7 +101,7 @@ func (s *served) greet(l *Loop, b []byte) {
 	if size := helloSize(b); size == 0 || len(b) < size && size <= largestHello {
 		return
 	} else if size != len(b) || len(b) < randomAt+randomSize {
-		l.fail(fmt.Errorf("load: the backend got %d bytes with a hello of %d", len(b), size))
+		l.fail(fmt.Errorf("load: the backend received %d bytes instead of a hello of %d", len(b), size))
 		return
 	}
 	w, size, err := order(b)
@@ -123,7 +123,7 @@ func (s *served) greet(l *Loop, b []byte) {
 	}
 }
 
-// write writes what always fits into the socket: a short write is a failure.
+// write writes data that always fits into the socket buffer: a short write is a failure.
 func (s *served) write(l *Loop, b []byte) {
 	n, err := unix.Write(s.fd, b)
 	switch {

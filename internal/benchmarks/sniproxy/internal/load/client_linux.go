@@ -14,20 +14,20 @@ type Target struct {
 	Hosts []string // host i belongs to backend i modulo the number of backends
 }
 
-// client is the client's end of a connection: what all kinds of them share.
+// client is the connection of a client. All kinds of clients share it.
 type client struct {
 	fd     int
-	id     byte // of the backend that it must reach
+	id     byte // of the expected backend
 	host   string
 	want   want
 	size   int64
-	sent   bool // the hello
-	queued bool // the socket had no room for it yet
+	sent   bool // the hello is sent
+	queued bool // the hello waits for room in the socket buffer
 }
 
-// dial opens a connection for a host chosen in turn, in an order that jumps about.
+// dial opens a connection for the next host. Hosts follow in an order that jumps.
 func (l *Loop) dial(t Target, w want, size int64, kind func(client) file) error {
-	// A step that is coprime with any number of hosts below it visits all of them.
+	// The step is coprime with any number of hosts below it, so it visits all hosts.
 	l.nextHost += 2_147_483_647
 	i := int(l.nextHost % uint64(len(t.Hosts)))
 	c := client{id: byte('0' + i%len(l.backends)), host: t.Hosts[i], want: w, size: size}
@@ -52,7 +52,7 @@ func (l *Loop) dial(t Target, w want, size int64, kind func(client) file) error 
 	return l.add(c.fd, kind(c), events)
 }
 
-// greet sends the hello, unless the connection is not established yet.
+// greet sends the hello, once the connection is established.
 func (c *client) greet(l *Loop) error {
 	hello := l.hello.For(c.host, c.want, c.size)
 	n, err := unix.Write(c.fd, hello)
@@ -69,7 +69,7 @@ func (c *client) greet(l *Loop) error {
 	return nil
 }
 
-// receive reads what is there; whole connections end with ok and n = 0.
+// receive reads the available data. At the end of the connection it returns n = 0 and true.
 func (c *client) receive(l *Loop, buf []byte) (n int, ok bool) {
 	if !c.sent {
 		if err := c.greet(l); err != nil {
@@ -89,16 +89,16 @@ func (c *client) receive(l *Loop, buf []byte) (n int, ok bool) {
 	return n, true
 }
 
-// right checks the number of the backend.
+// right reports whether id is the number of the expected backend.
 func (c *client) right(l *Loop, id byte) bool {
 	if id == c.id {
 		return true
 	}
-	l.fail(fmt.Errorf("load: %s reached backend %q, not %q", c.host, id, c.id))
+	l.fail(fmt.Errorf("load: %s reached backend %q instead of %q", c.host, id, c.id))
 	return false
 }
 
-// answerClient reads an answer to its end.
+// answerClient reads an answer until its end.
 type answerClient struct {
 	client
 	got  int
@@ -122,7 +122,7 @@ func (a *answerClient) ready(l *Loop) {
 	}
 }
 
-// bulkClient counts what it reads.
+// bulkClient counts the bytes that it reads.
 type bulkClient struct {
 	client
 	got  int64
@@ -143,8 +143,8 @@ func (b *bulkClient) ready(l *Loop) {
 	}
 }
 
-// echoClient stays open: one byte says that it has reached its backend, and then it
-// sends when it is told to and waits for the same bytes.
+// echoClient keeps its connection open. The first byte from the backend confirms the connection.
+// After that, each ping sends bytes and waits for the same bytes.
 type echoClient struct {
 	client
 	opened func()
@@ -157,7 +157,7 @@ func (e *echoClient) ready(l *Loop) {
 	switch {
 	case !ok:
 	case n == 0:
-		l.fail(errors.New("load: the router closed a connection that should stay"))
+		l.fail(errors.New("load: the router closed a connection that must stay open"))
 	case e.opened != nil:
 		if n != 1 || !e.right(l, l.buf[0]) {
 			l.fail(fmt.Errorf("load: a connection began with %d bytes", n))
@@ -167,7 +167,7 @@ func (e *echoClient) ready(l *Loop) {
 		e.opened = nil
 		opened()
 	case n > e.waits:
-		l.fail(fmt.Errorf("load: %d bytes came back where %d were due", n, e.waits))
+		l.fail(fmt.Errorf("load: %d bytes came back instead of %d", n, e.waits))
 	default:
 		if e.waits -= n; e.waits == 0 {
 			e.ponged()

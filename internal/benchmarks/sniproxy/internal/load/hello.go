@@ -1,3 +1,11 @@
+// Package load implements both ends of a router under test, its clients and its backends, with raw
+// sockets, one epoll and one thread. It is so cheap that one processor of load keeps a processor of
+// router busy. A round trip therefore shows the time of the router and not of the load.
+//
+// A client sends the ClientHello of crypto/tls with another host name, and no TLS after it. A
+// router that passes streams on cannot notice that. The random of the hello contains the order to
+// the backend. Each backend answers with its number, so a connection to the wrong backend is a
+// failure.
 package load
 
 import (
@@ -10,16 +18,16 @@ import (
 	"net"
 )
 
-// want says what a backend is to do with a connection.
+// want is the order of a client to its backend.
 type want byte
 
 const (
 	wantAnswer want = 'a' // AnswerSize bytes, then the end
-	wantEcho   want = 'e' // one byte, then whatever the client sends
-	wantBulk   want = 'b' // as many bytes as the client says, then the end
+	wantEcho   want = 'e' // one byte, then the bytes that the client sends
+	wantBulk   want = 'b' // the ordered number of bytes, then the end
 )
 
-// AnswerSize is what a backend answers to a connection that asks for nothing else.
+// AnswerSize is the size of an answer in bytes.
 const AnswerSize = 1024
 
 // A ClientHello has its random after the headers of the record and of the message and
@@ -31,18 +39,18 @@ const (
 	largestHello = recordHeader + 1<<14
 )
 
-// mark in the random tells our hellos from a stream that a router has garbled.
+// mark in the random identifies our hellos. Its absence means that the router changed the stream.
 var mark = []byte("headgate")
 
-// Hello is a ClientHello of which the host name and the random can be replaced.
+// Hello is a ClientHello with a replaceable host name and random.
 type Hello struct {
 	wire   []byte
 	nameAt int
 	size   int
 }
 
-// NewHello takes the hello that crypto/tls sends for a host, with today's key shares and
-// so with today's size. All further names must be as long as this one.
+// NewHello returns the hello that crypto/tls sends for a host, with its present key shares and
+// size. All other names must be as long as host.
 func NewHello(host string) (*Hello, error) {
 	var sent recorder
 	err := tls.Client(&sent, &tls.Config{ServerName: host, NextProtos: []string{"h2", "http/1.1"}}).Handshake()
@@ -56,7 +64,7 @@ func NewHello(host string) (*Hello, error) {
 	return h, nil
 }
 
-// For is the hello for a host. It is valid until the next call.
+// For returns the hello for a host. It is valid until the next call.
 func (h *Hello) For(host string, w want, size int64) []byte {
 	if len(host) != h.size {
 		panic("load: names of different lengths")
@@ -69,20 +77,20 @@ func (h *Hello) For(host string, w want, size int64) []byte {
 	return h.wire
 }
 
-// Len is how many bytes a hello has.
+// Len returns the size of a hello in bytes.
 func (h *Hello) Len() int { return len(h.wire) }
 
-// order is what For has put into a hello.
+// order returns the order that For wrote into a hello.
 func order(hello []byte) (w want, size int64, err error) {
 	random := hello[randomAt : randomAt+randomSize]
 	if !bytes.HasPrefix(random, mark) {
-		return 0, 0, errors.New("load: the backend got another hello than the client sent")
+		return 0, 0, errors.New("load: the backend received another hello than the client sent")
 	}
 	return want(random[len(mark)]), int64(binary.BigEndian.Uint64(random[len(mark)+1:])), nil
 }
 
-// helloSize is how long the hello that starts with these bytes is, or 0 while they are
-// too few to tell.
+// helloSize returns the size of the hello that starts with b, or 0 if b is too short to contain the
+// size.
 func helloSize(b []byte) int {
 	if len(b) < recordHeader {
 		return 0
@@ -90,7 +98,7 @@ func helloSize(b []byte) int {
 	return recordHeader + int(binary.BigEndian.Uint16(b[3:]))
 }
 
-// recorder keeps what is written and answers nothing.
+// recorder is a connection that keeps the written bytes and answers nothing.
 type recorder struct {
 	net.Conn
 	bytes.Buffer

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A hello is one that a router's parser takes, for each name that is put into it.
+// TestHello parses a hello with each name as a router does.
 func TestHello(t *testing.T) {
 	h, err := NewHello("site-0.example")
 	require.NoError(t, err)

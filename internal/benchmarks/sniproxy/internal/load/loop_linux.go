@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrStalled is what a phase ends with when no byte has moved for Loop.Stall.
-var ErrStalled = errors.New("load: nothing moves any more")
+// ErrStalled means that no byte has moved for Loop.Stall.
+var ErrStalled = errors.New("load: no byte moved for too long")
 
 // Loop runs clients and backends. One goroutine at a time may use it.
 type Loop struct {
-	// Stall is how long a phase waits for anything to happen. New sets it to 5 s.
+	// Stall is how long a phase waits for an event. New sets it to 5 s.
 	Stall time.Duration
 
 	epoll    int
@@ -29,18 +29,17 @@ type Loop struct {
 	failure  error  // the first one
 	held     []*echoClient
 	nextHeld int
-	wait     int // ms until run asks whether it is done although nothing happens
+	wait     int // ms after which run calls done without an event
 }
 
-// longestWait is how late run may notice that its context has ended, in ms.
+// longestWait is the delay in ms after which run notices the end of its context.
 const longestWait = 100
 
-// file is what has a descriptor in the loop. Its ready may be called without need: an
-// event of a closed descriptor may reach the file that has the same number now.
+// file is the owner of a descriptor in the loop. The loop may call ready without need: an event of
+// a closed descriptor may reach the file that has the same number now.
 type file interface{ ready(l *Loop) }
 
-// New starts backends on ports of their own at 127.0.0.1. Host names are all as long as
-// the given one.
+// New starts backends on free ports of 127.0.0.1. All host names must be as long as host.
 func New(backends int, host string) (*Loop, error) {
 	hello, err := NewHello(host)
 	if err != nil {
@@ -64,7 +63,7 @@ func New(backends int, host string) (*Loop, error) {
 	return l, nil
 }
 
-// Backends are the addresses at which the backends listen.
+// Backends returns the addresses of the backends.
 func (l *Loop) Backends() []netip.AddrPort {
 	addrs := make([]netip.AddrPort, 0, len(l.backends))
 	for _, b := range l.backends {
@@ -73,7 +72,7 @@ func (l *Loop) Backends() []netip.AddrPort {
 	return addrs
 }
 
-// HelloSize is how long a hello is.
+// HelloSize returns the size of a hello in bytes.
 func (l *Loop) HelloSize() int { return l.hello.Len() }
 
 // Reset closes every connection and leaves the backends listening.
@@ -102,8 +101,8 @@ func (l *Loop) Close() {
 	}
 }
 
-// run handles events until done says so. It ends early with the first failure, when
-// nothing has moved for Stall, and when ctx ends.
+// run handles events until done returns true. It ends early after a failure, after Stall without
+// progress, and when ctx ends.
 func (l *Loop) run(ctx context.Context, done func() bool) error {
 	last, since := l.progress, time.Now()
 	for !done() {
@@ -129,7 +128,7 @@ func (l *Loop) run(ctx context.Context, done func() bool) error {
 	return l.failure
 }
 
-// Idle handles events for a while, such as those of a router that closes connections.
+// Idle handles events for d, such as a router that closes connections.
 func (l *Loop) Idle(ctx context.Context, d time.Duration) error {
 	end := time.Now().Add(d)
 	defer func() { l.wait = longestWait }()
@@ -159,7 +158,7 @@ func (l *Loop) watch(fd int, events uint32) {
 	}
 }
 
-// close forgets a descriptor; closing takes it out of the epoll.
+// close closes a descriptor, which also removes it from the epoll.
 func (l *Loop) close(fd int) {
 	if fd < len(l.files) {
 		l.files[fd] = nil
@@ -173,5 +172,5 @@ func (l *Loop) fail(err error) {
 	}
 }
 
-// again tells an error that only says "not now" from a failure.
+// again reports whether an error only means that the call must be repeated later.
 func again(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }

@@ -13,7 +13,7 @@ import (
 
 var hosts = []string{"site-0.example", "site-1.example", "site-2.example"}
 
-// start gives a loop whose clients reach backend 0 with no router between.
+// start returns a loop whose clients reach backend 0 without a router.
 func start(t *testing.T, backends int) (*Loop, Target) {
 	l, err := New(backends, hosts[0])
 	require.NoError(t, err)
@@ -22,7 +22,7 @@ func start(t *testing.T, backends int) (*Loop, Target) {
 	return l, Target{Addr: l.Backends()[0], Hosts: hosts}
 }
 
-// serve gives the address of a listener that does the same with each connection.
+// serve returns the address of a listener that calls with for each connection.
 func serve(t *testing.T, with func(net.Conn)) netip.AddrPort {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -72,8 +72,8 @@ func TestFailures(t *testing.T) {
 	t.Run("wrong backend", func(t *testing.T) {
 		l, target := start(t, 2)
 		_, err := l.Answers(t.Context(), target, 1, 2, time.Minute)
-		require.ErrorContains(t, err, `reached backend '0', not '1'`)
-		require.ErrorContains(t, l.Open(t.Context(), target, 3), `reached backend '0', not '1'`)
+		require.ErrorContains(t, err, `reached backend '0' instead of '1'`)
+		require.ErrorContains(t, l.Open(t.Context(), target, 3), `reached backend '0' instead of '1'`)
 	})
 	t.Run("the router closes at once", func(t *testing.T) {
 		l, target := start(t, 1)
@@ -84,7 +84,7 @@ func TestFailures(t *testing.T) {
 		_, err = l.Answers(t.Context(), Target{Addr: l.Backends()[0], Hosts: hosts}, 1, 1, time.Minute)
 		require.NoError(t, err, "the loop goes on")
 	})
-	t.Run("the router ends what is held", func(t *testing.T) {
+	t.Run("router closes held connections", func(t *testing.T) {
 		l, target := start(t, 1)
 		require.NoError(t, l.Open(t.Context(), target, 3))
 		for fd, f := range l.files {
@@ -92,7 +92,7 @@ func TestFailures(t *testing.T) {
 				l.close(fd)
 			}
 		}
-		require.ErrorContains(t, l.Idle(t.Context(), time.Minute), "should stay")
+		require.ErrorContains(t, l.Idle(t.Context(), time.Minute), "must stay")
 	})
 	t.Run("the router is silent", func(t *testing.T) {
 		l, target := start(t, 1)
@@ -132,7 +132,7 @@ func TestFailures(t *testing.T) {
 	})
 }
 
-// A hello may reach the backend in pieces, and must be the one that was sent.
+// TestBackend sends a hello in pieces. The backend must receive the original.
 func TestBackend(t *testing.T) {
 	for name, test := range map[string]struct {
 		spoil func([]byte) []byte
@@ -140,7 +140,7 @@ func TestBackend(t *testing.T) {
 	}{
 		"in two pieces":  {spoil: func(b []byte) []byte { return b }},
 		"other random":   {spoil: func(b []byte) []byte { b[randomAt]++; return b }, err: "another hello"},
-		"bytes after it": {spoil: func(b []byte) []byte { return append(b, 0) }, err: "with a hello of"},
+		"bytes after it": {spoil: func(b []byte) []byte { return append(b, 0) }, err: "instead of a hello of"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, target := start(t, 1)

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// PingSize is how many bytes go there and back in a round trip.
+// PingSize is the number of bytes that a round trip sends and receives.
 const PingSize = 64
 
-// Answers opens connections, so many at a time, each of which gets an answer and ends.
-// It starts none after d or after limit of them, waits for those under way, and tells
-// how many there were.
+// Answers opens connections, atOnce at a time. Each gets an answer and ends. Answers opens no more
+// after d or after limit connections, waits for the open ones, and returns the number of
+// connections.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)
 	started, done := 0, 0
@@ -35,7 +35,7 @@ func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.
 	return done, err
 }
 
-// Open opens connections until n are held, and holds them.
+// Open opens connections until it holds n of them.
 func (l *Loop) Open(ctx context.Context, t Target, n int) error {
 	started, opened := len(l.held), len(l.held)
 	launch := func() error {
@@ -62,10 +62,10 @@ func (l *Loop) Open(ctx context.Context, t Target, n int) error {
 	return nil
 }
 
-// openAtOnce is far below any router's backlog.
+// openAtOnce is well below the backlog of every router.
 const openAtOnce = 32
 
-// Held is how many connections Open holds.
+// Held returns how many connections Open holds.
 func (l *Loop) Held() int { return len(l.held) }
 
 // Release closes the connections that Open holds.
@@ -76,8 +76,8 @@ func (l *Loop) Release() {
 	l.held, l.nextHeld = nil, 0
 }
 
-// Pings sends over the held connections, each in its turn and so many at once, and
-// tells how long each round trip took.
+// Pings makes round trips over the held connections in turn, atOnce at a time, and returns the time
+// of each.
 func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(d)
 	times := make([]time.Duration, 0, 1<<16)
@@ -105,8 +105,7 @@ func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.D
 	return times, err
 }
 
-// Bulk moves bytes from backends to clients, an equal share over each of a number of
-// connections.
+// Bulk sends total bytes from backends to clients, over streams connections with equal shares.
 func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) error {
 	left := streams
 	for range streams {
@@ -120,7 +119,7 @@ func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) err
 	return l.phase(ctx, func() bool { return left == 0 })
 }
 
-// phase runs until done. When it fails, everything that was open is closed.
+// phase runs until done. After a failure it closes all connections.
 func (l *Loop) phase(ctx context.Context, done func() bool) error {
 	err := l.run(ctx, func() bool { return l.failure != nil || done() })
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// FindNginx gives the nginx of this machine.
+// FindNginx returns the nginx of this machine.
 func FindNginx() (Router, error) {
 	path, err := find("nginx", "nginx libnginx-mod-stream")
 	if err != nil {
@@ -36,13 +36,13 @@ func FindNginx() (Router, error) {
 	return Nginx(path, module, number(about)), nil
 }
 
-// FindHAProxy gives the HAProxy of this machine.
+// FindHAProxy returns the HAProxy of this machine.
 func FindHAProxy() (Router, error) {
 	path, version, err := versioned("haproxy", "-v")
 	return HAProxy(path, version), err
 }
 
-// FindSNIProxy gives the sniproxy of this machine.
+// FindSNIProxy returns the sniproxy of this machine.
 func FindSNIProxy() (Router, error) {
 	path, version, err := versioned("sniproxy", "-V")
 	return SNIProxy(path, version), err
@@ -59,7 +59,7 @@ func versioned(name, flag string) (path, version string, err error) {
 	return path, number(about), nil
 }
 
-// find looks where Debian puts servers too, which a user's PATH does not name.
+// find searches PATH and the directories of servers in Debian, which the PATH of a user lacks.
 func find(name, packages string) (string, error) {
 	for _, candidate := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
 		if path, err := exec.LookPath(candidate); err == nil {
@@ -71,5 +71,5 @@ func find(name, packages string) (string, error) {
 
 var versionNumber = regexp.MustCompile(`[0-9]+\.[0-9]+[0-9.]*[0-9]`)
 
-// number is the first that looks like a version.
+// number returns the first version number in about.
 func number(about []byte) string { return versionNumber.FindString(string(about)) }

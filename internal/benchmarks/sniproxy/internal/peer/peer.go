@@ -1,67 +1,234 @@
-// Package peer knows the routers that are compared: how each is told the same thing, and
-// how its processes are run.
+// Package peer contains the compared routers: their configurations, and the processes that run
+// them.
 //
-// All of them get: one listener at 127.0.0.1 with a backlog of 4,096, one thread of
-// work, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes
-// of idle time, no access log, no health checks, no PROXY protocol. What a router has no
-// setting for stays as it is. Everything else stays at its default, because that is what
-// its users run; the exceptions are commented where they are set.
+// All routers get the same settings: one listener at 127.0.0.1 with a backlog of 4,096, one thread
+// of work, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
+// time, no access log, no health checks, no PROXY protocol. If a router lacks a setting, its
+// behaviour stays as it is. All other settings keep their defaults, because users run those.
+// Comments explain the exceptions.
 package peer
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
-// Role says what a row of the table is for.
+// Role is the role of a row in the table.
 type Role string
 
 const (
-	// Peer is what the others are compared with.
+	// Peer routers are the ones that others are compared with.
 	Peer Role = "peer"
-	// Baseline explains a figure and is not for use.
+	// Baseline routers explain a figure and are not for use.
 	Baseline Role = "baseline"
 	// Ours is compared with the best peer.
 	Ours Role = "ours"
 )
 
-// Router is one of those that are compared.
+// Router is one of the compared routers.
 type Router struct {
 	Name    string
 	Role    Role
 	Version string
-	// Plan says how to run it. It is a pure function.
+	// Plan returns how to run the router. It depends only on its argument.
 	Plan func(Setup) Plan
 }
 
-// Setup is what a router is to do.
+// Setup is the task of a router.
 type Setup struct {
-	Dir         string // where its files will be
+	Dir         string // directory of its files
 	Listen      netip.AddrPort
 	Hosts       []string
-	Backends    []netip.AddrPort // host i belongs to backend i modulo their number
-	Connections int              // at once, at most
-	Descriptors int              // the limit of a process
-	Root        bool             // whether it starts as root, and should stay so
+	Backends    []netip.AddrPort // the backend of host i is i modulo their number
+	Connections int              // largest number of open connections
+	Descriptors int              // largest number for a process
+	Root        bool             // the router starts as root and must stay root
 }
 
-// Backend is where host i belongs.
+// Backend returns the backend of host i.
 func (s Setup) Backend(i int) netip.AddrPort { return s.Backends[i%len(s.Backends)] }
 
-// Plan is how to run a router.
+// Plan describes how to run a router.
 type Plan struct {
-	Files map[string][]byte // by name in Setup.Dir
+	Files map[string][]byte // content by file name in Setup.Dir
 	Args  []string
-	// ForwardsTerm says that the first process ends the others when it gets SIGTERM,
-	// and would leave them behind on SIGKILL.
+	// ForwardsTerm means that the first process ends the others on SIGTERM, and would leave them
+	// running on SIGKILL.
 	ForwardsTerm bool
 }
 
-// Sites are names of one length.
+// Sites returns n names of the same length.
 func Sites(n int) []string {
 	names := make([]string, n)
 	for i := range names {
 		names[i] = fmt.Sprintf("site-%06d.apps.example", i)
 	}
 	return names
+}
+
+// Nginx is nginx's stream module with ssl_preread. module is the file of the module, or "" if nginx
+// is built with it.
+//
+// nginx runs a worker under a master, as in production. proxy_timeout is its default, 10 minutes.
+// tcp_nodelay is on by default.
+func Nginx(path, module, version string) Router {
+	return Router{Name: "nginx", Role: Peer, Version: version, Plan: func(s Setup) Plan {
+		var conf, hosts bytes.Buffer
+		if module != "" {
+			fmt.Fprintf(&conf, "load_module %s;\n", module)
+		}
+		if s.Root {
+			// Without it the worker runs as nobody, who may not read this directory.
+			conf.WriteString("user root;\n")
+		}
+		fmt.Fprintf(&conf, `daemon off;
+worker_processes 1;
+pid %s/nginx.pid;
+error_log stderr crit;
+worker_rlimit_nofile %d;
+events {
+	# One for each side, and some for listening and for the master's channel.
+	worker_connections %d;
+}
+stream {
+	access_log off;
+	# The hash is made for as many names as there are: the default is 2,048.
+	map_hash_max_size %d;
+	map_hash_bucket_size 128;
+	map $ssl_preread_server_name $upstream {
+		include %s/hosts.map;
+	}
+`, s.Dir, s.Descriptors, 2*s.Connections+64, max(2048, 2*len(s.Hosts)), s.Dir)
+		for i, b := range s.Backends {
+			fmt.Fprintf(&conf, "\tupstream b%d { server %s; }\n", i, b)
+		}
+		fmt.Fprintf(&conf, `	server {
+		listen %s backlog=4096;
+		ssl_preread on;
+		preread_timeout 5s;
+		proxy_connect_timeout 5s;
+		proxy_timeout 10m;
+		proxy_pass $upstream;
+	}
+}
+`, s.Listen)
+		for i, h := range s.Hosts {
+			fmt.Fprintf(&hosts, "%s b%d;\n", h, i%len(s.Backends))
+		}
+		return Plan{
+			Files:        map[string][]byte{"nginx.conf": conf.Bytes(), "hosts.map": hosts.Bytes()},
+			Args:         []string{path, "-p", s.Dir, "-e", "stderr", "-c", s.Dir + "/nginx.conf"},
+			ForwardsTerm: true,
+		}
+	}}
+}
+
+// HAProxy is HAProxy in TCP mode with a map and splice.
+//
+// splice-auto lets HAProxy choose when to splice, as its manual recommends. The two other splice
+// options force it for every transfer. maxpipes is low, because HAProxy counts two descriptors for
+// each pipe against the limit of the process. The bulk phase uses a few pipes. maxconn is the
+// number of connections in the benchmark, because HAProxy allocates memory for it.
+func HAProxy(path, version string) Router {
+	return Router{Name: "HAProxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
+		var conf, hosts bytes.Buffer
+		fmt.Fprintf(&conf, `global
+	nbthread 1
+	maxconn %d
+	maxpipes 64
+defaults
+	mode tcp
+	option splice-auto
+	backlog 4096
+	timeout connect 5s
+	timeout client 10m
+	timeout server 10m
+frontend tls
+	bind %s
+	tcp-request inspect-delay 5s
+	tcp-request content accept if { req.ssl_hello_type 1 }
+	tcp-request content reject
+	use_backend %%[req.ssl_sni,lower,map(%s/hosts.map)]
+`, s.Connections+64, s.Listen, s.Dir)
+		for i, b := range s.Backends {
+			fmt.Fprintf(&conf, "backend b%d\n\tserver s %s\n", i, b)
+		}
+		for i, h := range s.Hosts {
+			fmt.Fprintf(&hosts, "%s b%d\n", h, i%len(s.Backends))
+		}
+		return Plan{
+			Files: map[string][]byte{"haproxy.cfg": conf.Bytes(), "hosts.map": hosts.Bytes()},
+			Args:  []string{path, "-db", "-q", "-f", s.Dir + "/haproxy.cfg"},
+		}
+	}}
+}
+
+// SNIProxy is dlundquist's sniproxy. Its table is a list of regular expressions that it tries in
+// order. They are anchored and their dots are escaped; otherwise they would match other names too.
+// It has no settings for timeouts, and its backlog is fixed.
+func SNIProxy(path, version string) Router {
+	return Router{Name: "sniproxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
+		var conf bytes.Buffer
+		if s.Root {
+			// Without it sniproxy runs as user daemon. A change of user clears PR_SET_PDEATHSIG, so
+			// the kernel would not end the process with the benchmark.
+			conf.WriteString("user root\n")
+		}
+		fmt.Fprintf(&conf, `error_log {
+	filename %s/error.log
+	priority critical
+}
+listener %s {
+	protocol tls
+	table hosts
+}
+table hosts {
+`, s.Dir, s.Listen)
+		for i, h := range s.Hosts {
+			fmt.Fprintf(&conf, "\t^%s$ %s\n", strings.ReplaceAll(h, ".", "[.]"), s.Backend(i))
+		}
+		conf.WriteString("}\n")
+		return Plan{
+			Files: map[string][]byte{"sniproxy.conf": conf.Bytes()},
+			Args:  []string{path, "-f", "-c", s.Dir + "/sniproxy.conf"},
+		}
+	}}
+}
+
+// TCPProxy is tcpproxy with a map of names and 5 s to connect. It has no other timeouts.
+func TCPProxy(path, version string) Router {
+	return fromJSON("tcpproxy", Peer, version, path+" -listen {listen} -hosts {hosts}")
+}
+
+// Plain is a router in Go with net.Dialer and io.Copy.
+func Plain(path, version string) Router {
+	return fromJSON("plain Go", Baseline, version, path+" -listen {listen} -hosts {hosts}")
+}
+
+// SNIRouter is headgate's router. command is split at spaces. {listen} stands for the address and
+// {hosts} for the file of hosts.
+func SNIRouter(command, version string) Router {
+	return fromJSON("snirouter", Ours, version, command)
+}
+
+func fromJSON(name string, role Role, version, command string) Router {
+	return Router{Name: name, Role: role, Version: version, Plan: func(s Setup) Plan {
+		var hosts bytes.Buffer
+		for i, h := range s.Hosts {
+			lead := ",\n"
+			if i == 0 {
+				lead = "["
+			}
+			fmt.Fprintf(&hosts, `%s{"app":"app-%d","host":"%s","endpoint":"%s"}`, lead, i, h, s.Backend(i))
+		}
+		hosts.WriteString("]\n")
+		replace := strings.NewReplacer("{listen}", s.Listen.String(), "{hosts}", s.Dir+"/hosts.json")
+		args := strings.Fields(command)
+		for i := range args {
+			args[i] = replace.Replace(args[i])
+		}
+		return Plan{Files: map[string][]byte{"hosts.json": hosts.Bytes()}, Args: args}
+	}}
 }

@@ -3,27 +3,31 @@ package peer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/procfs"
 )
 
-// Starter starts processes on one processor, which they inherit from the thread that
-// starts them. The kernel ends them when that thread ends (PR_SET_PDEATHSIG), however
-// it does, so it is one thread that lives until Close.
+// Starter starts processes on one processor. They inherit it from the thread that starts them. The
+// kernel kills them when that thread ends for any reason (PR_SET_PDEATHSIG), so one thread lives
+// until Close.
 type Starter struct {
 	starts chan func()
 	done   chan struct{}
 }
 
-// NewStarter starts the thread.
+// NewStarter starts the thread of a Starter.
 func NewStarter(core int) (*Starter, error) {
 	s := &Starter{starts: make(chan func()), done: make(chan struct{})}
 	pinned := make(chan error)
@@ -37,7 +41,7 @@ func NewStarter(core int) (*Starter, error) {
 
 func (s *Starter) run(core int, pinned chan<- error) {
 	defer close(s.done)
-	runtime.LockOSThread() // for good: the thread ends with the goroutine
+	runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 	err := pin(0, core)
 	pinned <- err
 	if err != nil {
@@ -48,13 +52,13 @@ func (s *Starter) run(core int, pinned chan<- error) {
 	}
 }
 
-// Close ends the thread. Whoever has started a process stops it before.
+// Close ends the thread. The caller must stop all processes before.
 func (s *Starter) Close() {
 	close(s.starts)
 	<-s.done
 }
 
-// Process is a running router, with all processes that it has started.
+// Process is a running router with all its processes.
 type Process struct {
 	procfs.Group
 	cmd    *exec.Cmd
@@ -63,7 +67,7 @@ type Process struct {
 	state  error
 }
 
-// Start writes the files of the plan into the directory and starts it.
+// Start writes the files of the plan into dir and starts the router.
 func (s *Starter) Start(ctx context.Context, dir string, plan Plan) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -77,7 +81,7 @@ func (s *Starter) Start(ctx context.Context, dir string, plan Plan) (*Process, e
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
-	p.cmd.WaitDelay = 2 * time.Second // for output, if a process got away
+	p.cmd.WaitDelay = 2 * time.Second // limits the wait for output if a process left the group
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if plan.ForwardsTerm {
 		p.cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
@@ -97,7 +101,8 @@ func (p *Process) wait() {
 	p.state = p.cmd.Wait()
 }
 
-// Err is nil while the first process runs, and says with its last words why it ended.
+// Err returns nil while the first process runs. Then it returns why the process ended, with the end
+// of its output.
 func (p *Process) Err() error {
 	select {
 	case <-p.ended:
@@ -107,16 +112,16 @@ func (p *Process) Err() error {
 	}
 }
 
-// Output is the end of what the router has written.
+// Output returns the end of the router's output.
 func (p *Process) Output() string { return p.output.String() }
 
-// Stop kills the whole group and waits for its first process.
+// Stop kills the process group and waits for its first process.
 func (p *Process) Stop() {
 	_ = syscall.Kill(-int(p.Group), syscall.SIGKILL)
 	<-p.ended
 }
 
-// tail keeps the last kilobyte that is written to it.
+// tail is a writer that keeps the last kilobyte.
 type tail struct {
 	mu  sync.Mutex
 	end []byte
@@ -134,4 +139,51 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(bytes.TrimSpace(t.end))
+}
+
+// Cores returns the processors that this process may run on.
+func Cores() ([]int, error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("peer: affinity: %w", err)
+	}
+	var cores []int
+	for i := range len(set) * 64 {
+		if set.IsSet(i) {
+			cores = append(cores, i)
+		}
+	}
+	return cores, nil
+}
+
+// PinSelf binds every thread of this process to some processors. New threads inherit that from the
+// thread that starts them. PinSelf repeats until it finds no thread that started in the meantime.
+func PinSelf(cores ...int) error {
+	pinned := make(map[int]bool)
+	for again := true; again; {
+		again = false
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return fmt.Errorf("peer: affinity: %w", err)
+		}
+		for _, t := range threads {
+			id, err := strconv.Atoi(t.Name())
+			if err != nil || pinned[id] {
+				continue
+			}
+			pinned[id], again = true, true
+			if err := pin(id, cores...); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("peer: affinity: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func pin(thread int, cores ...int) error {
+	var set unix.CPUSet
+	for _, c := range cores {
+		set.Set(c)
+	}
+	return unix.SchedSetaffinity(thread, &set)
 }

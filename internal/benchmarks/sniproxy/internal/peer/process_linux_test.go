@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// until polls, because what happens in other processes tells nobody.
+// until polls, because other processes send no events.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !is(); {
@@ -55,7 +55,7 @@ func TestProcess(t *testing.T) {
 	p.Stop()
 	require.ErrorContains(t, p.Err(), "killed")
 	until(t, "end of the group", func() bool { _, err := p.Processes(); return err != nil })
-	p.Stop() // again does nothing
+	p.Stop() // a second Stop does nothing
 }
 
 func TestProcessThatCannotStart(t *testing.T) {
@@ -71,7 +71,7 @@ func TestProcessThatCannotStart(t *testing.T) {
 	require.ErrorContains(t, p.Err(), "sh ended (exit status 3): broken configuration")
 }
 
-// TestMain is also the process that TestOwnerIsKilled kills.
+// TestMain is also the main function of the process that TestOwnerIsKilled kills.
 func TestMain(m *testing.M) {
 	if command := os.Getenv("PEER_TEST_OWNS"); command != "" {
 		own(strings.Fields(command))
@@ -96,7 +96,7 @@ func own(command []string) {
 	os.Exit(1)
 }
 
-// Nobody is left when the benchmark is killed and can clean up nothing.
+// TestOwnerIsKilled kills the benchmark, which cannot clean up. All its processes must end.
 func TestOwnerIsKilled(t *testing.T) {
 	for _, how := range []string{"kill", "term"} {
 		t.Run(how, func(t *testing.T) {

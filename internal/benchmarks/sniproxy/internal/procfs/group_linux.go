@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Group is a process group: a router with all processes that it started.
+// Group is a process group: a router with all its processes.
 type Group int
 
-// Processes lists the processes of the group that have not ended.
+// Processes returns the processes of the group that have not ended.
 func (g Group) Processes() ([]Stat, error) {
 	dirs, err := os.ReadDir("/proc")
 	if err != nil {
@@ -28,7 +28,7 @@ func (g Group) Processes() ([]Stat, error) {
 		}
 		data, err := os.ReadFile(filepath.Join("/proc", d.Name(), "stat"))
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // the process has ended in the meantime
 		}
 		s, err := ParseStat(data)
 		if err != nil {
@@ -44,15 +44,15 @@ func (g Group) Processes() ([]Stat, error) {
 	return found, nil
 }
 
-// CPU is the time that the processes have used.
+// CPU is processor time.
 type CPU struct {
-	// Total is exact to the nanosecond.
+	// Total has a resolution of 1 ns.
 	Total time.Duration
-	// User is the part outside the kernel, quantised to 10 ms a process.
+	// User is the part outside the kernel, with a resolution of 10 ms for each process.
 	User time.Duration
 }
 
-// CPU adds up what all processes of the group, with threads that have ended, have used.
+// CPU returns the processor time of all processes in the group, including their ended threads.
 func (g Group) CPU() (CPU, error) {
 	processes, err := g.Processes()
 	if err != nil {
@@ -70,10 +70,9 @@ func (g Group) CPU() (CPU, error) {
 	return sum, nil
 }
 
-// processTime reads the processor-time clock of another process, which counts what the
-// scheduler counts, while utime and stime are cut to ticks. The number of that clock is
-// made as clock_getcpuclockid(3) does: the complement of the process id, and 2 for the
-// scheduler's clock.
+// processTime reads the processor-time clock of another process. It counts what the scheduler
+// counts; utime and stime are rounded to ticks. The id of the clock is made as in
+// clock_getcpuclockid(3): the complement of the process id, and 2 for the clock of the scheduler.
 func processTime(pid int) (time.Duration, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
@@ -82,7 +81,7 @@ func processTime(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// Memory adds up what the processes of the group hold.
+// Memory returns the memory of all processes in the group.
 func (g Group) Memory() (Memory, error) {
 	processes, err := g.Processes()
 	if err != nil {
@@ -104,7 +103,7 @@ func (g Group) Memory() (Memory, error) {
 	return sum, nil
 }
 
-// Descriptors counts the open files of all processes of the group.
+// Descriptors returns the number of open files of all processes in the group.
 func (g Group) Descriptors() (int, error) {
 	processes, err := g.Processes()
 	if err != nil {
@@ -124,7 +123,7 @@ func (g Group) Descriptors() (int, error) {
 	return sum, nil
 }
 
-// Busy is how long a processor has not been idle since the machine started.
+// Busy returns how long a processor has not been idle since the machine started.
 func Busy(cpu int) (time.Duration, error) {
 	data, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The group of this test is measured while the test does what it expects to see.
+// TestGroup uses processor time, memory and descriptors, and measures the process group of the test
+// itself.
 func TestGroup(t *testing.T) {
 	own := Group(syscall.Getpgrp())
 	processes, err := own.Processes()

@@ -1,4 +1,4 @@
-// Package procfs reads what a group of processes uses from /proc.
+// Package procfs reads the resources that a group of processes uses from /proc.
 package procfs
 
 import (
@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// tick is the unit of times in /proc. USER_HZ is 100 on every architecture that Go
-// runs on, whatever the kernel's own HZ is.
+// tick is the unit of times in /proc. USER_HZ is 100 on every architecture that Go supports, for
+// every HZ of the kernel.
 const tick = time.Second / 100
 
-// Stat is what this package needs of /proc/PID/stat.
+// Stat contains some fields of /proc/PID/stat.
 type Stat struct {
 	PID     int
 	Command string
 	State   byte
 	Group   int
-	// User and System count the threads that have ended too. They are quantised to 10 ms.
+	// User and System include ended threads. Their resolution is 10 ms.
 	User, System time.Duration
 }
 
-// ParseStat parses /proc/PID/stat. The command may hold spaces and parentheses, so the
-// fields are counted from its last closing one (proc_pid_stat(5)).
+// ParseStat parses /proc/PID/stat. The command may contain spaces and parentheses, so the fields
+// are counted from the last closing parenthesis (proc_pid_stat(5)).
 func ParseStat(data []byte) (Stat, error) {
 	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
 	if open < 1 || end < open {
@@ -35,7 +35,7 @@ func ParseStat(data []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("procfs: stat: %w", err)
 	}
-	fields := strings.Fields(string(data[end+1:])) // from the third on
+	fields := strings.Fields(string(data[end+1:])) // starting with field 3
 	if len(fields) < 13 || len(fields[0]) != 1 {
 		return Stat{}, errors.New("procfs: stat is cut short")
 	}
@@ -56,16 +56,16 @@ func ParseStat(data []byte) (Stat, error) {
 	return s, nil
 }
 
-// Memory is what one or several processes hold, in KiB.
+// Memory is the memory of one or more processes in KiB.
 type Memory struct {
-	// RSS counts a page once for each process that has it mapped.
+	// RSS counts a page once for each process that maps it.
 	RSS int64
-	// PSS shares a page out among them.
+	// PSS divides the size of a page among the processes that map it.
 	PSS int64
 }
 
-// ParseSmaps parses /proc/PID/smaps_rollup, which is exact where statm and status lag
-// behind by what the kernel batches for each processor.
+// ParseSmaps parses /proc/PID/smaps_rollup, which is exact. statm and status lack what the kernel
+// batches for each processor.
 func ParseSmaps(data []byte) (Memory, error) {
 	var m Memory
 	var err error
@@ -97,9 +97,9 @@ func kibibytes(data []byte, key string) (int64, error) {
 	return 0, fmt.Errorf("procfs: no %s", key)
 }
 
-// ParseBusy parses /proc/stat: how long a processor has done anything but idle or wait
-// for a disk. Time that the host of a virtual machine took away counts as busy, for it
-// disturbs a measurement as much.
+// ParseBusy parses /proc/stat and returns how long a processor was neither idle nor waiting for a
+// disk. Time that the host took from a virtual machine counts as busy, because it disturbs a
+// measurement too.
 func ParseBusy(data []byte, cpu int) (time.Duration, error) {
 	name := "cpu" + strconv.Itoa(cpu)
 	for line := range strings.Lines(string(data)) {
@@ -108,7 +108,8 @@ func ParseBusy(data []byte, cpu int) (time.Duration, error) {
 			continue
 		}
 		var busy time.Duration
-		// user nice system idle iowait irq softirq steal; guest times are in user already.
+		// The fields are user nice system idle iowait irq softirq steal. user includes the guest
+		// times that follow.
 		for i, field := range fields[1:min(len(fields), 9)] {
 			n, err := strconv.ParseInt(field, 10, 64)
 			if err != nil {

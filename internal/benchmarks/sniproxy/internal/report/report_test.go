@@ -114,8 +114,8 @@ func TestMarkdown(t *testing.T) {
 		"| quick | 100 → 5,200 | 40.0 → - | - → - | 100 → 120 | - → - | - → - |",
 		"- slow, 100 open, 100,000 hosts: not ready after 30s (and in 1 more rounds)",
 		"- slow, 5,000 open, 10 hosts: keeps 5.90 descriptors a connection 2 s after the client has closed it",
-		"- the machine was not quiet: other processes took 8.00 % of the router's processor (median; at worst 30.0 %)",
-		"- quick, 100 open, 100,000 hosts: so slow that its figures rest on 12.0 connections a round",
+		"- the machine was busy: other processes used 8.00 % of the router's processor (median; maximum 30.0 %)",
+		"- quick, 100 open, 100,000 hosts: so slow that its figures come from only 12.0 connections a round",
 	} {
 		require.Equal(t, 1, strings.Count(text, line+"\n"), "%s\n%s", line, text)
 	}

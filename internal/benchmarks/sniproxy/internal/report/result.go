@@ -1,34 +1,41 @@
+// Package report makes tables of measurements. Its functions depend only on their arguments.
 package report
+
+import (
+	"cmp"
+	"slices"
+)
 
 // Metric names one figure of a point.
 type Metric string
 
-// What is measured at a point. Times of the router's processes are of all of them.
+// These are the figures of a point. Processor times and memory are totals of all processes of the
+// router.
 const (
 	Ready         Metric = "ready_ms"                   // start of the process to the first right answer
 	Memory        Metric = "pss_mib"                    // after the first connections, none open
 	ConnCPU       Metric = "cpu_us_per_connection"      // 1 KiB answer, closed by the backend
 	ConnUser      Metric = "user_us_per_connection"     // the part of it outside the kernel
-	ConnRate      Metric = "connections_per_second"     // of the load, not the most that the router can do
-	ConnCount     Metric = "connections"                // on which the figures rest
-	RoundTripCPU  Metric = "cpu_us_per_round_trip"      // 64 bytes there and back
+	ConnRate      Metric = "connections_per_second"     // of this load; the router may be able to do more
+	ConnCount     Metric = "connections"                // number of measured connections
+	RoundTripCPU  Metric = "cpu_us_per_round_trip"      // 64 bytes in each direction
 	RoundTripP50  Metric = "round_trip_p50_us"          //
 	RoundTripP99  Metric = "round_trip_p99_us"          //
 	BulkCPU       Metric = "cpu_s_per_gib"              // backend to client
 	BulkRate      Metric = "gib_per_second"             //
 	IdleRSS       Metric = "rss_kib_per_idle"           // a connection that has carried traffic and stays open
 	IdleFiles     Metric = "descriptors_per_idle"       //
-	LeftFiles     Metric = "descriptors_left_per_close" // still open 2 s after the client has closed, a connection
-	OthersPercent Metric = "others_percent"             // of the router's core, used by anything but the router
+	LeftFiles     Metric = "descriptors_left_per_close" // open 2 s after the client has closed, for each connection
+	OthersPercent Metric = "others_percent"             // share of the router's processor that other programs used
 )
 
-// Point is what was measured of one router at one size.
+// Point contains the measurements of one router at one size.
 type Point struct {
 	Round   int                `json:"round"`
 	Open    int                `json:"open"`
 	Hosts   int                `json:"hosts"`
 	Figures map[Metric]float64 `json:"figures"`
-	// Problem says what kept further figures from being measured.
+	// Problem is the reason why figures are missing, or "".
 	Problem string `json:"problem,omitempty"`
 }
 
@@ -40,7 +47,7 @@ type Router struct {
 	Points  []Point `json:"points"`
 }
 
-// Size is where to measure: connections held open and names known.
+// Size is a point to measure: the number of open connections and of known names.
 type Size struct {
 	Open  int `json:"open"`
 	Hosts int `json:"hosts"`
@@ -49,12 +56,12 @@ type Size struct {
 // Sizes are the points of a run.
 type Sizes struct {
 	Base      Size `json:"base"`       // few connections, few names
-	Idle      Size `json:"idle"`       // enough connections to tell what one takes
+	Idle      Size `json:"idle"`       // enough connections to measure the memory of one
 	ManyOpen  Size `json:"many_open"`  // many connections, few names
 	ManyHosts Size `json:"many_hosts"` // few connections, many names
 }
 
-// Result is a run.
+// Result is the outcome of a run.
 type Result struct {
 	Command  string `json:"command"`
 	Machine  string `json:"machine"`
@@ -74,8 +81,8 @@ func (r Router) At(s Size, m Metric) Spread {
 	return SpreadOf(values)
 }
 
-// Best is the lowest median of a figure among the peers. Without a peer that has it, ok
-// is false.
+// Best returns the lowest median of a figure among the peers. It returns false if no peer has the
+// figure.
 func (r Result) Best(s Size, m Metric) (best float64, ok bool) {
 	for _, router := range r.Routers {
 		at := router.At(s, m)
@@ -86,7 +93,7 @@ func (r Result) Best(s Size, m Metric) (best float64, ok bool) {
 	return best, ok
 }
 
-// Complete says whether all that was to be measured was.
+// Complete reports whether no figure is missing.
 func (r Result) Complete() bool {
 	for _, router := range r.Routers {
 		for _, p := range router.Points {
@@ -96,4 +103,42 @@ func (r Result) Complete() bool {
 		}
 	}
 	return len(r.Routers) > 0
+}
+
+// Spread summarizes repeated measurements.
+type Spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+	N      int     `json:"n"`
+}
+
+// SpreadOf returns the zero Spread for no values. The median of an even number of values is the
+// mean of the two in the middle.
+func SpreadOf(values []float64) Spread {
+	if len(values) == 0 {
+		return Spread{}
+	}
+	v := slices.Sorted(slices.Values(values))
+	mid := len(v) / 2
+	median := v[mid]
+	if len(v)%2 == 0 {
+		median = (v[mid-1] + v[mid]) / 2
+	}
+	return Spread{Median: median, Min: v[0], Max: v[len(v)-1], N: len(v)}
+}
+
+// Quantile returns the smallest value that at least a share q of all values do not exceed (nearest
+// rank), or 0 without values. It sorts the values.
+func Quantile[T cmp.Ordered](values []T, q float64) T {
+	var zero T
+	if len(values) == 0 {
+		return zero
+	}
+	slices.Sort(values)
+	rank := int(q * float64(len(values)))
+	if float64(rank) < q*float64(len(values)) {
+		rank++
+	}
+	return values[min(max(rank, 1), len(values))-1]
 }

@@ -14,12 +14,12 @@ type column struct {
 	what  Metric
 }
 
-// Markdown is the run as text with tables, ready for a README.
+// Markdown returns the result as text with tables in Markdown.
 func (r Result) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "`%s`\n\n%s %s\n\n", r.Command, r.Machine, r.Settings)
 	b.WriteString(r.figures())
-	fmt.Fprintf(&b, "\nMedian (lowest–highest) of the rounds; in bold the ratio to the best peer of the run. %s connections open and %s hosts known; for an idle connection %s are open.\n\n",
+	fmt.Fprintf(&b, "\nMedian (lowest–highest) of the rounds; the bold figure is the ratio to the best peer of the run. %s connections open and %s hosts known; for an idle connection %s are open.\n\n",
 		group(r.Base.Open), group(r.Base.Hosts), group(r.Idle.Open))
 	b.WriteString(r.growth())
 	if problems := r.problems(); problems != "" {
@@ -62,7 +62,7 @@ func (r Result) cell(router Router, c column) string {
 	if low, high := number(at.Min), number(at.Max); low != high {
 		text += " (" + low + "–" + high + ")"
 	}
-	// A ratio to nearly nothing says nothing.
+	// A ratio to nearly zero has no meaning.
 	if best, ok := r.Best(c.at, c.what); ok && best >= 0.01 {
 		text += " **" + strconv.FormatFloat(at.Median/best, 'f', 2, 64) + "**"
 	}
@@ -99,8 +99,8 @@ func (r Result) growth() string {
 	return markdown(rows)
 }
 
-// problems lists what could not be measured, and what somebody who reads the tables
-// should know.
+// problems returns a list of missing measurements, and of facts that a reader of the tables must
+// know.
 func (r Result) problems() string {
 	var lines []string
 	for _, router := range r.Routers {
@@ -119,19 +119,19 @@ func (r Result) problems() string {
 					router.Name, group(s.Open), group(s.Hosts), number(left.Median)))
 			}
 			if at := router.At(s, ConnCount); at.N > 0 && at.Min < 200 {
-				lines = append(lines, fmt.Sprintf("- %s, %s open, %s hosts: so slow that its figures rest on %s connections a round\n",
+				lines = append(lines, fmt.Sprintf("- %s, %s open, %s hosts: so slow that its figures come from only %s connections a round\n",
 					router.Name, group(s.Open), group(s.Hosts), number(at.Min)))
 			}
 		}
 	}
 	if others := r.others(); others.Median >= 5 {
-		lines = append(lines, fmt.Sprintf("- the machine was not quiet: other processes took %s %% of the router's processor (median; at worst %s %%)\n",
+		lines = append(lines, fmt.Sprintf("- the machine was busy: other processes used %s %% of the router's processor (median; maximum %s %%)\n",
 			number(others.Median), number(others.Max)))
 	}
 	return strings.Join(lines, "")
 }
 
-// problems are those at a size, by round.
+// problems returns the problems at a size, by round.
 func (r Router) problems(s Size) []string {
 	var problems []string
 	for _, p := range r.Points {
@@ -142,7 +142,7 @@ func (r Router) problems(s Size) []string {
 	return problems
 }
 
-// others is what other processes took of the router's processor, over all points.
+// others returns the share of the router's processor that other processes used, over all points.
 func (r Result) others() Spread {
 	var all []float64
 	for _, router := range r.Routers {
@@ -162,7 +162,7 @@ func median(s Spread) string {
 	return number(s.Median)
 }
 
-// number keeps three digits, or all before the point.
+// number rounds v to three digits, or to an integer if that has more.
 func number(v float64) string {
 	if v == 0 || math.Abs(v) < 0.005 {
 		return "0"
@@ -174,7 +174,7 @@ func number(v float64) string {
 	return group(int(math.Round(v)))
 }
 
-// group separates thousands.
+// group adds separators of thousands.
 func group(n int) string {
 	digits := strconv.Itoa(n)
 	sign := ""

@@ -20,12 +20,13 @@ func setup(hosts int) Setup {
 	}
 }
 
-// Every router is told the same: each name, with its backend, and where to listen.
+// TestPlans checks that every router gets the same task: each name with its backend, and the
+// address to listen on.
 func TestPlans(t *testing.T) {
 	for name, test := range map[string]struct {
 		router Router
 		args   string
-		files  map[string][]string // lines that must be there
+		files  map[string][]string // expected lines
 	}{
 		"nginx": {
 			router: Nginx("/usr/sbin/nginx", "/lib/ngx_stream_module.so", "1.2"),
