@@ -20,12 +20,12 @@ type Budget struct {
 	Terminators int `json:"terminators"`
 	// Now are the checks of the configuration that Build returned.
 	Now Checks `json:"now"`
-	// WithoutSubsets are the checks if every service had all usable nodes of its cluster.
+	// WithoutSubsets would be the checks if every service had all usable nodes of its cluster.
 	WithoutSubsets Checks `json:"withoutSubsets"`
-	// WithoutTrack are the checks if HAProxy checked every server, instead of letting servers
+	// WithoutTrack would be the checks if HAProxy checked every server, instead of letting servers
 	// follow ("track") the check of their node.
 	WithoutTrack Checks `json:"withoutTrack"`
-	// WithoutSubsetsAndTrack are the checks with both of these changes.
+	// WithoutSubsetsAndTrack would be the checks with both of these changes.
 	WithoutSubsetsAndTrack Checks `json:"withoutSubsetsAndTrack"`
 }
 

@@ -133,7 +133,8 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	return causes
 }
 
-// compareNodes is the order of nodes in Objects. The same pointer needs no comparison of names.
+// compareNodes is the order of nodes in Objects. It does not compare the names of one node with
+// itself.
 func compareNodes(a, b *corev1.Node) int {
 	if a == b {
 		return 0
@@ -141,7 +142,8 @@ func compareNodes(a, b *corev1.Node) int {
 	return strings.Compare(a.Name, b.Name)
 }
 
-// compareServices is the order of services in Objects. The same pointer needs no comparison of names.
+// compareServices is the order of services in Objects. It does not compare the names of one service
+// with itself.
 func compareServices(a, b *corev1.Service) int {
 	if a == b {
 		return 0

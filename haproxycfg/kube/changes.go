@@ -54,16 +54,16 @@ func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, caus
 	return c
 }
 
-// Summary returns the first causes in one line, at most most of them, and the number of the others.
-func (c Changes) Summary(most int) string {
+// Summary returns the first causes in one line, at most limit of them, and the number of the others.
+func (c Changes) Summary(limit int) string {
 	var b strings.Builder
-	for i, cause := range c.Causes[:min(most, len(c.Causes))] {
+	for i, cause := range c.Causes[:min(limit, len(c.Causes))] {
 		if i > 0 {
 			b.WriteString("; ")
 		}
 		b.WriteString(cause.String())
 	}
-	if more := max(0, len(c.Causes)-most) + c.MoreCauses; more > 0 {
+	if more := max(0, len(c.Causes)-limit) + c.MoreCauses; more > 0 {
 		fmt.Fprintf(&b, "; and %d more", more)
 	}
 	return b.String()

@@ -13,8 +13,8 @@ import (
 )
 
 // Report describes the result of Build: the services and nodes of the configuration, and the reason
-// for everything that Build left out. A program keeps the report as JSON next to the configuration. The same input gives the same report: Build adds no
-// times of its own.
+// for everything that Build left out. A program keeps the report as JSON next to the configuration.
+// The same input gives the same report: Build adds no times of its own.
 type Report struct {
 	// Problems are sorted by file and line, then by cluster and object.
 	Problems []Problem `json:"problems"`
@@ -28,7 +28,7 @@ type Report struct {
 	// Refused is a change that is larger than allowed at once, so it is not in force. Build leaves
 	// it nil.
 	Refused *Changes `json:"refused,omitempty"`
-	// Budget is the cost of the checks.
+	// Budget is the number of checks a second.
 	Budget Budget `json:"budget"`
 }
 
@@ -43,7 +43,7 @@ type Problem struct {
 	// Field is the path of the faulty field, if it is known.
 	Field   string `json:"field,omitempty"`
 	Message string `json:"message"`
-	// Warning is true if Build left nothing out because of the problem.
+	// Warning means that Build left nothing out because of the problem.
 	Warning bool `json:"warning,omitempty"`
 }
 
@@ -235,8 +235,8 @@ func (r Report) AppendJSON(dst []byte) ([]byte, error) {
 	return append(out, "\n}\n"...), nil
 }
 
-// appendServices does not use package json for each service. Services are nearly the whole
-// report, and every change writes the report.
+// appendServices does not use package json: it would be slow for thousands of services, and every
+// change writes the report.
 func appendServices(out []byte, services []ServiceReport) []byte {
 	out = append(out, '[')
 	for i := range services {
