@@ -105,7 +105,7 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	var text strings.Builder
 	for _, name := range fileNames(a, b) {
 		fa, fb := a[name], b[name]
-		textdiff.AppendUnified(&text, fa.Name, fb.Name, string(fa.Data), string(fb.Data))
+		text.WriteString(textdiff.Unified(textdiff.File{Name: fa.Name, Text: string(fa.Data)}, textdiff.File{Name: fb.Name, Text: string(fb.Data)}))
 	}
 	d.Text = text.String()
 	return d

@@ -142,18 +142,9 @@ func compareAll(d *Diff, before, after string) {
 	heads := maps.Clone(a)
 	maps.Copy(heads, b)
 	for _, head := range slices.Sorted(maps.Keys(heads)) {
-		x := compareSections(a[head], b[head])
 		d.Servers.Before += len(a[head].lines().servers)
 		d.Servers.After += len(b[head].lines().servers)
-		d.Servers.Added += len(x.ServersAdded)
-		d.Servers.Removed += len(x.ServersRemoved)
-		d.Servers.Altered += len(x.ServersAltered)
-		if name, ok := strings.CutPrefix(head, "backend "); ok && x.differs() {
-			x.Name = name
-			d.Backends = append(d.Backends, x)
-		} else if !ok && x.differs() {
-			d.Sections = append(d.Sections, head)
-		}
+		d.addSection(head, compareSections(head, a, b))
 	}
 }
 

@@ -6,10 +6,8 @@ import (
 	"strings"
 )
 
-// section is a section of haproxy.cfg. Sections with the same head, such as unnamed defaults,
-// count as one.
+// section is a section of haproxy.cfg.
 type section struct {
-	head    string // "backend b"
 	text    []byte // with the head line
 	servers int    // the number of server lines
 }
@@ -23,35 +21,34 @@ var sectionWords = map[string]bool{
 	"crt-store": true, "traces": true, "log-profile": true, "acme": true, "dynamic-update": true,
 }
 
-// cutSections cuts the text of haproxy.cfg into its sections by head. HAProxy ignores what
-// precedes the first section, and so does cutSections.
-func cutSections(text []byte) map[string]*section {
-	all := map[string]*section{}
-	var s *section
-	start, at := 0, 0
+// cutSections cuts the text of haproxy.cfg into its sections by head, such as "backend b". Sections with
+// the same head, such as unnamed defaults, count as one. HAProxy ignores the text before the first
+// section, and so does cutSections.
+func cutSections(text []byte) map[string]section {
+	all := map[string]section{}
+	head, start, at, servers := "", 0, 0, 0
 	end := func() {
-		switch {
-		case s == nil:
-		case s.text == nil:
-			s.text = text[start:at:at] // capped, so that append copies
-		default:
-			s.text = append(s.text, text[start:at]...)
+		if head != "" {
+			s, repeated := all[head]
+			if repeated {
+				s.text = append(s.text, text[start:at]...)
+			} else {
+				s.text = text[start:at:at] // the capacity makes append copy
+			}
+			s.servers += servers
+			all[head] = s
 		}
-		start = at
+		start, servers = at, 0
 	}
 	for line := range bytes.Lines(text) {
 		switch word, rest := cutWord(line); {
 		case string(word) == "server":
-			if s != nil && len(rest) > 0 {
-				s.servers++
+			if bytes.ContainsFunc(rest, isWordRune) {
+				servers++
 			}
 		case sectionWords[string(word)]:
 			end()
-			head := sectionHead(word, rest)
-			if s = all[head]; s == nil {
-				s = &section{head: head}
-				all[head] = s
-			}
+			head = strings.TrimSpace(string(word) + " " + string(bytes.TrimSpace(rest)))
 		}
 		at += len(line)
 	}
@@ -59,18 +56,20 @@ func cutSections(text []byte) map[string]*section {
 	return all
 }
 
-// cutWord returns the first word of a line and what follows it, without blanks around them.
-func cutWord(line []byte) (word, rest []byte) {
-	line = bytes.TrimSpace(line)
-	if i := bytes.IndexAny(line, " \t"); i >= 0 {
-		return line[:i], bytes.TrimSpace(line[i:])
-	}
-	return line, nil
-}
+func isWordRune(r rune) bool { return r > ' ' }
 
-// sectionHead returns "backend b" for a line that begins a section.
-func sectionHead(word, rest []byte) string {
-	return strings.TrimSpace(string(word) + " " + string(rest))
+// cutWord returns the first word of a line, and the text after it. Blanks, line ends and all other
+// control characters end a word.
+func cutWord[T string | []byte](line T) (word, rest T) {
+	from := 0
+	for from < len(line) && line[from] <= ' ' {
+		from++
+	}
+	to := from
+	for to < len(line) && line[to] > ' ' {
+		to++
+	}
+	return line[from:to], line[to:]
 }
 
 // sectionLines are the lines of a section without its head: servers by name, and all others.
@@ -80,23 +79,23 @@ type sectionLines struct {
 	others  []string
 }
 
-// lines parses the section. A nil section has no lines.
-func (s *section) lines() sectionLines {
-	l := sectionLines{byName: map[string]string{}}
-	if s == nil {
-		return l
-	}
-	for line := range bytes.Lines(s.text) {
+// lines parses the section.
+func (s section) lines() sectionLines {
+	l := sectionLines{byName: make(map[string]string, s.servers)}
+	for line := range strings.Lines(string(s.text)) {
+		line = strings.TrimSpace(line)
 		word, rest := cutWord(line)
-		switch line := string(bytes.TrimSpace(line)); {
-		case len(word) == 0 || word[0] == '#' || sectionWords[string(word)]:
-		case string(word) == "server" && len(rest) > 0:
-			name, _ := cutWord(rest)
-			l.servers = append(l.servers, string(name))
-			l.byName[string(name)] = line
-		default:
+		name, _ := cutWord(rest)
+		switch {
+		case word == "" || word[0] == '#' || sectionWords[word]:
+		case word == "server" && name != "":
+			l.servers = append(l.servers, name)
+			l.byName[name] = line
+		case strings.Contains(line, mapsDir+"/"):
 			// A map whose entries differ has another file name, and is listed in Diff.Maps.
 			l.others = append(l.others, namedMap.ReplaceAllString(line, mapsDir+"/*"))
+		default:
+			l.others = append(l.others, line)
 		}
 	}
 	return l
@@ -108,40 +107,45 @@ func (d *Diff) compareConfigs(before, after []byte) {
 	a, b := cutSections(before), cutSections(after)
 	var heads []string
 	for head, now := range b {
-		was := a[head]
 		d.Servers.After += now.servers
-		if was == nil || !bytes.Equal(was.text, now.text) {
+		if was, ok := a[head]; !ok || !bytes.Equal(was.text, now.text) {
 			heads = append(heads, head)
 		}
 	}
 	for head, was := range a {
 		d.Servers.Before += was.servers
-		if b[head] == nil {
+		if _, ok := b[head]; !ok {
 			heads = append(heads, head)
 		}
 	}
 	slices.Sort(heads)
 	for _, head := range heads {
-		x := compareSections(a[head], b[head])
-		d.Servers.Added += len(x.ServersAdded)
-		d.Servers.Removed += len(x.ServersRemoved)
-		d.Servers.Altered += len(x.ServersAltered)
-		if !x.differs() {
-			continue
-		}
-		if name, ok := strings.CutPrefix(head, "backend "); ok {
-			x.Name = name
-			d.Backends = append(d.Backends, x)
-		} else {
-			d.Sections = append(d.Sections, head)
-		}
+		d.addSection(head, compareSections(head, a, b))
 	}
 }
 
-// compareSections compares two sections with the same head. Either may be nil.
-func compareSections(before, after *section) BackendDiff {
-	a, b := before.lines(), after.lines()
-	x := BackendDiff{Added: before == nil, Removed: after == nil}
+// addSection adds the difference of the sections with one head.
+func (d *Diff) addSection(head string, x BackendDiff) {
+	d.Servers.Added += len(x.ServersAdded)
+	d.Servers.Removed += len(x.ServersRemoved)
+	d.Servers.Altered += len(x.ServersAltered)
+	if !x.differs() {
+		return
+	}
+	if name, ok := strings.CutPrefix(head, "backend "); ok {
+		x.Name = name
+		d.Backends = append(d.Backends, x)
+	} else {
+		d.Sections = append(d.Sections, head)
+	}
+}
+
+// compareSections compares the sections with one head. One of them may be missing.
+func compareSections(head string, before, after map[string]section) BackendDiff {
+	was, ok := before[head]
+	now, stays := after[head]
+	a, b := was.lines(), now.lines()
+	x := BackendDiff{Added: !ok, Removed: !stays}
 	var keptA, keptB []string
 	for _, name := range a.servers {
 		line, kept := b.byName[name]
@@ -161,7 +165,7 @@ func compareSections(before, after *section) BackendDiff {
 			x.ServersAdded = append(x.ServersAdded, name)
 		}
 	}
-	x.Settings = !x.Added && !x.Removed && (!slices.Equal(a.others, b.others) || !slices.Equal(keptA, keptB))
+	x.Settings = ok && stays && (!slices.Equal(a.others, b.others) || !slices.Equal(keptA, keptB))
 	return x
 }
 

@@ -1,7 +1,16 @@
-// Package textdiff compares texts line by line.
+// Package textdiff compares two texts line by line.
+//
+// It makes patience diffs. Lines that occur once in each text are matched first, in their longest common
+// order; the lines between two matches are compared in the same way. Configurations have many such
+// lines, so the time is about linear, while a shortest diff could take quadratic time. The result never
+// matches the inner lines of a section with those of another section just because they are equal.
+//
+// Lines that begin a paragraph, after an empty line, are matched before all others. Then a change costs
+// the time of its paragraph, not that of the whole text.
 package textdiff
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -9,40 +18,116 @@ import (
 	"strings"
 )
 
-// A patience diff: lines that occur once on each side are matched first, in
-// their longest common order, and what lies between is treated the same way.
-// Configurations have many such lines, so this takes about linear time where a
-// shortest edit script could take quadratic, and it never matches a section's
-// inner lines to those of another just because they read the same.
-//
-// It begins with the lines that head sections, so that one changed server costs its
-// section and not the file.
+// File is a text and its name for the head of a unified diff. An empty Name means that the file does not
+// exist.
+type File struct{ Name, Text string }
 
-// run is n equal lines, at a and at b.
-type run struct{ a, b, n int }
+// Change replaces the lines a[A0:A1] by the lines b[B0:B1].
+type Change struct{ A0, A1, B0, B1 int }
 
-// matchLines returns the equal runs of two texts, in order.
-func matchLines(a, b []string) []run {
-	m := matcher{a: a, b: b}
-	m.match(0, len(a), 0, len(b), 0)
-	return m.runs
+const unifiedContext = 3
+
+// Unified returns a unified diff of one file, or "" if there is no difference.
+func Unified(before, after File) string {
+	if before.Text == after.Text && (before.Name == "") == (after.Name == "") {
+		return ""
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "--- %s\n+++ %s\n", cmp.Or(before.Name, "/dev/null"), cmp.Or(after.Name, "/dev/null"))
+	a, b := Lines(before.Text), Lines(after.Text)
+	all := Changes(a, b)
+	for len(all) > 0 {
+		n := 1 // the changes of this hunk: their context lines touch
+		for n < len(all) && all[n].A0-all[n-1].A1 <= 2*unifiedContext {
+			n++
+		}
+		appendHunk(&out, a, b, all[:n])
+		all = all[n:]
+	}
+	return out.String()
 }
 
+func appendHunk(out *strings.Builder, a, b []string, hunk []Change) {
+	first, last := hunk[0], hunk[len(hunk)-1]
+	before := min(unifiedContext, first.A0)
+	after := min(unifiedContext, len(a)-last.A1)
+	fmt.Fprintf(out, "@@ -%s +%s @@\n",
+		lineRange(first.A0-before, last.A1+after), lineRange(first.B0-before, last.B1+after))
+	i := first.A0 - before
+	for _, c := range hunk {
+		appendMarked(out, ' ', a[i:c.A0])
+		appendMarked(out, '-', a[c.A0:c.A1])
+		appendMarked(out, '+', b[c.B0:c.B1])
+		i = c.A1
+	}
+	appendMarked(out, ' ', a[i:i+after])
+}
+
+// lineRange returns the lines from index from up to index to as the head of a hunk shows them: the first
+// line, counted from 1, and the number of lines. An empty range shows the line before it.
+func lineRange(from, to int) string {
+	switch n := to - from; n {
+	case 0:
+		return fmt.Sprintf("%d,0", from)
+	case 1:
+		return strconv.Itoa(to)
+	default:
+		return fmt.Sprintf("%d,%d", from+1, n)
+	}
+}
+
+func appendMarked(out *strings.Builder, mark byte, lines []string) {
+	for _, line := range lines {
+		out.WriteByte(mark)
+		out.WriteString(line)
+		out.WriteByte('\n')
+	}
+}
+
+// Lines cuts a text into lines. It ignores whether the last line has a line end.
+func Lines(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(s, "\n"), "\n")
+}
+
+// Changes returns the changes that turn the lines a into the lines b, in order.
+func Changes(a, b []string) []Change {
+	m := matcher{a: a, b: b}
+	m.match(0, len(a), 0, len(b), 0)
+	var all []Change
+	i, j := 0, 0
+	for _, r := range append(m.runs, run{len(a), len(b), 0}) {
+		if i < r.a || j < r.b {
+			all = append(all, Change{i, r.a, j, r.b})
+		}
+		i, j = r.a+r.n, r.b+r.n
+	}
+	return all
+}
+
+// run is a run of n equal lines, at index a of one text and at index b of the other.
+type run struct{ a, b, n int }
+
+// occurrence counts how often a line occurs in a range of each text, and holds its last index in b.
 type occurrence struct{ inA, inB, atB int32 }
 
+// matcher finds the equal runs of two texts.
 type matcher struct {
 	a, b []string
-	// Lines as numbers from 1, which lines get once they are looked at beyond
-	// their turn: most of a configuration is as it was, line by line.
+	runs []run // in order
+	// Equal lines have equal numbers, from 1. A line gets its number when the matcher first needs
+	// it. Most lines never need one, because most of a configuration stays the same.
 	ids        map[string]int32
 	numA, numB []int32
 	seen       []occurrence // by number
-	runs       []run
 }
 
-// maxMatchDepth ends a recursion that only contrived texts reach.
+// maxMatchDepth bounds the recursion. Real texts do not reach it.
 const maxMatchDepth = 64
 
+// match adds the equal runs of a[a0:a1] and b[b0:b1].
 func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	n := 0
 	for a0+n < a1 && b0+n < b1 && m.a[a0+n] == m.b[b0+n] {
@@ -58,7 +143,7 @@ func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	if a0 < a1 && b0 < b1 && depth < maxMatchDepth {
 		anchors := m.anchors(a0, a1, b0, b1, depth == 0)
 		for _, x := range anchors {
-			// An earlier anchor's run may have taken this line already.
+			// The run of an earlier anchor may include this line.
 			if x.a >= a0 && x.b >= b0 {
 				m.match(a0, x.a, b0, x.b, depth+1)
 				m.add(x.a, x.b, 1)
@@ -72,6 +157,7 @@ func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	m.add(a1, b1, tail)
 }
 
+// add adds a run, or extends the last one.
 func (m *matcher) add(a, b, n int) {
 	if n == 0 {
 		return
@@ -83,10 +169,9 @@ func (m *matcher) add(a, b, n int) {
 	m.runs = append(m.runs, run{a, b, n})
 }
 
-// anchors returns the lines that occur once in both ranges, as many as have
-// the same order in both. If heads is set, it is content with those of them that
-// begin a section, as long as there are any: within the sections little is left to
-// be matched then.
+// anchors returns lines that occur once in each range, as many as have the same order in both. If heads is
+// set, it returns only lines that begin a paragraph, if there are any: few lines within the paragraphs
+// are then left to match.
 func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	if m.ids == nil {
 		m.ids = make(map[string]int32)
@@ -101,7 +186,7 @@ func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	return m.once(rangeOf(a0, a1), rangeOf(b0, b1))
 }
 
-// headsOf returns which of the lines from x to y follow an empty one.
+// headsOf returns the indexes of the lines[x:y] that follow an empty line.
 func headsOf(lines []string, x, y int) []int {
 	var heads []int
 	for i := max(x, 1); i < y; i++ {
@@ -112,6 +197,7 @@ func headsOf(lines []string, x, y int) []int {
 	return heads
 }
 
+// rangeOf returns the indexes from x up to y.
 func rangeOf(x, y int) []int {
 	all := make([]int, y-x)
 	for i := range all {
@@ -120,8 +206,7 @@ func rangeOf(x, y int) []int {
 	return all
 }
 
-// once returns those of the given lines that occur once on each side, as many as
-// have the same order on both.
+// once returns the given lines that occur once in each text, as many as have the same order in both.
 func (m *matcher) once(linesA, linesB []int) []run {
 	for _, i := range linesA {
 		m.seen[m.number(&m.numA[i], m.a[i])].inA++
@@ -146,7 +231,7 @@ func (m *matcher) once(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// number returns the number of a line, and gives it one if n is still 0.
+// number returns the number of a line. If *n is 0, it sets *n.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]
@@ -160,10 +245,9 @@ func (m *matcher) number(n *int32, line string) int32 {
 	return *n
 }
 
-// increasing returns a longest part of runs, which are sorted by a, that is
-// sorted by b too.
+// increasing returns a longest subsequence of runs that is sorted by b. runs are sorted by a.
 func increasing(runs []run) []run {
-	ends := make([]int, 0, len(runs)) // ends[l]: the run with the least b that ends a part of length l+1
+	ends := make([]int, 0, len(runs)) // ends[l] is the run with the smallest b that ends a subsequence of length l+1
 	prev := make([]int, len(runs))
 	for i, r := range runs {
 		l := sort.Search(len(ends), func(k int) bool { return runs[ends[k]].b > r.b })
@@ -186,94 +270,4 @@ func increasing(runs []run) []run {
 	}
 	slices.Reverse(out)
 	return out
-}
-
-const unifiedContext = 3
-
-// Change replaces the lines A0 to A1 by the lines B0 to B1.
-type Change struct{ A0, A1, B0, B1 int }
-
-// Changes returns what stands between the equal runs.
-func Changes(a, b []string) []Change {
-	var all []Change
-	i, j := 0, 0
-	for _, r := range append(matchLines(a, b), run{len(a), len(b), 0}) {
-		if i < r.a || j < r.b {
-			all = append(all, Change{i, r.a, j, r.b})
-		}
-		i, j = r.a+r.n, r.b+r.n
-	}
-	return all
-}
-
-// AppendUnified appends a unified diff of one file, or nothing if there is no
-// difference. An empty name stands for a file that is not there.
-func AppendUnified(out *strings.Builder, nameA, nameB, textA, textB string) {
-	if textA == textB && (nameA == "") == (nameB == "") {
-		return
-	}
-	fmt.Fprintf(out, "--- %s\n+++ %s\n", orDevNull(nameA), orDevNull(nameB))
-	a, b := Lines(textA), Lines(textB)
-	all := Changes(a, b)
-	for len(all) > 0 {
-		n := 1 // changes in this hunk: those whose contexts touch
-		for n < len(all) && all[n].A0-all[n-1].A1 <= 2*unifiedContext {
-			n++
-		}
-		appendHunk(out, a, b, all[:n])
-		all = all[n:]
-	}
-}
-
-func appendHunk(out *strings.Builder, a, b []string, hunk []Change) {
-	first, last := hunk[0], hunk[len(hunk)-1]
-	before := min(unifiedContext, first.A0)
-	after := min(unifiedContext, len(a)-last.A1)
-	fmt.Fprintf(out, "@@ -%s +%s @@\n",
-		lineRange(first.A0-before, last.A1+after), lineRange(first.B0-before, last.B1+after))
-	i := first.A0 - before
-	for _, c := range hunk {
-		appendMarked(out, ' ', a[i:c.A0])
-		appendMarked(out, '-', a[c.A0:c.A1])
-		appendMarked(out, '+', b[c.B0:c.B1])
-		i = c.A1
-	}
-	appendMarked(out, ' ', a[i:i+after])
-}
-
-// lineRange gives lines as a hunk's head does: first line from 1 and count, and
-// for none the line before.
-func lineRange(from, to int) string {
-	switch n := to - from; n {
-	case 0:
-		return fmt.Sprintf("%d,0", from)
-	case 1:
-		return strconv.Itoa(to)
-	default:
-		return fmt.Sprintf("%d,%d", from+1, n)
-	}
-}
-
-func appendMarked(out *strings.Builder, mark byte, lines []string) {
-	for _, line := range lines {
-		out.WriteByte(mark)
-		out.WriteString(line)
-		out.WriteByte('\n')
-	}
-}
-
-func orDevNull(name string) string {
-	if name == "" {
-		return "/dev/null"
-	}
-	return name
-}
-
-// Lines cuts a text that ends with a line end; a missing one is not told
-// from one that is there, since no file of a configuration lacks it.
-func Lines(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(s, "\n"), "\n")
 }

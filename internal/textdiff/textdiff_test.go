@@ -27,17 +27,16 @@ func TestUnifiedDiff(t *testing.T) {
 		"duplicates": {lines("s x s"), lines("s y s"), "@@ -1,3 +1,3 @@\n s\n-x\n+y\n s\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var out strings.Builder
-			textdiff.AppendUnified(&out, "old", "new", tc.a, tc.b)
+			out := textdiff.Unified(textdiff.File{Name: "old", Text: tc.a}, textdiff.File{Name: "new", Text: tc.b})
 			if tc.want != "" {
 				tc.want = "--- old\n+++ new\n" + tc.want
 			}
-			require.Equal(t, tc.want, out.String())
+			require.Equal(t, tc.want, out)
 		})
 	}
 }
 
-// A diff of random texts makes the new one of the old one.
+// TestUnifiedDiffIsAPatch applies diffs of random texts: the old text becomes the new one.
 func TestUnifiedDiffIsAPatch(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 500 {
@@ -53,9 +52,8 @@ func TestUnifiedDiffIsAPatch(t *testing.T) {
 				b = slices.Delete(b, i, i+1)
 			}
 		}
-		var out strings.Builder
-		textdiff.AppendUnified(&out, "f", "f", joinLines(a), joinLines(b))
-		require.Equal(t, joinLines(b), applyUnified(t, joinLines(a), out.String()))
+		out := textdiff.Unified(textdiff.File{Name: "f", Text: joinLines(a)}, textdiff.File{Name: "f", Text: joinLines(b)})
+		require.Equal(t, joinLines(b), applyUnified(t, joinLines(a), out))
 	}
 }
 
@@ -66,8 +64,8 @@ func joinLines(lines []string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// applyUnified is a strict patch: context and removed lines must be where the
-// hunk's head says, and as many.
+// applyUnified applies a diff strictly: context and removed lines must stand where the head of the hunk
+// says, in the number that it says.
 func applyUnified(t *testing.T, text, diff string) string {
 	t.Helper()
 	old := textdiff.Lines(text)
@@ -102,7 +100,7 @@ func applyUnified(t *testing.T, text, diff string) string {
 	return joinLines(append(out, old[at:]...))
 }
 
-// parseRange returns how many lines stand before a range, and its length.
+// parseRange returns the number of lines before a range, and the length of the range.
 func parseRange(t *testing.T, s string) (before, n int) {
 	t.Helper()
 	first, count, ok := strings.Cut(s, ",")
@@ -122,9 +120,8 @@ func parseRange(t *testing.T, s string) (before, n int) {
 func FuzzDiffLines(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		a, b = joinLines(textdiff.Lines(a)), joinLines(textdiff.Lines(b))
-		var out strings.Builder
-		textdiff.AppendUnified(&out, "f", "f", a, b)
-		if got := applyUnified(t, a, out.String()); got != b {
+		out := textdiff.Unified(textdiff.File{Name: "f", Text: a}, textdiff.File{Name: "f", Text: b})
+		if got := applyUnified(t, a, out); got != b {
 			t.Fatalf("%q + diff = %q, want %q", a, got, b)
 		}
 	})
