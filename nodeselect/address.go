@@ -20,15 +20,15 @@ const (
 // AddressPolicy chooses the address to which traffic for a node is sent. The zero value chooses the
 // first InternalIP.
 type AddressPolicy struct {
-	// Types are tried in order. nil means InternalIP only. A type for names, such as Hostname, works
-	// only if the node has an IP address there.
+	// Types are tried in order. nil means InternalIP only. A type for names, such as Hostname,
+	// works only if the node has an IP address there.
 	Types  []corev1.NodeAddressType
 	Family Family
 }
 
-// Choose returns the address of a node. The error lists the addresses that the node has instead. The
-// order of Types has priority over the family. Choose returns an IPv4-mapped IPv6 address as IPv4,
-// and ignores addresses that another machine cannot connect to: unspecified, multicast, IPv6
+// Choose returns the address of a node. The error lists the addresses that the node has instead.
+// The order of Types has priority over the family. Choose returns an IPv4-mapped IPv6 address as
+// IPv4, and ignores addresses that another machine cannot connect to: unspecified, multicast, IPv6
 // link-local, and addresses with a zone.
 func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	types := p.Types

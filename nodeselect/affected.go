@@ -63,9 +63,9 @@ const manyChanges = 64
 // mark too many services costs time. To mark too few is a fault.
 //
 // A service is affected if a node of its subset changes. A node outside of the subset matters only
-// if it can enter, which follows from how Pick works: the subset is the nodes of best rank among the
-// Eligible ones and those to Avoid that are in use, and each zone has a share of the places. So a
-// node outside that leaves changes nothing, and a node that joins matters if it ranks before the
+// if it can enter, which follows from how Pick works: the subset is the nodes of best rank among
+// the Eligible ones and those to Avoid that are in use, and each zone has a share of the places. So
+// a node outside that leaves changes nothing, and a node that joins matters if it ranks before the
 // last node of its zone. The share of a zone depends on the number of its nodes only while the zone
 // has fewer nodes than its share.
 func (u *update) markAffected(before *Pool) {
@@ -112,8 +112,8 @@ func (u *update) markAffected(before *Pool) {
 	}
 }
 
-// indexUsers sets users: the services that have a node in their subset, by the node's identity. From
-// then on setSubset keeps users up to date.
+// indexUsers sets users: the services that have a node in their subset, by the node's identity.
+// From then on setSubset keeps users up to date.
 func (t *Tracker) indexUsers() {
 	if t.users != nil {
 		return
@@ -144,7 +144,7 @@ func (p *Pool) eligibleByZone() map[string]int {
 	return count
 }
 
-// anyNamed reports whether a member with one of the names, which are sorted, changes.
+// anyNamed reports whether one of the changes is of a node with one of the names. names are sorted.
 func anyNamed(changes []memberChange, names []string) bool {
 	named := func(m *member) bool {
 		if m == nil {

@@ -128,7 +128,8 @@ func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*core
 	return ports
 }
 
-// insert adds a service to a list, unless the service names the port twice and is in it already.
+// insert adds a service to a list that is sorted by age. A service that names a port twice is in
+// the list once.
 func insert(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
 	i, found := slices.BinarySearchFunc(list, svc, compareAge)
 	if found {
@@ -137,6 +138,7 @@ func insert(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
 	return slices.Insert(list, i, svc)
 }
 
+// remove removes a service from a list that is sorted by age.
 func remove(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
 	if i, found := slices.BinarySearchFunc(list, svc, compareAge); found {
 		return slices.Delete(list, i, i+1)

@@ -12,7 +12,7 @@ import (
 // DefaultPrefix is the default prefix of annotations.
 const DefaultPrefix = "headgate.dev"
 
-// Weights of services in percent. The largest is that of a server in HAProxy.
+// Weights of services, in percent. HAProxy limits the weight of a server to the same maximum.
 const (
 	DefaultWeightPercent = 100 // for a service without the annotation
 	MaxWeightPercent     = 256
@@ -37,15 +37,15 @@ func (a Annotations) name(key string) string {
 }
 
 // portsOfKubernetes are the ports of kubelet, kube-proxy and the control plane, from
-// https://kubernetes.io/docs/reference/networking/ports-and-protocols/. An agent that listens on one
-// of them would keep the component from starting again. A user who may annotate a Service must not
-// be able to break nodes in this way.
+// https://kubernetes.io/docs/reference/networking/ports-and-protocols/. An agent that listens on
+// one of them would keep the component from starting again. A user who may annotate a Service must
+// not be able to break nodes in this way.
 var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 10256, 10257, 10259}
 
 // AgentPort returns the agent port that a service asks for; 0 if it asks for none. Three kinds of
 // ports are errors: a port outside 1 to 65535; a node port of the same service, because kube-proxy
-// gets its connections instead of the agent; and a port that Kubernetes uses on nodes, such as 10250
-// of the kubelet. With an error, the port is 0.
+// gets its connections instead of the agent; and a port that Kubernetes uses on nodes, such as
+// 10250 of the kubelet. With an error, the port is 0.
 func (a Annotations) AgentPort(svc *corev1.Service) (uint16, error) {
 	name := a.name("agent-port")
 	value, ok := svc.Annotations[name]
@@ -86,8 +86,8 @@ func (a Annotations) WeightPercent(svc *corev1.Service) (int, error) {
 	return int(n), nil
 }
 
-// Drain reports whether an object asks to be drained. It accepts the values of strconv.ParseBool. For
-// any other value it returns false and an error.
+// Drain reports whether an object asks to be drained. It accepts the values of strconv.ParseBool.
+// For any other value it returns false and an error.
 func (a Annotations) Drain(obj metav1.Object) (bool, error) {
 	name := a.name("drain")
 	value, ok := obj.GetAnnotations()[name]

@@ -11,7 +11,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// BenchmarkSelect picks 20 of 1,000 nodes for each service. The time includes the judgement of nodes.
+// BenchmarkSelect picks 20 of 1,000 nodes for each service. The time includes the judgement of
+// nodes.
 func BenchmarkSelect(b *testing.B) {
 	nodes := manifesttest.Nodes(1000)
 	for _, n := range []int{500, 1000, 2000, 4000} {

@@ -11,14 +11,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Objects are the objects of one cluster. The slices are sorted; NewObjects sorts them. The functions
-// of this package change neither the slices nor the objects.
+// Objects are the objects of one cluster. The slices are sorted; NewObjects sorts them. The
+// functions of this package change neither the slices nor the objects.
 type Objects struct {
 	Nodes    []*corev1.Node    // by name
 	Services []*corev1.Service // by namespace, then name
 	// ReadyNodes are the names of the nodes with a ready pod, sorted, for each service with
-	// externalTrafficPolicy Local, by Ref.Key. Select picks only these nodes for such a service. nil
-	// means that nothing is known about pods, as in manifests.
+	// externalTrafficPolicy Local, by Ref.Key. Select picks only these nodes for such a service.
+	// nil means that nothing is known about pods, as in manifests.
 	ReadyNodes map[string][]string
 	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int
@@ -66,19 +66,19 @@ func serviceObject(s *corev1.Service) string { return "Service " + s.Namespace +
 
 func serviceKey(s *corev1.Service) string { return s.Namespace + "/" + s.Name }
 
-// Problem describes what is wrong with an object, and where. It is an error and a comparable value.
+// Problem is a mistake in an object, with its position. It is an error and a comparable value.
 type Problem struct {
 	// File is the path of the file, or the name that the caller gave to manifest.Parse. It is empty
 	// for a problem found after parsing.
 	File string
-	// Line counts from 1. It is the line of the mistake, or the first line of the object or document
-	// if the parser does not know better. 0 means unknown.
+	// Line counts from 1. It is the line of the mistake, or the first line of the object or
+	// document if the parser does not know better. 0 means unknown.
 	Line int
 	// Object is the object with the mistake: "Node a" or "Service media/tracks". It is empty if the
 	// name of the object could not be read.
 	Object string
-	// Field is the path of the field with the mistake, such as "spec.ports.nodePort". It is empty if
-	// unknown.
+	// Field is the path of the field with the mistake, such as "spec.ports.nodePort". It is empty
+	// if unknown.
 	Field string
 	// Message describes the mistake in one line.
 	Message string

@@ -7,12 +7,12 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, sorted by name. key is Ref.Key. current is the present subset
-// of the service; nil if unknown. Pick reads only the Identity of its nodes.
+// Pick returns the nodes for a service, sorted by name. key is Ref.Key. current is the present
+// subset of the service; nil if unknown. Pick reads only the Identity of its nodes.
 //
 // Pick chooses the nodes of best rank among the Eligible nodes and the nodes to Avoid that are in
-// current. With Sticky, nodes of current stay regardless of rank. If places are left, other nodes to
-// Avoid fill them. If the result is still empty, Pick chooses among the Excluded nodes.
+// current. With Sticky, nodes of current stay regardless of rank. If places are left, other nodes
+// to Avoid fill them. If the result is still empty, Pick chooses among the Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
@@ -90,8 +90,8 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 }
 
 // fill adds nodes to Avoid until the subset is full. It stops ranking when enough candidates are
-// known, because speed matters: when a control plane is lost, all nodes are to Avoid, and Pick calls
-// fill for every service.
+// known, because speed matters: when a control plane is lost, all nodes are to Avoid, and Pick
+// calls fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))

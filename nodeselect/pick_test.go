@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// fill ranks only as many nodes to Avoid as it needs. The result must be the same as with all of them
-// ranked.
+// fill ranks only as many nodes to Avoid as it needs. The result must be the same as with all of
+// them ranked.
 func TestFillEqualsFullRanking(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range 200 {

@@ -16,18 +16,18 @@ import (
 // DefaultSize is the default number of nodes of a service.
 const DefaultSize = 20
 
-// Identity selects the property that identifies a node. It is the name that is hashed. Two nodes with
-// the same identity are the same node.
+// Identity selects the property of a node that is hashed and that identifies the node: two nodes
+// with the same value are the same node.
 type Identity uint8
 
 const (
-	// ByAddress identifies a node by the address that AddressPolicy chooses. A node that gets another
-	// address is another node, for the balancer too.
+	// ByAddress identifies a node by the address that AddressPolicy chooses. A node that gets
+	// another address is another node, for the balancer too.
 	ByAddress Identity = iota
 	// ByName identifies a node by its name. It suits machines that keep names and change addresses.
 	ByName
-	// ByProviderID identifies a node by spec.providerID, and by its name if that is empty. A new machine
-	// with an old name is another node.
+	// ByProviderID identifies a node by spec.providerID, and by its name if that is empty. A new
+	// machine with an old name is another node.
 	ByProviderID
 )
 
@@ -49,11 +49,11 @@ type Finding struct {
 
 // Selector holds the settings of a selection. The zero value is ready to use.
 type Selector struct {
-	// Size is the number of nodes of a service. 0 or less means DefaultSize. In a cluster with fewer
-	// nodes a service gets all of them.
+	// Size is the number of nodes of a service. 0 or less means DefaultSize. In a cluster with
+	// fewer nodes a service gets all of them.
 	Size int
-	// Predicates judge nodes. nil means DefaultPredicates(). With an empty slice that is not nil, all
-	// nodes are Eligible.
+	// Predicates judge nodes. nil means DefaultPredicates(). With an empty slice that is not nil,
+	// all nodes are Eligible.
 	Predicates []Predicate
 	// Identity selects the property that identifies a node. The zero value is ByAddress.
 	Identity Identity
@@ -61,20 +61,21 @@ type Selector struct {
 	Address AddressPolicy
 	// Spread picks nodes evenly from all zones; see hashring.Ring.Spread.
 	Spread bool
-	// Sticky keeps the nodes of the current subset while they are Eligible or to Avoid, even if a node
-	// of better rank joins the cluster. So nodes that join change no subset. The price: subsets depend
-	// on history, so a program must store the current ones and share them with other processes; new
-	// nodes get no traffic until old ones leave; and zones become balanced only as places become free.
+	// Sticky keeps the nodes of the current subset while they are Eligible or to Avoid, even if a
+	// node of better rank joins the cluster. So nodes that join change no subset. The price:
+	// subsets depend on history, so a program must store the current ones and share them with other
+	// processes; new nodes get no traffic until old ones leave; and zones become balanced only as
+	// places become free.
 	Sticky bool
 	// Annotations defines the names of the annotations that Select reads.
 	Annotations Annotations
-	// Reserved are ports that Select gives to no service as agent port, such as the port of the node
-	// agent itself. They must be equal to the reserved ports of the agents.
+	// Reserved are ports that Select gives to no service as agent port, such as the port of the
+	// node agent itself. They must be equal to the reserved ports of the agents.
 	Reserved []uint16
 }
 
-// Pool holds the judged nodes of a cluster, for Pick. It is immutable, so any number of goroutines may
-// use it.
+// Pool holds the judged nodes of a cluster, for Pick. It is immutable, so any number of goroutines
+// may use it.
 type Pool struct {
 	size   int
 	spread bool
@@ -209,7 +210,8 @@ func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
 	}
 }
 
-// candidate is a node before the pool decides whether it becomes a member.
+// candidate is a judged node. A pool consists of the candidates that are usable, without
+// duplicates.
 type candidate struct {
 	member
 	reason      string // of the verdict; "" if Eligible
@@ -242,9 +244,9 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// comparePreference compares two nodes with the same identity; the preferred one is less. The better
-// verdict is preferred, then the newer node, then the first by name. Newer, because the object of a
-// removed machine may exist for a while after another machine has got its address.
+// comparePreference orders nodes with the same identity, the preferred one first: the one with the
+// better verdict, then the newer one, then the first by name. The newer one is right because the
+// object of a removed machine may exist for a while after another machine has got its address.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),
@@ -288,10 +290,10 @@ func (p *Pool) warnOfFallback() {
 	p.problems = append(p.problems, Problem{Message: message, Warning: true})
 }
 
-// Findings returns the reason for each node that is not Eligible, sorted by node name. The caller must
-// not change the slice.
+// Findings returns the reason for each node that is not Eligible, sorted by node name. The caller
+// must not change the slice.
 func (p *Pool) Findings() []Finding { return p.findings }
 
-// Problems returns a problem for each node with the identity of another node, and a warning if subsets
-// contain nodes that are not Eligible. The caller must not change the slice.
+// Problems returns a problem for each node with the identity of another node, and a warning if
+// subsets contain nodes that are not Eligible. The caller must not change the slice.
 func (p *Pool) Problems() []Problem { return p.problems }

@@ -50,16 +50,18 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 }
 
 // Predicate judges a node as of now, and returns the reason in a few words unless the node is
-// Eligible. The result must depend on nothing but the arguments. A Predicate must not change the node.
+// Eligible. The result must depend on nothing but the arguments. A Predicate must not change the
+// node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
 // DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. Kubernetes
-// evicts the pods of the node after the same time. A dead node gets no traffic long before: the health
-// checks of the balancer fail within seconds. A node should leave its subsets only if it stays dead.
+// evicts the pods of the node after the same time. A dead node gets no traffic long before: the
+// health checks of the balancer fail within seconds. A node should leave its subsets only if it
+// stays dead.
 const DefaultGrace = 5 * time.Minute
 
-// ExcludeLabel is the label of Kubernetes for nodes that external load balancers must not use. kubeadm
-// sets it on control planes.
+// ExcludeLabel is the label of Kubernetes for nodes that external load balancers must not use.
+// kubeadm sets it on control planes.
 const ExcludeLabel = corev1.LabelNodeExcludeBalancers
 
 // Taints that autoscalers set on a node before they remove it.
@@ -81,9 +83,9 @@ func DefaultPredicates() []Predicate {
 	}
 }
 
-// NotExcluded excludes nodes with the label ExcludeLabel. The value "false", or another form of false
-// that strconv.ParseBool reads, turns the label off. All other values exclude the node; the usual one
-// is empty.
+// NotExcluded excludes nodes with the label ExcludeLabel. The value "false", or another form of
+// false that strconv.ParseBool reads, turns the label off. All other values exclude the node; the
+// usual one is empty.
 func NotExcluded(node *corev1.Node, _ time.Time) (Verdict, string) {
 	value, ok := node.Labels[ExcludeLabel]
 	if !ok {
@@ -144,11 +146,11 @@ func WithoutTaints(keys ...string) Predicate {
 	}
 }
 
-// NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates: a cordon only means that no
-// new pods start on the node, while its pods still serve. To cordon a whole cluster for an upgrade
-// would change all subsets at once. The load balancers of Kubernetes stopped to react to cordons after
-// outages (kubernetes#65013). A node agent is the better way: it drains a cordoned node within
-// seconds, and ends the drain as fast.
+// NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates: a cordon only means that
+// no new pods start on the node, while its pods still serve. To cordon a whole cluster for an
+// upgrade would change all subsets at once. The load balancers of Kubernetes no longer react to
+// cordons, after outages (kubernetes#65013). A node agent is the better way: it drains a cordoned
+// node within seconds, and ends the drain as fast.
 func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	if node.Spec.Unschedulable {
 		return Avoid, "cordoned"
@@ -156,7 +158,8 @@ func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	return Eligible, ""
 }
 
-// judge returns the most restrictive verdict, and all reasons in the order of the predicates.
+// judge calls all predicates for a node. It returns the most restrictive verdict, and all reasons
+// joined by commas.
 func judge(predicates []Predicate, node *corev1.Node, now time.Time) (Verdict, string) {
 	verdict, reasons := Eligible, ""
 	for _, p := range predicates {

@@ -12,8 +12,8 @@ import (
 // Ref names a port of a service of one cluster.
 type Ref struct {
 	Namespace, Service string
-	// Port is the name of the port, or its number in the service (not the node port). It may be empty
-	// if the service has one port.
+	// Port is the name of the port, or its number in the service (not the node port). It may be
+	// empty if the service has one port.
 	Port string
 }
 
@@ -100,8 +100,8 @@ func localProblem(svc *corev1.Service, message string) Problem {
 	return Problem{Object: serviceObject(svc), Field: "spec.externalTrafficPolicy", Message: message, Warning: true}
 }
 
-// asWarning makes the error of a method of Annotations a warning. instead is added to the message and
-// describes the consequence.
+// asWarning makes the error of a method of Annotations a warning. instead is added to the message
+// and describes the consequence.
 func asWarning(err error, instead string) Problem {
 	p := err.(Problem)
 	p.Message += instead
@@ -109,8 +109,8 @@ func asWarning(err error, instead string) Problem {
 	return p
 }
 
-// nodePortOf returns the node port for the TCP port with that name or number. It returns 0 and a
-// problem if there is none.
+// nodePortOf returns the node port of the TCP port with that name or number. If the service has no
+// such port, nodePortOf returns 0 and a problem.
 func nodePortOf(svc *corev1.Service, port string) (uint16, Problem) {
 	problem := func(field, format string, args ...any) (uint16, Problem) {
 		return 0, Problem{Object: serviceObject(svc), Field: field, Message: fmt.Sprintf(format, args...)}

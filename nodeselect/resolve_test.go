@@ -9,7 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// newService returns the service media/tracks of type NodePort with the port http, after the changes.
+// newService returns the service media/tracks of type NodePort with the port http, after the
+// changes.
 func newService(changes ...func(*corev1.Service)) *corev1.Service {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "media", Name: "tracks"},

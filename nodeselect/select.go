@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Subsets are the nodes of services by Ref.Key, each list sorted by name. They survive JSON: a
-// program may store them and pass them to Select later.
+// Subsets maps each service, as "namespace/name" (Ref.Key), to the nodes that are chosen for it,
+// sorted by name. A program may store Subsets as JSON and pass them to Select later.
 type Subsets map[string][]Node
 
 // Selection is the result of Select for one cluster.
@@ -29,9 +29,9 @@ func (s Selection) Subsets() Subsets {
 	return subsets
 }
 
-// Select resolves refs and picks the nodes of each service that they name. Predicates judge nodes as
-// of now. current are the subsets in use; nil if there are none. Pool.Pick describes what they
-// change: without nodes to Avoid and without Selector.Sticky the result does not depend on them.
+// Select resolves refs and picks the nodes of each service that they name. Predicates judge nodes
+// as of now. current are the nodes that each service uses now; nil if unknown. They affect the
+// result only with Selector.Sticky, or if some of them are nodes to Avoid; see Pool.Pick.
 //
 // A ref that cannot be resolved is a problem and has no target. Other refs are not affected. If
 // Annotations.AgentPorts gives the agent port of a service to another one, the target has no agent
@@ -43,9 +43,9 @@ func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Sub
 	return t.selection
 }
 
-// SubsetChange is the difference of a service's old and new subset.
+// SubsetChange is the difference between the old and new nodes of a service.
 type SubsetChange struct {
-	Service string `json:"service"` // Ref.Key
+	Service string `json:"service"` // "namespace/name"
 	Enter   []Node `json:"enter,omitempty"`
 	Leave   []Node `json:"leave,omitempty"`
 	Before  int    `json:"before"` // number of nodes in the old subset
@@ -55,7 +55,7 @@ type SubsetChange struct {
 // Share is the part of the old subset that leaves, 0 to 1. It is 0 for a new service.
 func (c SubsetChange) Share() float64 { return share(len(c.Leave), c.Before) }
 
-// SubsetChanges are the differences of the old and new subsets of a cluster.
+// SubsetChanges are the differences between the old and new nodes of all services in a cluster.
 type SubsetChanges struct {
 	// Services are the services whose subsets change, sorted by name.
 	Services []SubsetChange `json:"services,omitempty"`

@@ -76,8 +76,8 @@ func TestPickIsRendezvous(t *testing.T) {
 	}
 }
 
-// The oracle is one ring for each service, of the Eligible nodes and the nodes to Avoid in its current
-// subset. Pick gets the same result from one ring for all services.
+// The oracle is one ring for each service, of the Eligible nodes and the nodes to Avoid in its
+// current subset. Pick gets the same result from one ring for all services.
 func TestPickKeepsAvoided(t *testing.T) {
 	for _, spread := range []bool{false, true} {
 		t.Run(fmt.Sprint("spread=", spread), func(t *testing.T) {
@@ -238,8 +238,8 @@ func TestPoolDuplicates(t *testing.T) {
 	require.Equal(t, "Node old: node new has the same identity 10.0.0.1", pool.Problems()[0].Error())
 }
 
-// A new machine with an old name is another node by provider ID, so its subsets change. By name it is
-// the same node.
+// A new machine with an old name is another node by provider ID, so its subsets change. By name it
+// is the same node.
 func TestNewMachineWithOldName(t *testing.T) {
 	key := "a/b"
 	for _, tt := range []struct {
@@ -402,7 +402,8 @@ func TestChurn(t *testing.T) {
 	require.Equal(t, had, changes.Leave)
 }
 
-// A node without a name does not affect the others. Only a caller of NewObjects can have such a node.
+// A node without a name does not affect the others. Only a caller of NewObjects can have such a
+// node.
 func TestPoolOfNamelessNodes(t *testing.T) {
 	for id, want := range map[nodeselect.Identity][]string{
 		nodeselect.ByAddress: {"", "a"}, nodeselect.ByName: {"a"}, nodeselect.ByProviderID: {"a"},

@@ -15,9 +15,9 @@ import (
 //
 // An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
 // time. Apart from that it examines only what a change can affect: for a node that leaves, the
-// services that had it; for a node that joins, one comparison for each service and one pick for each
-// service that the node belongs to; for a service, its own refs and the services that ask for the
-// same agent port.
+// services that had it; for a node that joins, one comparison for each service and one pick for
+// each service that the node belongs to; for a service, its own refs and the services that ask for
+// the same agent port.
 //
 // Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
 // returned values.
@@ -50,8 +50,8 @@ type resolution struct {
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs
-	// subset is the last pick. It remains while no ref can be resolved: the next pick needs it as the
-	// current subset.
+	// subset is the last pick. It remains while no ref can be resolved: the next pick needs it as
+	// the current subset.
 	subset
 	picked bool // subset is in use
 	local  bool // externalTrafficPolicy is Local
@@ -71,8 +71,9 @@ type subset struct {
 	warning    Problem // zero for no warning
 }
 
-// NewTracker returns a Tracker without objects. current are the subsets in use, as for Select. The
-// Tracker uses those of the services that the first refs name.
+// NewTracker returns a Tracker without objects. current are the nodes that each service uses now,
+// with the same meaning as for Select; nil if unknown. The Tracker reads them when an Update sets
+// the first refs.
 func NewTracker(s Selector, current Subsets) *Tracker {
 	t := &Tracker{
 		selector: s, predicates: s.predicates(),
@@ -96,8 +97,8 @@ func (t *Tracker) Refs() []Ref { return t.refs }
 type Delta struct {
 	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
 	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
-	// ReadyNodes are changes of Objects.ReadyNodes. An empty list means that no pod of the service is
-	// ready. A map that is not nil, even an empty one, makes Objects.ReadyNodes not nil.
+	// ReadyNodes are changes of Objects.ReadyNodes. An empty list means that no pod of the service
+	// is ready. A map that is not nil, even an empty one, makes Objects.ReadyNodes not nil.
 	ReadyNodes map[string][]string
 	// Refs replace all refs. nil leaves them as they are.
 	Refs []Ref
@@ -106,9 +107,10 @@ type Delta struct {
 // Changed names the nodes and services that an Update changed, for logs. If Changed is zero, the
 // Selection is equal to the one before.
 type Changed struct {
-	// Nodes are new, deleted, or have another verdict, reason, address or identity.
+	// Nodes are the names of the nodes that are new, deleted, or have another verdict, reason,
+	// address or identity.
 	Nodes []string `json:"nodes,omitempty"`
-	// Services have other targets or problems. They are named by Ref.Key.
+	// Services are the services with other targets or problems, as "namespace/name".
 	Services []string `json:"services,omitempty"`
 }
 
@@ -145,7 +147,7 @@ func (t *Tracker) load(objects Objects, refs []Ref, now time.Time) {
 	t.assemble()
 }
 
-// assemble sets the Selection from the pool and the resolutions.
+// assemble computes the Selection from the findings of the pool and the result for each ref.
 func (t *Tracker) assemble() {
 	s := Selection{
 		Targets:  make([]Target, 0, len(t.resolutions)),
@@ -171,8 +173,9 @@ func (t *Tracker) assemble() {
 	t.selection = s
 }
 
-// merge applies changes to a sorted list and returns a new list. A nil change removes the object
-// with its key. compareKey is the order of the list; compareKeys is the same order for keys.
+// merge applies changes to a sorted list and returns a new list. An object in changes replaces the
+// object with the same key, or is added; nil removes it. compareKey compares an object of the list
+// with a key, and compareKeys compares two keys in the same order.
 func merge[K comparable, T any](list []*T, changes map[K]*T, compareKey func(*T, K) int, compareKeys func(a, b K) int) []*T {
 	keys := make([]K, 0, len(changes))
 	for key := range changes {
@@ -206,7 +209,8 @@ func compareService(s *corev1.Service, key string) int {
 	return strings.Compare(s.Name, name)
 }
 
-// compareKeys orders Ref.Keys as Objects orders services: "a/x" before "a-b/x", unlike the strings.
+// compareKeys orders keys "namespace/name" by namespace, then by name. The order of the strings
+// differs: "a-b/x" is before "a/x" there.
 func compareKeys(a, b string) int {
 	aspace, aname, _ := strings.Cut(a, "/")
 	bspace, bname, _ := strings.Cut(b, "/")

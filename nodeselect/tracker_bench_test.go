@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// BenchmarkTracker measures one event in a cluster of 1,000 nodes and 2,000 services of 20 nodes each,
-// and a complete Select for comparison.
+// BenchmarkTracker measures one event in a cluster of 1,000 nodes and 2,000 services of 20 nodes
+// each, and a complete Select for comparison.
 func BenchmarkTracker(b *testing.B) {
 	const nodes, services = 1000, 2000
 	at := manifesttest.Epoch.AddDate(0, 2, 0)

@@ -94,8 +94,8 @@ func (w *walk) node(name string) *corev1.Node {
 	return n
 }
 
-// serviceRef returns a service in one of two namespaces. Sorted by namespace, "ns" is before "ns-b".
-// Sorted by Ref.Key, "ns-b/" is before "ns/".
+// serviceRef returns a service in one of two namespaces. Sorted by namespace, "ns" is before
+// "ns-b". Sorted by Ref.Key, "ns-b/" is before "ns/".
 func serviceRef(i int) nodeselect.Ref {
 	return nodeselect.Ref{Namespace: []string{"ns", "ns-b"}[i%2], Service: fmt.Sprint("s", i)}
 }
@@ -256,8 +256,8 @@ func TestTrackerEqualsSelect(t *testing.T) {
 	}
 }
 
-// Of two nodes with the same address the newer one is used. Here a node is replaced by one that differs
-// only in its creation time.
+// Of two nodes with the same address the newer one is used. Here a node is replaced by one that
+// differs only in its creation time.
 func TestTrackerSeesANewCreationTime(t *testing.T) {
 	made := func(name string, age time.Duration) *corev1.Node {
 		n := newNode(name, "10.0.0.1")

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// update is one Update of a Tracker in progress.
+// update is the state of one Tracker.Update.
 type update struct {
 	*Tracker
 	stale   []*service // services with stale set
@@ -40,7 +40,8 @@ func (u *update) setRefs(refs []Ref) {
 	u.resolutions = make([]resolution, len(refs))
 	u.services = make(map[string]*service, len(refs))
 	u.order = nil
-	// Two allocations for all new services: most have one ref.
+	// One allocation for all new services, and one for their lists of refs, most of which have one
+	// element.
 	added, positions := make([]service, 0, len(refs)), make([]int32, len(refs))
 	for i, ref := range refs {
 		key := ref.Key()
@@ -164,7 +165,7 @@ func (c *candidate) same(other *candidate) bool {
 		c.source.CreationTimestamp.Equal(&other.source.CreationTimestamp)
 }
 
-// resolve resolves the refs of all services that are marked.
+// resolve computes the results for the refs of all marked services.
 func (u *update) resolve() {
 	var results []resolution
 	for _, s := range u.stale {

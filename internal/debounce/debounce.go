@@ -20,8 +20,9 @@ import (
 	"time"
 )
 
-// Timer sends one signal for a burst of events. The burst ends when no event has arrived for the quiet
-// time, or when the longest wait has passed since its first event. Any goroutine may call the methods.
+// Timer sends one signal for a burst of events. The burst ends when no event has arrived for the
+// quiet time, or when the longest wait has passed since its first event. Any goroutine may call the
+// methods.
 type Timer struct {
 	// C receives one value after each burst. It has room for one value: while nobody reads C, the
 	// signals of later bursts are merged into that value.
@@ -36,8 +37,8 @@ type Timer struct {
 	end      time.Time // the end of the burst if no further event arrives
 }
 
-// New returns a Timer with that quiet time and longest wait. If maxWait is not greater than quiet, the
-// signal comes maxWait after the first event of a burst.
+// New returns a Timer with that quiet time and longest wait. If maxWait is not greater than quiet,
+// the signal comes maxWait after the first event of a burst.
 func New(quiet, maxWait time.Duration) *Timer {
 	signal := make(chan struct{}, 1)
 	t := &Timer{C: signal, signal: signal, quiet: quiet, maxWait: maxWait}

@@ -1,9 +1,9 @@
 // Package filewatch follows files and directories.
 //
-// A [Watcher] gets events from the operating system, through fsnotify, and also calls stat for the files
-// at intervals. The second way is slower. It finds changes that cause no event: on a network file
-// system, behind a symbolic link to another directory, and if the operating system loses events or
-// has no more watches.
+// A [Watcher] gets events from the operating system, through fsnotify, and also calls stat for the
+// files at intervals. The second way is slower. It finds changes that cause no event: on a network
+// file system, behind a symbolic link to another directory, and if the operating system loses
+// events or has no more watches.
 package filewatch
 
 import (
@@ -21,11 +21,11 @@ import (
 // Watcher calls a function when files change.
 type Watcher struct {
 	// Paths are files and directories. For a directory the Watcher follows the files in it, but no
-	// subdirectories. A path may be missing at times, and a rename may replace it. It may be a symbolic
-	// link that moves, like the files of a mounted ConfigMap.
+	// subdirectories. A path may be missing at times, and a rename may replace it. It may be a
+	// symbolic link that moves, like the files of a mounted ConfigMap.
 	Paths []string
-	// Quiet is how long no file must change before Run calls its function: one write of a file causes
-	// several events. 0 means 100 ms.
+	// Quiet is how long no file must change before Run calls its function: one write of a file
+	// causes several events. 0 means 100 ms.
 	Quiet time.Duration
 	// MaxWait is how long a change waits at most while others follow it. 0 means 2 s.
 	MaxWait time.Duration
@@ -35,9 +35,9 @@ type Watcher struct {
 	noEvents bool // for tests: use no fsnotify
 }
 
-// Run calls read once at the start, because the files may have changed since the caller read them, and
-// then after each change. If read fails, Run calls it again at each recheck until it succeeds. Run
-// reports no errors itself. It returns when ctx ends. All calls come from the goroutine of Run.
+// Run calls read once at the start, because the files may have changed since the caller read them,
+// and then after each change. If read fails, Run calls it again at each recheck until it succeeds.
+// Run reports no errors itself. It returns when ctx ends. All calls come from the goroutine of Run.
 //
 // Run may call read when no content has changed. If that matters, read compares the content.
 func (w Watcher) Run(ctx context.Context, read func() error) {

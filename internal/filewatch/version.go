@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Version is the state of a file at one moment, without the content. The zero Version is equal to no
-// state of a file.
+// Version is the state of a file at one moment, without the content. The zero Version
+// differs from every state of a file.
 type Version struct {
 	info os.FileInfo // nil if stat failed
 	err  string
@@ -27,13 +27,13 @@ func VersionOf(path string) Version {
 // IsDir reports whether the file is a directory.
 func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 
-// resolution is the resolution of modification times in FAT, the worst of common file systems. A file
-// may change twice within this time and keep its modification time.
+// resolution is the resolution of modification times in FAT, the worst of common file systems. A
+// file may change twice within this time and keep its modification time.
 const resolution = 2 * time.Second
 
-// Same reports whether the file is certainly unchanged since the earlier Version before. Same compares
-// inode, size, mode and modification time. It is false if the file had changed less than 2 s before
-// the earlier VersionOf: the file may have changed again without a new modification time.
+// Same reports whether the file is certainly unchanged since the earlier Version before. Same
+// compares inode, size, mode and modification time. It is false if the file had changed less than 2
+// s before the earlier VersionOf: the file may have changed again without a new modification time.
 func (v Version) Same(before Version) bool {
 	if v.info == nil || before.info == nil {
 		return v.info == nil && before.info == nil && v.err == before.err

@@ -39,9 +39,9 @@ var codecs = func() serializer.CodecFactory {
 // dialTimeout is how long a connection attempt may take. The next attempt follows soon.
 const dialTimeout = 10 * time.Second
 
-// NewClients returns clients for a configuration. It does not change cfg and does not connect yet. The
-// clients use protobuf. They have no rate limit, because the back-off of Source already limits the
-// requests.
+// NewClients returns clients for a configuration. It does not change cfg and does not connect yet.
+// The clients use protobuf. They have no rate limit, because the back-off of Source already limits
+// the requests.
 //
 // NewClients ignores cfg.Timeout, which would cut off every watch. Each list has its own deadline.
 func NewClients(cfg *rest.Config) (Clients, error) {
@@ -83,8 +83,8 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 	return clients, nil
 }
 
-// Count returns the number of objects of a resource. It fetches only one of them: the server reports
-// how many remain.
+// Count returns the number of objects of a resource. It fetches only one of them: the server
+// reports how many remain.
 func Count(ctx context.Context, client rest.Interface, resource string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -108,8 +108,8 @@ type transportError struct{ err error }
 type transportErrorKey struct{}
 
 // noteErrors stores the error of a request in its context. Without it the reason of a failed watch
-// would be lost: after a broken connection or a timeout, client-go returns an empty watch without an
-// error.
+// would be lost: after a broken connection or a timeout, client-go returns an empty watch without
+// an error.
 type noteErrors struct{ next http.RoundTripper }
 
 func (n noteErrors) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -83,8 +83,8 @@ func (h *health) listed() {
 	}
 }
 
-// watchPermitted notes that the server has accepted a watch. With a streamed list, the server is
-// healthy only when the list is complete, so healthy is false then.
+// watchPermitted notes that the server has accepted a watch. healthy is false for a streamed list:
+// such a watch proves that the server works only when the list is complete.
 func (h *health) watchPermitted(healthy bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,8 +101,8 @@ func (h *health) recover() {
 	}
 }
 
-// reason removes the parts of an error that differ between two attempts: the query of the request and
-// the local port. So the text stays the same while the reason does.
+// reason removes the parts of an error that differ between two attempts: the query of the request
+// and the local port. So the text stays the same while the reason does.
 func reason(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {

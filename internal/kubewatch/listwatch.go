@@ -21,12 +21,12 @@ const (
 	// listTimeout is the deadline of a list. It equals the default of the API server's own flag
 	// request-timeout.
 	listTimeout = time.Minute
-	// silence is how long a watch may be silent, and how long its response may take to begin. An API
-	// server sends a bookmark every minute.
+	// silence is how long a watch may receive nothing before it is replaced, and how long a
+	// response may take to begin. An API server sends a bookmark every minute.
 	silence = 2 * time.Minute
-	// maxAge is how old the last response may be before a list replaces the next watch. A server whose
-	// store was restored from a backup sends nothing in a resumed watch until its version numbers
-	// reach the old ones.
+	// maxAge is how old the last response may be before a list replaces the next watch. A server
+	// whose store was restored from a backup sends nothing in a resumed watch until its version
+	// numbers reach the old ones.
 	maxAge = 10 * time.Minute
 )
 
@@ -44,8 +44,8 @@ type listWatch struct {
 	running      sync.WaitGroup
 }
 
-// begin counts a request that starts. It is false after wait: the Reflector lists in a goroutine that
-// may outlive the Reflector.
+// begin counts a request that starts. It is false after wait: the Reflector lists in a goroutine
+// that may outlive the Reflector.
 func (l *listWatch) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,8 +127,8 @@ var (
 )
 
 // listInstead replaces the error of a streamed list of the latest version with one after which the
-// Reflector lists. If a server answers that the latest version has expired, or does not exist yet, the
-// Reflector would otherwise repeat the request at once, forever.
+// Reflector lists. If a server answers that the latest version has expired, or does not exist yet,
+// the Reflector would otherwise repeat the request at once, forever.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 		return err // the Reflector waits after these
@@ -262,7 +262,8 @@ func (s *stream) forward(l *listWatch) {
 	}
 }
 
-// lengthOf returns the number of objects in a list, and the number of further objects on the server.
+// lengthOf returns the number of objects in a list, and the number of further objects on the
+// server.
 func lengthOf(list runtime.Object) (items, remaining int, err error) {
 	accessor, err := meta.ListAccessor(list)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Silent watches are resumed until the last response is older than maxAge. Then the Reflector lists.
+// Silent watches are resumed until the last response is older than maxAge. Then the Reflector
+// lists.
 func TestMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &listWatch{silence: silence, health: &health{resource: "nodes", report: func(error) {}}}

@@ -28,17 +28,17 @@ type Source[T Object] struct {
 	Fields    string         // a field selector; "" means none
 	Labels    string         // a label selector; "" means none
 
-	// Transform returns the object that the sink gets instead of a received one, and false to drop the
-	// object. Run calls it once for each received object. Transform may change the object and return
-	// it. nil passes objects unchanged.
+	// Transform returns the object that the sink gets instead of a received one, and false to drop
+	// the object. Run calls it once for each received object. Transform may change the object and
+	// return it. nil passes objects unchanged.
 	Transform func(T) (T, bool)
 }
 
-// Sink receives the objects of a Source. All calls come from the goroutine of Run. The sink owns the
-// objects.
+// Sink receives the objects of a Source. All calls come from the goroutine of Run. The sink owns
+// the objects.
 type Sink[T any] interface {
-	// Replace passes all objects, in no particular order. It is called after each list: the first one,
-	// and each one after a watch that could not be resumed.
+	// Replace passes all objects, in no particular order. It is called after each list: the first
+	// one, and each one after a watch that could not be resumed.
 	Replace([]T)
 	// Set passes a new or changed object. The change may be in a part that Transform removes.
 	Set(T)
@@ -49,10 +49,10 @@ type Sink[T any] interface {
 
 // Run lists and watches until ctx ends. All goroutines that it started have ended when it returns.
 //
-// If health is not nil, Run calls it with an *Error when the server cannot be reached or refuses, and
-// again when the reason changes. Run calls it with nil when the server answers again: when the sink
-// has received a list, or when a watch is open. Calls of health do not overlap. They come from any
-// goroutine, also during calls of the sink, so health must not wait for the sink.
+// If health is not nil, Run calls it with an *Error when the server cannot be reached or refuses,
+// and again when the reason changes. Run calls it with nil when the server answers again: when the
+// sink has received a list, or when a watch is open. Calls of health do not overlap. They come from
+// any goroutine, also during calls of the sink, so health must not wait for the sink.
 func (s Source[T]) Run(ctx context.Context, sink Sink[T], health func(error)) {
 	s.run(ctx, sink, health, silence)
 }

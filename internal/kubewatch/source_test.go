@@ -84,8 +84,8 @@ func TestTransform(t *testing.T) {
 	})
 }
 
-// After an interrupted watch the sink gets the changes in between: from the next watch, or from a list
-// if the server does not have the old versions any more.
+// After an interrupted watch the sink gets the changes in between: from the next watch, or from a
+// list if the server does not have the old versions any more.
 func TestInterruptedWatch(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {

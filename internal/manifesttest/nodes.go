@@ -1,11 +1,11 @@
-// Package manifesttest generates the objects of a cluster of any size, and prints them like kubectl, for
-// tests and benchmarks. The result depends only on the arguments.
+// Package manifesttest generates the objects of a cluster of any size, and prints them like
+// kubectl, for tests and benchmarks. The result depends only on the arguments.
 //
-// The objects resemble those of a real cluster, although routing needs little of them. Nodes have
-// managed fields, images, capacities and five conditions. Services have the annotation of kubectl
-// apply. The shape is what kube-apiserver 1.36 stores for the node of a kubelet. kubectl since 1.21
-// prints no managed fields by default; the objects have them because older versions print them, and
-// because files made through the API contain them.
+// The objects resemble those of a real cluster, although routing reads few of their fields. Nodes
+// have managed fields, images, capacities and five conditions. Services have the annotation of
+// kubectl apply. The shape is what kube-apiserver 1.36 stores for the node of a kubelet. kubectl
+// since 1.21 prints no managed fields by default; the objects have them because older versions
+// print them, and because files made through the API contain them.
 package manifesttest
 
 import (
@@ -188,8 +188,8 @@ func uid(seed uint64) types.UID {
 	return types.UID(fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>48&0xfff, b&0xffffffffffff))
 }
 
-// mix returns a number that looks random, so that identifiers look real and still depend on the index
-// only. It is the finaliser of splitmix64.
+// mix returns a number that looks random, so that identifiers look real and still depend on the
+// index only. It is the finaliser of splitmix64.
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9

@@ -46,8 +46,8 @@ func JSON[T runtime.Object](objects []T) []byte {
 	}, "    ")
 }
 
-// fields returns an object as kubectl prints it: keys in order, and no null for a creation time that is
-// not set.
+// fields returns an object as kubectl prints it: keys in order, and no null for a creation time
+// that is not set.
 func fields(o runtime.Object) map[string]any {
 	var m map[string]any
 	if err := json.Unmarshal(encode(o, ""), &m); err != nil {

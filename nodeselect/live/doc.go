@@ -1,5 +1,5 @@
-// Package live follows the nodes and services of a live Kubernetes cluster, and keeps the nodes that
-// package nodeselect chooses for services up to date.
+// Package live follows the nodes and services of a live Kubernetes cluster. After each change it
+// chooses the nodes of each service again, with package nodeselect.
 //
 //	watcher := live.Watcher{Config: config}
 //	watcher.SetRefs(refs)

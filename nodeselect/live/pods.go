@@ -8,16 +8,16 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// endpointSlices is the label selector of the EndpointSlices of services with a cluster IP. Headless
-// services have no node ports.
+// endpointSlices is the label selector of the EndpointSlices of services with a cluster IP.
+// Headless services have no node ports.
 const endpointSlices = discoveryv1.LabelServiceName + ",!" + corev1.IsHeadlessService
 
 func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// pods computes Objects.ReadyNodes from EndpointSlices, for services with externalTrafficPolicy
-// Local. Services are named by Ref.Key.
+// pods computes Objects.ReadyNodes from EndpointSlices: the nodes with a ready pod of each service
+// with externalTrafficPolicy Local. The keys of services are "namespace/name".
 type pods struct {
 	changed func(key string, nodes []string) // called when the nodes of a service change
 	listed  bool                             // all EndpointSlices are known; changed is not called before
@@ -28,7 +28,7 @@ type pods struct {
 
 // slicePods are the nodes with pods that one EndpointSlice names.
 type slicePods struct {
-	service        string // Ref.Key
+	service        string // "namespace/name"
 	ready, serving []string
 }
 
@@ -55,7 +55,7 @@ func (p *pods) setLocal(key string, local bool) {
 	}
 }
 
-// setSlice sets the EndpointSlice with that namespace and name; nil if it is deleted.
+// setSlice replaces the EndpointSlice with that name, "namespace/name". nil deletes it.
 func (p *pods) setSlice(name string, slice *discoveryv1.EndpointSlice) {
 	old, found := p.slices[name]
 	if found {
@@ -80,7 +80,8 @@ func (p *pods) setSlice(name string, slice *discoveryv1.EndpointSlice) {
 	p.report(now.service)
 }
 
-// report calls changed if the nodes of a local service are not the ones last reported.
+// report calls changed if the nodes with a ready pod of a service differ from its last report. It
+// does nothing for a service without externalTrafficPolicy Local.
 func (p *pods) report(key string) {
 	before, local := p.local[key]
 	if !local || !p.listed {
@@ -93,8 +94,8 @@ func (p *pods) report(key string) {
 	}
 }
 
-// nodes returns the nodes with a ready pod. If there are none, it returns the nodes with a pod that
-// terminates and still serves, because kube-proxy sends traffic to such pods then.
+// nodes returns the nodes with a ready pod. If no pod is ready, nodes returns the nodes with a pod
+// that terminates and still serves, because kube-proxy then sends traffic to such pods.
 func (p *pods) nodes(key string) []string {
 	var ready, serving []string
 	for name := range p.byKey[key] {

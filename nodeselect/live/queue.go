@@ -21,8 +21,8 @@ const (
 	kinds
 )
 
-// queue collects the changes of a cluster until the Watcher's goroutine takes them. Sources write to
-// it from goroutines of their own.
+// queue collects the changes of a cluster until the Watcher's goroutine takes them. Sources write
+// to it from goroutines of their own.
 type queue struct {
 	arrived chan struct{} // receives a value after a change
 

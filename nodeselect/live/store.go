@@ -13,12 +13,12 @@ import (
 // confirmAfter is how long objects are kept that a doubtful list lacks.
 const confirmAfter = 5 * time.Minute
 
-// store holds the objects of one kind. It is the kubewatch.Sink of a source, and reports differences
-// to the queue: an event that changes nothing has no effect.
+// store holds the objects of one kind. It is the kubewatch.Sink of a source, and reports
+// differences to the queue: an event that changes nothing has no effect.
 //
 // A list is doubtful if it lacks more than half of the objects, or if it is empty. The API server
-// may have an empty store, or a proxy may lead to a wrong server. The store keeps the objects that a
-// doubtful list lacks. They are missing until they appear again, or until confirmDeletes removes
+// may have an empty store, or a proxy may lead to a wrong server. The store keeps the objects that
+// a doubtful list lacks. They are missing until they appear again, or until confirmDeletes removes
 // them.
 type store[T object] struct {
 	resource    string
@@ -36,8 +36,8 @@ type store[T object] struct {
 	doubt   error           // for Snapshot.Err; nil if no list is in doubt
 }
 
-// ownObject is the key of the Service and the EndpointSlice that every API server creates for itself
-// when it starts, even with an empty store.
+// ownObject is the key of the Service and the EndpointSlice that every API server creates for
+// itself when it starts, even with an empty store.
 const ownObject = metav1.NamespaceDefault + "/kubernetes"
 
 // object is a pointer to an object of the API.
@@ -162,7 +162,8 @@ func (s *store[T]) clearDoubt() {
 
 func (s *store[T]) err() error { return s.doubt }
 
-// answered restarts confirmAfter, because the API server was away and answers again.
+// answered is called when the API server answers again after a failure. It restarts the wait of
+// confirmAfter.
 func (s *store[T]) answered(now time.Time) {
 	if s.missing != nil && !s.empty {
 		s.since = now
@@ -170,8 +171,8 @@ func (s *store[T]) answered(now time.Time) {
 	}
 }
 
-// confirmDeletes removes the missing objects after confirmAfter. After an empty list it removes
-// nothing.
+// confirmDeletes removes the objects that a doubtful list lacked, if confirmAfter has passed since.
+// If the list was empty, it removes nothing.
 func (s *store[T]) confirmDeletes(now time.Time) {
 	if s.missing == nil || s.empty || now.Sub(s.since) < confirmAfter {
 		return

@@ -24,8 +24,8 @@ const (
 	watcherQuiet   = 100 * time.Millisecond
 	watcherMaxWait = time.Second
 
-	// watcherRecheck is the time between two judgements of the nodes without an event. A verdict may
-	// change with time alone: Ready avoids a node when its grace has passed.
+	// watcherRecheck is the time between two judgements of the nodes without an event. A verdict
+	// may change with time alone: Ready avoids a node when its grace has passed.
 	watcherRecheck = 30 * time.Second
 )
 
@@ -33,20 +33,23 @@ const (
 // fields before Run. The Watcher needs permission to list and watch nodes and services, and with
 // LocalEndpoints also endpointslices of discovery.k8s.io.
 type Watcher struct {
-	// Config describes how to reach the API server, as client-go loads it.
+	// Config is the client-go configuration for the API server. Required.
 	Config *rest.Config
 	// Selector chooses the nodes. Its predicates get nodes as nodeselect.TrimNode returns them.
 	Selector nodeselect.Selector
-	// Current are the subsets in use at the start; nil if unknown.
+	// Current are the nodes that each service uses at the start; nil if unknown. They have the
+	// meaning of current in Selector.Select.
 	Current nodeselect.Subsets
-	// Quiet is how long the cluster must not change before a change is complete. 0 means 100 ms.
+	// Quiet is how long the cluster must be unchanged before the Watcher makes a Snapshot of the
+	// changes so far. 0 means 100 ms.
 	Quiet time.Duration
-	// MaxWait is how long the first change waits at most while others follow it. 0 means 1 s.
+	// MaxWait is how long a change waits at most for its Snapshot while others follow. 0 means 1 s.
 	MaxWait time.Duration
-	// LocalEndpoints makes the Watcher follow EndpointSlices too. Services with externalTrafficPolicy
-	// Local then get only nodes with a ready pod; see nodeselect.Objects.ReadyNodes. The first
-	// Snapshot waits for the EndpointSlices for at most a minute, and not at all if the API server
-	// forbids them. Until they can be read, such services get nodes without regard to pods.
+	// LocalEndpoints makes the Watcher follow EndpointSlices too. Services with
+	// externalTrafficPolicy Local then get only nodes with a ready pod; see
+	// nodeselect.Objects.ReadyNodes. The first Snapshot waits for the EndpointSlices for at most a
+	// minute, and not at all if the API server forbids them. Until they can be read, such services
+	// get nodes without regard to pods.
 	LocalEndpoints bool
 	// Logger logs when the API server stops to answer and when it answers again. nil logs nothing.
 	Logger *slog.Logger
@@ -66,8 +69,8 @@ type Snapshot struct {
 	Objects nodeselect.Objects
 	// Refs are the refs of the last SetRefs that the Selection is for.
 	Refs []nodeselect.Ref
-	// Selection is the result of Selector.Select for Objects and Refs. The current subset of a
-	// service is the one in the last Snapshot with that service, or in Watcher.Current.
+	// Selection is the result of Selector.Select for Objects and Refs. The current nodes of a
+	// service are those in the last Snapshot with that service, or in Watcher.Current.
 	Selection nodeselect.Selection
 	// Changed names the differences from the Snapshot before.
 	Changed nodeselect.Changed
@@ -107,10 +110,10 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // started have ended when it returns. If Config is unusable, or if Run is called a second time, Run
 // returns another error at once.
 //
-// Run calls changed from its own goroutine. The first call comes when everything has been listed, or
-// with Err and without Synced when the API server does not answer. Further calls follow each change
-// of the Selection or the Objects, each change of Err, and each SetRefs. Run collects changes for
-// Quiet, at most for MaxWait, and also while changed runs.
+// Run calls changed from its own goroutine. The first call comes when everything has been listed,
+// or with Err and without Synced when the API server does not answer. Further calls follow each
+// change of the Selection or the Objects, each change of Err, and each SetRefs. Run collects
+// changes for Quiet, at most for MaxWait, and also while changed runs.
 //
 // If the API server does not answer, the last good state remains and Err is set. The same holds for
 // a list that lacks more than half of the nodes, services or EndpointSlices of the list before: an

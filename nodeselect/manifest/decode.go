@@ -47,7 +47,7 @@ type serviceDoc struct {
 	Spec       corev1.ServiceSpec `json:"spec"`
 }
 
-// headDoc is the part of an object or list that determines how to read the rest.
+// headDoc holds the fields that decide how an object is decoded: only a list has items.
 type headDoc struct {
 	APIVersion, Kind string
 	Items            value // text is nil if the object has no items
@@ -106,8 +106,8 @@ func (b *batch) bad(line int, message string) {
 	b.problems = append(b.problems, nodeselect.Problem{Line: line, Message: message})
 }
 
-// decodeObject reads one JSON object that is not a list. apiVersion and kind are those of the object,
-// or those that its list implies.
+// decodeObject reads one JSON object that is not a list. apiVersion and kind are stated by the
+// object, or implied by its list.
 func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	if apiVersion != "v1" || kind != "Node" && kind != "Service" {
 		// The check of apiVersion matters: other API groups have kinds with these names too.

@@ -21,10 +21,10 @@ import (
 // maxFile is the largest size of a file. The manifest of 5,000 large nodes has a quarter of it.
 const maxFile = 256 << 20
 
-// ReadDir parses the files *.yaml, *.yml and *.json of a directory, in the order of their names. All
-// files together are one cluster. ReadDir ignores subdirectories and names that begin with a dot,
-// and follows symbolic links. A file that cannot be read is a problem. The error is that of reading
-// the directory.
+// ReadDir parses the files *.yaml, *.yml and *.json of a directory, in the order of their names.
+// All files together are one cluster. ReadDir ignores subdirectories and names that begin with a
+// dot, and follows symbolic links. A file that cannot be read is a problem. If the directory cannot
+// be read, ReadDir returns an error.
 func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	names, err := manifestNames(dir)
 	if err != nil {
@@ -109,18 +109,18 @@ const (
 // change in the directory, until ctx ends. Changes within a short time cause one call. A file that
 // is written again with the same content causes none. All calls come from the caller's goroutine.
 //
-// f gets the problems of each reading. A file that is half written, or has a mistake in it, must not
-// look like a cluster without nodes. So if a file has problems, WatchDir keeps the objects of its
-// last good reading that are missing now, until the file has no problems. It does the same if a file
-// cannot be read, and for all files if the directory is gone. If somebody removes a file, its
+// f gets the problems of each reading. A file that is half written, or has a mistake in it, must
+// not look like a cluster without nodes. So if a file has problems, WatchDir keeps the objects of
+// its last good reading that are missing now, until the file has no problems. It does the same if a
+// file cannot be read, and for all files if the directory is gone. If somebody removes a file, its
 // objects are removed too. f can therefore always use the objects, and should report the problems.
 //
 // WatchDir follows editors that replace files, the symbolic links by which Kubernetes updates a
-// mounted ConfigMap, and a directory that is removed and created again. Without events from the file
-// system it notices a change within half a minute.
+// mounted ConfigMap, and a directory that is removed and created again. Without events from the
+// file system it notices a change within half a minute.
 //
-// WatchDir returns an error at once if the directory cannot be read, and otherwise the error of ctx.
-// Consecutive calls of f share objects: f must not change them.
+// WatchDir returns an error at once if the directory cannot be read, and otherwise the error of
+// ctx. Consecutive calls of f share objects: f must not change them.
 func WatchDir(ctx context.Context, dir string, f func(nodeselect.Objects, []nodeselect.Problem)) error {
 	w := dirWatch{dir: filepath.Clean(dir), watch: filewatch.Watcher{MaxWait: watchMaxWait, Recheck: watchRecheck}}
 	return w.run(ctx, f)
@@ -135,7 +135,7 @@ type dirWatch struct {
 	err   error           // why the directory could not be read the last time
 }
 
-// file is the last reading of a file.
+// file is the result of the last reading of one file.
 type file struct {
 	content uint64 // hash
 	err     error  // why the file could not be read
@@ -198,7 +198,7 @@ func sameText(a, b error) bool {
 
 var contentSeed = maphash.MakeSeed()
 
-// readAgain reads a file. before is its last reading, zero if there is none.
+// readAgain reads a file. before is the result of its last reading; zero if there was none.
 func readAgain(path string, before file) file {
 	data, err := readManifest(path)
 	if err != nil {

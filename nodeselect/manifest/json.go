@@ -20,8 +20,8 @@ const maxNesting = 4
 // listWithoutKind is the problem of a truncated list: kubectl prints the kind after the items.
 const listWithoutKind = "a list without kind; is it cut short?"
 
-// parseJSON reads consecutive JSON values. It is false if one of them is not valid JSON; the batch then
-// holds the values before it and the problem.
+// parseJSON reads consecutive JSON values. If one of them is not valid JSON, parseJSON returns
+// false, with the objects before it and the problem.
 func parseJSON(doc document) (batch, bool) {
 	var b batch
 	lines := lineCounter{text: doc.text, line: doc.line}
@@ -49,7 +49,7 @@ func jsonSyntax(doc document, err error) (int, string) {
 	return doc.line + bytes.Count(doc.text[:offset], []byte("\n")), oneLine("JSON: " + err.Error())
 }
 
-// lineCounter returns the lines of offsets in text. Each offset must be at least the one before.
+// lineCounter converts offsets in text to line numbers, for offsets in increasing order.
 type lineCounter struct {
 	text      []byte
 	pos, line int
@@ -61,8 +61,8 @@ func (c *lineCounter) at(offset int) int {
 	return c.line
 }
 
-// decodeValue reads an object or a list of objects in valid JSON. lineAt returns the line of an offset
-// in data; decodeValue calls it with increasing offsets.
+// decodeValue reads an object or a list of objects in valid JSON. lineAt returns the line of an
+// offset in data; decodeValue calls it with increasing offsets.
 func (b *batch) decodeValue(data []byte, lineAt func(offset int) int) {
 	b.decodeNested(data, lineAt, "", "", 0)
 }
@@ -157,8 +157,8 @@ var (
 	errNotArray  = errors.New("not an array")
 )
 
-// readHead reads kind and apiVersion of an object. It does not decode the items, so that the lines of
-// each item can be counted later.
+// readHead reads kind and apiVersion of an object. It does not decode the items, so that the lines
+// of each item can be counted later.
 func readHead(data []byte) (headDoc, error) {
 	var head headDoc
 	dec := json.NewDecoder(bytes.NewReader(data))

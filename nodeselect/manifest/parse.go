@@ -47,7 +47,7 @@ func parseFile(file string, data []byte) batch {
 	return all
 }
 
-// collect merges batches in order, and reports duplicates.
+// collect merges the results of several files, in order, and adds a problem for each duplicate.
 func collect(batches []batch) (nodeselect.Objects, []nodeselect.Problem) {
 	var objects nodeselect.Objects
 	var problems []nodeselect.Problem
@@ -113,8 +113,8 @@ func splitDocuments(data []byte) []document {
 	return append(docs, document{data[start:], startLine})
 }
 
-// documentMarker reports whether a line is a document marker, and whether nothing follows the marker
-// on the line.
+// documentMarker reports whether a line is a document marker, and whether nothing follows the
+// marker on the line.
 func documentMarker(line []byte) (marker, bare bool) {
 	if !bytes.HasPrefix(line, []byte("---")) && !bytes.HasPrefix(line, []byte("...")) {
 		return false, false
@@ -160,9 +160,9 @@ func lineEnd(data []byte, pos int) (end, next int) {
 	return len(data), len(data)
 }
 
-// plainText converts text to UTF-8 with line feeds only. When the output of kubectl is redirected to
-// a file in PowerShell, the file has UTF-16, a byte order mark and carriage returns. JSON and YAML
-// treat both line ends alike (YAML 1.1 section 4.1.4).
+// plainText converts text to UTF-8 with line feeds only. When the output of kubectl is redirected
+// to a file in PowerShell, the file has UTF-16, a byte order mark and carriage returns. JSON and
+// YAML treat both line ends alike (YAML 1.1 section 4.1.4).
 func plainText(data []byte) []byte {
 	return bytes.ReplaceAll(toUTF8(data), []byte("\r\n"), []byte("\n"))
 }
@@ -191,9 +191,9 @@ func toUTF8(data []byte) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// maxFlowDocument is the largest text that looks like JSON, is not valid JSON, and is tried as YAML.
-// People write short documents in YAML's flow style by hand. Longer text is JSON that was cut short,
-// and the YAML parser would need seconds to reject it.
+// maxFlowDocument is the largest text that looks like JSON, is not valid JSON, and is tried as
+// YAML. People write short documents in YAML's flow style by hand. Longer text is JSON that was cut
+// short, and the YAML parser would need seconds to reject it.
 const maxFlowDocument = 1 << 16
 
 // parseDocument reads one document with the fastest parser that is correct for it.
@@ -216,8 +216,8 @@ func parseDocument(doc document) batch {
 	return parseYAML(doc)
 }
 
-// looksLikeJSON reports whether text begins with an empty object or with an object whose first key is
-// in double quotes.
+// looksLikeJSON reports whether text begins with an empty object or with an object whose first key
+// is in double quotes.
 func looksLikeJSON(text []byte) bool {
 	rest, ok := bytes.CutPrefix(trimSpace(text), []byte("{"))
 	if !ok {
@@ -227,5 +227,5 @@ func looksLikeJSON(text []byte) bool {
 	return len(rest) == 0 || rest[0] == '"' || rest[0] == '}'
 }
 
-// trimSpace removes the white space before a value, by the common rules of JSON and YAML.
+// trimSpace removes leading white space, as JSON and YAML define it.
 func trimSpace(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n") }

@@ -159,8 +159,8 @@ func TestParseIgnores(t *testing.T) {
 	require.Equal(t, "default", objects.Services[0].Namespace)
 }
 
-// Objects that kubectl printed are read back unchanged, apart from the fields that Parse leaves out,
-// in both formats and with any number of processors.
+// Objects that kubectl printed are read back unchanged, apart from the fields that Parse leaves
+// out, in both formats and with any number of processors.
 func TestParseKubectl(t *testing.T) {
 	nodes, services := manifesttest.Nodes(40), manifesttest.Services(40)
 	for _, format := range []string{"yaml", "json"} {

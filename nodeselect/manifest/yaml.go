@@ -26,10 +26,10 @@ var errTrailing = errors.New("text behind the end of the document's value")
 
 // yamlToJSON converts one YAML document to JSON.
 //
-// The YAML parser stops at the end of the outermost value and silently ignores the rest. A value that
-// can end early (a closing brace, or a line with less indentation than the first) is therefore made
-// the element of a sequence. The sequence ends only at the end of the text, so the parser reports an
-// error for the rest.
+// The YAML parser stops at the end of the outermost value and silently ignores the rest. A value
+// that can end early (a closing brace, or a line with less indentation than the first) is therefore
+// made the element of a sequence. The sequence ends only at the end of the text, so the parser
+// reports an error for the rest.
 func yamlToJSON(text []byte) ([]byte, error) {
 	wrapped, ok := asElement(text)
 	if !ok {
@@ -81,8 +81,8 @@ func firstLine(text []byte) []byte {
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
-// badYAML adds an error of the YAML parser. The parser counts lines from 1, but from 0 in errors that
-// say "did not find expected". It also counts a single carriage return as a line break, which
+// badYAML adds an error of the YAML parser. The parser counts lines from 1, but from 0 in errors
+// that say "did not find expected". It also counts a single carriage return as a line break, which
 // editors do not, so its line may be after the end of the document.
 func (b *batch) badYAML(doc document, err error) {
 	message := oneLine(err.Error())
@@ -100,10 +100,10 @@ func (b *batch) badYAML(doc document, err error) {
 	b.bad(doc.line+max(0, min(line, last)), "YAML: "+message)
 }
 
-// parseListByItems reads a document that is a list and whose items are a block sequence. For a large
-// cluster kubectl prints one list with megabytes of YAML. parseListByItems cuts the list into its
-// items, so that all processors work on it, and so that a mistake costs one item only and its line
-// is known. It is false if the document is not such a list.
+// parseListByItems reads a document that is a list and whose items are a block sequence. For a
+// large cluster kubectl prints one list with megabytes of YAML. parseListByItems cuts the list into
+// its items, so that all processors work on it, and so that a mistake costs one item only and its
+// line is known. It is false if the document is not such a list.
 //
 // The cut is correct if each piece is valid YAML: at the end of such a piece the parser is at the
 // beginning of a line with nothing open, which is its state at the start of the next piece. If a
@@ -167,7 +167,7 @@ func (b *batch) decodeYAMLItem(text []byte, line int, list headDoc) bool {
 	return true
 }
 
-// listHead reads the text before and after the items of a list.
+// listHead parses a list without its items: before and after are the text around them.
 func listHead(before, after []byte) (headDoc, bool) {
 	text, err := yamlToJSON(bytes.Join([][]byte{before, []byte("items: []\n"), after}, nil))
 	if err != nil {
@@ -179,8 +179,8 @@ func listHead(before, after []byte) (headDoc, bool) {
 
 type span struct{ start, end int }
 
-// cutItems finds the items of the block sequence after the line "items:". An item begins at its line
-// "- …" and ends where the next item begins.
+// cutItems finds the items of the block sequence after the line "items:". An item begins at its
+// line "- …" and ends where the next item begins.
 func cutItems(text []byte) (before []byte, items []span, after []byte, ok bool) {
 	pos := 0
 	if !bytes.HasPrefix(text, []byte("items:\n")) {

@@ -1,8 +1,8 @@
-// Package kubewatchtest is an API server for tests. It serves lists and watches in JSON, also streamed
-// lists, and can fail in the ways of a real API server.
+// Package kubewatchtest is an API server for tests. It serves lists and watches in JSON, also
+// streamed lists, and can fail in the ways of a real API server.
 //
-// It serves nodes, services and endpointslices, with label selectors and with the field selectors of
-// real API servers. It supports no verbs other than list and watch.
+// It serves nodes, services and endpointslices, with label selectors and with the field selectors
+// of real API servers. It supports no verbs other than list and watch.
 package kubewatchtest
 
 import (
@@ -143,8 +143,8 @@ func (s *Server) Delete(objects ...Object) {
 	})
 }
 
-// Forget drops all objects of a resource without events, like a server whose store was lost, and lets
-// all watches expire.
+// Forget drops all objects of a resource without events, like a server whose store was lost, and
+// lets all watches expire.
 func (s *Server) Forget(resource string) {
 	s.do(func() {
 		for key := range s.objects {
@@ -169,8 +169,8 @@ func (s *Server) Expire() {
 // Disconnect ends all watches.
 func (s *Server) Disconnect() { s.do(func() { s.cut++ }) }
 
-// Refuse makes the server answer a verb, "list" or "watch", with a status. 0 makes it serve the verb
-// again.
+// Refuse makes the server answer a verb, "list" or "watch", with a status. 0 makes it serve the
+// verb again.
 func (s *Server) Refuse(verb string, status int) { s.do(func() { s.refused[verb] = status; s.cut++ }) }
 
 // NoStreamedLists makes the server reject streamed lists, like old API servers.
