@@ -16,9 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// BenchmarkOnce runs the binary as a user does, on manifests as kubectl prints
-// them: n services on 20 of 1,000 nodes each, without HAProxy's own check. Peak
-// memory is that of the largest run.
+// BenchmarkOnce runs the binary with -once on manifests as kubectl prints them, without haproxy -c.
+// Each service has 20 of 1,000 nodes. peak-MB is the largest memory of a run.
 func BenchmarkOnce(b *testing.B) {
 	binary := filepath.Join(b.TempDir(), "terminator")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
@@ -45,7 +44,7 @@ func BenchmarkOnce(b *testing.B) {
 	}
 }
 
-// writeScale writes a cluster and a route for each of its services.
+// writeScale writes the manifests of cluster eu-1, and routes.yaml with a route for each service.
 func writeScale(tb testing.TB, dir string, nodes, services int) {
 	tb.Helper()
 	write := func(name string, data []byte) {
@@ -57,10 +56,10 @@ func writeScale(tb testing.TB, dir string, nodes, services int) {
 	write("routes.yaml", manifesttest.Routes(services))
 }
 
-// BenchmarkFollow runs the binary against an API server with 1,000 nodes and 2,000
-// services, and measures the time from a node event to the new configuration on disk,
-// the quiet time of 100 ms included, and the memory that it takes. The server speaks
-// JSON, which costs the terminator more than a real one's protobuf.
+// BenchmarkFollow runs the binary with an API server that has 1,000 nodes and 2,000 services. It
+// measures the time from a node event to the new configuration on disk, including the quiet time of
+// 100 ms, and the resident memory. The API server of the benchmark sends JSON, which costs the
+// terminator more than the protobuf of a real one.
 func BenchmarkFollow(b *testing.B) {
 	binary := filepath.Join(b.TempDir(), "terminator")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
@@ -117,7 +116,7 @@ func BenchmarkFollow(b *testing.B) {
 	b.ReportMetric(rssOf(cmd.Process.Pid), "rss-MB")
 }
 
-// rssOf returns the resident memory of a process, 0 where it cannot be told.
+// rssOf returns the resident memory of a process in MiB, 0 if /proc does not have it.
 func rssOf(pid int) float64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {

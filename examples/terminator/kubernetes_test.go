@@ -75,9 +75,9 @@ func TestManifestsFitTogether(t *testing.T) {
 	}
 }
 
-// TestRolesAreWhatIsUsed: with all that is optional, everything that a terminator asks
-// of an API server is allowed, and everything that is allowed is asked.
-func TestRolesAreWhatIsUsed(t *testing.T) {
+// TestRolesAllowExactlyWhatIsUsed runs a terminator with every optional feature. The roles allow
+// each of its requests, and it makes each request that the roles allow.
+func TestRolesAllowExactlyWhatIsUsed(t *testing.T) {
 	r := readRoles(t)
 	w := newWorld(t)
 	api := w.live("eu-2")
@@ -87,7 +87,7 @@ func TestRolesAreWhatIsUsed(t *testing.T) {
 	v.waitReady()
 	v.eventually("the Lease is renewed", func() bool { return slices.Contains(api.leases.seen(), "update headgate/headgate-terminator") })
 	v.stop()
-	api.NoStreamedLists() // as an older server: it is listed too
+	api.NoStreamedLists() // an older server, which needs the verb list
 	v = w.watch(args...)
 	v.waitReady()
 	v.stop()
@@ -133,8 +133,8 @@ func pairs(rule rbacv1.PolicyRule) (all []string) {
 	return all
 }
 
-// TestUnitsFitTogether: the terminator takes its command, and HAProxy runs what it
-// writes where it expects it.
+// TestUnitsFitTogether: the terminator accepts the command in its unit, and the unit of HAProxy
+// uses the files and sockets of that command.
 func TestUnitsFitTogether(t *testing.T) {
 	unit := func(name string) string {
 		text, err := os.ReadFile(filepath.Join("systemd", name))

@@ -21,14 +21,14 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// apiServer is a live cluster, with Leases.
+// apiServer is an API server of a cluster, with Leases.
 type apiServer struct {
 	*kubewatchtest.Server
 	leases leases
 	config string // path of a kubeconfig
 }
 
-// live gives the world a live cluster with what eu-1 has in files.
+// live starts an API server with the objects of eu-1, and writes a kubeconfig for it.
 func (w *world) live(name string) *apiServer {
 	w.t.Helper()
 	s := &apiServer{Server: kubewatchtest.New(w.t)}
@@ -95,7 +95,7 @@ func TestWatchALiveCluster(t *testing.T) {
 	api.Set(liveNode("d", "10.0.2.4"))
 	first.waitConfig("10.0.2.4:30080")
 	first.waitLog(`eu-2: Node d: added`)
-	// What is declared later is watched then.
+	// A service that a new route names is served too.
 	w.replace("routes.yaml", w.read("routes.yaml")+"- host: new.example.com\n  backends:\n  - {cluster: eu-2, namespace: media, service: web, port: http}\n")
 	first.waitConfig("\nbackend eu-2.media.web.http\n")
 	require.Empty(t, w.report().Problems)
@@ -108,7 +108,7 @@ func TestWatchALiveCluster(t *testing.T) {
 	require.Equal(t, before, first.config())
 	require.Equal(t, cli.ExitOK, first.stop())
 
-	// A restart while it is away, and once.
+	// The terminator restarts while the API server does not answer, and runs with -once.
 	second := w.watch(args...)
 	second.waitReady()
 	require.Equal(t, before, second.config())
@@ -116,7 +116,7 @@ func TestWatchALiveCluster(t *testing.T) {
 	code, stdout, stderr := w.run(append([]string{"-once", "-max-change", "0%"}, args...)...)
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.Contains(t, stderr, "eu-2: does not answer")
-	require.Contains(t, stdout, "written", "that the others answer again is in the report")
+	require.Contains(t, stdout, "written", "the report changes: the other cluster answers again")
 	require.Equal(t, before, w.read("out/haproxy.cfg"))
 
 	third := w.watch(args...)
@@ -127,9 +127,9 @@ func TestWatchALiveCluster(t *testing.T) {
 	require.Equal(t, cli.ExitOK, third.stop())
 }
 
-// TestAnEmptyClusterAtTheStartIsNotBelieved: that is what an API server with an empty
-// store looks like, and -max-change does not see it where there are other clusters.
-func TestAnEmptyClusterAtTheStartIsNotBelieved(t *testing.T) {
+// TestAnEmptyClusterAtTheStartIsNotTrusted: an API server with an empty store lists no nodes. With
+// other clusters, the loss of its servers may be smaller than -max-change.
+func TestAnEmptyClusterAtTheStartIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.edit("routes.yaml", "cluster: eu-1, namespace: media, service: tracks", "cluster: eu-2, namespace: media, service: tracks")
@@ -159,7 +159,7 @@ func TestAnEmptyClusterAtTheStartIsNotBelieved(t *testing.T) {
 	require.Equal(t, before, first.config())
 	first.waitDetail(http.StatusOK, "it lists no nodes")
 	first.waitLog("it lists no nodes")
-	// When there are nodes it is believed, and from then on all that it says.
+	// After the cluster has listed a node, it is trusted, even if it lists none later.
 	empty.Set(liveNode("a", "10.0.2.9"))
 	first.waitConfig("10.0.2.9:30080")
 	require.NotContains(t, first.config(), "10.0.2.1:")
@@ -167,7 +167,7 @@ func TestAnEmptyClusterAtTheStartIsNotBelieved(t *testing.T) {
 	first.eventually("no node is left", func() bool { return !strings.Contains(first.config(), "10.0.2.") })
 	require.Equal(t, cli.ExitOK, first.stop())
 
-	// Whoever means it can say so.
+	// With -force an empty cluster is trusted.
 	w.write("eu-1/objects.yaml", testManifests)
 	code, _, stderr = w.run(append(where(full), "-once")...)
 	require.Equal(t, cli.ExitOK, code, stderr)
@@ -187,7 +187,7 @@ func TestOnceWithALiveCluster(t *testing.T) {
 	require.Contains(t, stderr, "503")
 	require.NoFileExists(t, w.path("out/haproxy.cfg"))
 	api.away(false)
-	args = append(args, "-start-timeout", "1m") // a slow machine is no server that is away
+	args = append(args, "-start-timeout", "1m") // enough for a slow machine
 	w.edit("routes.yaml", "cluster: eu-1, namespace: media, service: tracks", "cluster: eu-2, namespace: media, service: tracks")
 	code, _, stderr = w.run(args...)
 	require.Equal(t, cli.ExitOK, code, stderr)
@@ -219,7 +219,7 @@ func TestWatchOneOfTwoWrites(t *testing.T) {
 	w.replace("eu-1/objects.yaml", testManifests+nodeD)
 	first.waitConfig("10.0.0.4:30080")
 	first.waitLog("eu-1: Node d: added")
-	// What is refused is the business of whoever leads.
+	// Only the terminator that leads shows a refused change.
 	w.replace("eu-1/objects.yaml", strings.ReplaceAll(testManifests, "3008", "3009"))
 	first.waitMetric("headgate_terminator_refused 1")
 	ready := func() string { _, body := first.do("GET", "/readyz"); return body }
@@ -227,7 +227,7 @@ func TestWatchOneOfTwoWrites(t *testing.T) {
 	api.leases.steal()
 	first.waitMetric("headgate_terminator_leader 0")
 	first.waitMetric("headgate_terminator_refused 0")
-	first.eventually("shown no more", func() bool { return strings.HasPrefix(ready(), "ok\n") && !strings.Contains(ready(), "refused: ") })
+	first.eventually("not shown any more", func() bool { return strings.HasPrefix(ready(), "ok\n") && !strings.Contains(ready(), "refused: ") })
 	w.replace("eu-1/objects.yaml", testManifests+nodeD)
 	require.Equal(t, cli.ExitOK, first.stop())
 	api.leases.release()
@@ -238,12 +238,12 @@ func TestWatchOneOfTwoWrites(t *testing.T) {
 	second.waitReport("why", func(r kube.Report) bool { return r.Changes.Causes[0].What == "took the lead" })
 }
 
-// leases is the part of an API server that keeps Leases.
+// leases is the part of an API server that stores Leases.
 type leases struct {
 	mu      sync.Mutex
 	version int
 	objects map[string]*coordinationv1.Lease
-	asked   []string // verb and key
+	asked   []string // requests: verb and key
 }
 
 func (l *leases) seen() []string {
@@ -252,7 +252,7 @@ func (l *leases) seen() []string {
 	return slices.Clone(l.asked)
 }
 
-// steal gives all Leases to somebody else.
+// steal makes another process the holder of all Leases.
 func (l *leases) steal() { l.hold("somebody-else") }
 
 func (l *leases) release() { l.hold("") }

@@ -1,14 +1,15 @@
-// Terminator keeps the configuration of an HAProxy that stands in front of Kubernetes clusters at
-// what declarations of routes and the nodes and services of the clusters say.
+// Terminator writes the configuration of an HAProxy that stands in front of Kubernetes clusters, and
+// reloads that HAProxy. The configuration follows from declarations of routes and from the nodes and
+// services of the clusters.
 //
 //	terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out /var/lib/headgate -http :80 -haproxy haproxy -reload master.sock
 //
-// It follows routes and clusters until SIGTERM. With -once it makes the configuration once and
-// ends, with -diff it prints what would change. README.md in this directory describes the flags,
-// the files and how to set a machine up; package controller does the work.
+// It applies every change of routes and clusters until SIGTERM. With -once it applies the
+// configuration once and ends. With -diff it prints what would change. README.md in this directory
+// describes the flags, the files and how to set up a machine. Package controller does the work.
 //
-// The exit status is 0 after a clean stop, 1 after an error (with -once also if a change is refused
-// or HAProxy rejects the configuration), and 2 if the flags cannot be used.
+// The exit status is 0 after a clean stop and 2 if the flags cannot be used. After an error it is 1;
+// with -once, a change that is refused and a configuration that HAProxy rejects are errors.
 package main
 
 import (
@@ -52,9 +53,9 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	return cli.ExitOK
 }
 
-// printDiff prints what runOnce would change.
+// printDiff prints the change that runOnce would apply.
 func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) error {
-	kubeconn.LogTo(nil) // errors say what matters of client-go's log
+	kubeconn.LogTo(nil) // the errors of Plan are enough
 	c := s.controller(s.printWarnings(inv))
 	change, err := plan(ctx, inv, c)
 	if err != nil {
@@ -68,9 +69,9 @@ func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) error {
 	return err
 }
 
-// runOnce applies the configuration once, and prints whether that changed anything.
+// runOnce applies the configuration once, and prints "written" or "unchanged".
 func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
-	kubeconn.LogTo(nil) // errors say what matters of client-go's log
+	kubeconn.LogTo(nil) // the errors of Plan are enough
 	c := s.controller(s.printWarnings(inv))
 	change, err := plan(ctx, inv, c)
 	if err != nil {
@@ -87,7 +88,7 @@ func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	return nil
 }
 
-// plan returns the change, and prints the problems of routes and clusters.
+// plan returns the change, and prints the problems of routes and manifests.
 func plan(ctx context.Context, inv cli.Invocation, c *controller.Controller) (*controller.Change, error) {
 	change, err := c.Plan(ctx, program+" -once")
 	if change == nil {
@@ -146,17 +147,17 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	log.Info("stopped; what is in force stays")
+	log.Info("stopped; the configuration stays in force")
 	return nil
 }
 
-// forceHandler answers POST /force: it applies the change that is refused, or with ?id=ID only the
-// change with that ID. It answers clients of this machine alone, since a client that may read
-// metrics may not change traffic.
+// forceHandler handles POST /force, which applies the refused change, and POST /force?id=ID, which
+// applies only the change with this ID. It refuses clients on other machines: they may read metrics
+// but not change traffic.
 func forceHandler(force func(ctx context.Context, id string) (controller.Attempt, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /force", cli.LocalOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Shorter than the write timeout of the server.
+		// This is shorter than the write timeout of the server, so that the client gets an answer.
 		ctx, cancel := context.WithTimeout(r.Context(), 25*time.Second)
 		defer cancel()
 		attempt, err := force(ctx, r.URL.Query().Get("id"))

@@ -47,7 +47,7 @@ func newMetrics(status func() controller.Status) *metrics {
 	return m
 }
 
-// attempted counts an attempt and shows what it found.
+// attempted counts an attempt and sets the gauges about the last attempt.
 func (m *metrics) attempted(a controller.Attempt) {
 	m.applies.WithLabelValues(string(a.Outcome)).Inc()
 	m.duration.WithLabelValues(string(a.Outcome)).Observe(a.Duration.Seconds())

@@ -8,14 +8,14 @@ import (
 	"syscall"
 )
 
-// maxRSS returns the largest memory that a process had, in bytes.
+// maxRSS returns the peak resident memory of a process, in bytes.
 func maxRSS(p *os.ProcessState) int64 {
 	usage, ok := p.SysUsage().(*syscall.Rusage)
 	if !ok {
 		return 0
 	}
 	if runtime.GOOS == "darwin" {
-		return int64(usage.Maxrss) // bytes there, KiB elsewhere
+		return int64(usage.Maxrss) // darwin counts bytes, other systems KiB
 	}
 	return int64(usage.Maxrss) << 10
 }

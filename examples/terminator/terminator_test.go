@@ -19,7 +19,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// world is a directory with the inputs of a terminator.
+// world is a directory with routes.yaml, the manifests of cluster eu-1, and out for the output.
 type world struct {
 	t   *testing.T
 	dir string
@@ -81,13 +81,13 @@ func (w *world) haproxy() string {
 	return path
 }
 
-// run calls the terminator with the world's inputs and further arguments.
+// run calls the terminator with the files of the world, and with further arguments.
 func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	w.t.Helper()
 	return w.runAlone(append([]string{"-out", w.path("out"), "-http", ":8080"}, args...)...)
 }
 
-// runAlone is run without a directory and a listener.
+// runAlone is like run, but passes neither -out nor -http.
 func (w *world) runAlone(args ...string) (code int, stdout, stderr string) {
 	w.t.Helper()
 	args = append([]string{"-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1")}, args...)
@@ -103,7 +103,7 @@ func (w *world) report() kube.Report {
 	return r
 }
 
-func TestOnceWritesAllOfIt(t *testing.T) {
+func TestOnceWritesAllFiles(t *testing.T) {
 	w := newWorld(t)
 	code, stdout, stderr := w.run("-once", "-haproxy", w.haproxy(),
 		"-dns-origin", "example.com", "-dns-address", "192.0.2.1", "-cdn-origin", "edge.example.net", "-terminators", "3")
@@ -146,7 +146,7 @@ func TestUnchangedWritesNothing(t *testing.T) {
 	}
 }
 
-// stat returns what every file of the output is.
+// stat returns the FileInfo of every file of the output.
 func (w *world) stat() map[string]os.FileInfo {
 	w.t.Helper()
 	infos := map[string]os.FileInfo{}
@@ -175,8 +175,8 @@ func TestDiffShowsAndWritesNothing(t *testing.T) {
 	require.Equal(t, before, w.read("out/haproxy.cfg"))
 }
 
-// TestDiffThatIsCutOff: a part of it looks like the whole.
-func TestDiffThatIsCutOff(t *testing.T) {
+// TestDiffThatCannotBePrinted: a reader of half a diff would take it for the whole.
+func TestDiffThatCannotBePrinted(t *testing.T) {
 	w := newWorld(t)
 	r, full, err := os.Pipe()
 	require.NoError(t, err)
@@ -230,8 +230,9 @@ func TestBadEntriesAreReportedAndTheRestIsServed(t *testing.T) {
 	require.GreaterOrEqual(t, len(w.report().Problems), 3)
 }
 
-// TestHostsThatCannotBePublished: who declares the very name that others are published
-// under keeps nobody from being served or published.
+// TestHostsThatCannotBePublished declares the origin of the zone and the target of the zone as
+// hosts. dns.zone or cdn.json cannot contain them, but they are served, and all other hosts are
+// published.
 func TestHostsThatCannotBePublished(t *testing.T) {
 	w := newWorld(t)
 	const backends = "\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n"
@@ -262,10 +263,10 @@ func TestHostsThatCannotBePublished(t *testing.T) {
 		require.Len(t, maps, 1)
 		data, err := os.ReadFile(maps[0])
 		require.NoError(t, err)
-		require.Contains(t, string(data), host+" "+host+"\n", "served all the same")
+		require.Contains(t, string(data), host+" "+host+"\n", "it is served nevertheless")
 	}
 
-	// With addresses the origin has records of its own.
+	// With -dns-address, the origin gets address records.
 	code, _, stderr = w.run(append(publish, "-once", "-dns-address", "192.0.2.1")...)
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.NotContains(t, stderr, "cannot be an alias")
@@ -343,8 +344,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestDeclarationsThatCannotBeRead: to go on would take all that the file declares
-// out of service. A file whose only entry is bad is another matter.
+// TestDeclarationsThatCannotBeRead: a file that cannot be parsed stops the terminator, because the
+// servers of its routes would disappear otherwise. A bad entry in a file is only left out.
 func TestDeclarationsThatCannotBeRead(t *testing.T) {
 	w := newWorld(t)
 	more := w.path("more.yaml")
@@ -378,7 +379,7 @@ func TestReportOfTheLastRun(t *testing.T) {
 	code, _, stderr := w.run("-once")
 	require.Equal(t, cli.ExitOK, code, stderr)
 	report := w.report()
-	w.write("out/report.json", `{"version": 1, "clusters": [{"name": "eu-1"}]}`) // of another version
+	w.write("out/report.json", `{"version": 1, "clusters": [{"name": "eu-1"}]}`) // as a later version may write it
 	code, _, stderr = w.run("-once")
 	require.Equal(t, cli.ExitOK, code, stderr)
 	report.Changes = nil
@@ -391,8 +392,8 @@ func TestReportOfTheLastRun(t *testing.T) {
 	require.Empty(t, w.read("out/report.json"))
 }
 
-// TestOnceSaysWhatChanged: the report has it, and a run that changes nothing keeps it.
-func TestOnceSaysWhatChanged(t *testing.T) {
+// TestOnceReportsTheLastChange: the report contains the change, also after a run without a change.
+func TestOnceReportsTheLastChange(t *testing.T) {
 	w := newWorld(t)
 	code, _, stderr := w.run("-once")
 	require.Equal(t, cli.ExitOK, code, stderr)
@@ -417,11 +418,11 @@ func TestWarningsOfHAProxyAreShown(t *testing.T) {
 	require.Contains(t, stderr, "terminator: haproxy warns: haproxy.cfg:4: quite odd")
 }
 
-// TestReload changes the node port of a service below a real HAProxy: it runs what
-// was written, and its state file does not bring the old port back.
+// TestReload changes the node port of a service while a real HAProxy runs. After the reload HAProxy
+// uses the new port, although its state file contains the old one.
 func TestReload(t *testing.T) {
 	w := newWorld(t)
-	dir := haproxytest.Dir(t) // short enough for sockets
+	dir := haproxytest.Dir(t) // the path of a socket must be short
 	port := haproxytest.Ports(t, 1)[0]
 	stats := runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
 	args := []string{
@@ -438,7 +439,7 @@ func TestReload(t *testing.T) {
 		}
 		return names
 	}
-	// The first run finds no HAProxy to reload; what it wrote is there to start with.
+	// The first run cannot reload, because HAProxy does not run. HAProxy starts with its output.
 	code, _, stderr := w.runAlone(args...)
 	require.Equal(t, cli.ExitFailed, code)
 	require.Contains(t, stderr, "reload")
@@ -456,7 +457,7 @@ func TestReload(t *testing.T) {
 
 func TestStickyKeepsTheSubset(t *testing.T) {
 	w := newWorld(t)
-	// One node each: the one that is chosen must stay when better ones come.
+	// Each service gets one node. With -sticky it keeps this node when better ones are added.
 	code, _, stderr := w.run("-once", "-sticky", "-nodes-per-service", "1")
 	require.Equal(t, cli.ExitOK, code, stderr)
 	before := w.report().Services
@@ -471,5 +472,5 @@ func TestStickyKeepsTheSubset(t *testing.T) {
 
 	code, _, stderr = w.run("-once", "-nodes-per-service", "1", "-force")
 	require.Equal(t, cli.ExitOK, code, stderr)
-	require.NotEqual(t, before, w.report().Services, "without it the new nodes win")
+	require.NotEqual(t, before, w.report().Services, "without -sticky, services move to better nodes")
 }

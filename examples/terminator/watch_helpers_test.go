@@ -20,7 +20,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// watcher is a terminator that follows the inputs of a world.
+// watcher is a terminator that follows the files of a world.
 type watcher struct {
 	*world
 	admin string
@@ -83,8 +83,8 @@ func (w *watcher) waitConfig(parts ...string) {
 	})
 }
 
-// waitReport waits until the report is as wanted. It is replaced whole, so that it can
-// be read at any time.
+// waitReport waits until ok returns true for the report. The terminator replaces the file by a
+// rename, so it is complete whenever it is read.
 func (w *watcher) waitReport(what string, ok func(kube.Report) bool) kube.Report {
 	w.t.Helper()
 	var report kube.Report
@@ -124,8 +124,8 @@ func (w *watcher) waitReady() {
 	w.eventually("ready", func() bool { code, _ := w.do("GET", "/readyz"); return code == http.StatusOK })
 }
 
-// waitDetail waits until /readyz has a status and a part; it changes a moment after the
-// report, the metrics or the log.
+// waitDetail waits until /readyz has this status and contains part. The page changes a moment after
+// the report, the metrics and the log.
 func (w *watcher) waitDetail(status int, part string) {
 	w.t.Helper()
 	w.eventually(part, func() bool {
@@ -139,8 +139,7 @@ func (w *watcher) waitMetric(line string) {
 	w.eventually(line, func() bool { _, body := w.do("GET", "/metrics"); return strings.Contains(body, "\n"+line+"\n") })
 }
 
-// replace changes a file as a good tool does. Two writes of one file are seen as one
-// change or two, and a file half written is a fault that is told of.
+// replace replaces a file by a rename, so that the terminator never reads a file half written.
 func (w *world) replace(name, text string) {
 	w.t.Helper()
 	w.write(".new", text)
@@ -161,7 +160,7 @@ func states(r kube.Report) (s []kube.State) {
 	return s
 }
 
-// serve answers on an address with a text.
+// serve starts an HTTP server that answers every request with text.
 func serve(t *testing.T, address, text string) {
 	t.Helper()
 	server := &http.Server{Addr: address, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -175,7 +174,7 @@ func serve(t *testing.T, address, text string) {
 	})
 }
 
-// client asks without a pause, each time over a new connection.
+// client sends requests without a pause, each over a new connection.
 type client struct {
 	t        *testing.T
 	answer   atomic.Pointer[string]

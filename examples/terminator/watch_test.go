@@ -47,7 +47,7 @@ func TestWatchFollowsClustersAndRoutes(t *testing.T) {
 	})
 	require.Contains(t, w.read("out/dns.zone"), "new.example.com.")
 
-	// A broken file, then one that is gone, keep what was declared.
+	// A file that cannot be parsed, and then a missing file, keep the earlier routes.
 	before := w.config()
 	w.replace("routes.yaml", "routes: [")
 	w.waitReport("a problem", func(r kube.Report) bool {
@@ -61,7 +61,7 @@ func TestWatchFollowsClustersAndRoutes(t *testing.T) {
 	require.Equal(t, before, w.config())
 	w.replace("routes.yaml", testRoutes)
 	w.waitReport("none", func(r kube.Report) bool { return len(r.Problems) == 0 && r.Changes.Causes[0].What == "removed" })
-	w.waitLog("problems are gone")
+	w.waitLog("problems are solved")
 
 	require.Equal(t, cli.ExitOK, w.stop())
 	require.Contains(t, w.log.String(), "stopped")
@@ -72,7 +72,7 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	w.waitConfig("10.0.0.1:30080")
 	w.waitReady()
 	_, body := w.do("POST", "/force")
-	require.Equal(t, "unchanged\n", body, "nothing is refused")
+	require.Equal(t, "unchanged\n", body, "no change is refused")
 	before := w.config()
 	w.substitute("eu-1/objects.yaml", "30080", "30090") // 2 of 6 servers
 	report := w.waitReport("refused", func(r kube.Report) bool { return r.Refused != nil })
@@ -80,16 +80,16 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	require.Contains(t, report.Refused.Reason, "33.3% of the servers would go or change")
 	require.Equal(t, []kube.Cause{{Cluster: "eu-1", Object: "Service media/tracks", What: "spec.ports"}}, report.Refused.Causes)
 	require.Equal(t, 2, report.Refused.Servers.Removed)
-	require.EqualValues(t, 30080, report.Services[0].NodePort, "what is in force")
+	require.EqualValues(t, 30080, report.Services[0].NodePort, "the port in force")
 	require.Equal(t, []kube.Cause{{What: "started"}}, report.Changes.Causes)
 	w.waitMetric("headgate_terminator_refused 1")
 	w.waitMetric(`headgate_terminator_applies_total{outcome="refused"} 1`)
-	w.waitDetail(http.StatusOK, "refused: 33.3%") // what was in force still is
+	w.waitDetail(http.StatusOK, "refused: 33.3%") // the old configuration is in force
 
 	code, body := w.do("POST", "/force?id=0123456789abcdef")
 	require.Equal(t, http.StatusConflict, code)
 	require.Contains(t, body, "refused: 33.3%")
-	require.Equal(t, 1, strings.Count(w.log.String(), "the change is not in force"), "it is said once")
+	require.Equal(t, 1, strings.Count(w.log.String(), "the change is not in force"), "it is logged once")
 	code, body = w.do("GET", "/force")
 	require.Equal(t, http.StatusMethodNotAllowed, code, body)
 	code, body = w.do("POST", "/force?id="+report.Refused.ID)
@@ -99,14 +99,14 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	require.Nil(t, w.report().Refused)
 	w.waitMetric("headgate_terminator_refused 0")
 
-	// What takes itself back is refused no more.
+	// A refused change disappears if a later change undoes it.
 	w.substitute("eu-1/objects.yaml", "30090", "30099")
 	w.waitReport("refused", func(r kube.Report) bool { return r.Refused != nil })
 	w.substitute("eu-1/objects.yaml", "30099", "30090")
 	w.waitReport("gone", func(r kube.Report) bool { return r.Refused == nil })
-	w.waitLog("nothing is left of the change")
+	w.waitLog("the change that was not applied has disappeared")
 
-	// A restart with -force lets the first change pass, and no later one.
+	// -force applies the first change after a restart, but no later one.
 	require.Equal(t, cli.ExitOK, w.stop())
 	w.substitute("eu-1/objects.yaml", "30090", "30100")
 	w = w.watch("-force")
@@ -114,13 +114,13 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	w.substitute("eu-1/objects.yaml", "30100", "30101")
 	w.waitReport("refused", func(r kube.Report) bool { return r.Refused != nil })
 
-	// Growing is not bounded.
+	// -max-change does not limit how many servers are added.
 	w.replace("eu-1/objects.yaml", strings.ReplaceAll(w.read("eu-1/objects.yaml"), "30101", "30100")+nodeD+strings.NewReplacer("name: d", "name: e", "0.4", "0.5").Replace(nodeD))
 	w.waitConfig("10.0.0.4:30100", "10.0.0.5:30100")
 }
 
-// TestWatchWithoutAnAPIServer: a cluster that is away at the start keeps the servers
-// that the last run gave it, and one that was never seen takes nobody with it.
+// TestWatchWithoutACluster: a cluster that does not answer at the start keeps the servers of the
+// last run. A cluster that has never answered does not keep the others from being served.
 func TestWatchWithoutACluster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -140,7 +140,7 @@ func TestWatchWithoutACluster(t *testing.T) {
 	first.waitMetric(`headgate_terminator_cluster_last_contact_timestamp_seconds{cluster="eu-3"} 0`)
 	before := first.config()
 
-	// Lost while it is followed.
+	// The cluster stops answering while the terminator runs.
 	require.NoError(t, os.Rename(w.path("eu-2"), w.path("away")))
 	report = first.waitReport("lost", func(r kube.Report) bool { return states(r)[1] == kube.LastKnown })
 	require.Contains(t, report.Clusters[1].Connectivity.Reason, "no such file")
@@ -149,7 +149,7 @@ func TestWatchWithoutACluster(t *testing.T) {
 	require.Equal(t, before, first.config())
 	require.Equal(t, cli.ExitOK, first.stop())
 
-	// Away at the start; what goes on elsewhere is followed.
+	// The cluster does not answer at the start. Changes of the other cluster are applied.
 	second := w.watch(args...)
 	second.waitReady()
 	require.Equal(t, before, second.config())
@@ -157,10 +157,10 @@ func TestWatchWithoutACluster(t *testing.T) {
 	second.waitConfig("10.0.0.4:30080", "10.0.2.1:30080")
 	report = w.report()
 	require.Equal(t, []kube.State{kube.Live, kube.LastKnown, kube.Never}, states(report))
-	require.WithinDuration(t, since, report.Clusters[1].Connectivity.Since, 0, "it is away since then")
+	require.WithinDuration(t, since, report.Clusters[1].Connectivity.Since, 0, "the report keeps the time at which it stopped answering")
 	require.Equal(t, cli.ExitOK, second.stop())
 
-	// And back.
+	// The cluster answers again.
 	third := w.watch(args...)
 	third.waitReady()
 	require.NoError(t, os.Rename(w.path("away"), w.path("eu-2")))
@@ -191,9 +191,9 @@ func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
 	require.Equal(t, 1, strings.Count(v.log.String(), "the change is not in force"))
 }
 
-// TestWatchSaysWhatCameIntoForceLate: the configuration is on disk, and what has to
-// happen beside it is made up for. It is the change that was made all the same.
-func TestWatchSaysWhatCameIntoForceLate(t *testing.T) {
+// TestWatchReportsAChangeThatIsCompletedLate: the configuration was written, but not the report.
+// The attempt that writes the report reports the change.
+func TestWatchReportsAChangeThatIsCompletedLate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).watch()
 	w.waitReady()
@@ -204,15 +204,15 @@ func TestWatchSaysWhatCameIntoForceLate(t *testing.T) {
 	w.waitConfig("10.0.0.4:30080")
 	w.waitLog("the configuration is in force, but")
 	require.NoError(t, os.RemoveAll(w.path("out/report.json")))
-	report := w.waitReport("made up for", func(r kube.Report) bool { return r.Refused == nil && r.Changes.Servers.Added == 3 })
+	report := w.waitReport("completed", func(r kube.Report) bool { return r.Refused == nil && r.Changes.Servers.Added == 3 })
 	require.Equal(t, []kube.Cause{{Cluster: "eu-1", Object: "Node d", What: "added"}}, report.Changes.Causes)
 	require.Empty(t, report.Changes.ID+report.Changes.Reason)
 	w.waitLog("msg=applied added=3 ")
-	require.NotContains(t, w.log.String(), "nothing is left of the change")
+	require.NotContains(t, w.log.String(), "the change that was not applied has disappeared")
 	w.waitMetric("headgate_terminator_refused 0")
 }
 
-func TestWatchSaysOnceThatTheReportCannotBeWritten(t *testing.T) {
+func TestWatchLogsOnceThatTheReportCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).watch()
 	w.waitReady()
@@ -227,12 +227,12 @@ func TestWatchSaysOnceThatTheReportCannotBeWritten(t *testing.T) {
 	require.Equal(t, 1, strings.Count(w.log.String(), "the report cannot be written"))
 }
 
-// TestWatchReloadsARealHAProxy changes nodes, ports and routes below a real HAProxy
-// while a client asks it without a pause: no request fails.
+// TestWatchReloadsARealHAProxy changes nodes, ports and routes while a real HAProxy runs and a
+// client sends requests without a pause. No request fails.
 func TestWatchReloadsARealHAProxy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	dir := haproxytest.Dir(t) // short enough for sockets
+	dir := haproxytest.Dir(t) // the path of a socket must be short
 	ports := haproxytest.Ports(t, 4)
 	service := func(port int, addresses ...string) {
 		for _, a := range addresses {
@@ -257,7 +257,8 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 		"-stats-socket", filepath.Join(dir, haproxytest.StatsSocket), "-reload", filepath.Join(dir, haproxytest.MasterSocket),
 		"-state-file", filepath.Join(dir, "state"), "-node-health", "kube-proxy",
 	}
-	// The first attempt finds no HAProxy to reload; what it wrote is there to start with.
+	// The first attempt cannot reload, because HAProxy does not run. HAProxy starts with its
+	// output.
 	v := w.watchIn(dir, args...)
 	v.eventually("a configuration", func() bool {
 		_, err := os.Stat(filepath.Join(dir, "haproxy.cfg"))

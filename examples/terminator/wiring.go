@@ -62,7 +62,7 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 	return dir
 }
 
-// files are dns.zone and cdn.json, if they are asked for.
+// files returns dns.zone if -dns-origin is set, and cdn.json if -cdn-origin is set.
 func (s *settings) files() (files []controller.File) {
 	if s.zone.Origin != "" {
 		files = append(files, controller.File{
@@ -87,7 +87,7 @@ func (s *settings) elector(log *slog.Logger) controller.Elector {
 	return &lease.Elector{Config: s.lease.cluster.config, Namespace: s.lease.namespace, Name: s.lease.name, Logger: log}
 }
 
-// cluster is a cluster of -cluster: a directory of manifests or an API server.
+// cluster is a value of -cluster. It is read from a directory of manifests or from an API server.
 type cluster struct {
 	name string
 	dir  string // "" for an API server
@@ -118,7 +118,7 @@ func parseClusters(texts []string) ([]cluster, error) {
 			return nil, fmt.Errorf("%q: %s", text, clusterForm)
 		}
 		c.name = name
-		if faults := validation.IsDNS1123Label(name); faults != nil { // as in declarations
+		if faults := validation.IsDNS1123Label(name); faults != nil { // routes name clusters by labels
 			return nil, fmt.Errorf("%q: %q is no name of a cluster: %s", text, name, faults[0])
 		}
 		if slices.ContainsFunc(clusters, func(c cluster) bool { return c.name == name }) {
@@ -129,7 +129,7 @@ func parseClusters(texts []string) ([]cluster, error) {
 	return clusters, nil
 }
 
-// parseWhere parses WHERE of -cluster. FILE[:CONTEXT] alone is a kubeconfig too.
+// parseWhere parses WHERE of -cluster. It also accepts FILE[:CONTEXT] without "kubeconfig:".
 func parseWhere(where string) (cluster, bool) {
 	if dir, ok := strings.CutPrefix(where, "dir:"); ok {
 		return cluster{dir: dir}, dir != ""
@@ -153,7 +153,7 @@ func (s *settings) resolveLease() error {
 	if s.once || s.diff {
 		return errors.New("-lease cannot be used with -once or -diff")
 	}
-	if s.force { // the first change may come long after the start, when this terminator begins to lead
+	if s.force { // this terminator may begin to lead, and make its first change, long after the start
 		return errors.New("-force cannot be used with -lease: use POST /force of the terminator that leads")
 	}
 	namespace, name, _ := strings.Cut(f.lease, "/")

@@ -117,7 +117,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	case first:
 		a.log.Info("the configuration is in force already", "servers", ch.Diff.Servers.After)
 	case refused != nil:
-		a.log.Info("nothing is left of the change that was not applied", "id", refused.ID)
+		a.log.Info("the change that was not applied has disappeared", "id", refused.ID)
 	}
 	return ch, Unchanged, nil
 }
@@ -210,7 +210,7 @@ func (a *applier) logProblems(report kube.Report) {
 		}
 	}
 	if gone > 0 {
-		a.log.Info("problems are gone", "count", gone, "left", len(report.Problems))
+		a.log.Info("problems are solved", "count", gone, "left", len(report.Problems))
 	}
 	a.logged = now
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// fakeApply notes when it was called with what, and gives what it is told to.
+// fakeApply records the calls of its method apply, and returns the result that set has set.
 type fakeApply struct {
 	start   time.Time
-	pending string // ID of the change, which is too large
+	pending string // ID of the change, which Limit rejects
 
 	mu     sync.Mutex
 	called []call
@@ -46,7 +46,7 @@ func (f *fakeApply) apply(ctx context.Context, in inputs, now time.Time, allowed
 	return Attempt{Outcome: result, Err: err}
 }
 
-// set says what becomes of later calls.
+// set sets the result and the duration of later calls.
 func (f *fakeApply) set(result Outcome, err error, takes time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -66,8 +66,8 @@ func (f *fakeApply) times() (at []time.Duration) {
 	return at
 }
 
-// loopTest runs a loop with clusters a and b in a bubble of its own time.
-// set, if not nil, is called before the loop begins.
+// loopTest runs a loop with clusters a and b in a bubble with its own time. It calls set, if that is
+// not nil, before the loop starts.
 func loopTest(t *testing.T, set func(*loop, *fakeApply), test func(t *testing.T, l *loop, f *fakeApply, in *inbox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -125,12 +125,12 @@ func after(d time.Duration) {
 	synctest.Wait()
 }
 
-func TestLoopAppliesAtOnceAndThenAtMostOnceAnInterval(t *testing.T) {
+func TestLoopAppliesAtOnceAndThenOnceEachInterval(t *testing.T) {
 	loopTest(t, nil, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
 		in.routesN(1)
 		in.sync(0)
 		after(3 * time.Second)
-		require.Empty(t, f.calls(), "b is waited for")
+		require.Empty(t, f.calls(), "the loop waits for b")
 		in.sync(1)
 		synctest.Wait()
 		require.Equal(t, []time.Duration{3 * time.Second}, f.times())
@@ -140,15 +140,15 @@ func TestLoopAppliesAtOnceAndThenAtMostOnceAnInterval(t *testing.T) {
 		}
 		require.Equal(t, []time.Duration{3 * time.Second, 4 * time.Second, 5 * time.Second}, f.times())
 		after(time.Minute)
-		require.Len(t, f.calls(), 4, "the end of the storm")
-		require.Equal(t, 109, f.calls()[3].routes, "with the last of it")
+		require.Len(t, f.calls(), 4, "one attempt after the storm")
+		require.Equal(t, 109, f.calls()[3].routes, "with the latest routes")
 		in.routesN(1)
 		synctest.Wait()
-		require.Len(t, f.calls(), 5, "at once after a while")
+		require.Len(t, f.calls(), 5, "at once, since the last attempt is long ago")
 	})
 }
 
-func TestLoopGoesOnWithoutAClusterThatDoesNotAnswer(t *testing.T) {
+func TestLoopStartsWithoutAClusterThatDoesNotAnswer(t *testing.T) {
 	loopTest(t, nil, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
 		in.sync(0)
 		in.setCluster(1, time.Now(), ClusterState{Err: errors.New("refused")})
@@ -165,21 +165,21 @@ func TestLoopRetries(t *testing.T) {
 		f.set(Failed, errors.New("no"), 0)
 		in.sync(0, 1)
 		after(30 * time.Second)
-		// 1, 2 and 4 seconds; then the recheck, which is no sooner than a retry.
+		// The pauses are 1, 2 and 4 s, and then maxBackoff.
 		require.Equal(t, []time.Duration{0, 1 * time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second, 23 * time.Second}, f.times())
 		in.routesN(2)
 		synctest.Wait()
-		require.Len(t, f.calls(), 7, "a change is not held back by the failures before it")
+		require.Len(t, f.calls(), 7, "a change causes an attempt at once if the last attempt is 5 s old")
 		f.set(Written, nil, 0)
 		in.routesN(3)
 		after(maxRetryAfterChange)
-		require.Len(t, f.calls(), 8, "the next one is, for a while")
+		require.Len(t, f.calls(), 8, "a change after a failure waits for maxRetryAfterChange")
 		after(8 * time.Second)
-		require.Len(t, f.calls(), 9, "a recheck, and no more retries")
+		require.Len(t, f.calls(), 9, "a recheck, and no retry")
 	})
 }
 
-func TestLoopTakesItsTimeIntoAccount(t *testing.T) {
+func TestLoopWaitsAfterTheEndOfAnAttempt(t *testing.T) {
 	loopTest(t, nil, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
 		f.set(Written, nil, 5*time.Second)
 		in.sync(0, 1)
@@ -188,7 +188,7 @@ func TestLoopTakesItsTimeIntoAccount(t *testing.T) {
 			in.routesN(i)
 		}
 		after(time.Minute)
-		require.Equal(t, []time.Duration{0, 6 * time.Second}, f.times(), "the interval begins when an attempt ends, and what came meanwhile is one")
+		require.Equal(t, []time.Duration{0, 6 * time.Second}, f.times(), "the interval begins at the end of an attempt, and changes during the attempt cause one more")
 		require.Equal(t, 99, f.calls()[1].routes)
 	})
 }
@@ -202,7 +202,7 @@ func TestLoopForce(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []call{{}}, f.calls())
 		require.Equal(t, Refused, l.forceChange("xyz").Outcome)
-		require.False(t, f.calls()[1].allowed, "another change")
+		require.False(t, f.calls()[1].allowed, "the ID of another change")
 		f.set(Written, nil, 0)
 		require.Equal(t, Attempt{Outcome: Written}, l.forceChange("abc"))
 		require.True(t, f.calls()[2].allowed)
@@ -210,7 +210,7 @@ func TestLoopForce(t *testing.T) {
 		require.True(t, f.calls()[3].allowed)
 		in.routesN(1)
 		after(time.Minute)
-		require.False(t, f.calls()[4].allowed, "for once")
+		require.False(t, f.calls()[4].allowed, "only once")
 	})
 }
 
@@ -224,8 +224,8 @@ func TestLoopForceAtTheStart(t *testing.T) {
 	})
 }
 
-// TestLoopForceAtTheStartIsForOneChange: it outlives a HAProxy that is not up yet, but
-// does not wait for whatever may come later.
+// TestLoopForceAtTheStartIsForOneChange: the permit stays while HAProxy does not run yet, but it
+// permits only the change of the first attempt.
 func TestLoopForceAtTheStartIsForOneChange(t *testing.T) {
 	loopTest(t, func(l *loop, f *fakeApply) { l.force.active, f.pending = true, "abc" }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
 		f.set(Failed, errors.New("no such socket"), 0)
@@ -237,12 +237,12 @@ func TestLoopForceAtTheStartIsForOneChange(t *testing.T) {
 			}
 			return all
 		}
-		require.Equal(t, []bool{true, true}, allowed(), "it is still not made")
+		require.Equal(t, []bool{true, true}, allowed(), "the attempt failed, so the change is still permitted")
 		f.mu.Lock()
 		f.pending = "def"
 		f.mu.Unlock()
 		after(2 * time.Second)
-		require.Equal(t, []bool{true, true, false}, allowed(), "another one")
+		require.Equal(t, []bool{true, true, false}, allowed(), "another change")
 		f.mu.Lock()
 		f.pending = "abc"
 		f.mu.Unlock()
@@ -250,7 +250,7 @@ func TestLoopForceAtTheStartIsForOneChange(t *testing.T) {
 		after(4 * time.Second)
 		in.routesN(1)
 		after(time.Minute)
-		require.Equal(t, []bool{true, true, false, true, false}, allowed(), "once it is made that is over")
+		require.Equal(t, []bool{true, true, false, true, false}, allowed(), "nothing is permitted after the change was applied")
 	})
 }
 
@@ -271,7 +271,7 @@ func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 		in.sync(0)
 		in.routesN(4)
 		after(time.Minute)
-		require.Empty(t, f.calls(), "it stands by")
+		require.Empty(t, f.calls(), "another process leads")
 		require.ErrorIs(t, l.forceChange("").Err, ErrNotLeading)
 
 		over, end := newTerm(ctx)
@@ -286,14 +286,14 @@ func TestLoopWritesOnlyWhileItLeads(t *testing.T) {
 		require.Equal(t, []call{{at: 2 * time.Minute, routes: 4}}, f.calls(), "at once, with the latest inputs")
 		require.Equal(t, []bool{true}, led)
 
-		f.set(Written, nil, time.Hour) // a reload that hangs
+		f.set(Written, nil, time.Hour) // as if a reload hangs
 		in.routesN(5)
 		after(10 * time.Second)
 		require.Len(t, f.calls(), 2)
-		end() // the term is over, and so is the attempt
+		end() // this interrupts the attempt
 		after(time.Minute)
-		require.Len(t, f.calls(), 2, "and it is not tried again")
-		require.Equal(t, 1, applied, "an attempt that was cut off is not reported as a failure")
+		require.Len(t, f.calls(), 2, "there is no further attempt")
+		require.Equal(t, 1, applied, "an attempt that was interrupted is not reported")
 		require.Equal(t, []bool{true, false}, led)
 
 		f.set(Written, nil, 0)
@@ -380,7 +380,7 @@ func TestLoopFinishesAnAttemptBeforeItStops(t *testing.T) {
 	}
 }
 
-func TestInboxKeepsSinceWhileAClusterStaysAsItIs(t *testing.T) {
+func TestInboxChangesSinceOnlyWhenAClusterStopsOrBeginsToAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		in := newInbox([]Cluster{{Name: "a"}}, begin)
@@ -402,11 +402,11 @@ func TestInboxKeepsSinceWhileAClusterStaysAsItIs(t *testing.T) {
 
 		taken := in.latest()
 		set(true, nil)
-		require.Error(t, taken.clusters[0].Err, "what was taken does not change")
+		require.Error(t, taken.clusters[0].Err, "earlier inputs do not change")
 	})
 }
 
-func TestInboxWakesNobodyForWhatIsKnown(t *testing.T) {
+func TestInboxIgnoresAReasonThatIsKnown(t *testing.T) {
 	in := newInbox([]Cluster{{Name: "a"}}, time.Now())
 	awake := func() bool { return len(in.wake) > 0 }
 	lost := func(why string) {
@@ -416,15 +416,15 @@ func TestInboxWakesNobodyForWhatIsKnown(t *testing.T) {
 	require.True(t, awake())
 	<-in.wake
 	lost("no such file")
-	require.False(t, awake(), "a kubeconfig that is tried again each second costs no attempt each second")
+	require.False(t, awake(), "a kubeconfig that fails every second does not cause an attempt every second")
 	lost("no such context")
 	require.True(t, awake())
 	require.EqualError(t, in.latest().clusters[0].Err, "no such context")
 }
 
-// TestLoopDoesNotHurryWhatFails: haproxy -c and a reload each second, for as long as
-// something happens, would be a failure of its own.
-func TestLoopDoesNotHurryWhatFails(t *testing.T) {
+// TestLoopPausesAfterFailuresInAStorm: without a pause, each change in a storm of changes would run
+// haproxy -c and a reload again.
+func TestLoopPausesAfterFailuresInAStorm(t *testing.T) {
 	loopTest(t, func(l *loop, _ *fakeApply) { l.recheck, l.schedule.maxBackoff = 30*time.Second, 30*time.Second }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
 		f.set(Failed, errors.New("no"), 0)
 		in.sync(0, 1)
@@ -433,27 +433,26 @@ func TestLoopDoesNotHurryWhatFails(t *testing.T) {
 			after(100 * time.Millisecond)
 		}
 		require.Equal(t, []time.Duration{0, 1 * time.Second, 3 * time.Second, 7 * time.Second, 12 * time.Second}, f.times()[:5])
-		require.Len(t, f.calls(), 14, "each five seconds from then on")
+		require.Len(t, f.calls(), 14, "every 5 s from then on")
 		f.set(Written, nil, 0)
 		after(5 * time.Second)
 		in.routesN(1)
 		after(time.Second)
 		in.routesN(2)
 		after(time.Second)
-		require.Len(t, f.calls(), 17, "and as before when it works again")
+		require.Len(t, f.calls(), 17, "without a pause after an attempt that did not fail")
 	})
 }
 
-// TestGracefulBesideAStop: the terminator may be told to stop at the very moment at which
-// an attempt begins.
-func TestGracefulBesideAStop(t *testing.T) {
+// TestGracefulAfterTheEnd: an attempt that begins just when ctx ends has stopGrace to finish.
+func TestGracefulAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopped, stop := context.WithCancel(t.Context())
 		stop()
 		applying, done := graceful(stopped, nil)
 		defer done()
 		after(stopGrace - time.Millisecond)
-		require.NoError(t, applying.Err(), "it has its time")
+		require.NoError(t, applying.Err(), "before stopGrace is over")
 		after(time.Millisecond)
 		require.ErrorIs(t, applying.Err(), context.Canceled)
 	})

@@ -7,23 +7,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadyOnceSomethingIsInForce: what is refused is compared with what is on disk. That
-// is not in force if its reload has failed.
-func TestReadyOnceSomethingIsInForce(t *testing.T) {
+// TestReadyWhenAConfigurationIsInForce: a refused change is compared with the configuration on disk.
+// That configuration is in force, unless an attempt before has failed.
+func TestReadyWhenAConfigurationIsInForce(t *testing.T) {
 	no := errors.New("no")
 	tests := []struct {
 		name     string
 		outcomes []Outcome
 		ready    bool
 	}{
-		{"nothing yet", nil, false},
+		{"no attempt yet", nil, false},
 		{"written", []Outcome{Written}, true},
-		{"there already", []Outcome{Unchanged}, true},
-		{"another one was there already", []Outcome{Refused}, true},
-		{"not reloaded", []Outcome{Failed}, false},
-		{"not reloaded, and then another", []Outcome{Failed, Refused, Refused}, false},
-		{"reloaded at last", []Outcome{Failed, Refused, Written}, true},
-		{"a later one is not reloaded", []Outcome{Written, Failed, Refused}, true},
+		{"unchanged", []Outcome{Unchanged}, true},
+		{"refused", []Outcome{Refused}, true},
+		{"failed", []Outcome{Failed}, false},
+		{"failed, then refused", []Outcome{Failed, Refused, Refused}, false},
+		{"written after a failure", []Outcome{Failed, Refused, Written}, true},
+		{"a later attempt fails", []Outcome{Written, Failed, Refused}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -64,7 +64,7 @@ func (e *Elector) Run(ctx context.Context, begin func(controller.Term), leader f
 	leader("", false)
 	for ctx.Err() == nil {
 		if err := t.runOnce(ctx); err != nil {
-			t.log.Error("the lease cannot be followed", "lease", e.Namespace+"/"+e.Name, "err", err)
+			t.log.Error("cannot take part in the election", "lease", e.Namespace+"/"+e.Name, "err", err)
 		}
 		select {
 		case <-time.After(retryPeriod):
@@ -114,7 +114,7 @@ func (e *elector) runOnce(ctx context.Context) error {
 			},
 			OnStoppedLeading: func() {
 				e.leader("", false)
-				e.log.Warn("this terminator does not lead")
+				e.log.Warn("this terminator does not lead any more")
 			},
 			OnNewLeader: func(name string) {
 				e.leader(name, name == e.identity)
