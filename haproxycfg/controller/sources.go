@@ -22,7 +22,8 @@ type RouteSource interface {
 	// Controller: if it continued without routes, it would remove every server.
 	Read() (Declarations, error)
 	// Follow calls publish after each change since Read, until ctx ends. It makes one call at a
-	// time. If it returns an error before ctx ends, the Controller stops.
+	// time. If it returns an error before ctx ends, the Controller stops. A source that never
+	// changes may return nil at once.
 	Follow(ctx context.Context, publish func(Declarations)) error
 }
 
