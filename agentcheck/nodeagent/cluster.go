@@ -289,13 +289,13 @@ func (c *cluster) snapshot() snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.pending) > 0 {
-		return snapshot{err: c.firstError()}
+		return snapshot{err: c.firstError(), contact: c.contact}
 	}
 	s := snapshot{
-		complete: true, err: c.firstError(),
+		complete: true, err: c.firstError(), contact: c.contact,
 		node: c.node, requests: map[string]DrainRequest{},
 		nodes: c.nodes, counted: c.counted.After(c.missing),
-		services: c.services.objects(c.rules.Annotations),
+		objects: c.services.objects(c.rules.Annotations),
 	}
 	for _, requests := range c.requests {
 		maps.Copy(s.requests, requests)
@@ -317,18 +317,6 @@ func (c *cluster) firstError() error {
 		}
 	}
 	return nil
-}
-
-func (c *cluster) lastContact() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.contact
-}
-
-func (c *cluster) errNoNode() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return fmt.Errorf("%w: %q; the cluster has %d others", ErrNoNode, c.rules.Node, c.nodes)
 }
 
 // services holds the Services of a cluster in little memory. Often thousands of Services have node

@@ -35,7 +35,7 @@ func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainR
 	snapshot.own = own
 	s := t.state(now, snapshot)
 	if snapshot.node == nil {
-		return s, errNoNode(t.Rules.Node, objects)
+		return s, snapshot.errNoNode(t.Rules.Node)
 	}
 	return s, nil
 }
@@ -46,8 +46,9 @@ func (t *Tracker) Next() time.Time { return t.next }
 
 // snapshot is the cluster as one agent sees it at one moment.
 type snapshot struct {
-	complete bool                 // everything has been listed once; otherwise only err is set
+	complete bool                 // everything has been listed once; otherwise the view is empty
 	err      error                // why the snapshot is incomplete or may be out of date
+	contact  time.Time            // when the cluster last answered; zero if never
 	problems []nodeselect.Problem // of the objects
 
 	node     *corev1.Node            // the agent's own node, nil if it is missing
@@ -55,13 +56,13 @@ type snapshot struct {
 	requests map[string]DrainRequest // of the other nodes, by name
 	nodes    int                     // number of all nodes; negative if it is unknown
 	counted  bool                    // nodes was counted after the own node went missing
-	services nodeselect.Objects      // only its Services are used
+	objects  nodeselect.Objects      // the Services, and the nodes if the source has all of them
 }
 
 // snapshot returns the view of an agent that sees all objects.
 func (r Rules) snapshot(objects nodeselect.Objects) snapshot {
 	signals := r.withDefaults().Signals
-	s := snapshot{complete: true, requests: map[string]DrainRequest{}, nodes: len(objects.Nodes), counted: true, services: objects}
+	s := snapshot{complete: true, requests: map[string]DrainRequest{}, nodes: len(objects.Nodes), counted: true, objects: objects}
 	for _, node := range objects.Nodes {
 		if node.Name == r.Node {
 			s.node = node
@@ -94,7 +95,7 @@ func (t *Tracker) state(now time.Time, view snapshot) State {
 	}
 
 	s.Answers = append(s.Answers, Answer{Port: rules.Port, Reply: node})
-	ports, problems := rules.Annotations.AgentPorts(view.services, append([]uint16{rules.Port}, rules.Reserved...)...)
+	ports, problems := rules.Annotations.AgentPorts(view.objects, append([]uint16{rules.Port}, rules.Reserved...)...)
 	s.Problems = append(s.Problems, problems...)
 	last := t.weights
 	t.weights = make(map[string]lastWeight, len(ports))
@@ -247,15 +248,19 @@ func countNodes(view snapshot, requests map[string]DrainRequest, own string) int
 	return max(view.nodes-uncounted, seen)
 }
 
-// errNoNode returns ErrNoNode with the names of some nodes that exist.
-func errNoNode(node string, objects nodeselect.Objects) error {
+// errNoNode returns ErrNoNode with the names or the number of the nodes that exist.
+func (s snapshot) errNoNode(node string) error {
 	const most = 10
-	var names []string
-	for _, n := range objects.Nodes[:min(len(objects.Nodes), most)] {
-		names = append(names, n.Name)
+	others := fmt.Sprintf("the cluster has %d others", s.nodes)
+	if nodes := s.objects.Nodes; len(nodes) > 0 {
+		var names []string
+		for _, n := range nodes[:min(len(nodes), most)] {
+			names = append(names, n.Name)
+		}
+		if more := len(nodes) - most; more > 0 {
+			names = append(names, fmt.Sprintf("and %d more", more))
+		}
+		others = "there are " + strings.Join(names, ", ")
 	}
-	if more := len(objects.Nodes) - most; more > 0 {
-		names = append(names, fmt.Sprintf("and %d more", more))
-	}
-	return fmt.Errorf("%w: %q; there are %s", ErrNoNode, node, cmp.Or(strings.Join(names, ", "), "no nodes"))
+	return fmt.Errorf("%w: %q; %s", ErrNoNode, node, others)
 }

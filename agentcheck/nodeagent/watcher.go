@@ -47,7 +47,7 @@ type Watcher struct {
 	changes *debounce.Timer
 
 	mu       sync.Mutex
-	source   source
+	contact  time.Time
 	requests []DrainRequest // of SetRequests
 	files    []drainFile
 }
@@ -65,10 +65,6 @@ type source interface {
 	snapshot() snapshot
 	// recount makes the source read the number of nodes soon.
 	recount()
-	// lastContact returns when the cluster last answered, zero if never.
-	lastContact() time.Time
-	// errNoNode returns the error for a cluster that never had the own node.
-	errNoNode() error
 }
 
 func (w *Watcher) notify() {
@@ -91,10 +87,7 @@ func (w *Watcher) SetRequests(requests ...DrainRequest) {
 func (w *Watcher) LastContact() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.source == nil {
-		return time.Time{}
-	}
-	return w.source.lastContact()
+	return w.contact
 }
 
 // Run follows the cluster until ctx ends, and returns the error of ctx. It calls changed with each
@@ -110,9 +103,6 @@ func (w *Watcher) Run(ctx context.Context, changed func(State)) error {
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	w.source = src
-	w.mu.Unlock()
 	_ = w.readFiles() // before the first State; filewatch tries again after an error
 	w.notify()
 
@@ -166,10 +156,13 @@ func (w *Watcher) follow(ctx context.Context, src source, changed func(State)) e
 		case <-next.C:
 		}
 		view := src.snapshot()
+		w.mu.Lock()
+		w.contact = view.contact
+		w.mu.Unlock()
 		var s State
 		switch {
 		case view.complete && view.node == nil && last.Answers == nil:
-			return src.errNoNode()
+			return view.errNoNode(w.Rules.Node)
 		case view.complete:
 			if view.node == nil && !view.counted {
 				src.recount()
@@ -284,20 +277,8 @@ func (o *objectsSource) snapshot() snapshot {
 		return snapshot{}
 	}
 	s := o.rules.snapshot(o.objects)
-	s.problems = o.problems
+	s.problems, s.contact = o.problems, o.last
 	return s
 }
 
 func (o *objectsSource) recount() {} // every snapshot has all nodes
-
-func (o *objectsSource) lastContact() time.Time {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.last
-}
-
-func (o *objectsSource) errNoNode() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return errNoNode(o.rules.Node, o.objects)
-}
