@@ -8,8 +8,8 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// answer is one line of an agent with its expected meaning. The tests of Parse and the comparison with
-// a real HAProxy use the same answers.
+// answer is one line of an agent with its expected meaning. The tests of Parse and the comparison
+// with a real HAProxy use the same answers.
 type answer struct {
 	line  string
 	want  agentcheck.Reply
@@ -240,8 +240,8 @@ func long(n int) string {
 	return "50% #" + strings.Repeat("x", n-6) + "\n"
 }
 
-// generated returns n random answers of words, misspelt words and separators. The same seed gives the
-// same answers.
+// generated returns n random answers of words, misspelt words and separators. The same seed gives
+// the same answers.
 func generated(n int, seed uint64) []string {
 	words := []string{
 		"up", "down", "fail", "stopped", "ready", "drain", "maint", "UP", "Drain", "mAiNt",

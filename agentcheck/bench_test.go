@@ -106,8 +106,8 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkAnswerFloor measures the smallest possible server, for comparison with BenchmarkAnswer: it
-// accepts, writes, and closes. The client causes most of the allocations.
+// BenchmarkAnswerFloor measures the smallest possible server, for comparison with BenchmarkAnswer:
+// it accepts, writes, and closes. The client causes most of the allocations.
 func BenchmarkAnswerFloor(b *testing.B) {
 	b.ReportAllocs()
 	line := []byte(full.String() + "\n")

@@ -48,8 +48,8 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 	return Parse(line)
 }
 
-// exchange sends Send and returns the bytes that the agent sends, up to the first read that contains
-// a line end, the end of the connection, or more than MaxLine bytes.
+// exchange sends Send and returns the bytes that the agent sends, up to the first read that
+// contains a line end, the end of the connection, or more than MaxLine bytes.
 func (c *Client) exchange(conn net.Conn) ([]byte, error) {
 	if c.Send != "" {
 		if _, err := io.WriteString(conn, c.Send); err != nil {

@@ -37,8 +37,8 @@ func peer(t *testing.T, f func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// write returns a function for peer that writes text. If stay is true, it then waits until the client
-// closes the connection.
+// write returns a function for peer that writes text. If stay is true, it then waits until the
+// client closes the connection.
 func write(text string, stay bool) func(net.Conn) {
 	return func(c net.Conn) {
 		io.WriteString(c, text)

@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// FuzzParse checks that no input makes Parse or Lint panic, that Parse reads the written Reply as the
-// same Reply, and some properties of HAProxy's own parser.
+// FuzzParse checks that no input makes Parse or Lint panic, that Parse reads the written Reply as
+// the same Reply, and some properties of HAProxy's own parser.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		before := bytes.Clone(line)
@@ -62,7 +62,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzReply checks that any Reply is written as one line, and that Parse reads it as the same Reply.
+// FuzzReply checks that any Reply is written as one line, and that Parse reads it as the same
+// Reply.
 func FuzzReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, state, admin byte, weight int, isAbsolute bool, connections uint32, limited bool, reason string) {
 		r := agentcheck.Reply{State: agentcheck.State(state), Admin: agentcheck.Admin(admin), Reason: reason}

@@ -76,12 +76,13 @@ func (m model) requireSame(t *testing.T, got seen) {
 var numberErrors = regexp.MustCompile(`Trailing garbage in|string empty or preceded by garbage|Require <|Absolute weight can only|Relative weight must`)
 
 // requireShown compares the text that HAProxy shows for an answer with the result of Parse. HAProxy
-// must name an invalid word exactly if Parse does, and the same word, and must show the same reason.
+// must name an invalid word exactly if Parse does, and the same word, and must show the same
+// reason.
 func requireShown(t *testing.T, line, shown string) {
 	t.Helper()
 	r, err := agentcheck.Parse([]byte(line))
-	// HAProxy shows the reason if the answer takes the server down. Otherwise it shows the first unknown
-	// word. Otherwise it shows an error about a number.
+	// HAProxy shows the reason if the answer takes the server down. Otherwise it shows the first
+	// unknown word. Otherwise it shows an error about a number.
 	complaint := ""
 	number := false
 	for _, w := range wordErrors(err) {
@@ -124,8 +125,9 @@ func printable(s string) string {
 	return regexp.MustCompile(`[^!-~]+`).ReplaceAllString(s, "")
 }
 
-// TestHAProxyAgrees compares Parse with a running HAProxy. Each answer of the table and each generated
-// answer goes to a server of its own. Then the state of each server must match the parsed Reply.
+// TestHAProxyAgrees compares Parse with a running HAProxy. Each answer of the table and each
+// generated answer goes to a server of its own. Then the state of each server must match the parsed
+// Reply.
 func TestHAProxyAgrees(t *testing.T) {
 	type trial struct {
 		line    string
@@ -173,9 +175,9 @@ func TestHAProxyAgrees(t *testing.T) {
 	}
 }
 
-// isWhole reports whether HAProxy reads the answer, according to Parse. HAProxy ignores other answers
-// as a whole. They have tests of their own, because HAProxy may wait for the rest of such an answer
-// until its time-out.
+// isWhole reports whether HAProxy reads the answer, according to Parse. HAProxy ignores other
+// answers as a whole. They have tests of their own, because HAProxy may wait for the rest of such
+// an answer until its time-out.
 func isWhole(line string) bool {
 	_, err := agentcheck.Parse([]byte(line))
 	return !errors.Is(err, agentcheck.ErrIncomplete) && !errors.Is(err, agentcheck.ErrTooLong)
@@ -183,8 +185,8 @@ func isWhole(line string) bool {
 
 // TestHAProxyIgnoresIncomplete serves empty answers and answers with a NUL before the line end.
 // HAProxy must change no setting. The test leaves out other answers without a line end, because
-// HAProxy 2.6 looks for the line end beyond the received bytes. It sometimes finds one among the bytes
-// that another check has left in the buffer.
+// HAProxy 2.6 looks for the line end beyond the received bytes. It sometimes finds one among the
+// bytes that another check has left in the buffer.
 func TestHAProxyIgnoresIncomplete(t *testing.T) {
 	var lines []string
 	add := func(line string) {
@@ -202,10 +204,10 @@ func TestHAProxyIgnoresIncomplete(t *testing.T) {
 	require.True(t, ignores(t, lines), "HAProxy has crashed")
 }
 
-// TestHAProxyIgnoresTooLong serves answers whose words all come after MaxLine. HAProxy must change no
-// setting. HAProxy 2.6 looks for the line end beyond its buffer, up to the next NUL, and overwrites
-// the byte that it finds. After the buffer is an address with which HAProxy checks its memory. In 4 of
-// 125 processes that address had a byte like a line end, and the process crashed.
+// TestHAProxyIgnoresTooLong serves answers whose words all come after MaxLine. HAProxy must change
+// no setting. HAProxy 2.6 looks for the line end beyond its buffer, up to the next NUL, and
+// overwrites the byte that it finds. After the buffer is an address with which HAProxy checks its
+// memory. In 4 of 125 processes that address had a byte like a line end, and the process crashed.
 func TestHAProxyIgnoresTooLong(t *testing.T) {
 	var lines []string
 	for _, n := range []int{0, 1, 1000} {
@@ -222,8 +224,8 @@ func TestHAProxyIgnoresTooLong(t *testing.T) {
 	t.Fatal("each HAProxy has crashed")
 }
 
-// ignores serves the lines to a new HAProxy and checks that it applies none of them. It returns false
-// if HAProxy crashes.
+// ignores serves the lines to a new HAProxy and checks that it applies none of them. It returns
+// false if HAProxy crashes.
 func ignores(t *testing.T, lines []string) bool {
 	t.Helper()
 	servers := make([]rigServer, len(lines))
@@ -254,8 +256,8 @@ func ignores(t *testing.T, lines []string) bool {
 	return true
 }
 
-// TestHAProxyAgreesByVersion serves words that only newer versions of HAProxy accept. An older version
-// must ignore the words and show an error, and Lint must find TrapNeedsVersion.
+// TestHAProxyAgreesByVersion serves words that only newer versions of HAProxy accept. An older
+// version must ignore the words and show an error, and Lint must find TrapNeedsVersion.
 func TestHAProxyAgreesByVersion(t *testing.T) {
 	var servers []rigServer
 	say := make(map[string][]byte)

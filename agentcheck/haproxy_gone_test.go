@@ -12,8 +12,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// HAProxy keeps the last answer, or the settings of the operator, if an agent closes the connection,
-// resets it, stays silent, or has closed its port.
+// HAProxy keeps the last answer, or the settings of the operator, if an agent closes the
+// connection, resets it, stays silent, or has closed its port.
 func TestHAProxyKeepsTheLastAnswer(t *testing.T) {
 	servers := []rigServer{
 		{name: "ends", weight: 100},
@@ -53,8 +53,8 @@ func TestHAProxyKeepsTheLastAnswer(t *testing.T) {
 	}
 }
 
-// The answer "ready" overrides the administrative state of the configuration and of the operator. An
-// answer without an administrative state does not.
+// The answer "ready" overrides the administrative state of the configuration and of the operator.
+// An answer without an administrative state does not.
 func TestHAProxyReadyOverridesTheOperator(t *testing.T) {
 	servers := []rigServer{
 		{name: "disabled", weight: 100, options: "disabled"},

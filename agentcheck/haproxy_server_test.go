@@ -17,7 +17,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// A HAProxy checks a Server that reads names, and a Server that ignores the names that HAProxy sends.
+// A HAProxy checks a Server that reads names, and a Server that ignores the names that HAProxy
+// sends.
 func TestServerAndHAProxy(t *testing.T) {
 	replies := []agentcheck.Reply{
 		{State: up, Admin: ready, Weight: percent(75)},

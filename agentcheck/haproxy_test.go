@@ -24,8 +24,8 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// This file runs a real HAProxy. A test sets the bytes that the agent of each server answers, and reads
-// the state of the servers back.
+// This file runs a real HAProxy. A test sets the bytes that the agent of each server answers, and
+// reads the state of the servers back.
 
 // rig is a HAProxy with the agent of all its servers.
 type rig struct {
@@ -52,8 +52,8 @@ type rigServer struct {
 // patient is a time-out that is long enough for a complete answer on a busy machine.
 const patient = "15s"
 
-// newRig starts a HAProxy with these servers. At first all agents answer an empty line, which changes
-// nothing. timeout is the value of HAProxy's timeout check.
+// newRig starts a HAProxy with these servers. At first all agents answer an empty line, which
+// changes nothing. timeout is the value of HAProxy's timeout check.
 func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 	t.Helper()
 	r := &rig{
@@ -79,11 +79,11 @@ func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 	return r
 }
 
-// rigConfig renders one backend for each balance algorithm. Health checks connect to the agent's port,
-// which accepts every connection. max-spread-checks keeps HAProxy from spreading the first checks over
-// the longest interval. timeout check keeps HAProxy from giving up on an answer after agent-inter.
-// agent-inter grows with the number of servers, because a busy machine can do about 500 checks a
-// second.
+// rigConfig renders one backend for each balance algorithm. Health checks connect to the agent's
+// port, which accepts every connection. max-spread-checks keeps HAProxy from spreading the first
+// checks over the longest interval. timeout check keeps HAProxy from giving up on an answer after
+// agent-inter. agent-inter grows with the number of servers, because a busy machine can do about
+// 500 checks a second.
 func rigConfig(dir, timeout string, port int, servers []rigServer) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global\n  stats socket %s/stats.sock level admin\n  max-spread-checks 100\n", dir)
@@ -111,8 +111,8 @@ func rigConfig(dir, timeout string, port int, servers []rigServer) string {
 	return b.String()
 }
 
-// serveConn reads a line with the name of a server and writes the bytes of its answer. A health check
-// sends no name and gets no answer.
+// serveConn reads a line with the name of a server and writes the bytes of its answer. A health
+// check sends no name and gets no answer.
 func (r *rig) serveConn(_ context.Context, c net.Conn) {
 	c.SetDeadline(time.Now().Add(5 * time.Second))
 	name, err := bufio.NewReaderSize(c, 64).ReadString('\n')
@@ -135,8 +135,8 @@ func (r *rig) serveConn(_ context.Context, c net.Conn) {
 	io.Copy(io.Discard, c)
 }
 
-// answer sets the answers of some servers. It returns when HAProxy has read each answer: HAProxy asks
-// an agent again only after it has processed the previous answer.
+// answer sets the answers of some servers. It returns when HAProxy has read each answer: HAProxy
+// asks an agent again only after it has processed the previous answer.
 func (r *rig) answer(t *testing.T, answers map[string][]byte) {
 	t.Helper()
 	require.True(t, r.survives(t, answers), "HAProxy has ended")
@@ -176,8 +176,8 @@ func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 	}
 }
 
-// insist repeats answer until each server has the wanted weight. With a short time-out, an answer may
-// come too late.
+// insist repeats answer until each server has the wanted weight. With a short time-out, an answer
+// may come too late.
 func (r *rig) insist(t *testing.T, answers map[string][]byte, want model) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
@@ -226,8 +226,8 @@ const (
 // clock too late.
 const lateConnect = "L4TOUT"
 
-// look returns the state of every server. HAProxy shows the message about the last answer only between
-// two checks. So look repeats until it has seen each server between two checks.
+// look returns the state of every server. HAProxy shows the message about the last answer only
+// between two checks. So look repeats until it has seen each server between two checks.
 func (r *rig) look(t *testing.T) map[string]seen {
 	t.Helper()
 	servers := make(map[string]seen)

@@ -90,7 +90,7 @@ func parse(line []byte, needEnd bool) (Reply, error) {
 	}
 }
 
-// answer is a line that was read word by word.
+// answer is the content of an answer line, with the errors of its words.
 type answer struct {
 	reply           Reply
 	errs            []error // a *WordError for each rejected word

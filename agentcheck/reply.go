@@ -149,7 +149,7 @@ func (r Reply) severity() int64 {
 	}
 }
 
-// separate appends a space if b is longer than begin.
+// separate appends a space, unless b ends at begin: the first word needs no space before it.
 func separate(b []byte, begin int) []byte {
 	if len(b) == begin {
 		return b

@@ -109,11 +109,11 @@ func (s *Server) Serve(l net.Listener) error {
 	return fmt.Errorf("agentcheck: %w", err)
 }
 
-// Shutdown closes the listeners and waits until the running exchanges have ended. If ctx ends first,
-// Shutdown returns the error of ctx.
+// Shutdown closes the listeners and waits until the running exchanges have ended. If ctx ends
+// first, Shutdown returns the error of ctx.
 //
-// A closed port changes nothing in HAProxy: the last answer stays in force. To drain the server, the
-// handler must answer "drain" for at least one agent-inter before Shutdown.
+// A closed port changes nothing in HAProxy: the last answer stays in force. To drain the server,
+// the handler must answer "drain" for at least one agent-inter before Shutdown.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(s.init)
 	return s.group.Shutdown(ctx)
@@ -226,8 +226,8 @@ func readName(c net.Conn, buf []byte) (string, error) {
 }
 
 // finish closes the sending side, then reads and discards until the peer closes its side. The
-// caller then closes the socket. Closing a socket with unread input sends a reset, and a reset makes
-// the peer discard an answer that it has not read yet (RFC 2525, section 2.17).
+// caller then closes the socket. Closing a socket with unread input sends a reset, and a reset
+// makes the peer discard an answer that it has not read yet (RFC 2525, section 2.17).
 func finish(c net.Conn, sink []byte, deadline time.Time) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

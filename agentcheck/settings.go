@@ -159,8 +159,8 @@ func (w Weight) IsZero() bool { return w == Weight{} }
 // configuration, current the weight before the answer. HAProxy truncates a percentage of initial
 // to a whole number and caps it at [MaxWeight]. The zero w leaves current.
 //
-// Effective assumes a dynamic balance algorithm. A static algorithm ignores all weights except 0 and
-// initial (see [Lint]).
+// Effective assumes a dynamic balance algorithm. A static algorithm ignores all weights except 0
+// and initial (see [Lint]).
 func (w Weight) Effective(initial, current int) int {
 	switch w.kind {
 	case percentWeight:
@@ -234,8 +234,8 @@ type MaxConn struct {
 }
 
 // Connections returns the MaxConn "maxconn:n": n connections for each HAProxy process and each
-// backend. 0 lifts the limit. A negative n counts as 1, the lowest limit, and an n above 4294967295
-// (32 bits) as that.
+// backend. 0 lifts the limit. A negative n counts as 1, the lowest limit. An n above 4294967295 (32
+// bits) counts as 4294967295.
 func Connections(n int) MaxConn {
 	if n < 0 {
 		n = 1

@@ -18,33 +18,33 @@ const (
 	// reopenInterval is the pause before the next attempt to open a port. Usually another process
 	// has the port for a moment, such as the agent that this one replaces.
 	reopenInterval = time.Second
-	// activeTime is how long an HAProxy counts as active after a check. It is several times the usual
-	// agent-inter.
+	// activeTime is how long a drain waits for an HAProxy after its last check. It is several times
+	// the usual agent-inter.
 	activeTime = 30 * time.Second
-	// progressInterval is the interval of looking at the progress of a drain.
+	// progressInterval is how often Drain looks at the progress.
 	progressInterval = 20 * time.Millisecond
 )
 
-// Agent is a complete node agent: its Listeners answer with the State of its Watcher. It also drains
-// the node on command and reports which HAProxies have received the answer "drain". Set the fields,
-// then call Run once. The other methods may be called at any time, from any goroutine.
+// Agent is a complete node agent: its Listeners answer with the State of its Watcher. It also
+// drains the node on command and reports which HAProxies have received the answer "drain". Set the
+// fields, then call Run once. The other methods may be called at any time, from any goroutine.
 type Agent struct {
 	Watcher   *Watcher
 	Listeners *Listeners
 	// Changed, if not nil, receives each State after the Listeners follow it, with the error of
-	// Listeners.Update. While a port cannot be opened, Run tries again every second and calls Changed
-	// again with the same State. All calls come from one goroutine.
+	// Listeners.Update. While a port cannot be opened, Run tries again every second and calls
+	// Changed again with the same State. All calls come from one goroutine.
 	Changed func(State, error)
 
 	mu     sync.Mutex
 	since  time.Time // of the drain command; zero if there is none
 	status DrainStatus
 	checks map[checker]lastCheck
-	swept  time.Time // when inactive checkers were last removed
+	swept  time.Time // when checkers without a check in activeTime were last removed
 }
 
-// checker is an address that makes checks for one answer, usually one HAProxy process. Several
-// servers with the same agent port, in one HAProxy, count as one.
+// checker is an address that checks one port of the agent, usually one HAProxy process. If several
+// servers of an HAProxy use the same agent port, they count as one checker.
 type checker struct {
 	addr    netip.Addr
 	service string // "" for the node
@@ -52,7 +52,8 @@ type checker struct {
 
 func (c checker) String() string { return fmt.Sprintf("%s (%s)", c.addr, cmp.Or(c.service, "node")) }
 
-// lastCheck has the times of the last check of a checker, and of the last one with the answer drain.
+// lastCheck has the times of the last check of a checker, and of the last one with the answer
+// drain.
 type lastCheck struct{ any, drain time.Time }
 
 // Run answers until ctx ends or the Watcher fails, and returns the error of Watcher.Run. It leaves
@@ -83,7 +84,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// follow keeps the Listeners at the latest State until ctx ends.
+// follow updates the Listeners to each new State until ctx ends.
 func (a *Agent) follow(ctx context.Context, states <-chan State) {
 	var state State
 	reopen := time.NewTimer(0)
@@ -139,9 +140,9 @@ func (a *Agent) recordCheck(service string, x agentcheck.Exchange) {
 	a.checks[from] = last
 }
 
-// Drain requests a drain of the node with the reason "drain command". It returns when every active
-// HAProxy has received the answer "drain" since the request, or when ctx ends, with the error of ctx.
-// An HAProxy is active for 30 s after each check. Drain always returns the progress of the drain.
+// Drain requests a drain of the node with the reason "drain command". It returns when every HAProxy
+// that has made a check in the last 30 s has received the answer "drain". If ctx ends first, it
+// returns the error of ctx. In both cases it returns the progress of the drain.
 //
 // The request stays until EndDrain. A second call of Drain does not change the time of the request.
 func (a *Agent) Drain(ctx context.Context) (DrainProgress, error) {
@@ -203,15 +204,16 @@ func (a *Agent) progress(since time.Time) DrainProgress {
 type DrainProgress struct {
 	Since  time.Time   // of the request
 	Status DrainStatus // of the last State
-	// Informed is the number of active HAProxies that have received the answer "drain" since the
-	// request. An HAProxy counts once for the node and once for each Service that it checks.
+	// Informed is the number of HAProxies that have received the answer "drain" since the request.
+	// An HAProxy counts once for the node and once for each Service that it checks. HAProxies
+	// without a check in the last 30 s are left out. Informed is 0 until the drain is effective.
 	Informed int
-	// Uninformed are the other active HAProxies, as "address (namespace/name)" or "address (node)".
-	// Both are empty until the drain is effective.
+	// Uninformed are the other HAProxies, as "address (namespace/name)" or "address (node)". It is
+	// empty until the drain is effective.
 	Uninformed []string
 }
 
-// Done reports whether the node drains and every active HAProxy knows.
+// Done reports whether the node drains and Uninformed is empty.
 func (p DrainProgress) Done() bool { return p.Status.Effective && len(p.Uninformed) == 0 }
 
 // Waits reports whether the drain waits until fewer other nodes drain.

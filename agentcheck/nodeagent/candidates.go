@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// candidate is a node whose drain is requested, or a node that is held down after its last request
-// ended.
+// candidate is a node with a drain request, or a node that is held down: after its last request
+// ended, the node continues to drain for Rules.HoldDown.
 type candidate struct {
 	node    string
 	request DrainRequest
 	ended   time.Time // when the last request was found to have ended; zero while there is one
-	granted bool      // the node drains; otherwise it waits
+	granted bool      // the node drains; otherwise it waits for other nodes
 	limit   int       // the highest limit since the drain was granted
 }
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates updates the candidates before with the present requests of all nodes, by node name.
-// limit is how many nodes may start to drain. ceiling is how many may drain in any case: a cluster
-// that has shrunk to its draining nodes takes some of them back.
+// nextCandidates updates the candidates before with the present requests of all nodes, by node
+// name. limit is how many nodes may start to drain. ceiling is how many may drain in any case: a
+// cluster that has shrunk to its draining nodes takes some of them back.
 //
 // The result is sorted: uncounted nodes first, because no limit applies to them, then the others by
 // the time of their requests. So all agents that see the same objects compute the same order,
@@ -121,18 +121,18 @@ func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', 
 
 const reasonGone = "node is gone"
 
-// deletionGuard decides whether the agent treats its missing node as deleted. A deleted node drains.
-// But if most nodes of the cluster are missing at the same time, probably somebody has deleted all
-// Node objects by mistake, or has restored a store without them, and the nodes still serve. Then the
-// node must not drain.
+// deletionGuard decides whether the agent treats its missing node as deleted. A deleted node
+// drains. But if most nodes of the cluster are missing at the same time, probably somebody has
+// deleted all Node objects by mistake, or has restored a store without them, and the nodes still
+// serve. Then the node must not drain.
 type deletionGuard struct {
 	total     int       // number of counted nodes when the node last existed; 0 if it never did
 	since     time.Time // when the node was found missing; zero while it exists
 	confirmed bool      // the node counts as deleted
 }
 
-// check updates the guard. It returns the reason why a missing node does not count as deleted, "" if
-// the node exists or counts as deleted. drains reports whether the node drained before.
+// check updates the guard. It returns the reason why a missing node does not count as deleted, ""
+// if the node exists or counts as deleted. drains reports whether the node drained before.
 func (g *deletionGuard) check(now time.Time, s snapshot, drains bool, share float64) (doubt string) {
 	if s.node != nil {
 		g.since, g.confirmed = time.Time{}, false

@@ -20,8 +20,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// cluster is the source of a Watcher that reads an API server. It combines several watches and a
-// count, its feeds.
+// cluster is the source of a Watcher that reads an API server. It has several feeds: a watch of the
+// own node, watches of selected nodes, a watch of Services, and a regular count of the nodes.
 type cluster struct {
 	client        rest.Interface
 	rules         Rules // with defaults
@@ -42,10 +42,10 @@ type cluster struct {
 	counted  time.Time // when the request for that number was sent
 }
 
-// selector selects nodes in the API server, by the selectors of a Signal.
+// selector is the field selector and the label selector of a Signal.
 type selector struct{ fields, labels string }
 
-// Names of feeds, for errors too.
+// Names of feeds, also in errors.
 const (
 	feedNode     = "the node"
 	feedServices = "services"
@@ -108,7 +108,8 @@ func (c *cluster) change(update func()) {
 	c.notify()
 }
 
-// health returns the function to which a feed reports its errors, and nil when it works again.
+// health returns a function for one feed (a watch or the count). The feed calls it with each error,
+// and with nil when the feed works again.
 func (c *cluster) health(feed string) func(error) {
 	return func(err error) {
 		c.change(func() {
@@ -122,7 +123,8 @@ func (c *cluster) health(feed string) func(error) {
 	}
 }
 
-// sink is the kubewatch.Sink of one feed. It calls its functions under the lock of the cluster.
+// sink is the kubewatch.Sink of one watch. It receives the objects of the watch and passes them to
+// its functions, under the lock of the cluster.
 type sink[T any] struct {
 	c       *cluster
 	feed    string
@@ -304,8 +306,8 @@ func (c *cluster) snapshot() snapshot {
 	return s
 }
 
-// firstError returns the error of the first feed that fails, in a fixed order. So the error stays
-// the same while other feeds fail too.
+// firstError returns the error of the first feed (watch or count) that fails, in a fixed order. So
+// the error stays the same if other feeds begin to fail.
 func (c *cluster) firstError() error {
 	feeds := []string{feedNode}
 	for _, by := range c.selectors {

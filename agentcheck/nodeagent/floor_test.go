@@ -28,8 +28,8 @@ func newFleet(nodes int, rules nodeagent.Rules) *fleet {
 	return f
 }
 
-// draining shows the nodes of a cluster to the agents n<first> to n<last>. It returns the names of the
-// agents that answer "drain".
+// draining shows the nodes of a cluster to the agents n<first> to n<last>. It returns the names of
+// the agents that answer "drain".
 func (f *fleet) draining(t *testing.T, first, last int, cluster ...*corev1.Node) (draining []string) {
 	t.Helper()
 	f.now = f.now.Add(time.Second)
@@ -127,8 +127,8 @@ func TestManyNodesAreGone(t *testing.T) {
 	})
 }
 
-// If all nodes are excluded from load balancers, package nodeselect uses all of them, because otherwise
-// no node would serve. So the limit applies to them too.
+// If all nodes are excluded from load balancers, package nodeselect uses all of them, because
+// otherwise no node would serve. So the limit applies to them too.
 func TestEveryNodeIsExcluded(t *testing.T) {
 	excluded := func(n *corev1.Node) {
 		n.Labels[nodeselect.ExcludeLabel] = ""

@@ -17,8 +17,8 @@ import (
 )
 
 // Listeners answers agent checks on the ports of the latest [State]. The zero value listens on all
-// addresses. Do not change the fields after the first Update. The methods may be called from several
-// goroutines.
+// addresses. Do not change the fields after the first Update. The methods may be called from
+// several goroutines.
 type Listeners struct {
 	// Host is the address to listen on: an IP address, a name, or "" for all.
 	Host string
@@ -49,11 +49,11 @@ type port struct {
 // ErrClosed is the error of Update after Shutdown or Close.
 var ErrClosed = errors.New("agentcheck/nodeagent: listeners are closed")
 
-// Update makes the ports answer as s says. It closes ports that s does not have, opens new ones, and
-// changes the answers of the others without a gap.
+// Update makes the ports answer as s says. It closes ports that s does not have, opens new ones,
+// and changes the answers of the others without a gap.
 //
-// The error joins the errors of all ports that could not be opened; each names its Service. All other
-// ports answer. The next Update tries again.
+// The error joins the errors of all ports that could not be opened; each names its Service. All
+// other ports answer. The next Update tries again.
 func (l *Listeners) Update(s State) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -59,7 +59,8 @@ func TestListenersFollowTheState(t *testing.T) {
 	require.Equal(t, "up 1%", ask(t, n.addrs["10.0.0.1:9707"]))
 	require.Equal(t, "up 2%", ask(t, n.addrs["10.0.0.1:9801"]))
 
-	// The next Update opens the failed port, changes one answer on the same socket, and closes a port.
+	// The next Update opens the failed port, changes one answer on the same socket, and closes a
+	// port.
 	before := n.addrs["10.0.0.1:9801"]
 	n.fail = nil
 	require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9801, "media/a", 20), answer(9802, "media/b", 3)}}))
@@ -88,8 +89,8 @@ func TestListenersCloseTakesNoTime(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A closed port is free when Update returns, even if its server has not begun to serve yet. The next
-// state may open the same port.
+// A closed port is free when Update returns, even if its server has not begun to serve yet. The
+// next state may open the same port.
 func TestListenersFreePortsAtOnce(t *testing.T) {
 	l := &nodeagent.Listeners{Host: "127.0.0.1"}
 	defer l.Close()
@@ -102,8 +103,8 @@ func TestListenersFreePortsAtOnce(t *testing.T) {
 	}
 }
 
-// If a client never closes its connection, Shutdown waits until its context ends, and then closes the
-// connection.
+// If a client never closes its connection, Shutdown waits until its context ends, and then closes
+// the connection.
 func TestListenersShutdownIsBounded(t *testing.T) {
 	n := &network{addrs: map[string]string{}}
 	var finished atomic.Int64

@@ -154,7 +154,7 @@ func requestsOf(node *corev1.Node, signals []Signal) []DrainRequest {
 	return requests
 }
 
-// merge makes one request of all requests for one node. It returns false without requests.
+// merge combines the requests for one node into one. It returns false if there are no requests.
 func merge(requests []DrainRequest) (DrainRequest, bool) {
 	var all DrainRequest
 	reasons := make([]string, 0, len(requests))

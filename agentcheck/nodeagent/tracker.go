@@ -28,8 +28,8 @@ type Tracker struct {
 }
 
 // State returns the answers at the time now, if the cluster has these objects. own are drain
-// requests for the node that no object shows, such as a command or a file on the node. It returns the
-// same error as [Rules.State].
+// requests for the node that no object shows, such as a command or a file on the node. It returns
+// the same error as [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own
@@ -40,8 +40,8 @@ func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainR
 	return s, nil
 }
 
-// Next returns the time at which State changes although the cluster does not: the end of a hold-down
-// or of a delayed weight. It is zero if there is no such time.
+// Next returns the time at which State changes although the cluster does not: the end of a
+// hold-down or of a delayed weight. It is zero if there is no such time.
 func (t *Tracker) Next() time.Time { return t.next }
 
 // snapshot is the cluster as one agent sees it at one moment.
@@ -59,7 +59,7 @@ type snapshot struct {
 	objects  nodeselect.Objects      // the Services, and the nodes if the source has all of them
 }
 
-// snapshot returns the view of an agent that sees all objects.
+// snapshot returns the cluster as an agent sees it that reads all objects.
 func (r Rules) snapshot(objects nodeselect.Objects) snapshot {
 	signals := r.withDefaults().Signals
 	s := snapshot{complete: true, requests: map[string]DrainRequest{}, nodes: len(objects.Nodes), counted: true, objects: objects}
@@ -140,8 +140,8 @@ func (s *State) addProblem(err error) {
 	}
 }
 
-// lastWeight is the last weight above 0 in the answers for a Service. The zero value means that there
-// was none, or that the answer is 0 by now.
+// lastWeight is the last weight above 0 in the answers for a Service. It is zero if there was no
+// such weight, or if the answer has become 0 after the delay.
 type lastWeight struct {
 	weight agentcheck.Weight
 	until  time.Time // when the weight becomes 0; zero unless the annotation has fallen to 0
@@ -186,8 +186,8 @@ func (t *Tracker) updateDrain(now time.Time, view snapshot, rules Rules) (d Drai
 
 	d.Total = countNodes(view, requests, rules.Node)
 	if d.Total == 0 && view.nodes > 0 {
-		// If all nodes are excluded from load balancers, package nodeselect uses all of them. So all
-		// of them count.
+		// If all nodes are excluded from load balancers, package nodeselect uses all of them. So
+		// all of them count.
 		for name, request := range requests {
 			request.Uncounted = name == rules.Node && view.node == nil
 			requests[name] = request

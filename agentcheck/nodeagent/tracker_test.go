@@ -18,7 +18,8 @@ import (
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// managed adds a manager that has written the fields at a time. Kubernetes keeps the time in seconds.
+// managed adds a manager that has written the fields at a time. Kubernetes keeps the time in
+// seconds.
 func managed(n *corev1.Node, manager, fields string, at time.Time) {
 	n.ManagedFields = append(n.ManagedFields, metav1.ManagedFieldsEntry{
 		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
@@ -188,8 +189,8 @@ func TestTrackerStates(t *testing.T) {
 	require.Equal(t, noon.Add(71*time.Second), tracker.Next(), "another node is held down until then")
 }
 
-// A deleted node drains without a limit, because it is no longer part of the cluster. The limit is for
-// the other nodes.
+// A deleted node drains without a limit, because it is no longer part of the cluster. The limit is
+// for the other nodes.
 func TestTrackerWithoutItsNode(t *testing.T) {
 	tracker := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "a"}}
 	both := nodeselect.NewObjects([]*corev1.Node{node("a", nil), node("b", nil)}, nil)

@@ -39,8 +39,8 @@ type Watcher struct {
 	// CountInterval is the interval at which the Watcher counts the nodes, at least 1 s. 0 means a
 	// minute.
 	CountInterval time.Duration
-	// Logger, if not nil, gets a line when the state of a file of Files cannot be read. Other errors
-	// are in State.Err.
+	// Logger, if not nil, gets a line when the state of a file of Files cannot be read. Other
+	// errors are in State.Err.
 	Logger *slog.Logger
 
 	once    sync.Once
@@ -58,8 +58,8 @@ const settleTime = 50 * time.Millisecond
 
 // source is the cluster of a Watcher: an API server or the objects of a function.
 type source interface {
-	// run follows the cluster until ctx ends, and calls notify after each change. All its goroutines
-	// have ended when it returns.
+	// run follows the cluster until ctx ends, and calls notify after each change. All its
+	// goroutines have ended when it returns.
 	run(ctx context.Context, notify func()) error
 	// snapshot returns the present view of the cluster.
 	snapshot() snapshot
@@ -95,9 +95,9 @@ func (w *Watcher) LastContact() time.Time {
 // has been listed. All goroutines of Run have ended when it returns.
 //
 // While the API server does not answer or refuses, the last State stays in force, with Err set.
-// Drains continue and hold-downs end as usual. If the API server does not answer from the start, the
-// State has no Answers. Run returns ErrNoNode if the cluster does not have the node at the start. A
-// node that is deleted later drains, unless most other nodes are missing too.
+// Drains continue and hold-downs end as usual. If the API server does not answer from the start,
+// the State has no Answers. Run returns ErrNoNode if the cluster does not have the node at the
+// start. A node that is deleted later drains, unless most other nodes are missing too.
 func (w *Watcher) Run(ctx context.Context, changed func(State)) error {
 	src, err := w.newSource()
 	if err != nil {

@@ -215,8 +215,8 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 	r.answers(9707, "up ready")
 }
 
-// If the API server loses all its nodes, none of them drains. A single deleted node drains as soon as
-// the Watcher has counted the others again, even if the last count was long ago.
+// If the API server loses all its nodes, none of them drains. A single deleted node drains as soon
+// as the Watcher has counted the others again, even if the last count was long ago.
 func TestWatcherAfterTheStoreLosesAllNodes(t *testing.T) {
 	server := cluster(t, 10)
 	r := watch(t, &nodeagent.Watcher{Config: server.Config(), Rules: nodeagent.Rules{Node: "n0", HoldDown: -1}, CountInterval: time.Hour})

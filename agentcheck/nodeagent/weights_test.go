@@ -147,10 +147,10 @@ func TestWatcherEndsTheDelayOfAWeight(t *testing.T) {
 	})
 }
 
-// TestWeightsSwap moves a Service from one cluster to another. It first annotates the falling weight,
-// and a moment later the rising one. Like HAProxy, it asks one agent in each cluster in each interval,
-// at different moments. With the delay, HAProxy knows a weight above 0 at all times. Without the delay
-// there are gaps.
+// TestWeightsSwap moves a Service from one cluster to another. It first annotates the falling
+// weight, and a moment later the rising one. Like HAProxy, it asks one agent in each cluster in
+// each interval, at different moments. With the delay, HAProxy knows a weight above 0 at all times.
+// Without the delay there are gaps.
 func TestWeightsSwap(t *testing.T) {
 	const (
 		tick     = 200 * time.Millisecond

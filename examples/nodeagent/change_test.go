@@ -62,9 +62,9 @@ func page(t *testing.T, admin, path string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// TestServicesComeAndGo changes 200 services repeatedly, faster than the agent can follow. Some of them
-// ask for the same port. In the end the agent must answer for the last state, and its metrics must
-// have the Services of that state and no others.
+// TestServicesComeAndGo changes 200 services repeatedly, faster than the agent can follow. Some of
+// them ask for the same port. In the end the agent must answer for the last state, and its metrics
+// must have the Services of that state and no others.
 func TestServicesComeAndGo(t *testing.T) {
 	const services, rounds = 200, 40
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -145,8 +145,8 @@ func TestServicesComeAndGo(t *testing.T) {
 	agent.requireStops(t)
 }
 
-// TestRollingRestart starts a second agent while the first still has the ports, as a DaemonSet may do
-// for a moment. The second agent is not ready, and takes over when the first one stops.
+// TestRollingRestart starts a second agent while the first still has the ports, as a DaemonSet may
+// do for a moment. The second agent is not ready, and takes over when the first one stops.
 func TestRollingRestart(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 4)

@@ -18,7 +18,7 @@ const (
 	longestWait  = 10 * time.Minute
 )
 
-// drainer drains the node on command. It is a *nodeagent.Agent.
+// drainer drains the node on command. The program uses a *nodeagent.Agent, tests use a fake.
 type drainer interface {
 	Drain(context.Context) (nodeagent.DrainProgress, error)
 	EndDrain() (since time.Time, ok bool)
@@ -42,9 +42,10 @@ func drainHandler(ctx context.Context, d drainer, log *slog.Logger) http.Handler
 	return mux
 }
 
-// beginDrain drains the node. It answers when all active HAProxies know, or when the duration of the
-// parameter wait is over. The status is 200 if all know, 409 if the node waits for other nodes, 504
-// if some HAProxies do not know yet, and 503 if the agent stops.
+// beginDrain drains the node. It responds when all HAProxies that still make checks have received
+// the answer "drain", or after the duration of the parameter wait. The status is 200 if all have
+// received it, 409 if the node waits for other nodes, 504 if some have not received it, and 503 if
+// the agent stops.
 func beginDrain(stop context.Context, d drainer, log *slog.Logger, w http.ResponseWriter, r *http.Request) {
 	var wait time.Duration
 	if text := r.URL.Query().Get("wait"); text != "" {

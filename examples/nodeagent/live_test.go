@@ -23,8 +23,8 @@ import (
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
 )
 
-// apiServer starts an API server with the nodes n0, n1, n2 and so on, and a Service with an agent port.
-// It also returns the path of a kubeconfig for the server.
+// apiServer starts an API server with the nodes n0, n1, n2 and so on, and a Service with an agent
+// port. It also returns the path of a kubeconfig for the server.
 func apiServer(t *testing.T, nodes int, agentPort string) (server *kubewatchtest.Server, kubeconfig string) {
 	t.Helper()
 	server = kubewatchtest.New(t)
@@ -180,8 +180,8 @@ func drainCommand(t *testing.T, admin string, args ...string) (code int, out str
 	return code, both.String()
 }
 
-// requireDrainFails repeats the drain command until it fails with the text. The first tries may fail
-// with another text, because the agent has not processed the command yet.
+// requireDrainFails repeats the drain command until it fails with the text. The first tries may
+// fail with another text, because the agent has not processed the command yet.
 func requireDrainFails(t *testing.T, admin, want string) {
 	t.Helper()
 	var code int
@@ -251,8 +251,8 @@ func TestDrainCommand(t *testing.T) {
 	require.Contains(t, out, "connection refused")
 }
 
-// The network and web pages in a browser must not drain a node. The agent does not even read the body
-// of their requests.
+// The network and web pages in a browser must not drain a node. The agent does not even read the
+// body of their requests.
 func TestDrainIsLocal(t *testing.T) {
 	const local, remote = "127.0.0.1:4711", "192.0.2.1:4711"
 	tests := []struct {

@@ -1,12 +1,12 @@
-// Nodeagent answers HAProxy's agent checks on a Kubernetes node: on a fixed port for the node, and on
-// one more port for every Service that has an agent port in its annotations.
+// Nodeagent answers HAProxy's agent checks on a Kubernetes node: on a fixed port for the node, and
+// on one more port for every Service that has an agent port in its annotations.
 //
 //	nodeagent -node node-a -admin :9708                        in a pod, or with the configuration of kubectl
 //	nodeagent -node node-a -kubeconfig agent.kubeconfig:eu-1   with one context of a kubeconfig file
 //	nodeagent -node node-a -dir manifests                      with files instead of an API server
 //
-// The documentation of package agentcheck/nodeagent describes the answers. README.md in this directory
-// describes how to run the program and how to drain a node.
+// The documentation of package agentcheck/nodeagent describes the answers. README.md in this
+// directory describes how to run the program and how to drain a node.
 package main
 
 import (
@@ -27,8 +27,8 @@ import (
 const program = "nodeagent"
 
 func main() {
-	// The agent shares its node with other programs and allocates little. So it can afford to collect
-	// garbage twice as often as usual, and needs less memory.
+	// The agent shares its node with other programs and allocates little. So it can afford to
+	// collect garbage twice as often as usual, and needs less memory.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}

@@ -76,8 +76,8 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	return s, cli.ExitOK, false
 }
 
-// noneIfZero returns the value of Rules for a flag: a flag of 0 means none, but in Rules 0 means the
-// default, and a negative value means none.
+// noneIfZero returns the value of Rules for a flag: a flag of 0 means none, but in Rules 0 means
+// the default, and a negative value means none.
 func noneIfZero(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1

@@ -102,8 +102,8 @@ func requireClosedByPeer(t *testing.T, c net.Conn) {
 	require.Error(t, err, "the connection should be closed")
 }
 
-// A synctest bubble fails if goroutines remain at its end. So each test in a bubble also checks that no
-// goroutine leaks.
+// A synctest bubble fails if goroutines remain at its end. So each test in a bubble also checks
+// that no goroutine leaks.
 
 func TestAcceptErrorsBackOffAndNeverEndServe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

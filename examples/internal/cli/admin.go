@@ -17,16 +17,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Admin serves the pages of a long-running binary for operators and for Kubernetes: /metrics, /healthz
-// (the process answers) and /readyz (the binary can do its work).
+// Admin serves the pages of a long-running binary for operators and for Kubernetes: /metrics,
+// /healthz (the process answers) and /readyz (the binary can do its work).
 type Admin struct {
 	// Gatherer has the metrics of /metrics. Nil means the metrics of NewRegistry.
 	Gatherer prometheus.Gatherer
-	// Ready returns nil if the binary can do its work. Otherwise /readyz shows the error with status
+	// Ready returns nil if the binary can do its work. Otherwise /readyz shows the error with
+	// status
 	// 503. A nil function means always ready. It is called from many goroutines.
 	Ready func() error
-	// Detail returns text that /readyz shows below "ok", such as problems that the binary tolerates.
-	// A nil function or "" means no text. It is called from many goroutines.
+	// Detail returns text that /readyz shows below "ok", such as problems that the binary
+	// tolerates. A nil function or "" means no text. It is called from many goroutines.
 	Detail func() string
 	// Extra, if not nil, serves all other paths.
 	Extra http.Handler
@@ -93,10 +94,10 @@ func (a Admin) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// LocalOnly passes only requests from this machine to next, and answers 403 to all others: the network
-// may read metrics, but only operators of the machine may change something. LocalOnly also refuses
-// browsers, because any web page could send the request. A browser adds the header Origin or
-// Sec-Fetch-Site to every request except GET. LocalOnly does not read the body of the request.
+// LocalOnly passes only requests from this machine to next, and answers 403 to all others: the
+// network may read metrics, but only operators of the machine may change something. LocalOnly also
+// refuses browsers, because any web page could send the request. A browser adds the header Origin
+// or Sec-Fetch-Site to every request except GET. LocalOnly does not read the body of the request.
 func LocalOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {

@@ -1,5 +1,6 @@
-// Package cli has the parts that the example binaries share: settings from flags, environment and one
-// YAML file, exit codes, an admin listener with metrics and health, and a clean stop on SIGTERM.
+// Package cli has the parts that the example binaries share: settings from flags, environment and
+// one YAML file, exit codes, an admin listener with metrics and health, and a clean stop on
+// SIGTERM.
 //
 // A binary is one function of type [Run]. So a test can call the function with its own arguments,
 // environment and output, and check the exit code:
@@ -47,9 +48,9 @@ type Invocation struct {
 // Run is the body of a binary. It returns the exit code. When ctx ends, it returns soon.
 type Run func(ctx context.Context, inv Invocation) int
 
-// Main calls run with the process's own arguments, environment and streams, and exits with its code.
-// The context ends at the first SIGINT or SIGTERM. A second signal kills the process as usual, in case
-// the stop hangs.
+// Main calls run with the process's own arguments, environment and streams, and exits with its
+// code. The context ends at the first SIGINT or SIGTERM. A second signal kills the process as
+// usual, in case the stop hangs.
 func Main(run Run) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

@@ -38,8 +38,8 @@ func (s *Strings) String() string { return strings.Join(*s, " ") }
 // Set appends one value.
 func (s *Strings) Set(v string) error { *s = append(*s, v); return nil }
 
-// Parse reads the settings of the invocation into fs. If done is true, the binary must exit with code:
-// Parse has printed the help of -h or an error.
+// Parse reads the settings of the invocation into fs. If done is true, the binary must exit with
+// code: Parse has printed the help of -h or an error.
 func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	fs.SetOutput(inv.Stderr)
 	err := parse(fs, inv.Args, inv.LookupEnv)
@@ -53,8 +53,8 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	}
 }
 
-// parse sets the flags of fs. The value of a flag comes from the arguments. If it is missing there, it
-// comes from the environment, and then from the file of -config.
+// parse sets the flags of fs. The value of a flag comes from the arguments. If it is missing there,
+// it comes from the environment, and then from the file of -config.
 func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
 	usage := fs.Usage
 	out := fs.Output()

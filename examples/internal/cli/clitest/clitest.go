@@ -32,8 +32,8 @@ func (o *Output) String() string {
 	return o.b.String()
 }
 
-// Manifest reads the YAML documents of a file into the values of into, in order. The test fails if the
-// number of documents differs, or if a document has a field that its value does not have.
+// Manifest reads the YAML documents of a file into the values of into, in order. The test fails if
+// the number of documents differs, or if a document has a field that its value does not have.
 func Manifest(t testing.TB, file string, into ...any) {
 	t.Helper()
 	text, err := os.ReadFile(file)
