@@ -18,8 +18,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// scale returns a table with one route for each service, and a cluster before and after a node event:
-// the node disappears, and another node replaces it in each subset.
+// scale returns a table with one route for each service, and a cluster before and after a node
+// event: the node disappears, and another node replaces it in each subset.
 func scale(tb testing.TB, nodes, services int) (table routes.Table, before, after []kube.Cluster) {
 	tb.Helper()
 	declared := make([]routes.Route, services)

@@ -37,9 +37,9 @@ type Input struct {
 	Clusters []Cluster
 }
 
-// Causes returns the differences between two inputs of Build: first routes, then clusters with their
-// nodes and services. It compares only fields on which a configuration can depend, and it does not
-// compare objects that are the same pointer.
+// Causes returns the differences between two inputs of Build: first routes, then clusters with
+// their nodes and services. It compares only fields on which a configuration can depend, and it
+// does not compare objects that are the same pointer.
 func Causes(before, after Input) []Cause {
 	causes := routeCauses(before.Table, after.Table)
 	byName := func(x, y Cluster) int { return cmp.Compare(x.Name, y.Name) }

@@ -54,7 +54,8 @@ func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, caus
 	return c
 }
 
-// Summary returns the first causes in one line, at most limit of them, and the number of the others.
+// Summary returns the first causes in one line, at most limit of them, and the number of the
+// others.
 func (c Changes) Summary(limit int) string {
 	var b strings.Builder
 	for i, cause := range c.Causes[:min(limit, len(c.Causes))] {

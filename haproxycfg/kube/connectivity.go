@@ -102,9 +102,9 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	return subsets
 }
 
-// LastKnown returns the input of Build for a cluster that does not answer: the Selection and Total of
-// the report, which keep the cluster's servers unchanged, and no objects. If the report contains no
-// selection for the cluster, its State is Never. now is the time at which the cluster stopped to
+// LastKnown returns the input of Build for a cluster that does not answer: the Selection and Total
+// of the report, which keep the cluster's servers unchanged, and no objects. If the report contains
+// no selection for the cluster, its State is Never. now is the time at which the cluster stopped to
 // answer, and reason is why. If the cluster had the same State in the report, LastKnown keeps the
 // time of the report.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {

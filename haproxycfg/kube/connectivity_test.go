@@ -41,8 +41,8 @@ func kept(t *testing.T, report kube.Report) (again kube.Report) {
 	return again
 }
 
-// TestUnreachableClusterKeepsItsServers: a cluster stops to answer, or does not answer a process that
-// has just started. In both cases the configuration and all counts stay the same.
+// TestUnreachableClusterKeepsItsServers: a cluster stops to answer, or does not answer a process
+// that has just started. In both cases the configuration and all counts stay the same.
 func TestUnreachableClusterKeepsItsServers(t *testing.T) {
 	table := parseRoutes(t, twoClusters)
 	b := kube.Builder{Selector: nodeselect.Selector{Size: 2}}
@@ -107,8 +107,8 @@ func TestServiceThatTheLastReportDoesNotContain(t *testing.T) {
 	require.Equal(t, "routes.yaml:12: eu-1: Service media/new: its last known state does not have it", report.Problems[1].Error())
 }
 
-// TestExistingSelection: Build uses the selection of a watcher. It adds services that routes name only
-// since then, and drops services that routes no longer name.
+// TestExistingSelection: Build uses the selection of a watcher. It adds services that routes name
+// only since then, and drops services that routes no longer name.
 func TestExistingSelection(t *testing.T) {
 	b := kube.Builder{Selector: nodeselect.Selector{Size: 2}}
 	table := parseRoutes(t, twoClusters)

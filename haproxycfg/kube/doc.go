@@ -1,9 +1,8 @@
 // Package kube makes an HAProxy configuration from declared routes and the objects of Kubernetes
 // clusters.
 //
-// It connects three packages that do not import each other. The routes of haproxycfg/routes name the
-// service ports that serve a host and path. nodeselect finds the node port and the nodes of each
-// service. haproxycfg/edge makes the configuration.
+// Routes (haproxycfg/routes) name the service ports that serve a host and path. nodeselect finds
+// the node port and the nodes of each service. haproxycfg/edge makes the configuration from both.
 //
 //	builder := kube.Builder{Edge: edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}}
 //	config, report := builder.Build(table, []kube.Cluster{{Name: "eu-1", Objects: objects}}, time.Now())
@@ -14,9 +13,10 @@
 //
 // # One bad entry never affects the others
 //
-// If a service is missing, has no node port, or has an invalid annotation, Build adds a [Problem] to
-// the [Report] and serves everything else. The problem names the object and the field, or the file
-// and the line. The report also has the reason for every node that Build does not use as usual.
+// If a service is missing, has no node port, or has an invalid annotation, Build adds a [Problem]
+// to the [Report] and serves everything else. The problem names the object and the field, or the
+// file and the line. The report also has the reason for every node that Build does not use as
+// usual.
 //
 // # The cost of checks
 //

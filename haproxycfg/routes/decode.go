@@ -8,8 +8,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decoder reads routes from the nodes of one file. It visits only fields that it knows, which bounds
-// its depth. budget bounds its work: a short file with aliases may stand for very many nodes.
+// decoder reads routes from the nodes of one file. It visits only fields that it knows, which
+// bounds its depth. budget bounds its work: a short file with aliases may stand for very many
+// nodes.
 type decoder struct {
 	file         string
 	budget       int // nodes that the decoder may still visit
@@ -135,8 +136,8 @@ func (d *decoder) check(n *yaml.Node, at string) *Check {
 	return &c
 }
 
-// mapping reads the known fields of a mapping and reports the others. It returns false if n is not a
-// mapping.
+// mapping reads the known fields of a mapping and reports the others. It returns false if n is not
+// a mapping.
 func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	m := deref(n)
 	if m.Kind != yaml.MappingNode {

@@ -1,6 +1,6 @@
 // Package routes reads declarations. A declaration names a public host name and path, and the
-// services of clusters that serve it. Load balancers, DNS records and CDN distributions are all made
-// from the same declarations.
+// services of clusters that serve it. Load balancers, DNS records and CDN distributions are all
+// made from the same declarations.
 //
 //	routes:
 //	- host: api.example.com          # or "*.example.com": one label
@@ -9,9 +9,9 @@
 //	  - {cluster: eu-1, namespace: media, service: tracks, port: http}
 //	  - {cluster: eu-2, namespace: media, service: tracks, port: http, weight: 50}
 //
-// Parse makes a Table from a file. Merge joins the tables of several files. New makes a Table from Go
-// values. A Table has one normal form: equal declarations give equal tables, and equal tables give
-// equal bytes of everything that is made from them.
+// Parse makes a Table from a file. Merge joins the tables of several files. New makes a Table from
+// Go values. A Table has one normal form: equal declarations give equal tables, and equal tables
+// give equal bytes of everything that is made from them.
 //
 //	table, problems := routes.Parse("edge.yaml", data)
 //	for _, p := range problems {
@@ -20,9 +20,9 @@
 //
 // # Fields
 //
-// A file is YAML or JSON. It has one or several documents, each with the list "routes". Parse ignores
-// keys at the top level that begin with "x-": they are a place for anchors. Parse supports aliases,
-// but not merge keys.
+// A file is YAML or JSON. It has one or several documents, each with the list "routes". Parse
+// ignores keys at the top level that begin with "x-": they are a place for anchors. Parse supports
+// aliases, but not merge keys.
 //
 //	host       name, required
 //	path       default "/"
@@ -62,8 +62,8 @@
 // # Precedence
 //
 // Table.Match defines the meaning of a table. A host has precedence over the wildcard above it and
-// hides it: if a host is declared and the path is not, no route serves the request. Among the routes
-// of a host, an exact path has precedence, then the longest path.
+// hides it: if a host is declared and the path is not, no route serves the request. Among the
+// routes of a host, an exact path has precedence, then the longest path.
 //
 // # Problems
 //
@@ -71,15 +71,15 @@
 //   - If a backend is bad, the other backends would receive its traffic, and nobody would notice.
 //   - If a key is unknown, its intended effect is unknown too.
 //
-// A route that is left out hides nothing: a shorter path of the same host, or the wildcard above it,
-// serves its requests. A file that is not well-formed has no routes. A program that has an older
-// table of the file should keep that table.
+// A route that is left out hides nothing: a shorter path of the same host, or the wildcard above
+// it, serves its requests. A file that is not well-formed has no routes. A program that has an
+// older table of the file should keep that table.
 //
-// Two routes conflict if they have the same host, path and exactness, even if the rest is equal. The
-// first one stays.
+// Two routes conflict if they have the same host, path and exactness, even if the rest is equal.
+// The first one stays.
 //
 // # Limits
 //
-// The package opens no files and resolves no names. It does not check whether a cluster, a service or
-// a port exists.
+// The package opens no files and resolves no names. It does not check whether a cluster, a service
+// or a port exists.
 package routes

@@ -47,9 +47,9 @@ func (t Table) matchIndex(host, path string) int {
 }
 
 // requestHost appends the host of a Host header to dst: in lower case, without a port and without a
-// final dot. It appends at most hostname.MaxName bytes, and no bytes if no table can serve the host.
-// It does not refuse a host that is not a host name: HAProxy routes by the bytes too, and a wildcard
-// covers any bytes before its dot.
+// final dot. It appends at most hostname.MaxName bytes, and no bytes if no table can serve the
+// host. It does not refuse a host that is not a host name: HAProxy routes by the bytes too, and a
+// wildcard covers any bytes before its dot.
 func requestHost(dst []byte, host string) []byte {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {
@@ -78,8 +78,8 @@ func requestHost(dst []byte, host string) []byte {
 	return dst
 }
 
-// wildcardOf replaces the first label of the name in buf[2:] by "*", in place. It returns nil if the
-// name has no such label or ends after it.
+// wildcardOf replaces the first label of the name in buf[2:] by "*", in place. It returns nil if
+// the name has no such label or ends after it.
 func wildcardOf(buf []byte) []byte {
 	for i := 2; i < len(buf); i++ {
 		if buf[i] != '.' {

@@ -149,8 +149,8 @@ func slowMatch(t Table, host, path string) (Route, bool) {
 	return best, found
 }
 
-// TestMatchAgainstSlow compares Match with slowMatch on random tables. The tables have few names, so
-// that many requests match, nearly match, or meet a hidden wildcard.
+// TestMatchAgainstSlow compares Match with slowMatch on random tables. The tables have few names,
+// so that many requests match, nearly match, or meet a hidden wildcard.
 func TestMatchAgainstSlow(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	pick := func(s ...string) string { return s[rnd.IntN(len(s))] }

@@ -69,9 +69,9 @@ func Parse(file string, data []byte) (Table, []Problem) {
 	return t, problems
 }
 
-// documents returns the root of each YAML document of a file, without empty documents. It reads JSON
-// by the rules of JSON: YAML 1.1 does not have the escape `\/`, surrogate pairs, and tabs between
-// tokens.
+// documents returns the root of each YAML document of a file, without empty documents. It reads
+// JSON by the rules of JSON: YAML 1.1 does not have the escape `\/`, surrogate pairs, and tabs
+// between tokens.
 func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
 	if err := checkText(data); err != nil {
@@ -99,10 +99,10 @@ func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 	}
 }
 
-// checkText refuses characters that YAML forbids in a file (YAML 1.2 section 5.1), because the parser
-// reports them without a line. It also refuses characters that end a line for the parser (YAML 1.1)
-// but not for editors. After such a character, a reader would see a comment where the parser sees a
-// route, and the lines of problems would be wrong.
+// checkText refuses characters that YAML forbids in a file (YAML 1.2 section 5.1), because the
+// parser reports them without a line. It also refuses characters that end a line for the parser
+// (YAML 1.1) but not for editors. After such a character, a reader would see a comment where the
+// parser sees a route, and the lines of problems would be wrong.
 func checkText(data []byte) *syntaxError {
 	line := 1
 	for i := 0; i < len(data); {
@@ -145,7 +145,8 @@ type jsonReader struct {
 	at   int
 }
 
-// token returns the next token, and sets line to the line of the token. No token of JSON spans lines.
+// token returns the next token, and sets line to the line of the token. No token of JSON spans
+// lines.
 func (r *jsonReader) token() (json.Token, error) {
 	t, err := r.dec.Token()
 	end := int(r.dec.InputOffset())
@@ -196,8 +197,8 @@ type syntaxError struct {
 	message string
 }
 
-// yamlError returns an error of the YAML parser with the line of the fault, which the parser reports
-// in several ways:
+// yamlError returns an error of the YAML parser with the line of the fault, which the parser
+// reports in several ways:
 //   - For a token it names the line of the token, and no line for the first line.
 //   - For a flow collection it names the line of the opening bracket, counted from 0.
 //   - For a block it names the line where the block begins, which may be thousands of lines above.

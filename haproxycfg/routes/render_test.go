@@ -78,8 +78,9 @@ func TestAppendZoneErrors(t *testing.T) {
 	}
 }
 
-// TestZoneCoversMatch resolves names by the rules of RFC 4592: every host that the table serves must
-// resolve. The difficult case is a name with other names below it: a DNS wildcard does not cover it.
+// TestZoneCoversMatch resolves names by the rules of RFC 4592: every host that the table serves
+// must resolve. The difficult case is a name with other names below it: a DNS wildcard does not
+// cover it.
 func TestZoneCoversMatch(t *testing.T) {
 	table := renderTable(t)
 	out, err := AppendZone(nil, table, ZoneOptions{Origin: "example.com", Addrs: terminators})

@@ -54,8 +54,8 @@ func (b Backend) String() string {
 // Route binds a public host name and path to the services that serve it. The comments describe a
 // route of a Table. New accepts other spellings and returns this form.
 type Route struct {
-	// Host is a name in lower case with A-labels, without a port and without a final dot. A wildcard
-	// such as "*.example.com" covers every name that has exactly one label more.
+	// Host is a name in lower case with A-labels, without a port and without a final dot. A
+	// wildcard such as "*.example.com" covers every name that has exactly one label more.
 	Host string
 	// Path holds the bytes of a request's path as a client sends them, with percent-encoding: "/"
 	// or "/a/b". It covers itself and all paths below it by whole segments, unless Exact is set.

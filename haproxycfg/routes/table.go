@@ -18,9 +18,9 @@ type Table struct {
 	routes []Route
 }
 
-// New makes a table from Go values, which need not be in normal form. New leaves out each route that
-// has a problem, and returns the problems that Parse would report. The File and Line of a problem
-// are in Route.Position of the argument. Its Field begins with the index of the argument:
+// New makes a table from Go values, which need not be in normal form. New leaves out each route
+// that has a problem, and returns the problems that Parse would report. The File and Line of a
+// problem are in Route.Position of the argument. Its Field begins with the index of the argument:
 // "routes[0]". New does not change the arguments, and the table shares no memory with them.
 func New(routes ...Route) (Table, []Problem) {
 	var (
@@ -41,9 +41,9 @@ func New(routes ...Route) (Table, []Problem) {
 	return t, append(problems, conflicts...)
 }
 
-// Merge joins tables, for example the tables of several files. If two routes have the same host, path
-// and exactness, Merge keeps the route of the earlier argument. The other one is a problem that
-// names both positions.
+// Merge joins tables, for example the tables of several files. If two routes have the same host,
+// path and exactness, Merge keeps the route of the earlier argument. The other one is a problem
+// that names both positions.
 func Merge(tables ...Table) (Table, []Problem) {
 	var all []declaration
 	for _, t := range tables {

@@ -80,8 +80,8 @@ func appendDuration(dst []byte, field string, d time.Duration) []byte {
 	return append(append(append(dst, field...), formatDuration(d)...), '\n')
 }
 
-// appendScalar writes a string without quotes if every YAML parser reads it as that string, and with
-// quotes otherwise. Values in normal form contain no quotes and no backslashes.
+// appendScalar writes a string without quotes if every YAML parser reads it as that string, and
+// with quotes otherwise. Values in normal form contain no quotes and no backslashes.
 func appendScalar(dst []byte, s string) []byte {
 	if isPlain(s) {
 		return append(dst, s...)

@@ -141,8 +141,8 @@ func NormalizeHost(host string) (string, error) {
 	return Normalize(name)
 }
 
-// NormalizePattern returns the normal form of a declared host. It accepts what NormalizeHost accepts,
-// and wildcards such as "*.example.com" of at most MaxName bytes.
+// NormalizePattern returns the normal form of a declared host. It accepts what NormalizeHost
+// accepts, and wildcards such as "*.example.com" of at most MaxName bytes.
 func NormalizePattern(host string) (string, error) {
 	rest, wildcard := strings.CutPrefix(host, "*.")
 	if !wildcard {
@@ -199,7 +199,8 @@ func NormalizeServerName(name string) (string, error) {
 	return s, nil
 }
 
-// checkLabel checks the length and the ends of a label. offset is the place of the label in the name.
+// checkLabel checks the length and the ends of a label. offset is the place of the label in the
+// name.
 func checkLabel(label string, offset int) error {
 	switch {
 	case label == "":
