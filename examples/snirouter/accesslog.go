@@ -13,34 +13,35 @@ import (
 	"github.com/headgate/headgate/sniproxy"
 )
 
-// keptFaults is how many faults the status page shows.
+// keptFaults is the number of faults that the status page shows.
 const keptFaults = 50
 
-// accessLog writes a line for each connection, and keeps the last faults.
+// accessLog writes one line for each connection, and keeps the last faults.
 type accessLog struct {
 	log     *slog.Logger
-	sample  float64            // share of the connections without fault
-	dropped prometheus.Counter // lines
+	sample  float64            // the share of the connections without a fault that get a line
+	dropped prometheus.Counter // lines that were not written because lines was full
 	lines   chan sniproxy.Stats
 
 	mu     sync.Mutex
-	faults [keptFaults]sniproxy.Stats
-	seen   int // faults
+	faults [keptFaults]sniproxy.Stats // a ring: fault n is at n % keptFaults
+	seen   int                        // faults so far
 }
 
 func newAccessLog(log *slog.Logger, sample float64, dropped prometheus.Counter) *accessLog {
 	return &accessLog{log: log, sample: sample, dropped: dropped, lines: make(chan sniproxy.Stats, 4096)}
 }
 
-// fault tells whether a connection is of interest one by one.
-func fault(s sniproxy.Stats) bool {
+// isFault reports whether a connection always gets a line, and a row on the status page. A client
+// that left early is no fault.
+func isFault(s sniproxy.Stats) bool {
 	return s.Err != nil && s.Outcome != sniproxy.Gone
 }
 
-// finished takes a connection in. It does not wait for the log to be written: it is called
-// from where connections are served.
+// finished records a connection. The goroutines that serve connections call it, so it does not
+// wait until the line is written.
 func (a *accessLog) finished(s sniproxy.Stats) {
-	if fault(s) {
+	if isFault(s) {
 		a.mu.Lock()
 		a.faults[a.seen%keptFaults] = s
 		a.seen++
@@ -66,18 +67,19 @@ func (a *accessLog) lastFaults() []sniproxy.Stats {
 	return list
 }
 
-// write writes the lines until there are no more; close(a.lines) ends it.
+// write writes the lines until lines is closed.
 func (a *accessLog) write() {
 	for s := range a.lines {
 		level := slog.LevelInfo
-		if fault(s) {
+		if isFault(s) {
 			level = slog.LevelWarn
 		}
 		a.log.LogAttrs(context.Background(), level, "connection", attrs(s)...)
 	}
 }
 
-// attrs are the fields of a line. Those without a value are left out.
+// attrs returns the fields of a line. Most fields are left out if they have no value. The times
+// are exact, and print with all their digits: peek, lookup and dial add up to at most total.
 func attrs(s sniproxy.Stats) []slog.Attr {
 	list := []slog.Attr{
 		slog.Uint64("id", s.ID),
@@ -92,7 +94,7 @@ func attrs(s sniproxy.Stats) []slog.Attr {
 		}
 	}
 	took := func(key string, d time.Duration) {
-		if d > 0 {
+		if d > 0 { // 0 means that the phase did not end
 			list = append(list, slog.Duration(key, d))
 		}
 	}
@@ -128,7 +130,7 @@ func attrs(s sniproxy.Stats) []slog.Attr {
 	return list
 }
 
-// addr is "" for no address.
+// addr returns the text of an address, "" for an invalid one.
 func addr(a netip.AddrPort) string {
 	if !a.IsValid() {
 		return ""

@@ -13,14 +13,13 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// drain knows since when the router is to get no new connections. The zero value has not
-// begun.
+// drain holds when the drain of the router began. The zero value is a drain that has not begun.
 type drain struct {
 	mu    sync.Mutex
 	since time.Time
 }
 
-// begin is done once; later calls change nothing. It returns when it began.
+// begin begins the drain at the first call. It returns when the drain began.
 func (d *drain) begin() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,14 +29,14 @@ func (d *drain) begin() time.Time {
 	return d.since
 }
 
-// began returns when that was, the zero time for not yet.
+// began returns when the drain began, or the zero time.
 func (d *drain) began() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.since
 }
 
-// ready is what /readyz asks.
+// ready returns an error for /readyz after the drain has begun.
 func (d *drain) ready() error {
 	if !d.began().IsZero() {
 		return errors.New("draining")
@@ -52,11 +51,12 @@ func (d *drain) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 
 const drainProgram = program + " drain"
 
-// runDrain is the subcommand: what a preStop hook calls where there is no shell.
+// runDrain is the subcommand drain: it starts the drain of a router, and waits. A preStop hook can call
+// it in a container without a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin 127.0.0.1:9801 -wait 10s")
 	admin := fs.String("admin", "", "`address` of the router's admin listener, as the router has it")
-	wait := fs.Duration("wait", 0, "time to wait before the command ends, while balancers notice /readyz")
+	wait := fs.Duration("wait", 0, "how long the command then waits, while balancers notice /readyz")
 	if code, done := inv.Parse(fs); done {
 		return code
 	}
@@ -66,7 +66,7 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	if _, _, err := net.SplitHostPort(*admin); err != nil {
 		return inv.Fail(cli.ExitUsage, drainProgram, "-admin: %v", err)
 	}
-	if err := ask(ctx, *admin, inv.Stdout); err != nil {
+	if err := postDrain(ctx, *admin, inv.Stdout); err != nil {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
 	}
 	timer := time.NewTimer(*wait)
@@ -78,7 +78,7 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	return cli.ExitOK
 }
 
-func ask(ctx context.Context, admin string, out io.Writer) error {
+func postDrain(ctx context.Context, admin string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return cli.AskAdmin(ctx, http.MethodPost, admin, "/drain", nil, out)

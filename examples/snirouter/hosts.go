@@ -3,71 +3,68 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
-// saveInterval is the time between two writings of the cache file.
+// saveInterval is the time between two saves of the cache file.
 const saveInterval = time.Minute
 
-// hosts is where endpoints come from: a file, then an API with its cache, then a default.
+// apiLogInterval is the least time between two log lines about a failing API.
+const apiLogInterval = 5 * time.Second
+
+// hosts finds the endpoints of hosts: in a file, then through an API with a cache, then in a default.
 type hosts struct {
 	lookup    hostlookup.Lookup
-	file      *hostlookup.File  // nil for none
-	api       *httpapi.Client   // nil for none
+	file      *hostlookup.File  // nil without -hosts
+	api       *httpapi.Client   // nil without -api
 	cache     *hostlookup.Cache // of api
-	feed      *httpapi.Feed     // nil for none
-	cacheFile string
+	feed      *httpapi.Feed     // nil without -changes
+	cacheFile string            // "" without -cache-file
 	staleFor  time.Duration
 	log       *slog.Logger
 
 	feedErrors   atomic.Uint64
 	fileProblems atomic.Int64
-	complained   atomic.Int64 // when a failing API was last logged, in Unix nanoseconds
+	apiLogged    atomic.Int64 // when a failure of the API was last logged, in Unix nanoseconds
 }
 
-func (s *settings) lookups(log *slog.Logger) (*hosts, error) {
-	h := &hosts{cacheFile: s.cacheFile, staleFor: s.staleIf, log: log}
-	defaultTo, err := endpoint("default", s.defaultTo)
+func newHosts(s settings, log *slog.Logger) (*hosts, error) {
+	h := &hosts{cacheFile: s.cacheFile, staleFor: s.staleFor, log: log}
+	defaultTo, err := parseEndpoint("default", s.defaultTo)
 	if err != nil {
 		return nil, err
 	}
 	var sources []hostlookup.Lookup
 	if s.hosts != "" {
-		h.file = &hostlookup.File{Path: s.hosts, Interval: s.poll, Loaded: h.loaded}
+		h.file = &hostlookup.File{Path: s.hosts, Interval: s.poll, Loaded: h.fileLoaded}
 		sources = append(sources, h.file)
 	}
 	if s.api != "" {
-		if err := s.withAPI(h); err != nil {
+		if err := h.addAPI(s); err != nil {
 			return nil, err
 		}
 		sources = append(sources, h.cache)
 	}
-	// A source alone is given to the server as it is, which then asks it without a
-	// goroutine.
 	h.lookup = hostlookup.Chain(sources...)
-	if len(sources) == 1 {
-		h.lookup = sources[0]
-	}
 	if defaultTo.Addr != "" {
 		h.lookup = hostlookup.Default(h.lookup, defaultTo)
 	}
 	return h, nil
 }
 
-func (s *settings) withAPI(h *hosts) error {
-	conf, err := s.apiTLS()
+func (h *hosts) addAPI(s settings) error {
+	conf, err := apiTLS(s)
 	if err != nil {
 		return err
 	}
@@ -90,39 +87,35 @@ func (s *settings) withAPI(h *hosts) error {
 	h.cache = &hostlookup.Cache{
 		Source: h.api, MaxHosts: s.size, MaxNegative: s.negativeSize,
 		TTL: s.ttl, NegativeTTL: s.negativeTTL, StaleWhileRevalidate: s.revalidate,
-		StaleFor: s.staleIf, Timeout: s.apiTimeout, SourceFailed: h.sourceFailed,
+		StaleFor: s.staleFor, Timeout: s.apiTimeout, SourceFailed: h.apiFailed,
 	}
-	if s.staleIf == 0 {
-		h.cache.StaleFor = -1 // its zero is a day
+	if s.staleFor == 0 {
+		h.cache.StaleFor = -1 // 0 in the field means 24 h, 0 in the flag means not at all
 	}
 	return nil
 }
 
-func (s *settings) apiTLS() (*tls.Config, error) {
+func apiTLS(s settings) (*tls.Config, error) {
 	conf := &tls.Config{}
 	if s.apiCA != "" {
-		pem, err := os.ReadFile(s.apiCA)
+		pool, err := cli.Authorities(s.apiCA)
 		if err != nil {
 			return nil, fmt.Errorf("-api-ca: %w", err)
 		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("-api-ca: %s: no certificate in it", s.apiCA)
-		}
+		conf.RootCAs = pool
 	}
 	if s.apiCertificate != "" {
-		if _, err := tls.LoadX509KeyPair(s.apiCertificate, s.apiKey); err != nil {
+		pair, err := cli.KeyPair(s.apiCertificate, s.apiKey)
+		if err != nil {
 			return nil, fmt.Errorf("-api-certificate: %w", err)
 		}
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(s.apiCertificate, s.apiKey) // it may have been renewed
-			return &cert, err
-		}
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair() }
 	}
 	return conf, nil
 }
 
-// load reads what is to be there before the first client.
+// load reads the hosts file and the cache file before the first client comes. Without a readable
+// hosts file the router does not start.
 func (h *hosts) load() error {
 	if h.file != nil {
 		if err := h.file.Load(); err != nil {
@@ -130,12 +123,12 @@ func (h *hosts) load() error {
 		}
 	}
 	if h.cacheFile != "" {
-		h.restore()
+		h.loadCache()
 	}
 	return nil
 }
 
-// run follows what changes until ctx ends.
+// run follows the hosts file and the changes of the API, and saves the cache, until ctx ends.
 func (h *hosts) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if h.file != nil {
@@ -158,7 +151,7 @@ func (h *hosts) run(ctx context.Context) error {
 				case <-ctx.Done():
 					return ctx.Err()
 				case <-ticker.C:
-					h.save()
+					h.saveCache()
 				}
 			}
 		})
@@ -169,13 +162,13 @@ func (h *hosts) run(ctx context.Context) error {
 	return nil
 }
 
-// close ends what no connection needs any more.
+// close saves the cache and ends the calls of the API. No connection may need a lookup any more.
 func (h *hosts) close() error {
 	if h.cache == nil {
 		return nil
 	}
 	if h.cacheFile != "" {
-		h.save()
+		h.saveCache()
 	}
 	err := h.cache.Close()
 	h.api.CloseIdleConnections()
@@ -185,44 +178,44 @@ func (h *hosts) close() error {
 	return err
 }
 
-func (h *hosts) loaded(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
+// fileLoaded logs a reading of the hosts file.
+func (h *hosts) fileLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
 	for _, p := range problems {
 		h.log.Warn("left out", "err", p)
 	}
-	n := len(problems)
+	count := len(problems)
 	if err != nil {
-		n++
+		count++
 		h.log.Error("the hosts of the file stay as they are", "err", err)
 	} else {
 		h.log.Info("hosts", "file", h.file.Path, "count", hosts.Len())
 	}
-	h.fileProblems.Store(int64(n))
+	h.fileProblems.Store(int64(count))
 }
 
-// sourceFailed logs that the API fails, but not for each host.
-func (h *hosts) sourceFailed(host string, err error) {
-	const often = 5 * time.Second
-	now, last := time.Now().UnixNano(), h.complained.Load()
-	if now-last >= int64(often) && h.complained.CompareAndSwap(last, now) {
+// apiFailed logs a failure of the API, but not for each host.
+func (h *hosts) apiFailed(host string, err error) {
+	now, last := time.Now().UnixNano(), h.apiLogged.Load()
+	if now-last >= int64(apiLogInterval) && h.apiLogged.CompareAndSwap(last, now) {
 		h.log.Warn("the API fails; hosts that are known are still served", "host", host, "err", err)
 	}
 }
 
-// save writes the cache file. The router works without the file, so an error is only logged.
-func (h *hosts) save() {
+// saveCache writes the cache file. The router works without the file, so an error is only logged.
+func (h *hosts) saveCache() {
 	if err := h.cache.Save(h.cacheFile); err != nil {
 		h.log.Warn("the cache is not saved", "err", err)
 	}
 }
 
-// restore reads the cache file.
-func (h *hosts) restore() {
+// loadCache reads the cache file, and logs what came of it.
+func (h *hosts) loadCache() {
 	loaded, err := h.cache.Load(h.cacheFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return
 	case err == nil && loaded.Hosts == 0 && loaded.LeftOut > 0:
-		err = fmt.Errorf("all hosts of %s expired longer ago than -cache-stale-for, which is %v", h.cacheFile, h.staleFor)
+		err = fmt.Errorf("every host of %s expired longer ago than -cache-stale-for, which is %v", h.cacheFile, h.staleFor)
 	}
 	switch {
 	case err != nil && loaded.Hosts == 0:

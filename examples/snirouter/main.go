@@ -1,23 +1,12 @@
-// Snirouter passes connections on by the host name that they begin with: the server name
-// of TLS, which it does not decrypt, or the Host of HTTP.
+// Snirouter routes TCP connections by the host that the client names first: the server name of TLS,
+// which it does not decrypt, or the host of an HTTP request.
 //
 //	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801
-//
-// Where a host is it learns from a file (-hosts), else from an HTTP API (-api; hostapi is
-// one), whose answers it keeps: while the API fails, the hosts that are known stay known,
-// and with -cache-file also over a restart. With -changes it hears of changes at once. A
-// host that neither knows goes to -default, or its client is told so: by a page over
-// HTTP, and over TLS, where that takes a certificate, by what -unknown-tls says.
-//
-// The listener of -admin is for operators: a page with what goes on, /metrics, /healthz,
-// and /readyz, which fails from POST /drain or SIGTERM on. After SIGTERM, and the
-// -drain-delay since the first of the two, no more connections are accepted, and those
-// that are open have -drain-timeout to end. In a container without a shell a preStop hook
-// can call
-//
 //	snirouter drain -admin 127.0.0.1:9801 -wait 10s
 //
-// Each connection is one line in the log, on standard error.
+// The endpoint of a host comes from a file (-hosts), or else from a host API (-api) such as hostapi.
+// The second command starts a drain, and is for the preStop hook of a container without a shell.
+// README.md describes the flags, the cache, the log, the status page and the drain.
 package main
 
 import (
@@ -43,10 +32,10 @@ import (
 const program = "snirouter"
 
 func main() {
-	// A router's live heap is small, and Go collects nothing before it has grown to 4 MiB
-	// (at GOGC=100): with 2,000 idle connections half of all the memory that each takes. A
-	// connection leaves four small allocations behind, so collecting sooner costs nothing
-	// that bench-peers could measure.
+	// At GOGC=100, Go collects no garbage before the heap has grown to 4 MiB. A router's live heap
+	// is small, so with 2,000 idle connections the garbage is half of the memory for each of them.
+	// A connection leaves four small allocations behind. Collecting them sooner costs no CPU time
+	// that bench-peers can measure.
 	if _, set := os.LookupEnv("GOGC"); !set {
 		debug.SetGCPercent(40)
 	}
@@ -70,7 +59,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	if s.logFormat == "json" {
 		log = slog.New(slog.NewJSONHandler(inv.Stderr, nil))
 	}
-	r, err := s.router(log)
+	r, err := newRouter(*s, log)
 	if err != nil {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
@@ -80,9 +69,9 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	return cli.ExitOK
 }
 
-// router is all that runs.
+// router holds the parts of a running snirouter.
 type router struct {
-	settings *settings
+	settings settings
 	log      *slog.Logger
 	srv      *sniproxy.Server
 	hosts    *hosts
@@ -91,15 +80,15 @@ type router struct {
 	drain    *drain
 }
 
-// router puts together what the settings ask for. Nothing runs yet.
-func (s *settings) router(log *slog.Logger) (*router, error) {
+// newRouter returns a router that does not run yet.
+func newRouter(s settings, log *slog.Logger) (*router, error) {
 	r := &router{settings: s, log: log, metrics: newMetrics(), drain: &drain{}}
 	r.access = newAccessLog(log, s.logSample, r.metrics.logDropped)
 	var err error
-	if r.hosts, err = s.lookups(log); err != nil {
+	if r.hosts, err = newHosts(s, log); err != nil {
 		return nil, err
 	}
-	if r.srv, err = s.server(r.hosts); err != nil {
+	if r.srv, err = newServer(s, r.hosts); err != nil {
 		return nil, err
 	}
 	r.srv.Logger = log
@@ -112,7 +101,7 @@ func (s *settings) router(log *slog.Logger) (*router, error) {
 	return r, nil
 }
 
-func (s *settings) server(h *hosts) (*sniproxy.Server, error) {
+func newServer(s settings, h *hosts) (*sniproxy.Server, error) {
 	srv := &sniproxy.Server{
 		Lookup:       h.lookup,
 		HelloTimeout: s.hello, LookupTimeout: s.lookup, DialTimeout: s.dial, IdleTimeout: s.idle, KeepAlive: s.keepAlive,
@@ -120,20 +109,17 @@ func (s *settings) server(h *hosts) (*sniproxy.Server, error) {
 		ProxyRequired: s.proxyRequired, DrainSpread: s.drainSpread,
 		ProxyOut: map[string]int{"v1": 1, "v2": 2}[s.proxyOut],
 	}
-	var errs [7]error
-	srv.Fallback, srv.CloseUnknownTLS, errs[0] = s.unknown()
-	srv.NoName, errs[1] = endpoint("no-name", s.noName)
-	srv.Page, errs[2] = notFoundPage(s.notFoundPage)
-	srv.ProxyFrom, errs[3] = networks("proxy-protocol-in", s.proxyIn)
-	srv.AllowEndpoints, errs[4] = networks("allow", s.allow)
-	srv.DenyEndpoints, errs[5] = networks("deny", s.deny)
-	if s.proxyRequired && len(s.proxyIn) == 0 {
-		errs[6] = errors.New("-proxy-protocol-required needs -proxy-protocol-in")
-	}
-	return srv, errors.Join(errs[:]...)
+	errs := make([]error, 6)
+	errs[0] = setUnknownTLS(srv, s.unknownTLS)
+	srv.NoName, errs[1] = parseEndpoint("no-name", s.noName)
+	srv.Page, errs[2] = parsePage(s.notFoundPage)
+	srv.ProxyFrom, errs[3] = parseNetworks("proxy-protocol-in", s.proxyIn)
+	srv.AllowEndpoints, errs[4] = parseNetworks("allow", s.allow)
+	srv.DenyEndpoints, errs[5] = parseNetworks("deny", s.deny)
+	return srv, errors.Join(errs...)
 }
 
-// listening is a listener that is not served yet.
+// listening is a listener with the protocols to serve on it.
 type listening struct {
 	net.Listener
 	protocol peek.Protocol
@@ -154,7 +140,7 @@ func (r *router) listen() (list []listening, err error) {
 	return list, nil
 }
 
-// serve runs the router until ctx ends, and what was begun has ended too.
+// serve runs the router until ctx ends. It returns after all connections and goroutines have ended.
 func (r *router) serve(ctx context.Context) error {
 	if err := r.hosts.load(); err != nil {
 		return err
@@ -172,7 +158,7 @@ func (r *router) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What serves connections goes on while they drain.
+	// The hosts, the log and the admin pages are needed until the drain ends, which is after ctx.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	var logging sync.WaitGroup
@@ -198,8 +184,8 @@ func (r *router) serve(ctx context.Context) error {
 
 	select {
 	case <-ctx.Done():
-		r.drainAway()
-	case <-working.Done(): // something has failed
+		r.drainConnections()
+	case <-working.Done(): // a part has failed
 		_ = r.srv.Close()
 	}
 	stopWorking()
@@ -209,8 +195,9 @@ func (r *router) serve(ctx context.Context) error {
 	return err
 }
 
-// drainAway ends the server: it goes on for a while, then accepts no more, then closes.
-func (r *router) drainAway() {
+// drainConnections stops the server after the drain delay, and closes the connections that are
+// still open after the drain timeout.
+func (r *router) drainConnections() {
 	delay := time.Until(r.drain.begin().Add(r.settings.drainDelay))
 	r.log.Info("draining", "connections", r.srv.Load().Conns, "delay", max(delay, 0), "timeout", r.settings.drainTimeout)
 	timer := time.NewTimer(delay)
@@ -218,7 +205,7 @@ func (r *router) drainAway() {
 	ctx, cancel := context.WithTimeout(context.Background(), r.settings.drainTimeout)
 	defer cancel()
 	if err := r.srv.Shutdown(ctx); err != nil {
-		r.log.Warn("connections were closed that had not ended in time", "err", err)
+		r.log.Warn("closed the connections that had not ended in time", "err", err)
 	}
-	_ = r.srv.Close() // nobody finishes after it
+	_ = r.srv.Close() // it returns after the last call of Finished
 }

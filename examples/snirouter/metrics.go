@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// metrics of a router. No label has a value that clients choose.
+// metrics are the metrics of a router. Clients cannot choose the value of any label.
 type metrics struct {
 	registry    *prometheus.Registry
 	connections *prometheus.CounterVec
@@ -21,7 +21,7 @@ type metrics struct {
 	phases      *prometheus.HistogramVec
 	logDropped  prometheus.Counter
 
-	// Found once, as it is the same few for every connection.
+	// The counters and observers that every connection uses. Looking one up by its labels costs time.
 	sent, received            prometheus.Counter
 	peek, lookup, dial, total prometheus.Observer
 }
@@ -57,7 +57,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// finished counts a connection.
+// finished counts a connection that has ended.
 func (m *metrics) finished(s sniproxy.Stats) {
 	m.connections.WithLabelValues(s.Protocol.String(), s.Outcome.String()).Inc()
 	if s.Answer != 0 {
@@ -72,7 +72,7 @@ func (m *metrics) finished(s sniproxy.Stats) {
 		took     float64
 		observer prometheus.Observer
 	}{{s.Peek.Seconds(), m.peek}, {s.Lookup.Seconds(), m.lookup}, {s.Dial.Seconds(), m.dial}, {s.Total.Seconds(), m.total}} {
-		if phase.took > 0 { // it came to an end
+		if phase.took > 0 { // 0 means that the phase did not end
 			phase.observer.Observe(phase.took)
 		}
 	}
@@ -88,7 +88,7 @@ func (m *metrics) counter(name, help string, labels prometheus.Labels, f func() 
 	}, f))
 }
 
-// watchServer shows figures of the moment.
+// watchServer adds the figures that the server itself knows.
 func (m *metrics) watchServer(srv *sniproxy.Server, d *drain) {
 	m.gauge("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
 	m.gauge("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
@@ -102,7 +102,7 @@ func (m *metrics) watchServer(srv *sniproxy.Server, d *drain) {
 	})
 }
 
-// watchHosts shows figures of the file and the cache.
+// watchHosts adds the figures of the hosts file and of the cache.
 func (m *metrics) watchHosts(h *hosts) {
 	if h.file != nil {
 		m.gauge("file_hosts", "Hosts of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })

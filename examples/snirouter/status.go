@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// maxRows bounds each table of the status page.
+// maxRows is the largest number of rows in a table of the status page.
 const maxRows = 200
 
 //go:embed status.html
@@ -22,7 +22,7 @@ var statusText string
 
 var statusTemplate = template.Must(template.New("status").Parse(statusText))
 
-// status is the page that shows what the router does.
+// status serves the status page and POST /drain.
 type status struct {
 	started   time.Time
 	listeners []string
@@ -32,7 +32,7 @@ type status struct {
 	drain     *drain
 }
 
-// statusData is what the template shows.
+// statusData is the data of the template status.html.
 type statusData struct {
 	Query       string
 	MaxRows     int
@@ -40,8 +40,8 @@ type statusData struct {
 	Draining    time.Time
 	Listeners   []string
 	Load        sniproxy.Load
-	Cache       *hostlookup.Stats // nil for none
-	FileHosts   int               // -1 for none
+	Cache       *hostlookup.Stats // nil without a cache
+	FileHosts   int               // -1 without a file
 	Hosts       []hostRow
 	Connections []connectionRow
 	Faults      []connectionRow
@@ -63,7 +63,7 @@ func (s *status) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.page)
 	mux.Handle("POST /drain", s.drain)
-	// A page that somebody has open elsewhere in the same browser must not drain.
+	// Otherwise any page in the operator's browser could send POST /drain.
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
@@ -110,7 +110,7 @@ func (s *status) data(query string, now time.Time) statusData {
 	return d
 }
 
-// hostRows are hosts of the file and the cache, as many as there is room for.
+// hostRows returns up to maxRows hosts of the file and the cache that match the query.
 func (s *status) hostRows(query string) []hostRow {
 	var rows []hostRow
 	add := func(row hostRow) bool {
@@ -165,7 +165,7 @@ func (c connectionRow) matches(query string) bool {
 	return matches(query, c.Name, c.App, c.Endpoint, c.Client, c.Upstream)
 }
 
-// matches tells whether one of the texts has the query in it.
+// matches reports whether one of the texts contains the query.
 func matches(query string, texts ...string) bool {
 	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, query) })
 }
