@@ -2,43 +2,42 @@ package peek
 
 import "iter"
 
-// ClientHello is what a router wants to know of the first message of a TLS client.
+// ClientHello contains the parts of a ClientHello that a router needs.
 //
-// ServerName is a copy. The lists are views of the bytes that were parsed, or of a
-// copy if the hello came in several records: they are good for as long as the
-// caller leaves those bytes alone.
+// ServerName is a copy. The lists are views of the parsed bytes, or of a copy if the hello came in
+// several records. They are valid until the caller changes those bytes.
 type ClientHello struct {
-	// ServerName is the host_name of the server_name extension (RFC 6066 section
-	// 3) exactly as sent: any case, perhaps a trailing dot, perhaps no valid name;
-	// see NormalizeServerName. Empty beside ErrNoName.
+	// ServerName is the host_name of the server_name extension (RFC 6066 section 3) as the client
+	// sent it: in any case, with or without a final dot, perhaps invalid. See NormalizeServerName.
+	// It is empty with ErrNoName.
 	ServerName string
 
-	// LegacyVersion is the version field of the message. From TLS 1.3 on it is
-	// 0x0303 whatever is offered; see MaxVersion.
+	// LegacyVersion is the version field of the message. Clients of TLS 1.3 send 0x0303; see
+	// MaxVersion.
 	LegacyVersion uint16
 
-	// ECH tells that the outer form of an encrypted hello is offered (RFC 9849). Then
-	// ServerName is the public name of a provider, or the real name beside a decoy:
-	// browsers send decoys ("GREASE") to everybody.
+	// ECH reports whether the hello is the outer form of an encrypted hello (RFC 9849). Then
+	// ServerName is the public name of a provider. If the encrypted part is a decoy, ServerName is
+	// the real name: browsers send decoys ("GREASE") to every server.
 	ECH bool
 
-	// SSLv2 tells that the hello came in the form of SSL 2.0, which names no host.
+	// SSLv2 reports whether the hello has the format of SSL 2.0, which has no host name.
 	SSLv2 bool
 
-	// Len is how many bytes the hello takes, with the headers of its records.
+	// Len is the length of the hello in bytes, with the headers of its records.
 	Len int
 
-	alpn, versions, keyShares []byte // bodies of the lists, checked
+	alpn, versions, keyShares []byte // the contents of the lists; they are well-formed
 }
 
-// ParseClientHello parses the ClientHello at the beginning of b, of MaxBytes at
-// most; more may follow it. The error is nil, NeedMore, ErrNoName (the hello is
-// complete otherwise) or an *Error with ErrNotTLS, ErrTooLarge or ErrMalformed.
+// ParseClientHello parses the ClientHello at the beginning of b. The hello has at most MaxBytes,
+// and other bytes may follow it. The error is nil, NeedMore, ErrNoName (with a complete
+// ClientHello), or an *Error with ErrNotTLS, ErrTooLarge or ErrMalformed.
 //
-// It takes every ClientHello that crypto/tls takes, except: records of another major
-// version than 3, warning alerts before or within the hello, hellos above MaxBytes.
-// It takes more in two ways: names may have a trailing dot, and extensions that it
-// has no use for are not looked into.
+// ParseClientHello accepts every ClientHello that crypto/tls accepts, except records of another
+// major version than 3, warning alerts before or within the hello, and hellos above MaxBytes. It
+// also accepts hellos that crypto/tls refuses: names with a final dot, and malformed extensions
+// that it does not need.
 func ParseClientHello(b []byte) (ClientHello, error) {
 	var s helloScan
 	var h ClientHello
@@ -46,8 +45,8 @@ func ParseClientHello(b []byte) (ClientHello, error) {
 	return h, err
 }
 
-// ALPN yields the application protocols offered, in the client's order. They are
-// views, and opaque bytes: clients mix random ones in.
+// ALPN yields the application protocols that the client offers, in its order. They are views, and
+// may contain any bytes: some clients add random ones.
 func (h ClientHello) ALPN() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for l := h.alpn; len(l) > 0; l = l[1+l[0]:] {
@@ -58,8 +57,8 @@ func (h ClientHello) ALPN() iter.Seq[[]byte] {
 	}
 }
 
-// OffersALPN tells whether the client offers an application protocol: "h2",
-// "http/1.1", "acme-tls/1".
+// OffersALPN reports whether the client offers an application protocol, such as "h2", "http/1.1" or
+// "acme-tls/1".
 func (h ClientHello) OffersALPN(protocol string) bool {
 	for p := range h.ALPN() {
 		if string(p) == protocol {
@@ -69,8 +68,8 @@ func (h ClientHello) OffersALPN(protocol string) bool {
 	return false
 }
 
-// SupportedVersions yields the supported_versions extension, which clients of TLS
-// 1.3 send, in the client's order and with the reserved values that some mix in.
+// SupportedVersions yields the versions in the supported_versions extension, in the client's order.
+// Clients of TLS 1.3 send this extension. Some add reserved values (RFC 8701).
 func (h ClientHello) SupportedVersions() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		for l := h.versions; len(l) >= 2; l = l[2:] {
@@ -81,7 +80,7 @@ func (h ClientHello) SupportedVersions() iter.Seq[uint16] {
 	}
 }
 
-// MaxVersion is the highest version offered, such as tls.VersionTLS13.
+// MaxVersion returns the highest version that the client offers, such as tls.VersionTLS13.
 func (h ClientHello) MaxVersion() uint16 {
 	if len(h.versions) == 0 {
 		return min(h.LegacyVersion, 0x0303) // RFC 8446 section 4.2.1
@@ -95,8 +94,8 @@ func (h ClientHello) MaxVersion() uint16 {
 	return highest
 }
 
-// KeyShares yields the groups that the client sends key shares for, in its order and
-// with the reserved values that some mix in.
+// KeyShares yields the groups of the client's key shares, in its order. Some clients add reserved
+// values (RFC 8701).
 func (h ClientHello) KeyShares() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		for l := h.keyShares; len(l) >= 4; {
@@ -108,8 +107,8 @@ func (h ClientHello) KeyShares() iter.Seq[uint16] {
 	}
 }
 
-// PostQuantum tells whether one of the key shares is of ML-KEM, alone or in a hybrid,
-// or of the Kyber draft that was deployed before it.
+// PostQuantum reports whether the client sends a key share for ML-KEM, alone or in a hybrid, or for
+// the Kyber draft that was in use before.
 func (h ClientHello) PostQuantum() bool {
 	for group := range h.KeyShares() {
 		switch group {
@@ -122,10 +121,10 @@ func (h ClientHello) PostQuantum() bool {
 	return false
 }
 
-// isGREASE tells the values that RFC 8701 reserves for clients to mix in.
+// isGREASE reports whether RFC 8701 reserves the value: clients add such values to their lists.
 func isGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
 
-// The extensions that are looked into.
+// The extensions that the parser reads.
 const (
 	extServerName        = 0
 	extALPN              = 16
@@ -134,12 +133,12 @@ const (
 	extECH               = 0xfe0d
 )
 
-// cursor takes fields from a message. After a field that does not fit, bad is where
-// it began and all further fields are empty.
+// cursor reads the fields of a message. When a field does not fit, the cursor stores its offset in
+// bad, and all later fields are empty.
 type cursor struct {
 	b   []byte
 	pos int
-	bad int // offset of the first field that did not fit, -1 if all did
+	bad int // the offset of the first field that does not fit; -1 if all fit
 }
 
 func (c *cursor) empty() bool { return c.bad >= 0 || c.pos == len(c.b) }
@@ -169,20 +168,21 @@ func (c *cursor) uint16() int {
 	return int(c.b[at])<<8 | int(c.b[at+1])
 }
 
-// vector8 and vector16 take a vector with a length of one or two bytes before it.
+// vector8 reads a vector that a length of one byte precedes.
 func (c *cursor) vector8() cursor {
 	start := c.pos
 	n := c.uint8()
 	return c.vector(start, n)
 }
 
+// vector16 reads a vector that a length of two bytes precedes.
 func (c *cursor) vector16() cursor {
 	start := c.pos
 	n := c.uint16()
 	return c.vector(start, n)
 }
 
-// vector takes n bytes, of a field that begins at start.
+// vector reads n bytes of a field that begins at start.
 func (c *cursor) vector(start, n int) cursor {
 	if c.bad < 0 && len(c.b)-c.pos < n {
 		c.bad = start
@@ -197,14 +197,14 @@ func (c *cursor) vector(start, n int) cursor {
 
 func (c *cursor) rest() []byte { return c.b[c.pos:len(c.b):len(c.b)] }
 
-// fault is a field of a message and what is wrong with it.
+// fault describes an error in a message.
 type fault struct {
-	what string // "" is none
-	at   int
+	what string // the field and its error; "" means that there is no error
+	at   int    // the offset in the message
 }
 
-// parseBody parses a whole message with its header of four bytes (RFC 8446 sections
-// 4 and 4.1.2).
+// parseBody parses a complete message with its header of four bytes (RFC 8446 sections 4 and
+// 4.1.2).
 func (h *ClientHello) parseBody(msg []byte) fault {
 	c := cursor{b: msg, pos: 4, bad: -1}
 	h.LegacyVersion = uint16(c.uint16())
@@ -218,14 +218,14 @@ func (h *ClientHello) parseBody(msg []byte) fault {
 		return fault{"ClientHello: field beyond the end of the message", c.bad}
 	}
 	if c.empty() {
-		return fault{} // as clients before extensions were invented
+		return fault{} // a client older than extensions
 	}
 	extensions := c.vector16()
 	if c.bad >= 0 {
 		return fault{"extensions: beyond the end of the message", c.bad}
 	}
 	if !c.empty() {
-		return fault{"extensions: the message goes on behind them", c.pos}
+		return fault{"extensions: bytes after them", c.pos}
 	}
 	return h.parseExtensions(extensions)
 }
@@ -234,8 +234,7 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 	var seen uint8
 	for !c.empty() {
 		start := c.pos
-		// Written out, as most of the time goes here and most extensions are of no
-		// interest.
+		// This is most of the work of a parse, so it does not use the methods of cursor.
 		left := c.rest()
 		if len(left) < 4 {
 			return fault{"extension: beyond the end of the extensions", start}
@@ -260,8 +259,8 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 		case extECH:
 			bit, what = 16, h.parseECH(body)
 		}
-		// RFC 8446 section 4.2 forbids two of a type. Of those above, different
-		// implementations would believe different ones.
+		// RFC 8446 section 4.2 forbids two extensions of one type. Implementations differ in which
+		// of the two they use.
 		if seen&bit != 0 {
 			what = "extension: second one of its type"
 		}
@@ -273,15 +272,15 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 	return fault{}
 }
 
-// parseServerName skips names of other types than host_name, as crypto/tls does.
-// OpenSSL and BoringSSL refuse them, so nobody reads another name.
+// parseServerName skips names of other types than host_name, like crypto/tls. This is safe: OpenSSL
+// and BoringSSL refuse such a hello, so no server reads another name from it.
 func (h *ClientHello) parseServerName(c cursor) string {
 	list := c.vector16()
 	if c.bad >= 0 {
 		return "server_name: list beyond the end of the extension"
 	}
 	if !c.empty() {
-		return "server_name: extension goes on behind its list"
+		return "server_name: bytes after the list"
 	}
 	if list.empty() {
 		return "server_name: empty list"
@@ -331,7 +330,7 @@ func (h *ClientHello) parseVersions(c cursor) string {
 }
 
 func (h *ClientHello) parseKeyShares(c cursor) string {
-	list := c.vector16() // empty is allowed: the client asks for the group
+	list := c.vector16() // may be empty: then the client asks the server for a group
 	if c.bad >= 0 || !c.empty() {
 		return "key_share: bad list length"
 	}
@@ -346,8 +345,7 @@ func (h *ClientHello) parseKeyShares(c cursor) string {
 	return ""
 }
 
-// parseECH looks at the type alone: 0 is the outer hello. What follows it is between
-// the client and whoever holds the key.
+// parseECH reads only the type: 0 means the outer hello. The rest is encrypted.
 func (h *ClientHello) parseECH(c cursor) string {
 	h.ECH = !c.empty() && c.rest()[0] == 0
 	return ""

@@ -8,42 +8,44 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// The kinds of errors. Test with errors.Is.
+// The kinds of errors. Test for them with errors.Is.
 var (
-	// ErrNeedMore is what every NeedMore is.
+	// ErrNeedMore matches every NeedMore.
 	ErrNeedMore = errors.New("peek: need more bytes")
 
-	// ErrNotTLS: the bytes do not begin a ClientHello.
+	// ErrNotTLS means that the bytes do not begin a ClientHello.
 	ErrNotTLS = errors.New("peek: not TLS")
 
-	// ErrNotHTTP: the bytes do not begin an HTTP request.
+	// ErrNotHTTP means that the bytes do not begin an HTTP request.
 	ErrNotHTTP = errors.New("peek: not HTTP")
 
-	// ErrNoName: well-formed, but no host is named. The values that come with it
-	// are complete otherwise.
+	// ErrNoName means that the bytes are well-formed but name no host. The result next to it is
+	// otherwise complete.
 	ErrNoName = errors.New("peek: no host name")
 
-	// ErrTooLarge: the answer would need more bytes than the bound.
+	// ErrTooLarge means that the hello or head exceeds the bound.
 	ErrTooLarge = errors.New("peek: too large")
 
-	// ErrMalformed: the bytes break their protocol, or could be read in two ways.
+	// ErrMalformed means that the bytes break their protocol, or that servers could read them
+	// differently.
 	ErrMalformed = errors.New("peek: malformed")
 
-	// ErrInvalidName: the name is none that a host can have. The three below are
-	// ErrInvalidName too.
+	// ErrInvalidName means that the name is not a host name. It also matches the three errors
+	// below.
 	ErrInvalidName = errors.New("peek: invalid host name")
 
-	// ErrIPLiteral: an address in place of a name, in any of its spellings.
+	// ErrIPLiteral means that the name is an IP address in any spelling.
 	ErrIPLiteral = fmt.Errorf("%w: IP address", ErrInvalidName)
 
-	// ErrControlCharacter: NUL, a line end, DEL or the like in a name.
+	// ErrControlCharacter means that the name contains a control character, such as NUL or a line
+	// end.
 	ErrControlCharacter = fmt.Errorf("%w: control character", ErrInvalidName)
 
-	// ErrNameTooLong: more than 253 bytes, or a label of more than 63.
+	// ErrNameTooLong means that the name has more than 253 bytes, or a label more than 63.
 	ErrNameTooLong = fmt.Errorf("%w: too long", ErrInvalidName)
 )
 
-// errNeither is for bytes that are no protocol known here.
+// errNeither is both ErrNotTLS and ErrNotHTTP.
 var errNeither = &neither{}
 
 type neither struct{}
@@ -51,10 +53,9 @@ type neither struct{}
 func (*neither) Error() string   { return "peek: neither TLS nor HTTP" }
 func (*neither) Unwrap() []error { return []error{ErrNotTLS, ErrNotHTTP} }
 
-// NeedMore is the error for bytes that are not enough to decide. Its value is how
-// many further ones a name takes at the least, 1 where that is not known; what is
-// wrong may show before. It is returned as it is, never wrapped, so a type assertion
-// finds it.
+// NeedMore is the error for too few bytes. Its value is the least number of bytes that a name still
+// needs; 1 means that the number is unknown. An error may show earlier. NeedMore is never wrapped,
+// so a type assertion finds it.
 type NeedMore int
 
 func (n NeedMore) Error() string { return fmt.Sprintf("%v, at least %d", ErrNeedMore, int(n)) }
@@ -62,11 +63,11 @@ func (n NeedMore) Error() string { return fmt.Sprintf("%v, at least %d", ErrNeed
 // Is makes errors.Is(err, ErrNeedMore) work.
 func (NeedMore) Is(target error) bool { return target == ErrNeedMore }
 
-// Error says what is wrong with the bytes, and where.
+// Error describes an error in the bytes.
 type Error struct {
-	Err    error  // the kind: one of the variables above
-	What   string // the field and its fault: "server_name: empty list"
-	Offset int    // of the field, in the bytes or the name that were given
+	Err    error  // the kind: one of the variables in this package
+	What   string // the field and its error: "server_name: empty list"
+	Offset int    // of the field, in the bytes or in the name
 }
 
 func (e *Error) Error() string {

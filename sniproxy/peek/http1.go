@@ -5,36 +5,33 @@ import (
 	"strings"
 )
 
-// Request is what a router wants to know of an HTTP request. Its strings are copies.
+// Request contains the parts of an HTTP request that a router needs. Its strings are copies.
 type Request struct {
-	// Host is what the request says it is for, exactly as sent: any case, perhaps
-	// with a port, perhaps no valid name; see NormalizeHost. Empty beside
-	// ErrNoName.
+	// Host is the host as the client sent it: in any case, with or without a port, perhaps invalid.
+	// See NormalizeHost. It is empty with ErrNoName.
 	Host string
 
-	// Method is the method: the answer to HEAD has no body, and CONNECT wants a
-	// tunnel that few backends give.
+	// Method is the method. The answer to HEAD has no body.
 	Method string
 
-	// Len is how many bytes the head of the request takes; with HTTP/2, all bytes
-	// to the end of its header block.
+	// Len is the length of the request head in bytes. In HTTP/2, it is the number of all bytes up
+	// to the end of the header block.
 	Len int
 }
 
-// ParseHTTP1 parses the request line and the header fields at the beginning of b, of
-// MaxBytes at most. The error is nil, NeedMore, ErrNoName or an *Error with
-// ErrNotHTTP, ErrTooLarge or ErrMalformed. There is no answer before the end of the
-// head, as each further line could hold a second Host.
+// ParseHTTP1 parses the request line and the header fields at the beginning of b, at most MaxBytes.
+// The error is nil, NeedMore, ErrNoName, or an *Error with ErrNotHTTP, ErrTooLarge or ErrMalformed.
+// The result is final only at the end of the head, because every line could contain a second Host.
 //
-// The host is that of the request target if it is absolute ("GET http://a/ HTTP/1.1")
-// or the authority of a CONNECT, otherwise that of the Host field (RFC 9112 section
-// 3.3). ErrNoName is a request of HTTP/1.0 without Host, or an empty Host.
+// The host is the host of an absolute request target ("GET http://a/ HTTP/1.1"), the authority of a
+// CONNECT, or else the Host field (RFC 9112 section 3.3). A request of HTTP/1.0 without Host, and
+// an empty Host, return ErrNoName.
 //
-// Malformed are: two Host fields, even if they agree; a Host field that names another
-// host than the target; HTTP/1.1 without Host; a folded line; white space before a
-// colon or at the start of a line; a field name or method that is no token; control
-// characters; user information in the target; a request of HTTP/0.9. Lines may end
-// in CRLF or in LF (RFC 9112 section 2.2), but all in the same.
+// These are malformed: two Host fields, even equal ones; a Host field that differs from the host of
+// the target; HTTP/1.1 without Host; a folded line; white space before a colon or at the start of a
+// line; a field name or method that is not a token; control characters; user information in the
+// target; a request of HTTP/0.9. Lines may end in CRLF or LF (RFC 9112 section 2.2), but all in the
+// same.
 func ParseHTTP1(b []byte) (Request, error) {
 	if p, err := Detect(b); err != nil && isNeedMore(err) {
 		return Request{}, err
@@ -45,21 +42,21 @@ func ParseHTTP1(b []byte) (Request, error) {
 	return s.scan(b, MaxBytes)
 }
 
-// span is a part of the bytes. Positions, as the bytes may move between two calls.
+// span is a part of the bytes. It has positions, because the bytes may move between two calls.
 type span struct{ from, to int }
 
 func (s span) of(b []byte) []byte { return b[s.from:s.to] }
 
-// headScan reads the lines of a head. It keeps what the complete ones said, so that
-// bytes that come one at a time cost linear work in all.
+// headScan parses the lines of a head. It remembers the complete lines, so the work is linear even
+// if the bytes arrive one at a time.
 type headScan struct {
-	line     int // where the line begins that is not complete yet
-	searched int // up to where there is no line end in it
-	ending   int // of the lines before: 0 not known, 1 LF, 2 CRLF
+	line     int // the offset of the line that is not complete
+	searched int // the offset up to which this line has no line end
+	ending   int // the line end of the complete lines: 0 unknown, 1 LF, 2 CRLF
 
 	method    span
-	authority span // of the target; empty if it has none
-	oldest    bool // HTTP/1.0, where Host may be missing
+	authority span // of the request target; empty if the target has none
+	oldest    bool // HTTP/1.0, which allows requests without Host
 	host      span
 	hosts     int
 }
@@ -75,8 +72,8 @@ func (s *headScan) scan(b []byte, limit int) (Request, error) {
 			s.searched = len(in)
 			return Request{}, NeedMore(1)
 		}
-		// Nothing is kept of a line that is refused, or of the last one, so that
-		// asking again gives the same answer.
+		// s does not change for a line with an error, nor for the last line. So the next call
+		// returns the same result.
 		next := *s
 		done, err := next.take(in, s.searched+i)
 		if err != nil {
@@ -89,7 +86,8 @@ func (s *headScan) scan(b []byte, limit int) (Request, error) {
 	}
 }
 
-// take reads the line that ends with the LF at lf; done is that it was the empty one.
+// take parses the line that ends with the LF at offset lf. done means that the line is the empty
+// line after the head.
 func (s *headScan) take(b []byte, lf int) (done bool, err error) {
 	line := span{s.line, lf}
 	ending := 1
@@ -116,7 +114,7 @@ func (s *headScan) take(b []byte, lf int) (done bool, err error) {
 	return false, s.field(b, line)
 }
 
-// requestLine takes "method SP request-target SP HTTP/1.x" (RFC 9112 section 3).
+// requestLine parses "method SP request-target SP HTTP/1.x" (RFC 9112 section 3).
 func (s *headScan) requestLine(b []byte, line span) error {
 	text := line.of(b)
 	space := bytes.IndexByte(text, ' ')
@@ -142,12 +140,12 @@ func (s *headScan) requestLine(b []byte, line span) error {
 	return s.target(b, target)
 }
 
-// target finds the authority in the four forms of RFC 9112 section 3.2.
+// target finds the authority of a request target, in the four forms of RFC 9112 section 3.2.
 func (s *headScan) target(b []byte, target span) error {
 	text := target.of(b)
 	switch {
 	case string(s.method.of(b)) == "CONNECT":
-		// authority-form: "host:port". Validity of the host is not decided here.
+		// authority-form: "host:port". NormalizeHost checks the host later.
 		if bytes.IndexByte(text, ':') < 0 || bytes.ContainsAny(text, "/?#@\\") {
 			return malformed(target.from, "CONNECT target: not host and port")
 		}
@@ -180,7 +178,7 @@ func (s *headScan) target(b []byte, target span) error {
 	return nil
 }
 
-// field takes "name: value" (RFC 9112 section 5).
+// field parses "name: value" (RFC 9112 section 5).
 func (s *headScan) field(b []byte, line span) error {
 	text := line.of(b)
 	if text[0] == ' ' || text[0] == '\t' {
@@ -206,14 +204,14 @@ func (s *headScan) field(b []byte, line span) error {
 		return malformed(line.from, "Host: second one")
 	}
 	value := bytes.Trim(text[colon+1:], " \t")
-	// The trimmed value is found again by the white space before it.
+	// The length of the white space before the value gives its offset.
 	skipped := len(text[colon+1:]) - len(bytes.TrimLeft(text[colon+1:], " \t"))
 	s.host.from = line.from + colon + 1 + skipped
 	s.host.to = s.host.from + len(value)
 	return nil
 }
 
-// request gives the answer of a whole head.
+// request returns the result for a complete head.
 func (s *headScan) request(b []byte) (Request, error) {
 	r := Request{Method: methodName(s.method.of(b)), Len: len(b)}
 	if s.hosts == 0 && !s.oldest {
@@ -234,7 +232,7 @@ func (s *headScan) request(b []byte) (Request, error) {
 	return r, nil
 }
 
-// sameHost tells whether two authorities name one host, whatever the port.
+// sameHost reports whether two authorities have the same host. It ignores the ports.
 func sameHost(a, b []byte) bool {
 	if bytes.EqualFold(a, b) {
 		return true
@@ -251,7 +249,7 @@ func isHost(name []byte) bool {
 	return len(name) == 4 && name[0]|0x20 == 'h' && name[1]|0x20 == 'o' && name[2]|0x20 == 's' && name[3]|0x20 == 't'
 }
 
-// methodName spares the allocation for the usual methods.
+// methodName returns a method as a string, without an allocation for the usual methods.
 func methodName(b []byte) string {
 	switch string(b) {
 	case "GET":
@@ -274,7 +272,7 @@ func methodName(b []byte) string {
 	return string(b)
 }
 
-// tokenByte tells the characters of tokens (RFC 9110 section 5.6.2).
+// tokenByte reports whether c may be in a token (RFC 9110 section 5.6.2).
 func tokenByte(c byte) bool { return tokenBytes[c] }
 
 var tokenBytes = func() (is [256]bool) {

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// preface is what a client of HTTP/2 sends first (RFC 9113 section 3.4).
+// preface is the start of every HTTP/2 connection (RFC 9113 section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// The frames and flags that matter here (RFC 9113 section 6).
+// Types and flags of frames (RFC 9113 section 6).
 const (
 	frameData         = 0
 	frameHeaders      = 1
@@ -25,27 +25,26 @@ const (
 	flagPriority   = 0x20
 
 	frameHeader = 9
-	// What a client must keep to as long as it knows no settings of its server.
+	// The limits for a client that has not received SETTINGS from the server.
 	maxFrame         = 1 << 14
 	headerTableBytes = 4096
 
-	// How long a list of fields may get when it is decoded.
+	// The bound of a decoded list of fields, in bytes.
 	maxHeaderList = MaxBytes
 )
 
-// ParseHTTP2 parses the beginning of an HTTP/2 connection in clear, with prior
-// knowledge, up to the end of the first request's header block, of MaxBytes at most.
-// The error is nil, NeedMore, ErrNoName (neither :authority nor Host, or empty) or an
-// *Error with ErrNotHTTP, ErrTooLarge or ErrMalformed.
+// ParseHTTP2 parses the beginning of a cleartext HTTP/2 connection with prior knowledge, up to the
+// end of the header block of the first request, at most MaxBytes. The error is nil, NeedMore,
+// ErrNoName (:authority and host are missing or empty), or an *Error with ErrNotHTTP, ErrTooLarge
+// or ErrMalformed.
 //
-// The host is :authority, or else the host field (RFC 9113 section 8.3.1). Malformed
-// are: two of either; a host field that names another host than :authority; frames
-// that may not come before the first request; header blocks that HPACK cannot
-// decode; pseudo-header fields that are unknown, repeated or late; names with upper
-// case letters or control characters.
+// The host is :authority, or else the host field (RFC 9113 section 8.3.1). These are malformed: two
+// of either; a host field that differs from :authority; frames that must not come before the first
+// request; header blocks that HPACK cannot decode; pseudo-header fields that are unknown, repeated,
+// or after a regular field; field names with upper case letters or control characters.
 //
-// A client that waits for the settings of its server before it sends a request is
-// not served by a router: there is no server yet. The usual ones do not wait.
+// A router cannot serve a client that waits for the SETTINGS of the server before its first
+// request, because there is no server yet. The usual clients do not wait.
 func ParseHTTP2(b []byte) (Request, error) {
 	if !bytes.HasPrefix(b, []byte(preface)[:min(len(b), len("PRI "))]) {
 		return Request{}, &Error{Err: ErrNotHTTP, What: "connection preface", Offset: 0}
@@ -54,12 +53,12 @@ func ParseHTTP2(b []byte) (Request, error) {
 	return s.scan(b, MaxBytes)
 }
 
-// frameScan reads frames. It remembers those that are complete, so that bytes that
-// come one at a time cost linear work in all.
+// frameScan parses frames. It remembers the complete frames, so the work is linear even if the
+// bytes arrive one at a time.
 type frameScan struct {
-	off    int    // where the first frame begins that is not complete yet
-	stream uint32 // of a header block that goes on; 0 is none
-	start  int    // where the HEADERS frame of that block begins
+	off    int    // the offset of the first frame that is not complete
+	stream uint32 // the stream of an incomplete header block; 0 means none
+	start  int    // the offset of the HEADERS frame of that block
 }
 
 func (s *frameScan) scan(b []byte, limit int) (Request, error) {
@@ -83,7 +82,7 @@ func (s *frameScan) scan(b []byte, limit int) (Request, error) {
 	}
 }
 
-// need asks for the bytes up to end, if they are allowed.
+// need returns NeedMore for the bytes up to end, or ErrTooLarge if end exceeds the limit.
 func need(end int, b []byte, limit int) error {
 	if end > limit {
 		return tooLarge(limit, "HTTP/2 request")
@@ -91,7 +90,7 @@ func need(end int, b []byte, limit int) error {
 	return NeedMore(end - len(b))
 }
 
-// frame looks at the frame at s.off, and says whether to go on with the next.
+// frame parses the frame at s.off. again means that the next frame must be parsed too.
 func (s *frameScan) frame(b []byte, limit int) (r Request, again bool, err error) {
 	body := s.off + frameHeader
 	if len(b) < body || body > limit {
@@ -136,8 +135,8 @@ func (s *frameScan) frame(b []byte, limit int) (r Request, again bool, err error
 	return r, false, err
 }
 
-// joinBlock copies a header block out of its frames, which were looked at one by one. It is
-// done at the end, so that a client that never comes to it does not cost its bytes twice.
+// joinBlock returns the header block of several frames, which frame has checked. frame calls it
+// only when the block is complete, so an incomplete block costs no copy.
 func joinBlock(frames []byte) []byte {
 	block := make([]byte, 0, len(frames))
 	for len(frames) > 0 {
@@ -152,7 +151,7 @@ func joinBlock(frames []byte) []byte {
 	return block
 }
 
-// refuse says what is wrong with a frame in its place, "" if nothing is.
+// refuse returns the error of a frame at its place, "" if there is none.
 func (s *frameScan) refuse(kind, flags byte, length int, stream uint32) string {
 	first := s.off == len(preface)
 	switch {
@@ -182,8 +181,8 @@ func (s *frameScan) refuse(kind, flags byte, length int, stream uint32) string {
 	return ""
 }
 
-// stripHeaders takes padding and priority off a HEADERS frame (RFC 9113 section
-// 6.2); nil is that they do not fit.
+// stripHeaders removes padding and priority from a HEADERS frame (RFC 9113 section 6.2). It returns
+// nil if they do not fit.
 func stripHeaders(p []byte, flags byte) []byte {
 	padding := 0
 	if flags&flagPadded != 0 {
@@ -204,25 +203,25 @@ func stripHeaders(p []byte, flags byte) []byte {
 	return p[: len(p)-padding : len(p)-padding]
 }
 
-// fieldScan takes the fields of a header block as they are decoded.
+// fieldScan collects the fields of a header block while HPACK decodes them.
 type fieldScan struct {
 	method, authority, host string
-	pseudo                  [5]bool // which pseudo-header fields came
+	pseudo                  [5]bool // the pseudo-header fields that were seen
 	hosts                   int
-	regular                 bool // a field that is no pseudo-header field came
-	size                    int  // of all fields, as RFC 9113 section 6.5.2 counts
+	regular                 bool // a regular field was seen
+	size                    int  // the size of all fields by RFC 9113 section 6.5.2
 	what                    string
 }
 
-// parseFields decodes a header block. at is where it begins, for errors.
+// parseFields decodes a header block. at is its offset, for errors.
 func parseFields(block []byte, at int) (Request, error) {
 	var s fieldScan
 	var d *hpack.Decoder
 	d = hpack.NewDecoder(headerTableBytes, func(f hpack.HeaderField) {
 		s.size += int(f.Size())
 		if s.size > maxHeaderList {
-			// An index of one byte can stand for 4 KiB, so small blocks make huge
-			// lists; what is decoded from here on is of no interest.
+			// One byte of a block can stand for a field of 4 KiB, so a small block can make a huge
+			// list. The rest is not needed.
 			d.SetEmitEnabled(false)
 			return
 		}
@@ -260,8 +259,8 @@ func parseFields(block []byte, at int) (Request, error) {
 	return r, nil
 }
 
-// field takes one field and says what is wrong with it (RFC 9113 sections 8.2.1 and
-// 8.3), "" if nothing is.
+// field stores one field and returns its error (RFC 9113 sections 8.2.1 and 8.3), "" if there is
+// none.
 func (s *fieldScan) field(name, value string) string {
 	for i := range len(value) {
 		if c := value[i]; c == 0 || c == '\r' || c == '\n' {
@@ -300,7 +299,7 @@ func (s *fieldScan) pseudoField(name, value string) string {
 		index = 2
 	case ":scheme":
 		index = 3
-	case ":protocol": // RFC 8441; only its place and number matter here
+	case ":protocol": // RFC 8441
 		index = 4
 	default:
 		return "pseudo-header field: unknown"
@@ -310,7 +309,7 @@ func (s *fieldScan) pseudoField(name, value string) string {
 	}
 	s.pseudo[index] = true
 	if s.regular {
-		return "pseudo-header field: behind a regular one"
+		return "pseudo-header field: after a regular one"
 	}
 	return ""
 }

@@ -165,7 +165,7 @@ func TestHTTP2Bounds(t *testing.T) {
 	long := strings.Repeat("~", 60_000) // no shorter by Huffman's code
 	fits := continued(get("x", long[:50_000], ":authority", "a.example"), 10_000).Bytes()
 	_, err := peek.ParseHTTP2(fits)
-	require.ErrorIs(t, err, peek.ErrMalformed, "pseudo-header field behind a regular one, so it was read to its end")
+	require.ErrorIs(t, err, peek.ErrMalformed, "pseudo-header field after a regular one, so it was read to its end")
 
 	over := continued(get(":authority", "a.example", "x", long, "y", long), 16384).Bytes()
 	_, err = peek.ParseHTTP2(over)

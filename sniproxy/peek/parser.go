@@ -1,21 +1,22 @@
 package peek
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
-// MaxBytes is how many bytes are looked at where nothing else is said. Hellos with
-// post-quantum key shares reach 21.5 KB, and request heads are refused above 8 to
-// 64 KiB by most servers.
+// MaxBytes is the default bound of a hello or head. Hellos with post-quantum key shares reach 21.5
+// KB. Most servers refuse request heads above a bound between 8 and 64 KiB.
 const MaxBytes = 64 << 10
 
-// Parser decides on one connection, over bytes that come little by little. The zero
-// value is ready, takes every protocol and looks at MaxBytes at most. A Parser is
-// not safe for concurrent use, and is done with when it has given a final answer;
-// assign a new value to use it again. It holds no view of the bytes between calls.
+// Parser parses the first bytes of one connection while they arrive. The zero value accepts every
+// protocol and at most MaxBytes. A Parser is not safe for concurrent use. After a final result,
+// assign a new value to use it again. Between calls, a Parser keeps no reference to the bytes.
 type Parser struct {
-	// Accept is the set of protocols to take; 0 is all.
+	// Accept is the set of accepted protocols; 0 means all.
 	Accept Protocol
-	// MaxBytes bounds a hello with its record headers, or the head of a request;
-	// 0 is the constant MaxBytes.
+	// MaxBytes bounds a hello with its record headers, or the head of a request. 0 means the
+	// constant MaxBytes.
 	MaxBytes int
 
 	protocol Protocol
@@ -24,35 +25,33 @@ type Parser struct {
 	frames   frameScan
 }
 
-// Result is what the first bytes say.
+// Result is the content of the first bytes.
 type Result struct {
-	// Protocol is what the client speaks; 0 as long as that is not known. It is
-	// set beside an error too, as soon as it is known.
+	// Protocol is the protocol of the client. 0 means that it is not known yet. It is set next to
+	// an error too.
 	Protocol Protocol
 
-	// Name is the host in the form of NormalizeHost: lower case A-labels without
-	// port and trailing dot. Empty beside an error.
+	// Name is the host in the normal form of NormalizeHost: lower case, without a port and a final
+	// dot. It is empty next to an error.
 	Name string
 
-	// RawName is the name as it was sent, with its port if it had one: anything
-	// that a client may send, for logs only. It is set beside an error about the
-	// name.
+	// RawName is the name as the client sent it, with its port. It may contain any bytes, and is
+	// only for logs. It is set next to an error about the name too.
 	RawName string
 
-	// Hello is the ClientHello of TLS, complete also with ErrNoName.
+	// Hello is the ClientHello. With ErrNoName, it is complete except for the name.
 	Hello ClientHello
 
-	// Request is the request of HTTP1 or HTTP2, complete also with ErrNoName.
+	// Request is the HTTP request. With ErrNoName, it is complete except for the host.
 	Request Request
 }
 
-// Parse looks at b, which holds all that the client has sent so far: what the call
-// before was given, in the same array or another, and more after it. It does not
-// change or keep b, but the lists in Result.Hello are views of it.
+// Parse parses b, which holds everything that the client has sent so far: the bytes of the previous
+// call in the same or another array, and new bytes after them. Parse neither changes nor keeps b,
+// but the lists in Result.Hello are views of b.
 //
-// The error is nil, NeedMore, ErrNoName or an *Error. Bytes that begin no accepted
-// protocol are ErrNotTLS where only TLS is accepted, ErrNotHTTP where it is not,
-// else both.
+// The error is nil, NeedMore, ErrNoName or an *Error. For bytes of a protocol that is not accepted,
+// it is ErrNotTLS if only TLS is accepted, ErrNotHTTP if TLS is not accepted, and otherwise both.
 func (p *Parser) Parse(b []byte) (Result, error) {
 	var r Result
 	err := p.parse(&r, b)
@@ -61,10 +60,7 @@ func (p *Parser) Parse(b []byte) (Result, error) {
 
 func (p *Parser) parse(r *Result, b []byte) error {
 	r.Protocol = p.protocol
-	limit := p.MaxBytes
-	if limit == 0 {
-		limit = MaxBytes
-	}
+	limit := cmp.Or(p.MaxBytes, MaxBytes)
 	if p.protocol == 0 {
 		detected, err := Detect(b)
 		switch {
@@ -106,7 +102,7 @@ func (p *Parser) parse(r *Result, b []byte) error {
 	return err
 }
 
-// refuse is the error for a protocol that is not accepted.
+// refuse returns the error for a protocol that is not accepted.
 func (p *Parser) refuse(what string) error {
 	kind := error(errNeither)
 	switch {
@@ -123,18 +119,18 @@ func isNeedMore(err error) bool {
 	return ok
 }
 
-// Protocol is what a client speaks first, or a set of such: TLS|HTTP1. The zero
-// value is none of them.
+// Protocol is the protocol of a client's first bytes, or a set of protocols: TLS|HTTP1. The zero
+// value is the empty set.
 type Protocol uint8
 
-// The protocols that can be told apart by their first bytes.
+// The protocols that Detect recognises.
 const (
-	TLS   Protocol = 1 << iota // a ClientHello, in records or in the form of SSL 2.0
+	TLS   Protocol = 1 << iota // a ClientHello, in records or in the format of SSL 2.0
 	HTTP1                      // a request of HTTP/1.0 or HTTP/1.1
 	HTTP2                      // HTTP/2 in clear with prior knowledge ("h2c")
 )
 
-// String gives "tls", "http/1", "h2c", several joined by "|", or "unknown".
+// String returns "tls", "http/1" or "h2c", several of them joined by "|", or "unknown".
 func (p Protocol) String() string {
 	var names []string
 	for _, known := range []struct {
@@ -151,15 +147,15 @@ func (p Protocol) String() string {
 	return strings.Join(names, "|")
 }
 
-// maxMethod bounds how long the first word of a request may be. The longest method
-// that is registered, UPDATEREDIRECTREF, has 17 letters.
+// maxMethod bounds the first word of a request. The longest registered method, UPDATEREDIRECTREF,
+// has 17 letters.
 const maxMethod = 24
 
-// Detect tells the protocol from the first bytes: two of a TLS record, five of a
-// hello of SSL 2.0, an HTTP method with the space after it. The error is NeedMore,
-// or is both ErrNotTLS and ErrNotHTTP when the bytes are of neither.
+// Detect returns the protocol of the first bytes. It needs two bytes of a TLS record, five of an
+// SSL 2.0 hello, or an HTTP method with the space after it. The error is NeedMore, or matches both
+// ErrNotTLS and ErrNotHTTP.
 //
-// It is a first look only: what it names may yet turn out malformed.
+// Detect does not parse the rest, which may be malformed.
 func Detect(b []byte) (Protocol, error) {
 	if len(b) == 0 {
 		return 0, NeedMore(2)
@@ -196,9 +192,9 @@ func Detect(b []byte) (Protocol, error) {
 	return 0, &Error{Err: errNeither, What: "first bytes", Offset: 0}
 }
 
-// methodByte is narrower than the tokens that RFC 9110 allows for methods: letters,
-// hyphen and underscore are what methods consist of, and without digits and dots
-// the banner of SSH is no method.
+// methodByte reports whether c may be in a method: letters, hyphen and underscore. RFC 9110 allows
+// more characters, but no method in use has them. Without digits and dots, the banner of SSH is not
+// a method.
 func methodByte(c byte) bool {
 	return 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '-' || c == '_'
 }

@@ -6,19 +6,18 @@ const (
 	maxRecord         = 1 << 14
 	typeClientHello   = 1
 	handshakeHeader   = 4
-	clientHelloFields = handshakeHeader + 2 + 32 + 1 + 2 + 1 // with every vector empty
+	clientHelloFields = handshakeHeader + 2 + 32 + 1 + 2 + 1 // the length if every vector is empty
 )
 
-// helloScan finds the end of a ClientHello in a stream of records. It remembers the
-// records that are complete, so that a stream that comes byte by byte, even in
-// records of one byte, costs linear work in all.
+// helloScan finds the end of a ClientHello in a stream of records. It remembers the complete
+// records. So the work is linear, even if the bytes arrive one at a time, in records of one byte.
 type helloScan struct {
-	off    int     // where the first record begins that is not complete yet
-	got    int     // bytes of the message in the records before it
-	header [4]byte // of the message, as far as got reaches
+	off    int     // the offset of the first record that is not complete
+	got    int     // the number of message bytes in the complete records
+	header [4]byte // the first bytes of the message; got tells how many are there
 }
 
-// scan fills h, if it is still empty, when the hello is complete.
+// scan parses the hello into h when the hello is complete.
 func (s *helloScan) scan(h *ClientHello, b []byte, limit int) error {
 	in := b[:min(len(b), limit)]
 	err := s.records(h, in, limit)
@@ -58,8 +57,8 @@ func (s *helloScan) records(h *ClientHello, b []byte, limit int) error {
 	}
 }
 
-// record looks at the record at s.off. It gives the message if it ends there; nil
-// without an error is to go on with the next.
+// record reads the record at s.off. It returns the message if the message ends in this record. It
+// returns nil without an error if the message continues in the next record.
 func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
 	body := s.off + recordHeader
 	if missing := body - len(b); missing > 0 {
@@ -86,7 +85,7 @@ func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
 	if have > 0 && header[0] != typeClientHello {
 		return nil, malformed(recordHeader, "handshake message: not a ClientHello")
 	}
-	size := clientHelloFields // of the message, at the least
+	size := clientHelloFields // the least size of the message
 	if have >= handshakeHeader {
 		size = handshakeHeader + int(header[1])<<16 + int(header[2])<<8 + int(header[3])
 		if size < clientHelloFields {
@@ -94,8 +93,8 @@ func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
 		}
 	}
 
-	// Where the message ends, at the least: what does not fit into this record
-	// comes with further record headers.
+	// end is the least offset at which the message can end: the rest of the message needs more
+	// record headers.
 	end := body + size - s.got
 	if beyond := end - (body + n); beyond > 0 {
 		end += (beyond + maxRecord - 1) / maxRecord * recordHeader
@@ -114,7 +113,7 @@ func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
 	return nil, nil
 }
 
-// join copies the message out of its records.
+// join returns a copy of the message without its record headers.
 func join(b []byte, size int) []byte {
 	msg := make([]byte, 0, size)
 	for len(b) > recordHeader {
@@ -125,7 +124,7 @@ func join(b []byte, size int) []byte {
 	return msg
 }
 
-// wireOffset turns an offset in the message into one in the records.
+// wireOffset converts an offset in the message to an offset in the records.
 func wireOffset(b []byte, at int) int {
 	off := 0
 	for off+recordHeader <= len(b) {
@@ -139,12 +138,12 @@ func wireOffset(b []byte, at int) int {
 	return len(b)
 }
 
-// sslv2Fields is how long the fields of fixed size are, with the length before them.
+// sslv2Fields is the size of the fixed fields and of the length before them.
 const sslv2Fields = 11
 
-// detectSSLv2 recognises a CLIENT-HELLO in the record of SSL 2.0 with the header of
-// two bytes (RFC 6101 appendix E.1), offering SSL 2.0 or anything later: old
-// clients and scanners send it. RFC 6176 lets servers take it, most refuse.
+// detectSSLv2 reports whether b begins a CLIENT-HELLO in a record of SSL 2.0 with a header of two
+// bytes (RFC 6101 appendix E.1), for SSL 2.0 or a later version. Old clients and scanners send it.
+// RFC 6176 allows servers to accept it; most refuse it.
 func detectSSLv2(b []byte) (bool, error) {
 	switch {
 	case len(b) > 0 && b[0] < 0x80,
@@ -158,7 +157,7 @@ func detectSSLv2(b []byte) (bool, error) {
 	return true, nil
 }
 
-// parseSSLv2 checks such a hello as far as it goes. It never has a name.
+// parseSSLv2 checks a hello of SSL 2.0. Such a hello never has a name.
 func (h *ClientHello) parseSSLv2(b []byte, limit int) error {
 	known, err := detectSSLv2(b)
 	if err != nil {
@@ -179,7 +178,7 @@ func (h *ClientHello) parseSSLv2(b []byte, limit int) error {
 	c := cursor{b: b[:end], pos: 3, bad: -1}
 	version, suites, session, challenge := c.uint16(), c.uint16(), c.uint16(), c.uint16()
 	if suites%3 != 0 || challenge < 16 || challenge > 32 || sslv2Fields+suites+session+challenge != end {
-		return malformed(5, "SSL 2.0 hello: lengths that do not add up")
+		return malformed(5, "SSL 2.0 hello: inconsistent lengths")
 	}
 	*h = ClientHello{LegacyVersion: uint16(version), SSLv2: true, Len: end}
 	return ErrNoName
