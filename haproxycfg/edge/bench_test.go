@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// manyServices is a table of one route for each service, each on 20 of 1,000
-// nodes and every one with an agent.
+// manyServices returns n routes, each to a service of its own. Each service has an agent and runs on 20
+// of 1,000 nodes.
 func manyServices(n int) (routes.Table, []edge.Upstream) {
 	declared := make([]routes.Route, n)
 	upstreams := make([]edge.Upstream, n)
@@ -71,8 +71,8 @@ func BenchmarkEdgeConfig(b *testing.B) {
 	}
 }
 
-// withoutNode is the same upstreams after a node event: a node is gone, and each of
-// its services has another in its place.
+// withoutNode returns the upstreams after the loss of a node. Each service on that node has another node
+// instead.
 func withoutNode(upstreams []edge.Upstream) []edge.Upstream {
 	gone := upstreams[len(upstreams)/2].Nodes[0]
 	out := slices.Clone(upstreams)
@@ -85,7 +85,7 @@ func withoutNode(upstreams []edge.Upstream) []edge.Upstream {
 	return out
 }
 
-// BenchmarkApply writes a configuration and, after a node event, another.
+// BenchmarkApply writes a configuration, and in turn the one after the loss of a node.
 func BenchmarkApply(b *testing.B) {
 	for _, n := range []int{500, 2000} {
 		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
@@ -104,7 +104,7 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
-// BenchmarkDiff says what a node event changes.
+// BenchmarkDiff compares the configurations before and after the loss of a node.
 func BenchmarkDiff(b *testing.B) {
 	for _, n := range []int{500, 2000} {
 		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {

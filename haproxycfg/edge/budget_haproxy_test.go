@@ -19,18 +19,18 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// checkedFleet is an edge in front of nodes on loopback whose ports count who
-// connects to them: HAProxy's checks, and nothing else, since there are no clients.
+// checkedFleet is an HAProxy in front of nodes on loopback addresses. The ports of the nodes count
+// connections. There are no clients, so all of them are HAProxy's checks.
 type checkedFleet struct {
 	t             testing.TB
 	edge          edge.Edge
 	table         routes.Table
 	upstreams     []edge.Upstream
-	health, agent atomic.Int64 // connections so far
+	health, agent atomic.Int64 // connections
 	budget        haproxycfg.CheckBudget
 }
 
-// count listens on a port of every address, and answers what the check expects.
+// count listens on a new port of all addresses, counts connections in n, and sends answer to each.
 func (f *checkedFleet) count(n *atomic.Int64, answer string) uint16 {
 	port := haproxytest.Ports(f.t, 1)[0]
 	listen(f.t, "0.0.0.0:"+strconv.Itoa(port), func(c net.Conn) {
@@ -42,14 +42,14 @@ func (f *checkedFleet) count(n *atomic.Int64, answer string) uint16 {
 	return uint16(port)
 }
 
-// newCheckedFleet has 12 nodes and 10 services on 6 of them each; every second one
-// has an agent, and one of these serves two backends.
+// newCheckedFleet starts an HAProxy with 12 nodes and 10 services, each on 6 nodes. Every second service
+// has an agent. One of these has two backends.
 func newCheckedFleet(t testing.TB, check *routes.Check) *checkedFleet {
 	const nodes, services, each = 12, 10, 6
 	f := &checkedFleet{t: t}
 	const agentAnswer, healthAnswer = "up ready 100%\n", "HTTP/1.0 200 OK\r\n\r\n"
 	f.edge = edge.Edge{
-		NodeHealth:    edge.NodeAgentAndKubeProxy, // so that health and agents have ports of their own
+		NodeHealth:    edge.NodeAgentAndKubeProxy, // health checks and agents use different ports
 		NodeAgentPort: f.count(&f.agent, agentAnswer),
 		KubeProxyPort: f.count(&f.health, healthAnswer),
 		CheckInterval: 400 * time.Millisecond,
@@ -80,21 +80,20 @@ func newCheckedFleet(t testing.TB, check *routes.Check) *checkedFleet {
 	return f
 }
 
-// TestCheckBudgetIsWhatHAProxyMakes counts the checks of a real HAProxy. The rates are
-// counted and timed by one clock. HAProxy counts an interval from the end of a check,
-// so that a machine which has no time for it makes them fewer; a window in which that
-// happened is measured again, while a budget that is wrong by a factor agrees with
-// none.
+// TestCheckBudgetIsWhatHAProxyMakes compares CheckBudget with the checks that a real HAProxy makes.
+//
+// HAProxy counts an interval from the end of a check, so a busy machine makes fewer checks. The test
+// then measures again, up to five times. A budget that is wrong by a factor agrees with no measurement.
 func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
 	tracking := newCheckedFleet(t, nil)
-	// With a path: HAProxy resets a connection that is only to be opened before it
-	// is open, and no listener gets to know of it.
+	// These checks need a path. A check that only connects is reset by HAProxy before the listener
+	// accepts it, and the listener would count nothing.
 	checking := newCheckedFleet(t, &routes.Check{Path: "/"})
 	require.Equal(t, haproxycfg.CheckBudget{HealthServers: 12, AgentServers: 12 + 36, Health: 30, Agent: 160, Total: 190}, tracking.budget)
 	require.Equal(t, haproxycfg.CheckBudget{HealthServers: 66, AgentServers: 66, Health: 165, Agent: 220, Total: 385}, checking.budget)
 	fleets := []*checkedFleet{tracking, checking}
 
-	// Every server was checked, so none waits for its first check any more.
+	// Wait until each server had its first check.
 	require.Eventually(t, func() bool {
 		for _, f := range fleets {
 			if f.health.Load() < int64(f.budget.HealthServers) || f.agent.Load() < int64(f.budget.AgentServers) {
@@ -121,7 +120,7 @@ func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
 			}
 		}
 		if off == nil {
-			// What track saves is seen, not only computed.
+			// The real HAProxy saves as many checks by tracking as the budgets say.
 			factor := checking.budget.Total / tracking.budget.Total
 			require.Greater(t, factor, 2.0)
 			require.InEpsilon(t, factor, measured[1].Total/measured[0].Total, 0.4)
@@ -133,7 +132,7 @@ func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
 	}
 }
 
-// measure counts the checks of all fleets for a while.
+// measure returns the checks per second of each fleet during the window.
 func measure(fleets []*checkedFleet, window time.Duration) []haproxycfg.CheckBudget {
 	rates := make([]haproxycfg.CheckBudget, len(fleets))
 	start := time.Now()

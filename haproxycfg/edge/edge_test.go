@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestUnresolvedUpstream: a service that its maker has reported already is not reported
-// again, its route answers 503, and the configuration is as without the Upstream.
+// TestUnresolvedUpstream adds an Upstream that is Unresolved. The configuration stays the same as without
+// the Upstream, and the problem of the unknown service disappears.
 func TestUnresolvedUpstream(t *testing.T) {
 	web, other := ref("eu-1", "web"), ref("eu-1", "other")
 	table := tableOf(t,
@@ -34,8 +34,8 @@ func TestUnresolvedUpstream(t *testing.T) {
 	require.Equal(t, want, config)
 }
 
-// TestEdgeProblems: what is wrong is reported where it was declared and left
-// out, and the rest is a valid configuration.
+// TestEdgeProblems adds one bad route or upstream to a good one. The problem names the place of the
+// declaration, and the configuration still serves the good route.
 func TestEdgeProblems(t *testing.T) {
 	at := func(r routes.Route) routes.Route { r.Position = routes.Position{File: "f.yaml", Line: 7}; return r }
 	web, other := ref("eu-1", "web"), ref("eu-1", "other")
@@ -91,8 +91,8 @@ func TestEdgeLeavesOutMisplacedBinds(t *testing.T) {
 	require.Equal(t, []haproxycfg.Bind{secure}, config.Frontends[1].Binds)
 }
 
-// TestEdgeWithMoreServersThanRoundRobinHandles: a route that has so many does not
-// make the configuration of all others invalid.
+// TestEdgeWithMoreServersThanRoundRobinHandles gives one route more servers than roundrobin allows. The
+// configuration is valid, and only this route uses another algorithm.
 func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
 	web, small := ref("eu-1", "web"), ref("eu-1", "small")
 	table, problems := routes.New(route("a.example.com", "/", weighted{web, 1}), route("b.example.com", "/", weighted{small, 1}))
@@ -112,12 +112,12 @@ func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
 		balance[b.Name] = b.Balance
 	}
 	require.Equal(t, haproxycfg.LeastConn, balance["eu-1.media.web.http"])
-	require.Equal(t, haproxycfg.LeastConn, balance["nodes.eu-1"], "4,096 nodes of random are half a minute of HAProxy's time")
+	require.Equal(t, haproxycfg.LeastConn, balance["nodes.eu-1"], "random would need half a minute for 4,096 nodes")
 	require.Empty(t, balance["eu-1.media.small.http"], "the default")
 }
 
-// TestEdgeIsDeterministic: the order of what is given, and what else is there,
-// changes neither a byte nor another route's backend.
+// TestEdgeIsDeterministic changes the order of routes, upstreams and nodes: no byte changes. Without one
+// of the routes, the backends of the others stay the same.
 func TestEdgeIsDeterministic(t *testing.T) {
 	table, upstreams := goldenRoutes(t)
 	e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
@@ -153,9 +153,9 @@ func TestEdgeIsDeterministic(t *testing.T) {
 	}
 }
 
-// TestServerNameFollowsWhatItReaches: a server whose address, port or agent port
-// changed has another name, so that it inherits no line of the state file.
-func TestServerNameFollowsWhatItReaches(t *testing.T) {
+// TestServerNamesDiffer requires different names for servers with different addresses, ports or agent
+// ports. Otherwise a changed server would get the state of the old one from the state file.
+func TestServerNamesDiffer(t *testing.T) {
 	names := map[string]haproxycfg.Server{}
 	for _, addr := range []string{"10.0.0.1", "10.0.0.11", "fd00::1", "fd00::1:3100", "fd00::1:1", "fd00::"} {
 		for _, port := range []uint16{1, 3100, 31000, 31001, 65535} {
@@ -171,8 +171,8 @@ func TestServerNameFollowsWhatItReaches(t *testing.T) {
 	require.Equal(t, "fd00::1:31000-9801", a.Name())
 }
 
-// TestBackendNames: one plain service has a readable name, everything else the
-// same with a hash, and nothing shares a name that is not the same.
+// TestBackendNames checks the names of backends. A single service with default settings has a readable
+// name. All other backends have a hash in addition. Different backends have different names.
 func TestBackendNames(t *testing.T) {
 	a, b := ref("eu-1", "a"), ref("eu-1", "b")
 	variants := []routes.Route{
@@ -207,17 +207,15 @@ func TestBackendNames(t *testing.T) {
 	require.Equal(t, "eu-1.media.b.http", byKey["h5.x/"])
 	require.Regexp(t, `^eu-1\.media\.a\.http:[0-9a-f]{10}$`, byKey["h3.x/"])
 	require.Equal(t, byKey["h3.x/"], byKey["same.x/"], "the same ratio")
-	for i := range 17 {
+	for i := range 13 {
 		h := fmt.Sprintf("h%x.x", i)
-		if i == 16 {
-			h = "hg.x"
-		}
+		require.NotEmpty(t, byKey[h+"/"])
 		require.Equal(t, byKey[h+"/"], byKey[h+"/again/"])
 	}
 }
 
-// TestLongNames: what declarations allow makes names that a Config allows, and HAProxy
-// too, and they stay apart.
+// TestLongNames declares the longest names that declarations allow. A Config and HAProxy accept the names
+// of the backends, and these differ.
 func TestLongNames(t *testing.T) {
 	long := func(last string) string { return strings.Repeat("x", 63-len(last)) + last }
 	var rs []routes.Route
@@ -233,14 +231,14 @@ func TestLongNames(t *testing.T) {
 	require.Empty(t, problems)
 	config, problems := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(table, upstreams)
 	require.Empty(t, problems)
-	require.Len(t, config.Backends, 2+2+2+1, "services, checked services, nodes, and what is not found")
+	require.Len(t, config.Backends, 2+2+2+1, "services, checked services, nodes, and not-found")
 	valid, err := config.Valid()
 	require.NoError(t, err)
 	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), valid))
 }
 
-// TestBackendNamesOfOneHash: two routes that were sought out to have one short hash
-// have two backends all the same, and take nobody down.
+// TestBackendNamesOfOneHash declares two routes whose backends have the same short hash; the time-outs
+// were found by trial. The routes still have two backends, and the configuration is valid.
 func TestBackendNamesOfOneHash(t *testing.T) {
 	web := routes.Ref{Cluster: "eu-1", Namespace: "evil", Service: "web", Port: "http"}
 	slow := func(host string, ms time.Duration) routes.Route {

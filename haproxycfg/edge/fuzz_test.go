@@ -13,9 +13,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// FuzzEdge declares a route of any strings at all beside a good one. Whatever
-// they are, the good one is rendered, and the text has just the sections and
-// lines that the typed Config accounts for.
+// FuzzEdge declares a good route and one with arbitrary strings. The configuration serves the good route,
+// and its text has exactly the sections and lines of the Config.
 func FuzzEdge(f *testing.F) {
 	for _, s := range []string{"a.example.com", "*.example.com", "x\ny", "x y", "a#b", "'", "\\", "\x00", "\r", "{}", "é", "not-found", "nodes", ".", ":", "/", "backend"} {
 		f.Add(s, "/"+s, s, s, s, "/"+s, s, int64(time.Second), 100, false)
@@ -45,17 +44,20 @@ func FuzzEdge(f *testing.F) {
 			{Ref: fuzzed, NodePort: 31001, AgentPort: 9801, Nodes: []edge.Node{node, {Name: host, Addr: netip.MustParseAddr("fe80::1%" + zone(host))}}},
 		})
 		files, err := config.Render("/etc/haproxy")
-		require.NoError(t, err, "one bad route takes the good ones down")
+		require.NoError(t, err, "a bad route makes the configuration invalid")
 		configtest.RequireAccounted(t, config, files)
 		require.Contains(t, string(files[2].Data), "good.example.com/ eu-1.media.good.http\n")
 
 		// A valid declaration is rendered without a problem.
 		if table, faults := routes.New(r); len(faults) == 0 {
-			_, problems := e.Config(table, []edge.Upstream{
-				{Ref: good, NodePort: 31000, Nodes: []edge.Node{node}},
+			for _, u := range []edge.Upstream{
 				{Ref: fuzzed, NodePort: 31001, Nodes: []edge.Node{node}},
-			})
-			require.Empty(t, problems)
+				{Ref: fuzzed, Servers: []netip.AddrPort{netip.AddrPortFrom(node.Addr, 31001)}},
+			} {
+				config, problems := e.Config(table, []edge.Upstream{{Ref: good, NodePort: 31000, Nodes: []edge.Node{node}}, u})
+				require.Empty(t, problems)
+				require.NoError(t, config.Validate())
+			}
 		}
 	})
 }

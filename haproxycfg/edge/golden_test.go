@@ -47,7 +47,7 @@ func goldenRoutes(t *testing.T) (routes.Table, []edge.Upstream) {
 	check := &routes.Check{Path: "/health", Host: "health.internal", Interval: 5 * time.Second, Rise: 3}
 	table, problems := routes.New(
 		route("api.example.com", "/tracks", weighted{tracks1, 100}, weighted{tracks2, 50}),
-		route("api.example.com", "/v2/tracks", weighted{tracks1, 200}, weighted{tracks2, 100}), // the same ratio: the same backend
+		route("api.example.com", "/v2/tracks", weighted{tracks1, 200}, weighted{tracks2, 100}), // the same ratio gives the same backend
 		route("api.example.com", "/dark", weighted{tracks1, 100}, weighted{tracks2, 0}),
 		route("www.example.com", "/", weighted{web, 100}),
 		route("*.example.com", "/", weighted{web, 7}),

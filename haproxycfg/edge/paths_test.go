@@ -22,7 +22,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// oddName has every printable character but those of without and the slash.
+// oddName returns all printable ASCII characters except the slash and those of without.
 func oddName(without string) string {
 	var b strings.Builder
 	for c := rune(' '); c < 0x7f; c++ {
@@ -33,8 +33,9 @@ func oddName(without string) string {
 	return b.String()
 }
 
-// TestOddSocketPaths: HAProxy listens just where a path says, whatever it is
-// made of. A name is cut in two to stay below the limit of sockets.
+// TestOddSocketPaths requires that HAProxy listens exactly at the path of a socket, with any printable
+// character in it. Validation refuses "$" and ",". The name of all characters is cut into two halves,
+// because a socket's path is short.
 func TestOddSocketPaths(t *testing.T) {
 	name := oddName("$,")
 	for _, half := range []string{name[:len(name)/2], name[len(name)/2:], "${HOME}", "$HOME", "a,b", "a,unix@/b"} {
@@ -68,8 +69,8 @@ func TestOddSocketPaths(t *testing.T) {
 	}
 }
 
-// TestOddDirectory: maps, certificates and the state file stand in a directory
-// with an odd name, and HAProxy finds them all.
+// TestOddDirectory puts maps, certificates and the state file into directories with all printable
+// characters in their names. HAProxy finds them all.
 func TestOddDirectory(t *testing.T) {
 	w := newWorld(t)
 	dir := filepath.Join(w.dir, oddName(`'"\`))

@@ -20,8 +20,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// match is what the declarations mean, written once more and as plainly as can
-// be: a look at every route. It shares nothing with routes.Table.Match.
+// match returns the route for a request by comparing it with every route. It is a plain second
+// implementation of the rules, and shares no code with routes.Table.Match.
 func match(table routes.Table, host, path string) (routes.Route, bool) {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.Trim(host[i+1:], "0123456789") == "" {
 		host = host[:i]
@@ -60,7 +60,7 @@ func match(table routes.Table, host, path string) (routes.Route, bool) {
 	return best, found
 }
 
-// ask requires that HAProxy sends a request where match says.
+// ask sends a request and requires that the service of the route that match returns has answered it.
 func ask(t testing.TB, c *client, table routes.Table, host, path string) {
 	t.Helper()
 	want, wantStatus := "", http.StatusNotFound
@@ -75,8 +75,8 @@ func ask(t testing.TB, c *client, table routes.Table, host, path string) {
 	require.Equal(t, fmt.Sprint(wantStatus, want), fmt.Sprint(status, servedBy), "host %q path %q", host, path)
 }
 
-// awkward is a table whose routes lie close to each other. Each route has a
-// service of its own, named by where it is in the list.
+// awkward are routes that are easily confused with each other. Each has its own service, named by its
+// index.
 var awkward = [...]struct {
 	host, path string
 	exact      bool
@@ -112,8 +112,7 @@ func awkwardTable(t testing.TB) routes.Table {
 	return table
 }
 
-// TestRoundTrip asks a real HAProxy for every declared host and path, and for
-// those that are nearly them.
+// TestRoundTrip sends requests to a real HAProxy, for each declared host and path and for similar ones.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	table := awkwardTable(t)
@@ -130,7 +129,7 @@ func TestRoundTrip(t *testing.T) {
 			host := strings.Replace(r.Host, "*", "any", 1)
 			path := r.Path
 			if i > 0 && !r.Exact && table.Routes()[i-1].Host == r.Host && table.Routes()[i-1].Path == path {
-				path += "/below" // the path itself has an exact route
+				path += "/below" // an exact route covers the path itself
 			}
 			status, servedBy := c.get(host, path)
 			require.Equal(t, 200, status, r)
@@ -150,7 +149,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 		require.Greater(t, asked, 3000)
 	})
-	// Spelled out, so that an error in match itself would be seen.
+	// These expectations are written by hand, so that they find faults in match too.
 	for _, tt := range []struct{ name, host, path, want string }{
 		{"root", "example.com", "/", "s0"},
 		{"no segment", "example.com", "/apiary", "s0"},
@@ -215,12 +214,12 @@ func TestRoundTrip(t *testing.T) {
 		require.Equal(t, 404, c.do("OPTIONS", "example.com", "*", "").StatusCode)
 	})
 	t.Run("two values in one Host", func(t *testing.T) {
-		// req.hdr would see two, and route by the last. The body tells HAProxy's
-		// answer from that of a service.
+		// req.hdr would read two values, and route by the last one. The body shows that HAProxy
+		// has answered, not a service.
 		for _, host := range []string{"example.net, example.com", "x,example.com", "example.com, exact.example.org"} {
 			r := c.do("GET", host, "/", "")
 			require.Empty(t, r.Header.Get("X-Served-By"), host)
-			if r.StatusCode == 400 { // from 3.0 on they do not even get that far
+			if r.StatusCode == 400 { // HAProxy 3.0 and later refuse such a request
 				continue
 			}
 			require.Equal(t, 404, r.StatusCode, host)
@@ -228,10 +227,10 @@ func TestRoundTrip(t *testing.T) {
 		}
 	})
 	t.Run("no upgrade to HTTP/2", func(t *testing.T) {
-		// Behind it a client would ask the server for what no route covers.
+		// After an upgrade, a client could send the server requests that no route covers.
 		for upgrade, want := range map[string][]string{
 			"h2c": {"[]"}, "H2C": {"[]"}, "h2": {"[]"}, "x": {"[x]"},
-			"x, h2c": {"[]", "[x]"}, // 3.0 takes that word out by itself
+			"x, h2c": {"[]", "[x]"}, // HAProxy 3.0 removes the word itself
 		} {
 			r := c.do("GET", "example.com", "/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: "+upgrade+"\r\nHTTP2-Settings: AAMAAABk\r\n")
 			require.Equal(t, 200, r.StatusCode, upgrade)
@@ -248,8 +247,8 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// TestRoundTripOfLongestKeys: keys that differ in their last bytes alone, at the bound
-// of what a map takes.
+// TestRoundTripOfLongestKeys routes by keys of the largest length of a map, which differ only in their
+// last bytes.
 func TestRoundTripOfLongestKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -306,8 +305,8 @@ func nearPaths(path string) []string {
 	return paths
 }
 
-// TestRoundTripRandom does the same for random tables, whose hosts and paths
-// are made of so few parts that they meet all the time.
+// TestRoundTripRandom does the same as TestRoundTrip with random tables. Their hosts and paths consist of
+// few different parts, so that many of them nearly match.
 func TestRoundTripRandom(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(3) {
@@ -363,7 +362,7 @@ func TestRoundTripRandom(t *testing.T) {
 					found++
 				}
 			}
-			require.Greater(t, found, 100, "a test of misses alone")
+			require.Greater(t, found, 100, "only misses")
 		})
 	}
 }
@@ -375,8 +374,8 @@ func or(s, def string) string {
 	return s
 }
 
-// TestRoundTripTLS does it over TLS and HTTP/2, with a certificate by server
-// name, and sends plain requests there.
+// TestRoundTripTLS sends requests over TLS and HTTP/2, with a certificate chosen by server name, and
+// requests without TLS, which are redirected.
 func TestRoundTripTLS(t *testing.T) {
 	t.Parallel()
 	table := awkwardTable(t)
@@ -438,7 +437,7 @@ func TestRoundTripTLS(t *testing.T) {
 	})
 }
 
-// TestUnavailable: what is declared but has nobody to serve it is 503, not 404.
+// TestUnavailable requires status 503, not 404, for a declared route without servers.
 func TestUnavailable(t *testing.T) {
 	w := newWorld(t)
 	w.frontend = "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])
@@ -452,7 +451,7 @@ func TestUnavailable(t *testing.T) {
 	require.Equal(t, 503, status)
 }
 
-// TestAdminFrontend: metrics and readiness, and 404 for the rest.
+// TestAdminFrontend requests metrics and readiness, and requires 404 for other paths.
 func TestAdminFrontend(t *testing.T) {
 	w := newWorld(t)
 	admin := "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])
@@ -464,7 +463,7 @@ func TestAdminFrontend(t *testing.T) {
 	require.Equal(t, 200, newClient(t, w.frontend).do("GET", "x", "/.well-known/ready", "").StatusCode)
 }
 
-// TestQuotingReachesHAProxy: what goes into a quoted word comes out of HAProxy.
+// TestQuotingReachesHAProxy renders a body with special characters. HAProxy sends exactly this body.
 func TestQuotingReachesHAProxy(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder

@@ -37,8 +37,8 @@ func TestServerWeights(t *testing.T) {
 	}
 }
 
-// TestServerWeightsBound holds the bound that the comment of serverWeights
-// states, for declarations and subset sizes of all kinds.
+// TestServerWeightsBound requires the bound in the comment of serverWeights, for random weights and
+// numbers of servers.
 func TestServerWeightsBound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	ordinary, worst := 0, 0.0
@@ -64,7 +64,7 @@ func TestServerWeightsBound(t *testing.T) {
 			top = max(top, weights[i])
 			exactMax = max(exactMax, float64(shares[i].weight)/float64(shares[i].servers))
 		}
-		least, off := math.Inf(1), 0.0 // the least exact weight, the largest error of a share
+		least, off := math.Inf(1), 0.0 // the smallest exact weight, and the largest error of a share
 		declared, got := 0.0, 0.0
 		for _, i := range active {
 			exact := float64(top) * float64(shares[i].weight) / float64(shares[i].servers) / exactMax
@@ -72,7 +72,7 @@ func TestServerWeightsBound(t *testing.T) {
 			if exact >= 1 {
 				require.LessOrEqual(t, math.Abs(float64(weights[i])-exact), 0.5+1e-9, "%v %v", shares, weights)
 			} else {
-				require.Equal(t, 1, weights[i], "a positive share never becomes nothing")
+				require.Equal(t, 1, weights[i], "a positive share has a positive weight")
 			}
 			declared += float64(shares[i].weight)
 			got += float64(weights[i] * shares[i].servers)
@@ -85,13 +85,13 @@ func TestServerWeightsBound(t *testing.T) {
 			d := 1 / (2 * least)
 			require.LessOrEqual(t, off, (1+d)/(1-d)-1+1e-9, "%v %v", shares, weights)
 		}
-		if least >= 12.8 { // no server gets less than a twentieth of another
+		if least >= 12.8 { // each server gets at least a twentieth of any other
 			ordinary++
 			worst = max(worst, off)
 		}
 	}
 	require.Greater(t, ordinary, 5000)
-	require.Less(t, worst, 0.03, "of all cases without extreme ratios")
+	require.Less(t, worst, 0.03, "in all cases without extreme ratios")
 }
 
 func TestServerWeightsHaveRoomForAgents(t *testing.T) {

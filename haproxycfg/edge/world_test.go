@@ -25,16 +25,16 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// world is a cluster on loopback: the nodes 127.0.0.1 to 127.0.0.N of which each
-// has a node agent, and services that say who they are.
+// world is a cluster on loopback addresses with an HAProxy in front. Node i has the address 127.0.0.i.
+// Services answer with their name.
 type world struct {
 	t          testing.TB
 	dir        string
-	nodeAgent  int // port
+	nodeAgent  int // the port of the node agents
 	upstreams  []edge.Upstream
 	stats      runtimeapi.Socket
-	frontend   string // address of the plain frontend
-	tlsAddress string // if HTTPS was asked for
+	frontend   string // the address without TLS
+	tlsAddress string // the address with TLS; "" without Edge.HTTPS
 }
 
 func newWorld(t testing.TB) *world {
@@ -50,12 +50,12 @@ func node(i int) edge.Node {
 	return edge.Node{Name: "node-" + strconv.Itoa(i), Addr: netip.AddrFrom4([4]byte{127, 0, 0, byte(i)})}
 }
 
-// agent is an agent-check endpoint whose answer can change.
+// agent answers agent checks with a text that can change.
 type agent struct{ answer atomic.Value }
 
 func (a *agent) set(line string) { a.answer.Store(line) }
 
-// listen starts serve on an address for the length of the test.
+// listen calls serve for each connection to an address, until the test ends.
 func listen(t testing.TB, address string, serve func(net.Conn)) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
@@ -81,7 +81,7 @@ func startAgent(t testing.TB, address netip.Addr, port int, line string) *agent 
 	return a
 }
 
-// serve starts a HTTP server for the length of the test.
+// serve runs an HTTP server until the test ends.
 func serve(t testing.TB, address string, h http.HandlerFunc) string {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
@@ -93,8 +93,7 @@ func serve(t testing.TB, address string, h http.HandlerFunc) string {
 	return l.Addr().String()
 }
 
-// upstream adds a service on the given nodes that answers with its name and
-// the node's address.
+// upstream adds a service on the given nodes. It answers with its name and the address of the node.
 func (w *world) upstream(r routes.Ref, agentPort int, nodes ...int) {
 	port := haproxytest.Ports(w.t, 1)[0]
 	u := edge.Upstream{Ref: r, NodePort: uint16(port), AgentPort: uint16(agentPort)}
@@ -142,7 +141,7 @@ func (w *world) run(config *haproxycfg.Config) {
 	haproxytest.Start(w.t, w.dir, string(files[len(files)-1].Data))
 }
 
-// client speaks HTTP/1.1 with whatever host and path it is told.
+// client sends HTTP/1.1 requests with any host and path.
 type client struct {
 	t    testing.TB
 	addr string
@@ -160,7 +159,7 @@ func newClient(t testing.TB, addr string) *client {
 	return c
 }
 
-// get sends a request and returns status and the service that answered it.
+// get sends a request, and returns the status and the service that answered.
 func (c *client) get(host, path string) (status int, servedBy string) {
 	r := c.do("GET", host, path, "")
 	return r.StatusCode, r.Header.Get("X-Served-By")
@@ -193,7 +192,7 @@ func (c *client) raw(request string) *http.Response {
 	return r
 }
 
-// stat returns the row of a server, or of the whole backend for "BACKEND".
+// stat returns the row of a server. The server "BACKEND" means the whole backend.
 func (w *world) stat(backend, server string) runtimeapi.Stat {
 	w.t.Helper()
 	rows, err := w.stats.Stats(w.t.Context())
@@ -207,7 +206,7 @@ func (w *world) stat(backend, server string) runtimeapi.Stat {
 	return runtimeapi.Stat{}
 }
 
-// eventually polls until a server's row is as wanted.
+// eventually waits until want accepts the row of a server.
 func (w *world) eventually(backend, server string, want func(runtimeapi.Stat) bool) {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool { return want(w.stat(backend, server)) }, 10*time.Second, 10*time.Millisecond, "%s/%s", backend, server)
