@@ -8,7 +8,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// A small configuration, and what becomes of it. Values are quoted as they need.
+// WriteTo renders a small configuration. It quotes the body of the response.
 func ExampleConfig_WriteTo() {
 	config := haproxycfg.Config{
 		Frontends: []haproxycfg.Frontend{{
@@ -57,7 +57,7 @@ func ExampleConfig_WriteTo() {
 	//     http-request return status 503 content-type text/plain string 'We'\''ll be back soon'
 }
 
-// Faults are named with their place.
+// Validate returns one error for each fault, with its place.
 func ExampleConfig_Validate() {
 	config := haproxycfg.Config{Backends: []haproxycfg.Backend{{
 		Name:    "media.tracks",

@@ -16,7 +16,7 @@ import (
 
 const mark = "M4RK"
 
-// stringFields puts a string into each field of a Config that takes one.
+// stringFields has a setter for each string field of a Config.
 var stringFields = []struct {
 	name string
 	set  func(c *haproxycfg.Config, s string)
@@ -76,9 +76,8 @@ func fieldsConfig() *haproxycfg.Config {
 	}
 }
 
-// FuzzConfig puts any string into one field. Either the Config is rejected, or
-// the text is, word for word, that of a harmless string with the one replaced
-// by the other.
+// FuzzConfig sets one field of a Config to an arbitrary string. Either validation rejects the Config, or
+// its text is the text for a harmless string with that string replaced, word by word.
 func FuzzConfig(f *testing.F) {
 	for i := range stringFields {
 		for _, s := range []string{"plain", "a b", "it's", `\`, `"$HOME"`, "x # y", "a#b", "x\nbackend y", "50%", "é\xff", "-f", "", "{", "roundrobin", "b/10.0.0.1:80-9801", "answer"} {
@@ -100,8 +99,8 @@ func FuzzConfig(f *testing.F) {
 		set.set(harmless, mark)
 		want, err := harmless.Render("/dir")
 		if err != nil {
-			// Only some values are allowed here, paths of sockets among them.
-			// Whatever it is, it adds no section, and is one word if it has spaces.
+			// The field allows only certain values, such as paths, so the harmless string is
+			// invalid. s must add no section, and must be one word if it contains spaces.
 			require.ErrorIs(t, err, haproxycfg.ErrInvalid)
 			sections, err := configtest.Parse(string(got[len(got)-1].Data))
 			require.NoError(t, err)
@@ -125,13 +124,13 @@ func FuzzConfig(f *testing.F) {
 		gotSections, err := configtest.Parse(string(got[len(got)-1].Data))
 		require.NoError(t, err, "%s", set.name)
 		if s == "" {
-			return // means that the setting is left out
+			return // the setting is left out
 		}
 		require.NoError(t, sameWords(wantSections, gotSections, set.name, s), "%s", set.name)
 	})
 }
 
-// sameWords compares two texts, of which the first has mark where the second has s.
+// sameWords compares two texts. The first has mark in the place of s.
 func sameWords(want, got []configtest.Section, field, s string) error {
 	switch field {
 	case "Health.Host":
@@ -150,7 +149,7 @@ func sameWords(want, got []configtest.Section, field, s string) error {
 			for k := range words {
 				words[k] = strings.ReplaceAll(words[k], mark, s)
 			}
-			// The names of maps hold a hash of their content.
+			// The name of a map contains a hash of its content.
 			if strings.Contains(strings.Join(g[j], " "), ".map") && len(words) == len(g[j]) {
 				continue
 			}

@@ -137,8 +137,8 @@ func TestWriteTo(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A server that occurs twice is found wherever the two stand, and nothing else is
-// taken for one.
+// TestServersTwice makes random lists of servers, sorted and unsorted. Validate reports exactly the
+// servers that occur twice.
 func TestServersTwice(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	twice := 0

@@ -72,7 +72,7 @@ func FuzzParseDiagnostics(f *testing.F) {
 				t.Fatalf("text %q is not in the output", d.Text)
 			}
 			one := []Diagnostic{d}
-			addSources(one, configFile, []byte(output)) // must not go out of range
+			addSources(one, configFile, []byte(output)) // does not panic
 		}
 	})
 }
@@ -84,7 +84,7 @@ func valid(t *testing.T, c *haproxycfg.Config) haproxycfg.Valid {
 	return v
 }
 
-// checkText runs the real HAProxy on a text that no Config renders to.
+// checkText lets the real HAProxy check a text that no Config renders.
 func checkText(t *testing.T, k Checker, text string) error {
 	t.Helper()
 	k.Haproxy = haproxytest.Binary(t)
@@ -124,7 +124,7 @@ func TestCheckErrorShowsTheLine(t *testing.T) {
 	}
 }
 
-func TestCheckTellsWarnings(t *testing.T) {
+func TestCheckReportsWarnings(t *testing.T) {
 	var got []Diagnostic
 	k := Checker{Warned: func(w []Diagnostic) { got = w }}
 	require.NoError(t, checkText(t, k, "defaults\n    mode http\n    timeout connect 1s\nbackend b\n    server s 127.0.0.1:1\nfrontend f\n    timeout client 1s\n    bind 127.0.0.1:1\n"))
@@ -134,9 +134,9 @@ func TestCheckTellsWarnings(t *testing.T) {
 	require.Contains(t, got[0].Text, "missing timeouts for backend 'b'.\n")
 }
 
-// A server that was drained when the state was saved, and a state that was never saved,
-// are no fault of the configuration.
-func TestCheckPassesOverTheStateOfServers(t *testing.T) {
+// TestCheckIgnoresTheStateOfServers checks a configuration whose state file is missing, or says that a
+// server is drained. Neither causes a warning.
+func TestCheckIgnoresTheStateOfServers(t *testing.T) {
 	dir := t.TempDir()
 	c := testConfig("/run/x", 18080, 31000)
 	c.Global.StateFile = filepath.Join(dir, "server-state")
@@ -154,16 +154,16 @@ func TestCheckPassesOverTheStateOfServers(t *testing.T) {
 	require.Empty(t, warned, "a drained server")
 	data, err := os.ReadFile(c.Global.StateFile)
 	require.NoError(t, err)
-	require.Equal(t, state, string(data), "nothing that is in use is touched")
+	require.Equal(t, state, string(data), "the state file stays as it was")
 
 	c.Global.StateFile = "/run/a\nb"
 	_, err = c.Valid()
 	require.ErrorIs(t, err, haproxycfg.ErrInvalid, "the state file that is replaced for the check is validated too")
 }
 
-// Without a listener there is nothing wrong in the text, and HAProxy still
-// would not start.
-func TestCheckRefusesWhatWouldNotStart(t *testing.T) {
+// TestCheckRefusesAConfigurationWithoutListener checks a text without faults with which HAProxy would not
+// start.
+func TestCheckRefusesAConfigurationWithoutListener(t *testing.T) {
 	err := checkText(t, Checker{}, "global\n    maxconn 10\n")
 	var refused *CheckError
 	require.ErrorAs(t, err, &refused)

@@ -49,7 +49,7 @@ func TestDirDiff(t *testing.T) {
 	require.InDelta(t, 0.5, diff.ServerShare(), 0)
 	requireUntouched(t, d.Path, before)
 
-	// The name of a map's file is no change of the section that names it.
+	// A section does not differ if only the file name of a map in it changes.
 	c := testConfig("/run", 80, 1, 2, 3, 4)
 	c.Maps[0].Entries[0].Value = "other"
 	diff, err = d.Diff(c)
@@ -58,7 +58,7 @@ func TestDirDiff(t *testing.T) {
 	require.Empty(t, diff.Backends)
 	require.Len(t, diff.Maps, 1)
 
-	// The other way round, from everything to nothing.
+	// Everything is removed.
 	diff, err = d.Diff(&haproxycfg.Config{})
 	require.NoError(t, err)
 	require.Equal(t, ServerCounts{Before: 4, Removed: 4}, diff.Servers)
@@ -92,9 +92,9 @@ func TestDiffFilesSeesOrderAndSettings(t *testing.T) {
 	}
 }
 
-// HAProxy parts words by tabs too. A file that somebody wrote by hand must not look
-// like one without servers, of which anything may be taken.
-func TestDiffCountsWhatTabsPart(t *testing.T) {
+// TestDiffSplitsWordsAtTabs compares a file that somebody wrote by hand, with tabs between words. If the
+// diff found no servers in it, a guard would allow their removal.
+func TestDiffSplitsWordsAtTabs(t *testing.T) {
 	before := "backend\tb\n\tmode\thttp\n\tserver\ts1\t10.0.0.1:80\n\tserver \ts2 10.0.0.2:80\n\nlisten \tl\n\tserver\ts1\t10.0.0.3:80\n"
 	after := "backend b\n    mode http\n    server s1 10.0.0.1:80\n"
 	file := func(s string) []haproxycfg.RenderedFile {

@@ -23,7 +23,7 @@ const (
 	crashStep = "HAPROXYCFG_TEST_CRASH_STEP"
 )
 
-// crashConfigs are the configuration in force and the one to apply.
+// crashConfigs returns the configuration in force and the one to apply.
 func crashConfigs() (old, next *haproxycfg.Config) {
 	return testConfig("/run", 18080, 31000), testConfig("/run", 18080, 31000, 31001)
 }
@@ -51,13 +51,13 @@ func TestApplyCrashChild(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A process that is killed at any step leaves the old configuration or the new
-// one, each accepted by HAProxy, and the next Apply finishes what it began.
+// TestApplyKilledAtAnyStep kills a process at each step of an Apply. The directory then holds the old or
+// the new configuration, HAProxy accepts it, and the next Apply completes the change.
 func TestApplyKilledAtAnyStep(t *testing.T) {
 	old, next := crashConfigs()
 	haproxy := haproxytest.Binary(t)
 
-	// The steps, from a run that nothing ends.
+	// Record the steps of a complete Apply.
 	var steps []string
 	base := t.TempDir()
 	d := &Dir{Path: base, Reload: func(context.Context) error { return nil }}
@@ -92,7 +92,7 @@ func TestApplyKilledAtAnyStep(t *testing.T) {
 			out, err = exec.Command(haproxy, "-c", "-f", filepath.Join(dir, configFile)).CombinedOutput()
 			require.NoError(t, err, "%s", out)
 
-			// Unless HAProxy is known to have it, the next Apply loads it.
+			// The next Apply reloads, unless HAProxy has confirmed the new configuration.
 			loads = 0
 			_, err = d.Apply(t.Context(), next)
 			require.NoError(t, err)
@@ -109,7 +109,7 @@ func TestApplyKilledAtAnyStep(t *testing.T) {
 				require.NoError(t, err)
 				hiddenMaps, err := filepath.Glob(filepath.Join(dir, mapsDir, ".*[0-9]"))
 				require.NoError(t, err)
-				require.Empty(t, append(hidden, hiddenMaps...), "rests of unfinished writes are removed")
+				require.Empty(t, append(hidden, hiddenMaps...), "leftovers of unfinished writes are removed")
 			}
 		})
 	}

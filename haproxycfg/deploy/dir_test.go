@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// testConfig serves port from servers on 127.0.0.1, with one map so that
-// there is something to keep consistent. sockets is where its sockets stand.
+// testConfig returns a configuration that listens on a port and has servers on 127.0.0.1. Its maps depend
+// on the number of servers. sockets is the directory of its sockets.
 func testConfig(sockets string, port int, servers ...uint16) *haproxycfg.Config {
 	b := haproxycfg.Backend{Name: "web"}
 	for _, p := range servers {
@@ -35,8 +35,8 @@ func testConfig(sockets string, port int, servers ...uint16) *haproxycfg.Config 
 	}
 }
 
-// snapshot is what a directory holds. A file that was replaced, even by its
-// own content, is another file.
+// snapshot returns the files of a directory. A file that was replaced differs, even if its content is the
+// same.
 func snapshot(t *testing.T, dir string) map[string]fs.FileInfo {
 	t.Helper()
 	all := map[string]fs.FileInfo{}
@@ -118,17 +118,17 @@ func TestApplyKeepsTheLastGoodOneWithItsMaps(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, rendered(t, dir, a), onDisk(t, dir, lastGoodFile))
-	require.Len(t, mapFiles(t, dir), 4, "hosts of both, exact and prefix of either")
+	require.Len(t, mapFiles(t, dir), 4, "two maps hosts, and the common maps exact and prefix")
 	foreign := filepath.Join(dir, mapsDir, "by-hand.map")
 	require.NoError(t, os.WriteFile(foreign, nil, 0o600))
 	_, err := d.Apply(t.Context(), c)
 	require.NoError(t, err)
 	require.Equal(t, rendered(t, dir, b), onDisk(t, dir, lastGoodFile))
-	require.Len(t, mapFiles(t, dir), 5, "those of a are gone, what is not ours stays")
+	require.Len(t, mapFiles(t, dir), 5, "the maps of a are removed, other files stay")
 	require.FileExists(t, foreign)
 }
 
-func TestApplyRepairsWhatSomebodyBroke(t *testing.T) {
+func TestApplyRepairsChangedFiles(t *testing.T) {
 	dir := t.TempDir()
 	d := &Dir{Path: dir}
 	c := testConfig("/run", 80, 1)
@@ -181,7 +181,7 @@ func TestApplyRestoresWhenTheReloadFails(t *testing.T) {
 	}}
 	_, err := d.Apply(t.Context(), a)
 	require.NoError(t, err)
-	for range 2 { // it does not wear out
+	for range 2 {
 		loaded = nil
 		changed, err := d.Apply(t.Context(), b)
 		require.ErrorIs(t, err, refused)
@@ -193,9 +193,9 @@ func TestApplyRestoresWhenTheReloadFails(t *testing.T) {
 	}
 }
 
-// An Apply that ends before haproxy.cfg is replaced leaves what is in force to go back
-// to, wherever it ends.
-func TestApplyThatEndedEarlyLosesNoLastGoodOne(t *testing.T) {
+// TestUnfinishedApplyKeepsTheLastGood ends an Apply at each step before it replaces haproxy.cfg. If
+// HAProxy refuses the configuration of the next Apply, that Apply still restores the one in force.
+func TestUnfinishedApplyKeepsTheLastGood(t *testing.T) {
 	a, b, c := testConfig("/run", 80, 1), testConfig("/run", 80, 2), testConfig("/run", 80, 3)
 	refused := &ReloadError{Log: "no"}
 	stop := errors.New("the process ends")
@@ -266,8 +266,8 @@ func TestApplyStopsWhenGuardFails(t *testing.T) {
 	}
 }
 
-// HAProxy is away, so neither the new configuration nor the last good one can
-// be loaded: the last good one is on disk, and each further Apply tries anew.
+// TestApplyWhileHAProxyIsAway applies a configuration while no reload works. The directory holds the last
+// good configuration again, and each further Apply tries to reload.
 func TestApplyWhileHAProxyIsAway(t *testing.T) {
 	dir := t.TempDir()
 	a, b := testConfig("/run", 80, 1), testConfig("/run", 80, 2)
@@ -287,10 +287,10 @@ func TestApplyWhileHAProxyIsAway(t *testing.T) {
 	require.Equal(t, rendered(t, dir, a), onDisk(t, dir, configFile))
 
 	reloads = 0
-	changed, err = d.Apply(t.Context(), a) // unchanged, but was it loaded?
+	changed, err = d.Apply(t.Context(), a) // the files are the same, but HAProxy may not have loaded them
 	require.ErrorIs(t, err, away)
 	require.False(t, changed)
-	require.Equal(t, 1, reloads, "the last good one is what failed: there is nothing else to try")
+	require.Equal(t, 1, reloads, "the last good configuration itself failed, so there is no second attempt")
 
 	verdict, reloads = nil, 0
 	changed, err = d.Apply(t.Context(), b)
@@ -308,7 +308,7 @@ func TestApplyReloadsAgainAfterAFailure(t *testing.T) {
 	d := &Dir{Path: dir, Reload: func(context.Context) error { reloads++; return verdict }}
 	a, b := testConfig("/run", 80, 1), testConfig("/run", 80, 2)
 
-	// The very first configuration stays: there is none to go back to.
+	// The first configuration stays, because there is no other.
 	changed, err := d.Apply(t.Context(), a)
 	require.ErrorIs(t, err, down)
 	require.True(t, changed)
@@ -321,7 +321,7 @@ func TestApplyReloadsAgainAfterAFailure(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, lastGoodFile))
 
 	verdict = nil
-	changed, err = (&Dir{Path: dir, Reload: d.Reload}).Apply(t.Context(), b) // even in another process
+	changed, err = (&Dir{Path: dir, Reload: d.Reload}).Apply(t.Context(), b) // as in another process
 	require.NoError(t, err)
 	require.False(t, changed, "the directory held it already")
 	require.Equal(t, 3, reloads)
@@ -353,8 +353,8 @@ func TestApplyLeavesAnUnknownOutcomeToTheNextOne(t *testing.T) {
 	require.Equal(t, 1, again)
 }
 
-// Also over two Dir values, as two processes would have.
-func TestApplyRunsOneAfterTheOther(t *testing.T) {
+// TestApplyRunsOneAtATime applies configurations through two Dir values, as two processes would.
+func TestApplyRunsOneAtATime(t *testing.T) {
 	dir := t.TempDir()
 	var mu sync.Mutex
 	reload := func(context.Context) error {
@@ -399,7 +399,7 @@ func TestApplyWaitsNoLongerThanItsContext(t *testing.T) {
 	other.Reload = func(context.Context) error {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		late := &Dir{Path: dir, beforeStep: func(string) error { cancel(); return nil }} // just before it locks
+		late := &Dir{Path: dir, beforeStep: func(string) error { cancel(); return nil }} // just before it locks the file
 		_, err := late.Apply(ctx, testConfig("/run", 80, 2))
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/deploy"
 )
 
-// web is a configuration with one backend.
+// web returns a configuration with one backend.
 func web(servers ...string) *haproxycfg.Config {
 	b := haproxycfg.Backend{Name: "web"}
 	for _, s := range servers {
@@ -30,8 +30,8 @@ func ExampleDir_Apply() {
 		panic(err)
 	}
 	defer os.RemoveAll(path)
-	// In earnest, with Check: haproxycfg.Checker{}.Check, and with
-	// Reload: haproxycfg.Reloader{Master: …, StateFile: …}.Reload.
+	// A real program also sets Check: deploy.Checker{}.Check, and
+	// Reload: deploy.Reloader{Master: …, StateFile: …}.Reload.
 	dir := &deploy.Dir{Path: path}
 	for _, c := range []*haproxycfg.Config{
 		web("10.0.0.1:31000"),

@@ -40,24 +40,24 @@ func TestHasContent(t *testing.T) {
 	}
 	same, err := hasContent(file+"-none", nil)
 	require.NoError(t, err)
-	require.False(t, same, "no file is not an empty one")
+	require.False(t, same, "a missing file is not an empty one")
 	_, err = hasContent(filepath.Dir(file), nil)
 	require.Error(t, err)
 }
 
-// What was in force becomes the last good configuration, whatever keeps it from
-// getting a second name.
+// TestApplyKeepsTheLastGood requires that the configuration in force becomes the last good one, also if
+// saveLastGood cannot add a second name to the file.
 func TestApplyKeepsTheLastGood(t *testing.T) {
 	one, two, three := testConfig("/run", 80, 1), testConfig("/run", 80, 2), testConfig("/run", 80, 3)
 	for name, change := range map[string]func(t *testing.T, dir string){
-		"as it is": func(*testing.T, string) {},
+		"unchanged": func(*testing.T, string) {},
 		"another mode": func(t *testing.T, dir string) {
 			require.NoError(t, os.Chmod(filepath.Join(dir, configFile), 0o600))
 		},
-		"a rest of an Apply": func(t *testing.T, dir string) {
+		"leftover of an Apply": func(t *testing.T, dir string) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, linkFile), []byte("rest"), 0o600))
 		},
-		"kept, but never replaced": func(t *testing.T, dir string) {
+		"saved, but not yet replaced": func(t *testing.T, dir string) {
 			require.NoError(t, os.Link(filepath.Join(dir, configFile), filepath.Join(dir, lastGoodFile)))
 		},
 		"a symbolic link": func(t *testing.T, dir string) {
@@ -91,7 +91,7 @@ func TestApplyKeepsTheLastGood(t *testing.T) {
 	}
 }
 
-// Only what differs is written: a node event writes haproxy.cfg and no map.
+// TestApplyLeavesMapsAlone changes a server: Apply writes haproxy.cfg and no map.
 func TestApplyLeavesMapsAlone(t *testing.T) {
 	d := &Dir{Path: t.TempDir()}
 	_, err := d.Apply(t.Context(), testConfig("/run", 80, 1, 2))
@@ -102,7 +102,7 @@ func TestApplyLeavesMapsAlone(t *testing.T) {
 	require.NoError(t, err)
 	requireUntouched(t, filepath.Join(d.Path, mapsDir), before)
 
-	// A map that is gone or broken is written again, and haproxy.cfg stays.
+	// Apply writes missing and changed maps again, and not haproxy.cfg.
 	config := snapshot(t, filepath.Join(d.Path, configFile))
 	for i, file := range mapFiles(t, d.Path) {
 		if i == 0 {
@@ -116,7 +116,7 @@ func TestApplyLeavesMapsAlone(t *testing.T) {
 	changed, err := d.Apply(t.Context(), testConfig("/run", 80, 1, 3))
 	require.NoError(t, err)
 	require.False(t, changed, "the configuration is the same")
-	require.Equal(t, 1, reloads, "but HAProxy did not have its maps")
+	require.Equal(t, 1, reloads, "HAProxy may have loaded the broken maps")
 	requireUntouched(t, filepath.Join(d.Path, configFile), config)
 	for _, f := range mapFiles(t, d.Path) {
 		data, err := os.ReadFile(f)

@@ -69,7 +69,7 @@ func TestPlan(t *testing.T) {
 	require.NoError(t, err, "a plan may be applied again")
 }
 
-func TestBesideIsWrittenOnlyForWhatIsInForce(t *testing.T) {
+func TestAuxiliaryFilesAreWrittenOnlyIfTheConfigurationIsInForce(t *testing.T) {
 	var refuse, broken error
 	d := &Dir{
 		Path:   t.TempDir(),
@@ -103,9 +103,9 @@ func TestBesideIsWrittenOnlyForWhatIsInForce(t *testing.T) {
 	require.ErrorContains(t, err, "the configuration is in force, but")
 }
 
-// TestOnlyDifferentSectionsAreRead: to pass over sections that read the same changes
-// nothing of the outcome.
-func TestOnlyDifferentSectionsAreRead(t *testing.T) {
+// TestEqualSectionsAreSkipped compares random texts. Skipping the sections with the same text does not
+// change the result.
+func TestEqualSectionsAreSkipped(t *testing.T) {
 	lines := []string{
 		"global", "defaults", "backend a", "backend b", "  backend c", "frontend f", "server s1 1.2.3.4:5", "\tserver s1 1.2.3.4:6",
 		"server s2 x", "server", "    server s3 x", "    server  s4\tx", "    server ", "    server \u0085s5", "server\ts6", "mode http", "# comment", "", "use_backend %[path,map_str(maps/x-0123456789abcdef.map)]",
@@ -136,7 +136,7 @@ func TestOnlyDifferentSectionsAreRead(t *testing.T) {
 	require.Greater(t, differ, 500)
 }
 
-// compareAll is compareConfigs without passing over anything.
+// compareAll does the same as compareConfigs, and parses all sections.
 func compareAll(d *Diff, before, after string) {
 	a, b := cutSections([]byte(before)), cutSections([]byte(after))
 	heads := maps.Clone(a)

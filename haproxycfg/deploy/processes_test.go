@@ -35,7 +35,7 @@ func TestParseProcesses(t *testing.T) {
 		{pid: 11530, kind: "worker", reloads: 1, old: true},
 	}, got)
 	require.Equal(t, "@!12233", currentWorker(got))
-	require.Equal(t, "@!11530", currentWorker(append(got[:1:1], got[2:]...)), "the youngest of the old")
+	require.Equal(t, "@!11530", currentWorker(append(got[:1:1], got[2:]...)), "the youngest old worker")
 	require.Empty(t, currentWorker(got[:1]))
 
 	got, err = parseProcesses(proc24)

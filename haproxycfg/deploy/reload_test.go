@@ -24,8 +24,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// site is a running HAProxy in master-worker mode whose configuration comes
-// from a Dir.
+// site is a running HAProxy in master-worker mode, with its configuration in a Dir.
 type site struct {
 	dir   string
 	port  int
@@ -34,7 +33,7 @@ type site struct {
 	proc  *haproxyproc.Process
 }
 
-// startSite applies a configuration and starts HAProxy on it.
+// startSite applies a configuration and starts HAProxy with it.
 func startSite(t *testing.T, first func(*site) *haproxycfg.Config) *site {
 	t.Helper()
 	s := &site{dir: haproxytest.Dir(t), port: haproxytest.Ports(t, 1)[0]}
@@ -59,7 +58,7 @@ func startSite(t *testing.T, first func(*site) *haproxycfg.Config) *site {
 
 func (s *site) stateFile() string { return filepath.Join(s.dir, "state") }
 
-// config is served by the given servers.
+// config returns a configuration with the given servers.
 func (s *site) config(servers ...haproxycfg.Server) *haproxycfg.Config {
 	c := testConfig(s.dir, s.port)
 	c.Global.StateFile = s.stateFile()
@@ -89,7 +88,7 @@ func (s *site) eventually(t *testing.T, name string, ok func(runtimeapi.Stat) bo
 		10*time.Second, 10*time.Millisecond, "last seen: %+v", &last)
 }
 
-// get sends a request on a connection of its own and returns who answered.
+// get sends a request on a new connection, and returns the name of the server that answered.
 func (s *site) get() (string, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", s.port))
@@ -104,7 +103,7 @@ func (s *site) get() (string, error) {
 	return string(body), err
 }
 
-// origin is a server that says its name. agent 0 means none.
+// origin starts a server that answers with its name. agent is the port of its agent, 0 for none.
 func origin(t *testing.T, name string, agent uint16) haproxycfg.Server {
 	t.Helper()
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -119,10 +118,10 @@ func fakeMaster(t *testing.T, answer func(command string) string) runtimeapi.Soc
 	return runtimeapi.Socket{Path: haproxytest.FakeSocket(t, "unix", answer)}
 }
 
-// startAgent answers every connection with one line until stop is called.
+// startAgent sends a line to each connection until stop is called.
 func startAgent(t *testing.T, line string) (port uint16, stop func()) {
 	t.Helper()
-	listened := haproxytest.Ports(t, 1)[0] // nobody else answers there later
+	listened := haproxytest.Ports(t, 1)[0] // no other test uses the port after stop
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", listened))
 	require.NoError(t, err)
 	var wg sync.WaitGroup
@@ -155,7 +154,7 @@ func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
 		changed, err := s.conf.Apply(t.Context(), s.config(x.server))
 		require.NoError(t, err, i)
 		require.True(t, changed)
-		// Until the former worker has closed its listener, it may accept still.
+		// The old worker may accept connections until it has closed its listener.
 		require.Eventually(t, func() bool { who, err := s.get(); return err == nil && who == x.want },
 			5*time.Second, 5*time.Millisecond)
 	}
@@ -164,10 +163,10 @@ func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
 	require.False(t, changed)
 }
 
-// What HAProxy refuses goes off the disk again, and the servers' state outlives
-// both the refused reload and the restoring one, though the master may list the
-// worker that still serves as an old one in between.
-func TestReloadRefusedRestoresTheLastGoodOne(t *testing.T) {
+// TestReloadRefusedRestoresTheLastGood applies a configuration that HAProxy refuses. The last good one is
+// restored. The state of the servers survives the refused reload and the one that restores. After the
+// refused reload, the master may list the current worker as an old one.
+func TestReloadRefusedRestoresTheLastGood(t *testing.T) {
 	t.Parallel()
 	port, stop := startAgent(t, "up drain 100%")
 	drained, open := origin(t, "drained", port), origin(t, "open", 0)
@@ -198,7 +197,7 @@ func TestReloadRefusedRestoresTheLastGoodOne(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(s.conf.Path, pendingFile))
 	allOpen()
 
-	// The port is free again: what was refused is taken now.
+	// With the port free, HAProxy accepts the same configuration.
 	require.NoError(t, taken.Close())
 	changed, err = s.conf.Apply(t.Context(), bad)
 	require.NoError(t, err)
@@ -207,8 +206,8 @@ func TestReloadRefusedRestoresTheLastGoodOne(t *testing.T) {
 	allOpen()
 }
 
-// A drained server gets no request across a reload, though its agent is dead,
-// and weights stay. The control shows that this is the state file's doing.
+// TestReloadKeepsDrainAndWeight stops the agents and reloads under load. A drained server gets no
+// requests, and weights stay. Without a state file, both are lost.
 func TestReloadKeepsDrainAndWeight(t *testing.T) {
 	t.Parallel()
 	for _, saved := range []bool{true, false} {
@@ -225,7 +224,7 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 			stopDrain()
 			stopHalf()
 
-			var hits sync.Map // who answered -> *atomic.Int64
+			var hits sync.Map // server name -> *atomic.Int64
 			var failed atomic.Int64
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -277,8 +276,8 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 	}
 }
 
-// What follows a drained node gets no request across reloads either, though all agents
-// are dead by then: not what had its place before, and not what is new.
+// TestReloadKeepsTheDrainOfANode stops the agents and reloads. Servers that track a drained node get no
+// requests, old ones and new ones.
 func TestReloadKeepsTheDrainOfANode(t *testing.T) {
 	t.Parallel()
 	drainPort, stopDrain := startAgent(t, "up drain 100%")
@@ -314,8 +313,8 @@ func TestReloadKeepsTheDrainOfANode(t *testing.T) {
 	}
 }
 
-// HAProxy restores the port of a server from its state. A server of another
-// port has another name here, so it is not the one that was saved.
+// TestReloadFollowsAChangedPort changes the port of a server. HAProxy restores ports from the state file
+// by the name of the server. The server has a new name, so HAProxy uses the new port.
 func TestReloadFollowsAChangedPort(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
@@ -350,7 +349,7 @@ func TestReloadFollowsAChangedPort(t *testing.T) {
 		require.NoError(t, err)
 		for _, x := range all {
 			if x.Server == a.Name() {
-				require.Equal(t, a.Addr.String(), x.Addr, "HAProxy keeps the old port: if this fails, the name need not hold it any more")
+				require.Equal(t, a.Addr.String(), x.Addr, "HAProxy keeps the old port; if this fails, names no longer need the port")
 			}
 		}
 	})
@@ -364,7 +363,8 @@ func TestReloadWithoutMaster(t *testing.T) {
 	require.NotErrorAs(t, err, &refused)
 }
 
-// Masters of other versions, as their documents show them.
+// TestReloadAgainstOtherMasters uses fake masters with the answers of other versions, as their manuals
+// show them.
 func TestReloadAgainstOtherMasters(t *testing.T) {
 	const list26 = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n"
 	newAnswer := func(verdict string) func(string) string {
@@ -422,7 +422,7 @@ func TestReloadAgainstOtherMasters(t *testing.T) {
 			conn, err := l.Accept()
 			_ = l.Close()
 			if err == nil {
-				_, _ = io.ReadAll(conn) // until the sending side is closed
+				_, _ = io.ReadAll(conn) // until the client closes its side
 				_, _ = io.WriteString(conn, newAnswer("")("show proc"))
 				_ = conn.Close()
 			}
@@ -430,13 +430,13 @@ func TestReloadAgainstOtherMasters(t *testing.T) {
 		t.Cleanup(func() { _ = l.Close(); <-done })
 		err = Reloader{Master: runtimeapi.Socket{Path: l.Addr().String()}, Timeout: 5 * time.Second}.Reload(t.Context())
 		require.ErrorContains(t, err, "dial unix")
-		require.NotErrorIs(t, err, context.DeadlineExceeded, "it does not wait for what was never asked")
+		require.NotErrorIs(t, err, context.DeadlineExceeded, "it does not wait for a command that was not sent")
 	})
 	t.Run("not allowed", func(t *testing.T) {
 		err := Reloader{Master: fakeMaster(t, newAnswer("Permission denied\n\n"))}.Reload(t.Context())
 		require.EqualError(t, err, `deploy: reload: the master says "Permission denied"`)
 	})
-	t.Run("no state, no reload", func(t *testing.T) {
+	t.Run("no reload without a saved state", func(t *testing.T) {
 		var reloads atomic.Int64
 		m := fakeMaster(t, func(command string) string {
 			if command == "reload" {

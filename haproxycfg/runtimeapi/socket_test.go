@@ -68,8 +68,8 @@ func TestSocketDoWithoutListener(t *testing.T) {
 	require.ErrorContains(t, err, "runtimeapi: socket: dial unix")
 }
 
-// An answer of megabytes arrives whole, though the sending side is closed long
-// before: HAProxy 2.6 was seen to keep sending.
+// TestSocketDoReadsALongAnswer reads an answer of megabytes. Do closes its sending side first, and HAProxy
+// must still send the whole answer.
 func TestSocketDoReadsALongAnswer(t *testing.T) {
 	const servers = 5000
 	dir := haproxytest.Dir(t)
@@ -79,12 +79,12 @@ func TestSocketDoReadsALongAnswer(t *testing.T) {
 		fmt.Fprintf(&cfg, "    server s%d 127.0.0.1:1\n", i)
 	}
 	haproxytest.StartMaster(t, dir, cfg.String())
-	for name, tc := range map[string]struct{ socket, prefix string }{
-		"worker": {haproxytest.StatsSocket, ""},
-		"master": {haproxytest.MasterSocket, "@1 "},
+	for name, s := range map[string]runtimeapi.Socket{
+		"worker": {Path: filepath.Join(dir, haproxytest.StatsSocket)},
+		"master": {Path: filepath.Join(dir, haproxytest.MasterSocket), Worker: "@1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer, err := runtimeapi.Socket{Path: filepath.Join(dir, tc.socket)}.Do(t.Context(), tc.prefix+"show servers state")
+			answer, err := s.Do(t.Context(), "show servers state")
 			require.NoError(t, err)
 			require.Equal(t, servers, strings.Count(answer, " 127.0.0.1 "))
 		})

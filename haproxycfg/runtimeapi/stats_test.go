@@ -12,7 +12,7 @@ func TestParseStats(t *testing.T) {
 	require.ErrorContains(t, err, "not a list of stats")
 	require.Nil(t, got)
 
-	// Columns in an order of their own, a quoted field, columns that nobody knows.
+	// Columns in another order, a quoted field, and unknown columns.
 	got, err = parseStats("# pxname,weight,unheard,svname,slim,status,last_agt,stot,hrsp_5xx,\n" +
 		"web,50,x,s1,,DRAIN (agent),\"say \"\"hi\"\", twice\",7,3,\n" +
 		"web,,,BACKEND,200,UP,,,,\n\n")

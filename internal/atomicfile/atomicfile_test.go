@@ -26,7 +26,7 @@ func TestUpdate(t *testing.T) {
 	require.False(t, changed)
 	same, err := os.Stat(file)
 	require.NoError(t, err)
-	require.True(t, os.SameFile(before, same), "not written again")
+	require.True(t, os.SameFile(before, same), "Update does not write the same content again")
 
 	changed, err = atomicfile.Update(file, []byte("two"), 0o640)
 	require.NoError(t, err)
@@ -36,10 +36,10 @@ func TestUpdate(t *testing.T) {
 	require.Equal(t, "two", string(data))
 
 	_, err = atomicfile.Update(filepath.Join(file, "below"), nil, 0o640)
-	require.Error(t, err, "a file is no directory")
+	require.Error(t, err, "the parent is a file")
 }
 
-func TestWriteThatEndsEarlyLeavesTheOld(t *testing.T) {
+func TestFailedWriteKeepsTheOldContent(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
 	require.NoError(t, atomicfile.Write(file, []byte("old"), 0o644, nil))
 	boom := errors.New("boom")
@@ -49,10 +49,11 @@ func TestWriteThatEndsEarlyLeavesTheOld(t *testing.T) {
 	require.Equal(t, "old", string(data))
 	entries, err := os.ReadDir(filepath.Dir(file))
 	require.NoError(t, err)
-	require.Len(t, entries, 1, "and no temporary file")
+	require.Len(t, entries, 1, "the temporary file is removed")
 }
 
-// What fails tells of the file, in the same words each time.
+// TestErrorsNameTheFile requires errors that name the file, not the temporary one, so that the same failure
+// has the same text each time.
 func TestErrorsNameTheFile(t *testing.T) {
 	dir := t.TempDir()
 	taken := filepath.Join(dir, "taken")

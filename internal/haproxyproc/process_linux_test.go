@@ -80,7 +80,7 @@ func TestHAProxyEndsWithItsOwner(t *testing.T) {
 	require.Eventually(t, func() bool { return len(groupMembers(t, pid)) == 0 }, 10*time.Second, 10*time.Millisecond)
 }
 
-// groupMembers reads the processes of a group from /proc, zombies left out.
+// groupMembers returns the processes of a group from /proc, without zombies.
 func groupMembers(t *testing.T, group int) []int {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -89,7 +89,7 @@ func groupMembers(t *testing.T, group int) []int {
 	for _, file := range stats {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			continue // ended meanwhile
+			continue // the process has ended
 		}
 		_, rest, _ := strings.Cut(string(data), ") ")
 		var state string

@@ -28,7 +28,7 @@ frontend f
 `, dir, port)
 }
 
-func TestMasterSocketAloneTellsReady(t *testing.T) {
+func TestMasterSocketSuffices(t *testing.T) {
 	dir := haproxytest.Dir(t)
 	file := filepath.Join(dir, "haproxy.cfg")
 	require.NoError(t, os.WriteFile(file, []byte(config(dir, haproxytest.Ports(t, 1)[0])), 0o600))
@@ -37,7 +37,7 @@ func TestMasterSocketAloneTellsReady(t *testing.T) {
 	p.Stop()
 }
 
-func TestStartTellsWhatHAProxyPrinted(t *testing.T) {
+func TestStartErrorContainsTheOutput(t *testing.T) {
 	dir := haproxytest.Dir(t)
 	file := filepath.Join(dir, "haproxy.cfg")
 	require.NoError(t, os.WriteFile(file, []byte("global\n    nonsense here\n"), 0o600))

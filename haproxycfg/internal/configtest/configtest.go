@@ -1,5 +1,5 @@
-// Package configtest holds what the tests of haproxycfg and of haproxycfg/edge share: a reader of
-// rendered text that is independent of the renderer, and the comparison with golden files.
+// Package configtest has helpers for the tests of haproxycfg and haproxycfg/edge: a parser of rendered
+// text that is independent of the renderer, and the comparison with golden files.
 package configtest
 
 import (
@@ -77,7 +77,7 @@ func WriteFiles(t testing.TB, dir string, files []haproxycfg.RenderedFile) {
 	}
 }
 
-// requireAccepted runs haproxy -c and wants neither an error nor a warning.
+// requireAccepted requires that "haproxy -c" reports neither an error nor a warning.
 func requireAccepted(t testing.TB, dir string) {
 	t.Helper()
 	out, err := exec.Command(haproxytest.Binary(t), "-c", "-f", filepath.Join(dir, "haproxy.cfg")).CombinedOutput()
@@ -107,8 +107,8 @@ func WriteCertificate(t testing.TB, dir, name string) *x509.Certificate {
 	return cert
 }
 
-// RequireAccounted re-reads rendered files and requires that they hold what the
-// Config holds and nothing else.
+// RequireAccounted parses rendered files. It requires exactly the sections, lines and map entries of the
+// Config.
 func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.RenderedFile) {
 	t.Helper()
 	sections, err := Parse(string(files[len(files)-1].Data))
@@ -180,5 +180,5 @@ func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.Ren
 	}
 }
 
-// IsBlank reports whether HAProxy ends a word at c. HAProxy knows only the blanks of ASCII.
+// IsBlank reports whether a word ends at c for HAProxy. Only ASCII characters are blanks for it.
 func IsBlank(r rune) bool { return r <= ' ' || r == 0x7f }

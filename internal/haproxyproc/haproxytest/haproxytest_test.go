@@ -13,16 +13,16 @@ func TestPortsAreClaimed(t *testing.T) {
 	t.Run("while the test runs", func(t *testing.T) {
 		port = Ports(t, 1)[0]
 		require.False(t, claim(t, port))
-		for _, address := range []string{"127.0.0.1", "127.0.0.2"} { // it can be used
+		for _, address := range []string{"127.0.0.1", "127.0.0.2"} { // a test can listen there
 			l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
 			require.NoError(t, err)
 			require.NoError(t, l.Close())
 		}
 	})
-	require.True(t, claim(t, port), "nobody has it after the test")
+	require.True(t, claim(t, port), "the port is free after the test")
 }
 
-func TestPortsInUseAreNotGiven(t *testing.T) {
+func TestPortsInUseAreNotReturned(t *testing.T) {
 	var port int
 	t.Run("find one", func(t *testing.T) { port = Ports(t, 1)[0] })
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", strconv.Itoa(port)))
