@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -94,11 +95,15 @@ func Count(ctx context.Context, client rest.Interface, resource string) (int, er
 	if err != nil {
 		return 0, fmt.Errorf("kubewatch: counting %s: %w", resource, reason(err))
 	}
-	items, remaining, err := lengthOf(list)
+	accessor, err := meta.ListAccessor(list)
 	if err != nil {
 		return 0, fmt.Errorf("kubewatch: counting %s: %w", resource, err)
 	}
-	return items + remaining, nil
+	n := meta.LenList(list)
+	if remaining := accessor.GetRemainingItemCount(); remaining != nil {
+		n += int(*remaining)
+	}
+	return n, nil
 }
 
 // transportError is a value in the context of a request. noteErrors stores the error of the request

@@ -261,16 +261,3 @@ func (s *stream) forward(l *listWatch) {
 		}
 	}
 }
-
-// lengthOf returns the number of objects in a list, and the number of further objects on the
-// server.
-func lengthOf(list runtime.Object) (items, remaining int, err error) {
-	accessor, err := meta.ListAccessor(list)
-	if err != nil {
-		return 0, 0, err
-	}
-	if n := accessor.GetRemainingItemCount(); n != nil {
-		remaining = int(*n)
-	}
-	return meta.LenList(list), remaining, nil
-}

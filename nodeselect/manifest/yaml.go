@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -110,36 +111,31 @@ func (b *batch) badYAML(doc document, err error) {
 // piece is not valid, a quoted text may cross the cut. Then the whole document is parsed before any
 // item is reported as broken.
 func parseListByItems(doc document) (batch, bool) {
-	before, items, after, ok := cutItems(doc.text)
+	list, ok := cutItems(doc.text)
 	if !ok {
 		return batch{}, false
 	}
-	head, ok := listHead(before, after)
+	head, ok := list.head()
 	if !ok || head.Kind != "" && !strings.HasSuffix(head.Kind, "List") {
 		return batch{}, false
 	}
-	lines := make([]int, len(items))
+	lines := make([]int, len(list.items))
 	counter := lineCounter{text: doc.text, line: doc.line}
-	for i, item := range items {
+	for i, item := range list.items {
 		lines[i] = counter.at(item.start)
 	}
-	results := make([]batch, len(items))
-	alone := make([]bool, len(items))
-	parallel(len(items), func(i int) {
-		alone[i] = results[i].decodeYAMLItem(doc.text[items[i].start:items[i].end], lines[i], head)
+	results := make([]batch, len(list.items))
+	valid := make([]bool, len(list.items))
+	parallel(len(list.items), func(i int) {
+		valid[i] = results[i].decodeYAMLItem(doc.text[list.items[i].start:list.items[i].end], lines[i], head)
 	})
-	for i := range alone {
-		if alone[i] {
-			continue
-		}
+	var b batch
+	if slices.Contains(valid, false) {
 		if text, err := yamlToJSON(doc.text); err == nil {
-			var b batch
 			b.decodeValue(text, func(int) int { return doc.line })
 			return b, true
 		}
-		break
 	}
-	var b batch
 	if head.Kind == "" {
 		b.bad(doc.line, listWithoutKind)
 		return b, true
@@ -167,9 +163,18 @@ func (b *batch) decodeYAMLItem(text []byte, line int, list headDoc) bool {
 	return true
 }
 
-// listHead parses a list without its items: before and after are the text around them.
-func listHead(before, after []byte) (headDoc, bool) {
-	text, err := yamlToJSON(bytes.Join([][]byte{before, []byte("items: []\n"), after}, nil))
+// listText is the text of a list, cut into its items and the text around them.
+type listText struct {
+	before, after []byte
+	items         []span
+}
+
+// span is a part of a text, from start to before end.
+type span struct{ start, end int }
+
+// head parses the list without its items.
+func (l listText) head() (headDoc, bool) {
+	text, err := yamlToJSON(bytes.Join([][]byte{l.before, []byte("items: []\n"), l.after}, nil))
 	if err != nil {
 		return headDoc{}, false
 	}
@@ -177,20 +182,18 @@ func listHead(before, after []byte) (headDoc, bool) {
 	return head, err == nil && string(head.Items.text) == "[]" // false if the cut was inside a quoted text
 }
 
-type span struct{ start, end int }
-
 // cutItems finds the items of the block sequence after the line "items:". An item begins at its
 // line "- …" and ends where the next item begins.
-func cutItems(text []byte) (before []byte, items []span, after []byte, ok bool) {
+func cutItems(text []byte) (listText, bool) {
 	pos := 0
 	if !bytes.HasPrefix(text, []byte("items:\n")) {
 		i := bytes.Index(text, []byte("\nitems:\n"))
 		if i < 0 {
-			return nil, nil, nil, false
+			return listText{}, false
 		}
 		pos = i + 1
 	}
-	before = text[:pos]
+	list := listText{before: text[:pos]}
 	indent := -1 // of the dashes
 	for pos += len("items:\n"); pos < len(text); {
 		end, next := lineEnd(text, pos)
@@ -204,17 +207,18 @@ func cutItems(text []byte) (before []byte, items []span, after []byte, ok bool) 
 			// Blank, a comment, or inside an item. YAML does not allow tabs as indentation.
 		case text[spaces] == '-' && (spaces+1 == end || text[spaces+1] == ' ') && (indent < 0 || n == indent):
 			indent = n
-			if len(items) > 0 {
-				items[len(items)-1].end = pos
+			if len(list.items) > 0 {
+				list.items[len(list.items)-1].end = pos
 			}
-			items = append(items, span{pos, len(text)})
-		case len(items) == 0 || n != 0:
-			return nil, nil, nil, false
+			list.items = append(list.items, span{pos, len(text)})
+		case len(list.items) == 0 || n != 0:
+			return listText{}, false
 		default:
-			items[len(items)-1].end = pos
-			return before, items, text[pos:], true
+			list.items[len(list.items)-1].end = pos
+			list.after = text[pos:]
+			return list, true
 		}
 		pos = next
 	}
-	return before, items, nil, len(items) > 0
+	return list, len(list.items) > 0
 }
