@@ -117,10 +117,9 @@ func ExampleStats() {
 		Client: netip.MustParseAddrPort("192.0.2.7:5556"), Protocol: peek.HTTP1, Outcome: sniproxy.Rejected,
 		RawName: "a\x00b", Total: time.Millisecond, ToClient: 700, Err: peek.ErrControlCharacter,
 	}))
-	// Output: 192.0.2.7:5555 tls relayed "shop.example""" -> 10.0.0.24:443 in 3s: 1800 bytes to
-	// upstream, 52000 to client: <nil> 192.0.2.7:5556 http/1 rejected """a\x00b" -> invalid
-	// AddrPort in 1ms: 0 bytes to upstream, 700 to client: peek: invalid host name: control
-	// character
+	// Output:
+	// 192.0.2.7:5555 tls relayed "shop.example""" -> 10.0.0.24:443 in 3s: 1800 bytes to upstream, 52000 to client: <nil>
+	// 192.0.2.7:5556 http/1 rejected """a\x00b" -> invalid AddrPort in 1ms: 0 bytes to upstream, 700 to client: peek: invalid host name: control character
 }
 
 // Connections that are open now, as a status page shows them.
