@@ -32,8 +32,9 @@ type Agent struct {
 	Watcher   *Watcher
 	Listeners *Listeners
 	// Changed, if not nil, receives each State after the Listeners follow it, with the error of
-	// Listeners.Update. While a port cannot be opened, Run tries again every second and calls
-	// Changed again with the same State. All calls come from one goroutine.
+	// Listeners.Update. A State without Answers does not change the ports. While a port cannot be
+	// opened, Run tries again every second and calls Changed again with the same State. All calls
+	// come from one goroutine.
 	Changed func(State, error)
 
 	mu     sync.Mutex

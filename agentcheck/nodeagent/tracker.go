@@ -46,7 +46,7 @@ func (t *Tracker) Next() time.Time { return t.next }
 
 // snapshot is the cluster as one agent sees it at one moment.
 type snapshot struct {
-	complete bool                 // everything has been listed once; otherwise the view is empty
+	complete bool                 // everything has been listed once; otherwise the snapshot is empty
 	err      error                // why the snapshot is incomplete or may be out of date
 	contact  time.Time            // when the cluster last answered; zero if never
 	problems []nodeselect.Problem // of the objects
@@ -73,12 +73,12 @@ func (r Rules) snapshot(objects nodeselect.Objects) snapshot {
 	return s
 }
 
-func (t *Tracker) state(now time.Time, view snapshot) State {
+func (t *Tracker) state(now time.Time, snap snapshot) State {
 	rules := t.Rules.withDefaults()
 	t.next = time.Time{}
-	s := State{Problems: slices.Clone(view.problems), Err: view.err}
+	s := State{Problems: slices.Clone(snap.problems), Err: snap.err}
 	var waits string
-	s.Drain, waits = t.updateDrain(now, view, rules)
+	s.Drain, waits = t.updateDrain(now, snap, rules)
 	node := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready, Reason: s.Drain.Reason}
 	if s.Drain.Effective {
 		node.Admin = agentcheck.Drain
@@ -89,13 +89,13 @@ func (t *Tracker) state(now time.Time, view snapshot) State {
 	case s.Drain.Requested && !s.Drain.Effective:
 		node.Reason += "; waits: " + waits
 	}
-	if view.node != nil {
-		_, err := rules.Annotations.Drain(view.node)
+	if snap.node != nil {
+		_, err := rules.Annotations.Drain(snap.node)
 		s.addProblem(err)
 	}
 
 	s.Answers = append(s.Answers, Answer{Port: rules.Port, Reply: node})
-	ports, problems := rules.Annotations.AgentPorts(view.objects, append([]uint16{rules.Port}, rules.Reserved...)...)
+	ports, problems := rules.Annotations.AgentPorts(snap.objects, append([]uint16{rules.Port}, rules.Reserved...)...)
 	s.Problems = append(s.Problems, problems...)
 	last := t.weights
 	t.weights = make(map[string]lastWeight, len(ports))
@@ -166,36 +166,36 @@ func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now t
 
 // updateDrain updates the candidates and returns the status of the node's drain. waits says why a
 // requested drain is not in effect.
-func (t *Tracker) updateDrain(now time.Time, view snapshot, rules Rules) (d DrainStatus, waits string) {
-	requests := maps.Clone(view.requests)
+func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d DrainStatus, waits string) {
+	requests := maps.Clone(snap.requests)
 	if requests == nil {
 		requests = map[string]DrainRequest{}
 	}
 	draining := slices.ContainsFunc(t.candidates, func(c candidate) bool { return c.node == rules.Node && c.granted })
-	doubt := t.deletion.check(now, view, draining, rules.MaxDrain)
+	doubt := t.deletion.check(now, snap, draining, rules.MaxDrain)
 	var own []DrainRequest
 	switch {
-	case view.node != nil:
-		own = requestsOf(view.node, rules.Signals)
+	case snap.node != nil:
+		own = requestsOf(snap.node, rules.Signals)
 	case doubt == "":
 		own = []DrainRequest{{Reason: reasonGone, Since: t.deletion.since, Uncounted: true}}
 	}
-	if request, ok := merge(append(own, view.own...)); ok {
+	if request, ok := merge(append(own, snap.own...)); ok {
 		requests[rules.Node] = request
 	}
 
-	d.Total = countNodes(view, requests, rules.Node)
-	if d.Total == 0 && view.nodes > 0 {
+	d.Total = countNodes(snap, requests, rules.Node)
+	if d.Total == 0 && snap.nodes > 0 {
 		// If all nodes are excluded from load balancers, package nodeselect uses all of them. So
 		// all of them count.
 		for name, request := range requests {
-			request.Uncounted = name == rules.Node && view.node == nil
+			request.Uncounted = name == rules.Node && snap.node == nil
 			requests[name] = request
 		}
-		d.Total = countNodes(view, requests, rules.Node)
+		d.Total = countNodes(snap, requests, rules.Node)
 	}
 	d.Limit = drainLimit(rules.MaxDrain, d.Total)
-	if view.node != nil {
+	if snap.node != nil {
 		t.deletion.total = d.Total
 	}
 
@@ -229,23 +229,23 @@ func (t *Tracker) updateDrain(now time.Time, view snapshot, rules Rules) (d Drai
 	return d, fmt.Sprintf("%d of %d nodes %s, no more than %d may (%s)", d.Draining, d.Total, verb, d.Limit, percent(rules.MaxDrain))
 }
 
-// countNodes returns the number of nodes that share the cluster's load. view.nodes may be out of
+// countNodes returns the number of nodes that share the cluster's load. snap.nodes may be out of
 // date or unknown, so the result is at least the number of counted nodes that the agent sees. A
 // result that is too low makes drains wait; it does not let too many nodes drain.
-func countNodes(view snapshot, requests map[string]DrainRequest, own string) int {
+func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int {
 	uncounted, seen := 0, 0
 	for name, request := range requests {
 		switch {
 		case !request.Uncounted:
 			seen++
-		case name != own || view.node != nil:
+		case name != own || snap.node != nil:
 			uncounted++
 		}
 	}
-	if _, ok := requests[own]; !ok && view.node != nil {
+	if _, ok := requests[own]; !ok && snap.node != nil {
 		seen++
 	}
-	return max(view.nodes-uncounted, seen)
+	return max(snap.nodes-uncounted, seen)
 }
 
 // errNoNode returns ErrNoNode with the names or the number of the nodes that exist.

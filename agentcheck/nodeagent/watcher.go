@@ -61,7 +61,7 @@ type source interface {
 	// run follows the cluster until ctx ends, and calls notify after each change. All its
 	// goroutines have ended when it returns.
 	run(ctx context.Context, notify func()) error
-	// snapshot returns the present view of the cluster.
+	// snapshot returns the present state of the cluster.
 	snapshot() snapshot
 	// recount makes the source read the number of nodes soon.
 	recount()
@@ -155,28 +155,28 @@ func (w *Watcher) follow(ctx context.Context, src source, changed func(State)) e
 		case <-w.changes.C:
 		case <-next.C:
 		}
-		view := src.snapshot()
+		snap := src.snapshot()
 		w.mu.Lock()
-		w.contact = view.contact
+		w.contact = snap.contact
 		w.mu.Unlock()
 		var s State
 		switch {
-		case view.complete && view.node == nil && last.Answers == nil:
-			return view.errNoNode(w.Rules.Node)
-		case view.complete:
-			if view.node == nil && !view.counted {
+		case snap.complete && snap.node == nil && last.Answers == nil:
+			return snap.errNoNode(w.Rules.Node)
+		case snap.complete:
+			if snap.node == nil && !snap.counted {
 				src.recount()
 			}
-			if view.err != nil {
-				view.err = fmt.Errorf("agentcheck/nodeagent: the last good state stays in force: %w", view.err)
+			if snap.err != nil {
+				snap.err = fmt.Errorf("agentcheck/nodeagent: the last good state stays in force: %w", snap.err)
 			}
-			view.own = w.ownRequests()
-			s = tracker.state(time.Now(), view)
+			snap.own = w.ownRequests()
+			s = tracker.state(time.Now(), snap)
 			if at := tracker.Next(); !at.IsZero() {
 				next.Reset(time.Until(at))
 			}
-		case view.err != nil:
-			s.Err = fmt.Errorf("agentcheck/nodeagent: no state yet: %w", view.err)
+		case snap.err != nil:
+			s.Err = fmt.Errorf("agentcheck/nodeagent: no state yet: %w", snap.err)
 		default: // not everything has been listed yet
 			continue
 		}
