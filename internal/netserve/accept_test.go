@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,8 +19,8 @@ func TestLoopSheds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeListener()
 		stop := make(chan struct{})
-		shed := 0
-		loop := Loop{Listener: l, Stop: stop, Shed: func() { shed++ }}
+		var shed atomic.Int32
+		loop := Loop{Listener: l, Stop: stop, Shed: func() { shed.Add(1) }}
 		done := make(chan error, 1)
 		served := make(chan net.Conn, 1)
 		go func() { done <- loop.Run(func(c net.Conn) { served <- c }) }()
@@ -27,7 +28,7 @@ func TestLoopSheds(t *testing.T) {
 		begin := time.Now()
 		l.results <- accept{err: &net.OpError{Op: "accept", Err: syscall.EMFILE}}
 		requireClosedByPeer(t, l.connect())
-		require.Equal(t, 1, shed)
+		require.EqualValues(t, 1, shed.Load())
 		l.results <- accept{err: syscall.ENFILE}
 		l.results <- accept{err: os.ErrDeadlineExceeded} // the client has gone away meanwhile
 		l.connect().Close()
@@ -39,7 +40,7 @@ func TestLoopSheds(t *testing.T) {
 		l.connect().Close()
 		(<-served).Close()
 		require.Equal(t, 5*time.Millisecond, time.Since(begin))
-		require.Equal(t, 1, shed)
+		require.EqualValues(t, 1, shed.Load())
 
 		close(stop)
 		l.Close()
