@@ -68,7 +68,7 @@ func (m *metrics) attempted(a controller.Attempt) {
 	m.checks.Set(a.Change.Report.Budget.Now.Total)
 }
 
-// statusMetrics shows the status of the controller at the time of the scrape.
+// statusMetrics exports the status of the controller, as it is at each scrape.
 type statusMetrics struct {
 	status func() controller.Status
 }

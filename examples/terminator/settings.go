@@ -20,7 +20,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// settings are the flags, and the values that resolve makes of them.
+// settings are the values of the flags, some of them parsed by resolve.
 type settings struct {
 	routes                                    cli.Strings
 	out                                       string // directory
@@ -123,7 +123,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.cdn.Origin, "cdn-origin", "", "`name` of the terminators to write cdn.json with")
 }
 
-// resolve checks the flags and parses the texts.
+// resolve checks the flags and parses those in text.
 func (s *settings) resolve() error {
 	f, b := &s.text, &s.builder
 	switch {

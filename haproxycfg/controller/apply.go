@@ -82,7 +82,7 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 	return t
 }
 
-// cutOff reports whether the attempt was interrupted, so that its error is no fault of the change.
+// cutOff reports whether the attempt was interrupted. Its error is then no fault of the change.
 func (a *applier) cutOff(ctx context.Context) bool { return ctx.Err() != nil || a.guard() != nil }
 
 func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed permit) (*Change, Outcome, error) {
@@ -129,7 +129,8 @@ func (a *applier) causes(after kube.Input) []kube.Cause {
 	return kube.Causes(*a.input, after)
 }
 
-// commit applies the change and stores its report and input as those in force.
+// commit applies the change. Then it stores the report and the input of the change, because they
+// are in force now.
 func (a *applier) commit(ctx context.Context, ch *Change) error {
 	if _, err := ch.apply(ctx); err != nil {
 		return err
@@ -139,8 +140,8 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	return nil
 }
 
-// recordRefusal adds the change to the report in the directory, as the refused one. The services
-// and nodes in the report remain those of the configuration in force.
+// recordRefusal writes the change to the report in the directory, as the refused one. The report
+// still describes the services and nodes of the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason = ch.ID(), why.Error()

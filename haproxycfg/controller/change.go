@@ -26,10 +26,10 @@ const ReportFile = "report.json"
 type Change struct {
 	// Config is the new configuration.
 	Config *haproxycfg.Config
-	// Diff is the difference. Its Text is empty.
+	// Diff compares the configuration in the directory with Config. Its Text is empty.
 	Diff deploy.Diff
-	// Report is the report on Config. Report.Changes describes the difference; if there is none, it
-	// describes the last change.
+	// Report is the report on Config. Its Changes describe this change, or the last one if Diff is
+	// empty.
 	Report kube.Report
 
 	plan  *deploy.Plan
@@ -55,8 +55,8 @@ func MaxShare(share float64) func(*Change) error {
 	}
 }
 
-// refusal returns the error of Limit with the ID of the change, and nil if allowed permits the
-// change.
+// refusal returns nil if the change may be applied: if Limit accepts it or allowed permits it.
+// Otherwise it returns the error of Limit, with the ID of the change.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if ch.Diff.Empty() {
 		return nil
@@ -72,9 +72,9 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)", err, ch.ID())
 }
 
-// plan makes a Change of routes and clusters. last is the report in the directory. causes returns
-// why the configuration differs from the one in force. With an error, plan returns a Change that
-// has a Report but cannot be applied.
+// plan makes a Change of routes and clusters, and compares it with the directory. last is the
+// report in the directory. causes returns why the configuration changes. If plan returns an error,
+// its Change has a Report but cannot be applied.
 func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
 	ch, err := c.build(in, last, now)
 	if err != nil {
@@ -99,8 +99,8 @@ func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) [
 	return ch, nil
 }
 
-// build makes the configuration, its report and Files. A cluster that has not answered since the
-// start keeps the servers that it has in last.
+// build makes the Config, the Report and the files of a Change. A cluster that has not answered
+// since the start keeps the servers that it has in last, the report in the directory.
 func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change, error) {
 	table := in.routes.Table
 	ch := &Change{input: kube.Input{Table: table}}
@@ -146,7 +146,7 @@ func (c *cluster) build(last kube.Report) kube.Cluster {
 	return k
 }
 
-// apply applies the change. It reports whether it wrote a file.
+// apply applies the change. changed reports whether it wrote a file.
 func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 	report, err := ch.Report.AppendJSON(nil)
 	if err != nil {
@@ -173,9 +173,8 @@ func (c *Controller) readReport() (kube.Report, error) {
 	return report, nil
 }
 
-// Plan reads the sources once and returns what they would change. It writes nothing. Apply applies
-// the Change. cause is what the report gives as the cause of the change, such as the name of a
-// command.
+// Plan reads the sources once and returns the change that they would make. It writes nothing. cause
+// becomes the cause of the change in the report; it may be the name of a command.
 //
 // A cluster that does not answer keeps its servers in the report. Plan returns an error if the
 // report has no servers of the cluster, or if a source returns an error. If only a later step

@@ -90,7 +90,7 @@ type startForce struct {
 	id     string // of the permitted change; "" until Limit has rejected one
 }
 
-// extend returns a permit for the change of f and for every change that asked permits.
+// extend returns a permit that permits the change of f, and every change that asked permits.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

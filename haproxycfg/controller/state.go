@@ -109,7 +109,7 @@ func (in *inbox) setCluster(i int, now time.Time, state ClusterState) {
 
 // setUnreachable sets why the i-th cluster does not answer. It does nothing if the reason is the
 // same as before: a source that fails every second must not cause an attempt every second. Only one
-// goroutine may call it for one i.
+// goroutine may call it for each cluster.
 func (in *inbox) setUnreachable(i int, now time.Time, err error) {
 	in.mu.Lock()
 	was := in.inputs.clusters[i].Err

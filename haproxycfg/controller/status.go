@@ -123,8 +123,8 @@ func (s *status) applied(a Attempt) {
 	s.change(func(now *Status) {
 		now.Outcome, now.Err = a.Outcome, a.Err
 		s.unsure = s.unsure || a.Outcome == Failed
-		// A change is refused by comparison with the configuration on disk. HAProxy runs that
-		// configuration, unless a reload may have failed.
+		// After a refusal, the configuration on disk is still in force. But if an earlier attempt
+		// failed, that configuration may be one that HAProxy has not loaded.
 		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged || a.Outcome == Refused && !s.unsure
 	})
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadyWhenAConfigurationIsInForce: a refused change is compared with the configuration on disk.
-// That configuration is in force, unless an attempt before has failed.
+// TestReadyWhenAConfigurationIsInForce: a refused change is compared with the configuration on
+// disk. That configuration is in force, unless an attempt before has failed.
 func TestReadyWhenAConfigurationIsInForce(t *testing.T) {
 	no := errors.New("no")
 	tests := []struct {

@@ -9,8 +9,8 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// fencedLock is the lock of a Lease that knows whether this process still holds the Lease. It lives
-// for one term.
+// fencedLock is a lock for client-go's elector. It also knows at any time whether this process
+// still holds the Lease. Each term needs a new fencedLock.
 //
 // The elector of client-go alone is not enough. When it learns that another process holds the
 // Lease, it continues to lead until its renew deadline. When the process or the machine was
@@ -59,7 +59,7 @@ func (f *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElect
 }
 
 func (f *fencedLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
-	// Other processes measure LeaseDuration from when they see the write, which is later than this.
+	// Other processes start to wait when they see this write, so a time before the write is safe.
 	now := time.Now()
 	err := write(ctx, record)
 	if err == nil {
@@ -68,7 +68,8 @@ func (f *fencedLock) write(ctx context.Context, record resourcelock.LeaderElecti
 	return err
 }
 
-// observe notes who holds the Lease, and when this process renewed it; zero means that it did not.
+// observe stores who holds the Lease. renewed is the time at which this process renewed the Lease;
+// zero means that it only read it.
 func (f *fencedLock) observe(holder string, renewed time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
