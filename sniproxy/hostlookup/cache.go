@@ -11,81 +11,77 @@ import (
 	"time"
 )
 
-// Forever is a TTL or age without end.
+// Forever is a TTL that never ends.
 const Forever = time.Duration(math.MaxInt64)
 
-// A Cache remembers what a source answered. See the package comment for what it
-// promises. The fields are read at the first use and must not change afterwards;
-// a Cache must not be copied. All methods are safe for concurrent use.
+// A Cache stores the answers of a Source. See the package documentation for what it promises. The
+// first use reads the fields, and they must not change afterwards. A Cache must not be copied. All
+// methods are safe for concurrent use.
 type Cache struct {
-	// Source is asked for what the cache does not know. Required.
+	// Source answers for hosts that the cache does not know. Required for LookupHost.
 	//
-	// It is called in goroutines of the cache, once at a time for one host, with
-	// a context that ends after Timeout or with Close and has nothing of the
-	// callers' contexts.
+	// The cache calls Source in its own goroutines, once at a time for one host. The context ends
+	// after Timeout or with Close, and has no values of the lookups' contexts.
 	Source Lookup
 
-	// MaxHosts bounds the known hosts. 0 means 100,000. The one that was not
-	// asked for longest goes first. A known host takes some 300 bytes and its strings.
-	// Each name below a wildcard of the source is one.
+	// MaxHosts limits the known hosts. 0 means 100,000. A further host evicts the least recently
+	// used one. A known host takes some 300 bytes and its strings. Each name below a wildcard of the
+	// source is a known host.
 	MaxHosts int
 
-	// MaxNegative bounds the hosts remembered as not found or failed, apart from
-	// MaxHosts: a flood of made-up names evicts only its like. 0 means 10,000.
+	// MaxNegative limits the hosts that are stored as not found or failed. 0 means 10,000. They do
+	// not count for MaxHosts, so that a flood of invented names evicts only other such names.
 	MaxNegative int
 
-	// TTL is for how long an endpoint is believed if the source does not say.
-	// 0 means 30 s, negative not to store it.
+	// TTL is how long an endpoint is served without asking the source, if the source does not
+	// say. 0 means 30 s; negative means that such endpoints are not stored.
 	TTL time.Duration
 
-	// NegativeTTL is the same for ErrNotFound. 0 means 5 s.
+	// NegativeTTL is how long ErrNotFound is served without asking the source, if the source does
+	// not say. 0 means 5 s; negative means that ErrNotFound is not stored.
 	NegativeTTL time.Duration
 
-	// ErrorTTL is for how long a failure of the source is repeated to those who
-	// ask for a host of which nothing is known, before the source is asked again.
-	// They get the error, never ErrNotFound. A source may ask for longer (see
-	// Error), up to 5 minutes. 0 means 1 s, negative not at all.
+	// ErrorTTL is how long lookups of an unknown host get the last failure of the source, before
+	// the source is asked again. 0 means 1 s; negative means not at all. The source may demand a
+	// longer time with an Error, up to 5 minutes.
 	ErrorTTL time.Duration
 
-	// Jitter shortens every TTL by a random part of up to this share, so that
-	// hosts learned together do not expire together. 0 means 0.1, negative none.
-	// The values are at most 1.
+	// Jitter is the largest random share by which a TTL is shortened, up to 1, so that hosts that
+	// were stored together do not expire together. 0 means 0.1; negative means none.
 	Jitter float64
 
-	// StaleFor is for how long after its TTL an endpoint may still be served when
-	// the source fails: the longest age is TTL + StaleFor. 0 means 24 h, negative
-	// not at all.
+	// StaleFor is how long after its TTL an endpoint may still be served while the source fails or
+	// is slow. So the largest age is TTL + StaleFor. 0 means 24 h; negative means not at all.
 	StaleFor time.Duration
 
-	// Recheck is for how long a stale endpoint is served after a failure before the
-	// source is asked again. 0 means 30 s (RFC 8767 section 5), negative no time.
+	// Recheck is how long a stale endpoint is served after a failure before the source is asked
+	// again. 0 means 30 s (RFC 8767 section 5); negative means that each lookup asks.
 	Recheck time.Duration
 
-	// StaleWhileRevalidate is for how long after its TTL an endpoint is served at
-	// once while the source is asked in the background. 0 means not at all: whoever
-	// asks first after the TTL waits for the source.
+	// StaleWhileRevalidate is how long after its TTL an endpoint is served at once, while the source
+	// is asked in the background. 0 means not at all: the first lookup after the TTL waits for the
+	// source.
 	StaleWhileRevalidate time.Duration
 
-	// StaleAfter is for how long such a waiter waits before it gets the stale
-	// endpoint instead, and others after it get that at once until the source has
-	// answered. 0 means 500 ms, negative no wait at all.
+	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. After
+	// that time the lookup gets the stale endpoint, and later lookups get it at once until the
+	// source answers. 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
-	// Timeout bounds a call of the source, and apart from that the wait for its
-	// turn under MaxCalls. 0 and negative mean 5 s.
+	// Timeout limits a call of the source. The wait because of MaxCalls has the same limit, counted
+	// separately. 0 and negative mean 5 s.
 	Timeout time.Duration
 
-	// MaxCalls bounds the source calls at one time. 0 means 64.
+	// MaxCalls limits the source calls at one time. 0 means 64.
 	MaxCalls int
 
-	// SourceFailed, if not nil, is called after each source call that failed, also
-	// when a stale endpoint hid that from the callers; not for ErrNotFound. Calls may
-	// overlap. It is called in a goroutine that Close waits for.
+	// SourceFailed, if not nil, is called after each failed call of the source, even if the lookups
+	// got a stale endpoint. ErrNotFound is no failure. Calls may overlap. Close waits for them.
 	SourceFailed func(host string, err error)
 
-	// Clock gives the time; it is called at every lookup. nil means the system's clock,
-	// which while there are hits is read for all of them every 10 ms, so that ages
-	// are exact to about that. Timeout and StaleAfter always run on the system's clock.
+	// Clock returns the time, and is called at every lookup. nil means the system's clock; while
+	// there are hits it is read every 10 ms only, so ages are exact to about 10 ms. Timeout and
+	// StaleAfter always use the system's clock.
 	Clock func() time.Time
 
 	once sync.Once
@@ -93,15 +89,15 @@ type Cache struct {
 }
 
 var (
-	// ErrClosed is returned after Close.
+	// ErrClosed is the error of a lookup or a Set after Close.
 	ErrClosed = errors.New("hostlookup: cache is closed")
 
-	// ErrBusy is returned when a source call got no turn within Timeout, because
-	// MaxCalls others were under way.
+	// ErrBusy means that a call of the source could not begin within Timeout, because MaxCalls
+	// others ran all the time.
 	ErrBusy = errors.New("hostlookup: too many lookups under way")
 )
 
-// init returns the core, made at the first use.
+// init returns the core, and makes it at the first use.
 func (c *Cache) init() *core {
 	if k := c.core.Load(); k != nil {
 		return k
@@ -139,24 +135,25 @@ func (c *Cache) Peek(host string) (Answer, error) {
 	return Answer{e.Value.ep, level}, e.Value.err()
 }
 
-// An Entry is what a Cache holds of one host.
+// An Entry is what a Cache holds for one host.
 type Entry struct {
-	// Endpoint is zero if Err is not.
+	// Endpoint is zero if Err is not nil.
 	Endpoint Endpoint
 	// Err is nil, or wraps ErrNotFound, or is a failure of the source.
 	Err error
-	// Level is what LookupHost would say: Miss if it would ask the source first.
+	// Level is the Level of a lookup at this moment. Miss means that the lookup would ask the
+	// source first.
 	Level Level
-	// Left is how long that remains so, 0 for Miss.
+	// Left is how long Level remains the same without a change. It is 0 for Miss.
 	Left time.Duration
-	// Expires is when the TTL of what the source said last ends, or has ended:
-	// its failures do not change it. An endpoint may stand in for Cache.StaleFor
-	// from then on.
+	// Expires is when the TTL of the source's last answer ends or has ended. Later failures of the
+	// source do not change it. From then on, an endpoint may be served as stale for
+	// Cache.StaleFor.
 	Expires time.Time
 }
 
-// Entry returns what is held of host, without asking the source, counting, or
-// making host more recently used.
+// Entry returns what the cache holds for host. It does not ask the source, does not count as a
+// lookup, and does not make the host more recently used.
 func (c *Cache) Entry(host string) (Entry, bool) {
 	k := c.init()
 	k.mu.Lock()
@@ -169,9 +166,8 @@ func (c *Cache) Entry(host string) (Entry, bool) {
 	return k.entry(e, now, wall)
 }
 
-// All goes through all that is held, in no order, as it was at one moment. It
-// is how a status page lists hosts, and how the known ones are saved for a SetAll
-// after the next start.
+// All returns everything that the cache holds at one moment, in no order: for a status page, or for
+// a SetAll after the next start. See Save for a file.
 func (c *Cache) All() iter.Seq2[string, Entry] {
 	return func(yield func(string, Entry) bool) {
 		for _, e := range c.init().snapshot() {
@@ -182,16 +178,15 @@ func (c *Cache) All() iter.Seq2[string, Entry] {
 	}
 }
 
-// Set stores an endpoint as if the source had just given it. Calls of the source
-// under way for that host do not overwrite it. A negative TTL forgets the host. The
-// error is that of a host that is empty or longer than 253 bytes, of ep.Validate, or
-// ErrClosed.
+// Set stores an endpoint as if the source had just returned it. A call of the source that runs for
+// that host does not overwrite it. A negative TTL forgets the host. Set returns an error if the
+// host is empty or longer than 253 bytes, if ep.Validate fails, or ErrClosed.
 func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
 }
 
-// store checks what do is to store, and calls it with the lock held.
-func (c *Cache) store(host string, ep Endpoint, do func(*core)) error {
+// store checks a host and its endpoint, then calls put, which stores them, with the lock held.
+func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	if !isHost(host) {
 		return fmt.Errorf("hostlookup: set %s: not the name of a host", quote(host))
 	}
@@ -204,18 +199,17 @@ func (c *Cache) store(host string, ep Endpoint, do func(*core)) error {
 	if k.closed {
 		return ErrClosed
 	}
-	do(k)
+	put(k)
 	return nil
 }
 
-// SetAll begins with known hosts, such as All gave before a restart. Their TTL is
-// over: the source is asked first (with StaleWhileRevalidate, meanwhile), and they stand
-// in when it fails, until StaleFor after Entry.Expires, so that a restart makes nothing
-// younger. An Expires that is zero or in the future counts as now; Level and Left do not
-// count. Hosts that are too old, have an Err, or are known to the cache by now are left
-// out.
+// SetAll stores hosts as stale, normally those that All returned before a restart. The cache asks
+// its source before it serves one of them, or while it serves one within StaleWhileRevalidate. It
+// serves them at most until StaleFor after Entry.Expires, so a restart makes no answer younger. An
+// Expires that is zero or in the future counts as now. Level and Left are ignored.
 //
-// It goes on after errors and returns the first; they are those of Set.
+// SetAll leaves out hosts that are too old, that have an Err, or that the cache knows already. A
+// malformed host does not stop it; the error is the first one that Set would return.
 func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
 	for host, entry := range entries {
@@ -230,9 +224,9 @@ func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	return first
 }
 
-// Forget drops what is held of host, found or not. "*.example.com" drops every
-// name of one label before it, and itself. Calls of the source under way do
-// not store their answers.
+// Forget drops what the cache holds for host. "*.example.com" drops every name with one label in
+// place of the "*", and the wildcard itself. Calls of the source that run for these hosts do not
+// store their answers.
 func (c *Cache) Forget(host string) {
 	k := c.init()
 	k.mu.Lock()
@@ -240,7 +234,7 @@ func (c *Cache) Forget(host string) {
 	k.forget(host)
 }
 
-// Purge drops everything, as Forget does.
+// Purge drops everything, like a Forget of each host.
 func (c *Cache) Purge() {
 	k := c.init()
 	k.mu.Lock()
@@ -248,8 +242,8 @@ func (c *Cache) Purge() {
 	k.purge()
 }
 
-// Expire ends all TTLs: the source is asked again about each host, and the known
-// ones stand in when it fails.
+// Expire ends all TTLs: the next lookup of each host asks the source, and gets the stale endpoint
+// if the source fails.
 func (c *Cache) Expire() {
 	k := c.init()
 	k.mu.Lock()
@@ -257,13 +251,13 @@ func (c *Cache) Expire() {
 	k.expire()
 }
 
-// Stats returns the counters. They are read one by one while others count.
+// Stats returns the figures of the cache. Lookups during the call may be in some figures and
+// missing in others.
 func (c *Cache) Stats() Stats { return c.init().stats() }
 
-// Close ends the source calls under way through their contexts, and returns when
-// no goroutine of the cache is left; a source that ignores its context delays
-// that. The waiting callers and all later ones get ErrClosed. It may be called
-// again.
+// Close cancels the contexts of the running source calls, and returns when all goroutines of the
+// cache have ended. A source that ignores its context delays Close. Waiting and later lookups get
+// ErrClosed. Close may be called more than once; it returns nil.
 func (c *Cache) Close() error {
 	c.init().close()
 	return nil

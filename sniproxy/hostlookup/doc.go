@@ -1,68 +1,68 @@
-// Package hostlookup answers where the traffic for a host name goes: from an HTTP API,
-// from a file, or from any function, and out of a cache that keeps known hosts served
-// while their source is down.
+// Package hostlookup finds out where the traffic for a host name goes: in a file, in a fixed set of
+// hosts, through the HTTP API of package httpapi, or through any function. A cache keeps serving
+// known hosts while their source is down.
 //
 //	api := &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}
 //	cache := &hostlookup.Cache{Source: api}
 //	defer cache.Close()
-//	file := &hostlookup.File{Path: "hosts.json"} // go file.Watch(ctx) to follow it
+//	file := &hostlookup.File{Path: "hosts.json"} // go file.Watch(ctx) to follow changes
 //	hosts := hostlookup.Chain(file, cache)
 //
-//	ep, err := hosts.LookupHost(ctx, "a.com")
+//	answer, err := hosts.LookupHost(ctx, "a.com")
 //	switch {
 //	case err == nil:
-//		addr, err := ep.DialAddr(443) // "10.0.0.24:443"
+//		addr, err := answer.DialAddr(443) // "10.0.0.24:443"
 //	case errors.Is(err, hostlookup.ErrNotFound):
-//		// there is no such host
+//		// the host does not exist
 //	default:
-//		// nobody knows, for now
+//		// the source cannot answer at the moment
 //	}
 //
 // # Three outcomes
 //
-// A lookup gives an Endpoint, or ErrNotFound, or another error. ErrNotFound is knowledge:
-// the source says that the host does not exist. Every other error is the lack of it. All
-// parts keep the two apart. An error is never turned into ErrNotFound, is never remembered
-// as that, and does not make Chain or Default go on to somebody else's endpoint.
+// A lookup returns an endpoint, ErrNotFound, or another error. ErrNotFound is knowledge: the source
+// says that the host does not exist. Any other error means that the source could not answer. All
+// parts of this package keep the two apart: they never turn an error into ErrNotFound, never store
+// an error as ErrNotFound, and Chain and Default never replace an error by another lookup's
+// endpoint.
 //
 // # What the cache promises
 //
-// An endpoint is served for its TTL: the source's, or else Cache.TTL, less some jitter.
-// After that the source is asked first. Then:
+// The cache serves an endpoint for its TTL without asking the source. The TTL is that of the
+// source, or else Cache.TTL, less some jitter. After the TTL the cache asks the source first, and
+// one of four things happens:
 //
-//   - It gives an endpoint or ErrNotFound: that replaces what was stored, at once.
-//   - It fails: the old endpoint is served as stale, and the source is not asked again
-//     for Cache.Recheck (RFC 8767), or as long as it asks for with Error, up to 5 minutes.
-//   - It is slow: whoever waits gets the old endpoint after Cache.StaleAfter, and those
-//     that come later get it at once. The answer counts when it comes.
-//   - The endpoint is older than its TTL and Cache.StaleFor: it is not served in any case.
+//   - The source returns an endpoint or ErrNotFound. The cache stores that in place of the old
+//     endpoint, and serves it.
+//   - The source fails. The cache serves the old endpoint as stale, and does not ask the source
+//     again for Cache.Recheck (RFC 8767), or for as long as the source demands with an Error, up to
+//     5 minutes.
+//   - The source is slow. A lookup that waits gets the old endpoint after Cache.StaleAfter; later
+//     lookups get it at once. The cache stores the answer when it comes.
+//   - The endpoint is older than its TTL and Cache.StaleFor together. Then the cache does not serve
+//     it, and the lookup gets what the source returns.
 //
-// A host of which nothing is known gets what the source says, and waits for it. If that is
-// a failure, it is repeated for Cache.ErrorTTL, as the error it is. A "not found" past its
-// TTL is worth nothing, whatever the source does.
+// A lookup of an unknown host waits for the source. The cache stores ErrNotFound for its own TTL
+// and a failure for Cache.ErrorTTL, and serves neither of them as stale.
 //
-// Hosts not found are counted apart from those known, so that made-up names cannot evict
-// real ones. Names below a wildcard of the source are known, each on its own: where there is
-// one, anybody can make up names that are, and Cache.MaxHosts is what bounds them.
+// Hosts that are not found have a limit of their own (Cache.MaxNegative), so that invented names
+// cannot evict known hosts. Each name below a wildcard of the source is a known host, however: with
+// a wildcard, strangers can invent names that evict others. Cache.MaxHosts bounds them.
 //
-// For one host the source is called once at a time, whoever waits, and for all together
-// Cache.MaxCalls times. Calls belong to the cache: they end with their own
-// time-out, not with a caller, and see nothing of callers' contexts. A panic in the source
-// is an error for all who waited. What Set, Forget, Purge, Expire, or a Feed change while
-// a call is under way, its answer does not undo.
+// The cache asks its source once for each host at a time, however many lookups wait, and at most
+// Cache.MaxCalls times at a time in total. A call of the source ends with its own timeout and does
+// not see the contexts of the lookups. If the source panics, every lookup that waits gets an error.
+// A Set, Forget, Purge, Expire or Feed during a call has precedence over the answer of that call.
 //
 // # Speed
 //
-// A lookup that the cache can answer takes no lock, does not allocate, and reads the system's
-// clock only if the last one was a while ago: it finds its entry in an open-addressing table
-// whose slots are atomic pointers. golang-lru keeps the order in which entries are evicted;
-// a hit moves its entry there at most once a second. Names are hashed with a random
-// seed, since it is strangers who choose them.
+// A hit takes no lock, does not allocate, and normally does not read the system's clock: see the
+// internal package nametable for the figures. A hit makes its host more recently used at most once
+// a second.
 //
 // # What it does not do
 //
-// It does not check host names; package peek does. It compares them byte by byte, so they have
-// to come in normal form. It does not check whether an endpoint may be connected to,
-// say that it is not the router itself; the router does. It does not store anything on disk;
-// All and SetAll let a program do that, with ages that count on.
+// Lookups do not check or normalize host names; package peek does. Lookups compare names byte by
+// byte, so a name must be in normal form. This package does not check whether a router may connect
+// to an endpoint, for example whether the endpoint is the router itself; the router does.
 package hostlookup

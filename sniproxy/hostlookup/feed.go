@@ -7,27 +7,26 @@ import (
 	"time"
 )
 
-// A Change says that what a cache holds may be wrong.
+// A Change reports that a stored answer may be wrong.
 type Change struct {
-	// Host is the host that changed, or "*.example.com" for all names of one label
-	// before it. "" means that any may have: a feed begins with that after it
-	// (re)connected, unless it can make up for what it missed.
+	// Host is the host that changed. A wildcard "*.example.com" means every name with one label in
+	// place of the "*". "" means that any host may have changed: a Feed reports that after it has
+	// connected, unless it knows which changes it missed.
 	Host string
 
-	// Endpoint is the new answer, if the feed knows it: Addr is not empty.
+	// Endpoint is the new endpoint. An empty Addr means that the Feed does not know it.
 	Endpoint Endpoint
 }
 
 // A Feed reports changes of a source as they happen.
 type Feed interface {
-	// Changes yields changes until ctx ends, or an error and then no more.
+	// Changes yields changes until ctx ends, or until it yields an error.
 	Changes(ctx context.Context) iter.Seq2[Change, error]
 }
 
-// Apply makes c follow one change. A host with a new endpoint gets it, as by Set;
-// one without is forgotten; the zero Change is Expire: as no host is known to be
-// wrong, the old answers still stand in while the source fails. The error is that
-// of Set.
+// Apply applies one change. A change with an endpoint is a Set, and returns its error. A change with
+// a host only is a Forget. A change without a host is an Expire: it names no wrong answer, so the
+// old endpoints may still be served as stale.
 func (c *Cache) Apply(change Change) error {
 	switch {
 	case change.Host == "":
@@ -40,32 +39,32 @@ func (c *Cache) Apply(change Change) error {
 	return nil
 }
 
-// Follow applies what feed reports until ctx ends, and returns ctx's error. When the
-// feed breaks off it begins anew, after a second at first, and up to 30 s when that
-// keeps failing, both with jitter. broken, if not nil, gets the errors.
-func (c *Cache) Follow(ctx context.Context, feed Feed, broken func(error)) error {
-	const first, last = time.Second, 30 * time.Second
-	for wait := first; ; {
+// Follow applies the changes of a feed until ctx ends, and returns ctx's error. When the feed ends,
+// Follow calls Changes again after up to 1 s. While that fails, the longest wait doubles each time
+// up to 30 s. failed, if not nil, is called with each error of the feed and of Apply.
+func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error {
+	const shortest, longest = time.Second, 30 * time.Second
+	for wait := shortest; ; {
 		for change, err := range feed.Changes(ctx) {
 			if err == nil {
 				if err = c.Apply(change); err == nil {
-					wait = first
+					wait = shortest
 					continue
 				}
-				// What the feed says of this host is useless; what is held is old.
+				// The new endpoint is malformed, and the stored one is old.
 				c.Forget(change.Host)
 			}
-			if broken != nil && ctx.Err() == nil {
-				broken(err)
+			if failed != nil && ctx.Err() == nil {
+				failed(err)
 			}
 		}
-		timer := time.NewTimer(wait/2 + rand.N(wait/2))
+		timer := time.NewTimer(wait/2 + rand.N(wait/2)) // so that many caches do not connect at one moment
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return context.Cause(ctx)
 		case <-timer.C:
 		}
-		wait = min(2*wait, last)
+		wait = min(2*wait, longest)
 	}
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// Hosts is an immutable set of hosts. The zero value has none.
+// Hosts is an immutable set of hosts and their endpoints. It is a Lookup. The zero Hosts is empty.
 type Hosts struct {
 	exact    map[string]Endpoint
-	wildcard map[string]Endpoint // by what follows "*"
+	wildcard map[string]Endpoint // by the part after "*"
 }
 
 // NewHosts returns a set of hosts. The keys are host names as in a hosts file (see ParseHosts),
@@ -52,12 +52,12 @@ func MergeHosts(sets ...*Hosts) *Hosts {
 	return merged
 }
 
-// A Problem is an entry of a hosts file that was left out. It is an error.
+// A Problem is why an entry of a hosts file was left out. It is an error.
 type Problem struct {
-	File    string // as given to ParseHosts
-	Line    int    // where the entry begins, from 1
+	File    string // the name that ParseHosts received
+	Line    int    // of the begin of the entry, from 1
 	Index   int    // of the entry in the array, from 0
-	Field   string // "host", "endpoint", …; "" when it is the whole entry
+	Field   string // "host", "endpoint", …; "" means the whole entry
 	Message string
 }
 
@@ -69,35 +69,35 @@ func (p Problem) Error() string {
 	return where + ": " + p.Message
 }
 
-// ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}; file is its
-// name in problems. Hosts are A-labels in any case; "*.example.com" stands for every
-// name of one label before example.com; other members are ignored. An entry with
-// something wrong, or with a host that an earlier one has, is reported and left out.
-// The error is for what is no JSON array to its end.
+// ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}, and ignores other members.
+// A host may have any spelling that has a normal form (see package internal/hostname), or be a
+// wildcard: "*.example.com" stands for every name with one label in place of the "*". An entry that
+// is malformed, or repeats the host of an earlier entry, is left out with a Problem. The error
+// means that the data is not one JSON array. file is the name in problems and in the error.
 func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	h := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
 	lines := lineCounter{data: data, line: 1}
-	broken := func(at int64, err error) (*Hosts, []Problem, error) {
+	fail := func(at int64, err error) (*Hosts, []Problem, error) {
 		return nil, nil, fmt.Errorf("hostlookup: %s:%d: %w", file, lines.at(at), err)
 	}
-	// The whole first: the decoder below does not say where an error is.
+	// Parse the whole once first: unlike the decoder below, Unmarshal returns the offset of an error.
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
 		var at int64
 		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			at = syntax.Offset
 		}
-		return broken(at, err)
+		return fail(at, err)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
-		return broken(0, errors.New("not a JSON array"))
+		return fail(0, errors.New("not a JSON array"))
 	}
 	var problems []Problem
 	for index := 0; dec.More(); index++ {
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return broken(dec.InputOffset(), err)
+			return fail(dec.InputOffset(), err)
 		}
 		line := lines.at(dec.InputOffset() - int64(len(raw)))
 		if field, err := h.addJSON(raw); err != nil {
@@ -107,7 +107,7 @@ func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	return h, problems, nil
 }
 
-// A lineCounter finds the line of growing offsets.
+// A lineCounter returns the lines of offsets that grow from call to call.
 type lineCounter struct {
 	data []byte
 	line int
@@ -179,7 +179,7 @@ func (h *Hosts) Peek(host string) (Answer, error) {
 // Len returns the number of entries.
 func (h *Hosts) Len() int { return len(h.exact) + len(h.wildcard) }
 
-// All goes through the entries in no order. Wildcards have their "*.".
+// All returns the entries in no order, by host. A wildcard begins with "*.".
 func (h *Hosts) All() iter.Seq2[string, Endpoint] {
 	return func(yield func(string, Endpoint) bool) {
 		for _, m := range []map[string]Endpoint{h.exact, h.wildcard} {

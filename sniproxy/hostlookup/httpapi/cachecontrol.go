@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// maxSeconds is how numbers too large are read (RFC 9111 section 1.2.2).
+// maxSeconds takes the place of every larger number (RFC 9111 section 1.2.2).
 const maxSeconds = 1 << 31
 
-// freshness returns for how long an answer may be kept: 0 if it does not say,
-// negative for not at all.
+// freshness returns how long an answer may be kept: 0 if the answer does not say, negative if it
+// must not be kept.
 func freshness(h http.Header) time.Duration {
 	d := parseCacheControl(strings.Join(h.Values("Cache-Control"), ","))
 	if d.noStore {
@@ -19,7 +19,7 @@ func freshness(h http.Header) time.Duration {
 	}
 	ttl := d.maxAge
 	if d.sMaxAge != unset {
-		ttl = d.sMaxAge // a router serves many: it is a shared cache
+		ttl = d.sMaxAge // a router serves many clients, so its cache is a shared cache
 	}
 	if ttl == unset {
 		return 0
@@ -33,17 +33,17 @@ func freshness(h http.Header) time.Duration {
 	return time.Duration(ttl) * time.Second
 }
 
-// directives are the members of Cache-Control that matter here. Ages are in seconds.
+// directives are the directives of Cache-Control that a Client uses. Ages are in seconds.
 type directives struct {
-	noStore         bool // no-store, or no-cache, which comes to the same without validators
+	noStore         bool // no-store, or no-cache: a Client sends no validators, so it cannot revalidate
 	maxAge, sMaxAge int64
 }
 
 const unset = -1
 
-// parseCacheControl reads a Cache-Control field: names with optional values, as token
-// or quoted string, between commas. Of a directive that comes twice, the smaller
-// value counts; one with a value that is no number is as if it were not there.
+// parseCacheControl reads the value of Cache-Control: directives between commas, each a name with
+// an optional token or quoted string. If a directive comes twice, the smaller value counts. A value
+// that is not a number is ignored.
 func parseCacheControl(s string) directives {
 	d := directives{maxAge: unset, sMaxAge: unset}
 	for s != "" {
@@ -53,7 +53,7 @@ func parseCacheControl(s string) directives {
 		case "no-store":
 			d.noStore = true
 		case "no-cache":
-			// no-cache="field" is about that field alone.
+			// no-cache="field" concerns that header field only.
 			d.noStore = d.noStore || value == ""
 		case "max-age":
 			smaller(&d.maxAge, value)
@@ -64,13 +64,14 @@ func parseCacheControl(s string) directives {
 	return d
 }
 
+// smaller replaces age by a value that is a smaller number.
 func smaller(age *int64, value string) {
 	if n, ok := parseSeconds(value); ok && (*age == unset || n < *age) {
 		*age = n
 	}
 }
 
-// nextDirective cuts the first directive off.
+// nextDirective splits s into its first directive and the rest.
 func nextDirective(s string) (name, value, rest string) {
 	end := strings.IndexAny(s, ",=")
 	if end < 0 {
@@ -90,7 +91,7 @@ func nextDirective(s string) (name, value, rest string) {
 	return name, value, rest
 }
 
-// unquote reads a quoted string behind its first quote (RFC 9110 section 5.6.4).
+// unquote reads a quoted string (RFC 9110 section 5.6.4). s begins after the first quote.
 func unquote(s string) (value, rest string) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -118,8 +119,8 @@ func parseSeconds(s string) (int64, bool) {
 	return n, true
 }
 
-// retryAfter returns how long to leave the server alone, 0 if it does not say
-// (RFC 9110 section 10.2.3).
+// retryAfter returns how long the server asks not to be asked again, 0 if it does not say (RFC 9110
+// section 10.2.3).
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := parseSeconds(s); ok {
@@ -129,7 +130,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	// By the server's clock, if it tells it.
+	// The date is a time of the server's clock, which Date shows.
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
 	}
