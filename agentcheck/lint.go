@@ -308,7 +308,8 @@ func isStatic(balance, hashType string) bool {
 	return false
 }
 
-// olderThan reports whether a version is older than major.minor, or cannot be read.
+// olderThan reports whether a version is older than major.minor. It returns true for a version that
+// it cannot read.
 func olderThan(version string, major, minor int) bool {
 	var a, b int
 	if _, err := fmt.Sscanf(version, "%d.%d", &a, &b); err != nil {

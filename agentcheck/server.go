@@ -16,7 +16,7 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// ErrServerClosed is what Serve returns after Shutdown or Close.
+// ErrServerClosed is the error of Serve after Shutdown or Close.
 var ErrServerClosed = errors.New("agentcheck: server closed")
 
 // MaxName is the length in bytes, without the line end, of the longest name that a Server reads.

@@ -81,8 +81,9 @@ func Deleted() Signal {
 	}}
 }
 
-// Annotated drains a node whose drain annotation is true. Any other value drains nothing. If the
-// value is not a boolean, State.Problems names it.
+// Annotated drains a node with the annotation headgate.dev/drain: "true", or with the prefix of a
+// instead of headgate.dev. Any other value drains nothing. If the value is not a boolean,
+// State.Problems names it.
 func Annotated(a nodeselect.Annotations) Signal {
 	return Signal{Request: func(node *corev1.Node) (DrainRequest, bool) {
 		if drain, _ := a.Drain(node); !drain {
