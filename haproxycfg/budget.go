@@ -45,7 +45,7 @@ func (c *Config) reservedDescriptors() int {
 // checkSpread is the time over which HAProxy may spread the first checks after its start; 0 means
 // HAProxy's own choice.
 //
-// HAProxy spreads all first checks, those of agents too, over the shortest interval that is at least
+// HAProxy spreads all first health checks and agent checks over the shortest interval that is at least
 // a second (start_checks in its source). If health checks have an interval of a minute and agent
 // checks one below a second, the first answer of an agent could take a minute, and a drained server
 // would get traffic until then.

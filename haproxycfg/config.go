@@ -131,7 +131,7 @@ type Frontend struct {
 	Name string
 	// Binds are the addresses that it listens on.
 	Binds []Bind
-	// MaxConn is the largest number of connections at once; 0 means that of the process.
+	// MaxConn is the largest number of connections at once; 0 means the limit of the process.
 	MaxConn int
 	// RedirectHTTPS, if not nil, answers each request that has a Host with a redirect to the same
 	// URL over TLS.

@@ -14,9 +14,9 @@ import (
 // configFile is the name of the main file.
 const configFile = "haproxy.cfg"
 
-// Render returns the files of the configuration: the maps, then haproxy.cfg. Write them in this order:
-// the name of a map contains a hash of its content, so new maps do not replace those of a running
-// configuration, and haproxy.cfg then switches to all new maps at once.
+// Render returns the files of the configuration: the maps, then haproxy.cfg. Write them in this order.
+// The name of a map contains a hash of its content, so a new map never overwrites a map in use. The new
+// haproxy.cfg then switches to all new maps at once.
 //
 // dir is the directory of the files as HAProxy sees it. haproxy.cfg names the maps by it. Empty means
 // HAProxy's working directory.

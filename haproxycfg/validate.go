@@ -261,31 +261,27 @@ func (v *validator) timeouts(t *Timeouts) {
 // names indexes backends and maps, and reports names that occur twice.
 func (v *validator) names(c *Config) {
 	v.place = ""
-	v.backends = make(map[string]int, len(c.Backends))
-	for i := range c.Backends {
-		if first, ok := v.backends[c.Backends[i].Name]; ok {
-			v.addf("backends %d and %d are both named %q", first, i, c.Backends[i].Name)
-			continue
-		}
-		v.backends[c.Backends[i].Name] = i
-	}
-	v.maps = make(map[string]int, len(c.Maps))
-	for i := range c.Maps {
-		if first, ok := v.maps[c.Maps[i].Name]; ok {
-			v.addf("maps %d and %d are both named %q", first, i, c.Maps[i].Name)
-			continue
-		}
-		v.maps[c.Maps[i].Name] = i
-	}
-	frontends := make(map[string]int, len(c.Frontends))
+	v.backends = index(v, "backends", c.Backends, func(b *Backend) string { return b.Name })
+	v.maps = index(v, "maps", c.Maps, func(m *Map) string { return m.Name })
+	index(v, "frontends", c.Frontends, func(f *Frontend) string { return f.Name })
 	for i := range c.Frontends {
-		if b, ok := v.backends[c.Frontends[i].Name]; ok {
-			v.addf("frontend %d and backend %d are both named %q, which HAProxy 3.3 and later refuse", i, b, c.Frontends[i].Name)
+		name := c.Frontends[i].Name
+		if b, ok := v.backends[name]; ok {
+			v.addf("frontend %d and backend %d are both named %q, which HAProxy 3.3 and later refuse", i, b, name)
 		}
-		if first, ok := frontends[c.Frontends[i].Name]; ok {
-			v.addf("frontends %d and %d are both named %q", first, i, c.Frontends[i].Name)
+	}
+}
+
+// index returns the index of each element by its name, and reports names that occur twice.
+func index[T any](v *validator, kind string, all []T, name func(*T) string) map[string]int {
+	found := make(map[string]int, len(all))
+	for i := range all {
+		n := name(&all[i])
+		if first, ok := found[n]; ok {
+			v.addf("%s %d and %d are both named %q", kind, first, i, n)
 			continue
 		}
-		frontends[c.Frontends[i].Name] = i
+		found[n] = i
 	}
+	return found
 }

@@ -17,8 +17,8 @@ import (
 // Reloader makes a HAProxy in master-worker mode load its configuration again, and finds out
 // whether HAProxy accepted it. Its method Reload fits [Dir.Reload].
 //
-// A Reloader is a plain value. Only one reload of a HAProxy may run at a time, because a reload
-// cannot tell its own outcome from that of another. [Dir] runs one at a time.
+// A Reloader is a plain value. Only one reload of an HAProxy may run at a time, because a
+// Reloader could take the outcome of another reload for its own. [Dir] runs one at a time.
 type Reloader struct {
 	// Master is the socket of the master process (option -S of haproxy).
 	Master runtimeapi.Socket

@@ -23,14 +23,15 @@ type builder struct {
 
 	hosts, exact, prefix []haproxycfg.MapEntry // the content of the maps
 
-	backends map[string]string      // the name of each backend by its key, see appendBackendKey
-	hashed   map[string]struct{}    // the names among them that contain a hash
-	rendered []haproxycfg.Backend   // all backends
-	nodes    map[string]nodesOf     // the nodes in use by cluster
-	found    []*service             // scratch space: the services of a route, nil if unknown
-	key      []byte                 // scratch space for a key of backends
-	spare    []haproxycfg.Server    // space for the servers of further backends
-	taken    map[serverKey]struct{} // scratch space of addBackend
+	backends map[string]string    // the name of each backend by its key, see appendBackendKey
+	hashed   map[string]struct{}  // the names among them that contain a hash
+	rendered []haproxycfg.Backend // all backends
+	nodes    map[string]nodesOf   // the nodes in use by cluster
+
+	// The other fields are scratch space.
+	found []*service             // the services of a route, nil if unknown
+	key   []byte                 // the key of a backend
+	taken map[serverKey]struct{} // servers of a backend
 }
 
 // serverKey identifies a server of a backend. Servers with the same key have the same name.
@@ -179,7 +180,7 @@ func (b *builder) distinctName(name, key string) string {
 // addBackend makes a backend with the servers of all its services. services holds the service of each
 // element of r.Backends, or nil.
 func (b *builder) addBackend(name string, services []*service, r *routes.Route) {
-	shares, total := make([]share, len(r.Backends)), 0
+	shares, weights, total := make([]share, len(r.Backends)), make([]int, len(r.Backends)), 0
 	for i, rb := range r.Backends {
 		shares[i].weight = rb.Weight
 		if svc := services[i]; svc != nil {
@@ -187,8 +188,8 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 			total += len(svc.addrs)
 		}
 	}
-	weights := serverWeights(shares)
-	servers := b.makeServers(total)
+	setWeights(weights, shares)
+	servers := make([]haproxycfg.Server, 0, total)
 	for i, rb := range r.Backends {
 		svc := services[i]
 		if svc == nil {
@@ -227,17 +228,6 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 		out.Balance = haproxycfg.LeastConn
 	}
 	b.rendered = append(b.rendered, out)
-}
-
-// makeServers returns an empty slice with capacity n. Backends share large allocations, which cost
-// less than one allocation for each of thousands of backends.
-func (b *builder) makeServers(n int) []haproxycfg.Server {
-	if n > len(b.spare) {
-		b.spare = make([]haproxycfg.Server, max(n, 1024))
-	}
-	servers := b.spare[:0:n]
-	b.spare = b.spare[n:]
-	return servers
 }
 
 // track returns the Server.Track for a server on a node. The first call for a node adds it to the
@@ -291,7 +281,7 @@ func (b *builder) config() *haproxycfg.Config {
 		b.rendered = append(b.rendered, b.nodeBackend(nodes))
 	}
 	b.rendered = append(b.rendered, haproxycfg.Backend{Name: notFound, Response: &haproxycfg.FixedResponse{Status: 404, Body: "404 not found"}})
-	b.sortBackends()
+	slices.SortFunc(b.rendered, func(x, y haproxycfg.Backend) int { return strings.Compare(x.Name, y.Name) })
 	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix} {
 		slices.SortFunc(entries, func(x, y haproxycfg.MapEntry) int { return strings.Compare(x.Key, y.Key) })
 	}
@@ -326,20 +316,6 @@ func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 	}
 	slices.SortFunc(out.Servers, func(x, y haproxycfg.Server) int { return x.Addr.Compare(y.Addr) })
 	return out
-}
-
-// sortBackends sorts indexes instead of backends, because a Backend is large.
-func (b *builder) sortBackends() {
-	order := make([]int, len(b.rendered))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(x, y int) int { return strings.Compare(b.rendered[x].Name, b.rendered[y].Name) })
-	sorted := make([]haproxycfg.Backend, len(order))
-	for i, x := range order {
-		sorted[i] = b.rendered[x]
-	}
-	b.rendered = sorted
 }
 
 func (b *builder) frontends() []haproxycfg.Frontend {

@@ -142,9 +142,8 @@ type Node struct {
 // once. If the route declares a check, the server does not track the node: HAProxy checks the server
 // itself, and asks the agent of the service, or without one the agent of the node.
 //
-// Config leaves out and reports what it cannot render: services without Upstream, without port or
-// without servers, addresses to which nobody can connect, and a second server at the same address
-// and ports. A route whose services have no servers answers 503. Config does not check the other
+// Config leaves out and reports services without Upstream, without port or without servers,
+// addresses to which nobody can connect, and a second server at the same address and ports. A route whose services have no servers answers 503. Config does not check the other
 // settings of the Edge; [haproxycfg.Config.Validate] does.
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()

@@ -502,7 +502,7 @@ func TestServerIDs(t *testing.T) {
 	require.Len(t, seen, len(be.Servers))
 }
 
-// TestAcceptProxy requires the address of the PROXY header as that of the client.
+// TestAcceptProxy sends a PROXY header. HAProxy forwards the address in it as the client.
 func TestAcceptProxy(t *testing.T) {
 	w := newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")

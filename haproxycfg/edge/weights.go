@@ -11,12 +11,12 @@ type share struct {
 
 const (
 	maxWeight = 256
-	// goodShare is the largest relative error of a share with which serverWeights accepts a
+	// goodShare is the largest relative error of a share with which setWeights accepts a
 	// scale without trying others.
 	goodShare = 0.01
 )
 
-// serverWeights returns, for each service, the weight of each of its servers. With these weights the
+// setWeights sets, for each service, the weight of each of its servers. With these weights the
 // services get requests in the ratio of their declared weights, for any numbers of servers. A service
 // with weight 0 gets NoTraffic. A service that is alone gets the default weight.
 //
@@ -29,8 +29,7 @@ const (
 // Each rounded weight is within 1/2 of the exact weight x, or is 1. So a share is off by at most the
 // factor (1+d)/(1-d) with d = 1/(2 min x), if all x are at least 1. The smallest ratio that weights can
 // express is 1 to 256.
-func serverWeights(shares []share) []int {
-	weights := make([]int, len(shares))
+func setWeights(weights []int, shares []share) {
 	var active []int
 	for i, s := range shares {
 		if s.weight == 0 {
@@ -43,7 +42,7 @@ func serverWeights(shares []share) []int {
 		}
 	}
 	if len(active) < 2 {
-		return weights
+		return
 	}
 	best, bestOff, bestMin := 0, 0.0, 0
 	for top := haproxycfg.DefaultWeight; top <= maxWeight; top++ {
@@ -58,7 +57,6 @@ func serverWeights(shares []share) []int {
 		}
 	}
 	scale(weights, shares, active, best)
-	return weights
 }
 
 // scale sets the active weights so that the largest is top. It uses only integers, so that the result is

@@ -11,6 +11,12 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
+func serverWeights(shares []share) []int {
+	weights := make([]int, len(shares))
+	setWeights(weights, shares)
+	return weights
+}
+
 func TestServerWeights(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -37,7 +43,7 @@ func TestServerWeights(t *testing.T) {
 	}
 }
 
-// TestServerWeightsBound requires the bound in the comment of serverWeights, for random weights and
+// TestServerWeightsBound requires the bound in the comment of setWeights, for random weights and
 // numbers of servers.
 func TestServerWeightsBound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -60,7 +60,7 @@ type Options struct {
 	// MasterSocket, if not empty, turns on master-worker mode, with the master's command line on
 	// this unix socket.
 	MasterSocket string
-	// Dir is the working directory; empty means that of this process.
+	// Dir is the working directory; empty means the directory of this process.
 	Dir string
 	// Output, if not nil, receives what HAProxy prints. One goroutine at a time writes to it.
 	Output io.Writer
@@ -191,7 +191,7 @@ func probe(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Pid returns the process ID of HAProxy; in master-worker mode that of the master.
+// Pid returns the process ID of HAProxy, or in master-worker mode of its master.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Done returns a channel that is closed when HAProxy has ended, by itself or by Stop.

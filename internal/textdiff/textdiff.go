@@ -2,11 +2,11 @@
 //
 // It makes patience diffs. Lines that occur once in each text are matched first, in their longest common
 // order; the lines between two matches are compared in the same way. Configurations have many such
-// lines, so the time is about linear, while a shortest diff could take quadratic time. The result never
-// matches the inner lines of a section with those of another section just because they are equal.
+// lines, so the time is about linear, while a shortest diff could take quadratic time. Equal lines of
+// different sections are not matched with each other.
 //
 // Lines that begin a paragraph, after an empty line, are matched before all others. Then a change costs
-// the time of its paragraph, not that of the whole text.
+// the time of one paragraph, and not the time of the whole text.
 package textdiff
 
 import (
