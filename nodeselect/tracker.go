@@ -34,8 +34,7 @@ type Tracker struct {
 	resolutions []resolution        // of each ref
 	services    map[string]*service // the services that refs name, by Ref.Key
 	order       []*service          // the same services, in the order of the refs
-	users       map[string][]*service
-	initial     Subsets // the caller's current subsets, until the first refs are known
+	initial     Subsets             // the caller's current subsets, until the first refs are known
 
 	selection Selection
 }

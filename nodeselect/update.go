@@ -66,11 +66,6 @@ func (u *update) setRefs(refs []Ref) {
 	for ref := range resolutions {
 		u.touched = append(u.touched, ref.Key())
 	}
-	for key, s := range before {
-		if u.services[key] == nil {
-			u.setSubset(s, nil)
-		}
-	}
 	u.initial = nil
 }
 
@@ -181,10 +176,10 @@ func (u *update) resolve() {
 		}
 		switch {
 		case resolved && (s.repick || !s.picked):
-			picked := u.pool.pickFor(svc, s.key, s.nodes, u.objects.ReadyNodes)
-			u.setSubset(s, &picked)
+			s.subset = u.pool.pickFor(svc, s.key, s.nodes, u.objects.ReadyNodes)
+			s.picked, s.described = true, false
 		case !resolved:
-			u.setSubset(s, nil)
+			s.picked = false
 		}
 		for n, i := range s.refs {
 			r := &results[n]
@@ -219,48 +214,4 @@ func (r *resolution) equal(other *resolution) bool {
 	x, y := &r.target, &other.target
 	return x.Ref == y.Ref && x.NodePort == y.NodePort && x.AgentPort == y.AgentPort && x.WeightPercent == y.WeightPercent &&
 		slices.Equal(x.Nodes, y.Nodes) && slices.Equal(r.problems, other.problems)
-}
-
-// setSubset sets the subset of a service; nil if the service cannot be resolved. It keeps users up
-// to date.
-func (u *update) setSubset(s *service, picked *subset) {
-	var before, after []Node
-	if s.picked {
-		before = s.nodes
-	}
-	if s.picked = picked != nil; s.picked {
-		s.subset, after = *picked, picked.nodes
-		s.described = false
-	}
-	if u.users == nil {
-		return // markAffected makes users of all services
-	}
-	for i := range before {
-		if id := before[i].Identity; !hasIdentity(after, id, i) {
-			list := u.users[id]
-			last := len(list) - 1
-			list[slices.Index(list, s)], list[last] = list[last], nil
-			if last == 0 {
-				delete(u.users, id)
-			} else {
-				u.users[id] = list[:last]
-			}
-		}
-	}
-	for i := range after {
-		if id := after[i].Identity; !hasIdentity(before, id, i) {
-			u.users[id] = append(u.users[id], s)
-		}
-	}
-}
-
-// hasIdentity reports whether a node with identity id is in nodes. Positions near i are searched
-// first: two subsets of a service mostly differ in one node.
-func hasIdentity(nodes []Node, id string, i int) bool {
-	for j := max(i-1, 0); j < min(i+2, len(nodes)); j++ {
-		if nodes[j].Identity == id {
-			return true
-		}
-	}
-	return slices.ContainsFunc(nodes, func(n Node) bool { return n.Identity == id })
 }
