@@ -20,13 +20,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The benchmarks run the relay in a process of its own, so that its processor time can be
-// told from that of the client and the backend, which are in this one. Each is run with both
-// implementations and with what is written first in Go: net.Dial, io.Copy both ways.
+// The benchmarks run the relay in a process of its own, to measure its processor time without that
+// of the client and the backend. Each benchmark runs with both implementations, and with a simple
+// relay that uses net.Dial and io.Copy.
 //
 //	go test -run '^$' -bench . ./sniproxy/relay
 //
-// With `taskset -c 0` before it everything shares one core, which makes runs comparable.
+// With `taskset -c 0` in front, all processes share one processor, and runs are comparable.
 
 const (
 	benchMode    = "RELAY_BENCH_MODE"
@@ -41,8 +41,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// benchProcess relays until its input ends. It prints its address, and for every line that
-// it reads the processor time that it has used, in microseconds, and its allocations.
+// benchProcess relays until its standard input ends. It prints its address. For every line of
+// input, it prints the processor time that it has used, in microseconds, and the number of its
+// allocations.
 func benchProcess(mode string, backend netip.AddrPort) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -131,8 +132,7 @@ func startProcess(b *testing.B, mode string, backend net.Addr) *relayProcess {
 	return p
 }
 
-// used is the processor time that the relay has used, in microseconds, and what it has
-// allocated.
+// used returns the processor time of the relay in microseconds, and the number of its allocations.
 func (p *relayProcess) used(b *testing.B) (us, mallocs float64) {
 	io.WriteString(p.in, "\n")
 	require.True(b, p.out.Scan())
@@ -141,8 +141,8 @@ func (p *relayProcess) used(b *testing.B) (us, mallocs float64) {
 	return us, mallocs
 }
 
-// compare runs loop with every kind of relay before a backend that handles connections
-// with handle, and reports the relay's processor time for each unit of work.
+// compare runs loop with each kind of relay. handle serves the connections of the backend. compare
+// reports the processor time of the relay for each unit of work.
 func compare(b *testing.B, unit string, perOp float64, handle func(*net.TCPConn), loop func(b *testing.B, addr string)) {
 	for _, mode := range []string{"events", "portable", "io.Copy"} {
 		b.Run("relay="+strings.ToLower(mode), func(b *testing.B) {
@@ -171,7 +171,8 @@ func compare(b *testing.B, unit string, perOp float64, handle func(*net.TCPConn)
 	}
 }
 
-// BenchmarkConnection is one connection: a hello of 500 bytes, an answer of 1 KiB.
+// BenchmarkConnection opens a connection, sends a hello of 500 bytes and receives an answer of 1
+// KiB.
 func BenchmarkConnection(b *testing.B) {
 	hello, answer := make([]byte, 500), make([]byte, 1024)
 	compare(b, "relay-cpu-us/op", 1, func(c *net.TCPConn) {
@@ -204,7 +205,7 @@ func BenchmarkConnection(b *testing.B) {
 	})
 }
 
-// BenchmarkRoundTrip is 64 bytes there and back on a connection that is open.
+// BenchmarkRoundTrip sends 64 bytes and receives them back, on an open connection.
 func BenchmarkRoundTrip(b *testing.B) {
 	compare(b, "relay-cpu-us/op", 1, echo, func(b *testing.B, addr string) {
 		c, err := net.Dial("tcp", addr)
@@ -220,8 +221,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	})
 }
 
-// BenchmarkBulk is 16 MiB from the backend on a connection that is open; one operation is
-// a 64th of a GiB.
+// BenchmarkBulk receives 16 MiB from the backend on an open connection. That is 1/64 of a GiB.
 func BenchmarkBulk(b *testing.B) {
 	const size = 16 << 20
 	compare(b, "relay-cpu-s/GiB", 1e6*size/(1<<30), func(c *net.TCPConn) {

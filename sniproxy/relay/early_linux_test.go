@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acknowledged tells whether all that was written to a connection, and its end, has arrived
-// in the kernel of the other side.
+// acknowledged reports whether the kernel of the other side has received all bytes that were
+// written to c, and its end.
 func acknowledged(t *testing.T, c syscall.Conn) bool {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -22,9 +22,9 @@ func acknowledged(t *testing.T, c syscall.Conn) bool {
 	return left == 0
 }
 
-// answerEarly has a backend that answers in the middle of an upload, ends, and waits only
-// until that has arrived, with a client that is slow to read and goes on sending. It checks
-// that the client gets all of the answer. The channel is closed when the client cannot send.
+// answerEarly tests a backend that answers in the middle of an upload and closes when the answer
+// has arrived. The client reads slowly and sends on. answerEarly checks that the client gets the
+// whole answer. It returns a channel that is closed when the client can send no more.
 func answerEarly(t *testing.T, client, backend *net.TCPConn, size int64) <-chan struct{} {
 	t.Helper()
 	require.NoError(t, client.SetReadBuffer(64<<10))
@@ -43,15 +43,16 @@ func answerEarly(t *testing.T, client, backend *net.TCPConn, size int64) <-chan 
 	require.NoError(t, send(backend, size, 5, rand.New(rand.NewPCG(1, 2))))
 	require.NoError(t, backend.CloseWrite())
 	poll(t, "the answer does not arrive", func() bool { return acknowledged(t, backend) })
-	require.NoError(t, backend.Close()) // what it has not read makes this RST
+	require.NoError(t, backend.Close()) // the unread bytes make this a RST
 
 	require.NoError(t, receive(t, checked))
 	return sent
 }
 
-// A client that is connected to such a backend has its whole answer, and so must one with
-// the Engine between them, which has yet to send it on when the backend is gone.
-func TestTheTailOfAnEarlyAnswer(t *testing.T) {
+// A client that is connected directly to such a backend gets the whole answer. So must a client
+// with an Engine in between, although the Engine still holds a part of the answer when the backend
+// is gone.
+func TestEarlyAnswerArrivesWhole(t *testing.T) {
 	const size, buffer = 4 << 20, 2 << 20
 	t.Run("without an engine", func(t *testing.T) {
 		client, backend := tcpPair(t)
@@ -83,7 +84,7 @@ func TestTheTailOfAnEarlyAnswer(t *testing.T) {
 		noLeak(t)
 		early(t, newEngine(t, &Engine{Pipes: -1}), false)
 	})
-	// What a client sends on and on is forgotten, but not for ever.
+	// The Engine does not discard for ever what a client sends.
 	t.Run("to a client that stays", func(t *testing.T) {
 		forEach(t, func(t *testing.T, e *Engine) { early(t, e, true) })
 	})

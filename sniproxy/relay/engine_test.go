@@ -33,7 +33,7 @@ func TestShutdownWaits(t *testing.T) {
 		require.ErrorIs(t, receive(t, served), ErrClosed)
 		_, err := net.DialTimeout("tcp", l.Addr().String(), time.Second)
 		require.Error(t, err, "still accepting")
-		// Who was there is served on.
+		// The existing connection is still served.
 		write(t, c, "y")
 		expect(t, c, "y")
 		require.EqualValues(t, 1, e.Stats().Open)
@@ -114,7 +114,7 @@ func keys[K comparable, V any](m map[K]V) (all []K) {
 	return all
 }
 
-// Close comes while connections are being made, in all phases at once.
+// Close runs while connections are in all phases.
 func TestCloseInTheMiddle(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		b := backend(t, echo)
@@ -168,7 +168,8 @@ func TestCloseWithin(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		b, backends := accepting(t)
 		addr, done := serve(t, e, script{addr: b})
-		// A machine that stands still makes one moment of many, but not each time.
+		// On a machine that was suspended for a while, all closes may happen at once, but not in
+		// every attempt.
 		for attempt := 1; ; attempt++ {
 			for range n {
 				write(t, dial(t, addr), "x")
@@ -188,7 +189,7 @@ func TestCloseWithin(t *testing.T) {
 			}
 			require.Less(t, attempt, 5, "too many at once: %v", quarters)
 		}
-		// It is for those that were there.
+		// A connection that begins after CloseWithin stays open.
 		c := dial(t, addr)
 		write(t, c, "x")
 		expect(t, receive(t, backends), "x")

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onLoops runs f in every loop of e, one after the other.
+// onLoops runs f in each loop of e, one after the other.
 func onLoops(t *testing.T, e *Engine, f func(*epollLoop)) {
 	t.Helper()
 	s, err := e.start()
@@ -30,7 +30,7 @@ func onLoops(t *testing.T, e *Engine, f func(*epollLoop)) {
 	}
 }
 
-// theFlow is the only epollConn of e.
+// onlyConn calls f with the only connection of e, in its loop.
 func onlyConn(t *testing.T, e *Engine, f func(*epollConn)) {
 	t.Helper()
 	found := 0
@@ -45,13 +45,13 @@ func onlyConn(t *testing.T, e *Engine, f func(*epollConn)) {
 	require.Equal(t, 1, found)
 }
 
-// TestManyIdle holds thousands of connections open and counts what they cost: two
-// descriptors, no goroutine, no pipe, and less memory than a kilobyte.
+// TestManyIdle holds thousands of connections open and checks what they cost: two descriptors, no
+// goroutine, no pipe, and less than 1 KiB of memory.
 func TestManyIdle(t *testing.T) {
 	noLeak(t)
 	var limit unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	// Both ends are in this process, too: four descriptors for each.
+	// Both ends are in this process too, so a connection needs four descriptors.
 	n := int(min(5000, (limit.Cur-200)/4))
 	e := newEngine(t, &Engine{HelloTimeout: time.Minute})
 	l := listen(t)
@@ -88,12 +88,12 @@ func TestManyIdle(t *testing.T) {
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+1)
 	require.LessOrEqual(t, openFiles()-fds, 4*(n-10)+2)
 	require.Zero(t, e.Stats().Pipes)
-	// The two connections of the test itself are in it, too: about half of it.
+	// The memory includes the test's own two connections, which are about half of it.
 	each := (liveHeap() - heap) / uint64(n-10)
 	t.Logf("%d connections, %d bytes each with both ends of the test", n, each)
 	require.Less(t, each, uint64(2048))
 
-	// They still work, and end.
+	// The connections still work, and end.
 	for i := range far {
 		write(t, far[i], "x")
 		expect(t, clients[i], "x")
@@ -105,7 +105,7 @@ func TestManyIdle(t *testing.T) {
 	}
 }
 
-// liveHeap is how much memory is in use after a collection.
+// liveHeap returns the bytes in use after a garbage collection.
 func liveHeap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -144,8 +144,8 @@ func TestSmallMessagesNeedNoPipe(t *testing.T) {
 	require.Zero(t, e.Stats().Pipes)
 }
 
-// A epollConn that was in bulk and now sends small messages gives its pipe to others and copies.
-func TestBulkEnds(t *testing.T) {
+// A connection that carried bulk data and now sends small messages gives its pipe back and copies.
+func TestSmallMessagesAfterBulk(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
 	client, backend, _ := relayed(t, e, "")
@@ -160,7 +160,7 @@ func TestBulkEnds(t *testing.T) {
 	onlyConn(t, e, func(ec *epollConn) { require.Less(t, ec.side[clientSide].longReads, int8(bulkStreak)) })
 }
 
-func TestWithoutAPipeBytesAreCopied(t *testing.T) {
+func TestCopiesWithoutAPipe(t *testing.T) {
 	const size = 2 << 20
 	fail := func() (*pipe, bool) { return nil, false }
 	tests := map[string]struct {
@@ -168,12 +168,12 @@ func TestWithoutAPipeBytesAreCopied(t *testing.T) {
 		open  func() (*pipe, bool)
 		most  int64
 	}{
-		"none wanted":         {-1, openPipe, 0},
-		"no descriptors":      {64, fail, 0},
-		"one for all":         {1, openPipe, 1},
-		"too small":           {64, func() (*pipe, bool) { return smallPipe(t) }, 0},
-		"enough for them all": {64, openPipe, 10},
-		"no call for it":      {64, func() (*pipe, bool) { return noPipe(t) }, 10},
+		"Pipes: -1":        {-1, openPipe, 0},
+		"no descriptors":   {64, fail, 0},
+		"one pipe for all": {1, openPipe, 1},
+		"too small":        {64, func() (*pipe, bool) { return smallPipe(t) }, 0},
+		"a pipe for each":  {64, openPipe, 10},
+		"no splice":        {64, func() (*pipe, bool) { return noPipe(t) }, 10},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestWithoutAPipeBytesAreCopied(t *testing.T) {
 	}
 }
 
-// smallPipe is what a user beyond the limit gets, and what openPipe makes of it.
+// smallPipe returns what growPipe makes of a pipe of 8 KiB, which a user above the limit gets.
 func smallPipe(t *testing.T) (*pipe, bool) {
 	var fds [2]int
 	require.NoError(t, unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC))
@@ -208,7 +208,7 @@ func smallPipe(t *testing.T) (*pipe, bool) {
 	return growPipe(fds, 4096)
 }
 
-// noPipe makes splice(2) fail with EINVAL: what it returns is none.
+// noPipe returns a pipe that is not one, so splice(2) fails with EINVAL.
 func noPipe(t *testing.T) (*pipe, bool) {
 	null := func() int32 {
 		fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -218,8 +218,8 @@ func noPipe(t *testing.T) (*pipe, bool) {
 	return &pipe{r: null(), w: null(), size: minPipeSize}, true
 }
 
-// A connection that dies with bytes in its pipe must not leave them to the next.
-func TestAPipeWithBytesIsNotUsedAgain(t *testing.T) {
+// A connection that ends with bytes in its pipe must not leave them to the next connection.
+func TestPipeWithBytesIsClosed(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
 	client, backend, done := relayed(t, e, "")
@@ -243,7 +243,7 @@ func TestAPipeWithBytesIsNotUsedAgain(t *testing.T) {
 	require.NoError(t, check(backend, 8<<20, 9, false))
 }
 
-// TestManyLoopsShareTheWork has connections come faster than one loop takes them.
+// TestManyLoopsShareTheWork opens connections faster than one loop can accept them.
 func TestManyLoopsShareTheWork(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 4})
@@ -263,7 +263,7 @@ func TestManyLoopsShareTheWork(t *testing.T) {
 	require.EqualValues(t, 200, sum)
 }
 
-// A client that resets while its Session waits, or while the backend is dialed, is noticed.
+// The Engine notices a client that resets while its Session waits, or while the backend is dialed.
 func TestClientGoesAway(t *testing.T) {
 	for _, phase := range []Phase{PhaseWait, PhaseDial} {
 		t.Run(phase.String(), func(t *testing.T) {
@@ -294,9 +294,9 @@ func TestClientGoesAway(t *testing.T) {
 	}
 }
 
-// An event of a descriptor that is gone may come after its number and its token have been
-// given to another epollConn.
-func TestAnEventOfTheFlowBefore(t *testing.T) {
+// An event of a closed descriptor may arrive after another connection has got its number and its
+// token.
+func TestEventOfAnEarlierConnection(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
 	addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step { return Step{Action: Wait} }})
@@ -323,11 +323,11 @@ func TestAnEventOfTheFlowBefore(t *testing.T) {
 	require.Empty(t, done)
 }
 
-// More connections have something to say than events are taken at once.
+// More connections are readable than one epoll call returns.
 func TestMoreEventsThanABatch(t *testing.T) {
 	const n = 3*maxEvents + 1
 	noLeak(t)
-	// Without time-outs nothing but the events wakes the loop.
+	// There are no time-outs, so only events wake the loop.
 	e := newEngine(t, &Engine{Loops: 1, HelloTimeout: -1, DialTimeout: -1, IdleTimeout: -1, KeepAlive: -1})
 	b, backends := accepting(t)
 	addr, _ := serve(t, e, script{addr: b})
@@ -353,8 +353,8 @@ func TestMoreEventsThanABatch(t *testing.T) {
 	}
 }
 
-// A connection may come to its loop after Close has been there.
-func TestAConnectionOnItsWayWhenTheEngineCloses(t *testing.T) {
+// A connection may reach its loop after Close has closed the connections of that loop.
+func TestConnectionThatArrivesAfterClose(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
 	s, err := e.start()
@@ -375,7 +375,7 @@ func TestAConnectionOnItsWayWhenTheEngineCloses(t *testing.T) {
 	require.NoError(t, e.Close())
 }
 
-// More clients wait than are accepted at once, and nothing else happens.
+// More clients wait than one batch accepts, and no other event happens.
 func TestMoreClientsThanABatch(t *testing.T) {
 	const n = 5*maxAccepts + 1
 	noLeak(t)
@@ -394,9 +394,9 @@ func TestMoreClientsThanABatch(t *testing.T) {
 	poll(t, "not accepted", func() bool { return e.Stats().Accepted == n+1 })
 }
 
-// A backend that has answered and ended long ago takes no more: from then on there is time
-// for what its client has not yet taken of the answer.
-func TestTimeForAnAnswerLongAgo(t *testing.T) {
+// A backend answered and ended long ago, and a write to it fails now. From then on, the client has
+// time to receive the rest of the answer.
+func TestTimeForAnOldAnswer(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
 	client, backend, done := relayed(t, e, "")
@@ -422,8 +422,8 @@ func TestTimeForAnAnswerLongAgo(t *testing.T) {
 	require.Equal(t, ByBackend, receive(t, done).By)
 }
 
-// An idle connection is a epollConn, an entry and what the Session holds. The next size class of
-// Go's allocator after this one is 352.
+// An idle connection costs an epollConn, an entry and the Session. The next size class of Go's
+// allocator is 352 bytes.
 func TestEpollConnIsSmall(t *testing.T) {
 	require.LessOrEqual(t, unsafe.Sizeof(epollConn{}), uintptr(320))
 }

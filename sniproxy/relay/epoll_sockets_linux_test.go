@@ -47,13 +47,13 @@ func TestKeepAlive(t *testing.T) {
 		})
 		client, backend := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
 		require.Equal(t, []int{1, 1}, []int{client, backend})
-		// It is no reason to end.
+		// The option does not end the connection.
 		write(t, c, "y")
 		expect(t, c, "y")
 	}
 }
 
-func TestNagleIsOffWhereItMatters(t *testing.T) {
+func TestNoDelayBeforeTheSecondWrite(t *testing.T) {
 	for _, mptcp := range []bool{false, true} {
 		t.Run(fmt.Sprint("mptcp=", mptcp), func(t *testing.T) {
 			noLeak(t)
@@ -65,7 +65,8 @@ func TestNagleIsOffWhereItMatters(t *testing.T) {
 			require.NoError(t, err)
 			done := make(chan Result, 1)
 			go e.Serve(l, func(c Conn) Session { return &script{addr: b, done: done} })
-			// The first may have come before Serve; its socket inherits nothing.
+			// The first connection may have been accepted by the kernel before Serve, so its socket
+			// does not inherit the option.
 			first := dial(t, l.Addr().String())
 			write(t, first, "x")
 			expect(t, first, "x")
@@ -91,8 +92,7 @@ func TestNagleIsOffWhereItMatters(t *testing.T) {
 	}
 }
 
-// TestDialTimeoutOfTheKernel connects to a listener whose backlog is full, so that the SYN is
-// dropped.
+// TestDialTimeoutOfTheKernel connects to a listener with a full backlog. The kernel drops the SYN.
 func TestDialTimeoutOfTheKernel(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)

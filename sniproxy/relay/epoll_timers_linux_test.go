@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTimersAgainstAMap does the same with a timerHeap and with a plain map of times.
+// TestTimersAgainstAMap runs the same random operations on a timerHeap and on a plain map of times,
+// and compares them.
 func TestTimersAgainstAMap(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
@@ -57,7 +58,7 @@ func TestTimersAgainstAMap(t *testing.T) {
 	}
 }
 
-// A timer that is postponed keeps its place in the heap until the loop looks at it.
+// A postponed timer keeps its place in the heap until the loop looks at it.
 func TestPostponedTimer(t *testing.T) {
 	var h timerHeap
 	var x timer

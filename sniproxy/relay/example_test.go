@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// greeting is a Session that sends a client where its first line says.
+// greeting is a Session that routes a client by its first line.
 type greeting struct {
 	backends map[string]netip.AddrPort
 	finished func(relay.Result)
@@ -19,7 +19,7 @@ type greeting struct {
 func (g *greeting) Hello(data []byte, err error) relay.Step {
 	line, _, whole := bytes.Cut(data, []byte("\n"))
 	if err != nil || !whole {
-		return relay.Step{} // more; or, where no more comes, drop
+		return relay.Step{} // wait for more bytes; with an error, drop
 	}
 	backend, ok := g.backends[string(line)]
 	if !ok {

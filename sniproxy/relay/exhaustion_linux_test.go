@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// TestDescriptorsRunOut takes all descriptors of the process away while clients come. Some
-// of them are shed, none hangs, and all is well as soon as there are descriptors again.
+// TestDescriptorsRunOut leaves no descriptors to the process while clients connect. The Engine
+// sheds some of them, none hangs, and the Engine recovers when there are descriptors again.
 func TestDescriptorsRunOut(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		failures := make(chan error, 1000)
@@ -34,7 +34,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 		to, err := net.ResolveTCPAddr("tcp", addr)
 		require.NoError(t, err)
 
-		// The clients' own descriptors exist before there are none left.
+		// The clients' sockets are made before the limit falls.
 		const clients = 40
 		var fds []int
 		for range clients {
@@ -48,7 +48,8 @@ func TestDescriptorsRunOut(t *testing.T) {
 		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
 		restore := func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) }
 		defer restore()
-		// They have filled the gaps in the numbers, so that few are left below this limit.
+		// The clients' sockets have filled the gaps in the numbers, so few numbers below the limit
+		// are free.
 		low := unix.Rlimit{Cur: uint64(slices.Max(fds) + 4), Max: old.Max}
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
 
@@ -88,9 +89,8 @@ func TestDescriptorsRunOut(t *testing.T) {
 	})
 }
 
-// The spare descriptor that was given up can be taken by a dial before it is got back.
-// When there are descriptors again there has to be a spare one too: without it nothing
-// is shed the next time.
+// A dial can use the number of the spare descriptor. When there are descriptors again, the acceptor
+// must fill its Spare again, or it could not shed a connection the next time.
 func TestSpareDescriptorComesBack(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
@@ -111,7 +111,7 @@ func TestSpareDescriptorComesBack(t *testing.T) {
 	require.True(t, full())
 }
 
-// A dial for which there is no descriptor fails like any other.
+// A dial without a free descriptor fails like any other dial.
 func TestNoDescriptorForTheBackend(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
@@ -139,7 +139,8 @@ func TestNoDescriptorForTheBackend(t *testing.T) {
 	expect(t, c, "hello")
 }
 
-// What is no lack of descriptors, such as a lack of memory, makes accepting pause.
+// An accept error other than a lack of descriptors, such as a lack of memory, makes the acceptor
+// pause.
 func TestAcceptPauses(t *testing.T) {
 	noLeak(t)
 	failures := make(chan error, 1)

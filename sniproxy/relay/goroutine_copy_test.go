@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bounded is a connection that notes until when it may be read and written.
+// bounded is a connection that records its deadlines.
 type bounded struct {
 	net.Conn
 	read, written time.Time
@@ -19,8 +19,8 @@ type bounded struct {
 func (b *bounded) SetReadDeadline(t time.Time) error  { b.read = t; return nil }
 func (b *bounded) SetWriteDeadline(t time.Time) error { b.written = t; return nil }
 
-// A backend that lets a client wait and then answers without reading on: there is time for
-// its answer all the same.
+// A backend makes a client wait for a minute, answers, and reads no more. There is still time for
+// its answer.
 func TestTimeForAnAnswerAfterASilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := (&Engine{Portable: true}).start()

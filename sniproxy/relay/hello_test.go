@@ -41,7 +41,7 @@ func TestHelloGrowsByteByByte(t *testing.T) {
 	})
 }
 
-// Many hellos grow side by side, wait and are dialed: none may get bytes of another.
+// Many hellos arrive in parts at the same time, wait and are dialed. None may get bytes of another.
 func TestHellosSideBySide(t *testing.T) {
 	const clients, parts = 50, 4
 	forEach(t, func(t *testing.T, e *Engine) {
@@ -76,7 +76,7 @@ func TestHellosSideBySide(t *testing.T) {
 	})
 }
 
-func TestNoHello(t *testing.T) {
+func TestIncompleteHello(t *testing.T) {
 	const limit = 4096
 	quiet := func(*testing.T, *net.TCPConn) {}
 	answer := func(_ *script, _ []byte, err error) Step {
@@ -88,7 +88,7 @@ func TestNoHello(t *testing.T) {
 	tests := map[string]struct {
 		client func(t *testing.T, c *net.TCPConn)
 		hello  func(s *script, data []byte, err error) Step
-		want   string // what the client gets
+		want   string // the bytes that the client receives
 		by     Party
 		phase  Phase
 		err    error
@@ -132,12 +132,12 @@ func TestNoHello(t *testing.T) {
 	})
 }
 
-// tolerance is between what a loop takes for now and what happens then.
+// tolerance is the largest delay between the clock of a round and an event in this round.
 const tolerance = 50 * time.Millisecond
 
 func more(*script, []byte, error) Step { return Step{} }
 
-func TestEndOfTheClientsDirectionInItsHello(t *testing.T) {
+func TestHelloOfAHalfClosedConnection(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		addr, done := serve(t, e, script{addr: backend(t, echo), hello: func(s *script, data []byte, err error) Step {
 			if !errors.Is(err, io.EOF) {

@@ -23,10 +23,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long a test waits for what must come; none of them waits for less.
+// patience bounds how long a test waits for an event that must happen. No test waits so long
+// otherwise.
 const patience = 20 * time.Second
 
-// implementations are what every test of behaviour runs against.
+// implementations are the engines that every test of the contract runs with.
 var implementations = []struct {
 	name     string
 	portable bool
@@ -36,8 +37,8 @@ var implementations = []struct {
 	{"portable", true, 0},
 }
 
-// forEach runs test with a new Engine of each implementation, and checks that closing it
-// leaves no goroutine and no descriptor.
+// forEach runs test with a new Engine of each implementation. It checks that Close leaves no
+// goroutine and no descriptor.
 func forEach(t *testing.T, test func(t *testing.T, e *Engine)) {
 	for _, i := range implementations {
 		t.Run(i.name, func(t *testing.T) {
@@ -56,8 +57,8 @@ func newEngine(t *testing.T, e *Engine) *Engine {
 	return e
 }
 
-// noLeak checks at the end of the test that there are no more goroutines and descriptors
-// than now.
+// noLeak checks, at the end of the test, that there are not more goroutines and descriptors than
+// now.
 func noLeak(t *testing.T) {
 	usePoller()
 	goroutines, fds := runtime.NumGoroutine(), openFiles()
@@ -70,7 +71,7 @@ func noLeak(t *testing.T) {
 	})
 }
 
-// usePoller has Go's poller open the two descriptors that it keeps from its first use on.
+// usePoller makes Go's poller open its two descriptors, which stay open from its first use on.
 var usePoller = sync.OnceFunc(func() {
 	if r, w, err := os.Pipe(); err == nil {
 		r.Close()
@@ -78,7 +79,7 @@ var usePoller = sync.OnceFunc(func() {
 	}
 })
 
-// openFiles counts the descriptors of this process; 0 where that cannot be known.
+// openFiles returns the number of open descriptors of this process; 0 if the system does not tell.
 func openFiles() int {
 	names, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -87,15 +88,15 @@ func openFiles() int {
 	return len(names)
 }
 
-// poll waits until what is so.
-func poll(t *testing.T, what string, so func() bool) {
+// poll waits until done returns true, and fails with what otherwise.
+func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !so(); runtime.Gosched() {
+	for end := time.Now().Add(patience); !done(); runtime.Gosched() {
 		if time.Now().After(end) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%s\n%s", what, buf[:runtime.Stack(buf, true)])
 		}
-		time.Sleep(time.Millisecond) // between two looks, not instead of one
+		time.Sleep(time.Millisecond) // between two calls
 	}
 }
 
@@ -106,12 +107,13 @@ func receive[T any](t *testing.T, c <-chan T) T {
 		return v
 	case <-time.After(patience):
 		buf := make([]byte, 1<<20)
-		t.Fatalf("nothing came\n%s", buf[:runtime.Stack(buf, true)])
+		t.Fatalf("nothing arrived\n%s", buf[:runtime.Stack(buf, true)])
 		panic("unreachable")
 	}
 }
 
-// script is a Session made of functions; what is nil connects to addr or drops.
+// script is a Session made of functions. Without hello, it connects to addr. Without dialFailed, it
+// drops.
 type script struct {
 	conn       Conn
 	addr       netip.AddrPort
@@ -146,8 +148,8 @@ func (s *script) Done(r Result) {
 	s.done <- r
 }
 
-// serve runs an Engine on a listener of its own; every connection gets a copy of s. It
-// returns the address and the channel on which results come.
+// serve runs an Engine on its own listener. Every connection gets a copy of s as its Session. serve
+// returns the address, and the channel that receives the results.
 func serve(t *testing.T, e *Engine, s script) (string, chan Result) {
 	t.Helper()
 	if s.done == nil {
@@ -177,8 +179,8 @@ func listen(t *testing.T) *net.TCPListener {
 	return l.(*net.TCPListener)
 }
 
-// backend accepts connections and gives each to handle, which need not close it. It ends
-// with the test, when the last handle has returned.
+// backend accepts connections and calls handle for each, which need not close it. At the end of the
+// test, backend waits for the last handle.
 func backend(t *testing.T, handle func(c *net.TCPConn)) netip.AddrPort {
 	t.Helper()
 	l := listen(t)
@@ -186,8 +188,8 @@ func backend(t *testing.T, handle func(c *net.TCPConn)) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// serveEach gives each connection of a listener to handle, which need not close it, until
-// the test ends.
+// serveEach calls handle for each connection of a listener until the test ends. handle need not
+// close the connection.
 func serveEach(t testing.TB, l *net.TCPListener, handle func(c *net.TCPConn)) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -206,7 +208,7 @@ func serveEach(t testing.TB, l *net.TCPListener, handle func(c *net.TCPConn)) {
 	t.Cleanup(func() { l.Close(); wg.Wait() })
 }
 
-// accepting is a backend of which the test has the connections.
+// accepting is a backend that passes its connections to the test.
 func accepting(t *testing.T) (netip.AddrPort, <-chan *net.TCPConn) {
 	l := listen(t)
 	conns := make(chan *net.TCPConn, 10000)
@@ -227,8 +229,8 @@ func accepting(t *testing.T) (netip.AddrPort, <-chan *net.TCPConn) {
 	return l.Addr().(*net.TCPAddr).AddrPort(), conns
 }
 
-// echo sends back what comes. It hides from io.Copy that it could use splice(2), whose pipes
-// Go keeps.
+// echo sends back what it receives. It keeps io.Copy from using splice(2), because Go keeps the
+// pipes.
 func echo(c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, onlyReader{c}) }
 
 func dial(t *testing.T, addr string) *net.TCPConn {
@@ -261,8 +263,8 @@ func expectEOF(t *testing.T, c net.Conn) {
 	require.Empty(t, string(rest))
 }
 
-// pattern is an endless sequence of bytes that depends on seed. What is lost, doubled or in
-// the wrong place shows: its period is a prime number, no multiple of any buffer.
+// pattern is an endless sequence of bytes that depends on seed. Its period is a prime number, so a
+// lost, doubled or misplaced part is visible.
 type pattern struct{ seed, at uint64 }
 
 var noise = func() []byte {
@@ -285,10 +287,10 @@ func newRand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), 0)) }
 
 func isReset(err error) bool { return errors.Is(err, errReset) }
 
-// errReset is what reading from a connection that was reset gives.
+// errReset is the error of reading from a connection that was reset.
 const errReset = syscall.ECONNRESET
 
-// certificate makes a self-signed certificate.
+// certificate returns a self-signed certificate.
 func certificate(t *testing.T) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	require.NoError(t, err)

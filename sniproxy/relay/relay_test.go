@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tcpPair is a connection through loopback.
+// tcpPair returns both ends of a connection over loopback.
 func tcpPair(t *testing.T) (near, far *net.TCPConn) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -34,7 +34,7 @@ func tcpPair(t *testing.T) (near, far *net.TCPConn) {
 	return near, far
 }
 
-// relayed is a client and a backend with the Engine between them.
+// relayed returns a client and a backend with the Engine between them.
 func relayed(t *testing.T, e *Engine, prefix string) (client, backend *net.TCPConn, done chan Result) {
 	t.Helper()
 	client, a := tcpPair(t)
@@ -79,8 +79,8 @@ func TestWrappedConnections(t *testing.T) {
 	})
 }
 
-// TestAnyTraffic sends random amounts in random pieces both ways at once, with readers of
-// random speed and ends in random order, and checks every byte and every count.
+// TestAnyTraffic sends random amounts in random pieces both ways at once, with readers of random
+// speed and ends in random order. It checks every byte and every count.
 func TestAnyTraffic(t *testing.T) {
 	const runs = 40
 	traffic := func(t *testing.T, e *Engine) {
@@ -143,7 +143,7 @@ func converse(client, backend *net.TCPConn, done chan Result, seed uint64, run i
 	return nil
 }
 
-// amount is from nothing to some MB, small more often than large.
+// amount returns a number of bytes from 0 to some MB. Small numbers are more likely.
 func amount(rnd *rand.Rand, run int) int64 {
 	switch run % 4 {
 	case 0:
@@ -174,7 +174,7 @@ func send(c *net.TCPConn, size int64, seed uint64, rnd *rand.Rand) error {
 	return nil
 }
 
-// check reads to the end and compares with the pattern.
+// check reads to the end and compares the bytes with the pattern.
 func check(c *net.TCPConn, size int64, seed uint64, slow bool) error {
 	p := pattern{seed: seed}
 	buf, want := make([]byte, 64<<10), make([]byte, 64<<10)
@@ -192,7 +192,7 @@ func check(c *net.TCPConn, size int64, seed uint64, slow bool) error {
 		} else if err != nil {
 			return fmt.Errorf("after %d bytes: %w", got, err)
 		}
-		if slow && got > pause { // let the way fill up
+		if slow && got > pause { // let the buffers fill up
 			pause += 256 << 10
 			<-pace.C
 		}
@@ -209,12 +209,12 @@ func TestHalfClose(t *testing.T) {
 				if who == ByBackend {
 					first, second = second, first
 				}
-				write(t, first, "the whole of it")
+				write(t, first, "the whole request")
 				require.NoError(t, first.CloseWrite())
 				all, err := io.ReadAll(second)
 				require.NoError(t, err)
-				require.Equal(t, "the whole of it", string(all))
-				// Only now the other direction begins.
+				require.Equal(t, "the whole request", string(all))
+				// The other direction begins only now.
 				go func() {
 					send(second, size, 7, rand.New(rand.NewPCG(1, 2)))
 					second.Close()
@@ -228,7 +228,7 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-func TestHalfClosedConnectionsDoNotStay(t *testing.T) {
+func TestIdleTimeoutOfHalfClosed(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		e.IdleTimeout = 100 * time.Millisecond
 		client, backend, done := relayed(t, e, "")
@@ -245,7 +245,7 @@ func TestIdle(t *testing.T) {
 	const idle = 400 * time.Millisecond
 	forEach(t, func(t *testing.T, e *Engine) {
 		e.IdleTimeout = idle
-		t.Run("from the start", func(t *testing.T) {
+		t.Run("without any bytes", func(t *testing.T) {
 			client, backend, done := relayed(t, e, "")
 			r := receive(t, done)
 			require.Equal(t, ByTimeout, r.By)
@@ -255,16 +255,16 @@ func TestIdle(t *testing.T) {
 			expectEnd(t, client)
 			expectEnd(t, backend)
 		})
-		t.Run("after some", func(t *testing.T) {
+		t.Run("after some bytes", func(t *testing.T) {
 			for _, who := range []Party{ByClient, ByBackend} {
 				start := time.Now()
-				last := start // what moved last, the opening at first, did so after it
+				last := start // the last byte moved after this time
 				client, backend, done := relayed(t, e, "")
 				from, to := client, backend
 				if who == ByBackend {
 					from, to = backend, client
 				}
-				// One direction that moves keeps both, for longer than the time-out.
+				// Bytes in one direction keep both directions open for longer than the time-out.
 				pace := time.NewTicker(idle / 20)
 				defer pace.Stop()
 				for moved := 0; last.Sub(start) < 2*idle; moved++ {
@@ -273,7 +273,7 @@ func TestIdle(t *testing.T) {
 					if err == nil {
 						_, err = io.ReadFull(to, make([]byte, 1))
 					}
-					if err != nil { // right only where this test was held up for so long
+					if err != nil { // correct only if the test itself was delayed for so long
 						require.GreaterOrEqual(t, time.Since(last)+tolerance, idle, err)
 						break
 					}
@@ -296,7 +296,7 @@ func TestIdle(t *testing.T) {
 		})
 	})
 	forEach(t, func(t *testing.T, e *Engine) {
-		t.Run("of a step", func(t *testing.T) {
+		t.Run("of Step.IdleTimeout", func(t *testing.T) {
 			e.IdleTimeout = time.Hour
 			addr, done := serve(t, e, script{addr: backend(t, echo), hello: func(s *script, _ []byte, _ error) Step {
 				return Step{Action: Connect, Addr: s.addr, IdleTimeout: 50 * time.Millisecond}
@@ -313,7 +313,7 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
-func TestTimeoutsOfEarlierPhasesEnd(t *testing.T) {
+func TestTimeoutsOfEarlierPhasesStop(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		e.HelloTimeout, e.DialTimeout, e.IdleTimeout = 100*time.Millisecond, 100*time.Millisecond, -1
 		addr, done := serve(t, e, script{addr: backend(t, echo)})
@@ -327,7 +327,7 @@ func TestTimeoutsOfEarlierPhasesEnd(t *testing.T) {
 			if err == nil {
 				break
 			}
-			// This test, or the backend, was too slow for them.
+			// This test or the backend was too slow.
 			r := receive(t, done)
 			require.ErrorIs(t, r.Err, os.ErrDeadlineExceeded)
 			require.NotEqual(t, PhaseRelay, r.Phase)
@@ -366,9 +366,9 @@ func TestResetIsPassedOn(t *testing.T) {
 	})
 }
 
-// A server that answers before it has read all closes with what it did not read, which
-// sends RST after its answer.
-func TestAnswerOfABackendThatTakesNoMore(t *testing.T) {
+// A server answers before it has read the whole request, and closes. The unread bytes make the
+// kernel send RST after the answer.
+func TestAnswerOfABackendThatReadsNoMore(t *testing.T) {
 	answer := strings.Repeat("413 ", 2000)
 	forEach(t, func(t *testing.T, e *Engine) {
 		client, backend, done := relayed(t, e, "")
@@ -396,13 +396,13 @@ func TestAnswerOfABackendThatTakesNoMore(t *testing.T) {
 	})
 }
 
-// fill writes a pattern until none of it is taken for a while, and returns how much was: less
-// than most.
-func fill(t *testing.T, c *net.TCPConn, seed uint64, most int64) (sent int64) {
+// fill writes a pattern until the connection accepts no bytes for a while. It returns how many
+// bytes were accepted, which must be less than limit.
+func fill(t *testing.T, c *net.TCPConn, seed uint64, limit int64) (sent int64) {
 	t.Helper()
 	p := pattern{seed: seed}
 	var rest []byte
-	for sent < most {
+	for sent < limit {
 		if len(rest) == 0 {
 			rest = make([]byte, 64<<10)
 			p.fill(rest)
@@ -418,14 +418,14 @@ func fill(t *testing.T, c *net.TCPConn, seed uint64, most int64) (sent int64) {
 			return sent
 		}
 	}
-	t.Fatalf("%d bytes were taken, and nobody reads them", sent)
+	t.Fatalf("%d bytes were accepted, and nobody reads them", sent)
 	return sent
 }
 
-// TestBackPressure has a side that does not read: what the other can send must be bounded
-// by the buffers of the kernel, one buffer or pipe of ours, and nothing else.
+// TestBackPressure tests a side that does not read. Only the buffers of the kernel, and one buffer
+// or pipe of the Engine, may hold what the other side sends.
 func TestBackPressure(t *testing.T) {
-	// The kernel's own bounds go up to 32 MB a socket, and it holds twice what it is told.
+	// The kernel grows a socket buffer up to 32 MB, and doubles a size that a program sets.
 	const buffer, most = 1 << 20, 12 << 20
 	pressure := func(t *testing.T, e *Engine) {
 		for _, who := range []Party{ByClient, ByBackend} {
@@ -443,10 +443,10 @@ func TestBackPressure(t *testing.T) {
 					from, to = backend, client
 				}
 				last := fill(t, from, 3, most)
-				// The other direction is not held up by this one.
+				// The other direction still works.
 				write(t, to, "still here")
 				expect(t, from, "still here")
-				// And nothing was lost.
+				// No byte was lost.
 				got := make([]byte, last)
 				_, err := io.ReadFull(to, got)
 				require.NoError(t, err)

@@ -17,7 +17,7 @@ import (
 	"github.com/headgate/headgate/internal/freeport"
 )
 
-func TestRelaysWhatTheClientSaidFirst(t *testing.T) {
+func TestRelaysTheHello(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		addr, done := serve(t, e, script{addr: backend(t, echo)})
 		c := dial(t, addr)
@@ -89,7 +89,7 @@ func TestDataAndSkip(t *testing.T) {
 	})
 }
 
-func TestAnAddressIsKnown(t *testing.T) {
+func TestAddresses(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		type addrs struct{ local, remote netip.AddrPort }
 		got := make(chan addrs, 1)
@@ -137,7 +137,7 @@ func TestWait(t *testing.T) {
 	})
 }
 
-func TestResumeAfterDoneDoesNothing(t *testing.T) {
+func TestResumeAfterDone(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		conns := make(chan Conn, 1)
 		addr, done := serve(t, e, script{hello: func(s *script, _ []byte, _ error) Step {
@@ -157,7 +157,7 @@ func TestResumeAfterDoneDoesNothing(t *testing.T) {
 	})
 }
 
-// expectEnd reads to the end, be it FIN or RST, before which nothing must come.
+// expectEnd expects the end of the connection, FIN or RST, and no bytes before it.
 func expectEnd(t *testing.T, c net.Conn) {
 	t.Helper()
 	b, err := io.ReadAll(c)
@@ -167,7 +167,7 @@ func expectEnd(t *testing.T, c net.Conn) {
 	}
 }
 
-func TestCloseOfAConnection(t *testing.T) {
+func TestConnClose(t *testing.T) {
 	for _, phase := range []Phase{PhaseHello, PhaseWait, PhaseDial, PhaseRelay} {
 		t.Run(phase.String(), func(t *testing.T) {
 			forEach(t, func(t *testing.T, e *Engine) {
@@ -262,7 +262,7 @@ func TestDialFailed(t *testing.T) {
 			require.EqualValues(t, 3, r.ToClient)
 			require.Zero(t, r.ToBackend)
 		})
-		t.Run("no opinion", func(t *testing.T) {
+		t.Run("More", func(t *testing.T) {
 			e := newEngine(t, &Engine{Portable: e.Portable})
 			addr, done := serve(t, e, script{addr: nobody})
 			c := dial(t, addr)
@@ -287,7 +287,7 @@ func TestDialFailed(t *testing.T) {
 	})
 }
 
-// freePort is an address of this machine where nobody listens, and nobody else does until the
+// freePort returns an address of this machine without a listener. Nobody can listen there until the
 // test ends.
 func freePort(t *testing.T) netip.AddrPort {
 	port, release, err := freeport.Hold("127.0.0.1", 0)
@@ -304,7 +304,7 @@ func TestAnswer(t *testing.T) {
 		}})
 		c := dial(t, addr)
 		write(t, c, "GET / and a body that nobody reads")
-		// What the client says later must not cost it the answer.
+		// Later bytes of the client must not destroy the answer.
 		for range 10 {
 			write(t, c, strings.Repeat("x", 1000))
 		}
@@ -319,7 +319,7 @@ func TestAnswer(t *testing.T) {
 	})
 }
 
-// A client that goes on sending, more than the kernel holds, gets its answer nevertheless.
+// A client that sends more than the kernel holds still gets its answer.
 func TestAnswerInTheMiddleOfAnUpload(t *testing.T) {
 	page := strings.Repeat("no such host ", 1000)
 	forEach(t, func(t *testing.T, e *Engine) {
@@ -336,7 +336,7 @@ func TestAnswerInTheMiddleOfAnUpload(t *testing.T) {
 	})
 }
 
-func TestAnswerToAClientThatStays(t *testing.T) {
+func TestAnswerToAClientThatDoesNotClose(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
 			return Step{Action: Answer, Data: []byte("bye")}
@@ -345,7 +345,7 @@ func TestAnswerToAClientThatStays(t *testing.T) {
 		write(t, c, "x")
 		expect(t, c, "bye")
 		expectEOF(t, c)
-		require.Equal(t, BySession, receive(t, done).By) // though the client has not closed
+		require.Equal(t, BySession, receive(t, done).By) // although the client has not closed
 	})
 }
 
@@ -401,7 +401,7 @@ func TestDialTimeout(t *testing.T) {
 	})
 }
 
-func TestABackendThatIsNotTCP(t *testing.T) {
+func TestBackendOtherThanTCP(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		t.Run("pipe", func(t *testing.T) {
 			e := newEngine(t, &Engine{Portable: e.Portable})
@@ -422,7 +422,7 @@ func TestABackendThatIsNotTCP(t *testing.T) {
 			require.NoError(t, r.Err)
 			require.EqualValues(t, 9, r.ToBackend)
 		})
-		t.Run("none at all", func(t *testing.T) {
+		t.Run("no connection and no error", func(t *testing.T) {
 			e := newEngine(t, &Engine{Portable: e.Portable})
 			addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
 				return Step{Action: Connect, Dial: func(context.Context) (net.Conn, error) { return nil, nil }}
@@ -451,7 +451,7 @@ func TestABackendThatIsNotTCP(t *testing.T) {
 			expectEnd(t, c)
 			require.Equal(t, BySession, receive(t, done).By)
 		})
-		t.Run("which comes when connections are being closed", func(t *testing.T) {
+		t.Run("connected during CloseWithin", func(t *testing.T) {
 			e := newEngine(t, &Engine{Portable: e.Portable})
 			dialing, closing := make(chan struct{}), make(chan struct{})
 			addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
