@@ -22,7 +22,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// closedPort is an address on which nobody listens until the test ends.
+// closedPort returns an address on which nobody listens until the test ends.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	port, release, err := freeport.Hold("127.0.0.1", 0)
@@ -31,7 +31,7 @@ func closedPort(t *testing.T) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
-// What clients of HTTP/1 are told, whatever goes wrong.
+// An HTTP/1 client gets a page for every refusal.
 func TestHTTPAnswers(t *testing.T) {
 	large := strings.Repeat("x", peek.MaxBytes)
 	eachEngine(t, func(t *testing.T, e engine) {
@@ -106,8 +106,8 @@ func TestHTTPAnswers(t *testing.T) {
 	})
 }
 
-// The client is still sending when the answer is ready: a close would make its system
-// throw the answer away.
+// The client is still sending when the Server answers. An immediate close would send RST, and the
+// client would lose the answer.
 func TestAnswerReachesAClientThatIsStillSending(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		r := newRouter(t, e, hosts{})
@@ -167,7 +167,7 @@ func TestPageIsATemplateAndEscapes(t *testing.T) {
 	require.Equal(t, "502 Bad Gateway\n", body(t, page(`{{range 2000000}}x{{end}}`)), "one without end")
 }
 
-// What TLS clients are told.
+// A TLS client gets an alert for every refusal.
 func TestTLSAlerts(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		r := newRouter(t, e, hostlookup.Chain(hosts{
@@ -176,7 +176,7 @@ func TestTLSAlerts(t *testing.T) {
 		front, httpFront := r.serve(peek.TLS), r.serve(peek.HTTP1)
 		hello := func(name string) []byte { return hellotest.Hello{Name: name, Versions: []uint16{0x0304}}.Wire() }
 		broken := hello("a.example")
-		broken[len(broken)-4]++ // a length
+		broken[len(broken)-4]++ // a wrong length
 		for name, tt := range map[string]struct {
 			front   string
 			hello   []byte
@@ -254,7 +254,7 @@ func TestUnknownTLSHostIsClosedOrFallsBack(t *testing.T) {
 			require.Equal(t, "none.example", st.Name)
 			require.Equal(t, other.addr, st.Upstream.String())
 
-			// No name, well formed.
+			// A well-formed hello without a name.
 			c := dial(t, front)
 			_, err := c.Write(hello)
 			require.NoError(t, err)
@@ -264,7 +264,8 @@ func TestUnknownTLSHostIsClosedOrFallsBack(t *testing.T) {
 			require.Equal(t, sum(hello), string(got))
 			require.True(t, r.next().Fallback)
 
-			// A failure of the lookup is not "not found", what is malformed is not "no name".
+			// A failed lookup is not ErrNotFound, and a malformed hello is not a hello without a
+			// name.
 			for _, b := range [][]byte{
 				hellotest.Hello{Name: "down.example"}.Wire(),
 				hellotest.Hello{Name: "192.0.2.1"}.Wire(),

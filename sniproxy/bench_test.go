@@ -15,9 +15,9 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// BenchmarkConnection is one connection after the other, from connect to the end of both
-// directions, with an answer of 1 KiB. Client and backend are part of it, and cost the
-// same in each case: the differences are the routers'. Allocations are of all.
+// BenchmarkConnection opens one connection after the other, receives 1 KiB, and ends both
+// directions. Client and backend run in the same process and cost the same for each router, so the
+// differences are those of the routers. The allocations are those of the whole process.
 func BenchmarkConnection(b *testing.B) {
 	back := benchBackend(b)
 	for _, router := range []struct {
@@ -59,7 +59,7 @@ func BenchmarkConnection(b *testing.B) {
 
 const benchAnswer = 1024
 
-// benchBackend answers the first bytes and ends.
+// benchBackend answers the first bytes and closes.
 func benchBackend(b *testing.B) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -104,7 +104,7 @@ func benchRouter(b *testing.B, e engine, backend string) string {
 	return serveBench(b, s, peek.TLS)
 }
 
-// serveBench runs a server until the benchmark ends, and returns its address.
+// serveBench runs a Server until the benchmark ends, and returns its address.
 func serveBench(b *testing.B, s *sniproxy.Server, protocols peek.Protocol) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -119,8 +119,7 @@ func serveBench(b *testing.B, s *sniproxy.Server, protocols peek.Protocol) strin
 	return l.Addr().String()
 }
 
-// plainRouter is what one writes in an hour: the same parser, a map, net.Dialer, and io.Copy
-// both ways.
+// plainRouter is a simple router: the same parser, a map, net.Dialer, and io.Copy both ways.
 func plainRouter(b *testing.B, backend string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -181,8 +180,8 @@ func plainRouter(b *testing.B, backend string) string {
 	return l.Addr().String()
 }
 
-// BenchmarkTurnedAway is a connection that gets an alert or a page.
-func BenchmarkTurnedAway(b *testing.B) {
+// BenchmarkRefusal opens connections that get an alert or a page.
+func BenchmarkRefusal(b *testing.B) {
 	s := &sniproxy.Server{Lookup: new(hostlookup.Hosts), Finished: func(sniproxy.Stats) {}}
 	front := serveBench(b, s, 0)
 	for name, sent := range map[string][]byte{
@@ -207,7 +206,7 @@ func BenchmarkTurnedAway(b *testing.B) {
 	}
 }
 
-// BenchmarkSnapshot is a status page with many connections.
+// BenchmarkSnapshot reads the Stats of many open connections, as a status page does.
 func BenchmarkSnapshot(b *testing.B) {
 	const conns = 1000
 	back, err := net.Listen("tcp", "127.0.0.1:0")

@@ -16,7 +16,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// newSink is a backend that answers the hash of all it was sent, once that has ended.
+// newSink returns a backend that answers with the hash of all bytes that it received, after the end
+// of the client.
 func newSink(t *testing.T) *backend {
 	t.Helper()
 	return newBackend(t, func(c net.Conn) {
@@ -46,7 +47,7 @@ func pour(t *testing.T, c *net.TCPConn, b []byte, rnd *rand.Rand) string {
 	return string(answer)
 }
 
-// What follows a hello does not matter to a router, so it may be anything.
+// The bytes after a hello do not matter to the router, so the test uses random ones.
 func TestBackendGetsExactlyTheBytesOfTheClient(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		sink := newSink(t)
@@ -92,8 +93,8 @@ func proxyHeader(b []byte) int {
 	return 0
 }
 
-// One byte a segment, the hard way: each is read before the next is sent, which the
-// counting of bytes by the kernel cannot merge.
+// The test sends one byte a segment, and waits until the router has read it before it sends the
+// next one. Otherwise the kernel could merge segments.
 func TestHelloInSegmentsOfOneByte(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		sink := newSink(t)

@@ -22,24 +22,24 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
-// A router in a process of its own has descriptors of its own, and what it leaves behind
-// can be counted.
+// Some tests run a router in a child process, which has its own descriptors. So they can limit and
+// count the descriptors.
 
-// childEnv holds the childConfig of such a process.
+// childEnv is the environment variable with the childConfig of a child process.
 const childEnv = "SNIPROXY_TEST_CHILD"
 
 type childConfig struct {
-	Descriptors uint64            // 0 leaves the limit
-	Hosts       map[string]string // or
+	Descriptors uint64            // the limit of descriptors; 0 means unchanged
+	Hosts       map[string]string // the endpoints of the hosts; empty means API
 	API         string
 }
 
-// childState is its answer to a line on its standard input.
+// childState is what a child prints for each line on its standard input.
 type childState struct {
 	Load                    sniproxy.Load
 	Goroutines, Descriptors int
-	Outcomes                map[string]int // since the last answer
-	Hosts                   int            // that the cache knows
+	Outcomes                map[string]int // since the last line
+	Hosts                   int            // hosts in the cache
 	Stale                   uint64
 }
 
@@ -75,7 +75,7 @@ func childMain(text string) error {
 	s := &sniproxy.Server{
 		Lookup:         cache,
 		AllowEndpoints: loopback,
-		HelloTimeout:   10 * time.Minute, // more than a test takes
+		HelloTimeout:   10 * time.Minute, // longer than a test
 		Finished: func(st sniproxy.Stats) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -120,7 +120,7 @@ func childMain(text string) error {
 }
 
 func descriptors(process string) int {
-	// Without a listing of what is open while it is listed: the directory itself.
+	// One of the entries is the descriptor of the directory itself.
 	list, err := os.ReadDir("/proc/" + process + "/fd")
 	if err != nil {
 		return -1
@@ -148,7 +148,7 @@ func startChild(t *testing.T, conf childConfig) *child {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
-		in.Close() // is the end of it
+		in.Close() // ends the child
 		require.NoError(t, cmd.Wait())
 	})
 	c := &child{t: t, in: in, out: bufio.NewReader(out)}
@@ -169,7 +169,7 @@ func (c *child) ask(line string) (s childState) {
 	return s
 }
 
-// until waits for a state.
+// until waits until is returns true for the state.
 func (c *child) until(what string, is func(childState) bool) {
 	c.t.Helper()
 	require.Eventually(c.t, func() bool { return is(c.ask("")) }, patience, 10*time.Millisecond, what)

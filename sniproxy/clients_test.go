@@ -19,7 +19,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// Clients as they are, with the hello cut up in every way, through PROXY headers or not.
+// Real Go clients reach their backend, however their hello is cut, with and without PROXY headers.
 func TestGoClients(t *testing.T) {
 	versions := map[string]*tls.Config{
 		"TLS 1.2":               {MaxVersion: tls.VersionTLS12},
@@ -48,7 +48,7 @@ func TestGoClients(t *testing.T) {
 				for header, bytes := range headers {
 					t.Run(fmt.Sprint(version, ", ", cut, " ", header), func(t *testing.T) {
 						if len(conf.NextProtos) > 0 && len(cuts.Records) == 1 {
-							cuts.Records = []int{10} // 64 KiB hold no more headers of records
+							cuts.Records = []int{10} // smaller records would exceed 64 KiB with their headers
 						}
 						c := dial(t, front)
 						_, err := c.Write([]byte(bytes))
@@ -69,7 +69,7 @@ func TestGoClients(t *testing.T) {
 	})
 }
 
-// gathering writes the hello at once, also one that crypto/tls sends in two records.
+// gathering writes the hello in one piece, even if crypto/tls sends it in two records.
 type gathering struct {
 	net.Conn
 	hello []byte
@@ -91,7 +91,7 @@ func (g *gathering) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// longALPN is a list of protocols of about n bytes, with one that the backend knows.
+// longALPN returns protocols of about n bytes in all. The backend supports one of them.
 func longALPN(n int) []string {
 	list := []string{"http/1.1"}
 	for ; n > 0; n -= 200 {
@@ -100,7 +100,7 @@ func longALPN(n int) []string {
 	return list
 }
 
-// tool finds a program that these tests need.
+// tool returns the path of a program that a test needs.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -108,7 +108,7 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
-// run runs a program to its end and returns all that it said.
+// run runs a program to its end and returns its output.
 func run(t *testing.T, stdin, name string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -138,8 +138,8 @@ func TestOpenSSL(t *testing.T) {
 	}
 	for _, version := range []string{"-tls1_2", "-tls1_3"} {
 		t.Run(version, func(t *testing.T) {
-			// It ends when the other side does, which waits for a close_notify that
-			// s_client does not send at the end of its input without -ign_eof.
+			// s_client ends when the server closes. The server waits for a close_notify, which
+			// s_client sends at the end of its input only with -ign_eof.
 			out, err := run(t, "hello\n", "openssl", "s_client", "-connect", front, "-CAfile", file,
 				"-verify_return_error", "-quiet", "-no_ign_eof", "-servername", "a.example", version)
 			require.NoError(t, err, out)
@@ -175,7 +175,7 @@ func TestCurl(t *testing.T) {
 	a := newHTTPSBackend(t, "a.example")
 	plain := newHTTPBackend(t)
 	r := newRouter(t, native, hosts{"a.example": a.addr, "plain.example": plain.addr})
-	front, file := r.serve(0), caFile(t) // both on one port
+	front, file := r.serve(0), caFile(t) // TLS and HTTP on one port
 	port := front[strings.LastIndexByte(front, ':')+1:]
 	curl := func(url string, args ...string) (string, error) {
 		url = strings.Replace(url, ".example/", ".example:"+port+"/", 1)

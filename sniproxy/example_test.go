@@ -19,7 +19,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// A router for HTTP and HTTPS on one port, with its hosts in a cache before a source.
+// This router serves HTTP and HTTPS on one port. Its hosts are in a cache in front of a source.
 func ExampleServer() {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "shop serves %s", r.Host)
@@ -36,7 +36,7 @@ func ExampleServer() {
 	finished := make(chan sniproxy.Stats, 3)
 	srv := &sniproxy.Server{
 		Lookup:         cache,
-		AllowEndpoints: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, // the app is here, for once
+		AllowEndpoints: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, // the application of this example is on loopback
 		Finished:       func(s sniproxy.Stats) { finished <- s },
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,7 +72,7 @@ func ExampleServer() {
 	// tls none.example not_found 112
 }
 
-// get makes a request over a connection of its own, and returns the page in short.
+// get makes a request over a new connection, and returns the status and the text of the page.
 func get(addr, host string) (status int, body string) {
 	c := dialOrPanic(addr)
 	defer c.Close()
@@ -101,8 +101,7 @@ func dialOrPanic(addr string) net.Conn {
 	return c
 }
 
-// A line of an access log is made of Stats. Names that are no valid hosts may hold anything,
-// so they are quoted.
+// Stats contain the data for an access log. RawName may contain any bytes, so quote it.
 func ExampleStats() {
 	line := func(s sniproxy.Stats) string {
 		return fmt.Sprintf("%s %s %s %q%q -> %v in %v: %d bytes to upstream, %d to client: %v",
@@ -122,7 +121,7 @@ func ExampleStats() {
 	// 192.0.2.7:5556 http/1 rejected """a\x00b" -> invalid AddrPort in 1ms: 0 bytes to upstream, 700 to client: peek: invalid host name: control character
 }
 
-// Connections that are open now, as a status page shows them.
+// A status page shows the open connections.
 func ExampleServer_Connections() {
 	srv := &sniproxy.Server{Lookup: new(hostlookup.Hosts)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

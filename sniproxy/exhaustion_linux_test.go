@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// Without descriptors the router sheds those that have not said what they want, goes on
-// for those who do, and is as before when the descriptors are back.
+// Without descriptors, the router sheds connections that have not named a host, and serves the
+// others. It recovers when there are descriptors again.
 func TestDescriptorsRunOut(t *testing.T) {
 	const limit, crowd = 64, 200
 	r := startChild(t, childConfig{Descriptors: limit, Hosts: hosts{"a.example": newEcho(t).addr}})
@@ -21,7 +21,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	first, err := net.Dial("tcp", r.front)
 	require.NoError(t, err)
 	defer first.Close()
-	echo(t, first, hello) // has all threads and files that it takes
+	echo(t, first, hello) // from now on, the process has all threads and files that it needs
 	before := r.ask("")
 
 	var slow []net.Conn
@@ -37,7 +37,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 		return s.Load.Shed+int64(shed) > 0
 	})
 
-	// Who is in stays in, and who names a host gets in.
+	// An open connection stays open, and a client that names a host is still served.
 	echo(t, first, []byte("still here"))
 	require.Eventually(t, func() bool { return tryEcho(r.front, hello) }, patience, 10*time.Millisecond)
 	echo(t, first, []byte("still here"))
@@ -54,7 +54,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	})
 }
 
-// tryEcho tells whether a client gets through to an echo server.
+// tryEcho reports whether a client reaches an echo server through the router.
 func tryEcho(front string, b []byte) bool {
 	c, err := net.Dial("tcp", front)
 	if err != nil {

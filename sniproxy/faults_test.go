@@ -18,8 +18,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// Whatever a hello says of its lengths, it is routed by its name or not at all.
-func TestLyingLengthsNeverReachABackend(t *testing.T) {
+// A hello with a wrong length goes to the backend of its name or to none.
+func TestWrongLengthsNeverReachAnotherBackend(t *testing.T) {
 	echo := newEcho(t)
 	asked := make(chan string, 10_000)
 	r := newRouter(t, native, hostlookup.Func(func(_ context.Context, host string) (hostlookup.Endpoint, error) {
@@ -31,7 +31,7 @@ func TestLyingLengthsNeverReachABackend(t *testing.T) {
 	})
 	front := r.serve(0)
 	hello := hellotest.Hello{Name: "a.example", ALPN: []string{"h2"}, Versions: []uint16{0x0304}}.Wire()
-	// Past the random, each byte that is a length or may be taken for one.
+	// The loop changes each byte after the random that is a length or could be read as one.
 	for i := 43; i < len(hello); i++ {
 		for _, by := range []byte{1, 0x80, 0xff} {
 			lie := bytes.Clone(hello)
@@ -47,7 +47,8 @@ func TestLyingLengthsNeverReachABackend(t *testing.T) {
 				require.Error(t, st.Err, "byte %d + %d", i, by)
 				continue
 			}
-			// The name itself is in there, and so is what has no meaning for us.
+			// The changed byte may be in the name itself, or in a field that the router does not
+			// read.
 			if st.Fallback {
 				require.Empty(t, st.Name, "byte %d + %d", i, by)
 			} else {
@@ -57,7 +58,7 @@ func TestLyingLengthsNeverReachABackend(t *testing.T) {
 	}
 }
 
-// A route is for a whole name.
+// A route is for one exact name.
 func TestNamesAreNotPatterns(t *testing.T) {
 	echo := newEcho(t)
 	list, problems, err := hostlookup.ParseHosts("hosts", []byte(`[
@@ -86,13 +87,13 @@ func TestNamesAreNotPatterns(t *testing.T) {
 	})
 }
 
-// A server may go on after the client has said all, and a client after the server has.
+// A server may send on after the client has ended, and a client after the server has.
 func TestHalfClose(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		hello := hellotest.Hello{Name: "a.example"}.Wire()
-		sink := newSink(t) // speaks when the client has ended
+		sink := newSink(t) // answers when the client has ended
 		got := make(chan string, 1)
-		early := newBackend(t, func(c net.Conn) { // ends first, and listens on
+		early := newBackend(t, func(c net.Conn) { // ends first, and reads on
 			io.WriteString(c, "bye")
 			c.(*net.TCPConn).CloseWrite()
 			b, _ := io.ReadAll(c)
@@ -125,7 +126,7 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-// Of a connection that has ended in one direction the other cannot stay for ever.
+// IdleTimeout ends a connection with one ended direction.
 func TestHalfClosedIsBoundedByIdleTimeout(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		silent := newBackend(t, func(c net.Conn) { io.Copy(io.Discard, c); <-t.Context().Done() })
@@ -143,11 +144,11 @@ func TestHalfClosedIsBoundedByIdleTimeout(t *testing.T) {
 	})
 }
 
-func TestClientThatSaysNothing(t *testing.T) {
+func TestSilentClient(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		r := newRouter(t, e, hosts{})
 		front := r.serve(0)
-		require.NoError(t, dial(t, front).Close()) // as a health check does
+		require.NoError(t, dial(t, front).Close()) // like a health check
 		st := r.next()
 		require.Equal(t, sniproxy.Gone, st.Outcome)
 		require.Zero(t, st.Protocol)
@@ -155,8 +156,8 @@ func TestClientThatSaysNothing(t *testing.T) {
 	})
 }
 
-// Each failure is told with the name of the host, and where it came to that.
-func TestFailuresAreToldWithTheName(t *testing.T) {
+// The Stats of each failure have the name of the host and the phase.
+func TestStatsOfFailures(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		resetting := newBackend(t, func(c net.Conn) {
 			c.Read(make([]byte, 1))
@@ -192,7 +193,7 @@ func TestFailuresAreToldWithTheName(t *testing.T) {
 	})
 }
 
-// Close does not turn the lookups that it ends into failures of the lookup.
+// A lookup that Close ends does not count as a failed lookup.
 func TestCloseDuringALookup(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		asked := make(chan bool)
@@ -220,7 +221,7 @@ func TestCloseDuringALookup(t *testing.T) {
 	})
 }
 
-// All is told of a connection that went well, also while it is open.
+// The Stats of a good connection are complete, and those of an open connection too.
 func TestStats(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		a := newTLSBackend(t, "a.example")
@@ -244,7 +245,7 @@ func TestStats(t *testing.T) {
 		require.Equal(t, sniproxy.Load{Conns: 1}, r.Load())
 
 		require.NoError(t, conn.CloseWrite())
-		_, err := io.Copy(io.Discard, conn) // session tickets, which a close would reset
+		_, err := io.Copy(io.Discard, conn) // reads the session tickets: unread bytes would make Close send RST
 		require.NoError(t, err)
 		require.NoError(t, conn.Close())
 		st := r.next()

@@ -19,7 +19,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// stillConn is a connection in the hands of no engine.
+// stillConn is a relay.Conn without an engine. It records the Step of Resume.
 type stillConn struct{ resumed chan relay.Step }
 
 func (stillConn) RemoteAddr() netip.AddrPort { return netip.MustParseAddrPort("192.0.2.1:1234") }
@@ -27,13 +27,14 @@ func (stillConn) LocalAddr() netip.AddrPort  { return netip.MustParseAddrPort("1
 func (c stillConn) Resume(s relay.Step)      { c.resumed <- s }
 func (stillConn) Close()                     {}
 
-// The endpoints of the decision under test, told apart by their ports.
+// The endpoints of the Server under test have different ports, so that a decision shows its
+// endpoint.
 const (
 	viaLookup, viaNoName, viaFallback = 1001, 1002, 1003
 	unknownHost                       = "none.example"
 )
 
-// askedFor is a Lookup that knows every host but one, at once, and notes who was asked for.
+// askedFor is a Peeker that knows every host except one. It records the last host.
 type askedFor struct{ name string }
 
 func (a *askedFor) LookupHost(_ context.Context, host string) (hostlookup.Answer, error) {
@@ -49,7 +50,7 @@ func (a *askedFor) Peek(host string) (hostlookup.Answer, error) {
 	return hostlookup.Answer{Endpoint: ep, Level: hostlookup.Hit}, nil
 }
 
-// decision is what a Server makes of a client's bytes.
+// decision is what a Server does for a client's bytes.
 type decision struct {
 	action relay.Action
 	port   uint16
@@ -59,7 +60,7 @@ type decision struct {
 	stats  Stats
 }
 
-// decideOn gives the bytes to a session in pieces that end where ends says.
+// decideOn passes b to a session in pieces. ends are the offsets at which the pieces end.
 func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Protocol) decision {
 	asked := &askedFor{}
 	s := &Server{
@@ -100,8 +101,8 @@ func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Prot
 	return d
 }
 
-// Whatever a client sends, and in whatever pieces, it gets the same decision; it is routed
-// only by the name that package peek finds; and nothing that is malformed is routed at all.
+// The decision does not depend on how the bytes are cut. The Server routes only by the name that
+// package peek finds, and never routes malformed bytes.
 func FuzzDecision(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, cuts []byte, use, accept uint8) {
 		if len(b) > 1<<17 {
@@ -124,7 +125,7 @@ func FuzzDecision(f *testing.F) {
 		require.Equal(t, whole.skip, pieces.skip)
 		require.Equal(t, whole.data, pieces.data)
 
-		// The same by the parser alone, behind a header of the PROXY protocol.
+		// The parser alone finds the same name after a PROXY header.
 		rest := b
 		if mode != proxyNone {
 			n, err := proxyLen(b)
@@ -168,7 +169,7 @@ func FuzzDecision(f *testing.F) {
 	})
 }
 
-// The seeds of FuzzDecision, which are files of these names, and what comes of each.
+// The seeds of FuzzDecision are files with these names. The test checks the decision for each.
 func TestDecisions(t *testing.T) {
 	hello := hellotest.Hello{Name: "a.example", ALPN: []string{"h2"}, Versions: []uint16{0x0304}}
 	v1 := []byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
@@ -177,7 +178,7 @@ func TestDecisions(t *testing.T) {
 	broken := hellotest.Hello{Extensions: []hellotest.Extension{{Type: 0, Body: []byte{0, 5}}}}.Wire()
 	for name, tt := range map[string]struct {
 		bytes   []byte
-		port    uint16 // of the endpoint; 0 is none
+		port    uint16 // of the endpoint; 0 means none
 		outcome Outcome
 	}{
 		"tls":                {hello.Wire(), viaLookup, Open},

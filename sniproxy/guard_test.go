@@ -22,7 +22,7 @@ func prefixes(s ...string) (list []netip.Prefix) {
 func TestGuard(t *testing.T) {
 	own := []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("2001:db8::5")}
 	none := netip.AddrPort{}
-	used := netip.MustParseAddrPort("198.51.100.1:443") // a balancer's, from a PROXY header
+	used := netip.MustParseAddrPort("198.51.100.1:443") // of a balancer, from a PROXY header
 	for name, tt := range map[string]struct {
 		allow, deny []netip.Prefix
 		used        netip.AddrPort
@@ -37,7 +37,7 @@ func TestGuard(t *testing.T) {
 			"127.9.9.9:80":          ErrForbidden,
 			"[::1]:80":              ErrForbidden,
 			"[::ffff:127.0.0.1]:80": ErrForbidden,
-			"[64:ff9b::7f00:1]:80":  ErrForbidden, // 127.0.0.1 by a translator
+			"[64:ff9b::7f00:1]:80":  ErrForbidden, // 127.0.0.1 behind a translator
 			"[64:ff9b::a00:18]:80":  nil,
 			"169.254.169.254:80":    ErrForbidden,
 			"[fe80::1]:80":          ErrForbidden,
@@ -47,13 +47,13 @@ func TestGuard(t *testing.T) {
 			"224.0.0.1:80":          ErrForbidden,
 			"255.255.255.255:80":    ErrForbidden,
 			"[ff02::1]:80":          ErrForbidden,
-			"10.0.0.5:80":           ErrForbidden, // own
+			"10.0.0.5:80":           ErrForbidden, // of this machine
 			"[2001:db8::5]:80":      ErrForbidden,
 			"10.0.0.5:443":          ErrLoop,
 			"[2001:db8::5]:443":     ErrLoop,
 			"127.0.0.1:443":         ErrLoop,
 			"[64:ff9b::7f00:1]:443": ErrLoop,
-			"10.0.0.5:8443":         ErrForbidden, // listens on another address
+			"10.0.0.5:8443":         ErrForbidden, // this Server listens on another address
 			"10.0.0.6:443":          nil,
 		}},
 		"wide prefixes allow nothing special": {prefixes("0.0.0.0/0", "::/0"), nil, none, map[string]error{
@@ -72,10 +72,10 @@ func TestGuard(t *testing.T) {
 			"169.254.1.1:80": nil,
 			"169.254.2.1:80": ErrForbidden,
 			"10.0.0.24:443":  nil,
-			"192.0.2.1:80":   ErrForbidden, // not listed
-			"127.0.0.1:443":  ErrLoop,      // never
+			"192.0.2.1:80":   ErrForbidden, // in no allowed network
+			"127.0.0.1:443":  ErrLoop,      // never allowed
 			"10.0.0.5:443":   ErrLoop,
-			"224.0.0.1:80":   ErrForbidden, // never
+			"224.0.0.1:80":   ErrForbidden, // never allowed
 			"0.0.0.0:80":     ErrForbidden,
 		}},
 		"denied": {nil, prefixes("10.96.0.0/12"), none, map[string]error{
@@ -109,20 +109,20 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-func TestGuardForgetsListeners(t *testing.T) {
+func TestGuardRemovesListeners(t *testing.T) {
 	g := guard{localAddrs: func() []netip.Addr { return nil }, allow: prefixes("127.0.0.1/32")}
 	target := netip.MustParseAddrPort("127.0.0.1:443")
 	first := g.addListener(target)
-	second := g.addListener(target) // SO_REUSEPORT
+	second := g.addListener(target) // a second listener with SO_REUSEPORT
 	first()
 	require.ErrorIs(t, g.check(target, netip.AddrPort{}), ErrLoop)
 	second()
 	require.NoError(t, g.check(target, netip.AddrPort{}))
-	g.addListener(netip.AddrPort{})() // of no IP
+	g.addListener(netip.AddrPort{})() // not an IP address
 	require.NoError(t, g.check(target, netip.AddrPort{}))
 }
 
-func TestOwnAddresses(t *testing.T) {
+func TestLocalAddresses(t *testing.T) {
 	o := newLocalAddrList()
 	require.Contains(t, o.get(), netip.MustParseAddr("127.0.0.1"))
 	o.list.Store(&[]netip.Addr{})
@@ -193,7 +193,7 @@ func TestResolve(t *testing.T) {
 	require.ErrorContains(t, err, "backend.internal")
 }
 
-func TestAttempt(t *testing.T) {
+func TestAttemptTimeout(t *testing.T) {
 	for _, tt := range []struct {
 		left time.Duration
 		n    int
@@ -234,5 +234,5 @@ func TestSources(t *testing.T) {
 	s.remove(a)
 	s.remove(a)
 	s.remove(b)
-	require.Empty(t, s.count, "nothing is kept of who has left")
+	require.Empty(t, s.count, "a source without connections should take no memory")
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// h2Request is the beginning of a connection of HTTP/2 in clear.
+// h2Request returns the first bytes of a cleartext HTTP/2 connection with one request.
 func h2Request(t *testing.T, authority string, settings ...http2.Setting) []byte {
 	t.Helper()
 	var b, block bytes.Buffer
@@ -35,7 +35,7 @@ func h2Request(t *testing.T, authority string, settings ...http2.Setting) []byte
 	return b.Bytes()
 }
 
-// h2Client is a client of HTTP/2 in clear.
+// h2Client returns a client for cleartext HTTP/2.
 func h2Client(addr string) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
@@ -103,7 +103,7 @@ func TestHTTP2IsRoutedAndAnswered(t *testing.T) {
 	})
 }
 
-// The frames of an answer one by one, as a client reads them.
+// This test reads the frames of an answer one by one.
 func TestHTTP2AnswerInFrames(t *testing.T) {
 	r := newRouter(t, native, hosts{})
 	front := r.serve(0)
@@ -139,13 +139,13 @@ func TestHTTP2AnswerInFrames(t *testing.T) {
 	require.Contains(t, string(data), "404 Not Found")
 	require.Equal(t, 404, r.next().Answer)
 
-	// A client that takes no data gets the status at least.
+	// A client with a small window gets the status without a body.
 	frames, _ = ask(h2Request(t, "none.example", http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10}))
 	require.Equal(t, []string{"SETTINGS", "SETTINGS", "HEADERS", "GOAWAY"}, types(frames))
 	require.True(t, frames[2].Flags.Has(http2.FlagHeadersEndStream))
 	require.Equal(t, 404, r.next().Answer)
 
-	// Frames that may not come first.
+	// A client that begins with a wrong frame gets SETTINGS and GOAWAY only.
 	frames, _ = ask([]byte(http2.ClientPreface + "\x00\x00\x00\x00\x00\x00\x00\x00\x01"))
 	require.Equal(t, []string{"SETTINGS", "GOAWAY"}, types(frames))
 	require.Equal(t, sniproxy.Rejected, r.next().Outcome)

@@ -23,14 +23,13 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// patience is how long a test waits for what must happen. It is never waited out unless
-// something is wrong.
+// patience bounds how long a test waits for an event that must happen.
 const (
 	patience = 30 * time.Second
 	poll     = time.Millisecond
 )
 
-// engine is one of the two implementations of the relay.
+// engine is one of the two implementations of package relay.
 type engine bool
 
 const (
@@ -38,13 +37,13 @@ const (
 	portable engine = true
 )
 
-// eachEngine runs a test with both.
+// eachEngine runs a test with both implementations.
 func eachEngine(t *testing.T, test func(*testing.T, engine)) {
 	t.Run("native", func(t *testing.T) { test(t, native) })
 	t.Run("portable", func(t *testing.T) { test(t, portable) })
 }
 
-// hosts is a Lookup: names to addresses.
+// hosts is a Lookup: it maps names to addresses.
 type hosts map[string]string
 
 func (h hosts) LookupHost(_ context.Context, host string) (hostlookup.Answer, error) {
@@ -57,7 +56,7 @@ func (h hosts) LookupHost(_ context.Context, host string) (hostlookup.Answer, er
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-// router is a Server under test, which may connect to loopback.
+// router is a Server under test that may connect to loopback.
 type router struct {
 	*sniproxy.Server
 	t        *testing.T
@@ -102,7 +101,7 @@ func (r *router) serveOn(l net.Listener, accept peek.Protocol) string {
 	return l.Addr().String()
 }
 
-// next waits for a connection to finish.
+// next returns the Stats of the next connection that finishes.
 func (r *router) next() sniproxy.Stats {
 	r.t.Helper()
 	select {
@@ -125,7 +124,7 @@ var ca = sync.OnceValue(func() *hellotest.CA {
 // backend is a server behind the router.
 type backend struct{ addr string }
 
-// newBackend runs handle for each connection.
+// newBackend returns a backend that calls handle for each connection.
 func newBackend(t *testing.T, handle func(net.Conn)) *backend {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -165,7 +164,7 @@ func newBackend(t *testing.T, handle func(net.Conn)) *backend {
 	return &backend{l.Addr().String()}
 }
 
-// newTLSBackend answers each line with its name and the line.
+// newTLSBackend returns a backend that answers each line with its name and the line.
 func newTLSBackend(t *testing.T, names ...string) *backend {
 	t.Helper()
 	cert, err := ca().Certificate(names...)
@@ -187,7 +186,7 @@ func newTLSBackend(t *testing.T, names ...string) *backend {
 	})
 }
 
-// dial connects a client, which the test closes at its end.
+// dial connects a client. The end of the test closes it.
 func dial(t *testing.T, addr string) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -197,7 +196,7 @@ func dial(t *testing.T, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// tlsTalk sends a line and returns the answer.
+// tlsTalk sends a line over TLS and returns the answer.
 func tlsTalk(t *testing.T, addr string, conf *tls.Config, line string) string {
 	t.Helper()
 	return tlsTalkOver(t, dial(t, addr), conf, line)
@@ -218,7 +217,7 @@ func tlsTalkOver(t *testing.T, c net.Conn, conf *tls.Config, line string) string
 	return answer[:len(answer)-1]
 }
 
-// failing is a Lookup that knows nothing, and fails for one host.
+// failing is a Lookup that fails for one host, and does not find the others.
 type failing struct{ host string }
 
 var errDown = errors.New("the API is down")
@@ -230,7 +229,7 @@ func (f failing) LookupHost(_ context.Context, host string) (hostlookup.Answer, 
 	return hostlookup.Answer{}, hostlookup.ErrNotFound
 }
 
-// newHTTPBackend answers in clear with protocol, host and path.
+// newHTTPBackend returns a cleartext backend that answers with protocol, host and path.
 func newHTTPBackend(t *testing.T) *backend {
 	t.Helper()
 	l := listenLocal(t)
@@ -242,7 +241,7 @@ func newHTTPBackend(t *testing.T) *backend {
 	return &backend{l.Addr().String()}
 }
 
-// newHTTPSBackend does so in TLS.
+// newHTTPSBackend returns a backend like newHTTPBackend, with TLS.
 func newHTTPSBackend(t *testing.T, names ...string) *backend {
 	t.Helper()
 	cert, err := ca().Certificate(names...)
@@ -271,7 +270,7 @@ func (n names) LookupNetIP(_ context.Context, _, host string) (list []netip.Addr
 	return list, nil
 }
 
-// everyName is a Lookup by which each host has itself as its endpoint.
+// everyName is a Lookup. The endpoint of each host is the host itself.
 type everyName struct{ port uint16 }
 
 func (e everyName) LookupHost(_ context.Context, host string) (hostlookup.Answer, error) {
@@ -280,5 +279,5 @@ func (e everyName) LookupHost(_ context.Context, host string) (hostlookup.Answer
 
 var errAny = errors.New("any")
 
-// refuse is a DialContext.
+// refuse is a DialContext that always fails.
 func refuse(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }

@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// newEcho is a backend that sends back what it gets.
+// newEcho returns a backend that sends back what it receives.
 func newEcho(t *testing.T) *backend {
 	t.Helper()
 	return newBackend(t, func(c net.Conn) { io.Copy(c, c) })
@@ -27,7 +27,7 @@ func openTo(t *testing.T, front, name string) *net.TCPConn {
 	return c
 }
 
-// echo proves that an echo server is at the other end.
+// echo checks that an echo server is at the other end.
 func echo(t *testing.T, c net.Conn, b []byte) {
 	t.Helper()
 	_, err := c.Write(b)
@@ -38,7 +38,7 @@ func echo(t *testing.T, c net.Conn, b []byte) {
 	require.Equal(t, b, got)
 }
 
-// requireClosed waits for the end of a connection that the router closes.
+// requireClosed checks that the router closes a connection.
 func requireClosed(t *testing.T, c net.Conn) {
 	t.Helper()
 	n, err := c.Read(make([]byte, 1))
@@ -88,7 +88,8 @@ func TestMaxConnsPerSource(t *testing.T) {
 	})
 }
 
-// Behind a balancer all connections come from one address; what counts is whom it names.
+// All connections come from the address of a balancer. The PROXY header names the source that
+// counts.
 func TestMaxConnsPerSourceBehindABalancer(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		r := newRouter(t, e, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) {
@@ -105,7 +106,7 @@ func TestMaxConnsPerSourceBehindABalancer(t *testing.T) {
 		hello := hellotest.Hello{Name: "a.example"}.Wire()
 		echo(t, from("2001:db8:0:1::1"), hello)
 		echo(t, from("2001:db8:0:2::1"), hello)
-		c := from("2001:db8:0:1:ffff::9") // the /64 of the first
+		c := from("2001:db8:0:1:ffff::9") // in the same /64 as the first
 		requireClosed(t, c)
 		st := r.next()
 		require.ErrorIs(t, st.Err, sniproxy.ErrTooManyFromSource)
@@ -113,8 +114,9 @@ func TestMaxConnsPerSourceBehindABalancer(t *testing.T) {
 	})
 }
 
-// Slow clients cannot keep others out: who is here longest without a name makes room.
-func TestSlowlorisMakesRoom(t *testing.T) {
+// Slow clients cannot keep others out: a new connection evicts the oldest one that has not named a
+// host.
+func TestSlowClientsAreEvicted(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		const limit = 10
 		r := newRouter(t, e, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) { s.MaxPeeking = limit })
@@ -129,7 +131,7 @@ func TestSlowlorisMakesRoom(t *testing.T) {
 		}
 		require.Eventually(t, func() bool { return r.Load().Peeking == limit }, patience, poll)
 		for i := range limit / 2 {
-			c := openTo(t, front, "a.example") // in spite of them
+			c := openTo(t, front, "a.example") // the slow clients do not prevent this
 			requireClosed(t, slow[i])
 			st := r.next()
 			require.ErrorIs(t, st.Err, sniproxy.ErrEvicted)
@@ -137,11 +139,11 @@ func TestSlowlorisMakesRoom(t *testing.T) {
 			require.LessOrEqual(t, r.Load().Peeking, limit)
 			c.Close()
 			require.Equal(t, sniproxy.Relayed, r.next().Outcome)
-			_, err := dial(t, front).Write(hello[:20]) // and they come back
+			_, err := dial(t, front).Write(hello[:20]) // the slow clients connect again
 			require.NoError(t, err)
 			require.Eventually(t, func() bool { return r.Load().Peeking == limit }, patience, poll)
 		}
-		// The others go on as if nothing had been.
+		// The remaining connections still work.
 		_, err := slow[limit-1].Write(hello[20:])
 		require.NoError(t, err)
 		got := make([]byte, len(hello))

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAcceptErrorsAreLoggedNowAndThen(t *testing.T) {
+func TestAcceptErrorsAreLoggedOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := &Server{Lookup: &askedFor{}, Logger: slog.New(slog.NewTextHandler(&log, nil))}

@@ -12,8 +12,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// The client is gone while the lookup goes on: nobody waits for it. Event loops see it at once,
-// goroutines when they next read or write.
+// The client leaves during a lookup, and the lookup ends. An event loop notices that at once. The
+// implementation with goroutines notices it at its next read or write.
 func TestClientThatLeavesEndsItsLookup(t *testing.T) {
 	asked, ended := make(chan bool), make(chan error)
 	r := newRouter(t, native, hostlookup.Func(func(ctx context.Context, _ string) (hostlookup.Endpoint, error) {

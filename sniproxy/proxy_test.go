@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// proxyV2 makes a header of version 2.
+// proxyV2 returns a header of version 2.
 func proxyV2(command, family byte, body ...byte) []byte {
 	b := append(slices.Clone(proxyproto.SIGV2), command, family)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
@@ -57,7 +57,8 @@ func TestProxyHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			hello := hellotest.Hello{Name: "a.example"}.Wire()
 			b := append(slices.Clone(tt.header), hello...)
-			// At once, and byte by byte: the same, and at no other time.
+			// The result is the same for the whole header at once and byte by byte. Every shorter
+			// prefix returns NeedMore.
 			for _, step := range []int{len(b), 1} {
 				h := preface{proxyUse: proxyOptional, parser: peek.Parser{}}
 				var r peek.Result
@@ -96,13 +97,14 @@ func TestProxyHeaders(t *testing.T) {
 	}
 }
 
-func TestProxyHeaderIsRequiredOrNotLookedAt(t *testing.T) {
+func TestProxyUse(t *testing.T) {
 	hello := hellotest.Hello{Name: "a.example"}.Wire()
 	h := preface{proxyUse: proxyRequired}
 	_, err := h.parse(hello)
 	require.ErrorIs(t, err, ErrProxyHeader)
 
-	// From anybody else it is what it looks like: no TLS, and a request that is broken.
+	// From another network, the header counts as bytes of the client: not TLS, and a malformed
+	// request.
 	for _, header := range [][]byte{[]byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n"), proxyV2(0x21, 0x11, v4Body...)} {
 		h = preface{proxyUse: proxyNone}
 		_, err = h.parse(append(header, hello...))
@@ -129,7 +131,8 @@ func TestFormatProxy(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, tt.want, string(b))
 
-			// Version 2 reads back, with the hop and what came before it.
+			// A header of version 2 contains the ID of the Server and the TLVs of the incoming
+			// header.
 			in := &proxyInfo{tlvs: []proxyproto.TLV{
 				{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte("a.example")},
 				{Type: proxyproto.PP2_TYPE_CRC32C, Value: []byte{1, 2, 3, 4}},
@@ -150,7 +153,7 @@ func TestFormatProxy(t *testing.T) {
 		})
 	}
 
-	// A chain of servers that each add a hop comes to an end.
+	// A chain of servers that each add their ID ends with an error.
 	in := &proxyInfo{}
 	for i := 0; ; i++ {
 		b, err := formatProxy(2, v4, v4b, in, strings.Repeat("x", 16))

@@ -17,7 +17,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// newProxyBackend is an echo server that wants a PROXY header and reports it.
+// newProxyBackend returns an echo server that requires a PROXY header. The channel receives the
+// headers.
 func newProxyBackend(t *testing.T) (*backend, <-chan *proxyproto.Header) {
 	t.Helper()
 	headers := make(chan *proxyproto.Header, 10)
@@ -51,7 +52,7 @@ func TestProxyOut(t *testing.T) {
 			c.Close()
 			require.EqualValues(t, len(hello), r.next().ToUpstream, "the header is not the client's")
 
-			// What came in goes out, in the version that is asked for.
+			// The upstream gets the content of the incoming header, in the version of ProxyOut.
 			c = dial(t, front)
 			_, err := io.WriteString(c, "PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
 			require.NoError(t, err)
@@ -102,8 +103,8 @@ func TestProxyHeaderOnlyFromAllowedNetworks(t *testing.T) {
 	})
 }
 
-// An endpoint without a port is one with the port that the client used: with a balancer
-// in front, the balancer's.
+// For an endpoint without a port, the router uses the port that the client used. Behind a balancer,
+// this is the port of the balancer.
 func TestEndpointWithoutPort(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		var to []netip.AddrPort
@@ -175,7 +176,7 @@ func TestLoops(t *testing.T) {
 			b := newRouter(t, e, hosts{"a.example": la.Addr().String()}, proxied)
 			b.serveOn(lb, 0)
 			send(a.serveOn(la, 0), "PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
-			// The first got the answer of the second; either may be done first.
+			// The first server got the answer of the second. Either may finish first.
 			errs := []error{a.next().Err, a.next().Err}
 			require.ErrorIs(t, errors.Join(errs...), sniproxy.ErrLoop)
 			require.Contains(t, errs, nil)
@@ -185,13 +186,13 @@ func TestLoops(t *testing.T) {
 	})
 }
 
-// The addresses of a name are checked, and tried in turn.
+// The router checks the addresses of a name and tries them in turn.
 func TestEndpointWithSeveralAddresses(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		back := newEcho(t)
 		port := netip.MustParseAddrPort(back.addr).Port()
 		names := names{
-			"good.internal":      {"127.0.0.2", "127.0.0.3", "127.0.0.1"}, // the backend is on the last
+			"good.internal":      {"127.0.0.2", "127.0.0.3", "127.0.0.1"}, // the backend listens on the last one
 			"dead.internal":      {"127.0.0.2", "127.0.0.3"},
 			"forbidden.internal": {"10.0.0.1", "169.254.169.254"},
 			"partly.internal":    {"169.254.169.254", "127.0.0.1"},

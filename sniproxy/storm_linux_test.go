@@ -19,7 +19,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// stormAPI is the lookup API of a storm: host h<i> is at backend i mod the number of them.
+// stormAPI is the host API of the storm. The backend of host h<i> is i modulo the number of
+// backends.
 type stormAPI struct {
 	backends []string
 	down     atomic.Bool
@@ -41,9 +42,9 @@ func (a *stormAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]string{"host": host, "endpoint": a.backends[i%len(a.backends)]})
 }
 
-// A storm: thousands of connections are open and come in while slow clients hold on and the
-// API fails and recovers. No connection goes a wrong way, no known host is refused, and
-// nothing is left behind.
+// Thousands of connections are open and arrive, while slow clients hold connections and the API
+// fails and recovers. No connection reaches a wrong backend, no known host is refused, and no
+// descriptor or goroutine stays behind.
 func TestStorm(t *testing.T) {
 	const (
 		conns    = 5000
@@ -57,7 +58,7 @@ func TestStorm(t *testing.T) {
 		api.backends = append(api.backends, newBackend(t, func(c net.Conn) {
 			in := bufio.NewReaderSize(c, 1024)
 			for {
-				// A hello, or a word: it answers who it is to each read.
+				// The backend answers each read, of a hello or of a word, with its own name.
 				if _, err := in.Peek(1); err != nil {
 					return
 				}
@@ -74,7 +75,7 @@ func TestStorm(t *testing.T) {
 	defer srv.Close()
 	r := startChild(t, childConfig{API: "http://" + l.Addr().String() + "/hosts/{host}"})
 
-	// say sends something and wants the answer of the right backend.
+	// say sends b and expects the answer of the right backend.
 	say := func(c net.Conn, host int, b []byte) error {
 		if _, err := c.Write(b); err != nil {
 			return err
@@ -96,7 +97,7 @@ func TestStorm(t *testing.T) {
 		c.SetDeadline(time.Now().Add(2 * patience))
 		return c, say(c, host, hellotest.Hello{Name: fmt.Sprintf("h%d.example", host)}.Wire())
 	}
-	// refusal opens a connection for a host that is refused, and returns the alert.
+	// refusal opens a connection for an unknown host and returns the alert.
 	refusal := func(name string) byte {
 		c := dial(t, r.front)
 		_, err := c.Write(hellotest.Hello{Name: name}.Wire())
@@ -107,7 +108,7 @@ func TestStorm(t *testing.T) {
 		return got[len(got)-1]
 	}
 
-	// Each host is asked for once, so that it is known.
+	// One lookup for each host fills the cache.
 	for host := range known {
 		c, err := open(host)
 		require.NoError(t, err)
@@ -123,7 +124,7 @@ func TestStorm(t *testing.T) {
 	hello := hellotest.Hello{Name: "h0.example", Pad: 1000}.Wire()
 	for range slow {
 		c := dial(t, r.front)
-		require.NoError(t, c.SetDeadline(time.Time{})) // it is cut off by the router or by nobody
+		require.NoError(t, c.SetDeadline(time.Time{})) // only the router may end it
 		slowly.Go(func() {
 			defer c.Close()
 			tick := time.NewTicker(time.Second)
@@ -165,7 +166,7 @@ func TestStorm(t *testing.T) {
 	api.down.Store(true)
 	failedBefore := r.ask("").Stale
 	wave(conns/3, 2*conns/3)
-	// It has failed for hosts that are known, too, and those were served all the same.
+	// The API failed for known hosts too, and the router still served them.
 	for host := 0; ; host++ {
 		c, err := open(host % known)
 		require.NoError(t, err)
@@ -200,7 +201,7 @@ func TestStorm(t *testing.T) {
 		require.NoError(t, c.Close())
 	}
 	r.until("all have gone", func(s childState) bool { return s.Load.Conns == 0 })
-	srv.Close() // with the connections of its clients
+	srv.Close() // and its open connections
 	r.ask("close")
 	r.until("nothing is left behind", func(s childState) bool {
 		return s.Goroutines <= 2 && s.Descriptors <= before.Descriptors

@@ -20,8 +20,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// pipes is a network in memory: a listener, and what dials it. In a bubble of synctest
-// hours pass at once, and a goroutine that is left behind is an error.
+// pipes is a network in memory: a listener, and a dial function for it. In a bubble of synctest,
+// hours pass at once, and a leaked goroutine is an error.
 type pipes struct {
 	accept chan net.Conn
 	closed chan struct{}
@@ -80,7 +80,7 @@ func newBubble(set ...func(*sniproxy.Server)) *bubble {
 		DialContext: b.back.DialContext,
 		Finished:    func(s sniproxy.Stats) { b.finished <- s },
 	}
-	sniproxy.SetPortable(b.Server) // event loops wait in the kernel, which a bubble cannot see
+	sniproxy.SetPortable(b.Server) // synctest cannot see that an event loop waits in the kernel
 	for _, f := range set {
 		f(b.Server)
 	}
@@ -97,7 +97,7 @@ func (b *bubble) close(t *testing.T) {
 // pass lets time pass in a bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
-// coarse is how late the time-outs of the relay may be.
+// coarse is how late a time-out of the relay may be.
 const coarse = 250 * time.Millisecond
 
 func requireAbout(t *testing.T, want, got time.Duration) {
@@ -144,7 +144,7 @@ func TestHelloTimeout(t *testing.T) {
 	}
 }
 
-// One byte a second is not progress: the bound is on the whole hello.
+// One byte a second does not extend HelloTimeout, which bounds the whole hello.
 func TestSlowHelloTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble()
@@ -233,9 +233,9 @@ func TestDialTimeout(t *testing.T) {
 	}
 }
 
-// The time-outs of peek, lookup and dial are over once there is a connection, and IdleTimeout
-// counts from the last byte.
-func TestWebSocketOutlivesAllButTheIdleTimeout(t *testing.T) {
+// After the dial, the time-outs of peek, lookup and dial have no effect. IdleTimeout starts again
+// with each byte.
+func TestIdleTimeoutOfAWebSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(func(s *sniproxy.Server) {
 			s.HelloTimeout, s.LookupTimeout, s.DialTimeout = time.Second, time.Second, time.Second
@@ -273,7 +273,7 @@ func TestWebSocketOutlivesAllButTheIdleTimeout(t *testing.T) {
 	})
 }
 
-func TestDrainingRouterLetsAWebSocketEnd(t *testing.T) {
+func TestShutdownWaitsForAWebSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble()
 		srv := &http.Server{Handler: websocket.Handler(func(c *websocket.Conn) { io.Copy(c, c) })}
@@ -291,7 +291,7 @@ func TestDrainingRouterLetsAWebSocketEnd(t *testing.T) {
 		synctest.Wait()
 		require.True(t, b.Load().Draining)
 		require.ErrorIs(t, <-b.served, sniproxy.ErrServerClosed, "no more are accepted")
-		for range 40 { // minutes of the 45 before the rest is closed
+		for range 40 { // minutes; the router closes the rest after 45
 			pass(time.Minute)
 			require.NoError(t, websocket.Message.Send(ws, "ping"))
 			var got string
@@ -306,7 +306,7 @@ func TestDrainingRouterLetsAWebSocketEnd(t *testing.T) {
 	})
 }
 
-// Those that do not end are closed one by one, not all at once.
+// Shutdown closes the remaining connections one by one, not all at once.
 func TestShutdownSpreadsTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(func(s *sniproxy.Server) {
@@ -359,10 +359,10 @@ func TestShutdownSpreadsTheRest(t *testing.T) {
 	})
 }
 
-func TestShutdownClosesWhenItsTimeIsOver(t *testing.T) {
+func TestShutdownClosesAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(func(s *sniproxy.Server) { s.DrainSpread = -1 })
-		c := b.front.dial(t) // says nothing
+		c := b.front.dial(t) // a silent client
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		synctest.Wait()

@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// A lack of descriptors is waited out for a while, at the expense of those that peek.
+// Without a descriptor, connecting waits for a while, and the Server evicts connections that peek.
 func TestConnectingWaitsForDescriptors(t *testing.T) {
 	noMore := os.NewSyscallError("socket", syscall.EMFILE)
 	for name, tt := range map[string]struct {
@@ -67,7 +67,7 @@ func TestStatsInWords(t *testing.T) {
 	require.Equal(t, "unknown(99)", Outcome(99).String())
 }
 
-// The Peekers of hostlookup answer at once what they hold, and say so when they would wait.
+// The Peekers of hostlookup answer at once if they can, and otherwise return ErrWouldWait.
 func TestPeekers(t *testing.T) {
 	ep := hostlookup.Endpoint{Host: "a.example", Addr: "198.51.100.1"}
 	list, _, err := hostlookup.ParseHosts("", []byte(`[{"host":"a.example","endpoint":"198.51.100.1"}]`))
@@ -102,7 +102,7 @@ func TestPeekers(t *testing.T) {
 	require.False(t, ok)
 }
 
-// An idle connection is to take 1 KiB, with all that the engine holds for it.
+// An idle connection should take 1 KiB, together with the memory of the engine.
 func TestSessionsAreSmall(t *testing.T) {
 	require.LessOrEqual(t, sizeOfSession, uintptr(320))
 }
