@@ -7,8 +7,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// hellos are the sizes and shapes that are met: without and with a post-quantum key,
-// in one record and in several.
+// hellos returns typical hellos: with and without a post-quantum key share, in one record and in
+// several.
 func hellos(b *testing.B) []struct {
 	name string
 	wire []byte
@@ -44,8 +44,8 @@ func BenchmarkParseClientHello(b *testing.B) {
 	}
 }
 
-// BenchmarkCryptoTLS is the same by a server of crypto/tls that stops when it has read
-// the hello, as routers without a parser do it.
+// BenchmarkCryptoTLS reads the same hellos with a crypto/tls server that stops after the hello.
+// Routers without a parser do that.
 func BenchmarkCryptoTLS(b *testing.B) {
 	for _, h := range hellos(b) {
 		b.Run(h.name, func(b *testing.B) {
@@ -60,7 +60,7 @@ func BenchmarkCryptoTLS(b *testing.B) {
 	}
 }
 
-// BenchmarkParser is what a router does for a connection: detect, parse, normalise.
+// BenchmarkParser does all that a router does for a connection: detect, parse and normalise.
 func BenchmarkParser(b *testing.B) {
 	for _, file := range []string{"chromium", "chromium-http", "curl-h2c"} {
 		wire := captured(b, file)
@@ -85,8 +85,8 @@ func BenchmarkParser(b *testing.B) {
 	}
 }
 
-// BenchmarkParserSlowly is the worst that a client can do: 64 KiB, a byte at a time, in
-// records of one byte, and no name in the end.
+// BenchmarkParserSlowly is the worst case: 64 KiB in records of one byte, one byte at a time,
+// without a name.
 func BenchmarkParserSlowly(b *testing.B) {
 	wire := hellotest.Hello{Name: "a.example", Pad: 10_900}.Wire(1)
 	b.ReportAllocs()

@@ -14,17 +14,17 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// record wraps bytes in one record.
+// record returns a record with the given bytes.
 func record(b ...byte) []byte {
 	return append(binary.BigEndian.AppendUint16([]byte{22, 3, 1}, uint16(len(b))), b...)
 }
 
-// with is a hello for a.example, or for nobody, with one more extension.
+// with returns a hello with a name and one more extension. The name may be empty.
 func with(name string, kind uint16, body ...byte) []byte {
 	return hellotest.Hello{Name: name, Extensions: []hellotest.Extension{{Type: kind, Body: body}}}.Wire()
 }
 
-// edit changes the message of a hello before it is put into a record.
+// edit returns a hello whose message change has edited.
 func edit(change func(msg []byte) []byte) []byte {
 	return hellotest.Records(change(hellotest.Hello{Name: "a.example"}.Message()))
 }
@@ -38,8 +38,8 @@ func resize(msg []byte) []byte {
 func TestMalformedClientHello(t *testing.T) {
 	name := func(s string) []byte { return append([]byte{0, 0, byte(len(s))}, s...) }
 	list := func(b ...byte) []byte { return append([]byte{0, byte(len(b))}, b...) }
-	// Offsets: records begin with 5 bytes, messages with 4; then version 2, random
-	// 32, session 1, suites 2+2, compression 1+1, extensions 2.
+	// Offsets: the record header has 5 bytes, the message header 4, version 2, random 32, session
+	// 1, suites 2+2, compression 1+1, extensions 2.
 	const suites, compression, extensions, first = 44, 48, 50, 52
 	for title, c := range map[string]struct {
 		wire   []byte
@@ -102,7 +102,7 @@ func TestMalformedClientHello(t *testing.T) {
 				typed, ok := errors.AsType[*peek.Error](err)
 				require.True(t, ok)
 				require.Equal(t, c.what, typed.What, "in records of one byte")
-				if c.offset > 10 { // in records of one byte each byte has a header
+				if c.offset > 10 { // in records of one byte, each byte has a header of its own
 					require.Equal(t, (c.offset-5)*6+5, typed.Offset)
 				}
 			}
@@ -155,7 +155,7 @@ func TestClientHello(t *testing.T) {
 			require.True(t, h.OffersALPN("acme-tls/1"))
 			require.False(t, h.OffersALPN("acme-tls/2"))
 			for range h.ALPN() {
-				break // may be left early
+				break // a loop may end early
 			}
 			for range h.SupportedVersions() {
 				break
@@ -179,7 +179,7 @@ func TestClientHello(t *testing.T) {
 }
 
 func TestClientHelloBounds(t *testing.T) {
-	// A message of n bytes in records of 16384 takes 5 bytes more for each.
+	// Each record of 16384 bytes adds a header of 5 bytes.
 	fits := hellotest.Hello{Name: "a.example", Pad: peek.MaxBytes - 4*5}.Wire()
 	require.Len(t, fits, peek.MaxBytes)
 	h, err := peek.ParseClientHello(fits)
@@ -201,13 +201,13 @@ func TestClientHelloBounds(t *testing.T) {
 	_, err = peek.ParseClientHello(huge)
 	require.ErrorIs(t, err, peek.ErrTooLarge)
 
-	// The headers of tiny records count.
+	// The headers of small records count too.
 	_, err = peek.ParseClientHello(hellotest.Hello{Name: "a.example", Pad: 11_000}.Wire(1))
 	require.ErrorIs(t, err, peek.ErrTooLarge)
 	_, err = peek.ParseClientHello(hellotest.Hello{Name: "a.example", Pad: 10_900}.Wire(1))
 	require.NoError(t, err)
 
-	// Not even the header of the message.
+	// The limit is smaller than the header of the message.
 	for limit := 1; limit < 9; limit++ {
 		p := peek.Parser{MaxBytes: limit}
 		_, err := p.Parse(fits[:limit])
@@ -274,7 +274,7 @@ func TestSSLv2(t *testing.T) {
 	require.ErrorIs(t, err, peek.ErrTooLarge)
 }
 
-// Two extensions of a type are found wherever they stand, for each type that matters.
+// The parser finds two extensions of one type at any place, for each type that it reads.
 func TestSecondExtensions(t *testing.T) {
 	known := []hellotest.Extension{
 		{Type: 0, Body: []byte{0, 4, 0, 0, 1, 'a'}},
@@ -301,7 +301,7 @@ func TestSecondExtensions(t *testing.T) {
 	require.Equal(t, "a", h.ServerName)
 }
 
-// The views of a hello do not reach beyond their own bytes.
+// The views of a hello end with their own bytes.
 func TestViewsAreClipped(t *testing.T) {
 	wire := append(hellotest.Hello{Name: "a.example", ALPN: []string{"h2"}}.Wire(), "beyond"...)
 	h, err := peek.ParseClientHello(wire)

@@ -14,18 +14,18 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// capture is what a file of testdata must be read as.
+// capture is the expected result for a file in testdata.
 type capture struct {
 	file     string
 	protocol peek.Protocol
-	name     string // normal form
-	raw      string // "" is the same
+	name     string // in normal form
+	raw      string // "" means the same as name
 	method   string
 	alpn     []string
 	max      uint16
 	quantum  bool // a post-quantum key share
 	ech      bool
-	records  int // at least so many
+	records  int // the least number of records
 }
 
 var captures = []capture{
@@ -110,8 +110,8 @@ func TestCaptures(t *testing.T) {
 	}
 }
 
-// Each capture in testdata is listed above, and the other way round.
-func TestCapturesAreAllUsed(t *testing.T) {
+// TestCaptures lists each file in testdata, and no others.
+func TestCapturesAreComplete(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.bin")
 	require.NoError(t, err)
 	var got, want []string
@@ -140,14 +140,14 @@ func countRecords(wire []byte) (n int) {
 	return n
 }
 
-// answer is an answer as far as it may not depend on how the bytes came.
+// answer is the part of a result that must not depend on the cuts between segments.
 type answer struct {
 	kind string
 	name string
 	n    int // Len
 }
 
-// kinds names each kind once; the special ones of ErrInvalidName come first.
+// kinds lists the kinds of errors. The more precise ones of ErrInvalidName come first.
 var kinds = []error{
 	peek.ErrNeedMore, peek.ErrNoName, peek.ErrTooLarge, peek.ErrMalformed,
 	peek.ErrIPLiteral, peek.ErrControlCharacter, peek.ErrNameTooLong, peek.ErrInvalidName,
@@ -193,9 +193,9 @@ func parserAnswer(t testing.TB, p *peek.Parser, b []byte) (answer, error) {
 	return answer{kind(t, err), r.Name, r.Hello.Len + r.Request.Len}, err
 }
 
-// checkPrefixes holds what the package promises of prefixes: each gives NeedMore or
-// the answer of the whole, and a name takes no fewer bytes than NeedMore says. The
-// prefixes looked at are those of the given lengths; nil is all.
+// checkPrefixes checks the rules for prefixes: each prefix returns NeedMore or the result of the
+// whole, and a final result needs at least as many bytes as NeedMore has said. lengths are the
+// lengths of the prefixes; nil means all.
 func checkPrefixes(t testing.TB, b []byte, lengths []int, parse func(testing.TB, []byte) (answer, error)) {
 	t.Helper()
 	whole, _ := parse(t, b)
@@ -205,7 +205,7 @@ func checkPrefixes(t testing.TB, b []byte, lengths []int, parse func(testing.TB,
 		}
 	}
 	slices.Sort(lengths)
-	least := 0 // of bytes for a final answer
+	least := 0 // the least length of a final result
 	for _, n := range lengths {
 		got, err := parse(t, b[:n:n])
 		if more, ok := err.(peek.NeedMore); ok {
@@ -229,7 +229,7 @@ func TestPrefixesOfCaptures(t *testing.T) {
 		t.Run(c.file, func(t *testing.T) {
 			b := c.read(t)
 			var lengths []int
-			if len(b) > 5000 { // every seventh, and all around the ends of records
+			if len(b) > 5000 { // every seventh length, and all near the ends of records
 				for n := 0; n < len(b); n += 7 {
 					lengths = append(lengths, n)
 				}
@@ -248,8 +248,8 @@ func TestPrefixesOfCaptures(t *testing.T) {
 	}
 }
 
-// One Parser that is asked after each segment answers as a new one would, whatever
-// the size of the segments, and wherever the bytes lie.
+// A Parser that is called after each segment returns the same as a new Parser, for all sizes of
+// segments and with the bytes at changing addresses.
 func TestSegmentsOfCaptures(t *testing.T) {
 	for _, c := range captures {
 		b := c.read(t)
@@ -275,7 +275,7 @@ func TestSegmentsOfCaptures(t *testing.T) {
 	}
 }
 
-// However the message is cut into records, it is the same message.
+// The cuts between records do not change the message.
 func TestRecordsOfCaptures(t *testing.T) {
 	for _, c := range captures {
 		if c.protocol != peek.TLS {

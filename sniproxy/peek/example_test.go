@@ -12,8 +12,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// A router reads until the Parser has an answer, into a buffer that starts small. All
-// that was read is sent on to where the name leads.
+// A router reads into a small buffer until the Parser has a result. Then it sends all bytes on.
 func ExampleParser() {
 	conn := iotest.OneByteReader(strings.NewReader("GET / HTTP/1.1\r\nHost: Shop.Example:8080\r\n\r\n"))
 
@@ -38,7 +37,7 @@ func ExampleParser() {
 	// http/1 shop.example 43 <nil>
 }
 
-// What a router does with an answer depends on its kind.
+// A router treats each kind of error differently.
 func ExampleParser_errors() {
 	hello := hellotest.Hello{}.Wire()
 	for _, first := range []string{

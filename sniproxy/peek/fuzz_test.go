@@ -18,10 +18,10 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-var update = flag.Bool("update", false, "write the seeds of the fuzz targets anew")
+var update = flag.Bool("update", false, "write the seeds of the fuzz targets")
 
-// addCaptures adds those of a protocol as seeds. The large ones are for the tests: the
-// fuzzer spends its time on making them smaller.
+// addCaptures adds the captures of a protocol as seeds, without the large ones: the fuzzer would
+// spend its time on making them smaller.
 func addCaptures(f *testing.F, protocol peek.Protocol, more ...any) {
 	for _, c := range captures {
 		if b := c.read(f); len(b) < 2000 && c.protocol&protocol != 0 {
@@ -30,8 +30,8 @@ func addCaptures(f *testing.F, protocol peek.Protocol, more ...any) {
 	}
 }
 
-// prefixesNear are lengths to try: all of a short input, of a long one those near its
-// ends and those that cuts chooses.
+// prefixesNear returns lengths of prefixes to test: all lengths of a short input; otherwise those
+// near both ends and those that cuts selects.
 func prefixesNear(b, cuts []byte) []int {
 	if len(b) <= 120 {
 		return nil
@@ -48,7 +48,8 @@ func prefixesNear(b, cuts []byte) []int {
 	return lengths
 }
 
-// checkSegments holds that one Parser asked after each segment answers as a new one.
+// checkSegments checks that a Parser that is called after each segment returns the same as a new
+// one.
 func checkSegments(t *testing.T, b, cuts []byte, accept peek.Protocol) {
 	t.Helper()
 	p := peek.Parser{Accept: accept}
@@ -75,7 +76,7 @@ func FuzzClientHello(f *testing.F) {
 		checkPrefixes(t, wire, prefixesNear(wire, cuts), tlsAnswer)
 		checkSegments(t, wire, cuts, peek.TLS)
 
-		// The metamorphic rule: in other records the same name, or too large.
+		// The same message in other records gives the same name, or is too large.
 		msg, _, split := hellotest.Message(wire)
 		if split != nil || len(msg) == 0 {
 			return
@@ -91,7 +92,7 @@ func FuzzClientHello(f *testing.F) {
 			require.Equal(t, got.name, other.name)
 			require.Equal(t, got.kind, other.kind)
 		case otherErr == nil:
-			// What was wrong was in the headers of records.
+			// The error was in the headers of the records.
 			require.Empty(t, got.name)
 		}
 	})
@@ -115,7 +116,7 @@ func FuzzHTTP2(f *testing.F) {
 	})
 }
 
-// FuzzParser looks at any bytes as a port that serves everything.
+// FuzzParser parses any bytes with all protocols accepted.
 func FuzzParser(f *testing.F) {
 	addCaptures(f, peek.TLS|peek.HTTP1|peek.HTTP2, uint16(300))
 	f.Fuzz(func(t *testing.T, b, cuts []byte, limit uint16) {
@@ -136,7 +137,8 @@ func FuzzParser(f *testing.F) {
 		if _, more := err.(peek.NeedMore); more {
 			return
 		}
-		// A lower bound gives the same answer or none, a protocol left out is refused.
+		// A lower bound gives the same result or ErrTooLarge. A protocol that is not accepted is
+		// refused.
 		want, _ := parserAnswer(t, new(peek.Parser), b)
 		bounded, _ := parserAnswer(t, &peek.Parser{MaxBytes: 1 + int(limit)}, b)
 		if bounded.kind != peek.ErrTooLarge.Error() {
@@ -152,7 +154,7 @@ func FuzzParser(f *testing.F) {
 	})
 }
 
-// checkName holds what is promised of each normal form.
+// checkName checks the rules for a name in normal form.
 func checkName(t testing.TB, name string) {
 	t.Helper()
 	require.NotEmpty(t, name)
@@ -170,7 +172,7 @@ func FuzzNormalizeHost(f *testing.F) {
 		kind(t, sniErr)
 		got, err := peek.NormalizeHost(host)
 		kind(t, err)
-		if sniErr == nil { // stricter, and of one mind
+		if sniErr == nil { // a server name is also a host, with the same normal form
 			require.NoError(t, err)
 			require.Equal(t, got, sni)
 		}
@@ -192,8 +194,7 @@ func FuzzNormalizeHost(f *testing.F) {
 	})
 }
 
-// seeds are inputs with a history: each is something that a router got wrong once,
-// or that is easy to get wrong.
+// seeds returns inputs that a router has got wrong once, or that are easy to get wrong.
 func seeds() map[string]map[string][]any {
 	wire := func(h hellotest.Hello, sizes ...int) []any { return []any{h.Wire(sizes...), []byte{0}} }
 	a := hellotest.Hello{Name: "a.example"}
@@ -271,7 +272,7 @@ func seeds() map[string]map[string][]any {
 	}
 }
 
-// The committed seeds are those above; -update writes them.
+// The files in testdata are the seeds above. The flag -update writes them.
 func TestSeeds(t *testing.T) {
 	for target, inputs := range seeds() {
 		dir := filepath.Join("testdata", "fuzz", target)

@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// head joins lines with CRLF, with the empty one behind them.
+// head returns the lines with CRLF, and an empty line after them.
 func head(lines ...string) string { return strings.Join(lines, "\r\n") + "\r\n\r\n" }
 
 func TestHTTP1(t *testing.T) {
@@ -123,7 +123,7 @@ func TestHTTP1ErrorsSayWhere(t *testing.T) {
 	require.EqualError(t, err, "peek: malformed: request head: control character at byte 20")
 }
 
-// The line that is refused is the one that says it: not a later check by chance.
+// The error is at the folded line itself, not at a later one.
 func TestHTTP1FoldedLines(t *testing.T) {
 	for _, line := range []string{" b", "\tb", " Host: b.example", "\tHost: b.example", " ", "\t"} {
 		_, err := peek.ParseHTTP1([]byte(head("GET / HTTP/1.1", "Host: a.example", line)))
@@ -156,8 +156,8 @@ func TestHTTP1Bounds(t *testing.T) {
 	require.ErrorIs(t, err, peek.ErrNeedMore)
 }
 
-// Each table entry again, with the real server of net/http: it never serves another
-// host than the one that is named here.
+// The server of net/http gets each entry of the table. It never serves another host than the parser
+// names.
 func TestHTTP1AgreesWithTheServer(t *testing.T) {
 	served := ""
 	server := newServer(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { served = r.Host }))

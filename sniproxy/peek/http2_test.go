@@ -12,13 +12,13 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// stream builds the bytes of a client of HTTP/2.
+// stream builds the bytes of an HTTP/2 client.
 type stream struct {
 	bytes.Buffer
 	f *http2.Framer
 }
 
-// h2 begins a stream with preface and settings.
+// h2 returns a stream with the preface and SETTINGS.
 func h2() *stream {
 	s := &stream{}
 	s.WriteString(http2.ClientPreface)
@@ -28,7 +28,7 @@ func h2() *stream {
 	return s
 }
 
-// block encodes fields, given as name and value in turn.
+// block encodes fields. The arguments are names and values in turn.
 func block(fields ...string) []byte {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
@@ -38,7 +38,7 @@ func block(fields ...string) []byte {
 	return b.Bytes()
 }
 
-// get is the header block of a request with some fields more.
+// get returns the header block of a request with further fields.
 func get(fields ...string) []byte {
 	return block(append([]string{":method", "GET", ":scheme", "http", ":path", "/"}, fields...)...)
 }
@@ -152,7 +152,7 @@ func TestHTTP2(t *testing.T) {
 
 func (s *stream) otherPreface() *stream { s.Bytes()[20] ^= 1; return s }
 
-// continued sends a block in frames of n bytes.
+// continued returns a stream with a block in frames of n bytes.
 func continued(b []byte, n int) *stream {
 	s := h2().headers(b[:n], open)
 	for b = b[n:]; len(b) > 0; b = b[min(n, len(b)):] {
@@ -162,7 +162,7 @@ func continued(b []byte, n int) *stream {
 }
 
 func TestHTTP2Bounds(t *testing.T) {
-	long := strings.Repeat("~", 60_000) // no shorter by Huffman's code
+	long := strings.Repeat("~", 60_000) // the Huffman code does not shorten this character
 	fits := continued(get("x", long[:50_000], ":authority", "a.example"), 10_000).Bytes()
 	_, err := peek.ParseHTTP2(fits)
 	require.ErrorIs(t, err, peek.ErrMalformed, "pseudo-header field after a regular one, so it was read to its end")
@@ -172,7 +172,7 @@ func TestHTTP2Bounds(t *testing.T) {
 	require.ErrorIs(t, err, peek.ErrTooLarge)
 	checkPrefixes(t, over, []int{0, 10, 100, 16384, 30_000, 40_000, 50_000, 65_535, 65_536, 65_537}, http2Answer)
 
-	// Continued for ever.
+	// The header block never ends.
 	endless := h2().headers(nil, open)
 	for endless.Len() < 2*peek.MaxBytes {
 		endless.do(func(f *http2.Framer) error { return f.WriteContinuation(1, false, nil) })
@@ -181,9 +181,8 @@ func TestHTTP2Bounds(t *testing.T) {
 	require.ErrorIs(t, err, peek.ErrTooLarge)
 }
 
-// A client that never ends its header block costs the bytes that its connection holds, and no
-// copy of them.
-func TestBlockWithoutEndIsNotCopied(t *testing.T) {
+// A header block without an end costs only the bytes in the buffer of the caller, and no copy.
+func TestEndlessBlockIsNotCopied(t *testing.T) {
 	whole := continued(get(":authority", "a.example", "x", strings.Repeat("~", 60_000)), 10_000).Bytes()
 	last := bytes.LastIndex(whole, []byte{byte(http2.FrameContinuation), byte(http2.FlagContinuationEndHeaders)}) - 3
 	require.Zero(t, testing.AllocsPerRun(10, func() {
@@ -198,11 +197,11 @@ func TestBlockWithoutEndIsNotCopied(t *testing.T) {
 	require.Len(t, whole, r.Len)
 }
 
-// One byte of a block can stand for 4 KiB of a header list.
+// One byte of a block can stand for a field of 4 KiB.
 func TestHeaderListBomb(t *testing.T) {
 	bomb := get(":authority", "a.example", "x", strings.Repeat("y", 3000))
 	for len(bomb) < 16_000 {
-		bomb = append(bomb, 0x80|62) // the newest entry of the table
+		bomb = append(bomb, 0x80|62) // the index of the newest entry of the table
 	}
 	b := h2().headers(bomb).Bytes()
 	_, err := peek.ParseHTTP2(b)

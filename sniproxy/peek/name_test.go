@@ -141,7 +141,7 @@ func TestNormalizeServerName(t *testing.T) {
 	}
 }
 
-// The error says what and where, and does not repeat what a client sent.
+// The error has the reason and the place, and contains no bytes of the client.
 func TestNameErrors(t *testing.T) {
 	for host, want := range map[string]string{
 		"a.exam\nple":     "peek: invalid host name: control character at byte 6",
@@ -155,7 +155,7 @@ func TestNameErrors(t *testing.T) {
 	}
 }
 
-func TestNormalizingANormalNameDoesNotAllocate(t *testing.T) {
+func TestNormalizeDoesNotAllocate(t *testing.T) {
 	for _, name := range []string{"a.example", "a.example.", "a.example:443"} {
 		require.Zero(t, testing.AllocsPerRun(100, func() { peek.NormalizeHost(name) })) //nolint:errcheck // above
 	}

@@ -23,7 +23,7 @@ import (
 
 var errSeen = errors.New("seen")
 
-// replay is a connection that only reads.
+// replay is a connection that returns fixed bytes and accepts none.
 type replay struct {
 	net.Conn
 	r *bytes.Reader
@@ -37,7 +37,7 @@ func (replay) LocalAddr() net.Addr              { return nil }
 func (replay) SetDeadline(time.Time) error      { return nil }
 func (replay) SetWriteDeadline(time.Time) error { return nil }
 
-// cryptoTLS is what crypto/tls reads in a hello; nil is that it refuses it.
+// cryptoTLS returns what crypto/tls reads in a hello; nil means that crypto/tls refuses it.
 func cryptoTLS(wire []byte) *tls.ClientHelloInfo {
 	var seen *tls.ClientHelloInfo
 	conn := tls.Server(replay{r: bytes.NewReader(wire)}, &tls.Config{
@@ -50,13 +50,13 @@ func cryptoTLS(wire []byte) *tls.ClientHelloInfo {
 	return seen
 }
 
-// exempt tells the hellos that crypto/tls may take and this package may not.
+// exempt reports whether this package may refuse a hello that crypto/tls accepts.
 func exempt(wire []byte) bool {
 	for rest := wire; ; {
 		if len(rest) < 5 {
 			return true
 		}
-		if rest[0] != 22 || rest[1] != 3 { // warning alerts, odd versions
+		if rest[0] != 22 || rest[1] != 3 { // warning alerts, other versions
 			return true
 		}
 		n := 5 + int(rest[3])<<8 + int(rest[4])
@@ -68,9 +68,9 @@ func exempt(wire []byte) bool {
 	}
 }
 
-// agreeWithTLS holds that a hello which crypto/tls takes is read in the same way.
-// What it refuses is another matter: names with a trailing dot, faults in extensions
-// that this package does not look into.
+// agreeWithTLS checks that this package reads a hello like crypto/tls, if crypto/tls accepts it.
+// This package also accepts some hellos that crypto/tls refuses: with a final dot in the name, or
+// with errors in extensions that it does not read.
 func agreeWithTLS(t testing.TB, wire []byte) {
 	t.Helper()
 	want := cryptoTLS(wire)
@@ -89,7 +89,7 @@ func agreeWithTLS(t testing.TB, wire []byte) {
 		require.Equal(t, want.SupportedVersions, versions)
 	}
 	if slices.Contains(want.Extensions, 0xfe0d) != got.ECH {
-		require.Contains(t, want.Extensions, uint16(0xfe0d)) // of the inner type, perhaps
+		require.Contains(t, want.Extensions, uint16(0xfe0d)) // perhaps of the inner type
 	}
 }
 
@@ -105,7 +105,7 @@ func TestAgreesWithCryptoTLS(t *testing.T) {
 		agreeWithTLS(t, b)
 		for _, sizes := range [][]int{{1}, {3, 16384}, {100}} {
 			if len(b) > 5000 && sizes[0] == 1 {
-				continue // slow with crypto/tls
+				continue // too slow with crypto/tls
 			}
 			wire, err := hellotest.Rerecord(b, sizes...)
 			require.NoError(t, err)
@@ -115,8 +115,8 @@ func TestAgreesWithCryptoTLS(t *testing.T) {
 	}
 }
 
-// Each byte of real hellos is changed in turn: crypto/tls and this package never read
-// two different names, and nothing that it takes is refused.
+// The test changes each byte of real hellos. crypto/tls and this package never read two different
+// names, and this package refuses none that crypto/tls accepts.
 func TestMutatedHellosAgreeWithCryptoTLS(t *testing.T) {
 	for _, file := range []string{"go-classical", "go-tls12", "openssl-alpn", "curl-h2", "chromium"} {
 		b := captured(t, file)
@@ -126,7 +126,7 @@ func TestMutatedHellosAgreeWithCryptoTLS(t *testing.T) {
 		taken := 0
 		for i := range b {
 			if len(b) > 1000 && i > 400 && i%11 != 0 {
-				continue // the inside of keys, mostly
+				continue // mostly bytes of keys
 			}
 			for _, mask := range []byte{0x01, 0x02, 0x80, 0xff} {
 				wire := slices.Clone(b)
@@ -141,17 +141,16 @@ func TestMutatedHellosAgreeWithCryptoTLS(t *testing.T) {
 	}
 }
 
-// What crypto/tls refuses and this package takes, and the other way round: the
-// exceptions that the documentation names.
+// These are the documented differences between crypto/tls and this package.
 func TestDifferencesFromCryptoTLS(t *testing.T) {
 	plain := hellotest.Hello{Name: "a.example"}.Wire()
 	version := slices.Clone(plain)
 	version[1] = 2
-	alert := []byte{21, 3, 1, 0, 2, 1, 100} // a warning: no_renegotiation
+	alert := []byte{21, 3, 1, 0, 2, 1, 100} // a warning alert, no_renegotiation
 	for name, c := range map[string]struct {
 		wire  []byte
-		taken bool   // by crypto/tls
-		want  string // here
+		taken bool   // crypto/tls accepts the hello
+		want  string // the result of this package
 	}{
 		"nothing odd":             {plain, true, "ok"},
 		"trailing dot":            {hellotest.Hello{Name: "a.example."}.Wire(), false, "ok"},
@@ -170,7 +169,7 @@ func TestDifferencesFromCryptoTLS(t *testing.T) {
 	}
 }
 
-// agreeWithHTTP holds that no host is named that net/http would not name.
+// agreeWithHTTP checks that this package names no host that net/http would not name.
 func agreeWithHTTP(t testing.TB, b []byte) {
 	t.Helper()
 	got, err := peek.ParseHTTP1(b)
@@ -185,12 +184,12 @@ func agreeWithHTTP(t testing.TB, b []byte) {
 	if want.Host == got.Host {
 		return
 	}
-	// net/url takes percent signs in hosts apart; such a name is never valid here.
+	// net/url decodes percent signs in hosts. A name with a percent sign is never valid here.
 	_, err = peek.NormalizeHost(got.Host)
 	require.ErrorIs(t, err, peek.ErrInvalidName, "%q is not %q", got.Host, want.Host)
 }
 
-// agreeWithHTTP2 holds the same against the framer of x/net.
+// agreeWithHTTP2 checks the same against the framer of x/net.
 func agreeWithHTTP2(t testing.TB, b []byte) {
 	t.Helper()
 	got, err := peek.ParseHTTP2(b)

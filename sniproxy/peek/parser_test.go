@@ -96,8 +96,8 @@ func TestParserAccepts(t *testing.T) {
 	}
 }
 
-// A log can tell what a client asked for though it could not be served.
-func TestResultBesideAnError(t *testing.T) {
+// A log can show the name that the client sent, although the result is an error.
+func TestResultWithAnError(t *testing.T) {
 	var p peek.Parser
 	r, err := p.Parse(hellotest.Hello{Name: "192.0.2.1", ALPN: []string{"h2"}}.Wire())
 	require.ErrorIs(t, err, peek.ErrIPLiteral)

@@ -8,8 +8,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// A hello of 60 KB in records of one byte, coming byte by byte: what is complete is
-// not looked at again.
+// A hello of 60 KB in records of one byte arrives byte by byte. The parser does not read a complete
+// record again.
 func TestRecordsAreReadOnce(t *testing.T) {
 	wire := hellotest.Hello{Name: "a.example", Pad: 10_000}.Wire(1)
 	var p Parser

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testServer is a server of net/http on connections without sockets.
+// testServer is a net/http server on connections without sockets.
 type testServer struct{ conns chan net.Conn }
 
 var errClosed = errors.New("closed")
@@ -36,7 +36,7 @@ func newServer(t *testing.T, h http.Handler) testServer {
 	return s
 }
 
-// ask sends bytes on a new connection and gives the status of the answer.
+// ask sends bytes on a new connection and returns the status of the answer.
 func (s testServer) ask(t *testing.T, request string) int {
 	t.Helper()
 	client, server := net.Pipe()
@@ -50,6 +50,6 @@ func (s testServer) ask(t *testing.T, request string) int {
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	require.NoError(t, client.Close())
-	<-written // may have failed: the server need not read all
+	<-written // the write may fail: the server need not read everything
 	return response.StatusCode
 }

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// CA issues certificates for servers. It is good for a day.
+// CA issues certificates for servers. Its own certificate is valid for a day.
 type CA struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// NewCA makes a new one, with a key of its own.
+// NewCA returns a CA with a new key.
 func NewCA() (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -40,7 +40,7 @@ func NewCA() (*CA, error) {
 }
 
 func certificate(name string) *x509.Certificate {
-	serial, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)) // never fails
+	serial, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)) // cannot fail
 	return &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: name},
@@ -49,7 +49,8 @@ func certificate(name string) *x509.Certificate {
 	}
 }
 
-// Certificate issues one for names, "*.example.com" among them, with a new key.
+// Certificate issues a certificate with a new key. A name may be a wildcard such as
+// "*.example.com".
 func (ca *CA) Certificate(names ...string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -66,14 +67,14 @@ func (ca *CA) Certificate(names ...string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der, ca.cert.Raw}, PrivateKey: key}, nil
 }
 
-// Pool holds the certificate of the CA, for tls.Config.RootCAs.
+// Pool returns the certificate of the CA for tls.Config.RootCAs.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	return pool
 }
 
-// PEM is the certificate of the CA, for clients that read it from a file.
+// PEM returns the certificate of the CA for clients that read a file.
 func (ca *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
 }

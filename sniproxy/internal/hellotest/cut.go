@@ -9,18 +9,17 @@ import (
 	"sync"
 )
 
-// Cuts says how the hello goes onto the wire.
+// Cuts describes how Cut writes a hello.
 type Cuts struct {
-	Records []int // sizes of its records, as for Records; nil leaves them as they are
-	Segment int   // bytes a write; 0 writes all at once
-	// Before is called before each write, with its number from 0: to wait, or to
-	// give up with an error. nil does nothing.
+	Records []int // the sizes of its records, as for Records; nil means unchanged
+	Segment int   // the bytes of each write; 0 means all at once
+	// Before, if not nil, is called before each write with its number from 0. It may wait. An error
+	// ends the writing.
 	Before func(i int) error
 }
 
-// Cut wraps a connection so that the first handshake message written to it is cut up.
-// All later writes go through as they are. With a TCP connection of Go each write is
-// a segment, unless the receiver is slow.
+// Cut returns a connection that cuts up the first handshake message written to it. It does not
+// change later writes. On a TCP connection, each write is one segment, unless the receiver is slow.
 func Cut(conn net.Conn, cuts Cuts) net.Conn { return &cutConn{Conn: conn, cuts: cuts} }
 
 type cutConn struct {
@@ -28,7 +27,7 @@ type cutConn struct {
 	cuts Cuts
 
 	mu   sync.Mutex
-	held []byte // of the hello, until it is whole
+	held []byte // the hello, until it is complete
 	done bool
 }
 
@@ -57,8 +56,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// WriteSegments writes b in pieces of n bytes, all at once if n is 0. before may be
-// nil; see Cuts.
+// WriteSegments writes b in pieces of n bytes. 0 means all at once. before may be nil; see
+// Cuts.Before.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)
@@ -78,7 +77,7 @@ func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error
 	return nil
 }
 
-// Capture gives the hello that crypto/tls sends with a configuration.
+// Capture returns the hello that crypto/tls sends with a configuration.
 func Capture(config *tls.Config) ([]byte, error) {
 	client, server := net.Pipe()
 	defer server.Close()
@@ -86,7 +85,7 @@ func Capture(config *tls.Config) ([]byte, error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = tls.Client(client, config).HandshakeContext(ctx) // never gets an answer
+		_ = tls.Client(client, config).HandshakeContext(ctx) // the client gets no answer
 	}()
 	defer func() { cancel(); client.Close(); <-ended }()
 

@@ -1,3 +1,16 @@
+// Package hellotest helps to test TLS routers. It makes ClientHellos of every shape, connections that
+// cut the hello of a real client into records and segments, and certificates that real clients
+// accept:
+//
+//	wire := hellotest.Hello{Name: "a.example", Pad: 20_000}.Wire(1, 100) // records of 1, 100, 100, … bytes
+//
+//	ca, err := hellotest.NewCA()
+//	cert, err := ca.Certificate("a.example", "*.b.example")
+//	server := &tls.Config{Certificates: []tls.Certificate{cert}}
+//	client := &tls.Config{ServerName: "a.example", RootCAs: ca.Pool()}
+//	conn := tls.Client(hellotest.Cut(tcp, hellotest.Cuts{Records: []int{1, 100}, Segment: 1}), client)
+//
+// The package is for tests only. It does not use testing.T.
 package hellotest
 
 import (
@@ -13,7 +26,7 @@ const (
 	maxRecord       = 1 << 14
 )
 
-// Extension is an extension with a body that need not make sense.
+// Extension is an extension. Its body may be malformed.
 type Extension struct {
 	Type uint16
 	Body []byte
@@ -21,16 +34,16 @@ type Extension struct {
 
 // Hello describes a ClientHello. The zero value is well-formed and has no extensions.
 type Hello struct {
-	Name       string   // server_name; "" is without
-	ALPN       []string // nil is without
-	Versions   []uint16 // supported_versions; nil is without
-	KeyShares  []uint16 // groups, each with a key of 32 bytes; nil is without
-	ECH        bool     // an outer encrypted_client_hello
+	Name       string   // of the server_name extension; "" means no extension
+	ALPN       []string // nil means no extension
+	Versions   []uint16 // of the supported_versions extension; nil means no extension
+	KeyShares  []uint16 // groups, each with a key of 32 bytes; nil means no extension
+	ECH        bool     // add an outer encrypted_client_hello extension
 	Extensions []Extension
-	Pad        int // least length of the message, by a padding extension; 64 KiB less some at most
+	Pad        int // the least length of the message, by a padding extension; about 64 KiB at most
 }
 
-// Message gives the handshake message, with its header, without records.
+// Message returns the handshake message with its header and without records.
 func (h Hello) Message() []byte {
 	msg := []byte{1, 0, 0, 0, 3, 3}
 	msg = append(msg, make([]byte, 32)...) // random
@@ -88,18 +101,18 @@ func (h Hello) extensions(before int) []byte {
 	return b
 }
 
-// vector puts a length of so many bytes before b.
+// vector returns b with its length before it. The length has size bytes.
 func vector(size int, b []byte) []byte {
 	var length [8]byte
 	binary.BigEndian.PutUint64(length[:], uint64(len(b)))
 	return slices.Concat(length[8-size:], b)
 }
 
-// Wire gives the hello in records of the given sizes, as Records does.
+// Wire returns the hello in records of the given sizes; see Records.
 func (h Hello) Wire(sizes ...int) []byte { return Records(h.Message(), sizes...) }
 
-// Records puts a handshake message into records: each of the sizes once, the last of
-// them as often as it takes. No sizes are 16384.
+// Records returns a handshake message in records. It uses each size once, and the last size for the
+// rest. Without sizes, a record has 16384 bytes.
 func Records(msg []byte, sizes ...int) []byte {
 	var wire []byte
 	n := maxRecord
@@ -115,8 +128,8 @@ func Records(msg []byte, sizes ...int) []byte {
 	return wire
 }
 
-// Message takes the first handshake message out of its records. rest is what comes
-// behind the record that it ends in.
+// Message returns the first handshake message without its records. rest are the bytes after the
+// last record of the message.
 func Message(wire []byte) (msg, rest []byte, err error) {
 	for {
 		if len(wire) < recordHeader || wire[0] != 22 {
@@ -136,7 +149,7 @@ func Message(wire []byte) (msg, rest []byte, err error) {
 	}
 }
 
-// Rerecord gives the same handshake message in other records, and what came behind it.
+// Rerecord returns the handshake message in other records, and the bytes after it.
 func Rerecord(wire []byte, sizes ...int) ([]byte, error) {
 	msg, rest, err := Message(wire)
 	if err != nil {

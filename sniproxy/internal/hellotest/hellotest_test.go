@@ -29,7 +29,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A real handshake succeeds whatever is done to the records of its hello.
+// A real handshake succeeds, however the records of its hello are cut.
 func TestCut(t *testing.T) {
 	ca, err := hellotest.NewCA()
 	require.NoError(t, err)
