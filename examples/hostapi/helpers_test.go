@@ -24,10 +24,10 @@ type process struct {
 	t           *testing.T
 	addr, admin string
 	stderr      *clitest.Output
-	stop        func() // and wait for it to end well
+	stop        func() // like SIGTERM; waits for exit code 0
 }
 
-// start runs hostapi until it is ready.
+// start starts hostapi, and returns when it is ready.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	return startAt(t, "127.0.0.1:0", args...)
@@ -55,7 +55,8 @@ func startAt(t *testing.T, addr string, args ...string) *process {
 	return p
 }
 
-// logged returns the address in a line of the log, "" if it is not there yet.
+// logged returns the address in the line of the log with that message, "" before the line is
+// complete.
 func (p *process) logged(message string) string {
 	_, rest, _ := strings.Cut(p.stderr.String(), " msg="+message+" addr=")
 	addr, _, whole := strings.Cut(rest, "\n")
@@ -70,7 +71,7 @@ func (p *process) eventually(f func() bool) {
 	require.Eventually(p.t, f, 20*time.Second, 5*time.Millisecond, "%s", p.stderr)
 }
 
-// get returns an answer with its body; header are pairs of the request's.
+// get returns an answer with its body. header has the names and values of request headers in turn.
 func (p *process) get(path string, header ...string) (*http.Response, string) {
 	p.t.Helper()
 	return get(p.t, http.DefaultClient, "http://"+p.addr+path, header...)
@@ -91,7 +92,7 @@ func get(t *testing.T, client *http.Client, url string, header ...string) (*http
 	return resp, string(body)
 }
 
-// endpoint is what hostapi says of a host, "" if it is not found.
+// endpoint returns the endpoint of a host according to hostapi, "" if it is not found.
 func (p *process) endpoint(host string) string {
 	p.t.Helper()
 	resp, body := p.get("/hosts/" + host)
@@ -109,7 +110,7 @@ func (p *process) metrics() string {
 	return body
 }
 
-// replace puts a file in place as a whole.
+// replace writes a file through a rename, so that no reader sees a part of it.
 func replace(t *testing.T, file, text string) {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))

@@ -90,7 +90,8 @@ func TestHosts(t *testing.T) {
 	require.Contains(t, p.metrics(), `headgate_hostapi_requests_total{code="200",method="head",route="hosts"} 1`)
 	require.Contains(t, p.metrics(), "headgate_hostapi_hosts 3")
 
-	// A change is seen, a slip is not, and an entry that is bad leaves the others.
+	// hostapi follows a change. It ignores a file that is not JSON, and leaves out a malformed
+	// entry.
 	replace(t, file, strings.ReplaceAll(someHosts, "10.0.0.24", "10.0.0.99"))
 	p.eventually(func() bool { return p.endpoint("a.com") == "10.0.0.99" })
 	resp, _ = p.get("/hosts/a.com", "If-None-Match", tag)
@@ -104,8 +105,8 @@ func TestHosts(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "hosts.json:1: entry 1: endpoint: ")
 }
 
-// A router with a cache and a feed sees changes at once, goes on through a restart of the
-// API without asking again, and serves what it knows while the API is away.
+// A cache with a feed follows changes at once. It serves known hosts while the API is down, and
+// does not ask about them again after a restart of the API.
 func TestRouterFollowsChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hosts.json")
 	replace(t, file, someHosts)
@@ -149,14 +150,14 @@ func TestRouterFollowsChanges(t *testing.T) {
 	require.Equal(t, "10.0.0.31", look("one.shop.example.com"))
 
 	p.eventually(waiting(p))
-	p.stop() // answers who waits
+	p.stop() // answers the request that waits
 	require.ErrorContains(t, <-broken, "httpapi: feed")
 	require.Equal(t, "10.0.0.30", look("a.com"))
 	p = startAt(t, p.addr, "-hosts", file, "-max-age", "1h")
 	p.eventually(waiting(p))
 	calls := cache.Stats().Calls
 	require.Equal(t, "10.0.0.30", look("a.com"))
-	require.Equal(t, calls, cache.Stats().Calls, "the content has the same version in another process")
+	require.Equal(t, calls, cache.Stats().Calls, "equal hosts have the same version in another process")
 }
 
 func TestChanges(t *testing.T) {
@@ -226,7 +227,8 @@ func TestDeclaredInClusters(t *testing.T) {
 	service("eu-1", `headgate.dev/weight: "80"`)
 	p.eventually(func() bool { return p.endpoint("api.example.com") == "10.0.0.24" })
 
-	// The file goes before the declarations, and a slip in them changes nothing.
+	// The hosts file has precedence over the declarations. Declarations that are not YAML change
+	// nothing.
 	replace(t, declarations, `routes:
 - host: pinned.example.com
   backends: [{cluster: eu-1, namespace: media, service: tracks, port: http}]
@@ -245,7 +247,7 @@ func TestDeclaredInClusters(t *testing.T) {
 	require.Equal(t, "10.0.1.24:8443", p.endpoint("api.example.com"))
 }
 
-func TestTooManyHostsGone(t *testing.T) {
+func TestTooManyHostsRemoved(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hosts.json")
 	list := func(n int) string {
 		var entries []string
@@ -287,7 +289,7 @@ func TestToken(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode)
 }
 
-// certificates writes an authority, and a certificate of it for 127.0.0.1.
+// certificates writes a certificate for 127.0.0.1 that is its own authority, and its key.
 func certificates(t *testing.T, dir string) (ca, cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -329,7 +331,7 @@ func TestTLS(t *testing.T) {
 	require.Equal(t, "10.0.0.24", ep.Addr)
 	stranger := &httpapi.Client{URL: source.URL, TLS: &tls.Config{RootCAs: roots}}
 	_, err = stranger.LookupHost(t.Context(), "a.com")
-	require.Error(t, err) // the alert, or what is left of a connection that is closed
+	require.Error(t, err) // a TLS alert, or the error of a closed connection
 	require.NotErrorIs(t, err, hostlookup.ErrNotFound)
 }
 

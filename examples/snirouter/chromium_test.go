@@ -19,7 +19,7 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// What a browser shows. With -artifacts the screenshots are kept.
+// The test compares the pages that a browser shows. -artifacts keeps the screenshots.
 func TestChromium(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	page := filepath.Join(t.TempDir(), "404.html")
@@ -65,13 +65,13 @@ func port(addr string) string {
 	return port
 }
 
-// browser is a Chromium without a window, with one tab, in which every name is this
-// machine. It is spoken to by the DevTools protocol, since it prints and draws no error
-// pages when it is asked on its command line.
+// browser is a Chromium without a window and with one tab. It resolves every name to this machine.
+// The tests control it through the DevTools protocol, because its command line neither prints nor
+// draws error pages.
 type browser struct {
 	ws    *websocket.Conn
 	id    int
-	shots string // directory
+	shots string // directory of the screenshots
 }
 
 func startBrowser(t *testing.T, flags ...string) *browser {
@@ -92,7 +92,7 @@ func startBrowser(t *testing.T, flags ...string) *browser {
 		defer cancel()
 		if b.ws == nil {
 			cancel()
-		} else { // so that its processes are gone before their directory is
+		} else { // so that its processes end before their directory is removed
 			_ = websocket.JSON.Send(b.ws, map[string]any{"id": b.id + 1, "method": "Browser.close"})
 			defer b.ws.Close()
 		}
@@ -129,7 +129,7 @@ func startBrowser(t *testing.T, flags ...string) *browser {
 	return b
 }
 
-// call calls a method of the DevTools protocol; result may be nil.
+// call calls a method of the DevTools protocol. result may be nil.
 func (b *browser) call(t *testing.T, method string, params, result any) {
 	t.Helper()
 	b.id++
@@ -153,7 +153,8 @@ func (b *browser) call(t *testing.T, method string, params, result any) {
 	}
 }
 
-// text is what the page says. Of an error it is hidden in part until one asks for details.
+// text returns the text of the page. A part of an error page is hidden until a click on its
+// details.
 func (b *browser) text(t *testing.T) string {
 	t.Helper()
 	var answer struct{ Result struct{ Value string } }

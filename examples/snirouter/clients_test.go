@@ -79,7 +79,7 @@ func TestPlainHTTP(t *testing.T) {
 		require.Equal(t, 404, code)
 		require.Contains(t, body, "c.test")
 	}
-	// TLS where HTTP is spoken, and the other way round.
+	// A TLS client at the HTTP listener, and an HTTP client at the TLS listener.
 	code, body := get(client(t, p.http, &tls.Config{}), "https://a.test/")
 	require.Zero(t, code, body)
 	code, body = get(client(t, p.tls, nil), "http://a.test/")

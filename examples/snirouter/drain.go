@@ -51,8 +51,8 @@ func (d *drain) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 
 const drainProgram = program + " drain"
 
-// runDrain is the subcommand drain: it starts the drain of a router, and waits. A preStop hook can call
-// it in a container without a shell.
+// runDrain is the subcommand drain: it starts the drain of a router, and waits. A preStop hook can
+// call it in a container without a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin 127.0.0.1:9801 -wait 10s")
 	admin := fs.String("admin", "", "`address` of the router's admin listener, as the router has it")

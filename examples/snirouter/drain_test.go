@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// webSocket opens one to a.test through the router.
+// webSocket opens a WebSocket to a.test through the router.
 func webSocket(t *testing.T, addr string) *websocket.Conn {
 	t.Helper()
 	ws, err := tryWebSocket(t, addr)
@@ -54,13 +54,13 @@ func tryEcho(t *testing.T, ws *websocket.Conn, text string) error {
 	return nil
 }
 
-// A WebSocket outlives all time-outs but that for idleness, which then ends it.
+// Only the idle timeout ends a WebSocket.
 func TestWebSocketOutlivesTimeouts(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	p := start(t, "-hosts", hostsFile(t, "a.test", a.tls),
 		"-hello-timeout", "100ms", "-lookup-timeout", "100ms", "-dial-timeout", "100ms", "-idle-timeout", "500ms")
 	var ws *websocket.Conn
-	p.eventually(func() (ok bool) { // a busy machine may be slower than they allow
+	p.eventually(func() (ok bool) { // on a busy machine the first tries may exceed the timeouts
 		var err error
 		ws, err = tryWebSocket(t, p.tls)
 		return err == nil
@@ -68,9 +68,9 @@ func TestWebSocketOutlivesTimeouts(t *testing.T) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	last := time.Now()
-	for began := last; time.Since(began) < time.Second; <-tick.C { // twice the longest
+	for began := last; time.Since(began) < time.Second; <-tick.C { // twice the longest timeout
 		now := time.Now()
-		if err := tryEcho(t, ws, "still there"); err != nil { // right only where this test was held up for so long
+		if err := tryEcho(t, ws, "still there"); err != nil { // only right if this test was suspended for longer than the idle timeout
 			require.GreaterOrEqual(t, time.Since(last), 500*time.Millisecond, err)
 			break
 		}
@@ -93,7 +93,7 @@ func TestDrain(t *testing.T) {
 	code, body := p.ask("GET", "/readyz")
 	require.Equal(t, 200, code, body)
 
-	// What a preStop hook calls. The address is the router's own flag, from its environment.
+	// The command of a preStop hook. It reads the router's flag -admin from the environment.
 	stdout := &clitest.Output{}
 	drainCode := run(t.Context(), cli.Invocation{
 		Args: []string{"drain", "-wait", "1ms"}, Stdout: stdout, Stderr: stdout,
@@ -107,7 +107,7 @@ func TestDrain(t *testing.T) {
 	p.metric("headgate_router_draining 1")
 	_, body = p.ask("GET", "/")
 	require.Contains(t, body, "draining since")
-	// Until it is stopped, it serves those that have not noticed.
+	// During the drain delay the router serves clients that have not noticed the drain.
 	code, body = get(client(t, p.tls, conf), "https://a.test/")
 	require.Equal(t, 200, code, body)
 
@@ -141,7 +141,7 @@ func TestDrainHasAnEnd(t *testing.T) {
 	p.cancel()
 	for _, ws := range sockets {
 		_, err := io.ReadAll(ws)
-		_ = err // an end or a reset, but no time-out
+		_ = err // EOF or a reset, not the deadline
 		require.NotErrorIs(t, err, net.ErrClosed)
 		require.False(t, isTimeout(err), err)
 	}

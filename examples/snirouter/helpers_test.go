@@ -35,7 +35,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an event that must happen.
 const patience = 30 * time.Second
 
 // process is a running snirouter. It listens for TLS, for HTTP, and for both on one port.
@@ -43,18 +43,18 @@ type process struct {
 	t                      *testing.T
 	tls, http, both, admin string
 	stderr                 *clitest.Output
-	cancel                 func()           // as SIGTERM does
-	wait                   func() (out int) // for its exit code
+	cancel                 func()           // like SIGTERM
+	wait                   func() (out int) // waits for the exit code
 }
 
-// start runs snirouter until it listens. Endpoints may be on loopback.
+// start starts snirouter, and returns when it listens. Endpoints may be on loopback.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, stderr: &clitest.Output{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	p.cancel = cancel
 	exited := make(chan int, 1)
-	// Port 0 written in two ways makes three listeners.
+	// Port 0 in two spellings makes three listeners: equal addresses would share one.
 	args = append(args, "-tls", "127.0.0.1:0", "-http", "127.0.0.1:00", "-tls", "127.0.0.1:000", "-http", "127.0.0.1:000",
 		"-admin", "127.0.0.1:0", "-allow", "127.0.0.0/8")
 	go func() { exited <- run(ctx, cli.Invocation{Args: args, Stderr: p.stderr}) }()
@@ -71,7 +71,7 @@ func start(t *testing.T, args ...string) *process {
 	return p
 }
 
-// logged returns the word between two texts of a line of the log, "" if there is none.
+// logged returns the text between two texts in the same line of the log, else "".
 func (p *process) logged(before, after string) string {
 	for line := range strings.Lines(p.stderr.String()) {
 		if _, rest, ok := strings.Cut(line, before); ok {
@@ -93,7 +93,7 @@ func (p *process) eventually(f func() bool, about ...any) {
 	}
 }
 
-// ask makes a request of the admin listener.
+// ask sends a request to the admin listener.
 func (p *process) ask(method, path string, header ...string) (int, string) {
 	p.t.Helper()
 	req, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.admin+path, nil)
@@ -109,7 +109,7 @@ func (p *process) ask(method, path string, header ...string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// metric waits until a line is among the metrics.
+// metric waits until the metrics contain a line.
 func (p *process) metric(line string) {
 	p.t.Helper()
 	body := ""
@@ -119,7 +119,7 @@ func (p *process) metric(line string) {
 	}, line)
 }
 
-// client connects to addr, whatever the host of the URL.
+// client returns an HTTP client that connects to addr for every URL.
 func client(t *testing.T, addr string, conf *tls.Config) *http.Client {
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -172,7 +172,7 @@ var theAuthority = sync.OnceValue(func() *authority {
 	return a
 })
 
-// pemFile writes the authority's certificate, for programs that want a file.
+// pemFile writes the certificate of the authority for programs that need a file.
 func (a *authority) pemFile(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -196,9 +196,9 @@ func (a *authority) issue(t *testing.T, names ...string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key, Leaf: leaf}
 }
 
-// site is an application behind the router, with a certificate for its names: it tells
-// its name and how it was asked, and echoes over WebSocket at /echo. A PROXY header is
-// used if there is one.
+// site is an application behind the router, with a certificate for its names. Its page shows its
+// name and the request; /echo is a WebSocket that echoes. It accepts connections with and without a
+// PROXY header.
 type site struct {
 	name         string
 	tls, http    string // addresses
@@ -243,7 +243,7 @@ func newSite(t *testing.T, name string, hosts ...string) *site {
 	return s
 }
 
-// optional is the policy to use a PROXY header if there is one.
+// optional is the policy that accepts connections with and without a PROXY header.
 func optional(proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) { return proxyproto.USE, nil }
 
 func (s *site) sawHeader(h *proxyproto.Header) error {
@@ -253,20 +253,20 @@ func (s *site) sawHeader(h *proxyproto.Header) error {
 	return nil
 }
 
-// headers are the PROXY headers that came.
+// headers returns the PROXY headers of the connections so far.
 func (s *site) headers() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.proxyHeaders)
 }
 
-// spki is the hash by which Chromium is told to trust the site's certificate.
+// spki is the hash of the site's public key, for the flag with which Chromium trusts a certificate.
 func (s *site) spki() string {
 	sum := sha256.Sum256(s.cert.Leaf.RawSubjectPublicKeyInfo)
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// api is a host API whose answers a test changes.
+// api is a host API with answers that a test can change.
 type api struct {
 	*httptest.Server
 	down  atomic.Bool
@@ -275,7 +275,7 @@ type api struct {
 	hosts map[string]string
 }
 
-// newAPI knows hosts: pairs of name and address.
+// newAPI returns an API of hosts: names and addresses in turn.
 func newAPI(t *testing.T, pairs ...string) *api {
 	t.Helper()
 	a := &api{hosts: map[string]string{}}
@@ -310,7 +310,7 @@ func (a *api) set(host, addr string) {
 
 func (a *api) template() string { return a.URL + "/hosts/{host}" }
 
-// hostsFile writes a file for -hosts of pairs of name and address.
+// hostsFile writes a hosts file of names and addresses in turn.
 func hostsFile(t *testing.T, pairs ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "hosts.json")
@@ -328,7 +328,7 @@ func writeHosts(t *testing.T, file string, pairs ...string) {
 	require.NoError(t, os.Rename(file+".new", file))
 }
 
-// tool finds a program that tests need, by one of its names.
+// tool returns the path of a program that tests need. The program may have several names.
 func tool(t *testing.T, debianPackage string, names ...string) string {
 	t.Helper()
 	for _, name := range names {
@@ -340,7 +340,7 @@ func tool(t *testing.T, debianPackage string, names ...string) string {
 	return ""
 }
 
-// command runs a program and returns what it prints.
+// command runs a program, and returns its output.
 func command(t *testing.T, stdin string, path string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -352,7 +352,7 @@ func command(t *testing.T, stdin string, path string, args ...string) (string, e
 	return string(out), err
 }
 
-// readAll reads until the other side ends, however it does.
+// readAll reads until the other side ends the connection, with a FIN or a reset.
 func readAll(t *testing.T, c net.Conn) string {
 	t.Helper()
 	require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))

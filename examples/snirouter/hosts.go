@@ -23,7 +23,8 @@ const saveInterval = time.Minute
 // apiLogInterval is the least time between two log lines about a failing API.
 const apiLogInterval = 5 * time.Second
 
-// hosts finds the endpoints of hosts: in a file, then through an API with a cache, then in a default.
+// hosts finds the endpoints of hosts: in a file, then through an API with a cache, then in a
+// default.
 type hosts struct {
 	lookup    hostlookup.Lookup
 	file      *hostlookup.File  // nil without -hosts

@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// An API that is down takes no known host with it, and makes no unknown host of a new one.
+// While the API is down, known hosts are served, and a new host is not taken for an unknown one.
 func TestAPIDownAndBack(t *testing.T) {
 	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "b.test")
 	api := newAPI(t, "a.test", a.tls, "b.test", b.tls)
@@ -44,14 +44,14 @@ func TestAPIDownAndBack(t *testing.T) {
 	require.Regexp(t, `headgate_router_lookups_total\{level="stale"\} [1-9]`, metrics)
 	require.Regexp(t, `headgate_router_api_errors_total [1-9]`, metrics)
 	code, _ = p.ask("GET", "/readyz")
-	require.Equal(t, 200, code, "a router that knows hosts is of use")
+	require.Equal(t, 200, code, "a router that knows hosts is ready")
 
 	api.down.Store(false)
 	p.eventually(func() bool { return strings.Contains(ask("b.test"), "site b") })
 	require.Contains(t, ask("a.test"), "site a")
 }
 
-// A change is followed long before the cache would ask again.
+// A change counts long before the cached answer expires.
 func TestChangesAreFollowed(t *testing.T) {
 	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "a.test")
 	api := newAPI(t, "a.test", a.tls)
@@ -81,7 +81,7 @@ func TestChangesAreFollowed(t *testing.T) {
 	close(changed)
 	p.eventually(func() bool { return strings.Contains(ask(), "site b") })
 	p.cancel()
-	p.wait() // before the feed is closed, which waits for its requests
+	p.wait() // feed.Close waits for the requests of the router
 }
 
 // A record is a host in a cache file.
@@ -96,7 +96,7 @@ func cacheFile(t *testing.T, data []byte) (records []record) {
 	return records
 }
 
-// The file of a router that was stopped makes up for an API that is down at the start.
+// If the API is down at the start, the router uses the cache file of its last run.
 func TestCacheFile(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	api := newAPI(t, "a.test", a.tls)
@@ -119,7 +119,7 @@ func TestCacheFile(t *testing.T) {
 	require.Equal(t, record{"App of a.test", "a.test", a.tls, records[0].Expires}, records[0])
 	_, problems, err := hostlookup.ParseHosts(file, saved)
 	require.NoError(t, err)
-	require.Empty(t, problems, "it can be given to -hosts")
+	require.Empty(t, problems, "the cache file is a hosts file")
 
 	api.down.Store(true)
 	second := start(t, args...)
@@ -129,12 +129,12 @@ func TestCacheFile(t *testing.T) {
 	api.down.Store(false)
 	api.set("a.test", newSite(t, "moved", "a.test").tls)
 
-	// The API goes before the file as soon as it answers.
+	// As soon as the API answers, its answer has precedence over the file.
 	third := start(t, args...)
 	_, body = get(client(t, third.tls, conf), "https://a.test/")
 	require.Contains(t, body, "moved")
 
-	// Without times in it, the file's counts.
+	// For hosts without a time, the modification time of the file counts.
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `[{"app": "App of a.test", "host": "a.test", "endpoint": %q}]`, a.tls), 0o600))
 	require.NoError(t, os.Chtimes(file, time.Time{}, time.Now().Add(-23*time.Hour)))
 	young := start(t, args...)
@@ -153,7 +153,7 @@ func TestCacheFile(t *testing.T) {
 	require.Contains(t, broken.stderr.String(), "the cache begins empty")
 }
 
-// The file goes before the API, and both before the default.
+// The hosts file has precedence over the API, and the API over the default.
 func TestOrderOfSources(t *testing.T) {
 	a, b, rest := newSite(t, "site a", "a.test"), newSite(t, "site b", "a.test", "b.test"), newSite(t, "the rest", "c.test")
 	api := newAPI(t, "a.test", b.tls, "b.test", b.tls)

@@ -4,9 +4,9 @@
 //	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801
 //	snirouter drain -admin 127.0.0.1:9801 -wait 10s
 //
-// The endpoint of a host comes from a file (-hosts), or else from a host API (-api) such as hostapi.
-// The second command starts a drain, and is for the preStop hook of a container without a shell.
-// README.md describes the flags, the cache, the log, the status page and the drain.
+// The endpoint of a host comes from a file (-hosts), or else from a host API (-api) such as
+// hostapi. The second command starts a drain, and is for the preStop hook of a container without a
+// shell. README.md describes the flags, the cache, the log, the status page and the drain.
 package main
 
 import (

@@ -21,7 +21,8 @@ type metrics struct {
 	phases      *prometheus.HistogramVec
 	logDropped  prometheus.Counter
 
-	// The counters and observers that every connection uses. Looking one up by its labels costs time.
+	// The counters and observers that every connection uses. Looking one up by its labels costs
+	// time.
 	sent, received            prometheus.Counter
 	peek, lookup, dial, total prometheus.Observer
 }

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -60,7 +61,7 @@ func TestProxyProtocol(t *testing.T) {
 		require.Contains(t, exchange(t, p, ""), "to 127.0.0.1:")
 		require.Regexp(t, `^1 127\.0\.0\.1:\d+ `+regexp.QuoteMeta(p.tls)+`$`, a.headers()[len(a.headers())-1])
 	})
-	t.Run("from where none may come", func(t *testing.T) {
+	t.Run("from another network", func(t *testing.T) {
 		p := start(t, "-hosts", hosts, "-proxy-protocol-in", "10.0.0.0/8")
 		require.NotContains(t, exchange(t, p, v1), "site a")
 		p.metric(`headgate_router_connections_total{outcome="rejected",protocol="http/1"} 1`)
@@ -85,6 +86,34 @@ func TestNotFoundPage(t *testing.T) {
 	require.NotContains(t, body, "App not found")
 }
 
+// The times of a log line are exact, so the phases add up to at most the total.
+func TestLogTimes(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	p := start(t, "-hosts", hostsFile(t, "a.test", a.http))
+	const connections = 5
+	for range connections {
+		code, _ := get(client(t, p.http, nil), "http://a.test/")
+		require.Equal(t, 200, code)
+	}
+	line := regexp.MustCompile(`outcome=relayed .* peek=(\S+) lookup=(\S+) dial=(\S+) total=(\S+)\n`)
+	var lines [][]string
+	p.eventually(func() bool {
+		lines = line.FindAllStringSubmatch(p.stderr.String(), -1)
+		return len(lines) == connections
+	})
+	for _, fields := range lines {
+		var times [4]time.Duration
+		for i, text := range fields[1:] {
+			d, err := time.ParseDuration(text)
+			require.NoError(t, err)
+			require.Positive(t, d)
+			times[i] = d
+		}
+		require.LessOrEqual(t, times[0]+times[1]+times[2], times[3], fields[0])
+		require.Greater(t, times[2], time.Microsecond, "connecting takes longer than 1 µs")
+	}
+}
+
 func TestAllowAndDeny(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	p := start(t, "-hosts", hostsFile(t, "a.test", a.http, "b.test", "10.0.0.1:80", "c.test", "127.0.0.9:80"), "-deny", "127.0.0.9")
@@ -103,8 +132,8 @@ func TestLimitsAndTimeouts(t *testing.T) {
 	tests := []struct {
 		name, send, outcome string
 		args                []string
-		others              int  // connections that are open before
-		answered            bool // and then closed by the client
+		others              int  // connections that other clients have open
+		answered            bool // the client gets an answer, and then closes
 	}{
 		{"slow hello", "GET / HTT", "timed_out", []string{"-hello-timeout", "50ms"}, 0, true},
 		{"large hello", "GET /" + strings.Repeat("x", 2000), "rejected", []string{"-max-hello", "1000"}, 0, true},
@@ -147,7 +176,7 @@ func TestMetricsAndLog(t *testing.T) {
 			require.Equal(t, 200, code)
 		}
 		_, _ = get(client(t, p.http, nil), "http://b.test/")
-		for i := range 4 { // made-up names leave no label
+		for i := range 4 { // invented names do not become labels
 			_, _ = get(client(t, p.http, nil), fmt.Sprintf("http://x%d.test/", i))
 		}
 		c, err := net.Dial("tcp", p.http)
@@ -205,7 +234,7 @@ func TestStatusPage(t *testing.T) {
 	open, err := net.Dial("tcp", p.http)
 	require.NoError(t, err)
 	defer open.Close()
-	fmt.Fprint(open, "GET / HTTP/1.1\r\nHost: a.test\r\n") // half a request peeks
+	fmt.Fprint(open, "GET / HTTP/1.1\r\nHost: a.test\r\n") // half a request keeps the connection in the peek phase
 	bad, err := net.Dial("tcp", p.http)
 	require.NoError(t, err)
 	defer bad.Close()
@@ -223,7 +252,7 @@ func TestStatusPage(t *testing.T) {
 		"<td>b.test<td>127.0.0.1:1<td>miss<td>dial_failed<td>dial<td",
 		"1 from the file",
 	} {
-		p.eventually(func() bool { // connections end when their clients have
+		p.eventually(func() bool { // the router ends a connection after its client
 			_, body = p.ask("GET", "/")
 			return strings.Contains(body, want)
 		}, want)
@@ -238,7 +267,7 @@ func TestStatusPage(t *testing.T) {
 	code, _ := p.ask("GET", "/other")
 	require.Equal(t, 404, code)
 
-	// Another site's page in the same browser cannot drain the router.
+	// A page of another site in the operator's browser cannot drain the router.
 	code, _ = p.ask("POST", "/drain", "Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site")
 	require.Equal(t, 403, code)
 	code, _ = p.ask("GET", "/drain")
@@ -247,7 +276,7 @@ func TestStatusPage(t *testing.T) {
 	require.Equal(t, 200, code)
 }
 
-// A page of thousands of hosts and connections has a bounded length.
+// The status page has a limited length, even with thousands of hosts and connections.
 func TestStatusPageIsBounded(t *testing.T) {
 	var pairs []string
 	for i := range 5 * maxRows {
@@ -304,7 +333,7 @@ func TestFailures(t *testing.T) {
 		{"bad network", with("-allow", "10.0.0.0/33"), cli.ExitUsage, "-allow: "},
 		{"IPv4 in IPv6", with("-deny", "::ffff:10.0.0.0/104"), cli.ExitUsage, "-deny: "},
 		{"bad version", with("-proxy-protocol-out", "v3"), cli.ExitUsage, "want v1 or v2"},
-		{"required by nobody", with("-proxy-protocol-required"), cli.ExitUsage, "needs -proxy-protocol-in"},
+		{"required without networks", with("-proxy-protocol-required"), cli.ExitUsage, "needs -proxy-protocol-in"},
 		{"bad share", with("-log-sample", "2"), cli.ExitUsage, "want a share"},
 		{"bad format", with("-log-format", "xml"), cli.ExitUsage, "want text or json"},
 		{"large hello", with("-max-hello", "65537"), cli.ExitUsage, "-max-hello"},
@@ -322,10 +351,10 @@ func TestFailures(t *testing.T) {
 		{"broken hosts", []string{"-http", "127.0.0.1:0", "-hosts", broken}, cli.ExitFailed, "broken.json"},
 		{"taken port", with("-tls", taken.Addr().String()), cli.ExitFailed, "address already in use"},
 		{"taken admin port", with("-admin", taken.Addr().String()), cli.ExitFailed, "address already in use"},
-		{"drain whom", []string{"drain"}, cli.ExitUsage, "-admin is needed"},
-		{"drain where", []string{"drain", "-admin", "here"}, cli.ExitUsage, "-admin: "},
-		{"drain nobody", []string{"drain", "-admin", "127.0.0.1:1"}, cli.ExitFailed, "refused"},
-		{"drain another", []string{"drain", "-admin", otherServer(t)}, cli.ExitFailed, "404"},
+		{"drain without address", []string{"drain"}, cli.ExitUsage, "-admin is needed"},
+		{"drain at no address", []string{"drain", "-admin", "here"}, cli.ExitUsage, "-admin: "},
+		{"drain where none listens", []string{"drain", "-admin", "127.0.0.1:1"}, cli.ExitFailed, "refused"},
+		{"drain of another server", []string{"drain", "-admin", otherServer(t)}, cli.ExitFailed, "404"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -70,8 +70,8 @@ type candidate struct {
 	app     string
 }
 
-// choose returns the choice for the host that all routes of the list have. It has no cluster if
-// there is none to choose.
+// choose returns the choice for the host that all routes of the list have. Its Cluster is
+// "" if no cluster has a service of the host.
 func (c Chooser) choose(list []routes.Route) (Choice, []routes.Problem) {
 	host := list[0].Host
 	var problems []routes.Problem

@@ -11,7 +11,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// services is a cluster with services of the namespace n: a name, and an annotation or "".
+// services returns a cluster with services in the namespace ns. pairs has their names and
+// annotations in turn; an annotation may be "".
 func services(t *testing.T, pairs ...string) nodeselect.Objects {
 	t.Helper()
 	if len(pairs) == 0 {
@@ -45,11 +46,11 @@ func TestChoose(t *testing.T) {
 		name     string
 		routes   []routes.Route
 		clusters clusters
-		want     string // cluster and app, "" for not found
+		want     string // cluster and app; "" means no choice
 		problems []string
 	}{
 		{
-			"the heavier",
+			"the cluster with more weight",
 			[]routes.Route{route("/", backend("a", "x", 50), backend("b", "y", 60))},
 			nil, "b ns/y", nil,
 		},
@@ -75,7 +76,7 @@ func TestChoose(t *testing.T) {
 			[]string{"a.com: cluster b has 2 of the host's 3 routes, and no cluster has all; cluster b has to serve the others too"},
 		},
 		{
-			"an annotation moves it",
+			"an annotation changes the weight",
 			[]routes.Route{route("/", backend("a", "x", 100), backend("b", "y", 50))},
 			clusters{"a": services(t, "x", `headgate.dev/weight: "40"`), "b": services(t, "y", "")},
 			"b ns/y", nil,
@@ -93,14 +94,14 @@ func TestChoose(t *testing.T) {
 			"a ns/x", nil,
 		},
 		{
-			"not there",
+			"a cluster without the service",
 			[]routes.Route{route("/", backend("a", "x", 100), backend("b", "y", 50))},
 			clusters{"a": services(t)},
 			"b ns/y",
 			[]string{"r.yaml:1: a.com: cluster a has no service ns/x"},
 		},
 		{
-			"nowhere",
+			"no cluster has the service",
 			[]routes.Route{route("/", backend("a", "x", 100), backend("other", "y", 50))},
 			clusters{"a": services(t)},
 			"",

@@ -54,7 +54,7 @@ func TestValidate(t *testing.T) {
 		"10.0.0.24:80:80":         "port",
 		"10.0.0.256":              "a number",
 		"10.0.0":                  "a number",
-		"2130706433":              "a number", // 127.0.0.1 to some resolvers
+		"2130706433":              "a number", // some resolvers read 127.0.0.1
 		"010.0.0.1":               "a number",
 		"0.0.0.0":                 "unspecified",
 		"[::]:443":                "unspecified",

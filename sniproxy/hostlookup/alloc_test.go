@@ -8,8 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Nothing that is answered from the table allocates, and neither does a refresh that
-// brings the same answer to Set.
+// A lookup that the table answers does not allocate. A Set of the same endpoint does not either.
 func TestAllocations(t *testing.T) {
 	src := &fake{do: at("10.0.0.1")}
 	clock := time.Now()
@@ -37,7 +36,7 @@ func TestAllocations(t *testing.T) {
 				ctx := context.Background()
 				answer, _ := c.LookupHost(ctx, host)
 				got := answer.Level
-				if level == Miss { // Expire has ended it, and the source fails
+				if level == Miss { // Expire has ended the TTL, and the source fails
 					level = Stale
 				}
 				require.Equal(t, level, got, host)
@@ -109,7 +108,7 @@ func BenchmarkMiss(b *testing.B) {
 func BenchmarkSet(b *testing.B) {
 	c := &Cache{MaxHosts: 5_000}
 	defer c.Close()
-	all := names(10_000) // every one evicts another
+	all := names(10_000) // each Set evicts a host
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if err := c.Set(all[i%len(all)], Endpoint{Addr: "10.0.0.1"}); err != nil {

@@ -25,8 +25,8 @@ type Cache struct {
 	Source Lookup
 
 	// MaxHosts limits the known hosts. 0 means 100,000. A further host evicts the least recently
-	// used one. A known host takes some 300 bytes and its strings. Each name below a wildcard of the
-	// source is a known host.
+	// used one. A known host takes some 300 bytes and its strings. Each name below a wildcard of
+	// the source is a known host.
 	MaxHosts int
 
 	// MaxNegative limits the hosts that are stored as not found or failed. 0 means 10,000. They do
@@ -41,8 +41,8 @@ type Cache struct {
 	// not say. 0 means 5 s; negative means that ErrNotFound is not stored.
 	NegativeTTL time.Duration
 
-	// ErrorTTL is how long lookups of an unknown host get the last failure of the source, before
-	// the source is asked again. 0 means 1 s; negative means not at all. The source may demand a
+	// ErrorTTL is how long lookups of an unknown host get the last failure of the source. After
+	// that the cache asks again. 0 means 1 s; negative means not at all. The source may demand a
 	// longer time with an Error, up to 5 minutes.
 	ErrorTTL time.Duration
 
@@ -54,13 +54,13 @@ type Cache struct {
 	// is slow. So the largest age is TTL + StaleFor. 0 means 24 h; negative means not at all.
 	StaleFor time.Duration
 
-	// Recheck is how long a stale endpoint is served after a failure before the source is asked
-	// again. 0 means 30 s (RFC 8767 section 5); negative means that each lookup asks.
+	// Recheck is how long a stale endpoint is served after a failure. After that the cache asks the
+	// source again. 0 means 30 s (RFC 8767 section 5); negative means that each lookup asks.
 	Recheck time.Duration
 
-	// StaleWhileRevalidate is how long after its TTL an endpoint is served at once, while the source
-	// is asked in the background. 0 means not at all: the first lookup after the TTL waits for the
-	// source.
+	// StaleWhileRevalidate is how long after its TTL an endpoint is served at once, while the cache
+	// asks the source in the background. 0 means not at all: the first lookup after the TTL waits
+	// for the source.
 	StaleWhileRevalidate time.Duration
 
 	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. After
@@ -125,8 +125,8 @@ func (c *Cache) LookupHost(ctx context.Context, host string) (Answer, error) {
 	return r.Answer, r.err
 }
 
-// Peek implements Peeker. It counts as a lookup if it has a result. It has none if LookupHost
-// would ask the source first.
+// Peek implements Peeker. It returns ErrWouldWait if LookupHost would ask the source first.
+// Otherwise it counts as a lookup.
 func (c *Cache) Peek(host string) (Answer, error) {
 	e, level := c.init().hit(host)
 	if e == nil {
@@ -203,10 +203,10 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	return nil
 }
 
-// SetAll stores hosts as stale, normally those that All returned before a restart. The cache asks
-// its source before it serves one of them, or while it serves one within StaleWhileRevalidate. It
-// serves them at most until StaleFor after Entry.Expires, so a restart makes no answer younger. An
-// Expires that is zero or in the future counts as now. Level and Left are ignored.
+// SetAll stores hosts as stale, normally the hosts that All returned before a restart. The cache
+// asks its source before it serves one of them, or while it serves one within StaleWhileRevalidate.
+// It serves them at most until StaleFor after Entry.Expires, so a restart makes no answer younger.
+// An Expires that is zero or in the future counts as now. Level and Left are ignored.
 //
 // SetAll leaves out hosts that are too old, that have an Err, or that the cache knows already. A
 // malformed host does not stop it; the error is the first one that Set would return.

@@ -50,8 +50,8 @@ type LoadResult struct {
 // host's expiry. A host without that time expires when the file was last modified. Call Load
 // before the first lookup.
 //
-// The error is that of reading the file, which loads nothing, or the first of a host in it, which
-// leaves out that host only.
+// If the file cannot be read or parsed, Load returns the error and loads nothing. If some hosts in
+// it are malformed, Load leaves them out, loads the others, and returns the first error.
 func (c *Cache) Load(path string) (LoadResult, error) {
 	hosts, err := readCacheFile(path)
 	if err != nil {

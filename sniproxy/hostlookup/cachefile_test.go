@@ -53,9 +53,9 @@ func TestSaveAndLoad(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// However often the router begins anew while the API is down, and whatever it writes into
-// the file meanwhile, no host is served for longer than without that.
-func TestRestartsMakeNoHostYounger(t *testing.T) {
+// Restarts and saves while the source is down do not make a host younger: the cache stops serving
+// each host at the same time as without them.
+func TestLoadMakesNoHostYounger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := false
 		source := Func(func(context.Context, string) (Endpoint, error) {
@@ -87,20 +87,20 @@ func TestRestartsMakeNoHostYounger(t *testing.T) {
 		down = true
 		for range 2 {
 			time.Sleep(9 * time.Hour)
-			require.NoError(t, c.Save(file)) // as it does every minute
+			require.NoError(t, c.Save(file)) // a router saves every minute
 			end(c)
 			c = begin()
 			require.True(t, serves(c, "old.test"))
 			require.True(t, serves(c, "new.test"))
 		}
-		time.Sleep(time.Hour + 2*time.Minute) // 24 h and 2 min after the answer
+		time.Sleep(time.Hour + 2*time.Minute) // until 24 h and 2 min after the answer
 		require.False(t, serves(c, "old.test"))
 		require.True(t, serves(c, "new.test"))
 		end(c)
 		c = begin()
 		require.False(t, serves(c, "old.test"))
 		require.True(t, serves(c, "new.test"))
-		// What the API confirms is young again.
+		// An answer of the source makes the host young again.
 		down = false
 		require.Eventually(t, func() bool {
 			answer, err := c.LookupHost(t.Context(), "new.test")

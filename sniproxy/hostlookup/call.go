@@ -119,7 +119,7 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	c := k.calls[host]
 	switch {
 	case c != nil && c.overdue != nil:
-		// A second call would hang beside the first one.
+		// The source has not returned from the last call. Do not start another one.
 		if e == nil {
 			return nil, result{Answer{Level: Failed}, c.overdue}
 		}
@@ -139,10 +139,10 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting ends the wait of one lookup for c, and returns the result if there is one: that of c,
-// or the stale endpoint. With slow, the source is slow; later lookups then get the stale endpoint
-// at once, until the source answers, and a lookup without a result goes on waiting. Without slow,
-// the lookup's context has ended.
+// stopWaiting ends the wait of one lookup for c. It returns the result of c or the stale endpoint,
+// if there is one. With slow, the source is slow; later lookups then get the stale endpoint at
+// once, until the source answers, and a lookup without a result goes on waiting. Without slow, the
+// lookup's context has ended.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

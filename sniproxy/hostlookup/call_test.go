@@ -13,14 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ask begins a lookup, and returns its future answer.
+// ask begins a lookup, and returns a channel for its result.
 func ask(ctx context.Context, c *Cache, host string) <-chan result {
 	ch := make(chan result, 1)
 	go func() {
 		ep, err := c.LookupHost(ctx, host)
 		ch <- result{ep, err}
 	}()
-	synctest.Wait() // until it waits, if it does
+	synctest.Wait() // until the lookup waits or has ended
 	return ch
 }
 
@@ -43,7 +43,7 @@ func TestOneCallForAll(t *testing.T) {
 	})
 }
 
-// Whoever gives up gives up alone, be it the one that began the call.
+// A lookup whose context ends does not disturb the others, even if it started the call.
 func TestCancelledCaller(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		type key struct{}
@@ -67,7 +67,7 @@ func TestCancelledCaller(t *testing.T) {
 		require.NoError(t, got.err)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
 
-		// With nobody left, the call that began ends all the same, and counts.
+		// A call that runs is not cancelled when its last waiter leaves, and its answer is stored.
 		first, cancel = context.WithCancel(t.Context())
 		a = ask(first, c, "b.com")
 		cancel()
@@ -76,16 +76,16 @@ func TestCancelledCaller(t *testing.T) {
 		wantEndpoint(t, c, "b.com", "10.0.0.1", Hit)
 		require.Equal(t, 2, src.allCalls())
 
-		// A caller that is late from the start begins nothing.
+		// A lookup whose context has ended starts no call.
 		got = <-ask(first, c, "c.com")
 		require.ErrorIs(t, got.err, context.Canceled)
 		require.Equal(t, 2, src.allCalls())
-		// What is stored needs no time.
+		// Such a lookup still gets a stored answer.
 		require.NoError(t, (<-ask(first, c, "a.com")).err)
 	})
 }
 
-// Waiting too long is the caller's error, with the cause, and not the host's.
+// The timeout of one caller is an error for that caller, with its cause. It is not stored.
 func TestCallersDeadline(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(after(time.Second, at("10.0.0.1")))
@@ -97,7 +97,7 @@ func TestCallersDeadline(t *testing.T) {
 		_, held := c.Entry("a.com")
 		require.False(t, held)
 
-		// A known host is served, stale, rather than refused.
+		// A known host is served as stale in place of the error.
 		time.Sleep(time.Minute)
 		src.answer(after(time.Second, at("10.0.0.2")))
 		ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -149,11 +149,11 @@ func TestPanicAndGoexit(t *testing.T) {
 	}
 }
 
-// What changes while the source is being asked is not overwritten by its answer.
+// The answer of a call does not overwrite a change that came during the call.
 func TestInvalidatedInFlight(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(c *Cache)
-		now    string // what is held afterwards
+		now    string // the address that the cache holds after the change; "" means none
 	}{
 		"forget":       {func(c *Cache) { c.Forget("a.example.com") }, ""},
 		"wildcard":     {func(c *Cache) { c.Forget("*.example.com") }, ""},
@@ -176,7 +176,8 @@ func TestInvalidatedInFlight(t *testing.T) {
 					src.answer(after(100*time.Millisecond, at("10.0.0.2")))
 					now := test.now
 					if now == "" {
-						// Who asks after the change gets what the source says after it.
+						// A lookup after the change gets an answer that the source gave after the
+						// change.
 						a := <-ask(t.Context(), c, "a.example.com")
 						require.NoError(t, a.err)
 						require.Equal(t, "10.0.0.2", a.Endpoint.Addr)
@@ -189,7 +190,7 @@ func TestInvalidatedInFlight(t *testing.T) {
 					case outcome == "not found":
 						require.ErrorIs(t, a.err, ErrNotFound)
 					default:
-						// Better what is known by now than the error.
+						// The waiter gets the new endpoint in place of the error.
 						require.NoError(t, a.err)
 						require.Equal(t, now, a.Endpoint.Addr)
 					}
@@ -207,8 +208,8 @@ func TestInvalidatedInFlight(t *testing.T) {
 	}
 }
 
-// An endpoint forgotten while its refresh runs does not stand in for it.
-func TestForgottenDoesNotStandIn(t *testing.T) {
+// An endpoint that is forgotten during its refresh is not served as stale.
+func TestForgottenIsNotServedAsStale(t *testing.T) {
 	for _, source := range []string{"slow", "failing"} {
 		t.Run(source, func(t *testing.T) {
 			bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
@@ -255,15 +256,15 @@ func TestMaxCalls(t *testing.T) {
 				busy++
 			}
 		}
-		// 5 s is the wait for a turn: those of seconds 0 to 5 get theirs.
+		// A call waits up to 5 s for the semaphore, so the calls of seconds 0 to 5 begin.
 		require.InDelta(t, 16.5, ok, 1.5)
 		require.Equal(t, 20, ok+busy)
 		require.Equal(t, int64(3), most.Load())
 	})
 }
 
-// A call that nobody waits for any more is not made, if its turn has not come.
-func TestGivenUpBeforeItsTurn(t *testing.T) {
+// A call that still waits for the semaphore is dropped when its last waiter leaves.
+func TestUnwantedCallDoesNotBegin(t *testing.T) {
 	bubble(t, &Cache{MaxCalls: 1}, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(after(time.Second, at("10.0.0.1")))
 		first := ask(t.Context(), c, "a.com")
@@ -282,7 +283,7 @@ func TestGivenUpBeforeItsTurn(t *testing.T) {
 	})
 }
 
-// Known hosts are served while strangers' names keep all calls busy.
+// Known hosts are served while invented names occupy all calls.
 func TestFloodDoesNotRefuseKnownHosts(t *testing.T) {
 	bubble(t, &Cache{MaxCalls: 4, MaxHosts: 100, MaxNegative: 10}, func(t *testing.T, c *Cache, src *fake) {
 		known := names(100)
@@ -314,7 +315,7 @@ func TestFloodDoesNotRefuseKnownHosts(t *testing.T) {
 	})
 }
 
-// A negative time-out is none that has passed before the source is asked.
+// A negative Timeout means the default. It does not end the call before it begins.
 func TestNegativeTimeout(t *testing.T) {
 	bubble(t, &Cache{Timeout: -1}, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(func(ctx context.Context, host string) (Endpoint, error) {
@@ -327,8 +328,8 @@ func TestNegativeTimeout(t *testing.T) {
 	})
 }
 
-// A source that ignores its context and never returns costs its callers the time-out,
-// and itself one call a host.
+// A source that ignores its context and never returns delays lookups until the timeout only. The
+// cache makes one call for each host, and no second one while the first one hangs.
 func TestHungSource(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "known.com", "10.0.0.1", Miss)
@@ -370,11 +371,11 @@ func TestClose(t *testing.T) {
 		wantEndpoint(t, c, "known.com", "10.0.0.1", Hit) // starts the coarse clock
 		src.answer(func(ctx context.Context, _ string) (Endpoint, error) {
 			<-ctx.Done()
-			time.Sleep(time.Second) // tidies up
+			time.Sleep(time.Second) // the source needs a second to return
 			return Endpoint{}, ctx.Err()
 		})
 		var asked []<-chan result
-		for _, host := range names(5) { // of which 3 have no turn
+		for _, host := range names(5) { // 2 calls run, and 3 wait for the semaphore
 			asked = append(asked, ask(t.Context(), c, host))
 		}
 		start := time.Now()
@@ -428,8 +429,8 @@ func TestSourceFailed(t *testing.T) {
 	})
 }
 
-// Between the end of a call and the end of its goroutine the host is asked for anew.
-func TestAskedBetweenAnswerAndLanding(t *testing.T) {
+// A lookup after the result of a call, but before the end of its goroutine, starts another call.
+func TestLookupBeforeCallsGoroutineEnds(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
 		want error
@@ -443,7 +444,7 @@ func TestAskedBetweenAnswerAndLanding(t *testing.T) {
 			var again chan result
 			src := &fake{do: at("10.0.0.1")}
 			var once atomic.Bool
-			c.SourceFailed = func(string, error) { // runs between the two
+			c.SourceFailed = func(string, error) { // runs after the result and before the end of the goroutine
 				if once.Swap(true) {
 					return
 				}

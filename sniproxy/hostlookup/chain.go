@@ -7,8 +7,8 @@ import (
 
 // Chain returns a Lookup that asks each lookup in turn, until one knows the host. Only
 // ErrNotFound leads to the next lookup. After any other error Chain stops: the failed lookup may
-// know the host, and the answer of a later one could be the wrong route. The Level is that of the
-// last lookup that was asked. A Chain of no lookups finds no host.
+// know the host, and the answer of a later one could be the wrong route. The Level comes from
+// the last lookup that Chain asked. A Chain of no lookups finds no host.
 func Chain(lookups ...Lookup) Peeker { return chain(lookups) }
 
 type chain []Lookup
@@ -34,7 +34,7 @@ func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error
 
 // Default returns a Lookup that answers with ep where l returns ErrNotFound. Any other error of l
 // remains: a host that l knows must not land on the default while l fails. An ep without Host gets
-// the name in the lookup. The Level is that of l's answer.
+// the name in the lookup. The Level comes from l.
 //
 // Put Default around a Cache, not inside. Inside, the Cache would store one known host for each
 // name that a stranger invents. The answers of Default have a negative TTL, so that no Cache

@@ -52,7 +52,7 @@ func TestDefault(t *testing.T) {
 	require.ErrorIs(t, err, errDown)
 }
 
-// The level of a cache comes through what is around it.
+// Chain and Default return the level of the cache inside them.
 func TestLevelsThroughChainAndDefault(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		all := Default(Chain(&Hosts{}, c), Endpoint{Addr: "10.9.9.9"})
@@ -69,7 +69,7 @@ func TestLevelsThroughChainAndDefault(t *testing.T) {
 			require.Equal(t, "10.9.9.9", answer.Addr)
 			require.Equal(t, want, answer.Level)
 		}
-		// Even on the wrong side of a cache a default evicts nobody.
+		// A cache around a Default stores none of its answers, so they evict no host.
 		inside := &Cache{Source: Default(src, Endpoint{Addr: "10.9.9.9"})}
 		defer inside.Close()
 		_, err := inside.LookupHost(t.Context(), "c.com")

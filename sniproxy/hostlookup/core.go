@@ -235,7 +235,7 @@ func (k *core) evicted(e *item, _ struct{}) {
 	e.Value.state.Store(0) // for a lookup that has found e already
 }
 
-// add puts an entry in place whose host has none.
+// add inserts an entry. Its host must have none.
 func (k *core) add(e *item, now int64) {
 	e.Value.touched.Store(touchTick(now))
 	if e.Value.failure == nil {

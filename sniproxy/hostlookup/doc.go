@@ -28,9 +28,9 @@
 //
 // # What the cache promises
 //
-// The cache serves an endpoint for its TTL without asking the source. The TTL is that of the
-// source, or else Cache.TTL, less some jitter. After the TTL the cache asks the source first, and
-// one of four things happens:
+// The cache serves an endpoint for its TTL without asking the source. The source sets the TTL, or
+// else Cache.TTL counts, less some jitter. After the TTL the cache asks the source first, and one
+// of four things happens:
 //
 //   - The source returns an endpoint or ErrNotFound. The cache stores that in place of the old
 //     endpoint, and serves it.

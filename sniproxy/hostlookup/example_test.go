@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
-// An API behind a cache. When the API is down, known hosts are served all the same,
-// and new ones are not mistaken for hosts that do not exist.
+// A cache in front of an API. While the API is down, the cache serves known hosts as stale, and an
+// unknown host gets an error that is not ErrNotFound.
 func Example() {
 	down := false
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -34,7 +34,7 @@ func Example() {
 	now := time.Now()
 	cache := &hostlookup.Cache{
 		Source: &httpapi.Client{URL: api.URL + "/hosts/{host}"},
-		Clock:  func() time.Time { return now }, // for the example's sake
+		Clock:  func() time.Time { return now }, // makes the output the same at each run
 	}
 	defer cache.Close()
 
@@ -68,7 +68,7 @@ func Example() {
 	// c.com miss httpapi: API answered 503 Service Unavailable: "database is away\n"
 }
 
-// A source of one's own that says how long its answers hold.
+// A function as the source. It says how long its answers may be kept.
 func ExampleFunc() {
 	source := hostlookup.Func(func(_ context.Context, host string) (hostlookup.Endpoint, error) {
 		if host != "a.com" {
@@ -80,15 +80,15 @@ func ExampleFunc() {
 	defer cache.Close()
 	for _, host := range []string{"a.com", "b.com"} {
 		_, err := cache.LookupHost(context.Background(), host)
-		held, _ := cache.Entry(host)
-		fmt.Println(host, err, held.Level, held.Left.Round(time.Minute))
+		entry, _ := cache.Entry(host)
+		fmt.Println(host, err, entry.Level, entry.Left.Round(time.Minute))
 	}
 	// Output:
 	// a.com <nil> hit 1h0m0s
 	// b.com hostlookup: host not found negative 1m0s
 }
 
-// Exceptions in a file go before everything else, and a default behind it.
+// A file with exceptions comes first, then an API with its cache, then a default.
 func ExampleChain() {
 	file, problems, err := hostlookup.ParseHosts("hosts.json", []byte(`[
 		{"app": "blog", "host": "blog.example.com", "endpoint": "10.0.0.7"},
@@ -132,7 +132,7 @@ func ExampleNewHosts() {
 	// example.com  hostlookup: host not found
 }
 
-// A file that is followed while it changes.
+// A hosts file that Watch reads again after each change.
 func ExampleFile() {
 	path := writeHosts(`[{"app": "A", "host": "a.com", "endpoint": "10.0.0.24"}]`)
 	defer os.Remove(path)
@@ -168,11 +168,11 @@ func writeHosts(data string) string {
 	return f.Name()
 }
 
-// Hosts known before a restart, as a safety net for when the API is down just then.
+// The hosts from before a restart are served while the source is down.
 func ExampleCache_SetAll() {
 	before := &hostlookup.Cache{}
 	_ = before.Set("a.com", hostlookup.Endpoint{Host: "a.com", Addr: "10.0.0.24"})
-	saved := maps.Collect(before.All()) // to a file, in a form of the program's own
+	saved := maps.Collect(before.All()) // a program can store them in its own format; Save writes a file
 	before.Close()
 
 	after := &hostlookup.Cache{Source: hostlookup.Func(func(context.Context, string) (hostlookup.Endpoint, error) {

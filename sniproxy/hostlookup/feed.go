@@ -24,9 +24,9 @@ type Feed interface {
 	Changes(ctx context.Context) iter.Seq2[Change, error]
 }
 
-// Apply applies one change. A change with an endpoint is a Set, and returns its error. A change with
-// a host only is a Forget. A change without a host is an Expire: it names no wrong answer, so the
-// old endpoints may still be served as stale.
+// Apply applies one change. A change with an endpoint is a Set, and returns its error. A change
+// with a host only is a Forget. A change without a host is an Expire: it names no wrong answer, so
+// the old endpoints may still be served as stale.
 func (c *Cache) Apply(change Change) error {
 	switch {
 	case change.Host == "":

@@ -11,13 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// feedFunc is a Feed of a function.
+// feedFunc is a function that is a Feed.
 type feedFunc func(context.Context) iter.Seq2[Change, error]
 
 func (f feedFunc) Changes(ctx context.Context) iter.Seq2[Change, error] { return f(ctx) }
 
-// A feed over a channel, as one over a connection would be: it begins with the zero
-// Change, and breaks off where the channel has an error.
+// channelFeed returns a Feed that behaves like one over a connection. Each connection yields the
+// zero Change first, then the changes from the channel, and ends with an error from the channel.
 func channelFeed(ch <-chan any, connects *[]time.Time) Feed {
 	return feedFunc(func(ctx context.Context) iter.Seq2[Change, error] {
 		return func(yield func(Change, error) bool) {
@@ -57,7 +57,8 @@ func TestFollow(t *testing.T) {
 			done <- c.Follow(ctx, channelFeed(ch, &connects), func(err error) { broken = append(broken, err) })
 		}()
 		synctest.Wait()
-		// Changes before the feed began are unknown, so everything is asked for again.
+		// The feed does not know the changes before its begin, so the cache asks about all hosts
+		// again.
 		src.answer(at("10.0.0.2"))
 		wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
 		wantEndpoint(t, c, "a.com", "10.0.0.2", Hit)
@@ -76,14 +77,15 @@ func TestFollow(t *testing.T) {
 		synctest.Wait()
 		wantEndpoint(t, c, "x.example.com", "10.0.0.3", Miss)
 
-		// A host whose new endpoint is nonsense is not served from the old one.
+		// If the new endpoint of a host is malformed, the cache drops the old one.
 		src.answer(failing(ErrNotFound))
 		ch <- Change{"a.com", Endpoint{Addr: "10.0.0.4:none"}}
 		synctest.Wait()
 		require.Len(t, broken, 1)
 		wantError(t, c, "a.com", ErrNotFound, Miss)
 
-		// While the feed is away nothing changes; when it is back everything may have.
+		// While the feed is down the cache changes nothing. After the reconnect it asks about all
+		// hosts.
 		src.answer(failing(errDown))
 		require.Len(t, connects, 1)
 		for i := range 8 {
@@ -101,7 +103,7 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-// A feed that breaks off at once is not tried again in a hurry.
+// Follow waits longer and longer if the feed ends at once each time.
 func TestFollowBacksOff(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, _ *fake) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)

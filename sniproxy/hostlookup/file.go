@@ -36,9 +36,9 @@ type File struct {
 	// MaxSize limits the file in bytes. 0 means 64 MiB.
 	MaxSize int64
 
-	// Loaded, if not nil, is called after each reading: with the new hosts and the entries that
-	// were left out, or with the error because of which the old hosts remain. It is called once
-	// for one content of the file, and once while one error lasts. Calls do not overlap.
+	// Loaded, if not nil, is called after each reading. It gets the new hosts and the entries that
+	// were left out. If err is not nil, the old hosts remain. It is called once for one content of
+	// the file, and once while one error lasts. Calls do not overlap.
 	Loaded func(hosts *Hosts, problems []Problem, err error)
 
 	hosts atomic.Pointer[Hosts]
@@ -71,8 +71,8 @@ func (f *File) Peek(host string) (Answer, error) {
 	return Answer{}, ErrWouldWait
 }
 
-// Load reads the file if it may have changed since the last reading. It returns the error because
-// of which the old hosts remain; Loaded gets that error too.
+// Load reads the file if it may have changed since the last reading. If Load returns an error, the
+// old hosts remain. Loaded gets that error too.
 func (f *File) Load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// loads collects what a File reports.
+// loads collects the calls of File.Loaded.
 type loads []string
 
 func (l *loads) loaded(hosts *Hosts, problems []Problem, err error) {
@@ -69,7 +69,7 @@ func TestFile(t *testing.T) {
 	require.Equal(t, "10.0.0.2", addr())
 	require.Equal(t, []string{"1 hosts, 0 problems"}, got.take())
 
-	// What is broken, missing or too long changes nothing, and is said once.
+	// A broken or missing file changes nothing, and is reported once.
 	for _, broken := range []string{"[", "", "{}", hostsFile("10.0.0.3") + "x"} {
 		put(t, path, broken)
 		for range 2 {
@@ -85,12 +85,12 @@ func TestFile(t *testing.T) {
 	require.Equal(t, "10.0.0.2", addr())
 	require.Equal(t, []string{"error"}, got.take())
 
-	// The same content again after an error is news.
+	// After an error, a file with the same content as before is reported again.
 	put(t, path, hostsFile("10.0.0.2"))
 	require.NoError(t, f.Load())
 	require.Equal(t, []string{"1 hosts, 0 problems"}, got.take())
 
-	// Written in place, under the same size and time, moments after it was read.
+	// A write in place just after the reading is found, with the same size and modification time.
 	before, err := os.Stat(path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, []byte(hostsFile("10.0.0.4")), 0o600))
@@ -99,14 +99,14 @@ func TestFile(t *testing.T) {
 	require.Equal(t, "10.0.0.4", addr())
 	got.take()
 
-	// A bad entry is left out.
+	// A malformed entry is left out.
 	put(t, path, `[{"host": "a.com", "endpoint": "10.0.0.5"}, {"host": "b.com"}]`)
 	require.NoError(t, f.Load())
 	require.Equal(t, "10.0.0.5", addr())
 	require.Equal(t, []string{"1 hosts, 1 problems"}, got.take())
 	require.Equal(t, 1, f.Hosts().Len())
 
-	// An old file that has not changed is not read at all.
+	// A file with an old modification time and no visible change is not read.
 	old := time.Now().Add(-time.Hour)
 	require.NoError(t, os.Chtimes(path, old, old))
 	require.NoError(t, f.Load())
@@ -125,7 +125,7 @@ func TestFileTooLong(t *testing.T) {
 	require.ErrorContains(t, (&File{Path: path, MaxSize: int64(len(data)) - 1}).Load(), "longer than")
 }
 
-// Links that move, as Kubernetes mounts a ConfigMap.
+// Kubernetes updates the files of a ConfigMap by moving a link.
 func TestFileThroughLink(t *testing.T) {
 	dir := t.TempDir()
 	for i, addr := range []string{"10.0.0.1", "10.0.0.2"} {

@@ -14,7 +14,7 @@ import (
 
 var errDown = errors.New("API is down")
 
-// fake is a source whose answers a test changes as it goes.
+// fake is a source with answers that a test can replace at any time.
 type fake struct {
 	mu    sync.Mutex
 	do    func(ctx context.Context, host string) (Endpoint, error)
@@ -34,7 +34,7 @@ func (f *fake) LookupHost(ctx context.Context, host string) (Answer, error) {
 	return Func(do).LookupHost(ctx, host)
 }
 
-// answer replaces what the source does from now on.
+// answer replaces the function that answers later calls.
 func (f *fake) answer(do func(ctx context.Context, host string) (Endpoint, error)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,13 +67,13 @@ func failing(err error) func(context.Context, string) (Endpoint, error) {
 	return func(context.Context, string) (Endpoint, error) { return Endpoint{}, err }
 }
 
-// silent answers only when its context ends.
+// silent returns only when its context ends.
 func silent(ctx context.Context, _ string) (Endpoint, error) {
 	<-ctx.Done()
 	return Endpoint{}, ctx.Err()
 }
 
-// after answers like do, late.
+// after returns a function that waits for d and then calls do.
 func after(d time.Duration, do func(context.Context, string) (Endpoint, error)) func(context.Context, string) (Endpoint, error) {
 	return func(ctx context.Context, host string) (Endpoint, error) {
 		time.Sleep(d)
@@ -81,8 +81,8 @@ func after(d time.Duration, do func(context.Context, string) (Endpoint, error)) 
 	}
 }
 
-// bubble runs f in synthetic time with a cache of exact TTLs, and closes that at the
-// end; synctest then finds any goroutine that is left.
+// bubble runs f in synthetic time, with a cache without jitter. It closes the cache at the end;
+// synctest then fails if a goroutine is left.
 func bubble(t *testing.T, c *Cache, f func(t *testing.T, c *Cache, src *fake)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -99,7 +99,7 @@ func bubble(t *testing.T, c *Cache, f func(t *testing.T, c *Cache, src *fake)) {
 	})
 }
 
-// wantEndpoint asks for host now.
+// wantEndpoint looks host up, and wants an endpoint.
 func wantEndpoint(t *testing.T, c *Cache, host, addr string, level Level) {
 	t.Helper()
 	ep, err := c.LookupHost(t.Context(), host)
@@ -110,19 +110,20 @@ func wantEndpoint(t *testing.T, c *Cache, host, addr string, level Level) {
 	require.Equal(t, level, got, "level %v, not %v", got, level)
 }
 
+// wantError looks host up, and wants an error.
 func wantError(t *testing.T, c *Cache, host string, want error, level Level) {
 	t.Helper()
 	ep, err := c.LookupHost(t.Context(), host)
 	got := ep.Level
 	require.ErrorIs(t, err, want)
 	if !errors.Is(want, ErrNotFound) {
-		require.NotErrorIs(t, err, ErrNotFound, "an error is not an answer")
+		require.NotErrorIs(t, err, ErrNotFound, "a failure is not ErrNotFound")
 	}
 	require.Zero(t, ep.Endpoint)
 	require.Equal(t, level, got, "level %v, not %v", got, level)
 }
 
-// names returns n names of hosts.
+// names returns n host names.
 func names(n int) []string {
 	all := make([]string, n)
 	for i := range all {
@@ -131,5 +132,5 @@ func names(n int) []string {
 	return all
 }
 
-// tick is more than the coarse clock may lag.
+// tick is longer than the lag of the coarse clock.
 const tick = 2 * clockTick

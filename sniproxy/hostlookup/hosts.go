@@ -80,7 +80,8 @@ func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	fail := func(at int64, err error) (*Hosts, []Problem, error) {
 		return nil, nil, fmt.Errorf("hostlookup: %s:%d: %w", file, lines.at(at), err)
 	}
-	// Parse the whole once first: unlike the decoder below, Unmarshal returns the offset of an error.
+	// Parse the whole once first: unlike the decoder below, Unmarshal returns the offset of an
+	// error.
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
 		var at int64

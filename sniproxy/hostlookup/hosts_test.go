@@ -96,7 +96,7 @@ func TestParseHostsProblems(t *testing.T) {
 	require.Equal(t, 2, hosts.Len())
 	ep, err := hosts.LookupHost(t.Context(), "good.com")
 	require.NoError(t, err)
-	require.Equal(t, "10.0.0.1", ep.Addr, "the first of two stays")
+	require.Equal(t, "10.0.0.1", ep.Addr, "the first of two entries counts")
 }
 
 func TestNewHosts(t *testing.T) {
@@ -158,8 +158,8 @@ func TestParseHostsBroken(t *testing.T) {
 	}
 }
 
-// Whatever the bytes: what is accepted is in normal form, is found again, and
-// everything else is either a problem or an error; good JSON never is an error.
+// For any input: each accepted host is in normal form and a lookup finds it. Every other entry is a
+// problem. The result is an error exactly if the input is not a JSON array.
 func FuzzParseHosts(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		hosts, problems, err := ParseHosts("f", data)

@@ -97,7 +97,7 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// errorTTL returns the TTL of an Error in err's chain, 0 if there is none.
+// errorTTL returns the TTL of the Error that err is or wraps, else 0.
 func errorTTL(err error) time.Duration {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.TTL

@@ -26,24 +26,24 @@ func TestEvictsLongestUnused(t *testing.T) {
 		wantEndpoint(t, c, "d.com", "10.0.0.1", Miss)
 		require.Equal(t, map[string]bool{"a.com": true, "c.com": true, "d.com": true}, held(c))
 		require.Equal(t, uint64(1), c.Stats().Evicted)
-		_, ok := c.Entry("c.com") // is no use
+		_, ok := c.Entry("c.com") // does not count as a use
 		require.True(t, ok)
 		wantEndpoint(t, c, "e.com", "10.0.0.1", Miss)
 		require.Equal(t, map[string]bool{"a.com": true, "e.com": true, "d.com": true}, held(c))
 	})
 }
 
-// A hit moves its entry once a second, not each time.
+// A hit makes its host more recently used at most once a second.
 func TestTouchesOnceASecond(t *testing.T) {
 	bubble(t, &Cache{MaxHosts: 2, TTL: time.Hour}, func(t *testing.T, c *Cache, _ *fake) {
-		// To the begin of a tick, so that what follows is within it.
+		// Wait for the begin of a touchTick, so that the next lines are within one.
 		k := c.init()
 		time.Sleep(time.Duration(1<<30 - k.clock.now()%(1<<30)))
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
 		wantEndpoint(t, c, "b.com", "10.0.0.1", Miss)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
 		oldest, _, _ := k.known.GetOldest()
-		require.Equal(t, "a.com", oldest.Name(), "within the second it was stored in")
+		require.Equal(t, "a.com", oldest.Name(), "no move within the second of the Set")
 		time.Sleep(1100 * time.Millisecond)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
 		oldest, _, _ = k.known.GetOldest()
@@ -81,7 +81,7 @@ func TestExpire(t *testing.T) {
 		wantError(t, c, "none.com", errDown, Miss)
 		src.answer(at("10.0.0.2"))
 		wantEndpoint(t, c, "b.com", "10.0.0.2", Miss)
-		// A second Expire does not make the first one's hosts younger.
+		// A second Expire does not make the hosts of the first one younger.
 		time.Sleep(50 * time.Minute)
 		c.Expire()
 		src.answer(failing(errDown))
@@ -97,7 +97,7 @@ func TestCoarseClock(t *testing.T) {
 	bubble(t, &Cache{TTL: time.Hour}, func(t *testing.T, c *Cache, _ *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
 		k := c.core.Load()
-		require.Zero(t, k.clock.coarse.Load(), "nothing was hit yet")
+		require.Zero(t, k.clock.coarse.Load(), "there was no hit yet")
 		for range 3 {
 			for range 50 {
 				wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
@@ -106,7 +106,7 @@ func TestCoarseClock(t *testing.T) {
 				time.Sleep(clockTick / 3)
 			}
 			time.Sleep(time.Minute)
-			require.Zero(t, k.clock.coarse.Load(), "it stops when nothing is asked")
+			require.Zero(t, k.clock.coarse.Load(), "the clock stops without lookups")
 		}
 	})
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// modelSource counts up a version per host with each change, and answers with it.
-// Some calls fail, some say "not found", some are late.
+// modelSource is a source with a version for each host, which grows with each change. An answer
+// contains the version. Some calls fail, some hosts are never found, and some answers are late.
 type modelSource struct {
 	versions []atomic.Int64
 	down     atomic.Bool
@@ -47,11 +47,13 @@ func modelEndpoint(i int, v int64) Endpoint {
 	return Endpoint{App: strconv.FormatInt(v, 10), Host: modelHost(i), Addr: "10.0.0." + strconv.Itoa(i%250+1)}
 }
 
-// Many goroutines do everything at once, with the time moving under them. Checked against
-// a model: an answer is always one of that host; never from before the last change that
-// was complete when the lookup began; never older than the longest age; a
-// host that does not exist is never found, one that does never "not found"; and no more
-// hosts are held than allowed.
+// Several goroutines use all methods at once while the time advances. The test compares each answer
+// with a model:
+//   - an answer belongs to the host of the lookup;
+//   - it is not older than the last announced change that was complete before the lookup began;
+//   - it is not older than TTL + StaleFor;
+//   - a host that does not exist is never found, and a host that exists is never ErrNotFound;
+//   - the cache holds no more hosts than its limits.
 func TestConcurrentAgainstModel(t *testing.T) {
 	const (
 		hosts       = 40
@@ -68,10 +70,11 @@ func TestConcurrentAgainstModel(t *testing.T) {
 		Source: src, MaxHosts: maxHosts, MaxNegative: maxNegative, TTL: ttl, StaleFor: staleFor, Jitter: -1,
 		StaleAfter: time.Millisecond, StaleWhileRevalidate: time.Second, MaxCalls: 3, Clock: clock,
 	}
-	// settled[i] is the oldest version that may be returned for host i.
+	// settled[i] is the oldest version that a lookup of host i may return.
 	var settled [hosts]atomic.Int64
-	// born[i] holds when each version was made; what is returned was fetched before
-	// the next version came (or in a call under way then), so its age is bounded by that.
+	// births[i] holds when each version of host i began. An answer with a version was fetched
+	// before the next version began, or by a call that ran at that moment. So the begin of the next
+	// version gives the least age of the answer.
 	type birth struct {
 		sync.Mutex
 		at []int64
@@ -98,7 +101,7 @@ func TestConcurrentAgainstModel(t *testing.T) {
 				i := min(rng.IntN(hosts), rng.IntN(hosts))
 				host := modelHost(i)
 				switch n := rng.IntN(3000); {
-				case n < 20: // a change at the source, announced
+				case n < 20: // the source changes, and the cache learns of it
 					births[i].Lock()
 					v := src.versions[i].Add(1)
 					births[i].at = append(births[i].at, offset.Load())
@@ -120,7 +123,7 @@ func TestConcurrentAgainstModel(t *testing.T) {
 					births[i].Unlock()
 				case n < 22:
 					c.Expire()
-				case n < 30: // a change at the source that nobody announces
+				case n < 30: // the source changes, and the cache does not learn of it
 					births[i].Lock()
 					src.versions[i].Add(1)
 					births[i].at = append(births[i].at, offset.Load())
@@ -155,7 +158,7 @@ func TestConcurrentAgainstModel(t *testing.T) {
 					}
 					births[i].Lock()
 					if int(v)+1 < len(births[i].at) {
-						// The clock may have moved by a step while the answer was on its way in.
+						// The clock may have advanced by a step during the call of the source.
 						if age := time.Duration(began - births[i].at[v+1]); age > ttl+staleFor+2*time.Second {
 							t.Errorf("%s: version %d ended %v ago", host, v, age)
 						}
@@ -165,7 +168,7 @@ func TestConcurrentAgainstModel(t *testing.T) {
 			}
 		})
 	}
-	// The time runs ahead of the clock's, with the source down every now and then.
+	// The synthetic time runs faster than real time. The source is down now and then.
 	ticker := time.NewTicker(200 * time.Microsecond)
 	defer ticker.Stop()
 	deadline := time.After(8 * time.Second)

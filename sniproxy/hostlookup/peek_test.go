@@ -38,7 +38,7 @@ func TestPeek(t *testing.T) {
 		"empty":   hostlookup.Chain(),
 	}
 	names := []string{"a.com", "b.com", "none.com", "broken.com", ""}
-	// peeks reports whether Peek has a result, which must be that of LookupHost.
+	// peeks reports whether Peek has a result. The result must be the same as that of LookupHost.
 	peeks := func(name, host string) bool {
 		t.Helper()
 		before := calls

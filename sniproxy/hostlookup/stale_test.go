@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The API fails for hours, in turn by errors, by silence, by panics, and by nonsense.
-// Known hosts go on; a new host gets an error, never "not found".
+// The source fails for six hours: with errors, without an answer, with panics, or with malformed
+// endpoints. The cache serves known hosts. An unknown host gets an error, never ErrNotFound.
 func TestSourceDownForHours(t *testing.T) {
 	for name, down := range map[string]func(context.Context, string) (Endpoint, error){
 		"error":    failing(errDown),
@@ -46,7 +46,7 @@ func TestSourceDownForHours(t *testing.T) {
 				// Each known host costs one call every 30 s at most.
 				for _, host := range known {
 					require.LessOrEqual(t, src.callsOf(host), 6*60*2+2)
-					require.Greater(t, src.callsOf(host), 400, "it is asked all the time")
+					require.Greater(t, src.callsOf(host), 400, "the cache continues to ask")
 				}
 				src.answer(at("10.0.0.2"))
 				time.Sleep(31 * time.Second)
@@ -65,7 +65,7 @@ func TestLongestAge(t *testing.T) {
 		src.answer(failing(errDown))
 		time.Sleep(30*time.Second + time.Hour - tick)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
-		time.Sleep(2 * tick) // well before the recheck
+		time.Sleep(2 * tick) // the next call of the source would be much later
 		wantError(t, c, "a.com", errDown, Miss)
 		require.Zero(t, c.Stats().Hosts)
 	})
@@ -104,7 +104,7 @@ func TestRecheck(t *testing.T) {
 				wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
 				require.Equal(t, 2, src.allCalls())
 				time.Sleep(2 * tick)
-				// The source comes first again: it is well, so nothing stale is served.
+				// After the recheck time the cache asks the source first, and the source answers.
 				wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
 				require.Equal(t, 3, src.allCalls())
 			})
@@ -112,8 +112,8 @@ func TestRecheck(t *testing.T) {
 	}
 }
 
-// While the source is well, an expired endpoint is not served, and neither to those
-// who come while it is being asked (CoreDNS has had both faults).
+// If the source answers in time, no lookup gets an expired endpoint, including the lookups that
+// come during the call. (CoreDNS has had both faults.)
 func TestSourceFirst(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
@@ -135,7 +135,8 @@ func TestSourceFirst(t *testing.T) {
 	})
 }
 
-// A slow source delays callers by no more than StaleAfter, once; its late answer counts.
+// A slow source delays lookups by StaleAfter at most, and only the first ones. The cache stores its
+// late answer.
 func TestSlowSource(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
@@ -181,12 +182,12 @@ func TestStaleWhileRevalidate(t *testing.T) {
 
 		src.answer(after(200*time.Millisecond, at("10.0.0.3")))
 		time.Sleep(30*time.Second + time.Minute + tick)
-		wantEndpoint(t, c, "a.com", "10.0.0.3", Miss) // past the window the source comes first
+		wantEndpoint(t, c, "a.com", "10.0.0.3", Miss) // after StaleWhileRevalidate the cache asks the source first
 	})
 }
 
-// The source says that a host is gone: that replaces the endpoint at once, and what
-// was known does not come back when the source fails afterwards.
+// ErrNotFound of the source replaces the endpoint at once. The old endpoint is not served again
+// when the source fails later.
 func TestNotFoundReplacesStale(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
@@ -201,8 +202,8 @@ func TestNotFoundReplacesStale(t *testing.T) {
 	})
 }
 
-// A not-found past its TTL is worth nothing: not when the source fails, and not when
-// it is hammered (CoreDNS served such for ever).
+// ErrNotFound is not served after its TTL: neither when the source fails, nor under a constant load
+// of lookups. (CoreDNS served it without end.)
 func TestNoStaleNegative(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(failing(ErrNotFound))
@@ -217,7 +218,7 @@ func TestNoStaleNegative(t *testing.T) {
 		wantError(t, c, "a.com", ErrNotFound, Miss)
 		src.answer(at("10.0.0.1"))
 		found := time.Duration(0)
-		for range 100 { // every 100 ms, without a pause
+		for range 100 { // the load of lookups
 			time.Sleep(100 * time.Millisecond)
 			found += 100 * time.Millisecond
 			if _, err := c.LookupHost(t.Context(), "a.com"); err == nil {
@@ -228,7 +229,7 @@ func TestNoStaleNegative(t *testing.T) {
 	})
 }
 
-// A source that fails is not hammered, and what it said is not lost.
+// A failure is stored for ErrorTTL, so that lookups of an unknown host do not flood the source.
 func TestErrorTTL(t *testing.T) {
 	for name, test := range map[string]struct {
 		cache *Cache
@@ -266,11 +267,12 @@ func TestNotStoredAnyMore(t *testing.T) {
 		src.answer(atFor("10.0.0.2", -1))
 		wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
 		src.answer(failing(errDown))
-		wantError(t, c, "a.com", errDown, Miss) // not the older 10.0.0.1
+		wantError(t, c, "a.com", errDown, Miss) // the older 10.0.0.1 is forgotten too
 	})
 }
 
-// Hosts saved before a restart stand in while the source is down, and only then.
+// Hosts that were saved before a restart are served as stale while the source is down, and only
+// then.
 func TestWarmUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &fake{do: at("10.0.0.1")}
@@ -296,12 +298,12 @@ func TestWarmUp(t *testing.T) {
 	})
 }
 
-// However often a program begins anew while the source is down, no endpoint is served for
-// longer after its TTL than StaleFor.
+// Restarts while the source is down do not extend the time for which an endpoint is served: it ends
+// StaleFor after the TTL.
 func TestRestartsMakeNothingYounger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &fake{do: at("10.0.0.1")}
-		// Each has a TTL of 30 s and 24 h to stand in.
+		// With the default TTL of 30 s and StaleFor of 24 h.
 		begin := func(with iter.Seq2[string, Entry]) *Cache {
 			c := &Cache{Source: src, Jitter: -1}
 			require.NoError(t, c.SetAll(with))
@@ -339,7 +341,7 @@ func TestRestartsMakeNothingYounger(t *testing.T) {
 	})
 }
 
-// What SetAll takes in, with 24 h to stand in, and until when.
+// Which entries SetAll stores, and until when the cache serves them. StaleFor is 24 h by default.
 func TestSetAll(t *testing.T) {
 	const day = 24 * time.Hour
 	never := time.Duration(-1)
@@ -347,8 +349,8 @@ func TestSetAll(t *testing.T) {
 	for name, test := range map[string]struct {
 		cache   *Cache
 		entry   Entry
-		expires time.Duration // after the start; of an entry without it there is none
-		want    time.Duration // how long it stands in
+		expires time.Duration // after the start; 0 means an entry without Expires
+		want    time.Duration // how long the endpoint is served as stale
 	}{
 		"an hour over":             {&Cache{}, Entry{}, -time.Hour, day - time.Hour},
 		"just in time":             {&Cache{}, Entry{}, time.Nanosecond - day, time.Nanosecond},
@@ -358,8 +360,8 @@ func TestSetAll(t *testing.T) {
 		"not over in ages":         {&Cache{}, Entry{}, math.MaxInt64, day},
 		"without a time":           {&Cache{}, Entry{}, 0, day},
 		"of long ago, for ever":    {&Cache{StaleFor: Forever}, Entry{}, math.MinInt64, Forever},
-		"nothing stands in":        {&Cache{StaleFor: -1}, Entry{}, time.Hour, never},
-		"nothing is stored":        {&Cache{TTL: -1}, Entry{}, 0, never},
+		"no stale answers":         {&Cache{StaleFor: -1}, Entry{}, time.Hour, never},
+		"no TTL in cache":          {&Cache{TTL: -1}, Entry{}, 0, never},
 		"not to be stored":         {&Cache{}, Entry{Endpoint: Endpoint{TTL: -1}}, 0, never},
 		"a level that is not over": {&Cache{}, Entry{Level: Hit, Left: time.Hour}, 0, day},
 		"not found":                {&Cache{}, Entry{Err: ErrNotFound}, 0, never},
@@ -395,8 +397,8 @@ func TestSetAll(t *testing.T) {
 	}
 }
 
-// What a cache has learned since is newer than what was saved.
-func TestSetAllLeavesWhatIsKnown(t *testing.T) {
+// SetAll does not replace what the cache knows, because that is newer.
+func TestSetAllKeepsKnownHosts(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
 		src.answer(failing(ErrNotFound))

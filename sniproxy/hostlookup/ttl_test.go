@@ -11,8 +11,8 @@ import (
 func TestTTL(t *testing.T) {
 	for name, test := range map[string]struct {
 		cache *Cache
-		own   time.Duration // what the source says
-		want  time.Duration // 0: not stored
+		own   time.Duration // the TTL of the source
+		want  time.Duration // 0 means not stored
 	}{
 		"default":                     {&Cache{}, 0, 30 * time.Second},
 		"of the cache":                {&Cache{TTL: time.Hour}, 0, time.Hour},
@@ -86,8 +86,8 @@ func TestNegativeTTL(t *testing.T) {
 	}
 }
 
-// With jitter, hosts learned at one moment expire over a tenth of the TTL, and never
-// after it.
+// With jitter, hosts that were stored at one moment expire during the last tenth of the TTL, and
+// none after it.
 func TestJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &Cache{Source: &fake{do: at("10.0.0.1")}, TTL: 100 * time.Second}
@@ -102,7 +102,7 @@ func TestJitter(t *testing.T) {
 			tenths[min(int((e.Left-90*time.Second)/time.Second), 9)]++
 		}
 		for i, n := range tenths {
-			// 200 expected; 5 standard deviations are 67.
+			// The expected number is 200, and 5 standard deviations are 67.
 			require.InDelta(t, 200, n, 67, "second %d", i)
 		}
 	})
@@ -145,15 +145,15 @@ func TestPeekAndAll(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 
-		synctest.Wait() // the calls have answered, and are yet to leave the books
+		synctest.Wait() // until the goroutines of the calls have ended, which Stats counts
 		before := c.Stats()
 		time.Sleep(time.Minute)
 		e, held := c.Entry("a.com")
-		require.True(t, held, "it may still stand in")
+		require.True(t, held, "the endpoint may still be served as stale")
 		require.Equal(t, Entry{Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Miss, 0, start.Add(30 * time.Second)}, e)
 		_, held = c.Entry("b.com")
-		require.False(t, held, "an expired not-found is nothing")
-		require.Equal(t, before, c.Stats(), "peeking does not count")
+		require.False(t, held, "ErrNotFound ends with its TTL")
+		require.Equal(t, before, c.Stats(), "Entry does not count as a lookup")
 		require.Equal(t, 3, src.allCalls())
 		for range c.All() {
 			break

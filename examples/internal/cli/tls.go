@@ -7,9 +7,9 @@ import (
 	"os"
 )
 
-// ServerTLS returns the configuration of an HTTPS server with the certificate and the key of two PEM
-// files; see KeyPair. If clientCA is not empty, clients need a certificate of an authority in that PEM
-// file. ServerTLS returns nil if certificate is empty.
+// ServerTLS returns the configuration of an HTTPS server with the certificate and the key of two
+// PEM files; see KeyPair. If clientCA is not empty, clients need a certificate of an authority in
+// that PEM file. ServerTLS returns nil if certificate is empty.
 func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -28,9 +28,9 @@ func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	return conf, nil
 }
 
-// KeyPair returns a function for tls.Config.GetCertificate or GetClientCertificate. The function reads
-// a certificate and its key from two PEM files at each call, so that a renewed certificate is used at
-// once. The error is that of a first reading.
+// KeyPair returns a function for tls.Config.GetCertificate or GetClientCertificate. The function
+// reads a certificate and its key from two PEM files at each call, so that a renewed certificate is
+// used at once. KeyPair reads the files once, and returns the error of that.
 func KeyPair(certificate, key string) (func() (*tls.Certificate, error), error) {
 	read := func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(certificate, key)

@@ -14,7 +14,7 @@ func TestFreshness(t *testing.T) {
 	for _, test := range []struct {
 		control []string
 		age     string
-		want    time.Duration // negative: not to be stored
+		want    time.Duration // negative means that it must not be kept
 	}{
 		{nil, "", 0},
 		{[]string{""}, "", 0},
@@ -90,8 +90,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// Whatever the field, parsing ends, ages are in range, and the plain directives in
-// front of it count.
+// For any field value: the parser returns, ages are in range, and directives in front of the value
+// count.
 func FuzzCacheControl(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		d := parseCacheControl(s)

@@ -141,8 +141,8 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 	}
 	defer resp.Body.Close()
 	maxBody := cmp.Or(max(c.MaxBody, 0), 64<<10)
-	// Read every body, including that of an error: net/http reuses a connection only after its
-	// answer was read to the end.
+	// Read the body of an error too: net/http reuses a connection only after its answer was read to
+	// the end.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
 		return hostlookup.Answer{}, fmt.Errorf("httpapi: reading the API's answer: %w", err)

@@ -27,7 +27,7 @@ import (
 
 var errDown = errors.New("API is down")
 
-// api serves the handler, and returns a source that asks it.
+// api starts a server, and returns a Client of it.
 func api(t *testing.T, handler http.HandlerFunc) *Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -132,7 +132,7 @@ func TestClientRequest(t *testing.T) {
 		require.Equal(t, "GET "+test.want+" application/json", got.Load())
 		h.CloseIdleConnections()
 	}
-	// What would climb in the path, or is no host, is not asked for.
+	// The API is not asked about a name that leads to another path, or that is no host.
 	got.Store("")
 	h := &Client{URL: server.URL + "/hosts/{host}"}
 	for _, host := range []string{"", ".", "..", "...", strings.Repeat("a", 254)} {
@@ -233,7 +233,7 @@ func TestClientToken(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 
 	write := func(s string) {
-		// Into place by rename, as mounted tokens are.
+		// Kubernetes replaces mounted tokens by a rename, too.
 		require.NoError(t, os.WriteFile(path+".new", []byte(s), 0o600))
 		require.NoError(t, os.Rename(path+".new", path))
 	}
@@ -253,7 +253,7 @@ func TestClientToken(t *testing.T) {
 	require.Equal(t, "Bearer two", ask())
 	for _, bad := range []string{"", " \n", "a b", "a\r\nX-Evil: 1", "ü", strings.Repeat("x", maxToken+1)} {
 		write(bad)
-		require.Equal(t, "Bearer two", ask(), "the last good one stays")
+		require.Equal(t, "Bearer two", ask(), "the last valid token stays in use")
 	}
 	require.NoError(t, os.Remove(path))
 	require.Equal(t, "Bearer two", ask())
@@ -269,7 +269,7 @@ func TestClientToken(t *testing.T) {
 func TestClientClientCertificate(t *testing.T) {
 	server := httptest.NewUnstartedServer(reply(200, `{"endpoint": "10.0.0.24"}`))
 	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake that fails
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the failed handshake is expected
 	server.StartTLS()
 	defer server.Close()
 	roots := x509.NewCertPool()
@@ -293,7 +293,8 @@ func TestClientClientCertificate(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// mute is a connection whose other end may be gone without a word.
+// mute is a connection that can lose its other end without a FIN or RST: it then drops what is
+// written and reads nothing.
 type mute struct {
 	net.Conn
 	gone  *atomic.Bool
@@ -322,8 +323,8 @@ func (m *mute) Close() error {
 	return m.Conn.Close()
 }
 
-// An API that loses its place, and comes back at another, is not asked over the connection
-// to the old one for as long as TCP hopes for an answer.
+// After the API has moved to another machine, requests do not use the dead HTTP/2 connection until
+// TCP gives it up. Pings find out earlier.
 func TestHTTP2ConnectionThatDied(t *testing.T) {
 	server := httptest.NewUnstartedServer(reply(200, `{"endpoint": "10.0.0.24"}`))
 	server.EnableHTTP2 = true
@@ -355,7 +356,7 @@ func TestHTTP2ConnectionThatDied(t *testing.T) {
 	}
 	require.NoError(t, ask(time.Minute))
 	gone.Store(true)
-	const most = 100 // after 250 a server's limit of streams would make another connection, too
+	const most = 100 // after 250 the server's limit of streams would also cause another connection
 	failed := 0
 	for ; ask(200*time.Millisecond) != nil; failed++ {
 		require.Less(t, failed, most)
@@ -363,7 +364,7 @@ func TestHTTP2ConnectionThatDied(t *testing.T) {
 	require.Positive(t, failed)
 }
 
-// The cache in front of the API, with what the headers say.
+// A cache in front of a Client uses the lifetimes in the headers.
 func TestCacheBeforeClient(t *testing.T) {
 	var status atomic.Int64
 	var asked atomic.Int64

@@ -31,10 +31,9 @@
 // # Changes
 //
 // The feed works by long polling. A request without since is answered at once with the present
-// version. A request with since is answered as soon as another version is published, or after
-// wait seconds with the same version and no changes. An answer may stop at any version between
-// the two. An API that does not know what has changed since a version answers "reset": any host
-// may have changed.
+// version. A request with since is answered as soon as another version is published, or after wait
+// seconds with the same version and no changes. An answer may stop at any version between the two.
+// An API that does not know the changes since a version answers "reset": any host may have changed.
 //
 // A change with an endpoint replaces the client's answer for that host. A change without one
 // says that the client has to ask about that host again. The host of a change may be a wildcard.

@@ -34,8 +34,8 @@ type Feed struct {
 	TLS        *tls.Config
 	Token      func(context.Context) (string, error)
 
-	// Wait is how long the API is asked to hold a request while nothing changes, in whole
-	// seconds. 0 means 30 s.
+	// Wait is how long the API should hold a request while nothing changes, in whole seconds. 0
+	// means 30 s.
 	Wait time.Duration
 
 	// Timeout limits a request to Wait plus Timeout. 0 means 10 s.

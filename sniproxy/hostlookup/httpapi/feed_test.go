@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// roundTripper answers requests without a network, so that a test may use synthetic time.
+// roundTripper answers requests without a network, so that a test can use synthetic time.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -39,7 +39,7 @@ func TestFeedFollowsVersions(t *testing.T) {
 			{query: "since=v1&tenant=7&wait=30", takes: 3 * time.Second, body: `{"version":"v2","changes":[{"host":"a.com","app":"A","endpoint":"10.0.0.1","max_age":30},{"host":"b.com"}],"more":1}`},
 			{query: "since=v2&tenant=7&wait=30", takes: 30 * time.Second, body: `{"version":"v2","changes":[]}`},
 			{query: "since=v2&tenant=7&wait=30", code: 503, body: "restarting"},
-			// The next call of Changes goes on where the last one was.
+			// The next call of Changes continues at the last version.
 			{query: "since=v2&tenant=7&wait=30", takes: time.Second, body: `{"version":"v3","changes":[{"host":"*.c.com","endpoint":"10.0.0.9"}]}`},
 			{query: "since=v3&tenant=7&wait=30", body: `{"version":"v9","reset":true}`},
 		}
@@ -81,9 +81,9 @@ func TestFeedFollowsVersions(t *testing.T) {
 	})
 }
 
-// Two servers behind one address that do not agree, or one that does not wait, are not
-// asked in a loop.
-func TestFeedKeepsCalm(t *testing.T) {
+// A Feed asks at most once a second if two servers behind one address disagree, or if the API does
+// not wait.
+func TestFeedLimitsRequests(t *testing.T) {
 	for name, body := range map[string]string{
 		"resets":         `{"version":"%d","reset":true}`,
 		"does not wait":  `{"version":"v"}`,
@@ -109,8 +109,8 @@ func TestFeedKeepsCalm(t *testing.T) {
 	}
 }
 
-// What was not applied is asked for again.
-func TestFeedRepeatsWhatWasNotTaken(t *testing.T) {
+// If the follower stops in the middle of an answer, the Feed asks for all its changes again.
+func TestFeedRepeatsUnappliedChanges(t *testing.T) {
 	var since []string
 	f := &Feed{URL: "http://api/changes", HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		since = append(since, r.URL.Query().Get("since"))
@@ -160,7 +160,7 @@ func TestFeedErrors(t *testing.T) {
 	}
 }
 
-// An API that never answers costs one request and its time-out.
+// A request to an API that never answers ends after Wait + Timeout.
 func TestFeedTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -175,7 +175,7 @@ func TestFeedTimesOut(t *testing.T) {
 	})
 }
 
-// One TLS configuration does for an API and its feed.
+// A Client and a Feed can share one TLS configuration.
 func TestFeedSharesTLS(t *testing.T) {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/hosts/") {

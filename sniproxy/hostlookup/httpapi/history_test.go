@@ -51,7 +51,7 @@ func TestHistory(t *testing.T) {
 	require.Equal(t, changes{Version: one}, n)
 	two := publish(t, h, "a.com=9 *.c.com=4")
 	<-changed
-	publish(t, h, "a.com=9 *.c.com=4") // nothing new
+	publish(t, h, "a.com=9 *.c.com=4") // the same hosts: no step
 	three := publish(t, h, "a.com=9 *.c.com=4 d.com=5")
 
 	tests := []struct{ name, since, to, want string }{
@@ -84,7 +84,7 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// Without a lifetime nothing is handed out beforehand.
+// Without a lifetime a change contains no endpoint.
 func TestHistoryWithoutLifetime(t *testing.T) {
 	h := newHistory(0, 1)
 	one := publish(t, h, "a.com=1")
@@ -94,7 +94,7 @@ func TestHistoryWithoutLifetime(t *testing.T) {
 	require.JSONEq(t, `{"host":"a.com"}`, string(encode(n.Changes[0])))
 }
 
-// many is n hosts with long names.
+// many returns n hosts with long names.
 func many(n int, addr string) string {
 	var b strings.Builder
 	for i := range n {
@@ -112,9 +112,9 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	require.LessOrEqual(t, h.size, h.limits.history)
 	n, _, _ := h.since(versions[0])
-	require.True(t, n.Reset, "too long ago")
+	require.True(t, n.Reset, "the oldest steps are dropped")
 
-	// What is not, comes in several answers.
+	// More recent changes come in several answers.
 	at, answers, changes := versions[5], 0, 0
 	for at != versions[10] {
 		n, _, _ := h.since(at)
@@ -127,7 +127,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	require.Greater(t, answers, 1)
 	require.Equal(t, 5*60, changes)
 
-	// A change that is too large is not kept, and what comes after it is.
+	// A change beyond the limit is not kept. Later changes are.
 	large := publish(t, h, many(200, "21"))
 	n, _, _ = h.since(versions[10])
 	require.True(t, n.Reset)
@@ -136,7 +136,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	require.Len(t, n.Changes, 1)
 }
 
-func TestHistoryRefusesToLoseMost(t *testing.T) {
+func TestHistoryRefusesLargeRemoval(t *testing.T) {
 	tests := []struct {
 		name      string
 		share     float64

@@ -33,8 +33,8 @@ type change struct {
 func isWildcard(host string) bool { return len(host) > 0 && host[0] == '*' }
 
 // change returns the change as a cache applies it. A cache stores names in normal form and no
-// wildcards, so that the endpoint of a wildcard is dropped. No cache stores a host that has no normal
-// form.
+// wildcards, so that the endpoint of a wildcard is dropped. No cache stores a host that has no
+// normal form.
 func (c change) change() hostlookup.Change {
 	host, err := hostname.NormalizePattern(c.Host)
 	if err != nil {

@@ -64,7 +64,7 @@ type Table[V any] struct {
 	used  int
 }
 
-// A slot holds the hash beside the pointer, so that probing does not load the items of other
+// A slot holds the hash as well as the pointer, so that probing does not load the items of other
 // names from memory. Hash 0 marks a free slot, which ends a run.
 type slot[V any] struct {
 	hash atomic.Uint64

@@ -18,7 +18,8 @@ func names(n int) []string {
 	return all
 }
 
-// The table beside a Go map, with hashes that collide a lot and runs that wrap around.
+// The table and a Go map always agree, with many colliding hashes and runs that wrap around the
+// end.
 func TestTableAgainstMap(t *testing.T) {
 	for _, bits := range []uint64{0, 3, 63, ^uint64(0)} {
 		t.Run(strconv.FormatUint(bits, 16), func(t *testing.T) {
@@ -26,7 +27,7 @@ func TestTableAgainstMap(t *testing.T) {
 			all := names(300)
 			hash := func(host string) uint64 {
 				h := rand.New(rand.NewPCG(uint64(len(host)), uint64(host[5])<<16|uint64(host[6])<<8|uint64(host[7]))).Uint64()
-				return (h&bits - 2) | 1<<63 // -2: close to the end of the slots
+				return (h&bits - 2) | 1<<63 // -2 puts the hashes close to the end of the slots
 			}
 			tab := New[int]()
 			model := map[string]*Item[int]{}
@@ -53,8 +54,8 @@ func TestTableAgainstMap(t *testing.T) {
 	}
 }
 
-// Readers beside a writer that inserts and removes: what stays is nearly always
-// found, and what is found has the right name.
+// Readers run beside a writer that inserts and removes. They nearly always find an item that stays,
+// and an item that they find has the right name.
 func TestTableReaders(t *testing.T) {
 	all := names(1000)
 	hash := func(i int) uint64 { return uint64(i/4)*0x9e3779b97f4a7c15 | 1<<63 }
@@ -73,7 +74,7 @@ func TestTableReaders(t *testing.T) {
 				e := tab.get(hash(i), all[i])
 				switch {
 				case e != nil && e.Name() != all[i]:
-					t.Errorf("asked for %s, found %s", all[i], e.Name())
+					t.Errorf("looked for %s, found %s", all[i], e.Name())
 					return
 				case i < 500 && e == nil:
 					missed.Add(1)
