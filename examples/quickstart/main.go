@@ -69,7 +69,7 @@ func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) i
 		s.describe(inv.Stdout)
 		<-ctx.Done()
 	} else if t.failed == 0 {
-		fmt.Fprintln(inv.Stdout, "To try the system by hand, run quickstart -stay.")
+		fmt.Fprintln(inv.Stdout, "To try the system by hand, run it with -stay.")
 	}
 	if t.failed > 0 {
 		return inv.Fail(cli.ExitFailed, program, "%d of %d steps did not go as expected", t.failed, t.rows)
