@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// descriptorSlack is the number of descriptors that HAProxy needs apart from connections and checks.
-// Each thread has a poller and the pipes that wake it; HAProxy has at most 64 threads before 2.9,
-// and an edge needs far fewer after it. Logs, the state file, maps while HAProxy reads them, and the
-// sockets of the command line need some more.
+// descriptorSlack is the number of descriptors that HAProxy needs apart from connections and
+// checks. Each thread has a poller and the pipes that wake it; HAProxy has at most 64 threads
+// before 2.9, and an edge needs far fewer after it. Logs, the state file, maps while HAProxy reads
+// them, and the sockets of the command line need some more.
 const descriptorSlack = 64*3 + 64
 
 // MaxConn is the limit of connections that is rendered: Global.MaxConn, or if that is 0, the limit
@@ -45,10 +45,10 @@ func (c *Config) reservedDescriptors() int {
 // checkSpread is the time over which HAProxy may spread the first checks after its start; 0 means
 // HAProxy's own choice.
 //
-// HAProxy spreads all first health checks and agent checks over the shortest interval that is at least
-// a second (start_checks in its source). If health checks have an interval of a minute and agent
-// checks one below a second, the first answer of an agent could take a minute, and a drained server
-// would get traffic until then.
+// HAProxy spreads all first health checks and agent checks over the shortest interval that is at
+// least a second (start_checks in its source). If health checks have an interval of a minute and
+// agent checks one below a second, the first answer of an agent could take a minute, and a drained
+// server would get traffic until then.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {
@@ -78,16 +78,16 @@ type CheckBudget struct {
 	Total  float64 `json:"checksPerSecond"`
 }
 
-// CheckBudget counts the checks of the rendered servers: the sum of 1/Health.Interval over all server
-// lines with Check, and of 1/AgentInterval over those with AgentPort. A server that tracks another
-// one makes no health check. HAProxy asks an agent for each server line: ten backends with the same
-// agent port of the same node ask it ten times.
+// CheckBudget counts the checks of the rendered servers: the sum of 1/Health.Interval over all
+// server lines with Check, and of 1/AgentInterval over those with AgentPort. A server that tracks
+// another one makes no health check. HAProxy asks an agent for each server line: ten backends with
+// the same agent port of the same node ask it ten times.
 //
 // The numbers hold if each check is answered at once. HAProxy counts an interval from the end of a
 // check, so slow servers, and servers that do not answer, are checked less often. A server in
-// maintenance has no health checks, but HAProxy still asks its agent. While the health of a server is
-// in doubt, HAProxy checks it every Health.FastInterval, for Rise or Fall checks; these checks are
-// not counted. Servers that are down have the same interval as others.
+// maintenance has no health checks, but HAProxy still asks its agent. While the health of a server
+// is in doubt, HAProxy checks it every Health.FastInterval, for Rise or Fall checks; these checks
+// are not counted. Servers that are down have the same interval as others.
 func (c *Config) CheckBudget() CheckBudget {
 	var health, agent intervals
 	for i := range c.Backends {

@@ -8,8 +8,8 @@ import (
 // Config is a whole HAProxy configuration. The zero Config renders, but HAProxy does not start
 // without a frontend.
 //
-// A Config holds values only. Render does not change it, so several goroutines may render one Config
-// at once.
+// A Config holds values only. Render does not change it, so several goroutines may render one
+// Config at once.
 type Config struct {
 	Global   Global
 	Defaults Defaults
@@ -71,8 +71,8 @@ type Log struct {
 	Level string
 }
 
-// Defaults holds the settings that apply to each frontend and backend. The zero Defaults is ready for
-// use.
+// Defaults holds the settings that apply to each frontend and backend. The zero Defaults is ready
+// for use.
 type Defaults struct {
 	Timeouts
 	// Client is the longest silence of a client from which HAProxy expects data; 0 means 60s.
@@ -109,8 +109,8 @@ const (
 	Retry504             RetryEvent = "504"
 )
 
-// Timeouts are limits on the side of the servers, in whole milliseconds. In a [Backend], 0 means the
-// value of [Defaults].
+// Timeouts are limits on the side of the servers, in whole milliseconds. In a [Backend], 0 means
+// the value of [Defaults].
 type Timeouts struct {
 	// Connect bounds the opening of a connection; 0 means 3s.
 	Connect time.Duration
@@ -240,9 +240,9 @@ type Backend struct {
 // with consistent hashing.
 //
 // Random, Source and URI suit some thousand servers in total, because HAProxy keeps 16 tree entries
-// for each unit of weight. Measured with HAProxy 2.6: 1,000 servers of weight 100 need 75 MB and more
-// than a second at each start and reload; 4,000 in one backend need 310 MB and 9 seconds. RoundRobin
-// and LeastConn need next to nothing.
+// for each unit of weight. Measured with HAProxy 2.6: 1,000 servers of weight 100 need 75 MB and
+// more than a second at each start and reload; 4,000 in one backend need 310 MB and 9 seconds.
+// RoundRobin and LeastConn need next to nothing.
 type Balance string
 
 // The algorithms.

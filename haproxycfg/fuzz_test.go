@@ -76,8 +76,8 @@ func fieldsConfig() *haproxycfg.Config {
 	}
 }
 
-// FuzzConfig sets one field of a Config to an arbitrary string. Either validation rejects the Config, or
-// its text is the text for a harmless string with that string replaced, word by word.
+// FuzzConfig sets one field of a Config to an arbitrary string. Either validation rejects the
+// Config, or its text is the text for a harmless string with that string replaced, word by word.
 func FuzzConfig(f *testing.F) {
 	for i := range stringFields {
 		for _, s := range []string{"plain", "a b", "it's", `\`, `"$HOME"`, "x # y", "a#b", "x\nbackend y", "50%", "é\xff", "-f", "", "{", "roundrobin", "b/10.0.0.1:80-9801", "answer"} {

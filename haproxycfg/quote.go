@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// text is rendered configuration. Its methods append to it. A value that passed validation cannot make
-// them add a line or a second word. Validation rejects line ends and NUL, which no quotes can hold.
+// text is rendered configuration. Its methods append to it. A value that passed validation cannot
+// make them add a line or a second word. Validation rejects line ends and NUL, which no quotes can
+// hold.
 type text []byte
 
-// bare holds the bytes that stay without quotes. HAProxy accepts "%" without quotes too, but a reader of
-// the file would have to know that.
+// bare holds the bytes that stay without quotes. HAProxy accepts "%" without quotes too, but a
+// reader of the file would have to know that.
 var bare = func() (ok [256]bool) {
 	for c := range ok {
 		ok[c] = nameByte[c]

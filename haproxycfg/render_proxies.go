@@ -91,8 +91,8 @@ func (b *Bind) append(t *text) {
 	}
 }
 
-// append renders the redirect. "redirect scheme" would keep the port of the Host header, which is the
-// port without TLS.
+// append renders the redirect. "redirect scheme" would keep the port of the Host header, which is
+// the port without TLS.
 func (r *HTTPSRedirect) append(t *text) {
 	t.line("http-request redirect prefix https://%[var(txn.host)]")
 	if r.Port != 0 && r.Port != 443 {
@@ -118,8 +118,8 @@ func (f Forwarded) append(t *text) {
 	}
 }
 
-// append renders the look-ups in the maps. HAProxy indexes the match methods str and beg as trees, so
-// that their cost does not grow with the table. The other methods are not used.
+// append renders the look-ups in the maps. HAProxy indexes the match methods str and beg as trees,
+// so that their cost does not grow with the table. The other methods are not used.
 func (r *Router) append(t *text, maps map[string]string) {
 	lookUp := func(variable, input, method, name, condition string) {
 		t.line("http-request set-var(txn." + variable + ") '" + input + ",map_" + method + `("` + maps[name] + `")'` + condition)
@@ -171,14 +171,14 @@ func (b *Backend) append(t *text) {
 	}
 }
 
-// maxServerID is the largest server id. HAProxy computes the up to 4,096 points of a server on the ring
-// from 20 bits of its id (id times SRV_EWGHT_RANGE in 32 bits, in its lb_chash.c). Two servers whose
-// ids have these bits in common would have the same points, and share the requests of one.
+// maxServerID is the largest server id. HAProxy computes the up to 4,096 points of a server on the
+// ring from 20 bits of its id (id times SRV_EWGHT_RANGE in 32 bits, in its lb_chash.c). Two servers
+// whose ids have these bits in common would have the same points, and share the requests of one.
 const maxServerID = 1<<20 - 1
 
-// serverIDs returns an id for each server, derived from its name. HAProxy hashes servers by id. Its own
-// ids follow the order in the file, so that a server added in the middle would move the clients of all
-// servers after it.
+// serverIDs returns an id for each server, derived from its name. HAProxy hashes servers by id. Its
+// own ids follow the order in the file, so that a server added in the middle would move the clients
+// of all servers after it.
 func serverIDs(servers []Server) []int {
 	ids := make([]int, len(servers))
 	taken := make(map[int]bool, len(servers))
@@ -213,9 +213,9 @@ func (r *FixedResponse) append(t *text) {
 // defaultInterval is the time between two health checks, and between two agent checks.
 const defaultInterval = 2 * time.Second
 
-// append renders how HAProxy checks the servers. It always renders a default-server line: without one,
-// HAProxy 3.3 and 3.4 leave a server down for ever after its agent answered "down" once and then no
-// health state.
+// append renders how HAProxy checks the servers. It always renders a default-server line: without
+// one, HAProxy 3.3 and 3.4 leave a server down for ever after its agent answered "down" once and
+// then no health state.
 func (h *Health) append(t *text, agentInterval time.Duration) {
 	if h.Path != "" && h.Host == "" {
 		t.line("option httpchk GET")
@@ -264,8 +264,8 @@ func (s *Server) appendName(b []byte) []byte {
 	return b
 }
 
-// append renders the server line. It takes most of the time of rendering a large configuration, so it
-// works on a local slice, and formats an IPv4 address once for both name and address.
+// append renders the server line. It takes most of the time of rendering a large configuration, so
+// it works on a local slice, and formats an IPv4 address once for both name and address.
 func (s *Server) append(t *text) {
 	b := append(*t, "\n    server "...)
 	name := len(b)

@@ -218,8 +218,8 @@ func (v *validator) defaults(d *Defaults) {
 	}
 }
 
-// socketPath reports a value that cannot be the path of a socket. In an address, HAProxy expands "$"
-// and cuts at "," even inside quotes, so that it would listen elsewhere (str2sa_range and
+// socketPath reports a value that cannot be the path of a socket. In an address, HAProxy expands
+// "$" and cuts at "," even inside quotes, so that it would listen elsewhere (str2sa_range and
 // str2listener in its source).
 func (v *validator) socketPath(what, s string) {
 	v.word(what, s)

@@ -134,8 +134,8 @@ func TestCheckReportsWarnings(t *testing.T) {
 	require.Contains(t, got[0].Text, "missing timeouts for backend 'b'.\n")
 }
 
-// TestCheckIgnoresTheStateOfServers checks a configuration whose state file is missing, or says that a
-// server is drained. Neither causes a warning.
+// TestCheckIgnoresTheStateOfServers checks a configuration whose state file is missing, or says
+// that a server is drained. Neither causes a warning.
 func TestCheckIgnoresTheStateOfServers(t *testing.T) {
 	dir := t.TempDir()
 	c := testConfig("/run/x", 18080, 31000)
@@ -161,8 +161,8 @@ func TestCheckIgnoresTheStateOfServers(t *testing.T) {
 	require.ErrorIs(t, err, haproxycfg.ErrInvalid, "the state file that is replaced for the check is validated too")
 }
 
-// TestCheckRefusesAConfigurationWithoutListener checks a text without faults with which HAProxy would not
-// start.
+// TestCheckRefusesAConfigurationWithoutListener checks a text without faults with which HAProxy
+// would not start.
 func TestCheckRefusesAConfigurationWithoutListener(t *testing.T) {
 	err := checkText(t, Checker{}, "global\n    maxconn 10\n")
 	var refused *CheckError

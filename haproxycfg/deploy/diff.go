@@ -161,8 +161,8 @@ func compareMaps(name, before, after string) MapDiff {
 // Empty reports whether the configurations are the same.
 func (d Diff) Empty() bool { return d.Text == "" && !d.differs }
 
-// ServerShare is the share of the servers before, from 0 to 1, that the change removes or alters. It
-// is 0 if there were no servers before, because a first configuration disturbs nobody.
+// ServerShare is the share of the servers before, from 0 to 1, that the change removes or alters.
+// It is 0 if there were no servers before, because a first configuration disturbs nobody.
 func (d Diff) ServerShare() float64 {
 	if d.Servers.Before == 0 {
 		return 0

@@ -196,8 +196,8 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 	})
 }
 
-// isStale reports whether haproxy.cfg is neither the file from the time of the plan nor the file that
-// the plan writes.
+// isStale reports whether haproxy.cfg is neither the file from the time of the plan nor the file
+// that the plan writes.
 func (p *Plan) isStale() (bool, error) {
 	file := p.dir.file(configFile)
 	if p.before == nil && !exists(file) {

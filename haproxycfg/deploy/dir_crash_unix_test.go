@@ -51,8 +51,8 @@ func TestApplyCrashChild(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestApplyKilledAtAnyStep kills a process at each step of an Apply. The directory then holds the old or
-// the new configuration, HAProxy accepts it, and the next Apply completes the change.
+// TestApplyKilledAtAnyStep kills a process at each step of an Apply. The directory then holds the
+// old or the new configuration, HAProxy accepts it, and the next Apply completes the change.
 func TestApplyKilledAtAnyStep(t *testing.T) {
 	old, next := crashConfigs()
 	haproxy := haproxytest.Binary(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// testConfig returns a configuration that listens on a port and has servers on 127.0.0.1. Its maps depend
-// on the number of servers. sockets is the directory of its sockets.
+// testConfig returns a configuration that listens on a port and has servers on 127.0.0.1. Its maps
+// depend on the number of servers. sockets is the directory of its sockets.
 func testConfig(sockets string, port int, servers ...uint16) *haproxycfg.Config {
 	b := haproxycfg.Backend{Name: "web"}
 	for _, p := range servers {
@@ -35,8 +35,8 @@ func testConfig(sockets string, port int, servers ...uint16) *haproxycfg.Config 
 	}
 }
 
-// snapshot returns the files of a directory. A file that was replaced differs, even if its content is the
-// same.
+// snapshot returns the files of a directory. A file that was replaced differs, even if its content
+// is the same.
 func snapshot(t *testing.T, dir string) map[string]fs.FileInfo {
 	t.Helper()
 	all := map[string]fs.FileInfo{}
@@ -266,8 +266,8 @@ func TestApplyStopsWhenGuardFails(t *testing.T) {
 	}
 }
 
-// TestApplyWhileHAProxyIsAway applies a configuration while no reload works. The directory holds the last
-// good configuration again, and each further Apply tries to reload.
+// TestApplyWhileHAProxyIsAway applies a configuration while no reload works. The directory holds
+// the last good configuration again, and each further Apply tries to reload.
 func TestApplyWhileHAProxyIsAway(t *testing.T) {
 	dir := t.TempDir()
 	a, b := testConfig("/run", 80, 1), testConfig("/run", 80, 2)

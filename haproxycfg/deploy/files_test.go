@@ -45,8 +45,8 @@ func TestHasContent(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestApplyKeepsTheLastGood requires that the configuration in force becomes the last good one, also if
-// saveLastGood cannot add a second name to the file.
+// TestApplyKeepsTheLastGood requires that the configuration in force becomes the last good one,
+// also if saveLastGood cannot add a second name to the file.
 func TestApplyKeepsTheLastGood(t *testing.T) {
 	one, two, three := testConfig("/run", 80, 1), testConfig("/run", 80, 2), testConfig("/run", 80, 3)
 	for name, change := range map[string]func(t *testing.T, dir string){

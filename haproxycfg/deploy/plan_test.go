@@ -103,8 +103,8 @@ func TestAuxiliaryFilesAreWrittenOnlyIfTheConfigurationIsInForce(t *testing.T) {
 	require.ErrorContains(t, err, "the configuration is in force, but")
 }
 
-// TestEqualSectionsAreSkipped compares random texts. Skipping the sections with the same text does not
-// change the result.
+// TestEqualSectionsAreSkipped compares random texts. Skipping the sections with the same text does
+// not change the result.
 func TestEqualSectionsAreSkipped(t *testing.T) {
 	lines := []string{
 		"global", "defaults", "backend a", "backend b", "  backend c", "frontend f", "server s1 1.2.3.4:5", "\tserver s1 1.2.3.4:6",

@@ -163,9 +163,9 @@ func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
 	require.False(t, changed)
 }
 
-// TestReloadRefusedRestoresTheLastGood applies a configuration that HAProxy refuses. The last good one is
-// restored. The state of the servers survives the refused reload and the one that restores. After the
-// refused reload, the master may list the current worker as an old one.
+// TestReloadRefusedRestoresTheLastGood applies a configuration that HAProxy refuses. The last good
+// one is restored. The state of the servers survives the refused reload and the one that restores.
+// After the refused reload, the master may list the current worker as an old one.
 func TestReloadRefusedRestoresTheLastGood(t *testing.T) {
 	t.Parallel()
 	port, stop := startAgent(t, "up drain 100%")
@@ -276,8 +276,8 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 	}
 }
 
-// TestReloadKeepsTheDrainOfANode stops the agents and reloads. Servers that track a drained node get no
-// requests, old ones and new ones.
+// TestReloadKeepsTheDrainOfANode stops the agents and reloads. Servers that track a drained node
+// get no requests, old ones and new ones.
 func TestReloadKeepsTheDrainOfANode(t *testing.T) {
 	t.Parallel()
 	drainPort, stopDrain := startAgent(t, "up drain 100%")
@@ -313,8 +313,8 @@ func TestReloadKeepsTheDrainOfANode(t *testing.T) {
 	}
 }
 
-// TestReloadFollowsAChangedPort changes the port of a server. HAProxy restores ports from the state file
-// by the name of the server. The server has a new name, so HAProxy uses the new port.
+// TestReloadFollowsAChangedPort changes the port of a server. HAProxy restores ports from the state
+// file by the name of the server. The server has a new name, so HAProxy uses the new port.
 func TestReloadFollowsAChangedPort(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
@@ -363,8 +363,8 @@ func TestReloadWithoutMaster(t *testing.T) {
 	require.NotErrorAs(t, err, &refused)
 }
 
-// TestReloadAgainstOtherMasters uses fake masters with the answers of other versions, as their manuals
-// show them.
+// TestReloadAgainstOtherMasters uses fake masters with the answers of other versions, as their
+// manuals show them.
 func TestReloadAgainstOtherMasters(t *testing.T) {
 	const list26 = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n"
 	newAnswer := func(verdict string) func(string) string {

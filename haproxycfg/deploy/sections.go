@@ -21,9 +21,9 @@ var sectionWords = map[string]bool{
 	"crt-store": true, "traces": true, "log-profile": true, "acme": true, "dynamic-update": true,
 }
 
-// cutSections cuts the text of haproxy.cfg into its sections by head, such as "backend b". Sections with
-// the same head, such as unnamed defaults, count as one. HAProxy ignores the text before the first
-// section, and so does cutSections.
+// cutSections cuts the text of haproxy.cfg into its sections by head, such as "backend b". Sections
+// with the same head, such as unnamed defaults, count as one. HAProxy ignores the text before the
+// first section, and so does cutSections.
 func cutSections(text []byte) map[string]section {
 	all := map[string]section{}
 	head, start, at, servers := "", 0, 0, 0

@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// manyServices returns n routes, each to a service of its own. Each service has an agent and runs on 20
-// of 1,000 nodes.
+// manyServices returns n routes, each to a service of its own. Each service has an agent and runs
+// on 20 of 1,000 nodes.
 func manyServices(n int) (routes.Table, []edge.Upstream) {
 	declared := make([]routes.Route, n)
 	upstreams := make([]edge.Upstream, n)
@@ -71,8 +71,8 @@ func BenchmarkEdgeConfig(b *testing.B) {
 	}
 }
 
-// withoutNode returns the upstreams after the loss of a node. Each service on that node has another node
-// instead.
+// withoutNode returns the upstreams after the loss of a node. Each service on that node has another
+// node instead.
 func withoutNode(upstreams []edge.Upstream) []edge.Upstream {
 	gone := upstreams[len(upstreams)/2].Nodes[0]
 	out := slices.Clone(upstreams)

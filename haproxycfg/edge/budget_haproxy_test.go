@@ -42,8 +42,8 @@ func (f *checkedFleet) count(n *atomic.Int64, answer string) uint16 {
 	return uint16(port)
 }
 
-// newCheckedFleet starts an HAProxy with 12 nodes and 10 services, each on 6 nodes. Every second service
-// has an agent. One of these has two backends.
+// newCheckedFleet starts an HAProxy with 12 nodes and 10 services, each on 6 nodes. Every second
+// service has an agent. One of these has two backends.
 func newCheckedFleet(t testing.TB, check *routes.Check) *checkedFleet {
 	const nodes, services, each = 12, 10, 6
 	f := &checkedFleet{t: t}

@@ -177,8 +177,8 @@ func (b *builder) distinctName(name, key string) string {
 	return name
 }
 
-// addBackend makes a backend with the servers of all its services. services holds the service of each
-// element of r.Backends, or nil.
+// addBackend makes a backend with the servers of all its services. services holds the service of
+// each element of r.Backends, or nil.
 func (b *builder) addBackend(name string, services []*service, r *routes.Route) {
 	shares, weights, total := make([]share, len(r.Backends)), make([]int, len(r.Backends)), 0
 	for i, rb := range r.Backends {

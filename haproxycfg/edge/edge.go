@@ -15,8 +15,8 @@
 //
 // HAProxy finds the backend of a request in three maps that it indexes as trees, so that ten
 // thousand hosts cost as much as ten; see [haproxycfg.Router] for the rules. A declared route
-// without servers answers 503, an undeclared one 404. A bad entry is reported and left out, and does
-// not affect the others.
+// without servers answers 503, an undeclared one 404. A bad entry is reported and left out, and
+// does not affect the others.
 //
 // # Health of nodes
 //
@@ -37,8 +37,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Edge holds the settings of an HAProxy that serves routes. The zero Edge listens nowhere, so set at
-// least one bind.
+// Edge holds the settings of an HAProxy that serves routes. The zero Edge listens nowhere, so set
+// at least one bind.
 //
 // An Edge holds values only. Several goroutines may use it at once.
 type Edge struct {
@@ -139,12 +139,13 @@ type Node struct {
 // requests, and no agent can change that.
 //
 // A server on a node tracks the node in the backend "nodes.CLUSTER", which holds each node in use
-// once. If the route declares a check, the server does not track the node: HAProxy checks the server
-// itself, and asks the agent of the service, or without one the agent of the node.
+// once. If the route declares a check, the server does not track the node: HAProxy checks the
+// server itself, and asks the agent of the service, or without one the agent of the node.
 //
 // Config leaves out and reports services without Upstream, without port or without servers,
-// addresses to which nobody can connect, and a second server at the same address and ports. A route whose services have no servers answers 503. Config does not check the other
-// settings of the Edge; [haproxycfg.Config.Validate] does.
+// addresses to which nobody can connect, and a second server at the same address and ports. A route
+// whose services have no servers answers 503. Config does not check the other settings of the Edge;
+// [haproxycfg.Config.Validate] does.
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()
 	b := builder{

@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestUnresolvedUpstream adds an Upstream that is Unresolved. The configuration stays the same as without
-// the Upstream, and the problem of the unknown service disappears.
+// TestUnresolvedUpstream adds an Upstream that is Unresolved. The configuration stays the same as
+// without the Upstream, and the problem of the unknown service disappears.
 func TestUnresolvedUpstream(t *testing.T) {
 	web, other := ref("eu-1", "web"), ref("eu-1", "other")
 	table := tableOf(t,
@@ -91,8 +91,8 @@ func TestEdgeLeavesOutMisplacedBinds(t *testing.T) {
 	require.Equal(t, []haproxycfg.Bind{secure}, config.Frontends[1].Binds)
 }
 
-// TestEdgeWithMoreServersThanRoundRobinHandles gives one route more servers than roundrobin allows. The
-// configuration is valid, and only this route uses another algorithm.
+// TestEdgeWithMoreServersThanRoundRobinHandles gives one route more servers than roundrobin allows.
+// The configuration is valid, and only this route uses another algorithm.
 func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
 	web, small := ref("eu-1", "web"), ref("eu-1", "small")
 	table, problems := routes.New(route("a.example.com", "/", weighted{web, 1}), route("b.example.com", "/", weighted{small, 1}))
@@ -116,8 +116,8 @@ func TestEdgeWithMoreServersThanRoundRobinHandles(t *testing.T) {
 	require.Empty(t, balance["eu-1.media.small.http"], "the default")
 }
 
-// TestEdgeIsDeterministic changes the order of routes, upstreams and nodes: no byte changes. Without one
-// of the routes, the backends of the others stay the same.
+// TestEdgeIsDeterministic changes the order of routes, upstreams and nodes: no byte changes.
+// Without one of the routes, the backends of the others stay the same.
 func TestEdgeIsDeterministic(t *testing.T) {
 	table, upstreams := goldenRoutes(t)
 	e := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}
@@ -153,8 +153,8 @@ func TestEdgeIsDeterministic(t *testing.T) {
 	}
 }
 
-// TestServerNamesDiffer requires different names for servers with different addresses, ports or agent
-// ports. Otherwise a changed server would get the state of the old one from the state file.
+// TestServerNamesDiffer requires different names for servers with different addresses, ports or
+// agent ports. Otherwise a changed server would get the state of the old one from the state file.
 func TestServerNamesDiffer(t *testing.T) {
 	names := map[string]haproxycfg.Server{}
 	for _, addr := range []string{"10.0.0.1", "10.0.0.11", "fd00::1", "fd00::1:3100", "fd00::1:1", "fd00::"} {
@@ -171,8 +171,9 @@ func TestServerNamesDiffer(t *testing.T) {
 	require.Equal(t, "fd00::1:31000-9801", a.Name())
 }
 
-// TestBackendNames checks the names of backends. A single service with default settings has a readable
-// name. All other backends have a hash in addition. Different backends have different names.
+// TestBackendNames checks the names of backends. A single service with default settings has a
+// readable name. All other backends have a hash in addition. Different backends have different
+// names.
 func TestBackendNames(t *testing.T) {
 	a, b := ref("eu-1", "a"), ref("eu-1", "b")
 	variants := []routes.Route{
@@ -214,8 +215,8 @@ func TestBackendNames(t *testing.T) {
 	}
 }
 
-// TestLongNames declares the longest names that declarations allow. A Config and HAProxy accept the names
-// of the backends, and these differ.
+// TestLongNames declares the longest names that declarations allow. A Config and HAProxy accept the
+// names of the backends, and these differ.
 func TestLongNames(t *testing.T) {
 	long := func(last string) string { return strings.Repeat("x", 63-len(last)) + last }
 	var rs []routes.Route
@@ -237,8 +238,9 @@ func TestLongNames(t *testing.T) {
 	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), valid))
 }
 
-// TestBackendNamesOfOneHash declares two routes whose backends have the same short hash; the time-outs
-// were found by trial. The routes still have two backends, and the configuration is valid.
+// TestBackendNamesOfOneHash declares two routes whose backends have the same short hash; the
+// time-outs were found by trial. The routes still have two backends, and the configuration is
+// valid.
 func TestBackendNamesOfOneHash(t *testing.T) {
 	web := routes.Ref{Cluster: "eu-1", Namespace: "evil", Service: "web", Port: "http"}
 	slow := func(host string, ms time.Duration) routes.Route {

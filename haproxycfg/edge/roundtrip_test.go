@@ -60,7 +60,8 @@ func match(table routes.Table, host, path string) (routes.Route, bool) {
 	return best, found
 }
 
-// ask sends a request and requires that the service of the route that match returns has answered it.
+// ask sends a request and requires that the service of the route that match returns has answered
+// it.
 func ask(t testing.TB, c *client, table routes.Table, host, path string) {
 	t.Helper()
 	want, wantStatus := "", http.StatusNotFound
@@ -75,8 +76,8 @@ func ask(t testing.TB, c *client, table routes.Table, host, path string) {
 	require.Equal(t, fmt.Sprint(wantStatus, want), fmt.Sprint(status, servedBy), "host %q path %q", host, path)
 }
 
-// awkward are routes that are easily confused with each other. Each has its own service, named by its
-// index.
+// awkward are routes that are easily confused with each other. Each has its own service, named by
+// its index.
 var awkward = [...]struct {
 	host, path string
 	exact      bool
@@ -112,7 +113,8 @@ func awkwardTable(t testing.TB) routes.Table {
 	return table
 }
 
-// TestRoundTrip sends requests to a real HAProxy, for each declared host and path and for similar ones.
+// TestRoundTrip sends requests to a real HAProxy, for each declared host and path and for similar
+// ones.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	table := awkwardTable(t)
@@ -247,8 +249,8 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// TestRoundTripOfLongestKeys routes by keys of the largest length of a map, which differ only in their
-// last bytes.
+// TestRoundTripOfLongestKeys routes by keys of the largest length of a map, which differ only in
+// their last bytes.
 func TestRoundTripOfLongestKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -305,8 +307,8 @@ func nearPaths(path string) []string {
 	return paths
 }
 
-// TestRoundTripRandom does the same as TestRoundTrip with random tables. Their hosts and paths consist of
-// few different parts, so that many of them nearly match.
+// TestRoundTripRandom does the same as TestRoundTrip with random tables. Their hosts and paths
+// consist of few different parts, so that many of them nearly match.
 func TestRoundTripRandom(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(3) {
@@ -374,8 +376,8 @@ func or(s, def string) string {
 	return s
 }
 
-// TestRoundTripTLS sends requests over TLS and HTTP/2, with a certificate chosen by server name, and
-// requests without TLS, which are redirected.
+// TestRoundTripTLS sends requests over TLS and HTTP/2, with a certificate chosen by server name,
+// and requests without TLS, which are redirected.
 func TestRoundTripTLS(t *testing.T) {
 	t.Parallel()
 	table := awkwardTable(t)
@@ -463,7 +465,8 @@ func TestAdminFrontend(t *testing.T) {
 	require.Equal(t, 200, newClient(t, w.frontend).do("GET", "x", "/.well-known/ready", "").StatusCode)
 }
 
-// TestQuotingReachesHAProxy renders a body with special characters. HAProxy sends exactly this body.
+// TestQuotingReachesHAProxy renders a body with special characters. HAProxy sends exactly this
+// body.
 func TestQuotingReachesHAProxy(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder

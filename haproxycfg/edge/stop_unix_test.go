@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestMonitorFailsFirst stops HAProxy. The Monitor path fails at once, and HAProxy still serves requests
-// during Grace.
+// TestMonitorFailsFirst stops HAProxy. The Monitor path fails at once, and HAProxy still serves
+// requests during Grace.
 func TestMonitorFailsFirst(t *testing.T) {
 	w := newWorld(t)
 	address := "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])

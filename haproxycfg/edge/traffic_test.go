@@ -30,8 +30,8 @@ import (
 
 const fast = 50 * time.Millisecond
 
-// TestNodeDrainIsInherited drains a node by its agent. All services on the node drain. The agent of a
-// service still sets weights and cannot end the drain.
+// TestNodeDrainIsInherited drains a node by its agent. All services on the node drain. The agent of
+// a service still sets weights and cannot end the drain.
 func TestNodeDrainIsInherited(t *testing.T) {
 	t.Parallel()
 	for name, health := range map[string]edge.NodeHealth{"agent": edge.NodeAgent, "kube-proxy": edge.NodeAgentAndKubeProxy} {
@@ -103,8 +103,8 @@ func TestNodeDrainIsInherited(t *testing.T) {
 	}
 }
 
-// TestFirstAgentCheck requires an early first answer of each agent with an hour between health checks.
-// Without a limit on the spread of first checks, most servers would wait for minutes.
+// TestFirstAgentCheck requires an early first answer of each agent with an hour between health
+// checks. Without a limit on the spread of first checks, most servers would wait for minutes.
 func TestFirstAgentCheck(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -126,8 +126,8 @@ func TestFirstAgentCheck(t *testing.T) {
 	}
 }
 
-// TestCheckOfARoute declares a check. HAProxy finds a broken service on a healthy node, and still drains
-// the service with its node.
+// TestCheckOfARoute declares a check. HAProxy finds a broken service on a healthy node, and still
+// drains the service with its node.
 func TestCheckOfARoute(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -163,8 +163,8 @@ func TestCheckOfARoute(t *testing.T) {
 	}
 }
 
-// TestOwnServers routes to servers that are not on nodes, also together with servers on nodes. HAProxy
-// checks each server, and uses the other one when one fails.
+// TestOwnServers routes to servers that are not on nodes, also together with servers on nodes.
+// HAProxy checks each server, and uses the other one when one fails.
 func TestOwnServers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -204,8 +204,8 @@ func TestOwnServers(t *testing.T) {
 	require.Equal(t, map[string]int{"1": 10}, served("own", 10))
 }
 
-// TestShares requires the declared shares for services with different numbers of servers. A service with
-// weight 0 gets nothing, even if its agent answers with 256%.
+// TestShares requires the declared shares for services with different numbers of servers. A service
+// with weight 0 gets nothing, even if its agent answers with 256%.
 func TestShares(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -233,8 +233,8 @@ func TestShares(t *testing.T) {
 	require.Zero(t, hits[dark.String()])
 }
 
-// TestRetries requires that HAProxy repeats a request that reached a server only if its method is safe,
-// and always repeats a request that reached none.
+// TestRetries requires that HAProxy repeats a request that reached a server only if its method is
+// safe, and always repeats a request that reached none.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -283,9 +283,9 @@ func TestRetries(t *testing.T) {
 	require.Positive(t, w.stat("refuses", "BACKEND").Redispatches)
 }
 
-// TestLongConnections declares a route with long time-outs. Its slow answer and its silent tunnel outlive
-// the time-outs of the other routes. A request without an answer is the clock: its status 504 shows that
-// those time-outs have passed.
+// TestLongConnections declares a route with long time-outs. Its slow answer and its silent tunnel
+// outlive the time-outs of the other routes. A request without an answer is the clock: its status
+// 504 shows that those time-outs have passed.
 func TestLongConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -361,8 +361,8 @@ func TestLongConnections(t *testing.T) {
 	require.Equal(t, http.StatusOK, r.StatusCode)
 }
 
-// TestDescriptors starts HAProxy under a limit of open files. It starts with the computed maxconn, and
-// refuses a maxconn that ignores the agents.
+// TestDescriptors starts HAProxy under a limit of open files. It starts with the computed maxconn,
+// and refuses a maxconn that ignores the agents.
 func TestDescriptors(t *testing.T) {
 	t.Parallel()
 	const limit = 3000
@@ -441,8 +441,8 @@ func TestHashedBalanceIsConsistent(t *testing.T) {
 	require.Positive(t, gone)
 }
 
-// TestHashedBalanceIsEven requires equal shares of servers, even if the hashes of two names agree in the
-// 20 bits of an id that HAProxy uses.
+// TestHashedBalanceIsEven requires equal shares of servers, even if the hashes of two names agree
+// in the 20 bits of an id that HAProxy uses.
 func TestHashedBalanceIsEven(t *testing.T) {
 	t.Parallel()
 	port := uint16(haproxytest.Ports(t, 1)[0])

@@ -17,18 +17,18 @@ const (
 )
 
 // setWeights sets, for each service, the weight of each of its servers. With these weights the
-// services get requests in the ratio of their declared weights, for any numbers of servers. A service
-// with weight 0 gets NoTraffic. A service that is alone gets the default weight.
+// services get requests in the ratio of their declared weights, for any numbers of servers. A
+// service with weight 0 gets NoTraffic. A service that is alone gets the default weight.
 //
-// The exact weights are weight/servers times a constant. HAProxy needs integers up to 256. The constant
-// is chosen so that the largest weight is 100. If some share is then off by more than 1%, the largest
-// weight is the one from 101 to 256 with the smallest error. 100 is better because it leaves room for
-// agents that answer with more than 100%. If possible, no weight is 1: HAProxy cuts fractions, so that
-// an agent's percentage can only turn a weight of 1 off.
+// The exact weights are weight/servers times a constant. HAProxy needs integers up to 256. The
+// constant is chosen so that the largest weight is 100. If some share is then off by more than 1%,
+// the largest weight is the one from 101 to 256 with the smallest error. 100 is better because it
+// leaves room for agents that answer with more than 100%. If possible, no weight is 1: HAProxy cuts
+// fractions, so that an agent's percentage can only turn a weight of 1 off.
 //
-// Each rounded weight is within 1/2 of the exact weight x, or is 1. So a share is off by at most the
-// factor (1+d)/(1-d) with d = 1/(2 min x), if all x are at least 1. The smallest ratio that weights can
-// express is 1 to 256.
+// Each rounded weight is within 1/2 of the exact weight x, or is 1. So a share is off by at most
+// the factor (1+d)/(1-d) with d = 1/(2 min x), if all x are at least 1. The smallest ratio that
+// weights can express is 1 to 256.
 func setWeights(weights []int, shares []share) {
 	var active []int
 	for i, s := range shares {
@@ -59,8 +59,8 @@ func setWeights(weights []int, shares []share) {
 	scale(weights, shares, active, best)
 }
 
-// scale sets the active weights so that the largest is top. It uses only integers, so that the result is
-// the same on every machine.
+// scale sets the active weights so that the largest is top. It uses only integers, so that the
+// result is the same on every machine.
 func scale(weights []int, shares []share, active []int, top int) {
 	m := active[0] // the service with the largest weight per server
 	for _, i := range active {

@@ -25,8 +25,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// world is a cluster on loopback addresses with an HAProxy in front. Node i has the address 127.0.0.i.
-// Services answer with their name.
+// world is a cluster on loopback addresses with an HAProxy in front. Node i has the address
+// 127.0.0.i. Services answer with their name.
 type world struct {
 	t          testing.TB
 	dir        string

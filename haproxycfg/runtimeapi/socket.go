@@ -55,8 +55,8 @@ var (
 // has no common form for failures, so Do returns a text such as "Unknown command" as an answer, not
 // as an error.
 //
-// Do refuses a command with [ErrCommand] if it contains ';' or a line end, because HAProxy would run
-// the rest as a second command. Do also refuses NUL, and "<<", after which HAProxy waits for a
+// Do refuses a command with [ErrCommand] if it contains ';' or a line end, because HAProxy would
+// run the rest as a second command. Do also refuses NUL, and "<<", after which HAProxy waits for a
 // payload.
 func (s Socket) Do(ctx context.Context, command string) (string, error) {
 	command, err := s.commandLine(command)
@@ -141,9 +141,9 @@ func (s Socket) commandLine(command string) (string, error) {
 // HAProxy loads the file at its next start if its configuration names it as server-state-file. The
 // file is replaced whole or not at all.
 //
-// HAProxy restores addresses and ports from this file too, even if the new configuration has others.
-// For that reason the name of a server in package haproxycfg contains its address and port: a server
-// that changed has another name, and HAProxy ignores its saved state.
+// HAProxy restores addresses and ports from this file too, even if the new configuration has
+// others. For that reason the name of a server in package haproxycfg contains its address and port:
+// a server that changed has another name, and HAProxy ignores its saved state.
 func (s Socket) SaveServersState(ctx context.Context, file string) error {
 	answer, err := s.Do(ctx, "show servers state")
 	if err != nil {

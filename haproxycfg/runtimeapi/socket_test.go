@@ -68,8 +68,8 @@ func TestSocketDoWithoutListener(t *testing.T) {
 	require.ErrorContains(t, err, "runtimeapi: socket: dial unix")
 }
 
-// TestSocketDoReadsALongAnswer reads an answer of megabytes. Do closes its sending side first, and HAProxy
-// must still send the whole answer.
+// TestSocketDoReadsALongAnswer reads an answer of megabytes. Do closes its sending side first, and
+// HAProxy must still send the whole answer.
 func TestSocketDoReadsALongAnswer(t *testing.T) {
 	const servers = 5000
 	dir := haproxytest.Dir(t)

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Stat is a row of "show stat": a frontend, a whole backend or one server. The names in brackets are
-// columns (management guide, section 9.1). A field is zero if the row or the version of HAProxy
+// Stat is a row of "show stat": a frontend, a whole backend or one server. The names in brackets
+// are columns (management guide, section 9.1). A field is zero if the row or the version of HAProxy
 // lacks its column.
 type Stat struct {
 	// Proxy is the name of the frontend or backend [pxname]. Server is the name of the server, or

@@ -1,7 +1,7 @@
 // Package atomicfile replaces files whole or not at all.
 //
-// If the process ends at any moment, or the machine loses power, the file has either its old content
-// or the new one. Windows does not promise that after a loss of power.
+// If the process ends at any moment, or the machine loses power, the file has either its old
+// content or the new one. Windows does not promise that after a loss of power.
 package atomicfile
 
 import (

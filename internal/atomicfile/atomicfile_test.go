@@ -52,8 +52,8 @@ func TestFailedWriteKeepsTheOldContent(t *testing.T) {
 	require.Len(t, entries, 1, "the temporary file is removed")
 }
 
-// TestErrorsNameTheFile requires errors that name the file, not the temporary one, so that the same failure
-// has the same text each time.
+// TestErrorsNameTheFile requires errors that name the file, not the temporary one, so that the same
+// failure has the same text each time.
 func TestErrorsNameTheFile(t *testing.T) {
 	dir := t.TempDir()
 	taken := filepath.Join(dir, "taken")

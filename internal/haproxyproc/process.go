@@ -1,5 +1,5 @@
-// Package haproxyproc runs a real HAProxy as a child process, for tests and for programs that show a
-// whole system on one machine.
+// Package haproxyproc runs a real HAProxy as a child process, for tests and for programs that show
+// a whole system on one machine.
 //
 //	p, err := haproxyproc.Start(ctx, haproxyproc.Options{
 //		Config:      "/tmp/x/haproxy.cfg",
@@ -8,11 +8,12 @@
 //	if err != nil { … } // it contains the end of HAProxy's output
 //	defer p.Stop()
 //
-// Start returns when HAProxy answers on its socket. With a MasterSocket, HAProxy runs in master-worker
-// mode, which a reload needs.
+// Start returns when HAProxy answers on its socket. With a MasterSocket, HAProxy runs in
+// master-worker mode, which a reload needs.
 //
-// The child never outlives its parent: Stop ends the whole process group, and on Linux the kernel ends
-// the child if the parent dies without a call of Stop. If HAProxy ends by itself, nothing restarts it.
+// The child never outlives its parent: Stop ends the whole process group, and on Linux the kernel
+// ends the child if the parent dies without a call of Stop. If HAProxy ends by itself, nothing
+// restarts it.
 package haproxyproc
 
 import (
@@ -34,8 +35,8 @@ import (
 // ErrNotFound means that this machine has no haproxy. Its text says how to get one.
 var ErrNotFound = errors.New("haproxyproc: no haproxy on PATH, /usr/sbin or /usr/local/sbin; get it with: apt-get install haproxy (or run make demo, make test)")
 
-// Find returns the path of haproxy on PATH, or else in /usr/sbin or /usr/local/sbin, which the PATH of
-// a user often lacks. Its only error is [ErrNotFound].
+// Find returns the path of haproxy on PATH, or else in /usr/sbin or /usr/local/sbin, which the PATH
+// of a user often lacks. Its only error is [ErrNotFound].
 func Find() (string, error) {
 	if p, err := exec.LookPath("haproxy"); err == nil {
 		return p, nil
@@ -80,8 +81,8 @@ type Process struct {
 	stopOnce    sync.Once
 }
 
-// Start runs HAProxy and waits until it answers on its sockets. ctx bounds only this wait: HAProxy runs
-// until [Process.Stop]. If HAProxy ends or is not ready in time, Start stops it and returns a
+// Start runs HAProxy and waits until it answers on its sockets. ctx bounds only this wait: HAProxy
+// runs until [Process.Stop]. If HAProxy ends or is not ready in time, Start stops it and returns a
 // [*StartError].
 func Start(ctx context.Context, o Options) (*Process, error) {
 	if o.Config == "" {
@@ -170,8 +171,8 @@ func (p *Process) waitReady(ctx context.Context, o Options) error {
 	}
 }
 
-// probe returns nil if HAProxy answers on each socket. In master-worker mode, the worker or the master
-// may be ready last. "@1" addresses the current worker through the master.
+// probe returns nil if HAProxy answers on each socket. In master-worker mode, the worker or the
+// master may be ready last. "@1" addresses the current worker through the master.
 func probe(ctx context.Context, o Options) error {
 	for _, s := range []runtimeapi.Socket{
 		{Path: o.StatsSocket, Timeout: time.Second},
@@ -206,8 +207,8 @@ func (p *Process) Err() error {
 // Output returns the last 64 KiB that HAProxy has printed.
 func (p *Process) Output() string { return p.out.String() }
 
-// Stop ends HAProxy and its workers, and waits until they have ended. It sends SIGTERM, and SIGKILL after
-// Options.StopTimeout. Further calls only wait.
+// Stop ends HAProxy and its workers, and waits until they have ended. It sends SIGTERM, and SIGKILL
+// after Options.StopTimeout. Further calls only wait.
 func (p *Process) Stop() {
 	p.stopOnce.Do(func() {
 		terminate(p.cmd.Process)

@@ -1,12 +1,12 @@
 // Package textdiff compares two texts line by line.
 //
-// It makes patience diffs. Lines that occur once in each text are matched first, in their longest common
-// order; the lines between two matches are compared in the same way. Configurations have many such
-// lines, so the time is about linear, while a shortest diff could take quadratic time. Equal lines of
-// different sections are not matched with each other.
+// It makes patience diffs. Lines that occur once in each text are matched first, in their longest
+// common order; the lines between two matches are compared in the same way. Configurations have
+// many such lines, so the time is about linear, while a shortest diff could take quadratic time.
+// Equal lines of different sections are not matched with each other.
 //
-// Lines that begin a paragraph, after an empty line, are matched before all others. Then a change costs
-// the time of one paragraph, and not the time of the whole text.
+// Lines that begin a paragraph, after an empty line, are matched before all others. Then a change
+// costs the time of one paragraph, and not the time of the whole text.
 package textdiff
 
 import (
@@ -18,8 +18,8 @@ import (
 	"strings"
 )
 
-// File is a text and its name for the head of a unified diff. An empty Name means that the file does not
-// exist.
+// File is a text and its name for the head of a unified diff. An empty Name means that the file
+// does not exist.
 type File struct{ Name, Text string }
 
 // Change replaces the lines a[A0:A1] by the lines b[B0:B1].
@@ -63,8 +63,8 @@ func appendHunk(out *strings.Builder, a, b []string, hunk []Change) {
 	appendMarked(out, ' ', a[i:i+after])
 }
 
-// lineRange returns the lines from index from up to index to as the head of a hunk shows them: the first
-// line, counted from 1, and the number of lines. An empty range shows the line before it.
+// lineRange returns the lines from index from up to index to as the head of a hunk shows them: the
+// first line, counted from 1, and the number of lines. An empty range shows the line before it.
 func lineRange(from, to int) string {
 	switch n := to - from; n {
 	case 0:
@@ -169,9 +169,9 @@ func (m *matcher) add(a, b, n int) {
 	m.runs = append(m.runs, run{a, b, n})
 }
 
-// anchors returns lines that occur once in each range, as many as have the same order in both. If heads is
-// set, it returns only lines that begin a paragraph, if there are any: few lines within the paragraphs
-// are then left to match.
+// anchors returns lines that occur once in each range, as many as have the same order in both. If
+// heads is set, it returns only lines that begin a paragraph, if there are any: few lines within
+// the paragraphs are then left to match.
 func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	if m.ids == nil {
 		m.ids = make(map[string]int32)
@@ -206,7 +206,8 @@ func rangeOf(x, y int) []int {
 	return all
 }
 
-// once returns the given lines that occur once in each text, as many as have the same order in both.
+// once returns the given lines that occur once in each text, as many as have the same order in
+// both.
 func (m *matcher) once(linesA, linesB []int) []run {
 	for _, i := range linesA {
 		m.seen[m.number(&m.numA[i], m.a[i])].inA++

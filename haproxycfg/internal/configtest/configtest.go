@@ -1,5 +1,5 @@
-// Package configtest has helpers for the tests of haproxycfg and haproxycfg/edge: a parser of rendered
-// text that is independent of the renderer, and the comparison with golden files.
+// Package configtest has helpers for the tests of haproxycfg and haproxycfg/edge: a parser of
+// rendered text that is independent of the renderer, and the comparison with golden files.
 package configtest
 
 import (
@@ -107,8 +107,8 @@ func WriteCertificate(t testing.TB, dir, name string) *x509.Certificate {
 	return cert
 }
 
-// RequireAccounted parses rendered files. It requires exactly the sections, lines and map entries of the
-// Config.
+// RequireAccounted parses rendered files. It requires exactly the sections, lines and map entries
+// of the Config.
 func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.RenderedFile) {
 	t.Helper()
 	sections, err := Parse(string(files[len(files)-1].Data))

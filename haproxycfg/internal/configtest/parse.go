@@ -13,8 +13,8 @@ type Section struct {
 	Lines [][]string
 }
 
-// sectionKeywords are the words that begin a section (configuration manual, sections 3 and 4, and the
-// chapters of the other sections).
+// sectionKeywords are the words that begin a section (configuration manual, sections 3 and 4, and
+// the chapters of the other sections).
 var sectionKeywords = map[string]bool{
 	"global": true, "defaults": true, "frontend": true, "backend": true, "listen": true, "userlist": true, "peers": true,
 	"mailers": true, "program": true, "http-errors": true, "ring": true, "log-forward": true, "resolvers": true, "cache": true, "fcgi-app": true,

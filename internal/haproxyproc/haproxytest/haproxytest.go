@@ -33,8 +33,8 @@ const (
 	MasterSocket = "master.sock"
 )
 
-// Binary returns the path of haproxy. Without haproxy it fails the test, with a message that says how to
-// get it.
+// Binary returns the path of haproxy. Without haproxy it fails the test, with a message that says
+// how to get it.
 func Binary(t testing.TB) string {
 	t.Helper()
 	p, err := haproxyproc.Find()
@@ -44,8 +44,8 @@ func Binary(t testing.TB) string {
 	return p
 }
 
-// Dir returns a new directory that is removed after the test. Its path is short, because the path of a
-// unix socket has at most 107 bytes. t.TempDir can return longer paths.
+// Dir returns a new directory that is removed after the test. Its path is short, because the path
+// of a unix socket has at most 107 bytes. t.TempDir can return longer paths.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hg")
@@ -60,8 +60,8 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Start writes the configuration to haproxy.cfg in dir, runs HAProxy with it, and stops HAProxy when the
-// test ends.
+// Start writes the configuration to haproxy.cfg in dir, runs HAProxy with it, and stops HAProxy
+// when the test ends.
 func Start(t testing.TB, dir, config string) *haproxyproc.Process {
 	t.Helper()
 	return start(t, dir, config, "")
@@ -96,11 +96,12 @@ func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
 	return p
 }
 
-// Ports returns n TCP ports on which nobody listens, on any address. Until the test ends, no other call
-// of Ports returns them, in this process or in the tests of other packages.
+// Ports returns n TCP ports on which nobody listens, on any address. Until the test ends, no other
+// call of Ports returns them, in this process or in the tests of other packages.
 //
-// The ports lie below the node ports of Kubernetes and below the ports that kernels choose for outgoing
-// connections. They lie above the ports that Kubernetes uses itself on nodes, which no agent may use.
+// The ports lie below the node ports of Kubernetes and below the ports that kernels choose for
+// outgoing connections. They lie above the ports that Kubernetes uses itself on nodes, which no
+// agent may use.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
@@ -127,9 +128,9 @@ func claim(t testing.TB, port int) bool {
 	return true
 }
 
-// FakeSocket starts a fake HAProxy command line. Each connection sends one command and gets the result
-// of answer. After the command "hang" the connection stays open until the test ends. network is "unix" or
-// "tcp". path is for a runtimeapi.Socket.
+// FakeSocket starts a fake HAProxy command line. Each connection sends one command and gets the
+// result of answer. After the command "hang" the connection stays open until the test ends. network
+// is "unix" or "tcp". path is for a runtimeapi.Socket.
 func FakeSocket(t testing.TB, network string, answer func(command string) string) (path string) {
 	t.Helper()
 	addr, prefix := filepath.Join(Dir(t), "s"), ""
