@@ -111,8 +111,8 @@ func (c *Config) CheckBudget() CheckBudget {
 	return n
 }
 
-// intervals counts servers by interval. It adds whole numbers, so that the order of the backends
-// causes no rounding errors.
+// intervals counts servers by check interval. It adds whole numbers before it divides, so that the
+// order of the backends does not change the result by rounding.
 type intervals []intervalCount
 
 type intervalCount struct {

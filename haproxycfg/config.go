@@ -98,7 +98,8 @@ type Defaults struct {
 // RetryEvent is a failure after which HAProxy can try a request again.
 type RetryEvent string
 
-// The failures of the manual's "retry-on" that a proxy can recognise itself.
+// These are failures of the server (manual, "retry-on"). HAProxy has further values, for responses
+// that a service may intend, such as 404. They are left out.
 const (
 	RetryConnFailure     RetryEvent = "conn-failure"     // HAProxy could not connect
 	RetryEmptyResponse   RetryEvent = "empty-response"   // the server closed before any response
@@ -265,8 +266,8 @@ type Health struct {
 	Interval time.Duration
 	// FastInterval replaces Interval while the state is in doubt; 0 means Interval.
 	FastInterval time.Duration
-	// Rise and Fall are the numbers of equal results in a row that make a server healthy and
-	// unhealthy; 0 means 2 and 3.
+	// Rise is the number of good results in a row after which a server is healthy; 0 means 2. Fall
+	// is the number of bad results in a row after which it is unhealthy; 0 means 3.
 	Rise, Fall int
 }
 
@@ -274,8 +275,8 @@ type Health struct {
 type Server struct {
 	// Addr is the destination of requests and health checks.
 	Addr netip.AddrPort
-	// Weight is the initial weight, 1 to 256. An agent answers with a percentage of it. 0 means
-	// [DefaultWeight]. [NoTraffic] means no requests, with any answer of the agent.
+	// Weight is the initial weight, 1 to 256. The answer of an agent is a percentage of it. 0
+	// means [DefaultWeight]. [NoTraffic] means no requests, and an agent cannot change that.
 	Weight int
 	// Check makes HAProxy check the server as the backend's Health says.
 	Check bool

@@ -59,7 +59,8 @@ func (k Checker) Check(ctx context.Context, config haproxycfg.Valid) error {
 	return k.checkFiles(ctx, dir, files)
 }
 
-// renderCopy writes the configuration to dir, with an empty server state file of its own.
+// renderCopy writes the configuration to dir. An empty server state file in dir replaces the real
+// one.
 func renderCopy(config haproxycfg.Valid, dir string) ([]haproxycfg.RenderedFile, error) {
 	if config.StateFile() != "" {
 		file := filepath.Join(dir, checkStateFile)
@@ -265,8 +266,8 @@ func continuation(line string) (string, bool) {
 	return strings.TrimPrefix(text, "| "), true
 }
 
-// addSources sets Source of each message about the file of that name. A message that names a proxy
-// instead of a line gets the place of the proxy's section.
+// addSources sets the Source of all messages about one file. name and data are those of the file. A
+// message that names a proxy instead of a line gets the place of the proxy's section.
 func addSources(found []Diagnostic, name string, data []byte) {
 	var lines [][]byte
 	for i := range found {

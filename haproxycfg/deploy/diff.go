@@ -111,7 +111,7 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	return d
 }
 
-// compareFiles returns a Diff without its Text, and the files by logicalName.
+// compareFiles returns a Diff without its Text. a and b are the files, indexed by byLogicalName.
 func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
 	a, b = byLogicalName(before), byLogicalName(after)
 	for _, name := range fileNames(a, b) {

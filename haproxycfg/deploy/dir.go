@@ -109,8 +109,8 @@ func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, er
 }
 
 // Plan is a configuration that was rendered for a directory, and its difference from what the
-// directory holds. A caller can look at the Diff and then apply exactly that. A Plan costs less
-// than [Dir.Diff] and [Dir.Apply] together.
+// directory holds. A caller can show or limit the Diff, and then apply exactly the configuration
+// that it has seen. A Plan costs less than [Dir.Diff] and [Dir.Apply] together.
 type Plan struct {
 	// Diff is the result of Dir.Diff without its Text.
 	Diff Diff

@@ -43,7 +43,8 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 			}
 		}
 	}
-	// Sync even if no map is new: a process that wrote them may have ended before its sync.
+	// Sync the directory even if no map is new: the process that wrote a map may have ended before
+	// it synced the directory.
 	if err := atomicfile.SyncDir(d.file(mapsDir)); err != nil {
 		return err
 	}

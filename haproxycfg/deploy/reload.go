@@ -147,7 +147,7 @@ func parseReloadAnswer(answer string) (outcome reloadState, log string) {
 	return reloadRefused, log
 }
 
-// process is a line of the master's "show proc".
+// process is a process in the answer of a master to "show proc".
 type process struct {
 	pid     int
 	kind    string // "master", "worker", or the name of a program

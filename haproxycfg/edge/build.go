@@ -209,7 +209,7 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 				s.Track = b.track(&nodes, rb.Cluster, s.Addr.Addr())
 			}
 			if _, taken := b.taken[serverKey{s.Addr, s.AgentPort}]; taken {
-				// Two services can name one port, and two clusters can use the same addresses.
+				// Two services may name the same port, or two clusters may use the same addresses.
 				b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", rb.Ref, s.Addr)
 				continue
 			}
@@ -275,7 +275,7 @@ func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
 	return haproxycfg.Server{Addr: netip.AddrPortFrom(a, port), Check: true, AgentPort: agent}
 }
 
-// config returns the configuration after all routes were added.
+// config returns the configuration. addRoute has added all routes.
 func (b *builder) config() *haproxycfg.Config {
 	for _, nodes := range b.nodes {
 		b.rendered = append(b.rendered, b.nodeBackend(nodes))
