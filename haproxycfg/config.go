@@ -255,7 +255,8 @@ const (
 	URI        Balance = "uri"        // by the path, with consistent hashing
 )
 
-// Health says how HAProxy checks servers. The zero Health connects every two seconds.
+// Health says how HAProxy checks servers. With the zero Health, HAProxy connects to each server
+// every two seconds.
 type Health struct {
 	// Path is the target of a GET request, optionally with a query. Responses 2xx and 3xx mean
 	// healthy. Empty means that a connection suffices.

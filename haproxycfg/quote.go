@@ -11,8 +11,8 @@ import (
 // hold.
 type text []byte
 
-// bare holds the bytes that stay without quotes. HAProxy accepts "%" without quotes too, but a
-// reader of the file would have to know that.
+// bare holds the bytes that stay without quotes. HAProxy accepts "%" without quotes too. It
+// is quoted for readers of the file who do not know that.
 var bare = func() (ok [256]bool) {
 	for c := range ok {
 		ok[c] = nameByte[c]

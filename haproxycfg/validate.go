@@ -29,7 +29,7 @@ const (
 	// into HAProxy's buffers.
 	maxWord = 1024
 	// maxMapText is the length of the longest key or value of a map entry in bytes. If prefixes
-	// are equal for 2,048 bytes (2^14 bits), the tree of HAProxy 2.6 does not find the longest.
+	// are equal for 2,048 bytes (2^14 bits), HAProxy 2.6 does not find the longest prefix.
 	maxMapText = 2000
 	// maxSocketPath is the length of the longest path of a socket in bytes. HAProxy binds a
 	// temporary name first, and so needs ten bytes less than a socket address holds.
@@ -130,7 +130,7 @@ func (v *validator) path(what, s string) {
 	v.target(what, s, "?")
 }
 
-// target reports a value that cannot be a path, or contains one of the bytes of without.
+// target reports a value that cannot be a path, or contains a byte of without.
 func (v *validator) target(what, s, without string) {
 	v.word(what, s)
 	if s == "" {

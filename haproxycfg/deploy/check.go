@@ -88,7 +88,7 @@ func renderCopy(config haproxycfg.Valid, dir string) ([]haproxycfg.RenderedFile,
 	return files, nil
 }
 
-// checkFiles runs HAProxy on the files, which dir holds.
+// checkFiles runs "haproxy -c" on the configuration in dir. files are the files there.
 func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.RenderedFile) error {
 	binary := cmp.Or(k.Haproxy, "haproxy")
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(k.Timeout, 0), defaultCheckTimeout))

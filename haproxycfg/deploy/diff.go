@@ -37,8 +37,8 @@ type ServerCounts struct {
 	// Before and After count all servers of all backends.
 	Before int `json:"before"`
 	After  int `json:"after"`
-	// Added and Removed count by backend and server name. Altered counts the servers that keep
-	// their name and have another line.
+	// A server is identified by its backend and its name. Added and Removed count the servers that
+	// only one configuration has. Altered counts the servers whose lines differ.
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Altered int `json:"altered"`

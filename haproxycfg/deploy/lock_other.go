@@ -4,5 +4,5 @@ package deploy
 
 import "context"
 
-// lockFile does nothing: package syscall has no flock here.
+// lockFile does nothing, because package syscall has no flock on these systems.
 func lockFile(context.Context, string) (unlock func(), err error) { return func() {}, nil }

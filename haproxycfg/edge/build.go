@@ -275,7 +275,7 @@ func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
 	return haproxycfg.Server{Addr: netip.AddrPortFrom(a, port), Check: true, AgentPort: agent}
 }
 
-// config returns the configuration. addRoute has added all routes.
+// config makes the Config of the routes that addRoute has added.
 func (b *builder) config() *haproxycfg.Config {
 	for _, nodes := range b.nodes {
 		b.rendered = append(b.rendered, b.nodeBackend(nodes))

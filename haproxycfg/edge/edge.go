@@ -113,8 +113,8 @@ type Upstream struct {
 	NodePort uint16
 	// Nodes are the nodes to use, in any order.
 	Nodes []Node
-	// AgentPort is a port on each node or server. It answers agent checks with the weight and
-	// state of the service there. 0 means none.
+	// AgentPort is the port of the service's agent on each node or server. The agent answers with
+	// the weight and state of the service there. 0 means no agent.
 	AgentPort uint16
 	// Unresolved says that the caller could not find the service and has reported that. Routes
 	// to the service are then not reported again. All other fields except Ref are ignored.

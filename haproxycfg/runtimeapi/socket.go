@@ -4,8 +4,8 @@
 //	rows, err := stats.Stats(ctx)
 //
 // A stats socket belongs to one worker. The socket of a master (option -S of haproxy) reaches the
-// master and, with Socket.Worker, each of its workers. The package changes nothing in HAProxy; a
-// caller can with [Socket.Do].
+// master and, with Socket.Worker, each of its workers. Stats and
+// SaveServersState only read. With [Socket.Do] a caller can also change the state of HAProxy.
 package runtimeapi
 
 import (
@@ -159,8 +159,8 @@ func (s Socket) SaveServersState(ctx context.Context, file string) error {
 	return nil
 }
 
-// cleanServersState makes the content of a state file of an answer. HAProxy 2.6 ignores a file that
-// begins with an empty line or lacks the last line end; it only prints a warning.
+// cleanServersState turns an answer into the content of a state file. HAProxy 2.6 ignores a file
+// that begins with an empty line or lacks the last line end; it only prints a warning.
 func cleanServersState(answer string) (string, error) {
 	text := strings.TrimSpace(answer)
 	version, rest, _ := strings.Cut(text, "\n")

@@ -55,8 +55,8 @@ func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
-// statColumns holds, by the name of a column, a function that sets the field for it. Newer versions
-// have more columns, so their order says nothing.
+// statColumns holds, by the name of a column, a function that sets the field for it. Versions
+// have different columns, so their position says nothing.
 var statColumns = map[string]func(*Stat, string) error{
 	"pxname":       str(func(s *Stat) *string { return &s.Proxy }),
 	"svname":       str(func(s *Stat) *string { return &s.Server }),

@@ -169,9 +169,9 @@ func (m *matcher) add(a, b, n int) {
 	m.runs = append(m.runs, run{a, b, n})
 }
 
-// anchors returns lines that occur once in each range, as many as have the same order in both. If
-// heads is set, it returns only lines that begin a paragraph, if there are any: few lines within
-// the paragraphs are then left to match.
+// anchors returns pairs of equal lines at which match splits a[a0:a1] and b[b0:b1]; see once. If
+// heads is set and there are such pairs, it returns only lines that begin a paragraph. Few lines
+// within the paragraphs are then left to match.
 func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	if m.ids == nil {
 		m.ids = make(map[string]int32)
@@ -206,8 +206,8 @@ func rangeOf(x, y int) []int {
 	return all
 }
 
-// once returns the given lines that occur once in each text, as many as have the same order in
-// both.
+// once returns pairs of equal lines, as many as have the same order in both texts. Each line of a
+// pair occurs once among linesA and once among linesB, which hold indexes.
 func (m *matcher) once(linesA, linesB []int) []run {
 	for _, i := range linesA {
 		m.seen[m.number(&m.numA[i], m.a[i])].inA++
