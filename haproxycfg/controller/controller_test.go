@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,9 +173,9 @@ func TestForceThatTakesLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		eu1 := newFakeCluster()
 		c := newController(t, eu1)
-		slow := false
+		var slow atomic.Bool
 		c.Dir.Check = func(context.Context, haproxycfg.Valid) error {
-			if slow {
+			if slow.Load() {
 				time.Sleep(time.Minute)
 			}
 			return nil
@@ -184,7 +185,7 @@ func TestForceThatTakesLong(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			eu1.set(t, 30090, "10.0.0.1")
 			time.Sleep(2 * time.Second)
-			slow = true
+			slow.Store(true)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			_, err := c.Force(ctx, "")
