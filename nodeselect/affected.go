@@ -77,12 +77,11 @@ func memberChanges(before, after *Pool) []memberChange {
 // affects reports whether the subset of a service may differ between the two pools. ready are the
 // nodes with a ready pod of the service, if known.
 //
-// A service is affected if a node of its subset changes. A node outside of the subset matters only
-// if it can enter, which follows from how Pick works: the subset is the nodes of best rank among
-// the Eligible ones and those to Avoid that are in use, and each zone has a share of the places. So
-// a node outside that leaves changes nothing, and a node that joins matters if it ranks before the
-// last node of its zone. The share of a zone depends on the number of its nodes only while the zone
-// has fewer nodes than its share.
+// A service is affected if a node of its subset changes. A change of another node matters only if
+// that node can enter the subset. Pick takes the nodes of best rank, and each zone has a share of
+// the places. So a node outside of the subset can leave the cluster without effect, and a node that
+// joins the cluster enters if it ranks before the last node of its zone. It may also enter if all
+// nodes of its zone are in use, because the share of the zone may grow then.
 func (c *poolChange) affects(s *service, ready []string) bool {
 	for i := range s.nodes {
 		if slices.Contains(c.identities, s.nodes[i].Identity) {

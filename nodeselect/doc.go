@@ -30,7 +30,7 @@
 // [NotCordoned] explains why. A [Predicate] is a function of a node and a time, so a program can
 // add its own.
 //
-// A signal never makes a subset empty. A node to Avoid stays in its subsets, and enters others if
+// A signal never makes a subset empty. A avoided node stays in its subsets, and enters others if
 // there are too few Eligible nodes. Excluded nodes are picked if there are no others. Only a node
 // without a usable address is never picked. Selection.Findings contains the reason for each node
 // that is not Eligible. Selection.Problems contains a warning if such nodes are picked.

@@ -112,9 +112,10 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// TrimNode returns the parts of a node that this package reads. A cache of trimmed nodes is small,
-// because most of a node is images and managed fields, and equal nodes are equal values: messages
-// and heartbeat times of conditions are left out. The result shares memory with n.
+// TrimNode returns a node with only the fields that this package reads, for a cache. Images and
+// managed fields, which are most of a node, are left out. Messages and heartbeat times of
+// conditions are left out too, so a heartbeat does not change the result. The result shares memory
+// with n.
 func TrimNode(n *corev1.Node) *corev1.Node {
 	trimmed := &corev1.Node{ObjectMeta: trimMeta(&n.ObjectMeta), Spec: n.Spec}
 	trimmed.Labels = n.Labels
@@ -133,9 +134,9 @@ func TrimNode(n *corev1.Node) *corev1.Node {
 	return trimmed
 }
 
-// TrimService returns the parts of a service that this package reads, with the annotations that a
-// names and no others. Of a service without node ports little more than name and type is left: just
-// enough to say why it cannot be used.
+// TrimService returns a service with only the fields that this package reads, and only the
+// annotations with the prefix of a. If the service has no node ports, the result has little more
+// than name and type, which suffice to explain why the service cannot be used.
 func (a Annotations) TrimService(s *corev1.Service) *corev1.Service {
 	trimmed := &corev1.Service{ObjectMeta: trimMeta(&s.ObjectMeta)}
 	trimmed.Spec.Type = s.Spec.Type

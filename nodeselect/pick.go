@@ -7,10 +7,11 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, sorted by name. key is Ref.Key. current is the present
-// subset of the service; nil if unknown. Pick reads only the Identity of its nodes.
+// Pick returns the nodes for a service, sorted by name. key is "namespace/name" of the service
+// (Ref.Key). current are the nodes that the service uses now; nil if unknown. Pick reads only their
+// Identity.
 //
-// Pick chooses the nodes of best rank among the Eligible nodes and the nodes to Avoid that are in
+// Pick chooses the nodes of best rank among the Eligible nodes and the avoided nodes that are in
 // current. With Sticky, nodes of current stay regardless of rank. If places are left, other nodes
 // to Avoid fill them. If the result is still empty, Pick chooses among the Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
@@ -51,8 +52,8 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 	return r.AppendTop(dst, key, k)
 }
 
-// keep returns the subset with the nodes of current that may stay: nodes to Avoid, and with Sticky
-// Eligible nodes too. picked are the best Eligible nodes.
+// keep gives places to the nodes of current that may stay: avoided nodes, and with Sticky also
+// Eligible nodes. picked are the best Eligible nodes. The result has at most p.size nodes.
 func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
 	in := make(map[string]bool, len(picked)+len(current))
 	var stay []hashring.Node
@@ -89,13 +90,13 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
-// fill adds nodes to Avoid until the subset is full. It stops ranking when enough candidates are
-// known, because speed matters: when a control plane is lost, all nodes are to Avoid, and Pick
-// calls fill for every service.
+// fill adds avoided nodes until the subset is full. It ranks only as many of them as can get a
+// place, because it must be fast: when a control plane is lost, all nodes of a cluster are avoided,
+// and Pick calls fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))
-	room := maps.Clone(p.avoidable) // number of further nodes to Avoid in each zone
+	room := maps.Clone(p.avoidable) // number of further avoided nodes in each zone
 	for _, n := range picked {
 		in[n.Name] = true
 		if p.members[p.index[n.Name]].verdict == Avoid {

@@ -61,7 +61,7 @@ type Selector struct {
 	Address AddressPolicy
 	// Spread picks nodes evenly from all zones; see hashring.Ring.Spread.
 	Spread bool
-	// Sticky keeps the nodes of the current subset while they are Eligible or to Avoid, even if a
+	// Sticky keeps the nodes of the current subset while they are Eligible or avoided, even if a
 	// node of better rank joins the cluster. So nodes that join change no subset. The price:
 	// subsets depend on history, so a program must store the current ones and share them with other
 	// processes; new nodes get no traffic until old ones leave; and zones become balanced only as
@@ -87,7 +87,7 @@ type Pool struct {
 	findings []Finding                    // sorted by node name
 	problems []Problem
 
-	avoidable map[string]int // number of nodes to Avoid in each zone
+	avoidable map[string]int // number of avoided nodes in each zone
 }
 
 type member struct {
@@ -118,7 +118,7 @@ func (s Selector) predicates() []Predicate {
 // pool returns the pool of judged candidates. It does not change them.
 func (s Selector) pool(candidates []*candidate) *Pool {
 	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(candidates))}
-	// Among nodes with the same identity the best one is chosen.
+	// Only one of several nodes with the same identity is chosen.
 	chosen := make([]*candidate, 0, len(candidates))
 	var duplicates []*candidate
 	for _, c := range candidates {

@@ -12,12 +12,12 @@ import (
 type Verdict uint8
 
 const (
-	// Eligible nodes are picked.
+	// Eligible means that a node may enter all subsets.
 	Eligible Verdict = iota
-	// Avoid: such a node stays in subsets that contain it already. It enters a subset only if there
-	// are fewer Eligible nodes than places.
+	// Avoid means that a node stays in the subsets that contain it, and enters another subset only
+	// if there are fewer Eligible nodes than places. The documentation calls such nodes avoided.
 	Avoid
-	// Excluded nodes are picked only if the cluster has no Eligible node and no node to Avoid. So a
+	// Excluded nodes are picked only if the cluster has no Eligible node and no avoided node. So a
 	// signal never makes a subset empty.
 	Excluded
 	// Unusable nodes are never picked: they have no address, or another node has the same identity.
@@ -83,9 +83,9 @@ func DefaultPredicates() []Predicate {
 	}
 }
 
-// NotExcluded excludes nodes with the label ExcludeLabel. The value "false", or another form of
-// false that strconv.ParseBool reads, turns the label off. All other values exclude the node; the
-// usual one is empty.
+// NotExcluded excludes nodes with the label ExcludeLabel. The label has no effect if
+// strconv.ParseBool reads its value as false. All other values exclude the node, also the usual
+// one, which is empty.
 func NotExcluded(node *corev1.Node, _ time.Time) (Verdict, string) {
 	value, ok := node.Labels[ExcludeLabel]
 	if !ok {

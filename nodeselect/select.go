@@ -31,7 +31,7 @@ func (s Selection) Subsets() Subsets {
 
 // Select resolves refs and picks the nodes of each service that they name. Predicates judge nodes
 // as of now. current are the nodes that each service uses now; nil if unknown. They affect the
-// result only with Selector.Sticky, or if some of them are nodes to Avoid; see Pool.Pick.
+// result only with Selector.Sticky, or if some of them are avoided nodes; see Pool.Pick.
 //
 // A ref that cannot be resolved is a problem and has no target. Other refs are not affected. If
 // Annotations.AgentPorts gives the agent port of a service to another one, the target has no agent

@@ -76,7 +76,7 @@ func TestPickIsRendezvous(t *testing.T) {
 	}
 }
 
-// The oracle is one ring for each service, of the Eligible nodes and the nodes to Avoid in its
+// The oracle is one ring for each service, of the Eligible nodes and the avoided nodes in its
 // current subset. Pick gets the same result from one ring for all services.
 func TestPickKeepsAvoided(t *testing.T) {
 	for _, spread := range []bool{false, true} {
@@ -109,7 +109,7 @@ func TestPickKeepsAvoided(t *testing.T) {
 					allowed = append(allowed, hashring.Node{Name: node.Name, Zone: node.Labels[corev1.LabelTopologyZone]})
 				}
 				if eligible < s.Size {
-					continue // further nodes to Avoid fill the subset, which the oracle does not do
+					continue // further avoided nodes fill the subset, which the oracle does not do
 				}
 				ring, err := hashring.New(allowed...)
 				require.NoError(t, err)

@@ -14,10 +14,9 @@ import (
 // resolved in between.
 //
 // An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
-// time. Apart from that it examines only what a change can affect: for a node that leaves, the
-// services that had it; for a node that joins, one comparison for each service and one pick for
-// each service that the node belongs to; for a service, its own refs and the services that ask for
-// the same agent port.
+// time, but it resolves and picks only for services that the change may affect. For a changed node
+// these are the services that use the node or may use it now. For a changed service these are the
+// service itself and the services that ask for the same agent port.
 //
 // Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
 // returned values.
@@ -45,7 +44,7 @@ type resolution struct {
 	problems []Problem
 }
 
-// service is a service that refs name.
+// service is the state of one service that the refs name.
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs
@@ -63,7 +62,7 @@ type service struct {
 	last      []zoneLast // the node of least rank in each zone
 }
 
-// subset is the nodes of a service.
+// subset is the result of a pick for one service.
 type subset struct {
 	nodes      []Node
 	restricted bool    // only nodes with a ready pod were candidates

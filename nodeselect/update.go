@@ -40,8 +40,8 @@ func (u *update) setRefs(refs []Ref) {
 	u.resolutions = make([]resolution, len(refs))
 	u.services = make(map[string]*service, len(refs))
 	u.order = nil
-	// One allocation for all new services, and one for their lists of refs, most of which have one
-	// element.
+	// One allocation for all new services, and one for their lists of refs. Most services have one
+	// ref.
 	added, positions := make([]service, 0, len(refs)), make([]int32, len(refs))
 	for i, ref := range refs {
 		key := ref.Key()
@@ -153,8 +153,8 @@ func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []stri
 	return slices.Compact(changed)
 }
 
-// same reports whether the pool is the same with c as with other. Verdict and reason are not
-// compared.
+// same reports whether c and other are equal in all that a pool reads, apart from verdict and
+// reason.
 func (c *candidate) same(other *candidate) bool {
 	return c.Node == other.Node && c.unreachable == other.unreachable &&
 		c.source.CreationTimestamp.Equal(&other.source.CreationTimestamp)

@@ -106,7 +106,7 @@ func (t transformed[T]) GetObjectMeta() metav1.Object { return t.object }
 
 // Transformer makes the Reflector transform each object of a streamed list when it arrives. Without
 // it, the Reflector would hold all objects untransformed until the list is complete. An object that
-// Transform drops becomes its key.
+// Transform drops is replaced by its key.
 func (s *storeAdapter[T]) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) {
 		t, ok := obj.(T)

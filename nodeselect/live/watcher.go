@@ -75,7 +75,7 @@ type Snapshot struct {
 	// Changed names the differences from the Snapshot before.
 	Changed nodeselect.Changed
 	// Err is nil while the API server answers and its answers are plausible. Otherwise the error
-	// states the reason and the start, and the other fields are the last good state.
+	// states the reason and since when, and the other fields are the last good state.
 	Err error
 }
 

@@ -114,7 +114,7 @@ func TestWatcherFollows(t *testing.T) {
 	require.Len(t, first.Selection.Targets, 1)
 	require.Equal(t, 50, first.Selection.Targets[0].WeightPercent)
 	require.Equal(t, "Service media/inner: spec.type: ClusterIP has no node ports; want NodePort or LoadBalancer", first.Selection.Problems[0].Error())
-	// The Selection equals that of Select for the same objects.
+	// Select returns the same targets for the same objects.
 	want := w.Selector.Select(nodeselect.NewObjects(nodes, []*corev1.Service{tracks}), refs[:1], time.Now(), nil)
 	require.Equal(t, want.Targets, first.Selection.Targets)
 
