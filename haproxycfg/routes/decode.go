@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -13,8 +14,10 @@ import (
 // nodes.
 type decoder struct {
 	file         string
-	budget       int // nodes that the decoder may still visit
-	limit        int // of routes
+	budget       int                   // nodes that the decoder may still visit
+	limit        int                   // of routes
+	listed       bool                  // a document had a list of routes
+	faults       map[*yaml.Node]string // entries that the parser could not read, and why
 	report       func(line int, field, message string)
 	declarations []declaration
 }
@@ -28,6 +31,11 @@ type fields []struct {
 
 func (d *decoder) document(root *yaml.Node) {
 	if root.Kind == yaml.SequenceNode {
+		if d.listed { // A line "---" in the middle of the list ended the document.
+			d.report(root.Line, "routes", `the "---" above ends the list; the entries after it are used too`)
+			d.routes(root, "routes")
+			return
+		}
 		d.report(root.Line, "", `must be a mapping; put the list under "routes:"`)
 		return
 	}
@@ -47,6 +55,7 @@ func (d *decoder) routes(list *yaml.Node, at string) {
 	if deref(list).ShortTag() == "!!null" { // The file has comments in place of all routes.
 		return
 	}
+	d.listed = true
 	d.sequence(list, at, func(n *yaml.Node, at string) bool {
 		if len(d.declarations) == d.limit {
 			d.report(n.Line, at, tooManyRoutes)
@@ -63,6 +72,10 @@ func (d *decoder) routes(list *yaml.Node, at string) {
 
 // route reads one route, and keeps it if the route has no problem.
 func (d *decoder) route(n *yaml.Node, at string) {
+	if fault, ok := d.faults[n]; ok {
+		d.report(n.Line, at, fault+"; this entry is left out")
+		return
+	}
 	outer := d.report
 	defer func() { d.report = outer }()
 	var bad []string // the fields with a problem
@@ -150,7 +163,11 @@ func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 		k, v := m.Content[i], m.Content[i+1]
 		name := deref(k).Value
 		j := known.index(name)
-		if deref(k).Kind != yaml.ScalarNode || j < 0 {
+		if key := deref(k); key.Kind != yaml.ScalarNode || key.ShortTag() == "!!null" {
+			d.report(k.Line, cmp.Or(at, "routes"), "has a key that must be the name of a field, not "+kind(key))
+			continue
+		}
+		if j < 0 {
 			if at != "" || !strings.HasPrefix(name, "x-") {
 				d.report(k.Line, join(at, fieldName(name)), known.unknown(deref(k)))
 			}

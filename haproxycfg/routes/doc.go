@@ -72,8 +72,12 @@
 //   - If a key is unknown, its intended effect is unknown too.
 //
 // A route that is left out hides nothing: a shorter path of the same host, or the wildcard above
-// it, serves its requests. A file that is not well-formed has no routes. A program that has an
-// older table of the file should keep that table.
+// it, serves its requests.
+//
+// In a file that is not well-formed, the fault costs the entry that contains it: Parse reads the
+// other entries one by one. A line between entries that belongs to nothing, such as a conflict
+// marker, is a problem too. A file in which Parse finds no entry has no routes. A program that has
+// an older table of the file should keep that table.
 //
 // Two routes conflict if they have the same host, path and exactness, even if the rest is equal.
 // The first one stays.

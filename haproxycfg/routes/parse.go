@@ -27,8 +27,9 @@ const (
 
 // Parse reads a declaration file, YAML or JSON. file is its name in problems.
 //
-// Parse leaves out each route that has a problem, and keeps the others. It keeps no route of a file
-// that is not well-formed, is larger than MaxFileBytes, or has no "routes". Problems are sorted by
+// Parse leaves out each route that has a problem, and keeps the others. In a file that is not
+// well-formed, the fault costs the entry that contains it. Parse keeps no route of a file in which it
+// finds no entry, that is larger than MaxFileBytes, or that has no "routes". Problems are sorted by
 // line. Each has File and Line, and has Field unless it is about the whole file. Parse returns at
 // most 10,000 problems. If there are more, the last one reports that.
 func Parse(file string, data []byte) (Table, []Problem) {
@@ -39,8 +40,12 @@ func Parse(file string, data []byte) (Table, []Problem) {
 		return whole(1, fmt.Sprintf("the file has %d bytes, more than %d", len(data), MaxFileBytes))
 	}
 	roots, syntax := documents(data)
+	var rest salvaged
 	if syntax != nil {
-		return whole(syntax.line, syntax.message)
+		if rest = salvage(data); rest.entries == 0 {
+			return whole(syntax.line, syntax.message)
+		}
+		roots = rest.roots
 	}
 	if len(roots) == 0 {
 		return whole(1, "the file is empty; an intended empty table says routes: []")
@@ -50,11 +55,18 @@ func Parse(file string, data []byte) (Table, []Problem) {
 		file:   file,
 		budget: len(data) + aliasBudget,
 		limit:  MaxRoutes,
+		faults: rest.faults,
 		report: func(line int, field, message string) {
 			if len(problems) <= maxProblems {
 				problems = append(problems, Problem{file, max(line, 1), field, message})
 			}
 		},
+	}
+	if syntax != nil && len(rest.faults) == 0 && len(rest.others) == 0 {
+		rest.others = []syntaxError{*syntax}
+	}
+	for _, fault := range rest.others {
+		d.report(fault.line, "routes", fault.message+"; the entries around it are used")
 	}
 	for _, root := range roots {
 		d.document(root)
@@ -191,7 +203,7 @@ func (r *jsonReader) value() (*yaml.Node, error) {
 	return n, err
 }
 
-// syntaxError is a fault that makes a whole file unreadable.
+// syntaxError is a fault that the parser of a file or of one entry returns.
 type syntaxError struct {
 	line    int
 	message string
