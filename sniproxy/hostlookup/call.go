@@ -50,7 +50,7 @@ type call struct {
 	refresh  bool  // the call updates a stale endpoint, so it is wanted without waiters
 	begun    bool  // the semaphore has let the call in
 	finished bool  // result is set
-	overdue  error // not nil: the call is finished by its time-out, and the source has not returned
+	overdue  error // not nil: the call is finished by its timeout, and the source has not returned
 	cancel   context.CancelFunc
 }
 
@@ -128,8 +128,9 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	case c == nil:
 		c = k.start(host)
 	}
-	// The source has precedence over a stale endpoint, because it may know a better one. The
-	// exceptions are an overdue call, and the user's settings.
+	// The source has precedence over a stale endpoint, because it may know a better one. A lookup
+	// gets the stale endpoint at once in three cases only: the call is overdue, StaleAfter is
+	// negative, or the endpoint is within StaleWhileRevalidate.
 	if e != nil && (c.overdue != nil || k.cfg.staleAfter == 0 || now < later(e.Value.expires, k.cfg.revalidate)) {
 		c.refresh = true
 		k.extendStale(e, now, k.cfg.recheck)
@@ -141,8 +142,8 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 
 // stopWaiting ends the wait of one lookup for c. It returns the result of c or the stale endpoint,
 // if there is one. With slow, the source is slow; later lookups then get the stale endpoint at
-// once, until the source answers, and a lookup without a result goes on waiting. Without slow, the
-// lookup's context has ended.
+// once, until the source answers, and a lookup without a result continues to wait. Without slow,
+// the lookup's context has ended.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -219,7 +220,7 @@ func (k *core) run(c *call) {
 	if closed {
 		cancel()
 	}
-	// The lookups stop waiting at the time-out, even if the source does not return then.
+	// The lookups stop waiting at the timeout, even if the source does not return then.
 	late := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(late)
@@ -277,7 +278,7 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 }
 
 // finish stores the outcome of a call and wakes the waiters. Only the first finish of a call does
-// that: the time-out may come before the source returns. After the source has returned, a lookup
+// that: the timeout may come before the source returns. After the source has returned, a lookup
 // of the host starts another call.
 func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()

@@ -14,18 +14,9 @@ const clockTick = 10 * time.Millisecond
 // virtual machine. So while there are lookups, a goroutine reads the time every tick, and hits use
 // that coarse time. The goroutine ends after a tick without lookups.
 type clock struct {
-	coarse atomic.Int64 // 0 while run does not run
+	coarse atomic.Int64 // the time of the last tick; 0 while run does not run
 	base   time.Time
 	custom func() time.Time // Cache.Clock, or nil
-}
-
-// coarseNow returns the time for a hit. If ticking is false, run should be started; a custom
-// clock is always read, and counts as ticking.
-func (c *clock) coarseNow() (now int64, ticking bool) {
-	if now = c.coarse.Load(); now != 0 {
-		return now, true
-	}
-	return c.now(), c.custom != nil
 }
 
 // now returns the exact time.

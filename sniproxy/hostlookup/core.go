@@ -162,7 +162,11 @@ func (k *core) hit(host string) (*item, Level) {
 	if e == nil {
 		return nil, Miss
 	}
-	now, ticking := k.clock.coarseNow()
+	now := k.clock.coarse.Load()
+	ticking := now != 0
+	if !ticking {
+		now = k.clock.now()
+	}
 	until, level := unpackState(e.Value.state.Load())
 	if now >= until {
 		return nil, Miss
@@ -195,8 +199,12 @@ func (k *core) order(e *item) *lru {
 	return k.negative
 }
 
-// startClock starts the coarse clock if it does not run.
+// startClock starts the goroutine that updates the coarse time, if it does not run. A custom clock
+// has no coarse time.
 func (k *core) startClock() {
+	if k.clock.custom != nil {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ticking || k.closed {
