@@ -75,7 +75,7 @@ type Log struct {
 // for use.
 type Defaults struct {
 	Timeouts
-	// Client is the longest silence of a client from which HAProxy expects data; 0 means 60s.
+	// Client is the longest time that HAProxy waits for data from a client; 0 means 60s.
 	Client time.Duration
 	// ClientFin replaces Client after one direction of the connection is closed; 0 means 30s.
 	ClientFin time.Duration
@@ -117,10 +117,10 @@ type Timeouts struct {
 	Connect time.Duration
 	// Queue bounds the time that a request waits for a free server; 0 means 5s.
 	Queue time.Duration
-	// Server is the longest silence of a server from which HAProxy expects data; 0 means 60s.
+	// Server is the longest time that HAProxy waits for data from a server; 0 means 60s.
 	Server time.Duration
-	// Tunnel is the longest silence of both sides of an upgraded connection, such as a
-	// WebSocket; 0 means 1h.
+	// Tunnel is the longest time without data in both directions of an upgraded connection, such
+	// as a WebSocket; 0 means 1h.
 	Tunnel time.Duration
 	// Check bounds a health check or agent check after it has connected; 0 means 2s.
 	Check time.Duration
@@ -130,7 +130,7 @@ type Timeouts struct {
 type Frontend struct {
 	// Name consists of letters, digits and "-_.:".
 	Name string
-	// Binds are the addresses that it listens on.
+	// Binds are the addresses that the frontend listens on.
 	Binds []Bind
 	// MaxConn is the largest number of connections at once; 0 means the limit of the process.
 	MaxConn int

@@ -156,7 +156,8 @@ func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	return h
 }
 
-// distinctName returns name, or if another backend has it, a name with the whole hash of the key.
+// distinctName returns name. If another backend has that name, it returns one with the whole hash
+// of the key instead.
 // Anybody can find two routes of one service with the same short hash within a second. Two backends
 // of one name would make the whole configuration invalid, so a person who declares one route could
 // break all others.

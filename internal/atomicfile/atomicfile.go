@@ -82,7 +82,7 @@ func SyncDir(dir string) error {
 }
 
 // named returns an error about the temporary file as an error about file. The temporary file has
-// another name each time, and a caller that logs an error once compares the text.
+// another name each time, and callers that log the same error only once compare its text.
 func named(file string, err error) error {
 	var path *fs.PathError
 	var link *os.LinkError
