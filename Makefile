@@ -36,7 +36,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo test vet e2e bench bench-peers fuzz lint ci ci-full test-repeated test-haproxys e2e-repeated \
+.PHONY: demo test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated test-haproxys e2e-repeated \
 	haproxy cc test-tools network peers
 
 demo: haproxy
@@ -50,8 +50,13 @@ PARALLEL := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
 test test-repeated test-haproxys: export GOFLAGS := $(GOFLAGS) $(TESTFLAGS)
 test:
 	$(MAKE) --no-print-directory -j 2 test-tools vet
+	$(MAKE) --no-print-directory -j 2 --output-sync=target test-packages test-comparisons
+
+test-packages:
 	$(GO) test -shuffle=on -vet=off -p $(PARALLEL) ./...
-	cd $(BENCHMODULE) && $(GO) test -vet=off ./...
+
+test-comparisons:
+	cd $(BENCHMODULE) && $(GO) test -shuffle=on -vet=off ./...
 
 vet: cc
 	$(GO) vet ./...
