@@ -19,9 +19,9 @@ type AgentPort struct {
 // each Service that does not get the port it asks for, the oldest Service first.
 //
 // A port has one owner: the oldest Service that asks for it, and of equally old ones the first by
-// namespace and name. So the agents of all nodes and the balancer agree without communication. A
-// reserved port and a node port of any Service are never agent ports. A Service without node ports
-// gets no agent port, because it receives no traffic from outside; it causes no Problem either.
+// namespace and name. So the agents of all nodes and the balancer find the same owner without
+// communication. A reserved port and a node port of any Service are never agent ports. A Service
+// without node ports receives no traffic from outside, so it gets no agent port and no Problem.
 func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPort, []Problem) {
 	p := newAgentPorts(a, reserved)
 	p.addAll(objects.Services)
@@ -96,8 +96,8 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// edit applies insert or remove to the lists of all ports that a service names, and appends those
-// ports to ports. The caller assigns them again.
+// edit applies edit, which is insert or remove, to the lists of all ports that a service names. It
+// appends those ports to ports; the caller then calls assign for each of them.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports

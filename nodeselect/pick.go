@@ -12,8 +12,8 @@ import (
 // Identity.
 //
 // Pick chooses the nodes of best rank among the Eligible nodes and the avoided nodes that are in
-// current. With Sticky, nodes of current stay regardless of rank. If places are left, other nodes
-// to Avoid fill them. If the result is still empty, Pick chooses among the Excluded nodes.
+// current. With Sticky, nodes of current stay regardless of rank. If places are left, other avoided
+// nodes fill them. If the result is still empty, Pick chooses among the Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)

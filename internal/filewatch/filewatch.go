@@ -3,7 +3,7 @@
 // A [Watcher] gets events from the operating system, through fsnotify, and also calls stat for the
 // files at intervals. The second way is slower. It finds changes that cause no event: on a network
 // file system, behind a symbolic link to another directory, and if the operating system loses
-// events or has no more watches.
+// events or has no more watches. A Watcher reads no files, and holds one entry for each in memory.
 package filewatch
 
 import (

@@ -25,7 +25,7 @@ func (e *Error) Error() string {
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Err }
 
-// health calls report when the server stops to answer, and when it answers again.
+// health calls report when the server stops answering, and when it answers again.
 type health struct {
 	done     <-chan struct{} // closed when Run ends; failures after that are not reported
 	resource string

@@ -122,7 +122,7 @@ func podsOf(slice *discoveryv1.EndpointSlice) slicePods {
 	return pods
 }
 
-// podState is the state of a pod, a better one being greater.
+// podState is the state of a pod. A better state is greater.
 type podState uint8
 
 const (
@@ -131,8 +131,8 @@ const (
 	podReady
 )
 
-// podStateOf reads the conditions of an endpoint. By the API, an endpoint without the condition
-// ready is ready.
+// podStateOf reads the conditions of an endpoint. An endpoint without the condition ready is ready;
+// the API defines it so.
 func podStateOf(e *discoveryv1.Endpoint) podState {
 	c := &e.Conditions
 	switch {

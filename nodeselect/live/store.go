@@ -10,7 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// confirmAfter is how long objects are kept that a doubtful list lacks.
+// confirmAfter is how long a store keeps the objects that a doubtful list lacks. The comment of
+// store defines which lists are doubtful.
 const confirmAfter = 5 * time.Minute
 
 // store holds the objects of one kind. It is the kubewatch.Sink of a source, and reports

@@ -51,7 +51,7 @@ type Watcher struct {
 	// minute, and not at all if the API server forbids them. Until they can be read, such services
 	// get nodes without regard to pods.
 	LocalEndpoints bool
-	// Logger logs when the API server stops to answer and when it answers again. nil logs nothing.
+	// Logger logs when the API server stops answering and when it answers again. nil logs nothing.
 	Logger *slog.Logger
 
 	once    sync.Once
@@ -119,8 +119,8 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // a list that lacks more than half of the nodes, services or EndpointSlices of the list before: an
 // API server with an empty store, or a wrong server behind a proxy, must not take all servers away
 // at once. The missing objects remain for five minutes in which the API server answers. After an
-// empty list they remain until other objects appear; the Service and EndpointSlice that the API
-// server creates for itself do not count. Deletions that Run watches take effect at once, however
+// empty list the five minutes begin only when objects appear; the Service and EndpointSlice that
+// the API server creates for itself do not count. Deletions that Run watches take effect at once, however
 // many there are. The first list is not compared with anything.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
