@@ -115,6 +115,7 @@ var directImports = map[string]map[string]string{
 		"k8s.io/client-go":                "leader election and the client of Leases",
 	},
 	"sniproxy": {
+		module + "/internal/specialaddr": "addresses that an endpoint must not have",
 		module + "/sniproxy/hostlookup":  "where a host's connections go",
 		module + "/sniproxy/peek":        "which host it is",
 		module + "/sniproxy/relay":       "carrying the bytes",

@@ -8,71 +8,75 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/headgate/headgate/internal/specialaddr"
 )
 
-// specialRange is a range of addresses that the Server connects to only if AllowEndpoints has a
-// prefix within it.
-type specialRange struct {
-	name   string
-	prefix netip.Prefix
-	never  bool // AllowEndpoints cannot allow it
-}
+// endpointRule states whether a Server connects to addresses of one kind.
+type endpointRule uint8
 
-// specialRanges protects this machine from a wrong or malicious lookup. RFC 6890 lists such ranges.
-// Private ranges are not special: upstreams have such addresses.
-var specialRanges = []specialRange{
-	{"loopback", netip.MustParsePrefix("127.0.0.0/8"), false},
-	{"loopback", netip.MustParsePrefix("::1/128"), false},
-	{"link-local", netip.MustParsePrefix("169.254.0.0/16"), false}, // clouds serve credentials here
-	{"link-local", netip.MustParsePrefix("fe80::/10"), false},
-	{"unspecified", netip.MustParsePrefix("0.0.0.0/8"), true},
-	{"unspecified", netip.MustParsePrefix("::/128"), true},
-	{"multicast", netip.MustParsePrefix("224.0.0.0/4"), true},
-	{"multicast", netip.MustParsePrefix("ff00::/8"), true},
-	{"reserved", netip.MustParsePrefix("240.0.0.0/4"), true}, // 255.255.255.255 included
-}
+const (
+	always    endpointRule = iota
+	ifAllowed              // only if AllowEndpoints has a prefix within the range
+	never
+)
 
-// nat64 is the prefix of IPv4 addresses behind a translator (RFC 6052 section 2.1).
-var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+// endpointRules protect this machine and its cloud from a wrong or malicious lookup. Private
+// addresses are ordinary, because upstreams have them. So are the ranges for documentation and
+// measurements: they lead to nothing that needs protection.
+var endpointRules = map[specialaddr.Kind]endpointRule{
+	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
+	specialaddr.Unspecified: never, specialaddr.Multicast: never, specialaddr.Broadcast: never, specialaddr.Reserved: never,
+}
 
 // guard checks the addresses that a Server connects to.
 type guard struct {
 	allow      []netip.Prefix
 	deny       []netip.Prefix
+	nat64      []netip.Prefix      // of the site
 	localAddrs func() []netip.Addr // the addresses of this machine, sorted
 
-	listeners atomic.Pointer[[]netip.AddrPort] // of this Server; an unspecified address means all
+	listeners atomic.Pointer[[]netip.AddrPort] // of this process; an unspecified address means all
 	mu        sync.Mutex                       // serializes changes of listeners
 }
 
 // check returns an error if the Server must not connect to target. proxyDestination is the address
 // that the client connected to according to a PROXY header, if there is one: behind a balancer it
-// may lead back to this Server. check runs after DNS.
+// may lead back to this Server. check runs after DNS. An IPv6 address that carries an IPv4 address
+// must pass the checks with both.
 func (g *guard) check(target, proxyDestination netip.AddrPort) error {
-	given := target.Addr().Unmap().WithZone("")
-	ip := given
-	if nat64.Contains(ip) {
-		b := ip.As16()
-		ip = netip.AddrFrom4([4]byte(b[12:]))
-	}
-	local := ip.IsLoopback() || g.isLocal(ip)
-	if local && g.isListener(ip, target.Port()) ||
-		proxyDestination.IsValid() && proxyDestination == netip.AddrPortFrom(ip, target.Port()) {
-		return fmt.Errorf("%w: this server listens on %v", ErrLoop, target)
-	}
-	for _, s := range specialRanges {
-		if s.prefix.Contains(ip) && (s.never || !g.allows(ip, s.prefix.Bits())) {
-			return fmt.Errorf("%w: %v is %s", ErrForbidden, target, s.name)
+	var buf [specialaddr.MaxForms]netip.Addr
+	forms := specialaddr.AppendForms(buf[:0], target.Addr(), g.nat64...)
+	for _, ip := range forms {
+		if g.isListener(ip, target.Port()) || proxyDestination.IsValid() && proxyDestination == netip.AddrPortFrom(ip, target.Port()) {
+			return fmt.Errorf("%w: this server listens on %v", ErrLoop, target)
 		}
 	}
-	switch {
-	case local && !ip.IsLoopback() && !g.allows(ip, ip.BitLen()):
-		return fmt.Errorf("%w: %v is an address of this machine", ErrForbidden, target)
-	case len(g.allow) > 0 && !g.allows(ip, 0):
+	for _, ip := range forms {
+		if err := g.checkForm(ip, target); err != nil {
+			return err
+		}
+	}
+	if len(g.allow) > 0 && !g.allows(forms[0], 0) && !(g.isTranslated(forms[0]) && g.allows(forms[1], 0)) {
 		return fmt.Errorf("%w: %v is in no allowed network", ErrForbidden, target)
 	}
+	return nil
+}
+
+// checkForm checks one form of the address of target, except against the listeners and against the
+// networks that are the only allowed ones.
+func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
+	if r, ok := specialaddr.Find(ip); ok {
+		rule := endpointRules[r.Kind]
+		if rule == never || rule == ifAllowed && !g.allows(ip, r.Prefix.Bits()) {
+			return fmt.Errorf("%w: %v is %v", ErrForbidden, target, r)
+		}
+	}
+	if !ip.IsLoopback() && g.isLocal(ip) && !g.allows(ip, ip.BitLen()) {
+		return fmt.Errorf("%w: %v is an address of this machine", ErrForbidden, target)
+	}
 	for _, p := range g.deny {
-		if p.Contains(ip) || p.Contains(given) {
+		if p.Contains(ip) {
 			return fmt.Errorf("%w: %v is in a denied network", ErrForbidden, target)
 		}
 	}
@@ -90,6 +94,12 @@ func (g *guard) allows(ip netip.Addr, bits int) bool {
 	return false
 }
 
+// isTranslated reports whether a NAT64 translator sends packets for ip to the IPv4 address that ip
+// carries.
+func (g *guard) isTranslated(ip netip.Addr) bool {
+	return specialaddr.NAT64.Contains(ip) || slices.ContainsFunc(g.nat64, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
 func (g *guard) isLocal(ip netip.Addr) bool {
 	_, ok := slices.BinarySearchFunc(g.localAddrs(), ip, netip.Addr.Compare)
 	return ok
@@ -101,7 +111,7 @@ func (g *guard) isListener(ip netip.Addr, port uint16) bool {
 		return false
 	}
 	for _, l := range *all {
-		if l.Port() == port && (l.Addr().IsUnspecified() || l.Addr() == ip) {
+		if l.Port() == port && (l.Addr() == ip || l.Addr().IsUnspecified() && (ip.IsLoopback() || g.isLocal(ip))) {
 			return true
 		}
 	}

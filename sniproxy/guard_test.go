@@ -29,32 +29,63 @@ func TestGuard(t *testing.T) {
 		want        map[string]error
 	}{
 		"as it is": {nil, nil, none, map[string]error{
-			"10.0.0.24:443":         nil,
-			"192.0.2.1:80":          nil,
-			"[2001:db8::24]:443":    nil,
-			"[fd00::1]:443":         nil,
-			"127.0.0.1:80":          ErrForbidden,
-			"127.9.9.9:80":          ErrForbidden,
-			"[::1]:80":              ErrForbidden,
-			"[::ffff:127.0.0.1]:80": ErrForbidden,
-			"[64:ff9b::7f00:1]:80":  ErrForbidden, // 127.0.0.1 behind a translator
-			"[64:ff9b::a00:18]:80":  nil,
-			"169.254.169.254:80":    ErrForbidden,
-			"[fe80::1]:80":          ErrForbidden,
-			"0.0.0.0:80":            ErrForbidden,
-			"0.1.2.3:80":            ErrForbidden,
-			"[::]:80":               ErrForbidden,
-			"224.0.0.1:80":          ErrForbidden,
-			"255.255.255.255:80":    ErrForbidden,
-			"[ff02::1]:80":          ErrForbidden,
-			"10.0.0.5:80":           ErrForbidden, // of this machine
-			"[2001:db8::5]:80":      ErrForbidden,
-			"10.0.0.5:443":          ErrLoop,
-			"[2001:db8::5]:443":     ErrLoop,
-			"127.0.0.1:443":         ErrLoop,
-			"[64:ff9b::7f00:1]:443": ErrLoop,
-			"10.0.0.5:8443":         ErrForbidden, // this Server listens on another address
-			"10.0.0.6:443":          nil,
+			"10.0.0.24:443":             nil,
+			"192.0.2.1:80":              nil,
+			"[2001:db8::24]:443":        nil,
+			"[fd00::1]:443":             nil,
+			"127.0.0.1:80":              ErrForbidden,
+			"127.9.9.9:80":              ErrForbidden,
+			"[::1]:80":                  ErrForbidden,
+			"[::ffff:127.0.0.1]:80":     ErrForbidden,
+			"[::127.0.0.1]:80":          ErrForbidden,
+			"[::ffff:0:127.0.0.1]:80":   ErrForbidden,
+			"[64:ff9b:1::7f00:1]:80":    ErrForbidden,
+			"[64:ff9b:1::a9fe:a9fe]:80": ErrForbidden,
+			"[64:ff9b:1::a00:18]:80":    nil,
+			"[2002:7f00:1::1]:80":       ErrForbidden,
+			"[2002:a9fe:a9fe::1]:80":    ErrForbidden,
+			"[2002:a00:18::1]:80":       nil,
+			"[2001::80ff:fffe]:80":      ErrForbidden, // Teredo with the client 127.0.0.1
+			"[2a05::5efe:7f00:1]:80":    ErrForbidden, // ISATAP
+			"[2a05::5efe:a00:5]:80":     ErrForbidden, // own
+			"[2001:db8:64::7f00:1]:80":  ErrForbidden, // by a translator of the site
+			"[2001:db8:64::a00:18]:80":  nil,
+			"[fec0::1]:80":              ErrForbidden,
+			"100.100.100.200:80":        ErrForbidden,
+			"168.63.129.16:80":          ErrForbidden,
+			"192.0.0.192:80":            ErrForbidden,
+			"192.0.0.8:80":              ErrForbidden,
+			"[fd00:ec2::254]:80":        ErrForbidden,
+			"[fd20:ce::254]:80":         ErrForbidden,
+			"[100::1]:80":               ErrForbidden,
+			"198.18.0.1:80":             nil,
+			"[64:ff9b::7f00:1]:80":      ErrForbidden, // 127.0.0.1 behind a translator
+			"[64:ff9b::a00:18]:80":      nil,
+			"169.254.169.254:80":        ErrForbidden,
+			"[fe80::1]:80":              ErrForbidden,
+			"0.0.0.0:80":                ErrForbidden,
+			"0.1.2.3:80":                ErrForbidden,
+			"[::]:80":                   ErrForbidden,
+			"224.0.0.1:80":              ErrForbidden,
+			"255.255.255.255:80":        ErrForbidden,
+			"[ff02::1]:80":              ErrForbidden,
+			"10.0.0.5:80":               ErrForbidden, // of this machine
+			"[2001:db8::5]:80":          ErrForbidden,
+			"10.0.0.5:443":              ErrLoop,
+			"[2001:db8::5]:443":         ErrLoop,
+			"127.0.0.1:443":             ErrLoop,
+			"[64:ff9b::7f00:1]:443":     ErrLoop,
+			"[::127.0.0.1]:443":         ErrLoop,
+			"[2002:7f00:1::1]:443":      ErrLoop,
+			"127.0.0.1:9801":            ErrLoop, // an admin page
+			"127.0.0.2:9801":            ErrLoop,
+			"10.0.0.5:9801":             ErrLoop,
+			"[::ffff:127.0.0.1]:9801":   ErrLoop,
+			"[64:ff9b::7f00:1]:9801":    ErrLoop,
+			"[2001:db8::5]:9801":        ErrLoop,
+			"10.0.0.6:9801":             nil,
+			"10.0.0.5:8443":             ErrForbidden, // this Server listens on another address
+			"10.0.0.6:443":              nil,
 		}},
 		"wide prefixes allow nothing special": {prefixes("0.0.0.0/0", "::/0"), nil, none, map[string]error{
 			"10.0.0.24:443":      nil,
@@ -78,6 +109,19 @@ func TestGuard(t *testing.T) {
 			"224.0.0.1:80":   ErrForbidden, // never allowed
 			"0.0.0.0:80":     ErrForbidden,
 		}},
+		"metadata only by name": {prefixes("169.254.0.0/16", "100.64.0.0/10", "fd00::/8", "fd20:ce::254/128", "10.0.0.0/8", "64:ff9b:1::/48"), nil, none, map[string]error{
+			"169.254.1.1:80":         nil,
+			"169.254.169.254:80":     ErrForbidden,
+			"100.64.0.1:80":          nil,
+			"100.100.100.200:80":     ErrForbidden,
+			"[fd00::1]:80":           nil,
+			"[fd00:ec2::254]:80":     ErrForbidden,
+			"[fd20:ce::254]:80":      nil,
+			"[64:ff9b:1::7f00:1]:80": ErrForbidden, // the prefix of the translator does not allow what is behind it
+			"[64:ff9b::a00:18]:80":   nil,
+			"[64:ff9b::b00:18]:80":   ErrForbidden, // not listed
+			"[2002:a00:18::1]:80":    ErrForbidden, // a relay of 6to4 need not deliver it to 10.0.0.24
+		}},
 		"denied": {nil, prefixes("10.96.0.0/12"), none, map[string]error{
 			"10.96.0.10:443":         ErrForbidden,
 			"[::ffff:10.96.0.10]:80": ErrForbidden,
@@ -94,9 +138,10 @@ func TestGuard(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := guard{allow: tt.allow, deny: tt.deny, localAddrs: func() []netip.Addr { return own }}
+			g := guard{allow: tt.allow, deny: tt.deny, nat64: prefixes("2001:db8:64::/96"), localAddrs: func() []netip.Addr { return own }}
 			g.addListener(netip.MustParseAddrPort("[::]:443"))
 			g.addListener(netip.MustParseAddrPort("127.0.0.1:8443"))
+			g.addListener(netip.MustParseAddrPort("[::]:9801"))
 			for target, want := range tt.want {
 				err := g.check(netip.MustParseAddrPort(target), tt.used)
 				if want == nil {

@@ -89,16 +89,25 @@ type Server struct {
 
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
 	//
-	// The Server connects to loopback and link-local addresses, and to addresses of this machine,
-	// only if AllowEndpoints has a prefix within their range; for an address of this machine, the
-	// address itself. So 0.0.0.0/0 does not allow 127.0.0.1. To allow 127.0.0.1 and everything
-	// else, list 0.0.0.0/0, ::/0 and 127.0.0.1/32. The Server never connects to unspecified,
-	// multicast and reserved addresses, nor to the addresses that it listens on. All checks
-	// happen after DNS.
+	// The Server connects to loopback, link-local and cloud metadata addresses, and to addresses
+	// of this machine, only if AllowEndpoints has a prefix within their range; for a metadata
+	// address and an address of this machine, the address itself. So 0.0.0.0/0 does not allow
+	// 127.0.0.1. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and 127.0.0.1/32.
+	// The Server never connects to unspecified, multicast and reserved addresses, nor to the
+	// addresses that it listens on. An IPv6 address that carries an IPv4 address, such as
+	// 64:ff9b::7f00:1, must pass as both. All checks happen after DNS.
 	AllowEndpoints []netip.Prefix
 	// DenyEndpoints are networks that the Server never connects to, for example the virtual
 	// addresses that lead back to the routers. DenyEndpoints overrides AllowEndpoints.
 	DenyEndpoints []netip.Prefix
+	// NAT64Prefixes are the prefixes of the site's own NAT64 translators, of 32, 40, 48, 56, 64 or
+	// 96 bits (RFC 6052). The Server checks the IPv4 address in an address with such a prefix. The
+	// prefixes of RFC 6052 and RFC 8215 need not be listed.
+	NAT64Prefixes []netip.Prefix
+	// OwnListeners are further addresses that this process listens on, such as an admin page. The
+	// Server never connects to them, whatever AllowEndpoints says. An unspecified address stands
+	// for all addresses of this machine. Set it before the first Serve.
+	OwnListeners []netip.AddrPort
 	// Resolver finds the addresses of endpoints that are names. nil means net.DefaultResolver.
 	Resolver Resolver
 	// DialContext connects to an address. nil means a plain TCP connection, which needs no
@@ -175,7 +184,11 @@ func (s *Server) init() error {
 		s.invalid = s.validate()
 		s.epoch = time.Now()
 		s.instanceID = fmt.Sprintf("%016x", rand.Uint64())
-		s.guard.allow, s.guard.deny, s.guard.localAddrs = s.AllowEndpoints, s.DenyEndpoints, newLocalAddrList().get
+		s.guard.allow, s.guard.deny, s.guard.nat64 = s.AllowEndpoints, s.DenyEndpoints, s.NAT64Prefixes
+		s.guard.localAddrs = newLocalAddrList().get
+		for _, l := range s.OwnListeners {
+			s.guard.addListener(netip.AddrPortFrom(l.Addr().Unmap().WithZone(""), l.Port()))
+		}
 		s.conns.maxConns, s.conns.maxPeeking = s.MaxConns, s.MaxPeeking
 		s.engine.HelloTimeout = s.HelloTimeout
 		s.engine.HelloLimit = cmp.Or(s.MaxHello, peek.MaxBytes) + maxProxyV2
@@ -203,6 +216,11 @@ func (s *Server) validate() error {
 	for _, p := range slices.Concat(s.ProxyFrom, s.AllowEndpoints, s.DenyEndpoints) {
 		if !p.IsValid() || p.Addr().Is4In6() {
 			return fmt.Errorf("sniproxy: network %v contains no address: write an IPv4 network as IPv4", p)
+		}
+	}
+	for _, p := range s.NAT64Prefixes {
+		if !p.Addr().Is6() || p.Addr().Is4In6() || !slices.Contains([]int{32, 40, 48, 56, 64, 96}, p.Bits()) {
+			return fmt.Errorf("sniproxy: NAT64 prefix %v: want an IPv6 network of 32, 40, 48, 56, 64 or 96 bits", p)
 		}
 	}
 	for _, ep := range []hostlookup.Endpoint{s.NoName, s.Fallback} {
