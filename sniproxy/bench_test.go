@@ -16,8 +16,8 @@ import (
 )
 
 // BenchmarkConnection opens one connection after the other, receives 1 KiB, and ends both
-// directions. Client and backend run in the same process and cost the same for each router, so the
-// differences are those of the routers. The allocations are those of the whole process.
+// directions. Client and backend run in the same process and cost the same for each router. The
+// allocations include theirs.
 func BenchmarkConnection(b *testing.B) {
 	back := benchBackend(b)
 	for _, router := range []struct {

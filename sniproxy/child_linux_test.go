@@ -169,8 +169,8 @@ func (c *child) ask(line string) (s childState) {
 	return s
 }
 
-// until waits until is returns true for the state.
-func (c *child) until(what string, is func(childState) bool) {
+// until waits until the state satisfies done, and fails with what otherwise.
+func (c *child) until(what string, done func(childState) bool) {
 	c.t.Helper()
-	require.Eventually(c.t, func() bool { return is(c.ask("")) }, patience, 10*time.Millisecond, what)
+	require.Eventually(c.t, func() bool { return done(c.ask("")) }, patience, 10*time.Millisecond, what)
 }

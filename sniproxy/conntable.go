@@ -61,8 +61,9 @@ const (
 	stateDecided
 )
 
-// connTable holds all open connections in two lists: those that peek and those that have named
-// their host. Each list is in the order of entry. A session is in one list from add to remove.
+// connTable holds all open connections in two lists. One list has the connections that have not
+// named their host, the other has the rest. Each list is in the order of entry. A session is in one
+// list from add to remove.
 type connTable struct {
 	mu    sync.Mutex
 	lists [3]connList // by connState

@@ -221,7 +221,7 @@ func TestCloseDuringALookup(t *testing.T) {
 	})
 }
 
-// The Stats of a good connection are complete, and those of an open connection too.
+// The Stats of a connection without an error are complete, both while it is open and after its end.
 func TestStats(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		a := newTLSBackend(t, "a.example")

@@ -34,7 +34,7 @@ const (
 	unknownHost                       = "none.example"
 )
 
-// askedFor is a Peeker that knows every host except one. It records the last host.
+// askedFor is a Peeker that knows every host except unknownHost. It records the last host in name.
 type askedFor struct{ name string }
 
 func (a *askedFor) LookupHost(_ context.Context, host string) (hostlookup.Answer, error) {

@@ -257,7 +257,7 @@ func sayWho(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s %s\n", r.Proto, r.Host, r.URL.Path)
 }
 
-// names is a Resolver.
+// names is a Resolver that maps a name to its addresses.
 type names map[string][]string
 
 func (n names) LookupNetIP(_ context.Context, _, host string) (list []netip.Addr, err error) {

@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// newEcho returns a backend that sends back what it receives.
+// newEcho returns a backend that sends all bytes back.
 func newEcho(t *testing.T) *backend {
 	t.Helper()
 	return newBackend(t, func(c net.Conn) { io.Copy(c, c) })

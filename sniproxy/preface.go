@@ -154,9 +154,9 @@ type proxyInfo struct {
 	tlvs                []proxyproto.TLV // of version 2
 }
 
-// proxyLen returns the length of the PROXY header at the beginning of b; 0 means that there is
-// none. The error is peek.NeedMore or wraps ErrProxyHeader. proxyLen only finds the end: the reader
-// of go-proxyproto cannot continue after a short read, so it gets complete headers only.
+// proxyLen returns the length of the PROXY header at the beginning of b, and 0 if b begins with
+// something else. The error is peek.NeedMore or wraps ErrProxyHeader. proxyLen only finds the end:
+// the reader of go-proxyproto cannot continue after a short read, so it gets complete headers only.
 func proxyLen(b []byte) (int, error) {
 	if n := min(len(b), len(proxyproto.SIGV2)); bytes.Equal(b[:n], proxyproto.SIGV2[:n]) {
 		if len(b) < 16 {

@@ -176,7 +176,8 @@ func TestLoops(t *testing.T) {
 			b := newRouter(t, e, hosts{"a.example": la.Addr().String()}, proxied)
 			b.serveOn(lb, 0)
 			send(a.serveOn(la, 0), "PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
-			// The first server got the answer of the second. Either may finish first.
+			// The connection went from server a to server b and back to a, which refused it. Either
+			// Stats may come first.
 			errs := []error{a.next().Err, a.next().Err}
 			require.ErrorIs(t, errors.Join(errs...), sniproxy.ErrLoop)
 			require.Contains(t, errs, nil)

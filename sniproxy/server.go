@@ -69,8 +69,8 @@ type Server struct {
 	// 0 means no bound.
 	MaxConns int
 	// MaxConnsPerSource bounds the connections of one source at one time. A source is an IPv4
-	// address or an IPv6 /64; with a PROXY header, it is that of the client in the header. The
-	// Server closes further connections. 0 means no bound.
+	// address or an IPv6 /64. If there is a PROXY header, its client is the source. The Server
+	// closes further connections. 0 means no bound.
 	MaxConnsPerSource int
 	// MaxPeeking bounds the connections that have not named their host. A further connection
 	// evicts the oldest of them. 0 means no bound.
@@ -347,8 +347,8 @@ func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, 
 	}
 }
 
-// Connections yields the Stats of the open connections: first those that have named their host,
-// then those that have not, each group in the order of that event.
+// Connections yields the Stats of the open connections. The connections that have named their host
+// come first, in the order in which they did. The others follow in the order of accept.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
 		for _, n := range s.conns.snapshot() {

@@ -41,7 +41,7 @@ type Stats struct {
 	// provider in front of the host.
 	ECH bool
 
-	// Endpoint is the endpoint of the host; zero if there is none.
+	// Endpoint is the endpoint of the host. It is zero if the lookup returned an error.
 	Endpoint hostlookup.Endpoint
 	// Level is where the answer of the lookup came from. It is meaningful if LookedUp is set.
 	Level hostlookup.Level

@@ -41,7 +41,7 @@ type ClientHello struct {
 func ParseClientHello(b []byte) (ClientHello, error) {
 	var s helloScan
 	var h ClientHello
-	err := s.scan(&h, b, MaxBytes)
+	err := s.parse(&h, b, MaxBytes)
 	return h, err
 }
 
@@ -203,9 +203,9 @@ type fault struct {
 	at   int    // the offset in the message
 }
 
-// parseBody parses a complete message with its header of four bytes (RFC 8446 sections 4 and
+// parseMessage parses a complete message with its header of four bytes (RFC 8446 sections 4 and
 // 4.1.2).
-func (h *ClientHello) parseBody(msg []byte) fault {
+func (h *ClientHello) parseMessage(msg []byte) fault {
 	c := cursor{b: msg, pos: 4, bad: -1}
 	h.LegacyVersion = uint16(c.uint16())
 	c.skip(32)  // random

@@ -57,7 +57,7 @@
 // how far it has parsed. A ClientHello in one record costs one allocation, for its name. A
 // ClientHello in several records costs a copy of itself too.
 //
-// # What the package does not do
+// # What it does not do
 //
 // The package does not decrypt: in an encrypted ClientHello it sees only the outer name. It sees
 // only the first request of an HTTP connection. With keep-alive, later requests may name other

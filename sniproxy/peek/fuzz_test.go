@@ -30,8 +30,8 @@ func addCaptures(f *testing.F, protocol peek.Protocol, more ...any) {
 	}
 }
 
-// prefixesNear returns lengths of prefixes to test: all lengths of a short input; otherwise those
-// near both ends and those that cuts selects.
+// prefixesNear returns lengths of prefixes to test. A short input gets all lengths. A long input
+// gets the lengths near both ends, and some that cuts selects.
 func prefixesNear(b, cuts []byte) []int {
 	if len(b) <= 120 {
 		return nil

@@ -39,29 +39,29 @@ func ParseHTTP1(b []byte) (Request, error) {
 		return Request{}, &Error{Err: ErrNotHTTP, What: "request line", Offset: 0}
 	}
 	var s headScan
-	return s.scan(b, MaxBytes)
+	return s.parse(b, MaxBytes)
 }
 
 // span is a part of the bytes. It has positions, because the bytes may move between two calls.
 type span struct{ from, to int }
 
-func (s span) of(b []byte) []byte { return b[s.from:s.to] }
+func (s span) in(b []byte) []byte { return b[s.from:s.to] }
 
 // headScan parses the lines of a head. It remembers the complete lines, so the work is linear even
 // if the bytes arrive one at a time.
 type headScan struct {
 	line     int // the offset of the line that is not complete
 	searched int // the offset up to which this line has no line end
-	ending   int // the line end of the complete lines: 0 unknown, 1 LF, 2 CRLF
+	lineEnd  int // the line end of the complete lines: 0 unknown, 1 LF, 2 CRLF
 
 	method    span
 	authority span // of the request target; empty if the target has none
-	oldest    bool // HTTP/1.0, which allows requests without Host
+	http10    bool // HTTP/1.0, which allows requests without Host
 	host      span
 	hosts     int
 }
 
-func (s *headScan) scan(b []byte, limit int) (Request, error) {
+func (s *headScan) parse(b []byte, limit int) (Request, error) {
 	in := b[:min(len(b), limit)]
 	for {
 		i := bytes.IndexByte(in[s.searched:], '\n')
@@ -75,55 +75,55 @@ func (s *headScan) scan(b []byte, limit int) (Request, error) {
 		// s does not change for a line with an error, nor for the last line. So the next call
 		// returns the same result.
 		next := *s
-		done, err := next.take(in, s.searched+i)
+		done, err := next.parseLine(in, s.searched+i)
 		if err != nil {
 			return Request{}, err
 		}
 		if done {
-			return s.request(in[:s.searched+i+1])
+			return s.result(in[:s.searched+i+1])
 		}
 		*s = next
 	}
 }
 
-// take parses the line that ends with the LF at offset lf. done means that the line is the empty
-// line after the head.
-func (s *headScan) take(b []byte, lf int) (done bool, err error) {
+// parseLine parses the line that ends with the LF at offset lf. done means that the line is the
+// empty line after the head.
+func (s *headScan) parseLine(b []byte, lf int) (done bool, err error) {
 	line := span{s.line, lf}
 	ending := 1
 	if lf > s.line && b[lf-1] == '\r' {
 		line.to--
 		ending = 2
 	}
-	if s.ending != 0 && s.ending != ending {
+	if s.lineEnd != 0 && s.lineEnd != ending {
 		return false, malformed(line.to, "line ends: both LF and CRLF")
 	}
-	first := s.ending == 0
-	s.ending, s.line, s.searched = ending, lf+1, lf+1
-	for i, c := range line.of(b) {
+	first := s.lineEnd == 0
+	s.lineEnd, s.line, s.searched = ending, lf+1, lf+1
+	for i, c := range line.in(b) {
 		if c < ' ' && c != '\t' || c == 0x7f {
 			return false, malformed(line.from+i, "request head: control character")
 		}
 	}
 	if first {
-		return false, s.requestLine(b, line)
+		return false, s.parseRequestLine(b, line)
 	}
 	if line.from == line.to {
 		return true, nil
 	}
-	return false, s.field(b, line)
+	return false, s.parseField(b, line)
 }
 
-// requestLine parses "method SP request-target SP HTTP/1.x" (RFC 9112 section 3).
-func (s *headScan) requestLine(b []byte, line span) error {
-	text := line.of(b)
+// parseRequestLine parses "method SP request-target SP HTTP/1.x" (RFC 9112 section 3).
+func (s *headScan) parseRequestLine(b []byte, line span) error {
+	text := line.in(b)
 	space := bytes.IndexByte(text, ' ')
 	last := bytes.LastIndexByte(text, ' ')
 	if space <= 0 || last == space {
 		return malformed(line.from, "request line: not three words")
 	}
 	s.method = span{line.from, line.from + space}
-	for _, c := range s.method.of(b) {
+	for _, c := range s.method.in(b) {
 		if !tokenByte(c) {
 			return malformed(line.from, "method: not a token")
 		}
@@ -132,19 +132,19 @@ func (s *headScan) requestLine(b []byte, line span) error {
 	if len(version) != 8 || string(version[:7]) != "HTTP/1." || version[7] < '0' || version[7] > '9' {
 		return malformed(line.from+last+1, "version: not HTTP/1.x")
 	}
-	s.oldest = version[7] == '0'
+	s.http10 = version[7] == '0'
 	target := span{line.from + space + 1, line.from + last}
-	if bytes.ContainsAny(target.of(b), " \t") || target.from == target.to {
+	if bytes.ContainsAny(target.in(b), " \t") || target.from == target.to {
 		return malformed(target.from, "request target: empty, or with white space")
 	}
-	return s.target(b, target)
+	return s.parseTarget(b, target)
 }
 
-// target finds the authority of a request target, in the four forms of RFC 9112 section 3.2.
-func (s *headScan) target(b []byte, target span) error {
-	text := target.of(b)
+// parseTarget finds the authority of a request target, in the four forms of RFC 9112 section 3.2.
+func (s *headScan) parseTarget(b []byte, target span) error {
+	text := target.in(b)
 	switch {
-	case string(s.method.of(b)) == "CONNECT":
+	case string(s.method.in(b)) == "CONNECT":
 		// authority-form: "host:port". NormalizeHost checks the host later.
 		if bytes.IndexByte(text, ':') < 0 || bytes.ContainsAny(text, "/?#@\\") {
 			return malformed(target.from, "CONNECT target: not host and port")
@@ -169,7 +169,7 @@ func (s *headScan) target(b []byte, target span) error {
 	if end := bytes.IndexAny(text[scheme+3:], "/?#"); end >= 0 {
 		s.authority.to = s.authority.from + end
 	}
-	switch authority := s.authority.of(b); {
+	switch authority := s.authority.in(b); {
 	case len(authority) == 0:
 		return malformed(s.authority.from, "request target: no host")
 	case bytes.IndexByte(authority, '@') >= 0:
@@ -178,9 +178,9 @@ func (s *headScan) target(b []byte, target span) error {
 	return nil
 }
 
-// field parses "name: value" (RFC 9112 section 5).
-func (s *headScan) field(b []byte, line span) error {
-	text := line.of(b)
+// parseField parses "name: value" (RFC 9112 section 5).
+func (s *headScan) parseField(b []byte, line span) error {
+	text := line.in(b)
 	if text[0] == ' ' || text[0] == '\t' {
 		return malformed(line.from, "header field: folded line")
 	}
@@ -211,15 +211,15 @@ func (s *headScan) field(b []byte, line span) error {
 	return nil
 }
 
-// request returns the result for a complete head.
-func (s *headScan) request(b []byte) (Request, error) {
-	r := Request{Method: methodName(s.method.of(b)), Len: len(b)}
-	if s.hosts == 0 && !s.oldest {
+// result returns the result for a complete head.
+func (s *headScan) result(b []byte) (Request, error) {
+	r := Request{Method: methodName(s.method.in(b)), Len: len(b)}
+	if s.hosts == 0 && !s.http10 {
 		return Request{}, malformed(len(b), "Host: missing") // RFC 9112 section 3.2
 	}
-	host := s.host.of(b)
+	host := s.host.in(b)
 	if s.authority.to > 0 {
-		authority := s.authority.of(b)
+		authority := s.authority.in(b)
 		if s.hosts > 0 && !sameHost(host, authority) {
 			return Request{}, malformed(s.host.from, "Host: not that of the request target")
 		}

@@ -50,7 +50,7 @@ func ParseHTTP2(b []byte) (Request, error) {
 		return Request{}, &Error{Err: ErrNotHTTP, What: "connection preface", Offset: 0}
 	}
 	var s frameScan
-	return s.scan(b, MaxBytes)
+	return s.parse(b, MaxBytes)
 }
 
 // frameScan parses frames. It remembers the complete frames, so the work is linear even if the
@@ -61,7 +61,7 @@ type frameScan struct {
 	start  int    // the offset of the HEADERS frame of that block
 }
 
-func (s *frameScan) scan(b []byte, limit int) (Request, error) {
+func (s *frameScan) parse(b []byte, limit int) (Request, error) {
 	if s.off == 0 {
 		have := min(len(b), len(preface))
 		for i, c := range b[:have] {
@@ -70,42 +70,42 @@ func (s *frameScan) scan(b []byte, limit int) (Request, error) {
 			}
 		}
 		if have < len(preface) {
-			return Request{}, need(len(preface), b, limit)
+			return Request{}, needMoreOf(len(preface), b, limit)
 		}
 		s.off = len(preface)
 	}
 	for {
-		r, again, err := s.frame(b, limit)
+		r, again, err := s.parseFrame(b, limit)
 		if !again {
 			return r, err
 		}
 	}
 }
 
-// need returns NeedMore for the bytes up to end, or ErrTooLarge if end exceeds the limit.
-func need(end int, b []byte, limit int) error {
+// needMoreOf returns NeedMore for the bytes up to end, or ErrTooLarge if end exceeds the limit.
+func needMoreOf(end int, b []byte, limit int) error {
 	if end > limit {
 		return tooLarge(limit, "HTTP/2 request")
 	}
 	return NeedMore(end - len(b))
 }
 
-// frame parses the frame at s.off. again means that the next frame must be parsed too.
-func (s *frameScan) frame(b []byte, limit int) (r Request, again bool, err error) {
+// parseFrame parses the frame at s.off. again means that the next frame must be parsed too.
+func (s *frameScan) parseFrame(b []byte, limit int) (r Request, again bool, err error) {
 	body := s.off + frameHeader
 	if len(b) < body || body > limit {
-		return r, false, need(body, b, limit)
+		return r, false, needMoreOf(body, b, limit)
 	}
 	h := b[s.off:body]
 	length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
 	kind, flags := h[3], h[4]
 	stream := (uint32(h[5])<<24 | uint32(h[6])<<16 | uint32(h[7])<<8 | uint32(h[8])) &^ (1 << 31)
-	if what := s.refuse(kind, flags, length, stream); what != "" {
+	if what := s.frameError(kind, flags, length, stream); what != "" {
 		return r, false, malformed(s.off, what)
 	}
 	end := body + length
 	if len(b) < end || end > limit {
-		return r, false, need(end, b, limit)
+		return r, false, needMoreOf(end, b, limit)
 	}
 	payload := b[body:end]
 	switch kind {
@@ -135,8 +135,8 @@ func (s *frameScan) frame(b []byte, limit int) (r Request, again bool, err error
 	return r, false, err
 }
 
-// joinBlock returns the header block of several frames, which frame has checked. frame calls it
-// only when the block is complete, so an incomplete block costs no copy.
+// joinBlock returns the header block of several frames. parseFrame has checked them. It calls
+// joinBlock only when the block is complete, so an incomplete block costs no copy.
 func joinBlock(frames []byte) []byte {
 	block := make([]byte, 0, len(frames))
 	for len(frames) > 0 {
@@ -151,8 +151,8 @@ func joinBlock(frames []byte) []byte {
 	return block
 }
 
-// refuse returns the error of a frame at its place, "" if there is none.
-func (s *frameScan) refuse(kind, flags byte, length int, stream uint32) string {
+// frameError returns the reason why a frame must not come here. "" means that it may.
+func (s *frameScan) frameError(kind, flags byte, length int, stream uint32) string {
 	first := s.off == len(preface)
 	switch {
 	case length > maxFrame:
@@ -226,7 +226,7 @@ func parseFields(block []byte, at int) (Request, error) {
 			return
 		}
 		if s.what == "" {
-			s.what = s.field(f.Name, f.Value)
+			s.what = s.add(f.Name, f.Value)
 		}
 	})
 	d.SetMaxStringLength(maxHeaderList)
@@ -259,9 +259,9 @@ func parseFields(block []byte, at int) (Request, error) {
 	return r, nil
 }
 
-// field stores one field and returns its error (RFC 9113 sections 8.2.1 and 8.3), "" if there is
-// none.
-func (s *fieldScan) field(name, value string) string {
+// add stores one field. It returns the error of the field (RFC 9113 sections 8.2.1 and 8.3); ""
+// means no error.
+func (s *fieldScan) add(name, value string) string {
 	for i := range len(value) {
 		if c := value[i]; c == 0 || c == '\r' || c == '\n' {
 			return "header field: control character"
@@ -271,7 +271,7 @@ func (s *fieldScan) field(name, value string) string {
 		return "header field: empty name"
 	}
 	if name[0] == ':' {
-		return s.pseudoField(name, value)
+		return s.addPseudo(name, value)
 	}
 	for i := range len(name) {
 		if c := name[i]; !tokenByte(c) || 'A' <= c && c <= 'Z' {
@@ -288,7 +288,7 @@ func (s *fieldScan) field(name, value string) string {
 	return ""
 }
 
-func (s *fieldScan) pseudoField(name, value string) string {
+func (s *fieldScan) addPseudo(name, value string) string {
 	index := 0
 	switch name {
 	case ":authority":

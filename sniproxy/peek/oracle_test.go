@@ -169,7 +169,8 @@ func TestDifferencesFromCryptoTLS(t *testing.T) {
 	}
 }
 
-// agreeWithHTTP checks that this package names no host that net/http would not name.
+// agreeWithHTTP checks that this package and net/http read the same host, if both accept the
+// request.
 func agreeWithHTTP(t testing.TB, b []byte) {
 	t.Helper()
 	got, err := peek.ParseHTTP1(b)

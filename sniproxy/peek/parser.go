@@ -21,8 +21,8 @@ type Parser struct {
 
 	protocol Protocol
 	hello    helloScan
-	head     headScan
-	frames   frameScan
+	http1    headScan
+	http2    frameScan
 }
 
 // Result is the content of the first bytes.
@@ -67,7 +67,7 @@ func (p *Parser) parse(r *Result, b []byte) error {
 		case err == nil:
 			r.Protocol = detected
 			if p.Accept != 0 && p.Accept&detected == 0 {
-				return p.refuse(detected.String())
+				return p.notAccepted(detected.String())
 			}
 			p.protocol = detected
 		case len(b) < limit && isNeedMore(err):
@@ -75,19 +75,19 @@ func (p *Parser) parse(r *Result, b []byte) error {
 		case isNeedMore(err):
 			return tooLarge(limit, "first word")
 		default:
-			return p.refuse("first bytes")
+			return p.notAccepted("first bytes")
 		}
 	}
 
 	var err error
 	if r.Protocol == TLS {
-		err = p.hello.scan(&r.Hello, b, limit)
+		err = p.hello.parse(&r.Hello, b, limit)
 		r.RawName = r.Hello.ServerName
 	} else {
 		if r.Protocol == HTTP1 {
-			r.Request, err = p.head.scan(b, limit)
+			r.Request, err = p.http1.parse(b, limit)
 		} else {
-			r.Request, err = p.frames.scan(b, limit)
+			r.Request, err = p.http2.parse(b, limit)
 		}
 		r.RawName = r.Request.Host
 	}
@@ -102,8 +102,8 @@ func (p *Parser) parse(r *Result, b []byte) error {
 	return err
 }
 
-// refuse returns the error for a protocol that is not accepted.
-func (p *Parser) refuse(what string) error {
+// notAccepted returns the error for a protocol that is not accepted.
+func (p *Parser) notAccepted(what string) error {
 	kind := error(errNeither)
 	switch {
 	case p.Accept == TLS:

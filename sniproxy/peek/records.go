@@ -12,22 +12,22 @@ const (
 // helloScan finds the end of a ClientHello in a stream of records. It remembers the complete
 // records. So the work is linear, even if the bytes arrive one at a time, in records of one byte.
 type helloScan struct {
-	off    int     // the offset of the first record that is not complete
-	got    int     // the number of message bytes in the complete records
-	header [4]byte // the first bytes of the message; got tells how many are there
+	off        int     // the offset of the first record that is not complete
+	messageLen int     // the number of message bytes in the complete records
+	header     [4]byte // the first bytes of the message; messageLen tells how many are there
 }
 
-// scan parses the hello into h when the hello is complete.
-func (s *helloScan) scan(h *ClientHello, b []byte, limit int) error {
+// parse parses the hello into h when the hello is complete.
+func (s *helloScan) parse(h *ClientHello, b []byte, limit int) error {
 	in := b[:min(len(b), limit)]
-	err := s.records(h, in, limit)
+	err := s.parseRecords(h, in, limit)
 	if isNeedMore(err) && len(b) >= limit {
 		return tooLarge(limit, "ClientHello")
 	}
 	return err
 }
 
-func (s *helloScan) records(h *ClientHello, b []byte, limit int) error {
+func (s *helloScan) parseRecords(h *ClientHello, b []byte, limit int) error {
 	if len(b) == 0 {
 		return NeedMore(2)
 	}
@@ -38,18 +38,18 @@ func (s *helloScan) records(h *ClientHello, b []byte, limit int) error {
 		return &Error{Err: ErrNotTLS, What: "record version", Offset: 1}
 	}
 	for {
-		msg, err := s.record(b, limit)
+		msg, err := s.parseRecord(b, limit)
 		if err != nil {
 			return err
 		}
 		if msg == nil {
 			continue
 		}
-		if wrong := h.parseBody(msg); wrong.what != "" {
+		if wrong := h.parseMessage(msg); wrong.what != "" {
 			*h = ClientHello{}
 			return malformed(wireOffset(b, wrong.at), wrong.what)
 		}
-		h.Len = s.off + recordHeader + len(msg) - s.got
+		h.Len = s.off + recordHeader + len(msg) - s.messageLen
 		if h.ServerName == "" {
 			return ErrNoName
 		}
@@ -57,9 +57,9 @@ func (s *helloScan) records(h *ClientHello, b []byte, limit int) error {
 	}
 }
 
-// record reads the record at s.off. It returns the message if the message ends in this record. It
-// returns nil without an error if the message continues in the next record.
-func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
+// parseRecord reads the record at s.off. It returns the message if the message ends in this record.
+// It returns nil without an error if the message continues in the next record.
+func (s *helloScan) parseRecord(b []byte, limit int) ([]byte, error) {
 	body := s.off + recordHeader
 	if missing := body - len(b); missing > 0 {
 		return nil, NeedMore(missing)
@@ -78,10 +78,10 @@ func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
 	part := b[body:min(body+n, len(b))]
 
 	header := s.header
-	if s.got < handshakeHeader {
-		copy(header[s.got:], part)
+	if s.messageLen < handshakeHeader {
+		copy(header[s.messageLen:], part)
 	}
-	have := s.got + len(part)
+	have := s.messageLen + len(part)
 	if have > 0 && header[0] != typeClientHello {
 		return nil, malformed(recordHeader, "handshake message: not a ClientHello")
 	}
@@ -95,21 +95,21 @@ func (s *helloScan) record(b []byte, limit int) ([]byte, error) {
 
 	// end is the least offset at which the message can end: the rest of the message needs more
 	// record headers.
-	end := body + size - s.got
+	end := body + size - s.messageLen
 	if beyond := end - (body + n); beyond > 0 {
 		end += (beyond + maxRecord - 1) / maxRecord * recordHeader
 	}
 	switch {
 	case have >= handshakeHeader && end > limit:
 		return nil, tooLarge(recordHeader+1, "ClientHello")
-	case have >= size && s.got == 0:
+	case have >= size && s.messageLen == 0:
 		return b[body:end], nil
 	case have >= size:
 		return join(b[:end], size), nil
 	case len(part) < n:
 		return nil, NeedMore(end - len(b))
 	}
-	s.off, s.got, s.header = body+n, have, header
+	s.off, s.messageLen, s.header = body+n, have, header
 	return nil, nil
 }
 

@@ -37,7 +37,7 @@ func TestLinesAreReadOnce(t *testing.T) {
 		if !isNeedMore(err) {
 			t.Fatal(err)
 		}
-		if n > 20 && (n-p.head.line > len("Host: a.example\r\n") || p.head.searched != n) {
+		if n > 20 && (n-p.http1.line > len("Host: a.example\r\n") || p.http1.searched != n) {
 			t.Fatal("lines are searched again")
 		}
 	}
@@ -57,7 +57,7 @@ func TestFramesAreReadOnce(t *testing.T) {
 		if !isNeedMore(err) {
 			t.Fatal(err)
 		}
-		if n > 40 && n-p.frames.off > 10 {
+		if n > 40 && n-p.http2.off > 10 {
 			t.Fatal("frames are read again")
 		}
 	}

@@ -20,9 +20,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The benchmarks run the relay in a process of its own, to measure its processor time without that
-// of the client and the backend. Each benchmark runs with both implementations, and with a simple
-// relay that uses net.Dial and io.Copy.
+// The benchmarks run the relay in its own process, so that they can measure its processor time
+// alone. Client and backend are in the test process. Each benchmark runs with both implementations,
+// and with a simple relay that uses net.Dial and io.Copy.
 //
 //	go test -run '^$' -bench . ./sniproxy/relay
 //

@@ -49,9 +49,9 @@ func answerEarly(t *testing.T, client, backend *net.TCPConn, size int64) <-chan 
 	return sent
 }
 
-// A client that is connected directly to such a backend gets the whole answer. So must a client
-// with an Engine in between, although the Engine still holds a part of the answer when the backend
-// is gone.
+// A backend answers in the middle of an upload and closes. A client that is connected directly to
+// this backend gets the whole answer. So must a client with an Engine in between, although the
+// Engine still holds a part of the answer when the backend is gone.
 func TestEarlyAnswerArrivesWhole(t *testing.T) {
 	const size, buffer = 4 << 20, 2 << 20
 	t.Run("without an engine", func(t *testing.T) {

@@ -294,7 +294,8 @@ func (s *engineState) shutdown(ctx context.Context) error {
 	}
 	select {
 	case <-s.empty:
-		// The goroutines below belong to no connection, or have just reported their last.
+		// All connections have ended. Stop the event loops, and wait for goroutines that have just
+		// called Done.
 		if ee := s.epoll.Load(); ee != nil {
 			ee.stop()
 		}

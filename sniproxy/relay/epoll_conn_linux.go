@@ -24,8 +24,8 @@ const (
 	backendSide = 1
 )
 
-// interest are the epoll events of every socket. A socket with a write that was cut short is
-// registered for EPOLLOUT too.
+// interest is the set of epoll events for every socket. A socket with a short write is registered
+// for EPOLLOUT too.
 const interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
 // epollConn is one client's connection and its backend's connection: the state machine of

@@ -240,7 +240,8 @@ func (ec *epollConn) writeFailed(from, to *side, dst Party, e errno) {
 	ec.requeue()
 }
 
-// finishFirstFailure ends the connection with the first failed write, or else with by and err.
+// finishFirstFailure ends the connection. The Result has the error of the first failed write, if
+// there was one. Otherwise it has by and err.
 func (ec *epollConn) finishFirstFailure(by Party, err error) {
 	if c := ec.closing; c != nil && c.failure != nil {
 		by, err = c.failedBy, c.failure

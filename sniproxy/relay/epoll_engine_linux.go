@@ -183,7 +183,8 @@ func setKeepAlive(fd int32, d time.Duration) {
 	sysSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds)
 }
 
-// zoneIndex returns the index of the network interface that an IPv6 zone names; 0 if there is none.
+// zoneIndex returns the index of the network interface that an IPv6 zone names, or 0 for an unknown
+// name.
 func zoneIndex(zone string) uint32 {
 	if zone == "" {
 		return 0

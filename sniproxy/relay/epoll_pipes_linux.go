@@ -41,7 +41,7 @@ type pipePool struct {
 // lack of descriptors does not cost a failed system call for each read.
 const skipAfterFailure = 256
 
-// get returns an empty pipe, or nil if there is none.
+// get returns an empty pipe. It returns nil if no pipe is free and none can be made.
 func (p *pipePool) get() *pipe {
 	if n := len(p.free); n > 0 {
 		got := p.free[n-1]

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// goroutineConn is one connection of the implementation with goroutines. The goroutine of run
-// owns it. Other goroutines use only what mu guards and what is atomic.
+// goroutineConn is one connection of the implementation with goroutines. The goroutine of run owns
+// it. Other goroutines use only the atomic fields and the fields that mu guards.
 type goroutineConn struct {
 	engine       *goroutineEngine
 	client       net.Conn

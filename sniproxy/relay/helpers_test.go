@@ -23,8 +23,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds how long a test waits for an event that must happen. No test waits so long
-// otherwise.
+// patience bounds how long a test waits for an event that must happen. A test that passes never
+// waits so long.
 const patience = 20 * time.Second
 
 // implementations are the engines that every test of the contract runs with.
@@ -57,8 +57,8 @@ func newEngine(t *testing.T, e *Engine) *Engine {
 	return e
 }
 
-// noLeak checks, at the end of the test, that there are not more goroutines and descriptors than
-// now.
+// noLeak records the number of goroutines and descriptors. At the end of the test, it checks that
+// there are not more.
 func noLeak(t *testing.T) {
 	usePoller()
 	goroutines, fds := runtime.NumGoroutine(), openFiles()
@@ -229,8 +229,7 @@ func accepting(t *testing.T) (netip.AddrPort, <-chan *net.TCPConn) {
 	return l.Addr().(*net.TCPAddr).AddrPort(), conns
 }
 
-// echo sends back what it receives. It keeps io.Copy from using splice(2), because Go keeps the
-// pipes.
+// echo sends all bytes back. It keeps io.Copy from using splice(2), because Go keeps the pipes.
 func echo(c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, onlyReader{c}) }
 
 func dial(t *testing.T, addr string) *net.TCPConn {

@@ -425,7 +425,8 @@ func fill(t *testing.T, c *net.TCPConn, seed uint64, limit int64) (sent int64) {
 // TestBackPressure tests a side that does not read. Only the buffers of the kernel, and one buffer
 // or pipe of the Engine, may hold what the other side sends.
 func TestBackPressure(t *testing.T) {
-	// The kernel grows a socket buffer up to 32 MB, and doubles a size that a program sets.
+	// The kernel grows a socket buffer up to 32 MB, so the test sets a size. The kernel doubles a
+	// size that a program sets.
 	const buffer, most = 1 << 20, 12 << 20
 	pressure := func(t *testing.T, e *Engine) {
 		for _, who := range []Party{ByClient, ByBackend} {

@@ -87,8 +87,8 @@ type Step struct {
 	// Err becomes Result.Err for Answer, Drop and Reset.
 	Err error
 
-	// DialTimeout and IdleTimeout replace those of the Engine for this connection. 0 means the
-	// Engine's, less than 0 means none.
+	// DialTimeout and IdleTimeout replace the Engine's for this connection. 0 means the Engine's
+	// value, less than 0 means no time-out.
 	DialTimeout, IdleTimeout time.Duration
 }
 
