@@ -262,3 +262,23 @@ func (c *Cache) Close() error {
 	c.init().close()
 	return nil
 }
+
+// Stats are the figures of a Cache since its first use.
+type Stats struct {
+	// Lookups by the Level of their answer. Misses includes the lookups that ended with an error
+	// of the source or of their context.
+	Hits, Misses, Negatives, Stales, Failures uint64
+
+	Calls    uint64 // calls of the source that began
+	NotFound uint64 // calls that ended with ErrNotFound
+	Errors   uint64 // calls that ended with another error, panicked, or could not begin within Timeout
+	Dropped  uint64 // calls whose answer was not stored, because the host changed meanwhile
+
+	Evicted         uint64 // known hosts that made room for others
+	EvictedNegative uint64 // hosts not found or failed that made room for others
+
+	// Figures of this moment.
+	Hosts    int // known hosts
+	Negative int // hosts that are stored as not found or failed
+	InFlight int // source calls that run or wait for MaxCalls
+}

@@ -54,3 +54,23 @@ func (c *clock) run(closing <-chan struct{}, lookups func() uint64) {
 		before = n
 	}
 }
+
+// startClock starts the goroutine that updates the coarse time, if it does not run. A custom clock
+// has no coarse time.
+func (k *core) startClock() {
+	if k.clock.custom != nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ticking || k.closed {
+		return
+	}
+	k.ticking = true
+	k.wg.Go(func() {
+		k.clock.run(k.closing, k.countLookups)
+		k.mu.Lock()
+		k.ticking = false
+		k.mu.Unlock()
+	})
+}

@@ -199,26 +199,6 @@ func (k *core) order(e *item) *lru {
 	return k.negative
 }
 
-// startClock starts the goroutine that updates the coarse time, if it does not run. A custom clock
-// has no coarse time.
-func (k *core) startClock() {
-	if k.clock.custom != nil {
-		return
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.ticking || k.closed {
-		return
-	}
-	k.ticking = true
-	k.wg.Go(func() {
-		k.clock.run(k.closing, k.countLookups)
-		k.mu.Lock()
-		k.ticking = false
-		k.mu.Unlock()
-	})
-}
-
 // The methods below need mu.
 
 // usable returns the entry of host if it has an endpoint that may be served, even a stale one.
@@ -411,7 +391,43 @@ type namedEntry struct {
 	entry Entry
 }
 
+// tally counts the events that happen under core.mu.
+type tally struct {
+	calls, notFound, errors, dropped, evicted, evictedNegative uint64
+}
+
 // The methods below lock mu themselves.
+
+func (k *core) stats() Stats {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return Stats{
+		Hits:      k.lookups.Sum(uint8(Hit)),
+		Misses:    k.lookups.Sum(uint8(Miss)),
+		Negatives: k.lookups.Sum(uint8(Negative)),
+		Stales:    k.lookups.Sum(uint8(Stale)),
+		Failures:  k.lookups.Sum(uint8(Failed)),
+
+		Calls:           k.tally.calls,
+		NotFound:        k.tally.notFound,
+		Errors:          k.tally.errors,
+		Dropped:         k.tally.dropped,
+		Evicted:         k.tally.evicted,
+		EvictedNegative: k.tally.evictedNegative,
+
+		Hosts:    k.known.Len(),
+		Negative: k.negative.Len(),
+		InFlight: len(k.running),
+	}
+}
+
+// countLookups returns the number of lookups of all levels.
+func (k *core) countLookups() (n uint64) {
+	for level := range Failed + 1 {
+		n += k.lookups.Sum(uint8(level))
+	}
+	return n
+}
 
 func (k *core) snapshot() []namedEntry {
 	k.mu.Lock()
