@@ -301,7 +301,7 @@ func (v *validator) mapTable(m *Map) {
 	if strings.Contains(m.Name, ":") || strings.HasPrefix(m.Name, ".") {
 		v.addf("its name is part of a file name: no colon, and no dot at the start")
 	}
-	sorted := slices.IsSortedFunc(m.Entries, compareEntries) // then two of one key are neighbours
+	sorted := slices.IsSortedFunc(m.Entries, compareEntries) // then equal keys are neighbours
 	var keys map[string]struct{}
 	if !sorted {
 		keys = make(map[string]struct{}, len(m.Entries))

@@ -32,7 +32,7 @@ func crashConfigs() (old, next *haproxycfg.Config) {
 func TestApplyCrashChild(t *testing.T) {
 	dir := os.Getenv(crashDir)
 	if dir == "" {
-		return // nothing to test in the parent
+		return // this is not the child process
 	}
 	last, err := strconv.Atoi(os.Getenv(crashStep))
 	require.NoError(t, err)

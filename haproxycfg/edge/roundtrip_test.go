@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -334,7 +335,7 @@ func TestRoundTripRandom(t *testing.T) {
 			var rs []routes.Route
 			seen := map[string]bool{}
 			for len(rs) < 60 {
-				r := route(randomHost(), or(randomPath(), "/"), weighted{ref("eu-1", "s"+strconv.Itoa(len(rs))), 100})
+				r := route(randomHost(), cmp.Or(randomPath(), "/"), weighted{ref("eu-1", "s"+strconv.Itoa(len(rs))), 100})
 				if rng.IntN(3) == 0 {
 					_, rest, _ := strings.Cut(r.Host, ".")
 					r.Host = "*." + rest
@@ -355,7 +356,7 @@ func TestRoundTripRandom(t *testing.T) {
 			found := 0
 			for range 1000 {
 				host := pick("", "", "", "A.", "x.") + randomHost() + pick("", "", "", ".", ":80", ".:1")
-				path := or(randomPath()+pick("", "", "/", "//", "?q", "/a?b"), "/")
+				path := cmp.Or(randomPath()+pick("", "", "/", "//", "?q", "/a?b"), "/")
 				if path[0] == '?' {
 					path = "/" + path
 				}
@@ -367,13 +368,6 @@ func TestRoundTripRandom(t *testing.T) {
 			require.Greater(t, found, 100, "only misses")
 		})
 	}
-}
-
-func or(s, def string) string {
-	if s == "" {
-		return def
-	}
-	return s
 }
 
 // TestRoundTripTLS sends requests over TLS and HTTP/2, with a certificate chosen by server name,

@@ -56,7 +56,7 @@ const ownerDir = "HAPROXYPROC_TEST_OWNER_DIR"
 func TestOwnerChild(t *testing.T) {
 	dir := os.Getenv(ownerDir)
 	if dir == "" {
-		return // nothing to test in the parent
+		return // this is not the child process
 	}
 	p, err := haproxyproc.Start(context.Background(), haproxyproc.Options{
 		Config: filepath.Join(dir, "haproxy.cfg"), StatsSocket: filepath.Join(dir, "stats.sock"), MasterSocket: filepath.Join(dir, "master.sock"),

@@ -70,7 +70,7 @@ func applyUnified(t *testing.T, text, diff string) string {
 	t.Helper()
 	old := textdiff.Lines(text)
 	var out []string
-	at, wantA, wantB := 0, 0, 0 // in old; where the hunk must end in old and in out
+	at, wantA, wantB := 0, 0, 0 // the index in old, and the ends of the hunk in old and in out
 	for i, line := range textdiff.Lines(diff) {
 		if i < 2 {
 			continue
