@@ -144,7 +144,8 @@ func (c *poolChange) mayEnter(s *service, change memberChange) bool {
 	return last >= 0 && hashring.Compare(s.key, m.ringNode(), s.nodes[s.last[last].index].ringNode()) < 0
 }
 
-// zoneLast is the node of least rank that a subset has in a zone. Without Spread there is one zone.
+// zoneLast is the node with the lowest rank among the nodes that a subset has in a zone. Without
+// Spread all nodes count as one zone.
 type zoneLast struct {
 	zone  string
 	index int // in the subset

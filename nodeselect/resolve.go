@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Ref names a port of a service of one cluster.
+// Ref identifies a port of a service in a cluster.
 type Ref struct {
 	Namespace, Service string
 	// Port is the name of the port, or its number in the service (not the node port). It may be

@@ -87,7 +87,7 @@ func NewTracker(s Selector, current Subsets) *Tracker {
 // Objects returns the objects of the cluster.
 func (t *Tracker) Objects() Objects { return t.objects }
 
-// Refs returns the refs that the Selection is for.
+// Refs returns the service ports that the Selection covers.
 func (t *Tracker) Refs() []Ref { return t.refs }
 
 // Delta is the difference between two states of a cluster. The zero Delta means that only time has
@@ -108,7 +108,7 @@ type Changed struct {
 	// Nodes are the names of the nodes that are new, deleted, or have another verdict, reason,
 	// address or identity.
 	Nodes []string `json:"nodes,omitempty"`
-	// Services are the services with other targets or problems, as "namespace/name".
+	// Services are the services whose targets or problems differ from before, as "namespace/name".
 	Services []string `json:"services,omitempty"`
 }
 

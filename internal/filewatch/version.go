@@ -32,8 +32,9 @@ func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 const resolution = 2 * time.Second
 
 // Same reports whether the file is certainly unchanged since the earlier Version before. Same
-// compares inode, size, mode and modification time. It is false if the file had changed less than 2
-// s before the earlier VersionOf: the file may have changed again without a new modification time.
+// compares inode, size, mode and modification time. It is false if the file had changed less than
+// two seconds before the earlier VersionOf: the file may have changed again without a new
+// modification time.
 func (v Version) Same(before Version) bool {
 	if v.info == nil || before.info == nil {
 		return v.info == nil && before.info == nil && v.err == before.err

@@ -20,7 +20,7 @@ type Object interface {
 	metav1.Object
 }
 
-// Source is one kind of object, filtered by the API server.
+// Source selects the objects that Run lists and watches. The API server applies the selectors.
 type Source[T Object] struct {
 	Client    rest.Interface // a client from Clients, for the API group of the resource
 	Resource  string         // "nodes"

@@ -21,7 +21,7 @@ import (
 // Epoch is the creation time of the first object. All other times are derived from it.
 var Epoch = time.Date(2026, time.March, 2, 7, 30, 0, 0, time.UTC)
 
-// Zones are the zones of the nodes, in turn.
+// Zones are the zones of the nodes: node i is in Zones[i%3].
 var Zones = []string{"eu-west-1a", "eu-west-1b", "eu-west-1c"}
 
 // NodeName returns the name of the node with index i.

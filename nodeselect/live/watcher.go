@@ -72,7 +72,7 @@ type Snapshot struct {
 	// Selection is the result of Selector.Select for Objects and Refs. The current nodes of a
 	// service are those in the last Snapshot with that service, or in Watcher.Current.
 	Selection nodeselect.Selection
-	// Changed names the differences from the Snapshot before.
+	// Changed names the nodes and services that differ from the previous Snapshot.
 	Changed nodeselect.Changed
 	// Err is nil while the API server answers and its answers are plausible. Otherwise the error
 	// states the reason and since when, and the other fields are the last good state.
@@ -95,8 +95,9 @@ func (w *Watcher) start() error {
 	return nil
 }
 
-// SetRefs replaces the refs that the Selection is for. Any goroutine may call it at any time. A
-// Snapshot with these refs follows as soon as the cluster has been listed.
+// SetRefs sets the service ports for which the Watcher chooses nodes. It replaces those of earlier
+// calls. Any goroutine may call it at any time. A Snapshot with these refs follows as soon as the
+// cluster has been listed.
 func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 	w.init()
 	refs = slices.Clone(refs)
@@ -120,8 +121,8 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // API server with an empty store, or a wrong server behind a proxy, must not take all servers away
 // at once. The missing objects remain for five minutes in which the API server answers. After an
 // empty list the five minutes begin only when objects appear; the Service and EndpointSlice that
-// the API server creates for itself do not count. Deletions that Run watches take effect at once, however
-// many there are. The first list is not compared with anything.
+// the API server creates for itself do not count. Deletions that Run watches take effect at once,
+// however many there are. The first list is not compared with anything.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {
