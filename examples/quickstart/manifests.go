@@ -30,7 +30,8 @@ type manifests struct {
 	objects nodeselect.Objects
 }
 
-// readEmbedded reads a file of system/ and replaces 127.0 in its addresses by 127.NETWORK.
+// readEmbedded reads a file of system/, and replaces the second byte of its 127.0.x.y addresses by
+// network.
 func readEmbedded(name string, network int) ([]byte, error) {
 	data, err := embedded.ReadFile("system/" + name)
 	return bytes.ReplaceAll(data, []byte("127.0."), fmt.Appendf(nil, "127.%d.", network)), err

@@ -26,7 +26,7 @@ const (
 	checksUntilInForce = 2
 	// observed is how long the scenario observes the behaviour after a change.
 	observed = time.Second
-	// observedRequests is the number of requests that an observation needs.
+	// observedRequests is how many requests an observation needs, so that all nodes answer some.
 	observedRequests = 75
 	// patience is the longest time that await waits.
 	patience = 20 * time.Second
@@ -88,7 +88,7 @@ func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 	return steps, nil
 }
 
-// stepSubset compares the nodes that answer for a service with its subset.
+// stepSubset compares the nodes that answer for a service with the nodes that were selected for it.
 func stepSubset(ctx context.Context, s *system) ([]step, error) {
 	from := time.Now()
 	if err := s.awaitVisits(ctx, from, webService); err != nil {
@@ -284,7 +284,7 @@ func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...st
 	return err
 }
 
-// awaitChecks returns when HAProxy uses the present answers of the agents.
+// awaitChecks returns when HAProxy has read the present answers of the agents and uses them.
 func awaitChecks(ctx context.Context, agents []agent) error {
 	before := make([]int, len(agents))
 	for i, a := range agents {

@@ -62,7 +62,7 @@ func (j *journal) total() (sent int, failures []string) {
 	return j.sent, slices.Clone(j.failures)
 }
 
-// client sends requests for any host to one address.
+// client sends requests to one address, whatever the host in their URL.
 type client struct {
 	http    http.Client
 	journal *journal

@@ -20,7 +20,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// settings are the values of the flags, some of them parsed by resolve.
+// settings are the values of the flags. resolve parses some of them.
 type settings struct {
 	routes                                    cli.Strings
 	out                                       string // directory
@@ -123,7 +123,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.cdn.Origin, "cdn-origin", "", "`name` of the terminators to write cdn.json with")
 }
 
-// resolve checks the flags and parses those in text.
+// resolve checks the values of the flags, and parses the values that are strings.
 func (s *settings) resolve() error {
 	f, b := &s.text, &s.builder
 	switch {
@@ -231,7 +231,7 @@ func (s *settings) resolveEdge() error {
 	return checkEdge(*e)
 }
 
-// checkEdge returns an error if HAProxy would not accept the settings, whatever routes declare.
+// checkEdge returns an error if HAProxy would reject every configuration with these settings.
 func checkEdge(e edge.Edge) error {
 	config, problems := e.Config(routes.Table{}, nil)
 	if len(problems) > 0 {

@@ -61,7 +61,8 @@ func (a *applier) reset() {
 	a.c.status.setRefused(nil)
 }
 
-// apply makes an attempt. It logs the error of the attempt, unless the last attempt had the same.
+// apply makes an attempt. It logs the error of the attempt, unless the previous attempt failed with
+// the same error.
 func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
 	t := Attempt{Begin: time.Now()}
 	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)
@@ -82,7 +83,8 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 	return t
 }
 
-// cutOff reports whether the attempt was interrupted. Its error is then no fault of the change.
+// cutOff reports whether the end of ctx or of the term has interrupted the attempt. The error of
+// such an attempt does not mean that the change is faulty.
 func (a *applier) cutOff(ctx context.Context) bool { return ctx.Err() != nil || a.guard() != nil }
 
 func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed permit) (*Change, Outcome, error) {

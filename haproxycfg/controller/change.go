@@ -22,7 +22,7 @@ import (
 // kube.Report as JSON.
 const ReportFile = "report.json"
 
-// Change is a new configuration and its difference to the configuration in the directory.
+// Change is a new configuration, compared with the configuration in the directory.
 type Change struct {
 	// Config is the new configuration.
 	Config *haproxycfg.Config
@@ -130,7 +130,8 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	return ch, nil
 }
 
-// build returns the cluster as an input of kube.Builder. last is the report in the directory.
+// build returns the cluster in the form that kube.Builder needs. last is the report in the
+// directory.
 func (c *cluster) build(last kube.Report) kube.Cluster {
 	connectivity := c.connectivity()
 	if !c.Synced {
@@ -241,8 +242,8 @@ func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error)
 	return in, group.Wait()
 }
 
-// readCluster reads the i-th cluster, for StartTimeout at most. It sets Err if the cluster does not
-// answer.
+// readCluster reads the i-th cluster. It waits for StartTimeout at most; if the cluster has not
+// answered by then, it returns a state with Err.
 func (c *Controller) readCluster(ctx context.Context, i int, last kube.Report) (ClusterState, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.startTimeout())
 	defer cancel()

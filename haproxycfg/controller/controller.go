@@ -21,7 +21,7 @@ const (
 	sourceRetry     = time.Second      // until Follow of a source that returned an error is called again
 )
 
-// Controller makes the configuration of one HAProxy of routes and clusters, and applies it.
+// Controller configures one HAProxy from routes and clusters.
 //
 // Set the fields before the first call of a method and do not change them later. Methods are safe
 // for concurrent use, except that only one of Run, Plan and Apply may run at a time. Two
@@ -31,7 +31,7 @@ type Controller struct {
 	Routes RouteSource
 	// Clusters are the clusters that routes refer to. Their names must differ.
 	Clusters []Cluster
-	// Builder makes a configuration of routes and clusters.
+	// Builder turns routes and clusters into a configuration.
 	Builder kube.Builder
 	// Dir is the directory of the configuration and the report. Its functions check a configuration
 	// and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.

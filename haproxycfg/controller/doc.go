@@ -1,6 +1,6 @@
-// Package controller makes the configuration of an HAProxy of routes and Kubernetes clusters, and
-// applies it again whenever one of them changes. The binary examples/terminator is a Controller
-// with flags, metrics and pages.
+// Package controller configures an HAProxy from routes and Kubernetes clusters: it makes the
+// configuration, and applies a new one whenever routes or clusters change. The binary
+// examples/terminator is a Controller with flags, metrics and pages.
 //
 //	terminator := &controller.Controller{
 //		Routes:   &controller.RouteFiles{Names: []string{"routes.yaml"}},

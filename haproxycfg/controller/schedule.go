@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// maxRetryAfterChange is the longest pause after a failed attempt if an input has changed since
-// then. The new input may fix the failure.
+// maxRetryAfterChange is the longest pause between a failed attempt and the next one, if routes or
+// clusters have changed since the failure. The change may fix the failure.
 const maxRetryAfterChange = 5 * time.Second
 
 // schedule decides when the next attempt is due. It reads no clock: callers pass the time.
@@ -90,7 +90,8 @@ type startForce struct {
 	id     string // of the permitted change; "" until Limit has rejected one
 }
 
-// extend returns a permit that permits the change of f, and every change that asked permits.
+// extend returns a permit for two kinds of changes: the one that f permits, and those that asked
+// permits.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

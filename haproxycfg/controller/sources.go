@@ -37,9 +37,9 @@ type ClusterSource interface {
 	// state that is not Synced. An error makes Controller.Plan fail, even if the report has servers
 	// of the cluster.
 	Read(ctx context.Context, start Start) (ClusterState, error)
-	// Follow calls publish with the state of the cluster at first and after each change, until ctx
-	// ends. It makes one call at a time. If it returns an error before ctx ends, the Controller
-	// keeps the last state and calls Follow again after a second.
+	// Follow calls publish with the present state of the cluster, and again after each change,
+	// until ctx ends. It makes one call at a time. If it returns an error before ctx ends, the
+	// Controller keeps the last state and calls Follow again after a second.
 	Follow(ctx context.Context, start Start, publish func(ClusterState)) error
 }
 

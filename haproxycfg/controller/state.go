@@ -7,8 +7,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// inputs are the routes and clusters of a configuration. Nobody changes the slices and objects in
-// them.
+// inputs are the routes and clusters of which a configuration is made. The slices and objects in
+// them never change.
 type inputs struct {
 	routes   Declarations
 	clusters []cluster // in the order of Controller.Clusters
@@ -49,7 +49,7 @@ func (in inputs) answered() bool {
 // inbox contains the latest inputs. Each source replaces its part of them and never waits for the
 // reader.
 type inbox struct {
-	// wake contains an element if the inputs have changed since the reader last received one.
+	// wake signals a change: it contains an element from the change until the reader receives it.
 	wake chan struct{}
 
 	mu     sync.Mutex

@@ -80,7 +80,7 @@ func loadFile(file, context string) (*rest.Config, error) {
 	if err := checkContext(kubeconfig, cmp.Or(context, kubeconfig.CurrentContext)); err != nil {
 		return nil, named(file, context, err)
 	}
-	// Not the deferred loader: that one takes the pod's account if the file is empty.
+	// The deferred loader of client-go would use the account of the pod if the file is empty.
 	config, err := clientcmd.NewNonInteractiveClientConfig(*kubeconfig, context, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
 	if err != nil {
 		return nil, named(file, context, err)

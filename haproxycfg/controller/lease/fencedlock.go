@@ -21,7 +21,7 @@ type fencedLock struct {
 	lost func() // called once, when this process stops holding the Lease
 
 	mu      sync.Mutex
-	holder  string // identity of the last holder that was seen
+	holder  string // of the Lease when it was last read or written
 	renewed time.Time
 	expiry  *time.Timer // fires renewDeadline after renewed; nil unless this process holds the Lease
 	over    bool        // lost was called
@@ -116,7 +116,7 @@ func (f *fencedLock) fresh(now time.Time) bool {
 	return now.Sub(f.renewed) < renewDeadline && now.Round(0).Sub(f.renewed.Round(0)) < renewDeadline
 }
 
-// held reports whether this process is the last holder that was seen.
+// held reports whether this process held the Lease when the Lease was last read or written.
 func (f *fencedLock) held() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

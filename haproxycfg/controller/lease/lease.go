@@ -31,8 +31,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller"
 )
 
-// A leader that has not renewed the Lease for renewDeadline stops writing. Other processes lead
-// after leaseDuration at the earliest.
+// A leader that has not renewed the Lease for renewDeadline stops writing. Another process may lead
+// leaseDuration after the last renewal, at the earliest.
 const (
 	leaseDuration = 15 * time.Second
 	renewDeadline = 10 * time.Second
@@ -82,7 +82,7 @@ type elector struct {
 	identity string
 }
 
-// runOnce waits for leadership and returns when it is lost.
+// runOnce takes part in the election until this process has led and lost the Lease.
 func (e *elector) runOnce(ctx context.Context) error {
 	config, err := e.Config()
 	if err != nil {

@@ -51,8 +51,8 @@ func (s *leaseServer) holder() string {
 	return *s.lease.Spec.HolderIdentity
 }
 
-// TestElectorLeadsAndResigns: the only process that takes part leads at once. When its context ends,
-// it gives the Lease up.
+// TestElectorLeadsAndResigns: the only process that takes part leads at once. When its context
+// ends, it gives the Lease up.
 func TestElectorLeadsAndResigns(t *testing.T) {
 	api := &leaseServer{}
 	server := httptest.NewServer(api)
