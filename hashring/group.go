@@ -68,9 +68,9 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted returns how many nodes to admit so that k of them pass. The number that passes is nearly
-// Poisson distributed. With 1.7 standard deviations, one key in thirty needs a second round. A
-// larger number would cost every key more time to sort.
+// wanted returns the number of nodes to admit on average so that at least k of them pass in most
+// cases. The number that passes is nearly Poisson distributed. With 1.7 standard deviations, one
+// key in thirty needs a second round. A larger number would cost every key more time to sort.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns the score at or below which a share (0 to 1) of all scores is.

@@ -76,12 +76,12 @@ func next(d []uint64, key, limit uint64) ([]uint64, uint64) {
 	return nil, 0
 }
 
-// distribute puts candidates into nearly the right order, each into one of up to 64 buckets. The
-// candidates are evenly distributed from 0 to about limit. distribute does nothing for more than
-// stackSlots of them.
+// distribute puts candidates into nearly the right order: each into one of up to 64 buckets. The
+// candidates must be evenly distributed from 0 to about limit. distribute does nothing if there are
+// more than stackSlots of them.
 //
 // Sorting a few dozen candidates takes half the time afterwards, because the CPU mispredicts fewer
-// branches. Ring.AppendTop takes about a tenth longer without it for 20 of 1,000 nodes.
+// branches. Without distribute, Ring.AppendTop takes about a tenth longer for 20 of 1,000 nodes.
 func distribute(c []uint64, limit uint64) {
 	if len(c) > stackSlots {
 		return

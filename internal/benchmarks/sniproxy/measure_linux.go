@@ -45,8 +45,8 @@ type stage struct {
 
 type step func(context.Context, *running, *report.Point) error
 
-// round measures a router once at every size. An error ends the whole run. Problems of the router
-// are in the points.
+// round runs one round of measurements for a router: once at every size. An error ends the whole
+// run. If the router itself fails, the returned points contain the reason.
 func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
 	s := b.sizes()
 	few := []stage{{Size: s.Base, steps: []step{b.roundTrips, b.idle, b.connections, b.bulkTransfer}}}
@@ -63,7 +63,7 @@ func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point
 	return points, nil
 }
 
-// process measures at several sizes with one process.
+// process starts one process of a router and measures it at several sizes.
 func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stage) []report.Point {
 	points := make([]report.Point, len(stages))
 	defer b.loop.Reset()
@@ -85,7 +85,7 @@ func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stag
 	return points
 }
 
-// tell prints the figures of a point as progress.
+// tell prints the figures of a point to the progress output.
 func (b *bench) tell(r peer.Router, p report.Point) {
 	fmt.Fprintf(b.progress, "round %d/%d  %-9s %5d open %6d hosts", p.Round, b.rounds, r.Name, p.Open, p.Hosts)
 	for _, f := range []struct {

@@ -79,7 +79,7 @@ func parse(args []string, out io.Writer) (settings, error) {
 	return s, s.validate()
 }
 
-// short reduces the settings that no flag sets.
+// short reduces settings for a quick run. It keeps the settings that the user set by a flag.
 func short(s *settings, bulk *int64, set map[string]bool) {
 	for name, shorten := range map[string]func(){
 		"rounds":      func() { s.rounds = 1 },

@@ -45,7 +45,8 @@ type Cluster struct {
 	nodes []*Node
 	// routed are the nodes that have routes to each other's pods.
 	routed []*Node
-	// made counts all nodes ever added. Addresses are not used twice.
+	// made is the number of nodes that were ever added. A new node gets addresses that no earlier
+	// node had.
 	made int
 }
 

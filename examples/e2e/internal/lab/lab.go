@@ -88,7 +88,7 @@ func (l *Lab) Dir(elem ...string) string {
 	return filepath.Join(append([]string{l.opts.Dir}, elem...)...)
 }
 
-// Cluster returns the cluster with a name, or nil.
+// Cluster returns the cluster called name, or nil.
 func (l *Lab) Cluster(name string) *Cluster {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,7 +112,7 @@ func (l *Lab) Died() error {
 	return errors.Join(errs...)
 }
 
-// Process returns the process with a name, or nil.
+// Process returns the process called name, or nil.
 func (l *Lab) Process(name string) *Process {
 	l.mu.Lock()
 	defer l.mu.Unlock()

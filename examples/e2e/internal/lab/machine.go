@@ -30,8 +30,8 @@ type Machine struct {
 	link, outside string
 }
 
-// Machine returns the machine with a name that belongs to no cluster. It creates the machine if it
-// is missing.
+// Machine returns the machine called name, which belongs to no cluster. It creates the machine if
+// it is missing.
 func (l *Lab) Machine(name string) (*Machine, error) {
 	l.mu.Lock()
 	if m, ok := l.machines[name]; ok {

@@ -162,7 +162,7 @@ func (c *Cluster) Nodes() []*Node {
 	return nodes
 }
 
-// Node returns the node with a name, or nil.
+// Node returns the node called name, or nil.
 func (c *Cluster) Node(name string) *Node {
 	for _, n := range c.Nodes() {
 		if n.Name == name {

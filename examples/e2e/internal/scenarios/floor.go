@@ -51,7 +51,7 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		return err
 	}
 
-	// The node that waits is the next to drain.
+	// One of the two waiting nodes drains next. Measure from here.
 	start = time.Now()
 	if err := drains.Uncordon(ctx); err != nil {
 		return err

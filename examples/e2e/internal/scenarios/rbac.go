@@ -178,8 +178,9 @@ func (p *probe) inForce(ctx context.Context, rights []right) error {
 	return err
 }
 
-// rules compares the rights that the API server lists for the account in several namespaces with
-// the rights that the account must have. It ignores the rights of every account.
+// rules compares two sets of rights in several namespaces: the rights that the API server lists for
+// the account, and the rights that the account must have. It ignores the rights that every account
+// has.
 func (p *probe) rules(ctx context.Context, c *lab.Cluster) error {
 	const plainNamespace = "rbac"
 	if err := c.EnsureNamespace(ctx, plainNamespace); err != nil {

@@ -21,8 +21,8 @@ import (
 type nodeEvent struct {
 	name string
 	do   func(ctx context.Context, f *fleet, i int) error
-	// After the event, the configuration has servers at the address enters, and none at leaves. ""
-	// means no condition.
+	// After the event, the configuration must have servers at the address that enters returns, and
+	// no server at the address that leaves returns. "" means no condition.
 	enters, leaves func(i int) string
 }
 

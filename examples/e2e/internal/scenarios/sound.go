@@ -66,7 +66,8 @@ func (s *System) sound(ctx context.Context) error {
 	return s.tracksSound(ctx)
 }
 
-// nodeSound returns an error unless the agent of the node says ready and HAProxy has that answer.
+// nodeSound returns an error unless the agent of the node answers ready and HAProxy has received
+// that answer.
 func (s *System) nodeSound(ctx context.Context, n *lab.Node) error {
 	a := s.Agents[n.Name]
 	want := agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready}

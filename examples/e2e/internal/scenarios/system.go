@@ -221,8 +221,8 @@ func manifestRank(file string) int {
 	return 10
 }
 
-// Restore reverts the changes of a scenario that ended early. It sets the state of the whole system
-// and waits for it.
+// Restore undoes the changes that an interrupted scenario left behind. It sets the state of the
+// whole system and waits until the system has that state.
 func (s *System) Restore(ctx context.Context) error {
 	var errs []error
 	for _, c := range s.Clusters {

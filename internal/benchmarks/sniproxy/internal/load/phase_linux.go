@@ -62,7 +62,8 @@ func (l *Loop) Open(ctx context.Context, t Target, n int) error {
 	return nil
 }
 
-// openAtOnce is well below the backlog of every router.
+// openAtOnce is the number of connections that Open opens at the same time. It is well below the
+// backlog of every router.
 const openAtOnce = 32
 
 // Held returns how many connections Open holds.

@@ -115,7 +115,7 @@ func (p *Process) Err() error {
 // Output returns the end of the router's output.
 func (p *Process) Output() string { return p.output.String() }
 
-// Stop kills the process group and waits for its first process.
+// Stop kills all processes of the router and waits for the first one to end.
 func (p *Process) Stop() {
 	_ = syscall.Kill(-int(p.Group), syscall.SIGKILL)
 	<-p.ended

@@ -70,7 +70,7 @@ type Result struct {
 	Routers []Router `json:"routers"`
 }
 
-// At collects a figure at a size over all rounds.
+// At returns the median and range of a figure at a size, over all rounds.
 func (r Router) At(s Size, m Metric) Spread {
 	var values []float64
 	for _, p := range r.Points {
