@@ -266,8 +266,8 @@ func continuation(line string) (string, bool) {
 	return strings.TrimPrefix(text, "| "), true
 }
 
-// addSources sets the Source of all messages about one file. name and data are those of the file. A
-// message that names a proxy instead of a line gets the place of the proxy's section.
+// addSources sets the Source of all messages about the file with this name and content. A message
+// that names a proxy instead of a line gets the place of the proxy's section.
 func addSources(found []Diagnostic, name string, data []byte) {
 	var lines [][]byte
 	for i := range found {

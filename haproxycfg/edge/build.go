@@ -13,9 +13,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// builder makes one configuration. A route's host becomes a server line in four steps:
-// addUpstreams checks the addresses of all services, addRoute puts the route into the maps,
-// addBackend makes the servers of its backend, and track the node that a server tracks.
+// builder makes one configuration in four steps. addUpstreams checks the addresses of all services.
+// addRoute puts a route into the maps. addBackend makes the servers of the route. track adds the
+// nodes that servers track.
 type builder struct {
 	edge     *Edge
 	services map[routes.Ref]*service
