@@ -158,7 +158,8 @@ func (r *router) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The hosts, the log and the admin pages are needed until the drain ends, which is after ctx.
+	// The drain begins when ctx ends. The hosts, the log and the admin pages have to work until the
+	// drain is over, so they get another context.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	var logging sync.WaitGroup

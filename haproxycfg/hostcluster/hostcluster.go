@@ -24,7 +24,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Chooser chooses clusters. Choose does not change it.
+// Chooser chooses one cluster for each declared host. Choose does not change it.
 type Chooser struct {
 	// Clusters are the names of the clusters to choose from. Required.
 	Clusters []string
@@ -99,7 +99,7 @@ func (c Chooser) choose(list []routes.Route) (Choice, []routes.Problem) {
 	return Choice{Host: host, Cluster: best.cluster, App: best.app}, problems
 }
 
-// candidates returns the clusters that have a service of the route.
+// candidates returns the clusters that have a service of one route, with their weights for it.
 func (c Chooser) candidates(route routes.Route) (list []candidate, problems []routes.Problem) {
 	problem := func(format string, args ...any) {
 		problems = append(problems, routes.Problem{

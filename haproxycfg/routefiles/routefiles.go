@@ -1,4 +1,5 @@
-// Package routefiles reads and follows files of declarations.
+// Package routefiles reads YAML files that declare routes (see package routes), and reads them
+// again when they change.
 //
 //	files := &routefiles.Files{Names: []string{"routes.yaml"}}
 //	declared, err := files.Read()

@@ -68,8 +68,8 @@ type Cache struct {
 	// source answers. 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
-	// Timeout limits a call of the source. The wait because of MaxCalls has the same limit, counted
-	// separately. 0 and negative mean 5 s.
+	// Timeout limits a call of the source. If the call first has to wait because of MaxCalls, that
+	// wait has the same limit, counted separately. 0 and negative mean 5 s.
 	Timeout time.Duration
 
 	// MaxCalls limits the source calls at one time. 0 means 64.

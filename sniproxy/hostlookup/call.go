@@ -14,8 +14,8 @@ import (
 // section 3.2 forbids to cache a failure for longer than 5 minutes.
 const maxRetryAfter = 5 * time.Minute
 
-// A PanicError reports that a call of the source panicked. Everyone who waited for the call gets
-// it.
+// A PanicError reports that a call of the source panicked. Every lookup that waited for the call
+// gets it.
 type PanicError struct {
 	Value any    // the value of the panic; nil if the source ended its goroutine with runtime.Goexit
 	Stack []byte // of the source, as runtime/debug prints it
@@ -28,7 +28,7 @@ func (e *PanicError) Error() string {
 	return fmt.Sprintf("hostlookup: source panicked: %v", e.Value)
 }
 
-// A result is what a lookup returns.
+// A result is what LookupHost returns.
 type result struct {
 	Answer
 	err error
@@ -96,8 +96,8 @@ func (k *core) resolve(ctx context.Context, host string) result {
 	}
 }
 
-// join returns a call that the lookup has to wait for, and counts it as a waiter. If the lookup
-// need not wait, join returns nil and the result.
+// join returns the call that a lookup of host has to wait for, and counts the lookup as a waiter.
+// If the lookup need not wait, join returns nil and the result of the lookup.
 func (k *core) join(ctx context.Context, host string) (*call, result) {
 	if k.closed {
 		return nil, failed(ErrClosed)
@@ -196,7 +196,8 @@ func (k *core) start(host string) *call {
 	return c
 }
 
-// run is the goroutine of a call.
+// run is the goroutine of a call: it waits for the semaphore, calls the source, and stores the
+// outcome.
 func (k *core) run(c *call) {
 	defer func() {
 		k.mu.Lock()
@@ -304,7 +305,8 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// settle stores the outcome of a call, and returns the result for its waiters. It needs mu.
+// settle stores the outcome of a call, and returns the result for its waiters. The caller holds
+// core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c

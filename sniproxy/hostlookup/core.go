@@ -40,8 +40,8 @@ type core struct {
 	wg        sync.WaitGroup // the goroutines of calls and of clock.run
 }
 
-// An lru holds the order of eviction and the capacity. Its keys are the items of the table, which
-// is where an item is found by its name.
+// An lru holds items in the order of their last use, up to its capacity. The table finds an item by
+// its name.
 type lru = simplelru.LRU[*item, struct{}]
 
 // An item is an entry under the name of its host.
@@ -103,7 +103,8 @@ func later(at int64, d time.Duration) int64 {
 	return at + int64(d)
 }
 
-// config is the settings of a Cache with their defaults. A time of 0 means "not at all".
+// config holds the settings of a Cache, with defaults in place of zeros. In a config, a time of 0
+// means "not at all".
 type config struct {
 	source                                    Lookup
 	ttl, negativeTTL, errorTTL                time.Duration
@@ -155,8 +156,9 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 	return l
 }
 
-// hit returns the entry of host if it may be served without asking the source, and counts the
-// lookup. It takes no lock, so it may miss an entry that a look with the lock finds.
+// hit returns the entry of host if a lookup may get it without a call of the source, and counts
+// that lookup. It holds no lock, so it may overlook an entry while the table changes. The slower
+// join then finds that entry.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Get(host)
 	if e == nil {
@@ -181,8 +183,8 @@ func (k *core) hit(host string) (*item, Level) {
 	return e, level
 }
 
-// touch makes e the most recently used entry, unless another goroutine holds the lock. Then a
-// later hit does it.
+// touch makes e the most recently used entry. If another goroutine holds the lock, touch does
+// nothing, and a later hit does it.
 func (k *core) touch(e *item, now int64) {
 	if !k.mu.TryLock() {
 		return
@@ -199,7 +201,7 @@ func (k *core) order(e *item) *lru {
 	return k.negative
 }
 
-// The methods below need mu.
+// The caller of the methods below holds mu.
 
 // usable returns the entry of host if it has an endpoint that may be served, even a stale one.
 func (k *core) usable(host string, now int64) *item {
@@ -244,7 +246,7 @@ func (k *core) removeHost(host string) {
 	}
 }
 
-// keep stores an endpoint that the source has just returned.
+// keep stores an endpoint that the source has just returned for host.
 func (k *core) keep(host string, ep Endpoint, now int64) {
 	ttl := cmp.Or(ep.TTL, k.cfg.ttl)
 	e := k.table.Get(host)
@@ -266,7 +268,8 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	}
 }
 
-// keepError stores ErrNotFound or a failure for ttl.
+// keepError stores err, which is ErrNotFound or a failure of the source. Lookups of host get err
+// for ttl.
 func (k *core) keepError(host string, level Level, err error, ttl time.Duration, now int64) {
 	k.removeHost(host)
 	if ttl <= 0 {
@@ -337,9 +340,9 @@ func (k *core) forget(host string) {
 	}
 }
 
-// detach makes a running call for host store nothing, because its answer may be older than a
-// change that came after it began. Its waiters still get the answer. A later lookup starts another
-// call.
+// detach prevents a running call for host from storing its answer. The cache calls detach for a
+// change, because the source may have answered before the change. The waiters of the call still get
+// the answer, and a later lookup starts another call.
 func (k *core) detach(host string) { delete(k.calls, host) }
 
 func (k *core) purge() {
@@ -368,11 +371,11 @@ func (k *core) jittered(ttl time.Duration) time.Duration {
 	return ttl - time.Duration(rand.Float64()*k.cfg.jitter*float64(ttl))
 }
 
-// isHost reports whether host may be the name of a host. Other names are not found, and the
-// source is not asked.
+// isHost reports whether host may be the name of a host. The cache answers ErrNotFound for every
+// other name, and does not ask the source.
 func isHost(host string) bool { return host != "" && len(host) <= hostname.MaxName }
 
-// entry returns what e is worth now. The result is false if e is too old to be served.
+// entry returns the public form of e. The result is false if e is too old to be served.
 func (k *core) entry(e *item, now int64, wall time.Time) (Entry, bool) {
 	entry := Entry{Endpoint: e.Value.ep, Err: e.Value.err(), Expires: wall.Add(time.Duration(e.Value.expires - now))}
 	until, level := unpackState(e.Value.state.Load())

@@ -86,11 +86,11 @@ func TestRecheck(t *testing.T) {
 		err     error
 		want    time.Duration
 	}{
-		"default":              {0, errDown, 30 * time.Second},
-		"own":                  {time.Minute, errDown, time.Minute},
-		"the source's wish":    {0, &Error{errDown, 2 * time.Minute}, 2 * time.Minute},
-		"a wish that is less":  {0, &Error{errDown, time.Second}, 30 * time.Second},
-		"a wish that is above": {0, &Error{errDown, 24 * time.Hour}, 5 * time.Minute},
+		"default":               {0, errDown, 30 * time.Second},
+		"own":                   {time.Minute, errDown, time.Minute},
+		"of the source":         {0, &Error{errDown, 2 * time.Minute}, 2 * time.Minute},
+		"shorter of the source": {0, &Error{errDown, time.Second}, 30 * time.Second},
+		"above the limit":       {0, &Error{errDown, 24 * time.Hour}, 5 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, &Cache{Recheck: test.recheck}, func(t *testing.T, c *Cache, src *fake) {
@@ -236,12 +236,12 @@ func TestErrorTTL(t *testing.T) {
 		err   error
 		want  time.Duration
 	}{
-		"default":              {&Cache{}, errDown, time.Second},
-		"of the cache":         {&Cache{ErrorTTL: 10 * time.Second}, errDown, 10 * time.Second},
-		"the source's wish":    {&Cache{}, &Error{errDown, time.Minute}, time.Minute},
-		"a wish that is less":  {&Cache{ErrorTTL: 10 * time.Second}, &Error{errDown, time.Second}, 10 * time.Second},
-		"a wish that is above": {&Cache{}, &Error{errDown, time.Hour}, 5 * time.Minute},
-		"not stored":           {&Cache{ErrorTTL: -1}, &Error{errDown, time.Hour}, 0},
+		"default":               {&Cache{}, errDown, time.Second},
+		"of the cache":          {&Cache{ErrorTTL: 10 * time.Second}, errDown, 10 * time.Second},
+		"of the source":         {&Cache{}, &Error{errDown, time.Minute}, time.Minute},
+		"shorter of the source": {&Cache{ErrorTTL: 10 * time.Second}, &Error{errDown, time.Second}, 10 * time.Second},
+		"above the limit":       {&Cache{}, &Error{errDown, time.Hour}, 5 * time.Minute},
+		"not stored":            {&Cache{ErrorTTL: -1}, &Error{errDown, time.Hour}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, test.cache, func(t *testing.T, c *Cache, src *fake) {
@@ -352,19 +352,19 @@ func TestSetAll(t *testing.T) {
 		expires time.Duration // after the start; 0 means an entry without Expires
 		want    time.Duration // how long the endpoint is served as stale
 	}{
-		"an hour over":             {&Cache{}, Entry{}, -time.Hour, day - time.Hour},
-		"just in time":             {&Cache{}, Entry{}, time.Nanosecond - day, time.Nanosecond},
-		"too old":                  {&Cache{}, Entry{}, -day, never},
-		"ages old":                 {&Cache{}, Entry{}, math.MinInt64, never},
-		"not over yet":             {&Cache{}, Entry{}, time.Hour, day},
-		"not over in ages":         {&Cache{}, Entry{}, math.MaxInt64, day},
-		"without a time":           {&Cache{}, Entry{}, 0, day},
-		"of long ago, for ever":    {&Cache{StaleFor: Forever}, Entry{}, math.MinInt64, Forever},
-		"no stale answers":         {&Cache{StaleFor: -1}, Entry{}, time.Hour, never},
-		"no TTL in cache":          {&Cache{TTL: -1}, Entry{}, 0, never},
-		"not to be stored":         {&Cache{}, Entry{Endpoint: Endpoint{TTL: -1}}, 0, never},
-		"a level that is not over": {&Cache{}, Entry{Level: Hit, Left: time.Hour}, 0, day},
-		"not found":                {&Cache{}, Entry{Err: ErrNotFound}, 0, never},
+		"expired 1 h ago":        {&Cache{}, Entry{}, -time.Hour, day - time.Hour},
+		"just in time":           {&Cache{}, Entry{}, time.Nanosecond - day, time.Nanosecond},
+		"too old":                {&Cache{}, Entry{}, -day, never},
+		"extremely old":          {&Cache{}, Entry{}, math.MinInt64, never},
+		"not expired yet":        {&Cache{}, Entry{}, time.Hour, day},
+		"far in the future":      {&Cache{}, Entry{}, math.MaxInt64, day},
+		"without a time":         {&Cache{}, Entry{}, 0, day},
+		"long ago, forever":      {&Cache{StaleFor: Forever}, Entry{}, math.MinInt64, Forever},
+		"no stale answers":       {&Cache{StaleFor: -1}, Entry{}, time.Hour, never},
+		"no TTL in cache":        {&Cache{TTL: -1}, Entry{}, 0, never},
+		"not to be stored":       {&Cache{}, Entry{Endpoint: Endpoint{TTL: -1}}, 0, never},
+		"a level within its TTL": {&Cache{}, Entry{Level: Hit, Left: time.Hour}, 0, day},
+		"not found":              {&Cache{}, Entry{Err: ErrNotFound}, 0, never},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, now := test.cache, start

@@ -20,8 +20,8 @@ func TestTTL(t *testing.T) {
 		"the source over the cache":   {&Cache{TTL: time.Hour}, time.Minute, time.Minute},
 		"not stored, says the source": {&Cache{TTL: time.Hour}, -1, 0},
 		"not stored, says the cache":  {&Cache{TTL: -1}, 0, 0},
-		"for ever":                    {&Cache{TTL: Forever}, 0, Forever},
-		"for ever, says the source":   {&Cache{}, Forever, Forever},
+		"forever":                     {&Cache{TTL: Forever}, 0, Forever},
+		"forever, says the source":    {&Cache{}, Forever, Forever},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, test.cache, func(t *testing.T, c *Cache, src *fake) {

@@ -64,14 +64,14 @@ func parseCacheControl(s string) directives {
 	return d
 }
 
-// smaller replaces age by a value that is a smaller number.
+// smaller sets *age to the number in value, if *age is unset or larger.
 func smaller(age *int64, value string) {
 	if n, ok := parseSeconds(value); ok && (*age == unset || n < *age) {
 		*age = n
 	}
 }
 
-// nextDirective splits s into its first directive and the rest.
+// nextDirective splits the value of a Cache-Control header into its first directive and the rest.
 func nextDirective(s string) (name, value, rest string) {
 	end := strings.IndexAny(s, ",=")
 	if end < 0 {

@@ -101,7 +101,7 @@ func newHTTPClient(conf *tls.Config) *http.Client {
 			MaxIdleConnsPerHost:    64, // the default of 2 closes most connections of a burst
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
-			// HTTP/2 requests share one connection. Without pings they would go on sharing a
+			// HTTP/2 requests share one connection. Without pings they would still share a
 			// dead one until TCP gives it up, which takes a quarter of an hour.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		},

@@ -110,8 +110,8 @@ func (h *Handler) Waiting() int {
 	return len(h.waiting)
 }
 
-// StopWaiting answers the requests that wait for a change. From then on no request waits. It is
-// made for http.Server.RegisterOnShutdown, because Shutdown waits for all requests.
+// StopWaiting answers the requests that wait for a change. From then on no request waits. Pass it
+// to http.Server.RegisterOnShutdown, because Shutdown waits for all requests.
 func (h *Handler) StopWaiting() {
 	h.init()
 	h.stopOnce.Do(func() { close(h.stopping) })

@@ -34,7 +34,7 @@ func (e *RemovalError) Error() string {
 		e.Removed, e.Hosts, e.First, 100*e.MaxRemoved)
 }
 
-// minRefused is the least number of removed hosts that a history refuses.
+// minRefused is the least number of removed hosts for which publish refuses a change.
 const minRefused = 10
 
 // A history holds the hosts in force, and the changes that led to them.
@@ -59,13 +59,13 @@ type limits struct {
 
 var defaultLimits = limits{step: 1 << 20, answer: 2 << 20, history: 8 << 20}
 
-// A snapshot is an immutable set of hosts and its version.
+// A snapshot is a published set of hosts and its version. It never changes.
 type snapshot struct {
 	hosts   *hostlookup.Hosts
 	version string
 }
 
-// A step leads from one version to the next.
+// A step holds the changes from one published version to the next.
 type step struct {
 	from, to string
 	changes  []change

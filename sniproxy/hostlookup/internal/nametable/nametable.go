@@ -91,7 +91,8 @@ func (t *Table[V]) Get(name string) *Item[V] { return t.get(t.hash(name), name) 
 func (t *Table[V]) get(hash uint64, name string) *Item[V] {
 	slots := *t.slots.Load()
 	mask := uint64(len(slots) - 1)
-	// The bound ends the loop of a reader before which items move on and on.
+	// One round at most: a writer that moves items all the time must not keep a reader in this
+	// loop.
 	for i := range uint64(len(slots)) {
 		s := &slots[(hash+i)&mask]
 		switch s.hash.Load() {
@@ -132,7 +133,7 @@ func place[V any](slots []slot[V], hash uint64, item *Item[V]) {
 		i++
 	}
 	s := &slots[i&mask]
-	s.item.Store(item) // before the hash: a reader that sees the hash loads the item
+	s.item.Store(item) // before the hash: a reader that sees the hash then finds the item
 	s.hash.Store(hash)
 }
 
