@@ -41,7 +41,7 @@ func (s *session) lookUpHost() relay.Step {
 // ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
-	s.rareState().cancelQuery = cancel
+	s.ensureRare().cancelQuery = cancel
 	s.srv.queries.Go(func() {
 		defer cancel()
 		use := query(ctx)
@@ -127,7 +127,7 @@ func (s *session) dialResolved(addrs []netip.AddrPort, err error) relay.Step {
 	}
 	s.upstream = allowed[0]
 	if len(allowed) > 1 {
-		s.rareState().untried = allowed[1:]
+		s.ensureRare().untried = allowed[1:]
 	}
 	return s.connect()
 }

@@ -68,8 +68,8 @@ type rareState struct {
 	cancelQuery context.CancelFunc
 }
 
-// rareState allocates s.rare for the first field that is set.
-func (s *session) rareState() *rareState {
+// ensureRare returns s.rare, and allocates it for the first field that is set.
+func (s *session) ensureRare() *rareState {
 	if s.rare == nil {
 		s.rare = new(rareState)
 	}
@@ -108,7 +108,7 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	r, err := s.preface.parse(data)
 	if s.preface.proxyDone && !s.sourceCounted {
 		if s.preface.proxy != nil {
-			s.rareState().proxy = s.preface.proxy
+			s.ensureRare().proxy = s.preface.proxy
 		}
 		if !s.countSource() {
 			s.endPeek(r, data)
@@ -194,7 +194,7 @@ func (s *session) endPeek(r peek.Result, data []byte) (stays bool) {
 	s.client = clientInfoOf(r, data[s.preface.proxyLen:])
 	s.alpn = alpnOf(r.Hello)
 	if s.name = r.Name; r.Name == "" && r.RawName != "" {
-		s.rareState().rawName = clipName(r.RawName)
+		s.ensureRare().rawName = clipName(r.RawName)
 	}
 	s.putPreface()
 	return stays
@@ -218,7 +218,7 @@ func (s *session) makeProxyHeader() error {
 		destination = s.conn.LocalAddr()
 	}
 	header, err := formatProxy(s.srv.ProxyOut, s.clientAddr(), destination, s.proxy(), s.srv.instanceID)
-	s.rareState().proxyHeader = header
+	s.ensureRare().proxyHeader = header
 	return err
 }
 
