@@ -62,7 +62,7 @@ func TestHTTPAnswers(t *testing.T) {
 			"address as a host":         {front, "GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n", 400, sniproxy.Rejected, peek.ErrIPLiteral},
 			"NUL in the host":           {front, "GET / HTTP/1.1\r\nHost: a\x00.example\r\n\r\n", 400, sniproxy.Rejected, nil},
 			"head too large":            {front, "GET / HTTP/1.1\r\nX: " + large, 431, sniproxy.Rejected, peek.ErrTooLarge},
-			"half a head, then nothing": {impatientFront, "GET / HTTP/1.1\r\nHos", 408, sniproxy.TimedOut, nil},
+			"half a head, then silence": {impatientFront, "GET / HTTP/1.1\r\nHos", 408, sniproxy.TimedOut, nil},
 			"half a head, then the end": {front, "GET / HTTP/1.1\r\nHos\x00END", 400, sniproxy.Rejected, io.ErrUnexpectedEOF},
 			"HTTP on a port for TLS":    {tlsFront, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, sniproxy.Rejected, peek.ErrNotTLS},
 		} {

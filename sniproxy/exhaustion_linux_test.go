@@ -45,11 +45,11 @@ func TestDescriptorsRunOut(t *testing.T) {
 	for _, c := range slow {
 		c.Close()
 	}
-	r.until("the crowd has gone", func(s childState) bool { return s.Load.Conns == 1 })
+	r.until("the other clients end", func(s childState) bool { return s.Load.Conns == 1 })
 	for range crowd {
 		require.True(t, tryEcho(r.front, hello))
 	}
-	r.until("nothing is left behind", func(s childState) bool {
+	r.until("connections, descriptors and goroutines end", func(s childState) bool {
 		return s.Load.Conns == 1 && s.Descriptors == before.Descriptors && s.Goroutines == before.Goroutines
 	})
 }

@@ -273,22 +273,22 @@ func TestStats(t *testing.T) {
 		require.Equal(t, hostlookup.Hit, r.next().Level)
 		require.Zero(t, r.Load().Conns)
 		for range r.Connections() {
-			t.Fatal("none is open")
+			t.Fatal("a connection is still open")
 		}
 	})
 }
 
 func TestServeChecksTheFields(t *testing.T) {
 	for name, s := range map[string]*sniproxy.Server{
-		"no lookup":                   {},
-		"no bound on the hello":       {Lookup: hosts{}, HelloTimeout: -1},
-		"no such version":             {Lookup: hosts{}, ProxyOut: 3},
-		"required from nobody":        {Lookup: hosts{}, ProxyRequired: true},
-		"more than the parser takes":  {Lookup: hosts{}, MaxHello: 1 << 20},
-		"a fallback that is no place": {Lookup: hosts{}, Fallback: hostlookup.Endpoint{Addr: "a b"}},
-		"denies IPv4 in IPv6":         {Lookup: hosts{}, DenyEndpoints: []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")}},
-		"denies nothing":              {Lookup: hosts{}, DenyEndpoints: make([]netip.Prefix, 1)},
-		"a default that is no place":  {Lookup: hosts{}, NoName: hostlookup.Endpoint{Addr: ":80"}},
+		"no lookup":             {},
+		"negative HelloTimeout": {Lookup: hosts{}, HelloTimeout: -1},
+		"ProxyOut 3":            {Lookup: hosts{}, ProxyOut: 3},
+		"ProxyRequired only":    {Lookup: hosts{}, ProxyRequired: true},
+		"MaxHello too large":    {Lookup: hosts{}, MaxHello: 1 << 20},
+		"invalid Fallback":      {Lookup: hosts{}, Fallback: hostlookup.Endpoint{Addr: "a b"}},
+		"denies IPv4 in IPv6":   {Lookup: hosts{}, DenyEndpoints: []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")}},
+		"invalid DenyEndpoints": {Lookup: hosts{}, DenyEndpoints: make([]netip.Prefix, 1)},
+		"invalid NoName":        {Lookup: hosts{}, NoName: hostlookup.Endpoint{Addr: ":80"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := listenLocal(t)

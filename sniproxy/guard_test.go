@@ -28,7 +28,7 @@ func TestGuard(t *testing.T) {
 		used        netip.AddrPort
 		want        map[string]error
 	}{
-		"as it is": {nil, nil, none, map[string]error{
+		"no lists": {nil, nil, none, map[string]error{
 			"10.0.0.24:443":             nil,
 			"192.0.2.1:80":              nil,
 			"[2001:db8::24]:443":        nil,
@@ -87,7 +87,7 @@ func TestGuard(t *testing.T) {
 			"10.0.0.5:8443":             ErrForbidden, // this Server listens on another address
 			"10.0.0.6:443":              nil,
 		}},
-		"wide prefixes allow nothing special": {prefixes("0.0.0.0/0", "::/0"), nil, none, map[string]error{
+		"wide prefixes do not allow special ranges": {prefixes("0.0.0.0/0", "::/0"), nil, none, map[string]error{
 			"10.0.0.24:443":      nil,
 			"[2001:db8::24]:443": nil,
 			"127.0.0.1:80":       ErrForbidden,
@@ -96,7 +96,7 @@ func TestGuard(t *testing.T) {
 			"10.0.0.5:80":        ErrForbidden,
 			"224.0.0.1:80":       ErrForbidden,
 		}},
-		"narrow ones do": {prefixes("127.0.0.0/8", "::1/128", "10.0.0.0/8", "10.0.0.5/32", "169.254.1.0/24", "224.0.0.0/4", "0.0.0.0/8"), nil, none, map[string]error{
+		"narrow prefixes allow special ranges": {prefixes("127.0.0.0/8", "::1/128", "10.0.0.0/8", "10.0.0.5/32", "169.254.1.0/24", "224.0.0.0/4", "0.0.0.0/8"), nil, none, map[string]error{
 			"127.0.0.1:80":   nil,
 			"[::1]:80":       nil,
 			"10.0.0.5:80":    nil,
@@ -109,7 +109,7 @@ func TestGuard(t *testing.T) {
 			"224.0.0.1:80":   ErrForbidden, // never allowed
 			"0.0.0.0:80":     ErrForbidden,
 		}},
-		"metadata only by name": {prefixes("169.254.0.0/16", "100.64.0.0/10", "fd00::/8", "fd20:ce::254/128", "10.0.0.0/8", "64:ff9b:1::/48"), nil, none, map[string]error{
+		"metadata only by a narrow prefix": {prefixes("169.254.0.0/16", "100.64.0.0/10", "fd00::/8", "fd20:ce::254/128", "10.0.0.0/8", "64:ff9b:1::/48"), nil, none, map[string]error{
 			"169.254.1.1:80":         nil,
 			"169.254.169.254:80":     ErrForbidden,
 			"100.64.0.1:80":          nil,
@@ -128,7 +128,7 @@ func TestGuard(t *testing.T) {
 			"[64:ff9b::a60:a]:80":    ErrForbidden,
 			"10.0.0.24:443":          nil,
 		}},
-		"translators denied": {nil, prefixes("64:ff9b::/96"), none, map[string]error{
+		"NAT64 denied": {nil, prefixes("64:ff9b::/96"), none, map[string]error{
 			"[64:ff9b::a00:18]:80": ErrForbidden,
 			"10.0.0.24:443":        nil,
 		}},
@@ -197,7 +197,7 @@ func TestParseEndpoint(t *testing.T) {
 		require.Error(t, err, addr)
 	}
 	_, err := parseEndpoint(hostlookup.Endpoint{Addr: "10.0.0.24"}, 0)
-	require.Error(t, err, "no port at all")
+	require.Error(t, err, "no port")
 }
 
 type resolverFunc func(context.Context, string, string) ([]netip.Addr, error)

@@ -81,7 +81,7 @@ func TestProxyHeaderOnlyFromAllowedNetworks(t *testing.T) {
 		require.NoError(t, c.Close())
 		st := r.next()
 		require.Equal(t, sniproxy.Rejected, st.Outcome)
-		require.True(t, st.Client.Addr().IsLoopback(), "not what the header says")
+		require.True(t, st.Client.Addr().IsLoopback(), "not the address in the header")
 		require.Equal(t, "a.example: x", tlsTalk(t, front, &tls.Config{ServerName: "a.example"}, "x"))
 
 		r = newRouter(t, e, hosts{"a.example": a.addr}, func(s *sniproxy.Server) {

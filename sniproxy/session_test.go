@@ -21,8 +21,8 @@ func TestConnectingWaitsForDescriptors(t *testing.T) {
 		failures int
 		action   relay.Action
 	}{
-		"they come back": {2, relay.Connect},
-		"they do not":    {4, relay.Answer},
+		"descriptors return": {2, relay.Connect},
+		"still none":         {4, relay.Answer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

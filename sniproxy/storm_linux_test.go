@@ -200,10 +200,10 @@ func TestStorm(t *testing.T) {
 	for _, c := range all {
 		require.NoError(t, c.Close())
 	}
-	r.until("all have gone", func(s childState) bool { return s.Load.Conns == 0 })
+	r.until("all clients end", func(s childState) bool { return s.Load.Conns == 0 })
 	srv.Close() // and its open connections
 	r.ask("close")
-	r.until("nothing is left behind", func(s childState) bool {
+	r.until("connections, descriptors and goroutines end", func(s childState) bool {
 		return s.Goroutines <= 2 && s.Descriptors <= before.Descriptors
 	})
 }

@@ -68,7 +68,7 @@ func TestHTTP1(t *testing.T) {
 		"CRLF, then LF":                  {"GET / HTTP/1.1\r\nX: y\nHost: a.example\r\n\r\n", "", peek.ErrMalformed},
 		"CRLF, then LF at the end":       {"GET / HTTP/1.1\r\nHost: a.example\r\n\n", "", peek.ErrMalformed},
 		"absolute and another":           {head("GET http://a.example/ HTTP/1.1", "Host: b.example"), "", peek.ErrMalformed},
-		"absolute and none":              {head("GET http://a.example/ HTTP/1.1"), "", peek.ErrMalformed},
+		"absolute, without Host":         {head("GET http://a.example/ HTTP/1.1"), "", peek.ErrMalformed},
 		"absolute and empty":             {head("GET http://a.example/ HTTP/1.1", "Host:"), "", peek.ErrMalformed},
 		"absolute and an invalid one":    {head("GET http://a.example/ HTTP/1.1", "Host: a.example/"), "", peek.ErrMalformed},
 		"absolute, invalid, and another": {head("GET http://a_%/ HTTP/1.1", "Host: a.example"), "", peek.ErrMalformed},

@@ -103,7 +103,7 @@ func TestHTTP2(t *testing.T) {
 		"push":                 {h2().raw(http2.FramePushPromise, 4, 1, 0, 0, 0, 2).headers(a), "", peek.ErrMalformed},
 		"stream 0":             {h2().headers(a, func(p *http2.HeadersFrameParam) { p.StreamID = 0 }), "", peek.ErrMalformed},
 		"stream 2":             {h2().headers(a, func(p *http2.HeadersFrameParam) { p.StreamID = 2 }), "", peek.ErrMalformed},
-		"continues nothing":    {h2().do(func(f *http2.Framer) error { return f.WriteContinuation(1, true, a) }), "", peek.ErrMalformed},
+		"continues no block":   {h2().do(func(f *http2.Framer) error { return f.WriteContinuation(1, true, a) }), "", peek.ErrMalformed},
 		"another stream":       {h2().headers(a[:5], open).do(func(f *http2.Framer) error { return f.WriteContinuation(3, true, a[5:]) }), "", peek.ErrMalformed},
 		"frame in between":     {h2().headers(a[:5], open).do(func(f *http2.Framer) error { return f.WriteWindowUpdate(0, 1) }), "", peek.ErrMalformed},
 		"headers in between":   {h2().headers(a[:5], open).headers(a), "", peek.ErrMalformed},

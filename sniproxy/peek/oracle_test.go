@@ -152,7 +152,7 @@ func TestDifferencesFromCryptoTLS(t *testing.T) {
 		taken bool   // crypto/tls accepts the hello
 		want  string // the result of this package
 	}{
-		"nothing odd":             {plain, true, "ok"},
+		"ordinary":                {plain, true, "ok"},
 		"trailing dot":            {hellotest.Hello{Name: "a.example."}.Wire(), false, "ok"},
 		"fault in another field":  {hellotest.Hello{Name: "a.example", Extensions: []hellotest.Extension{{Type: 13, Body: []byte{9}}}}.Wire(), false, "ok"},
 		"record version 2":        {version, true, peek.ErrNotTLS.Error()},

@@ -54,7 +54,7 @@ func benchProcess(mode string, backend netip.AddrPort) {
 	case "io.Copy":
 		go serveByCopy(l, backend)
 	default:
-		e := Engine{Portable: mode == "portable"}
+		e := Engine{Portable: mode == "goroutines"}
 		go e.Serve(l, func(Conn) Session { return &fixed{backend} })
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -144,7 +144,7 @@ func (p *relayProcess) used(b *testing.B) (us, mallocs float64) {
 // compare runs loop with each kind of relay. handle serves the connections of the backend. compare
 // reports the processor time of the relay for each unit of work.
 func compare(b *testing.B, unit string, perOp float64, handle func(*net.TCPConn), loop func(b *testing.B, addr string)) {
-	for _, mode := range []string{"events", "portable", "io.Copy"} {
+	for _, mode := range []string{"epoll", "goroutines", "io.Copy"} {
 		b.Run("relay="+strings.ToLower(mode), func(b *testing.B) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(b, err)

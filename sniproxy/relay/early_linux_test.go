@@ -80,7 +80,7 @@ func TestEarlyAnswerArrivesWhole(t *testing.T) {
 		require.EqualValues(t, size, r.ToClient)
 	}
 	forEach(t, func(t *testing.T, e *Engine) { early(t, e, false) })
-	t.Run("events without pipes", func(t *testing.T) {
+	t.Run("epoll without pipes", func(t *testing.T) {
 		noLeak(t)
 		early(t, newEngine(t, &Engine{Pipes: -1}), false)
 	})

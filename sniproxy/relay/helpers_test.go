@@ -33,8 +33,8 @@ var implementations = []struct {
 	portable bool
 	loops    int
 }{
-	{"events", false, 2},
-	{"portable", true, 0},
+	{"epoll", false, 2},
+	{"goroutines", true, 0},
 }
 
 // forEach runs test with a new Engine of each implementation. It checks that Close leaves no

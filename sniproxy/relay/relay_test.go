@@ -97,11 +97,11 @@ func TestAnyTraffic(t *testing.T) {
 		wg.Wait()
 	}
 	forEach(t, traffic)
-	t.Run("events without pipes", func(t *testing.T) {
+	t.Run("epoll without pipes", func(t *testing.T) {
 		noLeak(t)
 		traffic(t, newEngine(t, &Engine{Pipes: -1}))
 	})
-	t.Run("events with too few pipes", func(t *testing.T) {
+	t.Run("epoll with too few pipes", func(t *testing.T) {
 		noLeak(t)
 		traffic(t, newEngine(t, &Engine{Pipes: 1, Loops: 1}))
 	})
@@ -461,7 +461,7 @@ func TestBackPressure(t *testing.T) {
 		}
 	}
 	forEach(t, pressure)
-	t.Run("events without pipes", func(t *testing.T) {
+	t.Run("epoll without pipes", func(t *testing.T) {
 		noLeak(t)
 		pressure(t, newEngine(t, &Engine{Pipes: -1}))
 	})
