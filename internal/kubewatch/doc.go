@@ -20,10 +20,11 @@
 // differences.
 //
 // Two mechanisms find a connection that is dead but not closed. With HTTP/2, pings find it after 45
-// s (HTTP2_READ_IDLE_TIMEOUT_SECONDS of client-go). Without HTTP/2, Run ends a watch that is silent
-// for two minutes and opens a new one; an API server that works sends a bookmark every minute. If
-// no watch has received anything for ten minutes, Run lists again. This finds a server whose store
-// was restored from a backup: its watches are silent until its version numbers reach the old ones.
+// seconds (HTTP2_READ_IDLE_TIMEOUT_SECONDS of client-go). Without HTTP/2, Run ends a watch that is
+// silent for two minutes and opens a new one; an API server that works sends a bookmark every
+// minute. If no watch has received anything for ten minutes, Run lists again. This finds a server
+// whose store was restored from a backup: its watches are silent until its version numbers reach
+// the old ones.
 //
 // # Health
 //
