@@ -20,7 +20,7 @@ import (
 )
 
 // node is one node of a cluster. An HTTP server on the node port of each service stands for
-// kube-proxy and the pods. The agents are those of package nodeagent.
+// kube-proxy and the pods. Package nodeagent provides the agents.
 type node struct {
 	cluster, name, addr string
 	manifests           string // directory that the agents read

@@ -87,7 +87,7 @@ func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	return w.runAlone(append([]string{"-out", w.path("out"), "-http", ":8080"}, args...)...)
 }
 
-// runAlone is like run, but passes neither -out nor -http.
+// runAlone is run without the flags -out and -http.
 func (w *world) runAlone(args ...string) (code int, stdout, stderr string) {
 	w.t.Helper()
 	args = append([]string{"-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1")}, args...)

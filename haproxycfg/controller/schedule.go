@@ -90,8 +90,7 @@ type startForce struct {
 	id     string // of the permitted change; "" until Limit has rejected one
 }
 
-// extend returns a permit for two kinds of changes: the one that f permits, and those that asked
-// permits.
+// extend returns a permit that permits a change if f or asked permits it.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

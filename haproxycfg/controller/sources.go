@@ -47,7 +47,7 @@ type ClusterSource interface {
 type Start struct {
 	// Selector selects the nodes of each service.
 	Selector nodeselect.Selector
-	// Current are the nodes of each service in the report; nil if the report has none.
+	// Current are the nodes of each service, as the report has them. nil means no nodes.
 	Current nodeselect.Subsets
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// inputs are the routes and clusters of which a configuration is made. The slices and objects in
-// them never change.
+// inputs are the routes and clusters for a configuration. Nobody changes the slices and objects in
+// them.
 type inputs struct {
 	routes   Declarations
 	clusters []cluster // in the order of Controller.Clusters

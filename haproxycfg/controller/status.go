@@ -26,7 +26,7 @@ type Status struct {
 	InForce bool
 	// Servers is the number of servers of the configuration that was last applied.
 	Servers int
-	// Refused is the change that Limit or HAProxy rejected, nil if there is none.
+	// Refused is the change that Limit or HAProxy rejected. nil means that no change was rejected.
 	Refused *kube.Changes
 	// Outcome and Err are the results of the last attempt. Outcome is "" before the first attempt.
 	Outcome Outcome
@@ -60,8 +60,8 @@ func (s Status) Ready() error {
 	return errors.New(reason)
 }
 
-// String returns the faults of the status as text: one line for each, without a final line feed. It
-// returns "" if there are none.
+// String returns the faults of the status as text: one line for each, without a final line feed. ""
+// means no faults.
 func (s Status) String() string {
 	var lines []string
 	if !s.Leading {
