@@ -144,7 +144,7 @@ type Entry struct {
 	// Level is the Level of a lookup at this moment. Miss means that the lookup would ask the
 	// source first.
 	Level Level
-	// Left is how long Level remains the same without a change. It is 0 for Miss.
+	// Left is how long the entry keeps this Level if nothing replaces it. It is 0 for Miss.
 	Left time.Duration
 	// Expires is when the TTL of the source's last answer ends or has ended. Later failures of the
 	// source do not change it. From then on, an endpoint may be served as stale for

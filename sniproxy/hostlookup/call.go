@@ -119,7 +119,8 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	c := k.calls[host]
 	switch {
 	case c != nil && c.overdue != nil:
-		// The source has not returned from the last call. Do not start another one.
+		// The source has not returned from this call, though its timeout is over. Do not start
+		// another.
 		if e == nil {
 			return nil, result{Answer{Level: Failed}, c.overdue}
 		}

@@ -62,7 +62,7 @@
 //
 // # What it does not do
 //
-// Lookups do not check or normalize host names; package peek does. Lookups compare names byte by
-// byte, so a name must be in normal form. This package does not check whether a router may connect
-// to an endpoint, for example whether the endpoint is the router itself; the router does.
+// Lookups do not check or normalize host names. They compare names byte by byte, so a name must be
+// in normal form, as package peek returns it. This package does not check whether a router may
+// connect to an endpoint, for example whether the endpoint is the router itself; the router does.
 package hostlookup

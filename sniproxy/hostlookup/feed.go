@@ -51,7 +51,7 @@ func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error
 					wait = shortest
 					continue
 				}
-				// The new endpoint is malformed, and the stored one is old.
+				// The new endpoint of the host is malformed, and the stored one is out of date.
 				c.Forget(change.Host)
 			}
 			if failed != nil && ctx.Err() == nil {

@@ -30,7 +30,7 @@ func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 
 // KeyPair returns a function for tls.Config.GetCertificate or GetClientCertificate. The function
 // reads a certificate and its key from two PEM files at each call, so that a renewed certificate is
-// used at once. KeyPair reads the files once, and returns the error of that.
+// used at once. KeyPair also reads the files itself, and returns the error if that fails.
 func KeyPair(certificate, key string) (func() (*tls.Certificate, error), error) {
 	read := func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(certificate, key)

@@ -117,7 +117,7 @@ func (h *Handler) StopWaiting() {
 	h.stopOnce.Do(func() { close(h.stopping) })
 }
 
-// ServeHTTP checks the token and serves the request.
+// ServeHTTP refuses a request that has a body or lacks the token, and serves other requests.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.init()
 	if r.ContentLength != 0 {

@@ -84,8 +84,8 @@ func New[V any]() *Table[V] {
 func (t *Table[V]) hash(name string) uint64 { return maphash.String(t.seed, name) | 1<<63 }
 
 // Get returns the item of a name, or nil. During a Remove of another name, Get may return nil for
-// an item that is in the table; it never returns the item of another name. A caller that needs
-// certainty calls Get where it calls Remove.
+// an item that is in the table; it never returns the item of another name. A caller that must not
+// overlook an item holds a lock during Get and Remove.
 func (t *Table[V]) Get(name string) *Item[V] { return t.get(t.hash(name), name) }
 
 func (t *Table[V]) get(hash uint64, name string) *Item[V] {
