@@ -88,7 +88,8 @@ func (t *connTable) add(s *session) (ok bool, evicted *session) {
 	return true, evicted
 }
 
-// peekDone moves a session to the second list. It returns false if the session was evicted.
+// peekDone moves a session to the list of the sessions that have named their host. It returns false
+// if the session was evicted.
 func (t *connTable) peekDone(s *session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -87,13 +87,14 @@ func TestNamesAreNotPatterns(t *testing.T) {
 	})
 }
 
-// A server may send on after the client has ended, and a client after the server has.
+// A server may continue to send after the client has ended its direction. A client may continue to
+// send after the server has ended its direction.
 func TestHalfClose(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		hello := hellotest.Hello{Name: "a.example"}.Wire()
 		sink := newSink(t) // answers when the client has ended
 		got := make(chan string, 1)
-		early := newBackend(t, func(c net.Conn) { // ends first, and reads on
+		early := newBackend(t, func(c net.Conn) { // ends its direction first, and still reads
 			io.WriteString(c, "bye")
 			c.(*net.TCPConn).CloseWrite()
 			b, _ := io.ReadAll(c)

@@ -153,7 +153,8 @@ func TestFormatProxy(t *testing.T) {
 		})
 	}
 
-	// A chain of servers that each add their ID ends with an error.
+	// Each server of a chain adds its ID to the header. formatProxy returns an error when the
+	// header is too long.
 	in := &proxyInfo{}
 	for i := 0; ; i++ {
 		b, err := formatProxy(2, v4, v4b, in, strings.Repeat("x", 16))

@@ -184,8 +184,8 @@ func (s *session) countSource() bool {
 	return true
 }
 
-// endPeek copies what the session needs out of the client's bytes. It returns false if the
-// session was evicted meanwhile.
+// endPeek copies what the session needs out of the client's bytes. It returns false if a newer
+// connection has evicted the session.
 func (s *session) endPeek(r peek.Result, data []byte) (stays bool) {
 	stays = s.srv.conns.peekDone(s)
 	now := s.srv.now()

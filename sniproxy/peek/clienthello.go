@@ -8,8 +8,8 @@ import "iter"
 // several records. They are valid until the caller changes those bytes.
 type ClientHello struct {
 	// ServerName is the host_name of the server_name extension (RFC 6066 section 3) as the client
-	// sent it: in any case, with or without a final dot, perhaps invalid. See NormalizeServerName.
-	// It is empty with ErrNoName.
+	// sent it: in upper or lower case, with or without a final dot, perhaps invalid. See
+	// NormalizeServerName. It is empty with ErrNoName.
 	ServerName string
 
 	// LegacyVersion is the version field of the message. Clients of TLS 1.3 send 0x0303; see

@@ -7,8 +7,8 @@ import (
 
 // Request contains the parts of an HTTP request that a router needs. Its strings are copies.
 type Request struct {
-	// Host is the host as the client sent it: in any case, with or without a port, perhaps invalid.
-	// See NormalizeHost. It is empty with ErrNoName.
+	// Host is the host as the client sent it: in upper or lower case, with or without a port,
+	// perhaps invalid. See NormalizeHost. It is empty with ErrNoName.
 	Host string
 
 	// Method is the method. The answer to HEAD has no body.

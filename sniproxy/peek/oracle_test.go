@@ -190,7 +190,7 @@ func agreeWithHTTP(t testing.TB, b []byte) {
 	require.ErrorIs(t, err, peek.ErrInvalidName, "%q is not %q", got.Host, want.Host)
 }
 
-// agreeWithHTTP2 checks the same against the framer of x/net.
+// agreeWithHTTP2 checks that this package and the framer of x/net/http2 read the same host.
 func agreeWithHTTP2(t testing.TB, b []byte) {
 	t.Helper()
 	got, err := peek.ParseHTTP2(b)

@@ -23,12 +23,12 @@
 // The backend receives Step.Data, and then every byte of the client except the first Step.Skip,
 // once and in order.
 //
-// The Engine passes on the end of one direction (FIN). The other direction goes on until it ends
+// The Engine passes on the end of one direction (FIN). The other direction stays open until it ends
 // too, or until the idle time-out. A connection that is not TCP needs a CloseWrite method for this:
 // without one, the end of one direction ends both. The Engine passes on a reset as a reset.
 //
 // A backend that accepts no more bytes may have sent an answer before. The client still gets this
-// answer. The Engine discards what the client sends on, until no byte has moved to the client for
+// answer. Meanwhile the Engine discards the bytes of the client, until no byte has moved to it for
 // 2 s.
 //
 // When a side does not read, the Engine stops reading from the other side. It holds at most one

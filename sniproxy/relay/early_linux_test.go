@@ -23,8 +23,8 @@ func acknowledged(t *testing.T, c syscall.Conn) bool {
 }
 
 // answerEarly tests a backend that answers in the middle of an upload and closes when the answer
-// has arrived. The client reads slowly and sends on. answerEarly checks that the client gets the
-// whole answer. It returns a channel that is closed when the client can send no more.
+// has arrived. The client reads slowly and continues to send. answerEarly checks that the client
+// gets the whole answer. It returns a channel that is closed when the client can send no more.
 func answerEarly(t *testing.T, client, backend *net.TCPConn, size int64) <-chan struct{} {
 	t.Helper()
 	require.NoError(t, client.SetReadBuffer(64<<10))

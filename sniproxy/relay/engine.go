@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// The values that the zero fields of an Engine stand for.
+// The defaults for zero fields of an Engine.
 const (
 	defaultHelloTimeout = 10 * time.Second
 	defaultHelloLimit   = 68 << 10 // a ClientHello of 64 KiB after a PROXY header
@@ -20,8 +20,9 @@ const (
 	defaultPipes        = 64
 )
 
-// lingerTimeout bounds two waits: for a client to end its direction after an Answer, and for
-// bytes to move when a backend accepts no more.
+// lingerTimeout bounds two waits. After an Answer, the Engine waits for the client to end its
+// direction. When a backend accepts no more bytes, the Engine waits for a byte to move to the
+// client.
 const lingerTimeout = 2 * time.Second
 
 // Engine serves any number of listeners and connections. The zero value is ready. Its fields must

@@ -72,9 +72,10 @@ func (ec *epollConn) saveHello() {
 	}
 }
 
-// helloEnded asks the Session for a decision when the client sends no more. If the Session makes
-// none, the connection ends with by and err. If the connection has failed, the decision has no
-// effect.
+// helloEnded runs when no more bytes of the hello will arrive: at the end of the client's
+// direction, at the time-out, at the limit, or after a read error. It asks the Session for a
+// decision. If the Session makes none, the connection ends with by and err. After a read error, the
+// decision has no effect.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)
@@ -219,8 +220,8 @@ func (ec *epollConn) callDial() {
 	})
 }
 
-// dialReturned handles the result of Step.Dial. It closes the connection of a call that was
-// cancelled meanwhile.
+// dialReturned handles the result of Step.Dial. If the dial was cancelled before it returned,
+// dialReturned closes the connection.
 func (ec *epollConn) dialReturned(call *dialCall, c net.Conn, err error) {
 	call.cancel()
 	if ec.handshake == nil || ec.handshake.dialCall != call {
@@ -277,8 +278,8 @@ func (ec *epollConn) handOver(backend net.Conn) {
 	ec.release()
 }
 
-// maxLingerReads bounds how many reads of a lingering client happen before the loop serves other
-// connections. lingerTimeout bounds the time.
+// maxLingerReads bounds how often the loop reads from a client that has its answer, before the loop
+// serves other connections.
 const maxLingerReads = 16
 
 // sendAnswer writes Step.Data to the client and ends that direction.

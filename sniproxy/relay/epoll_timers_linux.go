@@ -4,8 +4,8 @@ package relay
 
 import "container/heap"
 
-// timerPrecision is the precision of time-outs, in nanoseconds: 67 ms. The loop looks at all timers
-// of such an interval at once.
+// timerPrecision is the precision of time-outs, in nanoseconds: 67 ms. The loop handles all timers
+// of one interval of this length together.
 const timerPrecision = int64(1) << 26
 
 // timer is the time-out of an epollConn, or the pause of an acceptor.

@@ -26,7 +26,7 @@ type goroutineConn struct {
 	backend  net.Conn
 	stopped  bool
 	by       Party // the reason of stop
-	err      error // likewise
+	err      error // the error of stop
 	reset    bool  // close with RST
 	firstEnd Party // the side whose direction ended first
 	failedBy Party
@@ -208,8 +208,9 @@ func (gc *goroutineConn) readHello(ctx context.Context) (Step, []byte) {
 // end, and some systems have a coarse clock.
 func elapsed(start time.Time) time.Duration { return max(time.Since(start), 1) }
 
-// helloEnded asks the Session for a decision when the client sends no more. If the connection has
-// failed, the decision has no effect.
+// helloEnded runs when no more bytes of the hello will arrive: at the end of the client's
+// direction, at the time-out, at the limit, or after a read error. It asks the Session for a
+// decision. After a read error, the decision has no effect.
 func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
 	reason := helloError(err)
 	step := gc.session.Hello(data, reason)
