@@ -128,6 +128,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	})
 	m := newMetrics(c.Status)
 	c.Logger, c.Attempted, c.Elector = log, m.attempted, s.elector(log)
+	c.ForceHint = s.forceHint
 
 	group, ctx := errgroup.WithContext(ctx)
 	if s.admin != "" {
@@ -151,12 +152,24 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	return nil
 }
 
+// forceHint returns how an operator can force the change with this ID.
+func (s *settings) forceHint(id string) string {
+	if s.admin == "" {
+		return "to apply it: terminator -once -force with the same flags"
+	}
+	return fmt.Sprintf("to apply it: POST /force?id=%s to %s", id, s.admin)
+}
+
 // forceHandler handles POST /force, which applies the refused change, and POST /force?id=ID, which
 // applies only the change with this ID. It refuses clients on other machines: they may read metrics
 // but not change traffic.
 func forceHandler(force func(ctx context.Context, id string) (controller.Attempt, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /force", cli.LocalOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if query := r.URL.Query(); query.Has("id") && query.Get("id") == "" {
+			http.Error(w, "the ID is empty; without ?id= any change is applied", http.StatusBadRequest)
+			return
+		}
 		// This is shorter than the write timeout of the server, so that the client gets an answer.
 		ctx, cancel := context.WithTimeout(r.Context(), 25*time.Second)
 		defer cancel()

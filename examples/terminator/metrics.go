@@ -7,7 +7,6 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg/controller"
-	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
@@ -80,7 +79,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descServers        = desc("servers", "Servers of the configuration in force.")
 	descRefused        = desc("refused", "1 while a change is not in force: it is larger than -max-change, or HAProxy does not take it.")
-	descRefusedShare   = desc("refused_share", "Share of the servers in force that the change which is not in force takes away or alters.")
+	descRefusedShare   = desc("refused_share", "Largest of the shares of hosts, paths, backends and servers in force that the change which is not in force takes away or alters.")
 	descLeader         = desc("leader", "1 while this terminator may write.")
 	descClusterUp      = desc("cluster_up", "1 while the cluster answers.", "cluster")
 	descClusterContact = desc("cluster_last_contact_timestamp_seconds", "When the cluster last answered; 0 if it never did.", "cluster")
@@ -102,7 +101,10 @@ func (m statusMetrics) Collect(ch chan<- prometheus.Metric) {
 	s := m.status()
 	refused, share, leader := 0.0, 0.0, 0.0
 	if c := s.Refused; c != nil {
-		refused, share = 1, deploy.Diff{Servers: c.Servers}.ServerShare()
+		refused = 1
+		if c.Losses != nil {
+			share = c.Losses.Share()
+		}
 	}
 	if s.Leading {
 		leader = 1

@@ -37,7 +37,7 @@ type settings struct {
 
 	// Values of resolve.
 	clusters  []cluster
-	maxChange float64   // share of the servers, from 0 to 1
+	maxChange float64   // share of the hosts, paths, backends and servers, from 0 to 1
 	lease     leaseName // zero for none
 
 	text texts
@@ -72,7 +72,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.out, "out", "", "`directory` to write to")
 	fs.BoolVar(&s.once, "once", false, "make the configuration once and end; without -once and -diff, follow all changes")
 	fs.BoolVar(&s.diff, "diff", false, "print what would change, and write nothing")
-	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the servers in force that one change may remove or alter")
+	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the hosts, of the paths, of the backends and of the servers in force that one change may remove or alter")
 	fs.BoolVar(&s.force, "force", false, "ignore -max-change: with -once for this run, otherwise for the first change; not with -lease")
 	fs.StringVar(&s.haproxy, "haproxy", "", "`path` of the haproxy that must accept the configuration; if empty, no haproxy checks it")
 	fs.StringVar(&s.reload, "reload", "", "master `socket` of the HAProxy to reload when the configuration changes; if empty, nothing is reloaded")

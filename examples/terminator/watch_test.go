@@ -18,7 +18,7 @@ import (
 const nodeD = "- {apiVersion: v1, kind: Node, metadata: {name: d}, status: {addresses: [{type: InternalIP, address: 10.0.0.4}]}}\n"
 
 func TestWatchFollowsClustersAndRoutes(t *testing.T) {
-	w := newWorld(t).watch("-dns-origin", "example.com", "-dns-address", "192.0.2.1")
+	w := newWorld(t).watch("-dns-origin", "example.com", "-dns-address", "192.0.2.1", "-max-change", "34%")
 	w.waitConfig("10.0.0.1:30080")
 	w.waitReady()
 	w.waitMetric(`headgate_terminator_applies_total{outcome="written"} 1`)

@@ -146,7 +146,7 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 // still describes the services and nodes of the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	refused := *ch.Report.Changes
-	refused.ID, refused.Reason = ch.ID(), why.Error()
+	refused.ID, refused.Reason, refused.Losses = ch.ID(), why.Error(), &ch.Losses
 	if last := a.report.Refused; last != nil && last.ID == refused.ID && last.Reason == refused.Reason {
 		refused = *last // with the time of the first refusal
 	}

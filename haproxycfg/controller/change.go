@@ -28,6 +28,9 @@ type Change struct {
 	Config *haproxycfg.Config
 	// Diff compares the configuration in the directory with Config. Its Text is empty.
 	Diff deploy.Diff
+	// Losses counts what the change takes away. It does not count servers on a node port that now
+	// belongs to another Service.
+	Losses deploy.Losses
 	// Report is the report on Config. Its Changes describe this change, or the last one if Diff is
 	// empty.
 	Report kube.Report
@@ -44,12 +47,13 @@ type Change struct {
 // same files.
 func (ch *Change) ID() string { return ch.plan.ID() }
 
-// MaxShare returns a Limit: a change may remove or alter at most this share of the servers in
-// force, from 0 to 1. It may add any number of servers.
+// MaxShare returns a Limit: a change may take at most this share, from 0 to 1, of the hosts, of the
+// paths, of the backends and of the servers in force. What the change adds does not count. See
+// Change.Losses.
 func MaxShare(share float64) func(*Change) error {
 	return func(ch *Change) error {
-		if s := ch.Diff.ServerShare(); s > share {
-			return fmt.Errorf("%.1f%% of the servers would go or change, and the limit is %.1f%%", 100*s, 100*share)
+		if reason := ch.Losses.Over(share); reason != "" {
+			return errors.New(reason)
 		}
 		return nil
 	}
@@ -69,7 +73,11 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if err == nil || allowed(ch.ID()) {
 		return nil
 	}
-	return fmt.Errorf("%w (change %s)", err, ch.ID())
+	hint := ""
+	if c.ForceHint != nil {
+		hint = "; " + c.ForceHint(ch.ID())
+	}
+	return fmt.Errorf("%w (change %s)%s", err, ch.ID(), hint)
 }
 
 // plan makes a Change of routes and clusters, and compares it with the directory. last is the
@@ -87,11 +95,12 @@ func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) [
 	refused := last.Refused
 	switch {
 	case !ch.Diff.Empty():
+		ch.Losses = ch.plan.Losses(kube.Misdirected(last, ch.input.Clusters))
 		changes := kube.NewChanges(now.UTC().Truncate(time.Millisecond), last, ch.Report, ch.Diff.Servers, causes(ch.input))
 		ch.Report.Changes = &changes
 	case refused != nil && refused.ID == ch.ID():
 		changes := *refused
-		changes.ID, changes.Reason = "", ""
+		changes.ID, changes.Reason, changes.Losses = "", "", nil
 		ch.Report.Changes, ch.late = &changes, true
 	default:
 		ch.Report.Changes = last.Changes

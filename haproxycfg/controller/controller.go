@@ -42,6 +42,9 @@ type Controller struct {
 	// Limit returns an error if a change is too large. The Controller then refuses the change,
 	// until somebody forces it. nil means MaxShare(0.3).
 	Limit func(*Change) error
+	// ForceHint, if not nil, returns how somebody can force the change with this ID. The error of a
+	// refused change contains the text.
+	ForceHint func(id string) string
 	// ForceFirst makes Run apply the first change whatever its size. Limit applies to every later
 	// change, but not while attempts to apply the first one fail.
 	ForceFirst bool

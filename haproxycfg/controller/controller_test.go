@@ -139,7 +139,7 @@ func TestRunRefusesALargeChangeUntilItIsForced(t *testing.T) {
 			eu1.set(t, 30090, "10.0.0.1", "10.0.0.2")
 			wait()
 			require.Equal(t, controller.Refused, attempts[1].Outcome)
-			require.ErrorContains(t, attempts[1].Err, "50.0% of the servers would go or change, and the limit is 30.0% (change ")
+			require.ErrorContains(t, attempts[1].Err, "50.0% of the servers would go or change, and the limit is 30.0%; the largest losses are servers 2 of 4 (eu-1.shop.web.http) (change ")
 			require.Contains(t, config(t, c), "10.0.0.1:30080")
 			refused := report(t, c).Refused
 			require.Equal(t, refused.ID, attempts[1].Change.ID())

@@ -37,8 +37,14 @@
 //
 // # Limits and refusals
 //
-// A change is refused if Limit returns an error for it. The configuration stays, and the report
-// gets the refused change with its causes and its ID. Later changes are added to the refused one,
+// A change is refused if Limit returns an error for it. The default Limit counts what a change takes
+// from the hosts, paths, backends and servers in force, each kind for itself: see deploy.Losses. It
+// reads them from the configuration in the directory, so it works after a restart without a report.
+// If the node port of a server now belongs to another Service, the server gets the traffic of the
+// wrong clients, and its removal is no loss. That comparison needs the node ports in the report.
+//
+// The configuration stays, and the report gets the refused change with its causes, its losses and
+// its ID. Later changes are added to the refused one,
 // so it disappears if they undo it. Controller.Force applies it. ForceFirst applies the first
 // change after a start, whatever its size.
 //

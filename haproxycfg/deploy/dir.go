@@ -116,8 +116,17 @@ type Plan struct {
 	Diff Diff
 
 	dir    *Dir
-	before []byte // haproxy.cfg; nil if there was none
+	config *haproxycfg.Config
+	before []haproxycfg.RenderedFile // what the directory held; haproxy.cfg comes last
 	after  target
+}
+
+// textBefore is the haproxy.cfg that the directory held, nil if there was none.
+func (p *Plan) textBefore() []byte {
+	if n := len(p.before); n > 0 {
+		return p.before[n-1].Data
+	}
+	return nil
 }
 
 // ErrStalePlan is wrapped by the error of [Plan.Apply] if somebody changed the directory after
@@ -127,40 +136,37 @@ var ErrStalePlan = errors.New("deploy: the directory holds another configuration
 // Plan renders c and compares it with the files of the directory. It changes nothing. c must not
 // change until the plan has been applied.
 func (d *Dir) Plan(c *haproxycfg.Config) (*Plan, error) {
-	p, before, err := d.plan(c)
+	p, err := d.plan(c)
 	if err != nil {
 		return nil, err
 	}
-	p.Diff, _, _ = compareFiles(before, p.after.files)
+	p.Diff, _, _ = compareFiles(p.before, p.after.files)
 	return p, nil
 }
 
 // Diff compares the files of the directory with c, and changes nothing. An empty or missing
 // directory holds nothing.
 func (d *Dir) Diff(c *haproxycfg.Config) (Diff, error) {
-	p, before, err := d.plan(c)
+	p, err := d.plan(c)
 	if err != nil {
 		return Diff{}, err
 	}
-	return DiffFiles(before, p.after.files), nil
+	return DiffFiles(p.before, p.after.files), nil
 }
 
-// plan returns a plan without its Diff, and the files that the directory holds.
-func (d *Dir) plan(c *haproxycfg.Config) (p *Plan, before []haproxycfg.RenderedFile, err error) {
+// plan returns a plan without its Diff.
+func (d *Dir) plan(c *haproxycfg.Config) (*Plan, error) {
 	after, err := d.render(c)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if before, err = d.current(); err != nil {
-		return nil, nil, fmt.Errorf("deploy: plan: %w", err)
+	before, err := d.current()
+	if err != nil {
+		return nil, fmt.Errorf("deploy: plan: %w", err)
 	}
-	p = &Plan{dir: d, after: after}
-	if n := len(before); n > 0 {
-		p.before = before[n-1].Data
-	}
-	return p, before, nil
+	return &Plan{dir: d, config: c, before: before, after: after}, nil
 }
 
 // ID identifies the configuration of the plan: plans for one directory have the same ID if and
@@ -200,10 +206,11 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 // that the plan writes.
 func (p *Plan) isStale() (bool, error) {
 	file := p.dir.file(configFile)
-	if p.before == nil && !exists(file) {
+	before := p.textBefore()
+	if before == nil && !exists(file) {
 		return false, nil
 	}
-	for _, known := range [][]byte{p.before, p.after.text()} {
+	for _, known := range [][]byte{before, p.after.text()} {
 		if known == nil {
 			continue
 		}

@@ -2,9 +2,13 @@ package kube
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -25,6 +29,8 @@ type Changes struct {
 	ID string `json:"id,omitempty"`
 	// Reason is why the change was refused.
 	Reason string `json:"reason,omitempty"`
+	// Losses counts what a refused change takes away. It is nil for a change in force.
+	Losses *deploy.Losses `json:"losses,omitempty"`
 }
 
 // MaxCauses is the largest number of causes in Changes.
@@ -156,4 +162,73 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 	if was != is {
 		c.Ports = append(c.Ports, fmt.Sprintf("%s %d to %d", name, was, is))
 	}
+}
+
+// Misdirected reports, for the name of a server, whether the server leads to a wrong service: the
+// service has another node port by now, and its old one belongs to another Service or to another
+// port. last is the report on the servers in force. Misdirected compares only clusters whose objects
+// are known.
+func Misdirected(last Report, clusters []Cluster) func(server string) bool {
+	type address struct {
+		addr netip.Addr
+		port uint16
+	}
+	wrong := map[address]bool{}
+	nodes := last.nodes()
+	for _, c := range clusters {
+		owners := nodePorts(c.Objects.Services)
+		for _, s := range last.Services {
+			if s.Cluster != c.Name || !owners.foreign(s) {
+				continue
+			}
+			for _, name := range s.Nodes {
+				if n, ok := nodes[nodeKey{c.Name, name}]; ok {
+					wrong[address{n.Addr, s.NodePort}] = true
+				}
+			}
+		}
+	}
+	return func(server string) bool {
+		server, _, _ = strings.Cut(server, "-") // the port of the agent
+		i := strings.LastIndexByte(server, ':')
+		if len(wrong) == 0 || i < 0 {
+			return false
+		}
+		addr, err := netip.ParseAddr(server[:i])
+		port, err2 := strconv.ParseUint(server[i+1:], 10, 16)
+		return err == nil && err2 == nil && wrong[address{addr, uint16(port)}]
+	}
+}
+
+// portOwners are the ports of Services by node port.
+type portOwners map[uint16][]portOwner
+
+type portOwner struct {
+	service    string // "namespace/name"
+	name, port string // of the service port
+}
+
+// nodePorts returns which service ports the node ports of a cluster lead to.
+func nodePorts(services []*corev1.Service) portOwners {
+	owners := portOwners{}
+	for _, s := range services {
+		key := s.Namespace + "/" + s.Name
+		for _, p := range s.Spec.Ports {
+			if p.NodePort != 0 && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP) {
+				owners[uint16(p.NodePort)] = append(owners[uint16(p.NodePort)], portOwner{key, p.Name, strconv.Itoa(int(p.Port))})
+			}
+		}
+		if p := s.Spec.HealthCheckNodePort; p != 0 {
+			owners[uint16(p)] = append(owners[uint16(p)], portOwner{service: key})
+		}
+	}
+	return owners
+}
+
+// foreign reports whether the node port of the service belongs to something else.
+func (o portOwners) foreign(s ServiceReport) bool {
+	owners := o[s.NodePort]
+	return len(owners) > 0 && !slices.ContainsFunc(owners, func(p portOwner) bool {
+		return p.service == s.Namespace+"/"+s.Service && (p.name == s.Port || p.port == s.Port)
+	})
 }

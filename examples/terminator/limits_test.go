@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+// manyRoutes declares the hosts h01.example.com and further, and the service of each.
+func manyRoutes(from, to int, service func(i int) string) string {
+	var b strings.Builder
+	for i := from; i <= to; i++ {
+		fmt.Fprintf(&b, "- host: h%02d.example.com\n  path: /\n  backends: [{cluster: eu-1, namespace: ns, service: %s, port: http}]\n", i, service(i))
+	}
+	return b.String()
+}
+
+// manyServices are the manifests of a cluster with 3 nodes and services s01, s02 and further.
+func manyServices(n int) string {
+	var b strings.Builder
+	b.WriteString("apiVersion: v1\nkind: List\nitems:\n")
+	for i := range 3 {
+		fmt.Fprintf(&b, "- {apiVersion: v1, kind: Node, metadata: {name: n%d}, status: {addresses: [{type: InternalIP, address: 192.0.2.%d}]}}\n", i, i+1)
+	}
+	for i := 1; i <= n; i++ {
+		fmt.Fprintf(&b, "- {apiVersion: v1, kind: Service, metadata: {namespace: ns, name: s%02d}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}\n", i, 30080+i)
+	}
+	return b.String()
+}
+
+// TestMaxChangeCountsWhatClientsLose makes changes that take hosts or paths away while most servers
+// stay, or that add more than they take away. The default -max-change refuses each of them.
+func TestMaxChangeCountsWhatClientsLose(t *testing.T) {
+	one := func(int) string { return "s01" }
+	each := func(i int) string { return fmt.Sprintf("s%02d", i) }
+	all := "routes:\n" + manyRoutes(1, 24, one)
+	eachOf := "routes:\n" + manyRoutes(1, 24, each)
+	other := "routes:\n- {host: other.example.com, backends: [{cluster: eu-1, namespace: ns, service: s01, port: http}]}\n"
+	for _, c := range []struct {
+		name          string
+		before, after string
+		further       bool // other.yaml is a second file
+		want          string
+	}{
+		{"hosts deleted", all, "routes:\n" + manyRoutes(1, 5, one), false, "79.2% of the hosts and 79.2% of the paths would go"},
+		{"a typo in a field", all, strings.Replace(strings.ReplaceAll(all, "host:", "hots:"), "hots:", "host:", 3), false, "87.5% of the hosts"},
+		{"renamed hosts", all, strings.ReplaceAll(all, "example", "exmaple"), false, "100.0% of the hosts"},
+		{"moved paths", all, strings.ReplaceAll(all, "path: /", "path: /x"), false, "100.0% of the hosts and 100.0% of the paths"},
+		{"added more than removed", all, "routes:\n" + manyRoutes(10, 99, one), false, "37.5% of the hosts"},
+		{"nothing in one of two files", all, "routes:\n# - host: h01.example.com\n", true, "96.0% of the hosts"},
+		{"an empty list in one of two files", all, "routes: []\n", true, "96.0% of the hosts"},
+		{"a typo in the name of the service", all, strings.ReplaceAll(all, "s01", "x01"), false, "100.0% of the hosts, 100.0% of the paths, 100.0% of the backends and 50.0% of the servers"},
+		{"exact in place of prefix", all, strings.ReplaceAll(all, "path: /", "path: /\n  exact: true"), false, "100.0% of the hosts and 100.0% of the paths"},
+		{"another service", all, strings.ReplaceAll(all, "s01", "s02"), false, "100.0% of the paths, 100.0% of the backends"},
+		{"many small services", eachOf, strings.ReplaceAll(eachOf, "service: s0", "service: x0"), false, "37.5% of the hosts, 37.5% of the paths, 37.5% of the backends and 36.0% of the servers"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("eu-1/objects.yaml", manyServices(24))
+			w.write("routes.yaml", c.before)
+			args := []string{"-once"}
+			if c.further {
+				w.write("other.yaml", other)
+				args = append(args, "-routes", w.path("other.yaml"))
+			}
+			code, _, stderr := w.run(args...)
+			require.Equal(t, cli.ExitOK, code, stderr)
+			before := w.read("out/haproxy.cfg")
+
+			w.write("routes.yaml", c.after)
+			code, _, stderr = w.run(args...)
+			require.Equal(t, cli.ExitFailed, code, stderr)
+			require.Contains(t, stderr, c.want)
+			require.Regexp(t, `the largest losses are .*\(.*\(change [0-9a-f]{16}\).*-force applies it`, stderr)
+			require.Equal(t, before, w.read("out/haproxy.cfg"))
+			// The limit does not depend on the report.
+			require.NoError(t, os.Remove(w.path("out/report.json")))
+			code, _, stderr = w.run(args...)
+			require.Equal(t, cli.ExitFailed, code, stderr)
+			require.Contains(t, stderr, c.want)
+			code, _, stderr = w.run(append(args, "-force")...)
+			require.Equal(t, cli.ExitOK, code, stderr)
+		})
+	}
+	t.Run("a file that is not given any more", func(t *testing.T) {
+		w := newWorld(t)
+		w.write("eu-1/objects.yaml", manyServices(24))
+		w.write("routes.yaml", other)
+		w.write("all.yaml", all)
+		code, _, stderr := w.run("-once", "-routes", w.path("all.yaml"))
+		require.Equal(t, cli.ExitOK, code, stderr)
+		code, _, stderr = w.run("-once")
+		require.Equal(t, cli.ExitFailed, code)
+		require.Contains(t, stderr, "96.0% of the hosts")
+	})
+	t.Run("small changes and additions", func(t *testing.T) {
+		w := newWorld(t)
+		w.write("eu-1/objects.yaml", manyServices(24))
+		for _, text := range []string{manyRoutes(1, 20, one), manyRoutes(1, 90, one), manyRoutes(20, 90, each)} {
+			w.write("routes.yaml", "routes:\n"+text)
+			w.run("-once")
+			require.Contains(t, w.read("out/haproxy.cfg"), "s01")
+		}
+	})
+}
+
+// TestMaxChangeSmallServices: a backend without servers serves nobody, however many servers other
+// backends have.
+func TestMaxChangeSmallServices(t *testing.T) {
+	w := newWorld(t)
+	w.write("eu-1/objects.yaml", manyServices(3))
+	w.write("routes.yaml", "routes:\n"+manyRoutes(1, 3, func(i int) string { return fmt.Sprintf("s%02d", i) }))
+	code, _, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	w.edit("eu-1/objects.yaml", "name: s03}", "name: x03}")
+	w.edit("eu-1/objects.yaml", "30083", "31083")
+	code, _, stderr = w.run("-once")
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "33.3% of the hosts, 33.3% of the paths and 33.3% of the backends would go or change")
+	require.Contains(t, stderr, "hosts 1 of 3 (h03.example.com); paths 1 of 3 (h03.example.com/); backends 1 of 3 (eu-1.ns.s03.http)")
+}
+
+// TestMaxChangeMisdirectedServers: a server is no loss if its node port belongs to another Service.
+func TestMaxChangeMisdirectedServers(t *testing.T) {
+	for _, c := range []struct {
+		name, old, new string
+		refused        bool
+	}{
+		{"another Service has the port", "nodePort: 30081}]}}", "nodePort: 31111}]}}\n" + service("other", 30081), false},
+		{"another port of the Service has it", "ports: [{name: http, port: 80, nodePort: 30081}]", "ports: [{name: http, port: 80, nodePort: 31111}, {name: admin, port: 81, nodePort: 30081}]", false},
+		{"the port checks the health of a Service", "nodePort: 30081}]}}", "nodePort: 31111}]}}\n" + strings.ReplaceAll(service("other", 32000), "spec: {", "spec: {healthCheckNodePort: 30081, "), false},
+		{"the Service is gone", "name: s01}", "name: other}", false},
+		{"nothing has the port", "30081", "31111", true},
+		{"UDP has the port", "nodePort: 30081}]}}", "nodePort: 31111}]}}\n" + strings.ReplaceAll(service("other", 30081), "port: 80,", "port: 80, protocol: UDP,"), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("eu-1/objects.yaml", manyServices(1))
+			w.write("routes.yaml", "routes:\n"+manyRoutes(1, 1, func(int) string { return "s01" }))
+			code, _, stderr := w.run("-once")
+			require.Equal(t, cli.ExitOK, code, stderr)
+			w.edit("eu-1/objects.yaml", c.old, c.new)
+			code, _, stderr = w.run("-once")
+			if c.refused {
+				require.Equal(t, cli.ExitFailed, code)
+				require.Contains(t, stderr, "of the servers would go or change")
+				return
+			}
+			require.Equal(t, cli.ExitOK, code, stderr)
+			require.NotContains(t, w.read("out/haproxy.cfg"), ":30081")
+		})
+	}
+}
+
+func service(name string, port int) string {
+	return fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: ns, name: %s}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}", name, port)
+}

@@ -1,0 +1,232 @@
+package deploy
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// Losses counts what a change takes away from the configuration before it. Additions do not count.
+type Losses struct {
+	// Hosts counts the hosts of the router. A host is lost if it is removed, or if none of its paths
+	// is left with a server.
+	Hosts Loss `json:"hosts"`
+	// Paths counts the paths of all hosts. A path is lost if it is removed, leads to another
+	// backend, or leads to a backend that loses all its servers.
+	Paths Loss `json:"paths"`
+	// Backends counts the backends of paths that have servers. A backend is lost if it is removed or
+	// loses all its servers.
+	Backends Loss `json:"backends"`
+	// Servers counts the servers of all backends. A server is lost if it is removed or altered. If
+	// there are paths, a backend without a path loses no servers: it contains nodes that servers of
+	// other backends track.
+	Servers Loss `json:"servers"`
+}
+
+// Loss counts the losses of one kind.
+type Loss struct {
+	Before int `json:"before"` // in the configuration before the change
+	Lost   int `json:"lost"`
+	// Names are up to 5 of the lost hosts, paths or backends. Those that lose the most servers or
+	// paths come first. Servers are named by their backends.
+	Names []string `json:"names,omitempty"`
+}
+
+// maxNames is the largest number of names in a Loss.
+const maxNames = 5
+
+// Share is the lost part, from 0 to 1. It is 0 if there was nothing before.
+func (l Loss) Share() float64 {
+	if l.Before == 0 {
+		return 0
+	}
+	return float64(l.Lost) / float64(l.Before)
+}
+
+// Share is the largest share of the four kinds.
+func (l Losses) Share() float64 {
+	return max(l.Hosts.Share(), l.Paths.Share(), l.Backends.Share(), l.Servers.Share())
+}
+
+// Over returns a sentence with each kind of which the change takes more than the share, and "" if
+// there is none.
+func (l Losses) Over(share float64) string {
+	var parts, names []string
+	for _, kind := range []struct {
+		name string
+		Loss
+	}{{"hosts", l.Hosts}, {"paths", l.Paths}, {"backends", l.Backends}, {"servers", l.Servers}} {
+		if kind.Share() <= share {
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%.1f%% of the %s", 100*kind.Share(), kind.name))
+		text := fmt.Sprintf("%s %d of %d", kind.name, kind.Lost, kind.Before)
+		if len(kind.Names) > 0 {
+			text += " (" + strings.Join(kind.Names, ", ")
+			if kind.name == "servers" {
+				text += ")"
+			} else if more := kind.Lost - len(kind.Names); more > 0 {
+				text += fmt.Sprintf(" and %d more)", more)
+			} else {
+				text += ")"
+			}
+		}
+		names = append(names, text)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	list := parts[len(parts)-1]
+	if len(parts) > 1 {
+		list = strings.Join(parts[:len(parts)-1], ", ") + " and " + list
+	}
+	return fmt.Sprintf("%s would go or change, and the limit is %.1f%%; the largest losses are %s", list, 100*share, strings.Join(names, "; "))
+}
+
+// Losses counts what the plan takes away. wrong, if not nil, reports whether a server in force leads
+// to a wrong service, so that its removal is no loss. Its argument is the name of the server; see
+// [haproxycfg.Server.Name].
+func (p *Plan) Losses(wrong func(server string) bool) Losses {
+	c := lossCounter{
+		before: byLogicalName(p.before), after: byLogicalName(p.after.files), wrong: wrong,
+		serversAfter: map[string]int{}, emptied: map[string]bool{},
+	}
+	var router haproxycfg.Router
+	if i := slices.IndexFunc(p.config.Frontends, func(f haproxycfg.Frontend) bool { return f.Router != nil }); i >= 0 {
+		router = *p.config.Frontends[i].Router
+	}
+	c.backends(router)
+	c.routes(router)
+	return c.losses
+}
+
+type lossCounter struct {
+	before, after map[string]haproxycfg.RenderedFile
+	wrong         func(string) bool
+	losses        Losses
+	serversAfter  map[string]int  // servers by backend
+	emptied       map[string]bool // backends that lose all their servers
+}
+
+// named is a name and the size of its loss.
+type named struct {
+	name string
+	size int
+}
+
+// largest returns the names with the largest losses.
+func largest(lost []named) (names []string) {
+	slices.SortFunc(lost, func(a, b named) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.name, b.name)) })
+	for _, n := range lost[:min(maxNames, len(lost))] {
+		names = append(names, n.name)
+	}
+	return names
+}
+
+// backends compares the backends of haproxy.cfg.
+func (c *lossCounter) backends(router haproxycfg.Router) {
+	before, after := cutSections(c.before[configFile].Data), cutSections(c.after[configFile].Data)
+	serves := map[string]bool{} // the backends of paths; the others contain nodes that servers track
+	for _, name := range []string{router.Exact, router.Prefix} {
+		for _, backend := range entries(c.before[name].Data) {
+			serves[backend] = true
+		}
+	}
+	for head, now := range after {
+		if name, ok := strings.CutPrefix(head, "backend "); ok {
+			c.serversAfter[name] = now.servers
+		}
+	}
+	var lostServers, lostBackends []named
+	for head, was := range before {
+		name, ok := strings.CutPrefix(head, "backend ")
+		if !ok || was.servers == 0 {
+			continue
+		}
+		if serves[name] {
+			c.losses.Backends.Before++
+		}
+		c.losses.Servers.Before += was.servers
+		if now, ok := after[head]; ok && bytes.Equal(was.text, now.text) {
+			continue
+		}
+		if len(serves) > 0 && !serves[name] {
+			continue
+		}
+		x := compareSections(head, before, after)
+		right := len(x.ServersRemoved)
+		if c.wrong != nil {
+			right -= countIf(x.ServersRemoved, c.wrong)
+		}
+		wrong := len(x.ServersRemoved) - right
+		if lost := right + len(x.ServersAltered); lost > 0 {
+			c.losses.Servers.Lost += lost
+			lostServers = append(lostServers, named{name, lost})
+		}
+		if c.serversAfter[name] == 0 && wrong < was.servers {
+			c.emptied[name] = true
+			lostBackends = append(lostBackends, named{name, was.servers})
+		}
+	}
+	c.losses.Backends.Lost = len(lostBackends)
+	c.losses.Backends.Names = largest(lostBackends)
+	c.losses.Servers.Names = largest(lostServers)
+}
+
+func countIf[T any](list []T, f func(T) bool) (n int) {
+	for _, x := range list {
+		if f(x) {
+			n++
+		}
+	}
+	return n
+}
+
+// routes compares the maps of the router.
+func (c *lossCounter) routes(router haproxycfg.Router) {
+	left := map[string]bool{}    // hosts that have a path left
+	paths := map[string]int{}    // lost paths by host
+	hadPath := map[string]bool{} // hosts with a path
+	var lostPaths []named
+	for _, name := range []string{router.Exact, router.Prefix} {
+		after := entries(c.after[name].Data)
+		for key, backend := range entries(c.before[name].Data) {
+			c.losses.Paths.Before++
+			host, _, _ := strings.Cut(key, "/")
+			hadPath[host] = true
+			now, ok := after[key]
+			if ok && !c.emptied[backend] && (now == backend || c.serversAfter[now] > 0) {
+				left[host] = true
+			}
+			if !ok || now != backend || c.emptied[backend] {
+				paths[host]++
+				lostPaths = append(lostPaths, named{key, 0})
+			}
+		}
+	}
+	var lostHosts []named
+	after := entries(c.after[router.Hosts].Data)
+	for host := range entries(c.before[router.Hosts].Data) {
+		c.losses.Hosts.Before++
+		if _, ok := after[host]; !ok || hadPath[host] && !left[host] {
+			lostHosts = append(lostHosts, named{host, paths[host]})
+		}
+	}
+	c.losses.Paths.Lost, c.losses.Paths.Names = len(lostPaths), largest(lostPaths)
+	c.losses.Hosts.Lost, c.losses.Hosts.Names = len(lostHosts), largest(lostHosts)
+}
+
+// entries returns the entries of a map file.
+func entries(data []byte) map[string]string {
+	m := make(map[string]string, bytes.Count(data, []byte("\n")))
+	for line := range strings.Lines(string(data)) {
+		if key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " "); ok && key != "#" {
+			m[key] = value
+		}
+	}
+	return m
+}
