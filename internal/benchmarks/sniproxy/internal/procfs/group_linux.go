@@ -44,6 +44,12 @@ func (g Group) Processes() ([]Stat, error) {
 	return found, nil
 }
 
+// hasEnded reports whether err says that a process has ended since Processes listed it. Its files are
+// gone (ENOENT) or cannot be read (ESRCH), and its clock does not exist (EINVAL).
+func hasEnded(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL)
+}
+
 // CPU is processor time.
 type CPU struct {
 	// Total has a resolution of 1 ns.
@@ -61,6 +67,9 @@ func (g Group) CPU() (CPU, error) {
 	var sum CPU
 	for _, p := range processes {
 		total, err := processTime(p.PID)
+		if hasEnded(err) {
+			continue
+		}
 		if err != nil {
 			return CPU{}, err
 		}
@@ -90,6 +99,9 @@ func (g Group) Memory() (Memory, error) {
 	var sum Memory
 	for _, p := range processes {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.PID))
+		if hasEnded(err) {
+			continue
+		}
 		if err != nil {
 			return Memory{}, fmt.Errorf("procfs: %w", err)
 		}
@@ -112,7 +124,7 @@ func (g Group) Descriptors() (int, error) {
 	sum := 0
 	for _, p := range processes {
 		files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID))
-		if errors.Is(err, fs.ErrNotExist) {
+		if hasEnded(err) {
 			continue
 		}
 		if err != nil {

@@ -1,7 +1,9 @@
 package procfs
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -55,4 +57,16 @@ func TestDescriptors(t *testing.T) {
 	busy, err := Busy(0)
 	require.NoError(t, err)
 	require.Positive(t, busy)
+}
+
+func TestEndedProcess(t *testing.T) {
+	ended := exec.Command("true")
+	require.NoError(t, ended.Run())
+	pid := ended.Process.Pid
+	_, err := processTime(pid)
+	require.True(t, hasEnded(err), "%v", err)
+	_, err = os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	require.True(t, hasEnded(err), "%v", err)
+	require.False(t, hasEnded(nil))
+	require.False(t, hasEnded(os.ErrPermission))
 }
