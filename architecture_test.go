@@ -9,9 +9,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -409,5 +411,32 @@ func TestContributingMapsEveryPackage(t *testing.T) {
 		if got, ok := rows[p.short()]; !ok || got != cmp.Or(want, "nothing") {
 			t.Errorf("CONTRIBUTING.md: the row of `%s` has imports %q, want %q", p.short(), got, cmp.Or(want, "nothing"))
 		}
+	}
+}
+
+var markdownLink = regexp.MustCompile(`\]\(([^)#\s]+)`)
+
+// TestPagesLinkToFiles follows the relative links of every page.
+func TestPagesLinkToFiles(t *testing.T) {
+	err := filepath.WalkDir(".", func(page string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(page) != ".md" {
+			return err
+		}
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		for _, link := range markdownLink.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), link[1])); err != nil {
+				t.Errorf("%s links to %s: %v", page, link[1], err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
