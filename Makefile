@@ -9,7 +9,7 @@
 #   make fuzz   runs every fuzz target for FUZZTIME
 #   make lint   staticcheck, gofumpt, govulncheck, and builds for other systems
 #   make ci     all of these, fuzz and benchmarks in short; under 40 minutes on 2 cores with empty caches; .ci/run calls it
-#   make ci-full   make ci, and all that takes longer; run it before you close an issue:
+#   make ci-full   make ci, and all that takes longer; run it before a release:
 #               every version of HAProxy in HAPROXY_SUITES, every test REPEAT times, long fuzzing, benchmarks of 1 s,
 #               the comparison of all routers in 7 rounds, and the end-to-end test REPEAT times
 
