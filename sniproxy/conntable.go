@@ -52,13 +52,14 @@ func (s *sourceCounts) remove(source netip.Addr) {
 	}
 }
 
-// connState is the list of a connTable that a session is in.
+// connState is the list of a connTable that a session is in. A session is peeking until its client
+// has named a host.
 type connState uint8
 
 const (
-	stateNone connState = iota
-	statePeeking
-	stateDecided
+	stateNone    connState = iota // not in the table
+	statePeeking                  // the client has not named a host
+	stateDecided                  // the client has named a host, or the session has ended its peek without one
 )
 
 // connTable holds all open connections in two lists. One list has the connections that have not
@@ -71,9 +72,10 @@ type connTable struct {
 	maxPeeking int // 0 means no bound
 }
 
-// add adds a new session. It returns false if the session exceeds maxConns. If the session exceeds
-// maxPeeking, evicted is the oldest peeking session, which the caller must close. A real client
-// needs one round trip for its hello, so the oldest peeking session is the least likely to be real.
+// add adds a new session. It returns false if there are maxConns sessions already. If more than
+// maxPeeking sessions would wait for the name of a host, evicted is the oldest of them, which the
+// caller must close. A real client needs one round trip for its hello, so the oldest of them is the
+// least likely to be real.
 func (t *connTable) add(s *session) (ok bool, evicted *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -109,7 +111,8 @@ func (t *connTable) remove(s *session) {
 	}
 }
 
-// evict evicts the n oldest peeking sessions. The caller must close them.
+// evict evicts the n oldest sessions whose clients have not named a host. The caller must close
+// them.
 func (t *connTable) evict(n int) []*session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,7 +123,7 @@ func (t *connTable) evict(n int) []*session {
 	return evicted
 }
 
-// evictOldest evicts the oldest peeking session. There must be one.
+// evictOldest evicts the oldest session whose client has not named a host. There must be one.
 func (t *connTable) evictOldest() *session {
 	s := t.lists[statePeeking].first
 	t.setDecided(s)
@@ -134,7 +137,8 @@ func (t *connTable) setDecided(s *session) {
 	s.state = stateDecided
 }
 
-// counts returns the number of connections, and how many of them peek.
+// counts returns the number of all sessions, and the number of those whose clients have not named a
+// host.
 func (t *connTable) counts() (all, peeking int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

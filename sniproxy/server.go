@@ -315,8 +315,8 @@ func (s *Server) remove(n *session) {
 	}
 }
 
-// evictOldest closes the oldest eighth of the peeking connections, to free descriptors. Those
-// connections have cost no lookup and no upstream connection yet.
+// evictOldest closes an eighth of the connections that have not named a host, the oldest ones, to
+// free descriptors. Those connections have cost no lookup and no upstream connection yet.
 func (s *Server) evictOldest() {
 	_, peeking := s.conns.counts()
 	for _, evicted := range s.conns.evict((peeking + 7) / 8) {

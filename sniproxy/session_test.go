@@ -14,7 +14,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// Without a descriptor, connecting waits for a while, and the Server evicts connections that peek.
+// Without a descriptor, connecting waits for a while, and the Server evicts connections that have
+// not named a host.
 func TestConnectingWaitsForDescriptors(t *testing.T) {
 	noMore := os.NewSyscallError("socket", syscall.EMFILE)
 	for name, tt := range map[string]struct {
