@@ -66,14 +66,16 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	defer l.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	if s.admin != "" {
-		adminListener, err := net.Listen("tcp", s.admin)
+	if s.admin.Given() {
+		admin := cli.Admin{Gatherer: m.registry, Ready: func() error { return readiness(ctx, sources.ready) }}
+		adminListeners, err := s.admin.Listen(&admin)
 		if err != nil {
 			return err
 		}
-		log.Info("admin", "addr", adminListener.Addr())
-		admin := cli.Admin{Gatherer: m.registry, Ready: func() error { return readiness(ctx, sources.ready) }}
-		group.Go(func() error { return admin.Serve(ctx, adminListener) })
+		for _, l := range adminListeners {
+			log.Info("admin", "addr", l.Addr())
+		}
+		group.Go(func() error { return admin.Serve(ctx, adminListeners...) })
 	}
 	group.Go(func() error { return sources.watch(ctx) })
 	group.Go(func() error {

@@ -22,7 +22,8 @@ type settings struct {
 	prefix                      string
 	poll                        time.Duration
 
-	listen, admin                        string
+	listen                               string
+	admin                                cli.AdminFlags
 	tokenFile, certificate, key, clients string
 
 	maxAge, negativeMaxAge time.Duration
@@ -41,7 +42,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.poll, "poll", time.Second, "how often to look for changes of the files of -hosts and -routes that the operating system has not reported")
 
 	fs.StringVar(&s.listen, "listen", "127.0.0.1:9000", "`address` of the API")
-	fs.StringVar(&s.admin, "admin", "", "`address` of /metrics, /healthz and /readyz; none if empty")
+	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
 	fs.StringVar(&s.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; none if empty")
 	fs.StringVar(&s.certificate, "certificate", "", "PEM `file` with the certificate for HTTPS; plain HTTP if empty")
 	fs.StringVar(&s.key, "key", "", "PEM `file` with the key of the certificate")
@@ -68,6 +69,8 @@ func (s *settings) check() (err error) {
 		return errors.New("-certificate and -key go together, and -client-ca needs both")
 	case s.maxAge < 0 || s.negativeMaxAge < 0 || s.maxAge%time.Second+s.negativeMaxAge%time.Second != 0:
 		return errors.New("-max-age and -negative-max-age: want whole seconds")
+	case s.admin.Check() != nil:
+		return s.admin.Check()
 	case s.poll <= 0:
 		return errors.New("-poll must be more than 0")
 	case s.maxConns < 1 || s.maxFollowers < 1:

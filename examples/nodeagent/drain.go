@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -24,13 +23,12 @@ type drainer interface {
 	EndDrain() (since time.Time, ok bool)
 }
 
-// drainHandler serves POST and DELETE of /drain. When ctx ends, POST stops waiting.
+// drainHandler serves POST and DELETE of /drain. When ctx ends, POST stops waiting. cli.Admin checks
+// the permission.
 func drainHandler(ctx context.Context, d drainer, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /drain", cli.LocalOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		beginDrain(ctx, d, log, w, r)
-	})))
-	mux.Handle("DELETE /drain", cli.LocalOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) { beginDrain(ctx, d, log, w, r) })
+	mux.HandleFunc("DELETE /drain", func(w http.ResponseWriter, _ *http.Request) {
 		since, ok := d.EndDrain()
 		if !ok {
 			fmt.Fprintln(w, "no drain command was in force")
@@ -38,7 +36,7 @@ func drainHandler(ctx context.Context, d drainer, log *slog.Logger) http.Handler
 		}
 		log.Info("drain command ended")
 		fmt.Fprintln(w, "the drain command of "+since.UTC().Format(time.RFC3339)+" has ended")
-	})))
+	})
 	return mux
 }
 
@@ -77,21 +75,22 @@ func beginDrain(stop context.Context, d drainer, log *slog.Logger, w http.Respon
 // runDrain is the subcommand drain. It sends the request to the running agent, from a machine or a
 // container without a shell or curl.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewFlagSet(drainProgram, "nodeagent drain -admin 127.0.0.1:9708 -wait 10s")
-	admin := fs.String("admin", "", "`address` of the agent's admin listener, the same as the agent's -admin")
+	fs := cli.NewFlagSet(drainProgram, "nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s")
+	var admin cli.AdminFlags
+	admin.RegisterClient(fs)
 	wait := fs.Duration("wait", 10*time.Second, "longest time to wait until every HAProxy that has asked lately knows")
 	off := fs.Bool("off", false, "end the drain instead")
 	if code, done := inv.Parse(fs); done {
 		return code
 	}
-	if *admin == "" {
+	if !admin.Given() {
 		return inv.Fail(cli.ExitUsage, drainProgram, "-admin is needed (-h shows the flags)")
 	}
 	if *wait < 0 || *wait > longestWait {
 		return inv.Fail(cli.ExitUsage, drainProgram, "-wait: want at most %s", longestWait)
 	}
-	if _, _, err := net.SplitHostPort(*admin); err != nil {
-		return inv.Fail(cli.ExitUsage, drainProgram, "-admin: %v", err)
+	if err := admin.Check(); err != nil {
+		return inv.Fail(cli.ExitUsage, drainProgram, "%v", err)
 	}
 	method, query := http.MethodPost, url.Values{"wait": {wait.String()}}
 	if *off {
@@ -99,7 +98,7 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, *wait+5*time.Second)
 	defer cancel()
-	if err := cli.AskAdmin(ctx, method, *admin, "/drain", query, inv.Stdout); err != nil {
+	if err := admin.Ask(ctx, method, "/drain", query, inv.Stdout); err != nil {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
 	}
 	return cli.ExitOK

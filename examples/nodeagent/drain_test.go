@@ -45,13 +45,15 @@ func TestDrainMayTakeLong(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		handler := drainHandler(ctx, &fakeDrainer{after: 5 * time.Minute}, slog.New(slog.DiscardHandler))
-		go func() { served <- cli.Admin{Extra: handler}.Serve(ctx, l) }()
+		go func() {
+			served <- cli.Admin{Extra: handler, Token: func() (string, error) { return "secret", nil }}.Serve(ctx, l)
+		}()
 		client := l.Dial()
 		defer client.Close()
 
 		synctest.Wait()
 		began := time.Now()
-		_, err := fmt.Fprint(client, "POST /drain?wait=9m HTTP/1.1\r\nHost: a\r\n\r\n")
+		_, err := fmt.Fprint(client, "POST /drain?wait=9m HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer secret\r\n\r\n")
 		require.NoError(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(client), nil)
 		require.NoError(t, err)

@@ -81,9 +81,12 @@ func TestDaemonSetRunsTheAgent(t *testing.T) {
 		ports[p.Name] = p.ContainerPort
 	}
 	require.EqualValues(t, s.rules.Port, ports["agent"])
-	_, admin, err := splitListen(s.admin)
+	addrs := strings.Fields(environment["HEADGATE_ADMIN"])
+	_, admin, err := splitListen(addrs[0])
 	require.NoError(t, err)
 	require.EqualValues(t, admin, ports["admin"])
+	socket, ok := strings.CutPrefix(addrs[1], "unix:")
+	require.True(t, ok, "the drain command needs a Unix socket")
 	for path, probe := range map[string]*corev1.Probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
 		require.Equal(t, path, probe.HTTPGet.Path)
 		require.Equal(t, intstr.FromString("admin"), probe.HTTPGet.Port)
@@ -99,7 +102,10 @@ func TestDaemonSetRunsTheAgent(t *testing.T) {
 	require.GreaterOrEqual(t, s.rules.Port, uint16(1024), "a lower port needs root")
 	require.Nil(t, c.Lifecycle)
 	require.Len(t, s.files, 1)
-	require.Len(t, c.VolumeMounts, 1)
+	require.Len(t, c.VolumeMounts, 2)
+	require.Equal(t, c.VolumeMounts[1].MountPath, filepath.Dir(socket))
+	require.Equal(t, pod.Volumes[1].Name, c.VolumeMounts[1].Name)
+	require.NotNil(t, pod.Volumes[1].EmptyDir)
 	require.True(t, c.VolumeMounts[0].ReadOnly)
 	require.True(t, strings.HasPrefix(s.files[0], c.VolumeMounts[0].MountPath+"/"))
 	require.Equal(t, pod.Volumes[0].HostPath.Path, c.VolumeMounts[0].MountPath)

@@ -12,8 +12,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"time"
@@ -51,16 +49,16 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if s.admin != "" {
-		l, err := net.Listen("tcp", s.admin)
+	if s.admin.Given() {
+		admin := cli.Admin{Gatherer: a.metrics.registry, Ready: a.ready, Detail: a.detail, Extra: drainHandler(ctx, a, log)}
+		listeners, err := s.admin.Listen(&admin)
 		if err != nil {
 			return inv.Fail(cli.ExitFailed, program, "%v", err)
 		}
-		if addr, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
-			a.Watcher.Rules.Reserved = []uint16{addr.Port()}
+		for _, addr := range cli.TCPAddrs(listeners) {
+			a.Watcher.Rules.Reserved = append(a.Watcher.Rules.Reserved, addr.Port())
 		}
-		admin := cli.Admin{Gatherer: a.metrics.registry, Ready: a.ready, Detail: a.detail, Extra: drainHandler(ctx, a, log)}
-		group.Go(func() error { return admin.Serve(ctx, l) })
+		group.Go(func() error { return admin.Serve(ctx, listeners...) })
 	}
 	group.Go(func() error { return a.Run(ctx) })
 	err = group.Wait()

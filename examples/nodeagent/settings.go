@@ -20,12 +20,12 @@ type settings struct {
 	dir        string
 	kubeconfig string
 	files      []string
-	admin      string
+	admin      cli.AdminFlags
 }
 
 // parseSettings reads the flags. done is true if the program must exit with code.
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
-	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708\n  nodeagent drain -admin 127.0.0.1:9708 -wait 10s")
+	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708 -admin unix:/run/headgate/nodeagent.sock\n  nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s")
 	fs.StringVar(&s.rules.Node, "node", "", "`name` of the node to answer for")
 	listen := fs.String("listen", ":"+strconv.Itoa(nodeagent.DefaultPort), "`address` of the node's agent; the agents of Services listen on the same host")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them; replaces the API server")
@@ -38,7 +38,7 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.Var((*cli.Strings)(&s.files), "drain-file", "`file` that drains the node while it exists; may be given several times")
 	fs.Var(&labels, "drain-label", "`key` of a label that drains a node, unless its value is false; may be given several times")
 	fs.Var(&taints, "drain-taint", "`key` of a taint that drains a node; may be given several times")
-	fs.StringVar(&s.admin, "admin", "", "`address` of /metrics, /healthz, /readyz and the drain command; none if empty")
+	s.admin.Register(fs, "/metrics, /healthz and /readyz", "the drain command")
 	if code, done := inv.Parse(fs); done {
 		return s, code, done
 	}
@@ -47,6 +47,9 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	}
 	if s.rules.Node == "" {
 		return fail("-node is needed (-h shows the flags)")
+	}
+	if err := s.admin.Check(); err != nil {
+		return fail("%v", err)
 	}
 	if s.dir != "" && s.kubeconfig != "" {
 		return fail("-dir and -kubeconfig exclude each other")

@@ -38,7 +38,8 @@ func TestChromium(t *testing.T) {
 		{"http-unknown", "http://nobody.test:" + port(plain.http), "There is no app at nobody.test."},
 		{"http-unknown-standard-page", "http://nobody.test:" + port(standard.http), "404 Not Found"},
 		{"http-down", "http://down.test:" + port(plain.http), "The application cannot be reached."},
-		{"status-page", "http://status.test:" + port(plain.admin), "Last faults"},
+		{"status-page", "http://localhost:" + port(plain.admin), "Last faults"},
+		{"status-page-by-a-foreign-name", "http://status.test:" + port(plain.admin), "the header Host must be"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

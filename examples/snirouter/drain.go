@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -15,18 +13,33 @@ import (
 
 // drain holds when the drain of the router began. The zero value is a drain that has not begun.
 type drain struct {
-	mu    sync.Mutex
-	since time.Time
+	mu       sync.Mutex
+	since    time.Time
+	stopping bool // the drain cannot end any more
 }
 
-// begin begins the drain at the first call. It returns when the drain began.
-func (d *drain) begin() time.Time {
+// begin begins the drain, unless it has begun. It returns when the drain began, and whether it began
+// now. After begin(true) no command can end the drain, because the router stops.
+func (d *drain) begin(stopping bool) (since time.Time, first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.stopping = d.stopping || stopping
 	if d.since.IsZero() {
-		d.since = time.Now()
+		d.since, first = time.Now(), true
 	}
-	return d.since
+	return d.since, first
+}
+
+// end ends the drain. It returns when the drain had begun, zero if it had not, and whether the router
+// is stopping, so that the drain goes on.
+func (d *drain) end() (since time.Time, stopping bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	since = d.since
+	if !d.stopping {
+		d.since = time.Time{}
+	}
+	return since, d.stopping
 }
 
 // began returns when the drain began, or the zero time.
@@ -44,9 +57,27 @@ func (d *drain) ready() error {
 	return nil
 }
 
-// ServeHTTP answers POST /drain.
-func (d *drain) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	fmt.Fprintf(w, "draining since %s\n", d.begin().UTC().Format(time.RFC3339))
+// beginDrain answers POST /drain.
+func (s *status) beginDrain(w http.ResponseWriter, r *http.Request) {
+	since, first := s.drain.begin(false)
+	if first {
+		s.logger.Info("drain command", "client", r.RemoteAddr)
+	}
+	fmt.Fprintf(w, "draining since %s\n", since.UTC().Format(time.RFC3339))
+}
+
+// endDrain answers DELETE /drain.
+func (s *status) endDrain(w http.ResponseWriter, r *http.Request) {
+	since, stopping := s.drain.end()
+	switch {
+	case stopping:
+		http.Error(w, "the router stops; its drain cannot end", http.StatusConflict)
+	case since.IsZero():
+		fmt.Fprintln(w, "no drain was in force")
+	default:
+		s.logger.Info("drain command ended", "client", r.RemoteAddr)
+		fmt.Fprintf(w, "the drain since %s has ended\n", since.UTC().Format(time.RFC3339))
+	}
 }
 
 const drainProgram = program + " drain"
@@ -54,19 +85,27 @@ const drainProgram = program + " drain"
 // runDrain is the subcommand drain: it starts the drain of a router, and waits. A preStop hook can
 // call it in a container without a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin 127.0.0.1:9801 -wait 10s")
-	admin := fs.String("admin", "", "`address` of the router's admin listener, as the router has it")
+	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s")
+	var admin cli.AdminFlags
+	admin.RegisterClient(fs)
 	wait := fs.Duration("wait", 0, "how long the command then waits, while balancers notice /readyz")
+	off := fs.Bool("off", false, "end the drain (undo it) instead, at once")
 	if code, done := inv.Parse(fs); done {
 		return code
 	}
-	if *admin == "" {
+	if !admin.Given() {
 		return inv.Fail(cli.ExitUsage, drainProgram, "-admin is needed (-h shows the flags)")
 	}
-	if _, _, err := net.SplitHostPort(*admin); err != nil {
-		return inv.Fail(cli.ExitUsage, drainProgram, "-admin: %v", err)
+	if err := admin.Check(); err != nil {
+		return inv.Fail(cli.ExitUsage, drainProgram, "%v", err)
 	}
-	if err := postDrain(ctx, *admin, inv.Stdout); err != nil {
+	method := http.MethodPost
+	if *off {
+		method, *wait = http.MethodDelete, 0
+	}
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := admin.Ask(asking, method, "/drain", nil, inv.Stdout); err != nil {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
 	}
 	timer := time.NewTimer(*wait)
@@ -76,10 +115,4 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	case <-ctx.Done():
 	}
 	return cli.ExitOK
-}
-
-func postDrain(ctx context.Context, admin string, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	return cli.AskAdmin(ctx, http.MethodPost, admin, "/drain", nil, out)
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
 // webSocket opens a WebSocket to a.test through the router.
@@ -93,14 +96,36 @@ func TestDrain(t *testing.T) {
 	code, body := p.ask("GET", "/readyz")
 	require.Equal(t, 200, code, body)
 
-	// The command of a preStop hook. It reads the router's flag -admin from the environment.
-	stdout := &clitest.Output{}
-	drainCode := run(t.Context(), cli.Invocation{
-		Args: []string{"drain", "-wait", "1ms"}, Stdout: stdout, Stderr: stdout,
-		LookupEnv: func(name string) (string, bool) { return p.admin, name == "HEADGATE_ADMIN" },
-	})
-	require.Equal(t, cli.ExitOK, drainCode, stdout)
-	require.Contains(t, stdout.String(), "draining since ")
+	// A preStop hook calls this. The address is the router's own flag, from its environment.
+	token := clitest.TokenFile(t)
+	drainCommand := func(args ...string) (int, string) {
+		out := &clitest.Output{}
+		code := run(t.Context(), cli.Invocation{
+			Args: append([]string{"drain"}, args...), Stdout: out, Stderr: out,
+			LookupEnv: func(name string) (string, bool) {
+				value, ok := map[string]string{"HEADGATE_ADMIN": p.admin, "HEADGATE_ADMIN_TOKEN_FILE": token}[name]
+				return value, ok
+			},
+		})
+		return code, out.String()
+	}
+	drained, out := drainCommand("-wait", "1ms")
+	require.Equal(t, cli.ExitOK, drained, out)
+	require.Contains(t, out, "draining since ")
+	require.Contains(t, p.stderr.String(), `msg="drain command"`)
+
+	// The drain can be undone, and begun again.
+	drained, out = drainCommand("-off", "-wait", "1h")
+	require.Equal(t, cli.ExitOK, drained, out)
+	require.Contains(t, out, "has ended")
+	require.Contains(t, p.stderr.String(), `msg="drain command ended"`)
+	code, body = p.ask("GET", "/readyz")
+	require.Equal(t, 200, code, body)
+	p.metric("headgate_router_draining 0")
+	_, out = drainCommand("-off")
+	require.Contains(t, out, "no drain was in force")
+	drained, out = drainCommand()
+	require.Equal(t, cli.ExitOK, drained, out)
 	code, body = p.ask("GET", "/readyz")
 	require.Equal(t, 503, code)
 	require.Equal(t, "draining\n", body)
@@ -124,6 +149,9 @@ func TestDrain(t *testing.T) {
 	require.Equal(t, 200, code)
 	code, _ = p.ask("GET", "/readyz")
 	require.Equal(t, 503, code)
+	drained, out = drainCommand("-off")
+	require.Equal(t, cli.ExitFailed, drained, "the router stops")
+	require.Contains(t, out, "its drain cannot end")
 	require.NoError(t, ws.Close())
 	require.Equal(t, cli.ExitOK, p.wait(), "it ends with its last connection")
 	require.NotContains(t, p.stderr.String(), "had not ended in time")
@@ -151,4 +179,34 @@ func TestDrainHasAnEnd(t *testing.T) {
 func isTimeout(err error) bool {
 	e, ok := err.(net.Error)
 	return ok && e.Timeout()
+}
+
+// No host leads to the admin page of the router itself, whatever -allow says.
+func TestAdminIsNoEndpoint(t *testing.T) {
+	admin := fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(t, 1)[0])
+	_, port, err := net.SplitHostPort(admin)
+	require.NoError(t, err)
+	hosts := hostsFile(t,
+		"a.test", admin, "b.test", "[::ffff:127.0.0.1]:"+port, "c.test", "[64:ff9b::7f00:1]:"+port, "d.test", "[::127.0.0.1]:"+port,
+		"e.test", "localhost:"+port, "f.test", "[2002:7f00:1::]:"+port)
+	p := start(t, "-hosts", hosts, "-admin", admin, "-allow", "127.0.0.1/32", "-allow", "::/0", "-allow", "::1/128")
+	for _, host := range []string{"a.test", "b.test", "c.test", "d.test", "e.test", "f.test"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+host+"/drain", nil)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+clitest.Token)
+		resp, err := client(t, p.http, nil).Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusLoopDetected, resp.StatusCode, host)
+	}
+	code, body := p.ask("GET", "/readyz")
+	require.Equal(t, 200, code, body)
+	// A page whose name has moved to this machine cannot read it either.
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin+"/", nil)
+	require.NoError(t, err)
+	req.Host = "attacker.example"
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusForbidden, resp.StatusCode)
 }

@@ -56,7 +56,7 @@ func start(t *testing.T, args ...string) *process {
 	exited := make(chan int, 1)
 	// Port 0 in two spellings makes three listeners: equal addresses would share one.
 	args = append(args, "-tls", "127.0.0.1:0", "-http", "127.0.0.1:00", "-tls", "127.0.0.1:000", "-http", "127.0.0.1:000",
-		"-admin", "127.0.0.1:0", "-allow", "127.0.0.0/8")
+		"-admin", "127.0.0.1:0", "-admin-token-file", clitest.TokenFile(t), "-allow", "127.0.0.0/8")
 	go func() { exited <- run(ctx, cli.Invocation{Args: args, Stderr: p.stderr}) }()
 	p.wait = sync.OnceValue(func() int { return <-exited })
 	t.Cleanup(func() {

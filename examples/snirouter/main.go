@@ -1,8 +1,8 @@
 // Snirouter routes TCP connections by the host that the client names first: the server name of TLS,
 // which it does not decrypt, or the host of an HTTP request.
 //
-//	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801
-//	snirouter drain -admin 127.0.0.1:9801 -wait 10s
+//	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock
+//	snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s
 //
 // The endpoint of a host comes from a file (-hosts), or else from a host API (-api) such as
 // hostapi. The second command starts a drain, and is for the preStop hook of a container without a
@@ -47,7 +47,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		inv.Args = inv.Args[1:]
 		return runDrain(ctx, inv)
 	}
-	fs := cli.NewFlagSet(program, "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801\n  snirouter drain -admin 127.0.0.1:9801 -wait 10s")
+	fs := cli.NewFlagSet(program, "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock\n  snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s")
 	s := register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code
@@ -109,13 +109,14 @@ func newServer(s settings, h *hosts) (*sniproxy.Server, error) {
 		ProxyRequired: s.proxyRequired, DrainSpread: s.drainSpread,
 		ProxyOut: map[string]int{"v1": 1, "v2": 2}[s.proxyOut],
 	}
-	errs := make([]error, 6)
+	errs := make([]error, 7)
 	errs[0] = setUnknownTLS(srv, s.unknownTLS)
 	srv.NoName, errs[1] = parseEndpoint("no-name", s.noName)
 	srv.Page, errs[2] = parsePage(s.notFoundPage)
 	srv.ProxyFrom, errs[3] = parseNetworks("proxy-protocol-in", s.proxyIn)
 	srv.AllowEndpoints, errs[4] = parseNetworks("allow", s.allow)
 	srv.DenyEndpoints, errs[5] = parseNetworks("deny", s.deny)
+	srv.NAT64Prefixes, errs[6] = parseNetworks("nat64-prefix", s.nat64)
 	return srv, errors.Join(errs...)
 }
 
@@ -145,15 +146,18 @@ func (r *router) serve(ctx context.Context) error {
 	if err := r.hosts.load(); err != nil {
 		return err
 	}
-	var adminListener net.Listener
-	if r.settings.admin != "" {
-		l, err := net.Listen("tcp", r.settings.admin)
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		adminListener = l
+	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, logger: r.log}
+	admin := cli.Admin{Gatherer: r.metrics.registry, Ready: r.drain.ready, Extra: page.handler()}
+	adminListeners, err := r.settings.admin.Listen(&admin)
+	if err != nil {
+		return err
 	}
+	defer func() {
+		for _, l := range adminListeners {
+			l.Close()
+		}
+	}()
+	r.srv.OwnListeners = cli.TCPAddrs(adminListeners)
 	listeners, err := r.listen()
 	if err != nil {
 		return err
@@ -166,7 +170,6 @@ func (r *router) serve(ctx context.Context) error {
 	logging.Go(r.access.write)
 	workers, working := errgroup.WithContext(working)
 	workers.Go(func() error { return r.hosts.run(working) })
-	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain}
 	for _, l := range listeners {
 		page.listeners = append(page.listeners, fmt.Sprintf("%v (%v)", l.Addr(), l.protocol))
 		r.log.Info("listening", "addr", l.Addr(), "protocol", l.protocol)
@@ -177,10 +180,11 @@ func (r *router) serve(ctx context.Context) error {
 			return nil
 		})
 	}
-	if adminListener != nil {
-		r.log.Info("admin", "addr", adminListener.Addr())
-		admin := cli.Admin{Gatherer: r.metrics.registry, Ready: r.drain.ready, Extra: page.handler()}
-		workers.Go(func() error { return admin.Serve(working, adminListener) })
+	if len(adminListeners) > 0 {
+		for _, l := range adminListeners {
+			r.log.Info("admin", "addr", l.Addr())
+		}
+		workers.Go(func() error { return admin.Serve(working, adminListeners...) })
 	}
 
 	select {
@@ -199,7 +203,8 @@ func (r *router) serve(ctx context.Context) error {
 // drainConnections stops the server after the drain delay, and closes the connections that are
 // still open after the drain timeout.
 func (r *router) drainConnections() {
-	delay := time.Until(r.drain.begin().Add(r.settings.drainDelay))
+	since, _ := r.drain.begin(true)
+	delay := time.Until(since.Add(r.settings.drainDelay))
 	r.log.Info("draining", "connections", r.srv.Load().Conns, "delay", max(delay, 0), "timeout", r.settings.drainTimeout)
 	timer := time.NewTimer(delay)
 	<-timer.C

@@ -268,8 +268,12 @@ func TestStatusPage(t *testing.T) {
 	require.Equal(t, 404, code)
 
 	// A page of another site in the operator's browser cannot drain the router.
-	code, _ = p.ask("POST", "/drain", "Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site")
+	bearer := "Bearer " + clitest.Token
+	code, _ = p.ask("POST", "/drain", "Authorization", bearer, "Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site")
 	require.Equal(t, 403, code)
+	// Nor can another program of this machine.
+	code, _ = p.ask("POST", "/drain")
+	require.Equal(t, 401, code)
 	code, _ = p.ask("GET", "/drain")
 	require.Equal(t, 405, code)
 	code, _ = p.ask("GET", "/readyz")

@@ -23,7 +23,7 @@ import (
 // settings are the values of the flags.
 type settings struct {
 	tls, http    cli.Strings
-	admin        string
+	admin        cli.AdminFlags
 	drainDelay   time.Duration
 	drainTimeout time.Duration
 	drainSpread  time.Duration
@@ -41,7 +41,7 @@ type settings struct {
 	unknownTLS, notFoundPage               string
 	hello, lookup, dial, idle, keepAlive   time.Duration
 	maxHello, maxConns, perSource, peeking int
-	proxyIn, allow, deny                   cli.Strings
+	proxyIn, allow, deny, nat64            cli.Strings
 	proxyRequired                          bool
 	proxyOut                               string
 
@@ -53,7 +53,7 @@ func register(fs *flag.FlagSet) *settings {
 	s := &settings{}
 	fs.Var(&s.tls, "tls", "`address` for TLS; may be given several times")
 	fs.Var(&s.http, "http", "`address` for plain HTTP/1 and HTTP/2, may be one of -tls; may be given several times")
-	fs.StringVar(&s.admin, "admin", "", "`address` of the status page, /metrics, /healthz, /readyz and /drain; none if empty")
+	s.admin.Register(fs, "the status page, /metrics, /healthz and /readyz", "the drain command")
 
 	fs.StringVar(&s.api, "api", "", "`URL` of the host API, with {host} in place of the host")
 	fs.StringVar(&s.changes, "changes", "", "`URL` of the API's changes; a change then counts before the cached answer expires; none if empty")
@@ -94,6 +94,8 @@ func register(fs *flag.FlagSet) *settings {
 	fs.Var(&s.allow, "allow", "`network` that endpoints must be in; may be given several times. Loopback, link-local and own addresses are only allowed by a network within their range")
 	fs.Var(&s.deny, "deny", "`network` that no endpoint may be in; may be given several times")
 
+	fs.Var(&s.nat64, "nat64-prefix", "`network` of a NAT64 translator of the site, such as 2001:db8:64::/96: the IPv4 address in an endpoint of it must be allowed too; may be given several times")
+
 	fs.DurationVar(&s.drainDelay, "drain-delay", 0, "how long to accept connections after SIGTERM or /drain, while balancers notice /readyz")
 	fs.DurationVar(&s.drainTimeout, "drain-timeout", time.Minute, "how long connections may then stay open")
 	fs.DurationVar(&s.drainSpread, "drain-spread", 0, "the router closes the remaining connections one by one during this time at the end of -drain-timeout; 0 means a quarter of it")
@@ -115,6 +117,8 @@ func (s *settings) check() error {
 		return errors.New("-api-certificate and -api-key go together")
 	case s.size < 1 || s.negativeSize < 1:
 		return errors.New("-cache-size and -cache-negative-size must be 1 or more")
+	case s.admin.Check() != nil:
+		return s.admin.Check()
 	case s.poll <= 0:
 		return errors.New("-poll must be more than 0")
 	case !(s.logSample >= 0 && s.logSample <= 1):

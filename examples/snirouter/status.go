@@ -5,6 +5,7 @@ import (
 	"cmp"
 	_ "embed"
 	"html/template"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ var statusText string
 
 var statusTemplate = template.Must(template.New("status").Parse(statusText))
 
-// status serves the status page and POST /drain.
+// status serves the status page, and POST and DELETE of /drain. cli.Admin checks the permission.
 type status struct {
 	started   time.Time
 	listeners []string
@@ -30,6 +31,7 @@ type status struct {
 	hosts     *hosts
 	log       *accessLog
 	drain     *drain
+	logger    *slog.Logger
 }
 
 // statusData is the data of the template status.html.
@@ -62,9 +64,9 @@ type connectionRow struct {
 func (s *status) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.page)
-	mux.Handle("POST /drain", s.drain)
-	// Otherwise any page in the operator's browser could send POST /drain.
-	return http.NewCrossOriginProtection().Handler(mux)
+	mux.HandleFunc("POST /drain", s.beginDrain)
+	mux.HandleFunc("DELETE /drain", s.endDrain)
+	return mux
 }
 
 func (s *status) page(w http.ResponseWriter, r *http.Request) {

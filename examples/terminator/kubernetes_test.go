@@ -173,9 +173,11 @@ func TestUnitsFitTogether(t *testing.T) {
 	}
 	require.Equal(t, "", setting(terminator, "CapabilityBoundingSet"))
 
+	tcp, socket := command[slices.Index(command, "-admin")+1], command[len(command)-1]
+	require.Equal(t, "unix:/run/"+setting(terminator, "RuntimeDirectory"), filepath.Dir(socket))
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", s.admin, s.out + "/report.json", filepath.Dir(s.routes[0])} {
+	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", tcp, strings.TrimPrefix(socket, "unix:"), s.out + "/report.json", filepath.Dir(s.routes[0])} {
 		require.Contains(t, string(readme), name)
 	}
 	require.Contains(t, string(readme), "-lease headgate/headgate-terminator")

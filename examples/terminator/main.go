@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -131,17 +130,17 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	c.ForceHint = s.forceHint
 
 	group, ctx := errgroup.WithContext(ctx)
-	if s.admin != "" {
-		listener, err := net.Listen("tcp", s.admin)
-		if err != nil {
-			return err
-		}
+	if s.admin.Given() {
 		admin := cli.Admin{
-			Gatherer: m.registry, Extra: forceHandler(c.Force),
+			Gatherer: m.registry, Extra: forceHandler(c.Force, log),
 			Ready:  func() error { return c.Status().Ready() },
 			Detail: func() string { return c.Status().String() },
 		}
-		group.Go(func() error { return admin.Serve(ctx, listener) })
+		listeners, err := s.admin.Listen(&admin)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return admin.Serve(ctx, listeners...) })
 	}
 	log.Info("following", "clusters", len(s.clusters), "routes", len(s.routes), "out", s.out)
 	group.Go(func() error { return c.Run(ctx) })
@@ -154,26 +153,28 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 
 // forceHint returns how an operator can force the change with this ID.
 func (s *settings) forceHint(id string) string {
-	if s.admin == "" {
-		return "to apply it: terminator -once -force with the same flags"
+	if command := s.admin.Curl(http.MethodPost, "/force?id="+id); command != "" {
+		return "to apply it: " + command
 	}
-	return fmt.Sprintf("to apply it: POST /force?id=%s to %s", id, s.admin)
+	return "to apply it: terminator -once -force with the same flags"
 }
 
 // forceHandler handles POST /force, which applies the refused change, and POST /force?id=ID, which
-// applies only the change with this ID. It refuses clients on other machines: they may read metrics
-// but not change traffic.
-func forceHandler(force func(ctx context.Context, id string) (controller.Attempt, error)) http.Handler {
+// applies only the change with this ID. cli.Admin checks the permission.
+func forceHandler(force func(ctx context.Context, id string) (controller.Attempt, error), log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /force", cli.LocalOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if query := r.URL.Query(); query.Has("id") && query.Get("id") == "" {
+	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		id := query.Get("id")
+		if query.Has("id") && id == "" {
 			http.Error(w, "the ID is empty; without ?id= any change is applied", http.StatusBadRequest)
 			return
 		}
+		log.Info("force", "id", id)
 		// This is shorter than the write timeout of the server, so that the client gets an answer.
 		ctx, cancel := context.WithTimeout(r.Context(), 25*time.Second)
 		defer cancel()
-		attempt, err := force(ctx, r.URL.Query().Get("id"))
+		attempt, err := force(ctx, id)
 		switch {
 		case errors.Is(err, controller.ErrBusy):
 			http.Error(w, "busy; try again", http.StatusServiceUnavailable)
@@ -184,6 +185,6 @@ func forceHandler(force func(ctx context.Context, id string) (controller.Attempt
 		default:
 			fmt.Fprintln(w, attempt.Outcome)
 		}
-	})))
+	})
 	return mux
 }

@@ -29,7 +29,7 @@ type settings struct {
 	haproxy, reload                           string // path of the binary, master socket; "" for none
 	minInterval, quiet, maxWait, startTimeout time.Duration
 	localEndpoints, verbose                   bool
-	admin                                     string // address, "" for none
+	admin                                     cli.AdminFlags
 
 	builder kube.Builder
 	zone    routes.ZoneOptions // without Origin there is no dns.zone
@@ -82,7 +82,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest `time` to wait for the end of a burst")
 	fs.BoolVar(&s.localEndpoints, "local-endpoints", false, "follow the EndpointSlices of live clusters too, so that services with externalTrafficPolicy Local get nodes that have a ready pod")
 	fs.DurationVar(&s.startTimeout, "start-timeout", 10*time.Second, "`time` to wait for all clusters at the start; a cluster that has not answered then keeps the servers that report.json has of it")
-	fs.StringVar(&s.admin, "admin", "", "`address` of /metrics, /healthz, /readyz and, for clients of this machine, POST /force; none if empty")
+	s.admin.Register(fs, "/metrics, /healthz and /readyz", "POST /force")
 	fs.StringVar(&f.lease, "lease", "", "`NAMESPACE/NAME` of a Lease: of all terminators with this Lease, one writes; none if empty")
 	fs.StringVar(&f.leaseCluster, "lease-cluster", "", "`name` of the cluster of the Lease; the first live one if empty")
 	fs.BoolVar(&s.verbose, "verbose", false, "log details too")
@@ -129,6 +129,8 @@ func (s *settings) resolve() error {
 	switch {
 	case len(s.routes) == 0 || len(f.clusters) == 0 || s.out == "":
 		return errors.New("-routes, -cluster and -out are needed")
+	case s.admin.Check() != nil:
+		return s.admin.Check()
 	case s.once && s.diff:
 		return errors.New("-once writes, -diff does not: want one of them, or neither to follow all changes")
 	case len(f.http)+len(f.https) == 0:

@@ -38,7 +38,7 @@ func (w *world) watchIn(out string, args ...string) *watcher {
 	admin := fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(w.t, 1)[0])
 	args = append([]string{
 		"-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1"), "-out", out,
-		"-admin", admin, "-min-interval", "10ms",
+		"-admin", admin, "-admin-token-file", clitest.TokenFile(w.t), "-min-interval", "10ms",
 	}, args...)
 	log := &clitest.Output{}
 	ctx, cancel := context.WithCancel(w.t.Context())
@@ -109,6 +109,7 @@ func (w *watcher) do(method, path string) (code int, body string) {
 	w.t.Helper()
 	request, err := http.NewRequestWithContext(w.t.Context(), method, "http://"+w.admin+path, http.NoBody)
 	require.NoError(w.t, err)
+	request.Header.Set("Authorization", "Bearer "+clitest.Token)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return 0, err.Error()

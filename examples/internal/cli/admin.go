@@ -2,13 +2,14 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,14 +24,20 @@ type Admin struct {
 	// Gatherer has the metrics of /metrics. Nil means the metrics of NewRegistry.
 	Gatherer prometheus.Gatherer
 	// Ready returns nil if the binary can do its work. Otherwise /readyz shows the error with
-	// status
-	// 503. A nil function means always ready. It is called from many goroutines.
+	// status 503. A nil function means always ready. It is called from many goroutines.
 	Ready func() error
 	// Detail returns text that /readyz shows below "ok", such as problems that the binary
 	// tolerates. A nil function or "" means no text. It is called from many goroutines.
 	Detail func() string
-	// Extra, if not nil, serves all other paths.
+	// Extra, if not nil, serves all other paths. Only the methods GET and HEAD reach it without
+	// permission, so a handler of these methods must change nothing.
 	Extra http.Handler
+	// Token returns the token that permits the other methods, as in "Authorization: Bearer TOKEN".
+	// Nil means that only requests over a Unix socket may change something. It is called from many
+	// goroutines.
+	Token func() (string, error)
+	// Hosts are the names that the header Host may have, besides IP addresses and localhost.
+	Hosts []string
 }
 
 // NewRegistry returns a registry with the metrics of the process and the Go runtime.
@@ -66,11 +73,66 @@ func (a Admin) Handler() http.Handler {
 	if a.Extra != nil {
 		mux.Handle("/", a.Extra)
 	}
-	return mux
+	return a.guard(mux)
 }
 
-// Serve serves l until ctx ends. Then it waits up to 2 s for running requests. It closes l.
-func (a Admin) Serve(ctx context.Context, l net.Listener) error {
+// guard passes the requests that have permission to next.
+//
+// Every request must name this machine in its header Host, and no foreign page in its header Origin.
+// A page in an operator's browser could otherwise read the admin pages after its name has moved to
+// an address of this machine (DNS rebinding). A request that changes something also needs the token,
+// or comes over a Unix socket: an address alone proves nothing, because other programs of this machine,
+// and proxies on it, have it too.
+func (a Admin) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		origin := r.Header.Get("Origin")
+		switch {
+		case !unix && !a.isOwnHost(r.Host):
+			http.Error(w, "the header Host must be an IP address, localhost or a name of -admin-host", http.StatusForbidden)
+		case origin != "" && !(reads && origin == "http://"+r.Host), !reads && r.Header.Get("Sec-Fetch-Site") != "":
+			http.Error(w, "not from a browser", http.StatusForbidden)
+		case !reads && !unix && a.Token == nil:
+			http.Error(w, "this needs the token of -admin-token-file, or a Unix socket such as -admin unix:/run/admin.sock", http.StatusForbidden)
+		case !reads && !unix && !a.hasToken(r):
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "this needs the token of -admin-token-file", http.StatusUnauthorized)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// isOwnHost reports whether a header Host names this machine. No browser leaves the header out.
+func (a Admin) isOwnHost(host string) bool {
+	name := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	if _, err := netip.ParseAddr(name); err == nil || host == "" {
+		return true
+	}
+	name = strings.TrimSuffix(name, ".")
+	return slices.ContainsFunc(append([]string{"localhost"}, a.Hosts...), func(own string) bool {
+		return strings.EqualFold(name, strings.TrimSuffix(own, "."))
+	})
+}
+
+func (a Admin) hasToken(r *http.Request) bool {
+	want, err := a.Token()
+	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if err != nil || want == "" || !ok {
+		return false
+	}
+	// Hashes have the same length, so that the time of the comparison does not show the length.
+	x, y := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
+// Serve serves the listeners until ctx ends. Then it waits up to 2 s for running requests. It closes
+// the listeners.
+func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 	srv := &http.Server{
 		Handler:           a.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -78,92 +140,24 @@ func (a Admin) Serve(ctx context.Context, l net.Listener) error {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- srv.Serve(l) }()
+	}
+	running := len(listeners)
+	var failed error
 	select {
-	case err := <-served:
-		return err
+	case failed = <-served:
+		running--
 	case <-ctx.Done():
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	err := srv.Shutdown(stop)
-	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
-}
-
-// LocalOnly passes only requests from this machine to next, and answers 403 to all others: the
-// network may read metrics, but only operators of the machine may change something. LocalOnly also
-// refuses browsers, because any web page could send the request. A browser adds the header Origin
-// or Sec-Fetch-Site to every request except GET. LocalOnly does not read the body of the request.
-func LocalOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "":
-			http.Error(w, "not from a browser", http.StatusForbidden)
-		case !isLocal(r):
-			http.Error(w, "only requests from this machine are allowed", http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
-func isLocal(r *http.Request) bool {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return false
-	}
-	peer := from.Addr().Unmap()
-	own, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	return peer.IsLoopback() || ok && own.AddrPort().Addr().Unmap() == peer
-}
-
-// AskAdmin sends a request without a body to the admin listener of a binary on this machine, and
-// copies the body of the response to out. listen is the value of the binary's flag -admin. If the
-// status is not 200, the error has the status and the body.
-func AskAdmin(ctx context.Context, method, listen, path string, query url.Values, out io.Writer) error {
-	host, err := localAddress(listen)
-	if err != nil {
-		return err
-	}
-	target := url.URL{Scheme: "http", Host: host, Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
-	if err != nil {
-		return err
-	}
-	// The default client would use a proxy from the environment.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", target.Redacted(), resp.Status, strings.TrimSpace(string(body)))
-	}
-	_, err = out.Write(body)
-	return err
-}
-
-// localAddress returns the address for connecting, on this machine, to a program that listens on
-// listen.
-func localAddress(listen string) (string, error) {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "", err
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if ip != nil && ip.To4() == nil {
-			host = "::1"
+	err := errors.Join(failed, srv.Shutdown(stop))
+	for range running {
+		if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
 		}
 	}
-	return net.JoinHostPort(host, port), nil
+	return err
 }

@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,66 +97,81 @@ func TestAdmin(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-func TestLocalAddress(t *testing.T) {
-	for addr, want := range map[string]string{
-		":9708": "127.0.0.1:9708", "0.0.0.0:9708": "127.0.0.1:9708", "[::]:9708": "[::1]:9708",
-		"10.0.0.1:9708": "10.0.0.1:9708", "[2001:db8::1]:1": "[2001:db8::1]:1", "localhost:1": "localhost:1",
-	} {
-		got, err := localAddress(addr)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
+// Only the token or a Unix socket permits changes, and only from a request that names this machine. It
+// does not matter where the client is.
+func TestAdminPermission(t *testing.T) {
+	token := func() (string, error) { return "secret", nil }
+	header := func(pairs ...string) (h http.Header) {
+		h = http.Header{}
+		for i := 0; i < len(pairs); i += 2 {
+			h.Set(pairs[i], pairs[i+1])
+		}
+		return h
 	}
-	_, err := localAddress("here")
-	require.Error(t, err)
-}
-
-func TestLocalOnly(t *testing.T) {
-	h := LocalOnly(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	bearer := header("Authorization", "Bearer secret")
+	tcp, unix := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9708}, &net.UnixAddr{Name: "s", Net: "unix"}
 	for _, tt := range []struct {
-		name, from, to string
-		header         string
-		status         int
+		name, method, host string
+		to                 net.Addr
+		header             http.Header
+		token              func() (string, error)
+		status             int
 	}{
-		{name: "loopback", from: "127.0.0.1:4711", to: "127.0.0.1:80", status: 200},
-		{name: "another loopback", from: "127.0.0.9:4711", to: "127.0.0.1:80", status: 200},
-		{name: "loopback, IPv6", from: "[::1]:4711", to: "[::1]:80", status: 200},
-		{name: "mapped", from: "[::ffff:127.0.0.1]:4711", to: "127.0.0.1:80", status: 200},
-		{name: "the machine's own address", from: "10.0.0.1:4711", to: "10.0.0.1:80", status: 200},
-		{name: "a neighbour", from: "10.0.0.2:4711", to: "10.0.0.1:80", status: 403},
-		{name: "no address", from: "@", to: "10.0.0.1:80", status: 403},
-		{name: "a browser", from: "127.0.0.1:4711", to: "127.0.0.1:80", header: "Origin", status: 403},
-		{name: "a browser on the same site", from: "127.0.0.1:4711", to: "127.0.0.1:80", header: "Sec-Fetch-Site", status: 403},
+		{"read", "GET", "127.0.0.1:9708", tcp, nil, nil, 200},
+		{"read by another address", "GET", "10.0.0.5:9708", tcp, nil, nil, 200},
+		{"read without a port", "GET", "10.0.0.5", tcp, nil, nil, 200},
+		{"read over IPv6", "GET", "[::1]:9708", tcp, nil, nil, 200},
+		{"read over IPv6 without a port", "GET", "[2001:db8::1]", tcp, nil, nil, 200},
+		{"read by localhost", "GET", "LocalHost.:9708", tcp, nil, nil, 200},
+		{"read by its own name", "GET", "edge-1.example.com:9708", tcp, nil, nil, 200},
+		{"read without a host", "GET", "", tcp, nil, nil, 200},
+		{"read by a page of its own", "GET", "127.0.0.1:9708", tcp, header("Origin", "http://127.0.0.1:9708", "Sec-Fetch-Site", "same-origin"), nil, 200},
+		{"read by a foreign name", "GET", "attacker.example:9708", tcp, nil, nil, 403},
+		{"read by a name that begins like it", "GET", "localhost.attacker.example", tcp, nil, nil, 403},
+		{"read by a name that looks like an address", "GET", "127.0.0.1.attacker.example", tcp, nil, nil, 403},
+		{"read by a foreign page", "GET", "127.0.0.1:9708", tcp, header("Origin", "http://attacker.example"), nil, 403},
+		{"read by a page without origin", "GET", "127.0.0.1:9708", tcp, header("Origin", "null"), nil, 403},
+		{"head", "HEAD", "127.0.0.1:9708", tcp, nil, nil, 200},
+
+		{"change without a token of the program", "POST", "127.0.0.1:9708", tcp, nil, nil, 403},
+		{"change with any token", "POST", "127.0.0.1:9708", tcp, bearer, nil, 403},
+		{"change with the token", "POST", "127.0.0.1:9708", tcp, bearer, token, 200},
+		{"end with the token", "DELETE", "127.0.0.1:9708", tcp, bearer, token, 200},
+		{"change without the token", "POST", "127.0.0.1:9708", tcp, nil, token, 401},
+		{"change with a wrong token", "POST", "127.0.0.1:9708", tcp, header("Authorization", "Bearer secret2"), token, 401},
+		{"change with an empty token", "POST", "127.0.0.1:9708", tcp, header("Authorization", "Bearer "), func() (string, error) { return "", nil }, 401},
+		{"change with another scheme", "POST", "127.0.0.1:9708", tcp, header("Authorization", "Basic secret"), token, 401},
+		{"change while the token is unreadable", "POST", "127.0.0.1:9708", tcp, bearer, func() (string, error) { return "secret", errors.New("gone") }, 401},
+		{"unknown method", "BREW", "127.0.0.1:9708", tcp, nil, token, 401},
+		{"change with the token and a foreign name", "POST", "attacker.example", tcp, bearer, token, 403},
+		{"change with the token by its own page", "POST", "127.0.0.1:9708", tcp, header("Authorization", "Bearer secret", "Origin", "http://127.0.0.1:9708"), token, 403},
+		{"change with the token by a browser", "DELETE", "127.0.0.1:9708", tcp, header("Authorization", "Bearer secret", "Sec-Fetch-Site", "same-origin"), token, 403},
+
+		{"change over the socket", "POST", "localhost", unix, nil, nil, 200},
+		{"change over the socket by any name", "DELETE", "admin", unix, nil, token, 200},
+		{"change over the socket by a page", "POST", "localhost", unix, header("Origin", "http://attacker.example"), nil, 403},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := httptest.NewRequest(http.MethodPost, "/drain", nil)
-			r.RemoteAddr = tt.from
-			to, err := net.ResolveTCPAddr("tcp", tt.to)
-			require.NoError(t, err)
-			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, to))
-			if tt.header != "" {
-				r.Header.Set(tt.header, "none")
+			calls := 0
+			h := Admin{Token: tt.token, Hosts: []string{"edge-1.example.com"}, Extra: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls++ })}.Handler()
+			r := httptest.NewRequest(tt.method, "/drain", unread{t})
+			r.Host, r.Header = tt.host, tt.header
+			if r.Header == nil {
+				r.Header = http.Header{}
 			}
+			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, tt.to))
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
-			require.Equal(t, tt.status, w.Code)
+			require.Equal(t, tt.status, w.Code, w.Body)
+			require.Equal(t, tt.status == 200, calls == 1)
 		})
 	}
 }
 
-func TestAskAdmin(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost || r.URL.Path != "/drain" || r.URL.Query().Get("wait") != "1s" {
-			http.Error(w, "what?", http.StatusTeapot)
-		}
-		_, _ = w.Write([]byte("draining"))
-	}))
-	defer server.Close()
-	listen := server.Listener.Addr().String()
-	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	var out strings.Builder
-	query := url.Values{"wait": {"1s"}}
-	require.NoError(t, AskAdmin(t.Context(), http.MethodPost, listen, "/drain", query, &out))
-	require.Equal(t, "draining", out.String())
-	require.ErrorContains(t, AskAdmin(t.Context(), http.MethodGet, listen, "/drain", query, &out), "/drain?wait=1s: 418 I'm a teapot: what?")
-	require.Error(t, AskAdmin(t.Context(), http.MethodPost, "here", "/drain", nil, &out))
+// unread is a body that nobody may read.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
 }

@@ -37,12 +37,17 @@ func StartAgent(n *lab.Node, kubeconfig string, flags ...string) (*Agent, error)
 	a := &Agent{Node: n, DrainFile: filepath.Join(filepath.Dir(kubeconfig), "drain-"+n.Name)}
 	argv := append([]string{
 		"nodeagent", "-node", n.Name, "-kubeconfig", kubeconfig,
-		"-listen", fmt.Sprintf(":%d", nodeAgentPort), "-admin", fmt.Sprintf(":%d", agentAdminPort),
+		"-listen", fmt.Sprintf(":%d", nodeAgentPort), "-admin", fmt.Sprintf(":%d", agentAdminPort), "-admin", a.socket(),
 		"-drain-file", a.DrainFile,
 	}, flags...)
 	var err error
 	a.Process, err = n.Start(n.Name+"-nodeagent", argv...)
 	return a, err
+}
+
+// socket returns the -admin of the agent that permits the drain command.
+func (a *Agent) socket() string {
+	return "unix:" + filepath.Join(filepath.Dir(a.DrainFile), "admin-"+a.Node.Name)
 }
 
 // Answer asks the agent on a port as HAProxy does, from the machine from. `nodeagent drain` waits
@@ -83,7 +88,7 @@ func (a *Agent) wantMetric(ctx context.Context, from *lab.Machine, name string, 
 
 // DrainCommand runs `nodeagent drain` on the node, as a preStop hook does, and returns its output.
 func (a *Agent) DrainCommand(ctx context.Context, flags ...string) (string, error) {
-	argv := append([]string{"nodeagent", "drain", "-admin", fmt.Sprintf("127.0.0.1:%d", agentAdminPort)}, flags...)
+	argv := append([]string{"nodeagent", "drain", "-admin", a.socket()}, flags...)
 	out, err := a.Node.Run(ctx, argv...)
 	return strings.TrimSpace(out), err
 }

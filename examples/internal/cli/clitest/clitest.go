@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -49,6 +50,30 @@ func Manifest(t testing.TB, file string, into ...any) {
 			t.Fatalf("%s: document %d: %v", file, i+1, err)
 		}
 	}
+}
+
+// Token is the token in the file of TokenFile.
+const Token = "a-token-for-tests"
+
+// TokenFile returns a file for -admin-token-file.
+func TokenFile(t testing.TB) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(Token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// SocketPath returns a path for a Unix socket. The path of t.TempDir may be too long for one.
+func SocketPath(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "admin.sock")
 }
 
 // PipeListener is a listener for connections in memory, so that their deadlines use the clock of

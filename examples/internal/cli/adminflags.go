@@ -1,0 +1,284 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// AdminFlags are the flags of an admin listener.
+type AdminFlags struct {
+	addrs     Strings
+	hosts     Strings
+	tokenFile string
+}
+
+// Register defines the flags -admin and -admin-host, and -admin-token-file if changes is not empty.
+// pages and changes name the admin pages in the help: those that only read, and those that change
+// something.
+func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
+	help := "`address` of " + pages
+	if changes != "" {
+		help += ", and of " + changes + " with the token of -admin-token-file. unix:PATH is a Unix socket for this user, where " + changes + " needs no token"
+		flags.StringVar(&f.tokenFile, "admin-token-file", "", "`file` with the bearer token that permits "+changes+" over TCP; nothing permits it if empty")
+	}
+	flags.Var(&f.addrs, "admin", help+"; none if empty; may be given several times")
+	flags.Var(&f.hosts, "admin-host", "further `name` that the header Host of requests to -admin may have; IP addresses, localhost, the names in -admin and the name of the machine always may; may be given several times")
+}
+
+// RegisterClient defines the flags -admin and -admin-token-file of a subcommand that sends requests to
+// a running program.
+func (f *AdminFlags) RegisterClient(flags *flag.FlagSet) {
+	flags.Var(&f.addrs, "admin", "`address` of the program's admin listener, or unix:PATH, the same as the program's -admin; of several, the command uses a Unix socket")
+	flags.StringVar(&f.tokenFile, "admin-token-file", "", "`file` with the token of the program's -admin-token-file; a Unix socket needs none")
+}
+
+// Given reports whether there is an address.
+func (f *AdminFlags) Given() bool { return len(f.addresses()) > 0 }
+
+// addresses returns the addresses of -admin. An empty address means none.
+func (f *AdminFlags) addresses() (list []string) {
+	for _, addr := range f.addrs {
+		if addr != "" {
+			list = append(list, addr)
+		}
+	}
+	return list
+}
+
+// Check returns an error if an address has the wrong form.
+func (f *AdminFlags) Check() error {
+	for _, addr := range f.addresses() {
+		if path, unix := strings.CutPrefix(addr, "unix:"); unix {
+			if path == "" || path[0] == '@' { // an abstract socket has no owner
+				return fmt.Errorf("-admin: %q: want unix:PATH", addr)
+			}
+		} else if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("-admin: %w", err)
+		}
+	}
+	return nil
+}
+
+// Listen opens the listeners of the addresses, and sets the fields Token and Hosts of admin. The file
+// of -admin-token-file must have a token now; it is read again for each request.
+func (f *AdminFlags) Listen(admin *Admin) (listeners []net.Listener, err error) {
+	if f.tokenFile != "" {
+		admin.Token = func() (string, error) { return readToken(f.tokenFile) }
+		if _, err := admin.Token(); err != nil {
+			return nil, fmt.Errorf("-admin-token-file: %w", err)
+		}
+	}
+	admin.Hosts = f.hosts
+	if name, err := os.Hostname(); err == nil {
+		admin.Hosts = append(admin.Hosts, name)
+	}
+	for _, addr := range f.addresses() {
+		var l net.Listener
+		if path, unix := strings.CutPrefix(addr, "unix:"); unix {
+			l, err = listenUnix(path)
+		} else {
+			l, err = net.Listen("tcp", addr)
+			if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
+				admin.Hosts = append(admin.Hosts, host)
+			}
+		}
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+			return nil, fmt.Errorf("-admin: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+// TCPAddrs returns the addresses of the listeners that are not Unix sockets.
+func TCPAddrs(listeners []net.Listener) (addrs []netip.AddrPort) {
+	for _, l := range listeners {
+		if addr, ok := l.Addr().(*net.TCPAddr); ok {
+			addrs = append(addrs, addr.AddrPort())
+		}
+	}
+	return addrs
+}
+
+// Ask sends a request without a body to the admin listener of a program on this machine, and copies
+// the body of the response to out. If the status is not 200, the error has the status and the body.
+func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Values, out io.Writer) error {
+	network, address, err := f.target()
+	if err != nil {
+		return err
+	}
+	host := address
+	if network == "unix" {
+		host = "localhost"
+	}
+	target := url.URL{Scheme: "http", Host: host, Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
+	if err != nil {
+		return err
+	}
+	if network == "tcp" && f.tokenFile != "" {
+		token, err := readToken(f.tokenFile)
+		if err != nil {
+			return fmt.Errorf("-admin-token-file: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	// The default client would use a proxy from the environment.
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", target.Redacted(), resp.Status, strings.TrimSpace(string(body)))
+	}
+	_, err = out.Write(body)
+	return err
+}
+
+// Curl returns a shell command that sends a request to the admin listener, for texts that tell
+// operators what to do. It returns "" if no listener permits changes. path may have a query.
+func (f *AdminFlags) Curl(method, path string) string {
+	network, address, err := f.target()
+	switch {
+	case err == nil && network == "unix":
+		return fmt.Sprintf("curl --unix-socket %s -X %s 'http://localhost%s'", address, method, path)
+	case err == nil && f.tokenFile != "":
+		return fmt.Sprintf(`curl -H "Authorization: Bearer $(cat %s)" -X %s 'http://%s%s'`, f.tokenFile, method, address, path)
+	}
+	return ""
+}
+
+// target returns where Ask connects to: the first Unix socket, or else the first address.
+func (f *AdminFlags) target() (network, address string, err error) {
+	if !f.Given() {
+		return "", "", errors.New("-admin is needed")
+	}
+	addrs := f.addresses()
+	for _, addr := range addrs {
+		if path, unix := strings.CutPrefix(addr, "unix:"); unix {
+			return "unix", path, nil
+		}
+	}
+	address, err = localAddress(addrs[0])
+	return "tcp", address, err
+}
+
+// localAddress returns the address for connecting, on this machine, to a program that listens on
+// listen.
+func localAddress(listen string) (string, error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip != nil && ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// maxToken limits a token's file in bytes.
+const maxToken = 4096
+
+// readToken returns the content of a file without the white space around it.
+func readToken(file string) (string, error) {
+	// A FIFO would block the open.
+	if info, err := os.Stat(file); err != nil {
+		return "", err
+	} else if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s: not a regular file", file)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" || len(data) > maxToken || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("%s: want one token of at most %d bytes", file, maxToken)
+	}
+	return token, nil
+}
+
+// unixListener is a Unix socket whose Close removes the file.
+type unixListener struct {
+	*net.UnixListener
+	path string
+	file fs.FileInfo
+}
+
+// listenUnix opens a Unix socket that only this user and root can connect to. It replaces the socket of
+// a process that has ended.
+func listenUnix(path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("%s exists and is no socket", path)
+		}
+		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			conn.Close()
+			return nil, fmt.Errorf("%s: another process listens on it", path)
+		}
+	}
+	// In a private directory, nobody else can connect before the socket has its mode.
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".adm")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	private := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: private, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	err = errors.Join(os.Chmod(private, 0o600), os.Rename(private, path))
+	file, statErr := os.Lstat(path)
+	if err = errors.Join(err, statErr); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return &unixListener{l, path, file}, nil
+}
+
+// Addr returns the path at which clients find the socket.
+func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+// Close closes the socket, and removes its file unless another process has replaced it.
+func (l *unixListener) Close() error {
+	if file, err := os.Lstat(l.path); err == nil && os.SameFile(file, l.file) {
+		os.Remove(l.path)
+	}
+	return l.UnixListener.Close()
+}
