@@ -6,15 +6,17 @@ import (
 	"time"
 )
 
-// descriptorSlack is the number of descriptors that HAProxy needs apart from connections and
-// checks. Each thread has a poller and the pipes that wake it; HAProxy has at most 64 threads
-// before 2.9, and an edge needs far fewer after it. Logs, the state file, maps while HAProxy reads
-// them, and the sockets of the command line need some more.
+// descriptorSlack is an upper estimate of the descriptors that HAProxy needs besides those of
+// connections, listeners and checks. Each thread needs 3: a poller, and a pipe that wakes the
+// thread. HAProxy before 2.9 runs at most 64 threads. Later versions can run more, but an edge
+// needs far fewer. The other 64 descriptors are for logs, the state file, maps while HAProxy reads
+// them, and the sockets of the command line.
 const descriptorSlack = 64*3 + 64
 
-// MaxConn is the limit of connections that is rendered: Global.MaxConn, or if that is 0, the limit
-// that Global.Descriptors allows. Each check, agent check and listener needs its sockets, and each
-// connection two. 0 means that no limit is rendered.
+// MaxConn is the limit of client connections that Render writes. It is Global.MaxConn, or if that
+// is 0, the limit that Global.Descriptors allows: two descriptors for each connection, after the
+// descriptors of listeners, checks and agent checks are subtracted. 0 means that Render writes no
+// limit.
 func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn
@@ -22,7 +24,8 @@ func (c *Config) MaxConn() int {
 	return max(0, (c.Global.Descriptors-c.reservedDescriptors())/2)
 }
 
-// reservedDescriptors counts the descriptors that connections cannot use.
+// reservedDescriptors returns how many descriptors HAProxy needs for everything except client
+// connections.
 func (c *Config) reservedDescriptors() int {
 	n := descriptorSlack
 	for i := range c.Frontends {
@@ -42,13 +45,14 @@ func (c *Config) reservedDescriptors() int {
 	return n
 }
 
-// checkSpread is the time over which HAProxy may spread the first checks after its start; 0 means
-// HAProxy's own choice.
+// checkSpread is the time over which HAProxy spreads the first checks after its start. 0 means
+// HAProxy's own choice: the shortest check interval of at least a second (start_checks in its
+// source).
 //
-// HAProxy spreads all first health checks and agent checks over the shortest interval that is at
-// least a second (start_checks in its source). If health checks have an interval of a minute and
-// agent checks one below a second, the first answer of an agent could take a minute, and a drained
-// server would get traffic until then.
+// Intervals below a second make that choice bad. If health checks have an interval of a minute and
+// agent checks have one below a second, HAProxy could ask an agent for the first time after a
+// minute. A drained server would get traffic until then. So checkSpread is the shortest interval of
+// agent checks that is below a second.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {
@@ -64,30 +68,31 @@ func (c *Config) checkSpread() time.Duration {
 	return least
 }
 
-// CheckBudget is the number of checks that one HAProxy process makes with a configuration. It does
-// not depend on traffic. A second process with the same configuration makes as many checks again.
-// That includes the old process after a reload, which checks until it ends.
+// CheckBudget is the number of checks per second that one HAProxy process makes with a
+// configuration. It does not depend on traffic. Each further process with the same configuration
+// makes the same number again. The old process after a reload also makes its checks until it ends.
 type CheckBudget struct {
-	// HealthServers and AgentServers count the server lines with a health check and with an
-	// agent. A line can count in both.
+	// HealthServers counts the server lines with a health check. AgentServers counts the server
+	// lines with an agent check. A line can count in both.
 	HealthServers int `json:"healthCheckedServers"`
 	AgentServers  int `json:"agentCheckedServers"`
-	// Health and Agent are checks per second. Total is their sum.
+	// Health and Agent are health checks and agent checks per second. Total is their sum.
 	Health float64 `json:"healthChecksPerSecond"`
 	Agent  float64 `json:"agentChecksPerSecond"`
 	Total  float64 `json:"checksPerSecond"`
 }
 
-// CheckBudget counts the checks of the rendered servers: the sum of 1/Health.Interval over all
-// server lines with Check, and of 1/AgentInterval over those with AgentPort. A server that tracks
-// another one makes no health check. HAProxy asks an agent for each server line: ten backends with
-// the same agent port of the same node ask it ten times.
+// CheckBudget counts the checks of the rendered servers. A server line with Check adds
+// 1/Health.Interval, and a server line with AgentPort adds 1/AgentInterval. A server that tracks
+// another server makes no health check. HAProxy asks an agent for each server line: if ten backends
+// have a server with the same agent port on the same node, HAProxy asks that agent ten times.
 //
-// The numbers hold if each check is answered at once. HAProxy counts an interval from the end of a
-// check, so slow servers, and servers that do not answer, are checked less often. A server in
-// maintenance has no health checks, but HAProxy still asks its agent. While the health of a server
-// is in doubt, HAProxy checks it every Health.FastInterval, for Rise or Fall checks; these checks
-// are not counted. Servers that are down have the same interval as others.
+// The numbers assume that each check is answered without delay. HAProxy counts an interval from the
+// end of a check, so it checks servers that answer slowly, or not at all, less often. A server in
+// maintenance has no health checks, but HAProxy still asks its agent. After a result that
+// contradicts a server's state, HAProxy checks the server every Health.FastInterval until Rise or
+// Fall results confirm or refute it. These extra checks are not counted. A server that is down is
+// checked at the same interval as a healthy one.
 func (c *Config) CheckBudget() CheckBudget {
 	var health, agent intervals
 	for i := range c.Backends {
@@ -111,8 +116,9 @@ func (c *Config) CheckBudget() CheckBudget {
 	return n
 }
 
-// intervals counts servers by check interval. It adds whole numbers before it divides, so that the
-// order of the backends does not change the result by rounding.
+// intervals counts servers by check interval. The sum of checks per second must not depend on the
+// order of the backends through rounding. So intervals adds whole numbers of servers, and divides
+// by the interval only at the end.
 type intervals []intervalCount
 
 type intervalCount struct {

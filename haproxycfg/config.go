@@ -8,50 +8,53 @@ import (
 // Config is a whole HAProxy configuration. The zero Config renders, but HAProxy does not start
 // without a frontend.
 //
-// A Config holds values only. Render does not change it, so several goroutines may render one
-// Config at once.
+// A Config holds values only. Render does not change it, so several goroutines may render the same
+// Config at the same time.
 type Config struct {
 	Global   Global
 	Defaults Defaults
-	// Frontends and Backends are rendered in this order. No two of them have the same name.
+	// Frontends and Backends are rendered in the order of the slices. Each name is used only once
+	// in both slices together.
 	Frontends []Frontend
 	Backends  []Backend
-	// Maps are the tables that Router values name.
+	// Maps are the tables to which the fields of a Router refer by name.
 	Maps []Map
 }
 
 // Global holds the settings of the process.
 type Global struct {
-	// MaxConn is the largest number of client connections at once. 0 means the number that
-	// Descriptors allows, and if that is 0 too, HAProxy's own choice.
+	// MaxConn is the largest number of client connections that HAProxy keeps open at the same time.
+	// 0 means the number that Descriptors allows. If Descriptors is 0 too, HAProxy chooses the
+	// number.
 	MaxConn int
 	// Descriptors is the limit of open files under which the process will run (ulimit -n,
-	// LimitNOFILE). HAProxy counts two for each connection, one for each check and two for each
-	// agent check, and refuses to start if the limit is below the sum. See [Config.MaxConn]. 0
-	// means unknown.
+	// LimitNOFILE). HAProxy needs two descriptors for each connection, one for each health check
+	// and two for each agent check, and refuses to start if the limit is below the sum.
+	// [Config.MaxConn] derives the limit of connections from it. 0 means unknown.
 	Descriptors int
 	// Threads is the number of threads; 0 means HAProxy's own choice.
 	Threads int
-	// User and Group are the names to which the process switches after it has bound its sockets.
-	// Empty means no switch.
+	// User and Group are the names to which the process switches after it has bound its sockets. If
+	// one is empty, the process keeps its user or group.
 	User, Group string
 	// StatsSocket is the path of the administration socket, at most 97 bytes. HAProxy creates it
-	// with mode 600 and level admin. At a reload the next process gets its listening sockets from
-	// it. Empty means none.
+	// with mode 600 and level admin. In a reload, the new process gets the listening sockets of the
+	// old process through it. Empty means no socket.
 	StatsSocket string
-	// StateFile is the file from which servers get their weight and administrative state when
-	// HAProxy starts. Another program writes it: the output of "show servers state" just before a
-	// reload. Without it, drained servers get traffic after a reload until their agents answer
-	// again. Empty means none.
+	// StateFile is the file from which HAProxy restores the weight and administrative state of
+	// servers when it starts. HAProxy does not write it: another program must save the output of
+	// "show servers state" there just before a reload. Without the file, drained servers get
+	// traffic after a reload until their agents answer again. Empty means no file.
 	StateFile string
-	// HardStopAfter bounds the time that a replaced or stopping process waits for its
-	// connections; 0 means for ever.
+	// HardStopAfter is the longest time that a replaced or stopping process waits for its
+	// connections to end; 0 means no limit.
 	HardStopAfter time.Duration
 	// Grace is the time for which a stopping process still accepts connections while its Monitor
-	// pages already fail; 0 means none. HAProxy 2.5 or later.
+	// pages already answer 503; 0 means no such time. Needs HAProxy 2.5 or later.
 	Grace time.Duration
 	// CloseSpread is the time over which a stopping process closes its idle connections, so that
-	// clients do not all reconnect at once; 0 means immediately. HAProxy 2.6 or later.
+	// clients do not all reconnect at the same moment; 0 means that it closes all immediately.
+	// Needs HAProxy 2.6 or later.
 	CloseSpread time.Duration
 	// Logs are the destinations of logs of requests and events. None means no log.
 	Logs []Log
@@ -67,7 +70,7 @@ type Log struct {
 	Format string
 	// Facility is the syslog facility; empty means "local0".
 	Facility string
-	// Level is the least important level that is sent, such as "notice". Empty means all.
+	// Level is the least severe level that HAProxy sends, such as "notice". Empty means all levels.
 	Level string
 }
 
@@ -87,19 +90,19 @@ type Defaults struct {
 	// Retries is the number of further attempts of a request, each on another server if there
 	// is one; 0 means 3, a negative number means none.
 	Retries int
-	// RetryOn are the failures after which HAProxy tries a request again. Nil means
+	// RetryOn lists the failures after which HAProxy tries a request again. Nil means
 	// [RetryConnFailure] and [RetryEmptyResponse].
 	//
-	// HAProxy sends only GET, HEAD and OPTIONS twice, with any RetryOn. If it could not connect,
-	// it tries again for all methods, because it has sent nothing.
+	// If HAProxy could not connect, it retries any method, because the server has received nothing.
+	// After any other failure it retries only GET, HEAD and OPTIONS, whatever RetryOn lists.
 	RetryOn []RetryEvent
 }
 
 // RetryEvent is a failure after which HAProxy can try a request again.
 type RetryEvent string
 
-// These are failures of the server (manual, "retry-on"). HAProxy has further values, for responses
-// that a service may intend, such as 404. They are left out.
+// These are failures of the server (manual, "retry-on"). HAProxy's other values, such as the status
+// 404, are left out on purpose: a service may intend such a response.
 const (
 	RetryConnFailure     RetryEvent = "conn-failure"     // HAProxy could not connect
 	RetryEmptyResponse   RetryEvent = "empty-response"   // the server closed before any response
@@ -110,8 +113,8 @@ const (
 	Retry504             RetryEvent = "504"
 )
 
-// Timeouts are limits on the side of the servers, in whole milliseconds. In a [Backend], 0 means
-// the value of [Defaults].
+// Timeouts are time limits for connections to servers, in whole milliseconds. In a [Backend], 0
+// means the value of [Defaults].
 type Timeouts struct {
 	// Connect bounds the opening of a connection; 0 means 3s.
 	Connect time.Duration
@@ -122,7 +125,8 @@ type Timeouts struct {
 	// Tunnel is the longest time without data in both directions of an upgraded connection, such
 	// as a WebSocket; 0 means 1h.
 	Tunnel time.Duration
-	// Check bounds a health check or agent check after it has connected; 0 means 2s.
+	// Check is the longest time that HAProxy waits for the answer to a health check or agent check
+	// after it has connected; 0 means 2s.
 	Check time.Duration
 }
 
@@ -132,49 +136,52 @@ type Frontend struct {
 	Name string
 	// Binds are the addresses that the frontend listens on.
 	Binds []Bind
-	// MaxConn is the largest number of connections at once; 0 means the limit of the process.
+	// MaxConn is the largest number of connections of this frontend at the same time; 0 means the
+	// limit of the process.
 	MaxConn int
-	// RedirectHTTPS, if not nil, answers each request that has a Host with a redirect to the same
-	// URL over TLS.
+	// RedirectHTTPS, if not nil, redirects each request to the same URL over TLS. A request without
+	// a Host header is not redirected.
 	RedirectHTTPS *HTTPSRedirect
-	// Forwarded says which headers tell the servers about the client.
+	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
+	// client.
 	Forwarded Forwarded
-	// Monitor is a path that HAProxy answers itself, on any host: with 200, and with 503 once the
-	// process is stopping. It hides the same path of every route. Empty means none.
+	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 once the
+	// process is stopping. Routes with the same path get no requests. Empty means no such path.
 	Monitor string
-	// Exporter is the path of HAProxy's metrics for Prometheus, on any host. HAProxy must be
-	// built with its exporter; the packages of distributions are. Empty means none.
+	// Exporter is the path of HAProxy's metrics for Prometheus, for every host. It needs an HAProxy
+	// that was built with the Prometheus exporter, as the packages of distributions are. Empty
+	// means no such path.
 	Exporter string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
-	// DefaultBackend is the name of the backend for all other requests. A frontend with a Router
-	// needs one.
+	// DefaultBackend is the name of the backend for requests for which Router finds no backend. A
+	// frontend with a Router needs one.
 	DefaultBackend string
 }
 
 // Bind is an address to listen on.
 type Bind struct {
-	// Address is "host:port", with an IP address or nothing as the host, or "unix@/path". ":80"
-	// listens on all IPv4 addresses, "[::]:80" on all addresses.
+	// Address is "host:port" or "unix@/path". The host is an IP address or empty. ":80" listens on
+	// all IPv4 addresses, "[::]:80" on all IPv4 and IPv6 addresses.
 	Address string
 	// TLS, if not nil, makes HAProxy end TLS here.
 	TLS *TLS
-	// AcceptProxy expects a PROXY protocol header on each connection. Use it only where nobody
-	// except a trusted balancer can connect.
+	// AcceptProxy makes HAProxy require a PROXY protocol header on each connection. Use it only if
+	// nobody except a trusted balancer can connect: the header states the client's address.
 	AcceptProxy bool
 }
 
 // TLS says how HAProxy ends TLS.
 type TLS struct {
 	// Certificates is a PEM file with a certificate and its key, or a directory of such files.
-	// HAProxy chooses by server name.
+	// HAProxy chooses the certificate by the server name that the client sends.
 	Certificates string
 	// MinVersion is "TLSv1.2" or "TLSv1.3"; empty means "TLSv1.2".
 	MinVersion string
-	// ALPN are the protocols to offer; nil means h2 and http/1.1.
+	// ALPN lists the protocols that HAProxy offers; nil means h2 and http/1.1.
 	ALPN []string
-	// StrictSNI refuses clients that send no server name or one without a certificate. Without
-	// it they get the first certificate.
+	// StrictSNI refuses a client that sends no server name, or a name for which there is no
+	// certificate. Without StrictSNI such a client gets the first certificate.
 	StrictSNI bool
 }
 
@@ -182,16 +189,17 @@ type TLS struct {
 type HTTPSRedirect struct {
 	// Port is the port of the TLS URL; 0 means 443.
 	Port uint16
-	// Code is 301, 302, 303, 307 or 308; 0 means 308, which keeps the method.
+	// Code is the status: 301, 302, 303, 307 or 308. 0 means 308, with which clients repeat the
+	// request with the same method.
 	Code int
 }
 
-// Forwarded says which X-Forwarded headers tell the servers about the client.
+// Forwarded chooses what HAProxy does with the X-Forwarded headers of a request.
 type Forwarded int
 
 const (
-	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto, and removes X-Forwarded-Host
-	// and Forwarded. Use it if clients are strangers.
+	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto, and removes X-Forwarded-Host and
+	// Forwarded. Use it if clients are not trusted, because they can send false headers.
 	ForwardedReplace Forwarded = iota
 	// ForwardedAppend adds the client's address to the X-Forwarded-For that the client sent, and
 	// sets X-Forwarded-Proto only if the client did not. Use it only if clients are trusted
@@ -201,12 +209,13 @@ const (
 	ForwardedKeep
 )
 
-// Router chooses a backend by host and path. Its fields name three maps of the same Config. Package
-// edge makes such maps:
+// Router chooses a backend by host and path. Its fields are the names of three maps of the same
+// Config. A virtual host is a name that stands for one or more hosts in the other two maps. Package
+// edge makes the maps:
 //
-//   - Hosts: host, or "*." and a host for one label below it, to virtual host;
-//   - Exact: virtual host and whole path to backend;
-//   - Prefix: virtual host, path and a final slash to backend; the longest prefix wins.
+//   - Hosts: from host to virtual host; the key "*.example.com" matches one label below example.com;
+//   - Exact: from virtual host and whole path to backend;
+//   - Prefix: from virtual host, path and a final slash to backend; the longest prefix wins.
 //
 // HAProxy compares the host in lower case, without port and without one trailing dot. A request for
 // a declared host never uses the backends of a wildcard, even if the host lacks the path. Paths are
@@ -222,28 +231,29 @@ type Backend struct {
 	Name string
 	// Balance chooses a server for each request; empty means [RoundRobin].
 	Balance Balance
-	// Health says how HAProxy checks the servers with Check.
+	// Health describes the health check of the servers that have Check.
 	Health Health
 	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
 	AgentInterval time.Duration
 	// Timeouts are the limits of this backend.
 	Timeouts Timeouts
-	// Servers may be empty: then HAProxy answers each request with 503.
+	// Servers are the servers of the backend. If there are none, HAProxy answers each request with
+	// 503.
 	Servers []Server
-	// Response, if not nil, answers each request. There are no servers then.
+	// Response, if not nil, is the answer to each request. The backend then has no servers.
 	Response *FixedResponse
 }
 
 // Balance is an algorithm that chooses servers.
 //
-// Agents change weights at run time, so only algorithms that then honour every weight are offered.
-// "static-rr" honours only 0% and 100%. So do "source" and "uri" by themselves; they are rendered
-// with consistent hashing.
+// Agents change weights at run time, so this package offers only algorithms that obey every weight
+// that is set at run time. "static-rr" obeys only 0% and 100%, and is not offered. "source" and
+// "uri" obey only these two unless they use consistent hashing, so they are rendered with it.
 //
 // Random, Source and URI suit some thousand servers in total, because HAProxy keeps 16 tree entries
 // for each unit of weight. Measured with HAProxy 2.6: 1,000 servers of weight 100 need 75 MB and
 // more than a second at each start and reload; 4,000 in one backend need 310 MB and 9 seconds.
-// RoundRobin and LeastConn need next to nothing.
+// RoundRobin and LeastConn need almost no memory or time for this.
 type Balance string
 
 // The algorithms.
@@ -255,17 +265,20 @@ const (
 	URI        Balance = "uri"        // by the path, with consistent hashing
 )
 
-// Health says how HAProxy checks servers. With the zero Health, HAProxy connects to each server
-// every two seconds.
+// Health describes a health check. With the zero Health, HAProxy connects to each server every two
+// seconds.
 type Health struct {
-	// Path is the target of a GET request, optionally with a query. Responses 2xx and 3xx mean
-	// healthy. Empty means that a connection suffices.
+	// Path is the target of a GET request, optionally with a query. A server that answers 2xx or
+	// 3xx is healthy. Empty means that HAProxy sends no request: a server that accepts a connection
+	// is healthy.
 	Path string
-	// Host is the Host header of that request; empty means none, with HTTP/1.0.
+	// Host is the Host header of the health check's GET request. Empty means no header, and
+	// HTTP/1.0.
 	Host string
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration
-	// FastInterval replaces Interval while the state is in doubt; 0 means Interval.
+	// FastInterval replaces Interval after a result that contradicts the server's state, until Rise
+	// or Fall results confirm or refute it; 0 means Interval.
 	FastInterval time.Duration
 	// Rise is the number of good results in a row after which a server is healthy; 0 means 2. Fall
 	// is the number of bad results in a row after which it is unhealthy; 0 means 3.
@@ -276,19 +289,21 @@ type Health struct {
 type Server struct {
 	// Addr is the destination of requests and health checks.
 	Addr netip.AddrPort
-	// Weight is the initial weight, 1 to 256. The answer of an agent is a percentage of it. 0
-	// means [DefaultWeight]. [NoTraffic] means no requests, and an agent cannot change that.
+	// Weight is the initial weight, from 1 to 256. 0 means [DefaultWeight]. An agent answers with a
+	// percentage of the initial weight. With [NoTraffic] the server gets no requests, and an agent
+	// cannot change that.
 	Weight int
-	// Check makes HAProxy check the server as the backend's Health says.
+	// Check makes HAProxy check the server's health as described in Backend.Health.
 	Check bool
-	// Track, if not empty, is another server, "backend/server" with the name of [Server.Name]. It
-	// must be checked. This server then has its health, drain and maintenance state, and must not
-	// have Check.
+	// Track, if not empty, names another server that has Check, as "backend/server" with the name
+	// from [Server.Name]. This server then has the health, drain and maintenance state of the other
+	// server, and must not have Check itself.
 	Track string
-	// AgentPort is the port of the server's agent, at the same address, which answers with weight
-	// and state; 0 means none.
+	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
+	// with the weight and state of the server. 0 means no agent.
 	AgentPort uint16
-	// AgentSend is a line that HAProxy sends to the agent first; empty means nothing.
+	// AgentSend is a line that HAProxy sends to the agent before it reads the answer; empty means
+	// none.
 	AgentSend string
 }
 
@@ -296,7 +311,8 @@ const (
 	// DefaultWeight is the weight of a server with Weight 0. Agents can answer with 1% to 256%
 	// of it.
 	DefaultWeight = 100
-	// NoTraffic is a Server.Weight that is rendered as HAProxy's weight 0.
+	// NoTraffic is the value of Server.Weight for a server without requests. It is rendered as
+	// HAProxy's weight 0.
 	NoTraffic = -1
 )
 
@@ -307,16 +323,16 @@ type FixedResponse struct {
 	Body        string // one line, sent without a line end; empty means no body
 }
 
-// Map is a table that HAProxy reads from a file of its own.
+// Map is a table of keys and values that HAProxy reads from its own file.
 type Map struct {
 	// Name consists of letters, digits and "-_.".
 	Name string
-	// Entries are in any order, with each Key once.
+	// Entries are the lines of the map, in any order. No two entries have the same Key.
 	Entries []MapEntry
 }
 
-// MapEntry is a line of a map. Both strings have 1 to 2,000 bytes, without white space and control
-// characters. Key does not begin with "#".
+// MapEntry is a line of a map. Key and Value have 1 to 2,000 bytes each, without white space and
+// control characters. Key does not begin with "#".
 type MapEntry struct {
 	Key, Value string
 }
@@ -324,7 +340,7 @@ type MapEntry struct {
 // RenderedFile is a file of a rendered configuration.
 type RenderedFile struct {
 	// Name is a slash-separated path relative to the configuration directory: "haproxy.cfg", or
-	// "maps/NAME-HASH.map" with a hash of Data.
+	// "maps/NAME-HASH.map" where HASH is a hash of Data.
 	Name string
 	Data []byte
 }

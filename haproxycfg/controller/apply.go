@@ -19,19 +19,20 @@ const (
 	Failed    Outcome = "failed"    // any other error
 )
 
-// Attempt is a finished attempt to apply the latest routes and clusters.
+// Attempt is the result of one attempt to apply the latest routes and clusters.
 type Attempt struct {
 	Outcome Outcome
 	// Err is nil if Outcome is Unchanged or Written.
 	Err error
-	// Change is the change that was attempted; nil if there was an error before it was made.
+	// Change is the change that was attempted. It is nil if building it failed.
 	Change *Change
-	// Begin is the time at which the attempt began. Duration includes HAProxy's check and reload.
+	// Begin is the time at which the attempt began. Duration is the time until it ended, including
+	// HAProxy's check and reload.
 	Begin    time.Time
 	Duration time.Duration
 }
 
-// applier makes the attempts of Run. Only one goroutine may use it.
+// applier makes the attempts of Run to apply a configuration. Only one goroutine may use it.
 type applier struct {
 	c     *Controller
 	log   *slog.Logger
@@ -53,9 +54,9 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 	}
 }
 
-// reset makes the next attempt read the report again, because another process that leads, or has
-// led, may have written a configuration. It removes the refused change from the status: only the
-// process that leads shows one.
+// reset is called when this process begins or stops to lead. The next attempt then reads the report
+// again, because another process that leads, or has led, may have written a configuration. reset
+// also removes the refused change from the status, because only the process that leads shows one.
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.c.status.setRefused(nil)
@@ -83,8 +84,8 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 	return t
 }
 
-// cutOff reports whether the end of ctx or of the term has interrupted the attempt. The error of
-// such an attempt does not mean that the change is faulty.
+// cutOff reports whether the attempt was interrupted because ctx has ended or because this process
+// may no longer write. The error of an interrupted attempt does not mean that the change is faulty.
 func (a *applier) cutOff(ctx context.Context) bool { return ctx.Err() != nil || a.guard() != nil }
 
 func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed permit) (*Change, Outcome, error) {
@@ -131,8 +132,8 @@ func (a *applier) causes(after kube.Input) []kube.Cause {
 	return kube.Causes(*a.input, after)
 }
 
-// commit applies the change. Then it stores the report and the input of the change, because they
-// are in force now.
+// commit applies the change. After success it keeps the change's report and input, with which the
+// next change is compared.
 func (a *applier) commit(ctx context.Context, ch *Change) error {
 	if _, err := ch.apply(ctx); err != nil {
 		return err
@@ -142,8 +143,8 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	return nil
 }
 
-// recordRefusal writes the change to the report in the directory, as the refused one. The report
-// still describes the services and nodes of the configuration in force.
+// recordRefusal adds the refused change to the report in the directory. The rest of the report
+// still describes the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason, refused.Losses = ch.ID(), why.Error(), &ch.Losses
@@ -169,7 +170,7 @@ func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	}
 }
 
-// logApplied logs a change that has been applied.
+// logApplied logs the change c, which HAProxy runs now.
 func (a *applier) logApplied(c *kube.Changes, begin time.Time) {
 	a.log.Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,
 		"servers", c.Servers.After, "services", len(c.Services), "causes", c.Summary(5), "took", time.Since(begin).Round(time.Millisecond))
@@ -178,7 +179,8 @@ func (a *applier) logApplied(c *kube.Changes, begin time.Time) {
 	}
 }
 
-// maxLoggedProblems limits how many new problems one attempt logs. The report contains all of them.
+// maxLoggedProblems is the largest number of new problems that one attempt logs. The report
+// contains all problems.
 const maxLoggedProblems = 20
 
 // logProblems logs the problems that are new since the last attempt. It leaves out clusters that do

@@ -18,38 +18,39 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// ReportFile is the name of the report in the directory of the configuration. It contains a
-// kube.Report as JSON.
+// ReportFile is the name of the report file, which is in the same directory as the configuration.
+// It contains a kube.Report as JSON.
 const ReportFile = "report.json"
 
-// Change is a new configuration, compared with the configuration in the directory.
+// Change is a new configuration and its difference from the configuration in Controller.Dir.
 type Change struct {
 	// Config is the new configuration.
 	Config *haproxycfg.Config
-	// Diff compares the configuration in the directory with Config. Its Text is empty.
-	Diff deploy.Diff
-	// Losses counts what the change takes away. It does not count servers on a node port that now
-	// belongs to another Service.
-	Losses deploy.Losses
-	// Report is the report on Config. Its Changes describe this change, or the last one if Diff is
+	// Diff is the difference between the configuration in Controller.Dir and Config. Its Text is
 	// empty.
+	Diff deploy.Diff
+	// Losses counts what the change takes away. A server on a node port that now belongs to another
+	// Service is not counted as lost.
+	Losses deploy.Losses
+	// Report is the report on Config. Its Changes describe this change, or the last one if this
+	// change is empty.
 	Report kube.Report
 
 	plan  *deploy.Plan
 	input kube.Input
 	files []haproxycfg.RenderedFile // without the report
-	// late is true if the directory contains Config already, but an earlier attempt failed after it
-	// wrote Config, in the reload or in the report.
+	// late is true if Config is already in the directory because an earlier attempt wrote it and
+	// then failed, in the reload or when it wrote the report.
 	late bool
 }
 
-// ID identifies Config. Two Changes for one directory have the same ID if and only if they have the
-// same files.
+// ID identifies Config by its files: two Changes for one directory have the same ID if and only if
+// their files are the same.
 func (ch *Change) ID() string { return ch.plan.ID() }
 
-// MaxShare returns a Limit: a change may take at most this share, from 0 to 1, of the hosts, of the
-// paths, of the backends and of the servers in force. What the change adds does not count. See
-// Change.Losses.
+// MaxShare returns a function for Controller.Limit. It accepts a change that takes away at most
+// this share, from 0 to 1, of the hosts in force, and also of the paths, of the backends and of the
+// servers. Hosts, paths, backends and servers that the change adds do not count. See Change.Losses.
 func MaxShare(share float64) func(*Change) error {
 	return func(ch *Change) error {
 		if reason := ch.Losses.Over(share); reason != "" {
@@ -59,8 +60,8 @@ func MaxShare(share float64) func(*Change) error {
 	}
 }
 
-// refusal returns nil if the change may be applied: if Limit accepts it or allowed permits it.
-// Otherwise it returns the error of Limit, with the ID of the change.
+// refusal returns nil if the change may be applied: it is empty, or Limit accepts it, or allowed
+// permits it. Otherwise refusal returns the error of Limit together with the ID of the change.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if ch.Diff.Empty() {
 		return nil
@@ -80,9 +81,9 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)%s", err, ch.ID(), hint)
 }
 
-// plan makes a Change of routes and clusters, and compares it with the directory. last is the
-// report in the directory. causes returns why the configuration changes. If plan returns an error,
-// its Change has a Report but cannot be applied.
+// plan builds a Change from the routes and clusters in in, and compares it with the configuration
+// in the directory. last is the report in the directory. plan calls causes to learn why the
+// configuration changes. If plan returns an error, its Change has a Report but cannot be applied.
 func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
 	ch, err := c.build(in, last, now)
 	if err != nil {
@@ -108,8 +109,8 @@ func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) [
 	return ch, nil
 }
 
-// build makes the Config, the Report and the files of a Change. A cluster that has not answered
-// since the start keeps the servers that it has in last, the report in the directory.
+// build makes a Change with its Config, Report and files. last is the report in the directory: a
+// cluster that has not answered since the start keeps the servers that last lists.
 func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change, error) {
 	table := in.routes.Table
 	ch := &Change{input: kube.Input{Table: table}}
@@ -139,8 +140,8 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	return ch, nil
 }
 
-// build returns the cluster in the form that kube.Builder needs. last is the report in the
-// directory.
+// build returns the cluster as input for kube.Builder. last is the report in the directory: a
+// cluster that has not answered since the start keeps the servers that last lists.
 func (c *cluster) build(last kube.Report) kube.Cluster {
 	connectivity := c.connectivity()
 	if !c.Synced {
@@ -156,13 +157,13 @@ func (c *cluster) build(last kube.Report) kube.Cluster {
 	return k
 }
 
-// apply applies the change. changed reports whether it wrote a file.
+// apply applies the change. The bool reports whether apply wrote a file.
 func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 	report, err := ch.Report.AppendJSON(nil)
 	if err != nil {
 		return false, err
 	}
-	// The report is written last, so everything that it describes is in force.
+	// Apply writes the report last. So a report on disk describes only files that are in force.
 	return ch.plan.Apply(ctx, append(ch.files, haproxycfg.RenderedFile{Name: ReportFile, Data: report})...)
 }
 
@@ -183,13 +184,14 @@ func (c *Controller) readReport() (kube.Report, error) {
 	return report, nil
 }
 
-// Plan reads the sources once and returns the change that they would make. It writes nothing. cause
-// becomes the cause of the change in the report; it may be the name of a command.
+// Plan reads the sources once, and returns the change from the configuration in Dir to the one for
+// these sources. It writes nothing. cause becomes the cause of the change in the report; it may be
+// the name of a command.
 //
-// A cluster that does not answer keeps its servers in the report. Plan returns an error if the
-// report has no servers of the cluster, or if a source returns an error. If only a later step
-// fails, Plan returns both the error and a Change, whose Report contains the problems of the
-// routes.
+// A cluster that does not answer keeps the servers that the report lists for it. If the report
+// lists none, Plan returns an error. Plan also returns an error if a source returns one. If the
+// sources could be read but a later step fails, Plan returns an error and also a Change, whose
+// Report contains the problems of the routes.
 func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -206,9 +208,9 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	return c.plan(in, last, func(kube.Input) []kube.Cause { return []kube.Cause{{What: cause}} }, now)
 }
 
-// Apply applies a Change that Plan returned. The error is nil if the outcome is Written or
-// Unchanged. Unlike Run, Apply does not write a refused change to the report. To apply a change of
-// any size, set Limit to MaxShare(1).
+// Apply applies a Change that Plan returned. The error is nil if and only if the outcome is Written
+// or Unchanged. Apply refuses a change that Limit rejects, but unlike Run it does not write the
+// refused change to the report. To apply a change of any size, set Limit to MaxShare(1).
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	if err := c.refusal(ch, never); err != nil {
 		return Refused, err
@@ -223,7 +225,7 @@ func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	return Unchanged, nil
 }
 
-// read reads the routes and then all clusters at the same time.
+// read reads the routes, and then all clusters in parallel. last is the report in the directory.
 func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error) {
 	in := inputs{clusters: make([]cluster, len(c.Clusters))}
 	var err error
@@ -251,8 +253,8 @@ func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error)
 	return in, group.Wait()
 }
 
-// readCluster reads the i-th cluster. It waits for StartTimeout at most; if the cluster has not
-// answered by then, it returns a state with Err.
+// readCluster reads c.Clusters[i]. It waits at most StartTimeout. If the cluster has not answered
+// by then, readCluster returns a state with Err.
 func (c *Controller) readCluster(ctx context.Context, i int, last kube.Report) (ClusterState, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.startTimeout())
 	defer cancel()

@@ -23,45 +23,47 @@ const (
 
 // Controller configures one HAProxy from routes and clusters.
 //
-// Set the fields before the first call of a method and do not change them later. Methods are safe
-// for concurrent use, except that only one of Run, Plan and Apply may run at a time. Two
+// Set the fields before the first call of a method, and do not change them later. Methods are safe
+// for concurrent use, except that at most one call of Run, Plan or Apply may run at a time. Two
 // Controllers must not share a source, a Dir or an Elector.
 type Controller struct {
 	// Routes are the declarations. Required.
 	Routes RouteSource
-	// Clusters are the clusters that routes refer to. Their names must differ.
+	// Clusters are the clusters to which routes refer. No two clusters may have the same name.
 	Clusters []Cluster
 	// Builder turns routes and clusters into a configuration.
 	Builder kube.Builder
-	// Dir is the directory of the configuration and the report. Its functions check a configuration
-	// and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.
+	// Dir is the directory of the configuration and the report. Dir.Check and Dir.Reload check the
+	// configuration and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.
 	Dir *deploy.Dir
-	// Files are further files for Dir, written after each change of the configuration.
+	// Files are further files that are made from the routes. Each applied change also writes them
+	// to Dir.
 	Files []File
 
-	// Limit returns an error if a change is too large. The Controller then refuses the change,
-	// until somebody forces it. nil means MaxShare(0.3).
+	// Limit returns an error if a change is too large. The Controller then refuses the change until
+	// somebody calls Force. nil means MaxShare(0.3).
 	Limit func(*Change) error
-	// ForceHint, if not nil, returns how somebody can force the change with this ID. The error of a
-	// refused change contains the text.
+	// ForceHint, if not nil, returns a text that says how to force the change with this ID. The
+	// error of a refused change ends with the text.
 	ForceHint func(id string) string
-	// ForceFirst makes Run apply the first change whatever its size. Limit applies to every later
-	// change, but not while attempts to apply the first one fail.
+	// ForceFirst makes Run apply the first change without Limit, whatever its size. If an attempt
+	// to apply it fails, the next attempt applies it without Limit, too. Limit applies to every
+	// other change.
 	ForceFirst bool
 
-	// Elector decides whether this process may write. nil means always.
+	// Elector decides whether this process may write. nil means that it always may.
 	Elector Elector
-	// MinInterval is the time from the end of an attempt to the next one. 0 means 1 s.
+	// MinInterval is the shortest time from the end of an attempt to the next one. 0 means 1 s.
 	MinInterval time.Duration
-	// StartTimeout is how long Run waits at the start for the first answer of every cluster, and
-	// how long Plan waits for each of them. 0 means 10 s.
+	// StartTimeout limits how long Run waits, before its first attempt, until every cluster has
+	// answered. It also limits how long Plan waits for each cluster. 0 means 10 s.
 	StartTimeout time.Duration
 
-	// Logger gets the log lines of Run: changes with their causes, problems, clusters that do not
-	// answer. nil means no log.
+	// Logger gets the log lines of Run: changes with their causes, problems, and clusters that do
+	// not answer. nil means no log.
 	Logger *slog.Logger
 	// Attempted, if not nil, is called after each attempt of Run, from the goroutine that makes
-	// attempts.
+	// attempts. So the next attempt waits for it.
 	Attempted func(Attempt)
 
 	once   sync.Once
@@ -69,43 +71,45 @@ type Controller struct {
 	status status
 }
 
-// Cluster is a cluster that routes refer to.
+// Cluster is a Kubernetes cluster to which routes refer.
 type Cluster struct {
 	Name   string
 	Source ClusterSource
 }
 
-// File is a file that is made of the routes, such as a DNS zone.
+// File is a file that is made from the routes, such as a DNS zone.
 type File struct {
 	// Name is the path of the file relative to Controller.Dir.
 	Name string
-	// Select returns the routes that the file can contain, and a problem for each other route. nil
-	// means all routes.
+	// Select returns the routes that the file can contain, and one problem for each route that it
+	// leaves out. A nil Select means that the file contains all routes.
 	Select func(routes.Table) (routes.Table, []routes.Problem)
 	// Append appends the content of the file for the selected routes to dst. Required.
 	Append func(dst []byte, table routes.Table) ([]byte, error)
 }
 
-// Elector decides which of several processes writes to a directory that they share. Package lease
-// contains an Elector.
+// Elector chooses one leader among processes that share a directory. Only the leader writes to the
+// directory. Package lease contains an Elector.
 type Elector interface {
-	// Run takes part in the election until ctx ends, then gives leadership up and returns.
+	// Run takes part in the election until ctx ends. Then it gives up leadership and returns.
 	//
 	// Run calls begin when this process begins to lead. begin may block until the end of the term.
-	// Run calls leader with the name of the process that leads, whenever it changes, and with
-	// whether that is this process; name is "" if no leader is known. Run may make both calls from
-	// any goroutine.
+	// Run calls leader whenever the leader changes. name is that process, or "" if no leader is
+	// known; self reports whether it is this process. Run may call begin and leader from any
+	// goroutine.
 	Run(ctx context.Context, begin func(Term), leader func(name string, self bool))
 }
 
-// Term is a period in which this process leads. It ends when Done is closed, or when Guard returns
-// an error for the first time if that is earlier.
+// Term is a period in which this process leads. It ends when Done is closed or when Guard first
+// returns an error, whichever is earlier.
 type Term struct {
-	// Guard returns nil while this process may write. The Controller calls Guard before it writes a
-	// file and before it reloads HAProxy. So a process that was suspended during an attempt stops
-	// before its next effect, even if no timer has fired yet. Guard must not block.
+	// Guard returns nil while this process may write. The Controller calls it before each file that
+	// it writes and before each reload. The call protects against a process that was suspended
+	// while it led: it stops before its next write, even if no timer has fired yet. Guard must not
+	// block.
 	Guard func() error
-	// Done is closed at the end of the term, or soon after. It interrupts a check or a reload.
+	// Done is closed at the end of the term, or soon after. A check or reload that runs then is
+	// interrupted.
 	Done <-chan struct{}
 }
 
@@ -139,12 +143,12 @@ func (c *Controller) logger() *slog.Logger {
 	return cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 }
 
-// Run follows the sources and applies every change, until ctx ends. Then it returns nil, and the
-// configuration stays in force. Run returns an error at once if it cannot read Routes or the
-// report.
+// Run follows the sources and applies every change until ctx ends. Then it returns nil, and the
+// configuration stays in force. If Run cannot read Routes or the report at the start, it returns an
+// error.
 //
-// An attempt that is under way when ctx ends has 5 s to finish. All goroutines of Run have ended
-// when it returns.
+// An attempt that is running when ctx ends has 5 s to finish. All goroutines of Run have ended when
+// it returns.
 func (c *Controller) Run(ctx context.Context) error {
 	c.init()
 	if err := c.check(); err != nil {
@@ -225,13 +229,13 @@ func (c *Controller) newLoop(in *inbox) *loop {
 	return l
 }
 
-// start returns the argument of Read and Follow for the i-th cluster. last is the report in the
-// directory.
+// start returns the argument of Read and Follow for the source of c.Clusters[i]. last is the report
+// in the directory.
 func (c *Controller) start(i int, last kube.Report) Start {
 	return Start{Selector: c.Builder.NodeSelector(), Current: last.Subsets(c.Clusters[i].Name)}
 }
 
-// setRefs tells the source of each cluster which service ports the routes name there.
+// setRefs tells the source of each cluster which of the cluster's service ports the routes name.
 func (c *Controller) setRefs(table routes.Table) {
 	refs := kube.Refs(table)
 	for _, cluster := range c.Clusters {
@@ -239,7 +243,7 @@ func (c *Controller) setRefs(table routes.Table) {
 	}
 }
 
-// follow follows the i-th cluster until ctx ends.
+// follow copies the states of c.Clusters[i] to the inbox until ctx ends.
 func (c *Controller) follow(ctx context.Context, i int, start Start, in *inbox) {
 	for {
 		err := c.Clusters[i].Source.Follow(ctx, start, func(s ClusterState) { in.setCluster(i, time.Now(), s) })
@@ -255,17 +259,17 @@ var errStopped = errors.New("its source has stopped")
 
 // Errors of Force when its context ends.
 var (
-	// ErrBusy means that the forced attempt has not begun, and will not: the Controller does not
-	// run, or another attempt takes long.
+	// ErrBusy means that the forced attempt has not begun and will not begin. Either Run is not
+	// running, or another attempt took too long.
 	ErrBusy = errors.New("controller: busy with another attempt")
-	// ErrUnderway means that the forced attempt has begun. It continues, and Status shows its
-	// outcome later.
+	// ErrUnderway means that the forced attempt has begun but not ended. It continues, and Status
+	// shows its outcome later.
 	ErrUnderway = errors.New("controller: the attempt is not over yet")
 )
 
-// Force makes an attempt in which Limit is ignored, so that a refused change is applied. If id is
-// not empty, Limit is ignored only for the change with this ID, which is Refused.ID in the report.
-// Force returns at the end of the attempt, with the error of the attempt. Run must be running.
+// Force makes an attempt without Limit, so that a refused change is applied. If id is not empty,
+// Force ignores Limit only for the change with this ID, which the report shows as Refused.ID. Force
+// returns when the attempt has ended, with the error of the attempt. Run must be running.
 func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 	c.init()
 	request := forceRequest{id: id, reply: make(chan Attempt, 1)}
@@ -282,14 +286,14 @@ func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 	}
 }
 
-// Status returns the state of a Controller that runs.
+// Status returns the present state of the Controller. It is useful while Run is running.
 func (c *Controller) Status() Status { return c.status.get() }
 
-// connectivityLog contains the last line that was logged about each cluster, by name.
+// connectivityLog contains, for each cluster name, the line that was last logged about the cluster.
 type connectivityLog map[string]string
 
-// log logs whether a cluster answers when that changes. The reason why a cluster does not answer
-// may change often, so a new reason alone is logged at debug level.
+// log logs when a cluster begins or stops to answer. The reason why a cluster does not answer may
+// change often. So a new reason alone is logged at debug level.
 func (last connectivityLog) log(log *slog.Logger, in inputs, started bool) {
 	for i := range in.clusters {
 		c := &in.clusters[i]

@@ -28,35 +28,38 @@
 //  4. lets HAProxy check the configuration, writes it, and reloads HAProxy (see package deploy);
 //  5. writes Files and, last, the report.
 //
-// The first attempt begins when every cluster has answered, or after StartTimeout. A change of
-// routes or of a cluster causes the next attempt, which begins at least MinInterval after the end
-// of the last one. After a failure the Controller tries again after 1, 2, 4, 8, 16 and then every
-// 30 s. A change makes it try again after 5 s at most, because the change may fix the failure.
-// Every 30 s there is an attempt without a change: another program may have written to the
-// directory, and a node may have become eligible because time has passed.
+// The first attempt begins when every cluster has answered, or after StartTimeout if that is
+// earlier. A change of routes or of a cluster causes the next attempt, which begins at least
+// MinInterval after the end of the last one. If attempts fail, the pauses between them are 1, 2, 4,
+// 8, 16 and then 30 s. A change shortens the pause to at most 5 s, because the change may fix the
+// failure. Every 30 s the Controller makes an attempt even without a change: another program may
+// have written to the directory, and a node may have become eligible because time has passed.
 //
 // # Limits and refusals
 //
-// A change is refused if Limit returns an error for it. The default Limit counts what a change takes
-// from the hosts, paths, backends and servers in force, each kind for itself: see deploy.Losses. It
-// reads them from the configuration in the directory, so it works after a restart without a report.
-// If the node port of a server now belongs to another Service, the server gets the traffic of the
-// wrong clients, and its removal is no loss. That comparison needs the node ports in the report.
+// A change is refused if Limit returns an error for it. The default Limit counts how many of the
+// hosts, paths, backends and servers in force a change takes away, and limits each of these four
+// counts: see deploy.Losses. It reads them from the configuration in the directory, so it works
+// after a restart without a report. A server may lead to a node port that now belongs to another
+// Service. Its clients then reach the wrong service, so the removal of the server is no loss. To
+// find such servers, the Controller needs the node ports in the report.
 //
-// The configuration stays, and the report gets the refused change with its causes, its losses and
-// its ID. Later changes are added to the refused one,
-// so it disappears if they undo it. Controller.Force applies it. ForceFirst applies the first
-// change after a start, whatever its size.
+// After a refusal, the configuration in force stays. The Controller writes the refused change to
+// the report, with its causes, losses and ID. The next attempt again compares the latest inputs
+// with the configuration in force. So if the inputs return to their old state, nothing is refused
+// any more. Controller.Force applies a refused change. With ForceFirst, Run applies the first
+// change after its start, whatever its size.
 //
 // # Sources that fail
 //
 // A fault of a source removes no servers:
 //
-//   - A cluster that does not answer keeps its servers. After a restart, it keeps the servers in the
-//     report.
-//   - A cluster that lists no nodes or no services at the start, but has servers in the report, keeps
-//     these servers. An API server with an empty store looks like that.
-//   - A cluster that has never answered is a problem in the report. The other clusters are served.
+//   - A cluster that does not answer keeps its servers. After a restart of the Controller, it keeps
+//     the servers that the report lists.
+//   - A cluster may list no nodes or no services at the start, although the report lists servers for
+//     it. It keeps these servers, because an API server whose store is empty looks the same.
+//   - A cluster that has never answered appears in the report as a problem. The other clusters are
+//     served.
 //   - A file that cannot be read or parsed keeps its earlier routes. At the start it stops the
 //     Controller.
 //
@@ -64,18 +67,19 @@
 //
 // report.json in the directory is a kube.Report: problems, nodes that are not used and why, the
 // nodes of each service, the last change and the refused change with their causes, and the cost of
-// checks. It is also the memory of the Controller. Without it, a restart selects nodes afresh, and
-// a cluster that does not answer after the restart has no servers.
+// checks. The Controller also reads the report when it starts. Without the report, it selects nodes
+// for all services again, and a cluster that does not answer has no servers.
 //
 // # Several processes
 //
 // Several Controllers may share a directory if an Elector decides which of them writes. Package
 // lease contains an Elector. A Controller that does not lead follows its sources, so that it can
-// take over at once. A Controller that leads calls the Guard of its Term before each effect: a
-// process that was suspended while it led writes nothing when it continues.
+// take over immediately. A Controller that leads calls the Guard of its Term before it writes a
+// file or reloads HAProxy. So a process that was suspended while it led writes nothing when it
+// continues.
 //
 // # What it does not do
 //
-// It does not start HAProxy, and it changes a running HAProxy only by a reload. It has no metrics:
-// a program makes them from Controller.Attempted and Controller.Status.
+// The package does not start HAProxy, and it changes a running HAProxy only by a reload. It exports
+// no metrics: a program can make them from Controller.Attempted and Controller.Status.
 package controller

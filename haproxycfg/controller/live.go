@@ -14,25 +14,26 @@ import (
 )
 
 // Live is a ClusterSource that reads an API server. Its account needs permission to list and watch
-// nodes and services, and with LocalEndpoints also endpointslices of discovery.k8s.io.
+// nodes and services. With LocalEndpoints it also needs this permission for endpointslices of
+// discovery.k8s.io.
 //
-// At the start, a cluster that lists no nodes or no services, but has servers in the report, keeps
-// these servers: an API server with an empty store looks like that.
+// A cluster may list no nodes or no services at the start, although the report lists servers for
+// it. The cluster keeps these servers, because an API server whose store is empty looks the same.
 type Live struct {
-	// Config returns the address and credentials of the API server. It is called again after an
-	// error. Required.
+	// Config returns the address and credentials of the API server. Live calls Config again after
+	// an error. Required.
 	Config func() (*rest.Config, error)
-	// Quiet is the time without an event after which a burst of events counts as one change. 0
-	// means 100 ms.
+	// Quiet is the pause that ends a burst of events: after Quiet without an event, the burst
+	// counts as one change. 0 means 100 ms.
 	Quiet time.Duration
 	// MaxWait is the longest time from the first event of a burst until it counts as a change. 0
 	// means 1 s.
 	MaxWait time.Duration
-	// LocalEndpoints follows EndpointSlices too, so that a service with externalTrafficPolicy Local
-	// gets nodes that have a ready pod.
+	// LocalEndpoints makes Live follow EndpointSlices too. A service with externalTrafficPolicy
+	// Local then gets only nodes that have a ready pod.
 	LocalEndpoints bool
-	// AllowEmpty accepts a cluster that lists no nodes or no services at the start, even if it has
-	// servers in the report.
+	// AllowEmpty accepts a cluster that lists no nodes or no services at the start, even if the
+	// report lists servers for it. The cluster then loses these servers.
 	AllowEmpty bool
 
 	mu      sync.Mutex
@@ -50,8 +51,9 @@ func (l *Live) SetRefs(refs []nodeselect.Ref) {
 	}
 }
 
-// Follow implements ClusterSource. It returns an error before ctx ends only if Config fails or
-// returns an unusable configuration. If the API server does not answer, the state has an Err.
+// Follow implements ClusterSource. If Config fails or returns an unusable configuration, Follow
+// returns the error before ctx ends. If the API server does not answer, Follow continues, and the
+// published state has an Err.
 func (l *Live) Follow(ctx context.Context, start Start, publish func(ClusterState)) error {
 	config, err := l.Config()
 	if err != nil {
@@ -79,7 +81,7 @@ func (l *Live) Follow(ctx context.Context, start Start, publish func(ClusterStat
 	})
 }
 
-// emptiness returns an error if o has no nodes or no services.
+// emptiness returns an error if o has no nodes or no services, and nil otherwise.
 func emptiness(o nodeselect.Objects) error {
 	missing := ""
 	switch {

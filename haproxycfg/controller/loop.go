@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// loop makes an attempt with the latest inputs whenever its schedule asks for one. All its
-// functions are called from the goroutine of run.
+// loop makes an attempt to apply the latest inputs whenever its schedule says that one is due. loop
+// calls all its functions from the goroutine of run.
 type loop struct {
 	inbox *inbox
 	apply func(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt
-	// seen is called with new inputs before an attempt with them. started is false while the loop
-	// waits for the first answer of every cluster.
+	// seen is called when new inputs arrive, before the attempt to apply them. started is false
+	// while the loop still waits until every cluster has answered once.
 	seen func(in inputs, started bool)
-	// applied is called after each attempt, except one that the end of a term interrupted.
+	// applied is called after each attempt. It is not called if the attempt failed because the term
+	// ended.
 	applied func(Attempt)
 	// leads is called with true when a term begins, and with false when it ends.
 	leads func(bool)
@@ -31,8 +32,8 @@ type loop struct {
 	term Term // of this process; the zero Term while another process leads
 }
 
-// forceRequest asks for an attempt in which the change with this ID is permitted; "" permits any
-// change. The capacity of reply is 1.
+// forceRequest asks for an attempt that ignores Limit for the change with this ID. An empty id
+// permits any change. The loop sends the Attempt to reply, whose capacity is 1.
 type forceRequest struct {
 	id    string
 	reply chan Attempt
@@ -121,7 +122,8 @@ func (l *loop) endTerm() {
 	l.leads(false)
 }
 
-// leading reports whether this process may write now. If its term is over, leading calls endTerm.
+// leading reports whether this process may write now. If the term has ended, leading calls endTerm
+// and returns false.
 func (l *loop) leading() bool {
 	if l.guard() == nil {
 		return true
@@ -132,7 +134,7 @@ func (l *loop) leading() bool {
 	return false
 }
 
-// guard returns nil while this process may write.
+// guard returns nil while this process may write, and otherwise the reason why it may not.
 func (l *loop) guard() error {
 	if l.terms == nil {
 		return nil
@@ -140,12 +142,12 @@ func (l *loop) guard() error {
 	return l.term.err()
 }
 
-// stopGrace is how long an attempt may continue after the context of Run has ended. The outcome of
-// a reload that is interrupted is unknown, so the next start would have to reload again.
+// stopGrace is how long a running attempt may continue after the context of Run has ended. An
+// interrupted reload would leave the outcome unknown, so the next start would have to reload again.
 const stopGrace = 5 * time.Second
 
-// graceful returns a context that ends when over is closed, or stopGrace after ctx has ended. The
-// caller must call done after the attempt.
+// graceful returns a context for an attempt. The context ends when over is closed, or stopGrace
+// after ctx has ended. The caller must call done after the attempt.
 func graceful(ctx context.Context, over <-chan struct{}) (applying context.Context, done func()) {
 	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup
@@ -165,7 +167,7 @@ func graceful(ctx context.Context, over <-chan struct{}) (applying context.Conte
 	return applying, func() { cancel(); following.Wait() }
 }
 
-// sleep returns after d, or when ctx ends if that is earlier.
+// sleep returns after d, or earlier if ctx ends.
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// maxRetryAfterChange is the longest pause between a failed attempt and the next one, if routes or
-// clusters have changed since the failure. The change may fix the failure.
+// maxRetryAfterChange limits the pause after a failed attempt if routes or clusters have changed
+// since. The change may fix the failure.
 const maxRetryAfterChange = 5 * time.Second
 
-// schedule decides when the next attempt is due. It reads no clock: callers pass the time.
+// schedule decides when the next attempt is due. It does not read the clock: callers pass the time.
 type schedule struct {
 	minInterval time.Duration // shortest pause after an attempt
 	backoff     time.Duration // pause after the first failure; each further failure doubles it
@@ -22,12 +22,14 @@ type schedule struct {
 	failures  int       // attempts that failed since the last one that did not
 }
 
-// due returns the time until the next attempt, 0 if it is due now. ok is false if none is wanted.
+// due returns the time until the next attempt; 0 means that it is due now. ok is false if no
+// attempt is wanted.
 func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 	return max(0, s.notBefore.Sub(now)), s.started && s.dirty
 }
 
-// changed is called when an input has changed. answered reports whether every cluster has answered.
+// changed is called when an input has changed. answered reports whether every cluster has answered
+// since the start.
 func (s *schedule) changed(answered bool) {
 	s.started = s.started || answered
 	s.dirty = true
@@ -43,12 +45,12 @@ func (s *schedule) startTimeoutOver() {
 	s.started = true
 }
 
-// recheck asks for an attempt although no input has changed: a node may have become eligible
+// recheck schedules an attempt although no input has changed: a node may have become eligible
 // because time has passed, and another program may have written to the directory.
 func (s *schedule) recheck() { s.dirty = true }
 
-// restart is called when a term begins. It asks for an attempt at once and forgets earlier
-// failures.
+// restart is called when a term begins. It schedules an attempt without a pause, and forgets
+// earlier failures.
 func (s *schedule) restart() {
 	s.dirty, s.notBefore, s.failures = true, time.Time{}, 0
 }
@@ -62,15 +64,15 @@ func (s *schedule) succeeded(now time.Time) {
 	s.last, s.notBefore = now, now.Add(s.minInterval)
 }
 
-// failed is called when an attempt has failed. It asks for another attempt.
+// failed is called when an attempt has failed. It schedules another attempt.
 func (s *schedule) failed(now time.Time) {
 	s.failures++
 	s.dirty = true
 	s.last, s.notBefore = now, now.Add(s.pause(s.maxBackoff))
 }
 
-// pause returns the pause after the last attempt. After failures it is at most longest, unless
-// minInterval is longer.
+// pause returns the pause after the last attempt. After a success it is minInterval. After failures
+// it doubles up to longest, but is never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval
@@ -78,19 +80,20 @@ func (s *schedule) pause(longest time.Duration) time.Duration {
 	return max(s.minInterval, min(s.backoff<<min(s.failures-1, 10), longest))
 }
 
-// permit reports whether the change with this ID may be applied although Limit returned an error.
+// permit is a function that reports whether the change with this ID may be applied although Limit
+// rejects it.
 type permit func(id string) bool
 
 func never(string) bool { return false }
 
-// startForce permits the first change that Limit rejects, and no other change. After the first
-// attempt that does not fail it permits nothing.
+// startForce implements Controller.ForceFirst: it permits the first change that Limit rejects, and
+// no other change. After the first attempt that does not fail, it permits nothing.
 type startForce struct {
 	active bool
 	id     string // of the permitted change; "" until Limit has rejected one
 }
 
-// extend returns a permit that permits a change if f or asked permits it.
+// extend returns a permit for every change that f or asked permits.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

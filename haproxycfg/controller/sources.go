@@ -10,7 +10,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// Declarations are the routes of a RouteSource, and the problems that it found in its input.
+// Declarations are the routes that a RouteSource found in its input, and the problems of that
+// input.
 type Declarations = routefiles.Declarations
 
 // RouteFiles is a RouteSource that reads YAML files in the format of package routes.
@@ -18,24 +19,23 @@ type RouteFiles = routefiles.Files
 
 // RouteSource provides the routes of a Controller. RouteFiles is a RouteSource.
 type RouteSource interface {
-	// Read returns the routes. A Controller calls Read once, before Follow. An error stops the
-	// Controller: if it continued without routes, it would remove every server.
+	// Read returns the routes. The Controller calls it once, before Follow. An error stops the
+	// Controller, which otherwise would continue without routes and remove every server.
 	Read() (Declarations, error)
-	// Follow calls publish after each change since Read, until ctx ends. It makes one call at a
-	// time. If it returns an error before ctx ends, the Controller stops. A source that never
-	// changes may return nil at once.
+	// Follow calls publish after each change of the routes, beginning with changes since Read,
+	// until ctx ends. It makes one call at a time. If Follow returns an error before ctx ends, the
+	// Controller stops. A source that never changes may return nil immediately.
 	Follow(ctx context.Context, publish func(Declarations)) error
 }
 
-// ClusterSource provides the nodes and services of one cluster. Live and Manifests are
-// ClusterSources.
+// ClusterSource provides the nodes and services of one cluster. Live and Manifests implement it.
 type ClusterSource interface {
-	// SetRefs sets the service ports that the routes name. A Controller calls SetRefs before Read
-	// and Follow. It calls SetRefs again when the routes change, while Follow runs.
+	// SetRefs sets the service ports that the routes name. The Controller calls it before Read and
+	// Follow, and again, while Follow runs, whenever the routes change.
 	SetRefs(refs []nodeselect.Ref)
 	// Read returns the state of the cluster. If ctx ends before the cluster answers, Read returns a
-	// state that is not Synced. An error makes Controller.Plan fail, even if the report has servers
-	// of the cluster.
+	// state that is not Synced, and Controller.Plan uses the servers that the report lists. If Read
+	// returns an error, Controller.Plan fails even if the report lists servers.
 	Read(ctx context.Context, start Start) (ClusterState, error)
 	// Follow calls publish with the present state of the cluster, and again after each change,
 	// until ctx ends. It makes one call at a time. If it returns an error before ctx ends, the
@@ -43,32 +43,34 @@ type ClusterSource interface {
 	Follow(ctx context.Context, start Start, publish func(ClusterState)) error
 }
 
-// Start contains the settings with which a ClusterSource starts.
+// Start is what a ClusterSource gets to know when it starts.
 type Start struct {
 	// Selector selects the nodes of each service.
 	Selector nodeselect.Selector
-	// Current are the nodes of each service, as the report has them. nil means no nodes.
+	// Current contains the nodes of each service as the report lists them. nil means no nodes.
 	Current nodeselect.Subsets
 }
 
-// ClusterState is the state of a cluster. Nobody may change the values in it.
+// ClusterState is the state of a cluster. Neither the source nor the Controller may change the
+// values in it after the source has passed it on.
 type ClusterState struct {
-	// Synced is true if the cluster has answered. If it is false, the Controller reads Err only and
-	// keeps the last state that was Synced.
+	// Synced is true if the cluster has answered. If Synced is false, the Controller uses only Err
+	// and keeps the last state that was Synced.
 	Synced bool
-	// Objects are the nodes and services. While the cluster does not answer, they are the last
-	// known ones.
+	// Objects are the nodes and services of the cluster. While the cluster does not answer, they
+	// are the last known ones.
 	Objects nodeselect.Objects
-	// Selection contains the nodes of each service port. nil makes the Controller select them.
+	// Selection contains the nodes of each service port. If it is nil, the Controller selects the
+	// nodes from Objects.
 	Selection *nodeselect.Selection
-	// Problems are problems of the text that Objects were read from.
+	// Problems are faults in the text from which Objects were read.
 	Problems []nodeselect.Problem
-	// Err is the reason why the cluster does not answer now; nil while it answers.
+	// Err is the reason why the cluster does not answer now. It is nil while the cluster answers.
 	Err error
 }
 
-// Manifests is a ClusterSource that reads a directory of manifests, as kubectl get -o yaml or -o
-// json prints them.
+// Manifests is a ClusterSource that reads a directory of manifest files. The files contain the
+// output of "kubectl get -o yaml" or "kubectl get -o json".
 type Manifests struct {
 	Dir string
 }
@@ -82,14 +84,16 @@ func (m Manifests) Read(context.Context, Start) (ClusterState, error) {
 	return ClusterState{Synced: err == nil, Objects: objects, Problems: problems}, err
 }
 
-// Follow implements ClusterSource. While the directory is missing, the cluster does not answer.
+// Follow implements ClusterSource. If the directory is missing, Follow reports that the cluster
+// does not answer.
 func (m Manifests) Follow(ctx context.Context, _ Start, publish func(ClusterState)) error {
 	return manifest.WatchDir(ctx, m.Dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 		publish(ClusterState{Synced: true, Objects: objects, Problems: problems, Err: m.fault(problems)})
 	})
 }
 
-// fault returns the problem of the directory as a whole, nil if the directory can be read.
+// fault returns the problem of the directory as a whole. It returns nil if the directory can be
+// read.
 func (m Manifests) fault(problems []nodeselect.Problem) error {
 	for _, p := range problems {
 		if p.File == filepath.Clean(m.Dir) {

@@ -7,8 +7,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// inputs are the routes and clusters for a configuration. Nobody changes the slices and objects in
-// them.
+// inputs are the routes and clusters from which a configuration is built. Nobody changes the slices
+// and objects in them.
 type inputs struct {
 	routes   Declarations
 	clusters []cluster // in the order of Controller.Clusters
@@ -21,7 +21,8 @@ type cluster struct {
 	since time.Time // when the cluster last stopped or began to answer
 }
 
-// connectivity returns the Connectivity of the cluster, Never if it has not been read yet.
+// connectivity returns whether the cluster answers, as the report shows it. It returns Never if the
+// cluster has not answered since the start.
 func (c *cluster) connectivity() kube.Connectivity {
 	connectivity := kube.Connectivity{State: kube.Live, Since: c.since}
 	switch {
@@ -36,7 +37,7 @@ func (c *cluster) connectivity() kube.Connectivity {
 	return connectivity
 }
 
-// answered reports whether every cluster has been read.
+// answered reports whether every cluster has answered since the start.
 func (in inputs) answered() bool {
 	for i := range in.clusters {
 		if !in.clusters[i].Synced {
@@ -46,10 +47,10 @@ func (in inputs) answered() bool {
 	return true
 }
 
-// inbox contains the latest inputs. Each source replaces its part of them and never waits for the
+// inbox contains the latest inputs. A source replaces its own part of them, and never waits for the
 // reader.
 type inbox struct {
-	// wake signals a change: it contains an element from the change until the reader receives it.
+	// wake has an element from a change of the inputs until the reader receives it.
 	wake chan struct{}
 
 	mu     sync.Mutex
@@ -90,8 +91,8 @@ func (in *inbox) setRoutes(d Declarations) {
 	in.change(func(latest *inputs) { latest.routes = d })
 }
 
-// setCluster sets the state of the i-th cluster. If the new state is not Synced, only its Err is
-// used.
+// setCluster sets the state of cluster number i. If the new state is not Synced, setCluster uses
+// only its Err.
 func (in *inbox) setCluster(i int, now time.Time, state ClusterState) {
 	in.change(func(latest *inputs) {
 		c := &latest.clusters[i]
@@ -107,9 +108,9 @@ func (in *inbox) setCluster(i int, now time.Time, state ClusterState) {
 	})
 }
 
-// setUnreachable sets why the i-th cluster does not answer. It does nothing if the reason is the
-// same as before: a source that fails every second must not cause an attempt every second. Only one
-// goroutine may call it for each cluster.
+// setUnreachable stores err as the reason why cluster number i does not answer. If the stored
+// reason is the same already, it does nothing: a source that fails every second must not cause an
+// attempt every second. Only one goroutine per cluster may call it.
 func (in *inbox) setUnreachable(i int, now time.Time, err error) {
 	in.mu.Lock()
 	was := in.inputs.clusters[i].Err

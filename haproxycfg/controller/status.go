@@ -10,23 +10,25 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// Status is the state of a Controller at a moment.
+// Status is the state of a Controller at one moment.
 type Status struct {
 	// Clusters have the order of Controller.Clusters. They are empty until Run has read its routes.
 	Clusters []ClusterStatus
-	// Started is true when every cluster has answered, or after StartTimeout. There is no attempt
-	// before that.
+	// Started is true once every cluster has answered, or once StartTimeout is over. No attempt is
+	// made while Started is false.
 	Started bool
 	// Leading is true while this process may write.
 	Leading bool
-	// Leader is the name of the process that leads; "" if no Elector knows one.
+	// Leader is the name of the process that leads. It is "" if there is no Elector, or if the
+	// Elector knows no leader.
 	Leader string
-	// InForce is true after the first attempt that proved that HAProxy runs the configuration in
-	// the directory.
+	// InForce is true once an attempt has proved that HAProxy runs the configuration in the
+	// directory.
 	InForce bool
-	// Servers is the number of servers of the configuration that was last applied.
+	// Servers is the number of servers in the configuration that was last applied.
 	Servers int
-	// Refused is the change that Limit or HAProxy rejected. nil means that no change was rejected.
+	// Refused is the latest change, if it is not in force because Limit or HAProxy rejected it.
+	// Otherwise it is nil.
 	Refused *kube.Changes
 	// Outcome and Err are the results of the last attempt. Outcome is "" before the first attempt.
 	Outcome Outcome
@@ -38,12 +40,13 @@ type ClusterStatus struct {
 	Name string
 	// Connectivity is kube.Never until the cluster answers for the first time.
 	Connectivity kube.Connectivity
-	// Nodes and Services count the objects that the Controller knows of.
+	// Nodes and Services are the numbers of nodes and services of the cluster that the Controller
+	// knows.
 	Nodes, Services int
 }
 
-// Ready returns nil if a configuration is in force. While another process leads, it returns nil if
-// this process could take over. The error names the clusters that have not answered yet.
+// Ready returns nil if a configuration is in force. If another process leads, Ready returns nil if
+// this process could take over. Otherwise the error names the clusters that have not answered yet.
 func (s Status) Ready() error {
 	switch {
 	case s.InForce || !s.Leading && s.Started:
@@ -60,8 +63,8 @@ func (s Status) Ready() error {
 	return errors.New(reason)
 }
 
-// String returns the faults of the status as text: one line for each, without a final line feed. ""
-// means no faults.
+// String returns the faults of the Controller as text, one line for each, without a final line
+// feed. It returns "" if there are no faults.
 func (s Status) String() string {
 	var lines []string
 	if !s.Leading {
@@ -91,7 +94,7 @@ func (s Status) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// status is a Status that several goroutines change.
+// status is a Status that several goroutines may read and change.
 type status struct {
 	mu     sync.Mutex
 	now    Status
@@ -123,8 +126,8 @@ func (s *status) applied(a Attempt) {
 	s.change(func(now *Status) {
 		now.Outcome, now.Err = a.Outcome, a.Err
 		s.unsure = s.unsure || a.Outcome == Failed
-		// After a refusal, the configuration on disk is still in force. But if an earlier attempt
-		// failed, that configuration may be one that HAProxy has not loaded.
+		// After a refusal, the configuration on disk is normally still in force. But if an earlier
+		// attempt failed, HAProxy may not have loaded the configuration on disk.
 		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged || a.Outcome == Refused && !s.unsure
 	})
 }

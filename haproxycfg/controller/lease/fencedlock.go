@@ -9,13 +9,14 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// fencedLock is a lock for client-go's elector. It also knows at any time whether this process
+// fencedLock is a lock for client-go's elector that also knows at any time whether this process
 // still holds the Lease. Each term needs a new fencedLock.
 //
-// The elector of client-go alone is not enough. When it learns that another process holds the
-// Lease, it continues to lead until its renew deadline. When the process or the machine was
-// suspended, it does not notice, and tries to renew afterwards. When it stops, it releases a Lease
-// that it once held, even if another process holds the Lease now.
+// The elector of client-go alone has three faults. After it learns that another process holds the
+// Lease, it continues to lead until its renew deadline. If the process or the machine was
+// suspended, the elector does not notice that its time is over, and first tries to renew the Lease.
+// When the elector stops, it releases a Lease that it once held, even if another process holds the
+// Lease now.
 type fencedLock struct {
 	resourcelock.Interface
 	lost func() // called once, when this process stops holding the Lease
@@ -50,7 +51,8 @@ func (f *fencedLock) Create(ctx context.Context, record resourcelock.LeaderElect
 	return f.write(ctx, record, f.Interface.Create)
 }
 
-// Update implements resourcelock.Interface. It refuses to release a Lease of another process.
+// Update implements resourcelock.Interface. It refuses to release a Lease that another process
+// holds.
 func (f *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	if record.HolderIdentity == "" && !f.held() {
 		return errHeldByAnother
@@ -59,7 +61,8 @@ func (f *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElect
 }
 
 func (f *fencedLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
-	// Other processes start to wait when they see this write, so a time before the write is safe.
+	// Take the time before the write: other processes count from the moment when they see the
+	// write, which is later.
 	now := time.Now()
 	err := write(ctx, record)
 	if err == nil {
@@ -68,8 +71,8 @@ func (f *fencedLock) write(ctx context.Context, record resourcelock.LeaderElecti
 	return err
 }
 
-// observe stores who holds the Lease. renewed is the time at which this process renewed the Lease;
-// zero means that it only read it.
+// observe stores which process holds the Lease. renewed is the time at which this process renewed
+// the Lease. The zero time means that this process has only read the Lease.
 func (f *fencedLock) observe(holder string, renewed time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -109,9 +112,9 @@ func (f *fencedLock) expire() {
 	}
 }
 
-// fresh reports whether the Lease was renewed less than renewDeadline ago, by the monotonic and by
-// the wall clock: the monotonic clock stands still while the machine sleeps, and somebody may set
-// the wall clock.
+// fresh reports whether the Lease was renewed less than renewDeadline ago. Both the monotonic clock
+// and the wall clock must agree: the monotonic clock stands still while the machine sleeps, and
+// somebody may set the wall clock.
 func (f *fencedLock) fresh(now time.Time) bool {
 	return now.Sub(f.renewed) < renewDeadline && now.Round(0).Sub(f.renewed.Round(0)) < renewDeadline
 }
@@ -133,9 +136,9 @@ func (f *fencedLock) close() {
 	}
 }
 
-// guard returns nil while this process holds the Lease and has renewed it in time. It compares
-// clocks itself instead of waiting for the timer: the timer of a process that was suspended fires
-// late. After the first error guard never returns nil again, even if the Lease is renewed.
+// guard returns nil while this process holds the Lease and has renewed it in time. It reads the
+// clocks itself, because the timer of a process that was suspended fires late. After its first
+// error, guard returns an error on every call, even if the Lease is renewed.
 func (f *fencedLock) guard() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,16 +1,17 @@
 // Package lease elects one of several Controllers through a Lease of Kubernetes.
 //
-//	terminator.Elector = &lease.Elector{Config: config, Namespace: "headgate", Name: "terminator"}
+// terminator.Elector = &lease.Elector{Config: config, Namespace: "headgate", Name: "terminator"}
 //
-// All processes that name the same Lease take part, each with its own Controller. One of them
-// writes. The others follow their sources, and one of them takes over within 5 s after a clean stop
-// of the leader and within 20 s after a crash. A leader that has not renewed the Lease for 10 s
-// stops writing. Another process may lead 15 s after the last renewal at the earliest.
+// All processes that name the same Lease take part, each with its own Controller. One process, the
+// leader, writes. The others only follow their sources. One of them becomes the leader within 5 s
+// after a clean stop of the leader, and within 20 s after a crash. A leader that has not renewed
+// the Lease for 10 s stops writing. Another process may lead 15 s after the last renewal at the
+// earliest.
 //
 // The account needs permission to create, get and update leases of coordination.k8s.io.
 //
-// The package is separate from package controller because it compiles the leader election and a
-// typed client of client-go.
+// The package is separate from package controller, so that programs without an election do not
+// compile client-go's leader election and typed client.
 package lease
 
 import (
@@ -41,15 +42,15 @@ const (
 
 // Elector implements controller.Elector with a Lease.
 type Elector struct {
-	// Config returns how to reach the API server that holds the Lease. It is called again after an
-	// error. Required.
+	// Config returns the address and credentials of the API server that holds the Lease. The
+	// Elector calls Config again after an error. Required.
 	Config func() (*rest.Config, error)
-	// Namespace and Name name the Lease, which is created if it is missing. Required.
+	// Namespace and Name name the Lease. The Elector creates the Lease if it is missing. Required.
 	Namespace, Name string
-	// Identity names this process in the Lease, and must differ between processes. "" means the
-	// host name and a random suffix.
+	// Identity names this process in the Lease. No two processes may have the same Identity. ""
+	// means the host name and a random suffix.
 	Identity string
-	// Logger receives who leads, and errors. nil means no log.
+	// Logger gets a line for each new leader and for each error. nil means no log.
 	Logger *slog.Logger
 }
 
@@ -82,7 +83,7 @@ type elector struct {
 	identity string
 }
 
-// runOnce takes part in the election until this process has led and lost the Lease.
+// runOnce takes part in the election. It returns when this process has led and then lost the Lease.
 func (e *elector) runOnce(ctx context.Context) error {
 	config, err := e.Config()
 	if err != nil {
