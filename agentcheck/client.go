@@ -14,17 +14,20 @@ import (
 // Client makes agent checks as HAProxy does. The zero value is ready to use. Several goroutines may
 // use a Client at the same time if its fields do not change.
 type Client struct {
-	// Send is the text to send first, like HAProxy's agent-send. The Client adds no line end, so
-	// Send usually ends in "\n". "" sends nothing.
+	// Send is the text that the Client sends before it reads, like HAProxy's agent-send. The Client
+	// does not append a line end, so Send usually ends in "\n". If Send is "", the Client sends
+	// nothing.
 	Send string
 
-	// Timeout is the longest duration of a Check. 0 or less means DefaultTimeout.
+	// Timeout limits one Check. 0 and negative values mean DefaultTimeout.
 	Timeout time.Duration
 }
 
-// Check connects to addr ("host:port"), sends Send, reads one line, and returns the result of
-// [Parse]. If the error wraps a [*WordError], the Reply has the settings that HAProxy would apply.
-// With any other error the Reply is zero. Check returns when ctx ends or Timeout has passed.
+// Check connects to addr ("host:port"), sends c.Send, reads one line, and returns the result of
+// [Parse]. Check ends at the latest when ctx ends or after Timeout.
+//
+// If the error wraps a [*WordError], HAProxy rejects a word of the answer, and the Reply has the
+// settings that HAProxy would apply. With any other error the Reply is zero.
 func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(c.Timeout, 0), DefaultTimeout))
 	defer cancel()
@@ -34,7 +37,7 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 		return Reply{}, fmt.Errorf("agentcheck: %w", err)
 	}
 	defer conn.Close()
-	// When the context ends, the reads and writes below fail.
+	// When ctx ends, the reads and writes of this connection fail.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
@@ -48,8 +51,9 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 	return Parse(line)
 }
 
-// exchange sends Send and returns the bytes that the agent sends, up to the first read that
-// contains a line end, the end of the connection, or more than MaxLine bytes.
+// exchange sends c.Send and returns what the agent sends. It stops reading when it has a line end,
+// at the end of the connection, or after more than MaxLine bytes. The result can have bytes after
+// the line end.
 func (c *Client) exchange(conn net.Conn) ([]byte, error) {
 	if c.Send != "" {
 		if _, err := io.WriteString(conn, c.Send); err != nil {

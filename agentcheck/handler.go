@@ -7,19 +7,21 @@ import (
 
 // Request is one agent check of HAProxy.
 type Request struct {
-	// Name is the text of HAProxy's agent-send without its line end. It is "" unless
-	// Server.ReadName is set. It is untrusted input: up to MaxName bytes of any value except CR and
-	// LF.
+	// Name is the text that HAProxy sent with agent-send, without the line end. It is "" unless
+	// Server.ReadName is set. Do not trust it: any program can connect and send up to MaxName bytes
+	// with any values except CR and LF.
 	Name string
 
-	// LocalAddr is the address that HAProxy connected to, RemoteAddr the address of HAProxy.
+	// LocalAddr is the agent's address to which HAProxy connected. RemoteAddr is the address of
+	// HAProxy.
 	LocalAddr, RemoteAddr net.Addr
 }
 
-// Handler decides on the answer to HAProxy. The Server calls ServeAgent from several goroutines at
-// the same time. ServeAgent should answer at once, from memory: after agent-inter HAProxy stops
-// waiting and keeps the last answer. The context ends after Server.Timeout, or when the server
-// closes.
+// Handler decides which answer HAProxy gets. The Server calls ServeAgent from several goroutines at
+// the same time. The context ends after Server.Timeout, or when the server closes.
+//
+// ServeAgent should answer from memory, without waiting. If no answer comes within agent-inter,
+// HAProxy stops waiting and keeps the last answer.
 type Handler interface {
 	ServeAgent(context.Context, *Request) Reply
 }
@@ -30,11 +32,11 @@ type HandlerFunc func(context.Context, *Request) Reply
 // ServeAgent calls f.
 func (f HandlerFunc) ServeAgent(ctx context.Context, q *Request) Reply { return f(ctx, q) }
 
-// ServeAgent returns r: a Reply is a Handler with a constant answer.
+// ServeAgent returns r. So a Reply is a Handler that always gives the same answer.
 func (r Reply) ServeAgent(context.Context, *Request) Reply { return r }
 
 // MostRestrictive returns a Handler that calls all handlers in order and combines their answers
-// with [Reply.MostRestrictive]. Without handlers it answers the zero Reply.
+// with [Reply.MostRestrictive]. If there are no handlers, it answers with the zero Reply.
 func MostRestrictive(handlers ...Handler) Handler {
 	if len(handlers) == 1 {
 		return handlers[0]

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Trap names one way in which HAProxy does something else than an answer seems to ask for.
+// Trap names one kind of answer to which HAProxy reacts in a way that surprises the writer.
 type Trap string
 
 // The Traps that Lint finds.
@@ -48,7 +48,7 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %.64q: %s", f.Trap, f.Word, f.Text)
 }
 
-// Settings is a set of settings of a Reply.
+// Settings is a set of the settings that a Reply can name: an OR of the constants below.
 type Settings uint8
 
 const (
@@ -58,33 +58,32 @@ const (
 	SettingMaxConn
 )
 
-// Setup describes the HAProxy and the server that get an answer. Each field has a zero value for
-// "not known". Lint finds more traps if more fields are set.
+// Setup describes the HAProxy that reads an answer, and the server that the answer is about. A zero
+// field means "not known". Lint finds more traps if more fields are set.
 type Setup struct {
-	// Owns are the settings that the agent controls. Every answer must name all of them, and no
-	// other setting. 0 means SettingState|SettingAdmin|SettingWeight, and an answer may then name
-	// other settings too.
+	// Owns are the settings that the agent controls. If Owns is not 0, every answer must name
+	// exactly these settings. If Owns is 0, every answer must name the State, the Admin and the
+	// Weight, and may also name the MaxConn.
 	Owns Settings
 
 	// Balance is the argument of HAProxy's balance, such as "leastconn" or "hdr(x-user)".
 	Balance string
-	// HashType is the argument of HAProxy's hash-type; "" means its default, map-based.
+	// HashType is the argument of HAProxy's hash-type. "" means HAProxy's default, map-based.
 	HashType string
 
-	// InitialWeight is the server's weight in HAProxy's configuration, as Absolute(100). HAProxy's
-	// default is Absolute(1).
+	// InitialWeight is the server's weight in HAProxy's configuration, such as Absolute(100). A
+	// server without a configured weight has Absolute(1).
 	InitialWeight Weight
 
 	// Version is the version of HAProxy, such as "2.6.12".
 	Version string
 
-	// Persistence is true if cookies or a stick table bind clients to servers.
+	// Persistence reports whether cookies or a stick table bind clients to servers.
 	Persistence bool
 }
 
-// Lint returns the traps in an answer. text has exactly the bytes that go over the wire. Findings
-// for a word come before those for the whole answer, in the order of the words. nil means that
-// Lint found nothing; the answer may still be wrong for its purpose.
+// Lint returns the traps in an answer. text is the answer, byte for byte as it goes over the wire.
+// A result of nil means that Lint found no trap.
 func Lint(text []byte, s Setup) []Finding {
 	var l linter
 	line, err := firstLine(text, true)
@@ -120,7 +119,8 @@ func (l *linter) add(t Trap, word, format string, args ...any) {
 	l.findings = append(l.findings, Finding{t, word, fmt.Sprintf(format, args...)})
 }
 
-// words checks each word, and finds words that a later one overrides.
+// words adds findings about single words: unknown words, wrong numbers, and words without effect
+// because a later word names the same setting.
 func (l *linter) words(line []byte, a answer, s Setup) {
 	var last [SettingMaxConn + 1]word
 	for words := (scanner{line: line}); words.next(); {
@@ -223,7 +223,8 @@ func (l *linter) maxConn(word []byte, m MaxConn) {
 	}
 }
 
-// settings compares the settings of the answer with the settings that the agent owns.
+// settings adds a finding for each setting that the agent owns and the answer does not name, and
+// for each setting that the answer names and the agent does not own (see Setup.Owns).
 func (l *linter) settings(r Reply, s Setup) {
 	owns := cmp.Or(s.Owns, SettingState|SettingAdmin|SettingWeight)
 	for _, c := range []struct {
@@ -277,7 +278,8 @@ func (l *linter) persistence(a answer, s Setup) {
 	}
 }
 
-// shownReason is how many bytes of "via agent : <state> (<reason>)" HAProxy keeps.
+// HAProxy shows an answer as "via agent : <state> (<reason>)". It keeps shownReason bytes of this
+// text.
 const shownReason = 127
 
 func (l *linter) reason(r Reply, wordErr bool) {
@@ -292,8 +294,8 @@ func (l *linter) reason(r Reply, wordErr bool) {
 	}
 }
 
-// isStatic reports whether a balance algorithm cannot change weights at run time (HAProxy
-// configuration manual, "balance" and "hash-type").
+// isStatic reports whether a balance algorithm ignores changes of weights at run time. Its source
+// is HAProxy's configuration manual, "balance" and "hash-type".
 func isStatic(balance, hashType string) bool {
 	name := strings.ToLower(strings.TrimSpace(balance))
 	if i := strings.IndexAny(name, " \t("); i >= 0 {
@@ -308,8 +310,8 @@ func isStatic(balance, hashType string) bool {
 	return false
 }
 
-// olderThan reports whether a version is older than major.minor. It returns true for a version that
-// it cannot read.
+// olderThan reports whether an HAProxy version is older than major.minor. For a text that is not a
+// version it returns true.
 func olderThan(version string, major, minor int) bool {
 	var a, b int
 	if _, err := fmt.Sscanf(version, "%d.%d", &a, &b); err != nil {

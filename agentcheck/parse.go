@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// MaxLine is the length in bytes, line end included, of the longest answer that a HAProxy with
-// default settings accepts (its global tune.bufsize). HAProxy 2.6 and 3.0 accept an answer of
-// exactly that length; 3.2 and 3.4 ignore it.
+// MaxLine is the length of the longest answer in bytes, including the line end. It is the default
+// of HAProxy's tune.bufsize. HAProxy 2.6 and 3.0 accept an answer of exactly MaxLine bytes. HAProxy
+// 3.2 and 3.4 ignore it.
 const MaxLine = 16384
 
 const (
@@ -17,15 +17,16 @@ const (
 	maxConnPrefix = "maxconn:"
 )
 
-// Errors of an answer that HAProxy ignores as a whole.
+// HAProxy ignores the whole answer in these cases.
 var (
-	// ErrIncomplete means that the answer has no CR or LF, or has a NUL before it. HAProxy ignores
-	// such an answer and shows "Ignoring incomplete line from agent". But version 2.6 sometimes
-	// completed the line with bytes that an earlier check had left in its buffer.
+	// ErrIncomplete means that the answer has no CR or LF, or has a NUL byte before it. HAProxy
+	// then ignores the answer and shows "Ignoring incomplete line from agent". There is an
+	// exception: HAProxy 2.6 sometimes completes the line with bytes that an earlier check left in
+	// the buffer.
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
-	// ErrTooLong means that the line is longer than MaxLine. Version 2.6 looks for the line end
-	// beyond its buffer and can overwrite a byte there. In tests, such an answer ended about 3% of
-	// the HAProxy processes.
+	// ErrTooLong means that the line is longer than MaxLine bytes. HAProxy 2.6 searches for the
+	// line end beyond its buffer and can overwrite a byte there. In tests, about 3% of the HAProxy
+	// processes crashed when they got such an answer.
 	ErrTooLong = errors.New("agentcheck: answer is longer than " + strconv.Itoa(MaxLine) + " bytes")
 )
 
@@ -59,19 +60,20 @@ func (e *WordError) Error() string {
 
 func (e *WordError) Unwrap() error { return e.Err }
 
-// Parse reads an answer as HAProxy does: only the first line, up to CR or LF. The line consists of
-// words in any order and case, separated by spaces, tabs or commas. A word that begins with '#'
-// begins the reason, which ends with the line. Of several words for one setting the last one
-// counts.
+// Parse reads an answer as HAProxy does. Only the first line counts, up to CR or LF. The words of
+// the line may have any order and case. Spaces, tabs and commas separate them. A word that begins
+// with '#' begins the reason, and the reason ends with the line. If several words name one setting,
+// the last word counts.
 //
-// If HAProxy rejects words, Parse returns an error that wraps a [*WordError] for each of them, and
-// the Reply of the other words, because HAProxy applies those. For example, "bogus 50%" sets the
-// weight and shows an error. If HAProxy rejects the last weight or maxconn, an earlier valid one
-// has no effect either. With [ErrIncomplete] and [ErrTooLong] the Reply is zero, because HAProxy
-// then changes nothing.
+// HAProxy rejects an unknown word or a wrong number, and applies the other words. Parse then
+// returns the Reply of the other words, and an error that wraps a [*WordError] for each rejected
+// word. For example, "bogus 50%" sets the weight and gives an error. If HAProxy rejects the last
+// weight of an answer, an earlier valid weight has no effect either; maxconn behaves the same.
 //
-// Like HAProxy, Parse accepts some answers that probably nobody wants, such as "maxconn:-5".
-// [Lint] finds them.
+// With [ErrIncomplete] and [ErrTooLong] HAProxy changes nothing, and the Reply is zero.
+//
+// Like HAProxy, Parse accepts some answers that are probably mistakes, such as "maxconn:-5". [Lint]
+// finds them.
 func Parse(line []byte) (Reply, error) { return parse(line, true) }
 
 func parse(line []byte, needEnd bool) (Reply, error) {
@@ -90,12 +92,13 @@ func parse(line []byte, needEnd bool) (Reply, error) {
 	}
 }
 
-// answer is the content of an answer line, with the errors of its words.
+// answer is a parsed answer line, with the errors of the rejected words.
 type answer struct {
 	reply           Reply
 	errs            []error // a *WordError for each rejected word
 	weight, maxConn word    // the last weight and the last maxconn; HAProxy ignores earlier ones
-	// weightErr and maxConnErr are the errors of those two words, nil if HAProxy accepts them.
+	// weightErr is the error of the word weight, and maxConnErr the error of the word maxConn. nil
+	// means that HAProxy accepts the word.
 	weightErr, maxConnErr error
 }
 
@@ -137,7 +140,8 @@ func readAnswer(line []byte) answer {
 	return a
 }
 
-// firstLine returns the line without its end. If needEnd is false, the line end may be missing.
+// firstLine returns the first line of b, without the line end. If needEnd is true, a missing line
+// end is an error.
 func firstLine(b []byte, needEnd bool) ([]byte, error) {
 	end := bytes.IndexAny(b, "\r\n\x00")
 	switch {
@@ -161,7 +165,7 @@ func (w word) error(err error) error {
 	return &WordError{Word: string(w.text), Offset: w.offset, Err: err}
 }
 
-// scanner splits a line into words and the reason.
+// scanner splits an answer line into its words and the reason after them.
 type scanner struct {
 	line   []byte
 	pos    int
@@ -190,8 +194,9 @@ func (s *scanner) next() bool {
 
 func isSeparator(c byte) bool { return c == ' ' || c == '\t' || c == ',' }
 
-// classify returns the setting that a word names, 0 for an unknown word. value is the State or
-// Admin. classify does not check the number of a weight or maxconn.
+// classify returns the setting that a word names, or 0 for an unknown word. For SettingState, value
+// is the State; for SettingAdmin, value is the Admin; otherwise value is 0. classify does not check
+// the number in a weight or maxconn.
 func classify(w []byte) (setting Settings, value uint8) {
 	if n, ok := findWord(stateWords, w); ok {
 		return SettingState, n
@@ -208,8 +213,9 @@ func classify(w []byte) (setting Settings, value uint8) {
 	return 0, 0
 }
 
-// cutWeight returns the number of a weight, unchecked. ok reports whether HAProxy treats w as a
-// weight: w begins with a digit and contains a '%', or begins with "weight:".
+// cutWeight returns the part of w that contains the number of a weight, and does not check the
+// number. ok reports whether HAProxy reads w as a weight. HAProxy does so if w begins with a digit
+// and contains a '%', or if w begins with "weight:".
 func cutWeight(w []byte) (number []byte, ok bool) {
 	if len(w) > 0 && isDigit(w[0]) && bytes.IndexByte(w, '%') > 0 {
 		return w, true
@@ -236,8 +242,8 @@ func parseWeight(b []byte) (Weight, error) {
 	return Absolute(int(n)), nil
 }
 
-// parseMaxConn reads an integer. HAProxy stores it in 32 unsigned bits without a check, so a
-// negative or huge number wraps around.
+// parseMaxConn reads the number of a maxconn. HAProxy stores the number in 32 unsigned bits without
+// a check. So a negative or huge number wraps around, here too.
 func parseMaxConn(b []byte) (MaxConn, error) {
 	n, rest, ok := cutInteger(b)
 	switch {
@@ -249,8 +255,9 @@ func parseMaxConn(b []byte) (MaxConn, error) {
 	return MaxConn{true, uint32(n)}, nil
 }
 
-// cutInteger reads a decimal integer at the start of b as C's strtol does with a long of 64 bits:
-// it skips white space, accepts a sign, and saturates.
+// cutInteger reads a decimal integer at the start of b. It works like C's strtol with a 64-bit
+// long: it skips white space, accepts a sign, and returns the largest or smallest int64 if the
+// number is out of range. ok is false if b has no digit there.
 func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	const maxInt64 = 1<<63 - 1
 	i := 0
@@ -286,8 +293,8 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // isSpace is C's isspace.
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
-// equalFold reports whether b is the word lower, which is in lower case. It ignores the case of
-// ASCII letters only: for bytes.EqualFold, k and the Kelvin sign are equal, for HAProxy they are
+// equalFold reports whether b equals lower, if the case of ASCII letters is ignored. lower must be
+// in lower case. bytes.EqualFold does not fit: it treats the Kelvin sign as a k, and HAProxy does
 // not.
 func equalFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {

@@ -6,12 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// MaxReason is the length of the longest reason in bytes. Writing and reading cut a longer reason
-// at the boundary of a character. HAProxy itself shows about 100 bytes.
+// MaxReason is the length of the longest reason in bytes. Parse and the functions that write a
+// Reply cut a longer reason, but never in the middle of a character. HAProxy itself shows about 100
+// bytes.
 const MaxReason = 1024
 
-// Reply is one answer of an agent: up to four independent settings and a reason. The zero value
-// changes nothing. Replies are comparable with ==.
+// Reply is one answer of an agent. It has up to four independent settings and a reason. The zero
+// Reply names no setting, so HAProxy changes nothing. Replies are comparable with ==.
 //
 // HAProxy keeps each setting until an answer names the same setting again. So every Reply of an
 // agent should name all settings that the agent ever changes; see [Lint].
@@ -21,10 +22,12 @@ type Reply struct {
 	Weight  Weight  // weight, in percent of the configured one or absolute
 	MaxConn MaxConn // limit of simultaneous connections
 
-	// Reason is one line of text for the operator. HAProxy shows it only if the answer also names
-	// a State, and for Up only if HAProxy has no error to show instead. Writing a Reply replaces
-	// each character that does not print (line ends, other controls, invalid UTF-8) by one space,
-	// removes spaces at both ends, and cuts the text to MaxReason.
+	// Reason is one line of text for the operator. HAProxy shows it only if the answer also names a
+	// State. If that State is Up and HAProxy has an error to show, it shows the error instead.
+	//
+	// A Reply is written with a cleaned Reason: one space replaces each character that does not
+	// print (line ends, other controls, invalid UTF-8), spaces at both ends are removed, and the
+	// text is cut to MaxReason bytes.
 	Reason string
 }
 
@@ -37,12 +40,12 @@ func (r Reply) String() string {
 	return string(b)
 }
 
-// AppendLine appends the answer with its line end, as HAProxy reads it from the wire:
+// AppendLine appends the answer with its line end to b, as HAProxy reads it from the wire:
 //
 //	up ready 75% maxconn:30 # reason\n
 //
-// It allocates nothing if b has room. If State or Admin is not one of the constants, it returns b
-// unchanged and an error. There are no other errors.
+// If b has enough capacity, AppendLine does not allocate. If State or Admin is not one of the
+// constants, AppendLine returns b unchanged and an error. It returns no other errors.
 func (r Reply) AppendLine(b []byte) ([]byte, error) {
 	b, err := r.AppendText(b)
 	if err != nil {
@@ -51,8 +54,8 @@ func (r Reply) AppendLine(b []byte) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// AppendText is [Reply.AppendLine] without the line end: the form for logs, JSON and flags. It
-// implements [encoding.TextAppender].
+// AppendText appends the answer without a line end to b, for logs, JSON and flags. Otherwise it
+// works like [Reply.AppendLine]. It implements [encoding.TextAppender].
 func (r Reply) AppendText(b []byte) ([]byte, error) {
 	if int(r.State) >= len(stateWords) || int(r.Admin) >= len(adminWords) {
 		return b, fmt.Errorf("agentcheck: no words for %v, %v", r.State, r.Admin)
@@ -80,12 +83,12 @@ func (r Reply) AppendText(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// MarshalText returns the answer without a line end. It implements [encoding.TextMarshaler], so a
-// Reply in JSON or in a log is one string.
+// MarshalText returns the answer without a line end. So a Reply in JSON or in a log is one string.
+// It implements [encoding.TextMarshaler].
 func (r Reply) MarshalText() ([]byte, error) { return r.AppendText(nil) }
 
-// UnmarshalText reads an answer as [Parse] does, with two differences: the line end may be
-// missing, and any error leaves r unchanged. It implements [encoding.TextUnmarshaler].
+// UnmarshalText reads an answer as [Parse] does, except that the answer may lack the line end.
+// After any error r is unchanged. It implements [encoding.TextUnmarshaler].
 func (r *Reply) UnmarshalText(text []byte) error {
 	v, err := parse(text, false)
 	if err != nil {
@@ -95,23 +98,25 @@ func (r *Reply) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MostRestrictive combines two answers for the same server, setting by setting, into the more
-// restrictive one: the server gets the traffic that both answers allow. If only one answer names a
-// setting, the result has that setting.
+// MostRestrictive combines two answers for the same server. For each setting, the result has the
+// value that lets less traffic through. If only one answer names a setting, the result has that
+// value.
 //
-//   - State: the later of Up, Stopped, Down, Fail. The last three have the same effect, so a fault
-//     hides an intention.
-//   - Admin: the later of Ready, Drain, Maint.
-//   - Weight: the lower one. A node at 100% and a service at 50% give 50%. An absolute weight
-//     counts as a percentage, as if the configured weight were 100. If both are equal, the result
-//     has the percentage.
-//   - MaxConn: the lower one. 0 (unlimited) is the highest.
-//   - Reason: the reason of the more severe answer, even if that is empty. Severity is, from the
-//     highest: Maint, a State that is down, Drain, a lower Weight, a lower MaxConn. If both are
-//     equally severe, the result has the reason of r. If that is empty, it has the reason of o.
+//   - State: the later one in the order Up, Stopped, Down, Fail. The last three have the same
+//     effect in HAProxy. In this order the word for a fault (Down, Fail) hides the word for an
+//     intention (Stopped).
+//   - Admin: the later one in the order Ready, Drain, Maint.
+//   - Weight: the lower one. A node at 100% and a service at 50% give 50%. To compare an absolute
+//     weight with a percentage, MostRestrictive assumes the configured weight 100. If both are then
+//     equal, the result has the percentage.
+//   - MaxConn: the lower one. 0 means unlimited, so it is higher than all others.
+//   - Reason: the reason of the more severe answer, even if that reason is empty. The severity of
+//     an answer comes from its most severe setting. From the most to the least severe, these are
+//     Maint, a State that is down, Drain, a low Weight, a low MaxConn. If both answers are equally
+//     severe, the result has the reason of r, or the reason of o if that of r is empty.
 //
-// Combining with the zero Reply changes nothing. The operation is associative. It is commutative,
-// except for the Reason of two equally severe answers.
+// MostRestrictive with a zero Reply returns the other Reply. The operation is associative. It is
+// commutative, except for the Reason of two equally severe answers.
 func (r Reply) MostRestrictive(o Reply) Reply {
 	c := Reply{
 		State:   max(r.State, o.State),
@@ -130,9 +135,9 @@ func (r Reply) MostRestrictive(o Reply) Reply {
 	return c
 }
 
-// severity orders answers by the traffic that they keep from the server. It is the maximum over
-// the settings, so the severity of a combination is the maximum of the two severities. For that
-// reason MostRestrictive is associative in the Reason too.
+// severity ranks answers by how much traffic they keep from the server. The severity of an answer
+// is the highest severity of its settings. So the combination of two answers has the higher of
+// their two severities. This makes MostRestrictive associative for the Reason too.
 func (r Reply) severity() int64 {
 	const step = 1 << 34 // above every rank of a MaxConn
 	switch {
@@ -149,7 +154,8 @@ func (r Reply) severity() int64 {
 	}
 }
 
-// separate appends a space, unless b ends at begin: the first word needs no space before it.
+// separate appends a space before the next word. If b has the length begin, no word precedes, and
+// separate appends nothing.
 func separate(b []byte, begin int) []byte {
 	if len(b) == begin {
 		return b
@@ -157,8 +163,8 @@ func separate(b []byte, begin int) []byte {
 	return append(b, ' ')
 }
 
-// appendReason appends the normal form of a reason; see [Reply]. A text in normal
-// form stays as it is.
+// appendReason appends the cleaned reason; see Reply.Reason. Cleaning a cleaned reason changes
+// nothing.
 func appendReason[T string | []byte](b []byte, reason T) []byte {
 	begin := len(b)
 	blanks := 0 // spaces to write before the next character; dropped if none follows
