@@ -24,24 +24,27 @@ const MaxName = 1024
 
 // Defaults of a Server.
 const (
-	// DefaultTimeout is HAProxy's default agent-inter. HAProxy waits no longer for an answer.
+	// DefaultTimeout is HAProxy's default agent-inter, the time after which HAProxy stops waiting
+	// for an answer.
 	DefaultTimeout = 2 * time.Second
-	// DefaultMaxConns is far above the usual need: 5,000 checks a second that take 1 ms each need
-	// 5 connections at a time.
+	// DefaultMaxConns is far more than usually needed. For example, 5,000 checks per second that
+	// take 1 ms each need 5 connections at the same time.
 	DefaultMaxConns = 1024
 )
 
-// Bounds of reading after the answer. HAProxy closes the connection as soon as it has the line. A
-// client that leaves the connection open must not occupy a place under MaxConns for long.
+// Limits of reading after the answer was sent. HAProxy closes the connection as soon as it has the
+// answer. Another client may leave the connection open, and must not occupy one of MaxConns
+// connections for long.
 const (
 	maxDiscard = 64 << 10 // bytes
 	maxLinger  = 250 * time.Millisecond
 )
 
-// Errors of an exchange without an answer; see [Exchange].
+// Values of Exchange.Err if the server sent no answer.
 var (
-	// ErrNoName means that the server waited for a name and received no whole line within Timeout.
-	// HAProxy adds no line end to agent-send: the text must end in \n.
+	// ErrNoName means that the server waited for a name, but received no complete line within
+	// Timeout. Often the text of agent-send in HAProxy does not end in \n: HAProxy does not append
+	// a line end.
 	ErrNoName = errors.New("agentcheck: no name with a line end")
 	// ErrPanic means that the handler panicked.
 	ErrPanic = errors.New("agentcheck: handler panicked")
@@ -50,33 +53,33 @@ var (
 // Server answers agent checks. Do not change its fields after the first call of a method. Several
 // goroutines may call its methods at the same time.
 //
-// The server sends each answer with one write. Then it closes its side of the connection and waits
-// until HAProxy closes the other side. So HAProxy reads the answer and a clean end of the
-// connection, even if the server has not read everything that HAProxy sent.
+// The server sends each answer with one write, and closes its sending side. Then it reads until
+// HAProxy closes the connection. So HAProxy gets the whole answer and no reset, even if HAProxy
+// sent bytes that no one needs.
 type Server struct {
-	// Handler decides on the answers. It must not be nil.
+	// Handler decides which answer HAProxy gets. It must not be nil.
 	Handler Handler
 
-	// ReadName makes the server read one line before it answers, and put the line into
-	// Request.Name. HAProxy sends the text of agent-send, so one port can answer for many services.
-	// Without agent-send HAProxy sends nothing: ReadName must then be false.
+	// If ReadName is true, the server reads one line before it answers, and puts the line into
+	// Request.Name. HAProxy sends this line if agent-send is configured. So one port can answer for
+	// many services. Without agent-send HAProxy sends nothing, and ReadName must be false.
 	ReadName bool
 
-	// Timeout is the longest duration of an exchange: reading the name, the handler's context,
-	// writing the answer, and at most 250 ms for the end of the connection. 0 or less means
+	// Timeout limits one exchange: reading the name, running the handler, writing the answer, and
+	// waiting for HAProxy to close the connection (at most 250 ms). 0 and negative values mean
 	// DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxConns is the largest number of exchanges at the same time. Further connections wait in the
-	// kernel. 0 means DefaultMaxConns, a negative number means no bound.
+	// MaxConns limits the exchanges that run at the same time. Further connections wait in the
+	// kernel. 0 means DefaultMaxConns, a negative number means no limit.
 	MaxConns int
 
-	// Finished, if not nil, receives every exchange after its end, for metrics. The server calls it
-	// from several goroutines at the same time.
+	// Finished, if not nil, is called after each exchange, for example to count it. The server
+	// calls it from several goroutines at the same time.
 	Finished func(Exchange)
 
-	// Logger, if not nil, gets a line for each failed accept (warning), for each panic of the
-	// handler (error), and for each exchange that failed otherwise (debug).
+	// Logger, if not nil, gets a warning for each failed accept, an error for each panic of the
+	// handler, and a debug line for each exchange that failed for another reason.
 	Logger *slog.Logger
 
 	once  sync.Once
@@ -88,14 +91,15 @@ type Exchange struct {
 	Request  Request
 	Reply    Reply         // zero if the server did not call the handler, or the handler panicked
 	Duration time.Duration // from accept until the kernel has the answer or the exchange failed
-	// Err is nil if the server has written the answer. Otherwise HAProxy keeps the last answer.
+	// Err is nil if the server has written the answer. If Err is not nil, HAProxy got no answer and
+	// keeps the last one.
 	Err error
 }
 
-// Serve answers the checks that arrive at l, and closes l before it returns. After Shutdown or
-// Close it returns [ErrServerClosed]. If the caller closes l, it returns the error of Accept. After
-// any other error of Accept, such as a lack of file descriptors, it tries again, after a pause that
-// grows from 5 ms to 1 s. Serve may be called for several listeners.
+// Serve answers the checks that arrive at l, until Shutdown or Close; then it returns
+// [ErrServerClosed]. If the caller closes l, Serve returns the error of Accept. After other errors
+// of Accept, such as a lack of file descriptors, Serve tries again after a pause that grows from 5
+// ms to 1 s. Serve closes l before it returns. It may run for several listeners at the same time.
 func (s *Server) Serve(l net.Listener) error {
 	if s.Handler == nil {
 		l.Close()
@@ -110,17 +114,18 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown closes the listeners and waits until the running exchanges have ended. If ctx ends
-// first, Shutdown returns the error of ctx.
+// before, Shutdown returns the error of ctx.
 //
-// A closed port changes nothing in HAProxy: the last answer stays in force. To drain the server,
-// the handler must answer "drain" for at least one agent-inter before Shutdown.
+// Shutdown does not drain the server in HAProxy: after the port is closed, HAProxy keeps the last
+// answer. To drain the server, let the handler answer "drain" for at least one agent-inter, and
+// then call Shutdown.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(s.init)
 	return s.group.Shutdown(ctx)
 }
 
-// Close closes the listeners and all connections and ends the context of the handlers. It does not
-// wait for the handlers; a Shutdown after Close does.
+// Close closes the listeners and all connections, and cancels the contexts of the handlers. It does
+// not wait for the handlers. To wait, call Shutdown after Close.
 func (s *Server) Close() error {
 	s.once.Do(s.init)
 	return s.group.Close()
@@ -156,8 +161,8 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 	s.finished(ctx, x)
 }
 
-// exchange reads the name if ReadName is set, calls the handler, and writes its answer. buf is an
-// empty buffer for the name and the answer.
+// exchange reads the name if ReadName is set, calls the handler, and writes the answer. buf is
+// empty; its capacity is used for the name and the answer.
 func (s *Server) exchange(ctx context.Context, c net.Conn, q *Request, buf []byte) (Reply, error) {
 	if s.ReadName {
 		name, err := readName(c, buf)
@@ -177,7 +182,8 @@ func (s *Server) exchange(ctx context.Context, c net.Conn, q *Request, buf []byt
 	return r, err
 }
 
-// callHandler returns the answer of the handler. A panic of the handler becomes an error.
+// callHandler returns the answer of the handler. If the handler panics, it returns an error that
+// wraps ErrPanic.
 func (s *Server) callHandler(ctx context.Context, q *Request) (r Reply, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -201,7 +207,8 @@ func (s *Server) finished(ctx context.Context, x Exchange) {
 	}
 }
 
-// readName reads up to the first CR or LF. The end of the input also ends a name that is not empty.
+// readName reads a name and its line end, CR or LF. If the client closes its sending side after at
+// least one byte, the name needs no line end.
 func readName(c net.Conn, buf []byte) (string, error) {
 	for {
 		if len(buf) > MaxName {
@@ -225,9 +232,10 @@ func readName(c net.Conn, buf []byte) (string, error) {
 	}
 }
 
-// finish closes the sending side, then reads and discards until the peer closes its side. The
-// caller then closes the socket. Closing a socket with unread input sends a reset, and a reset
-// makes the peer discard an answer that it has not read yet (RFC 2525, section 2.17).
+// finish closes the sending side, and discards input until the client closes its side. Only then
+// may the caller close the socket. The reason: if a program closes a socket with unread input, the
+// kernel sends a reset, and the client then discards an answer that it has not read yet (RFC 2525,
+// section 2.17).
 func finish(c net.Conn, sink []byte, deadline time.Time) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

@@ -6,12 +6,11 @@ import (
 	"strconv"
 )
 
-// State is the health that an answer reports for the server. The zero value names no health.
+// State is the health in an answer. The zero State means that the answer does not name the health.
 // [Reply.MostRestrictive] picks the larger of two States.
 //
 // Stopped, Down and Fail have the same effect in HAProxy: the server is DOWN until the agent
-// answers "up". The word only shows the operator, on the statistics page and in the log, what
-// happened.
+// answers "up". The three words only tell the operator, on the statistics page and in the log, why.
 type State uint8
 
 const (
@@ -47,8 +46,8 @@ func (s *State) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Admin is the administrative state that an answer sets. The zero value sets none.
-// [Reply.MostRestrictive] picks the larger of two Admins.
+// Admin is the administrative state in an answer. The zero Admin means that the answer does not
+// name it. [Reply.MostRestrictive] picks the larger of two Admins.
 type Admin uint8
 
 const (
@@ -98,8 +97,8 @@ func unmarshalWord(words []string, text []byte, wrong error) (uint8, error) {
 	return n, nil
 }
 
-// findWord returns the index of text in words, which are in lower case. It ignores the case of
-// ASCII letters.
+// findWord returns the index of text in words, or false if words does not contain it. words are in
+// lower case; the case of ASCII letters in text does not matter.
 func findWord(words []string, text []byte) (n uint8, ok bool) {
 	for i, w := range words {
 		if w != "" && equalFold(text, w) {
@@ -111,10 +110,10 @@ func findWord(words []string, text []byte) (n uint8, ok bool) {
 
 // Bounds of a weight in HAProxy.
 const (
-	// MaxPercent is the largest percentage with an effect of its own: it raises an initial weight
-	// of 1 to 256. HAProxy reads a larger percentage as MaxPercent.
+	// MaxPercent is the largest useful percentage: it raises a configured weight of 1 to 256, the
+	// maximum. HAProxy reads a larger percentage as MaxPercent.
 	MaxPercent = 25600
-	// MaxWeight is the largest weight of a server.
+	// MaxWeight is the largest weight that HAProxy gives a server.
 	MaxWeight = 256
 )
 
@@ -126,41 +125,43 @@ const (
 	absoluteWeight
 )
 
-// Weight is the weight that an answer sets. The zero value sets none. [Percent] and [Absolute]
-// make a Weight. Two Weights are equal (==) if they have the same form and the same number.
+// Weight is the weight in an answer, as a percentage or as a number. The zero Weight means that the
+// answer does not name the weight. [Percent] and [Absolute] make a Weight. Two Weights are equal
+// (==) if both are percentages or both are absolute, and their numbers are equal.
 type Weight struct {
 	kind weightKind
 	n    uint16
 }
 
-// Percent returns the Weight "n%": a percentage of the server's weight in HAProxy's
-// configuration. A negative n counts as 0, an n above [MaxPercent] as MaxPercent.
+// Percent returns the Weight "n%": n percent of the weight in HAProxy's configuration. A negative n
+// counts as 0. An n above [MaxPercent] counts as MaxPercent.
 func Percent(n int) Weight {
 	return Weight{percentWeight, uint16(min(max(n, 0), MaxPercent))}
 }
 
-// Absolute returns the Weight "weight:n". HAProxy accepts it from version 3.1 on; an older HAProxy
-// shows an error and keeps its weight. A negative n counts as 0, an n above [MaxWeight] as
+// Absolute returns the Weight "weight:n". It needs HAProxy 3.1 or later. An older HAProxy shows an
+// error and keeps the server's weight. A negative n counts as 0. An n above [MaxWeight] counts as
 // MaxWeight.
 func Absolute(n int) Weight {
 	return Weight{absoluteWeight, uint16(min(max(n, 0), MaxWeight))}
 }
 
-// Percent returns the percentage. ok is false if w is no percentage.
+// Percent returns the number of a percentage. ok is false if w is not a percentage.
 func (w Weight) Percent() (n int, ok bool) { return int(w.n), w.kind == percentWeight }
 
-// Absolute returns the absolute weight. ok is false if w is no absolute weight.
+// Absolute returns the number of an absolute weight. ok is false if w is not an absolute weight.
 func (w Weight) Absolute() (n int, ok bool) { return int(w.n), w.kind == absoluteWeight }
 
 // IsZero reports whether w sets no weight.
 func (w Weight) IsZero() bool { return w == Weight{} }
 
-// Effective returns the server's weight after an answer with w. initial is the weight in HAProxy's
-// configuration, current the weight before the answer. HAProxy truncates a percentage of initial
-// to a whole number and caps it at [MaxWeight]. The zero w leaves current.
+// Effective returns the weight that the server has after an answer with w. initial is the weight in
+// HAProxy's configuration. current is the server's weight before the answer, and the result if w is
+// zero. HAProxy computes a percentage of initial, rounds it down to a whole number, and limits it
+// to [MaxWeight].
 //
-// Effective assumes a dynamic balance algorithm. A static algorithm ignores all weights except 0
-// and initial (see [Lint]).
+// Effective is wrong for static balance algorithms, which ignore all weights except 0 and initial
+// (see [Lint]).
 func (w Weight) Effective(initial, current int) int {
 	switch w.kind {
 	case percentWeight:
@@ -207,8 +208,9 @@ func (w Weight) append(b []byte) []byte {
 	}
 }
 
-// rank is 0 for no weight, and higher for a lower weight. An absolute weight ranks as the
-// percentage with the same number, as if the configured weight were 100.
+// rank ranks weights by how much traffic they keep away. It is 0 if w is zero, and higher for a
+// lower weight. An absolute weight has the same rank as a percentage with the same number, as if
+// the configured weight were 100.
 func (w Weight) rank() int {
 	if w.kind == keepWeight {
 		return 0
@@ -216,8 +218,8 @@ func (w Weight) rank() int {
 	return 1 + MaxPercent - int(w.n)
 }
 
-// lower returns the lower of two weights. Of two equal numbers it returns the percentage, which
-// every version of HAProxy accepts.
+// lower returns the lower of w and v. If both have the same rank, it returns the percentage,
+// because every version of HAProxy accepts a percentage.
 func (w Weight) lower(v Weight) Weight {
 	if w.rank() > v.rank() || w.rank() == v.rank() && w.kind == percentWeight {
 		return w
@@ -225,17 +227,17 @@ func (w Weight) lower(v Weight) Weight {
 	return v
 }
 
-// MaxConn is the limit of simultaneous connections that an answer sets for the server. The zero
-// value sets none. [Connections] makes a MaxConn. Two MaxConns are equal (==) if they set the same
-// limit.
+// MaxConn is the limit of simultaneous connections to the server in an answer. The zero MaxConn
+// means that the answer does not name a limit. [Connections] makes a MaxConn. Two MaxConns are
+// equal (==) if they set the same limit.
 type MaxConn struct {
 	set bool
 	n   uint32
 }
 
-// Connections returns the MaxConn "maxconn:n": n connections for each HAProxy process and each
-// backend. 0 lifts the limit. A negative n counts as 1, the lowest limit. An n above 4294967295 (32
-// bits) counts as 4294967295.
+// Connections returns the MaxConn "maxconn:n": at most n connections from each HAProxy process and
+// each backend. 0 removes the limit. A negative n counts as 1, the lowest limit. An n above
+// 4294967295 (32 bits) counts as 4294967295.
 func Connections(n int) MaxConn {
 	if n < 0 {
 		n = 1
@@ -243,7 +245,8 @@ func Connections(n int) MaxConn {
 	return MaxConn{true, uint32(min(uint64(n), math.MaxUint32))}
 }
 
-// Connections returns the limit, 0 for no limit. ok is false if m sets none.
+// Connections returns the limit in m; 0 means unlimited. ok is false if m is zero, so the answer
+// does not name a limit.
 func (m MaxConn) Connections() (n int, ok bool) {
 	return int(min(uint64(m.n), math.MaxInt)), m.set
 }
@@ -282,7 +285,8 @@ func (m MaxConn) append(b []byte) []byte {
 	return strconv.AppendUint(append(b, maxConnPrefix...), uint64(m.n), 10)
 }
 
-// rank is 0 for no limit set, 1 for "maxconn:0" (unlimited), and higher for a lower limit.
+// rank ranks limits by how much traffic they keep away. It is 0 if m is zero, 1 for "maxconn:0"
+// (unlimited), and higher for a lower limit.
 func (m MaxConn) rank() int64 {
 	switch {
 	case !m.set:

@@ -15,26 +15,29 @@ import (
 )
 
 const (
-	// reopenInterval is the pause before the next attempt to open a port. Usually another process
-	// has the port for a moment, such as the agent that this one replaces.
+	// reopenInterval is the pause before Run tries again to open a port. Usually another process
+	// still has the port for a moment, such as the old agent that this process replaces.
 	reopenInterval = time.Second
-	// activeTime is how long a drain waits for an HAProxy after its last check. It is several times
-	// the usual agent-inter.
+	// activeTime decides which HAProxies a drain waits for: those with a check in the last
+	// activeTime. It is several times the usual agent-inter.
 	activeTime = 30 * time.Second
-	// progressInterval is how often Drain looks at the progress.
+	// progressInterval is the time between two looks of Drain at its progress.
 	progressInterval = 20 * time.Millisecond
 )
 
-// Agent is a complete node agent: its Listeners answer with the State of its Watcher. It also
-// drains the node on command and reports which HAProxies have received the answer "drain". Set the
-// fields, then call Run once. The other methods may be called at any time, from any goroutine.
+// Agent is a complete node agent. Its Watcher computes States, and its Listeners answer HAProxy
+// with the last State. The Agent also drains the node on command, and reports which HAProxies have
+// received the answer "drain". Set the fields, then call Run once. The other methods may be called
+// at any time, from any goroutine.
 type Agent struct {
 	Watcher   *Watcher
 	Listeners *Listeners
-	// Changed, if not nil, receives each State after the Listeners follow it, with the error of
-	// Listeners.Update. A State without Answers does not change the ports. While a port cannot be
-	// opened, Run tries again every second and calls Changed again with the same State. All calls
-	// come from one goroutine.
+	// Changed, if not nil, is called with each new State, after the Listeners have taken it over.
+	// The error is the error of Listeners.Update. A State without Answers does not reach the
+	// Listeners.
+	//
+	// If a port cannot be opened, Run tries again every second, and then calls Changed again with
+	// the same State. All calls come from one goroutine.
 	Changed func(State, error)
 
 	mu     sync.Mutex
@@ -44,8 +47,8 @@ type Agent struct {
 	swept  time.Time // when checkers without a check in activeTime were last removed
 }
 
-// checker is an address that checks one port of the agent, usually one HAProxy process. If several
-// servers of an HAProxy use the same agent port, they count as one checker.
+// checker is one address that checks one port of the agent. Usually it is one HAProxy process. If
+// an HAProxy checks the same agent port for several of its servers, it still counts as one checker.
 type checker struct {
 	addr    netip.Addr
 	service string // "" for the node
@@ -53,12 +56,12 @@ type checker struct {
 
 func (c checker) String() string { return fmt.Sprintf("%s (%s)", c.addr, cmp.Or(c.service, "node")) }
 
-// lastCheck has the times of the last check of a checker, and of the last one with the answer
-// drain.
+// lastCheck is about one checker: the time of its last check, and the time of its last check that
+// was answered with "drain".
 type lastCheck struct{ any, drain time.Time }
 
-// Run answers until ctx ends or the Watcher fails, and returns the error of Watcher.Run. It leaves
-// the ports open: call Listeners.Shutdown or Listeners.Close after it.
+// Run answers HAProxy until ctx ends or Watcher.Run fails, and returns the error of Watcher.Run.
+// The ports are still open when Run returns: then call Listeners.Shutdown or Listeners.Close.
 func (a *Agent) Run(ctx context.Context) error {
 	finished := a.Listeners.Finished
 	a.Listeners.Finished = func(service string, x agentcheck.Exchange) {
@@ -85,7 +88,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// follow updates the Listeners to each new State until ctx ends.
+// follow applies each new State to the Listeners, until ctx ends.
 func (a *Agent) follow(ctx context.Context, states <-chan State) {
 	var state State
 	reopen := time.NewTimer(0)
@@ -141,11 +144,11 @@ func (a *Agent) recordCheck(service string, x agentcheck.Exchange) {
 	a.checks[from] = last
 }
 
-// Drain requests a drain of the node with the reason "drain command". It returns when every HAProxy
-// that has made a check in the last 30 s has received the answer "drain". If ctx ends first, it
-// returns the error of ctx. In both cases it returns the progress of the drain.
+// Drain requests a drain of the node, with the reason "drain command". It returns when each HAProxy
+// with a check in the last 30 s has received the answer "drain", or when ctx ends, with the error
+// of ctx. In both cases it also returns the progress of the drain.
 //
-// The request stays until EndDrain. A second call of Drain does not change the time of the request.
+// The request stays in force until EndDrain. If Drain is called again, the request keeps its time.
 func (a *Agent) Drain(ctx context.Context) (DrainProgress, error) {
 	a.mu.Lock()
 	if a.since.IsZero() {
@@ -170,8 +173,8 @@ func (a *Agent) Drain(ctx context.Context) (DrainProgress, error) {
 	}
 }
 
-// EndDrain removes the request of Drain. It returns the time of the request, and false if there was
-// none.
+// EndDrain removes the request of Drain, and returns the time of that request. ok is false if there
+// was no request.
 func (a *Agent) EndDrain() (since time.Time, ok bool) {
 	a.mu.Lock()
 	since, a.since = a.since, time.Time{}
@@ -206,18 +209,19 @@ type DrainProgress struct {
 	Since  time.Time   // of the request
 	Status DrainStatus // of the last State
 	// Informed is the number of HAProxies that have received the answer "drain" since the request.
-	// An HAProxy counts once for the node and once for each Service that it checks. HAProxies
-	// without a check in the last 30 s are left out. Informed is 0 until the drain is effective.
+	// An HAProxy that checks several agent ports of the node counts once for each port. HAProxies
+	// without a check in the last 30 s do not count. Informed is 0 until the node drains.
 	Informed int
-	// Uninformed are the other HAProxies, as "address (namespace/name)" or "address (node)". It is
-	// empty until the drain is effective.
+	// Uninformed are the HAProxies that have made a check in the last 30 s but have not received
+	// the answer "drain". An element is "address (namespace/name)" for the port of a Service, or
+	// "address (node)". Uninformed is empty until the node drains.
 	Uninformed []string
 }
 
 // Done reports whether the node drains and Uninformed is empty.
 func (p DrainProgress) Done() bool { return p.Status.Effective && len(p.Uninformed) == 0 }
 
-// Waits reports whether the drain waits until fewer other nodes drain.
+// Waits reports whether the drain has not begun, because too many other nodes drain.
 func (p DrainProgress) Waits() bool { return p.Status.Requested && !p.Status.Effective }
 
 // String describes the progress in one sentence.

@@ -8,25 +8,26 @@ import (
 	"time"
 )
 
-// candidate is a node with a drain request, or a node that is held down: after its last request
-// ended, the node continues to drain for Rules.HoldDown.
+// candidate is a node that drains or wants to drain: it has a drain request or is held down. A node
+// that is held down has no request any more, but continues to drain for Rules.HoldDown.
 type candidate struct {
 	node    string
 	request DrainRequest
-	ended   time.Time // when the last request was found to have ended; zero while there is one
+	ended   time.Time // when the agent noticed the end of the last request; zero during a request
 	granted bool      // the node drains; otherwise it waits for other nodes
-	limit   int       // the highest limit since the drain was granted
+	limit   int       // the highest limit of draining nodes since granted became true
 }
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates updates the candidates before with the present requests of all nodes, by node
-// name. limit is how many nodes may start to drain. ceiling is how many may drain in any case: a
-// cluster that has shrunk to its draining nodes takes some of them back.
+// nextCandidates returns the candidates at the time now. before are the candidates of the last
+// call, requests the present requests of all nodes by node name. At most limit nodes may begin to
+// drain. ceiling limits also the nodes that drain already: if a cluster has shrunk to its draining
+// nodes, some of them must take traffic again.
 //
-// The result is sorted: uncounted nodes first, because no limit applies to them, then the others by
-// the time of their requests. So all agents that see the same objects compute the same order,
-// whenever they started.
+// The result is sorted: first the uncounted nodes, because no limit applies to them, then the other
+// nodes by the time of their requests. So all agents that see the same objects compute the same
+// order, no matter when they started.
 func nextCandidates(before []candidate, requests map[string]DrainRequest, limit, ceiling int, holdDown time.Duration, now time.Time) []candidate {
 	next := make([]candidate, 0, len(requests))
 	known := make(map[string]bool, len(before))
@@ -35,8 +36,8 @@ func nextCandidates(before []candidate, requests map[string]DrainRequest, limit,
 		request, requested := requests[c.node]
 		switch {
 		case requested:
-			// A candidate keeps the time of its first request, also after a pause that was shorter
-			// than the hold-down. So it keeps its place in the order.
+			// A candidate keeps the time of its first request, and thus its place in the order.
+			// This is also true if its requests paused for less than the hold-down.
 			request.Since = earliest(c.request.Since, toSecond(request.Since))
 			c.request, c.ended = request, time.Time{}
 		case !c.heldDown():
@@ -76,11 +77,12 @@ func nextCandidates(before []candidate, requests map[string]DrainRequest, limit,
 	return next
 }
 
-// toSecond rounds down to seconds, the precision of times in Kubernetes.
+// toSecond rounds down to a whole second, the precision of times in Kubernetes.
 func toSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// compareCandidates sorts by the second of the request, then by name. The name decides because an
-// agent that starts later cannot know which of two requests in one second came first.
+// compareCandidates sorts by the time of the request in whole seconds, then by name. If two
+// requests have the same second, the name decides: an agent that starts later cannot know which of
+// the two came first.
 func compareCandidates(a, b candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.class(), b.class()),
@@ -89,7 +91,8 @@ func compareCandidates(a, b candidate) int {
 	)
 }
 
-// class orders uncounted candidates before the others, and known times before unknown ones.
+// class is the first sort key of a candidate. Uncounted candidates come before counted ones, and in
+// both groups candidates with a known time come before candidates without.
 func (c candidate) class() int {
 	class := 0
 	if !c.request.Uncounted {
@@ -101,15 +104,15 @@ func (c candidate) class() int {
 	return class
 }
 
-// drainLimit returns how many of total nodes may drain at the same time: the share of them, rounded
-// down, but at least 1 and at most drainCeiling.
+// drainLimit returns how many nodes of a cluster with total nodes may drain at the same time. This
+// is share times total, rounded down, but at least 1 and at most drainCeiling.
 func drainLimit(share float64, total int) int {
 	const rounding = 1e-9 // 0.29*100 is 28.999999999999996 in floating point
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))
 }
 
-// drainCeiling returns how many of total nodes may drain in any case: all for a share of 1,
-// otherwise all except one.
+// drainCeiling returns how many of total nodes may drain under all circumstances: all if share is
+// 1, otherwise all except one.
 func drainCeiling(share float64, total int) int {
 	if share >= 1 {
 		return total
@@ -121,18 +124,19 @@ func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', 
 
 const reasonGone = "node is gone"
 
-// deletionGuard decides whether the agent treats its missing node as deleted. A deleted node
-// drains. But if most nodes of the cluster are missing at the same time, probably somebody has
-// deleted all Node objects by mistake, or has restored a store without them, and the nodes still
-// serve. Then the node must not drain.
+// deletionGuard decides whether the agent treats its own node as deleted if the Node object is
+// missing. A deleted node drains. But if more nodes than drainLimit are missing at the same time,
+// somebody has probably deleted Node objects by mistake, or has restored a store without them. The
+// nodes then still serve, so the node must not drain.
 type deletionGuard struct {
-	total     int       // number of counted nodes when the node last existed; 0 if it never did
+	total     int       // number of counted nodes when the node last existed; 0 if it never existed
 	since     time.Time // when the node was found missing; zero while it exists
-	confirmed bool      // the node counts as deleted
+	confirmed bool      // the agent treats the node as deleted
 }
 
-// check updates the guard. It returns the reason why a missing node does not count as deleted, ""
-// if the node exists or counts as deleted. drains reports whether the node drained before.
+// check updates the guard with the snapshot s. If the node is missing and must not drain for that,
+// doubt is the reason. If the node exists or is treated as deleted, doubt is "". drains reports
+// whether the node drained before; such a node continues to drain.
 func (g *deletionGuard) check(now time.Time, s snapshot, drains bool, share float64) (doubt string) {
 	if s.node != nil {
 		g.since, g.confirmed = time.Time{}, false
@@ -140,7 +144,7 @@ func (g *deletionGuard) check(now time.Time, s snapshot, drains bool, share floa
 	}
 	if g.since.IsZero() {
 		g.since = toSecond(now)
-		g.confirmed = drains || g.total == 0 // a node that drains continues to drain
+		g.confirmed = drains || g.total == 0
 	}
 	if g.confirmed {
 		return ""
