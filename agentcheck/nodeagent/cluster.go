@@ -20,8 +20,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// cluster is the source of a Watcher that reads an API server. It has several feeds: a watch of the
-// own node, watches of selected nodes, a watch of Services, and a regular count of the nodes.
+// cluster reads the cluster of a Watcher from an API server. It has several feeds: a watch of the
+// agent's own node, one watch of other nodes for each selector, a watch of Services, and a regular
+// count of all nodes.
 type cluster struct {
 	client        rest.Interface
 	rules         Rules // with defaults
@@ -35,14 +36,15 @@ type cluster struct {
 	failing  map[string]error          // feeds that fail at present
 	contact  time.Time                 // when the API server last answered
 	node     *corev1.Node              // the own node, nil if it is missing
-	missing  time.Time                 // when the own node was last found missing
+	missing  time.Time                 // when the agent last noticed that the own node is missing
 	requests []map[string]DrainRequest // by node name, one map for each selector
 	services services
 	nodes    int       // number of all nodes, -1 before the first count
-	counted  time.Time // when the request for that number was sent
+	counted  time.Time // when the agent sent the request for the number in nodes
 }
 
-// selector is the field selector and the label selector of a Signal.
+// selector has the two selectors of a Signal: fields is a field selector, labels is a label
+// selector.
 type selector struct{ fields, labels string }
 
 // Names of feeds, also in errors.
@@ -54,7 +56,7 @@ const (
 
 func (s selector) feed() string { return "nodes with " + s.fields + s.labels }
 
-// externalServices selects the Services that have node ports.
+// externalServices is a field selector for the Services that have node ports.
 const externalServices = "spec.type!=ClusterIP,spec.type!=ExternalName"
 
 // minRecount is the shortest time between two counts of the nodes.
@@ -108,8 +110,8 @@ func (c *cluster) change(update func()) {
 	c.notify()
 }
 
-// health returns a function for one feed (a watch or the count). The feed calls it with each error,
-// and with nil when the feed works again.
+// health returns the function that one feed (a watch or the count) calls with each error, and with
+// nil when the feed works again.
 func (c *cluster) health(feed string) func(error) {
 	return func(err error) {
 		c.change(func() {
@@ -123,8 +125,8 @@ func (c *cluster) health(feed string) func(error) {
 	}
 }
 
-// sink is the kubewatch.Sink of one watch. It receives the objects of the watch and passes them to
-// its functions, under the lock of the cluster.
+// sink is the kubewatch.Sink of one watch: kubewatch calls it with each object that the watch
+// receives. It calls replace, set and delete with the cluster locked.
 type sink[T any] struct {
 	c       *cluster
 	feed    string
@@ -177,7 +179,8 @@ func (c *cluster) watchNode(ctx context.Context) {
 	}, c.health(feedNode))
 }
 
-// watchSelected watches the nodes of selector i. It keeps only their drain requests.
+// watchSelected watches the nodes that selectors[i] selects, and stores their drain requests in
+// requests[i].
 func (c *cluster) watchSelected(ctx context.Context, i int) {
 	by := c.selectors[i]
 	source := kubewatch.Source[*corev1.Node]{
@@ -203,15 +206,15 @@ func (c *cluster) watchSelected(ctx context.Context, i int) {
 	}, c.health(by.feed()))
 }
 
-// dropLists removes large lists that no signal reads. The managed fields stay, which
-// nodeselect.TrimNode removes: signals read the times of requests there.
+// dropLists removes large lists that no signal reads. It keeps the managed fields, because signals
+// read the times of requests there. nodeselect.TrimNode would remove them.
 func dropLists(n *corev1.Node) (*corev1.Node, bool) {
 	n.Status.Images, n.Status.VolumesInUse, n.Status.VolumesAttached = nil, nil, nil
 	return n, true
 }
 
-// watchServices watches the Services with node ports. An API server that is too old to select
-// Services by type answers with a bad request; then it watches all Services.
+// watchServices watches the Services with node ports. An old API server cannot select Services by
+// type and answers with a bad request. Then watchServices watches all Services.
 func (c *cluster) watchServices(ctx context.Context) {
 	filtered, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -237,7 +240,7 @@ func (c *cluster) watchServices(ctx context.Context) {
 	}
 }
 
-// countNodes reads the number of nodes, in each interval and on recount.
+// countNodes reads the number of nodes from the API server, regularly and after each recount.
 func (c *cluster) countNodes(ctx context.Context) {
 	const firstRetry, longestRetry = 200 * time.Millisecond, 5 * time.Second
 	health := c.health(feedCount)
@@ -264,12 +267,12 @@ func (c *cluster) countNodes(ctx context.Context) {
 		health(nil)
 
 		sleep(ctx, minRecount, nil)
-		// The random part keeps the agents of a cluster from counting at the same moment.
+		// The random part makes the agents of a cluster count at different moments.
 		sleep(ctx, c.countInterval*3/4+rand.N(c.countInterval/2), c.countNow)
 	}
 }
 
-// sleep returns after d, when early receives a value, or when ctx ends.
+// sleep waits for d. It returns earlier if ctx ends or early receives a value.
 func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -306,8 +309,8 @@ func (c *cluster) snapshot() snapshot {
 	return s
 }
 
-// firstError returns the error of the first feed (watch or count) that fails, in a fixed order. So
-// the error stays the same if other feeds begin to fail.
+// firstError returns the error of a feed that fails, or nil. If several feeds fail, the first one
+// in a fixed order counts. So the result does not change each time that another feed fails.
 func (c *cluster) firstError() error {
 	feeds := []string{feedNode}
 	for _, by := range c.selectors {
@@ -321,16 +324,16 @@ func (c *cluster) firstError() error {
 	return nil
 }
 
-// services holds the Services of a cluster. Often thousands of Services have node ports, which
-// cannot be agent ports at the same time, and only few have annotations. A corev1.Service with one
-// port takes 680 bytes and a nodePorts takes 34, so for 5,000 Services the agent needs 3 MB less of
-// about 33 MB.
+// services holds the Services of a cluster. Usually only few of them have annotations. Often
+// thousands of other Services have node ports; the agent must know these ports, because no agent
+// port may use them. A corev1.Service with one port takes 680 bytes, and its nodePorts takes 34. So
+// for 5,000 Services without annotations, nodePorts saves 3 MB of the agent's 33 MB.
 type services struct {
 	annotated map[types.NamespacedName]*corev1.Service
 	others    map[types.NamespacedName]nodePorts
 }
 
-// nodePorts are the ports of a Service on nodes.
+// nodePorts are the ports that a Service occupies on each node.
 type nodePorts struct {
 	ports  []uint16
 	health uint16 // the health check node port, 0 for none
@@ -344,7 +347,8 @@ func (s *services) replace(list []*corev1.Service) {
 	}
 }
 
-// set adds or replaces a Service that Annotations.TrimService has trimmed.
+// set adds or replaces a Service. The caller has trimmed it with Annotations.TrimService, so a
+// Service without headgate's annotations has no annotations.
 func (s *services) set(svc *corev1.Service) {
 	key := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
 	s.delete(key)
@@ -369,8 +373,8 @@ func (s *services) delete(key types.NamespacedName) {
 	delete(s.others, key)
 }
 
-// objects returns the annotated Services, and each other Service with a node port that is the agent
-// port of an annotated one.
+// objects returns all annotated Services. It also returns each other Service with a node port that
+// an annotated Service wants as its agent port.
 func (s *services) objects(a nodeselect.Annotations) nodeselect.Objects {
 	list := make([]*corev1.Service, 0, len(s.annotated))
 	agentPorts := map[uint16]bool{}

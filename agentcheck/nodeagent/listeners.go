@@ -16,17 +16,18 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// Listeners answers agent checks on the ports of the latest [State]. The zero value listens on all
-// addresses. Do not change the fields after the first Update. The methods may be called from
-// several goroutines.
+// Listeners opens one port for each Answer of the latest [State], and answers agent checks on these
+// ports. The zero value listens on all addresses. Do not change the fields after the first Update.
+// The methods may be called from several goroutines at the same time.
 type Listeners struct {
-	// Host is the address to listen on: an IP address, a name, or "" for all.
+	// Host is the address on which all ports listen: an IP address, a name, or "" for all
+	// addresses.
 	Host string
 	// Listen opens a port. Nil means net.Listen.
 	Listen func(network, address string) (net.Listener, error)
-	// Finished, if not nil, receives every check after its end, for metrics. service is the Service
-	// of the port, as "namespace/name", or "" for the node. It is called from several goroutines at
-	// the same time.
+	// Finished, if not nil, is called after each check, for example to count it. service is the
+	// Service of the port as "namespace/name", or "" for the port of the node. The calls come from
+	// several goroutines at the same time.
 	Finished func(service string, x agentcheck.Exchange)
 	// Logger, if not nil, gets a line for each port that is opened or closed, and the lines of
 	// agentcheck.Server.
@@ -35,25 +36,26 @@ type Listeners struct {
 	mu     sync.Mutex
 	closed bool
 	ports  map[uint16]*port
-	// serving counts the goroutines of serve, also those whose port is closed already.
+	// serving counts the goroutines that run serve. A closed port can still have one.
 	serving sync.WaitGroup
 }
 
-// port is one open port. The answer changes while the server runs.
+// port is one open port. Update can change its answer while its server runs.
 type port struct {
 	answer   atomic.Pointer[Answer]
 	server   *agentcheck.Server
 	listener net.Listener
 }
 
-// ErrClosed is the error of Update after Shutdown or Close.
+// ErrClosed is the error of Update after a call of Shutdown or Close.
 var ErrClosed = errors.New("agentcheck/nodeagent: listeners are closed")
 
-// Update makes the ports answer as s says. It closes ports that s does not have, opens new ones,
-// and changes the answers of the others without a gap.
+// Update changes the ports to match s. It opens the ports that are new in s, closes the ports that
+// are missing from s, and changes the answers of the remaining ports without closing them.
 //
-// The error joins the errors of all ports that could not be opened; each names its Service. All
-// other ports answer. The next Update tries again.
+// If ports cannot be opened, the error joins one error for each of them, with the name of the
+// Service. The other ports answer nevertheless. The next Update tries again to open the missing
+// ports.
 func (l *Listeners) Update(s State) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,7 +102,7 @@ func (l *Listeners) Serves(number uint16) bool {
 	return l.ports[number] != nil
 }
 
-// open opens the port of an answer. The caller holds l.mu.
+// open opens the port for an answer. The caller holds l.mu.
 func (l *Listeners) open(answer Answer) error {
 	listen := l.Listen
 	if listen == nil {
@@ -142,16 +144,16 @@ func (p *port) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply
 	return p.answer.Load().Reply
 }
 
-// close closes the port without waiting for its checks. Before serve has begun, the server does not
-// have the listener yet. So close also closes the listener, and the port is free when it returns.
+// close closes the port and does not wait for its checks. It closes the server and the listener,
+// because the server does not know the listener before serve runs. So the port is free when close
+// returns.
 func (p *port) close() {
 	_ = p.server.Close()
 	_ = p.listener.Close()
 }
 
-// Shutdown closes all ports and waits for the running checks. When ctx ends, it cuts off the
-// remaining checks and returns the error of ctx. All goroutines of l have ended when Shutdown or
-// Close returns.
+// Shutdown closes all ports and waits for the running checks. If ctx ends before, Shutdown aborts
+// these checks and returns the error of ctx. When Shutdown returns, all goroutines of l have ended.
 func (l *Listeners) Shutdown(ctx context.Context) error {
 	var cut atomic.Bool
 	var stopping sync.WaitGroup
@@ -171,7 +173,8 @@ func (l *Listeners) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Close closes all ports and cuts off the running checks.
+// Close closes all ports and aborts the running checks. When Close returns, all goroutines of l
+// have ended.
 func (l *Listeners) Close() {
 	for _, p := range l.takePorts() {
 		p.close()
@@ -179,8 +182,9 @@ func (l *Listeners) Close() {
 	l.serving.Wait()
 }
 
-// takePorts makes later Updates fail, and returns the open ports. The caller waits for their checks
-// without l.mu, because Finished may call methods of l.
+// takePorts makes later Updates fail, and returns the ports that are open. The caller closes them
+// and waits for their checks. During this wait it must not hold l.mu, because Finished may call
+// methods of l.
 func (l *Listeners) takePorts() []*port {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -19,27 +19,28 @@ import (
 type DrainRequest struct {
 	// Reason is a short text for the operator, such as "cordoned".
 	Reason string
-	// Since is the time of the request. Zero means that the time is unknown.
+	// Since is the time of the request. The zero time means unknown.
 	Since time.Time
-	// Uncounted means that the node has no share of the cluster's load, such as a control plane.
-	// The node does not count towards Rules.MaxDrain, and its drain never waits.
+	// Uncounted is true for a node that gets none of the cluster's traffic, such as a control
+	// plane. The node does not count for Rules.MaxDrain, and its drain never waits for other nodes.
 	Uncounted bool
 }
 
 // Signal finds drain requests in Node objects.
 type Signal struct {
-	// Request returns the request that a node carries, and false if the node carries none. It must
-	// be a pure function and must not change the node. A [Watcher] passes nodes whose lists of
-	// images and volumes are empty.
+	// Request returns the drain request that a node contains, and false if it contains none. It
+	// must be a pure function and must not change the node. In the nodes from a [Watcher], the
+	// lists of images and volumes are empty.
 	Request func(node *corev1.Node) (DrainRequest, bool)
-	// Fields and Labels are a field selector and a label selector. A [Watcher] sees another node
-	// only if one of its signals selects the node; then it applies all signals to the node. If both
-	// are "", the signal selects no other nodes.
+	// Fields and Labels are a field selector and a label selector for nodes; "" is no selector. A
+	// [Watcher] asks the API server for the nodes that match both. It applies all its signals to
+	// each node that matches the selectors of at least one signal. It knows no other nodes, except
+	// its own. If Fields and Labels are both "", the signal adds no nodes.
 	Fields, Labels string
 }
 
-// DefaultSignals returns Cordoned, Deleted, Annotated(a), Excluded, and Tainted with the taints of
-// autoscalers that are about to remove a node.
+// DefaultSignals returns Cordoned, Deleted, Annotated(a), Excluded and Tainted. This Tainted has
+// the taints that autoscalers set on a node that they are about to remove.
 func DefaultSignals(a nodeselect.Annotations) []Signal {
 	return []Signal{
 		Cordoned(),
@@ -59,8 +60,9 @@ func Cordoned() Signal {
 				return DrainRequest{}, false
 			}
 			since := managedSince(node, "f:spec", "f:unschedulable")
-			// The node controller adds this taint about a second after the cordon. The time of the
-			// taint stays the same if the manager of the cordon later writes other fields.
+			// The time of the cordon is best known from this taint: the node controller adds it
+			// about a second after the cordon. Unlike a time in the managed fields, it does not
+			// change when the manager of the cordon writes other fields later.
 			for _, t := range node.Spec.Taints {
 				if t.Key == corev1.TaintNodeUnschedulable && t.TimeAdded != nil {
 					since = earliest(since, t.TimeAdded.Time)
@@ -81,9 +83,9 @@ func Deleted() Signal {
 	}}
 }
 
-// Annotated drains a node with the annotation headgate.dev/drain: "true", or with the prefix of a
-// instead of headgate.dev. Any other value drains nothing. If the value is not a boolean,
-// State.Problems names it.
+// Annotated drains a node with the annotation headgate.dev/drain: "true". If a has another prefix,
+// that prefix replaces headgate.dev. Other values drain nothing, and State.Problems reports a value
+// that is not a boolean.
 func Annotated(a nodeselect.Annotations) Signal {
 	return Signal{Request: func(node *corev1.Node) (DrainRequest, bool) {
 		if drain, _ := a.Drain(node); !drain {
@@ -94,7 +96,8 @@ func Annotated(a nodeselect.Annotations) Signal {
 	}}
 }
 
-// Labelled drains a node with the label, unless strconv.ParseBool reads the label's value as false.
+// Labelled drains a node that has the label key with any value, except values such as "false" or
+// "0" that strconv.ParseBool reads as false.
 func Labelled(key string) Signal {
 	return Signal{Labels: key, Request: func(node *corev1.Node) (DrainRequest, bool) {
 		value, ok := node.Labels[key]
@@ -111,8 +114,8 @@ func Labelled(key string) Signal {
 	}}
 }
 
-// Excluded drains a node with the label nodeselect.ExcludeLabel, as Labelled does. Its requests are
-// Uncounted, because kubeadm puts this label on control planes.
+// Excluded drains a node with the label nodeselect.ExcludeLabel, with the values of Labelled.
+// kubeadm puts this label on control planes. Therefore the requests are Uncounted.
 func Excluded() Signal {
 	s := Labelled(nodeselect.ExcludeLabel)
 	labelled := s.Request
@@ -155,7 +158,8 @@ func requestsOf(node *corev1.Node, signals []Signal) []DrainRequest {
 	return requests
 }
 
-// merge combines the requests for one node into one. It returns false if there are no requests.
+// merge combines several requests for one node into one request. ok is false if there are no
+// requests.
 func merge(requests []DrainRequest) (DrainRequest, bool) {
 	var all DrainRequest
 	reasons := make([]string, 0, len(requests))
@@ -168,13 +172,13 @@ func merge(requests []DrainRequest) (DrainRequest, bool) {
 	return all, len(requests) > 0
 }
 
-// managedSince returns the time of the earliest write by a manager of a field, from
-// metadata.managedFields. The path uses the names of fieldsV1, such as "f:spec",
-// "f:unschedulable". The result is zero if the field has no manager, as in objects that kubectl
-// printed without managed fields.
+// managedSince returns when a field of the node was written, according to metadata.managedFields.
+// If several managers have the field, the earliest time counts. The path uses the names of
+// fieldsV1, such as "f:spec", "f:unschedulable". The result is zero if no manager has the field,
+// for example because kubectl printed the object without managed fields.
 //
-// Kubernetes keeps one time for all fields of a manager. If the manager has written another field
-// later, the result is later than the write of this field.
+// The result can be too late: Kubernetes keeps only one time for all fields of a manager, and this
+// time advances when the manager writes another field.
 func managedSince(node *corev1.Node, path ...string) time.Time {
 	var since time.Time
 	last := []byte(path[len(path)-1])
@@ -191,7 +195,7 @@ func managedSince(node *corev1.Node, path ...string) time.Time {
 	return since
 }
 
-// containsField reports whether a fieldsV1 document has the field at the path.
+// containsField reports whether a fieldsV1 document contains the field at the path.
 func containsField(fields []byte, path []string) bool {
 	var set map[string]json.RawMessage
 	for _, key := range path {
@@ -207,7 +211,8 @@ func containsField(fields []byte, path []string) bool {
 	return true
 }
 
-// earliest returns the earlier of two times. Zero means unknown: the other time is then returned.
+// earliest returns the earlier of two times. A zero time means unknown; then the result is the
+// other time.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

@@ -15,9 +15,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Tracker computes the answers of one node's agent from a cluster that changes over time. It
-// remembers the candidates for a drain and the last weights. It has no clock of its own. Only one
-// goroutine at a time may use a Tracker.
+// Tracker computes the answers for one node while its cluster changes. It remembers which nodes
+// drain or wait to drain, and the last weight of each Service. It has no clock: each call of State
+// passes the time. Only one goroutine at a time may use a Tracker.
 type Tracker struct {
 	Rules Rules // must not change after the first State
 
@@ -27,9 +27,9 @@ type Tracker struct {
 	next       time.Time
 }
 
-// State returns the answers at the time now, if the cluster has these objects. own are drain
-// requests for the node that no object shows, such as a command or a file on the node. It returns
-// the same error as [Rules.State].
+// State returns the answers at the time now. objects are the present objects of the cluster. own
+// are drain requests for the node that do not come from an object, such as a command or a file on
+// the node. The errors are those of [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own
@@ -40,11 +40,11 @@ func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainR
 	return s, nil
 }
 
-// Next returns the time at which State changes although the cluster does not: the end of a
-// hold-down or of a delayed weight. It is zero if there is no such time.
+// Next returns when State will change next even if the cluster does not change: the end of a
+// hold-down, or of the delay of a weight that falls to 0. The zero time means never.
 func (t *Tracker) Next() time.Time { return t.next }
 
-// snapshot is the cluster as one agent sees it at one moment.
+// snapshot is what one agent knows about its cluster at one moment.
 type snapshot struct {
 	complete bool                 // everything has been listed once; otherwise the snapshot is empty
 	err      error                // why the snapshot is incomplete or may be out of date
@@ -52,14 +52,14 @@ type snapshot struct {
 	problems []nodeselect.Problem // of the objects
 
 	node     *corev1.Node            // the agent's own node, nil if it is missing
-	own      []DrainRequest          // for the own node, not from objects
+	own      []DrainRequest          // requests for the own node from outside of the cluster
 	requests map[string]DrainRequest // of the other nodes, by name
 	nodes    int                     // number of all nodes; negative if it is unknown
-	counted  bool                    // nodes was counted after the own node went missing
+	counted  bool                    // the number in nodes is from after the own node went missing
 	objects  nodeselect.Objects      // the Services, and the nodes if the source has all of them
 }
 
-// snapshot returns the cluster as an agent sees it that reads all objects.
+// snapshot returns the snapshot of an agent that has all objects of the cluster.
 func (r Rules) snapshot(objects nodeselect.Objects) snapshot {
 	signals := r.withDefaults().Signals
 	s := snapshot{complete: true, requests: map[string]DrainRequest{}, nodes: len(objects.Nodes), counted: true, objects: objects}
@@ -117,9 +117,10 @@ func (t *Tracker) state(now time.Time, snap snapshot) State {
 	return s
 }
 
-// serviceReply returns the answer for a Service without regard to the node: its weight, 100% if it
-// has no annotation, and drain if it is annotated. An annotation with an invalid value becomes a
-// problem and has no effect, so that a typing error does not take the Service down.
+// serviceReply returns the answer for a Service as if its node took traffic. The answer has the
+// annotated weight, or 100% without that annotation, and drains the Service if its annotation says
+// so. An annotation with an invalid value only adds a problem, so that a typing error does not take
+// the Service down.
 func (s *State) serviceReply(service *corev1.Service, a nodeselect.Annotations) agentcheck.Reply {
 	weight, err := a.WeightPercent(service)
 	s.addProblem(err)
@@ -132,7 +133,7 @@ func (s *State) serviceReply(service *corev1.Service, a nodeselect.Annotations) 
 	return reply
 }
 
-// addProblem adds the error of an annotation to the problems. It ignores nil.
+// addProblem appends the problem of an annotation to s.Problems. If err is nil, it does nothing.
 func (s *State) addProblem(err error) {
 	var p nodeselect.Problem
 	if errors.As(err, &p) {
@@ -140,17 +141,17 @@ func (s *State) addProblem(err error) {
 	}
 }
 
-// lastWeight is the last weight above 0 in the answers for a Service. It is zero if there was no
-// such weight, or if the answer has become 0 after the delay.
+// lastWeight is the last weight above 0 that the agent answered for a Service. It is zero if there
+// was no such weight, or if the delay of a weight that fell to 0 is over.
 type lastWeight struct {
 	weight agentcheck.Weight
-	until  time.Time // when the weight becomes 0; zero unless the annotation has fallen to 0
+	until  time.Time // when the answer becomes 0; the zero time if the annotated weight is above 0
 }
 
 func (l lastWeight) fallen() bool { return !l.until.IsZero() }
 
-// next returns the last weight after the annotation has become annotated. If that is 0, the weight
-// before stays in force for the delay.
+// next returns the lastWeight at the time now, if the Service now has the weight annotated. If
+// annotated is 0, the last weight above 0 stays in force for delay.
 func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now time.Time) lastWeight {
 	if percent, _ := annotated.Percent(); percent > 0 {
 		return lastWeight{weight: annotated}
@@ -164,8 +165,8 @@ func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now t
 	return l
 }
 
-// updateDrain updates the candidates and returns the status of the node's drain. waits says why a
-// requested drain is not in effect.
+// updateDrain updates t.candidates, and returns the status of the node's drain. If the drain is
+// requested but not effective, waits says why.
 func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d DrainStatus, waits string) {
 	requests := maps.Clone(snap.requests)
 	if requests == nil {
@@ -186,8 +187,8 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 
 	d.Total = countNodes(snap, requests, rules.Node)
 	if d.Total == 0 && snap.nodes > 0 {
-		// If all nodes are excluded from load balancers, package nodeselect uses all of them. So
-		// all of them count.
+		// Usually uncounted nodes are excluded from load balancers. If all nodes are excluded,
+		// package nodeselect ignores the exclusion and uses all nodes. So count all nodes.
 		for name, request := range requests {
 			request.Uncounted = name == rules.Node && snap.node == nil
 			requests[name] = request
@@ -229,9 +230,9 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 	return d, fmt.Sprintf("%d of %d nodes %s, no more than %d may (%s)", d.Draining, d.Total, verb, d.Limit, percent(rules.MaxDrain))
 }
 
-// countNodes returns the number of nodes that share the cluster's load. snap.nodes may be out of
-// date or unknown, so the result is at least the number of counted nodes that the agent sees. A
-// result that is too low makes drains wait; it does not let too many nodes drain.
+// countNodes returns the number of nodes that share the cluster's traffic. snap.nodes may be out of
+// date or unknown, so the result is at least the number of counted nodes that the agent sees. If
+// the result is too low, drains only wait longer.
 func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int {
 	uncounted, seen := 0, 0
 	for name, request := range requests {
@@ -248,7 +249,7 @@ func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int
 	return max(snap.nodes-uncounted, seen)
 }
 
-// errNoNode returns ErrNoNode with the names or the number of the nodes that exist.
+// errNoNode returns an ErrNoNode that says which nodes, or how many, exist in place of node.
 func (s snapshot) errNoNode(node string) error {
 	const most = 10
 	others := fmt.Sprintf("the cluster has %d others", s.nodes)

@@ -18,29 +18,29 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Watcher keeps the State of one node's agent up to date with a live cluster. Set its fields, then
-// call Run once.
+// Watcher follows a live cluster, and computes a new State of one node's agent after each change.
+// Set its fields, then call Run once.
 //
-// The load on the API server does not grow with the number of nodes. The Watcher watches its own
-// node and the nodes that the Signals select, and it regularly reads the number of all nodes. It
-// watches the Services of the types NodePort and LoadBalancer, and keeps only the port numbers of a
-// Service without annotations. It needs the verbs list and watch on nodes and services.
+// A Watcher watches its own node, the nodes that the Signals select, and the Services of the types
+// NodePort and LoadBalancer. It regularly reads the number of all nodes. So the load on the API
+// server does not grow with the number of nodes. For a Service without annotations, the Watcher
+// stores only the port numbers. It needs the verbs list and watch on nodes and services.
 type Watcher struct {
 	Rules Rules
 	// Config describes how to reach the API server.
 	Config *rest.Config
-	// Objects, if not nil, replaces the API server. It calls changed, from one goroutine, with all
-	// objects after each change, and returns when ctx ends. manifest.WatchDir with a directory is
-	// such a function. State.Problems begins with the problems that Objects reports.
+	// Objects, if not nil, replaces the API server. This function calls changed with all objects of
+	// the cluster, at first and after each change, always from the same goroutine. It returns when
+	// ctx ends. For example, manifest.WatchDir with a directory is such a function. State.Problems
+	// begins with the problems that it passes to changed.
 	Objects func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
-	// Files are paths on the node. While one of the files exists, a drain of the node is requested.
-	// The Watcher notices a change within about a second.
+	// Files are paths on the node. A file at one of them requests a drain of the node as long as it
+	// exists. The Watcher notices a change within about a second.
 	Files []string
-	// CountInterval is the interval at which the Watcher counts the nodes, at least 1 s. 0 means a
-	// minute.
+	// CountInterval is the time between two counts of the nodes, at least 1 s. 0 means 1 min.
 	CountInterval time.Duration
-	// Logger, if not nil, gets a line when the state of a file of Files cannot be read. Other
-	// errors are in State.Err.
+	// Logger, if not nil, gets a line if the Watcher cannot find out whether a file of Files
+	// exists. Other errors are in State.Err.
 	Logger *slog.Logger
 
 	once    sync.Once
@@ -52,18 +52,18 @@ type Watcher struct {
 	files    []drainFile
 }
 
-// settleTime is the delay from a change to the next State: thousands of changes in a row must not
-// cause thousands of States.
+// settleTime is the delay from a change to the next State. The changes during this time cause one
+// State together, so thousands of changes in a row do not cause thousands of States.
 const settleTime = 50 * time.Millisecond
 
-// source is the cluster of a Watcher: an API server or the objects of a function.
+// source is where a Watcher reads its cluster: an API server, or the function Watcher.Objects.
 type source interface {
-	// run follows the cluster until ctx ends, and calls notify after each change. All its
-	// goroutines have ended when it returns.
+	// run follows the cluster until ctx ends, and calls notify after each change. When run returns,
+	// all its goroutines have ended.
 	run(ctx context.Context, notify func()) error
-	// snapshot returns the present state of the cluster.
+	// snapshot returns what the source knows about the cluster now.
 	snapshot() snapshot
-	// recount makes the source read the number of nodes soon.
+	// recount makes the source count the nodes soon.
 	recount()
 }
 
@@ -72,9 +72,9 @@ func (w *Watcher) notify() {
 	w.changes.Notify()
 }
 
-// SetRequests sets the drain requests that come from outside of the cluster and of Files, such as a
-// command of the operator. It replaces the requests of the previous call; without arguments it
-// removes them. It may be called at any time, from any goroutine.
+// SetRequests sets drain requests that neither an object of the cluster nor a file of Files
+// contains, such as a command of the operator. They replace the requests of the previous call; a
+// call without arguments removes them. SetRequests may be called at any time, from any goroutine.
 func (w *Watcher) SetRequests(requests ...DrainRequest) {
 	w.mu.Lock()
 	w.requests = slices.Clone(requests)
@@ -82,8 +82,9 @@ func (w *Watcher) SetRequests(requests ...DrainRequest) {
 	w.notify()
 }
 
-// LastContact returns when the API server last answered, the zero time if never. On a quiet cluster
-// it advances once in each CountInterval. It may be called from any goroutine.
+// LastContact returns when the API server last answered. The zero time means never. Even if nothing
+// changes in the cluster, the time advances about once in each CountInterval. LastContact may be
+// called from any goroutine.
 func (w *Watcher) LastContact() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -91,13 +92,15 @@ func (w *Watcher) LastContact() time.Time {
 }
 
 // Run follows the cluster until ctx ends, and returns the error of ctx. It calls changed with each
-// State that differs from the last one, one at a time. The first call comes when the whole cluster
-// has been listed. All goroutines of Run have ended when it returns.
+// State that differs from the previous State. The calls do not overlap. The first call comes after
+// the Watcher has listed the whole cluster. When Run returns, all its goroutines have ended.
 //
-// While the API server does not answer or refuses, the last State stays in force, with Err set.
-// Drains continue and hold-downs end as usual. If the API server does not answer from the start,
-// the State has no Answers. Run returns ErrNoNode if the cluster does not have the node at the
-// start. A node that is deleted later drains, unless most other nodes are missing too.
+// While requests to the API server fail, the last State stays in force, with Err set. Drains
+// continue, and hold-downs end at their time. If the requests have failed from the start, the State
+// has no Answers.
+//
+// If the cluster does not have the node at the start, Run returns ErrNoNode. If the node is deleted
+// later, it drains, unless too many other nodes are missing too.
 func (w *Watcher) Run(ctx context.Context, changed func(State)) error {
 	src, err := w.newSource()
 	if err != nil {
@@ -141,7 +144,8 @@ func (w *Watcher) newSource() (source, error) {
 	return newCluster(w.Config, w.Rules, w.CountInterval)
 }
 
-// follow calls changed with new States until ctx ends. It returns an error only for a missing node.
+// follow calls changed with new States until ctx ends. It returns an error only if the node does
+// not exist at the start.
 func (w *Watcher) follow(ctx context.Context, src source, changed func(State)) error {
 	tracker := Tracker{Rules: w.Rules}
 	next := time.NewTimer(time.Hour) // until the tracker's next time
@@ -196,7 +200,7 @@ func (s State) equal(o State) bool {
 		fmt.Sprint(s.Err) == fmt.Sprint(o.Err)
 }
 
-// ownRequests returns the drain requests for the node that no object shows.
+// ownRequests returns the drain requests from SetRequests and from files.
 func (w *Watcher) ownRequests() []DrainRequest {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -216,8 +220,8 @@ type drainFile struct {
 	err     string // of the last stat, "" if it succeeded
 }
 
-// readFiles updates the state of the files. If stat fails for another reason than a missing file,
-// the last state stays, and readFiles returns the error.
+// readFiles updates w.files. If stat fails for a path, and not because the file is missing, the
+// last state of this file stays, and readFiles returns the error.
 func (w *Watcher) readFiles() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -250,7 +254,7 @@ func (w *Watcher) readFiles() error {
 	return errors.Join(errs...)
 }
 
-// objectsSource is the source of Watcher.Objects: a function that reports all objects at once.
+// objectsSource is a source that gets its objects from the function Watcher.Objects.
 type objectsSource struct {
 	rules  Rules
 	follow func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
