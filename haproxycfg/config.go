@@ -85,7 +85,8 @@ type Defaults struct {
 	// HTTPRequest is the longest time in which a client sends a whole request head; 0 means 10s.
 	HTTPRequest time.Duration
 	// KeepAlive is the longest time that a client's connection waits for the next request; 0
-	// means 60s.
+	// means 60s. A reload does not shorten it: the replaced process answers one more request on
+	// each idle connection, with "Connection: close".
 	KeepAlive time.Duration
 	// Retries is the number of further attempts of a request, each on another server if there
 	// is one; 0 means 3, a negative number means none.

@@ -33,6 +33,7 @@ func ExampleConfig_WriteTo() {
 	//
 	// defaults
 	//     mode http
+	//     option idle-close-on-response
 	//     timeout client 60s
 	//     timeout client-fin 30s
 	//     timeout http-request 10s

@@ -113,7 +113,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&e.Global.Group, "group", "", "`name` of the group that HAProxy runs as")
 	fs.StringVar(&f.log, "log", "", "`address` that HAProxy logs to: stdout, an IP address with or without a port, or the path of a syslog socket")
 	fs.IntVar(&e.Global.Descriptors, "descriptors", 0, "`number` of file descriptors that HAProxy may have; it limits the number of connections")
-	fs.DurationVar(&e.Global.HardStopAfter, "hard-stop-after", 0, "`time` that a replaced HAProxy process may wait for its connections; 0 means for ever")
+	fs.DurationVar(&e.Global.HardStopAfter, "hard-stop-after", 24*time.Hour, "`time` that a replaced HAProxy process may wait for its connections; 0 means for ever")
 	fs.DurationVar(&e.Global.Grace, "grace", 0, "`time` for which a stopping HAProxy process still accepts connections (HAProxy 2.5 or later)")
 
 	fs.IntVar(&s.builder.Terminators, "terminators", 1, "`number` of machines with this configuration; only the budget of checks in report.json depends on it")
