@@ -21,12 +21,12 @@ func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn
 	}
-	return max(0, (c.Global.Descriptors-c.reservedDescriptors())/2)
+	return max(0, (c.Global.Descriptors-c.ReservedDescriptors())/2)
 }
 
-// reservedDescriptors returns how many descriptors HAProxy needs for everything except client
+// ReservedDescriptors returns how many descriptors HAProxy needs for everything except client
 // connections.
-func (c *Config) reservedDescriptors() int {
+func (c *Config) ReservedDescriptors() int {
 	n := descriptorSlack
 	for i := range c.Frontends {
 		n += len(c.Frontends[i].Binds)

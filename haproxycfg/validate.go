@@ -172,7 +172,7 @@ func (v *validator) global(c *Config) {
 	v.number("Descriptors", g.Descriptors, 0, math.MaxInt32)
 	v.number("Threads", g.Threads, 0, 4096)
 	if g.MaxConn == 0 && g.Descriptors > 0 && c.MaxConn() == 0 {
-		v.addf("%d descriptors leave none for connections: checks, agents and listeners need %d", g.Descriptors, c.reservedDescriptors())
+		v.addf("%d descriptors leave none for connections: checks, agents and listeners need %d", g.Descriptors, c.ReservedDescriptors())
 	}
 	v.word("User", g.User)
 	v.word("Group", g.Group)

@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -159,4 +162,142 @@ func TestMaxChangeMisdirectedServers(t *testing.T) {
 
 func service(name string, port int) string {
 	return fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: ns, name: %s}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}", name, port)
+}
+
+// TestFileLimits: the routes of one file cannot use up what all files share. The other file loses
+// nothing, and routes in force stay.
+func TestFileLimits(t *testing.T) {
+	const shop = "routes:\n- {host: shop.example.com, backends: [{cluster: eu-1, namespace: ns, service: s01, port: http}]}\n"
+	tenant := func(n int, fields string) string {
+		var b strings.Builder
+		b.WriteString("routes:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "- {host: t.example.com, path: /%d, backends: [{cluster: eu-1, namespace: ns, service: s%02d, port: http}]%s}\n", i, 1+i%24, strings.ReplaceAll(fields, "I", fmt.Sprint(i)))
+		}
+		return b.String()
+	}
+	agents := strings.ReplaceAll(manyServices(24), "namespace: ns,", `namespace: ns, annotations: {headgate.dev/agent-port: "9801"},`)
+	for i := 1; i <= 24; i++ { // each service needs a port of its own
+		agents = strings.Replace(agents, `"9801"`, fmt.Sprintf(`"%d"`, 9900+i), 1)
+	}
+	for _, c := range []struct {
+		name, manifests, first, then string
+		args                         []string
+		kept                         int // paths of the tenant
+		want                         string
+	}{
+		{"routes", manyServices(24), tenant(5, ""), tenant(9, ""), []string{"-max-routes", "7"}, 7, "routes: t.example.com/7 is left out: with it, its file would have more than 7 routes"},
+		{"servers", manyServices(24), tenant(5, ""), tenant(9, ""), []string{"-max-servers", "20"}, 6, "backends: t.example.com/6 is left out: with it, its file would have more than 20 servers"},
+		{"checks", manyServices(24), tenant(5, ", check: {path: /I, interval: 1s}"), tenant(9, ", check: {path: /I, interval: 1s}"), []string{"-max-checks", "30"}, 6, "check: t.example.com/6 is left out: with it, its file would have more than 30 checks a second"},
+		{"agent ports", agents, tenant(5, ""), tenant(9, ""), []string{"-max-agent-ports", "8"}, 8, "backends: t.example.com/8 is left out: with it, its file would have more than 8 agent ports"},
+		{"a limit below what is in force", manyServices(24), tenant(5, ""), tenant(9, ""), []string{"-max-routes", "3"}, 5, "routes: t.example.com/5 is left out: with it, its file would have more than 3 routes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("eu-1/objects.yaml", c.manifests)
+			w.write("routes.yaml", c.first)
+			w.write("shop.yaml", shop)
+			code, _, stderr := w.run("-once", "-routes", w.path("shop.yaml"))
+			require.Equal(t, cli.ExitOK, code, stderr)
+			require.Empty(t, stderr)
+			w.write("routes.yaml", c.then)
+			// A restart without a report makes no difference.
+			require.NoError(t, os.Remove(w.path("out/report.json")))
+			code, _, stderr = w.run(append(c.args, "-once", "-routes", w.path("shop.yaml"))...)
+			require.Equal(t, cli.ExitOK, code, stderr)
+			require.Contains(t, stderr, c.want)
+			require.Regexp(t, `routes\.yaml:\d+: `, stderr)
+			require.Equal(t, c.kept, w.paths("t.example.com"))
+			require.Equal(t, 1, w.paths("shop.example.com"))
+		})
+	}
+	t.Run("routes that were declared before their service", func(t *testing.T) {
+		w := newWorld(t)
+		w.write("eu-1/objects.yaml", manyServices(0))
+		w.write("routes.yaml", tenant(9, ""))
+		args := []string{"-once", "-max-servers", "20"}
+		code, _, stderr := w.run(args...)
+		require.Equal(t, cli.ExitOK, code, stderr)
+		require.Equal(t, 9, w.paths("t.example.com"))
+		w.write("eu-1/objects.yaml", manyServices(24))
+		_, _, stderr = w.run(append(args, "-force")...)
+		require.Contains(t, stderr, "its file would have more than 20 servers")
+		require.Equal(t, 6, w.paths("t.example.com"))
+	})
+	t.Run("a share with several files only", func(t *testing.T) {
+		w := newWorld(t)
+		w.write("eu-1/objects.yaml", manyServices(24))
+		// 0.5% of the edge is 100 checks a second.
+		w.write("routes.yaml", tenant(40, ", check: {path: /I, interval: 1s}"))
+		w.write("shop.yaml", shop)
+		code, _, stderr := w.run("-once", "-file-share", "0.5%", "-routes", w.path("shop.yaml"))
+		require.Equal(t, cli.ExitOK, code, stderr)
+		require.Contains(t, stderr, "its file would have more than 100 checks a second")
+		require.Equal(t, 22, w.paths("t.example.com")) // 3 health checks and 1.5 agent checks a second each
+		require.Equal(t, 1, w.paths("shop.example.com"))
+		code, _, stderr = w.run("-once", "-file-share", "0.5%", "-force")
+		require.Equal(t, cli.ExitOK, code, stderr)
+		require.Equal(t, 40, w.paths("t.example.com"))
+	})
+	t.Run("routes of one file do not count for another", func(t *testing.T) {
+		w := newWorld(t)
+		w.write("eu-1/objects.yaml", manyServices(24))
+		w.write("routes.yaml", "x-b: &b [{cluster: eu-1, namespace: ns, service: s01, port: http}]\nroutes:\n")
+		var b strings.Builder
+		for i := range 100_001 {
+			fmt.Fprintf(&b, "- {host: t.example.com, path: /%d, backends: *b}\n", i)
+		}
+		w.write("routes.yaml", w.read("routes.yaml")+b.String())
+		w.write("shop.yaml", shop)
+		code, _, stderr := w.run("-once", "-routes", w.path("shop.yaml"))
+		require.Equal(t, cli.ExitOK, code, stderr)
+		require.Contains(t, stderr, "routes.yaml:100003: routes[100000]: there are more than 100000 routes")
+		require.Equal(t, 1, w.paths("shop.example.com"))
+	})
+}
+
+// paths counts the paths of a host in the maps in force.
+func (w *world) paths(host string) int {
+	w.t.Helper()
+	inForce := 0
+	names := regexp.MustCompile(`maps/(exact|prefix)-[0-9a-f]+\.map`).FindAllString(w.read("out/haproxy.cfg"), -1)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		inForce += strings.Count("\n"+w.read("out/"+name), "\n"+host+"/")
+	}
+	return inForce
+}
+
+// TestMaxConnFloor: no declaration takes more than half of the descriptors.
+func TestMaxConnFloor(t *testing.T) {
+	for _, nodeHealth := range []string{"agent", "agent+kube-proxy", "kube-proxy"} {
+		t.Run(nodeHealth, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("eu-1/objects.yaml", manyServices(1))
+			var b strings.Builder
+			for i := range 3000 {
+				fmt.Fprintf(&b, "- {host: t%d.example.com, backends: [{cluster: eu-1, namespace: ns, service: s01, port: http}], check: {path: /%d, interval: 1h}}\n", i, i)
+			}
+			w.write("routes.yaml", "routes:\n"+b.String())
+			code, _, stderr := w.run("-once", "-descriptors", "16384", "-node-health", nodeHealth, "-agent-inter", "1h")
+			require.Equal(t, cli.ExitOK, code, stderr)
+			require.Contains(t, stderr, "the edge would have more than")
+			found := regexp.MustCompile(`(?m)^ *maxconn (\d+)$`).FindStringSubmatch(w.read("out/haproxy.cfg"))
+			require.NotNil(t, found)
+			maxconn, err := strconv.Atoi(found[1])
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, maxconn, 4096)
+			require.Less(t, maxconn, 4096+20, "no descriptor is wasted")
+		})
+	}
+}
+
+// TestAllWeightsZero: a route that can serve nobody is a warning at its line.
+func TestAllWeightsZero(t *testing.T) {
+	w := newWorld(t)
+	w.edit("routes.yaml", "service: web, port: http}", "service: web, port: http, weight: 0}")
+	code, _, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stderr, "terminator: warning: "+w.path("routes.yaml")+":6: backends: www.example.com/ answers 503: all its weights are 0")
+	require.Len(t, w.report().Problems, 1)
 }

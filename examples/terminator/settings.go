@@ -46,7 +46,7 @@ type settings struct {
 // texts are the flags that resolve parses.
 type texts struct {
 	clusters, http, https, exporter, dnsAddrs cli.Strings
-	maxChange, lease, leaseCluster            string
+	maxChange, lease, leaseCluster, fileShare string
 	identity, nodeHealth, certs, log          string
 	nodeAgentPort                             int
 	redirect                                  bool
@@ -88,6 +88,12 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.BoolVar(&s.verbose, "verbose", false, "log details too")
 
 	selector := &s.builder.Selector
+	limits := &s.builder.FileLimits
+	fs.StringVar(&f.fileShare, "file-share", "25%", "`share` of the edge that each file of declarations may have if there are several: of 400,000 routes, 250,000 servers, 20,000 checks a second and 4,000 agent ports. A single file may have all of it")
+	fs.IntVar(&limits.Routes, "max-routes", 0, "largest `number` of routes of one file; 0 means the share. Routes in force stay, whatever the limit is. This holds for the next three flags too")
+	fs.IntVar(&limits.Servers, "max-servers", 0, "largest `number` of servers, which are routes times nodes, of one file; 0 means the share")
+	fs.IntVar(&limits.Checks, "max-checks", 0, "largest `number` of checks a second that one file may cause in one HAProxy; 0 means the share")
+	fs.IntVar(&limits.AgentPorts, "max-agent-ports", 0, "largest `number` of services with an agent port of their own in one file; 0 means the share")
 	fs.IntVar(&selector.Size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
 	fs.BoolVar(&selector.Spread, "zones", false, "select the nodes of a service evenly from all zones")
 	fs.BoolVar(&selector.Sticky, "sticky", false, "keep the nodes that report.json names while they are eligible")
@@ -154,6 +160,9 @@ func (s *settings) resolve() error {
 	if s.maxChange, err = cli.ParseShare(f.maxChange); err != nil {
 		return fmt.Errorf("-max-change: %q: %w", f.maxChange, err)
 	}
+	if err := s.resolveLimits(); err != nil {
+		return err
+	}
 	if s.clusters, err = parseClusters(f.clusters); err != nil {
 		return fmt.Errorf("-cluster: %w", err)
 	}
@@ -171,6 +180,28 @@ func (s *settings) resolve() error {
 		return fmt.Errorf("-identity: %q: want address, name or provider-id", f.identity)
 	}
 	return s.resolveEdge()
+}
+
+// resolveLimits sets the limits of each file and of the edge.
+func (s *settings) resolveLimits() error {
+	l, b := &s.builder.FileLimits, &s.builder
+	if l.Routes < 0 || l.Servers < 0 || l.Checks < 0 || l.AgentPorts < 0 {
+		return errors.New("-max-routes, -max-servers, -max-checks and -max-agent-ports must not be negative")
+	}
+	share, err := cli.ParseShare(s.text.fileShare)
+	if err != nil {
+		return fmt.Errorf("-file-share: %q: %w", s.text.fileShare, err)
+	}
+	// If a flag allows one file more than the edge has, the edge has as much as that.
+	edgeHas := kube.DefaultEdgeLimits
+	b.EdgeLimits = kube.Limits{
+		Routes: max(edgeHas.Routes, l.Routes), Servers: max(edgeHas.Servers, l.Servers),
+		Checks: max(edgeHas.Checks, l.Checks), AgentPorts: max(edgeHas.AgentPorts, l.AgentPorts),
+	}
+	if len(s.routes) > 1 {
+		*l = l.Or(edgeHas.Share(share))
+	}
+	return nil
 }
 
 var identities = map[string]nodeselect.Identity{

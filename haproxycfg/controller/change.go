@@ -117,7 +117,9 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	for i := range in.clusters {
 		ch.input.Clusters = append(ch.input.Clusters, in.clusters[i].build(last))
 	}
-	ch.Config, ch.Report = c.Builder.Build(table, ch.input.Clusters, now)
+	builder := c.Builder
+	builder.InForce = c.Dir.InForce
+	ch.Config, ch.Report = builder.Build(table, ch.input.Clusters, now)
 	ch.Report.AddRoutes(in.routes.Problems)
 	for _, f := range c.Files {
 		selected := table

@@ -104,6 +104,46 @@ func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	return c.losses
 }
 
+// InForce holds the paths of the configuration in a directory. The zero InForce has none.
+type InForce struct {
+	exact, prefix map[string]string
+	servers       map[string]int
+}
+
+// InForce reads the maps of a router. If it cannot read them, the result has no paths.
+func (d *Dir) InForce(router haproxycfg.Router) InForce {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files, err := d.current()
+	if err != nil {
+		return InForce{}
+	}
+	maps := byLogicalName(files)
+	f := InForce{entries(maps[router.Exact].Data), entries(maps[router.Prefix].Data), map[string]int{}}
+	for head, s := range cutSections(maps[configFile].Data) {
+		if name, ok := strings.CutPrefix(head, "backend "); ok {
+			f.servers[name] = s.servers
+		}
+	}
+	return f
+}
+
+// Servers returns the number of servers of a backend.
+func (f InForce) Servers(backend string) int { return f.servers[backend] }
+
+// Backend returns the backend of a path of a host. The path of a prefix has no slash at its end.
+func (f InForce) Backend(host, path string, exact bool) (name string, ok bool) {
+	if exact {
+		name, ok = f.exact[host+path]
+		return name, ok
+	}
+	if path != "/" {
+		path += "/"
+	}
+	name, ok = f.prefix[host+path]
+	return name, ok
+}
+
 type lossCounter struct {
 	before, after map[string]haproxycfg.RenderedFile
 	wrong         func(string) bool

@@ -102,6 +102,16 @@ const (
 	hostsMap, exactMap, prefixMap = "hosts", "exact", "prefix"
 )
 
+// Router has the names of the maps in which HAProxy finds the backend of a request.
+var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
+
+// BackendOf returns the name of the backend of a route, and a key that the routes of one backend
+// share. If another backend has the name too, Config chooses a longer name.
+func BackendOf(r *routes.Route) (name, key string) {
+	key = string(appendBackendKey(nil, r))
+	return backendName(r, key), key
+}
+
 // Upstream holds the servers of one service port: either Servers, or NodePort and Nodes.
 type Upstream struct {
 	Ref routes.Ref

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
@@ -40,6 +41,16 @@ type Builder struct {
 	// Terminators is the number of HAProxy processes that run the configuration; 0 means 1. Only
 	// Report.Budget depends on it.
 	Terminators int
+	// FileLimits are the limits of each file of declarations. Zeros mean the EdgeLimits.
+	FileLimits Limits
+	// EdgeLimits are the limits of all files together. Zeros mean DefaultEdgeLimits. If Edge.Global
+	// has Descriptors and no MaxConn, declarations also leave at least half of the descriptors for
+	// connections.
+	EdgeLimits Limits
+	// InForce, if not nil, returns the paths of the configuration in force, which are in the maps of
+	// the router. A route with the same path and backend stays, whatever the limits are, unless its
+	// backend has no servers yet. Build calls InForce only if the table exceeds a limit.
+	InForce func(haproxycfg.Router) deploy.InForce
 }
 
 // Build returns the configuration that serves a table from clusters, and its report. now is the
@@ -88,9 +99,16 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 			unresolved = append(unresolved, edge.Upstream{Ref: routeRef(name, r), Unresolved: true})
 		}
 	}
+	table, refused := b.admit(table, upstreams)
+	report.Problems = append(report.Problems, refused...)
+	report.addWeightless(table)
 	config, problems := b.Edge.Config(table, slices.Concat(upstreams, unresolved))
 	for _, p := range problems {
 		report.add(Problem{File: p.File, Line: p.Line, Field: p.Field, Message: p.Message})
+	}
+	if g := b.Edge.Global; g.MaxConn == 0 && g.Descriptors > 0 && config.MaxConn() < g.Descriptors/4 {
+		report.add(Problem{Warning: true, Message: fmt.Sprintf(
+			"maxconn is %d, which is less than a quarter of %d descriptors: nodes and checks in force need the others", config.MaxConn(), g.Descriptors)})
 	}
 	report.Budget = b.budget(config, table, upstreams, &report)
 	report.sort()

@@ -18,6 +18,15 @@
 // file and the line. The report also has the reason for every node that Build does not use as
 // usual.
 //
+// # One file never uses up the edge
+//
+// [Builder.FileLimits] bound the routes, servers, checks a second and agent ports of each file of
+// declarations, and [Builder.EdgeLimits] those of all files. Build computes the sizes before it makes
+// servers: a short file may stand for very many, because each route has a server for each node of
+// each of its services. A new or changed route above a limit is a [Problem] and is left out. Routes in
+// force stay, and other files lose nothing. With Descriptors in Edge.Global, declared checks get at
+// most half of the descriptors, so that maxconn stays at a quarter of them or above.
+//
 // # The cost of checks
 //
 // HAProxy checks servers at intervals, with or without traffic. So [Report.Budget] can compute the

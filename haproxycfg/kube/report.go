@@ -111,6 +111,19 @@ func (r *Report) AddManifests(cluster string, problems []nodeselect.Problem) {
 	r.sort()
 }
 
+// addWeightless reports routes whose weights are all 0. They stay: somebody may take a service out of
+// use that way.
+func (r *Report) addWeightless(table routes.Table) {
+	for _, route := range table.Routes() {
+		if !slices.ContainsFunc(route.Backends, func(b routes.Backend) bool { return b.Weight > 0 }) {
+			r.add(Problem{
+				File: route.Position.File, Line: route.Position.Line, Field: "backends", Warning: true,
+				Message: route.Host + route.Path + " answers 503: all its weights are 0",
+			})
+		}
+	}
+}
+
 func problemOf(cluster string, p nodeselect.Problem) Problem {
 	return Problem{
 		File: p.File, Line: p.Line, Cluster: cluster, Object: p.Object,

@@ -84,6 +84,9 @@
 //
 // # Limits
 //
+// A file has at most MaxRoutes routes and MaxFileBytes bytes. Merge has no limit, so that one file
+// takes nothing from another.
+//
 // The package opens no files and resolves no names. It does not check whether a cluster, a service
 // or a port exists.
 package routes

@@ -71,7 +71,7 @@ func Parse(file string, data []byte) (Table, []Problem) {
 	for _, root := range roots {
 		d.document(root)
 	}
-	t, conflicts := build(d.declarations)
+	t, conflicts := build(d.declarations, MaxRoutes)
 	problems = append(problems, conflicts...)
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
 	if len(problems) > maxProblems {

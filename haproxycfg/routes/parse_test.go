@@ -299,7 +299,7 @@ func TestParseBounds(t *testing.T) {
 		for i := range entries {
 			entries[i] = declaration{Route{Host: fmt.Sprint(i), Position: Position{"f", i + 1}}, "routes"}
 		}
-		table, problems := build(entries)
+		table, problems := build(entries, MaxRoutes)
 		require.Len(t, table.routes, MaxRoutes)
 		require.Equal(t, []string{"f:100001: routes: there are more than 100000 routes; this one and all after it are left out"}, lines(problems))
 	})

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	MaxRoutes   = 100_000 // routes of one Table
+	MaxRoutes   = 100_000 // routes of one file, and of one call of New
 	MaxBackends = 64      // backends of one Route
 )
 
@@ -37,11 +37,11 @@ func New(routes ...Route) (Table, []Problem) {
 			valid = append(valid, declaration{normal, field})
 		}
 	}
-	t, conflicts := build(valid)
+	t, conflicts := build(valid, MaxRoutes)
 	return t, append(problems, conflicts...)
 }
 
-// Merge joins tables, for example the tables of several files. If two routes have the same host,
+// Merge joins tables, for example the tables of several files, however many routes they have. If two routes have the same host,
 // path and exactness, Merge keeps the route of the earlier argument. The other one is a problem
 // that names both positions.
 func Merge(tables ...Table) (Table, []Problem) {
@@ -51,7 +51,7 @@ func Merge(tables ...Table) (Table, []Problem) {
 			all = append(all, declaration{r, "routes"})
 		}
 	}
-	return build(all)
+	return build(all, len(all))
 }
 
 // Routes returns the routes, sorted by Route.Compare. No two of them are equal in that order. The
@@ -81,6 +81,17 @@ func (t Table) Hosts() []string {
 	return hosts
 }
 
+// Without returns the table without the routes for which drop returns true.
+func (t Table) Without(drop func(*Route) bool) Table {
+	kept := make([]Route, 0, len(t.routes))
+	for i := range t.routes {
+		if !drop(&t.routes[i]) {
+			kept = append(kept, t.routes[i])
+		}
+	}
+	return Table{kept}
+}
+
 // withoutHost returns the table without the routes of a host. If there are any, it returns a
 // problem with the reason too.
 func (t Table) withoutHost(host, reason string) (Table, []Problem) {
@@ -108,7 +119,7 @@ type key struct {
 func (r *Route) key() key { return key{r.Host, r.Path, r.Exact} }
 
 // build sorts routes into a table. It keeps the first of several routes with the same key.
-func build(declarations []declaration) (Table, []Problem) {
+func build(declarations []declaration, limit int) (Table, []Problem) {
 	var problems []Problem
 	first := make(map[key]*declaration, len(declarations))
 	t := Table{}
@@ -118,7 +129,7 @@ func build(declarations []declaration) (Table, []Problem) {
 			problems = append(problems, d.Position.problem(d.field, conflict(f, d)))
 			continue
 		}
-		if len(t.routes) == MaxRoutes {
+		if len(t.routes) == limit {
 			problems = append(problems, d.Position.problem(d.field, tooManyRoutes))
 			break
 		}

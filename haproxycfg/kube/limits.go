@@ -1,0 +1,301 @@
+package kube
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// Limits bound what declarations may add to a configuration. In a Builder, 0 means the default.
+type Limits struct {
+	// Routes is the number of routes.
+	Routes int
+	// Servers is the number of servers of all backends: each route, or each group of routes that
+	// share a backend, has a server for each node of each of its services.
+	Servers int
+	// Checks is the number of checks a second of one HAProxy, without the checks of nodes: health
+	// checks of routes that declare a check, and checks of the agents of services.
+	Checks int
+	// AgentPorts is the number of services with an agent of their own. Each of them needs a
+	// listener on every node.
+	AgentPorts int
+}
+
+// DefaultEdgeLimits are the limits of a whole edge if Builder.EdgeLimits has zeros.
+var DefaultEdgeLimits = Limits{Routes: 4 * routes.MaxRoutes, Servers: 250_000, Checks: 20_000, AgentPorts: 4_000}
+
+// Or returns the limits, with those of other in place of zeros.
+func (l Limits) Or(other Limits) Limits {
+	return Limits{
+		Routes: cmp.Or(l.Routes, other.Routes), Servers: cmp.Or(l.Servers, other.Servers),
+		Checks: cmp.Or(l.Checks, other.Checks), AgentPorts: cmp.Or(l.AgentPorts, other.AgentPorts),
+	}
+}
+
+// Share returns a part of the limits, from 0 to 1.
+func (l Limits) Share(share float64) Limits {
+	of := func(n int) int { return max(1, int(share*float64(n))) }
+	return Limits{of(l.Routes), of(l.Servers), of(l.Checks), of(l.AgentPorts)}
+}
+
+// connectionShare is the part of Global.Descriptors that declarations leave for connections. Each
+// connection needs two descriptors, so maxconn stays at a quarter of the descriptors or above.
+const connectionShare = 0.5
+
+// cost is what some routes need.
+type cost struct {
+	routes, servers, agentPorts int
+	checks                      float64 // a second
+	descriptors                 int
+}
+
+func (c *cost) add(o cost) {
+	c.routes += o.routes
+	c.servers += o.servers
+	c.agentPorts += o.agentPorts
+	c.checks += o.checks
+	c.descriptors += o.descriptors
+}
+
+// over returns the field of a route that makes the sum exceed the limits, and which limit that is.
+// descriptors is the limit of descriptors, 0 for none.
+func (c cost) over(l Limits, descriptors int) (field, what string) {
+	switch {
+	case c.routes > l.Routes:
+		return "routes", fmt.Sprintf("%d routes", l.Routes)
+	case c.servers > l.Servers:
+		return "backends", fmt.Sprintf("%d servers", l.Servers)
+	case c.checks > float64(l.Checks):
+		return "check", fmt.Sprintf("%d checks a second", l.Checks)
+	case c.agentPorts > l.AgentPorts:
+		return "backends", fmt.Sprintf("%d agent ports", l.AgentPorts)
+	case descriptors > 0 && c.descriptors > descriptors:
+		return "check", fmt.Sprintf("%d descriptors for checks", descriptors)
+	}
+	return "", ""
+}
+
+// limiter decides which routes of a table fit into the limits. It computes the sizes from the
+// numbers of routes, services and nodes, before anything is made of them.
+type limiter struct {
+	builder     *Builder
+	services    map[routes.Ref]service
+	file, edge  Limits
+	descriptors int // that checks may have; 0 for any number
+
+	files map[string]*account // by name
+	total account
+}
+
+// service is what a service adds to each backend that contains it.
+type service struct {
+	nodes int
+	agent bool
+}
+
+// account is what the admitted routes need, each backend and each agent port once.
+type account struct {
+	cost
+	backends map[string]bool
+	agents   map[routes.Ref]bool
+}
+
+func newAccount() account { return account{backends: map[string]bool{}, agents: map[routes.Ref]bool{}} }
+
+// admit returns the table without the routes that exceed a limit, and a problem for each of these.
+// Routes in force stay, whatever the limits are.
+func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
+	l := limiter{
+		builder: b, services: make(map[routes.Ref]service, len(upstreams)),
+		files: map[string]*account{}, total: newAccount(),
+	}
+	l.edge = b.EdgeLimits.Or(DefaultEdgeLimits)
+	l.file = b.FileLimits.Or(l.edge)
+	for i := range upstreams {
+		l.services[upstreams[i].Ref] = service{len(upstreams[i].Nodes), upstreams[i].AgentPort != 0}
+	}
+	if g := b.Edge.Global; g.Descriptors > 0 && g.MaxConn == 0 {
+		l.descriptors = max(1, int(float64(g.Descriptors)*(1-connectionShare))-b.fixedDescriptors(upstreams))
+	}
+	if l.fits(table) {
+		return table, nil
+	}
+	return l.choose(table)
+}
+
+// fixedDescriptors is the number of descriptors that the edge needs without any declared check.
+func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
+	empty, _ := b.Edge.Config(routes.Table{}, nil)
+	nodes := map[edge.Node]bool{}
+	for i := range upstreams {
+		for _, n := range upstreams[i].Nodes {
+			nodes[n] = true
+		}
+	}
+	return empty.ReservedDescriptors() + 3*len(nodes) // a check and an agent, see ReservedDescriptors
+}
+
+// fits reports whether all routes of a table fit even if no two of them share a backend.
+func (l *limiter) fits(table routes.Table) bool {
+	files := map[string]*cost{}
+	var total cost
+	for _, r := range table.Routes() {
+		c := l.cost(&r)
+		for _, b := range r.Backends {
+			if l.services[b.Ref].agent {
+				c.agentPorts++
+			}
+		}
+		f := files[r.Position.File]
+		if f == nil {
+			f = new(cost)
+			files[r.Position.File] = f
+		}
+		f.add(c)
+		total.add(c)
+	}
+	for _, f := range files {
+		if _, what := f.over(l.file, 0); what != "" {
+			return false
+		}
+	}
+	_, what := total.over(l.edge, l.descriptors)
+	return what == ""
+}
+
+// cost returns what a route needs if it shares nothing, without agent ports.
+func (l *limiter) cost(r *routes.Route) cost {
+	e := &l.builder.Edge
+	c := cost{routes: 1}
+	agents, checked := 0, 0
+	for _, b := range r.Backends {
+		s := l.services[b.Ref]
+		c.servers += s.nodes
+		if s.agent || r.Check != nil && e.NodeHealth != edge.KubeProxyOnly {
+			agents += s.nodes
+		}
+	}
+	if r.Check != nil {
+		checked = c.servers
+		c.checks = float64(checked) / cmp.Or(r.Check.Interval, e.CheckInterval, 2*time.Second).Seconds()
+	}
+	c.checks += float64(agents) / cmp.Or(e.AgentInterval, 2*time.Second).Seconds()
+	c.descriptors = checked + 2*agents
+	return c
+}
+
+// shared returns what a route adds to an account, of which a route of the account may have paid for
+// the same backend and agent ports.
+func (a *account) shared(l *limiter, r *routes.Route, key string) cost {
+	c := cost{routes: 1}
+	if !a.backends[key] {
+		c = l.cost(r)
+	}
+	for _, b := range r.Backends {
+		if l.services[b.Ref].agent && !a.agents[b.Ref] {
+			c.agentPorts++
+		}
+	}
+	return c
+}
+
+func (a *account) admit(l *limiter, r *routes.Route, key string) {
+	a.add(a.shared(l, r, key))
+	a.backends[key] = true
+	for _, b := range r.Backends {
+		if l.services[b.Ref].agent {
+			a.agents[b.Ref] = true
+		}
+	}
+}
+
+// candidate is a route of a table with its rank: 0 if it is in force, 1 if its path is in force with
+// other services or settings or without servers, 2 if it is new.
+type candidate struct {
+	*routes.Route
+	key  string // of its backend
+	rank int
+}
+
+// maxLimitProblems is the largest number of problems of one file and one limit. A further one counts
+// the others.
+const maxLimitProblems = 20
+
+// choose admits routes in force first, then changed ones, then new ones by file and line.
+func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
+	var inForce deploy.InForce
+	if l.builder.InForce != nil {
+		inForce = l.builder.InForce(edge.Router)
+	}
+	declared := table.Routes()
+	candidates := make([]candidate, len(declared))
+	for i := range declared {
+		c := candidate{Route: &declared[i], rank: 2}
+		var name string
+		name, c.key = edge.BackendOf(c.Route)
+		if backend, ok := inForce.Backend(c.Host, c.Path, c.Exact); ok {
+			if c.rank = 1; backend == name && inForce.Servers(backend) > 0 {
+				c.rank = 0
+			}
+		}
+		candidates[i] = c
+	}
+	slices.SortStableFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.Position.File, b.Position.File), cmp.Compare(a.Position.Line, b.Position.Line))
+	})
+	var problems []Problem
+	type cause struct{ file, of, what string }
+	more := map[cause]int{}
+	out := map[*routes.Route]bool{}
+	for _, c := range candidates {
+		file := l.files[c.Position.File]
+		if file == nil {
+			a := newAccount()
+			file = &a
+			l.files[c.Position.File] = file
+		}
+		if c.rank > 0 {
+			of := "its file"
+			field, what := sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0)
+			if what == "" {
+				of = "the edge"
+				field, what = sum(l.total.cost, l.total.shared(l, c.Route, c.key)).over(l.edge, l.descriptors)
+			}
+			if what != "" {
+				out[c.Route] = true
+				k := cause{c.Position.File, of, what}
+				if more[k]++; more[k] <= maxLimitProblems {
+					problems = append(problems, Problem{
+						File: c.Position.File, Line: c.Position.Line, Field: field,
+						Message: fmt.Sprintf("%s%s is left out: with it, %s would have more than %s", c.Host, c.Path, of, what),
+					})
+				}
+				continue
+			}
+		}
+		file.admit(l, c.Route, c.key)
+		l.total.admit(l, c.Route, c.key)
+	}
+	first := len(problems)
+	for k, n := range more {
+		if n > maxLimitProblems {
+			problems = append(problems, Problem{
+				File: k.file, Field: "routes",
+				Message: fmt.Sprintf("%d more routes are left out: with them, %s would have more than %s", n-maxLimitProblems, k.of, k.what),
+			})
+		}
+	}
+	slices.SortFunc(problems[first:], func(a, b Problem) int { return strings.Compare(a.Message, b.Message) })
+	return table.Without(func(r *routes.Route) bool { return out[r] }), problems
+}
+
+func sum(a, b cost) cost {
+	a.add(b)
+	return a
+}
