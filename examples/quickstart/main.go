@@ -31,7 +31,7 @@ func main() {
 	cli.Main(func(ctx context.Context, inv cli.Invocation) int { return run(ctx, inv, haproxyproc.Find) })
 }
 
-// run runs quickstart. find returns the path of haproxy.
+// run runs quickstart. find returns the path of the haproxy binary.
 func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) int {
 	fs := cli.NewFlagSet(program, "quickstart")
 	stay := fs.Bool("stay", false, "keep the system running afterwards, and print commands to try")
@@ -77,7 +77,7 @@ func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) i
 	return cli.ExitOK
 }
 
-// interrupted returns a plain error if the user pressed Ctrl-C, and err otherwise.
+// interrupted returns the error "interrupted" if Ctrl-C caused err, and err otherwise.
 func interrupted(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errors.New("interrupted")
@@ -91,7 +91,8 @@ type step struct {
 	ok                   bool
 }
 
-// table prints each step when it is done. Most steps fit into its columns.
+// table prints a row for each step, when the step is done. If a text is wider than its column, the
+// rest of the row moves to the right.
 type table struct {
 	w            io.Writer
 	rows, failed int

@@ -23,15 +23,15 @@ var embedded embed.FS
 // clusterNames are the directories in system/.
 var clusterNames = []string{"eu-1", "eu-2"}
 
-// manifests are the nodes and services of one cluster, and the file that contains them. The agents
-// and the Controller read the file. Each change of an object rewrites it.
+// manifests are the nodes and services of one cluster. A change of an object rewrites the file that
+// contains them. The agents and the Controller read this file.
 type manifests struct {
 	file    string
 	objects nodeselect.Objects
 }
 
-// readEmbedded reads a file of system/, and replaces the second byte of its 127.0.x.y addresses by
-// network.
+// readEmbedded reads a file of system/. In all addresses 127.0.x.y of the file, it replaces the
+// second byte by network.
 func readEmbedded(name string, network int) ([]byte, error) {
 	data, err := embedded.ReadFile("system/" + name)
 	return bytes.ReplaceAll(data, []byte("127.0."), fmt.Appendf(nil, "127.%d.", network)), err
@@ -97,7 +97,7 @@ func (m *manifests) annotate(namespace, service, key, value string) error {
 	return m.write()
 }
 
-// replace replaces a node by a new one with another name and address.
+// replace removes the node old, and adds a node with another name and address.
 func (m *manifests) replace(old, name, addr string) error {
 	nodes := make([]*corev1.Node, 0, len(m.objects.Nodes))
 	for _, n := range m.objects.Nodes {

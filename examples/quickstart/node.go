@@ -19,8 +19,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// node is one node of a cluster. An HTTP server on the node port of each service stands for
-// kube-proxy and the pods. Package nodeagent provides the agents.
+// node is a simulated node of a cluster. For each service, an HTTP server listens on the node port,
+// in place of kube-proxy and the pods. The agents are real: they come from package nodeagent.
 type node struct {
 	cluster, name, addr string
 	manifests           string // directory that the agents read
@@ -40,7 +40,7 @@ func newNode(cluster string, n *corev1.Node, manifests, fault string) *node {
 	return &node{cluster: cluster, name: n.Name, addr: addrOf(n), manifests: manifests, fault: fault, answers: map[string]int{}}
 }
 
-// start starts the servers of the services, and the agents.
+// start starts the HTTP servers of the services, and the agents.
 func (n *node) start(services []*corev1.Service) error {
 	for _, svc := range services {
 		for _, port := range svc.Spec.Ports {
@@ -85,8 +85,8 @@ func (n *node) serve(service string, port int32) error {
 	return nil
 }
 
-// follow updates the node's agents whenever the manifests change, until ctx ends. It sends the
-// error of the first update, or nil, to opened.
+// follow updates the node's agents whenever the manifests change. It returns when ctx ends. It
+// sends one value to opened: the error of the first update, nil if that succeeded.
 func (n *node) follow(ctx context.Context, opened chan<- error) {
 	var once sync.Once
 	report := func(err error) { once.Do(func() { opened <- err }) }
@@ -135,7 +135,7 @@ func (a agent) states() int {
 	return a.node.states
 }
 
-// stop stops the node. Requests that are under way have a second to finish.
+// stop stops the node. Running requests have one second to finish.
 func (n *node) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

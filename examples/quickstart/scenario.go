@@ -21,22 +21,25 @@ const (
 	tracksService = "eu-1/media/tracks"
 	otherTracks   = "eu-2/media/tracks"
 
-	// checksUntilInForce is the number of agent checks after which HAProxy surely uses a changed
-	// answer: it starts the second check after it has read the answer to the first.
+	// checksUntilInForce is a number of agent checks. After an agent changes its answer and answers
+	// this many checks, HAProxy uses the changed answer: it begins the second check only after it
+	// has read the answer to the first one.
 	checksUntilInForce = 2
-	// observed is how long the scenario observes the behaviour after a change.
+	// observed is the time for which the scenario watches the requests after a change.
 	observed = time.Second
-	// observedRequests is how many requests an observation needs, so that all nodes answer some.
+	// observedRequests is the number of requests that a step needs to see. It is large enough that
+	// each selected node answers some of them.
 	observedRequests = 75
-	// patience is the longest time that await waits.
+	// patience is the time after which await returns an error.
 	patience = 20 * time.Second
 )
 
-// scenario changes the system step by step, and calls report after each step. Unexpected behaviour
-// is a step that is not ok. The error is non-nil only if the scenario cannot continue.
+// scenario changes the system step by step, and calls report after each step. If the system behaves
+// unexpectedly, the field ok of the step is false. scenario returns an error only if it cannot
+// continue.
 func scenario(ctx context.Context, s *system, report func(step)) error {
 	s.startTraffic()
-	// Before the first answers of the agents, HAProxy gives all servers the same weight.
+	// Until HAProxy has the first answers of the agents, it gives all servers the same weight.
 	if err := awaitChecks(ctx, s.agents(webService, tracksService, otherTracks)); err != nil {
 		return err
 	}
@@ -63,8 +66,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// stepRoutes sends a request to each declared host and path, and to some that are similar but not
-// declared.
+// stepRoutes sends a request to each declared host and path, and to some undeclared ones that look
+// similar.
 func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 	notFound := fmt.Sprint(http.StatusNotFound)
 	tests := []struct{ url, note, expected string }{
@@ -88,7 +91,7 @@ func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 	return steps, nil
 }
 
-// stepSubset compares the nodes that answer for a service with the nodes that were selected for it.
+// stepSubset checks that exactly the selected nodes of a service answer its requests.
 func stepSubset(ctx context.Context, s *system) ([]step, error) {
 	from := time.Now()
 	if err := s.awaitVisits(ctx, from, webService); err != nil {
@@ -193,8 +196,8 @@ func stepWeights(ctx context.Context, s *system) ([]step, error) {
 	return append(steps, second), err
 }
 
-// stepReplace replaces a node by a new one, as an upgrade does: it cordons the old node, loads the
-// new configuration, and stops the old node.
+// stepReplace replaces a node in the order of an upgrade: it cordons the old node, starts a new
+// node, loads the new configuration into HAProxy, and stops the old node.
 func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	m := s.clusters["eu-1"]
 	old := s.subset(tracksService)[0]
@@ -249,7 +252,7 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	return steps, pause(ctx, observed)
 }
 
-// stepNoFailures counts the requests that failed since the start of the scenario.
+// stepNoFailures counts the requests that failed in the whole run.
 func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 	sent, failures := s.journal.total()
 	seen := fmt.Sprintf("%d of %d", len(failures), sent)
@@ -259,7 +262,8 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 	return []step{{"whole run: failed requests", "0", seen, len(failures) == 0 && sent > 0}}, nil
 }
 
-// await returns nil when met returns true, and an error with the text what after patience.
+// await calls met every 20 ms, and returns nil when met returns true. When the time patience has
+// passed, await returns an error that contains the text what.
 func await(ctx context.Context, what string, met func() bool) error {
 	for deadline := time.Now().Add(patience); !met(); {
 		if time.Now().After(deadline) {
@@ -272,8 +276,8 @@ func await(ctx context.Context, what string, met func() bool) error {
 	return nil
 }
 
-// awaitVisits returns when the services have answered observedRequests requests that a client sent
-// after from.
+// awaitVisits returns when the services have answered observedRequests requests that clients sent
+// at the time from or later.
 func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...string) error {
 	err := await(ctx, fmt.Sprintf("%q answer too few requests", services), func() bool {
 		return len(s.journal.since(from, services...)) >= observedRequests
@@ -284,7 +288,7 @@ func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...st
 	return err
 }
 
-// awaitChecks returns when HAProxy has read the present answers of the agents and uses them.
+// awaitChecks returns when HAProxy uses the answers that the agents give now.
 func awaitChecks(ctx context.Context, agents []agent) error {
 	before := make([]int, len(agents))
 	for i, a := range agents {
@@ -300,8 +304,8 @@ func awaitChecks(ctx context.Context, agents []agent) error {
 	})
 }
 
-// change calls apply, which changes manifests, and returns when HAProxy uses the answers that the
-// agents give after the change.
+// change calls apply, which must change manifests. It waits until all agents have read the changed
+// manifests, and until HAProxy uses the new answers of the agents.
 func change(ctx context.Context, agents []agent, apply func() error) error {
 	before := make([]int, len(agents))
 	for i, a := range agents {
@@ -337,8 +341,8 @@ func difference(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
-// changedServers returns how many servers of a service a new configuration removes and adds.
-// Several backends may contain the service; the largest counts of one backend are returned.
+// changedServers returns how many servers of a service a new configuration removes, and how many it
+// adds. If several backends contain the service, each number is the largest for one backend.
 func changedServers(diff deploy.Diff, service string) (removed, added int) {
 	prefix := strings.ReplaceAll(service, "/", ".") + "."
 	for _, b := range diff.Backends {

@@ -32,7 +32,7 @@ const (
 	agentInterval = time.Second
 )
 
-// The parts that -break can break, so that a step of the scenario fails.
+// Parts of the system that -break can break. A step of the scenario then fails.
 const (
 	faultBackend = "backend" // a service does not answer on one of its nodes
 	faultWeight  = "weight"  // the agents of a cluster answer 100%, whatever the annotation
@@ -49,7 +49,7 @@ type options struct {
 	fault   string
 }
 
-// system is everything that runs: clusters, terminator, HAProxy and clients.
+// system contains all running parts: clusters, terminator, HAProxy and clients.
 type system struct {
 	options
 	tmp        string
@@ -68,7 +68,8 @@ type system struct {
 	traffic     sync.WaitGroup
 }
 
-// startSystem returns when HAProxy answers requests. The caller must call stop.
+// startSystem starts all parts, and returns when HAProxy answers requests. The caller must call
+// stop.
 func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	s := &system{options: o, clusters: map[string]*manifests{}, nodes: map[string]*node{}, journal: &journal{}}
 	defer func() {
@@ -106,7 +107,7 @@ func startSystem(ctx context.Context, o options) (_ *system, err error) {
 
 func (s *system) path(name string) string { return filepath.Join(s.tmp, name) }
 
-// configure makes the first configuration. HAProxy does not run yet.
+// configure writes the first configuration, before HAProxy runs.
 func (s *system) configure(ctx context.Context) error {
 	if err := s.holdAddresses(); err != nil {
 		return err
@@ -151,7 +152,7 @@ func (s *system) configure(ctx context.Context) error {
 // config is the path of the configuration.
 func (s *system) config() string { return filepath.Join(s.terminator.Dir.Path, "haproxy.cfg") }
 
-// startHAProxy starts HAProxy with the configuration. From here on, apply reloads it.
+// startHAProxy starts HAProxy with the configuration. After this call, apply reloads HAProxy.
 func (s *system) startHAProxy(ctx context.Context) (err error) {
 	s.process, err = haproxyproc.Start(ctx, haproxyproc.Options{
 		Path: s.haproxy, Config: s.config(),
@@ -160,7 +161,7 @@ func (s *system) startHAProxy(ctx context.Context) (err error) {
 	return err
 }
 
-// holdAddresses reserves two addresses of the loopback device for HAProxy.
+// holdAddresses reserves two loopback addresses with ports, on which HAProxy will listen.
 func (s *system) holdAddresses() error {
 	for _, addr := range []*string{&s.addr, &s.admin} {
 		port, release, err := freeport.Hold("127.0.0.1", 0)
@@ -180,7 +181,8 @@ func (s *system) startNode(cluster, name string) error {
 	return n.start(m.objects.Services)
 }
 
-// faultOf returns the part that is broken on a node, "" for none.
+// faultOf returns the fault that -break causes on a node. It returns "" if nothing on this node is
+// broken.
 func (s *system) faultOf(cluster, name string) string {
 	subset := s.subset(webService)
 	switch s.fault {
@@ -200,8 +202,8 @@ func (s *system) faultOf(cluster, name string) string {
 	return ""
 }
 
-// apply makes the configuration of routes and manifests, and loads it into HAProxy. It returns an
-// error if the report has a problem.
+// apply writes the configuration for the present routes and manifests, and reloads HAProxy. If the
+// report contains a problem, apply changes nothing and returns the problem.
 func (s *system) apply(ctx context.Context) (*controller.Change, error) {
 	change, err := s.terminator.Plan(ctx, program)
 	if err != nil {
@@ -215,7 +217,8 @@ func (s *system) apply(ctx context.Context) (*controller.Change, error) {
 	return change, err
 }
 
-// subset returns the sorted names of the nodes of a service ("cluster/namespace/name").
+// subset returns the names of the nodes that are selected for a service, sorted. service is
+// "cluster/namespace/name".
 func (s *system) subset(service string) []string {
 	for _, r := range s.report.Services {
 		if r.Cluster+"/"+r.Namespace+"/"+r.Service == service {
@@ -225,8 +228,9 @@ func (s *system) subset(service string) []string {
 	return nil
 }
 
-// agents returns the agents that HAProxy checks for the services ("cluster/namespace/name"): one
-// for each of their nodes, and one more on each node for a service that has an agent port.
+// agents returns the agents that HAProxy checks for the given services ("cluster/namespace/name").
+// Each selected node has its own agent. If a service has an agent port, each of its nodes has a
+// second agent for this service.
 func (s *system) agents(services ...string) []agent {
 	var agents []agent
 	for _, service := range services {
@@ -255,8 +259,8 @@ func (s *system) startTraffic() {
 	}
 }
 
-// stop stops all parts and waits for their end. It also stops a system that startSystem could not
-// start completely.
+// stop stops all parts, and returns when they have ended. It also works if startSystem has started
+// only some of the parts.
 func (s *system) stop() {
 	if s.stopTraffic != nil {
 		s.stopTraffic()
@@ -279,8 +283,8 @@ func (s *system) stop() {
 	}
 }
 
-// describe prints commands to try while the system runs. A plain Debian has all of them except
-// curl.
+// describe prints commands to try while the system runs. curl is the only one that a minimal Debian
+// lacks.
 func (s *system) describe(w io.Writer) {
 	node := s.subset(webService)[0]
 	fmt.Fprintf(w, `

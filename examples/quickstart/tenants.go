@@ -26,16 +26,16 @@ import (
 const (
 	tlsPort  = "8443"
 	httpPort = "8080"
-	// answerTTL is how long the router may use an answer of the API. The scenario waits longer than
-	// that.
+	// answerTTL is the time for which the router may use an answer of the API again. Before the
+	// scenario uses the broken API, it waits longer than answerTTL.
 	answerTTL = time.Second
 )
 
-// tenantHosts are the hosts of the sites. Each site has an address of its own.
+// tenantHosts are the host names of the sites. Each site has its own IP address.
 var tenantHosts = []string{"blue.example.net", "green.example.net"}
 
-// tenants are sites that terminate TLS themselves, an API that returns their addresses, and an SNI
-// router in front of them.
+// tenants are sites with their own TLS certificates, the API that returns the addresses of the
+// sites, and the SNI router in front of the sites.
 type tenants struct {
 	addr    string // of the router
 	roots   *x509.CertPool
@@ -69,7 +69,7 @@ func startTenants(network int) (_ *tenants, err error) {
 		return nil, err
 	}
 	t.cache = &hostlookup.Cache{Source: &httpapi.Client{URL: "http://" + api + "/hosts/{host}"}}
-	// The router refuses loopback addresses unless AllowEndpoints has them.
+	// The router connects to a loopback address only if AllowEndpoints contains it.
 	t.router = &sniproxy.Server{Lookup: t.cache, AllowEndpoints: sites}
 	for port, protocol := range map[string]peek.Protocol{tlsPort: peek.TLS, httpPort: peek.HTTP1} {
 		l, err := net.Listen("tcp", net.JoinHostPort(t.addr, port))
@@ -81,8 +81,9 @@ func startTenants(network int) (_ *tenants, err error) {
 	return t, nil
 }
 
-// startSite serves a host over TLS and plain HTTP. The API returns an address without a port, so
-// the router connects to the port at which it accepted the client; both must be equal.
+// startSite starts the TLS server and the plain HTTP server of a host. Each server must listen on
+// the same port number as the router: the API returns an address without a port, and then the
+// router connects to the port at which it accepted the client.
 func (t *tenants) startSite(host, addr string) error {
 	cert, err := selfSigned(host)
 	if err != nil {
@@ -103,7 +104,7 @@ func (t *tenants) startSite(host, addr string) error {
 	return nil
 }
 
-// selfSigned returns a new certificate for a host, valid for a day.
+// selfSigned returns a new certificate for a host. It is valid for a day.
 func selfSigned(host string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -123,8 +124,8 @@ func selfSigned(host string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
-// startAPI starts an API that returns the addresses of hosts. While apiDown is true, it answers
-// 500.
+// startAPI starts an API that returns the addresses of hosts. While apiDown is true, the API
+// answers 500.
 func (t *tenants) startAPI(endpoints map[string]hostlookup.Endpoint) (addr string, err error) {
 	hosts, err := hostlookup.NewHosts(endpoints)
 	if err != nil {
@@ -155,7 +156,7 @@ func (t *tenants) serve(l net.Listener, h http.Handler) {
 }
 
 // get sends a request to the router over a new connection. It returns the name of the site that
-// answered, the status of an error, or the TLS alert.
+// answered, or the HTTP status or TLS alert with which the router refused the request.
 func (t *tenants) get(ctx context.Context, scheme, host string) (string, error) {
 	port := httpPort
 	if scheme == "https" {
@@ -186,8 +187,8 @@ func (t *tenants) stop() {
 	}
 }
 
-// stepTenants sends requests for hosts over TLS, which the router cannot decrypt, and over plain
-// HTTP, also while the API is down.
+// stepTenants sends requests through the router: over TLS, which the router cannot decrypt, and
+// over plain HTTP. It does so while the API works and while the API is down.
 func stepTenants(ctx context.Context, s *system) ([]step, error) {
 	t, err := startTenants(s.network)
 	if err != nil {

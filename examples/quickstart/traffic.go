@@ -14,8 +14,8 @@ import (
 // visit is a request that a node has answered.
 type visit struct {
 	node, service string // service is "cluster/namespace/name"
-	// sent is the time at which the client began the request. A request that began before a change
-	// does not show the behaviour after it.
+	// sent is the time at which the client began the request. The scenario uses it to skip the
+	// requests that began before a change.
 	sent time.Time
 }
 
@@ -41,8 +41,8 @@ func (j *journal) failed(why string) {
 	j.failures = append(j.failures, why)
 }
 
-// since returns the visits that a client sent at from or later, to these services
-// ("cluster/namespace/name") or, without services, to any.
+// since returns the visits whose requests were sent at the time from or later. If services are
+// given ("cluster/namespace/name"), since returns only the visits to these services.
 func (j *journal) since(from time.Time, services ...string) []visit {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -55,14 +55,14 @@ func (j *journal) since(from time.Time, services ...string) []visit {
 	return found
 }
 
-// total returns the number of requests and the failures.
+// total returns the number of requests, and the reason for each request that failed.
 func (j *journal) total() (sent int, failures []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.sent, slices.Clone(j.failures)
 }
 
-// client sends requests to one address, whatever the host in their URL.
+// client connects to the same address for every request, and ignores the host in the URL.
 type client struct {
 	http    http.Client
 	journal *journal
@@ -110,8 +110,8 @@ func (c *client) get(ctx context.Context, url string) (answer, error) {
 	return answer{resp.StatusCode, resp.Header.Get("X-Service"), resp.Header.Get("X-Node")}, nil
 }
 
-// stream sends a request each interval, to the urls in turn, and adds the results to the journal.
-// It returns when ctx ends.
+// stream sends a request in each interval, to one URL after the other, and adds the results to the
+// journal. It returns when ctx ends.
 func (c *client) stream(ctx context.Context, interval time.Duration, urls ...string) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -68,7 +68,7 @@ func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) error {
 	return err
 }
 
-// runOnce applies the configuration once, and prints "written" or "unchanged".
+// runOnce applies the configuration once. It prints "written" or "unchanged".
 func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	kubeconn.LogTo(nil) // the errors of Plan are enough
 	c := s.controller(s.printWarnings(inv))
@@ -87,7 +87,8 @@ func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	return nil
 }
 
-// plan returns the change, and prints the problems of routes and manifests.
+// plan returns the change, and prints the problems that the Controller found in routes and
+// manifests.
 func plan(ctx context.Context, inv cli.Invocation, c *controller.Controller) (*controller.Change, error) {
 	change, err := c.Plan(ctx, program+" -once")
 	if change == nil {
@@ -111,7 +112,7 @@ func (s *settings) printWarnings(inv cli.Invocation) func([]deploy.Diagnostic) {
 	}
 }
 
-// watch follows routes and clusters until ctx ends.
+// watch applies every change of routes and clusters until ctx ends.
 func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	level := slog.LevelInfo
 	if s.verbose {
@@ -151,7 +152,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	return nil
 }
 
-// forceHint returns how an operator can force the change with this ID.
+// forceHint returns a text that tells the operator how to apply the refused change with this ID.
 func (s *settings) forceHint(id string) string {
 	if command := s.admin.Curl(http.MethodPost, "/force?id="+id); command != "" {
 		return "to apply it: " + command
@@ -159,8 +160,8 @@ func (s *settings) forceHint(id string) string {
 	return "to apply it: terminator -once -force with the same flags"
 }
 
-// forceHandler handles POST /force, which applies the refused change, and POST /force?id=ID, which
-// applies only the change with this ID. cli.Admin checks the permission.
+// forceHandler handles POST /force, which applies the change that is refused now. POST /force?id=ID
+// applies it only if it has this ID. cli.Admin checks that the client may do this.
 func forceHandler(force func(ctx context.Context, id string) (controller.Attempt, error), log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {
@@ -171,7 +172,8 @@ func forceHandler(force func(ctx context.Context, id string) (controller.Attempt
 			return
 		}
 		log.Info("force", "id", id)
-		// This is shorter than the write timeout of the server, so that the client gets an answer.
+		// The timeout is shorter than the server's write timeout, so that the client gets an
+		// answer.
 		ctx, cancel := context.WithTimeout(r.Context(), 25*time.Second)
 		defer cancel()
 		attempt, err := force(ctx, id)

@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// metrics are the metrics of a terminator that follows changes.
+// metrics are the metrics of a terminator that runs without -once and -diff.
 type metrics struct {
 	registry    *prometheus.Registry
 	applies     *prometheus.CounterVec
@@ -46,7 +46,8 @@ func newMetrics(status func() controller.Status) *metrics {
 	return m
 }
 
-// attempted counts an attempt and sets the gauges about the last attempt.
+// attempted counts an attempt to apply a configuration, and sets the gauges that describe the last
+// attempt.
 func (m *metrics) attempted(a controller.Attempt) {
 	m.applies.WithLabelValues(string(a.Outcome)).Inc()
 	m.duration.WithLabelValues(string(a.Outcome)).Observe(a.Duration.Seconds())
@@ -67,7 +68,7 @@ func (m *metrics) attempted(a controller.Attempt) {
 	m.checks.Set(a.Change.Report.Budget.Now.Total)
 }
 
-// statusMetrics exports the status of the controller, as it is at each scrape.
+// statusMetrics exports the Controller's status at the time of each scrape.
 type statusMetrics struct {
 	status func() controller.Status
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// settings are the values of the flags. resolve parses some of them.
+// settings are the values of the flags. Method resolve checks them and parses some of them.
 type settings struct {
 	routes                                    cli.Strings
 	out                                       string // directory
@@ -129,7 +129,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.cdn.Origin, "cdn-origin", "", "`name` of the terminators to write cdn.json with")
 }
 
-// resolve checks the values of the flags, and parses the values that are strings.
+// resolve checks the values of all flags, and parses values that are strings, such as addresses.
 func (s *settings) resolve() error {
 	f, b := &s.text, &s.builder
 	switch {
@@ -212,7 +212,7 @@ var nodeHealths = map[string]edge.NodeHealth{
 	"agent": edge.NodeAgent, "agent+kube-proxy": edge.NodeAgentAndKubeProxy, "kube-proxy": edge.KubeProxyOnly,
 }
 
-// resolveFiles checks the settings of dns.zone and cdn.json.
+// resolveFiles checks the flags for dns.zone and cdn.json.
 func (s *settings) resolveFiles() error {
 	for _, text := range s.text.dnsAddrs {
 		addr, err := netip.ParseAddr(text)
@@ -270,7 +270,8 @@ func checkEdge(e edge.Edge) error {
 	if len(problems) > 0 {
 		return problems[0]
 	}
-	// Without routes there is no backend yet. This one has the settings that all backends get.
+	// Without routes, the configuration has no backend. Add one with the settings of all backends,
+	// so that Validate checks them.
 	config.Backends = append(config.Backends, haproxycfg.Backend{
 		Name: "every-service", Balance: e.Balance, AgentInterval: e.AgentInterval, Health: haproxycfg.Health{Interval: e.CheckInterval},
 	})

@@ -18,8 +18,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// controller returns the Controller of the settings, without log and Elector. warned is called with
-// the warnings of haproxy -c.
+// controller returns the Controller that the flags describe. The caller sets its Logger and
+// Elector. The Controller passes the warnings of "haproxy -c" to warned.
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{
 		Routes:       &controller.RouteFiles{Names: s.routes},
@@ -62,7 +62,8 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 	return dir
 }
 
-// files returns dns.zone if -dns-origin is set, and cdn.json if -cdn-origin is set.
+// files returns the additional output files: dns.zone if -dns-origin is set, and cdn.json if
+// -cdn-origin is set.
 func (s *settings) files() (files []controller.File) {
 	if s.zone.Origin != "" {
 		files = append(files, controller.File{
@@ -79,7 +80,7 @@ func (s *settings) files() (files []controller.File) {
 	return files
 }
 
-// elector returns the Elector of -lease, nil without -lease.
+// elector returns the Elector for the Lease that -lease names. Without -lease, it returns nil.
 func (s *settings) elector(log *slog.Logger) controller.Elector {
 	if s.lease.name == "" {
 		return nil
@@ -87,7 +88,8 @@ func (s *settings) elector(log *slog.Logger) controller.Elector {
 	return &lease.Elector{Config: s.lease.cluster.config, Namespace: s.lease.namespace, Name: s.lease.name, Logger: log}
 }
 
-// cluster is a value of -cluster. It is read from a directory of manifests or from an API server.
+// cluster is one value of -cluster. Its objects come from a directory of manifests or from an API
+// server.
 type cluster struct {
 	name string
 	dir  string // "" for an API server
@@ -129,7 +131,8 @@ func parseClusters(texts []string) ([]cluster, error) {
 	return clusters, nil
 }
 
-// parseWhere parses WHERE of -cluster. It also accepts FILE[:CONTEXT] without "kubeconfig:".
+// parseWhere parses the part of a -cluster value after "NAME=". The prefix "kubeconfig:" before
+// FILE[:CONTEXT] may be missing.
 func parseWhere(where string) (cluster, bool) {
 	if dir, ok := strings.CutPrefix(where, "dir:"); ok {
 		return cluster{dir: dir}, dir != ""

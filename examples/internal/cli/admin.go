@@ -18,23 +18,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Admin serves the pages of a long-running binary for operators and for Kubernetes: /metrics,
-// /healthz (the process answers) and /readyz (the binary can do its work).
+// Admin serves pages about a long-running binary. /metrics has its metrics. /healthz answers 200
+// while the process runs. /readyz answers 200 if the binary can do its work, and 503 otherwise.
 type Admin struct {
-	// Gatherer has the metrics of /metrics. Nil means the metrics of NewRegistry.
+	// Gatherer collects the metrics for /metrics. If it is nil, /metrics has the metrics of
+	// NewRegistry.
 	Gatherer prometheus.Gatherer
-	// Ready returns nil if the binary can do its work. Otherwise /readyz shows the error with
-	// status 503. A nil function means always ready. It is called from many goroutines.
+	// Ready returns nil if the binary can do its work. If Ready returns an error, /readyz answers
+	// 503 with the text of the error. If Ready is nil, the binary is always ready. Several
+	// goroutines may call Ready at the same time.
 	Ready func() error
 	// Detail returns text that /readyz shows below "ok", such as problems that the binary
-	// tolerates. A nil function or "" means no text. It is called from many goroutines.
+	// tolerates. If Detail is nil or returns "", /readyz shows only "ok". Several goroutines may
+	// call Detail at the same time.
 	Detail func() string
-	// Extra, if not nil, serves all other paths. Only the methods GET and HEAD reach it without
-	// permission, so a handler of these methods must change nothing.
+	// Extra serves all other paths. If Extra is nil, they get 404. GET and HEAD need no token, so
+	// Extra must change nothing for these methods.
 	Extra http.Handler
-	// Token returns the token that permits the other methods, as in "Authorization: Bearer TOKEN".
-	// Nil means that only requests over a Unix socket may change something. It is called from many
-	// goroutines.
+	// Token returns the token that requests with other methods than GET and HEAD need, in the header
+	// "Authorization: Bearer TOKEN". Requests over a Unix socket need no token. If Token is nil,
+	// only such requests may change something. Several goroutines may call Token at the same time.
 	Token func() (string, error)
 	// Hosts are the names that the header Host may have, besides IP addresses and localhost.
 	Hosts []string
@@ -76,13 +79,14 @@ func (a Admin) Handler() http.Handler {
 	return a.guard(mux)
 }
 
-// guard passes the requests that have permission to next.
+// guard returns a handler that passes permitted requests to next and refuses all others.
 //
-// Every request must name this machine in its header Host, and no foreign page in its header Origin.
-// A page in an operator's browser could otherwise read the admin pages after its name has moved to
-// an address of this machine (DNS rebinding). A request that changes something also needs the token,
-// or comes over a Unix socket: an address alone proves nothing, because other programs of this machine,
-// and proxies on it, have it too.
+// Over TCP, the header Host must name this machine. Without this check, a web page in an operator's
+// browser could read the admin pages, after the page's name has moved to an address of this machine
+// (DNS rebinding). Requests from foreign pages, which the header Origin shows, are refused too.
+//
+// A request that changes something needs the token, unless it comes over a Unix socket. The address
+// of the client proves nothing: other programs and proxies on this machine have the same address.
 func (a Admin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
@@ -104,7 +108,8 @@ func (a Admin) guard(next http.Handler) http.Handler {
 	})
 }
 
-// isOwnHost reports whether a header Host names this machine. No browser leaves the header out.
+// isOwnHost reports whether the value of a header Host names this machine. A missing header passes,
+// because browsers always send it.
 func (a Admin) isOwnHost(host string) bool {
 	name := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -125,13 +130,14 @@ func (a Admin) hasToken(r *http.Request) bool {
 	if err != nil || want == "" || !ok {
 		return false
 	}
-	// Hashes have the same length, so that the time of the comparison does not show the length.
+	// Compare hashes, which have the same length. The time of the comparison then does not depend on
+	// the length of the token.
 	x, y := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// Serve serves the listeners until ctx ends. Then it waits up to 2 s for running requests. It closes
-// the listeners.
+// Serve serves the pages on the listeners until ctx ends. Then it closes the listeners, and waits up
+// to 2 s for requests that are still running.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 	srv := &http.Server{
 		Handler:           a.Handler(),

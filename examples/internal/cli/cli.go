@@ -37,7 +37,7 @@ const (
 	ExitUsage  = 2 // wrong flags, or a file or program that the binary needs is missing
 )
 
-// Invocation is one call of a binary, with everything that the operating system passes to main.
+// Invocation is everything that the operating system passes to the main function of a binary.
 type Invocation struct {
 	Args      []string                    // without the program's name
 	LookupEnv func(string) (string, bool) // nil means an empty environment
@@ -45,12 +45,12 @@ type Invocation struct {
 	Stderr    io.Writer
 }
 
-// Run is the body of a binary. It returns the exit code. When ctx ends, it returns soon.
+// Run is the body of a binary. It returns the exit code. Soon after ctx ends, Run must return.
 type Run func(ctx context.Context, inv Invocation) int
 
-// Main calls run with the process's own arguments, environment and streams, and exits with its
-// code. The context ends at the first SIGINT or SIGTERM. A second signal kills the process as
-// usual, in case the stop hangs.
+// Main calls run with the arguments, environment and streams of the process. Then it exits with the
+// code that run returns. The context of run ends at the first SIGINT or SIGTERM. A second signal
+// kills the process, in case run does not return.
 func Main(run Run) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

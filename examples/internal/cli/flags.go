@@ -13,12 +13,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// EnvPrefix is the prefix of flags in the environment. The flag -nodes-per-service is the variable
-// HEADGATE_NODES_PER_SERVICE.
+// EnvPrefix begins the name of the environment variable for a flag. For example,
+// HEADGATE_NODES_PER_SERVICE sets the flag -nodes-per-service.
 const EnvPrefix = "HEADGATE_"
 
-// NewFlagSet returns a flag set with the flag -config. Its -h prints the example first, then the
-// flags.
+// NewFlagSet returns a flag set with the flag -config. With -h, the binary prints the example, and
+// then the flags.
 func NewFlagSet(program, example string) *flag.FlagSet {
 	fs := flag.NewFlagSet(program, flag.ContinueOnError)
 	fs.String("config", "", "YAML `file` of flag names and values; flags and environment override it")
@@ -29,8 +29,8 @@ func NewFlagSet(program, example string) *flag.FlagSet {
 	return fs
 }
 
-// Strings is a flag that may be given several times. In the environment, white space separates the
-// values. In the file of -config they are a list.
+// Strings is a flag that may occur several times on the command line. In the environment, white
+// space separates the values. In the YAML file that -config names, the values are a list.
 type Strings []string
 
 func (s *Strings) String() string { return strings.Join(*s, " ") }
@@ -38,8 +38,9 @@ func (s *Strings) String() string { return strings.Join(*s, " ") }
 // Set appends one value.
 func (s *Strings) Set(v string) error { *s = append(*s, v); return nil }
 
-// Parse reads the settings of the invocation into fs. If done is true, the binary must exit with
-// code: Parse has printed the help of -h or an error.
+// Parse sets the flags of fs from the arguments, the environment and the file that -config names.
+// If done is true, Parse has printed an error or the help text of -h, and the binary must exit with
+// code.
 func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	fs.SetOutput(inv.Stderr)
 	err := parse(fs, inv.Args, inv.LookupEnv)
@@ -53,12 +54,12 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	}
 }
 
-// parse sets the flags of fs. The value of a flag comes from the arguments. If it is missing there,
-// it comes from the environment, and then from the file of -config.
+// parse sets the flags of fs. For each flag, parse uses the first of these that has a value: the
+// arguments, the environment, the file that -config names.
 func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
 	usage := fs.Usage
 	out := fs.Output()
-	// Package flag would print the whole usage after each error. One line is enough.
+	// After each error, package flag would print the whole usage. One line is enough.
 	fs.Usage = func() {}
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(args)

@@ -7,9 +7,9 @@ import (
 	"os"
 )
 
-// ServerTLS returns the configuration of an HTTPS server with the certificate and the key of two
-// PEM files; see KeyPair. If clientCA is not empty, clients need a certificate of an authority in
-// that PEM file. ServerTLS returns nil if certificate is empty.
+// ServerTLS returns the configuration of an HTTPS server. certificate and key are the names of two
+// PEM files; see KeyPair. clientCA is "" or the name of a PEM file: then each client needs a
+// certificate of an authority in that file. If certificate is "", ServerTLS returns nil.
 func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -28,9 +28,10 @@ func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	return conf, nil
 }
 
-// KeyPair returns a function for tls.Config.GetCertificate or GetClientCertificate. The function
-// reads a certificate and its key from two PEM files at each call, so that a renewed certificate is
-// used at once. KeyPair also reads the files itself, and returns the error if that fails.
+// KeyPair returns a function for tls.Config.GetCertificate or GetClientCertificate. At each call,
+// the function reads a certificate and its key from two PEM files. So a server uses a renewed
+// certificate without a restart. KeyPair reads the files once itself, and returns an error if that
+// fails.
 func KeyPair(certificate, key string) (func() (*tls.Certificate, error), error) {
 	read := func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(certificate, key)
@@ -40,7 +41,7 @@ func KeyPair(certificate, key string) (func() (*tls.Certificate, error), error) 
 	return read, err
 }
 
-// Authorities reads the certificates of authorities from a PEM file.
+// Authorities reads the certificates of certificate authorities from a PEM file.
 func Authorities(file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {

@@ -54,16 +54,16 @@ func Load(spec string) (*rest.Config, error) {
 	return loadFile(file, context)
 }
 
-// split splits FILE[:CONTEXT]. Both parts may contain colons: EKS names contexts by ARNs, and
-// C:\kubeconfig is a path. So FILE is the longest prefix, up to a colon or to the end, that names
-// an existing file.
+// split splits FILE[:CONTEXT]. A colon does not always separate the two: C:\kubeconfig is a path,
+// and EKS uses ARNs, which contain colons, as contexts. So split tries each prefix that ends at a
+// colon, or at the end of spec. FILE is the longest of these prefixes that is the name of a file.
 func split(spec string) (file, context string) {
 	for end := len(spec); end > 0; end = strings.LastIndexByte(spec[:end], ':') {
 		if info, err := os.Stat(spec[:end]); err == nil && !info.IsDir() {
 			return spec[:end], strings.TrimPrefix(spec[end:], ":")
 		}
 	}
-	// No such file exists. The result only appears in an error.
+	// The file does not exist. The caller uses the result only in an error message.
 	volume := len(filepath.VolumeName(spec))
 	file, context, _ = strings.Cut(spec[volume:], ":")
 	return spec[:volume] + file, context
@@ -80,7 +80,8 @@ func loadFile(file, context string) (*rest.Config, error) {
 	if err := checkContext(kubeconfig, cmp.Or(context, kubeconfig.CurrentContext)); err != nil {
 		return nil, named(file, context, err)
 	}
-	// The deferred loader of client-go would use the account of the pod if the file is empty.
+	// Do not use client-go's deferred loader: for an empty kubeconfig, it would use the service
+	// account of the pod.
 	config, err := clientcmd.NewNonInteractiveClientConfig(*kubeconfig, context, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
 	if err != nil {
 		return nil, named(file, context, err)
@@ -88,8 +89,8 @@ func loadFile(file, context string) (*rest.Config, error) {
 	return config, nil
 }
 
-// checkContext returns an error if the context or its cluster is missing. The error of client-go
-// would be about the variable KUBERNETES_MASTER.
+// checkContext returns an error if a kubeconfig lacks the named context or the context's cluster.
+// Without this check, client-go would return an error about the variable KUBERNETES_MASTER.
 func checkContext(kubeconfig *api.Config, name string) error {
 	context := kubeconfig.Contexts[name]
 	there := strings.Join(slices.Sorted(maps.Keys(kubeconfig.Contexts)), ", ")
@@ -146,21 +147,22 @@ var (
 	current  atomic.Pointer[slog.Logger]
 )
 
-// LogTo sends the log lines of client-go to logger, for the whole process. Errors keep their level;
-// other lines become debug lines, because client-go also returns an error to its caller if
-// something important fails. nil discards all lines. LogTo replaces the logger of an earlier call,
-// and is safe for concurrent use.
+// LogTo sends the log lines of client-go to logger, for the whole process. If logger is nil, the
+// lines are discarded. A later call of LogTo replaces the logger. LogTo is safe for concurrent use.
+//
+// Errors keep their level. All other lines get the level debug: if something important fails,
+// client-go also returns an error to its caller.
 func LogTo(logger *slog.Logger) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	current.Store(logger)
-	// klog's setter is not safe while other goroutines log, so it is called once.
+	// Call klog's setter only once: it is not safe while other goroutines log.
 	redirect.Do(func() { klog.SetSlogLogger(slog.New(handler{})) })
 }
 
-// handler passes log records to the logger of LogTo. It keeps the attributes of With and ignores
-// groups; client-go uses attributes only.
+// handler passes log records of client-go to the logger of LogTo. It keeps the attributes of With.
+// It ignores groups, because client-go does not use them.
 type handler struct{ attrs []slog.Attr }
 
 func level(l slog.Level) slog.Level {

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Output is a buffer that a running binary and its test may use at the same time. The zero value is
+// Output is a buffer. A running binary can write to it while the test reads it. The zero value is
 // ready to use.
 type Output struct {
 	mu sync.Mutex
@@ -33,20 +33,21 @@ func (o *Output) String() string {
 	return o.b.String()
 }
 
-// Manifest reads the YAML documents of a file into the values of into, in order. The test fails if
-// the number of documents differs, or if a document has a field that its value does not have.
-func Manifest(t testing.TB, file string, into ...any) {
+// Manifest decodes the YAML documents of a file into values: the first document into the first
+// value, and so on. The test fails if the number of documents is not the number of values, or if a
+// document has a field that its value does not have.
+func Manifest(t testing.TB, file string, values ...any) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	documents := bytes.Split(text, []byte("\n---\n"))
-	if len(documents) != len(into) {
-		t.Fatalf("%s has %d documents, not %d", file, len(documents), len(into))
+	if len(documents) != len(values) {
+		t.Fatalf("%s has %d documents, not %d", file, len(documents), len(values))
 	}
 	for i, document := range documents {
-		if err := yaml.UnmarshalStrict(document, into[i]); err != nil {
+		if err := yaml.UnmarshalStrict(document, values[i]); err != nil {
 			t.Fatalf("%s: document %d: %v", file, i+1, err)
 		}
 	}
@@ -65,7 +66,8 @@ func TokenFile(t testing.TB) string {
 	return file
 }
 
-// SocketPath returns a path for a Unix socket. The path of t.TempDir may be too long for one.
+// SocketPath returns a path for a Unix socket in a new directory. t.TempDir may return a path that is
+// too long for a Unix socket.
 func SocketPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hg")
@@ -76,8 +78,8 @@ func SocketPath(t testing.TB) string {
 	return filepath.Join(dir, "admin.sock")
 }
 
-// PipeListener is a listener for connections in memory, so that their deadlines use the clock of
-// synctest. Its clients have the loopback address 127.0.0.1.
+// PipeListener is a net.Listener for connections in memory. In a synctest bubble, the deadlines of
+// these connections use the bubble's clock. All clients have the loopback address 127.0.0.1.
 type PipeListener struct {
 	accepted chan net.Conn
 	closed   chan struct{}
@@ -88,7 +90,8 @@ func NewPipeListener() *PipeListener {
 	return &PipeListener{make(chan net.Conn), make(chan struct{})}
 }
 
-// Dial returns the client's end of a new connection, after Accept has returned the other end.
+// Dial opens a connection and returns the client's end. It waits until Accept has returned the
+// server's end.
 func (l *PipeListener) Dial() net.Conn {
 	client, server := net.Pipe()
 	l.accepted <- server
