@@ -18,7 +18,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// refusal is the reason why a client is not relayed. The answer depends on it.
+// refusal is the reason why the Server does not relay a client. The reason decides which answer the
+// client gets.
 type refusal uint8
 
 const (
@@ -103,7 +104,8 @@ func (r refusal) outcome() Outcome {
 	return Rejected
 }
 
-// alertRecord returns the record of an alert. It is not encrypted, because there are no keys yet.
+// alertRecord returns the TLS record with an alert. The alert is in plain text: no keys exist
+// before the handshake.
 func alertRecord(c clientInfo, description byte) []byte {
 	version := uint16(versionTLS12)
 	if c.legacy != 0 {
@@ -135,7 +137,8 @@ type Page struct {
 	Status int
 	// Text is the text of the status: "Not Found".
 	Text string
-	// Message is a sentence for the reader of the page.
+	// Message is the sentence that tells the reader of the page why the Server refused the
+	// connection.
 	Message string
 	// Host is the host that the client named, in normal form; "" if it named no valid host.
 	Host string
@@ -184,7 +187,7 @@ func (r refusal) message() string {
 	return "The request is malformed."
 }
 
-// maxPage bounds the output of the template, because an answer is in memory as a whole.
+// maxPage bounds the output of the template in bytes. The Server holds a whole answer in memory.
 const maxPage = 1 << 20
 
 // renderPage returns the body of a page. If the template fails, the body is the status in plain
@@ -204,7 +207,7 @@ func renderPage(t *template.Template, p Page) []byte {
 // field is a header field of an answer. Its name is in lower case, as HTTP/2 requires.
 type field struct{ name, value string }
 
-// pageFields returns the fields that answers in HTTP/1 and HTTP/2 share.
+// pageFields returns the header fields of a page. They are the same in HTTP/1 and HTTP/2.
 func pageFields(status, length int, now time.Time) []field {
 	fields := []field{
 		{"date", now.UTC().Format(http.TimeFormat)}, // RFC 9110 section 6.6.1
@@ -219,8 +222,8 @@ func pageFields(status, length int, now time.Time) []field {
 	return fields
 }
 
-// http1Answer returns an answer in HTTP/1. The answer to HEAD has the length of the body for GET,
-// and no body (RFC 9110 section 9.3.2).
+// http1Answer returns an answer in HTTP/1. The answer to HEAD has no body, but its Content-Length
+// is the length of the body for GET (RFC 9110 section 9.3.2).
 func http1Answer(c clientInfo, status int, body []byte, now time.Time) []byte {
 	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
 	for _, h := range pageFields(status, len(body), now) {
@@ -240,8 +243,9 @@ const (
 	h2InitialWindow = uint16(http2.SettingInitialWindowSize)
 )
 
-// http2Request returns the stream of the first request, and how many bytes of an answer the client
-// accepts on it. b begins with the connection preface. Both are 0 if no request began.
+// http2Request returns the stream of the first request. window is the number of body bytes that the
+// client accepts on this stream. Both results are 0 if b contains no HEADERS frame. b begins with
+// the connection preface.
 func http2Request(b []byte) (stream, window uint32) {
 	window = h2Window
 	if len(b) < len(http2.ClientPreface) {
@@ -252,7 +256,8 @@ func http2Request(b []byte) (stream, window uint32) {
 		body := b[h2FrameHeader:min(h2FrameHeader+n, len(b))]
 		switch http2.FrameType(b[3]) {
 		case http2.FrameHeaders:
-			// The window of the connection is a bound too; SETTINGS do not change it.
+			// The client's SETTINGS change the window of the stream, but not that of the
+			// connection. An answer must fit into both.
 			return binary.BigEndian.Uint32(b[5:]) & (1<<31 - 1), min(window, h2Window)
 		case http2.FrameSettings:
 			for ; len(body) >= 6; body = body[6:] {
@@ -266,12 +271,13 @@ func http2Request(b []byte) (stream, window uint32) {
 	return 0, 0
 }
 
-// http2Answer returns an answer in HTTP/2: SETTINGS, the answer on the stream of the request, and
-// GOAWAY. Without a request it is SETTINGS and GOAWAY only.
+// http2Answer returns an answer in HTTP/2: SETTINGS, the page on the stream of the request, and
+// GOAWAY. If the client sent no request, the answer is SETTINGS and GOAWAY only.
 func http2Answer(c clientInfo, status int, body []byte, now time.Time) []byte {
 	var b bytes.Buffer
 	fr := http2.NewFramer(&b, nil)
-	// No write below can fail: a bytes.Buffer does not fail, and the frames are within bounds.
+	// No write below can fail: a bytes.Buffer returns no errors, and every frame is within the size
+	// limit of HTTP/2.
 	_ = fr.WriteSettings()
 	if c.stream == 0 {
 		_ = fr.WriteGoAway(0, http2.ErrCodeProtocol, nil)
@@ -288,7 +294,8 @@ func http2Answer(c clientInfo, status int, body []byte, now time.Time) []byte {
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	// If the client allows only a smaller dynamic table than the default, the block must begin with
-	// the new size (RFC 7541 section 4.2). A single block has no use for the table.
+	// the new size (RFC 7541 section 4.2). This answer has a single block, which gains nothing from
+	// the table, so set its size to 0.
 	enc.SetMaxDynamicTableSize(0)
 	_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
 	for _, h := range pageFields(status, len(whole), now) {

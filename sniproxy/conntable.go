@@ -15,7 +15,8 @@ type sourceCounts struct {
 	count map[netip.Addr]int
 }
 
-// sourceOf returns the source of an address: an IPv4 address, or the first address of a /64.
+// sourceOf returns the source that ip belongs to: ip itself for IPv4, the first address of its /64
+// for IPv6.
 func sourceOf(ip netip.Addr) netip.Addr {
 	ip = ip.Unmap().WithZone("")
 	if ip.Is6() {
@@ -52,8 +53,8 @@ func (s *sourceCounts) remove(source netip.Addr) {
 	}
 }
 
-// connState is the list of a connTable that a session is in. A session is peeking until its client
-// has named a host.
+// connState says in which list of the connTable a session is. A session is in the list of peeking
+// sessions until its client has named a host.
 type connState uint8
 
 const (
@@ -62,9 +63,10 @@ const (
 	stateDecided                  // the client has named a host, or the session has ended its peek without one
 )
 
-// connTable holds all open connections in two lists. One list has the connections that have not
-// named their host, the other has the rest. Each list is in the order of entry. A session is in one
-// list from add to remove.
+// connTable holds all open connections in two lists. The list of peeking sessions has the
+// connections whose clients have not named a host yet. The list of decided sessions has all other
+// connections. The oldest entry of each list comes first. A session is in one of the lists from add
+// to remove.
 type connTable struct {
 	mu    sync.Mutex
 	lists [3]connList // by connState
@@ -72,10 +74,10 @@ type connTable struct {
 	maxPeeking int // 0 means no bound
 }
 
-// add adds a new session. It returns false if there are maxConns sessions already. If more than
-// maxPeeking sessions would wait for the name of a host, evicted is the oldest of them, which the
-// caller must close. A real client needs one round trip for its hello, so the oldest of them is the
-// least likely to be real.
+// add adds a new session. It returns false if there are maxConns sessions already. If the table
+// then has more than maxPeeking peeking sessions, add removes the oldest peeking session and
+// returns it as evicted. The caller must close it. A real client names its host within one round
+// trip, so the oldest peeking session is the least likely to be a real client's.
 func (t *connTable) add(s *session) (ok bool, evicted *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -90,8 +92,8 @@ func (t *connTable) add(s *session) (ok bool, evicted *session) {
 	return true, evicted
 }
 
-// peekDone moves a session to the list of the sessions that have named their host. It returns false
-// if the session was evicted.
+// peekDone moves a session from the list of peeking sessions to the list of decided sessions. It
+// returns false if the session was evicted before.
 func (t *connTable) peekDone(s *session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,7 +103,7 @@ func (t *connTable) peekDone(s *session) bool {
 	return !s.evicted.Load()
 }
 
-// remove removes a session that has ended. It does nothing for a session that was not added.
+// remove removes a session that has ended. If the session is in no list, remove does nothing.
 func (t *connTable) remove(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -137,8 +139,8 @@ func (t *connTable) setDecided(s *session) {
 	s.state = stateDecided
 }
 
-// counts returns the number of all sessions, and the number of those whose clients have not named a
-// host.
+// counts returns the number of all sessions, and the number of sessions whose clients have not
+// named a host yet.
 func (t *connTable) counts() (all, peeking int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

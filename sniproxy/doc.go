@@ -22,16 +22,19 @@
 //	dial    DialTimeout, over all addresses of the endpoint
 //	relay   IdleTimeout
 //
-// At the end, the Server calls Finished once. A connection with one ended direction (TCP
-// half-close) stays open until the other direction ends or IdleTimeout expires.
+// When a connection has ended, the Server calls Finished once. If only one side has ended its
+// direction (TCP half-close), the connection stays open until the other side ends its direction or
+// no byte has moved for IdleTimeout.
 //
-// The subpackages do the parts, and can be used alone: peek parses the first bytes, hostlookup
-// finds endpoints and caches them, relay moves the bytes. On Linux an idle connection takes two
-// descriptors and about 1 KiB, and no goroutine, buffer or pipe.
+// Three subpackages do the work, and each can be used alone. Package peek parses the first bytes,
+// package hostlookup finds endpoints and caches them, and package relay moves the bytes. On Linux
+// an idle connection needs two descriptors and about 1 KiB of memory. It needs no goroutine, buffer
+// or pipe.
 //
 // # Answers to clients
 //
-// A client that is not relayed gets an answer:
+// If the Server cannot relay a client, the client gets one of these answers. "A close" means that
+// the Server closes the connection without an answer:
 //
 //	                    HTTP            TLS
 //	host not found      404             alert 112 unrecognized_name, or Fallback, or a close
@@ -45,36 +48,41 @@
 //	cannot connect      502, 503, 504   alert 80
 //	loop                508             alert 80
 //
-// After an answer, the Server ends its direction and reads for up to 2 s, so that no RST destroys
-// the answer. The Server closes a connection that exceeds a limit without an answer.
+// After an answer, the Server ends its direction and reads what the client still sends for up to 2
+// s. Without this, a TCP reset could destroy the answer. If a connection exceeds a limit on the
+// number of connections, the Server closes it without an answer.
 //
-// Only an error that wraps hostlookup.ErrNotFound makes a host unknown. A connection that is
-// malformed, too large, or names an invalid host reaches no upstream, neither NoName nor Fallback.
+// A host counts as not found only if the error of the lookup wraps hostlookup.ErrNotFound. If the
+// first bytes are malformed, too large, or name an invalid host, the Server connects to no
+// upstream, not even to NoName or Fallback.
 //
 // # Endpoints
 //
-// The Server checks each address before it connects, after DNS: see Server.AllowEndpoints. An
-// endpoint that is a name may have several addresses. The Server tries them in turn; this is safe,
-// because it sends the client's bytes only over a connection that was made. The Server does not
-// cache DNS answers. For a name with more than a few connections a second, use a caching resolver
-// nearby.
+// The Server checks each address after DNS and before it connects; see Server.AllowEndpoints. If an
+// endpoint is a name with several addresses, the Server tries the addresses in turn. This is safe,
+// because the Server sends the client's bytes only when a connection is made. The Server does not
+// cache DNS answers. If a named endpoint gets more than a few connections a second, use a caching
+// resolver on this machine or in its network.
 //
-// The Server refuses a connection that leads back to it: to an address that it listens on, to the
-// address that the client connected to according to a PROXY header, and, with ProxyOut 2, a
-// connection that comes back through other routers. Only MaxConns bounds a loop through a balancer
-// that sends no PROXY header. List the addresses of such balancers in DenyEndpoints.
+// The Server refuses a connection whose endpoint leads back to the Server. It refuses an endpoint
+// that is an address that the Server listens on, or the address that the client connected to
+// according to the PROXY header. With ProxyOut 2, it also refuses a connection that it has sent
+// itself and that comes back through other routers. It cannot detect a loop through a balancer that
+// sends no PROXY header: only MaxConns bounds such a loop. List the addresses of such balancers in
+// DenyEndpoints.
 //
 // # The PROXY protocol
 //
-// The Server accepts headers of version 1 and 2 only from the networks in ProxyFrom, because a
-// header replaces the address of the client. A header of version 2 with the command LOCAL means
-// that the proxy itself is the client. A header may arrive in any number of segments, and has at
-// most 4 KiB.
+// The Server accepts PROXY headers, of version 1 and 2, only from the networks in ProxyFrom: the
+// address in a header replaces the address of the client, so a header must come from a trusted
+// proxy. A header of version 2 with the command LOCAL means that the proxy itself is the client. A
+// header may have at most 4 KiB, and may arrive in any number of segments.
 //
 // # What it does not do
 //
 // The Server sees only the first request of an HTTP connection. With keep-alive, later requests may
-// name other hosts, and reach the same upstream: let the upstream refuse foreign hosts with status
-// 421. The Server sees only the outer name of an encrypted ClientHello. It does not balance load,
-// check health, or support QUIC. It logs only accept errors: make access logs with Finished.
+// name other hosts, but reach the same upstream. Let the upstream answer a request for a host that
+// it does not serve with status 421. The Server sees only the outer name of an encrypted
+// ClientHello. It does not balance load, check health, or support QUIC. It logs only accept errors.
+// To log each connection, use Finished.
 package sniproxy

@@ -21,9 +21,10 @@ const (
 	never
 )
 
-// endpointRules protect this machine and its cloud from a wrong or malicious lookup. Private
-// addresses are ordinary, because upstreams have them. So are the ranges for documentation and
-// measurements: they lead to nothing that needs protection.
+// endpointRules protect this machine and its cloud from a wrong or malicious lookup. Kinds that are
+// not listed are always allowed. Private addresses are not listed, because upstreams have them. The
+// ranges for documentation and measurements are not listed, because nothing behind them needs
+// protection.
 var endpointRules = map[specialaddr.Kind]endpointRule{
 	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
 	specialaddr.Unspecified: never, specialaddr.Multicast: never, specialaddr.Broadcast: never, specialaddr.Reserved: never,
@@ -40,10 +41,11 @@ type guard struct {
 	mu        sync.Mutex                       // serializes changes of listeners
 }
 
-// check returns an error if the Server must not connect to target. proxyDestination is the address
-// that the client connected to according to a PROXY header, if there is one: behind a balancer it
-// may lead back to this Server. check runs after DNS. An IPv6 address that carries an IPv4 address
-// must pass the checks with both.
+// check returns an error if the Server must not connect to target. target is the result of DNS.
+// proxyDestination is the address that the client connected to according to a PROXY header; it is
+// the zero value without a header. check refuses it, because it can be the address of a balancer
+// that leads back to this Server. If target is an IPv6 address that carries an IPv4 address, both
+// addresses must pass.
 func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	var buf [specialaddr.MaxForms]netip.Addr
 	forms := specialaddr.AppendForms(buf[:0], target.Addr(), g.nat64...)
@@ -63,8 +65,9 @@ func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	return nil
 }
 
-// checkForm checks one form of the address of target, except against the listeners and against the
-// networks that are the only allowed ones.
+// checkForm checks one form of target's address: the address itself, or an IPv4 address that it
+// carries. It checks the special ranges, the addresses of this machine, and the denied networks.
+// check itself checks the listeners and AllowEndpoints.
 func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	if r, ok := specialaddr.Find(ip); ok {
 		rule := endpointRules[r.Kind]
@@ -83,8 +86,8 @@ func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	return nil
 }
 
-// allows reports whether a prefix of at least that many bits contains ip. So 0.0.0.0/0 does not
-// allow a special range.
+// allows reports whether AllowEndpoints has a prefix that contains ip and has at least the given
+// length in bits. With the length of a special range, 0.0.0.0/0 does not allow that range.
 func (g *guard) allows(ip netip.Addr, bits int) bool {
 	for _, p := range g.allow {
 		if p.Bits() >= bits && p.Contains(ip) {
@@ -94,8 +97,8 @@ func (g *guard) allows(ip netip.Addr, bits int) bool {
 	return false
 }
 
-// isTranslated reports whether a NAT64 translator sends packets for ip to the IPv4 address that ip
-// carries.
+// isTranslated reports whether ip has a NAT64 prefix. A translator then sends packets for ip to the
+// IPv4 address that ip carries.
 func (g *guard) isTranslated(ip netip.Addr) bool {
 	return specialaddr.NAT64.Contains(ip) || slices.ContainsFunc(g.nat64, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
@@ -118,7 +121,7 @@ func (g *guard) isListener(ip netip.Addr, port uint16) bool {
 	return false
 }
 
-// addListener adds the address of a listener. The result removes it.
+// addListener adds the address of a listener. Call remove to remove the address again.
 func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 	if !l.IsValid() {
 		return func() {}
@@ -142,8 +145,9 @@ func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 	}
 }
 
-// localAddrsMaxAge is the age at which the list of this machine's addresses is read again. The
-// addresses change when a virtual address moves to this machine. Reading them takes about 50 µs.
+// localAddrsMaxAge is how long the guard uses a list of this machine's addresses before it reads
+// the list again. The addresses change, for example, when a virtual address moves to this machine.
+// Reading them takes about 50 µs.
 const localAddrsMaxAge = 10 * time.Second
 
 // localAddrList is the list of this machine's addresses.
@@ -167,7 +171,7 @@ func (l *localAddrList) get() []netip.Addr {
 	return *l.list.Load()
 }
 
-// refresh reads the list. If that fails, the old list stays.
+// refresh reads the addresses of this machine. If that fails, the guard uses the old list.
 func (l *localAddrList) refresh() {
 	var list []netip.Addr
 	nets, err := net.InterfaceAddrs()

@@ -25,8 +25,9 @@ const (
 	proxyRequired                 // a header must come
 )
 
-// preface parses the first bytes of a connection: a PROXY header, and then the bytes that name the
-// host. The result does not depend on how the bytes were cut into segments.
+// preface parses the first bytes of a connection: an optional PROXY header, and then the
+// ClientHello or HTTP request that names the host. The result does not depend on how the bytes were
+// cut into segments.
 type preface struct {
 	parser    peek.Parser
 	proxyUse  proxyUse
@@ -37,8 +38,8 @@ type preface struct {
 
 var prefaces = sync.Pool{New: func() any { return new(preface) }}
 
-// parse parses all bytes of the client so far. The error is nil, an error of peek.Parser, or wraps
-// ErrProxyHeader.
+// parse parses b, all bytes that the client has sent so far. The error is an error of peek.Parser,
+// or wraps ErrProxyHeader.
 func (p *preface) parse(b []byte) (peek.Result, error) {
 	if !p.proxyDone {
 		if err := p.parseProxy(b); err != nil {
@@ -67,8 +68,8 @@ func (p *preface) parseProxy(b []byte) error {
 	return nil
 }
 
-// clientInfo holds what an answer to a client and its Stats depend on. It contains no bytes of the
-// client.
+// clientInfo holds the facts about a client that its Stats and an answer need. It keeps no
+// reference to the client's bytes.
 type clientInfo struct {
 	protocol peek.Protocol
 	isHead   bool   // HTTP: the method is HEAD, so an answer has no body
@@ -79,7 +80,8 @@ type clientInfo struct {
 	window   uint32 // HTTP/2: how many bytes of an answer the client accepts
 }
 
-// clientInfoOf returns the facts about a client. b holds its bytes after a PROXY header.
+// clientInfoOf returns the facts about a client. b holds the client's bytes that follow the PROXY
+// header, if there is one.
 func clientInfoOf(r peek.Result, b []byte) clientInfo {
 	c := clientInfo{protocol: r.Protocol}
 	switch r.Protocol {
@@ -99,10 +101,12 @@ const (
 	maxNameLog = 256 // bytes of Stats.RawName
 )
 
-// usualALPN are the lists that nearly every client offers. Sessions share them.
+// usualALPN are the lists of application protocols that nearly all clients offer. Sessions share
+// these lists, which saves allocations.
 var usualALPN = [][]string{{"h2", "http/1.1"}, {"http/1.1"}, {"h2"}}
 
-// alpnOf returns the first 8 protocols that a client offers; nil if it offers none.
+// alpnOf returns the first 8 application protocols that a client offers, or nil if the client
+// offers none.
 func alpnOf(h peek.ClientHello) *[]string {
 	var views [maxALPN][]byte
 	n := 0
@@ -141,9 +145,9 @@ const (
 	maxProxyV2 = 16 + 4096 // the default limit of go-proxyproto
 )
 
-// instanceTLV is the type of the TLV by which a Server recognises its own connections. The PROXY
-// protocol leaves 0xE0 to 0xEF to applications (section 2.2.7). The value is instanceMark and the
-// ID of the Server.
+// instanceTLV is the type of the TLV by which a Server recognises a connection that it has sent
+// itself. The value of the TLV is instanceMark, followed by the ID of the Server. The PROXY
+// protocol reserves the types 0xE0 to 0xEF for applications (section 2.2.7).
 const instanceTLV proxyproto.PP2Type = 0xE7
 
 const instanceMark = "headgate"
@@ -154,9 +158,10 @@ type proxyInfo struct {
 	tlvs                []proxyproto.TLV // of version 2
 }
 
-// proxyLen returns the length of the PROXY header at the beginning of b, and 0 if b begins with
-// something else. The error is peek.NeedMore or wraps ErrProxyHeader. proxyLen only finds the end:
-// the reader of go-proxyproto cannot continue after a short read, so it gets complete headers only.
+// proxyLen returns the length of the PROXY header at the beginning of b, or 0 if b begins with
+// something else. It does not parse the header: go-proxyproto does that, but cannot continue after
+// a short read, so it gets complete headers only. The error is peek.NeedMore or wraps
+// ErrProxyHeader.
 func proxyLen(b []byte) (int, error) {
 	if n := min(len(b), len(proxyproto.SIGV2)); bytes.Equal(b[:n], proxyproto.SIGV2[:n]) {
 		if len(b) < 16 {
@@ -213,7 +218,8 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 	return info, nil
 }
 
-// passedThrough reports whether the connection came from the Server with this ID.
+// passedThrough reports whether the Server with this ID has sent the connection before: the PROXY
+// header has its ID.
 func (p *proxyInfo) passedThrough(id string) bool {
 	if p == nil {
 		return false
@@ -226,8 +232,8 @@ func (p *proxyInfo) passedThrough(id string) bool {
 	return false
 }
 
-// formatProxy returns the header for an upstream. Version 2 contains the TLVs of the incoming
-// header, which may be nil, and the ID of this Server.
+// formatProxy returns the PROXY header for an upstream. A header of version 2 also contains the
+// TLVs of the incoming header and the ID of this Server. in is the incoming header, or nil.
 func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo, id string) ([]byte, error) {
 	h := proxyproto.HeaderProxyFromAddrs(byte(version), tcpAddr(source), tcpAddr(destination))
 	if version == 2 {
@@ -249,13 +255,15 @@ func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo,
 		return nil, fmt.Errorf("%w: %w", ErrProxyHeader, err)
 	}
 	if len(b) > maxProxyV2 {
-		// Each Server on a loop has added its ID until the header was too long.
+		// The connection runs in a loop of Servers: each of them added its ID to the header, until
+		// the header became too long.
 		return nil, fmt.Errorf("%w: PROXY header of %d bytes", ErrLoop, len(b))
 	}
 	return b, nil
 }
 
-// tcpAddr returns nil if ap is not valid. Then the header has no addresses.
+// tcpAddr returns ap as a net.Addr. It returns nil if ap is not valid; the PROXY header then has no
+// addresses.
 func tcpAddr(ap netip.AddrPort) net.Addr {
 	if !ap.IsValid() {
 		return nil
@@ -263,7 +271,8 @@ func tcpAddr(ap netip.AddrPort) net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ap.Addr().WithZone(""), ap.Port()))
 }
 
-// addrPort returns a TCP address as a value, and the zero value for an address of another kind.
+// addrPort returns a TCP address as a netip.AddrPort. For a net.Addr of another type, it returns
+// the zero value.
 func addrPort(a net.Addr) netip.AddrPort {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok || tcp == nil {

@@ -19,7 +19,7 @@ import (
 //
 //	lookUpHost -> useAnswer -> dialEndpoint -> (resolve) -> connect
 //
-// Each function returns the next Step. The caller of each holds s.mu.
+// Each of these functions returns the next Step. The caller must hold s.mu.
 
 // lookUpHost looks up the host that the client named.
 func (s *session) lookUpHost() relay.Step {
@@ -36,9 +36,9 @@ func (s *session) lookUpHost() relay.Step {
 	})
 }
 
-// runInBackground calls query in a goroutine, without s.mu. Then it resumes the connection with
-// the Step that the result of query returns. ctx ends after LookupTimeout, or when the connection
-// ends.
+// runInBackground calls query in a goroutine that does not hold s.mu. query returns a function,
+// use. The goroutine then locks s.mu, calls use, and resumes the connection with the Step that use
+// returns. ctx ends after LookupTimeout, or when the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel
@@ -108,7 +108,8 @@ func (s *session) dialEndpoint(ep hostlookup.Endpoint) relay.Step {
 	return s.connect()
 }
 
-// dialResolved connects to the first address that the guard allows. DialFailed tries the others.
+// dialResolved connects to the first address that the guard allows. If that fails, DialFailed tries
+// the later addresses.
 func (s *session) dialResolved(addrs []netip.AddrPort, err error) relay.Step {
 	if err != nil {
 		return s.failLookup(refuseLookup, err)
@@ -158,8 +159,8 @@ func (s *session) connect() relay.Step {
 	return step
 }
 
-// If there is no descriptor for a connect, the session waits for one and connects again: after
-// 80 ms, 320 ms and 1.28 s.
+// If a connect fails because the process has no free descriptor, the session tries again after 80
+// ms, then after 320 ms, then after 1.28 s.
 const (
 	maxDescriptorWaits  = 3
 	firstDescriptorWait = 20 * time.Millisecond
@@ -226,9 +227,10 @@ type target struct {
 	port uint16
 }
 
-// parseEndpoint parses the address of an endpoint. An endpoint without a port gets the given one.
+// parseEndpoint parses the address of an endpoint. port is the port for an endpoint that has none.
 func parseEndpoint(ep hostlookup.Endpoint, port uint16) (target, error) {
-	// Most endpoints are IP addresses. These two forms need no allocation.
+	// Most endpoints are an IP address, with or without a port. Parse these first, because this
+	// needs no allocation.
 	if ip, err := netip.ParseAddr(ep.Addr); err == nil && port != 0 && ip.Zone() == "" {
 		return target{addr: netip.AddrPortFrom(ip.Unmap(), port)}, nil
 	}
@@ -253,7 +255,7 @@ func parseEndpoint(ep hostlookup.Endpoint, port uint16) (target, error) {
 	return target{name: host, port: uint16(n)}, nil
 }
 
-// maxTriedAddrs bounds how many addresses of a name are tried.
+// If an endpoint is a name, the Server tries at most maxTriedAddrs of its addresses.
 const maxTriedAddrs = 8
 
 // resolve asks DNS for the addresses of a target that is a name.
@@ -272,11 +274,13 @@ func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, erro
 	return addrs, nil
 }
 
-// minAttemptTimeout is the shortest time-out of one attempt to connect, if the total time allows
-// it. TCP sends a lost SYN again after 1 s.
+// minAttemptTimeout is the shortest time-out of one attempt to connect. It is 2 s because TCP sends
+// a lost SYN again after 1 s. An attempt gets less only if less is left of DialTimeout.
 const minAttemptTimeout = 2 * time.Second
 
-// attemptTimeout divides the time that is left among the n addresses not tried yet.
+// attemptTimeout returns the time-out of the next attempt to connect: an n-th part of left, but at
+// least minAttemptTimeout. left is the rest of DialTimeout, and n is the number of addresses not
+// tried yet.
 func attemptTimeout(left time.Duration, n int) time.Duration {
 	return max(min(left, max(left/time.Duration(n), minAttemptTimeout)), time.Millisecond)
 }

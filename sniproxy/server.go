@@ -21,13 +21,13 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// Server routes connections by the host that they name. See the package comment. All fields except
-// Lookup may be zero. They must not change after the first Serve. The methods may be called from
-// several goroutines. A Server cannot be used again after Shutdown or Close.
+// Server routes connections by the host that the client names. See the package comment. All fields
+// except Lookup may be zero. The fields must not change after the first Serve. The methods may be
+// called from several goroutines. A Server cannot be used again after Shutdown or Close.
 type Server struct {
 	// Lookup finds the endpoint of a host. It is required. If Lookup is a hostlookup.Peeker, such
-	// as a Cache, the Server uses what Peek returns at once. Otherwise the Server calls LookupHost
-	// in a new goroutine, with a context that ends after LookupTimeout or when the client leaves.
+	// as a Cache, the Server asks Peek first. If Peek has no answer, the Server calls LookupHost in
+	// a new goroutine, with a context that ends after LookupTimeout or when the client leaves.
 	//
 	// If an endpoint has no port, the Server connects to the port that the client used: the port
 	// that a PROXY header names, or else the port of the listener. If an endpoint is a name with
@@ -38,25 +38,26 @@ type Server struct {
 	// host. A malformed connection never reaches it.
 	NoName hostlookup.Endpoint
 	// Fallback, if its Addr is not empty, is the endpoint of TLS connections whose host is not
-	// found: for example a server with a certificate that shows a page about it.
+	// found. An example is a server that has a certificate and shows a page about the unknown host.
 	Fallback hostlookup.Endpoint
 	// CloseUnknownTLS makes the Server close TLS connections that name an unknown host, or no
 	// host, without an alert.
 	CloseUnknownTLS bool
-	// Page is the template of the pages for HTTP clients, executed with a Page. Its output is
-	// HTML of at most 1 MiB. nil means a plain page.
+	// Page is the template of the pages for HTTP clients. The Server executes it with a value of
+	// type Page. Its output must be HTML of at most 1 MiB. nil means a plain page.
 	Page *template.Template
 
 	// HelloTimeout bounds the time from accept until the client has named its host. 0 means 10 s.
 	HelloTimeout time.Duration
-	// LookupTimeout bounds a lookup, and separately the DNS query for an endpoint that is a name.
-	// 0 means 5 s.
+	// LookupTimeout bounds a lookup. If the endpoint is a name, the DNS query for it may take
+	// LookupTimeout in addition. 0 means 5 s.
 	LookupTimeout time.Duration
-	// DialTimeout bounds the connecting to an endpoint, all its addresses together. 0 means 10 s.
+	// DialTimeout bounds the time for all attempts to connect to an endpoint together. 0 means 10
+	// s.
 	DialTimeout time.Duration
-	// IdleTimeout ends a connection on which no byte has moved, in either direction, for this
-	// time. It also bounds a connection with one ended direction. 0 means 10 min, less than 0
-	// means no bound.
+	// If no byte has moved in either direction for IdleTimeout, the Server closes the connection.
+	// This also applies after one side has ended its direction. 0 means 10 min, less than 0 means
+	// no bound.
 	IdleTimeout time.Duration
 	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
 	// 0 means 15 s, less than 0 means no probes.
@@ -65,55 +66,58 @@ type Server struct {
 	// MaxHello bounds a ClientHello or the head of a request in bytes. 0 means peek.MaxBytes
 	// (64 KiB), which is also the maximum.
 	MaxHello int
-	// MaxConns bounds the connections at one time. The Server closes further connections at once.
-	// 0 means no bound.
+	// MaxConns bounds the number of open connections. The Server closes further connections
+	// immediately. 0 means no bound.
 	MaxConns int
-	// MaxConnsPerSource bounds the connections of one source at one time. A source is an IPv4
-	// address or an IPv6 /64. If there is a PROXY header, its client is the source. The Server
-	// closes further connections. 0 means no bound.
+	// MaxConnsPerSource bounds the number of open connections of one source. A source is an IPv4
+	// address or an IPv6 /64. With a PROXY header, the source is the client that the header names.
+	// The Server closes further connections immediately. 0 means no bound.
 	MaxConnsPerSource int
-	// MaxPeeking bounds the connections that have not named their host. A further connection
-	// evicts the oldest of them. 0 means no bound.
+	// MaxPeeking bounds the number of connections whose clients have not named a host yet. When a
+	// new connection exceeds the bound, the Server closes the oldest of these connections. 0 means
+	// no bound.
 	MaxPeeking int
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header,
 	// version 1 or 2. From other networks, the Server treats a header as bytes of the client.
 	ProxyFrom []netip.Prefix
-	// ProxyRequired makes the Server refuse connections without a header, and all connections
-	// from other networks than ProxyFrom.
+	// ProxyRequired makes the Server refuse connections without a PROXY header, and all connections
+	// from outside the networks in ProxyFrom.
 	ProxyRequired bool
-	// ProxyOut is the version of the PROXY header for upstreams: 1 or 2; 0 means none. Version 2
-	// passes on the TLVs of an incoming header, and adds the ID of this Server: so the Server
-	// recognises a connection of its own that comes back.
+	// ProxyOut is the version of the PROXY header for upstreams: 1 or 2; 0 means none. A header of
+	// version 2 has the TLVs of the incoming header and the ID of this Server. If the connection
+	// comes back to this Server, the Server recognises its ID.
 	ProxyOut int
 
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
 	//
-	// The Server connects to loopback, link-local and cloud metadata addresses, and to addresses
-	// of this machine, only if AllowEndpoints has a prefix within their range; for a metadata
-	// address and an address of this machine, the address itself. So 0.0.0.0/0 does not allow
-	// 127.0.0.1. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and 127.0.0.1/32.
-	// The Server never connects to unspecified, multicast and reserved addresses, nor to the
-	// addresses that it listens on. An IPv6 address that carries an IPv4 address, such as
-	// 64:ff9b::7f00:1, must pass as both. All checks happen after DNS.
+	// The Server connects to a loopback or link-local address only if AllowEndpoints has a prefix
+	// that contains the address and lies within the loopback or link-local range. It connects to a
+	// cloud metadata address, or to an address of this machine, only if AllowEndpoints has this
+	// address itself. So 0.0.0.0/0 does not allow 127.0.0.1. To allow 127.0.0.1 and everything
+	// else, list 0.0.0.0/0, ::/0 and 127.0.0.1/32. The Server never connects to unspecified,
+	// multicast and reserved addresses, nor to the addresses that it listens on. If an IPv6 address
+	// carries an IPv4 address, as 64:ff9b::7f00:1 does, both addresses must pass. All checks happen
+	// after DNS.
 	AllowEndpoints []netip.Prefix
-	// DenyEndpoints are networks that the Server never connects to, for example the virtual
-	// addresses that lead back to the routers. DenyEndpoints overrides AllowEndpoints.
+	// DenyEndpoints are networks that the Server never connects to, even if AllowEndpoints has
+	// them. List, for example, the virtual addresses that lead back to the routers.
 	DenyEndpoints []netip.Prefix
 	// NAT64Prefixes are the prefixes of the site's own NAT64 translators, of 32, 40, 48, 56, 64 or
 	// 96 bits (RFC 6052). The Server checks the IPv4 address in an address with such a prefix. The
 	// prefixes of RFC 6052 and RFC 8215 need not be listed.
 	NAT64Prefixes []netip.Prefix
-	// OwnListeners are further addresses that this process listens on, such as an admin page. The
-	// Server never connects to them, whatever AllowEndpoints says. An unspecified address stands
-	// for all addresses of this machine. Set it before the first Serve.
+	// OwnListeners are further addresses that this process listens on, such as the address of an
+	// admin page. The Server never connects to them, even if AllowEndpoints has them. An
+	// unspecified address (0.0.0.0 or ::) means all addresses of this machine. Set OwnListeners
+	// before the first Serve.
 	OwnListeners []netip.AddrPort
 	// Resolver finds the addresses of endpoints that are names. nil means net.DefaultResolver.
 	Resolver Resolver
 	// DialContext connects to an address. nil means a plain TCP connection, which needs no
-	// goroutine on Linux. A connection that is not a *net.TCPConn uses the slower relay with
-	// goroutines. A connection without a CloseWrite method ends when the client ends its
-	// direction.
+	// goroutine on Linux. If DialContext returns a connection that is not a *net.TCPConn, two
+	// goroutines relay it, which is slower. If that connection has no CloseWrite method, the Server
+	// closes it when the client ends its direction.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// DrainSpread is how long before the deadline of Shutdown the Server starts to close the
@@ -122,9 +126,9 @@ type Server struct {
 	// means that the Server closes nothing before the deadline.
 	DrainSpread time.Duration
 
-	// Finished, if not nil, is called once for every connection after its end, also for a
-	// connection that a limit closed. The calling goroutine serves other connections, so Finished
-	// must not block.
+	// Finished, if not nil, is called once for every connection, after its end. It is also called
+	// for a connection that the Server closed because of a limit. Finished must not block, because
+	// the calling goroutine serves other connections too.
 	Finished func(Stats)
 	// Logger logs events that concern no single connection: accept errors, at most one line a
 	// second. nil means no log.
@@ -174,11 +178,11 @@ func (s *Server) resolver() Resolver {
 	return net.DefaultResolver
 }
 
-// now returns the time in nanoseconds since the Server's first use. A session stores times in this
-// form because a time.Time takes 24 bytes.
+// now returns the time in nanoseconds since the Server's first use. A session stores times as
+// int64, because a time.Time takes 24 bytes.
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) }
 
-// init prepares the Server on its first use, and returns the fault of its fields.
+// init prepares the Server on its first use. It returns an error if a field has an invalid value.
 func (s *Server) init() error {
 	s.once.Do(func() {
 		s.invalid = s.validate()
@@ -239,9 +243,9 @@ func (s *Server) validate() error {
 //	go srv.Serve(l443, peek.TLS)
 //	go srv.Serve(l80, peek.HTTP1|peek.HTTP2)
 //
-// Serve owns l. It blocks until Shutdown or Close and then returns ErrServerClosed, or until
-// accepting becomes impossible. A lack of descriptors does not end it. Connections may outlive
-// Serve; Shutdown waits for them.
+// Serve owns l. It blocks until Shutdown or Close, and then returns ErrServerClosed. It returns
+// another error if it can accept no more connections. A lack of descriptors does not end Serve.
+// Open connections stay open when Serve returns; Shutdown waits for them.
 func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 	if err := s.init(); err != nil {
 		l.Close()
@@ -297,8 +301,8 @@ func (s *Server) proxyUse(peer netip.Addr) (proxyUse, error) {
 	return proxyNone, nil
 }
 
-// reject reports a connection that is not accepted. The engine closes it, because the Session is
-// nil.
+// reject reports a connection that the Server does not accept to Finished. It returns a nil
+// Session, so the engine closes the connection.
 func (s *Server) reject(n *session, o Outcome, err error) relay.Session {
 	n.outcome, n.err = o, err
 	if s.Finished != nil {
@@ -307,7 +311,8 @@ func (s *Server) reject(n *session, o Outcome, err error) relay.Session {
 	return nil
 }
 
-// remove removes a session from the tables. The caller holds its mutex, or the session is new.
+// remove removes a session from the tables. The caller must hold n.mu, unless no other goroutine
+// knows n.
 func (s *Server) remove(n *session) {
 	s.conns.remove(n)
 	if n.sourceCounted {
@@ -315,8 +320,9 @@ func (s *Server) remove(n *session) {
 	}
 }
 
-// evictOldest closes an eighth of the connections that have not named a host, the oldest ones, to
-// free descriptors. Those connections have cost no lookup and no upstream connection yet.
+// evictOldest closes connections whose clients have not named a host yet, to free descriptors. It
+// closes the oldest eighth of these connections. They have cost no lookup and no upstream
+// connection yet.
 func (s *Server) evictOldest() {
 	_, peeking := s.conns.counts()
 	for _, evicted := range s.conns.evict((peeking + 7) / 8) {
@@ -324,8 +330,8 @@ func (s *Server) evictOldest() {
 	}
 }
 
-// acceptFailed runs after each failed accept. It logs one line a second at most: without
-// descriptors, every new connection causes a failure.
+// acceptFailed runs after each failed accept. It logs at most one line a second, because when
+// descriptors run out, every new connection causes a failure.
 func (s *Server) acceptFailed(err error) {
 	if isResourceExhausted(err) {
 		s.evictOldest()
@@ -347,8 +353,9 @@ func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, 
 	}
 }
 
-// Connections yields the Stats of the open connections. The connections that have named their host
-// come first, in the order in which they did. The others follow in the order of accept.
+// Connections yields the Stats of the open connections. First come the connections whose clients
+// have named a host, in the order in which they named it. Then come the other connections, in the
+// order of accept.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
 		for _, n := range s.conns.snapshot() {
@@ -384,8 +391,8 @@ func (s *Server) Load() Load {
 }
 
 // Shutdown stops accepting and waits until the open connections have ended. If ctx has a deadline,
-// Shutdown closes the remaining connections one by one before it; see DrainSpread. When ctx ends,
-// Shutdown closes all connections and returns the error of ctx.
+// Shutdown starts to close the remaining connections one by one before the deadline; see
+// DrainSpread. When ctx ends, Shutdown closes all connections and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.init()
 	s.draining.Store(true)
@@ -403,7 +410,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Close stops accepting, closes all connections and waits until Finished has returned for each.
+// Close stops accepting, closes all connections, and waits until Finished has returned for each
+// connection.
 func (s *Server) Close() error {
 	_ = s.init()
 	s.draining.Store(true)

@@ -17,9 +17,9 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// session is the relay.Session of one connection. Each open connection has one, so it is small:
-// the parser is released when the host is known, and fields that few connections need are in
-// rareState.
+// session is the relay.Session of one connection. It is small, because each open connection has
+// one. The session releases its parser when the host is known. Fields that few connections need are
+// in rareState.
 type session struct {
 	srv      *Server
 	conn     relay.Conn
@@ -34,7 +34,8 @@ type session struct {
 	startedAt int64 // see Server.now
 	peer      netip.AddrPort
 
-	// mu guards the fields below. The engine, background queries and Connections use them.
+	// mu guards the fields below. Goroutines of the engine, background queries and Connections use
+	// these fields.
 	mu              sync.Mutex
 	phase           Phase
 	outcome         Outcome
@@ -68,7 +69,7 @@ type rareState struct {
 	cancelQuery context.CancelFunc
 }
 
-// ensureRare returns s.rare, and allocates it for the first field that is set.
+// ensureRare returns s.rare. It allocates s.rare at the first call.
 func (s *session) ensureRare() *rareState {
 	if s.rare == nil {
 		s.rare = new(rareState)
@@ -76,7 +77,7 @@ func (s *session) ensureRare() *rareState {
 	return s.rare
 }
 
-// proxy returns the PROXY header that came in, nil if there was none.
+// proxy returns the PROXY header that the client's connection began with, or nil if there was none.
 func (s *session) proxy() *proxyInfo {
 	if s.rare == nil {
 		return nil
@@ -92,8 +93,8 @@ func (s *session) clientAddr() netip.AddrPort {
 	return s.peer
 }
 
-// proxyDestination returns the address that the client connected to according to a PROXY header.
-// It is not valid without a header.
+// proxyDestination returns the address that the client connected to according to the PROXY header.
+// Without a header, it returns the zero value.
 func (s *session) proxyDestination() netip.AddrPort {
 	if p := s.proxy(); p != nil {
 		return p.destination
@@ -145,13 +146,14 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	return s.refuse(refusalOf(err), err)
 }
 
-// isHelloEnd reports whether the client can still get an answer after a hello that ended with err.
+// isHelloEnd reports whether the client can still receive an answer although its hello ended with
+// err before it was complete.
 func isHelloEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, relay.ErrHelloTooLong)
 }
 
-// refuseIncomplete refuses a client whose hello ended before it was complete. silent means that
-// the client sent nothing after a PROXY header.
+// refuseIncomplete refuses a client whose hello ended before it was complete. silent means that the
+// client sent nothing, except perhaps a PROXY header.
 func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
 	eof := errors.Is(end, io.EOF)
 	switch {
@@ -167,7 +169,8 @@ func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
 	return s.refuse(refuseSlow, end)
 }
 
-// countSource counts the connection for its source. It returns false if the source has too many.
+// countSource counts the connection for its source. It returns false if the source already has
+// MaxConnsPerSource connections.
 func (s *session) countSource() bool {
 	limit := s.srv.MaxConnsPerSource
 	if limit <= 0 {
@@ -184,8 +187,8 @@ func (s *session) countSource() bool {
 	return true
 }
 
-// endPeek copies what the session needs out of the client's bytes. It returns false if a newer
-// connection has evicted the session.
+// endPeek stores the facts that the session needs about the client's first bytes, and releases the
+// parser. It returns false if the session was evicted in favour of a newer connection.
 func (s *session) endPeek(r peek.Result, data []byte) (stays bool) {
 	stays = s.srv.conns.peekDone(s)
 	now := s.srv.now()
@@ -262,7 +265,7 @@ func (s *session) answerFor(why refusal) (int, []byte) {
 	return 0, nil
 }
 
-// endReason returns the outcome of a connection that ended although the session did not end it.
+// endReason returns the outcome and the error of a connection that the session did not end itself.
 func (s *session) endReason(err error) (Outcome, error) {
 	switch {
 	case s.evicted.Load():

@@ -29,21 +29,22 @@ type Stats struct {
 	Protocol peek.Protocol
 	// Name is the host that the client named, in normal form; "" if it named no valid host.
 	Name string
-	// RawName is the name as the client sent it, if it is not a valid host name. It can contain
-	// any bytes, so quote it in logs. RawName is "" if Name is not.
+	// RawName is the name as the client sent it, if that name is not a valid host name; otherwise
+	// "". It can contain any bytes, so quote it in logs.
 	RawName string
 	// ALPN are the first 8 application protocols that a TLS client offers. They can contain any
 	// bytes, so quote them in logs. Do not change the slice.
 	ALPN []string
 	// TLSVersion is the highest version that a TLS client offers, such as tls.VersionTLS13.
 	TLSVersion uint16
-	// ECH reports whether the client offers an encrypted hello. Then Name may be the name of a
-	// provider in front of the host.
+	// ECH reports whether the client offers an encrypted hello. If it does, Name may be the name of
+	// a provider instead of the real host.
 	ECH bool
 
 	// Endpoint is the endpoint of the host. It is zero if the lookup returned an error.
 	Endpoint hostlookup.Endpoint
-	// Level is where the answer of the lookup came from. It is meaningful if LookedUp is set.
+	// Level says where the answer of the lookup came from. It is meaningful only if LookedUp is
+	// true.
 	Level hostlookup.Level
 	// LookedUp reports whether a lookup has returned.
 	LookedUp bool
@@ -65,17 +66,17 @@ type Stats struct {
 
 	// Start is the time of accept.
 	Start time.Time
-	// Peek is the time from accept until the client had named a host. Lookup is the time until
-	// the addresses of its endpoint were known. Dial is the time until the upstream was connected
-	// or given up, over all attempts. Total is the time from accept to close, or until now for an
-	// open connection. 0 means that the phase did not end.
+	// Peek is the time from accept until the client had named a host. Lookup is the time from then
+	// until the addresses of the host's endpoint were known. Dial is the time from then until an
+	// upstream was connected or the Server gave up, all attempts together. Total is the time from
+	// accept to close, or until now for an open connection. 0 means that the phase did not end.
 	//
-	// All are exact: the clock is read at each border. The phases do not overlap, so their sum is
-	// at most Total.
+	// All four are exact, because the Server reads the clock at the end of each phase. Peek, Lookup
+	// and Dial do not overlap, so their sum is at most Total.
 	Peek, Lookup, Dial, Total time.Duration
 
-	// Phase is the phase in which the connection ended, or the phase that an open connection is
-	// in. PhaseRelay of an open connection may also mean that it still connects.
+	// Phase is the phase in which the connection ended, or the phase that an open connection is in.
+	// An open connection with PhaseRelay may still be connecting to its upstream.
 	Phase Phase
 	// Outcome is the result in one word. It is Open for an open connection.
 	Outcome Outcome
@@ -100,8 +101,8 @@ func (p Phase) String() string {
 	return word(p, "accept", "peek", "lookup", "dial", "relay")
 }
 
-// Outcome is the result of a connection. There are few outcomes, so a metric can have one as a
-// label.
+// Outcome is the result of a connection. It can be the label of a metric, because there are few
+// outcomes.
 type Outcome uint8
 
 // The outcomes.
@@ -131,8 +132,8 @@ func word[T ~uint8](v T, words ...string) string {
 	return fmt.Sprintf("unknown(%d)", uint8(v))
 }
 
-// Stats.Err is or wraps one of these, or an error of peek, hostlookup, relay or the system. Test
-// with errors.Is.
+// Stats.Err wraps one of these errors, or an error of package peek, hostlookup or relay, or of the
+// system. Test with errors.Is.
 var (
 	// ErrServerClosed is the error of Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("sniproxy: server closed")
@@ -141,8 +142,8 @@ var (
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
 	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")
-	// ErrEvicted means that the connection had not named its host when a newer connection needed
-	// its place, because of MaxPeeking or a lack of descriptors.
+	// ErrEvicted means that the Server closed the connection to make room for newer ones, because
+	// of MaxPeeking or a lack of descriptors. The client had not named a host yet.
 	ErrEvicted = errors.New("sniproxy: evicted before it named a host")
 
 	// ErrProxyHeader means that a PROXY header is missing, malformed, or comes from a network that

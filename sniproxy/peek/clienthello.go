@@ -4,21 +4,22 @@ import "iter"
 
 // ClientHello contains the parts of a ClientHello that a router needs.
 //
-// ServerName is a copy. The lists are views of the parsed bytes, or of a copy if the hello came in
-// several records. They are valid until the caller changes those bytes.
+// ServerName is a copy. The lists, such as ALPN, share memory with the parsed bytes if the hello
+// came in one record. They are valid until the caller changes those bytes.
 type ClientHello struct {
 	// ServerName is the host_name of the server_name extension (RFC 6066 section 3) as the client
 	// sent it: in upper or lower case, with or without a final dot, perhaps invalid. See
-	// NormalizeServerName. It is empty with ErrNoName.
+	// NormalizeServerName. It is "" if the error is ErrNoName.
 	ServerName string
 
-	// LegacyVersion is the version field of the message. Clients of TLS 1.3 send 0x0303; see
-	// MaxVersion.
+	// LegacyVersion is the version field of the message. Clients of TLS 1.3 send 0x0303 (TLS 1.2)
+	// here. For the highest version, see MaxVersion.
 	LegacyVersion uint16
 
-	// ECH reports whether the hello is the outer form of an encrypted hello (RFC 9849). Then
-	// ServerName is the public name of a provider. If the encrypted part is a decoy, ServerName is
-	// the real name: browsers send decoys ("GREASE") to every server.
+	// ECH reports whether the hello is the outer form of an encrypted hello (RFC 9849). In such a
+	// hello, ServerName is the public name of a provider. Browsers send a decoy ("GREASE") in place
+	// of the encrypted part to a server for which they have no ECH configuration. With a decoy, ECH
+	// is true too, but ServerName is the real name.
 	ECH bool
 
 	// SSLv2 reports whether the hello has the format of SSL 2.0, which has no host name.
@@ -30,14 +31,16 @@ type ClientHello struct {
 	alpn, versions, keyShares []byte // the contents of the lists; they are well-formed
 }
 
-// ParseClientHello parses the ClientHello at the beginning of b. The hello has at most MaxBytes,
-// and other bytes may follow it. The error is nil, NeedMore, ErrNoName (with a complete
-// ClientHello), or an *Error with ErrNotTLS, ErrTooLarge or ErrMalformed.
+// ParseClientHello parses the ClientHello at the beginning of b. The hello may have at most
+// MaxBytes bytes. Other bytes may follow it. The error is nil, NeedMore, ErrNoName, or an *Error
+// that wraps ErrNotTLS, ErrTooLarge or ErrMalformed. With ErrNoName, the ClientHello is complete
+// except for the name.
 //
-// ParseClientHello accepts every ClientHello that crypto/tls accepts, except records of another
-// major version than 3, warning alerts before or within the hello, and hellos above MaxBytes. It
-// also accepts hellos that crypto/tls refuses: names with a final dot, and malformed extensions
-// that it does not need.
+// ParseClientHello accepts every ClientHello that crypto/tls accepts, with three exceptions. It
+// refuses records whose major version is not 3, warning alerts before or within the hello, and
+// hellos of more than MaxBytes bytes. It also accepts two kinds of hellos that crypto/tls refuses:
+// hellos whose name has a final dot, and hellos with a malformed extension that a router does not
+// need.
 func ParseClientHello(b []byte) (ClientHello, error) {
 	var s helloScan
 	var h ClientHello
@@ -45,8 +48,9 @@ func ParseClientHello(b []byte) (ClientHello, error) {
 	return h, err
 }
 
-// ALPN yields the application protocols that the client offers, in its order. They are views, and
-// may contain any bytes: some clients add random ones.
+// ALPN yields the application protocols that the client offers, in the client's order. The slices
+// share memory with the hello. They may contain any bytes, because some clients add random
+// protocols.
 func (h ClientHello) ALPN() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for l := h.alpn; len(l) > 0; l = l[1+l[0]:] {
@@ -94,8 +98,8 @@ func (h ClientHello) MaxVersion() uint16 {
 	return highest
 }
 
-// KeyShares yields the groups of the client's key shares, in its order. Some clients add reserved
-// values (RFC 8701).
+// KeyShares yields the groups of the client's key shares, in the client's order. Some clients add
+// reserved values (RFC 8701).
 func (h ClientHello) KeyShares() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		for l := h.keyShares; len(l) >= 4; {
@@ -107,8 +111,8 @@ func (h ClientHello) KeyShares() iter.Seq[uint16] {
 	}
 }
 
-// PostQuantum reports whether the client sends a key share for ML-KEM, alone or in a hybrid, or for
-// the Kyber draft that was in use before.
+// PostQuantum reports whether the client sends a key share for ML-KEM, alone or in a hybrid group,
+// or for the Kyber draft that clients used before ML-KEM.
 func (h ClientHello) PostQuantum() bool {
 	for group := range h.KeyShares() {
 		switch group {
@@ -121,7 +125,8 @@ func (h ClientHello) PostQuantum() bool {
 	return false
 }
 
-// isGREASE reports whether RFC 8701 reserves the value: clients add such values to their lists.
+// isGREASE reports whether RFC 8701 reserves the value. Clients add reserved values to their lists,
+// so that servers learn to ignore unknown values.
 func isGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
 
 // The extensions that the parser reads.
@@ -133,8 +138,8 @@ const (
 	extECH               = 0xfe0d
 )
 
-// cursor reads the fields of a message. When a field does not fit, the cursor stores its offset in
-// bad, and all later fields are empty.
+// cursor reads the fields of a message. If a field is longer than the rest of the message, the
+// cursor stores the offset of the field in bad, and reads all later fields as empty.
 type cursor struct {
 	b   []byte
 	pos int
@@ -168,21 +173,21 @@ func (c *cursor) uint16() int {
 	return int(c.b[at])<<8 | int(c.b[at+1])
 }
 
-// vector8 reads a vector that a length of one byte precedes.
+// vector8 reads a vector. A length of one byte comes before its content.
 func (c *cursor) vector8() cursor {
 	start := c.pos
 	n := c.uint8()
 	return c.vector(start, n)
 }
 
-// vector16 reads a vector that a length of two bytes precedes.
+// vector16 reads a vector. A length of two bytes comes before its content.
 func (c *cursor) vector16() cursor {
 	start := c.pos
 	n := c.uint16()
 	return c.vector(start, n)
 }
 
-// vector reads n bytes of a field that begins at start.
+// vector reads the n bytes of content of a vector. start is the offset of its length, for errors.
 func (c *cursor) vector(start, n int) cursor {
 	if c.bad < 0 && len(c.b)-c.pos < n {
 		c.bad = start
@@ -234,7 +239,8 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 	var seen uint8
 	for !c.empty() {
 		start := c.pos
-		// This is most of the work of a parse, so it does not use the methods of cursor.
+		// Most of the time of a parse is spent in this loop. To be fast, it does not use the
+		// methods of cursor.
 		left := c.rest()
 		if len(left) < 4 {
 			return fault{"extension: beyond the end of the extensions", start}
@@ -259,8 +265,8 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 		case extECH:
 			bit, what = 16, h.parseECH(body)
 		}
-		// RFC 8446 section 4.2 forbids two extensions of one type. Implementations differ in which
-		// of the two they use.
+		// RFC 8446 section 4.2 forbids two extensions of one type. Some servers would use the first
+		// of the two, and others the second.
 		if seen&bit != 0 {
 			what = "extension: second one of its type"
 		}
@@ -272,8 +278,9 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 	return fault{}
 }
 
-// parseServerName skips names of other types than host_name, like crypto/tls. This is safe: OpenSSL
-// and BoringSSL refuse such a hello, so no server reads another name from it.
+// parseServerName skips names whose type is not host_name, as crypto/tls does. This is safe:
+// OpenSSL and BoringSSL refuse a hello with such a name, so no server reads a different host from
+// it.
 func (h *ClientHello) parseServerName(c cursor) string {
 	list := c.vector16()
 	if c.bad >= 0 {
@@ -345,7 +352,8 @@ func (h *ClientHello) parseKeyShares(c cursor) string {
 	return ""
 }
 
-// parseECH reads only the type: 0 means the outer hello. The rest is encrypted.
+// parseECH reads only the type of the extension, where 0 means the outer hello. The rest of the
+// extension is encrypted.
 func (h *ClientHello) parseECH(c cursor) string {
 	h.ECH = !c.empty() && c.rest()[0] == 0
 	return ""

@@ -1,10 +1,10 @@
 // Package peek finds the host name in the first bytes of a connection: the server name of a TLS
 // ClientHello, the Host of an HTTP/1 request, or the :authority of an HTTP/2 request with prior
-// knowledge. A router that passes the bytes on, and terminates neither TLS nor HTTP, needs only
-// this name.
+// knowledge. This name is all that a router needs if it passes the bytes on unchanged and
+// terminates neither TLS nor HTTP.
 //
-// The package has no sockets and no clocks: it turns bytes into values. The caller reads into its
-// own buffer and calls Parse after each read:
+// The package does not use sockets or clocks. It only turns bytes into values. The caller reads
+// into its own buffer, and calls Parse after each read:
 //
 //	var p peek.Parser // TLS and HTTP, 64 KiB at most
 //	for {
@@ -19,15 +19,16 @@
 //		…                      // err, or seen.Name is the host in normal form
 //	}
 //
-// ParseClientHello, ParseHTTP1 and ParseHTTP2 parse one protocol each, without state. Detect
-// recognises the protocol, so one port can serve all of them. NormalizeHost and NormalizeServerName
+// ParseClientHello, ParseHTTP1 and ParseHTTP2 each parse one protocol and keep no state. Detect
+// recognises the protocol, so one port can serve all three. NormalizeHost and NormalizeServerName
 // return the normal form of a name.
 //
 // # Results
 //
-// A result is either NeedMore or final. A final result does not change when more bytes follow. For
-// the prefixes of one stream, the short ones return NeedMore, and all longer ones return the same
-// name or the same kind of error. The cuts between segments and between records do not matter.
+// A result is either NeedMore or final. A final result does not change when more bytes follow: if
+// some prefix of a stream has a final result, all longer prefixes have the same name or the same
+// kind of error. All shorter prefixes return NeedMore. The result does not depend on how the stream
+// is cut into segments or TLS records.
 //
 // There is one kind of error for each case that a router must treat differently:
 //
@@ -40,26 +41,28 @@
 //	ErrInvalidName   the name is not a host name; ErrIPLiteral, ErrControlCharacter and
 //	                 ErrNameTooLong are more precise
 //
-// All except NeedMore and ErrNoName are wrapped in an *Error, which has the field and the offset.
+// NeedMore and ErrNoName are returned as they are. All other errors are wrapped in an *Error, which
+// states the field and its offset.
 //
 // # Strictness
 //
-// The server parses the stream again. If two implementations in use could read different names from
-// the same bytes, the result is ErrMalformed: for two server_name extensions or host names, two
-// Host fields, folded header lines, white space before a colon, an absolute target that differs
-// from Host, a head with both CRLF and bare LF, and so on. Otherwise the package is lenient. It
-// accepts every ClientHello that crypto/tls accepts, with the exceptions that ParseClientHello
-// lists, and skips extensions that it does not need.
+// The server behind the router parses the same bytes again. If two server programs in use could
+// read different names from these bytes, the result is ErrMalformed. Examples are two server_name
+// extensions or host names, two Host fields, folded header lines, white space before a colon, an
+// absolute target whose host is not the Host, and a head with both CRLF and bare LF. Otherwise the
+// package is lenient. It accepts every ClientHello that crypto/tls accepts; ParseClientHello lists
+// the exceptions. It skips extensions that a router does not need.
 //
 // # Cost
 //
 // The work is linear in the number of bytes, even if they arrive one at a time: a Parser remembers
 // how far it has parsed. A ClientHello in one record costs one allocation, for its name. A
-// ClientHello in several records costs a copy of itself too.
+// ClientHello in several records costs a second allocation, for a copy of the whole hello.
 //
 // # What it does not do
 //
 // The package does not decrypt: in an encrypted ClientHello it sees only the outer name. It sees
 // only the first request of an HTTP connection. With keep-alive, later requests may name other
-// hosts, and reach the same upstream. It does not parse the PROXY protocol or QUIC.
+// hosts, but a router sends them to the same upstream. It does not parse the PROXY protocol or
+// QUIC.
 package peek

@@ -17,22 +17,24 @@ var (
 	// ErrNotHTTP means that the bytes do not begin an HTTP request.
 	ErrNotHTTP = errors.New("peek: not HTTP")
 
-	// ErrNoName means that the bytes are well-formed but name no host. The result next to it is
-	// otherwise complete.
+	// ErrNoName means that the bytes are well-formed but name no host. The result that is returned
+	// with ErrNoName is otherwise complete.
 	ErrNoName = errors.New("peek: no host name")
 
-	// ErrTooLarge means that the hello or head exceeds the bound.
+	// ErrTooLarge means that the ClientHello or request head is longer than the limit; see
+	// Parser.MaxBytes.
 	ErrTooLarge = errors.New("peek: too large")
 
-	// ErrMalformed means that the bytes break their protocol, or that servers could read them
-	// differently.
+	// ErrMalformed means that the bytes break the rules of their protocol, or that two servers
+	// could read different hosts from them.
 	ErrMalformed = errors.New("peek: malformed")
 
-	// ErrInvalidName means that the name is not a host name. It also matches the three errors
-	// below.
+	// ErrInvalidName means that the name is not a host name. With errors.Is, the three errors below
+	// match ErrInvalidName too.
 	ErrInvalidName = errors.New("peek: invalid host name")
 
-	// ErrIPLiteral means that the name is an IP address in any spelling.
+	// ErrIPLiteral means that the name is an IP address, in any notation, such as "::1" or
+	// "0x7f.1".
 	ErrIPLiteral = fmt.Errorf("%w: IP address", ErrInvalidName)
 
 	// ErrControlCharacter means that the name contains a control character, such as NUL or a line
@@ -51,9 +53,9 @@ type neither struct{}
 func (*neither) Error() string   { return "peek: neither TLS nor HTTP" }
 func (*neither) Unwrap() []error { return []error{ErrNotTLS, ErrNotHTTP} }
 
-// NeedMore is the error for too few bytes. Its value is the least number of bytes that a name still
-// needs; 1 means that the number is unknown. An error may show earlier. NeedMore is never wrapped,
-// so a type assertion finds it.
+// NeedMore is the error for too few bytes. Its value is the least number of further bytes before
+// the name can be complete, or 1 if that number is unknown. Fewer bytes can be enough to detect an
+// error. NeedMore is never wrapped, so a type assertion finds it.
 type NeedMore int
 
 func (n NeedMore) Error() string { return fmt.Sprintf("%v, at least %d", ErrNeedMore, int(n)) }

@@ -8,10 +8,11 @@ import (
 // Request contains the parts of an HTTP request that a router needs. Its strings are copies.
 type Request struct {
 	// Host is the host as the client sent it: in upper or lower case, with or without a port,
-	// perhaps invalid. See NormalizeHost. It is empty with ErrNoName.
+	// perhaps invalid. See NormalizeHost. It is "" if the error is ErrNoName.
 	Host string
 
-	// Method is the method. The answer to HEAD has no body.
+	// Method is the method of the request. A router that answers needs it: the answer to HEAD has
+	// no body.
 	Method string
 
 	// Len is the length of the request head in bytes. In HTTP/2, it is the number of all bytes up
@@ -20,8 +21,9 @@ type Request struct {
 }
 
 // ParseHTTP1 parses the request line and the header fields at the beginning of b, at most MaxBytes.
-// The error is nil, NeedMore, ErrNoName, or an *Error with ErrNotHTTP, ErrTooLarge or ErrMalformed.
-// The result is final only at the end of the head, because every line could contain a second Host.
+// The error is nil, NeedMore, ErrNoName, or an *Error that wraps ErrNotHTTP, ErrTooLarge or
+// ErrMalformed. A host is returned only at the end of the head, because each later line could
+// contain a second Host.
 //
 // The host is the host of an absolute request target ("GET http://a/ HTTP/1.1"), the authority of a
 // CONNECT, or else the Host field (RFC 9112 section 3.3). A request of HTTP/1.0 without Host, and
@@ -30,8 +32,8 @@ type Request struct {
 // These are malformed: two Host fields, even equal ones; a Host field that differs from the host of
 // the target; HTTP/1.1 without Host; a folded line; white space before a colon or at the start of a
 // line; a field name or method that is not a token; control characters; user information in the
-// target; a request of HTTP/0.9. Lines may end in CRLF or LF (RFC 9112 section 2.2), but all in the
-// same.
+// target; a request of HTTP/0.9. Lines may end in CRLF or LF (RFC 9112 section 2.2), but all lines
+// of a head must have the same end.
 func ParseHTTP1(b []byte) (Request, error) {
 	if p, err := Detect(b); err != nil && isNeedMore(err) {
 		return Request{}, err
@@ -42,7 +44,8 @@ func ParseHTTP1(b []byte) (Request, error) {
 	return s.parse(b, MaxBytes)
 }
 
-// span is a part of the bytes. It has positions, because the bytes may move between two calls.
+// span is a part of the parsed bytes. It consists of two offsets instead of a slice, because the
+// bytes may be in another array at the next call.
 type span struct{ from, to int }
 
 func (s span) in(b []byte) []byte { return b[s.from:s.to] }
@@ -72,8 +75,8 @@ func (s *headScan) parse(b []byte, limit int) (Request, error) {
 			s.searched = len(in)
 			return Request{}, NeedMore(1)
 		}
-		// s does not change for a line with an error, nor for the last line. So the next call
-		// returns the same result.
+		// Do not change s for a line with an error, or for the last line. The next call then parses
+		// the same line again, and returns the same result.
 		next := *s
 		done, err := next.parseLine(in, s.searched+i)
 		if err != nil {
@@ -86,8 +89,8 @@ func (s *headScan) parse(b []byte, limit int) (Request, error) {
 	}
 }
 
-// parseLine parses the line that ends with the LF at offset lf. done means that the line is the
-// empty line after the head.
+// parseLine parses the line that ends with the LF at offset lf. done reports whether this is the
+// empty line that ends the head.
 func (s *headScan) parseLine(b []byte, lf int) (done bool, err error) {
 	line := span{s.line, lf}
 	ending := 1

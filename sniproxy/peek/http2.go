@@ -25,26 +25,28 @@ const (
 	flagPriority   = 0x20
 
 	frameHeader = 9
-	// The limits for a client that has not received SETTINGS from the server.
+	// The default limits of HTTP/2. They are in force until the client receives the SETTINGS of the
+	// server.
 	maxFrame         = 1 << 14
 	headerTableBytes = 4096
 
-	// The bound of a decoded list of fields, in bytes.
+	// maxHeaderList bounds the decoded header fields of a request together, in bytes.
 	maxHeaderList = MaxBytes
 )
 
 // ParseHTTP2 parses the beginning of a cleartext HTTP/2 connection with prior knowledge, up to the
 // end of the header block of the first request, at most MaxBytes. The error is nil, NeedMore,
-// ErrNoName (:authority and host are missing or empty), or an *Error with ErrNotHTTP, ErrTooLarge
-// or ErrMalformed.
+// ErrNoName (:authority and host are missing or empty), or an *Error that wraps ErrNotHTTP,
+// ErrTooLarge or ErrMalformed.
 //
 // The host is :authority, or else the host field (RFC 9113 section 8.3.1). These are malformed: two
-// of either; a host field that differs from :authority; frames that must not come before the first
-// request; header blocks that HPACK cannot decode; pseudo-header fields that are unknown, repeated,
-// or after a regular field; field names with upper case letters or control characters.
+// :authority fields; two host fields; a host field that differs from :authority; frames that must
+// not come before the first request; header blocks that HPACK cannot decode; pseudo-header fields
+// that are unknown, repeated, or after a regular field; field names with upper case letters or
+// control characters.
 //
-// A router cannot serve a client that waits for the SETTINGS of the server before its first
-// request, because there is no server yet. The usual clients do not wait.
+// Some clients may wait for the SETTINGS of the server before they send a request. A router cannot
+// serve them, because it has not chosen a server yet. The usual clients do not wait.
 func ParseHTTP2(b []byte) (Request, error) {
 	if !bytes.HasPrefix(b, []byte(preface)[:min(len(b), len("PRI "))]) {
 		return Request{}, &Error{Err: ErrNotHTTP, What: "connection preface", Offset: 0}
@@ -53,8 +55,8 @@ func ParseHTTP2(b []byte) (Request, error) {
 	return s.parse(b, MaxBytes)
 }
 
-// frameScan parses frames. It remembers the complete frames, so the work is linear even if the
-// bytes arrive one at a time.
+// frameScan parses HTTP/2 frames. It remembers where the last complete frame ended, so the work is
+// linear even if the bytes arrive one at a time.
 type frameScan struct {
 	off    int    // the offset of the first frame that is not complete
 	stream uint32 // the stream of an incomplete header block; 0 means none
@@ -82,7 +84,8 @@ func (s *frameScan) parse(b []byte, limit int) (Request, error) {
 	}
 }
 
-// needMoreOf returns NeedMore for the bytes up to end, or ErrTooLarge if end exceeds the limit.
+// needMoreOf returns NeedMore with the number of bytes that b lacks up to offset end. If end
+// exceeds limit, it returns ErrTooLarge.
 func needMoreOf(end int, b []byte, limit int) error {
 	if end > limit {
 		return tooLarge(limit, "HTTP/2 request")
@@ -90,7 +93,8 @@ func needMoreOf(end int, b []byte, limit int) error {
 	return NeedMore(end - len(b))
 }
 
-// parseFrame parses the frame at s.off. again means that the next frame must be parsed too.
+// parseFrame parses the frame at s.off. again reports whether the caller must parse the next frame
+// too, because the request is not complete.
 func (s *frameScan) parseFrame(b []byte, limit int) (r Request, again bool, err error) {
 	body := s.off + frameHeader
 	if len(b) < body || body > limit {
@@ -135,8 +139,9 @@ func (s *frameScan) parseFrame(b []byte, limit int) (r Request, again bool, err 
 	return r, false, err
 }
 
-// joinBlock returns the header block of several frames. parseFrame has checked them. It calls
-// joinBlock only when the block is complete, so an incomplete block costs no copy.
+// joinBlock returns the header block that consists of several frames. frames are complete, and
+// parseFrame has checked them. An incomplete block costs no copy, because parseFrame calls
+// joinBlock only for a complete block.
 func joinBlock(frames []byte) []byte {
 	block := make([]byte, 0, len(frames))
 	for len(frames) > 0 {
@@ -151,7 +156,8 @@ func joinBlock(frames []byte) []byte {
 	return block
 }
 
-// frameError returns the reason why a frame must not come here. "" means that it may.
+// frameError returns the reason why a frame is not allowed at this place. "" means that it is
+// allowed.
 func (s *frameScan) frameError(kind, flags byte, length int, stream uint32) string {
 	first := s.off == len(preface)
 	switch {
@@ -181,8 +187,8 @@ func (s *frameScan) frameError(kind, flags byte, length int, stream uint32) stri
 	return ""
 }
 
-// stripHeaders removes padding and priority from a HEADERS frame (RFC 9113 section 6.2). It returns
-// nil if they do not fit.
+// stripHeaders removes padding and priority from the payload of a HEADERS frame (RFC 9113 section
+// 6.2). It returns nil if the payload is too short for them.
 func stripHeaders(p []byte, flags byte) []byte {
 	padding := 0
 	if flags&flagPadded != 0 {
@@ -213,15 +219,15 @@ type fieldScan struct {
 	what                    string
 }
 
-// parseFields decodes a header block. at is its offset, for errors.
+// parseFields decodes a header block. at is the offset of the block, which errors state.
 func parseFields(block []byte, at int) (Request, error) {
 	var s fieldScan
 	var d *hpack.Decoder
 	d = hpack.NewDecoder(headerTableBytes, func(f hpack.HeaderField) {
 		s.size += int(f.Size())
 		if s.size > maxHeaderList {
-			// One byte of a block can stand for a field of 4 KiB, so a small block can make a huge
-			// list. The rest is not needed.
+			// One byte of a block can stand for a field of 4 KiB, so a small block can decode to a
+			// huge list. Stop here: the request is too large, and its other fields are not needed.
 			d.SetEmitEnabled(false)
 			return
 		}
@@ -259,8 +265,8 @@ func parseFields(block []byte, at int) (Request, error) {
 	return r, nil
 }
 
-// add stores one field. It returns the error of the field (RFC 9113 sections 8.2.1 and 8.3); ""
-// means no error.
+// add stores one field. It returns the reason why the field is malformed (RFC 9113 sections 8.2.1
+// and 8.3), or "" if it is not.
 func (s *fieldScan) add(name, value string) string {
 	for i := range len(value) {
 		if c := value[i]; c == 0 || c == '\r' || c == '\n' {

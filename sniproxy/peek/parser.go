@@ -7,18 +7,20 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// MaxBytes is the default bound of a hello or head. Hellos with post-quantum key shares reach 21.5
-// KB. Most servers refuse request heads above a bound between 8 and 64 KiB.
+// MaxBytes is the default limit for the length of a ClientHello or request head, in bytes. Hellos
+// with post-quantum key shares have up to 21.5 KB. Most servers limit request heads to between 8
+// and 64 KiB.
 const MaxBytes = 64 << 10
 
 // Parser parses the first bytes of one connection while they arrive. The zero value accepts every
-// protocol and at most MaxBytes. A Parser is not safe for concurrent use. After a final result,
-// assign a new value to use it again. Between calls, a Parser keeps no reference to the bytes.
+// protocol and at most MaxBytes bytes. A Parser is not safe for concurrent use. To use it for
+// another connection, assign Parser{} first. Between calls, a Parser keeps no reference to the
+// bytes.
 type Parser struct {
 	// Accept is the set of accepted protocols; 0 means all.
 	Accept Protocol
-	// MaxBytes bounds a hello with its record headers, or the head of a request. 0 means the
-	// constant MaxBytes.
+	// MaxBytes is the greatest length of a ClientHello with its record headers, or of a request
+	// head, in bytes. 0 means the constant MaxBytes.
 	MaxBytes int
 
 	protocol Protocol
@@ -27,33 +29,35 @@ type Parser struct {
 	http2    frameScan
 }
 
-// Result is the content of the first bytes.
+// Result is what Parse has found in the first bytes of a connection.
 type Result struct {
-	// Protocol is the protocol of the client. 0 means that it is not known yet. It is set next to
-	// an error too.
+	// Protocol is the protocol of the client, or 0 if the protocol is not known yet. It can be set
+	// even if Parse returns an error.
 	Protocol Protocol
 
 	// Name is the host in the normal form of NormalizeHost: lower case, without a port and a final
-	// dot. It is empty next to an error.
+	// dot. It is "" if Parse returns an error.
 	Name string
 
-	// RawName is the name as the client sent it, with its port. It may contain any bytes, and is
-	// only for logs. It is set next to an error about the name too.
+	// RawName is the name as the client sent it, with its port. It may contain any bytes. Use it
+	// only for logs. It is also set if Parse returns an error because the name is invalid.
 	RawName string
 
-	// Hello is the ClientHello. With ErrNoName, it is complete except for the name.
+	// Hello is the ClientHello. If the error is ErrNoName, Hello is complete except for the name.
 	Hello ClientHello
 
-	// Request is the HTTP request. With ErrNoName, it is complete except for the host.
+	// Request is the HTTP request. If the error is ErrNoName, Request is complete except for the
+	// host.
 	Request Request
 }
 
-// Parse parses b, which holds everything that the client has sent so far: the bytes of the previous
-// call in the same or another array, and new bytes after them. Parse neither changes nor keeps b,
-// but the lists in Result.Hello are views of b.
+// Parse parses b, which must hold everything that the client has sent so far: the bytes of the
+// previous call and the new bytes. b may be in another array than before. Parse neither changes nor
+// keeps b, but the lists in Result.Hello share its memory.
 //
-// The error is nil, NeedMore, ErrNoName or an *Error. For bytes of a protocol that is not accepted,
-// it is ErrNotTLS if only TLS is accepted, ErrNotHTTP if TLS is not accepted, and otherwise both.
+// The error is nil, NeedMore, ErrNoName or an *Error. If the client's protocol is not in Accept,
+// the error wraps ErrNotTLS if Accept has only TLS, ErrNotHTTP if Accept does not have TLS, and
+// otherwise both.
 func (p *Parser) Parse(b []byte) (Result, error) {
 	var r Result
 	err := p.parse(&r, b)
@@ -122,33 +126,33 @@ func isNeedMore(err error) bool {
 }
 
 // NormalizeHost returns the normal form of a host as HTTP sends it: "Example.COM.:8080" is
-// "example.com". Hosts are compared in this form. NormalizeHost removes a port and one final dot,
-// and makes letters lower case. It maps characters outside ASCII as browsers do:
-// "bücher.example" is "xn--bcher-kva.example". It does not decode A-labels. The normal form of a
-// normal name is the name itself. NormalizeHost allocates only for upper case and for characters
-// outside ASCII.
+// "example.com". Compare hosts in this form. NormalizeHost removes a port and one final dot, and
+// turns letters into lower case. It maps characters outside ASCII as browsers do: "bücher.example"
+// is "xn--bcher-kva.example". It does not decode A-labels. The normal form of a normal name is the
+// name itself. NormalizeHost allocates only for upper case and for characters outside ASCII.
 //
 // A normal name has at most 253 bytes. Each label has 1 to 63 letters, digits, hyphens and
 // underscores, and no hyphen at either end. RFC 1123 does not allow underscores in host names, but
 // many names in use have them.
 //
-// Errors match ErrInvalidName, and one of these if it applies: ErrIPLiteral for an address
-// ("[::1]") and for a name whose last label is a number, because many programs read such a name as
-// an address ("127.1", "0x7f.1"); ErrControlCharacter; ErrNameTooLong.
+// Every error matches ErrInvalidName with errors.Is. Some errors also match a more precise one:
+// ErrIPLiteral, ErrControlCharacter or ErrNameTooLong. ErrIPLiteral means an address ("[::1]") or a
+// name whose last label is a number ("127.1", "0x7f.1"), because many programs read such a name as
+// an address.
 func NormalizeHost(host string) (string, error) {
 	name, err := hostname.NormalizeHost(host)
 	return name, nameError(err)
 }
 
-// NormalizeServerName returns the normal form of a server name of TLS. It refuses a port and
-// characters outside ASCII (RFC 6066 section 3). It removes one final dot, although RFC 6066 does
-// not allow one. Otherwise it is NormalizeHost.
+// NormalizeServerName returns the normal form of the server name in a ClientHello. It acts like
+// NormalizeHost, but refuses a port and characters outside ASCII (RFC 6066 section 3). It removes
+// one final dot, although RFC 6066 does not allow a final dot.
 func NormalizeServerName(name string) (string, error) {
 	normal, err := hostname.NormalizeServerName(name)
 	return normal, nameError(err)
 }
 
-// nameError turns an error of package hostname into one of this package.
+// nameError turns an error of package hostname into an error of this package.
 func nameError(err error) error {
 	e, ok := err.(*hostname.Error)
 	if !ok {
@@ -177,7 +181,8 @@ const (
 	HTTP2                      // HTTP/2 in clear with prior knowledge ("h2c")
 )
 
-// String returns "tls", "http/1" or "h2c", several of them joined by "|", or "unknown".
+// String returns "tls", "http/1" or "h2c". It joins the names of several protocols with "|". For
+// the empty set, it returns "unknown".
 func (p Protocol) String() string {
 	var names []string
 	for _, known := range []struct {
@@ -194,15 +199,15 @@ func (p Protocol) String() string {
 	return strings.Join(names, "|")
 }
 
-// maxMethod bounds the first word of a request. The longest registered method, UPDATEREDIRECTREF,
-// has 17 letters.
+// maxMethod is the greatest length of a method, in bytes. The longest registered method,
+// UPDATEREDIRECTREF, has 17 letters.
 const maxMethod = 24
 
-// Detect returns the protocol of the first bytes. It needs two bytes of a TLS record, five of an
-// SSL 2.0 hello, or an HTTP method with the space after it. The error is NeedMore, or matches both
-// ErrNotTLS and ErrNotHTTP.
+// Detect returns the protocol of a connection that begins with b. To recognise the protocol, it
+// needs the first two bytes of a TLS record, the first five bytes of an SSL 2.0 hello, or an HTTP
+// method and the space after it. The error is NeedMore, or matches both ErrNotTLS and ErrNotHTTP.
 //
-// Detect does not parse the rest, which may be malformed.
+// Detect does not parse the bytes after these, so they may be malformed.
 func Detect(b []byte) (Protocol, error) {
 	if len(b) == 0 {
 		return 0, NeedMore(2)
@@ -239,9 +244,9 @@ func Detect(b []byte) (Protocol, error) {
 	return 0, &Error{Err: errNeither, What: "first bytes", Offset: 0}
 }
 
-// methodByte reports whether c may be in a method: letters, hyphen and underscore. RFC 9110 allows
-// more characters, but no method in use has them. Without digits and dots, the banner of SSH is not
-// a method.
+// methodByte reports whether c may be in a method, that is, whether c is a letter, hyphen or
+// underscore. RFC 9110 allows more characters, but no method in use has them. Because digits and
+// dots are not allowed, the banner of SSH ("SSH-2.0-…") is not taken for a method.
 func methodByte(c byte) bool {
 	return 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '-' || c == '_'
 }

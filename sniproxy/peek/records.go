@@ -9,8 +9,9 @@ const (
 	clientHelloFields = handshakeHeader + 2 + 32 + 1 + 2 + 1 // the length if every vector is empty
 )
 
-// helloScan finds the end of a ClientHello in a stream of records. It remembers the complete
-// records. So the work is linear, even if the bytes arrive one at a time, in records of one byte.
+// helloScan finds the end of a ClientHello in a stream of TLS records. It remembers where the last
+// complete record ended. So the work is linear, even if each record has one byte and the bytes
+// arrive one at a time.
 type helloScan struct {
 	off        int     // the offset of the first record that is not complete
 	messageLen int     // the number of message bytes in the complete records
@@ -57,8 +58,8 @@ func (s *helloScan) parseRecords(h *ClientHello, b []byte, limit int) error {
 	}
 }
 
-// parseRecord reads the record at s.off. It returns the message if the message ends in this record.
-// It returns nil without an error if the message continues in the next record.
+// parseRecord reads the record at s.off. If the ClientHello ends in this record, it returns the
+// message. If the ClientHello continues in the next record, it returns nil and no error.
 func (s *helloScan) parseRecord(b []byte, limit int) ([]byte, error) {
 	body := s.off + recordHeader
 	if missing := body - len(b); missing > 0 {
@@ -68,7 +69,7 @@ func (s *helloScan) parseRecord(b []byte, limit int) ([]byte, error) {
 	n := int(head[3])<<8 | int(head[4])
 	switch {
 	case head[0] != recordHandshake || head[1] != 3:
-		// RFC 8446 section 5.1: nothing may come between the parts of a message.
+		// No other record may come between the parts of a message (RFC 8446 section 5.1).
 		return nil, malformed(s.off, "record: not the rest of the ClientHello")
 	case n == 0:
 		return nil, malformed(s.off+3, "record: empty")
@@ -93,8 +94,8 @@ func (s *helloScan) parseRecord(b []byte, limit int) ([]byte, error) {
 		}
 	}
 
-	// end is the least offset at which the message can end: the rest of the message needs more
-	// record headers.
+	// end is the least offset in b at which the message can end. If the message is longer than this
+	// record, its rest needs further records, so count their headers too.
 	end := body + size - s.messageLen
 	if beyond := end - (body + n); beyond > 0 {
 		end += (beyond + maxRecord - 1) / maxRecord * recordHeader
@@ -124,7 +125,8 @@ func join(b []byte, size int) []byte {
 	return msg
 }
 
-// wireOffset converts an offset in the message to an offset in the records.
+// wireOffset converts at, an offset in the message without record headers, to an offset in b, which
+// has the record headers.
 func wireOffset(b []byte, at int) int {
 	off := 0
 	for off+recordHeader <= len(b) {
@@ -138,12 +140,13 @@ func wireOffset(b []byte, at int) int {
 	return len(b)
 }
 
-// sslv2Fields is the size of the fixed fields and of the length before them.
+// sslv2Fields is the size in bytes of the fixed fields of an SSL 2.0 hello, including the length
+// before them.
 const sslv2Fields = 11
 
 // detectSSLv2 reports whether b begins a CLIENT-HELLO in a record of SSL 2.0 with a header of two
-// bytes (RFC 6101 appendix E.1), for SSL 2.0 or a later version. Old clients and scanners send it.
-// RFC 6176 allows servers to accept it; most refuse it.
+// bytes (RFC 6101 appendix E.1), for SSL 2.0 or a later version. Old clients and scanners send such
+// a hello. RFC 6176 allows servers to accept it, but most servers refuse it.
 func detectSSLv2(b []byte) (bool, error) {
 	switch {
 	case len(b) > 0 && b[0] < 0x80,

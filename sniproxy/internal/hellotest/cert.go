@@ -67,14 +67,14 @@ func (ca *CA) Certificate(names ...string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der, ca.cert.Raw}, PrivateKey: key}, nil
 }
 
-// Pool returns the certificate of the CA for tls.Config.RootCAs.
+// Pool returns a pool with the certificate of the CA, for tls.Config.RootCAs.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	return pool
 }
 
-// PEM returns the certificate of the CA for clients that read a file.
+// PEM returns the certificate of the CA in PEM, for clients that read a CA file.
 func (ca *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
 }

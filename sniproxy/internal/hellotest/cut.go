@@ -13,13 +13,14 @@ import (
 type Cuts struct {
 	Records []int // the sizes of its records, as for Records; nil means unchanged
 	Segment int   // the bytes of each write; 0 means all at once
-	// Before, if not nil, is called before each write with its number from 0. It may wait. An error
-	// ends the writing.
+	// Before, if not nil, is called before each write. i is the number of the write, from 0. Before
+	// may wait. If it returns an error, no more bytes are written.
 	Before func(i int) error
 }
 
-// Cut returns a connection that cuts up the first handshake message written to it. It does not
-// change later writes. On a TCP connection, each write is one segment, unless the receiver is slow.
+// Cut returns a connection that cuts the first handshake message written to it into records and
+// segments, as cuts says. It passes later bytes on unchanged. On a TCP connection, each write is
+// sent as one segment, unless the receiver is slow.
 func Cut(conn net.Conn, cuts Cuts) net.Conn { return &cutConn{Conn: conn, cuts: cuts} }
 
 type cutConn struct {
@@ -56,8 +57,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// WriteSegments writes b in pieces of n bytes. 0 means all at once. before may be nil; see
-// Cuts.Before.
+// WriteSegments writes b in pieces of n bytes. With n = 0, it writes b in one piece. before may be
+// nil; see Cuts.Before.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)

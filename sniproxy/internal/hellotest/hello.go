@@ -26,7 +26,7 @@ const (
 	maxRecord       = 1 << 14
 )
 
-// Extension is an extension. Its body may be malformed.
+// Extension is an extension of a ClientHello. Its body may be malformed.
 type Extension struct {
 	Type uint16
 	Body []byte
@@ -101,7 +101,7 @@ func (h Hello) extensions(before int) []byte {
 	return b
 }
 
-// vector returns b with its length before it. The length has size bytes.
+// vector returns the length of b in a field of size bytes, followed by b.
 func vector(size int, b []byte) []byte {
 	var length [8]byte
 	binary.BigEndian.PutUint64(length[:], uint64(len(b)))
@@ -111,8 +111,9 @@ func vector(size int, b []byte) []byte {
 // Wire returns the hello in records of the given sizes; see Records.
 func (h Hello) Wire(sizes ...int) []byte { return Records(h.Message(), sizes...) }
 
-// Records returns a handshake message in records. It uses each size once, and the last size for the
-// rest. Without sizes, a record has 16384 bytes.
+// Records returns a handshake message, cut into TLS records. The first record has sizes[0] bytes of
+// the message, the second sizes[1], and so on; all later records have the last size. Without sizes,
+// each record has 16384 bytes.
 func Records(msg []byte, sizes ...int) []byte {
 	var wire []byte
 	n := maxRecord
@@ -128,8 +129,8 @@ func Records(msg []byte, sizes ...int) []byte {
 	return wire
 }
 
-// Message returns the first handshake message without its records. rest are the bytes after the
-// last record of the message.
+// Message returns the first handshake message without its records. rest is the part of wire after
+// the last record of that message.
 func Message(wire []byte) (msg, rest []byte, err error) {
 	for {
 		if len(wire) < recordHeader || wire[0] != 22 {
@@ -149,7 +150,8 @@ func Message(wire []byte) (msg, rest []byte, err error) {
 	}
 }
 
-// Rerecord returns the handshake message in other records, and the bytes after it.
+// Rerecord cuts the first handshake message of wire into records of other sizes (see Records), and
+// appends the bytes of wire that follow the message.
 func Rerecord(wire []byte, sizes ...int) ([]byte, error) {
 	msg, rest, err := Message(wire)
 	if err != nil {
