@@ -11,16 +11,16 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// Validate reports what is wrong with e.Addr. The sources of this package and of httpapi return
-// valid endpoints only, and a Cache refuses others.
+// Validate returns an error if e.Addr is malformed. The sources of this package and of httpapi
+// return only valid endpoints, and a Cache refuses other endpoints.
 func (e Endpoint) Validate() error {
 	_, err := parseAddr(e.Addr)
 	return err
 }
 
-// DialAddr returns the address in the form that net.Dial expects. If Addr has no port, port
-// takes its place: normally the port that the client connected to. A name is in normal form, and
-// keeps its final dot.
+// DialAddr returns e.Addr in the form that net.Dial expects. If Addr has no port, DialAddr adds the
+// argument port, which is usually the port that the client connected to. A name is returned in
+// normal form; a final dot stays.
 func (e Endpoint) DialAddr(port uint16) (string, error) {
 	a, err := parseAddr(e.Addr)
 	if err != nil {
@@ -54,8 +54,8 @@ func parseAddr(s string) (addr, error) {
 	return a, nil
 }
 
-// maxAddr is the length in bytes of the longest endpoint: a name with a final dot, and a port. A
-// name outside ASCII has up to 4 bytes for each character.
+// maxAddr is the length in bytes of the longest endpoint, which is a name with a final dot and a
+// port. A character outside ASCII has up to 4 bytes, so a name has up to 4 times MaxName bytes.
 const maxAddr = 4*hostname.MaxName + len(".:65535")
 
 func splitAddr(s string) (addr, error) {
@@ -99,8 +99,7 @@ func splitAddr(s string) (addr, error) {
 	if err != nil {
 		return addr{}, err
 	}
-	// A resolver looks up a name with a final dot as it is, without the search domains of
-	// resolv.conf.
+	// Keep the final dot: without it, a resolver would also try the search domains of resolv.conf.
 	if strings.HasSuffix(host, ".") {
 		name += "."
 	}
@@ -119,8 +118,8 @@ func ipAddr(ip netip.Addr, port uint16) (addr, error) {
 	return addr{ip: ip, port: port}, nil
 }
 
-// parsePort accepts up to 5 digits. strconv alone would accept a sign, and net.Dial the name of a
-// service.
+// parsePort accepts 1 to 5 digits. Without this check, strconv would accept a sign, and net.Dial
+// the name of a service such as "https".
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 || len(s) > 5 || strings.Trim(s, "0123456789") != "" {
@@ -129,7 +128,7 @@ func parsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// quote returns s for an error message, and shortens a long s.
+// quote returns s in quotes for an error message. It shortens a long s.
 func quote(s string) string {
 	if len(s) > 80 {
 		return strconv.Quote(s[:80]) + "…"

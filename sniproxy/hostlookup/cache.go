@@ -14,74 +14,83 @@ import (
 // Forever is a TTL that never ends.
 const Forever = time.Duration(math.MaxInt64)
 
-// A Cache stores the answers of a Source. See the package documentation for what it promises. The
-// first use reads the fields, and they must not change afterwards. A Cache must not be copied. All
-// methods are safe for concurrent use.
+// A Cache stores the answers of a Source. The package documentation describes when it serves a
+// stored answer. Set the fields before the first use, and do not change them or copy the Cache
+// afterwards. All methods are safe for concurrent use.
 type Cache struct {
-	// Source answers for hosts that the cache does not know. Required for LookupHost.
+	// Source finds the hosts that the cache does not know. LookupHost needs a Source.
 	//
-	// The cache calls Source in its own goroutines, once at a time for one host. The context ends
-	// after Timeout or with Close, and has no values of the lookups' contexts.
+	// The cache calls Source in goroutines of its own, and for each host only one call at a time.
+	// The context of a call ends after Timeout or when the Cache is closed. It has no values from
+	// the contexts of the lookups.
 	Source Lookup
 
-	// MaxHosts limits the known hosts. 0 means 100,000. A further host evicts the least recently
-	// used one. A known host takes some 300 bytes and its strings. Each name below a wildcard of
-	// the source is a known host.
+	// MaxHosts limits the known hosts (hosts with an endpoint). 0 means 100,000. If the limit is
+	// reached, a new host evicts the least recently used host. A known host takes about 300 bytes
+	// plus its strings. If the source answers for a wildcard, each name below the wildcard is a
+	// known host of its own.
 	MaxHosts int
 
-	// MaxNegative limits the hosts that are stored as not found or failed. 0 means 10,000. They do
-	// not count for MaxHosts, so that a flood of invented names evicts only other such names.
+	// MaxNegative limits the hosts without an endpoint: those that the source did not find, and
+	// those for which it failed. 0 means 10,000. They do not count for MaxHosts. So a flood of
+	// invented names evicts only other invented names, and no known host.
 	MaxNegative int
 
-	// TTL is how long an endpoint is served without asking the source, if the source does not
-	// say. 0 means 30 s; negative means that such endpoints are not stored.
+	// TTL is how long the cache serves an endpoint without asking the source again, unless
+	// Endpoint.TTL sets another time. 0 means 30 s. A negative TTL means that such endpoints are
+	// not stored.
 	TTL time.Duration
 
-	// NegativeTTL is how long ErrNotFound is served without asking the source, if the source does
-	// not say. 0 means 5 s; negative means that ErrNotFound is not stored.
+	// NegativeTTL is how long the cache serves ErrNotFound without asking the source again, unless
+	// an Error of the source sets another time. 0 means 5 s. A negative NegativeTTL means that
+	// ErrNotFound is not stored.
 	NegativeTTL time.Duration
 
-	// ErrorTTL is how long lookups of an unknown host get the last failure of the source. After
-	// that the cache asks again. 0 means 1 s; negative means not at all. The source may demand a
-	// longer time with an Error, up to 5 minutes.
+	// ErrorTTL is the time after a failure of the source during which lookups of the same unknown
+	// host get the same error. After this time the cache asks the source again. 0 means 1 s;
+	// negative means no time. The source can demand a longer time with an Error, up to 5 min.
 	ErrorTTL time.Duration
 
-	// Jitter is the largest random share by which a TTL is shortened, up to 1, so that hosts that
-	// were stored together do not expire together. 0 means 0.1; negative means none.
+	// Jitter is the largest share of a TTL, from 0 to 1, by which the cache shortens the TTL at
+	// random. So hosts that were stored at the same time expire at different times. 0 means 0.1;
+	// negative means no jitter.
 	Jitter float64
 
-	// StaleFor is how long after its TTL an endpoint may still be served while the source fails or
-	// is slow. So the largest age is TTL + StaleFor. 0 means 24 h; negative means not at all.
+	// StaleFor is how long the cache may serve an endpoint after the end of its TTL, while the
+	// source fails or is slow. So an endpoint is served until the age TTL + StaleFor. 0 means 24 h;
+	// negative means that no endpoint is served after its TTL.
 	StaleFor time.Duration
 
-	// Recheck is how long a stale endpoint is served after a failure. After that the cache asks the
-	// source again. 0 means 30 s (RFC 8767 section 5); negative means that each lookup asks.
+	// Recheck is how long the cache serves a stale endpoint without asking the source again, after
+	// the source has failed. 0 means 30 s (RFC 8767 section 5); negative means that each lookup
+	// asks the source.
 	Recheck time.Duration
 
-	// StaleWhileRevalidate is how long after its TTL an endpoint is served at once, while the cache
-	// asks the source in the background. 0 means not at all: the first lookup after the TTL waits
-	// for the source.
+	// StaleWhileRevalidate is a time after the end of a TTL. During this time a lookup gets the
+	// stale endpoint without waiting, and the cache asks the source in the background. 0 means no
+	// such time: the first lookup after the TTL waits for the source.
 	StaleWhileRevalidate time.Duration
 
-	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. After
-	// that time the lookup gets the stale endpoint, and later lookups get it at once until the
-	// source answers. 0 means 500 ms; negative means that no lookup waits.
+	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. Then
+	// the lookup gets the stale endpoint. Until the source answers, later lookups get it without
+	// waiting. 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
-	// Timeout limits a call of the source. If the call first has to wait because of MaxCalls, that
-	// wait has the same limit, counted separately. 0 and negative mean 5 s.
+	// Timeout limits a call of the source. A call may first have to wait because MaxCalls calls
+	// run; Timeout also limits this wait, separately. 0 and negative values mean 5 s.
 	Timeout time.Duration
 
-	// MaxCalls limits the source calls at one time. 0 means 64.
+	// MaxCalls limits the calls of the source that run at the same time. 0 means 64.
 	MaxCalls int
 
 	// SourceFailed, if not nil, is called after each failed call of the source, even if the lookups
-	// got a stale endpoint. ErrNotFound is no failure. Calls may overlap. Close waits for them.
+	// got a stale endpoint. ErrNotFound is not a failure. SourceFailed may be called from several
+	// goroutines at the same time. Close waits for these calls.
 	SourceFailed func(host string, err error)
 
-	// Clock returns the time, and is called at every lookup. nil means the system's clock; while
-	// there are hits it is read every 10 ms only, so ages are exact to about 10 ms. Timeout and
-	// StaleAfter always use the system's clock.
+	// Clock returns the present time. The cache calls it at every lookup. nil means the system's
+	// clock: during hits the cache reads this clock only every 10 ms, so ages are exact to about 10
+	// ms. Timeout and StaleAfter always use the system's clock.
 	Clock func() time.Time
 
 	once sync.Once
@@ -89,15 +98,15 @@ type Cache struct {
 }
 
 var (
-	// ErrClosed is the error of a lookup or a Set after Close.
+	// ErrClosed is the error of LookupHost and Set after Close.
 	ErrClosed = errors.New("hostlookup: cache is closed")
 
-	// ErrBusy means that a call of the source could not begin within Timeout, because MaxCalls
-	// others ran all the time.
+	// ErrBusy means that a call of the source did not begin within Timeout, because MaxCalls other
+	// calls were running.
 	ErrBusy = errors.New("hostlookup: too many lookups under way")
 )
 
-// init returns the core, and makes it at the first use.
+// init returns the core. The first call creates it.
 func (c *Cache) init() *core {
 	if k := c.core.Load(); k != nil {
 		return k
@@ -110,12 +119,13 @@ func (c *Cache) firstUse() *core {
 	return c.core.Load()
 }
 
-// LookupHost returns the endpoint of host and the Level that it comes from. The error is or wraps
-// one of these: ErrNotFound, the source's error, ctx's error, ErrBusy, ErrClosed, a *PanicError. A
-// host that is empty or longer than 253 bytes is not found.
+// LookupHost returns the endpoint of host, and the Level that says where the answer comes from. The
+// error is or wraps ErrNotFound, an error of the source, the error of ctx, ErrBusy, ErrClosed or a
+// *PanicError. If host is empty or longer than 253 bytes, the error is ErrNotFound.
 //
-// When ctx ends during a call of the source, only this caller stops waiting, and gets the stale
-// endpoint if there is one. A stored answer is returned even if ctx has ended.
+// If ctx ends while the lookup waits for the source, this lookup returns, with the stale endpoint
+// if there is one. The call of the source continues for other lookups. If the cache has an answer
+// that needs no source, LookupHost returns it even if ctx has already ended.
 func (c *Cache) LookupHost(ctx context.Context, host string) (Answer, error) {
 	k := c.init()
 	if e, level := k.hit(host); e != nil {
@@ -125,8 +135,8 @@ func (c *Cache) LookupHost(ctx context.Context, host string) (Answer, error) {
 	return r.Answer, r.err
 }
 
-// Peek implements Peeker. It returns ErrWouldWait if LookupHost would ask the source first.
-// Otherwise it counts as a lookup.
+// Peek implements Peeker. If LookupHost would ask the source first, Peek returns ErrWouldWait.
+// Otherwise Peek returns the same answer, and Stats count the lookup.
 func (c *Cache) Peek(host string) (Answer, error) {
 	e, level := c.init().hit(host)
 	if e == nil {
@@ -135,25 +145,27 @@ func (c *Cache) Peek(host string) (Answer, error) {
 	return Answer{e.Value.ep, level}, e.Value.err()
 }
 
-// An Entry is what a Cache holds for one host.
+// An Entry is what a Cache stores for one host.
 type Entry struct {
 	// Endpoint is zero if Err is not nil.
 	Endpoint Endpoint
-	// Err is nil, or wraps ErrNotFound, or is a failure of the source.
+	// Err is nil if the host has an endpoint. Otherwise it is an error that wraps ErrNotFound, or
+	// the failure of the source.
 	Err error
-	// Level is the Level of a lookup at this moment. Miss means that the lookup would ask the
+	// Level is the Level that a lookup would return now. Miss means that a lookup would ask the
 	// source first.
 	Level Level
-	// Left is how long the entry keeps this Level if nothing replaces it. It is 0 for Miss.
+	// Left is how long the entry keeps this Level, unless something replaces the entry. It is 0 if
+	// Level is Miss.
 	Left time.Duration
-	// Expires is when the TTL of the source's last answer ends or has ended. Later failures of the
-	// source do not change it. From then on, an endpoint may be served as stale for
+	// Expires is the end of the TTL of the source's last answer, past or future. A later failure of
+	// the source does not change it. After Expires, an endpoint may still be served for
 	// Cache.StaleFor.
 	Expires time.Time
 }
 
-// Entry returns what the cache holds for host. It does not ask the source, does not count as a
-// lookup, and does not make the host more recently used.
+// Entry returns what the cache stores for host, and false if it stores nothing. Entry does not ask
+// the source, is not counted as a lookup, and does not make the host more recently used.
 func (c *Cache) Entry(host string) (Entry, bool) {
 	k := c.init()
 	k.mu.Lock()
@@ -166,8 +178,8 @@ func (c *Cache) Entry(host string) (Entry, bool) {
 	return k.entry(e, now, wall)
 }
 
-// All returns everything that the cache holds at one moment, in no order: for a status page, or for
-// a SetAll after the next start. See Save for a file.
+// All returns everything that the cache stores at one moment, in no particular order. Use it for a
+// status page, or for a SetAll after the next start. Save writes the same to a file.
 func (c *Cache) All() iter.Seq2[string, Entry] {
 	return func(yield func(string, Entry) bool) {
 		for _, e := range c.init().snapshot() {
@@ -178,14 +190,16 @@ func (c *Cache) All() iter.Seq2[string, Entry] {
 	}
 }
 
-// Set stores an endpoint as if the source had just returned it. A call of the source that runs for
-// that host does not overwrite it. A negative TTL forgets the host. Set returns an error if the
-// host is empty or longer than 253 bytes, if ep.Validate fails, or ErrClosed.
+// Set stores an endpoint as if the source had just returned it. If a call of the source for this
+// host is running, its answer does not replace the endpoint. If ep.TTL is negative, the cache
+// forgets the host. The error is ErrClosed, or says that the host is empty or longer than 253
+// bytes, or comes from ep.Validate.
 func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
 }
 
-// store checks a host and its endpoint, then calls put, which stores them, with the lock held.
+// store checks a host and its endpoint. Then it calls put with the core locked, and put stores the
+// endpoint.
 func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	if !isHost(host) {
 		return fmt.Errorf("hostlookup: set %s: not the name of a host", quote(host))
@@ -203,13 +217,14 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	return nil
 }
 
-// SetAll stores hosts as stale, normally the hosts that All returned before a restart. The cache
-// asks its source before it serves one of them, or while it serves one within StaleWhileRevalidate.
-// It serves them at most until StaleFor after Entry.Expires, so a restart makes no answer younger.
-// An Expires that is zero or in the future counts as now. Level and Left are ignored.
+// SetAll stores hosts as if their TTL were over. Usually these are the hosts that All returned
+// before a restart. The cache asks its source again before it serves one of them, or in the
+// background within StaleWhileRevalidate. It serves a host at most until Entry.Expires plus
+// StaleFor, so a restart does not extend the life of an answer. If Expires is zero or in the
+// future, it counts as now. SetAll ignores Level and Left.
 //
-// SetAll leaves out hosts that are too old, that have an Err, or that the cache knows already. A
-// malformed host does not stop it; the error is the first one that Set would return.
+// SetAll skips hosts that are too old, that have an Err, or that the cache already knows. It skips
+// malformed hosts too, and returns the error of the first of them, as Set would.
 func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
 	for host, entry := range entries {
@@ -224,9 +239,9 @@ func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	return first
 }
 
-// Forget drops what the cache holds for host. "*.example.com" drops every name with one label in
-// place of the "*", and the wildcard itself. Calls of the source that run for these hosts do not
-// store their answers.
+// Forget removes what the cache stores for host. "*.example.com" removes the wildcard itself and
+// every name that has one label in place of the "*". If a call of the source for such a host is
+// running, its answer is not stored.
 func (c *Cache) Forget(host string) {
 	k := c.init()
 	k.mu.Lock()
@@ -234,7 +249,7 @@ func (c *Cache) Forget(host string) {
 	k.forget(host)
 }
 
-// Purge drops everything, like a Forget of each host.
+// Purge forgets every host.
 func (c *Cache) Purge() {
 	k := c.init()
 	k.mu.Lock()
@@ -242,8 +257,8 @@ func (c *Cache) Purge() {
 	k.purge()
 }
 
-// Expire ends all TTLs: the next lookup of each host asks the source, and gets the stale endpoint
-// if the source fails.
+// Expire ends all TTLs. So the next lookup of each host asks the source, and gets the stale
+// endpoint only if the source fails or is slow.
 func (c *Cache) Expire() {
 	k := c.init()
 	k.mu.Lock()
@@ -251,13 +266,13 @@ func (c *Cache) Expire() {
 	k.expire()
 }
 
-// Stats returns the figures of the cache. Lookups during the call may be in some figures and
-// missing in others.
+// Stats returns the figures of the cache. It does not stop lookups, so a lookup that runs at the
+// same time may be in some of the figures and not in others.
 func (c *Cache) Stats() Stats { return c.init().stats() }
 
-// Close cancels the contexts of the running source calls, and returns when all goroutines of the
-// cache have ended. A source that ignores its context delays Close. Waiting and later lookups get
-// ErrClosed. Close may be called more than once; it returns nil.
+// Close cancels the contexts of the calls of the source, and waits until all goroutines of the
+// cache have ended. A source that ignores its context delays Close. Lookups that wait, and later
+// lookups, get ErrClosed. Close may be called more than once. It always returns nil.
 func (c *Cache) Close() error {
 	c.init().close()
 	return nil
@@ -265,8 +280,8 @@ func (c *Cache) Close() error {
 
 // Stats are the figures of a Cache since its first use.
 type Stats struct {
-	// Lookups by the Level of their answer. Misses includes the lookups that ended with an error
-	// of the source or of their context.
+	// The first five figures count lookups by the Level of their answer. Misses also counts the
+	// lookups that ended with an error of the source or of their context.
 	Hits, Misses, Negatives, Stales, Failures uint64
 
 	Calls    uint64 // calls of the source that began

@@ -11,16 +11,16 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// A savedHost is an entry of a cache file. A cache file is also a hosts file: ParseHosts ignores
-// Expires.
+// A savedHost is one element of the JSON array in a cache file. A cache file is also a valid hosts
+// file: ParseHosts ignores expires.
 type savedHost struct {
 	Endpoint
 	Expires time.Time `json:"expires,omitzero"` // as in Entry; whole seconds
 }
 
-// Save writes the known hosts to a file, with the time at which each expires, for a Load after
-// the next start. The file is replaced as a whole, and is readable by its owner only. ParseHosts
-// can read the file too.
+// Save writes the known hosts to a file, each with the time at which it expires. Load reads the
+// file after the next start. Save replaces the file in one step, and only the file's owner can read
+// it. ParseHosts can read the file too.
 func (c *Cache) Save(path string) error {
 	hosts := []savedHost{}
 	for host, entry := range c.All() {
@@ -39,19 +39,19 @@ func (c *Cache) Save(path string) error {
 	return err
 }
 
-// A LoadResult counts the hosts of a file that Load read.
+// A LoadResult counts the hosts that Load found in a file.
 type LoadResult struct {
 	Hosts   int // hosts that the cache has now because of the file
 	LeftOut int // the others: malformed, too old, or known already
 }
 
-// Load adds the hosts of a file that Save wrote. As with SetAll their TTL is over: the cache asks
-// its Source first, and serves a loaded host while the Source fails, until StaleFor after the
-// host's expiry. A host without that time expires when the file was last modified. Call Load
-// before the first lookup.
+// Load adds the hosts of a file that Save wrote. Call Load before the first lookup. The TTL of a
+// loaded host is over, as after SetAll: the cache asks its Source first, and serves the loaded host
+// while the Source fails, until StaleFor after the host's expiry. If the file has no expiry for a
+// host, the host expired when the file was last modified.
 //
-// If the file cannot be read or parsed, Load returns the error and loads nothing. If some hosts in
-// it are malformed, Load leaves them out, loads the others, and returns the first error.
+// If the file cannot be read or parsed, Load returns the error and loads nothing. If single hosts
+// are malformed, Load loads the other hosts, and returns the first error.
 func (c *Cache) Load(path string) (LoadResult, error) {
 	hosts, err := readCacheFile(path)
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// maxRetryAfter limits how long a source may ask not to be asked again after a failure: RFC 9520
-// section 3.2 forbids to cache a failure for longer than 5 minutes.
+// maxRetryAfter is the longest pause that a source can request after a failure. RFC 9520 section
+// 3.2 forbids to cache a failure for longer than 5 minutes.
 const maxRetryAfter = 5 * time.Minute
 
-// A PanicError reports that a call of the source panicked. Every lookup that waited for the call
-// gets it.
+// A PanicError reports that the source panicked during a call. Every lookup that waited for this
+// call gets the error.
 type PanicError struct {
 	Value any    // the value of the panic; nil if the source ended its goroutine with runtime.Goexit
 	Stack []byte // of the source, as runtime/debug prints it
@@ -36,11 +36,11 @@ type result struct {
 
 func failed(err error) result { return result{err: err} }
 
-// A call is one call of the source, with the lookups that wait for it. It runs in a goroutine of
-// the core, and does not see the contexts of the lookups.
+// A call is one call of the source for one host. Any number of lookups may wait for it. It runs in
+// a goroutine of the core, and does not use the contexts of the lookups.
 type call struct {
 	host     string
-	unwanted chan struct{} // closed if no lookup wants the call any more, and it has not begun
+	unwanted chan struct{} // closed if no lookup waits any more and the source was not called yet
 	done     chan struct{} // closed after result is set
 
 	result result
@@ -48,13 +48,13 @@ type call struct {
 	// Guarded by core.mu.
 	waiters  int   // lookups that wait for done
 	refresh  bool  // the call updates a stale endpoint, so it is wanted without waiters
-	begun    bool  // the semaphore has let the call in
+	begun    bool  // the call holds the semaphore
 	finished bool  // result is set
-	overdue  error // not nil: the call is finished by its timeout, and the source has not returned
+	overdue  error // the timeout error, from the timeout until the source returns; otherwise nil
 	cancel   context.CancelFunc
 }
 
-// miss answers a lookup that hit could not answer.
+// miss answers a lookup for which hit found no answer.
 func (k *core) miss(ctx context.Context, host string) result {
 	r := k.resolve(ctx, host)
 	k.lookups.Add(uint8(r.Level))
@@ -96,8 +96,8 @@ func (k *core) resolve(ctx context.Context, host string) result {
 	}
 }
 
-// join returns the call that a lookup of host has to wait for, and counts the lookup as a waiter.
-// If the lookup need not wait, join returns nil and the result of the lookup.
+// join returns the call for which a lookup of host has to wait, and counts the lookup as a waiter
+// of the call. If the lookup does not have to wait, join returns nil and the result of the lookup.
 func (k *core) join(ctx context.Context, host string) (*call, result) {
 	if k.closed {
 		return nil, failed(ErrClosed)
@@ -119,8 +119,8 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	c := k.calls[host]
 	switch {
 	case c != nil && c.overdue != nil:
-		// The source has not returned from this call, though its timeout is over. Do not start
-		// another.
+		// The timeout of this call is over, but the source has not returned. Do not start a second
+		// call.
 		if e == nil {
 			return nil, result{Answer{Level: Failed}, c.overdue}
 		}
@@ -129,9 +129,10 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	case c == nil:
 		c = k.start(host)
 	}
-	// The source has precedence over a stale endpoint, because it may know a better one. A lookup
-	// gets the stale endpoint at once in three cases only: the call is overdue, StaleAfter is
-	// negative, or the endpoint is within StaleWhileRevalidate.
+	// Normally a lookup waits for the source even if there is a stale endpoint, because the source
+	// may know a better endpoint. In three cases the lookup gets the stale endpoint without
+	// waiting: the call is overdue, StaleAfter is negative, or the TTL ended less than
+	// StaleWhileRevalidate ago.
 	if e != nil && (c.overdue != nil || k.cfg.staleAfter == 0 || now < later(e.Value.expires, k.cfg.revalidate)) {
 		c.refresh = true
 		k.extendStale(e, now, k.cfg.recheck)
@@ -141,10 +142,12 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting ends the wait of one lookup for c. It returns the result of c or the stale endpoint,
-// if there is one. With slow, the source is slow; later lookups then get the stale endpoint at
-// once, until the source answers, and a lookup without a result continues to wait. Without slow,
-// the lookup's context has ended.
+// stopWaiting ends the wait of one lookup for c. It returns the result of c or else the stale
+// endpoint, and true; or false if there is neither.
+//
+// slow is true if the lookup stops because the source is slow (StaleAfter). Then later lookups also
+// get the stale endpoint until the source answers; if stopWaiting returns false, the lookup
+// continues to wait. slow is false if the context of the lookup has ended.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -175,8 +178,8 @@ func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	return result{}, false
 }
 
-// staleAnswer returns the endpoint of a usable entry, in place of the result of a call. The Level
-// is not Stale if a Set has refreshed the entry during the call.
+// staleAnswer returns the endpoint of e, for a lookup that gets no result from its call. Usually
+// the Level is Stale. It is another Level if a Set has refreshed the entry during the call.
 func (k *core) staleAnswer(e *item, now int64) result {
 	level := Stale
 	if until, stored := unpackState(e.Value.state.Load()); now < until {
@@ -197,7 +200,7 @@ func (k *core) start(host string) *call {
 	return c
 }
 
-// run is the goroutine of a call: it waits for the semaphore, calls the source, and stores the
+// run is the goroutine of a call. It waits for the semaphore, calls the source, and stores the
 // outcome.
 func (k *core) run(c *call) {
 	defer func() {
@@ -222,7 +225,7 @@ func (k *core) run(c *call) {
 	if closed {
 		cancel()
 	}
-	// The lookups stop waiting at the timeout, even if the source does not return then.
+	// At the timeout the lookups get an error, even if the source does not return then.
 	late := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(late)
@@ -237,7 +240,7 @@ func (k *core) run(c *call) {
 	k.finish(c, ep, err, true)
 }
 
-// acquire waits until fewer than MaxCalls calls run.
+// acquire waits for a place in the semaphore, which limits the calls of the source to MaxCalls.
 func (k *core) acquire(c *call) error {
 	select {
 	case k.semaphore <- struct{}{}:
@@ -258,8 +261,8 @@ func (k *core) acquire(c *call) error {
 	}
 }
 
-// askSource calls the source. It turns a panic, an early end of the goroutine and a malformed
-// endpoint into errors.
+// askSource calls the source. It returns an error if the source panics, ends its goroutine, or
+// returns a malformed endpoint.
 func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) {
 	returned := false
 	defer func() {
@@ -279,9 +282,10 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 	return answer.Endpoint, err
 }
 
-// finish stores the outcome of a call and wakes the waiters. Only the first finish of a call does
-// that: the timeout may come before the source returns. After the source has returned, a lookup
-// of the host starts another call.
+// finish stores the outcome of a call and wakes the lookups that wait for it. It may be called
+// twice for one call: at the timeout, and when the source returns. Only the first of these calls
+// stores anything. returned reports whether the source has returned; from then on a lookup of the
+// host may start another call.
 func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()
 	first := !c.finished
@@ -306,8 +310,8 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// settle stores the outcome of a call, and returns the result for its waiters. The caller holds
-// core.mu.
+// settle stores the outcome of a call, and returns the result for the lookups that wait. The caller
+// holds core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c
