@@ -179,7 +179,7 @@ func (c *Cache) Entry(host string) (Entry, bool) {
 }
 
 // All returns everything that the cache stores at one moment, in no particular order. Use it for a
-// status page, or for a SetAll after the next start. Save writes the same to a file.
+// status page, or for a SetAll after the next start. Save writes the known hosts to a file.
 func (c *Cache) All() iter.Seq2[string, Entry] {
 	return func(yield func(string, Entry) bool) {
 		for _, e := range c.init().snapshot() {
@@ -280,8 +280,8 @@ func (c *Cache) Close() error {
 
 // Stats are the figures of a Cache since its first use.
 type Stats struct {
-	// The first five figures count lookups by the Level of their answer. Misses also counts the
-	// lookups that ended with an error of the source or of their context.
+	// Hits, Misses, Negatives, Stales and Failures count lookups by the Level of their answer.
+	// Misses also counts the lookups that ended with an error of the source or of their context.
 	Hits, Misses, Negatives, Stales, Failures uint64
 
 	Calls    uint64 // calls of the source that began

@@ -225,7 +225,7 @@ func (k *core) run(c *call) {
 	if closed {
 		cancel()
 	}
-	// At the timeout the lookups get an error, even if the source does not return then.
+	// At the timeout the lookups stop waiting, even if the source has not returned.
 	late := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(late)

@@ -5,10 +5,10 @@ import (
 	"errors"
 )
 
-// Chain returns a Lookup that asks each lookup in turn, until one knows the host. Only
-// ErrNotFound leads to the next lookup. After any other error Chain stops: the failed lookup may
-// know the host, and the answer of a later one could be the wrong route. The Level comes from
-// the last lookup that Chain asked. A Chain of no lookups finds no host.
+// Chain returns a Lookup that asks the lookups in order until one knows the host. It asks the next
+// lookup only after ErrNotFound. After another error it stops with this error: the failed lookup
+// may know the host, and a later lookup could give it a wrong route. The Level is the one of the
+// last lookup that was asked. A Chain without lookups finds no host.
 func Chain(lookups ...Lookup) Peeker { return chain(lookups) }
 
 type chain []Lookup
@@ -21,7 +21,8 @@ func (c chain) Peek(host string) (Answer, error) {
 	return c.first(func(l Lookup) (Answer, error) { return peek(l, host) })
 }
 
-// first returns the first result of ask that is not ErrNotFound, or else the last result.
+// first calls ask for each lookup, in order, and returns the first result that is not ErrNotFound.
+// If all results are ErrNotFound, it returns the last one.
 func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error) {
 	err = ErrNotFound
 	for _, l := range c {
@@ -32,13 +33,13 @@ func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error
 	return answer, err
 }
 
-// Default returns a Lookup that answers with ep where l returns ErrNotFound. Any other error of l
-// remains: a host that l knows must not land on the default while l fails. An ep without Host gets
-// the name in the lookup. The Level comes from l.
+// Default returns a Lookup that answers like l, but with ep if l returns ErrNotFound. Other errors
+// of l remain: while l fails, a host that l knows must not go to the default. If ep.Host is "", the
+// answer has the host of the lookup. The Level comes from l.
 //
-// Put Default around a Cache, not inside. Inside, the Cache would store one known host for each
-// name that a stranger invents. The answers of Default have a negative TTL, so that no Cache
-// stores them in any case.
+// Put Default around a Cache, and not a Cache around Default. Otherwise the Cache would store one
+// known host for each name that a stranger invents. To prevent this in any case, the answers of
+// Default have a negative TTL, and a Cache does not store them.
 func Default(l Lookup, ep Endpoint) Peeker { return withDefault{l, ep} }
 
 type withDefault struct {

@@ -17,9 +17,10 @@ import (
 
 // A core is the state of a Cache after its first use.
 //
-// A hit takes no lock: it reads the table, the state of an entry, and the clock. Everything else
-// holds mu. One lock for both LRUs is enough, because a miss costs a call of the source, and it
-// lets an answer move from one LRU to the other at one moment.
+// A hit is a lookup that finds a usable entry in the table. It takes no lock: it reads the table,
+// the state of the entry, and the clock. Everything else holds mu. One lock for both LRUs does not
+// slow lookups down, because a lookup without a hit has to wait for the source. It also lets the
+// core move an answer from one LRU to the other in one step.
 type core struct {
 	cfg     config
 	clock   clock
@@ -28,28 +29,28 @@ type core struct {
 
 	mu       sync.Mutex
 	known    *lru             // entries with an endpoint
-	negative *lru             // the others
+	negative *lru             // entries without an endpoint
 	calls    map[string]*call // by host: the calls whose answers will be stored
 	running  map[*call]struct{}
 	tally    tally
 	ticking  bool // the goroutine of clock.run runs
 	closed   bool
 
-	semaphore chan struct{} // one element for each running call of the source
-	closing   chan struct{}
+	semaphore chan struct{}  // one element for each running call of the source
+	closing   chan struct{}  // closed by close
 	wg        sync.WaitGroup // the goroutines of calls and of clock.run
 }
 
-// An lru holds items in the order of their last use, up to its capacity. The table finds an item by
-// its name.
+// An lru holds items in the order of their last use, up to its capacity. Its keys are the items
+// themselves; core.table finds an item by its name.
 type lru = simplelru.LRU[*item, struct{}]
 
-// An item is an entry under the name of its host.
+// An item is an entry together with the name of its host.
 type item = nametable.Item[entry]
 
-// An entry is what a cache holds for one host. Fields without a note never change while the entry
-// is in the table. The fields that a hit reads come first. An item has 128 bytes: two cache lines,
-// which processors load together.
+// An entry is what a cache stores for one host. ep and failure never change while the entry is in
+// the table. The fields that a hit reads come first. An item has 128 bytes: two cache lines, which
+// processors load together.
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
@@ -58,7 +59,7 @@ type entry struct {
 	expires int64 // guarded by core.mu: the end of the TTL
 }
 
-// A failure is what a cache holds for a host without an endpoint.
+// A failure is what a cache stores for a host without an endpoint. See entry.failure.
 type failure struct {
 	err error // ErrNotFound or an error of the source
 }
@@ -72,7 +73,7 @@ func newItem(host string, ep Endpoint) *item {
 	return e
 }
 
-// err returns nil if the entry has an endpoint.
+// err returns the error for lookups of this entry. It is nil if the entry has an endpoint.
 func (e *entry) err() error {
 	if e.failure == nil {
 		return nil
@@ -80,22 +81,24 @@ func (e *entry) err() error {
 	return e.failure.err
 }
 
-// packState returns the word that decides a hit: an entry is served as level until a moment of
-// the core's clock. One word, so that a reader without the lock never sees halves of two states.
+// packState packs two values into one word: a lookup gets the entry, with this level, before the
+// moment until of the core's clock. A reader without the lock reads one word, so it never sees
+// parts of two states.
 func packState(until int64, level Level) uint64 {
 	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)
 }
 
 func unpackState(s uint64) (until int64, level Level) { return int64(s >> 3), Level(s & 7) }
 
-// maxTime is the moment that never comes: 36 years after the cache's first use.
+// maxTime stands for "never". It is 36 years after the cache's first use.
 const maxTime = 1<<60 - 1
 
-// touchTick returns the number of the time slice that contains now. An entry moves in its LRU at
-// most once in each slice of 2^30 ns, about a second.
+// touchTick divides the time into slices of 2^30 ns, about a second, and returns the number of the
+// slice that contains now. The core moves an entry to the front of its LRU at most once in each
+// slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
-// later returns at + d, at most maxTime.
+// later returns at + d, or maxTime if the sum is larger.
 func later(at int64, d time.Duration) int64 {
 	if int64(d) > maxTime-at {
 		return maxTime
@@ -103,8 +106,8 @@ func later(at int64, d time.Duration) int64 {
 	return at + int64(d)
 }
 
-// config holds the settings of a Cache, with defaults in place of zeros. In a config, a time of 0
-// means "not at all".
+// config has the settings of a Cache, with defaults in place of zero values. In a config, a time of
+// 0 means "not at all"; the Cache has a negative value for that.
 type config struct {
 	source                                    Lookup
 	ttl, negativeTTL, errorTTL                time.Duration
@@ -156,9 +159,9 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 	return l
 }
 
-// hit returns the entry of host if a lookup may get it without a call of the source, and counts
-// that lookup. It holds no lock, so it may overlook an entry while the table changes. The slower
-// join then finds that entry.
+// hit returns the entry of host, and counts the lookup, if the lookup needs no call of the source.
+// Otherwise it returns nil. hit holds no lock, so it may overlook an entry while another goroutine
+// changes the table. The caller then calls miss, which finds the entry with the lock held.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Get(host)
 	if e == nil {
@@ -184,7 +187,7 @@ func (k *core) hit(host string) (*item, Level) {
 }
 
 // touch makes e the most recently used entry. If another goroutine holds the lock, touch does
-// nothing, and a later hit does it.
+// nothing; a later hit will call touch again.
 func (k *core) touch(e *item, now int64) {
 	if !k.mu.TryLock() {
 		return
@@ -201,9 +204,10 @@ func (k *core) order(e *item) *lru {
 	return k.negative
 }
 
-// The caller of the methods below holds mu.
+// The methods below do not lock mu: their caller holds it.
 
-// usable returns the entry of host if it has an endpoint that may be served, even a stale one.
+// usable returns the entry of host if it has an endpoint that may be served, fresh or stale.
+// Otherwise it returns nil.
 func (k *core) usable(host string, now int64) *item {
 	if e := k.table.Get(host); e != nil && e.Value.failure == nil && now < k.staleUntil(e) {
 		return e
@@ -211,7 +215,7 @@ func (k *core) usable(host string, now int64) *item {
 	return nil
 }
 
-// staleUntil returns the moment from which on e is never served.
+// staleUntil returns the moment after which e is not served any more, not even as stale.
 func (k *core) staleUntil(e *item) int64 {
 	if e.Value.failure != nil {
 		return e.Value.expires
@@ -219,13 +223,13 @@ func (k *core) staleUntil(e *item) int64 {
 	return later(e.Value.expires, k.cfg.staleFor)
 }
 
-// evicted is called by the LRUs for each entry that leaves them.
+// evicted removes an entry from the table. The LRUs call it for each entry that they drop.
 func (k *core) evicted(e *item, _ struct{}) {
 	k.table.Remove(e)
 	e.Value.state.Store(0) // for a lookup that has found e already
 }
 
-// add inserts an entry. Its host must have none.
+// add inserts an entry into its LRU and the table. The host must not have an entry yet.
 func (k *core) add(e *item, now int64) {
 	e.Value.touched.Store(touchTick(now))
 	if e.Value.failure == nil {
@@ -268,8 +272,8 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	}
 }
 
-// keepError stores err, which is ErrNotFound or a failure of the source. Lookups of host get err
-// for ttl.
+// keepError stores err, which is ErrNotFound or a failure of the source. For the time ttl, lookups
+// of host get err.
 func (k *core) keepError(host string, level Level, err error, ttl time.Duration, now int64) {
 	k.removeHost(host)
 	if ttl <= 0 {
@@ -282,7 +286,8 @@ func (k *core) keepError(host string, level Level, err error, ttl time.Duration,
 	k.add(e, now)
 }
 
-// extendStale lets lookups serve the stale endpoint of e for d without asking the source.
+// extendStale makes lookups get the stale endpoint of e for the time d, without a call of the
+// source.
 func (k *core) extendStale(e *item, now int64, d time.Duration) {
 	e.Value.state.Store(packState(min(later(now, d), k.staleUntil(e)), Stale))
 }
@@ -292,7 +297,8 @@ func (k *core) set(host string, ep Endpoint) {
 	k.keep(host, ep, k.clock.now())
 }
 
-// restore stores an endpoint whose TTL is over, unless it is too old or the host is known.
+// restore stores an endpoint whose TTL is over. It does nothing if the endpoint is too old to be
+// served, or if the host is known.
 func (k *core) restore(host string, ep Endpoint, expires time.Time) {
 	now, wall := k.clock.nowAndWall()
 	expired := now
@@ -314,7 +320,8 @@ func (k *core) restore(host string, ep Endpoint, expires time.Time) {
 	k.add(e, now)
 }
 
-// forget drops a host, or the hosts that a wildcard covers.
+// forget removes the entry of a host. For a wildcard, it also removes the entries of all names that
+// the wildcard covers.
 func (k *core) forget(host string) {
 	k.detach(host)
 	k.removeHost(host)
@@ -340,9 +347,9 @@ func (k *core) forget(host string) {
 	}
 }
 
-// detach prevents a running call for host from storing its answer. The cache calls detach for a
-// change, because the source may have answered before the change. The waiters of the call still get
-// the answer, and a later lookup starts another call.
+// detach makes sure that a running call for host does not store its answer. The core calls detach
+// when something changes the host, because the source may have answered before the change. The
+// lookups that wait for the call still get its answer. A later lookup starts another call.
 func (k *core) detach(host string) { delete(k.calls, host) }
 
 func (k *core) purge() {
@@ -371,11 +378,11 @@ func (k *core) jittered(ttl time.Duration) time.Duration {
 	return ttl - time.Duration(rand.Float64()*k.cfg.jitter*float64(ttl))
 }
 
-// isHost reports whether host may be the name of a host. The cache answers ErrNotFound for every
-// other name, and does not ask the source.
+// isHost reports whether host has the length of a host name, 1 to 253 bytes. For every other name
+// the cache returns ErrNotFound without a call of the source.
 func isHost(host string) bool { return host != "" && len(host) <= hostname.MaxName }
 
-// entry returns the public form of e. The result is false if e is too old to be served.
+// entry returns the public form of e, and false if e is too old to be served.
 func (k *core) entry(e *item, now int64, wall time.Time) (Entry, bool) {
 	entry := Entry{Endpoint: e.Value.ep, Err: e.Value.err(), Expires: wall.Add(time.Duration(e.Value.expires - now))}
 	until, level := unpackState(e.Value.state.Load())
@@ -424,7 +431,7 @@ func (k *core) stats() Stats {
 	}
 }
 
-// countLookups returns the number of lookups of all levels.
+// countLookups returns the number of all lookups.
 func (k *core) countLookups() (n uint64) {
 	for level := range Failed + 1 {
 		n += k.lookups.Sum(uint8(level))

@@ -1,6 +1,6 @@
-// Package hostlookup finds out where the traffic for a host name goes: in a file, in a fixed set of
-// hosts, through the HTTP API of package httpapi, or through any function. A cache keeps serving
-// known hosts while their source is down.
+// Package hostlookup finds the endpoint to which the traffic for a host name goes. The endpoint
+// comes from a file, from a fixed set of hosts, from the HTTP API of package httpapi, or from any
+// function. A cache continues to serve known hosts while their source is down.
 //
 //	api := &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}
 //	cache := &hostlookup.Cache{Source: api}
@@ -20,49 +20,53 @@
 //
 // # Three outcomes
 //
-// A lookup returns an endpoint, ErrNotFound, or another error. ErrNotFound is knowledge: the source
-// says that the host does not exist. Any other error means that the source could not answer. All
-// parts of this package keep the two apart: they never turn an error into ErrNotFound, never store
-// an error as ErrNotFound, and Chain and Default never replace an error by another lookup's
-// endpoint.
+// A lookup returns an endpoint, ErrNotFound, or another error. ErrNotFound means that the source is
+// certain: the host does not exist. Any other error means that the source could not answer. This
+// package never confuses the two: it never turns an error into ErrNotFound or stores it as
+// ErrNotFound. After an error of one lookup, Chain and Default do not use the endpoint of another
+// lookup.
 //
 // # What the cache promises
 //
-// The cache serves an endpoint for its TTL without asking the source. The source sets the TTL, or
-// else Cache.TTL counts, less some jitter. After the TTL the cache asks the source first, and one
-// of four things happens:
+// The cache serves an endpoint for its TTL without asking the source. The source sets the TTL;
+// otherwise the TTL is Cache.TTL. The cache shortens it by a random jitter. After the TTL the cache
+// asks the source first. Then there are four cases:
 //
-//   - The source returns an endpoint or ErrNotFound. The cache stores that in place of the old
-//     endpoint, and serves it.
+//   - The source returns an endpoint or ErrNotFound. The cache stores and serves this answer
+//     instead of the old endpoint.
 //   - The source fails. The cache serves the old endpoint as stale, and does not ask the source
-//     again for Cache.Recheck (RFC 8767), or for as long as the source demands with an Error, up to
-//     5 minutes.
-//   - The source is slow. A lookup that waits gets the old endpoint after Cache.StaleAfter; later
-//     lookups get it at once. The cache stores the answer when it comes.
-//   - The endpoint is older than its TTL and Cache.StaleFor together. Then the cache does not serve
-//     it, and the lookup gets what the source returns.
+//     again for Cache.Recheck (RFC 8767). With an Error, the source can demand a longer pause, up
+//     to 5 minutes.
+//   - The source is slow. A lookup that waits gets the old endpoint after Cache.StaleAfter, and
+//     later lookups get it without waiting. When the source answers, the cache stores the answer.
+//   - The endpoint is older than its TTL plus Cache.StaleFor. The cache does not serve it any more.
+//     The lookup gets what the source returns, even if that is an error.
 //
-// A lookup of an unknown host waits for the source. The cache stores ErrNotFound for its own TTL
-// and a failure for Cache.ErrorTTL, and serves neither of them as stale.
+// A lookup of an unknown host waits for the source. The cache stores ErrNotFound for
+// Cache.NegativeTTL, and a failure for Cache.ErrorTTL; with an Error, the source can change both
+// times. After this time the cache asks the source again.
 //
-// Hosts that are not found have a limit of their own (Cache.MaxNegative), so that invented names
-// cannot evict known hosts. Each name below a wildcard of the source is a known host, however: with
-// a wildcard, strangers can invent names that evict others. Cache.MaxHosts bounds them.
+// Hosts that are not found have a limit of their own (Cache.MaxNegative), so invented names cannot
+// evict known hosts. There is an exception: if the source answers for a wildcard, each name below
+// it is a known host. So strangers can invent names that evict other known hosts. Cache.MaxHosts
+// limits the number of known hosts.
 //
-// The cache asks its source once for each host at a time, however many lookups wait, and at most
-// Cache.MaxCalls times at a time in total. A call of the source ends with its own timeout and does
-// not see the contexts of the lookups. If the source panics, every lookup that waits gets an error.
-// A Set, Forget, Purge, Expire or Feed during a call has precedence over the answer of that call.
+// For each host, at most one call of the source runs at a time, no matter how many lookups wait. In
+// total, at most Cache.MaxCalls calls run at the same time. A call has its own timeout and does not
+// use the contexts of the lookups. If the source panics, every lookup that waits gets an error. If
+// a Set, Forget, Purge, Expire or Feed changes a host during a call, the cache does not store the
+// answer of this call.
 //
 // # Speed
 //
-// A hit takes no lock, does not allocate, and normally does not read the system's clock: see the
-// internal package nametable for the figures. A hit makes its host more recently used at most once
-// a second.
+// A hit is a lookup that gets a stored answer. It takes no lock, does not allocate, and usually
+// does not read the system's clock; the internal package nametable has the measured times. A hit
+// makes its host the most recently used one, but at most once a second.
 //
 // # What it does not do
 //
-// Lookups do not check or normalize host names. They compare names byte by byte, so a name must be
-// in normal form, as package peek returns it. This package does not check whether a router may
-// connect to an endpoint, for example whether the endpoint is the router itself; the router does.
+// Lookups do not check or normalize host names, but compare them byte by byte. So the name in a
+// lookup must be in normal form; package peek returns such names. This package does not check
+// whether a router may connect to an endpoint: an endpoint could be the router itself, for example.
+// The router checks this.
 package hostlookup

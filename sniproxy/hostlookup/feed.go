@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// A Change reports that a stored answer may be wrong.
+// A Change reports that the answer for one host, or for any host, may have changed.
 type Change struct {
 	// Host is the host that changed. A wildcard "*.example.com" means every name with one label in
-	// place of the "*". "" means that any host may have changed: a Feed reports that after it has
-	// connected, unless it knows which changes it missed.
+	// place of the "*". "" means that any host may have changed. A Feed reports this when it has
+	// connected, unless it knows which changes it has missed.
 	Host string
 
-	// Endpoint is the new endpoint. An empty Addr means that the Feed does not know it.
+	// Endpoint is the new endpoint of Host. If Addr is "", the Feed does not know the endpoint.
 	Endpoint Endpoint
 }
 
@@ -24,9 +24,9 @@ type Feed interface {
 	Changes(ctx context.Context) iter.Seq2[Change, error]
 }
 
-// Apply applies one change. A change with an endpoint is a Set, and returns its error. A change
-// with a host only is a Forget. A change without a host is an Expire: it names no wrong answer, so
-// the old endpoints may still be served as stale.
+// Apply applies one change to the cache. With an endpoint, it calls Set and returns the error of
+// Set. With a host only, it calls Forget. Without a host, it calls Expire. It does not call Purge
+// then: no answer is known to be wrong, so the old endpoints may still be served as stale.
 func (c *Cache) Apply(change Change) error {
 	switch {
 	case change.Host == "":
@@ -39,9 +39,10 @@ func (c *Cache) Apply(change Change) error {
 	return nil
 }
 
-// Follow applies the changes of a feed until ctx ends, and returns ctx's error. When the feed ends,
-// Follow calls Changes again after up to 1 s. While that fails, the longest wait doubles each time
-// up to 30 s. failed, if not nil, is called with each error of the feed and of Apply.
+// Follow applies the changes of a feed until ctx ends, and returns the error of ctx. When
+// feed.Changes ends, Follow waits 0.5 to 1 s and calls it again. Each time that it brings no
+// change, this wait doubles, to at most 15 to 30 s. failed, if not nil, is called with each error
+// of the feed and of Apply.
 func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error {
 	const shortest, longest = time.Second, 30 * time.Second
 	for wait := shortest; ; {
@@ -51,7 +52,8 @@ func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error
 					wait = shortest
 					continue
 				}
-				// The new endpoint of the host is malformed, and the stored one is out of date.
+				// The new endpoint is malformed, so Apply has not stored it. The old endpoint is
+				// out of date: forget it.
 				c.Forget(change.Host)
 			}
 			if failed != nil && ctx.Err() == nil {

@@ -15,30 +15,31 @@ import (
 	"github.com/headgate/headgate/internal/filewatch"
 )
 
-// File is a Lookup of the hosts in a file; see ParseHosts for the format. A File answers from
+// File is a Lookup of the hosts in a file; ParseHosts describes the format. A File answers from
 // memory, so it needs no Cache.
 //
 // The first lookup reads the file, unless Load or Watch has read it before. Watch reads the file
-// again when it changes. All hosts change at one moment. A file that is unreadable, or that is not
-// a JSON array, changes nothing: the last good hosts remain. Without good hosts, lookups fail with
-// the error.
+// again after each change, and replaces all hosts in one step. If the file is unreadable or not a
+// JSON array, the last good hosts remain. If there are no good hosts yet, lookups return the error.
 //
-// The first use reads the fields, and they must not change afterwards. A File is safe for
+// Set the fields before the first use, and do not change them afterwards. A File is safe for
 // concurrent use.
 type File struct {
-	// Path is the file. Required. It may be a link that moves, as in a mounted ConfigMap.
+	// Path is the path of the file. Required. It may be a symbolic link that later points to
+	// another file, as in a mounted ConfigMap.
 	Path string
 
-	// Interval is how often Watch looks for a change that the operating system has not reported.
-	// 0 means 1 s.
+	// Interval is the time between two looks of Watch at the file. They find changes that the
+	// operating system has not reported. 0 means 1 s.
 	Interval time.Duration
 
-	// MaxSize limits the file in bytes. 0 means 64 MiB.
+	// MaxSize is the largest size of the file in bytes. 0 means 64 MiB.
 	MaxSize int64
 
-	// Loaded, if not nil, is called after each reading. It gets the new hosts and the entries that
-	// were left out. If err is not nil, the old hosts remain. It is called once for one content of
-	// the file, and once while one error lasts. Calls do not overlap.
+	// Loaded, if not nil, is called after the file was read. hosts are the new hosts, and problems
+	// are the entries that were left out. If err is not nil, the old hosts remain. If the file was
+	// read again with the same content or the same error, Loaded is not called. Calls do not
+	// overlap.
 	Loaded func(hosts *Hosts, problems []Problem, err error)
 
 	hosts atomic.Pointer[Hosts]
@@ -63,7 +64,7 @@ func (f *File) LookupHost(_ context.Context, host string) (Answer, error) {
 	return h.Peek(host)
 }
 
-// Peek implements Peeker. It has a result after the first good reading.
+// Peek implements Peeker. It returns ErrWouldWait until the file has been read successfully.
 func (f *File) Peek(host string) (Answer, error) {
 	if h := f.hosts.Load(); h != nil {
 		return h.Peek(host)
@@ -71,12 +72,13 @@ func (f *File) Peek(host string) (Answer, error) {
 	return Answer{}, ErrWouldWait
 }
 
-// Load reads the file if it may have changed since the last reading. If Load returns an error, the
-// old hosts remain. Loaded gets that error too.
+// Load reads the file, unless it is certainly unchanged since the last reading. If Load returns an
+// error, the old hosts remain. Loaded gets this error too.
 func (f *File) Load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// Look at the version before the content. A change in between is then found the next time.
+	// Get the version before the content. If the file changes in between, the next Load finds the
+	// change.
 	version := filewatch.VersionOf(f.Path)
 	if f.read && version.Same(f.version) {
 		return f.err
@@ -108,7 +110,7 @@ func (f *File) Load() error {
 	return err
 }
 
-// readFile reads a file of at most limit bytes.
+// readFile returns the content of a file. A file longer than limit bytes is an error.
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -125,11 +127,11 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Hosts returns the last good hosts, nil before the first good reading.
+// Hosts returns the last good hosts. It is nil before the file has been read successfully.
 func (f *File) Hosts() *Hosts { return f.hosts.Load() }
 
-// Watch reads the file now and whenever it changes, until ctx ends. It returns ctx's error; Loaded
-// gets the errors of the file.
+// Watch reads the file now and after each change, until ctx ends. It returns the error of ctx.
+// Errors of the file go to Loaded.
 func (f *File) Watch(ctx context.Context) error {
 	w := filewatch.Watcher{Paths: []string{f.Path}, Recheck: cmp.Or(max(f.Interval, 0), time.Second)}
 	w.Run(ctx, f.Load)

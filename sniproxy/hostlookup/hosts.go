@@ -14,15 +14,16 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// Hosts is an immutable set of hosts and their endpoints. It is a Lookup. The zero Hosts is empty.
+// Hosts is an immutable set of hosts, each with its endpoint. It is a Lookup. The zero Hosts is
+// empty.
 type Hosts struct {
 	exact    map[string]Endpoint
 	wildcard map[string]Endpoint // by the part after "*"
 }
 
-// NewHosts returns a set of hosts. The keys are host names as in a hosts file (see ParseHosts),
-// including wildcards such as "*.example.com". Each endpoint gets its key as Endpoint.Host. The
-// error names every host or endpoint that is malformed.
+// NewHosts returns a set of hosts. The keys are host names or wildcards such as "*.example.com", as
+// in a hosts file (see ParseHosts). Each key becomes the Host of its endpoint. If a host or an
+// endpoint is malformed, NewHosts returns an error that names all of them.
 func NewHosts(endpoints map[string]Endpoint) (*Hosts, error) {
 	h := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
 	var errs []error
@@ -39,8 +40,8 @@ func NewHosts(endpoints map[string]Endpoint) (*Hosts, error) {
 	return h, nil
 }
 
-// MergeHosts returns the hosts of all sets. If several sets contain a host, the first set
-// counts. It ignores nil sets.
+// MergeHosts returns the hosts of all sets. If several sets contain a host, the first of these sets
+// counts. A nil set counts as empty.
 func MergeHosts(sets ...*Hosts) *Hosts {
 	merged := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
 	for _, h := range slices.Backward(sets) {
@@ -52,7 +53,7 @@ func MergeHosts(sets ...*Hosts) *Hosts {
 	return merged
 }
 
-// A Problem is why an entry of a hosts file was left out. It is an error.
+// A Problem says why ParseHosts left out an entry of a hosts file. It is an error.
 type Problem struct {
 	File    string // the name that ParseHosts received
 	Line    int    // of the begin of the entry, from 1
@@ -70,18 +71,20 @@ func (p Problem) Error() string {
 }
 
 // ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}, and ignores other members.
-// A host may have any spelling that has a normal form (see package internal/hostname), or be a
-// wildcard: "*.example.com" stands for every name with one label in place of the "*". An entry that
-// is malformed, or repeats the host of an earlier entry, is left out with a Problem. The error
-// means that the data is not one JSON array. file is the name in problems and in the error.
+// A host may have any spelling from which package internal/hostname can make the normal form. A
+// wildcard "*.example.com" matches every name with one label in place of the "*".
+//
+// An entry that is malformed, or repeats the host of an earlier entry, is left out and becomes a
+// Problem. The error means that data is not exactly one JSON array. file is the name of the file in
+// the problems and in the error.
 func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	h := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
 	lines := lineCounter{data: data, line: 1}
 	fail := func(at int64, err error) (*Hosts, []Problem, error) {
 		return nil, nil, fmt.Errorf("hostlookup: %s:%d: %w", file, lines.at(at), err)
 	}
-	// Parse the whole once first: unlike the decoder below, Unmarshal returns the offset of an
-	// error.
+	// Parse the whole data first, to get the offset of a syntax error. The decoder below does not
+	// return it.
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
 		var at int64
@@ -108,7 +111,8 @@ func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	return h, problems, nil
 }
 
-// A lineCounter returns the lines of offsets that grow from call to call.
+// A lineCounter converts offsets in data into line numbers. Each offset must be at least as large
+// as the one before.
 type lineCounter struct {
 	data []byte
 	line int
@@ -124,7 +128,8 @@ func (c *lineCounter) at(offset int64) int {
 	return c.line
 }
 
-// addJSON adds an entry of a hosts file. On an error it returns the name of the wrong member.
+// addJSON adds one entry of a hosts file. With an error it also returns the JSON name of the wrong
+// field, or "" if the entry is not an object.
 func (h *Hosts) addJSON(raw []byte) (field string, err error) {
 	var ep *Endpoint // JSON null leaves it nil
 	if err := json.Unmarshal(raw, &ep); err != nil {
@@ -139,7 +144,7 @@ func (h *Hosts) addJSON(raw []byte) (field string, err error) {
 	return h.add(*ep)
 }
 
-// add adds ep under the normal form of ep.Host. On an error it returns the JSON name of the
+// add adds ep under the normal form of ep.Host. With an error it also returns the JSON name of the
 // wrong field.
 func (h *Hosts) add(ep Endpoint) (field string, err error) {
 	host, err := hostname.NormalizePattern(ep.Host)
@@ -161,11 +166,11 @@ func (h *Hosts) add(ep Endpoint) (field string, err error) {
 	return "", nil
 }
 
-// LookupHost implements Lookup. An entry of the host itself has precedence over a wildcard. The
-// Level is Miss.
+// LookupHost implements Lookup. An entry for the host itself has precedence over an entry for a
+// wildcard. The Level is always Miss.
 func (h *Hosts) LookupHost(_ context.Context, host string) (Answer, error) { return h.Peek(host) }
 
-// Peek implements Peeker. It always has a result.
+// Peek implements Peeker. It never returns ErrWouldWait.
 func (h *Hosts) Peek(host string) (Answer, error) {
 	ep, ok := h.exact[host]
 	if dot := strings.IndexByte(host, '.'); !ok && dot > 0 {
@@ -180,7 +185,8 @@ func (h *Hosts) Peek(host string) (Answer, error) {
 // Len returns the number of entries.
 func (h *Hosts) Len() int { return len(h.exact) + len(h.wildcard) }
 
-// All returns the entries in no order, by host. A wildcard begins with "*.".
+// All returns all entries, in no particular order. The key is the host; the key of a wildcard
+// begins with "*.".
 func (h *Hosts) All() iter.Seq2[string, Endpoint] {
 	return func(yield func(string, Endpoint) bool) {
 		for _, m := range []map[string]Endpoint{h.exact, h.wildcard} {

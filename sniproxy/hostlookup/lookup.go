@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Endpoint is where the traffic for a host goes. Endpoints are comparable. The zero Endpoint is
-// not valid. The JSON of an Endpoint is {"app": …, "host": …, "endpoint": …}, both in a hosts file
-// and in the host API (package httpapi).
+// Endpoint is the destination of the traffic for a host. Endpoints are comparable. The zero
+// Endpoint is not valid. In JSON, in a hosts file and in the host API (package httpapi), an
+// Endpoint is {"app": …, "host": …, "endpoint": …}.
 type Endpoint struct {
-	// App is the name of the application, for logs and pages. It may be empty.
+	// App is the name of the application, for logs and status pages. It may be "".
 	App string `json:"app"`
 
-	// Host is the name under which the source has the host. It differs from the name in the
-	// lookup if the source has an alias, or a wildcard such as "*.example.com".
+	// Host is the name of the host in the source. The name in a lookup can be another one, if the
+	// source has an alias or a wildcard such as "*.example.com".
 	Host string `json:"host"`
 
 	// Addr is the address to connect to: "10.0.0.24", "10.0.0.24:443", "[2001:db8::1]:443",
@@ -23,18 +23,17 @@ type Endpoint struct {
 	// the port that the client used; see DialAddr.
 	Addr string `json:"endpoint"`
 
-	// TTL is how long the source allows to keep this endpoint, counted from the source's answer.
-	// 0 means that the source does not say, and a Cache uses its own TTL. A negative TTL forbids
-	// to keep the endpoint.
+	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means that
+	// the source does not set a time; a Cache then uses Cache.TTL. Negative means that a cache must
+	// not keep the endpoint.
 	TTL time.Duration `json:"-"`
 }
 
-// ErrNotFound reports that a host does not exist. A source returns ErrNotFound, or an error that
-// wraps it, only if it knows that. Any other error means that the source cannot answer at the
-// moment.
+// ErrNotFound reports that a host does not exist. A source must return it, or an error that wraps
+// it, only if it is certain. If the source cannot answer at the moment, it returns another error.
 var ErrNotFound = errors.New("hostlookup: host not found")
 
-// An Answer is an endpoint, and the Level that it comes from.
+// An Answer is an endpoint, and the Level that says where it comes from.
 type Answer struct {
 	Endpoint
 	Level Level
@@ -42,25 +41,25 @@ type Answer struct {
 
 // A Lookup finds the endpoint of a host.
 //
-// The host is in normal form, as package peek returns it: lower case, IDNA A-labels, without a
-// port and a final dot. If LookupHost fails, the Answer has a Level and no Endpoint.
+// The argument host is in normal form, as package peek returns it: lower case, IDNA A-labels, no
+// port, no final dot. If LookupHost returns an error, the Answer has only a Level.
 //
-// A Lookup must be safe for concurrent use, and should return soon after ctx ends.
+// A Lookup must be safe for concurrent use. It should return soon after ctx ends.
 type Lookup interface {
 	LookupHost(ctx context.Context, host string) (Answer, error)
 }
 
-// A Peeker is a Lookup that can answer some lookups at once. Cache, File and Hosts are Peekers,
-// and so are the results of Chain and Default.
+// A Peeker is a Lookup that can answer some lookups without waiting. Cache, File and Hosts are
+// Peekers, and so are the results of Chain and Default.
 type Peeker interface {
 	Lookup
 
-	// Peek returns the result of LookupHost if that needs neither a source nor any other wait.
-	// Otherwise it returns ErrWouldWait.
+	// Peek returns the same as LookupHost if LookupHost would not ask a source or wait for anything
+	// else. Otherwise it returns ErrWouldWait.
 	Peek(host string) (Answer, error)
 }
 
-// ErrWouldWait reports that a Peek has no result: LookupHost would wait.
+// ErrWouldWait is the error of Peek if LookupHost would have to wait.
 var ErrWouldWait = errors.New("hostlookup: the lookup would wait")
 
 // peek returns the result of l.Peek if l is a Peeker. Otherwise it returns ErrWouldWait.
@@ -71,7 +70,7 @@ func peek(l Lookup, host string) (Answer, error) {
 	return Answer{}, ErrWouldWait
 }
 
-// A Func is a function that is a Lookup. The Level of its answers is Miss.
+// A Func is a Lookup that calls a function. The Level of its answers is Miss.
 type Func func(ctx context.Context, host string) (Endpoint, error)
 
 // LookupHost calls f.
@@ -80,15 +79,18 @@ func (f Func) LookupHost(ctx context.Context, host string) (Answer, error) {
 	return Answer{Endpoint: ep}, err
 }
 
-// An Error is an error with a lifetime. A source may return any error; with an Error it controls
-// how long a Cache keeps it.
+// An Error is an error of a source, with the time for which a Cache stores it. A source may also
+// return errors of other types; the Cache then decides about the time.
 type Error struct {
 	// Err is ErrNotFound, or the failure.
 	Err error
 
-	// TTL is how long a Cache keeps ErrNotFound: 0 means the Cache's own time, negative not at
-	// all. With a failure, TTL is how long the Cache waits before it asks the source about this
-	// host again, like the Retry-After header: 0 and negative mean the Cache's own time.
+	// TTL is a time that depends on Err.
+	//
+	// If Err is ErrNotFound, TTL is how long a Cache keeps it: 0 means Cache.NegativeTTL, negative
+	// means that it is not kept. If Err is a failure, TTL is how long a Cache waits before it asks
+	// the source about this host again, like the header Retry-After: 0 and negative values mean
+	// that the Cache decides.
 	TTL time.Duration
 }
 
@@ -97,7 +99,8 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// errorTTL returns the TTL of the Error that err is or wraps, else 0.
+// errorTTL returns the TTL of an Error in err. If err is not and does not wrap an Error, the result
+// is 0.
 func errorTTL(err error) time.Duration {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.TTL
@@ -105,7 +108,7 @@ func errorTTL(err error) time.Duration {
 	return 0
 }
 
-// A Level is where an answer comes from.
+// A Level says where an answer comes from.
 type Level uint8
 
 const (

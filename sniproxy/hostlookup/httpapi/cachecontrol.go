@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// maxSeconds takes the place of every larger number (RFC 9111 section 1.2.2).
+// maxSeconds is the largest number of seconds that counts. A larger number counts as maxSeconds
+// (RFC 9111 section 1.2.2).
 const maxSeconds = 1 << 31
 
-// freshness returns how long an answer may be kept: 0 if the answer does not say, negative if it
-// must not be kept.
+// freshness returns how long an answer may be kept. 0 means that the answer does not set a time.
+// Negative means that the answer must not be kept.
 func freshness(h http.Header) time.Duration {
 	d := parseCacheControl(strings.Join(h.Values("Cache-Control"), ","))
 	if d.noStore {
@@ -33,7 +34,8 @@ func freshness(h http.Header) time.Duration {
 	return time.Duration(ttl) * time.Second
 }
 
-// directives are the directives of Cache-Control that a Client uses. Ages are in seconds.
+// directives are the directives of Cache-Control that a Client uses. maxAge and sMaxAge are in
+// seconds.
 type directives struct {
 	noStore         bool // no-store, or no-cache: a Client sends no validators, so it cannot revalidate
 	maxAge, sMaxAge int64
@@ -41,9 +43,9 @@ type directives struct {
 
 const unset = -1
 
-// parseCacheControl reads the value of Cache-Control: directives between commas, each a name with
-// an optional token or quoted string. If a directive comes twice, the smaller value counts. A value
-// that is not a number is ignored.
+// parseCacheControl reads the value of a Cache-Control header. Commas separate the directives. A
+// directive is a name, or a name with a token or a quoted string. If a directive is repeated, the
+// smaller value counts. A value that should be a number but is not is ignored.
 func parseCacheControl(s string) directives {
 	d := directives{maxAge: unset, sMaxAge: unset}
 	for s != "" {
@@ -64,7 +66,7 @@ func parseCacheControl(s string) directives {
 	return d
 }
 
-// smaller sets *age to the number in value, if *age is unset or larger.
+// smaller sets *age to the number in value, if that number is smaller or *age is unset.
 func smaller(age *int64, value string) {
 	if n, ok := parseSeconds(value); ok && (*age == unset || n < *age) {
 		*age = n
@@ -91,7 +93,8 @@ func nextDirective(s string) (name, value, rest string) {
 	return name, value, rest
 }
 
-// unquote reads a quoted string (RFC 9110 section 5.6.4). s begins after the first quote.
+// unquote reads a quoted string (RFC 9110 section 5.6.4). s begins after the opening quote. rest is
+// the text after the closing quote.
 func unquote(s string) (value, rest string) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -119,8 +122,8 @@ func parseSeconds(s string) (int64, bool) {
 	return n, true
 }
 
-// retryAfter returns how long the server asks not to be asked again, 0 if it does not say (RFC 9110
-// section 10.2.3).
+// retryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3),
+// or 0 if it requests none. now is used if Retry-After is a date and the answer has no Date.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := parseSeconds(s); ok {
@@ -130,7 +133,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	// The date is a time of the server's clock, which Date shows.
+	// Compare the date with the server's clock, which the Date header shows.
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
 	}

@@ -23,37 +23,39 @@ import (
 // Client is a hostlookup.Lookup that asks a host API about each host. A Client stores no answers:
 // put a hostlookup.Cache in front of it.
 //
-// Status 200 with the JSON object of an endpoint is an answer. Status 404 is
-// hostlookup.ErrNotFound. Everything else is an error: another status, including a redirect; an
-// endpoint that hostlookup.Endpoint.Validate refuses; a body that is too long or not JSON. An
-// error that follows from a status is a *StatusError inside a *hostlookup.Error.
+// Status 200 with the JSON object of a valid endpoint is an answer. Status 404 is
+// hostlookup.ErrNotFound. Everything else is an error: other statuses, including redirects;
+// endpoints that hostlookup.Endpoint.Validate refuses; bodies that are too long or not JSON. For a
+// status, the error is a *hostlookup.Error that wraps a *StatusError.
 //
-// The lifetime of an answer, found or not, comes from Cache-Control (RFC 9111 section 5.2.2):
-// s-maxage or else max-age, less Age. An answer with no-store or no-cache must not be kept. The
-// lifetime of a failure comes from Retry-After, in seconds or as a date.
+// The lifetime of an answer, 200 or 404, comes from Cache-Control (RFC 9111 section 5.2.2): it is
+// s-maxage or else max-age, minus Age. An answer with no-store or no-cache must not be kept. The
+// lifetime of an error with a status comes from Retry-After, in seconds or as a date.
 //
-// The first use reads the fields, and they must not change afterwards. A Client is safe for
+// Set the fields before the first use, and do not change them afterwards. A Client is safe for
 // concurrent use.
 type Client struct {
-	// URL contains {host} in its path or its query. Each request replaces {host} with the
-	// escaped host: "http://127.0.0.1:9000/hosts/{host}". Required.
+	// URL is the address of a host in the API, with {host} in its path or query, such as
+	// "http://127.0.0.1:9000/hosts/{host}". Each request replaces {host} by the escaped host.
+	// Required.
 	URL string
 
-	// HTTPClient makes the requests. nil means a client that follows no redirects, keeps up to
-	// 64 idle connections, and finds its proxy in the environment.
+	// HTTPClient makes the requests. nil means a client that follows no redirects, keeps up to 64
+	// idle connections, and uses the proxy from the environment.
 	HTTPClient *http.Client
 
-	// TLS configures that client if HTTPClient is nil: authorities, a client certificate.
+	// TLS has the authorities and the client certificate of the default client. If HTTPClient is
+	// set, TLS is not used.
 	TLS *tls.Config
 
-	// Token, if not nil, returns the bearer token for a request. See TokenFile.
+	// Token, if not nil, returns the bearer token for a request. TokenFile makes such a function.
 	Token func(context.Context) (string, error)
 
-	// Timeout limits a request until its answer is read. 0 means 5 s; negative means no limit
-	// beyond the caller's context.
+	// Timeout limits a request, including the reading of its answer. 0 means 5 s. Negative means
+	// that only the caller's context limits a request.
 	Timeout time.Duration
 
-	// MaxBody limits the body of an answer in bytes. 0 means 64 KiB.
+	// MaxBody is the largest size of an answer's body in bytes. 0 means 64 KiB.
 	MaxBody int64
 
 	once   sync.Once
@@ -62,7 +64,7 @@ type Client struct {
 	client *http.Client
 }
 
-// StatusError is an answer with a status other than 200 and 404.
+// StatusError reports that the API answered with a status other than 200 and 404.
 type StatusError struct {
 	Code int
 	Body string // the first bytes, for logs; may be empty
@@ -101,32 +103,32 @@ func newHTTPClient(conf *tls.Config) *http.Client {
 			MaxIdleConnsPerHost:    64, // the default of 2 closes most connections of a burst
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
-			// HTTP/2 requests share one connection. Without pings they would still share a
-			// dead one until TCP gives it up, which takes a quarter of an hour.
+			// All HTTP/2 requests share one connection. Without pings they would continue to use a
+			// dead connection until TCP notices, which takes a quarter of an hour.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// Check reports the first fault in the fields. A program calls Check at its start, so that a
-// wrong URL does not wait for the first lookup.
+// Check returns an error for the first wrong field, or nil. Call Check at the start of a program.
+// Otherwise a wrong URL only shows at the first lookup.
 func (c *Client) Check() error { return c.init() }
 
-// CloseIdleConnections closes the connections that no request uses at the moment.
+// CloseIdleConnections closes the connections that no request is using.
 func (c *Client) CloseIdleConnections() {
 	if c.init() == nil {
 		c.client.CloseIdleConnections()
 	}
 }
 
-// LookupHost asks the API about host. A host that is empty, longer than 253 bytes or made of dots
-// only is not found; the API is not asked.
+// LookupHost asks the API about host. If host is empty, longer than 253 bytes or made only of dots,
+// LookupHost returns ErrNotFound without a request.
 func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer, error) {
 	if err := c.init(); err != nil {
 		return hostlookup.Answer{}, err
 	}
-	// url.PathEscape leaves dots alone, and ".." would lead to another path of the API.
+	// url.PathEscape does not escape dots, so a host ".." would lead to another path of the API.
 	if strings.Trim(host, ".") == "" || len(host) > hostname.MaxName {
 		return hostlookup.Answer{}, hostlookup.ErrNotFound
 	}
@@ -141,8 +143,8 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 	}
 	defer resp.Body.Close()
 	maxBody := cmp.Or(max(c.MaxBody, 0), 64<<10)
-	// Read the body of an error too: net/http reuses a connection only after its answer was read to
-	// the end.
+	// Read the body of an error too: net/http reuses a connection only if the body of its last
+	// answer was read to the end.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
 		return hostlookup.Answer{}, fmt.Errorf("httpapi: reading the API's answer: %w", err)
@@ -180,7 +182,7 @@ func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {
 	return *ep, nil
 }
 
-// get requests JSON. token, if not nil, returns the bearer token.
+// get sends a GET request for JSON. token, if not nil, returns the bearer token for the request.
 func get(ctx context.Context, client *http.Client, url string, token func(context.Context) (string, error)) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -198,13 +200,14 @@ func get(ctx context.Context, client *http.Client, url string, token func(contex
 	return client.Do(req)
 }
 
-// A urlTemplate is a URL that is split at each {host}.
+// A urlTemplate is the URL of a Client, split after each {host}.
 type urlTemplate []urlPart
 
-// A urlPart is literal text, then a host.
+// A urlPart is a piece of a urlTemplate: literal text, followed by the place of one host. The last
+// part has only text.
 type urlPart struct {
 	text   string
-	escape func(string) string // escapes that host; nil in the last part, which no host follows
+	escape func(string) string // escapes the host after text; nil in the last part
 }
 
 func (t urlTemplate) expand(host string) string {
@@ -241,7 +244,8 @@ func parseTemplate(template string) (urlTemplate, error) {
 	_, rest, _ := strings.Cut(template, "://")
 	path := strings.IndexAny(rest, "/?")
 	if path < 0 || strings.Contains(rest[:path], placeholder) {
-		// A client of the router chooses the host. It must not choose the API's server.
+		// The clients of a router choose the host. They must not be able to choose the server of
+		// the API.
 		return bad(placeholder + " belongs into the path or the query")
 	}
 	texts := strings.Split(template, placeholder)
@@ -260,11 +264,12 @@ func parseTemplate(template string) (urlTemplate, error) {
 	return parts, nil
 }
 
-// TokenFile returns a function for Client.Token and Feed.Token. Each call reads the file and
-// returns its content without the white space around it, so that a renewed token is used at once;
-// Kubernetes renews the tokens that it mounts. While the file is unreadable or holds no valid
-// token, the function returns the last valid one. Before the first valid token it returns the
-// error. The function is safe for concurrent use.
+// TokenFile returns a function for the Token field of Client, Feed or Handler. Each call of this
+// function reads the file and returns its content without white space at the ends. So a renewed
+// token is used immediately; Kubernetes renews the tokens that it mounts into pods.
+//
+// If the file is unreadable or has no valid token, the function returns the last valid token. If
+// there was none yet, it returns the error. The function is safe for concurrent use.
 func TokenFile(path string) func(context.Context) (string, error) {
 	var (
 		mu   sync.Mutex

@@ -20,28 +20,27 @@ import (
 
 // Feed is a hostlookup.Feed that follows the changes of a host API by long polling.
 //
-// A Feed keeps the last version between two calls of Changes. After an outage of the API it
-// therefore misses no change and needs no reset. Because of that version a Feed has one follower:
-// its calls of Changes must not overlap. The first use reads the fields, and they must not change
-// afterwards.
+// A Feed remembers the last version between two calls of Changes. So it misses no change during an
+// outage of the API, and needs no reset. For this reason its calls of Changes must not overlap. Set
+// the fields before the first use, and do not change them afterwards.
 type Feed struct {
-	// URL is the address of the changes: "http://127.0.0.1:9000/changes". Required.
+	// URL is the address of the API's changes, such as "http://127.0.0.1:9000/changes". Required.
 	URL string
 
-	// HTTPClient, TLS and Token mean the same as in Client. The Timeout of HTTPClient must be 0
-	// or longer than Wait.
+	// HTTPClient, TLS and Token mean the same as in Client. HTTPClient.Timeout must be 0 or longer
+	// than Wait.
 	HTTPClient *http.Client
 	TLS        *tls.Config
 	Token      func(context.Context) (string, error)
 
-	// Wait is how long the API should hold a request while nothing changes, in whole seconds. 0
+	// Wait is how long the API should delay its answer while nothing changes, in whole seconds. 0
 	// means 30 s.
 	Wait time.Duration
 
-	// Timeout limits a request to Wait plus Timeout. 0 means 10 s.
+	// Timeout is how long a request may take in addition to Wait. 0 means 10 s.
 	Timeout time.Duration
 
-	// MaxBody limits the body of an answer in bytes. 0 means 4 MiB.
+	// MaxBody is the largest size of an answer's body in bytes. 0 means 4 MiB.
 	MaxBody int64
 
 	once    sync.Once
@@ -51,10 +50,10 @@ type Feed struct {
 	version string
 }
 
-// minPollInterval is the least time between two requests after an answer that brought nothing:
-// no changes, the same version, or one reset after another. The pause limits the requests to an
-// API that ignores wait, to one that repeats its last answer, and to two disagreeing servers
-// behind one address.
+// minPollInterval is the shortest time between two requests if the answer to the first one had
+// nothing new: no changes, the same version, or a second reset in a row. Without this pause, a Feed
+// would send requests without end to an API that ignores wait, to one that repeats its last answer,
+// or to two servers behind one address that have different hosts.
 const minPollInterval = time.Second
 
 func (f *Feed) init() error {
@@ -71,10 +70,10 @@ func (f *Feed) init() error {
 	return f.err
 }
 
-// Check reports the first fault in the fields.
+// Check returns an error for the first wrong field, or nil.
 func (f *Feed) Check() error { return f.init() }
 
-// CloseIdleConnections closes the connections that no request uses at the moment.
+// CloseIdleConnections closes the connections that no request is using.
 func (f *Feed) CloseIdleConnections() {
 	if f.init() == nil {
 		f.client.CloseIdleConnections()
@@ -102,8 +101,9 @@ func (f *Feed) Changes(ctx context.Context) iter.Seq2[hostlookup.Change, error] 
 					return
 				}
 			}
-			// The follower has applied all changes. Had it stopped before, the next call would
-			// ask for all of them again.
+			// The caller of Changes has applied all changes of this answer. Only now store the
+			// version: if the caller had stopped earlier, the next call would request all of them
+			// again.
 			f.version = answer.Version
 			broughtNothing := answer.Version == since ||
 				answer.Reset && since != "" ||
@@ -115,7 +115,7 @@ func (f *Feed) Changes(ctx context.Context) iter.Seq2[hostlookup.Change, error] 
 	}
 }
 
-// sleep waits for d. It reports false if ctx ends first.
+// sleep waits for d. It returns false if ctx ends before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -130,7 +130,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// poll requests the changes since a version. An empty version requests the present version only.
+// poll requests the changes after the version since. If since is "", it requests only the present
+// version.
 func (f *Feed) poll(ctx context.Context, since string) (changes, error) {
 	if err := f.init(); err != nil {
 		return changes{}, err

@@ -20,40 +20,41 @@ import (
 
 const defaultWait = 30 * time.Second
 
-// MaxWait is the longest time for which a Handler holds a request about changes. The
-// WriteTimeout of its http.Server must be longer.
+// MaxWait is the longest time for which a Handler delays its answer to a request for changes. The
+// WriteTimeout of the http.Server must be longer.
 const MaxWait = time.Minute
 
-// Handler serves the hosts that Publish gave it, in the form that the package documentation
-// describes. Before the first Publish it answers 503 to every request about hosts and changes.
+// Handler serves the hosts of the last Publish. The package documentation describes the requests
+// and answers. Before the first Publish, the Handler answers requests for hosts and changes with
+// 503.
 //
-// The first use reads the fields, and they must not change afterwards. A Handler is safe for
+// Set the fields before the first use, and do not change them afterwards. A Handler is safe for
 // concurrent use.
 type Handler struct {
-	// Token, if not nil, returns the bearer token that each request has to present. Other
-	// requests get 401, or 500 if Token fails. See TokenFile.
+	// Token, if not nil, returns the bearer token that each request must have. A request without it
+	// gets 401. If Token returns an error, all requests get 500. TokenFile makes such a function.
 	Token func(context.Context) (string, error)
 
-	// MaxAge is how long clients may keep the endpoint of a host, in whole seconds. 0 means
-	// 30 s; negative means that they have to ask each time.
+	// MaxAge is how long clients may keep the endpoint of a host, in whole seconds. 0 means 30 s;
+	// negative means that clients must ask each time.
 	MaxAge time.Duration
 
-	// NegativeMaxAge is how long clients may remember that a host does not exist, in whole
-	// seconds. 0 means 5 s; negative means that they have to ask each time.
+	// NegativeMaxAge is how long clients may keep the answer that a host does not exist, in whole
+	// seconds. 0 means 5 s; negative means that clients must ask each time.
 	NegativeMaxAge time.Duration
 
-	// MaxRemoved is the share of the present hosts that one Publish may remove, up to 1.
-	// Publish always accepts the removal of fewer than 10 hosts. 0 means 0.5; negative means a
-	// share of 0.
+	// MaxRemoved is the largest share of the present hosts that one Publish may remove, from 0 to
+	// 1. 0 means 0.5; negative means a share of 0. Publish always accepts the removal of fewer than
+	// 10 hosts.
 	MaxRemoved float64
 
-	// MaxWaiting limits the requests that wait for changes at one time; a further one gets 503.
-	// 0 means 1,024.
+	// MaxWaiting limits the requests that wait for changes at the same time. Further requests get
+	// 503. 0 means 1,024.
 	MaxWaiting int
 
-	// Instrument, if not nil, wraps the handler of each route, so that a program can count the
-	// requests. The route is "hosts", "changes", or "other" for requests that match neither.
-	// A request without the token reaches none of them.
+	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The
+	// route is "hosts", "changes", or "other" for all other paths. Requests without the token do
+	// not reach these handlers.
 	Instrument func(route string, h http.Handler) http.Handler
 
 	once     sync.Once
@@ -79,23 +80,24 @@ func (h *Handler) init() {
 		}
 		handle("GET /hosts/{host}", "hosts", h.serveHost)
 		handle("GET /changes", "changes", h.serveChanges)
-		// Status 404 would tell a client with a typing error in its URL that the host does
-		// not exist.
+		// Do not answer 404: if the URL of a client has a typing error, the client would conclude
+		// that no host exists.
 		handle("/", "other", func(w http.ResponseWriter, _ *http.Request) {
 			fail(w, http.StatusBadRequest, "there are GET /hosts/{host} and GET /changes", "")
 		})
 	})
 }
 
-// Publish replaces the hosts that h serves, and answers the requests that wait for a change. If
-// too many of the present hosts are missing from hosts, see MaxRemoved, Publish changes nothing
-// and returns a *RemovalError. The first Publish counts no host as set or removed.
+// Publish replaces the hosts that h serves, and answers the requests that wait for a change. If too
+// many of the present hosts are missing from hosts (see MaxRemoved), Publish changes nothing and
+// returns a *RemovalError. In the Update of the first Publish, Set and Removed are 0.
 func (h *Handler) Publish(hosts *hostlookup.Hosts) (Update, error) {
 	h.init()
 	return h.history.publish(hosts)
 }
 
-// Hosts returns the hosts that the last successful Publish put in force, nil if there was none.
+// Hosts returns the hosts that h serves: those of the last successful Publish, or nil before the
+// first.
 func (h *Handler) Hosts() *hostlookup.Hosts {
 	h.init()
 	if s := h.history.snapshot(); s != nil {
@@ -110,18 +112,20 @@ func (h *Handler) Waiting() int {
 	return len(h.waiting)
 }
 
-// StopWaiting answers the requests that wait for a change. From then on no request waits. Pass it
-// to http.Server.RegisterOnShutdown, because Shutdown waits for all requests.
+// StopWaiting answers the requests that wait for a change. After StopWaiting no request waits any
+// more. Pass it to http.Server.RegisterOnShutdown, because http.Server.Shutdown waits for all
+// requests.
 func (h *Handler) StopWaiting() {
 	h.init()
 	h.stopOnce.Do(func() { close(h.stopping) })
 }
 
-// ServeHTTP refuses a request that has a body or lacks the token, and serves other requests.
+// ServeHTTP serves a request. It refuses a request that has a body or lacks the token.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.init()
 	if r.ContentLength != 0 {
-		// No route reads a body, so the connection cannot be used for another request.
+		// No route reads a body. If the body stays unread, the connection cannot be used for
+		// another request.
 		w.Header().Set("Connection", "close")
 		fail(w, http.StatusRequestEntityTooLarge, "a request has no body here", "")
 		return
@@ -141,8 +145,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// authorized compares hashes of the tokens. Hashes have one length, so that the time of the
-// comparison reveals nothing about the token.
+// authorized reports whether a request has this token. It compares the hashes of the tokens, which
+// always have the same length. So the time of the comparison reveals nothing about the token.
 func authorized(r *http.Request, token string) bool {
 	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	gotSum, wantSum := sha256.Sum256([]byte(strings.TrimSpace(got))), sha256.Sum256([]byte(token))
@@ -235,7 +239,7 @@ func notReady(w http.ResponseWriter) {
 	fail(w, http.StatusServiceUnavailable, "no hosts are published yet", "")
 }
 
-// fail answers with an error. An empty host is left out.
+// fail writes an answer with an error. If host is "", the answer does not name a host.
 func fail(w http.ResponseWriter, code int, message, host string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

@@ -14,15 +14,15 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// An Update counts the hosts that one Publish changed. A wildcard counts as one host.
+// An Update says how many hosts one Publish changed. A wildcard counts as one host.
 type Update struct {
 	Version string // the version in force: equal for equal hosts, in every process
 	Set     int    // new hosts, and hosts with another endpoint or app
 	Removed int
 }
 
-// A RemovalError reports that Publish refused a set of hosts because too many of the present
-// hosts are missing from it.
+// A RemovalError reports that Publish refused hosts, because too many of the present hosts are
+// missing from them.
 type RemovalError struct {
 	Removed, Hosts int     // the missing hosts, and the present hosts
 	First          string  // the first missing host in alphabetical order
@@ -34,10 +34,10 @@ func (e *RemovalError) Error() string {
 		e.Removed, e.Hosts, e.First, 100*e.MaxRemoved)
 }
 
-// minRefused is the least number of removed hosts for which publish refuses a change.
+// publish refuses a change only if it removes at least minRefused hosts.
 const minRefused = 10
 
-// A history holds the hosts in force, and the changes that led to them.
+// A history has the present hosts, and the last changes that led to them.
 type history struct {
 	maxAge     time.Duration // how long clients may keep an endpoint
 	maxRemoved float64       // the share of the hosts that one publish may remove
@@ -45,12 +45,13 @@ type history struct {
 
 	mu      sync.Mutex
 	current *snapshot // nil before the first publish
-	steps   []step    // oldest first; each step's to is the next step's from
+	steps   []step    // oldest first; the field to of a step equals the field from of the next step
 	size    int       // of all steps, in bytes of JSON
 	changed chan struct{}
 }
 
-// limits of a history, in bytes of JSON. A client that needs older steps gets a reset.
+// limits are the limits of a history, in bytes of JSON. A client that would need a step beyond
+// these limits gets a reset.
 type limits struct {
 	step    int // the changes of one publish; more are not kept
 	answer  int // at least step
@@ -59,13 +60,13 @@ type limits struct {
 
 var defaultLimits = limits{step: 1 << 20, answer: 2 << 20, history: 8 << 20}
 
-// A snapshot is a published set of hosts and its version. It never changes.
+// A snapshot is a set of hosts that was published, and its version. It never changes.
 type snapshot struct {
 	hosts   *hostlookup.Hosts
 	version string
 }
 
-// A step holds the changes from one published version to the next.
+// A step has the changes from one published version to the next.
 type step struct {
 	from, to string
 	changes  []change
@@ -86,14 +87,15 @@ func newSnapshot(hosts *hostlookup.Hosts) *snapshot {
 	return &snapshot{hosts, hex.EncodeToString(hash.Sum(nil)[:8])}
 }
 
-// snapshot returns the hosts in force, nil before the first publish.
+// snapshot returns the present hosts, or nil before the first publish.
 func (h *history) snapshot() *snapshot {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.current
 }
 
-// publish puts hosts in force, or returns a *RemovalError and changes nothing.
+// publish replaces the present hosts. If it would remove too many of them, it changes nothing and
+// returns a *RemovalError.
 func (h *history) publish(hosts *hostlookup.Hosts) (Update, error) {
 	next := newSnapshot(hosts)
 	h.mu.Lock()
@@ -117,8 +119,8 @@ func (h *history) publish(hosts *hostlookup.Hosts) (Update, error) {
 	return update, nil
 }
 
-// diff returns the endpoints of now that are new or changed, and the hosts of old that are not
-// in now. Both are sorted by host.
+// diff compares two sets of hosts. set are the endpoints in now that are new or changed, sorted by
+// host. removed are the hosts in old that are not in now, sorted.
 func diff(old, now *hostlookup.Hosts) (set []hostlookup.Endpoint, removed []string) {
 	oldByHost, nowByHost := maps.Collect(old.All()), maps.Collect(now.All())
 	for host, ep := range nowByHost {
@@ -147,9 +149,9 @@ func (h *history) newStep(to string, set []hostlookup.Endpoint, removed []string
 		add(change{Host: host})
 	}
 	for _, ep := range set {
-		// Without a lifetime a client may not keep an endpoint, so it gets none. A wildcard
-		// has no endpoint either: some names below it may have entries of their own, so the
-		// client has to ask about each name.
+		// Leave out the endpoint in two cases. If maxAge is below 1 s, a client may not keep an
+		// endpoint. For a wildcard, some of its names may have entries of their own, so the client
+		// must ask about each name.
 		if seconds := int64(h.maxAge / time.Second); seconds > 0 && !isWildcard(ep.Host) {
 			add(change{ep.Host, ep.App, ep.Addr, seconds})
 		} else {
@@ -159,10 +161,11 @@ func (h *history) newStep(to string, set []hostlookup.Endpoint, removed []string
 	return s
 }
 
-// remember appends s and drops the oldest steps beyond the limits.
+// remember appends s to the steps, and drops the oldest steps beyond the limits.
 func (h *history) remember(s step) {
 	if s.size > h.limits.step {
-		// Without s, no older step leads to the present version.
+		// s is too large to keep, and older steps lead to the present version only through s. So
+		// drop all.
 		h.steps, h.size = nil, 0
 		return
 	}
@@ -174,8 +177,9 @@ func (h *history) remember(s step) {
 	}
 }
 
-// since returns the changes since a version, and a channel that the next change closes. The
-// changes may end at an older version than the present one. Without a publish, ok is false.
+// since returns the changes after the version version, and a channel that the next publish with
+// changes closes. The changes may end at an older version than the present one. ok is false before
+// the first publish.
 func (h *history) since(version string) (answer changes, changed <-chan struct{}, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -185,8 +189,8 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 	if version == h.current.version {
 		return changes{Version: version}, h.changed, true
 	}
-	// Equal hosts have the same version each time that they are published. Begin after the
-	// last time.
+	// Equal hosts always have the same version, so a version may have been in force several times.
+	// Begin with the changes after its last time.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--

@@ -9,32 +9,31 @@ import (
 
 // The body of GET /hosts/{host} is a hostlookup.Endpoint: {"app": …, "host": …, "endpoint": …}.
 
-// changes is the body of GET /changes. Its changes lead from the version in the request to
-// Version.
+// changes is the body of the answer to GET /changes. Its changes lead from the version in the
+// request to Version.
 type changes struct {
 	Version string `json:"version"`
-	// Reset reports that any host may have changed.
+	// Reset means that any host may have changed.
 	Reset   bool     `json:"reset,omitempty"`
 	Changes []change `json:"changes,omitempty"`
 }
 
-// change is one host that changed, or one wildcard. Without an endpoint, the client drops its
-// answer for Host and asks for Host again.
+// change is the change of one host or of one wildcard. If Endpoint is "", the client forgets its
+// answer for Host and has to ask again.
 type change struct {
 	Host     string `json:"host"`
 	App      string `json:"app,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
-	// MaxAge is how long a client may keep Endpoint, in seconds. 0 means that the client
-	// decides.
+	// MaxAge is how many seconds a client may keep Endpoint. 0 means that the client decides.
 	MaxAge int64 `json:"max_age,omitempty"`
 }
 
-// isWildcard reports whether host is a pattern such as "*.example.com".
+// isWildcard reports whether host is a wildcard such as "*.example.com".
 func isWildcard(host string) bool { return len(host) > 0 && host[0] == '*' }
 
-// change returns the change as a cache applies it. A cache stores names in normal form and no
-// wildcards, so that the endpoint of a wildcard is dropped. No cache stores a host that has no
-// normal form.
+// change converts c for a cache. A cache stores hosts in normal form, and no wildcards. So the
+// result has the host in normal form, and no endpoint if the host is a wildcard. A host without a
+// normal form stays as it is; no cache has an entry for it.
 func (c change) change() hostlookup.Change {
 	host, err := hostname.NormalizePattern(c.Host)
 	if err != nil {

@@ -1,11 +1,11 @@
-// Package nametable has a hash table from host names to values that readers use without a lock.
+// Package nametable has a hash table from host names to values. Readers of the table use no lock.
 //
-// It exists for speed alone. A map behind a sync.RWMutex would do the same job in a third of the
-// lines. With that map a hit of a hostlookup.Cache takes 1.9 to 3.3 times as long; with this table
-// it takes 28 ns of CPU at 1,000 hosts and 80 ns at 100,000 (internal/benchmarks/README.md). A
-// connection through snirouter takes 42 µs, so the gain for a router is below 0.5%. The table stays
-// because a hit of the cache has to take at most 1.5 times as long as one of a map that nobody
-// writes to.
+// The table exists only because it is fast. A map with a sync.RWMutex would do the same job in a
+// third of the lines. But then a hit of a hostlookup.Cache takes 1.9 to 3.3 times as long. With
+// this table a hit takes 28 ns of CPU at 1,000 hosts and 80 ns at 100,000
+// (internal/benchmarks/README.md). For a router this gain is below 0.5%, because one connection
+// through snirouter takes 42 µs. The table stays because a hit of the cache must take at most 1.5
+// times as long as reading a map that no goroutine writes to.
 package nametable
 
 import (
@@ -15,11 +15,11 @@ import (
 	"unsafe"
 )
 
-// maxInline is the longest name that is in the item itself. A comparison of such a name loads no
-// other memory.
+// maxInline is the length in bytes of the longest name that an Item stores inside itself. To
+// compare such a name, the processor reads no other memory.
 const maxInline = 31
 
-// An Item is a value under a name.
+// An Item is a value with its name.
 type Item[V any] struct {
 	nameLen uint8
 	name    [maxInline]byte // if nameLen is at most maxInline
@@ -28,7 +28,7 @@ type Item[V any] struct {
 	Value V
 }
 
-// NewItem returns an item with a copy of a name of at most 255 bytes, and the zero value.
+// NewItem returns an item with a copy of name and the zero value. name has at most 255 bytes.
 func NewItem[V any](name string) *Item[V] {
 	i := &Item[V]{nameLen: uint8(len(name))}
 	if len(name) <= maxInline {
@@ -48,24 +48,25 @@ func (i *Item[V]) Name() string {
 	return unsafe.String(&i.name[0], int(i.nameLen)) // the name never changes
 }
 
-// is reports whether the item has that name. The comparison of the lengths comes first, so that
-// most other names load no long name from memory.
+// is reports whether the item has this name. It compares the lengths first. So it rarely reads a
+// long name, which is elsewhere in memory, only to find that it differs.
 func (i *Item[V]) is(name string) bool { return len(name) == int(i.nameLen) && i.Name() == name }
 
-// Table maps names to items. Any number of goroutines may call Get at one time, while one
-// goroutine calls the other methods. The zero Table is not usable; see New.
+// Table maps names to items. While one goroutine calls Insert, Remove or Clear, any number of other
+// goroutines may call Get. A zero Table is not usable; see New.
 //
-// The table uses open addressing with linear probing, and is at most three quarters full. Insert
-// copies a full table into one of twice the size. Remove moves later items of the run back into
-// the hole, so that it leaves no tombstone.
+// The table uses open addressing with linear probing. At most three quarters of its slots are used:
+// before that limit is passed, Insert copies the table into one of twice the size. A run is a
+// sequence of used slots. Remove leaves no tombstone: it moves later items of the run back into the
+// free slot.
 type Table[V any] struct {
 	seed  maphash.Seed // random: strangers choose the names, and must not know the hash
 	slots atomic.Pointer[[]slot[V]]
 	used  int
 }
 
-// A slot holds the hash as well as the pointer, so that probing does not load the items of other
-// names from memory. Hash 0 marks a free slot, which ends a run.
+// A slot has the hash and the pointer of an item. So probing compares hashes, and does not read
+// items with other names from memory. Hash 0 means that the slot is free. A free slot ends a run.
 type slot[V any] struct {
 	hash atomic.Uint64
 	item atomic.Pointer[Item[V]]
@@ -83,16 +84,16 @@ func New[V any]() *Table[V] {
 // hash is never 0.
 func (t *Table[V]) hash(name string) uint64 { return maphash.String(t.seed, name) | 1<<63 }
 
-// Get returns the item of a name, or nil. During a Remove of another name, Get may return nil for
-// an item that is in the table; it never returns the item of another name. A caller that must not
-// overlook an item holds a lock during Get and Remove.
+// Get returns the item with this name, or nil. It never returns an item with another name. But
+// while another goroutine removes an item, Get may overlook any other item and return nil. To
+// prevent this, use one lock for Get and Remove.
 func (t *Table[V]) Get(name string) *Item[V] { return t.get(t.hash(name), name) }
 
 func (t *Table[V]) get(hash uint64, name string) *Item[V] {
 	slots := *t.slots.Load()
 	mask := uint64(len(slots) - 1)
-	// One round at most: a writer that moves items all the time must not keep a reader in this
-	// loop.
+	// Visit each slot at most once: otherwise a writer that always moves items could keep a reader
+	// in this loop forever.
 	for i := range uint64(len(slots)) {
 		s := &slots[(hash+i)&mask]
 		switch s.hash.Load() {
@@ -107,7 +108,7 @@ func (t *Table[V]) get(hash uint64, name string) *Item[V] {
 	return nil
 }
 
-// Insert adds an item. Its name must not be in the table.
+// Insert adds an item. The table must not contain an item with the same name.
 func (t *Table[V]) Insert(item *Item[V]) { t.insert(t.hash(item.Name()), item) }
 
 func (t *Table[V]) insert(hash uint64, item *Item[V]) {
@@ -137,7 +138,7 @@ func place[V any](slots []slot[V], hash uint64, item *Item[V]) {
 	s.hash.Store(hash)
 }
 
-// Remove removes an item. It does nothing if the table does not contain that item.
+// Remove removes an item. If the table does not contain it, Remove does nothing.
 func (t *Table[V]) Remove(item *Item[V]) { t.remove(t.hash(item.Name()), item) }
 
 func (t *Table[V]) remove(hash uint64, item *Item[V]) {
@@ -156,7 +157,8 @@ func (t *Table[V]) remove(hash uint64, item *Item[V]) {
 		if hash == 0 {
 			break
 		}
-		// An item may move back as far as the slot of its hash.
+		// Move an item back only if the hole is not before the slot of its hash. Otherwise Get
+		// would not find it.
 		if (next-hash)&mask < (next-hole)&mask {
 			continue
 		}

@@ -1,8 +1,8 @@
-// Package striped counts events that many goroutines report at once.
+// Package striped counts events that many goroutines report at the same time.
 //
-// Processors that write to one memory location in turn pass its cache line around, which costs
-// more than the rest of a hit of a hostlookup.Cache. For a router the gain is below 0.5% of a
-// connection; see package nametable for why the cache wants it.
+// With one shared counter, the processors would pass its cache line to each other. This costs more
+// than all other work of a hit of a hostlookup.Cache. For a router the gain is below 0.5% of a
+// connection; package nametable says why the cache has to be that fast.
 package striped
 
 import (
@@ -13,18 +13,20 @@ import (
 // MaxKinds is the number of kinds of events that Counters can count.
 const MaxKinds = 8
 
-// Counters count events by their kind, a number below MaxKinds. The zero value is ready to use.
+// Counters count events of several kinds. A kind is a number below MaxKinds. The zero value is
+// ready to use.
 type Counters struct {
 	stripes [1 << stripeBits]stripe
 }
 
 const stripeBits = 6
 
-// A stripe fills a cache line of 64 bytes.
+// A stripe has one counter for each kind. It has the size of a cache line, 64 bytes.
 type stripe [MaxKinds]atomic.Uint64
 
-// Add counts one event. The address of the caller's stack selects the stripe: a goroutine keeps
-// its stripe, and two goroutines that run at once mostly have different stripes.
+// Add counts one event. The address of the goroutine's stack selects the stripe. So a goroutine
+// always uses the same stripe, and two goroutines that run at the same time usually use different
+// stripes.
 func (c *Counters) Add(kind uint8) {
 	var onStack byte
 	number := uint64(uintptr(unsafe.Pointer(&onStack)) >> 11) // no stack is smaller than 2 KiB
@@ -32,7 +34,7 @@ func (c *Counters) Add(kind uint8) {
 	c.stripes[spread][kind&(MaxKinds-1)].Add(1)
 }
 
-// Sum returns the number of events of a kind. It does not stop other goroutines from counting.
+// Sum returns the number of events of a kind so far. Other goroutines may call Add meanwhile.
 func (c *Counters) Sum(kind uint8) (n uint64) {
 	for i := range c.stripes {
 		n += c.stripes[i][kind].Load()
