@@ -224,6 +224,19 @@ func TestFileLimits(t *testing.T) {
 		require.Contains(t, stderr, "its file would have more than 20 servers")
 		require.Equal(t, 6, w.paths("t.example.com"))
 	})
+	t.Run("services that get an agent port after their routes", func(t *testing.T) {
+		w := newWorld(t)
+		w.write("eu-1/objects.yaml", manyServices(24))
+		w.write("routes.yaml", tenant(9, ""))
+		args := []string{"-once", "-max-agent-ports", "2"}
+		code, _, stderr := w.run(args...)
+		require.Equal(t, cli.ExitOK, code, stderr)
+		w.write("eu-1/objects.yaml", agents)
+		_, _, stderr = w.run(append(args, "-force")...)
+		require.Contains(t, stderr, "routes.yaml:4: backends: the agent port of eu-1/ns/s03:http is left out: with it, its file would have more than 2 agent ports")
+		require.Equal(t, 9, w.paths("t.example.com"))
+		require.Equal(t, 2*3, strings.Count(w.read("out/haproxy.cfg"), "agent-port 99"))
+	})
 	t.Run("a share with several files only", func(t *testing.T) {
 		w := newWorld(t)
 		w.write("eu-1/objects.yaml", manyServices(24))

@@ -108,6 +108,7 @@ func (p *Plan) Losses(wrong func(server string) bool) Losses {
 type InForce struct {
 	exact, prefix map[string]string
 	servers       map[string]int
+	agents        map[string]bool // backends whose servers have agents
 }
 
 // InForce reads the maps of a router. If it cannot read them, the result has no paths.
@@ -119,10 +120,11 @@ func (d *Dir) InForce(router haproxycfg.Router) InForce {
 		return InForce{}
 	}
 	maps := byLogicalName(files)
-	f := InForce{entries(maps[router.Exact].Data), entries(maps[router.Prefix].Data), map[string]int{}}
+	f := InForce{entries(maps[router.Exact].Data), entries(maps[router.Prefix].Data), map[string]int{}, map[string]bool{}}
 	for head, s := range cutSections(maps[configFile].Data) {
 		if name, ok := strings.CutPrefix(head, "backend "); ok {
 			f.servers[name] = s.servers
+			f.agents[name] = bytes.Contains(s.text, []byte(" agent-port "))
 		}
 	}
 	return f
@@ -130,6 +132,9 @@ func (d *Dir) InForce(router haproxycfg.Router) InForce {
 
 // Servers returns the number of servers of a backend.
 func (f InForce) Servers(backend string) int { return f.servers[backend] }
+
+// HasAgents reports whether a server of the backend has an agent.
+func (f InForce) HasAgents(backend string) bool { return f.agents[backend] }
 
 // Backend returns the backend of a path of a host. The path of a prefix has no slash at its end.
 func (f InForce) Backend(host, path string, exact bool) (name string, ok bool) {

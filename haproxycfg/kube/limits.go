@@ -89,8 +89,9 @@ type limiter struct {
 	file, edge  Limits
 	descriptors int // that checks may have; 0 for any number
 
-	files map[string]*account // by name
-	total account
+	files   map[string]*account // by name
+	total   account
+	refused map[routes.Ref]bool // services whose new agent port exceeds a limit
 }
 
 // service is what a service adds to each backend that contains it.
@@ -110,10 +111,13 @@ func newAccount() account { return account{backends: map[string]bool{}, agents: 
 
 // admit returns the table without the routes that exceed a limit, and a problem for each of these.
 // Routes in force stay, whatever the limits are.
+//
+// If a service of a route in force gets an agent port that exceeds a limit, admit removes the port
+// from the upstream.
 func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),
-		files: map[string]*account{}, total: newAccount(),
+		files: map[string]*account{}, total: newAccount(), refused: map[routes.Ref]bool{},
 	}
 	l.edge = b.EdgeLimits.Or(DefaultEdgeLimits)
 	l.file = b.FileLimits.Or(l.edge)
@@ -126,7 +130,13 @@ func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.T
 	if l.fits(table) {
 		return table, nil
 	}
-	return l.choose(table)
+	table, problems := l.choose(table)
+	for i := range upstreams {
+		if l.refused[upstreams[i].Ref] {
+			upstreams[i].AgentPort = 0
+		}
+	}
+	return table, problems
 }
 
 // fixedDescriptors is the number of descriptors that the edge needs without any declared check.
@@ -219,8 +229,8 @@ func (a *account) admit(l *limiter, r *routes.Route, key string) {
 // other services or settings or without servers, 2 if it is new.
 type candidate struct {
 	*routes.Route
-	key  string // of its backend
-	rank int
+	backend, key string // the name of its backend, and the key that its routes share
+	rank         int
 }
 
 // maxLimitProblems is the largest number of problems of one file and one limit. A further one counts
@@ -237,10 +247,9 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	candidates := make([]candidate, len(declared))
 	for i := range declared {
 		c := candidate{Route: &declared[i], rank: 2}
-		var name string
-		name, c.key = edge.BackendOf(c.Route)
+		c.backend, c.key = edge.BackendOf(c.Route)
 		if backend, ok := inForce.Backend(c.Host, c.Path, c.Exact); ok {
-			if c.rank = 1; backend == name && inForce.Servers(backend) > 0 {
+			if c.rank = 1; backend == c.backend && inForce.Servers(backend) > 0 {
 				c.rank = 0
 			}
 		}
@@ -260,13 +269,20 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 			file = &a
 			l.files[c.Position.File] = file
 		}
-		if c.rank > 0 {
-			of := "its file"
-			field, what := sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0)
-			if what == "" {
-				of = "the edge"
-				field, what = sum(l.total.cost, l.total.shared(l, c.Route, c.key)).over(l.edge, l.descriptors)
+		field, of, what := l.over(file, c)
+		if c.rank == 0 && what != "" && !inForce.HasAgents(c.backend) {
+			for _, b := range c.Backends {
+				if s := l.services[b.Ref]; s.agent {
+					l.services[b.Ref] = service{nodes: s.nodes}
+					l.refused[b.Ref] = true
+					problems = append(problems, Problem{
+						File: c.Position.File, Line: c.Position.Line, Field: "backends",
+						Message: fmt.Sprintf("the agent port of %s is left out: with it, %s would have more than %s", b.Ref, of, what),
+					})
+				}
 			}
+		}
+		if c.rank > 0 {
 			if what != "" {
 				out[c.Route] = true
 				k := cause{c.Position.File, of, what}
@@ -293,6 +309,16 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	}
 	slices.SortFunc(problems[first:], func(a, b Problem) int { return strings.Compare(a.Message, b.Message) })
 	return table.Without(func(r *routes.Route) bool { return out[r] }), problems
+}
+
+// over returns the limit that a file or the edge would exceed with a route, and the field of the
+// route that causes it.
+func (l *limiter) over(file *account, c candidate) (field, of, what string) {
+	if field, what = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); what != "" {
+		return field, "its file", what
+	}
+	field, what = sum(l.total.cost, l.total.shared(l, c.Route, c.key)).over(l.edge, l.descriptors)
+	return field, "the edge", what
 }
 
 func sum(a, b cost) cost {
