@@ -160,6 +160,13 @@ var (
 	errClientGone = errors.New("sniproxy: client left before it named a host")
 )
 
+// IsClientReset reports whether err, from Stats.Err, means that the client reset a relayed connection
+// while the Server waited for its bytes. A client that resets while the Server writes to it is
+// another error.
+func IsClientReset(err error) bool {
+	return errors.Is(err, relay.ErrClientReset)
+}
+
 // serverClosed replaces relay.ErrClosed by ErrServerClosed.
 func serverClosed(err error) error {
 	if errors.Is(err, relay.ErrClosed) {

@@ -335,6 +335,46 @@ func TestTLS(t *testing.T) {
 	require.NotErrorIs(t, err, hostlookup.ErrNotFound)
 }
 
+// Deployments replace the certificate and the key one after the other. The last good pair stays in
+// between.
+func TestCertificateWhileItIsReplaced(t *testing.T) {
+	dir, next := t.TempDir(), t.TempDir()
+	hosts := filepath.Join(dir, "hosts.json")
+	replace(t, hosts, someHosts)
+	_, cert, key := certificates(t, dir)
+	_, nextCert, nextKey := certificates(t, next)
+	p := start(t, "-hosts", hosts, "-certificate", cert, "-key", key)
+	served := func() string {
+		conn, err := tls.Dial("tcp", p.addr, &tls.Config{InsecureSkipVerify: true})
+		require.NoError(t, err)
+		defer conn.Close()
+		return string(conn.ConnectionState().PeerCertificates[0].Raw)
+	}
+	read := func(file string) string {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		return string(text)
+	}
+	first := served()
+	faults := func() int { return strings.Count(p.stderr.String(), "the last good certificate stays") }
+	for i, step := range []func(){
+		func() { replace(t, cert, read(nextCert)) },         // the key is still the old one
+		func() { require.NoError(t, os.Truncate(cert, 0)) }, // somebody writes it
+		func() { require.NoError(t, os.Remove(cert)) },
+		func() { require.NoError(t, os.Mkdir(cert, 0o700)) },
+	} {
+		step()
+		require.Equal(t, first, served())
+		require.Equal(t, first, served())
+		require.Equal(t, i+1, faults(), "each fault is logged once: %s", p.stderr)
+	}
+	require.NoError(t, os.Remove(cert))
+	replace(t, cert, read(nextCert))
+	replace(t, key, read(nextKey))
+	require.NotEqual(t, first, served(), "the new pair is complete")
+	require.Contains(t, p.stderr.String(), "certificate read")
+}
+
 func TestFailures(t *testing.T) {
 	dir := t.TempDir()
 	hosts, declarations, empty := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "empty")

@@ -131,7 +131,13 @@ func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*htt
 }
 
 func newServer(s settings, api *httpapi.Handler, log *slog.Logger) (*http.Server, error) {
-	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients)
+	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients, func(err error) {
+		if err != nil {
+			log.Warn("the last good certificate stays", "err", err)
+		} else {
+			log.Info("certificate read", "file", s.certificate)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}

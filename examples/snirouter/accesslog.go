@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/headgate/headgate/sniproxy"
 )
@@ -18,42 +18,63 @@ const keptFaults = 50
 
 // accessLog writes one line for each connection, and keeps the last faults.
 type accessLog struct {
-	log     *slog.Logger
-	sample  float64            // the share of the connections without a fault that get a line
-	dropped prometheus.Counter // lines that were not written because lines was full
-	lines   chan sniproxy.Stats
+	log       *slog.Logger
+	sample    float64 // the share of the connections without a fault that get a line
+	maxFaults int     // lines a second for faults of one outcome
+	metrics   *metrics
+	lines     chan sniproxy.Stats
 
-	mu     sync.Mutex
-	faults [keptFaults]sniproxy.Stats // a ring: fault n is at n % keptFaults
-	seen   int                        // faults so far
+	mu      sync.Mutex
+	faults  [keptFaults]sniproxy.Stats // a ring: fault n is at n % keptFaults
+	seen    int                        // faults so far
+	written map[sniproxy.Outcome]int   // faults with a line, since writeOmitted
+	omitted map[sniproxy.Outcome]int   // faults without a line, since writeOmitted
 }
 
-func newAccessLog(log *slog.Logger, sample float64, dropped prometheus.Counter) *accessLog {
-	return &accessLog{log: log, sample: sample, dropped: dropped, lines: make(chan sniproxy.Stats, 4096)}
+func newAccessLog(log *slog.Logger, sample float64, maxFaults int, m *metrics) *accessLog {
+	return &accessLog{
+		log: log, sample: sample, maxFaults: maxFaults, metrics: m, lines: make(chan sniproxy.Stats, 4096),
+		written: map[sniproxy.Outcome]int{}, omitted: map[sniproxy.Outcome]int{},
+	}
 }
 
-// isFault reports whether a connection always gets a line, and a row on the status page. A client
-// that left early is no fault.
+// isFault reports whether a connection gets a row on the status page, and a line if there are few
+// faults. A client that left early is no fault. A client that resets the connection after an answer
+// is none either: many clients close like that, and the router cannot see whether more was expected.
 func isFault(s sniproxy.Stats) bool {
-	return s.Err != nil && s.Outcome != sniproxy.Gone
+	return s.Err != nil && s.Outcome != sniproxy.Gone && !(s.ToClient > 0 && sniproxy.IsClientReset(s.Err))
 }
 
 // finished records a connection. The goroutines that serve connections call it, so it does not
 // wait until the line is written.
 func (a *accessLog) finished(s sniproxy.Stats) {
 	if isFault(s) {
-		a.mu.Lock()
-		a.faults[a.seen%keptFaults] = s
-		a.seen++
-		a.mu.Unlock()
+		if !a.addFault(s) {
+			return
+		}
 	} else if a.sample < 1 && rand.Float64() >= a.sample {
 		return
 	}
 	select {
 	case a.lines <- s:
 	default:
-		a.dropped.Inc()
+		a.metrics.logDropped.Inc()
 	}
+}
+
+// addFault records a fault, and reports whether it gets a line.
+func (a *accessLog) addFault(s sniproxy.Stats) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.faults[a.seen%keptFaults] = s
+	a.seen++
+	if a.written[s.Outcome] < a.maxFaults {
+		a.written[s.Outcome]++
+		return true
+	}
+	a.omitted[s.Outcome]++
+	a.metrics.logOmitted.Inc()
+	return false
 }
 
 // lastFaults returns the last faults, the newest first.
@@ -69,12 +90,36 @@ func (a *accessLog) lastFaults() []sniproxy.Stats {
 
 // write writes the lines until lines is closed.
 func (a *accessLog) write() {
-	for s := range a.lines {
-		level := slog.LevelInfo
-		if isFault(s) {
-			level = slog.LevelWarn
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	defer a.writeOmitted()
+	for {
+		select {
+		case <-second.C:
+			a.writeOmitted()
+		case s, ok := <-a.lines:
+			if !ok {
+				return
+			}
+			level := slog.LevelInfo
+			if isFault(s) {
+				level = slog.LevelWarn
+			}
+			a.log.LogAttrs(context.Background(), level, "connection", attrs(s)...)
 		}
-		a.log.LogAttrs(context.Background(), level, "connection", attrs(s)...)
+	}
+}
+
+// writeOmitted writes one line for each outcome that had more faults than lines since the last call,
+// and allows new lines.
+func (a *accessLog) writeOmitted() {
+	a.mu.Lock()
+	omitted := a.omitted
+	a.omitted = map[sniproxy.Outcome]int{}
+	clear(a.written)
+	a.mu.Unlock()
+	for _, outcome := range slices.Sorted(maps.Keys(omitted)) {
+		a.log.Warn("connections with a fault that have no line", "outcome", outcome.String(), "count", omitted[outcome])
 	}
 }
 

@@ -58,6 +58,38 @@ func TestChromium(t *testing.T) {
 	}
 }
 
+// The status page is readable on a phone: the page is as wide as the window, the tables scroll, and
+// no value is broken into several lines.
+func TestStatusPageOnAPhone(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	host := strings.Repeat("a-long-name-of-a-customer.", 4) + "example.com"
+	p := start(t, "-hosts", hostsFile(t, host, a.http, "down.test", "127.0.0.1:1"))
+	for _, name := range []string{host, "down.test"} {
+		_, _ = get(client(t, p.http, nil), "http://"+name+"/")
+	}
+	p.eventually(func() bool {
+		_, body := p.ask("GET", "/")
+		return strings.Contains(body, "dial_failed")
+	})
+	b := startBrowser(t)
+	b.call(t, "Emulation.setDeviceMetricsOverride", map[string]any{"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true}, nil)
+	b.call(t, "Page.navigate", map[string]any{"url": "http://" + p.admin + "/"}, nil)
+	p.eventually(func() bool { return strings.Contains(b.text(t), "Last faults") })
+	require.NoError(t, os.WriteFile(filepath.Join(b.shots, "phone.png"), b.screenshot(t), 0o600))
+	var answer struct {
+		Result struct {
+			Value struct{ Window, Page, Broken float64 }
+		}
+	}
+	b.call(t, "Runtime.evaluate", map[string]any{"returnByValue": true, "expression": `({
+		Window: innerWidth, Page: document.documentElement.scrollWidth,
+		Broken: [...document.querySelectorAll("th,td:not(.no)")].filter(e => {
+			const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect().height > 30 }).length})`}, &answer)
+	require.EqualValues(t, 390, answer.Result.Value.Window)
+	require.LessOrEqual(t, answer.Result.Value.Page, 390.0)
+	require.Zero(t, answer.Result.Value.Broken, "cells with several lines")
+}
+
 func port(addr string) string {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -65,7 +65,7 @@ func newHosts(s settings, log *slog.Logger) (*hosts, error) {
 }
 
 func (h *hosts) addAPI(s settings) error {
-	conf, err := apiTLS(s)
+	conf, err := apiTLS(s, h.log)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (h *hosts) addAPI(s settings) error {
 	return nil
 }
 
-func apiTLS(s settings) (*tls.Config, error) {
+func apiTLS(s settings, log *slog.Logger) (*tls.Config, error) {
 	conf := &tls.Config{}
 	if s.apiCA != "" {
 		pool, err := cli.Authorities(s.apiCA)
@@ -106,11 +106,17 @@ func apiTLS(s settings) (*tls.Config, error) {
 		conf.RootCAs = pool
 	}
 	if s.apiCertificate != "" {
-		pair, err := cli.KeyPair(s.apiCertificate, s.apiKey)
+		pair, err := cli.KeyPair(s.apiCertificate, s.apiKey, func(err error) {
+			if err != nil {
+				log.Warn("the last good client certificate stays", "err", err)
+			} else {
+				log.Info("client certificate read", "file", s.apiCertificate)
+			}
+		})
 		if err != nil {
 			return nil, fmt.Errorf("-api-certificate: %w", err)
 		}
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair() }
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair(), nil }
 	}
 	return conf, nil
 }

@@ -57,7 +57,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	}
 	log := inv.Logger()
 	if s.logFormat == "json" {
-		log = slog.New(slog.NewJSONHandler(inv.Stderr, nil))
+		log = inv.JSONLogger()
 	}
 	r, err := newRouter(*s, log)
 	if err != nil {
@@ -83,7 +83,7 @@ type router struct {
 // newRouter returns a router that does not run yet.
 func newRouter(s settings, log *slog.Logger) (*router, error) {
 	r := &router{settings: s, log: log, metrics: newMetrics(), drain: &drain{}}
-	r.access = newAccessLog(log, s.logSample, r.metrics.logDropped)
+	r.access = newAccessLog(log, s.logSample, s.logFaults, r.metrics)
 	var err error
 	if r.hosts, err = newHosts(s, log); err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ type metrics struct {
 	bytes       *prometheus.CounterVec
 	phases      *prometheus.HistogramVec
 	logDropped  prometheus.Counter
+	logOmitted  prometheus.Counter
 
 	// The counters and observers that every connection uses. Looking one up by its labels costs
 	// time.
@@ -44,6 +45,9 @@ func newMetrics() *metrics {
 		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "headgate_router_log_dropped_total", Help: "Lines of the access log that were dropped since it could not be written fast enough.",
 		}),
+		logOmitted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "headgate_router_log_omitted_total", Help: "Connections with a fault that the access log only counts, because of -log-faults.",
+		}),
 	}
 	m.sent, m.received = m.bytes.WithLabelValues("sent"), m.bytes.WithLabelValues("received")
 	m.peek, m.lookup = m.phases.WithLabelValues("peek"), m.phases.WithLabelValues("lookup")
@@ -54,7 +58,7 @@ func newMetrics() *metrics {
 	for level := hostlookup.Miss; level <= hostlookup.Failed; level++ {
 		m.lookups.WithLabelValues(level.String())
 	}
-	m.registry.MustRegister(m.connections, m.answers, m.lookups, m.bytes, m.phases, m.logDropped)
+	m.registry.MustRegister(m.connections, m.answers, m.lookups, m.bytes, m.phases, m.logDropped, m.logOmitted)
 	return m
 }
 

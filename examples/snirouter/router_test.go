@@ -212,16 +212,38 @@ func TestMetricsAndLog(t *testing.T) {
 	require.NotContains(t, quiet.stderr.String(), "outcome=relayed")
 }
 
+// The lines in JSON have the same readable values as the lines of text.
 func TestLogAsJSON(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
 	stderr := &clitest.Output{}
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	code := run(ctx, cli.Invocation{Args: []string{"-http", "127.0.0.1:0", "-default", "10.0.0.1", "-log-format", "json"}, Stderr: stderr})
-	require.Equal(t, cli.ExitOK, code)
-	require.Contains(t, stderr.String(), `"msg":"draining"`)
-	for line := range strings.Lines(stderr.String()) {
-		require.NoError(t, json.Unmarshal([]byte(line), new(map[string]any)))
+	exited := make(chan int, 1)
+	args := []string{"-http", "127.0.0.1:0", "-default", a.http, "-allow", "127.0.0.0/8", "-log-format", "json"}
+	go func() { exited <- run(ctx, cli.Invocation{Args: args, Stderr: stderr}) }()
+	p := &process{t: t, stderr: stderr}
+	lines := func() map[string]map[string]any {
+		all := map[string]map[string]any{}
+		for line := range strings.Lines(stderr.String()) {
+			fields := map[string]any{}
+			require.NoError(t, json.Unmarshal([]byte(line), &fields), line)
+			all[fields["msg"].(string)] = fields
+		}
+		return all
 	}
+	p.eventually(func() bool { return strings.HasSuffix(stderr.String(), "\n") && lines()["listening"] != nil })
+	listening := lines()["listening"]
+	require.Regexp(t, `^127\.0\.0\.1:\d+$`, listening["addr"])
+	require.Equal(t, "http/1|h2c", listening["protocol"])
+	code, body := get(client(t, listening["addr"].(string), nil), "http://a.test/")
+	require.Equal(t, 200, code, body)
+	cancel()
+	require.Equal(t, cli.ExitOK, <-exited)
+	require.Equal(t, "1m0s", lines()["draining"]["timeout"])
+	for _, field := range []string{"peek", "dial", "total"} {
+		_, err := time.ParseDuration(lines()["connection"][field].(string))
+		require.NoError(t, err, field)
+	}
+	require.Equal(t, "http/1", lines()["connection"]["protocol"])
 }
 
 func TestStatusPage(t *testing.T) {
@@ -338,6 +360,7 @@ func TestFailures(t *testing.T) {
 		{"IPv4 in IPv6", with("-deny", "::ffff:10.0.0.0/104"), cli.ExitUsage, "-deny: "},
 		{"bad version", with("-proxy-protocol-out", "v3"), cli.ExitUsage, "want v1 or v2"},
 		{"required without networks", with("-proxy-protocol-required"), cli.ExitUsage, "needs -proxy-protocol-in"},
+		{"negative faults", with("-log-faults", "-1"), cli.ExitUsage, "-log-faults must not be negative"},
 		{"bad share", with("-log-sample", "2"), cli.ExitUsage, "want a share"},
 		{"bad format", with("-log-format", "xml"), cli.ExitUsage, "want text or json"},
 		{"large hello", with("-max-hello", "65537"), cli.ExitUsage, "-max-hello"},

@@ -46,6 +46,7 @@ type settings struct {
 	proxyOut                               string
 
 	logSample float64
+	logFaults int
 	logFormat string
 }
 
@@ -99,7 +100,8 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.drainDelay, "drain-delay", 0, "how long to accept connections after SIGTERM or /drain, while balancers notice /readyz")
 	fs.DurationVar(&s.drainTimeout, "drain-timeout", time.Minute, "how long connections may then stay open")
 	fs.DurationVar(&s.drainSpread, "drain-spread", 0, "the router closes the remaining connections one by one during this time at the end of -drain-timeout; 0 means a quarter of it")
-	fs.Float64Var(&s.logSample, "log-sample", 1, "`share` of the connections without a fault that are logged, 0 to 1; connections with a fault are always logged")
+	fs.Float64Var(&s.logSample, "log-sample", 1, "`share` of the connections without a fault that are logged, 0 to 1; see -log-faults for the others")
+	fs.IntVar(&s.logFaults, "log-faults", 10, "`number` of connections with a fault that are logged each second, for each outcome; one line counts the rest; 0 means that only this line is logged")
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	return s
 }
@@ -123,6 +125,8 @@ func (s *settings) check() error {
 		return errors.New("-poll must be more than 0")
 	case !(s.logSample >= 0 && s.logSample <= 1):
 		return errors.New("-log-sample: want a share, 0 to 1")
+	case s.logFaults < 0:
+		return errors.New("-log-faults must not be negative")
 	case s.logFormat != "text" && s.logFormat != "json":
 		return errors.New("-log-format: want text or json")
 	case !slices.Contains([]string{"", "v1", "v2"}, s.proxyOut):

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -99,6 +100,9 @@ var (
 	ErrClosed = errors.New("relay: engine closed")
 	// ErrHelloTooLong means that a Session had not decided after HelloLimit bytes.
 	ErrHelloTooLong = errors.New("relay: hello too long")
+	// ErrClientReset means that the client reset the connection while the Engine waited for its
+	// bytes in PhaseRelay. The error also is syscall.ECONNRESET.
+	ErrClientReset = errors.New("relay: the client reset the connection")
 )
 
 // Party names who ended a connection.
@@ -193,8 +197,20 @@ func dialError(err error) error {
 }
 
 func readError(from Party, err error) error {
+	if from == ByClient && errors.Is(err, syscall.ECONNRESET) {
+		return clientReset{err}
+	}
 	return fmt.Errorf("relay: reading from the %v: %w", from, err)
 }
+
+// clientReset is an ErrClientReset with its cause.
+type clientReset struct{ error }
+
+func (e clientReset) Error() string {
+	return fmt.Sprintf("relay: reading from the client: %v", e.error)
+}
+func (e clientReset) Unwrap() error        { return e.error }
+func (e clientReset) Is(target error) bool { return target == ErrClientReset }
 
 func writeError(to Party, err error) error {
 	return fmt.Errorf("relay: writing to the %v: %w", to, err)

@@ -210,24 +210,13 @@ const maxToken = 4096
 
 // readToken returns the content of a file without the white space around it.
 func readToken(file string) (string, error) {
-	// A FIFO would block the open.
-	if info, err := os.Stat(file); err != nil {
-		return "", err
-	} else if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s: not a regular file", file)
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	data, err := ReadFile(file, maxToken)
 	if err != nil {
 		return "", err
 	}
 	token := strings.TrimSpace(string(data))
-	if token == "" || len(data) > maxToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("%s: want one token of at most %d bytes", file, maxToken)
+	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("%s: want one token", file)
 	}
 	return token, nil
 }

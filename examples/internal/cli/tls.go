@@ -4,21 +4,25 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"os"
+	"sync"
+
+	"github.com/headgate/headgate/internal/filewatch"
 )
 
 // ServerTLS returns the configuration of an HTTPS server. certificate and key are the names of two
 // PEM files; see KeyPair. clientCA is "" or the name of a PEM file: then each client needs a
 // certificate of an authority in that file. If certificate is "", ServerTLS returns nil.
-func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
+func ServerTLS(certificate, key, clientCA string, changed func(error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
 	}
-	pair, err := KeyPair(certificate, key)
+	pair, err := KeyPair(certificate, key, changed)
 	if err != nil {
 		return nil, err
 	}
-	conf := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair() }}
+	conf := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair(), nil }}
 	if clientCA != "" {
 		if conf.ClientCAs, err = Authorities(clientCA); err != nil {
 			return nil, err
@@ -28,22 +32,79 @@ func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	return conf, nil
 }
 
-// KeyPair returns a function for tls.Config.GetCertificate or GetClientCertificate. At each call,
-// the function reads a certificate and its key from two PEM files. So a server uses a renewed
-// certificate without a restart. KeyPair reads the files once itself, and returns an error if that
-// fails.
-func KeyPair(certificate, key string) (func() (*tls.Certificate, error), error) {
-	read := func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(certificate, key)
-		return &pair, err
+// KeyPair returns a function for tls.Config.GetCertificate or GetClientCertificate. Each call of the
+// function reads a certificate and its key from two PEM files if they may have changed, so that a
+// renewed certificate is used at once. While the files are missing, half written or do not match, the
+// function returns the last good pair. The error of KeyPair is that of the first reading.
+//
+// changed is called when the result of a reading changes: with the error that begins, or with nil when
+// there is a new good pair. It must not block. The function is safe for concurrent use.
+func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
+	p := keyPair{certificate: certificate, key: key, changed: changed}
+	pair, err := p.read()
+	if err != nil {
+		return nil, err
 	}
-	_, err := read()
-	return read, err
+	p.good = pair
+	return p.current, nil
 }
+
+type keyPair struct {
+	certificate, key string
+	changed          func(error)
+
+	mu       sync.Mutex
+	good     *tls.Certificate
+	versions [2]filewatch.Version // of the last reading
+	fault    string               // of the last reading, "" if it was good
+}
+
+func (p *keyPair) current() *tls.Certificate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if filewatch.VersionOf(p.certificate).Same(p.versions[0]) && filewatch.VersionOf(p.key).Same(p.versions[1]) {
+		return p.good
+	}
+	pair, err := p.read()
+	switch {
+	case err == nil:
+		renewed := string(pair.Certificate[0]) != string(p.good.Certificate[0])
+		p.good = pair
+		if renewed || p.fault != "" {
+			p.fault = ""
+			p.changed(nil)
+		}
+	case err.Error() != p.fault:
+		p.fault = err.Error()
+		p.changed(err)
+	}
+	return p.good
+}
+
+// read reads both files. The versions come first: a change during the reading is found the next time.
+func (p *keyPair) read() (*tls.Certificate, error) {
+	p.versions = [2]filewatch.Version{filewatch.VersionOf(p.certificate), filewatch.VersionOf(p.key)}
+	certificate, err := ReadFile(p.certificate, maxPEM)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ReadFile(p.key, maxPEM)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s with %s: %w", p.certificate, p.key, err)
+	}
+	return &pair, nil
+}
+
+// maxPEM limits a file of certificates or keys in bytes. The authorities of a system take 200 kB.
+const maxPEM = 4 << 20
 
 // Authorities reads the certificates of certificate authorities from a PEM file.
 func Authorities(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
+	pem, err := ReadFile(file, maxPEM)
 	if err != nil {
 		return nil, err
 	}
@@ -52,4 +113,26 @@ func Authorities(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s: no certificate in it", file)
 	}
 	return pool, nil
+}
+
+// ReadFile reads a regular file of at most limit bytes. Other files, such as a FIFO, could block the
+// program or never end.
+func ReadFile(file string, limit int64) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", file)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: longer than %d bytes", file, limit)
+	}
+	return data, err
 }
