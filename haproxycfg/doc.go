@@ -4,22 +4,22 @@
 //	config := haproxycfg.Config{Frontends: …, Backends: …}
 //	files, err := config.Render("/etc/haproxy")
 //
-// [Config.Render] validates a [Config] first; [Config.Validate] does only that. The same Config
-// gives the same bytes. So a caller can compare files, and needs no reload if they are the same.
+// [Config.Render] first validates the [Config]. [Config.Validate] only validates. The same Config
+// gives the same bytes, so a caller can compare files, and needs no reload if they are the same.
 // HAProxy 2.4 to 3.x accept the text, unless a field's comment names a later version.
 //
 // # Quoting
 //
-// Each value becomes exactly one word in its place, or an error. Names consist of letters, digits
-// and "-_.:". All other values are quoted if they need it. Values that no quotes can hold (line
-// ends, NUL) are rejected. No field holds raw text, on purpose: through such a field, the
-// annotation of one tenant could change the configuration of another.
+// Each value becomes exactly one word of the text, or Validate rejects it. Names consist of
+// letters, digits and "-_.:". Render quotes other values where necessary. Validate rejects line
+// ends and NUL, which no quotes can hold. No field is copied to the text unchecked, on purpose:
+// through such a field, the annotation of one tenant could change the configuration of another.
 //
 // # Names of servers
 //
-// A server has no name of its own: [Server.Name] derives the name from address, port and agent
-// port. HAProxy's state file restores the address and port of each server whose name it finds, so a
-// server that changes its address must change its name.
+// [Server.Name] derives the name of a server from its address, port and agent port. The reason is
+// HAProxy's state file, from which HAProxy restores the address and port of each server by its
+// name. So a server with a new address must have a new name.
 //
 // # Other packages
 //

@@ -18,20 +18,21 @@ import (
 )
 
 // Checker asks HAProxy whether a configuration is good. It renders the configuration and its maps
-// to a temporary directory and runs "haproxy -c" there, so that it touches no file in use. HAProxy
-// reads files that are not rendered, such as certificates, where they are.
+// to a temporary directory and runs "haproxy -c" there, so it writes to no file in use. Files that
+// are not rendered, such as certificates, stay in their place, and HAProxy reads them there.
 //
-// The check replaces the server state file by an empty one. The saved state says nothing about the
-// configuration, and HAProxy would warn about each server that was down or drained.
+// For the check, an empty file replaces the server state file. The saved state cannot make a
+// configuration bad, but HAProxy would warn about each server that was down or drained.
 //
-// A Checker is a plain value, safe for concurrent use. Its method Check fits [Dir.Check].
+// A Checker is a plain value, safe for concurrent use. Its method Check can be used as [Dir.Check].
 type Checker struct {
-	// Haproxy is the path of the binary. Empty means "haproxy" on PATH.
+	// Haproxy is the path of the haproxy binary. Empty means "haproxy" on PATH.
 	Haproxy string
-	// Timeout bounds one run; 0 means one minute. 100,000 servers took about 4 seconds.
+	// Timeout is the longest time of one check; 0 means one minute. The check of a configuration
+	// with 100,000 servers took about 4 seconds.
 	Timeout time.Duration
-	// Warned, if not nil, is called once for each accepted configuration that HAProxy warns
-	// about, with all warnings.
+	// Warned, if not nil, is called with all warnings after a check in which HAProxy accepts the
+	// configuration but warns about it.
 	Warned func([]Diagnostic)
 }
 
@@ -44,8 +45,8 @@ const (
 )
 
 // Check returns nil if HAProxy accepts the configuration, and a [*CheckError] if HAProxy rejects
-// it. Any other error means that there was no verdict, because the binary is missing or the time
-// is over.
+// it. Any other error means that HAProxy gave no verdict: the binary is missing, or the time was
+// over.
 func (k Checker) Check(ctx context.Context, config haproxycfg.Valid) error {
 	dir, err := os.MkdirTemp("", "haproxycfg-check-")
 	if err != nil {
@@ -59,8 +60,8 @@ func (k Checker) Check(ctx context.Context, config haproxycfg.Valid) error {
 	return k.checkFiles(ctx, dir, files)
 }
 
-// renderCopy writes the configuration to dir. An empty server state file in dir replaces the real
-// one.
+// renderCopy writes a copy of the configuration to dir. The copy names an empty server state file
+// in dir.
 func renderCopy(config haproxycfg.Valid, dir string) ([]haproxycfg.RenderedFile, error) {
 	if config.StateFile() != "" {
 		file := filepath.Join(dir, checkStateFile)
@@ -88,7 +89,7 @@ func renderCopy(config haproxycfg.Valid, dir string) ([]haproxycfg.RenderedFile,
 	return files, nil
 }
 
-// checkFiles runs "haproxy -c" on the configuration in dir. files are the files there.
+// checkFiles runs "haproxy -c" on the configuration in dir. files are the rendered files in dir.
 func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.RenderedFile) error {
 	binary := cmp.Or(k.Haproxy, "haproxy")
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(k.Timeout, 0), defaultCheckTimeout))
@@ -101,7 +102,7 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 	if ctx.Err() != nil {
 		return fmt.Errorf("deploy: check with %s: %w", binary, ctx.Err())
 	}
-	// Show names relative to the directory: the user finds the files elsewhere later.
+	// Cut the temporary directory from the file names: the user will find the files in another one.
 	output := strings.ReplaceAll(out.buf.String(), dir+string(filepath.Separator), "")
 	found := parseDiagnostics(output)
 	for _, f := range files {
@@ -123,7 +124,7 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 
 // CheckError reports that HAProxy rejected a configuration.
 type CheckError struct {
-	// Diagnostics are all messages of HAProxy, in its order.
+	// Diagnostics are all messages of HAProxy, in the order of its output.
 	Diagnostics []Diagnostic
 	// Output is what HAProxy printed, at most 1 MiB.
 	Output string
@@ -134,7 +135,7 @@ type CheckError struct {
 // Alerts returns the diagnostics for which HAProxy rejected the configuration.
 func (e *CheckError) Alerts() []Diagnostic { return withSeverity(e.Diagnostics, "ALERT") }
 
-// Error returns each alert with the line of the configuration that it points to.
+// Error returns each alert with its file, line number and the text of that line.
 func (e *CheckError) Error() string {
 	head := fmt.Sprintf("deploy: haproxy rejects the configuration (%v)", e.Err)
 	alerts := e.Alerts()
@@ -147,8 +148,8 @@ func (e *CheckError) Error() string {
 // Unwrap returns Err.
 func (e *CheckError) Unwrap() error { return e.Err }
 
-// limitedBuffer keeps the first max bytes and drops the rest. A program that prints without end
-// neither fills the memory nor blocks.
+// limitedBuffer keeps the first max bytes and drops the rest. So a program that prints without end
+// does not fill the memory, and it does not block.
 type limitedBuffer struct {
 	buf bytes.Buffer // not embedded: io.Copy would use its ReadFrom
 	max int
@@ -165,17 +166,18 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 type Diagnostic struct {
 	// Severity is "ALERT", "WARNING" or "NOTICE".
 	Severity string
-	// File and Line are the place of the cause: a file relative to the directory of the
-	// configuration, and a line from 1. They are "" and 0 if the message names no line.
+	// File and Line are the place of the fault. File is relative to the directory of the
+	// configuration. Line counts from 1. They are "" and 0 if the message names no line.
 	File string
 	Line int
-	// Text is the message without its prefix and place. It may have several lines.
+	// Text is the message without its severity, file and line. It may have several lines.
 	Text string
-	// Source is that line of the file, without indentation.
+	// Source is the text of line number Line in File, without indentation.
 	Source string
 }
 
-// String returns "file:line: text" and Source below it. It leaves out empty fields.
+// String returns "file:line: text", and Source in the next line. Parts that are not known are left
+// out.
 func (d Diagnostic) String() string {
 	var b strings.Builder
 	if d.File != "" {
@@ -227,13 +229,13 @@ var (
 	diagnosticStart = regexp.MustCompile(`^\[([A-Z]+)(?:/[A-Z]+)?\]\s+(?:[0-9]+/[0-9]+\s+)?\([0-9]+\)\s*:\s*(.*)$`)
 	diagnosticPos   = regexp.MustCompile(`\[([^\[\]]*):([0-9]{1,9})\]`)
 	diagnosticAt    = regexp.MustCompile(`^(?:parsing )?\[[^\[\]]*:[0-9]{1,9}\]\s*:\s*`)
-	// A message about a whole proxy names it: "Proxy 'f': …", "… for backend 'b'", "proxy 'dup'
-	// has no …".
+	// Some messages name a proxy instead of a line: "Proxy 'f': …", "… for backend 'b'", "proxy
+	// 'dup' has no …".
 	diagnosticProxy = regexp.MustCompile(`(?i)\b(proxy|backend|frontend|listen) '([^']+)'`)
 )
 
-// parseDiagnostics parses the output of HAProxy. A line in no known form belongs to the message
-// before it. Lines before the first message are left out.
+// parseDiagnostics parses the output of HAProxy. A line that does not begin a message is a further
+// line of the message above it. Lines before the first message are left out.
 func parseDiagnostics(output string) []Diagnostic {
 	var found []Diagnostic
 	for line := range strings.Lines(output) {
@@ -256,8 +258,9 @@ func parseDiagnostics(output string) []Diagnostic {
 	return found
 }
 
-// continuation removes the indentation and the bar from a further line of a message. It returns
-// false for a line without indentation, such as "Configuration file is valid".
+// continuation returns a further line of a message without its indentation and "|". The bool is
+// false for a line without indentation, such as "Configuration file is valid": it belongs to no
+// message.
 func continuation(line string) (string, bool) {
 	text := strings.TrimLeft(line, " \t")
 	if text == line || text == "" {
@@ -266,8 +269,9 @@ func continuation(line string) (string, bool) {
 	return strings.TrimPrefix(text, "| "), true
 }
 
-// addSources sets the Source of all messages about the file with this name and content. A message
-// that names a proxy instead of a line gets the place of the proxy's section.
+// addSources sets the Source of all messages about the file with this name and content. If a
+// message names a proxy instead of a line, addSources also sets its Line, to the first line of that
+// proxy's section.
 func addSources(found []Diagnostic, name string, data []byte) {
 	var lines [][]byte
 	for i := range found {
@@ -290,8 +294,9 @@ func addSources(found []Diagnostic, name string, data []byte) {
 	}
 }
 
-// sectionLine returns the line, from 1, of the section of the proxy that a message names. It
-// returns 0 if the message names no proxy, or one that is both a frontend and a backend.
+// sectionLine returns the line, from 1, at which the section of a proxy begins. text is the message
+// that names the proxy. sectionLine returns 0 if text names no proxy, or if both a frontend and a
+// backend have that name.
 func sectionLine(lines [][]byte, text string) int {
 	m := diagnosticProxy.FindStringSubmatch(text)
 	if m == nil {

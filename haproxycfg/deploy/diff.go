@@ -13,18 +13,18 @@ import (
 	"github.com/headgate/headgate/internal/textdiff"
 )
 
-// Diff is the difference between two configurations: counts and names in the terms of HAProxy, and
-// the full text.
+// Diff is the difference between two configurations, before and after a change: the names of
+// changed parts, counts of servers, and the full text.
 type Diff struct {
 	// Servers counts the servers of all backends.
 	Servers ServerCounts
-	// Backends are the backends that differ, sorted by name.
+	// Backends are the backends that changed, sorted by name.
 	Backends []BackendDiff
-	// Maps are the maps whose entries differ, sorted by name. They hold the routes.
+	// Maps are the maps whose entries changed, sorted by name. Maps contain the routes.
 	Maps []MapDiff
-	// Sections are the heads of all other sections that differ, such as "global", "defaults"
-	// and "frontend https", sorted. The file name of a map changes with its entries; that alone
-	// makes no section differ.
+	// Sections are the first lines of all changed sections other than backends, such as "global",
+	// "defaults" and "frontend https", sorted. The file name of a map changes with its entries. A
+	// section that differs only in such file names is not listed.
 	Sections []string
 	// Text is a unified diff of all files.
 	Text string
@@ -34,39 +34,43 @@ type Diff struct {
 
 // ServerCounts counts the servers that a change affects.
 type ServerCounts struct {
-	// Before and After count all servers of all backends.
+	// Before and After are the numbers of servers in all backends before and after the change.
 	Before int `json:"before"`
 	After  int `json:"after"`
-	// A server is identified by its backend and its name. Added and Removed count the servers that
-	// only one configuration has. Altered counts the servers whose lines differ.
+	// A server is identified by its backend and its name. Added counts the servers that exist only
+	// after the change, Removed those that exist only before it. Altered counts the servers whose
+	// lines in haproxy.cfg differ.
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Altered int `json:"altered"`
 }
 
-// BackendDiff is a backend that differs. Lists of servers have the order of the configuration.
+// BackendDiff is a backend that changed. Its lists name servers in the order of the configuration.
 type BackendDiff struct {
 	Name string
-	// Added and Removed report that the whole backend is new or gone. All its servers are listed
-	// then too.
+	// Added and Removed are true if the whole backend is new or gone. ServersAdded or
+	// ServersRemoved then lists all its servers.
 	Added, Removed bool
-	// Names of servers. Altered servers keep their name and have another line.
+	// These are names of servers. An altered server has the same name but another line in
+	// haproxy.cfg.
 	ServersAdded, ServersRemoved, ServersAltered []string
-	// Settings reports that other lines, or the order of the servers, differ.
+	// Settings is true if lines other than server lines differ, or if the order of the servers
+	// differs.
 	Settings bool
 }
 
-// MapDiff is a map whose entries differ. An entry is "key value". If the value of a key changes,
-// the old entry is removed and the new one added. Entries have the order of the map.
+// MapDiff is a map whose entries changed. Each entry is a text "key value". If the value of a key
+// changed, Removed contains the old entry and Added the new one. Entries are in the order of the
+// map.
 type MapDiff struct {
 	Name           string
 	Added, Removed []string
 }
 
-// namedMap finds the file name of a map in a line of haproxy.cfg.
+// namedMap finds the file names of maps in a line of haproxy.cfg.
 var namedMap = regexp.MustCompile(`\bmaps/([^/\s,()'"]+-[0-9a-f]{16}\.map)\b`)
 
-// current reads haproxy.cfg and the maps that it names.
+// current reads haproxy.cfg and the maps that haproxy.cfg names.
 func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 	config, err := readOptional(d.file(configFile))
 	if err != nil || config == nil {
@@ -85,7 +89,7 @@ func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 	return append(files, haproxycfg.RenderedFile{Name: configFile, Data: config}), nil
 }
 
-// mapNames returns the map files that haproxy.cfg names, sorted.
+// mapNames returns the sorted names of the map files that haproxy.cfg refers to.
 func mapNames(config []byte) []string {
 	found := map[string]bool{}
 	for line := range bytes.Lines(config) {
@@ -98,8 +102,8 @@ func mapNames(config []byte) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// DiffFiles compares two configurations as [haproxycfg.Config.Render] returns them. Nil stands for
-// no configuration.
+// DiffFiles compares two configurations, each a list of files from [haproxycfg.Config.Render]. A
+// nil list means that there is no configuration.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	d, a, b := compareFiles(before, after)
 	var text strings.Builder
@@ -111,7 +115,8 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	return d
 }
 
-// compareFiles returns a Diff without its Text. a and b are the files, indexed by byLogicalName.
+// compareFiles returns a Diff without its Text. It also returns the files before and after as a and
+// b, indexed by byLogicalName.
 func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
 	a, b = byLogicalName(before), byLogicalName(after)
 	for _, name := range fileNames(a, b) {
@@ -135,7 +140,8 @@ func fileNames(a, b map[string]haproxycfg.RenderedFile) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// byLogicalName indexes files by "haproxy.cfg" or the name of a map without its hash.
+// byLogicalName indexes files by a name that does not change with their content: "haproxy.cfg", or
+// the name of a map without its hash.
 func byLogicalName(files []haproxycfg.RenderedFile) map[string]haproxycfg.RenderedFile {
 	out := make(map[string]haproxycfg.RenderedFile, len(files))
 	for _, f := range files {
@@ -161,8 +167,8 @@ func compareMaps(name, before, after string) MapDiff {
 // Empty reports whether the configurations are the same.
 func (d Diff) Empty() bool { return d.Text == "" && !d.differs }
 
-// ServerShare is the share of the servers before, from 0 to 1, that the change removes or alters.
-// It is 0 if there were no servers before, because a first configuration disturbs nobody.
+// ServerShare is the share, from 0 to 1, of the servers before the change that the change removes
+// or alters. It is 0 if there were no servers: a first configuration disturbs nobody.
 func (d Diff) ServerShare() float64 {
 	if d.Servers.Before == 0 {
 		return 0
@@ -170,7 +176,7 @@ func (d Diff) ServerShare() float64 {
 	return float64(d.Servers.Removed+d.Servers.Altered) / float64(d.Servers.Before)
 }
 
-// String returns the difference in words, one fact on each line, without Text.
+// String describes the difference in words, one fact on each line. It leaves out Text.
 func (d Diff) String() string {
 	if d.Empty() {
 		return "no change\n"

@@ -17,45 +17,49 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// Dir is a directory with the configuration that HAProxy runs: haproxy.cfg, its maps in the
-// subdirectory maps, and in haproxy.cfg.last-good the configuration before it, with its maps.
+// Dir is a directory with the configuration that HAProxy runs: haproxy.cfg, and its maps in the
+// subdirectory maps. The directory also contains the last good configuration, which HAProxy ran
+// before: haproxy.cfg.last-good and its maps.
 //
-// A process that ends at any moment leaves either the old or the new configuration, whole. The
-// next Apply finishes what that process left undone.
+// A process may end at any moment. The directory then contains either the whole old configuration
+// or the whole new one. The next Apply finishes what that process left undone.
 //
-// The fields must not change after the first call. Methods are safe for concurrent use. A lock
-// lets only one Apply run at a time; on Unix it holds for other processes on the same directory
-// too.
+// The fields must not change after the first call of a method. Methods are safe for concurrent use.
+// A lock lets only one Apply run at a time. On Unix the lock also excludes other processes that use
+// the same directory.
 type Dir struct {
 	// Path is the directory. Apply creates it.
 	Path string
-	// Mode is the mode of the files. Directories get the execute bits in addition. 0 means 0644.
-	// HAProxy reads the files before it gives up root.
+	// Mode is the permission of the files. A directory also gets the execute bits. 0 means 0644.
+	// The user that HAProxy switches to needs no permission, because HAProxy reads the files
+	// before.
 	Mode fs.FileMode
-	// Check, if not nil, decides whether a configuration may be written, such as
-	// [Checker.Check]. Nil means no check beyond validation.
+	// Check, if not nil, returns an error if a configuration must not be written. [Checker.Check]
+	// is such a function. With nil, every valid configuration is written.
 	Check func(context.Context, haproxycfg.Valid) error
-	// Reload, if not nil, makes HAProxy load the files, and returns an error if HAProxy did
-	// not, such as [Reloader.Reload]. Nil means that somebody else does that.
+	// Reload, if not nil, makes HAProxy load the files. It returns an error if HAProxy did not load
+	// them. [Reloader.Reload] is such a function. Nil means that another program reloads HAProxy.
 	Reload func(context.Context) error
 	// Guard, if not nil, is called before each effect: before a file is written or renamed, and
-	// before a reload. If Guard returns an error, Apply stops with that error and leaves the
-	// directory as if the process had ended there. Processes that share a directory use it so
-	// that only one of them writes.
+	// before a reload. If Guard returns an error, Apply stops with that error, and the directory
+	// stays as if the process had ended at that point. Processes that share a directory use Guard
+	// so that only one of them writes.
 	Guard func() error
 
 	mu sync.Mutex
-	// beforeStep, if not nil, is called before each effect. Tests end the process there.
+	// beforeStep, if not nil, is called before each effect. A test returns an error from it, so
+	// that Apply stops as if the process had ended there.
 	beforeStep func(name string) error
 }
 
-// Names of the files in the directory. haproxycfg renders configFile and mapsDir.
+// Names of the files in the directory. The names configFile and mapsDir come from package
+// haproxycfg.
 const (
 	configFile   = "haproxy.cfg"
 	mapsDir      = "maps"
 	lastGoodFile = configFile + ".last-good"
-	// pendingFile exists from before the first change of haproxy.cfg until HAProxy has loaded
-	// the new one. If a process ends in between, the next Apply finds the file and reloads.
+	// pendingFile exists from before haproxy.cfg is replaced until HAProxy has loaded the new one.
+	// If a process ends in between, the next Apply finds pendingFile and reloads HAProxy.
 	pendingFile = configFile + ".reload-pending"
 	lockName    = ".lock"
 )
@@ -84,7 +88,7 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 
 // Apply makes c the configuration of the directory and of HAProxy:
 //
-//  1. Apply renders c. If the directory holds the same files already, Apply writes nothing,
+//  1. Apply renders c. If the directory already contains the same files, Apply writes nothing,
 //     reloads nothing and returns false.
 //  2. It calls Check. If Check fails, the old configuration stays.
 //  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces
@@ -94,11 +98,11 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //     first Apply, the new one stays and the next Apply reloads again.
 //  5. It removes the maps that no configuration names any more.
 //
-// changed reports whether the directory holds another configuration than before. If an earlier
-// Apply ended before HAProxy had loaded the files, Apply reloads even if the files are the same;
-// changed is false then.
+// changed reports whether Apply changed the configuration in the directory. If an earlier Apply
+// ended before HAProxy had loaded the files, Apply reloads HAProxy even if it changes no file;
+// changed is then false.
 //
-// If ctx ends during the reload, nobody knows whether HAProxy loaded the files. The new
+// If ctx ends during the reload, Apply cannot know whether HAProxy loaded the files. The new
 // configuration stays, and the next Apply reloads again.
 func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, err error) {
 	t, err := d.render(c)
@@ -108,11 +112,11 @@ func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, er
 	return d.locked(ctx, func() (bool, error) { return d.apply(ctx, t) })
 }
 
-// Plan is a configuration that was rendered for a directory, and its difference from what the
-// directory holds. A caller can show or limit the Diff, and then apply exactly the configuration
-// that it has seen. A Plan costs less than [Dir.Diff] and [Dir.Apply] together.
+// Plan is a configuration that was rendered for a directory, and its difference from the
+// configuration in the directory. A caller can show or limit the difference, and then apply exactly
+// this configuration. A Plan costs less than calls of [Dir.Diff] and [Dir.Apply].
 type Plan struct {
-	// Diff is the result of Dir.Diff without its Text.
+	// Diff is the difference that Dir.Diff would return. Its Text is empty.
 	Diff Diff
 
 	dir    *Dir
@@ -121,7 +125,8 @@ type Plan struct {
 	after  target
 }
 
-// textBefore is the haproxy.cfg that the directory held, nil if there was none.
+// textBefore returns the haproxy.cfg that the directory contained when the plan was made. It
+// returns nil if there was none.
 func (p *Plan) textBefore() []byte {
 	if n := len(p.before); n > 0 {
 		return p.before[n-1].Data
@@ -129,12 +134,12 @@ func (p *Plan) textBefore() []byte {
 	return nil
 }
 
-// ErrStalePlan is wrapped by the error of [Plan.Apply] if somebody changed the directory after
-// the plan was made. The plan's Diff is wrong then.
+// ErrStalePlan is wrapped by the error of [Plan.Apply] if the directory has changed since the plan
+// was made. The Diff of the plan is then wrong.
 var ErrStalePlan = errors.New("deploy: the directory holds another configuration than when the plan was made")
 
-// Plan renders c and compares it with the files of the directory. It changes nothing. c must not
-// change until the plan has been applied.
+// Plan renders c and compares it with the files in the directory. It writes nothing. The caller
+// must not change c until the plan has been applied.
 func (d *Dir) Plan(c *haproxycfg.Config) (*Plan, error) {
 	p, err := d.plan(c)
 	if err != nil {
@@ -144,8 +149,8 @@ func (d *Dir) Plan(c *haproxycfg.Config) (*Plan, error) {
 	return p, nil
 }
 
-// Diff compares the files of the directory with c, and changes nothing. An empty or missing
-// directory holds nothing.
+// Diff returns the difference between the configuration in the directory and c. It writes nothing.
+// If the directory is empty or missing, everything in c is new.
 func (d *Dir) Diff(c *haproxycfg.Config) (Diff, error) {
 	p, err := d.plan(c)
 	if err != nil {
@@ -169,21 +174,21 @@ func (d *Dir) plan(c *haproxycfg.Config) (*Plan, error) {
 	return &Plan{dir: d, config: c, before: before, after: after}, nil
 }
 
-// ID identifies the configuration of the plan: plans for one directory have the same ID if and
-// only if they have the same files.
+// ID identifies the configuration of the plan by its files: two plans for one directory have the
+// same ID if and only if their files are the same.
 func (p *Plan) ID() string {
 	sum := sha256.Sum256(p.after.text()) // which names each map by a hash of its content
 	return hex.EncodeToString(sum[:8])
 }
 
-// Apply does the same as [Dir.Apply]. If the configuration is then in force, new or not, Apply
-// also writes the auxiliary files, such as a report about the configuration, under the same lock.
-// It skips files that exist with the same content. If the process ends before they are written,
-// the next Apply writes them. Their names are relative to the directory and differ from the
-// directory's own.
+// Apply does the same as [Dir.Apply], and also writes the auxiliary files, such as a report about
+// the configuration. It writes them under the same lock, after the configuration is in force, even
+// if the configuration has not changed. It does not write an auxiliary file that exists with the
+// same content. If the process ends before all are written, the next Apply writes them. The names
+// of auxiliary files are relative to the directory, and must not be names that Dir itself uses.
 //
-// changed reports whether the configuration or an auxiliary file differs from before. A plan may
-// be applied several times.
+// changed reports whether Apply changed the configuration or an auxiliary file. A plan may be
+// applied several times.
 func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) (changed bool, err error) {
 	return p.dir.locked(ctx, func() (bool, error) {
 		stale, err := p.isStale()
@@ -202,8 +207,8 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 	})
 }
 
-// isStale reports whether haproxy.cfg is neither the file from the time of the plan nor the file
-// that the plan writes.
+// isStale reports whether somebody has changed haproxy.cfg since the plan was made. The file that
+// the plan itself writes does not count as a change.
 func (p *Plan) isStale() (bool, error) {
 	file := p.dir.file(configFile)
 	before := p.textBefore()
@@ -222,8 +227,8 @@ func (p *Plan) isStale() (bool, error) {
 }
 
 // WriteAuxiliary writes files about the configuration, such as a report, under the directory's
-// lock, and leaves the configuration alone. Names are as for [Plan.Apply]. changed reports whether
-// any of the files differs from before.
+// lock. It does not touch the configuration. The rules for names are those of [Plan.Apply]. changed
+// reports whether WriteAuxiliary changed any file.
 func (d *Dir) WriteAuxiliary(ctx context.Context, files ...haproxycfg.RenderedFile) (changed bool, err error) {
 	return d.locked(ctx, func() (bool, error) { return d.writeAuxiliary(files) })
 }
@@ -242,7 +247,8 @@ func (d *Dir) writeAuxiliary(files []haproxycfg.RenderedFile) (changed bool, err
 	return changed, nil
 }
 
-// locked calls f while this Dir and its lock file are locked.
+// locked calls f while it holds two locks: the mutex of this Dir, and the lock file, which excludes
+// other processes.
 func (d *Dir) locked(ctx context.Context, f func() (bool, error)) (changed bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -299,8 +305,9 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 	return changed, nil
 }
 
-// reload makes HAProxy load the files. If HAProxy does not, reload restores the last good
-// configuration, reloads again and returns an error.
+// reload makes HAProxy load the files. If HAProxy does not load them, reload puts the last good
+// configuration back, reloads again and returns an error. restored reports whether it put that
+// configuration back.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err
@@ -331,8 +338,8 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	return true, fmt.Errorf("%w\n(the last good configuration is restored and in force)", failed)
 }
 
-// restore puts the last good configuration back. It returns false if there is no such
-// configuration, or if it is the one that HAProxy failed to load.
+// restore puts the last good configuration back and returns true. It returns false if there is no
+// last good configuration, or if it is the same one that HAProxy has just failed to load.
 func (d *Dir) restore() (bool, error) {
 	good, err := readOptional(d.file(lastGoodFile))
 	if err != nil || good == nil {
@@ -346,7 +353,7 @@ func (d *Dir) restore() (bool, error) {
 	return err == nil, err
 }
 
-// clearPending records that HAProxy runs the files of the directory.
+// clearPending removes the pending marker: HAProxy now runs the files of the directory.
 func (d *Dir) clearPending() error {
 	if err := d.at("clear pending"); err != nil {
 		return err
@@ -361,7 +368,8 @@ func (d *Dir) clearPending() error {
 	return nil
 }
 
-// at runs before each effect. An error means that the effect must not happen.
+// at is called before each effect, such as a write or a reload. If it returns an error, the effect
+// must not happen.
 func (d *Dir) at(step string) error {
 	if d.Guard != nil {
 		if err := d.Guard(); err != nil {
@@ -383,7 +391,8 @@ func (d *Dir) mode() fs.FileMode {
 	return d.Mode.Perm()
 }
 
-// dirMode adds an execute bit for each read bit, and all bits for the owner.
+// dirMode returns the mode of directories: Mode with all bits for the owner, and with an execute
+// bit for each read bit.
 func (d *Dir) dirMode() fs.FileMode {
 	m := d.mode()
 	return m | m&0o444>>2 | 0o700

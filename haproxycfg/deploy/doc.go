@@ -1,5 +1,5 @@
 // Package deploy puts a configuration of package haproxycfg into force: it lets HAProxy check the
-// configuration, writes it to a directory and makes HAProxy load it without a gap.
+// configuration, writes it to a directory and makes HAProxy load it without an interruption.
 //
 //	master := runtimeapi.Socket{Path: "/run/haproxy/master.sock"}
 //	dir := &deploy.Dir{
@@ -9,9 +9,10 @@
 //	}
 //	changed, err := dir.Apply(ctx, config)
 //
-// A [Dir] writes only files that differ, each of them whole, and keeps the last good configuration
-// for the case that HAProxy refuses the new one. With [Dir.Plan] a caller can look at the
-// difference before it applies the configuration.
+// A [Dir] writes only files that have changed. It replaces each file as a whole. It keeps the last
+// good configuration, and puts it back if HAProxy refuses the new one. With [Dir.Plan] a caller can
+// look at the difference before it applies the configuration.
 //
-// The package neither makes configurations nor starts HAProxy, and it watches nothing.
+// The package does not make configurations, does not start HAProxy, and does not watch files or
+// clusters.
 package deploy

@@ -14,7 +14,8 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// compareOnDisk reports for each file whether the directory holds it, byte for byte.
+// compareOnDisk reports, for each file, whether the directory contains a file of that name with
+// exactly the same bytes.
 func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err error) {
 	same = make([]bool, len(files))
 	for i, f := range files {
@@ -25,12 +26,12 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 	return same, nil
 }
 
-// write writes the files that the directory does not hold, haproxy.cfg last. written says which
-// files it holds; pending says whether the pending marker exists.
+// write writes the files that are not yet in the directory, haproxy.cfg last. written[i] is true if
+// files[i] is in the directory already. pending is true if the pending marker exists.
 //
-// Each file is synced before a file that depends on it is written, so that a loss of power leaves
-// either the old or the new configuration. haproxy.cfg depends on the maps that it names, on the
-// last good configuration and on the pending marker.
+// haproxy.cfg depends on the maps that it names, on the last good configuration and on the pending
+// marker. write syncs each of them before it writes haproxy.cfg. So a loss of power leaves either
+// the old or the new configuration.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	if err := os.MkdirAll(d.file(mapsDir), d.dirMode()); err != nil {
 		return err
@@ -43,14 +44,14 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 			}
 		}
 	}
-	// Sync the directory even if no map is new: the process that wrote a map may have ended before
-	// it synced the directory.
+	// Sync the directory even if no map was written now: the process that wrote a map may have
+	// ended before it synced the directory.
 	if err := atomicfile.SyncDir(d.file(mapsDir)); err != nil {
 		return err
 	}
-	// If a reload is pending, HAProxy may have refused haproxy.cfg, so the last good
-	// configuration stays. Write the pending marker after it: the marker implies that the last
-	// good configuration is in place.
+	// Do not save haproxy.cfg as the last good configuration while a reload is pending, because
+	// HAProxy may have refused haproxy.cfg. Write the pending marker after the last good
+	// configuration: if the marker exists, that configuration is in place.
 	if !written[last] && !pending {
 		if err := d.saveLastGood(); err != nil {
 			return err
@@ -94,13 +95,13 @@ func (d *Dir) createEmpty(name string) error {
 	return f.Close()
 }
 
-// linkFile is a temporary second name of haproxy.cfg. It matches tempFileName, so removeUnused
-// removes it if the process ends too early.
+// linkFile is a temporary second name of haproxy.cfg. If the process ends before it removes the
+// link, a later removeUnused does so, because the name matches tempFileName.
 const linkFile = "." + lastGoodFile + ".0"
 
-// saveLastGood makes haproxy.cfg, if it exists, the last good configuration too. It adds a name to
-// the file instead of copying it, because a large copy takes time to sync. Nothing writes to the
-// file in place, so both names keep their content.
+// saveLastGood makes the present haproxy.cfg, if it exists, the last good configuration. It adds a
+// second name (a hard link) to the file, because syncing a copy of a large file takes time. No
+// program writes into the file in place, so both names keep their content.
 func (d *Dir) saveLastGood() error {
 	config, link := d.file(configFile), d.file(linkFile)
 	info, err := os.Lstat(config)
@@ -124,7 +125,7 @@ func (d *Dir) saveLastGood() error {
 		}
 		return d.replace(lastGoodFile, old)
 	}
-	// If both names are the same file already, rename does nothing and leaves the link.
+	// Remove the link in any case: rename leaves it if both names already are the same file.
 	defer os.Remove(link)
 	if err := d.at("rename " + lastGoodFile); err != nil {
 		return err
@@ -134,12 +135,14 @@ func (d *Dir) saveLastGood() error {
 
 var (
 	mapFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
-	// tempFileName matches what atomicfile.Write leaves behind if the process ends too early.
+	// tempFileName matches the temporary files of atomicfile.Write, which stay behind if the
+	// process ends during a write.
 	tempFileName = regexp.MustCompile(`^\.(haproxy\.cfg|.+-[0-9a-f]{16}\.map).*[0-9]$`)
 )
 
-// removeUnused removes leftovers of unfinished writes, and the maps that neither files, which
-// HAProxy runs, nor the last good configuration names.
+// removeUnused removes temporary files of unfinished writes, and unused maps. A map is in use if
+// files contain it or if the last good configuration names it. files are the files that HAProxy
+// runs.
 func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	if err := d.at("remove unused"); err != nil {
 		return err
@@ -176,7 +179,7 @@ func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	return nil
 }
 
-// hasContent reports whether the file holds data and nothing else. It stops reading at the first
+// hasContent reports whether the content of the file is exactly data. It stops reading at the first
 // difference.
 func hasContent(file string, data []byte) (bool, error) {
 	f, err := os.Open(file)
@@ -207,7 +210,7 @@ func hasContent(file string, data []byte) (bool, error) {
 	}
 }
 
-// readOptional returns nil if the file does not exist.
+// readOptional returns the content of the file, or nil without an error if the file does not exist.
 func readOptional(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

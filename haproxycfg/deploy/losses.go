@@ -10,20 +10,22 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Losses counts what a change takes away from the configuration before it. Additions do not count.
+// Losses counts what a change takes away from the configuration in force. What the change adds does
+// not count.
 type Losses struct {
-	// Hosts counts the hosts of the router. A host is lost if it is removed, or if none of its paths
-	// is left with a server.
+	// Hosts counts the hosts of the router. A host is lost if the change removes it, or if no path
+	// of the host has a server afterwards.
 	Hosts Loss `json:"hosts"`
-	// Paths counts the paths of all hosts. A path is lost if it is removed, leads to another
-	// backend, or leads to a backend that loses all its servers.
+	// Paths counts the paths of all hosts. A path is lost if the change removes it or leads it to
+	// another backend, or if its backend loses all servers.
 	Paths Loss `json:"paths"`
-	// Backends counts the backends of paths that have servers. A backend is lost if it is removed or
-	// loses all its servers.
+	// Backends counts the backends that paths lead to and that have servers. A backend is lost if
+	// the change removes it or all its servers.
 	Backends Loss `json:"backends"`
-	// Servers counts the servers of all backends. A server is lost if it is removed or altered. If
-	// there are paths, a backend without a path loses no servers: it contains nodes that servers of
-	// other backends track.
+	// Servers counts the servers of all backends. A server is lost if the change removes or alters
+	// it. If the configuration has paths, servers of backends without a path are not counted as
+	// lost: such a backend gets no requests, and contains the nodes that servers of other backends
+	// track.
 	Servers Loss `json:"servers"`
 }
 
@@ -31,15 +33,15 @@ type Losses struct {
 type Loss struct {
 	Before int `json:"before"` // in the configuration before the change
 	Lost   int `json:"lost"`
-	// Names are up to 5 of the lost hosts, paths or backends. Those that lose the most servers or
-	// paths come first. Servers are named by their backends.
+	// Names are up to 5 of the lost hosts, paths or backends, those with the most lost servers or
+	// paths first. For lost servers, Names are the names of their backends.
 	Names []string `json:"names,omitempty"`
 }
 
-// maxNames is the largest number of names in a Loss.
+// maxNames is the largest length of Loss.Names.
 const maxNames = 5
 
-// Share is the lost part, from 0 to 1. It is 0 if there was nothing before.
+// Share is the lost share, from 0 to 1. It is 0 if there was nothing to lose.
 func (l Loss) Share() float64 {
 	if l.Before == 0 {
 		return 0
@@ -47,13 +49,13 @@ func (l Loss) Share() float64 {
 	return float64(l.Lost) / float64(l.Before)
 }
 
-// Share is the largest share of the four kinds.
+// Share is the largest of the shares of hosts, paths, backends and servers.
 func (l Losses) Share() float64 {
 	return max(l.Hosts.Share(), l.Paths.Share(), l.Backends.Share(), l.Servers.Share())
 }
 
-// Over returns a sentence with each kind of which the change takes more than the share, and "" if
-// there is none.
+// Over returns a sentence that names each kind (hosts, paths, backends, servers) of which the
+// change takes away more than share. It returns "" if there is no such kind.
 func (l Losses) Over(share float64) string {
 	var parts, names []string
 	for _, kind := range []struct {
@@ -87,9 +89,9 @@ func (l Losses) Over(share float64) string {
 	return fmt.Sprintf("%s would go or change, and the limit is %.1f%%; the largest losses are %s", list, 100*share, strings.Join(names, "; "))
 }
 
-// Losses counts what the plan takes away. wrong, if not nil, reports whether a server in force leads
-// to a wrong service, so that its removal is no loss. Its argument is the name of the server; see
-// [haproxycfg.Server.Name].
+// Losses counts what the plan takes away from the configuration in force. wrong, if not nil,
+// reports whether the server with this name leads to a wrong service. The removal of such a server
+// is no loss. Names are those of [haproxycfg.Server.Name].
 func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	c := lossCounter{
 		before: byLogicalName(p.before), after: byLogicalName(p.after.files), wrong: wrong,
@@ -157,13 +159,13 @@ type lossCounter struct {
 	emptied       map[string]bool // backends that lose all their servers
 }
 
-// named is a name and the size of its loss.
+// named is the name of a host, path or backend, and how many of its servers or paths are lost.
 type named struct {
 	name string
 	size int
 }
 
-// largest returns the names with the largest losses.
+// largest returns the names with the largest losses, at most maxNames.
 func largest(lost []named) (names []string) {
 	slices.SortFunc(lost, func(a, b named) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.name, b.name)) })
 	for _, n := range lost[:min(maxNames, len(lost))] {
@@ -265,7 +267,7 @@ func (c *lossCounter) routes(router haproxycfg.Router) {
 	c.losses.Hosts.Lost, c.losses.Hosts.Names = len(lostHosts), largest(lostHosts)
 }
 
-// entries returns the entries of a map file.
+// entries returns the entries of a map file: values by key.
 func entries(data []byte) map[string]string {
 	m := make(map[string]string, bytes.Count(data, []byte("\n")))
 	for line := range strings.Lines(string(data)) {

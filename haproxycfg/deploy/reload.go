@@ -14,36 +14,37 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Reloader makes a HAProxy in master-worker mode load its configuration again, and finds out
-// whether HAProxy accepted it. Its method Reload fits [Dir.Reload].
+// Reloader makes an HAProxy in master-worker mode load its configuration again, and reports whether
+// HAProxy accepted the configuration. Its method Reload can be used as [Dir.Reload].
 //
-// A Reloader is a plain value. Only one reload of an HAProxy may run at a time, because a
-// Reloader could take the outcome of another reload for its own. [Dir] runs one at a time.
+// Only one reload of an HAProxy may run at a time, because a Reloader could mistake the outcome of
+// another reload for its own. [Dir] calls Reload one at a time. A Reloader is a plain value.
 type Reloader struct {
 	// Master is the socket of the master process (option -S of haproxy).
 	Master runtimeapi.Socket
-	// StateFile is the file to which each reload first saves the state of the servers. The
-	// configuration names the same file as its server-state-file. Empty means none: after a
-	// reload, drained servers then get traffic until their agents answer again.
+	// StateFile is the file to which Reload saves the state of the servers before each reload. The
+	// configuration must name the same file as its server-state-file. Empty means that no state is
+	// saved: after a reload, drained servers then get traffic until their agents answer again.
 	//
-	// HAProxy reads the file at every start. Remove the file before you start a HAProxy that
-	// was stopped for long, so that it does not restore an old state.
+	// HAProxy reads the file at every start. If HAProxy was stopped for long, remove the file
+	// before you start it, so that it does not restore an old state.
 	StateFile string
-	// Timeout bounds a reload from the command to its confirmation; 0 means one minute. HAProxy
-	// reads its whole configuration in this time.
+	// Timeout is the longest time from the reload command to its confirmation; 0 means one minute.
+	// In this time HAProxy reads its whole configuration.
 	Timeout time.Duration
 }
 
 const defaultReloadTimeout = time.Minute
 
-// ReloadError reports that HAProxy refused a reload. The configuration before it stays in force.
+// ReloadError means that HAProxy refused a reload. It still runs the configuration from before the
+// reload.
 type ReloadError struct {
-	// Log is what HAProxy printed. It is empty before HAProxy 2.7, which prints only to its
-	// standard error.
+	// Log is what HAProxy printed during the reload. It is empty before HAProxy 2.7: such a version
+	// prints only to its standard error.
 	Log string
 }
 
-// Error returns the alerts of the log, or the whole log if it has no alert.
+// Error returns the alerts in Log. If Log has no alert, Error returns all of Log.
 func (e *ReloadError) Error() string {
 	const prefix = "deploy: haproxy refuses the reload"
 	if e.Log == "" {
@@ -56,12 +57,13 @@ func (e *ReloadError) Error() string {
 	return prefix + ":" + joinDiagnostics(alerts)
 }
 
-// Reload saves the state of the servers, sends the command and waits for the outcome. It returns
-// nil if the new configuration is in force, and a [*ReloadError] if HAProxy refused it. Any other
-// error means that the outcome is unknown, because the master did not answer in time.
+// Reload saves the state of the servers, sends the reload command and waits for the outcome. It
+// returns nil if the new configuration is in force, and a [*ReloadError] if HAProxy refused it. Any
+// other error means that the outcome is unknown, because the master did not answer in time.
 //
-// HAProxy 2.7 and later answer with the outcome. Before 2.7, Reload compares the master's process
-// list: its count of reloads rises, and there is a new worker or not.
+// HAProxy 2.7 and later answer the command with the outcome. For earlier versions, Reload compares
+// the master's process list before and after: the master's count of reloads has risen, and a new
+// worker either exists or does not.
 func (r Reloader) Reload(ctx context.Context) error {
 	timeout := cmp.Or(max(r.Timeout, 0), defaultReloadTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -95,8 +97,8 @@ func (r Reloader) Reload(ctx context.Context) error {
 	if text := strings.TrimSpace(answer); text != "" {
 		return fmt.Errorf("deploy: reload: the master says %.200q", text)
 	}
-	// Before 2.7 the master replaces its own program at once. That closes the connection, with
-	// or without an error.
+	// Before 2.7, the master replaces its own program when it gets the command. That closes the
+	// connection, with or without an error, so the list of processes must show the outcome.
 	return r.confirm(ctx, before)
 }
 
@@ -132,8 +134,9 @@ func (r Reloader) processes(ctx context.Context) ([]process, error) {
 
 var reloadVerdict = regexp.MustCompile(`(?m)^Success=([01])\s*$`)
 
-// parseReloadAnswer parses the answer of HAProxy 2.7 and later to "reload": a line "Success=1" or
-// "Success=0", a line "--", then the log. For any other text it returns reloadPending.
+// parseReloadAnswer parses the answer of HAProxy 2.7 and later to "reload". The answer is a line
+// "Success=1" or "Success=0", a line "--", and the log. For any other text, outcome is
+// reloadPending.
 func parseReloadAnswer(answer string) (outcome reloadState, log string) {
 	m := reloadVerdict.FindStringSubmatchIndex(answer)
 	if m == nil {
@@ -147,7 +150,7 @@ func parseReloadAnswer(answer string) (outcome reloadState, log string) {
 	return reloadRefused, log
 }
 
-// process is a process in the answer of a master to "show proc".
+// process is one line of a master's answer to "show proc".
 type process struct {
 	pid     int
 	kind    string // "master", "worker", or the name of a program
@@ -165,8 +168,9 @@ type process struct {
 //	11523           worker          1               0d00h00m33s     2.6.12
 //	# programs
 //
-// HAProxy 2.4 has a column <relative PID> before <reloads>, with "[was: 1]" for an old worker. So
-// parseProcesses finds columns by the header, and text in brackets is one word.
+// HAProxy 2.4 has a further column <relative PID> before <reloads>. So parseProcesses finds columns
+// by the header. That column contains "[was: 1]" for an old worker. So parseProcesses reads text in
+// brackets as one word.
 func parseProcesses(answer string) ([]process, error) {
 	reloads := -1
 	old := false
@@ -196,7 +200,7 @@ func parseProcesses(answer string) ([]process, error) {
 	return all, nil
 }
 
-// headerColumn returns the index of the column <name>, or -1.
+// headerColumn returns the index, from 0, of the column <name>, or -1 if there is none.
 func headerColumn(header, name string) int {
 	for i, part := range strings.Split(header, "<")[1:] {
 		if column, _, _ := strings.Cut(part, ">"); column == name {
@@ -221,9 +225,9 @@ func parseProcess(line string, reloads int) (process, error) {
 	return process{pid: pid, kind: words[1], reloads: n}, nil
 }
 
-// currentWorker returns the address of the worker that serves new connections, for
-// [runtimeapi.Socket]. It is the worker with the fewest reloads. After a refused reload a master
-// may list that worker as old. Empty means that there is no worker.
+// currentWorker returns the address, for [runtimeapi.Socket.Worker], of the worker that serves new
+// connections. It chooses the worker with the fewest reloads, because a master may list that worker
+// as old after a refused reload. Empty means that there is no worker.
 func currentWorker(all []process) string {
 	var best *process
 	for i, p := range all {
@@ -245,16 +249,17 @@ const (
 	reloadRefused
 )
 
-// compareProcesses returns the state of a reload by the process lists before and after it. The
-// master starts over at a reload: its count rises, and it answers again after it has started a
-// worker or failed to start one.
+// compareProcesses returns the state of a reload, from the process lists before it and now. In a
+// reload the master restarts itself, which raises its count of reloads. It answers again after it
+// has started a worker, or has failed to start one.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))
 	for _, p := range before {
 		known[p.pid] = true
 	}
 	if now[0].pid != before[0].pid {
-		// Another master has started, with the configuration on disk.
+		// A master with another process ID has started since, with the configuration on disk. So
+		// none of its workers was there before.
 		known = nil
 	} else if now[0].reloads == before[0].reloads {
 		return reloadPending

@@ -12,8 +12,8 @@ type section struct {
 	servers int    // the number of server lines
 }
 
-// sectionWords begin a section (configuration manual, 2.1 and 3 to 12). Rendered configurations
-// use few of them, but somebody may have written the file on disk by hand.
+// sectionWords are the words that begin a section (configuration manual, 2.1 and 3 to 12). Render
+// writes only a few of them, but somebody may have written the file on disk by hand.
 var sectionWords = map[string]bool{
 	"global": true, "defaults": true, "frontend": true, "backend": true, "listen": true,
 	"peers": true, "resolvers": true, "userlist": true, "mailers": true, "cache": true,
@@ -21,9 +21,9 @@ var sectionWords = map[string]bool{
 	"crt-store": true, "traces": true, "log-profile": true, "acme": true, "dynamic-update": true,
 }
 
-// cutSections cuts the text of haproxy.cfg into its sections by head, such as "backend b". Sections
-// with the same head, such as unnamed defaults, count as one. HAProxy ignores the text before the
-// first section, and so does cutSections.
+// cutSections cuts the text of haproxy.cfg into sections. The key of a section is its first line,
+// such as "backend b". Sections with the same first line, such as unnamed defaults, become one.
+// cutSections leaves out the text before the first section, as HAProxy does.
 func cutSections(text []byte) map[string]section {
 	all := map[string]section{}
 	head, start, at, servers := "", 0, 0, 0
@@ -58,8 +58,8 @@ func cutSections(text []byte) map[string]section {
 
 func isWordRune(r rune) bool { return r > ' ' }
 
-// cutWord returns the first word of a line, and the text after it. Blanks, line ends and all other
-// control characters end a word.
+// cutWord returns the first word of a line, and the text after it. A word ends at a blank, a line
+// end or any other control character.
 func cutWord[T string | []byte](line T) (word, rest T) {
 	from := 0
 	for from < len(line) && line[from] <= ' ' {
@@ -72,7 +72,8 @@ func cutWord[T string | []byte](line T) (word, rest T) {
 	return line[from:to], line[to:]
 }
 
-// sectionLines are the lines of a section without its head: servers by name, and all others.
+// sectionLines are the lines of a section below its first line: server lines by the name of the
+// server, and all other lines.
 type sectionLines struct {
 	servers []string          // names, in order
 	byName  map[string]string // the line of each server
@@ -92,7 +93,8 @@ func (s section) lines() sectionLines {
 			l.servers = append(l.servers, name)
 			l.byName[name] = line
 		case strings.Contains(line, mapsDir+"/"):
-			// A map whose entries differ has another file name, and is listed in Diff.Maps.
+			// Ignore the hash in the file name of a map: Diff.Maps lists the maps whose entries
+			// changed.
 			l.others = append(l.others, namedMap.ReplaceAllString(line, mapsDir+"/*"))
 		default:
 			l.others = append(l.others, line)
@@ -101,8 +103,8 @@ func (s section) lines() sectionLines {
 	return l
 }
 
-// compareConfigs sets the fields of d that come from haproxy.cfg: all except Maps and Text. It
-// parses only sections whose text differs. In a large configuration few do.
+// compareConfigs sets all fields of d except Maps and Text: they come from haproxy.cfg. It parses
+// only sections whose text has changed, which are few in a large configuration.
 func (d *Diff) compareConfigs(before, after []byte) {
 	a, b := cutSections(before), cutSections(after)
 	var heads []string
@@ -124,7 +126,7 @@ func (d *Diff) compareConfigs(before, after []byte) {
 	}
 }
 
-// addSection adds the difference of the sections with one head.
+// addSection adds x, the difference of the sections that begin with the line head, to d.
 func (d *Diff) addSection(head string, x BackendDiff) {
 	d.Servers.Added += len(x.ServersAdded)
 	d.Servers.Removed += len(x.ServersRemoved)
@@ -140,7 +142,8 @@ func (d *Diff) addSection(head string, x BackendDiff) {
 	}
 }
 
-// compareSections compares the sections with one head. One of them may be missing.
+// compareSections compares the section that begins with the line head before and after a change.
+// The section may be missing in before or in after.
 func compareSections(head string, before, after map[string]section) BackendDiff {
 	was, ok := before[head]
 	now, stays := after[head]

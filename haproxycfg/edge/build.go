@@ -13,9 +13,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// builder makes one configuration in four steps. addUpstreams checks the addresses of all services.
-// addRoute puts a route into the maps. addBackend makes the servers of the route. track adds the
-// nodes that servers track.
+// builder makes one configuration. addUpstreams checks the addresses of all services. addRoute adds
+// a route to the maps. addBackend makes a backend with the servers of a route. track adds the nodes
+// whose health these servers follow.
 type builder struct {
 	edge     *Edge
 	services map[routes.Ref]*service
@@ -34,13 +34,14 @@ type builder struct {
 	taken map[serverKey]struct{} // servers of a backend
 }
 
-// serverKey identifies a server of a backend. Servers with the same key have the same name.
+// serverKey identifies a server within a backend. Servers with the same key would have the same
+// name.
 type serverKey struct {
 	addr      netip.AddrPort
 	agentPort uint16
 }
 
-// service is an Upstream whose addresses were checked.
+// service is an Upstream whose addresses addUpstreams has checked.
 type service struct {
 	addrs      []netip.AddrPort // sorted, each once
 	agentPort  uint16
@@ -48,7 +49,7 @@ type service struct {
 	unresolved bool
 }
 
-// nodesOf holds the nodes of a cluster that servers track.
+// nodesOf contains the nodes of one cluster whose health servers follow.
 type nodesOf struct {
 	backend string                // the backend that holds them
 	track   map[netip.Addr]string // Server.Track by the node's address
@@ -116,7 +117,8 @@ func canConnect(a netip.Addr) bool {
 	return a.IsValid() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
 }
 
-// addRoute adds a route to the maps, and its backend unless another route has the same one.
+// addRoute adds a route to the maps. It also adds the backend of the route, unless an earlier route
+// has the same backend.
 func (b *builder) addRoute(r *routes.Route) {
 	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
 		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)
@@ -147,7 +149,7 @@ func (b *builder) addRoute(r *routes.Route) {
 	}
 }
 
-// health returns how the servers of a route are checked.
+// health returns the health check for the servers of a route.
 func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	h := haproxycfg.Health{Interval: b.edge.CheckInterval}
 	if c := r.Check; c != nil {
@@ -156,11 +158,12 @@ func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	return h
 }
 
-// distinctName returns name. If another backend has that name, it returns one with the whole hash
-// of the key instead.
-// Anybody can find two routes of one service with the same short hash within a second. Two backends
-// of one name would make the whole configuration invalid, so a person who declares one route could
-// break all others.
+// distinctName returns name if no other backend has it. Otherwise it returns name with the whole
+// hash of the key instead of a part of the hash.
+//
+// Anybody can find, within a second, two routes of one service whose short hashes are the same. Two
+// backends with the same name would make the whole configuration invalid. So a person who declares
+// routes could break all routes of others.
 func (b *builder) distinctName(name, key string) string {
 	readable, _, hashed := strings.Cut(name, ":")
 	if !hashed {
@@ -178,8 +181,8 @@ func (b *builder) distinctName(name, key string) string {
 	return name
 }
 
-// addBackend makes a backend with the servers of all its services. services holds the service of
-// each element of r.Backends, or nil.
+// addBackend makes a backend with the servers of all services of the route. services[i] is the
+// service of r.Backends[i], or nil if that service is unknown.
 func (b *builder) addBackend(name string, services []*service, r *routes.Route) {
 	shares, weights, total := make([]share, len(r.Backends)), make([]int, len(r.Backends)), 0
 	for i, rb := range r.Backends {
@@ -210,7 +213,8 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 				s.Track = b.track(&nodes, rb.Cluster, s.Addr.Addr())
 			}
 			if _, taken := b.taken[serverKey{s.Addr, s.AgentPort}]; taken {
-				// Two services may name the same port, or two clusters may use the same addresses.
+				// This server exists already: two services name the same port, or two clusters have
+				// the same addresses.
 				b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", rb.Ref, s.Addr)
 				continue
 			}
@@ -231,8 +235,8 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 	b.rendered = append(b.rendered, out)
 }
 
-// track returns the Server.Track for a server on a node. The first call for a node adds it to the
-// nodes in use.
+// track returns the Server.Track for a server on the node with address a. The first call for a node
+// adds it to nodes.
 func (b *builder) track(nodes *nodesOf, cluster string, a netip.Addr) string {
 	if nodes.track == nil {
 		*nodes = nodesOf{nodesBackend(cluster), make(map[netip.Addr]string)}
@@ -263,7 +267,8 @@ func (b *builder) reportMissing(services []*service, r *routes.Route) {
 
 func (e *Edge) nodeAgentPort() uint16 { return cmp.Or(e.NodeAgentPort, DefaultNodeAgentPort) }
 
-// nodeServer is the server that stands for a node, which servers on the node track.
+// nodeServer returns the server that represents a node. HAProxy checks its health, and the servers
+// of services on the node follow it ("track").
 func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
 	agent := e.nodeAgentPort()
 	port := agent
@@ -276,7 +281,7 @@ func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
 	return haproxycfg.Server{Addr: netip.AddrPortFrom(a, port), Check: true, AgentPort: agent}
 }
 
-// config makes the Config of the routes that addRoute has added.
+// config returns the Config of all routes that addRoute has added.
 func (b *builder) config() *haproxycfg.Config {
 	for _, nodes := range b.nodes {
 		b.rendered = append(b.rendered, b.nodeBackend(nodes))
@@ -299,11 +304,13 @@ func (b *builder) config() *haproxycfg.Config {
 	}
 }
 
-// nodeBackend holds the nodes of a cluster for other servers to track. It gets no requests.
+// nodeBackend returns a backend with one server for each node of a cluster. It gets no requests:
+// servers of other backends follow the health of its servers ("track").
 func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 	out := haproxycfg.Backend{
 		Name: nodes.backend,
-		// LeastConn has no limit on servers, and costs the least: see haproxycfg.Balance.
+		// LeastConn needs the least memory and time, and does not limit the number of servers: see
+		// haproxycfg.Balance.
 		Balance:       haproxycfg.LeastConn,
 		Health:        haproxycfg.Health{Interval: b.edge.CheckInterval},
 		AgentInterval: b.edge.AgentInterval,
@@ -347,7 +354,8 @@ func (b *builder) frontends() []haproxycfg.Frontend {
 	return fs
 }
 
-// checkBinds returns the binds that have TLS if it is expected, and no TLS otherwise.
+// checkBinds returns the binds whose use of TLS is right: with TLS if secure is true, and without
+// TLS if it is false. It reports all other binds.
 func (b *builder) checkBinds(field string, binds []haproxycfg.Bind, secure bool) (ok []haproxycfg.Bind) {
 	for _, bind := range binds {
 		switch {

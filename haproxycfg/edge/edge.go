@@ -10,23 +10,24 @@
 //		Servers: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:8080")},
 //	}})
 //
-// An [Upstream] holds either addresses and ports of one's own servers, or a node port and the nodes
-// of a Kubernetes cluster. Package haproxycfg/kube makes the Upstreams of a cluster.
+// An [Upstream] contains the servers of a service: either their addresses and ports, or a node port
+// and the nodes of a Kubernetes cluster. Package haproxycfg/kube makes the Upstreams of a cluster.
 //
-// HAProxy finds the backend of a request in three maps that it indexes as trees, so that ten
-// thousand hosts cost as much as ten; see [haproxycfg.Router] for the rules. A declared route
-// without servers answers 503, an undeclared one 404. A bad entry is reported and left out, and
-// does not affect the others.
+// HAProxy finds the backend of a request in three maps; see [haproxycfg.Router] for the rules. It
+// indexes the maps as trees, so a request costs the same with ten thousand hosts as with ten. If a
+// route has no servers, HAProxy answers 503. If no route matches a request, HAProxy answers 404. A
+// bad route is reported and left out. All other routes are served.
 //
 // # Health of nodes
 //
-// HAProxy checks each node of a cluster once, in one backend for the cluster. The servers of all
-// services on the node track that server: they share its health. With s services on k of n nodes,
-// HAProxy makes n checks instead of s*k. If a node drains, all services leave it within one agent
-// interval, while the agent of each service still sets its weight. The price is that nobody checks
-// the node port itself, unless a route declares a check.
+// HAProxy checks each node of a cluster once. For this, each cluster has a backend with one server
+// for each node. The servers of all services on a node track that server: they share its health.
+// For s services on k of n nodes each, HAProxy makes n checks instead of s*k. If a node drains, all
+// services leave it within one agent interval. The agent of a service still sets the weight of the
+// service. The price is that HAProxy does not check the node port of a service, unless a route
+// declares a check.
 //
-// HAProxy checks servers that are not on nodes one by one.
+// If an Upstream lists its own servers, HAProxy checks each of them.
 package edge
 
 import (
@@ -37,27 +38,29 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Edge holds the settings of an HAProxy that serves routes. The zero Edge listens nowhere, so set
-// at least one bind.
+// Edge contains the settings of an HAProxy that serves routes. The zero Edge listens on no address,
+// so set at least one bind.
 //
-// An Edge holds values only. Several goroutines may use it at once.
+// An Edge contains only values. Several goroutines may use it at the same time.
 type Edge struct {
 	Global   haproxycfg.Global
 	Defaults haproxycfg.Defaults
-	// HTTP and HTTPS are the addresses of the frontends "http" and "https". Binds of HTTPS need
-	// TLS, and binds of HTTP must not have it. Config reports other binds and leaves them out.
+	// HTTP and HTTPS are the addresses of the frontends "http" and "https". Binds of HTTPS must
+	// have TLS, and binds of HTTP must not have it. Config reports binds that break this rule, and
+	// leaves them out.
 	HTTP, HTTPS []haproxycfg.Bind
-	// RedirectHTTPS, if not nil, answers requests to HTTP with a redirect to the same URL with
-	// TLS. Nil means that HTTP serves them.
+	// RedirectHTTPS, if not nil, makes the frontend "http" redirect each request to the same URL
+	// with TLS. Nil means that this frontend serves the routes.
 	RedirectHTTPS *haproxycfg.HTTPSRedirect
-	// Forwarded says which headers tell the servers about the client.
+	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
+	// client.
 	Forwarded haproxycfg.Forwarded
-	// Monitor is a path of the frontends http and https, by which a balancer in front of HAProxy
-	// checks it; see [haproxycfg.Frontend]. It hides the same path of every host. Empty means
-	// none.
+	// Monitor is a path of the frontends "http" and "https" at which a balancer in front of HAProxy
+	// can check HAProxy; see [haproxycfg.Frontend]. Routes with the same path get no requests.
+	// Empty means no such path.
 	Monitor string
-	// Admin are the addresses of the frontend "admin", with /metrics for Prometheus and /ready.
-	// They should not be public.
+	// Admin are the addresses of the frontend "admin", which serves /metrics for Prometheus and
+	// /ready. They should not be public.
 	Admin []haproxycfg.Bind
 
 	// NodeHealth says how HAProxy checks nodes.
@@ -66,13 +69,14 @@ type Edge struct {
 	NodeAgentPort uint16
 	// KubeProxyPort is the port of kube-proxy's health page; 0 means 10256.
 	KubeProxyPort uint16
-	// CheckInterval is the time between two health checks of a node or server, unless its route
-	// declares an interval; 0 means 2s.
+	// CheckInterval is the time between two health checks of a node or server; 0 means 2s. A route
+	// can declare another interval.
 	CheckInterval time.Duration
-	// AgentInterval is the time between two agent checks; 0 means 2s.
+	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
 	AgentInterval time.Duration
-	// Balance chooses a server for each request; empty means [haproxycfg.RoundRobin]. A route
-	// with more servers than RoundRobin can handle gets [haproxycfg.LeastConn] instead.
+	// Balance is the algorithm that chooses a server for each request; empty means
+	// [haproxycfg.RoundRobin]. A route with more servers than RoundRobin can handle gets
+	// [haproxycfg.LeastConn] instead.
 	Balance haproxycfg.Balance
 }
 
@@ -80,13 +84,14 @@ type Edge struct {
 type NodeHealth int
 
 const (
-	// NodeAgent asks the node agent, which can drain the node. A node is dead if HAProxy cannot
-	// connect to its agent.
+	// NodeAgent checks only the node agent, which can drain the node. If HAProxy cannot connect to
+	// the agent, HAProxy takes the node out of use.
 	NodeAgent NodeHealth = iota
-	// NodeAgentAndKubeProxy asks the node agent for drains, and kube-proxy for health. A node
-	// then stays in use if its agent is lost.
+	// NodeAgentAndKubeProxy checks the health of kube-proxy, and asks the node agent whether the
+	// node drains. If the node agent does not answer, the node stays in use.
 	NodeAgentAndKubeProxy
-	// KubeProxyOnly is for clusters without node agents. No node drains.
+	// KubeProxyOnly checks only kube-proxy. It is for clusters without node agents, whose nodes
+	// cannot drain.
 	KubeProxyOnly
 )
 
@@ -106,28 +111,29 @@ const (
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
 
 // BackendOf returns the name of the backend of a route, and a key that the routes of one backend
-// share. If another backend has the name too, Config chooses a longer name.
+// share. If a second backend has the same name, Config chooses a longer name for it.
 func BackendOf(r *routes.Route) (name, key string) {
 	key = string(appendBackendKey(nil, r))
 	return backendName(r, key), key
 }
 
-// Upstream holds the servers of one service port: either Servers, or NodePort and Nodes.
+// Upstream contains the servers of one service port: either Servers, or NodePort and Nodes.
 type Upstream struct {
 	Ref routes.Ref
 	// Servers are the addresses and ports of the service's own servers, in any order. HAProxy
-	// checks each of them: it connects, or makes the check that the route declares. If Servers
+	// connects to each server to check it, or makes the check that the route declares. If Servers
 	// is not nil, NodePort and Nodes are ignored.
 	Servers []netip.AddrPort
 	// NodePort is the port of the service on each node.
 	NodePort uint16
-	// Nodes are the nodes to use, in any order.
+	// Nodes are the nodes on which HAProxy uses NodePort, in any order.
 	Nodes []Node
 	// AgentPort is the port of the service's agent on each node or server. The agent answers with
-	// the weight and state of the service there. 0 means no agent.
+	// the weight and state of the service on that node or server. 0 means no agent.
 	AgentPort uint16
-	// Unresolved says that the caller could not find the service and has reported that. Routes
-	// to the service are then not reported again. All other fields except Ref are ignored.
+	// Unresolved means that the caller did not find the service and has already reported that.
+	// Config then does not report the routes of the service again, and ignores all other fields
+	// except Ref.
 	Unresolved bool
 }
 
@@ -140,22 +146,24 @@ type Node struct {
 // Config returns the configuration that serves a table of routes.
 //
 // Routes with the same services, weights, check and time-outs share a backend. Its name is
-// "CLUSTER.NAMESPACE.SERVICE.PORT". If the backend has several services or settings of its own, or
-// if a part is longer than 60 bytes, ":" and a hash of all that follow.
+// "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. If the backend has several services,
+// weight 0, a check, or time-outs, or if one of the four parts is longer than 60 bytes, the name
+// ends with ":" and a hash of all these settings.
 //
-// The weight of a server is the share of its service divided by the number of the service's
-// servers, scaled to integers. So the declared shares hold for any numbers of servers. Services
-// without servers do not count. The servers of a service with weight 0 are checked but get no
-// requests, and no agent can change that.
+// The weight of a server is the declared weight of its service divided by the number of the
+// service's servers, scaled to an integer. So the services get the declared shares of the requests,
+// whatever their numbers of servers. Services without servers do not count. If a service has weight
+// 0, its servers are checked but get no requests, and no agent can change that.
 //
-// A server on a node tracks the node in the backend "nodes.CLUSTER", which holds each node in use
-// once. If the route declares a check, the server does not track the node: HAProxy checks the
-// server itself, and asks the agent of the service, or without one the agent of the node.
+// The backend "nodes.CLUSTER" has one server for each node in use. A server on a node tracks that
+// server: it shares its health. If the route declares a check, the server does not track the node.
+// HAProxy then checks the server itself, and asks the agent of the service, or the agent of the
+// node if the service has none.
 //
-// Config leaves out and reports services without Upstream, without port or without servers,
-// addresses to which nobody can connect, and a second server at the same address and ports. A route
-// whose services have no servers answers 503. Config does not check the other settings of the Edge;
-// [haproxycfg.Config.Validate] does.
+// Config reports and leaves out services without Upstream, without port or without servers. It also
+// reports and leaves out addresses that are no destination of a connection, and a second server
+// with the same address and ports. If no service of a route has servers, HAProxy answers 503.
+// Config does not check the other settings of the Edge; [haproxycfg.Config.Validate] does.
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()
 	b := builder{

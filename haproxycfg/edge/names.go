@@ -8,8 +8,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// appendBackendKey appends an encoding of everything that a backend depends on. Routes with the
-// same key share a backend. Weights with the same ratio give the same key.
+// appendBackendKey appends an encoding of everything in r on which the backend depends. Routes with
+// the same key share a backend. Weights in the same ratio, such as 1:2 and 50:100, give the same
+// key.
 func appendBackendKey(k []byte, r *routes.Route) []byte {
 	divisor := 0
 	for _, b := range r.Backends {
@@ -50,13 +51,14 @@ func gcd(a, b int) int {
 	return a
 }
 
-// backendName returns the name of the first service. If the key contains more than that service, a
-// hash of the key follows. Kubernetes labels contain neither "." nor ":", so these separate the
-// parts and the hash. If a part is not a label, its other bytes are replaced, and the hash makes
-// the name unique.
+// backendName returns the name of the backend of r: the parts of the first service's reference,
+// separated by ".". If the key depends on more than that service, ":" and a hash of the key follow.
+// Kubernetes labels contain neither "." nor ":". If a part is not a label, "_" replaces its other
+// bytes, and the hash makes the name unique.
 //
-// The hash covers weights, so a new weight makes a new backend, whose servers have no line in the
-// state file. That loses nothing: HAProxy ignores a saved weight if the initial weight has changed.
+// The hash depends on the weights, so a new weight makes a new backend, whose servers have no line
+// in HAProxy's state file. That loses nothing, because HAProxy ignores a saved weight if the
+// initial weight has changed.
 func backendName(r *routes.Route, key string) string {
 	first := r.Backends[0]
 	var n []byte
@@ -81,8 +83,8 @@ func appendHash(b []byte, s string) []byte {
 }
 
 // appendLabel appends the first 60 bytes of s, with "_" for each byte that no Kubernetes label
-// contains. It reports whether it appended exactly s. Labels have up to 63 bytes, but four of them
-// and a hash would be longer than haproxycfg.MaxName.
+// contains. The bool is true if it appended s unchanged. Labels have up to 63 bytes, but a name of
+// four such labels and a hash would be longer than haproxycfg.MaxName.
 func appendLabel(b []byte, s string) ([]byte, bool) {
 	const most = 60
 	same := s != "" && len(s) <= most
@@ -96,7 +98,7 @@ func appendLabel(b []byte, s string) ([]byte, bool) {
 	return b, same
 }
 
-// nodesBackend returns the name of the backend that holds a cluster's nodes.
+// nodesBackend returns the name of the backend that contains a cluster's nodes.
 func nodesBackend(cluster string) string {
 	b, same := appendLabel([]byte("nodes."), cluster)
 	if !same {

@@ -4,15 +4,15 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// share is the declared weight of one service of a route, and the number of its servers.
+// share is the declared weight of one service of a route, and the number of the service's servers.
 type share struct {
 	weight, servers int
 }
 
 const (
 	maxWeight = 256
-	// goodShare is the largest relative error of a share with which setWeights accepts a
-	// scale without trying others.
+	// goodShare is the largest relative error of a share that setWeights accepts without trying
+	// other scales.
 	goodShare = 0.01
 )
 
@@ -20,15 +20,15 @@ const (
 // services get requests in the ratio of their declared weights, for any numbers of servers. A
 // service with weight 0 gets NoTraffic. A service that is alone gets the default weight.
 //
-// The exact weights are weight/servers times a constant. HAProxy needs integers up to 256. The
-// constant is chosen so that the largest weight is 100. If some share is then off by more than 1%,
-// the largest weight is the one from 101 to 256 with the smallest error. 100 is better because it
-// leaves room for agents that answer with more than 100%. If possible, no weight is 1: HAProxy cuts
-// fractions, so that an agent's percentage can only turn a weight of 1 off.
+// The exact weight of a server is weight/servers times a constant. HAProxy needs integers up to
+// 256. The constant is chosen so that the largest weight is 100, which leaves room for agents that
+// answer with more than 100%. If the error of some share is then more than 1%, setWeights tries 101
+// to 256 as the largest weight, and uses the one with the smallest error. If possible, no weight is
+// 1: HAProxy rounds down, so an agent's percentage below 100 would make a weight of 1 zero.
 //
-// Each rounded weight is within 1/2 of the exact weight x, or is 1. So a share is off by at most
-// the factor (1+d)/(1-d) with d = 1/(2 min x), if all x are at least 1. The smallest ratio that
-// weights can express is 1 to 256.
+// Each rounded weight is 1, or differs by at most 1/2 from the exact weight x. So a share is off by
+// at most the factor (1+d)/(1-d) with d = 1/(2 min x), if all x are at least 1. The smallest ratio
+// that weights can express is 1 to 256.
 func setWeights(weights []int, shares []share) {
 	var active []int
 	for i, s := range shares {
@@ -59,8 +59,8 @@ func setWeights(weights []int, shares []share) {
 	scale(weights, shares, active, best)
 }
 
-// scale sets the active weights so that the largest is top. It uses only integers, so that the
-// result is the same on every machine.
+// scale sets the weights of the services in active, so that the largest weight is top. It uses only
+// integers, so the result is the same on every machine.
 func scale(weights []int, shares []share, active []int, top int) {
 	m := active[0] // the service with the largest weight per server
 	for _, i := range active {
@@ -69,14 +69,14 @@ func scale(weights []int, shares []share, active []int, top int) {
 		}
 	}
 	for _, i := range active {
-		// top * (weight/servers) / (weight/servers of m), rounded half up
+		// top * (weight/servers of i) / (weight/servers of m), where a half is rounded up
 		num := top * shares[i].weight * shares[m].servers
 		den := shares[i].servers * shares[m].weight
 		weights[i] = max(1, (2*num+den)/(2*den))
 	}
 }
 
-// deviation returns the largest relative error of a share, and the smallest weight.
+// deviation returns the largest relative error of a service's share, and the smallest weight.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {
 	declared, got := 0, 0
 	least = maxWeight

@@ -1,16 +1,18 @@
 // Package hostcluster chooses one cluster for each declared host.
 //
-// A router that forwards a TLS connection without decrypting it sees the host and no path, so it
-// can only send a host to one cluster. The choice compares the clusters in this order:
+// A router that forwards TLS connections without decrypting them sees the host but not the path. So
+// it can send a host to only one cluster. Chooser chooses the cluster that is first in this order:
 //
-//  1. the number of the host's routes that the cluster serves with a weight above 0;
-//  2. the sum of these weights;
-//  3. the number of the host's routes for which the cluster has a service;
-//  4. the name, in alphabetical order.
+//  1. the highest number of the host's routes that the cluster serves with a weight above 0;
+//  2. the highest sum of these weights;
+//  3. the highest number of the host's routes for which the cluster has a service;
+//  4. the first name in alphabetical order.
 //
-// The weight of a service is its declared weight times its annotated weight, and 0 while the
-// service is drained. If every weight is 0, the host therefore stays with a cluster that has its
-// services: a client of a drained service gets an answer, and a client of an unknown host does not.
+// Each rule decides only if the rules before it leave several clusters. The weight of a service is
+// its declared weight times its annotated weight, and 0 while the service is drained. If every
+// weight is 0, rule 3 decides, so the host stays with a cluster that has its services, and its
+// clients still get an answer. Without a cluster the host would be unknown, and its clients would
+// get no answer.
 package hostcluster
 
 import (
@@ -26,12 +28,12 @@ import (
 
 // Chooser chooses one cluster for each declared host. Choose does not change it.
 type Chooser struct {
-	// Clusters are the names of the clusters to choose from. Required.
+	// Clusters are the names of the clusters from which Choose chooses. Required.
 	Clusters []string
-	// Services are the objects of the clusters by name. A cluster without objects counts as a
-	// cluster that has every declared service, with no annotations.
+	// Services are the nodes and services of each cluster, by the name of the cluster. If a cluster
+	// has no entry, Choose assumes that it has every declared service, without annotations.
 	Services map[string]nodeselect.Objects
-	// Annotations are the annotations of weight and drain.
+	// Annotations are the names of the annotations for the weight and the drain of a service.
 	Annotations nodeselect.Annotations
 }
 
@@ -39,12 +41,13 @@ type Chooser struct {
 type Choice struct {
 	Host    string // may be a wildcard
 	Cluster string
-	// App is the service that has the highest weight in the cluster, "namespace/name".
+	// App is a service of the host in the cluster, as "namespace/name": of the first route that has
+	// services there, the service with the highest weight.
 	App string
 }
 
-// Choose returns the choices for the hosts of a table, sorted by host. A host without a choice has
-// a problem.
+// Choose returns the chosen clusters for the hosts of a table, sorted by host. For each host
+// without a cluster, problems contains the reason.
 func (c Chooser) Choose(table routes.Table) (choices []Choice, problems []routes.Problem) {
 	for rest := table.Routes(); len(rest) > 0; {
 		n := slices.IndexFunc(rest, func(r routes.Route) bool { return r.Host != rest[0].Host })
@@ -61,7 +64,7 @@ func (c Chooser) Choose(table routes.Table) (choices []Choice, problems []routes
 	return choices, problems
 }
 
-// candidate is a cluster for one host, or for one route of it.
+// candidate is a cluster that could serve a host, or one route of the host.
 type candidate struct {
 	cluster string
 	live    int // routes with a weight above 0
@@ -70,8 +73,8 @@ type candidate struct {
 	app     string
 }
 
-// choose returns the choice for the host that all routes of the list have. Its Cluster is
-// "" if no cluster has a service of the host.
+// choose returns the choice for one host. list contains all routes of that host. The Cluster of the
+// choice is "" if no cluster has a service of the host.
 func (c Chooser) choose(list []routes.Route) (Choice, []routes.Problem) {
 	host := list[0].Host
 	var problems []routes.Problem
@@ -99,7 +102,8 @@ func (c Chooser) choose(list []routes.Route) (Choice, []routes.Problem) {
 	return Choice{Host: host, Cluster: best.cluster, App: best.app}, problems
 }
 
-// candidates returns the clusters that have a service of one route, with their weights for it.
+// candidates returns the clusters that have a service of the route. Each candidate has the weight
+// that the cluster has for the route.
 func (c Chooser) candidates(route routes.Route) (list []candidate, problems []routes.Problem) {
 	problem := func(format string, args ...any) {
 		problems = append(problems, routes.Problem{
@@ -139,8 +143,8 @@ func (c Chooser) candidates(route routes.Route) (list []candidate, problems []ro
 	return list, problems
 }
 
-// weightPercent returns the weight of a service in percent, 0 if it is drained. If an annotation
-// cannot be read, weightPercent returns the weight without that annotation, and an error.
+// weightPercent returns the annotated weight of a service in percent, or 0 if the service is
+// drained. If an annotation cannot be read, weightPercent ignores it and also returns an error.
 func (c Chooser) weightPercent(svc *corev1.Service) (int, error) {
 	percent, err := c.Annotations.WeightPercent(svc)
 	drained, drainErr := c.Annotations.Drain(svc)
@@ -150,7 +154,8 @@ func (c Chooser) weightPercent(svc *corev1.Service) (int, error) {
 	return percent, cmp.Or(err, drainErr)
 }
 
-// candidateOf returns the candidate of a cluster, and adds it to the list if it is new.
+// candidateOf returns the candidate for a cluster. If the list has none, it adds one, and isNew is
+// true.
 func candidateOf(list *[]candidate, cluster string) (of *candidate, isNew bool) {
 	for i := range *list {
 		if (*list)[i].cluster == cluster {

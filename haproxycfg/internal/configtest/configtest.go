@@ -1,5 +1,6 @@
-// Package configtest has helpers for the tests of haproxycfg and haproxycfg/edge: a parser of
-// rendered text that is independent of the renderer, and the comparison with golden files.
+// Package configtest has helpers for the tests of haproxycfg and haproxycfg/edge. Parse reads a
+// rendered configuration with code that is independent of the renderer. Golden compares rendered
+// files with golden files.
 package configtest
 
 import (
@@ -28,12 +29,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
-// GoldenDir is the directory that the golden configurations name in their paths.
+// GoldenDir is the directory that golden configurations contain in the paths of their maps.
 const GoldenDir = "/etc/haproxy"
 
-// Golden compares each configuration with its files below testdata/TestGolden, and requires that
-// the real haproxy accepts those files without a warning. With the flag -update, Golden writes the
-// files instead.
+// Golden renders each configuration and compares the files with those below testdata/TestGolden. It
+// also requires that the real haproxy accepts the files without a warning. With the flag -update,
+// Golden writes the files below testdata instead of comparing them.
 func Golden(t *testing.T, configs map[string]*haproxycfg.Config) {
 	for name, c := range configs {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +78,7 @@ func WriteFiles(t testing.TB, dir string, files []haproxycfg.RenderedFile) {
 	}
 }
 
-// requireAccepted requires that "haproxy -c" reports neither an error nor a warning.
+// requireAccepted runs "haproxy -c" in dir and fails the test if it reports an error or a warning.
 func requireAccepted(t testing.TB, dir string) {
 	t.Helper()
 	out, err := exec.Command(haproxytest.Binary(t), "-c", "-f", filepath.Join(dir, "haproxy.cfg")).CombinedOutput()
@@ -85,7 +86,7 @@ func requireAccepted(t testing.TB, dir string) {
 	require.NotContains(t, string(out), "[WARNING]")
 }
 
-// WriteCertificate writes NAME.pem with a self-signed certificate to dir.
+// WriteCertificate writes a self-signed certificate and its key to NAME.pem in dir.
 func WriteCertificate(t testing.TB, dir, name string) *x509.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -107,8 +108,8 @@ func WriteCertificate(t testing.TB, dir, name string) *x509.Certificate {
 	return cert
 }
 
-// RequireAccounted parses rendered files. It requires exactly the sections, lines and map entries
-// of the Config.
+// RequireAccounted parses rendered files. It fails the test unless they contain exactly the
+// sections, lines and map entries that the Config describes.
 func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.RenderedFile) {
 	t.Helper()
 	sections, err := Parse(string(files[len(files)-1].Data))
@@ -180,5 +181,6 @@ func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.Ren
 	}
 }
 
-// IsBlank reports whether a word ends at c for HAProxy. Only ASCII characters are blanks for it.
+// IsBlank reports whether HAProxy ends a word at r. Only ASCII blanks and control characters end a
+// word.
 func IsBlank(r rune) bool { return r <= ' ' || r == 0x7f }

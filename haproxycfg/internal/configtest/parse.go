@@ -14,14 +14,14 @@ type Section struct {
 }
 
 // sectionKeywords are the words that begin a section (configuration manual, sections 3 and 4, and
-// the chapters of the other sections).
+// the chapters about other sections).
 var sectionKeywords = map[string]bool{
 	"global": true, "defaults": true, "frontend": true, "backend": true, "listen": true, "userlist": true, "peers": true,
 	"mailers": true, "program": true, "http-errors": true, "ring": true, "log-forward": true, "resolvers": true, "cache": true, "fcgi-app": true,
 }
 
 // Parse reads a configuration by the rules of the configuration manual, section 2.2. It shares no
-// code with package haproxycfg, so that it does not repeat a fault in the quoting there.
+// code with package haproxycfg, so that a fault in that package's quoting does not remain hidden.
 func Parse(text string) ([]Section, error) {
 	if !strings.HasSuffix(text, "\n") {
 		return nil, fmt.Errorf("no line end at the end of the file")
