@@ -132,6 +132,11 @@ type Timeouts struct {
 }
 
 // Frontend accepts connections and chooses a backend for each request.
+//
+// Requests that go to a backend lose each header whose name has other characters than letters,
+// digits and "-", because CGI programs read X_Forwarded_For as X-Forwarded-For. Clients can upgrade
+// a connection to a WebSocket and to no other protocol. The header Connection names only Upgrade,
+// or is removed.
 type Frontend struct {
 	// Name consists of letters, digits and "-_.:".
 	Name string
@@ -199,8 +204,10 @@ type HTTPSRedirect struct {
 type Forwarded int
 
 const (
-	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto, and removes X-Forwarded-Host and
-	// Forwarded. Use it if clients are not trusted, because they can send false headers.
+	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto. It removes every other header
+	// by which a client could describe itself or its request as a proxy does: other X-Forwarded
+	// headers, Forwarded, X-Real-IP, X-Original-URL, X-HTTP-Method-Override, Proxy and similar
+	// ones. Use it if clients are strangers.
 	ForwardedReplace Forwarded = iota
 	// ForwardedAppend adds the client's address to the X-Forwarded-For that the client sent, and
 	// sets X-Forwarded-Proto only if the client did not. Use it only if clients are trusted
@@ -220,8 +227,9 @@ const (
 //
 // HAProxy compares the host in lower case, without port and without one trailing dot. A request for
 // a declared host never uses the backends of a wildcard, even if the host lacks the path. Paths are
-// compared byte for byte as the client sent them: "//", "%61" and "/x/../" stay as they are. The
-// query is not part of the path.
+// compared byte for byte as the client sent them: "//" and "%61" stay as they are. The query is not
+// part of the path. HAProxy answers a path with a segment "." or ".." with 400, plain or encoded,
+// because servers resolve such segments and would leave the declared path.
 type Router struct {
 	Hosts, Exact, Prefix string
 }

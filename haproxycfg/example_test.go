@@ -49,8 +49,12 @@ func ExampleConfig_WriteTo() {
 	//
 	// frontend public
 	//     bind *:80
+	//     http-request del-header '[^a-z0-9-]' -m reg
 	//     http-request del-header HTTP2-Settings
-	//     http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }
+	//     http-request del-header Upgrade unless { req.hdr(Upgrade) -i websocket } { req.hdr(Connection) -i upgrade }
+	//     http-request set-header Upgrade websocket if { req.hdr(Upgrade) -m found }
+	//     http-request del-header Connection unless { req.hdr(Upgrade) -m found }
+	//     http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }
 	//     http-request disable-l7-retry unless { method GET HEAD OPTIONS }
 	//     default_backend sorry
 	//

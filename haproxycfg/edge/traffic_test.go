@@ -308,7 +308,7 @@ func TestLongConnections(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
 		_, _ = io.Copy(conn, in)
 	})
 	w.upstreams = append(w.upstreams, edge.Upstream{Ref: web, NodePort: netip.MustParseAddrPort(address).Port(), Nodes: []edge.Node{node(1)}})
@@ -326,7 +326,7 @@ func TestLongConnections(t *testing.T) {
 	tunnel := func(path string) *client {
 		for deadline := time.Now().Add(10 * time.Second); ; {
 			c := newClient(t, w.frontend)
-			r := c.do("GET", "h", path, "Connection: Upgrade\r\nUpgrade: echo\r\n")
+			r := c.do("GET", "h", path, "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")
 			if path == "/short" && r.StatusCode == http.StatusGatewayTimeout && time.Now().Before(deadline) {
 				continue // the machine was too slow for the short time-out
 			}

@@ -13,7 +13,8 @@ import (
 // and then cuts one final dot. A declared host has precedence over the wildcard above it and hides
 // that wildcard, even if none of its paths matches. path is the path as the client sent it, without
 // a query. Match compares paths byte by byte. An exact path has precedence. Otherwise the longest
-// declared path wins that covers path by whole segments.
+// declared path wins that covers path by whole segments. HAProxy refuses a path with a segment "."
+// or ".." before it looks the path up. Match does not check that.
 //
 // Match uses binary search and does not allocate.
 func (t Table) Match(host, path string) (Route, bool) {

@@ -1,0 +1,143 @@
+package edge_test
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg/edge"
+)
+
+// echoEdge starts HAProxy with the host example.com. Its service at /public answers with the
+// headers that it got, one header name and its values a line, as a CGI program would read them:
+// other characters than letters and digits become "_".
+func echoEdge(t *testing.T) *client {
+	w := newWorld(t)
+	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+	address := serve(t, "127.0.0.1:0", func(rw http.ResponseWriter, r *http.Request) {
+		for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+			env := strings.Map(func(c rune) rune {
+				if '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' {
+					return c
+				}
+				return '_'
+			}, strings.ToUpper(name))
+			fmt.Fprintf(rw, "%s=%s\n", env, strings.Join(r.Header[name], ","))
+		}
+	})
+	public := ref("eu-1", "public")
+	w.upstreams = append(w.upstreams, edge.Upstream{Ref: public, NodePort: netip.MustParseAddrPort(address).Port(), Nodes: []edge.Node{node(1)}})
+	w.start(edge.Edge{}, tableOf(t, route("example.com", "/public", weighted{public, 100})))
+	return newClient(t, w.frontend)
+}
+
+// TestDotSegments requires status 400 for each path that some server could resolve to a path above
+// the declared one, and the service for similar paths without a dot segment.
+func TestDotSegments(t *testing.T) {
+	t.Parallel()
+	c := echoEdge(t)
+	for _, below := range []string{
+		"..", ".", "../", "./x", "../admin", "x/../../admin", "/../../admin", "x/..", "x/./y",
+		"%2e", "%2e%2e/admin", "%2E%2E/admin", ".%2e/admin", "%2e./admin",
+		"..%2fadmin", "%2e%2e%2fadmin", "%2F..%2Fadmin", "x%2f..%2f..%2fadmin",
+		`..\admin`, `..%5cadmin`, `x\..\..\admin`, `x%5C..`,
+		"..;/admin", "..;a=b/admin", "..;", "%2e%2e;/admin", "..%3b/admin", "..%3Ba=b/admin",
+		"%252e%252e/admin", "..%252fadmin", "..%255cadmin", "%25252e%25252e/admin", "%2525252e./admin", "..%253bx/admin",
+		"%25%32%65%25%32%65/admin", "%25%32e./admin", "%%32%65%%32%65/admin",
+		"..%00/admin", "..%3f", "..%23x", "..%2500",
+		"%c0%ae%c0%ae/admin", "%C0%AE./admin", "%e0%80%ae%e0%80%ae/admin", "..%c0%afadmin", "..%c1%9cadmin", "..%e0%80%afadmin",
+		"%u002e%u002e/admin", "..%u002fadmin", "%25c0%25ae./admin",
+		"%2e%2e/admin%", "%2e%2e/admin%zz", "../%2", // url_dec has no result for these
+		"../" + strings.Repeat("%25", 4000), strings.Repeat("%25", 4000) + "/../x", strings.Repeat("a/", 4000) + "..",
+		"%" + strings.Repeat("25", 3000) + "/..",
+	} {
+		for _, target := range []string{"/public/" + below, "http://example.com/public/" + below, "/public/" + below + "?q"} {
+			r := c.do("GET", "example.com", target, "")
+			require.Equal(t, http.StatusBadRequest, r.StatusCode, "%.80s", target)
+		}
+	}
+	for _, target := range []string{"/..", "/../public", "/%2e%2e/public", "/./public", `/\../public`, "http://example.com/../public"} {
+		require.Equal(t, http.StatusBadRequest, c.do("GET", "example.com", target, "").StatusCode, target)
+	}
+	for _, below := range []string{
+		"", "x", "...", ".../x", ".hidden", "..hidden", "x..", "x.", "a..b/c", ".well-known/x", "%2ehidden", "x%2e%2e", "..%20x",
+		"a%2fb", "a%252fb", "a;b=c", "a..;/b", "50%25", "%2e%2e%2e", "..x/%2f", "?x=/../y", "x?/..", "a+b/..c", "%c3%a4",
+	} {
+		require.Equal(t, http.StatusOK, c.do("GET", "example.com", "/public/"+below, "").StatusCode, below)
+	}
+}
+
+// TestClientHeaders sends headers by which a service could take the client for another one. The
+// service gets only the headers that HAProxy has set.
+func TestClientHeaders(t *testing.T) {
+	t.Parallel()
+	c := echoEdge(t)
+	const own = "X_FORWARDED_FOR=127.0.0.1\nX_FORWARDED_PROTO=http\n"
+	got := func(headers string) string {
+		r := c.do("GET", "example.com", "/public", headers)
+		require.Equal(t, http.StatusOK, r.StatusCode, headers)
+		return mustRead(t, r)
+	}
+	for _, name := range []string{
+		"X-Forwarded-For", "X_Forwarded_For", "x-forwarded_for", "X.Forwarded.For", "X~Forwarded-For", "X!Forwarded-For", "X_Forwarded_Proto",
+		"X_Forwarded_Host", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Scheme", "X-Forwarded-Ssl",
+		"X-Forwarded-Server", "X-Forwarded-By", "X-Forwarded-Client-Cert", "X-Forwarded-User", "X-Forwarded", "Forwarded", "Forwarded-For",
+		"X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "X-Cluster-Client-IP", "WL-Proxy-Client-IP", "CF-Connecting-IP",
+		"Fastly-Client-IP", "X-Remote-Addr", "X-Originating-IP", "X-Envoy-External-Address", "X-Azure-ClientIP", "X-ProxyUser-Ip",
+		"X-Original-URL", "X-Original-Host", "X-Original-Forwarded-For", "X-Rewrite-URL", "X-Host", "X-Url-Scheme", "Front-End-Https",
+		"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "Proxy", "Proxy_", "X-Accel-Mapping", "X-Sendfile-Type", "Remote_User",
+	} {
+		for _, n := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {
+			require.Equal(t, own, got(n+": 192.0.2.66\r\n"+n+": 192.0.2.67\r\n"), n)
+		}
+	}
+	for _, connection := range []string{
+		"X-Forwarded-For", "X-Forwarded-For, X-Forwarded-Proto", "X-Forwarded-For, close", "keep-alive, x-forwarded-proto", "Host", "TE",
+	} {
+		require.Equal(t, own, got("Connection: "+connection+"\r\n"), connection)
+	}
+	require.Equal(t, own, got("Connection: X-Forwarded-For\r\nConnection: X-Forwarded-Proto\r\n"))
+	// Other headers pass.
+	for _, name := range []string{"Accept", "Authorization", "Cookie", "X-Request-Id", "X-Api-Key", "X-Client-Version", "Sec-Fetch-Site", "Via", "Origin"} {
+		want := strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "=a b\n"
+		require.Contains(t, got(name+": a b\r\n"), want)
+	}
+}
+
+// TestUpgrades requires that a client can upgrade to a WebSocket and to no other protocol. After an
+// upgrade to HTTP/2, a client could send the server requests that no route covers.
+func TestUpgrades(t *testing.T) {
+	t.Parallel()
+	c := echoEdge(t)
+	const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+	got := func(headers string) string {
+		r := c.do("GET", "example.com", "/public", headers+key)
+		require.Equal(t, http.StatusOK, r.StatusCode, headers)
+		var kept []string
+		for line := range strings.Lines(mustRead(t, r)) {
+			name, _, _ := strings.Cut(line, "=")
+			if name == "UPGRADE" || name == "CONNECTION" || name == "HTTP2_SETTINGS" {
+				kept = append(kept, strings.TrimSpace(line))
+			}
+		}
+		return strings.ToLower(strings.Join(kept, " "))
+	}
+	for _, upgrade := range []string{"websocket", "WebSocket", "h2c, websocket", "websocket, h2c", "foo,websocket"} {
+		require.Equal(t, "connection=upgrade upgrade=websocket", got("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: "+upgrade+"\r\n"), upgrade)
+	}
+	require.Equal(t, "connection=upgrade upgrade=websocket", got("Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n"))
+	for _, upgrade := range []string{
+		"h2c", "H2C", "h2", " h2c", "h2c;x", "h2c/1", "x, h2c", "TLS/1.0", "HTTP/2.0", "HTTP/3.0", "IRC/6.9", "connect-udp", "foo", "websocket/13",
+		"websocket;x", "websocketx", "h2c\r\nUpgrade: h2",
+	} {
+		require.Empty(t, got("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: "+upgrade+"\r\n"), upgrade)
+	}
+	require.Empty(t, got("Upgrade: websocket\r\n"), "Connection does not name Upgrade, so the client wants none")
+	require.Empty(t, got("Connection: HTTP2-Settings\r\nUpgrade: h2c\r\n"))
+}
