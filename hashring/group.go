@@ -9,13 +9,16 @@ import (
 	"sync"
 )
 
-// group is a set of nodes that selects the best of them for a key: the whole ring or one zone.
+// group is a set of nodes, either the whole ring or one zone. It selects the best of its nodes for
+// a key.
 //
-// During selection, a node is a candidate, a uint64: the score of the node, with its lowest bits
-// replaced by the index of the node in nodes. If weights differ, the bits of the cost replace the
-// score; they sort like the cost. Candidates sort as plain integers. Nodes of the same weight are
-// in name order, so equal scores sort by name. Two scores that differ only in the replaced bits
-// occur once in billions of comparisons. Method order detects and repairs their order.
+// During a selection, a uint64 stands for each node: the candidate. Its lowest bits (mask) are the
+// index of the node in nodes. Its other bits are the upper bits of the node's score or, if weights
+// differ, of its cost. So candidates sort as plain integers. Nodes of the same weight are in name
+// order, so nodes with equal scores sort by name.
+//
+// The index replaces the lowest bits of the score. Two nodes may differ only in those bits, once in
+// billions of comparisons. Then method order corrects their places.
 type group struct {
 	nodes   []Node   // by weight, then name
 	digests []uint64 // of nodes
@@ -25,7 +28,7 @@ type group struct {
 	squares float64  // sum of squared weights
 }
 
-// newGroup makes a group of nodes that are sorted by name. It keeps the slice.
+// newGroup returns a group of nodes, which must be sorted by name. The group keeps the slice.
 func newGroup(nodes []Node, digest func(name string) uint64) group {
 	g := group{nodes: nodes}
 	if len(nodes) == 0 {
@@ -48,11 +51,13 @@ func newGroup(nodes []Node, digest func(name string) uint64) group {
 
 func (g *group) uniform() bool { return g.bands == nil }
 
-// best returns the k best nodes as candidates in order, 0 <= k <= len(g.nodes). It uses buf, which
-// must have room for min(2*k, len(g.nodes)) candidates. A larger buf makes it faster.
+// best returns candidates for the k best nodes, best first. k is at least 0 and at most
+// len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates. A larger buf makes best
+// faster.
 //
-// It admits only scores up to a limit that slightly more than k nodes are expected to pass, so it
-// sorts few candidates. If fewer than k pass, it starts again with a higher limit.
+// best makes candidates only of nodes whose score is at most a limit, so it sorts few candidates.
+// It expects slightly more than k nodes below this limit. If there are fewer than k, best starts
+// again with a higher limit.
 func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	if k == 0 {
 		return nil
@@ -68,12 +73,13 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted returns the number of nodes to admit on average so that at least k of them pass in most
-// cases. The number that passes is nearly Poisson distributed. With 1.7 standard deviations, one
-// key in thirty needs a second round. A larger number would cost every key more time to sort.
+// wanted returns how many nodes best should expect below its limit. The actual number varies nearly
+// as a Poisson distribution. With k + 1.7*sqrt(k) + 1 expected nodes, one key in thirty has fewer
+// than k nodes below the limit and needs a second round. A larger number would cost every key more
+// time to sort.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
-// quantile returns the score at or below which a share (0 to 1) of all scores is.
+// quantile returns the limit that this share of all possible scores, from 0 to 1, does not exceed.
 func quantile(share float64) uint64 {
 	if !(share < 1) {
 		return math.MaxUint64
@@ -81,8 +87,8 @@ func quantile(share float64) uint64 {
 	return uint64(share * (1 << 64))
 }
 
-// gather returns candidates in order: all nodes with a score up to limit or, if there are more than
-// fit into buf, at least the best k of them.
+// gather returns candidates in order. If all nodes with a score of at most limit fit into buf, it
+// returns all of them. Otherwise it returns some of them, and the k best are among these.
 func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 	n, left := 0, len(g.digests)
 	for {
@@ -92,14 +98,14 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 		if left == 0 {
 			return buf[:n]
 		}
-		// buf is full. Keep the best k, and lower the limit to the worst score among them. The
-		// limit still admits that score, because nodes of equal score sort by name.
+		// buf is full. Keep the k best candidates, and lower the limit to the worst score among
+		// them. A node with exactly this score must still pass, because its name may come first.
 		n = k
 		limit = min(limit, score(key, g.digests[buf[k-1]&g.mask]))
 	}
 }
 
-// order sorts candidates into the order of score v1.
+// order sorts candidates into the order that score v1 defines.
 func (g *group) order(c []uint64, key uint64) {
 	sortCandidates(c)
 	for i := 1; i < len(c); i++ {
@@ -110,8 +116,8 @@ func (g *group) order(c []uint64, key uint64) {
 	}
 }
 
-// repair sorts candidates into the order of score v1. They are in order already, except for the
-// bits that the index replaced.
+// repair sorts candidates that may have the same upper bits into the order that score v1 defines. c
+// must already be sorted by the upper bits.
 func (g *group) repair(c []uint64, key uint64) {
 	for i := 0; i < len(c); {
 		j := i + 1
@@ -125,7 +131,7 @@ func (g *group) repair(c []uint64, key uint64) {
 	}
 }
 
-// compare compares two nodes, given by index, in the order of score v1.
+// compare compares the nodes with the indexes a and b in the order that score v1 defines.
 func (g *group) compare(key uint64, a, b int) int {
 	s, t := score(key, g.digests[a]), score(key, g.digests[b])
 	if !g.uniform() {
@@ -139,8 +145,9 @@ func (g *group) compare(key uint64, a, b int) int {
 	return strings.Compare(g.nodes[a].Name, g.nodes[b].Name)
 }
 
-// To select up to stackK nodes, a group uses a buffer in the stack frame of the caller. For 64
-// nodes, best admits 79 on average, so 128 slots leave five standard deviations to spare.
+// A selection of up to stackK nodes does not allocate: its candidates fit into a buffer of
+// stackSlots on the caller's stack. To select 64 nodes, best needs room for 79 candidates on
+// average. 128 slots are five standard deviations more.
 const (
 	stackK     = 64
 	stackSlots = 128
@@ -148,7 +155,8 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([]uint64) }}
 
-// sized grows *b and returns a part of it that is long enough for best to select k of n nodes fast.
+// sized returns a buffer with which best selects k of n nodes fast. It is a part of *b. If *b is
+// too small, sized first replaces *b by a larger slice.
 func sized(b *[]uint64, k, n int) []uint64 {
 	size := min(2*k+stackSlots, n)
 	if cap(*b) < size {
@@ -181,8 +189,8 @@ func (g *group) appendNodes(dst []Node, candidates []uint64) []Node {
 	return dst
 }
 
-// ranked yields all nodes, best first. It selects the best 16 nodes, then the best 64, and so on, as
-// the caller proceeds.
+// ranked yields all nodes, best first. It works in rounds, and starts a round only when the caller
+// needs more nodes: it selects the best 16 nodes, then the best 64, then the best 256, and so on.
 func (g *group) ranked(key uint64, yield func(Node) bool) {
 	b := buffers.Get().(*[]uint64)
 	defer buffers.Put(b)

@@ -9,18 +9,19 @@ import (
 	"strings"
 )
 
-// Node is a member of a [Ring]. Results contain the values that [New] received, unchanged.
+// Node is a member of a [Ring]. Methods of the Ring return it exactly as the caller passed it to
+// [New].
 type Node struct {
-	// Name identifies the node, and the ring hashes it. It must not be empty. The same machine
-	// under another name is another node.
+	// Name identifies the node. The ring hashes only this name. It must not be empty. If a machine
+	// gets another name, the ring treats it as another node.
 	Name string
 
-	// Zone groups nodes for [Ring.Spread]. Nothing else reads it. Nodes with an empty Zone form
-	// one zone.
+	// Zone is the zone of the node for [Ring.Spread]. All other methods ignore it. Nodes with an
+	// empty Zone form one zone.
 	Zone string
 
-	// Weight is the share of the node relative to the other nodes. Zero means 1. Other values must
-	// be between 1e-6 and 1e6.
+	// Weight is the weight of the node, relative to the weights of the other nodes. 0 means 1.
+	// Other values must be between 1e-6 and 1e6.
 	Weight float64
 }
 
@@ -28,8 +29,8 @@ const (
 	minWeight = 1e-6
 	maxWeight = 1e6
 
-	// maxNodes bounds the index of a node, which replaces the lowest bits of a 64-bit score (see
-	// type group).
+	// maxNodes limits the number of nodes. The index of a node replaces the lowest bits of a 64-bit
+	// score (see type group), so it must not need too many bits.
 	maxNodes = 1 << 30
 )
 
@@ -44,23 +45,24 @@ func (n Node) validate() error {
 	if n.Name == "" {
 		return errors.New("hashring: node with an empty name")
 	}
-	// NaN fails this comparison; it would pass w < minWeight || w > maxWeight.
+	// Write the comparison in this form because of NaN, which must be an error. NaN would pass w <
+	// minWeight || w > maxWeight.
 	if w := n.weight(); !(w >= minWeight && w <= maxWeight) {
 		return fmt.Errorf("hashring: node %q: weight %v is neither 0 nor between %g and %g", n.Name, w, minWeight, maxWeight)
 	}
 	return nil
 }
 
-// Ring is an immutable set of nodes. The zero Ring has no nodes. Goroutines may call its methods
-// concurrently.
+// Ring is an immutable set of nodes. The zero Ring has no nodes. Any number of goroutines may call
+// its methods at the same time.
 type Ring struct {
 	all   group
 	zones []zone // sorted by name; nil if all nodes have the same zone
 }
 
-// New returns a ring of nodes. Their order does not matter. Without nodes, the ring is valid and
-// picks none. New returns an error that names the node if a name is empty or occurs twice, or if a
-// weight is out of bounds.
+// New returns a ring of nodes. The order of the arguments does not matter. Without nodes, the ring
+// is valid and empty. New returns an error if a name is empty, if a name occurs twice, or if a
+// weight is out of bounds. The error contains the name of the node.
 func New(nodes ...Node) (*Ring, error) {
 	if len(nodes) > maxNodes {
 		return nil, fmt.Errorf("hashring: %d nodes are more than %d", len(nodes), maxNodes)
@@ -80,8 +82,8 @@ func New(nodes ...Node) (*Ring, error) {
 	return newRing(sorted, nodeDigest), nil
 }
 
-// newRing makes a ring of valid nodes that are sorted by name. It keeps the slice. Tests pass
-// another digest function to force equal scores.
+// newRing returns a ring of nodes, which must be valid and sorted by name. The ring keeps the
+// slice. Tests pass their own digest function, to get nodes with equal scores.
 func newRing(sorted []Node, digest func(name string) uint64) *Ring {
 	r := &Ring{zones: newZones(sorted, digest)}
 	r.all = newGroup(sorted, digest)
@@ -91,8 +93,8 @@ func newRing(sorted []Node, digest func(name string) uint64) *Ring {
 // Len returns the number of nodes.
 func (r *Ring) Len() int { return len(r.all.nodes) }
 
-// Top returns the k best nodes for key, best first. It returns all nodes if the ring has k or
-// fewer, and no nodes if k is 0 or negative.
+// Top returns the k best nodes for key, best first. If the ring has fewer than k nodes, Top returns
+// all of them. If k is 0 or negative, Top returns none.
 func (r *Ring) Top(key string, k int) []Node { return r.AppendTop(r.room(k), key, k) }
 
 // AppendTop appends the result of [Ring.Top] to dst and returns the extended slice. It does not
@@ -101,8 +103,8 @@ func (r *Ring) AppendTop(dst []Node, key string, k int) []Node {
 	return r.all.appendBest(dst, keyDigest(key), k)
 }
 
-// room returns an empty slice with capacity for the nodes that Top(key, k) returns. It is nil for
-// no nodes.
+// room returns an empty slice with capacity for the result of Top(key, k). If that result has no
+// nodes, room returns nil.
 func (r *Ring) room(k int) []Node {
 	if k = min(k, r.Len()); k <= 0 {
 		return nil
@@ -110,21 +112,22 @@ func (r *Ring) room(k int) []Node {
 	return make([]Node, 0, k)
 }
 
-// Ranked returns a sequence of all nodes in their order for key, best first. Use it to try nodes
-// until one of them suits. The sequence computes nodes on demand: the first few nodes cost about as
-// much as one [Ring.Top]. A caller may iterate over the sequence more than once.
+// Ranked returns a sequence of all nodes, in their order for key, best first. Use it to try nodes
+// until you find a suitable one. The sequence computes nodes only when the caller needs them: the
+// first few nodes cost about as much as one [Ring.Top]. A caller may use the sequence more than
+// once.
 func (r *Ring) Ranked(key string) iter.Seq[Node] {
 	return func(yield func(Node) bool) { r.all.ranked(keyDigest(key), yield) }
 }
 
-// Compare orders two nodes for key: the result is negative if a comes first, positive if b comes
-// first, and 0 if both have the same name. [Ring.Top] and [Ring.Ranked] of every ring that holds
-// both nodes have this order, and [Ring.Spread] has it within a zone.
+// Compare compares the ranks of two nodes for key. It returns a negative number if a ranks before
+// b, a positive number if b ranks before a, and 0 if a and b have the same name. [Ring.Top] and
+// [Ring.Ranked] return nodes in this order, and so does [Ring.Spread] within a zone.
 //
-// So a caller that keeps a full subset of a key needs no ring to add a node: the node enters the
-// subset if it comes before the last one there.
+// So a caller that stores the subset of a key can add a node without a ring. The node enters a full
+// subset if it ranks before the last node there.
 //
-// Compare does not check weights. They must be valid as [New] defines it.
+// Compare does not check weights. They must be valid, as [New] defines it.
 func Compare(key string, a, b Node) int {
 	digest := keyDigest(key)
 	x, y := score(digest, nodeDigest(a.Name)), score(digest, nodeDigest(b.Name))

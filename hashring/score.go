@@ -7,9 +7,9 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// The constants of score v1 are the fraction of the golden ratio and the two multipliers of
-// splitmix64. They must differ, so that a key, a node and a zone of the same name have unrelated
-// digests. They are well known, which shows that nobody chose them for an effect.
+// Keys, nodes and zones each have their own constant, so that a key, a node and a zone of the same
+// name get unrelated digests. The constants are well-known numbers, so that nobody can have picked
+// them to favour a result: the fraction of the golden ratio, and the two multipliers of splitmix64.
 const (
 	keySalt  = 0x9e3779b97f4a7c15
 	nodeSalt = 0xbf58476d1ce4e5b9
@@ -20,32 +20,37 @@ func keyDigest(key string) uint64   { return xxhash.Sum64String(key) ^ keySalt }
 func nodeDigest(name string) uint64 { return xxhash.Sum64String(name) ^ nodeSalt }
 func zoneDigest(name string) uint64 { return xxhash.Sum64String(name) ^ zoneSalt }
 
-// score mixes the digest of a key with the digest of a node or zone by a full multiplication. With
-// addition or xor instead, whole subsets would move together: the overlap of subsets would have 14
-// times the variance of a fair draw. Tests of load do not show that.
+// score returns the score of a node or zone for a key, from the digests of both. It multiplies them
+// to 128 bits. Addition or xor would be worse: whole subsets would move together, and the overlap
+// of two subsets would have 14 times the variance of a fair draw. Tests that only measure load do
+// not find this.
 func score(key, digest uint64) uint64 {
 	hi, lo := bits.Mul64(key, digest)
 	return hi ^ lo
 }
 
 const (
-	// costShift leaves 45 bits of a score for the cost. Costs of two different 45-bit values differ
-	// by more than the error of the logarithm below. So for nodes of the same weight, the order by
-	// cost never contradicts the order by score.
+	// costShift is the number of low bits of a score that do not affect the cost. The other 45 bits
+	// do. If two scores differ in these bits, their costs differ by more than the error of the
+	// logarithm below. So for nodes of the same weight, the order by cost never contradicts the
+	// order by score.
 	costShift = 19
 	costBits  = 64 - costShift
 )
 
-// exponential returns -ln(1-q/2^45) with q = score>>19. Scores are uniform over 64 bits, so the
-// result has an exponential distribution with mean 1. It never falls as the score grows. Divided by
-// the weight of a node, it is the cost of the node. The probability that a node has the smallest
-// cost is proportional to its weight.
+// exponential returns -ln(1-q/2^45) with q = score>>19. The cost of a node is this number, divided
+// by the node's weight. The number never falls as the score grows.
 //
-// math.Log would not do: its results differ between architectures. Each product has an explicit
-// conversion, which forbids the compiler to fuse it with the addition that follows (Go
-// specification, "Floating-point operators"). Otherwise arm64 would fuse them and amd64 would not.
+// Scores are uniform over 64 bits. So the number has an exponential distribution with mean 1, and
+// the probability that a node has the smallest cost is proportional to its weight.
+//
+// exponential does not use math.Log, because results of math.Log differ between architectures. For
+// the same reason, each product has an explicit conversion: it forbids the compiler to fuse the
+// product with the addition that follows (Go specification, "Floating-point operators"). Without
+// it, the compiler would fuse them on arm64, and not on amd64.
 func exponential(score uint64) float64 {
-	// 1-q/2^45 = m * 2^(exp-45), m in (sqrt(1/2), sqrt(2)]. These steps are exact.
+	// 1-q/2^45 = m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)]. The steps that compute m and exp
+	// are exact.
 	b := math.Float64bits(float64(int64(1<<costBits - score>>costShift)))
 	exp := int(b>>52) - 1023
 	m := math.Float64frombits(b&(1<<52-1) | 1023<<52)
@@ -53,8 +58,8 @@ func exponential(score uint64) float64 {
 		m *= 0.5
 		exp++
 	}
-	// ln(m) = 2*artanh(z) = 2(z + z^3/3 + z^5/5 + …), |z| < 0.172. The first omitted term is below
-	// 2^-55 of the sum.
+	// ln(m) = 2*artanh(z) = 2(z + z^3/3 + z^5/5 + …), |z| < 0.172. The first omitted term is
+	// smaller than 2^-55 of the sum.
 	z := (m - 1) / (m + 1)
 	zz := float64(z * z)
 	p := 2.0 / 19

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// zone is a zone of a ring with its nodes.
+// zone is one zone of a ring, with its nodes.
 type zone struct {
 	name   string
 	digest uint64
 	group  group
 }
 
-// newZones groups nodes by zone. The nodes are sorted by name. It returns nil if they all have the
-// same zone.
+// newZones groups nodes by zone. The nodes must be sorted by name. If all nodes have the same zone,
+// newZones returns nil.
 func newZones(nodes []Node, digest func(name string) uint64) []zone {
 	byName := map[string][]Node{}
 	for _, n := range nodes {
@@ -32,28 +32,29 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 	return zones
 }
 
-// Spread returns k nodes for key, taken evenly from all zones, whatever the sizes of the zones are.
-// With one zone it returns the same as [Ring.Top].
+// Spread returns k nodes for key. It takes equally many from each zone, even if the zones have
+// different sizes. If all nodes are in one zone, Spread returns the same as [Ring.Top].
 //
-// Zones have an order for each key, by their scores, as nodes have. The zones take turns in this
-// order: Spread takes the best node of each zone, then the second best of each zone, and so on until
-// it has k. It skips a zone that has no more nodes, so the other zones share the remainder evenly.
-// The result is in this order: first the best node of each zone. Spread(key, k) is the beginning of
-// Spread(key, k+1).
+// The key and the names of the zones determine the order of the zones. Spread takes the best node
+// of each zone in this order, then the second best node of each zone, and so on, until it has k
+// nodes. It skips a zone that has no more nodes; the other zones then share the remaining places
+// evenly. The result has the nodes in this order. So Spread(key, k) is the beginning of Spread(key,
+// k+1).
 //
-// So each zone contributes k/zones nodes, rounded down or up, unless a zone has fewer. Over many
-// keys, all zones contribute one node more equally often. For one key, these zones stay the same
-// when nodes join or leave. Weights matter within a zone, not between zones.
+// Each zone contributes k/zones nodes, rounded down or up, unless a zone has fewer. For each key,
+// the order of the zones decides which zones contribute one node more than others. Over many keys,
+// each zone does so equally often. For one key, nodes that join or leave do not change the order of
+// the zones. A weight affects only the choice within a zone.
 //
-// Spread has the least possible churn. When a node leaves the ring, each key that had the node takes
-// one other node, and all other keys keep their nodes. A node that joins displaces at most one node
-// of a key. This holds also when a zone has too few nodes, appears or disappears. A node that
-// changes its zone leaves one zone and joins the other.
+// Spread has the least possible churn. When a node leaves the ring, each key that had the node
+// takes one other node, and all other keys keep their nodes. When a node joins, it replaces at most
+// one node of a key. This is also true when a zone has too few nodes, appears or disappears. If a
+// node changes its zone, it leaves one zone and joins another.
 func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(r.room(k), key, k) }
 
 // AppendSpread appends the result of [Ring.Spread] to dst and returns the extended slice. It does
-// not allocate if dst has capacity for k more nodes, k is at most 64, and the ring has at most 16
-// zones.
+// not allocate if three conditions hold: dst has capacity for k more nodes, k is at most 64, and
+// the ring has at most 16 zones.
 func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	if len(r.zones) == 0 {
 		return r.AppendTop(dst, key, k)
@@ -66,8 +67,8 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// The zones share one buffer. Each zone leaves its candidates at the front of its part, and the
-	// next zone uses the rest.
+	// All zones use one buffer. When a zone has selected its nodes, it needs only the front of its
+	// part, and the next zone uses the rest.
 	var stack [stackSlots + stackK]uint64
 	buf := stack[:]
 	if k > stackK {
@@ -96,7 +97,7 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	return dst
 }
 
-// turn is the part of one zone in a result of Spread.
+// turn is the share of one zone in a result of Spread.
 type turn struct {
 	zone  *zone
 	score uint64
@@ -104,8 +105,8 @@ type turn struct {
 	from  int // index of its first candidate in the buffer
 }
 
-// turns appends the zones to dst in their order for a key. Their quotas add up to k, which must not
-// exceed the number of nodes.
+// turns appends the zones to dst, in their order for a key, and sets the quota of each zone. The
+// quotas add up to k, which must not exceed the number of nodes.
 func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	for i := range r.zones {
 		z := &r.zones[i]
@@ -114,9 +115,9 @@ func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	slices.SortFunc(dst, func(a, b turn) int {
 		return cmp.Or(cmp.Compare(a.score, b.score), strings.Compare(a.zone.name, b.zone.name))
 	})
-	// Raise all quotas by the same level, but no quota above the size of its zone. Share the
-	// remainder of small zones again among the others, until it is smaller than the number of zones
-	// with room. Then the first of these zones get one node more each.
+	// First raise all quotas by the same number. A zone with too few nodes gets a smaller quota,
+	// and the others share the rest in the next round. When there are fewer places left than zones
+	// with further nodes, the first of these zones get one place each.
 	for open := len(dst); k >= open && k > 0; {
 		level := k / open
 		open = 0

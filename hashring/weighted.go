@@ -2,18 +2,19 @@ package hashring
 
 import "math"
 
-// band is a run of nodes with nearly equal weights, in a group sorted by weight. It ends where the
-// next band starts.
+// band is a run of nodes with nearly equal weights. The nodes of the group are sorted by weight. A
+// band ends where the next band starts.
 type band struct {
 	from   int     // index of the first node
 	weight float64 // largest weight
 }
 
-// bandWidth is the largest ratio of two weights in a band. A scan of a band uses the limit of the
-// largest weight, so it admits up to this share of nodes in vain.
+// bandWidth is the largest ratio of two weights in a band. A scan uses one limit for the whole
+// band, which fits the largest weight. So for the smaller weights, it admits up to this share of
+// nodes too many.
 const bandWidth = 1 + 1.0/16
 
-// weigh computes the bands and sums of a group with different weights.
+// weigh computes bands, total and squares, for a group whose nodes have different weights.
 func (g *group) weigh() {
 	least := 0.0
 	for i, n := range g.nodes {
@@ -28,10 +29,10 @@ func (g *group) weigh() {
 	}
 }
 
-// bestWeighted is best for nodes of different weights. It admits nodes whose cost can be up to a
-// bound that slightly more than k nodes are expected to meet. Within a band, a bound on the cost is
-// a limit on the score, so scan serves here too. bestWeighted computes the logarithm only for the
-// few admitted nodes.
+// bestWeighted does the work of best for nodes of different weights. It admits only nodes whose
+// cost is at most a bound. It expects slightly more than k such nodes. Within a band, a bound on
+// the cost is a limit on the score, so scan finds these nodes without logarithms. bestWeighted
+// computes the logarithm only for the few nodes that scan finds.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)
 	bound := g.costBound(want)
@@ -42,9 +43,10 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 			bound = g.costBound(want)
 			continue
 		}
-		// The limits admit some nodes beyond the bound, in some bands more than in others. If such a
-		// node is among the k best, a node that was not admitted may be better. But its cost is a
-		// bound that k nodes meet, so a second round with it is exact.
+		// scan also admits some nodes with a cost above the bound, in some bands more than in
+		// others. If such a node is among the k best, another band may have a better node that was
+		// not admitted. Then use the cost of the k-th node as the new bound: at least k nodes meet
+		// it, so the next round is exact.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
 			return got[:k]
@@ -53,8 +55,9 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// gatherWeighted returns candidates in order: all nodes with a cost up to bound and some with a
-// higher cost or, if there are more than fit into buf, at least the best k of them.
+// gatherWeighted returns candidates in order. If all nodes that its scans admit fit into buf, it
+// returns all of them: every node with a cost of at most bound, and some with a higher cost.
+// Otherwise it returns some of them, and the k best are among these.
 func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) []uint64 {
 	n, done, left := 0, 0, len(g.digests)
 	for b := len(g.bands) - 1; b >= 0; {
@@ -74,9 +77,9 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 	return buf[:n]
 }
 
-// costBound estimates the cost that want nodes are expected to be below. It solves
-// want = sum of 1-exp(-bound*weight) over all nodes, to the second order. The estimate affects only
-// speed and need not be exact.
+// costBound estimates a bound such that want nodes are expected to have a smaller cost. It solves
+// want = sum of 1-exp(-bound*weight) over all nodes, to the second order. A wrong estimate makes
+// the selection slower, but not wrong.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)
@@ -86,9 +89,12 @@ func (g *group) costBound(want float64) float64 {
 	return first / rest
 }
 
-// limit returns an upper bound for the score of every node in the band whose cost is at most bound.
-// With x = bound*weight the exact limit is 1-exp(-x), and x/(1+x/2) is never less. One margin covers
-// the rounding of costs (relative), the other covers the bits that costs ignore (absolute).
+// limit converts a bound on the cost to a limit on the score. Each node in the band whose cost is
+// at most bound has a score of at most limit.
+//
+// With x = bound*weight, the exact limit is 1-exp(-x) of all scores. x/(1+x/2) is never less. A
+// relative margin covers the rounding of costs. An absolute margin covers the 19 bits of a score
+// that do not affect the cost.
 func (b band) limit(bound float64) uint64 {
 	x := bound * b.weight * (1 + 1.0/(1<<40))
 	if x > 2 { // includes +Inf, which the division below cannot handle
@@ -101,7 +107,7 @@ func (g *group) cost(key uint64, i int) float64 {
 	return exponential(score(key, g.digests[i])) / g.nodes[i].weight()
 }
 
-// toCosts replaces the scores in candidates by the bits of the costs.
+// toCosts replaces the score in each candidate by the upper bits of the cost.
 func (g *group) toCosts(c []uint64, key uint64) {
 	for j, v := range c {
 		i := v & g.mask
