@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Family is a preference for one of several addresses of a node.
+// Family says which address to choose if a node has several addresses of the same type.
 type Family uint8
 
 const (
@@ -17,19 +17,20 @@ const (
 	PreferIPv6               // an IPv4 address only if there is no IPv6 address
 )
 
-// AddressPolicy chooses the address to which traffic for a node is sent. The zero value chooses the
-// first InternalIP.
+// AddressPolicy chooses the address of a node to which the balancer sends traffic. The zero value
+// chooses the first InternalIP.
 type AddressPolicy struct {
-	// Types are tried in order. nil means InternalIP only. A type for names, such as Hostname,
-	// works only if the node has an IP address there.
+	// Types are the address types to try, in this order. nil means InternalIP only. A type for
+	// names, such as Hostname, works only if the value is an IP address.
 	Types  []corev1.NodeAddressType
 	Family Family
 }
 
-// Choose returns the address of a node. The error lists the addresses that the node has instead.
-// The order of Types has priority over the family. Choose returns an IPv4-mapped IPv6 address as
-// IPv4, and ignores addresses that another machine cannot connect to: unspecified, multicast, IPv6
-// link-local, and addresses with a zone.
+// Choose returns the address of a node. If there is none, the error lists the addresses that the
+// node has. Choose takes the first of Types for which the node has an address, and applies the
+// Family only within this type. It returns an IPv4-mapped IPv6 address as IPv4. It ignores
+// addresses that another machine cannot connect to: unspecified, multicast, IPv6 link-local, and
+// addresses with a zone.
 func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	types := p.Types
 	if len(types) == 0 {

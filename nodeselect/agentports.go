@@ -15,13 +15,15 @@ type AgentPort struct {
 	Service *corev1.Service
 }
 
-// AgentPorts returns the agent port of each Service that has one, sorted by port, and a Problem for
-// each Service that does not get the port it asks for, the oldest Service first.
+// AgentPorts assigns agent ports to the Services that ask for one in their annotation. It returns
+// the assigned ports, sorted by number. It also returns a Problem for each Service that does not
+// get the port it asks for, the oldest Service first.
 //
-// A port has one owner: the oldest Service that asks for it, and of equally old ones the first by
-// namespace and name. So the agents of all nodes and the balancer find the same owner without
-// communication. A reserved port and a node port of any Service are never agent ports. A Service
-// without node ports receives no traffic from outside, so it gets no agent port and no Problem.
+// If several Services ask for the same port, the oldest of them gets it. If they are equally old,
+// the first by namespace and name gets it. So all node agents and the balancer come to the same
+// result without communication. A reserved port, or a node port of any Service, is never an agent
+// port. A Service without node ports receives no traffic from outside, so AgentPorts ignores its
+// annotation.
 func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPort, []Problem) {
 	p := newAgentPorts(a, reserved)
 	p.addAll(objects.Services)
@@ -48,7 +50,7 @@ func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPor
 }
 
 // agentPorts assigns agent ports to services by the rules of Annotations.AgentPorts. When a service
-// changes, only the ports that it names are assigned again.
+// changes, agentPorts assigns again only the ports that this service names.
 type agentPorts struct {
 	annotations Annotations
 	reserved    []uint16
@@ -65,7 +67,7 @@ func newAgentPorts(annotations Annotations, reserved []uint16) *agentPorts {
 	}
 }
 
-// addAll adds the services of a cluster to an empty p.
+// addAll adds all services of a cluster to p, which must be empty.
 func (p *agentPorts) addAll(services []*corev1.Service) {
 	var ports []uint16
 	for _, svc := range services {
@@ -76,9 +78,9 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 	}
 }
 
-// replace puts svc in the place of old, which is an earlier state of the same service. Either may
-// be nil. It calls changed with the Ref.Key of each service that gets or loses a port, and of each
-// that is refused a port for another reason than before.
+// replace replaces old, the previous state of a service, by svc, the new state. old is nil if the
+// service is new. svc is nil if the service is deleted. replace calls changed with the Ref.Key of
+// each service that gets or loses a port, or that is refused a port for a new reason.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
 	if old != nil {
@@ -96,8 +98,8 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// edit applies edit, which is insert or remove, to the lists of all ports that a service names. It
-// appends those ports to ports; the caller then calls assign for each of them.
+// edit applies the function edit, insert or remove, to the lists of all ports that a service names.
+// It appends these ports to ports. The caller then calls assign for each of them.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports
@@ -128,8 +130,8 @@ func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*core
 	return ports
 }
 
-// insert adds a service to a list that is sorted by age. A service that names a port twice is in
-// the list once.
+// insert adds a service to a list that is sorted by age. If the service names a port twice, insert
+// adds it once.
 func insert(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
 	i, found := slices.BinarySearchFunc(list, svc, compareAge)
 	if found {
@@ -155,8 +157,8 @@ func compareAge(a, b *corev1.Service) int {
 	)
 }
 
-// assign decides which service owns an agent port, and records a problem for the others that ask
-// for it.
+// assign decides which service gets an agent port. It records a problem for each other service that
+// asks for the same port.
 func (p *agentPorts) assign(port uint16, changed func(key string)) {
 	taken := ""
 	if users := p.nodePorts[port]; len(users) > 0 {

@@ -12,19 +12,20 @@ import (
 // DefaultPrefix is the default prefix of annotations.
 const DefaultPrefix = "headgate.dev"
 
-// Weights of services, in percent. HAProxy limits the weight of a server to the same maximum.
+// Weights of services, in percent. The maximum is also HAProxy's maximum for the weight of a
+// server.
 const (
 	DefaultWeightPercent = 100 // for a service without the annotation
 	MaxWeightPercent     = 256
 )
 
-// Annotations reads the annotations of Services and Nodes:
+// Annotations defines the names of the annotations on Services and Nodes, and reads them:
 //
 //	headgate.dev/agent-port: "9801"   Service: port on which each node answers agent checks for it
 //	headgate.dev/weight: "50"         Service: weight in percent, 0 to 256
 //	headgate.dev/drain: "true"        Service or Node: gets no new traffic
 //
-// The zero value reads these names. All errors are of type Problem.
+// The zero value uses the names above. All errors are of type Problem.
 type Annotations struct {
 	Prefix string // "" means DefaultPrefix
 }
@@ -37,15 +38,17 @@ func (a Annotations) name(key string) string {
 }
 
 // portsOfKubernetes are the ports of kubelet, kube-proxy and the control plane, from
-// https://kubernetes.io/docs/reference/networking/ports-and-protocols/. An agent that listens on
-// one of them would keep the component from starting again. A user who may annotate a Service must
-// not be able to break nodes in this way.
+// https://kubernetes.io/docs/reference/networking/ports-and-protocols/. They are forbidden as agent
+// ports: if an agent listens on one of them, the component cannot start again. Otherwise a user who
+// may only annotate a Service could break nodes.
 var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 10256, 10257, 10259}
 
-// AgentPort returns the agent port that a service asks for; 0 if it asks for none. Three kinds of
-// ports are errors: a port outside 1 to 65535; a node port of the same service, because kube-proxy
-// gets its connections instead of the agent; and a port that Kubernetes uses on nodes, such as
-// 10250 of the kubelet. With an error, the port is 0.
+// AgentPort returns the agent port that a service asks for in its annotation. It returns 0 if the
+// service asks for none. Three kinds of ports are errors, and AgentPort then returns 0:
+//
+//   - a port outside 1 to 65535;
+//   - a node port of the same service, because its connections go to kube-proxy and not to the agent;
+//   - a port that Kubernetes uses on nodes, such as 10250 of the kubelet.
 func (a Annotations) AgentPort(svc *corev1.Service) (uint16, error) {
 	name := a.name("agent-port")
 	value, ok := svc.Annotations[name]
@@ -70,9 +73,9 @@ func (a Annotations) AgentPort(svc *corev1.Service) (uint16, error) {
 	return uint16(n), nil
 }
 
-// WeightPercent returns the weight of a service in percent, 0 to MaxWeightPercent. It returns
-// DefaultWeightPercent for a service without the annotation. It returns DefaultWeightPercent and an
-// error if the annotation is not a number in that range.
+// WeightPercent returns the weight of a service in percent, from 0 to MaxWeightPercent. Without the
+// annotation, it returns DefaultWeightPercent. If the annotation is not a number in this range,
+// WeightPercent returns DefaultWeightPercent and an error.
 func (a Annotations) WeightPercent(svc *corev1.Service) (int, error) {
 	name := a.name("weight")
 	value, ok := svc.Annotations[name]
@@ -86,8 +89,8 @@ func (a Annotations) WeightPercent(svc *corev1.Service) (int, error) {
 	return int(n), nil
 }
 
-// Drain reports whether an object asks to be drained. It accepts the values of strconv.ParseBool.
-// For any other value it returns false and an error.
+// Drain reports whether an annotation asks to drain the object. It accepts the values of
+// strconv.ParseBool. For any other value, it returns false and an error.
 func (a Annotations) Drain(obj metav1.Object) (bool, error) {
 	name := a.name("drain")
 	value, ok := obj.GetAnnotations()[name]
@@ -109,7 +112,7 @@ func annotationProblem(object, name, value, message string) Problem {
 	}
 }
 
-// objectName returns the name of an object as in Problem.Object.
+// objectName returns the name of an object in the form of Problem.Object.
 func objectName(obj metav1.Object) string {
 	switch o := obj.(type) {
 	case *corev1.Node:

@@ -5,10 +5,11 @@
 //	watcher.SetRefs(refs)
 //	err := watcher.Run(ctx, func(s live.Snapshot) {
 //		if s.Err != nil {
-//			log.Print(s.Err) // the API server does not answer; the rest is the last good state
+//			log.Print(s.Err) // the API server does not answer; s has the last good state
 //		}
 //		…
 //	})
 //
-// A [Watcher] follows one cluster. Watchers of several clusters do not wait for each other.
+// A [Watcher] follows one cluster. A program can run several Watchers. None of them waits for
+// another one's cluster.
 package live

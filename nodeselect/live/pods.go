@@ -8,16 +8,16 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// endpointSlices is the label selector of the EndpointSlices of services with a cluster IP.
-// Headless services have no node ports.
+// endpointSlices is the label selector for the EndpointSlices of services with a cluster IP. It
+// leaves out headless services, because they have no node ports.
 const endpointSlices = discoveryv1.LabelServiceName + ",!" + corev1.IsHeadlessService
 
 func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// pods computes Objects.ReadyNodes from EndpointSlices: the nodes with a ready pod of each service
-// with externalTrafficPolicy Local. The keys of services are "namespace/name".
+// pods computes Objects.ReadyNodes from EndpointSlices. For each service with externalTrafficPolicy
+// Local, these are the nodes with a ready pod. The service is named by "namespace/name".
 type pods struct {
 	changed func(key string, nodes []string) // called when the nodes of a service change
 	listed  bool                             // all EndpointSlices are known; changed is not called before
@@ -26,7 +26,7 @@ type pods struct {
 	byKey   map[string]map[string]bool       // names of the EndpointSlices of each service
 }
 
-// slicePods are the nodes with pods that one EndpointSlice names.
+// slicePods are the nodes in one EndpointSlice, with the state of their pods.
 type slicePods struct {
 	service        string // "namespace/name"
 	ready, serving []string
@@ -40,7 +40,7 @@ func (p *pods) setListed() {
 	}
 }
 
-// setLocal sets whether a service has externalTrafficPolicy Local.
+// setLocal notes whether a service has externalTrafficPolicy Local.
 func (p *pods) setLocal(key string, local bool) {
 	_, before := p.local[key]
 	switch {
@@ -55,7 +55,8 @@ func (p *pods) setLocal(key string, local bool) {
 	}
 }
 
-// setSlice replaces the EndpointSlice with that name, "namespace/name". nil deletes it.
+// setSlice replaces the EndpointSlice with this name ("namespace/name"). If slice is nil, setSlice
+// deletes it.
 func (p *pods) setSlice(name string, slice *discoveryv1.EndpointSlice) {
 	old, found := p.slices[name]
 	if found {
@@ -80,8 +81,8 @@ func (p *pods) setSlice(name string, slice *discoveryv1.EndpointSlice) {
 	p.report(now.service)
 }
 
-// report calls changed if the nodes with a ready pod of a service differ from its last report. It
-// does nothing for a service without externalTrafficPolicy Local.
+// report calls changed if the nodes with a ready pod of a service have changed since the last
+// report. It ignores services without externalTrafficPolicy Local.
 func (p *pods) report(key string) {
 	before, local := p.local[key]
 	if !local || !p.listed {
@@ -94,8 +95,8 @@ func (p *pods) report(key string) {
 	}
 }
 
-// nodes returns the nodes with a ready pod. If no pod is ready, nodes returns the nodes with a pod
-// that terminates and still serves, because kube-proxy then sends traffic to such pods.
+// nodes returns the nodes with a ready pod of a service. If the service has no ready pod,
+// kube-proxy uses pods that terminate but still serve. Then nodes returns the nodes with such pods.
 func (p *pods) nodes(key string) []string {
 	var ready, serving []string
 	for name := range p.byKey[key] {
@@ -122,7 +123,7 @@ func podsOf(slice *discoveryv1.EndpointSlice) slicePods {
 	return pods
 }
 
-// podState is the state of a pod. A better state is greater.
+// podState is the state of a pod. A greater value is a better state.
 type podState uint8
 
 const (
@@ -131,8 +132,8 @@ const (
 	podReady
 )
 
-// podStateOf reads the conditions of an endpoint. An endpoint without the condition ready is ready;
-// the API defines it so.
+// podStateOf returns the state of a pod from the conditions of its endpoint. If the condition ready
+// is missing, the pod is ready: the API defines it so.
 func podStateOf(e *discoveryv1.Endpoint) podState {
 	c := &e.Conditions
 	switch {
@@ -146,7 +147,8 @@ func podStateOf(e *discoveryv1.Endpoint) podState {
 	return podUnusable
 }
 
-// trimSlice keeps one endpoint for each node, in the best state of the node's pods.
+// trimSlice returns a slice with one endpoint for each node. This endpoint has the best state among
+// the node's pods.
 func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
 	best := map[string]podState{}
 	for i := range slice.Endpoints {

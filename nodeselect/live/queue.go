@@ -21,8 +21,8 @@ const (
 	kinds
 )
 
-// queue collects the changes of a cluster until the Watcher's goroutine takes them. Sources write
-// to it from goroutines of their own.
+// queue collects the changes of a cluster until the Watcher's goroutine takes them. Each source
+// writes to the queue from its own goroutine.
 type queue struct {
 	arrived chan struct{} // receives a value after a change
 
@@ -66,7 +66,7 @@ func newQueue() *queue {
 	return q
 }
 
-// followSlices adds the store of EndpointSlices. It must be called before any source writes.
+// followSlices adds the store of EndpointSlices. Call it before any source writes to the queue.
 func (q *queue) followSlices() {
 	q.slices = newStore("endpointslices", q, q.pods.setSlice)
 	q.slices.listedFirst = func() {
@@ -76,7 +76,7 @@ func (q *queue) followSlices() {
 	q.stores[kindSlices] = q.slices
 }
 
-// set sets an element of a map that may be nil.
+// set sets an element of a map. If the map is nil, set first makes it.
 func set[V any](m *map[string]V, key string, v V) {
 	if *m == nil {
 		*m = map[string]V{}
@@ -84,8 +84,9 @@ func set[V any](m *map[string]V, key string, v V) {
 	(*m)[key] = v
 }
 
-// edit calls f under the lock. If f sets q.changed, the Watcher wakes up. f leaves it unset for the
-// heartbeats of nodes: they never cease, and each wake-up prolongs the quiet time.
+// edit calls f under the lock. If f sets q.changed, edit wakes the Watcher. f must not set it for
+// the heartbeats of nodes: they never stop, and each wake-up makes the Watcher wait for another
+// quiet time.
 func (q *queue) edit(f func(*queue)) {
 	q.mu.Lock()
 	f(q)
@@ -101,7 +102,8 @@ func (q *queue) edit(f func(*queue)) {
 	}
 }
 
-// health returns the health function for the source of a kind; see kubewatch.Source.Run.
+// health returns the function that receives the failures of the source for one kind of object; see
+// kubewatch.Source.Run.
 func (q *queue) health(kind int) func(error) {
 	return func(err error) {
 		q.edit(func(q *queue) {
@@ -120,8 +122,8 @@ type batch struct {
 	err    error // for Snapshot.Err
 }
 
-// take removes the collected changes from the queue and returns them. Until everything is listed
-// the changes stay in the queue.
+// take removes the collected changes from the queue and returns them. Until the first complete list
+// of everything has arrived, the changes stay in the queue.
 func (q *queue) take(now time.Time) batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -147,12 +149,13 @@ func (q *queue) take(now time.Time) batch {
 	return b
 }
 
-// slicesWait is how long the first Snapshot waits for EndpointSlices that cannot be read. An API
-// server that starts fails for a moment; without EndpointSlices the Watcher would choose nodes
-// without pods for services with externalTrafficPolicy Local.
+// slicesWait is how long the first Snapshot waits while EndpointSlices cannot be read. Requests may
+// fail for a moment while an API server starts. Without EndpointSlices, the Watcher would choose
+// nodes without pods for services with externalTrafficPolicy Local.
 const slicesWait = 10 * time.Second
 
-// complete reports whether everything that the first Snapshot waits for has been listed.
+// complete reports whether the first Snapshot can be made, because all necessary lists have arrived
+// or need not be waited for.
 func (q *queue) complete(now time.Time) bool {
 	if !q.nodes.listed || !q.services.listed {
 		return false
@@ -167,13 +170,15 @@ func (q *queue) complete(now time.Time) bool {
 	return err != nil && (isPermanent(err) || now.Sub(q.waiting) >= slicesWait)
 }
 
-// isPermanent reports whether the API server answers and refuses, so that waiting is of no use.
+// isPermanent reports whether the API server has refused the request, so that waiting does not
+// help.
 func isPermanent(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err)
 }
 
-// confirmDeletes removes the objects that have been missing for long enough. It skips kinds for
-// which the API server does not answer, because a missing object could not come back there.
+// confirmDeletes removes the objects that have been missing for confirmAfter. It skips a kind of
+// object while the API server does not answer for it, because a missing object could not appear
+// again.
 func (q *queue) confirmDeletes(now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

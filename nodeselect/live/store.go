@@ -10,17 +10,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// confirmAfter is how long a store keeps the objects that a doubtful list lacks. The comment of
-// store defines which lists are doubtful.
+// confirmAfter is how long a store keeps objects that are missing in a doubtful list. The comment
+// of type store defines which lists are doubtful.
 const confirmAfter = 5 * time.Minute
 
-// store holds the objects of one kind. It is the kubewatch.Sink of a source, and reports
-// differences to the queue: an event that changes nothing has no effect.
+// store holds the objects of one kind. It is the kubewatch.Sink of a source. It reports objects
+// that have changed to the queue, and ignores events that change nothing.
 //
-// A list is doubtful if it lacks more than half of the objects, or if it is empty. The API server
-// may have an empty store, or a proxy may lead to a wrong server. The store keeps the objects that
-// a doubtful list lacks. They are missing until they appear again, or until confirmDeletes removes
-// them.
+// A list is doubtful if it is empty, or if it lacks more than half of the objects in the store.
+// Then the API server may have lost its store, or a proxy may lead to the wrong server. The store
+// keeps the objects that a doubtful list lacks. They count as missing until they appear again, or
+// until confirmDeletes removes them.
 type store[T object] struct {
 	resource    string
 	queue       *queue
@@ -37,8 +37,8 @@ type store[T object] struct {
 	doubt   error           // for Snapshot.Err; nil if no list is in doubt
 }
 
-// ownObject is the key of the Service and the EndpointSlice that every API server creates for
-// itself when it starts, even with an empty store.
+// ownObject is the key of a Service and of an EndpointSlice. Every API server creates these two for
+// itself when it starts, even if its store is empty.
 const ownObject = metav1.NamespaceDefault + "/kubernetes"
 
 // object is a pointer to an object of the API.
@@ -120,7 +120,8 @@ func (s *store[T]) set(t T, now time.Time) {
 	s.seen(key)
 }
 
-// update stores an object, and reports it if it differs from the stored one.
+// update stores an object. If the object differs from the stored one, update reports it to the
+// queue.
 func (s *store[T]) update(t T) {
 	key := keyOf(t.GetNamespace(), t.GetName())
 	if old, ok := s.objects[key]; ok && reflect.DeepEqual(old, t) {
@@ -139,7 +140,7 @@ func (s *store[T]) remove(key string) {
 	s.seen(key)
 }
 
-// seen notes that the API server reported an object, so that it is not missing.
+// seen notes that the API server has reported an object, so the object is not missing.
 func (s *store[T]) seen(key string) {
 	delete(s.missing, key)
 	if len(s.missing) == 0 {
@@ -163,8 +164,8 @@ func (s *store[T]) clearDoubt() {
 
 func (s *store[T]) err() error { return s.doubt }
 
-// answered is called when the API server answers again after a failure. It restarts the wait of
-// confirmAfter.
+// answered notes that the API server answers again after a failure. The time confirmAfter then
+// starts again for all missing objects.
 func (s *store[T]) answered(now time.Time) {
 	if s.missing != nil && !s.empty {
 		s.since = now
@@ -172,8 +173,8 @@ func (s *store[T]) answered(now time.Time) {
 	}
 }
 
-// confirmDeletes removes the objects that a doubtful list lacked, if confirmAfter has passed since.
-// If the list was empty, it removes nothing.
+// confirmDeletes removes the objects that a doubtful list lacked, when confirmAfter has passed
+// since that list. If the list was empty, it removes nothing.
 func (s *store[T]) confirmDeletes(now time.Time) {
 	if s.missing == nil || s.empty || now.Sub(s.since) < confirmAfter {
 		return

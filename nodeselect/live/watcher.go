@@ -24,34 +24,38 @@ const (
 	watcherQuiet   = 100 * time.Millisecond
 	watcherMaxWait = time.Second
 
-	// watcherRecheck is the time between two judgements of the nodes without an event. A verdict
-	// may change with time alone: Ready avoids a node when its grace has passed.
+	// watcherRecheck is the longest time between two judgements of the nodes. A verdict can change
+	// without an event: predicate Ready avoids a node when its grace time has passed.
 	watcherRecheck = 30 * time.Second
 )
 
-// Watcher follows a live cluster and keeps the selection for a list of refs up to date. Set the
-// fields before Run. The Watcher needs permission to list and watch nodes and services, and with
-// LocalEndpoints also endpointslices of discovery.k8s.io.
+// Watcher follows a live cluster and chooses the nodes for a list of service ports. Set the fields
+// before Run. The Watcher needs permission to list and watch nodes and services. With
+// LocalEndpoints, it also needs this permission for endpointslices of discovery.k8s.io.
 type Watcher struct {
 	// Config is the client-go configuration for the API server. Required.
 	Config *rest.Config
-	// Selector chooses the nodes. Its predicates get nodes as nodeselect.TrimNode returns them.
+	// Selector chooses the nodes. Its predicates get nodes in the form that nodeselect.TrimNode
+	// returns, with only some of their fields.
 	Selector nodeselect.Selector
-	// Current are the nodes that each service uses at the start; nil if unknown. They have the
-	// meaning of current in Selector.Select.
+	// Current are the nodes that each service uses when Run starts; nil if unknown. The Watcher
+	// passes them to Selector.Select as the argument current.
 	Current nodeselect.Subsets
-	// Quiet is how long the cluster must be unchanged before the Watcher makes a Snapshot of the
-	// changes so far. 0 means 100 ms.
+	// Quiet is how long the Watcher waits after a change for further changes, before it makes a
+	// Snapshot of all of them. 0 means 100 ms.
 	Quiet time.Duration
-	// MaxWait is how long a change waits at most for its Snapshot while others follow. 0 means 1 s.
+	// MaxWait is the longest time from a change to its Snapshot, if other changes keep coming. 0
+	// means 1 s.
 	MaxWait time.Duration
 	// LocalEndpoints makes the Watcher follow EndpointSlices too. Services with
 	// externalTrafficPolicy Local then get only nodes with a ready pod; see
-	// nodeselect.Objects.ReadyNodes. The first Snapshot waits for the EndpointSlices for at most a
-	// minute, and not at all if the API server forbids them. Until they can be read, such services
-	// get nodes without regard to pods.
+	// nodeselect.Objects.ReadyNodes.
+	//
+	// The first Snapshot waits at most a minute for the EndpointSlices. If the API server forbids
+	// them, it does not wait. Until they have been read, pods do not affect the choice of nodes.
 	LocalEndpoints bool
-	// Logger logs when the API server stops answering and when it answers again. nil logs nothing.
+	// Logger logs a line when the API server stops answering, and another when it answers again.
+	// nil means no log.
 	Logger *slog.Logger
 
 	once    sync.Once
@@ -59,23 +63,25 @@ type Watcher struct {
 	started atomic.Bool
 }
 
-// Snapshot is the state of a cluster at one moment. Neither the Watcher nor the receiver may change
-// it.
+// Snapshot is the state of a cluster at one moment. It shares data with later Snapshots, so the
+// receiver must not change it.
 type Snapshot struct {
-	// Synced is true once everything has been listed. Until then all fields but Err are empty.
+	// Synced is true when all necessary lists have arrived. Before that, all fields except Err are
+	// empty.
 	Synced bool
-	// Objects are the nodes and services, trimmed as nodeselect.TrimNode and
-	// nodeselect.Annotations.TrimService describe.
+	// Objects are the nodes and services, with only some of their fields; see nodeselect.TrimNode
+	// and nodeselect.Annotations.TrimService.
 	Objects nodeselect.Objects
-	// Refs are the refs of the last SetRefs that the Selection is for.
+	// Refs are the service ports for which the Selection was made, from a call of SetRefs.
 	Refs []nodeselect.Ref
-	// Selection is the result of Selector.Select for Objects and Refs. The current nodes of a
-	// service are those in the last Snapshot with that service, or in Watcher.Current.
+	// Selection is the result of Selector.Select for Objects and Refs. The argument current of
+	// Select was the subset of each service in the last Snapshot that has the service, or else in
+	// Watcher.Current.
 	Selection nodeselect.Selection
 	// Changed names the nodes and services that differ from the previous Snapshot.
 	Changed nodeselect.Changed
-	// Err is nil while the API server answers and its answers are plausible. Otherwise the error
-	// states the reason and since when, and the other fields are the last good state.
+	// Err is nil while the API server answers and its answers are plausible. Otherwise Err states
+	// what is wrong and since when, and the other fields are the last good state.
 	Err error
 }
 
@@ -83,7 +89,7 @@ func (w *Watcher) init() {
 	w.once.Do(func() { w.queue = newQueue() })
 }
 
-// start prepares Run. SetRefs may have been called before.
+// start prepares Run. The caller may have called SetRefs before.
 func (w *Watcher) start() error {
 	w.init()
 	if w.started.Swap(true) {
@@ -95,9 +101,9 @@ func (w *Watcher) start() error {
 	return nil
 }
 
-// SetRefs sets the service ports for which the Watcher chooses nodes. It replaces those of earlier
-// calls. Any goroutine may call it at any time. A Snapshot with these refs follows as soon as the
-// cluster has been listed.
+// SetRefs sets the service ports for which the Watcher chooses nodes. It replaces all ports of
+// earlier calls. Any goroutine may call it at any time. A Snapshot for these ports follows soon, or
+// when the first lists of the cluster have arrived.
 func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 	w.init()
 	refs = slices.Clone(refs)
@@ -107,22 +113,24 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 	w.queue.edit(func(q *queue) { q.delta.Refs, q.changed = refs, true })
 }
 
-// Run follows the cluster until ctx ends, and returns the error of ctx. All goroutines that Run
-// started have ended when it returns. If Config is unusable, or if Run is called a second time, Run
-// returns another error at once.
+// Run follows the cluster until ctx ends, and returns the error of ctx. Before Run returns, all its
+// goroutines have ended. If Config is unusable, or if Run is called a second time, Run immediately
+// returns another error.
 //
-// Run calls changed from its own goroutine. The first call comes when everything has been listed,
-// or with Err and without Synced when the API server does not answer. Further calls follow each
-// change of the Selection or the Objects, each change of Err, and each SetRefs. Run collects
-// changes for Quiet, at most for MaxWait, and also while changed runs.
+// Run calls changed from its own goroutine. The first call comes when the first lists have arrived.
+// If the API server does not answer, the first call comes earlier, with Err and without Synced.
+// Then changed is called after each change of the Selection or the Objects, each change of Err, and
+// each SetRefs. Run merges the changes that arrive while changed runs, and those within the times
+// Quiet and MaxWait.
 //
-// If the API server does not answer, the last good state remains and Err is set. The same holds for
-// a list that lacks more than half of the nodes, services or EndpointSlices of the list before: an
-// API server with an empty store, or a wrong server behind a proxy, must not take all servers away
-// at once. The missing objects remain for five minutes in which the API server answers. After an
-// empty list the five minutes begin only when objects appear; the Service and EndpointSlice that
-// the API server creates for itself do not count. Deletions that Run watches take effect at once,
-// however many there are. The first list is not compared with anything.
+// If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
+// for a doubtful list, which lacks more than half of the nodes, services or EndpointSlices of the
+// list before. The reason may be an API server that has lost its store, or a proxy that leads to
+// the wrong server, and this must not remove all servers. Run removes the missing objects after
+// five minutes in which the API server answers. If the list is empty, the five minutes begin only
+// when objects appear; the Service and the EndpointSlice that each API server creates for itself do
+// not count. If a watch reports deletions, Run accepts them immediately, even for all objects. Run
+// accepts every first list.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {
@@ -160,7 +168,7 @@ func (w *Watcher) trimService(s *corev1.Service) (*corev1.Service, bool) {
 	return w.Selector.Annotations.TrimService(s), true
 }
 
-// follow turns the changes in the queue into Snapshots until ctx ends.
+// follow makes Snapshots from the changes in the queue until ctx ends.
 func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 	f := follower{
 		queue: w.queue, tracker: nodeselect.NewTracker(w.Selector, w.Current),
@@ -196,7 +204,8 @@ type follower struct {
 	reason string // text of the last Err, "" for nil
 }
 
-// update applies the changes in the queue to the Tracker, and calls changed if they matter.
+// update passes the changes in the queue to the Tracker. If they make a difference, it calls
+// changed with a new Snapshot.
 func (f *follower) update() {
 	b := f.queue.take(time.Now())
 	reason := ""
