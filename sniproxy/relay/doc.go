@@ -1,5 +1,5 @@
-// Package relay relays bytes between pairs of TCP connections. It needs little more processor time
-// than the system calls themselves, and next to no memory for an idle pair.
+// Package relay relays bytes between pairs of TCP connections. Its processor time is little more
+// than the time of the system calls. On Linux, an idle pair needs about 300 bytes of memory.
 //
 // An Engine accepts connections and passes their first bytes to a Session. The Session decides
 // where the connection goes. The Engine connects there and relays both ways until both sides have
@@ -23,28 +23,29 @@
 // The backend receives Step.Data, and then every byte of the client except the first Step.Skip,
 // once and in order.
 //
-// The Engine passes on the end of one direction (FIN). The other direction stays open until it ends
-// too, or until the idle time-out. A connection that is not TCP needs a CloseWrite method for this:
-// without one, the end of one direction ends both. The Engine passes on a reset as a reset.
+// When one side ends its direction (FIN), the Engine ends the same direction to the other side. The
+// opposite direction stays open until it ends too, or until the idle time-out. For a connection
+// that is not TCP, this needs a CloseWrite method. Without CloseWrite, the end of one direction
+// ends both. If one side resets its connection, the Engine resets the other connection.
 //
-// A backend that accepts no more bytes may have sent an answer before. The client still gets this
-// answer. Meanwhile the Engine discards the bytes of the client, until no byte has moved to it for
-// 2 s.
+// A backend may send an answer and then accept no more bytes. The client still gets this answer.
+// Meanwhile the Engine discards the bytes that the client sends. It closes both connections when no
+// byte has moved to the client for 2 s.
 //
-// When a side does not read, the Engine stops reading from the other side. It holds at most one
-// buffer or one pipe of bytes for each direction.
+// If one side does not read, the Engine stops reading from the other side. For each direction, the
+// Engine holds at most one buffer or one pipe of bytes.
 //
-// The time-outs of hello, dial and idle are independent. Each may be late by up to an eighth of a
-// second, but never early.
+// HelloTimeout, DialTimeout and IdleTimeout are independent of each other. Each takes effect up to
+// 125 ms late, but never early.
 //
 // The Engine calls Done exactly once for each Session, after it has closed both connections.
 //
 // # Two implementations
 //
 // On Linux (amd64, arm64), event loops serve TCP connections. An idle connection has no goroutine,
-// buffer or pipe. README.md in this directory describes how. On other systems, with
-// Engine.Portable, and for connections that are not TCP (TLS, net.Pipe), two goroutines serve each
-// pair.
+// buffer or pipe. README.md in this directory describes the event loops. In all other cases, two
+// goroutines serve each pair of connections: on other systems, with Engine.Portable, and for
+// connections that are not TCP (TLS, net.Pipe).
 //
 // # What it does not do
 //

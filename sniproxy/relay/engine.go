@@ -20,55 +20,57 @@ const (
 	defaultPipes        = 64
 )
 
-// lingerTimeout bounds two waits. After an Answer, the Engine waits for the client to end its
-// direction. When a backend accepts no more bytes, the Engine waits for a byte to move to the
-// client.
+// lingerTimeout bounds two waits. After an Answer, the Engine waits up to lingerTimeout until the
+// client ends its direction. After a write to a backend has failed, the Engine closes the
+// connection when no byte has moved to the client for lingerTimeout.
 const lingerTimeout = 2 * time.Second
 
 // Engine serves any number of listeners and connections. The zero value is ready. Its fields must
 // not change after the first call of a method. Its methods may be called from several goroutines.
 // A Session must not call Shutdown or Close, which wait for the Session.
 type Engine struct {
-	// HelloTimeout bounds the time from accept until the Session decides. 0 means 10 s, less
-	// than 0 means no bound.
+	// HelloTimeout bounds the time from accept until the Session returns a Step other than More. 0
+	// means 10 s, less than 0 means no bound.
 	HelloTimeout time.Duration
-	// HelloLimit bounds the bytes that a Session may see before it decides. 0 means 68 KiB. A
-	// connection holds at most so many bytes until it relays.
+	// HelloLimit bounds the number of bytes that a Session may see before it returns a Step other
+	// than More. Until a connection relays, it holds at most this number of bytes. 0 means 68 KiB.
 	HelloLimit int
 	// DialTimeout bounds each Connect. 0 means 10 s, less than 0 means no bound.
 	DialTimeout time.Duration
-	// IdleTimeout ends a connection on which no byte has moved, in either direction, for this
-	// time. It also bounds a connection with one ended direction. 0 means 10 min, less than 0
-	// means no bound.
+	// If no byte has moved in either direction for IdleTimeout, the Engine closes the connection.
+	// This also applies after one side has ended its direction. 0 means 10 min, less than 0 means
+	// no bound.
 	IdleTimeout time.Duration
-	// KeepAlive is the silence after which TCP probes either peer, and the interval of further
-	// probes. The Engine sets the socket option when a connection has this age, so a shorter
-	// connection does not pay for the system call. 0 means 15 s, less than 0 means no probes.
+	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
+	// The Engine sets the socket option when a connection has been open for KeepAlive. So a shorter
+	// connection does not cost the system call. 0 means 15 s, less than 0 means no probes.
 	KeepAlive time.Duration
 
 	// Loops is the number of event loops. 0 means GOMAXPROCS.
 	Loops int
-	// Pipes bounds the number of pipes for splice(2). A pipe holds two descriptors. 0 means 64,
-	// less than 0 means none. When no pipe is free, the Engine copies bytes.
+	// Pipes bounds the number of pipes for splice(2). A pipe holds two descriptors. When no pipe is
+	// free, the Engine copies bytes through a buffer instead. 0 means 64, less than 0 means no
+	// pipes.
 	Pipes int
 	// Portable selects the implementation with goroutines on Linux too.
 	Portable bool
 
-	// AcceptError, if not nil, is called when accepting fails. If the process has no descriptor
-	// left, the listener then sheds a connection: it accepts and closes it. If shedding is
-	// impossible, or for another error, the listener pauses for 5 ms to 1 s.
+	// AcceptError, if not nil, is called when accepting fails. After a failure because the process
+	// has no free descriptor, the Engine sheds one connection: it accepts and closes it. After
+	// another failure, or if shedding is impossible, the Engine pauses accepting for 5 ms to 1 s.
 	AcceptError func(error)
 
 	shared engineState
 }
 
-// Serve accepts connections from l and calls accept to make the Session of each. If accept
-// returns nil, the Engine closes the connection. The rules for methods of a Session apply to
-// accept; several goroutines call it at once.
+// Serve accepts connections from l and calls accept to make the Session of each. If accept returns
+// nil, the Engine closes the connection. Like the methods of a Session, accept must not block.
+// Several goroutines may call accept at the same time.
 //
-// Serve owns l. It closes a TCP listener at once and uses a duplicate of its descriptor, so the
-// caller cannot end Serve by closing l. A listener of another kind ends Serve when it is closed.
-// Serve blocks until Shutdown or Close and then returns ErrClosed. Connections may outlive Serve.
+// Serve owns l. If l is a TCP listener, Serve may close it immediately and use a duplicate of its
+// descriptor, so the caller cannot end Serve by closing l. If l is another kind of listener, Serve
+// returns when l is closed. Serve blocks until Shutdown or Close, and then returns ErrClosed.
+// Connections may stay open after Serve returns.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
 	if err != nil {
@@ -78,10 +80,11 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	return s.serve(l, accept)
 }
 
-// Relay relays between two connections that exist already. The backend receives prefix first.
-// Relay returns at once. The Engine calls done, if it is not nil, like Session.Done. The Engine
-// owns both connections, and may close them and use duplicates of their descriptors. After
-// Shutdown or Close, Relay closes both and calls done with ErrClosed.
+// Relay relays between two connections that exist already. It does not wait for their end. The
+// backend receives prefix before the bytes of the client. If done is not nil, the Engine calls it
+// when both connections are closed, like Session.Done. The Engine owns both connections, and may
+// close them and use duplicates of their descriptors. After Shutdown or Close, Relay closes both
+// connections and calls done with ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {
@@ -96,19 +99,20 @@ func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result
 }
 
 // Shutdown stops accepting and waits until the last connection has ended. If ctx ends first,
-// Shutdown returns its error and leaves the connections open. CloseWithin ends them one by one,
-// Close ends them at once.
+// Shutdown returns the error of ctx and leaves the remaining connections open. To end them one by
+// one, call CloseWithin. To end them all immediately, call Close.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	return e.init().shutdown(ctx)
 }
 
-// CloseWithin closes every open connection, each at a random moment within d from now, so that
-// the clients do not all reconnect at once. It does not wait.
+// CloseWithin closes each open connection at a random time between now and d from now, so that the
+// clients do not all reconnect at the same time. It returns immediately.
 func (e *Engine) CloseWithin(d time.Duration) {
 	e.init().closeWithin(d)
 }
 
-// Close stops accepting, closes all connections and waits until every Session is done.
+// Close stops accepting, closes all connections, and waits until Done has returned for every
+// Session.
 func (e *Engine) Close() error {
 	return e.init().close()
 }
@@ -124,7 +128,8 @@ type Stats struct {
 // Stats returns the counters. It is cheap.
 func (e *Engine) Stats() Stats { return e.init().stats() }
 
-// settings are the fields of an Engine with defaults. A time-out of 0 means none.
+// settings are the fields of an Engine after defaults are filled in. Here a time-out of 0 means no
+// time-out.
 type settings struct {
 	helloTimeout, dialTimeout, idleTimeout, keepAlive time.Duration
 	helloLimit, loops, pipes                          int
@@ -195,7 +200,7 @@ func (e *Engine) init() *engineState {
 	return s
 }
 
-// start starts the event loops, once. It fails when the Engine is stopping.
+// start starts the event loops at its first call. It returns ErrClosed when the Engine is stopping.
 func (e *Engine) start() (*engineState, error) {
 	s := e.init()
 	s.mu.Lock()
@@ -233,7 +238,8 @@ func (s *engineState) relay(client, backend net.Conn, prefix []byte, session Ses
 	s.goroutines.relay(client, backend, prefix, session)
 }
 
-// begin counts a connection. If it returns false, the caller must close the connection.
+// begin counts a connection. If the Engine is stopping, begin returns false, and the caller must
+// close the connection.
 func (s *engineState) begin() bool {
 	s.open.Add(1)
 	if s.stopping.Load() {
@@ -258,7 +264,8 @@ func (s *engineState) signalEmpty() {
 	}
 }
 
-// listen registers a Serve; stopServing calls stop. It returns nil when the Engine is stopping.
+// listen registers a running Serve. stopServing will call stop to end it. If the Engine is stopping
+// already, listen returns nil.
 func (s *engineState) listen(stop func()) *runningServe {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,8 +302,8 @@ func (s *engineState) shutdown(ctx context.Context) error {
 	}
 	select {
 	case <-s.empty:
-		// All connections have ended. Stop the event loops, and wait for goroutines that have just
-		// called Done.
+		// All connections have ended. Stop the event loops, and wait until the goroutines that
+		// called Done have returned.
 		if ee := s.epoll.Load(); ee != nil {
 			ee.stop()
 		}
@@ -314,7 +321,7 @@ func (s *engineState) close() error {
 	return s.shutdown(context.Background())
 }
 
-// closeWithin closes all connections within d; 0 means at once.
+// closeWithin closes each connection at a random time within d. 0 means immediately.
 func (s *engineState) closeWithin(d time.Duration) {
 	s.goroutines.closeWithin(d)
 	if ee := s.epoll.Load(); ee != nil {

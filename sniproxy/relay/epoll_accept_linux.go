@@ -11,8 +11,9 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// acceptor is one listener of an event loop. It calls accept4(2) itself, and otherwise acts like
-// netserve.Loop: it sheds a connection when there are no descriptors, or pauses.
+// acceptor is one listener of an event loop. It calls accept4(2) itself. After a failure it acts
+// like netserve.Loop: when the process has no free descriptor, it accepts a connection and closes
+// it; otherwise it pauses.
 type acceptor struct {
 	loop       *epollLoop
 	fd         int32 // -1 after close
@@ -31,8 +32,8 @@ type acceptor struct {
 // connections.
 const maxAccepts = 32
 
-// open registers the listener with epoll. The registration is level-triggered, so epoll reports
-// a backlog that accept did not empty again.
+// open registers the listener with epoll. The registration is level-triggered: if accept does not
+// empty the backlog, the next poll reports the listener again.
 func (a *acceptor) open() {
 	if a.fd < 0 {
 		return // closed before it was opened
@@ -66,9 +67,10 @@ func (a *acceptor) close(err error) {
 	a.done <- err
 }
 
-// accept accepts up to a.batch connections. The batch shrinks to the size of the backlog and
-// doubles when two rounds in a row fill it. So a slow stream of connections needs no second
-// accept4(2) that returns EAGAIN, and a fast stream does not need a round for each connection.
+// accept accepts up to a.batch connections. When the backlog is smaller than a.batch, accept
+// reduces a.batch to the size of the backlog. When two rounds in a row accept a full batch, accept
+// doubles a.batch. So with few new connections, accept rarely makes a last accept4(2) that only
+// returns EAGAIN. With many, it does not need a round for each connection.
 func (a *acceptor) accept() {
 	for i := 0; i < a.batch; i++ {
 		fd, remote, e := sysAccept(a.fd)
@@ -97,7 +99,7 @@ func (a *acceptor) accept() {
 	a.round = a.loop.rounds
 }
 
-// start gives a new connection to this loop, or to a loop that has less to do.
+// start gives a new connection to the loop of this acceptor, or to a loop that has far less to do.
 func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 	s := a.loop.engine.shared
 	if !s.begin() {
@@ -115,8 +117,9 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 	l.post(func() { newEpollConn(l, fd, remote).start(a.newSession, inherits) })
 }
 
-// acceptFailed sheds a connection if there are no descriptors, so that the backlog does not keep
-// the loop busy. If shedding is impossible, or the error is another one, acceptFailed pauses.
+// acceptFailed handles a failed accept. If the process has no free descriptor, acceptFailed accepts
+// one connection with the spare descriptor and closes it, so that the backlog does not keep the
+// loop busy. After another error, or if there is no spare descriptor, the acceptor pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {

@@ -24,13 +24,14 @@ const (
 	backendSide = 1
 )
 
-// interest is the set of epoll events for every socket. A socket with a short write is registered
-// for EPOLLOUT too.
+// interest is the set of epoll events that every socket is registered for. After a short write, the
+// loop registers the socket for EPOLLOUT too.
 const interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
-// epollConn is one client's connection and its backend's connection: the state machine of
-// README.md. Only the goroutine of its loop uses it. An idle connection costs only this struct,
-// so fields that an idle connection does not need are in handshake and closing.
+// epollConn is the connection of a client together with the connection to its backend. README.md
+// describes its states. Only the goroutine of its loop uses it. Fields that an idle connection does
+// not need are in handshake and closing, because an idle connection costs only the memory of this
+// struct.
 type epollConn struct {
 	timer     timer
 	loop      *epollLoop
@@ -55,7 +56,8 @@ type epollConn struct {
 	hello, dial time.Duration // for the Result
 }
 
-// handshake is the state of a connection before it relays. The loop lends it.
+// handshake is the state that a connection needs only before it relays. The loop lends a handshake
+// to each new connection and reuses it later.
 type handshake struct {
 	data        []byte    // what the client has sent
 	step        Step      // the running Connect or Answer
@@ -63,7 +65,7 @@ type handshake struct {
 	earlyResume *Step     // the argument of a Resume that came before its Wait
 }
 
-// closing is the state of a connection that is about to end.
+// closing is the state that only a connection that is about to end needs.
 type closing struct {
 	closeAt  int64 // when CloseWithin ends the connection; 0 means never
 	failure  error // of the first failed write, to failedBy; the other direction still runs
@@ -97,7 +99,8 @@ func (ec *epollConn) start(newSession func(Conn) Session, noDelay bool) {
 	ec.readHello()
 }
 
-// startRelay begins with a backend that is connected already. The backend gets prefix first.
+// startRelay starts to relay between the client and a backend that is connected already. The
+// backend gets prefix first.
 func (ec *epollConn) startRelay(backend int32, prefix []byte) {
 	ec.side[backendSide].fd = backend
 	ec.phase = PhaseRelay
@@ -150,7 +153,7 @@ func (ec *epollConn) Close() {
 	})
 }
 
-// onEvent handles the epoll events of one side.
+// onEvent handles the epoll events of one socket. i is clientSide or backendSide.
 func (ec *epollConn) onEvent(i int, events uint32) {
 	s := &ec.side[i]
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
@@ -191,8 +194,9 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 	}
 }
 
-// runStep carries out step. A step may end at once and lead to another one, for example a refused
-// dial. runStep loops over those steps instead of recursing.
+// runStep carries out step. A step may fail immediately, for example because the backend refuses
+// the dial. The Session then returns another step, and runStep carries that out in the same loop,
+// without recursion.
 func (ec *epollConn) runStep(step Step) {
 	for again := true; again; {
 		if step.Action != More && ec.hello == 0 {
@@ -229,14 +233,15 @@ func (ec *epollConn) runStep(step Step) {
 	}
 }
 
-// since returns the time since start, at least 1 ns, because 0 in a Result means that the phase
-// did not end.
+// since returns the time since start. It returns at least 1 ns, because 0 in a Result means that
+// the phase did not end.
 func (ec *epollConn) since(start int64) time.Duration {
 	return time.Duration(max(ec.loop.clock()-start, 1))
 }
 
-// awaitEvents prepares the connection for the return to epoll: it registers the sockets that are
-// not registered yet, and copies the hello out of the buffer of the loop.
+// awaitEvents prepares the connection to wait for epoll events. It registers the sockets that are
+// not registered yet. It copies the hello out of the buffer of the loop, because other connections
+// use that buffer meanwhile.
 func (ec *epollConn) awaitEvents() {
 	ec.saveHello()
 	for i := range ec.side {
@@ -285,7 +290,7 @@ func (ec *epollConn) setTimer() {
 	ec.loop.timers.set(&ec.timer, at)
 }
 
-// after returns start+d, and 0 (never) if d is not positive.
+// after returns start+d. If d is not positive, it returns 0, which means never.
 func after(start int64, d time.Duration) int64 {
 	if d <= 0 {
 		return 0
@@ -293,7 +298,7 @@ func after(start int64, d time.Duration) int64 {
 	return start + int64(d)
 }
 
-// earliest returns the earlier of two times. 0 means never.
+// earliest returns the earlier of two times. A time of 0 means never.
 func earliest(a, b int64) int64 {
 	if a == 0 || b != 0 && b < a {
 		return b

@@ -4,13 +4,13 @@ package relay
 
 import "golang.org/x/sys/unix"
 
-// side is one of the two sockets of an epollConn, and the bytes from it that the other socket has
-// not accepted yet.
+// side is one of the two sockets of an epollConn. It also holds the bytes that were read from this
+// socket and that the other socket has not accepted yet.
 type side struct {
 	fd int32 // -1 means none
 
-	// The socket is registered once, edge-triggered. An event sets readable or writable. EAGAIN,
-	// a short read or a short write clears it.
+	// The socket is registered with epoll once, edge-triggered. An epoll event sets readable or
+	// writable. EAGAIN or a short read clears readable. EAGAIN or a short write clears writable.
 	readable, writable bool
 	registered         bool
 	wantsOut           bool // registered for EPOLLOUT
@@ -30,11 +30,13 @@ type side struct {
 }
 
 const (
-	// A read of at least longRead bytes is long. After bulkStreak long reads in a row, or one that
-	// fills the buffer, splice(2) is faster than copying.
+	// A read of at least longRead bytes counts as long. After bulkStreak long reads in a row, or
+	// one read that fills the buffer of the loop, the connection uses splice(2), which is faster
+	// for bulk data.
 	longRead   = 16 << 10
 	bulkStreak = 4
-	// After endStreak splices in a row that are not long, the connection copies again.
+	// After endStreak splices in a row of less than longRead bytes each, the connection copies
+	// through the buffer again.
 	endStreak = 4
 )
 
@@ -97,8 +99,8 @@ func (ec *epollConn) requeue() {
 	}
 }
 
-// copyFrom copies from side i to the other. It returns false when it has to wait for an event, and
-// true when it has moved quantum bytes.
+// copyFrom copies from side i to the other side. It returns false if it has to wait for an epoll
+// event. It returns true if it stopped because it has moved quantum bytes.
 func (ec *epollConn) copyFrom(i int) (more bool) {
 	from, to := &ec.side[i], &ec.side[1-i]
 	src := Party(i + 1)
@@ -130,8 +132,9 @@ func (ec *epollConn) copyFrom(i int) (more bool) {
 	return !to.failed
 }
 
-// copyOnce reads into the buffer of the loop and writes from it. It holds the bytes that the other
-// side does not accept. ok is false if a side has failed.
+// copyOnce reads once into the buffer of the loop, and writes these bytes to the other side. If the
+// other side does not accept all of them, copyOnce stores the rest in from.held. n is the number of
+// bytes written. ok is false if the read or the write has failed.
 func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)
@@ -172,7 +175,8 @@ func other(p Party) Party {
 	return ByClient
 }
 
-// spliceIn moves bytes from the socket into a pipe. It returns false if the caller must copy.
+// spliceIn moves bytes from the socket into a pipe. It returns false if splice(2) is not possible
+// now; the caller then must copy through the buffer.
 func (ec *epollConn) spliceIn(from *side, src Party) bool {
 	if from.noSplice {
 		return false
@@ -207,18 +211,18 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 	return true
 }
 
-// readFailed ends the connection because a side cannot be read any more. The other side gets an RST
-// too.
+// readFailed ends the connection because a read from one side has failed. Both sides are closed
+// with RST.
 func (ec *epollConn) readFailed(by Party, e errno) {
 	ec.reset = true
 	ec.finishFirstFailure(by, readError(by, e))
 }
 
-// writeFailed handles a side that accepts no more bytes. The bytes that this side sent before may
-// still be on their way to the other side: a server may answer and close before it has read the
-// whole request. Those bytes are already in the network, so the other direction runs on with the
-// short idle time-out lingerTimeout. Meanwhile discard reads what a client still sends. In the
-// other direction nothing is read: a client that accepts no more gets no answer.
+// writeFailed handles a failed write to the side to. The socket of to may still have unread bytes:
+// a server may answer and close before it has read the whole request. So the loop still copies from
+// to to from, with lingerTimeout as the idle time-out. Nothing more is copied from from to to. If
+// from is the client, discard reads and drops the bytes that it still sends. If from is the
+// backend, the loop no longer reads from it.
 func (ec *epollConn) writeFailed(from, to *side, dst Party, e errno) {
 	to.failed = true
 	from.releaseBuffers(ec.loop)
@@ -240,8 +244,8 @@ func (ec *epollConn) writeFailed(from, to *side, dst Party, e errno) {
 	ec.requeue()
 }
 
-// finishFirstFailure ends the connection. The Result has the error of the first failed write, if
-// there was one. Otherwise it has by and err.
+// finishFirstFailure ends the connection. If a write has failed before, the Result has the party
+// and the error of that write. Otherwise the Result has by and err.
 func (ec *epollConn) finishFirstFailure(by Party, err error) {
 	if c := ec.closing; c != nil && c.failure != nil {
 		by, err = c.failedBy, c.failure
@@ -249,7 +253,8 @@ func (ec *epollConn) finishFirstFailure(by Party, err error) {
 	ec.finish(by, err)
 }
 
-// flush writes the held or spliced bytes to the other side. ok is false if some are left.
+// flush writes the bytes in from.held or from.pipe to the other side. moved is the number of bytes
+// written. ok is false if some bytes are left.
 func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	if from.empty() {
 		return 0, true
@@ -286,7 +291,8 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	return moved, true
 }
 
-// write writes as many bytes as the socket accepts. ok is false if the write has failed.
+// write writes the bytes of b that the socket accepts. n is their number, which may be 0. ok is
+// false if the write has failed.
 func (ec *epollConn) write(from, to *side, b []byte, dst Party) (n int, ok bool) {
 	ec.beforeWrite(to)
 	n, e := sysWrite(to.fd, b)
@@ -300,8 +306,8 @@ func (ec *epollConn) write(from, to *side, b []byte, dst Party) (n int, ok bool)
 	return n, true
 }
 
-// beforeWrite turns Nagle's algorithm off before the second write to a socket. The algorithm does
-// not delay the first write, so a connection with one request does not pay for the system call.
+// beforeWrite turns Nagle's algorithm off before the second write to a socket. The algorithm never
+// delays the first write. So a connection with one write to the backend saves the system call.
 func (ec *epollConn) beforeWrite(to *side) {
 	if to.noDelay {
 		return
@@ -313,7 +319,8 @@ func (ec *epollConn) beforeWrite(to *side) {
 	to.wrote = true
 }
 
-// awaitWritable registers the socket for EPOLLOUT. Few sockets ever need that.
+// awaitWritable marks the socket as not writable and registers it for EPOLLOUT. Sockets are not
+// registered for EPOLLOUT from the start, because few of them need it.
 func (ec *epollConn) awaitWritable(to *side) {
 	to.writable = false
 	if !to.registered || to.wantsOut {
@@ -335,8 +342,8 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 	}
 }
 
-// shutdownPeer passes the end of from on to the other side. If the other side has ended too, the
-// close of both sockets does that.
+// shutdownPeer ends the direction to the other side, because from has ended its direction. If the
+// other side has ended its direction too, no shutdown is needed: the loop closes both sockets.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src

@@ -25,7 +25,8 @@ type epollEngine struct {
 	once     sync.Once      // of stop
 }
 
-// newEpollEngine starts the loops. It returns nil if the system refuses one.
+// newEpollEngine starts the event loops. It returns nil if the system cannot make the descriptors
+// of a loop.
 func newEpollEngine(s *engineState) *epollEngine {
 	ee := &epollEngine{shared: s, base: time.Now()}
 	for range s.settings.loops {
@@ -40,7 +41,8 @@ func newEpollEngine(s *engineState) *epollEngine {
 	return ee
 }
 
-// stop ends the loops and waits for them. No connection is open any more.
+// stop ends the event loops and waits until their goroutines have returned. Call it only when no
+// connection is open.
 func (ee *epollEngine) stop() {
 	ee.once.Do(func() {
 		ee.dials.Wait() // the loops close the connections that these calls return
@@ -64,9 +66,10 @@ func (ee *epollEngine) nextLoop() *epollLoop {
 	return ee.loops[int(ee.lastLoop.Add(1))%len(ee.loops)]
 }
 
-// chooseLoop returns the loop for a connection that l has accepted. It is l, unless another loop
-// has 8 connections less, or is idle with fewer connections while l is busy: a move to another loop
-// costs a task and a wake-up.
+// chooseLoop returns the loop for a connection that l has accepted. It prefers l, because a move to
+// another loop costs a task and a wake-up. It chooses another loop only in two cases: that loop has
+// more than 8 connections fewer than l, or l is busy and that loop is parked and has fewer
+// connections than l.
 func (ee *epollEngine) chooseLoop(l *epollLoop) *epollLoop {
 	const farFewer, busyEvents = 8, 3
 	least := l
@@ -86,7 +89,8 @@ func (ee *epollEngine) serve(l *net.TCPListener, accept func(Conn) Session) erro
 	if err != nil {
 		return err
 	}
-	// Sockets accepted later inherit the option, which saves a system call for each.
+	// The sockets of connections that arrive from now on inherit TCP_NODELAY. This saves a system
+	// call for each of them.
 	sysSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	a := &acceptor{loop: ee.nextLoop(), fd: fd, newSession: accept, done: make(chan error, 1), index: -1}
 	running := ee.shared.listen(func() { a.loop.post(func() { a.close(ErrClosed) }) })
@@ -147,9 +151,9 @@ func (ee *epollEngine) closeWithin(d time.Duration) {
 	}
 }
 
-// detach duplicates the descriptor of a connection or listener. Go's poller does not have the
-// duplicate. The caller closes c, which removes the original from Go's poller. On an error the
-// descriptor is -1.
+// detach duplicates the descriptor of a connection or listener. The duplicate is not in Go's
+// poller. The caller must close c, which removes the original descriptor from Go's poller. If
+// detach returns an error, the descriptor is -1.
 func detach(c syscall.Conn) (int32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -172,7 +176,7 @@ func detach(c syscall.Conn) (int32, error) {
 	return int32(fd), err
 }
 
-// setKeepAlive makes TCP probe the peer after a silence of d, and then every d.
+// setKeepAlive makes TCP probe the peer after a silence of d, and then again every d.
 func setKeepAlive(fd int32, d time.Duration) {
 	if d <= 0 {
 		return

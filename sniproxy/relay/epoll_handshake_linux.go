@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readHello reads the first bytes of the client until the Session has decided.
+// readHello reads the first bytes of the client, and passes them to Session.Hello, until the
+// Session returns a Step other than More.
 func (ec *epollConn) readHello() {
 	s, h, limit := &ec.side[clientSide], ec.handshake, ec.loop.engine.shared.settings.helloLimit
 	for ec.phase == PhaseHello && s.readable {
@@ -50,9 +51,9 @@ func (ec *epollConn) readHello() {
 	ec.awaitEvents()
 }
 
-// helloBuffer returns the buffer for the next bytes of the hello. The first read goes to the
-// buffer of the loop, because most hellos arrive whole. Later reads go to a buffer of the
-// connection, which grows up to limit.
+// helloBuffer returns the buffer for the next bytes of the hello. The first read uses the buffer of
+// the loop, because most hellos arrive in one piece and need no buffer later. Further reads use a
+// buffer of the connection, which grows to at most limit bytes.
 func (ec *epollConn) helloBuffer(limit int) []byte {
 	h := ec.handshake
 	switch len(h.data) {
@@ -64,7 +65,8 @@ func (ec *epollConn) helloBuffer(limit int) []byte {
 	return h.data[len(h.data):cap(h.data)]
 }
 
-// saveHello copies the hello out of the buffer of the loop.
+// saveHello copies the hello from the buffer of the loop to a buffer of the connection, before
+// other connections use the buffer of the loop.
 func (ec *epollConn) saveHello() {
 	h, scratch := ec.handshake, ec.loop.scratch
 	if h != nil && len(h.data) > 0 && &h.data[0] == &scratch[0] {
@@ -72,10 +74,10 @@ func (ec *epollConn) saveHello() {
 	}
 }
 
-// helloEnded runs when no more bytes of the hello will arrive: at the end of the client's
-// direction, at the time-out, at the limit, or after a read error. It asks the Session for a
-// decision. If the Session makes none, the connection ends with by and err. After a read error, the
-// decision has no effect.
+// helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,
+// the time-out or the limit is reached, or a read has failed. It calls Session.Hello with err. If
+// the Session makes no decision of its own (see isDefaultStep), the connection ends with by and
+// err. After a read error, the connection ends in any case.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)
@@ -95,7 +97,8 @@ func (ec *epollConn) helloEnded(by Party, err error) {
 	}
 }
 
-// connect starts a Connect. It returns an error if the dial has failed already.
+// connect starts the Connect in ec.handshake.step. It returns an error if the dial fails
+// immediately. Otherwise the dial may still be running when connect returns.
 func (ec *epollConn) connect() error {
 	ec.phase, ec.dialStarted = PhaseDial, ec.loop.clock()
 	step := &ec.handshake.step
@@ -125,9 +128,9 @@ func (ec *epollConn) connect() error {
 	return ec.trySendFirstBytes()
 }
 
-// trySendFirstBytes writes to a socket that may still be connecting. The write finds out whether
-// connect(2) is done: EAGAIN means not yet, and a failed connect returns its error. A connection
-// within one machine is there when connect(2) returns.
+// trySendFirstBytes writes to a socket that may still be connecting. The write shows whether
+// connect(2) is done: EAGAIN means that it is not done yet, and if it has failed, the write returns
+// its error. A connection within one machine is done when connect(2) returns.
 func (ec *epollConn) trySendFirstBytes() error {
 	if e := ec.sendFirstBytes(); e != noError && e != unix.EAGAIN {
 		return dialError(e)
@@ -135,13 +138,14 @@ func (ec *epollConn) trySendFirstBytes() error {
 	return nil
 }
 
-// firstBytes returns what the backend gets first: Step.Data, and the bytes of the client.
+// firstBytes returns the bytes that the backend gets first. header is Step.Data. data is the bytes
+// that the client has sent, without the first Step.Skip of them.
 func (h *handshake) firstBytes() (header, data []byte) {
 	return h.step.Data, h.data[min(max(h.step.Skip, 0), len(h.data)):]
 }
 
-// sendFirstBytes sends Step.Data and the client's bytes in one call. When the backend has accepted
-// a byte, the connection relays.
+// sendFirstBytes sends Step.Data and the client's bytes to the backend in one system call. When the
+// backend has accepted a byte, the connection enters PhaseRelay.
 func (ec *epollConn) sendFirstBytes() errno {
 	l, to := ec.loop, &ec.side[backendSide]
 	header, data := ec.handshake.firstBytes()
@@ -176,7 +180,7 @@ func (ec *epollConn) sendFirstBytes() errno {
 	return noError
 }
 
-// dialFailed closes the backend and asks the Session for the next step.
+// dialFailed closes the socket of the backend, and calls Session.DialFailed for the next step.
 func (ec *epollConn) dialFailed(err error) Step {
 	ec.dial = ec.since(ec.dialStarted)
 	ec.cancelDial()
@@ -220,8 +224,8 @@ func (ec *epollConn) callDial() {
 	})
 }
 
-// dialReturned handles the result of Step.Dial. If the dial was cancelled before it returned,
-// dialReturned closes the connection.
+// dialReturned handles the result of Step.Dial. If ec cancelled the dial before it returned,
+// dialReturned closes c.
 func (ec *epollConn) dialReturned(call *dialCall, c net.Conn, err error) {
 	call.cancel()
 	if ec.handshake == nil || ec.handshake.dialCall != call {
@@ -248,8 +252,8 @@ func (ec *epollConn) dialReturned(call *dialCall, c net.Conn, err error) {
 	ec.awaitEvents()
 }
 
-// handOver gives the connection to the implementation with goroutines, because the backend is not
-// a TCP connection.
+// handOver gives the client's connection to the implementation with goroutines. This is needed if
+// Step.Dial returns a backend that is not a TCP connection.
 func (ec *epollConn) handOver(backend net.Conn) {
 	l, s := ec.loop, &ec.side[clientSide]
 	if s.registered {
@@ -278,8 +282,8 @@ func (ec *epollConn) handOver(backend net.Conn) {
 	ec.release()
 }
 
-// maxLingerReads bounds how often the loop reads from a client that has its answer, before the loop
-// serves other connections.
+// maxLingerReads is how many times in a row the loop reads from a client that has got its Answer.
+// Then the loop serves other connections.
 const maxLingerReads = 16
 
 // sendAnswer writes Step.Data to the client and ends that direction.
@@ -314,8 +318,9 @@ func (ec *epollConn) linger() {
 	}
 }
 
-// discard reads and drops bytes of the client. Closing a socket with unread bytes would send RST,
-// and the client could lose the answer. It returns true if there may be more bytes to read now.
+// discard reads and drops bytes that the client sends. Without this, closing a socket with unread
+// bytes would send RST, and the client could lose its answer. more reports whether the client's
+// socket may have further bytes to read now.
 func (ec *epollConn) discard() (more bool) {
 	s := &ec.side[clientSide]
 	for range maxLingerReads {

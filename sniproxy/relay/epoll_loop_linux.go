@@ -15,33 +15,39 @@ import (
 )
 
 const (
-	// maxEvents bounds the events of one epoll call.
+	// maxEvents is the greatest number of events that one epoll call returns.
 	maxEvents = 128
-	// quantum bounds the bytes that one direction moves before the loop serves other connections.
+	// quantum is how many bytes one direction of a connection may move before the loop serves other
+	// connections.
 	quantum = 1 << 20
 	// scratchSize is the size of the buffer that all connections of a loop share.
 	scratchSize = 64 << 10
-	// A loop keeps at most so many unused buffers and handshakes for later connections.
+	// A loop keeps at most maxFreeBuffers unused buffers and maxFreeHandshakes unused handshakes
+	// for later connections.
 	maxFreeBuffers, maxFreeHandshakes = 16, 64
-	// maxBusy is how long a loop runs without a pause before it yields to Go's scheduler.
+	// maxBusy is how long, in nanoseconds, a loop runs without parking before it yields to Go's
+	// scheduler.
 	maxBusy = int64(10 * time.Millisecond)
-	// parkThreshold is the shortest pause between two rounds that shows that the loop was parked.
+	// If the pause between two rounds is longer than parkThreshold, in nanoseconds, the loop counts
+	// as having been parked.
 	parkThreshold = int64(5 * time.Microsecond)
 )
 
-// An epoll event has a token. Tokens of sockets are not negative; see entry.
+// Each epoll event has a token, which says what the event is for. The tokens of connections are not
+// negative; see entry. These are the tokens of the eventfd and of acceptors.
 const (
 	wakeToken     = -1
 	acceptorToken = -2 // of the first acceptor; the next one has -3
 )
 
-// epollLoop is one event loop: an epoll instance, a goroutine, and the connections that it serves.
-// Only the goroutine uses the fields, except those with another comment.
+// epollLoop is one event loop: an epoll instance, a goroutine, and the connections that the
+// goroutine serves. Only this goroutine uses the fields, except the fields whose comment states
+// otherwise.
 //
 // The epoll descriptor itself is in Go's poller. While there are no events, Go parks the goroutine
 // like any goroutine that waits for a socket, and the loop holds no thread. A blocking
-// epoll_wait(2) would hold a thread, and the scheduler would have to take the processor away from
-// it each time.
+// epoll_wait(2) would hold a thread, and at each wait Go's scheduler would have to give the
+// processor of this thread to another thread.
 type epollLoop struct {
 	engine     *epollEngine
 	ep         int
@@ -78,8 +84,9 @@ type epollLoop struct {
 	parked atomic.Bool // post must wake the loop; for any goroutine
 }
 
-// entry is the connection of a token. The generation reveals an event of an earlier connection: a
-// descriptor may be closed, and its number reused, between two events of one poll.
+// entry is the connection that a token belongs to. Each use of the token has another generation. An
+// event with another generation than gen is for an earlier connection: between two events of one
+// poll, the loop may close that connection and give its token to a new one.
 type entry struct {
 	conn *epollConn
 	gen  uint32
@@ -97,14 +104,14 @@ func newEpollLoop(ee *epollEngine) (*epollLoop, error) {
 	}
 	l := &epollLoop{engine: ee, ep: ep, wake: int32(wake), scratch: make([]byte, scratchSize)}
 	l.pipes = pipePool{limit: (ee.shared.settings.pipes + ee.shared.settings.loops - 1) / ee.shared.settings.loops, newPipe: openPipe}
-	// os.NewFile adds a non-blocking descriptor to Go's poller.
+	// os.NewFile adds a descriptor to Go's poller only if the descriptor is non-blocking.
 	err = unix.SetNonblock(ep, true)
 	l.epollFile = os.NewFile(uintptr(ep), "epoll")
 	if err == nil {
 		l.rawEpoll, err = l.epollFile.SyscallConn()
 	}
 	if err == nil {
-		// This fails if the file is not in the poller.
+		// Check that the file is in Go's poller: otherwise SetReadDeadline returns an error.
 		err = l.epollFile.SetReadDeadline(time.Time{})
 	}
 	if err == nil {
@@ -126,7 +133,7 @@ func (l *epollLoop) close() {
 	l.pipesMade.Store(0)
 }
 
-// post makes the loop call task soon. Any goroutine may call post.
+// post makes the goroutine of the loop call task soon. Any goroutine may call post.
 func (l *epollLoop) post(task func()) {
 	l.mu.Lock()
 	l.tasks = append(l.tasks, task)
@@ -136,9 +143,9 @@ func (l *epollLoop) post(task func()) {
 	}
 }
 
-// run runs the loop. RawConn.Read calls round. When round returns false, Read parks the goroutine
-// until the epoll descriptor is readable, and calls round again. Read returns when the read
-// deadline passes; the deadline is the time of the next timer.
+// run runs the loop until it is stopped. RawConn.Read calls round. When round returns false, Read
+// parks the goroutine until the epoll descriptor is readable, and then calls round again. The read
+// deadline is the time of the next timer. When it passes, Read returns, and run calls Read again.
 func (l *epollLoop) run() {
 	defer l.close()
 	for round := l.round; !l.stopped; {
@@ -150,8 +157,8 @@ func (l *epollLoop) run() {
 	l.runTasks() // tasks posted after the last round may have to close a descriptor
 }
 
-// round handles events, tasks and timers until nothing is left to do. Then it returns false, to
-// park. It returns true when the loop has to stop.
+// round handles events, tasks and timers until nothing is left to do. Then it returns false, so
+// that RawConn.Read parks the goroutine. It returns true when the loop has to stop.
 //
 // round parks after it has handled a batch of events, without polling again. An event that arrives
 // meanwhile makes the epoll descriptor readable, and Go's poller remembers that until Read returns.
@@ -187,13 +194,13 @@ func (l *epollLoop) round(uintptr) bool {
 	}
 }
 
-// tick reads the clock once for each round. Time-outs use this time. To read the clock for each
-// copy instead would cost 35 ns, 0.15% of the processor time of BenchmarkRoundTrip for each of its
-// two copies.
+// tick reads the clock once for each round. Time-outs use this time. Reading the clock for each
+// copy instead would cost 35 ns, which is 0.15% of the processor time of BenchmarkRoundTrip for
+// each of its two copies.
 //
 // A loop that never parks makes an ordinary system call every maxBusy. The call wakes the monitor
-// of Go's scheduler, which sleeps while only the loop runs. So other goroutines and their sockets
-// get their share.
+// thread of Go's scheduler, which sleeps while only the loop runs. The monitor then gives other
+// goroutines and their sockets their share of time.
 func (l *epollLoop) tick() {
 	l.rounds++
 	l.now = l.clock()
@@ -208,7 +215,7 @@ func (l *epollLoop) tick() {
 }
 
 // clock returns the time in nanoseconds since the start of the engine. The times in a Result come
-// from clock, all others from now.
+// from clock. All other times come from the field now.
 func (l *epollLoop) clock() int64 { return int64(time.Since(l.engine.base)) }
 
 func (l *epollLoop) dispatch(e *unix.EpollEvent) {
@@ -218,7 +225,8 @@ func (l *epollLoop) dispatch(e *unix.EpollEvent) {
 			entry.conn.onEvent(int(e.Fd&1), e.Events)
 		}
 	case e.Fd == wakeToken:
-		// The eventfd is edge-triggered, so it need not be read.
+		// The eventfd has only woken the loop. It is registered edge-triggered, so the loop need
+		// not read it.
 	default:
 		if a := l.acceptors[acceptorToken-e.Fd]; a != nil {
 			a.accept()
@@ -242,7 +250,8 @@ func (l *epollLoop) runTasks() {
 	}
 }
 
-// runQueue serves the connections that had more to do after their last turn.
+// runQueue serves the connections that stopped early in this round or the round before, so that
+// other connections got a turn.
 func (l *epollLoop) runQueue() {
 	l.queue, l.queueBefore = l.queueBefore, l.queue
 	for i, ec := range l.queueBefore {
@@ -269,7 +278,8 @@ func (l *epollLoop) addConn(ec *epollConn) {
 	l.entries[ec.token].conn = ec
 }
 
-// removeConn frees the token. The new generation makes later events of this connection invalid.
+// removeConn frees the token of a connection for another connection. It changes the generation of
+// the token, so the loop drops late events of this connection.
 func (l *epollLoop) removeConn(ec *epollConn) {
 	e := &l.entries[ec.token]
 	e.conn = nil
@@ -300,7 +310,7 @@ func (l *epollLoop) getHandshake() *handshake {
 	return &handshake{}
 }
 
-// putHandshake takes the handshake of a connection back.
+// putHandshake takes the handshake back from a connection, for reuse.
 func (l *epollLoop) putHandshake(ec *epollConn) {
 	h := ec.handshake
 	if h == nil {
@@ -313,7 +323,8 @@ func (l *epollLoop) putHandshake(ec *epollConn) {
 	}
 }
 
-// smallHeld is the largest size for which getBuffer makes a new buffer instead of lending one.
+// Up to smallHeld bytes, getBuffer makes a new buffer of that size, instead of lending a buffer of
+// scratchSize.
 const smallHeld = 4 << 10
 
 // getBuffer returns a buffer of n bytes.

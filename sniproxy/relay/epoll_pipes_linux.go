@@ -8,11 +8,11 @@ import "golang.org/x/sys/unix"
 // BenchmarkBulk a GiB takes 0.27 s of processor time with pipes and 0.52 s without.
 
 const (
-	// pipeSize is the size of a pipe. A larger pipe needs fewer system calls. All pipes of an
-	// unprivileged user together may have 64 MiB (pipe-user-pages-soft).
+	// pipeSize is the size of a pipe in bytes. A larger pipe needs fewer system calls. But all
+	// pipes of an unprivileged user together may have 64 MiB (pipe-user-pages-soft).
 	pipeSize = 512 << 10
-	// minPipeSize is the smallest useful size. A user above the limit gets pipes of 8 KiB, and
-	// splice(2) through such a pipe is slower than copying.
+	// minPipeSize is the smallest useful size of a pipe in bytes. A user above the limit of 64 MiB
+	// gets pipes of 8 KiB, and splice(2) through such a pipe is slower than copying.
 	minPipeSize = 64 << 10
 )
 
@@ -37,11 +37,11 @@ type pipePool struct {
 	newPipe func() (*pipe, bool)
 }
 
-// skipAfterFailure is how many calls of get return nil after a pipe could not be made, so that a
-// lack of descriptors does not cost a failed system call for each read.
+// After a pipe could not be made, the next skipAfterFailure calls of get do not try to make one. So
+// a lack of descriptors does not cost a failed system call for each read.
 const skipAfterFailure = 256
 
-// get returns an empty pipe. It returns nil if no pipe is free and none can be made.
+// get returns an empty pipe. It returns nil if no pipe is free and no further pipe can be made.
 func (p *pipePool) get() *pipe {
 	if n := len(p.free); n > 0 {
 		got := p.free[n-1]
@@ -64,7 +64,7 @@ func (p *pipePool) get() *pipe {
 	return got
 }
 
-// put takes a pipe back. It closes a pipe that is not empty.
+// put takes a pipe back. If the pipe is not empty, put closes it.
 func (p *pipePool) put(got *pipe) {
 	if got.n > 0 {
 		got.close()
@@ -82,7 +82,8 @@ func (p *pipePool) close() {
 	p.free = nil
 }
 
-// openPipe makes a pipe. It fails if there are no descriptors, or if the pipe would be too small.
+// openPipe makes a pipe. It returns false if the process has no free descriptors, or if the pipe is
+// smaller than minPipeSize.
 func openPipe() (*pipe, bool) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
@@ -91,7 +92,9 @@ func openPipe() (*pipe, bool) {
 	return growPipe(fds, pipeSize)
 }
 
-// growPipe makes a pipe of the given descriptors, of the size want if the system allows it.
+// growPipe sets the size of the pipe with the descriptors fds to want bytes. If the system refuses
+// this, the pipe keeps its size. If the size is then below minPipeSize, growPipe closes the pipe
+// and returns false.
 func growPipe(fds [2]int, want int) (*pipe, bool) {
 	p := &pipe{r: int32(fds[0]), w: int32(fds[1])}
 	size, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, want)

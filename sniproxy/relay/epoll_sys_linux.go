@@ -11,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The functions in this file make system calls without notifying Go's scheduler, so every
-// descriptor must be non-blocking. An ordinary call wakes the monitor thread of the scheduler: in
-// an otherwise idle process, that cost two futex and seven nanosleep calls for each connection.
+// The functions in this file make system calls without notifying Go's scheduler. So no call may
+// block, and every descriptor must be non-blocking. An ordinary system call notifies the scheduler,
+// which wakes its monitor thread. In an otherwise idle process, that cost two futex and seven
+// nanosleep calls for each connection.
 //
 // With ordinary system calls, BenchmarkConnection takes 5% more processor time and
 // BenchmarkRoundTrip 25% more, on one processor.
@@ -40,8 +41,8 @@ func sysWrite(fd int32, b []byte) (int, errno) {
 	}
 }
 
-// sysWrite2 writes a and then b in one call. v is in the memory of the caller, so that the garbage
-// collector sees its pointers.
+// sysWrite2 writes a and then b in one system call. v is memory for the arguments of the call. The
+// caller owns it, so that the garbage collector sees the pointers in it.
 func sysWrite2(fd int32, v *[2]unix.Iovec, a, b []byte) (int, errno) {
 	v[0].Base, v[1].Base = unsafe.SliceData(a), unsafe.SliceData(b)
 	v[0].SetLen(len(a))
@@ -55,7 +56,8 @@ func sysWrite2(fd int32, v *[2]unix.Iovec, a, b []byte) (int, errno) {
 	}
 }
 
-// sysSplice moves up to n bytes. The kernel ignores SPLICE_F_MOVE since 2.6.21.
+// sysSplice moves up to n bytes between a socket and a pipe. Linux ignores SPLICE_F_MOVE since
+// 2.6.21.
 func sysSplice(from, to int32, n int) (int, errno) {
 	for {
 		n, _, e := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
@@ -67,7 +69,7 @@ func sysSplice(from, to int32, n int) (int, errno) {
 
 func sysClose(fd int32) { syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-// sysShutdown ends the direction from this machine to the peer.
+// sysShutdown ends the direction of a connection from this machine to the peer.
 func sysShutdown(fd int32) { syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0) }
 
 func sysSocket(domain int) (int32, errno) {
@@ -129,13 +131,14 @@ func sysEpollCtl(ep, op int, fd int32, events uint32, token int32, gen uint32) e
 	return e
 }
 
-// sysEpollPoll returns the number of events that are ready. It does not wait.
+// sysEpollPoll stores the events that are ready in evs and returns their number. It does not wait
+// for events.
 func sysEpollPoll(ep int, evs []unix.EpollEvent) int {
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(evs))), uintptr(len(evs)), 0, 0, 0)
 	return count(n, e)
 }
 
-// count returns the result of a system call as a number, and 0 if the call failed.
+// count returns n, the result of a system call, or 0 if the call failed.
 func count(n uintptr, e errno) int {
 	if e != noError {
 		return 0

@@ -4,8 +4,9 @@ package relay
 
 import "container/heap"
 
-// timerPrecision is the precision of time-outs, in nanoseconds: 67 ms. The loop handles all timers
-// of one interval of this length together.
+// timerPrecision is the precision of time-outs, in nanoseconds: 67 ms. The loop rounds the time of
+// each timer up to a multiple of timerPrecision, and handles all timers of the same multiple
+// together.
 const timerPrecision = int64(1) << 26
 
 // timer is the time-out of an epollConn, or the pause of an acceptor.
@@ -16,13 +17,15 @@ type timer struct {
 	index int32      // in timerHeap, plus 1; 0 means that the timer is not set
 }
 
-// timerHeap holds the timers that are set, in a heap by look.
+// timerHeap holds the timers that are set. They form a heap, ordered by the field look.
 //
-// Traffic postpones the idle time-out of a connection all the time. So a postponed timer keeps its
-// place in the heap: set only stores the new time, and advance moves the timer when it looks at it.
+// Each byte that moves postpones the idle time-out of its connection, so postponing must be cheap.
+// If set postpones a timer, it only stores the new time in due. The timer keeps its place in the
+// heap until the time look. Then advance moves it.
 type timerHeap struct{ timers []*timer }
 
-// set makes t fire at due, or up to timerPrecision and the length of one round later.
+// set makes t fire at due or a little later. The delay is at most timerPrecision plus the length of
+// one round of the loop.
 func (h *timerHeap) set(t *timer, due int64) {
 	t.due = due
 	look := lookTime(due)
@@ -36,7 +39,7 @@ func (h *timerHeap) set(t *timer, due int64) {
 	}
 }
 
-// lookTime rounds up to a multiple of timerPrecision.
+// lookTime rounds due up to a multiple of timerPrecision.
 func lookTime(due int64) int64 { return (due + timerPrecision - 1) &^ (timerPrecision - 1) }
 
 // stop removes t. It does nothing if t is not set.
@@ -46,8 +49,8 @@ func (h *timerHeap) stop(t *timer) {
 	}
 }
 
-// advance calls fire for each timer that is due at now, after removing it. fire may set and stop
-// any timer.
+// advance removes each timer that is due at now, and calls fire for it. fire may set and stop any
+// timer.
 func (h *timerHeap) advance(now int64, fire func(*timer)) {
 	for len(h.timers) > 0 && h.timers[0].look <= now {
 		t := h.timers[0]
@@ -61,7 +64,8 @@ func (h *timerHeap) advance(now int64, fire func(*timer)) {
 	}
 }
 
-// next returns when advance has a timer to look at; 0 means never.
+// next returns the time of the next call of advance that has something to do. 0 means that no timer
+// is set.
 func (h *timerHeap) next() int64 {
 	if len(h.timers) == 0 {
 		return 0

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// goroutineConn is one connection of the implementation with goroutines. The goroutine of run owns
-// it. Other goroutines use only the atomic fields and the fields that mu guards.
+// goroutineConn is one connection of the implementation with goroutines. The goroutine that calls
+// run owns it. Other goroutines use only the atomic fields and the fields that mu guards.
 type goroutineConn struct {
 	engine       *goroutineEngine
 	client       net.Conn
@@ -40,8 +40,8 @@ type goroutineConn struct {
 	hello, dial         time.Duration
 }
 
-// newGoroutineConn registers a connection. The caller has counted it with begin. ctx ends when
-// the connection stops.
+// newGoroutineConn registers a connection. The caller must have counted the connection with
+// engineState.begin. ctx ends when the connection stops.
 func newGoroutineConn(ge *goroutineEngine, client net.Conn) (gc *goroutineConn, ctx context.Context) {
 	gc = &goroutineConn{engine: ge, client: client, phase: PhaseHello, openedAt: time.Now(), resume: make(chan Step, 1)}
 	gc.idle.Store(int64(ge.shared.settings.idleTimeout))
@@ -76,7 +76,8 @@ func (gc *goroutineConn) Resume(s Step) {
 	}
 }
 
-// addrPort returns a TCP address as a value, and the zero value for an address of another kind.
+// addrPort returns a TCP address as a netip.AddrPort. For a net.Addr of another type, it returns
+// the zero value.
 func addrPort(a net.Addr) netip.AddrPort {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -117,14 +118,15 @@ func (gc *goroutineConn) abort(by Party, err error) {
 	gc.stop(by, err)
 }
 
-// setResetOnClose makes the Close of a TCP connection send RST.
+// setResetOnClose makes Close send an RST if c is a TCP connection.
 func setResetOnClose(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
 	}
 }
 
-// setBackend stores the second connection. After stop, it closes c and returns false.
+// setBackend stores the connection to the backend. If stop was called before, setBackend closes c
+// and returns false.
 func (gc *goroutineConn) setBackend(c net.Conn) bool {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -170,7 +172,8 @@ func (gc *goroutineConn) run(body func()) {
 	gc.unregister()
 }
 
-// readHello reads until the Session has decided. It returns the decision and the bytes read.
+// readHello reads from the client until the Session returns a Step other than More. It returns this
+// Step, and all bytes that it has read.
 func (gc *goroutineConn) readHello(ctx context.Context) (Step, []byte) {
 	set := &gc.engine.shared.settings
 	if set.helloTimeout > 0 {
@@ -204,13 +207,13 @@ func (gc *goroutineConn) readHello(ctx context.Context) (Step, []byte) {
 	}
 }
 
-// elapsed returns the time since start, at least 1 ns: 0 in a Result means that the phase did not
-// end, and some systems have a coarse clock.
+// elapsed returns the time since start. It returns at least 1 ns, because 0 in a Result means that
+// the phase did not end. On a system with a coarse clock, the measured time can be 0.
 func elapsed(start time.Time) time.Duration { return max(time.Since(start), 1) }
 
-// helloEnded runs when no more bytes of the hello will arrive: at the end of the client's
-// direction, at the time-out, at the limit, or after a read error. It asks the Session for a
-// decision. After a read error, the decision has no effect.
+// helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,
+// the time-out or the limit is reached, or a read has failed. It calls Session.Hello with err and
+// returns the decision. After a read error, the connection ends whatever the decision is.
 func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
 	reason := helloError(err)
 	step := gc.session.Hello(data, reason)
@@ -229,7 +232,8 @@ func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
 	return Step{Action: Drop}
 }
 
-// runSteps carries out step and the steps that follow. data is what the client has sent.
+// runSteps carries out step and the steps that follow it. data is the bytes that the client has
+// sent so far.
 func (gc *goroutineConn) runSteps(ctx context.Context, step Step, data []byte) {
 	for {
 		switch step.Action {
@@ -305,8 +309,8 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 	return c, dialError(err)
 }
 
-// answer sends step.Data to the client, ends that direction, and reads until the client ends its
-// own direction or lingerTimeout has passed.
+// answer sends step.Data to the client and ends the direction to the client. Then it reads and
+// drops bytes until the client ends its own direction, or lingerTimeout has passed.
 func (gc *goroutineConn) answer(step Step) {
 	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))
@@ -322,7 +326,7 @@ func (gc *goroutineConn) answer(step Step) {
 	gc.stop(BySession, step.Err)
 }
 
-// closeWrite ends the direction to c. It returns false if c has no CloseWrite.
+// closeWrite ends the direction to the peer of c. It returns false if c has no CloseWrite method.
 func closeWrite(c net.Conn) bool {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A direction reads into its small buffer. It borrows a large buffer while it moves bulk data.
+// The sizes of buffers in bytes. A direction of a connection owns a small buffer. It borrows a
+// large buffer while it moves bulk data.
 const (
 	smallBuffer = 512
 	largeBuffer = 64 << 10
@@ -27,8 +28,8 @@ type direction struct {
 	deadline time.Time // the read deadline of from
 }
 
-// relay copies both ways until both directions have ended. It returns an error only if the
-// backend failed before it accepted a byte: then another backend can be tried.
+// relay copies both ways until both directions have ended. It returns an error only if the backend
+// failed before it accepted a byte. The caller can then try another backend.
 func (gc *goroutineConn) relay(header, data []byte) error {
 	out := direction{conn: gc, from: gc.client, to: gc.backend, src: ByClient, dst: ByBackend}
 	back := direction{conn: gc, from: gc.backend, to: gc.client, src: ByBackend, dst: ByClient}
@@ -59,7 +60,8 @@ func (gc *goroutineConn) relay(header, data []byte) error {
 // markMoved restarts the idle time-out.
 func (gc *goroutineConn) markMoved() { gc.movedAt.Store(int64(time.Since(gc.openedAt))) }
 
-// idleUntil returns when the idle time-out expires if no byte moves. The zero time means never.
+// idleUntil returns the time at which the idle time-out expires, unless a byte moves before. The
+// zero time means never.
 func (gc *goroutineConn) idleUntil() time.Time {
 	idle := gc.idle.Load()
 	if idle <= 0 {
@@ -68,7 +70,8 @@ func (gc *goroutineConn) idleUntil() time.Time {
 	return gc.openedAt.Add(time.Duration(gc.movedAt.Load() + idle))
 }
 
-// markEnd records a clean end of the direction from by, if it is the first end.
+// markEnd stores that the party by has ended its direction, unless the other party has done so
+// before.
 func (gc *goroutineConn) markEnd(by Party) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -103,7 +106,7 @@ func (d *direction) copy() {
 			d.conn.markEnd(d.src)
 			d.conn.markMoved()
 			if !closeWrite(d.to) {
-				// A connection without half-close: the end of one direction ends both.
+				// d.to cannot end one direction alone, so end both directions.
 				d.conn.stop(d.src, nil)
 			}
 			return
@@ -128,8 +131,9 @@ func (d *direction) count() interface{ Add(int64) int64 } {
 	return &d.conn.toClient
 }
 
-// read reads once. It returns a time-out only after the idle time-out of the whole connection.
-// It moves the read deadline only when the deadline is near or has passed, not for each read.
+// read reads once. It returns a time-out error only after no byte has moved in either direction for
+// the idle time-out. To save work, it does not move the read deadline at each read, but only when
+// the deadline is more than 1/16 of the idle time-out too early.
 func (d *direction) read(buf []byte) (int, error) {
 	for {
 		until := d.conn.idleUntil()
@@ -145,8 +149,8 @@ func (d *direction) read(buf []byte) (int, error) {
 	}
 }
 
-// write writes all of b. It returns a time-out only after the idle time-out of the whole
-// connection.
+// write writes all of b. It returns a time-out error only after no byte has moved in either
+// direction for the idle time-out.
 func (d *direction) write(b []byte) (written int, err error) {
 	for {
 		d.to.SetWriteDeadline(d.conn.idleUntil())
@@ -161,8 +165,8 @@ func (d *direction) write(b []byte) (written int, err error) {
 	}
 }
 
-// readFailed ends the connection because d.from cannot be read any more. The other side gets an
-// RST too.
+// readFailed ends the connection because a read from d.from has failed. Except after a time-out,
+// both sides are closed with RST.
 func (d *direction) readFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
@@ -171,10 +175,10 @@ func (d *direction) readFailed(err error) {
 	d.conn.abort(d.src, readError(d.src, err))
 }
 
-// writeFailed handles a side that accepts no more bytes. The bytes that this side sent before may
-// still be on their way to the other side: a server may answer and close before it has read the
-// whole request. Those bytes are already in the network, so the other direction runs on with the
-// short idle time-out lingerTimeout.
+// writeFailed handles a failed write to d.to. The socket of d.to may still have unread bytes: a
+// server may answer and close before it has read the whole request. So the opposite direction, from
+// d.to to d.from, goes on, with lingerTimeout as the idle time-out. If both directions have failed,
+// the connection ends.
 func (d *direction) writeFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
@@ -198,10 +202,11 @@ func (d *direction) writeFailed(err error) {
 	d.from.SetWriteDeadline(until)
 }
 
-// discard reads what a client still sends after its backend has accepted no more, until the
-// client ends or the connection is idle. Closing a socket with unread bytes sends RST, and the
-// client could lose the answer of the backend. The bytes discarded do not restart the idle
-// time-out. In the other direction nothing is read: a client that accepts no more gets no answer.
+// discard runs after a write to d.to has failed. If d.from is the client, discard reads and drops
+// the bytes that the client still sends, until the client ends its direction or the idle time-out
+// expires. Without this, closing a socket with unread bytes would send RST, and the client could
+// lose the answer of the backend. The dropped bytes do not restart the idle time-out. If d.from is
+// the backend, discard does nothing, because the client accepts no more bytes.
 func (d *direction) discard() {
 	if d.src != ByClient {
 		return

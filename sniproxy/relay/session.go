@@ -12,15 +12,15 @@ import (
 )
 
 // Session decides about one connection. The Engine calls the methods of a Session one at a time.
-// The calling goroutine serves other connections too, so the methods must not block: a Session
-// that has to wait returns Wait and calls Conn.Resume later.
+// The methods must not block, because the calling goroutine serves other connections too. A Session
+// that has to wait returns Wait, and calls Conn.Resume later.
 type Session interface {
 	// Hello is called whenever the client has sent more bytes. data holds everything that the
 	// client has sent so far, and is valid only during the call.
 	//
-	// A non-nil err means that no more bytes will come: io.EOF (the client ended its direction),
-	// os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit) or a read error. Then
-	// More acts like Drop with this error.
+	// If err is not nil, no more bytes will come, and data is complete. err is io.EOF (the client
+	// has ended its direction), os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit)
+	// or a read error. If Hello then returns More, the Engine acts as for Drop with err.
 	Hello(data []byte, err error) Step
 
 	// DialFailed is called when the last Connect failed. The backend has received no byte, so
@@ -39,28 +39,31 @@ type Conn interface {
 	// LocalAddr returns the address that the client connected to. It may cost a system call.
 	// Call it only from accept or a method of the Session.
 	LocalAddr() netip.AddrPort
-	// Resume continues after Wait with another Step, which must not be Wait or More. Any
-	// goroutine may call it, also before the method that returns Wait has returned. A second call
-	// for one Wait, and a call after Done, have no effect.
+	// Resume ends a Wait with another Step, which must not be Wait or More. Any goroutine may call
+	// Resume, even before the method that returns Wait has returned. A second call for the same
+	// Wait has no effect, and neither has a call after Done.
 	Resume(Step)
-	// Close ends the connection soon. Any goroutine may call it. The Engine still calls Done.
+	// Close ends the connection soon, but may return before that. Any goroutine may call Close. The
+	// Engine still calls Done.
 	Close()
 }
 
-// Action is what the Engine does for a Step.
+// Action says what the Engine must do for a Step.
 type Action uint8
 
 // The actions.
 const (
-	// More waits for more bytes of the client.
+	// More means: wait for more bytes of the client, and call Hello again.
 	More Action = iota
-	// Wait waits for Conn.Resume. The Engine applies no time-out; the caller of Resume needs its
-	// own. If the client resets the connection, the Engine calls Done at once.
+	// Wait means: do nothing until the Session calls Conn.Resume. The Engine applies no time-out to
+	// a Wait, so the Session needs its own. If the client resets the connection, the Engine calls
+	// Done immediately.
 	Wait
-	// Connect connects to Addr, or calls Dial, and then relays.
+	// Connect means: connect to Step.Addr, or call Step.Dial, and then relay.
 	Connect
-	// Answer writes Data to the client and ends that direction. Then it reads and discards the
-	// bytes of the client for up to 2 s, so that no RST overtakes the answer, and closes.
+	// Answer means: write Step.Data to the client, end the direction to the client, and close.
+	// Before it closes, the Engine reads and discards the bytes that the client sends, for up to 2
+	// s. Otherwise an RST could destroy the answer.
 	Answer
 	// Drop closes the connection.
 	Drop
@@ -78,27 +81,28 @@ type Step struct {
 	// new goroutine. ctx ends after DialTimeout or when the connection is closed.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// Data is the answer for Answer. For Connect, the Engine sends Data to the backend before the
-	// bytes of the client, for example a PROXY protocol header. The Engine does not change Data,
-	// and may read it until Done.
+	// For Answer, Data is the answer to the client. For Connect, Data is sent to the backend before
+	// the bytes of the client; it can be a PROXY protocol header. The Engine does not change Data,
+	// but may read it until it calls Done.
 	Data []byte
-	// Skip is the number of the client's first bytes that the backend does not receive.
+	// Skip is how many of the client's first bytes the Engine does not send to the backend.
 	Skip int
 
 	// Err becomes Result.Err for Answer, Drop and Reset.
 	Err error
 
-	// DialTimeout and IdleTimeout replace the Engine's for this connection. 0 means the Engine's
-	// value, less than 0 means no time-out.
+	// DialTimeout and IdleTimeout replace the fields of the Engine for this connection. 0 means the
+	// Engine's value, less than 0 means no time-out.
 	DialTimeout, IdleTimeout time.Duration
 }
 
 // Errors to test for with errors.Is.
 var (
-	// ErrClosed is the error of Serve, and of connections that the Engine closed, after Shutdown
-	// or Close.
+	// ErrClosed is the error that Serve returns after Shutdown or Close. It is also the Result.Err
+	// of a connection that the Engine closed because of CloseWithin or Close.
 	ErrClosed = errors.New("relay: engine closed")
-	// ErrHelloTooLong means that a Session had not decided after HelloLimit bytes.
+	// ErrHelloTooLong means that the client has sent HelloLimit bytes and the Session still
+	// returned More.
 	ErrHelloTooLong = errors.New("relay: hello too long")
 	// ErrClientReset means that the client reset the connection while the Engine waited for its
 	// bytes in PhaseRelay. The error also is syscall.ECONNRESET.
@@ -137,7 +141,8 @@ func (p Phase) String() string {
 	return name(p, "none", "hello", "wait", "dial", "relay", "answer")
 }
 
-// name returns the name of an enumerated value.
+// name returns the name of v, a value of an enumerated type. names are the names of the values from
+// 0.
 func name[T ~uint8](v T, names ...string) string {
 	if int(v) < len(names) {
 		return names[v]
@@ -147,8 +152,8 @@ func name[T ~uint8](v T, names ...string) string {
 
 // Result describes a connection that has ended.
 type Result struct {
-	// By is the party that ended the connection: the side that failed, or else the side that
-	// ended its direction first.
+	// By is the party that ended the connection. If a side failed, By is this side. If both sides
+	// ended cleanly, By is the side that ended its direction first.
 	By Party
 	// Phase is the phase in which the connection ended.
 	Phase Phase
@@ -156,19 +161,21 @@ type Result struct {
 	// Step.Err. For ByTimeout, Err wraps os.ErrDeadlineExceeded.
 	Err error
 
-	// ToBackend counts the bytes of the client that the Engine wrote to the backend, without
-	// Step.Data. ToClient counts the bytes written to the client, an Answer included.
+	// ToBackend is the number of the client's bytes that the Engine wrote to the backend, without
+	// Step.Data. ToClient is the number of bytes that the Engine wrote to the client, including an
+	// Answer.
 	ToBackend, ToClient int64
 
-	// Hello is the time from accept until the first Step that is not More. Dial is the time of
-	// the last Connect, until the connection was made or failed. Total is the time from accept to
-	// close. 0 means that the phase did not end. Hello and Dial do not overlap, so their sum is
-	// at most Total.
+	// Hello is the time from accept until the first Step that is not More. Dial is the time of the
+	// last Connect, until the connection was made or failed. Total is the time from accept to
+	// close. 0 means that the phase did not end. Hello and Dial do not overlap: their sum is at
+	// most Total.
 	Hello, Dial, Total time.Duration
 }
 
-// isDefaultStep reports whether a Session made no decision of its own about the end of a hello.
-// Then the reason of that end becomes the Result.
+// isDefaultStep reports whether s is no decision of the Session's own: it is More, or Drop without
+// an error. If a hello has ended and the Session returns such a Step, the Result states why the
+// hello ended.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }
@@ -183,7 +190,7 @@ func helloError(err error) error {
 	return fmt.Errorf("relay: reading the hello: %w", err)
 }
 
-// errNoConn reports a Step.Dial that returned neither a connection nor an error.
+// errNoConn is the error of a Dial whose Step.Dial returned neither a connection nor an error.
 var errNoConn = errors.New("no connection and no error")
 
 func dialError(err error) error {
