@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -373,6 +374,17 @@ func TestCertificateWhileItIsReplaced(t *testing.T) {
 	replace(t, key, read(nextKey))
 	require.NotEqual(t, first, served(), "the new pair is complete")
 	require.Contains(t, p.stderr.String(), "certificate read")
+}
+
+// SIGHUP reads the files again. The API goes on.
+func TestHangup(t *testing.T) {
+	hosts := filepath.Join(t.TempDir(), "hosts.json")
+	replace(t, hosts, someHosts)
+	p := start(t, "-hosts", hosts)
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), "reading the files again") }, 20*time.Second, time.Millisecond)
+	resp, _ := p.get("/hosts/a.com")
+	require.Equal(t, 200, resp.StatusCode)
 }
 
 func TestFailures(t *testing.T) {

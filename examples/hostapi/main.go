@@ -47,6 +47,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 
 // serve runs until ctx ends or a part fails.
 func serve(ctx context.Context, s settings, log *slog.Logger) error {
+	cli.ReadAgainOnHangup(ctx, log)
 	m := newMetrics()
 	api, err := newAPI(ctx, s, m, log)
 	if err != nil {

@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,4 +67,17 @@ func TestDrainMayTakeLong(t *testing.T) {
 		cancel()
 		require.NoError(t, <-served)
 	})
+}
+
+// SIGHUP reads the manifests again. The agent goes on.
+func TestHangup(t *testing.T) {
+	dir := t.TempDir()
+	ports := freePorts(t, 2)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(manifests(false, "50", ports[1])), 0o600))
+	agent := startAgent(t, "-node", "a", "-listen", "127.0.0.1:"+ports[0], "-dir", dir)
+	requireAnswer(t, agent, ports[0], "up ready")
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	require.Eventually(t, func() bool { return strings.Contains(agent.stderr.String(), "reading the files again") }, 20*time.Second, time.Millisecond)
+	requireAnswer(t, agent, ports[0], "up ready")
+	agent.requireStops(t)
 }

@@ -44,6 +44,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	}
 	log := inv.Logger()
 	kubeconn.LogTo(log)
+	cli.ReadAgainOnHangup(ctx, log)
 	a, err := newAgent(s, log)
 	if err != nil {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)

@@ -283,12 +283,14 @@ func newAPI(t *testing.T, pairs ...string) *api {
 		a.hosts[pairs[i]] = pairs[i+1]
 	}
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.calls.Add(1)
+		host := strings.TrimPrefix(r.URL.Path, "/hosts/")
+		if host != probeHost {
+			a.calls.Add(1)
+		}
 		if a.down.Load() {
 			http.Error(w, "down", http.StatusServiceUnavailable)
 			return
 		}
-		host := strings.TrimPrefix(r.URL.Path, "/hosts/")
 		a.mu.Lock()
 		addr, ok := a.hosts[host]
 		a.mu.Unlock()

@@ -35,6 +35,8 @@ type hosts struct {
 	staleFor  time.Duration
 	log       *slog.Logger
 
+	readiness readiness
+
 	feedErrors   atomic.Uint64
 	fileProblems atomic.Int64
 	apiLogged    atomic.Int64 // when a failure of the API was last logged, in Unix nanoseconds
@@ -46,6 +48,7 @@ func newHosts(s settings, log *slog.Logger) (*hosts, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.readiness.ready.Store(s.api == "")
 	var sources []hostlookup.Lookup
 	if s.hosts != "" {
 		h.file = &hostlookup.File{Path: s.hosts, Interval: s.poll, Loaded: h.fileLoaded}
@@ -141,6 +144,9 @@ func (h *hosts) run(ctx context.Context) error {
 	if h.file != nil {
 		group.Go(func() error { return h.file.Watch(ctx) })
 	}
+	if h.api != nil {
+		group.Go(func() error { h.readiness.probe(ctx, h.api); return nil })
+	}
 	if h.feed != nil {
 		group.Go(func() error {
 			return h.cache.Follow(ctx, h.feed, func(err error) {
@@ -230,6 +236,9 @@ func (h *hosts) loadCache() {
 		return
 	case err != nil:
 		h.log.Warn("left out", "err", err)
+	}
+	if loaded.Hosts > 0 {
+		h.readiness.ready.Store(true)
 	}
 	h.log.Info("the cache begins with known hosts", "count", loaded.Hosts, "left_out", loaded.LeftOut)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,4 +175,55 @@ func TestOrderOfSources(t *testing.T) {
 		_, body := get(client(t, p.tls, conf), "https://a.test/")
 		return strings.Contains(body, "site b")
 	})
+}
+
+// A router that has never had an answer and has no cache is not ready, and says why.
+func TestNotReadyBeforeTheFirstAnswer(t *testing.T) {
+	api := newAPI(t, "a.test", "10.0.0.24")
+	api.down.Store(true)
+	dir := t.TempDir()
+	p := start(t, "-api", api.template(), "-cache-file", filepath.Join(dir, "cache.json"))
+	code, body := p.ask("GET", "/readyz")
+	require.Equal(t, 503, code)
+	require.Contains(t, body, "the API has not answered yet, and no cache is loaded")
+	p.eventually(func() bool {
+		_, body = p.ask("GET", "/readyz")
+		return strings.Contains(body, "503 Service Unavailable")
+	}, "the reason of the API")
+	api.down.Store(false)
+	p.eventually(func() bool { // no client has to come first
+		code, _ = p.ask("GET", "/readyz")
+		return code == 200
+	})
+	require.Zero(t, api.calls.Load())
+	api.down.Store(true)
+	code, body = p.ask("GET", "/readyz")
+	require.Equal(t, 200, code, body)
+
+	// A loaded cache is enough.
+	saved := filepath.Join(dir, "saved.json")
+	require.NoError(t, os.WriteFile(saved, []byte(fmt.Sprintf(`[{"app": "a", "host": "a.test", "endpoint": "10.0.0.24", "expires": %q}]`,
+		time.Now().Add(time.Hour).UTC().Format(time.RFC3339))), 0o600))
+	p = start(t, "-api", api.template(), "-cache-file", saved)
+	code, body = p.ask("GET", "/readyz")
+	require.Equal(t, 200, code, body)
+}
+
+// SIGHUP reads the files again, also the page, which the router does not follow. The router goes on.
+func TestHangup(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "404.html")
+	require.NoError(t, os.WriteFile(page, []byte("first {{.Host}}"), 0o600))
+	p := start(t, "-hosts", hostsFile(t, "a.test", "10.0.0.24"), "-not-found-page", page)
+	body := func() string {
+		_, body := get(client(t, p.http, nil), "http://b.test/")
+		return body
+	}
+	require.Equal(t, "first b.test", body())
+	require.NoError(t, os.WriteFile(page, []byte("second {{.Host}}"), 0o600))
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	p.eventually(func() bool { return body() == "second b.test" })
+	require.NoError(t, os.WriteFile(page, []byte("{{.Nothing"), 0o600))
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	p.eventually(func() bool { return strings.Contains(p.stderr.String(), "stays as it is") })
+	require.Equal(t, "second b.test", body())
 }

@@ -78,6 +78,7 @@ type router struct {
 	metrics  *metrics
 	access   *accessLog
 	drain    *drain
+	page     *notFoundPage // nil for none
 }
 
 // newRouter returns a router that does not run yet.
@@ -88,7 +89,7 @@ func newRouter(s settings, log *slog.Logger) (*router, error) {
 	if r.hosts, err = newHosts(s, log); err != nil {
 		return nil, err
 	}
-	if r.srv, err = newServer(s, r.hosts); err != nil {
+	if r.srv, r.page, err = newServer(s, r.hosts); err != nil {
 		return nil, err
 	}
 	r.srv.Logger = log
@@ -101,7 +102,7 @@ func newRouter(s settings, log *slog.Logger) (*router, error) {
 	return r, nil
 }
 
-func newServer(s settings, h *hosts) (*sniproxy.Server, error) {
+func newServer(s settings, h *hosts) (*sniproxy.Server, *notFoundPage, error) {
 	srv := &sniproxy.Server{
 		Lookup:       h.lookup,
 		HelloTimeout: s.hello, LookupTimeout: s.lookup, DialTimeout: s.dial, IdleTimeout: s.idle, KeepAlive: s.keepAlive,
@@ -112,12 +113,13 @@ func newServer(s settings, h *hosts) (*sniproxy.Server, error) {
 	errs := make([]error, 7)
 	errs[0] = setUnknownTLS(srv, s.unknownTLS)
 	srv.NoName, errs[1] = parseEndpoint("no-name", s.noName)
-	srv.Page, errs[2] = parsePage(s.notFoundPage)
+	page, err := parsePage(s.notFoundPage)
+	srv.Page, errs[2] = page.template(), err
 	srv.ProxyFrom, errs[3] = parseNetworks("proxy-protocol-in", s.proxyIn)
 	srv.AllowEndpoints, errs[4] = parseNetworks("allow", s.allow)
 	srv.DenyEndpoints, errs[5] = parseNetworks("deny", s.deny)
 	srv.NAT64Prefixes, errs[6] = parseNetworks("nat64-prefix", s.nat64)
-	return srv, errors.Join(errs...)
+	return srv, page, errors.Join(errs...)
 }
 
 // listening is a listener with the protocols to serve on it.
@@ -147,7 +149,7 @@ func (r *router) serve(ctx context.Context) error {
 		return err
 	}
 	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, logger: r.log}
-	admin := cli.Admin{Gatherer: r.metrics.registry, Ready: r.drain.ready, Extra: page.handler()}
+	admin := cli.Admin{Gatherer: r.metrics.registry, Ready: r.ready, Extra: page.handler()}
 	adminListeners, err := r.settings.admin.Listen(&admin)
 	if err != nil {
 		return err
@@ -166,6 +168,7 @@ func (r *router) serve(ctx context.Context) error {
 	// drain is over, so they get another context.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
+	cli.ReadAgainOnHangup(working, r.log, r.readPage)
 	var logging sync.WaitGroup
 	logging.Go(r.access.write)
 	workers, working := errgroup.WithContext(working)
@@ -198,6 +201,29 @@ func (r *router) serve(ctx context.Context) error {
 	close(r.access.lines)
 	logging.Wait()
 	return err
+}
+
+// ready returns an error for /readyz.
+func (r *router) ready() error {
+	if err := r.drain.ready(); err != nil {
+		return err
+	}
+	if cache := r.hosts.cache; cache != nil {
+		if stats := cache.Stats(); stats.Hosts > 0 || stats.NotFound > 0 { // a client was faster than the probe
+			r.hosts.readiness.ready.Store(true)
+		}
+	}
+	return r.hosts.readiness.check()
+}
+
+// readPage reads the file of -not-found-page again.
+func (r *router) readPage() {
+	if r.page == nil {
+		return
+	}
+	if err := r.page.read(); err != nil {
+		r.log.Warn("the page of -not-found-page stays as it is", "err", err)
+	}
 }
 
 // drainConnections stops the server after the drain delay, and closes the connections that are

@@ -369,7 +369,7 @@ func TestFailures(t *testing.T) {
 		{"half a key pair", with("-api-key", hosts), cli.ExitUsage, "go together"},
 		{"page that fails", with("-not-found-page", page), cli.ExitUsage, "Nothing"},
 		{"no such page", with("-not-found-page", missing), cli.ExitUsage, "missing"},
-		{"long page", with("-not-found-page", long), cli.ExitUsage, "are allowed"},
+		{"long page", with("-not-found-page", long), cli.ExitUsage, "longer than 262144 bytes"},
 		{"no such token", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-token-file", missing}, cli.ExitUsage, "-api-token-file: "},
 		{"no such authority", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-ca", missing}, cli.ExitUsage, "-api-ca: "},
 		{"no authority", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-ca", hosts}, cli.ExitUsage, "no certificate in it"},

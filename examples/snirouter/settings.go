@@ -9,9 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/headgate/headgate/examples/internal/cli"
@@ -229,25 +229,52 @@ const pages = `{{define "other"}}<!doctype html>
 </html>
 {{end}}{{if eq .Status 404}}{{template "unknown" .}}{{else}}{{template "other" .}}{{end}}`
 
+// notFoundPage is the page of -not-found-page. The file can be read again.
+type notFoundPage struct {
+	file string
+	now  atomic.Pointer[template.Template]
+}
+
 // parsePage reads the file of -not-found-page. It returns nil for no file.
-func parsePage(file string) (*template.Template, error) {
+func parsePage(file string) (*notFoundPage, error) {
 	if file == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(file)
+	p := &notFoundPage{file: file}
+	return p, p.read()
+}
+
+// template returns a template that always shows the page of the last good reading. It is nil for no
+// page.
+func (p *notFoundPage) template() *template.Template {
+	if p == nil {
+		return nil
+	}
+	show := func(page sniproxy.Page) (template.HTML, error) {
+		var b bytes.Buffer
+		err := p.now.Load().Execute(&b, page)
+		return template.HTML(b.String()), err
+	}
+	return template.Must(template.New("page").Funcs(template.FuncMap{"show": show}).Parse("{{show .}}"))
+}
+
+// read reads the file. If that fails, the old page stays.
+func (p *notFoundPage) read() error {
+	text, err := cli.ReadFile(p.file, maxPage)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t := template.Must(template.New("pages").Parse(pages))
 	if _, err := t.New("unknown").Parse(string(text)); err != nil {
-		return nil, err
+		return err
 	}
 	var b bytes.Buffer
 	if err := t.Execute(&b, sniproxy.Page{Status: 404, Text: http.StatusText(404), Host: "example.com"}); err != nil {
-		return nil, err
+		return err
 	}
 	if b.Len() > maxPage {
-		return nil, fmt.Errorf("%s: a page of %d bytes, and %d are allowed", file, b.Len(), maxPage)
+		return fmt.Errorf("%s: a page of %d bytes, and %d are allowed", p.file, b.Len(), maxPage)
 	}
-	return t, nil
+	p.now.Store(t)
+	return nil
 }

@@ -120,6 +120,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	}
 	log := slog.New(slog.NewTextHandler(inv.Stderr, &slog.HandlerOptions{Level: level}))
 	kubeconn.LogTo(log)
+	cli.ReadAgainOnHangup(ctx, log)
 	defer kubeconn.LogTo(nil)
 	c := s.controller(func(warnings []deploy.Diagnostic) {
 		for _, w := range warnings {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -286,4 +287,13 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 	require.Equal(t, cli.ExitOK, v.stop())
 	client.more(50)
 	require.Zero(t, client.stop(), "failed requests")
+}
+
+// SIGHUP reads the files again. The terminator goes on.
+func TestHangup(t *testing.T) {
+	w := newWorld(t).watch()
+	w.waitReady()
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	w.waitLog("reading the files again")
+	w.waitReady()
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -33,6 +34,27 @@ type Watcher struct {
 	Recheck time.Duration
 
 	noEvents bool // for tests: use no fsnotify
+}
+
+// hangup wakes all Watchers of the process.
+var hangup = struct {
+	mu   sync.Mutex
+	next chan struct{} // closed by the next Refresh
+}{next: make(chan struct{})}
+
+// Refresh makes every Watcher of the process call its read function soon, also if no file has changed.
+// A program calls it when an operator asks for it, with SIGHUP for example.
+func Refresh() {
+	hangup.mu.Lock()
+	defer hangup.mu.Unlock()
+	close(hangup.next)
+	hangup.next = make(chan struct{})
+}
+
+func nextRefresh() <-chan struct{} {
+	hangup.mu.Lock()
+	defer hangup.mu.Unlock()
+	return hangup.next
 }
 
 // Run calls read once at the start, because the files may have changed since the caller read them,
@@ -58,6 +80,7 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 		}
 	}
 
+	refresh := nextRefresh()
 	r.changed()
 	failed := read() != nil
 	touched := false // an event named one of the paths; call read even if stat shows no change
@@ -73,6 +96,9 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 			touched = true
 			burst.Notify()
 			continue
+		case <-refresh:
+			refresh = nextRefresh()
+			r.changed()
 		case <-recheck.C:
 			if !r.changed() && !failed {
 				continue

@@ -230,3 +230,34 @@ func TestVersion(t *testing.T) {
 	require.NoError(t, os.Chtimes(path, old, old))
 	require.False(t, VersionOf(path).Same(before), "inode")
 }
+
+// Refresh calls read of all Watchers, although no file changes and no recheck is due.
+func TestRefresh(t *testing.T) {
+	calls := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{}, 2)
+	path := filepath.Join(t.TempDir(), "file")
+	for range 2 {
+		w := Watcher{Paths: []string{path}, Recheck: time.Hour, noEvents: true}
+		go func() {
+			w.Run(ctx, func() error {
+				select {
+				case calls <- struct{}{}:
+				case <-ctx.Done():
+				}
+				return nil
+			})
+			done <- struct{}{}
+		}()
+	}
+	for range 3 {
+		<-calls
+		<-calls
+		Refresh()
+	}
+	<-calls
+	<-calls
+	cancel()
+	<-done
+	<-done
+}
