@@ -11,8 +11,14 @@ import (
 	"time"
 )
 
-// Forever is a TTL that never ends.
-const Forever = time.Duration(math.MaxInt64)
+const (
+	// Forever is a TTL that never ends.
+	Forever = time.Duration(math.MaxInt64)
+
+	// Revalidate is a TTL that ends at once: each lookup asks the source, and gets the old endpoint
+	// as stale only if the source fails or is slow. StaleWhileRevalidate does not apply.
+	Revalidate = time.Duration(1)
+)
 
 // A Cache stores the answers of a Source. The package documentation describes when it serves a
 // stored answer. Set the fields before the first use, and do not change them or copy the Cache

@@ -264,9 +264,17 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	isNew := e == nil // otherwise the same answer again, which needs no memory
 	if isNew {
 		e = newItem(host, ep)
+	} else if ttl == Revalidate {
+		k.known.Get(e) // no hit ever makes it more recently used
 	}
-	e.Value.expires = later(now, k.jittered(ttl))
-	e.Value.state.Store(packState(e.Value.expires, Hit))
+	if ttl == Revalidate {
+		// The coarse clock of a hit may lag behind, so a state that ends now would still be a hit.
+		e.Value.expires = now
+		e.Value.state.Store(packState(0, Hit))
+	} else {
+		e.Value.expires = later(now, k.jittered(ttl))
+		e.Value.state.Store(packState(e.Value.expires, Hit))
+	}
 	if isNew {
 		k.add(e, now)
 	}
@@ -276,7 +284,7 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 // of host get err.
 func (k *core) keepError(host string, level Level, err error, ttl time.Duration, now int64) {
 	k.removeHost(host)
-	if ttl <= 0 {
+	if ttl <= Revalidate {
 		return
 	}
 	e := newItem(host, Endpoint{})
@@ -366,7 +374,7 @@ func (k *core) expire() {
 		if e.Value.expires > now {
 			e.Value.expires = now
 		}
-		e.Value.state.Store(packState(e.Value.expires, Hit))
+		e.Value.state.Store(packState(0, Hit)) // at once, though the coarse clock may lag behind
 	}
 	k.negative.Purge()
 }

@@ -271,6 +271,31 @@ func TestNotStoredAnyMore(t *testing.T) {
 	})
 }
 
+// The source is asked at each lookup of an endpoint with the TTL Revalidate, which is stale otherwise
+// as any other.
+func TestRevalidate(t *testing.T) {
+	bubble(t, &Cache{MaxHosts: 2, StaleWhileRevalidate: time.Hour}, func(t *testing.T, c *Cache, src *fake) {
+		src.answer(atFor("10.0.0.1", Revalidate))
+		for _, host := range []string{"a.com", "b.com", "a.com", "c.com", "a.com"} {
+			wantEndpoint(t, c, host, "10.0.0.1", Miss) // a.com is the most recently used host
+		}
+		require.Equal(t, 5, src.allCalls())
+		src.answer(failing(errDown))
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+		wantEndpoint(t, c, "c.com", "10.0.0.1", Stale)
+		wantError(t, c, "b.com", errDown, Miss)
+		src.answer(atFor("10.0.0.2", Revalidate))
+		time.Sleep(time.Minute)
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
+		wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
+		src.answer(failing(&Error{ErrNotFound, Revalidate}))
+		calls := src.allCalls()
+		wantError(t, c, "a.com", ErrNotFound, Miss)
+		wantError(t, c, "a.com", ErrNotFound, Miss)
+		require.Equal(t, calls+2, src.allCalls())
+	})
+}
+
 // Hosts that were saved before a restart are served as stale while the source is down, and only
 // then.
 func TestWarmUp(t *testing.T) {

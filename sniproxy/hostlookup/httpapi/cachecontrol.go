@@ -5,18 +5,24 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
 // maxSeconds is the largest number of seconds that counts. A larger number counts as maxSeconds
 // (RFC 9111 section 1.2.2).
 const maxSeconds = 1 << 31
 
-// freshness returns how long an answer may be kept. 0 means that the answer does not set a time.
-// Negative means that the answer must not be kept.
+// freshness returns the TTL of an answer: 0 if the answer does not set a time, Revalidate if it is never or
+// no longer fresh, and negative if it must not be kept. Only no-store forbids to keep an answer:
+// no-cache and max-age=0 allow it as a stale answer (RFC 9111 sections 4.2.4 and 5.2.2.4).
 func freshness(h http.Header) time.Duration {
 	d := parseCacheControl(strings.Join(h.Values("Cache-Control"), ","))
 	if d.noStore {
 		return -1
+	}
+	if d.noCache {
+		return hostlookup.Revalidate
 	}
 	ttl := d.maxAge
 	if d.sMaxAge != unset {
@@ -29,7 +35,7 @@ func freshness(h http.Header) time.Duration {
 		ttl -= age
 	}
 	if ttl <= 0 {
-		return -1
+		return hostlookup.Revalidate
 	}
 	return time.Duration(ttl) * time.Second
 }
@@ -37,8 +43,8 @@ func freshness(h http.Header) time.Duration {
 // directives are the directives of Cache-Control that a Client uses. maxAge and sMaxAge are in
 // seconds.
 type directives struct {
-	noStore         bool // no-store, or no-cache: a Client sends no validators, so it cannot revalidate
-	maxAge, sMaxAge int64
+	noStore, noCache bool
+	maxAge, sMaxAge  int64
 }
 
 const unset = -1
@@ -56,7 +62,7 @@ func parseCacheControl(s string) directives {
 			d.noStore = true
 		case "no-cache":
 			// no-cache="field" concerns that header field only.
-			d.noStore = d.noStore || value == ""
+			d.noCache = d.noCache || value == ""
 		case "max-age":
 			smaller(&d.maxAge, value)
 		case "s-maxage":

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
 func TestFreshness(t *testing.T) {
@@ -27,7 +29,7 @@ func TestFreshness(t *testing.T) {
 		{[]string{" \tmax-age=60\t "}, "", time.Minute},
 		{[]string{`max-age="60"`}, "", time.Minute},
 		{[]string{`max-age="6\0", public`}, "", time.Minute},
-		{[]string{"max-age=0"}, "", -1},
+		{[]string{"max-age=0"}, "", hostlookup.Revalidate},
 		{[]string{"max-age"}, "", 0},
 		{[]string{"max-age="}, "", 0},
 		{[]string{"max-age=-1"}, "", 0},
@@ -39,19 +41,22 @@ func TestFreshness(t *testing.T) {
 		{[]string{"max-age=99999999999999999999999999"}, "", maxSeconds * time.Second},
 		{[]string{"max-age=60, s-maxage=10"}, "", 10 * time.Second},
 		{[]string{"s-maxage=100, max-age=60"}, "", 100 * time.Second},
-		{[]string{"s-maxage=0, max-age=60"}, "", -1},
+		{[]string{"s-maxage=0, max-age=60"}, "", hostlookup.Revalidate},
 		{[]string{"no-store"}, "", -1},
 		{[]string{"No-Store, max-age=60"}, "", -1},
 		{[]string{"max-age=60", "no-store"}, "", -1},
-		{[]string{"no-cache"}, "", -1},
+		{[]string{"no-cache"}, "", hostlookup.Revalidate},
+		{[]string{"no-cache, max-age=60"}, "", hostlookup.Revalidate},
+		{[]string{"No-Cache", "no-store"}, "", -1},
+		{[]string{"max-age=0, must-revalidate"}, "", hostlookup.Revalidate},
 		{[]string{`no-cache="set-cookie", max-age=60`}, "", time.Minute},
 		{[]string{`private="a, no-store, b", max-age=60`}, "", time.Minute},
 		{[]string{`ext="max-age=5\", max-age=6", max-age=60`}, "", time.Minute},
 		{[]string{`ext="never closed, no-store`}, "", 0},
 		{[]string{`ext="ends in \`}, "", 0},
 		{[]string{"max-age=60"}, "20", 40 * time.Second},
-		{[]string{"max-age=60"}, "60", -1},
-		{[]string{"max-age=60"}, "99999999999999999999", -1},
+		{[]string{"max-age=60"}, "60", hostlookup.Revalidate},
+		{[]string{"max-age=60"}, "99999999999999999999", hostlookup.Revalidate},
 		{[]string{"max-age=60"}, "-5", time.Minute},
 		{nil, "20", 0},
 	} {
@@ -100,11 +105,14 @@ func FuzzCacheControl(f *testing.F) {
 				t.Fatalf("%q: age %d", s, age)
 			}
 		}
-		if d.noStore && !strings.Contains(strings.ToLower(s), "no-") {
+		if d.noStore && !strings.Contains(strings.ToLower(s), "no-store") {
 			t.Fatalf("%q: no-store from nowhere", s)
 		}
-		with := parseCacheControl("no-store, max-age=7," + s)
-		if !with.noStore || with.maxAge > 7 || with.maxAge == unset {
+		if d.noCache && !strings.Contains(strings.ToLower(s), "no-cache") {
+			t.Fatalf("%q: no-cache from nowhere", s)
+		}
+		with := parseCacheControl("no-store, no-cache, max-age=7," + s)
+		if !with.noStore || !with.noCache || with.maxAge > 7 || with.maxAge == unset {
 			t.Fatalf("%q hides what stands before it: %+v", s, with)
 		}
 		if want := min(uint64(7), uint64(d.maxAge)); uint64(with.maxAge) != want {

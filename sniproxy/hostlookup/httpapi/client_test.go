@@ -402,3 +402,54 @@ func TestCacheBeforeClient(t *testing.T) {
 	wantAnswer("", hostlookup.ErrNotFound, hostlookup.Negative)
 	require.Equal(t, int64(3), asked.Load())
 }
+
+// Only no-store forbids to keep an answer. An answer that needs revalidation is asked for at each
+// lookup, and stands in while the API fails.
+func TestAnswersThatNeedRevalidation(t *testing.T) {
+	for name, test := range map[string]struct {
+		control, age string
+		kept         bool
+	}{
+		"max-age=0":       {"max-age=0", "", true},
+		"no-cache":        {"no-cache", "", true},
+		"both":            {"no-cache, max-age=60", "", true},
+		"s-maxage=0":      {"s-maxage=0, max-age=60", "", true},
+		"Age":             {"max-age=60", "60", true},
+		"a later Age":     {"max-age=60", "100", true},
+		"private":         {"private, max-age=0", "", true},
+		"must-revalidate": {"max-age=0, must-revalidate", "", true},
+		"no-store":        {"no-store", "", false},
+		"both no's":       {"no-cache, no-store", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked, down atomic.Int64
+			h := api(t, func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				status := 200
+				if down.Load() != 0 {
+					status = 503
+				}
+				reply(status, `{"app": "x", "host": "a.com", "endpoint": "10.0.0.24"}`, "Cache-Control", test.control, "Age", test.age)(w, r)
+			})
+			c := &hostlookup.Cache{Source: h, StaleWhileRevalidate: time.Hour}
+			defer c.Close()
+			for i := range 5 {
+				answer, err := c.LookupHost(t.Context(), "a.com")
+				require.NoError(t, err)
+				require.Equal(t, hostlookup.Miss, answer.Level)
+				require.Equal(t, int64(i+1), asked.Load())
+				_, err = c.Peek("a.com")
+				require.ErrorIs(t, err, hostlookup.ErrWouldWait)
+			}
+			down.Store(1)
+			answer, err := c.LookupHost(t.Context(), "a.com")
+			if !test.kept {
+				require.ErrorContains(t, err, "503")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, "10.0.0.24", answer.Addr)
+			require.Equal(t, hostlookup.Stale, answer.Level)
+		})
+	}
+}
