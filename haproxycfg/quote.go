@@ -6,13 +6,12 @@ import (
 	"time"
 )
 
-// text is rendered configuration. Its methods append to it. A value that passed validation cannot
-// make them add a line or a second word. Validation rejects line ends and NUL, which no quotes can
-// hold.
+// text is rendered configuration. Its methods append to it. After validation, no value can make a
+// method add a line or a second word: Validate rejects line ends and NUL, which no quotes can hold.
 type text []byte
 
-// bare holds the bytes that stay without quotes. HAProxy accepts "%" without quotes too. It
-// is quoted for readers of the file who do not know that.
+// bare contains the bytes that need no quotes. It leaves out "%", which HAProxy accepts without
+// quotes, because many readers of the file do not know that.
 var bare = func() (ok [256]bool) {
 	for c := range ok {
 		ok[c] = nameByte[c]
@@ -23,8 +22,8 @@ var bare = func() (ok [256]bool) {
 	return ok
 }()
 
-// nameByte holds the bytes that HAProxy allows in names of proxies and servers (invalid_char in its
-// source).
+// nameByte contains the bytes that HAProxy allows in names of proxies and servers (invalid_char in
+// its source).
 var nameByte = func() (ok [256]bool) {
 	for c := range ok {
 		switch {
@@ -58,8 +57,8 @@ func (t *text) section(keyword, name string) {
 // raw appends a keyword or a validated name without quotes.
 func (t *text) raw(s string) { *t = append(*t, s...) }
 
-// word appends a space, and s as exactly one word. HAProxy interprets nothing inside single quotes
-// (configuration manual, section 2.2).
+// word appends a space, and then s as exactly one word, in single quotes if necessary. HAProxy
+// interprets nothing inside single quotes (configuration manual, section 2.2).
 func (t *text) word(s string) {
 	*t = append(*t, ' ')
 	*t = appendQuoted(*t, s)
@@ -89,8 +88,8 @@ func (t *text) int(n int) {
 	*t = strconv.AppendInt(*t, int64(n), 10)
 }
 
-// duration appends a space and d in the largest unit that divides it: hours, minutes (from 10m on),
-// seconds or milliseconds. HAProxy has no "1m30s".
+// duration appends a space, and d as a whole number of the largest possible unit: hours, minutes
+// (for 10m and longer), seconds or milliseconds. HAProxy cannot read "1m30s".
 func (t *text) duration(d time.Duration) {
 	*t = append(*t, ' ')
 	unit, name := time.Millisecond, "ms"
@@ -106,5 +105,6 @@ func (t *text) duration(d time.Duration) {
 	t.raw(name)
 }
 
-// logFormat doubles each "%", for words that HAProxy reads as a log-format.
+// logFormat doubles each "%" of s. HAProxy reads some words as a log-format, in which "%" begins a
+// variable.
 func logFormat(s string) string { return strings.ReplaceAll(s, "%", "%%") }

@@ -24,7 +24,7 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 		t.line("monitor fail if { stopping }")
 	}
 	if f.Exporter != "" {
-		// After "-m str --", HAProxy does not read a path that begins with "-" as a flag.
+		// The "--" after "-m str" keeps HAProxy from reading a path that begins with "-" as a flag.
 		t.line("http-request use-service prometheus-exporter if { path -m str --")
 		t.word(f.Exporter)
 		t.raw(" }")
@@ -33,9 +33,9 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 		denyDotSegments(t)
 	}
 	if f.RedirectHTTPS != nil || f.Router != nil {
-		// req.hdr would split "a, b" into two values; req.fhdr does not. The regular
-		// expression removes the port and one dot before it. An IPv6 literal ends in "]", so
-		// that its colons stay.
+		// Use req.fhdr, because req.hdr would split "a, b" into two values. The regular expression
+		// removes the port, and one dot at the end of the host. It does not touch the colons of an
+		// IPv6 literal, which ends in "]".
 		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("[.]?(:[0-9]*)?$","")'`)
 	}
 	if f.RedirectHTTPS != nil {
@@ -49,9 +49,9 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 	if !forwards {
 		return
 	}
-	// RFC 9110, section 9.2.2, lets a proxy repeat idempotent methods only. PUT and DELETE are
-	// idempotent too, but a repeated one can undo what another client wrote in between, and the
-	// client of a repeated DELETE gets 404 although it worked.
+	// RFC 9110, section 9.2.2, lets a proxy repeat only idempotent methods. PUT and DELETE are
+	// idempotent too, but are not repeated: a second PUT can undo what another client wrote in
+	// between, and a second DELETE answers 404 although the first one worked.
 	t.line("http-request disable-l7-retry unless { method GET HEAD OPTIONS }")
 	if f.Router != nil {
 		f.Router.append(t, maps)
@@ -153,8 +153,8 @@ func (b *Bind) append(t *text) {
 	}
 }
 
-// append renders the redirect. "redirect scheme" would keep the port of the Host header, which is
-// the port without TLS.
+// append renders the redirect. It does not use "redirect scheme", which would copy the port of the
+// Host header: that is the port without TLS.
 func (r *HTTPSRedirect) append(t *text) {
 	t.line("http-request redirect prefix https://%[var(txn.host)]")
 	if r.Port != 0 && r.Port != 443 {
@@ -179,20 +179,20 @@ func (f Forwarded) append(t *text) {
 	}
 }
 
-// append renders the look-ups in the maps. HAProxy indexes the match methods str and beg as trees,
-// so that their cost does not grow with the table. The other methods are not used.
+// append renders the look-ups in the maps. It uses only the match methods str and beg, because
+// HAProxy indexes these as trees: the cost of a look-up does not grow with the number of entries.
 func (r *Router) append(t *text, maps map[string]string) {
 	lookUp := func(variable, input, method, name, condition string) {
 		t.line("http-request set-var(txn." + variable + ") '" + input + ",map_" + method + `("` + maps[name] + `")'` + condition)
 	}
 	t.line("http-request set-var(txn.path) path")
-	// "GET http://host" has no path and means the root (RFC 9110, section 4.2.3). "OPTIONS *" and
-	// "CONNECT host:port" have no path either, and do not mean the root.
+	// A request "GET http://host" has no path, which means "/" (RFC 9110, section 4.2.3). "OPTIONS
+	// *" and "CONNECT host:port" have no path either, but do not mean "/".
 	t.line("http-request set-var(txn.path) str(/) if !{ var(txn.path) -m found } !{ method OPTIONS CONNECT }")
 	lookUp("vhost", "var(txn.host)", "str", r.Hosts, "")
-	// "[^.]+" needs a label for the wildcard, so that ".example.com" does not match.
+	// "[^.]+" requires a label in the place of the wildcard, so that ".example.com" does not match.
 	lookUp("vhost", `var(txn.host),regsub("^[^.]+","*")`, "str", r.Hosts, " if !{ var(txn.vhost) -m found }")
-	// The condition keeps a request without a path from matching the root.
+	// Without the condition, a request without a path would match the entry of the path "/".
 	lookUp("backend", "var(txn.vhost),concat(,txn.path)", "str", r.Exact, " if { var(txn.path) -m found }")
 	lookUp("backend", "var(txn.vhost),concat(,txn.path,/)", "beg", r.Prefix, " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
@@ -232,14 +232,15 @@ func (b *Backend) append(t *text) {
 	}
 }
 
-// maxServerID is the largest server id. HAProxy computes the up to 4,096 points of a server on the
-// ring from 20 bits of its id (id times SRV_EWGHT_RANGE in 32 bits, in its lb_chash.c). Two servers
-// whose ids have these bits in common would have the same points, and share the requests of one.
+// maxServerID is the largest server id. With consistent hashing, HAProxy places each server at up
+// to 4,096 points of a ring, and computes the points from the lowest 20 bits of the id (it
+// multiplies the id by SRV_EWGHT_RANGE in 32 bits, lb_chash.c). Two servers with the same 20 bits
+// would have the same points, and only one of them would get requests for those.
 const maxServerID = 1<<20 - 1
 
-// serverIDs returns an id for each server, derived from its name. HAProxy hashes servers by id. Its
-// own ids follow the order in the file, so that a server added in the middle would move the clients
-// of all servers after it.
+// serverIDs returns an id for each server, derived from the name of the server. HAProxy hashes
+// servers by id. By default it numbers servers by their order in the file, so a new server in the
+// middle would move the clients of all servers after it.
 func serverIDs(servers []Server) []int {
 	ids := make([]int, len(servers))
 	taken := make(map[int]bool, len(servers))
@@ -271,12 +272,13 @@ func (r *FixedResponse) append(t *text) {
 	t.word(r.Body)
 }
 
-// defaultInterval is the time between two health checks, and between two agent checks.
+// defaultInterval is the default time between two health checks of a server, and between two agent
+// checks.
 const defaultInterval = 2 * time.Second
 
-// append renders how HAProxy checks the servers. It always renders a default-server line: without
-// one, HAProxy 3.3 and 3.4 leave a server down for ever after its agent answered "down" once and
-// then no health state.
+// append renders the health check. It always renders a default-server line. Without that line,
+// HAProxy 3.3 and 3.4 leave a server down for ever if its agent answers "down" once, and later only
+// answers that contain no health state.
 func (h *Health) append(t *text, agentInterval time.Duration) {
 	if h.Path != "" && h.Host == "" {
 		t.line("option httpchk GET")
@@ -302,13 +304,13 @@ func (h *Health) append(t *text, agentInterval time.Duration) {
 	t.duration(cmp.Or(agentInterval, defaultInterval))
 }
 
-// Name returns the server's name in HAProxy: "ADDRESS:PORT", or with an agent
-// "ADDRESS:PORT-AGENTPORT". IPv6 addresses have no brackets.
+// Name returns the server's name in HAProxy: "ADDRESS:PORT", or "ADDRESS:PORT-AGENTPORT" if it has
+// an agent. IPv6 addresses have no brackets.
 //
-// The name consists of these three because HAProxy's state file restores, for each name, weight and
-// drain but also address and port. If a service's node port changed and the server kept its name,
-// HAProxy would use the old port after a reload, where another service may listen later. A new name
-// has no line in that file.
+// The reason for such names is HAProxy's state file, from which HAProxy restores the weight and
+// drain of each server by its name, but also its address and port. If the node port of a service
+// changed and the server kept its name, HAProxy would use the old port after a reload, and another
+// service may listen there later. A server with a new name has no line in that file.
 func (s Server) Name() string {
 	var b [64]byte
 	return string(s.appendName(b[:0]))
@@ -325,8 +327,9 @@ func (s *Server) appendName(b []byte) []byte {
 	return b
 }
 
-// append renders the server line. It takes most of the time of rendering a large configuration, so
-// it works on a local slice, and formats an IPv4 address once for both name and address.
+// append renders the server line. Most of the time of rendering a large configuration is spent
+// here. So append works on a local slice, and formats an IPv4 address only once for both name and
+// address.
 func (s *Server) append(t *text) {
 	b := append(*t, "\n    server "...)
 	name := len(b)
@@ -351,8 +354,8 @@ func (s *Server) append(t *text) {
 	if s.AgentPort != 0 {
 		b = strconv.AppendUint(append(b, " agent-check agent-port "...), uint64(s.AgentPort), 10)
 		if s.AgentSend != "" {
-			// HAProxy sends exactly these bytes, so they include the line end. It is an
-			// escape, outside the quotes.
+			// HAProxy sends exactly these bytes to the agent, so add the line end as an escape
+			// after the quotes.
 			b = appendQuoted(append(b, " agent-send "...), s.AgentSend)
 			b = append(b, `\n`...)
 		}

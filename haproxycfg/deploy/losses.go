@@ -106,14 +106,16 @@ func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	return c.losses
 }
 
-// InForce holds the paths of the configuration in a directory. The zero InForce has none.
+// InForce contains the paths of the configuration in a directory, which HAProxy runs. The zero
+// InForce contains none.
 type InForce struct {
 	exact, prefix map[string]string
 	servers       map[string]int
 	agents        map[string]bool // backends whose servers have agents
 }
 
-// InForce reads the maps of a router. If it cannot read them, the result has no paths.
+// InForce reads the paths of the configuration in the directory from the maps that router names. If
+// it cannot read the maps, the result contains no paths.
 func (d *Dir) InForce(router haproxycfg.Router) InForce {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,7 +140,8 @@ func (f InForce) Servers(backend string) int { return f.servers[backend] }
 // HasAgents reports whether a server of the backend has an agent.
 func (f InForce) HasAgents(backend string) bool { return f.agents[backend] }
 
-// Backend returns the backend of a path of a host. The path of a prefix has no slash at its end.
+// Backend returns the name of the backend of a path of a host. ok is false if there is no such
+// path. If exact is false, path has no slash at its end.
 func (f InForce) Backend(host, path string, exact bool) (name string, ok bool) {
 	if exact {
 		name, ok = f.exact[host+path]

@@ -107,7 +107,7 @@ const (
 	hostsMap, exactMap, prefixMap = "hosts", "exact", "prefix"
 )
 
-// Router has the names of the maps in which HAProxy finds the backend of a request.
+// Router contains the names of the maps in which HAProxy finds the backend of a request.
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
 
 // BackendOf returns the name of the backend of a route, and a key that the routes of one backend

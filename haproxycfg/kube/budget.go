@@ -13,30 +13,33 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Budget is the number of checks a second that the terminators make, and the number that they would
-// make without subsets and without track. The package comment has the formula.
+// Budget is the number of checks a second that all terminators make. For comparison, it also
+// contains the numbers without subsets (each service on all nodes) and without track (a check of
+// every server instead of one check per node). The package comment has the formula.
 type Budget struct {
 	// Terminators is Builder.Terminators, at least 1.
 	Terminators int `json:"terminators"`
 	// Now are the checks of the configuration that Build returned.
 	Now Checks `json:"now"`
-	// WithoutSubsets would be the checks if every service had all usable nodes of its cluster.
+	// WithoutSubsets are the checks if every service used all usable nodes of its cluster.
 	WithoutSubsets Checks `json:"withoutSubsets"`
-	// WithoutTrack would be the checks if HAProxy checked every server, instead of letting servers
-	// follow ("track") the check of their node.
+	// WithoutTrack are the checks if HAProxy checked every server. With track, servers follow the
+	// check of their node.
 	WithoutTrack Checks `json:"withoutTrack"`
-	// WithoutSubsetsAndTrack would be the checks with both of these changes.
+	// WithoutSubsetsAndTrack are the checks if every service used all usable nodes of its cluster,
+	// and HAProxy checked every server.
 	WithoutSubsetsAndTrack Checks `json:"withoutSubsetsAndTrack"`
 }
 
-// Checks are the checks of one terminator, in servers and in checks a second, and the checks a
-// second of all terminators.
+// Checks are the checked servers and the checks a second of one terminator, and the checks a second
+// of all terminators together.
 type Checks struct {
 	haproxycfg.CheckBudget
 	AllTerminators float64 `json:"checksPerSecondOfAllTerminators"`
 }
 
-// String returns a table of the checks of all terminators, with one case in each line.
+// String returns a table of checks a second by all terminators. Its lines are: as built, without
+// subsets, without track, and without either.
 func (b Budget) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%-16s %10s %10s %10s\n", "checks/s", "health", "agent", "total")
@@ -55,9 +58,10 @@ func (b Budget) String() string {
 	return s.String()
 }
 
-// budget counts the checks of the configuration and of the three alternatives. The alternatives may
-// have millions of servers, so budget does not build them. It builds a configuration in which one
-// stand-in node represents all nodes of a cluster, and multiplies the checks of its servers.
+// budget counts the checks of the configuration, and those without subsets, without track, and
+// without either. The configurations without them may have millions of servers, so budget does not
+// build them. It builds a configuration in which one stand-in node represents all nodes of a
+// cluster, and multiplies the checks of the servers on that node.
 func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)
@@ -78,8 +82,9 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 	return budget
 }
 
-// untrack changes a configuration as if every route had a check of its own: HAProxy checks each
-// server. If a service has no agent and there are node agents, its servers ask the node's agent.
+// untrack changes a configuration as if every route declared a check. Then HAProxy checks each
+// server. The servers of a service without an agent ask the agent of their node, if there are node
+// agents.
 func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	tracked := map[string]bool{} // backends
 	for i := range config.Backends {
@@ -99,7 +104,8 @@ func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	config.Backends = slices.DeleteFunc(config.Backends, func(b haproxycfg.Backend) bool { return tracked[b.Name] })
 }
 
-// multiples are the numbers of servers that a server on a stand-in node represents.
+// multiples says how many real servers each server on a stand-in node represents. A stand-in node
+// represents all nodes of a cluster.
 type multiples struct {
 	upstreams []edge.Upstream        // each on the stand-in node of its cluster
 	nodes     map[netip.Addr]int     // usable nodes of the cluster, by the address of its stand-in
@@ -134,8 +140,8 @@ func (m *multiples) usable(a netip.AddrPort) int { return m.nodes[a.Addr()] }
 
 func (m *multiples) subset(a netip.AddrPort) int { return m.subsets[a] }
 
-// multiplied returns the budget of a configuration in which each server counts times(its address)
-// times.
+// multiplied returns the check budget of a configuration in which each server counts as many times
+// as times returns for its address.
 func multiplied(config *haproxycfg.Config, times func(netip.AddrPort) int) haproxycfg.CheckBudget {
 	type pair struct{ health, agent time.Duration }
 	once := map[pair]haproxycfg.CheckBudget{} // of one server with both checks, by their intervals
@@ -171,5 +177,5 @@ func rounded(n haproxycfg.CheckBudget) haproxycfg.CheckBudget {
 	return n
 }
 
-// round removes the rounding errors of sums and meaningless digits.
+// round rounds to three decimal places. This removes rounding errors of sums.
 func round(perSecond float64) float64 { return math.Round(perSecond*1000) / 1000 }

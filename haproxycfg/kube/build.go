@@ -15,21 +15,21 @@ import (
 
 // Cluster is the state of one cluster.
 type Cluster struct {
-	// Name is the name of the cluster in routes.
+	// Name is the name by which routes refer to the cluster.
 	Name    string
 	Objects nodeselect.Objects
-	// Current are the subsets in use. They are nil if no subsets are in use or known.
-	// nodeselect.Pool.Pick describes when they change the result.
+	// Current are the subsets that are in use, nil if there are none or they are unknown. They can
+	// influence the choice of new subsets, as nodeselect.Pool.Pick describes.
 	Current nodeselect.Subsets
-	// Selection is an existing selection, for example from a watcher of the cluster or from an
-	// earlier report ([Report.Selection]). If Selection is nil, Build selects from Objects.
-	// Otherwise Build uses Objects for two purposes only: to report why a service is missing, and
-	// to select nodes for services that Selection does not contain.
+	// Selection, if not nil, is an existing selection, for example from a watcher of the cluster or
+	// from an earlier report ([Report.Selection]). Build then reads Objects only to report why a
+	// service is missing, and to select nodes for services that Selection does not contain. If
+	// Selection is nil, Build selects the nodes of all services from Objects.
 	Selection *nodeselect.Selection
 	// Total is the number of nodes of the cluster. 0 means that Objects contain all nodes.
 	Total int
-	// Connectivity appears in the report. Build ignores Objects and Selection if its State is
-	// Never.
+	// Connectivity says whether the cluster answers, for the report. If its State is Never, Build
+	// ignores Objects and Selection.
 	Connectivity Connectivity
 }
 
@@ -41,24 +41,26 @@ type Builder struct {
 	// Terminators is the number of HAProxy processes that run the configuration; 0 means 1. Only
 	// Report.Budget depends on it.
 	Terminators int
-	// FileLimits are the limits of each file of declarations. Zeros mean the EdgeLimits.
+	// FileLimits limit what each file of declarations may add to the configuration. A field that is
+	// 0 means the value in EdgeLimits.
 	FileLimits Limits
-	// EdgeLimits are the limits of all files together. Zeros mean DefaultEdgeLimits. If Edge.Global
-	// has Descriptors and no MaxConn, declarations also leave at least half of the descriptors for
-	// connections.
+	// EdgeLimits limit what all files of declarations together may add. A field that is 0 means the
+	// value in DefaultEdgeLimits. If Edge.Global has Descriptors and no MaxConn, Build also limits
+	// declarations so that at least half of the descriptors are left for connections.
 	EdgeLimits Limits
-	// InForce, if not nil, returns the paths of the configuration in force, which are in the maps of
-	// the router. A route with the same path and backend stays, whatever the limits are, unless its
-	// backend has no servers yet. Build calls InForce only if the table exceeds a limit.
+	// InForce, if not nil, returns the paths of the configuration in force, from the maps that the
+	// argument names. Build keeps a route that has the same path and backend as there, whatever the
+	// limits are, unless that backend has no servers yet. Build calls InForce only if the table
+	// exceeds a limit.
 	InForce func(haproxycfg.Router) deploy.InForce
 }
 
-// Build returns the configuration that serves a table from clusters, and its report. now is the
-// time at which predicates judge nodes.
+// Build returns the configuration that serves a table of routes from clusters, and a report. now is
+// the time for the predicates that decide whether a node can be used.
 //
-// A service that routes name and that cannot be resolved is one problem, at the first of these
-// routes. A cluster that routes name and that is missing or has never answered is one problem too.
-// If two clusters have the same name, Build uses the first and reports a problem.
+// If a service cannot be resolved, Build reports one problem, at the first route that names the
+// service. If a cluster that routes name is missing or has never answered, Build also reports one
+// problem. If two clusters have the same name, Build uses the first and reports the second.
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	refs, named := Refs(table), placesOf(table)
@@ -115,8 +117,8 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	return config, report
 }
 
-// NodeSelector returns the selector that Build uses: Selector with the port of the node agents
-// reserved. A program that makes a Cluster.Selection needs this selector too.
+// NodeSelector returns the selector that Build uses: Selector, with the port of the node agents
+// added to its reserved ports. A program that makes a Cluster.Selection must use this selector too.
 func (b Builder) NodeSelector() nodeselect.Selector {
 	s := b.Selector
 	// The node agent listens on this port, so no annotation of a Service may assign it.
@@ -124,7 +126,7 @@ func (b Builder) NodeSelector() nodeselect.Selector {
 	return s
 }
 
-// Refs returns the service ports that a table names, by the name of their cluster.
+// Refs returns the service ports that a table names. The key is the name of their cluster.
 func Refs(table routes.Table) map[string][]nodeselect.Ref {
 	refs := map[string][]nodeselect.Ref{}
 	for _, r := range table.Refs() {
@@ -156,7 +158,7 @@ func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
 	return u
 }
 
-// selection is the selection of a cluster for the refs of a table.
+// selection contains the nodes for the service ports (refs) of a cluster that a table names.
 type selection struct {
 	nodeselect.Selection // without the problems of unresolved
 	unresolved           []unresolvedRef
@@ -168,7 +170,8 @@ type unresolvedRef struct {
 	problem nodeselect.Problem // the reason
 }
 
-// selectRefs returns the part of c.Selection that refs need, and selects nodes for the other refs.
+// selectRefs returns nodes for refs. It takes them from c.Selection if that contains the ref, and
+// selects nodes for all other refs.
 func (c Cluster) selectRefs(selector nodeselect.Selector, refs []nodeselect.Ref, now time.Time) selection {
 	var s selection
 	switch {
@@ -206,8 +209,9 @@ func targetsByRef(targets []nodeselect.Target) map[nodeselect.Ref]nodeselect.Tar
 	return m
 }
 
-// findUnresolved fills in s.unresolved, and removes these problems from s.Problems: the report
-// shows them at the routes that name the service.
+// findUnresolved adds the refs without nodes to s.unresolved, each with its problem. It removes
+// these problems from s.Problems, because the report shows them at the routes that name the
+// service.
 func (s *selection) findUnresolved(annotations nodeselect.Annotations, c Cluster, refs []nodeselect.Ref) {
 	resolved := targetsByRef(s.Targets)
 	moved := map[nodeselect.Problem]bool{}
@@ -235,13 +239,14 @@ func (s *selection) findUnresolved(annotations nodeselect.Annotations, c Cluster
 
 func (c Cluster) hasObjects() bool { return len(c.Objects.Nodes)+len(c.Objects.Services) > 0 }
 
-// places are the positions at which the routes of a table name clusters and services.
+// places are the positions in declarations at which routes name clusters and services.
 type places struct {
 	clusters map[string]place
 	refs     map[routes.Ref]place
 }
 
-// place is the first position of several routes, by file and line, and the number of routes.
+// place is the first position, by file and line, at which a route names a cluster or service, and
+// the number of routes that name it.
 type place struct {
 	routes.Position
 	routes int
@@ -269,7 +274,8 @@ func (p place) add(at routes.Position) place {
 	return p
 }
 
-// locate returns a problem with the position of the first route and the number of the others.
+// locate returns the problem with the position of the first route that it concerns, and adds the
+// number of the further routes to its message.
 func (p place) locate(problem Problem) Problem {
 	problem.File, problem.Line = p.File, p.Line
 	switch {

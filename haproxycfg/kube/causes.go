@@ -21,25 +21,25 @@ type Cause struct {
 	// Object is "Node a", "Service media/tracks" or "Route api.example.com/tracks". It is empty if
 	// the cause is about the whole cluster.
 	Object string `json:"object,omitempty"`
-	// What happened to the object: "added", "removed", or the names of the fields that changed.
+	// What happened to the object: "added", "removed", or the names of its fields that changed.
 	What string `json:"what"`
 }
 
-// String returns "cluster: object: what" without the empty parts.
+// String returns "cluster: object: what". It leaves out parts that are empty.
 func (c Cause) String() string {
 	parts := slices.DeleteFunc([]string{c.Cluster, c.Object, c.What}, func(s string) bool { return s == "" })
 	return strings.Join(parts, ": ")
 }
 
-// Input is the table and the clusters of one call of Build.
+// Input is the table and the clusters of one call of Build. Causes compares two Inputs.
 type Input struct {
 	Table    routes.Table
 	Clusters []Cluster
 }
 
-// Causes returns the differences between two inputs of Build: first routes, then clusters with
-// their nodes and services. It compares only fields on which a configuration can depend, and it
-// does not compare objects that are the same pointer.
+// Causes returns the differences between the inputs of two calls of Build: first routes, then
+// clusters with their nodes and services. It compares only fields that can change a configuration.
+// It skips an object if both inputs contain the same pointer.
 func Causes(before, after Input) []Cause {
 	causes := routeCauses(before.Table, after.Table)
 	byName := func(x, y Cluster) int { return cmp.Compare(x.Name, y.Name) }
@@ -96,7 +96,7 @@ func appendClusterCauses(causes []Cause, a, b Cluster) []Cause {
 	return causes
 }
 
-// fields are the names of the fields that differ.
+// fields are the names of the fields in which two versions of an object differ.
 type fields []string
 
 func (f *fields) add(name string, same bool) {
@@ -107,7 +107,7 @@ func (f *fields) add(name string, same bool) {
 
 func (f fields) String() string { return strings.Join(f, ", ") }
 
-// objectCauses compares the objects of a cluster, which are sorted by name.
+// objectCauses compares the objects of a cluster before and after. Both lists are sorted by name.
 func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	var causes []Cause
 	add := func(object, what string) {
@@ -133,8 +133,8 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	return causes
 }
 
-// compareNodes is the order of nodes in Objects. It does not compare the names of one node with
-// itself.
+// compareNodes orders nodes by name, as Objects does. It saves the comparison of two names if a and
+// b are the same pointer, as for most nodes of a cluster that has hardly changed.
 func compareNodes(a, b *corev1.Node) int {
 	if a == b {
 		return 0
@@ -142,8 +142,8 @@ func compareNodes(a, b *corev1.Node) int {
 	return strings.Compare(a.Name, b.Name)
 }
 
-// compareServices is the order of services in Objects. It does not compare the names of one service
-// with itself.
+// compareServices orders services by namespace and name, as Objects does. It saves the comparison
+// of the names if a and b are the same pointer.
 func compareServices(a, b *corev1.Service) int {
 	if a == b {
 		return 0
@@ -180,7 +180,8 @@ func serviceFields(a, b *corev1.Service) string {
 	return f.String()
 }
 
-// podsMoved returns the services whose ready pods are on other nodes than before, sorted.
+// podsMoved returns the sorted keys of the services whose ready pods are on other nodes than
+// before.
 func podsMoved(before, after map[string][]string) (keys []string) {
 	for key, nodes := range after {
 		if was, ok := before[key]; !ok || !slices.Equal(was, nodes) {
@@ -196,7 +197,8 @@ func podsMoved(before, after map[string][]string) (keys []string) {
 	return keys
 }
 
-// ready judges only the condition Ready: at farFuture every grace period is over.
+// ready, called with farFuture, depends only on the condition Ready of a node: at that time every
+// grace period is over.
 var (
 	ready     = nodeselect.Ready(0)
 	farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

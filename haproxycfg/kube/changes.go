@@ -14,18 +14,19 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Changes are the differences between a configuration and the one before it, and their causes.
+// Changes describe how a configuration differs from the one before it, and why.
 type Changes struct {
 	// Time is the time at which the change was applied or refused.
 	Time time.Time `json:"time"`
-	// Servers counts the changed servers of all backends.
+	// Servers counts the servers that were added, removed or altered, in all backends.
 	Servers deploy.ServerCounts `json:"servers"`
 	// Services are the services whose ports or nodes changed, sorted by reference.
 	Services []ServiceChange `json:"services"`
-	// Causes are the first MaxCauses changes of routes and clusters. MoreCauses counts the others.
+	// Causes are the first MaxCauses changes of routes and clusters. MoreCauses is the number of
+	// further ones.
 	Causes     []Cause `json:"causes"`
 	MoreCauses int     `json:"moreCauses,omitempty"`
-	// ID identifies a refused change. It is the ID of the configuration.
+	// ID identifies a refused change by its configuration. It is "" for a change in force.
 	ID string `json:"id,omitempty"`
 	// Reason is why the change was refused.
 	Reason string `json:"reason,omitempty"`
@@ -33,25 +34,25 @@ type Changes struct {
 	Losses *deploy.Losses `json:"losses,omitempty"`
 }
 
-// MaxCauses is the largest number of causes in Changes.
+// MaxCauses is the largest length of Changes.Causes.
 const MaxCauses = 100
 
 // ServiceChange is the change of one service port.
 type ServiceChange struct {
 	routes.Ref
-	// Added and Removed mean that the whole service is new or gone.
+	// Added and Removed are true if the whole service is new or gone.
 	Added   bool `json:"added,omitempty"`
 	Removed bool `json:"removed,omitempty"`
-	// Enter and Leave are the names of the nodes that the subset gains and loses, sorted. A node
-	// with a new address is in both.
+	// Enter and Leave are the sorted names of the nodes that the service's subset gains and loses.
+	// A node whose address changed is in both.
 	Enter []string `json:"enter,omitempty"`
 	Leave []string `json:"leave,omitempty"`
 	// Ports describes each port that changed: "nodePort 30080 to 30090".
 	Ports []string `json:"ports,omitempty"`
 }
 
-// NewChanges compares the reports of two configurations. servers and causes are the differences of
-// their configurations ([deploy.Diff]) and of their inputs ([Causes]).
+// NewChanges compares the reports old and new of two configurations. servers are the counts of
+// changed servers from [deploy.Diff]. causes are the differences of the inputs from [Causes].
 func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, causes []Cause) Changes {
 	c := Changes{Time: at, Servers: servers, Services: serviceChanges(old, new), Causes: causes}
 	if more := len(causes) - MaxCauses; more > 0 {
@@ -60,8 +61,7 @@ func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, caus
 	return c
 }
 
-// Summary returns the first causes in one line, at most limit of them, and the number of the
-// others.
+// Summary returns a line with the first causes, at most limit, and the number of further ones.
 func (c Changes) Summary(limit int) string {
 	var b strings.Builder
 	for i, cause := range c.Causes[:min(limit, len(c.Causes))] {
@@ -76,7 +76,7 @@ func (c Changes) Summary(limit int) string {
 	return b.String()
 }
 
-// serviceChanges compares the services of two reports, which are sorted by reference.
+// serviceChanges compares the services of two reports. Both lists are sorted by reference.
 func serviceChanges(old, new Report) []ServiceChange {
 	changes := []ServiceChange{}
 	oldNodes, newNodes := old.nodes(), new.nodes()
@@ -110,8 +110,8 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk compares two lists that are sorted by compare. It calls removed for an element that only a
-// contains, added for one that only b contains, and both for elements that are in both lists.
+// walk compares two lists that are sorted by compare. It calls removed for each element that is
+// only in a, added for each that is only in b, and both for each pair of elements that are equal.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {
@@ -146,7 +146,7 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing returns the nodes of a that b does not have at the same address.
+// missing returns the names of the nodes of a that b does not contain with the same address.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {
@@ -164,10 +164,10 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 	}
 }
 
-// Misdirected reports, for the name of a server, whether the server leads to a wrong service: the
-// service has another node port by now, and its old one belongs to another Service or to another
-// port. last is the report on the servers in force. Misdirected compares only clusters whose objects
-// are known.
+// Misdirected returns a function that reports whether the server with this name leads to a wrong
+// service: the node port that the server uses now belongs to another Service or another port, and
+// the server's own service has a new node port. last is the report on the servers in force. A
+// cluster without objects has no misdirected servers.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	type address struct {
 		addr netip.Addr
@@ -200,7 +200,7 @@ func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	}
 }
 
-// portOwners are the ports of Services by node port.
+// portOwners contains the service ports to which each node port of a cluster leads.
 type portOwners map[uint16][]portOwner
 
 type portOwner struct {
@@ -208,7 +208,7 @@ type portOwner struct {
 	name, port string // of the service port
 }
 
-// nodePorts returns which service ports the node ports of a cluster lead to.
+// nodePorts returns the service ports to which the node ports of a cluster lead.
 func nodePorts(services []*corev1.Service) portOwners {
 	owners := portOwners{}
 	for _, s := range services {
@@ -225,7 +225,8 @@ func nodePorts(services []*corev1.Service) portOwners {
 	return owners
 }
 
-// foreign reports whether the node port of the service belongs to something else.
+// foreign reports whether the node port in s now leads only to other service ports than the one in
+// s.
 func (o portOwners) foreign(s ServiceReport) bool {
 	owners := o[s.NodePort]
 	return len(owners) > 0 && !slices.ContainsFunc(owners, func(p portOwner) bool {

@@ -6,13 +6,12 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Connectivity describes whether a cluster answers. The zero Connectivity means that the cluster
-// answers.
+// Connectivity says whether a cluster answers. The zero Connectivity means that it answers.
 type Connectivity struct {
 	State State `json:"state,omitempty"`
-	// Since is the time at which the state began. The zero time means unknown.
+	// Since is the time since when State has been the same. The zero time means that it is unknown.
 	Since time.Time `json:"since,omitzero"`
-	// Reason is why the cluster does not answer. It is empty if the cluster answers.
+	// Reason is the reason why the cluster does not answer. It is empty if the cluster answers.
 	Reason string `json:"reason,omitempty"`
 }
 
@@ -20,9 +19,9 @@ type Connectivity struct {
 type State string
 
 const (
-	// Live means that the cluster answers. The empty State means Live too.
+	// Live means that the cluster answers. The empty State means the same.
 	Live State = "live"
-	// LastKnown means that the cluster does not answer. Its last known state is in force.
+	// LastKnown means that the cluster does not answer, and that its last known state is used.
 	LastKnown State = "last-known"
 	// Never means that the cluster does not answer, and no earlier state is known. Its services
 	// have no servers.
@@ -32,7 +31,7 @@ const (
 // Unreachable reports whether the cluster does not answer.
 func (c Connectivity) Unreachable() bool { return c.State == LastKnown || c.State == Never }
 
-// problem returns the problem of a cluster that does not answer.
+// problem returns the problem that the report contains for a cluster that does not answer.
 func (c Connectivity) problem(cluster string) Problem {
 	p := Problem{Cluster: cluster, Warning: true, Message: "does not answer"}
 	if c.State == Never {
@@ -52,10 +51,10 @@ func (c Connectivity) problem(cluster string) Problem {
 	return p
 }
 
-// Selection returns the selection that the report contains for a cluster, and false if the report
-// contains no selection. A program uses it as Cluster.Selection while the cluster does not answer,
-// with the State LastKnown. The servers of the cluster then stay unchanged. Selection returns no
-// problems, because they may be out of date.
+// Selection returns the nodes of each service port of a cluster as the report lists them. The bool
+// is false if the report lists none. While the cluster does not answer, a program uses the result
+// as Cluster.Selection with the State LastKnown, so that the servers of the cluster stay unchanged.
+// The result contains no problems, because they may be out of date.
 func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	var s nodeselect.Selection
 	c, ok := r.cluster(cluster)
@@ -78,8 +77,8 @@ func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	return s, true
 }
 
-// Subsets returns the subsets that the report contains for a cluster. A program passes them to the
-// next Build as Cluster.Current.
+// Subsets returns the nodes of each service of a cluster as the report lists them. A program passes
+// them to the next Build as Cluster.Current.
 func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	nodes := map[string]nodeselect.Node{}
 	c, _ := r.cluster(cluster)
@@ -102,11 +101,11 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	return subsets
 }
 
-// LastKnown returns the input of Build for a cluster that does not answer: the Selection and Total
-// of the report, which keep the cluster's servers unchanged, and no objects. If the report contains
-// no selection for the cluster, its State is Never. now is the time at which the cluster stopped to
-// answer, and reason is why. If the cluster had the same State in the report, LastKnown keeps the
-// time of the report.
+// LastKnown returns the input of Build for a cluster that does not answer. It has no objects, but
+// the Selection and Total from the report, so that the cluster's servers stay unchanged. If the
+// report has no selection for the cluster, the State is Never. now is the time at which the cluster
+// stopped to answer, and reason is why. If the report already shows the cluster in the same State,
+// LastKnown uses the time of the report instead of now.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {
 	c := Cluster{Name: cluster, Connectivity: Connectivity{State: Never, Since: now, Reason: reason}}
 	was, _ := r.cluster(cluster)

@@ -8,15 +8,13 @@
 //	config, report := builder.Build(table, []kube.Cluster{{Name: "eu-1", Objects: objects}}, time.Now())
 //	changed, err := dir.Apply(ctx, config)
 //
-// [Builder.Build] is pure: it reads no clock, file or API server. The same arguments give the same
-// configuration and report.
+// [Builder.Build] depends only on its arguments: it reads no clock, file or API server.
 //
 // # One bad entry never affects the others
 //
 // If a service is missing, has no node port, or has an invalid annotation, Build adds a [Problem]
 // to the [Report] and serves everything else. The problem names the object and the field, or the
-// file and the line. The report also has the reason for every node that Build does not use as
-// usual.
+// file and the line. If Build does not use a node, or avoids it, the report contains the reason.
 //
 // # One file never uses up the edge
 //
@@ -30,10 +28,11 @@
 // # The cost of checks
 //
 // HAProxy checks servers at intervals, with or without traffic. So [Report.Budget] can compute the
-// checks a second, and how many of them subsets and track save. A cluster has T terminators, N
-// usable nodes, n nodes in use, and S services on k nodes each. A of the services have an agent of
-// their own. HAProxy makes a health check every h seconds and an agent check every a seconds. The
-// checks a second are
+// checks a second. Two methods reduce them: each service uses a subset of the nodes, and servers
+// follow ("track") the health of their node. Let T be the number of terminators. A cluster has N
+// usable nodes, n nodes in use, and S services on k nodes each. A of the S services have an agent
+// of their own. HAProxy makes a health check every h seconds and an agent check every a seconds. If
+// no route declares a check, the checks a second are
 //
 //	                     health checks    agent checks
 //	as built             T/h * n          T/a * (n + A*k)
@@ -41,8 +40,8 @@
 //	without track        T/h * S*k        T/a * S*k
 //	without either       T/h * S*N        T/a * S*N
 //
-// if no route declares a check of its own. A service counts once for each backend that contains it.
-// As built, only the agents of services add checks when services are added: each annotated service
-// costs k/a checks a second of each terminator. So annotate only services whose weight must be
-// shifted, or raise the interval of the agent checks.
+// A service counts once for each backend that contains it. As built, a further service on the same
+// nodes adds checks only if it has an agent: each terminator then makes k/a more checks a second.
+// So annotate only services whose weight you plan to shift, or raise the interval of the agent
+// checks.
 package kube

@@ -12,25 +12,28 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Limits bound what declarations may add to a configuration. In a Builder, 0 means the default.
+// Limits limit what declarations may add to a configuration. In a Builder, 0 means the default.
 type Limits struct {
 	// Routes is the number of routes.
 	Routes int
-	// Servers is the number of servers of all backends: each route, or each group of routes that
-	// share a backend, has a server for each node of each of its services.
+	// Servers is the number of servers in all backends. A backend has one server for each node of
+	// each of its services. Each route has its own backend, except that routes with the same
+	// services and settings share one.
 	Servers int
-	// Checks is the number of checks a second of one HAProxy, without the checks of nodes: health
-	// checks of routes that declare a check, and checks of the agents of services.
+	// Checks is the number of checks a second by one HAProxy. It counts the health checks of routes
+	// that declare a check, and the agent checks of services. It does not count the checks of
+	// nodes.
 	Checks int
-	// AgentPorts is the number of services with an agent of their own. Each of them needs a
-	// listener on every node.
+	// AgentPorts is the number of services with an agent of their own. On every node, each such
+	// service needs a listener.
 	AgentPorts int
 }
 
-// DefaultEdgeLimits are the limits of a whole edge if Builder.EdgeLimits has zeros.
+// DefaultEdgeLimits are the limits of all declarations together. A field of Builder.EdgeLimits that
+// is 0 means the value here.
 var DefaultEdgeLimits = Limits{Routes: 4 * routes.MaxRoutes, Servers: 250_000, Checks: 20_000, AgentPorts: 4_000}
 
-// Or returns the limits, with those of other in place of zeros.
+// Or returns the limits l. For each field of l that is 0, it uses the field of other.
 func (l Limits) Or(other Limits) Limits {
 	return Limits{
 		Routes: cmp.Or(l.Routes, other.Routes), Servers: cmp.Or(l.Servers, other.Servers),
@@ -38,7 +41,7 @@ func (l Limits) Or(other Limits) Limits {
 	}
 }
 
-// Share returns a part of the limits, from 0 to 1.
+// Share returns the limits multiplied by share, which is from 0 to 1.
 func (l Limits) Share(share float64) Limits {
 	of := func(n int) int { return max(1, int(share*float64(n))) }
 	return Limits{of(l.Routes), of(l.Servers), of(l.Checks), of(l.AgentPorts)}

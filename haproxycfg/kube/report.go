@@ -14,40 +14,43 @@ import (
 
 // Report describes the result of Build: the services and nodes of the configuration, and the reason
 // for everything that Build left out. A program keeps the report as JSON next to the configuration.
-// The same input gives the same report: Build adds no times of its own.
+// The same input gives the same report, because Build does not read the clock.
 type Report struct {
-	// Problems are sorted by file and line, then by cluster and object.
+	// Problems are all faults that Build found, sorted by file and line, then by cluster and
+	// object.
 	Problems []Problem `json:"problems"`
 	// Clusters are sorted by name.
 	Clusters []ClusterReport `json:"clusters"`
-	// Services are the service ports with a node port, sorted by reference.
+	// Services are the service ports that routes name and that have a node port, sorted by
+	// reference.
 	Services []ServiceReport `json:"services"`
 	// Changes is the last change and its causes. Build leaves it nil: the program that applies the
 	// configuration fills it in.
 	Changes *Changes `json:"changes,omitempty"`
-	// Refused is a change that is larger than allowed at once, so it is not in force. Build leaves
-	// it nil.
+	// Refused is a change that is not in force because Limit or HAProxy rejected it. Build leaves
+	// it nil: the program that applies the configuration sets it.
 	Refused *Changes `json:"refused,omitempty"`
-	// Budget is the number of checks a second.
+	// Budget is the number of checks a second that the configuration causes.
 	Budget Budget `json:"budget"`
 }
 
 // Problem is one fault and its place. It is an error.
 type Problem struct {
-	// File and Line are the place in a declaration or a manifest. They are "" and 0 if unknown.
+	// File and Line are the place of the fault in a declaration or a manifest. They are "" and 0 if
+	// the place is unknown.
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
 	// Cluster and Object name the faulty object of a cluster: "Node a" or "Service media/tracks".
 	Cluster string `json:"cluster,omitempty"`
 	Object  string `json:"object,omitempty"`
-	// Field is the path of the faulty field, if it is known.
+	// Field is the path of the faulty field. It is "" if unknown.
 	Field   string `json:"field,omitempty"`
 	Message string `json:"message"`
-	// Warning means that Build left nothing out because of the problem.
+	// Warning is true if Build left nothing out because of the problem.
 	Warning bool `json:"warning,omitempty"`
 }
 
-// Error returns "file:line: cluster: object: field: message" with the known parts.
+// Error returns "file:line: cluster: object: field: message". It leaves out unknown parts.
 func (p Problem) Error() string {
 	place := p.File
 	if place != "" && p.Line > 0 {
@@ -61,26 +64,27 @@ func (p Problem) Error() string {
 type ClusterReport struct {
 	Name         string       `json:"name"`
 	Connectivity Connectivity `json:"contact,omitzero"`
-	// Total is the number of the cluster's nodes. The other fields count them by verdict.
+	// Total is the number of the cluster's nodes. Eligible, Avoid, Excluded and Unusable are the
+	// numbers of nodes with that verdict.
 	Total    int `json:"total"`
 	Eligible int `json:"eligible"`
 	Avoid    int `json:"avoid"`
 	Excluded int `json:"excluded"`
 	Unusable int `json:"unusable"`
-	// Findings give the reason for every node that is not eligible, sorted by name.
+	// Findings contain the reason for every node whose verdict is not Eligible, sorted by name.
 	Findings []nodeselect.Finding `json:"findings"`
-	// Nodes are the nodes that serve a service, sorted by name.
+	// Nodes are the nodes that are in the subset of a service, sorted by name.
 	Nodes []NodeReport `json:"nodes"`
 }
 
-// NodeReport describes a node that serves a service.
+// NodeReport describes a node that is in the subset of a service.
 type NodeReport struct {
 	Name     string     `json:"name"`
 	Addr     netip.Addr `json:"addr"`
 	Zone     string     `json:"zone,omitempty"`
 	Identity string     `json:"identity"`
-	// Services is the number of services that have the node in their subset. A hash chooses
-	// subsets, so the number differs from node to node.
+	// Services is the number of services that have the node in their subset. A hash chooses the
+	// subsets, so the number is not the same for all nodes.
 	Services int `json:"services"`
 }
 
@@ -89,9 +93,10 @@ type ServiceReport struct {
 	routes.Ref
 	NodePort  uint16 `json:"nodePort"`
 	AgentPort uint16 `json:"agentPort,omitempty"`
-	// WeightPercent is the weight of the annotation, 0 to 256 percent, which the agents answer.
+	// WeightPercent is the annotated weight of the service, from 0 to 256 percent. The agents
+	// answer with it.
 	WeightPercent int `json:"weight"`
-	// Nodes are the names of the nodes of the subset, sorted.
+	// Nodes are the names of the nodes in the service's subset, sorted.
 	Nodes []string `json:"nodes"`
 }
 
@@ -111,8 +116,8 @@ func (r *Report) AddManifests(cluster string, problems []nodeselect.Problem) {
 	r.sort()
 }
 
-// addWeightless reports routes whose weights are all 0. They stay: somebody may take a service out of
-// use that way.
+// addWeightless reports routes whose weights are all 0. Build keeps such routes, because somebody
+// may use the weight 0 to take a service out of use.
 func (r *Report) addWeightless(table routes.Table) {
 	for _, route := range table.Routes() {
 		if !slices.ContainsFunc(route.Backends, func(b routes.Backend) bool { return b.Weight > 0 }) {
@@ -133,7 +138,8 @@ func problemOf(cluster string, p nodeselect.Problem) Problem {
 
 func (r *Report) add(p Problem) { r.Problems = append(r.Problems, p) }
 
-// sort sorts all lists, so that the report does not depend on the order of the arguments of Build.
+// sort sorts all lists of the report, so that their order does not depend on the order in which
+// Build got the clusters and routes.
 func (r *Report) sort() {
 	slices.SortStableFunc(r.Clusters, func(a, b ClusterReport) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(r.Services, func(a, b ServiceReport) int { return a.Ref.Compare(b.Ref) })
@@ -185,7 +191,7 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 	}
 }
 
-// nodesInUse returns the nodes of all subsets. It counts a service once, however many ports it has.
+// nodesInUse returns the nodes of all subsets. A service with several ports counts once per node.
 func nodesInUse(s nodeselect.Selection) []NodeReport {
 	nodes := []NodeReport{}
 	index := map[string]int{} // by Identity, which is unique within a selection
@@ -207,8 +213,8 @@ func nodesInUse(s nodeselect.Selection) []NodeReport {
 	return nodes
 }
 
-// AppendJSON appends the report to dst as indented JSON with a final line feed. Each service is
-// one line. json.Unmarshal into a Report reads the result. Equal reports give equal bytes.
+// AppendJSON appends the report to dst as indented JSON with a final line feed, and with each
+// service on one line. json.Unmarshal can read it into a Report. Equal reports give equal bytes.
 func (r Report) AppendJSON(dst []byte) ([]byte, error) {
 	if r.Services == nil {
 		r.Services = []ServiceReport{}
@@ -248,8 +254,8 @@ func (r Report) AppendJSON(dst []byte) ([]byte, error) {
 	return append(out, "\n}\n"...), nil
 }
 
-// appendServices does not use package json: it would be slow for thousands of services, and every
-// change writes the report.
+// appendServices writes JSON without package json, which would be slow for thousands of services.
+// Each change of the configuration writes the report.
 func appendServices(out []byte, services []ServiceReport) []byte {
 	out = append(out, '[')
 	for i := range services {
@@ -292,8 +298,8 @@ func appendService(out []byte, s *ServiceReport) []byte {
 	return append(out, "]}"...)
 }
 
-// appendString quotes s as package json does. Kubernetes allows no character in names that needs
-// an escape.
+// appendString appends s as a JSON string. If s contains a character that needs an escape, which
+// Kubernetes does not allow in names, package json writes it.
 func appendString(out []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {

@@ -17,23 +17,23 @@ import (
 	"github.com/headgate/headgate/internal/filewatch"
 )
 
-// Declarations are routes, and the problems that were found in their source.
+// Declarations are the routes of one or several files, and the problems of these files.
 type Declarations struct {
 	Table    routes.Table
 	Problems []routes.Problem
 }
 
-// Files reads YAML files in the format of package routes, and joins their routes. Its methods must
-// not overlap.
+// Files reads YAML files in the format of package routes, and joins their routes. Only one of its
+// methods may run at a time.
 //
-// While Follow runs, a file that cannot be read or parsed keeps its earlier routes. A mistake in
-// one entry of a file only removes this entry.
+// If a file cannot be read or parsed while Follow runs, Files keeps the earlier routes of the file.
+// If only one entry of a file is wrong, Files removes only this entry.
 type Files struct {
 	// Names are the paths of the files. Required.
 	Names []string
 
-	// Recheck is how often Follow looks for a change that the operating system has not reported.
-	// 0 means 10 s.
+	// Recheck is the time after which Follow reads the files again, in case the operating system
+	// has not reported a change. 0 means 10 s.
 	Recheck time.Duration
 
 	files []routeFile
@@ -65,8 +65,8 @@ func (f *Files) Read() (Declarations, error) {
 	return f.merged(), nil
 }
 
-// Follow calls publish after each change since Read, until ctx ends. It makes one call at a time.
-// Its error is always nil.
+// Follow calls publish after each change of a file, beginning with changes since Read, until ctx
+// ends. It makes one call at a time. Its error is always nil.
 func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 	filewatch.Watcher{Paths: f.Names, Quiet: 100 * time.Millisecond, MaxWait: time.Second, Recheck: f.Recheck}.Run(ctx, func() error {
 		changed := false
@@ -86,7 +86,8 @@ func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 	return nil
 }
 
-// merged returns the routes of all files, with their problems and the conflicts between them.
+// merged returns the routes of all files together. Problems are those of each file, and conflicts
+// between files.
 func (f *Files) merged() Declarations {
 	var tables []routes.Table
 	var problems []routes.Problem
@@ -98,8 +99,8 @@ func (f *Files) merged() Declarations {
 	return Declarations{table, append(problems, conflicts...)}
 }
 
-// reread reads the file again. It reports whether the routes or the problems have changed. The
-// error is the one of the operating system, if it cannot read the file.
+// reread reads the file again. changed reports whether its routes or problems have changed. err is
+// the error of the operating system if the file cannot be read.
 func (f *routeFile) reread() (changed bool, err error) {
 	data, err := os.ReadFile(f.name)
 	if err != nil {
@@ -116,8 +117,8 @@ func (f *routeFile) reread() (changed bool, err error) {
 	return true, nil
 }
 
-// keepOld replaces the problems of the file by p and keeps its routes. It reports whether p differs
-// from the fault that was known.
+// keepOld keeps the routes of a file that cannot be used now, and makes p its only problem. changed
+// is false if p is the same problem as before.
 func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	if f.fault == p.Error() {
 		return false
@@ -128,8 +129,8 @@ func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	return true
 }
 
-// wholeFault returns the problem of a file that could not be parsed. It returns false if the file
-// has routes, or if its problems concern single entries only.
+// wholeFault returns the problem because of which a file has no usable routes. The bool is false if
+// the file has routes, or if its problems concern only single entries.
 func wholeFault(table routes.Table, problems []routes.Problem) (routes.Problem, bool) {
 	if len(table.Routes()) > 0 {
 		return routes.Problem{}, false
