@@ -304,9 +304,9 @@ type Server struct {
 	Weight int
 	// Check makes HAProxy check the server's health as described in Backend.Health.
 	Check bool
-	// Track, if not empty, names another server that has Check, as "backend/server" with the name
-	// from [Server.Name]. This server then has the health, drain and maintenance state of the other
-	// server, and must not have Check itself.
+	// Track, if not empty, names another server, as "backend/server" with the name from
+	// [Server.Name]. That server must have Check or an agent. This server then has its health,
+	// drain and maintenance state, and must not have Check itself.
 	Track string
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.

@@ -15,32 +15,35 @@ import (
 var ErrInvalid = errors.New("haproxycfg: invalid configuration")
 
 const (
-	// MaxName is the length in bytes of the longest name of a proxy or map.
+	// MaxName is the largest length in bytes of the name of a proxy or map.
 	MaxName = 255
-	// MaxRoundRobin is the number of servers that [RoundRobin] can handle (manual, "balance").
+	// MaxRoundRobin is the largest number of servers in a backend with [RoundRobin] (manual,
+	// "balance").
 	MaxRoundRobin = 4095
 )
 
 const (
-	// maxFaults bounds an error, because generated configurations repeat a fault thousands of
-	// times.
+	// maxFaults is the largest number of faults in an error. Generated configurations can contain
+	// the same fault thousands of times.
 	maxFaults = 20
-	// maxWord is the length of the longest word in bytes. A line with several of them still fits
-	// into HAProxy's buffers.
+	// maxWord is the largest length of a word in bytes. A line with several words of this length
+	// still fits into HAProxy's buffers.
 	maxWord = 1024
-	// maxMapText is the length of the longest key or value of a map entry in bytes. If prefixes
-	// are equal for 2,048 bytes (2^14 bits), HAProxy 2.6 does not find the longest prefix.
+	// maxMapText is the largest length in bytes of a key or value of a map. If two keys have the
+	// same first 2,048 bytes (2^14 bits), HAProxy 2.6 does not find the longest prefix.
 	maxMapText = 2000
-	// maxSocketPath is the length of the longest path of a socket in bytes. HAProxy binds a
-	// temporary name first, and so needs ten bytes less than a socket address holds.
+	// maxSocketPath is the largest length of the path of a socket in bytes. It is ten bytes less
+	// than the address of a unix socket can contain, because HAProxy first binds a longer temporary
+	// name.
 	maxSocketPath = 97
 )
 
-// Validate reports values that HAProxy would refuse, or would accept with a different meaning. Its
-// error joins one error for each of the first 20 faults. Each of them names its place.
+// Validate reports values that HAProxy would refuse, and values that HAProxy would read with
+// another meaning. It returns one error that joins the first 20 faults. The text of each fault
+// names its place.
 //
-// Validate reads no files: only HAProxy's own check finds a missing certificate. A Config without
-// frontends is valid, although HAProxy does not start with it.
+// Validate reads no files. So a missing certificate, for example, is found only when HAProxy checks
+// the configuration. A Config without frontends is valid, although HAProxy does not start with it.
 func (c *Config) Validate() error {
 	var v validator
 	v.global(c)
@@ -59,12 +62,12 @@ func (c *Config) Validate() error {
 	return errors.Join(v.faults...)
 }
 
-// Valid is a Config that has passed [Config.Validate], so that functions with a Valid need not
-// validate it again. The Config must not change while a Valid of it is in use. Only [Config.Valid]
+// Valid is a Config that has passed [Config.Validate], so functions that receive a Valid need not
+// validate again. The Config must not change while a Valid of it is in use. Only [Config.Valid]
 // makes a Valid. The methods of the zero Valid panic.
 type Valid struct{ config *Config }
 
-// Valid validates c. It returns the error of [Config.Validate].
+// Valid validates c and returns it as a Valid. The error is that of [Config.Validate].
 func (c *Config) Valid() (Valid, error) {
 	if err := c.Validate(); err != nil {
 		return Valid{}, err
@@ -100,7 +103,7 @@ func (v *validator) addf(format string, args ...any) {
 	}
 }
 
-// word reports a value that no quotes can hold.
+// word adds a fault if s contains a byte that no quotes can hold, such as a line end.
 func (v *validator) word(what, s string) {
 	switch {
 	case len(s) > maxWord:
@@ -110,7 +113,7 @@ func (v *validator) word(what, s string) {
 	}
 }
 
-// name reports a name that HAProxy does not allow for a proxy, and returns false.
+// name adds a fault and returns false if HAProxy does not allow s as the name of a proxy.
 func (v *validator) name(what, s string) bool {
 	if s == "" || len(s) > MaxName {
 		v.addf("%s %q: a name has 1 to %d bytes", what, s, MaxName)
@@ -125,12 +128,12 @@ func (v *validator) name(what, s string) bool {
 	return true
 }
 
-// path reports a value that cannot be the path of a request.
+// path adds a fault if s cannot be the path of a request.
 func (v *validator) path(what, s string) {
 	v.target(what, s, "?")
 }
 
-// target reports a value that cannot be a path, or contains a byte of without.
+// target adds a fault if s cannot be a path, or if it contains one of the bytes in without.
 func (v *validator) target(what, s, without string) {
 	v.word(what, s)
 	if s == "" {
@@ -147,7 +150,7 @@ func (v *validator) target(what, s, without string) {
 	}
 }
 
-// duration reports a time that HAProxy's timers cannot hold. They count milliseconds in 31 bits.
+// duration adds a fault if HAProxy's timers cannot hold d. They count milliseconds in 31 bits.
 func (v *validator) duration(what string, d time.Duration) {
 	switch {
 	case d < 0:
@@ -218,8 +221,8 @@ func (v *validator) defaults(d *Defaults) {
 	}
 }
 
-// socketPath reports a value that cannot be the path of a socket. In an address, HAProxy expands
-// "$" and cuts at "," even inside quotes, so that it would listen elsewhere (str2sa_range and
+// socketPath adds a fault if s cannot be the path of a socket. In an address, HAProxy expands "$"
+// and ends the path at "," even inside quotes, so it would listen on another path (str2sa_range and
 // str2listener in its source).
 func (v *validator) socketPath(what, s string) {
 	v.word(what, s)
@@ -258,7 +261,8 @@ func (v *validator) timeouts(t *Timeouts) {
 	v.duration("Check", t.Check)
 }
 
-// names indexes backends and maps, and reports names that occur twice.
+// names sets v.backends and v.maps to the indices of backends and maps by name. It adds a fault for
+// each name that occurs twice.
 func (v *validator) names(c *Config) {
 	v.place = ""
 	v.backends = index(v, "backends", c.Backends, func(b *Backend) string { return b.Name })
@@ -272,7 +276,8 @@ func (v *validator) names(c *Config) {
 	}
 }
 
-// index returns the index of each element by its name, and reports names that occur twice.
+// index returns the index of each element by the name of the element. It adds a fault for each name
+// that occurs twice.
 func index[T any](v *validator, kind string, all []T, name func(*T) string) map[string]int {
 	found := make(map[string]int, len(all))
 	for i := range all {

@@ -54,8 +54,8 @@ func (v *validator) routerMap(what, name string) (int, bool) {
 	return i, ok
 }
 
-// mapTargets reports entries that name no backend. HAProxy would use the default backend for them
-// without a warning.
+// mapTargets adds a fault for each entry whose value is not the name of a backend. For such an
+// entry, HAProxy would use the default backend without a warning.
 func (v *validator) mapTargets(m *Map) {
 	for i := range m.Entries {
 		if _, ok := v.backends[m.Entries[i].Value]; !ok {
@@ -91,7 +91,7 @@ func (v *validator) bind(b *Bind) {
 	}
 }
 
-// addrPort parses the address of a bind other than "unix@/path".
+// addrPort parses the address of a bind that does not begin with "unix@".
 func (b *Bind) addrPort() (netip.AddrPort, error) {
 	if strings.HasPrefix(b.Address, ":") {
 		return netip.ParseAddrPort("0.0.0.0" + b.Address)
@@ -99,8 +99,8 @@ func (b *Bind) addrPort() (netip.AddrPort, error) {
 	return netip.ParseAddrPort(b.Address)
 }
 
-// bindsTwice reports addresses that occur twice. HAProxy accepts that, and the kernel then gives
-// each connection to one of the listeners at random.
+// bindsTwice adds a fault for each address that occurs twice. HAProxy accepts such addresses, and
+// the kernel then gives each connection to one of the two listeners at random.
 func (v *validator) bindsTwice(c *Config) {
 	v.place = ""
 	first := map[string]string{}
@@ -188,17 +188,18 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 	}
 }
 
-// serverOK reports whether a server has no fault. serverFaults then adds the faults. The two are
-// separate because serverOK runs for tens of thousands of servers and must not build their names.
+// serverOK reports whether a server has no fault. If it returns false, serverFaults adds the
+// faults. The functions are separate because serverOK runs for tens of thousands of servers, and
+// only serverFaults needs their names, which cost time to build.
 func (v *validator) serverOK(c *Config, s *Server) bool {
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
 		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isChecked(c, s.Track)) &&
 		(s.AgentSend == "" || validAgentSend(s))
 }
 
-// serverSet finds servers that a backend has twice. While the servers of a backend come in
-// ascending order, which holds for a single service, it keeps only the last key. With this,
-// rendering 40,000 servers takes 18 ms instead of 26.
+// serverSet finds servers that occur twice in a backend. As long as the servers of a backend come
+// in ascending order, as those of a single service do, serverSet keeps only the last key. This
+// reduces the time of rendering 40,000 servers from 26 ms to 18 ms.
 type serverSet struct {
 	last     serverKey
 	unsorted bool // keys holds all keys
@@ -222,7 +223,8 @@ func (s *serverSet) reset() {
 	}
 }
 
-// add adds the key of the server that follows earlier. It reports whether one of those has it.
+// add adds the key of the server that comes after the servers in earlier. twice reports whether a
+// server in earlier has the same key.
 func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
 	if !s.unsorted {
 		if len(earlier) == 0 || s.last.compare(key) < 0 {
@@ -242,7 +244,7 @@ func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
 	return twice
 }
 
-// validAgentSend reports whether AgentSend is one word for HAProxy and one line for the agent.
+// validAgentSend reports whether HAProxy reads AgentSend as one word, and the agent as one line.
 func validAgentSend(s *Server) bool {
 	return s.AgentPort != 0 && len(s.AgentSend) <= maxWord && !strings.ContainsAny(s.AgentSend, "\n\r\x00") && utf8.ValidString(s.AgentSend)
 }
@@ -270,8 +272,9 @@ func (v *validator) serverFaults(s *Server, twice bool) {
 	}
 }
 
-// isChecked reports whether a check or an agent watches the server named "backend/server". HAProxy
-// also follows a chain of tracking servers; this package allows one step.
+// isChecked reports whether the server with this name, "backend/server", has a health check or an
+// agent. A server that only tracks another one does not count: HAProxy would allow it, but this
+// package does not allow chains of tracking servers.
 func (v *validator) isChecked(c *Config, name string) bool {
 	checked, ok := v.checked[name]
 	if ok {
@@ -321,13 +324,13 @@ func (v *validator) mapTable(m *Map) {
 	}
 }
 
-// valid reports whether a map can hold the entry.
+// valid reports whether a map can contain the entry.
 func (e MapEntry) valid() bool {
 	return validMapText(e.Key) && e.Key[0] != '#' && validMapText(e.Value)
 }
 
-// validMapText reports whether a map can hold a key or value. Maps have no quotes: the key is the
-// first word of a line, the value is the rest.
+// validMapText reports whether a map can contain s as a key or value. Maps have no quotes: the key
+// is the first word of a line, and the value is the rest of the line.
 func validMapText(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] == 0x7f {
@@ -337,9 +340,9 @@ func validMapText(s string) bool {
 	return s != "" && len(s) <= maxMapText
 }
 
-// checkMapDir reports a directory that cannot be part of the name of a map. The name stands inside
-// double quotes inside single quotes. There, HAProxy's versions read quotes and backslashes
-// differently.
+// checkMapDir returns an error if dir cannot be a part of the path of a map. The path stands in
+// double quotes inside single quotes, where the versions of HAProxy read quotes and backslashes in
+// different ways.
 func checkMapDir(dir string) error {
 	if strings.ContainsAny(dir, "\n\r\x00'\"\\") || len(dir) > maxWord {
 		return fmt.Errorf("haproxycfg: directory %q contains a quote, backslash or line end, or is too long", dir)

@@ -48,7 +48,7 @@ func (l Limits) Share(share float64) Limits {
 }
 
 // connectionShare is the part of Global.Descriptors that declarations leave for connections. Each
-// connection needs two descriptors, so maxconn stays at a quarter of the descriptors or above.
+// connection needs two descriptors, so maxconn is at least a quarter of the descriptors.
 const connectionShare = 0.5
 
 // cost is what some routes need.
@@ -84,8 +84,8 @@ func (c cost) over(l Limits, descriptors int) (field, what string) {
 	return "", ""
 }
 
-// limiter decides which routes of a table fit into the limits. It computes the sizes from the
-// numbers of routes, services and nodes, before anything is made of them.
+// limiter decides which routes of a table fit into the limits. It computes what a route needs from
+// the numbers of routes, services and nodes, before Build makes a server.
 type limiter struct {
 	builder     *Builder
 	services    map[routes.Ref]service
@@ -97,13 +97,14 @@ type limiter struct {
 	refused map[routes.Ref]bool // services whose new agent port exceeds a limit
 }
 
-// service is what a service adds to each backend that contains it.
+// service contains what a service adds to each backend that contains the service.
 type service struct {
 	nodes int
 	agent bool
 }
 
-// account is what the admitted routes need, each backend and each agent port once.
+// account contains what the admitted routes need. A backend or agent port that several routes share
+// counts once.
 type account struct {
 	cost
 	backends map[string]bool
@@ -112,11 +113,11 @@ type account struct {
 
 func newAccount() account { return account{backends: map[string]bool{}, agents: map[routes.Ref]bool{}} }
 
-// admit returns the table without the routes that exceed a limit, and a problem for each of these.
-// Routes in force stay, whatever the limits are.
+// admit returns the table without the routes that exceed a limit, and the problems of these routes.
+// Routes that HAProxy serves now stay, whatever the limits are.
 //
-// If a service of a route in force gets an agent port that exceeds a limit, admit removes the port
-// from the upstream.
+// If a service of such a route gets a new agent port that exceeds a limit, admit removes the agent
+// port from the upstream.
 func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),
@@ -154,7 +155,8 @@ func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
 	return empty.ReservedDescriptors() + 3*len(nodes) // a check and an agent, see ReservedDescriptors
 }
 
-// fits reports whether all routes of a table fit even if no two of them share a backend.
+// fits reports whether all routes of a table would fit into the limits if no two routes shared a
+// backend.
 func (l *limiter) fits(table routes.Table) bool {
 	files := map[string]*cost{}
 	var total cost
@@ -182,7 +184,7 @@ func (l *limiter) fits(table routes.Table) bool {
 	return what == ""
 }
 
-// cost returns what a route needs if it shares nothing, without agent ports.
+// cost returns what a route needs, without agent ports, if it shares no backend with another route.
 func (l *limiter) cost(r *routes.Route) cost {
 	e := &l.builder.Edge
 	c := cost{routes: 1}
@@ -203,8 +205,8 @@ func (l *limiter) cost(r *routes.Route) cost {
 	return c
 }
 
-// shared returns what a route adds to an account, of which a route of the account may have paid for
-// the same backend and agent ports.
+// shared returns what a route adds to an account. A backend or agent port that an earlier route of
+// the account already has adds nothing.
 func (a *account) shared(l *limiter, r *routes.Route, key string) cost {
 	c := cost{routes: 1}
 	if !a.backends[key] {
@@ -228,19 +230,21 @@ func (a *account) admit(l *limiter, r *routes.Route, key string) {
 	}
 }
 
-// candidate is a route of a table with its rank: 0 if it is in force, 1 if its path is in force with
-// other services or settings or without servers, 2 if it is new.
+// candidate is a route of a table with its rank. 0 means that the route is in force. 1 means that
+// its path is in force, but with other services or settings, or without servers. 2 means that it is
+// new.
 type candidate struct {
 	*routes.Route
 	backend, key string // the name of its backend, and the key that its routes share
 	rank         int
 }
 
-// maxLimitProblems is the largest number of problems of one file and one limit. A further one counts
-// the others.
+// maxLimitProblems is the largest number of problems for one file and one limit. If more routes
+// exceed the limit, one further problem states their number.
 const maxLimitProblems = 20
 
-// choose admits routes in force first, then changed ones, then new ones by file and line.
+// choose admits routes in this order: first those in force, then changed ones, then new ones by
+// file and line.
 func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	var inForce deploy.InForce
 	if l.builder.InForce != nil {
@@ -314,8 +318,8 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	return table.Without(func(r *routes.Route) bool { return out[r] }), problems
 }
 
-// over returns the limit that a file or the edge would exceed with a route, and the field of the
-// route that causes it.
+// over returns the limit that a file, or all files together, would exceed with the route c. It also
+// returns the field of the route that exceeds the limit.
 func (l *limiter) over(file *account, c candidate) (field, of, what string) {
 	if field, what = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); what != "" {
 		return field, "its file", what

@@ -10,8 +10,8 @@ import (
 
 // CDNOptions are the settings of AppendCDN.
 type CDNOptions struct {
-	// Origin is the DNS name of the terminators, from which every distribution fetches. It must
-	// not be a host of the table: that distribution would fetch from itself.
+	// Origin is the DNS name of the terminators. The CDN fetches from it for every host. Origin
+	// must not be a host of the table: the CDN would then fetch that host from itself.
 	Origin string
 }
 
@@ -54,14 +54,14 @@ type cdnBehaviour struct {
 //	  ]
 //	}
 //
-// The behaviours of a host are in order: the first behaviour that matches a path is the route that
-// Table.Match returns. Patterns mean the same as path and exact. They are globs in which "*" stands
-// for any bytes. No service serves the other paths, so the CDN need not forward them. Requests must
-// reach the origin with the Host header of the viewer, by which the terminators route. Equal input
-// gives equal bytes.
+// The order of a host's behaviours matters: the first behaviour that matches a path is the route
+// that Table.Match returns. The patterns of a behaviour match the same paths as its path and exact.
+// They are globs in which "*" stands for any bytes. No service serves a path that no behaviour
+// matches, so the CDN need not forward such requests. The CDN must send the viewer's Host header to
+// the origin, because the terminators route by it. Equal input gives equal bytes.
 //
-// An error means that the options are unusable, or that Origin is a host of the table. AppendCDN
-// then returns dst unchanged. CDNOptions.Publishable removes this host from a table.
+// If the options are unusable, or if Origin is a host of the table, AppendCDN returns an error and
+// dst unchanged. CDNOptions.Publishable returns a table without that host.
 func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	origin, err := normalHost(o.Origin)
 	if err != nil {
@@ -91,10 +91,10 @@ func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	return append(dst, out.Bytes()...), nil
 }
 
-// Publishable returns the table without the host for which AppendCDN would fail, and a problem for
-// this host: Origin. So one declared host cannot keep all others from being published. Publishable
-// returns t itself if Origin is not a host of the table, and if the options are unusable: AppendCDN
-// reports that.
+// Publishable returns the table without the host Origin, with which AppendCDN would fail, and a
+// problem for this host. So one wrongly declared host does not stop the publication of all others.
+// If Origin is not a host of the table, or if the options are unusable, Publishable returns t
+// itself. AppendCDN reports unusable options.
 func (o CDNOptions) Publishable(t Table) (Table, []Problem) {
 	origin, err := normalHost(o.Origin)
 	if err != nil {
@@ -103,7 +103,8 @@ func (o CDNOptions) Publishable(t Table) (Table, []Problem) {
 	return t.withoutHost(origin, "it is the origin of the CDN, from which all others are fetched, and gets no distribution there")
 }
 
-// precedence orders exact paths before prefixes, and longer paths before shorter ones.
+// precedence is the order of a host's behaviours: exact paths before prefixes, and longer paths
+// before shorter ones.
 func precedence(a, b cdnBehaviour) int {
 	if a.Exact != b.Exact {
 		if a.Exact {

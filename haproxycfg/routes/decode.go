@@ -9,9 +9,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decoder reads routes from the nodes of one file. It visits only fields that it knows, which
-// bounds its depth. budget bounds its work: a short file with aliases may stand for very many
-// nodes.
+// decoder reads routes from the YAML nodes of one file. It reads only fields that it knows, so its
+// recursion is not deep. budget limits the number of nodes that it reads, because a short file with
+// aliases may stand for very many nodes.
 type decoder struct {
 	file         string
 	budget       int                   // nodes that the decoder may still visit
@@ -22,8 +22,8 @@ type decoder struct {
 	declarations []declaration
 }
 
-// fields are the fields of a mapping, in the order of the package documentation. read receives the
-// node of the value and the path of the field.
+// fields are the known fields of a mapping, in the order of the package documentation. read is
+// called with the node of the field's value and the path of the field.
 type fields []struct {
 	name string
 	read func(n *yaml.Node, at string)
@@ -110,8 +110,8 @@ func (d *decoder) route(n *yaml.Node, at string) {
 	}
 }
 
-// covered reports whether bad contains a field or a field around it. A field that the decoder could
-// not read is not missing too.
+// covered reports whether bad contains the field or a field that contains it. If the decoder could
+// not read a field, that field must not also be reported as missing.
 func covered(bad []string, field string) bool {
 	for _, b := range bad {
 		if rest, ok := strings.CutPrefix(field, b); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
@@ -149,8 +149,8 @@ func (d *decoder) check(n *yaml.Node, at string) *Check {
 	return &c
 }
 
-// mapping reads the known fields of a mapping and reports the others. It returns false if n is not
-// a mapping.
+// mapping reads the known fields of a mapping and reports unknown ones. It returns false if n is
+// not a mapping.
 func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	m := deref(n)
 	if m.Kind != yaml.MappingNode {
@@ -183,7 +183,7 @@ func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	return true
 }
 
-// sequence calls each for every item of a list until each returns false.
+// sequence calls each for the items of a list. It stops when each returns false.
 func (d *decoder) sequence(n *yaml.Node, at string, each func(n *yaml.Node, at string) bool) {
 	s := deref(n)
 	if s.Kind != yaml.SequenceNode {
@@ -239,8 +239,8 @@ func (d *decoder) boolean(to *bool) func(*yaml.Node, string) {
 	}
 }
 
-// integer accepts only plain decimal digits. YAML also reads 0x10, 0b1, 010 and 1_000, but in these
-// fields they are mistakes more often than not.
+// integer reads an integer that is written in plain decimal digits. YAML also accepts 0x10, 0b1,
+// 010 and 1_000, but in these fields they are usually mistakes, so integer reports them.
 func (d *decoder) integer(to *int) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		s := deref(n)
@@ -253,7 +253,8 @@ func (d *decoder) integer(to *int) func(*yaml.Node, string) {
 	}
 }
 
-// count reads an integer from 1 to maxCount. 0 would mean that the field is missing.
+// count reads an integer from 1 to maxCount. It refuses 0, which in a Route means that the field is
+// missing.
 func (d *decoder) count(to *int) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1
@@ -285,7 +286,8 @@ func (d *decoder) duration(to *time.Duration) func(*yaml.Node, string) {
 	}
 }
 
-// deref returns the node that an alias stands for, or n. The anchor of an alias is never an alias.
+// deref returns the node to which n refers if n is an alias, and otherwise n. That node is never an
+// alias itself.
 func deref(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode && n.Alias != nil {
 		return n.Alias
@@ -314,8 +316,8 @@ func kind(n *yaml.Node) string {
 	return quote(n.Value) + " of type " + quote(n.ShortTag())
 }
 
-// lineOf returns the line of a field of a route, such as "backends[0].port". For a missing field it
-// returns the line of the value that should contain the field.
+// lineOf returns the line of a field, such as "backends[0].port", in the route n. If the field is
+// missing, lineOf returns the line of the value in which it is missing.
 func lineOf(n *yaml.Node, field string) int {
 	line := n.Line
 	for _, part := range strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
@@ -351,7 +353,7 @@ func (fs fields) index(name string) int {
 	return -1
 }
 
-// unknown returns the message about a key that is not one of fs.
+// unknown returns the message about a key that is not a known field.
 func (fs fields) unknown(key *yaml.Node) string {
 	if key.ShortTag() == "!!merge" {
 		return "merge keys are not supported; repeat the fields, or alias whole values"
@@ -366,7 +368,7 @@ func (fs fields) unknown(key *yaml.Node) string {
 	return "unknown field; known here: " + strings.Join(names, ", ")
 }
 
-// nearest returns the field that name is probably a misspelling of, or "".
+// nearest returns the field whose name is probably misspelled as name, or "" if there is none.
 func (fs fields) nearest(name string) string {
 	if len(name) < 2 || len(name) > 32 {
 		return ""
@@ -385,8 +387,8 @@ func (fs fields) nearest(name string) string {
 	return best
 }
 
-// distance returns the Levenshtein distance: the smallest number of bytes to insert, delete or
-// replace in a to get b.
+// distance returns the Levenshtein distance: the smallest number of single bytes to insert, delete
+// or replace that turns a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -407,8 +409,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// fieldName returns a key for use in the path of a field. It quotes a key that does not look like a
-// field.
+// fieldName returns a key as part of the path of a field. It quotes a key that does not look like
+// the name of a field.
 func fieldName(s string) string {
 	for i := range len(s) {
 		if c := s[i] | 0x20; !isLowerAlnum(c) && s[i] != '-' && s[i] != '_' {

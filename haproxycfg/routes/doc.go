@@ -1,6 +1,6 @@
 // Package routes reads declarations. A declaration names a public host name and path, and the
-// services of clusters that serve it. Load balancers, DNS records and CDN distributions are all
-// made from the same declarations.
+// services of clusters that serve it. Programs make load balancer configurations, DNS records and
+// CDN distributions from the same declarations.
 //
 //	routes:
 //	- host: api.example.com          # or "*.example.com": one label
@@ -10,8 +10,8 @@
 //	  - {cluster: eu-2, namespace: media, service: tracks, port: http, weight: 50}
 //
 // Parse makes a Table from a file. Merge joins the tables of several files. New makes a Table from
-// Go values. A Table has one normal form: equal declarations give equal tables, and equal tables
-// give equal bytes of everything that is made from them.
+// Go values. A Table has one normal form. Equal declarations give equal tables, and AppendYAML,
+// AppendZone and AppendCDN write equal bytes for equal tables.
 //
 //	table, problems := routes.Parse("edge.yaml", data)
 //	for _, p := range problems {
@@ -21,8 +21,8 @@
 // # Fields
 //
 // A file is YAML or JSON. It has one or several documents, each with the list "routes". Parse
-// ignores keys at the top level that begin with "x-": they are a place for anchors. Parse supports
-// aliases, but not merge keys.
+// ignores keys at the top level that begin with "x-", which can contain YAML anchors. Parse
+// supports aliases, but not merge keys.
 //
 //	host       name, required
 //	path       default "/"
@@ -53,39 +53,41 @@
 // A path contains the bytes that a request contains, with percent-encoding where it is necessary.
 // Paths are compared byte by byte: "/a%2Fb", "/a%2fb" and "/a/b" are three paths, and "/a" and "/A"
 // are two. A query, a fragment, "*", empty segments, and the segments "." and ".." are refused:
-// clients never send them, or programs on the way change them in different ways.
+// clients never send them, or proxies change them in different ways.
 //
-// A path covers itself and everything below it by whole segments. A slash at its end would change
-// nothing, so it is removed: "/api" and "/api/" both cover "/api", "/api/" and "/api/v1", but not
-// "/apiary". An exact path covers only itself, and keeps its slash.
+// A path covers itself and all paths below it, by whole segments. A slash at its end changes
+// nothing, so Parse removes the slash: "/api" and "/api/" both cover "/api", "/api/" and "/api/v1",
+// but not "/apiary". An exact path covers only itself. Parse does not remove a slash at its end.
 //
 // # Precedence
 //
-// Table.Match defines the meaning of a table. A host has precedence over the wildcard above it and
-// hides it: if a host is declared and the path is not, no route serves the request. Among the
-// routes of a host, an exact path has precedence, then the longest path.
+// Table.Match defines the meaning of a table. A declared host has precedence over the wildcard
+// above it. If no route of the host covers the path, no route serves the request, even if a route
+// of the wildcard covers the path. Among the routes of a host, an exact path has precedence, then
+// the longest path.
 //
 // # Problems
 //
 // Parse leaves out a whole route if one of its fields has a problem, and keeps the other routes:
-//   - If a backend is bad, the other backends would receive its traffic, and nobody would notice.
-//   - If a key is unknown, its intended effect is unknown too.
+//   - If Parse left out only a bad backend, the route's other backends would receive its traffic, and
+//     nobody would notice.
+//   - If Parse left out only an unknown key, the route would not do what the key was meant to do.
 //
-// A route that is left out hides nothing: a shorter path of the same host, or the wildcard above
-// it, serves its requests.
+// A route that is left out has no precedence: a shorter path of the same host, or the wildcard
+// above the host, serves its requests.
 //
-// In a file that is not well-formed, the fault costs the entry that contains it: Parse reads the
-// other entries one by one. A line between entries that belongs to nothing, such as a conflict
-// marker, is a problem too. A file in which Parse finds no entry has no routes. A program that has
-// an older table of the file should keep that table.
+// If a file is not well-formed, Parse reads its entries one by one, and leaves out only the entry
+// that contains the fault. A line between entries that is neither an entry nor a field, such as a
+// conflict marker of git, is a problem too. If Parse finds no entry, the table is empty. A program
+// that has an older table of the file should then keep that table.
 //
-// Two routes conflict if they have the same host, path and exactness, even if the rest is equal.
-// The first one stays.
+// Two routes conflict if they have the same host, path and exactness, even if their other fields
+// are equal. The first of them stays.
 //
 // # Limits
 //
-// A file has at most MaxRoutes routes and MaxFileBytes bytes. Merge has no limit, so that one file
-// takes nothing from another.
+// A file has at most MaxRoutes routes and MaxFileBytes bytes. Merge has no limit, so a large file
+// does not displace the routes of another file.
 //
 // The package opens no files and resolves no names. It does not check whether a cluster, a service
 // or a port exists.

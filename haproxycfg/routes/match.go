@@ -7,14 +7,17 @@ import (
 )
 
 // Match returns the route that serves a request, and false if no route serves it. Match defines the
-// meaning of a table: every rendering of a table must agree with it.
+// meaning of a table: everything that is made from a table, such as the maps of HAProxy, must agree
+// with it.
 //
-// host is the Host header or :authority of the request. Match lowers ASCII letters, cuts a port,
-// and then cuts one final dot. A declared host has precedence over the wildcard above it and hides
-// that wildcard, even if none of its paths matches. path is the path as the client sent it, without
-// a query. Match compares paths byte by byte. An exact path has precedence. Otherwise the longest
-// declared path wins that covers path by whole segments. HAProxy refuses a path with a segment "."
-// or ".." before it looks the path up. Match does not check that.
+// host is the Host header or :authority of the request. Match converts ASCII letters to lower case,
+// removes a port, and then removes one final dot. If the host is declared, Match ignores the
+// wildcard above it, even if no path of the host matches. path is the path as the client sent it,
+// without a query. Match compares paths byte by byte. An exact path has precedence. Without one,
+// Match chooses the longest declared path that covers path by whole segments.
+//
+// HAProxy refuses a path with a segment "." or ".." before it looks up the path. Match does not
+// check this.
 //
 // Match uses binary search and does not allocate.
 func (t Table) Match(host, path string) (Route, bool) {
@@ -25,7 +28,7 @@ func (t Table) Match(host, path string) (Route, bool) {
 	return t.routes[i], true
 }
 
-// matchIndex returns the index in t.routes, or -1.
+// matchIndex returns the index in t.routes of the route that Match returns, or -1 if there is none.
 func (t Table) matchIndex(host, path string) int {
 	if len(path) == 0 || path[0] != '/' {
 		return -1 // Requests for CONNECT and "OPTIONS *" have no path.
@@ -49,8 +52,8 @@ func (t Table) matchIndex(host, path string) int {
 
 // requestHost appends the host of a Host header to dst: in lower case, without a port and without a
 // final dot. It appends at most hostname.MaxName bytes, and no bytes if no table can serve the
-// host. It does not refuse a host that is not a host name: HAProxy routes by the bytes too, and a
-// wildcard covers any bytes before its dot.
+// host. The host need not be a valid host name: HAProxy routes any bytes, and a wildcard matches
+// any bytes before its dot.
 func requestHost(dst []byte, host string) []byte {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {
@@ -61,8 +64,8 @@ func requestHost(dst []byte, host string) []byte {
 	}
 	host = strings.TrimSuffix(host, ".")
 	if len(host) > hostname.MaxName {
-		// No declared name is so long, but a wildcard may cover it. "-" stands for the first label:
-		// no declared name has this label.
+		// The host is longer than any declared name, but a wildcard may match it. Replace its first
+		// label by "-": no declared name has this label.
 		first, rest, _ := strings.Cut(host, ".")
 		if first == "" || len(rest)+2 > hostname.MaxName {
 			return nil
@@ -79,8 +82,8 @@ func requestHost(dst []byte, host string) []byte {
 	return dst
 }
 
-// wildcardOf replaces the first label of the name in buf[2:] by "*", in place. It returns nil if
-// the name has no such label or ends after it.
+// wildcardOf replaces the first label of the name in buf[2:] by "*", in place, and returns the
+// result. It returns nil if the name has only one label or its first label is empty.
 func wildcardOf(buf []byte) []byte {
 	for i := 2; i < len(buf); i++ {
 		if buf[i] != '.' {
@@ -95,8 +98,8 @@ func wildcardOf(buf []byte) []byte {
 	return nil
 }
 
-// hostRange returns the bounds of a host's routes. A conversion to string within a comparison does
-// not allocate.
+// hostRange returns the bounds in t.routes of the routes of a host: lo is the first index, hi is
+// one more than the last. The conversions to string in the comparisons do not allocate.
 func (t Table) hostRange(name []byte) (lo, hi int) {
 	lo = search(0, len(t.routes), func(i int) bool { return t.routes[i].Host >= string(name) })
 	if lo == len(t.routes) || t.routes[lo].Host != string(name) {
@@ -106,7 +109,8 @@ func (t Table) hostRange(name []byte) (lo, hi int) {
 	return lo, hi
 }
 
-// matchPath returns the index of the route for a path among the routes of one host, or -1.
+// matchPath returns the index of the route for a path, or -1 if there is none. The routes of its
+// host are t.routes[lo:hi].
 func (t Table) matchPath(lo, hi int, path string) int {
 	find := func(p string) int {
 		return search(lo, hi, func(i int) bool { return t.routes[i].Path >= p })
@@ -140,8 +144,8 @@ func (t Table) matchPath(lo, hi int, path string) int {
 	return -1
 }
 
-// search returns the first index from lo to hi-1 for which ok is true, or hi. ok must be true for
-// all indices after it.
+// search returns the first index in [lo, hi) for which ok is true, or hi if there is none. If ok is
+// true for an index, it must be true for all later indices.
 func search(lo, hi int, ok func(int) bool) int {
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)

@@ -15,13 +15,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// MaxFileBytes is the size of the largest declaration file.
+// MaxFileBytes is the largest size of a declaration file.
 const MaxFileBytes = 16 << 20
 
 const (
 	// aliasBudget is the number of YAML nodes that the aliases of a file may add.
 	aliasBudget = 1 << 20
-	// maxProblems is the largest number of problems of one file.
+	// maxProblems is the largest number of problems that Parse returns for one file.
 	maxProblems = 10_000
 )
 
@@ -81,9 +81,9 @@ func Parse(file string, data []byte) (Table, []Problem) {
 	return t, problems
 }
 
-// documents returns the root of each YAML document of a file, without empty documents. It reads
-// JSON by the rules of JSON: YAML 1.1 does not have the escape `\/`, surrogate pairs, and tabs
-// between tokens.
+// documents returns the root of each YAML document of a file, without empty documents. If the file
+// is valid JSON, documents reads it as JSON, because YAML 1.1 has no escape `\/`, no surrogate
+// pairs, and no tabs between tokens.
 func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
 	if err := checkText(data); err != nil {
@@ -111,10 +111,10 @@ func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 	}
 }
 
-// checkText refuses characters that YAML forbids in a file (YAML 1.2 section 5.1), because the
-// parser reports them without a line. It also refuses characters that end a line for the parser
-// (YAML 1.1) but not for editors. After such a character, a reader would see a comment where the
-// parser sees a route, and the lines of problems would be wrong.
+// checkText refuses two kinds of characters. The first are those that YAML forbids in a file (YAML
+// 1.2 section 5.1): the parser would report them without a line. The second are those that end a
+// line for the parser (YAML 1.1) but not for editors: a reader would see a comment where the parser
+// sees a route, and the lines of problems would be wrong.
 func checkText(data []byte) *syntaxError {
 	line := 1
 	for i := 0; i < len(data); {
@@ -139,7 +139,7 @@ func checkText(data []byte) *syntaxError {
 	return nil
 }
 
-// jsonDocument returns the nodes that YAML would make of valid JSON.
+// jsonDocument returns the nodes that the YAML parser would return for a file of valid JSON.
 func jsonDocument(data []byte) ([]*yaml.Node, *syntaxError) {
 	r := jsonReader{dec: json.NewDecoder(bytes.NewReader(data)), data: data, line: 1}
 	r.dec.UseNumber()
@@ -157,7 +157,7 @@ type jsonReader struct {
 	at   int
 }
 
-// token returns the next token, and sets line to the line of the token. No token of JSON spans
+// token returns the next token, and sets r.line to its line. A token of JSON never spans several
 // lines.
 func (r *jsonReader) token() (json.Token, error) {
 	t, err := r.dec.Token()
@@ -167,7 +167,8 @@ func (r *jsonReader) token() (json.Token, error) {
 	return t, err
 }
 
-// value reads one value. Its depth is bounded: json.Valid accepted the file.
+// value reads one value. Its recursion cannot be too deep, because json.Valid has accepted the
+// file.
 func (r *jsonReader) value() (*yaml.Node, error) {
 	t, err := r.token()
 	if err != nil {
@@ -203,18 +204,17 @@ func (r *jsonReader) value() (*yaml.Node, error) {
 	return n, err
 }
 
-// syntaxError is a fault that the parser of a file or of one entry returns.
+// syntaxError is a fault of the syntax of a file, or of one entry of a file.
 type syntaxError struct {
 	line    int
 	message string
 }
 
-// yamlError returns an error of the YAML parser with the line of the fault, which the parser
-// reports in several ways:
-//   - For a token it names the line of the token, and no line for the first line.
-//   - For a flow collection it names the line of the opening bracket, counted from 0.
-//   - For a block it names the line where the block begins, which may be thousands of lines above.
-//   - For an unknown alias it names no line.
+// yamlError returns an error of the YAML parser with the line of the fault. The lines in the parser's own errors need corrections:
+//   - For a fault at a token, the parser names the line of the token, but no line if it is the first.
+//   - For a fault in a flow collection, it names the line of the opening bracket, counted from 0.
+//   - For a fault in a block, it names the line where the block begins, maybe thousands of lines above.
+//   - For an unknown alias, it names no line.
 func yamlError(err error, data []byte) *syntaxError {
 	message, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
 	if rest, ok := strings.CutPrefix(message, "line "); ok {
@@ -242,7 +242,8 @@ func yamlError(err error, data []byte) *syntaxError {
 }
 
 // linesUntilError returns how many lines the parser reads before it fails. The parser reads a line
-// only when it needs one, so this is the line of the fault or the next line.
+// only when it needs the line. So the fault is in the last line that it read, or in the line
+// before.
 func linesUntilError(data []byte) int {
 	r := lineReader{rest: data}
 	for d := yaml.NewDecoder(&r); ; {
@@ -253,7 +254,7 @@ func linesUntilError(data []byte) int {
 	}
 }
 
-// lineReader returns at most one line from each Read.
+// lineReader is a reader that returns at most one line for each Read.
 type lineReader struct {
 	rest  []byte
 	lines int  // lines that Read began

@@ -16,8 +16,8 @@ type Ref struct {
 	Cluster   string `json:"cluster"`
 	Namespace string `json:"namespace"`
 	Service   string `json:"service"`
-	// Port is the name of a service port, or its number in decimal digits ("8080"). It is not a
-	// node port.
+	// Port is the name of a service port, or its number in decimal digits ("8080"). It is not the
+	// service's node port.
 	Port string `json:"port"`
 }
 
@@ -40,9 +40,9 @@ func (r Ref) Compare(o Ref) int {
 // Backend is a service that serves a route, and its share of the traffic.
 type Backend struct {
 	Ref
-	// Weight is the service's share of the route's traffic, relative to the weights of the route's
-	// other backends: 0 to 256. 0 means no new requests. In a Go value DefaultWeight does not
-	// apply: 0 is 0.
+	// Weight is the service's share of the route's traffic, from 0 to 256, relative to the weights
+	// of the route's other backends. 0 means no new requests. DefaultWeight applies only to files:
+	// in a Go value, 0 means 0.
 	Weight int `json:"weight"`
 }
 
@@ -51,22 +51,23 @@ func (b Backend) String() string {
 	return b.Ref.String() + " weight " + strconv.Itoa(b.Weight)
 }
 
-// Route binds a public host name and path to the services that serve it. The comments describe a
-// route of a Table. New accepts other spellings and returns this form.
+// Route binds a public host name and path to the services that serve it. The comments on the fields
+// describe a route in a Table. New also accepts other spellings, and converts them to this form.
 type Route struct {
-	// Host is a name in lower case with A-labels, without a port and without a final dot. A
-	// wildcard such as "*.example.com" covers every name that has exactly one label more.
+	// Host is a name in lower case, without a port and without a final dot, and with non-ASCII
+	// labels in their "xn--" form. A wildcard such as "*.example.com" covers every name that has
+	// exactly one label more than example.com.
 	Host string
 	// Path holds the bytes of a request's path as a client sends them, with percent-encoding: "/"
-	// or "/a/b". It covers itself and all paths below it by whole segments, unless Exact is set.
-	// Only "/" and an exact path end in a slash.
+	// or "/a/b". Unless Exact is set, it covers itself and all paths below it, by whole segments.
+	// Only "/" and an exact path can end in a slash.
 	Path string
 	// Exact means that Path covers only itself.
 	Exact bool
-	// Backends are one or more services, sorted by Ref. Each Ref occurs once.
+	// Backends are the services of the route, at least one, sorted by Ref. Each Ref occurs once.
 	Backends []Backend
-	// Check is a health check of the port of these services. If Check is nil, HAProxy checks only
-	// the node of a server.
+	// Check is a health check of the service's own port on each server. If Check is nil, HAProxy
+	// checks only the node on which the server is.
 	Check *Check
 	// Timeouts override the defaults of the edge.
 	Timeouts Timeouts
@@ -85,28 +86,31 @@ func (r Route) Compare(o Route) int {
 	return 1
 }
 
-// Check is a health check of a service's port. HAProxy makes it on each server of the service.
+// Check is a health check of a service's port. HAProxy makes it for each server of the service.
 type Check struct {
-	// Path is the path of an HTTP request, which may have a query. An answer of 2xx or 3xx means
-	// healthy. If Path is empty, a TCP connection means healthy.
+	// Path is the path of the HTTP request that HAProxy sends, optionally with a query. A server
+	// that answers 2xx or 3xx is healthy. If Path is empty, HAProxy only connects, and a server
+	// that accepts is healthy.
 	Path string
-	// Host is the Host header of that request. If Host is empty, the request is HTTP/1.0 without
-	// a Host header.
+	// Host is the Host header of the health check's HTTP request. If Host is empty, the request is
+	// HTTP/1.0 without a Host header.
 	Host string
-	// Interval is the time between two checks, in whole milliseconds; 0 means the default of the
-	// edge.
+	// Interval is the time between two checks, in whole milliseconds; 0 means
+	// edge.Edge.CheckInterval.
 	Interval time.Duration
-	// Rise and Fall are the counts of equal results in a row that make a server healthy and
-	// unhealthy. 0 means the default of the edge.
+	// Rise is the number of good results in a row after which a server is healthy. Fall is the
+	// number of bad results in a row after which it is unhealthy. 0 means HAProxy's default: 2 for
+	// Rise, 3 for Fall.
 	Rise, Fall int
 }
 
 // Timeouts are limits on the connections of a route, in whole milliseconds. 0 means the default of
 // the edge.
 type Timeouts struct {
-	// Server is the longest silence of the service while it owes an answer.
+	// Server is the longest time without data from the service while HAProxy waits for its answer.
 	Server time.Duration
-	// Tunnel is the longest silence of both sides of an upgraded connection, such as a WebSocket.
+	// Tunnel is the longest time without data in both directions of an upgraded connection, such as
+	// a WebSocket.
 	Tunnel time.Duration
 }
 
@@ -116,7 +120,7 @@ type Position struct {
 	Line int    // from 1; 0 means unknown
 }
 
-// String returns "file:line", or the part that is known.
+// String returns "file:line". If the file or the line is unknown, it returns only the known part.
 func (p Position) String() string {
 	switch {
 	case p.Line <= 0:
@@ -135,13 +139,13 @@ func (p Position) problem(field, message string) Problem {
 type Problem struct {
 	File string `json:"file"`
 	Line int    `json:"line"` // from 1; 0 means unknown
-	// Field is the path of the faulty field from the top of its document, with indices from 0, for
-	// example "routes[3].backends[0].port".
+	// Field is the path of the faulty field from the root of its YAML document, with indices from
+	// 0, for example "routes[3].backends[0].port".
 	Field   string `json:"field"`
 	Message string `json:"message"`
 }
 
-// Error returns "file:line: field: message" without the unknown parts.
+// Error returns "file:line: field: message". It leaves out unknown parts.
 func (p Problem) Error() string {
 	s := p.Message
 	if p.Field != "" {
@@ -153,7 +157,7 @@ func (p Problem) Error() string {
 	return s
 }
 
-// join appends a field to the path of the field that contains it.
+// join returns the path of a field, from the path of the value that contains it and its own name.
 func join(path, field string) string {
 	if path == "" || field == "" || strings.HasPrefix(field, "[") {
 		return path + field

@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// salvaged is the result of reading a file that is not well-formed entry by entry, so that a fault
-// of syntax costs one entry and not the file.
+// salvaged is the result of reading a file that is not well-formed. The file is read entry by
+// entry, so that a fault of syntax removes one entry and not the whole file.
 type salvaged struct {
 	roots   []*yaml.Node          // one mapping for each document
 	faults  map[*yaml.Node]string // why the entry in place of this node cannot be read
@@ -41,16 +41,16 @@ func salvage(data []byte) salvaged {
 }
 
 var (
-	// flowList and flowListInside match the key of a list in brackets, up to the bracket: at the
-	// top level, and within a mapping in brackets.
+	// flowList and flowListInside match the key "routes" up to the opening bracket of its list:
+	// flowList for a key at the top level, flowListInside for a key in a mapping in braces.
 	flowList       = regexp.MustCompile(`(?m)^["']?routes["']?[ \t]*:[ \t]*(&\S+[ \t]+)?\[`)
 	flowListInside = regexp.MustCompile(`["']?routes["']?[ \t\r\n]*:[ \t\r\n]*\[`)
-	// blockList matches the line above a list of which each entry begins with a hyphen.
+	// blockList matches the line "routes:" above a list in which each entry begins with a hyphen.
 	blockList = regexp.MustCompile(`^["']?routes["']?[ \t]*:[ \t]*(&\S+[ \t]*)?(#.*)?\r?\n?$`)
 	// topKey matches a line that begins a key at the top level.
 	topKey = regexp.MustCompile(`^(["']?)[A-Za-z_][-A-Za-z0-9_.]*["']?[ \t]*:([ \t\r\n]|$)`)
-	// entryStart and flowStart match the beginning of an entry. Lists within an entry have other
-	// keys.
+	// entryStart and flowStart match the beginning of a route by its first key. Other lists in a
+	// file have other keys.
 	entryStart = regexp.MustCompile(`^[ \t]*-[ \t]+(\{[ \t]*)?["']?(host|path|exact|check|timeouts)["']?[ \t]*:`)
 	flowStart  = regexp.MustCompile(`^\{[ \t\r\n]*["']?host["']?[ \t]*:`)
 	aliasName  = regexp.MustCompile(`\*([^\s,\[\]{}"']+)`)
@@ -78,16 +78,16 @@ func textOf(piece []sourceLine) string {
 	return b.String()
 }
 
-// blank reports whether the line is empty or a comment.
+// blank reports whether the line is empty or contains only a comment.
 func (l sourceLine) blank() bool {
 	t := strings.TrimSpace(l.text)
 	return t == "" || t[0] == '#'
 }
 
-// dash reports whether the line begins an entry of some list.
+// dash reports whether the line begins an entry of a list, which need not be the list "routes".
 func (l sourceLine) dash() bool { return l.indent < len(l.text) && l.text[l.indent] == '-' }
 
-// marker reports whether the line ends a document.
+// marker reports whether the line is a document marker, which ends a YAML document.
 func (l sourceLine) marker() bool {
 	word, _ := cutSpace(l.text)
 	return word == "---" || word == "..."
@@ -101,7 +101,7 @@ func cutSpace(s string) (word, rest string) {
 	return s, ""
 }
 
-// block reads a file in which each entry begins with a hyphen on a line of its own.
+// block reads a file in which each entry of the list "routes" begins with a hyphen in a new line.
 func (s *salvaged) block(data []byte) {
 	lines := splitLines(data)
 	indent := entryIndent(lines)
@@ -186,7 +186,8 @@ func emptyRoot(line int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: line}
 }
 
-// root returns the mapping of the present document, which has a key at the line.
+// root returns the mapping of the present YAML document. If there is no document yet, it adds one
+// that begins at this line.
 func (s *salvaged) root(line int) *yaml.Node {
 	if len(s.roots) == 0 {
 		s.roots = append(s.roots, emptyRoot(line))
@@ -194,14 +195,14 @@ func (s *salvaged) root(line int) *yaml.Node {
 	return s.roots[len(s.roots)-1]
 }
 
-// beginList adds the key "routes" at this line.
+// beginList adds the key "routes", which is at this line, to the present document.
 func (s *salvaged) beginList(line int) {
 	root := s.root(line)
 	s.list = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: line}
 	root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "routes", Line: line}, s.list)
 }
 
-// key reads a key at the top level with its value.
+// key reads a piece that is a key at the top level with its value.
 func (s *salvaged) key(piece []sourceLine) {
 	nodes, err := s.parse(keyPiece, textOf(piece), piece[0].number)
 	if err != nil {
@@ -212,7 +213,7 @@ func (s *salvaged) key(piece []sourceLine) {
 	root.Content = append(root.Content, nodes...)
 }
 
-// stray reads a line that belongs to nothing, such as a conflict marker of git.
+// stray reports a line that is neither an entry nor a field, such as a conflict marker of git.
 func (s *salvaged) stray(piece []sourceLine) {
 	s.others = append(s.others, syntaxError{piece[0].number, quote(strings.TrimSpace(piece[0].text)) + " is neither an entry nor a field"})
 }
@@ -221,15 +222,17 @@ const misplaced = "is indented differently from other entries"
 
 func (s *salvaged) misplaced(piece []sourceLine) { s.bad(piece[0].number, misplaced) }
 
-// blockEntry reads an entry of the list. If an entry with a larger indentation follows, the piece
-// contains both.
+// blockEntry reads a piece that begins with an entry of the list. If the next entry is indented
+// more, by mistake, the piece contains both entries. blockEntry then keeps the first one and
+// reports the second.
 func (s *salvaged) blockEntry(piece []sourceLine) {
 	n, err := s.item(piece)
 	if err == nil {
 		s.add(n)
 		return
 	}
-	// After an entry with the same indentation, a line would belong to the list of that entry.
+	// A second line with a hyphen and the same indentation belongs to a list within the entry, so
+	// try only the first one of each indentation.
 	first := map[int]int{} // the first entry with an indentation
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {
@@ -258,7 +261,7 @@ func (s *salvaged) item(piece []sourceLine) (*yaml.Node, *syntaxError) {
 	return one(s.parse(form{before: l.text[:l.indent] + "- [%s]\n", lines: 1, skip: 1}, textOf(piece), l.number))
 }
 
-// flowEntry reads an entry of a list in brackets.
+// flowEntry reads an entry, which begins at this line, of a list in brackets.
 func (s *salvaged) flowEntry(text string, line int) {
 	if n, err := one(s.parse(flowPiece, text, line)); err == nil {
 		s.add(n)
@@ -272,7 +275,7 @@ func (s *salvaged) add(n *yaml.Node) {
 	s.list.Content = append(s.list.Content, n)
 }
 
-// bad puts an empty node in place of an entry that cannot be read.
+// bad reports an entry that cannot be read, and adds an empty node in its place.
 func (s *salvaged) bad(line int, message string) {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: line}
 	s.faults[n] = message
@@ -305,11 +308,11 @@ func (s *salvaged) flow(data []byte, at int) {
 	}
 }
 
-// cutFlowEntry returns the first entry of a list in brackets and the number of bytes up to the next
-// entry. last reports that the list ends there.
+// cutFlowEntry returns the first entry of a list in brackets, and size, the number of bytes up to
+// the next entry. last is true if there is no next entry.
 //
-// An entry ends at a comma outside of its brackets and quotes. It also ends before a mapping that
-// begins with a host and follows a comma: after a missing bracket or quote, that is the next entry.
+// An entry ends at a comma outside of its brackets and quotes. If a bracket or quote is missing,
+// there is no such comma. So an entry also ends at a comma before "{host:".
 func cutFlowEntry(list string) (entry string, size int, last bool) {
 	depth, quoted := 0, byte(0)
 	before, comma := byte('['), 0 // the last byte that is not white space; the position of the last comma
@@ -353,7 +356,7 @@ func cutFlowEntry(list string) (entry string, size int, last bool) {
 	return list, len(list), true
 }
 
-// form is the text around a piece when the piece is parsed alone.
+// form is the text that parse puts around a piece of a file so that the piece can be parsed alone.
 type form struct {
 	before, after string // "%s" in before stands for anchors of earlier pieces
 	lines, skip   int    // lines of before, and nodes that come of it
@@ -364,7 +367,7 @@ var (
 	flowPiece = form{before: "[[%s], ", after: "\n]", skip: 1}
 )
 
-// one returns the only node of a piece.
+// one returns the node of a piece that has exactly one node.
 func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	if err != nil {
 		return nil, err
@@ -375,7 +378,7 @@ func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	return nodes[0], nil
 }
 
-// parse parses one piece of a file, which begins at the line first.
+// parse parses one piece of a file. The piece begins at line number first.
 func (s *salvaged) parse(f form, text string, first int) ([]*yaml.Node, *syntaxError) {
 	if err := checkText([]byte(text)); err != nil {
 		return nil, &syntaxError{err.line + first - 1, err.message}
@@ -406,7 +409,7 @@ func (s *salvaged) parse(f form, text string, first int) ([]*yaml.Node, *syntaxE
 	return nodes, nil
 }
 
-// parseOne returns the root of a text that has one document.
+// parseOne returns the root of a text that contains one YAML document.
 func parseOne(text []byte) (*yaml.Node, *syntaxError) {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, further yaml.Node
@@ -419,8 +422,8 @@ func parseOne(text []byte) (*yaml.Node, *syntaxError) {
 	return doc.Content[0], nil
 }
 
-// resolve sets the lines of a node to those of the file, points its aliases to nodes of earlier
-// pieces, and remembers its anchors.
+// resolve changes the lines of a node from lines of the piece to lines of the file. It connects the
+// node's aliases with the nodes of earlier pieces, and stores its anchors for later pieces.
 func (s *salvaged) resolve(n *yaml.Node, shift int, isStub map[*yaml.Node]bool) {
 	n.Line = max(1, n.Line+shift)
 	if n.Alias != nil && isStub[n.Alias] {

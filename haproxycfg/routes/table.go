@@ -11,17 +11,17 @@ const (
 	MaxBackends = 64      // backends of one Route
 )
 
-// Table is a set of valid routes in normal form. Only Parse, New and Merge make tables, so a
-// program that has a Table need not check its routes again. The zero Table is empty. Several
-// goroutines may use a Table at the same time.
+// Table is a set of valid routes in normal form. Only Parse, New and Merge make tables from routes,
+// so a program need not check the routes of a Table. The zero Table is empty. Several goroutines
+// may use a Table at the same time.
 type Table struct {
 	routes []Route
 }
 
 // New makes a table from Go values, which need not be in normal form. New leaves out each route
-// that has a problem, and returns the problems that Parse would report. The File and Line of a
-// problem are in Route.Position of the argument. Its Field begins with the index of the argument:
-// "routes[0]". New does not change the arguments, and the table shares no memory with them.
+// that has a problem, and returns the same problems as Parse. The File and Line of a problem come
+// from the Position of the route. Its Field begins with the index of the argument: "routes[0]". New
+// does not change the arguments, and the table shares no memory with them.
 func New(routes ...Route) (Table, []Problem) {
 	var (
 		valid    []declaration
@@ -41,9 +41,9 @@ func New(routes ...Route) (Table, []Problem) {
 	return t, append(problems, conflicts...)
 }
 
-// Merge joins tables, for example the tables of several files, however many routes they have. If two routes have the same host,
-// path and exactness, Merge keeps the route of the earlier argument. The other one is a problem
-// that names both positions.
+// Merge joins tables, for example those of several files, whatever the number of their routes. If
+// two routes have the same host, path and exactness, Merge keeps the route of the earlier argument,
+// and returns a problem for the other route. The problem names both positions.
 func Merge(tables ...Table) (Table, []Problem) {
 	var all []declaration
 	for _, t := range tables {
@@ -54,8 +54,8 @@ func Merge(tables ...Table) (Table, []Problem) {
 	return build(all, len(all))
 }
 
-// Routes returns the routes, sorted by Route.Compare. No two of them are equal in that order. The
-// caller must not change the slice or the values that it points to.
+// Routes returns the routes, sorted by Route.Compare. No two routes have the same host, path and
+// exactness. The caller must not change the slice or the values in it.
 func (t Table) Routes() []Route { return t.routes }
 
 // Refs returns every service port that the table names, sorted and without duplicates.
@@ -81,7 +81,7 @@ func (t Table) Hosts() []string {
 	return hosts
 }
 
-// Without returns the table without the routes for which drop returns true.
+// Without returns the table without the routes for which drop returns true. It does not change t.
 func (t Table) Without(drop func(*Route) bool) Table {
 	kept := make([]Route, 0, len(t.routes))
 	for i := range t.routes {
@@ -92,8 +92,8 @@ func (t Table) Without(drop func(*Route) bool) Table {
 	return Table{kept}
 }
 
-// withoutHost returns the table without the routes of a host. If there are any, it returns a
-// problem with the reason too.
+// withoutHost returns the table without the routes of a host. If the table has such routes,
+// withoutHost also returns a problem with this reason.
 func (t Table) withoutHost(host, reason string) (Table, []Problem) {
 	hasHost := func(r Route) bool { return r.Host == host }
 	i := slices.IndexFunc(t.routes, hasHost)
@@ -104,13 +104,14 @@ func (t Table) withoutHost(host, reason string) (Table, []Problem) {
 	return Table{slices.DeleteFunc(slices.Clone(t.routes), hasHost)}, []Problem{problem}
 }
 
-// declaration is a valid route in normal form, and the field that declares it.
+// declaration is a valid route in normal form, and the field (such as "routes[0]") that declares
+// it.
 type declaration struct {
 	Route
 	field string
 }
 
-// key identifies a route. Two routes of one table have different keys.
+// key identifies a route in a table. No two routes of a table have the same key.
 type key struct {
 	host, path string
 	exact      bool
@@ -118,7 +119,8 @@ type key struct {
 
 func (r *Route) key() key { return key{r.Host, r.Path, r.Exact} }
 
-// build sorts routes into a table. It keeps the first of several routes with the same key.
+// build makes a sorted table of the routes. Of several routes with the same key, build keeps the
+// first, and returns a problem for each of the others.
 func build(declarations []declaration, limit int) (Table, []Problem) {
 	var problems []Problem
 	first := make(map[key]*declaration, len(declarations))
@@ -142,7 +144,7 @@ func build(declarations []declaration, limit int) (Table, []Problem) {
 
 var tooManyRoutes = fmt.Sprintf("there are more than %d routes; this one and all after it are left out", MaxRoutes)
 
-// conflict returns the message about two routes with the same key.
+// conflict returns the message of the problem that two routes have the same key.
 func conflict(first, later *declaration) string {
 	what := "is declared differently"
 	if first.equal(later.Route) {

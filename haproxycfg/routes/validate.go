@@ -14,29 +14,28 @@ import (
 )
 
 const (
-	// maxPathBytes is the length of the longest path, and is far above real paths. A host and a
-	// path together fit into the buffer (16 KiB by default) in which HAProxy composes the key of
-	// a map.
+	// maxPathBytes is the largest length of a path. Real paths are far shorter. HAProxy composes
+	// the key of a map in a buffer of 16 KiB by default, so a host and a path of this length fit.
 	maxPathBytes = 1024
 
 	// maxCount is the largest check.rise and check.fall.
 	maxCount = 100
 
-	// maxDuration is the longest time that HAProxy counts (manual section 2.5).
+	// maxDuration is the longest time that HAProxy's timers can count (manual section 2.5).
 	maxDuration = math.MaxInt32 * time.Millisecond
 
-	// minInterval is the shortest check.interval. A wrong unit there would cost a flood of
-	// checks: from every terminator, for every service, on every node.
+	// minInterval is the shortest check.interval. It protects against a wrong unit: every
+	// terminator would check every service on every node very often.
 	minInterval = 100 * time.Millisecond
 )
 
-// faultFunc reports that a field of a route is wrong, unless err is nil. The message quotes value
-// if value is not empty.
+// faultFunc reports err as the fault of a field. It does nothing if err is nil. The message quotes
+// value unless value is empty.
 type faultFunc func(field, value string, err error)
 
-// normalRoute returns r in normal form. It is the only place that checks the values of a route.
-// report receives each fault and its field, relative to the route. The result shares no memory
-// with r.
+// normalRoute returns r in normal form. The values of a route are checked only here. normalRoute
+// calls report for each fault, with the path of the field within the route. The result shares no
+// memory with r.
 func normalRoute(r Route, report func(field, message string)) Route {
 	fault := faultFunc(func(field, value string, err error) {
 		if err == nil {
@@ -135,7 +134,7 @@ var errCount = fmt.Errorf("must be from 1 to %d, or left out", maxCount)
 // normalPattern returns the normal form of a declared host, which may be a wildcard.
 func normalPattern(s string) (string, error) { return declaredHost(hostname.NormalizePattern(s)) }
 
-// normalHost returns the normal form of a host that may not be a wildcard.
+// normalHost returns the normal form of a host, and an error for a wildcard.
 func normalHost(s string) (string, error) { return declaredHost(hostname.NormalizeHost(s)) }
 
 func declaredHost(name string, err error) (string, error) {
@@ -176,7 +175,7 @@ func normalPath(s string, exact bool) (string, error) {
 	return s, nil
 }
 
-// checkRequestPath checks the path of a health check, which may have a query.
+// checkRequestPath returns an error if s cannot be the path of a health check. It may have a query.
 func checkRequestPath(s string) error {
 	path, query, _ := strings.Cut(s, "?")
 	switch {
@@ -191,8 +190,9 @@ func checkRequestPath(s string) error {
 	return checkURI(strings.ReplaceAll(query, "?", "/")) // RFC 3986 section 3.4: "?" is data in a query
 }
 
-// checkURI accepts the characters that a path may have in a request (RFC 3986 section 3.3):
-// unreserved, sub-delims, ":", "@", "/", and "%" with two hexadecimal digits.
+// checkURI returns an error if s contains a character that the path of a request cannot contain.
+// RFC 3986 section 3.3 allows unreserved, sub-delims, ":", "@", "/", and "%" with two hexadecimal
+// digits.
 func checkURI(s string) error {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -215,8 +215,8 @@ func checkURI(s string) error {
 	return nil
 }
 
-// isDotSegment reports whether a segment is "." or "..". Its dots may be percent-encoded: browsers
-// resolve such a segment too (WHATWG URL, "double-dot URL path segment").
+// isDotSegment reports whether a segment is "." or "..". It also recognizes percent-encoded dots,
+// because browsers resolve such segments, too (WHATWG URL, "double-dot URL path segment").
 func isDotSegment(seg string) bool {
 	if len(seg) > len("%2e%2e") {
 		return false
@@ -225,7 +225,7 @@ func isDotSegment(seg string) bool {
 	return seg == "." || seg == ".."
 }
 
-// checkDNSLabel checks a name by the rules of Kubernetes for DNS labels (RFC 1123).
+// checkDNSLabel returns an error if s is not a DNS label by the rules of Kubernetes (RFC 1123).
 func checkDNSLabel(s string) error {
 	switch {
 	case s == "":
@@ -243,8 +243,9 @@ func checkDNSLabel(s string) error {
 	return nil
 }
 
-// checkPort accepts the number or the name of a Service's port. Such a name is a DNS label. The
-// limit of 15 bytes (RFC 6335) applies only to the ports of containers.
+// checkPort returns an error if s is neither the number nor the name of a Service's port. Such a
+// name is a DNS label. It may be longer than 15 bytes: that limit (RFC 6335) applies only to ports
+// of containers.
 func checkPort(s string) error {
 	if n, err := strconv.ParseUint(s, 10, 16); isDigits(s) && (err != nil || n == 0 || s[0] == '0') {
 		return errors.New("must be a number from 1 to 65535, or the name of a service port")
@@ -254,7 +255,8 @@ func checkPort(s string) error {
 
 var errDuration = errors.New(`must be a duration with its unit, such as "30s", "1h30m" or "2d"`)
 
-// parseDuration reads a duration of Go, which may begin with days: "2d12h".
+// parseDuration reads a duration as time.ParseDuration does, and also accepts days at the
+// beginning: "2d12h".
 func parseDuration(s string) (time.Duration, error) {
 	var days time.Duration
 	rest := s
@@ -287,7 +289,8 @@ func checkDuration(d, least time.Duration) error {
 	return nil
 }
 
-// formatDuration writes whole milliseconds as a whole number of the largest possible unit.
+// formatDuration writes d, which is in whole milliseconds, as a whole number of the largest
+// possible unit.
 func formatDuration(d time.Duration) string {
 	for _, u := range []struct {
 		name string
@@ -306,7 +309,7 @@ func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20
 
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// quote quotes text of a file for a message, and cuts long text.
+// quote returns text from a file in quotes, for a message. It shortens long text.
 func quote(s string) string {
 	const most = 64
 	if len(s) <= most {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// AppendYAML appends the table as a declaration file. Parse reads from it the same table, except
-// Route.Position. Equal tables give equal bytes.
+// AppendYAML appends the table as a declaration file. Parse reads the same table from this file,
+// except for Route.Position. Equal tables give equal bytes.
 func AppendYAML(dst []byte, t Table) []byte {
 	if len(t.routes) == 0 {
 		return append(dst, "routes: []\n"...)
@@ -80,8 +80,9 @@ func appendDuration(dst []byte, field string, d time.Duration) []byte {
 	return append(append(append(dst, field...), formatDuration(d)...), '\n')
 }
 
-// appendScalar writes a string without quotes if every YAML parser reads it as that string, and
-// with quotes otherwise. Values in normal form contain no quotes and no backslashes.
+// appendScalar appends a string without quotes if every YAML parser then reads it as that string.
+// Otherwise it appends the string in quotes. It escapes nothing, because values in normal form
+// contain no quotes and no backslashes.
 func appendScalar(dst []byte, s string) []byte {
 	if isPlain(s) {
 		return append(dst, s...)

@@ -12,20 +12,21 @@ import (
 	"time"
 )
 
-// DefaultTTL is the TTL of DNS records if ZoneOptions.TTL is 0. It is short: within minutes no
-// resolver returns an address that was removed.
+// DefaultTTL is the TTL of DNS records if ZoneOptions.TTL is 0. It is short, so that resolvers
+// return an address for only a few minutes after its removal.
 const DefaultTTL = 5 * time.Minute
 
 // ZoneOptions are the settings of AppendZone.
 type ZoneOptions struct {
-	// Origin is the zone, for example "example.com". AppendZone ignores hosts outside the zone.
+	// Origin is the domain name of the zone, for example "example.com". AppendZone ignores hosts
+	// outside the zone.
 	Origin string
 	// Addrs are the addresses of the terminators. Every host gets an A or AAAA record for each
 	// address.
 	Addrs []netip.Addr
-	// Target is a name that has those addresses. If Target is not empty, every host gets a CNAME
-	// record to it instead. The origin itself cannot be an alias (RFC 1034 section 3.6.2), so it
-	// still needs Addrs.
+	// Target is a DNS name that resolves to Addrs. If Target is not empty, every host gets a CNAME
+	// record to Target instead of addresses. Only Origin still needs Addrs, because a zone's origin
+	// cannot be an alias (RFC 1034 section 3.6.2).
 	Target string
 	// TTL is in whole seconds; 0 means DefaultTTL.
 	TTL time.Duration
@@ -38,19 +39,20 @@ type ZoneOptions struct {
 //	*.shop.example.com.	300	IN	CNAME	edge.example.com.
 //	api.example.com.	300	IN	CNAME	edge.example.com.
 //
-// The lines contain no SOA and no NS record. Keep those in a zone file of your own that has the
-// line "$INCLUDE dns.zone", and raise its serial when the included lines change. Equal input gives
-// equal bytes.
+// The lines contain no SOA and no NS record. Write these records into a zone file of your own that
+// has the line "$INCLUDE dns.zone". Raise the serial in it when the included lines change. Equal
+// input gives equal bytes.
 //
 // A wildcard of DNS covers one or more labels, but a wildcard of a table covers exactly one. So
-// names further below resolve too, and the terminators answer 404 for them. A wildcard of DNS does
-// not cover a name that only has names below it (RFC 4592 section 2.2.2). If the table serves such
-// a name, AppendZone writes records for it.
+// names with more labels resolve too, and the terminators answer 404 for them. A wildcard of DNS
+// does not cover a name without records that has names with records below it (RFC 4592 section
+// 2.2.2). If the table serves such a name, AppendZone writes records for it.
 //
-// An error means that the options are unusable, or that a host of the table cannot have records:
-// Target itself, Origin without Addrs, or a host with an underscore that would get Addrs. BIND
-// refuses a whole primary zone with such addresses, unless its option "check-names" is off.
-// AppendZone then returns dst unchanged. ZoneOptions.Publishable removes these hosts from a table.
+// AppendZone returns an error and dst unchanged if the options are unusable, or if a host of the
+// table cannot have records. Such hosts are Target itself, Origin without Addrs, and a host with an
+// underscore that would get Addrs: BIND refuses a whole primary zone that has an address for such a
+// name, unless its option "check-names" is off. ZoneOptions.Publishable returns a table without
+// these hosts.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {
@@ -86,8 +88,9 @@ func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 //   - Origin, if there is a Target and there are no Addrs,
 //   - a host with an underscore that would get Addrs.
 //
-// So one declared host cannot keep all others from being published. Publishable returns t itself
-// if it leaves no host out, and if the options are unusable: AppendZone reports that.
+// So one wrongly declared host does not stop the publication of all others. If Publishable leaves
+// out no host, or if the options are unusable, it returns t itself. AppendZone reports unusable
+// options.
 func (o ZoneOptions) Publishable(t Table) (Table, []Problem) {
 	z, err := o.resolve()
 	if err != nil {
@@ -117,7 +120,7 @@ var errUnderscore = errors.New("name servers accept no address for a name with a
 
 func hasUnderscore(host string) bool { return strings.Contains(host, "_") }
 
-// zone is a valid ZoneOptions in normal form.
+// zone contains the settings of a ZoneOptions, checked and in normal form.
 type zone struct {
 	origin, target string
 	addrs          []netip.Addr
@@ -153,15 +156,15 @@ func (o ZoneOptions) resolve() (z zone, err error) {
 	return z, nil
 }
 
-// contains reports whether a host is the origin or below it.
+// contains reports whether a host is the origin of the zone or is below it.
 func (z zone) contains(host string) bool {
 	return host == z.origin || strings.HasSuffix(host, "."+z.origin)
 }
 
-// alias reports whether a host of the zone gets a CNAME record instead of addresses.
+// alias reports whether a host of the zone gets a CNAME record. Otherwise it gets addresses.
 func (z zone) alias(host string) bool { return z.target != "" && host != z.origin }
 
-// hosts returns the names that need records, sorted: the hosts of t in the zone, and the names
+// hosts returns the sorted names that need records: the hosts of t in the zone, and also the names
 // between them and the origin that only a wildcard of t serves.
 func (z zone) hosts(t Table) []string {
 	declared := map[string]bool{}

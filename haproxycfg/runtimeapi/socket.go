@@ -3,9 +3,9 @@
 //	stats := runtimeapi.Socket{Path: "/run/haproxy/stats.sock"}
 //	rows, err := stats.Stats(ctx)
 //
-// A stats socket belongs to one worker. The socket of a master (option -S of haproxy) reaches the
-// master and, with Socket.Worker, each of its workers. Stats and
-// SaveServersState only read. With [Socket.Do] a caller can also change the state of HAProxy.
+// A stats socket belongs to one worker process. The socket of a master process (option -S of
+// haproxy) reaches the master and, with Socket.Worker, each of its workers. Stats and
+// SaveServersState do not change the state of HAProxy. With [Socket.Do] a caller can change it.
 package runtimeapi
 
 import (
@@ -21,39 +21,39 @@ import (
 )
 
 // Socket is the address of a HAProxy command line: the stats socket of a worker, or the socket of a
-// master in master-worker mode (HAProxy management guide, sections 9.3 and 9.4). Each command opens
-// a connection and closes it. A Socket is a plain value, safe for concurrent use.
+// master in master-worker mode (HAProxy management guide, sections 9.3 and 9.4). Each command uses
+// a connection of its own. A Socket is a plain value, safe for concurrent use.
 type Socket struct {
-	// Path is the file of a unix socket, or "tcp@host:port" (also "ipv4@…"
-	// and "ipv6@…", the spellings of HAProxy's own bind lines).
+	// Path is the file of a unix socket, or "tcp@host:port". "ipv4@…" and "ipv6@…" are allowed too,
+	// as in HAProxy's own bind lines.
 	Path string
-	// Worker addresses one process through the master's socket: "@1" is the current worker,
-	// "@!1234" the worker with that process ID, an old one too. Each command is sent to it
-	// (management guide, section 9.4). Empty means the process that listens on Path.
+	// Worker is the process to which the master passes each command (management guide, section
+	// 9.4). "@1" is the current worker. "@!1234" is the worker with that process ID, which may be
+	// an old one. Empty means the process that listens on Path.
 	Worker string
-	// Timeout bounds one command from the dial to the end of the answer; 0 means 10 seconds.
-	// An earlier deadline of the context wins.
+	// Timeout is the longest time of one command, from the dial to the end of the answer; 0 means
+	// 10 seconds. If the context has an earlier deadline, that deadline applies.
 	Timeout time.Duration
 }
 
 const (
 	defaultSocketTimeout = 10 * time.Second
-	// maxAnswer bounds an answer. The largest is that to "show stat", with about 600 bytes for
-	// each server, so maxAnswer allows over 200,000 servers.
+	// maxAnswer is the largest size of an answer in bytes. The largest answer is that to "show
+	// stat", with about 600 bytes for each server, so maxAnswer is enough for over 200,000 servers.
 	maxAnswer = 128 << 20
 )
 
 var (
-	// ErrCommand means that a command was not sent, because HAProxy would not read it as exactly
+	// ErrCommand means that Do did not send a command, because HAProxy would not read it as exactly
 	// one command.
 	ErrCommand = errors.New("runtimeapi: not one plain socket command")
-	// ErrAnswerTooLarge means that HAProxy sent more than 128 MiB.
+	// ErrAnswerTooLarge means that the answer of HAProxy is longer than 128 MiB.
 	ErrAnswerTooLarge = errors.New("runtimeapi: socket answer too large")
 )
 
-// Do sends one command and returns the whole answer, which usually ends with an empty line. HAProxy
-// has no common form for failures, so Do returns a text such as "Unknown command" as an answer, not
-// as an error.
+// Do sends one command and returns the whole answer, which usually ends with an empty line.
+// Failures have no common form in HAProxy's answers. So Do returns a text such as "Unknown command"
+// as an answer, not as an error.
 //
 // Do refuses a command with [ErrCommand] if it contains ';' or a line end, because HAProxy would
 // run the rest as a second command. Do also refuses NUL, and "<<", after which HAProxy waits for a
@@ -77,7 +77,7 @@ func (s Socket) Do(ctx context.Context, command string) (string, error) {
 		return "", fmt.Errorf("runtimeapi: socket: %w", err)
 	}
 	defer conn.Close()
-	// When ctx ends, by its deadline or by a call of cancel, reads and writes fail.
+	// When ctx ends, at its deadline or because it is cancelled, make reads and writes fail.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
@@ -120,7 +120,7 @@ func (s Socket) address() (network, addr string) {
 	return "unix", strings.TrimPrefix(s.Path, "unix@")
 }
 
-// commandLine returns the text that is sent for a command, without its line end.
+// commandLine returns the text to send for a command, without a line end.
 func (s Socket) commandLine(command string) (string, error) {
 	if strings.TrimSpace(command) == "" {
 		return "", fmt.Errorf("%w: empty", ErrCommand)
@@ -138,12 +138,12 @@ func (s Socket) commandLine(command string) (string, error) {
 }
 
 // SaveServersState saves the state of the servers (weight, drain, maintenance, health) to a file.
-// HAProxy loads the file at its next start if its configuration names it as server-state-file. The
-// file is replaced whole or not at all.
+// HAProxy loads the file at its next start if its configuration names the file as
+// server-state-file. SaveServersState replaces the file as a whole, or leaves it as it was.
 //
-// HAProxy restores addresses and ports from this file too, even if the new configuration has
-// others. For that reason the name of a server in package haproxycfg contains its address and port:
-// a server that changed has another name, and HAProxy ignores its saved state.
+// From this file HAProxy restores the address and port of a server too, even if the new
+// configuration has others. So package haproxycfg makes the name of a server from its address and
+// port: a server whose address changed has another name, and HAProxy ignores its saved state.
 func (s Socket) SaveServersState(ctx context.Context, file string) error {
 	answer, err := s.Do(ctx, "show servers state")
 	if err != nil {
@@ -159,8 +159,9 @@ func (s Socket) SaveServersState(ctx context.Context, file string) error {
 	return nil
 }
 
-// cleanServersState turns an answer into the content of a state file. HAProxy 2.6 ignores a file
-// that begins with an empty line or lacks the last line end; it only prints a warning.
+// cleanServersState returns the content of a state file for an answer to "show servers state".
+// HAProxy 2.6 ignores a file, with only a warning, if it begins with an empty line or lacks the
+// last line end.
 func cleanServersState(answer string) (string, error) {
 	text := strings.TrimSpace(answer)
 	version, rest, _ := strings.Cut(text, "\n")

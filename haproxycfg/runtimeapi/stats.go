@@ -9,27 +9,28 @@ import (
 	"strings"
 )
 
-// Stat is a row of "show stat": a frontend, a whole backend or one server. The names in brackets
-// are columns (management guide, section 9.1). A field is zero if the row or the version of HAProxy
-// lacks its column.
+// Stat is a row of "show stat": a frontend, a backend or a server. In the comments, the name in
+// brackets is the column of HAProxy (management guide, section 9.1). A field is zero if the row, or
+// this version of HAProxy, has no such column.
 type Stat struct {
 	// Proxy is the name of the frontend or backend [pxname]. Server is the name of the server, or
-	// "FRONTEND" or "BACKEND" [svname].
+	// "FRONTEND" or "BACKEND" in the row of a whole frontend or backend [svname].
 	Proxy, Server string
 	// Status is the state in HAProxy's words, such as "UP", "DOWN", "DRAIN (agent)",
 	// "MAINT (via nodes/a)", "UP 1/3", "no check" [status].
 	Status string
 	// Addr is "address:port" [addr]. HAProxy shows it only on sockets of level operator or admin.
 	Addr string
-	// Tracked is the "backend/server" that this server tracks: it has the health and state of
-	// that server [tracked].
+	// Tracked is the server, as "backend/server", that this server tracks [tracked]. This server
+	// has its health and state.
 	Tracked string
-	// Weight is the weight in force. UserWeight is the weight after the end of a slow start
-	// [weight, uweight].
+	// Weight is the present weight. UserWeight is the weight that the server has after the end of a
+	// slow start [weight, uweight].
 	Weight, UserWeight int
-	// CheckStatus and AgentStatus are the results of the last health check and agent check, such
-	// as "L4OK" and "L7STS" [check_status, agent_status]. The Desc fields are the results in
-	// words [check_desc, agent_desc]. The Last fields are the received texts [last_chk, last_agt].
+	// CheckStatus and AgentStatus are the results of the last health check and agent check, such as
+	// "L4OK" and "L7STS" [check_status, agent_status]. CheckDesc and AgentDesc are these results in
+	// words [check_desc, agent_desc]. LastCheck and LastAgent are the texts that HAProxy received
+	// [last_chk, last_agt].
 	CheckStatus, CheckDesc, LastCheck string
 	AgentStatus, AgentDesc, LastAgent string
 	// Sessions is the current number of sessions, Limit the largest allowed number (0 means no
@@ -37,16 +38,16 @@ type Stat struct {
 	Sessions, Limit, Total uint64
 	// Requests is the number of HTTP requests since the start [req_tot].
 	Requests uint64
-	// Responses are the numbers of HTTP responses since the start by class: index 1 to 5 for 1xx
-	// to 5xx, 0 for others [hrsp_1xx to hrsp_5xx, hrsp_other].
+	// Responses are the numbers of HTTP responses since the start, by the class of their status:
+	// index 1 to 5 for 1xx to 5xx, and 0 for all others [hrsp_1xx to hrsp_5xx, hrsp_other].
 	Responses [6]uint64
-	// ConnErrors and RespErrors count failed connections and failed responses [econ, eresp].
-	// Retries counts the attempts after a failed connection, and Redispatches the requests that
-	// then went to another server [wretr, wredis].
+	// ConnErrors and RespErrors are the numbers of failed connections and of failed responses
+	// [econ, eresp]. Retries is the number of further attempts after a failed connection, and
+	// Redispatches the number of requests that then went to another server [wretr, wredis].
 	ConnErrors, RespErrors, Retries, Redispatches uint64
 }
 
-// Stats sends "show stat" to a worker and returns all rows in its order.
+// Stats sends "show stat" to a worker and returns all rows, in HAProxy's order.
 func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
 	answer, err := s.Do(ctx, "show stat")
 	if err != nil {
@@ -55,8 +56,8 @@ func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
-// statColumns holds, by the name of a column, a function that sets the field for it. Versions
-// have different columns, so their position says nothing.
+// statColumns contains, by the name of a column, a function that sets the field for this column.
+// Columns are found by name, because their position depends on the version of HAProxy.
 var statColumns = map[string]func(*Stat, string) error{
 	"pxname":       str(func(s *Stat) *string { return &s.Proxy }),
 	"svname":       str(func(s *Stat) *string { return &s.Server }),
