@@ -74,22 +74,22 @@ type Log struct {
 	Level string
 }
 
-// Defaults holds the settings that apply to each frontend and backend. The zero Defaults is ready
-// for use.
+// Defaults contains the settings for all frontends and backends. Each zero field means a default.
 type Defaults struct {
 	Timeouts
 	// Client is the longest time that HAProxy waits for data from a client; 0 means 60s.
 	Client time.Duration
 	// ClientFin replaces Client after one direction of the connection is closed; 0 means 30s.
 	ClientFin time.Duration
-	// HTTPRequest is the longest time in which a client sends a whole request head; 0 means 10s.
+	// HTTPRequest is the longest time that a client may need to send the whole head of a request; 0
+	// means 10s.
 	HTTPRequest time.Duration
 	// KeepAlive is the longest time that a client's connection waits for the next request; 0
 	// means 60s. A reload does not shorten it: the replaced process answers one more request on
 	// each idle connection, with "Connection: close".
 	KeepAlive time.Duration
-	// Retries is the number of further attempts of a request, each on another server if there
-	// is one; 0 means 3, a negative number means none.
+	// Retries is the number of further attempts after a request has failed; 0 means 3, a negative
+	// number means none. HAProxy makes each of them on another server if there is one.
 	Retries int
 	// RetryOn lists the failures after which HAProxy tries a request again. Nil means
 	// [RetryConnFailure] and [RetryEmptyResponse].
@@ -133,10 +133,10 @@ type Timeouts struct {
 
 // Frontend accepts connections and chooses a backend for each request.
 //
-// Requests that go to a backend lose each header whose name has other characters than letters,
-// digits and "-", because CGI programs read X_Forwarded_For as X-Forwarded-For. Clients can upgrade
-// a connection to a WebSocket and to no other protocol. The header Connection names only Upgrade,
-// or is removed.
+// HAProxy changes the headers of requests that go to a backend. It removes each header whose name
+// contains a character other than letters, digits and "-", because CGI programs read
+// X_Forwarded_For as X-Forwarded-For. Clients can upgrade a connection to a WebSocket, but to no
+// other protocol. HAProxy removes the header Connection, or sends it with the value Upgrade.
 type Frontend struct {
 	// Name consists of letters, digits and "-_.:".
 	Name string
@@ -204,32 +204,32 @@ type HTTPSRedirect struct {
 type Forwarded int
 
 const (
-	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto. It removes every other header
-	// by which a client could describe itself or its request as a proxy does: other X-Forwarded
-	// headers, Forwarded, X-Real-IP, X-Original-URL, X-HTTP-Method-Override, Proxy and similar
-	// ones. Use it if clients are strangers.
+	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto. It removes every other header by
+	// which a proxy describes the client or the original request: other X-Forwarded headers,
+	// Forwarded, X-Real-IP, X-Original-URL, X-HTTP-Method-Override, Proxy and similar ones. Use it
+	// if clients are not trusted, because they can send false headers.
 	ForwardedReplace Forwarded = iota
-	// ForwardedAppend adds the client's address to the X-Forwarded-For that the client sent, and
-	// sets X-Forwarded-Proto only if the client did not. Use it only if clients are trusted
-	// proxies.
+	// ForwardedAppend adds the client's address to the header X-Forwarded-For that the client sent.
+	// It sets X-Forwarded-Proto only if the client did not send it. Use it only if all clients are
+	// trusted proxies.
 	ForwardedAppend
 	// ForwardedKeep changes none of these headers.
 	ForwardedKeep
 )
 
 // Router chooses a backend by host and path. Its fields are the names of three maps of the same
-// Config. A virtual host is a name that stands for one or more hosts in the other two maps. Package
-// edge makes the maps:
+// Config. A virtual host is a name that the first map gives to one or more hosts, and by which the
+// other two maps find backends. Package edge makes the maps:
 //
 //   - Hosts: from host to virtual host; the key "*.example.com" matches one label below example.com;
 //   - Exact: from virtual host and whole path to backend;
 //   - Prefix: from virtual host, path and a final slash to backend; the longest prefix wins.
 //
 // HAProxy compares the host in lower case, without port and without one trailing dot. A request for
-// a declared host never uses the backends of a wildcard, even if the host lacks the path. Paths are
-// compared byte for byte as the client sent them: "//" and "%61" stay as they are. The query is not
-// part of the path. HAProxy answers a path with a segment "." or ".." with 400, plain or encoded,
-// because servers resolve such segments and would leave the declared path.
+// a declared host never uses the backends of a wildcard, even if no path of the host matches. Paths
+// are compared byte for byte as the client sent them: "//" and "%61" stay as they are. The query is
+// not part of the path. If a path has a segment "." or "..", plain or encoded, HAProxy answers 400:
+// servers resolve such segments, and would serve a path outside the declared one.
 type Router struct {
 	Hosts, Exact, Prefix string
 }
@@ -317,8 +317,8 @@ type Server struct {
 }
 
 const (
-	// DefaultWeight is the weight of a server with Weight 0. Agents can answer with 1% to 256%
-	// of it.
+	// DefaultWeight is the weight of a server whose Weight is 0. An agent can answer with 1% to
+	// 256% of it.
 	DefaultWeight = 100
 	// NoTraffic is the value of Server.Weight for a server without requests. It is rendered as
 	// HAProxy's weight 0.

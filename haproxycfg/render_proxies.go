@@ -62,17 +62,17 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 	}
 }
 
-// dotSegment is a regular expression that finds a path segment "." or "..", whose dots and slashes
-// may be percent-encoded up to four times. Servers disagree about what ends a segment, so the
-// expression covers what any of them accepts:
+// dotSegment is a regular expression that finds a path segment "." or "..". The dots and slashes may be
+// percent-encoded up to four times. Servers disagree about what a dot is and what ends a segment, so the
+// expression also covers what only some servers accept:
 //   - "\" (Windows),
 //   - ";" and parameters (servlets),
 //   - "?", "#" and NUL, which end a path for a server that decodes first,
 //   - "%c0%ae" and "%e0%80%ae", which are overlong UTF-8 for ".", and the same for "/" and "\",
 //   - "%u002e" (old IIS), and the same for "/" and "\".
 //
-// Each group has a bound, so that PCRE does not reach its limits with any path. HAProxy takes such
-// a failure for "no match".
+// Each repetition has a bound, so that no path makes PCRE reach its limits. HAProxy would read such
+// a failure of PCRE as "no match".
 const dotSegment = "(^|" + segmentEnd + ")(" + encodedDot + "){1,2}(" + segmentEnd + "|[;?#]|%(25){0,3}(3b|3f|23|00)|$)"
 
 const (
@@ -80,41 +80,43 @@ const (
 	segmentEnd = `[/\\]|%(25){0,3}(2f|5c|u002f|u005c|c0%(25){0,3}af|e0%(25){0,3}80%(25){0,3}af|c1%(25){0,3}9c)`
 )
 
-// denyDotSegments renders the refusal of paths with dot segments. Most servers resolve dot
-// segments, so that "/public/../admin" would reach the service of "/public" as "/admin".
+// denyDotSegments renders the rules that refuse paths with dot segments. Most servers resolve dot
+// segments, so "/public/../admin" would reach the service of "/public" as "/admin".
 //
-// The second line decodes the path first. So it finds "%25%32%65", which is "%2e" after one
-// decoding. The first line is necessary too: url_dec gives no result if any "%" of the path is not
-// followed by two hexadecimal digits.
+// The second rule decodes the path before it matches. So it finds "%25%32%65", which becomes "%2e".
+// The first rule is necessary too: url_dec has no result if any "%" of the path is not followed by
+// two hexadecimal digits.
 func denyDotSegments(t *text) {
 	t.line("http-request deny deny_status 400 if { path -m reg -i '" + dotSegment + "' }")
 	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotSegment + "' }")
 }
 
-// cleanHeaders renders what applies to the headers of each request that goes to a server.
+// cleanHeaders renders the rules for the headers of every request that goes to a server.
 func cleanHeaders(t *text) {
-	// CGI, WSGI, PHP and others turn every other character of a name into "_". They would read
-	// X_Forwarded_For or X.Forwarded.For as X-Forwarded-For. HAProxy compares names in lower
-	// case. "option http-restrict-req-hdr-names" does the same, but HAProxy 2.4.0 lacks it.
+	// Servers with CGI, WSGI or PHP replace every character that is not a letter or digit in a
+	// header name by "_". They would read X_Forwarded_For or X.Forwarded.For as X-Forwarded-For.
+	// HAProxy compares names in lower case. "option http-restrict-req-hdr-names" has the same
+	// effect, but HAProxy 2.4.0 lacks it.
 	t.line("http-request del-header '[^a-z0-9-]' -m reg")
-	// After an upgrade, the connection is a tunnel. After an upgrade to HTTP/2, the client could
-	// send any request to the server, past routes and Forwarded. So only WebSockets pass. RFC
-	// 9113, section 3.1, has dropped the upgrade to HTTP/2.
+	// Allow only upgrades to WebSocket. After any upgrade the connection is a tunnel. After an
+	// upgrade to HTTP/2, the client could send any request to the server, past routes and
+	// Forwarded. RFC 9113, section 3.1, has dropped the upgrade to HTTP/2.
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade unless { req.hdr(Upgrade) -i websocket } { req.hdr(Connection) -i upgrade }")
 	t.line("http-request set-header Upgrade websocket if { req.hdr(Upgrade) -m found }")
-	// A server that is a proxy itself removes each header that Connection names (RFC 9110,
-	// section 7.6.1), also the headers that HAProxy has set. HAProxy closes or keeps the
-	// connection by itself, so that only "Upgrade" is left to tell the server.
+	// A server that is itself a proxy removes each header that Connection names (RFC 9110, section
+	// 7.6.1), even a header that HAProxy has set. So do not pass the client's Connection on. Only
+	// its value "Upgrade" matters to the server, because HAProxy itself decides whether to keep the
+	// connection.
 	t.line("http-request del-header Connection unless { req.hdr(Upgrade) -m found }")
 	t.line("http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }")
 }
 
-// clientHeaders is a regular expression of the headers that ForwardedReplace removes. Names are in
-// lower case. It contains the headers by which proxies, CDNs and servers describe the client or the
-// original request, and those that replace the path or the method. A service that honours
-// X-Original-URL would serve a path that its route does not cover. Proxy is here because CGI
-// programs read it as HTTP_PROXY.
+// clientHeaders is a regular expression for the headers that ForwardedReplace removes. Names are in
+// lower case. The first kind are headers by which proxies, CDNs and servers describe the client or
+// the original request. The second kind are headers that replace the path or the method: with
+// X-Original-URL, for example, a client could reach a path that its route does not cover. The
+// header Proxy is included because CGI programs read it as HTTP_PROXY.
 const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|x-forward-.*|x-original|x-original-.*|x-originating-.*|" +
 	"x-rewrite-.*|x-real-.*|x-remote-.*|x-client-(ip|addr|address|port|proto|cert|dn|verify)|x-proxyuser-.*|x-envoy-.*|x-azure-.*|" +
 	"(x-)?(true-|http-|cluster-|wl-)?(proxy-)?client-ip|cf-connecting-.*|cf-pseudo-.*|cf-visitor|cf-ipcountry|fastly-.*|x-appengine-.*|" +

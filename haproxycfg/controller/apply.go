@@ -183,8 +183,8 @@ func (a *applier) logApplied(c *kube.Changes, begin time.Time) {
 // contains all problems.
 const maxLoggedProblems = 20
 
-// logProblems logs the problems that are new since the last attempt. It leaves out clusters that do
-// not answer, because connectivityLog logs them.
+// logProblems logs the problems that the previous attempt did not have. It leaves out clusters that
+// do not answer, because connectivityLog logs them.
 func (a *applier) logProblems(report kube.Report) {
 	away := map[string]bool{}
 	for _, c := range report.Clusters {

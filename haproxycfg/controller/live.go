@@ -26,8 +26,8 @@ type Live struct {
 	// Quiet is the pause that ends a burst of events: after Quiet without an event, the burst
 	// counts as one change. 0 means 100 ms.
 	Quiet time.Duration
-	// MaxWait is the longest time from the first event of a burst until it counts as a change. 0
-	// means 1 s.
+	// MaxWait is the longest time that a burst of events may last: after MaxWait, the events until
+	// then count as one change, even if more follow. 0 means 1 s.
 	MaxWait time.Duration
 	// LocalEndpoints makes Live follow EndpointSlices too. A service with externalTrafficPolicy
 	// Local then gets only nodes that have a ready pod.

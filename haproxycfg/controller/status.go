@@ -30,7 +30,7 @@ type Status struct {
 	// Refused is the latest change, if it is not in force because Limit or HAProxy rejected it.
 	// Otherwise it is nil.
 	Refused *kube.Changes
-	// Outcome and Err are the results of the last attempt. Outcome is "" before the first attempt.
+	// Outcome and Err are the results of the last attempt. If there was no attempt, Outcome is "".
 	Outcome Outcome
 	Err     error
 }

@@ -102,7 +102,8 @@ func (r Reloader) Reload(ctx context.Context) error {
 	return r.confirm(ctx, before)
 }
 
-// confirm polls the process list of a master before 2.7 until it shows the outcome of a reload.
+// confirm waits for the outcome of a reload of HAProxy before 2.7: it asks the master for its list
+// of processes until the list shows the outcome. before is the list before the reload.
 func (r Reloader) confirm(ctx context.Context, before []process) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -38,8 +38,8 @@ type Cluster struct {
 type Builder struct {
 	Edge     edge.Edge
 	Selector nodeselect.Selector
-	// Terminators is the number of HAProxy processes that run the configuration; 0 means 1. Only
-	// Report.Budget depends on it.
+	// Terminators is the number of HAProxy processes that run the configuration; 0 means 1. It
+	// affects only Report.Budget.
 	Terminators int
 	// FileLimits limit what each file of declarations may add to the configuration. A field that is
 	// 0 means the value in EdgeLimits.

@@ -27,11 +27,11 @@ const (
 
 // Parse reads a declaration file, YAML or JSON. file is its name in problems.
 //
-// Parse leaves out each route that has a problem, and keeps the others. In a file that is not
-// well-formed, the fault costs the entry that contains it. Parse keeps no route of a file in which it
-// finds no entry, that is larger than MaxFileBytes, or that has no "routes". Problems are sorted by
-// line. Each has File and Line, and has Field unless it is about the whole file. Parse returns at
-// most 10,000 problems. If there are more, the last one reports that.
+// Parse leaves out each route that has a problem, and keeps the others. If a file is not
+// well-formed, Parse leaves out only the entry that contains the fault. The table is empty if Parse
+// finds no entry, if the file is larger than MaxFileBytes, or if it has no "routes". Problems are
+// sorted by line. Each problem has File and Line. It has Field unless it is about the whole file.
+// Parse returns at most 10,000 problems. If there are more, the last problem reports that.
 func Parse(file string, data []byte) (Table, []Problem) {
 	whole := func(line int, message string) (Table, []Problem) {
 		return Table{}, []Problem{{File: file, Line: line, Message: message + "; nothing of this file is used"}}

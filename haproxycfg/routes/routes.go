@@ -104,8 +104,8 @@ type Check struct {
 	Rise, Fall int
 }
 
-// Timeouts are limits on the connections of a route, in whole milliseconds. 0 means the default of
-// the edge.
+// Timeouts are time limits for connections to the services of a route, in whole milliseconds. 0
+// means the default of the edge.
 type Timeouts struct {
 	// Server is the longest time without data from the service while HAProxy waits for its answer.
 	Server time.Duration

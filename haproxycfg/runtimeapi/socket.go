@@ -95,8 +95,8 @@ func exchange(conn io.ReadWriter, command string) (string, error) {
 	if _, err := io.WriteString(conn, command+"\n"); err != nil {
 		return "", err
 	}
-	// A worker closes the connection after one answer. A master before 2.7 waits for more commands
-	// until it reads the end of the input.
+	// Close the sending side: a master before 2.7 waits for more commands until it reads the end of
+	// the input. A worker closes the connection by itself after one answer.
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // if it fails, so does the read
 	}

@@ -32,8 +32,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller"
 )
 
-// A leader that has not renewed the Lease for renewDeadline stops writing. Another process may lead
-// leaseDuration after the last renewal, at the earliest.
+// If a leader has not renewed the Lease for renewDeadline, it stops writing. Another process may
+// lead when leaseDuration has passed since the last renewal.
 const (
 	leaseDuration = 15 * time.Second
 	renewDeadline = 10 * time.Second
