@@ -13,13 +13,14 @@
 // The router has one processor to itself and one thread of work. The load (clients and backends,
 // one thread) has another processor. All traffic is on loopback. A client sends the ClientHello of
 // crypto/tls, including the post-quantum key share, with one of the known names. The router passes
-// the stream to one of two backends, and the client checks that it is the right one. There is no
-// TLS after the hello, because the router cannot notice that.
+// the stream to one of two backends, and the client checks that it is the right one. After the
+// hello, the client sends plain bytes instead of TLS. The router cannot notice that, because it
+// passes the stream on.
 //
 // In each round every router is started once, one after another (A, B, C, A, B, C), so a
-// disturbance of the machine affects all of them. A router with few known names is measured with
-// few open connections and then with more. It is started again with many names and measured with
-// few open connections. Each measurement consists of:
+// disturbance of the machine affects all of them. The router starts with few known names. It is
+// measured with few open connections, and then with many. Then it starts again with many known
+// names, and is measured with few open connections. Each of these measurements consists of:
 //
 //   - connections: 16 at a time; each gets an answer of 1 KiB, and the backend closes it;
 //   - round trips: 64 bytes to the backend and back, one at a time, over each of the open
@@ -29,10 +30,10 @@
 //   - bulk, once a round: from the backend, over 4 connections;
 //   - descriptors that are still open two seconds after the clients have closed.
 //
-// Processor time is the sum over all processes of the router, from the scheduler's clock of each
-// process, with a resolution of 1 ns. It includes the work of the kernel for these processes. Work
-// of the kernel on the other processor counts for the load, for every router. Resident memory does
-// not include the memory of the kernel for sockets and pipes.
+// Processor time is the sum over all processes of the router. It is read from the scheduler's clock
+// of each process, which has a resolution of 1 ns. It includes the work of the kernel for these
+// processes. It does not include the work of the kernel on the processor of the load, for any
+// router. Resident memory does not include the memory of the kernel for sockets and pipes.
 //
 // # Settings of the routers
 //

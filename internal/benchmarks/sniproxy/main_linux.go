@@ -148,8 +148,9 @@ func (b *bench) close() error {
 	return peer.PinSelf(b.cores...)
 }
 
-// limitDescriptors raises the limit of descriptors to the maximum. The routers inherit it only if
-// it is set before they start. Clients and backends need two for each connection.
+// limitDescriptors raises the limit of descriptors of this process to the maximum. Call it before
+// the routers start, because they inherit the limit. The clients and backends in this process need
+// two descriptors for each connection.
 func (b *bench) limitDescriptors() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -172,7 +173,7 @@ func (b *bench) describe() string {
 		b.rounds, b.phase, b.routerCore, b.loadCore, b.descriptors, b.loop.HelloSize(), b.atOnce, b.pings, b.bulk>>20, streams)
 }
 
-// command returns the command line of the same run.
+// command returns the command line that repeats this run.
 func command(args []string) string {
 	words := []string{"cd internal/benchmarks && go run ./sniproxy"}
 	for _, a := range args {

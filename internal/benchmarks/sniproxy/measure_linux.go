@@ -45,8 +45,9 @@ type stage struct {
 
 type step func(context.Context, *running, *report.Point) error
 
-// round runs one round of measurements for a router: once at every size. An error ends the whole
-// run. If the router itself fails, the returned points contain the reason.
+// round runs one round of measurements for a router: it measures the router once at every size. If
+// the router itself fails, the returned points contain the reason, and the error is nil. An error
+// ends the whole run.
 func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
 	s := b.sizes()
 	few := []stage{{Size: s.Base, steps: []step{b.roundTrips, b.idle, b.connections, b.bulkTransfer}}}
@@ -101,8 +102,8 @@ func (b *bench) tell(r peer.Router, p report.Point) {
 
 // start starts a router, waits until it answers, and sends requests that fill its pools.
 func (b *bench) start(ctx context.Context, r peer.Router, hosts int) (*running, error) {
-	// A router cannot report a port that it chose itself. So reserve a port, and release it when
-	// the router listens.
+	// Choose the port for the router, because a router that chooses a free port cannot report it.
+	// Reserve the port, and release it when the router listens.
 	port, release, err := freeport.Hold("127.0.0.1", 0)
 	if err != nil {
 		return nil, err
@@ -162,7 +163,7 @@ func (b *bench) settle(ctx context.Context, run *running, begin time.Time) error
 	return err
 }
 
-// pause returns how long a router gets to finish its work after a phase.
+// pause returns how long the benchmark waits after a phase, so that the router can finish its work.
 func (b *bench) pause() time.Duration { return min(b.phase/4, 250*time.Millisecond) }
 
 // point measures with the connections of a stage open.

@@ -22,7 +22,7 @@ const (
 // errMissing means that a router is not on this machine.
 var errMissing = errors.New("left out")
 
-// find returns a router. It builds routers in Go into dir.
+// find returns the router called name. If the router is written in Go, find builds it in dir.
 func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error) {
 	switch name {
 	case "nginx":
@@ -53,7 +53,8 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 	if _, err := os.Stat(filepath.Join(root, "examples", "snirouter")); err != nil {
 		return peer.Router{}, fmt.Errorf("%w: %w", errMissing, err)
 	}
-	// Build it in the main module. This module lacks the dependencies of the examples.
+	// Build snirouter in the main module, because this module does not have the dependencies of the
+	// examples.
 	path, err := build(ctx, dir, root, "./examples/snirouter")
 	return peer.SNIRouter(strings.ReplaceAll(snirouter, "{snirouter}", path), ""), err
 }

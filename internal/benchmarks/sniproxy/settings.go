@@ -79,7 +79,8 @@ func parse(args []string, out io.Writer) (settings, error) {
 	return s, s.validate()
 }
 
-// short reduces settings for a quick run. It keeps the settings that the user set by a flag.
+// short reduces the settings for -quick. It does not change settings that the user has set by a
+// flag.
 func short(s *settings, bulk *int64, set map[string]bool) {
 	for name, shorten := range map[string]func(){
 		"rounds":      func() { s.rounds = 1 },
@@ -114,8 +115,8 @@ func (s settings) validate() error {
 	return nil
 }
 
-// sizes returns the points to measure. Idle is small enough for routers that need six descriptors a
-// connection where a process may have 20,000.
+// sizes returns the sizes to measure. Idle has at most 2,000 connections. Some routers need six
+// descriptors for each connection, and a process often may have only 20,000 descriptors.
 func (s settings) sizes() report.Sizes {
 	return report.Sizes{
 		Base:      s.few,

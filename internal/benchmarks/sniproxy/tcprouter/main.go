@@ -1,6 +1,6 @@
-// Command tcprouter is github.com/inetaf/tcpproxy as in its manual: one listener, routes by server
-// name. AddSNIRouteFunc looks up the name in a map, because AddSNIRoute parses the hello again for
-// each known host.
+// Command tcprouter is a router with github.com/inetaf/tcpproxy, written as its manual shows: one
+// listener, and routes by server name. It uses AddSNIRouteFunc with a map of names, because
+// AddSNIRoute would parse the hello again for each known host.
 package main
 
 import (

@@ -92,7 +92,7 @@ func (s *served) ready(l *Loop) {
 	s.greet(l, l.buf[:n])
 }
 
-// greet starts what the hello orders, once it is complete.
+// greet waits until the ClientHello is complete. Then it starts the action that the hello orders.
 func (s *served) greet(l *Loop, b []byte) {
 	if s.partial != nil || helloSize(b) != len(b) {
 		s.partial = append(s.partial, b...)
@@ -123,7 +123,7 @@ func (s *served) greet(l *Loop, b []byte) {
 	}
 }
 
-// write writes data that always fits into the socket buffer: a short write is a failure.
+// write writes b, which always fits into the socket buffer. A short write counts as a failure.
 func (s *served) write(l *Loop, b []byte) {
 	n, err := unix.Write(s.fd, b)
 	switch {

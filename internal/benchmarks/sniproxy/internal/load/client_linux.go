@@ -25,9 +25,11 @@ type client struct {
 	queued bool // the hello waits for room in the socket buffer
 }
 
-// dial opens a connection for the next host. Hosts follow in an order that jumps.
+// dial opens a connection for the next host. Consecutive hosts are far apart in t.Hosts, so that no
+// router gains from their order.
 func (l *Loop) dial(t Target, w want, size int64, kind func(client) file) error {
-	// The step is coprime with any number of hosts below it, so it visits all hosts.
+	// The step is a prime number, and greater than the number of hosts. So the index visits all
+	// hosts before it visits one again.
 	l.nextHost += 2_147_483_647
 	i := int(l.nextHost % uint64(len(t.Hosts)))
 	c := client{id: byte('0' + i%len(l.backends)), host: t.Hosts[i], want: w, size: size}
@@ -52,7 +54,7 @@ func (l *Loop) dial(t Target, w want, size int64, kind func(client) file) error 
 	return l.add(c.fd, kind(c), events)
 }
 
-// greet sends the hello, once the connection is established.
+// greet sends the ClientHello when the connection is established.
 func (c *client) greet(l *Loop) error {
 	hello := l.hello.For(c.host, c.want, c.size)
 	n, err := unix.Write(c.fd, hello)
@@ -69,7 +71,8 @@ func (c *client) greet(l *Loop) error {
 	return nil
 }
 
-// receive reads the available data. At the end of the connection it returns n = 0 and true.
+// receive reads the bytes that have arrived. If the backend has ended the connection, it returns 0
+// and true.
 func (c *client) receive(l *Loop, buf []byte) (n int, ok bool) {
 	if !c.sent {
 		if err := c.greet(l); err != nil {
@@ -144,7 +147,7 @@ func (b *bulkClient) ready(l *Loop) {
 }
 
 // echoClient keeps its connection open. The first byte from the backend confirms the connection.
-// After that, each ping sends bytes and waits for the same bytes.
+// After that, each ping sends bytes to the backend and waits until the same bytes come back.
 type echoClient struct {
 	client
 	opened func()

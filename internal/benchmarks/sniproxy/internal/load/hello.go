@@ -1,11 +1,12 @@
 // Package load implements both ends of a router under test, its clients and its backends, with raw
-// sockets, one epoll and one thread. It is so cheap that one processor of load keeps a processor of
-// router busy. A round trip therefore shows the time of the router and not of the load.
+// sockets, one epoll and one thread. It needs so little processor time that one processor with this
+// load keeps the router's processor busy. So the time of a round trip is mainly the time of the
+// router.
 //
-// A client sends the ClientHello of crypto/tls with another host name, and no TLS after it. A
-// router that passes streams on cannot notice that. The random of the hello contains the order to
-// the backend. Each backend answers with its number, so a connection to the wrong backend is a
-// failure.
+// A client sends the ClientHello of crypto/tls with the host name replaced, and after it plain
+// bytes instead of TLS. A router that passes streams on cannot notice that. The random field of the
+// hello tells the backend what to do. Each backend answers with its number, so the client notices a
+// connection to the wrong backend.
 package load
 
 import (
@@ -18,7 +19,7 @@ import (
 	"net"
 )
 
-// want is the order of a client to its backend.
+// want is what a client wants its backend to do. The ClientHello contains it.
 type want byte
 
 const (
@@ -30,8 +31,8 @@ const (
 // AnswerSize is the size of an answer in bytes.
 const AnswerSize = 1024
 
-// A ClientHello has its random after the headers of the record and of the message and
-// after the version (RFC 8446, 4.1.2).
+// In a ClientHello, the random field follows the header of the record, the header of the message,
+// and the version (RFC 8446, 4.1.2).
 const (
 	recordHeader = 5
 	randomAt     = recordHeader + 4 + 2
@@ -39,7 +40,8 @@ const (
 	largestHello = recordHeader + 1<<14
 )
 
-// mark in the random identifies our hellos. Its absence means that the router changed the stream.
+// mark is a part of the random field of every hello of this package. If a backend does not find it,
+// the router has changed the stream.
 var mark = []byte("headgate")
 
 // Hello is a ClientHello with a replaceable host name and random.
@@ -49,8 +51,8 @@ type Hello struct {
 	size   int
 }
 
-// NewHello returns the hello that crypto/tls sends for a host, with its present key shares and
-// size. All other names must be as long as host.
+// NewHello returns the ClientHello that crypto/tls of this Go version sends for host. Names that
+// replace host later must be as long as host.
 func NewHello(host string) (*Hello, error) {
 	var sent recorder
 	err := tls.Client(&sent, &tls.Config{ServerName: host, NextProtos: []string{"h2", "http/1.1"}}).Handshake()
@@ -64,7 +66,8 @@ func NewHello(host string) (*Hello, error) {
 	return h, nil
 }
 
-// For returns the hello for a host. It is valid until the next call.
+// For returns the hello with the name host and with an order to the backend. The result is valid
+// until the next call of For.
 func (h *Hello) For(host string, w want, size int64) []byte {
 	if len(host) != h.size {
 		panic("load: names of different lengths")
@@ -80,7 +83,7 @@ func (h *Hello) For(host string, w want, size int64) []byte {
 // Len returns the size of a hello in bytes.
 func (h *Hello) Len() int { return len(h.wire) }
 
-// order returns the order that For wrote into a hello.
+// order returns the order to the backend that For wrote into hello.
 func order(hello []byte) (w want, size int64, err error) {
 	random := hello[randomAt : randomAt+randomSize]
 	if !bytes.HasPrefix(random, mark) {

@@ -32,11 +32,13 @@ type Loop struct {
 	wait     int // ms after which run calls done without an event
 }
 
-// longestWait is the delay in ms after which run notices the end of its context.
+// run waits at most longestWait, in ms, for events. So it notices the end of its context at the
+// latest after this time.
 const longestWait = 100
 
-// file is the owner of a descriptor in the loop. The loop may call ready without need: an event of
-// a closed descriptor may reach the file that has the same number now.
+// file is the owner of a descriptor in the loop. The loop calls ready when the descriptor has an
+// event. It may also call ready without one: an event of a closed descriptor can reach a new file
+// whose descriptor has the same number.
 type file interface{ ready(l *Loop) }
 
 // New starts backends on free ports of 127.0.0.1. All host names must be as long as host.
@@ -128,7 +130,7 @@ func (l *Loop) run(ctx context.Context, done func() bool) error {
 	return l.failure
 }
 
-// Idle handles events for d, such as a router that closes connections.
+// Idle starts nothing. It only handles events for d, for example when a router closes connections.
 func (l *Loop) Idle(ctx context.Context, d time.Duration) error {
 	end := time.Now().Add(d)
 	defer func() { l.wait = longestWait }()
@@ -172,5 +174,5 @@ func (l *Loop) fail(err error) {
 	}
 }
 
-// again reports whether an error only means that the call must be repeated later.
+// again reports whether err is not a failure: the caller only has to repeat the system call later.
 func again(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }

@@ -9,9 +9,9 @@ import (
 // PingSize is the number of bytes that a round trip sends and receives.
 const PingSize = 64
 
-// Answers opens connections, atOnce at a time. Each gets an answer and ends. Answers opens no more
-// after d or after limit connections, waits for the open ones, and returns the number of
-// connections.
+// Answers opens connections, of which atOnce are open at the same time. Each gets an answer and
+// ends. After d or after limit connections, Answers opens no further ones. It waits until all have
+// ended, and returns their number.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)
 	started, done := 0, 0
@@ -35,7 +35,7 @@ func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.
 	return done, err
 }
 
-// Open opens connections until it holds n of them.
+// Open opens connections until n are open, and keeps them open.
 func (l *Loop) Open(ctx context.Context, t Target, n int) error {
 	started, opened := len(l.held), len(l.held)
 	launch := func() error {
@@ -77,8 +77,8 @@ func (l *Loop) Release() {
 	l.held, l.nextHeld = nil, 0
 }
 
-// Pings makes round trips over the held connections in turn, atOnce at a time, and returns the time
-// of each.
+// Pings makes round trips over the connections of Open, one after another, for d. At any time,
+// atOnce round trips are in progress. Pings returns the time of each round trip.
 func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(d)
 	times := make([]time.Duration, 0, 1<<16)
@@ -120,7 +120,7 @@ func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) err
 	return l.phase(ctx, func() bool { return left == 0 })
 }
 
-// phase runs until done. After a failure it closes all connections.
+// phase handles events until done returns true. After a failure it closes all connections.
 func (l *Loop) phase(ctx context.Context, done func() bool) error {
 	err := l.run(ctx, func() bool { return l.failure != nil || done() })
 	if err != nil {

@@ -59,7 +59,8 @@ func versioned(name, flag string) (path, version string, err error) {
 	return path, number(about), nil
 }
 
-// find searches PATH and the directories of servers in Debian, which the PATH of a user lacks.
+// find searches for a program in PATH. It also searches the directories in which Debian installs
+// servers, because the PATH of a user does not have them.
 func find(name, packages string) (string, error) {
 	for _, candidate := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
 		if path, err := exec.LookPath(candidate); err == nil {
@@ -71,5 +72,5 @@ func find(name, packages string) (string, error) {
 
 var versionNumber = regexp.MustCompile(`[0-9]+\.[0-9]+[0-9.]*[0-9]`)
 
-// number returns the first version number in about.
+// number returns the first version number in about, the output of a program.
 func number(about []byte) string { return versionNumber.FindString(string(about)) }

@@ -3,9 +3,9 @@
 //
 // All routers get the same settings: one listener at 127.0.0.1 with a backlog of 4,096, one thread
 // of work, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
-// time, no access log, no health checks, no PROXY protocol. If a router lacks a setting, its
-// behaviour stays as it is. All other settings keep their defaults, because users run those.
-// Comments explain the exceptions.
+// time, no access log, no health checks, no PROXY protocol. If a router has no such setting, its
+// built-in behaviour is measured. All other settings keep their defaults, because most users run
+// the defaults. Comments explain the exceptions.
 package peer
 
 import (
@@ -19,9 +19,10 @@ import (
 type Role string
 
 const (
-	// Peer routers are the ones that others are compared with.
+	// A Peer is a router that headgate's router is compared with.
 	Peer Role = "peer"
-	// Baseline routers explain a figure and are not for use.
+	// A Baseline is a router that helps to explain the figures. It is not made for use in
+	// production.
 	Baseline Role = "baseline"
 	// Ours is compared with the best peer.
 	Ours Role = "ours"
@@ -32,7 +33,7 @@ type Router struct {
 	Name    string
 	Role    Role
 	Version string
-	// Plan returns how to run the router. It depends only on its argument.
+	// Plan returns how to run the router with a Setup. The result depends only on the Setup.
 	Plan func(Setup) Plan
 }
 
@@ -54,8 +55,9 @@ func (s Setup) Backend(i int) netip.AddrPort { return s.Backends[i%len(s.Backend
 type Plan struct {
 	Files map[string][]byte // content by file name in Setup.Dir
 	Args  []string
-	// ForwardsTerm means that the first process ends the others on SIGTERM, and would leave them
-	// running on SIGKILL.
+	// ForwardsTerm reports whether the first process of the router ends its other processes when it
+	// gets SIGTERM. Such a router must not be ended with SIGKILL, which would leave the other
+	// processes running.
 	ForwardsTerm bool
 }
 
@@ -68,11 +70,11 @@ func Sites(n int) []string {
 	return names
 }
 
-// Nginx is nginx's stream module with ssl_preread. module is the file of the module, or "" if nginx
-// is built with it.
+// Nginx is nginx's stream module with ssl_preread. module is the file of the stream module, or ""
+// if the module is built into nginx.
 //
-// nginx runs a worker under a master, as in production. proxy_timeout is its default, 10 minutes.
-// tcp_nodelay is on by default.
+// nginx runs one worker under a master, as in production. proxy_timeout has its default of 10
+// minutes. tcp_nodelay is on by default.
 func Nginx(path, module, version string) Router {
 	return Router{Name: "nginx", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf, hosts bytes.Buffer
@@ -80,7 +82,7 @@ func Nginx(path, module, version string) Router {
 			fmt.Fprintf(&conf, "load_module %s;\n", module)
 		}
 		if s.Root {
-			// Without it the worker runs as nobody, who may not read this directory.
+			// Without this line, the worker runs as user nobody, which may not read this directory.
 			conf.WriteString("user root;\n")
 		}
 		fmt.Fprintf(&conf, `daemon off;
@@ -128,9 +130,9 @@ stream {
 // HAProxy is HAProxy in TCP mode with a map and splice.
 //
 // splice-auto lets HAProxy choose when to splice, as its manual recommends. The two other splice
-// options force it for every transfer. maxpipes is low, because HAProxy counts two descriptors for
-// each pipe against the limit of the process. The bulk phase uses a few pipes. maxconn is the
-// number of connections in the benchmark, because HAProxy allocates memory for it.
+// options force splicing for every transfer. maxpipes is low, because HAProxy reserves two
+// descriptors for each pipe, and the bulk phase uses only a few pipes. maxconn is the number of
+// connections in the benchmark, because HAProxy allocates memory in proportion to maxconn.
 func HAProxy(path, version string) Router {
 	return Router{Name: "HAProxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf, hosts bytes.Buffer
@@ -165,15 +167,16 @@ frontend tls
 	}}
 }
 
-// SNIProxy is dlundquist's sniproxy. Its table is a list of regular expressions that it tries in
-// order. They are anchored and their dots are escaped; otherwise they would match other names too.
-// It has no settings for timeouts, and its backlog is fixed.
+// SNIProxy is dlundquist's sniproxy. Its table is a list of regular expressions, which it tries in
+// order. The benchmark anchors the expressions and escapes their dots, because otherwise they would
+// match other names too. sniproxy has no settings for timeouts, and its backlog is fixed.
 func SNIProxy(path, version string) Router {
 	return Router{Name: "sniproxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf bytes.Buffer
 		if s.Root {
-			// Without it sniproxy runs as user daemon. A change of user clears PR_SET_PDEATHSIG, so
-			// the kernel would not end the process with the benchmark.
+			// Without this line, sniproxy changes to user daemon. The change would clear
+			// PR_SET_PDEATHSIG, so the kernel would no longer end sniproxy together with the
+			// benchmark.
 			conf.WriteString("user root\n")
 		}
 		fmt.Fprintf(&conf, `error_log {
@@ -207,8 +210,8 @@ func Plain(path, version string) Router {
 	return fromJSON("plain Go", Baseline, version, path+" -listen {listen} -hosts {hosts}")
 }
 
-// SNIRouter is headgate's router. command is split at spaces. {listen} stands for the address and
-// {hosts} for the file of hosts.
+// SNIRouter is headgate's router. command is its command line, split at spaces. In it, {listen} is
+// replaced by the address to listen on, and {hosts} by the path of the file of hosts.
 func SNIRouter(command, version string) Router {
 	return fromJSON("snirouter", Ours, version, command)
 }

@@ -19,9 +19,9 @@ import (
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/procfs"
 )
 
-// Starter starts processes on one processor. They inherit it from the thread that starts them. The
-// kernel kills them when that thread ends for any reason (PR_SET_PDEATHSIG), so one thread lives
-// until Close.
+// Starter starts processes that run on one processor. A process inherits the processor from the
+// thread that starts it. When that thread ends, the kernel kills the process (PR_SET_PDEATHSIG). So
+// a Starter has one thread, which lives until Close.
 type Starter struct {
 	starts chan func()
 	done   chan struct{}
@@ -101,8 +101,8 @@ func (p *Process) wait() {
 	p.state = p.cmd.Wait()
 }
 
-// Err returns nil while the first process runs. Then it returns why the process ended, with the end
-// of its output.
+// Err returns nil while the router's first process runs. After that process has ended, Err returns
+// an error with the reason and with the last lines of its output.
 func (p *Process) Err() error {
 	select {
 	case <-p.ended:
@@ -156,8 +156,9 @@ func Cores() ([]int, error) {
 	return cores, nil
 }
 
-// PinSelf binds every thread of this process to some processors. New threads inherit that from the
-// thread that starts them. PinSelf repeats until it finds no thread that started in the meantime.
+// PinSelf binds every thread of this process to the processors in cores. A new thread inherits the
+// processors of the thread that starts it. Threads may start while PinSelf runs, so it repeats
+// until it finds no new thread.
 func PinSelf(cores ...int) error {
 	pinned := make(map[int]bool)
 	for again := true; again; {

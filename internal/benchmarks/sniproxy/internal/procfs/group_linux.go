@@ -54,7 +54,7 @@ func hasEnded(err error) bool {
 type CPU struct {
 	// Total has a resolution of 1 ns.
 	Total time.Duration
-	// User is the part outside the kernel, with a resolution of 10 ms for each process.
+	// User is the processor time outside the kernel. Its resolution is 10 ms for each process.
 	User time.Duration
 }
 
@@ -79,9 +79,10 @@ func (g Group) CPU() (CPU, error) {
 	return sum, nil
 }
 
-// processTime reads the processor-time clock of another process. It counts what the scheduler
-// counts; utime and stime are rounded to ticks. The id of the clock is made as in
-// clock_getcpuclockid(3): the complement of the process id, and 2 for the clock of the scheduler.
+// processTime reads the processor-time clock of another process. This clock is exact, but utime and
+// stime in /proc are rounded to ticks of 10 ms. The id of the clock is made as in
+// clock_getcpuclockid(3): the complement of the process id in the upper bits, and 2, the
+// scheduler's clock, in the lower three bits.
 func processTime(pid int) (time.Duration, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
@@ -135,7 +136,7 @@ func (g Group) Descriptors() (int, error) {
 	return sum, nil
 }
 
-// Busy returns how long a processor has not been idle since the machine started.
+// Busy returns how long processor cpu has been busy since the machine started.
 func Busy(cpu int) (time.Duration, error) {
 	data, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// tick is the unit of times in /proc. USER_HZ is 100 on every architecture that Go supports, for
-// every HZ of the kernel.
+// tick is the unit of times in /proc, 1/USER_HZ s. USER_HZ is 100 on every architecture that Go
+// supports, even if the kernel is built with another HZ.
 const tick = time.Second / 100
 
 // Stat contains some fields of /proc/PID/stat.
@@ -64,8 +64,8 @@ type Memory struct {
 	PSS int64
 }
 
-// ParseSmaps parses /proc/PID/smaps_rollup, which is exact. statm and status lack what the kernel
-// batches for each processor.
+// ParseSmaps parses /proc/PID/smaps_rollup, which is exact. The files statm and status are not: the
+// kernel adds changes to them in batches for each processor.
 func ParseSmaps(data []byte) (Memory, error) {
 	var m Memory
 	var err error

@@ -29,7 +29,8 @@ const (
 	OthersPercent Metric = "others_percent"             // share of the router's processor that other programs used
 )
 
-// Point contains the measurements of one router at one size.
+// Point contains the measurements of one router in one round, at one size: with Open connections
+// and Hosts known names.
 type Point struct {
 	Round   int                `json:"round"`
 	Open    int                `json:"open"`
@@ -81,8 +82,8 @@ func (r Router) At(s Size, m Metric) Spread {
 	return SpreadOf(values)
 }
 
-// Best returns the lowest median of a figure among the peers. It returns false if no peer has the
-// figure.
+// Best returns the lowest median of figure m at size s among the peers. ok is false if no peer has
+// the figure.
 func (r Result) Best(s Size, m Metric) (best float64, ok bool) {
 	for _, router := range r.Routers {
 		at := router.At(s, m)
@@ -113,8 +114,8 @@ type Spread struct {
 	N      int     `json:"n"`
 }
 
-// SpreadOf returns the zero Spread for no values. The median of an even number of values is the
-// mean of the two in the middle.
+// SpreadOf returns the median and the range of values. Without values, it returns the zero Spread.
+// The median of an even number of values is the mean of the two values in the middle.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{}

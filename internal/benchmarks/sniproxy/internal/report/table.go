@@ -62,7 +62,8 @@ func (r Result) cell(router Router, c column) string {
 	if low, high := number(at.Min), number(at.Max); low != high {
 		text += " (" + low + "–" + high + ")"
 	}
-	// A ratio to nearly zero has no meaning.
+	// Leave out the ratio if the best figure is nearly zero, because the ratio would have no
+	// meaning.
 	if best, ok := r.Best(c.at, c.what); ok && best >= 0.01 {
 		text += " **" + strconv.FormatFloat(at.Median/best, 'f', 2, 64) + "**"
 	}
@@ -162,7 +163,8 @@ func median(s Spread) string {
 	return number(s.Median)
 }
 
-// number rounds v to three digits, or to an integer if that has more.
+// number rounds v to three digits. If v has more than three digits before the point, number rounds
+// it to an integer.
 func number(v float64) string {
 	if v == 0 || math.Abs(v) < 0.005 {
 		return "0"
