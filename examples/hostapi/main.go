@@ -1,10 +1,11 @@
-// Hostapi is the host API that SNI routers ask where the traffic for a host goes.
+// Hostapi is a host API: SNI routers ask it where the traffic for a host goes.
 //
 //	hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001
 //	hostapi -routes routes.yaml -endpoint eu-1=10.0.0.24 -endpoint eu-2=10.0.1.24 -cluster eu-1=dir:manifests/eu-1
 //
-// It serves the hosts of a file, the hosts of declarations, or both. If both have a host, the
-// file counts. README.md describes the flags, the API, and how a host gets its cluster.
+// The hosts come from a hosts file, from declarations, or from both. If a host is in both, the
+// entry in the file counts. README.md describes the flags, the API, and how hostapi chooses the
+// cluster of a declared host.
 package main
 
 import (
@@ -25,7 +26,7 @@ import (
 
 const program = "hostapi"
 
-// stopTimeout is how long requests may run after SIGTERM.
+// stopTimeout is how long running requests may continue after SIGTERM.
 const stopTimeout = 5 * time.Second
 
 func main() { cli.Main(run) }
@@ -45,7 +46,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	return cli.ExitOK
 }
 
-// serve runs until ctx ends or a part fails.
+// serve runs the API until ctx ends, or until a part of the program fails.
 func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	cli.ReadAgainOnHangup(ctx, log)
 	m := newMetrics()
@@ -108,8 +109,8 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	return group.Wait()
 }
 
-// newAPI returns the handler without hosts. A flag of 0 means "none", and a field of 0 means a
-// default, so the fields get -1.
+// newAPI returns the handler of the API, still without hosts. In a flag of s, 0 means "none". In a
+// field of httpapi.Handler, 0 means the default and -1 means "none", so newAPI replaces 0 by -1.
 func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*httpapi.Handler, error) {
 	api := &httpapi.Handler{
 		MaxAge: cmp.Or(s.maxAge, -1), NegativeMaxAge: cmp.Or(s.negativeMaxAge, -1), MaxRemoved: cmp.Or(s.maxRemoved, -1),
@@ -145,7 +146,8 @@ func newServer(s settings, api *httpapi.Handler, log *slog.Logger) (*http.Server
 	srv := &http.Server{
 		Handler:   api,
 		TLSConfig: conf,
-		// No ReadTimeout: when it ends, net/http cancels the context of a request that waits.
+		// There is no ReadTimeout: it would end requests that wait for changes, because net/http
+		// cancels their context when the timeout ends.
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      httpapi.MaxWait + 30*time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -156,7 +158,7 @@ func newServer(s settings, api *httpapi.Handler, log *slog.Logger) (*http.Server
 	return srv, nil
 }
 
-// readiness returns why the API is not ready.
+// readiness returns an error that says why the API is not ready, or nil if it is ready.
 func readiness(ctx context.Context, ready <-chan struct{}) error {
 	if ctx.Err() != nil {
 		return errors.New("stopping")

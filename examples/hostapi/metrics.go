@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
-// metrics of the API. The label route is "hosts", "changes" or "other".
+// metrics are the metrics of the API. The label route is "hosts", "changes" or "other".
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
@@ -48,7 +48,8 @@ func newMetrics() *metrics {
 	return m
 }
 
-// instrument counts the requests of a route, and measures those about a host.
+// instrument wraps the handler of a route. It counts the requests, and measures the duration of
+// requests for a host.
 func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 	h = promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(prometheus.Labels{"route": route}), h)
 	if route == "hosts" {
@@ -57,7 +58,7 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 	return h
 }
 
-// watch adds the figures that the API itself knows.
+// watch adds the metric that comes from api itself.
 func (m *metrics) watch(api *httpapi.Handler) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "headgate_hostapi_followers", Help: "Requests that wait for a change.",

@@ -56,7 +56,8 @@ func register(fs *flag.FlagSet) *settings {
 	return s
 }
 
-// check reports the first fault in the flags, and sets the fields that follow from others.
+// check returns an error for the first wrong flag. It also parses the flags that contain several
+// values.
 func (s *settings) check() (err error) {
 	switch {
 	case s.hosts == "" && len(s.routes) == 0:

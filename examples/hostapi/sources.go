@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
-// sources reads the hosts, and publishes them after each change.
+// sources reads the hosts from all files and directories, and publishes them after each change.
 type sources struct {
 	hostsFile   *hostlookup.File  // nil without -hosts
 	routeFiles  *routefiles.Files // nil without -routes
@@ -55,7 +55,8 @@ func newSources(s settings, api *httpapi.Handler, m *metrics, log *slog.Logger) 
 	return src
 }
 
-// load reads the files of -hosts and -routes. Without them the API does not start.
+// load reads the files of -hosts and -routes at the start. If it returns an error, the program
+// ends.
 func (s *sources) load() error {
 	if s.routeFiles != nil {
 		declared, err := s.routeFiles.Read()
@@ -102,7 +103,7 @@ func (s *sources) watch(ctx context.Context) error {
 	return nil
 }
 
-// hostsLoaded is called after each reading of the hosts file.
+// hostsLoaded receives the result each time that the hosts file was read.
 func (s *sources) hostsLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
 	for _, p := range problems {
 		s.log.Warn("left out", "err", p)
@@ -118,7 +119,8 @@ func (s *sources) hostsLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Pro
 	}
 }
 
-// update changes a source, and publishes the hosts of all sources once each source has been read.
+// update calls change, which stores the new content of one source. Then it publishes the hosts of
+// all sources, unless some source has not been read yet.
 func (s *sources) update(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +146,8 @@ func (s *sources) update(change func()) {
 	s.metrics.hosts.Set(float64(count))
 }
 
-// declaredHosts returns the declared hosts with the endpoints of their clusters.
+// declaredHosts returns the hosts of the declarations, each with the endpoint of its chosen
+// cluster.
 func (s *sources) declaredHosts() *hostlookup.Hosts {
 	if s.routeFiles == nil {
 		return nil

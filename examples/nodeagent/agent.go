@@ -16,7 +16,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// agent is a nodeagent.Agent with its logs, metrics and health.
+// agent is a nodeagent.Agent with its log, metrics and health pages.
 type agent struct {
 	*nodeagent.Agent
 	metrics *metrics
@@ -49,8 +49,8 @@ func newAgent(s settings, log *slog.Logger) (*agent, error) {
 	return a, nil
 }
 
-// changed shows a state in the log, the metrics and the health. portErr names ports that could not
-// be opened.
+// changed logs a new state, and updates the metrics and health pages. portErr is the error of the
+// ports that could not be opened.
 func (a *agent) changed(state nodeagent.State, portErr error) {
 	a.report(a.last, state)
 	a.last = state
@@ -74,7 +74,7 @@ func (a *agent) changed(state nodeagent.State, portErr error) {
 	}
 }
 
-// report logs the changes from one state to the next.
+// report logs what changed from the state last to the state next.
 func (a *agent) report(last, next nodeagent.State) {
 	for _, p := range next.Problems {
 		if !slices.Contains(last.Problems, p) {
@@ -100,17 +100,19 @@ func (a *agent) setHealth(notReady, portErr, stale error) {
 	a.notReady, a.portErr, a.stale = notReady, portErr, stale
 }
 
-// ready decides the status of /readyz. An agent that answers for its node is ready. It stays ready
-// without the API server, because nothing improves if it stops answering. It also stays ready if a
-// Service has a port that another process uses: otherwise one annotation would make the agents of
-// all nodes unready at once.
+// ready returns the error for /readyz, which is nil while the agent answers for its node. Two
+// faults do not change this:
+//
+//   - The API server does not answer. To stop answering HAProxy would not improve anything.
+//   - Another process uses the agent port of a Service. Otherwise one annotation could make the
+//     agents of all nodes unready at the same time.
 func (a *agent) ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.notReady
 }
 
-// detail returns the text that /readyz shows below its "ok".
+// detail returns the text that /readyz shows below "ok".
 func (a *agent) detail() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

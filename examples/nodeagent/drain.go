@@ -17,14 +17,14 @@ const (
 	longestWait  = 10 * time.Minute
 )
 
-// drainer drains the node on command. The program uses a *nodeagent.Agent, tests use a fake.
+// drainer is what drainHandler needs of a *nodeagent.Agent. Tests use a fake.
 type drainer interface {
 	Drain(context.Context) (nodeagent.DrainProgress, error)
 	EndDrain() (since time.Time, ok bool)
 }
 
-// drainHandler serves POST and DELETE of /drain. When ctx ends, POST stops waiting. cli.Admin checks
-// the permission.
+// drainHandler serves POST and DELETE of /drain. When ctx ends, waiting POSTs are answered.
+// cli.Admin has checked the permission before.
 func drainHandler(ctx context.Context, d drainer, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) { beginDrain(ctx, d, log, w, r) })
@@ -40,8 +40,8 @@ func drainHandler(ctx context.Context, d drainer, log *slog.Logger) http.Handler
 	return mux
 }
 
-// beginDrain drains the node. It responds when all HAProxies that still make checks have received
-// the answer "drain", or after the duration of the parameter wait. The status is 200 if all have
+// beginDrain drains the node. It answers when all HAProxies that still make checks have received
+// the answer "drain", or after the duration in the parameter wait. The status is 200 if all have
 // received it, 409 if the node waits for other nodes, 504 if some have not received it, and 503 if
 // the agent stops.
 func beginDrain(stop context.Context, d drainer, log *slog.Logger, w http.ResponseWriter, r *http.Request) {
@@ -72,8 +72,8 @@ func beginDrain(stop context.Context, d drainer, log *slog.Logger, w http.Respon
 	}
 }
 
-// runDrain is the subcommand drain. It sends the request to the running agent, from a machine or a
-// container without a shell or curl.
+// runDrain is the subcommand drain. It sends a request to the running agent. It works in a
+// container that has no shell and no curl.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s")
 	var admin cli.AdminFlags

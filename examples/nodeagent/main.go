@@ -1,5 +1,5 @@
-// Nodeagent answers HAProxy's agent checks on a Kubernetes node: on a fixed port for the node, and
-// on one more port for every Service that has an agent port in its annotations.
+// Nodeagent answers HAProxy's agent checks on a Kubernetes node. It answers for the node on a fixed
+// port, and for every Service on the agent port in the annotations of the Service.
 //
 //	nodeagent -node node-a -admin :9708                        in a pod, or with the configuration of kubectl
 //	nodeagent -node node-a -kubeconfig agent.kubeconfig:eu-1   with one context of a kubeconfig file
@@ -25,8 +25,8 @@ import (
 const program = "nodeagent"
 
 func main() {
-	// The agent shares its node with other programs and allocates little. So it can afford to
-	// collect garbage twice as often as usual, and needs less memory.
+	// Collect garbage twice as often as usual: the agent then needs less memory, which other
+	// programs on its node can use. The agent allocates little, so this costs little CPU time.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// metrics are the metrics of an agent. The label service is empty for the node itself. It only has
-// values of Services in the present state, because Services come and go while the agent runs.
+// metrics are the metrics of an agent. The label service is "" for the node itself. Otherwise it is
+// a Service of the present state: the series of Services that are gone are deleted.
 type metrics struct {
 	registry *prometheus.Registry
 	checks   *prometheus.CounterVec
@@ -29,7 +29,7 @@ type metrics struct {
 	lastReason string          // the value of the label reason
 }
 
-// clusterGauge is a gauge of the node and its cluster.
+// clusterGauge is a gauge about the node or its cluster. value computes its value from a State.
 type clusterGauge struct {
 	prometheus.Gauge
 	value func(nodeagent.State) float64
@@ -116,8 +116,8 @@ func (m *metrics) finished(service string, x agentcheck.Exchange) {
 	}
 }
 
-// state shows a new state. It changes each value in place, so no series is missing if somebody
-// reads the metrics meanwhile.
+// state updates the metrics to a new state. It changes each value in place. So a scrape at the same
+// moment misses no series.
 func (m *metrics) state(s nodeagent.State, ports int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -23,7 +23,7 @@ type settings struct {
 	admin      cli.AdminFlags
 }
 
-// parseSettings reads the flags. done is true if the program must exit with code.
+// parseSettings reads the flags. If done is true, the program must exit with code.
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708 -admin unix:/run/headgate/nodeagent.sock\n  nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s")
 	fs.StringVar(&s.rules.Node, "node", "", "`name` of the node to answer for")
@@ -79,8 +79,8 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	return s, cli.ExitOK, false
 }
 
-// noneIfZero returns the value of Rules for a flag: a flag of 0 means none, but in Rules 0 means
-// the default, and a negative value means none.
+// noneIfZero converts the value of a flag for nodeagent.Rules. In a flag, 0 means "none". In Rules,
+// a negative value means "none", and 0 means the default.
 func noneIfZero(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1

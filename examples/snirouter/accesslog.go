@@ -13,10 +13,10 @@ import (
 	"github.com/headgate/headgate/sniproxy"
 )
 
-// keptFaults is the number of faults that the status page shows.
+// keptFaults is the number of faults that accessLog keeps for the status page.
 const keptFaults = 50
 
-// accessLog writes one line for each connection, and keeps the last faults.
+// accessLog writes one line for each connection, and keeps the last faults for the status page.
 type accessLog struct {
 	log       *slog.Logger
 	sample    float64 // the share of the connections without a fault that get a line
@@ -38,15 +38,16 @@ func newAccessLog(log *slog.Logger, sample float64, maxFaults int, m *metrics) *
 	}
 }
 
-// isFault reports whether a connection gets a row on the status page, and a line if there are few
-// faults. A client that left early is no fault. A client that resets the connection after an answer
-// is none either: many clients close like that, and the router cannot see whether more was expected.
+// isFault reports whether a connection failed. Such a connection gets a row on the status page, and
+// a line in the log unless there are many faults. A client that left early is not a fault. A client
+// that resets the connection after an answer is not a fault either: many clients close like that,
+// and the router cannot see whether the client expected more.
 func isFault(s sniproxy.Stats) bool {
 	return s.Err != nil && s.Outcome != sniproxy.Gone && !(s.ToClient > 0 && sniproxy.IsClientReset(s.Err))
 }
 
-// finished records a connection. The goroutines that serve connections call it, so it does not
-// wait until the line is written.
+// finished records a connection that has ended. It does not wait until the line is written, because
+// the goroutines that serve connections call it.
 func (a *accessLog) finished(s sniproxy.Stats) {
 	if isFault(s) {
 		if !a.addFault(s) {
@@ -62,7 +63,7 @@ func (a *accessLog) finished(s sniproxy.Stats) {
 	}
 }
 
-// addFault records a fault, and reports whether it gets a line.
+// addFault stores a fault for the status page. It reports whether the fault gets a line in the log.
 func (a *accessLog) addFault(s sniproxy.Stats) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -77,7 +78,7 @@ func (a *accessLog) addFault(s sniproxy.Stats) bool {
 	return false
 }
 
-// lastFaults returns the last faults, the newest first.
+// lastFaults returns the last faults, at most keptFaults, the newest first.
 func (a *accessLog) lastFaults() []sniproxy.Stats {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -88,7 +89,7 @@ func (a *accessLog) lastFaults() []sniproxy.Stats {
 	return list
 }
 
-// write writes the lines until lines is closed.
+// write writes the lines to the log, until the channel lines is closed.
 func (a *accessLog) write() {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
@@ -110,8 +111,8 @@ func (a *accessLog) write() {
 	}
 }
 
-// writeOmitted writes one line for each outcome that had more faults than lines since the last call,
-// and allows new lines.
+// writeOmitted writes one line for each outcome that had faults without a line since the last call.
+// Then faults get lines again, up to maxFaults for each outcome until the next call.
 func (a *accessLog) writeOmitted() {
 	a.mu.Lock()
 	omitted := a.omitted
@@ -123,8 +124,8 @@ func (a *accessLog) writeOmitted() {
 	}
 }
 
-// attrs returns the fields of a line. Most fields are left out if they have no value. The times
-// are exact, and print with all their digits: peek, lookup and dial add up to at most total.
+// attrs returns the fields of a log line. Most fields are left out if they have no value. Times are
+// not rounded, so the sum of peek, lookup and dial is at most total.
 func attrs(s sniproxy.Stats) []slog.Attr {
 	list := []slog.Attr{
 		slog.Uint64("id", s.ID),
@@ -175,7 +176,7 @@ func attrs(s sniproxy.Stats) []slog.Attr {
 	return list
 }
 
-// addr returns the text of an address, "" for an invalid one.
+// addr returns the text of an address. The text of an invalid address is "".
 func addr(a netip.AddrPort) string {
 	if !a.IsValid() {
 		return ""

@@ -11,15 +11,16 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// drain holds when the drain of the router began. The zero value is a drain that has not begun.
+// drain is the state of the router's drain. The zero value means that no drain has begun.
 type drain struct {
 	mu       sync.Mutex
 	since    time.Time
 	stopping bool // the drain cannot end any more
 }
 
-// begin begins the drain, unless it has begun. It returns when the drain began, and whether it began
-// now. After begin(true) no command can end the drain, because the router stops.
+// begin begins the drain, unless it has begun before. since is when the drain began. first is true
+// if this call began it. If stopping is true, the router stops, and from now on end cannot end the
+// drain.
 func (d *drain) begin(stopping bool) (since time.Time, first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,8 +31,8 @@ func (d *drain) begin(stopping bool) (since time.Time, first bool) {
 	return d.since, first
 }
 
-// end ends the drain. It returns when the drain had begun, zero if it had not, and whether the router
-// is stopping, so that the drain goes on.
+// end ends the drain. since is when the drain began, zero if there was none. If stopping is true,
+// the router stops, and end has not ended the drain.
 func (d *drain) end() (since time.Time, stopping bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -42,14 +43,14 @@ func (d *drain) end() (since time.Time, stopping bool) {
 	return since, d.stopping
 }
 
-// began returns when the drain began, or the zero time.
+// began returns when the drain began, or zero if there is no drain.
 func (d *drain) began() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.since
 }
 
-// ready returns an error for /readyz after the drain has begun.
+// ready returns the error for /readyz, which is nil unless there is a drain.
 func (d *drain) ready() error {
 	if !d.began().IsZero() {
 		return errors.New("draining")
@@ -82,8 +83,8 @@ func (s *status) endDrain(w http.ResponseWriter, r *http.Request) {
 
 const drainProgram = program + " drain"
 
-// runDrain is the subcommand drain: it starts the drain of a router, and waits. A preStop hook can
-// call it in a container without a shell.
+// runDrain is the subcommand drain. It starts or ends the drain of a running router; after the
+// start it waits for -wait. A preStop hook can call it in a container without a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s")
 	var admin cli.AdminFlags

@@ -20,11 +20,11 @@ import (
 // saveInterval is the time between two saves of the cache file.
 const saveInterval = time.Minute
 
-// apiLogInterval is the least time between two log lines about a failing API.
+// apiLogInterval is the shortest time between two log lines about failures of the API.
 const apiLogInterval = 5 * time.Second
 
-// hosts finds the endpoints of hosts: in a file, then through an API with a cache, then in a
-// default.
+// hosts finds the endpoint of a host: in the hosts file, then through the API and its cache. For a
+// host that both do not know, the endpoint is the default, if there is one.
 type hosts struct {
 	lookup    hostlookup.Lookup
 	file      *hostlookup.File  // nil without -hosts
@@ -124,8 +124,8 @@ func apiTLS(s settings, log *slog.Logger) (*tls.Config, error) {
 	return conf, nil
 }
 
-// load reads the hosts file and the cache file before the first client comes. Without a readable
-// hosts file the router does not start.
+// load reads the hosts file and the cache file before the router accepts clients. If the hosts file
+// is unreadable, load returns an error, and the router does not start.
 func (h *hosts) load() error {
 	if h.file != nil {
 		if err := h.file.Load(); err != nil {
@@ -138,7 +138,8 @@ func (h *hosts) load() error {
 	return nil
 }
 
-// run follows the hosts file and the changes of the API, and saves the cache, until ctx ends.
+// run follows the hosts file and the changes of the API, and saves the cache regularly. It returns
+// when ctx ends.
 func (h *hosts) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if h.file != nil {
@@ -175,7 +176,7 @@ func (h *hosts) run(ctx context.Context) error {
 	return nil
 }
 
-// close saves the cache and ends the calls of the API. No connection may need a lookup any more.
+// close saves the cache, and ends the calls of the API. Call it after the last lookup.
 func (h *hosts) close() error {
 	if h.cache == nil {
 		return nil
@@ -191,7 +192,7 @@ func (h *hosts) close() error {
 	return err
 }
 
-// fileLoaded logs a reading of the hosts file.
+// fileLoaded logs the result each time that the hosts file was read.
 func (h *hosts) fileLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
 	for _, p := range problems {
 		h.log.Warn("left out", "err", p)
@@ -206,7 +207,7 @@ func (h *hosts) fileLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Proble
 	h.fileProblems.Store(int64(count))
 }
 
-// apiFailed logs a failure of the API, but not for each host.
+// apiFailed logs a failure of the API, but at most one in each apiLogInterval.
 func (h *hosts) apiFailed(host string, err error) {
 	now, last := time.Now().UnixNano(), h.apiLogged.Load()
 	if now-last >= int64(apiLogInterval) && h.apiLogged.CompareAndSwap(last, now) {
@@ -214,14 +215,15 @@ func (h *hosts) apiFailed(host string, err error) {
 	}
 }
 
-// saveCache writes the cache file. The router works without the file, so an error is only logged.
+// saveCache writes the cache file. It only logs an error, because the router works without the
+// file.
 func (h *hosts) saveCache() {
 	if err := h.cache.Save(h.cacheFile); err != nil {
 		h.log.Warn("the cache is not saved", "err", err)
 	}
 }
 
-// loadCache reads the cache file, and logs what came of it.
+// loadCache reads the cache file, and logs the result.
 func (h *hosts) loadCache() {
 	loaded, err := h.cache.Load(h.cacheFile)
 	switch {

@@ -1,12 +1,13 @@
-// Snirouter routes TCP connections by the host that the client names first: the server name of TLS,
-// which it does not decrypt, or the host of an HTTP request.
+// Snirouter routes a TCP connection by the host that the client names at its start: the server name
+// of TLS, or the host of an HTTP request. It does not decrypt TLS.
 //
 //	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock
 //	snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s
 //
-// The endpoint of a host comes from a file (-hosts), or else from a host API (-api) such as
-// hostapi. The second command starts a drain, and is for the preStop hook of a container without a
-// shell. README.md describes the flags, the cache, the log, the status page and the drain.
+// The endpoint of a host comes from a file (-hosts), or from a host API (-api) such as hostapi if
+// the file does not have the host. The second command starts a drain. A preStop hook can use it in
+// a container without a shell. README.md describes the flags, the cache, the log, the status page
+// and the drain.
 package main
 
 import (
@@ -32,10 +33,10 @@ import (
 const program = "snirouter"
 
 func main() {
-	// At GOGC=100, Go collects no garbage before the heap has grown to 4 MiB. A router's live heap
-	// is small, so with 2,000 idle connections the garbage is half of the memory for each of them.
-	// A connection leaves four small allocations behind. Collecting them sooner costs no CPU time
-	// that bench-peers can measure.
+	// Unless GOGC is set, collect garbage more often. With the default of 100, Go does not collect
+	// before the heap has 4 MiB. The router needs much less: with 2,000 idle connections, half of
+	// the memory per connection would be garbage, from four small allocations of each connection.
+	// The additional collections cost no CPU time that bench-peers can measure.
 	if _, set := os.LookupEnv("GOGC"); !set {
 		debug.SetGCPercent(40)
 	}
@@ -69,7 +70,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	return cli.ExitOK
 }
 
-// router holds the parts of a running snirouter.
+// router has the parts of a running snirouter.
 type router struct {
 	settings settings
 	log      *slog.Logger
@@ -81,7 +82,7 @@ type router struct {
 	page     *notFoundPage // nil for none
 }
 
-// newRouter returns a router that does not run yet.
+// newRouter returns a router. The caller starts it with serve.
 func newRouter(s settings, log *slog.Logger) (*router, error) {
 	r := &router{settings: s, log: log, metrics: newMetrics(), drain: &drain{}}
 	r.access = newAccessLog(log, s.logSample, s.logFaults, r.metrics)
@@ -122,7 +123,7 @@ func newServer(s settings, h *hosts) (*sniproxy.Server, *notFoundPage, error) {
 	return srv, page, errors.Join(errs...)
 }
 
-// listening is a listener with the protocols to serve on it.
+// listening is a listener and the protocols that the router serves on it.
 type listening struct {
 	net.Listener
 	protocol peek.Protocol
@@ -143,7 +144,8 @@ func (r *router) listen() (list []listening, err error) {
 	return list, nil
 }
 
-// serve runs the router until ctx ends. It returns after all connections and goroutines have ended.
+// serve runs the router until ctx ends. Then it drains the router, and returns when all connections
+// and goroutines have ended. If a part of the router fails, serve stops without a drain.
 func (r *router) serve(ctx context.Context) error {
 	if err := r.hosts.load(); err != nil {
 		return err
@@ -164,8 +166,8 @@ func (r *router) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The drain begins when ctx ends. The hosts, the log and the admin pages have to work until the
-	// drain is over, so they get another context.
+	// When ctx ends, the drain begins. The hosts, the log and the admin pages have to work until
+	// the drain is over, so they do not use ctx but working.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	cli.ReadAgainOnHangup(working, r.log, r.readPage)
@@ -203,7 +205,7 @@ func (r *router) serve(ctx context.Context) error {
 	return err
 }
 
-// ready returns an error for /readyz.
+// ready returns the error for /readyz, or nil.
 func (r *router) ready() error {
 	if err := r.drain.ready(); err != nil {
 		return err
@@ -226,8 +228,8 @@ func (r *router) readPage() {
 	}
 }
 
-// drainConnections stops the server after the drain delay, and closes the connections that are
-// still open after the drain timeout.
+// drainConnections accepts connections until the end of the drain delay. Then it waits for the open
+// connections, at most for the drain timeout, and closes the remaining ones.
 func (r *router) drainConnections() {
 	since, _ := r.drain.begin(true)
 	delay := time.Until(since.Add(r.settings.drainDelay))

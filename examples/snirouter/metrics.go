@@ -11,7 +11,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// metrics are the metrics of a router. Clients cannot choose the value of any label.
+// metrics are the metrics of a router. No label has a value that a client can choose; otherwise
+// clients could create any number of series.
 type metrics struct {
 	registry    *prometheus.Registry
 	connections *prometheus.CounterVec
@@ -22,8 +23,8 @@ type metrics struct {
 	logDropped  prometheus.Counter
 	logOmitted  prometheus.Counter
 
-	// The counters and observers that every connection uses. Looking one up by its labels costs
-	// time.
+	// Every connection uses the counters and observers below. They are fields, because looking them
+	// up by their labels takes time.
 	sent, received            prometheus.Counter
 	peek, lookup, dial, total prometheus.Observer
 }
@@ -93,7 +94,7 @@ func (m *metrics) counter(name, help string, labels prometheus.Labels, f func() 
 	}, f))
 }
 
-// watchServer adds the figures that the server itself knows.
+// watchServer adds the metrics that come from the server and the drain.
 func (m *metrics) watchServer(srv *sniproxy.Server, d *drain) {
 	m.gauge("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
 	m.gauge("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
@@ -107,7 +108,7 @@ func (m *metrics) watchServer(srv *sniproxy.Server, d *drain) {
 	})
 }
 
-// watchHosts adds the figures of the hosts file and of the cache.
+// watchHosts adds the metrics that come from the hosts file, the cache and the feed.
 func (m *metrics) watchHosts(h *hosts) {
 	if h.file != nil {
 		m.gauge("file_hosts", "Hosts of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })

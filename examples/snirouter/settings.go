@@ -106,7 +106,8 @@ func register(fs *flag.FlagSet) *settings {
 	return s
 }
 
-// check reports the first fault that neither the parse functions nor the packages would report.
+// check returns an error for the first wrong flag. It checks only what no later step checks: the
+// parse functions and the packages check the rest.
 func (s *settings) check() error {
 	switch {
 	case len(s.tls)+len(s.http) == 0:
@@ -170,7 +171,8 @@ func (s *settings) protocols() map[string]peek.Protocol {
 	return protocols
 }
 
-// parseEndpoint checks the endpoint of a flag. It may be empty.
+// parseEndpoint returns the endpoint addr, the value of a flag. "" is valid, and gives an endpoint
+// without an address.
 func parseEndpoint(flag, addr string) (hostlookup.Endpoint, error) {
 	ep := hostlookup.Endpoint{Addr: addr}
 	if addr != "" {
@@ -181,7 +183,7 @@ func parseEndpoint(flag, addr string) (hostlookup.Endpoint, error) {
 	return ep, nil
 }
 
-// setUnknownTLS sets the fields of srv that follow from -unknown-tls.
+// setUnknownTLS sets the fields of srv from value, the value of -unknown-tls.
 func setUnknownTLS(srv *sniproxy.Server, value string) (err error) {
 	addr, isFallback := strings.CutPrefix(value, "fallback=")
 	switch {
@@ -213,11 +215,13 @@ func parseNetworks(flag string, texts []string) ([]netip.Prefix, error) {
 	return list, nil
 }
 
-// maxPage limits a page for HTTP clients in bytes. The router holds each answer in memory.
+// maxPage is the largest size of a page for HTTP clients, in bytes. The limit exists because the
+// router holds each answer in memory.
 const maxPage = 256 << 10
 
-// pages shows the user's page, the template "unknown", to HTTP clients of unknown hosts. For every
-// other status it shows "other", because the user's page would name the wrong reason.
+// pages is the template of all pages for HTTP clients. For an unknown host (status 404) it shows
+// the user's page, which is the template "unknown". For every other status it shows the template
+// "other", because the user's page would give the wrong reason.
 const pages = `{{define "other"}}<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -229,13 +233,13 @@ const pages = `{{define "other"}}<!doctype html>
 </html>
 {{end}}{{if eq .Status 404}}{{template "unknown" .}}{{else}}{{template "other" .}}{{end}}`
 
-// notFoundPage is the page of -not-found-page. The file can be read again.
+// notFoundPage is the page of -not-found-page. read reads the file again.
 type notFoundPage struct {
 	file string
 	now  atomic.Pointer[template.Template]
 }
 
-// parsePage reads the file of -not-found-page. It returns nil for no file.
+// parsePage reads the file of -not-found-page. If file is "", it returns nil.
 func parsePage(file string) (*notFoundPage, error) {
 	if file == "" {
 		return nil, nil

@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// maxRows is the largest number of rows in a table of the status page.
+// maxRows is the largest number of hosts, and also of open connections, on the status page.
 const maxRows = 200
 
 //go:embed status.html
@@ -23,7 +23,8 @@ var statusText string
 
 var statusTemplate = template.Must(template.New("status").Parse(statusText))
 
-// status serves the status page, and POST and DELETE of /drain. cli.Admin checks the permission.
+// status serves the status page, and POST and DELETE of /drain. cli.Admin has checked the
+// permission before.
 type status struct {
 	started   time.Time
 	listeners []string
@@ -112,7 +113,7 @@ func (s *status) data(query string, now time.Time) statusData {
 	return d
 }
 
-// hostRows returns up to maxRows hosts of the file and the cache that match the query.
+// hostRows returns the hosts of the file and the cache that match the query, at most maxRows.
 func (s *status) hostRows(query string) []hostRow {
 	var rows []hostRow
 	add := func(row hostRow) bool {
@@ -167,7 +168,7 @@ func (c connectionRow) matches(query string) bool {
 	return matches(query, c.Name, c.App, c.Endpoint, c.Client, c.Upstream)
 }
 
-// matches reports whether one of the texts contains the query.
+// matches reports whether at least one of the texts contains the query.
 func matches(query string, texts ...string) bool {
 	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, query) })
 }
