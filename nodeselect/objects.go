@@ -11,14 +11,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Objects are the objects of one cluster. The slices are sorted; NewObjects sorts them. The
+// Objects are the objects of one cluster. The slices must be sorted; NewObjects sorts them. The
 // functions of this package change neither the slices nor the objects.
 type Objects struct {
 	Nodes    []*corev1.Node    // by name
 	Services []*corev1.Service // by namespace, then name
-	// ReadyNodes are the names of the nodes with a ready pod, sorted, for each service with
-	// externalTrafficPolicy Local, by Ref.Key. Select picks only these nodes for such a service.
-	// nil means that nothing is known about pods, as in manifests.
+	// ReadyNodes are the nodes with a ready pod, for each service with externalTrafficPolicy Local.
+	// A key is the Ref.Key of a service. A value is the sorted list of node names, and Select picks
+	// only these nodes for the service. If ReadyNodes is nil, nothing is known about pods; this is
+	// so for manifests.
 	ReadyNodes map[string][]string
 	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int
@@ -54,7 +55,7 @@ func (o Objects) Service(namespace, name string) *corev1.Service {
 	return o.Services[i]
 }
 
-// serviceOf returns the service with that Ref.Key, or nil.
+// serviceOf returns the service with this Ref.Key, or nil.
 func (o Objects) serviceOf(key string) *corev1.Service {
 	namespace, name, _ := strings.Cut(key, "/")
 	return o.Service(namespace, name)
@@ -66,23 +67,24 @@ func serviceObject(s *corev1.Service) string { return "Service " + s.Namespace +
 
 func serviceKey(s *corev1.Service) string { return s.Namespace + "/" + s.Name }
 
-// Problem is a mistake in an object, with its position. It is an error and a comparable value.
+// Problem is a mistake in an object, with its place in the manifests. Problems are errors, and can
+// be compared with ==.
 type Problem struct {
-	// File is the path of the file, or the name that the caller gave to manifest.Parse. It is empty
-	// for a problem found after parsing.
+	// File is the path of the file, or the name that the caller has passed to manifest.Parse. It is
+	// empty if the problem was found after parsing.
 	File string
-	// Line counts from 1. It is the line of the mistake, or the first line of the object or
-	// document if the parser does not know better. 0 means unknown.
+	// Line is the number of the line with the mistake, from 1. If the parser does not know that
+	// line, Line is the first line of the object or document. 0 means unknown.
 	Line int
-	// Object is the object with the mistake: "Node a" or "Service media/tracks". It is empty if the
-	// name of the object could not be read.
+	// Object names the object with the mistake, such as "Node a" or "Service media/tracks". It is
+	// empty if the name of the object could not be read.
 	Object string
 	// Field is the path of the field with the mistake, such as "spec.ports.nodePort". It is empty
 	// if unknown.
 	Field string
 	// Message describes the mistake in one line.
 	Message string
-	// Warning is true if the object is used in spite of the problem. The message describes the
+	// Warning is true if the object is used in spite of the problem. The message then describes the
 	// consequence.
 	Warning bool
 }
@@ -112,10 +114,10 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// TrimNode returns a node with only the fields that this package reads, for a cache. Images and
-// managed fields, which are most of a node, are left out. Messages and heartbeat times of
-// conditions are left out too, so a heartbeat does not change the result. The result shares memory
-// with n.
+// TrimNode returns a node that has only the fields that this package reads, for a cache. It leaves
+// out images and managed fields, which are most of a node. It also leaves out the messages and
+// heartbeat times of conditions, so a heartbeat does not change the result. The result shares
+// memory with n.
 func TrimNode(n *corev1.Node) *corev1.Node {
 	trimmed := &corev1.Node{ObjectMeta: trimMeta(&n.ObjectMeta), Spec: n.Spec}
 	trimmed.Labels = n.Labels
@@ -134,9 +136,9 @@ func TrimNode(n *corev1.Node) *corev1.Node {
 	return trimmed
 }
 
-// TrimService returns a service with only the fields that this package reads, and only the
+// TrimService returns a service that has only the fields that this package reads, and only the
 // annotations with the prefix of a. If the service has no node ports, the result has little more
-// than name and type, which suffice to explain why the service cannot be used.
+// than its name and type. These are enough to explain why the service cannot be used.
 func (a Annotations) TrimService(s *corev1.Service) *corev1.Service {
 	trimmed := &corev1.Service{ObjectMeta: trimMeta(&s.ObjectMeta)}
 	trimmed.Spec.Type = s.Spec.Type

@@ -7,13 +7,14 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, sorted by name. key is "namespace/name" of the service
-// (Ref.Key). current are the nodes that the service uses now; nil if unknown. Pick reads only their
-// Identity.
+// Pick returns the nodes for a service, sorted by name. key is the Ref.Key of the service,
+// "namespace/name". current are the nodes that the service uses now; nil if unknown. Pick reads
+// only the Identity of these nodes.
 //
-// Pick chooses the nodes of best rank among the Eligible nodes and the avoided nodes that are in
-// current. With Sticky, nodes of current stay regardless of rank. If places are left, other avoided
-// nodes fill them. If the result is still empty, Pick chooses among the Excluded nodes.
+// Pick chooses the nodes of best rank among the Eligible nodes and among those avoided nodes that
+// are in current. With Sticky, nodes in current keep their places even if other nodes rank better.
+// If there are not enough such nodes, Pick adds avoided nodes that are not in current. If there is
+// still no node, Pick chooses among the Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
@@ -29,7 +30,8 @@ func (p *Pool) Pick(key string, current []Node) []Node {
 	return p.byName(picked)
 }
 
-// byName returns the picked nodes sorted by name. It sorts positions, because nodes are large.
+// byName returns the picked nodes, sorted by name. It sorts their indexes and not the nodes,
+// because nodes are large.
 func (p *Pool) byName(picked []hashring.Node) []Node {
 	var scratch [64]int32
 	order := scratch[:0]
@@ -44,7 +46,8 @@ func (p *Pool) byName(picked []hashring.Node) []Node {
 	return nodes
 }
 
-// best appends the k nodes of best rank in r, with Spread evenly from all zones.
+// best appends the k nodes of best rank in r to dst. With Spread, it takes them evenly from all
+// zones.
 func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []hashring.Node {
 	if p.spread {
 		return r.AppendSpread(dst, key, k)
@@ -52,8 +55,10 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 	return r.AppendTop(dst, key, k)
 }
 
-// keep gives places to the nodes of current that may stay: avoided nodes, and with Sticky also
-// Eligible nodes. picked are the best Eligible nodes. The result has at most p.size nodes.
+// keep returns the new nodes of a service, at most p.size. picked are the best Eligible nodes. An
+// avoided node in current competes with the picked nodes, so it can stay without being Eligible.
+// With Sticky, avoided and Eligible nodes in current get their places first, and the picked nodes
+// get only the places that are left.
 func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
 	in := make(map[string]bool, len(picked)+len(current))
 	var stay []hashring.Node
@@ -84,15 +89,15 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	if p.sticky {
 		return fillPlaces(stay, others, p.size, p.spread)
 	}
-	// Only the picked nodes compete with the nodes that stay. The result is the same as with all
-	// Eligible nodes: neither the rank of a node nor the share of a zone depends on nodes that were
-	// not picked.
+	// Let only the picked nodes compete with the nodes that may stay. With all Eligible nodes, the
+	// result would be the same: a node that was not picked affects neither the rank of another node
+	// nor the share of a zone.
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
-// fill adds avoided nodes until the subset is full. It ranks only as many of them as can get a
-// place, because it must be fast: when a control plane is lost, all nodes of a cluster are avoided,
-// and Pick calls fill for every service.
+// fill adds avoided nodes until the subset is full. It ranks only as many avoided nodes as can get
+// a place, because it must be fast: when a cluster loses its control plane, all its nodes become
+// avoided, and Pick calls fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))
@@ -121,7 +126,7 @@ func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	return fillPlaces(picked, others, p.size, p.spread)
 }
 
-// zone returns the zone of a node; "" without Spread.
+// zone returns the zone of a node. Without Spread, it returns "" for every node.
 func (p *Pool) zone(n hashring.Node) string {
 	if !p.spread {
 		return ""
@@ -129,8 +134,8 @@ func (p *Pool) zone(n hashring.Node) string {
 	return n.Zone
 }
 
-// fillPlaces appends nodes of others until there are size nodes. others are sorted by rank, best
-// first. With spread, each place goes to the zone with the fewest nodes so far.
+// fillPlaces appends nodes of others to nodes until there are size nodes. others must be sorted by
+// rank, best first. With spread, each place goes to the zone that has the fewest nodes so far.
 func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
 	if !spread {
 		return append(nodes, others[:min(len(others), size-len(nodes))]...)

@@ -16,27 +16,29 @@ import (
 // DefaultSize is the default number of nodes of a service.
 const DefaultSize = 20
 
-// Identity selects the property of a node that is hashed and that identifies the node: two nodes
-// with the same value are the same node.
+// Identity says by which property the package knows a node again. The ring hashes this property,
+// and two nodes with the same value are the same node.
 type Identity uint8
 
 const (
-	// ByAddress identifies a node by the address that AddressPolicy chooses. A node that gets
-	// another address is another node, for the balancer too.
+	// ByAddress identifies a node by the address that AddressPolicy chooses. If a machine gets a
+	// new address, the package treats it as another node. The balancer does the same.
 	ByAddress Identity = iota
-	// ByName identifies a node by its name. It suits machines that keep names and change addresses.
+	// ByName identifies a node by its name. Use it for machines that keep their names and change
+	// their addresses.
 	ByName
-	// ByProviderID identifies a node by spec.providerID, and by its name if that is empty. A new
-	// machine with an old name is another node.
+	// ByProviderID identifies a node by spec.providerID, and by its name if that field is empty. A
+	// new machine with the name of an old one is another node.
 	ByProviderID
 )
 
-// Node is the part of a Kubernetes node that matters for traffic. It is a comparable value.
+// Node has the properties of a Kubernetes node that matter for traffic. Nodes can be compared with
+// ==.
 type Node struct {
 	Name string     `json:"name"`
 	Addr netip.Addr `json:"addr"`
 	Zone string     `json:"zone,omitempty"` // label topology.kubernetes.io/zone
-	// Identity is the value that identifies the node; see the type Identity.
+	// Identity is the value of the property that identifies the node; see type Identity.
 	Identity string `json:"identity"`
 }
 
@@ -49,33 +51,35 @@ type Finding struct {
 
 // Selector holds the settings of a selection. The zero value is ready to use.
 type Selector struct {
-	// Size is the number of nodes of a service. 0 or less means DefaultSize. In a cluster with
-	// fewer nodes a service gets all of them.
+	// Size is the number of nodes for each service. 0 or less means DefaultSize. If the cluster has
+	// fewer nodes, each service gets all of them.
 	Size int
-	// Predicates judge nodes. nil means DefaultPredicates(). With an empty slice that is not nil,
-	// all nodes are Eligible.
+	// Predicates judge nodes. nil means DefaultPredicates(). If the slice is empty but not nil, all
+	// nodes are Eligible.
 	Predicates []Predicate
-	// Identity selects the property that identifies a node. The zero value is ByAddress.
+	// Identity says which property identifies a node. The zero value is ByAddress.
 	Identity Identity
 	// Address chooses the address of a node.
 	Address AddressPolicy
-	// Spread picks nodes evenly from all zones; see hashring.Ring.Spread.
+	// Spread makes Select take the nodes of each service evenly from all zones; see
+	// hashring.Ring.Spread.
 	Spread bool
-	// Sticky keeps the nodes of the current subset while they are Eligible or avoided, even if a
-	// node of better rank joins the cluster. So nodes that join change no subset. The price:
-	// subsets depend on history, so a program must store the current ones and share them with other
-	// processes; new nodes get no traffic until old ones leave; and zones become balanced only as
-	// places become free.
+	// Sticky makes Select keep the present nodes of a service while they are Eligible or avoided,
+	// even if a node of better rank joins the cluster. So a node that joins changes no subset.
+	//
+	// This has three disadvantages. Subsets depend on history, so a program must store them and
+	// share them with other processes. A new node gets no traffic until an old node leaves. If the
+	// zones are not balanced, they become so only as places become free.
 	Sticky bool
 	// Annotations defines the names of the annotations that Select reads.
 	Annotations Annotations
-	// Reserved are ports that Select gives to no service as agent port, such as the port of the
-	// node agent itself. They must be equal to the reserved ports of the agents.
+	// Reserved are ports that Select never uses as the agent port of a service, such as the port of
+	// the node's own agent. The agents on the nodes must reserve the same ports.
 	Reserved []uint16
 }
 
-// Pool holds the judged nodes of a cluster, for Pick. It is immutable, so any number of goroutines
-// may use it.
+// Pool holds the nodes of a cluster with their verdicts, for Pick. It is immutable, so any number
+// of goroutines may use it.
 type Pool struct {
 	size   int
 	spread bool
@@ -115,10 +119,10 @@ func (s Selector) predicates() []Predicate {
 	return s.Predicates
 }
 
-// pool returns the pool of judged candidates. It does not change them.
+// pool returns a Pool of candidates that have been judged. It does not change them.
 func (s Selector) pool(candidates []*candidate) *Pool {
 	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(candidates))}
-	// Only one of several nodes with the same identity is chosen.
+	// If several nodes have the same identity, choose one of them.
 	chosen := make([]*candidate, 0, len(candidates))
 	var duplicates []*candidate
 	for _, c := range candidates {
@@ -162,7 +166,7 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 	return p
 }
 
-// arrange sets index, rings and avoidable from the sorted members.
+// arrange computes index, rings and avoidable. p.members must be sorted.
 func (p *Pool) arrange() {
 	var byVerdict [Excluded + 1][]hashring.Node
 	byVerdict[Eligible] = make([]hashring.Node, 0, len(p.members))
@@ -180,7 +184,8 @@ func (p *Pool) arrange() {
 	}
 }
 
-// among returns the pool of the members with these names; nil if there is none. names are sorted.
+// among returns a pool that has only the members with these names. It returns nil if there are
+// none. names must be sorted.
 func (p *Pool) among(names []string) *Pool {
 	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, index: make(map[string]int32, len(names))}
 	for _, name := range names {
@@ -210,8 +215,8 @@ func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
 	}
 }
 
-// candidate is a judged node. A pool consists of the candidates that are usable, without
-// duplicates.
+// candidate is a node with its verdict. A pool contains the candidates that can be used, at most
+// one for each identity.
 type candidate struct {
 	member
 	reason      string // of the verdict; "" if Eligible
@@ -234,7 +239,7 @@ func (s Selector) candidate(n *corev1.Node) candidate {
 	return c
 }
 
-// judge sets verdict and reason, and reports whether one of them has changed.
+// judge sets verdict and reason. It reports whether the verdict or the reason has changed.
 func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	verdict, reason := judge(predicates, c.source, now)
 	if verdict == c.verdict && reason == c.reason {
@@ -244,9 +249,10 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// comparePreference orders nodes with the same identity, the preferred one first: the one with the
-// better verdict, then the newer one, then the first by name. The newer one is right because the
-// object of a removed machine may exist for a while after another machine has got its address.
+// comparePreference orders nodes with the same identity, the preferred one first. It prefers the
+// better verdict, then the newer node, then the first by name. The newer node is the right one:
+// after a machine is removed and another one gets its address, the node object of the old machine
+// may exist for a while.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),
@@ -263,7 +269,7 @@ func (n Node) ringNode() hashring.Node {
 	return hashring.Node{Name: n.Identity, Zone: n.Zone}
 }
 
-// newRing returns a ring of nodes with unique names.
+// newRing returns a ring of nodes. Their names must be unique.
 func newRing(nodes []hashring.Node) *hashring.Ring {
 	r, err := hashring.New(nodes...)
 	if err != nil {
@@ -272,7 +278,8 @@ func newRing(nodes []hashring.Node) *hashring.Ring {
 	return r
 }
 
-// warnOfFallback adds a problem if subsets are empty or contain nodes that are not Eligible.
+// warnOfFallback adds a problem if all subsets are empty, and a warning if subsets contain nodes
+// that are not Eligible.
 func (p *Pool) warnOfFallback() {
 	eligible, avoid, excluded := p.rings[Eligible].Len(), p.rings[Avoid].Len(), p.rings[Excluded].Len()
 	message := ""
@@ -290,10 +297,11 @@ func (p *Pool) warnOfFallback() {
 	p.problems = append(p.problems, Problem{Message: message, Warning: true})
 }
 
-// Findings returns the reason for each node that is not Eligible, sorted by node name. The caller
-// must not change the slice.
+// Findings returns, for each node that is not Eligible, the verdict and its reason, sorted by node
+// name. The caller must not change the slice.
 func (p *Pool) Findings() []Finding { return p.findings }
 
-// Problems returns a problem for each node with the identity of another node, and a warning if
-// subsets contain nodes that are not Eligible. The caller must not change the slice.
+// Problems returns a problem for each node that has the same identity as another node and is not
+// used for that reason. It also returns a warning if subsets contain nodes that are not Eligible.
+// The caller must not change the slice.
 func (p *Pool) Problems() []Problem { return p.problems }

@@ -8,20 +8,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Verdict is the judgement of a predicate about a node. A greater Verdict is more restrictive.
+// Verdict is the result of a Predicate for a node. A greater Verdict is more restrictive.
 type Verdict uint8
 
 const (
 	// Eligible means that a node may enter all subsets.
 	Eligible Verdict = iota
-	// Avoid means that a node stays in the subsets that contain it, and enters another subset only
+	// Avoid means that a node stays in the subsets that contain it. It enters another subset only
 	// if there are fewer Eligible nodes than places. The documentation calls such nodes avoided.
 	Avoid
-	// Excluded nodes are picked only if the cluster has no Eligible node and no avoided node. So a
-	// signal never makes a subset empty.
+	// Excluded means that a node is picked only if the cluster has neither an Eligible node nor an
+	// avoided one. So a Predicate that excludes all nodes makes no subset empty.
 	Excluded
-	// Unusable nodes are never picked: they have no address, or another node has the same identity.
-	// Predicates should not return it.
+	// Unusable means that a node is never picked, because it has no usable address, or because
+	// another node has the same identity. A Predicate should not return Unusable.
 	Unusable
 )
 
@@ -49,19 +49,19 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return fmt.Errorf("nodeselect: no verdict has the name %q", text)
 }
 
-// Predicate judges a node as of now, and returns the reason in a few words unless the node is
-// Eligible. The result must depend on nothing but the arguments. A Predicate must not change the
+// Predicate judges a node at the time now. Unless the node is Eligible, it also returns the reason
+// in a few words. The result must depend only on the arguments. A Predicate must not change the
 // node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
-// DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. Kubernetes
-// evicts the pods of the node after the same time. A dead node gets no traffic long before: the
-// health checks of the balancer fail within seconds. A node should leave its subsets only if it
-// stays dead.
+// DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. After the
+// same time, Kubernetes evicts the pods of the node. The balancer does not wait for it: if a node
+// is dead, health checks stop the traffic to it within seconds. The node leaves its subsets only if
+// it stays dead.
 const DefaultGrace = 5 * time.Minute
 
-// ExcludeLabel is the label of Kubernetes for nodes that external load balancers must not use.
-// kubeadm sets it on control planes.
+// ExcludeLabel is the Kubernetes label on nodes that external load balancers must not use. kubeadm
+// sets it on control plane nodes.
 const ExcludeLabel = corev1.LabelNodeExcludeBalancers
 
 // Taints that autoscalers set on a node before they remove it.
@@ -71,9 +71,8 @@ const (
 )
 
 // DefaultPredicates returns NotExcluded, NotDeleted, Ready(DefaultGrace) and
-// WithoutTaints(TaintClusterAutoscaler, TaintKarpenter).
-//
-// The comment of NotCordoned explains why it is not one of them.
+// WithoutTaints(TaintClusterAutoscaler, TaintKarpenter). It does not return NotCordoned; the
+// comment there explains why.
 func DefaultPredicates() []Predicate {
 	return []Predicate{
 		NotExcluded,
@@ -83,9 +82,8 @@ func DefaultPredicates() []Predicate {
 	}
 }
 
-// NotExcluded excludes nodes with the label ExcludeLabel. The label has no effect if
-// strconv.ParseBool reads its value as false. All other values exclude the node, also the usual
-// one, which is empty.
+// NotExcluded excludes nodes that have the label ExcludeLabel with any value, also with the usual
+// value "". Only a value that strconv.ParseBool reads as false does not exclude the node.
 func NotExcluded(node *corev1.Node, _ time.Time) (Verdict, string) {
 	value, ok := node.Labels[ExcludeLabel]
 	if !ok {
@@ -106,8 +104,8 @@ func NotDeleted(node *corev1.Node, _ time.Time) (Verdict, string) {
 }
 
 // Ready avoids nodes that have been not ready for longer than grace. A node without the condition
-// Ready is Eligible. Ready never excludes a node, because a lost control plane makes all nodes not
-// ready while they still serve.
+// Ready is Eligible. Ready never excludes a node: when a cluster loses its control plane, all nodes
+// become not ready, but they still serve.
 func Ready(grace time.Duration) Predicate {
 	return func(node *corev1.Node, now time.Time) (Verdict, string) {
 		for i := range node.Status.Conditions {
@@ -132,7 +130,8 @@ func Ready(grace time.Duration) Predicate {
 	}
 }
 
-// WithoutTaints avoids nodes that have a taint with one of the keys and any value and effect.
+// WithoutTaints avoids nodes that have a taint with one of the keys. The value and the effect of
+// the taint do not matter.
 func WithoutTaints(keys ...string) Predicate {
 	return func(node *corev1.Node, _ time.Time) (Verdict, string) {
 		for _, t := range node.Spec.Taints {
@@ -146,11 +145,12 @@ func WithoutTaints(keys ...string) Predicate {
 	}
 }
 
-// NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates: a cordon only means that
-// no new pods start on the node, while its pods still serve. To cordon a whole cluster for an
-// upgrade would change all subsets at once. The load balancers of Kubernetes no longer react to
-// cordons, after outages (kubernetes#65013). A node agent is the better way: it drains a cordoned
-// node within seconds, and ends the drain as fast.
+// NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates. A cordon only means that
+// no new pods start on the node; its running pods still serve. With this predicate, an operator who
+// cordons a whole cluster for an upgrade would change all subsets at the same time. For such a
+// reason, after outages, the load balancers of Kubernetes no longer react to cordons
+// (kubernetes#65013). A node agent is a better way: it drains a cordoned node within seconds, and
+// ends the drain as fast.
 func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	if node.Spec.Unschedulable {
 		return Avoid, "cordoned"
@@ -158,8 +158,8 @@ func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	return Eligible, ""
 }
 
-// judge calls all predicates for a node. It returns the most restrictive verdict, and all reasons
-// joined by commas.
+// judge calls all predicates for a node. It returns the most restrictive of their verdicts, and
+// their reasons, joined by commas.
 func judge(predicates []Predicate, node *corev1.Node, now time.Time) (Verdict, string) {
 	verdict, reasons := Eligible, ""
 	for _, p := range predicates {

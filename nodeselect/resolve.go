@@ -9,22 +9,23 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Ref identifies a port of a service in a cluster.
+// Ref names a port of a service in a cluster.
 type Ref struct {
 	Namespace, Service string
-	// Port is the name of the port, or its number in the service (not the node port). It may be
-	// empty if the service has one port.
+	// Port is the name or the number of a port of the service. The number is not the node port.
+	// Port may be empty if the service has only one port.
 	Port string
 }
 
 // String returns "namespace/service:port".
 func (r Ref) String() string { return r.Namespace + "/" + r.Service + ":" + r.Port }
 
-// Key returns "namespace/service". It is the key for Pool.Pick, so all ports of a service share one
-// subset. The balancer then checks health and drain of a node once for all ports.
+// Key returns "namespace/service", the key for Pool.Pick. The key does not contain the port, so all
+// ports of a service share one subset. Then the balancer needs to check a node only once for all
+// ports.
 func (r Ref) Key() string { return r.Namespace + "/" + r.Service }
 
-// Target is the destination of the traffic for a Ref.
+// Target says where the traffic for a Ref goes.
 type Target struct {
 	Ref
 	NodePort  uint16 // 0 if the ref could not be resolved
@@ -35,9 +36,9 @@ type Target struct {
 }
 
 // Resolve returns the node port, agent port and weight for ref. If ref cannot be resolved,
-// Target.NodePort is 0 and the problems state the reason. A typing error in an annotation must not
-// take the service away: an invalid agent port becomes 0 and an invalid weight becomes
-// DefaultWeightPercent, both with a warning.
+// Target.NodePort is 0, and the problems state the reason. A wrong annotation must not stop the
+// traffic of a service: instead of an invalid agent port, Resolve returns 0; instead of an invalid
+// weight, it returns DefaultWeightPercent. It adds a warning for each of them.
 func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	svc := objects.Service(ref.Namespace, ref.Service)
 	target, problems := a.resolve(svc, ref)
@@ -47,7 +48,8 @@ func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	return target, problems
 }
 
-// resolve is Resolve for a service, nil if it does not exist. It ignores where the pods are.
+// resolve does the same as Resolve, but does not warn about externalTrafficPolicy Local. svc is nil
+// if the service does not exist.
 func (a Annotations) resolve(svc *corev1.Service, ref Ref) (Target, []Problem) {
 	target := Target{Ref: ref, WeightPercent: DefaultWeightPercent}
 	if svc == nil {
@@ -74,7 +76,8 @@ func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// pickFor picks the nodes of a service. ready is Objects.ReadyNodes.
+// pickFor picks the nodes of a service, with regard to its externalTrafficPolicy. ready is
+// Objects.ReadyNodes.
 func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	if !isLocal(svc) {
 		return subset{nodes: p.Pick(key, current)}
@@ -100,8 +103,8 @@ func localProblem(svc *corev1.Service, message string) Problem {
 	return Problem{Object: serviceObject(svc), Field: "spec.externalTrafficPolicy", Message: message, Warning: true}
 }
 
-// asWarning makes the error of a method of Annotations a warning. instead is added to the message
-// and describes the consequence.
+// asWarning converts an error from a method of Annotations to a warning. It appends instead, which
+// describes the consequence, to the message.
 func asWarning(err error, instead string) Problem {
 	p := err.(Problem)
 	p.Message += instead
@@ -109,7 +112,7 @@ func asWarning(err error, instead string) Problem {
 	return p
 }
 
-// nodePortOf returns the node port of the TCP port with that name or number. If the service has no
+// nodePortOf returns the node port of the TCP port with this name or number. If the service has no
 // such port, nodePortOf returns 0 and a problem.
 func nodePortOf(svc *corev1.Service, port string) (uint16, Problem) {
 	problem := func(field, format string, args ...any) (uint16, Problem) {

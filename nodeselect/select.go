@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// Subsets maps each service, as "namespace/name" (Ref.Key), to the nodes that are chosen for it,
-// sorted by name. A program may store Subsets as JSON and pass them to Select later.
+// Subsets has the chosen nodes of each service, sorted by name. A key is the Ref.Key of a service,
+// "namespace/name". A program may store Subsets as JSON, and later pass them to Select.
 type Subsets map[string][]Node
 
 // Selection is the result of Select for one cluster.
 type Selection struct {
-	// Targets are the refs that could be resolved, in the order of the refs.
+	// Targets are the targets of the refs that could be resolved, in the order of the refs.
 	Targets []Target
-	// Findings give the reason for every node that is not Eligible, sorted by name.
+	// Findings give the verdict and its reason for every node that is not Eligible, sorted by node
+	// name.
 	Findings []Finding
 	// Problems of refs and nodes, without duplicates.
 	Problems []Problem
@@ -29,21 +30,25 @@ func (s Selection) Subsets() Subsets {
 	return subsets
 }
 
-// Select resolves refs and picks the nodes of each service that they name. Predicates judge nodes
-// as of now. current are the nodes that each service uses now; nil if unknown. They affect the
-// result only with Selector.Sticky, or if some of them are avoided nodes; see Pool.Pick.
+// Select resolves refs, and picks the nodes of each service that they name. The predicates judge
+// nodes at the time now. current are the nodes that each service uses now; nil if unknown. current
+// affects the result only in two cases: with Selector.Sticky, or if it contains avoided nodes. See
+// Pool.Pick.
 //
-// A ref that cannot be resolved is a problem and has no target. Other refs are not affected. If
-// Annotations.AgentPorts gives the agent port of a service to another one, the target has no agent
-// port, and there is a warning. If no node has a ready pod of a service with externalTrafficPolicy
-// Local, the service gets other nodes, and there is a warning; see Objects.ReadyNodes.
+// A ref that cannot be resolved gets a problem and no target. The other refs are not affected. In
+// two cases, a target comes with a warning:
+//
+//   - If Annotations.AgentPorts assigns the agent port of the service to another service, the target has
+//     no agent port.
+//   - If a service with externalTrafficPolicy Local has no ready pod on a node of the cluster, the target
+//     has nodes without such a pod; see Objects.ReadyNodes.
 func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {
 	t := NewTracker(s, current)
 	t.load(objects, refs, now)
 	return t.selection
 }
 
-// SubsetChange is the difference between the old and new nodes of a service.
+// SubsetChange is the difference between the old and the new nodes of one service.
 type SubsetChange struct {
 	Service string `json:"service"` // "namespace/name"
 	Enter   []Node `json:"enter,omitempty"`
@@ -52,26 +57,27 @@ type SubsetChange struct {
 	After   int    `json:"after"`  // number of nodes in the new subset
 }
 
-// Share is the part of the old subset that leaves, 0 to 1. It is 0 for a new service.
+// Share is the share of the old subset's nodes that leave, from 0 to 1. For a new service it is 0.
 func (c SubsetChange) Share() float64 { return share(len(c.Leave), c.Before) }
 
-// SubsetChanges are the differences between the old and new nodes of all services in a cluster.
+// SubsetChanges are the differences between the old and the new nodes of all services in a cluster.
 type SubsetChanges struct {
 	// Services are the services whose subsets change, sorted by name.
 	Services []SubsetChange `json:"services,omitempty"`
-	// The numbers below are sums over all services: a node of three services counts three times.
+	// The numbers below are sums over all services. A node that three services use counts three
+	// times.
 	Enter  int `json:"enter"`
 	Leave  int `json:"leave"`
 	Before int `json:"before"`
 	After  int `json:"after"`
 }
 
-// Share is the part of all old subsets that leaves, 0 to 1. It is 0 if the old subsets are empty,
-// because new nodes disturb no traffic.
+// Share is the share of nodes that leave, in the sum over all old subsets, from 0 to 1. If all old
+// subsets are empty, it is 0, because new nodes disturb no traffic.
 func (c SubsetChanges) Share() float64 { return share(c.Leave, c.Before) }
 
-// Largest returns the service that loses the most nodes, the first by name of several. It is false
-// if no service loses any.
+// Largest returns the service that loses the most nodes. If several services lose the same number,
+// it returns the first of them by name. It returns false if no service loses a node.
 func (c SubsetChanges) Largest() (SubsetChange, bool) {
 	var largest SubsetChange
 	for _, s := range c.Services {
@@ -89,9 +95,10 @@ func share(part, whole int) float64 {
 	return float64(part) / float64(whole)
 }
 
-// DiffSubsets returns the nodes that enter and leave each subset. Two nodes are the same if their
-// identities and their addresses are equal: with another address the balancer connects to another
-// machine. A service that only one of the arguments contains has an empty subset in the other.
+// DiffSubsets returns, for each service, the nodes that enter its subset and the nodes that leave
+// it. Two nodes are the same if their identities and their addresses are equal: with another
+// address, the balancer connects to another machine. If only old or only new contains a service,
+// its subset in the other one counts as empty.
 func DiffSubsets(old, new Subsets) SubsetChanges {
 	keys := make([]string, 0, max(len(old), len(new)))
 	keys = slices.AppendSeq(keys, maps.Keys(new))
@@ -122,8 +129,8 @@ func DiffSubsets(old, new Subsets) SubsetChanges {
 	return changes
 }
 
-// without returns the nodes of a that are not in b. Subsets are small, so comparing all pairs costs
-// less than a map.
+// without returns the nodes of a that are not in b. It compares all pairs of nodes: subsets are
+// small, so this costs less than a map.
 func without(a, b []Node) []Node {
 	var nodes []Node
 	for i := range a {

@@ -9,14 +9,14 @@ import (
 )
 
 // Tracker keeps a Selection up to date while a cluster changes. Each Update returns the Selection
-// that Selector.Select would return for all objects so far. The current subset of a service, as
-// Select uses it, is the last one that the Tracker picked for it, even if the service could not be
+// that Selector.Select would return for all objects so far. For each service, the argument current
+// of Select would be the subset that the Tracker picked last, even if the service could not be
 // resolved in between.
 //
 // An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
-// time, but it resolves and picks only for services that the change may affect. For a changed node
-// these are the services that use the node or may use it now. For a changed service these are the
-// service itself and the services that ask for the same agent port.
+// time. But it resolves and picks again only for services that the change may affect. If a node
+// changes, these are the services that use the node or may use it now. If a service changes, these
+// are the service itself and the services that ask for the same agent port.
 //
 // Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
 // returned values.
@@ -44,12 +44,12 @@ type resolution struct {
 	problems []Problem
 }
 
-// service is the state of one service that the refs name.
+// service is the state of one service that a ref names.
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs
-	// subset is the last pick. It remains while no ref can be resolved: the next pick needs it as
-	// the current subset.
+	// subset is the result of the last pick. It stays here while no ref of the service can be
+	// resolved, because the next pick needs it as the argument current.
 	subset
 	picked bool // subset is in use
 	local  bool // externalTrafficPolicy is Local
@@ -70,8 +70,7 @@ type subset struct {
 }
 
 // NewTracker returns a Tracker without objects. current are the nodes that each service uses now,
-// with the same meaning as for Select; nil if unknown. The Tracker reads them when an Update sets
-// the first refs.
+// as for Select; nil if unknown. The Tracker reads current when an Update sets the first refs.
 func NewTracker(s Selector, current Subsets) *Tracker {
 	t := &Tracker{
 		selector: s, predicates: s.predicates(),
@@ -87,36 +86,37 @@ func NewTracker(s Selector, current Subsets) *Tracker {
 // Objects returns the objects of the cluster.
 func (t *Tracker) Objects() Objects { return t.objects }
 
-// Refs returns the service ports that the Selection covers.
+// Refs returns the service ports for which the Tracker chooses nodes.
 func (t *Tracker) Refs() []Ref { return t.refs }
 
-// Delta is the difference between two states of a cluster. The zero Delta means that only time has
-// passed.
+// Delta is a change of a cluster's objects. The zero Delta means that no object has changed.
 type Delta struct {
 	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
 	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
-	// ReadyNodes are changes of Objects.ReadyNodes. An empty list means that no pod of the service
-	// is ready. A map that is not nil, even an empty one, makes Objects.ReadyNodes not nil.
+	// ReadyNodes are the changed entries of Objects.ReadyNodes. An empty list means that the
+	// service has no ready pod. If this map is not nil, even if it is empty, Objects.ReadyNodes is
+	// no longer nil.
 	ReadyNodes map[string][]string
-	// Refs replace all refs. nil leaves them as they are.
+	// Refs replace all refs of the Tracker. nil means no change.
 	Refs []Ref
 }
 
-// Changed names the nodes and services that an Update changed, for logs. If Changed is zero, the
-// Selection is equal to the one before.
+// Changed names the nodes and services that an Update has changed, for logs. If Changed is zero,
+// the Selection is the same as before the Update.
 type Changed struct {
-	// Nodes are the names of the nodes that are new, deleted, or have another verdict, reason,
-	// address or identity.
+	// Nodes are the names of nodes that are new or deleted, or whose verdict, reason, address or
+	// identity has changed.
 	Nodes []string `json:"nodes,omitempty"`
-	// Services are the services whose targets or problems differ from before, as "namespace/name".
+	// Services are the services whose targets or problems have changed, as "namespace/name".
 	Services []string `json:"services,omitempty"`
 }
 
 // IsZero reports whether nothing has changed.
 func (c Changed) IsZero() bool { return len(c.Nodes)+len(c.Services) == 0 }
 
-// Update applies a change, judges nodes as of now, and returns the Selection with the difference
-// from the one before. The Tracker keeps the objects in d; the caller must not change them later.
+// Update applies a change, and judges all nodes at the time now. It returns the new Selection, and
+// what differs from the Selection before. The Tracker keeps the objects in d; the caller must not
+// change them later.
 func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	u := update{Tracker: t}
 	if d.Refs != nil {
@@ -134,7 +134,7 @@ func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	return t.selection, changed
 }
 
-// load makes the Selection for a whole cluster. It works on a new Tracker only.
+// load makes the Selection for all objects of a cluster. The Tracker must be new.
 func (t *Tracker) load(objects Objects, refs []Ref, now time.Time) {
 	t.objects = objects
 	t.agentPorts.addAll(objects.Services)
@@ -145,7 +145,8 @@ func (t *Tracker) load(objects Objects, refs []Ref, now time.Time) {
 	t.assemble()
 }
 
-// assemble computes the Selection from the findings of the pool and the result for each ref.
+// assemble makes the Selection from the findings and problems of the pool and the result for each
+// ref.
 func (t *Tracker) assemble() {
 	s := Selection{
 		Targets:  make([]Target, 0, len(t.resolutions)),
@@ -171,9 +172,9 @@ func (t *Tracker) assemble() {
 	t.selection = s
 }
 
-// merge applies changes to a sorted list and returns a new list. An object in changes replaces the
-// object with the same key, or is added; nil removes it. compareKey compares an object of the list
-// with a key, and compareKeys compares two keys in the same order.
+// merge applies changes to a sorted list and returns a new list. An object in changes is added, or
+// replaces the object with the same key. nil removes the object. compareKey compares an object of
+// the list with a key. compareKeys compares two keys, and must give the same order.
 func merge[K comparable, T any](list []*T, changes map[K]*T, compareKey func(*T, K) int, compareKeys func(a, b K) int) []*T {
 	keys := make([]K, 0, len(changes))
 	for key := range changes {
@@ -207,8 +208,8 @@ func compareService(s *corev1.Service, key string) int {
 	return strings.Compare(s.Name, name)
 }
 
-// compareKeys orders keys "namespace/name" by namespace, then by name. The order of the strings
-// differs: "a-b/x" is before "a/x" there.
+// compareKeys compares two keys "namespace/name": first the namespaces, then the names. Comparing
+// the whole strings would give another order: "a-b/x" would come before "a/x".
 func compareKeys(a, b string) int {
 	aspace, aname, _ := strings.Cut(a, "/")
 	bspace, bname, _ := strings.Cut(b, "/")

@@ -16,8 +16,8 @@ type update struct {
 	touched []string   // keys of services whose targets or problems have changed
 }
 
-// mark notes that the refs of s must be resolved again and, with repick, that its subset must be
-// picked again. s may be nil.
+// mark notes that the refs of s must be resolved again. With repick, the nodes of s must also be
+// picked again. If s is nil, mark does nothing.
 func (u *update) mark(s *service, repick bool) {
 	if s == nil {
 		return
@@ -29,7 +29,7 @@ func (u *update) mark(s *service, repick bool) {
 	s.repick = s.repick || repick
 }
 
-// setRefs replaces all refs. Services that old and new refs name keep their subsets.
+// setRefs replaces all refs. If old and new refs name the same service, its subset stays.
 func (u *update) setRefs(refs []Ref) {
 	before := u.services
 	resolutions := make(map[Ref]resolution, len(u.refs))
@@ -40,8 +40,8 @@ func (u *update) setRefs(refs []Ref) {
 	u.resolutions = make([]resolution, len(refs))
 	u.services = make(map[string]*service, len(refs))
 	u.order = nil
-	// One allocation for all new services, and one for their lists of refs. Most services have one
-	// ref.
+	// Allocate all new services together, and all their lists of refs together. Each list has room
+	// for one ref, which is enough for most services.
 	added, positions := make([]service, 0, len(refs)), make([]int32, len(refs))
 	for i, ref := range refs {
 		key := ref.Key()
@@ -109,8 +109,8 @@ func (u *update) setReadyNodes(changes map[string][]string) {
 	}
 }
 
-// setNodes applies changes of nodes and judges all nodes as of now. It returns the names of the
-// nodes that changed, sorted.
+// setNodes applies changes of nodes, and judges all nodes at the time now. It returns the sorted
+// names of the nodes that have changed.
 func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []string {
 	var changed []string
 	if len(changes) > 0 {
@@ -153,14 +153,15 @@ func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []stri
 	return slices.Compact(changed)
 }
 
-// same reports whether c and other are equal in all that a pool reads, apart from verdict and
-// reason.
+// same reports whether c and other have the same values in all fields that a pool reads, except
+// verdict and reason.
 func (c *candidate) same(other *candidate) bool {
 	return c.Node == other.Node && c.unreachable == other.unreachable &&
 		c.source.CreationTimestamp.Equal(&other.source.CreationTimestamp)
 }
 
-// resolve computes the results for the refs of all marked services.
+// resolve resolves the refs of all marked services again, and picks the nodes of these services if
+// necessary.
 func (u *update) resolve() {
 	var results []resolution
 	for _, s := range u.stale {
@@ -194,8 +195,8 @@ func (u *update) resolve() {
 	u.stale = nil
 }
 
-// complete adds the subset of the service to a target that could be resolved. If portProblem is not
-// zero, the service does not own its agent port.
+// complete adds the nodes of the service to a target that could be resolved. If portProblem is not
+// zero, complete removes the agent port and adds the problem as a warning.
 func (r *resolution) complete(s subset, portProblem Problem) {
 	if r.target.NodePort == 0 {
 		return

@@ -15,8 +15,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// metaDoc, nodeDoc and serviceDoc hold the fields that Parse returns. The decoder only checks the
-// syntax of other fields: two thirds of a node's text are managed fields and images.
+// metaDoc, nodeDoc and serviceDoc hold the fields that Parse returns. For all other fields, the
+// decoder only checks the syntax. This saves time: managed fields and images are two thirds of a
+// node's text.
 type metaDoc struct {
 	Name              string            `json:"name"`
 	Namespace         string            `json:"namespace"`
@@ -47,7 +48,7 @@ type serviceDoc struct {
 	Spec       corev1.ServiceSpec `json:"spec"`
 }
 
-// headDoc holds the fields that decide how an object is decoded: only a list has items.
+// headDoc holds the fields that decide how to decode a value. A value with items is a list.
 type headDoc struct {
 	APIVersion, Kind string
 	Items            value // text is nil if the object has no items
@@ -62,8 +63,8 @@ func (m *metaDoc) objectMeta() metav1.ObjectMeta {
 	}
 }
 
-// itemKind returns apiVersion and kind of items that do not state theirs, as in the NodeList and
-// ServiceList of the API.
+// itemKind returns the apiVersion and kind of the list's items. Use them for an item without its
+// own apiVersion and kind: the API omits both in a NodeList or ServiceList.
 func (h headDoc) itemKind() (apiVersion, kind string) {
 	kind = strings.TrimSuffix(h.Kind, "List")
 	if kind == "" {
@@ -72,7 +73,7 @@ func (h headDoc) itemKind() (apiVersion, kind string) {
 	return h.APIVersion, kind
 }
 
-// object is a decoded node or service with its position. One of node and service is nil.
+// object is a decoded node or service, with its place in the text. Either node or service is nil.
 type object struct {
 	node    *corev1.Node
 	service *corev1.Service
@@ -80,7 +81,7 @@ type object struct {
 	line    int
 }
 
-// key returns the name of the object as in Problem.Object.
+// key returns the name of the object in the form of Problem.Object.
 func (o object) key() string {
 	if o.node != nil {
 		return "Node " + o.node.Name
@@ -88,7 +89,7 @@ func (o object) key() string {
 	return "Service " + o.service.Namespace + "/" + o.service.Name
 }
 
-// batch is the result of reading a piece of text.
+// batch contains the objects and problems that were found in a text.
 type batch struct {
 	objects  []object
 	problems []nodeselect.Problem
@@ -106,11 +107,11 @@ func (b *batch) bad(line int, message string) {
 	b.problems = append(b.problems, nodeselect.Problem{Line: line, Message: message})
 }
 
-// decodeObject reads one JSON object that is not a list. apiVersion and kind are stated by the
-// object, or implied by its list.
+// decodeObject reads one JSON object, which must not be a list. apiVersion and kind are the
+// object's own or, if the object has none, those that its list implies.
 func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	if apiVersion != "v1" || kind != "Node" && kind != "Service" {
-		// The check of apiVersion matters: other API groups have kinds with these names too.
+		// Check apiVersion too: other API groups also have kinds named Node or Service.
 		if !json.Valid(data) {
 			b.bad(line, syntaxMessage(data))
 			return
@@ -173,7 +174,8 @@ func isName(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
 
 func notAName(s string) string { return fmt.Sprintf("%.80q is not a valid name in Kubernetes", s) }
 
-// decodeError returns the field, if known, and the message for an error of the JSON decoder.
+// decodeError converts an error of the JSON decoder to a message, and to the name of the field with
+// the mistake. The name is "" if it is unknown.
 func decodeError(data []byte, err error) (field, message string) {
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {
@@ -185,7 +187,7 @@ func decodeError(data []byte, err error) (field, message string) {
 	return "", oneLine(err.Error())
 }
 
-// goTypeWords describes a Go type as a user of YAML knows it.
+// goTypeWords describes a Go type in words for users of YAML.
 func goTypeWords(t string) string {
 	switch {
 	case strings.HasPrefix(t, "int"), strings.HasPrefix(t, "uint"), strings.HasPrefix(t, "*int"):

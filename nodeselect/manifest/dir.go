@@ -18,13 +18,14 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// maxFile is the largest size of a file. The manifest of 5,000 large nodes has a quarter of it.
+// maxFile is the largest size of a file in bytes. Manifests of 5,000 large nodes have a quarter of
+// this size.
 const maxFile = 256 << 20
 
 // ReadDir parses the files *.yaml, *.yml and *.json of a directory, in the order of their names.
-// All files together are one cluster. ReadDir ignores subdirectories and names that begin with a
-// dot, and follows symbolic links. A file that cannot be read is a problem. If the directory cannot
-// be read, ReadDir returns an error.
+// All files together describe one cluster. ReadDir follows symbolic links. It ignores
+// subdirectories and names that begin with a dot. If it cannot read a file, it returns a Problem
+// for the file. If it cannot read the directory, it returns an error.
 func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	names, err := manifestNames(dir)
 	if err != nil {
@@ -47,7 +48,7 @@ func unreadable(path string, err error) batch {
 	return batch{problems: []nodeselect.Problem{{File: path, Message: "cannot be read: " + err.Error()}}}
 }
 
-// manifestNames returns the names of the files that ReadDir reads, sorted.
+// manifestNames returns the sorted names of the files that ReadDir reads.
 func manifestNames(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -69,7 +70,8 @@ func manifestNames(dir string) ([]string, error) {
 
 var errTooLarge = fmt.Errorf("larger than %d MiB", maxFile>>20)
 
-// readManifest reads a regular file of at most maxFile bytes.
+// readManifest reads a file. It returns an error if the file is not regular or is larger than
+// maxFile.
 func readManifest(path string) ([]byte, error) {
 	info, err := os.Stat(path) // before Open, which blocks on a named pipe
 	if err != nil {
@@ -98,29 +100,33 @@ func readManifest(path string) ([]byte, error) {
 }
 
 const (
-	// watchMaxWait is how long a change waits at most while others follow it.
+	// watchMaxWait is the longest time from a change to the next call of f, if other changes keep
+	// coming.
 	watchMaxWait = 2 * time.Second
-	// watchRecheck is the time between two looks at the state of the files. It finds changes that
-	// cause no event: on network file systems, and of files that links in the directory point to.
+	// watchRecheck is the time between two checks of the files' states. The checks find changes for
+	// which the operating system sends no event: on a network file system, or in a file to which a
+	// symbolic link in the directory points.
 	watchRecheck = 30 * time.Second
 )
 
 // WatchDir reads a directory like ReadDir and calls f with the result. It calls f again after each
-// change in the directory, until ctx ends. Changes within a short time cause one call. A file that
-// is written again with the same content causes none. All calls come from the caller's goroutine.
+// change in the directory, until ctx ends. Several changes within a short time cause one call. If a
+// file is written again with the same content, f is not called. All calls come from the goroutine
+// of the caller.
 //
-// f gets the problems of each reading. A file that is half written, or has a mistake in it, must
-// not look like a cluster without nodes. So if a file has problems, WatchDir keeps the objects of
-// its last good reading that are missing now, until the file has no problems. It does the same if a
-// file cannot be read, and for all files if the directory is gone. If somebody removes a file, its
-// objects are removed too. f can therefore always use the objects, and should report the problems.
+// A file with a mistake, or a half-written file, must not look like a cluster without nodes. So if
+// a file has problems or cannot be read, WatchDir adds the objects that an earlier reading of this
+// file has found. It does so until the file has no problems. If the directory is missing, WatchDir
+// keeps the objects of all files. If somebody removes a file, WatchDir removes the objects of this
+// file. So f can always use the objects, and should report the problems.
 //
-// WatchDir follows editors that replace files, the symbolic links by which Kubernetes updates a
-// mounted ConfigMap, and a directory that is removed and created again. Without events from the
-// file system it notices a change within half a minute.
+// WatchDir finds a change when an editor replaces a file, when Kubernetes updates a mounted
+// ConfigMap through symbolic links, and when a directory is removed and created again. Without
+// events from the file system, it finds a change within half a minute.
 //
-// WatchDir returns an error at once if the directory cannot be read, and otherwise the error of
-// ctx. Consecutive calls of f share objects: f must not change them.
+// If the directory cannot be read at the start, WatchDir returns an error immediately. Otherwise it
+// returns the error of ctx when ctx ends. Several calls of f receive the same objects, so f must
+// not change them.
 func WatchDir(ctx context.Context, dir string, f func(nodeselect.Objects, []nodeselect.Problem)) error {
 	w := dirWatch{dir: filepath.Clean(dir), watch: filewatch.Watcher{MaxWait: watchMaxWait, Recheck: watchRecheck}}
 	return w.run(ctx, f)
@@ -135,7 +141,7 @@ type dirWatch struct {
 	err   error           // why the directory could not be read the last time
 }
 
-// file is the result of the last reading of one file.
+// file is the result of the last time that a file was read.
 type file struct {
 	content uint64 // hash
 	err     error  // why the file could not be read
@@ -157,7 +163,8 @@ func (w *dirWatch) run(ctx context.Context, f func(nodeselect.Objects, []nodesel
 	return ctx.Err()
 }
 
-// anyError returns an error if the directory or a file in it could not be read the last time.
+// anyError returns an error if, at the last attempt, the directory or one of its files could not be
+// read.
 func (w *dirWatch) anyError() error {
 	for _, file := range w.files {
 		if file.err != nil {
@@ -198,7 +205,8 @@ func sameText(a, b error) bool {
 
 var contentSeed = maphash.MakeSeed()
 
-// readAgain reads a file. before is the result of its last reading; zero if there was none.
+// readAgain reads a file and returns the result. before is the result of the last time, and zero if
+// the file has not been read yet.
 func readAgain(path string, before file) file {
 	data, err := readManifest(path)
 	if err != nil {
@@ -220,7 +228,7 @@ func readAgain(path string, before file) file {
 	return now
 }
 
-// keep adds the objects of before that b lacks.
+// keep adds to b the objects of before that b lacks.
 func (b *batch) keep(path string, before batch) {
 	has := make(map[string]bool, len(b.objects))
 	for _, o := range b.objects {
@@ -241,7 +249,7 @@ func (b *batch) keep(path string, before batch) {
 	}
 }
 
-// result merges the last readings of all files.
+// result merges the last results of all files.
 func (w *dirWatch) result() (nodeselect.Objects, []nodeselect.Problem) {
 	var batches []batch
 	for _, name := range slices.Sorted(maps.Keys(w.files)) {

@@ -14,14 +14,15 @@ import (
 	kjson "k8s.io/apimachinery/pkg/util/json"
 )
 
-// maxNesting is the maximum depth of lists in lists. kubectl prints no list in a list.
+// maxNesting is the largest depth of lists within lists. kubectl prints no list within a list.
 const maxNesting = 4
 
-// listWithoutKind is the problem of a truncated list: kubectl prints the kind after the items.
+// listWithoutKind is the message for a list without a kind. The list is probably truncated, because
+// kubectl prints the kind after the items.
 const listWithoutKind = "a list without kind; is it cut short?"
 
-// parseJSON reads consecutive JSON values. If one of them is not valid JSON, parseJSON returns
-// false, with the objects before it and the problem.
+// parseJSON reads consecutive JSON values. At the first value that is not valid JSON it stops, and
+// returns false. The batch then has the objects before this value, and the problem.
 func parseJSON(doc document) (batch, bool) {
 	var b batch
 	lines := lineCounter{text: doc.text, line: doc.line}
@@ -39,7 +40,7 @@ func parseJSON(doc document) (batch, bool) {
 	}
 }
 
-// jsonSyntax returns line and message of a syntax error.
+// jsonSyntax returns the line number and the message of a syntax error.
 func jsonSyntax(doc document, err error) (int, string) {
 	offset := len(doc.text)
 	var syntax *json.SyntaxError
@@ -49,7 +50,8 @@ func jsonSyntax(doc document, err error) (int, string) {
 	return doc.line + bytes.Count(doc.text[:offset], []byte("\n")), oneLine("JSON: " + err.Error())
 }
 
-// lineCounter converts offsets in text to line numbers, for offsets in increasing order.
+// lineCounter converts offsets in a text to line numbers. Each offset must be at least the one
+// before.
 type lineCounter struct {
 	text      []byte
 	pos, line int
@@ -61,8 +63,8 @@ func (c *lineCounter) at(offset int) int {
 	return c.line
 }
 
-// decodeValue reads an object or a list of objects in valid JSON. lineAt returns the line of an
-// offset in data; decodeValue calls it with increasing offsets.
+// decodeValue reads an object, or a list of objects. data must be valid JSON. lineAt converts an
+// offset in data to a line number. decodeValue calls it with increasing offsets.
 func (b *batch) decodeValue(data []byte, lineAt func(offset int) int) {
 	b.decodeNested(data, lineAt, "", "", 0)
 }
@@ -110,7 +112,8 @@ func (b *batch) decodeItems(head headDoc, lineAt func(int) int, depth int) {
 	})
 }
 
-// parallel runs work for 0 to n-1 on all processors and adds the results in order.
+// parallel calls work for each i from 0 to n-1, on all processors. It adds the results to b in the
+// order of i.
 func (b *batch) parallel(n int, work func(i int, out *batch)) {
 	results := make([]batch, n)
 	parallel(n, func(i int) { work(i, &results[i]) })
@@ -119,7 +122,8 @@ func (b *batch) parallel(n int, work func(i int, out *batch)) {
 	}
 }
 
-// parallel runs work for 0 to n-1 on all processors and waits for all of them.
+// parallel calls work for each i from 0 to n-1, on all processors. It returns when all calls have
+// returned.
 func parallel(n int, work func(i int)) {
 	var next atomic.Int64
 	run := func() {
@@ -137,13 +141,13 @@ func parallel(n int, work func(i int)) {
 	workers.Wait()
 }
 
-// value is a JSON value inside a longer text. It begins at start.
+// value is a JSON value within a longer text. start is its offset there.
 type value struct {
 	text  []byte
 	start int
 }
 
-// nextValue returns the next value of dec, or io.EOF at the end.
+// nextValue returns the next value that dec reads, and io.EOF at the end.
 func nextValue(dec *json.Decoder) (value, error) {
 	var text json.RawMessage
 	if err := dec.Decode(&text); err != nil {
@@ -157,8 +161,8 @@ var (
 	errNotArray  = errors.New("not an array")
 )
 
-// readHead reads kind and apiVersion of an object. It does not decode the items, so that the lines
-// of each item can be counted later.
+// readHead reads kind and apiVersion of an object, and finds the text of its items. It does not
+// decode the items, because decodeItems needs the place of each item in the text.
 func readHead(data []byte) (headDoc, error) {
 	var head headDoc
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -191,7 +195,7 @@ func readHead(data []byte) (headDoc, error) {
 	return head, nil
 }
 
-// elements returns the elements of an array, not decoded.
+// elements returns the texts of an array's elements, without decoding them.
 func elements(array []byte) ([]value, error) {
 	dec := json.NewDecoder(bytes.NewReader(array))
 	if token, err := dec.Token(); err != nil || token != json.Delim('[') {

@@ -8,23 +8,23 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Parse reads the Nodes and Services in data: YAML documents or JSON values, each of them an object
-// or a list of objects (List, NodeList, ServiceList), as "kubectl get -o yaml" and "-o json" print
-// them. file appears in the problems only.
+// Parse reads the Nodes and Services in data, in the form that "kubectl get -o yaml" or "-o json"
+// prints. data has one or more YAML documents or JSON values. Each of them is an object or a list
+// (List, NodeList, ServiceList). file is the file name for problems; Parse does not open it.
 //
-// Parse leaves out a document or object that it cannot read, and returns a problem for it. The
-// second of two nodes or services with the same name is a problem too. Text without any document is
-// a problem, because a file is empty while kubectl begins to write it. Objects of other kinds are
-// only counted.
+// If Parse cannot read a document or an object, it leaves this one out and returns a Problem. If
+// two nodes or two services have the same name, the second one is a Problem. Text without a
+// document is also a Problem, because a file into which kubectl writes is empty at first. Objects
+// of other kinds are only counted.
 //
-// The objects contain the fields that matter for routing: metadata without managedFields,
-// ownerReferences and finalizers; spec; and the conditions and addresses in the status of a Node.
-// All other fields are zero.
+// The returned objects have only the fields that matter for routing: metadata without
+// managedFields, ownerReferences and finalizers; spec; and, for a Node, the conditions and
+// addresses of its status. All other fields are zero.
 func Parse(file string, data []byte) (nodeselect.Objects, []nodeselect.Problem) {
 	return collect([]batch{parseFile(file, data)})
 }
 
-// parseFile is Parse without the final sorting, for callers that merge files.
+// parseFile does the same as Parse, but does not sort the objects. Its callers merge several files.
 func parseFile(file string, data []byte) batch {
 	var all batch
 	empty := true
@@ -87,9 +87,9 @@ type document struct {
 	line int // of the first line of text
 }
 
-// splitDocuments cuts text at lines that begin with "---" or "...". No document contains such a
-// line: it ends every YAML scalar (YAML 1.1 section 9.1.2 forbids it in quotes), and a JSON string
-// has no line breaks.
+// splitDocuments cuts text at the document markers: lines that begin with "---" or "...". No value
+// can contain such a line: it ends every YAML scalar (YAML 1.1 section 9.1.2 forbids it in quotes),
+// and a JSON string has no line breaks.
 func splitDocuments(data []byte) []document {
 	var docs []document
 	start, startLine, line := 0, 1, 0
@@ -99,7 +99,7 @@ func splitDocuments(data []byte) []document {
 		text := data[pos:end]
 		if marker, bare := documentMarker(text); marker {
 			if directivesOnly(data[start:pos]) && text[0] == '-' {
-				// The directives belong to the document that begins here.
+				// So far the document has only directives. Its value follows this marker.
 			} else {
 				docs = append(docs, document{data[start:pos], startLine})
 				start, startLine = next, line+1
@@ -113,8 +113,8 @@ func splitDocuments(data []byte) []document {
 	return append(docs, document{data[start:], startLine})
 }
 
-// documentMarker reports whether a line is a document marker, and whether nothing follows the
-// marker on the line.
+// documentMarker reports whether a line begins with a document marker. bare reports whether the
+// rest of this line is blank or a comment.
 func documentMarker(line []byte) (marker, bare bool) {
 	if !bytes.HasPrefix(line, []byte("---")) && !bytes.HasPrefix(line, []byte("...")) {
 		return false, false
@@ -126,8 +126,8 @@ func documentMarker(line []byte) (marker, bare bool) {
 	return true, isBlank(rest)
 }
 
-// directivesOnly reports whether text consists of YAML directives (lines that begin with "%"), at
-// least one, with comments and blank lines.
+// directivesOnly reports whether text has a YAML directive (a line that begins with "%"), and
+// nothing else except comments and blank lines.
 func directivesOnly(text []byte) bool {
 	found := false
 	for line := range bytes.Lines(text) {
@@ -141,7 +141,7 @@ func directivesOnly(text []byte) bool {
 	return found
 }
 
-// isBlank reports whether text consists of blank lines and comments.
+// isBlank reports whether text has nothing except blank lines and comments.
 func isBlank(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSpace(line)
@@ -152,7 +152,8 @@ func isBlank(text []byte) bool {
 	return true
 }
 
-// lineEnd returns the end of the line at pos, without the newline, and the start of the next line.
+// lineEnd returns two offsets for the line that begins at pos: its end, without the newline, and
+// the start of the next line.
 func lineEnd(data []byte, pos int) (end, next int) {
 	if i := bytes.IndexByte(data[pos:], '\n'); i >= 0 {
 		return pos + i, pos + i + 1
@@ -160,14 +161,15 @@ func lineEnd(data []byte, pos int) (end, next int) {
 	return len(data), len(data)
 }
 
-// plainText converts text to UTF-8 with line feeds only. When the output of kubectl is redirected
-// to a file in PowerShell, the file has UTF-16, a byte order mark and carriage returns. JSON and
-// YAML treat both line ends alike (YAML 1.1 section 4.1.4).
+// plainText converts text to UTF-8 in which each line ends with a line feed only. When PowerShell
+// redirects the output of kubectl to a file, the file is UTF-16 with a byte order mark and carriage
+// returns. JSON and YAML treat both line ends alike (YAML 1.1 section 4.1.4).
 func plainText(data []byte) []byte {
 	return bytes.ReplaceAll(toUTF8(data), []byte("\r\n"), []byte("\n"))
 }
 
-// toUTF8 removes a byte order mark, and converts UTF-16 that begins with one.
+// toUTF8 removes a byte order mark. If the mark is one of UTF-16, toUTF8 converts the text to
+// UTF-8.
 func toUTF8(data []byte) []byte {
 	if text, ok := bytes.CutPrefix(data, []byte("\xef\xbb\xbf")); ok {
 		return text
@@ -191,12 +193,13 @@ func toUTF8(data []byte) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// maxFlowDocument is the largest text that looks like JSON, is not valid JSON, and is tried as
-// YAML. People write short documents in YAML's flow style by hand. Longer text is JSON that was cut
-// short, and the YAML parser would need seconds to reject it.
+// maxFlowDocument is a size in bytes. Text that looks like JSON, but is not valid JSON, may be YAML
+// in flow style, which people write in short documents. So up to this size, parseDocument tries to
+// parse such text as YAML. Longer text is almost always truncated JSON, and the YAML parser would
+// need seconds to reject it.
 const maxFlowDocument = 1 << 16
 
-// parseDocument reads one document with the fastest parser that is correct for it.
+// parseDocument parses a document. It uses the fastest parser that gives the right result for it.
 func parseDocument(doc document) batch {
 	if looksLikeJSON(doc.text) {
 		b, ok := parseJSON(doc)
@@ -216,8 +219,8 @@ func parseDocument(doc document) batch {
 	return parseYAML(doc)
 }
 
-// looksLikeJSON reports whether text begins with an empty object or with an object whose first key
-// is in double quotes.
+// looksLikeJSON reports whether text begins with "{" and then either ends, or continues with "}" or
+// a double quote.
 func looksLikeJSON(text []byte) bool {
 	rest, ok := bytes.CutPrefix(trimSpace(text), []byte("{"))
 	if !ok {
@@ -227,5 +230,5 @@ func looksLikeJSON(text []byte) bool {
 	return len(rest) == 0 || rest[0] == '"' || rest[0] == '}'
 }
 
-// trimSpace removes leading white space, as JSON and YAML define it.
+// trimSpace removes leading characters that are white space in JSON and in YAML.
 func trimSpace(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n") }
