@@ -1,7 +1,7 @@
-// Package atomicfile replaces files whole or not at all.
+// Package atomicfile replaces the whole content of a file in one step.
 //
-// If the process ends at any moment, or the machine loses power, the file has either its old
-// content or the new one. Windows does not promise that after a loss of power.
+// The process may end at any moment, or the machine may lose power. The file then has either its
+// old content or its new content. On Windows, this is not sure after a loss of power.
 package atomicfile
 
 import (
@@ -15,11 +15,13 @@ import (
 )
 
 // Write replaces the content of a file. It writes a temporary file in the same directory, syncs it,
-// renames it and syncs the directory, which the rename has changed. The mode ignores the umask.
+// and renames it. Then it syncs the directory, because the rename has changed it. The file gets
+// exactly this mode, whatever the umask is.
 //
-// beforeRename, if not nil, is called after the temporary file is written. If it returns an error,
-// Write returns that error and the file stays as it was. The name of the temporary file is ".", the
-// name of the file and some digits; it remains if the process ends too early.
+// If beforeRename is not nil, Write calls it when the temporary file is complete. If beforeRename
+// returns an error, Write returns this error, and the file keeps its old content. The name of the
+// temporary file is "." + the name of the file + some digits. If the process ends too early, the
+// temporary file remains.
 func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
 	dir := filepath.Dir(file)
 	t, err := os.CreateTemp(dir, "."+filepath.Base(file)+"*")
@@ -51,8 +53,8 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 	return SyncDir(dir)
 }
 
-// Update writes data to a file as [Write] does, unless the file has that content already. changed
-// reports whether it wrote.
+// Update writes data to a file in the same way as [Write]. If the file has this content already,
+// Update does not write. changed reports whether it has written.
 func Update(file string, data []byte, mode fs.FileMode) (changed bool, err error) {
 	now, err := os.ReadFile(file)
 	switch {
@@ -64,8 +66,8 @@ func Update(file string, data []byte, mode fs.FileMode) (changed bool, err error
 	return true, Write(file, data, mode, nil)
 }
 
-// SyncDir syncs a directory, so that new names in it survive a loss of power. It does nothing on
-// Windows and on file systems that cannot do that.
+// SyncDir syncs a directory, so that new names in the directory survive a loss of power. On
+// Windows, and on file systems that cannot sync a directory, it does nothing.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil
@@ -81,8 +83,8 @@ func SyncDir(dir string) error {
 	return nil
 }
 
-// named returns an error about the temporary file as an error about file. The temporary file has
-// another name each time, and callers that log the same error only once compare its text.
+// named replaces the name of the temporary file in an error by the name of the file. Each temporary
+// file has another name. Callers log an error only once, and recognize it by its text.
 func named(file string, err error) error {
 	var path *fs.PathError
 	var link *os.LinkError

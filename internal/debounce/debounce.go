@@ -20,12 +20,12 @@ import (
 	"time"
 )
 
-// Timer sends one signal for a burst of events. The burst ends when no event has arrived for the
-// quiet time, or when the longest wait has passed since its first event. Any goroutine may call the
-// methods.
+// Timer merges a burst of events into one signal. A burst ends when no event has arrived for the
+// quiet time, or when the longest wait has passed since the first event of the burst. Any goroutine
+// may call the methods.
 type Timer struct {
-	// C receives one value after each burst. It has room for one value: while nobody reads C, the
-	// signals of later bursts are merged into that value.
+	// C receives one value after each burst. It has room for one value. If nobody has read this
+	// value when a later burst ends, C gets no second value.
 	C <-chan struct{}
 
 	signal         chan struct{}
@@ -37,8 +37,8 @@ type Timer struct {
 	end      time.Time // the end of the burst if no further event arrives
 }
 
-// New returns a Timer with that quiet time and longest wait. If maxWait is not greater than quiet,
-// the signal comes maxWait after the first event of a burst.
+// New returns a Timer with this quiet time and this longest wait. If maxWait is not greater than
+// quiet, each burst lasts exactly maxWait.
 func New(quiet, maxWait time.Duration) *Timer {
 	signal := make(chan struct{}, 1)
 	t := &Timer{C: signal, signal: signal, quiet: quiet, maxWait: maxWait}
@@ -46,7 +46,7 @@ func New(quiet, maxWait time.Duration) *Timer {
 	return t
 }
 
-// Notify adds an event. A signal on C follows.
+// Notify adds an event to the burst, or starts a burst. C receives a value when the burst ends.
 func (t *Timer) Notify() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -59,7 +59,7 @@ func (t *Timer) Notify() {
 	t.timer.Reset(wait)
 }
 
-// Stop drops the present burst. A value that is already in C stays there.
+// Stop drops the present burst. If C holds a value from an earlier burst, the value stays there.
 func (t *Timer) Stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,8 +67,8 @@ func (t *Timer) Stop() {
 	t.deadline = time.Time{}
 }
 
-// fire ends the burst. Stop or Notify may have changed the timer just before fire locks mu; the
-// timer then fires again at the right time.
+// fire ends the burst. Before fire has locked mu, Stop or Notify may have changed the timer. Then
+// fire does nothing, and the timer calls fire again at the right time.
 func (t *Timer) fire() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

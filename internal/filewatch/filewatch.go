@@ -1,9 +1,10 @@
 // Package filewatch follows files and directories.
 //
-// A [Watcher] gets events from the operating system, through fsnotify, and also calls stat for the
-// files at intervals. The second way is slower. It finds changes that cause no event: on a network
-// file system, behind a symbolic link to another directory, and if the operating system loses
-// events or has no more watches. A Watcher reads no files, and holds one entry for each in memory.
+// A [Watcher] gets events from the operating system, through fsnotify. At intervals, it also calls
+// stat for each file. This second way is slower, but finds changes that cause no event: on a
+// network file system, behind a symbolic link to another directory, and if the operating system
+// loses events or has no more watches. A Watcher does not read the content of files. For each file,
+// it keeps only the result of stat in memory.
 package filewatch
 
 import (
@@ -21,29 +22,31 @@ import (
 
 // Watcher calls a function when files change.
 type Watcher struct {
-	// Paths are files and directories. For a directory the Watcher follows the files in it, but no
-	// subdirectories. A path may be missing at times, and a rename may replace it. It may be a
-	// symbolic link that moves, like the files of a mounted ConfigMap.
+	// Paths are the files and directories to follow. For a directory, the Watcher follows the files
+	// in it, but not its subdirectories. A path may be missing for a time. A rename may replace a
+	// file. A path may be a symbolic link whose target changes, like the files of a mounted
+	// ConfigMap.
 	Paths []string
-	// Quiet is how long no file must change before Run calls its function: one write of a file
-	// causes several events. 0 means 100 ms.
+	// Quiet is the time without a change after which Run calls its function. It merges the several
+	// events that one write of a file causes. 0 means 100 ms.
 	Quiet time.Duration
-	// MaxWait is how long a change waits at most while others follow it. 0 means 2 s.
+	// MaxWait is the longest time from a change to the call of Run's function, if other changes
+	// keep coming. 0 means 2 s.
 	MaxWait time.Duration
-	// Recheck is the interval of the stat calls, one for each file. 0 means 10 s.
+	// Recheck is the time between two calls of stat for the same file. 0 means 10 s.
 	Recheck time.Duration
 
 	noEvents bool // for tests: use no fsnotify
 }
 
-// hangup wakes all Watchers of the process.
+// hangup wakes all running Watchers of the process.
 var hangup = struct {
 	mu   sync.Mutex
 	next chan struct{} // closed by the next Refresh
 }{next: make(chan struct{})}
 
-// Refresh makes every Watcher of the process call its read function soon, also if no file has changed.
-// A program calls it when an operator asks for it, with SIGHUP for example.
+// Refresh makes every running Watcher of the process call its read function soon, even if no file has
+// changed. A program calls it when an operator requests this, for example with SIGHUP.
 func Refresh() {
 	hangup.mu.Lock()
 	defer hangup.mu.Unlock()
@@ -57,11 +60,13 @@ func nextRefresh() <-chan struct{} {
 	return hangup.next
 }
 
-// Run calls read once at the start, because the files may have changed since the caller read them,
-// and then after each change. If read fails, Run calls it again at each recheck until it succeeds.
-// Run reports no errors itself. It returns when ctx ends. All calls come from the goroutine of Run.
+// Run calls read at the start, because the files may have changed since the caller read them. Then
+// it calls read after each change and each Refresh. If read returns an error, Run calls it again at each recheck
+// until it returns nil. Run returns when ctx ends. All calls of read come from the goroutine of
+// Run.
 //
-// Run may call read when no content has changed. If that matters, read compares the content.
+// Run may call read although the content of all files is the same. If this matters, read must
+// compare the content.
 func (w Watcher) Run(ctx context.Context, read func() error) {
 	r := watch{state: map[string]Version{}, watched: map[string]os.FileInfo{}}
 	for _, path := range w.Paths {
@@ -125,8 +130,9 @@ type watch struct {
 	watched map[string]os.FileInfo
 }
 
-// concerns reports whether an event names one of the paths or a file in it. Other events are about
-// neighbours of a path in its directory, such as the link ..data of a ConfigMap.
+// concerns reports whether an event is about one of the paths, or about a file in one of them. An
+// event may also be about another file in the directory of a path, such as the link ..data of a
+// ConfigMap.
 func (w *watch) concerns(event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	for _, path := range w.paths {
@@ -137,7 +143,8 @@ func (w *watch) concerns(event fsnotify.Event) bool {
 	return false
 }
 
-// changed reports whether the state of a file differs, or may differ, from the last call.
+// changed calls stat for all files. It reports whether a file has changed, or may have changed,
+// since the last call.
 func (w *watch) changed() bool {
 	state := make(map[string]Version, len(w.state))
 	changed := false
@@ -164,7 +171,8 @@ func (w *watch) changed() bool {
 	return changed
 }
 
-// follow watches the directory that now has the name dir. If that fails, the next call tries again.
+// follow watches the directory to which the name dir leads now. If it fails, the next call tries
+// again.
 func (w *watch) follow(dir string) {
 	if w.notify == nil {
 		return

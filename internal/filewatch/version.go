@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Version is the state of a file at one moment, without the content. The zero Version
-// differs from every state of a file.
+// Version is the state of a file at one moment, without its content. The zero Version is not the
+// state of any file.
 type Version struct {
 	info os.FileInfo // nil if stat failed
 	err  string
 	at   time.Time
 }
 
-// VersionOf returns the state of the file that path names, through symbolic links. A file that is
-// missing has a Version too.
+// VersionOf returns the state of the file at path. It follows symbolic links. If there is no file,
+// this is also a state.
 func VersionOf(path string) Version {
 	at := time.Now()
 	info, err := os.Stat(path)
@@ -27,19 +27,20 @@ func VersionOf(path string) Version {
 // IsDir reports whether the file is a directory.
 func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 
-// resolution is the resolution of modification times in FAT, the worst of common file systems. A
-// file may change twice within this time and keep its modification time.
+// resolution is the resolution of modification times in FAT, the coarsest among common file
+// systems. If a file changes twice within this time, its modification time may be the same after
+// both changes.
 const resolution = 2 * time.Second
 
-// Same reports whether the file is certainly unchanged since the earlier Version before. Same
-// compares inode, size, mode and modification time. It is false if the file had changed less than
-// two seconds before the earlier VersionOf: the file may have changed again without a new
-// modification time.
-func (v Version) Same(before Version) bool {
-	if v.info == nil || before.info == nil {
-		return v.info == nil && before.info == nil && v.err == before.err
+// Same reports whether the file is certainly unchanged since the state earlier. It compares inode,
+// size, mode and modification time. It returns false if the last change was less than two seconds
+// older than the VersionOf call that returned earlier: the file may have changed again with the
+// same modification time.
+func (v Version) Same(earlier Version) bool {
+	if v.info == nil || earlier.info == nil {
+		return v.info == nil && earlier.info == nil && v.err == earlier.err
 	}
-	return os.SameFile(v.info, before.info) && v.info.Size() == before.info.Size() &&
-		v.info.Mode() == before.info.Mode() && v.info.ModTime().Equal(before.info.ModTime()) &&
-		before.at.Sub(before.info.ModTime()) > resolution
+	return os.SameFile(v.info, earlier.info) && v.info.Size() == earlier.info.Size() &&
+		v.info.Mode() == earlier.info.Mode() && v.info.ModTime().Equal(earlier.info.ModTime()) &&
+		earlier.at.Sub(earlier.info.ModTime()) > resolution
 }

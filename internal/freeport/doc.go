@@ -4,8 +4,8 @@
 //	defer release()
 //	// start the program that listens on the port
 //
-// Listening on port 0, closing the listener and passing the number on would not be enough. The
-// kernel may give the port to an outgoing connection before the program listens. And after the
-// close, the port may still be in use: a process that was forked before the close has a copy of the
+// Many programs listen on port 0, close the listener and pass the number on. This is not safe.
+// Before the program listens, the kernel may give the port to an outgoing connection. Or the port
+// may still be in use after the close: a child process that was forked earlier has a copy of the
 // socket until it executes its own program.
 package freeport

@@ -8,13 +8,16 @@ import (
 )
 
 // Hold reserves a TCP port on an IPv4 address and returns its number. Port 0 means any free port.
-// Host "" means all addresses. Hold fails if any program uses the port. Until the caller calls
-// release, the kernel gives the port to no program that asks for any port, and no other Hold gets
-// it. A program that names the port and sets SO_REUSEADDR, as servers do, can listen on it.
+// Host "" means all addresses. If a program uses the port, Hold returns an error.
 //
-// Hold binds the port and does not listen. Linux lets two sockets share an address if both have
-// SO_REUSEADDR and neither listens. Then one of them may listen. Hold sets the option after it has
-// bound the port, so the bind fails if another program uses the port.
+// The reservation lasts until the caller calls release. During this time, the kernel does not
+// choose the port for a program that asks for any free port, and no other Hold gets it. But a
+// program that asks for this number and sets SO_REUSEADDR, as servers do, can listen on it.
+//
+// Hold works in this way: on Linux, two sockets can share an address if both have SO_REUSEADDR and
+// neither of them listens yet. Then one of them can listen. Hold binds a socket to the port and
+// does not listen. It sets SO_REUSEADDR only after the bind, so that the bind fails if another
+// program uses the port.
 func Hold(host string, port int) (held int, release func(), err error) {
 	addr := unix.SockaddrInet4{Port: port}
 	if host != "" {

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// setProcAttr puts the child into a process group of its own, so that Ctrl-C in a terminal reaches
-// only the parent, which then stops HAProxy in order. The kernel ends the child if the parent dies.
+// setProcAttr puts the child into its own process group. So Ctrl-C in a terminal reaches only the
+// parent, which then stops HAProxy in order. If the parent dies, the kernel ends the child.
 func setProcAttr(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

@@ -32,11 +32,11 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// ErrNotFound means that this machine has no haproxy. Its text says how to get one.
+// ErrNotFound means that this machine has no haproxy. The text says how to install it.
 var ErrNotFound = errors.New("haproxyproc: no haproxy on PATH, /usr/sbin or /usr/local/sbin; get it with: apt-get install haproxy (or run make demo, make test)")
 
-// Find returns the path of haproxy on PATH, or else in /usr/sbin or /usr/local/sbin, which the PATH
-// of a user often lacks. Its only error is [ErrNotFound].
+// Find returns the path of haproxy. It searches PATH, and then /usr/sbin and /usr/local/sbin, which
+// are often missing in the PATH of a user. If there is no haproxy, Find returns [ErrNotFound].
 func Find() (string, error) {
 	if p, err := exec.LookPath("haproxy"); err == nil {
 		return p, nil
@@ -49,25 +49,27 @@ func Find() (string, error) {
 	return "", ErrNotFound
 }
 
-// Options say what to run. Config and at least one of the two sockets are required.
+// Options say what to run. Config is required. At least one of StatsSocket and MasterSocket is
+// required.
 type Options struct {
-	// Path of the haproxy binary. Empty means [Find].
+	// Path is the path of the haproxy binary. If it is empty, Start calls [Find].
 	Path string
 	// Config is the configuration file.
 	Config string
-	// StatsSocket is the unix socket of the configuration's "stats socket" line. HAProxy is ready
-	// when it answers there, and on MasterSocket if that is not empty.
+	// StatsSocket is the Unix socket in the configuration's line "stats socket". HAProxy is ready
+	// when it answers on StatsSocket and on MasterSocket. An empty socket is ignored.
 	StatsSocket string
-	// MasterSocket, if not empty, turns on master-worker mode, with the master's command line on
-	// this unix socket.
+	// MasterSocket is the Unix socket for the master's command line. If it is not empty, HAProxy
+	// runs in master-worker mode.
 	MasterSocket string
-	// Dir is the working directory; empty means the directory of this process.
+	// Dir is the working directory of HAProxy. Empty means the directory of this process.
 	Dir string
-	// Output, if not nil, receives what HAProxy prints. One goroutine at a time writes to it.
+	// Output receives what HAProxy prints. nil means nothing receives it. Only one goroutine at a
+	// time calls Write.
 	Output io.Writer
 	// ReadyTimeout bounds Start; 0 means 20 seconds.
 	ReadyTimeout time.Duration
-	// StopTimeout is the time between SIGTERM and SIGKILL in Stop; 0 means 5 seconds.
+	// StopTimeout is how long Stop waits after SIGTERM before it sends SIGKILL. 0 means 5 s.
 	StopTimeout time.Duration
 }
 
@@ -81,9 +83,9 @@ type Process struct {
 	stopOnce    sync.Once
 }
 
-// Start runs HAProxy and waits until it answers on its sockets. ctx bounds only this wait: HAProxy
-// runs until [Process.Stop]. If HAProxy ends or is not ready in time, Start stops it and returns a
-// [*StartError].
+// Start runs HAProxy and waits until it answers on its sockets. ctx limits only this waiting:
+// HAProxy runs until [Process.Stop]. If HAProxy ends, or is not ready before ctx or
+// Options.ReadyTimeout ends, Start stops HAProxy and returns a [*StartError].
 func Start(ctx context.Context, o Options) (*Process, error) {
 	if o.Config == "" {
 		return nil, errors.New("haproxyproc: no configuration file given")
@@ -104,7 +106,8 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	}
 	p.cmd = command(o)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	// A worker that outlives its master holds the output pipe open. Wait must not wait for it.
+	// If a worker outlives its master, it keeps the output pipe open. WaitDelay makes Wait return
+	// nevertheless.
 	p.cmd.WaitDelay = 2 * time.Second
 
 	started := make(chan error, 1)
@@ -134,8 +137,9 @@ func command(o Options) *exec.Cmd {
 	return cmd
 }
 
-// run starts the child and waits for its end. It keeps its thread all the time: Linux sends the
-// parent-death signal when the thread ends that started the child.
+// run starts the child and waits for its end. It locks its goroutine to one thread: Linux sends the
+// parent-death signal when the thread that started the child ends. Without the lock, this thread
+// could end while this program still runs.
 func (p *Process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -171,8 +175,9 @@ func (p *Process) waitReady(ctx context.Context, o Options) error {
 	}
 }
 
-// probe returns nil if HAProxy answers on each socket. In master-worker mode, the worker or the
-// master may be ready last. "@1" addresses the current worker through the master.
+// probe returns nil if HAProxy answers on each socket. In master-worker mode, it asks both the
+// master and the worker, because either of them may be ready last. "@1" sends a command through the
+// master to the current worker.
 func probe(ctx context.Context, o Options) error {
 	for _, s := range []runtimeapi.Socket{
 		{Path: o.StatsSocket, Timeout: time.Second},
@@ -192,13 +197,14 @@ func probe(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Pid returns the process ID of HAProxy, or in master-worker mode of its master.
+// Pid returns the process ID of HAProxy. In master-worker mode, it is the ID of the master.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Done returns a channel that is closed when HAProxy has ended, by itself or by Stop.
+// Done returns a channel that is closed when HAProxy has ended, whatever the reason is.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err waits until HAProxy has ended, and returns its exit status as an error. Nil means 0.
+// Err waits until HAProxy has ended. If the exit status is 0, Err returns nil. Otherwise it returns
+// the status as an error.
 func (p *Process) Err() error {
 	<-p.done
 	return p.err
@@ -207,8 +213,8 @@ func (p *Process) Err() error {
 // Output returns the last 64 KiB that HAProxy has printed.
 func (p *Process) Output() string { return p.out.String() }
 
-// Stop ends HAProxy and its workers, and waits until they have ended. It sends SIGTERM, and SIGKILL
-// after Options.StopTimeout. Further calls only wait.
+// Stop ends HAProxy and its workers, and waits until they have ended. It sends SIGTERM. If HAProxy
+// still runs after Options.StopTimeout, it sends SIGKILL. If Stop was called before, it only waits.
 func (p *Process) Stop() {
 	p.stopOnce.Do(func() {
 		terminate(p.cmd.Process)
@@ -224,7 +230,7 @@ func (p *Process) Stop() {
 	<-p.done
 }
 
-// StartError reports that HAProxy did not get ready.
+// StartError is the error of Start if HAProxy did not become ready.
 type StartError struct {
 	Err    error
 	Output string // the end of what HAProxy printed
@@ -238,7 +244,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 
 const tailSize = 64 << 10
 
-// tail keeps the last tailSize bytes that are written to it, and passes everything on to next.
+// tail is a Writer that keeps the last tailSize bytes, and passes all bytes on to next.
 type tail struct {
 	mu   sync.Mutex
 	buf  []byte
@@ -253,7 +259,8 @@ func (t *tail) Write(b []byte) (int, error) {
 		t.buf = append(t.buf[:0], t.buf[extra:]...)
 	}
 	if t.next != nil {
-		// Ignore the error: if tail returned it, the pipe would close and HAProxy get SIGPIPE.
+		// Ignore the error of next. If Write returned it, the pipe would be closed, and HAProxy
+		// would get SIGPIPE.
 		_, _ = t.next.Write(b)
 	}
 	return len(b), nil

@@ -7,7 +7,7 @@ import (
 	"os/exec"
 )
 
-// HAProxy does not run on these systems. The functions let importers compile.
+// HAProxy does not run on these systems. The functions only let importers compile.
 
 func setProcAttr(*exec.Cmd) {}
 

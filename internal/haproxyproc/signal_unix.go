@@ -9,5 +9,5 @@ import (
 
 func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
 
-// killGroup kills the remaining processes of the group that pid leads.
+// killGroup kills all remaining processes in the process group whose leader is pid.
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }

@@ -50,8 +50,8 @@ const (
 	MaxName  = 253 // bytes of a name in normal form: RFC 1035 section 2.3.4 allows 255 on the wire
 	MaxLabel = 63  // bytes of a label
 
-	// maxMapped bounds the bytes that IDNA maps. A character has at most 4 bytes, so a name of
-	// MaxName characters fits.
+	// maxMapped is the largest size, in bytes, of a name that IDNA maps. A character has at most 4
+	// bytes, so a name of MaxName characters fits.
 	maxMapped = 4 * MaxName
 )
 
@@ -66,7 +66,7 @@ const (
 	TooLong                      // a name longer than MaxName, or a label longer than MaxLabel
 )
 
-// Error is the reason why a text is not a host name. It never contains a part of the text.
+// Error says why a text is not a host name. It contains no part of the text.
 type Error struct {
 	Kind   Kind
 	What   string // a noun phrase: "empty label"
@@ -75,9 +75,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.What + " at byte " + strconv.Itoa(e.Offset) }
 
-// profile maps names with characters outside ASCII as browsers do. The rules of IDNA for ASCII
-// characters and hyphens are off: browsers do not apply them, and NormalizeServerName checks the
-// result.
+// profile maps names with characters outside ASCII in the way of browsers. It does not apply IDNA's
+// rules for ASCII characters and hyphens: browsers do not apply them either, and
+// NormalizeServerName checks the result.
 var profile = idna.New(
 	idna.MapForLookup(),
 	idna.BidiRule(),
@@ -86,8 +86,8 @@ var profile = idna.New(
 	idna.StrictDomainName(false),
 )
 
-// Normalize returns the normal form of a name without a port. It does not allocate if the name has
-// no upper case and no character outside ASCII. Errors are of type *Error.
+// Normalize returns the normal form of a name without a port. If the name has neither upper case
+// nor characters outside ASCII, Normalize does not allocate. Errors have the type *Error.
 func Normalize(name string) (string, error) {
 	first := firstNonASCII(name)
 	switch {
@@ -109,7 +109,7 @@ func Normalize(name string) (string, error) {
 	return normal, nil
 }
 
-// firstNonASCII returns the offset of the first byte outside ASCII, or -1.
+// firstNonASCII returns the offset of the first byte outside ASCII, or -1 if there is none.
 func firstNonASCII(s string) int {
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {
@@ -120,8 +120,8 @@ func firstNonASCII(s string) int {
 }
 
 // NormalizeHost returns the normal form of a host that may have a port, such as
-// "Example.COM.:8080". It removes the port, which is empty (RFC 3986 section 3.2.3) or a decimal
-// number from 1 to 65535. Then it does the same as Normalize.
+// "Example.COM.:8080". It removes the port, and then does the same as Normalize. The port must be
+// empty (RFC 3986 section 3.2.3), or a decimal number from 1 to 65535.
 func NormalizeHost(host string) (string, error) {
 	name, port, ok := strings.Cut(host, ":")
 	if !ok {
@@ -141,8 +141,8 @@ func NormalizeHost(host string) (string, error) {
 	return Normalize(name)
 }
 
-// NormalizePattern returns the normal form of a declared host. It accepts what NormalizeHost
-// accepts, and wildcards such as "*.example.com" of at most MaxName bytes.
+// NormalizePattern returns the normal form of a declared host. It accepts the same hosts as
+// NormalizeHost. It also accepts a wildcard, such as "*.example.com", of at most MaxName bytes.
 func NormalizePattern(host string) (string, error) {
 	rest, wildcard := strings.CutPrefix(host, "*.")
 	if !wildcard {
@@ -160,7 +160,7 @@ func NormalizePattern(host string) (string, error) {
 
 const nameTooLong = "name of more than 253 bytes"
 
-// NormalizeServerName returns the normal form of a server name of TLS. It refuses ports and
+// NormalizeServerName returns the normal form of a TLS server name. It does not accept a port or
 // characters outside ASCII (RFC 6066 section 3).
 func NormalizeServerName(name string) (string, error) {
 	s := strings.TrimSuffix(name, ".")
@@ -199,8 +199,8 @@ func NormalizeServerName(name string) (string, error) {
 	return s, nil
 }
 
-// checkLabel checks the length and the ends of a label. offset is the place of the label in the
-// name.
+// checkLabel checks the length of a label, its first character and its last one. offset is the
+// label's offset in the name.
 func checkLabel(label string, offset int) error {
 	switch {
 	case label == "":
@@ -215,8 +215,9 @@ func checkLabel(label string, offset int) error {
 	return nil
 }
 
-// isNumber reports whether programs that read addresses as inet_aton does read a label as a
-// number: decimal digits, or "0x" and any count of hexadecimal digits.
+// isNumber reports whether a label is a number: decimal digits, or "0x" and any count of
+// hexadecimal digits, even none. Programs that parse addresses like inet_aton read such a label as
+// a number.
 func isNumber(label string) bool {
 	digits := "0123456789"
 	if len(label) >= 2 && label[0] == '0' && label[1]|0x20 == 'x' {
@@ -225,7 +226,7 @@ func isNumber(label string) bool {
 	return strings.Trim(label, digits) == ""
 }
 
-// badCharacter returns the error for the character at an offset.
+// badCharacter returns the error for a forbidden character at this offset.
 func badCharacter(text string, offset int) error {
 	kind, what := Malformed, "character other than a letter, digit, hyphen or underscore"
 	switch c := text[offset]; {
@@ -245,7 +246,8 @@ func badCharacter(text string, offset int) error {
 	return fault(text, kind, what, offset)
 }
 
-// fault returns an error for a text, or the error for an IP address if the text is one.
+// fault returns the error for an IP address if text is one. Otherwise it returns an error with
+// kind, what and offset.
 func fault(text string, kind Kind, what string, offset int) error {
 	address := text
 	if inner, ok := strings.CutPrefix(text, "["); ok {

@@ -21,14 +21,14 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Clients are the clients of the watched API groups. They share one connection.
+// Clients has a client for each of the two API groups that are watched. They share one connection.
 type Clients struct {
 	Core      rest.Interface // core/v1: nodes, services
 	Discovery rest.Interface // discovery.k8s.io/v1: endpointslices
 }
 
-// codecs decode the objects of the two groups only. The scheme of client-go's clientset decodes all
-// groups, and adds tens of megabytes to a program.
+// codecs decodes only the objects of these two API groups. With the scheme of client-go's
+// clientset, which decodes the objects of all groups, a program would be tens of megabytes larger.
 var codecs = func() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
@@ -37,14 +37,16 @@ var codecs = func() serializer.CodecFactory {
 	return serializer.NewCodecFactory(scheme)
 }()
 
-// dialTimeout is how long a connection attempt may take. The next attempt follows soon.
+// dialTimeout is how long an attempt to connect may take. After a failure, another attempt follows
+// soon.
 const dialTimeout = 10 * time.Second
 
-// NewClients returns clients for a configuration. It does not change cfg and does not connect yet.
+// NewClients returns clients for a configuration. It does not connect yet, and does not change cfg.
 // The clients use protobuf. They have no rate limit, because the back-off of Source already limits
 // the requests.
 //
-// NewClients ignores cfg.Timeout, which would cut off every watch. Each list has its own deadline.
+// NewClients ignores cfg.Timeout, which would end every watch after this time. Lists have their own
+// timeout.
 func NewClients(cfg *rest.Config) (Clients, error) {
 	if cfg == nil {
 		return Clients{}, errors.New("kubewatch: no configuration")
@@ -84,8 +86,8 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 	return clients, nil
 }
 
-// Count returns the number of objects of a resource. It fetches only one of them: the server
-// reports how many remain.
+// Count returns the number of objects of a resource. It asks the server for one object, and the
+// server reports how many further ones there are.
 func Count(ctx context.Context, client rest.Interface, resource string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -106,15 +108,15 @@ func Count(ctx context.Context, client rest.Interface, resource string) (int, er
 	return n, nil
 }
 
-// transportError is a value in the context of a request. noteErrors stores the error of the request
-// there.
+// transportError is a place for an error in the context of a request. noteErrors stores the error
+// of the request there.
 type transportError struct{ err error }
 
 type transportErrorKey struct{}
 
-// noteErrors stores the error of a request in its context. Without it the reason of a failed watch
-// would be lost: after a broken connection or a timeout, client-go returns an empty watch without
-// an error.
+// noteErrors stores the error of a request in the request's context. Otherwise the reason of a
+// failed watch would be lost: after a broken connection or a timeout, client-go returns an empty
+// watch and no error.
 type noteErrors struct{ next http.RoundTripper }
 
 func (n noteErrors) RoundTrip(req *http.Request) (*http.Response, error) {

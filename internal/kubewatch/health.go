@@ -10,7 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// Error is the reason why the objects of a resource cannot be listed and watched.
+// Error says why the objects of a resource cannot be listed or watched.
 type Error struct {
 	Resource string
 	Since    time.Time // the start of the failure; its reason may have changed since
@@ -25,7 +25,8 @@ func (e *Error) Error() string {
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Err }
 
-// health calls report when the server stops answering, and when it answers again.
+// health calls report with an error when the server stops answering, and with nil when it answers
+// again.
 type health struct {
 	done     <-chan struct{} // closed when Run ends; failures after that are not reported
 	resource string
@@ -38,8 +39,8 @@ type health struct {
 
 func (h *health) failed(err error) { h.fail(err, false) }
 
-// watchFailed reports the error of a watch. An expired watch is not a failure, because a list
-// follows.
+// watchFailed reports the error of a watch. If a watch has expired, this is no failure: the
+// Reflector lists again.
 func (h *health) watchFailed(err error) {
 	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		h.fail(err, apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsMethodNotSupported(err))
@@ -83,8 +84,8 @@ func (h *health) listed() {
 	}
 }
 
-// watchPermitted notes that the server has accepted a watch. healthy is false for a streamed list:
-// such a watch proves that the server works only when the list is complete.
+// watchPermitted notes that the server has accepted a watch. healthy says whether this alone proves
+// that the server works. For a streamed list, healthy is false: the proof is the complete list.
 func (h *health) watchPermitted(healthy bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,8 +102,8 @@ func (h *health) recover() {
 	}
 }
 
-// reason removes the parts of an error that differ between two attempts: the query of the request
-// and the local port. So the text stays the same while the reason does.
+// reason removes two parts of an error: the query of the request, and the local port. They differ
+// in each attempt. Without them, the text of the error changes only if its reason changes.
 func reason(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {

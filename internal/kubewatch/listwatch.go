@@ -18,19 +18,19 @@ import (
 )
 
 const (
-	// listTimeout is the deadline of a list. It equals the default of the API server's own flag
+	// listTimeout is the time limit of a list. An API server has the same default, in its flag
 	// request-timeout.
 	listTimeout = time.Minute
-	// silence is how long a watch may receive nothing before it is replaced, and how long a
-	// response may take to begin. An API server sends a bookmark every minute.
+	// silence is the time without an event after which a new watch replaces a watch. It is also the
+	// time limit for the header of a response. An API server sends a bookmark every minute.
 	silence = 2 * time.Minute
-	// maxAge is how old the last response may be before a list replaces the next watch. A server
-	// whose store was restored from a backup sends nothing in a resumed watch until its version
-	// numbers reach the old ones.
+	// maxAge is the largest age of the last response. If it is older when a watch ends, the next
+	// request is a list and not a watch. This helps after a restore of the server's store from a
+	// backup: a resumed watch is silent until the server's version numbers reach the old ones.
 	maxAge = 10 * time.Minute
 )
 
-// listWatch sends the requests of a Reflector, and reports failures to health.
+// listWatch sends the requests of a Reflector, and reports their failures to health.
 type listWatch struct {
 	client                              rest.Interface
 	resource, namespace, fields, labels string
@@ -44,8 +44,9 @@ type listWatch struct {
 	running      sync.WaitGroup
 }
 
-// begin counts a request that starts. It is false after wait: the Reflector lists in a goroutine
-// that may outlive the Reflector.
+// begin counts a request that starts. After a call of l.wait, it counts nothing and returns false,
+// and the request must not start. This can happen because the Reflector lists in a goroutine that
+// may run longer than the Reflector.
 func (l *listWatch) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,7 +57,7 @@ func (l *listWatch) begin() bool {
 	return true
 }
 
-// wait stops further requests, and waits for those in progress.
+// wait makes begin refuse further requests, and returns when all running requests have ended.
 func (l *listWatch) wait() {
 	l.mu.Lock()
 	l.ended = true
@@ -66,7 +67,8 @@ func (l *listWatch) wait() {
 
 func (l *listWatch) request(options metav1.ListOptions) *rest.Request {
 	options.FieldSelector, options.LabelSelector = l.fields, l.labels
-	// No retries here: the Reflector retries, and health gets each failure at once.
+	// Do not let client-go retry. The Reflector retries, and so health gets each failure
+	// immediately.
 	return l.client.Get().MaxRetries(0).Namespace(l.namespace).Resource(l.resource).
 		VersionedParams(&options, metav1.ParameterCodec)
 }
@@ -126,9 +128,10 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead replaces the error of a streamed list of the latest version with one after which the
-// Reflector lists. If a server answers that the latest version has expired, or does not exist yet,
-// the Reflector would otherwise repeat the request at once, forever.
+// listInstead converts an error of a streamed list that asked for the latest version. After the
+// returned error, the Reflector sends a normal list. Without the conversion, the Reflector could
+// repeat the request forever without a pause: it does so if the server answers that the latest
+// version has expired, or does not exist yet.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 		return err // the Reflector waits after these
@@ -161,7 +164,7 @@ func (l *listWatch) tooOld() bool {
 	return time.Since(l.lastResponse) >= maxAge
 }
 
-// open sends the request for a watch and waits for the header of the response.
+// open sends the request for a watch, and waits for the header of the response.
 func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch.Interface, context.CancelCauseFunc, error) {
 	var note transportError
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, transportErrorKey{}, &note))
@@ -169,7 +172,7 @@ func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch
 	w, err := l.request(options).Watch(ctx)
 	timer.Stop()
 	if err == nil && reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch()) {
-		// client-go returns an empty watch after a timeout or a broken connection.
+		// After a timeout or a broken connection, client-go returns an empty watch and no error.
 		if err = note.err; err == nil {
 			err = errors.New("the connection broke or timed out")
 		}
@@ -194,7 +197,8 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 	return l.WatchWithContext(context.Background(), options)
 }
 
-// stream is a watch that reports its errors to health, and that ends after silence.
+// stream is a watch that reports its errors to health. If it receives nothing for the time silence,
+// it ends.
 type stream struct {
 	inner      watch.Interface
 	events     chan watch.Event
@@ -213,8 +217,8 @@ func (s *stream) Stop() {
 	})
 }
 
-// forward passes events on until the stream ends. It returns after the goroutine that reads the
-// connection has ended.
+// forward passes events to the Reflector until the watch ends. When it returns, the goroutine that
+// reads from the connection has ended.
 func (s *stream) forward(l *listWatch) {
 	defer close(s.events)
 	timer := time.AfterFunc(l.silence, s.inner.Stop)

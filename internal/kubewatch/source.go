@@ -14,13 +14,13 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Object is a pointer to an object of the API, such as *corev1.Node.
+// Object is a pointer to an API object, such as *corev1.Node.
 type Object interface {
 	runtime.Object
 	metav1.Object
 }
 
-// Source selects the objects that Run lists and watches. The API server applies the selectors.
+// Source says which objects Run lists and watches. The API server applies the selectors.
 type Source[T Object] struct {
 	Client    rest.Interface // a client from Clients, for the API group of the resource
 	Resource  string         // "nodes"
@@ -28,31 +28,33 @@ type Source[T Object] struct {
 	Fields    string         // a field selector; "" means none
 	Labels    string         // a label selector; "" means none
 
-	// Transform returns the object that the sink gets instead of a received one, and false to drop
-	// the object. Run calls it once for each received object. Transform may change the object and
-	// return it. nil passes objects unchanged.
+	// Transform is called once for each received object. It returns the object that the sink gets
+	// in its place. If it returns false, the sink gets no object. Transform may change the received
+	// object and return it. If Transform is nil, the sink gets the received objects.
 	Transform func(T) (T, bool)
 }
 
-// Sink receives the objects of a Source. All calls come from the goroutine of Run. The sink owns
-// the objects.
+// Sink receives the objects of a Source and may keep and change them. All calls come from the
+// goroutine of Run.
 type Sink[T any] interface {
-	// Replace passes all objects, in no particular order. It is called after each list: the first
-	// one, and each one after a watch that could not be resumed.
+	// Replace receives all objects, in no particular order. Run calls it after each list. Run lists
+	// at the start, and whenever it cannot resume a watch.
 	Replace([]T)
-	// Set passes a new or changed object. The change may be in a part that Transform removes.
+	// Set receives a new or changed object. If the change is in a part that Transform removes, the
+	// object is equal to the one before.
 	Set(T)
-	// Delete reports that an object was deleted, or that Transform drops it now. The sink may never
-	// have received the object.
+	// Delete reports that an object was deleted, or that Transform now drops it. The sink may not
+	// know the object: perhaps Transform has always dropped it.
 	Delete(namespace, name string)
 }
 
-// Run lists and watches until ctx ends. All goroutines that it started have ended when it returns.
+// Run lists and watches until ctx ends. Before it returns, all its goroutines have ended.
 //
-// If health is not nil, Run calls it with an *Error when the server cannot be reached or refuses,
-// and again when the reason changes. Run calls it with nil when the server answers again: when the
-// sink has received a list, or when a watch is open. Calls of health do not overlap. They come from
-// any goroutine, also during calls of the sink, so health must not wait for the sink.
+// If health is not nil, Run calls it with an *Error when the server cannot be reached or refuses a
+// request, and again when the reason changes. Run calls it with nil when the server works again:
+// when the sink has received a list, or when a watch is open. Two calls of health never overlap.
+// They may come from any goroutine, also while Run calls the sink, so health must not wait for the
+// sink.
 func (s Source[T]) Run(ctx context.Context, sink Sink[T], health func(error)) {
 	s.run(ctx, sink, health, silence)
 }
@@ -85,28 +87,29 @@ func (s Source[T]) run(ctx context.Context, sink Sink[T], report func(error), si
 	reflector.RunWithContext(ctx)
 }
 
-// The back-off is 200 ms to 5 s, with jitter.
+// After failures, Run waits from 200 ms to 5 s, with jitter.
 const (
 	backoffFirst   = 200 * time.Millisecond
 	backoffLongest = 4 * time.Second
 )
 
-// storeAdapter is the store of a Reflector. It passes objects on to the sink.
+// storeAdapter is the store that a Reflector writes to. It stores nothing, and passes objects on to
+// the sink.
 type storeAdapter[T Object] struct {
 	sink      Sink[T]
 	transform func(T) (T, bool)
 	health    *health
 }
 
-// transformed is an object that Transform has returned.
+// transformed is an object to which Transform has been applied.
 type transformed[T Object] struct{ object T }
 
 // GetObjectMeta returns the metadata, for the Reflector.
 func (t transformed[T]) GetObjectMeta() metav1.Object { return t.object }
 
-// Transformer makes the Reflector transform each object of a streamed list when it arrives. Without
-// it, the Reflector would hold all objects untransformed until the list is complete. An object that
-// Transform drops is replaced by its key.
+// Transformer makes the Reflector transform each object of a streamed list when the object arrives.
+// Otherwise the Reflector would hold all untransformed objects until the list is complete. If
+// Transform drops an object, its key takes its place.
 func (s *storeAdapter[T]) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) {
 		t, ok := obj.(T)
@@ -170,8 +173,9 @@ func (s *storeAdapter[T]) Delete(obj any) error {
 
 func (s *storeAdapter[T]) Resync() error { return nil }
 
-// runClock is the real clock, except that its timers fire early when Run ends. Otherwise Run would
-// end late: a Reflector that waits for its next attempt ignores its context.
+// runClock is a clock whose timers also fire when Run ends. A Reflector that waits for its next
+// attempt ignores its context. With the real clock, Run could therefore return only after this
+// wait.
 type runClock struct {
 	clock.RealClock
 	afterEnd func(f func()) (stop func() bool) // calls f when Run ends
@@ -181,7 +185,7 @@ func newClock(ctx context.Context) runClock {
 	return runClock{afterEnd: func(f func()) func() bool { return context.AfterFunc(ctx, f) }}
 }
 
-// After returns a channel that receives after d, or when Run ends.
+// After returns a channel that receives a value after the time d, or when Run ends.
 func (c runClock) After(d time.Duration) <-chan time.Time {
 	fired := make(chan time.Time, 1)
 	fire := func() {

@@ -1,11 +1,12 @@
-// Package manifesttest generates the objects of a cluster of any size, and prints them like
-// kubectl, for tests and benchmarks. The result depends only on the arguments.
+// Package manifesttest generates the objects of a cluster of any size, and prints them as kubectl
+// does. It is for tests and benchmarks. The result depends only on the arguments.
 //
-// The objects resemble those of a real cluster, although routing reads few of their fields. Nodes
-// have managed fields, images, capacities and five conditions. Services have the annotation of
-// kubectl apply. The shape is what kube-apiserver 1.36 stores for the node of a kubelet. kubectl
-// since 1.21 prints no managed fields by default; the objects have them because older versions
-// print them, and because files made through the API contain them.
+// The objects are as large as those of a real cluster, although routing reads only few of their
+// fields: they have the fields that kube-apiserver 1.36 stores for the node of a kubelet. A node
+// has managed fields, images, capacities and five conditions. A service has the annotation of
+// kubectl apply. Since version 1.21, kubectl prints no managed fields by default. The objects have
+// them nevertheless, because older versions of kubectl print them, and files that were made through
+// the API contain them.
 package manifesttest
 
 import (
@@ -18,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Epoch is the creation time of the first object. All other times are derived from it.
+// Epoch is the creation time of the first object. All other times are computed from it.
 var Epoch = time.Date(2026, time.March, 2, 7, 30, 0, 0, time.UTC)
 
 // Zones are the zones of the nodes: node i is in Zones[i%3].
@@ -30,14 +31,14 @@ func NodeName(i int) string {
 	return fmt.Sprintf("ip-10-%d-%d-%d.internal", i>>16&0xff, i>>8&0xff, i&0xff)
 }
 
-// NodeAddr returns the internal IPv4 address of the node with index i: 10.0.0.1 for the first. The
-// addresses of up to 16 million nodes differ.
+// NodeAddr returns the internal IPv4 address of the node with index i. The first node has 10.0.0.1.
+// Up to 16 million nodes have different addresses.
 func NodeAddr(i int) string {
 	i++
 	return fmt.Sprintf("10.%d.%d.%d", i>>16&0xff, i>>8&0xff, i&0xff)
 }
 
-// Nodes returns n healthy nodes with the indices 0 to n-1. The caller owns the nodes.
+// Nodes returns n healthy nodes, with the indexes 0 to n-1. The caller may change them.
 func Nodes(n int) []*corev1.Node {
 	nodes := make([]*corev1.Node, n)
 	for i := range nodes {
@@ -143,7 +144,7 @@ func nodeStatus(i int, name string, created metav1.Time) corev1.NodeStatus {
 	}
 }
 
-// images returns some container images. A real kubelet reports up to 50.
+// images returns some container images. A real kubelet reports at most 50.
 func images(i int) []corev1.ContainerImage {
 	repositories := []string{
 		"602401143452.dkr.ecr.eu-west-1.amazonaws.com/eks/kube-proxy", "docker.io/calico/node", "quay.io/prometheus/node-exporter",
@@ -188,8 +189,8 @@ func uid(seed uint64) types.UID {
 	return types.UID(fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>48&0xfff, b&0xffffffffffff))
 }
 
-// mix returns a number that looks random, so that identifiers look real and still depend on the
-// index only. It is the finaliser of splitmix64.
+// mix returns a number that looks random but depends only on x. It makes identifiers look real. It
+// is the last step of splitmix64.
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9

@@ -8,7 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// YAML returns a List of objects in the format of "kubectl get -o yaml".
+// YAML returns the output of "kubectl get -o yaml" for a List of these objects.
 func YAML[T runtime.Object](objects []T) []byte {
 	var b bytes.Buffer
 	b.WriteString("apiVersion: v1\nitems:\n")
@@ -34,7 +34,7 @@ func YAML[T runtime.Object](objects []T) []byte {
 	return b.Bytes()
 }
 
-// JSON returns a List of objects in the format of "kubectl get -o json".
+// JSON returns the output of "kubectl get -o json" for a List of these objects.
 func JSON[T runtime.Object](objects []T) []byte {
 	items := make([]any, len(objects))
 	for i, o := range objects {
@@ -46,8 +46,8 @@ func JSON[T runtime.Object](objects []T) []byte {
 	}, "    ")
 }
 
-// fields returns an object as kubectl prints it: keys in order, and no null for a creation time
-// that is not set.
+// fields returns the fields of an object as kubectl prints them: in the order of their keys, and
+// without "creationTimestamp: null".
 func fields(o runtime.Object) map[string]any {
 	var m map[string]any
 	if err := json.Unmarshal(encode(o, ""), &m); err != nil {

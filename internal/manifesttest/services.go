@@ -20,9 +20,9 @@ func ServiceName(i int) (namespace, name string) {
 	return fmt.Sprintf("team-%03d", i/10), fmt.Sprintf("service-%04d", i)
 }
 
-// Services returns n services of type NodePort. Service i has the port "http" with number 80 and
-// node port FirstNodePort+i. Every second service has an agent port and a weight. The caller owns
-// the services.
+// Services returns n services of type NodePort. Service i has one port: name "http", number 80,
+// node port FirstNodePort+i. Every second service has an agent port and a weight. The caller may
+// change the services.
 func Services(n int) []*corev1.Service {
 	services := make([]*corev1.Service, n)
 	for i := range services {
@@ -79,8 +79,8 @@ func service(i int) *corev1.Service {
 	return svc
 }
 
-// lastApplied returns the value of the annotation that kubectl apply adds: the applied object in
-// one line, with a newline at the end.
+// lastApplied returns the value of the annotation in which kubectl apply stores the applied object.
+// The value is one line, with a newline at the end.
 func lastApplied(svc *corev1.Service) string {
 	applied := map[string]any{
 		"apiVersion": "v1", "kind": "Service",
@@ -97,7 +97,7 @@ func lastApplied(svc *corev1.Service) string {
 	return string(text) + "\n"
 }
 
-// Routes returns declarations of n routes in cluster eu-1: for each service of Services(n), a host
+// Routes returns declarations for n services in the cluster eu-1. Each of Services(n) gets a host
 // with one path.
 func Routes(n int) []byte {
 	var text bytes.Buffer

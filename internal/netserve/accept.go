@@ -8,33 +8,36 @@ import (
 	"time"
 )
 
-// Backoff computes the pauses between failed accepts. The zero value is ready.
+// Backoff computes the pauses after failed accepts. The zero value is ready to use.
 type Backoff struct{ pause time.Duration }
 
-// The first pause is short because most failures concern one client that went away between its
-// SYN and accept(2). The longest pause is short enough to go unnoticed when descriptors are free
-// again.
+// The first pause is short, because most failures concern only one client, which has gone away
+// between its SYN and accept(2). The longest pause is 1 s, so that clients hardly notice it when
+// descriptors are free again.
 const (
 	minPause = 5 * time.Millisecond
 	maxPause = time.Second
 )
 
-// Next returns the next pause: 5 ms at first, then twice the last one, 1 s at most.
+// Next returns the pause after the next failure: first 5 ms, and then twice the last pause, at most
+// 1 s.
 func (b *Backoff) Next() time.Duration {
 	b.pause = min(max(2*b.pause, minPause), maxPause)
 	return b.pause
 }
 
-// Reset makes the next pause the shortest one.
+// Reset makes Next start again with the shortest pause.
 func (b *Backoff) Reset() { b.pause = 0 }
 
-// Spare is a file descriptor in reserve. A server that has run out of descriptors closes the
-// Spare, accepts one connection with the freed number, and closes that connection: the client
-// can go elsewhere, while a client in the backlog waits. The zero value is empty.
+// Spare is a file descriptor in reserve, for a server that has run out of descriptors. The server
+// closes the Spare, accepts one connection with the freed descriptor, and closes this connection.
+// Then the client can try another server. Without this, the client would wait in the backlog. The
+// zero value is empty.
 type Spare struct{ file *os.File }
 
-// Fill opens the descriptor if the Spare is empty, and reports whether the Spare is full. Call
-// Fill after each successful accept too: a dial may have used the freed number.
+// Fill opens the descriptor if the Spare is empty. It reports whether the Spare has a descriptor
+// now. Call Fill also after each successful accept: a dial may have used the descriptor that Close
+// has freed.
 func (s *Spare) Fill() bool {
 	if s.file == nil {
 		s.file, _ = os.Open(os.DevNull)
@@ -50,26 +53,28 @@ func (s *Spare) Close() {
 	}
 }
 
-// IsOutOfDescriptors reports whether err is EMFILE or ENFILE. Closing a descriptor remedies both.
+// IsOutOfDescriptors reports whether err is EMFILE or ENFILE. After both errors, it helps to close
+// a descriptor.
 func IsOutOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// Loop accepts the connections of one listener. An accept error does not end the Loop, because
-// the usual causes (ECONNABORTED, EMFILE) pass.
+// Loop accepts the connections of one listener. It continues after an error of Accept, because the
+// usual errors (ECONNABORTED, EMFILE) are temporary.
 type Loop struct {
 	Listener net.Listener
 	Stop     <-chan struct{} // Run returns after Stop is closed and then the Listener
 
-	// Failed, if not nil, is called after each failed accept with the pause that follows.
+	// Failed, if not nil, is called after each failed accept. pause is the pause that follows.
 	Failed func(err error, pause time.Duration)
-	// Shed, if not nil, makes the Loop shed connections: when there are no descriptors, the Loop
-	// accepts and closes one connection by means of a Spare, calls Shed, and does not pause.
+	// Shed, if not nil, makes the Loop refuse clients when it runs out of descriptors: it uses a
+	// Spare to accept and close one connection, calls Shed, and does not pause.
 	Shed func()
 }
 
-// Run calls handle for each connection and returns ErrClosed when Stop is closed, or the error
-// of Accept when somebody else closed the listener. Run does not close the listener.
+// Run accepts connections and calls handle for each of them. If Stop is closed, Run returns
+// ErrClosed. If somebody else has closed the listener, Run returns the error of Accept. Run does
+// not close the listener.
 func (l *Loop) Run(handle func(net.Conn)) error {
 	var backoff Backoff
 	var spare Spare
@@ -108,15 +113,15 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 	}
 }
 
-// shedOne accepts and closes one connection, if a client waits. It returns false if accepting
-// fails without the spare descriptor too.
+// shedOne closes the spare descriptor, and then accepts and closes one connection, if a client
+// waits. It returns false if Accept fails again.
 func (l *Loop) shedOne(spare *Spare) bool {
 	if !spare.Fill() {
 		return false
 	}
 	spare.Close()
-	// accept(2) allocates a descriptor before it looks for a connection, so the connection that
-	// caused the failure may be gone. The deadline keeps Accept from waiting for the next one.
+	// accept(2) allocates a descriptor before it looks for a connection, so perhaps no client waits
+	// any more. The deadline ends Accept in this case.
 	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 		d.SetDeadline(time.Now().Add(minPause))
 		defer d.SetDeadline(time.Time{})

@@ -7,10 +7,11 @@
 //	…
 //	err := g.Shutdown(ctx) // no new connections; waits for the handlers that run
 //
-// A Loop is the accept loop alone, for a server that counts its connections itself. Backoff and
-// Spare are its parts, for a server that calls accept(2) itself.
+// A Loop is only an accept loop, for a server that counts its connections itself. Backoff and Spare
+// are the parts of a Loop, for a server that calls accept(2) itself.
 //
-// The package has no protocols, deadlines, logs or panics: the handler deals with those.
+// The package has no protocols, no deadlines and no log, and does not recover from panics. All this
+// is the task of the handler.
 package netserve
 
 import (
@@ -22,24 +23,25 @@ import (
 	"time"
 )
 
-// ErrClosed is what Serve returns after Shutdown or Close, and Loop.Run after Stop.
+// ErrClosed is the error of Group.Serve after Shutdown or Close, and of Loop.Run after Stop.
 var ErrClosed = errors.New("netserve: group closed")
 
-// Handler serves one connection. Close cancels ctx; Shutdown does not. The Group closes the
-// connection when the handler returns.
+// Handler serves one connection. When it returns, the Group closes the connection. Close cancels
+// ctx, and Shutdown does not.
 type Handler func(ctx context.Context, c net.Conn)
 
-// Group serves the connections of any number of listeners until Shutdown or Close. The zero
-// value is ready to use. Its fields must not change after the first Serve. Its methods may be
-// called from several goroutines. A Group cannot be used again after Shutdown or Close.
+// Group serves the connections of any number of listeners until Shutdown or Close. After that, it
+// cannot be used again. The zero value is ready to use. Do not change the fields after the first
+// Serve. Several goroutines may call the methods at the same time.
 type Group struct {
-	// MaxConns bounds how many connections are served at the same time, over all listeners.
-	// When the bound is reached, each listener accepts one more connection, holds it until
-	// another ends, and leaves the rest in the kernel's backlog. 0 means no bound.
+	// MaxConns is the largest number of connections that are served at the same time, of all
+	// listeners together. 0 means no limit. At the limit, each listener accepts one more
+	// connection, and holds it until another connection ends. All further clients wait in the
+	// kernel's backlog.
 	MaxConns int
 
-	// AcceptError, if not nil, is called after each failed accept with the pause that follows.
-	// Serve calls it from its own goroutine.
+	// AcceptError, if not nil, is called after each failed accept. pause is the pause that follows.
+	// The goroutine of Serve calls it.
 	AcceptError func(l net.Listener, err error, pause time.Duration)
 
 	mu        sync.Mutex
@@ -52,16 +54,16 @@ type Group struct {
 	slots     chan struct{} // one element for each connection that is served; nil without a bound
 }
 
-// conn is a connection from its accept to the return of its handler.
+// conn is a connection whose handler has not returned yet.
 type conn struct {
 	net.Conn
 	cancel context.CancelFunc // of the handler's context
 }
 
-// Serve accepts the connections of l and calls handle for each in a new goroutine. Serve blocks
-// until Shutdown or Close and then returns ErrClosed. When somebody else closes l, Serve returns
-// the error of Accept. Serve closes l in both cases. Handlers may still run when Serve returns;
-// Shutdown waits for them.
+// Serve accepts the connections of l, and calls handle for each of them in a new goroutine. Serve
+// returns ErrClosed after Shutdown or Close. If somebody else closes l, Serve returns the error of
+// Accept. In both cases, Serve closes l. Handlers may still run when Serve returns; Shutdown waits
+// for them.
 func (g *Group) Serve(l net.Listener, handle Handler) error {
 	defer l.Close()
 	if !g.addListener(&l) {
@@ -93,9 +95,9 @@ func (g *Group) Serve(l net.Listener, handle Handler) error {
 	return fmt.Errorf("netserve: %w", err)
 }
 
-// Shutdown closes the listeners and waits until the handlers of all accepted connections have
-// returned. If ctx ends first, Shutdown returns the error of ctx and leaves the connections open;
-// Close ends them. After Close, Shutdown waits for the handlers that still run.
+// Shutdown closes the listeners, and returns when the handlers of all accepted connections have
+// returned. If ctx ends first, Shutdown returns the error of ctx, and the connections stay open
+// until a call of Close. Also after Close, Shutdown waits for the handlers that still run.
 func (g *Group) Shutdown(ctx context.Context) error {
 	g.beginClosing()
 	for {
@@ -111,9 +113,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close closes the listeners and all connections, and then cancels the contexts of the handlers.
-// In this order, a handler cannot send an answer about its cancelled context. Close does not wait
-// for handlers. It returns the first error of closing a listener.
+// Close closes the listeners and all connections. Then it cancels the contexts of the handlers. In
+// this order, a handler can send no answer about its cancelled context. Close does not wait for
+// handlers. If closing a listener fails, Close returns the first such error.
 func (g *Group) Close() error {
 	err := g.beginClosing()
 	g.mu.Lock()
@@ -136,7 +138,8 @@ func (c *conn) close() {
 	c.cancel()
 }
 
-// serveConn calls the handler. It closes the connection also when the handler panics.
+// serveConn calls the handler, and then closes the connection. It also closes it if the handler
+// panics.
 func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler) {
 	defer g.removeConn(c)
 	defer g.releaseSlot()
@@ -144,7 +147,7 @@ func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler) {
 	handle(ctx, c.Conn)
 }
 
-// beginClosing closes the listeners, once, and returns the first error.
+// beginClosing closes the listeners if this has not been done yet. It returns the first error.
 func (g *Group) beginClosing() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -163,7 +166,7 @@ func (g *Group) beginClosing() error {
 	return first
 }
 
-// init makes the zero value usable. The caller holds g.mu.
+// init initializes the fields of a zero Group. The caller holds g.mu.
 func (g *Group) init() {
 	if g.started {
 		return
@@ -216,8 +219,8 @@ func (g *Group) removeConn(c *conn) {
 	}
 }
 
-// whenIdle returns a channel that is closed when the last connection has ended, or nil if there
-// is no connection.
+// whenIdle returns a channel that is closed when the last connection has ended. If there is no
+// connection, it returns nil.
 func (g *Group) whenIdle() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -230,8 +233,9 @@ func (g *Group) whenIdle() <-chan struct{} {
 	return g.idle
 }
 
-// acquireSlot waits for room under MaxConns. Shutdown does not end the wait, because the
-// connection was accepted and will be served. Close ends it through ctx and returns false.
+// acquireSlot waits until there are fewer than MaxConns connections, and then returns true. If
+// Close ends ctx first, it returns false. Shutdown does not end this wait: the connection has been
+// accepted, so it will be served.
 func (g *Group) acquireSlot(ctx context.Context) bool {
 	if g.slots == nil {
 		return true

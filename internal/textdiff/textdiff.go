@@ -1,12 +1,13 @@
 // Package textdiff compares two texts line by line.
 //
-// It makes patience diffs. Lines that occur once in each text are matched first, in their longest
-// common order; the lines between two matches are compared in the same way. Configurations have
-// many such lines, so the time is about linear, while a shortest diff could take quadratic time.
-// Equal lines of different sections are not matched with each other.
+// It makes patience diffs. First it matches the lines that occur exactly once in each text, as many
+// as have the same order in both texts. Then it compares the lines between two matches in the same
+// way. So equal lines of different sections are not matched with each other. A configuration has
+// many lines that occur once, so the time is about linear. A shortest diff could take quadratic
+// time.
 //
-// Lines that begin a paragraph, after an empty line, are matched before all others. Then a change
-// costs the time of one paragraph, and not the time of the whole text.
+// Before all other lines, it matches those that begin a paragraph, which follow an empty line. So a
+// change costs only the time to compare one paragraph, and not the whole text.
 package textdiff
 
 import (
@@ -18,16 +19,17 @@ import (
 	"strings"
 )
 
-// File is a text and its name for the head of a unified diff. An empty Name means that the file
+// File is a text with the name that the head of a unified diff shows. If Name is empty, the file
 // does not exist.
 type File struct{ Name, Text string }
 
-// Change replaces the lines a[A0:A1] by the lines b[B0:B1].
+// Change says that the lines b[B0:B1] replace the lines a[A0:A1].
 type Change struct{ A0, A1, B0, B1 int }
 
 const unifiedContext = 3
 
-// Unified returns a unified diff of one file, or "" if there is no difference.
+// Unified returns a unified diff of one file. If before and after have the same text, it returns
+// "".
 func Unified(before, after File) string {
 	if before.Text == after.Text && (before.Name == "") == (after.Name == "") {
 		return ""
@@ -63,16 +65,17 @@ func appendHunk(out *strings.Builder, a, b []string, hunk []Change) {
 	appendMarked(out, ' ', a[i:i+after])
 }
 
-// lineRange returns the lines from index from up to index to as the head of a hunk shows them: the
-// first line, counted from 1, and the number of lines. An empty range shows the line before it.
-func lineRange(from, to int) string {
-	switch n := to - from; n {
+// lineRange formats the lines [start:end] of a text for the head of a hunk: the number of the first
+// line, counted from 1, and the number of lines. For an empty range, the first number is the line
+// before the range.
+func lineRange(start, end int) string {
+	switch n := end - start; n {
 	case 0:
-		return fmt.Sprintf("%d,0", from)
+		return fmt.Sprintf("%d,0", start)
 	case 1:
-		return strconv.Itoa(to)
+		return strconv.Itoa(end)
 	default:
-		return fmt.Sprintf("%d,%d", from+1, n)
+		return fmt.Sprintf("%d,%d", start+1, n)
 	}
 }
 
@@ -84,7 +87,7 @@ func appendMarked(out *strings.Builder, mark byte, lines []string) {
 	}
 }
 
-// Lines cuts a text into lines. It ignores whether the last line has a line end.
+// Lines cuts a text into lines. It does not matter whether the text ends with a newline.
 func Lines(s string) []string {
 	if s == "" {
 		return nil
@@ -107,27 +110,28 @@ func Changes(a, b []string) []Change {
 	return all
 }
 
-// run is a run of n equal lines, at index a of one text and at index b of the other.
+// run is n equal lines in both texts. They begin at index a of one text, and at index b of the
+// other.
 type run struct{ a, b, n int }
 
-// occurrence counts how often a line occurs in a range of each text, and holds its last index in b.
+// occurrence says how often a line occurs in a part of each text. atB is its last index in text b.
 type occurrence struct{ inA, inB, atB int32 }
 
 // matcher finds the equal runs of two texts.
 type matcher struct {
 	a, b []string
 	runs []run // in order
-	// Equal lines have equal numbers, from 1. A line gets its number when the matcher first needs
+	// Equal lines have equal numbers, from 1. A line gets its number only when the matcher needs
 	// it. Most lines never need one, because most of a configuration stays the same.
 	ids        map[string]int32
 	numA, numB []int32
 	seen       []occurrence // by number
 }
 
-// maxMatchDepth bounds the recursion. Real texts do not reach it.
+// maxMatchDepth is the largest depth of recursion. Real texts need less.
 const maxMatchDepth = 64
 
-// match adds the equal runs of a[a0:a1] and b[b0:b1].
+// match finds the equal runs of a[a0:a1] and b[b0:b1], and adds them to m.runs.
 func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	n := 0
 	for a0+n < a1 && b0+n < b1 && m.a[a0+n] == m.b[b0+n] {
@@ -143,7 +147,7 @@ func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	if a0 < a1 && b0 < b1 && depth < maxMatchDepth {
 		anchors := m.anchors(a0, a1, b0, b1, depth == 0)
 		for _, x := range anchors {
-			// The run of an earlier anchor may include this line.
+			// Skip a line that is already in the run of an earlier anchor.
 			if x.a >= a0 && x.b >= b0 {
 				m.match(a0, x.a, b0, x.b, depth+1)
 				m.add(x.a, x.b, 1)
@@ -157,7 +161,7 @@ func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	m.add(a1, b1, tail)
 }
 
-// add adds a run, or extends the last one.
+// add adds a run. If the run directly follows the last one, add extends the last one.
 func (m *matcher) add(a, b, n int) {
 	if n == 0 {
 		return
@@ -169,9 +173,9 @@ func (m *matcher) add(a, b, n int) {
 	m.runs = append(m.runs, run{a, b, n})
 }
 
-// anchors returns pairs of equal lines at which match splits a[a0:a1] and b[b0:b1]; see once. If
-// heads is set and there are such pairs, it returns only lines that begin a paragraph. Few lines
-// within the paragraphs are then left to match.
+// anchors returns pairs of equal lines, where match splits a[a0:a1] and b[b0:b1]; method once says
+// which pairs. With heads, anchors first looks only at lines that begin a paragraph. If it finds
+// pairs, it returns only these. Few lines within the paragraphs then remain to be matched.
 func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	if m.ids == nil {
 		m.ids = make(map[string]int32)
@@ -186,7 +190,8 @@ func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	return m.once(rangeOf(a0, a1), rangeOf(b0, b1))
 }
 
-// headsOf returns the indexes of the lines[x:y] that follow an empty line.
+// headsOf returns the indexes from x up to, but not including, y of lines that follow an empty
+// line.
 func headsOf(lines []string, x, y int) []int {
 	var heads []int
 	for i := max(x, 1); i < y; i++ {
@@ -197,7 +202,7 @@ func headsOf(lines []string, x, y int) []int {
 	return heads
 }
 
-// rangeOf returns the indexes from x up to y.
+// rangeOf returns the numbers from x up to, but not including, y.
 func rangeOf(x, y int) []int {
 	all := make([]int, y-x)
 	for i := range all {
@@ -206,8 +211,9 @@ func rangeOf(x, y int) []int {
 	return all
 }
 
-// once returns pairs of equal lines, as many as have the same order in both texts. Each line of a
-// pair occurs once among linesA and once among linesB, which hold indexes.
+// once returns pairs of equal lines. linesA and linesB are indexes of lines. The line of a pair
+// occurs exactly once in linesA and once in linesB. once returns as many pairs as have the same
+// order in both texts.
 func (m *matcher) once(linesA, linesB []int) []run {
 	for _, i := range linesA {
 		m.seen[m.number(&m.numA[i], m.a[i])].inA++
@@ -232,7 +238,8 @@ func (m *matcher) once(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// number returns the number of a line. If *n is 0, it sets *n.
+// number returns the number of a line. *n is the number if the line has one already. If *n is 0,
+// number also stores the number there.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]
@@ -246,7 +253,7 @@ func (m *matcher) number(n *int32, line string) int32 {
 	return *n
 }
 
-// increasing returns a longest subsequence of runs that is sorted by b. runs are sorted by a.
+// increasing returns a longest subsequence of runs in which b increases. In runs, a must increase.
 func increasing(runs []run) []run {
 	ends := make([]int, 0, len(runs)) // ends[l] is the run with the smallest b that ends a subsequence of length l+1
 	prev := make([]int, len(runs))

@@ -33,8 +33,8 @@ const (
 	MasterSocket = "master.sock"
 )
 
-// Binary returns the path of haproxy. Without haproxy it fails the test, with a message that says
-// how to get it.
+// Binary returns the path of haproxy. If there is no haproxy, the test fails with a message that
+// says how to install it.
 func Binary(t testing.TB) string {
 	t.Helper()
 	p, err := haproxyproc.Find()
@@ -44,8 +44,8 @@ func Binary(t testing.TB) string {
 	return p
 }
 
-// Dir returns a new directory that is removed after the test. Its path is short, because the path
-// of a unix socket has at most 107 bytes. t.TempDir can return longer paths.
+// Dir returns a new directory, which is removed after the test. Its path is short enough for Unix
+// sockets, whose paths have at most 107 bytes. A path of t.TempDir may be too long.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hg")
@@ -60,15 +60,15 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Start writes the configuration to haproxy.cfg in dir, runs HAProxy with it, and stops HAProxy
-// when the test ends.
+// Start writes config to haproxy.cfg in dir, and runs HAProxy with it. When the test ends, HAProxy
+// is stopped.
 func Start(t testing.TB, dir, config string) *haproxyproc.Process {
 	t.Helper()
 	return start(t, dir, config, "")
 }
 
-// StartMaster does the same as Start in master-worker mode. The command line of the master is at
-// master.sock in dir.
+// StartMaster does the same as Start, but runs HAProxy in master-worker mode. The master's command
+// line is at the socket master.sock in dir.
 func StartMaster(t testing.TB, dir, config string) *haproxyproc.Process {
 	t.Helper()
 	return start(t, dir, config, filepath.Join(dir, MasterSocket))
@@ -96,12 +96,12 @@ func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
 	return p
 }
 
-// Ports returns n TCP ports on which nobody listens, on any address. Until the test ends, no other
-// call of Ports returns them, in this process or in the tests of other packages.
+// Ports reserves n TCP ports on which no program listens, on any address. Until the test ends, no
+// other call of Ports returns them, not even in another process.
 //
-// The ports lie below the node ports of Kubernetes and below the ports that kernels choose for
-// outgoing connections. They lie above the ports that Kubernetes uses itself on nodes, which no
-// agent may use.
+// The ports are between 11000 and 29999. Above this range are the node ports of Kubernetes, and the
+// ports that kernels choose for outgoing connections. Below it are the ports of Kubernetes
+// components, which no agent may use.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
@@ -117,8 +117,8 @@ func Ports(t testing.TB, n int) []int {
 	return nil
 }
 
-// claim reserves a port for a test on all addresses, because a node of a test can be 127.0.0.2. It
-// returns false if the port is in use.
+// claim reserves a port until the test ends. It reserves the port on all addresses, because a
+// simulated node may have an address such as 127.0.0.2. It returns false if the port is in use.
 func claim(t testing.TB, port int) bool {
 	_, release, err := freeport.Hold("", port)
 	if err != nil {
@@ -128,9 +128,10 @@ func claim(t testing.TB, port int) bool {
 	return true
 }
 
-// FakeSocket starts a fake HAProxy command line. Each connection sends one command and gets the
-// result of answer. After the command "hang" the connection stays open until the test ends. network
-// is "unix" or "tcp". path is for a runtimeapi.Socket.
+// FakeSocket starts a fake of HAProxy's command line and returns its address, in the form of a
+// runtimeapi.Socket. network is "unix" or "tcp". A client sends one command on each connection, and
+// gets the result of answer. After the command "hang", the connection stays open until the test
+// ends.
 func FakeSocket(t testing.TB, network string, answer func(command string) string) (path string) {
 	t.Helper()
 	addr, prefix := filepath.Join(Dir(t), "s"), ""

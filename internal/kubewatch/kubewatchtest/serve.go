@@ -22,7 +22,7 @@ var kindsOf = map[string]metav1.TypeMeta{
 	"endpointslices": {Kind: "EndpointSlice", APIVersion: "discovery.k8s.io/v1"},
 }
 
-// selection is the resource and the selectors of a request.
+// selection says which objects a request asks for: a resource, and selectors.
 type selection struct {
 	resource string
 	fields   fields.Selector
@@ -59,7 +59,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.requests = append(s.requests, Request{verb, sel.resource, query})
-	// Read under the same lock as the rest: a Refuse after this point cuts the watch off.
+	// Read cut together with refused, under one lock. If somebody calls Refuse after that, cut
+	// differs, and the watch ends.
 	refused, noStream, silent, cut := s.refused[verb], s.noStream, s.silent, s.cut
 	s.mu.Unlock()
 	switch {
@@ -85,11 +86,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait blocks until is returns true. It is false if the request ends first.
-func (s *Server) wait(r *http.Request, is func() bool) bool {
+// wait blocks until met returns true, and then returns true. If the request ends first, wait
+// returns false.
+func (s *Server) wait(r *http.Request, met func() bool) bool {
 	for {
 		s.mu.Lock()
-		ok, changed := is(), s.changed
+		ok, changed := met(), s.changed
 		s.mu.Unlock()
 		if ok {
 			return true
@@ -108,7 +110,8 @@ func (s *Server) isCut(cut int) bool {
 	return s.cut != cut
 }
 
-// matching returns the objects of a selection, sorted by namespace and name. The caller holds mu.
+// matching returns the objects that a request asks for, sorted by namespace and name. The caller
+// holds mu.
 func (s *Server) matching(sel selection) []Object {
 	var list []Object
 	for key, o := range s.objects {
@@ -195,13 +198,14 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection, cu
 	}
 }
 
-// withKind adds kind and apiVersion, which the Go types of objects leave empty.
+// withKind adds kind and apiVersion to an encoded object. They are empty in the Go types of
+// objects.
 func withKind(raw []byte, kind metav1.TypeMeta) []byte {
 	head, _ := json.Marshal(kind)
 	return append(append(head[:len(head)-1], ','), raw[1:]...)
 }
 
-// bookmark returns the object that ends a streamed list.
+// bookmark returns the bookmark event's object that marks the end of a streamed list.
 func bookmark(resource string, version int64) Object {
 	var o Object
 	switch resource {

@@ -1,8 +1,8 @@
-// Package kubewatchtest is an API server for tests. It serves lists and watches in JSON, also
-// streamed lists, and can fail in the ways of a real API server.
+// Package kubewatchtest provides an API server for tests. The server answers lists, watches and
+// streamed lists in JSON. It can fail in the ways of a real API server.
 //
 // It serves nodes, services and endpointslices, with label selectors and with the field selectors
-// of real API servers. It supports no verbs other than list and watch.
+// of real API servers. It supports only the verbs list and watch.
 package kubewatchtest
 
 import (
@@ -68,10 +68,10 @@ type event struct {
 	old, object Object // old is nil for a new object, object is nil for a deleted one
 }
 
-// New starts a server for HTTP/1.1 without TLS. It runs until the test ends.
+// New starts a server that uses HTTP/1.1 without TLS. It runs until the test ends.
 func New(t testing.TB) *Server { return start(t, false) }
 
-// NewHTTP2 starts a server for HTTP/2 over TLS. It runs until the test ends.
+// NewHTTP2 starts a server that uses HTTP/2 over TLS. It runs until the test ends.
 func NewHTTP2(t testing.TB) *Server { return start(t, true) }
 
 func start(t testing.TB, http2 bool) *Server {
@@ -104,7 +104,7 @@ func (s *Server) Config() *rest.Config {
 	return cfg
 }
 
-// do calls f under the lock, and wakes the watches.
+// do calls f under the lock, and then wakes all watches.
 func (s *Server) do(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,8 +143,8 @@ func (s *Server) Delete(objects ...Object) {
 	})
 }
 
-// Forget drops all objects of a resource without events, like a server whose store was lost, and
-// lets all watches expire.
+// Forget removes all objects of a resource, and sends no events about it. All watches expire. A
+// real server does this when it loses its store.
 func (s *Server) Forget(resource string) {
 	s.do(func() {
 		for key := range s.objects {
@@ -156,7 +156,8 @@ func (s *Server) Forget(resource string) {
 	s.Expire()
 }
 
-// Expire ends all watches and drops the history, so that no watch can be resumed.
+// Expire ends all watches and removes the history. So a client cannot resume a watch, and must list
+// again.
 func (s *Server) Expire() {
 	s.do(func() {
 		s.version++
@@ -169,14 +170,15 @@ func (s *Server) Expire() {
 // Disconnect ends all watches.
 func (s *Server) Disconnect() { s.do(func() { s.cut++ }) }
 
-// Refuse makes the server answer a verb, "list" or "watch", with a status. 0 makes it serve the
-// verb again.
+// Refuse makes the server answer all requests with a verb, "list" or "watch", with this HTTP
+// status. With status 0, the server serves the verb again.
 func (s *Server) Refuse(verb string, status int) { s.do(func() { s.refused[verb] = status; s.cut++ }) }
 
-// NoStreamedLists makes the server reject streamed lists, like old API servers.
+// NoStreamedLists makes the server reject streamed lists, as old API servers do.
 func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
 
-// Silence keeps watches open without events. New watches do not even get a response header.
+// Silence makes the server send nothing in watches, but keep them open. For a new watch, it does
+// not even send the header of the response.
 func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
 
 // Down closes all connections and refuses new ones.
@@ -193,8 +195,8 @@ func (s *Server) Down() {
 // Up accepts connections again after Down.
 func (s *Server) Up() { s.do(func() { s.down = false }) }
 
-// Freeze makes all connections accept data and never answer. New connections are frozen too until
-// Thaw. A frozen connection stays frozen.
+// Freeze makes all connections accept data without ever answering. This lasts as long as the
+// connection. Until Thaw, new connections also freeze.
 func (s *Server) Freeze() {
 	s.do(func() {
 		s.frozen = true
@@ -234,7 +236,7 @@ func (s *Server) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return c, nil
 }
 
-// conn is the client side of a connection. It can be frozen.
+// conn is the client's end of a connection. Freeze can stop it.
 type conn struct {
 	net.Conn
 	server *Server
