@@ -24,9 +24,9 @@ type AdminFlags struct {
 	tokenFile string
 }
 
-// Register defines the flags -admin and -admin-host, and -admin-token-file if changes is not empty.
-// pages and changes name the admin pages in the help: those that only read, and those that change
-// something.
+// Register defines the flags -admin and -admin-host. If changes is not empty, it also defines
+// -admin-token-file. pages and changes are texts for the help: pages names the admin pages that only
+// read, and changes names those that change something.
 func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 	help := "`address` of " + pages
 	if changes != "" {
@@ -47,7 +47,7 @@ func (f *AdminFlags) RegisterClient(flags *flag.FlagSet) {
 // Given reports whether there is an address.
 func (f *AdminFlags) Given() bool { return len(f.addresses()) > 0 }
 
-// addresses returns the addresses of -admin. An empty address means none.
+// addresses returns the values of -admin, without empty ones.
 func (f *AdminFlags) addresses() (list []string) {
 	for _, addr := range f.addrs {
 		if addr != "" {
@@ -71,8 +71,9 @@ func (f *AdminFlags) Check() error {
 	return nil
 }
 
-// Listen opens the listeners of the addresses, and sets the fields Token and Hosts of admin. The file
-// of -admin-token-file must have a token now; it is read again for each request.
+// Listen opens a listener for each address, and sets the fields Token and Hosts of admin. If
+// -admin-token-file is set, the file must contain a token now. The server reads the file again for each
+// request that needs the token.
 func (f *AdminFlags) Listen(admin *Admin) (listeners []net.Listener, err error) {
 	if f.tokenFile != "" {
 		admin.Token = func() (string, error) { return readToken(f.tokenFile) }
@@ -116,7 +117,8 @@ func TCPAddrs(listeners []net.Listener) (addrs []netip.AddrPort) {
 }
 
 // Ask sends a request without a body to the admin listener of a program on this machine, and copies
-// the body of the response to out. If the status is not 200, the error has the status and the body.
+// the body of the response to out. If the status is not 200, Ask returns an error that contains the
+// status and the body.
 func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Values, out io.Writer) error {
 	network, address, err := f.target()
 	if err != nil {
@@ -138,7 +140,7 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	// The default client would use a proxy from the environment.
+	// http.DefaultClient would use a proxy from the environment.
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -161,8 +163,8 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 	return err
 }
 
-// Curl returns a shell command that sends a request to the admin listener, for texts that tell
-// operators what to do. It returns "" if no listener permits changes. path may have a query.
+// Curl returns a shell command that sends a request to the admin listener. It is for messages to
+// operators. If no listener permits changes, Curl returns "". path may have a query.
 func (f *AdminFlags) Curl(method, path string) string {
 	network, address, err := f.target()
 	switch {
@@ -174,7 +176,8 @@ func (f *AdminFlags) Curl(method, path string) string {
 	return ""
 }
 
-// target returns where Ask connects to: the first Unix socket, or else the first address.
+// target returns the address to which Ask connects. It is the first Unix socket or, if there is none,
+// the first TCP address.
 func (f *AdminFlags) target() (network, address string, err error) {
 	if !f.Given() {
 		return "", "", errors.New("-admin is needed")
@@ -189,8 +192,8 @@ func (f *AdminFlags) target() (network, address string, err error) {
 	return "tcp", address, err
 }
 
-// localAddress returns the address for connecting, on this machine, to a program that listens on
-// listen.
+// localAddress returns the address at which a client on this machine reaches the program that
+// listens on listen.
 func localAddress(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -205,10 +208,10 @@ func localAddress(listen string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// maxToken limits a token's file in bytes.
+// maxToken is the largest size of a token file in bytes.
 const maxToken = 4096
 
-// readToken returns the content of a file without the white space around it.
+// readToken returns the token in a file, without the white space around it.
 func readToken(file string) (string, error) {
 	data, err := ReadFile(file, maxToken)
 	if err != nil {
@@ -228,8 +231,8 @@ type unixListener struct {
 	file fs.FileInfo
 }
 
-// listenUnix opens a Unix socket that only this user and root can connect to. It replaces the socket of
-// a process that has ended.
+// listenUnix opens a Unix socket. Only this user and root can connect to it. If a process that has
+// ended left its socket at path, the new socket replaces it.
 func listenUnix(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {
@@ -240,7 +243,8 @@ func listenUnix(path string) (net.Listener, error) {
 			return nil, fmt.Errorf("%s: another process listens on it", path)
 		}
 	}
-	// In a private directory, nobody else can connect before the socket has its mode.
+	// Create the socket in a private directory, where no other user can connect to it, and move it
+	// to path only after it has its mode.
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".adm")
 	if err != nil {
 		return nil, err
