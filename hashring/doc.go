@@ -1,8 +1,9 @@
 // Package hashring picks stable subsets of nodes by rendezvous hashing.
 //
-// For example, it picks the 20 of 1,000 nodes that serve each of thousands of services. A [Ring]
-// computes the subset from names alone. So all processes that know the same nodes pick the same
-// subset, with nothing stored and nothing coordinated:
+// For example, a balancer has 1,000 nodes and thousands of services, and each service needs 20 of
+// the nodes. A [Ring] computes these 20 only from the names of the service and of the nodes. So all
+// processes that know the same nodes pick the same subset. They store nothing and do not
+// communicate:
 //
 //	ring, err := hashring.New(
 //		hashring.Node{Name: "10.0.0.1"},
@@ -14,47 +15,49 @@
 //
 // # Contract
 //
-// Every node has a score for every key, and the nodes with the smallest scores win. Nothing else
-// matters. Therefore:
+// Every node has a score for every key. The subset of a key is the k nodes with the smallest
+// scores. Nothing else affects it. Therefore:
 //
 //   - The order of the nodes that [New] receives does not matter.
-//   - Churn is the least possible. When a node leaves, each key that had the node takes one other
-//     node, and every other key keeps its subset. When a node joins, it enters the subsets of about
-//     k/N of all keys, and displaces one node in each. A node that gets a new name leaves and joins.
-//     No other node moves.
+//   - As few nodes as possible move. When a node leaves, each key that had this node takes one
+//     other node, and all other keys keep their subsets. When a node joins, it enters the subsets
+//     of about k/N of all keys, and replaces one node in each of them. A node with a new name
+//     counts as one node that leaves and one that joins.
 //   - Top(key, k) is the beginning of Top(key, k+1): a larger subset contains the smaller one.
-//   - Subsets of different keys are independent, whatever the names look like. The load on nodes is
-//     as even as with fair draws (binomial distribution). The overlap of two subsets is that of two
-//     random subsets (hypergeometric distribution).
+//   - Subsets of different keys are independent, even if the keys are similar. The number of
+//     subsets that contain a node has a binomial distribution, as with fair draws. The overlap of
+//     two subsets has a hypergeometric distribution, as with two random subsets.
 //
-// So the load is not equal. With 2,000 services on 20 of 1,000 nodes, a node serves 40 services on
-// average, with a standard deviation of 6.3. Rings that balance the load better move more nodes than
-// necessary when nodes join or leave.
+// So nodes do not have equal load. For example, 2,000 services use 20 of 1,000 nodes each. Then a
+// node serves 40 services on average, with a standard deviation of 6.3. Other kinds of rings
+// balance the load better, but move more nodes than necessary when nodes join or leave.
 //
-// A Ring never changes after New. Any number of goroutines may use it without locks. To add, remove
-// or replace nodes, make another Ring. That takes about half a millisecond for 1,000 nodes.
+// A Ring never changes after [New]. Any number of goroutines may use it without locks. To add,
+// remove or replace nodes, make another Ring. This takes about half a millisecond for 1,000 nodes.
 //
 // # Weights
 //
-// A node of weight 2 has twice the chance of a node of weight 1 when one node is picked: with k = 1,
-// the shares of [Ring.Top] are exactly proportional to the weights. With a larger k, a subset cannot
-// contain a node twice, so shares are nearly proportional only while k/N is small. Only the ratio of
-// weights matters. If all weights are equal, the ring picks the same nodes as without weights. When
-// the weight of one node changes, only that node moves: into subsets when its weight grows, and out
-// of subsets when it shrinks.
+// With k = 1, the shares of [Ring.Top] are exactly proportional to the weights: a node of weight 2
+// is picked twice as often as a node of weight 1. With a larger k, a subset cannot contain a node
+// twice. Then shares are nearly proportional to the weights only if k is much smaller than the
+// number of nodes.
+//
+// Only the ratio of weights matters. If all weights are equal, the ring picks the same nodes as
+// without weights. When the weight of one node changes, only this node moves: it enters subsets
+// when its weight grows, and leaves subsets when its weight shrinks.
 //
 // A weight is 0, which means 1, or a number from 1e-6 to 1e6. To send a node no traffic, leave it
 // out of the ring.
 //
 // # Zones
 //
-// [Ring.Spread] takes nodes evenly from all zones. Its comment describes the remainder and the
-// churn.
+// [Ring.Spread] takes nodes evenly from all zones. Its comment describes which zones contribute one
+// node more, and what changes when nodes join or leave.
 //
 // # Score v1
 //
-// The subsets are a format: programs of different versions on different machines must agree on them.
-// So the inputs, constants and order below are frozen. Other implementations can be tested with the
+// Programs of different versions, on different machines, must compute the same subsets. So the
+// inputs, constants and order below never change. Other implementations can be tested with the
 // vectors in testdata/score-v1.json. All integers are unsigned and have 64 bits.
 //
 //	key    = XXH64(key, seed 0) xor 0x9e3779b97f4a7c15
@@ -64,28 +67,29 @@
 //	zscore = the same of key * zone
 //
 // The hash of a string is the hash of its bytes, without case folding or Unicode normalization. If
-// all weights are equal, nodes are in the order of (score, name), smallest first, names bytewise.
-// Otherwise they are in the order of (cost, score, name):
+// all weights are equal, nodes are sorted by score. Nodes with equal scores are sorted by the bytes
+// of their names. If weights differ, nodes are sorted by cost, then by score, then by name:
 //
 //	q    = score >> 19                      // 45 bits
 //	cost = -ln(1 - q / 2^45) / weight       // IEEE 754 binary64
 //
-// The function exponential in this package computes the logarithm. Its additions, multiplications
-// and divisions round in a fixed order on every architecture. For equal weights the cost grows with
-// the score, so both orders agree on nodes of the same weight. Zones are in the order of (zscore,
-// name).
+// The function exponential in this package computes -ln(1 - q / 2^45). Its additions,
+// multiplications and divisions round in a fixed order on every architecture. For nodes of the same
+// weight, the cost grows with the score, so the order by cost and the order by score agree. Zones
+// are sorted by zscore, then by name.
 //
 // # If the score changed
 //
-// Every key would get another subset: hardly any of 20 nodes out of 1,000 would stay. In a fleet of
-// load balancers, nearly every server line of every service would change at once. Connections to the
-// old nodes would drain, and caches and health states would be lost. While old and new versions run
-// at the same time, they would send the same service to different nodes. So the score does not
-// change within a major version. Another score would be an explicit choice, with a second
-// constructor.
+// If the score changed, every key would get another subset: hardly any of 20 nodes out of 1,000
+// would stay. In a fleet of load balancers, nearly every server of every service would change at
+// the same time. Connections to the old nodes would drain, and caches and health states would be
+// lost. While old and new versions run together, they would send the same service to different
+// nodes. So the score does not change within a major version. A program would have to choose
+// another score explicitly, with a second constructor.
 //
 // # What it does not do
 //
-// A Ring does not track health, load or connections. It does not bound the load of a node. It does
-// not defend against names that somebody chose to collide: XXH64 is not a cryptographic hash.
+// A Ring does not track health, load or connections. It does not limit the load of a node. It does
+// not protect against an attacker who chooses names with equal hashes: XXH64 is not a cryptographic
+// hash.
 package hashring

@@ -4,15 +4,17 @@
 //	quickstart
 //
 // The manifests in system/ describe two clusters of five nodes each. Every node has an address in
-// 127.0.0.0/8. Its services answer there on their node ports, and its agents on their ports. A
-// Controller makes a configuration of routes and manifests, a real haproxy runs it, and clients
-// send requests until the end. Then the scenario cordons a node, shifts weights from one cluster to
-// the other, and replaces a node. Last, an SNI router connects clients to sites that terminate TLS
-// themselves: by the name that a client asks for, at the address that an HTTP API returns, and also
-// while the API is down.
+// 127.0.0.0/8. At this address, its services answer on their node ports, and its agents answer on
+// the agent ports. A Controller writes a configuration from routes and manifests, and a real
+// haproxy runs it. Clients send requests during the whole run.
+//
+// The scenario cordons a node, shifts weights from one cluster to the other, and replaces a node.
+// Last, it tests an SNI router in front of sites that terminate TLS themselves. The router reads
+// the host name that the client names, and connects to the address that an HTTP API returns for
+// this host. The test also covers a failure of the API.
 //
 // With -stay the system runs until Ctrl-C, so that you can try it by hand. Quickstart needs haproxy
-// on PATH, and Linux, where a program can listen on every address of 127.0.0.0/8.
+// on PATH. It needs Linux, where a program can listen on every address in 127.0.0.0/8.
 package main
 
 import (

@@ -8,8 +8,9 @@
 // configuration once and ends. With -diff it prints what would change. README.md in this directory
 // describes the flags, the files and how to set up a machine. Package controller does the work.
 //
-// The exit status is 0 after a clean stop and 2 if the flags cannot be used. After an error it is 1;
-// with -once, a change that is refused and a configuration that HAProxy rejects are errors.
+// The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used.
+// With -once, the status is also 1 if the change is refused or if HAProxy rejects the
+// configuration.
 package main
 
 import (

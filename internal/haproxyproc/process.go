@@ -8,11 +8,11 @@
 //	if err != nil { … } // it contains the end of HAProxy's output
 //	defer p.Stop()
 //
-// Start returns when HAProxy answers on its socket. With a MasterSocket, HAProxy runs in
-// master-worker mode, which a reload needs.
+// Start returns when HAProxy answers on its sockets. If Options.MasterSocket is set, HAProxy runs
+// in master-worker mode. A reload needs this mode.
 //
-// The child never outlives its parent: Stop ends the whole process group, and on Linux the kernel
-// ends the child if the parent dies without a call of Stop. If HAProxy ends by itself, nothing
+// HAProxy does not run longer than its parent. Stop ends the whole process group. On Linux, the
+// kernel ends HAProxy if the parent dies without a call of Stop. If HAProxy ends by itself, nothing
 // restarts it.
 package haproxyproc
 

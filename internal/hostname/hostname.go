@@ -1,13 +1,13 @@
-// Package hostname defines the only normal form of a host name in this module. Every entrance
-// uses it: declarations (routes.yaml), the hosts file, the host API, the server name of TLS, and
-// the host of an HTTP request. So each entrance can match a name that another entrance accepts.
+// Package hostname defines the normal form of a host name. The whole module uses this form:
+// declarations (routes.yaml), the hosts file, the host API, TLS server names, and the hosts of HTTP
+// requests. So a name from one of these sources can be compared with a name from any other.
 //
 // # Normal form
 //
-// A name in normal form has labels that dots separate, and no final dot. A label has 1 to 63
-// lower-case ASCII letters, digits, hyphens and underscores, and neither begins nor ends with a
-// hyphen. The name has at most 253 bytes, and its last label is not a number. The normal form of
-// a normal name is the name itself.
+// A name in normal form consists of labels with dots between them, and has no final dot. It has at
+// most 253 bytes. A label has 1 to 63 lower-case ASCII letters, digits, hyphens and underscores. It
+// neither begins nor ends with a hyphen. The last label is not a number. A name in normal form is
+// its own normal form.
 //
 // These rules decide which spellings are accepted:
 //
@@ -15,10 +15,10 @@
 //   - One final dot is removed. "a.example." and "a.example" are the same name in DNS.
 //   - Underscores are accepted. RFC 1123 does not allow them in host names, but clients send them
 //     and resolvers resolve them.
-//   - A name with a character outside ASCII is mapped as browsers map it (WHATWG URL, "domain to
-//     ASCII": UTS 46, not transitional, with the rules for joiners and right-to-left labels, and
-//     without rules for hyphens). The result must be a name by the rules above. Clients send the
-//     result, so "bücher.example" means "xn--bcher-kva.example".
+//   - A name with a character outside ASCII is mapped in the way of browsers: "bücher.example"
+//     becomes "xn--bcher-kva.example". The result must be a valid name. The mapping is WHATWG URL,
+//     "domain to ASCII": UTS 46, not transitional, with the rules for joiners and right-to-left
+//     labels, and without rules for hyphens.
 //   - An ASCII name is not decoded. "xn--zzzzzz99.example" is accepted, although its first label
 //     is not valid Punycode: many clients send such a name unchanged.
 //   - An IP address is refused. It has neither a DNS entry nor a server name in TLS (RFC 6066
@@ -26,14 +26,14 @@
 //   - A name is refused if its last label is a number: decimal digits, or "0x" and hexadecimal
 //     digits. Browsers read "127.1" and "a.0x7f" as an IPv4 address or refuse them (WHATWG URL,
 //     "ends in a number").
-//   - A port is cut where a host may have one: in HTTP and in declarations. A server name of TLS
-//     has no port.
+//   - A port is removed in HTTP and in declarations, where a host may have one. In a TLS server
+//     name, a port is an error.
 //   - A wildcard is "*" in place of the whole first label: "*.example.com". It covers exactly one
 //     label. Only declarations have wildcards.
 //
-// HAProxy cannot use this package. It lowers a Host header, cuts the port and a final dot, and
-// compares the bytes with the normal form. So it does not match a Host header with characters
-// outside ASCII. HTTP clients do not send such a header.
+// HAProxy does not use this package. It changes a Host header to lower case, removes the port and a
+// final dot, and compares the bytes with the normal form. So a Host header with characters outside
+// ASCII matches no host in HAProxy. HTTP clients do not send such a header.
 package hostname
 
 import (

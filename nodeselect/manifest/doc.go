@@ -3,9 +3,9 @@
 //
 //	objects, problems, err := manifest.ReadDir("manifests/eu-1")
 //
-// [Parse] reads one text, [ReadDir] the files of a directory, and [WatchDir] reads a directory
-// again whenever it changes. A mistake in the text is a [nodeselect.Problem] with file, line,
-// object and field. The rest of the text is used.
+// [Parse] reads one text. [ReadDir] reads the files of a directory. [WatchDir] reads a directory,
+// and reads it again whenever it changes. For a mistake in the text, they return a
+// [nodeselect.Problem] with file, line, object and field, and use the rest of the text.
 //
 // The package does not read a live cluster: package nodeselect/live does.
 package manifest

@@ -1,9 +1,9 @@
 // Package cli has the parts that the example binaries share: settings from flags, environment and
-// one YAML file, exit codes, an admin listener with metrics and health, and a clean stop on
+// one YAML file; exit codes; an admin listener with metrics and health; and a clean stop on
 // SIGTERM.
 //
-// A binary is one function of type [Run]. So a test can call the function with its own arguments,
-// environment and output, and check the exit code:
+// The body of a binary is one function of type [Run]. A test can call this function with its own
+// arguments, environment and output, and check the exit code:
 //
 //	func main() { cli.Main(run) }
 //
@@ -16,8 +16,7 @@
 //		...
 //	}
 //
-// The package has nothing that a user of headgate would import: such code belongs to the public
-// packages.
+// Code that a user of headgate would import belongs to the public packages, and not here.
 package cli
 
 import (
