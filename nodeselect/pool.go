@@ -16,8 +16,8 @@ import (
 // DefaultSize is the default number of nodes of a service.
 const DefaultSize = 20
 
-// Identity says by which property the package knows a node again. The ring hashes this property,
-// and two nodes with the same value are the same node.
+// Identity chooses the property that identifies a node. If two nodes have the same value of this
+// property, the package treats them as the same node. The hash of a node is the hash of this value.
 type Identity uint8
 
 const (

@@ -263,11 +263,11 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 }
 
 // await calls met every 20 ms, and returns nil when met returns true. When the time patience has
-// passed, await returns an error that contains the text what.
-func await(ctx context.Context, what string, met func() bool) error {
+// passed, await returns an error that contains the text problem.
+func await(ctx context.Context, problem string, met func() bool) error {
 	for deadline := time.Now().Add(patience); !met(); {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("gave up after %s: %s", patience, what)
+			return fmt.Errorf("gave up after %s: %s", patience, problem)
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
@@ -277,10 +277,10 @@ func await(ctx context.Context, what string, met func() bool) error {
 }
 
 // awaitVisits returns when the services have answered observedRequests requests that clients sent
-// at the time from or later.
-func (s *system) awaitVisits(ctx context.Context, from time.Time, services ...string) error {
+// at the time start or later.
+func (s *system) awaitVisits(ctx context.Context, start time.Time, services ...string) error {
 	err := await(ctx, fmt.Sprintf("%q answer too few requests", services), func() bool {
-		return len(s.journal.since(from, services...)) >= observedRequests
+		return len(s.journal.since(start, services...)) >= observedRequests
 	})
 	if _, failures := s.journal.total(); err != nil && len(failures) > 0 {
 		return fmt.Errorf("%w; failures: %q", err, failures[:min(len(failures), 3)])

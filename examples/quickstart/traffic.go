@@ -41,14 +41,14 @@ func (j *journal) failed(why string) {
 	j.failures = append(j.failures, why)
 }
 
-// since returns the visits whose requests were sent at the time from or later. If services are
+// since returns the visits whose requests were sent at the time start or later. If services are
 // given ("cluster/namespace/name"), since returns only the visits to these services.
-func (j *journal) since(from time.Time, services ...string) []visit {
+func (j *journal) since(start time.Time, services ...string) []visit {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var found []visit
 	for _, v := range j.visits {
-		if !v.sent.Before(from) && (len(services) == 0 || slices.Contains(services, v.service)) {
+		if !v.sent.Before(start) && (len(services) == 0 || slices.Contains(services, v.service)) {
 			found = append(found, v)
 		}
 	}

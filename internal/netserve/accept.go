@@ -12,8 +12,8 @@ import (
 type Backoff struct{ pause time.Duration }
 
 // The first pause is short, because most failures concern only one client, which has gone away
-// between its SYN and accept(2). The longest pause is 1 s, so that clients hardly notice it when
-// descriptors are free again.
+// between its SYN and accept(2). The longest pause is 1 s: when descriptors are free again, clients
+// wait at most this long.
 const (
 	minPause = 5 * time.Millisecond
 	maxPause = time.Second

@@ -190,8 +190,7 @@ func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	return m.once(rangeOf(a0, a1), rangeOf(b0, b1))
 }
 
-// headsOf returns the indexes from x up to, but not including, y of lines that follow an empty
-// line.
+// headsOf returns the indexes i, with x <= i < y, of lines that follow an empty line.
 func headsOf(lines []string, x, y int) []int {
 	var heads []int
 	for i := max(x, 1); i < y; i++ {
@@ -202,7 +201,7 @@ func headsOf(lines []string, x, y int) []int {
 	return heads
 }
 
-// rangeOf returns the numbers from x up to, but not including, y.
+// rangeOf returns the numbers i with x <= i < y.
 func rangeOf(x, y int) []int {
 	all := make([]int, y-x)
 	for i := range all {
@@ -238,8 +237,8 @@ func (m *matcher) once(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// number returns the number of a line. *n is the number if the line has one already. If *n is 0,
-// number also stores the number there.
+// number returns the number of a line, which is stored in *n. If *n is 0, the line has no number yet,
+// and the method number assigns one.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

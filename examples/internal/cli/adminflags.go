@@ -25,8 +25,8 @@ type AdminFlags struct {
 }
 
 // Register defines the flags -admin and -admin-host. If changes is not empty, it also defines
-// -admin-token-file. pages and changes are texts for the help: pages names the admin pages that only
-// read, and changes names those that change something.
+// -admin-token-file. The help contains the texts pages, which names the admin pages that only read, and
+// changes, which names the admin pages that change something.
 func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 	help := "`address` of " + pages
 	if changes != "" {
@@ -176,8 +176,8 @@ func (f *AdminFlags) Curl(method, path string) string {
 	return ""
 }
 
-// target returns the address to which Ask connects. It is the first Unix socket or, if there is none,
-// the first TCP address.
+// target returns the address to which Ask connects: the first Unix socket of -admin. If -admin has no
+// Unix socket, target returns its first TCP address.
 func (f *AdminFlags) target() (network, address string, err error) {
 	if !f.Given() {
 		return "", "", errors.New("-admin is needed")
@@ -231,8 +231,8 @@ type unixListener struct {
 	file fs.FileInfo
 }
 
-// listenUnix opens a Unix socket. Only this user and root can connect to it. If a process that has
-// ended left its socket at path, the new socket replaces it.
+// listenUnix opens a Unix socket. Only this user and root can connect to it. If path is the socket of a
+// process that has ended, listenUnix replaces it.
 func listenUnix(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {
