@@ -26,8 +26,8 @@ type AddressPolicy struct {
 	Family Family
 }
 
-// Choose returns the address of a node. If the node has no usable address, the error lists the addresses that the
-// node has. Choose takes the first of Types for which the node has an address, and applies the
+// Choose returns the address of a node. If the node has no usable address, the error lists the
+// addresses that the node has. Choose takes the first of Types for which the node has an address, and applies the
 // Family only within this type. It returns an IPv4-mapped IPv6 address as IPv4. It ignores
 // addresses that another machine cannot connect to: unspecified, multicast, IPv6 link-local, and
 // addresses with a zone.
