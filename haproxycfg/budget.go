@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// descriptorSlack is an upper estimate of the descriptors that HAProxy needs besides those of
-// connections, listeners and checks. Each thread needs 3: a poller, and a pipe that wakes the
+// descriptorSlack is an upper estimate of the descriptors that HAProxy needs in addition to those
+// for connections, listeners and checks. Each thread needs 3: a poller, and a pipe that wakes the
 // thread. HAProxy before 2.9 runs at most 64 threads. Later versions can run more, but an edge
 // needs far fewer. The other 64 descriptors are for logs, the state file, maps while HAProxy reads
 // them, and the sockets of the command line.

@@ -56,7 +56,8 @@ type Global struct {
 	// clients do not all reconnect at the same moment; 0 means that it closes all immediately.
 	// Needs HAProxy 2.6 or later.
 	CloseSpread time.Duration
-	// Logs are the destinations of logs of requests and events. None means no log.
+	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
+	// log.
 	Logs []Log
 }
 
@@ -79,7 +80,8 @@ type Defaults struct {
 	Timeouts
 	// Client is the longest time that HAProxy waits for data from a client; 0 means 60s.
 	Client time.Duration
-	// ClientFin replaces Client after one direction of the connection is closed; 0 means 30s.
+	// ClientFin replaces Client after one side has closed its direction of the connection; 0 means
+	// 30s.
 	ClientFin time.Duration
 	// HTTPRequest is the longest time that a client may need to send the whole head of a request; 0
 	// means 10s.
@@ -119,7 +121,7 @@ const (
 type Timeouts struct {
 	// Connect bounds the opening of a connection; 0 means 3s.
 	Connect time.Duration
-	// Queue bounds the time that a request waits for a free server; 0 means 5s.
+	// Queue is the longest time that a request waits for a free server; 0 means 5s.
 	Queue time.Duration
 	// Server is the longest time that HAProxy waits for data from a server; 0 means 60s.
 	Server time.Duration
@@ -294,7 +296,7 @@ type Health struct {
 	Rise, Fall int
 }
 
-// Server is a server of a backend. [Server.Name] derives its name.
+// Server is a server of a backend. It has no field for its name: [Server.Name] derives the name.
 type Server struct {
 	// Addr is the destination of requests and health checks.
 	Addr netip.AddrPort

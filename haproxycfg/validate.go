@@ -67,7 +67,7 @@ func (c *Config) Validate() error {
 // makes a Valid. The methods of the zero Valid panic.
 type Valid struct{ config *Config }
 
-// Valid validates c and returns it as a Valid. The error is that of [Config.Validate].
+// Valid validates c and returns it as a Valid, or the error of [Config.Validate].
 func (c *Config) Valid() (Valid, error) {
 	if err := c.Validate(); err != nil {
 		return Valid{}, err

@@ -197,9 +197,9 @@ func (v *validator) serverOK(c *Config, s *Server) bool {
 		(s.AgentSend == "" || validAgentSend(s))
 }
 
-// serverSet finds servers that occur twice in a backend. As long as the servers of a backend come
-// in ascending order, as those of a single service do, serverSet keeps only the last key. This
-// reduces the time of rendering 40,000 servers from 26 ms to 18 ms.
+// serverSet finds servers that occur twice in a backend. The servers of a single service come in
+// ascending order. While that is so, serverSet keeps only the last key. This reduces the time of
+// rendering 40,000 servers from 26 ms to 18 ms.
 type serverSet struct {
 	last     serverKey
 	unsorted bool // keys holds all keys

@@ -38,8 +38,8 @@ type ServerCounts struct {
 	Before int `json:"before"`
 	After  int `json:"after"`
 	// A server is identified by its backend and its name. Added counts the servers that exist only
-	// after the change, Removed those that exist only before it. Altered counts the servers whose
-	// lines in haproxy.cfg differ.
+	// after the change. Removed counts the servers that exist only before the change. Altered
+	// counts the servers whose lines in haproxy.cfg differ.
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Altered int `json:"altered"`

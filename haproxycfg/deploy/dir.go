@@ -227,8 +227,8 @@ func (p *Plan) isStale() (bool, error) {
 }
 
 // WriteAuxiliary writes files about the configuration, such as a report, under the directory's
-// lock. It does not touch the configuration. The rules for names are those of [Plan.Apply]. changed
-// reports whether WriteAuxiliary changed any file.
+// lock. It does not touch the configuration. The names must follow the rules of [Plan.Apply].
+// changed reports whether WriteAuxiliary changed any file.
 func (d *Dir) WriteAuxiliary(ctx context.Context, files ...haproxycfg.RenderedFile) (changed bool, err error) {
 	return d.locked(ctx, func() (bool, error) { return d.writeAuxiliary(files) })
 }

@@ -54,8 +54,8 @@ func (l Losses) Share() float64 {
 	return max(l.Hosts.Share(), l.Paths.Share(), l.Backends.Share(), l.Servers.Share())
 }
 
-// Over returns a sentence that names each kind (hosts, paths, backends, servers) of which the
-// change takes away more than share. It returns "" if there is no such kind.
+// Over returns a sentence about the kinds (hosts, paths, backends, servers) that lose more than
+// share. It returns "" if no kind does.
 func (l Losses) Over(share float64) string {
 	var parts, names []string
 	for _, kind := range []struct {
@@ -91,7 +91,7 @@ func (l Losses) Over(share float64) string {
 
 // Losses counts what the plan takes away from the configuration in force. wrong, if not nil,
 // reports whether the server with this name leads to a wrong service. The removal of such a server
-// is no loss. Names are those of [haproxycfg.Server.Name].
+// is no loss. The name is the result of [haproxycfg.Server.Name].
 func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	c := lossCounter{
 		before: byLogicalName(p.before), after: byLogicalName(p.after.files), wrong: wrong,

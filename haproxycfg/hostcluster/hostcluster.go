@@ -154,8 +154,8 @@ func (c Chooser) weightPercent(svc *corev1.Service) (int, error) {
 	return percent, cmp.Or(err, drainErr)
 }
 
-// candidateOf returns the candidate for a cluster. If the list has none, it adds one, and isNew is
-// true.
+// candidateOf returns the candidate for a cluster. If the list has no candidate for the cluster,
+// candidateOf adds one, and isNew is true.
 func candidateOf(list *[]candidate, cluster string) (of *candidate, isNew bool) {
 	for i := range *list {
 		if (*list)[i].cluster == cluster {

@@ -18,15 +18,15 @@ type Cluster struct {
 	// Name is the name by which routes refer to the cluster.
 	Name    string
 	Objects nodeselect.Objects
-	// Current are the subsets that are in use, nil if there are none or they are unknown. They can
-	// influence the choice of new subsets, as nodeselect.Pool.Pick describes.
+	// Current are the subsets that are in use. Nil means that no subsets are in use, or that they
+	// are unknown. They can influence the choice of new subsets, as nodeselect.Pool.Pick describes.
 	Current nodeselect.Subsets
 	// Selection, if not nil, is an existing selection, for example from a watcher of the cluster or
 	// from an earlier report ([Report.Selection]). Build then reads Objects only to report why a
 	// service is missing, and to select nodes for services that Selection does not contain. If
 	// Selection is nil, Build selects the nodes of all services from Objects.
 	Selection *nodeselect.Selection
-	// Total is the number of nodes of the cluster. 0 means that Objects contain all nodes.
+	// Total is the number of nodes of the cluster. 0 means that Objects contain every node.
 	Total int
 	// Connectivity says whether the cluster answers, for the report. If its State is Never, Build
 	// ignores Objects and Selection.

@@ -30,7 +30,8 @@ type Changes struct {
 	ID string `json:"id,omitempty"`
 	// Reason is why the change was refused.
 	Reason string `json:"reason,omitempty"`
-	// Losses counts what a refused change takes away. It is nil for a change in force.
+	// Losses counts what the change takes away, if the change was refused. It is nil for a change
+	// in force.
 	Losses *deploy.Losses `json:"losses,omitempty"`
 }
 

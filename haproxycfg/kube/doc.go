@@ -18,12 +18,13 @@
 //
 // # One file never uses up the edge
 //
-// [Builder.FileLimits] bound the routes, servers, checks a second and agent ports of each file of
-// declarations, and [Builder.EdgeLimits] those of all files. Build computes the sizes before it makes
-// servers: a short file may stand for very many, because each route has a server for each node of
-// each of its services. A new or changed route above a limit is a [Problem] and is left out. Routes in
-// force stay, and other files lose nothing. With Descriptors in Edge.Global, declared checks get at
-// most half of the descriptors, so that maxconn stays at a quarter of them or above.
+// [Builder.FileLimits] limit the routes, servers, checks a second and agent ports that one file of
+// declarations may add. [Builder.EdgeLimits] limit the sums over all files. A short file may stand
+// for very many servers, because each route has a server for each node of each of its services. So
+// Build computes the numbers before it makes servers. If a new or changed route exceeds a limit,
+// Build reports a [Problem] and leaves out the route. Routes in force stay, and other files lose
+// nothing. With Descriptors in Edge.Global, declared checks get at most half of the descriptors, so
+// that maxconn stays at a quarter of them or above.
 //
 // # The cost of checks
 //

@@ -86,8 +86,8 @@ func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 	return nil
 }
 
-// merged returns the routes of all files together. Problems are those of each file, and conflicts
-// between files.
+// merged returns the routes of all files together. It also returns the problems of each file, and
+// the conflicts between files.
 func (f *Files) merged() Declarations {
 	var tables []routes.Table
 	var problems []routes.Problem
@@ -129,8 +129,8 @@ func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	return true
 }
 
-// wholeFault returns the problem because of which a file has no usable routes. The bool is false if
-// the file has routes, or if its problems concern only single entries.
+// wholeFault returns the problem of a file that has no usable routes. The bool is false if the file
+// has routes, or if its problems concern only single entries.
 func wholeFault(table routes.Table, problems []routes.Problem) (routes.Problem, bool) {
 	if len(table.Routes()) > 0 {
 		return routes.Problem{}, false

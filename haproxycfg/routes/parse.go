@@ -19,7 +19,8 @@ import (
 const MaxFileBytes = 16 << 20
 
 const (
-	// aliasBudget is the number of YAML nodes that the aliases of a file may add.
+	// aliasBudget is the largest number of YAML nodes that the aliases of a file may add to the
+	// file.
 	aliasBudget = 1 << 20
 	// maxProblems is the largest number of problems that Parse returns for one file.
 	maxProblems = 10_000
@@ -111,10 +112,10 @@ func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 	}
 }
 
-// checkText refuses two kinds of characters. The first are those that YAML forbids in a file (YAML
-// 1.2 section 5.1): the parser would report them without a line. The second are those that end a
-// line for the parser (YAML 1.1) but not for editors: a reader would see a comment where the parser
-// sees a route, and the lines of problems would be wrong.
+// checkText refuses two kinds of characters. YAML forbids some characters in a file (YAML 1.2
+// section 5.1), and the parser would report them without a line. Other characters end a line for
+// the parser (YAML 1.1) but not for editors. With them, a reader would see a comment where the
+// parser sees a route, and the lines of problems would be wrong.
 func checkText(data []byte) *syntaxError {
 	line := 1
 	for i := 0; i < len(data); {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// DefaultWeight is the weight of a backend in a file that declares no weight.
+// DefaultWeight is the weight of a backend if a declaration file gives it no weight.
 const DefaultWeight = 100
 
 // Ref names one port of one service in one cluster. It is comparable, so it may be the key of a

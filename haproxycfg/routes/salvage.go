@@ -47,7 +47,7 @@ var (
 	flowListInside = regexp.MustCompile(`["']?routes["']?[ \t\r\n]*:[ \t\r\n]*\[`)
 	// blockList matches the line "routes:" above a list in which each entry begins with a hyphen.
 	blockList = regexp.MustCompile(`^["']?routes["']?[ \t]*:[ \t]*(&\S+[ \t]*)?(#.*)?\r?\n?$`)
-	// topKey matches a line that begins a key at the top level.
+	// topKey matches a line that begins with a key of the document's top level.
 	topKey = regexp.MustCompile(`^(["']?)[A-Za-z_][-A-Za-z0-9_.]*["']?[ \t]*:([ \t\r\n]|$)`)
 	// entryStart and flowStart match the beginning of a route by its first key. Other lists in a
 	// file have other keys.

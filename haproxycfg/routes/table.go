@@ -41,9 +41,9 @@ func New(routes ...Route) (Table, []Problem) {
 	return t, append(problems, conflicts...)
 }
 
-// Merge joins tables, for example those of several files, whatever the number of their routes. If
-// two routes have the same host, path and exactness, Merge keeps the route of the earlier argument,
-// and returns a problem for the other route. The problem names both positions.
+// Merge joins tables, for example the tables of several files. It does not limit the number of
+// routes. If two routes have the same host, path and exactness, Merge keeps the route of the
+// earlier argument, and returns a problem for the other route. The problem names both positions.
 func Merge(tables ...Table) (Table, []Problem) {
 	var all []declaration
 	for _, t := range tables {
