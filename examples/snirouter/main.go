@@ -205,7 +205,7 @@ func (r *router) serve(ctx context.Context) error {
 	return err
 }
 
-// ready returns the error for /readyz, or nil.
+// ready returns the error for /readyz. nil means that the router is ready.
 func (r *router) ready() error {
 	if err := r.drain.ready(); err != nil {
 		return err

@@ -9,22 +9,22 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// probeHost is a host that does not exist (RFC 6761 section 6.4). An API that answers "not found" for
-// it can answer for other hosts.
+// probeHost is the host about which probe asks the API. It does not exist (RFC 6761 section 6.4).
+// If the API answers "not found" for it, the API works.
 const probeHost = "headgate-readiness.invalid"
 
-// probeInterval is the time between two probes of an API that has not answered.
+// probeInterval is the time between two probes, until the API answers.
 const probeInterval = time.Second
 
-// readiness finds out whether a router has had hosts to serve. A router without an API is always
-// ready. A router with an API is ready after the first answer of the API, or with a loaded cache. It
-// stays ready if the API fails later, because the cache answers.
+// readiness decides whether a router is ready. Without an API, a router is always ready. With an
+// API, it is ready after the first answer of the API, or if the loaded cache file had hosts. If the
+// API fails later, the router stays ready, because the cache answers.
 type readiness struct {
 	ready atomic.Bool
-	why   atomic.Pointer[error] // of the last probe
+	why   atomic.Pointer[error] // the error of the last probe
 }
 
-// check returns an error for /readyz.
+// check returns the error for /readyz. nil means ready.
 func (r *readiness) check() error {
 	if r.ready.Load() {
 		return nil
@@ -35,7 +35,7 @@ func (r *readiness) check() error {
 	return errors.New("the API has not answered yet, and no cache is loaded")
 }
 
-// probe asks the API until it answers.
+// probe asks the API about probeHost, again and again, until the API answers.
 func (r *readiness) probe(ctx context.Context, source hostlookup.Lookup) {
 	ticker := time.NewTicker(probeInterval)
 	defer ticker.Stop()

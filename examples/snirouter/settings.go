@@ -233,7 +233,7 @@ const pages = `{{define "other"}}<!doctype html>
 </html>
 {{end}}{{if eq .Status 404}}{{template "unknown" .}}{{else}}{{template "other" .}}{{end}}`
 
-// notFoundPage is the page of -not-found-page. read reads the file again.
+// notFoundPage is the page of -not-found-page. Its method read reads the file again.
 type notFoundPage struct {
 	file string
 	now  atomic.Pointer[template.Template]
@@ -248,8 +248,8 @@ func parsePage(file string) (*notFoundPage, error) {
 	return p, p.read()
 }
 
-// template returns a template that always shows the page of the last good reading. It is nil for no
-// page.
+// template returns a template that shows the page as it was last read without an error. If p is
+// nil, there is no page, and the result is nil.
 func (p *notFoundPage) template() *template.Template {
 	if p == nil {
 		return nil
@@ -262,7 +262,7 @@ func (p *notFoundPage) template() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{"show": show}).Parse("{{show .}}"))
 }
 
-// read reads the file. If that fails, the old page stays.
+// read reads the file of the page. After an error the old page stays.
 func (p *notFoundPage) read() error {
 	text, err := cli.ReadFile(p.file, maxPage)
 	if err != nil {

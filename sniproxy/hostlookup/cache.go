@@ -15,8 +15,9 @@ const (
 	// Forever is a TTL that never ends.
 	Forever = time.Duration(math.MaxInt64)
 
-	// Revalidate is a TTL that ends at once: each lookup asks the source, and gets the old endpoint
-	// as stale only if the source fails or is slow. StaleWhileRevalidate does not apply.
+	// Revalidate is a TTL that is over from the start. Each lookup asks the source, and gets the
+	// old endpoint as stale only if the source fails or is slow. StaleWhileRevalidate has no effect
+	// on such an endpoint.
 	Revalidate = time.Duration(1)
 )
 

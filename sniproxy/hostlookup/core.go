@@ -265,10 +265,11 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	if isNew {
 		e = newItem(host, ep)
 	} else if ttl == Revalidate {
-		k.known.Get(e) // no hit ever makes it more recently used
+		k.known.Get(e) // without hits, only this makes it more recently used
 	}
 	if ttl == Revalidate {
-		// The coarse clock of a hit may lag behind, so a state that ends now would still be a hit.
+		// A hit uses the coarse time, which may lag behind by clockTick. With a state that
+		// ends now, hits would still get the entry for that long.
 		e.Value.expires = now
 		e.Value.state.Store(packState(0, Hit))
 	} else {

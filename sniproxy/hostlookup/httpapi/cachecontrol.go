@@ -13,9 +13,10 @@ import (
 // (RFC 9111 section 1.2.2).
 const maxSeconds = 1 << 31
 
-// freshness returns the TTL of an answer: 0 if the answer does not set a time, Revalidate if it is never or
-// no longer fresh, and negative if it must not be kept. Only no-store forbids to keep an answer:
-// no-cache and max-age=0 allow it as a stale answer (RFC 9111 sections 4.2.4 and 5.2.2.4).
+// freshness returns the TTL of an answer. 0 means that the answer sets no time. Revalidate means
+// that the answer is already stale. Negative means that the answer must not be kept. Only no-store
+// forbids to keep an answer: an answer with no-cache or max-age=0 may be kept as stale (RFC 9111
+// sections 4.2.4 and 5.2.2.4).
 func freshness(h http.Header) time.Duration {
 	d := parseCacheControl(strings.Join(h.Values("Cache-Control"), ","))
 	if d.noStore {

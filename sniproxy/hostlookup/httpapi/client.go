@@ -29,8 +29,9 @@ import (
 // status, the error is a *hostlookup.Error that wraps a *StatusError.
 //
 // The lifetime of an answer, 200 or 404, comes from Cache-Control (RFC 9111 section 5.2.2): it is
-// s-maxage or else max-age, minus Age. An answer with no-store or no-cache must not be kept. The
-// lifetime of an error with a status comes from Retry-After, in seconds or as a date.
+// s-maxage or else max-age, minus Age. If this is 0 or less, or the answer has no-cache, the
+// lifetime is hostlookup.Revalidate. An answer with no-store must not be kept. The lifetime of an
+// error with a status comes from Retry-After, in seconds or as a date.
 //
 // Set the fields before the first use, and do not change them afterwards. A Client is safe for
 // concurrent use.
