@@ -81,12 +81,18 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 
 	answers(node, "up ready")
 	answers(service, "up ready 50%")
-	require.Equal(t, "ok\n", get("/readyz"))
+	// The ports answer a moment before the pages follow.
+	shows := func(path, want string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(get(path), want) },
+			20*time.Second, 10*time.Millisecond, "%s without %q; %s", path, want, stderr)
+	}
+	require.Eventually(t, func() bool { return get("/readyz") == "ok\n" }, 20*time.Second, 10*time.Millisecond, "%s", stderr)
 
 	write(manifests(true, "50", service)) // cordoned
 	answers(node, "up drain # cordoned")
 	answers(service, "up drain 50% # cordoned")
-	require.Contains(t, get("/metrics"), `headgate_agent_draining{service=""} 1`)
+	shows("/metrics", `headgate_agent_draining{service=""} 1`)
 
 	write(manifests(false, "0", other)) // uncordoned, another weight on another port
 	answers(node, "up ready")
@@ -96,9 +102,10 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 
 	write(manifests(false, "lots", other)) // an invalid weight counts as no annotation
 	answers(other, "up ready 100%")
-	require.Contains(t, stderr.String(), "want a weight in percent")
-	require.Contains(t, get("/metrics"), "headgate_agent_problems 1")
-	require.Contains(t, get("/metrics"), `headgate_agent_checks_total{outcome="answered",service="media/tracks"}`)
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "want a weight in percent") },
+		20*time.Second, 10*time.Millisecond)
+	shows("/metrics", "headgate_agent_problems 1")
+	shows("/metrics", `headgate_agent_checks_total{outcome="answered",service="media/tracks"}`)
 
 	write(manifests(false, "70", admin)) // no Service may have the port of the metrics
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "it is reserved") }, 20*time.Second, 10*time.Millisecond)

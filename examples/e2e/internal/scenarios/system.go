@@ -115,7 +115,9 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 		"-nodes-per-service", fmt.Sprint(nodesPerService),
 		// With it, HAProxy has no reason to avoid a node only because its agent is gone.
 		"-node-health", "agent+kube-proxy",
-		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints")
+		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints",
+		// The faults scenario takes back 6 of 14 hosts, which is above the default of 30%.
+		"-max-change", "50%")
 	if s.Terminator, err = StartTerminator(s.Edge, "terminator", s.HAProxy.Out, flags...); err != nil {
 		return nil, err
 	}
