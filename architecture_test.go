@@ -134,6 +134,7 @@ var directImports = map[string]map[string]string{
 	},
 	"sniproxy/hostlookup": {
 		module + "/internal/atomicfile":                    "a cache file is replaced as a whole",
+		module + "/internal/exactjson":                     "the names of JSON members match exactly",
 		module + "/internal/filewatch":                     "a hosts file is read again when it changes",
 		module + "/internal/hostname":                      "the normal form of a host name",
 		module + "/sniproxy/hostlookup/internal/nametable": "the table of a cache, read without a lock",
@@ -141,6 +142,7 @@ var directImports = map[string]map[string]string{
 		"github.com/hashicorp/golang-lru/v2":               "order and capacity of the cache",
 	},
 	"sniproxy/hostlookup/httpapi": {
+		module + "/internal/exactjson":  "the names of JSON members match exactly",
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",
 		module + "/internal/hostname":   "the normal form of a host name",
 	},

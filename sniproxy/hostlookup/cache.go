@@ -102,6 +102,8 @@ type Cache struct {
 
 	once sync.Once
 	core atomic.Pointer[core]
+
+	unread atomic.Pointer[string] // the file that Load could neither read nor rename
 }
 
 var (

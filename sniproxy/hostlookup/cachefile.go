@@ -1,14 +1,19 @@
 package hostlookup
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/exactjson"
 )
 
 // A savedHost is one element of the JSON array in a cache file. A cache file is also a valid hosts
@@ -22,6 +27,9 @@ type savedHost struct {
 // file after the next start. Save replaces the file in one step, and only the file's owner can read
 // it. ParseHosts can read the file too.
 func (c *Cache) Save(path string) error {
+	if unread := c.unread.Load(); unread != nil && *unread == path {
+		return fmt.Errorf("hostlookup: %s could not be read, and is not overwritten", path)
+	}
 	hosts := []savedHost{}
 	for host, entry := range c.All() {
 		if entry.Err == nil {
@@ -50,15 +58,17 @@ type LoadResult struct {
 // while the Source fails, until StaleFor after the host's expiry. If the file has no expiry for a
 // host, the host expired when the file was last modified.
 //
-// If the file cannot be read or parsed, Load returns the error and loads nothing. If single hosts
-// are malformed, Load loads the other hosts, and returns the first error.
+// Load leaves out entries that are malformed, loads the others, and returns the first error. A
+// syntax error ends the file: Load loads the entries before it. If there is any error, other than
+// that the file does not exist, Load renames the file, adding ".unread" to its name, so that a Save
+// does not overwrite what Load could not read. If the renaming fails, each Save to path fails.
 func (c *Cache) Load(path string) (LoadResult, error) {
-	hosts, err := readCacheFile(path)
-	if err != nil {
+	hosts, leftOut, err := readCacheFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return LoadResult{}, err
 	}
 	before := c.Stats().Hosts
-	err = c.SetAll(func(yield func(string, Entry) bool) {
+	setErr := c.SetAll(func(yield func(string, Entry) bool) {
 		for _, h := range hosts {
 			if !yield(h.Host, Entry{Endpoint: h.Endpoint, Expires: h.Expires}) {
 				return
@@ -66,26 +76,53 @@ func (c *Cache) Load(path string) (LoadResult, error) {
 		}
 	})
 	added := c.Stats().Hosts - before
-	return LoadResult{Hosts: added, LeftOut: len(hosts) - added}, err
+	if err = cmp.Or(err, setErr); err != nil {
+		if asideErr := os.Rename(path, path+".unread"); asideErr != nil {
+			c.unread.Store(&path)
+			err = fmt.Errorf("%w; the file is not kept aside: %w", err, asideErr)
+		} else {
+			err = fmt.Errorf("%w; the file is kept as %s", err, path+".unread")
+		}
+	}
+	return LoadResult{Hosts: added, LeftOut: leftOut + len(hosts) - added}, err
 }
 
-func readCacheFile(path string) ([]savedHost, error) {
+// readCacheFile returns the hosts of a file, the number of entries that it could not read, and the
+// first error. A syntax error ends the reading; an entry of the wrong form does not.
+func readCacheFile(path string) (hosts []savedHost, leftOut int, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var hosts []savedHost
-	if err := json.Unmarshal(data, &hosts); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
+		return nil, 0, fmt.Errorf("%s: not a JSON array", path)
 	}
-	for i := range hosts {
-		if hosts[i].Expires.IsZero() {
-			hosts[i].Expires = info.ModTime()
+	var first error
+	for index := 0; dec.More(); index++ {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return hosts, leftOut + 1, cmp.Or(first, fmt.Errorf("%s: entry %d: %w", path, index, err))
 		}
+		h := savedHost{}
+		err := exactjson.Object(raw, exactjson.Fields{"app": &h.App, "host": &h.Host, "endpoint": &h.Addr, "expires": &h.Expires})
+		if err != nil {
+			leftOut++
+			first = cmp.Or(first, fmt.Errorf("%s: entry %d: %w", path, index, err))
+			continue
+		}
+		if h.Expires.IsZero() {
+			h.Expires = info.ModTime()
+		}
+		hosts = append(hosts, h)
 	}
-	return hosts, nil
+	var whole json.RawMessage
+	if err := json.Unmarshal(data, &whole); err != nil { // no end, or something after it
+		first = cmp.Or(first, fmt.Errorf("%s: %w", path, err))
+	}
+	return hosts, leftOut, first
 }

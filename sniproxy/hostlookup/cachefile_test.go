@@ -48,9 +48,56 @@ func TestSaveAndLoad(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("[{"), 0o600))
 	loaded, err = to.Load(file)
 	require.ErrorContains(t, err, file)
-	require.Zero(t, loaded)
+	require.Equal(t, LoadResult{LeftOut: 1}, loaded)
 	_, err = to.Load(file + ".missing")
 	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+// An entry that is malformed costs no other entry, and a Save does not overwrite a file that Load
+// could not read in full.
+func TestLoadKeepsWhatItCannotRead(t *testing.T) {
+	const good, last = `{"host": "a.com", "endpoint": "10.0.0.1"}`, `{"host": "b.com", "endpoint": "10.0.0.2"}`
+	for bad, want := range map[string]int{
+		`[` + good + `, {"host": "c.com", "endpoint": "10.0.0.3", "expires": "tomorrow"}, ` + last + `]`: 2,
+		`[` + good + `, {"host": "c.com", "endpoint": 8080}, ` + last + `]`:                              2,
+		`[` + good + `, "c.com", ` + last + `]`:                                                          2,
+		`[` + good + `, null, ` + last + `]`:                                                             2,
+		`[` + good + `, {"host": "c.com", "endpoint": "10.0.0.1:99999"}, ` + last + `]`:                  2,
+		`[` + good + `, {"host": "c.com", "host": "d.com", "endpoint": "10.0.0.3"}, ` + last + `]`:       2,
+		`[` + good + `, {"Host": "c.com", "endpoint": "10.0.0.3"}, ` + last + `]`:                        2,
+		`[` + good + `, ` + last:          2,
+		`[` + good + `, ` + last + `] x`:  2,
+		`[` + good + `, ` + last[:20]:     1,
+		`[` + good + `, }, ` + last + `]`: 1,
+		`{}`:                              0,
+		"":                                0,
+		"\x00\x00":                        0,
+	} {
+		file := filepath.Join(t.TempDir(), "cache.json")
+		require.NoError(t, os.WriteFile(file, []byte(bad), 0o600))
+		c := &Cache{Source: Func(failing(errDown))}
+		loaded, err := c.Load(file)
+		require.ErrorContains(t, err, "the file is kept as "+file+".unread", "%q", bad)
+		require.Equal(t, want, loaded.Hosts, "%q", bad)
+		require.NoError(t, c.Save(file))
+		kept, err := os.ReadFile(file + ".unread")
+		require.NoError(t, err)
+		require.Equal(t, bad, string(kept))
+		require.NoError(t, c.Close())
+	}
+
+	// Nothing can be renamed over a directory that holds a file.
+	file := filepath.Join(t.TempDir(), "cache.json")
+	require.NoError(t, os.MkdirAll(filepath.Join(file+".unread", "x"), 0o700))
+	require.NoError(t, os.WriteFile(file, []byte("[{"), 0o600))
+	c := &Cache{}
+	defer c.Close()
+	_, err := c.Load(file)
+	require.ErrorContains(t, err, "not kept aside")
+	require.ErrorContains(t, c.Save(file), "not overwritten")
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "[{", string(data))
 }
 
 // Restarts and saves while the source is down do not make a host younger: the cache stops serving

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/headgate/headgate/internal/exactjson"
 	"github.com/headgate/headgate/internal/hostname"
 )
 
@@ -71,6 +72,7 @@ func (p Problem) Error() string {
 }
 
 // ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}, and ignores other members.
+// Names of members match exactly, and an entry with a member that comes twice is malformed.
 // A host may have any spelling from which package internal/hostname can make the normal form. A
 // wildcard "*.example.com" matches every name with one label in place of the "*".
 //
@@ -131,17 +133,15 @@ func (c *lineCounter) at(offset int64) int {
 // addJSON adds one entry of a hosts file. With an error it also returns the JSON name of the wrong
 // field, or "" if the entry is not an object.
 func (h *Hosts) addJSON(raw []byte) (field string, err error) {
-	var ep *Endpoint // JSON null leaves it nil
-	if err := json.Unmarshal(raw, &ep); err != nil {
-		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
-			return wrong.Field, fmt.Errorf("a %s where a string belongs", wrong.Value)
-		}
-		return "", errors.New("not a JSON object")
+	var ep Endpoint
+	err = exactjson.Object(raw, exactjson.Fields{"app": &ep.App, "host": &ep.Host, "endpoint": &ep.Addr})
+	if wrong, ok := errors.AsType[*exactjson.MemberError](err); ok {
+		return wrong.Name, wrong.Err
 	}
-	if ep == nil {
-		return "", errors.New("null")
+	if err != nil {
+		return "", err
 	}
-	return h.add(*ep)
+	return h.add(ep)
 }
 
 // add adds ep under the normal form of ep.Host. With an error it also returns the JSON name of the

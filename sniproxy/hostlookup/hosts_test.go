@@ -69,7 +69,9 @@ func TestParseHostsProblems(t *testing.T) {
   {"host": "a\u200db.example", "endpoint": "10.0.0.1"},
   {"host": "10.0.0.1", "endpoint": "10.0.0.1"},
   {"host": "a.com:https", "endpoint": "10.0.0.1"},
-  {"host": "also-good.com", "endpoint": "10.0.0.3"}
+  {"host": "twice.com", "endpoint": "10.0.0.1", "endpoint": "10.0.0.2"},
+  {"host": "case.com", "Endpoint": "10.0.0.2"},
+  {"host": "also-good.com", "endpoint": "10.0.0.3", "Endpoint": "10.0.0.4", "ho\u017ft": "x.com"}
 ]`))
 	require.NoError(t, err)
 	var got []string
@@ -83,15 +85,17 @@ func TestParseHostsProblems(t *testing.T) {
 		`hosts.json:8: entry 4: host: "": empty name at byte 0`,
 		`hosts.json:9: entry 5: host: "good.com" is there already`,
 		`hosts.json:10: entry 6: host: a number where a string belongs`,
-		`hosts.json:10: entry 7: null`,
-		`hosts.json:10: entry 8: not a JSON object`,
-		`hosts.json:10: entry 9: not a JSON object`,
+		`hosts.json:10: entry 7: null where an object belongs`,
+		`hosts.json:10: entry 8: a string where an object belongs`,
+		`hosts.json:10: entry 9: an array where an object belongs`,
 		`hosts.json:11: entry 10: host: "*.*.com": asterisk (a wildcard is the whole first label of a declared host, as in *.example.com) at byte 2`,
 		`hosts.json:12: entry 11: host: "a*.com": asterisk (a wildcard is the whole first label of a declared host, as in *.example.com) at byte 1`,
 		`hosts.json:13: entry 12: host: "*": asterisk (a wildcard is the whole first label of a declared host, as in *.example.com) at byte 0`,
 		`hosts.json:14: entry 13: host: "a\u200db.example": character that IDNA does not allow here at byte 1`,
 		`hosts.json:15: entry 14: host: "10.0.0.1": IP address at byte 0`,
 		`hosts.json:16: entry 15: host: "a.com:https": port that is not a number at byte 6`,
+		`hosts.json:17: entry 16: endpoint: member comes twice`,
+		`hosts.json:18: entry 17: endpoint: "": empty`,
 	}, got)
 	require.Equal(t, 2, hosts.Len())
 	ep, err := hosts.LookupHost(t.Context(), "good.com")

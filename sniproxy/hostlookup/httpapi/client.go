@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/internal/exactjson"
 	"github.com/headgate/headgate/internal/hostname"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
@@ -170,17 +169,14 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 }
 
 func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {
-	var ep *hostlookup.Endpoint // JSON null leaves it nil
-	if err := json.Unmarshal(body, &ep); err != nil {
+	var ep hostlookup.Endpoint
+	if err := exactjson.Object(body, exactjson.Fields{"app": &ep.App, "host": &ep.Host, "endpoint": &ep.Addr}); err != nil {
 		return hostlookup.Endpoint{}, fmt.Errorf("httpapi: the API's answer: %w", err)
-	}
-	if ep == nil {
-		return hostlookup.Endpoint{}, errors.New("httpapi: the API's answer is null")
 	}
 	if err := ep.Validate(); err != nil {
 		return hostlookup.Endpoint{}, fmt.Errorf("%w in the API's answer", err)
 	}
-	return *ep, nil
+	return ep, nil
 }
 
 // get sends a GET request for JSON. token, if not nil, returns the bearer token for the request.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -161,8 +160,8 @@ func (f *Feed) poll(ctx context.Context, since string) (changes, error) {
 	case int64(len(body)) > maxBody:
 		return changes{}, fmt.Errorf("httpapi: feed: the answer is longer than %d bytes", maxBody)
 	}
-	var answer changes
-	if err := json.Unmarshal(body, &answer); err != nil {
+	answer, err := parseChanges(body)
+	if err != nil {
 		return changes{}, fmt.Errorf("httpapi: feed: %w", err)
 	}
 	if answer.Version == "" {

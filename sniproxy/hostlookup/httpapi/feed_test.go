@@ -131,7 +131,10 @@ func TestFeedErrors(t *testing.T) {
 		{"not JSON", "<html>", "invalid character"},
 		{"no version", `{"reset":true}`, "without version"},
 		{"too long", `{"version":"` + strings.Repeat("v", 100) + `"}`, "longer than 64 bytes"},
-		{"not a list", `{"version":"v","changes":{}}`, "cannot unmarshal"},
+		{"not a list", `{"version":"v","changes":{}}`, "changes: an object does not belong here"},
+		{"only another case", `{"Version":"v"}`, "without version"},
+		{"member twice", `{"version":"v","version":"w"}`, "version: member comes twice"},
+		{"in a change", `{"version":"v","changes":[{"host":"a","host":"b"}]}`, "host: member comes twice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, tt.body) }))

@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"time"
 
+	"github.com/headgate/headgate/internal/exactjson"
 	"github.com/headgate/headgate/internal/hostname"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
@@ -45,4 +47,21 @@ func (c change) change() hostlookup.Change {
 	}
 	ttl := time.Duration(min(max(c.MaxAge, 0), maxSeconds)) * time.Second
 	return hostlookup.Change{Host: c.Host, Endpoint: hostlookup.Endpoint{App: c.App, Host: c.Host, Addr: c.Endpoint, TTL: ttl}}
+}
+
+// parseChanges reads the body of GET /changes.
+func parseChanges(body []byte) (changes, error) {
+	var answer changes
+	var list []json.RawMessage
+	if err := exactjson.Object(body, exactjson.Fields{"version": &answer.Version, "reset": &answer.Reset, "changes": &list}); err != nil {
+		return changes{}, err
+	}
+	for _, raw := range list {
+		var c change
+		if err := exactjson.Object(raw, exactjson.Fields{"host": &c.Host, "app": &c.App, "endpoint": &c.Endpoint, "max_age": &c.MaxAge}); err != nil {
+			return changes{}, err
+		}
+		answer.Changes = append(answer.Changes, c)
+	}
+	return answer, nil
 }

@@ -1,0 +1,125 @@
+// Package exactjson decodes JSON objects by the exact names of their members. encoding/json accepts
+// "Endpoint" and "ENDPOINT" for "endpoint", and the last of two members with one name, so two readers
+// of one document may disagree. Here a name matches byte by byte, and a name that comes twice is an
+// error (RFC 8259 section 4, RFC 7493 section 2.3).
+package exactjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Fields are pointers to the values of an object by the names of its members, as in
+// json.Unmarshal.
+type Fields map[string]any
+
+// A MemberError is an error in one member of an object.
+type MemberError struct {
+	Name string
+	Err  error
+}
+
+func (e *MemberError) Error() string { return e.Name + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *MemberError) Unwrap() error { return e.Err }
+
+var errTwice = errors.New("member comes twice")
+
+// Object decodes data, which must be one JSON object, into fields. It ignores members without a
+// field, and leaves a field without a member, or with the member null, as it is. An object at any
+// depth that has two members of one name is an error. If the error is in one member of the object,
+// it is a MemberError. After an error the fields may be set in part.
+func Object(data []byte, fields Fields) error {
+	var whole json.RawMessage
+	if err := json.Unmarshal(data, &whole); err != nil {
+		return err // Unlike a json.Decoder, Unmarshal limits the depth.
+	}
+	if what := kind(whole); what != "an object" {
+		return fmt.Errorf("%s where an object belongs", what)
+	}
+	if err := checkNames(whole); err != nil {
+		return err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(whole, &members); err != nil {
+		return err
+	}
+	for name, field := range fields {
+		member, ok := members[name]
+		if !ok {
+			continue
+		}
+		if err := json.Unmarshal(member, field); err != nil {
+			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+				err = fmt.Errorf("%s does not belong here", kind(member))
+				if _, isString := field.(*string); isString {
+					err = fmt.Errorf("%s where a string belongs", kind(member))
+				}
+			}
+			return &MemberError{name, err}
+		}
+	}
+	return nil
+}
+
+// checkNames returns an error if an object in data has two members of one name. data is valid.
+func checkNames(data []byte) error {
+	type level struct {
+		names map[string]bool // nil in an array
+		value bool            // the next token is the value of a member
+	}
+	var levels []level
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber() // a number may be too large for a float64
+	for {
+		token, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		if token == json.Delim('}') || token == json.Delim(']') {
+			levels = levels[:len(levels)-1]
+			if len(levels) == 0 {
+				return nil
+			}
+			continue
+		}
+		if len(levels) > 0 {
+			top := &levels[len(levels)-1]
+			if name, ok := token.(string); ok && top.names != nil && !top.value {
+				if top.names[name] {
+					return &MemberError{name, errTwice}
+				}
+				top.names[name], top.value = true, true
+				continue
+			}
+			top.value = false
+		}
+		switch token {
+		case json.Delim('{'):
+			levels = append(levels, level{names: map[string]bool{}})
+		case json.Delim('['):
+			levels = append(levels, level{})
+		}
+	}
+}
+
+// kind names the type of a JSON value.
+func kind(data []byte) string {
+	data = bytes.TrimLeft(data, " \t\r\n")
+	switch data[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
