@@ -6,8 +6,8 @@
 //
 //	./build.sh && bin/e2e
 //
-// It needs Linux, root, and some commands. If any are missing, it lists them. All its processes run
-// in namespaces that end with it.
+// It needs Linux, root, and some commands. If a command is missing, e2e lists the missing ones. All
+// processes of the test run in namespaces that disappear when e2e ends.
 package main
 
 import (
@@ -88,8 +88,8 @@ func fail(err error) {
 	os.Exit(2)
 }
 
-// binEnv is the variable that passes the bin directory to the stage inside the sandbox. In a
-// chroot, that stage may not find out its own path.
+// binEnv is the environment variable that passes the bin directory to the stage inside the sandbox.
+// In a chroot, that stage may be unable to find its own path.
 const binEnv = "HEADGATE_E2E_BIN"
 
 func parse(args []string) (settings, error) {
@@ -123,7 +123,8 @@ func parse(args []string) (settings, error) {
 
 // missing returns an error that lists everything that this machine lacks.
 func missing(bin string) error {
-	// Debian installs these commands where an ordinary PATH does not search.
+	// Debian installs some of these commands in directories that are not in the PATH of an ordinary
+	// user.
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin"); err != nil {
 		return err
 	}

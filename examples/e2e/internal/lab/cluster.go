@@ -43,21 +43,22 @@ type Cluster struct {
 
 	mu    sync.Mutex
 	nodes []*Node
-	// routed are the nodes that have routes to each other's pods.
+	// routed are the nodes that already have routes to the pods of all other nodes in routed.
 	routed []*Node
 	// made is the number of nodes that were ever added. A new node gets addresses that no earlier
 	// node had.
 	made int
 }
 
-// apiPort is the port of every API server. Each runs on its own machine.
+// apiPort is the port of every API server. The port can be the same, because each API server runs
+// on its own machine.
 const apiPort = 6443
 
 // etcdURL is the address of etcd on each control machine.
 const etcdURL = "http://127.0.0.1:2379"
 
-// users are the entries of the static token file. All but the first have only the rights that
-// Kubernetes grants to the component of that name.
+// users are the entries of the API server's static token file. The first is an administrator. Each
+// of the later ones has only the rights that Kubernetes grants to the component of that name.
 var users = []struct{ token, user, group string }{
 	{"token-admin", "admin", "system:masters"},
 	{"token-kube-controller-manager", "system:kube-controller-manager", ""},
@@ -96,7 +97,7 @@ func (l *Lab) freeIndex() int {
 	return i
 }
 
-// Remove stops a cluster with its nodes and deletes its data. Another cluster may use its
+// Remove stops a cluster with its nodes and deletes its data. A later cluster may get the same
 // addresses.
 func (c *Cluster) Remove(ctx context.Context) error {
 	var errs []error
@@ -128,8 +129,8 @@ func (c *Cluster) start(ctx context.Context, spec ClusterSpec) (err error) {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range spec.Nodes {
-		// Add nodes in order, so that each node has the same address in every run, and so the same
-		// place in every subset.
+		// Add nodes in order. Then each node has the same address in every run, and therefore the
+		// same place in every subset.
 		plan, err := c.nextNode()
 		if err != nil {
 			return err
@@ -206,14 +207,15 @@ func (c *Cluster) writeFiles() error {
 	return err
 }
 
-// startControlPlane starts etcd, the API server and the controllers at once. Each waits for the
-// services that it needs.
+// startControlPlane starts etcd, the API server and the controllers together. Each of them waits
+// until the ones that it needs are ready.
 func (c *Cluster) startControlPlane() (err error) {
 	if c.Etcd, err = c.Control.Start(c.Name+"-etcd", "etcd",
 		"--data-dir", c.file("etcd"),
 		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
 		"--listen-peer-urls", "http://127.0.0.1:2380",
-		// The data is in memory and ends with the lab.
+		// Etcd need not sync its data to disk: the data is in memory, and is lost at the end of the
+		// lab anyway.
 		"--unsafe-no-fsync",
 		"--log-level", "warn",
 	); err != nil {
@@ -229,7 +231,7 @@ func (c *Cluster) startControlPlane() (err error) {
 		"--leader-elect=false",
 		// Each controller has its own account and role.
 		"--use-service-account-credentials",
-		// The lab only needs endpoint slices of pods.
+		// Run only the controller that makes endpoint slices from pods. The lab needs no other one.
 		"--controllers", "endpointslice-controller",
 	)
 	return err
@@ -250,14 +252,14 @@ func (c *Cluster) startAPI(name string, port int) (*Process, error) {
 		"--service-cluster-ip-range", c.Plan.Services.String(),
 		// No client uses the service "kubernetes" here, and kube-proxy must not wait for it.
 		"--endpoint-reconciler-type", "none",
-		// The plugin taints every new node until the node lifecycle controller removes the taint.
-		// That controller does not run.
+		// This plugin taints every new node. Only the node lifecycle controller removes the taint,
+		// and that controller does not run here.
 		"--disable-admission-plugins", "TaintNodesByCondition",
 	)
 }
 
-// SecondAPI starts another API server on the same etcd. Only the returned client knows it. So a
-// scenario can change objects while the first API server does not answer. The caller stops the
+// SecondAPI starts another API server on the same etcd. Only the returned client uses it. So a
+// scenario can change objects while the first API server does not answer. The caller must stop the
 // process.
 func (c *Cluster) SecondAPI(ctx context.Context) (*Process, kubernetes.Interface, error) {
 	const port = apiPort + 1

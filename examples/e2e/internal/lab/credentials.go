@@ -20,8 +20,8 @@ import (
 // keyPair is a certificate and its private key, both in PEM.
 type keyPair struct{ cert, key []byte }
 
-// selfSigned makes a certificate for a server at addrs that is signed by itself. The certificate
-// exists before the server starts, so kubeconfigs can be written first.
+// selfSigned makes a self-signed certificate for a server at addrs. The lab makes it before the
+// server starts, so that it can write kubeconfigs before.
 func selfSigned(name string, addrs ...netip.Addr) (keyPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -43,8 +43,8 @@ import (
 type Options struct {
 	// Bin contains etcd, kube-apiserver, kube-controller-manager, kube-proxy and e2e.
 	Bin string
-	// Dir receives certificates, kubeconfigs and the data of etcd. Logs receives a file for each
-	// process. The lab creates both if they are missing.
+	// Dir is the directory for certificates, kubeconfigs and the data of etcd. Logs is the
+	// directory with one log file for each process. The lab creates both if they are missing.
 	Dir, Logs string
 }
 
@@ -76,7 +76,8 @@ func New(opts Options) (*Lab, error) {
 	l := &Lab{opts: opts, machines: make(map[string]*Machine)}
 	return l, ipBatch("",
 		"link set lo up",
-		// Without spanning tree and multicast snooping, a new port forwards at once.
+		// Switch off spanning tree and multicast snooping, so that a new port of the bridge
+		// forwards packets immediately.
 		"link add lab0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
 		fmt.Sprintf("addr add %s/%d dev lab0", Gateway, Network.Bits()),
 		"link set lab0 up",
@@ -160,8 +161,9 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// Until calls check until check returns nil, and returns how long that took. After the time within,
-// it returns an error with what, the last error of check, and the ends of the logs.
+// Until calls check again and again until check returns nil. It returns how long that took. If
+// check still fails after the time within, Until returns an error. The error contains what, the
+// last error of check, and the last lines of each log.
 func Until(ctx context.Context, what string, within time.Duration, check func(context.Context) error, logs ...*Process) (time.Duration, error) {
 	const every = 20 * time.Millisecond
 	start := time.Now()
@@ -173,7 +175,7 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 		if err == nil {
 			return time.Since(start), nil
 		}
-		// An error that only says that the time is over would hide the last real error.
+		// Keep the earlier error if check fails now only because the time is over.
 		if last == nil || deadline.Err() == nil {
 			last = err
 		}
@@ -208,10 +210,11 @@ func ipBatch(netns string, lines ...string) error {
 	return nil
 }
 
-// EntryNode returns the node whose port received a request, judged by the answer of the pod.
-// kube-proxy masquerades, so the pod sees an address of that node. If kube-proxy does not
-// masquerade, as with externalTrafficPolicy Local, the node of the pod received the request.
-// EntryNode returns nil if the node is not in the cluster.
+// EntryNode returns the node whose port received a request. It finds the node by the source address
+// that the pod states in its answer. Usually kube-proxy masquerades, so this address belongs to the
+// node that received the request. With externalTrafficPolicy Local, kube-proxy does not masquerade;
+// then the node of the pod received the request. EntryNode returns nil if the node is not in the
+// cluster.
 func (c *Cluster) EntryNode(answer pod.Answer) *Node {
 	source, err := netip.ParseAddr(answer.Source)
 	if err == nil {
@@ -224,7 +227,8 @@ func (c *Cluster) EntryNode(answer pod.Answer) *Node {
 	return c.Node(answer.Node)
 }
 
-// Guide returns instructions to look around in a lab. pid is the first process of its sandbox.
+// Guide returns instructions for a user who wants to look around in a running lab. pid is the first
+// process of the lab's sandbox.
 func (l *Lab) Guide(pid int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

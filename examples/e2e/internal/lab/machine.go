@@ -66,9 +66,9 @@ func (l *Lab) machine(name string, addr netip.Addr) (*Machine, error) {
 	)
 }
 
-// linkAddr derives the Ethernet address of a machine from its IP address. A removed machine and a
-// new machine with the same IP address so have the same Ethernet address. Neighbours cache the
-// Ethernet address of an IP address for most of a minute.
+// linkAddr derives the Ethernet address of a machine from its IP address. Neighbours cache the
+// Ethernet address of an IP address for most of a minute. If a new machine gets the IP address of a
+// removed machine, it gets the same Ethernet address too, so the caches are right.
 func linkAddr(addr netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x02, 0}, addr.AsSlice()...)
 }

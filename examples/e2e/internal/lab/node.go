@@ -77,8 +77,8 @@ func (c *Cluster) addNode(ctx context.Context, spec NodeSpec, plan NodePlan) (n 
 		"--hostname-override", spec.Name,
 		"--proxy-mode", "nftables",
 		"--cluster-cidr", c.Plan.Pods.String(),
-		// kube-proxy must not change these settings: they belong to the computer, not to the
-		// namespace.
+		// With 0, kube-proxy does not change the conntrack settings. It must not change them,
+		// because they belong to the whole computer, not to the namespace.
 		"--conntrack-max-per-core", "0",
 		"--conntrack-tcp-timeout-established", "0",
 		"--conntrack-tcp-timeout-close-wait", "0",
@@ -100,12 +100,13 @@ func (n *Node) route() error {
 	if err := n.Do(func() error {
 		for file, value := range map[string]string{
 			"ipv4/ip_forward": "1",
-			// Answers of pods may take another path than the requests.
+			// Switch off reverse path filters, because the answer of a pod may take another path
+			// than the request.
 			"ipv4/conf/all/rp_filter":     "0",
 			"ipv4/conf/default/rp_filter": "0",
 		} {
-			// /proc/sys/net shows the settings of the network namespace of the thread that opens
-			// it.
+			// /proc/sys/net contains the settings of the network namespace of the thread that opens
+			// the file.
 			if err := os.WriteFile("/proc/sys/net/"+file, []byte(value), 0); err != nil {
 				return fmt.Errorf("lab: %w", err)
 			}
@@ -227,8 +228,8 @@ func (n *Node) Delete(ctx context.Context) error {
 	return n.Cluster.Client.CoreV1().Nodes().Delete(ctx, n.Name, metav1.DeleteOptions{})
 }
 
-// Remove removes the node like a machine that is taken away: it deletes the Node and Pod objects,
-// kills the processes and pods, and deletes the machine.
+// Remove removes the node completely: it deletes the Node and Pod objects, kills the processes and
+// pods, and deletes the machine.
 func (n *Node) Remove(ctx context.Context) error {
 	if err := n.Delete(ctx); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("lab: %w", err)

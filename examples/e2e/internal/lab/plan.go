@@ -5,8 +5,9 @@ import (
 	"net/netip"
 )
 
-// Network contains the addresses of all machines. Each cluster has a /24 of it, and a /16 for pods
-// and a /16 for services elsewhere. They do not overlap.
+// Network contains the addresses of all machines. Each cluster has a /24 of Network for its
+// machines. Outside Network, each cluster has a /16 for pods and a /16 for services. No two of
+// these networks overlap.
 var Network = netip.MustParsePrefix("10.64.0.0/16")
 
 // Gateway is the address of the bridge in Network, which is the lab's own address.
@@ -55,7 +56,8 @@ func PlanCluster(i int) (ClusterPlan, error) {
 type NodePlan struct {
 	// Addr is the address of the node in Network.
 	Addr netip.Addr
-	// Pods is the network of the pods on the node. PodGateway is the address of the node in it.
+	// Pods is the network of the pods on the node. PodGateway is the address of the node in that
+	// network.
 	Pods       netip.Prefix
 	PodGateway netip.Addr
 }

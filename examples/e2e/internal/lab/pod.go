@@ -33,8 +33,8 @@ type Pod struct {
 }
 
 // RunPod runs a pod of an app on the node. It returns when the server answers and the Pod object is
-// Ready. [Cluster.Deploy] or the caller waits until the endpoint slices and kube-proxy have
-// followed.
+// Ready. At that time, the endpoint slices and kube-proxy may not know the pod yet.
+// [Cluster.Deploy] waits for the endpoint slices.
 func (n *Node) RunPod(ctx context.Context, namespace, app string) (*Pod, error) {
 	n.mu.Lock()
 	addr, err := n.Plan.Pod(n.made)
@@ -68,8 +68,8 @@ func (n *Node) RunPod(ctx context.Context, namespace, app string) (*Pod, error) 
 	return p, nil
 }
 
-// podMachine creates a namespace that is connected only to its node and routed by the node, as
-// network plugins do. It has one address, and the node is its only neighbour.
+// podMachine creates a network namespace for a pod, as a network plugin does. The namespace has one
+// address. It is connected only to its node, and the node routes its packets.
 func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
 	m, err := n.lab.namespace(name, addr)
 	if err != nil {
@@ -78,7 +78,8 @@ func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
 	m.outside = n.Name
 	if err := ipBatch(n.Name,
 		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", m.link, linkAddr(addr), name),
-		// kube-proxy masquerades with this address, which identifies the node for the pod.
+		// When kube-proxy masquerades a request to the pod, it uses this address. So the pod can
+		// tell which node the request came through.
 		fmt.Sprintf("addr add %s/32 dev %s", n.Plan.PodGateway, m.link),
 		fmt.Sprintf("link set %s up", m.link),
 		fmt.Sprintf("route add %s dev %s", addr, m.link),

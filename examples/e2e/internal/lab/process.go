@@ -68,7 +68,8 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.Machine.lab.lookPath(p.argv[0]), p.argv[1:]...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// In its own process group, a signal reaches its children too.
+	// Give the process its own process group, so that a signal to the group reaches its children
+	// too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.Machine.Do(cmd.Start); err != nil {
 		return fmt.Errorf("lab: start %s: %w", p.Name, err)
@@ -149,7 +150,7 @@ func (p *Process) Restart() error {
 	return p.Start()
 }
 
-// end signals the process group. The channel is closed when the process is gone.
+// end sends s to the process group. The returned channel is closed when the process has ended.
 func (p *Process) end(s syscall.Signal) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,7 +182,8 @@ func (m *Machine) Run(ctx context.Context, argv ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, m.lab.lookPath(argv[0]), argv[1:]...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// A grandchild may keep the pipes open after the child has ended.
+	// Do not wait longer than a second for the output pipes: a grandchild may keep them open after
+	// the child has ended.
 	cmd.WaitDelay = time.Second
 	if err := m.Do(cmd.Start); err != nil {
 		return "", fmt.Errorf("lab: %s on %s: %w", argv[0], m.Name, err)

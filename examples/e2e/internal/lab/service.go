@@ -23,7 +23,7 @@ type App struct {
 	Namespace, Name string
 	// PortName is the name of the port of the service. Empty means "http".
 	PortName string
-	// NodePort 0 lets the API server allocate one.
+	// NodePort is the node port of the Service. 0 means that the API server allocates one.
 	NodePort int32
 	// Annotations are set on the Service.
 	Annotations map[string]string
@@ -44,8 +44,8 @@ type Deployed struct {
 	Pods     []*Pod
 }
 
-// Deploy creates the namespace if it is missing, the Service and the pods. It returns when the
-// endpoint slices list every pod. kube-proxy follows within another second.
+// Deploy creates the Service and the pods, and the namespace if it is missing. It returns when the
+// endpoint slices list every pod. kube-proxy may need another second to use them.
 func (c *Cluster) Deploy(ctx context.Context, app App) (*Deployed, error) {
 	if err := c.EnsureNamespace(ctx, app.Namespace); err != nil {
 		return nil, err
@@ -150,8 +150,8 @@ func (c *Cluster) ReadyEndpoints(ctx context.Context, namespace, service string)
 	return ready, nil
 }
 
-// EnsureNamespace creates a namespace with the account that every pod needs. In other clusters a
-// controller creates that account.
+// EnsureNamespace creates a namespace if it is missing, and in it the ServiceAccount "default" that
+// every pod needs. In other clusters a controller creates this account.
 func (c *Cluster) EnsureNamespace(ctx context.Context, name string) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if _, err := c.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {

@@ -1,9 +1,9 @@
 // Package load sends a steady stream of requests and records every one.
 //
-// It writes requests and reads responses itself. The Transport of net/http would repeat failed
-// requests and hide failures. A client may repeat a request on a kept connection that the server
-// closed without a response (RFC 9110, section 9.2.2). Package load repeats such a request once and
-// counts it.
+// It writes requests and reads responses itself instead of using net/http, because http.Transport
+// repeats some failed requests and so hides failures. A client may repeat a request on a kept
+// connection that the server closed without a response (RFC 9110, section 9.2.2). Package load
+// repeats such a request once and counts it.
 package load
 
 import (
@@ -33,8 +33,9 @@ type Config struct {
 	Host, Path string
 	// Rate is the total number of requests a second. 0 means 200.
 	Rate float64
-	// Kept senders use one connection for all their requests. Fresh senders open a new connection
-	// for each request. If both are 0, they mean 8 and 4. Each sender sends an equal share of Rate.
+	// Kept is the number of senders that each use one connection for all their requests. Fresh is
+	// the number of senders that open a new connection for each request. If both are 0, Kept is 8
+	// and Fresh is 4. Each sender sends an equal share of Rate.
 	Kept, Fresh int
 	// Timeout is the limit for a request, from dialling to its last byte. 0 means 5 s.
 	Timeout time.Duration
@@ -106,7 +107,8 @@ func (s *sender) run(ctx context.Context, first, every time.Duration) {
 		case <-timer.C:
 		}
 		s.log.add(s.request(context.WithoutCancel(ctx)))
-		// A slow response delays later requests. The sender does not catch up with a burst.
+		// If a slow response has delayed the next request, continue from now. Do not send a burst
+		// to catch up.
 		if next = next.Add(every); time.Until(next) < 0 {
 			next = time.Now()
 		}
@@ -184,7 +186,7 @@ func (s *sender) read() (status int, answer pod.Answer, err error) {
 		return 0, answer, fmt.Errorf("incomplete response: %w", err)
 	}
 	defer res.Body.Close()
-	// The first line is the Answer, the rest is padding.
+	// The first line of the body is the Answer. The rest is padding.
 	body := bufio.NewReader(res.Body)
 	line, err := body.ReadSlice('\n')
 	line = bytes.Clone(line)

@@ -20,14 +20,15 @@ type Request struct {
 	Answer pod.Answer
 	// Err is the reason of a failure, or nil.
 	Err error
-	// Kept means that the connection had been used before. Repeated means that the server had
-	// closed that connection, and the request was sent again on a new one.
+	// Kept reports whether an earlier request had used the same connection. Repeated reports
+	// whether the server had closed the kept connection, so that the sender sent the request again
+	// on a new one.
 	Kept, Repeated bool
 }
 
 // Log is the record of a load. Goroutines may call its methods concurrently, also while the load
-// runs. Arguments from and to select requests by their Start: from is included, to is excluded, and
-// a zero time means no limit.
+// runs. In its methods, the arguments from and to select requests by their Start: from is included,
+// to is excluded, and a zero time means no limit.
 type Log struct {
 	mu       sync.Mutex
 	requests []Request // in the order of End
@@ -39,7 +40,7 @@ func (l *Log) add(r Request) {
 	l.requests = append(l.requests, r)
 }
 
-// Between returns the requests from from to to, in the order of Start.
+// Between returns the requests between the two times, in the order of Start.
 func (l *Log) Between(from, to time.Time) []Request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,8 +105,8 @@ func (l *Log) Shares(from, to time.Time, key func(Request) string) map[string]in
 	return shares
 }
 
-// Quantile returns the time within which a share q of the answered requests ended. It is 0 without
-// answered requests.
+// Quantile returns the time within which a share q of the answered requests ended, for example 0.99
+// of them. It returns 0 if no request was answered.
 func (l *Log) Quantile(from, to time.Time, q float64) time.Duration {
 	var took []time.Duration
 	for _, r := range l.Between(from, to) {

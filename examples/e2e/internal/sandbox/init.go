@@ -39,8 +39,8 @@ func runInit() (int, error) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	cmd := again(Inside)
 	cmd.Env = append(cmd.Env, pidEnv+"="+strings.TrimSpace(line), "TMPDIR="+TempDir)
-	// cmd.Wait would wait for one child. This process also waits for processes that lost their
-	// parent.
+	// Do not call cmd.Wait, which waits only for this child. As process 1, this process must also
+	// wait for processes whose parent has ended.
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("sandbox: %w", err)
 	}
@@ -59,7 +59,7 @@ func endWith(lifeline *bufio.Reader) {
 }
 
 func mounts() error {
-	// Before anything else, no change may reach the mounts of the computer.
+	// Do this first, so that no later change to mounts reaches the mounts of the computer.
 	if err := private(); err != nil {
 		return fmt.Errorf("sandbox: make mounts private: %w", err)
 	}
@@ -83,7 +83,8 @@ func mounts() error {
 	return nil
 }
 
-// private makes the mounts of this namespace independent of the mounts that they were copied from.
+// private makes the mounts of this namespace independent of the mounts of the computer, which they
+// were copied from.
 func private() error {
 	err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	if !errors.Is(err, unix.EINVAL) {
@@ -92,10 +93,10 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot is private for a process in a chroot. "/" is not a mount there; the mount
-// that contains the chroot must become private. A process leaves a chroot through ".." if it
-// changes its root to a directory below its working directory (see chroot(2)). It returns through a
-// directory that it has kept open.
+// privateOutsideChroot does what private does, but for a process in a chroot. There "/" is not a
+// mount, so the mount that contains the chroot must become private. To reach it, the process leaves
+// the chroot: it changes its root to a directory below its working directory, and then goes up
+// through ".." (see chroot(2)). It returns to the chroot through a directory that it has kept open.
 func privateOutsideChroot() error {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -122,7 +123,8 @@ func privateOutsideChroot() error {
 	)
 }
 
-// chrootIntoMount makes the chroot a mount, because ip(8) needs "/" to be one.
+// chrootIntoMount makes the root directory of the chroot a mount, because ip(8) needs "/" to be a
+// mount.
 func chrootIntoMount() error {
 	home, err := os.Getwd()
 	if err != nil {
@@ -134,7 +136,8 @@ func chrootIntoMount() error {
 	)
 }
 
-// reap waits for all children, adopted ones too, until pid ends.
+// reap waits for all children, including adopted ones, until the process pid ends. It returns the
+// exit status of that process.
 func reap(pid int) (int, error) {
 	for {
 		var ws syscall.WaitStatus

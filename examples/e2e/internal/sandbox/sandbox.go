@@ -6,13 +6,13 @@
 // A program has three stages. Each is the same executable, started again with the same arguments:
 //
 //	Outside  the process that the user started. It creates the namespaces, forwards signals, and waits.
-//	Init     process 1 of the new process namespace. It mounts what must be private, and reaps.
+//	Init     process 1 of the new process namespace. It makes private mounts, and waits for ended processes.
 //	Inside   the program itself.
 //
 // Processes, mounts, network namespaces, bridges and links are in namespaces that end with Init.
-// Init ends with Outside, even after SIGKILL: the kernel sends Init a signal, and Init reads a pipe
-// that only Outside holds open. Files belong in [Dir], which is in memory and ends with the mount
-// namespace.
+// Init ends when Outside ends, even if Outside gets SIGKILL. Two things ensure this: the kernel
+// then sends a signal to Init, and Init reads a pipe that only Outside holds open. The program must
+// put its files in [Dir], which is in memory and disappears with the mount namespace.
 package sandbox
 
 import (
@@ -53,7 +53,8 @@ const (
 
 var current, hostPID = take(stageEnv), take(pidEnv)
 
-// take reads and unsets a variable of the environment, so that children do not inherit it.
+// take returns the value of a variable of the environment. It unsets the variable, so that children
+// do not inherit it.
 func take(env string) string {
 	defer os.Unsetenv(env)
 	return os.Getenv(env)
@@ -72,7 +73,8 @@ func HostPID() int {
 // RunOutside creates the sandbox, runs the program in it with the arguments of this process, and
 // returns its exit status. An error means that the sandbox could not be created.
 func RunOutside() (int, error) {
-	// The kernel signals the child when the thread that created it ends, not when the process ends.
+	// Stay on this thread: the kernel signals the child when the thread that created it ends, not
+	// when the process ends.
 	runtime.LockOSThread()
 	lifeline, hold, err := os.Pipe()
 	if err != nil {
@@ -111,8 +113,8 @@ func RunOutside() (int, error) {
 	return status(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 }
 
-// forward passes the first signal on. It kills the sandbox at the second signal, or if the program
-// runs longer than grace.
+// forward passes the first signal on to p. It kills the sandbox at the second signal, or if the
+// program still runs after the time grace.
 func forward(p *os.Process, signals <-chan os.Signal, ended <-chan struct{}, done chan<- struct{}) {
 	defer close(done)
 	var late <-chan time.Time

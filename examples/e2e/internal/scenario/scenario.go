@@ -21,8 +21,8 @@ type Scenario[E any] struct {
 	Run func(ctx context.Context, env E, report *Report) error
 }
 
-// Row is one assertion: the expected effect, the time until it occurred, and the requests of the
-// client in that time.
+// Row is one assertion: an expected effect, the time until the effect occurred, and the requests of
+// the client in that time.
 type Row struct {
 	Scenario, What string
 	// Took is the time until the effect occurred. 0 means that the time does not matter.
@@ -67,8 +67,8 @@ func (r *Report) Logf(format string, args ...any) {
 	r.logf("%s: %s", r.scenario, fmt.Sprintf(format, args...))
 }
 
-// Select returns the scenarios that the comma-separated list names contains, in the order of all.
-// "" means all.
+// Select returns the scenarios that are listed in names, separated by commas. The result has the
+// order of all. If names is "", Select returns all.
 func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 	if names == "" {
 		return all, nil
@@ -90,8 +90,8 @@ func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 	return selected, nil
 }
 
-// Run runs scenarios in order until ctx ends, and returns all rows. After each scenario, check
-// returns an error if the environment is broken.
+// Run runs scenarios in order until ctx ends, and returns all rows. After each scenario it calls
+// check, which must return an error if the environment is broken.
 func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error, logf func(format string, args ...any)) []Row {
 	var rows []Row
 	for _, s := range scenarios {

@@ -45,13 +45,15 @@ func StartAgent(n *lab.Node, kubeconfig string, flags ...string) (*Agent, error)
 	return a, err
 }
 
-// socket returns the -admin of the agent that permits the drain command.
+// socket returns the address of the agent's Unix socket, for -admin. Requests through this socket
+// may drain the node.
 func (a *Agent) socket() string {
 	return "unix:" + filepath.Join(filepath.Dir(a.DrainFile), "admin-"+a.Node.Name)
 }
 
-// Answer asks the agent on a port as HAProxy does, from the machine from. `nodeagent drain` waits
-// until every client that asked lately has the new answer. So ask from the machine of HAProxy.
+// Answer connects from a machine to a port of the agent, as HAProxy does, and returns the reply.
+// Ask from the machine of HAProxy: `nodeagent drain` waits until every client that has asked lately
+// has got the new answer, and another client would not ask again.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {
@@ -61,7 +63,8 @@ func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (rep
 	return reply, err
 }
 
-// Admin requests a page of the agent's admin listener from a machine. Any status is a success.
+// Admin requests a page of the agent's admin listener from a machine. It returns no error because
+// of a bad HTTP status.
 func (a *Agent) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(a.Node.Addr, agentAdminPort), path)
 }

@@ -37,8 +37,9 @@ func runCordon(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return nil
 }
 
-// drains calls do, which must drain a node, and adds a row. From 3 s later on, no request may come
-// through the node. The agent must say that it drains, with a reason, and HAProxy must drain it.
+// drains calls do, which must drain a node, and adds a row for the effect. The row fails if a
+// request comes through the node later than 3 s after do. It also fails if the agent does not
+// answer that the node drains, with the given reason, or if HAProxy does not drain the node.
 func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reason string, do func(context.Context) error) error {
 	if _, err := t.first(ctx, "by "+n.Name, time.Now(), through(n)); err != nil {
 		return err
@@ -54,7 +55,7 @@ func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reas
 	return t.row(scenario.Row{What: fmt.Sprintf("%s %s: no new request", what, n.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// isDrained returns an error unless both the agent of a node and HAProxy drain it.
+// isDrained returns an error if the agent of a node does not drain it, or if HAProxy does not.
 func (s *System) isDrained(ctx context.Context, n *lab.Node, reason string) error {
 	for _, port := range []uint16{nodeAgentPort, tracksAgentPort} {
 		reply, err := s.Agents[n.Name].Answer(ctx, s.Edge, port)
@@ -71,8 +72,8 @@ func (s *System) isDrained(ctx context.Context, n *lab.Node, reason string) erro
 	return s.drainedInHAProxy(ctx, n)
 }
 
-// drainedInHAProxy returns an error unless HAProxy drains the node by order of the agent, and
-// drains every server on the node.
+// drainedInHAProxy checks that HAProxy drains the node because of the agent's answer, and that
+// HAProxy drains every server on the node. It returns an error if not.
 func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	stats, err := s.HAProxy.Stats(ctx)
 	if err != nil {
@@ -94,8 +95,9 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// returns calls do, which must end the drain of a node, and adds a row. The node must get requests
-// within 3 s after the hold-down, and none earlier.
+// returns calls do, which must end the drain of a node, and adds a row for the effect. The node
+// must get no request before the hold-down is over, and must get requests at the latest 3 s after
+// that.
 func (s *System) returns(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
 	start := time.Now()
 	if err := do(ctx); err != nil {

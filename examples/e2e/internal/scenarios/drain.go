@@ -43,7 +43,8 @@ func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	}
 	done := time.Now()
 	t.report.Logf("nodeagent drain: %s", said)
-	// After the command, its caller may stop the node. So no request may come through it any more.
+	// After `nodeagent drain` has returned, its caller may stop the node. So no request may come
+	// through the node any more.
 	err = t.await(ctx, quietRequests, done)
 	if err == nil {
 		err = s.isDrained(ctx, n, "drain command")

@@ -104,8 +104,8 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	return t.row(scenario.Row{What: "faults removed: the report has no problems", Took: took, Err: err}, start)
 }
 
-// expectedProblems returns the problems that runFaults must cause. A message may be a part of the
-// real one.
+// expectedProblems returns the problems that runFaults must cause. Each message is the real message
+// or a part of it.
 func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, error) {
 	service := func(name string) string { return "Service " + appNamespace + "/" + name }
 	want := []kube.Problem{
@@ -130,8 +130,8 @@ func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, e
 	return want, nil
 }
 
-// reportsProblems returns an error unless report.json contains exactly the problems in want. The
-// metrics of the agents must count the problems that concern agents.
+// reportsProblems returns an error if report.json does not contain exactly the problems in want, or
+// if the metrics of the agents do not count the problems that concern agents.
 func (s *System) reportsProblems(ctx context.Context, c *lab.Cluster, want []kube.Problem) error {
 	report, err := s.Terminator.Report()
 	if err != nil {

@@ -51,7 +51,8 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		return err
 	}
 
-	// One of the two waiting nodes drains next. Measure from here.
+	// Uncordon the draining node, so that one of the two waiting nodes drains. Measure from here
+	// how long that takes.
 	start = time.Now()
 	if err := drains.Uncordon(ctx); err != nil {
 		return err
@@ -69,8 +70,8 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	return forEachNode(ctx, c, (*lab.Node).Uncordon)
 }
 
-// countDraining counts the nodes of a cluster that HAProxy drains, until the caller calls most.
-// most returns the largest count.
+// countDraining starts to count the nodes of a cluster that HAProxy drains, again and again. most
+// stops the counting and returns the largest count.
 func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (most func() int) {
 	ctx, cancel := context.WithCancel(ctx)
 	seen := 0
@@ -108,9 +109,10 @@ func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context
 	return group.Wait()
 }
 
-// onlyOneDrains returns the only node of a cluster that drains, in the answers of the agents and in
-// HAProxy. The agents of the other nodes must say that they wait. Agents of the nodes in uncordoned
-// need not.
+// onlyOneDrains returns the node that drains. It returns an error if not exactly one node of the
+// cluster drains, by the answers of the agents and in HAProxy. It also returns an error if the
+// agent of another node does not say that the node waits; this does not apply to the nodes in
+// uncordoned.
 func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]
@@ -142,8 +144,8 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 	return drains, nil
 }
 
-// floorHolds returns an error unless the same node drains as before, no request came through it,
-// and the cluster gets its half of the requests.
+// floorHolds returns an error unless three conditions hold: drains is still the only node that
+// drains, no request after since came through it, and the cluster gets its half of the requests.
 func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, drains *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)
 	if err != nil {

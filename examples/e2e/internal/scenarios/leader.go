@@ -26,10 +26,12 @@ var leader = scenario.Scenario[*Env]{
 }
 
 const (
-	// takeOver is how long a crashed leader may hold up changes: 15 s until the Lease expires, two
-	// attempts to take it with a retry of 2 s and jitter, and the first apply.
+	// takeOver is how long changes may wait after the leader has crashed. It is the sum of 15 s
+	// until the Lease expires, two attempts of another terminator to take the Lease, 2 s apart with
+	// jitter, and the first apply.
 	takeOver = 22 * time.Second
-	// handOver is the same for a leader that stops, because it releases the Lease.
+	// handOver is how long changes may wait after the leader has stopped. It is shorter than
+	// takeOver, because a leader that stops releases the Lease.
 	handOver = 6 * time.Second
 	elected  = "elected" // the service that both follow
 )
@@ -62,7 +64,7 @@ func runLeader(ctx context.Context, env *Env, report *scenario.Report) (err erro
 	report.Add(scenario.Row{What: "the terminator that leads writes a change", Took: took, Within: handOver, Err: err})
 
 	took, err = e.replaced(ctx, a, b, takeOver, func() error {
-		// Until now b had a reason to write each change, and must not have written any.
+		// b has seen each change so far. It must not have written any of them, because a leads.
 		_, err := os.Stat(b.config)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s has written while another leads: %w", b.Name, err)
@@ -122,7 +124,8 @@ func (e *election) freeze(ctx context.Context, a, b *candidate, report *scenario
 		return err
 	}
 	took = time.Since(start)
-	// b applies the change that it has missed, and another one.
+	// Wait until b has applied the change that it has missed. Then make another change, which b
+	// must apply too.
 	if _, err = e.change(ctx, b, handOver); err == nil {
 		var now []byte
 		if now, err = os.ReadFile(a.config); err == nil && !bytes.Equal(before, now) {
@@ -133,8 +136,8 @@ func (e *election) freeze(ctx context.Context, a, b *candidate, report *scenario
 	return nil
 }
 
-// election is a set of terminators that share a Lease and follow the same service. Each writes to
-// its own directory, which shows which one leads.
+// election is a set of terminators that share a Lease and follow the same service. Each terminator
+// writes to its own directory, so the files show which terminator leads.
 type election struct {
 	env        *Env
 	cluster    *lab.Cluster
@@ -212,7 +215,7 @@ func (e *election) start(c *candidate) (err error) {
 	return err
 }
 
-// leads waits until a terminator says that it leads, and has written.
+// leads waits until a terminator says that it leads, and has written its configuration.
 func (e *election) leads(ctx context.Context, c *candidate, within time.Duration) error {
 	return e.says(ctx, c, 1, within, func() error {
 		_, err := os.Stat(c.config)
@@ -267,8 +270,9 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	return time.Since(start), err
 }
 
-// replaced stops the leader, changes something at once, and waits until the other terminator has
-// written the change. It returns the time since the leader stopped.
+// replaced calls leave, which must stop the leader. Then it immediately changes the service, and
+// waits until the other terminator has written the change. It returns the time since the leader
+// stopped.
 func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
 	if err := e.leads(ctx, leader, handOver); err != nil {
 		return 0, err
@@ -277,7 +281,7 @@ func (e *election) replaced(ctx context.Context, leader, other *candidate, withi
 	if err := leave(); err != nil {
 		return 0, err
 	}
-	// This is longer than the row allows, so that the row shows by how much the terminator was
+	// Wait longer than the row allows, so that the row shows by how much a late terminator was
 	// late.
 	_, err := e.change(ctx, other, within+10*time.Second)
 	took := time.Since(start)

@@ -46,8 +46,9 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 	t := s.startTraffic(ctx, report, host(nearby), "/")
 	defer t.Stop()
 
-	// Use each node in turn. A subset by hash contains two of three nodes, so it would be wrong at
-	// least once.
+	// Move the pod to each node in turn. The subset must contain only the node of the pod. A wrong
+	// subset by hash contains two of the three nodes whatever the node of the pod is, so this loop
+	// detects it.
 	for i := range nodes {
 		start := time.Now()
 		if i > 0 {
@@ -91,8 +92,8 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 	return t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// nearbyIsAt returns an error unless the subset, HAProxy's servers and all requests after since are
-// at one node.
+// nearbyIsAt returns an error unless the given node is the only node in the subset, the only node
+// with servers in HAProxy, and the only node that got requests after since.
 func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
 	subset, err := s.Terminator.Subset(c.Name, nearby)
 	if err != nil {

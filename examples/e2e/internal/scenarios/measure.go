@@ -113,13 +113,13 @@ type slowness struct {
 }
 
 const (
-	// sample is about the time that a terminator works on an event.
+	// sample is how long each sample works. A terminator needs about the same time for an event.
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
 )
 
-// watchSlowness works for a short time again and again until stop, and compares the time that
-// passes with the processor time that it uses.
+// watchSlowness takes samples until stop is called. In each sample it computes for a short time,
+// and compares the time that passes with the processor time that it uses.
 func watchSlowness(ctx context.Context) *slowness {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -147,7 +147,8 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// at returns the slowness that a share q of the samples did not exceed. It is 1 without samples.
+// at returns the slowness that a share q of the samples did not exceed. Without samples, it returns
+// 1.
 func (s *slowness) at(q float64) float64 {
 	if len(s.seen) == 0 {
 		return 1

@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// outageTime is how long the API server is away.
+// outageTime is how long the API server does not answer.
 const outageTime = 30 * time.Second
 
 var outage = scenario.Scenario[*Env]{
@@ -66,7 +66,8 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 		return nil
 	})
 	if err == nil {
-		// A change that no program can have seen must have no effect.
+		// The change was made through another API server, so no program can have seen it. It must
+		// have no effect yet.
 		_, err = t.first(ctx, "by "+hidden[0].Name, time.Now(), through(hidden[0]))
 	}
 	if err := t.row(scenario.Row{What: fmt.Sprintf("%s was away for %s", away.Name, time.Since(start).Round(time.Second)), Err: err}, start); err != nil {
@@ -91,8 +92,8 @@ func (s *System) saysAway(ctx context.Context, c *lab.Cluster) error {
 	return readyz(status, body, err, fmt.Sprintf("cluster %s: last-known since", c.Name))
 }
 
-// restartsWithout kills the terminator and starts it again while a cluster is away. The terminator
-// must keep the servers of that cluster and apply new declarations.
+// restartsWithout kills the terminator and starts it again while the API server of a cluster does
+// not answer. The terminator must keep the servers of that cluster and apply new declarations.
 func (s *System) restartsWithout(ctx context.Context, t *traffic, away *lab.Cluster) error {
 	before, err := s.placed(ctx)
 	if err != nil {
@@ -153,7 +154,8 @@ func (s *System) keepsServers(ctx context.Context, before places, away *lab.Clus
 	return nil
 }
 
-// behindItsBack cordons a node through another API server on the same etcd.
+// behindItsBack cordons a node through another API server on the same etcd, while the API server
+// that headgate uses does not answer.
 func behindItsBack(ctx context.Context, c *lab.Cluster, n *lab.Node) error {
 	api, client, err := c.SecondAPI(ctx)
 	if api != nil {

@@ -138,8 +138,8 @@ func newProbe(kubeconfig string, rights []right) (*probe, error) {
 	return &probe{config: config, client: client, rights: rights}, err
 }
 
-// permits reports whether the account must be allowed to make a request. The namespace is "" for
-// objects without a namespace, and for all namespaces.
+// permits reports whether the account must be allowed to make a request. namespace is "" for an
+// object without a namespace, and for a request about all namespaces.
 func (p *probe) permits(namespace, group, resource, verb, name string) bool {
 	return slices.ContainsFunc(p.rights, func(r right) bool {
 		return r.group == group && r.resource == resource && r.verb == verb &&
@@ -178,9 +178,8 @@ func (p *probe) inForce(ctx context.Context, rights []right) error {
 	return err
 }
 
-// rules compares two sets of rights in several namespaces: the rights that the API server lists for
-// the account, and the rights that the account must have. It ignores the rights that every account
-// has.
+// rules checks, in several namespaces, that the API server lists exactly the rights that the
+// account must have. It ignores the rights that every account has.
 func (p *probe) rules(ctx context.Context, c *lab.Cluster) error {
 	const plainNamespace = "rbac"
 	if err := c.EnsureNamespace(ctx, plainNamespace); err != nil {

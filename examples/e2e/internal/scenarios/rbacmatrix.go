@@ -72,8 +72,8 @@ func onObject(k kind, verb string) bool {
 	return slices.Contains([]string{"get", "update", "patch", "delete"}, verb)
 }
 
-// matrix makes every possible request and asks for a review of each. The API server must allow
-// exactly the requests that the account needs.
+// matrix makes every possible request, and also asks the API server whether it would allow the
+// request. The API server must allow exactly the requests that the account needs.
 func (p *probe) matrix(ctx context.Context, kinds []kind) (allowed, refused int, err error) {
 	client, err := rest.HTTPClientFor(p.config)
 	if err != nil {

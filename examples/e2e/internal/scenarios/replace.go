@@ -58,7 +58,8 @@ func runReplace(ctx context.Context, s *System, t *traffic, _ *scenario.Report) 
 	return t.row(scenario.Row{What: gone.Name + " created again: every service has its former nodes", Took: took, Within: 5 * time.Second, Err: err}, start)
 }
 
-// places are the servers of each backend in HAProxy, and the nodes of each service in report.json.
+// places holds the servers of each backend in HAProxy and the nodes of each service in report.json,
+// at one moment.
 type places struct {
 	servers map[string][]string
 	nodes   map[string][]string
@@ -99,7 +100,7 @@ func (s *System) placed(ctx context.Context) (places, error) {
 	return p, nil
 }
 
-// awaitPlaced waits until right returns nil, and returns how long that took.
+// awaitPlaced waits until right returns nil for the current places. It returns how long that took.
 func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (time.Duration, error) {
 	return lab.Until(ctx, "nodes to be replaced", patience, func(ctx context.Context) error {
 		now, err := s.placed(ctx)
@@ -142,8 +143,9 @@ func same(before, now places) error {
 	return nil
 }
 
-// replaced returns an error unless each service that used the node gone now uses one other node
-// instead, and everything else is the same, in the report and in HAProxy.
+// replaced compares the places before and after the node gone has ended, in the report and in
+// HAProxy. Each service that used this node must now use one other node instead. Nothing else may
+// have changed. Otherwise, replaced returns an error.
 func replaced(before, now places, gone *lab.Node) error {
 	if before.with(gone) == 0 {
 		return fmt.Errorf("no service used %s", gone.Name)
@@ -169,8 +171,9 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne returns an error unless the entry that matches gone has left and entering others have
-// come. If before has no such entry, nothing may have changed.
+// replacedOne compares two lists. If before has an entry that matches gone, now must lack this
+// entry and have as many new entries as entering says. If before has no such entry, both lists must
+// be the same. Otherwise, replacedOne returns an error.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

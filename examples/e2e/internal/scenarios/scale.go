@@ -18,8 +18,8 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// scale measures the cost of a large cluster. It needs its own API server, and neither kube-proxy
-// nor HAProxy. It runs before the other scenarios, which would compete for the processors.
+// scale measures the cost of a large cluster. It needs its own API server, but no kube-proxy and no
+// HAProxy. It runs first, because the clusters of other scenarios would compete for the processors.
 var scale = scenario.Scenario[*Env]{
 	Name:   "scale",
 	About:  fmt.Sprintf("%d nodes with a heartbeat every %s and %d services: latency, memory, traffic", scaleNodes, heartbeatInterval, scaleServices),
@@ -35,19 +35,20 @@ const (
 	// firstAgentPort is the agent port of the first service that has one. Every second service has
 	// one.
 	firstAgentPort = 11_000
-	// scaleQuiet is the default of the terminator, and part of the time that a user waits. Events
-	// come one after another here. A minimum interval between configurations would delay the next
-	// one without measuring anything.
+	// scaleQuiet is how long the terminator waits for further events before it applies a change. It
+	// is the terminator's default, because a user waits for this time too. The minimum interval
+	// between configurations is short: here events come one after another, and a longer interval
+	// would only delay the next event.
 	scaleQuiet       = 100 * time.Millisecond
 	scaleMinInterval = 10 * time.Millisecond
 	// Every trafficWindow contains the same number of heartbeats of each node.
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// These are the goals. The goal for time depends on the machine: the API server and other programs
-// use the processors that a terminator has for itself in production. So the goal is multiplied by
-// the slowness that is measured at the same time. A p99 of a hundred events is inaccurate, so three
-// times the goal is allowed.
+// These are the goals. In production a terminator has the processors for itself, but here the API
+// server and other programs use them too. So the goal for time is multiplied by the slowness that
+// is measured at the same time. The p99 may be three times the goal, because the p99 of a hundred
+// events is inaccurate.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3
@@ -275,8 +276,8 @@ func reportAgent(report *scenario.Report, few, many agentFigures) {
 	}
 	row := scenario.Row{What: fmt.Sprintf("nodeagent receives %.0f kB/min among %d nodes, %.0f kB/min among %d",
 		float64(few.traffic)/1e3, few.nodes, float64(many.traffic)/1e3, many.nodes)}
-	// The agent counts the nodes once a minute. That may fall into one window and not into the
-	// other.
+	// The agent counts the nodes once a minute. The count may fall into one of the two measured
+	// windows and not into the other, so allow a difference.
 	const slack = 64_000
 	if many.traffic > few.traffic*3/2+slack {
 		row.Err = errors.New("the traffic grows with the number of nodes")

@@ -87,8 +87,8 @@ func deleteNode(ctx context.Context, f *fleet, i int) error {
 	return nil
 }
 
-// createUnready creates a node that has been unready for longer than the terminator waits for a
-// node.
+// createUnready creates a node that has been unready for a long time: longer than the terminator
+// waits until it stops using an unready node.
 func createUnready(ctx context.Context, f *fleet, i int) error {
 	n := f.node(i)
 	for j := range n.Status.Conditions {
@@ -109,7 +109,7 @@ func ready(ctx context.Context, f *fleet, i int) error {
 // eventTook is the time from the request of an event to its effect on the configuration.
 type eventTook struct {
 	name string
-	// request is the time of the API server, which is part of total.
+	// request is the time that the request to the API server took. It is part of total.
 	request, total time.Duration
 }
 

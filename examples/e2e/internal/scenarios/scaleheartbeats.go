@@ -17,12 +17,13 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// heartbeatInterval is how often the status of each node is written. A kubelet without news writes
-// it every five minutes and renews a Lease in between. A kubelet with news all the time writes it
-// every ten seconds.
+// heartbeatInterval is how often the status of each node is written. A kubelet whose status does
+// not change writes it every five minutes, and renews a Lease in between. A kubelet whose status
+// changes all the time writes it every ten seconds.
 const heartbeatInterval = 10 * time.Second
 
-// heartbeats write the status of nodes, spread evenly over the interval, until stop.
+// heartbeats writes the status of each node once in every heartbeatInterval, until stop is called.
+// The writes of all nodes are spread evenly over the interval.
 type heartbeats struct {
 	client rest.Interface
 	start  time.Time
@@ -101,8 +102,8 @@ func (h *heartbeats) write(ctx context.Context, name string) error {
 	return err
 }
 
-// midway waits until half an interval after a heartbeat of node 0. Its next heartbeat is half an
-// interval later.
+// midway waits until half an interval has passed since a heartbeat of node 0. The next heartbeat of
+// node 0 is then half an interval away.
 func (h *heartbeats) midway(ctx context.Context) error {
 	since := time.Since(h.start) % heartbeatInterval
 	return pause(ctx, (heartbeatInterval/2-since+heartbeatInterval)%heartbeatInterval)

@@ -27,7 +27,7 @@ type fleet struct {
 // streams of one connection.
 const atOnce = 16
 
-// newFleet returns a fleet with small requests and responses.
+// newFleet returns a fleet whose client uses small requests and responses.
 func newFleet(config *rest.Config, nodes int) (*fleet, error) {
 	config = rest.CopyConfig(config)
 	config.ContentType = runtime.ContentTypeProtobuf
@@ -39,7 +39,8 @@ func newFleet(config *rest.Config, nodes int) (*fleet, error) {
 	return &fleet{client: client, nodes: manifesttest.Nodes(nodes)}, nil
 }
 
-// each calls f for the indices from first to end-1, for several at once.
+// each calls f for the indices from first to end-1. It calls f for up to atOnce indices at the same
+// time.
 func each(ctx context.Context, first, end int, f func(ctx context.Context, i int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)

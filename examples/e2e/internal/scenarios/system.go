@@ -23,12 +23,14 @@ import (
 const (
 	// nodesPerService is below the three nodes of a cluster, so that subsets have an effect.
 	nodesPerService = 2
-	// agentInterval is shorter than its default of two seconds. Changes that must take effect
-	// within three seconds may need two rounds of checks.
+	// agentInterval is the time between two agent checks. It is shorter than its default of two
+	// seconds, because a change must take effect within three seconds and may need two rounds of
+	// checks.
 	agentInterval = time.Second
 	// holdDown is shorter than its default, because scenarios wait for it often.
 	holdDown = 2 * time.Second
-	// zeroWeightDelay exceeds agentInterval by a quarter, as the defaults of both do.
+	// zeroWeightDelay is agentInterval plus a quarter. The default values of the two have the same
+	// ratio.
 	zeroWeightDelay = agentInterval + agentInterval/4
 	// tracksAgentPort is the agent port of the service tracks.
 	tracksAgentPort = 9801
@@ -51,7 +53,7 @@ type System struct {
 }
 
 // These are the names of services. Both clusters have tracks, with a pod on each node. Only eu-1
-// has web. The others have no pods, but take part in the selection of nodes.
+// has web. The services in fillers have no pods, but take part in the selection of nodes.
 const (
 	tracks = "tracks"
 	web    = "web"
@@ -113,7 +115,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	flags = append(flags, s.HAProxy.TerminatorFlags()...)
 	flags = append(flags, "-routes", s.Routes.path, "-http", ":80",
 		"-nodes-per-service", fmt.Sprint(nodesPerService),
-		// With it, HAProxy has no reason to avoid a node only because its agent is gone.
+		// With this setting, HAProxy does not avoid a node only because its agent does not answer.
 		"-node-health", "agent+kube-proxy",
 		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints",
 		// The faults scenario takes back 6 of 14 hosts, which is above the default of 30%.
@@ -206,7 +208,7 @@ func shippedManifests(bin, binary string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A kustomization.yaml names manifests and is not one.
+	// Leave out kustomization.yaml: it lists manifests, but is not a manifest.
 	files = slices.DeleteFunc(files, func(f string) bool { return filepath.Base(f) == "kustomization.yaml" })
 	if len(files) == 0 {
 		return nil, fmt.Errorf("no manifests in %s", dir)

@@ -59,7 +59,8 @@ func (t *Terminator) Subset(cluster, service string) ([]string, error) {
 	return nil, fmt.Errorf("report.json does not contain the service %s of %s", service, cluster)
 }
 
-// Admin requests a page of the terminator's admin listener from a machine. Any status is a success.
+// Admin requests a page of the terminator's admin listener from a machine. It returns no error
+// because of a bad HTTP status.
 func (t *Terminator) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(t.Machine.Addr, terminatorAdminPort), path)
 }
@@ -87,8 +88,8 @@ func (h *HAProxy) TerminatorFlags() []string {
 	return []string{"-haproxy", "haproxy", "-reload", h.master, "-stats-socket", h.stats, "-state-file", h.stateOf}
 }
 
-// StartWhenConfigured waits for a configuration and starts HAProxy. The terminator fails to reload
-// HAProxy until then, and tries again by itself.
+// StartWhenConfigured waits until the terminator has written a configuration, and then starts
+// HAProxy. Until then, the terminator fails to reload HAProxy, and tries again by itself.
 func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process) error {
 	config := filepath.Join(h.Out, "haproxy.cfg")
 	if _, err := lab.Until(ctx, config, 30*time.Second, func(context.Context) error {
@@ -114,7 +115,7 @@ func (h *HAProxy) Stats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	return runtimeapi.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
 }
 
-// nodesProxy begins the name of the backend in which HAProxy checks the nodes of a cluster.
+// nodesProxy is the prefix of the names of backends in which HAProxy checks the nodes of a cluster.
 const nodesProxy = "nodes."
 
 // NodeStat returns the statistics of HAProxy for a node.

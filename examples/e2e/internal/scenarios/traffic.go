@@ -41,9 +41,9 @@ func (s *System) startTraffic(ctx context.Context, report *scenario.Report, host
 	return &traffic{Run: run, s: s, report: report}
 }
 
-// underLoad makes the Run function of a scenario that needs the whole system. It restores the
-// system, sends a steady load during the scenario, and ends with a row about all requests, even
-// after an error of the scenario.
+// underLoad makes the Run function of a scenario that needs the whole system. The function restores
+// the system, and sends a steady load while it runs f. Even if f returns an error, it then adds a
+// row about all requests.
 func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) error) func(context.Context, *Env, *scenario.Report) error {
 	return func(ctx context.Context, env *Env, report *scenario.Report) error {
 		s, err := env.System(ctx)
@@ -69,11 +69,11 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 	}
 }
 
-// errShown ends a scenario whose table shows the reason already.
+// A scenario returns errShown if it has failed and a row of the table already shows why.
 var errShown = errors.New("a row has failed")
 
-// row adds a row with the requests after since. It returns errShown if the row failed because of
-// its own error.
+// row adds a row, with the number of requests after since. It returns errShown if row.Err was set
+// before the call.
 func (t *traffic) row(row scenario.Row, since time.Time) error {
 	failed := row.Err != nil
 	row.Requests = t.Count(since, time.Time{})
@@ -111,15 +111,16 @@ func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 const (
 	quietRequests = 2 * loadRate
 	quietTime     = 2 * time.Second
-	// patience is how long a scenario waits for an effect that should come within seconds. On a
-	// slow machine the row must show that it took too long, instead of waiting forever.
+	// patience is how long a scenario waits for an effect that should come within seconds. It is
+	// longer than the allowed time, so that the row of a late effect shows how late it came.
 	patience = 20 * time.Second
 )
 
 // match selects requests.
 type match func(load.Request) bool
 
-// last waits until no more requests match, and returns the time from since to the last one.
+// last waits until no more requests match, and returns the time from since to the last request that
+// matches.
 func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
 		from := since
@@ -159,7 +160,7 @@ func within(c *lab.Cluster) match {
 	return func(r load.Request) bool { return r.Answer.Cluster == c.Name }
 }
 
-// entries counts the requests after since by the node of the cluster that they came through.
+// entries returns, for each node of the cluster, how many requests after since came through it.
 func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
 	came := make(map[string]int)
 	for _, r := range t.Between(since, time.Time{}) {

@@ -95,8 +95,8 @@ func (w *fileWatch) until(ctx context.Context, what string, within time.Duration
 				return time.Time{}, err
 			}
 			if holds(content) {
-				// If the file was replaced again meanwhile, the content may belong to the later
-				// replacement.
+				// If the file was replaced again meanwhile, the content may be from the later
+				// replacement, so use its time.
 				for len(w.replaced) > 0 {
 					at = <-w.replaced
 				}

@@ -26,7 +26,8 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	if err := s.weightGone(ctx, t, fmt.Sprintf("%s 100, %s 100 to 0", one.Name, other.Name), other, start); err != nil {
 		return err
 	}
-	// HAProxy asks the agents of both clusters in an order that one move does not show.
+	// Move the weight in both directions, twice: the result may depend on the order in which
+	// HAProxy asks the agents of the two clusters, and this order is unknown.
 	for range 2 {
 		for _, move := range [][2]*lab.Cluster{{one, other}, {other, one}} {
 			if err := s.moveWeight(ctx, t, move[0], move[1]); err != nil {
@@ -37,8 +38,9 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return s.shareWeight(ctx, t, one, other)
 }
 
-// moveWeight moves all traffic of the service from one cluster to the other by two annotations in
-// succession. The order in which the weight falls first is the harder one.
+// moveWeight moves all traffic of the service from one cluster to the other. It sets two
+// annotations, one immediately after the other. It first sets the old cluster's weight to 0,
+// because this order is the harder one.
 func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Cluster) error {
 	start := time.Now()
 	if err := s.setWeight(ctx, from, 0); err != nil {
@@ -50,8 +52,9 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
 }
 
-// weightGone adds a row about a cluster whose weight has fallen to 0. The cluster gets no new
-// request after 3 s, but it does until the delay of the agents is over.
+// weightGone adds a row about a cluster whose weight was set to 0. The agents delay a weight of 0
+// by zeroWeightDelay. Until then the cluster must still get requests. Later than 3 s after since,
+// it must get none.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {
@@ -104,8 +107,9 @@ func (s *System) setWeight(ctx context.Context, c *lab.Cluster, percent int) err
 	return c.AnnotateService(ctx, appNamespace, tracks, weightKey, fmt.Sprint(percent))
 }
 
-// awaitWeight waits until each server of tracks in the cluster has a weight in HAProxy. Each server
-// has a configured weight of 100, and an agent answers a percentage of it.
+// awaitWeight waits until each server of tracks in the cluster has the given weight in HAProxy, in
+// percent of its configured weight. The configured weight is 100, and an agent answers a percentage
+// of it.
 func (s *System) awaitWeight(ctx context.Context, c *lab.Cluster, percent int) error {
 	port, err := s.nodePort(ctx, c, tracks)
 	if err != nil {
