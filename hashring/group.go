@@ -74,9 +74,9 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 }
 
 // wanted returns the number of nodes that method best should expect below its limit. The actual
-// number nearly has a Poisson distribution. With k + 1.7*sqrt(k) + 1 expected nodes, one key in thirty has fewer
-// than k nodes below the limit and needs a second round. A larger number would cost every key more
-// time to sort.
+// number nearly has a Poisson distribution. With k + 1.7*sqrt(k) + 1 expected nodes, one key in
+// thirty has fewer than k nodes below the limit and needs a second round. A larger number would
+// cost every key more time to sort.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns the limit that this share of all possible scores, from 0 to 1, does not exceed.
@@ -155,8 +155,8 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([]uint64) }}
 
-// sized returns a buffer with which method best selects k of n nodes fast. It is a part of *b. If *b is
-// too small, sized first replaces *b by a larger slice.
+// sized returns a buffer with which method best selects k of n nodes fast. It is a part of *b. If
+// *b is too small, sized first replaces *b by a larger slice.
 func sized(b *[]uint64, k, n int) []uint64 {
 	size := min(2*k+stackSlots, n)
 	if cap(*b) < size {

@@ -29,9 +29,9 @@ func (g *group) weigh() {
 	}
 }
 
-// bestWeighted does the work of method best for nodes of different weights. It admits only nodes whose
-// cost is at most a bound. It expects slightly more than k such nodes. Within a band, a bound on
-// the cost is a limit on the score, so scan finds these nodes without logarithms. bestWeighted
+// bestWeighted does the work of method best for nodes of different weights. It admits only nodes
+// whose cost is at most a bound. It expects slightly more than k such nodes. Within a band, a bound
+// on the cost is a limit on the score, so scan finds these nodes without logarithms. bestWeighted
 // computes the logarithm only for the few nodes that scan finds.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)

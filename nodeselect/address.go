@@ -27,10 +27,10 @@ type AddressPolicy struct {
 }
 
 // Choose returns the address of a node. If the node has no usable address, the error lists the
-// addresses that the node has. Choose takes the first of Types for which the node has an address, and applies the
-// Family only within this type. It returns an IPv4-mapped IPv6 address as IPv4. It ignores
-// addresses that another machine cannot connect to: unspecified, multicast, IPv6 link-local, and
-// addresses with a zone.
+// addresses that the node has. Choose takes the first of Types for which the node has an address,
+// and applies the Family only within this type. It returns an IPv4-mapped IPv6 address as IPv4. It
+// ignores addresses that another machine cannot connect to: unspecified, multicast, IPv6
+// link-local, and addresses with a zone.
 func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	types := p.Types
 	if len(types) == 0 {

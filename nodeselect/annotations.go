@@ -47,7 +47,8 @@ var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 1
 // service asks for none. Three kinds of ports are errors, and AgentPort then returns 0:
 //
 //   - a port outside 1 to 65535;
-//   - a node port of the same service, because its connections go to kube-proxy and not to the agent;
+//   - a node port of the same service, because its connections go to kube-proxy and not to the
+//     agent;
 //   - a port that Kubernetes uses on nodes, such as 10250 of the kubelet.
 func (a Annotations) AgentPort(svc *corev1.Service) (uint16, error) {
 	name := a.name("agent-port")

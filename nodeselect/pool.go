@@ -184,8 +184,8 @@ func (p *Pool) arrange() {
 	}
 }
 
-// among returns a pool that has only the members with these names. It returns nil if there are
-// none. names must be sorted.
+// among returns a pool that has only the members with these names. If no member has such a
+// name, it returns nil. names must be sorted.
 func (p *Pool) among(names []string) *Pool {
 	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, index: make(map[string]int32, len(names))}
 	for _, name := range names {

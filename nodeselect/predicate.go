@@ -148,9 +148,9 @@ func WithoutTaints(keys ...string) Predicate {
 // NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates. A cordon only means that
 // no new pods start on the node; its running pods still serve. With this predicate, an operator who
 // cordons a whole cluster for an upgrade would change all subsets at the same time. The load
-// balancers of Kubernetes once did the same. After outages, they were changed and no longer react to
-// cordons (kubernetes#65013). A node agent is a better way: it drains a cordoned node within seconds, and
-// ends the drain as fast.
+// balancers of Kubernetes once did the same. After outages, they were changed and no longer react
+// to cordons (kubernetes#65013). A node agent is a better way: it drains a cordoned node within
+// seconds, and ends the drain as fast.
 func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	if node.Spec.Unschedulable {
 		return Avoid, "cordoned"

@@ -103,8 +103,8 @@ func localProblem(svc *corev1.Service, message string) Problem {
 	return Problem{Object: serviceObject(svc), Field: "spec.externalTrafficPolicy", Message: message, Warning: true}
 }
 
-// asWarning converts an error from a method of Annotations to a warning. It appends a description of
-// the consequence to the message.
+// asWarning converts an error from a method of Annotations to a warning. It appends a description
+// of the consequence to the message.
 func asWarning(err error, consequence string) Problem {
 	p := err.(Problem)
 	p.Message += consequence

@@ -38,10 +38,10 @@ func (s Selection) Subsets() Subsets {
 // A ref that cannot be resolved gets a problem and no target. The other refs are not affected. In
 // two cases, a target comes with a warning:
 //
-//   - If Annotations.AgentPorts assigns the agent port of the service to another service, the target has
-//     no agent port.
-//   - If a service with externalTrafficPolicy Local has no ready pod on a node of the cluster, the target
-//     has nodes without such a pod; see Objects.ReadyNodes.
+//   - If Annotations.AgentPorts assigns the agent port of the service to another service, the
+//     target has no agent port.
+//   - If a service with externalTrafficPolicy Local has no ready pod on a node of the cluster, the
+//     target has nodes without such a pod; see Objects.ReadyNodes.
 func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {
 	t := NewTracker(s, current)
 	t.load(objects, refs, now)

@@ -68,8 +68,8 @@ type system struct {
 	traffic     sync.WaitGroup
 }
 
-// startSystem starts all parts, and returns when HAProxy answers requests. The caller must call
-// stop.
+// startSystem starts all parts, and returns when HAProxy answers requests. If it returns no error,
+// the caller must call stop.
 func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	s := &system{options: o, clusters: map[string]*manifests{}, nodes: map[string]*node{}, journal: &journal{}}
 	defer func() {

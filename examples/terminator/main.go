@@ -1,6 +1,6 @@
-// Terminator writes the configuration of an HAProxy that stands in front of Kubernetes clusters, and
-// reloads that HAProxy. The configuration follows from declarations of routes and from the nodes and
-// services of the clusters.
+// Terminator writes the configuration of an HAProxy that stands in front of Kubernetes clusters,
+// and reloads that HAProxy. The configuration follows from declarations of routes and from the
+// nodes and services of the clusters.
 //
 //	terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out /var/lib/headgate -http :80 -haproxy haproxy -reload master.sock
 //

@@ -45,8 +45,8 @@ var hangup = struct {
 	next chan struct{} // closed by the next Refresh
 }{next: make(chan struct{})}
 
-// Refresh makes every running Watcher of the process call its read function soon, even if no file has
-// changed. A program calls it when an operator requests this, for example with SIGHUP.
+// Refresh makes every running Watcher of the process call its read function soon, even if no file
+// has changed. A program calls it when an operator requests this, for example with SIGHUP.
 func Refresh() {
 	hangup.mu.Lock()
 	defer hangup.mu.Unlock()
@@ -61,9 +61,9 @@ func nextRefresh() <-chan struct{} {
 }
 
 // Run calls read at the start, because the files may have changed since the caller read them. Then
-// it calls read after each change and each Refresh. If read returns an error, Run calls it again at each recheck
-// until it returns nil. Run returns when ctx ends. All calls of read come from the goroutine of
-// Run.
+// it calls read after each change and each Refresh. If read returns an error, Run calls it again at
+// each recheck until it returns nil. Run returns when ctx ends. All calls of read come from the
+// goroutine of Run.
 //
 // Run may call read although the content of all files is the same. If this matters, read must
 // compare the content.

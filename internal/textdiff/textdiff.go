@@ -237,8 +237,8 @@ func (m *matcher) once(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// number returns the number of a line, which is stored in *n. If *n is 0, the line has no number yet,
-// and the method number assigns one.
+// number returns the number of a line, which is stored in *n. If *n is 0, the line has no number
+// yet, and the method number assigns one.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

@@ -35,9 +35,10 @@ type Admin struct {
 	// Extra serves all other paths. If Extra is nil, they get 404. GET and HEAD need no token, so
 	// Extra must change nothing for these methods.
 	Extra http.Handler
-	// Token returns the token that requests with other methods than GET and HEAD need, in the header
-	// "Authorization: Bearer TOKEN". Requests over a Unix socket need no token. If Token is nil,
-	// only such requests may change something. Several goroutines may call Token at the same time.
+	// Token returns the token that requests with other methods than GET and HEAD need, in the
+	// header "Authorization: Bearer TOKEN". Requests over a Unix socket need no token. If Token is
+	// nil, only such requests may change something. Several goroutines may call Token at the same
+	// time.
 	Token func() (string, error)
 	// Hosts are the names that the header Host may have, besides IP addresses and localhost.
 	Hosts []string
@@ -130,14 +131,14 @@ func (a Admin) hasToken(r *http.Request) bool {
 	if err != nil || want == "" || !ok {
 		return false
 	}
-	// Compare hashes, which have the same length. The time of the comparison then does not depend on
-	// the length of the token.
+	// Compare hashes, which have the same length. The time of the comparison then does not depend
+	// on the length of the token.
 	x, y := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// Serve serves the pages on the listeners until ctx ends. Then it closes the listeners, and waits up
-// to 2 s for requests that are still running.
+// Serve serves the pages on the listeners until ctx ends. Then it closes the listeners, and waits
+// up to 2 s for requests that are still running.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 	srv := &http.Server{
 		Handler:           a.Handler(),

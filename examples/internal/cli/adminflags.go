@@ -25,8 +25,8 @@ type AdminFlags struct {
 }
 
 // Register defines the flags -admin and -admin-host. If changes is not empty, it also defines
-// -admin-token-file. The help contains the texts pages, which names the admin pages that only read, and
-// changes, which names the admin pages that change something.
+// -admin-token-file. The help contains the texts pages, which names the admin pages that only read,
+// and changes, which names the admin pages that change something.
 func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 	help := "`address` of " + pages
 	if changes != "" {
@@ -37,8 +37,8 @@ func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 	flags.Var(&f.hosts, "admin-host", "further `name` that the header Host of requests to -admin may have; IP addresses, localhost, the names in -admin and the name of the machine always may; may be given several times")
 }
 
-// RegisterClient defines the flags -admin and -admin-token-file of a subcommand that sends requests to
-// a running program.
+// RegisterClient defines the flags -admin and -admin-token-file of a subcommand that sends requests
+// to a running program.
 func (f *AdminFlags) RegisterClient(flags *flag.FlagSet) {
 	flags.Var(&f.addrs, "admin", "`address` of the program's admin listener, or unix:PATH, the same as the program's -admin; of several, the command uses a Unix socket")
 	flags.StringVar(&f.tokenFile, "admin-token-file", "", "`file` with the token of the program's -admin-token-file; a Unix socket needs none")
@@ -72,8 +72,8 @@ func (f *AdminFlags) Check() error {
 }
 
 // Listen opens a listener for each address, and sets the fields Token and Hosts of admin. If
-// -admin-token-file is set, the file must contain a token now. The server reads the file again for each
-// request that needs the token.
+// -admin-token-file is set, the file must contain a token now. The server reads the file again for
+// each request that needs the token.
 func (f *AdminFlags) Listen(admin *Admin) (listeners []net.Listener, err error) {
 	if f.tokenFile != "" {
 		admin.Token = func() (string, error) { return readToken(f.tokenFile) }
@@ -176,8 +176,8 @@ func (f *AdminFlags) Curl(method, path string) string {
 	return ""
 }
 
-// target returns the address to which Ask connects: the first Unix socket of -admin. If -admin has no
-// Unix socket, target returns its first TCP address.
+// target returns the address to which Ask connects: the first Unix socket of -admin. If -admin has
+// no Unix socket, target returns its first TCP address.
 func (f *AdminFlags) target() (network, address string, err error) {
 	if !f.Given() {
 		return "", "", errors.New("-admin is needed")
@@ -231,8 +231,8 @@ type unixListener struct {
 	file fs.FileInfo
 }
 
-// listenUnix opens a Unix socket. Only this user and root can connect to it. If path is the socket of a
-// process that has ended, listenUnix replaces it.
+// listenUnix opens a Unix socket. Only this user and root can connect to it. If path is the socket
+// of a process that has ended, listenUnix replaces it.
 func listenUnix(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {

@@ -10,9 +10,10 @@ import (
 	"github.com/headgate/headgate/internal/filewatch"
 )
 
-// ReadAgainOnHangup makes SIGHUP read the files of the program again, until ctx ends: all files that it
-// follows, and then those that the functions read. Without ReadAgainOnHangup, SIGHUP ends the program.
-// SIGHUP does not read the flags, the environment and the file of -config again.
+// ReadAgainOnHangup handles the signal SIGHUP until ctx ends. At each SIGHUP, every running
+// filewatch.Watcher reads its files again, and the functions read are called. Flags, environment
+// and the file of -config are not read again. Without ReadAgainOnHangup, SIGHUP would end the
+// program.
 func ReadAgainOnHangup(ctx context.Context, log *slog.Logger, read ...func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

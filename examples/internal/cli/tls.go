@@ -13,7 +13,8 @@ import (
 
 // ServerTLS returns the configuration of an HTTPS server. certificate and key are the names of two
 // PEM files; see KeyPair. clientCA is "" or the name of a PEM file: then each client needs a
-// certificate of an authority in that file. If certificate is "", ServerTLS returns nil.
+// certificate of an authority in that file. changed is for KeyPair. If certificate is "", ServerTLS
+// returns nil.
 func ServerTLS(certificate, key, clientCA string, changed func(error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -32,13 +33,15 @@ func ServerTLS(certificate, key, clientCA string, changed func(error)) (*tls.Con
 	return conf, nil
 }
 
-// KeyPair returns a function for tls.Config.GetCertificate or GetClientCertificate. Each call of the
-// function reads a certificate and its key from two PEM files if they may have changed, so that a
-// renewed certificate is used at once. While the files are missing, half written or do not match, the
-// function returns the last good pair. The error of KeyPair is that of the first reading.
+// KeyPair reads a certificate and its key from two PEM files. If this fails, it returns an error.
+// Otherwise it returns a function for tls.Config.GetCertificate or GetClientCertificate. At each
+// call, this function reads the files again if they may have changed. So a server uses a renewed
+// certificate without a restart. While a file is missing or half-written, or while the key does not
+// belong to the certificate, the function returns the last good pair. Any number of goroutines may
+// call it.
 //
-// changed is called when the result of a reading changes: with the error that begins, or with nil when
-// there is a new good pair. It must not block. The function is safe for concurrent use.
+// The function calls changed in two cases: with an error when the files become unusable or the
+// error changes, and with nil when there is a new good pair. changed must not block.
 func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
 	p := keyPair{certificate: certificate, key: key, changed: changed}
 	pair, err := p.read()
@@ -81,7 +84,8 @@ func (p *keyPair) current() *tls.Certificate {
 	return p.good
 }
 
-// read reads both files. The versions come first: a change during the reading is found the next time.
+// read reads both files. It notes the versions of the files before it reads them. So if a file
+// changes during the reading, the next call finds the change.
 func (p *keyPair) read() (*tls.Certificate, error) {
 	p.versions = [2]filewatch.Version{filewatch.VersionOf(p.certificate), filewatch.VersionOf(p.key)}
 	certificate, err := ReadFile(p.certificate, maxPEM)
@@ -99,7 +103,8 @@ func (p *keyPair) read() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// maxPEM limits a file of certificates or keys in bytes. The authorities of a system take 200 kB.
+// maxPEM is the largest size, in bytes, of a file of certificates or keys. A system's file of
+// certificate authorities has 200 kB.
 const maxPEM = 4 << 20
 
 // Authorities reads the certificates of certificate authorities from a PEM file.
@@ -115,8 +120,8 @@ func Authorities(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// ReadFile reads a regular file of at most limit bytes. Other files, such as a FIFO, could block the
-// program or never end.
+// ReadFile reads a file. It returns an error if the file has more than limit bytes. It also returns
+// an error if the file is not regular: a FIFO, for example, could block the program or never end.
 func ReadFile(file string, limit int64) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {

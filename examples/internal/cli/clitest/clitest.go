@@ -53,10 +53,10 @@ func Manifest(t testing.TB, file string, values ...any) {
 	}
 }
 
-// Token is the token in the file of TokenFile.
+// Token is the token in each file that TokenFile creates.
 const Token = "a-token-for-tests"
 
-// TokenFile returns a file for -admin-token-file.
+// TokenFile creates a file for -admin-token-file and returns its path.
 func TokenFile(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "token")
@@ -66,8 +66,8 @@ func TokenFile(t testing.TB) string {
 	return file
 }
 
-// SocketPath returns a path for a Unix socket in a new directory. t.TempDir may return a path that is
-// too long for a Unix socket.
+// SocketPath returns a path for a Unix socket in a new directory. t.TempDir may return a path that
+// is too long for a Unix socket.
 func SocketPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hg")
