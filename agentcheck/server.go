@@ -19,7 +19,7 @@ import (
 // ErrServerClosed is the error of Serve after Shutdown or Close.
 var ErrServerClosed = errors.New("agentcheck: server closed")
 
-// MaxName is the length in bytes, without the line end, of the longest name that a Server reads.
+// MaxName is the length of the longest name that a Server reads, in bytes and without the line end.
 const MaxName = 1024
 
 // Defaults of a Server.

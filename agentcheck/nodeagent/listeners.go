@@ -29,8 +29,8 @@ type Listeners struct {
 	// Service of the port as "namespace/name", or "" for the port of the node. The calls come from
 	// several goroutines at the same time.
 	Finished func(service string, x agentcheck.Exchange)
-	// Logger, if not nil, gets a line for each port that is opened or closed, and the lines of
-	// agentcheck.Server.
+	// Logger, if not nil, gets a line for each port that is opened or closed. It also gets the
+	// lines that agentcheck.Server logs.
 	Logger *slog.Logger
 
 	mu     sync.Mutex

@@ -29,7 +29,7 @@ type Tracker struct {
 
 // State returns the answers at the time now. objects are the present objects of the cluster. own
 // are drain requests for the node that do not come from an object, such as a command or a file on
-// the node. The errors are those of [Rules.State].
+// the node. The error is ErrNoNode in the same case as for [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own

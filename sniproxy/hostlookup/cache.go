@@ -38,9 +38,9 @@ type Cache struct {
 	// known host of its own.
 	MaxHosts int
 
-	// MaxNegative limits the hosts without an endpoint: those that the source did not find, and
-	// those for which it failed. 0 means 10,000. They do not count for MaxHosts. So a flood of
-	// invented names evicts only other invented names, and no known host.
+	// MaxNegative limits the hosts without an endpoint: the source did not find them, or failed. 0
+	// means 10,000. They do not count for MaxHosts. So a flood of invented names evicts only other
+	// invented names, and no known host.
 	MaxNegative int
 
 	// TTL is how long the cache serves an endpoint without asking the source again, unless

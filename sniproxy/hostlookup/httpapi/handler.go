@@ -96,8 +96,7 @@ func (h *Handler) Publish(hosts *hostlookup.Hosts) (Update, error) {
 	return h.history.publish(hosts)
 }
 
-// Hosts returns the hosts that h serves: those of the last successful Publish, or nil before the
-// first.
+// Hosts returns the hosts that h serves. It is nil before the first successful Publish.
 func (h *Handler) Hosts() *hostlookup.Hosts {
 	h.init()
 	if s := h.history.snapshot(); s != nil {
