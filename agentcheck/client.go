@@ -12,7 +12,7 @@ import (
 )
 
 // Client makes agent checks as HAProxy does. The zero value is ready to use. Several goroutines may
-// use a Client at the same time, but nobody may change its fields then.
+// use a Client at the same time. Do not change its fields after the first use.
 type Client struct {
 	// Send is the text that the Client sends before it reads, like HAProxy's agent-send. The Client
 	// does not append a line end, so Send usually ends in "\n". If Send is "", the Client sends

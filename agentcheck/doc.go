@@ -40,8 +40,8 @@
 // agent ever changes. If the agent does not answer (closed port, reset, timeout), HAProxy keeps the
 // agent's last answer.
 //
-// Assume that an operator sets a drain or maintenance by hand. If the agent then answers "ready",
-// the next check ends this drain or maintenance. An agent that never drains should therefore not
+// Assume that an operator sets a drain or maintenance by hand. If the agent's next answer contains
+// "ready", HAProxy ends this drain or maintenance. An agent that never drains should therefore not
 // name the administrative state.
 //
 // Parse follows HAProxy's source: tcpcheck_agent_expect_reply in src/tcpcheck.c, and

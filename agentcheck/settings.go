@@ -37,7 +37,8 @@ func (s State) String() string {
 // MarshalText returns the word on the wire. It fails if s is not one of the constants.
 func (s State) MarshalText() ([]byte, error) { return marshalWord(stateWords, uint8(s), s) }
 
-// UnmarshalText reads the word in any case, as HAProxy does. The empty text gives the zero value.
+// UnmarshalText reads a health word such as "up", in upper or lower case as HAProxy does. Empty
+// text gives the zero value.
 func (s *State) UnmarshalText(text []byte) error {
 	v, err := unmarshalWord(stateWords, text, errNotState)
 	if err == nil {
@@ -70,7 +71,8 @@ func (a Admin) String() string {
 // MarshalText returns the word on the wire. It fails if a is not one of the constants.
 func (a Admin) MarshalText() ([]byte, error) { return marshalWord(adminWords, uint8(a), a) }
 
-// UnmarshalText reads the word in any case, as HAProxy does. The empty text gives the zero value.
+// UnmarshalText reads an administrative state such as "drain", in upper or lower case as HAProxy does. Empty
+// text gives the zero value.
 func (a *Admin) UnmarshalText(text []byte) error {
 	v, err := unmarshalWord(adminWords, text, errNotAdmin)
 	if err == nil {

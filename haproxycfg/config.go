@@ -322,8 +322,8 @@ const (
 	// DefaultWeight is the weight of a server whose Weight is 0. An agent can answer with 1% to
 	// 256% of it.
 	DefaultWeight = 100
-	// NoTraffic is the value of Server.Weight for a server without requests. It is rendered as
-	// HAProxy's weight 0.
+	// NoTraffic is the value of Server.Weight for a server that must get no requests. In HAProxy's
+	// configuration it becomes weight 0. A Server.Weight of 0 means DefaultWeight instead.
 	NoTraffic = -1
 )
 

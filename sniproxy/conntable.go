@@ -74,10 +74,10 @@ type connTable struct {
 	maxPeeking int // 0 means no bound
 }
 
-// add adds a new session. It returns false if there are maxConns sessions already. If the table
-// then has more than maxPeeking peeking sessions, add removes the oldest peeking session and
-// returns it as evicted. The caller must close it. A real client names its host within one round
-// trip, so the oldest peeking session is the least likely to be a real client's.
+// add adds a new session. It returns false if there are maxConns sessions already. If s makes the
+// number of peeking sessions exceed maxPeeking, add removes the oldest peeking session and returns
+// it as evicted. The caller must close the evicted session. A real client names its host within one
+// round trip, so the oldest peeking session is the least likely to be a real client's.
 func (t *connTable) add(s *session) (ok bool, evicted *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,8 +113,8 @@ func (t *connTable) remove(s *session) {
 	}
 }
 
-// evict evicts the n oldest sessions whose clients have not named a host. The caller must close
-// them.
+// evict removes the n oldest sessions whose clients have not named a host, and returns them. The
+// caller must close the returned sessions.
 func (t *connTable) evict(n int) []*session {
 	t.mu.Lock()
 	defer t.mu.Unlock()

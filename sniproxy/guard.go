@@ -97,8 +97,8 @@ func (g *guard) allows(ip netip.Addr, bits int) bool {
 	return false
 }
 
-// isTranslated reports whether ip has a NAT64 prefix. A translator then sends packets for ip to the
-// IPv4 address that ip carries.
+// isTranslated reports whether ip has a NAT64 prefix. If so, a translator sends packets for ip to
+// the IPv4 address that ip carries.
 func (g *guard) isTranslated(ip netip.Addr) bool {
 	return specialaddr.NAT64.Contains(ip) || slices.ContainsFunc(g.nat64, func(p netip.Prefix) bool { return p.Contains(ip) })
 }

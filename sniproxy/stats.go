@@ -60,8 +60,8 @@ type Stats struct {
 	Answer int
 
 	// ToUpstream counts the bytes of the client that the Server wrote to the upstream, without a
-	// PROXY header. ToClient counts the bytes written to the client, an answer of the Server
-	// included. Both are 0 for an open connection.
+	// PROXY header. ToClient counts the bytes written to the client, including an answer that the
+	// Server itself made. Both are 0 while the connection is open.
 	ToUpstream, ToClient int64
 
 	// Start is the time of accept.

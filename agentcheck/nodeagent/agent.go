@@ -36,8 +36,8 @@ type Agent struct {
 	// The error is the error of Listeners.Update. A State without Answers does not reach the
 	// Listeners.
 	//
-	// If a port cannot be opened, Run tries again every second, and then calls Changed again with
-	// the same State. All calls come from one goroutine.
+	// If a port cannot be opened, Run tries again every second. After each attempt, Run calls
+	// Changed again with the same State. All calls come from one goroutine.
 	Changed func(State, error)
 
 	mu     sync.Mutex
@@ -61,7 +61,8 @@ func (c checker) String() string { return fmt.Sprintf("%s (%s)", c.addr, cmp.Or(
 type lastCheck struct{ any, drain time.Time }
 
 // Run answers HAProxy until ctx ends or Watcher.Run fails, and returns the error of Watcher.Run.
-// The ports are still open when Run returns: then call Listeners.Shutdown or Listeners.Close.
+// The ports are still open when Run returns. To close them, call Listeners.Shutdown or
+// Listeners.Close.
 func (a *Agent) Run(ctx context.Context) error {
 	finished := a.Listeners.Finished
 	a.Listeners.Finished = func(service string, x agentcheck.Exchange) {

@@ -20,18 +20,18 @@ type candidate struct {
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates returns the candidates at the time now. before are the candidates of the last
-// call, requests the present requests of all nodes by node name. At most limit nodes may begin to
-// drain. ceiling limits also the nodes that drain already: if a cluster has shrunk to its draining
-// nodes, some of them must take traffic again.
+// nextCandidates returns the candidates at the time now. previous are the candidates that the last
+// call returned. requests are the present requests of all nodes, by node name. At most limit nodes
+// may begin to drain. At most ceiling nodes may drain, including nodes that drain already: if a
+// cluster has shrunk to its draining nodes, some of them must take traffic again.
 //
 // The result is sorted: first the uncounted nodes, because no limit applies to them, then the other
 // nodes by the time of their requests. So all agents that see the same objects compute the same
 // order, no matter when they started.
-func nextCandidates(before []candidate, requests map[string]DrainRequest, limit, ceiling int, holdDown time.Duration, now time.Time) []candidate {
+func nextCandidates(previous []candidate, requests map[string]DrainRequest, limit, ceiling int, holdDown time.Duration, now time.Time) []candidate {
 	next := make([]candidate, 0, len(requests))
-	known := make(map[string]bool, len(before))
-	for _, c := range before {
+	known := make(map[string]bool, len(previous))
+	for _, c := range previous {
 		known[c.node] = true
 		request, requested := requests[c.node]
 		switch {
@@ -80,9 +80,10 @@ func nextCandidates(before []candidate, requests map[string]DrainRequest, limit,
 // toSecond rounds down to a whole second, the precision of times in Kubernetes.
 func toSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// compareCandidates sorts by the time of the request in whole seconds, then by name. If two
-// requests have the same second, the name decides: an agent that starts later cannot know which of
-// the two came first.
+// compareCandidates sorts by class, then by the time of the drain request in whole seconds, then by
+// the name of the node. Kubernetes keeps times in whole seconds. So an agent that starts later
+// cannot know which of two requests in the same second came first. The name gives the same order in
+// all agents.
 func compareCandidates(a, b candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.class(), b.class()),
@@ -126,8 +127,8 @@ const reasonGone = "node is gone"
 
 // deletionGuard decides whether the agent treats its own node as deleted if the Node object is
 // missing. A deleted node drains. But if more nodes than drainLimit are missing at the same time,
-// somebody has probably deleted Node objects by mistake, or has restored a store without them. The
-// nodes then still serve, so the node must not drain.
+// somebody has probably deleted Node objects by mistake, or has restored a store without them. In
+// this case the nodes still serve, so the node must not drain.
 type deletionGuard struct {
 	total     int       // number of counted nodes when the node last existed; 0 if it never existed
 	since     time.Time // when the node was found missing; zero while it exists

@@ -214,7 +214,7 @@ func dropLists(n *corev1.Node) (*corev1.Node, bool) {
 }
 
 // watchServices watches the Services with node ports. An old API server cannot select Services by
-// type and answers with a bad request. Then watchServices watches all Services.
+// type: it answers with "bad request". In this case, watchServices watches all Services.
 func (c *cluster) watchServices(ctx context.Context) {
 	filtered, cancel := context.WithCancel(ctx)
 	defer cancel()

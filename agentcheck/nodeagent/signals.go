@@ -211,8 +211,8 @@ func containsField(fields []byte, path []string) bool {
 	return true
 }
 
-// earliest returns the earlier of two times. A zero time means unknown; then the result is the
-// other time.
+// earliest returns the earlier of two times. A zero time means unknown. If one time is zero, the
+// result is the other time.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

@@ -66,8 +66,8 @@ func (r Rules) withDefaults() Rules {
 	return r
 }
 
-// State returns the answers for a node if its agent sees the cluster for the first time. So no node
-// is held down and no weight is delayed. To follow a cluster over time, use a [Tracker].
+// State returns the answers that a node's agent gives when it sees the cluster for the first time.
+// So no node is held down and no weight is delayed. To follow a cluster over time, use a [Tracker].
 //
 // If the objects do not include the node, the error is ErrNoNode. Even then the State is usable: it
 // drains the node, for callers that have seen the node before.

@@ -187,8 +187,9 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 
 	d.Total = countNodes(snap, requests, rules.Node)
 	if d.Total == 0 && snap.nodes > 0 {
-		// Usually uncounted nodes are excluded from load balancers. If all nodes are excluded,
-		// package nodeselect ignores the exclusion and uses all nodes. So count all nodes.
+		// Normally nodes that are excluded from load balancers get no traffic, and do not count for
+		// MaxDrain. But if all nodes are excluded, package nodeselect uses all of them. In this
+		// case, count all nodes.
 		for name, request := range requests {
 			request.Uncounted = name == rules.Node && snap.node == nil
 			requests[name] = request

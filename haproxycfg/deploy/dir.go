@@ -368,8 +368,8 @@ func (d *Dir) clearPending() error {
 	return nil
 }
 
-// at is called before each effect, such as a write or a reload. If it returns an error, the effect
-// must not happen.
+// at checks whether a step, such as a write or a reload, may happen. The caller calls at just
+// before the step. If at returns an error, usually the error of d.Guard, the step must not happen.
 func (d *Dir) at(step string) error {
 	if d.Guard != nil {
 		if err := d.Guard(); err != nil {

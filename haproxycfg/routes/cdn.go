@@ -55,13 +55,13 @@ type cdnBehaviour struct {
 //	}
 //
 // The order of a host's behaviours matters: the first behaviour that matches a path is the route
-// that Table.Match returns. The patterns of a behaviour match the same paths as its path and exact.
-// They are globs in which "*" stands for any bytes. No service serves a path that no behaviour
-// matches, so the CDN need not forward such requests. The CDN must send the viewer's Host header to
-// the origin, because the terminators route by it. Equal input gives equal bytes.
+// that Table.Match returns. The patterns of a behaviour match the paths that the fields "path" and
+// "exact" describe. They are globs in which "*" stands for any bytes. No service serves a path that
+// no behaviour matches, so the CDN need not forward such requests. The CDN must send the viewer's
+// Host header to the origin, because the terminators route by it. Equal input gives equal bytes.
 //
 // If the options are unusable, or if Origin is a host of the table, AppendCDN returns an error and
-// dst unchanged. CDNOptions.Publishable returns a table without that host.
+// dst unchanged. CDNOptions.Publishable returns the table without the host Origin.
 func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	origin, err := normalHost(o.Origin)
 	if err != nil {

@@ -222,9 +222,9 @@ const misplaced = "is indented differently from other entries"
 
 func (s *salvaged) misplaced(piece []sourceLine) { s.bad(piece[0].number, misplaced) }
 
-// blockEntry reads a piece that begins with an entry of the list. If the next entry is indented
-// more, by mistake, the piece contains both entries. blockEntry then keeps the first one and
-// reports the second.
+// blockEntry reads a piece: the lines from one entry of the list of routes to the next entry. If
+// the next entry is by mistake indented more than the first, the piece contains both. In this case,
+// blockEntry keeps the first entry and reports the second.
 func (s *salvaged) blockEntry(piece []sourceLine) {
 	n, err := s.item(piece)
 	if err == nil {

@@ -309,7 +309,8 @@ func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20
 
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// quote returns text from a file in quotes, for a message. It shortens long text.
+// quote returns s with quotes around it, for a message. s is any text from a file. If s has more
+// than 64 bytes, quote keeps the first 64.
 func quote(s string) string {
 	const most = 64
 	if len(s) <= most {

@@ -83,8 +83,9 @@ func SyncDir(dir string) error {
 	return nil
 }
 
-// named replaces the name of the temporary file in an error by the name of the file. Each temporary
-// file has another name. Callers log an error only once, and recognize it by its text.
+// named replaces the name of the temporary file in an error by the name of the file. Each attempt
+// uses a temporary file with a new name. Without named, the text of the same error would change at
+// each attempt, and callers that log an error only when its text changes would log it each time.
 func named(file string, err error) error {
 	var path *fs.PathError
 	var link *os.LinkError

@@ -67,8 +67,9 @@ func (t *Timer) Stop() {
 	t.deadline = time.Time{}
 }
 
-// fire ends the burst. Before fire has locked mu, Stop or Notify may have changed the timer. Then
-// fire does nothing, and the timer calls fire again at the right time.
+// fire ends the burst. If Stop or Notify changed the timer before fire could lock mu, fire does
+// nothing: after Stop the burst is over, and after Notify the timer calls fire again at the new
+// time.
 func (t *Timer) fire() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

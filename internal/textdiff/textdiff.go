@@ -173,9 +173,10 @@ func (m *matcher) add(a, b, n int) {
 	m.runs = append(m.runs, run{a, b, n})
 }
 
-// anchors returns pairs of equal lines, where match splits a[a0:a1] and b[b0:b1]; method once says
-// which pairs. With heads, anchors first looks only at lines that begin a paragraph. If it finds
-// pairs, it returns only these. Few lines within the paragraphs then remain to be matched.
+// anchors returns pairs of equal lines, where match splits a[a0:a1] and b[b0:b1]; method
+// uniquePairs says which pairs. With heads, anchors first looks only at lines that begin a
+// paragraph. If it finds pairs, it returns only these. Few lines within the paragraphs then remain
+// to be matched.
 func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	if m.ids == nil {
 		m.ids = make(map[string]int32)
@@ -183,11 +184,11 @@ func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 		m.seen = make([]occurrence, 1)
 	}
 	if heads {
-		if both := m.once(headsOf(m.a, a0, a1), headsOf(m.b, b0, b1)); len(both) > 0 {
+		if both := m.uniquePairs(headsOf(m.a, a0, a1), headsOf(m.b, b0, b1)); len(both) > 0 {
 			return both
 		}
 	}
-	return m.once(rangeOf(a0, a1), rangeOf(b0, b1))
+	return m.uniquePairs(rangeOf(a0, a1), rangeOf(b0, b1))
 }
 
 // headsOf returns the indexes i, with x <= i < y, of lines that follow an empty line.
@@ -210,10 +211,10 @@ func rangeOf(x, y int) []int {
 	return all
 }
 
-// once returns pairs of equal lines. linesA and linesB are indexes of lines. The line of a pair
-// occurs exactly once in linesA and once in linesB. once returns as many pairs as have the same
-// order in both texts.
-func (m *matcher) once(linesA, linesB []int) []run {
+// uniquePairs pairs the lines that both texts contain exactly one time. linesA and linesB are the
+// indexes of the lines to look at in each text. Of these pairs, uniquePairs returns as many as
+// possible that have the same order in both texts.
+func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 	for _, i := range linesA {
 		m.seen[m.number(&m.numA[i], m.a[i])].inA++
 	}

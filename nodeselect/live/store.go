@@ -14,13 +14,13 @@ import (
 // of type store defines which lists are doubtful.
 const confirmAfter = 5 * time.Minute
 
-// store holds the objects of one kind. It is the kubewatch.Sink of a source. It reports objects
-// that have changed to the queue, and ignores events that change nothing.
+// store holds the objects of one kind. It is the kubewatch.Sink of a source. It reports each
+// changed object to the queue, and ignores events that change nothing.
 //
-// A list is doubtful if it is empty, or if it lacks more than half of the objects in the store.
-// Then the API server may have lost its store, or a proxy may lead to the wrong server. The store
-// keeps the objects that a doubtful list lacks. They count as missing until they appear again, or
-// until confirmDeletes removes them.
+// A list is doubtful if it is empty, or if it lacks more than half of the objects in the store. The
+// reason may be that the API server has lost its data, or that a proxy leads to the wrong server.
+// The store keeps the objects that a doubtful list lacks, and records them in the field missing.
+// They stay until they appear in the API again, or until confirmDeletes removes them.
 type store[T object] struct {
 	resource    string
 	queue       *queue

@@ -205,25 +205,27 @@ func sameText(a, b error) bool {
 
 var contentSeed = maphash.MakeSeed()
 
-// readAgain reads a file and returns the result. before is the result of the last time, and zero if
-// the file has not been read yet.
-func readAgain(path string, before file) file {
+// readAgain reads a file and returns the result. previous is the result of the last read; it is
+// zero if there was none. If neither the content nor the error has changed, readAgain returns
+// previous. If the file has problems, the result also has the objects of previous that are not in
+// the file.
+func readAgain(path string, previous file) file {
 	data, err := readManifest(path)
 	if err != nil {
-		if sameText(err, before.err) {
-			return before
+		if sameText(err, previous.err) {
+			return previous
 		}
 		now := file{err: err, batch: unreadable(path, err)}
-		now.batch.keep(path, before.batch)
+		now.batch.keep(path, previous.batch)
 		return now
 	}
 	content := maphash.Bytes(contentSeed, data)
-	if before.err == nil && before.content == content {
-		return before
+	if previous.err == nil && previous.content == content {
+		return previous
 	}
 	now := file{content: content, batch: parseFile(path, data)}
 	if len(now.batch.problems) > 0 {
-		now.batch.keep(path, before.batch)
+		now.batch.keep(path, previous.batch)
 	}
 	return now
 }

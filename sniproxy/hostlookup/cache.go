@@ -78,9 +78,9 @@ type Cache struct {
 	// such time: the first lookup after the TTL waits for the source.
 	StaleWhileRevalidate time.Duration
 
-	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. Then
-	// the lookup gets the stale endpoint. Until the source answers, later lookups get it without
-	// waiting. 0 means 500 ms; negative means that no lookup waits.
+	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. After
+	// this time the lookup gets the stale endpoint. Until the source answers, later lookups get the
+	// stale endpoint without waiting. 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
 	// Timeout limits a call of the source. A call may first have to wait because MaxCalls calls
@@ -207,8 +207,8 @@ func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
 }
 
-// store checks a host and its endpoint. Then it calls put with the core locked, and put stores the
-// endpoint.
+// store checks a host and its endpoint. If both are valid, store calls put with the core locked,
+// and put stores the endpoint.
 func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	if !isHost(host) {
 		return fmt.Errorf("hostlookup: set %s: not the name of a host", quote(host))

@@ -17,7 +17,7 @@ import (
 )
 
 // A savedHost is one element of the JSON array in a cache file. A cache file is also a valid hosts
-// file: ParseHosts ignores expires.
+// file, because ParseHosts ignores the member "expires".
 type savedHost struct {
 	Endpoint
 	Expires time.Time `json:"expires,omitzero"` // as in Entry; whole seconds

@@ -145,9 +145,10 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 // stopWaiting ends the wait of one lookup for c. It returns the result of c or else the stale
 // endpoint, and true; or false if there is neither.
 //
-// slow is true if the lookup stops because the source is slow (StaleAfter). Then later lookups also
-// get the stale endpoint until the source answers; if stopWaiting returns false, the lookup
-// continues to wait. slow is false if the context of the lookup has ended.
+// slow is true if the lookup stops because the source is slow (StaleAfter). In this case, later
+// lookups also get the stale endpoint until the source answers. If there is none, stopWaiting
+// returns false, and the lookup continues to wait. slow is false if the context of the lookup has
+// ended.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -284,8 +285,8 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 
 // finish stores the outcome of a call and wakes the lookups that wait for it. It may be called
 // twice for one call: at the timeout, and when the source returns. Only the first of these calls
-// stores anything. returned reports whether the source has returned; from then on a lookup of the
-// host may start another call.
+// stores anything. returned reports whether the source has returned. After its return, a lookup of
+// the host may start another call.
 func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()
 	first := !c.finished

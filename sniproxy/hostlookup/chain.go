@@ -7,8 +7,8 @@ import (
 
 // Chain returns a Lookup that asks the lookups in order until one knows the host. It asks the next
 // lookup only after ErrNotFound. After another error it stops with this error: the failed lookup
-// may know the host, and a later lookup could give it a wrong route. The Level is the one of the
-// last lookup that was asked. A Chain without lookups finds no host.
+// may know the host, and a later lookup could give it a wrong route. The answer has the Level of
+// the last lookup that Chain asked. A Chain without lookups finds no host.
 func Chain(lookups ...Lookup) Peeker { return chain(lookups) }
 
 type chain []Lookup

@@ -159,9 +159,9 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 	return l
 }
 
-// hit returns the entry of host, and counts the lookup, if the lookup needs no call of the source.
-// Otherwise it returns nil. hit holds no lock, so it may overlook an entry while another goroutine
-// changes the table. The caller then calls miss, which finds the entry with the lock held.
+// If a lookup of host needs no call of the source, hit counts the lookup and returns the entry.
+// Otherwise hit returns nil, and the caller calls miss. hit holds no lock, so it may overlook an
+// entry while another goroutine changes the table. miss holds the lock and finds such an entry.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Get(host)
 	if e == nil {

@@ -30,7 +30,7 @@
 //
 // The cache serves an endpoint for its TTL without asking the source. The source sets the TTL;
 // otherwise the TTL is Cache.TTL. The cache shortens it by a random jitter. After the TTL the cache
-// asks the source first. Then there are four cases:
+// asks the source first. There are four cases:
 //
 //   - The source returns an endpoint or ErrNotFound. The cache stores and serves this answer
 //     instead of the old endpoint.
@@ -44,7 +44,7 @@
 //
 // A lookup of an unknown host waits for the source. The cache stores ErrNotFound for
 // Cache.NegativeTTL, and a failure for Cache.ErrorTTL; with an Error, the source can change both
-// times. After this time the cache asks the source again.
+// times. When the time is over, the cache asks the source again.
 //
 // Hosts that are not found have a limit of their own (Cache.MaxNegative), so invented names cannot
 // evict known hosts. There is an exception: if the source answers for a wildcard, each name below

@@ -10,7 +10,7 @@ import (
 // A Change reports that the answer for one host, or for any host, may have changed.
 type Change struct {
 	// Host is the host that changed. A wildcard "*.example.com" means every name with one label in
-	// place of the "*". "" means that any host may have changed. A Feed reports this when it has
+	// place of the "*". "" means that any host may have changed. A Feed reports "" when it has
 	// connected, unless it knows which changes it has missed.
 	Host string
 
@@ -25,8 +25,8 @@ type Feed interface {
 }
 
 // Apply applies one change to the cache. With an endpoint, it calls Set and returns the error of
-// Set. With a host only, it calls Forget. Without a host, it calls Expire. It does not call Purge
-// then: no answer is known to be wrong, so the old endpoints may still be served as stale.
+// Set. With a host only, it calls Forget. Without a host, it calls Expire and not Purge: no answer
+// is known to be wrong, so the old endpoints may still be served as stale.
 func (c *Cache) Apply(change Change) error {
 	switch {
 	case change.Host == "":
@@ -40,9 +40,9 @@ func (c *Cache) Apply(change Change) error {
 }
 
 // Follow applies the changes of a feed until ctx ends, and returns the error of ctx. When
-// feed.Changes ends, Follow waits 0.5 to 1 s and calls it again. Each time that it brings no
-// change, this wait doubles, to at most 15 to 30 s. failed, if not nil, is called with each error
-// of the feed and of Apply.
+// feed.Changes ends, Follow waits 0.5 to 1 s and calls it again. Each time that feed.Changes brings
+// no change, this wait doubles, to at most 15 to 30 s. failed, if not nil, is called with each
+// error of the feed and of Apply.
 func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error {
 	const shortest, longest = time.Second, 30 * time.Second
 	for wait := shortest; ; {

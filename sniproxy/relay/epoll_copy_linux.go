@@ -218,25 +218,26 @@ func (ec *epollConn) readFailed(by Party, e errno) {
 	ec.finishFirstFailure(by, readError(by, e))
 }
 
-// writeFailed handles a failed write to the side to. The socket of to may still have unread bytes:
-// a server may answer and close before it has read the whole request. So the loop still copies from
-// to to from, with lingerTimeout as the idle time-out. Nothing more is copied from from to to. If
-// from is the client, discard reads and drops the bytes that it still sends. If from is the
-// backend, the loop no longer reads from it.
-func (ec *epollConn) writeFailed(from, to *side, dst Party, e errno) {
-	to.failed = true
-	from.releaseBuffers(ec.loop)
+// writeFailed handles a failed write to the side receiver. The receiver's socket may still have
+// unread bytes: a server may answer and close before it has read the whole request. So the loop
+// still copies from the receiver to the sender, with lingerTimeout as the idle time-out. It copies
+// nothing more from the sender to the receiver. If the sender is the client, discard reads and
+// drops the bytes that the client still sends. If the sender is the backend, the loop no longer
+// reads from the backend.
+func (ec *epollConn) writeFailed(sender, receiver *side, dst Party, e errno) {
+	receiver.failed = true
+	sender.releaseBuffers(ec.loop)
 	if ec.closing == nil {
 		ec.closing = &closing{}
 	}
 	if ec.closing.failure == nil {
 		ec.closing.failedBy, ec.closing.failure = dst, writeError(dst, e)
 	}
-	to.readable = true
+	receiver.readable = true
 	ec.idle, ec.keepAliveSet = lingerTimeout, true
 	ec.movedAt = ec.loop.now // the connection may have been silent for longer than lingerTimeout
 	ec.setTimer()
-	if from.failed {
+	if sender.failed {
 		ec.reset = true
 		ec.finishFirstFailure(0, nil)
 		return

@@ -166,10 +166,10 @@ type Result struct {
 	// Answer.
 	ToBackend, ToClient int64
 
-	// Hello is the time from accept until the first Step that is not More. Dial is the time of the
-	// last Connect, until the connection was made or failed. Total is the time from accept to
-	// close. 0 means that the phase did not end. Hello and Dial do not overlap: their sum is at
-	// most Total.
+	// Hello is the time from accept until the first Step other than More. Dial is how long the last
+	// Connect took, until it succeeded or failed. Total is the time from accept to close. A value
+	// of 0 means that the phase did not end. Hello and Dial do not overlap: their sum is at most
+	// Total.
 	Hello, Dial, Total time.Duration
 }
 

@@ -6,8 +6,8 @@
 //	GET /changes?since=v1&wait=30    200 {"version": "v2", "changes": [{"host": "a.com", "endpoint": "10.0.0.9", "max_age": 30}, {"host": "b.com"}]}
 //
 // A router asks about one host at a time with a Client, usually through a hostlookup.Cache. It can
-// also follow the API's changes with a Feed. Then a change reaches its cache before the cached
-// answers expire:
+// also follow the API's changes with a Feed. With a Feed, a change reaches the router's cache
+// before the cached answers expire:
 //
 //	cache := &hostlookup.Cache{Source: &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}}
 //	defer cache.Close()
@@ -32,8 +32,8 @@
 // The feed uses long polling. Without since, the server answers immediately, with the present
 // version. With since, the server answers when there is another version than since. After wait
 // seconds without a change, it answers with the same version and no changes. The changes in an
-// answer may end at an older version than the present one; the client then asks again. If the
-// server does not know the changes after since, it answers "reset": any host may have changed.
+// answer may end at an older version than the present one. In this case, the client asks again. If
+// the server does not know the changes after since, it answers "reset": any host may have changed.
 //
 // If a change has an endpoint, it replaces the client's answer for this host. If it has no
 // endpoint, the client has to ask about this host again. The host of a change may be a wildcard.

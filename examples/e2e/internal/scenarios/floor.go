@@ -25,8 +25,8 @@ var floor = scenario.Scenario[*Env]{
 
 func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) error {
 	c := s.Clusters[0]
-	most := s.countDraining(ctx, c)
-	defer most()
+	stop := s.countDraining(ctx, c)
+	defer stop()
 	start := time.Now()
 	if err := forEachNode(ctx, c, (*lab.Node).Cordon); err != nil {
 		return err
@@ -44,7 +44,7 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		return err
 	}
 	err = s.floorHolds(ctx, t, c, drains, settled)
-	if n := most(); err == nil && n != 1 {
+	if n := stop(); err == nil && n != 1 {
 		err = fmt.Errorf("HAProxy drained %d nodes at once", n)
 	}
 	if err := t.row(scenario.Row{What: fmt.Sprintf("never more than one node drains, requests continue in %s", c.Name), Err: err}, start); err != nil {
@@ -70,9 +70,9 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	return forEachNode(ctx, c, (*lab.Node).Uncordon)
 }
 
-// countDraining starts to count the nodes of a cluster that HAProxy drains, again and again. most
-// stops the counting and returns the largest count.
-func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (most func() int) {
+// countDraining starts to count, again and again, the nodes of a cluster that HAProxy drains. stop
+// ends the counting and returns the largest count.
+func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (stop func() int) {
 	ctx, cancel := context.WithCancel(ctx)
 	seen := 0
 	var counting sync.WaitGroup

@@ -277,7 +277,7 @@ func kindsOf(c *lab.Cluster) ([]kind, error) {
 			group, version = "", group
 		}
 		for _, r := range list.APIResources {
-			// Rights do not contain versions, so one version of each kind is enough.
+			// RBAC rules name no API versions, so one version of each kind is enough.
 			if !slices.ContainsFunc(kinds, func(k kind) bool { return k.group == group && k.resource == r.Name }) {
 				kinds = append(kinds, kind{version: version, group: group, resource: r.Name, namespaced: r.Namespaced})
 			}

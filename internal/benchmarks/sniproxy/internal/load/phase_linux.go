@@ -106,7 +106,9 @@ func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.D
 	return times, err
 }
 
-// Bulk sends total bytes from backends to clients, over streams connections with equal shares.
+// Bulk makes the backends send data to the clients. The parameter streams is the number of
+// connections, and total is the number of bytes over all connections together. Each connection has
+// an equal share.
 func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) error {
 	left := streams
 	for range streams {

@@ -58,9 +58,11 @@ func ParseStat(data []byte) (Stat, error) {
 
 // Memory is the memory of one or more processes in KiB.
 type Memory struct {
-	// RSS counts a page once for each process that maps it.
+	// RSS is the resident memory of all the processes together. A page that several processes map
+	// counts once for each of them.
 	RSS int64
-	// PSS divides the size of a page among the processes that map it.
+	// PSS is the same sum, but the kernel divides the size of a page among all processes that map
+	// it.
 	PSS int64
 }
 
