@@ -18,12 +18,21 @@ func TestTimer(t *testing.T) {
 		{"no event", 100 * ms, 250 * ms, nil, nil},
 		{"one event", 100 * ms, 250 * ms, []time.Duration{0}, []time.Duration{100 * ms}},
 		{"a burst", 100 * ms, 250 * ms, []time.Duration{0, 50 * ms, 90 * ms}, []time.Duration{190 * ms}},
-		{"an event at the time of the signal begins a burst", 100 * ms, 250 * ms,
-			[]time.Duration{0, 101 * ms}, []time.Duration{100 * ms, 201 * ms}},
-		{"a burst that outlasts the longest wait", 100 * ms, 250 * ms,
-			[]time.Duration{0, 90 * ms, 180 * ms, 240 * ms, 300 * ms}, []time.Duration{250 * ms, 400 * ms}},
-		{"longest wait shorter than quiet time", 100 * ms, 50 * ms,
-			[]time.Duration{0, 40 * ms, 60 * ms}, []time.Duration{50 * ms, 110 * ms}},
+		{
+			"an event at the time of the signal begins a burst", 100 * ms, 250 * ms,
+			[]time.Duration{0, 101 * ms},
+			[]time.Duration{100 * ms, 201 * ms},
+		},
+		{
+			"a burst that outlasts the longest wait", 100 * ms, 250 * ms,
+			[]time.Duration{0, 90 * ms, 180 * ms, 240 * ms, 300 * ms},
+			[]time.Duration{250 * ms, 400 * ms},
+		},
+		{
+			"longest wait shorter than quiet time", 100 * ms, 50 * ms,
+			[]time.Duration{0, 40 * ms, 60 * ms},
+			[]time.Duration{50 * ms, 110 * ms},
+		},
 		{"no wait at all", 0, 0, []time.Duration{0, 10 * ms}, []time.Duration{0, 10 * ms}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
