@@ -124,8 +124,8 @@ type DrainStatus struct {
 	// Since is the time of the request, rounded down to seconds. The zero time means that there is
 	// no request.
 	Since time.Time
-	// HeldUntil is the end of the hold-down: the end of the last request plus Rules.HoldDown. The
-	// zero time means that the node is not held down.
+	// HeldUntil is the time when the hold-down ends: Rules.HoldDown after the last request to drain
+	// the node has ended. The zero time means that the node is not held down.
 	HeldUntil time.Time
 	// Draining is the number of nodes that drain, and Waiting the number of nodes that wait to
 	// drain. Both include this node. Nodes whose request is Uncounted do not count.

@@ -86,8 +86,9 @@ type permit func(id string) bool
 
 func never(string) bool { return false }
 
-// startForce implements Controller.ForceFirst: it permits the first change that Limit rejects, and
-// no other change. After the first attempt that does not fail, it permits nothing.
+// startForce implements Controller.ForceFirst. It permits one change that Limit rejects: the first
+// one after the start, also in a repeated attempt. It permits no other change, and after the first
+// attempt that succeeds it permits nothing.
 type startForce struct {
 	active bool
 	id     string // of the permitted change; "" until Limit has rejected one

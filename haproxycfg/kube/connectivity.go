@@ -101,11 +101,13 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	return subsets
 }
 
-// LastKnown returns the input of Build for a cluster that does not answer. It has no objects, but
-// the Selection and Total from the report, so that the cluster's servers stay unchanged. If the
-// report has no selection for the cluster, the State is Never. now is the time at which the cluster
-// stopped to answer, and reason is why. If the report already shows the cluster in the same State,
-// LastKnown uses the time of the report instead of now.
+// LastKnown returns the input of Build for a cluster that does not answer. This input has no objects.
+// It has the Selection and Total that the report lists for the cluster, so the cluster keeps its
+// servers. If the report lists no selection for the cluster, the State is Never.
+//
+// now is the time when the cluster stopped answering. If the report already shows the cluster in the
+// same State, the input has the time from the report instead. reason says why the cluster does not
+// answer.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {
 	c := Cluster{Name: cluster, Connectivity: Connectivity{State: Never, Since: now, Reason: reason}}
 	was, _ := r.cluster(cluster)

@@ -211,11 +211,15 @@ type syntaxError struct {
 	message string
 }
 
-// yamlError returns an error of the YAML parser with the line of the fault. The lines in the parser's own errors need corrections:
-//   - For a fault at a token, the parser names the line of the token, but no line if it is the first.
-//   - For a fault in a flow collection, it names the line of the opening bracket, counted from 0.
-//   - For a fault in a block, it names the line where the block begins, maybe thousands of lines above.
-//   - For an unknown alias, it names no line.
+// yamlError returns an error of the YAML parser with the line of the fault. The lines in the parser's
+// own errors need corrections:
+//   - For a fault at a token, the parser names the line of the token. It names no line if that is
+//     the first line of the file.
+//   - For a fault in a flow collection, the parser names the line of the opening bracket. Here it
+//     counts lines from 0.
+//   - For a fault in a block, the parser names the line where the block begins. The fault may be
+//     thousands of lines below.
+//   - For an unknown alias, the parser names no line.
 func yamlError(err error, data []byte) *syntaxError {
 	message, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
 	if rest, ok := strings.CutPrefix(message, "line "); ok {

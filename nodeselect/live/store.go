@@ -173,8 +173,9 @@ func (s *store[T]) answered(now time.Time) {
 	}
 }
 
-// confirmDeletes removes the objects that a doubtful list lacked, when confirmAfter has passed
-// since that list. If the list was empty, it removes nothing.
+// confirmDeletes removes the objects that the API server no longer lists, if confirmAfter has passed
+// since a list first lacked more than half of the objects. After an empty list, confirmDeletes
+// removes nothing.
 func (s *store[T]) confirmDeletes(now time.Time) {
 	if s.missing == nil || s.empty || now.Sub(s.since) < confirmAfter {
 		return

@@ -142,13 +142,13 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting ends the wait of one lookup for c. It returns the result of c or else the stale
-// endpoint, and true; or false if there is neither.
+// stopWaiting ends the wait of one lookup for c. It returns true with the result of c. If c has no
+// result yet, it returns true with the stale endpoint of the host. If there is no stale endpoint, it
+// returns false.
 //
-// slow is true if the lookup stops because the source is slow (StaleAfter). In this case, later
-// lookups also get the stale endpoint until the source answers. If there is none, stopWaiting
-// returns false, and the lookup continues to wait. slow is false if the context of the lookup has
-// ended.
+// slow is the reason why the lookup stops waiting. true means that StaleAfter has passed: until the
+// source answers, later lookups get the stale endpoint immediately. Without a stale endpoint, the lookup continues to wait.
+// false means that the context of the lookup has ended.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

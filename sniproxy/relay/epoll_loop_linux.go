@@ -157,12 +157,13 @@ func (l *epollLoop) run() {
 	l.runTasks() // tasks posted after the last round may have to close a descriptor
 }
 
-// round handles events, tasks and timers until nothing is left to do. Then it returns false, so
-// that RawConn.Read parks the goroutine. It returns true when the loop has to stop.
+// round handles the events that one poll returns, and the tasks and timers that are due. It returns
+// false if the loop goes on: RawConn.Read then parks the goroutine until the epoll descriptor is
+// readable. It returns true if the loop has to stop.
 //
-// round parks after it has handled a batch of events, without polling again. An event that arrives
-// meanwhile makes the epoll descriptor readable, and Go's poller remembers that until Read returns.
-// This saves one system call of four in each round.
+// round does not poll a second time to find out whether more events have arrived. Such an event makes
+// the epoll descriptor readable, and Go's poller remembers that until Read waits. This saves one
+// system call of four in each round.
 func (l *epollLoop) round(uintptr) bool {
 	for {
 		l.parked.Store(false)
