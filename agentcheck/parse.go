@@ -20,7 +20,7 @@ const (
 // HAProxy ignores the whole answer in these cases.
 var (
 	// ErrIncomplete means that the answer has no CR or LF, or has a NUL byte before it. HAProxy
-	// then ignores the answer and shows "Ignoring incomplete line from agent". There is an
+	// ignores such an answer and shows "Ignoring incomplete line from agent". There is an
 	// exception: HAProxy 2.6 sometimes completes the line with bytes that an earlier check left in
 	// the buffer.
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
@@ -66,10 +66,11 @@ func (e *WordError) Unwrap() error { return e.Err }
 // with '#' begins the reason, and the reason ends with the line. If several words name one setting,
 // the last word counts.
 //
-// HAProxy rejects an unknown word or a wrong number, and applies the other words. Parse then
-// returns the Reply of the other words, and an error that wraps a [*WordError] for each rejected
-// word. For example, "bogus 50%" sets the weight and gives an error. If HAProxy rejects the last
-// weight of an answer, an earlier valid weight has no effect either; maxconn behaves the same.
+// HAProxy rejects an unknown word or a wrong number, and applies the other words. In this case,
+// Parse returns the Reply of the other words, and an error that wraps a [*WordError] for each
+// rejected word. For example, "bogus 50%" sets the weight and gives an error. If HAProxy rejects
+// the last weight of an answer, an earlier valid weight has no effect either; maxconn behaves the
+// same.
 //
 // With [ErrIncomplete] and [ErrTooLong] HAProxy changes nothing, and the Reply is zero.
 //

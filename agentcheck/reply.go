@@ -107,8 +107,8 @@ func (r *Reply) UnmarshalText(text []byte) error {
 //     intention (Stopped).
 //   - Admin: the later one in the order Ready, Drain, Maint.
 //   - Weight: the lower one. A node at 100% and a service at 50% give 50%. To compare an absolute
-//     weight with a percentage, MostRestrictive assumes the configured weight 100. If both are then
-//     equal, the result has the percentage.
+//     weight with a percentage, MostRestrictive assumes the configured weight 100. If both are
+//     equal under this assumption, the result has the percentage.
 //   - MaxConn: the lower one. 0 means unlimited, so it is higher than all others.
 //   - Reason: the reason of the more severe answer, even if that reason is empty. The severity of
 //     an answer comes from its most severe setting. From the most to the least severe, these are

@@ -53,9 +53,9 @@ var (
 // Server answers agent checks. Do not change its fields after the first call of a method. Several
 // goroutines may call its methods at the same time.
 //
-// The server sends each answer with one write, and closes its sending side. Then it reads until
-// HAProxy closes the connection. So HAProxy gets the whole answer and no reset, even if HAProxy
-// sent bytes that no one needs.
+// The server sends each answer with one write, and closes its sending side. After that, it reads
+// until HAProxy closes the connection. So HAProxy gets the whole answer and no reset, even if
+// HAProxy sent bytes that no one needs.
 type Server struct {
 	// Handler decides which answer HAProxy gets. It must not be nil.
 	Handler Handler
@@ -96,10 +96,11 @@ type Exchange struct {
 	Err error
 }
 
-// Serve answers the checks that arrive at l, until Shutdown or Close; then it returns
-// [ErrServerClosed]. If the caller closes l, Serve returns the error of Accept. After other errors
-// of Accept, such as a lack of file descriptors, Serve tries again after a pause that grows from 5
-// ms to 1 s. Serve closes l before it returns. It may run for several listeners at the same time.
+// Serve answers the checks that arrive at l, until Shutdown or Close. After one of these, Serve
+// returns [ErrServerClosed]. If the caller closes l, Serve returns the error of Accept. After other
+// errors of Accept, such as a lack of file descriptors, Serve tries again after a pause that grows
+// from 5 ms to 1 s. Serve closes l before it returns. It may run for several listeners at the same
+// time.
 func (s *Server) Serve(l net.Listener) error {
 	if s.Handler == nil {
 		l.Close()
@@ -234,8 +235,8 @@ func readName(c net.Conn, buf []byte) (string, error) {
 
 // finish closes the sending side, and discards input until the client closes its side. Only then
 // may the caller close the socket. The reason: if a program closes a socket with unread input, the
-// kernel sends a reset, and the client then discards an answer that it has not read yet (RFC 2525,
-// section 2.17).
+// kernel sends a reset. When the client receives the reset, it discards an answer that it has not
+// read yet (RFC 2525, section 2.17).
 func finish(c net.Conn, sink []byte, deadline time.Time) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

@@ -10,7 +10,8 @@ import (
 // [Reply.MostRestrictive] picks the larger of two States.
 //
 // Stopped, Down and Fail have the same effect in HAProxy: the server is DOWN until the agent
-// answers "up". The three words only tell the operator, on the statistics page and in the log, why.
+// answers "up". The words differ only on the statistics page and in the log, where they show the
+// operator the reason.
 type State uint8
 
 const (
@@ -181,7 +182,8 @@ func (w Weight) String() string { return string(w.append(nil)) }
 // MarshalText returns the word on the wire, an empty text for the zero value.
 func (w Weight) MarshalText() ([]byte, error) { return w.append(nil), nil }
 
-// UnmarshalText reads what HAProxy reads. The empty text gives the zero value.
+// UnmarshalText reads every word that HAProxy accepts for this setting. Empty text gives the zero
+// value.
 func (w *Weight) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*w = Weight{}
@@ -262,7 +264,8 @@ func (m MaxConn) String() string { return string(m.append(nil)) }
 // MarshalText returns the word on the wire, an empty text for the zero value.
 func (m MaxConn) MarshalText() ([]byte, error) { return m.append(nil), nil }
 
-// UnmarshalText reads what HAProxy reads. The empty text gives the zero value.
+// UnmarshalText reads every word that HAProxy accepts for this setting. Empty text gives the zero
+// value.
 func (m *MaxConn) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*m = MaxConn{}

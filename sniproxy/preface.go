@@ -25,7 +25,7 @@ const (
 	proxyRequired                 // a header must come
 )
 
-// preface parses the first bytes of a connection: an optional PROXY header, and then the
+// preface parses the first bytes of a connection: an optional PROXY header, followed by the
 // ClientHello or HTTP request that names the host. The result does not depend on how the bytes were
 // cut into segments.
 type preface struct {
@@ -218,8 +218,8 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 	return info, nil
 }
 
-// passedThrough reports whether the Server with this ID has sent the connection before: the PROXY
-// header has its ID.
+// passedThrough reports whether the Server with this ID has already sent this connection. If so,
+// the PROXY header contains the ID.
 func (p *proxyInfo) passedThrough(id string) bool {
 	if p == nil {
 		return false
@@ -262,8 +262,8 @@ func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo,
 	return b, nil
 }
 
-// tcpAddr returns ap as a net.Addr. It returns nil if ap is not valid; the PROXY header then has no
-// addresses.
+// tcpAddr returns ap as a net.Addr. It returns nil if ap is not valid. In this case, the PROXY
+// header has no addresses.
 func tcpAddr(ap netip.AddrPort) net.Addr {
 	if !ap.IsValid() {
 		return nil

@@ -36,9 +36,9 @@ func (s *session) lookUpHost() relay.Step {
 	})
 }
 
-// runInBackground calls query in a goroutine that does not hold s.mu. query returns a function,
-// use. The goroutine then locks s.mu, calls use, and resumes the connection with the Step that use
-// returns. ctx ends after LookupTimeout, or when the connection ends.
+// runInBackground calls query in a new goroutine that does not hold s.mu. query returns a function,
+// use. When query has returned, the goroutine locks s.mu, calls use, and resumes the connection
+// with the Step that use returns. ctx ends after LookupTimeout, or when the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel
@@ -159,8 +159,8 @@ func (s *session) connect() relay.Step {
 	return step
 }
 
-// If a connect fails because the process has no free descriptor, the session tries again after 80
-// ms, then after 320 ms, then after 1.28 s.
+// If a connect fails because the process has no free descriptor, the session tries three more
+// times: after 80 ms, after another 320 ms, and after another 1.28 s.
 const (
 	maxDescriptorWaits  = 3
 	firstDescriptorWait = 20 * time.Millisecond

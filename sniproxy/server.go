@@ -121,9 +121,9 @@ type Server struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// DrainSpread is how long before the deadline of Shutdown the Server starts to close the
-	// remaining connections. It closes them in random order over this time, so that the clients
-	// do not all reconnect at once. 0 means a quarter of the time until the deadline, less than 0
-	// means that the Server closes nothing before the deadline.
+	// remaining connections. It closes them in random order over this time, so that the clients do
+	// not all reconnect at the same time. 0 means a quarter of the time until the deadline, less
+	// than 0 means that the Server closes nothing before the deadline.
 	DrainSpread time.Duration
 
 	// Finished, if not nil, is called once for every connection, after its end. It is also called
@@ -243,9 +243,9 @@ func (s *Server) validate() error {
 //	go srv.Serve(l443, peek.TLS)
 //	go srv.Serve(l80, peek.HTTP1|peek.HTTP2)
 //
-// Serve owns l. It blocks until Shutdown or Close, and then returns ErrServerClosed. It returns
-// another error if it can accept no more connections. A lack of descriptors does not end Serve.
-// Open connections stay open when Serve returns; Shutdown waits for them.
+// Serve owns l. It returns ErrServerClosed after Shutdown or Close. It returns another error if it
+// can accept no more connections. A lack of descriptors does not end Serve. Open connections stay
+// open when Serve returns; Shutdown waits for them.
 func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 	if err := s.init(); err != nil {
 		l.Close()
@@ -354,8 +354,8 @@ func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, 
 }
 
 // Connections yields the Stats of the open connections. First come the connections whose clients
-// have named a host, in the order in which they named it. Then come the other connections, in the
-// order of accept.
+// have named a host, in the order in which the clients named it. The other connections follow, in
+// the order of accept.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
 		for _, n := range s.conns.snapshot() {

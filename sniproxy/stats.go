@@ -66,10 +66,11 @@ type Stats struct {
 
 	// Start is the time of accept.
 	Start time.Time
-	// Peek is the time from accept until the client had named a host. Lookup is the time from then
-	// until the addresses of the host's endpoint were known. Dial is the time from then until an
-	// upstream was connected or the Server gave up, all attempts together. Total is the time from
-	// accept to close, or until now for an open connection. 0 means that the phase did not end.
+	// Peek is the time from accept until the client had named a host. Lookup begins at the end of
+	// Peek, and ends when the addresses of the host's endpoint were known. Dial begins at the end
+	// of Lookup, and ends when an upstream was connected or the Server gave up; it covers all
+	// attempts together. Total is the time from accept to close, or until now for an open
+	// connection. A value of 0 means that the phase did not end.
 	//
 	// All four are exact, because the Server reads the clock at the end of each phase. Peek, Lookup
 	// and Dial do not overlap, so their sum is at most Total.
@@ -160,9 +161,9 @@ var (
 	errClientGone = errors.New("sniproxy: client left before it named a host")
 )
 
-// IsClientReset reports whether err, from Stats.Err, means that the client reset a relayed connection
-// while the Server waited for its bytes. A client that resets while the Server writes to it is
-// another error.
+// IsClientReset reports whether err, from Stats.Err, means that the client reset a relayed
+// connection while the Server waited for bytes of the client. A client that resets while the Server
+// writes to it is another error.
 func IsClientReset(err error) bool {
 	return errors.Is(err, relay.ErrClientReset)
 }

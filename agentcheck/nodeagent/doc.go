@@ -12,8 +12,8 @@
 //	up ready 50%               headgate.dev/weight: "50"
 //	up drain 50% # cordoned    the same Service on a cordoned node
 //
-// HAProxy makes an agent check every few seconds. So a cordon or a changed annotation takes effect
-// within one such interval, and HAProxy needs no new configuration.
+// HAProxy makes an agent check in each agent-inter, which is a few seconds. So a cordon or a
+// changed annotation takes effect within one such interval, and HAProxy needs no new configuration.
 //
 //   - [Rules.State] is a pure function. From the objects of a cluster it computes the answers for
 //     one node.
@@ -131,7 +131,7 @@
 // its agent restarts. If the annotation of a Service is removed, HAProxy keeps its last weight
 // until HAProxy gets a configuration without this agent check.
 //
-// If the API server does not answer, the last State stays in force, with State.Err. An agent
-// without any State yet opens no ports, because its answers might be wrong. Until then HAProxy
-// keeps the answers of the previous agent.
+// If the API server does not answer, the last State stays in force, with State.Err. An agent that
+// has no State yet opens no ports, because its answers might be wrong. Until the agent opens its
+// ports, HAProxy keeps the answers of the previous agent.
 package nodeagent

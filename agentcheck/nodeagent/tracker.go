@@ -40,8 +40,9 @@ func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainR
 	return s, nil
 }
 
-// Next returns when State will change next even if the cluster does not change: the end of a
-// hold-down, or of the delay of a weight that falls to 0. The zero time means never.
+// Next returns the next time at which the result of State changes even if the cluster does not
+// change: the end of a hold-down, or of the delay of a weight that falls to 0. The zero time means
+// never.
 func (t *Tracker) Next() time.Time { return t.next }
 
 // snapshot is what one agent knows about its cluster at one moment.

@@ -29,13 +29,13 @@ type Watcher struct {
 	Rules Rules
 	// Config describes how to reach the API server.
 	Config *rest.Config
-	// Objects, if not nil, replaces the API server. This function calls changed with all objects of
-	// the cluster, at first and after each change, always from the same goroutine. It returns when
-	// ctx ends. For example, manifest.WatchDir with a directory is such a function. State.Problems
-	// begins with the problems that it passes to changed.
+	// Objects, if not nil, replaces the API server. The function Objects calls changed with all
+	// objects of the cluster: once at its start, and after each change. All calls come from one
+	// goroutine. Objects returns when ctx ends. For example, manifest.WatchDir with a directory is
+	// such a function. State.Problems begins with the problems that Objects passes to changed.
 	Objects func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
-	// Files are paths on the node. A file at one of them requests a drain of the node as long as it
-	// exists. The Watcher notices a change within about a second.
+	// Files are paths on the node. If a file exists at one of these paths, it requests a drain of
+	// the node. The Watcher notices a change within about a second.
 	Files []string
 	// CountInterval is the time between two counts of the nodes, at least 1 s. 0 means 1 min.
 	CountInterval time.Duration
@@ -73,8 +73,9 @@ func (w *Watcher) notify() {
 }
 
 // SetRequests sets drain requests that neither an object of the cluster nor a file of Files
-// contains, such as a command of the operator. They replace the requests of the previous call; a
-// call without arguments removes them. SetRequests may be called at any time, from any goroutine.
+// contains, such as a command of the operator. The new requests replace the requests of the
+// previous call. A call without arguments removes all of them. SetRequests may be called at any
+// time, from any goroutine.
 func (w *Watcher) SetRequests(requests ...DrainRequest) {
 	w.mu.Lock()
 	w.requests = slices.Clone(requests)

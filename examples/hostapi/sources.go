@@ -119,8 +119,8 @@ func (s *sources) hostsLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Pro
 	}
 }
 
-// update calls change, which stores the new content of one source. Then it publishes the hosts of
-// all sources, unless some source has not been read yet.
+// update calls change, which stores the new content of one source. After that, update publishes the
+// hosts of all sources, unless some source has not been read yet.
 func (s *sources) update(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

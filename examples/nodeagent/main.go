@@ -25,8 +25,8 @@ import (
 const program = "nodeagent"
 
 func main() {
-	// Collect garbage twice as often as usual: the agent then needs less memory, which other
-	// programs on its node can use. The agent allocates little, so this costs little CPU time.
+	// Collect garbage twice as often as usual. So the agent needs less memory, and other programs
+	// on its node can use the rest. The agent allocates little, so this costs little CPU time.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}

@@ -112,7 +112,7 @@ func (a *accessLog) write() {
 }
 
 // writeOmitted writes one line for each outcome that had faults without a line since the last call.
-// Then faults get lines again, up to maxFaults for each outcome until the next call.
+// After that, faults get lines again: up to maxFaults for each outcome until the next call.
 func (a *accessLog) writeOmitted() {
 	a.mu.Lock()
 	omitted := a.omitted

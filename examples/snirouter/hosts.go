@@ -23,8 +23,9 @@ const saveInterval = time.Minute
 // apiLogInterval is the shortest time between two log lines about failures of the API.
 const apiLogInterval = 5 * time.Second
 
-// hosts finds the endpoint of a host: in the hosts file, then through the API and its cache. For a
-// host that both do not know, the endpoint is the default, if there is one.
+// hosts finds the endpoint of a host. It looks first in the hosts file, and if the host is not
+// there, it asks the API through the cache. If the API does not know the host either, the endpoint
+// is the default, if there is one.
 type hosts struct {
 	lookup    hostlookup.Lookup
 	file      *hostlookup.File  // nil without -hosts

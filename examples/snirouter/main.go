@@ -144,8 +144,9 @@ func (r *router) listen() (list []listening, err error) {
 	return list, nil
 }
 
-// serve runs the router until ctx ends. Then it drains the router, and returns when all connections
-// and goroutines have ended. If a part of the router fails, serve stops without a drain.
+// serve runs the router until ctx ends. When ctx ends, serve drains the router, and returns when
+// all connections and goroutines have ended. If a part of the router fails, serve stops without a
+// drain.
 func (r *router) serve(ctx context.Context) error {
 	if err := r.hosts.load(); err != nil {
 		return err
@@ -228,8 +229,8 @@ func (r *router) readPage() {
 	}
 }
 
-// drainConnections accepts connections until the end of the drain delay. Then it waits for the open
-// connections, at most for the drain timeout, and closes the remaining ones.
+// drainConnections accepts connections until the end of the drain delay. After that, it waits for
+// the open connections to end, at most for the drain timeout, and closes the remaining ones.
 func (r *router) drainConnections() {
 	since, _ := r.drain.begin(true)
 	delay := time.Until(since.Add(r.settings.drainDelay))

@@ -24,9 +24,9 @@ type Endpoint struct {
 	Addr string `json:"endpoint"`
 
 	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means that
-	// the source does not set a time; a Cache then uses Cache.TTL. Revalidate means that a Cache
-	// asks the source at each lookup, and serves the endpoint only while the source fails or is
-	// slow. Negative means that a cache must not keep the endpoint.
+	// the source sets no time, so a Cache uses Cache.TTL. Revalidate means that a Cache asks the
+	// source at each lookup, and serves the endpoint only while the source fails or is slow.
+	// Negative means that a cache must not keep the endpoint.
 	TTL time.Duration `json:"-"`
 }
 
@@ -81,7 +81,7 @@ func (f Func) LookupHost(ctx context.Context, host string) (Answer, error) {
 }
 
 // An Error is an error of a source, with the time for which a Cache stores it. A source may also
-// return errors of other types; the Cache then decides about the time.
+// return errors of other types. For those, the Cache decides about the time.
 type Error struct {
 	// Err is ErrNotFound, or the failure.
 	Err error
@@ -89,9 +89,9 @@ type Error struct {
 	// TTL is a time that depends on Err.
 	//
 	// If Err is ErrNotFound, TTL is how long a Cache keeps it: 0 means Cache.NegativeTTL. Negative
-	// and Revalidate mean that it is not kept. If Err is a failure, TTL is how long a Cache waits
-	// before it asks the source about this host again, like the header Retry-After, up to 5
-	// minutes: 0 and negative values mean that the Cache decides.
+	// and Revalidate mean that the Cache does not keep it. If Err is a failure, TTL is how long a
+	// Cache waits before it asks the source about this host again, like the header Retry-After, up
+	// to 5 minutes: 0 and negative values mean that the Cache decides.
 	TTL time.Duration
 }
 

@@ -188,7 +188,7 @@ func (s *frameScan) frameError(kind, flags byte, length int, stream uint32) stri
 }
 
 // stripHeaders removes padding and priority from the payload of a HEADERS frame (RFC 9113 section
-// 6.2). It returns nil if the payload is too short for them.
+// 6.2). It returns nil if the payload is too short for the padding and the priority.
 func stripHeaders(p []byte, flags byte) []byte {
 	padding := 0
 	if flags&flagPadded != 0 {

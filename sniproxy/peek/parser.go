@@ -53,7 +53,7 @@ type Result struct {
 
 // Parse parses b, which must hold everything that the client has sent so far: the bytes of the
 // previous call and the new bytes. b may be in another array than before. Parse neither changes nor
-// keeps b, but the lists in Result.Hello share its memory.
+// keeps b, but the lists in Result.Hello share the memory of b.
 //
 // The error is nil, NeedMore, ErrNoName or an *Error. If the client's protocol is not in Accept,
 // the error wraps ErrNotTLS if Accept has only TLS, ErrNotHTTP if Accept does not have TLS, and

@@ -20,8 +20,8 @@
 //
 // # Contract
 //
-// The backend receives Step.Data, and then every byte of the client except the first Step.Skip,
-// once and in order.
+// The backend receives Step.Data, followed by the bytes that the client sends. The Engine leaves
+// out the first Step.Skip bytes of the client. It sends every other byte exactly once and in order.
 //
 // When one side ends its direction (FIN), the Engine ends the same direction to the other side. The
 // opposite direction stays open until it ends too, or until the idle time-out. For a connection
@@ -29,8 +29,8 @@
 // ends both. If one side resets its connection, the Engine resets the other connection.
 //
 // A backend may send an answer and then accept no more bytes. The client still gets this answer.
-// Meanwhile the Engine discards the bytes that the client sends. It closes both connections when no
-// byte has moved to the client for 2 s.
+// Meanwhile the Engine discards the bytes that the client sends. It closes both connections when
+// the client has received no byte for 2 s.
 //
 // If one side does not read, the Engine stops reading from the other side. For each direction, the
 // Engine holds at most one buffer or one pipe of bytes.

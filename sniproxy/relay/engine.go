@@ -22,7 +22,7 @@ const (
 
 // lingerTimeout bounds two waits. After an Answer, the Engine waits up to lingerTimeout until the
 // client ends its direction. After a write to a backend has failed, the Engine closes the
-// connection when no byte has moved to the client for lingerTimeout.
+// connection when the client has received no byte for lingerTimeout.
 const lingerTimeout = 2 * time.Second
 
 // Engine serves any number of listeners and connections. The zero value is ready. Its fields must
@@ -38,8 +38,8 @@ type Engine struct {
 	// DialTimeout bounds each Connect. 0 means 10 s, less than 0 means no bound.
 	DialTimeout time.Duration
 	// If no byte has moved in either direction for IdleTimeout, the Engine closes the connection.
-	// This also applies after one side has ended its direction. 0 means 10 min, less than 0 means
-	// no bound.
+	// This also applies if one side has ended its direction. 0 means 10 min, less than 0 means no
+	// bound.
 	IdleTimeout time.Duration
 	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
 	// The Engine sets the socket option when a connection has been open for KeepAlive. So a shorter
@@ -69,8 +69,8 @@ type Engine struct {
 //
 // Serve owns l. If l is a TCP listener, Serve may close it immediately and use a duplicate of its
 // descriptor, so the caller cannot end Serve by closing l. If l is another kind of listener, Serve
-// returns when l is closed. Serve blocks until Shutdown or Close, and then returns ErrClosed.
-// Connections may stay open after Serve returns.
+// returns when l is closed. Serve returns ErrClosed after Shutdown or Close. Connections may stay
+// open after Serve returns.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
 	if err != nil {

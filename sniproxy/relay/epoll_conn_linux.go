@@ -195,8 +195,8 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 }
 
 // runStep carries out step. A step may fail immediately, for example because the backend refuses
-// the dial. The Session then returns another step, and runStep carries that out in the same loop,
-// without recursion.
+// the dial. In this case, the Session returns another step, and runStep carries out that step in
+// the same for loop, without recursion.
 func (ec *epollConn) runStep(step Step) {
 	for again := true; again; {
 		if step.Action != More && ec.hello == 0 {

@@ -91,7 +91,7 @@ func (ec *epollConn) copyBoth() {
 	}
 }
 
-// requeue makes the loop serve this connection again after the others.
+// requeue makes the loop serve this connection again, after the other connections that have events.
 func (ec *epollConn) requeue() {
 	if !ec.queued {
 		ec.queued = true
@@ -176,7 +176,7 @@ func other(p Party) Party {
 }
 
 // spliceIn moves bytes from the socket into a pipe. It returns false if splice(2) is not possible
-// now; the caller then must copy through the buffer.
+// now. In this case, the caller must copy through the buffer.
 func (ec *epollConn) spliceIn(from *side, src Party) bool {
 	if from.noSplice {
 		return false
@@ -292,8 +292,8 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	return moved, true
 }
 
-// write writes the bytes of b that the socket accepts. n is their number, which may be 0. ok is
-// false if the write has failed.
+// write writes as many bytes of b as the socket accepts. n is the number of bytes written, which
+// may be 0. ok is false if the write has failed.
 func (ec *epollConn) write(from, to *side, b []byte, dst Party) (n int, ok bool) {
 	ec.beforeWrite(to)
 	n, e := sysWrite(to.fd, b)
@@ -343,8 +343,9 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 	}
 }
 
-// shutdownPeer ends the direction to the other side, because from has ended its direction. If the
-// other side has ended its direction too, no shutdown is needed: the loop closes both sockets.
+// shutdownPeer runs when one side has ended its direction. It ends the same direction to the other
+// side. If the other side has also ended its own direction, no shutdown is needed: the loop closes
+// both sockets.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src

@@ -129,8 +129,9 @@ func (ec *epollConn) connect() error {
 }
 
 // trySendFirstBytes writes to a socket that may still be connecting. The write shows whether
-// connect(2) is done: EAGAIN means that it is not done yet, and if it has failed, the write returns
-// its error. A connection within one machine is done when connect(2) returns.
+// connect(2) is done: EAGAIN means that connect(2) is not done yet. If connect(2) has failed, the
+// write returns the error of connect(2). A connection within one machine is done when connect(2)
+// returns.
 func (ec *epollConn) trySendFirstBytes() error {
 	if e := ec.sendFirstBytes(); e != noError && e != unix.EAGAIN {
 		return dialError(e)
@@ -283,7 +284,7 @@ func (ec *epollConn) handOver(backend net.Conn) {
 }
 
 // maxLingerReads is how many times in a row the loop reads from a client that has got its Answer.
-// Then the loop serves other connections.
+// After that, the loop serves other connections first.
 const maxLingerReads = 16
 
 // sendAnswer writes Step.Data to the client and ends that direction.

@@ -144,8 +144,9 @@ func (l *epollLoop) post(task func()) {
 }
 
 // run runs the loop until it is stopped. RawConn.Read calls round. When round returns false, Read
-// parks the goroutine until the epoll descriptor is readable, and then calls round again. The read
-// deadline is the time of the next timer. When it passes, Read returns, and run calls Read again.
+// parks the goroutine until the epoll descriptor is readable. After that, Read calls round again.
+// The read deadline is the time of the next timer. When it passes, Read returns, and run calls Read
+// again.
 func (l *epollLoop) run() {
 	defer l.close()
 	for round := l.round; !l.stopped; {
@@ -157,13 +158,13 @@ func (l *epollLoop) run() {
 	l.runTasks() // tasks posted after the last round may have to close a descriptor
 }
 
-// round handles the events that one poll returns, and the tasks and timers that are due. It returns
-// false if the loop goes on: RawConn.Read then parks the goroutine until the epoll descriptor is
-// readable. It returns true if the loop has to stop.
+// round handles the events that one poll returns, and the tasks and timers that are due. If round
+// returns false, the loop continues: RawConn.Read parks the goroutine until the epoll descriptor is
+// readable, and calls round again. If round returns true, the loop has to stop.
 //
-// round does not poll a second time to find out whether more events have arrived. Such an event makes
-// the epoll descriptor readable, and Go's poller remembers that until Read waits. This saves one
-// system call of four in each round.
+// round does not poll a second time to find out whether more events have arrived. Such an event
+// makes the epoll descriptor readable, and Go's poller remembers that until Read waits. This saves
+// one system call of four in each round.
 func (l *epollLoop) round(uintptr) bool {
 	for {
 		l.parked.Store(false)
@@ -200,7 +201,7 @@ func (l *epollLoop) round(uintptr) bool {
 // each of its two copies.
 //
 // A loop that never parks makes an ordinary system call every maxBusy. The call wakes the monitor
-// thread of Go's scheduler, which sleeps while only the loop runs. The monitor then gives other
+// thread of Go's scheduler, which sleeps while only the loop runs. The monitor gives other
 // goroutines and their sockets their share of time.
 func (l *epollLoop) tick() {
 	l.rounds++

@@ -41,8 +41,9 @@ func sysWrite(fd int32, b []byte) (int, errno) {
 	}
 }
 
-// sysWrite2 writes a and then b in one system call. v is memory for the arguments of the call. The
-// caller owns it, so that the garbage collector sees the pointers in it.
+// sysWrite2 writes the bytes of a, followed by the bytes of b, in one system call. v is memory for
+// the arguments of the call. The caller owns v, so that the garbage collector sees the pointers in
+// v.
 func sysWrite2(fd int32, v *[2]unix.Iovec, a, b []byte) (int, errno) {
 	v[0].Base, v[1].Base = unsafe.SliceData(a), unsafe.SliceData(b)
 	v[0].SetLen(len(a))

@@ -21,11 +21,11 @@ type timer struct {
 //
 // Each byte that moves postpones the idle time-out of its connection, so postponing must be cheap.
 // If set postpones a timer, it only stores the new time in due. The timer keeps its place in the
-// heap until the time look. Then advance moves it.
+// heap until the time in its field look. At that time, advance moves the timer.
 type timerHeap struct{ timers []*timer }
 
-// set makes t fire at due or a little later. The delay is at most timerPrecision plus the length of
-// one round of the loop.
+// set makes t fire at the time due or a little later. The delay is at most timerPrecision plus the
+// length of one round of the loop.
 func (h *timerHeap) set(t *timer, due int64) {
 	t.due = due
 	look := lookTime(due)

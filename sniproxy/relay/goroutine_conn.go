@@ -309,8 +309,8 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 	return c, dialError(err)
 }
 
-// answer sends step.Data to the client and ends the direction to the client. Then it reads and
-// drops bytes until the client ends its own direction, or lingerTimeout has passed.
+// answer sends step.Data to the client and ends the direction to the client. After that, it reads
+// and drops bytes until the client ends its own direction, or lingerTimeout has passed.
 func (gc *goroutineConn) answer(step Step) {
 	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))

@@ -29,7 +29,7 @@ type direction struct {
 }
 
 // relay copies both ways until both directions have ended. It returns an error only if the backend
-// failed before it accepted a byte. The caller can then try another backend.
+// failed before it accepted a byte. In this case, the caller can try another backend.
 func (gc *goroutineConn) relay(header, data []byte) error {
 	out := direction{conn: gc, from: gc.client, to: gc.backend, src: ByClient, dst: ByBackend}
 	back := direction{conn: gc, from: gc.backend, to: gc.client, src: ByBackend, dst: ByClient}
@@ -176,9 +176,9 @@ func (d *direction) readFailed(err error) {
 }
 
 // writeFailed handles a failed write to d.to. The socket of d.to may still have unread bytes: a
-// server may answer and close before it has read the whole request. So the opposite direction, from
-// d.to to d.from, goes on, with lingerTimeout as the idle time-out. If both directions have failed,
-// the connection ends.
+// server may answer and close before it has read the whole request. So the other goroutine
+// continues to copy from d.to to d.from, with lingerTimeout as the idle time-out. If both
+// directions have failed, the connection ends.
 func (d *direction) writeFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)

@@ -20,7 +20,8 @@ type Session interface {
 	//
 	// If err is not nil, no more bytes will come, and data is complete. err is io.EOF (the client
 	// has ended its direction), os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit)
-	// or a read error. If Hello then returns More, the Engine acts as for Drop with err.
+	// or a read error. If Hello returns More although err is not nil, the Engine acts as for Drop
+	// with err.
 	Hello(data []byte, err error) Step
 
 	// DialFailed is called when the last Connect failed. The backend has received no byte, so
@@ -59,7 +60,7 @@ const (
 	// a Wait, so the Session needs its own. If the client resets the connection, the Engine calls
 	// Done immediately.
 	Wait
-	// Connect means: connect to Step.Addr, or call Step.Dial, and then relay.
+	// Connect means: connect to Step.Addr, or call Step.Dial, and relay after that.
 	Connect
 	// Answer means: write Step.Data to the client, end the direction to the client, and close.
 	// Before it closes, the Engine reads and discards the bytes that the client sends, for up to 2
@@ -104,8 +105,9 @@ var (
 	// ErrHelloTooLong means that the client has sent HelloLimit bytes and the Session still
 	// returned More.
 	ErrHelloTooLong = errors.New("relay: hello too long")
-	// ErrClientReset means that the client reset the connection while the Engine waited for its
-	// bytes in PhaseRelay. The error also is syscall.ECONNRESET.
+	// ErrClientReset means that the client reset the connection in PhaseRelay, while the Engine
+	// waited for bytes of the client. With errors.Is, such an error also matches
+	// syscall.ECONNRESET.
 	ErrClientReset = errors.New("relay: the client reset the connection")
 )
 

@@ -50,8 +50,8 @@ type history struct {
 	changed chan struct{}
 }
 
-// limits are the limits of a history, in bytes of JSON. A client that would need a step beyond
-// these limits gets a reset.
+// limits are the limits of a history, in bytes of JSON. If a client would need a step that the
+// history has dropped because of these limits, the client gets a reset.
 type limits struct {
 	step    int // the changes of one publish; more are not kept
 	answer  int // at least step
@@ -190,7 +190,7 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 		return changes{Version: version}, h.changed, true
 	}
 	// Equal hosts always have the same version, so a version may have been in force several times.
-	// Begin with the changes after its last time.
+	// Begin with the changes after the last time that it was in force.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--

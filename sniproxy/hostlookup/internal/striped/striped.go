@@ -35,7 +35,8 @@ func (c *Counters) Add(kind uint8) {
 	c.stripes[spread][kind&(MaxKinds-1)].Add(1)
 }
 
-// Sum returns the number of events of a kind so far. Other goroutines may call Add meanwhile.
+// Sum returns the number of events of a kind so far. Other goroutines may call Add at the same
+// time.
 func (c *Counters) Sum(kind uint8) (n uint64) {
 	for i := range c.stripes {
 		n += c.stripes[i][kind].Load()
