@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// descriptorSlack is an upper estimate of the descriptors that HAProxy needs in addition to those
-// for connections, listeners and checks. Each thread needs 3: a poller, and a pipe that wakes the
+// descriptorSlack is an upper estimate of the descriptors that HAProxy needs for other purposes
+// than connections, listeners and checks. Each thread needs 3: a poller, and a pipe that wakes the
 // thread. HAProxy before 2.9 runs at most 64 threads. Later versions can run more, but an edge
 // needs far fewer. The other 64 descriptors are for logs, the state file, maps while HAProxy reads
 // them, and the sockets of the command line.
 const descriptorSlack = 64*3 + 64
 
-// MaxConn is the limit of client connections that Render writes. It is Global.MaxConn, or if that
-// is 0, the limit that Global.Descriptors allows: two descriptors for each connection, after the
-// descriptors of listeners, checks and agent checks are subtracted. 0 means that Render writes no
-// limit.
+// MaxConn is the limit of client connections that Render writes. 0 means that Render writes no
+// limit. MaxConn returns Global.MaxConn. If Global.MaxConn is 0, MaxConn computes the limit from
+// Global.Descriptors: it subtracts the descriptors of listeners, checks and agent checks, and
+// divides the rest by two, because each connection needs two descriptors.
 func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn
@@ -49,10 +49,10 @@ func (c *Config) ReservedDescriptors() int {
 // HAProxy's own choice: the shortest check interval of at least a second (start_checks in its
 // source).
 //
-// Intervals below a second make that choice bad. If health checks have an interval of a minute and
-// agent checks have one below a second, HAProxy could ask an agent for the first time after a
-// minute. A drained server would get traffic until then. So checkSpread is the shortest interval of
-// agent checks that is below a second.
+// HAProxy's choice ignores intervals below a second. With health checks every minute and agent
+// checks twice a second, HAProxy could wait a minute before its first question to an agent.
+// Meanwhile a drained server would get traffic. So checkSpread returns the shortest interval of
+// agent checks if it is below a second.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {

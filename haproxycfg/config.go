@@ -30,7 +30,7 @@ type Global struct {
 	// Descriptors is the limit of open files under which the process will run (ulimit -n,
 	// LimitNOFILE). HAProxy needs two descriptors for each connection, one for each health check
 	// and two for each agent check, and refuses to start if the limit is below the sum.
-	// [Config.MaxConn] derives the limit of connections from it. 0 means unknown.
+	// [Config.MaxConn] derives the limit of connections from Descriptors. 0 means unknown.
 	Descriptors int
 	// Threads is the number of threads; 0 means HAProxy's own choice.
 	Threads int
@@ -42,9 +42,9 @@ type Global struct {
 	// old process through it. Empty means no socket.
 	StatsSocket string
 	// StateFile is the file from which HAProxy restores the weight and administrative state of
-	// servers when it starts. HAProxy does not write it: another program must save the output of
-	// "show servers state" there just before a reload. Without the file, drained servers get
-	// traffic after a reload until their agents answer again. Empty means no file.
+	// servers when it starts. HAProxy does not write this file: another program must save the
+	// output of "show servers state" to the file just before a reload. Without the file, drained
+	// servers get traffic after a reload until their agents answer again. Empty means no file.
 	StateFile string
 	// HardStopAfter is the longest time that a replaced or stopping process waits for its
 	// connections to end; 0 means no limit.
@@ -220,8 +220,8 @@ const (
 )
 
 // Router chooses a backend by host and path. Its fields are the names of three maps of the same
-// Config. A virtual host is a name that the first map gives to one or more hosts, and by which the
-// other two maps find backends. Package edge makes the maps:
+// Config. The first map assigns a name, the virtual host, to one or more hosts. The other two maps
+// find backends by the virtual host. Package edge makes the maps:
 //
 //   - Hosts: from host to virtual host; the key "*.example.com" matches one label below example.com;
 //   - Exact: from virtual host and whole path to backend;
@@ -230,8 +230,8 @@ const (
 // HAProxy compares the host in lower case, without port and without one trailing dot. A request for
 // a declared host never uses the backends of a wildcard, even if no path of the host matches. Paths
 // are compared byte for byte as the client sent them: "//" and "%61" stay as they are. The query is
-// not part of the path. If a path has a segment "." or "..", plain or encoded, HAProxy answers 400:
-// servers resolve such segments, and would serve a path outside the declared one.
+// not part of the path. If a path has a segment "." or "..", plain or encoded, HAProxy answers 400.
+// Servers resolve such segments, so a server could serve a path that the route does not cover.
 type Router struct {
 	Hosts, Exact, Prefix string
 }
@@ -251,20 +251,22 @@ type Backend struct {
 	// Servers are the servers of the backend. If there are none, HAProxy answers each request with
 	// 503.
 	Servers []Server
-	// Response, if not nil, is the answer to each request. The backend then has no servers.
+	// Response, if not nil, is the answer to each request. A backend with a Response has no
+	// servers.
 	Response *FixedResponse
 }
 
 // Balance is an algorithm that chooses servers.
 //
-// Agents change weights at run time, so this package offers only algorithms that obey every weight
-// that is set at run time. "static-rr" obeys only 0% and 100%, and is not offered. "source" and
-// "uri" obey only these two unless they use consistent hashing, so they are rendered with it.
+// Agents change weights at run time. So this package offers only algorithms that obey every weight
+// that is set at run time. It does not offer HAProxy's "static-rr", which obeys only 0% and 100%.
+// "source" and "uri" obey other percentages only with consistent hashing, so this package always
+// renders them with consistent hashing.
 //
 // Random, Source and URI suit some thousand servers in total, because HAProxy keeps 16 tree entries
-// for each unit of weight. Measured with HAProxy 2.6: 1,000 servers of weight 100 need 75 MB and
-// more than a second at each start and reload; 4,000 in one backend need 310 MB and 9 seconds.
-// RoundRobin and LeastConn need almost no memory or time for this.
+// for each unit of weight. Measured with HAProxy 2.6: 1,000 servers of weight 100 need 75 MB, and
+// more than a second at each start and reload. 4,000 servers in one backend need 310 MB and 9
+// seconds. RoundRobin and LeastConn need almost no memory or time for this.
 type Balance string
 
 // The algorithms.
@@ -307,8 +309,9 @@ type Server struct {
 	// Check makes HAProxy check the server's health as described in Backend.Health.
 	Check bool
 	// Track, if not empty, names another server, as "backend/server" with the name from
-	// [Server.Name]. That server must have Check or an agent. This server then has its health,
-	// drain and maintenance state, and must not have Check itself.
+	// [Server.Name]. The tracked server must have Check or an agent. HAProxy copies the health, the
+	// drain and the maintenance state of the tracked server to this server. A server with Track
+	// must not have Check.
 	Track string
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.

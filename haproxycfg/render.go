@@ -176,8 +176,8 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 func (d *Defaults) append(t *text, state, logs bool) {
 	t.section("defaults", "")
 	t.line("mode http")
-	// By default, a reload closes connections that are idle at that moment. A client that has just
-	// sent its next request on such a connection loses it. With this option, HAProxy answers the
+	// By default, a reload closes idle connections immediately. If a client has just sent its next
+	// request on such a connection, this request is lost. With this option, HAProxy answers the
 	// next request, and closes the connection with that answer (RFC 9112, section 9.6).
 	t.line("option idle-close-on-response")
 	if logs {

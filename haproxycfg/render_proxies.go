@@ -50,8 +50,8 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 		return
 	}
 	// RFC 9110, section 9.2.2, lets a proxy repeat only idempotent methods. PUT and DELETE are
-	// idempotent too, but are not repeated: a second PUT can undo what another client wrote in
-	// between, and a second DELETE answers 404 although the first one worked.
+	// idempotent too, but HAProxy does not repeat them. A second PUT can undo the write of another
+	// client in between. A second DELETE gets the answer 404 although the first one worked.
 	t.line("http-request disable-l7-retry unless { method GET HEAD OPTIONS }")
 	if f.Router != nil {
 		f.Router.append(t, maps)
@@ -83,9 +83,9 @@ const (
 // denyDotSegments renders the rules that refuse paths with dot segments. Most servers resolve dot
 // segments, so "/public/../admin" would reach the service of "/public" as "/admin".
 //
-// The second rule decodes the path before it matches. So it finds "%25%32%65", which becomes "%2e".
-// The first rule is necessary too: url_dec has no result if any "%" of the path is not followed by
-// two hexadecimal digits.
+// The first rule matches the path as it is. The second rule decodes the path with url_dec before it
+// matches, so it finds "%25%32%65", which becomes "%2e". The first rule is necessary too, because
+// url_dec has no result if two hexadecimal digits are missing after any "%" of the path.
 func denyDotSegments(t *text) {
 	t.line("http-request deny deny_status 400 if { path -m reg -i '" + dotSegment + "' }")
 	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotSegment + "' }")
@@ -113,10 +113,10 @@ func cleanHeaders(t *text) {
 }
 
 // clientHeaders is a regular expression for the headers that ForwardedReplace removes. Names are in
-// lower case. The first kind are headers by which proxies, CDNs and servers describe the client or
-// the original request. The second kind are headers that replace the path or the method: with
-// X-Original-URL, for example, a client could reach a path that its route does not cover. The
-// header Proxy is included because CGI programs read it as HTTP_PROXY.
+// lower case. Some of the headers describe the client or the original request, for proxies, CDNs
+// and servers. Other headers replace the path or the method: with X-Original-URL, for example, a
+// client could reach a path that its route does not cover. The header Proxy is included because CGI
+// programs read it as HTTP_PROXY.
 const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|x-forward-.*|x-original|x-original-.*|x-originating-.*|" +
 	"x-rewrite-.*|x-real-.*|x-remote-.*|x-client-(ip|addr|address|port|proto|cert|dn|verify)|x-proxyuser-.*|x-envoy-.*|x-azure-.*|" +
 	"(x-)?(true-|http-|cluster-|wl-)?(proxy-)?client-ip|cf-connecting-.*|cf-pseudo-.*|cf-visitor|cf-ipcountry|fastly-.*|x-appengine-.*|" +
@@ -237,7 +237,7 @@ func (b *Backend) append(t *text) {
 // maxServerID is the largest server id. With consistent hashing, HAProxy places each server at up
 // to 4,096 points of a ring, and computes the points from the lowest 20 bits of the id (it
 // multiplies the id by SRV_EWGHT_RANGE in 32 bits, lb_chash.c). Two servers with the same 20 bits
-// would have the same points, and only one of them would get requests for those.
+// would have the same points, and only one of the two would get requests.
 const maxServerID = 1<<20 - 1
 
 // serverIDs returns an id for each server, derived from the name of the server. HAProxy hashes
@@ -278,9 +278,9 @@ func (r *FixedResponse) append(t *text) {
 // checks.
 const defaultInterval = 2 * time.Second
 
-// append renders the health check. It always renders a default-server line. Without that line,
-// HAProxy 3.3 and 3.4 leave a server down for ever if its agent answers "down" once, and later only
-// answers that contain no health state.
+// append renders the health check. It always renders a default-server line. Without this line,
+// HAProxy 3.3 and 3.4 have a fault: if an agent answers "down" once, and later sends only answers
+// without a health state, the server stays down for ever.
 func (h *Health) append(t *text, agentInterval time.Duration) {
 	if h.Path != "" && h.Host == "" {
 		t.line("option httpchk GET")
@@ -309,10 +309,11 @@ func (h *Health) append(t *text, agentInterval time.Duration) {
 // Name returns the server's name in HAProxy: "ADDRESS:PORT", or "ADDRESS:PORT-AGENTPORT" if it has
 // an agent. IPv6 addresses have no brackets.
 //
-// The reason for such names is HAProxy's state file, from which HAProxy restores the weight and
-// drain of each server by its name, but also its address and port. If the node port of a service
-// changed and the server kept its name, HAProxy would use the old port after a reload, and another
-// service may listen there later. A server with a new name has no line in that file.
+// The reason for such names is HAProxy's state file. From it, HAProxy restores the weight, the
+// drain, the address and the port of each server by the server's name. Suppose that the node port
+// of a service changes and the server keeps its name: HAProxy would use the old port after a
+// reload, and another service may listen on that port later. A server with a new name has no line
+// in the state file.
 func (s Server) Name() string {
 	var b [64]byte
 	return string(s.appendName(b[:0]))

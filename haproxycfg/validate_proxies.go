@@ -99,8 +99,8 @@ func (b *Bind) addrPort() (netip.AddrPort, error) {
 	return netip.ParseAddrPort(b.Address)
 }
 
-// bindsTwice adds a fault for each address that occurs twice. HAProxy accepts such addresses, and
-// the kernel then gives each connection to one of the two listeners at random.
+// bindsTwice adds a fault for each address that occurs twice. HAProxy accepts a repeated address,
+// but the kernel would give each connection to one of the two listeners at random.
 func (v *validator) bindsTwice(c *Config) {
 	v.place = ""
 	first := map[string]string{}
@@ -189,8 +189,8 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 }
 
 // serverOK reports whether a server has no fault. If it returns false, serverFaults adds the
-// faults. The functions are separate because serverOK runs for tens of thousands of servers, and
-// only serverFaults needs their names, which cost time to build.
+// faults. The functions are separate to save time: serverOK runs for tens of thousands of servers.
+// Only serverFaults builds the names of servers, which is slow.
 func (v *validator) serverOK(c *Config, s *Server) bool {
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
 		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isChecked(c, s.Track)) &&
@@ -273,8 +273,8 @@ func (v *validator) serverFaults(s *Server, twice bool) {
 }
 
 // isChecked reports whether the server with this name, "backend/server", has a health check or an
-// agent. A server that only tracks another one does not count: HAProxy would allow it, but this
-// package does not allow chains of tracking servers.
+// agent. A server that only tracks another server does not count as checked. HAProxy allows chains
+// of tracking servers, but this package does not.
 func (v *validator) isChecked(c *Config, name string) bool {
 	checked, ok := v.checked[name]
 	if ok {

@@ -17,8 +17,8 @@ import (
 // differ, of its cost. So candidates sort as plain integers. Nodes of the same weight are in name
 // order, so nodes with equal scores sort by name.
 //
-// The index replaces the lowest bits of the score. Two nodes may differ only in those bits, once in
-// billions of comparisons. Then method order corrects their places.
+// The index replaces the lowest bits of the score. Once in billions of comparisons, the scores of
+// two nodes differ only in these bits. Method order corrects the places of such nodes.
 type group struct {
 	nodes   []Node   // by weight, then name
 	digests []uint64 // of nodes
@@ -56,8 +56,8 @@ func (g *group) uniform() bool { return g.bands == nil }
 // faster.
 //
 // best makes candidates only of nodes whose score is at most a limit, so it sorts few candidates.
-// It expects slightly more than k nodes below this limit. If there are fewer than k, best starts
-// again with a higher limit.
+// It expects slightly more than k nodes below this limit. If there are fewer than k nodes below it,
+// best starts again with a higher limit.
 func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	if k == 0 {
 		return nil
@@ -87,8 +87,8 @@ func quantile(share float64) uint64 {
 	return uint64(share * (1 << 64))
 }
 
-// gather returns candidates in order. If all nodes with a score of at most limit fit into buf, it
-// returns all of them. Otherwise it returns some of them, and the k best are among these.
+// gather returns candidates in order. If all nodes with a score of at most limit fit into buf,
+// gather returns all of them. Otherwise it returns some of them, including the k best.
 func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 	n, left := 0, len(g.digests)
 	for {

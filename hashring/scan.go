@@ -8,8 +8,8 @@ import (
 // scan finds the digests in digests[from:to] whose score is at most limit, the last one first. It
 // writes a candidate for each of them to buf, from index n on. It stops when buf is full.
 //
-// scan returns the new n, and the index of the last digest that it has read. This index is from if
-// scan has read the whole range.
+// scan returns the new n, and the index of the last digest that it has read. If scan has read the
+// whole range, this index equals the argument from.
 func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64, n int) (int, int) {
 	rest := digests[from:to]
 	for n < len(buf) {

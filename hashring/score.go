@@ -46,8 +46,8 @@ const (
 //
 // exponential does not use math.Log, because results of math.Log differ between architectures. For
 // the same reason, each product has an explicit conversion: it forbids the compiler to fuse the
-// product with the addition that follows (Go specification, "Floating-point operators"). Without
-// it, the compiler would fuse them on arm64, and not on amd64.
+// product with the next addition (Go specification, "Floating-point operators"). Without the
+// conversion, the compiler would fuse product and addition on arm64, and not on amd64.
 func exponential(score uint64) float64 {
 	// 1-q/2^45 = m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)]. The steps that compute m and exp
 	// are exact.

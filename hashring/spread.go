@@ -116,8 +116,8 @@ func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 		return cmp.Or(cmp.Compare(a.score, b.score), strings.Compare(a.zone.name, b.zone.name))
 	})
 	// First raise all quotas by the same number. A zone with too few nodes gets a smaller quota,
-	// and the others share the rest in the next round. When there are fewer places left than zones
-	// with further nodes, the first of these zones get one place each.
+	// and the other zones share the remaining places in the next round. When fewer places remain
+	// than zones with further nodes, the first of these zones get one place each.
 	for open := len(dst); k >= open && k > 0; {
 		level := k / open
 		open = 0

@@ -10,8 +10,8 @@ type band struct {
 }
 
 // bandWidth is the largest ratio of two weights in a band. A scan uses one limit for the whole
-// band, which fits the largest weight. So for the smaller weights, it admits up to this share of
-// nodes too many.
+// band, the limit for the largest weight. So for the smaller weights in the band, the scan admits
+// up to a sixteenth too many nodes.
 const bandWidth = 1 + 1.0/16
 
 // weigh computes bands, total and squares, for a group whose nodes have different weights.
@@ -45,8 +45,8 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 		}
 		// scan also admits some nodes with a cost above the bound, in some bands more than in
 		// others. If such a node is among the k best, another band may have a better node that was
-		// not admitted. Then use the cost of the k-th node as the new bound: at least k nodes meet
-		// it, so the next round is exact.
+		// not admitted. In that case, use the cost of the k-th node as the new bound. At least k
+		// nodes have a cost of at most this bound, so the next round is exact.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
 			return got[:k]
@@ -57,7 +57,7 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 
 // gatherWeighted returns candidates in order. If all nodes that its scans admit fit into buf, it
 // returns all of them: every node with a cost of at most bound, and some with a higher cost.
-// Otherwise it returns some of them, and the k best are among these.
+// Otherwise it returns some of them, including the k best.
 func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) []uint64 {
 	n, done, left := 0, 0, len(g.digests)
 	for b := len(g.bands) - 1; b >= 0; {

@@ -11,7 +11,8 @@ import (
 const manyChanges = 64
 
 // markAffected marks each service whose subset may differ between the pool before and u.pool. If it
-// marks too many services, the update only takes longer. If it misses one, the subset is wrong.
+// marks too many services, the update only takes longer. If it does not mark an affected service,
+// the subset of this service becomes wrong.
 //
 // Without markAffected, each change of a node would cost a pick for every service. With 2,000
 // services on 1,000 nodes, it makes an update take about 1 ms instead of 30 ms.
@@ -80,8 +81,8 @@ func memberChanges(before, after *Pool) []memberChange {
 // A service is affected if a node of its subset has changed, or if another node can enter the
 // subset. Pick takes the nodes of best rank, and each zone has a share of the places. So a node
 // outside the subset can leave the cluster without effect. A node that joins the cluster enters the
-// subset if it ranks before the last node of its zone there. It may also enter if all other nodes
-// of its zone are in the subset already, because the share of this zone may then grow.
+// subset in two cases. Either it ranks before the subset's last node of the same zone. Or all other
+// nodes of its zone are already in the subset: the new node may let the share of the zone grow.
 func (c *poolChange) affects(s *service, ready []string) bool {
 	for i := range s.nodes {
 		if slices.Contains(c.identities, s.nodes[i].Identity) {

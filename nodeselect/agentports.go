@@ -79,8 +79,8 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 }
 
 // replace replaces old, the previous state of a service, by svc, the new state. old is nil if the
-// service is new. svc is nil if the service is deleted. replace calls changed with the Ref.Key of
-// each service that gets or loses a port, or that is refused a port for a new reason.
+// service is new. svc is nil if the service is deleted. replace calls the function changed with the
+// Ref.Key of each service that gets a port, loses a port, or gets no port for a new reason.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
 	if old != nil {
@@ -98,8 +98,8 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// edit applies the function edit, insert or remove, to the lists of all ports that a service names.
-// It appends these ports to ports. The caller then calls assign for each of them.
+// edit applies a function, insert or remove, to the lists of all ports that a service names. It
+// appends these ports to ports. Afterwards, the caller must call assign for each of these ports.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports

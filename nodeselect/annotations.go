@@ -39,12 +39,12 @@ func (a Annotations) name(key string) string {
 
 // portsOfKubernetes are the ports of kubelet, kube-proxy and the control plane, from
 // https://kubernetes.io/docs/reference/networking/ports-and-protocols/. They are forbidden as agent
-// ports: if an agent listens on one of them, the component cannot start again. Otherwise a user who
-// may only annotate a Service could break nodes.
+// ports: if an agent listens on the port of a component, the component cannot start again. So a
+// user who may only annotate a Service cannot break nodes.
 var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 10256, 10257, 10259}
 
 // AgentPort returns the agent port that a service asks for in its annotation. It returns 0 if the
-// service asks for none. Three kinds of ports are errors, and AgentPort then returns 0:
+// service asks for none. For these three kinds of ports, AgentPort returns 0 and an error:
 //
 //   - a port outside 1 to 65535;
 //   - a node port of the same service, because its connections go to kube-proxy and not to the

@@ -18,8 +18,8 @@ type Objects struct {
 	Services []*corev1.Service // by namespace, then name
 	// ReadyNodes are the nodes with a ready pod, for each service with externalTrafficPolicy Local.
 	// A key is the Ref.Key of a service. A value is the sorted list of node names, and Select picks
-	// only these nodes for the service. If ReadyNodes is nil, nothing is known about pods; this is
-	// so for manifests.
+	// only these nodes for the service. If ReadyNodes is nil, nothing is known about pods. For
+	// objects from manifests, ReadyNodes is nil.
 	ReadyNodes map[string][]string
 	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int
@@ -84,8 +84,8 @@ type Problem struct {
 	Field string
 	// Message describes the mistake in one line.
 	Message string
-	// Warning is true if the object is used in spite of the problem. The message then describes the
-	// consequence.
+	// Warning is true if the object is used in spite of the problem. The message of a warning
+	// describes the consequence.
 	Warning bool
 }
 

@@ -95,9 +95,9 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
-// fill adds avoided nodes until the subset is full. It ranks only as many avoided nodes as can get
-// a place, because it must be fast: when a cluster loses its control plane, all its nodes become
-// avoided, and Pick calls fill for every service.
+// fill adds avoided nodes until the subset is full. It must be fast, so it ranks only as many
+// avoided nodes as can get a place. The slow case would be a cluster that loses its control plane:
+// all its nodes become avoided, and Pick calls fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))

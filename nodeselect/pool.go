@@ -68,8 +68,8 @@ type Selector struct {
 	// even if a node of better rank joins the cluster. So a node that joins changes no subset.
 	//
 	// This has three disadvantages. Subsets depend on history, so a program must store them and
-	// share them with other processes. A new node gets no traffic until an old node leaves. If the
-	// zones are not balanced, they become so only as places become free.
+	// share them with other processes. A new node gets no traffic until an old node leaves. Zones
+	// that are not balanced become balanced only slowly, when places become free.
 	Sticky bool
 	// Annotations defines the names of the annotations that Select reads.
 	Annotations Annotations

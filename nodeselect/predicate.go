@@ -55,9 +55,9 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
 // DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. After the
-// same time, Kubernetes evicts the pods of the node. The balancer does not wait for it: if a node
-// is dead, health checks stop the traffic to it within seconds. The node leaves its subsets only if
-// it stays dead.
+// same time, Kubernetes evicts the pods of the node. Traffic does not depend on this time: if a
+// node is dead, health checks stop the traffic to the node within seconds. The node leaves its
+// subsets only if it stays dead.
 const DefaultGrace = 5 * time.Minute
 
 // ExcludeLabel is the Kubernetes label on nodes that external load balancers must not use. kubeadm
@@ -72,7 +72,7 @@ const (
 
 // DefaultPredicates returns NotExcluded, NotDeleted, Ready(DefaultGrace) and
 // WithoutTaints(TaintClusterAutoscaler, TaintKarpenter). It does not return NotCordoned; the
-// comment there explains why.
+// comment of NotCordoned explains why.
 func DefaultPredicates() []Predicate {
 	return []Predicate{
 		NotExcluded,
@@ -82,8 +82,9 @@ func DefaultPredicates() []Predicate {
 	}
 }
 
-// NotExcluded excludes nodes that have the label ExcludeLabel with any value, also with the usual
-// value "". Only a value that strconv.ParseBool reads as false does not exclude the node.
+// NotExcluded excludes nodes that have the label ExcludeLabel with any value, even with the usual
+// value "". There is one exception: a value that strconv.ParseBool reads as false does not exclude
+// the node.
 func NotExcluded(node *corev1.Node, _ time.Time) (Verdict, string) {
 	value, ok := node.Labels[ExcludeLabel]
 	if !ok {

@@ -21,8 +21,8 @@ type Ref struct {
 func (r Ref) String() string { return r.Namespace + "/" + r.Service + ":" + r.Port }
 
 // Key returns "namespace/service", the key for Pool.Pick. The key does not contain the port, so all
-// ports of a service share one subset. Then the balancer needs to check a node only once for all
-// ports.
+// ports of a service share one subset. So the balancer needs to check a node only once for all
+// ports of a service.
 func (r Ref) Key() string { return r.Namespace + "/" + r.Service }
 
 // Target says where the traffic for a Ref goes.
@@ -38,7 +38,7 @@ type Target struct {
 // Resolve returns the node port, agent port and weight for ref. If ref cannot be resolved,
 // Target.NodePort is 0, and the problems state the reason. A wrong annotation must not stop the
 // traffic of a service: instead of an invalid agent port, Resolve returns 0; instead of an invalid
-// weight, it returns DefaultWeightPercent. It adds a warning for each of them.
+// weight, it returns DefaultWeightPercent. In both cases it adds a warning.
 func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	svc := objects.Service(ref.Namespace, ref.Service)
 	target, problems := a.resolve(svc, ref)

@@ -73,7 +73,7 @@ type SubsetChanges struct {
 }
 
 // Share is the share of nodes that leave, in the sum over all old subsets, from 0 to 1. If all old
-// subsets are empty, it is 0, because new nodes disturb no traffic.
+// subsets are empty, Share returns 0, because new nodes disturb no traffic.
 func (c SubsetChanges) Share() float64 { return share(c.Leave, c.Before) }
 
 // Largest returns the service that loses the most nodes. If several services lose the same number,
@@ -96,9 +96,9 @@ func share(part, whole int) float64 {
 }
 
 // DiffSubsets returns, for each service, the nodes that enter its subset and the nodes that leave
-// it. Two nodes are the same if their identities and their addresses are equal: with another
-// address, the balancer connects to another machine. If only old or only new contains a service,
-// its subset in the other one counts as empty.
+// it. Two nodes are the same if their identities and their addresses are equal. With another
+// address, the balancer connects to another machine. If only one of old and new contains a service,
+// the service counts as having an empty subset in the other.
 func DiffSubsets(old, new Subsets) SubsetChanges {
 	keys := make([]string, 0, max(len(old), len(new)))
 	keys = slices.AppendSeq(keys, maps.Keys(new))

@@ -14,9 +14,9 @@ import (
 // resolved in between.
 //
 // An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
-// time. But it resolves and picks again only for services that the change may affect. If a node
-// changes, these are the services that use the node or may use it now. If a service changes, these
-// are the service itself and the services that ask for the same agent port.
+// time. But it resolves and picks again only for services that the change may affect. A change of a
+// node affects the services that use the node or may use it now. A change of a service affects the
+// service itself and the services that ask for the same agent port.
 //
 // Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
 // returned values.
@@ -94,8 +94,8 @@ type Delta struct {
 	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
 	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
 	// ReadyNodes are the changed entries of Objects.ReadyNodes. An empty list means that the
-	// service has no ready pod. If this map is not nil, even if it is empty, Objects.ReadyNodes is
-	// no longer nil.
+	// service has no ready pod. If this map is not nil, Objects.ReadyNodes becomes a map that is
+	// not nil. An empty map has this effect too.
 	ReadyNodes map[string][]string
 	// Refs replace all refs of the Tracker. nil means no change.
 	Refs []Ref

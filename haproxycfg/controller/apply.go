@@ -54,9 +54,9 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 	}
 }
 
-// reset is called when this process begins or stops to lead. The next attempt then reads the report
-// again, because another process that leads, or has led, may have written a configuration. reset
-// also removes the refused change from the status, because only the process that leads shows one.
+// reset is called when this process begins or stops to lead. It makes the next attempt read the
+// report again, because another leader may have written a configuration. reset also removes the
+// refused change from the status, because only the leader shows a refused change.
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.c.status.setRefused(nil)

@@ -32,15 +32,15 @@ type Change struct {
 	// Losses counts what the change takes away. A server on a node port that now belongs to another
 	// Service is not counted as lost.
 	Losses deploy.Losses
-	// Report is the report on Config. Its Changes describe this change, or the last one if this
-	// change is empty.
+	// Report is the report on Config. Report.Changes describes this change. If this change is
+	// empty, Report.Changes describes the last change.
 	Report kube.Report
 
 	plan  *deploy.Plan
 	input kube.Input
 	files []haproxycfg.RenderedFile // without the report
-	// late is true if Config is already in the directory because an earlier attempt wrote it and
-	// then failed, in the reload or when it wrote the report.
+	// late is true if Config is already in the directory, but a later step of the same attempt
+	// failed: the reload, or the writing of the report.
 	late bool
 }
 
@@ -48,9 +48,10 @@ type Change struct {
 // their files are the same.
 func (ch *Change) ID() string { return ch.plan.ID() }
 
-// MaxShare returns a function for Controller.Limit. It accepts a change that takes away at most
-// this share, from 0 to 1, of the hosts in force, and also of the paths, of the backends and of the
-// servers. Hosts, paths, backends and servers that the change adds do not count. See Change.Losses.
+// MaxShare returns a function for Controller.Limit. The function accepts a change if it takes away
+// at most this share (0 to 1) of the hosts in force, and at most this share of the paths, of the
+// backends and of the servers. Hosts, paths, backends and servers that the change adds do not
+// count. See Change.Losses.
 func MaxShare(share float64) func(*Change) error {
 	return func(ch *Change) error {
 		if reason := ch.Losses.Over(share); reason != "" {
@@ -81,9 +82,10 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)%s", err, ch.ID(), hint)
 }
 
-// plan builds a Change from the routes and clusters in in, and compares it with the configuration
-// in the directory. last is the report in the directory. plan calls causes to learn why the
-// configuration changes. If plan returns an error, its Change has a Report but cannot be applied.
+// plan builds a Change from the inputs, which are routes and clusters, and compares the Change with
+// the configuration in the directory. last is the report in the directory. plan calls causes to
+// learn why the configuration changes. If plan returns an error, its Change has a Report but cannot
+// be applied.
 func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
 	ch, err := c.build(in, last, now)
 	if err != nil {
@@ -187,13 +189,13 @@ func (c *Controller) readReport() (kube.Report, error) {
 }
 
 // Plan reads the sources once, and returns the change from the configuration in Dir to the one for
-// these sources. It writes nothing. cause becomes the cause of the change in the report; it may be
-// the name of a command.
+// these sources. It writes nothing. The report shows the argument cause as the cause of the change,
+// for example the name of a command.
 //
 // A cluster that does not answer keeps the servers that the report lists for it. If the report
-// lists none, Plan returns an error. Plan also returns an error if a source returns one. If the
-// sources could be read but a later step fails, Plan returns an error and also a Change, whose
-// Report contains the problems of the routes.
+// lists no servers for it, Plan returns an error. If a source returns an error, Plan returns this
+// error. If a step after the reading fails, Plan returns an error and also a Change. The Report of
+// this Change contains the problems of the routes.
 func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -211,8 +213,8 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 }
 
 // Apply applies a Change that Plan returned. The error is nil if and only if the outcome is Written
-// or Unchanged. Apply refuses a change that Limit rejects, but unlike Run it does not write the
-// refused change to the report. To apply a change of any size, set Limit to MaxShare(1).
+// or Unchanged. Apply refuses a change that Limit rejects. Run writes a refused change to the
+// report, but Apply does not. To apply a change of any size, set Limit to MaxShare(1).
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	if err := c.refusal(ch, never); err != nil {
 		return Refused, err
@@ -255,8 +257,8 @@ func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error)
 	return in, group.Wait()
 }
 
-// readCluster reads c.Clusters[i]. It waits at most StartTimeout. If the cluster has not answered
-// by then, readCluster returns a state with Err.
+// readCluster reads c.Clusters[i]. If the cluster does not answer within StartTimeout, readCluster
+// returns a state with Err.
 func (c *Controller) readCluster(ctx context.Context, i int, last kube.Report) (ClusterState, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.startTimeout())
 	defer cancel()

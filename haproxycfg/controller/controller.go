@@ -40,8 +40,8 @@ type Controller struct {
 	// to Dir.
 	Files []File
 
-	// Limit returns an error if a change is too large. The Controller then refuses the change until
-	// somebody calls Force. nil means MaxShare(0.3).
+	// Limit returns an error if a change is too large. nil means MaxShare(0.3). The Controller
+	// refuses a change that is too large, until somebody calls Force.
 	Limit func(*Change) error
 	// ForceHint, if not nil, returns a text that says how to force the change with this ID. The
 	// error of a refused change ends with the text.
@@ -103,13 +103,12 @@ type Elector interface {
 // Term is a period in which this process leads. It ends when Done is closed or when Guard first
 // returns an error, whichever is earlier.
 type Term struct {
-	// Guard returns nil while this process may write. The Controller calls it before each file that
-	// it writes and before each reload. The call protects against a process that was suspended
-	// while it led: it stops before its next write, even if no timer has fired yet. Guard must not
-	// block.
+	// Guard returns nil while this process may write. The Controller calls Guard before it writes a
+	// file and before each reload. So a process that was suspended while it led stops before its
+	// next write, even if no timer has fired yet. Guard must not block.
 	Guard func() error
-	// Done is closed at the end of the term, or soon after. A check or reload that runs then is
-	// interrupted.
+	// Done is closed at the end of the term, or soon after. When Done is closed, the Controller
+	// interrupts a running check or reload.
 	Done <-chan struct{}
 }
 
@@ -268,8 +267,9 @@ var (
 )
 
 // Force makes an attempt without Limit, so that a refused change is applied. If id is not empty,
-// Force ignores Limit only for the change with this ID, which the report shows as Refused.ID. Force
-// returns when the attempt has ended, with the error of the attempt. Run must be running.
+// Force ignores Limit only for the change with this ID. The report shows the ID as Refused.ID. When
+// the attempt has ended, Force returns the error of the attempt. Call Force only while Run is
+// running.
 func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 	c.init()
 	request := forceRequest{id: id, reply: make(chan Attempt, 1)}

@@ -26,14 +26,14 @@ type Live struct {
 	// Quiet is the pause that ends a burst of events: after Quiet without an event, the burst
 	// counts as one change. 0 means 100 ms.
 	Quiet time.Duration
-	// MaxWait is the longest time that a burst of events may last: after MaxWait, the events until
-	// then count as one change, even if more follow. 0 means 1 s.
+	// MaxWait is the longest time that a burst of events may last. 0 means 1 s. After MaxWait, the
+	// events so far count as one change, even if more events follow.
 	MaxWait time.Duration
-	// LocalEndpoints makes Live follow EndpointSlices too. A service with externalTrafficPolicy
-	// Local then gets only nodes that have a ready pod.
+	// LocalEndpoints makes Live follow EndpointSlices too. With LocalEndpoints, a service with
+	// externalTrafficPolicy Local gets only nodes that have a ready pod.
 	LocalEndpoints bool
 	// AllowEmpty accepts a cluster that lists no nodes or no services at the start, even if the
-	// report lists servers for it. The cluster then loses these servers.
+	// report lists servers for the cluster. Such a cluster loses its servers.
 	AllowEmpty bool
 
 	mu      sync.Mutex

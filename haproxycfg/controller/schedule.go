@@ -38,7 +38,7 @@ func (s *schedule) changed(answered bool) {
 	}
 }
 
-// startTimeoutOver is called after StartTimeout. Clusters that have not answered by then no longer
+// startTimeoutOver is called after StartTimeout. From now on, clusters without an answer do not
 // delay the first attempt.
 func (s *schedule) startTimeoutOver() {
 	s.dirty = s.dirty || !s.started

@@ -23,8 +23,8 @@ type RouteSource interface {
 	// Controller, which otherwise would continue without routes and remove every server.
 	Read() (Declarations, error)
 	// Follow calls publish after each change of the routes, beginning with changes since Read,
-	// until ctx ends. It makes one call at a time. If Follow returns an error before ctx ends, the
-	// Controller stops. A source that never changes may return nil immediately.
+	// until ctx ends. Calls of publish never overlap. If Follow returns an error before ctx ends,
+	// the Controller stops. A source that never changes may return nil immediately.
 	Follow(ctx context.Context, publish func(Declarations)) error
 }
 
@@ -38,8 +38,8 @@ type ClusterSource interface {
 	// returns an error, Controller.Plan fails even if the report lists servers.
 	Read(ctx context.Context, start Start) (ClusterState, error)
 	// Follow calls publish with the present state of the cluster, and again after each change,
-	// until ctx ends. It makes one call at a time. If it returns an error before ctx ends, the
-	// Controller keeps the last state and calls Follow again after a second.
+	// until ctx ends. Calls of publish never overlap. If Follow returns an error before ctx ends,
+	// the Controller keeps the last state and calls Follow again after a second.
 	Follow(ctx context.Context, start Start, publish func(ClusterState)) error
 }
 

@@ -18,8 +18,8 @@ import (
 )
 
 // Checker asks HAProxy whether a configuration is good. It renders the configuration and its maps
-// to a temporary directory and runs "haproxy -c" there, so it writes to no file in use. Files that
-// are not rendered, such as certificates, stay in their place, and HAProxy reads them there.
+// to a temporary directory and runs "haproxy -c" there, so it writes to no file in use. HAProxy
+// reads all other files, such as certificates, from their usual places.
 //
 // For the check, an empty file replaces the server state file. The saved state cannot make a
 // configuration bad, but HAProxy would warn about each server that was down or drained.

@@ -48,8 +48,8 @@ type ServerCounts struct {
 // BackendDiff is a backend that changed. Its lists name servers in the order of the configuration.
 type BackendDiff struct {
 	Name string
-	// Added and Removed are true if the whole backend is new or gone. ServersAdded or
-	// ServersRemoved then lists all its servers.
+	// Added is true if the whole backend is new: ServersAdded lists all its servers. Removed is
+	// true if the whole backend is gone: ServersRemoved lists all its servers.
 	Added, Removed bool
 	// These are names of servers. An altered server has the same name but another line in
 	// haproxy.cfg.

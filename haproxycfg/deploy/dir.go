@@ -21,8 +21,8 @@ import (
 // subdirectory maps. The directory also contains the last good configuration, which HAProxy ran
 // before: haproxy.cfg.last-good and its maps.
 //
-// A process may end at any moment. The directory then contains either the whole old configuration
-// or the whole new one. The next Apply finishes what that process left undone.
+// A process may end at any moment of an Apply. Even so, the directory contains either the whole old
+// configuration or the whole new one. The next Apply finishes the interrupted work.
 //
 // The fields must not change after the first call of a method. Methods are safe for concurrent use.
 // A lock lets only one Apply run at a time. On Unix the lock also excludes other processes that use
@@ -41,9 +41,9 @@ type Dir struct {
 	// them. [Reloader.Reload] is such a function. Nil means that another program reloads HAProxy.
 	Reload func(context.Context) error
 	// Guard, if not nil, is called before each effect: before a file is written or renamed, and
-	// before a reload. If Guard returns an error, Apply stops with that error, and the directory
-	// stays as if the process had ended at that point. Processes that share a directory use Guard
-	// so that only one of them writes.
+	// before a reload. If Guard returns an error, Apply stops with this error. It leaves the
+	// directory as if the process had ended at this point. Processes that share a directory use
+	// Guard so that only one of them writes.
 	Guard func() error
 
 	mu sync.Mutex
@@ -99,8 +99,8 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //  5. It removes the maps that no configuration names any more.
 //
 // changed reports whether Apply changed the configuration in the directory. If an earlier Apply
-// ended before HAProxy had loaded the files, Apply reloads HAProxy even if it changes no file;
-// changed is then false.
+// ended before HAProxy had loaded the files, Apply reloads HAProxy even if it changes no file. In
+// that case changed is false.
 //
 // If ctx ends during the reload, Apply cannot know whether HAProxy loaded the files. The new
 // configuration stays, and the next Apply reloads again.
@@ -134,8 +134,8 @@ func (p *Plan) textBefore() []byte {
 	return nil
 }
 
-// ErrStalePlan is wrapped by the error of [Plan.Apply] if the directory has changed since the plan
-// was made. The Diff of the plan is then wrong.
+// [Plan.Apply] returns an error that wraps ErrStalePlan if the directory has changed since the plan
+// was made. The Diff of such a plan is wrong.
 var ErrStalePlan = errors.New("deploy: the directory holds another configuration than when the plan was made")
 
 // Plan renders c and compares it with the files in the directory. It writes nothing. The caller
@@ -182,10 +182,10 @@ func (p *Plan) ID() string {
 }
 
 // Apply does the same as [Dir.Apply], and also writes the auxiliary files, such as a report about
-// the configuration. It writes them under the same lock, after the configuration is in force, even
-// if the configuration has not changed. It does not write an auxiliary file that exists with the
-// same content. If the process ends before all are written, the next Apply writes them. The names
-// of auxiliary files are relative to the directory, and must not be names that Dir itself uses.
+// the configuration. It writes them under the same lock, after the configuration is in force. It
+// writes them even if the configuration has not changed, but not if a file already has the same
+// content. If the process ends too early, the next Apply writes the missing files. The names of
+// auxiliary files are relative to the directory, and must not be names that Dir itself uses.
 //
 // changed reports whether Apply changed the configuration or an auxiliary file. A plan may be
 // applied several times.

@@ -23,8 +23,8 @@ type Losses struct {
 	// the change removes it or all its servers.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends. A server is lost if the change removes or alters
-	// it. If the configuration has paths, servers of backends without a path are not counted as
-	// lost: such a backend gets no requests, and contains the nodes that servers of other backends
+	// it. If the configuration has paths, a server of a backend without a path does not count as
+	// lost. Such a backend gets no requests: it contains the nodes that servers of other backends
 	// track.
 	Servers Loss `json:"servers"`
 }
@@ -89,9 +89,9 @@ func (l Losses) Over(share float64) string {
 	return fmt.Sprintf("%s would go or change, and the limit is %.1f%%; the largest losses are %s", list, 100*share, strings.Join(names, "; "))
 }
 
-// Losses counts what the plan takes away from the configuration in force. wrong, if not nil,
-// reports whether the server with this name leads to a wrong service. The removal of such a server
-// is no loss. The name is the result of [haproxycfg.Server.Name].
+// Losses counts what the plan takes away from the configuration in force. The function wrong, if
+// not nil, reports whether a server leads to a wrong service. Its argument is the server's name, as
+// [haproxycfg.Server.Name] returns it. The removal of such a server is no loss.
 func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	c := lossCounter{
 		before: byLogicalName(p.before), after: byLogicalName(p.after.files), wrong: wrong,

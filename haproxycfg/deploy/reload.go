@@ -23,8 +23,9 @@ type Reloader struct {
 	// Master is the socket of the master process (option -S of haproxy).
 	Master runtimeapi.Socket
 	// StateFile is the file to which Reload saves the state of the servers before each reload. The
-	// configuration must name the same file as its server-state-file. Empty means that no state is
-	// saved: after a reload, drained servers then get traffic until their agents answer again.
+	// configuration must name the same file as its server-state-file. Empty means that Reload saves
+	// no state. Without a saved state, drained servers get traffic after a reload, until their
+	// agents answer again.
 	//
 	// HAProxy reads the file at every start. If HAProxy was stopped for long, remove the file
 	// before you start it, so that it does not restore an old state.
@@ -62,8 +63,8 @@ func (e *ReloadError) Error() string {
 // other error means that the outcome is unknown, because the master did not answer in time.
 //
 // HAProxy 2.7 and later answer the command with the outcome. For earlier versions, Reload compares
-// the master's process list before and after: the master's count of reloads has risen, and a new
-// worker either exists or does not.
+// the master's process list before and after the command. The reload is over when the master's
+// count of reloads has risen. It succeeded if the list has a new worker.
 func (r Reloader) Reload(ctx context.Context) error {
 	timeout := cmp.Or(max(r.Timeout, 0), defaultReloadTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -169,9 +170,9 @@ type process struct {
 //	11523           worker          1               0d00h00m33s     2.6.12
 //	# programs
 //
-// HAProxy 2.4 has a further column <relative PID> before <reloads>. So parseProcesses finds columns
-// by the header. That column contains "[was: 1]" for an old worker. So parseProcesses reads text in
-// brackets as one word.
+// HAProxy 2.4 has a further column <relative PID> before <reloads>, so parseProcesses finds columns
+// by the header. In the column <relative PID>, an old worker has "[was: 1]", so parseProcesses
+// reads text in brackets as one word.
 func parseProcesses(answer string) ([]process, error) {
 	reloads := -1
 	old := false
@@ -227,8 +228,9 @@ func parseProcess(line string, reloads int) (process, error) {
 }
 
 // currentWorker returns the address, for [runtimeapi.Socket.Worker], of the worker that serves new
-// connections. It chooses the worker with the fewest reloads, because a master may list that worker
-// as old after a refused reload. Empty means that there is no worker.
+// connections. This is the worker with the fewest reloads. The list of old workers counts too,
+// because after a refused reload the master may list the serving worker as old. Empty means that
+// there is no worker.
 func currentWorker(all []process) string {
 	var best *process
 	for i, p := range all {
@@ -250,9 +252,9 @@ const (
 	reloadRefused
 )
 
-// compareProcesses returns the state of a reload, from the process lists before it and now. In a
-// reload the master restarts itself, which raises its count of reloads. It answers again after it
-// has started a worker, or has failed to start one.
+// compareProcesses returns the state of a reload, from the process lists before the reload and now.
+// In a reload the master restarts itself, which raises its count of reloads. The master answers
+// again after it has started a worker, or has failed to start one.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))
 	for _, p := range before {

@@ -161,9 +161,9 @@ func (b *builder) health(r *routes.Route) haproxycfg.Health {
 // distinctName returns name if no other backend has it. Otherwise it returns name with the whole
 // hash of the key instead of a part of the hash.
 //
-// Anybody can find, within a second, two routes of one service whose short hashes are the same. Two
-// backends with the same name would make the whole configuration invalid. So a person who declares
-// routes could break all routes of others.
+// Two backends with the same name would make the whole configuration invalid. The short hash does
+// not prevent this: anybody can find, within a second, two routes of one service with the same
+// short hash. A person who declares such routes would break the routes of all others.
 func (b *builder) distinctName(name, key string) string {
 	readable, _, hashed := strings.Cut(name, ":")
 	if !hashed {

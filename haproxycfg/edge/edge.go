@@ -21,11 +21,11 @@
 // # Health of nodes
 //
 // HAProxy checks each node of a cluster once. For this, each cluster has a backend with one server
-// for each node. The servers of all services on a node track that server: they share its health.
-// For s services on k of n nodes each, HAProxy makes n checks instead of s*k. If a node drains, all
-// services leave it within one agent interval. The agent of a service still sets the weight of the
-// service. The price is that HAProxy does not check the node port of a service, unless a route
-// declares a check.
+// for each node. The servers of all services on a node track the node's server: they have the same
+// health. With s services on k of n nodes each, HAProxy makes n checks instead of s*k. If a node
+// drains, all services leave it within one agent interval. The agent of a service still sets the
+// weight of the service. The price is that HAProxy does not check the node port of a service,
+// unless a route declares a check.
 //
 // If an Upstream lists its own servers, HAProxy checks each of them.
 package edge
@@ -131,9 +131,9 @@ type Upstream struct {
 	// AgentPort is the port of the service's agent on each node or server. The agent answers with
 	// the weight and state of the service on that node or server. 0 means no agent.
 	AgentPort uint16
-	// Unresolved means that the caller did not find the service and has already reported that.
-	// Config then does not report the routes of the service again, and ignores all other fields
-	// except Ref.
+	// Unresolved means that the caller did not find the service and has already reported this. If
+	// Unresolved is true, Config does not report the routes of the service again, and ignores all
+	// fields except Ref.
 	Unresolved bool
 }
 
@@ -155,10 +155,11 @@ type Node struct {
 // whatever their numbers of servers. Services without servers do not count. If a service has weight
 // 0, its servers are checked but get no requests, and no agent can change that.
 //
-// The backend "nodes.CLUSTER" has one server for each node in use. A server on a node tracks that
-// server: it shares its health. If the route declares a check, the server does not track the node.
-// HAProxy then checks the server itself, and asks the agent of the service, or the agent of the
-// node if the service has none.
+// The backend "nodes.CLUSTER" has one server for each node in use: the node's server. HAProxy
+// checks it. The servers of services on this node track the node's server: they have the same
+// health. If the route declares a check, its servers track no node. HAProxy checks each of these
+// servers itself, and asks the agent of the service. If the service has no agent, HAProxy asks the
+// agent of the node.
 //
 // Config reports and leaves out services without Upstream, without port or without servers. It also
 // reports and leaves out addresses that are no destination of a connection, and a second server

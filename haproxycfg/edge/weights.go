@@ -21,10 +21,11 @@ const (
 // service with weight 0 gets NoTraffic. A service that is alone gets the default weight.
 //
 // The exact weight of a server is weight/servers times a constant. HAProxy needs integers up to
-// 256. The constant is chosen so that the largest weight is 100, which leaves room for agents that
-// answer with more than 100%. If the error of some share is then more than 1%, setWeights tries 101
-// to 256 as the largest weight, and uses the one with the smallest error. If possible, no weight is
-// 1: HAProxy rounds down, so an agent's percentage below 100 would make a weight of 1 zero.
+// 256. setWeights first chooses the constant so that the largest weight is 100. This leaves room
+// for agents that answer with more than 100%. If the error of some share is more than 1% with this
+// constant, setWeights tries 101 to 256 as the largest weight, and uses the one with the smallest
+// error. If possible, no weight is 1: HAProxy rounds down, so an agent's percentage below 100 would
+// make a weight of 1 zero.
 //
 // Each rounded weight is 1, or differs by at most 1/2 from the exact weight x. So a share is off by
 // at most the factor (1+d)/(1-d) with d = 1/(2 min x), if all x are at least 1. The smallest ratio

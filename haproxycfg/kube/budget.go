@@ -82,9 +82,9 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 	return budget
 }
 
-// untrack changes a configuration as if every route declared a check. Then HAProxy checks each
-// server. The servers of a service without an agent ask the agent of their node, if there are node
-// agents.
+// untrack changes a configuration as if every route declared a check: HAProxy checks each server,
+// and no server tracks another. With nodeAgents, HAProxy also asks an agent for each server: the
+// agent of the service, or the agent of the node if the service has none.
 func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	tracked := map[string]bool{} // backends
 	for i := range config.Backends {

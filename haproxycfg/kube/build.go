@@ -22,9 +22,9 @@ type Cluster struct {
 	// are unknown. They can influence the choice of new subsets, as nodeselect.Pool.Pick describes.
 	Current nodeselect.Subsets
 	// Selection, if not nil, is an existing selection, for example from a watcher of the cluster or
-	// from an earlier report ([Report.Selection]). Build then reads Objects only to report why a
-	// service is missing, and to select nodes for services that Selection does not contain. If
-	// Selection is nil, Build selects the nodes of all services from Objects.
+	// from an earlier report ([Report.Selection]). If Selection is nil, Build selects the nodes of
+	// all services from Objects. Otherwise Build reads Objects only to report why a service is
+	// missing, and to select nodes for services that Selection does not contain.
 	Selection *nodeselect.Selection
 	// Total is the number of nodes of the cluster. 0 means that Objects contain every node.
 	Total int

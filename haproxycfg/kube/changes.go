@@ -111,8 +111,9 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk compares two lists that are sorted by compare. It calls removed for each element that is
-// only in a, added for each that is only in b, and both for each pair of elements that are equal.
+// walk compares two lists that are sorted by compare. It calls the function removed for each
+// element that only list a has, the function added for each element that only list b has, and the
+// function both for each pair of equal elements.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {
@@ -165,10 +166,10 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 	}
 }
 
-// Misdirected returns a function that reports whether the server with this name leads to a wrong
-// service: the node port that the server uses now belongs to another Service or another port, and
-// the server's own service has a new node port. last is the report on the servers in force. A
-// cluster without objects has no misdirected servers.
+// Misdirected returns a function that reports whether the server with the given name is
+// misdirected, that is, leads to a wrong service. A server is misdirected if its node port now
+// belongs to another Service or another port, and its own service has a new node port. last is the
+// report on the servers in force. A cluster without objects has no misdirected servers.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	type address struct {
 		addr netip.Addr

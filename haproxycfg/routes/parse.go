@@ -31,8 +31,9 @@ const (
 // Parse leaves out each route that has a problem, and keeps the others. If a file is not
 // well-formed, Parse leaves out only the entry that contains the fault. The table is empty if Parse
 // finds no entry, if the file is larger than MaxFileBytes, or if it has no "routes". Problems are
-// sorted by line. Each problem has File and Line. It has Field unless it is about the whole file.
-// Parse returns at most 10,000 problems. If there are more, the last problem reports that.
+// sorted by line. Each problem has File and Line. A problem that is not about the whole file also
+// has Field. Parse returns at most 10,000 problems. If a file has more, the last problem reports
+// this.
 func Parse(file string, data []byte) (Table, []Problem) {
 	whole := func(line int, message string) (Table, []Problem) {
 		return Table{}, []Problem{{File: file, Line: line, Message: message + "; nothing of this file is used"}}
@@ -112,10 +113,11 @@ func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 	}
 }
 
-// checkText refuses two kinds of characters. YAML forbids some characters in a file (YAML 1.2
-// section 5.1), and the parser would report them without a line. Other characters end a line for
-// the parser (YAML 1.1) but not for editors. With them, a reader would see a comment where the
-// parser sees a route, and the lines of problems would be wrong.
+// checkText refuses two kinds of characters. The first kind are characters that YAML forbids in a
+// file (YAML 1.2 section 5.1): the parser would report them without a line number. The second kind
+// are characters that end a line for the parser (YAML 1.1) but not for editors. With such a
+// character, a person could see a comment where the parser sees a route, and the line numbers of
+// problems would be wrong.
 func checkText(data []byte) *syntaxError {
 	line := 1
 	for i := 0; i < len(data); {

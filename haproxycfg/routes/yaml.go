@@ -80,9 +80,9 @@ func appendDuration(dst []byte, field string, d time.Duration) []byte {
 	return append(append(append(dst, field...), formatDuration(d)...), '\n')
 }
 
-// appendScalar appends a string without quotes if every YAML parser then reads it as that string.
-// Otherwise it appends the string in quotes. It escapes nothing, because values in normal form
-// contain no quotes and no backslashes.
+// appendScalar appends a string without quotes if every YAML parser reads the plain text as that
+// string. Otherwise it appends the string in quotes. It escapes nothing, because values in normal
+// form contain no quotes and no backslashes.
 func appendScalar(dst []byte, s string) []byte {
 	if isPlain(s) {
 		return append(dst, s...)

@@ -44,9 +44,9 @@ type ZoneOptions struct {
 // input gives equal bytes.
 //
 // A wildcard of DNS covers one or more labels, but a wildcard of a table covers exactly one. So
-// names with more labels resolve too, and the terminators answer 404 for them. A wildcard of DNS
-// does not cover a name without records that has names with records below it (RFC 4592 section
-// 2.2.2). If the table serves such a name, AppendZone writes records for it.
+// names with more labels resolve too, and the terminators answer 404 for them. If a name has no
+// records but a name below it has records, a wildcard of DNS does not cover the upper name (RFC
+// 4592 section 2.2.2). If the table serves such an upper name, AppendZone writes records for it.
 //
 // AppendZone returns an error and dst unchanged if the options are unusable, or if a host of the
 // table cannot have records. Such hosts are Target itself, Origin without Addrs, and a host with an
@@ -88,9 +88,9 @@ func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 //   - Origin, if there is a Target and there are no Addrs,
 //   - a host with an underscore that would get Addrs.
 //
-// So one wrongly declared host does not stop the publication of all others. If Publishable leaves
-// out no host, or if the options are unusable, it returns t itself. AppendZone reports unusable
-// options.
+// So one wrongly declared host does not stop the publication of all other hosts. If Publishable
+// leaves out no host, or if the options are unusable, it returns t itself. AppendZone reports
+// unusable options.
 func (o ZoneOptions) Publishable(t Table) (Table, []Problem) {
 	z, err := o.resolve()
 	if err != nil {

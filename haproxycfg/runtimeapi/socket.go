@@ -56,8 +56,8 @@ var (
 // as an answer, not as an error.
 //
 // Do refuses a command with [ErrCommand] if it contains ';' or a line end, because HAProxy would
-// run the rest as a second command. Do also refuses NUL, and "<<", after which HAProxy waits for a
-// payload.
+// run the rest as a second command. Do also refuses NUL and "<<". After "<<", HAProxy would wait
+// for a payload.
 func (s Socket) Do(ctx context.Context, command string) (string, error) {
 	command, err := s.commandLine(command)
 	if err != nil {
@@ -141,9 +141,10 @@ func (s Socket) commandLine(command string) (string, error) {
 // HAProxy loads the file at its next start if its configuration names the file as
 // server-state-file. SaveServersState replaces the file as a whole, or leaves it as it was.
 //
-// From this file HAProxy restores the address and port of a server too, even if the new
-// configuration has others. So package haproxycfg makes the name of a server from its address and
-// port: a server whose address changed has another name, and HAProxy ignores its saved state.
+// HAProxy also restores the address and port of a server from this file, even if the new
+// configuration has another address or port. So package haproxycfg makes the name of a server from
+// its address and port. A server whose address changed has another name, so HAProxy ignores its
+// saved state.
 func (s Socket) SaveServersState(ctx context.Context, file string) error {
 	answer, err := s.Do(ctx, "show servers state")
 	if err != nil {

@@ -42,8 +42,9 @@ type Stat struct {
 	// index 1 to 5 for 1xx to 5xx, and 0 for all others [hrsp_1xx to hrsp_5xx, hrsp_other].
 	Responses [6]uint64
 	// ConnErrors and RespErrors are the numbers of failed connections and of failed responses
-	// [econ, eresp]. Retries is the number of further attempts after a failed connection, and
-	// Redispatches the number of requests that then went to another server [wretr, wredis].
+	// [econ, eresp]. Retries is the number of further attempts after a failed connection [wretr].
+	// Redispatches is the number of requests that went to another server after a failed connection
+	// [wredis].
 	ConnErrors, RespErrors, Retries, Redispatches uint64
 }
 

@@ -95,8 +95,8 @@ func (p *pods) report(key string) {
 	}
 }
 
-// nodes returns the nodes with a ready pod of a service. If the service has no ready pod,
-// kube-proxy uses pods that terminate but still serve. Then nodes returns the nodes with such pods.
+// nodes returns the nodes with a ready pod of a service. If the service has no ready pod, nodes
+// returns the nodes with pods that terminate but still serve, because kube-proxy uses these pods.
 func (p *pods) nodes(key string) []string {
 	var ready, serving []string
 	for name := range p.byKey[key] {

@@ -164,8 +164,8 @@ func (s *store[T]) clearDoubt() {
 
 func (s *store[T]) err() error { return s.doubt }
 
-// answered notes that the API server answers again after a failure. The time confirmAfter then
-// starts again for all missing objects.
+// answered notes that the API server answers again after a failure. It restarts the wait of
+// confirmAfter for all missing objects.
 func (s *store[T]) answered(now time.Time) {
 	if s.missing != nil && !s.empty {
 		s.since = now

@@ -47,12 +47,13 @@ type Watcher struct {
 	// MaxWait is the longest time from a change to its Snapshot, if other changes keep coming. 0
 	// means 1 s.
 	MaxWait time.Duration
-	// LocalEndpoints makes the Watcher follow EndpointSlices too. Services with
-	// externalTrafficPolicy Local then get only nodes with a ready pod; see
+	// LocalEndpoints makes the Watcher follow EndpointSlices too. With LocalEndpoints, services
+	// with externalTrafficPolicy Local get only nodes with a ready pod; see
 	// nodeselect.Objects.ReadyNodes.
 	//
 	// The first Snapshot waits at most a minute for the EndpointSlices. If the API server forbids
-	// them, it does not wait. Until they have been read, pods do not affect the choice of nodes.
+	// the Watcher to read EndpointSlices, the first Snapshot does not wait. Until the Watcher has
+	// read the EndpointSlices, pods do not affect the choice of nodes.
 	LocalEndpoints bool
 	// Logger logs a line when the API server stops answering, and another when it answers again.
 	// nil means no log.

@@ -21,8 +21,8 @@ const maxNesting = 4
 // kubectl prints the kind after the items.
 const listWithoutKind = "a list without kind; is it cut short?"
 
-// parseJSON reads consecutive JSON values. At the first value that is not valid JSON it stops, and
-// returns false. The batch then has the objects before this value, and the problem.
+// parseJSON reads consecutive JSON values. At the first value that is not valid JSON, parseJSON
+// stops. It returns a batch with the objects before this value and the problem, and false.
 func parseJSON(doc document) (batch, bool) {
 	var b batch
 	lines := lineCounter{text: doc.text, line: doc.line}

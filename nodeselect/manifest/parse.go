@@ -12,10 +12,10 @@ import (
 // prints. data has one or more YAML documents or JSON values. Each of them is an object or a list
 // (List, NodeList, ServiceList). file is the file name for problems; Parse does not open it.
 //
-// If Parse cannot read a document or an object, it leaves this one out and returns a Problem. If
-// two nodes or two services have the same name, the second one is a Problem. Text without a
-// document is also a Problem, because a file into which kubectl writes is empty at first. Objects
-// of other kinds are only counted.
+// If Parse cannot read a document or an object, it leaves out this document or object and returns a
+// Problem. If two nodes or two services have the same name, the second one is a Problem. Text
+// without a document is also a Problem, because a file into which kubectl writes is empty at first.
+// Objects of other kinds are only counted.
 //
 // The returned objects have only the fields that matter for routing: metadata without
 // managedFields, ownerReferences and finalizers; spec; and, for a Node, the conditions and

@@ -13,8 +13,8 @@ import (
 // still holds the Lease. Each term needs a new fencedLock.
 //
 // The elector of client-go alone has three faults. After it learns that another process holds the
-// Lease, it continues to lead until its renew deadline. If the process or the machine was
-// suspended, the elector does not notice that its time is over, and first tries to renew the Lease.
+// Lease, it continues to lead until its renew deadline. After a suspension of the process or the
+// machine, the elector does not notice that its time is over: it first tries to renew the Lease.
 // When the elector stops, it releases a Lease that it once held, even if another process holds the
 // Lease now.
 type fencedLock struct {

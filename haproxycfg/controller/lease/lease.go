@@ -3,10 +3,10 @@
 // terminator.Elector = &lease.Elector{Config: config, Namespace: "headgate", Name: "terminator"}
 //
 // All processes that name the same Lease take part, each with its own Controller. One process, the
-// leader, writes. The others only follow their sources. One of them becomes the leader within 5 s
-// after a clean stop of the leader, and within 20 s after a crash. A leader that has not renewed
-// the Lease for 10 s stops writing. Another process may lead 15 s after the last renewal at the
-// earliest.
+// leader, writes. The other processes only follow their sources. Another process becomes the leader
+// within 5 s after a clean stop of the leader, and within 20 s after a crash. A leader that has not
+// renewed the Lease for 10 s stops writing. Another process may lead 15 s after the last renewal at
+// the earliest.
 //
 // The account needs permission to create, get and update leases of coordination.k8s.io.
 //
