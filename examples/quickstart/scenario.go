@@ -21,9 +21,9 @@ const (
 	tracksService = "eu-1/media/tracks"
 	otherTracks   = "eu-2/media/tracks"
 
-	// checksUntilInForce is a number of agent checks. After an agent changes its answer and answers
-	// this many checks, HAProxy uses the changed answer: it begins the second check only after it
-	// has read the answer to the first one.
+	// checksUntilInForce is a number of agent checks. When an agent has answered this many checks
+	// with a changed answer, HAProxy uses the changed answer. Two are enough, because HAProxy
+	// begins the second check only after it has read the answer to the first check.
 	checksUntilInForce = 2
 	// observed is the time for which the scenario watches the requests after a change.
 	observed = time.Second
@@ -262,8 +262,9 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 	return []step{{"whole run: failed requests", "0", seen, len(failures) == 0 && sent > 0}}, nil
 }
 
-// await calls met every 20 ms, and returns nil when met returns true. When the time patience has
-// passed, await returns an error that contains the text problem.
+// await calls the function met every 20 ms, and returns nil when met returns true. The constant
+// patience is the time limit. After this time, await returns an error that contains the text
+// problem.
 func await(ctx context.Context, problem string, met func() bool) error {
 	for deadline := time.Now().Add(patience); !met(); {
 		if time.Now().After(deadline) {
@@ -304,8 +305,8 @@ func awaitChecks(ctx context.Context, agents []agent) error {
 	})
 }
 
-// change calls apply, which must change manifests. It waits until all agents have read the changed
-// manifests, and until HAProxy uses the new answers of the agents.
+// change calls the function apply, which must change manifests. It waits until all agents have read
+// the changed manifests, and until HAProxy uses the new answers of the agents.
 func change(ctx context.Context, agents []agent, apply func() error) error {
 	before := make([]int, len(agents))
 	for i, a := range agents {

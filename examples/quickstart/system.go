@@ -32,7 +32,7 @@ const (
 	agentInterval = time.Second
 )
 
-// Parts of the system that -break can break. A step of the scenario then fails.
+// Parts of the system that the flag -break can break, so that a step of the scenario fails.
 const (
 	faultBackend = "backend" // a service does not answer on one of its nodes
 	faultWeight  = "weight"  // the agents of a cluster answer 100%, whatever the annotation

@@ -82,7 +82,7 @@ func startTenants(network int) (_ *tenants, err error) {
 }
 
 // startSite starts the TLS server and the plain HTTP server of a host. Each server must listen on
-// the same port number as the router: the API returns an address without a port, and then the
+// the same port number as the router. The reason: the API returns an address without a port, so the
 // router connects to the port at which it accepted the client.
 func (t *tenants) startSite(host, addr string) error {
 	cert, err := selfSigned(host)

@@ -163,7 +163,7 @@ func (s *settings) forceHint(id string) string {
 }
 
 // forceHandler handles POST /force, which applies the change that is refused now. POST /force?id=ID
-// applies it only if it has this ID. cli.Admin checks that the client may do this.
+// applies the refused change only if it has this ID. cli.Admin checks that the client may do this.
 func forceHandler(force func(ctx context.Context, id string) (controller.Attempt, error), log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {

@@ -19,7 +19,7 @@ import (
 )
 
 // controller returns the Controller that the flags describe. The caller sets its Logger and
-// Elector. The Controller passes the warnings of "haproxy -c" to warned.
+// Elector. The Controller passes the warnings of "haproxy -c" to the function warned.
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{
 		Routes:       &controller.RouteFiles{Names: s.routes},

@@ -1,7 +1,7 @@
 // Package atomicfile replaces the whole content of a file in one step.
 //
-// The process may end at any moment, or the machine may lose power. The file then has either its
-// old content or its new content. On Windows, this is not sure after a loss of power.
+// If the process ends at any moment, or if the machine loses power, the file has either its whole
+// old content or its whole new content. On Windows, this is not certain after a loss of power.
 package atomicfile
 
 import (
@@ -16,7 +16,7 @@ import (
 
 // Write replaces the content of a file. It writes a temporary file in the same directory, syncs it,
 // and renames it. Then it syncs the directory, because the rename has changed it. The file gets
-// exactly this mode, whatever the umask is.
+// exactly the given mode, whatever the umask is.
 //
 // If beforeRename is not nil, Write calls it when the temporary file is complete. If beforeRename
 // returns an error, Write returns this error, and the file keeps its old content. The name of the
@@ -53,8 +53,8 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 	return SyncDir(dir)
 }
 
-// Update writes data to a file in the same way as [Write]. If the file has this content already,
-// Update does not write. changed reports whether it has written.
+// Update writes data to a file in the same way as [Write]. If the file already has this content,
+// Update does not write. The result changed reports whether Update has written the file.
 func Update(file string, data []byte, mode fs.FileMode) (changed bool, err error) {
 	now, err := os.ReadFile(file)
 	switch {

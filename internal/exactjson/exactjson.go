@@ -1,7 +1,8 @@
-// Package exactjson decodes JSON objects by the exact names of their members. encoding/json accepts
-// "Endpoint" and "ENDPOINT" for "endpoint", and the last of two members with one name, so two readers
-// of one document may disagree. Here a name matches byte by byte, and a name that comes twice is an
-// error (RFC 8259 section 4, RFC 7493 section 2.3).
+// Package exactjson decodes JSON objects by the exact names of their members. Package encoding/json
+// accepts "Endpoint" and "ENDPOINT" for "endpoint". If two members have the same name, it uses the
+// last one. So two programs may read the same document differently. Package exactjson compares
+// names byte by byte, and a name that occurs twice is an error (RFC 8259 section 4, RFC 7493
+// section 2.3).
 package exactjson
 
 import (
@@ -29,9 +30,9 @@ func (e *MemberError) Unwrap() error { return e.Err }
 var errTwice = errors.New("member comes twice")
 
 // Object decodes data, which must be one JSON object, into fields. It ignores members without a
-// field, and leaves a field without a member, or with the member null, as it is. An object at any
-// depth that has two members of one name is an error. If the error is in one member of the object,
-// it is a MemberError. After an error the fields may be set in part.
+// field. It does not change a field whose member is missing or null. If an object at any depth has
+// two members with the same name, Object returns an error. If the error is in one member of the
+// object, it is a MemberError. After an error the fields may be set in part.
 func Object(data []byte, fields Fields) error {
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {

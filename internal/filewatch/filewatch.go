@@ -1,10 +1,10 @@
 // Package filewatch follows files and directories.
 //
 // A [Watcher] gets events from the operating system, through fsnotify. At intervals, it also calls
-// stat for each file. This second way is slower, but finds changes that cause no event: on a
-// network file system, behind a symbolic link to another directory, and if the operating system
-// loses events or has no more watches. A Watcher does not read the content of files. For each file,
-// it keeps only the result of stat in memory.
+// stat for each file. The calls of stat notice a change later than events do, but they also find
+// changes that cause no event: on a network file system, behind a symbolic link to another
+// directory, and if the operating system loses events or has no more watches. A Watcher does not
+// read the content of files. For each file, it keeps only the result of stat in memory.
 package filewatch
 
 import (
@@ -60,10 +60,10 @@ func nextRefresh() <-chan struct{} {
 	return hangup.next
 }
 
-// Run calls read at the start, because the files may have changed since the caller read them. Then
-// it calls read after each change and each Refresh. If read returns an error, Run calls it again at
-// each recheck until it returns nil. Run returns when ctx ends. All calls of read come from the
-// goroutine of Run.
+// Run calls the function read at the start, because the files may have changed since the caller
+// read them. After that, Run calls read after each change and each Refresh. If read returns an
+// error, Run calls read again at each recheck until read returns nil. Run returns when ctx ends.
+// All calls of read come from the goroutine of Run.
 //
 // Run may call read although the content of all files is the same. If this matters, read must
 // compare the content.

@@ -5,7 +5,7 @@
 //	// start the program that listens on the port
 //
 // Many programs listen on port 0, close the listener and pass the number on. This is not safe.
-// Before the program listens, the kernel may give the port to an outgoing connection. Or the port
-// may still be in use after the close: a child process that was forked earlier has a copy of the
-// socket until it executes its own program.
+// Before the program listens, the kernel may give the port to an outgoing connection. The port may
+// also still be in use after the close, because a child process that was forked earlier has a copy
+// of the socket until the child executes its own program.
 package freeport

@@ -14,10 +14,10 @@ import (
 // choose the port for a program that asks for any free port, and no other Hold gets it. But a
 // program that asks for this number and sets SO_REUSEADDR, as servers do, can listen on it.
 //
-// Hold works in this way: on Linux, two sockets can share an address if both have SO_REUSEADDR and
-// neither of them listens yet. Then one of them can listen. Hold binds a socket to the port and
-// does not listen. It sets SO_REUSEADDR only after the bind, so that the bind fails if another
-// program uses the port.
+// Hold works in this way: on Linux, two sockets can be bound to the same address if both have
+// SO_REUSEADDR and neither of them listens yet. Later, one of the two can listen. Hold binds a
+// socket to the port and does not listen. It sets SO_REUSEADDR only after the bind, so that the
+// bind fails if another program uses the port.
 func Hold(host string, port int) (held int, release func(), err error) {
 	addr := unix.SockaddrInet4{Port: port}
 	if host != "" {

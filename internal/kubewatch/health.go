@@ -84,8 +84,9 @@ func (h *health) listed() {
 	}
 }
 
-// watchPermitted notes that the server has accepted a watch. healthy says whether this alone proves
-// that the server works. For a streamed list, healthy is false: the proof is the complete list.
+// watchPermitted notes that the server has accepted a watch. healthy is true if an accepted watch
+// alone proves that the server works. For a streamed list, healthy is false: only the complete list
+// is a proof.
 func (h *health) watchPermitted(healthy bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,8 +103,8 @@ func (h *health) recover() {
 	}
 }
 
-// reason removes two parts of an error: the query of the request, and the local port. They differ
-// in each attempt. Without them, the text of the error changes only if its reason changes.
+// reason removes two parts of an error: the query of the request, and the local port. Both differ
+// in each attempt. Without these parts, the text of the error changes only if its reason changes.
 func reason(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {

@@ -21,12 +21,14 @@ const (
 	// listTimeout is the time limit of a list. An API server has the same default, in its flag
 	// request-timeout.
 	listTimeout = time.Minute
-	// silence is the time without an event after which a new watch replaces a watch. It is also the
-	// time limit for the header of a response. An API server sends a bookmark every minute.
+	// silence is a time limit for a watch: after this time without an event, a new watch replaces
+	// the old one. It is also the time limit for the header of a response. An API server sends a
+	// bookmark every minute.
 	silence = 2 * time.Minute
-	// maxAge is the largest age of the last response. If it is older when a watch ends, the next
-	// request is a list and not a watch. This helps after a restore of the server's store from a
-	// backup: a resumed watch is silent until the server's version numbers reach the old ones.
+	// maxAge is the largest age of the last response. If the last response is older when a watch
+	// ends, the next request is a list and not a watch. This helps after a restore of the server's
+	// store from a backup: a resumed watch is silent until the server's version numbers reach the
+	// old ones.
 	maxAge = 10 * time.Minute
 )
 
@@ -130,8 +132,8 @@ var (
 
 // listInstead converts an error of a streamed list that asked for the latest version. After the
 // returned error, the Reflector sends a normal list. Without the conversion, the Reflector could
-// repeat the request forever without a pause: it does so if the server answers that the latest
-// version has expired, or does not exist yet.
+// repeat the request forever without a pause. It does so if the server answers that the latest
+// version has expired, or that this version does not exist yet.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 		return err // the Reflector waits after these

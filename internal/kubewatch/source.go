@@ -29,8 +29,8 @@ type Source[T Object] struct {
 	Labels    string         // a label selector; "" means none
 
 	// Transform is called once for each received object. It returns the object that the sink gets
-	// in its place. If it returns false, the sink gets no object. Transform may change the received
-	// object and return it. If Transform is nil, the sink gets the received objects.
+	// instead. If Transform returns false, the sink gets no object. Transform may change the
+	// received object and return it. If Transform is nil, the sink gets the received objects.
 	Transform func(T) (T, bool)
 }
 
@@ -50,11 +50,11 @@ type Sink[T any] interface {
 
 // Run lists and watches until ctx ends. Before it returns, all its goroutines have ended.
 //
-// If health is not nil, Run calls it with an *Error when the server cannot be reached or refuses a
-// request, and again when the reason changes. Run calls it with nil when the server works again:
-// when the sink has received a list, or when a watch is open. Two calls of health never overlap.
-// They may come from any goroutine, also while Run calls the sink, so health must not wait for the
-// sink.
+// If health is not nil, Run calls health with an *Error when the server cannot be reached or
+// refuses a request, and again when the reason changes. Run calls health with nil when the server
+// works again: when the sink has received a list, or when a watch is open. Two calls of health
+// never overlap. The calls may come from any goroutine, even during a call of the sink. So health
+// must not wait for the sink.
 func (s Source[T]) Run(ctx context.Context, sink Sink[T], health func(error)) {
 	s.run(ctx, sink, health, silence)
 }
@@ -109,7 +109,7 @@ func (t transformed[T]) GetObjectMeta() metav1.Object { return t.object }
 
 // Transformer makes the Reflector transform each object of a streamed list when the object arrives.
 // Otherwise the Reflector would hold all untransformed objects until the list is complete. If
-// Transform drops an object, its key takes its place.
+// Transform drops an object, the Reflector gets the key of the object instead.
 func (s *storeAdapter[T]) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) {
 		t, ok := obj.(T)

@@ -1,12 +1,12 @@
 // Package manifesttest generates the objects of a cluster of any size, and prints them as kubectl
 // does. It is for tests and benchmarks. The result depends only on the arguments.
 //
-// The objects are as large as those of a real cluster, although routing reads only few of their
-// fields: they have the fields that kube-apiserver 1.36 stores for the node of a kubelet. A node
-// has managed fields, images, capacities and five conditions. A service has the annotation of
-// kubectl apply. Since version 1.21, kubectl prints no managed fields by default. The objects have
-// them nevertheless, because older versions of kubectl print them, and files that were made through
-// the API contain them.
+// Routing reads only few fields of an object, but the objects are as large as in a real cluster:
+// they have all fields that kube-apiserver 1.36 stores for the node of a kubelet. A node has
+// managed fields, images, capacities and five conditions. A service has the annotation of kubectl
+// apply. Since version 1.21, kubectl prints no managed fields by default. The objects have managed
+// fields nevertheless: older versions of kubectl print them, and files that were made through the
+// API contain them.
 package manifesttest
 
 import (

@@ -11,8 +11,8 @@ import (
 // Backoff computes the pauses after failed accepts. The zero value is ready to use.
 type Backoff struct{ pause time.Duration }
 
-// The first pause is short, because most failures concern only one client, which has gone away
-// between its SYN and accept(2). The longest pause is 1 s: when descriptors are free again, clients
+// The first pause is short, because most failures concern only one client: it has gone away before
+// the server called accept(2). The longest pause is 1 s: when descriptors are free again, clients
 // wait at most this long.
 const (
 	minPause = 5 * time.Millisecond
@@ -31,8 +31,8 @@ func (b *Backoff) Reset() { b.pause = 0 }
 
 // Spare is a file descriptor in reserve, for a server that has run out of descriptors. The server
 // closes the Spare, accepts one connection with the freed descriptor, and closes this connection.
-// Then the client can try another server. Without this, the client would wait in the backlog. The
-// zero value is empty.
+// So the client learns that it should try another server. Without a Spare, the client would wait in
+// the backlog. The zero value is an empty Spare.
 type Spare struct{ file *os.File }
 
 // Fill opens the descriptor if the Spare is empty. It reports whether the Spare has a descriptor

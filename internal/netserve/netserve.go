@@ -113,9 +113,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close closes the listeners and all connections. Then it cancels the contexts of the handlers. In
-// this order, a handler can send no answer about its cancelled context. Close does not wait for
-// handlers. If closing a listener fails, Close returns the first such error.
+// Close closes the listeners and all connections, and afterwards cancels the contexts of the
+// handlers. This order prevents that a handler sends an answer about its cancelled context. Close
+// does not wait for handlers. If closing a listener fails, Close returns the first such error.
 func (g *Group) Close() error {
 	err := g.beginClosing()
 	g.mu.Lock()

@@ -2,8 +2,9 @@
 // cloud metadata and the other ranges of the IANA registries, in every IPv6 form that carries an
 // IPv4 address.
 //
-// A program that connects to addresses that others choose first calls [AppendForms]. It then
-// looks up each form with [Find], and decides by the [Kind] of the result:
+// Some programs connect to addresses that other people choose. Such a program first calls
+// [AppendForms] to get all forms of an address. It looks up each form with [Find], and decides by
+// the [Kind] of the result:
 //
 //	var buf [specialaddr.MaxForms]netip.Addr
 //	for _, form := range specialaddr.AppendForms(buf[:0], addr) {
@@ -232,8 +233,8 @@ func AppendForms(dst []netip.Addr, addr netip.Addr, prefixes ...netip.Prefix) []
 
 // appendLocalNAT64 appends the IPv4 address for each length that a prefix within 64:ff9b:1::/48 may
 // have. Only one of them is the length that the site uses. The bytes around an IPv4 address are
-// usually 0, so the other lengths lead to 0.0.0.0/8, which AppendForms leaves out unless it is all
-// there is.
+// usually 0, so the other lengths lead to addresses in 0.0.0.0/8. AppendForms leaves these out,
+// unless there is no other address.
 func appendLocalNAT64(dst []netip.Addr, b [16]byte) []netip.Addr {
 	known := len(dst)
 	for _, bits := range []int{48, 56, 64, 96} {

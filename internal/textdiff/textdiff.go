@@ -1,13 +1,13 @@
 // Package textdiff compares two texts line by line.
 //
-// It makes patience diffs. First it matches the lines that occur exactly once in each text, as many
-// as have the same order in both texts. Then it compares the lines between two matches in the same
-// way. So equal lines of different sections are not matched with each other. A configuration has
-// many lines that occur once, so the time is about linear. A shortest diff could take quadratic
-// time.
+// It makes patience diffs. First it matches lines that occur exactly once in each text: the largest
+// set of such lines that has the same order in both texts. After that, it compares the lines
+// between two matches in the same way. So it does not match equal lines of different sections. A
+// configuration has many lines that occur once, so the time is about linear. A shortest diff could
+// take quadratic time.
 //
-// Before all other lines, it matches those that begin a paragraph, which follow an empty line. So a
-// change costs only the time to compare one paragraph, and not the whole text.
+// It matches the first lines of paragraphs before all other lines. A paragraph begins after an
+// empty line. So a change costs only the time to compare one paragraph, and not the whole text.
 package textdiff
 
 import (
@@ -174,9 +174,9 @@ func (m *matcher) add(a, b, n int) {
 }
 
 // anchors returns pairs of equal lines, where match splits a[a0:a1] and b[b0:b1]; method
-// uniquePairs says which pairs. With heads, anchors first looks only at lines that begin a
-// paragraph. If it finds pairs, it returns only these. Few lines within the paragraphs then remain
-// to be matched.
+// uniquePairs says which pairs. If heads is true, anchors first looks only at lines that begin a
+// paragraph. If it finds pairs of such lines, it returns only these pairs. So match later compares
+// only the few lines within each paragraph.
 func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	if m.ids == nil {
 		m.ids = make(map[string]int32)

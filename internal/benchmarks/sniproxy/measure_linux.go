@@ -46,8 +46,8 @@ type stage struct {
 type step func(context.Context, *running, *report.Point) error
 
 // round runs one round of measurements for a router: it measures the router once at every size. If
-// the router itself fails, the returned points contain the reason, and the error is nil. An error
-// ends the whole run.
+// the router itself fails, the returned points contain the reason, and the error is nil. If round
+// returns an error, the whole benchmark ends.
 func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
 	s := b.sizes()
 	few := []stage{{Size: s.Base, steps: []step{b.roundTrips, b.idle, b.connections, b.bulkTransfer}}}

@@ -22,7 +22,8 @@ const (
 // errMissing means that a router is not on this machine.
 var errMissing = errors.New("left out")
 
-// find returns the router called name. If the router is written in Go, find builds it in dir.
+// find returns the router with the given name. If the router is written in Go, find builds the
+// router in dir.
 func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error) {
 	switch name {
 	case "nginx":

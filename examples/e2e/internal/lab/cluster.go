@@ -129,8 +129,8 @@ func (c *Cluster) start(ctx context.Context, spec ClusterSpec) (err error) {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range spec.Nodes {
-		// Add nodes in order. Then each node has the same address in every run, and therefore the
-		// same place in every subset.
+		// Add nodes in order, so that each node has the same address in every run, and therefore
+		// the same place in every subset.
 		plan, err := c.nextNode()
 		if err != nil {
 			return err
@@ -258,9 +258,9 @@ func (c *Cluster) startAPI(name string, port int) (*Process, error) {
 	)
 }
 
-// SecondAPI starts another API server on the same etcd. Only the returned client uses it. So a
-// scenario can change objects while the first API server does not answer. The caller must stop the
-// process.
+// SecondAPI starts another API server on the same etcd. Only the returned client uses the second
+// API server. So a scenario can change objects while the first API server does not answer. The
+// caller must stop the returned process.
 func (c *Cluster) SecondAPI(ctx context.Context) (*Process, kubernetes.Interface, error) {
 	const port = apiPort + 1
 	api, err := c.startAPI(c.Name+"-kube-apiserver-2", port)

@@ -161,9 +161,9 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// Until calls check again and again until check returns nil. It returns how long that took. If
-// check still fails after the time within, Until returns an error. The error contains what, the
-// last error of check, and the last lines of each log.
+// Until calls the function check again and again until check returns nil. It returns how long this
+// took. The argument within is the time limit. If check still fails after this time, Until returns
+// an error that contains the text what, the last error of check, and the last lines of each log.
 func Until(ctx context.Context, what string, within time.Duration, check func(context.Context) error, logs ...*Process) (time.Duration, error) {
 	const every = 20 * time.Millisecond
 	start := time.Now()
@@ -212,9 +212,9 @@ func ipBatch(netns string, lines ...string) error {
 
 // EntryNode returns the node whose port received a request. It finds the node by the source address
 // that the pod states in its answer. Usually kube-proxy masquerades, so this address belongs to the
-// node that received the request. With externalTrafficPolicy Local, kube-proxy does not masquerade;
-// then the node of the pod received the request. EntryNode returns nil if the node is not in the
-// cluster.
+// node that received the request. With externalTrafficPolicy Local, kube-proxy does not masquerade,
+// and the request enters through the node of the pod. EntryNode returns nil if the node is not in
+// the cluster.
 func (c *Cluster) EntryNode(answer pod.Answer) *Node {
 	source, err := netip.ParseAddr(answer.Source)
 	if err == nil {

@@ -1,9 +1,9 @@
 // Package load sends a steady stream of requests and records every one.
 //
-// It writes requests and reads responses itself instead of using net/http, because http.Transport
-// repeats some failed requests and so hides failures. A client may repeat a request on a kept
-// connection that the server closed without a response (RFC 9110, section 9.2.2). Package load
-// repeats such a request once and counts it.
+// It writes requests and reads responses itself. It does not use http.Transport, because
+// http.Transport repeats some failed requests and so hides failures. There is one exception: if the
+// server closes a kept connection without a response, a client may repeat the request (RFC 9110,
+// section 9.2.2). Package load repeats such a request once and counts the repetition.
 package load
 
 import (

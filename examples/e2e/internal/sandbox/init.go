@@ -93,10 +93,11 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot does what private does, but for a process in a chroot. There "/" is not a
-// mount, so the mount that contains the chroot must become private. To reach it, the process leaves
-// the chroot: it changes its root to a directory below its working directory, and then goes up
-// through ".." (see chroot(2)). It returns to the chroot through a directory that it has kept open.
+// privateOutsideChroot does the same as function private, but for a process in a chroot. In a
+// chroot "/" is not a mount, so the mount that contains the chroot must become private. To reach
+// this mount, the process leaves the chroot: it changes its root to a directory below its working
+// directory, and afterwards goes up through ".." (see chroot(2)). It returns to the chroot through
+// a directory that it has kept open.
 func privateOutsideChroot() error {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -11,8 +11,9 @@
 //
 // Processes, mounts, network namespaces, bridges and links are in namespaces that end with Init.
 // Init ends when Outside ends, even if Outside gets SIGKILL. Two things ensure this: the kernel
-// then sends a signal to Init, and Init reads a pipe that only Outside holds open. The program must
-// put its files in [Dir], which is in memory and disappears with the mount namespace.
+// sends Init a signal at the end of Outside, and Init reads a pipe that only Outside holds open.
+// The program must put its files in [Dir], which is in memory and disappears with the mount
+// namespace.
 package sandbox
 
 import (

@@ -52,8 +52,8 @@ func (a *Agent) socket() string {
 }
 
 // Answer connects from a machine to a port of the agent, as HAProxy does, and returns the reply.
-// Ask from the machine of HAProxy: `nodeagent drain` waits until every client that has asked lately
-// has got the new answer, and another client would not ask again.
+// Connect from the machine of HAProxy. `nodeagent drain` waits until every client that has asked
+// lately has got the new answer. A client that asks only once would delay it.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {

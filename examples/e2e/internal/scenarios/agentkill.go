@@ -65,7 +65,7 @@ func runAgentKill(ctx context.Context, s *System, t *traffic, _ *scenario.Report
 	if err := t.row(scenario.Row{What: fmt.Sprintf("agent of %s started again: still drained", drained.Name), Took: took, Within: 10 * time.Second, Err: err}, restart); err != nil {
 		return err
 	}
-	return s.returns(ctx, t, drained, "uncordon", drained.Uncordon)
+	return s.undrains(ctx, t, drained, "uncordon", drained.Uncordon)
 }
 
 // awaitAgentGone waits until HAProxy has noticed that the agents do not answer.

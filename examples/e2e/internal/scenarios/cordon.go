@@ -30,16 +30,16 @@ func runCordon(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 		if err := s.drains(ctx, t, n, "cordon", "cordoned", n.Cordon); err != nil {
 			return err
 		}
-		if err := s.returns(ctx, t, n, "uncordon", n.Uncordon); err != nil {
+		if err := s.undrains(ctx, t, n, "uncordon", n.Uncordon); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// drains calls do, which must drain a node, and adds a row for the effect. The row fails if a
-// request comes through the node later than 3 s after do. It also fails if the agent does not
-// answer that the node drains, with the given reason, or if HAProxy does not drain the node.
+// drains calls the function do, which must drain a node, and adds a row for the effect. The row
+// fails if a request comes through the node later than 3 s after the start of do. It also fails if
+// the agent does not report a drain with the given reason, or if HAProxy does not drain the node.
 func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reason string, do func(context.Context) error) error {
 	if _, err := t.first(ctx, "by "+n.Name, time.Now(), through(n)); err != nil {
 		return err
@@ -95,10 +95,10 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// returns calls do, which must end the drain of a node, and adds a row for the effect. The node
-// must get no request before the hold-down is over, and must get requests at the latest 3 s after
-// that.
-func (s *System) returns(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
+// undrains calls the function do, which must end the drain of a node, and adds a row for the
+// effect. The node must get no request before the hold-down is over. At the latest 3 s after the
+// hold-down, the node must get requests.
+func (s *System) undrains(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
 	start := time.Now()
 	if err := do(ctx); err != nil {
 		return fmt.Errorf("%s %s: %w", what, n.Name, err)

@@ -29,7 +29,7 @@ func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	}); err != nil {
 		return err
 	}
-	if err := s.returns(ctx, t, n, "no drain file on", func(context.Context) error { return os.Remove(a.DrainFile) }); err != nil {
+	if err := s.undrains(ctx, t, n, "no drain file on", func(context.Context) error { return os.Remove(a.DrainFile) }); err != nil {
 		return err
 	}
 
@@ -55,7 +55,7 @@ func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	if err := t.row(scenario.Row{What: fmt.Sprintf("nodeagent drain on %s: no new request after it returns", n.Name), Took: done.Sub(start), Within: effect, Err: err}, start); err != nil {
 		return err
 	}
-	return s.returns(ctx, t, n, "nodeagent drain -off on", func(ctx context.Context) error {
+	return s.undrains(ctx, t, n, "nodeagent drain -off on", func(ctx context.Context) error {
 		_, err := a.DrainCommand(ctx, "-off")
 		return err
 	})

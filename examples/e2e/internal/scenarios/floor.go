@@ -109,10 +109,10 @@ func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context
 	return group.Wait()
 }
 
-// onlyOneDrains returns the node that drains. It returns an error if not exactly one node of the
-// cluster drains, by the answers of the agents and in HAProxy. It also returns an error if the
-// agent of another node does not say that the node waits; this does not apply to the nodes in
-// uncordoned.
+// onlyOneDrains returns the node that drains. It returns an error unless exactly one node of the
+// cluster drains, both by the answers of the agents and in HAProxy. It also returns an error if the
+// agent of another cordoned node does not report that this node waits. The nodes in uncordoned need
+// not wait.
 func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]
@@ -144,8 +144,9 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 	return drains, nil
 }
 
-// floorHolds returns an error unless three conditions hold: drains is still the only node that
-// drains, no request after since came through it, and the cluster gets its half of the requests.
+// floorHolds returns an error unless three conditions hold: the node drains is still the only node
+// that drains, no request after the time since came through this node, and the cluster gets its
+// half of the requests.
 func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, drains *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)
 	if err != nil {

@@ -124,8 +124,8 @@ func (e *election) freeze(ctx context.Context, a, b *candidate, report *scenario
 		return err
 	}
 	took = time.Since(start)
-	// Wait until b has applied the change that it has missed. Then make another change, which b
-	// must apply too.
+	// Wait until terminator b has applied the change that it has missed. Afterwards make another
+	// change, which b must apply too.
 	if _, err = e.change(ctx, b, handOver); err == nil {
 		var now []byte
 		if now, err = os.ReadFile(a.config); err == nil && !bytes.Equal(before, now) {
@@ -270,9 +270,9 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	return time.Since(start), err
 }
 
-// replaced calls leave, which must stop the leader. Then it immediately changes the service, and
-// waits until the other terminator has written the change. It returns the time since the leader
-// stopped.
+// replaced calls the function leave, which must stop the leader. It immediately changes the
+// service, and waits until the other terminator has written the change. It returns the time since
+// the leader stopped.
 func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
 	if err := e.leads(ctx, leader, handOver); err != nil {
 		return 0, err

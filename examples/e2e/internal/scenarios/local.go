@@ -93,7 +93,7 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 }
 
 // nearbyIsAt returns an error unless the given node is the only node in the subset, the only node
-// with servers in HAProxy, and the only node that got requests after since.
+// with servers in HAProxy, and the only node that got requests after the time since.
 func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
 	subset, err := s.Terminator.Subset(c.Name, nearby)
 	if err != nil {

@@ -50,7 +50,7 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	if err := s.drains(ctx, t, visible[0], "meanwhile, in the other cluster, cordon", "cordoned", visible[0].Cordon); err != nil {
 		return err
 	}
-	if err := s.returns(ctx, t, visible[0], "meanwhile uncordon", visible[0].Uncordon); err != nil {
+	if err := s.undrains(ctx, t, visible[0], "meanwhile uncordon", visible[0].Uncordon); err != nil {
 		return err
 	}
 	if err := s.restartsWithout(ctx, t, away); err != nil {
@@ -186,7 +186,7 @@ func (s *System) catchesUp(ctx context.Context, t *traffic, c *lab.Cluster, cord
 	if err := t.row(scenario.Row{What: fmt.Sprintf("API server back: %s, cordoned during the outage, gets no new request", cordoned.Name), Took: took, Within: booted.Round(time.Second) + 10*time.Second, Err: err}, start); err != nil {
 		return err
 	}
-	if err := s.returns(ctx, t, cordoned, "uncordon", cordoned.Uncordon); err != nil {
+	if err := s.undrains(ctx, t, cordoned, "uncordon", cordoned.Uncordon); err != nil {
 		return err
 	}
 	return s.waitSound(ctx, patience)

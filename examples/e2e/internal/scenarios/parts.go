@@ -186,8 +186,8 @@ subjects:
 - {kind: ServiceAccount, name: reader, namespace: accounts}
 `
 
-// accountIsBound checks that a token of a ServiceAccount grants the rights of its role and no
-// others.
+// accountIsBound checks that a token of a ServiceAccount grants the rights of the account's role,
+// and no other rights.
 func accountIsBound(ctx context.Context, p *partsOf, report *scenario.Report) error {
 	file := filepath.Join(os.TempDir(), "read-nodes.yaml")
 	if err := os.WriteFile(file, []byte(readNodes), 0o600); err != nil {

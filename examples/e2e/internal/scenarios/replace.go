@@ -143,9 +143,9 @@ func same(before, now places) error {
 	return nil
 }
 
-// replaced compares the places before and after the node gone has ended, in the report and in
-// HAProxy. Each service that used this node must now use one other node instead. Nothing else may
-// have changed. Otherwise, replaced returns an error.
+// replaced compares the places of nodes before and after a node, gone, has ended, both in the
+// report and in HAProxy. Each service that used this node must now use one other node instead.
+// Nothing else may have changed. Otherwise, replaced returns an error.
 func replaced(before, now places, gone *lab.Node) error {
 	if before.with(gone) == 0 {
 		return fmt.Errorf("no service used %s", gone.Name)
@@ -171,9 +171,10 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne compares two lists. If before has an entry that matches gone, now must lack this
-// entry and have as many new entries as entering says. If before has no such entry, both lists must
-// be the same. Otherwise, replacedOne returns an error.
+// replacedOne compares two lists, before and now. The function gone reports whether an entry
+// belongs to the removed node. If the list before has such an entry, the list now must lack this
+// entry and have as many new entries as entering says. If the list before has no such entry, both
+// lists must be the same. Otherwise, replacedOne returns an error.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

@@ -102,8 +102,8 @@ func (h *heartbeats) write(ctx context.Context, name string) error {
 	return err
 }
 
-// midway waits until half an interval has passed since a heartbeat of node 0. The next heartbeat of
-// node 0 is then half an interval away.
+// midway waits until half an interval has passed since a heartbeat of node 0. When midway returns,
+// the next heartbeat of node 0 is half an interval away.
 func (h *heartbeats) midway(ctx context.Context) error {
 	since := time.Since(h.start) % heartbeatInterval
 	return pause(ctx, (heartbeatInterval/2-since+heartbeatInterval)%heartbeatInterval)

@@ -42,8 +42,8 @@ func (s *System) startTraffic(ctx context.Context, report *scenario.Report, host
 }
 
 // underLoad makes the Run function of a scenario that needs the whole system. The function restores
-// the system, and sends a steady load while it runs f. Even if f returns an error, it then adds a
-// row about all requests.
+// the system, and sends a steady load while it runs f. After f, it adds a row about all requests,
+// even if f returned an error.
 func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) error) func(context.Context, *Env, *scenario.Report) error {
 	return func(ctx context.Context, env *Env, report *scenario.Report) error {
 		s, err := env.System(ctx)

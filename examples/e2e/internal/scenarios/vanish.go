@@ -69,8 +69,8 @@ func runVanish(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// innerIsUp returns an error unless all processes of the inner test run. Only then does it prove
-// something that they are gone later.
+// innerIsUp returns an error unless all processes of the inner test run. Only processes that have
+// run can prove later, by their absence, that the sandbox ended them.
 func innerIsUp(p *lab.Process) error {
 	if !p.Running() {
 		return errors.New("the inner test has ended")

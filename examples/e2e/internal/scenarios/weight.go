@@ -53,8 +53,8 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 }
 
 // weightGone adds a row about a cluster whose weight was set to 0. The agents delay a weight of 0
-// by zeroWeightDelay. Until then the cluster must still get requests. Later than 3 s after since,
-// it must get none.
+// by zeroWeightDelay. During this delay, the cluster must still get requests. Later than 3 s after
+// the time since, the cluster must get no requests.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {

@@ -40,8 +40,8 @@ const (
 	largestHello = recordHeader + 1<<14
 )
 
-// mark is a part of the random field of every hello of this package. If a backend does not find it,
-// the router has changed the stream.
+// mark is a part of the random field of every hello of this package. If a backend does not find the
+// mark in a hello, the router has changed the stream.
 var mark = []byte("headgate")
 
 // Hello is a ClientHello with a replaceable host name and random.
@@ -51,8 +51,8 @@ type Hello struct {
 	size   int
 }
 
-// NewHello returns the ClientHello that crypto/tls of this Go version sends for host. Names that
-// replace host later must be as long as host.
+// NewHello returns the ClientHello that crypto/tls of this Go version sends for host. Method For
+// can replace the host by another name of the same length.
 func NewHello(host string) (*Hello, error) {
 	var sent recorder
 	err := tls.Client(&sent, &tls.Config{ServerName: host, NextProtos: []string{"h2", "http/1.1"}}).Handshake()

@@ -37,8 +37,8 @@ type Loop struct {
 const longestWait = 100
 
 // file is the owner of a descriptor in the loop. The loop calls ready when the descriptor has an
-// event. It may also call ready without one: an event of a closed descriptor can reach a new file
-// whose descriptor has the same number.
+// event. The loop may also call ready without an event of this descriptor: an event of a closed
+// descriptor can reach a new file whose descriptor has the same number.
 type file interface{ ready(l *Loop) }
 
 // New starts backends on free ports of 127.0.0.1. All host names must be as long as host.
@@ -130,7 +130,8 @@ func (l *Loop) run(ctx context.Context, done func() bool) error {
 	return l.failure
 }
 
-// Idle starts nothing. It only handles events for d, for example when a router closes connections.
+// Idle starts nothing. For the duration d, it only handles events, for example when a router closes
+// connections.
 func (l *Loop) Idle(ctx context.Context, d time.Duration) error {
 	end := time.Now().Add(d)
 	defer func() { l.wait = longestWait }()

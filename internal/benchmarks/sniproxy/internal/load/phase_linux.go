@@ -9,9 +9,10 @@ import (
 // PingSize is the number of bytes that a round trip sends and receives.
 const PingSize = 64
 
-// Answers opens connections, of which atOnce are open at the same time. Each gets an answer and
-// ends. After d or after limit connections, Answers opens no further ones. It waits until all have
-// ended, and returns their number.
+// Answers opens connections, one after another, with up to atOnce of them open at the same time.
+// Each connection gets an answer and ends. After the duration d, or after as many connections as
+// limit says, Answers opens no further connection. It waits until all connections have ended, and
+// returns their number.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)
 	started, done := 0, 0
@@ -77,8 +78,9 @@ func (l *Loop) Release() {
 	l.held, l.nextHeld = nil, 0
 }
 
-// Pings makes round trips over the connections of Open, one after another, for d. At any time,
-// atOnce round trips are in progress. Pings returns the time of each round trip.
+// For the duration d, Pings makes round trips over the connections of Open, one connection after
+// another. At any time, as many round trips are in progress as atOnce says. Pings returns the time
+// of each round trip.
 func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(d)
 	times := make([]time.Duration, 0, 1<<16)

@@ -66,8 +66,8 @@ type Memory struct {
 	PSS int64
 }
 
-// ParseSmaps parses /proc/PID/smaps_rollup, which is exact. The files statm and status are not: the
-// kernel adds changes to them in batches for each processor.
+// ParseSmaps parses /proc/PID/smaps_rollup, whose numbers are exact. The numbers in the files statm
+// and status are not exact: the kernel adds changes to them in batches for each processor.
 func ParseSmaps(data []byte) (Memory, error) {
 	var m Memory
 	var err error

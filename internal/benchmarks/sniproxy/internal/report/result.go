@@ -129,8 +129,8 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Median: median, Min: v[0], Max: v[len(v)-1], N: len(v)}
 }
 
-// Quantile returns the smallest value that at least a share q of all values do not exceed (nearest
-// rank), or 0 without values. It sorts the values.
+// Quantile returns the smallest value v for which at least a share q of all values are at most v
+// (nearest rank). Without values, it returns 0. It sorts the values.
 func Quantile[T cmp.Ordered](values []T, q float64) T {
 	var zero T
 	if len(values) == 0 {
