@@ -118,8 +118,8 @@ func (s *Server) Serve(l net.Listener) error {
 // before, Shutdown returns the error of ctx.
 //
 // Shutdown does not drain the server in HAProxy: after the port is closed, HAProxy keeps the last
-// answer. To drain the server, let the handler answer "drain" for at least one agent-inter, and
-// then call Shutdown.
+// answer. To drain the server, let the handler answer "drain" for at least one agent-inter before
+// you call Shutdown.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(s.init)
 	return s.group.Shutdown(ctx)
@@ -233,10 +233,10 @@ func readName(c net.Conn, buf []byte) (string, error) {
 	}
 }
 
-// finish closes the sending side, and discards input until the client closes its side. Only then
-// may the caller close the socket. The reason: if a program closes a socket with unread input, the
-// kernel sends a reset. When the client receives the reset, it discards an answer that it has not
-// read yet (RFC 2525, section 2.17).
+// finish closes the sending side, and discards input until the client closes its side. The caller
+// may close the socket only after finish has returned. The reason: if a program closes a socket
+// with unread input, the kernel sends a reset. When the client receives the reset, it discards an
+// answer that it has not read yet (RFC 2525, section 2.17).
 func finish(c net.Conn, sink []byte, deadline time.Time) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

@@ -27,7 +27,7 @@ var stateWords = []string{Up: "up", Stopped: "stopped", Down: "down", Fail: "fai
 // IsDown reports whether s takes the server down.
 func (s State) IsDown() bool { return s == Stopped || s == Down || s == Fail }
 
-// String returns the word on the wire, "" for the zero value.
+// String returns the word for this setting in an answer, or "" for the zero value.
 func (s State) String() string {
 	if int(s) < len(stateWords) {
 		return stateWords[s]
@@ -35,7 +35,8 @@ func (s State) String() string {
 	return "State(" + strconv.Itoa(int(s)) + ")"
 }
 
-// MarshalText returns the word on the wire. It fails if s is not one of the constants.
+// MarshalText returns the word for this setting in an answer. It fails if s is not one of the
+// constants.
 func (s State) MarshalText() ([]byte, error) { return marshalWord(stateWords, uint8(s), s) }
 
 // UnmarshalText reads a health word such as "up", in upper or lower case as HAProxy does. Empty
@@ -61,7 +62,7 @@ const (
 
 var adminWords = []string{Ready: "ready", Drain: "drain", Maint: "maint"}
 
-// String returns the word on the wire, "" for the zero value.
+// String returns the word for this setting in an answer, or "" for the zero value.
 func (a Admin) String() string {
 	if int(a) < len(adminWords) {
 		return adminWords[a]
@@ -69,7 +70,8 @@ func (a Admin) String() string {
 	return "Admin(" + strconv.Itoa(int(a)) + ")"
 }
 
-// MarshalText returns the word on the wire. It fails if a is not one of the constants.
+// MarshalText returns the word for this setting in an answer. It fails if a is not one of the
+// constants.
 func (a Admin) MarshalText() ([]byte, error) { return marshalWord(adminWords, uint8(a), a) }
 
 // UnmarshalText reads an administrative state such as "drain", in upper or lower case as HAProxy does. Empty
@@ -176,10 +178,10 @@ func (w Weight) Effective(initial, current int) int {
 	}
 }
 
-// String returns the word on the wire, "" for the zero value.
+// String returns the word for this setting in an answer, or "" for the zero value.
 func (w Weight) String() string { return string(w.append(nil)) }
 
-// MarshalText returns the word on the wire, an empty text for the zero value.
+// MarshalText returns the word for this setting in an answer, or an empty text for the zero value.
 func (w Weight) MarshalText() ([]byte, error) { return w.append(nil), nil }
 
 // UnmarshalText reads every word that HAProxy accepts for this setting. Empty text gives the zero
@@ -212,9 +214,9 @@ func (w Weight) append(b []byte) []byte {
 	}
 }
 
-// rank ranks weights by how much traffic they keep away. It is 0 if w is zero, and higher for a
-// lower weight. An absolute weight has the same rank as a percentage with the same number, as if
-// the configured weight were 100.
+// rank returns a number that is higher if w keeps more traffic away from the server. It is 0 if w
+// is zero, and higher for a lower weight. An absolute weight has the same rank as a percentage with
+// the same number, as if the configured weight were 100.
 func (w Weight) rank() int {
 	if w.kind == keepWeight {
 		return 0
@@ -258,10 +260,10 @@ func (m MaxConn) Connections() (n int, ok bool) {
 // IsZero reports whether m sets no limit.
 func (m MaxConn) IsZero() bool { return m == MaxConn{} }
 
-// String returns the word on the wire, "" for the zero value.
+// String returns the word for this setting in an answer, or "" for the zero value.
 func (m MaxConn) String() string { return string(m.append(nil)) }
 
-// MarshalText returns the word on the wire, an empty text for the zero value.
+// MarshalText returns the word for this setting in an answer, or an empty text for the zero value.
 func (m MaxConn) MarshalText() ([]byte, error) { return m.append(nil), nil }
 
 // UnmarshalText reads every word that HAProxy accepts for this setting. Empty text gives the zero
@@ -290,8 +292,8 @@ func (m MaxConn) append(b []byte) []byte {
 	return strconv.AppendUint(append(b, maxConnPrefix...), uint64(m.n), 10)
 }
 
-// rank ranks limits by how much traffic they keep away. It is 0 if m is zero, 1 for "maxconn:0"
-// (unlimited), and higher for a lower limit.
+// rank returns a number that is higher if m keeps more traffic away from the server. It is 0 if m
+// is zero, 1 for "maxconn:0" (unlimited), and higher for a lower limit.
 func (m MaxConn) rank() int64 {
 	switch {
 	case !m.set:

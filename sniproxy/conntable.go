@@ -42,7 +42,7 @@ func (s *sourceCounts) add(source netip.Addr, limit int) bool {
 	return true
 }
 
-// remove counts one connection of a source less.
+// remove subtracts one connection from the count of a source.
 func (s *sourceCounts) remove(source netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -227,7 +227,8 @@ type target struct {
 	port uint16
 }
 
-// parseEndpoint parses the address of an endpoint. port is the port for an endpoint that has none.
+// parseEndpoint parses the address of an endpoint. If the address has no port, the result has the
+// port in the argument.
 func parseEndpoint(ep hostlookup.Endpoint, port uint16) (target, error) {
 	// Most endpoints are an IP address, with or without a port. Parse these first, because this
 	// needs no allocation.
@@ -278,7 +279,7 @@ func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, erro
 // a lost SYN again after 1 s. An attempt gets less only if less is left of DialTimeout.
 const minAttemptTimeout = 2 * time.Second
 
-// attemptTimeout returns the time-out of the next attempt to connect: an n-th part of left, but at
+// attemptTimeout returns the time-out of the next attempt to connect: left divided by n, but at
 // least minAttemptTimeout. left is the rest of DialTimeout, and n is the number of addresses not
 // tried yet.
 func attemptTimeout(left time.Duration, n int) time.Duration {

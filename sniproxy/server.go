@@ -301,8 +301,8 @@ func (s *Server) proxyUse(peer netip.Addr) (proxyUse, error) {
 	return proxyNone, nil
 }
 
-// reject reports a connection that the Server does not accept to Finished. It returns a nil
-// Session, so the engine closes the connection.
+// reject calls Finished for a connection that the Server does not accept. It returns a nil Session,
+// so the engine closes the connection.
 func (s *Server) reject(n *session, o Outcome, err error) relay.Session {
 	n.outcome, n.err = o, err
 	if s.Finished != nil {

@@ -32,8 +32,8 @@ const (
 type Agent struct {
 	Watcher   *Watcher
 	Listeners *Listeners
-	// Changed, if not nil, is called with each new State, after the Listeners have taken it over.
-	// The error is the error of Listeners.Update. A State without Answers does not reach the
+	// Changed, if not nil, is called with each new State, after Listeners.Update has applied the
+	// State. The error is the error of Listeners.Update. A State without Answers does not reach the
 	// Listeners.
 	//
 	// If a port cannot be opened, Run tries again every second. After each attempt, Run calls

@@ -112,8 +112,8 @@ func drainLimit(share float64, total int) int {
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))
 }
 
-// drainCeiling returns how many of total nodes may drain under all circumstances: all if share is
-// 1, otherwise all except one.
+// drainCeiling returns the largest number of nodes that may ever drain at the same time in a
+// cluster with total nodes: all nodes if share is 1, otherwise all except one.
 func drainCeiling(share float64, total int) int {
 	if share >= 1 {
 		return total
@@ -135,8 +135,8 @@ type deletionGuard struct {
 	confirmed bool      // the agent treats the node as deleted
 }
 
-// check updates the guard with the snapshot s. If the node is missing and must not drain for that,
-// doubt is the reason. If the node exists or is treated as deleted, doubt is "". drains reports
+// check updates the guard with the snapshot s. If the node is missing but does not count as
+// deleted, doubt says why. If the node exists or is treated as deleted, doubt is "". drains reports
 // whether the node drained before; such a node continues to drain.
 func (g *deletionGuard) check(now time.Time, s snapshot, drains bool, share float64) (doubt string) {
 	if s.node != nil {

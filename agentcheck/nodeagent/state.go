@@ -69,8 +69,8 @@ func (r Rules) withDefaults() Rules {
 // State returns the answers that a node's agent gives when it sees the cluster for the first time.
 // So no node is held down and no weight is delayed. To follow a cluster over time, use a [Tracker].
 //
-// If the objects do not include the node, the error is ErrNoNode. Even then the State is usable: it
-// drains the node, for callers that have seen the node before.
+// If the objects do not include the node, the error is ErrNoNode. Even with this error, the State
+// is usable: it drains the node, for callers that have seen the node before.
 func (r Rules) State(objects nodeselect.Objects) (State, error) {
 	t := Tracker{Rules: r}
 	return t.State(time.Time{}, objects)

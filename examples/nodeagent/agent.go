@@ -74,7 +74,7 @@ func (a *agent) changed(state nodeagent.State, portErr error) {
 	}
 }
 
-// report logs what changed from the state last to the state next.
+// report logs the differences between two states of the agent.
 func (a *agent) report(last, next nodeagent.State) {
 	for _, p := range next.Problems {
 		if !slices.Contains(last.Problems, p) {

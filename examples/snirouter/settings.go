@@ -171,8 +171,8 @@ func (s *settings) protocols() map[string]peek.Protocol {
 	return protocols
 }
 
-// parseEndpoint returns the endpoint addr, the value of a flag. "" is valid, and gives an endpoint
-// without an address.
+// parseEndpoint returns an endpoint with the address addr, which is the value of a flag. "" is
+// valid, and gives an endpoint without an address.
 func parseEndpoint(flag, addr string) (hostlookup.Endpoint, error) {
 	ep := hostlookup.Endpoint{Addr: addr}
 	if addr != "" {

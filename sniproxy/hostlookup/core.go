@@ -81,8 +81,8 @@ func (e *entry) err() error {
 	return e.failure.err
 }
 
-// packState packs two values into one word: a lookup gets the entry, with this level, before the
-// moment until of the core's clock. A reader without the lock reads one word, so it never sees
+// packState packs a time of the core's clock and a level into one word. Before the time until, a
+// lookup gets the entry with this level. A reader without the lock reads one word, so it never sees
 // parts of two states.
 func packState(until int64, level Level) uint64 {
 	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)

@@ -5,7 +5,7 @@ import "iter"
 // ClientHello contains the parts of a ClientHello that a router needs.
 //
 // ServerName is a copy. The lists, such as ALPN, share memory with the parsed bytes if the hello
-// came in one record. They are valid until the caller changes those bytes.
+// came in one record. The lists are valid until the caller changes the parsed bytes.
 type ClientHello struct {
 	// ServerName is the host_name of the server_name extension (RFC 6066 section 3) as the client
 	// sent it: in upper or lower case, with or without a final dot, perhaps invalid. See

@@ -75,7 +75,7 @@ func (s *headScan) parse(b []byte, limit int) (Request, error) {
 			s.searched = len(in)
 			return Request{}, NeedMore(1)
 		}
-		// Do not change s for a line with an error, or for the last line. The next call then parses
+		// Do not change s for a line with an error, or for the last line. So the next call parses
 		// the same line again, and returns the same result.
 		next := *s
 		done, err := next.parseLine(in, s.searched+i)

@@ -28,9 +28,9 @@
 // that is not TCP, this needs a CloseWrite method. Without CloseWrite, the end of one direction
 // ends both. If one side resets its connection, the Engine resets the other connection.
 //
-// A backend may send an answer and then accept no more bytes. The client still gets this answer.
-// Meanwhile the Engine discards the bytes that the client sends. It closes both connections when
-// the client has received no byte for 2 s.
+// A backend may accept no more bytes after it has sent an answer. The client still gets this
+// answer. Meanwhile the Engine discards the bytes that the client sends. It closes both connections
+// when the client has received no byte for 2 s.
 //
 // If one side does not read, the Engine stops reading from the other side. For each direction, the
 // Engine holds at most one buffer or one pipe of bytes.

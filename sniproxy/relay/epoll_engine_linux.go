@@ -89,8 +89,8 @@ func (ee *epollEngine) serve(l *net.TCPListener, accept func(Conn) Session) erro
 	if err != nil {
 		return err
 	}
-	// The sockets of connections that arrive from now on inherit TCP_NODELAY. This saves a system
-	// call for each of them.
+	// The sockets of later connections inherit TCP_NODELAY from the listener. This saves one system
+	// call for each connection.
 	sysSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	a := &acceptor{loop: ee.nextLoop(), fd: fd, newSession: accept, done: make(chan error, 1), index: -1}
 	running := ee.shared.listen(func() { a.loop.post(func() { a.close(ErrClosed) }) })
@@ -176,7 +176,7 @@ func detach(c syscall.Conn) (int32, error) {
 	return int32(fd), err
 }
 
-// setKeepAlive makes TCP probe the peer after a silence of d, and then again every d.
+// setKeepAlive makes TCP probe the peer after a silence of d, and again after each further d.
 func setKeepAlive(fd int32, d time.Duration) {
 	if d <= 0 {
 		return

@@ -70,8 +70,8 @@ func (gc *goroutineConn) idleUntil() time.Time {
 	return gc.openedAt.Add(time.Duration(gc.movedAt.Load() + idle))
 }
 
-// markEnd stores that the party by has ended its direction, unless the other party has done so
-// before.
+// markEnd records which party ended its direction first. by is a party that has just ended its
+// direction. If the other party ended its direction before, markEnd does nothing.
 func (gc *goroutineConn) markEnd(by Party) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()

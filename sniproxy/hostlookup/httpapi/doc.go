@@ -30,8 +30,8 @@
 // # Changes
 //
 // The feed uses long polling. Without since, the server answers immediately, with the present
-// version. With since, the server answers when there is another version than since. After wait
-// seconds without a change, it answers with the same version and no changes. The changes in an
+// version. With since, the server answers when its version differs from the version in since. After
+// wait seconds without a change, it answers with the same version and no changes. The changes in an
 // answer may end at an older version than the present one. In this case, the client asks again. If
 // the server does not know the changes after since, it answers "reset": any host may have changed.
 //

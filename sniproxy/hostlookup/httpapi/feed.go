@@ -114,7 +114,7 @@ func (f *Feed) Changes(ctx context.Context) iter.Seq2[hostlookup.Change, error] 
 	}
 }
 
-// sleep waits for d. It returns false if ctx ends before.
+// sleep waits for d. It returns false if ctx ends before d is over.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -129,8 +129,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// poll requests the changes after the version since. If since is "", it requests only the present
-// version.
+// poll requests the changes that came after a version, which is the argument since. If since is "",
+// poll requests only the present version.
 func (f *Feed) poll(ctx context.Context, since string) (changes, error) {
 	if err := f.init(); err != nil {
 		return changes{}, err

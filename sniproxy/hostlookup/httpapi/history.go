@@ -21,8 +21,8 @@ type Update struct {
 	Removed int
 }
 
-// A RemovalError reports that Publish refused hosts, because too many of the present hosts are
-// missing from them.
+// A RemovalError reports that Publish refused the new hosts, because they lack too many of the
+// present hosts.
 type RemovalError struct {
 	Removed, Hosts int     // the missing hosts, and the present hosts
 	First          string  // the first missing host in alphabetical order
@@ -177,9 +177,9 @@ func (h *history) remember(s step) {
 	}
 }
 
-// since returns the changes after the version version, and a channel that the next publish with
-// changes closes. The changes may end at an older version than the present one. ok is false before
-// the first publish.
+// since returns the changes that were published after a version, and a channel. The next publish
+// with changes closes the channel. The changes may end at an older version than the present one. ok
+// is false before the first publish.
 func (h *history) since(version string) (answer changes, changed <-chan struct{}, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
