@@ -240,7 +240,8 @@ func (c *cluster) watchServices(ctx context.Context) {
 	}
 }
 
-// countNodes reads the number of nodes from the API server, regularly and after each recount.
+// countNodes reads the number of nodes from the API server: at random times, about countInterval
+// apart, and soon after each call of the method recount.
 func (c *cluster) countNodes(ctx context.Context) {
 	const firstRetry, longestRetry = 200 * time.Millisecond, 5 * time.Second
 	health := c.health(feedCount)

@@ -228,8 +228,8 @@ func (c *Controller) newLoop(in *inbox) *loop {
 	return l
 }
 
-// start returns the argument of Read and Follow for the source of c.Clusters[i]. last is the report
-// in the directory.
+// start returns the Start that Read and Follow of the source of c.Clusters[i] get. last is the report
+// of the configuration in force.
 func (c *Controller) start(i int, last kube.Report) Start {
 	return Start{Selector: c.Builder.NodeSelector(), Current: last.Subsets(c.Clusters[i].Name)}
 }

@@ -17,9 +17,9 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// Dir is a directory with the configuration that HAProxy runs: haproxy.cfg, and its maps in the
-// subdirectory maps. The directory also contains the last good configuration, which HAProxy ran
-// before: haproxy.cfg.last-good and its maps.
+// Dir is a directory with two configurations. HAProxy runs the first one: haproxy.cfg, and its maps in
+// the subdirectory maps. HAProxy ran the second one earlier. It is called the last good configuration:
+// haproxy.cfg.last-good and its maps.
 //
 // A process may end at any moment of an Apply. Even so, the directory contains either the whole old
 // configuration or the whole new one. The next Apply finishes the interrupted work.

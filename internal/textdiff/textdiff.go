@@ -114,7 +114,8 @@ func Changes(a, b []string) []Change {
 // other.
 type run struct{ a, b, n int }
 
-// occurrence says how often a line occurs in a part of each text. atB is its last index in text b.
+// occurrence is about one line in a part of text a and a part of text b. The line occurs inA times in
+// the part of a, and inB times in the part of b. atB is the index in text b of its last occurrence.
 type occurrence struct{ inA, inB, atB int32 }
 
 // matcher finds the equal runs of two texts.

@@ -37,9 +37,9 @@ func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error
 // of l remain: while l fails, a host that l knows must not go to the default. If ep.Host is "", the
 // answer has the host of the lookup. The Level comes from l.
 //
-// Put Default around a Cache, and not a Cache around Default. Otherwise the Cache would store one
-// known host for each name that a stranger invents. To prevent this in any case, the answers of
-// Default have a negative TTL, and a Cache does not store them.
+// Put Default around a Cache, and not a Cache around Default. Otherwise a client that invents host
+// names would fill the Cache, with one entry for each name. As a safeguard, each answer with ep has a
+// negative TTL, and a Cache does not store such an answer.
 func Default(l Lookup, ep Endpoint) Peeker { return withDefault{l, ep} }
 
 type withDefault struct {

@@ -65,8 +65,9 @@ type Table[V any] struct {
 	used  int
 }
 
-// A slot has the hash and the pointer of an item. So probing compares hashes, and does not read
-// items with other names from memory. Hash 0 means that the slot is free. A free slot ends a run.
+// A slot has the hash of an item and a pointer to it. A search compares hashes, so it does not read
+// items with other names from memory. Hash 0 means that the slot is free. A search ends at a free
+// slot.
 type slot[V any] struct {
 	hash atomic.Uint64
 	item atomic.Pointer[Item[V]]

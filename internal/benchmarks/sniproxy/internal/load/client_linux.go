@@ -71,8 +71,9 @@ func (c *client) greet(l *Loop) error {
 	return nil
 }
 
-// receive reads the bytes that have arrived. If the backend has ended the connection, it returns 0
-// and true.
+// receive reads the bytes that have arrived, and returns their number and true. If the backend has
+// ended the connection, it returns 0 and true. If no byte has arrived yet, or if reading fails, it
+// returns false.
 func (c *client) receive(l *Loop, buf []byte) (n int, ok bool) {
 	if !c.sent {
 		if err := c.greet(l); err != nil {
