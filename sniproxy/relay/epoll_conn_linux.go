@@ -233,8 +233,8 @@ func (ec *epollConn) runStep(step Step) {
 	}
 }
 
-// since returns the time since start. It returns at least 1 ns, because 0 in a Result means that
-// the phase did not end.
+// since returns how long ago the time start was. It returns at least 1 ns, because 0 in a Result
+// means that the phase did not end.
 func (ec *epollConn) since(start int64) time.Duration {
 	return time.Duration(max(ec.loop.clock()-start, 1))
 }

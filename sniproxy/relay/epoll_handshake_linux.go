@@ -76,8 +76,8 @@ func (ec *epollConn) saveHello() {
 
 // helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,
 // the time-out or the limit is reached, or a read has failed. It calls Session.Hello with err. If
-// the Session makes no decision of its own (see isDefaultStep), the connection ends with by and
-// err. After a read error, the connection ends in any case.
+// the Session makes no decision of its own (see isDefaultStep), the connection ends, and its Result
+// has the arguments by and err. After a read error, the connection ends in any case.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)
@@ -97,8 +97,8 @@ func (ec *epollConn) helloEnded(by Party, err error) {
 	}
 }
 
-// connect starts the Connect in ec.handshake.step. It returns an error if the dial fails
-// immediately. Otherwise the dial may still be running when connect returns.
+// connect starts to dial the backend that the Step in ec.handshake.step names. It returns an error
+// if the dial fails immediately. Otherwise the dial may still be running when connect returns.
 func (ec *epollConn) connect() error {
 	ec.phase, ec.dialStarted = PhaseDial, ec.loop.clock()
 	step := &ec.handshake.step
@@ -225,7 +225,7 @@ func (ec *epollConn) callDial() {
 	})
 }
 
-// dialReturned handles the result of Step.Dial. If ec cancelled the dial before it returned,
+// dialReturned handles the result of Step.Dial. If ec cancelled the call before Step.Dial returned,
 // dialReturned closes c.
 func (ec *epollConn) dialReturned(call *dialCall, c net.Conn, err error) {
 	call.cancel()
@@ -287,7 +287,7 @@ func (ec *epollConn) handOver(backend net.Conn) {
 // After that, the loop serves other connections first.
 const maxLingerReads = 16
 
-// sendAnswer writes Step.Data to the client and ends that direction.
+// sendAnswer writes Step.Data to the client, and ends the direction to the client.
 func (ec *epollConn) sendAnswer() {
 	s, step := &ec.side[clientSide], &ec.handshake.step
 	if len(step.Data) > 0 {

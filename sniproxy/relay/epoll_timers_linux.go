@@ -64,8 +64,7 @@ func (h *timerHeap) advance(now int64, fire func(*timer)) {
 	}
 }
 
-// next returns the time of the next call of advance that has something to do. 0 means that no timer
-// is set.
+// next returns the time at which the loop must call advance next. 0 means that no timer is set.
 func (h *timerHeap) next() int64 {
 	if len(h.timers) == 0 {
 		return 0

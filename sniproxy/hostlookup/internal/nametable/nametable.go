@@ -48,8 +48,8 @@ func (i *Item[V]) Name() string {
 	return unsafe.String(&i.name[0], int(i.nameLen)) // the name never changes
 }
 
-// is reports whether the item has this name. It compares the lengths first. So it rarely reads a
-// long name, which is elsewhere in memory, only to find that it differs.
+// is reports whether the item has this name. It compares the lengths first, because a long name is
+// elsewhere in memory. So it rarely reads a long name that differs from name.
 func (i *Item[V]) is(name string) bool { return len(name) == int(i.nameLen) && i.Name() == name }
 
 // Table maps names to items. While one goroutine calls Insert, Remove or Clear, any number of other
