@@ -90,8 +90,9 @@ type Defaults struct {
 	// means 60s. A reload does not shorten it: the replaced process answers one more request on
 	// each idle connection, with "Connection: close".
 	KeepAlive time.Duration
-	// Retries is the number of further attempts after a request has failed; 0 means 3, a negative
-	// number means none. HAProxy makes each of them on another server if there is one.
+	// Retries is the number of further attempts after a request has failed. 0 means 3 attempts, and
+	// a negative number means no further attempt. HAProxy makes each further attempt on another
+	// server if there is one.
 	Retries int
 	// RetryOn lists the failures after which HAProxy tries a request again. Nil means
 	// [RetryConnFailure] and [RetryEmptyResponse].
@@ -163,7 +164,7 @@ type Frontend struct {
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
 	// DefaultBackend is the name of the backend for requests for which Router finds no backend. A
-	// frontend with a Router needs one.
+	// frontend with a Router must have a DefaultBackend.
 	DefaultBackend string
 }
 
@@ -248,8 +249,8 @@ type Backend struct {
 	AgentInterval time.Duration
 	// Timeouts are the limits of this backend.
 	Timeouts Timeouts
-	// Servers are the servers of the backend. If there are none, HAProxy answers each request with
-	// 503.
+	// Servers are the servers of the backend. If a backend has no servers, HAProxy answers each
+	// request with 503.
 	Servers []Server
 	// Response, if not nil, is the answer to each request. A backend with a Response has no
 	// servers.
@@ -316,8 +317,8 @@ type Server struct {
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.
 	AgentPort uint16
-	// AgentSend is a line that HAProxy sends to the agent before it reads the answer; empty means
-	// none.
+	// AgentSend is a line that HAProxy sends to the agent before it reads the answer. If AgentSend
+	// is empty, HAProxy sends nothing.
 	AgentSend string
 }
 

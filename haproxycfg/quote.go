@@ -57,8 +57,8 @@ func (t *text) section(keyword, name string) {
 // raw appends a keyword or a validated name without quotes.
 func (t *text) raw(s string) { *t = append(*t, s...) }
 
-// word appends a space, and then s as exactly one word, in single quotes if necessary. HAProxy
-// interprets nothing inside single quotes (configuration manual, section 2.2).
+// word appends a space and, after it, the text s as exactly one word, in single quotes if
+// necessary. HAProxy interprets nothing inside single quotes (configuration manual, section 2.2).
 func (t *text) word(s string) {
 	*t = append(*t, ' ')
 	*t = appendQuoted(*t, s)

@@ -61,8 +61,9 @@ func MaxShare(share float64) func(*Change) error {
 	}
 }
 
-// refusal returns nil if the change may be applied: it is empty, or Limit accepts it, or allowed
-// permits it. Otherwise refusal returns the error of Limit together with the ID of the change.
+// refusal returns nil if the change may be applied. This is so if the change is empty, if Limit
+// accepts it, or if the argument allowed permits it. Otherwise refusal returns the error of Limit
+// together with the ID of the change.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if ch.Diff.Empty() {
 		return nil
@@ -229,7 +230,8 @@ func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	return Unchanged, nil
 }
 
-// read reads the routes, and then all clusters in parallel. last is the report in the directory.
+// read reads first the routes, and afterwards all clusters in parallel. last is the report in the
+// directory.
 func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error) {
 	in := inputs{clusters: make([]cluster, len(c.Clusters))}
 	var err error

@@ -36,8 +36,8 @@ type Controller struct {
 	// Dir is the directory of the configuration and the report. Dir.Check and Dir.Reload check the
 	// configuration and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.
 	Dir *deploy.Dir
-	// Files are further files that are made from the routes. Each applied change also writes them
-	// to Dir.
+	// Files are further files that are made from the routes. With each applied change, the
+	// Controller also writes these files to Dir.
 	Files []File
 
 	// Limit returns an error if a change is too large. nil means MaxShare(0.3). The Controller
@@ -46,9 +46,9 @@ type Controller struct {
 	// ForceHint, if not nil, returns a text that says how to force the change with this ID. The
 	// error of a refused change ends with the text.
 	ForceHint func(id string) string
-	// ForceFirst makes Run apply the first change without Limit, whatever its size. If an attempt
-	// to apply it fails, the next attempt applies it without Limit, too. Limit applies to every
-	// other change.
+	// ForceFirst makes Run apply the first change without Limit, whatever its size. If the attempt
+	// fails, the next attempt also applies the change without Limit. Limit applies to every other
+	// change.
 	ForceFirst bool
 
 	// Elector decides whether this process may write. nil means that it always may.

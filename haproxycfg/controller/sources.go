@@ -19,8 +19,9 @@ type RouteFiles = routefiles.Files
 
 // RouteSource provides the routes of a Controller. RouteFiles is a RouteSource.
 type RouteSource interface {
-	// Read returns the routes. The Controller calls it once, before Follow. An error stops the
-	// Controller, which otherwise would continue without routes and remove every server.
+	// Read returns the routes. The Controller calls Read once, before Follow. If Read returns an
+	// error, the Controller stops. Otherwise it would continue without routes and remove every
+	// server.
 	Read() (Declarations, error)
 	// Follow calls publish after each change of the routes, beginning with changes since Read,
 	// until ctx ends. Calls of publish never overlap. If Follow returns an error before ctx ends,
@@ -30,8 +31,8 @@ type RouteSource interface {
 
 // ClusterSource provides the nodes and services of one cluster. Live and Manifests implement it.
 type ClusterSource interface {
-	// SetRefs sets the service ports that the routes name. The Controller calls it before Read and
-	// Follow, and again, while Follow runs, whenever the routes change.
+	// SetRefs sets the service ports that the routes name. The Controller calls SetRefs before Read
+	// and before Follow. While Follow runs, it calls SetRefs again after each change of the routes.
 	SetRefs(refs []nodeselect.Ref)
 	// Read returns the state of the cluster. If ctx ends before the cluster answers, Read returns a
 	// state that is not Synced, and Controller.Plan uses the servers that the report lists. If Read
@@ -51,8 +52,8 @@ type Start struct {
 	Current nodeselect.Subsets
 }
 
-// ClusterState is the state of a cluster. Neither the source nor the Controller may change the
-// values in it after the source has passed it on.
+// ClusterState is the state of a cluster. When the source has passed a ClusterState to the
+// Controller, neither of them may change the values in it.
 type ClusterState struct {
 	// Synced is true if the cluster has answered. If Synced is false, the Controller uses only Err
 	// and keeps the last state that was Synced.

@@ -47,8 +47,8 @@ func (in inputs) answered() bool {
 	return true
 }
 
-// inbox contains the latest inputs. A source replaces its own part of them, and never waits for the
-// reader.
+// inbox contains the latest inputs. Each source replaces its own part of the inputs, and never
+// waits for the goroutine that reads them.
 type inbox struct {
 	// wake has an element from a change of the inputs until the reader receives it.
 	wake chan struct{}

@@ -102,7 +102,8 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 	if ctx.Err() != nil {
 		return fmt.Errorf("deploy: check with %s: %w", binary, ctx.Err())
 	}
-	// Cut the temporary directory from the file names: the user will find the files in another one.
+	// Cut the temporary directory from the file names, because it will not exist when the user
+	// reads the message.
 	output := strings.ReplaceAll(out.buf.String(), dir+string(filepath.Separator), "")
 	found := parseDiagnostics(output)
 	for _, f := range files {

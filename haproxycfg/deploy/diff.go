@@ -23,8 +23,8 @@ type Diff struct {
 	// Maps are the maps whose entries changed, sorted by name. Maps contain the routes.
 	Maps []MapDiff
 	// Sections are the first lines of all changed sections other than backends, such as "global",
-	// "defaults" and "frontend https", sorted. The file name of a map changes with its entries. A
-	// section that differs only in such file names is not listed.
+	// "defaults" and "frontend https", sorted. If the entries of a map change, the file name of the
+	// map changes too. Sections does not list a section that differs only in such file names.
 	Sections []string
 	// Text is a unified diff of all files.
 	Text string

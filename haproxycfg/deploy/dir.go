@@ -47,8 +47,8 @@ type Dir struct {
 	Guard func() error
 
 	mu sync.Mutex
-	// beforeStep, if not nil, is called before each effect. A test returns an error from it, so
-	// that Apply stops as if the process had ended there.
+	// beforeStep, if not nil, is called before each effect. In tests, beforeStep returns an error
+	// to stop Apply as if the process had ended before this effect.
 	beforeStep func(name string) error
 }
 
@@ -58,8 +58,9 @@ const (
 	configFile   = "haproxy.cfg"
 	mapsDir      = "maps"
 	lastGoodFile = configFile + ".last-good"
-	// pendingFile exists from before haproxy.cfg is replaced until HAProxy has loaded the new one.
-	// If a process ends in between, the next Apply finds pendingFile and reloads HAProxy.
+	// Apply creates pendingFile before it replaces haproxy.cfg, and removes pendingFile when
+	// HAProxy has loaded the new haproxy.cfg. If the process ends in between, the next Apply finds
+	// pendingFile and reloads HAProxy.
 	pendingFile = configFile + ".reload-pending"
 	lockName    = ".lock"
 )
@@ -125,8 +126,8 @@ type Plan struct {
 	after  target
 }
 
-// textBefore returns the haproxy.cfg that the directory contained when the plan was made. It
-// returns nil if there was none.
+// textBefore returns the text of the haproxy.cfg that the directory contained when the plan was
+// made. It returns nil if the directory had no haproxy.cfg.
 func (p *Plan) textBefore() []byte {
 	if n := len(p.before); n > 0 {
 		return p.before[n-1].Data
@@ -306,8 +307,8 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 }
 
 // reload makes HAProxy load the files. If HAProxy does not load them, reload puts the last good
-// configuration back, reloads again and returns an error. restored reports whether it put that
-// configuration back.
+// configuration back, reloads again and returns an error. restored is true if reload has put the
+// last good configuration back.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err
@@ -368,8 +369,9 @@ func (d *Dir) clearPending() error {
 	return nil
 }
 
-// at checks whether a step, such as a write or a reload, may happen. The caller calls at just
-// before the step. If at returns an error, usually the error of d.Guard, the step must not happen.
+// The method at checks whether a step, such as a write or a reload, may happen. Call this method
+// just before the step. If it returns an error, usually the error of d.Guard, the step must not
+// happen.
 func (d *Dir) at(step string) error {
 	if d.Guard != nil {
 		if err := d.Guard(); err != nil {

@@ -33,8 +33,8 @@ type Losses struct {
 type Loss struct {
 	Before int `json:"before"` // in the configuration before the change
 	Lost   int `json:"lost"`
-	// Names are up to 5 of the lost hosts, paths or backends, those with the most lost servers or
-	// paths first. For lost servers, Names are the names of their backends.
+	// Names are up to 5 names of lost hosts, paths or backends. The names with the most lost
+	// servers or paths come first. For lost servers, Names are the names of their backends.
 	Names []string `json:"names,omitempty"`
 }
 
@@ -107,7 +107,7 @@ func (p *Plan) Losses(wrong func(server string) bool) Losses {
 }
 
 // InForce contains the paths of the configuration in a directory, which HAProxy runs. The zero
-// InForce contains none.
+// InForce contains no paths.
 type InForce struct {
 	exact, prefix map[string]string
 	servers       map[string]int

@@ -98,8 +98,8 @@ func (r Reloader) Reload(ctx context.Context) error {
 	if text := strings.TrimSpace(answer); text != "" {
 		return fmt.Errorf("deploy: reload: the master says %.200q", text)
 	}
-	// Before 2.7, the master replaces its own program when it gets the command. That closes the
-	// connection, with or without an error, so the list of processes must show the outcome.
+	// Before HAProxy 2.7, the master replaces its own program when it gets the command. This closes
+	// the connection, with or without an error. So only the list of processes shows the outcome.
 	return r.confirm(ctx, before)
 }
 
@@ -261,8 +261,8 @@ func compareProcesses(before, now []process) reloadState {
 		known[p.pid] = true
 	}
 	if now[0].pid != before[0].pid {
-		// A master with another process ID has started since, with the configuration on disk. So
-		// none of its workers was there before.
+		// A master with another process ID has started after the reload command, with the
+		// configuration on disk. So all its workers are new.
 		known = nil
 	} else if now[0].reloads == before[0].reloads {
 		return reloadPending

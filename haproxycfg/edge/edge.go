@@ -46,7 +46,7 @@ type Edge struct {
 	Global   haproxycfg.Global
 	Defaults haproxycfg.Defaults
 	// HTTP and HTTPS are the addresses of the frontends "http" and "https". Binds of HTTPS must
-	// have TLS, and binds of HTTP must not have it. Config reports binds that break this rule, and
+	// have TLS. Binds of HTTP must not have TLS. Config reports binds that break this rule, and
 	// leaves them out.
 	HTTP, HTTPS []haproxycfg.Bind
 	// RedirectHTTPS, if not nil, makes the frontend "http" redirect each request to the same URL

@@ -41,8 +41,8 @@ type Chooser struct {
 type Choice struct {
 	Host    string // may be a wildcard
 	Cluster string
-	// App is a service of the host in the cluster, as "namespace/name": of the first route that has
-	// services there, the service with the highest weight.
+	// App is a service of the host in the cluster, as "namespace/name". It is chosen from the first
+	// route that has services in the cluster: the service with the highest weight.
 	App string
 }
 

@@ -49,9 +49,9 @@ type Builder struct {
 	// declarations so that at least half of the descriptors are left for connections.
 	EdgeLimits Limits
 	// InForce, if not nil, returns the paths of the configuration in force, from the maps that the
-	// argument names. Build keeps a route that has the same path and backend as there, whatever the
-	// limits are, unless that backend has no servers yet. Build calls InForce only if the table
-	// exceeds a limit.
+	// argument names. Whatever the limits are, Build keeps a route that has the same path and
+	// backend in the configuration in force, unless this backend has no servers yet. Build calls
+	// InForce only if the table exceeds a limit.
 	InForce func(haproxycfg.Router) deploy.InForce
 }
 
@@ -170,8 +170,8 @@ type unresolvedRef struct {
 	problem nodeselect.Problem // the reason
 }
 
-// selectRefs returns nodes for refs. It takes them from c.Selection if that contains the ref, and
-// selects nodes for all other refs.
+// selectRefs returns nodes for refs. If c.Selection contains a ref, selectRefs uses the nodes of
+// c.Selection. It selects nodes for all other refs.
 func (c Cluster) selectRefs(selector nodeselect.Selector, refs []nodeselect.Ref, now time.Time) selection {
 	var s selection
 	switch {

@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Changes describe how a configuration differs from the one before it, and why.
+// Changes describe how a configuration differs from the previous configuration, and why.
 type Changes struct {
 	// Time is the time at which the change was applied or refused.
 	Time time.Time `json:"time"`

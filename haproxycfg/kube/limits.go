@@ -18,7 +18,7 @@ type Limits struct {
 	Routes int
 	// Servers is the number of servers in all backends. A backend has one server for each node of
 	// each of its services. Each route has its own backend, except that routes with the same
-	// services and settings share one.
+	// services and settings share a backend.
 	Servers int
 	// Checks is the number of checks a second by one HAProxy. It counts the health checks of routes
 	// that declare a check, and the agent checks of services. It does not count the checks of
@@ -66,8 +66,9 @@ func (c *cost) add(o cost) {
 	c.descriptors += o.descriptors
 }
 
-// over returns the field of a route that makes the sum exceed the limits, and which limit that is.
-// descriptors is the limit of descriptors, 0 for none.
+// over returns two empty strings if the cost is within the limits. Otherwise it returns the field
+// of the route that causes the excess, and the limit that is exceeded. descriptors is the limit of
+// descriptors; 0 means no limit.
 func (c cost) over(l Limits, descriptors int) (field, what string) {
 	switch {
 	case c.routes > l.Routes:
@@ -243,7 +244,7 @@ type candidate struct {
 // exceed the limit, one further problem states their number.
 const maxLimitProblems = 20
 
-// choose admits routes in this order: first those in force, then changed ones, then new ones by
+// choose admits routes in this order: routes in force, changed routes, and last the new routes by
 // file and line.
 func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	var inForce deploy.InForce

@@ -66,7 +66,7 @@ func (f *Files) Read() (Declarations, error) {
 }
 
 // Follow calls publish after each change of a file, beginning with changes since Read, until ctx
-// ends. It makes one call at a time. Its error is always nil.
+// ends. Calls of publish never overlap. The error of Follow is always nil.
 func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 	filewatch.Watcher{Paths: f.Names, Quiet: 100 * time.Millisecond, MaxWait: time.Second, Recheck: f.Recheck}.Run(ctx, func() error {
 		changed := false

@@ -183,7 +183,8 @@ func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	return true
 }
 
-// sequence calls each for the items of a list. It stops when each returns false.
+// sequence calls the function each for every item of a list. It stops when this function returns
+// false.
 func (d *decoder) sequence(n *yaml.Node, at string, each func(n *yaml.Node, at string) bool) {
 	s := deref(n)
 	if s.Kind != yaml.SequenceNode {
@@ -368,7 +369,7 @@ func (fs fields) unknown(key *yaml.Node) string {
 	return "unknown field; known here: " + strings.Join(names, ", ")
 }
 
-// nearest returns the field whose name is probably misspelled as name, or "" if there is none.
+// nearest returns the field that a misspelled name probably means, or "" if no field is similar.
 func (fs fields) nearest(name string) string {
 	if len(name) < 2 || len(name) > 32 {
 		return ""

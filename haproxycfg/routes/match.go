@@ -144,8 +144,8 @@ func (t Table) matchPath(lo, hi int, path string) int {
 	return -1
 }
 
-// search returns the first index in [lo, hi) for which ok is true, or hi if there is none. If ok is
-// true for an index, it must be true for all later indices.
+// search returns the first index in [lo, hi) for which ok is true, or hi if ok is false for all of
+// them. If ok is true for an index, it must be true for all later indices.
 func search(lo, hi int, ok func(int) bool) int {
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)

@@ -59,8 +59,8 @@ type Route struct {
 	// exactly one label more than example.com.
 	Host string
 	// Path holds the bytes of a request's path as a client sends them, with percent-encoding: "/"
-	// or "/a/b". Unless Exact is set, it covers itself and all paths below it, by whole segments.
-	// Only "/" and an exact path can end in a slash.
+	// or "/a/b". If Exact is false, the path covers itself and all paths below it, by whole
+	// segments. Only "/" and an exact path can end in a slash.
 	Path string
 	// Exact means that Path covers only itself.
 	Exact bool

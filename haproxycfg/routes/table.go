@@ -119,8 +119,8 @@ type key struct {
 
 func (r *Route) key() key { return key{r.Host, r.Path, r.Exact} }
 
-// build makes a sorted table of the routes. Of several routes with the same key, build keeps the
-// first, and returns a problem for each of the others.
+// build makes a sorted table of the routes. If several routes have the same key, build keeps the
+// first of them, and returns a problem for each of the other routes.
 func build(declarations []declaration, limit int) (Table, []Problem) {
 	var problems []Problem
 	first := make(map[key]*declaration, len(declarations))

@@ -164,8 +164,8 @@ func (z zone) contains(host string) bool {
 // alias reports whether a host of the zone gets a CNAME record. Otherwise it gets addresses.
 func (z zone) alias(host string) bool { return z.target != "" && host != z.origin }
 
-// hosts returns the sorted names that need records: the hosts of t in the zone, and also the names
-// between them and the origin that only a wildcard of t serves.
+// hosts returns the sorted names that need records: the hosts of table t that are in the zone, and
+// the names between these hosts and the origin that only a wildcard of t serves.
 func (z zone) hosts(t Table) []string {
 	declared := map[string]bool{}
 	for _, h := range t.Hosts() {

@@ -83,7 +83,8 @@ type elector struct {
 	identity string
 }
 
-// runOnce takes part in the election. It returns when this process has led and then lost the Lease.
+// runOnce takes part in the election. It returns when this process has become the leader and has
+// later lost the Lease.
 func (e *elector) runOnce(ctx context.Context) error {
 	config, err := e.Config()
 	if err != nil {
