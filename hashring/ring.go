@@ -94,7 +94,7 @@ func newRing(sorted []Node, digest func(name string) uint64) *Ring {
 func (r *Ring) Len() int { return len(r.all.nodes) }
 
 // Top returns the k best nodes for key, best first. If the ring has fewer than k nodes, Top returns
-// all of them. If k is 0 or negative, Top returns none.
+// all of them. If k is 0 or negative, Top returns no nodes.
 func (r *Ring) Top(key string, k int) []Node { return r.AppendTop(r.room(k), key, k) }
 
 // AppendTop appends the result of [Ring.Top] to dst and returns the extended slice. It does not

@@ -17,8 +17,8 @@ const (
 	// Avoid means that a node stays in the subsets that contain it. It enters another subset only
 	// if there are fewer Eligible nodes than places. The documentation calls such nodes avoided.
 	Avoid
-	// Excluded means that a node is picked only if the cluster has neither an Eligible node nor an
-	// avoided one. So a Predicate that excludes all nodes makes no subset empty.
+	// Excluded means that a node is picked only if the cluster has no Eligible node and no avoided
+	// node. So even a Predicate that excludes all nodes leaves no subset empty.
 	Excluded
 	// Unusable means that a node is never picked, because it has no usable address, or because
 	// another node has the same identity. A Predicate should not return Unusable.

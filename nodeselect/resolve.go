@@ -25,7 +25,7 @@ func (r Ref) String() string { return r.Namespace + "/" + r.Service + ":" + r.Po
 // ports of a service.
 func (r Ref) Key() string { return r.Namespace + "/" + r.Service }
 
-// Target says where the traffic for a Ref goes.
+// Target is the place to which the traffic for a Ref goes.
 type Target struct {
 	Ref
 	NodePort  uint16 // 0 if the ref could not be resolved

@@ -208,8 +208,8 @@ func compareService(s *corev1.Service, key string) int {
 	return strings.Compare(s.Name, name)
 }
 
-// compareKeys compares two keys "namespace/name": first the namespaces, then the names. Comparing
-// the whole strings would give another order: "a-b/x" would come before "a/x".
+// compareKeys compares two keys "namespace/name": first the namespaces, then the names. A
+// comparison of the whole strings would give another order: "a-b/x" would come before "a/x".
 func compareKeys(a, b string) int {
 	aspace, aname, _ := strings.Cut(a, "/")
 	bspace, bname, _ := strings.Cut(b, "/")

@@ -34,9 +34,9 @@ const (
 	patience = 20 * time.Second
 )
 
-// scenario changes the system step by step, and calls report after each step. If the system behaves
-// unexpectedly, the field ok of the step is false. scenario returns an error only if it cannot
-// continue.
+// scenario changes the system step by step, and calls the function report after each step. If the
+// system behaves unexpectedly, the field ok of the step is false. scenario returns an error only if
+// it cannot continue.
 func scenario(ctx context.Context, s *system, report func(step)) error {
 	s.startTraffic()
 	// Until HAProxy has the first answers of the agents, it gives all servers the same weight.

@@ -27,8 +27,8 @@ type Watcher struct {
 	// file. A path may be a symbolic link whose target changes, like the files of a mounted
 	// ConfigMap.
 	Paths []string
-	// Quiet is the time without a change after which Run calls its function. It merges the several
-	// events that one write of a file causes. 0 means 100 ms.
+	// Quiet is the time without a change after which Run calls the function read. 0 means 100 ms.
+	// One write of a file causes several events, and Quiet merges them into one call.
 	Quiet time.Duration
 	// MaxWait is the longest time from a change to the call of Run's function, if other changes
 	// keep coming. 0 means 2 s.

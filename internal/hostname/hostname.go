@@ -199,8 +199,8 @@ func NormalizeServerName(name string) (string, error) {
 	return s, nil
 }
 
-// checkLabel checks the length of a label, its first character and its last one. offset is the
-// label's offset in the name.
+// checkLabel checks the length of a label, its first character and its last character. offset is
+// the label's offset in the name.
 func checkLabel(label string, offset int) error {
 	switch {
 	case label == "":
@@ -246,8 +246,8 @@ func badCharacter(text string, offset int) error {
 	return fault(text, kind, what, offset)
 }
 
-// fault returns the error for an IP address if text is one. Otherwise it returns an error with
-// kind, what and offset.
+// If text is an IP address, fault returns the error for IP addresses. Otherwise it returns an error
+// with the given kind, what and offset.
 func fault(text string, kind Kind, what string, offset int) error {
 	address := text
 	if inner, ok := strings.CutPrefix(text, "["); ok {

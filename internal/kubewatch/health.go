@@ -10,7 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// Error says why the objects of a resource cannot be listed or watched.
+// Error is the reason why the objects of a resource cannot be listed or watched.
 type Error struct {
 	Resource string
 	Since    time.Time // the start of the failure; its reason may have changed since
@@ -25,8 +25,8 @@ func (e *Error) Error() string {
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Err }
 
-// health calls report with an error when the server stops answering, and with nil when it answers
-// again.
+// health calls the function report with an error when the server stops answering, and with nil when
+// the server answers again.
 type health struct {
 	done     <-chan struct{} // closed when Run ends; failures after that are not reported
 	resource string

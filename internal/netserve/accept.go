@@ -19,8 +19,8 @@ const (
 	maxPause = time.Second
 )
 
-// Next returns the pause after the next failure: first 5 ms, and then twice the last pause, at most
-// 1 s.
+// Next returns the pause after the next failure: first 5 ms, later twice the last pause, and at
+// most 1 s.
 func (b *Backoff) Next() time.Duration {
 	b.pause = min(max(2*b.pause, minPause), maxPause)
 	return b.pause

@@ -138,8 +138,7 @@ func (c *conn) close() {
 	c.cancel()
 }
 
-// serveConn calls the handler, and then closes the connection. It also closes it if the handler
-// panics.
+// serveConn calls the handler, and closes the connection afterwards, even if the handler panics.
 func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler) {
 	defer g.removeConn(c)
 	defer g.releaseSlot()
@@ -233,9 +232,9 @@ func (g *Group) whenIdle() <-chan struct{} {
 	return g.idle
 }
 
-// acquireSlot waits until there are fewer than MaxConns connections, and then returns true. If
-// Close ends ctx first, it returns false. Shutdown does not end this wait: the connection has been
-// accepted, so it will be served.
+// acquireSlot waits until there are fewer than MaxConns connections, and returns true. If Close
+// ends ctx first, acquireSlot returns false. Shutdown does not end this wait: the connection has
+// been accepted, so it will be served.
 func (g *Group) acquireSlot(ctx context.Context) bool {
 	if g.slots == nil {
 		return true

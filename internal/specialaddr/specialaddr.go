@@ -175,8 +175,8 @@ func Find(addr netip.Addr) (Range, bool) {
 	return Range{}, false
 }
 
-// MaxForms is the largest number of addresses that AppendForms appends without prefixes of the
-// caller. Each prefix of the caller adds at most one.
+// MaxForms is the largest number of addresses that AppendForms appends if the caller passes no
+// prefixes. Each prefix adds at most one address.
 const MaxForms = 8
 
 // NAT64 is the prefix that every NAT64 translator may use (RFC 6052 section 2.1). Packets for an

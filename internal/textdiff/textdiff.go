@@ -23,7 +23,7 @@ import (
 // does not exist.
 type File struct{ Name, Text string }
 
-// Change says that the lines b[B0:B1] replace the lines a[A0:A1].
+// A Change means that the lines b[B0:B1] replace the lines a[A0:A1].
 type Change struct{ A0, A1, B0, B1 int }
 
 const unifiedContext = 3
@@ -123,7 +123,7 @@ type matcher struct {
 	a, b []string
 	runs []run // in order
 	// Equal lines have equal numbers, from 1. A line gets its number only when the matcher needs
-	// it. Most lines never need one, because most of a configuration stays the same.
+	// it. Most lines never need a number, because most of a configuration stays the same.
 	ids        map[string]int32
 	numA, numB []int32
 	seen       []occurrence // by number
@@ -162,7 +162,7 @@ func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	m.add(a1, b1, tail)
 }
 
-// add adds a run. If the run directly follows the last one, add extends the last one.
+// add adds a run. If the run directly follows the last run, add extends the last run instead.
 func (m *matcher) add(a, b, n int) {
 	if n == 0 {
 		return

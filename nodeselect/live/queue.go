@@ -84,9 +84,9 @@ func set[V any](m *map[string]V, key string, v V) {
 	(*m)[key] = v
 }
 
-// edit calls f under the lock. If f sets q.changed, edit wakes the Watcher. f must not set it for
-// the heartbeats of nodes: they never stop, and each wake-up makes the Watcher wait for another
-// quiet time.
+// edit calls the function f under the lock. If f sets q.changed, edit wakes the Watcher. f must not
+// set q.changed for the heartbeats of nodes: heartbeats never stop, and each wake-up makes the
+// Watcher wait for another quiet time.
 func (q *queue) edit(f func(*queue)) {
 	q.mu.Lock()
 	f(q)

@@ -120,7 +120,7 @@ func (s *store[T]) set(t T, now time.Time) {
 	s.seen(key)
 }
 
-// update stores an object. If the object differs from the stored one, update reports it to the
+// update stores an object. If the object differs from the stored object, update reports it to the
 // queue.
 func (s *store[T]) update(t T) {
 	key := keyOf(t.GetNamespace(), t.GetName())

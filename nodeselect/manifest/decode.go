@@ -107,8 +107,8 @@ func (b *batch) bad(line int, message string) {
 	b.problems = append(b.problems, nodeselect.Problem{Line: line, Message: message})
 }
 
-// decodeObject reads one JSON object, which must not be a list. apiVersion and kind are the
-// object's own or, if the object has none, those that its list implies.
+// decodeObject reads one JSON object, which must not be a list. apiVersion and kind are fields of
+// the object. If the object lacks these fields, its list implies their values.
 func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	if apiVersion != "v1" || kind != "Node" && kind != "Service" {
 		// Check apiVersion too: other API groups also have kinds named Node or Service.

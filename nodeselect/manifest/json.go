@@ -141,7 +141,7 @@ func parallel(n int, work func(i int)) {
 	workers.Wait()
 }
 
-// value is a JSON value within a longer text. start is its offset there.
+// value is a JSON value within a longer text. start is the offset of the value in this text.
 type value struct {
 	text  []byte
 	start int

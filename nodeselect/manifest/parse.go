@@ -219,8 +219,8 @@ func parseDocument(doc document) batch {
 	return parseYAML(doc)
 }
 
-// looksLikeJSON reports whether text begins with "{" and then either ends, or continues with "}" or
-// a double quote.
+// looksLikeJSON reports whether text begins with "{", and after it either ends, or continues with
+// "}" or a double quote.
 func looksLikeJSON(text []byte) bool {
 	rest, ok := bytes.CutPrefix(trimSpace(text), []byte("{"))
 	if !ok {

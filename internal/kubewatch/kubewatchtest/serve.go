@@ -22,7 +22,7 @@ var kindsOf = map[string]metav1.TypeMeta{
 	"endpointslices": {Kind: "EndpointSlice", APIVersion: "discovery.k8s.io/v1"},
 }
 
-// selection says which objects a request asks for: a resource, and selectors.
+// selection describes the objects that a request asks for: a resource, and selectors.
 type selection struct {
 	resource string
 	fields   fields.Selector
@@ -86,8 +86,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait blocks until met returns true, and then returns true. If the request ends first, wait
-// returns false.
+// wait blocks until the function met returns true, and returns true. If the request ends first,
+// wait returns false.
 func (s *Server) wait(r *http.Request, met func() bool) bool {
 	for {
 		s.mu.Lock()

@@ -104,7 +104,7 @@ func (s *Server) Config() *rest.Config {
 	return cfg
 }
 
-// do calls f under the lock, and then wakes all watches.
+// do calls the function f under the lock, and wakes all watches afterwards.
 func (s *Server) do(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -231,7 +231,8 @@ func (c *Cluster) startControlPlane() (err error) {
 		"--leader-elect=false",
 		// Each controller has its own account and role.
 		"--use-service-account-credentials",
-		// Run only the controller that makes endpoint slices from pods. The lab needs no other one.
+		// Run only the controller that makes endpoint slices from pods. The lab needs no other
+		// controller.
 		"--controllers", "endpointslice-controller",
 	)
 	return err

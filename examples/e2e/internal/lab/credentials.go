@@ -20,8 +20,8 @@ import (
 // keyPair is a certificate and its private key, both in PEM.
 type keyPair struct{ cert, key []byte }
 
-// selfSigned makes a self-signed certificate for a server at addrs. The lab makes it before the
-// server starts, so that it can write kubeconfigs before.
+// selfSigned makes a self-signed certificate for a server at addrs. The lab makes the certificate
+// before the server starts, because kubeconfigs contain the certificate.
 func selfSigned(name string, addrs ...netip.Addr) (keyPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

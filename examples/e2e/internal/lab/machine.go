@@ -25,8 +25,8 @@ type Machine struct {
 
 	lab *Lab
 	ns  *os.File
-	// link is the other end of the machine's eth0. It is in the network namespace outside: "" is
-	// the namespace of the lab, otherwise it is the name of a node.
+	// link is the other end of the machine's eth0. outside is the network namespace that contains
+	// the link: the name of a node, or "" for the namespace of the lab.
 	link, outside string
 }
 
@@ -103,7 +103,8 @@ func (m *Machine) remove() error {
 	m.lab.mu.Unlock()
 	m.killAll()
 	_ = m.ns.Close()
-	// The kernel deletes the end of the veth pair in the namespace, and with it the other end.
+	// The kernel deletes the end of the veth pair in the namespace. This also deletes the other
+	// end.
 	if out, err := exec.Command("ip", "netns", "del", m.Name).CombinedOutput(); err != nil {
 		return fmt.Errorf("lab: ip netns del %s: %w: %s", m.Name, err, out)
 	}
@@ -136,8 +137,8 @@ func (m *Machine) Unplug() error { return ipBatch(m.outside, "link set "+m.link+
 // Plug reverts Unplug.
 func (m *Machine) Plug() error { return ipBatch(m.outside, "link set "+m.link+" up") }
 
-// Do calls f on a thread in the network namespace of the machine. Sockets and processes that f
-// creates itself belong to the machine.
+// Do calls the function f on a thread in the network namespace of the machine. Sockets and
+// processes that f creates itself belong to the machine.
 func (m *Machine) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- m.enter(f) }()

@@ -29,7 +29,8 @@ type App struct {
 	Annotations map[string]string
 	// Local means externalTrafficPolicy: Local.
 	Local bool
-	// Pods is the number of pods on each node of On. 0 means one, negative means none.
+	// Pods is the number of pods on each node of On. 0 means one pod, and a negative number means
+	// no pods.
 	Pods int
 	// On are the nodes with pods. nil means all nodes of the cluster.
 	On []*Node
@@ -150,8 +151,9 @@ func (c *Cluster) ReadyEndpoints(ctx context.Context, namespace, service string)
 	return ready, nil
 }
 
-// EnsureNamespace creates a namespace if it is missing, and in it the ServiceAccount "default" that
-// every pod needs. In other clusters a controller creates this account.
+// EnsureNamespace creates a namespace if it is missing. In the namespace it creates the
+// ServiceAccount "default", which every pod needs. In other clusters a controller creates this
+// account.
 func (c *Cluster) EnsureNamespace(ctx context.Context, name string) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if _, err := c.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {

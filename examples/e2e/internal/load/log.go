@@ -22,7 +22,7 @@ type Request struct {
 	Err error
 	// Kept reports whether an earlier request had used the same connection. Repeated reports
 	// whether the server had closed the kept connection, so that the sender sent the request again
-	// on a new one.
+	// on a new connection.
 	Kept, Repeated bool
 }
 

@@ -99,7 +99,8 @@ func runLeader(ctx context.Context, env *Env, report *scenario.Report) (err erro
 	return e.freeze(ctx, a, b, report)
 }
 
-// freeze suspends the leader a in the middle of its work until b leads, and then resumes it.
+// freeze suspends the leading terminator a in the middle of its work. When terminator b leads,
+// freeze resumes a.
 func (e *election) freeze(ctx context.Context, a, b *candidate, report *scenario.Report) error {
 	if err := e.start(b); err != nil {
 		return err
@@ -215,7 +216,7 @@ func (e *election) start(c *candidate) (err error) {
 	return err
 }
 
-// leads waits until a terminator says that it leads, and has written its configuration.
+// leads waits until a terminator reports that it leads, and until it has written its configuration.
 func (e *election) leads(ctx context.Context, c *candidate, within time.Duration) error {
 	return e.says(ctx, c, 1, within, func() error {
 		_, err := os.Stat(c.config)
@@ -223,7 +224,7 @@ func (e *election) leads(ctx context.Context, c *candidate, within time.Duration
 	})
 }
 
-// standsBy waits until a terminator follows the cluster and says that another one leads.
+// standsBy waits until a terminator follows the cluster and reports that another terminator leads.
 func (e *election) standsBy(ctx context.Context, c *candidate) error {
 	return e.says(ctx, c, 0, handOver, func() error {
 		status, body, err := c.Admin(ctx, e.client, "/readyz")

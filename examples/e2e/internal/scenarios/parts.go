@@ -62,7 +62,7 @@ type partsOf struct {
 	app, local *lab.Deployed
 }
 
-// apiServerReturns kills the API server under load, and then together with etcd.
+// apiServerReturns kills the API server under load, first alone and afterwards together with etcd.
 func apiServerReturns(ctx context.Context, p *partsOf, report *scenario.Report) error {
 	n := p.c.Nodes()[0]
 	if err := everyNodeAnswers(ctx, p); err != nil {

@@ -258,7 +258,7 @@ func (p *probe) listed(ctx context.Context, namespace string) (map[string]bool, 
 	return rights, nil
 }
 
-// kind is a kind of object of the API server, or a subresource of one.
+// kind is a kind of object of the API server, or a subresource of a kind.
 type kind struct {
 	version, group, resource string
 	namespaced               bool

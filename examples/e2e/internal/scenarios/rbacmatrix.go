@@ -29,7 +29,7 @@ func (a attempt) String() string {
 }
 
 // attempts returns every possible request for a kind: without a namespace, in the namespace of the
-// account, and in another one.
+// account, and in another namespace.
 func attempts(k kind) (all []attempt) {
 	// No object has this name, so a request that is allowed by mistake has no effect.
 	const nothing = "rbac-probe"

@@ -32,8 +32,8 @@ const (
 	scaleServices        = 2000
 	scaleSubset          = 20
 	scaleEvents          = 100
-	// firstAgentPort is the agent port of the first service that has one. Every second service has
-	// one.
+	// firstAgentPort is the agent port of the first service with an agent port. Every second
+	// service has an agent port.
 	firstAgentPort = 11_000
 	// scaleQuiet is how long the terminator waits for further events before it applies a change. It
 	// is the terminator's default, because a user waits for this time too. The minimum interval

@@ -39,8 +39,8 @@ func newFleet(config *rest.Config, nodes int) (*fleet, error) {
 	return &fleet{client: client, nodes: manifesttest.Nodes(nodes)}, nil
 }
 
-// each calls f for the indices from first to end-1. It calls f for up to atOnce indices at the same
-// time.
+// each calls the function f for the indices from first to end-1. Up to atOnce calls of f run at the
+// same time.
 func each(ctx context.Context, first, end int, f func(ctx context.Context, i int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -50,8 +50,8 @@ func each(ctx context.Context, first, end int, f func(ctx context.Context, i int
 	return g.Wait()
 }
 
-// node returns node i as its kubelet registers it. With the fields that the API server adds, it is
-// as large as a real one, about 15 kB.
+// node returns node i as its kubelet registers it. With the fields that the API server adds, the
+// node is as large as a real node, about 15 kB.
 func (f *fleet) node(i int) *corev1.Node {
 	n := f.nodes[i].DeepCopy()
 	clearServerFields(&n.ObjectMeta)

@@ -88,8 +88,9 @@ func (h *HAProxy) TerminatorFlags() []string {
 	return []string{"-haproxy", "haproxy", "-reload", h.master, "-stats-socket", h.stats, "-state-file", h.stateOf}
 }
 
-// StartWhenConfigured waits until the terminator has written a configuration, and then starts
-// HAProxy. Until then, the terminator fails to reload HAProxy, and tries again by itself.
+// StartWhenConfigured waits until the terminator has written a configuration, and starts HAProxy
+// afterwards. As long as HAProxy does not run, the terminator fails to reload HAProxy, and tries
+// again by itself.
 func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process) error {
 	config := filepath.Join(h.Out, "haproxy.cfg")
 	if _, err := lab.Until(ctx, config, 30*time.Second, func(context.Context) error {

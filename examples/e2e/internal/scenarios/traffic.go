@@ -72,8 +72,8 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 // A scenario returns errShown if it has failed and a row of the table already shows why.
 var errShown = errors.New("a row has failed")
 
-// row adds a row, with the number of requests after since. It returns errShown if row.Err was set
-// before the call.
+// The method row adds a row with the number of requests after the time since. It returns errShown
+// if row.Err was set before the call.
 func (t *traffic) row(row scenario.Row, since time.Time) error {
 	failed := row.Err != nil
 	row.Requests = t.Count(since, time.Time{})
@@ -89,7 +89,7 @@ func (t *traffic) row(row scenario.Row, since time.Time) error {
 	return nil
 }
 
-// await waits until n requests that were sent after since have been answered.
+// await waits until n requests that were sent after the time since have been answered.
 func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%d requests", n), patience, func(context.Context) error {
 		got := 0
@@ -160,7 +160,8 @@ func within(c *lab.Cluster) match {
 	return func(r load.Request) bool { return r.Answer.Cluster == c.Name }
 }
 
-// entries returns, for each node of the cluster, how many requests after since came through it.
+// entries returns, for each node of the cluster, how many requests after the time since came
+// through the node.
 func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
 	came := make(map[string]int)
 	for _, r := range t.Between(since, time.Time{}) {

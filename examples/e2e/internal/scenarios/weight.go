@@ -66,7 +66,7 @@ func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab
 	return t.row(scenario.Row{What: what, Took: took, Within: effect, Err: err}, since)
 }
 
-// shareWeight gives one cluster three times the share of the other.
+// shareWeight gives the cluster more three times the share of requests that the cluster less gets.
 func (s *System) shareWeight(ctx context.Context, t *traffic, more, less *lab.Cluster) error {
 	const percent = 75
 	start := time.Now()

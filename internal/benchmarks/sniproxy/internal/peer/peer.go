@@ -56,8 +56,8 @@ type Plan struct {
 	Files map[string][]byte // content by file name in Setup.Dir
 	Args  []string
 	// ForwardsTerm reports whether the first process of the router ends its other processes when it
-	// gets SIGTERM. Such a router must not be ended with SIGKILL, which would leave the other
-	// processes running.
+	// gets SIGTERM. The benchmark must not end such a router with SIGKILL, because its other
+	// processes would continue to run.
 	ForwardsTerm bool
 }
 

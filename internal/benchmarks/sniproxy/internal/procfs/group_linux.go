@@ -44,8 +44,9 @@ func (g Group) Processes() ([]Stat, error) {
 	return found, nil
 }
 
-// hasEnded reports whether err says that a process has ended since Processes listed it. Its files are
-// gone (ENOENT) or cannot be read (ESRCH), and its clock does not exist (EINVAL).
+// hasEnded reports whether err means that a process has ended since Processes listed it. The files
+// of such a process are gone (ENOENT) or cannot be read (ESRCH), and its clock does not exist
+// (EINVAL).
 func hasEnded(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL)
 }
