@@ -45,14 +45,14 @@ func (c *Config) ReservedDescriptors() int {
 	return n
 }
 
-// checkSpread is the time over which HAProxy spreads the first checks after its start. 0 means
-// HAProxy's own choice: the shortest check interval of at least a second (start_checks in its
-// source).
+// checkSpread is the time over which HAProxy spreads the first checks after its start. 0 leaves the
+// choice to HAProxy. HAProxy chooses the shortest of those check intervals that are a second or longer
+// (start_checks in its source).
 //
-// HAProxy's choice ignores intervals below a second. With health checks every minute and agent
-// checks twice a second, HAProxy could wait a minute before its first question to an agent.
-// Meanwhile a drained server would get traffic. So checkSpread returns the shortest interval of
-// agent checks if it is below a second.
+// That choice can be too long. Suppose that health checks run every minute, and agent checks twice a
+// second. HAProxy ignores the half second, and may wait a minute before it first asks an agent.
+// Meanwhile a drained server would get traffic. So if the shortest interval of agent checks is below a
+// second, checkSpread returns this interval.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {

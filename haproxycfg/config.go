@@ -286,8 +286,8 @@ type Health struct {
 	// 3xx is healthy. Empty means that HAProxy sends no request: a server that accepts a connection
 	// is healthy.
 	Path string
-	// Host is the Host header of the health check's GET request. Empty means no header, and
-	// HTTP/1.0.
+	// Host is the Host header of the health check's GET request. If Host is empty, the request is
+	// HTTP/1.0 and has no Host header.
 	Host string
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// text is rendered configuration. Its methods append to it. After validation, no value can make a
-// method add a line or a second word: Validate rejects line ends and NUL, which no quotes can hold.
+// text is rendered configuration. Its methods append to it, and quote each value. In a validated
+// configuration, a value always stays one word of one line: Validate rejects line ends and NUL, the
+// only characters that quotes cannot contain.
 type text []byte
 
 // bare contains the bytes that need no quotes. It leaves out "%", which HAProxy accepts without

@@ -93,15 +93,16 @@ func (w *Watcher) LastContact() time.Time {
 }
 
 // Run follows the cluster until ctx ends, and returns the error of ctx. It calls changed with each
-// State that differs from the previous State. The calls do not overlap. The first call comes after
-// the Watcher has listed the whole cluster. When Run returns, all its goroutines have ended.
+// State that differs from the previous State. The calls do not overlap. When Run returns, all its
+// goroutines have ended.
 //
-// While requests to the API server fail, the last State stays in force, with Err set. Drains
-// continue, and hold-downs end at their time. If the requests have failed from the start, the State
-// has no Answers.
+// A State has Answers after the Watcher has listed the whole cluster. While requests to the API server
+// fail, the Watcher keeps the Answers and sets Err. Nodes that drain continue to drain, and each
+// hold-down still ends at its time. If requests fail before the first complete list, the State has Err
+// and no Answers.
 //
-// If the cluster does not have the node at the start, Run returns ErrNoNode. If the node is deleted
-// later, it drains, unless too many other nodes are missing too.
+// If the first complete list does not contain the node, Run returns ErrNoNode. If the Node object is
+// deleted later, the node drains, unless too many other Node objects are missing too.
 func (w *Watcher) Run(ctx context.Context, changed func(State)) error {
 	src, err := w.newSource()
 	if err != nil {

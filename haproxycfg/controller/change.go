@@ -29,8 +29,8 @@ type Change struct {
 	// Diff is the difference between the configuration in Controller.Dir and Config. Its Text is
 	// empty.
 	Diff deploy.Diff
-	// Losses counts what the change takes away. A server on a node port that now belongs to another
-	// Service is not counted as lost.
+	// Losses counts what the change takes away. If a node port now belongs to another Service, the
+	// servers that the old Service had on this port do not count as lost.
 	Losses deploy.Losses
 	// Report is the report on Config. Report.Changes describes this change. If this change is
 	// empty, Report.Changes describes the last change.

@@ -37,8 +37,9 @@ type Conn interface {
 	// RemoteAddr returns the address of the client. It is not valid if the client has no IP
 	// address.
 	RemoteAddr() netip.AddrPort
-	// LocalAddr returns the address that the client connected to. It may cost a system call.
-	// Call it only from accept or a method of the Session.
+	// LocalAddr returns the address that the client connected to. It may make a system call on the
+	// socket, so call it only while the socket is certainly open: in the accept function of the
+	// Engine, or in a method of the Session.
 	LocalAddr() netip.AddrPort
 	// Resume ends a Wait with another Step, which must not be Wait or More. Any goroutine may call
 	// Resume, even before the method that returns Wait has returned. A second call for the same

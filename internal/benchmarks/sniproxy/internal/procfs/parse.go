@@ -110,8 +110,8 @@ func ParseBusy(data []byte, cpu int) (time.Duration, error) {
 			continue
 		}
 		var busy time.Duration
-		// The fields are user nice system idle iowait irq softirq steal. user includes the guest
-		// times that follow.
+		// The first eight values are user nice system idle iowait irq softirq steal. The loop leaves
+		// out the guest times that follow, because user already includes them.
 		for i, field := range fields[1:min(len(fields), 9)] {
 			n, err := strconv.ParseInt(field, 10, 64)
 			if err != nil {
