@@ -23,7 +23,8 @@ type Reply struct {
 	MaxConn MaxConn // limit of simultaneous connections
 
 	// Reason is one line of text for the operator. HAProxy shows it only if the answer also names a
-	// State. If that State is Up and HAProxy has an error to show, it shows the error instead.
+	// State. There is one exception: if that State is Up and HAProxy itself has an error for the
+	// server, HAProxy shows this error and not the Reason.
 	//
 	// A Reply is written with a cleaned Reason: one space replaces each character that does not
 	// print (line ends, other controls, invalid UTF-8), spaces at both ends are removed, and the

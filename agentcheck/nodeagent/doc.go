@@ -62,8 +62,8 @@
 //   - the time when the agent first saw the request
 //
 // A node that drains continues until its requests end, even if earlier requests appear or the
-// cluster shrinks. There is one exception: if the cluster shrinks to the draining nodes, the last
-// of them in the order takes traffic again. A node that is held down counts as draining.
+// cluster shrinks. There is one exception: if the cluster shrinks until all its remaining nodes drain,
+// the node that is last in the order takes traffic again. A node that is held down counts as draining.
 //
 // Some nodes do not count for the limit and drain immediately, such as control planes that are
 // excluded from load balancers. If all nodes of a cluster are excluded, all of them count.
@@ -71,8 +71,8 @@
 // Limitations:
 //
 //   - Kubernetes keeps times in whole seconds. If two nodes request a drain in the same second, the
-//     name decides. So a node may begin to drain, and take traffic again within that second because
-//     a node with an earlier name may drain instead. After that second, this happens only if an
+//     name decides. So a node may begin to drain, and take traffic again within that second: a node
+//     with an earlier name has requested a drain and takes its place. Later, this happens only if an
 //     earlier request appears late: from a node that did not count before, such as a cordoned node
 //     that was excluded until now, or from a node that the agent saw late.
 //   - A Watcher sees other nodes only if the API server can select them by a field (cordoned nodes)
@@ -91,8 +91,9 @@
 // mistake, or has restored a store without them, and the nodes still serve. A node that drains
 // already continues to drain.
 //
-// The number of nodes that an agent knows may be out of date. It is at least the number of nodes
-// that the agent sees. If the number is too low, drains only wait longer. If it is too high, more
+// The number of nodes that an agent uses for the limit may be out of date, but it is never less than
+// the number of nodes that the agent sees. If the number is too low, drains only wait longer. If it is
+// too high, more
 // nodes than MaxDrain allows may drain, but never all. After the removal of many nodes this lasts
 // at most 1 min.
 //

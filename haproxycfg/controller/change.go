@@ -145,8 +145,8 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	return ch, nil
 }
 
-// build returns the cluster as input for kube.Builder. last is the report in the directory: a
-// cluster that has not answered since the start keeps the servers that last lists.
+// build returns the cluster as input for kube.Builder. If the cluster has not answered since the
+// start, it keeps the servers from last, the report that is in the directory now.
 func (c *cluster) build(last kube.Report) kube.Cluster {
 	connectivity := c.connectivity()
 	if !c.Synced {

@@ -70,8 +70,8 @@ func runVanish(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// innerIsUp returns an error unless all processes of the inner test run. Only processes that have
-// run can prove later, by their absence, that the sandbox ended them.
+// innerIsUp returns an error unless all processes of the inner test run. The scenario later checks that
+// the sandbox has ended them. Their absence proves this only if they were running before.
 func innerIsUp(p *lab.Process) error {
 	if !p.Running() {
 		return errors.New("the inner test has ended")
