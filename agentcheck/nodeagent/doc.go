@@ -93,9 +93,8 @@
 //
 // The number of nodes that an agent uses for the limit may be out of date, but it is never less than
 // the number of nodes that the agent sees. If the number is too low, drains only wait longer. If it is
-// too high, more
-// nodes than MaxDrain allows may drain, but never all. After the removal of many nodes this lasts
-// at most 1 min.
+// too high, more nodes than MaxDrain allows may drain, but never all. After the removal of many nodes,
+// this lasts at most 1 min.
 //
 // # Weights that fall to 0
 //
