@@ -135,8 +135,8 @@ func (p *Plan) textBefore() []byte {
 	return nil
 }
 
-// [Plan.Apply] returns an error that wraps ErrStalePlan if the directory has changed since the plan
-// was made. The Diff of such a plan is wrong.
+// ErrStalePlan is in the error of [Plan.Apply] if the directory has changed since the plan was made.
+// The Diff of such a plan is wrong.
 var ErrStalePlan = errors.New("deploy: the directory holds another configuration than when the plan was made")
 
 // Plan renders c and compares it with the files in the directory. It writes nothing. The caller

@@ -78,9 +78,8 @@ func (l *Loop) Release() {
 	l.held, l.nextHeld = nil, 0
 }
 
-// For the duration d, Pings makes round trips over the connections of Open, one connection after
-// another. At any time, as many round trips are in progress as atOnce says. Pings returns the time
-// of each round trip.
+// Pings makes round trips over the connections of Open, one connection after another, until the
+// duration d has passed. It keeps atOnce round trips in progress. It returns the time of each.
 func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(d)
 	times := make([]time.Duration, 0, 1<<16)
