@@ -17,7 +17,8 @@ type Status struct {
 	// Started is true once every cluster has answered, or once StartTimeout is over. No attempt is
 	// made while Started is false.
 	Started bool
-	// Leading is true while this process may write.
+	// Leading is true while this process may write to the directory. Without an Elector it always
+	// may.
 	Leading bool
 	// Leader is the name of the process that leads. It is "" if there is no Elector, or if the
 	// Elector knows no leader.

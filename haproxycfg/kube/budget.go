@@ -31,8 +31,8 @@ type Budget struct {
 	WithoutSubsetsAndTrack Checks `json:"withoutSubsetsAndTrack"`
 }
 
-// Checks are the checked servers and the checks a second of one terminator, and the checks a second
-// of all terminators together.
+// Checks contains the number of servers that one terminator checks, the checks per second of one
+// terminator, and the checks per second of all terminators together.
 type Checks struct {
 	haproxycfg.CheckBudget
 	AllTerminators float64 `json:"checksPerSecondOfAllTerminators"`
@@ -58,10 +58,10 @@ func (b Budget) String() string {
 	return s.String()
 }
 
-// budget counts the checks of the configuration, and those without subsets, without track, and
-// without either. The configurations without them may have millions of servers, so budget does not
-// build them. It builds a configuration in which one stand-in node represents all nodes of a
-// cluster, and multiplies the checks of the servers on that node.
+// budget counts the checks of the configuration, and the checks of three variants of it: without
+// subsets, without track, and without both. A variant may have millions of servers, so budget builds
+// it with one stand-in node per cluster. It multiplies the checks of this node by the number of
+// nodes in the cluster.
 func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)

@@ -114,11 +114,11 @@ type account struct {
 
 func newAccount() account { return account{backends: map[string]bool{}, agents: map[routes.Ref]bool{}} }
 
-// admit returns the table without the routes that exceed a limit, and the problems of these routes.
-// Routes that HAProxy serves now stay, whatever the limits are.
+// admit returns the routes of the table that stay below the limits, and a problem for each other
+// route. A route that HAProxy serves now stays even above the limits.
 //
-// If a service of such a route gets a new agent port that exceeds a limit, admit removes the agent
-// port from the upstream.
+// A route that stays may get a new agent port. If that port exceeds a limit, admit removes the port
+// from the upstream, and the route works without it.
 func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),

@@ -170,8 +170,8 @@ func (r *jsonReader) token() (json.Token, error) {
 	return t, err
 }
 
-// value reads one value. Its recursion cannot be too deep, because json.Valid has accepted the
-// file.
+// value reads one value. It calls itself for the values inside. json.Valid has already refused
+// files that are nested more than 10,000 deep.
 func (r *jsonReader) value() (*yaml.Node, error) {
 	t, err := r.token()
 	if err != nil {

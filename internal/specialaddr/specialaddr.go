@@ -142,8 +142,8 @@ func byFamily(is4 bool) (list []Range) {
 	return list
 }
 
-// ordinary are the parts of ranges that are not special: the registries call them globally
-// reachable, or the IPv4 addresses that they carry decide.
+// ordinary lists prefixes that lie in a special range, but are not special. The registries call
+// most of them globally reachable. The others contain IPv4 addresses, and these decide.
 var ordinary = []netip.Prefix{
 	netip.MustParsePrefix("192.0.0.9/32"),    // RFC 7723
 	netip.MustParsePrefix("192.0.0.10/32"),   // RFC 8155

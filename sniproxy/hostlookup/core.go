@@ -268,8 +268,8 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 		k.known.Get(e) // without hits, only this makes it more recently used
 	}
 	if ttl == Revalidate {
-		// A hit uses the coarse time, which may lag behind by clockTick. With a state that
-		// ends now, hits would still get the entry for that long.
+		// The entry must never be a hit. A state that ends now is not enough: hits compare it
+		// with the coarse time, which may be clockTick behind, so it ends at 0.
 		e.Value.expires = now
 		e.Value.state.Store(packState(0, Hit))
 	} else {
