@@ -442,3 +442,38 @@ func TestPagesLinkToFiles(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+var testOfAFailure = regexp.MustCompile("`([a-z0-9/]+)` (Test[A-Za-z0-9]+) \\|$")
+
+// TestFailuresNameTests checks that each row of FAILURES.md names a test that exists.
+func TestFailuresNameTests(t *testing.T) {
+	text, err := os.ReadFile("FAILURES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| what goes wrong |") {
+			continue
+		}
+		rows++
+		cells := testOfAFailure.FindStringSubmatch(strings.TrimSpace(line))
+		if cells == nil {
+			t.Errorf("this row does not end with a directory and a test: %s", line)
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join(cells[1], "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(files, func(file string) bool {
+			source, err := os.ReadFile(file)
+			return err == nil && strings.Contains(string(source), "func "+cells[2]+"(t *testing.T)")
+		}) {
+			t.Errorf("%s has no test %s", cells[1], cells[2])
+		}
+	}
+	if rows == 0 {
+		t.Error("FAILURES.md has no rows")
+	}
+}
