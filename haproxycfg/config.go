@@ -49,6 +49,11 @@ type Global struct {
 	// HardStopAfter is the longest time that a replaced or stopping process waits for its
 	// connections to end; 0 means no limit.
 	HardStopAfter time.Duration
+	// MaxReloads is the number of reloads after which the master ends an old worker, although the
+	// worker still has connections. 0 means no limit. HAProxy counts all reloads since the start of
+	// the worker, so a worker with one long connection reaches any small limit. HAProxy 3.3 and
+	// later have a default of 50, so the limit is always in the configuration.
+	MaxReloads int
 	// Grace is the time for which a stopping process still accepts connections while its Monitor
 	// pages already answer 503; 0 means no such time. Needs HAProxy 2.5 or later.
 	Grace time.Duration

@@ -30,6 +30,7 @@ func ExampleConfig_WriteTo() {
 	// # generated again. Change the declarations and settings that it is made of.
 	//
 	// global
+	//     mworker-max-reloads 2147483647
 	//
 	// defaults
 	//     mode http

@@ -16,7 +16,7 @@ func TestGolden(t *testing.T) {
 		Global: haproxycfg.Global{
 			Descriptors: 20000, Threads: 2, User: "root", Group: "root",
 			StatsSocket: dir + "/stats.sock", StateFile: dir + "/state",
-			HardStopAfter: 10 * time.Minute, Grace: 2 * time.Second, CloseSpread: 1500 * time.Millisecond,
+			HardStopAfter: 10 * time.Minute, MaxReloads: 100, Grace: 2 * time.Second, CloseSpread: 1500 * time.Millisecond,
 			Logs: []haproxycfg.Log{{Address: "stdout", Format: "raw", Level: "notice"}, {Address: "127.0.0.1:514", Facility: "local7"}},
 		},
 		Defaults: haproxycfg.Defaults{

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -157,6 +158,8 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 	}
 	t.timeout("max-spread-checks", checkSpread)
 	t.timeout("hard-stop-after", g.HardStopAfter)
+	t.line("mworker-max-reloads")
+	t.int(cmp.Or(g.MaxReloads, math.MaxInt32))
 	t.timeout("grace", g.Grace)
 	t.timeout("close-spread-time", g.CloseSpread)
 	for _, l := range g.Logs {

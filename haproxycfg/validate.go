@@ -184,6 +184,7 @@ func (v *validator) global(c *Config) {
 	}
 	v.word("StateFile", g.StateFile)
 	v.duration("HardStopAfter", g.HardStopAfter)
+	v.number("MaxReloads", g.MaxReloads, 0, math.MaxInt32)
 	v.duration("Grace", g.Grace)
 	v.duration("CloseSpread", g.CloseSpread)
 	for i, l := range g.Logs {
