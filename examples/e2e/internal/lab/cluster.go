@@ -121,10 +121,7 @@ func (c *Cluster) start(ctx context.Context, spec ClusterSpec) (err error) {
 	if err := c.writeFiles(); err != nil {
 		return err
 	}
-	if err := c.startControlPlane(); err != nil {
-		return err
-	}
-	if _, err := c.WaitReady(ctx); err != nil {
+	if err := c.startControlPlane(ctx); err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -207,9 +204,10 @@ func (c *Cluster) writeFiles() error {
 	return err
 }
 
-// startControlPlane starts etcd, the API server and the controllers together. Each of them waits
-// until the ones that it needs are ready.
-func (c *Cluster) startControlPlane() (err error) {
+// startControlPlane starts etcd and the API server, waits until the API server is ready, and then
+// starts the controllers. The controllers end if the API server is not ready within 10 s, which is
+// too short on a busy machine.
+func (c *Cluster) startControlPlane(ctx context.Context) (err error) {
 	if c.Etcd, err = c.Control.Start(c.Name+"-etcd", "etcd",
 		"--data-dir", c.file("etcd"),
 		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
@@ -222,6 +220,9 @@ func (c *Cluster) startControlPlane() (err error) {
 		return err
 	}
 	if c.API, err = c.startAPI(c.Name+"-kube-apiserver", apiPort); err != nil {
+		return err
+	}
+	if _, err = c.WaitReady(ctx); err != nil {
 		return err
 	}
 	c.Controllers, err = c.Control.Start(c.Name+"-kube-controller-manager", "kube-controller-manager",

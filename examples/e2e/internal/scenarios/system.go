@@ -230,12 +230,11 @@ func manifestRank(file string) int {
 func (s *System) Restore(ctx context.Context) error {
 	var errs []error
 	for _, c := range s.Clusters {
-		for _, p := range []*lab.Process{c.Etcd, c.API, c.Controllers} {
-			errs = append(errs, ensureRunning(p))
-		}
+		errs = append(errs, ensureRunning(c.Etcd), ensureRunning(c.API))
 		if _, err := c.WaitReady(ctx); err != nil {
 			return err
 		}
+		errs = append(errs, ensureRunning(c.Controllers))
 		errs = append(errs, c.AnnotateService(ctx, appNamespace, tracks, weightKey, "100"))
 		for _, n := range c.Nodes() {
 			errs = append(errs, s.restoreNode(ctx, n))
