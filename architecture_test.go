@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
@@ -36,6 +37,7 @@ var directImports = map[string]map[string]string{
 		"k8s.io/apimachinery": "their metadata",
 	},
 	"nodeselect/manifest": {
+		module + "/internal/inputfile": "manifests are read within limits",
 		module + "/internal/filewatch": "manifests are read again when they change",
 		module + "/nodeselect":         "the objects and problems it returns",
 		"k8s.io/api":                   "the objects of a cluster",
@@ -51,6 +53,7 @@ var directImports = map[string]map[string]string{
 		"k8s.io/client-go":             "how to reach an API server",
 	},
 	"agentcheck/nodeagent": {
+		module + "/internal/inputfile": "looking for a drain file never blocks",
 		module + "/agentcheck":         "the answers it makes",
 		module + "/internal/debounce":  "one State for a burst of changes",
 		module + "/internal/filewatch": "drain files on the node are followed",
@@ -65,6 +68,7 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg/routes": "what is declared",
 	},
 	"haproxycfg/deploy": {
+		module + "/internal/inputfile":    "the files in force are read within limits",
 		module + "/haproxycfg":            "the configuration it puts into force",
 		module + "/haproxycfg/runtimeapi": "reloads, and the state of servers before them",
 		module + "/internal/atomicfile":   "a configuration is replaced whole or not at all",
@@ -83,6 +87,7 @@ var directImports = map[string]map[string]string{
 		"go.yaml.in/yaml/v3":          "errors that name the line",
 	},
 	"haproxycfg/routefiles": {
+		module + "/internal/inputfile": "files are read within limits",
 		module + "/haproxycfg/routes":  "the format of the files",
 		module + "/internal/filewatch": "files are read again when they change",
 	},
@@ -100,6 +105,7 @@ var directImports = map[string]map[string]string{
 		"k8s.io/api":                  "the objects whose changes are causes",
 	},
 	"haproxycfg/controller": {
+		module + "/internal/inputfile":    "the report is read within limits",
 		module + "/haproxycfg":            "the files beside a configuration",
 		module + "/haproxycfg/deploy":     "the directory that it writes to",
 		module + "/haproxycfg/kube":       "routes and clusters to a configuration",
@@ -133,6 +139,7 @@ var directImports = map[string]map[string]string{
 		"golang.org/x/net":            "header compression of HTTP/2",
 	},
 	"sniproxy/hostlookup": {
+		module + "/internal/inputfile":                     "files of hosts are read within limits",
 		module + "/internal/atomicfile":                    "a cache file is replaced as a whole",
 		module + "/internal/exactjson":                     "the names of JSON members match exactly",
 		module + "/internal/filewatch":                     "a hosts file is read again when it changes",
@@ -142,6 +149,7 @@ var directImports = map[string]map[string]string{
 		"github.com/hashicorp/golang-lru/v2":               "order and capacity of the cache",
 	},
 	"sniproxy/hostlookup/httpapi": {
+		module + "/internal/inputfile":  "a token file is read within limits",
 		module + "/internal/exactjson":  "the names of JSON members match exactly",
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",
 		module + "/internal/hostname":   "the normal form of a host name",
@@ -149,7 +157,11 @@ var directImports = map[string]map[string]string{
 	"internal/haproxyproc": {
 		module + "/haproxycfg/runtimeapi": "asking HAProxy whether it is ready",
 	},
+	"internal/atomicfile": {
+		module + "/internal/inputfile": "the present content is read within limits",
+	},
 	"internal/filewatch": {
+		module + "/internal/inputfile": "looking at a file never blocks",
 		module + "/internal/debounce":  "a burst of events is one change",
 		"github.com/fsnotify/fsnotify": "events of the operating system",
 	},
@@ -312,6 +324,76 @@ func TestImports(t *testing.T) {
 			if !used[name+" "+imp] {
 				t.Errorf("directImports lets %s import %s, which it does not", name, imp)
 			}
+		}
+	}
+}
+
+// readers are the functions that open a file by its name. All but os.OpenFile read it without a
+// limit, and a FIFO blocks all of them.
+var readers = []string{
+	"os.ReadFile", "os.Open", "os.OpenFile", "os.ReadDir", "os.DirFS", "os.OpenInRoot", "os.OpenRoot",
+	"ioutil.ReadFile", "ioutil.ReadDir", "tls.LoadX509KeyPair", "clientcmd.LoadFromFile",
+	"clientcmd.BuildConfigFromFlags", "template.ParseFiles", "template.ParseGlob",
+}
+
+// mayOpenFiles gives, for each place that may use readers, the reason why no path of a user gets
+// there. All other places read files with package inputfile.
+var mayOpenFiles = map[string]string{
+	"internal/inputfile":                "it sets the limits",
+	"internal/atomicfile/atomicfile.go": "it syncs a directory",
+	"internal/netserve":                 "it opens /dev/null",
+	"haproxycfg/deploy/files.go":        "it creates a file, and does not wait for a FIFO",
+	"haproxycfg/deploy/lock_unix.go":    "it creates a file, and does not wait for a FIFO",
+	"haproxycfg/internal/configtest":    "it helps tests",
+	"examples/internal/cli/clitest":     "it helps tests",
+	"examples/e2e":                      "it is a test",
+	"internal/benchmarks":               "it reads only files that it has written, and /proc",
+	"sniproxy/peek/testdata":            "it writes test data",
+}
+
+// TestUserFilesAreReadWithLimits: a path of a user may be a FIFO, a file without end, or a file
+// system that does not answer. Only package inputfile expects that.
+func TestUserFilesAreReadWithLimits(t *testing.T) {
+	used := map[string]bool{}
+	place := func(file string) string {
+		for dir := file; dir != "."; dir = filepath.ToSlash(filepath.Dir(dir)) {
+			if mayOpenFiles[dir] != "" {
+				return dir
+			}
+		}
+		return ""
+	}
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		file = filepath.ToSlash(file)
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if from, ok := call.X.(*ast.Ident); ok && slices.Contains(readers, from.Name+"."+call.Sel.Name) {
+				if p := place(file); p != "" {
+					used[p] = true
+				} else {
+					t.Errorf("%s uses %s.%s; package inputfile reads files of users", file, from.Name, call.Sel.Name)
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range mayOpenFiles {
+		if !used[p] {
+			t.Errorf("mayOpenFiles has %s, which opens no file", p)
 		}
 	}
 }

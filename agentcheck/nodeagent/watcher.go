@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/internal/debounce"
 	"github.com/headgate/headgate/internal/filewatch"
+	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -234,7 +234,7 @@ func (w *Watcher) readFiles() error {
 	var errs []error
 	for i, path := range w.Files {
 		f := &w.files[i]
-		info, err := os.Stat(path)
+		info, err := inputfile.Stat(path)
 		switch {
 		case err == nil:
 			changed = changed || !f.exists

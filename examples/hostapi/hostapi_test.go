@@ -387,6 +387,26 @@ func TestHangup(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode)
 }
 
+// Files that are followed may become FIFOs, which nobody writes to. The hosts stay as they are, and
+// the API still ends.
+func TestFilesThatBecomeFIFOs(t *testing.T) {
+	dir := t.TempDir()
+	hosts, routes := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "routes.yaml")
+	replace(t, hosts, someHosts)
+	replace(t, routes, "routes: []\n")
+	p := start(t, "-hosts", hosts, "-routes", routes, "-endpoint", "a=10.0.0.1")
+	for _, file := range []string{hosts, routes} {
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, syscall.Mkfifo(file, 0o600))
+		p.eventually(func() bool {
+			return strings.Contains(p.stderr.String(), filepath.Base(file)+": a FIFO, not a regular file")
+		})
+	}
+	resp, _ := p.get("/hosts/a.com")
+	require.Equal(t, 200, resp.StatusCode)
+	p.stop()
+}
+
 func TestFailures(t *testing.T) {
 	dir := t.TempDir()
 	hosts, declarations, empty := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "empty")
@@ -397,12 +417,13 @@ func TestFailures(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	tests := []struct {
+	type testCase struct {
 		name string
 		args []string
 		code int
 		want string
-	}{
+	}
+	tests := []testCase{
 		{"nothing given", nil, cli.ExitUsage, "-hosts or -routes is needed"},
 		{"no endpoint", []string{"-routes", declarations}, cli.ExitUsage, "-routes needs -endpoint"},
 		{"endpoint without routes", []string{"-hosts", hosts, "-endpoint", "a=10.0.0.1"}, cli.ExitUsage, "are for -routes"},
@@ -423,6 +444,24 @@ func TestFailures(t *testing.T) {
 		{"no such certificate", []string{"-hosts", hosts, "-certificate", missing, "-key", missing}, cli.ExitFailed, "missing"},
 		{"taken port", []string{"-hosts", hosts, "-listen", taken.Addr().String()}, cli.ExitFailed, "address already in use"},
 		{"taken admin port", []string{"-hosts", hosts, "-admin", taken.Addr().String()}, cli.ExitFailed, "address already in use"},
+	}
+	fifo, huge := filepath.Join(dir, "fifo"), filepath.Join(dir, "huge")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	replace(t, huge, "")
+	require.NoError(t, os.Truncate(huge, 1<<40))
+	_, certificate, key := certificates(t, dir)
+	for _, tt := range []testCase{
+		{"-hosts", nil, cli.ExitFailed, ""},
+		{"-routes", []string{"-endpoint", "a=10.0.0.1"}, cli.ExitFailed, ""},
+		{"-config", nil, cli.ExitUsage, ""},
+		{"-token-file", []string{"-hosts", hosts}, cli.ExitFailed, ""},
+		{"-certificate", []string{"-hosts", hosts, "-key", key}, cli.ExitFailed, ""},
+		{"-key", []string{"-hosts", hosts, "-certificate", certificate}, cli.ExitFailed, ""},
+		{"-client-ca", []string{"-hosts", hosts, "-certificate", certificate, "-key", key}, cli.ExitFailed, ""},
+	} {
+		for file, want := range map[string]string{fifo: "a FIFO, not a regular file", huge: "1099511627776 bytes, and at most "} {
+			tests = append(tests, testCase{tt.name + " " + filepath.Base(file), append(tt.args, tt.name, file), tt.code, file + ": " + want})
+		}
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

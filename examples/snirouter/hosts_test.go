@@ -209,6 +209,40 @@ func TestNotReadyBeforeTheFirstAnswer(t *testing.T) {
 	require.Equal(t, 200, code, body)
 }
 
+// A hosts file, a cache file and a token file may become FIFOs, which nobody writes to. The hosts
+// stay as they are, and the router still ends.
+func TestFilesThatBecomeFIFOs(t *testing.T) {
+	dir := t.TempDir()
+	cache, token := filepath.Join(dir, "cache.json"), filepath.Join(dir, "token")
+	for _, file := range []string{cache, token} {
+		require.NoError(t, os.WriteFile(file, []byte("[]"), 0o600))
+	}
+	hosts := hostsFile(t, "a.test", "10.0.0.24")
+	p := start(t, "-hosts", hosts, "-poll", "10ms", "-api", newAPI(t).template(), "-api-token-file", token, "-cache-file", cache)
+	for _, file := range []string{hosts, cache, token} {
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, syscall.Mkfifo(file, 0o600))
+	}
+	p.eventually(func() bool { return strings.Contains(p.stderr.String(), hosts+": a FIFO, not a regular file") })
+	p.cancel()
+	require.Equal(t, cli.ExitOK, p.wait())
+	require.Contains(t, p.stderr.String(), "the cache is not saved")
+}
+
+// The cache file may be a FIFO at the start, for example by a mistake in a script. The cache begins
+// empty, and the router leaves the FIFO where it is.
+func TestCacheFileIsAFIFO(t *testing.T) {
+	cache := filepath.Join(t.TempDir(), "cache.json")
+	require.NoError(t, syscall.Mkfifo(cache, 0o600))
+	p := start(t, "-api", newAPI(t).template(), "-cache-file", cache)
+	require.Contains(t, p.stderr.String(), cache+": a FIFO, not a regular file")
+	p.cancel()
+	require.Equal(t, cli.ExitOK, p.wait())
+	info, err := os.Lstat(cache)
+	require.NoError(t, err)
+	require.Equal(t, os.ModeNamedPipe, info.Mode().Type())
+}
+
 // SIGHUP reads the files again, also the page, which the router does not follow. The router goes on.
 func TestHangup(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "404.html")

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -340,12 +341,13 @@ func TestFailures(t *testing.T) {
 	with := func(args ...string) []string {
 		return append([]string{"-http", "127.0.0.1:0", "-hosts", hosts}, args...)
 	}
-	tests := []struct {
+	type testCase struct {
 		name string
 		args []string
 		code int
 		want string
-	}{
+	}
+	tests := []testCase{
 		{"nothing given", nil, cli.ExitUsage, "-tls or -http is needed"},
 		{"no source", []string{"-tls", ":443"}, cli.ExitUsage, "-api, -hosts or -default is needed"},
 		{"bad API", []string{"-tls", ":443", "-api", "http://api/hosts"}, cli.ExitUsage, "no {host}"},
@@ -369,7 +371,7 @@ func TestFailures(t *testing.T) {
 		{"half a key pair", with("-api-key", hosts), cli.ExitUsage, "go together"},
 		{"page that fails", with("-not-found-page", page), cli.ExitUsage, "Nothing"},
 		{"no such page", with("-not-found-page", missing), cli.ExitUsage, "missing"},
-		{"long page", with("-not-found-page", long), cli.ExitUsage, "longer than 262144 bytes"},
+		{"long page", with("-not-found-page", long), cli.ExitUsage, "at most 262144 are allowed"},
 		{"no such token", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-token-file", missing}, cli.ExitUsage, "-api-token-file: "},
 		{"no such authority", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-ca", missing}, cli.ExitUsage, "-api-ca: "},
 		{"no authority", []string{"-tls", ":443", "-api", "http://api/{host}", "-api-ca", hosts}, cli.ExitUsage, "no certificate in it"},
@@ -382,6 +384,24 @@ func TestFailures(t *testing.T) {
 		{"drain at no address", []string{"drain", "-admin", "here"}, cli.ExitUsage, "-admin: "},
 		{"drain where none listens", []string{"drain", "-admin", "127.0.0.1:1"}, cli.ExitFailed, "refused"},
 		{"drain of another server", []string{"drain", "-admin", otherServer(t)}, cli.ExitFailed, "404"},
+	}
+	fifo, huge := filepath.Join(dir, "fifo"), write("huge", "")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	require.NoError(t, os.Truncate(huge, 1<<40))
+	api := []string{"-api", "http://api/{host}"}
+	for _, tt := range []testCase{
+		{"-hosts", nil, cli.ExitFailed, ""},
+		{"-not-found-page", with(), cli.ExitUsage, ""},
+		{"-config", nil, cli.ExitUsage, ""},
+		{"-api-token-file", api, cli.ExitUsage, ""},
+		{"-api-ca", api, cli.ExitUsage, ""},
+		{"-api-certificate", append(api, "-api-key", hosts), cli.ExitUsage, ""},
+		{"-admin-token-file", with("-admin", "127.0.0.1:0"), cli.ExitFailed, ""},
+	} {
+		for file, want := range map[string]string{fifo: "a FIFO, not a regular file", huge: "1099511627776 bytes, and at most "} {
+			args := append([]string{"-http", "127.0.0.1:0", tt.name, file}, tt.args...)
+			tests = append(tests, testCase{tt.name + " " + filepath.Base(file), args, tt.code, file + ": " + want})
+		}
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/peek"
@@ -264,7 +265,7 @@ func (p *notFoundPage) template() *template.Template {
 
 // read reads the file of the page. After an error the old page stays.
 func (p *notFoundPage) read() error {
-	text, err := cli.ReadFile(p.file, maxPage)
+	text, err := inputfile.Read(p.file, maxPage)
 	if err != nil {
 		return err
 	}

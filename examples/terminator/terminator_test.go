@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -287,12 +288,13 @@ func TestRefusedConfigurationIsNotWritten(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	tests := []struct {
+	type testCase struct {
 		name string
 		args []string
 		code int
 		want string
-	}{
+	}
+	tests := []testCase{
 		{"no directory of a cluster", []string{"-once", "-cluster", "eu-2=dir:/no/such/dir"}, cli.ExitFailed, "cluster eu-2: "},
 		{"no file of routes", []string{"-once", "-routes", "/no/such/file"}, cli.ExitFailed, "/no/such/file"},
 		{"no haproxy", []string{"-once", "-haproxy", "/no/such/haproxy"}, cli.ExitFailed, "/no/such/haproxy"},
@@ -333,6 +335,33 @@ func TestFailures(t *testing.T) {
 		{"cluster twice", []string{"-once", "-cluster", "eu-1=dir:x"}, cli.ExitUsage, `-cluster: "eu-1=dir:x": the cluster is given twice`},
 		{"prefix", []string{"-once", "-annotation-prefix", "example.com/"}, cli.ExitUsage, `-annotation-prefix: "example.com/": `},
 	}
+	fifo, large := filepath.Join(t.TempDir(), "fifo"), filepath.Join(t.TempDir(), "large")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	require.NoError(t, os.WriteFile(large, nil, 0o600))
+	require.NoError(t, os.Truncate(large, 1<<40))
+	for _, flags := range [][]string{
+		{"-routes"}, {"-config"}, {"-cluster", "eu-2=kubeconfig:"}, {"-admin-token-file"}, {"-cluster", "eu-2=dir:"},
+	} {
+		add := func(file, want string) {
+			args, code := []string{"-once", flags[0], file}, cli.ExitFailed
+			if len(flags) > 1 {
+				args[2] = flags[1] + file
+			}
+			switch flags[0] {
+			case "-config":
+				code = cli.ExitUsage
+			case "-admin-token-file":
+				args = append(args[1:], "-admin", "127.0.0.1:0")
+			}
+			tests = append(tests, testCase{fmt.Sprint(args), args, code, file + ": " + want})
+		}
+		if strings.HasSuffix(flags[len(flags)-1], "dir:") {
+			add(fifo, "not a directory")
+			continue
+		}
+		add(fifo, "a FIFO, not a regular file")
+		add(large, "1099511627776 bytes, and at most ")
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -371,6 +400,26 @@ func TestDeclarationsThatCannotBeRead(t *testing.T) {
 		w.write("more.yaml", text)
 		code, _, stderr := w.run("-once", "-max-change", "34%", "-routes", more) // 1 of 3 hosts
 		require.Equal(t, cli.ExitOK, code, stderr)
+	}
+}
+
+// TestFilesInOutThatAreNoFiles: a FIFO or a huge file in the output directory is reported, and the
+// terminator ends.
+func TestFilesInOutThatAreNoFiles(t *testing.T) {
+	for _, name := range []string{"report.json", "haproxy.cfg"} {
+		w := newWorld(t)
+		code, _, stderr := w.run("-once")
+		require.Equal(t, cli.ExitOK, code, stderr)
+		file := w.path("out/" + name)
+		require.NoError(t, os.Truncate(file, 1<<40))
+		code, _, stderr = w.run("-once")
+		require.Equal(t, cli.ExitFailed, code)
+		require.Contains(t, stderr, file+": 1099511627776 bytes, and at most 268435456 are allowed")
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, syscall.Mkfifo(file, 0o600))
+		code, _, stderr = w.run("-once")
+		require.Equal(t, cli.ExitFailed, code)
+		require.Contains(t, stderr, file+": a FIFO, not a regular file")
 	}
 }
 

@@ -289,6 +289,25 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 	require.Zero(t, client.stop(), "failed requests")
 }
 
+// A followed file may become a FIFO, which nobody writes to. The routes of the file stay, the other
+// files are followed, and the terminator still ends at SIGTERM.
+func TestWatchFilesThatBecomeFIFOs(t *testing.T) {
+	w := newWorld(t)
+	w.write("more.yaml", "routes:\n- host: more.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n")
+	v := w.watch("-routes", w.path("more.yaml"))
+	v.waitReady()
+	for _, name := range []string{"more.yaml", "eu-1/objects.yaml"} {
+		require.NoError(t, os.Remove(w.path(name)))
+		require.NoError(t, syscall.Mkfifo(w.path(name), 0o600))
+		v.waitLog(name + ": ")
+	}
+	v.waitLog("a FIFO, not a regular file")
+	w.replace("routes.yaml", testRoutes+"- host: other.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n")
+	v.waitLog("Route other.example.com/: added")
+	require.Equal(t, 1, w.paths("more.example.com"))
+	require.Equal(t, cli.ExitOK, v.stop())
+}
+
 // SIGHUP reads the files again. The terminator goes on.
 func TestHangup(t *testing.T) {
 	w := newWorld(t).watch()

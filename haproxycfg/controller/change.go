@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // ReportFile is the name of the report file, which is in the same directory as the configuration.
@@ -172,11 +172,14 @@ func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 	return ch.plan.Apply(ctx, append(ch.files, haproxycfg.RenderedFile{Name: ReportFile, Data: report})...)
 }
 
+// maxReport is the largest size, in bytes, of a report that the Controller reads.
+const maxReport = 256 << 20
+
 // readReport returns the report in the directory, or the zero Report if the file is missing.
 func (c *Controller) readReport() (kube.Report, error) {
 	var report kube.Report
 	path := filepath.Join(c.Dir.Path, ReportFile)
-	data, err := os.ReadFile(path)
+	data, err := inputfile.Read(path, maxReport)
 	if errors.Is(err, fs.ErrNotExist) {
 		return report, nil
 	}

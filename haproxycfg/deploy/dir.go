@@ -15,6 +15,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // Dir is a directory with two configurations. HAProxy runs the first one: haproxy.cfg, and its maps in
@@ -220,7 +221,7 @@ func (p *Plan) isStale() (bool, error) {
 		if known == nil {
 			continue
 		}
-		if same, err := hasContent(file, known); same || err != nil {
+		if same, err := inputfile.Equal(file, known); same || err != nil {
 			return false, err
 		}
 	}

@@ -3,15 +3,16 @@ package deploy
 import (
 	"bytes"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
+	"syscall"
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // compareOnDisk reports, for each file, whether the directory contains a file of that name with
@@ -19,7 +20,7 @@ import (
 func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err error) {
 	same = make([]bool, len(files))
 	for i, f := range files {
-		if same[i], err = hasContent(d.file(f.Name), f.Data); err != nil {
+		if same[i], err = inputfile.Equal(d.file(f.Name), f.Data); err != nil {
 			return nil, err
 		}
 	}
@@ -88,7 +89,7 @@ func (d *Dir) createEmpty(name string) error {
 	if err := d.at("write " + name); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(d.file(name), os.O_CREATE|os.O_WRONLY, d.mode())
+	f, err := os.OpenFile(d.file(name), os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, d.mode())
 	if err != nil {
 		return err
 	}
@@ -119,7 +120,7 @@ func (d *Dir) saveLastGood() error {
 		linked = os.Link(config, link) == nil // some file systems have no hard links
 	}
 	if !linked {
-		old, err := os.ReadFile(config)
+		old, err := inputfile.Read(config, maxFile)
 		if err != nil {
 			return err
 		}
@@ -179,48 +180,12 @@ func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	return nil
 }
 
-// hasContent reports whether the content of the file is exactly data. It stops reading at the first
-// difference.
-func hasContent(file string, data []byte) (bool, error) {
-	f, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || info.Mode().IsRegular() && info.Size() != int64(len(data)) {
-		return false, err
-	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := f.Read(buf)
-		if n > len(data) || !bytes.Equal(buf[:n], data[:n]) {
-			return false, nil
-		}
-		data = data[n:]
-		if errors.Is(err, io.EOF) {
-			return len(data) == 0, nil
-		}
-		if err != nil {
-			return false, err
-		}
-	}
-}
+// maxFile is the largest size, in bytes, of a file that Dir reads. A haproxy.cfg with 250,000 servers
+// has less than a quarter of this size.
+const maxFile = 256 << 20
 
 // readOptional returns the content of the file, or nil without an error if the file does not exist.
-func readOptional(file string) ([]byte, error) {
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if data == nil && err == nil {
-		data = []byte{}
-	}
-	return data, err
-}
+func readOptional(file string) ([]byte, error) { return inputfile.ReadOptional(file, maxFile) }
 
 func exists(file string) bool {
 	_, err := os.Lstat(file)

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -12,38 +11,6 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 )
-
-func TestHasContent(t *testing.T) {
-	long := bytes.Repeat([]byte("0123456789abcdef"), 10_000) // several reads
-	changed := bytes.Clone(long)
-	changed[len(changed)-1] = 'x'
-	file := filepath.Join(t.TempDir(), "f")
-	for _, tt := range []struct {
-		name     string
-		is, want []byte
-		same     bool
-	}{
-		{"empty", nil, nil, true},
-		{"same", long, long, true},
-		{"last byte", long, changed, false},
-		{"longer", long, long[:len(long)-1], false},
-		{"shorter", long[:len(long)-1], long, false},
-		{"empty file", nil, long, false},
-		{"nothing wanted", long, nil, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			require.NoError(t, os.WriteFile(file, tt.is, 0o600))
-			same, err := hasContent(file, tt.want)
-			require.NoError(t, err)
-			require.Equal(t, tt.same, same)
-		})
-	}
-	same, err := hasContent(file+"-none", nil)
-	require.NoError(t, err)
-	require.False(t, same, "a missing file is not an empty one")
-	_, err = hasContent(filepath.Dir(file), nil)
-	require.Error(t, err)
-}
 
 // TestApplyKeepsTheLastGood requires that the configuration in force becomes the last good one,
 // also if saveLastGood cannot add a second name to the file.

@@ -13,7 +13,7 @@ import (
 // lockFile locks the file. It waits until no other process holds the lock. The kernel releases the
 // lock when the process ends, even if the process is killed.
 func lockFile(ctx context.Context, file string) (unlock func(), err error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -9,12 +9,12 @@ package routefiles
 import (
 	"bytes"
 	"context"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/internal/filewatch"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // Declarations are the routes of one or several files, and the problems of these files.
@@ -52,7 +52,7 @@ type routeFile struct {
 func (f *Files) Read() (Declarations, error) {
 	f.files = nil
 	for _, name := range f.Names {
-		data, err := os.ReadFile(name)
+		data, err := inputfile.Read(name, routes.MaxFileBytes)
 		if err != nil {
 			return Declarations{}, err
 		}
@@ -102,7 +102,7 @@ func (f *Files) merged() Declarations {
 // reread reads the file again. changed reports whether its routes or problems have changed. err is
 // the error of the operating system if the file cannot be read.
 func (f *routeFile) reread() (changed bool, err error) {
-	data, err := os.ReadFile(f.name)
+	data, err := inputfile.Read(f.name, routes.MaxFileBytes)
 	if err != nil {
 		return f.keepOld(routes.Problem{File: f.name, Message: err.Error()}), err
 	}

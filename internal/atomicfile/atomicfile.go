@@ -5,13 +5,14 @@
 package atomicfile
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // Write replaces the content of a file. It writes a temporary file in the same directory, syncs it,
@@ -56,11 +57,8 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 // Update writes data to a file in the same way as [Write]. If the file already has this content,
 // Update does not write. The result changed reports whether Update has written the file.
 func Update(file string, data []byte, mode fs.FileMode) (changed bool, err error) {
-	now, err := os.ReadFile(file)
-	switch {
-	case err == nil && bytes.Equal(now, data):
-		return false, nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	same, err := inputfile.Equal(file, data)
+	if same || err != nil {
 		return false, err
 	}
 	return true, Write(file, data, mode, nil)

@@ -18,6 +18,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/headgate/headgate/internal/debounce"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // Watcher calls a function when files change.
@@ -161,7 +162,7 @@ func (w *watch) changed() bool {
 			continue
 		}
 		w.follow(path)
-		entries, _ := os.ReadDir(path) // after an error all files count as missing
+		entries, _ := inputfile.ReadDir(path) // after an error all files count as missing
 		for _, entry := range entries {
 			look(filepath.Join(path, entry.Name()))
 		}
@@ -178,7 +179,7 @@ func (w *watch) follow(dir string) {
 		return
 	}
 	before := w.watched[dir]
-	now, err := os.Stat(dir)
+	now, err := inputfile.Stat(dir)
 	if err == nil && before != nil && os.SameFile(now, before) {
 		return
 	}

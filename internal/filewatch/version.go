@@ -3,6 +3,8 @@ package filewatch
 import (
 	"os"
 	"time"
+
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // Version is the state of a file at one moment, without its content. The zero Version is not the
@@ -17,7 +19,7 @@ type Version struct {
 // this is also a state.
 func VersionOf(path string) Version {
 	at := time.Now()
-	info, err := os.Stat(path)
+	info, err := inputfile.Stat(path)
 	if err != nil {
 		return Version{err: err.Error(), at: at}
 	}

@@ -1,26 +1,25 @@
 package manifest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"io"
+	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/headgate/headgate/internal/filewatch"
+	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// maxFile is the largest size of a file in bytes. Manifests of 5,000 large nodes have a quarter of
-// this size.
-const maxFile = 256 << 20
+// MaxFileBytes is the largest size of a manifest file. Manifests of 5,000 large nodes have a quarter
+// of this size.
+const MaxFileBytes = 256 << 20
 
 // ReadDir parses the files *.yaml, *.yml and *.json of a directory, in the order of their names.
 // All files together describe one cluster. ReadDir follows symbolic links. It ignores
@@ -34,7 +33,7 @@ func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	batches := make([]batch, len(names))
 	for i, name := range names {
 		path := filepath.Join(dir, name)
-		if data, err := readManifest(path); err != nil {
+		if data, err := inputfile.Read(path, MaxFileBytes); err != nil {
 			batches[i] = unreadable(path, err)
 		} else {
 			batches[i] = parseFile(path, data)
@@ -45,12 +44,15 @@ func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 }
 
 func unreadable(path string, err error) batch {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err // the problem names the path
+	}
 	return batch{problems: []nodeselect.Problem{{File: path, Message: "cannot be read: " + err.Error()}}}
 }
 
 // manifestNames returns the sorted names of the files that ReadDir reads.
 func manifestNames(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
+	entries, err := inputfile.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("nodeselect/manifest: %w", err)
 	}
@@ -66,37 +68,6 @@ func manifestNames(dir string) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-var errTooLarge = fmt.Errorf("larger than %d MiB", maxFile>>20)
-
-// readManifest reads a file. It returns an error if the file is not regular or is larger than
-// maxFile.
-func readManifest(path string) ([]byte, error) {
-	info, err := os.Stat(path) // before Open, which blocks on a named pipe
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	if info.Size() > maxFile {
-		return nil, errTooLarge
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var buf bytes.Buffer
-	buf.Grow(int(min(info.Size(), maxFile)) + bytes.MinRead)
-	if _, err := buf.ReadFrom(io.LimitReader(f, maxFile+1)); err != nil {
-		return nil, err
-	}
-	if buf.Len() > maxFile {
-		return nil, errTooLarge // the file has grown since Stat
-	}
-	return buf.Bytes(), nil
 }
 
 const (
@@ -210,7 +181,7 @@ var contentSeed = maphash.MakeSeed()
 // previous. If the file has problems, the result also has the objects of previous that are not in
 // the file.
 func readAgain(path string, previous file) file {
-	data, err := readManifest(path)
+	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {
 		if sameText(err, previous.err) {
 			return previous

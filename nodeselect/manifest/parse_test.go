@@ -234,8 +234,8 @@ func TestReadDir(t *testing.T) {
 	require.Contains(t, got[1], "b.yaml:")
 	require.Contains(t, got[2], "d.yaml:1: YAML:")
 	require.Contains(t, got[3], "e.yaml: cannot be read: ")
-	require.Contains(t, got[4], "f.yaml: cannot be read: not a regular file")
-	require.Equal(t, "g.yaml: cannot be read: larger than 256 MiB", got[5])
+	require.Contains(t, got[4], "f.yaml: cannot be read: a directory, not a regular file")
+	require.Equal(t, "g.yaml: cannot be read: 1073741824 bytes, and at most 268435456 are allowed", got[5])
 
 	_, _, err = manifest.ReadDir(filepath.Join(dir, "missing"))
 	require.ErrorIs(t, err, os.ErrNotExist)

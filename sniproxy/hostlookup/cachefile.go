@@ -14,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/internal/exactjson"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // A savedHost is one element of the JSON array in a cache file. A cache file is also a valid hosts
@@ -22,6 +23,10 @@ type savedHost struct {
 	Endpoint
 	Expires time.Time `json:"expires,omitzero"` // as in Entry; whole seconds
 }
+
+// maxCacheFile is the largest size of a cache file in bytes. 1,000,000 hosts have about half of this
+// size.
+const maxCacheFile = 256 << 20
 
 // Save writes the known hosts to a file, each with the time at which it expires. Load reads the
 // file after the next start. Save replaces the file in one step, and only the file's owner can read
@@ -43,6 +48,9 @@ func (c *Cache) Save(path string) error {
 	if err != nil {
 		return err
 	}
+	if len(data) >= maxCacheFile {
+		return fmt.Errorf("hostlookup: %s would have %d bytes, and Load reads at most %d", path, len(data)+1, maxCacheFile)
+	}
 	_, err = atomicfile.Update(path, append(data, '\n'), 0o600)
 	return err
 }
@@ -61,7 +69,8 @@ type LoadResult struct {
 // Load leaves out entries that are malformed, loads the others, and returns the first error. A
 // syntax error ends the file: Load loads the entries before it. If there is any error, other than
 // that the file does not exist, Load renames the file, adding ".unread" to its name, so that a Save
-// does not overwrite what Load could not read. If the renaming fails, each Save to path fails.
+// does not overwrite what Load could not read. If the renaming fails, each Save to path fails. Load
+// renames only regular files. A file of more than 256 MiB is an error.
 func (c *Cache) Load(path string) (LoadResult, error) {
 	hosts, leftOut, err := readCacheFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +86,7 @@ func (c *Cache) Load(path string) (LoadResult, error) {
 	})
 	added := c.Stats().Hosts - before
 	if err = cmp.Or(err, setErr); err != nil {
-		if asideErr := os.Rename(path, path+".unread"); asideErr != nil {
+		if asideErr := keepAside(path); asideErr != nil {
 			c.unread.Store(&path)
 			err = fmt.Errorf("%w; the file is not kept aside: %w", err, asideErr)
 		} else {
@@ -87,14 +96,27 @@ func (c *Cache) Load(path string) (LoadResult, error) {
 	return LoadResult{Hosts: added, LeftOut: leftOut + len(hosts) - added}, err
 }
 
+// keepAside renames the file at path, adding ".unread" to its name. It does not rename a directory or
+// a device, because such a path is a mistake of the user.
+func keepAside(path string) error {
+	info, err := inputfile.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	return os.Rename(path, path+".unread")
+}
+
 // readCacheFile returns the hosts of a file, the number of entries that it could not read, and the
 // first error. A syntax error ends the reading; an entry of the wrong form does not.
 func readCacheFile(path string) (hosts []savedHost, leftOut int, err error) {
-	info, err := os.Stat(path)
+	info, err := inputfile.Stat(path)
 	if err != nil {
 		return nil, 0, err
 	}
-	data, err := os.ReadFile(path)
+	data, err := inputfile.Read(path, maxCacheFile)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -98,6 +98,13 @@ func TestLoadKeepsWhatItCannotRead(t *testing.T) {
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Equal(t, "[{", string(data))
+
+	// The path of a directory is a mistake, and Load does not rename the directory.
+	dir := t.TempDir()
+	_, err = c.Load(dir)
+	require.ErrorContains(t, err, "a directory, not a regular file")
+	require.DirExists(t, dir)
+	require.ErrorContains(t, c.Save(dir), "not overwritten")
 }
 
 // Restarts and saves while the source is down do not make a host younger: the cache stops serving

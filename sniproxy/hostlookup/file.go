@@ -6,13 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/headgate/headgate/internal/filewatch"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // File is a Lookup of the hosts in a file; ParseHosts describes the format. A File answers from
@@ -83,7 +82,7 @@ func (f *File) Load() error {
 	if f.read && version.Same(f.version) {
 		return f.err
 	}
-	data, err := readFile(f.Path, cmp.Or(max(f.MaxSize, 0), 64<<20))
+	data, err := inputfile.Read(f.Path, cmp.Or(max(f.MaxSize, 0), 64<<20))
 	f.version, f.read = version, err == nil
 	var outcome string
 	if err != nil {
@@ -108,23 +107,6 @@ func (f *File) Load() error {
 		f.Loaded(hosts, problems, err)
 	}
 	return err
-}
-
-// readFile returns the content of a file. A file longer than limit bytes is an error.
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is longer than %d bytes", path, limit)
-	}
-	return data, nil
 }
 
 // Hosts returns the last good hosts. It is nil before the file has been read successfully.

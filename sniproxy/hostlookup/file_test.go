@@ -122,7 +122,7 @@ func TestFileTooLong(t *testing.T) {
 	data := hostsFile("10.0.0.1")
 	put(t, path, data)
 	require.NoError(t, (&File{Path: path, MaxSize: int64(len(data))}).Load())
-	require.ErrorContains(t, (&File{Path: path, MaxSize: int64(len(data)) - 1}).Load(), "longer than")
+	require.ErrorContains(t, (&File{Path: path, MaxSize: int64(len(data)) - 1}).Load(), "are allowed")
 }
 
 // Kubernetes updates the files of a ConfigMap by moving a link.

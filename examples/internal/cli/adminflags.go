@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // AdminFlags are the flags of an admin listener.
@@ -213,7 +215,7 @@ const maxToken = 4096
 
 // readToken returns the token in a file, without the white space around it.
 func readToken(file string) (string, error) {
-	data, err := ReadFile(file, maxToken)
+	data, err := inputfile.Read(file, maxToken)
 	if err != nil {
 		return "", err
 	}

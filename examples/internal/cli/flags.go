@@ -6,11 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // EnvPrefix begins the name of the environment variable for a flag. For example,
@@ -110,8 +111,11 @@ func fromEnvironment(fs *flag.FlagSet, given map[string]bool, lookupEnv func(str
 	return errors.Join(errs...)
 }
 
+// maxSettings is the largest size, in bytes, of the file of -config.
+const maxSettings = 1 << 20
+
 func fromFile(fs *flag.FlagSet, given map[string]bool, file string) error {
-	data, err := os.ReadFile(file)
+	data, err := inputfile.Read(file, maxSettings)
 	if err != nil {
 		return err
 	}

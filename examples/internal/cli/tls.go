@@ -4,11 +4,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 
 	"github.com/headgate/headgate/internal/filewatch"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // ServerTLS returns the configuration of an HTTPS server. certificate and key are the names of two
@@ -88,11 +87,11 @@ func (p *keyPair) current() *tls.Certificate {
 // changes during the reading, the next call finds the change.
 func (p *keyPair) read() (*tls.Certificate, error) {
 	p.versions = [2]filewatch.Version{filewatch.VersionOf(p.certificate), filewatch.VersionOf(p.key)}
-	certificate, err := ReadFile(p.certificate, maxPEM)
+	certificate, err := inputfile.Read(p.certificate, maxPEM)
 	if err != nil {
 		return nil, err
 	}
-	key, err := ReadFile(p.key, maxPEM)
+	key, err := inputfile.Read(p.key, maxPEM)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +108,7 @@ const maxPEM = 4 << 20
 
 // Authorities reads the certificates of certificate authorities from a PEM file.
 func Authorities(file string) (*x509.CertPool, error) {
-	pem, err := ReadFile(file, maxPEM)
+	pem, err := inputfile.Read(file, maxPEM)
 	if err != nil {
 		return nil, err
 	}
@@ -118,26 +117,4 @@ func Authorities(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s: no certificate in it", file)
 	}
 	return pool, nil
-}
-
-// ReadFile reads a file. It returns an error if the file has more than limit bytes. It also returns
-// an error if the file is not regular: a FIFO, for example, could block the program or never end.
-func ReadFile(file string, limit int64) ([]byte, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", file)
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: longer than %d bytes", file, limit)
-	}
-	return data, err
 }

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +24,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/klog/v2"
+
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // InCluster is the spec for the service account of the pod in which the binary runs.
@@ -39,7 +40,19 @@ const InCluster = "in-cluster"
 //	               uses: KUBECONFIG, or ~/.kube/config
 //
 // Errors name the file and the context. Load connects to no server.
+//
+// Load reads only regular files of limited size: 1 MiB for a kubeconfig, and 1 MiB for each file
+// that it names. A token file is read again for each request.
 func Load(spec string) (*rest.Config, error) {
+	config, err := load(spec)
+	if err != nil {
+		return nil, err
+	}
+	readTokenAgain(config)
+	return config, nil
+}
+
+func load(spec string) (*rest.Config, error) {
 	switch spec {
 	case "":
 		return loadDefault()
@@ -59,7 +72,7 @@ func Load(spec string) (*rest.Config, error) {
 // colon, or at the end of spec. FILE is the longest of these prefixes that is the name of a file.
 func split(spec string) (file, context string) {
 	for end := len(spec); end > 0; end = strings.LastIndexByte(spec[:end], ':') {
-		if info, err := os.Stat(spec[:end]); err == nil && !info.IsDir() {
+		if info, err := inputfile.Stat(spec[:end]); err == nil && !info.IsDir() {
 			return spec[:end], strings.TrimPrefix(spec[end:], ":")
 		}
 	}
@@ -70,7 +83,7 @@ func split(spec string) (file, context string) {
 }
 
 func loadFile(file, context string) (*rest.Config, error) {
-	kubeconfig, err := clientcmd.LoadFromFile(file)
+	kubeconfig, err := readKubeconfig(file)
 	if err != nil {
 		return nil, named(file, context, err)
 	}
@@ -78,6 +91,9 @@ func loadFile(file, context string) (*rest.Config, error) {
 		return nil, named(file, context, err)
 	}
 	if err := checkContext(kubeconfig, cmp.Or(context, kubeconfig.CurrentContext)); err != nil {
+		return nil, named(file, context, err)
+	}
+	if err := checkFiles(kubeconfig, cmp.Or(context, kubeconfig.CurrentContext)); err != nil {
 		return nil, named(file, context, err)
 	}
 	// Do not use client-go's deferred loader: for an empty kubeconfig, it would use the service
@@ -128,7 +144,7 @@ func loadDefault() (*rest.Config, error) {
 		return config, nil
 	}
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	kubeconfig, err := rules.Load()
+	kubeconfig, err := loadRules(rules)
 	if err == nil {
 		config, err = clientcmd.NewNonInteractiveClientConfig(*kubeconfig, "", &clientcmd.ConfigOverrides{}, rules).ClientConfig()
 	}

@@ -9,13 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/headgate/headgate/internal/exactjson"
 	"github.com/headgate/headgate/internal/hostname"
+	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
@@ -290,20 +290,12 @@ func TokenFile(path string) func(context.Context) (string, error) {
 const maxToken = 16 << 10
 
 func readToken(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	data, err := inputfile.Read(path, maxToken)
 	if err != nil {
 		return "", err
 	}
 	token := strings.TrimSpace(string(data))
-	switch {
-	case len(data) > maxToken:
-		return "", fmt.Errorf("%s is longer than %d bytes", path, maxToken)
-	case token == "":
+	if token == "" {
 		return "", fmt.Errorf("%s: file is empty", path)
 	}
 	for i := range len(token) {

@@ -1,0 +1,238 @@
+// Package inputfile reads files that a user names, for example in a flag.
+//
+// A user may name a path that is no file, or a path on a file system that does not answer. So each
+// function of this package has three limits:
+//
+//   - It reads only regular files. For a FIFO, a socket, a device or a directory, it returns an
+//     error immediately. A symbolic link to a regular file is allowed.
+//   - It reads at most as many bytes as its caller allows. For a larger file, it returns an error
+//     and reads nothing.
+//   - It returns an error that wraps [ErrNoAnswer] if the file system gives no answer for 3 s. So a
+//     path that hangs blocks neither the reading of other files nor the end of the process.
+//
+// Each error contains the path.
+package inputfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// ErrNoAnswer means that the file system has given no answer within 3 s. A network file system
+// whose server is away gives no answer.
+var ErrNoAnswer = errors.New("the file system does not answer")
+
+// openFlags opens a file for reading, and does not wait for a writer of a FIFO.
+const openFlags = os.O_RDONLY | syscall.O_NONBLOCK
+
+// Read returns the content of the file at path. It returns an error if the file has more than limit
+// bytes.
+func Read(path string, limit int64) ([]byte, error) {
+	return answer("read", path, func(progress *atomic.Int64) ([]byte, error) {
+		f, size, err := open(path, limit)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		var content bytes.Buffer
+		content.Grow(int(size) + bytes.MinRead)
+		_, err = content.ReadFrom(io.LimitReader(steps{f, progress}, limit+1))
+		if err == nil && int64(content.Len()) > limit { // the file has grown
+			err = tooLarge(path, int64(content.Len()), limit)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return content.Bytes(), nil
+	})
+}
+
+// ReadOptional does the same as Read, but returns nil without an error if the file does not exist.
+// The content of an empty file is not nil.
+func ReadOptional(path string, limit int64) ([]byte, error) {
+	data, err := Read(path, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if data == nil && err == nil {
+		data = []byte{}
+	}
+	return data, err
+}
+
+// Equal reports whether the file at path exists and its content is exactly data. It stops reading at
+// the first difference.
+func Equal(path string, data []byte) (bool, error) {
+	return answer("read", path, func(progress *atomic.Int64) (bool, error) {
+		info, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return false, nil
+		case err != nil:
+			return false, err
+		case info.Mode().IsRegular() && info.Size() != int64(len(data)):
+			return false, nil
+		}
+		f, _, err := open(path, int64(len(data)))
+		if err != nil {
+			return false, err
+		}
+		defer f.Close()
+		buf := make([]byte, 64<<10)
+		for rest := data; ; {
+			n, err := steps{f, progress}.Read(buf)
+			if n > len(rest) || !bytes.Equal(buf[:n], rest[:n]) {
+				return false, nil
+			}
+			rest = rest[n:]
+			if errors.Is(err, io.EOF) {
+				return len(rest) == 0, nil
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+	})
+}
+
+// Stat does the same as [os.Stat]. The file may be of any kind.
+func Stat(path string) (fs.FileInfo, error) {
+	return answer("stat", path, func(*atomic.Int64) (fs.FileInfo, error) { return os.Stat(path) })
+}
+
+// ReadDir does the same as [os.ReadDir]. If path is no directory, it returns an error immediately.
+func ReadDir(path string) ([]fs.DirEntry, error) {
+	return answer("read", path, func(*atomic.Int64) ([]fs.DirEntry, error) {
+		f, err := os.OpenFile(path, openFlags, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		entries, err := f.ReadDir(-1)
+		slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+		return entries, err
+	})
+}
+
+// open opens a regular file of at most limit bytes, and returns its size. Between stat and open, the
+// file at path may be replaced by a FIFO. So open does not wait for a writer of a FIFO, and checks
+// the opened file again.
+func open(path string, limit int64) (f *os.File, size int64, err error) {
+	info, err := os.Stat(path) // before open: opening some devices has effects
+	if err == nil {
+		err = check(path, info, limit)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if f, err = os.OpenFile(path, openFlags, 0); err != nil {
+		return nil, 0, err
+	}
+	if info, err = f.Stat(); err == nil {
+		err = check(path, info, limit)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+// check returns an error if the file is not regular, or if it has more than limit bytes.
+func check(path string, info fs.FileInfo, limit int64) error {
+	if mode := info.Mode(); !mode.IsRegular() {
+		return failed(path, "%s, not a regular file", kind(mode))
+	}
+	if info.Size() > limit {
+		return tooLarge(path, info.Size(), limit)
+	}
+	return nil
+}
+
+func kind(mode fs.FileMode) string {
+	switch mode.Type() {
+	case fs.ModeDir:
+		return "a directory"
+	case fs.ModeNamedPipe:
+		return "a FIFO"
+	case fs.ModeSocket:
+		return "a socket"
+	}
+	return "a device"
+}
+
+func tooLarge(path string, size, limit int64) error {
+	return failed(path, "%d bytes, and at most %d are allowed", size, limit)
+}
+
+func failed(path, format string, args ...any) error {
+	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf(format, args...)}
+}
+
+// steps reads at most 1 MiB at a time, and counts each step. So answer sees that a slow file system
+// makes progress with a large file.
+type steps struct {
+	f        *os.File
+	progress *atomic.Int64
+}
+
+func (s steps) Read(p []byte) (int, error) {
+	n, err := s.f.Read(p[:min(len(p), 1<<20)])
+	s.progress.Add(1)
+	return n, err
+}
+
+// patience is the time without progress after which a call fails with ErrNoAnswer.
+const patience = 3 * time.Second
+
+// unanswered contains the paths of calls that have failed with ErrNoAnswer, until the operating
+// system answers them. While a path is in it, a further call for this path fails immediately.
+// Without this rule, a program that tries again and again would get one more blocked thread each
+// time.
+var unanswered sync.Map
+
+// answer returns the result of call, which makes system calls for the file at path. If call makes no
+// progress for 3 s, answer returns ErrNoAnswer. The goroutine of call then remains until the
+// operating system answers.
+func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)) (result T, err error) {
+	noAnswer := &fs.PathError{Op: op, Path: path, Err: ErrNoAnswer}
+	if _, waiting := unanswered.Load(path); waiting {
+		return result, noAnswer
+	}
+	type outcome struct {
+		result T
+		err    error
+	}
+	var progress atomic.Int64
+	done := make(chan outcome, 1)
+	go func() {
+		result, err := call(&progress)
+		done <- outcome{result, err}
+	}()
+	tick := time.NewTicker(patience)
+	defer tick.Stop()
+	for seen := int64(0); ; {
+		select {
+		case o := <-done:
+			return o.result, o.err
+		case <-tick.C:
+			now := progress.Load()
+			if now == seen {
+				unanswered.Store(path, true)
+				go func() { <-done; unanswered.Delete(path) }()
+				return result, noAnswer
+			}
+			seen = now
+		}
+	}
+}
