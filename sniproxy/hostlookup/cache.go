@@ -135,10 +135,12 @@ func (c *Cache) firstUse() *core {
 // If ctx ends while the lookup waits for the source, this lookup returns, with the stale endpoint
 // if there is one. The call of the source continues for other lookups. If the cache has an answer
 // that needs no source, LookupHost returns it even if ctx has already ended.
-func (c *Cache) LookupHost(ctx context.Context, host string) (Answer, error) {
+func (c *Cache) LookupHost(ctx context.Context, host string) (a Answer, err error) {
 	k := c.init()
 	if e, level := k.hit(host); e != nil {
-		return Answer{e.Value.ep, level}, e.Value.err()
+		a, err = Answer{e.Value.ep, level}, e.Value.err()
+		k.lookups.Add(uint8(level)) // after the reads above: an atomic write delays reads after it
+		return a, err
 	}
 	r := k.miss(ctx, host)
 	return r.Answer, r.err
@@ -147,11 +149,14 @@ func (c *Cache) LookupHost(ctx context.Context, host string) (Answer, error) {
 // Peek implements Peeker. If LookupHost would ask the source first, Peek returns ErrWouldWait.
 // Otherwise Peek returns the same answer, and Stats count the lookup.
 func (c *Cache) Peek(host string) (Answer, error) {
-	e, level := c.init().hit(host)
+	k := c.init()
+	e, level := k.hit(host)
 	if e == nil {
 		return Answer{}, ErrWouldWait
 	}
-	return Answer{e.Value.ep, level}, e.Value.err()
+	a, err := Answer{e.Value.ep, level}, e.Value.err()
+	k.lookups.Add(uint8(level))
+	return a, err
 }
 
 // An Entry is what a Cache stores for one host.

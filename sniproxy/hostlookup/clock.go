@@ -21,8 +21,11 @@ type clock struct {
 
 // now returns the exact time.
 func (c *clock) now() int64 {
-	now, _ := c.nowAndWall()
-	return now
+	if c.custom != nil {
+		now, _ := c.nowAndWall()
+		return now
+	}
+	return int64(time.Since(c.base)) + 1 // time.Since takes 33 ns, time.Now 59 ns
 }
 
 // nowAndWall returns the present moment twice: as the exact time of this clock, and as a calendar

@@ -24,8 +24,8 @@ import (
 type core struct {
 	cfg     config
 	clock   clock
-	table   *nametable.Table[entry] // every entry; methods other than Get need mu
-	lookups striped.Counters        // by Level
+	table   nametable.Table[entry] // every entry; methods other than Get need mu
+	lookups striped.Counters       // by Level
 
 	mu       sync.Mutex
 	known    *lru             // entries with an endpoint
@@ -137,11 +137,11 @@ func newCore(c *Cache) *core {
 			sourceFailed: c.SourceFailed,
 		},
 		clock:   clock{base: time.Now(), custom: c.Clock},
-		table:   nametable.New[entry](),
 		calls:   map[string]*call{},
 		running: map[*call]struct{}{},
 		closing: make(chan struct{}),
 	}
+	k.table.Init()
 	if c.Clock != nil {
 		k.clock.base = c.Clock()
 	}
@@ -159,11 +159,12 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 	return l
 }
 
-// If a lookup of host needs no call of the source, hit counts the lookup and returns the entry.
-// Otherwise hit returns nil, and the caller calls miss. hit holds no lock, so it may overlook an
-// entry while another goroutine changes the table. miss holds the lock and finds such an entry.
+// If a lookup of host needs no call of the source, hit returns the entry, and the caller counts the
+// lookup. Otherwise hit returns nil, and the caller calls miss. hit holds no lock, so it may
+// overlook an entry while another goroutine changes the table. miss holds the lock and finds such an
+// entry.
 func (k *core) hit(host string) (*item, Level) {
-	e := k.table.Get(host)
+	e := k.table.Find(k.table.Hash(host), host)
 	if e == nil {
 		return nil, Miss
 	}
@@ -182,7 +183,6 @@ func (k *core) hit(host string) (*item, Level) {
 	if !ticking {
 		k.startClock()
 	}
-	k.lookups.Add(uint8(level))
 	return e, level
 }
 

@@ -10,6 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func newTable() *Table[int] {
+	tab := &Table[int]{}
+	tab.Init()
+	return tab
+}
+
 func names(n int) []string {
 	all := make([]string, n)
 	for i := range all {
@@ -29,7 +35,7 @@ func TestTableAgainstMap(t *testing.T) {
 				h := rand.New(rand.NewPCG(uint64(len(host)), uint64(host[5])<<16|uint64(host[6])<<8|uint64(host[7]))).Uint64()
 				return (h&bits - 2) | 1<<63 // -2 puts the hashes close to the end of the slots
 			}
-			tab := New[int]()
+			tab := newTable()
 			model := map[string]*Item[int]{}
 			for range 20_000 {
 				host := all[rng.IntN(len(all))]
@@ -43,11 +49,11 @@ func TestTableAgainstMap(t *testing.T) {
 				}
 				require.Equal(t, len(model), tab.used)
 				host = all[rng.IntN(len(all))]
-				require.Same(t, model[host], tab.get(hash(host), host))
+				require.Same(t, model[host], tab.Find(hash(host), host))
 			}
 			tab.remove(hash("absent.example.com"), NewItem[int]("absent.example.com"))
 			for _, host := range all {
-				require.Same(t, model[host], tab.get(hash(host), host))
+				require.Same(t, model[host], tab.Find(hash(host), host))
 			}
 			require.LessOrEqual(t, 4*tab.used, 3*len(*tab.slots.Load()))
 		})
@@ -59,7 +65,7 @@ func TestTableAgainstMap(t *testing.T) {
 func TestTableReaders(t *testing.T) {
 	all := names(1000)
 	hash := func(i int) uint64 { return uint64(i/4)*0x9e3779b97f4a7c15 | 1<<63 }
-	tab := New[int]()
+	tab := newTable()
 	for i := range 500 {
 		tab.insert(hash(i), NewItem[int](all[i]))
 	}
@@ -71,7 +77,7 @@ func TestTableReaders(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, seed))
 			for !stop.Load() {
 				i := rng.IntN(1000)
-				e := tab.get(hash(i), all[i])
+				e := tab.Find(hash(i), all[i])
 				switch {
 				case e != nil && e.Name() != all[i]:
 					t.Errorf("looked for %s, found %s", all[i], e.Name())
@@ -103,7 +109,7 @@ func TestTableReaders(t *testing.T) {
 }
 
 func TestItemNames(t *testing.T) {
-	tab := New[int]()
+	tab := newTable()
 	for n := range 256 {
 		name := string(make([]byte, n))
 		item := NewItem[int](name)
