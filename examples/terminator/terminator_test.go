@@ -311,7 +311,6 @@ func TestFailures(t *testing.T) {
 		{"force with a lease", []string{"-force", "-lease", "a/b", "-cluster", "eu-2=in-cluster"}, cli.ExitUsage, "-force cannot be used with -lease"},
 		{"cluster of no lease", []string{"-lease-cluster", "eu-1"}, cli.ExitUsage, "-lease-cluster needs -lease"},
 		{"address of admin", []string{"-admin", "nowhere:1"}, cli.ExitFailed, "nowhere"},
-		{"no file of routes to follow", []string{"-routes", "/no/such/file"}, cli.ExitFailed, "/no/such/file"},
 		{"share", []string{"-once", "-max-change", "130%"}, cli.ExitUsage, `-max-change: "130%": want a share`},
 		{"identity", []string{"-once", "-identity", "serial"}, cli.ExitUsage, `-identity: "serial"`},
 		{"health", []string{"-once", "-node-health", "hope"}, cli.ExitUsage, `-node-health: "hope"`},
@@ -373,7 +372,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestDeclarationsThatCannotBeRead: a file that cannot be parsed stops the terminator, because the
+// TestDeclarationsThatCannotBeRead: with -once, a file that cannot be parsed is an error, because the
 // servers of its routes would disappear otherwise. A bad entry in a file is only left out.
 func TestDeclarationsThatCannotBeRead(t *testing.T) {
 	w := newWorld(t)

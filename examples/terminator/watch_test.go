@@ -289,6 +289,39 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 	require.Zero(t, client.stop(), "failed requests")
 }
 
+// A file of routes may be missing or broken when the terminator starts. The other files are served.
+// The routes of the missing file count as removed, so -max-change protects the ones in force, even
+// with -force.
+func TestWatchStartsWithoutAFile(t *testing.T) {
+	w := newWorld(t)
+	more := "routes:\n- host: more.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n"
+	v := w.watch("-routes", w.path("more.yaml"), "-start-timeout", "10ms")
+	v.waitReady()
+	v.waitLog("more.yaml: no such file or directory")
+	v.waitDetail(http.StatusOK, "routes of "+w.path("more.yaml")+": not read since the start")
+	require.Equal(t, 1, w.paths("www.example.com"))
+	w.replace("more.yaml", more)
+	v.waitLog("Route more.example.com/: added")
+	require.Equal(t, cli.ExitOK, v.stop())
+
+	w.replace("routes.yaml", "routes: [") // 2 of 3 hosts in force
+	v = w.watch("-routes", w.path("more.yaml"), "-start-timeout", "10ms", "-force")
+	v.waitLog("the change is not in force")
+	v.waitDetail(http.StatusOK, "refused: ")
+	require.Equal(t, 1, w.paths("www.example.com"))
+	w.replace("routes.yaml", testRoutes)
+	v.waitDetail(http.StatusOK, "ok")
+	v.eventually("no change is refused", func() bool { return w.report().Refused == nil })
+	require.Equal(t, cli.ExitOK, v.stop())
+
+	// The first attempt waits for the file, at most for -start-timeout.
+	require.NoError(t, os.Rename(w.path("routes.yaml"), w.path("later.yaml")))
+	v = w.watch("-routes", w.path("more.yaml"), "-start-timeout", "1h")
+	v.waitDetail(http.StatusServiceUnavailable, "waiting for "+w.path("routes.yaml"))
+	require.NoError(t, os.Rename(w.path("later.yaml"), w.path("routes.yaml")))
+	v.waitReady()
+}
+
 // A followed file may become a FIFO, which nobody writes to. The routes of the file stay, the other
 // files are followed, and the terminator still ends at SIGTERM.
 func TestWatchFilesThatBecomeFIFOs(t *testing.T) {

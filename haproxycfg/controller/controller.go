@@ -56,7 +56,7 @@ type Controller struct {
 	// MinInterval is the shortest time from the end of an attempt to the next one. 0 means 1 s.
 	MinInterval time.Duration
 	// StartTimeout limits how long Run waits, before its first attempt, until every cluster has
-	// answered. It also limits how long Plan waits for each cluster. 0 means 10 s.
+	// answered and all declarations can be read. It also limits how long Plan waits for each cluster. 0 means 10 s.
 	StartTimeout time.Duration
 
 	// Logger gets the log lines of Run: changes with their causes, problems, and clusters that do
@@ -143,8 +143,11 @@ func (c *Controller) logger() *slog.Logger {
 }
 
 // Run follows the sources and applies every change until ctx ends. Then it returns nil, and the
-// configuration stays in force. If Run cannot read Routes or the report at the start, it returns an
-// error.
+// configuration stays in force. If Run cannot read the report at the start, it returns an error.
+//
+// If some declarations cannot be read at the start, the first attempt waits for them, at most for
+// StartTimeout. After that, Run applies the other declarations. The missing routes count as removed,
+// so Limit may refuse the change. ForceFirst does not permit such a change.
 //
 // An attempt that is running when ctx ends has 5 s to finish. All goroutines of Run have ended when
 // it returns.
@@ -155,7 +158,10 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	declared, err := c.Routes.Read()
 	if err != nil {
-		return err
+		if len(declared.Unread) == 0 {
+			return err
+		}
+		c.logger().Error("routes cannot be read", "err", err)
 	}
 	last, err := c.readReport()
 	if err != nil {

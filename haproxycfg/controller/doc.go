@@ -60,8 +60,9 @@
 //     it. It keeps these servers, because an API server whose store is empty looks the same.
 //   - A cluster that has never answered appears in the report as a problem. The other clusters are
 //     served.
-//   - A file that cannot be read or parsed keeps its earlier routes. At the start it stops the
-//     Controller.
+//   - A file that cannot be read or parsed keeps its earlier routes. At the start, the Controller
+//     waits for the file, at most for StartTimeout. After that, the file counts as a file without
+//     routes, and Limit protects the routes in force.
 //
 // # The report
 //

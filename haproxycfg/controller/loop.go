@@ -13,7 +13,7 @@ type loop struct {
 	inbox *inbox
 	apply func(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt
 	// seen is called when new inputs arrive, before the attempt to apply them. started is false
-	// while the loop still waits until every cluster has answered once.
+	// while the loop still waits until every source has answered once.
 	seen func(in inputs, started bool)
 	// applied is called after each attempt. It is not called if the attempt failed because the term
 	// ended.
@@ -85,7 +85,7 @@ func (l *loop) forceNow(ctx context.Context, id string) Attempt {
 	case !l.leading():
 		return Attempt{Outcome: Failed, Err: ErrNotLeading}
 	case !l.schedule.started:
-		return Attempt{Outcome: Failed, Err: errors.New("not all clusters have answered yet")}
+		return Attempt{Outcome: Failed, Err: errors.New("not all clusters have answered, or not all routes have been read yet")}
 	}
 	return l.attempt(ctx, func(change string) bool { return id == "" || id == change })
 }
@@ -94,10 +94,17 @@ func (l *loop) attempt(ctx context.Context, allowed permit) Attempt {
 	l.schedule.begin()
 	applying, done := graceful(ctx, l.term.Done)
 	defer done()
-	a := l.apply(applying, l.inbox.latest(), time.Now(), l.force.extend(allowed))
+	in := l.inbox.latest()
+	complete := len(in.routes.Unread) == 0
+	if complete {
+		allowed = l.force.extend(allowed)
+	}
+	a := l.apply(applying, in, time.Now(), allowed)
 	switch {
 	case a.Outcome != Failed:
-		l.force = startForce{}
+		if complete {
+			l.force = startForce{}
+		}
 		l.schedule.succeeded(time.Now())
 	case l.leading():
 		l.schedule.failed(time.Now())

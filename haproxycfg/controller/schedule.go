@@ -15,7 +15,7 @@ type schedule struct {
 	backoff     time.Duration // pause after the first failure; each further failure doubles it
 	maxBackoff  time.Duration // longest pause after a failure
 
-	started   bool      // every cluster has answered, or StartTimeout is over
+	started   bool      // every source has answered, or StartTimeout is over
 	dirty     bool      // an attempt is wanted
 	last      time.Time // end of the last attempt
 	notBefore time.Time // earliest time of the next attempt
@@ -28,7 +28,7 @@ func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 	return max(0, s.notBefore.Sub(now)), s.started && s.dirty
 }
 
-// changed is called when an input has changed. answered reports whether every cluster has answered
+// changed is called when an input has changed. answered reports whether every source has answered
 // since the start.
 func (s *schedule) changed(answered bool) {
 	s.started = s.started || answered
@@ -38,8 +38,8 @@ func (s *schedule) changed(answered bool) {
 	}
 }
 
-// startTimeoutOver is called after StartTimeout. From now on, clusters without an answer do not
-// delay the first attempt.
+// startTimeoutOver is called after StartTimeout. From now on, sources without an answer do not delay
+// the first attempt.
 func (s *schedule) startTimeoutOver() {
 	s.dirty = s.dirty || !s.started
 	s.started = true

@@ -37,8 +37,11 @@ func (c *cluster) connectivity() kube.Connectivity {
 	return connectivity
 }
 
-// answered reports whether every cluster has answered since the start.
+// answered reports whether every cluster has answered and all routes have been read since the start.
 func (in inputs) answered() bool {
+	if len(in.routes.Unread) > 0 {
+		return false
+	}
 	for i := range in.clusters {
 		if !in.clusters[i].Synced {
 			return false

@@ -14,8 +14,10 @@ import (
 type Status struct {
 	// Clusters have the order of Controller.Clusters. They are empty until Run has read its routes.
 	Clusters []ClusterStatus
-	// Started is true once every cluster has answered, or once StartTimeout is over. No attempt is
-	// made while Started is false.
+	// Unread are the names of the declarations that have not been read since the start.
+	Unread []string
+	// Started is true once every cluster has answered and all declarations have been read, or once
+	// StartTimeout is over. No attempt is made while Started is false.
 	Started bool
 	// Leading is true while this process may write to the directory. Without an Elector it always
 	// may.
@@ -47,7 +49,8 @@ type ClusterStatus struct {
 }
 
 // Ready returns nil if a configuration is in force. If another process leads, Ready returns nil if
-// this process could take over. Otherwise the error names the clusters that have not answered yet.
+// this process could take over. Otherwise the error names the clusters that have not answered, and
+// the declarations that have not been read.
 func (s Status) Ready() error {
 	switch {
 	case s.InForce || !s.Leading && s.Started:
@@ -56,6 +59,9 @@ func (s Status) Ready() error {
 		return fmt.Errorf("no configuration is in force: %w", s.Err)
 	}
 	reason := "no configuration is in force yet"
+	for _, name := range s.Unread {
+		reason += "; waiting for " + name
+	}
 	for _, c := range s.Clusters {
 		if c.Connectivity.State == kube.Never {
 			reason += "; waiting for " + c.Name
@@ -74,6 +80,9 @@ func (s Status) String() string {
 			line += "; " + s.Leader + " leads"
 		}
 		lines = append(lines, line)
+	}
+	for _, name := range s.Unread {
+		lines = append(lines, "routes of "+name+": not read since the start")
 	}
 	for _, c := range s.Clusters {
 		if !c.Connectivity.Unreachable() {
@@ -120,7 +129,7 @@ func (s *status) seen(in inputs, started bool) {
 		c := &in.clusters[i]
 		clusters[i] = ClusterStatus{Name: c.name, Connectivity: c.connectivity(), Nodes: len(c.Objects.Nodes), Services: len(c.Objects.Services)}
 	}
-	s.change(func(now *Status) { now.Clusters, now.Started = clusters, started })
+	s.change(func(now *Status) { now.Clusters, now.Unread, now.Started = clusters, in.routes.Unread, started })
 }
 
 func (s *status) applied(a Attempt) {

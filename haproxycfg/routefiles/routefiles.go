@@ -8,7 +8,9 @@ package routefiles
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -21,6 +23,9 @@ import (
 type Declarations struct {
 	Table    routes.Table
 	Problems []routes.Problem
+	// Unread are the names of the files whose routes are not known, because every attempt to read
+	// or parse them has failed.
+	Unread []string
 }
 
 // Files reads YAML files in the format of package routes, and joins their routes. Only one of its
@@ -42,27 +47,25 @@ type Files struct {
 // routeFile is a file of routes.
 type routeFile struct {
 	name     string
-	data     []byte // content that table was parsed from
+	data     []byte // content that table was parsed from; nil if the file was never usable
 	fault    string // why the present content cannot be read or parsed; "" if it is data
 	table    routes.Table
 	problems []routes.Problem
 }
 
-// Read returns the routes of all files. It returns an error if a file cannot be read or parsed.
+// Read returns the routes of all files. If a file cannot be read or parsed, Read returns an error.
+// Even so, the Declarations are usable: they contain the routes of the other files, and the error is
+// among their problems. Follow publishes the routes of such a file when it can read them.
 func (f *Files) Read() (Declarations, error) {
-	f.files = nil
-	for _, name := range f.Names {
-		data, err := inputfile.Read(name, routes.MaxFileBytes)
-		if err != nil {
-			return Declarations{}, err
+	f.files = make([]routeFile, len(f.Names))
+	var errs []error
+	for i, name := range f.Names {
+		f.files[i].name = name
+		if _, err := f.files[i].reread(); err != nil {
+			errs = append(errs, err)
 		}
-		table, problems := routes.Parse(name, data)
-		if p, bad := wholeFault(table, problems); bad {
-			return Declarations{}, p
-		}
-		f.files = append(f.files, routeFile{name: name, data: data, table: table, problems: problems})
 	}
-	return f.merged(), nil
+	return f.merged(), errors.Join(errs...)
 }
 
 // Follow calls publish after each change of a file, beginning with changes since Read, until ctx
@@ -74,8 +77,8 @@ func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 		for i := range f.files {
 			fileChanged, err := f.files[i].reread()
 			changed = changed || fileChanged
-			if err != nil {
-				failed = err
+			if _, parsed := errors.AsType[routes.Problem](err); !parsed { // parsing the same text again is of no use
+				failed = cmp.Or(err, failed)
 			}
 		}
 		if changed {
@@ -91,27 +94,31 @@ func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 func (f *Files) merged() Declarations {
 	var tables []routes.Table
 	var problems []routes.Problem
+	var unread []string
 	for i := range f.files {
+		if f.files[i].data == nil {
+			unread = append(unread, f.files[i].name)
+		}
 		tables = append(tables, f.files[i].table)
 		problems = append(problems, f.files[i].problems...)
 	}
 	table, conflicts := routes.Merge(tables...)
-	return Declarations{table, append(problems, conflicts...)}
+	return Declarations{table, append(problems, conflicts...), unread}
 }
 
-// reread reads the file again. changed reports whether its routes or problems have changed. err is
-// the error of the operating system if the file cannot be read.
+// reread reads the file again. changed reports whether its routes or problems have changed. If the
+// file cannot be read or parsed, reread returns an error.
 func (f *routeFile) reread() (changed bool, err error) {
 	data, err := inputfile.Read(f.name, routes.MaxFileBytes)
 	if err != nil {
 		return f.keepOld(routes.Problem{File: f.name, Message: err.Error()}), err
 	}
-	if f.fault == "" && bytes.Equal(data, f.data) {
+	if f.fault == "" && f.data != nil && bytes.Equal(data, f.data) {
 		return false, nil
 	}
 	table, problems := routes.Parse(f.name, data)
 	if p, bad := wholeFault(table, problems); bad {
-		return f.keepOld(p), nil
+		return f.keepOld(p), p
 	}
 	*f = routeFile{name: f.name, data: data, table: table, problems: problems}
 	return true, nil
@@ -124,7 +131,11 @@ func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 		return false
 	}
 	f.fault = p.Error()
-	p.Message += "; what the file declared before is kept"
+	if f.data == nil {
+		p.Message += "; the file counts as a file without routes until it can be used"
+	} else {
+		p.Message += "; what the file declared before is kept"
+	}
 	f.problems = []routes.Problem{p}
 	return true
 }

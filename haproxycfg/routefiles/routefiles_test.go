@@ -24,8 +24,12 @@ func TestFiles(t *testing.T) {
 	}
 	files := &routefiles.Files{Names: []string{one, two}}
 	write(one, route("one.example.com"))
-	_, err := files.Read()
+	d, err := files.Read()
 	require.ErrorIs(t, err, os.ErrNotExist)
+	require.Equal(t, []string{"one.example.com"}, d.Table.Hosts(), "the other file is read")
+	require.Equal(t, []string{two}, d.Unread)
+	require.Len(t, d.Problems, 1)
+	require.Contains(t, d.Problems[0].Message, "counts as a file without routes")
 	for text, want := range map[string]string{
 		"routes: [":           "two.yaml:1: ",
 		"":                    "two.yaml:1: the file is empty",
@@ -37,8 +41,9 @@ func TestFiles(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	write(two, route("two.example.com")+"- host: '*'\n") // one bad entry
-	d, err := files.Read()
+	d, err = files.Read()
 	require.NoError(t, err)
+	require.Empty(t, d.Unread)
 	require.Equal(t, []string{"one.example.com", "two.example.com"}, d.Table.Hosts())
 	require.NotEmpty(t, d.Problems)
 
@@ -68,6 +73,36 @@ func TestFiles(t *testing.T) {
 	require.Equal(t, []string{"new.example.com", "one.example.com"}, d.Table.Hosts())
 	write(two, route("new.example.com")) // the content that it had before
 	d = <-published
+	require.Empty(t, d.Problems)
+	stop()
+	require.NoError(t, <-done)
+}
+
+// TestFilesThatComeLater: Follow publishes the routes of a file that was missing or broken at the
+// start, as soon as it can be used.
+func TestFilesThatComeLater(t *testing.T) {
+	dir := t.TempDir()
+	missing, broken := filepath.Join(dir, "missing.yaml"), filepath.Join(dir, "broken.yaml")
+	require.NoError(t, os.WriteFile(broken, []byte("routes: ["), 0o600))
+	files := &routefiles.Files{Names: []string{missing, broken}}
+	d, err := files.Read()
+	require.ErrorContains(t, err, "missing.yaml")
+	require.ErrorContains(t, err, "broken.yaml:1")
+	require.Equal(t, files.Names, d.Unread)
+	ctx, stop := context.WithCancel(t.Context())
+	published := make(chan routefiles.Declarations)
+	done := make(chan error, 1)
+	go func() {
+		done <- files.Follow(ctx, func(d routefiles.Declarations) { published <- d })
+	}()
+	require.NoError(t, os.WriteFile(missing+".new", []byte("routes: []\n"), 0o600))
+	require.NoError(t, os.Rename(missing+".new", missing))
+	d = <-published
+	require.Equal(t, []string{broken}, d.Unread)
+	require.NoError(t, os.WriteFile(broken+".new", []byte("routes: []\n"), 0o600))
+	require.NoError(t, os.Rename(broken+".new", broken))
+	d = <-published
+	require.Empty(t, d.Unread)
 	require.Empty(t, d.Problems)
 	stop()
 	require.NoError(t, <-done)
