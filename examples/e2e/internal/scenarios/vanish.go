@@ -116,7 +116,7 @@ func traces(m *lab.Machine) ([]string, error) {
 	}); err != nil {
 		return nil, err
 	}
-	for _, pattern := range []string{"/tmp/headgate-*", os.TempDir() + "/*", "/run/netns/*"} {
+	for _, pattern := range []string{"/tmp/headgate-e2e-*", os.TempDir() + "/*", "/run/netns/*"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			return nil, err
