@@ -225,13 +225,14 @@ const (
 	ForwardedKeep
 )
 
-// Router chooses a backend by host and path. Its fields are the names of three maps of the same
-// Config. The first map assigns a name, the virtual host, to one or more hosts. The other two maps
+// Router chooses a backend by host and path. Its fields are the names of maps of the same Config. The first map assigns a name, the virtual host, to one or more hosts. The other two maps
 // find backends by the virtual host. Package edge makes the maps:
 //
 //   - Hosts: from host to virtual host; the key "*.example.com" matches one label below example.com;
 //   - Exact: from virtual host and whole path to backend;
-//   - Prefix: from virtual host, path and a final slash to backend; the longest prefix wins.
+//   - Prefix: from virtual host, path and a final slash to backend; the longest prefix wins;
+//   - ClientTimeouts: from backend to a number of milliseconds that replaces Defaults.Client for the
+//     requests of the backend. Empty means no such map. HAProxy 2.6 ignores the map.
 //
 // HAProxy compares the host in lower case, without port and without one trailing dot. A request for
 // a declared host never uses the backends of a wildcard, even if no path of the host matches. Paths
@@ -239,7 +240,7 @@ const (
 // not part of the path. If a path has a segment "." or "..", plain or encoded, HAProxy answers 400.
 // Servers resolve such segments, so a server could serve a path that the route does not cover.
 type Router struct {
-	Hosts, Exact, Prefix string
+	Hosts, Exact, Prefix, ClientTimeouts string
 }
 
 // Backend is a set of servers, or a fixed response.
@@ -248,6 +249,8 @@ type Backend struct {
 	Name string
 	// Balance chooses a server for each request; empty means [RoundRobin].
 	Balance Balance
+	// Protocol is the protocol of requests and health checks; empty means [HTTP1].
+	Protocol Protocol
 	// Health describes the health check of the servers that have Check.
 	Health Health
 	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
@@ -261,6 +264,19 @@ type Backend struct {
 	// servers.
 	Response *FixedResponse
 }
+
+// Protocol is a protocol between HAProxy and the servers of a backend. Clients can use HTTP/1.1 and
+// HTTP/2, whatever the Protocol is: HAProxy translates.
+type Protocol string
+
+// The protocols.
+const (
+	HTTP1 Protocol = "http1" // HTTP/1.1
+	H2C   Protocol = "h2c"   // HTTP/2 without TLS; the servers must accept it without an upgrade
+	// GRPC is H2C for servers that send single messages. HAProxy forwards each message without
+	// delay. By default the kernel may hold back a short message for up to 200 ms.
+	GRPC Protocol = "grpc"
+)
 
 // Balance is an algorithm that chooses servers.
 //
@@ -292,7 +308,8 @@ type Health struct {
 	// is healthy.
 	Path string
 	// Host is the Host header of the health check's GET request. If Host is empty, the request is
-	// HTTP/1.0 and has no Host header.
+	// HTTP/1.0 and has no Host header. In a backend with [H2C] or [GRPC] the request is HTTP/2, and
+	// Host is its :authority.
 	Host string
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration

@@ -57,6 +57,7 @@ func TestGolden(t *testing.T) {
 			{Name: "c:hash", Balance: haproxycfg.URI, Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:31002")}}},
 			{Name: "d:hash", Balance: haproxycfg.Source, Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:31002")}}},
 			{Name: "empty"},
+			{Name: "grpc", Protocol: haproxycfg.GRPC, Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:31003"), Check: true}}},
 			{Name: "nodes", Balance: haproxycfg.RoundRobin, Health: haproxycfg.Health{Path: "/healthz"}, Servers: []haproxycfg.Server{
 				{Addr: netip.MustParseAddrPort("10.0.0.1:9707"), Check: true, AgentPort: 9707},
 				{Addr: netip.MustParseAddrPort("[fd00::2]:9707"), Check: true, AgentPort: 9707},

@@ -197,6 +197,13 @@ func (r *Router) append(t *text, maps map[string]string) {
 	// Without the condition, a request without a path would match the entry of the path "/".
 	lookUp("backend", "var(txn.vhost),concat(,txn.path)", "str", r.Exact, " if { var(txn.path) -m found }")
 	lookUp("backend", "var(txn.vhost),concat(,txn.path,/)", "beg", r.Prefix, " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
+	if r.ClientTimeouts != "" {
+		// HAProxy 2.6 does not know this rule, and does not need it: once a response has begun, it ends
+		// no request because of a silent client. HAProxy 3.0 does.
+		t.line(".if version_atleast(3.0)")
+		t.line(`http-request set-timeout client 'var(txn.backend),map_str_int("` + maps[r.ClientTimeouts] + `")' if { var(txn.backend) -m found }`)
+		t.line(".endif")
+	}
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
 }
 
@@ -220,7 +227,13 @@ func (b *Backend) append(t *text) {
 		t.raw(string(b.Balance))
 	}
 	b.Timeouts.append(t)
+	if b.Protocol == GRPC {
+		t.line("option http-no-delay")
+	}
 	b.Health.append(t, b.AgentInterval)
+	if b.Protocol == H2C || b.Protocol == GRPC {
+		t.raw(" proto h2 check-proto h2")
+	}
 	var ids []int
 	if b.Balance == Source || b.Balance == URI {
 		ids = serverIDs(b.Servers)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -44,6 +45,11 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 			v.mapTargets(&c.Maps[i])
 		}
 	}
+	if name := f.Router.ClientTimeouts; name != "" {
+		if i, ok := v.routerMap("ClientTimeouts", name); ok {
+			v.mapTimeouts(&c.Maps[i])
+		}
+	}
 }
 
 func (v *validator) routerMap(what, name string) (int, bool) {
@@ -60,6 +66,15 @@ func (v *validator) mapTargets(m *Map) {
 	for i := range m.Entries {
 		if _, ok := v.backends[m.Entries[i].Value]; !ok {
 			v.addf("router: map %s: key %q: backend %q does not exist", m.Name, m.Entries[i].Key, m.Entries[i].Value)
+		}
+	}
+}
+
+// mapTimeouts adds a fault for each entry whose value is not a number of milliseconds.
+func (v *validator) mapTimeouts(m *Map) {
+	for _, e := range m.Entries {
+		if n, err := strconv.ParseInt(e.Value, 10, 32); err != nil || n < 1 {
+			v.addf("router: map %s: key %q: %q is not a number of milliseconds", m.Name, e.Key, e.Value)
 		}
 	}
 }
@@ -143,6 +158,7 @@ func (v *validator) backend(c *Config, b *Backend) {
 	if cmp.Or(b.Balance, RoundRobin) == RoundRobin && len(b.Servers) > MaxRoundRobin {
 		v.addf("%d servers are more than roundrobin's %d: use %s", len(b.Servers), MaxRoundRobin, LeastConn)
 	}
+	oneOf(v, "Protocol", b.Protocol, "", HTTP1, H2C, GRPC)
 	v.timeouts(&b.Timeouts)
 	v.duration("AgentInterval", b.AgentInterval)
 	v.health(&b.Health)

@@ -57,6 +57,9 @@ func TestValidate(t *testing.T) {
 		{"map name", func(c *config) { c.Maps[0].Name, c.Frontends[0].Router.Hosts = "..", ".." }, "map ..: its name is part of a file name"},
 		{"static-rr", func(c *config) { c.Backends[0].Balance = "static-rr" }, "backend b: balance static-rr ignores all weights of an agent except 0% and 100%: use roundrobin"},
 		{"balance", func(c *config) { c.Backends[0].Balance = "x" }, `backend b: unknown Balance "x"`},
+		{"protocol", func(c *config) { c.Backends[0].Protocol = "h2" }, `backend b: unknown Protocol "h2"`},
+		{"client time-outs", func(c *config) { c.Frontends[0].Router.ClientTimeouts = "p" }, `frontend f: router: map p: key "a/": "answer" is not a number of milliseconds`},
+		{"client time-outs of no map", func(c *config) { c.Frontends[0].Router.ClientTimeouts = "x" }, `frontend f: router: ClientTimeouts names map "x", which does not exist`},
 		{"too many servers", func(c *config) {
 			for i := range 5000 {
 				c.Backends[0].Servers = append(c.Backends[0].Servers, haproxycfg.Server{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 1)})

@@ -158,7 +158,7 @@ func (a Annotations) TrimService(s *corev1.Service) *corev1.Service {
 	trimmed.Spec.HealthCheckNodePort = s.Spec.HealthCheckNodePort
 	trimmed.Spec.Ports = make([]corev1.ServicePort, len(s.Spec.Ports))
 	for i, p := range s.Spec.Ports {
-		trimmed.Spec.Ports[i] = corev1.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: p.Port, NodePort: p.NodePort}
+		trimmed.Spec.Ports[i] = corev1.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: p.Port, NodePort: p.NodePort, AppProtocol: p.AppProtocol}
 	}
 	return trimmed
 }

@@ -30,6 +30,8 @@ type Target struct {
 	Ref
 	NodePort  uint16 // 0 if the ref could not be resolved
 	AgentPort uint16 // port of the service's agent check on every node; 0 means no agent check
+	// AppProtocol is the field appProtocol of the service port; empty if the port has none.
+	AppProtocol string
 	// WeightPercent is the weight of the service; see Annotations.WeightPercent.
 	WeightPercent int
 	Nodes         []Node // sorted by name; empty from Annotations.Resolve
@@ -55,11 +57,14 @@ func (a Annotations) resolve(svc *corev1.Service, ref Ref) (Target, []Problem) {
 	if svc == nil {
 		return target, []Problem{{Object: "Service " + ref.Key(), Message: "there is no such service"}}
 	}
-	nodePort, problem := nodePortOf(svc, ref.Port)
-	if nodePort == 0 {
+	port, problem := portOf(svc, ref.Port)
+	if port == nil {
 		return target, []Problem{problem}
 	}
-	target.NodePort = nodePort
+	target.NodePort = uint16(port.NodePort)
+	if port.AppProtocol != nil {
+		target.AppProtocol = *port.AppProtocol
+	}
 
 	var problems []Problem
 	var err error
@@ -112,11 +117,11 @@ func asWarning(err error, consequence string) Problem {
 	return p
 }
 
-// nodePortOf returns the node port of the TCP port with this name or number. If the service has no
-// such port, nodePortOf returns 0 and a problem.
-func nodePortOf(svc *corev1.Service, port string) (uint16, Problem) {
-	problem := func(field, format string, args ...any) (uint16, Problem) {
-		return 0, Problem{Object: serviceObject(svc), Field: field, Message: fmt.Sprintf(format, args...)}
+// portOf returns the TCP port with this name or number, which has a valid node port. If the service
+// has no such port, portOf returns nil and a problem.
+func portOf(svc *corev1.Service, port string) (*corev1.ServicePort, Problem) {
+	problem := func(field, format string, args ...any) (*corev1.ServicePort, Problem) {
+		return nil, Problem{Object: serviceObject(svc), Field: field, Message: fmt.Sprintf(format, args...)}
 	}
 	if !hasNodePorts(svc) {
 		return problem("spec.type", "%s has no node ports; want NodePort or LoadBalancer", cmp.Or(svc.Spec.Type, corev1.ServiceTypeClusterIP))
@@ -153,7 +158,7 @@ func nodePortOf(svc *corev1.Service, port string) (uint16, Problem) {
 	case found.NodePort < 0 || found.NodePort > 65535:
 		return problem("spec.ports.nodePort", "port %s: %d is no port", portName(found), found.NodePort)
 	}
-	return uint16(found.NodePort), Problem{}
+	return found, Problem{}
 }
 
 func hasNodePorts(svc *corev1.Service) bool {

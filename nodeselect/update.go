@@ -213,6 +213,6 @@ func (r *resolution) complete(s subset, portProblem Problem) {
 
 func (r *resolution) equal(other *resolution) bool {
 	x, y := &r.target, &other.target
-	return x.Ref == y.Ref && x.NodePort == y.NodePort && x.AgentPort == y.AgentPort && x.WeightPercent == y.WeightPercent &&
+	return x.Ref == y.Ref && x.NodePort == y.NodePort && x.AgentPort == y.AgentPort && x.WeightPercent == y.WeightPercent && x.AppProtocol == y.AppProtocol &&
 		slices.Equal(x.Nodes, y.Nodes) && slices.Equal(r.problems, other.problems)
 }

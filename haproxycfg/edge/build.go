@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -21,7 +23,7 @@ type builder struct {
 	services map[routes.Ref]*service
 	problems []routes.Problem
 
-	hosts, exact, prefix []haproxycfg.MapEntry // the content of the maps
+	hosts, exact, prefix, clients []haproxycfg.MapEntry // the content of the maps
 
 	backends map[string]string    // the name of each backend by its key, see appendBackendKey
 	hashed   map[string]struct{}  // the names among them that contain a hash
@@ -226,14 +228,26 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 		Balance:       b.edge.Balance,
 		AgentInterval: b.edge.AgentInterval,
 		Health:        b.health(r),
+		Protocol:      protocols[r.Protocol],
 		Timeouts:      haproxycfg.Timeouts{Server: r.Timeouts.Server, Tunnel: r.Timeouts.Tunnel},
 		Servers:       servers,
+	}
+	if r.Protocol == routes.GRPC {
+		out.Timeouts.Server = cmp.Or(out.Timeouts.Server, grpcTimeout)
+		b.clients = append(b.clients, haproxycfg.MapEntry{Key: name, Value: strconv.FormatInt(out.Timeouts.Server.Milliseconds(), 10)})
 	}
 	if cmp.Or(out.Balance, haproxycfg.RoundRobin) == haproxycfg.RoundRobin && len(servers) > haproxycfg.MaxRoundRobin {
 		out.Balance = haproxycfg.LeastConn
 	}
 	b.rendered = append(b.rendered, out)
 }
+
+// protocols are the protocols of haproxycfg by protocol of a route.
+var protocols = map[routes.Protocol]haproxycfg.Protocol{routes.H2C: haproxycfg.H2C, routes.GRPC: haproxycfg.GRPC}
+
+// grpcTimeout is Timeouts.Server of a gRPC route that declares none. A stream may be silent for a
+// long time. Clients end calls that last too long, by their deadlines.
+const grpcTimeout = time.Hour
 
 // track returns the Server.Track for a server on the node with address a. The first call for a node
 // adds it to nodes.
@@ -288,19 +302,23 @@ func (b *builder) config() *haproxycfg.Config {
 	}
 	b.rendered = append(b.rendered, haproxycfg.Backend{Name: notFound, Response: &haproxycfg.FixedResponse{Status: 404, Body: "404 not found"}})
 	slices.SortFunc(b.rendered, func(x, y haproxycfg.Backend) int { return strings.Compare(x.Name, y.Name) })
-	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix} {
+	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix, b.clients} {
 		slices.SortFunc(entries, func(x, y haproxycfg.MapEntry) int { return strings.Compare(x.Key, y.Key) })
+	}
+	maps := []haproxycfg.Map{
+		{Name: exactMap, Entries: b.exact},
+		{Name: hostsMap, Entries: b.hosts},
+		{Name: prefixMap, Entries: b.prefix},
+	}
+	if len(b.clients) > 0 {
+		maps = append(maps, haproxycfg.Map{Name: clientsMap, Entries: b.clients})
 	}
 	return &haproxycfg.Config{
 		Global:    b.edge.Global,
 		Defaults:  b.edge.Defaults,
 		Frontends: b.frontends(),
 		Backends:  b.rendered,
-		Maps: []haproxycfg.Map{
-			{Name: exactMap, Entries: b.exact},
-			{Name: hostsMap, Entries: b.hosts},
-			{Name: prefixMap, Entries: b.prefix},
-		},
+		Maps:      maps,
 	}
 }
 
@@ -329,10 +347,14 @@ func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 func (b *builder) frontends() []haproxycfg.Frontend {
 	e := b.edge
 	var fs []haproxycfg.Frontend
+	router := Router
+	if len(b.clients) > 0 {
+		router.ClientTimeouts = clientsMap
+	}
 	public := haproxycfg.Frontend{
 		Forwarded:      e.Forwarded,
 		Monitor:        e.Monitor,
-		Router:         &haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap},
+		Router:         &router,
 		DefaultBackend: notFound,
 	}
 	if binds := b.checkBinds("HTTP", e.HTTP, false); len(binds) > 0 {

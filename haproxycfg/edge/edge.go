@@ -104,7 +104,7 @@ const (
 
 	notFound = "not-found" // the backend for undeclared hosts and paths
 	// The names of the maps.
-	hostsMap, exactMap, prefixMap = "hosts", "exact", "prefix"
+	hostsMap, exactMap, prefixMap, clientsMap = "hosts", "exact", "prefix", "client-timeouts"
 )
 
 // Router contains the names of the maps in which HAProxy finds the backend of a request.
@@ -145,10 +145,10 @@ type Node struct {
 
 // Config returns the configuration that serves a table of routes.
 //
-// Routes with the same services, weights, check and time-outs share a backend. Its name is
-// "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. If the backend has several services,
-// weight 0, a check, or time-outs, or if one of the four parts is longer than 60 bytes, the name
-// ends with ":" and a hash of all these settings.
+// Routes with the same services, weights, check, protocol and time-outs share a backend. Its name
+// is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. If the backend has several services,
+// weight 0, a check, a protocol, or time-outs, or if one of the four parts is longer than 60 bytes,
+// the name ends with ":" and a hash of all these settings.
 //
 // The weight of a server is the declared weight of its service divided by the number of the
 // service's servers, scaled to an integer. So the services get the declared shares of the requests,

@@ -189,6 +189,8 @@ func TestBackendNames(t *testing.T) {
 		with(route("h9.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Path: "/h"} }),
 		with(route("ha.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Path: "/h", Interval: time.Second} }),
 		with(route("hb.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Rise: 1} }),
+		with(route("hd.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Protocol = routes.H2C }),
+		with(route("he.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Protocol = routes.GRPC }),
 		with(route("hc.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Fall: 1} }),
 	}
 	for i := range variants {
@@ -199,7 +201,7 @@ func TestBackendNames(t *testing.T) {
 	same := route("same.x", "/", weighted{a, 10}, weighted{b, 5})
 	config, _ := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(tableOf(t, append(variants, same)...), nil)
 	require.NoError(t, config.Validate())
-	require.Len(t, config.Backends, 13+1)
+	require.Len(t, config.Backends, 15+1)
 	byKey := map[string]string{}
 	for _, e := range config.Maps[2].Entries {
 		byKey[e.Key] = e.Value
@@ -208,7 +210,7 @@ func TestBackendNames(t *testing.T) {
 	require.Equal(t, "eu-1.media.b.http", byKey["h5.x/"])
 	require.Regexp(t, `^eu-1\.media\.a\.http:[0-9a-f]{10}$`, byKey["h3.x/"])
 	require.Equal(t, byKey["h3.x/"], byKey["same.x/"], "the same ratio")
-	for i := range 13 {
+	for i := range 15 {
 		h := fmt.Sprintf("h%x.x", i)
 		require.NotEmpty(t, byKey[h+"/"])
 		require.Equal(t, byKey[h+"/"], byKey[h+"/again/"])

@@ -58,6 +58,8 @@ func goldenRoutes(t *testing.T) (routes.Table, []edge.Upstream) {
 		with(route("www.example.com", "/checked-agent", weighted{tracks1, 100}), func(r *routes.Route) { r.Check = &routes.Check{} }),
 		with(route("www.example.com", "/exact", weighted{web, 100}), func(r *routes.Route) { r.Exact = true }),
 		route("www.example.com", "/empty", weighted{empty, 100}),
+		with(route("www.example.com", "/h2c", weighted{web, 100}), func(r *routes.Route) { r.Protocol, r.Check = routes.H2C, check }),
+		with(route("www.example.com", "/grpc", weighted{web, 100}), func(r *routes.Route) { r.Protocol = routes.GRPC }),
 	)
 	require.Empty(t, problems)
 	nodes := func(addrs ...string) (ns []edge.Node) {

@@ -34,6 +34,9 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 	}
 	number(int64(r.Timeouts.Server))
 	number(int64(r.Timeouts.Tunnel))
+	if r.Protocol != routes.HTTP1 {
+		field("protocol " + string(r.Protocol))
+	}
 	if c := r.Check; c != nil {
 		field(c.Path)
 		field(c.Host)
@@ -71,7 +74,7 @@ func backendName(r *routes.Route, key string) string {
 		n, same = appendLabel(n, part)
 		exact = exact && same
 	}
-	if exact && len(r.Backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) {
+	if exact && len(r.Backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) && r.Protocol == routes.HTTP1 {
 		return string(n)
 	}
 	return string(appendHash(n, key))

@@ -66,6 +66,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	refs, named := Refs(table), placesOf(table)
 	selector := b.NodeSelector()
 	var upstreams, unresolved []edge.Upstream
+	appProtocols := map[routes.Ref]string{} // without the ports that state none
 	given := map[string]bool{}
 	for _, c := range clusters {
 		if given[c.Name] {
@@ -77,6 +78,9 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		report.addSelection(c, selection.Selection)
 		for _, target := range selection.Targets {
 			upstreams = append(upstreams, upstreamOf(c.Name, target))
+			if target.AppProtocol != "" {
+				appProtocols[routeRef(c.Name, target.Ref)] = target.AppProtocol
+			}
 		}
 		switch c.Connectivity.State {
 		case Never:
@@ -104,6 +108,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	table, refused := b.admit(table, upstreams)
 	report.Problems = append(report.Problems, refused...)
 	report.addWeightless(table)
+	report.addProtocols(table, appProtocols)
 	config, problems := b.Edge.Config(table, slices.Concat(upstreams, unresolved))
 	for _, p := range problems {
 		report.add(Problem{File: p.File, Line: p.Line, Field: p.Field, Message: p.Message})

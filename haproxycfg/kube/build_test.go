@@ -232,3 +232,45 @@ func TestSubsetsOfAReport(t *testing.T) {
 	require.Equal(t, want, kept.Subsets("eu-1"))
 	require.Empty(t, kept.Subsets("nowhere"))
 }
+
+// TestAppProtocol declares each protocol for service ports with each appProtocol. The declaration
+// decides, and Build warns if both differ.
+func TestAppProtocol(t *testing.T) {
+	const h2c, grpc, plain = "declare protocol: h2c or grpc", "declare protocol: grpc", "HAProxy sends HTTP without TLS, which the port may not understand"
+	for _, tt := range []struct{ app, http1, h2c, grpc string }{
+		{"", "", "", ""},
+		{"http", "", "", ""},
+		{"HTTP", "", "", ""},
+		{"kubernetes.io/ws", "", "", ""},
+		{"kubernetes.io/h2c", h2c, "", ""},
+		{"http2", h2c, "", ""},
+		{"grpc", grpc, grpc, ""},
+		{"https", plain, plain, plain},
+		{"kubernetes.io/wss", plain, plain, plain},
+		{"redis", plain, plain, plain},
+	} {
+		for protocol, want := range map[string]string{"http1": tt.http1, "h2c": tt.h2c, "grpc": tt.grpc} {
+			t.Run(tt.app+" "+protocol, func(t *testing.T) {
+				svc := testService("web", 30001, nil)
+				svc.Spec.Ports[0].AppProtocol = &tt.app
+				table := parseRoutes(t, "routes:\n- host: a.example.com\n  protocol: "+protocol+"\n  backends: [{cluster: eu-1, namespace: media, service: web, port: http}]\n")
+				live := nodeselect.Annotations{}.TrimService(svc)
+				for _, s := range []*corev1.Service{svc, live} {
+					config, report := kube.Builder{}.Build(table, []kube.Cluster{{Name: "eu-1", Objects: objects(nil, s)}}, now)
+					require.Len(t, config.Backends[0].Servers, 6)
+					var got []string
+					for _, p := range report.Problems {
+						require.True(t, p.Warning)
+						got = append(got, p.Error())
+					}
+					if want == "" {
+						require.Empty(t, got)
+						continue
+					}
+					require.Equal(t, []string{fmt.Sprintf(
+						"routes.yaml:2: protocol: the appProtocol of eu-1/media/web:http is %q, but the protocol of the route is %s: %s", tt.app, protocol, want)}, got)
+				}
+			})
+		}
+	}
+}

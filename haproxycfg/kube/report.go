@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -128,6 +129,48 @@ func (r *Report) addWeightless(table routes.Table) {
 			})
 		}
 	}
+}
+
+// addProtocols warns about routes that declare another protocol than the appProtocol of their service
+// port. The declaration decides. appProtocols contains the ports that have an appProtocol.
+func (r *Report) addProtocols(table routes.Table, appProtocols map[routes.Ref]string) {
+	if len(appProtocols) == 0 {
+		return
+	}
+	for _, route := range table.Routes() {
+		for _, b := range route.Backends {
+			advice := protocolAdvice(route.Protocol, appProtocols[b.Ref])
+			if advice == "" {
+				continue
+			}
+			r.add(Problem{
+				File: route.Position.File, Line: route.Position.Line, Field: "protocol", Warning: true,
+				Message: fmt.Sprintf("the appProtocol of %s is %q, but the protocol of the route is %s: %s",
+					b.Ref, appProtocols[b.Ref], cmp.Or(string(route.Protocol), "http1"), advice),
+			})
+		}
+	}
+}
+
+// protocolAdvice returns "" if a route with this protocol can reach a service port with this
+// appProtocol. Otherwise it returns what to do. The names come from the Kubernetes documentation of
+// appProtocol and from Istio, which reads the same field.
+func protocolAdvice(p routes.Protocol, app string) string {
+	switch strings.ToLower(app) {
+	case "", "http", "kubernetes.io/ws", "tcp":
+		return ""
+	case "kubernetes.io/h2c", "h2c", "http2":
+		if p == routes.HTTP1 {
+			return "declare protocol: h2c or grpc"
+		}
+		return ""
+	case "grpc", "kubernetes.io/grpc":
+		if p != routes.GRPC {
+			return "declare protocol: grpc"
+		}
+		return ""
+	}
+	return "HAProxy sends HTTP without TLS, which the port may not understand"
 }
 
 func problemOf(cluster string, p nodeselect.Problem) Problem {

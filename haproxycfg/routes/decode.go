@@ -90,6 +90,7 @@ func (d *decoder) route(n *yaml.Node, at string) {
 		{"exact", d.boolean(&r.Exact)},
 		{"backends", func(n *yaml.Node, at string) { r.Backends = d.backends(n, at) }},
 		{"check", func(n *yaml.Node, at string) { r.Check = d.check(n, at) }},
+		{"protocol", d.str((*string)(&r.Protocol))},
 		{"timeouts", func(n *yaml.Node, at string) {
 			d.mapping(n, at, fields{
 				{"server", d.duration(&r.Timeouts.Server)},

@@ -36,8 +36,11 @@
 //	  host     Host header of that request
 //	  interval duration, at least 100ms
 //	  rise, fall   counts of results, 1 to 100
+//	protocol   between HAProxy and the services: http1 (default), h2c, which is
+//	           HTTP/2 without TLS, or grpc, which is h2c with time for streams
 //	timeouts:
-//	  server   longest silence of the service while it owes an answer
+//	  server   longest silence of the service while it owes an answer; default 60s,
+//	           with grpc 1h. With grpc, the client may be silent for as long
 //	  tunnel   longest silence of an upgraded connection
 //
 // Durations have units: "500ms", "30s", "1h30m", "2d".

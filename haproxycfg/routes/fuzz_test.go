@@ -91,6 +91,7 @@ func requireNormal(t testing.TB, table Table) {
 			require.True(t, b.Weight >= 0 && b.Weight <= 256)
 			require.True(t, i == 0 || r.Backends[i-1].Compare(b.Ref) < 0, "sorted and unique")
 		}
+		require.Contains(t, []Protocol{"", "h2c", "grpc"}, r.Protocol)
 		for _, d := range []time.Duration{r.Timeouts.Server, r.Timeouts.Tunnel} {
 			require.True(t, d >= 0 && d%time.Millisecond == 0 && d <= (1<<31-1)*time.Millisecond, d)
 		}

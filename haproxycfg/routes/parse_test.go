@@ -31,6 +31,7 @@ routes:
     rise: 3
     fall: 2
   timeouts: {server: 90s, tunnel: 1d12h}
+  protocol: h2c
 - host: "*.Bücher.example"
   exact: true
   path: /a/
@@ -43,12 +44,13 @@ routes:
 			Host: "*.xn--bcher-kva.example", Path: "/a/", Exact: true,
 			Backends: []Backend{{tracks.Ref, 256}},
 			Check:    &Check{},
-			Position: Position{"edge.yaml", 16},
+			Position: Position{"edge.yaml", 17},
 		},
 		{
 			Host: "api.example.com", Path: "/tracks",
 			Backends: []Backend{tracks, {Ref{"eu-2", "media", "tracks", "8080"}, 0}},
 			Check:    &Check{Path: "/healthz?full=1", Host: "tracks.internal", Interval: 2 * time.Second, Rise: 3, Fall: 2},
+			Protocol: H2C,
 			Timeouts: Timeouts{Server: 90 * time.Second, Tunnel: 36 * time.Hour},
 			Position: Position{"edge.yaml", 3},
 		},
@@ -74,11 +76,11 @@ func TestParseProblems(t *testing.T) {
 		{"unknown field", with("  exakt: true"), `4: routes[1].exakt: unknown field, did you mean exact?`},
 		{"unknown field, other case", with("  Path: /a"), `4: routes[1].Path: unknown field, did you mean path?`},
 		{"unknown field, longer", with("  hostname: a"), `4: routes[1].hostname: unknown field, did you mean host?`},
-		{"unknown field, nothing near", with("  colour: red"), `4: routes[1].colour: unknown field; known here: host, path, exact, backends, check, timeouts`},
-		{"unknown field, odd key", with("  \"a\\nb\": red"), `4: routes[1]."a\nb": unknown field; known here: host, path, exact, backends, check, timeouts`},
+		{"unknown field, nothing near", with("  colour: red"), `4: routes[1].colour: unknown field; known here: host, path, exact, backends, check, protocol, timeouts`},
+		{"unknown field, odd key", with("  \"a\\nb\": red"), `4: routes[1]."a\nb": unknown field; known here: host, path, exact, backends, check, protocol, timeouts`},
 		{"unknown field, no scalar", with("  ? [a]\n  : red"), `4: routes[1]: has a key that must be the name of a field, not a list`},
 		{"key is nothing", with("  ? "), `4: routes[1]: has a key that must be the name of a field, not nothing`},
-		{"x- below the top", with("  x-note: red"), `4: routes[1].x-note: unknown field; known here: host, path, exact, backends, check, timeouts`},
+		{"x- below the top", with("  x-note: red"), `4: routes[1].x-note: unknown field; known here: host, path, exact, backends, check, protocol, timeouts`},
 		{"merge key", with("  <<: {path: /a}"), `4: routes[1]."<<": merge keys are not supported; repeat the fields, or alias whole values`},
 		{"field twice", with("  path: /a\n  path: /b"), `5: routes[1].path: is given twice`},
 		{"path is a list", with("  path: [/a]"), `4: routes[1].path: must be a string, not a list`},
@@ -116,6 +118,10 @@ func TestParseProblems(t *testing.T) {
 		{"interval without unit", with("  check: {interval: 5}"), `4: routes[1].check.interval: "5" must be a duration with its unit, such as "30s", "1h30m" or "2d"`},
 		{"interval too short", with("  check: {interval: 5ms}"), `4: routes[1].check.interval: "5ms" must be at least 100ms`},
 		{"interval in microseconds", with("  check: {interval: 1s5us}"), `4: routes[1].check.interval: "1.000005s" must be whole milliseconds`},
+		{"protocol", with("  protocol: http2"), `4: routes[1].protocol: "http2" must be http1, h2c or grpc; HAProxy speaks no TLS to services`},
+		{"protocol in capitals", with("  protocol: GRPC"), `4: routes[1].protocol: "GRPC" must be http1, h2c or grpc; HAProxy speaks no TLS to services`},
+		{"protocol is null", with("  protocol:"), `4: routes[1].protocol: must be a string, not nothing`},
+		{"protocol is a list", with("  protocol: [h2c]"), `4: routes[1].protocol: must be a string, not a list`},
 		{"rise 0", with("  check: {rise: 0}"), `4: routes[1].check.rise: must be from 1 to 100, or left out`},
 		{"fall 101", with("  check: {fall: 101}"), `4: routes[1].check.fall: must be from 1 to 100, or left out`},
 		{"timeouts null", with("  timeouts:"), `4: routes[1].timeouts: must be a mapping, not nothing`},
@@ -152,6 +158,8 @@ func TestParseConflicts(t *testing.T) {
 		{"alike", route("host: a.example, path: /x") + route("host: A.Example., path: /x/"), `f:3: routes[1]: a.example/x is declared alike at f:2, which stands; this one is left out`},
 		{"differently", route("host: a.example, path: /x") + other, `f:3: routes[1]: a.example/x is declared differently at f:2, which stands; this one is left out`},
 		{"other check", route("host: a.example, check: {}") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
+		{"other protocol", route("host: a.example, protocol: h2c") + route("host: a.example, protocol: grpc"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
+		{"default protocol", route("host: a.example, protocol: http1") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared alike at f:2, which stands; this one is left out`},
 		{"same check", route("host: a.example, check: {rise: 2}") + route("host: a.example, check: {rise: 2}"), `f:3: routes[1]: a.example/ is declared alike at f:2, which stands; this one is left out`},
 		{"exact twice", route("host: a.example, exact: true") + route("host: a.example, exact: true"), `f:3: routes[1]: a.example/ (exact) is declared alike at f:2, which stands; this one is left out`},
 		{"exact and prefix", route("host: a.example, exact: true") + route("host: a.example"), ``},

@@ -217,6 +217,7 @@ func TestAppendYAML(t *testing.T) {
 			Host: fmt.Sprintf("h%d", i), Path: "/" + name + ":", Exact: i%2 == 0,
 			Backends: []Backend{{Ref{name, name, name, "p-" + name}, i}, {Ref{name, name, name, "8080"}, 100}},
 			Check:    []*Check{nil, {}, {Path: "/x?a=b&c:d", Host: name + ".x", Interval: 1500 * time.Millisecond, Rise: 1, Fall: 100}}[i%3],
+			Protocol: []Protocol{HTTP1, H2C, GRPC, "http1"}[i%4],
 			Timeouts: []Timeouts{{}, {Server: time.Millisecond}, {Server: time.Minute, Tunnel: maxDuration}, {Tunnel: 48 * time.Hour}}[i%4],
 		})
 	}

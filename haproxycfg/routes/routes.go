@@ -69,6 +69,8 @@ type Route struct {
 	// Check is a health check of the service's own port on each server. If Check is nil, HAProxy
 	// checks only the node on which the server is.
 	Check *Check
+	// Protocol is the protocol between HAProxy and the services of the route.
+	Protocol Protocol
 	// Timeouts override the defaults of the edge.
 	Timeouts Timeouts
 	// Position is the place of the declaration.
@@ -86,6 +88,22 @@ func (r Route) Compare(o Route) int {
 	return 1
 }
 
+// Protocol is the protocol between HAProxy and the services of a route. Clients can use HTTP/1.1 and
+// HTTP/2, whatever the Protocol is.
+type Protocol string
+
+// The protocols.
+const (
+	// HTTP1 is HTTP/1.1, the default. A file names it "http1".
+	HTTP1 Protocol = ""
+	// H2C is HTTP/2 without TLS. The service must accept HTTP/2 as the first bytes of a connection
+	// ("prior knowledge", RFC 9113 section 3.3).
+	H2C Protocol = "h2c"
+	// GRPC is H2C with settings for gRPC: a call may be silent for an hour, and HAProxy sends each
+	// message without delay.
+	GRPC Protocol = "grpc"
+)
+
 // Check is a health check of a service's port. HAProxy makes it for each server of the service.
 type Check struct {
 	// Path is the path of the HTTP request that HAProxy sends, optionally with a query. A server
@@ -93,7 +111,8 @@ type Check struct {
 	// that accepts is healthy.
 	Path string
 	// Host is the Host header of the health check's HTTP request. If Host is empty, the request is
-	// HTTP/1.0 without a Host header.
+	// HTTP/1.0 without a Host header. With H2C and GRPC, the request is HTTP/2, and Host is its
+	// :authority.
 	Host string
 	// Interval is the time between two checks, in whole milliseconds; 0 means
 	// edge.Edge.CheckInterval.

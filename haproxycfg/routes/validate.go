@@ -58,6 +58,13 @@ func normalRoute(r Route, report func(field, message string)) Route {
 	r.Path, err = normalPath(declared, r.Exact)
 	fault("path", declared, err)
 	r.Backends = normalBackends(r.Backends, fault)
+	switch declared := r.Protocol; declared {
+	case HTTP1, H2C, GRPC:
+	case "http1":
+		r.Protocol = HTTP1
+	default:
+		fault("protocol", string(declared), errProtocol)
+	}
 	if r.Check != nil {
 		c := normalCheck(*r.Check, fault)
 		r.Check = &c
@@ -72,6 +79,8 @@ func normalRoute(r Route, report func(field, message string)) Route {
 	}
 	return r
 }
+
+var errProtocol = errors.New("must be http1, h2c or grpc; HAProxy speaks no TLS to services")
 
 func normalBackends(declared []Backend, fault faultFunc) []Backend {
 	switch n := len(declared); {

@@ -36,6 +36,9 @@ func AppendYAML(dst []byte, t Table) []byte {
 			dst = append(dst, "}\n"...)
 		}
 		dst = appendCheck(dst, r.Check)
+		if r.Protocol != HTTP1 {
+			dst = appendField(dst, "  protocol: ", string(r.Protocol))
+		}
 		if r.Timeouts != (Timeouts{}) {
 			dst = append(dst, "  timeouts:\n"...)
 			dst = appendDuration(dst, "    server: ", r.Timeouts.Server)

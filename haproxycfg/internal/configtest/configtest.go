@@ -141,6 +141,9 @@ func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.Ren
 		case be.Health.Path != "":
 			want["option"] = 1
 		}
+		if be.Protocol == haproxycfg.GRPC {
+			want["option"]++
+		}
 		for _, d := range []time.Duration{be.Timeouts.Connect, be.Timeouts.Queue, be.Timeouts.Server, be.Timeouts.Tunnel, be.Timeouts.Check} {
 			if d > 0 {
 				want["timeout"]++
