@@ -77,6 +77,7 @@ func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	if err != nil {
 		return err
 	}
+	c.Logger = slog.New(slog.NewTextHandler(inv.Stderr, nil)) // it says why a reload waits
 	outcome, err := c.Apply(ctx, change)
 	switch {
 	case outcome == controller.Refused:
@@ -179,7 +180,10 @@ func forceHandler(force func(ctx context.Context, id string) (controller.Attempt
 		ctx, cancel := context.WithTimeout(r.Context(), 25*time.Second)
 		defer cancel()
 		attempt, err := force(ctx, id)
+		var waiting *controller.Waiting
 		switch {
+		case errors.As(err, &waiting):
+			http.Error(w, fmt.Sprintf("the change is permitted, but %v; see /readyz", waiting), http.StatusAccepted)
 		case errors.Is(err, controller.ErrBusy):
 			http.Error(w, "busy; try again", http.StatusServiceUnavailable)
 		case errors.Is(err, controller.ErrUnderway):

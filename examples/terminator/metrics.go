@@ -28,7 +28,7 @@ func newMetrics(status func() controller.Status) *metrics {
 	m := &metrics{
 		registry: cli.NewRegistry(),
 		applies: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "headgate_terminator_applies_total", Help: "Attempts to bring a state into force, by outcome (written, unchanged, refused, failed).",
+			Name: "headgate_terminator_applies_total", Help: "Attempts to bring a state into force, by outcome (written, unchanged, refused, waiting, failed).",
 		}, []string{"outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "headgate_terminator_apply_duration_seconds", Help: "Time that attempts took by outcome, with HAProxy's check and reload.",
@@ -40,7 +40,7 @@ func newMetrics(status func() controller.Status) *metrics {
 		checks:      gauge("headgate_terminator_checks_per_second", "Health and agent checks that one HAProxy makes with the configuration of the last attempt."),
 	}
 	m.registry.MustRegister(m.applies, m.duration, m.lastSuccess, m.services, m.problemsNow, m.checks, statusMetrics{status})
-	for _, o := range []controller.Outcome{controller.Written, controller.Unchanged, controller.Refused, controller.Failed} {
+	for _, o := range []controller.Outcome{controller.Written, controller.Unchanged, controller.Refused, controller.Waits, controller.Failed} {
 		m.applies.WithLabelValues(string(o))
 	}
 	return m
@@ -81,6 +81,10 @@ var (
 	descServers        = desc("servers", "Servers of the configuration in force.")
 	descRefused        = desc("refused", "1 while a change is not in force: it is larger than -max-change, or HAProxy does not take it.")
 	descRefusedShare   = desc("refused_share", "Largest of the shares of hosts, paths, backends and servers in force that the change which is not in force takes away or alters.")
+	descWaiting        = desc("reload_waiting", "1 while a change waits for its reload: HAProxy has reloaded often, or has -max-old-workers old processes.")
+	descOldWorkers     = desc("old_workers", "Replaced HAProxy processes that still have connections, at the last attempt.")
+	descWorkersEnded   = desc("old_workers_ended_total", "Replaced HAProxy processes that the terminator has ended, because a reload had waited for -max-reload-wait.")
+	descStreamsCut     = desc("streams_cut_total", "Requests and tunnels that were cut when the terminator ended a replaced HAProxy process.")
 	descLeader         = desc("leader", "1 while this terminator may write.")
 	descClusterUp      = desc("cluster_up", "1 while the cluster answers.", "cluster")
 	descClusterContact = desc("cluster_last_contact_timestamp_seconds", "When the cluster last answered; 0 if it never did.", "cluster")
@@ -89,7 +93,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (statusMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descServers, descRefused, descRefusedShare, descLeader, descClusterUp, descClusterContact, descClusterObjects} {
+	for _, d := range []*prometheus.Desc{descServers, descRefused, descRefusedShare, descWaiting, descOldWorkers, descWorkersEnded, descStreamsCut, descLeader, descClusterUp, descClusterContact, descClusterObjects} {
 		ch <- d
 	}
 }
@@ -114,6 +118,14 @@ func (m statusMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descRefused, refused)
 	gauge(descRefusedShare, share)
 	gauge(descLeader, leader)
+	waiting := 0.0
+	if s.Waiting != nil {
+		waiting = 1
+	}
+	gauge(descWaiting, waiting)
+	gauge(descOldWorkers, float64(s.Reloads.OldWorkers))
+	ch <- prometheus.MustNewConstMetric(descWorkersEnded, prometheus.CounterValue, float64(s.Reloads.WorkersEnded))
+	ch <- prometheus.MustNewConstMetric(descStreamsCut, prometheus.CounterValue, float64(s.Reloads.StreamsCut))
 	for _, c := range s.Clusters {
 		up, contact := 0.0, 0.0
 		switch c.Connectivity.State {

@@ -28,6 +28,8 @@ type settings struct {
 	force                                     bool
 	haproxy, reload                           string // path of the binary, master socket; "" for none
 	minInterval, quiet, maxWait, startTimeout time.Duration
+	maxInterval, maxReloadWait                time.Duration
+	maxOldWorkers                             int
 	localEndpoints, verbose                   bool
 	admin                                     cli.AdminFlags
 
@@ -78,6 +80,9 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.reload, "reload", "", "master `socket` of the HAProxy to reload when the configuration changes; if empty, nothing is reloaded")
 
 	fs.DurationVar(&s.minInterval, "min-interval", time.Second, "shortest `time` between two changes of the configuration")
+	fs.DurationVar(&s.maxInterval, "max-interval", 30*time.Second, "longest `time` between two reloads while reloads follow one another: the time grows from -min-interval to this one; 0 means that it does not grow")
+	fs.IntVar(&s.maxOldWorkers, "max-old-workers", 16, "`number` of replaced HAProxy processes that still have connections, from which on a reload waits until one of them ends; 0 means no limit")
+	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest `time` that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams; 0 means no wait")
 	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "`time` without an event of a live cluster after which a burst of events is over")
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest `time` to wait for the end of a burst")
 	fs.BoolVar(&s.localEndpoints, "local-endpoints", false, "follow the EndpointSlices of live clusters too, so that services with externalTrafficPolicy Local get nodes that have a ready pod")
@@ -149,6 +154,8 @@ func (s *settings) resolve() error {
 		return errors.New("-state-file needs -reload: the file is written just before a reload, and a stale file is worse than none")
 	case b.Selector.Size < 1:
 		return errors.New("-nodes-per-service must be 1 or more")
+	case s.maxOldWorkers < 0 || s.maxReloadWait < 0 || s.maxInterval < 0:
+		return errors.New("-max-old-workers, -max-reload-wait and -max-interval must not be negative")
 	case s.minInterval < 0 || s.quiet < 0 || s.maxWait < 0 || s.startTimeout < 0:
 		return errors.New("-min-interval, -quiet, -max-wait and -start-timeout must not be negative")
 	case b.Terminators < 1:

@@ -30,6 +30,17 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 		ForceFirst:   s.force,
 		MinInterval:  max(s.minInterval, 1), // 0 would mean the default
 		StartTimeout: max(s.startTimeout, 1),
+		MaxInterval:  max(s.maxInterval, 1),
+	}
+	if s.reload != "" {
+		c.OldWorkers = deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}
+	}
+	// 0 of the flags means no bound and no wait. In a Controller, that is a negative value.
+	if c.MaxOldWorkers = s.maxOldWorkers; c.MaxOldWorkers == 0 {
+		c.MaxOldWorkers = -1
+	}
+	if c.MaxReloadWait = s.maxReloadWait; c.MaxReloadWait == 0 {
+		c.MaxReloadWait = -1
 	}
 	once := s.once || s.diff
 	if once && s.force {

@@ -2,10 +2,12 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
@@ -16,6 +18,7 @@ const (
 	Unchanged Outcome = "unchanged" // the configuration was in force already
 	Written   Outcome = "written"   // the configuration is in force now
 	Refused   Outcome = "refused"   // the change is larger than the limit
+	Waits     Outcome = "waiting"   // the change needs a reload, which has to wait; Err is a *Waiting
 	Failed    Outcome = "failed"    // any other error
 )
 
@@ -30,6 +33,8 @@ type Attempt struct {
 	// HAProxy's check and reload.
 	Begin    time.Time
 	Duration time.Duration
+
+	retry time.Time // of the next attempt, if Outcome is Waits
 }
 
 // applier makes the attempts of Run to apply a configuration. Only one goroutine may use it.
@@ -38,9 +43,10 @@ type applier struct {
 	log   *slog.Logger
 	guard func() error // returns an error when this process may no longer write
 
-	firstCause  string                // cause of a change if input is nil
-	known       bool                  // report is the report in the directory
-	report      kube.Report           // on the configuration in force, with the refused change
+	firstCause  string      // cause of a change if input is nil
+	known       bool        // report is the report in the directory
+	report      kube.Report // on the configuration in force, with the refused change
+	reloads     reloads
 	input       *kube.Input           // of the configuration in force; nil if another process wrote it
 	logged      map[kube.Problem]bool // problems of the last attempt
 	lastErr     string                // of the last attempt, so that a repeated error is logged once
@@ -50,7 +56,7 @@ type applier struct {
 func newApplier(c *Controller, log *slog.Logger) *applier {
 	return &applier{
 		c: c, log: log, guard: func() error { return nil },
-		firstCause: "started", logged: map[kube.Problem]bool{},
+		firstCause: "started", logged: map[kube.Problem]bool{}, reloads: c.newReloads(log),
 	}
 }
 
@@ -68,7 +74,14 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 	t := Attempt{Begin: time.Now()}
 	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)
 	t.Duration = time.Since(t.Begin)
-	if t.Err == nil {
+	var waiting *Waiting
+	if errors.As(t.Err, &waiting) {
+		t.retry = waiting.Until
+		if poll := now.Add(pollInterval(t.Duration)); waiting.OldWorkers > 0 && poll.Before(t.retry) {
+			t.retry = poll
+		}
+	}
+	if t.Err == nil || waiting != nil {
 		a.lastErr = ""
 	} else if !a.cutOff(ctx) && a.lastErr != t.Err.Error() {
 		a.lastErr = t.Err.Error()
@@ -107,7 +120,20 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		return ch, Refused, err
 	}
 	first, refused := a.input == nil, a.report.Refused
-	if err := a.commit(ctx, ch); err != nil {
+	reloads := ch.plan.Reloads()
+	if !reloads {
+		a.reloads.idle(ctx)
+	} else if err := a.guard(); err != nil {
+		return ch, Failed, err
+	} else if waiting := a.reloads.admit(ctx, now); waiting != nil {
+		return ch, Waits, waiting
+	}
+	err = a.commit(ctx, ch)
+	var refusedReload *deploy.ReloadError
+	if reloads && (err == nil || errors.As(err, &refusedReload)) {
+		a.reloads.reloaded(ctx, time.Now())
+	}
+	if err != nil {
 		if !ch.Diff.Empty() && !a.cutOff(ctx) {
 			a.recordRefusal(ctx, ch, err)
 		}

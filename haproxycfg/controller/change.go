@@ -219,9 +219,21 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 // Apply applies a Change that Plan returned. The error is nil if and only if the outcome is Written
 // or Unchanged. Apply refuses a change that Limit rejects. Run writes a refused change to the
 // report, but Apply does not. To apply a change of any size, set Limit to MaxShare(1).
+//
+// If the change needs a reload and HAProxy has MaxOldWorkers old workers, Apply waits for
+// MaxReloadWait, and then ends the oldest one.
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	if err := c.refusal(ch, never); err != nil {
 		return Refused, err
+	}
+	if ch.plan.Reloads() {
+		r := c.newReloads(c.logger())
+		for waiting := r.admit(ctx, time.Now()); waiting != nil; waiting = r.admit(ctx, time.Now()) {
+			sleep(ctx, min(pollInterval(0), time.Until(waiting.Until)))
+			if err := ctx.Err(); err != nil {
+				return Failed, errors.Join(err, waiting)
+			}
+		}
 	}
 	changed, err := ch.apply(ctx)
 	switch {

@@ -55,12 +55,28 @@ type Controller struct {
 	Elector Elector
 	// MinInterval is the shortest time from the end of an attempt to the next one. 0 means 1 s.
 	MinInterval time.Duration
+	// MaxInterval is the longest time that a change waits because HAProxy has reloaded often. After
+	// a reload, the next one waits for MinInterval. While reloads follow one another, each makes
+	// this wait four times as long, up to MaxInterval. After a time of MaxInterval in which a reload
+	// was possible but not needed, the wait is MinInterval again. 0 means 30 s. If MaxInterval is
+	// not longer than MinInterval, the wait does not grow.
+	MaxInterval time.Duration
+	// OldWorkers lists and ends the old workers of HAProxy. nil means that their number has no
+	// bound.
+	OldWorkers OldWorkers
+	// MaxOldWorkers is the largest number of old workers with which a reload does not wait. 0 means
+	// 16. A negative value means no bound.
+	MaxOldWorkers int
+	// MaxReloadWait is how long a reload waits while there are MaxOldWorkers old workers or more.
+	// Then the Controller ends the oldest ones and reloads. 0 means 10 minutes. With a negative
+	// value, a reload does not wait.
+	MaxReloadWait time.Duration
 	// StartTimeout limits how long Run waits, before its first attempt, until every cluster has
 	// answered and all declarations can be read. It also limits how long Plan waits for each cluster. 0 means 10 s.
 	StartTimeout time.Duration
 
-	// Logger gets the log lines of Run: changes with their causes, problems, and clusters that do
-	// not answer. nil means no log.
+	// Logger gets the log lines of Run: changes with their causes, problems, clusters that do not
+	// answer, and old workers that end. Apply logs old workers too. nil means no log.
 	Logger *slog.Logger
 	// Attempted, if not nil, is called after each attempt of Run, from the goroutine that makes
 	// attempts. So the next attempt waits for it.
@@ -135,6 +151,8 @@ func (c *Controller) check() error {
 	}
 	return nil
 }
+
+func (c *Controller) minInterval() time.Duration { return cmp.Or(c.MinInterval, time.Second) }
 
 func (c *Controller) startTimeout() time.Duration { return cmp.Or(c.StartTimeout, 10*time.Second) }
 
@@ -225,7 +243,7 @@ func (c *Controller) newLoop(in *inbox) *loop {
 			connectivity.log(log, in, started)
 			c.status.seen(in, started)
 		},
-		schedule:     schedule{minInterval: cmp.Or(c.MinInterval, time.Second), backoff: firstBackoff, maxBackoff: recheckInterval},
+		schedule:     schedule{minInterval: c.minInterval(), backoff: firstBackoff, maxBackoff: recheckInterval},
 		force:        startForce{active: c.ForceFirst},
 		startTimeout: c.startTimeout(), recheck: recheckInterval,
 		forced: c.forced,

@@ -35,6 +35,21 @@
 // failure. Every 30 s the Controller makes an attempt even without a change: another program may
 // have written to the directory, and a node may have become eligible because time has passed.
 //
+// # Reloads and old workers
+//
+// A reload starts a new worker process of HAProxy. The old worker runs until its last connection
+// ends, and a tunnel may last for hours. So the Controller limits reloads in two ways:
+//
+//   - While reloads follow one another, the pause between them grows from MinInterval to
+//     MaxInterval. Changes that arrive during a pause need only one reload together. 100 changes in
+//     a minute cause five reloads. The first change after a quiet time does not wait.
+//   - If HAProxy has MaxOldWorkers old workers, the reload waits until one of them ends, for
+//     MaxReloadWait at most. Then the Controller ends the oldest worker, logs how many streams that
+//     cut, and reloads.
+//
+// An attempt whose reload waits has the outcome Waits. The answers of agents do not need a reload:
+// HAProxy drains a server, or changes its weight, while a reload waits.
+//
 // # Limits and refusals
 //
 // A change is refused if Limit returns an error for it. The default Limit counts how many of the

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -90,17 +91,24 @@ func (l *loop) forceNow(ctx context.Context, id string) Attempt {
 	return l.attempt(ctx, func(change string) bool { return id == "" || id == change })
 }
 
-func (l *loop) attempt(ctx context.Context, allowed permit) Attempt {
+func (l *loop) attempt(ctx context.Context, asked permit) Attempt {
 	l.schedule.begin()
 	applying, done := graceful(ctx, l.term.Done)
 	defer done()
 	in := l.inbox.latest()
 	complete := len(in.routes.Unread) == 0
+	allowed := asked
 	if complete {
-		allowed = l.force.extend(allowed)
+		allowed = l.force.extend(asked)
 	}
 	a := l.apply(applying, in, time.Now(), allowed)
 	switch {
+	case a.Outcome == Waits:
+		if id := a.Change.ID(); complete && l.force.active || asked(id) {
+			// The permit lasts until this change is in force.
+			l.force = startForce{active: true, id: cmp.Or(l.force.id, id)}
+		}
+		l.schedule.waiting(time.Now(), a.retry)
 	case a.Outcome != Failed:
 		if complete {
 			l.force = startForce{}

@@ -64,6 +64,16 @@ func (s *schedule) succeeded(now time.Time) {
 	s.last, s.notBefore = now, now.Add(s.minInterval)
 }
 
+// waiting is called when an attempt has ended because its change has to wait. The next attempt is due
+// at retry, or MinInterval after this one if an input changes.
+func (s *schedule) waiting(now, retry time.Time) {
+	s.failures, s.dirty = 0, true
+	s.last, s.notBefore = now, retry
+	if soon := now.Add(s.minInterval); soon.After(retry) {
+		s.notBefore = soon
+	}
+}
+
 // failed is called when an attempt has failed. It schedules another attempt.
 func (s *schedule) failed(now time.Time) {
 	s.failures++

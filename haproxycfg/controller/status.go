@@ -33,6 +33,11 @@ type Status struct {
 	// Refused is the latest change, if it is not in force because Limit or HAProxy rejected it.
 	// Otherwise it is nil.
 	Refused *kube.Changes
+	// Waiting says why a change that may be applied is not in force yet. It is nil if no change
+	// waits.
+	Waiting *Waiting
+	// Reloads describes the reloads of HAProxy.
+	Reloads ReloadCounts
 	// Outcome and Err are the results of the last attempt. If there was no attempt, Outcome is "".
 	Outcome Outcome
 	Err     error
@@ -134,16 +139,19 @@ func (s *status) seen(in inputs, started bool) {
 
 func (s *status) applied(a Attempt) {
 	s.change(func(now *Status) {
-		now.Outcome, now.Err = a.Outcome, a.Err
+		now.Outcome, now.Err, now.Waiting = a.Outcome, a.Err, nil
+		errors.As(a.Err, &now.Waiting)
 		s.unsure = s.unsure || a.Outcome == Failed
-		// After a refusal, the configuration on disk is normally still in force. But if an earlier
-		// attempt failed, HAProxy may not have loaded the configuration on disk.
-		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged || a.Outcome == Refused && !s.unsure
+		// After a refusal, and while a change waits, the configuration on disk is normally still in
+		// force. But if an earlier attempt failed, HAProxy may not have loaded the configuration on
+		// disk.
+		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged ||
+			(a.Outcome == Refused || a.Outcome == Waits) && !s.unsure
 	})
 }
 
 func (s *status) forgetAttempt() {
-	s.change(func(now *Status) { now.Outcome, now.Err = "", nil })
+	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting = "", nil, nil })
 }
 
 func (s *status) setLeader(name string, self bool) {
@@ -152,6 +160,10 @@ func (s *status) setLeader(name string, self bool) {
 
 func (s *status) setInForce(servers int) {
 	s.change(func(now *Status) { now.Servers, now.Refused = servers, nil })
+}
+
+func (s *status) setReloads(counts ReloadCounts) {
+	s.change(func(now *Status) { now.Reloads = counts })
 }
 
 func (s *status) setRefused(c *kube.Changes) {

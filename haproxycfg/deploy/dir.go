@@ -136,6 +136,12 @@ func (p *Plan) textBefore() []byte {
 	return nil
 }
 
+// Reloads reports whether Apply of the plan would reload HAProxy: a file differs, or an earlier Apply
+// ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
+func (p *Plan) Reloads() bool {
+	return p.dir.Reload != nil && (!p.Diff.Empty() || exists(p.dir.file(pendingFile)))
+}
+
 // ErrStalePlan is in the error of [Plan.Apply] if the directory has changed since the plan was made.
 // The Diff of such a plan is wrong.
 var ErrStalePlan = errors.New("deploy: the directory holds another configuration than when the plan was made")

@@ -13,6 +13,9 @@
 // good configuration, and puts it back if HAProxy refuses the new one. With [Dir.Plan] a caller can
 // look at the difference before it applies the configuration.
 //
+// After a reload, the old worker of HAProxy runs until its last connection ends. [Workers] lists the
+// old workers, and can end the oldest one.
+//
 // The package does not make configurations, does not start HAProxy, and does not watch files or
 // clusters.
 package deploy

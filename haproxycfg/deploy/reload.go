@@ -241,8 +241,13 @@ func currentWorker(all []process) string {
 	if best == nil {
 		return ""
 	}
-	return fmt.Sprintf("@!%d", best.pid)
+	return best.address()
 }
+
+// address returns the address of the process for [runtimeapi.Socket.Worker].
+func (p process) address() string { return workerAddress(p.pid) }
+
+func workerAddress(pid int) string { return fmt.Sprintf("@!%d", pid) }
 
 type reloadState int
 

@@ -63,6 +63,11 @@ func (s Socket) Do(ctx context.Context, command string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return s.send(ctx, command)
+}
+
+// send sends the text and a line end to HAProxy, and returns the whole answer.
+func (s Socket) send(ctx context.Context, command string) (string, error) {
 	timeout := s.Timeout
 	if timeout <= 0 {
 		timeout = defaultSocketTimeout

@@ -30,8 +30,9 @@ type Terminator struct {
 }
 
 // StartTerminator starts a terminator on a machine with the output directory out. It does not wait.
+// The scenarios change more in a minute than people do, so the pause between reloads does not grow.
 func StartTerminator(m *lab.Machine, name, out string, flags ...string) (*Terminator, error) {
-	argv := append([]string{"terminator", "-out", out, "-admin", fmt.Sprintf(":%d", terminatorAdminPort)}, flags...)
+	argv := append([]string{"terminator", "-out", out, "-admin", fmt.Sprintf(":%d", terminatorAdminPort), "-max-interval", "0"}, flags...)
 	p, err := m.Start(name, argv...)
 	return &Terminator{Process: p, Out: out}, err
 }

@@ -1,0 +1,168 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/deploy"
+)
+
+// OldWorkers lists and ends the old workers of HAProxy. deploy.Workers is an OldWorkers.
+type OldWorkers interface {
+	// Old returns the process IDs of the old workers, the oldest worker first.
+	Old(context.Context) ([]int, error)
+	// EndOldest ends the oldest worker, although it still has connections.
+	EndOldest(context.Context) (deploy.EndedWorker, error)
+}
+
+// Waiting says why a change that may be applied is not in force yet. It is the error of an Attempt
+// whose Outcome is Waiting.
+type Waiting struct {
+	// Since is the time at which the change began to wait. At Until, it stops to wait.
+	Since, Until time.Time
+	// OldWorkers is the number of old workers, if the change waits until one of them ends. It is 0
+	// if the change waits because HAProxy has reloaded often.
+	OldWorkers int
+}
+
+// Error implements error.
+func (w *Waiting) Error() string {
+	until := w.Until.UTC().Format(time.RFC3339)
+	if w.OldWorkers > 0 {
+		return fmt.Sprintf("the reload waits for the end of one of %d old workers, until %s at most", w.OldWorkers, until)
+	}
+	return "the reload waits until " + until + ", because HAProxy has reloaded often"
+}
+
+// ReloadCounts describes the reloads of HAProxy and its old workers.
+type ReloadCounts struct {
+	// OldWorkers is the number of old workers after the last attempt. It is 0 without
+	// Controller.OldWorkers.
+	OldWorkers int
+	// WorkersEnded and StreamsCut count, since the start of the Controller, the old workers that
+	// the Controller has ended, and the streams that it has cut by that.
+	WorkersEnded, StreamsCut int
+}
+
+// reloads decides when a change may reload HAProxy. It bounds the rate of reloads and the number of
+// old workers. Only one goroutine may use it.
+type reloads struct {
+	pace    pace
+	workers OldWorkers // nil: their number has no bound
+	limit   int        // largest number of old workers; negative means no bound
+	maxWait time.Duration
+	log     *slog.Logger
+	changed func(ReloadCounts)
+
+	since  time.Time // when a change began to wait for the end of a worker; zero if none waits
+	paced  time.Time // when a change began to wait for pace; zero if none waits
+	counts ReloadCounts
+}
+
+func (c *Controller) newReloads(log *slog.Logger) reloads {
+	return reloads{
+		pace:    pace{least: c.minInterval(), most: cmp.Or(c.MaxInterval, 30*time.Second)},
+		workers: c.OldWorkers, limit: cmp.Or(c.MaxOldWorkers, 16), maxWait: cmp.Or(c.MaxReloadWait, 10*time.Minute),
+		log: log, changed: c.status.setReloads,
+	}
+}
+
+// admit returns nil if HAProxy may be reloaded now. Otherwise it returns why the reload has to wait.
+// If old workers have delayed a reload for maxWait, admit ends the oldest ones. now is the time of
+// the attempt.
+func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
+	if until := r.pace.next(); until.After(now) {
+		if r.paced.IsZero() {
+			r.paced = now
+			r.log.Info("the reload waits, because HAProxy has reloaded often", "until", until.UTC())
+		}
+		return &Waiting{Since: r.paced, Until: until}
+	}
+	r.paced = time.Time{}
+	old := r.count(ctx)
+	if r.limit < 0 || old < r.limit {
+		r.since = time.Time{}
+		return nil
+	}
+	if r.since.IsZero() {
+		r.since = now
+		if r.maxWait > 0 {
+			r.log.Warn("the reload waits for old workers", "old", old, "limit", r.limit, "longest", r.maxWait)
+		}
+	}
+	if until := r.since.Add(max(0, r.maxWait)); until.After(now) {
+		return &Waiting{Since: r.since, Until: until, OldWorkers: old}
+	}
+	for ; old >= r.limit && old > 0; old-- {
+		ended, err := r.workers.EndOldest(ctx)
+		if err != nil {
+			// A worker that cannot be ended must not keep all changes from HAProxy.
+			r.log.Error("no old worker can be ended, so HAProxy has more of them than the limit", "old", old, "limit", r.limit, "err", err)
+			break
+		}
+		r.counts.WorkersEnded++
+		r.counts.StreamsCut += max(0, ended.Streams)
+		r.log.Warn("ended the oldest worker", "pid", ended.PID, "streams cut", ended.Streams, "old", old-1, "limit", r.limit, "waited", now.Sub(r.since).Round(time.Millisecond))
+	}
+	r.since = time.Time{}
+	r.count(ctx)
+	return nil
+}
+
+// count updates the number of old workers, and returns it. If HAProxy does not answer, the number
+// stays as it was: the reload that follows reports the fault.
+func (r *reloads) count(ctx context.Context) int {
+	if r.workers == nil {
+		return 0
+	}
+	if old, err := r.workers.Old(ctx); err == nil {
+		r.counts.OldWorkers = len(old)
+	}
+	r.changed(r.counts)
+	return r.counts.OldWorkers
+}
+
+// idle is called after an attempt that needed no reload: no change waits any more.
+func (r *reloads) idle(ctx context.Context) {
+	r.since, r.paced = time.Time{}, time.Time{}
+	r.count(ctx)
+}
+
+// reloaded is called at the end of an attempt that has reloaded HAProxy.
+func (r *reloads) reloaded(ctx context.Context, now time.Time) {
+	r.pace.reloaded(now)
+	r.count(ctx)
+}
+
+// pace limits the rate of reloads. After a reload, the next one waits for a pause. The pause is
+// least if HAProxy was not reloaded for long, and each further reload makes it four times as long,
+// up to most. So 100 changes in a minute cause five reloads, and a change after a quiet time comes
+// into force immediately. pace does not read the clock: callers pass the time.
+type pace struct {
+	least, most time.Duration // with most <= least, the pause is always least
+
+	last  time.Time     // end of the last reload
+	pause time.Duration // after the last reload
+}
+
+// next returns the earliest time of the next reload.
+func (p *pace) next() time.Time { return p.last.Add(p.pause) }
+
+func (p *pace) reloaded(now time.Time) {
+	if quiet := now.Sub(p.next()); p.pause == 0 || quiet >= max(p.least, p.most) {
+		p.pause = p.least
+	} else {
+		p.pause = max(p.least, min(4*p.pause, p.most))
+	}
+	p.last = now
+}
+
+// pollInterval returns the pause between two attempts of a change that waits for an old worker.
+// took is the duration of the last attempt: planning a large configuration again and again must not
+// use more than a tenth of a processor.
+func pollInterval(took time.Duration) time.Duration {
+	return min(max(time.Second, 10*took), 30*time.Second)
+}
