@@ -123,6 +123,7 @@ var directImports = map[string]map[string]string{
 		"k8s.io/client-go":                "leader election and the client of Leases",
 	},
 	"sniproxy": {
+		module + "/internal/fairshare":   "which connection makes room for another one",
 		module + "/internal/specialaddr": "addresses that an endpoint must not have",
 		module + "/sniproxy/hostlookup":  "where a host's connections go",
 		module + "/sniproxy/peek":        "which host it is",

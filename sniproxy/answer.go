@@ -34,6 +34,7 @@ const (
 	refuseDial                     // connecting failed
 	refuseDialTime                 // connecting took too long
 	refuseBusy                     // there were no descriptors or memory for connecting
+	refuseFull                     // there are no descriptors for an upstream, and the source has its share
 	refuseLoop                     // the endpoint is this Server
 	refuseForbidden                // the Server must not connect to the endpoint
 )
@@ -77,7 +78,7 @@ func (r refusal) status() int {
 		return 431 // RFC 6585 section 5
 	case refuseSlow:
 		return 408
-	case refuseLookup, refuseBusy:
+	case refuseLookup, refuseBusy, refuseFull:
 		return 503
 	case refuseDial, refuseForbidden:
 		return 502
@@ -100,6 +101,8 @@ func (r refusal) outcome() Outcome {
 		return LookupFailed
 	case refuseDial, refuseDialTime, refuseBusy, refuseLoop, refuseForbidden:
 		return DialFailed
+	case refuseFull:
+		return Limited
 	}
 	return Rejected
 }
@@ -175,7 +178,7 @@ func (r refusal) message() string {
 		return "This port expects another protocol."
 	case refuseLookup:
 		return "The router cannot find this application at the moment. Please try again."
-	case refuseBusy:
+	case refuseBusy, refuseFull:
 		return "The router is too busy. Please try again."
 	case refuseDial, refuseForbidden:
 		return "The application cannot be reached."

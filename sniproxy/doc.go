@@ -16,7 +16,7 @@
 //
 // Each connection goes through the same phases. Each phase has its own bounds:
 //
-//	accept  MaxConns, MaxConnsPerSource
+//	accept  MaxConns, MaxConnsPerSource, the descriptors of the process
 //	peek    HelloTimeout, MaxHello, MaxPeeking
 //	lookup  LookupTimeout
 //	dial    DialTimeout, over all addresses of the endpoint
@@ -30,6 +30,27 @@
 // package hostlookup finds endpoints and caches them, and package relay moves the bytes. On Linux
 // an idle connection needs two descriptors and about 1 KiB of memory. It needs no goroutine, buffer
 // or pipe.
+//
+// # Shares of the sources
+//
+// A source is an IPv4 address or an IPv6 /64. With a PROXY header, the source is the client that
+// the header names. While there is room, a source may hold any number of connections.
+//
+// When MaxConns or the descriptors of the process are used up, the source that holds the most makes
+// room for a new connection. A connection whose client has not named a host counts 8 times as much
+// as another one. The source loses its oldest connection without a host. If it has none, but more
+// connections than its share, the source loses the connection on which no byte has moved for
+// longest. The share is the number of connections divided by the number of sources. If the new
+// connection itself belongs to the source that holds the most, and this source has no connection
+// without a host, the Server closes the new connection.
+//
+// MaxPeeking works in the same way for connections without a host only: the source that has the
+// most of them loses its oldest one. So slow clients of other sources stay.
+//
+// Connections use at most seven eighths of the descriptors that the process may have, and leave at
+// least 24 and at most 512 of them to other uses. If descriptors run out nevertheless, the Server
+// closes an eighth of the connections without a host, in the same order. The connections of
+// TrustedSources count for no source.
 //
 // # Answers to clients
 //
@@ -46,6 +67,7 @@
 //	other protocol      400             alert 40 handshake_failure
 //	lookup fails        503             alert 80 internal_error
 //	cannot connect      502, 503, 504   alert 80
+//	no descriptors      503             alert 80
 //	loop                508             alert 80
 //
 // After an answer, the Server ends its direction and reads what the client still sends for up to 2

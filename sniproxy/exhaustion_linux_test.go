@@ -3,6 +3,7 @@ package sniproxy_test
 import (
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +53,57 @@ func TestDescriptorsRunOut(t *testing.T) {
 	r.until("connections, descriptors and goroutines end", func(s childState) bool {
 		return s.Load.Conns == 1 && s.Descriptors == before.Descriptors && s.Goroutines == before.Goroutines
 	})
+}
+
+// One source holds more silent connections than there are descriptors, and returns whenever the
+// router closes one. Clients of another source that name their host late are still served.
+func TestSlowClientsBesideAFloodWithoutDescriptors(t *testing.T) {
+	const limit, crowd = 200, 240
+	r := startChild(t, childConfig{Descriptors: limit, Hosts: hosts{"a.example": newEcho(t).addr}})
+	hello := hellotest.Hello{Name: "a.example"}.Wire()
+	var flood sync.WaitGroup
+	stop := make(chan struct{})
+	defer flood.Wait()
+	defer close(stop)
+	for range crowd {
+		flood.Go(func() {
+			for {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(flooder)}}
+				c, err := d.Dial("tcp", r.front)
+				if err != nil {
+					continue // the backlog of the router is full
+				}
+				closed := make(chan struct{})
+				go func() {
+					defer close(closed)
+					c.Read(make([]byte, 1))
+				}()
+				select {
+				case <-closed:
+					c.Close()
+				case <-stop:
+					c.Close()
+					<-closed
+					return
+				}
+			}
+		})
+	}
+	closed := 0
+	r.until("the flood fills the router", func(s childState) bool {
+		closed += s.Outcomes["limited"]
+		return closed > crowd
+	})
+	for range 5 {
+		slow := dialFrom(t, honest, r.front)
+		closed = 0
+		r.until("the flood has come back, each connection twice", func(s childState) bool {
+			closed += s.Outcomes["limited"]
+			return closed > 2*crowd
+		})
+		echo(t, slow, hello)
+		require.NoError(t, slow.Close())
+	}
 }
 
 // tryEcho reports whether a client reaches an echo server through the router.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -25,6 +26,7 @@ type stillConn struct{ resumed chan relay.Step }
 func (stillConn) RemoteAddr() netip.AddrPort { return netip.MustParseAddrPort("192.0.2.1:1234") }
 func (stillConn) LocalAddr() netip.AddrPort  { return netip.MustParseAddrPort("192.0.2.2:443") }
 func (c stillConn) Resume(s relay.Step)      { c.resumed <- s }
+func (stillConn) Idle() time.Duration        { return 0 }
 func (stillConn) Close()                     {}
 
 // The endpoints of the Server under test have different ports, so that a decision shows its
@@ -77,7 +79,7 @@ func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Prot
 		s.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	}
 	require.NoError(t, s.init())
-	n := s.accept(&listener{protocols: accept, port: 443}, stillConn{}).(*session)
+	n := s.accept(&listener{srv: s, protocols: accept, port: 443}, stillConn{}).(*session)
 	var step relay.Step
 	for _, end := range ends {
 		if step = n.Hello(bytes.Clone(b[:end]), nil); step.Action != relay.More {
@@ -96,7 +98,7 @@ func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Prot
 	n.mu.Lock()
 	d.stats = n.stats()
 	n.mu.Unlock()
-	all, _ := s.conns.counts()
+	all, _ := s.conns.Counts()
 	require.Zero(t, all)
 	return d
 }

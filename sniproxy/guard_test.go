@@ -254,30 +254,3 @@ func TestAttemptTimeout(t *testing.T) {
 		require.Equal(t, tt.want, attemptTimeout(tt.left, tt.n))
 	}
 }
-
-func TestSourceOf(t *testing.T) {
-	for ip, want := range map[string]string{
-		"192.0.2.7":            "192.0.2.7",
-		"::ffff:192.0.2.7":     "192.0.2.7",
-		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::",
-		"fe80::1%eth0":         "fe80::",
-	} {
-		require.Equal(t, want, sourceOf(netip.MustParseAddr(ip)).String())
-	}
-	require.False(t, sourceOf(netip.Addr{}).IsValid())
-}
-
-func TestSources(t *testing.T) {
-	var s sourceCounts
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	require.True(t, s.add(a, 2))
-	require.True(t, s.add(a, 2))
-	require.False(t, s.add(a, 2))
-	require.True(t, s.add(b, 2))
-	s.remove(a)
-	require.True(t, s.add(a, 2))
-	s.remove(a)
-	s.remove(a)
-	s.remove(b)
-	require.Empty(t, s.count, "a source without connections should take no memory")
-}

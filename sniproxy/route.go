@@ -174,7 +174,7 @@ func (s *session) DialFailed(err error) relay.Step {
 	s.addDialTime()
 	inTime := s.dialTime < s.srv.dialTimeout()
 	if isResourceExhausted(err) {
-		s.srv.evictOldest()
+		s.srv.makeRoom()
 		if s.descriptorWaits < maxDescriptorWaits && inTime {
 			s.descriptorWaits++
 			time.AfterFunc(firstDescriptorWait<<(2*s.descriptorWaits), s.retryConnect)

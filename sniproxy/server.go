@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/headgate/headgate/internal/fairshare"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/headgate/headgate/sniproxy/relay"
@@ -66,17 +67,22 @@ type Server struct {
 	// MaxHello bounds a ClientHello or the head of a request in bytes. 0 means peek.MaxBytes
 	// (64 KiB), which is also the maximum.
 	MaxHello int
-	// MaxConns bounds the number of open connections. The Server closes further connections
-	// immediately. 0 means no bound.
+	// MaxConns bounds the number of open connections. When a new connection exceeds the bound, the
+	// source that holds the most makes room; see "Shares of the sources" in the package comment. 0
+	// means that only the descriptors of the process bound the number.
 	MaxConns int
-	// MaxConnsPerSource bounds the number of open connections of one source. A source is an IPv4
-	// address or an IPv6 /64. With a PROXY header, the source is the client that the header names.
-	// The Server closes further connections immediately. 0 means no bound.
+	// MaxConnsPerSource bounds the number of open connections of one source. The Server closes
+	// further connections immediately. 0 means no bound.
 	MaxConnsPerSource int
 	// MaxPeeking bounds the number of connections whose clients have not named a host yet. When a
-	// new connection exceeds the bound, the Server closes the oldest of these connections. 0 means
-	// no bound.
+	// new connection exceeds the bound, the Server closes the oldest connection of the source that
+	// has the most of them. A client that has sent more than 4 KiB counts once for each 4 KiB. 0
+	// means no bound.
 	MaxPeeking int
+	// TrustedSources are networks whose connections count for no source, such as balancers that
+	// send no PROXY header. They make room for other connections only if no other connection can.
+	// MaxConnsPerSource does not apply to them.
+	TrustedSources []netip.Prefix
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header,
 	// version 1 or 2. From other networks, the Server treats a header as bytes of the client.
@@ -142,8 +148,7 @@ type Server struct {
 	epoch         time.Time // see now
 	instanceID    string    // for ProxyOut 2
 	guard         guard
-	conns         connTable
-	sources       sourceCounts
+	conns         fairshare.Table[*session]
 	lastID        atomic.Uint64
 	queries       sync.WaitGroup // background lookups and DNS queries
 	draining      atomic.Bool
@@ -158,6 +163,7 @@ type Resolver interface {
 
 // listener holds the facts about one call of Serve.
 type listener struct {
+	srv       *Server
 	protocols peek.Protocol
 	port      uint16
 	addr      string
@@ -193,7 +199,8 @@ func (s *Server) init() error {
 		for _, l := range s.OwnListeners {
 			s.guard.addListener(netip.AddrPortFrom(l.Addr().Unmap().WithZone(""), l.Port()))
 		}
-		s.conns.maxConns, s.conns.maxPeeking = s.MaxConns, s.MaxPeeking
+		s.conns.Max, s.conns.MaxWaiting = s.MaxConns, s.MaxPeeking
+		s.conns.MaxPerSource, s.conns.MaxFiles = s.MaxConnsPerSource, maxFiles(fileLimit())
 		s.engine.HelloTimeout = s.HelloTimeout
 		s.engine.HelloLimit = cmp.Or(s.MaxHello, peek.MaxBytes) + maxProxyV2
 		s.engine.IdleTimeout = s.IdleTimeout
@@ -217,7 +224,7 @@ func (s *Server) validate() error {
 	case s.MaxHello < 0 || s.MaxHello > peek.MaxBytes:
 		return fmt.Errorf("sniproxy: MaxHello %d is not from 0 to %d", s.MaxHello, peek.MaxBytes)
 	}
-	for _, p := range slices.Concat(s.ProxyFrom, s.AllowEndpoints, s.DenyEndpoints) {
+	for _, p := range slices.Concat(s.ProxyFrom, s.TrustedSources, s.AllowEndpoints, s.DenyEndpoints) {
 		if !p.IsValid() || p.Addr().Is4In6() {
 			return fmt.Errorf("sniproxy: network %v contains no address: write an IPv4 network as IPv4", p)
 		}
@@ -252,7 +259,7 @@ func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 		return err
 	}
 	addr := addrPort(l.Addr())
-	on := &listener{protocols: protocols, port: addr.Port(), addr: l.Addr().String()}
+	on := &listener{srv: s, protocols: protocols, port: addr.Port(), addr: l.Addr().String()}
 	defer s.guard.addListener(addr)()
 	return serverClosed(s.engine.Serve(l, func(c relay.Conn) relay.Session { return s.accept(on, c) }))
 }
@@ -261,27 +268,22 @@ func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 func (s *Server) accept(l *listener, c relay.Conn) relay.Session {
 	peer := c.RemoteAddr()
 	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-	n := &session{srv: s, conn: c, listener: l, id: s.lastID.Add(1), startedAt: s.now(), peer: peer}
+	n := &session{conn: c, listener: l, id: s.lastID.Add(1), startedAt: s.now(), peer: peer}
 	use, err := s.proxyUse(peer.Addr())
 	if err != nil {
 		return s.reject(n, Rejected, err)
 	}
-	if use == proxyNone && !n.countSource() {
-		return s.reject(n, Limited, ErrTooManyFromSource)
-	}
 	p := prefaces.Get().(*preface)
 	*p = preface{proxyUse: use, parser: peek.Parser{Accept: l.protocols, MaxBytes: s.MaxHello}}
 	n.preface, n.phase = p, PhasePeek
-	ok, evicted := s.conns.add(n) // from here on, other goroutines use n
-	if !ok {
+	// If Add succeeds, other goroutines use n.
+	victim, err := s.conns.Add(n, fairshare.KeyOf(peer.Addr()), use != proxyNone || s.isTrusted(peer.Addr()))
+	if err != nil {
 		n.putPreface()
 		n.phase = PhaseAccept
-		s.remove(n)
-		return s.reject(n, Limited, ErrTooManyConns)
+		return s.reject(n, Limited, limitError(err))
 	}
-	if evicted != nil {
-		evicted.conn.Close()
-	}
+	victim.close()
 	return n
 }
 
@@ -311,30 +313,11 @@ func (s *Server) reject(n *session, o Outcome, err error) relay.Session {
 	return nil
 }
 
-// remove removes a session from the tables. The caller must hold n.mu, unless no other goroutine
-// knows n.
-func (s *Server) remove(n *session) {
-	s.conns.remove(n)
-	if n.sourceCounted {
-		s.sources.remove(sourceOf(n.clientAddr().Addr()))
-	}
-}
-
-// evictOldest closes connections whose clients have not named a host yet, to free descriptors. It
-// closes the oldest eighth of these connections. They have cost no lookup and no upstream
-// connection yet.
-func (s *Server) evictOldest() {
-	_, peeking := s.conns.counts()
-	for _, evicted := range s.conns.evict((peeking + 7) / 8) {
-		evicted.conn.Close()
-	}
-}
-
 // acceptFailed runs after each failed accept. It logs at most one line a second, because when
 // descriptors run out, every new connection causes a failure.
 func (s *Server) acceptFailed(err error) {
 	if isResourceExhausted(err) {
-		s.evictOldest()
+		s.makeRoom()
 	}
 	if s.Logger == nil {
 		return
@@ -358,7 +341,7 @@ func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, 
 // the order of accept.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
-		for _, n := range s.conns.snapshot() {
+		for _, n := range s.inOrder() {
 			n.mu.Lock()
 			st := n.stats()
 			n.mu.Unlock()
@@ -373,6 +356,35 @@ func (s *Server) Connections() iter.Seq[Stats] {
 	}
 }
 
+// inOrder returns the open sessions in the order of Connections.
+func (s *Server) inOrder() []*session {
+	type place struct {
+		n       *session
+		peeking bool
+		at      int64 // when the client named a host, or the time of accept
+	}
+	var places []place
+	for _, n := range s.conns.All() {
+		n.mu.Lock()
+		places = append(places, place{n, n.phase == PhasePeek, n.startedAt + int64(n.peekTime)})
+		n.mu.Unlock()
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		if a.peeking != b.peeking {
+			if b.peeking {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.n.id, b.n.id))
+	})
+	list := make([]*session, len(places))
+	for i, p := range places {
+		list[i] = p.n
+	}
+	return list
+}
+
 // Load is the load of a Server at one moment.
 type Load struct {
 	Conns    int   // open connections
@@ -385,7 +397,7 @@ type Load struct {
 // Load returns the load now. It is cheap.
 func (s *Server) Load() Load {
 	_ = s.init()
-	all, peeking := s.conns.counts()
+	all, peeking := s.conns.Counts()
 	e := s.engine.Stats()
 	return Load{Conns: all, Peeking: peeking, Pipes: e.Pipes, Shed: e.Shed, Draining: s.draining.Load()}
 }

@@ -9,9 +9,9 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/headgate/headgate/internal/fairshare"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/headgate/headgate/sniproxy/relay"
@@ -21,15 +21,10 @@ import (
 // one. The session releases its parser when the host is known. Fields that few connections need are
 // in rareState.
 type session struct {
-	srv      *Server
-	conn     relay.Conn
-	listener *listener
+	*listener
+	conn  relay.Conn
+	share fairshare.Entry[*session] // see ShareEntry
 
-	// connTable.mu guards these.
-	prev, next *session
-	state      connState
-
-	evicted   atomic.Bool
 	id        uint64
 	startedAt int64 // see Server.now
 	peer      netip.AddrPort
@@ -42,7 +37,7 @@ type session struct {
 	level           hostlookup.Level
 	lookedUp        bool
 	fallback        bool
-	sourceCounted   bool // in Server.sources
+	sourceKnown     bool // the PROXY header has come, or there is none
 	dials           uint8
 	descriptorWaits uint8
 	answer          uint16
@@ -107,23 +102,30 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.preface.parse(data)
-	if s.preface.proxyDone && !s.sourceCounted {
+	var limit error
+	if s.preface.proxyDone && !s.sourceKnown {
+		s.sourceKnown = true
 		if s.preface.proxy != nil {
 			s.ensureRare().proxy = s.preface.proxy
 		}
-		if !s.countSource() {
-			s.endPeek(r, data)
-			return s.drop(Limited, ErrTooManyFromSource)
+		if s.preface.proxyUse != proxyNone {
+			limit = s.countForSource()
 		}
 	}
 	_, incomplete := err.(peek.NeedMore)
-	if incomplete && end == nil {
-		return relay.Step{}
+	if incomplete && end == nil && limit == nil {
+		if limit = s.countHello(len(data)); limit == nil {
+			return relay.Step{}
+		}
 	}
-	if !s.endPeek(r, data) {
-		return s.drop(Limited, ErrEvicted)
+	if err := s.endPeek(r, data); limit == nil {
+		limit = err
 	}
 	switch {
+	case limit == ErrTooManyConns && !incomplete && end == nil:
+		return s.refuse(refuseFull, limit)
+	case limit != nil:
+		return s.drop(Limited, limit)
 	case end != nil && !isHelloEnd(end):
 		return s.drop(s.endReason(end)) // the connection has failed: no answer can reach the client
 	case incomplete:
@@ -169,28 +171,12 @@ func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
 	return s.refuse(refuseSlow, end)
 }
 
-// countSource counts the connection for its source. It returns false if the source already has
-// MaxConnsPerSource connections.
-func (s *session) countSource() bool {
-	limit := s.srv.MaxConnsPerSource
-	if limit <= 0 {
-		return true
-	}
-	source := sourceOf(s.clientAddr().Addr())
-	if !source.IsValid() {
-		return true
-	}
-	if !s.srv.sources.add(source, limit) {
-		return false
-	}
-	s.sourceCounted = true
-	return true
-}
-
 // endPeek stores the facts that the session needs about the client's first bytes, and releases the
-// parser. It returns false if the session was evicted in favour of a newer connection.
-func (s *session) endPeek(r peek.Result, data []byte) (stays bool) {
-	stays = s.srv.conns.peekDone(s)
+// parser. The error is nil, ErrEvicted, or ErrTooManyConns if there are not enough descriptors for
+// an upstream.
+func (s *session) endPeek(r peek.Result, data []byte) error {
+	victim, err := s.srv.conns.Serve(s)
+	victim.close()
 	now := s.srv.now()
 	s.peekTime, s.phaseStart = time.Duration(now-s.startedAt), now
 	s.proxyHeaderLen = int32(s.preface.proxyLen)
@@ -200,7 +186,7 @@ func (s *session) endPeek(r peek.Result, data []byte) (stays bool) {
 		s.ensureRare().rawName = clipName(r.RawName)
 	}
 	s.putPreface()
-	return stays
+	return limitError(err)
 }
 
 func (s *session) putPreface() {
@@ -268,14 +254,22 @@ func (s *session) answerFor(why refusal) (int, []byte) {
 // endReason returns the outcome and the error of a connection that the session did not end itself.
 func (s *session) endReason(err error) (Outcome, error) {
 	switch {
-	case s.evicted.Load():
-		return Limited, ErrEvicted
+	case s.srv.conns.Evicted(s):
+		return Limited, s.evictedError()
 	case errors.Is(err, relay.ErrClosed):
 		return Aborted, ErrServerClosed
 	case err == nil:
 		return Gone, errClientGone
 	}
 	return Gone, err
+}
+
+// evictedError returns the error of an evicted session.
+func (s *session) evictedError() error {
+	if s.preface == nil {
+		return ErrEvictedIdle
+	}
+	return ErrEvicted
 }
 
 // Done is part of relay.Session.
@@ -288,6 +282,9 @@ func (s *session) Done(r relay.Result) {
 	case s.outcome != Open: // refuse or drop has set it
 	case r.Phase == relay.PhaseRelay:
 		s.phase, s.outcome, s.err = PhaseRelay, Relayed, serverClosed(r.Err)
+		if s.err == nil && s.srv.conns.Evicted(s) {
+			s.err = ErrEvictedIdle
+		}
 		s.dialTime += r.Dial
 	default:
 		s.outcome, s.err = s.endReason(r.Err)
@@ -299,7 +296,7 @@ func (s *session) Done(r relay.Result) {
 		st.ToUpstream, st.ToClient, st.Total = r.ToBackend, r.ToClient, r.Total
 	}
 	s.putPreface()
-	s.srv.remove(s)
+	s.srv.conns.Remove(s)
 	s.mu.Unlock()
 	if finished != nil {
 		finished(st)

@@ -29,7 +29,7 @@ func TestConnectingWaitsForDescriptors(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &Server{Lookup: &askedFor{}}
 				require.NoError(t, s.init())
-				on := &listener{port: 443}
+				on := &listener{srv: s, port: 443}
 				idle := s.accept(on, stillConn{}).(*session)
 				c := stillConn{resumed: make(chan relay.Step, 1)}
 				n := s.accept(on, c).(*session)
@@ -43,7 +43,7 @@ func TestConnectingWaitsForDescriptors(t *testing.T) {
 					}
 				}
 				require.Equal(t, tt.action, step.Action)
-				require.True(t, idle.evicted.Load())
+				require.True(t, s.conns.Evicted(idle))
 				require.Less(t, time.Since(begin), 5*time.Second)
 				n.Done(relay.Result{})
 				if tt.action == relay.Answer {

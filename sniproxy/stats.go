@@ -139,13 +139,18 @@ var (
 	// ErrServerClosed is the error of Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("sniproxy: server closed")
 
-	// ErrTooManyConns means that the connection exceeded MaxConns.
+	// ErrTooManyConns means that the connection exceeded MaxConns or the descriptors of the process,
+	// and its source already had its share.
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
 	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")
 	// ErrEvicted means that the Server closed the connection to make room for newer ones, because
-	// of MaxPeeking or a lack of descriptors. The client had not named a host yet.
+	// of MaxConns, MaxPeeking or a lack of descriptors. The client had not named a host yet.
 	ErrEvicted = errors.New("sniproxy: evicted before it named a host")
+	// ErrEvictedIdle means that the Server closed the connection to make room for newer ones,
+	// because of MaxConns or a lack of descriptors. The source held more connections than its
+	// share, and no byte had moved on this one for longest.
+	ErrEvictedIdle = errors.New("sniproxy: evicted as the longest idle connection of its source")
 
 	// ErrProxyHeader means that a PROXY header is missing, malformed, or comes from a network that
 	// must not send one.

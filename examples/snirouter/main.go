@@ -111,7 +111,7 @@ func newServer(s settings, h *hosts) (*sniproxy.Server, *notFoundPage, error) {
 		ProxyRequired: s.proxyRequired, DrainSpread: s.drainSpread,
 		ProxyOut: map[string]int{"v1": 1, "v2": 2}[s.proxyOut],
 	}
-	errs := make([]error, 7)
+	errs := make([]error, 8)
 	errs[0] = setUnknownTLS(srv, s.unknownTLS)
 	srv.NoName, errs[1] = parseEndpoint("no-name", s.noName)
 	page, err := parsePage(s.notFoundPage)
@@ -120,6 +120,7 @@ func newServer(s settings, h *hosts) (*sniproxy.Server, *notFoundPage, error) {
 	srv.AllowEndpoints, errs[4] = parseNetworks("allow", s.allow)
 	srv.DenyEndpoints, errs[5] = parseNetworks("deny", s.deny)
 	srv.NAT64Prefixes, errs[6] = parseNetworks("nat64-prefix", s.nat64)
+	srv.TrustedSources, errs[7] = parseNetworks("trusted-sources", s.trusted)
 	return srv, page, errors.Join(errs...)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ import (
 type metrics struct {
 	registry    *prometheus.Registry
 	connections *prometheus.CounterVec
+	limited     *prometheus.CounterVec
 	answers     *prometheus.CounterVec
 	lookups     *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
@@ -36,6 +38,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		registry:    cli.NewRegistry(),
 		connections: counter("connections_total", "Connections that have ended, by protocol (tls, http/1, h2c, unknown) and outcome.", "protocol", "outcome"),
+		limited:     counter("limited_total", "Connections that were refused or closed because of a limit, by reason (full, source, silent, idle).", "reason"),
 		answers:     counter("answers_total", "Answers of the router itself, by protocol and code: a status of HTTP or a TLS alert.", "protocol", "code"),
 		lookups:     counter("lookups_total", "Lookups by where their answer came from (hit, miss, negative, stale, failed).", "level"),
 		bytes:       counter("bytes_total", "Bytes of connections that have ended, sent to and received from upstreams.", "direction"),
@@ -59,8 +62,22 @@ func newMetrics() *metrics {
 	for level := hostlookup.Miss; level <= hostlookup.Failed; level++ {
 		m.lookups.WithLabelValues(level.String())
 	}
-	m.registry.MustRegister(m.connections, m.answers, m.lookups, m.bytes, m.phases, m.logDropped, m.logOmitted)
+	for _, l := range limitReasons {
+		m.limited.WithLabelValues(l.reason)
+	}
+	m.registry.MustRegister(m.connections, m.limited, m.answers, m.lookups, m.bytes, m.phases, m.logDropped, m.logOmitted)
 	return m
+}
+
+// limitReasons has the values of the label reason of limited_total.
+var limitReasons = []struct {
+	err    error
+	reason string
+}{
+	{sniproxy.ErrTooManyConns, "full"},
+	{sniproxy.ErrTooManyFromSource, "source"},
+	{sniproxy.ErrEvicted, "silent"},
+	{sniproxy.ErrEvictedIdle, "idle"},
 }
 
 // finished counts a connection that has ended.
@@ -68,6 +85,13 @@ func (m *metrics) finished(s sniproxy.Stats) {
 	m.connections.WithLabelValues(s.Protocol.String(), s.Outcome.String()).Inc()
 	if s.Answer != 0 {
 		m.answers.WithLabelValues(s.Protocol.String(), strconv.Itoa(s.Answer)).Inc()
+	}
+	if s.Err != nil {
+		for _, l := range limitReasons {
+			if errors.Is(s.Err, l.err) {
+				m.limited.WithLabelValues(l.reason).Inc()
+			}
+		}
 	}
 	if s.LookedUp {
 		m.lookups.WithLabelValues(s.Level.String()).Inc()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -132,16 +133,17 @@ func TestLimitsAndTimeouts(t *testing.T) {
 	hosts := hostsFile(t, "a.test", a.http)
 	tests := []struct {
 		name, send, outcome string
+		reason              string // in headgate_router_limited_total; "" if there is none
 		args                []string
 		others              int  // connections that other clients have open
 		answered            bool // the client gets an answer, and then closes
 	}{
-		{"slow hello", "GET / HTT", "timed_out", []string{"-hello-timeout", "50ms"}, 0, true},
-		{"large hello", "GET /" + strings.Repeat("x", 2000), "rejected", []string{"-max-hello", "1000"}, 0, true},
-		{"connections", "", "limited", []string{"-max-connections", "1"}, 1, false},
-		{"connections of a source", "", "limited", []string{"-max-connections-per-source", "1"}, 1, false},
-		{"connections that peek", "", "limited", []string{"-max-peeking", "1"}, 1, false},
-		{"idle", "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "relayed", []string{"-idle-timeout", "50ms"}, 0, false},
+		{"slow hello", "GET / HTT", "timed_out", "", []string{"-hello-timeout", "50ms"}, 0, true},
+		{"large hello", "GET /" + strings.Repeat("x", 2000), "rejected", "", []string{"-max-hello", "1000"}, 0, true},
+		{"connections", "", "limited", "silent", []string{"-max-connections", "1"}, 1, false},
+		{"connections of a source", "", "limited", "source", []string{"-max-connections-per-source", "1"}, 1, false},
+		{"connections that peek", "", "limited", "silent", []string{"-max-peeking", "1"}, 1, false},
+		{"idle", "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "relayed", "", []string{"-idle-timeout", "50ms"}, 0, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -164,8 +166,52 @@ func TestLimitsAndTimeouts(t *testing.T) {
 				_, body := p.ask("GET", "/metrics")
 				return regexp.MustCompile(`connections_total\{outcome="` + tt.outcome + `",protocol="[^"]+"\} 1\n`).MatchString(body)
 			}, tt.outcome)
+			if tt.reason != "" {
+				p.metric(`headgate_router_limited_total{reason="` + tt.reason + `"} 1`)
+			}
 		})
 	}
+}
+
+// A source with few connections gets in while another one holds all of -max-connections. The metric
+// and the log have the reason why an idle connection was closed.
+func TestIdleSourceMakesRoom(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	p := start(t, "-hosts", hostsFile(t, "a.test", a.http), "-max-connections", "2")
+	const request = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+	ask := func(source string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+		c, err := d.Dial("tcp", p.http)
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close() })
+		fmt.Fprint(c, request)
+		_, err = bufio.NewReader(c).ReadString('\n')
+		require.NoError(t, err)
+		return c
+	}
+	ask("127.0.0.1")
+	ask("127.0.0.1")
+	ask("127.0.0.2")
+	p.metric(`headgate_router_limited_total{reason="idle"} 1`)
+	p.eventually(func() bool {
+		return strings.Contains(p.stderr.String(), "evicted as the longest idle connection of its source")
+	})
+	c, err := net.Dial("tcp", p.http)
+	require.NoError(t, err)
+	defer c.Close()
+	p.metric(`headgate_router_limited_total{reason="full"} 1`)
+}
+
+// The connections of a trusted source have no limit of their own.
+func TestTrustedSources(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	p := start(t, "-hosts", hostsFile(t, "a.test", a.http), "-max-connections-per-source", "1", "-trusted-sources", "127.0.0.0/8")
+	for range 3 {
+		c, err := net.Dial("tcp", p.http)
+		require.NoError(t, err)
+		defer c.Close()
+	}
+	p.metric("headgate_router_connections 3")
 }
 
 func TestMetricsAndLog(t *testing.T) {

@@ -42,7 +42,7 @@ type settings struct {
 	unknownTLS, notFoundPage               string
 	hello, lookup, dial, idle, keepAlive   time.Duration
 	maxHello, maxConns, perSource, peeking int
-	proxyIn, allow, deny, nat64            cli.Strings
+	proxyIn, trusted, allow, deny, nat64   cli.Strings
 	proxyRequired                          bool
 	proxyOut                               string
 
@@ -86,9 +86,10 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.idle, "idle-timeout", 10*time.Minute, "a connection ends after this time without a byte in either direction; negative means never")
 	fs.DurationVar(&s.keepAlive, "keep-alive", 15*time.Second, "TCP probes a silent peer after this time; negative means never")
 	fs.IntVar(&s.maxHello, "max-hello", peek.MaxBytes, "largest ClientHello or request head in `bytes`")
-	fs.IntVar(&s.maxConns, "max-connections", 0, "`number` of connections at one time; 0 means no limit")
+	fs.IntVar(&s.maxConns, "max-connections", 0, "`number` of connections at one time; for a further one, the source that holds the most makes room; 0 means that only the descriptors of the process limit it")
 	fs.IntVar(&s.perSource, "max-connections-per-source", 0, "`number` of connections at one time from one IPv4 address or IPv6 /64; 0 means no limit")
-	fs.IntVar(&s.peeking, "max-peeking", 10_000, "`number` of connections at one time that have not named a host; a further one closes the oldest; 0 means no limit")
+	fs.IntVar(&s.peeking, "max-peeking", 10_000, "`number` of connections at one time that have not named a host; a further one closes the oldest of the source that has the most; a client that has sent more than 4 KiB counts once for each 4 KiB; 0 means no limit")
+	fs.Var(&s.trusted, "trusted-sources", "`network` of balancers whose connections count for no source, such as 10.0.0.0/8; with a PROXY header the client in the header counts instead; may be given several times")
 
 	fs.Var(&s.proxyIn, "proxy-protocol-in", "`network` of proxies that may send a PROXY header, such as 10.0.0.0/8; may be given several times")
 	fs.BoolVar(&s.proxyRequired, "proxy-protocol-required", false, "refuse connections without a PROXY header")

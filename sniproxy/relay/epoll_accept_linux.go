@@ -26,6 +26,7 @@ type acceptor struct {
 	batch      int   // how many connections to accept in one round at most
 	round      int64 // the last round of the loop that accepted a full batch
 	drained    bool  // the backlog was empty once: later connections inherit the listener's options
+	exhausted  bool  // the last accept found no free descriptor
 }
 
 // maxAccepts bounds how many connections an acceptor accepts before the loop serves the existing
@@ -77,6 +78,7 @@ func (a *acceptor) accept() {
 		switch e {
 		case noError:
 			a.backoff.Reset()
+			a.exhausted = false
 			a.spare.Fill()
 			a.start(fd, remote)
 			if a.fd < 0 {
@@ -117,15 +119,22 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 	l.post(func() { newEpollConn(l, fd, remote).start(a.newSession, inherits) })
 }
 
-// acceptFailed handles a failed accept. If the process has no free descriptor, acceptFailed accepts
-// one connection with the spare descriptor and closes it, so that the backlog does not keep the
-// loop busy. After another error, or if there is no spare descriptor, the acceptor pauses.
+// acceptFailed handles a failed accept. If the process has no free descriptor, Engine.AcceptError
+// may close connections, so the acceptor tries again in the next round. If there is still no
+// descriptor then, acceptFailed accepts one connection with the spare descriptor and closes it, so
+// that the backlog does not keep the loop busy. After another error, or if there is no spare
+// descriptor, the acceptor pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {
 		return
 	}
 	if netserve.IsOutOfDescriptors(e) && a.spare.Fill() {
+		if !a.exhausted {
+			a.exhausted = true
+			return
+		}
+		a.exhausted = false
 		a.spare.Close()
 		if fd, _, e := sysAccept(a.fd); e == noError {
 			sysClose(fd)

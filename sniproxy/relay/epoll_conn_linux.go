@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +30,7 @@ const (
 const interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
 // epollConn is the connection of a client together with the connection to its backend. README.md
-// describes its states. Only the goroutine of its loop uses it. Fields that an idle connection does
+// describes its states. Only the goroutine of its loop uses it, except the atomic fields. Fields that an idle connection does
 // not need are in handshake and closing, because an idle connection costs only the memory of this
 // struct.
 type epollConn struct {
@@ -37,9 +38,9 @@ type epollConn struct {
 	loop      *epollLoop
 	session   Session
 	side      [2]side
-	handshake *handshake     // nil from PhaseRelay on
-	closing   *closing       // nil for most connections
-	portable  *goroutineConn // set by handOver: the successor of this connection
+	handshake *handshake                    // nil from PhaseRelay on
+	closing   *closing                      // nil for most connections
+	portable  atomic.Pointer[goroutineConn] // set by handOver: the successor of this connection
 
 	remote       netip.AddrPort
 	token        int32 // the index in epollLoop.entries
@@ -50,7 +51,7 @@ type epollConn struct {
 	reset        bool  // close with RST
 
 	openedAt    int64         // when the connection was accepted; see epollLoop.clock
-	movedAt     int64         // when a byte last moved; see epollLoop.now
+	movedAt     atomic.Int64  // when a byte last moved; see epollLoop.now
 	dialStarted int64         // when the last Connect began; see epollLoop.clock
 	idle        time.Duration // the idle time-out; 0 means none
 	hello, dial time.Duration // for the Result
@@ -77,6 +78,7 @@ func newEpollConn(l *epollLoop, fd int32, remote netip.AddrPort) *epollConn {
 		loop: l, remote: remote, phase: PhaseHello, openedAt: l.clock(),
 		idle: l.engine.shared.settings.idleTimeout, handshake: l.getHandshake(),
 	}
+	ec.movedAt.Store(ec.openedAt)
 	ec.timer.conn = ec
 	ec.side[clientSide] = side{fd: fd, readable: true, writable: true}
 	ec.side[backendSide] = side{fd: -1}
@@ -123,17 +125,18 @@ func (ec *epollConn) startRelay(backend int32, prefix []byte) {
 func (ec *epollConn) RemoteAddr() netip.AddrPort { return ec.remote }
 
 func (ec *epollConn) LocalAddr() netip.AddrPort {
-	if ec.portable != nil {
-		return ec.portable.LocalAddr()
+	if p := ec.portable.Load(); p != nil {
+		return p.LocalAddr()
 	}
 	return sysGetsockname(ec.side[clientSide].fd)
 }
 
 func (ec *epollConn) Resume(s Step) {
 	ec.loop.post(func() {
+		p := ec.portable.Load()
 		switch {
-		case ec.portable != nil:
-			ec.portable.Resume(s)
+		case p != nil:
+			p.Resume(s)
 		case ec.phase == PhaseWait:
 			ec.runStep(s)
 			ec.awaitEvents()
@@ -145,12 +148,19 @@ func (ec *epollConn) Resume(s Step) {
 
 func (ec *epollConn) Close() {
 	ec.loop.post(func() {
-		if ec.portable != nil {
-			ec.portable.Close()
+		if p := ec.portable.Load(); p != nil {
+			p.Close()
 		} else {
 			ec.finish(BySession, nil)
 		}
 	})
+}
+
+func (ec *epollConn) Idle() time.Duration {
+	if p := ec.portable.Load(); p != nil {
+		return p.Idle()
+	}
+	return time.Duration(ec.loop.clock() - ec.movedAt.Load())
 }
 
 // onEvent handles the epoll events of one socket. i is clientSide or backendSide.
@@ -221,7 +231,8 @@ func (ec *epollConn) runStep(step Step) {
 			}
 		case Answer:
 			ec.handshake.step, ec.handshake.data = step, nil
-			ec.phase, ec.movedAt = PhaseAnswer, ec.loop.now
+			ec.phase = PhaseAnswer
+			ec.movedAt.Store(ec.loop.now)
 			ec.setTimer()
 			ec.sendAnswer()
 		case Reset:
@@ -273,12 +284,12 @@ func (ec *epollConn) setTimer() {
 	case PhaseDial:
 		at = after(ec.dialStarted, cmp.Or(ec.handshake.step.DialTimeout, set.dialTimeout))
 	case PhaseRelay:
-		at = after(ec.movedAt, ec.idle)
+		at = after(ec.movedAt.Load(), ec.idle)
 		if !ec.keepAliveSet {
 			at = earliest(at, after(ec.openedAt, set.keepAlive))
 		}
 	case PhaseAnswer, phaseLinger:
-		at = after(ec.movedAt, lingerTimeout)
+		at = after(ec.movedAt.Load(), lingerTimeout)
 	}
 	if ec.closing != nil {
 		at = earliest(at, ec.closing.closeAt)
@@ -323,7 +334,7 @@ func (ec *epollConn) onTimer() {
 		ec.awaitEvents()
 		return
 	case PhaseRelay:
-		if ec.idle > 0 && now >= ec.movedAt+int64(ec.idle) {
+		if ec.idle > 0 && now >= ec.movedAt.Load()+int64(ec.idle) {
 			ec.finishFirstFailure(ByTimeout, errIdle)
 			return
 		}

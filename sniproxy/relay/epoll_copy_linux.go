@@ -235,7 +235,7 @@ func (ec *epollConn) writeFailed(sender, receiver *side, dst Party, e errno) {
 	}
 	receiver.readable = true
 	ec.idle, ec.keepAliveSet = lingerTimeout, true
-	ec.movedAt = ec.loop.now // the connection may have been silent for longer than lingerTimeout
+	ec.movedAt.Store(ec.loop.now) // the connection may have been silent for longer than lingerTimeout
 	ec.setTimer()
 	if sender.failed {
 		ec.reset = true
@@ -339,7 +339,7 @@ func (ec *epollConn) awaitWritable(to *side) {
 func (ec *epollConn) countDelivered(from *side, n int) {
 	if n > 0 {
 		from.delivered += int64(n)
-		ec.movedAt = ec.loop.now
+		ec.movedAt.Store(ec.loop.now)
 	}
 }
 
@@ -354,7 +354,7 @@ func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 		return
 	}
 	to.shutdown = true
-	ec.movedAt = ec.loop.now
+	ec.movedAt.Store(ec.loop.now)
 	if !to.eof {
 		sysShutdown(to.fd)
 	}

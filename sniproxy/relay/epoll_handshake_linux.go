@@ -174,7 +174,8 @@ func (ec *epollConn) sendFirstBytes() errno {
 		ec.dial = ec.since(ec.dialStarted)
 	}
 	l.putHandshake(ec)
-	ec.phase, ec.movedAt = PhaseRelay, l.now
+	ec.phase = PhaseRelay
+	ec.movedAt.Store(l.now)
 	ec.keepAliveSet = l.engine.shared.settings.keepAlive <= 0
 	ec.setTimer()
 	ec.copyBoth()
@@ -275,7 +276,7 @@ func (ec *epollConn) handOver(backend net.Conn) {
 	gc.dial = ec.since(ec.dialStarted)
 	gc.idle.Store(int64(ec.idle))
 	gc.markMoved()
-	ec.portable = gc
+	ec.portable.Store(gc)
 	if ec.closing != nil && ec.closing.closeAt != 0 {
 		time.AfterFunc(time.Duration(ec.closing.closeAt-l.now), func() { gc.stop(ByEngine, ErrClosed) })
 	}

@@ -408,13 +408,13 @@ func TestTimeForAnOldAnswer(t *testing.T) {
 	expectEOF(t, client)
 	var past, moved int64
 	onlyConn(t, e, func(ec *epollConn) {
-		past = ec.movedAt - int64(time.Minute)
-		ec.movedAt = past
+		past = ec.movedAt.Load() - int64(time.Minute)
+		ec.movedAt.Store(past)
 	})
 	require.NoError(t, backend.Close())
 	write(t, client, "more")
 	poll(t, "no write has failed", func() (failed bool) {
-		onlyConn(t, e, func(ec *epollConn) { failed, moved = ec.side[backendSide].failed, ec.movedAt })
+		onlyConn(t, e, func(ec *epollConn) { failed, moved = ec.side[backendSide].failed, ec.movedAt.Load() })
 		return failed
 	})
 	require.GreaterOrEqual(t, moved-past, int64(time.Minute))

@@ -69,6 +69,10 @@ func (gc *goroutineConn) RemoteAddr() netip.AddrPort { return addrPort(gc.client
 func (gc *goroutineConn) LocalAddr() netip.AddrPort  { return addrPort(gc.client.LocalAddr()) }
 func (gc *goroutineConn) Close()                     { gc.stop(BySession, nil) }
 
+func (gc *goroutineConn) Idle() time.Duration {
+	return time.Since(gc.openedAt) - time.Duration(gc.movedAt.Load())
+}
+
 func (gc *goroutineConn) Resume(s Step) {
 	select {
 	case gc.resume <- s:

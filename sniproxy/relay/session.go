@@ -45,6 +45,9 @@ type Conn interface {
 	// Resume, even before the method that returns Wait has returned. A second call for the same
 	// Wait has no effect, and neither has a call after Done.
 	Resume(Step)
+	// Idle returns for how long the Engine has moved no byte between the two sides. Before it relays,
+	// this is the time since accept. Any goroutine may call Idle.
+	Idle() time.Duration
 	// Close ends the connection soon, but may return before that. Any goroutine may call Close. The
 	// Engine still calls Done.
 	Close()

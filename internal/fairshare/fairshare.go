@@ -1,0 +1,477 @@
+// Package fairshare decides which connection makes room when a server has no room for another one.
+//
+// A Table holds the open connections of a server by source. A source is an IPv4 address or an IPv6
+// /64. A waiting connection has not sent a complete request yet, or is idle between two requests. A
+// serving connection has a request that the server answers or relays.
+//
+// While there is room, the Table refuses nobody. When the Table is full, the source that holds the
+// most makes room for a new connection. A waiting connection counts 8 times as much as a serving
+// one. The source loses its oldest waiting connection. If the source has none, and more serving
+// connections than its share, the source loses the one that has been idle for longest. The share is
+// the number of connections divided by the number of sources. All exempt connections together count
+// as one source for this division. If the source of the new connection
+// holds the most itself and has no waiting connection, the Table refuses the new connection.
+//
+// So a source that holds few connections always gets one more, whatever another source holds. All
+// operations take O(log n) time for n sources. A source needs about 150 bytes of memory while it
+// has connections.
+//
+// The package has no clock, socket or goroutine. The server closes the connections that the Table
+// returns.
+package fairshare
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Key identifies a source.
+type Key uint64
+
+// KeyOf returns the Key of the source that ip belongs to: the address itself for IPv4, and its /64
+// for IPv6. A site has at least a /64, and can use every address in it (RFC 6177). All invalid
+// addresses belong to one source.
+func KeyOf(ip netip.Addr) Key {
+	ip = ip.Unmap()
+	switch {
+	case ip.Is4():
+		b := ip.As4()
+		return 0xffff<<32 | Key(binary.BigEndian.Uint32(b[:])) // no IPv6 network has this prefix
+	case ip.Is6():
+		b := ip.As16()
+		return Key(binary.BigEndian.Uint64(b[:8]))
+	}
+	return 0
+}
+
+// Member is a connection in a Table, a pointer.
+type Member[T Member[T]] interface {
+	comparable
+	// ShareEntry returns the field of the connection in which the Table keeps its links.
+	ShareEntry() *Entry[T]
+	// Idle returns for how long no byte of the connection has moved. The Table calls Idle while it
+	// is locked, so Idle must not call the Table.
+	Idle() time.Duration
+}
+
+// Entry is the part of a connection that belongs to the Table. The zero value is a connection in no
+// Table. The Table guards its fields.
+type Entry[T Member[T]] struct {
+	prev, next T
+	source     *source[T]
+	since      uint32 // orders waiting connections of different sources; see Table.clock
+	units      uint8  // see Grow
+	state      state
+}
+
+// state says in which list a connection is.
+type state uint8
+
+const (
+	gone    state = iota // in no list
+	waiting              // in a list of its source
+	serving              // in a list of its source
+	evicted              // in Table.evicted
+)
+
+// The errors of a Table.
+var (
+	// ErrFull means that the Table is full, and that no other source holds more.
+	ErrFull = errors.New("fairshare: full")
+	// ErrSourceFull means that the source has MaxPerSource connections.
+	ErrSourceFull = errors.New("fairshare: the source has too many connections")
+	// ErrEvicted means that the connection had to make room for another one.
+	ErrEvicted = errors.New("fairshare: evicted")
+)
+
+// Table holds the open connections of a server. Set its fields before the first call. Several
+// goroutines may call the methods at the same time.
+type Table[T Member[T]] struct {
+	// Max is the largest number of connections. 0 means no bound.
+	Max int
+	// MaxFiles bounds the number of descriptors that the connections need: 1 for a waiting
+	// connection, and 2 for a serving one. 0 means no bound.
+	MaxFiles int
+	// MaxWaiting bounds the number of waiting connections; see also Grow. 0 means no bound.
+	MaxWaiting int
+	// MaxPerSource is the largest number of connections of one source. 0 means no bound.
+	MaxPerSource int
+
+	mu      sync.Mutex
+	sources map[Key]*source[T]
+	exempt  source[T] // of the connections without a source
+	unused  *source[T]
+	// byWeight and byWaiting have the sources that have connections, except exempt.
+	byWeight, byWaiting ranking[T]
+	clock               uint32 // counts how often a connection began to wait
+	waiting, serving    int
+	units               int     // of all waiting connections
+	evicted             list[T] // connections that the server is closing; they need no room any more
+}
+
+// source holds the connections of one source.
+type source[T Member[T]] struct {
+	key   Key
+	lists [3]list[T] // by state; the list of gone is empty
+	units int        // of its waiting connections
+	index [2]int     // in Table.byWeight and in Table.byWaiting
+	next  *source[T] // in Table.unused
+}
+
+func (s *source[T]) conns() int { return s.lists[waiting].n + s.lists[serving].n }
+
+// waitingWeight is how much more a waiting connection counts than a serving one. The value is a
+// compromise: 10 silent peers make room before 60 users of one office, and 2 slow users make room
+// after them.
+const waitingWeight = 8
+
+func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
+
+// Add adds a waiting connection. exempt means that the connection counts for no source: it has no
+// limit of its own, and it makes room for others only if no other connection can.
+//
+// If the connection needs the room of another one, Add returns that one as victim. The caller must
+// close it. The error is nil, ErrFull or ErrSourceFull.
+func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var none T
+	switch src := t.sources[key]; {
+	case !exempt && t.MaxPerSource > 0 && src != nil && src.conns() >= t.MaxPerSource:
+		return none, ErrSourceFull
+	case t.Max > 0 && t.waiting+t.serving >= t.Max, t.MaxFiles > 0 && t.files() >= t.MaxFiles:
+		if victim = t.victimFor(src, exempt); victim == none {
+			return none, ErrFull
+		}
+	case t.MaxWaiting > 0 && t.units >= t.MaxWaiting:
+		victim = t.mostWaiting()
+	}
+	t.evict(victim)
+	e := m.ShareEntry()
+	e.source, e.units = t.sourceOf(key, exempt), 1
+	t.begin(m, waiting)
+	return victim, nil
+}
+
+func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
+
+// Serve makes a waiting connection a serving one. If the connection needs the descriptors of
+// another one, Serve returns that one as victim. The caller must close it.
+//
+// The error is nil, ErrEvicted if the connection was evicted before, or ErrFull if there are not
+// enough descriptors. After ErrFull, the caller should answer that the server is busy.
+func (t *Table[T]) Serve(m T) (victim T, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var none T
+	e := m.ShareEntry()
+	switch e.state {
+	case evicted:
+		return none, ErrEvicted
+	case waiting:
+		t.end(m)
+		t.begin(m, serving)
+		if t.MaxFiles > 0 && t.files() > t.MaxFiles {
+			victim = t.victimFor(e.source, e.source == &t.exempt)
+			if victim == none || victim == m {
+				return none, ErrFull
+			}
+			t.evict(victim)
+		}
+	}
+	return victim, nil
+}
+
+// Wait makes a serving connection a waiting one. A connection that was evicted stays as it is.
+func (t *Table[T]) Wait(m T) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := m.ShareEntry(); e.state == serving {
+		t.end(m)
+		e.units = 1
+		t.begin(m, waiting)
+	}
+}
+
+// Grow makes a waiting connection count as units connections for MaxWaiting, because it holds more
+// memory than others. If units is not larger than before, Grow does nothing. If the waiting
+// connections exceed MaxWaiting now, Grow evicts one and returns it as victim. The victim can be m
+// itself. The caller must close it.
+func (t *Table[T]) Grow(m T, units uint8) (victim T) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := m.ShareEntry()
+	if e.state != waiting || units <= e.units {
+		return victim
+	}
+	more := int(units - e.units)
+	e.units = units
+	e.source.units += more
+	t.units += more
+	t.rank(e.source)
+	if t.MaxWaiting > 0 && t.units > t.MaxWaiting {
+		victim = t.mostWaiting()
+		t.evict(victim)
+	}
+	return victim
+}
+
+// Move makes a connection count for another source. The error is nil, or ErrSourceFull if the
+// source has MaxPerSource connections already. The connection moves even then, and the caller must
+// close it.
+func (t *Table[T]) Move(m T, key Key, exempt bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := m.ShareEntry()
+	if e.state != waiting && e.state != serving {
+		return nil
+	}
+	src, old, state := t.sourceOf(key, exempt), e.source, e.state
+	if src == old {
+		return nil
+	}
+	full := !exempt && t.MaxPerSource > 0 && src.conns() >= t.MaxPerSource
+	t.end(m)
+	t.leave(old)
+	e.source = src
+	t.begin(m, state)
+	if full {
+		return ErrSourceFull
+	}
+	return nil
+}
+
+// Remove removes a connection that has ended. If the connection is not in the Table, Remove does
+// nothing.
+func (t *Table[T]) Remove(m T) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch e := m.ShareEntry(); e.state {
+	case waiting, serving:
+		t.end(m)
+		t.leave(e.source)
+		e.state, e.source = gone, nil
+	case evicted:
+		t.evicted.remove(m)
+		e.state = gone
+	}
+}
+
+// Shed evicts connections after the process has run out of descriptors or memory, and returns them.
+// It evicts an eighth of the waiting connections, each time one of the source that has the most. If
+// no connection waits, Shed evicts an idle one of the source that holds the most, if this source
+// holds more than its share. The caller must close the connections.
+func (t *Table[T]) Shed() (victims []T) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var none T
+	for n := (t.waiting + 7) / 8; n > 0; n-- {
+		m := t.mostWaiting()
+		t.evict(m)
+		victims = append(victims, m)
+	}
+	if victims == nil {
+		if m := t.victimFor(nil, true); m != none {
+			t.evict(m)
+			victims = append(victims, m)
+		}
+	}
+	return victims
+}
+
+// Evicted reports whether a connection was evicted. After Remove, the result is false.
+func (t *Table[T]) Evicted(m T) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return m.ShareEntry().state == evicted
+}
+
+// Counts returns the number of all connections, and the number of waiting ones. An evicted
+// connection counts until Remove.
+func (t *Table[T]) Counts() (all, waits int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waiting + t.serving + t.evicted.n, t.waiting
+}
+
+// All returns all connections, in no order.
+func (t *Table[T]) All() []T {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var none T
+	all := make([]T, 0, t.waiting+t.serving+t.evicted.n)
+	collect := func(l list[T]) {
+		for m := l.first; m != none; m = m.ShareEntry().next {
+			all = append(all, m)
+		}
+	}
+	collect(t.evicted)
+	for _, s := range append(t.byWeight.sources[:len(t.byWeight.sources):len(t.byWeight.sources)], &t.exempt) {
+		collect(s.lists[waiting])
+		collect(s.lists[serving])
+	}
+	return all
+}
+
+// victimFor returns the connection that must make room for a new connection of src, or nil if the
+// Table must refuse the new connection. src is nil if the source has no connection yet, or if the
+// new connection is exempt.
+func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
+	var none T
+	top, sources := t.byWeight.top(), len(t.byWeight.sources)
+	if src == nil && !exempt {
+		sources++
+	}
+	if exempt || t.exempt.conns() > 0 {
+		sources++
+	}
+	share := max((t.waiting+t.serving)/max(sources, 1), 1)
+	if src != nil && !exempt && src.conns() >= share && src.weight()+waitingWeight >= top.weight() {
+		top = src // with the new connection, src would hold the most
+	}
+	if top != nil {
+		if m := top.lists[waiting].first; m != none {
+			if top == src && t.evicted.n > maxClosing {
+				return none
+			}
+			return m
+		}
+		if (top != src || exempt) && top.lists[serving].n > share {
+			return t.longestIdle(top)
+		}
+	}
+	return t.exempt.lists[waiting].first
+}
+
+// maxClosing bounds how many evicted connections the server may still have to close before a source
+// that makes room for itself is refused instead. The descriptors of these connections are in use.
+const maxClosing = 16
+
+// mostWaiting returns the oldest waiting connection of the source that has the most of them. It
+// returns nil if no connection waits.
+func (t *Table[T]) mostWaiting() T {
+	var none T
+	if top := t.byWaiting.top(); top != nil && top.lists[waiting].first != none {
+		return top.lists[waiting].first
+	}
+	return t.exempt.lists[waiting].first
+}
+
+// maxCompared is how many connections longestIdle compares.
+const maxCompared = 16
+
+// longestIdle returns the serving connection of a source that has been idle for longest. If the
+// source has more than maxCompared, longestIdle compares only maxCompared of them, and others at
+// the next call.
+func (t *Table[T]) longestIdle(s *source[T]) (longest T) {
+	var none T
+	var longestTime time.Duration
+	l := &s.lists[serving]
+	for range min(l.n, maxCompared) {
+		m := l.first
+		l.remove(m)
+		l.add(m)
+		if idle := m.Idle(); longest == none || idle > longestTime {
+			longest, longestTime = m, idle
+		}
+	}
+	return longest
+}
+
+// evict moves a connection to the list of evicted connections. If m is nil, evict does nothing.
+func (t *Table[T]) evict(m T) {
+	var none T
+	if m == none {
+		return
+	}
+	e := m.ShareEntry()
+	t.end(m)
+	t.leave(e.source)
+	e.state, e.source = evicted, nil
+	t.evicted.add(m)
+}
+
+// begin puts a connection into a list of its source.
+func (t *Table[T]) begin(m T, to state) {
+	e := m.ShareEntry()
+	e.state = to
+	if to == waiting {
+		t.clock++
+		e.since = t.clock
+		t.waiting++
+		t.units += int(e.units)
+		e.source.units += int(e.units)
+	} else {
+		t.serving++
+	}
+	e.source.lists[to].add(m)
+	t.rank(e.source)
+}
+
+// end takes a connection out of the list of its source. After that, the caller must call begin with
+// the same source, or leave.
+func (t *Table[T]) end(m T) {
+	e := m.ShareEntry()
+	if e.state == waiting {
+		t.waiting--
+		t.units -= int(e.units)
+		e.source.units -= int(e.units)
+	} else {
+		t.serving--
+	}
+	e.source.lists[e.state].remove(m)
+}
+
+// sourceOf returns the source with a key. If there is none, it makes one without connections.
+func (t *Table[T]) sourceOf(key Key, exempt bool) *source[T] {
+	if exempt {
+		return &t.exempt
+	}
+	if s := t.sources[key]; s != nil {
+		return s
+	}
+	s := t.unused
+	if s == nil {
+		s = new(source[T])
+	} else {
+		t.unused = s.next
+	}
+	*s = source[T]{key: key, index: [2]int{-1, -1}}
+	if t.sources == nil {
+		t.sources = map[Key]*source[T]{}
+		t.byWeight = ranking[T]{which: 0, weight: (*source[T]).weight}
+		t.byWaiting = ranking[T]{which: 1, weight: func(s *source[T]) int { return s.units }}
+	}
+	t.sources[key] = s
+	return s
+}
+
+// leave must be called after a connection has left its source. If the source has no other
+// connection, leave forgets it, and the Table uses its memory for later sources.
+func (t *Table[T]) leave(s *source[T]) {
+	if s == &t.exempt || s.conns() > 0 {
+		t.rank(s)
+		return
+	}
+	heap.Remove(&t.byWeight, s.index[0])
+	heap.Remove(&t.byWaiting, s.index[1])
+	delete(t.sources, s.key)
+	s.next, t.unused = t.unused, s
+}
+
+// rank moves a source to its place in both rankings after its connections have changed.
+func (t *Table[T]) rank(s *source[T]) {
+	switch {
+	case s == &t.exempt:
+	case s.index[0] < 0:
+		heap.Push(&t.byWeight, s)
+		heap.Push(&t.byWaiting, s)
+	default:
+		heap.Fix(&t.byWeight, s.index[0])
+		heap.Fix(&t.byWaiting, s.index[1])
+	}
+}
