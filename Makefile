@@ -8,9 +8,12 @@
 #   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS)
 #   make fuzz   runs every fuzz target for FUZZTIME
 #   make lint   staticcheck, gofumpt, govulncheck, and builds for other systems
-#   make ci     all of these, fuzz and benchmarks in short; under 40 minutes on 2 cores with empty caches; .ci/run calls it
+#   make haproxies   fetches the haproxy of each Debian suite in HAPROXY_SUITES: HAPROXY_DIR/2.6/haproxy, HAPROXY_DIR/3.0/haproxy ...
+#   make test-haproxies   runs the tests with each of them (VERSIONS='2.6 newest', PACKAGES=./haproxycfg/edge)
+#   make ci     all of these, fuzz and benchmarks in short; under 40 minutes on 2 cores with empty caches; .ci/run calls it.
+#               Of the haproxies it runs the oldest and the newest, and only the tests of reloads and refusals
 #   make ci-full   make ci, and all that takes longer; run it before a release:
-#               every version of HAProxy in HAPROXY_SUITES, every test REPEAT times, long fuzzing, benchmarks of 1 s,
+#               all tests with every haproxy, every test REPEAT times, long fuzzing, benchmarks of 1 s,
 #               the comparison of all routers in 7 rounds, and the end-to-end test REPEAT times
 
 GO          ?= go
@@ -27,16 +30,21 @@ BENCHMODULE  = internal/benchmarks
 # The end-to-end test is a module of its own. It contains another module that pins the version of Kubernetes it builds.
 E2EMODULE    = examples/e2e
 PLATFORMS    = linux/arm64 darwin/arm64 windows/amd64
-# Releases of Debian whose haproxy make test-haproxys runs: trixie has 3.0, sid has 3.2 or later. To add a version, add
-# its release. A directory DIR with a haproxy of your own works as well: PATH=DIR:$PATH make test
-HAPROXY_SUITES ?= trixie sid
-HAPROXY_DIR ?= $(HOME)/.cache/headgate/haproxy
+# The suites of Debian whose haproxy make haproxies fetches. bookworm has 2.6 and trixie has 3.0, which must be there. The
+# others have later versions, or fail with one line of output. To add a version, add a suite that has it, or put a haproxy
+# of your own at HAPROXY_DIR/VERSION/haproxy.
+HAPROXY_SUITES ?= bookworm trixie testing experimental
+# The tests check golden files with every haproxy here, and run all other tests with the haproxy on PATH.
+export HAPROXY_DIR ?= $(HOME)/.cache/headgate/haproxy
+# The versions and packages of make test-haproxies. An empty VERSIONS means every haproxy in HAPROXY_DIR.
+VERSIONS    ?=
+PACKAGES    ?= ./...
 SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated test-haproxys e2e-repeated \
+.PHONY: demo test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated \
 	haproxy cc test-tools network peers
 
 demo: haproxy
@@ -47,7 +55,7 @@ demo: haproxy
 # compiles. Most tests wait more than they compute, so more packages run at once than there are processors.
 TESTFLAGS = -race -gcflags=all=-dwarf=false -ldflags=-w
 PARALLEL := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
-test test-repeated test-haproxys: export GOFLAGS := $(GOFLAGS) $(TESTFLAGS)
+test test-repeated test-haproxies: export GOFLAGS := $(GOFLAGS) $(TESTFLAGS)
 test:
 	$(MAKE) --no-print-directory -j 2 test-tools vet
 	$(MAKE) --no-print-directory -j 2 --output-sync=target test-packages test-comparisons
@@ -65,13 +73,17 @@ vet: cc
 test-repeated: test
 	$(GO) test -count=$(REPEAT) -shuffle=on -vet=off ./...
 
+haproxies:
+	@.ci/haproxies $(HAPROXY_DIR) $(HAPROXY_SUITES)
+
 # Go repeats only the tests that look for haproxy on PATH. The results of the others are in its cache.
-test-haproxys: test-tools
-	$(GO) test -vet=off -p $(PARALLEL) ./...
-	@set -e; for suite in $(HAPROXY_SUITES); do \
-		.ci/haproxy $$suite $(HAPROXY_DIR)/$$suite; \
-		echo "== tests with the haproxy of $$suite"; \
-		PATH="$(HAPROXY_DIR)/$$suite/bin:$$PATH" $(GO) test -vet=off ./...; \
+test-haproxies: test-tools haproxies
+	@set -e; cd $(HAPROXY_DIR); all=$$(ls -d [0-9]*.[0-9]* | sort -V); cd $(CURDIR); \
+	versions='$(VERSIONS)'; \
+	for version in $${versions:-$$all}; do \
+		[ $$version != newest ] || version=$$(echo "$$all" | tail -n 1); \
+		echo "== tests with HAProxy $$version"; \
+		PATH="$(HAPROXY_DIR)/$$version:$$PATH" $(GO) test -vet=off -p $(PARALLEL) $(PACKAGES); \
 	done
 
 # The first build of Kubernetes takes minutes, later ones take seconds. Without cgo the tests share what build.sh has
@@ -121,13 +133,14 @@ lint:
 		case "$$out" in *"exit status 3"*) echo "$$out"; exit 1;; *) echo "govulncheck: not checked: $$(echo "$$out" | grep -v downloading | head -n 1)";; esac; fi
 
 ci: test lint demo e2e
+	$(MAKE) test-haproxies VERSIONS='2.6 newest' PACKAGES='./haproxycfg ./haproxycfg/edge ./haproxycfg/deploy ./examples/terminator'
 	$(MAKE) fuzz FUZZTIME=5s
 	$(MAKE) bench BENCHTIME=1x
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
 
 ci-full: ci
 	$(MAKE) test-repeated
-	$(MAKE) test-haproxys
+	$(MAKE) test-haproxies
 	$(MAKE) e2e-repeated
 	$(MAKE) fuzz FUZZTIME=60s
 	$(MAKE) bench
