@@ -23,6 +23,10 @@ type Config struct {
 
 // Global holds the settings of the process.
 type Global struct {
+	// Version is the version of the HAProxy that will read the files. That HAProxy and all later
+	// ones accept the files. Zero means 2.6. From 3.2 on, HAProxy removes the trailers of requests:
+	// no rule about headers applies to trailers, and some servers read them as headers.
+	Version Version
 	// MaxConn is the largest number of client connections that HAProxy keeps open at the same time.
 	// 0 means the number that Descriptors allows. If Descriptors is 0 too, HAProxy chooses the
 	// number.
@@ -55,11 +59,10 @@ type Global struct {
 	// later have a default of 50, so the limit is always in the configuration.
 	MaxReloads int
 	// Grace is the time for which a stopping process still accepts connections while its Monitor
-	// pages already answer 503; 0 means no such time. Needs HAProxy 2.5 or later.
+	// pages already answer 503; 0 means no such time.
 	Grace time.Duration
 	// CloseSpread is the time over which a stopping process closes its idle connections, so that
 	// clients do not all reconnect at the same moment; 0 means that it closes all immediately.
-	// Needs HAProxy 2.6 or later.
 	CloseSpread time.Duration
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.

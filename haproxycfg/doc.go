@@ -6,7 +6,8 @@
 //
 // [Config.Render] first validates the [Config]. [Config.Validate] only validates. The same Config
 // gives the same bytes, so a caller can compare files, and needs no reload if they are the same.
-// HAProxy 2.4 to 3.x accept the text, unless a field's comment names a later version.
+// HAProxy 2.6 and all later versions accept the text. If [Global.Version] is a later version, the
+// text uses features of that version, and earlier versions may refuse it.
 //
 // # Quoting
 //

@@ -73,4 +73,7 @@ func TestGolden(t *testing.T) {
 	}
 	exporter := &haproxycfg.Config{Frontends: []haproxycfg.Frontend{{Name: "metrics", Binds: []haproxycfg.Bind{{Address: "127.0.0.1:8405"}}, Exporter: "/metrics"}}}
 	configtest.Golden(t, map[string]*haproxycfg.Config{"exporter-alone": exporter, "everything": everything})
+	later := *everything
+	later.Global.Version = haproxycfg.Version{Major: 3, Minor: 2}
+	configtest.Golden(t, map[string]*haproxycfg.Config{"everything": &later})
 }

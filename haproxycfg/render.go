@@ -89,7 +89,7 @@ func compareEntries(a, b MapEntry) int { return strings.Compare(a.Key, b.Key) }
 func (c *Config) appendText(paths map[string]string) []byte {
 	t := append(make(text, 0, c.sizeHint()), notice...)
 	c.Global.append(&t, c.MaxConn(), c.checkSpread())
-	c.Defaults.append(&t, c.Global.StateFile != "", len(c.Global.Logs) > 0)
+	c.Defaults.append(&t, &c.Global)
 	for i := range c.Frontends {
 		c.Frontends[i].append(&t, paths)
 	}
@@ -176,19 +176,24 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 	}
 }
 
-func (d *Defaults) append(t *text, state, logs bool) {
+func (d *Defaults) append(t *text, g *Global) {
 	t.section("defaults", "")
 	t.line("mode http")
 	// By default, a reload closes idle connections immediately. If a client has just sent its next
 	// request on such a connection, this request is lost. With this option, HAProxy answers the
 	// next request, and closes the connection with that answer (RFC 9112, section 9.6).
 	t.line("option idle-close-on-response")
-	if logs {
+	if g.Version.AtLeast(3, 2) {
+		// A server may merge the trailers of a request into its headers (RFC 9110, section 6.5.1).
+		// A client could send X-Forwarded-For as a trailer, past all rules that remove this header.
+		t.line("option http-drop-request-trailers")
+	}
+	if len(g.Logs) > 0 {
 		t.line("log global")
 		t.line("option httplog")
 		t.line("option dontlognull")
 	}
-	if state {
+	if g.StateFile != "" {
 		t.line("load-server-state-from-file global")
 	}
 	t.timeout("timeout client", cmp.Or(d.Client, 60*time.Second))

@@ -95,8 +95,8 @@ func denyDotSegments(t *text) {
 func cleanHeaders(t *text) {
 	// Servers with CGI, WSGI or PHP replace every character that is not a letter or digit in a
 	// header name by "_". They would read X_Forwarded_For or X.Forwarded.For as X-Forwarded-For.
-	// HAProxy compares names in lower case. "option http-restrict-req-hdr-names" has the same
-	// effect, but HAProxy 2.4.0 lacks it.
+	// HAProxy compares names in lower case. "option http-restrict-req-hdr-names delete" has the
+	// same effect.
 	t.line("http-request del-header '[^a-z0-9-]' -m reg")
 	// Allow only upgrades to WebSocket. After any upgrade the connection is a tunnel. After an
 	// upgrade to HTTP/2, the client could send any request to the server, past routes and

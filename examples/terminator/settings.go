@@ -76,7 +76,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.BoolVar(&s.diff, "diff", false, "print what would change, and write nothing")
 	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the hosts, of the paths, of the backends and of the servers in force that one change may remove or alter")
 	fs.BoolVar(&s.force, "force", false, "ignore -max-change: with -once for this run, otherwise for the first change; not with -lease")
-	fs.StringVar(&s.haproxy, "haproxy", "", "`path` of the haproxy that must accept the configuration; if empty, no haproxy checks it")
+	fs.StringVar(&s.haproxy, "haproxy", "", "`path` of the haproxy that reads the configuration. It must accept each configuration, and its version decides which features a configuration uses. If empty, nothing is checked, and the configuration is for HAProxy 2.6 and later")
 	fs.StringVar(&s.reload, "reload", "", "master `socket` of the HAProxy to reload when the configuration changes; if empty, nothing is reloaded")
 
 	fs.DurationVar(&s.minInterval, "min-interval", time.Second, "shortest `time` between two changes of the configuration")
@@ -125,7 +125,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.log, "log", "", "`address` that HAProxy logs to: stdout, an IP address with or without a port, or the path of a syslog socket")
 	fs.IntVar(&e.Global.Descriptors, "descriptors", 0, "`number` of file descriptors that HAProxy may have; it limits the number of connections")
 	fs.DurationVar(&e.Global.HardStopAfter, "hard-stop-after", 24*time.Hour, "`time` that a replaced HAProxy process may wait for its connections; 0 means for ever")
-	fs.DurationVar(&e.Global.Grace, "grace", 0, "`time` for which a stopping HAProxy process still accepts connections (HAProxy 2.5 or later)")
+	fs.DurationVar(&e.Global.Grace, "grace", 0, "`time` for which a stopping HAProxy process still accepts connections")
 
 	fs.IntVar(&s.builder.Terminators, "terminators", 1, "`number` of machines with this configuration; only the budget of checks in report.json depends on it")
 	fs.StringVar(&s.zone.Origin, "dns-origin", "", "`zone` to write dns.zone for, such as example.com")

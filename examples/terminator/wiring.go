@@ -24,7 +24,7 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	c := &controller.Controller{
 		Routes:       &controller.RouteFiles{Names: s.routes},
 		Builder:      s.builder,
-		Dir:          s.dir(warned),
+		Dir:          s.dir(),
 		Files:        s.files(),
 		Limit:        controller.MaxShare(s.maxChange),
 		ForceFirst:   s.force,
@@ -41,6 +41,10 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	}
 	if c.MaxReloadWait = s.maxReloadWait; c.MaxReloadWait == 0 {
 		c.MaxReloadWait = -1
+	}
+	if s.haproxy != "" {
+		checker := deploy.Checker{Haproxy: s.haproxy, Warned: warned}
+		c.Dir.Check, c.Version = checker.Check, checker.Version
 	}
 	once := s.once || s.diff
 	if once && s.force {
@@ -59,11 +63,8 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	return c
 }
 
-func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
+func (s *settings) dir() *deploy.Dir {
 	dir := &deploy.Dir{Path: s.out}
-	if s.haproxy != "" {
-		dir.Check = deploy.Checker{Haproxy: s.haproxy, Warned: warned}.Check
-	}
 	if s.reload != "" {
 		dir.Reload = deploy.Reloader{
 			Master:    runtimeapi.Socket{Path: s.reload},

@@ -48,6 +48,7 @@ type applier struct {
 	report      kube.Report // on the configuration in force, with the refused change
 	reloads     reloads
 	input       *kube.Input           // of the configuration in force; nil if another process wrote it
+	version     haproxycfg.Version    // for which the configuration in force was rendered
 	logged      map[kube.Problem]bool // problems of the last attempt
 	lastErr     string                // of the last attempt, so that a repeated error is logged once
 	lastSaveErr string                // of the last recordRefusal, for the same reason
@@ -110,7 +111,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		a.report, a.known = report, true
 	}
 	begin := time.Now()
-	ch, err := a.c.plan(in, a.report, a.causes, now)
+	ch, err := a.c.plan(ctx, in, a.report, a.causes, now)
 	a.logProblems(ch.Report)
 	if err != nil {
 		return ch, Failed, err
@@ -155,7 +156,11 @@ func (a *applier) causes(after kube.Input) []kube.Cause {
 	if a.input == nil {
 		return []kube.Cause{{What: a.firstCause}}
 	}
-	return kube.Causes(*a.input, after)
+	causes := kube.Causes(*a.input, after)
+	if v := a.c.version; v != a.version {
+		causes = append(causes, kube.Cause{What: "HAProxy is version " + v.String()})
+	}
+	return causes
 }
 
 // commit applies the change. After success it keeps the change's report and input, with which the
@@ -164,7 +169,7 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	if _, err := ch.apply(ctx); err != nil {
 		return err
 	}
-	a.report, a.input = ch.Report, &ch.input
+	a.report, a.input, a.version = ch.Report, &ch.input, a.c.version
 	a.c.status.setInForce(ch.Diff.Servers.After)
 	return nil
 }

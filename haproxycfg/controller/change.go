@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,7 +88,8 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 // the configuration in the directory. last is the report in the directory. plan calls causes to
 // learn why the configuration changes. If plan returns an error, its Change has a Report but cannot
 // be applied.
-func (c *Controller) plan(in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
+func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
+	c.readVersion(ctx)
 	ch, err := c.build(in, last, now)
 	if err != nil {
 		return ch, err
@@ -122,6 +124,7 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	}
 	builder := c.Builder
 	builder.InForce = c.Dir.InForce
+	builder.Edge.Global.Version = cmp.Or(c.version, builder.Edge.Global.Version)
 	ch.Config, ch.Report = builder.Build(table, ch.input.Clusters, now)
 	ch.Report.AddRoutes(in.routes.Problems)
 	for _, f := range c.Files {
@@ -213,7 +216,7 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.plan(in, last, func(kube.Input) []kube.Cause { return []kube.Cause{{What: cause}} }, now)
+	return c.plan(ctx, in, last, func(kube.Input) []kube.Cause { return []kube.Cause{{What: cause}} }, now)
 }
 
 // Apply applies a Change that Plan returned. The error is nil if and only if the outcome is Written

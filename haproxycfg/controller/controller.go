@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -36,6 +37,12 @@ type Controller struct {
 	// Dir is the directory of the configuration and the report. Dir.Check and Dir.Reload check the
 	// configuration and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.
 	Dir *deploy.Dir
+	// Version, if not nil, returns the version of the HAProxy that reads the configuration.
+	// [deploy.Checker.Version] is such a function. The Controller calls Version before each attempt,
+	// and renders for this version. So after an upgrade of HAProxy, the next attempt changes the
+	// configuration if the new version has other lines. If Version fails, the Controller renders for
+	// the last version that Version returned. Without any, it renders for Builder.Edge.Global.Version.
+	Version func(context.Context) (haproxycfg.Version, error)
 	// Files are further files that are made from the routes. With each applied change, the
 	// Controller also writes these files to Dir.
 	Files []File
@@ -85,6 +92,9 @@ type Controller struct {
 	once   sync.Once
 	forced chan forceRequest
 	status status
+
+	version    haproxycfg.Version // the last result of Version without an error; zero before
+	versionErr string             // the last error of Version, so that a repeated error is logged once
 }
 
 // Cluster is a Kubernetes cluster to which routes refer.
@@ -250,6 +260,25 @@ func (c *Controller) newLoop(in *inbox) *loop {
 	}
 	a.guard = l.guard
 	return l
+}
+
+// readVersion calls c.Version and puts the result into c.version.
+func (c *Controller) readVersion(ctx context.Context) {
+	if c.Version == nil {
+		return
+	}
+	v, err := c.Version(ctx)
+	last := c.versionErr
+	if c.versionErr = ""; err != nil {
+		if c.versionErr = err.Error(); c.versionErr != last && ctx.Err() == nil {
+			c.logger().Warn("the version of HAProxy is unknown", "rendering for", cmp.Or(c.version, c.Builder.Edge.Global.Version), "err", err)
+		}
+		return
+	}
+	if v != c.version {
+		c.logger().Info("HAProxy", "version", v)
+	}
+	c.version = v
 }
 
 // start returns the Start that Read and Follow of the source of c.Clusters[i] get. last is the report

@@ -168,6 +168,46 @@ func TestRunRefusesALargeChangeUntilItIsForced(t *testing.T) {
 	})
 }
 
+// TestRunFollowsTheVersion upgrades and downgrades HAProxy while Run runs. No input changes, so the
+// regular attempts find the new version.
+func TestRunFollowsTheVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		eu1 := newFakeCluster()
+		c := newController(t, eu1)
+		type result struct {
+			version haproxycfg.Version
+			err     error
+		}
+		var next atomic.Pointer[result]
+		set := func(major, minor int, err error) {
+			next.Store(&result{haproxycfg.Version{Major: major, Minor: minor}, err})
+		}
+		c.Version = func(context.Context) (haproxycfg.Version, error) { r := next.Load(); return r.version, r.err }
+		set(3, 0, nil)
+		const since32 = "option http-drop-request-trailers"
+		wait := func() { time.Sleep(31 * time.Second); synctest.Wait() }
+		follow(t, c, func() {
+			eu1.set(t, 30080, "10.0.0.1")
+			wait()
+			require.NotContains(t, config(t, c), since32)
+			before := report(t, c).Changes.Time
+			set(3, 1, nil)
+			wait()
+			require.Equal(t, before, report(t, c).Changes.Time, "3.1 reads the same configuration as 3.0")
+			set(3, 2, nil)
+			wait()
+			require.Contains(t, config(t, c), since32)
+			require.Equal(t, []kube.Cause{{What: "HAProxy is version 3.2"}}, report(t, c).Changes.Causes)
+			set(0, 0, errors.New("its package is being replaced"))
+			wait()
+			require.Contains(t, config(t, c), since32, "the last known version counts")
+			set(2, 6, nil)
+			wait()
+			require.NotContains(t, config(t, c), since32)
+		})
+	})
+}
+
 // TestForceThatTakesLong: the caller of Force stops waiting, and the attempt continues.
 func TestForceThatTakesLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

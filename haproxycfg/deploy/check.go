@@ -89,6 +89,30 @@ func renderCopy(config haproxycfg.Valid, dir string) ([]haproxycfg.RenderedFile,
 	return files, nil
 }
 
+// Version returns the version of the haproxy binary now. It runs "haproxy -v". The version of a
+// running HAProxy may differ: a new binary comes into use when HAProxy restarts or reloads.
+func (k Checker) Version(ctx context.Context) (haproxycfg.Version, error) {
+	binary := cmp.Or(k.Haproxy, "haproxy")
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(k.Timeout, 0), defaultCheckTimeout))
+	defer cancel()
+	out := &limitedBuffer{max: maxCheckOutput}
+	cmd := exec.CommandContext(ctx, binary, "-v")
+	cmd.Stdout = out
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return haproxycfg.Version{}, fmt.Errorf("deploy: %s -v: %w", binary, err)
+	}
+	v, err := haproxycfg.ParseVersion(out.buf.String())
+	if err != nil {
+		return v, fmt.Errorf("deploy: %s -v: %w", binary, err)
+	}
+	return v, nil
+}
+
 // checkFiles runs "haproxy -c" on the configuration in dir. files are the rendered files in dir.
 func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.RenderedFile) error {
 	binary := cmp.Or(k.Haproxy, "haproxy")

@@ -215,3 +215,38 @@ func TestCheckBoundsTheOutput(t *testing.T) {
 	require.ErrorAs(t, Checker{Haproxy: loud}.Check(t.Context(), valid(t, &haproxycfg.Config{})), &refused)
 	require.Equal(t, maxCheckOutput, len(refused.Output)) //nolint:testifylint // Len would print it
 }
+
+// TestVersionFollowsTheBinary replaces the haproxy binary between two calls.
+func TestVersionFollowsTheBinary(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "haproxy")
+	replace := func(script string) {
+		require.NoError(t, os.WriteFile(binary+".new", []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+		require.NoError(t, os.Rename(binary+".new", binary))
+	}
+	version := Checker{Haproxy: binary}.Version
+	_, err := version(t.Context())
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	replace(`[ "$*" = -v ] && echo "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/"`)
+	v, err := version(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, haproxycfg.Version{Major: 2, Minor: 6}, v)
+	replace(`echo "HAProxy version 3.0.11-1 2026/10/15"`)
+	v, err = version(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, haproxycfg.Version{Major: 3}, v)
+	replace(`echo "HAProxy version 3.0.11-1 2026/10/15"; exit 127`)
+	_, err = version(t.Context())
+	require.ErrorContains(t, err, "exit status 127")
+	replace("")
+	_, err = version(t.Context())
+	require.ErrorContains(t, err, "HAProxy version")
+	replace("exec sleep 60")
+	_, err = Checker{Haproxy: binary, Timeout: 50 * time.Millisecond}.Version(t.Context())
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestVersionOfARealHAProxy(t *testing.T) {
+	v, err := Checker{Haproxy: haproxytest.Binary(t)}.Version(t.Context())
+	require.NoError(t, err)
+	require.True(t, v.AtLeast(2, 6), v)
+}

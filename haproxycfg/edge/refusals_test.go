@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -12,15 +13,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/internal/configtest"
 )
 
 // echoEdge starts HAProxy with the host example.com. Its service at /public answers with the
 // headers that it got, one header name and its values a line, as a CGI program would read them:
-// other characters than letters and digits become "_".
+// other characters than letters and digits become "_". A line of a trailer begins with "trailer".
 func echoEdge(t *testing.T) *client {
 	w := newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
 	address := serve(t, "127.0.0.1:0", func(rw http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			http.Error(rw, err.Error(), http.StatusInternalServerError)
+			return
+		}
 		for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 			env := strings.Map(func(c rune) rune {
 				if '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' {
@@ -29,6 +35,9 @@ func echoEdge(t *testing.T) *client {
 				return '_'
 			}, strings.ToUpper(name))
 			fmt.Fprintf(rw, "%s=%s\n", env, strings.Join(r.Header[name], ","))
+		}
+		for name, values := range r.Trailer {
+			fmt.Fprintf(rw, "trailer %s=%s\n", name, strings.Join(values, ","))
 		}
 	})
 	public := ref("eu-1", "public")
@@ -107,6 +116,22 @@ func TestClientHeaders(t *testing.T) {
 	for _, name := range []string{"Accept", "Authorization", "Cookie", "X-Request-Id", "X-Api-Key", "X-Client-Version", "Sec-Fetch-Site", "Via", "Origin"} {
 		want := strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "=a b\n"
 		require.Contains(t, got(name+": a b\r\n"), want)
+	}
+}
+
+// TestTrailers sends a trailer that has the name of a header that HAProxy sets. HAProxy removes it
+// from version 3.2 on. Earlier versions have no such option, so they pass trailers on.
+func TestTrailers(t *testing.T) {
+	t.Parallel()
+	c := echoEdge(t)
+	const chunked = "Host: example.com\r\nTransfer-Encoding: chunked\r\nTrailer: X-Forwarded-For\r\n\r\n"
+	r := c.raw("POST /public HTTP/1.1\r\n" + chunked + "1\r\nx\r\n0\r\nX-Forwarded-For: 192.0.2.66\r\n\r\n")
+	require.Equal(t, http.StatusOK, r.StatusCode)
+	const passed = "trailer X-Forwarded-For=192.0.2.66\n"
+	if configtest.Version(t).AtLeast(3, 2) {
+		require.NotContains(t, mustRead(t, r), "192.0.2.66")
+	} else {
+		require.Contains(t, mustRead(t, r), passed)
 	}
 }
 

@@ -128,6 +128,7 @@ func (w *world) config(e edge.Edge, table routes.Table) *haproxycfg.Config {
 	e.HTTP = append(e.HTTP, haproxycfg.Bind{Address: w.frontend})
 	e.NodeAgentPort = uint16(w.nodeAgent)
 	e.Global.StatsSocket = w.stats.Path
+	e.Global.Version = configtest.Version(w.t)
 	config, problems := e.Config(table, w.upstreams)
 	require.Empty(w.t, problems)
 	return config

@@ -32,12 +32,16 @@ var update = flag.Bool("update", false, "write the golden files instead of compa
 // GoldenDir is the directory that golden configurations contain in the paths of their maps.
 const GoldenDir = "/etc/haproxy"
 
-// Golden renders each configuration and compares the files with those below testdata/TestGolden. It
-// also requires that the real haproxy accepts the files without a warning. With the flag -update,
-// Golden writes the files below testdata instead of comparing them.
+// Golden renders each configuration and compares the files with those in the directory
+// testdata/TestGolden/VERSION/NAME. VERSION is Global.Version, the version of HAProxy for which the
+// files are. Golden also requires that each haproxy of this version or a later one accepts the files
+// without a warning; see [haproxytest.Binaries]. With the flag -update, Golden writes the files
+// below testdata instead of comparing them.
 func Golden(t *testing.T, configs map[string]*haproxycfg.Config) {
+	binaries := versions(t)
 	for name, c := range configs {
-		t.Run(name, func(t *testing.T) {
+		needs := c.Global.Version
+		t.Run(needs.String()+"/"+name, func(t *testing.T) {
 			files, err := c.Render(GoldenDir)
 			require.NoError(t, err)
 			dir := filepath.Join("testdata", t.Name())
@@ -63,7 +67,11 @@ func Golden(t *testing.T, configs map[string]*haproxycfg.Config) {
 			WriteFiles(t, accepted, files)
 			WriteCertificate(t, filepath.Join(accepted, "certs"), "www.example.com")
 			require.NoError(t, os.WriteFile(filepath.Join(accepted, "state"), []byte("1\n"), 0o600))
-			requireAccepted(t, accepted)
+			for binary, version := range binaries {
+				if version.AtLeast(needs.Major, needs.Minor) {
+					requireAccepted(t, binary, accepted)
+				}
+			}
 		})
 	}
 }
@@ -78,12 +86,37 @@ func WriteFiles(t testing.TB, dir string, files []haproxycfg.RenderedFile) {
 	}
 }
 
-// requireAccepted runs "haproxy -c" in dir and fails the test if it reports an error or a warning.
-func requireAccepted(t testing.TB, dir string) {
+// versions returns the version of each haproxy of this machine by its path.
+func versions(t testing.TB) map[string]haproxycfg.Version {
 	t.Helper()
-	out, err := exec.Command(haproxytest.Binary(t), "-c", "-f", filepath.Join(dir, "haproxy.cfg")).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	require.NotContains(t, string(out), "[WARNING]")
+	found := map[string]haproxycfg.Version{}
+	for _, binary := range haproxytest.Binaries(t) {
+		found[binary] = versionOf(t, binary)
+	}
+	return found
+}
+
+// Version returns the version of the haproxy that package haproxytest starts.
+func Version(t testing.TB) haproxycfg.Version {
+	t.Helper()
+	return versionOf(t, haproxytest.Binary(t))
+}
+
+func versionOf(t testing.TB, binary string) haproxycfg.Version {
+	t.Helper()
+	out, err := exec.Command(binary, "-v").Output()
+	require.NoError(t, err, binary)
+	v, err := haproxycfg.ParseVersion(string(out))
+	require.NoError(t, err, binary)
+	return v
+}
+
+// requireAccepted runs "haproxy -c" in dir and fails the test if it reports an error or a warning.
+func requireAccepted(t testing.TB, binary, dir string) {
+	t.Helper()
+	out, err := exec.Command(binary, "-c", "-f", filepath.Join(dir, "haproxy.cfg")).CombinedOutput()
+	require.NoError(t, err, "%s: %s", binary, out)
+	require.NotContains(t, string(out), "[WARNING]", binary)
 }
 
 // WriteCertificate writes a self-signed certificate and its key to NAME.pem in dir.

@@ -44,6 +44,22 @@ func Binary(t testing.TB) string {
 	return p
 }
 
+// Binaries returns the paths of all haproxies of this machine: the haproxy that Binary returns, and
+// those that "make haproxies" has installed as VERSION/haproxy below the directory in the environment
+// variable HAPROXY_DIR. The Makefile sets this variable.
+func Binaries(t testing.TB) []string {
+	t.Helper()
+	all := []string{Binary(t)}
+	if dir := os.Getenv("HAPROXY_DIR"); dir != "" {
+		installed, err := filepath.Glob(filepath.Join(dir, "[0-9]*", "haproxy"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, installed...)
+	}
+	return all
+}
+
 // Dir returns a new directory, which is removed after the test. Its path is short enough for Unix
 // sockets, whose paths have at most 107 bytes. A path of t.TempDir may be too long.
 func Dir(t testing.TB) string {
