@@ -20,11 +20,13 @@
 //	peek    HelloTimeout, MaxHello, MaxPeeking
 //	lookup  LookupTimeout
 //	dial    DialTimeout, over all addresses of the endpoint
-//	relay   IdleTimeout
+//	relay   IdleTimeout, HalfCloseTimeout
 //
 // When a connection has ended, the Server calls Finished once. If only one side has ended its
 // direction (TCP half-close), the connection stays open until the other side ends its direction or
-// no byte has moved for IdleTimeout.
+// no byte has moved for HalfCloseTimeout. So a client that ends its direction after its request
+// still gets the answer. If one side resets its connection, the other side still gets every byte
+// that the Server's system has received; see package relay.
 //
 // Three subpackages do the work, and each can be used alone. Package peek parses the first bytes,
 // package hostlookup finds endpoints and caches them, and package relay moves the bytes. On Linux
@@ -70,8 +72,8 @@
 //	no descriptors      503             alert 80
 //	loop                508             alert 80
 //
-// After an answer, the Server ends its direction and reads what the client still sends for up to 2
-// s. Without this, a TCP reset could destroy the answer. If a connection exceeds a limit on the
+// After an answer, the Server ends its direction. It reads what the client still sends until the
+// client has acknowledged no byte for 2 s. Without this, a TCP reset could destroy the answer. If a connection exceeds a limit on the
 // number of connections, the Server closes it without an answer.
 //
 // A host counts as not found only if the error of the lookup wraps hostlookup.ErrNotFound. If the

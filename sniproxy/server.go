@@ -56,10 +56,13 @@ type Server struct {
 	// DialTimeout bounds the time for all attempts to connect to an endpoint together. 0 means 10
 	// s.
 	DialTimeout time.Duration
-	// If no byte has moved in either direction for IdleTimeout, the Server closes the connection.
-	// This also applies after one side has ended its direction. 0 means 10 min, less than 0 means
-	// no bound.
+	// If no byte has moved in either direction for IdleTimeout, the Server closes the connection. 0
+	// means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
+	// HalfCloseTimeout replaces IdleTimeout, if it is shorter, when one side has ended its direction
+	// or has failed. A byte that moves in the open direction restarts HalfCloseTimeout. 0 means 1
+	// min, less than 0 means that only IdleTimeout applies.
+	HalfCloseTimeout time.Duration
 	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
 	// 0 means 15 s, less than 0 means no probes.
 	KeepAlive time.Duration
@@ -203,7 +206,7 @@ func (s *Server) init() error {
 		s.conns.MaxPerSource, s.conns.MaxFiles = s.MaxConnsPerSource, maxFiles(fileLimit())
 		s.engine.HelloTimeout = s.HelloTimeout
 		s.engine.HelloLimit = cmp.Or(s.MaxHello, peek.MaxBytes) + maxProxyV2
-		s.engine.IdleTimeout = s.IdleTimeout
+		s.engine.IdleTimeout, s.engine.HalfCloseTimeout = s.IdleTimeout, s.HalfCloseTimeout
 		s.engine.KeepAlive = s.KeepAlive
 		s.engine.Portable = s.portable
 		s.engine.AcceptError = s.acceptFailed

@@ -106,7 +106,7 @@ func newRouter(s settings, log *slog.Logger) (*router, error) {
 func newServer(s settings, h *hosts) (*sniproxy.Server, *notFoundPage, error) {
 	srv := &sniproxy.Server{
 		Lookup:       h.lookup,
-		HelloTimeout: s.hello, LookupTimeout: s.lookup, DialTimeout: s.dial, IdleTimeout: s.idle, KeepAlive: s.keepAlive,
+		HelloTimeout: s.hello, LookupTimeout: s.lookup, DialTimeout: s.dial, IdleTimeout: s.idle, HalfCloseTimeout: s.halfClose, KeepAlive: s.keepAlive,
 		MaxHello: s.maxHello, MaxConns: s.maxConns, MaxConnsPerSource: s.perSource, MaxPeeking: s.peeking,
 		ProxyRequired: s.proxyRequired, DrainSpread: s.drainSpread,
 		ProxyOut: map[string]int{"v1": 1, "v2": 2}[s.proxyOut],

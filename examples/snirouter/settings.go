@@ -41,6 +41,7 @@ type settings struct {
 
 	unknownTLS, notFoundPage               string
 	hello, lookup, dial, idle, keepAlive   time.Duration
+	halfClose                              time.Duration
 	maxHello, maxConns, perSource, peeking int
 	proxyIn, trusted, allow, deny, nat64   cli.Strings
 	proxyRequired                          bool
@@ -84,6 +85,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.lookup, "lookup-timeout", 5*time.Second, "how long a lookup may take, and after it a DNS query if the endpoint is a name")
 	fs.DurationVar(&s.dial, "dial-timeout", 10*time.Second, "how long connecting to an endpoint may take")
 	fs.DurationVar(&s.idle, "idle-timeout", 10*time.Minute, "a connection ends after this time without a byte in either direction; negative means never")
+	fs.DurationVar(&s.halfClose, "half-close-timeout", time.Minute, "a connection ends after this time without a byte when one side has ended or reset its direction; negative means that only -idle-timeout applies")
 	fs.DurationVar(&s.keepAlive, "keep-alive", 15*time.Second, "TCP probes a silent peer after this time; negative means never")
 	fs.IntVar(&s.maxHello, "max-hello", peek.MaxBytes, "largest ClientHello or request head in `bytes`")
 	fs.IntVar(&s.maxConns, "max-connections", 0, "`number` of connections at one time; for a further one, the source that holds the most makes room; 0 means that only the descriptors of the process limit it")
@@ -142,6 +144,9 @@ func (s *settings) check() error {
 		return fmt.Errorf("limits must not be negative, and -max-hello is from 1 to %d", peek.MaxBytes)
 	case s.staleFor < 0 || s.revalidate < 0:
 		return errors.New("-cache-stale-for and -cache-stale-while-revalidate must not be negative")
+	}
+	if s.halfClose == 0 {
+		return errors.New("-half-close-timeout must not be 0")
 	}
 	for name, d := range map[string]time.Duration{
 		"-hello-timeout": s.hello, "-lookup-timeout": s.lookup, "-dial-timeout": s.dial, "-api-timeout": s.apiTimeout,

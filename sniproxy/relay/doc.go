@@ -24,19 +24,32 @@
 // out the first Step.Skip bytes of the client. It sends every other byte exactly once and in order.
 //
 // When one side ends its direction (FIN), the Engine ends the same direction to the other side. The
-// opposite direction stays open until it ends too, or until the idle time-out. For a connection
-// that is not TCP, this needs a CloseWrite method. Without CloseWrite, the end of one direction
-// ends both. If one side resets its connection, the Engine resets the other connection.
+// opposite direction stays open until it ends too, or until no byte has moved for HalfCloseTimeout.
+// For a connection that is not TCP, this needs a CloseWrite method. Without CloseWrite, the end of
+// one direction ends both.
 //
-// A backend may accept no more bytes after it has sent an answer. The client still gets this
-// answer. Meanwhile the Engine discards the bytes that the client sends. It closes both connections
-// when the client has received no byte for 2 s.
+// One side may fail: its system resets the connection, or no longer answers TCP probes. The other
+// side still gets every byte that the Engine's system has received from the failed side. Meanwhile
+// the Engine discards what the other side sends. The end depends on the side that has failed:
+//
+//   - After a backend has failed, the client gets the end of the stream (FIN). A RST could destroy
+//     bytes that the client has not read. The Engine closes the client's connection when the client
+//     ends its direction, or 2 s after the client's system has acknowledged the last byte.
+//   - After a client has failed, the Engine resets the backend's connection. It waits until the
+//     backend's system has acknowledged every byte of the client.
+//
+// If the other side acknowledges no byte for HalfCloseTimeout, the Engine closes both connections.
+// A server that answers in the middle of an upload and closes has also failed in this sense, and
+// the client gets its answer. If a client fails before the Session has connected a backend, its
+// bytes are dropped.
 //
 // If one side does not read, the Engine stops reading from the other side. For each direction, the
 // Engine holds at most one buffer or one pipe of bytes.
 //
 // HelloTimeout, DialTimeout and IdleTimeout are independent of each other. Each takes effect up to
-// 125 ms late, but never early.
+// 125 ms late, but never early. IdleTimeout and HalfCloseTimeout take up to twice as long if bytes
+// that the Engine has sent are not acknowledged when the time-out expires. In this case, the Engine
+// waits once more, and closes the connection if the peer acknowledges none of these bytes.
 //
 // The Engine calls Done exactly once for each Session, after it has closed both connections.
 //
@@ -50,5 +63,8 @@
 // # What it does not do
 //
 // The package does not parse the bytes, resolve names, log, or limit who may connect: the Session
-// does that. It does not relay TCP urgent data.
+// does that.
+//
+// The package does not relay the urgent byte of TCP (MSG_OOB): it drops this byte. It relays all
+// bytes before and after the urgent byte.
 package relay

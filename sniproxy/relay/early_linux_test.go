@@ -76,7 +76,7 @@ func TestEarlyAnswerArrivesWhole(t *testing.T) {
 		<-sent
 		require.Equal(t, ByBackend, r.By)
 		require.Equal(t, PhaseRelay, r.Phase)
-		require.ErrorContains(t, r.Err, "writing to the backend")
+		require.ErrorContains(t, r.Err, "the backend")
 		require.EqualValues(t, size, r.ToClient)
 	}
 	forEach(t, func(t *testing.T, e *Engine) { early(t, e, false) })

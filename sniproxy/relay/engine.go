@@ -16,14 +16,19 @@ const (
 	defaultHelloLimit   = 68 << 10 // a ClientHello of 64 KiB after a PROXY header
 	defaultDialTimeout  = 10 * time.Second
 	defaultIdleTimeout  = 10 * time.Minute
+	defaultHalfClose    = time.Minute
 	defaultKeepAlive    = 15 * time.Second
 	defaultPipes        = 64
 )
 
-// lingerTimeout bounds two waits. After an Answer, the Engine waits up to lingerTimeout until the
-// client ends its direction. After a write to a backend has failed, the Engine closes the
-// connection when the client has received no byte for lingerTimeout.
+// lingerTimeout bounds two waits for a client that has received everything. After an Answer, and
+// after a backend has failed, the Engine waits up to lingerTimeout until the client ends its
+// direction.
 const lingerTimeout = 2 * time.Second
+
+// settleInterval is how often the Engine looks whether the other side has received everything,
+// after one side has failed.
+const settleInterval = 250 * time.Millisecond
 
 // Engine serves any number of listeners and connections. The zero value is ready. Its fields must
 // not change after the first call of a method. Its methods may be called from several goroutines.
@@ -37,10 +42,13 @@ type Engine struct {
 	HelloLimit int
 	// DialTimeout bounds each Connect. 0 means 10 s, less than 0 means no bound.
 	DialTimeout time.Duration
-	// If no byte has moved in either direction for IdleTimeout, the Engine closes the connection.
-	// This also applies if one side has ended its direction. 0 means 10 min, less than 0 means no
-	// bound.
+	// If no byte has moved in either direction for IdleTimeout, the Engine closes the connection. 0
+	// means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
+	// HalfCloseTimeout replaces IdleTimeout, if it is shorter, when one side has ended its direction
+	// or has failed. A byte that moves in the open direction restarts HalfCloseTimeout. 0 means 1
+	// min, less than 0 means that only IdleTimeout applies.
+	HalfCloseTimeout time.Duration
 	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
 	// The Engine sets the socket option when a connection has been open for KeepAlive. So a shorter
 	// connection does not cost the system call. 0 means 15 s, less than 0 means no probes.
@@ -131,9 +139,17 @@ func (e *Engine) Stats() Stats { return e.init().stats() }
 // settings are the fields of an Engine after defaults are filled in. Here a time-out of 0 means no
 // time-out.
 type settings struct {
-	helloTimeout, dialTimeout, idleTimeout, keepAlive time.Duration
-	helloLimit, loops, pipes                          int
-	acceptError                                       func(error)
+	helloTimeout, dialTimeout, idleTimeout, halfClose, keepAlive time.Duration
+	helloLimit, loops, pipes                                     int
+	acceptError                                                  func(error)
+}
+
+// shorter returns the shorter one of two time-outs. A time-out of 0 means no time-out.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 func (e *Engine) settings() settings {
@@ -141,6 +157,7 @@ func (e *Engine) settings() settings {
 		helloTimeout: max(cmp.Or(e.HelloTimeout, defaultHelloTimeout), 0),
 		dialTimeout:  max(cmp.Or(e.DialTimeout, defaultDialTimeout), 0),
 		idleTimeout:  max(cmp.Or(e.IdleTimeout, defaultIdleTimeout), 0),
+		halfClose:    max(cmp.Or(e.HalfCloseTimeout, defaultHalfClose), 0),
 		keepAlive:    max(cmp.Or(e.KeepAlive, defaultKeepAlive), 0),
 		helloLimit:   cmp.Or(max(e.HelloLimit, 0), defaultHelloLimit),
 		loops:        cmp.Or(max(e.Loops, 0), runtime.GOMAXPROCS(0)),

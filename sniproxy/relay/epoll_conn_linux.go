@@ -27,12 +27,12 @@ const (
 
 // interest is the set of epoll events that every socket is registered for. After a short write, the
 // loop registers the socket for EPOLLOUT too.
-const interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+const interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 // epollConn is the connection of a client together with the connection to its backend. README.md
-// describes its states. Only the goroutine of its loop uses it, except the atomic fields. Fields that an idle connection does
-// not need are in handshake and closing, because an idle connection costs only the memory of this
-// struct.
+// describes its states. Only the goroutine of its loop uses it, except the atomic fields. Fields that
+// an idle connection does not need are in handshake and closing, because an idle connection costs
+// only the memory of this struct.
 type epollConn struct {
 	timer     timer
 	loop      *epollLoop
@@ -69,8 +69,17 @@ type handshake struct {
 // closing is the state that only a connection that is about to end needs.
 type closing struct {
 	closeAt  int64 // when CloseWithin ends the connection; 0 means never
-	failure  error // of the first failed write, to failedBy; the other direction still runs
+	failure  error // of failedBy, the party that failed first; the other party still gets its bytes
 	failedBy Party
+	unsent   [2]int // what sysUnsent returned for each side, when progress last looked
+}
+
+// ensureClosing returns ec.closing. It allocates ec.closing at the first call.
+func (ec *epollConn) ensureClosing() *closing {
+	if ec.closing == nil {
+		ec.closing = new(closing)
+	}
+	return ec.closing
 }
 
 func newEpollConn(l *epollLoop, fd int32, remote netip.AddrPort) *epollConn {
@@ -166,17 +175,32 @@ func (ec *epollConn) Idle() time.Duration {
 // onEvent handles the epoll events of one socket. i is clientSide or backendSide.
 func (ec *epollConn) onEvent(i int, events uint32) {
 	s := &ec.side[i]
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&(unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.readable = true
 	}
-	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		s.peerEnded = true
+	if events&(unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.readOn = true
+	}
+	if events&unix.EPOLLPRI != 0 {
+		s.noSplice = true // splice(2) returns EAGAIN at urgent data, for ever
 	}
 	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.writable = true
 	}
 	switch ec.phase {
 	case PhaseRelay:
+		if events&unix.EPOLLERR != 0 && s.eof && !s.failed {
+			// The peer has ended its direction before, so no read finds this error. Linux returns
+			// EPIPE for a RST after an end.
+			e := sysSocketError(s.fd)
+			if e == unix.EPIPE || e == noError {
+				e = unix.ECONNRESET
+			}
+			ec.sideFailed(i, readError(Party(i+1), e))
+			if ec.phase != PhaseRelay {
+				return
+			}
+		}
 		ec.copyBoth()
 	case PhaseHello:
 		ec.readHello()
@@ -195,7 +219,8 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 			if e == noError {
 				e = unix.ECONNRESET
 			}
-			ec.readFailed(ByClient, e)
+			ec.reset = true
+			ec.finish(ByClient, readError(ByClient, e))
 		}
 	case PhaseAnswer:
 		ec.sendAnswer()
@@ -284,8 +309,10 @@ func (ec *epollConn) setTimer() {
 	case PhaseDial:
 		at = after(ec.dialStarted, cmp.Or(ec.handshake.step.DialTimeout, set.dialTimeout))
 	case PhaseRelay:
-		at = after(ec.movedAt.Load(), ec.idle)
-		if !ec.keepAliveSet {
+		at = after(ec.movedAt.Load(), ec.silence())
+		if ec.closing != nil && ec.closing.failure != nil {
+			at = ec.loop.now + int64(settleInterval)
+		} else if !ec.keepAliveSet {
 			at = earliest(at, after(ec.openedAt, set.keepAlive))
 		}
 	case PhaseAnswer, phaseLinger:
@@ -299,6 +326,31 @@ func (ec *epollConn) setTimer() {
 		return
 	}
 	ec.loop.timers.set(&ec.timer, at)
+}
+
+// silence returns how long no byte may move while ec relays; 0 means that there is no bound.
+func (ec *epollConn) silence() time.Duration {
+	if ec.firstEnd != 0 || ec.closing != nil && ec.closing.failure != nil {
+		return shorter(ec.idle, ec.loop.engine.shared.settings.halfClose)
+	}
+	return ec.idle
+}
+
+// progress reports whether the kernel of a peer has acknowledged bytes since the last call. The
+// first call reports true if bytes wait for an acknowledgement. Writing to a socket only moves bytes
+// to its send queue, which holds up to some MB. So a slow peer may receive bytes for a long time
+// after the last write.
+func (ec *epollConn) progress() (yes bool) {
+	for i := range ec.side {
+		if s := &ec.side[i]; s.fd >= 0 && !s.failed {
+			if n := sysUnsent(s.fd); n > 0 || ec.closing != nil {
+				c := ec.ensureClosing()
+				yes = yes || n != c.unsent[i]
+				c.unsent[i] = n
+			}
+		}
+	}
+	return yes
 }
 
 // after returns start+d. If d is not positive, it returns 0, which means never.
@@ -334,8 +386,19 @@ func (ec *epollConn) onTimer() {
 		ec.awaitEvents()
 		return
 	case PhaseRelay:
-		if ec.idle > 0 && now >= ec.movedAt.Load()+int64(ec.idle) {
+		failed := ec.closing != nil && ec.closing.failure != nil
+		silence := ec.silence()
+		expired := silence > 0 && now >= ec.movedAt.Load()+int64(silence)
+		if (failed || expired) && ec.progress() {
+			ec.movedAt.Store(now)
+			expired = false
+		}
+		if expired {
 			ec.finishFirstFailure(ByTimeout, errIdle)
+			return
+		}
+		if failed && ec.settled() {
+			ec.finishFirstFailure(0, nil)
 			return
 		}
 		if !ec.keepAliveSet && now >= ec.openedAt+int64(set.keepAlive) {
@@ -345,8 +408,15 @@ func (ec *epollConn) onTimer() {
 			}
 		}
 	case PhaseAnswer, phaseLinger:
-		ec.finish(BySession, ec.handshake.step.Err)
-		return
+		if now < ec.movedAt.Load()+int64(lingerTimeout) {
+			break
+		}
+		// A slow client may continue to receive the answer, but not for ever.
+		if last := after(ec.openedAt, set.halfClose); !ec.progress() || last != 0 && now >= last {
+			ec.finish(BySession, ec.handshake.step.Err)
+			return
+		}
+		ec.movedAt.Store(now)
 	}
 	ec.setTimer()
 }

@@ -14,12 +14,12 @@ type side struct {
 	readable, writable bool
 	registered         bool
 	wantsOut           bool // registered for EPOLLOUT
-	peerEnded          bool // EPOLLRDHUP was seen: after a short read there may be the end to read
-	eof                bool // the end was read
+	readOn             bool // after a short read there may be more to read: the end, or bytes behind urgent data
+	eof                bool // the end or an error was read
 	shutdown           bool // the end of the other side was passed on to this one
 	wrote              bool // bytes were written to the socket
 	noDelay            bool // TCP_NODELAY is set
-	failed             bool // a write has failed
+	failed             bool // a read or a write has failed: the socket accepts no more bytes
 	noSplice           bool // splice(2) does not work with this socket
 
 	longReads int8   // counts long reads in a row, up to bulkStreak; more with a pipe
@@ -82,7 +82,9 @@ func (ec *epollConn) copyBoth() {
 	}
 	c, b := &ec.side[clientSide], &ec.side[backendSide]
 	switch {
-	case c.failed && c.eof || b.failed && b.eof && c.eof:
+	case c.failed && b.failed:
+		ec.finishBothFailed()
+	case (c.failed || b.failed) && ec.settled():
 		ec.finishFirstFailure(0, nil)
 	case c.eof && b.eof && c.empty() && b.empty():
 		ec.finish(ec.firstEnd, nil)
@@ -104,8 +106,8 @@ func (ec *epollConn) requeue() {
 func (ec *epollConn) copyFrom(i int) (more bool) {
 	from, to := &ec.side[i], &ec.side[1-i]
 	src := Party(i + 1)
-	if to.failed && i == clientSide {
-		return ec.discard()
+	if to.failed {
+		return ec.discard(i)
 	}
 	for moved := 0; moved < quantum && !to.failed; {
 		n, ok := ec.flush(from, to, src)
@@ -143,13 +145,14 @@ func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 		from.readable = false
 		return 0, true
 	case e != noError:
-		ec.readFailed(src, e)
-		return 0, false
+		from.eof = true
+		ec.sideFailed(int(src-1), readError(src, e))
+		return 0, ec.phase == PhaseRelay
 	case n == 0:
 		from.eof = true
 		return 0, true
 	}
-	if n < len(l.scratch) && !from.peerEnded {
+	if n < len(l.scratch) && !from.readOn {
 		from.readable = false
 	}
 	switch {
@@ -160,7 +163,7 @@ func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	default:
 		from.longReads = 0
 	}
-	m, ok := ec.write(from, to, l.scratch[:n], other(src))
+	m, ok := ec.write(to, l.scratch[:n], other(src))
 	ec.countDelivered(from, m)
 	if ok && m < n {
 		from.hold(l, l.scratch[m:n])
@@ -206,52 +209,60 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 		from.noSplice = true
 		return false
 	default:
-		ec.readFailed(src, e)
+		from.eof = true
+		ec.sideFailed(int(src-1), readError(src, e))
 	}
 	return true
 }
 
-// readFailed ends the connection because a read from one side has failed. Both sides are closed
-// with RST.
-func (ec *epollConn) readFailed(by Party, e errno) {
-	ec.reset = true
-	ec.finishFirstFailure(by, readError(by, e))
-}
-
-// writeFailed handles a failed write to the side receiver. The receiver's socket may still have
-// unread bytes: a server may answer and close before it has read the whole request. So the loop
-// still copies from the receiver to the sender, with lingerTimeout as the idle time-out. It copies
-// nothing more from the sender to the receiver. If the sender is the client, discard reads and
-// drops the bytes that the client still sends. If the sender is the backend, the loop no longer
-// reads from the backend.
-func (ec *epollConn) writeFailed(sender, receiver *side, dst Party, e errno) {
-	receiver.failed = true
-	sender.releaseBuffers(ec.loop)
-	if ec.closing == nil {
-		ec.closing = &closing{}
+// sideFailed handles an error of the socket of side i. The kernel has still kept the bytes that it
+// received from this peer before the error, so the loop continues to read this socket until its
+// end. The other side gets all these bytes. The loop reads and drops what the other side sends; see
+// settled for the end of the connection. If the other side has failed before, the connection ends.
+func (ec *epollConn) sideFailed(i int, err error) {
+	s, other := &ec.side[i], &ec.side[1-i]
+	s.failed, s.readable = true, true
+	other.releaseBuffers(ec.loop)
+	if c := ec.ensureClosing(); c.failure == nil {
+		c.failedBy, c.failure = Party(i+1), err
 	}
-	if ec.closing.failure == nil {
-		ec.closing.failedBy, ec.closing.failure = dst, writeError(dst, e)
-	}
-	receiver.readable = true
-	ec.idle, ec.keepAliveSet = lingerTimeout, true
-	ec.movedAt.Store(ec.loop.now) // the connection may have been silent for longer than lingerTimeout
-	ec.setTimer()
-	if sender.failed {
-		ec.reset = true
-		ec.finishFirstFailure(0, nil)
+	if other.failed {
+		ec.finishBothFailed()
 		return
 	}
+	ec.reset = i == clientSide
+	ec.keepAliveSet = true
+	ec.movedAt.Store(ec.loop.now) // the connection may have been silent for longer than lingerTimeout
+	ec.setTimer()
 	ec.requeue()
 }
 
-// finishFirstFailure ends the connection. If a write has failed before, the Result has the party
-// and the error of that write. Otherwise the Result has by and err.
+// settled reports whether a connection can end after one of its sides has failed: the other side
+// has received all bytes of the failed side. A backend must have acknowledged these bytes, because
+// the RST that follows would destroy them. A client got them and the end of its stream. The client
+// may still need time to read, so the loop waits until the client ends its direction, or until
+// lingerTimeout after the client has acknowledged the last byte.
+func (ec *epollConn) settled() bool {
+	c, b := &ec.side[clientSide], &ec.side[backendSide]
+	if c.failed {
+		return c.eof && sysUnsent(b.fd) == 0
+	}
+	return b.eof && (c.eof || ec.loop.now >= ec.movedAt.Load()+int64(lingerTimeout) && sysUnsent(c.fd) == 0)
+}
+
+// finishFirstFailure ends the connection. If a side has failed before, the Result has this party and
+// its error. Otherwise the Result has by and err.
 func (ec *epollConn) finishFirstFailure(by Party, err error) {
 	if c := ec.closing; c != nil && c.failure != nil {
 		by, err = c.failedBy, c.failure
 	}
 	ec.finish(by, err)
+}
+
+// finishBothFailed ends a connection when neither side accepts bytes any more.
+func (ec *epollConn) finishBothFailed() {
+	ec.reset = true
+	ec.finishFirstFailure(0, nil)
 }
 
 // flush writes the bytes in from.held or from.pipe to the other side. moved is the number of bytes
@@ -264,7 +275,7 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 		return 0, false
 	}
 	if from.held != nil {
-		n, ok := ec.write(from, to, from.held[from.heldSent:], other(src))
+		n, ok := ec.write(to, from.held[from.heldSent:], other(src))
 		ec.countDelivered(from, n)
 		if from.heldSent += int32(n); !ok || int(from.heldSent) < len(from.held) {
 			return n, false
@@ -280,7 +291,7 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 			return moved, false
 		}
 		if e != noError {
-			ec.writeFailed(from, to, other(src), e)
+			ec.sideFailed(int(2-src), writeError(other(src), e))
 			return moved, false
 		}
 		from.pipe.n -= n
@@ -294,11 +305,11 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 
 // write writes as many bytes of b as the socket accepts. n is the number of bytes written, which
 // may be 0. ok is false if the write has failed.
-func (ec *epollConn) write(from, to *side, b []byte, dst Party) (n int, ok bool) {
+func (ec *epollConn) write(to *side, b []byte, dst Party) (n int, ok bool) {
 	ec.beforeWrite(to)
 	n, e := sysWrite(to.fd, b)
 	if e != noError && e != unix.EAGAIN {
-		ec.writeFailed(from, to, dst, e)
+		ec.sideFailed(int(dst-1), writeError(dst, e))
 		return 0, false
 	}
 	if n < len(b) {
@@ -344,18 +355,19 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 }
 
 // shutdownPeer runs when one side has ended its direction. It ends the same direction to the other
-// side. If the other side has also ended its own direction, no shutdown is needed: the loop closes
-// both sockets.
+// side, except in two cases. If the other side has also ended its own direction, the loop closes
+// both sockets. If the client has failed, the backend gets a RST later.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src
 	}
-	if to.shutdown {
+	if to.shutdown || from.failed && src == ByClient {
 		return
 	}
 	to.shutdown = true
 	ec.movedAt.Store(ec.loop.now)
 	if !to.eof {
 		sysShutdown(to.fd)
+		ec.setTimer() // for HalfCloseTimeout
 	}
 }

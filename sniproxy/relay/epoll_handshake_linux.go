@@ -33,7 +33,7 @@ func (ec *epollConn) readHello() {
 			ec.helloEnded(ByClient, io.EOF)
 			return
 		}
-		if n < len(buf) && !s.peerEnded {
+		if n < len(buf) && !s.readOn {
 			s.readable = false
 		}
 		if len(h.data) == 0 {
@@ -284,8 +284,8 @@ func (ec *epollConn) handOver(backend net.Conn) {
 	ec.release()
 }
 
-// maxLingerReads is how many times in a row the loop reads from a client that has got its Answer.
-// After that, the loop serves other connections first.
+// maxLingerReads is how many times in a row the loop reads bytes that it drops. After that, the loop
+// serves other connections first.
 const maxLingerReads = 16
 
 // sendAnswer writes Step.Data to the client, and ends the direction to the client.
@@ -297,7 +297,10 @@ func (ec *epollConn) sendAnswer() {
 			ec.finish(BySession, step.Err)
 			return
 		}
-		ec.side[backendSide].delivered += int64(n)
+		if n > 0 {
+			ec.side[backendSide].delivered += int64(n)
+			ec.movedAt.Store(ec.loop.now)
+		}
 		step.Data = step.Data[n:]
 		if len(step.Data) > 0 {
 			ec.awaitWritable(s)
@@ -311,7 +314,7 @@ func (ec *epollConn) sendAnswer() {
 
 // linger waits until a client that got an Answer ends its direction.
 func (ec *epollConn) linger() {
-	more := ec.discard()
+	more := ec.discard(clientSide)
 	switch {
 	case ec.side[clientSide].eof:
 		ec.finish(BySession, ec.handshake.step.Err)
@@ -320,11 +323,11 @@ func (ec *epollConn) linger() {
 	}
 }
 
-// discard reads and drops bytes that the client sends. Without this, closing a socket with unread
-// bytes would send RST, and the client could lose its answer. more reports whether the client's
+// discard reads and drops bytes that side i sends. Without this, closing a socket with unread bytes
+// would send RST, and the peer could lose bytes that it has not read yet. more reports whether the
 // socket may have further bytes to read now.
-func (ec *epollConn) discard() (more bool) {
-	s := &ec.side[clientSide]
+func (ec *epollConn) discard(i int) (more bool) {
+	s := &ec.side[i]
 	for range maxLingerReads {
 		if s.eof {
 			return false
@@ -333,7 +336,7 @@ func (ec *epollConn) discard() (more bool) {
 		if e == unix.EAGAIN {
 			return false
 		}
-		s.eof = e != noError || n == 0
+		s.eof, s.failed = e != noError || n == 0, e != noError
 	}
 	return true
 }

@@ -120,6 +120,14 @@ func sysSocketError(fd int32) errno {
 	return errno(v)
 }
 
+// sysUnsent returns how many bytes in the send queue of a socket the peer has not acknowledged. An
+// end that was sent counts as one byte.
+func sysUnsent(fd int32) int {
+	var v int32
+	syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&v)))
+	return int(v)
+}
+
 // sysSetLinger makes the next close send RST.
 func sysSetLinger(fd int32) {
 	v := unix.Linger{Onoff: 1}

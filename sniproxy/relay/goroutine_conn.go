@@ -30,7 +30,11 @@ type goroutineConn struct {
 	reset    bool  // close with RST
 	firstEnd Party // the side whose direction ended first
 	failedBy Party
-	failure  error // of the first failed write to failedBy; the other direction still runs
+	failure  error  // of failedBy, the party that failed first; the other party still gets its bytes
+	unsent   [2]int // what unsentBytes returned for client and backend, when progress last looked
+
+	done     <-chan struct{} // closed by stop
+	settling sync.WaitGroup  // counts the goroutine of settle
 
 	phase               Phase
 	openedAt            time.Time
@@ -46,6 +50,7 @@ func newGoroutineConn(ge *goroutineEngine, client net.Conn) (gc *goroutineConn, 
 	gc = &goroutineConn{engine: ge, client: client, phase: PhaseHello, openedAt: time.Now(), resume: make(chan Step, 1)}
 	gc.idle.Store(int64(ge.shared.settings.idleTimeout))
 	ctx, gc.cancel = context.WithCancel(context.Background())
+	gc.done = ctx.Done()
 	ge.mu.Lock()
 	ge.conns[gc] = struct{}{}
 	ge.mu.Unlock()
@@ -314,15 +319,28 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 }
 
 // answer sends step.Data to the client and ends the direction to the client. After that, it reads
-// and drops bytes until the client ends its own direction, or lingerTimeout has passed.
+// and drops bytes until the client ends its own direction, or has acknowledged no byte for
+// lingerTimeout. A slow client may continue to receive the answer, but not for ever.
 func (gc *goroutineConn) answer(step Step) {
 	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))
+	halfClose := gc.engine.shared.settings.halfClose
+	moreTime := func(err error) bool {
+		if !isTimeout(err) || halfClose > 0 && time.Since(gc.openedAt) >= halfClose || !gc.progress() {
+			return false
+		}
+		gc.client.SetDeadline(time.Now().Add(lingerTimeout))
+		return true
+	}
 	n, err := gc.client.Write(step.Data)
+	for sent := n; moreTime(err); sent += n {
+		gc.toClient.Add(int64(n))
+		n, err = gc.client.Write(step.Data[sent:])
+	}
 	gc.toClient.Add(int64(n))
 	if err == nil && closeWrite(gc.client) {
 		buf := getBuffer()
-		for err == nil {
+		for err == nil || moreTime(err) {
 			_, err = gc.client.Read(*buf)
 		}
 		putBuffer(buf)

@@ -23,16 +23,22 @@ func putBuffer(b *[]byte) { largeBuffers.Put(b) }
 // direction copies from one side of a connection to the other.
 type direction struct {
 	conn     *goroutineConn
+	other    *direction
 	from, to net.Conn
-	src, dst Party     // the parties of from and to
-	deadline time.Time // the read deadline of from
+	src, dst Party         // the parties of from and to
+	deadline time.Time     // the read deadline of from
+	ended    chan struct{} // closed when nothing more is read from from
 }
 
 // relay copies both ways until both directions have ended. It returns an error only if the backend
 // failed before it accepted a byte. In this case, the caller can try another backend.
 func (gc *goroutineConn) relay(header, data []byte) error {
-	out := direction{conn: gc, from: gc.client, to: gc.backend, src: ByClient, dst: ByBackend}
-	back := direction{conn: gc, from: gc.backend, to: gc.client, src: ByBackend, dst: ByClient}
+	both := &[2]direction{
+		{conn: gc, from: gc.client, to: gc.backend, src: ByClient, dst: ByBackend, ended: make(chan struct{})},
+		{conn: gc, from: gc.backend, to: gc.client, src: ByBackend, dst: ByClient, ended: make(chan struct{})},
+	}
+	out, back := &both[0], &both[1]
+	out.other, back.other = back, out
 	gc.markMoved()
 	copyOut := (*direction).copy
 	if first := append(header[:len(header):len(header)], data...); len(first) > 0 {
@@ -47,13 +53,14 @@ func (gc *goroutineConn) relay(header, data []byte) error {
 		}
 	}
 	gc.phase = PhaseRelay
-	done := make(chan struct{})
 	go func() {
-		defer close(done)
+		defer close(back.ended)
 		back.copy()
 	}()
-	copyOut(&out)
-	<-done
+	copyOut(out)
+	close(out.ended)
+	<-back.ended
+	gc.settling.Wait()
 	return nil
 }
 
@@ -70,14 +77,51 @@ func (gc *goroutineConn) idleUntil() time.Time {
 	return gc.openedAt.Add(time.Duration(gc.movedAt.Load() + idle))
 }
 
-// markEnd records which party ended its direction first. by is a party that has just ended its
-// direction. If the other party ended its direction before, markEnd does nothing.
+// markEnd records that a party has ended its direction. Result.By needs the first such party. From
+// now on, HalfCloseTimeout bounds the silence.
 func (gc *goroutineConn) markEnd(by Party) {
 	gc.mu.Lock()
-	defer gc.mu.Unlock()
 	if gc.firstEnd == 0 {
 		gc.firstEnd = by
 	}
+	gc.mu.Unlock()
+	gc.boundSilence()
+}
+
+// boundSilence replaces the idle time-out by HalfCloseTimeout if that is shorter, and restarts it.
+func (gc *goroutineConn) boundSilence() {
+	idle := time.Duration(gc.idle.Load())
+	gc.idle.Store(int64(shorter(idle, gc.engine.shared.settings.halfClose)))
+	gc.markMoved()
+	until := gc.idleUntil()
+	gc.client.SetDeadline(until)
+	gc.backend.SetDeadline(until)
+}
+
+// silent reports whether the idle time-out has expired. If the kernel of a peer has acknowledged
+// bytes since the last call, silent restarts the time-out and returns false. Writing to a socket
+// only moves bytes to its send queue, which holds up to some MB. So a slow peer may receive bytes
+// for a long time after the last write.
+func (gc *goroutineConn) silent() bool {
+	until := gc.idleUntil()
+	if until.IsZero() || time.Now().Before(until) {
+		return false
+	}
+	return !gc.progress()
+}
+
+func (gc *goroutineConn) progress() (yes bool) {
+	gc.mu.Lock()
+	defer gc.mu.Unlock()
+	for i, c := range [2]net.Conn{gc.client, gc.backend} {
+		n, _ := unsentBytes(c)
+		yes = yes || n != gc.unsent[i]
+		gc.unsent[i] = n
+	}
+	if yes {
+		gc.markMoved()
+	}
+	return yes
 }
 
 func (d *direction) copy() {
@@ -104,11 +148,7 @@ func (d *direction) copy() {
 		switch {
 		case errors.Is(err, io.EOF):
 			d.conn.markEnd(d.src)
-			d.conn.markMoved()
-			if !closeWrite(d.to) {
-				// d.to cannot end one direction alone, so end both directions.
-				d.conn.stop(d.src, nil)
-			}
+			d.endPeer()
 			return
 		case err != nil:
 			d.readFailed(err)
@@ -131,18 +171,34 @@ func (d *direction) count() interface{ Add(int64) int64 } {
 	return &d.conn.toClient
 }
 
+// endPeer passes the end of d.src on. A client that has failed is an exception: the backend gets a
+// RST later.
+func (d *direction) endPeer() {
+	if d.src == ByClient && d.conn.hasFailed(ByClient) {
+		return
+	}
+	if !closeWrite(d.to) {
+		// d.to cannot end one direction alone, so end both directions.
+		d.conn.stop(d.src, nil)
+	}
+}
+
 // read reads once. It returns a time-out error only after no byte has moved in either direction for
 // the idle time-out. To save work, it does not move the read deadline at each read, but only when
 // the deadline is more than 1/16 of the idle time-out too early.
 func (d *direction) read(buf []byte) (int, error) {
 	for {
-		until := d.conn.idleUntil()
-		if until.Sub(d.deadline) > time.Duration(d.conn.idle.Load()/16) {
+		until, idle := d.conn.idleUntil(), d.conn.idle.Load()
+		if until.Sub(d.deadline) > time.Duration(idle/16) {
 			d.deadline = until
 			d.from.SetReadDeadline(until)
+			if d.conn.idle.Load() != idle { // boundSilence ran meanwhile
+				d.deadline = time.Time{}
+				continue
+			}
 		}
 		n, err := d.from.Read(buf)
-		if n > 0 || err == nil || !isTimeout(err) || !time.Now().Before(d.conn.idleUntil()) {
+		if n > 0 || err == nil || !isTimeout(err) || d.conn.silent() {
 			return n, err
 		}
 		d.deadline = time.Time{} // the other direction has moved bytes
@@ -153,67 +209,117 @@ func (d *direction) read(buf []byte) (int, error) {
 // direction for the idle time-out.
 func (d *direction) write(b []byte) (written int, err error) {
 	for {
+		idle := d.conn.idle.Load()
 		d.to.SetWriteDeadline(d.conn.idleUntil())
+		if d.conn.idle.Load() != idle { // boundSilence ran meanwhile
+			continue
+		}
 		n, err := d.to.Write(b[written:])
 		written += n
 		if n > 0 {
 			d.conn.markMoved()
 		}
-		if err == nil || !isTimeout(err) || !time.Now().Before(d.conn.idleUntil()) {
+		if err == nil || !isTimeout(err) || d.conn.silent() {
 			return written, err
 		}
 	}
 }
 
-// readFailed ends the connection because a read from d.from has failed. Except after a time-out,
-// both sides are closed with RST.
+// readFailed handles a failed read from d.from. All bytes that d.src sent before are written to
+// d.to.
 func (d *direction) readFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
 		return
 	}
-	d.conn.abort(d.src, readError(d.src, err))
+	d.sideFailed(readError(d.src, err))
+	d.endPeer()
 }
 
-// writeFailed handles a failed write to d.to. The socket of d.to may still have unread bytes: a
-// server may answer and close before it has read the whole request. So the other goroutine
-// continues to copy from d.to to d.from, with lingerTimeout as the idle time-out. If both
-// directions have failed, the connection ends.
+// writeFailed handles a failed write to d.to. The kernel has still kept the bytes that it received
+// from d.dst before: a server may answer and close before it has read the whole request. So the
+// other goroutine continues to copy from d.to to d.from.
 func (d *direction) writeFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
 		return
 	}
-	gc := d.conn
-	gc.mu.Lock()
-	both := gc.failure != nil
-	if !both {
-		gc.failedBy, gc.failure = d.dst, writeError(d.dst, err)
-	}
-	gc.mu.Unlock()
-	if both {
-		gc.abort(d.dst, err)
-		return
-	}
-	gc.idle.Store(int64(lingerTimeout))
-	gc.markMoved() // the connection may have been silent for longer than lingerTimeout
-	until := gc.idleUntil()
-	d.to.SetReadDeadline(until)
-	d.from.SetWriteDeadline(until)
+	d.other.sideFailed(writeError(d.dst, err))
 }
 
-// discard runs after a write to d.to has failed. If d.from is the client, discard reads and drops
-// the bytes that the client still sends, until the client ends its direction or the idle time-out
-// expires. Without this, closing a socket with unread bytes would send RST, and the client could
-// lose the answer of the backend. The dropped bytes do not restart the idle time-out. If d.from is
-// the backend, discard does nothing, because the client accepts no more bytes.
-func (d *direction) discard() {
-	if d.src != ByClient {
+// sideFailed records that the connection to d.src has failed. The other party still gets the bytes
+// that d.src sent before. If the other party has failed before, the connection ends.
+func (d *direction) sideFailed(err error) {
+	gc := d.conn
+	gc.mu.Lock()
+	first := gc.failure == nil
+	if first {
+		gc.failedBy, gc.failure = d.src, err
+		gc.settling.Go(d.settle)
+	}
+	both := gc.failedBy != d.src
+	gc.mu.Unlock()
+	if both {
+		gc.abort(d.src, err)
+	} else if first {
+		gc.boundSilence()
+	}
+}
+
+// hasFailed reports whether p is the party that failed first.
+func (gc *goroutineConn) hasFailed(p Party) bool {
+	gc.mu.Lock()
+	defer gc.mu.Unlock()
+	return gc.failedBy == p
+}
+
+// settle ends the connection after d.src has failed, when d.dst has received all bytes of d.src. A
+// backend must have acknowledged these bytes, because the RST that follows would destroy them. A
+// client got them and the end of its stream. The client may still need time to read, so settle
+// waits until the client ends its direction, or until lingerTimeout after the client has
+// acknowledged the last byte.
+func (d *direction) settle() {
+	gc := d.conn
+	select {
+	case <-d.ended:
+	case <-gc.done:
 		return
 	}
+	clientEnded := d.other.ended
+	if d.src == ByClient {
+		clientEnded = nil // a RST for the backend comes in any case
+	}
+	tick := time.NewTicker(settleInterval)
+	defer tick.Stop()
+	for {
+		switch n, known := unsentBytes(d.to); {
+		case n == 0 && d.src == ByClient && known:
+			gc.abort(d.src, nil)
+		case n == 0 && d.src == ByClient:
+			gc.stop(d.src, nil)
+		case n == 0 && time.Since(gc.openedAt)-time.Duration(gc.movedAt.Load()) >= lingerTimeout:
+			gc.stop(d.src, nil)
+		case !gc.progress() && gc.silent():
+			gc.stop(ByTimeout, errIdle)
+		}
+		select {
+		case <-gc.done:
+			return
+		case <-clientEnded:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// discard runs after a write to d.to has failed. It reads and drops the bytes that d.src still
+// sends, until d.src ends its direction or the connection ends. Without this, closing a socket with
+// unread bytes would send RST, and d.src could lose bytes that it has not read. The dropped bytes do
+// not restart the idle time-out.
+func (d *direction) discard() {
 	buf := getBuffer()
 	defer putBuffer(buf)
-	d.deadline = time.Time{} // writeFailed has shortened the time-out
+	d.deadline = time.Time{} // boundSilence has moved the deadline
 	for err := error(nil); err == nil; {
 		_, err = d.read(*buf)
 	}

@@ -16,8 +16,7 @@ type bounded struct {
 	read, written time.Time
 }
 
-func (b *bounded) SetReadDeadline(t time.Time) error  { b.read = t; return nil }
-func (b *bounded) SetWriteDeadline(t time.Time) error { b.written = t; return nil }
+func (b *bounded) SetDeadline(t time.Time) error { b.read, b.written = t, t; return nil }
 
 // A backend makes a client wait for a minute, answers, and reads no more. There is still time for
 // its answer.
@@ -27,12 +26,16 @@ func TestTimeForAnAnswerAfterASilence(t *testing.T) {
 		require.NoError(t, err)
 		client, backend := &bounded{}, &bounded{}
 		gc, _ := newGoroutineConn(&s.goroutines, client)
-		defer gc.cancel()
+		gc.backend = backend
 		gc.markMoved()
 		time.Sleep(time.Minute)
-		d := direction{conn: gc, from: client, to: backend, src: ByClient, dst: ByBackend}
-		d.writeFailed(io.ErrClosedPipe)
-		require.Equal(t, time.Now().Add(lingerTimeout), backend.read)
-		require.Equal(t, time.Now().Add(lingerTimeout), client.written)
+		out := direction{conn: gc, from: client, to: backend, src: ByClient, dst: ByBackend, ended: make(chan struct{})}
+		back := direction{conn: gc, from: backend, to: client, src: ByBackend, dst: ByClient, ended: make(chan struct{})}
+		out.other, back.other = &back, &out
+		out.writeFailed(io.ErrClosedPipe)
+		require.Equal(t, time.Now().Add(defaultHalfClose), backend.read)
+		require.Equal(t, time.Now().Add(defaultHalfClose), client.written)
+		gc.cancel()
+		gc.settling.Wait()
 	})
 }

@@ -91,12 +91,13 @@ func openFiles() int {
 // poll waits until done returns true, and fails with what otherwise.
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !done(); runtime.Gosched() {
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
+	for end := time.Now().Add(patience); !done(); <-pace.C {
 		if time.Now().After(end) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%s\n%s", what, buf[:runtime.Stack(buf, true)])
 		}
-		time.Sleep(time.Millisecond) // between two calls
 	}
 }
 

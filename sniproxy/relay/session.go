@@ -67,8 +67,10 @@ const (
 	// Connect means: connect to Step.Addr, or call Step.Dial, and relay after that.
 	Connect
 	// Answer means: write Step.Data to the client, end the direction to the client, and close.
-	// Before it closes, the Engine reads and discards the bytes that the client sends, for up to 2
-	// s. Otherwise an RST could destroy the answer.
+	// Before it closes, the Engine reads and discards the bytes that the client sends. Otherwise an
+	// RST could destroy the answer. The Engine closes when the client ends its direction, or when
+	// the client has acknowledged no byte for 2 s. A client that receives slowly has until
+	// HalfCloseTimeout after accept.
 	Answer
 	// Drop closes the connection.
 	Drop
