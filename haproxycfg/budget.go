@@ -29,7 +29,11 @@ func (c *Config) MaxConn() int {
 func (c *Config) ReservedDescriptors() int {
 	n := descriptorSlack
 	for i := range c.Frontends {
-		n += len(c.Frontends[i].Binds)
+		for _, b := range c.Frontends[i].Binds {
+			if n++; b.IPv6 {
+				n++ // the second socket
+			}
+		}
 	}
 	for i := range c.Backends {
 		for j := range c.Backends[i].Servers {

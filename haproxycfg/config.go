@@ -181,6 +181,11 @@ type Bind struct {
 	// Address is "host:port" or "unix@/path". The host is an IP address or empty. ":80" listens on
 	// all IPv4 addresses, "[::]:80" on all IPv4 and IPv6 addresses.
 	Address string
+	// IPv6 makes an Address without a host listen on all IPv6 addresses as well. On a machine that
+	// does not support IPv6, HAProxy does not start with it. HAProxy uses a second socket for IPv6.
+	// So the addresses of IPv4 clients keep their usual form; with "[::]:80", HAProxy would forward
+	// such an address as ::ffff:192.0.2.1.
+	IPv6 bool
 	// TLS, if not nil, makes HAProxy end TLS here.
 	TLS *TLS
 	// AcceptProxy makes HAProxy require a PROXY protocol header on each connection. Use it only if

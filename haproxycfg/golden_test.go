@@ -29,7 +29,7 @@ func TestGolden(t *testing.T) {
 		Frontends: []haproxycfg.Frontend{
 			{
 				Name: "plain", MaxConn: 1000,
-				Binds:         []haproxycfg.Bind{{Address: ":80"}, {Address: "[::1]:8080", AcceptProxy: true}, {Address: "unix@" + dir + "/plain sock"}},
+				Binds:         []haproxycfg.Bind{{Address: ":80"}, {Address: ":81", IPv6: true}, {Address: "[::1]:8080", AcceptProxy: true}, {Address: "unix@" + dir + "/plain sock"}},
 				RedirectHTTPS: &haproxycfg.HTTPSRedirect{Port: 8443, Code: 301}, Forwarded: haproxycfg.ForwardedAppend,
 				Monitor: "/ready", DefaultBackend: "sorry",
 			},

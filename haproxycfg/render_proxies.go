@@ -128,6 +128,9 @@ func (b *Bind) append(t *text) {
 	t.line("bind")
 	if strings.HasPrefix(b.Address, ":") {
 		t.word("*" + b.Address)
+		if b.IPv6 {
+			t.raw(",[::]" + b.Address + " v6only")
+		}
 	} else {
 		t.word(b.Address)
 	}

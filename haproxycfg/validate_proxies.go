@@ -88,6 +88,9 @@ func (v *validator) bind(b *Bind) {
 			v.addf(`bind %q is neither "host:port" with an IP address and a port nor "unix@/path"`, b.Address)
 		}
 	}
+	if b.IPv6 && !strings.HasPrefix(b.Address, ":") {
+		v.addf("bind %q: IPv6 needs an address without a host", b.Address)
+	}
 	if b.TLS == nil {
 		return
 	}
@@ -127,6 +130,9 @@ func (v *validator) bindsTwice(c *Config) {
 				keys[0] = ap.String()
 				if ap.Addr() == netip.IPv6Unspecified() { // "v4v6"
 					keys = append(keys, netip.AddrPortFrom(netip.IPv4Unspecified(), ap.Port()).String())
+				}
+				if b.IPv6 {
+					keys = append(keys, netip.AddrPortFrom(netip.IPv6Unspecified(), ap.Port()).String())
 				}
 			}
 			for _, key := range keys {

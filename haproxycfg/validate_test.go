@@ -38,6 +38,12 @@ func TestValidate(t *testing.T) {
 		{"bind twice by both families", func(c *config) {
 			c.Frontends = append(c.Frontends, haproxycfg.Frontend{Name: "g", Binds: []haproxycfg.Bind{{Address: "[::]:80"}}})
 		}, "frontends f and g both listen on [::]:80"},
+		{"bind twice by IPv6", func(c *config) {
+			c.Frontends[0].Binds[0].IPv6 = true
+			c.Frontends = append(c.Frontends, haproxycfg.Frontend{Name: "g", Binds: []haproxycfg.Bind{{Address: "[::]:80"}}})
+		}, "frontends f and g both listen on [::]:80"},
+		{"IPv6 with a host", func(c *config) { c.Frontends[0].Binds[0] = haproxycfg.Bind{Address: "127.0.0.1:80", IPv6: true} }, `bind "127.0.0.1:80": IPv6 needs an address without a host`},
+		{"IPv6 of a socket", func(c *config) { c.Frontends[0].Binds[0] = haproxycfg.Bind{Address: "unix@/x", IPv6: true} }, `bind "unix@/x": IPv6 needs`},
 		{"socket twice", func(c *config) {
 			c.Frontends[0].Binds = []haproxycfg.Bind{{Address: "unix@/x"}, {Address: "unix@/x"}}
 		}, "frontends f and f both listen on unix@/x"},

@@ -216,11 +216,12 @@ func TestFileLimits(t *testing.T) {
 		w.write("eu-1/objects.yaml", manyServices(0))
 		w.write("routes.yaml", tenant(9, ""))
 		args := []string{"-once", "-max-servers", "20"}
+		args = append(args, "-force") // no route has a server yet
 		code, _, stderr := w.run(args...)
 		require.Equal(t, cli.ExitOK, code, stderr)
 		require.Equal(t, 9, w.paths("t.example.com"))
 		w.write("eu-1/objects.yaml", manyServices(24))
-		_, _, stderr = w.run(append(args, "-force")...)
+		_, _, stderr = w.run(args...)
 		require.Contains(t, stderr, "its file would have more than 20 servers")
 		require.Equal(t, 6, w.paths("t.example.com"))
 	})

@@ -8,12 +8,14 @@
 // configuration once and ends. With -diff it prints what would change. README.md in this directory
 // describes the flags, the files and how to set up a machine. Package controller does the work.
 //
-// The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used.
-// With -once, the status is also 1 if the change is refused or if HAProxy rejects the
-// configuration.
+// The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used. With
+// -once, the status is also 1 if the change is refused or if HAProxy rejects the configuration. With
+// -diff, the status is 3 if there is a difference. With -strict, the status is 1 if there are
+// problems.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +43,10 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	var err error
 	switch {
 	case s.diff:
-		err = s.printDiff(ctx, inv)
+		differ, diffErr := s.printDiff(ctx, inv)
+		if err = diffErr; differ {
+			code = cli.ExitDiffer
+		}
 	case s.once:
 		err = s.runOnce(ctx, inv)
 	default:
@@ -50,30 +55,39 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	if err != nil {
 		return inv.Fail(cli.ExitFailed, program, "%v", err)
 	}
-	return cli.ExitOK
+	return code
 }
 
-// printDiff prints the change that runOnce would apply.
-func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) error {
+// printDiff prints the change that runOnce would apply. differ is false if runOnce would change
+// neither the configuration nor another output file.
+func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) (differ bool, err error) {
 	kubeconn.LogTo(nil) // the errors of Plan are enough
 	c := s.controller(s.printWarnings(inv))
-	change, err := plan(ctx, inv, c)
+	change, err := s.plan(ctx, inv, c)
 	if err != nil {
-		return err
+		return false, err
 	}
 	diff, err := c.Dir.Diff(change.Config)
 	if err != nil {
-		return err
+		return false, err
+	}
+	files, err := change.ChangedFiles()
+	if err != nil {
+		return false, err
 	}
 	_, err = fmt.Fprint(inv.Stdout, diff.String(), diff.Text)
-	return err
+	for _, name := range files {
+		_, printErr := fmt.Fprintf(inv.Stdout, "~ %s\n", name)
+		err = cmp.Or(err, printErr)
+	}
+	return !diff.Empty() || len(files) > 0, err
 }
 
 // runOnce applies the configuration once. It prints "written" or "unchanged".
 func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	kubeconn.LogTo(nil) // the errors of Plan are enough
 	c := s.controller(s.printWarnings(inv))
-	change, err := plan(ctx, inv, c)
+	change, err := s.plan(ctx, inv, c)
 	if err != nil {
 		return err
 	}
@@ -90,18 +104,24 @@ func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 }
 
 // plan returns the change, and prints the problems that the Controller found in routes and
-// manifests.
-func plan(ctx context.Context, inv cli.Invocation, c *controller.Controller) (*controller.Change, error) {
+// manifests. With -strict, problems are an error.
+func (s *settings) plan(ctx context.Context, inv cli.Invocation, c *controller.Controller) (*controller.Change, error) {
 	change, err := c.Plan(ctx, program+" -once")
 	if change == nil {
 		return nil, err
 	}
+	problems := 0
 	for _, p := range change.Report.Problems {
 		kind := "problem"
 		if p.Warning {
 			kind = "warning"
+		} else {
+			problems++
 		}
 		fmt.Fprintf(inv.Stderr, "%s: %s: %v\n", program, kind, p)
+	}
+	if err == nil && s.strict && problems > 0 {
+		err = fmt.Errorf("-strict: %d problems, and nothing is written", problems)
 	}
 	return change, err
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -25,6 +27,7 @@ type settings struct {
 	routes                                    cli.Strings
 	out                                       string // directory
 	once, diff                                bool   // neither: follow changes
+	strict                                    bool   // with once or diff
 	force                                     bool
 	haproxy, reload                           string // path of the binary, master socket; "" for none
 	minInterval, quiet, maxWait, startTimeout time.Duration
@@ -74,6 +77,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.out, "out", "", "`directory` to write to")
 	fs.BoolVar(&s.once, "once", false, "make the configuration once and end; without -once and -diff, follow all changes")
 	fs.BoolVar(&s.diff, "diff", false, "print what would change, and write nothing")
+	fs.BoolVar(&s.strict, "strict", false, "with -once or -diff, exit with status 1 if there are problems, and write nothing")
 	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the hosts, of the paths, of the backends and of the servers in force that one change may remove or alter")
 	fs.BoolVar(&s.force, "force", false, "ignore -max-change: with -once for this run, otherwise for the first change; not with -lease")
 	fs.StringVar(&s.haproxy, "haproxy", "", "`path` of the haproxy that reads the configuration. It must accept each configuration, and its version decides which features a configuration uses. If empty, nothing is checked, and the configuration is for HAProxy 2.6 and later")
@@ -144,6 +148,8 @@ func (s *settings) resolve() error {
 		return s.admin.Check()
 	case s.once && s.diff:
 		return errors.New("-once writes, -diff does not: want one of them, or neither to follow all changes")
+	case s.strict && !s.once && !s.diff:
+		return errors.New("-strict needs -once or -diff")
 	case len(f.http)+len(f.https) == 0:
 		return errors.New("-http or -https is needed")
 	case len(f.https) > 0 && f.certs == "":
@@ -252,13 +258,15 @@ func (s *settings) resolveEdge() error {
 		e.Global.Logs = []haproxycfg.Log{{Address: f.log}}
 	}
 	for _, addr := range f.http {
-		e.HTTP = append(e.HTTP, haproxycfg.Bind{Address: addr})
+		e.HTTP = append(e.HTTP, bind(addr))
 	}
 	for _, addr := range f.https {
-		e.HTTPS = append(e.HTTPS, haproxycfg.Bind{Address: addr, TLS: &haproxycfg.TLS{Certificates: f.certs}})
+		b := bind(addr)
+		b.TLS = &haproxycfg.TLS{Certificates: f.certs}
+		e.HTTPS = append(e.HTTPS, b)
 	}
 	for _, addr := range f.exporter {
-		e.Admin = append(e.Admin, haproxycfg.Bind{Address: addr})
+		e.Admin = append(e.Admin, bind(addr))
 	}
 	if f.redirect {
 		_, port, ok := strings.Cut(f.https[0][strings.LastIndexByte(f.https[0], ']')+1:], ":")
@@ -270,6 +278,22 @@ func (s *settings) resolveEdge() error {
 	}
 	return checkEdge(*e)
 }
+
+// bind returns the listener of an address. An address without a host, such as ":80", means all
+// addresses of this machine: IPv4, and IPv6 if the machine supports it.
+func bind(addr string) haproxycfg.Bind {
+	return haproxycfg.Bind{Address: addr, IPv6: strings.HasPrefix(addr, ":") && machineHasIPv6()}
+}
+
+// machineHasIPv6 reports whether this machine supports IPv6.
+var machineHasIPv6 = sync.OnceValue(func() bool {
+	l, err := net.Listen("tcp6", "[::]:0")
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+})
 
 // checkEdge returns an error if HAProxy would reject every configuration with these settings.
 func checkEdge(e edge.Edge) error {

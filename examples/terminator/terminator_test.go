@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 
+	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc"
@@ -162,7 +166,7 @@ func (w *world) stat() map[string]os.FileInfo {
 func TestDiffShowsAndWritesNothing(t *testing.T) {
 	w := newWorld(t)
 	code, stdout, stderr := w.run("-diff")
-	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Equal(t, cli.ExitDiffer, code, stderr)
 	require.Contains(t, stdout, "+backend eu-1.media.tracks.http")
 	require.NoFileExists(t, w.path("out/haproxy.cfg"))
 
@@ -170,10 +174,142 @@ func TestDiffShowsAndWritesNothing(t *testing.T) {
 	before := w.read("out/haproxy.cfg")
 	w.edit("eu-1/objects.yaml", "30080", "30090")
 	code, stdout, stderr = w.run("-diff")
-	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Equal(t, cli.ExitDiffer, code, stderr)
 	require.Contains(t, stdout, "-    server 10.0.0.1:30080")
 	require.Contains(t, stdout, "+    server 10.0.0.1:30090")
 	require.Equal(t, before, w.read("out/haproxy.cfg"))
+}
+
+// A pipeline decides by the exit status of -diff.
+func TestDiffExitStatus(t *testing.T) {
+	w := newWorld(t)
+	zone := []string{"-dns-origin", "example.com", "-dns-address", "192.0.2.1"}
+	code, _, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	code, stdout, _ := w.run("-diff")
+	require.Equal(t, cli.ExitOK, code)
+	require.Equal(t, "no change\n", stdout)
+	code, stdout, _ = w.run(append(zone, "-diff")...)
+	require.Equal(t, cli.ExitDiffer, code, "-once would write dns.zone")
+	require.Equal(t, "no change\n~ dns.zone\n", stdout)
+	require.NoFileExists(t, w.path("out/dns.zone"))
+	code, _, stderr = w.run(append(zone, "-once")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	code, _, _ = w.run(append(zone, "-diff")...)
+	require.Equal(t, cli.ExitOK, code)
+	code, _, _ = w.run("-diff", "-routes", "/no/such/file")
+	require.Equal(t, cli.ExitFailed, code)
+}
+
+// With -strict, a problem is a failure, and nothing is written. A warning is no failure.
+func TestStrict(t *testing.T) {
+	w := newWorld(t)
+	w.edit("routes.yaml", "service: tracks", "service: tracsk")
+	for _, mode := range []string{"-once", "-diff"} {
+		code, _, stderr := w.run(mode, "-strict")
+		require.Equal(t, cli.ExitFailed, code)
+		require.Contains(t, stderr, "problem: "+w.path("routes.yaml")+":2: eu-1: Service media/tracsk: there is no such service")
+		require.Contains(t, stderr, "-strict: 1 problems, and nothing is written")
+	}
+	require.NoDirExists(t, w.path("out"))
+	w.edit("routes.yaml", "service: tracsk, port: http", "service: tracks, port: http, weight: 0")
+	code, _, stderr := w.run("-once", "-strict")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stderr, "warning: ")
+	code, _, stderr = w.run("-strict")
+	require.Equal(t, cli.ExitUsage, code)
+	require.Contains(t, stderr, "-strict needs -once or -diff")
+}
+
+// An edge whose routes all answer 503 must not be put into service by a typing mistake, such as
+// "ue" for the cluster "eu".
+func TestFirstConfigurationWithoutServers(t *testing.T) {
+	w := newWorld(t)
+	wrong := []string{"-routes", w.path("routes.yaml"), "-cluster", "ue-1=dir:" + w.path("eu-1"), "-out", w.path("out"), "-http", ":8080"}
+	once := func(args ...string) (code int, stderr string) {
+		var errs bytes.Buffer
+		code = run(t.Context(), cli.Invocation{Args: append(args, "-once"), Stdout: &errs, Stderr: &errs})
+		return code, errs.String()
+	}
+	code, stderr := once(wrong...)
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "the first configuration would have no servers")
+	require.Contains(t, stderr, "-force applies it")
+	code, _ = once(append(wrong, "-max-change", "100%")...)
+	require.Equal(t, cli.ExitFailed, code)
+	require.NoFileExists(t, w.path("out/haproxy.cfg"))
+	code, stderr = once(append(wrong, "-force")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+
+	// An empty list of routes is intended.
+	w = newWorld(t)
+	w.write("routes.yaml", "routes: []\n")
+	code, _, stderr = w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+}
+
+// ":PORT" means all IPv4 and all IPv6 addresses. HAProxy forwards the address of an IPv4 client in
+// its usual form.
+func TestListensOnBothFamilies(t *testing.T) {
+	w := newWorld(t)
+	dir := haproxytest.Dir(t)
+	ports := haproxytest.Ports(t, 3)
+	backend := fmt.Sprintf("127.0.0.1:%d", ports[1])
+	l, err := net.Listen("tcp", backend)
+	require.NoError(t, err)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Header.Get("X-Forwarded-For"))
+	})}
+	go srv.Serve(l)
+	defer srv.Close()
+	w.write("eu-1/objects.yaml", fmt.Sprintf(`apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: a}, status: {addresses: [{type: InternalIP, address: 127.0.0.1}]}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: web}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}
+`, ports[1]))
+	w.write("routes.yaml", "routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 10s}\n")
+	code, _, stderr := w.runAlone("-once", "-out", dir, "-http", fmt.Sprintf(":%d", ports[0]), "-exporter", fmt.Sprintf(":%d", ports[2]),
+		"-stats-socket", filepath.Join(dir, haproxytest.StatsSocket), "-node-health", "kube-proxy")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	config, err := os.ReadFile(filepath.Join(dir, haproxytest.ConfigFile))
+	require.NoError(t, err)
+	haproxytest.Start(t, dir, string(config))
+
+	hosts := []string{"127.0.0.1"}
+	if probe, err := net.Listen("tcp", "[::1]:0"); err == nil { // some machines have no IPv6
+		probe.Close()
+		hosts = append(hosts, "::1")
+		require.Contains(t, string(config), fmt.Sprintf("bind *:%d,[::]:%d v6only\n", ports[0], ports[0]))
+	}
+	for _, host := range hosts {
+		for i, port := range []int{ports[0], ports[2]} {
+			req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+net.JoinHostPort(host, fmt.Sprint(port))+"/metrics", nil)
+			require.NoError(t, err)
+			req.Host = "www.example.com"
+			resp, err := http.DefaultClient.Do(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			require.Equal(t, http.StatusOK, resp.StatusCode)
+			if body, err := io.ReadAll(resp.Body); i == 0 {
+				require.NoError(t, err)
+				require.Equal(t, host, string(body))
+			}
+		}
+	}
+}
+
+// An address with a host stays as it is, and so does every address on a machine without IPv6.
+func TestAddressesOfListeners(t *testing.T) {
+	all := machineHasIPv6
+	defer func() { machineHasIPv6 = all }()
+	machineHasIPv6 = func() bool { return true }
+	require.Equal(t, haproxycfg.Bind{Address: ":80", IPv6: true}, bind(":80"))
+	for _, addr := range []string{"0.0.0.0:80", "192.0.2.1:80", "[::]:80", "[::1]:80", "unix@/run/x"} {
+		require.Equal(t, haproxycfg.Bind{Address: addr}, bind(addr))
+	}
+	machineHasIPv6 = func() bool { return false }
+	require.Equal(t, haproxycfg.Bind{Address: ":80"}, bind(":80"))
 }
 
 // TestDiffThatCannotBePrinted: a reader of half a diff would take it for the whole.

@@ -322,6 +322,20 @@ func TestWatchStartsWithoutAFile(t *testing.T) {
 	v.waitReady()
 }
 
+// The first configuration waits until a route has a server. Until then, the terminator is not ready.
+func TestWatchFirstConfigurationWithoutServers(t *testing.T) {
+	w := newWorld(t)
+	services := w.read("eu-1/objects.yaml")
+	w.write("eu-1/objects.yaml", "apiVersion: v1\nkind: List\nitems: []\n")
+	v := w.watch()
+	v.waitDetail(http.StatusServiceUnavailable, "the first configuration would have no servers")
+	v.waitLog("POST '")
+	require.NoFileExists(t, w.path("out/haproxy.cfg"))
+	w.replace("eu-1/objects.yaml", services)
+	v.waitReady()
+	v.waitConfig("10.0.0.1:30080")
+}
+
 // A followed file may become a FIFO, which nobody writes to. The routes of the file stay, the other
 // files are followed, and the terminator still ends at SIGTERM.
 func TestWatchFilesThatBecomeFIFOs(t *testing.T) {

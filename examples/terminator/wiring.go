@@ -47,9 +47,6 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 		c.Dir.Check, c.Version = checker.Check, checker.Version
 	}
 	once := s.once || s.diff
-	if once && s.force {
-		c.Limit = controller.MaxShare(1)
-	}
 	for _, k := range s.clusters {
 		var source controller.ClusterSource = controller.Manifests{Dir: k.dir}
 		if k.live() {

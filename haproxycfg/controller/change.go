@@ -43,6 +43,8 @@ type Change struct {
 	// late is true if Config is already in the directory, but a later step of the same attempt
 	// failed: the reload, or the writing of the report.
 	late bool
+	// unread is true if some declarations have not been read since the start.
+	unread bool
 }
 
 // ID identifies Config by its files: two Changes for one directory have the same ID if and only if
@@ -62,9 +64,26 @@ func MaxShare(share float64) func(*Change) error {
 	}
 }
 
+// ErrNoServers is the reason why a first configuration is refused: there are routes, but no route
+// has a server. Usually the name of a cluster is wrong, or a cluster has not answered yet.
+var ErrNoServers = errors.New("the first configuration would have no servers")
+
+// withoutServers returns ErrNoServers if the directory has no configuration yet, and if no route of
+// the new one has a server. An intended empty list of routes is no error.
+func (ch *Change) withoutServers() error {
+	if ch.plan.First() && ch.Diff.Servers.After == 0 && (ch.unread || len(ch.input.Table.Routes()) > 0) {
+		return ErrNoServers
+	}
+	return nil
+}
+
+// ChangedFiles returns the names of Controller.Files whose content would change.
+func (ch *Change) ChangedFiles() ([]string, error) { return ch.plan.ChangedAuxiliary(ch.files...) }
+
 // refusal returns nil if the change may be applied. This is so if the change is empty, if Limit
-// accepts it, or if the argument allowed permits it. Otherwise refusal returns the error of Limit
-// together with the ID of the change.
+// accepts it, or if the argument allowed permits it. A first configuration without servers also
+// needs the permission of allowed. Otherwise refusal returns the reason together with the ID of the
+// change.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if ch.Diff.Empty() {
 		return nil
@@ -73,7 +92,7 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if limit == nil {
 		limit = MaxShare(0.3)
 	}
-	err := limit(ch)
+	err := cmp.Or(ch.withoutServers(), limit(ch))
 	if err == nil || allowed(ch.ID()) {
 		return nil
 	}
@@ -118,7 +137,7 @@ func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, caus
 // cluster that has not answered since the start keeps the servers that last lists.
 func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change, error) {
 	table := in.routes.Table
-	ch := &Change{input: kube.Input{Table: table}}
+	ch := &Change{input: kube.Input{Table: table}, unread: len(in.routes.Unread) > 0}
 	for i := range in.clusters {
 		ch.input.Clusters = append(ch.input.Clusters, in.clusters[i].build(last))
 	}
@@ -221,12 +240,16 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 
 // Apply applies a Change that Plan returned. The error is nil if and only if the outcome is Written
 // or Unchanged. Apply refuses a change that Limit rejects. Run writes a refused change to the
-// report, but Apply does not. To apply a change of any size, set Limit to MaxShare(1).
+// report, but Apply does not. With ForceFirst, Apply applies any change.
 //
 // If the change needs a reload and HAProxy has MaxOldWorkers old workers, Apply waits for
 // MaxReloadWait, and then ends the oldest one.
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
-	if err := c.refusal(ch, never); err != nil {
+	allowed := never
+	if c.ForceFirst {
+		allowed = func(string) bool { return true }
+	}
+	if err := c.refusal(ch, allowed); err != nil {
 		return Refused, err
 	}
 	if ch.plan.Reloads() {

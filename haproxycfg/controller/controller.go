@@ -48,14 +48,15 @@ type Controller struct {
 	Files []File
 
 	// Limit returns an error if a change is too large. nil means MaxShare(0.3). The Controller
-	// refuses a change that is too large, until somebody calls Force.
+	// refuses a change that is too large, until somebody calls Force. In the same way it refuses a
+	// first configuration in which no route has a server, whatever Limit is; see ErrNoServers.
 	Limit func(*Change) error
 	// ForceHint, if not nil, returns a text that says how to force the change with this ID. The
 	// error of a refused change ends with the text.
 	ForceHint func(id string) string
-	// ForceFirst makes Run apply the first change without Limit, whatever its size. If the attempt
-	// fails, the next attempt also applies the change without Limit. Limit applies to every other
-	// change.
+	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run do the same for the first
+	// change. If the attempt fails, Run also ignores them in the next attempt. Limit applies to every
+	// other change of Run.
 	ForceFirst bool
 
 	// Elector decides whether this process may write. nil means that it always may.

@@ -144,9 +144,9 @@ func (s *status) applied(a Attempt) {
 		s.unsure = s.unsure || a.Outcome == Failed
 		// After a refusal, and while a change waits, the configuration on disk is normally still in
 		// force. But if an earlier attempt failed, HAProxy may not have loaded the configuration on
-		// disk.
+		// disk. A refused first configuration leaves the disk without any.
 		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged ||
-			(a.Outcome == Refused || a.Outcome == Waits) && !s.unsure
+			(a.Outcome == Refused || a.Outcome == Waits) && !s.unsure && !errors.Is(a.Err, ErrNoServers)
 	})
 }
 

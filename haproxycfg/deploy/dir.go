@@ -189,6 +189,24 @@ func (p *Plan) ID() string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// First reports whether the directory contained no configuration when the plan was made.
+func (p *Plan) First() bool { return p.textBefore() == nil }
+
+// ChangedAuxiliary returns the names of the given files whose content differs from the file in the
+// directory. It writes nothing. The files are the argument of [Plan.Apply].
+func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []string, err error) {
+	for _, f := range files {
+		same, err := inputfile.Equal(p.dir.file(f.Name), f.Data)
+		if err != nil {
+			return nil, fmt.Errorf("deploy: plan: %w", err)
+		}
+		if !same {
+			names = append(names, f.Name)
+		}
+	}
+	return names, nil
+}
+
 // Apply does the same as [Dir.Apply], and also writes the auxiliary files, such as a report about
 // the configuration. It writes them under the same lock, after the configuration is in force. It
 // writes them even if the configuration has not changed, but not if a file already has the same

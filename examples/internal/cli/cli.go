@@ -36,6 +36,7 @@ const (
 	ExitOK     = 0 // success
 	ExitFailed = 1 // the work or a check failed
 	ExitUsage  = 2 // wrong flags, or a file or program that the binary needs is missing
+	ExitDiffer = 3 // the command found a difference
 )
 
 // Invocation is everything that the operating system passes to the main function of a binary.
