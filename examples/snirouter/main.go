@@ -213,7 +213,7 @@ func (r *router) ready() error {
 		return err
 	}
 	if cache := r.hosts.cache; cache != nil {
-		if stats := cache.Stats(); stats.Hosts > 0 || stats.NotFound > 0 { // a client was faster than the probe
+		if stats := cache.Stats(); stats.Hosts+stats.Aliases > 0 || stats.NotFound > 0 { // a client was faster than the probe
 			r.hosts.readiness.ready.Store(true)
 		}
 	}

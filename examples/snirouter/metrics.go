@@ -145,12 +145,14 @@ func (m *metrics) watchHosts(h *hosts) {
 		return func() float64 { return float64(f(h.cache.Stats())) }
 	}
 	m.gauge("cache_hosts", "Known hosts in the cache.", func() float64 { return float64(h.cache.Stats().Hosts) })
+	m.gauge("cache_aliases", "Hosts in the cache that share the endpoint of another name, such as a wildcard.", func() float64 { return float64(h.cache.Stats().Aliases) })
 	m.gauge("cache_negative", "Hosts in the cache that are not found, or failed a moment ago.", func() float64 { return float64(h.cache.Stats().Negative) })
 	m.gauge("api_calls_in_flight", "Calls of the API under way or waiting for their turn.", func() float64 { return float64(h.cache.Stats().InFlight) })
 	m.counter("api_calls_total", "Calls of the API.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Calls }))
 	m.counter("api_not_found_total", "Those of them that ended with a host not found.", nil, stat(func(s hostlookup.Stats) uint64 { return s.NotFound }))
 	m.counter("api_errors_total", "Those of them that failed.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Errors }))
 	m.counter("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "known"}, stat(func(s hostlookup.Stats) uint64 { return s.Evicted }))
+	m.counter("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "alias"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedAliases }))
 	m.counter("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "negative"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedNegative }))
 	if h.feed != nil {
 		m.counter("feed_errors_total", "Times that following the changes of the API broke off.", nil, func() float64 { return float64(h.feedErrors.Load()) })

@@ -34,8 +34,11 @@ type Cache struct {
 
 	// MaxHosts limits the known hosts (hosts with an endpoint). 0 means 100,000. If the limit is
 	// reached, a new host evicts the least recently used host. A known host takes about 300 bytes
-	// plus its strings. If the source answers for a wildcard, each name below the wildcard is a
-	// known host of its own.
+	// plus its strings.
+	//
+	// MaxHosts also limits the aliases, which do not count as known hosts. An alias is a host with an
+	// endpoint whose Host is another name, such as a wildcard. So a flood of invented names below a
+	// wildcard evicts only other aliases. The wildcard itself is one known host.
 	MaxHosts int
 
 	// MaxNegative limits the hosts without an endpoint: the source did not find them, or failed. 0
@@ -206,7 +209,8 @@ func (c *Cache) All() iter.Seq2[string, Entry] {
 
 // Set stores an endpoint as if the source had just returned it. If a call of the source for this
 // host is running, its answer does not replace the endpoint. If ep.TTL is negative, the cache
-// forgets the host. The error is ErrClosed, or says that the host is empty or longer than 253
+// forgets the host. If the host is a wildcard, lookups get its endpoint only while the source
+// fails. The error is ErrClosed, or says that the host is empty or longer than 253
 // bytes, or comes from ep.Validate.
 func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
@@ -304,10 +308,12 @@ type Stats struct {
 	Dropped  uint64 // calls whose answer was not stored, because the host changed meanwhile
 
 	Evicted         uint64 // known hosts that made room for others
+	EvictedAliases  uint64 // aliases that made room for others
 	EvictedNegative uint64 // hosts not found or failed that made room for others
 
 	// Figures of this moment.
-	Hosts    int // known hosts
+	Hosts    int // known hosts, without aliases
+	Aliases  int // hosts that share the endpoint of another name, such as a wildcard; see MaxHosts
 	Negative int // hosts that are stored as not found or failed
 	InFlight int // source calls that run or wait for MaxCalls
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -28,15 +29,20 @@ type savedHost struct {
 // size.
 const maxCacheFile = 256 << 20
 
-// Save writes the known hosts to a file, each with the time at which it expires. Load reads the
-// file after the next start. Save replaces the file in one step, and only the file's owner can read
-// it. ParseHosts can read the file too.
+// Save writes the known hosts to a file, each with the time at which it expires. If a host has the
+// endpoint of a known wildcard, Save writes only the wildcard. Load reads the file after the next
+// start. Save replaces the file in one step, and only the file's owner can read it. ParseHosts can
+// read the file too.
 func (c *Cache) Save(path string) error {
 	if unread := c.unread.Load(); unread != nil && *unread == path {
 		return fmt.Errorf("hostlookup: %s could not be read, and is not overwritten", path)
 	}
 	hosts := []savedHost{}
-	for host, entry := range c.All() {
+	all := maps.Collect(c.All())
+	for host, entry := range all {
+		if _, ok := all[entry.Endpoint.Host]; ok && covers(entry.Endpoint.Host, host) {
+			continue
+		}
 		if entry.Err == nil {
 			ep := entry.Endpoint
 			ep.Host = host
@@ -76,7 +82,8 @@ func (c *Cache) Load(path string) (LoadResult, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return LoadResult{}, err
 	}
-	before := c.Stats().Hosts
+	known := func() int { s := c.Stats(); return s.Hosts + s.Aliases }
+	before := known()
 	setErr := c.SetAll(func(yield func(string, Entry) bool) {
 		for _, h := range hosts {
 			if !yield(h.Host, Entry{Endpoint: h.Endpoint, Expires: h.Expires}) {
@@ -84,7 +91,7 @@ func (c *Cache) Load(path string) (LoadResult, error) {
 			}
 		}
 	})
-	added := c.Stats().Hosts - before
+	added := known() - before
 	if err = cmp.Or(err, setErr); err != nil {
 		if asideErr := keepAside(path); asideErr != nil {
 			c.unread.Store(&path)

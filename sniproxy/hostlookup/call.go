@@ -331,6 +331,8 @@ func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed b
 	case errors.Is(err, ErrNotFound):
 		k.tally.notFound++
 		if current {
+			// The source has no entry for this host, so it has no wildcard for it either.
+			k.removeHost(wildcardOf(c.host))
 			k.keepError(c.host, Negative, err, cmp.Or(errorTTL(err), k.cfg.negativeTTL), now)
 		} else {
 			k.tally.dropped++
@@ -339,7 +341,11 @@ func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed b
 	}
 	k.tally.errors++
 	retryAfter := min(errorTTL(err), maxRetryAfter)
-	if e := k.usable(c.host, now); e != nil {
+	e := k.usable(c.host, now)
+	if e == nil {
+		e = k.inherit(c.host, now)
+	}
+	if e != nil {
 		r = k.staleAnswer(e, now)
 		if r.Level == Stale && current {
 			k.extendStale(e, now, max(k.cfg.recheck, retryAfter))

@@ -3,6 +3,7 @@ package hostlookup
 import (
 	"cmp"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,8 @@ type core struct {
 	lookups striped.Counters       // by Level
 
 	mu       sync.Mutex
-	known    *lru             // entries with an endpoint
+	known    *lru             // entries with an endpoint, other than aliases
+	aliases  *lru             // see isAlias
 	negative *lru             // entries without an endpoint
 	calls    map[string]*call // by host: the calls whose answers will be stored
 	running  map[*call]struct{}
@@ -147,6 +149,7 @@ func newCore(c *Cache) *core {
 	}
 	k.semaphore = make(chan struct{}, k.cfg.maxCalls)
 	k.known = newLRU(k.cfg.maxHosts, k.evicted)
+	k.aliases = newLRU(k.cfg.maxHosts, k.evicted)
 	k.negative = newLRU(k.cfg.maxNegative, k.evicted)
 	return k
 }
@@ -198,10 +201,36 @@ func (k *core) touch(e *item, now int64) {
 }
 
 func (k *core) order(e *item) *lru {
-	if e.Value.failure == nil {
-		return k.known
+	switch {
+	case e.Value.failure != nil:
+		return k.negative
+	case isAlias(e):
+		return k.aliases
 	}
-	return k.negative
+	return k.known
+}
+
+func (k *core) lrus() []*lru { return []*lru{k.known, k.aliases, k.negative} }
+
+// isAlias reports whether the source has the endpoint of e under another name than the one in the
+// lookup, usually under a wildcard. Strangers can invent any number of such names.
+func isAlias(e *item) bool { return e.Value.ep.Host != "" && e.Value.ep.Host != e.Name() }
+
+// wildcardOf returns the wildcard that covers host: "*.example.com" for "a.example.com". If host
+// has no dot, wildcardOf returns "".
+func wildcardOf(host string) string {
+	_, parent, ok := strings.Cut(host, ".")
+	if !ok {
+		return ""
+	}
+	return "*." + parent
+}
+
+// covers reports whether pattern is the wildcard that covers host. It does not allocate.
+func covers(pattern, host string) bool {
+	suffix, ok := strings.CutPrefix(pattern, "*")
+	dot := strings.IndexByte(host, '.')
+	return ok && dot > 0 && host[dot:] == suffix && host != pattern
 }
 
 // The methods below do not lock mu: their caller holds it.
@@ -223,6 +252,25 @@ func (k *core) staleUntil(e *item) int64 {
 	return later(e.Value.expires, k.cfg.staleFor)
 }
 
+// inherit stores for host the endpoint of the wildcard that covers host, and returns the new entry.
+// If the cache does not know this wildcard, inherit returns nil.
+//
+// The source may have another endpoint for host than for the wildcard. So call inherit only after
+// the source has failed to answer about host. The TTL of the new entry is over, as with Revalidate.
+func (k *core) inherit(host string, now int64) *item {
+	w := k.usable(wildcardOf(host), now)
+	if w == nil {
+		return nil
+	}
+	k.removeHost(host)
+	e := newItem(host, w.Value.ep)
+	e.Value.ep.Host = w.Name()
+	e.Value.ep.TTL = Revalidate
+	e.Value.expires = min(w.Value.expires, now)
+	k.add(e, now)
+	return e
+}
+
 // evicted removes an entry from the table. The LRUs call it for each entry that they drop.
 func (k *core) evicted(e *item, _ struct{}) {
 	k.table.Remove(e)
@@ -232,12 +280,16 @@ func (k *core) evicted(e *item, _ struct{}) {
 // add inserts an entry into its LRU and the table. The host must not have an entry yet.
 func (k *core) add(e *item, now int64) {
 	e.Value.touched.Store(touchTick(now))
-	if e.Value.failure == nil {
-		if k.known.Add(e, struct{}{}) {
+	l := k.order(e)
+	if l.Add(e, struct{}{}) {
+		switch l {
+		case k.known:
 			k.tally.evicted++
+		case k.aliases:
+			k.tally.evictedAliases++
+		case k.negative:
+			k.tally.evictedNegative++
 		}
-	} else if k.negative.Add(e, struct{}{}) {
-		k.tally.evictedNegative++
 	}
 	k.table.Insert(e)
 }
@@ -250,8 +302,12 @@ func (k *core) removeHost(host string) {
 	}
 }
 
-// keep stores an endpoint that the source has just returned for host.
+// keep stores an endpoint that the source has just returned for host. If the Host of the endpoint
+// is the wildcard that covers host, keep also stores the wildcard.
 func (k *core) keep(host string, ep Endpoint, now int64) {
+	if covers(ep.Host, host) {
+		k.keep(ep.Host, ep, now)
+	}
 	ttl := cmp.Or(ep.TTL, k.cfg.ttl)
 	e := k.table.Get(host)
 	if e != nil && (ttl < 0 || e.Value.failure != nil || e.Value.ep != ep) {
@@ -264,8 +320,8 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	isNew := e == nil // otherwise the same answer again, which needs no memory
 	if isNew {
 		e = newItem(host, ep)
-	} else if ttl == Revalidate {
-		k.known.Get(e) // without hits, only this makes it more recently used
+	} else {
+		k.order(e).Get(e) // the lookup was no hit, so only this makes e the most recently used
 	}
 	if ttl == Revalidate {
 		// The entry must never be a hit. A state that ends now is not enough: hits compare it
@@ -334,22 +390,17 @@ func (k *core) restore(host string, ep Endpoint, expires time.Time) {
 func (k *core) forget(host string) {
 	k.detach(host)
 	k.removeHost(host)
-	suffix, ok := strings.CutPrefix(host, "*")
-	if !ok || !strings.HasPrefix(suffix, ".") {
+	if !strings.HasPrefix(host, "*.") {
 		return
 	}
-	covered := func(name string) bool {
-		label, ok := strings.CutSuffix(name, suffix)
-		return ok && !strings.Contains(label, ".")
-	}
 	for name := range k.calls {
-		if covered(name) {
+		if covers(host, name) {
 			k.detach(name)
 		}
 	}
-	for _, l := range []*lru{k.known, k.negative} {
+	for _, l := range k.lrus() {
 		for _, e := range l.Keys() {
-			if covered(e.Name()) {
+			if covers(host, e.Name()) {
 				l.Remove(e)
 			}
 		}
@@ -364,14 +415,15 @@ func (k *core) detach(host string) { delete(k.calls, host) }
 func (k *core) purge() {
 	clear(k.calls)
 	k.table.Clear()
-	k.known.Purge()
-	k.negative.Purge()
+	for _, l := range k.lrus() {
+		l.Purge()
+	}
 }
 
 func (k *core) expire() {
 	clear(k.calls)
 	now := k.clock.now()
-	for _, e := range k.known.Keys() {
+	for _, e := range append(k.known.Keys(), k.aliases.Keys()...) {
 		if e.Value.expires > now {
 			e.Value.expires = now
 		}
@@ -412,7 +464,7 @@ type namedEntry struct {
 
 // tally counts the events that happen under core.mu.
 type tally struct {
-	calls, notFound, errors, dropped, evicted, evictedNegative uint64
+	calls, notFound, errors, dropped, evicted, evictedAliases, evictedNegative uint64
 }
 
 // The methods below lock mu themselves.
@@ -432,9 +484,11 @@ func (k *core) stats() Stats {
 		Errors:          k.tally.errors,
 		Dropped:         k.tally.dropped,
 		Evicted:         k.tally.evicted,
+		EvictedAliases:  k.tally.evictedAliases,
 		EvictedNegative: k.tally.evictedNegative,
 
 		Hosts:    k.known.Len(),
+		Aliases:  k.aliases.Len(),
 		Negative: k.negative.Len(),
 		InFlight: len(k.running),
 	}
@@ -452,8 +506,9 @@ func (k *core) snapshot() []namedEntry {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now, wall := k.clock.nowAndWall()
-	all := make([]namedEntry, 0, k.known.Len()+k.negative.Len())
-	for _, l := range []*lru{k.known, k.negative} {
+	var all []namedEntry
+	for _, l := range k.lrus() {
+		all = slices.Grow(all, l.Len())
 		for _, e := range l.Keys() {
 			if entry, ok := k.entry(e, now, wall); ok {
 				all = append(all, namedEntry{e.Name(), entry})

@@ -46,16 +46,32 @@
 // Cache.NegativeTTL, and a failure for Cache.ErrorTTL; with an Error, the source can change both
 // times. When the time is over, the cache asks the source again.
 //
-// Hosts that are not found have a limit of their own (Cache.MaxNegative), so invented names cannot
-// evict known hosts. There is an exception: if the source answers for a wildcard, each name below
-// it is a known host. So strangers can invent names that evict other known hosts. Cache.MaxHosts
-// limits the number of known hosts.
+// Strangers can invent names, but invented names cannot evict known hosts. Cache.MaxHosts limits
+// the known hosts, and Cache.MaxNegative limits the hosts that are not found. A third limit is for
+// names with the endpoint of a wildcard; see Cache.MaxHosts.
 //
 // For each host, at most one call of the source runs at a time, no matter how many lookups wait. In
 // total, at most Cache.MaxCalls calls run at the same time. A call has its own timeout and does not
 // use the contexts of the lookups. If the source panics, every lookup that waits gets an error. If
 // a Set, Forget, Purge, Expire or Feed changes a host during a call, the cache does not store the
 // answer of this call.
+//
+// # Wildcards
+//
+// If the Host of an endpoint is a wildcard such as "*.example.com", the source has the endpoint for
+// every name with one label in place of the "*". The answer is certain only for the name in the
+// lookup: the source may have an endpoint of its own for any other name below the wildcard. So the
+// cache asks the source about each name, and stores the answer for this name.
+//
+// The cache also stores the endpoint of the wildcard itself. A lookup gets this endpoint, with the
+// Level Stale, if the source fails and the cache has no endpoint for the name. The cache does not
+// use the wildcard while the source is only slow: the lookup waits until the source fails, at most
+// for Cache.Timeout. The wildcard is served at most until the age TTL + StaleFor, like every
+// endpoint.
+//
+// If the source returns ErrNotFound for a name, the cache forgets the wildcard that covers the
+// name: with the wildcard, the source would have found the name. Cache.Forget with a wildcard
+// forgets every name below it.
 //
 // # Speed
 //

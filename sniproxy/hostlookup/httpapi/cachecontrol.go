@@ -17,6 +17,11 @@ const maxSeconds = 1 << 31
 // that the answer is already stale. Negative means that the answer must not be kept. Only no-store
 // forbids to keep an answer: an answer with no-cache or max-age=0 may be kept as stale (RFC 9111
 // sections 4.2.4 and 5.2.2.4).
+//
+// freshness ignores must-revalidate and proxy-revalidate. They forbid to use a stale answer (RFC
+// 9111 sections 5.2.2.2 and 5.2.2.8). But many web frameworks add must-revalidate to every answer.
+// With such a framework, each failure of the API would cut off known hosts. An API that does not
+// want stale answers sends no-store.
 func freshness(h http.Header) time.Duration {
 	d := parseCacheControl(strings.Join(h.Values("Cache-Control"), ","))
 	if d.noStore {

@@ -29,8 +29,9 @@ import (
 //
 // The lifetime of an answer, 200 or 404, comes from Cache-Control (RFC 9111 section 5.2.2): it is
 // s-maxage or else max-age, minus Age. If this is 0 or less, or the answer has no-cache, the
-// lifetime is hostlookup.Revalidate. An answer with no-store must not be kept. The lifetime of an
-// error with a status comes from Retry-After, in seconds or as a date.
+// lifetime is hostlookup.Revalidate. An answer with no-store must not be kept. A Client ignores
+// must-revalidate and proxy-revalidate. The lifetime of an error with a status comes from
+// Retry-After, in seconds or as a date.
 //
 // Set the fields before the first use, and do not change them afterwards. A Client is safe for
 // concurrent use.
@@ -172,6 +173,9 @@ func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {
 	var ep hostlookup.Endpoint
 	if err := exactjson.Object(body, exactjson.Fields{"app": &ep.App, "host": &ep.Host, "endpoint": &ep.Addr}); err != nil {
 		return hostlookup.Endpoint{}, fmt.Errorf("httpapi: the API's answer: %w", err)
+	}
+	if host, err := hostname.NormalizePattern(ep.Host); err == nil {
+		ep.Host = host // so that a cache sees whether it is the name in the request or a wildcard
 	}
 	if err := ep.Validate(); err != nil {
 		return hostlookup.Endpoint{}, fmt.Errorf("%w in the API's answer", err)

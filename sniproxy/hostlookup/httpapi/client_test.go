@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -111,6 +112,15 @@ func TestClientAnswers(t *testing.T) {
 			require.Equal(t, test.ttl, ttlOf(err))
 			require.LessOrEqual(t, len(err.Error()), 300)
 		})
+	}
+}
+
+// The host of an answer is in normal form.
+func TestHostOfAnswer(t *testing.T) {
+	for host, want := range map[string]string{"*.Tenant.Example.": "*.tenant.example", "A.com:443": "a.com", "": "", "no host": "no host"} {
+		ep, err := parseEndpoint([]byte(`{"host": "` + host + `", "endpoint": "10.0.0.1"}`))
+		require.NoError(t, err)
+		require.Equal(t, want, ep.Host)
 	}
 }
 
@@ -409,6 +419,46 @@ func TestCacheBeforeClient(t *testing.T) {
 
 // Only no-store forbids to keep an answer. An answer that needs revalidation is asked for at each
 // lookup, and stands in while the API fails.
+// Random labels below a wildcard evict no host. While the API fails, the cache serves every name
+// below the wildcard.
+func TestCacheOfWildcards(t *testing.T) {
+	h := &Handler{MaxAge: -1} // so the cache asks about each name each time
+	hosts, err := hostlookup.NewHosts(map[string]hostlookup.Endpoint{
+		"shop.example.com":     {Addr: "10.0.0.1"},
+		"*.tenant.example":     {Addr: "10.0.0.2"},
+		"admin.tenant.example": {Addr: "10.0.0.3"},
+	})
+	require.NoError(t, err)
+	_, err = h.Publish(hosts)
+	require.NoError(t, err)
+	server := httptest.NewServer(h)
+	defer server.Close()
+	client := &Client{URL: server.URL + "/hosts/{host}"}
+	defer client.CloseIdleConnections()
+	cache := &hostlookup.Cache{Source: client, MaxHosts: 10}
+	defer cache.Close()
+	want := func(host, addr string, level hostlookup.Level) {
+		t.Helper()
+		answer, err := cache.LookupHost(t.Context(), host)
+		require.NoError(t, err)
+		require.Equal(t, addr+" "+level.String(), answer.Addr+" "+answer.Level.String())
+	}
+	want("shop.example.com", "10.0.0.1", hostlookup.Miss)
+	want("admin.tenant.example", "10.0.0.3", hostlookup.Miss)
+	for i := range 100 {
+		want(fmt.Sprintf("r%d.tenant.example", i), "10.0.0.2", hostlookup.Miss)
+	}
+	server.Close()
+	for i := range 100 {
+		want(fmt.Sprintf("s%d.tenant.example", i), "10.0.0.2", hostlookup.Stale)
+	}
+	want("shop.example.com", "10.0.0.1", hostlookup.Stale)
+	want("admin.tenant.example", "10.0.0.3", hostlookup.Stale)
+	stats := cache.Stats()
+	require.Zero(t, stats.Evicted)
+	require.Equal(t, [2]int{3, 10}, [2]int{stats.Hosts, stats.Aliases})
+}
+
 func TestAnswersThatNeedRevalidation(t *testing.T) {
 	for name, test := range map[string]struct {
 		control, age string

@@ -27,6 +27,14 @@
 // 404 means that the server is certain: the host does not exist. No other status means this. So a
 // server must not answer 404 while its own source fails, or for a path that it does not know.
 //
+// In an answer, host is the name of the server's entry. If the entry is a wildcard, host must be
+// the wildcard, such as "*.example.com", and not the name in the request. A wildcard covers every
+// name with one label in place of the "*".
+//
+// A client asks about each name below a wildcard, because the name may have an entry of its own.
+// While the server fails, a client may use the endpoint of the wildcard for every name below it. If
+// the server answers 404 for a name, it has no wildcard that covers this name.
+//
 // # Changes
 //
 // The feed uses long polling. Without since, the server answers immediately, with the present

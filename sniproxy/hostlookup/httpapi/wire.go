@@ -33,9 +33,11 @@ type change struct {
 // isWildcard reports whether host is a wildcard such as "*.example.com".
 func isWildcard(host string) bool { return len(host) > 0 && host[0] == '*' }
 
-// change converts c for a cache. A cache stores hosts in normal form, and no wildcards. So the
-// result has the host in normal form, and no endpoint if the host is a wildcard. A host without a
-// normal form stays as it is; no cache has an entry for it.
+// change converts c for a cache. The result has the host in normal form, because a cache stores
+// hosts in this form. A host without a normal form stays as it is; no cache has an entry for it.
+//
+// If the host is a wildcard, the result has no endpoint, so the cache asks about each name below
+// the wildcard again. Some of these names may have entries of their own.
 func (c change) change() hostlookup.Change {
 	host, err := hostname.NormalizePattern(c.Host)
 	if err != nil {
