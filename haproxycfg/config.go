@@ -64,6 +64,13 @@ type Global struct {
 	// CloseSpread is the time over which a stopping process closes its idle connections, so that
 	// clients do not all reconnect at the same moment; 0 means that it closes all immediately.
 	CloseSpread time.Duration
+	// BufferSize is the size of a buffer in bytes ("tune.bufsize"), 16,384 to 1,048,576. The head of
+	// a request must fit into a buffer, with about 1,024 bytes to spare. A connection needs up to two
+	// buffers. 0 means HAProxy's default, 16,384.
+	BufferSize int
+	// MaxHeaders is the largest number of headers of a request or response ("tune.http.maxhdr"),
+	// 1 to 32,767. 0 means HAProxy's default, 101.
+	MaxHeaders int
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.
 	Logs []Log
@@ -259,6 +266,8 @@ type Backend struct {
 	Balance Balance
 	// Protocol is the protocol of requests and health checks; empty means [HTTP1].
 	Protocol Protocol
+	// Limits bound the requests of the backend.
+	Limits Limits
 	// Health describes the health check of the servers that have Check.
 	Health Health
 	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
@@ -272,6 +281,36 @@ type Backend struct {
 	// servers.
 	Response *FixedResponse
 }
+
+// Limits bound the requests of a backend. HAProxy counts them in a table of the backend. If a request
+// exceeds a limit, HAProxy answers it with "Retry-After: 1" and does not count it. So a client that
+// keeps trying still gets as many answers as the limit allows.
+//
+// The status is 429 if the rate of requests exceeds a limit: clients should send fewer of them. The
+// status is 503 if the number of connections does: the backend is full, and another proxy may have
+// room.
+//
+// The counts are those of one process. After a reload the new process begins with 0.
+type Limits struct {
+	Limit // of all clients together
+	// Source is the limit of each source: an IPv4 address, or the first 64 bits of an IPv6 address,
+	// because one host may have all addresses with the same 64 bits.
+	Source Limit
+}
+
+// Limit bounds the requests of one source, or of all clients. 0 means no limit.
+type Limit struct {
+	// Requests is the number of requests a second.
+	Requests int
+	// Connections is the number of requests that have begun and not ended. It includes WebSockets
+	// and streams, and counts each request of an HTTP/2 connection.
+	Connections int
+}
+
+// TableSources is the number of sources that the table of a backend with a limit for sources holds.
+// If more sources send requests within 10 s, the table forgets those that have sent none for the
+// longest time. A full table needs about 1 MB.
+const TableSources = 4096
 
 // Protocol is a protocol between HAProxy and the servers of a backend. Clients can use HTTP/1.1 and
 // HTTP/2, whatever the Protocol is: HAProxy translates.

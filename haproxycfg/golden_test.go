@@ -17,6 +17,7 @@ func TestGolden(t *testing.T) {
 			Descriptors: 20000, Threads: 2, User: "root", Group: "root",
 			StatsSocket: dir + "/stats.sock", StateFile: dir + "/state",
 			HardStopAfter: 10 * time.Minute, MaxReloads: 100, Grace: 2 * time.Second, CloseSpread: 1500 * time.Millisecond,
+			BufferSize: 32768, MaxHeaders: 200,
 			Logs: []haproxycfg.Log{{Address: "stdout", Format: "raw", Level: "notice"}, {Address: "127.0.0.1:514", Facility: "local7"}},
 		},
 		Defaults: haproxycfg.Defaults{
@@ -57,6 +58,11 @@ func TestGolden(t *testing.T) {
 			{Name: "c:hash", Balance: haproxycfg.URI, Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:31002")}}},
 			{Name: "d:hash", Balance: haproxycfg.Source, Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:31002")}}},
 			{Name: "empty"},
+			{Name: "limited", Limits: haproxycfg.Limits{
+				Limit:  haproxycfg.Limit{Requests: 1000, Connections: 500},
+				Source: haproxycfg.Limit{Requests: 50, Connections: 10},
+			}},
+			{Name: "limited:all", Limits: haproxycfg.Limits{Limit: haproxycfg.Limit{Connections: 500}}},
 			{Name: "grpc", Protocol: haproxycfg.GRPC, Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:31003"), Check: true}}},
 			{Name: "nodes", Balance: haproxycfg.RoundRobin, Health: haproxycfg.Health{Path: "/healthz"}, Servers: []haproxycfg.Server{
 				{Addr: netip.MustParseAddrPort("10.0.0.1:9707"), Check: true, AgentPort: 9707},

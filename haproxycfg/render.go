@@ -162,6 +162,14 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 	t.int(cmp.Or(g.MaxReloads, math.MaxInt32))
 	t.timeout("grace", g.Grace)
 	t.timeout("close-spread-time", g.CloseSpread)
+	if g.BufferSize > 0 {
+		t.line("tune.bufsize")
+		t.int(g.BufferSize)
+	}
+	if g.MaxHeaders > 0 {
+		t.line("tune.http.maxhdr")
+		t.int(g.MaxHeaders)
+	}
 	for _, l := range g.Logs {
 		t.line("log")
 		t.word(l.Address)

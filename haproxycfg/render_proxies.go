@@ -229,6 +229,9 @@ func (b *Backend) append(t *text) {
 		t.line("balance ")
 		t.raw(string(b.Balance))
 	}
+	if b.Limits != (Limits{}) {
+		b.Limits.append(t, b.Name)
+	}
 	b.Timeouts.append(t)
 	if b.Protocol == GRPC {
 		t.line("option http-no-delay")
@@ -247,6 +250,44 @@ func (b *Backend) append(t *text) {
 			t.raw(" id")
 			t.int(ids[i])
 		}
+	}
+}
+
+// append renders the table and the rules for the limits of a backend. All rules that refuse a request
+// come before the rules that count it, so that refused requests are not counted.
+func (l Limits) append(t *text, backend string) {
+	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
+	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a
+	// multicast address, and no client has such an address.
+	const source, all = "src,ipmask(32,64)", "str(ff00::)"
+	size := 16
+	if l.Source != (Limit{}) {
+		size = TableSources
+	}
+	t.line("stick-table type ipv6 size")
+	t.int(size)
+	t.raw(" expire 10s store http_req_rate(1s),conn_cur")
+	for _, of := range [...]struct {
+		Limit
+		key string
+	}{{l.Source, source}, {l.Limit, all}} {
+		deny := func(status int, body, count string, limit int) {
+			if limit > 0 {
+				t.line("http-request deny deny_status")
+				t.int(status)
+				t.raw(" content-type text/plain string '" + body + "' hdr Retry-After 1 if { " + of.key + "," + count + "(" + backend + ") ge")
+				t.int(limit)
+				t.raw(" }")
+			}
+		}
+		deny(429, "too many requests", "table_http_req_rate", of.Requests)
+		deny(503, "too many connections", "table_conn_cur", of.Connections)
+	}
+	if l.Source != (Limit{}) {
+		t.line("http-request track-sc0 " + source)
+	}
+	if l.Limit != (Limit{}) {
+		t.line("http-request track-sc1 " + all)
 	}
 }
 

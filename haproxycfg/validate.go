@@ -177,6 +177,10 @@ func (v *validator) global(c *Config) {
 	if g.MaxConn == 0 && g.Descriptors > 0 && c.MaxConn() == 0 {
 		v.addf("%d descriptors leave none for connections: checks, agents and listeners need %d", g.Descriptors, c.ReservedDescriptors())
 	}
+	if g.BufferSize != 0 {
+		v.number("BufferSize", g.BufferSize, 16384, 1<<20)
+	}
+	v.number("MaxHeaders", g.MaxHeaders, 0, 32767)
 	v.word("User", g.User)
 	v.word("Group", g.Group)
 	if g.StatsSocket != "" {

@@ -165,10 +165,17 @@ func (v *validator) backend(c *Config, b *Backend) {
 		v.addf("%d servers are more than roundrobin's %d: use %s", len(b.Servers), MaxRoundRobin, LeastConn)
 	}
 	oneOf(v, "Protocol", b.Protocol, "", HTTP1, H2C, GRPC)
+	v.limit("Limits.", b.Limits.Limit)
+	v.limit("Limits.Source.", b.Limits.Source)
 	v.timeouts(&b.Timeouts)
 	v.duration("AgentInterval", b.AgentInterval)
 	v.health(&b.Health)
 	v.serversOf(c, b)
+}
+
+func (v *validator) limit(prefix string, l Limit) {
+	v.number(prefix+"Requests", l.Requests, 0, math.MaxInt32)
+	v.number(prefix+"Connections", l.Connections, 0, math.MaxInt32)
 }
 
 func (v *validator) health(h *Health) {

@@ -190,6 +190,7 @@ func TestFileLimits(t *testing.T) {
 		{"servers", manyServices(24), tenant(5, ""), tenant(9, ""), []string{"-max-servers", "20"}, 6, "backends: t.example.com/6 is left out: with it, its file would have more than 20 servers"},
 		{"checks", manyServices(24), tenant(5, ", check: {path: /I, interval: 1s}"), tenant(9, ", check: {path: /I, interval: 1s}"), []string{"-max-checks", "30"}, 6, "check: t.example.com/6 is left out: with it, its file would have more than 30 checks a second"},
 		{"agent ports", agents, tenant(5, ""), tenant(9, ""), []string{"-max-agent-ports", "8"}, 8, "backends: t.example.com/8 is left out: with it, its file would have more than 8 agent ports"},
+		{"sources", manyServices(24), tenant(5, ", limits: {source: {requests: 9}}"), tenant(9, ", limits: {source: {requests: 9}}"), []string{"-max-sources", "28672"}, 7, "limits.source: t.example.com/7 is left out: with it, its file would have more than 28672 sources in tables"},
 		{"a limit below what is in force", manyServices(24), tenant(5, ""), tenant(9, ""), []string{"-max-routes", "3"}, 5, "routes: t.example.com/5 is left out: with it, its file would have more than 3 routes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

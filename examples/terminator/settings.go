@@ -98,11 +98,12 @@ func (s *settings) register(fs *flag.FlagSet) {
 
 	selector := &s.builder.Selector
 	limits := &s.builder.FileLimits
-	fs.StringVar(&f.fileShare, "file-share", "25%", "`share` of the edge that each file of declarations may have if there are several: of 400,000 routes, 250,000 servers, 20,000 checks a second and 4,000 agent ports. A single file may have all of it")
-	fs.IntVar(&limits.Routes, "max-routes", 0, "largest `number` of routes of one file; 0 means the share. Routes in force stay, whatever the limit is. This holds for the next three flags too")
+	fs.StringVar(&f.fileShare, "file-share", "25%", "`share` of the edge that each file of declarations may have if there are several: of 400,000 routes, 250,000 servers, 20,000 checks a second, 4,000 agent ports and 1,048,576 sources. A single file may have all of it")
+	fs.IntVar(&limits.Routes, "max-routes", 0, "largest `number` of routes of one file; 0 means the share. Routes in force stay, whatever the limit is. This holds for the next four flags too")
 	fs.IntVar(&limits.Servers, "max-servers", 0, "largest `number` of servers, which are routes times nodes, of one file; 0 means the share")
 	fs.IntVar(&limits.Checks, "max-checks", 0, "largest `number` of checks a second that one file may cause in one HAProxy; 0 means the share")
 	fs.IntVar(&limits.AgentPorts, "max-agent-ports", 0, "largest `number` of services with an agent port of their own in one file; 0 means the share")
+	fs.IntVar(&limits.Sources, "max-sources", 0, "largest `number` of client addresses that the limits of one file may remember: 4096 for each route that limits sources, about 1 MB; 0 means the share")
 	fs.IntVar(&selector.Size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
 	fs.BoolVar(&selector.Spread, "zones", false, "select the nodes of a service evenly from all zones")
 	fs.BoolVar(&selector.Sticky, "sticky", false, "keep the nodes that report.json names while they are eligible")
@@ -122,6 +123,8 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&e.AgentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks; must be shorter than -zero-weight-delay of the agents")
 	fs.DurationVar(&e.CheckInterval, "check-inter", 2*time.Second, "`time` between two health checks")
 
+	fs.IntVar(&e.Global.BufferSize, "buffer-size", 0, "`bytes` of a buffer of HAProxy; the head of a request may have about 1,024 bytes less. 0 means HAProxy's default, 16384. A connection needs up to two buffers")
+	fs.IntVar(&e.Global.MaxHeaders, "max-headers", 0, "largest `number` of headers of a request or response; 0 means HAProxy's default, 101")
 	fs.StringVar(&e.Global.StatsSocket, "stats-socket", "", "`path` of HAProxy's administration socket")
 	fs.StringVar(&e.Global.StateFile, "state-file", "", "`path` of the file that keeps the state of servers over a reload; needs -reload")
 	fs.StringVar(&e.Global.User, "user", "", "`name` of the user that HAProxy runs as")
@@ -198,8 +201,8 @@ func (s *settings) resolve() error {
 // resolveLimits sets the limits of each file and of the edge.
 func (s *settings) resolveLimits() error {
 	l, b := &s.builder.FileLimits, &s.builder
-	if l.Routes < 0 || l.Servers < 0 || l.Checks < 0 || l.AgentPorts < 0 {
-		return errors.New("-max-routes, -max-servers, -max-checks and -max-agent-ports must not be negative")
+	if l.Routes < 0 || l.Servers < 0 || l.Checks < 0 || l.AgentPorts < 0 || l.Sources < 0 {
+		return errors.New("-max-routes, -max-servers, -max-checks, -max-agent-ports and -max-sources must not be negative")
 	}
 	share, err := cli.ParseShare(s.text.fileShare)
 	if err != nil {
@@ -210,6 +213,7 @@ func (s *settings) resolveLimits() error {
 	b.EdgeLimits = kube.Limits{
 		Routes: max(edgeHas.Routes, l.Routes), Servers: max(edgeHas.Servers, l.Servers),
 		Checks: max(edgeHas.Checks, l.Checks), AgentPorts: max(edgeHas.AgentPorts, l.AgentPorts),
+		Sources: max(edgeHas.Sources, l.Sources),
 	}
 	if len(s.routes) > 1 {
 		*l = l.Or(edgeHas.Share(share))

@@ -229,6 +229,7 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 		AgentInterval: b.edge.AgentInterval,
 		Health:        b.health(r),
 		Protocol:      protocols[r.Protocol],
+		Limits:        haproxycfg.Limits{Limit: haproxycfg.Limit(r.Limits.Limit), Source: haproxycfg.Limit(r.Limits.Source)},
 		Timeouts:      haproxycfg.Timeouts{Server: r.Timeouts.Server, Tunnel: r.Timeouts.Tunnel},
 		Servers:       servers,
 	}

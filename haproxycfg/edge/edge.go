@@ -147,7 +147,7 @@ type Node struct {
 //
 // Routes with the same services, weights, check, protocol and time-outs share a backend. Its name
 // is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. If the backend has several services,
-// weight 0, a check, a protocol, or time-outs, or if one of the four parts is longer than 60 bytes,
+// weight 0, a check, a protocol, limits, or time-outs, or if one of the four parts is longer than 60 bytes,
 // the name ends with ":" and a hash of all these settings.
 //
 // The weight of a server is the declared weight of its service divided by the number of the
@@ -160,6 +160,8 @@ type Node struct {
 // health. If the route declares a check, its servers track no node. HAProxy checks each of these
 // servers itself, and asks the agent of the service. If the service has no agent, HAProxy asks the
 // agent of the node.
+//
+// A route with limits has a backend of its own, because HAProxy counts by backend.
 //
 // Config reports and leaves out services without Upstream, without port or without servers. It also
 // reports and leaves out addresses that are no destination of a connection, and a second server

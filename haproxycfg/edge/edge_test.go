@@ -189,6 +189,7 @@ func TestBackendNames(t *testing.T) {
 		with(route("h9.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Path: "/h"} }),
 		with(route("ha.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Path: "/h", Interval: time.Second} }),
 		with(route("hb.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Rise: 1} }),
+		with(route("hf.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Protocol, r.Timeouts.Server = routes.H2C, time.Second }),
 		with(route("hd.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Protocol = routes.H2C }),
 		with(route("he.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Protocol = routes.GRPC }),
 		with(route("hc.x", "/", weighted{a, 100}), func(r *routes.Route) { r.Check = &routes.Check{Fall: 1} }),
@@ -201,7 +202,7 @@ func TestBackendNames(t *testing.T) {
 	same := route("same.x", "/", weighted{a, 10}, weighted{b, 5})
 	config, _ := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(tableOf(t, append(variants, same)...), nil)
 	require.NoError(t, config.Validate())
-	require.Len(t, config.Backends, 15+1)
+	require.Len(t, config.Backends, 16+1)
 	byKey := map[string]string{}
 	for _, e := range config.Maps[2].Entries {
 		byKey[e.Key] = e.Value
@@ -210,11 +211,34 @@ func TestBackendNames(t *testing.T) {
 	require.Equal(t, "eu-1.media.b.http", byKey["h5.x/"])
 	require.Regexp(t, `^eu-1\.media\.a\.http:[0-9a-f]{10}$`, byKey["h3.x/"])
 	require.Equal(t, byKey["h3.x/"], byKey["same.x/"], "the same ratio")
-	for i := range 15 {
+	for i := range 16 {
 		h := fmt.Sprintf("h%x.x", i)
 		require.NotEmpty(t, byKey[h+"/"])
 		require.Equal(t, byKey[h+"/"], byKey[h+"/again/"])
 	}
+}
+
+// TestLimitsAreNotShared declares the same service and limits for several routes. Each route has a
+// backend of its own, because HAProxy counts by backend.
+func TestLimitsAreNotShared(t *testing.T) {
+	a := ref("eu-1", "a")
+	var declared []routes.Route
+	for _, host := range []string{"h.x", "h2.x"} {
+		for _, path := range []string{"/", "/p", "/exact"} {
+			for i := range 4 {
+				declared = append(declared, with(route(host, path+strings.Repeat("/x", i), weighted{a, 100}), func(r *routes.Route) {
+					r.Exact = path == "/exact"
+					*[...]*int{&r.Limits.Requests, &r.Limits.Connections, &r.Limits.Source.Requests, &r.Limits.Source.Connections}[i] = 7
+				}))
+			}
+		}
+	}
+	for i := range declared {
+		declared[i].Path = strings.ReplaceAll(declared[i].Path, "//", "/")
+	}
+	config, _ := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(tableOf(t, declared...), nil)
+	require.NoError(t, config.Validate())
+	require.Len(t, config.Backends, len(declared)+1)
 }
 
 // TestLongNames declares the longest names that declarations allow. A Config and HAProxy accept the

@@ -32,6 +32,7 @@ func FuzzEdge(f *testing.F) {
 		r := routes.Route{
 			Host: host, Path: path, Exact: exact,
 			Backends: []routes.Backend{{Ref: fuzzed, Weight: weight}, {Ref: good, Weight: 100}},
+			Limits:   routes.Limits{Source: routes.Limit{Requests: weight}},
 			Timeouts: routes.Timeouts{Server: time.Duration(d)},
 		}
 		if checkPath != "" || checkHost != "" {

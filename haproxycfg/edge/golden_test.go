@@ -59,6 +59,9 @@ func goldenRoutes(t *testing.T) (routes.Table, []edge.Upstream) {
 		with(route("www.example.com", "/exact", weighted{web, 100}), func(r *routes.Route) { r.Exact = true }),
 		route("www.example.com", "/empty", weighted{empty, 100}),
 		with(route("www.example.com", "/h2c", weighted{web, 100}), func(r *routes.Route) { r.Protocol, r.Check = routes.H2C, check }),
+		with(route("www.example.com", "/limited", weighted{web, 100}), func(r *routes.Route) {
+			r.Limits = routes.Limits{Limit: routes.Limit{Connections: 100}, Source: routes.Limit{Requests: 20}}
+		}),
 		with(route("www.example.com", "/grpc", weighted{web, 100}), func(r *routes.Route) { r.Protocol = routes.GRPC }),
 	)
 	require.Empty(t, problems)

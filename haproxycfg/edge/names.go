@@ -37,6 +37,16 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 	if r.Protocol != routes.HTTP1 {
 		field("protocol " + string(r.Protocol))
 	}
+	if l := r.Limits; l != (routes.Limits{}) {
+		// A backend has one table of counts, so routes with limits share no backend.
+		field("limits")
+		for _, n := range [...]int{l.Requests, l.Connections, l.Source.Requests, l.Source.Connections} {
+			number(int64(n))
+		}
+		field(r.Host)
+		field(r.Path)
+		field(strconv.FormatBool(r.Exact))
+	}
 	if c := r.Check; c != nil {
 		field(c.Path)
 		field(c.Host)
@@ -74,7 +84,8 @@ func backendName(r *routes.Route, key string) string {
 		n, same = appendLabel(n, part)
 		exact = exact && same
 	}
-	if exact && len(r.Backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) && r.Protocol == routes.HTTP1 {
+	if exact && len(r.Backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) &&
+		r.Protocol == routes.HTTP1 && r.Limits == (routes.Limits{}) {
 		return string(n)
 	}
 	return string(appendHash(n, key))

@@ -77,6 +77,7 @@ func routeFields(a, b routes.Route) string {
 	f.add("backends", slices.Equal(a.Backends, b.Backends))
 	f.add("check", a.Check == b.Check || a.Check != nil && b.Check != nil && *a.Check == *b.Check)
 	f.add("protocol", a.Protocol == b.Protocol)
+	f.add("limits", a.Limits == b.Limits)
 	f.add("timeouts", a.Timeouts == b.Timeouts)
 	return f.String()
 }

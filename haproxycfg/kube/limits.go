@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -27,24 +28,29 @@ type Limits struct {
 	// AgentPorts is the number of services with an agent of their own. On every node, each such
 	// service needs a listener.
 	AgentPorts int
+	// Sources is the number of client addresses that HAProxy remembers for limits of routes. Each
+	// route with a limit for sources needs haproxycfg.TableSources of them. A million addresses need
+	// about 220 MB.
+	Sources int
 }
 
 // DefaultEdgeLimits are the limits of all declarations together. A field of Builder.EdgeLimits that
 // is 0 means the value here.
-var DefaultEdgeLimits = Limits{Routes: 4 * routes.MaxRoutes, Servers: 250_000, Checks: 20_000, AgentPorts: 4_000}
+var DefaultEdgeLimits = Limits{Routes: 4 * routes.MaxRoutes, Servers: 250_000, Checks: 20_000, AgentPorts: 4_000, Sources: 256 * haproxycfg.TableSources}
 
 // Or returns the limits l. For each field of l that is 0, it uses the field of other.
 func (l Limits) Or(other Limits) Limits {
 	return Limits{
 		Routes: cmp.Or(l.Routes, other.Routes), Servers: cmp.Or(l.Servers, other.Servers),
 		Checks: cmp.Or(l.Checks, other.Checks), AgentPorts: cmp.Or(l.AgentPorts, other.AgentPorts),
+		Sources: cmp.Or(l.Sources, other.Sources),
 	}
 }
 
 // Share returns the limits multiplied by share, which is from 0 to 1.
 func (l Limits) Share(share float64) Limits {
 	of := func(n int) int { return max(1, int(share*float64(n))) }
-	return Limits{of(l.Routes), of(l.Servers), of(l.Checks), of(l.AgentPorts)}
+	return Limits{of(l.Routes), of(l.Servers), of(l.Checks), of(l.AgentPorts), of(l.Sources)}
 }
 
 // connectionShare is the part of Global.Descriptors that declarations leave for connections. Each
@@ -53,15 +59,16 @@ const connectionShare = 0.5
 
 // cost is what some routes need.
 type cost struct {
-	routes, servers, agentPorts int
-	checks                      float64 // a second
-	descriptors                 int
+	routes, servers, agentPorts, sources int
+	checks                               float64 // a second
+	descriptors                          int
 }
 
 func (c *cost) add(o cost) {
 	c.routes += o.routes
 	c.servers += o.servers
 	c.agentPorts += o.agentPorts
+	c.sources += o.sources
 	c.checks += o.checks
 	c.descriptors += o.descriptors
 }
@@ -79,6 +86,8 @@ func (c cost) over(l Limits, descriptors int) (field, what string) {
 		return "check", fmt.Sprintf("%d checks a second", l.Checks)
 	case c.agentPorts > l.AgentPorts:
 		return "backends", fmt.Sprintf("%d agent ports", l.AgentPorts)
+	case c.sources > l.Sources:
+		return "limits.source", fmt.Sprintf("%d sources in tables", l.Sources)
 	case descriptors > 0 && c.descriptors > descriptors:
 		return "check", fmt.Sprintf("%d descriptors for checks", descriptors)
 	}
@@ -203,6 +212,9 @@ func (l *limiter) cost(r *routes.Route) cost {
 	}
 	c.checks += float64(agents) / cmp.Or(e.AgentInterval, 2*time.Second).Seconds()
 	c.descriptors = checked + 2*agents
+	if r.Limits.Source != (routes.Limit{}) {
+		c.sources = haproxycfg.TableSources
+	}
 	return c
 }
 

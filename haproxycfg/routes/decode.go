@@ -91,6 +91,14 @@ func (d *decoder) route(n *yaml.Node, at string) {
 		{"backends", func(n *yaml.Node, at string) { r.Backends = d.backends(n, at) }},
 		{"check", func(n *yaml.Node, at string) { r.Check = d.check(n, at) }},
 		{"protocol", d.str((*string)(&r.Protocol))},
+		{"limits", func(n *yaml.Node, at string) {
+			limit := func(l *Limit) fields {
+				return fields{{"requests", d.limited(&l.Requests)}, {"connections", d.limited(&l.Connections)}}
+			}
+			d.mapping(n, at, append(limit(&r.Limits.Limit), fields{{"source", func(n *yaml.Node, at string) {
+				d.mapping(n, at, limit(&r.Limits.Source))
+			}}}...))
+		}},
 		{"timeouts", func(n *yaml.Node, at string) {
 			d.mapping(n, at, fields{
 				{"server", d.duration(&r.Timeouts.Server)},
@@ -255,14 +263,22 @@ func (d *decoder) integer(to *int) func(*yaml.Node, string) {
 	}
 }
 
-// count reads an integer from 1 to maxCount. It refuses 0, which in a Route means that the field is
-// missing.
-func (d *decoder) count(to *int) func(*yaml.Node, string) {
+// count reads an integer from 1 to maxCount.
+func (d *decoder) count(to *int) func(*yaml.Node, string) { return d.positive(to, maxCount, errCount) }
+
+// limited reads an integer from 1 to maxLimit.
+func (d *decoder) limited(to *int) func(*yaml.Node, string) {
+	return d.positive(to, maxLimit, errLimit)
+}
+
+// positive reads an integer from 1 to most. It refuses 0, which in a Route means that the field is
+// missing. fault is the error for other integers.
+func (d *decoder) positive(to *int, most int, fault error) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1
 		d.integer(&v)(n, at)
-		if v < 1 || v > maxCount {
-			d.report(n.Line, at, errCount.Error())
+		if v < 1 || v > most {
+			d.report(n.Line, at, fault.Error())
 			return
 		}
 		*to = v

@@ -38,6 +38,11 @@
 //	  rise, fall   counts of results, 1 to 100
 //	protocol   between HAProxy and the services: http1 (default), h2c, which is
 //	           HTTP/2 without TLS, or grpc, which is h2c with time for streams
+//	limits     of all clients together, each from 1 to 10,000,000; default none:
+//	  requests     requests a second
+//	  connections  requests at the same time, with open WebSockets and streams
+//	  source       the same two fields for each source: an IPv4 address, or the
+//	               first 64 bits of an IPv6 address
 //	timeouts:
 //	  server   longest silence of the service while it owes an answer; default 60s,
 //	           with grpc 1h. With grpc, the client may be silent for as long

@@ -92,6 +92,9 @@ func requireNormal(t testing.TB, table Table) {
 			require.True(t, i == 0 || r.Backends[i-1].Compare(b.Ref) < 0, "sorted and unique")
 		}
 		require.Contains(t, []Protocol{"", "h2c", "grpc"}, r.Protocol)
+		for _, n := range []int{r.Limits.Requests, r.Limits.Connections, r.Limits.Source.Requests, r.Limits.Source.Connections} {
+			require.True(t, n >= 0 && n <= 10_000_000)
+		}
 		for _, d := range []time.Duration{r.Timeouts.Server, r.Timeouts.Tunnel} {
 			require.True(t, d >= 0 && d%time.Millisecond == 0 && d <= (1<<31-1)*time.Millisecond, d)
 		}

@@ -32,6 +32,7 @@ routes:
     fall: 2
   timeouts: {server: 90s, tunnel: 1d12h}
   protocol: h2c
+  limits: {requests: 1000, connections: 200, source: {requests: 20, connections: 10000000}}
 - host: "*.Bücher.example"
   exact: true
   path: /a/
@@ -44,13 +45,14 @@ routes:
 			Host: "*.xn--bcher-kva.example", Path: "/a/", Exact: true,
 			Backends: []Backend{{tracks.Ref, 256}},
 			Check:    &Check{},
-			Position: Position{"edge.yaml", 17},
+			Position: Position{"edge.yaml", 18},
 		},
 		{
 			Host: "api.example.com", Path: "/tracks",
 			Backends: []Backend{tracks, {Ref{"eu-2", "media", "tracks", "8080"}, 0}},
 			Check:    &Check{Path: "/healthz?full=1", Host: "tracks.internal", Interval: 2 * time.Second, Rise: 3, Fall: 2},
 			Protocol: H2C,
+			Limits:   Limits{Limit{1000, 200}, Limit{20, 10_000_000}},
 			Timeouts: Timeouts{Server: 90 * time.Second, Tunnel: 36 * time.Hour},
 			Position: Position{"edge.yaml", 3},
 		},
@@ -76,11 +78,11 @@ func TestParseProblems(t *testing.T) {
 		{"unknown field", with("  exakt: true"), `4: routes[1].exakt: unknown field, did you mean exact?`},
 		{"unknown field, other case", with("  Path: /a"), `4: routes[1].Path: unknown field, did you mean path?`},
 		{"unknown field, longer", with("  hostname: a"), `4: routes[1].hostname: unknown field, did you mean host?`},
-		{"unknown field, nothing near", with("  colour: red"), `4: routes[1].colour: unknown field; known here: host, path, exact, backends, check, protocol, timeouts`},
-		{"unknown field, odd key", with("  \"a\\nb\": red"), `4: routes[1]."a\nb": unknown field; known here: host, path, exact, backends, check, protocol, timeouts`},
+		{"unknown field, nothing near", with("  colour: red"), `4: routes[1].colour: unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts`},
+		{"unknown field, odd key", with("  \"a\\nb\": red"), `4: routes[1]."a\nb": unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts`},
 		{"unknown field, no scalar", with("  ? [a]\n  : red"), `4: routes[1]: has a key that must be the name of a field, not a list`},
 		{"key is nothing", with("  ? "), `4: routes[1]: has a key that must be the name of a field, not nothing`},
-		{"x- below the top", with("  x-note: red"), `4: routes[1].x-note: unknown field; known here: host, path, exact, backends, check, protocol, timeouts`},
+		{"x- below the top", with("  x-note: red"), `4: routes[1].x-note: unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts`},
 		{"merge key", with("  <<: {path: /a}"), `4: routes[1]."<<": merge keys are not supported; repeat the fields, or alias whole values`},
 		{"field twice", with("  path: /a\n  path: /b"), `5: routes[1].path: is given twice`},
 		{"path is a list", with("  path: [/a]"), `4: routes[1].path: must be a string, not a list`},
@@ -118,6 +120,11 @@ func TestParseProblems(t *testing.T) {
 		{"interval without unit", with("  check: {interval: 5}"), `4: routes[1].check.interval: "5" must be a duration with its unit, such as "30s", "1h30m" or "2d"`},
 		{"interval too short", with("  check: {interval: 5ms}"), `4: routes[1].check.interval: "5ms" must be at least 100ms`},
 		{"interval in microseconds", with("  check: {interval: 1s5us}"), `4: routes[1].check.interval: "1.000005s" must be whole milliseconds`},
+		{"limit of 0", with("  limits: {requests: 0}"), `4: routes[1].limits.requests: must be from 1 to 10000000, or left out`},
+		{"limit too large", with("  limits: {connections: 10000001}"), `4: routes[1].limits.connections: must be from 1 to 10000000, or left out`},
+		{"limit of a source", with("  limits:\n    source:\n      requests: many"), `6: routes[1].limits.source.requests: must be a whole number, not the string "many"`},
+		{"unknown limit", with("  limits:\n    source: {connection: 1}"), `5: routes[1].limits.source.connection: unknown field, did you mean connections?`},
+		{"limits are a number", with("  limits: 5"), `4: routes[1].limits: must be a mapping, not the number "5"`},
 		{"protocol", with("  protocol: http2"), `4: routes[1].protocol: "http2" must be http1, h2c or grpc; HAProxy speaks no TLS to services`},
 		{"protocol in capitals", with("  protocol: GRPC"), `4: routes[1].protocol: "GRPC" must be http1, h2c or grpc; HAProxy speaks no TLS to services`},
 		{"protocol is null", with("  protocol:"), `4: routes[1].protocol: must be a string, not nothing`},
@@ -158,6 +165,7 @@ func TestParseConflicts(t *testing.T) {
 		{"alike", route("host: a.example, path: /x") + route("host: A.Example., path: /x/"), `f:3: routes[1]: a.example/x is declared alike at f:2, which stands; this one is left out`},
 		{"differently", route("host: a.example, path: /x") + other, `f:3: routes[1]: a.example/x is declared differently at f:2, which stands; this one is left out`},
 		{"other check", route("host: a.example, check: {}") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
+		{"other limits", route("host: a.example, limits: {requests: 1}") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
 		{"other protocol", route("host: a.example, protocol: h2c") + route("host: a.example, protocol: grpc"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
 		{"default protocol", route("host: a.example, protocol: http1") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared alike at f:2, which stands; this one is left out`},
 		{"same check", route("host: a.example, check: {rise: 2}") + route("host: a.example, check: {rise: 2}"), `f:3: routes[1]: a.example/ is declared alike at f:2, which stands; this one is left out`},

@@ -71,6 +71,8 @@ type Route struct {
 	Check *Check
 	// Protocol is the protocol between HAProxy and the services of the route.
 	Protocol Protocol
+	// Limits bound the traffic of the route in each HAProxy. Each route has its own counts.
+	Limits Limits
 	// Timeouts override the defaults of the edge.
 	Timeouts Timeouts
 	// Position is the place of the declaration.
@@ -121,6 +123,20 @@ type Check struct {
 	// number of bad results in a row after which it is unhealthy. 0 means HAProxy's default: 2 for
 	// Rise, 3 for Fall.
 	Rise, Fall int
+}
+
+// Limits bound the traffic of a route. HAProxy refuses the requests above a limit. It does not count
+// the requests that it refuses, so a client above a limit still gets as many answers as the limit
+// allows.
+type Limits struct {
+	Limit        // of all clients together
+	Source Limit // of each source: an IPv4 address, or the first 64 bits of an IPv6 address
+}
+
+// Limit bounds requests from one source, or from all clients. 0 means no limit.
+type Limit struct {
+	Requests    int // a second
+	Connections int // requests that wait for their answers, and open WebSockets and streams
 }
 
 // Timeouts are time limits for connections to the services of a route, in whole milliseconds. 0

@@ -163,6 +163,6 @@ func conflict(first, later *declaration) string {
 
 // equal compares everything except Position.
 func (r *Route) equal(o Route) bool {
-	return r.key() == o.key() && slices.Equal(r.Backends, o.Backends) && r.Timeouts == o.Timeouts && r.Protocol == o.Protocol &&
+	return r.key() == o.key() && slices.Equal(r.Backends, o.Backends) && r.Timeouts == o.Timeouts && r.Protocol == o.Protocol && r.Limits == o.Limits &&
 		(r.Check == o.Check || r.Check != nil && o.Check != nil && *r.Check == *o.Check)
 }

@@ -21,6 +21,9 @@ const (
 	// maxCount is the largest check.rise and check.fall.
 	maxCount = 100
 
+	// maxLimit is the largest number of a limit.
+	maxLimit = 10_000_000
+
 	// maxDuration is the longest time that HAProxy's timers can count (manual section 2.5).
 	maxDuration = math.MaxInt32 * time.Millisecond
 
@@ -68,6 +71,19 @@ func normalRoute(r Route, report func(field, message string)) Route {
 	if r.Check != nil {
 		c := normalCheck(*r.Check, fault)
 		r.Check = &c
+	}
+	for _, l := range []struct {
+		field string
+		value int
+	}{
+		{"limits.requests", r.Limits.Requests},
+		{"limits.connections", r.Limits.Connections},
+		{"limits.source.requests", r.Limits.Source.Requests},
+		{"limits.source.connections", r.Limits.Source.Connections},
+	} {
+		if l.value < 0 || l.value > maxLimit {
+			fault(l.field, "", errLimit)
+		}
 	}
 	for _, t := range []struct {
 		field string
@@ -137,6 +153,8 @@ func normalCheck(c Check, fault faultFunc) Check {
 	}
 	return c
 }
+
+var errLimit = fmt.Errorf("must be from 1 to %d, or left out", maxLimit)
 
 var errCount = fmt.Errorf("must be from 1 to %d, or left out", maxCount)
 

@@ -39,6 +39,7 @@ func AppendYAML(dst []byte, t Table) []byte {
 		if r.Protocol != HTTP1 {
 			dst = appendField(dst, "  protocol: ", string(r.Protocol))
 		}
+		dst = appendLimits(dst, r.Limits)
 		if r.Timeouts != (Timeouts{}) {
 			dst = append(dst, "  timeouts:\n"...)
 			dst = appendDuration(dst, "    server: ", r.Timeouts.Server)
@@ -63,13 +64,31 @@ func appendCheck(dst []byte, c *Check) []byte {
 		dst = appendField(dst, "    host: ", c.Host)
 	}
 	dst = appendDuration(dst, "    interval: ", c.Interval)
-	if c.Rise != 0 {
-		dst = append(strconv.AppendInt(append(dst, "    rise: "...), int64(c.Rise), 10), '\n')
+	dst = appendNumber(dst, "    rise: ", c.Rise)
+	return appendNumber(dst, "    fall: ", c.Fall)
+}
+
+func appendLimits(dst []byte, l Limits) []byte {
+	if l == (Limits{}) {
+		return dst
 	}
-	if c.Fall != 0 {
-		dst = append(strconv.AppendInt(append(dst, "    fall: "...), int64(c.Fall), 10), '\n')
+	dst = append(dst, "  limits:\n"...)
+	dst = appendNumber(dst, "    requests: ", l.Requests)
+	dst = appendNumber(dst, "    connections: ", l.Connections)
+	if l.Source != (Limit{}) {
+		dst = append(dst, "    source:\n"...)
+		dst = appendNumber(dst, "      requests: ", l.Source.Requests)
+		dst = appendNumber(dst, "      connections: ", l.Source.Connections)
 	}
 	return dst
+}
+
+// appendNumber appends a field, and nothing if n is 0.
+func appendNumber(dst []byte, field string, n int) []byte {
+	if n == 0 {
+		return dst
+	}
+	return append(strconv.AppendInt(append(dst, field...), int64(n), 10), '\n')
 }
 
 func appendField(dst []byte, field, value string) []byte {

@@ -174,6 +174,17 @@ func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.Ren
 		case be.Health.Path != "":
 			want["option"] = 1
 		}
+		if l := be.Limits; l != (haproxycfg.Limits{}) {
+			want["stick-table"] = 1
+			for _, n := range []int{l.Requests, l.Connections, l.Source.Requests, l.Source.Connections} {
+				want["http-request"] += min(n, 1)
+			}
+			for _, of := range []haproxycfg.Limit{l.Limit, l.Source} {
+				if of != (haproxycfg.Limit{}) {
+					want["http-request"]++ // the rule that counts
+				}
+			}
+		}
 		if be.Protocol == haproxycfg.GRPC {
 			want["option"]++
 		}

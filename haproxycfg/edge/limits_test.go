@@ -1,0 +1,219 @@
+package edge_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// limitedWorld is a world in which the route "example.com/PATH" has the limits of PATH. The server
+// answers with status 200, but keeps each request with the query "?hold" until the returned channel
+// is closed, and sends to the other channel when such a request arrives.
+func limitedWorld(t *testing.T, limits map[string]routes.Limits) (w *world, release, held chan struct{}) {
+	w = newWorld(t)
+	release, held = make(chan struct{}), make(chan struct{}, 100)
+	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+	address := serve(t, "127.0.0.1:0", func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "hold" {
+			held <- struct{}{}
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+	})
+	web := ref("eu-1", "web")
+	w.upstreams = append(w.upstreams, edge.Upstream{Ref: web, NodePort: netip.MustParseAddrPort(address).Port(), Nodes: []edge.Node{node(1)}})
+	var declared []routes.Route
+	for path, l := range limits {
+		declared = append(declared, with(route("example.com", path, weighted{web, 100}), func(r *routes.Route) { r.Limits = l }))
+	}
+	w.start(edge.Edge{}, tableOf(t, declared...))
+	return w, release, held
+}
+
+// clientFrom returns a client of w whose connections come from an address of loopback.
+func (w *world) clientFrom(source string) *client {
+	c := newClient(w.t, w.frontend)
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+	conn, err := d.DialContext(w.t.Context(), "tcp", w.frontend)
+	require.NoError(w.t, err)
+	c.conn, c.in = conn, bufio.NewReader(conn)
+	return c
+}
+
+// accepted sends n requests and returns how many HAProxy accepted. The others must have the status
+// refusal.
+func accepted(c *client, path string, n, refusal int) (ok int) {
+	for range n {
+		switch r := c.do("GET", "example.com", path, ""); r.StatusCode {
+		case http.StatusOK:
+			ok++
+		default:
+			require.Equal(c.t, refusal, r.StatusCode)
+			require.Equal(c.t, "1", r.Header.Get("Retry-After"))
+			require.False(c.t, r.Close, "the client may try again on the same connection")
+		}
+	}
+	return ok
+}
+
+// TestRequestLimits sends many requests at once. HAProxy accepts about as many as the limit of the
+// source, of all sources together, and of the route allow, and refuses the others with status 429.
+func TestRequestLimits(t *testing.T) {
+	t.Parallel()
+	w, _, _ := limitedWorld(t, map[string]routes.Limits{
+		"/source": {Source: routes.Limit{Requests: 20}},
+		"/all":    {Limit: routes.Limit{Requests: 20}},
+		"/other":  {Limit: routes.Limit{Requests: 20}},
+		"/free":   {},
+	})
+	a, b := w.clientFrom("127.0.0.1"), w.clientFrom("127.0.0.9")
+	for _, path := range []string{"/source", "/all", "/other"} {
+		begin := time.Now()
+		gotA, gotB := accepted(a, path, 300, 429), accepted(b, path, 30, 429)
+		windows := 2 + int(time.Since(begin)/time.Second)
+		require.GreaterOrEqual(t, gotA, 20, path)
+		require.LessOrEqual(t, gotA, 20*windows, path)
+		if path == "/source" {
+			require.GreaterOrEqual(t, gotB, 20, path)
+		}
+		require.LessOrEqual(t, gotB, 20*windows, path)
+	}
+	require.Equal(t, 50, accepted(a, "/free", 50, 0))
+}
+
+// TestRefusedRequestsAreNotCounted never stops sending requests above the limit. The client still
+// gets answers again and again: HAProxy does not count the requests that it refuses.
+func TestRefusedRequestsAreNotCounted(t *testing.T) {
+	t.Parallel()
+	w, _, _ := limitedWorld(t, map[string]routes.Limits{"/": {Limit: routes.Limit{Requests: 30}, Source: routes.Limit{Requests: 20}}})
+	c := w.clientFrom("127.0.0.1")
+	got, refused := 0, 0
+	deadline := time.Now().Add(20 * time.Second)
+	for got < 100 && time.Now().Before(deadline) {
+		n := accepted(c, "/", 1, 429)
+		got, refused = got+n, refused+1-n
+	}
+	require.Equal(t, 100, got)
+	require.Greater(t, refused, 100, "the client sent more than the limit allows")
+}
+
+// TestConnectionLimits opens as many requests as the limits allow. HAProxy refuses the next one with
+// status 503, and accepts one again after an earlier one has ended.
+func TestConnectionLimits(t *testing.T) {
+	t.Parallel()
+	w, release, held := limitedWorld(t, map[string]routes.Limits{
+		"/source": {Source: routes.Limit{Connections: 2}},
+		"/all":    {Limit: routes.Limit{Connections: 3}, Source: routes.Limit{Connections: 2}},
+	})
+	hold := func(source, path string) {
+		conn := w.clientFrom(source).conn
+		_, err := io.WriteString(conn, "GET "+path+"?hold HTTP/1.1\r\nHost: example.com\r\n\r\n")
+		require.NoError(t, err)
+		<-held
+	}
+	a, b := w.clientFrom("127.0.0.1"), w.clientFrom("127.0.0.9")
+	for range 2 {
+		hold("127.0.0.1", "/source")
+	}
+	for range 200 { // Refused requests are not counted.
+		require.Equal(t, 0, accepted(a, "/source", 1, 503))
+	}
+	require.Equal(t, 1, accepted(b, "/source", 1, 0), "another source")
+	require.Equal(t, 1, accepted(a, "/all", 1, 0), "another route")
+
+	hold("127.0.0.1", "/all")
+	hold("127.0.0.1", "/all")
+	require.Equal(t, 0, accepted(a, "/all", 1, 503))
+	hold("127.0.0.9", "/all")
+	require.Equal(t, 0, accepted(b, "/all", 1, 503), "the limit of all sources together")
+	close(release)
+	for _, path := range []string{"/all", "/source"} {
+		require.Eventually(t, func() bool { return accepted(a, path, 1, 503) == 1 }, 10*time.Second, 10*time.Millisecond)
+	}
+}
+
+// TestLimitsBySource connects with IPv6 addresses and with IPv4 addresses, also through a listener
+// of both families. Addresses with the same 64 first bits share a limit. IPv4 addresses do not.
+func TestLimitsBySource(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+	w.upstream(ref("eu-1", "web"), 0, 1)
+	port := haproxytest.Ports(t, 1)[0]
+	proxied := haproxycfg.Bind{Address: "127.0.0.1:" + strconv.Itoa(port), AcceptProxy: true}
+	w.start(edge.Edge{HTTP: []haproxycfg.Bind{proxied}}, tableOf(t, with(route("example.com", "/", weighted{ref("eu-1", "web"), 100}), func(r *routes.Route) {
+		r.Limits.Source.Requests = 1
+	})))
+	// The PROXY protocol lets the test choose the address of the client.
+	status := func(source string) int {
+		family, to := "TCP6", "2001:db8::1"
+		if netip.MustParseAddr(source).Is4() {
+			family, to = "TCP4", "192.0.2.1"
+		}
+		c := newClient(t, proxied.Address)
+		return c.raw(fmt.Sprintf("PROXY %s %s %s 1 2\r\nGET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n", family, source, to)).StatusCode
+	}
+	for _, tt := range []struct {
+		first, second string
+		same          bool
+	}{
+		{"2001:db8:1:1::1", "2001:db8:1:1:ffff::2", true},
+		{"2001:db8:1:2::1", "2001:db8:1:3::1", false},
+		{"192.0.2.1", "192.0.2.2", false},
+		{"192.0.2.3", "192.0.2.3", true},
+		{"192.0.2.4", "::ffff:192.0.2.4", true},
+		{"::ffff:192.0.2.5", "::ffff:192.0.2.6", false},
+		{"::1", "192.0.2.7", false},
+	} {
+		if tt.same { // On a slow machine, the count of the first request may be over at the second one.
+			require.Eventually(t, func() bool { return status(tt.first) == 200 && status(tt.second) == 429 }, 10*time.Second, time.Millisecond, "%s and %s", tt.first, tt.second)
+			continue
+		}
+		require.Equal(t, 200, status(tt.first), tt.first)
+		require.Equal(t, 200, status(tt.second), tt.second)
+	}
+}
+
+// TestBufferSize sends large and numerous headers. The defaults refuse them, and larger settings
+// accept them.
+func TestBufferSize(t *testing.T) {
+	t.Parallel()
+	large := "X-Large: " + strings.Repeat("x", 20_000) + "\r\n"
+	var many strings.Builder
+	for i := range 150 {
+		fmt.Fprintf(&many, "X-%d: 1\r\n", i)
+	}
+	for _, tt := range []struct {
+		global            haproxycfg.Global
+		large, many, both int
+	}{
+		{haproxycfg.Global{}, 400, 400, 400},
+		{haproxycfg.Global{BufferSize: 65536}, 200, 400, 400},
+		{haproxycfg.Global{MaxHeaders: 300}, 400, 200, 400},
+		{haproxycfg.Global{BufferSize: 65536, MaxHeaders: 300}, 200, 200, 200},
+	} {
+		w := newWorld(t)
+		startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+		w.upstream(ref("eu-1", "web"), 0, 1)
+		w.start(edge.Edge{Global: tt.global}, tableOf(t, route("example.com", "/", weighted{ref("eu-1", "web"), 100})))
+		for headers, want := range map[string]int{large: tt.large, many.String(): tt.many, large + many.String(): tt.both} {
+			require.Equal(t, want, newClient(t, w.frontend).do("GET", "example.com", "/", headers).StatusCode, "%+v", tt.global)
+		}
+	}
+}
