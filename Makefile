@@ -11,7 +11,7 @@
 #   make haproxies   fetches the haproxy of each Debian suite in HAPROXY_SUITES: HAPROXY_DIR/2.6/haproxy, HAPROXY_DIR/3.0/haproxy ...
 #   make test-haproxies   runs the tests with each of them (VERSIONS='2.6 newest', PACKAGES=./haproxycfg/edge)
 #   make ci     all of these, fuzz and benchmarks in short; under 40 minutes on 2 cores with empty caches; .ci/run calls it.
-#               Of the haproxies it runs the oldest and the newest, and only the tests of reloads and refusals
+#               Of the haproxies it runs the oldest and the newest, and only the tests of agents, reloads and refusals
 #   make ci-full   make ci, and all that takes longer; run it before a release:
 #               all tests with every haproxy, every test REPEAT times, long fuzzing, benchmarks of 1 s,
 #               the comparison of all routers in 7 rounds, and the end-to-end test REPEAT times
@@ -133,7 +133,7 @@ lint:
 		case "$$out" in *"exit status 3"*) echo "$$out"; exit 1;; *) echo "govulncheck: not checked: $$(echo "$$out" | grep -v downloading | head -n 1)";; esac; fi
 
 ci: test lint demo e2e
-	$(MAKE) test-haproxies VERSIONS='2.6 newest' PACKAGES='./haproxycfg ./haproxycfg/edge ./haproxycfg/deploy ./examples/terminator'
+	$(MAKE) test-haproxies VERSIONS='2.6 newest' PACKAGES='./agentcheck ./haproxycfg ./haproxycfg/edge ./haproxycfg/deploy ./examples/terminator'
 	$(MAKE) fuzz FUZZTIME=5s
 	$(MAKE) bench BENCHTIME=1x
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
@@ -154,9 +154,9 @@ haproxy:
 cc:
 	@.ci/install "$$($(GO) env CC)" 'gcc libc6-dev'
 
-# The tests of the SNI router start real clients.
+# The tests of the SNI router start real clients. Some tests of HAProxy are in the language of varnishtest.
 test-tools:
-	@.ci/install 'haproxy curl openssl chromium' 'haproxy curl openssl chromium'
+	@.ci/install 'haproxy varnishtest curl openssl chromium' 'haproxy varnish curl openssl chromium'
 
 # A node of the end-to-end test needs network namespaces, and the kernel's packet filter for kube-proxy.
 network:
