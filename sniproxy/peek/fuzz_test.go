@@ -231,6 +231,9 @@ func seeds() map[string]map[string][]any {
 			"bare-cr":         http1(head("GET / HTTP/1.1", "X: y\rHost: b.example", "Host: a.example")),
 			"http10":          http1(head("GET / HTTP/1.0")),
 			"address":         http1(head("GET / HTTP/1.1", "Host: [::1]:80")),
+			"blank-line":      http1("\r\n" + head("GET / HTTP/1.1", "Host: a.example")),
+			"blank-lines":     http1("\n\r\n\n" + head("GET / HTTP/1.1", "Host: a.example")),
+			"blank-cr":        http1("\r" + head("GET / HTTP/1.1", "Host: a.example")),
 		},
 		"FuzzHTTP2": {
 			"plain":            frames(h2().headers(get(":authority", "a.example"))),
@@ -251,6 +254,10 @@ func seeds() map[string]map[string][]any {
 			"rdp":            {[]byte("\x03\x00\x00\x13\x0e\xe0\x00\x00"), []byte{}, uint16(4)},
 			"tls-alert":      {[]byte("\x15\x03\x01\x00\x02\x01\x00"), []byte{}, uint16(4)},
 			"bounded":        {a.Wire(), []byte{5}, uint16(30)},
+			"blank-lines":    {[]byte("\r\n\n" + head("GET / HTTP/1.1", "Host: a.example")), []byte{0, 0, 0, 0}, uint16(3)},
+			"blank-h2c":      {append([]byte("\r\n"), h2().headers(get(":authority", "a.example")).Bytes()...), []byte{1}, uint16(9)},
+			"blank-tls":      {append([]byte("\r\n"), a.Wire()...), []byte{1}, uint16(9)},
+			"proxy-v2":       {[]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"), []byte{1}, uint16(9)},
 		},
 		"FuzzNormalizeHost": {
 			"port-and-dot":    {"A.Example.:443"},

@@ -15,8 +15,12 @@ type Request struct {
 	// no body.
 	Method string
 
-	// Len is the length of the request head in bytes. In HTTP/2, it is the number of all bytes up
-	// to the end of the header block.
+	// Blank is the length in bytes of the empty lines before a request of HTTP/1. A server ignores
+	// them (RFC 9112 section 2.2). Some servers do not, so a router does not pass them on.
+	Blank int
+
+	// Len is the length of the request head in bytes, with the empty lines before it. In HTTP/2, it
+	// is the number of all bytes up to the end of the header block.
 	Len int
 }
 
@@ -33,7 +37,7 @@ type Request struct {
 // the target; HTTP/1.1 without Host; a folded line; white space before a colon or at the start of a
 // line; a field name or method that is not a token; control characters; user information in the
 // target; a request of HTTP/0.9. Lines may end in CRLF or LF (RFC 9112 section 2.2), but all lines
-// of a head must have the same end.
+// of a head must have the same end. Up to 16 empty lines may come before the request line.
 func ParseHTTP1(b []byte) (Request, error) {
 	if p, err := Detect(b); err != nil && isNeedMore(err) {
 		return Request{}, err
@@ -56,6 +60,7 @@ type headScan struct {
 	line     int // the offset of the line that is not complete
 	searched int // the offset up to which this line has no line end
 	lineEnd  int // the line end of the complete lines: 0 unknown, 1 LF, 2 CRLF
+	blank    int // the length of the empty lines before the request line
 
 	method    span
 	authority span // of the request target; empty if the target has none
@@ -97,6 +102,10 @@ func (s *headScan) parseLine(b []byte, lf int) (done bool, err error) {
 	if lf > s.line && b[lf-1] == '\r' {
 		line.to--
 		ending = 2
+	}
+	if s.lineEnd == 0 && line.from == line.to {
+		s.blank, s.line, s.searched = lf+1, lf+1, lf+1
+		return false, nil
 	}
 	if s.lineEnd != 0 && s.lineEnd != ending {
 		return false, malformed(line.to, "line ends: both LF and CRLF")
@@ -216,7 +225,7 @@ func (s *headScan) parseField(b []byte, line span) error {
 
 // result returns the result for a complete head.
 func (s *headScan) result(b []byte) (Request, error) {
-	r := Request{Method: methodName(s.method.in(b)), Len: len(b)}
+	r := Request{Method: methodName(s.method.in(b)), Blank: s.blank, Len: len(b)}
 	if s.hosts == 0 && !s.http10 {
 		return Request{}, malformed(len(b), "Host: missing") // RFC 9112 section 3.2
 	}

@@ -44,6 +44,15 @@ func TestHTTP1(t *testing.T) {
 		"connect":                        {head("CONNECT a.example:443 HTTP/1.1", "Host: a.example:443"), "a.example:443", nil},
 		"bytes above ASCII":              {head("GET /\xff HTTP/1.1", "X: \xe4", "Host: a.example"), "a.example", nil},
 		"bare LF":                        {"GET / HTTP/1.1\nHost: a.example\n\n", "a.example", nil},
+		"a blank line":                   {"\r\n" + head("GET / HTTP/1.1", "Host: a.example"), "a.example", nil},
+		"blank lines":                    {"\r\n\r\n" + head("GET / HTTP/1.1", "Host: a.example"), "a.example", nil},
+		"a blank line with LF":           {"\n" + head("GET / HTTP/1.1", "Host: a.example"), "a.example", nil},
+		"16 blank lines":                 {strings.Repeat("\r\n", 16) + head("GET / HTTP/1.1", "Host: a.example"), "a.example", nil},
+		"17 blank lines":                 {strings.Repeat("\r\n", 17) + head("GET / HTTP/1.1", "Host: a.example"), "", peek.ErrNotHTTP},
+		"a blank line with CR":           {"\r" + head("GET / HTTP/1.1", "Host: a.example"), "", peek.ErrNotHTTP},
+		"a line with a space":            {" \r\n" + head("GET / HTTP/1.1", "Host: a.example"), "", peek.ErrNotHTTP},
+		"blank line, then a space":       {"\r\n " + head("GET / HTTP/1.1", "Host: a.example"), "", peek.ErrNotHTTP},
+		"blank line, then HTTP/2":        {"\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", peek.ErrNotHTTP},
 		"pipelined":                      {head("GET / HTTP/1.1", "Host: a.example") + head("GET / HTTP/1.1", "Host: b.example"), "a.example", nil},
 		"host of any bytes":              {head("GET / HTTP/1.1", "Host: a.example/, b"), "a.example/, b", nil},
 		"missing":                        {head("GET / HTTP/1.1", "X: y"), "", peek.ErrMalformed},
@@ -106,8 +115,10 @@ func TestHTTP1(t *testing.T) {
 			agreeWithHTTP(t, []byte(c.head))
 			checkPrefixes(t, []byte(c.head), nil, http1Answer)
 			if err == nil {
-				method, _, _ := strings.Cut(c.head, " ")
+				request := strings.TrimLeft(c.head, "\r\n")
+				method, _, _ := strings.Cut(request, " ")
 				require.Equal(t, method, r.Method)
+				require.Equal(t, len(c.head)-len(request), r.Blank)
 				require.Regexp(t, "\n\r?\n$", c.head[:r.Len])
 			}
 		})

@@ -211,7 +211,7 @@ func TestHeaderListBomb(t *testing.T) {
 
 func TestNotHTTP(t *testing.T) {
 	for title, b := range map[string]string{
-		"hello": "\x16\x03\x01\x00\x05", "banner": "SSH-2.0-OpenSSH_9.2\r\n", "line ends": "\r\nGET / HTTP/1.1\r\n",
+		"hello": "\x16\x03\x01\x00\x05", "banner": "SSH-2.0-OpenSSH_9.2\r\n", "line ends": "\r\n\t",
 		"long word": strings.Repeat("A", 30), "dot": "A.B C\r\n", "space": " GET", "NUL": "\x00", "no space": "GET\r\n",
 	} {
 		t.Run(title, func(t *testing.T) {

@@ -68,6 +68,9 @@ func (p *Parser) parse(r *Result, b []byte) error {
 	r.Protocol = p.protocol
 	limit := cmp.Or(p.MaxBytes, MaxBytes)
 	if p.protocol == 0 {
+		if p.Accept != 0 && p.Accept&HTTP1 == 0 && len(b) > 0 && (b[0] == '\r' || b[0] == '\n') {
+			return p.notAccepted("first bytes") // only HTTP/1 allows empty lines
+		}
 		detected, err := Detect(b)
 		switch {
 		case err == nil:
@@ -203,9 +206,36 @@ func (p Protocol) String() string {
 // UPDATEREDIRECTREF, has 17 letters.
 const maxMethod = 24
 
+// maxBlankLines is how many empty lines may come before a request of HTTP/1. RFC 9112 section 2.2
+// asks a server to ignore at least one. A bound keeps the work of Detect small.
+const maxBlankLines = 16
+
+// blankLines returns the length of the empty lines at the start of b. It returns NeedMore if b may
+// end within these lines.
+func blankLines(b []byte) (n int, err error) {
+	for range maxBlankLines + 1 {
+		switch {
+		case n == len(b):
+			return n, NeedMore(1)
+		case b[n] == '\n':
+			n++
+		case b[n] != '\r':
+			return n, nil
+		case n+1 == len(b):
+			return n, NeedMore(1)
+		case b[n+1] != '\n':
+			return n, &Error{Err: errNeither, What: "first line", Offset: n}
+		default:
+			n += 2
+		}
+	}
+	return n, &Error{Err: errNeither, What: "empty lines", Offset: n}
+}
+
 // Detect returns the protocol of a connection that begins with b. To recognise the protocol, it
 // needs the first two bytes of a TLS record, the first five bytes of an SSL 2.0 hello, or an HTTP
-// method and the space after it. The error is NeedMore, or matches both ErrNotTLS and ErrNotHTTP.
+// method and the space after it. Up to 16 empty lines may come before a method of HTTP/1. The error
+// is NeedMore, or matches both ErrNotTLS and ErrNotHTTP.
 //
 // Detect does not parse the bytes after these, so they may be malformed.
 func Detect(b []byte) (Protocol, error) {
@@ -228,20 +258,38 @@ func Detect(b []byte) (Protocol, error) {
 		if known {
 			return TLS, nil
 		}
-	case methodByte(c):
-		for i, c := range b {
-			switch {
-			case c == ' ' && string(b[:i]) == "PRI":
-				return HTTP2, nil // RFC 9113 section 11.6: no other use of this method
-			case c == ' ':
-				return HTTP1, nil
-			case !methodByte(c), i == maxMethod:
-				return 0, &Error{Err: errNeither, What: "first word", Offset: i}
-			}
+	case c == '\r' || c == '\n':
+		blank, err := blankLines(b)
+		if err != nil {
+			return 0, err
 		}
-		return 0, NeedMore(1)
+		p, err := detectHTTP(b[blank:])
+		if p == HTTP2 {
+			err = &Error{Err: errNeither, What: "empty lines before HTTP/2", Offset: blank}
+		}
+		if err != nil {
+			return 0, err
+		}
+		return p, nil
+	case methodByte(c):
+		return detectHTTP(b)
 	}
 	return 0, &Error{Err: errNeither, What: "first bytes", Offset: 0}
+}
+
+// detectHTTP is Detect for bytes that begin with a method, if they are HTTP.
+func detectHTTP(b []byte) (Protocol, error) {
+	for i, c := range b {
+		switch {
+		case c == ' ' && string(b[:i]) == "PRI":
+			return HTTP2, nil // RFC 9113 section 11.6: no other use of this method
+		case c == ' ' && i > 0:
+			return HTTP1, nil
+		case !methodByte(c), i == maxMethod:
+			return 0, &Error{Err: errNeither, What: "first word", Offset: i}
+		}
+	}
+	return 0, NeedMore(1)
 }
 
 // methodByte reports whether c may be in a method, that is, whether c is a letter, hyphen or

@@ -22,6 +22,8 @@ func TestDetect(t *testing.T) {
 		"PR /":                 peek.HTTP1,
 		"M-SEARCH * ":          peek.HTTP1,
 		"UPDATEREDIRECTREF / ": peek.HTTP1,
+		"\r\nGET ":             peek.HTTP1,
+		"\n\r\n\nGET ":         peek.HTTP1,
 		"PRI ":                 peek.HTTP2,
 		"PRI * HTTP/2.0\r\n":   peek.HTTP2,
 	} {
@@ -29,12 +31,12 @@ func TestDetect(t *testing.T) {
 		require.NoError(t, err, "%q", b)
 		require.Equal(t, want, got, "%q", b)
 	}
-	for _, b := range []string{"", "\x16", "\x80", "\x80\x2e", "\x80\x2e\x01", "\x80\x2e\x01\x03", "G", "GET", "PRI", "UPDATEREDIRECTREF"} {
+	for _, b := range []string{"", "\x16", "\x80", "\x80\x2e", "\x80\x2e\x01", "\x80\x2e\x01\x03", "G", "GET", "PRI", "UPDATEREDIRECTREF", "\r", "\n", "\r\n", "\r\n\r", "\r\nPRI"} {
 		_, err := peek.Detect([]byte(b))
 		require.ErrorIs(t, err, peek.ErrNeedMore, "%q", b)
 	}
 	for _, b := range []string{
-		"\x16\x02", "\x15\x03\x01", "\x00", " ", "\r\n", "GET\t", "SSH-2.0-OpenSSH", "1", "\x80\x2e\x02",
+		"\x16\x02", "\x15\x03\x01", "\x00", " ", "\r\r\n", "\r\n ", "\r\n\x16\x03", "\r\nPRI ", "GET\t", "SSH-2.0-OpenSSH", "1", "\x80\x2e\x02",
 		"\x80\x2e\x01\x04", "\x80\x2e\x01\x00\x03", "\xc3\x28\xa0\xa1", "ABCDEFGHIJKLMNOPQRSTUVWXYZ ", "\x03\x00\x00\x13",
 	} {
 		_, err := peek.Detect([]byte(b))
@@ -75,6 +77,9 @@ func TestParserAccepts(t *testing.T) {
 		{peek.TLS | peek.HTTP1, h2c, peek.HTTP2, peek.ErrNotTLS, peek.ErrMalformed},
 		{0, []byte("SSH-2.0-x"), 0, peek.ErrNotTLS, peek.ErrMalformed},
 		{peek.TLS, []byte("SSH-2.0-x"), 0, peek.ErrNotTLS, peek.ErrNotHTTP},
+		{0, append([]byte("\r\n"), request...), peek.HTTP1, nil, nil},
+		{peek.TLS | peek.HTTP2, []byte("\n"), 0, peek.ErrNotHTTP, peek.ErrMalformed},
+		{peek.TLS, []byte("\r"), 0, peek.ErrNotTLS, peek.ErrNotHTTP},
 		{peek.HTTP1 | peek.HTTP2, []byte("SSH-2.0-x"), 0, peek.ErrNotHTTP, peek.ErrNotTLS},
 	} {
 		t.Run(fmt.Sprintf("%v of %v", c.speaks, c.accept), func(t *testing.T) {
