@@ -1,7 +1,8 @@
 // Package sniproxy routes TCP connections by host name. It reads the name from the first bytes of
 // the client: the server name in a TLS ClientHello, the Host of an HTTP/1 request, or the
 // :authority of an HTTP/2 request with prior knowledge. It terminates neither TLS nor HTTP and has
-// no certificate: the upstream gets exactly the bytes that the client sent.
+// no certificate: the upstream gets exactly the bytes that the client sent. The exceptions are a
+// PROXY header, and empty lines before an HTTP/1 request.
 //
 //	cache := &hostlookup.Cache{Source: &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}}
 //	srv := &sniproxy.Server{Lookup: cache, MaxPeeking: 10_000}
@@ -82,6 +83,12 @@
 //
 // # Endpoints
 //
+// An endpoint is an address or a name, with or without a port. A name with a final dot, such as
+// "web.shop.svc.cluster.local.", is complete. A resolver appends the search domains of
+// /etc/resolv.conf to a name without a final dot. With the setting "ndots:5" of Kubernetes, the
+// resolver asks for the name with each search domain first, so a final dot saves several DNS
+// queries.
+//
 // The Server checks each address after DNS and before it connects; see Server.AllowEndpoints. If an
 // endpoint is a name with several addresses, the Server tries the addresses in turn. This is safe,
 // because the Server sends the client's bytes only when a connection is made. The Server does not
@@ -99,8 +106,23 @@
 //
 // The Server accepts PROXY headers, of version 1 and 2, only from the networks in ProxyFrom: the
 // address in a header replaces the address of the client, so a header must come from a trusted
-// proxy. A header of version 2 with the command LOCAL means that the proxy itself is the client. A
-// header may have at most 4 KiB, and may arrive in any number of segments.
+// proxy. A header may have at most 4 KiB, and may arrive in any number of segments. The result
+// depends on the header:
+//
+//	TCP4, TCP6                    the addresses in the header replace those of the connection
+//	LOCAL, UNKNOWN                the proxy itself is the client
+//	UNSPEC, UDP, Unix sockets     like LOCAL: the header names no TCP connection
+//	unassigned command or family  a close, and ErrProxyHeader
+//	CRC32C that does not match    a close, and ErrProxyHeader
+//	TLVs that are malformed       a close, and ErrProxyHeader; ignored after LOCAL and UNSPEC
+//
+// With ProxyOut 2, the upstream gets the TLVs of the incoming header, without its CRC32C.
+//
+// # Empty lines before a request
+//
+// An HTTP/1 client may send empty lines before its request (RFC 9112 section 2.2). The Server
+// ignores up to 16 of them, with CRLF or LF. The upstream does not get these lines, because some
+// servers close the connection after one.
 //
 // # What it does not do
 //

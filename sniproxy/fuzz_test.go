@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +21,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/headgate/headgate/sniproxy/relay"
 )
+
+var update = flag.Bool("update", false, "write the seeds of the fuzz target that are missing")
 
 // stillConn is a relay.Conn without an engine. It records the Step of Resume.
 type stillConn struct{ resumed chan relay.Step }
@@ -165,7 +169,7 @@ func FuzzDecision(f *testing.F) {
 			require.Error(t, whole.stats.Err)
 		}
 		if whole.action == relay.Connect {
-			require.Equal(t, len(b)-len(rest), whole.skip)
+			require.Equal(t, len(b)-len(rest)+r.Request.Blank, whole.skip)
 			require.Contains(t, whole.data, "PROXY ")
 		}
 	})
@@ -200,6 +204,13 @@ func TestDecisions(t *testing.T) {
 		"proxy-v1-broken":    {join([]byte("PROXY TCP4 192.0.2.7 1234\r\n"), hello.Wire()), 0, Rejected},
 		"proxy-v2-too-long":  {join(proxyV2(0x21, 0x11)[:14], []byte{0xff, 0xff}, v4Body, hello.Wire()), 0, Rejected},
 		"http":               {[]byte("GET / HTTP/1.1\r\nHost: a.example:80\r\n\r\n"), viaLookup, Open},
+		"http-blank-lines":   {[]byte("\r\n\nGET / HTTP/1.1\r\nHost: a.example\r\n\r\n"), viaLookup, Open},
+		"http-proxy-blank":   {join(v2, []byte("\r\nGET / HTTP/1.1\r\nHost: a.example\r\n\r\n")), viaLookup, Open},
+		"proxy-v2-unspec":    {join(proxyV2(0x21, 0, 1, 2, 3), hello.Wire()), viaLookup, Open},
+		"proxy-v2-udp":       {join(proxyV2(0x21, 0x12, v4Body...), hello.Wire()), viaLookup, Open},
+		"proxy-v2-unix":      {join(proxyV2(0x21, 0x31, make([]byte, 216)...), hello.Wire()), viaLookup, Open},
+		"proxy-v2-crc":       {join(withCRC(proxyV2(0x21, 0x11, v4Body...)), hello.Wire()), viaLookup, Open},
+		"proxy-v2-bad-crc":   {join(proxyV2(0x21, 0x11, append(slices.Clone(v4Body), 3, 0, 4, 1, 2, 3, 4)...), hello.Wire()), 0, Rejected},
 		"http-unknown-host":  {[]byte("HEAD / HTTP/1.1\r\nHost: none.example\r\n\r\n"), 0, NotFound},
 		"http-no-host":       {[]byte("GET / HTTP/1.0\r\n\r\n"), viaNoName, Open},
 		"http-two-hosts":     {[]byte("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"), 0, Rejected},
@@ -215,8 +226,13 @@ func TestDecisions(t *testing.T) {
 			if tt.port == 0 {
 				require.Equal(t, tt.outcome, d.stats.Outcome)
 			}
-			seed, err := os.ReadFile(filepath.Join("testdata", "fuzz", "FuzzDecision", name))
-			require.NoError(t, err)
+			file := filepath.Join("testdata", "fuzz", "FuzzDecision", name)
+			if _, err := os.Stat(file); err != nil && *update {
+				seed := fmt.Sprintf("go test fuzz v1\n[]byte(%q)\n[]byte(\"\\x03\\x00\\t(\")\nbyte('\\x01')\nbyte('\\x00')\n", tt.bytes)
+				require.NoError(t, os.WriteFile(file, []byte(seed), 0o644))
+			}
+			seed, err := os.ReadFile(file)
+			require.NoError(t, err, "go test -run TestDecisions -update writes it")
 			require.Contains(t, string(seed), fmt.Sprintf("[]byte(%q)", tt.bytes))
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"net"
 	"net/netip"
 	"slices"
@@ -191,11 +192,21 @@ func proxyLen(b []byte) (int, error) {
 
 var proxyReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 256) }}
 
-// parseProxy parses a complete header.
+// parseProxy parses a complete header. The result has no addresses if the proxy itself is the client
+// (LOCAL), or if the header names no TCP connection (UNSPEC, UNKNOWN, UDP, Unix sockets). The PROXY
+// protocol asks receivers to use the addresses of the connection then (section 2.2).
 func parseProxy(b []byte) (*proxyInfo, error) {
+	header := b
+	if len(b) >= 16 {
+		// go-proxyproto refuses the family UNSPEC with the command PROXY, but not with LOCAL.
+		if command, family := b[12], b[13]; b[0] == '\r' && command == byte(proxyproto.PROXY) && family == byte(proxyproto.UNSPEC) {
+			header = slices.Clone(b)
+			header[12] = byte(proxyproto.LOCAL)
+		}
+	}
 	r := proxyReaders.Get().(*bufio.Reader)
 	defer proxyReaders.Put(r)
-	r.Reset(bytes.NewReader(b))
+	r.Reset(bytes.NewReader(header))
 	defer r.Reset(nil)
 	h, err := proxyproto.Read(r)
 	if err != nil {
@@ -203,19 +214,44 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 	}
 	info := &proxyInfo{}
 	if h.Version == 2 {
-		if info.tlvs, err = h.TLVs(); err != nil {
+		info.tlvs, err = h.TLVs()
+		if err != nil && !h.Command.IsLocal() { // after LOCAL and UNSPEC, any bytes may follow
 			return nil, fmt.Errorf("%w: %w", ErrProxyHeader, err)
 		}
+		if !checksumMatches(b, info.tlvs) {
+			return nil, fmt.Errorf("%w: the checksum (CRC32C) does not match", ErrProxyHeader)
+		}
 	}
-	if h.Command.IsLocal() {
-		return info, nil // the proxy itself is the client, for example with a health check
+	if source, destination, ok := h.TCPAddrs(); ok && !h.Command.IsLocal() {
+		info.source, info.destination = addrPort(source), addrPort(destination)
 	}
-	source, destination, ok := h.TCPAddrs()
-	if !ok {
-		return nil, fmt.Errorf("%w: not of TCP", ErrProxyHeader)
-	}
-	info.source, info.destination = addrPort(source), addrPort(destination)
 	return info, nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksumMatches reports whether the checksum in a header of version 2 is correct, or missing. tlvs
+// are the TLVs of the header, which are its last bytes. The checksum covers the header with a
+// checksum of zeros (PROXY protocol section 2.2.3).
+func checksumMatches(header []byte, tlvs []proxyproto.TLV) bool {
+	if !slices.ContainsFunc(tlvs, func(t proxyproto.TLV) bool { return t.Type == proxyproto.PP2_TYPE_CRC32C }) {
+		return true
+	}
+	// The addresses have 0, 12, 36 or 216 bytes: UNSPEC, IPv4, IPv6, Unix.
+	at := 16 + [4]int{0, 12, 36, 216}[header[13]>>4&3]
+	for at+3 <= len(header) {
+		end := at + 3 + int(binary.BigEndian.Uint16(header[at+1:]))
+		if proxyproto.PP2Type(header[at]) == proxyproto.PP2_TYPE_CRC32C {
+			if end != at+7 || end > len(header) {
+				return false
+			}
+			zeroed := slices.Clone(header)
+			clear(zeroed[at+3 : end])
+			return crc32.Checksum(zeroed, castagnoli) == binary.BigEndian.Uint32(header[at+3:])
+		}
+		at = end
+	}
+	return false
 }
 
 // passedThrough reports whether the Server with this ID has already sent this connection. If so,

@@ -2,6 +2,7 @@ package sniproxy
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,6 +24,22 @@ func proxyV2(command, family byte, body ...byte) []byte {
 
 var v4Body = []byte{192, 0, 2, 7, 192, 0, 2, 8, 0x04, 0xd2, 0x01, 0xbb}
 
+var v6Body = append(append(netip.MustParseAddr("2001:db8::7").AsSlice(), netip.MustParseAddr("2001:db8::8").AsSlice()...), v4Body[8:]...)
+
+// withCRC returns a header of version 2 with a TLV for its checksum.
+func withCRC(header []byte) []byte {
+	b := append(slices.Clone(header), byte(proxyproto.PP2_TYPE_CRC32C), 0, 4, 0, 0, 0, 0)
+	binary.BigEndian.PutUint16(b[14:], uint16(len(b)-16))
+	binary.BigEndian.PutUint32(b[len(b)-4:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// flip returns b with one bit of byte i changed.
+func flip(b []byte, i int) []byte {
+	b[i] ^= 1
+	return b
+}
+
 func TestProxyHeaders(t *testing.T) {
 	long := append(slices.Clone(v4Body), 0xEA, 0x0F, 0x00) // a TLV of 3840 bytes
 	long = append(long, make([]byte, 0x0F00)...)
@@ -40,6 +57,20 @@ func TestProxyHeaders(t *testing.T) {
 		"v2, long":                 {proxyV2(0x21, 0x11, long...), "192.0.2.7:1234", "192.0.2.8:443", nil},
 		"v2, local":                {proxyV2(0x20, 0x00), "", "", nil},
 		"v2, local with addresses": {proxyV2(0x20, 0x11, v4Body...), "", "", nil},
+		"v2, IPv6":                 {proxyV2(0x21, 0x21, v6Body...), "[2001:db8::7]:1234", "[2001:db8::8]:443", nil},
+		"v2, local, any bytes":     {proxyV2(0x20, 0x00, 1, 2, 3), "", "", nil},
+		"v2, local, short":         {proxyV2(0x20, 0x11, 1, 2, 3), "", "", nil},
+		"v2, UNSPEC":               {proxyV2(0x21, 0x00), "", "", nil},
+		"v2, UNSPEC, any bytes":    {proxyV2(0x21, 0x00, []byte(strings.Repeat("x", 12))...), "", "", nil},
+		"v2, UDP":                  {proxyV2(0x21, 0x12, v4Body...), "", "", nil},
+		"v2, UDP, IPv6":            {proxyV2(0x21, 0x22, v6Body...), "", "", nil},
+		"v2, unix":                 {proxyV2(0x21, 0x31, make([]byte, 216)...), "", "", nil},
+		"v2, unix datagrams":       {proxyV2(0x21, 0x32, make([]byte, 216)...), "", "", nil},
+		"v2, checksum":             {withCRC(proxyV2(0x21, 0x11, v4Body...)), "192.0.2.7:1234", "192.0.2.8:443", nil},
+		"v2, checksum, others":     {withCRC(proxyV2(0x21, 0x21, append(slices.Clone(v6Body), 4, 0, 2, 0, 0, 2, 0, 1, 'a')...)), "[2001:db8::7]:1234", "[2001:db8::8]:443", nil},
+		"v2, checksum, UNSPEC":     {withCRC(proxyV2(0x21, 0x00)), "", "", nil},
+		"v2, checksum, local":      {withCRC(proxyV2(0x20, 0x00)), "", "", nil},
+		"v2, checksum, unix":       {withCRC(proxyV2(0x21, 0x31, make([]byte, 216)...)), "", "", nil},
 		"none":                     {nil, "", "", nil},
 
 		"v1, no such family": {[]byte("PROXY TCP5 192.0.2.7 192.0.2.8 1234 443\r\n"), "", "", ErrProxyHeader},
@@ -51,8 +82,16 @@ func TestProxyHeaders(t *testing.T) {
 		"v2, too short":      {proxyV2(0x21, 0x11, v4Body[:11]...), "", "", ErrProxyHeader},
 		"v2, too long":       {proxyV2(0x21, 0x11, make([]byte, 5000)...), "", "", ErrProxyHeader},
 		"v2, TLV runs over":  {proxyV2(0x21, 0x11, append(slices.Clone(v4Body), 0xEA, 0, 9, 1)...), "", "", ErrProxyHeader},
-		"v2, unix":           {proxyV2(0x21, 0x31, make([]byte, 216)...), "", "", ErrProxyHeader},
-		"v2, UDP":            {proxyV2(0x21, 0x12, v4Body...), "", "", ErrProxyHeader},
+		"v2, unix, short":    {proxyV2(0x21, 0x31, make([]byte, 215)...), "", "", ErrProxyHeader},
+		"v2, UDP, short":     {proxyV2(0x21, 0x12, v4Body[:11]...), "", "", ErrProxyHeader},
+		"v2, command 2":      {proxyV2(0x22, 0x11, v4Body...), "", "", ErrProxyHeader},
+		"v2, UNSPEC, 2":      {proxyV2(0x22, 0x00), "", "", ErrProxyHeader},
+		"v2, family 4":       {proxyV2(0x21, 0x41, v4Body...), "", "", ErrProxyHeader},
+		"v2, transport 3":    {proxyV2(0x21, 0x13, v4Body...), "", "", ErrProxyHeader},
+		"v2, UNSPEC STREAM":  {proxyV2(0x21, 0x01), "", "", ErrProxyHeader},
+		"v2, wrong checksum": {flip(withCRC(proxyV2(0x21, 0x11, v4Body...)), 20), "", "", ErrProxyHeader},
+		"v2, checksum of 3":  {proxyV2(0x21, 0x11, append(slices.Clone(v4Body), 3, 0, 3, 1, 2, 3)...), "", "", ErrProxyHeader},
+		"v2, local, wrong":   {flip(withCRC(proxyV2(0x20, 0x00)), 22), "", "", ErrProxyHeader},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hello := hellotest.Hello{Name: "a.example"}.Wire()

@@ -146,7 +146,7 @@ func (s *session) refuseAddress(err error) relay.Step {
 func (s *session) connect() relay.Step {
 	s.phase = PhaseDial
 	s.dials++
-	step := relay.Step{Action: relay.Connect, Addr: s.upstream, Skip: int(s.proxyHeaderLen)}
+	step := relay.Step{Action: relay.Connect, Addr: s.upstream, Skip: int(s.skip)}
 	addrs := 1
 	if s.rare != nil {
 		step.Data = s.rare.proxyHeader

@@ -41,7 +41,7 @@ type session struct {
 	dials           uint8
 	descriptorWaits uint8
 	answer          uint16
-	proxyHeaderLen  int32 // the length of the PROXY header that came in
+	skip            int32 // the first bytes of the client that the upstream does not get: a PROXY header, empty lines
 	client          clientInfo
 	preface         *preface   // nil after the peek
 	rare            *rareState // nil for most sessions
@@ -129,7 +129,7 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	case end != nil && !isHelloEnd(end):
 		return s.drop(s.endReason(end)) // the connection has failed: no answer can reach the client
 	case incomplete:
-		return s.refuseIncomplete(end, len(data) == int(s.proxyHeaderLen))
+		return s.refuseIncomplete(end, len(data) == int(s.skip))
 	case s.proxy().passedThrough(s.srv.instanceID):
 		return s.refuse(refuseLoop, fmt.Errorf("%w: the connection has been here", ErrLoop))
 	}
@@ -179,7 +179,7 @@ func (s *session) endPeek(r peek.Result, data []byte) error {
 	victim.close()
 	now := s.srv.now()
 	s.peekTime, s.phaseStart = time.Duration(now-s.startedAt), now
-	s.proxyHeaderLen = int32(s.preface.proxyLen)
+	s.skip = int32(s.preface.proxyLen + r.Request.Blank)
 	s.client = clientInfoOf(r, data[s.preface.proxyLen:])
 	s.alpn = alpnOf(r.Hello)
 	if s.name = r.Name; r.Name == "" && r.RawName != "" {
