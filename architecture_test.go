@@ -340,16 +340,16 @@ var readers = []string{
 // mayOpenFiles gives, for each place that may use readers, the reason why no path of a user gets
 // there. All other places read files with package inputfile.
 var mayOpenFiles = map[string]string{
-	"internal/inputfile":                "it sets the limits",
-	"internal/atomicfile/atomicfile.go": "it syncs a directory",
-	"internal/netserve":                 "it opens /dev/null",
-	"haproxycfg/deploy/files.go":        "it creates a file, and does not wait for a FIFO",
-	"haproxycfg/deploy/lock_unix.go":    "it creates a file, and does not wait for a FIFO",
-	"haproxycfg/internal/configtest":    "it helps tests",
-	"examples/internal/cli/clitest":     "it helps tests",
-	"examples/e2e":                      "it is a test",
-	"internal/benchmarks":               "it reads only files that it has written, and /proc",
-	"sniproxy/peek/testdata":            "it writes test data",
+	"internal/inputfile":             "it sets the limits",
+	"internal/atomicfile":            "it syncs directories, and locks its own temporary files",
+	"internal/netserve":              "it opens /dev/null",
+	"haproxycfg/deploy/files.go":     "it creates a file, and does not wait for a FIFO",
+	"haproxycfg/deploy/lock_unix.go": "it creates a file, and does not wait for a FIFO",
+	"haproxycfg/internal/configtest": "it helps tests",
+	"examples/internal/cli/clitest":  "it helps tests",
+	"examples/e2e":                   "it is a test",
+	"internal/benchmarks":            "it reads only files that it has written, and /proc",
+	"sniproxy/peek/testdata":         "it writes test data",
 }
 
 // TestUserFilesAreReadWithLimits: a path of a user may be a FIFO, a file without end, or a file

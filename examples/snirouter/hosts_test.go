@@ -123,6 +123,8 @@ func TestCacheFile(t *testing.T) {
 	require.Empty(t, problems, "the cache file is a hosts file")
 
 	api.down.Store(true)
+	leftover := filepath.Join(filepath.Dir(file), ".cache.json123456") // of a router that was killed
+	require.NoError(t, os.WriteFile(leftover, []byte("[{"), 0o600))
 	second := start(t, args...)
 	_, body = get(client(t, second.tls, conf), "https://a.test/")
 	require.Contains(t, body, "site a")
@@ -131,6 +133,9 @@ func TestCacheFile(t *testing.T) {
 	api.set("a.test", newSite(t, "moved", "a.test").tls)
 
 	// As soon as the API answers, its answer has precedence over the file.
+	second.cancel()
+	require.Equal(t, cli.ExitOK, second.wait())
+	require.NoFileExists(t, leftover)
 	third := start(t, args...)
 	_, body = get(client(t, third.tls, conf), "https://a.test/")
 	require.Contains(t, body, "moved")

@@ -541,6 +541,41 @@ func TestDeclarationsThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// A killed terminator leaves temporary files of every kind, and the directory of HAProxy's check. The
+// next run removes them. It keeps the files of other programs.
+func TestLeftoversOfAKilledTerminator(t *testing.T) {
+	w := newWorld(t)
+	t.Setenv("TMPDIR", w.path("tmp"))
+	require.NoError(t, os.Mkdir(w.path("tmp"), 0o700))
+	args := []string{"-once", "-haproxy", w.haproxy(), "-dns-origin", "example.com", "-dns-address", "192.0.2.1", "-cdn-origin", "edge.example.net"}
+	code, _, stderr := w.run(args...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	maps, err := os.ReadDir(w.path("out/maps"))
+	require.NoError(t, err)
+	leftovers := []string{
+		"out/.haproxy.cfg123456", "out/.haproxy.cfg.last-good123456", "out/.haproxy.cfg.last-good.0", "out/.report.json123456",
+		"out/.dns.zone123456", "out/.cdn.json123456", "out/maps/." + maps[0].Name() + "123456", "out/maps/.old-0123456789abcdef.map1",
+	}
+	for _, name := range leftovers {
+		w.write(name, "half")
+	}
+	require.NoError(t, os.MkdirAll(w.path("tmp/haproxycfg-check-123456/maps"), 0o700))
+	w.write("out/.haproxy.cfg.swp", "of an editor")
+	w.write("out/.haproxy.cfg.bak2", "of an operator")
+	code, stdout, stderr := w.run(args...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stdout, "unchanged")
+	for _, name := range leftovers {
+		require.NoFileExists(t, w.path(name))
+	}
+	require.FileExists(t, w.path("out/.haproxy.cfg.swp"))
+	require.FileExists(t, w.path("out/.haproxy.cfg.bak2"))
+	w.edit("eu-1/objects.yaml", "30080", "30090")
+	code, _, stderr = w.run(append(args, "-force")...)
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.NoDirExists(t, w.path("tmp/haproxycfg-check-123456"), "the next check removes it")
+}
+
 // TestFilesInOutThatAreNoFiles: a FIFO or a huge file in the output directory is reported, and the
 // terminator ends.
 func TestFilesInOutThatAreNoFiles(t *testing.T) {

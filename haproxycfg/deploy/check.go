@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/internal/atomicfile"
 )
 
 // Checker asks HAProxy whether a configuration is good. It renders the configuration and its maps
@@ -48,11 +49,11 @@ const (
 // it. Any other error means that HAProxy gave no verdict: the binary is missing, or the time was
 // over.
 func (k Checker) Check(ctx context.Context, config haproxycfg.Valid) error {
-	dir, err := os.MkdirTemp("", "haproxycfg-check-")
+	dir, remove, err := atomicfile.MkdirTemp(os.TempDir(), "haproxycfg-check-")
 	if err != nil {
 		return fmt.Errorf("deploy: check: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	files, err := renderCopy(config, dir)
 	if err != nil {
 		return fmt.Errorf("deploy: check: %w", err)

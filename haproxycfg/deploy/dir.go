@@ -292,6 +292,10 @@ func (d *Dir) locked(ctx context.Context, f func() (bool, error)) (changed bool,
 		return false, fmt.Errorf("deploy: apply: %w", err)
 	}
 	defer unlock()
+	if err := d.at("remove leftovers"); err != nil {
+		return false, fmt.Errorf("deploy: apply: %w", err)
+	}
+	d.removeLeftovers()
 	return f()
 }
 

@@ -97,7 +97,7 @@ func (d *Dir) createEmpty(name string) error {
 }
 
 // linkFile is a temporary second name of haproxy.cfg. If the process ends before it removes the
-// link, a later removeUnused does so, because the name matches tempFileName.
+// link, a later removeLeftovers does so.
 const linkFile = "." + lastGoodFile + ".0"
 
 // saveLastGood makes the present haproxy.cfg, if it exists, the last good configuration. It adds a
@@ -134,16 +134,19 @@ func (d *Dir) saveLastGood() error {
 	return os.Rename(link, d.file(lastGoodFile))
 }
 
-var (
-	mapFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
-	// tempFileName matches the temporary files of atomicfile.Write, which stay behind if the
-	// process ends during a write.
-	tempFileName = regexp.MustCompile(`^\.(haproxy\.cfg|.+-[0-9a-f]{16}\.map).*[0-9]$`)
-)
+var mapFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
 
-// removeUnused removes temporary files of unfinished writes, and unused maps. A map is in use if
-// files contain it or if the last good configuration names it. files are the files that HAProxy
-// runs.
+// removeLeftovers removes what killed processes have left in the directory: temporary files, and the
+// link of saveLastGood. The caller must hold the lock file.
+func (d *Dir) removeLeftovers() {
+	atomicfile.RemoveLeftovers(d.Path, func(name string) bool {
+		return name == configFile || name == lastGoodFile || "."+name+"0" == linkFile
+	})
+	atomicfile.RemoveLeftovers(d.file(mapsDir), mapFileName.MatchString)
+}
+
+// removeUnused removes unused maps. A map is in use if files contain it or if the last good
+// configuration names it. files are the files that HAProxy runs.
 func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	if err := d.at("remove unused"); err != nil {
 		return err
@@ -152,29 +155,26 @@ func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	for _, f := range files {
 		inForce[f.Name] = true
 	}
+	entries, err := inputfile.ReadDir(d.file(mapsDir))
+	if err != nil {
+		return err
+	}
 	var good []byte // read when the first map turns up that is not in force
-	for _, sub := range []string{"", mapsDir} {
-		entries, err := os.ReadDir(d.file(sub))
-		if err != nil {
-			return err
+	for _, e := range entries {
+		name := e.Name()
+		if !e.Type().IsRegular() || !mapFileName.MatchString(name) || inForce[path.Join(mapsDir, name)] {
+			continue
 		}
-		for _, e := range entries {
-			name := e.Name()
-			unnamed := sub == mapsDir && mapFileName.MatchString(name) && !inForce[path.Join(sub, name)]
-			if unnamed {
-				if good == nil {
-					if good, err = readOptional(d.file(lastGoodFile)); err != nil {
-						return err
-					}
-				}
-				unnamed = !bytes.Contains(good, []byte(name))
-			}
-			if !e.Type().IsRegular() || !unnamed && !tempFileName.MatchString(name) {
-				continue
-			}
-			if err := os.Remove(filepath.Join(d.file(sub), name)); err != nil {
+		if good == nil {
+			if good, err = readOptional(d.file(lastGoodFile)); err != nil {
 				return err
 			}
+		}
+		if bytes.Contains(good, []byte(name)) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(d.file(mapsDir), name)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -20,16 +20,19 @@ import (
 // exactly the given mode, whatever the umask is.
 //
 // If beforeRename is not nil, Write calls it when the temporary file is complete. If beforeRename
-// returns an error, Write returns this error, and the file keeps its old content. The name of the
-// temporary file is "." + the name of the file + some digits. If the process ends too early, the
-// temporary file remains.
+// returns an error, Write returns this error, and the file keeps its old content. If the process
+// ends too early, the temporary file remains. The next Write or Update of the same file removes it;
+// see [RemoveLeftovers].
 func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
-	dir := filepath.Dir(file)
-	t, err := os.CreateTemp(dir, "."+filepath.Base(file)+"*")
+	dir, base := filepath.Split(file)
+	dir = filepath.Clean(dir)
+	removeLeftovers(dir, base)
+	t, err := createTemp(dir, base)
 	if err != nil {
 		return named(file, err)
 	}
 	defer os.Remove(t.Name()) // fails after the rename
+	defer t.Close()           // after the rename, because it ends the lock on the temporary file
 	_, err = t.Write(data)
 	if err == nil {
 		err = t.Chmod(mode)
@@ -37,8 +40,10 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 	if err == nil {
 		err = t.Sync()
 	}
-	if closed := t.Close(); err == nil {
-		err = closed
+	if runtime.GOOS == "windows" { // which does not rename an open file
+		if closed := t.Close(); err == nil {
+			err = closed
+		}
 	}
 	if err != nil {
 		return named(file, err)
@@ -58,6 +63,9 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 // Update does not write. The result changed reports whether Update has written the file.
 func Update(file string, data []byte, mode fs.FileMode) (changed bool, err error) {
 	same, err := inputfile.Equal(file, data)
+	if same {
+		removeLeftovers(filepath.Dir(file), filepath.Base(file))
+	}
 	if same || err != nil {
 		return false, err
 	}

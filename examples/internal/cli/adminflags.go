@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
@@ -247,11 +248,11 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	// Create the socket in a private directory, where no other user can connect to it, and move it
 	// to path only after it has its mode.
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".adm")
+	dir, remove, err := atomicfile.MkdirTemp(filepath.Dir(path), ".adm")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	private := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: private, Net: "unix"})
 	if err != nil {

@@ -1,0 +1,123 @@
+package atomicfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/headgate/headgate/internal/inputfile"
+)
+
+// maxDigits is the largest number of digits with which the name of a temporary file ends.
+// os.CreateTemp appends the digits of a number of 32 bits.
+const maxDigits = 10
+
+// RemoveLeftovers removes the temporary files that killed processes have left in a directory.
+//
+// The name of a temporary file is "." + the name of the file that it was for + up to ten digits.
+// RemoveLeftovers removes such a file if it is regular, and if written returns true for the name of
+// the file that it was for. A process that writes holds a lock on its temporary file, and
+// RemoveLeftovers keeps a locked file. A temporary file that cannot be locked or removed stays, and
+// this is no error. On a system without flock, all temporary files stay.
+func RemoveLeftovers(dir string, written func(name string) bool) {
+	entries, _ := inputfile.ReadDir(dir) // without a directory there is nothing to remove
+	for _, e := range entries {
+		if e.Type().IsRegular() && isTemp(e.Name(), written) {
+			removeUnlocked(filepath.Join(dir, e.Name()), os.O_RDWR, os.Remove)
+		}
+	}
+}
+
+func removeLeftovers(dir, base string) {
+	RemoveLeftovers(dir, func(name string) bool { return name == base })
+}
+
+// isTemp reports whether name is the name of a temporary file for a file for whose name written
+// returns true. The name of that file may itself end with digits, so isTemp tries each division.
+func isTemp(name string, written func(string) bool) bool {
+	rest, hidden := strings.CutPrefix(name, ".")
+	for end := len(rest) - 1; hidden && end > 0 && len(rest)-end <= maxDigits; end-- {
+		if rest[end] < '0' || rest[end] > '9' {
+			return false
+		}
+		if written(rest[:end]) {
+			return true
+		}
+	}
+	return false
+}
+
+// createTemp creates the temporary file for a file, and locks it. A RemoveLeftovers of another
+// process may remove the new file before it is locked. In that case, createTemp tries again.
+func createTemp(dir, base string) (*os.File, error) {
+	for {
+		t, err := os.CreateTemp(dir, "."+base+"*")
+		if err != nil || lockNew(t) {
+			return t, err
+		}
+		t.Close()
+	}
+}
+
+// lockNew locks a file or directory that this process has created. It returns false if another
+// process has removed the file, or is about to remove it. If the system has no locks, the file stays
+// without a lock.
+func lockNew(f *os.File) bool {
+	return !errors.Is(flock(f), syscall.EWOULDBLOCK) && isAt(f, f.Name())
+}
+
+// isAt reports whether path is the path of the open file f.
+func isAt(f *os.File, path string) bool {
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(path)
+	return err == nil && os.SameFile(opened, there)
+}
+
+// removeUnlocked calls remove for a path, unless another process has locked the file there.
+func removeUnlocked(path string, flags int, remove func(string) error) {
+	f, err := os.OpenFile(path, flags|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if flock(f) == nil && isAt(f, path) {
+		_ = remove(path) // another attempt follows
+	}
+}
+
+// MkdirTemp creates a temporary directory below the directory parent. Its name is prefix + some
+// digits. The caller must call remove when it no longer needs the directory.
+//
+// MkdirTemp also removes the directories with such a name that killed processes of this user have
+// left. The directory is locked until remove is called, so no other MkdirTemp removes it earlier.
+func MkdirTemp(parent, prefix string) (dir string, remove func(), err error) {
+	entries, _ := inputfile.ReadDir(parent)
+	for _, e := range entries {
+		isPrefix := func(name string) bool { return name == prefix }
+		if info, err := e.Info(); err == nil && info.IsDir() && isTemp("."+e.Name(), isPrefix) && isMine(info) {
+			removeUnlocked(filepath.Join(parent, e.Name()), os.O_RDONLY, os.RemoveAll)
+		}
+	}
+	for {
+		if dir, err = os.MkdirTemp(parent, prefix); err != nil {
+			return "", nil, err
+		}
+		f, err := os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a MkdirTemp of another process has removed it
+		}
+		if err != nil {
+			return "", nil, errors.Join(err, os.Remove(dir))
+		}
+		if lockNew(f) {
+			return dir, func() { _ = os.RemoveAll(dir); f.Close() }, nil
+		}
+		f.Close()
+	}
+}
