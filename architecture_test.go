@@ -32,9 +32,10 @@ var directImports = map[string]map[string]string{
 		module + "/internal/netserve": "accepting and draining connections",
 	},
 	"nodeselect": {
-		module + "/hashring":  "the choice of nodes",
-		"k8s.io/api":          "the objects of a cluster",
-		"k8s.io/apimachinery": "their metadata",
+		module + "/hashring":             "the choice of nodes",
+		module + "/internal/specialaddr": "addresses that a node must not have",
+		"k8s.io/api":                     "the objects of a cluster",
+		"k8s.io/apimachinery":            "their metadata",
 	},
 	"nodeselect/manifest": {
 		module + "/internal/inputfile": "manifests are read within limits",

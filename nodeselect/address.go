@@ -1,11 +1,14 @@
 package nodeselect
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/headgate/headgate/internal/specialaddr"
 )
 
 // Family says which address to choose if a node has several addresses of the same type.
@@ -24,13 +27,23 @@ type AddressPolicy struct {
 	// names, such as Hostname, works only if the value is an IP address.
 	Types  []corev1.NodeAddressType
 	Family Family
+	// Allow are ranges of addresses that nodes really have, although the addresses have a special
+	// meaning. For example, 240.0.0.0/4 is reserved, but some clouds use it. A prefix allows only
+	// special ranges that it lies within: 0.0.0.0/0 allows no special address.
+	Allow []netip.Prefix
 }
 
 // Choose returns the address of a node. If the node has no usable address, the error lists the
-// addresses that the node has. Choose takes the first of Types for which the node has an address,
-// and applies the Family only within this type. It returns an IPv4-mapped IPv6 address as IPv4. It
-// ignores addresses that another machine cannot connect to: unspecified, multicast, IPv6
-// link-local, and addresses with a zone.
+// addresses that the node has, and the reason for each special address. Choose takes the first of
+// Types for which the node has an address, and applies the Family only within this type. It returns
+// an IPv4-mapped IPv6 address as IPv4.
+//
+// A node object with a false address could direct traffic to the balancer itself, or to the
+// metadata service of the cloud. So Choose ignores link-local, reserved and cloud metadata
+// addresses, unless Allow contains them, and an IPv6 address that carries such an IPv4 address or
+// an IPv4 loopback address. It always ignores unspecified, multicast and broadcast addresses, and
+// addresses with a zone. It accepts loopback addresses: a Selection has a warning for them, unless
+// Allow contains them. Private addresses are the usual ones.
 func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	types := p.Types
 	if len(types) == 0 {
@@ -43,8 +56,8 @@ func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 			if a.Type != t {
 				continue
 			}
-			addr, ok := usable(a.Address)
-			if !ok {
+			addr, err := p.usable(a.Address)
+			if err != nil {
 				continue
 			}
 			if p.Family == AnyFamily || (p.Family == PreferIPv4) == addr.Is4() {
@@ -69,19 +82,77 @@ func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 			has = append(has, string(a.Type))
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("no usable address of type %s (the node has %q)", joinTypes(types), has)
+	err := fmt.Errorf("no usable address of type %s (the node has %q)", joinTypes(types), has)
+	var special *specialError
+	for _, a := range node.Status.Addresses {
+		if !slices.Contains(types, a.Type) {
+			continue
+		}
+		if _, reason := p.usable(a.Address); errors.As(reason, &special) {
+			err = fmt.Errorf("%w: %w", err, reason)
+		}
+	}
+	return netip.Addr{}, err
 }
 
-func usable(s string) (netip.Addr, bool) {
+// specialError is the reason for which an address in a special range is not used.
+type specialError struct {
+	addr  netip.Addr // an address of a node, or an IPv4 address that it carries
+	given string     // the address as the node states it
+	specialaddr.Range
+}
+
+func (e *specialError) Error() string {
+	if e.given != e.addr.String() {
+		return fmt.Sprintf("%s leads to %v, which is %v", e.given, e.addr, e.Range)
+	}
+	return fmt.Sprintf("%v is %v", e.addr, e.Range)
+}
+
+var errNoAddress = errors.New("no IP address without a zone")
+
+// usable parses an address. It returns an error if Choose must ignore the address.
+func (p AddressPolicy) usable(s string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(s)
 	if err != nil || addr.Zone() != "" {
-		return netip.Addr{}, false
+		return netip.Addr{}, errNoAddress
 	}
 	addr = addr.Unmap()
-	if addr.IsUnspecified() || addr.IsMulticast() || addr.Is6() && addr.IsLinkLocalUnicast() {
-		return netip.Addr{}, false
+	var buf [specialaddr.MaxForms]netip.Addr
+	for i, form := range specialaddr.AppendForms(buf[:0], addr) {
+		r, ok := specialaddr.Find(form)
+		if !ok {
+			continue
+		}
+		refuse := false
+		switch r.Kind {
+		case specialaddr.Unspecified, specialaddr.Multicast, specialaddr.Broadcast:
+			refuse = true // no machine has such an address
+		case specialaddr.LinkLocal, specialaddr.Metadata, specialaddr.Reserved:
+			refuse = !p.allows(form, r.Prefix)
+		case specialaddr.Loopback: // usual in tests; but no reason to write it inside another address
+			refuse = i > 0 && !p.allows(form, r.Prefix)
+		}
+		if refuse {
+			return netip.Addr{}, &specialError{form, s, r}
+		}
 	}
-	return addr, true
+	return addr, nil
+}
+
+// allows reports whether Allow has a prefix that contains addr and is at least as long as special.
+func (p AddressPolicy) allows(addr netip.Addr, special netip.Prefix) bool {
+	return slices.ContainsFunc(p.Allow, func(a netip.Prefix) bool { return a.Bits() >= special.Bits() && a.Contains(addr) })
+}
+
+// warning returns the problem of an address that Choose has accepted. It returns "" if there is
+// none.
+func (p AddressPolicy) warning(addr netip.Addr) string {
+	r, ok := specialaddr.Find(addr)
+	if !ok || r.Kind != specialaddr.Loopback || p.allows(addr, r.Prefix) {
+		return ""
+	}
+	return fmt.Sprintf("%v is %v: each balancer connects to itself", addr, r)
 }
 
 func joinTypes(types []corev1.NodeAddressType) string {

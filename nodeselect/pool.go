@@ -2,6 +2,7 @@ package nodeselect
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -128,6 +129,9 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 	for _, c := range candidates {
 		if c.unreachable != "" {
 			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: c.unreachable})
+			if c.special != "" {
+				p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Field: addressField, Message: c.special + "; the node is not used"})
+			}
 			continue
 		}
 		i, taken := p.index[c.Identity]
@@ -155,6 +159,9 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 		if c.verdict >= Unusable {
 			delete(p.index, c.Identity)
 			continue
+		}
+		if c.special != "" {
+			p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Field: addressField, Message: c.special, Warning: true})
 		}
 		p.members = append(p.members, c.member)
 	}
@@ -221,8 +228,12 @@ type candidate struct {
 	member
 	reason      string // of the verdict; "" if Eligible
 	unreachable string // why the node has no address or no identity; "" if it has both
+	special     string // the problem of an address in a special range; "" if there is none
 	source      *corev1.Node
 }
+
+// addressField is the field of a node with its addresses.
+const addressField = "status.addresses"
 
 func (s Selector) candidate(n *corev1.Node) candidate {
 	c := candidate{source: n}
@@ -230,8 +241,13 @@ func (s Selector) candidate(n *corev1.Node) candidate {
 	addr, err := s.Address.Choose(n)
 	if err != nil {
 		c.unreachable = err.Error()
+		var special *specialError
+		if errors.As(err, &special) {
+			c.special = special.Error()
+		}
 		return c
 	}
+	c.special = s.Address.warning(addr)
 	c.Node = Node{Name: n.Name, Addr: addr, Zone: n.Labels[corev1.LabelTopologyZone], Identity: s.identity(n, addr)}
 	if c.Identity == "" {
 		c.unreachable = "neither a name nor a provider ID to know it by"

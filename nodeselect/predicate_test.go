@@ -1,6 +1,8 @@
 package nodeselect_test
 
 import (
+	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -117,6 +119,15 @@ func TestAddressPolicy(t *testing.T) {
 		return l
 	}
 	dual := list(host, "h", ex, "192.0.2.1", in, "10.0.0.1", in, "2001:db8::1")
+	special := func(given, reason string) string {
+		return fmt.Sprintf(`no usable address of type InternalIP (the node has ["InternalIP %s"]): %s`, given, reason)
+	}
+	networks := func(texts ...string) (ps []netip.Prefix) {
+		for _, text := range texts {
+			ps = append(ps, netip.MustParsePrefix(text))
+		}
+		return ps
+	}
 	tests := []struct {
 		name   string
 		policy nodeselect.AddressPolicy
@@ -134,6 +145,28 @@ func TestAddressPolicy(t *testing.T) {
 		{"mapped", nodeselect.AddressPolicy{}, list(in, "::ffff:10.0.0.1"), "10.0.0.1"},
 		{"unusable ones first", nodeselect.AddressPolicy{}, list(in, "fe80::1", in, "0.0.0.0", in, "fd00::1%eth0", in, "224.0.0.1", in, "x", in, "10.0.0.9"), "10.0.0.9"},
 		{"loopback", nodeselect.AddressPolicy{}, list(in, "127.0.0.1"), "127.0.0.1"},
+		{"private and shared", nodeselect.AddressPolicy{}, list(in, "100.64.0.1"), "100.64.0.1"},
+		{"unique local", nodeselect.AddressPolicy{}, list(in, "fd00::1"), "fd00::1"},
+		{"documentation", nodeselect.AddressPolicy{}, list(in, "198.51.100.1"), "198.51.100.1"},
+		{"public behind NAT64", nodeselect.AddressPolicy{}, list(in, "64:ff9b::808:808"), "64:ff9b::808:808"},
+		{"special ones first", nodeselect.AddressPolicy{}, list(in, "169.254.169.254", in, "240.0.0.1", in, "10.0.0.9"), "10.0.0.9"},
+		{"link-local", nodeselect.AddressPolicy{}, list(in, "169.254.1.1"), special("169.254.1.1", "169.254.1.1 is link-local (RFC 3927)")},
+		{"link-local IPv6", nodeselect.AddressPolicy{}, list(in, "fe80::1"), special("fe80::1", "fe80::1 is link-local (RFC 4291 section 2.5.6)")},
+		{"metadata", nodeselect.AddressPolicy{}, list(in, "169.254.169.254"), special("169.254.169.254", "169.254.169.254 is a cloud metadata address (most clouds)")},
+		{"metadata in private range", nodeselect.AddressPolicy{}, list(in, "fd00:ec2::254"), special("fd00:ec2::254", "fd00:ec2::254 is a cloud metadata address (Amazon EC2)")},
+		{"metadata in shared range", nodeselect.AddressPolicy{}, list(in, "100.100.100.200"), special("100.100.100.200", "100.100.100.200 is a cloud metadata address (Alibaba Cloud)")},
+		{"reserved", nodeselect.AddressPolicy{}, list(in, "240.0.0.1"), special("240.0.0.1", "240.0.0.1 is reserved (RFC 1112 section 4)")},
+		{"broadcast", nodeselect.AddressPolicy{}, list(in, "255.255.255.255"), special("255.255.255.255", "255.255.255.255 is broadcast (RFC 919 section 7)")},
+		{"unspecified range", nodeselect.AddressPolicy{}, list(in, "0.0.0.1"), special("0.0.0.1", "0.0.0.1 is unspecified (RFC 791 section 3.2)")},
+		{"multicast", nodeselect.AddressPolicy{}, list(in, "ff02::1"), special("ff02::1", "ff02::1 is multicast (RFC 4291 section 2.7)")},
+		{"mapped metadata", nodeselect.AddressPolicy{}, list(in, "::ffff:169.254.169.254"), special("::ffff:169.254.169.254", "::ffff:169.254.169.254 leads to 169.254.169.254, which is a cloud metadata address (most clouds)")},
+		{"loopback behind NAT64", nodeselect.AddressPolicy{}, list(in, "64:ff9b::7f00:1"), special("64:ff9b::7f00:1", "64:ff9b::7f00:1 leads to 127.0.0.1, which is loopback (RFC 1122 section 3.2.1.3)")},
+		{"metadata behind 6to4", nodeselect.AddressPolicy{}, list(in, "2002:a9fe:a9fe::1"), special("2002:a9fe:a9fe::1", "2002:a9fe:a9fe::1 leads to 169.254.169.254, which is a cloud metadata address (most clouds)")},
+		{"allowed", nodeselect.AddressPolicy{Allow: networks("240.0.0.0/4")}, list(in, "240.0.0.1"), "240.0.0.1"},
+		{"allowed link-local", nodeselect.AddressPolicy{Allow: networks("10.0.0.0/8", "169.254.8.0/24")}, list(in, "169.254.8.1"), "169.254.8.1"},
+		{"a wide range allows nothing special", nodeselect.AddressPolicy{Allow: networks("0.0.0.0/0", "::/0")}, list(in, "240.0.0.1"), special("240.0.0.1", "240.0.0.1 is reserved (RFC 1112 section 4)")},
+		{"link-local does not allow metadata", nodeselect.AddressPolicy{Allow: networks("169.254.0.0/16")}, list(in, "169.254.169.254"), special("169.254.169.254", "169.254.169.254 is a cloud metadata address (most clouds)")},
+		{"never allowed", nodeselect.AddressPolicy{Allow: networks("255.255.255.255/32", "0.0.0.0/8")}, list(in, "255.255.255.255"), special("255.255.255.255", "255.255.255.255 is broadcast (RFC 919 section 7)")},
 		{"none", nodeselect.AddressPolicy{}, nil, `no usable address of type InternalIP (the node has [])`},
 		{"names alone", nodeselect.AddressPolicy{Types: []corev1.NodeAddressType{in, ex}}, list(host, "h"), `no usable address of type InternalIP or ExternalIP (the node has ["Hostname"])`},
 		{"broken", nodeselect.AddressPolicy{}, list(in, "10.0.0.256"), `no usable address of type InternalIP (the node has ["InternalIP 10.0.0.256"])`},
@@ -150,4 +183,36 @@ func TestAddressPolicy(t *testing.T) {
 			require.Equal(t, tt.want, addr.String())
 		})
 	}
+}
+
+// TestSpecialAddresses has a node with a metadata address and one with a loopback address. The
+// first one is not used, and the problems name node, address and range.
+func TestSpecialAddresses(t *testing.T) {
+	at := time.Now()
+	var nodes []*corev1.Node
+	for name, addr := range map[string]string{"good": "10.0.0.1", "metadata": "169.254.169.254", "self": "127.0.0.1"} {
+		n := newNode(name, "")
+		n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: addr}}
+		nodes = append(nodes, n)
+	}
+	choose := func(s nodeselect.Selector) (names, problems []string) {
+		selection := s.Select(nodeselect.NewObjects(nodes, nil), nil, at, nil)
+		for _, n := range s.Pool(nodes, at).Pick("ns/s", nil) {
+			names = append(names, n.Name)
+		}
+		for _, p := range selection.Problems {
+			problems = append(problems, fmt.Sprint(p.Warning, " ", p))
+		}
+		return names, problems
+	}
+	names, problems := choose(nodeselect.Selector{})
+	require.Equal(t, []string{"good", "self"}, names)
+	require.Equal(t, []string{
+		"false Node metadata: status.addresses: 169.254.169.254 is a cloud metadata address (most clouds); the node is not used",
+		"true Node self: status.addresses: 127.0.0.1 is loopback (RFC 1122 section 3.2.1.3): each balancer connects to itself",
+	}, problems)
+	allow := []netip.Prefix{netip.MustParsePrefix("169.254.169.254/32"), netip.MustParsePrefix("127.0.0.0/8")}
+	names, problems = choose(nodeselect.Selector{Address: nodeselect.AddressPolicy{Allow: allow}})
+	require.Equal(t, []string{"good", "metadata", "self"}, names)
+	require.Empty(t, problems)
 }

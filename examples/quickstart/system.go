@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -120,7 +121,9 @@ func (s *system) configure(ctx context.Context) error {
 	s.terminator = &controller.Controller{
 		Routes: &controller.RouteFiles{Names: []string{s.path("routes.yaml")}},
 		Builder: kube.Builder{
-			Selector: nodeselect.Selector{Size: nodesPerService},
+			Selector: nodeselect.Selector{Size: nodesPerService, Address: nodeselect.AddressPolicy{
+				Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, // all nodes of the demo
+			}},
 			Edge: edge.Edge{
 				Global:        haproxycfg.Global{StatsSocket: stats, StateFile: state, HardStopAfter: 5 * time.Second},
 				HTTP:          []haproxycfg.Bind{{Address: s.addr}},

@@ -206,17 +206,10 @@ func setUnknownTLS(srv *sniproxy.Server, value string) (err error) {
 
 // parseNetworks reads networks and single addresses.
 func parseNetworks(flag string, texts []string) ([]netip.Prefix, error) {
-	var list []netip.Prefix
+	var list cli.Networks
 	for _, text := range texts {
-		for part := range strings.SplitSeq(text, ",") {
-			prefix, err := netip.ParsePrefix(part)
-			if addr, addrErr := netip.ParseAddr(part); addrErr == nil && addr.Zone() == "" {
-				prefix, err = addr.Prefix(addr.BitLen())
-			}
-			if err != nil || prefix.Addr().Is4In6() { // such a prefix matches no address
-				return nil, fmt.Errorf("-%s: %q: want a network such as 10.0.0.0/8", flag, part)
-			}
-			list = append(list, prefix.Masked())
+		if err := list.Set(text); err != nil {
+			return nil, fmt.Errorf("-%s: %w", flag, err)
 		}
 	}
 	return list, nil

@@ -316,3 +316,20 @@ func TestAllWeightsZero(t *testing.T) {
 	require.Contains(t, stderr, "terminator: warning: "+w.path("routes.yaml")+":6: backends: www.example.com/ answers 503: all its weights are 0")
 	require.Len(t, w.report().Problems, 1)
 }
+
+// TestSpecialNodeAddresses: a node object cannot direct traffic to the metadata service of a cloud.
+// The other nodes of the cluster are served.
+func TestSpecialNodeAddresses(t *testing.T) {
+	w := newWorld(t)
+	w.write("eu-1/objects.yaml", strings.Replace(manyServices(1), "192.0.2.2", "169.254.169.254", 1))
+	w.write("routes.yaml", "routes:\n"+manyRoutes(1, 1, func(int) string { return "s01" }))
+	code, _, stderr := w.run("-once")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stderr, "terminator: problem: eu-1: Node n1: status.addresses: 169.254.169.254 is a cloud metadata address (most clouds); the node is not used")
+	require.NotContains(t, w.read("out/haproxy.cfg"), "169.254")
+	require.Contains(t, w.read("out/haproxy.cfg"), "192.0.2.3:30081")
+	code, _, stderr = w.run("-once", "-force", "-allow-nodes", "169.254.169.254")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Empty(t, stderr)
+	require.Contains(t, w.read("out/haproxy.cfg"), "169.254.169.254:30081")
+}

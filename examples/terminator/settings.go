@@ -107,6 +107,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.IntVar(&selector.Size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
 	fs.BoolVar(&selector.Spread, "zones", false, "select the nodes of a service evenly from all zones")
 	fs.BoolVar(&selector.Sticky, "sticky", false, "keep the nodes that report.json names while they are eligible")
+	fs.Var((*cli.Networks)(&selector.Address.Allow), "allow-nodes", "`network` of nodes with special addresses, such as 240.0.0.0/4; may be given several times. Without it, nodes with link-local, reserved and cloud metadata addresses are not used, and the report warns of loopback addresses")
 	fs.StringVar(&f.identity, "identity", "address", "`property` that identifies a node: address, name or provider-id")
 	fs.StringVar(&selector.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations to read")
 

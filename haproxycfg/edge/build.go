@@ -115,9 +115,16 @@ func (b *builder) addUpstreams(upstreams []Upstream) {
 	}
 }
 
+// canConnect reports whether a machine can have the address. Whether a node may have a special
+// address, such as a link-local one, is the decision of package nodeselect.
 func canConnect(a netip.Addr) bool {
+	if a.Is4() && (a.As4()[0] == 0 || a == broadcast) {
+		return false
+	}
 	return a.IsValid() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
 }
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // addRoute adds a route to the maps. It also adds the backend of the route, unless an earlier route
 // has the same backend.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,15 @@ func (s *Strings) String() string { return strings.Join(*s, " ") }
 
 // Set appends one value.
 func (s *Strings) Set(v string) error { *s = append(*s, v); return nil }
+
+// isList reports whether a flag may occur several times.
+func isList(v flag.Value) bool {
+	switch v.(type) {
+	case *Strings, *Networks:
+		return true
+	}
+	return false
+}
 
 // Parse sets the flags of fs from the arguments, the environment and the file that -config names.
 // If done is true, Parse has printed an error or the help text of -h, and the binary must exit with
@@ -99,7 +109,7 @@ func fromEnvironment(fs *flag.FlagSet, given map[string]bool, lookupEnv func(str
 		}
 		given[f.Name] = true
 		values := []string{v}
-		if _, repeated := f.Value.(*Strings); repeated {
+		if isList(f.Value) {
 			values = strings.Fields(v)
 		}
 		for _, v := range values {
@@ -149,7 +159,7 @@ func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.
 	}
 	values := []*yaml.Node{value}
 	if value.Kind == yaml.SequenceNode {
-		if _, repeated := f.Value.(*Strings); !repeated {
+		if !isList(f.Value) {
 			return errors.New("takes one value, not a list")
 		}
 		values = value.Content
@@ -176,4 +186,32 @@ func ParseShare(text string) (float64, error) {
 		return 0, errors.New("want a share such as 30%")
 	}
 	return share, nil
+}
+
+// Networks is a flag like Strings, whose values are networks and single addresses. A value may have
+// several of them, with commas between them.
+type Networks []netip.Prefix
+
+// String returns the networks, with commas between them.
+func (n *Networks) String() string {
+	var texts []string
+	for _, p := range *n {
+		texts = append(texts, p.String())
+	}
+	return strings.Join(texts, ",")
+}
+
+// Set appends the networks of a value.
+func (n *Networks) Set(text string) error {
+	for part := range strings.SplitSeq(text, ",") {
+		prefix, err := netip.ParsePrefix(part)
+		if addr, addrErr := netip.ParseAddr(part); addrErr == nil && addr.Zone() == "" {
+			prefix, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil || prefix.Addr().Is4In6() { // such a prefix matches no address
+			return fmt.Errorf("%q: want a network such as 10.0.0.0/8", part)
+		}
+		*n = append(*n, prefix.Masked())
+	}
+	return nil
 }

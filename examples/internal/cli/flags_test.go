@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -103,6 +104,18 @@ func TestHelpShowsTheExampleFirst(t *testing.T) {
 	require.Equal(t, ExitOK, code)
 	require.Regexp(t, `^Example:\n  tool -size 3\n`, stderr)
 	require.Contains(t, stderr, "-nodes-per-service")
+}
+
+func TestNetworks(t *testing.T) {
+	var n Networks
+	fs := flag.NewFlagSet("", flag.ContinueOnError)
+	fs.Var(&n, "net", "")
+	env := func(name string) (string, bool) { return "10.1.2.3/8 fd00::/8,192.0.2.1", name == "HEADGATE_NET" }
+	require.NoError(t, parse(fs, nil, env))
+	require.Equal(t, "10.0.0.0/8,fd00::/8,192.0.2.1/32", n.String())
+	for _, text := range []string{"", "x", "10.0.0.0/33", "10.0.0.0/8,", "::ffff:10.0.0.0/104", "fe80::1%eth0"} {
+		require.ErrorContains(t, n.Set(text), "want a network such as 10.0.0.0/8", text)
+	}
 }
 
 func TestParseShare(t *testing.T) {
