@@ -127,15 +127,14 @@ func TestStorm(t *testing.T) {
 		require.NoError(t, c.SetDeadline(time.Time{})) // only the router may end it
 		slowly.Go(func() {
 			defer c.Close()
-			tick := time.NewTicker(time.Second)
-			defer tick.Stop()
+			tick := time.Tick(time.Second)
 			for _, b := range hello {
 				if _, err := c.Write([]byte{b}); err != nil {
 					t.Error("a slow client was cut off: ", err)
 					return
 				}
 				select {
-				case <-tick.C:
+				case <-tick:
 				case <-ctx.Done():
 					return
 				}

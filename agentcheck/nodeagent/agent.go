@@ -159,15 +159,14 @@ func (a *Agent) Drain(ctx context.Context) (DrainProgress, error) {
 	a.mu.Unlock()
 	a.Watcher.SetRequests(DrainRequest{Reason: "drain command", Since: since})
 
-	tick := time.NewTicker(progressInterval)
-	defer tick.Stop()
+	tick := time.Tick(progressInterval)
 	for {
 		progress := a.progress(since)
 		if progress.Done() {
 			return progress, nil
 		}
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-ctx.Done():
 			return a.progress(since), ctx.Err()
 		}

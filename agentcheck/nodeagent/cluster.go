@@ -275,12 +275,10 @@ func (c *cluster) countNodes(ctx context.Context) {
 
 // sleep waits for d. It returns earlier if ctx ends, or if the channel early receives a value.
 func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-early:
-	case <-timer.C:
+	case <-time.After(d):
 	}
 }
 

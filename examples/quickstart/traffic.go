@@ -113,13 +113,12 @@ func (c *client) get(ctx context.Context, url string) (answer, error) {
 // stream sends a request in each interval, to one URL after the other, and adds the results to the
 // journal. It returns when ctx ends.
 func (c *client) stream(ctx context.Context, interval time.Duration, urls ...string) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+	tick := time.Tick(interval)
 	for i := 0; ; i++ {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		}
 		url, sent := urls[i%len(urls)], time.Now()
 		got, err := c.get(ctx, url)

@@ -91,12 +91,11 @@ func (a *accessLog) lastFaults() []sniproxy.Stats {
 
 // write writes the lines to the log, until the channel lines is closed.
 func (a *accessLog) write() {
-	second := time.NewTicker(time.Second)
-	defer second.Stop()
+	second := time.Tick(time.Second)
 	defer a.writeOmitted()
 	for {
 		select {
-		case <-second.C:
+		case <-second:
 			a.writeOmitted()
 		case s, ok := <-a.lines:
 			if !ok {

@@ -109,10 +109,8 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	if err := admin.Ask(asking, method, "/drain", nil, inv.Stdout); err != nil {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
 	}
-	timer := time.NewTimer(*wait)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(*wait):
 	case <-ctx.Done():
 	}
 	return cli.ExitOK

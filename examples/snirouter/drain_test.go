@@ -68,10 +68,9 @@ func TestWebSocketOutlivesTimeouts(t *testing.T) {
 		ws, err = tryWebSocket(t, p.tls)
 		return err == nil
 	})
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
+	tick := time.Tick(10 * time.Millisecond)
 	last := time.Now()
-	for began := last; time.Since(began) < time.Second; <-tick.C { // twice the longest timeout
+	for began := last; time.Since(began) < time.Second; <-tick { // twice the longest timeout
 		now := time.Now()
 		if err := tryEcho(t, ws, "still there"); err != nil { // only right if this test was suspended for longer than the idle timeout
 			require.GreaterOrEqual(t, time.Since(last), 500*time.Millisecond, err)

@@ -159,13 +159,12 @@ func (h *hosts) run(ctx context.Context) error {
 	}
 	if h.cacheFile != "" {
 		group.Go(func() error {
-			ticker := time.NewTicker(saveInterval)
-			defer ticker.Stop()
+			save := time.Tick(saveInterval)
 			for {
 				select {
 				case <-ctx.Done():
 					return ctx.Err()
-				case <-ticker.C:
+				case <-save:
 					h.saveCache()
 				}
 			}

@@ -37,8 +37,7 @@ func (r *readiness) check() error {
 
 // probe asks the API about probeHost, again and again, until the API answers.
 func (r *readiness) probe(ctx context.Context, source hostlookup.Lookup) {
-	ticker := time.NewTicker(probeInterval)
-	defer ticker.Stop()
+	ticker := time.Tick(probeInterval)
 	for !r.ready.Load() {
 		_, err := source.LookupHost(ctx, probeHost)
 		if err == nil || errors.Is(err, hostlookup.ErrNotFound) {
@@ -49,7 +48,7 @@ func (r *readiness) probe(ctx context.Context, source hostlookup.Lookup) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-ticker:
 		}
 	}
 }

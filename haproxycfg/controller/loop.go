@@ -49,8 +49,7 @@ func (l *loop) run(ctx context.Context) {
 	defer start.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
-	recheck := time.NewTicker(l.recheck)
-	defer recheck.Stop()
+	recheck := time.Tick(l.recheck)
 	for ctx.Err() == nil {
 		if wait, ok := l.schedule.due(time.Now()); ok && l.leading() {
 			if wait == 0 {
@@ -69,7 +68,7 @@ func (l *loop) run(ctx context.Context) {
 		case <-start.C:
 			l.schedule.startTimeoutOver()
 			l.seen(l.inbox.latest(), true)
-		case <-recheck.C:
+		case <-recheck:
 			l.schedule.recheck()
 		case term := <-l.terms:
 			l.beginTerm(term)
@@ -184,10 +183,8 @@ func graceful(ctx context.Context, over <-chan struct{}) (applying context.Conte
 
 // sleep returns after d, or earlier if ctx ends.
 func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }

@@ -19,8 +19,7 @@ func lockFile(ctx context.Context, file string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
+	tick := time.Tick(20 * time.Millisecond)
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
@@ -31,7 +30,7 @@ func lockFile(ctx context.Context, file string) (unlock func(), err error) {
 			return nil, &os.PathError{Op: "lock", Path: file, Err: err}
 		}
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-ctx.Done():
 			_ = f.Close()
 			return nil, &os.PathError{Op: "lock", Path: file, Err: ctx.Err()}

@@ -106,8 +106,7 @@ func (r Reloader) Reload(ctx context.Context) error {
 // confirm waits for the outcome of a reload of HAProxy before 2.7: it asks the master for its list
 // of processes until the list shows the outcome. before is the list before the reload.
 func (r Reloader) confirm(ctx context.Context, before []process) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
+	tick := time.Tick(10 * time.Millisecond)
 	for {
 		now, err := r.processes(ctx)
 		if err == nil {
@@ -121,7 +120,7 @@ func (r Reloader) confirm(ctx context.Context, before []process) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("deploy: reload is not confirmed: %w", errors.Join(ctx.Err(), err))
-		case <-tick.C:
+		case <-tick:
 		}
 	}
 }

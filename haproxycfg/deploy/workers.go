@@ -102,8 +102,7 @@ func (w Workers) end(ctx context.Context, ended *EndedWorker) error {
 	// The worker ends before it answers, so the result of the command does not show whether the
 	// worker has ended.
 	command := worker.Exit(ctx)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
+	tick := time.Tick(10 * time.Millisecond)
 	for {
 		old, err := w.Old(ctx)
 		if err == nil && !slices.Contains(old, ended.PID) {
@@ -112,7 +111,7 @@ func (w Workers) end(ctx context.Context, ended *EndedWorker) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(command, ctx.Err(), err)
-		case <-tick.C:
+		case <-tick:
 		}
 	}
 }

@@ -75,8 +75,7 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	}
 	burst := debounce.New(cmp.Or(w.Quiet, 100*time.Millisecond), cmp.Or(w.MaxWait, 2*time.Second))
 	defer burst.Stop()
-	recheck := time.NewTicker(cmp.Or(w.Recheck, 10*time.Second))
-	defer recheck.Stop()
+	recheck := time.Tick(cmp.Or(w.Recheck, 10*time.Second))
 	var events <-chan fsnotify.Event
 	var lost <-chan error
 	if !w.noEvents {
@@ -105,7 +104,7 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 		case <-refresh:
 			refresh = nextRefresh()
 			r.changed()
-		case <-recheck.C:
+		case <-recheck:
 			if !r.changed() && !failed {
 				continue
 			}

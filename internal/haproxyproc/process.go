@@ -154,8 +154,7 @@ func (p *Process) run(started chan<- error) {
 }
 
 func (p *Process) waitReady(ctx context.Context, o Options) error {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+	tick := time.Tick(5 * time.Millisecond)
 	for {
 		last := probe(ctx, o)
 		if last == nil {
@@ -170,7 +169,7 @@ func (p *Process) waitReady(ctx context.Context, o Options) error {
 			return errors.Join(errors.New("haproxy ended before it was ready"), p.err)
 		case <-ctx.Done():
 			return fmt.Errorf("haproxy is not ready: %w (last probe: %v)", ctx.Err(), last)
-		case <-tick.C:
+		case <-tick:
 		}
 	}
 }
@@ -218,11 +217,9 @@ func (p *Process) Output() string { return p.out.String() }
 func (p *Process) Stop() {
 	p.stopOnce.Do(func() {
 		terminate(p.cmd.Process)
-		t := time.NewTimer(p.stopTimeout)
-		defer t.Stop()
 		select {
 		case <-p.done:
-		case <-t.C:
+		case <-time.After(p.stopTimeout):
 			killGroup(p.cmd.Process.Pid)
 			_ = p.cmd.Process.Kill()
 		}

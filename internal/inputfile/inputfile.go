@@ -219,13 +219,12 @@ func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)
 		result, err := call(&progress)
 		done <- outcome{result, err}
 	}()
-	tick := time.NewTicker(patience)
-	defer tick.Stop()
+	tick := time.Tick(patience)
 	for seen := int64(0); ; {
 		select {
 		case o := <-done:
 			return o.result, o.err
-		case <-tick.C:
+		case <-tick:
 			now := progress.Load()
 			if now == seen {
 				unanswered.Store(path, true)

@@ -177,8 +177,7 @@ func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 	}
 	burst := debounce.New(cmp.Or(w.Quiet, watcherQuiet), cmp.Or(w.MaxWait, watcherMaxWait))
 	defer burst.Stop()
-	recheck := time.NewTicker(watcherRecheck)
-	defer recheck.Stop()
+	recheck := time.Tick(watcherRecheck)
 	for {
 		select {
 		case <-ctx.Done():
@@ -187,7 +186,7 @@ func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 			burst.Notify()
 		case <-burst.C:
 			f.update()
-		case <-recheck.C:
+		case <-recheck:
 			w.queue.confirmDeletes(time.Now())
 			f.update()
 		}

@@ -74,9 +74,7 @@ func (k *core) resolve(ctx context.Context, host string) result {
 	}
 	var patience <-chan time.Time
 	if stale {
-		timer := time.NewTimer(k.cfg.staleAfter)
-		defer timer.Stop()
-		patience = timer.C
+		patience = time.After(k.cfg.staleAfter)
 	}
 	for {
 		select {
@@ -221,7 +219,7 @@ func (k *core) run(c *call) {
 	closed := k.closed
 	c.begun = true
 	c.cancel = cancel
-	k.tally.calls++
+	k.counted.Calls++
 	k.mu.Unlock()
 	if closed {
 		cancel()
@@ -248,12 +246,10 @@ func (k *core) acquire(c *call) error {
 		return nil
 	default:
 	}
-	timer := time.NewTimer(k.cfg.timeout)
-	defer timer.Stop()
 	select {
 	case k.semaphore <- struct{}{}:
 		return nil
-	case <-timer.C:
+	case <-time.After(k.cfg.timeout):
 		return ErrBusy
 	case <-c.unwanted:
 		return context.Canceled // no lookup gets this error
@@ -325,21 +321,21 @@ func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed b
 		if current {
 			k.keep(c.host, ep, now)
 		} else {
-			k.tally.dropped++
+			k.counted.Dropped++
 		}
 		return result{Answer: Answer{Endpoint: ep}}, false
 	case errors.Is(err, ErrNotFound):
-		k.tally.notFound++
+		k.counted.NotFound++
 		if current {
 			// The source has no entry for this host, so it has no wildcard for it either.
 			k.removeHost(wildcardOf(c.host))
 			k.keepError(c.host, Negative, err, cmp.Or(errorTTL(err), k.cfg.negativeTTL), now)
 		} else {
-			k.tally.dropped++
+			k.counted.Dropped++
 		}
 		return failed(err), false
 	}
-	k.tally.errors++
+	k.counted.Errors++
 	retryAfter := min(errorTTL(err), maxRetryAfter)
 	e := k.usable(c.host, now)
 	if e == nil {

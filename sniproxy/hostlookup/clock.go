@@ -43,12 +43,11 @@ func (c *clock) nowAndWall() (now int64, wall time.Time) {
 // is closed.
 func (c *clock) run(closing <-chan struct{}, lookups func() uint64) {
 	defer c.coarse.Store(0)
-	ticker := time.NewTicker(clockTick)
-	defer ticker.Stop()
+	ticker := time.Tick(clockTick)
 	for before := lookups(); ; {
 		c.coarse.Store(c.now())
 		select {
-		case <-ticker.C:
+		case <-ticker:
 		case <-closing:
 			return
 		}

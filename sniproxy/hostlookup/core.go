@@ -34,8 +34,8 @@ type core struct {
 	negative *lru             // entries without an endpoint
 	calls    map[string]*call // by host: the calls whose answers will be stored
 	running  map[*call]struct{}
-	tally    tally
-	ticking  bool // the goroutine of clock.run runs
+	counted  Stats // the figures of events that happen under mu
+	ticking  bool  // the goroutine of clock.run runs
 	closed   bool
 
 	semaphore chan struct{}  // one element for each running call of the source
@@ -284,11 +284,11 @@ func (k *core) add(e *item, now int64) {
 	if l.Add(e, struct{}{}) {
 		switch l {
 		case k.known:
-			k.tally.evicted++
+			k.counted.Evicted++
 		case k.aliases:
-			k.tally.evictedAliases++
+			k.counted.EvictedAliases++
 		case k.negative:
-			k.tally.evictedNegative++
+			k.counted.EvictedNegative++
 		}
 	}
 	k.table.Insert(e)
@@ -424,9 +424,7 @@ func (k *core) expire() {
 	clear(k.calls)
 	now := k.clock.now()
 	for _, e := range append(k.known.Keys(), k.aliases.Keys()...) {
-		if e.Value.expires > now {
-			e.Value.expires = now
-		}
+		e.Value.expires = min(e.Value.expires, now)
 		e.Value.state.Store(packState(0, Hit)) // at once, though the coarse clock may lag behind
 	}
 	k.negative.Purge()
@@ -462,36 +460,20 @@ type namedEntry struct {
 	entry Entry
 }
 
-// tally counts the events that happen under core.mu.
-type tally struct {
-	calls, notFound, errors, dropped, evicted, evictedAliases, evictedNegative uint64
-}
-
 // The methods below lock mu themselves.
 
 func (k *core) stats() Stats {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return Stats{
-		Hits:      k.lookups.Sum(uint8(Hit)),
-		Misses:    k.lookups.Sum(uint8(Miss)),
-		Negatives: k.lookups.Sum(uint8(Negative)),
-		Stales:    k.lookups.Sum(uint8(Stale)),
-		Failures:  k.lookups.Sum(uint8(Failed)),
-
-		Calls:           k.tally.calls,
-		NotFound:        k.tally.notFound,
-		Errors:          k.tally.errors,
-		Dropped:         k.tally.dropped,
-		Evicted:         k.tally.evicted,
-		EvictedAliases:  k.tally.evictedAliases,
-		EvictedNegative: k.tally.evictedNegative,
-
-		Hosts:    k.known.Len(),
-		Aliases:  k.aliases.Len(),
-		Negative: k.negative.Len(),
-		InFlight: len(k.running),
-	}
+	s := k.counted
+	s.Hits = k.lookups.Sum(uint8(Hit))
+	s.Misses = k.lookups.Sum(uint8(Miss))
+	s.Negatives = k.lookups.Sum(uint8(Negative))
+	s.Stales = k.lookups.Sum(uint8(Stale))
+	s.Failures = k.lookups.Sum(uint8(Failed))
+	s.Hosts, s.Aliases, s.Negative = k.known.Len(), k.aliases.Len(), k.negative.Len()
+	s.InFlight = len(k.running)
+	return s
 }
 
 // countLookups returns the number of all lookups.

@@ -60,12 +60,10 @@ func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error
 				failed(err)
 			}
 		}
-		timer := time.NewTimer(wait/2 + rand.N(wait/2)) // so that many caches do not connect at one moment
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return context.Cause(ctx)
-		case <-timer.C:
+		case <-time.After(wait/2 + rand.N(wait/2)): // so that many caches do not connect at one moment
 		}
 		wait = min(2*wait, longest)
 	}

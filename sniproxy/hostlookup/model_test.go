@@ -169,12 +169,11 @@ func TestConcurrentAgainstModel(t *testing.T) {
 		})
 	}
 	// The synthetic time runs faster than real time. The source is down now and then.
-	ticker := time.NewTicker(200 * time.Microsecond)
-	defer ticker.Stop()
+	ticker := time.Tick(200 * time.Microsecond)
 	deadline := time.After(8 * time.Second)
 	for step := 0; ops.Load() < 60_000; step++ {
 		select {
-		case <-ticker.C:
+		case <-ticker:
 		case <-deadline:
 			if ops.Load() < 5_000 {
 				t.Errorf("only %d operations in 8 s", ops.Load())

@@ -289,8 +289,7 @@ func (d *direction) settle() {
 	if d.src == ByClient {
 		clientEnded = nil // a RST for the backend comes in any case
 	}
-	tick := time.NewTicker(settleInterval)
-	defer tick.Stop()
+	tick := time.Tick(settleInterval)
 	for {
 		switch n, known := unsentBytes(d.to); {
 		case n == 0 && d.src == ByClient && known:
@@ -307,7 +306,7 @@ func (d *direction) settle() {
 			return
 		case <-clientEnded:
 			return
-		case <-tick.C:
+		case <-tick:
 		}
 	}
 }

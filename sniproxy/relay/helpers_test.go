@@ -91,9 +91,8 @@ func openFiles() int {
 // poll waits until done returns true, and fails with what otherwise.
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	pace := time.NewTicker(time.Millisecond)
-	defer pace.Stop()
-	for end := time.Now().Add(patience); !done(); <-pace.C {
+	pace := time.Tick(time.Millisecond)
+	for end := time.Now().Add(patience); !done(); <-pace {
 		if time.Now().After(end) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%s\n%s", what, buf[:runtime.Stack(buf, true)])

@@ -183,13 +183,12 @@ func insert(it cache, w *world, perSecond int) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		ticker := time.NewTicker(tick)
-		defer ticker.Stop()
+		ticker := time.Tick(tick)
 		for i := 0; ; {
 			select {
 			case <-quit:
 				return
-			case <-ticker.C:
+			case <-ticker:
 			}
 			for range perSecond / int(time.Second/tick) {
 				fresh := w.fresh[i&(freshLen-1)]

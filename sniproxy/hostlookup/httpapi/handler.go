@@ -223,11 +223,9 @@ func (h *Handler) serveChanges(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) await(ctx context.Context, changed <-chan struct{}, wait time.Duration) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
 	case <-changed:
-	case <-timer.C:
+	case <-time.After(wait):
 	case <-ctx.Done():
 	case <-h.stopping:
 	}

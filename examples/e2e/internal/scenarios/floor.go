@@ -77,8 +77,7 @@ func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (stop func()
 	seen := 0
 	var counting sync.WaitGroup
 	counting.Go(func() {
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
+		tick := time.Tick(50 * time.Millisecond)
 		for ctx.Err() == nil {
 			stats, _ := s.HAProxy.Stats(ctx) // empty during a reload
 			now := 0
@@ -90,7 +89,7 @@ func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (stop func()
 			seen = max(seen, now)
 			select {
 			case <-ctx.Done():
-			case <-tick.C:
+			case <-tick:
 			}
 		}
 	})
