@@ -132,6 +132,9 @@ var directImports = map[string]map[string]string{
 		"github.com/pires/go-proxyproto": "the PROXY protocol",
 		"golang.org/x/net":               "answers in HTTP/2",
 	},
+	"internal/netserve": {
+		module + "/internal/fairshare": "which connection makes room for another one",
+	},
 	"sniproxy/relay": {
 		module + "/internal/netserve": "what to do when accepting fails",
 		"golang.org/x/sys":            "epoll and splice",

@@ -70,8 +70,11 @@ type Server struct {
 	// DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxConns limits the exchanges that run at the same time. Further connections wait in the
-	// kernel. 0 means DefaultMaxConns, a negative number means no limit.
+	// MaxConns limits the exchanges that run at the same time. Further connections wait. If
+	// another client address has more exchanges than its share, the server closes the oldest of
+	// them instead, and answers the new connection at once. So HAProxy gets its answer beside a
+	// client that opens connections without end. 0 means DefaultMaxConns, a negative number means
+	// no limit.
 	MaxConns int
 
 	// Finished, if not nil, is called after each exchange, for example to count it. The server

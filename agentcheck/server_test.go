@@ -430,6 +430,32 @@ func TestServerFreesThePlacesOfIdleClients(t *testing.T) {
 	require.Equal(t, "up\n", answer)
 }
 
+// A client that opens connections without end and sends no name does not keep HAProxy out.
+func TestServerAnswersBesideSilentClients(t *testing.T) {
+	const limit = 8
+	addr := start(t, &agentcheck.Server{MaxConns: limit, Timeout: time.Hour, ReadName: true, Handler: reply{State: up}})
+	dial := func(source string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+		c, err := d.Dial("tcp", addr)
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	for range 40 * limit {
+		dial("127.0.0.1")
+	}
+	for range 2 * limit {
+		c := dial("127.0.0.2")
+		_, err := io.WriteString(c, "web\n")
+		require.NoError(t, err)
+		answer, err := io.ReadAll(c)
+		require.NoError(t, err)
+		require.Equal(t, "up\n", string(answer))
+		require.NoError(t, c.Close())
+		dial("127.0.0.1") // the client returns
+	}
+}
+
 func TestHandlers(t *testing.T) {
 	calls := ""
 	handler := func(name string, r agentcheck.Reply) agentcheck.Handler {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -472,6 +474,42 @@ func TestFailures(t *testing.T) {
 			require.Equal(t, tt.code, code, stderr)
 			require.Contains(t, stderr.String(), tt.want)
 			require.NoError(t, ctx.Err())
+		})
+	}
+}
+
+// Idle connections and half requests hold all of -max-connections. A client still gets its answer at
+// once, also from the same address.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	const limit = 100
+	dir := t.TempDir()
+	hosts := filepath.Join(dir, "hosts.json")
+	replace(t, hosts, `[{"app": "a", "host": "a.test", "endpoint": "10.0.0.1"}]`)
+	for name, send := range map[string]string{
+		"silent":          "",
+		"half a request":  "GET /hosts/a.test HTTP/1.1\r\nHo",
+		"idle keep-alive": "GET /hosts/a.test HTTP/1.1\r\nHost: api.test\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, "-hosts", hosts, "-max-connections", strconv.Itoa(limit))
+			for range limit {
+				c, err := net.Dial("tcp", p.addr)
+				require.NoError(t, err)
+				defer c.Close()
+				_, err = io.WriteString(c, send)
+				require.NoError(t, err)
+				if strings.HasSuffix(send, "\r\n\r\n") {
+					_, err := bufio.NewReader(c).ReadString('\n')
+					require.NoError(t, err)
+				}
+			}
+			for range 10 {
+				client := &http.Client{Transport: &http.Transport{}}
+				resp, body := get(t, client, "http://"+p.addr+"/hosts/a.test")
+				require.Equal(t, http.StatusOK, resp.StatusCode, body)
+				defer client.CloseIdleConnections()
+			}
+			require.Regexp(t, `headgate_hostapi_limited_total\{reason="idle"\} [1-9]`, p.metrics())
 		})
 	}
 }

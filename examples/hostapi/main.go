@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/examples/internal/cli"
@@ -87,7 +86,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 			return nil
 		}
 		log.Info("listening", "addr", l.Addr())
-		limited := netutil.LimitListener(l, s.maxConns)
+		limited := cli.LimitConnections(srv, s.maxConns, m.registry, program)(l)
 		serve := srv.Serve
 		if srv.TLSConfig != nil {
 			serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }

@@ -10,6 +10,11 @@
 // A Loop is only an accept loop, for a server that counts its connections itself. Backoff and Spare
 // are the parts of a Loop, for a server that calls accept(2) itself.
 //
+// An HTTPLimiter bounds the connections of an http.Server.
+//
+// If a Group or an HTTPLimiter is full, the source that holds the most connections makes room, as
+// package fairshare describes. So no client can keep the clients of other addresses out.
+//
 // The package has no protocols, no deadlines and no log, and does not recover from panics. All this
 // is the task of the handler.
 package netserve
@@ -20,7 +25,10 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/headgate/headgate/internal/fairshare"
 )
 
 // ErrClosed is the error of Group.Serve after Shutdown or Close, and of Loop.Run after Stop.
@@ -35,9 +43,10 @@ type Handler func(ctx context.Context, c net.Conn)
 // Serve. Several goroutines may call the methods at the same time.
 type Group struct {
 	// MaxConns is the largest number of connections that are served at the same time, of all
-	// listeners together. 0 means no limit. At the limit, each listener accepts one more
-	// connection, and holds it until another connection ends. All further clients wait in the
-	// kernel's backlog.
+	// listeners together. 0 means no limit. At the limit, a new connection waits until another
+	// connection ends. If another source has more connections than its share, the new connection
+	// does not wait: the Group closes the oldest connection of that source. As many connections
+	// as MaxConns may wait, or 128 if MaxConns is smaller. The Group closes further ones.
 	MaxConns int
 
 	// AcceptError, if not nil, is called after each failed accept. pause is the pause that follows.
@@ -51,14 +60,25 @@ type Group struct {
 	conns     map[*conn]struct{}
 	idle      chan struct{} // closed when conns becomes empty; nil while nobody waits
 	stop      chan struct{} // closed when closing begins
-	slots     chan struct{} // one element for each connection that is served; nil without a bound
+	waiting   atomic.Int64  // connections that wait for room
+	room      chan struct{} // has an element after a connection has ended
+	served    fairshare.Table[*conn]
 }
 
 // conn is a connection whose handler has not returned yet.
 type conn struct {
 	net.Conn
 	cancel context.CancelFunc // of the handler's context
+	begin  time.Time          // when the Group accepted the connection
+	share  fairshare.Entry[*conn]
 }
+
+// ShareEntry implements fairshare.Member.
+func (c *conn) ShareEntry() *fairshare.Entry[*conn] { return &c.share }
+
+// Idle implements fairshare.Member. The Group does not see the bytes, so the oldest connection
+// counts as the one that has been idle for longest.
+func (c *conn) Idle() time.Duration { return time.Since(c.begin) }
 
 // Serve accepts the connections of l, and calls handle for each of them in a new goroutine. Serve
 // returns ErrClosed after Shutdown or Close. If somebody else closes l, Serve returns the error of
@@ -71,23 +91,24 @@ func (g *Group) Serve(l net.Listener, handle Handler) error {
 	}
 	defer g.removeListener(&l)
 
-	loop := Loop{Listener: l, Stop: g.stop}
-	if g.AcceptError != nil {
-		loop.Failed = func(err error, pause time.Duration) { g.AcceptError(l, err, pause) }
-	}
+	loop := Loop{Listener: l, Stop: g.stop, Failed: func(err error, pause time.Duration) {
+		if IsOutOfDescriptors(err) {
+			for _, victim := range g.served.Shed() {
+				victim.close()
+			}
+		}
+		if g.AcceptError != nil {
+			g.AcceptError(l, err, pause)
+		}
+	}}
 	err := loop.Run(func(nc net.Conn) {
 		ctx, cancel := context.WithCancel(context.Background())
-		c := &conn{nc, cancel}
+		c := &conn{Conn: nc, cancel: cancel, begin: time.Now()}
 		if !g.addConn(c) {
 			c.close()
 			return
 		}
-		if !g.acquireSlot(ctx) {
-			c.close()
-			g.removeConn(c)
-			return
-		}
-		go g.serveConn(ctx, c, handle)
+		go g.serveConn(ctx, c, handle, g.makeRoom(c))
 	})
 	if err == ErrClosed {
 		return err
@@ -138,12 +159,74 @@ func (c *conn) close() {
 	c.cancel()
 }
 
-// serveConn calls the handler, and closes the connection afterwards, even if the handler panics.
-func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler) {
+// serveConn calls the handler, and closes the connection afterwards, even if the handler panics. If
+// hasRoom is false, serveConn waits before that until there is room.
+func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler, hasRoom bool) {
 	defer g.removeConn(c)
-	defer g.releaseSlot()
+	defer g.giveRoom(c)
 	defer c.close()
-	handle(ctx, c.Conn)
+	if hasRoom || g.waitForRoom(ctx, c) {
+		handle(ctx, c.Conn)
+	}
+}
+
+// makeRoom reports whether the Group can serve a connection now. If the connection takes the place
+// of another one, makeRoom closes the other one.
+func (g *Group) makeRoom(c *conn) bool {
+	victim, err := g.served.Add(c, keyOf(c), false)
+	if err != nil {
+		return false
+	}
+	_, _ = g.served.Serve(c) // it fails only with MaxFiles
+	if victim != nil {
+		victim.close()
+	}
+	return true
+}
+
+// giveRoom frees the place of a connection, and wakes one connection that waits.
+func (g *Group) giveRoom(c *conn) {
+	g.served.Remove(c)
+	g.wakeOne()
+}
+
+func (g *Group) wakeOne() {
+	select {
+	case g.room <- struct{}{}:
+	default:
+	}
+}
+
+// minWaiting is how many connections may wait at least; see Group.MaxConns.
+const minWaiting = 128
+
+// waitForRoom waits until there is room for a connection, and returns true. It returns false if
+// Close ends ctx first, or if too many connections wait already. Shutdown does not end this wait:
+// the connection has been accepted, so it will be served.
+func (g *Group) waitForRoom(ctx context.Context, c *conn) bool {
+	defer g.waiting.Add(-1)
+	if g.waiting.Add(1) > int64(max(g.MaxConns, minWaiting)) {
+		return false
+	}
+	for {
+		select {
+		case <-g.room:
+			if g.makeRoom(c) {
+				g.wakeOne() // several connections may have ended before one was woken
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// keyOf returns the source of a connection. All connections without an IP address have one source.
+func keyOf(c net.Conn) fairshare.Key {
+	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return fairshare.KeyOf(tcp.AddrPort().Addr())
+	}
+	return 0
 }
 
 // beginClosing closes the listeners if this has not been done yet. It returns the first error.
@@ -174,9 +257,8 @@ func (g *Group) init() {
 	g.listeners = make(map[*net.Listener]struct{})
 	g.conns = make(map[*conn]struct{})
 	g.stop = make(chan struct{})
-	if g.MaxConns > 0 {
-		g.slots = make(chan struct{}, g.MaxConns)
-	}
+	g.room = make(chan struct{}, 1)
+	g.served.Max = g.MaxConns
 }
 
 // addListener returns false after Shutdown or Close.
@@ -230,25 +312,4 @@ func (g *Group) whenIdle() <-chan struct{} {
 		g.idle = make(chan struct{})
 	}
 	return g.idle
-}
-
-// acquireSlot waits until there are fewer than MaxConns connections, and returns true. If Close
-// ends ctx first, acquireSlot returns false. Shutdown does not end this wait: the connection has
-// been accepted, so it will be served.
-func (g *Group) acquireSlot(ctx context.Context) bool {
-	if g.slots == nil {
-		return true
-	}
-	select {
-	case g.slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (g *Group) releaseSlot() {
-	if g.slots != nil {
-		<-g.slots
-	}
 }

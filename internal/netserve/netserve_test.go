@@ -354,6 +354,45 @@ func TestMaxConnsOverSeveralListeners(t *testing.T) {
 	})
 }
 
+// One source holds all places and more. A client of another source does not wait: the oldest
+// connection of the first source makes room.
+func TestOneSourceCannotTakeAllPlaces(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	g := &Group{MaxConns: 4}
+	started := make(chan struct{}, 1000)
+	done := serve(g, l, func(ctx context.Context, c net.Conn) {
+		started <- struct{}{}
+		echoBytes(ctx, c)
+	})
+	dial := func(source string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+		c, err := d.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	var flood []net.Conn
+	for range 20 {
+		flood = append(flood, dial("127.0.0.1"))
+	}
+	for range 4 {
+		<-started
+	}
+	for i := range 2 { // up to the share
+		roundTrip(t, dial("127.0.0.2"))
+		requireClosedByPeer(t, flood[i]) // the oldest
+	}
+	waits := dial("127.0.0.2")
+	for _, c := range flood {
+		c.Close()
+	}
+	roundTrip(t, waits)
+	require.NoError(t, g.Close())
+	require.NoError(t, g.Shutdown(t.Context()))
+	require.Equal(t, ErrClosed, <-done)
+}
+
 func TestCloseDropsTheConnectionThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &Group{MaxConns: 1}

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/headgate/headgate/internal/netserve"
 )
 
 // Admin serves pages about a long-running binary. /metrics has its metrics. /healthz answers 200
@@ -137,8 +139,12 @@ func (a Admin) hasToken(r *http.Request) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// Serve serves the pages on the listeners until ctx ends. Then it closes the listeners, and waits
-// up to 2 s for requests that are still running.
+// maxAdminConns bounds the connections of the admin listeners. Operators and Prometheus need few.
+const maxAdminConns = 256
+
+// Serve serves the pages on the listeners until ctx ends. If there are more than 256 connections,
+// the client address that has the most makes room; see netserve.HTTPLimiter. When ctx ends, Serve
+// closes the listeners, and waits up to 2 s for requests that are still running.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 	srv := &http.Server{
 		Handler:           a.Handler(),
@@ -147,9 +153,10 @@ func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
+	limiter := netserve.NewHTTPLimiter(srv, maxAdminConns)
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() { served <- srv.Serve(l) }()
+		go func() { served <- srv.Serve(limiter.Listener(l)) }()
 	}
 	running := len(listeners)
 	var failed error

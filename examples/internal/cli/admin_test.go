@@ -175,3 +175,30 @@ func (u unread) Read([]byte) (int, error) {
 	u.t.Error("the body was read")
 	return 0, io.EOF
 }
+
+// Idle connections and half requests do not keep a client away from the admin pages.
+func TestAdminWithManyConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Admin{}.Serve(ctx, l) }()
+	var held []net.Conn
+	for i := range 300 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		held = append(held, c)
+		_, err = io.WriteString(c, []string{"", "GET /heal"}[i%2])
+		require.NoError(t, err)
+	}
+	resp, err := http.Get("http://" + l.Addr().String() + "/healthz")
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	http.DefaultClient.CloseIdleConnections()
+	for _, c := range held {
+		c.Close()
+	}
+	cancel()
+	require.NoError(t, <-done)
+}

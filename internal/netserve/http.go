@@ -1,0 +1,155 @@
+package netserve
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/headgate/headgate/internal/fairshare"
+)
+
+// HTTPLimiter bounds the connections of an http.Server. Use NewHTTPLimiter.
+//
+// A connection is waiting unless a handler runs for it: it is new, or idle between two requests, or
+// its client has sent a part of a request. When there are too many connections, the source that
+// holds the most loses its oldest waiting connection. If it has none, but more than its share, it
+// loses the connection whose handler has run for longest. So neither idle connections nor half
+// requests nor clients that read slowly keep a client of another source out.
+type HTTPLimiter struct {
+	conns   fairshare.Table[*httpConn]
+	evicted atomic.Int64
+	refused atomic.Int64
+}
+
+// NewHTTPLimiter makes srv have at most maxConns connections, of all listeners together. It wraps
+// the fields Handler (which must not be nil), ConnContext and ConnState of srv. Pass to srv only listeners from Listener,
+// and call both before the first Serve.
+func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
+	l := &HTTPLimiter{}
+	l.conns.Max = maxConns
+	handler, connContext, connState := srv.Handler, srv.ConnContext, srv.ConnState
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(httpConnKey{}).(*httpConn); ok {
+			c.setState(true)
+		}
+		handler.ServeHTTP(w, r)
+	})
+	srv.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, nc)
+		}
+		if c := httpConnOf(nc); c != nil {
+			ctx = context.WithValue(ctx, httpConnKey{}, c)
+		}
+		return ctx
+	}
+	srv.ConnState = func(nc net.Conn, state http.ConnState) {
+		if c := httpConnOf(nc); c != nil && state == http.StateIdle {
+			c.setState(false)
+		}
+		if connState != nil {
+			connState(nc, state)
+		}
+	}
+	return l
+}
+
+// Counts returns how many connections were closed since the start: evicted had to make room for
+// another one, and refused came from the source that held the most.
+func (l *HTTPLimiter) Counts() (evicted, refused int64) { return l.evicted.Load(), l.refused.Load() }
+
+// Listener returns a listener whose connections the limiter counts.
+func (l *HTTPLimiter) Listener(inner net.Listener) net.Listener {
+	return &httpListener{inner, l}
+}
+
+type httpListener struct {
+	net.Listener
+	limiter *HTTPLimiter
+}
+
+// Accept returns the next connection for which there is room. It closes the others. If the process
+// has no free descriptor, Accept closes connections and returns the error, after which http.Server
+// tries again.
+func (l *httpListener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			if IsOutOfDescriptors(err) {
+				for _, victim := range l.limiter.conns.Shed() {
+					l.limiter.evict(victim)
+				}
+			}
+			return nil, err
+		}
+		c := &httpConn{Conn: nc, limiter: l.limiter}
+		c.since.Store(int64(time.Since(clockStart)))
+		// Only this user can connect to a Unix socket.
+		_, trusted := nc.LocalAddr().(*net.UnixAddr)
+		victim, err := l.limiter.conns.Add(c, keyOf(nc), trusted)
+		if err != nil {
+			l.limiter.refused.Add(1)
+			nc.Close()
+			continue
+		}
+		l.limiter.evict(victim)
+		return c, nil
+	}
+}
+
+// evict closes a connection that makes room. c may be nil.
+func (l *HTTPLimiter) evict(c *httpConn) {
+	if c != nil {
+		l.evicted.Add(1)
+		c.Conn.Close()
+	}
+}
+
+// clockStart is the beginning of the time that httpConn.since measures.
+var clockStart = time.Now()
+
+// httpConn is a connection of an http.Server with an HTTPLimiter.
+type httpConn struct {
+	net.Conn
+	limiter *HTTPLimiter
+	since   atomic.Int64 // the last change between waiting and serving, in nanoseconds after clockStart
+	share   fairshare.Entry[*httpConn]
+}
+
+type httpConnKey struct{}
+
+// httpConnOf returns the httpConn below a connection of an http.Server, or nil.
+func httpConnOf(nc net.Conn) *httpConn {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	c, _ := nc.(*httpConn)
+	return c
+}
+
+// ShareEntry implements fairshare.Member.
+func (c *httpConn) ShareEntry() *fairshare.Entry[*httpConn] { return &c.share }
+
+// Idle implements fairshare.Member.
+func (c *httpConn) Idle() time.Duration {
+	return time.Since(clockStart) - time.Duration(c.since.Load())
+}
+
+// setState records whether a handler runs.
+func (c *httpConn) setState(serving bool) {
+	c.since.Store(int64(time.Since(clockStart)))
+	if serving {
+		_, _ = c.limiter.conns.Serve(c) // an evicted connection is closed already
+	} else {
+		c.limiter.conns.Wait(c)
+	}
+}
+
+// Close implements net.Conn.
+func (c *httpConn) Close() error {
+	c.limiter.conns.Remove(c)
+	return c.Conn.Close()
+}
