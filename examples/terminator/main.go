@@ -183,15 +183,17 @@ func (s *settings) forceHint(id string) string {
 	return "to apply it: terminator -once -force with the same flags"
 }
 
-// forceHandler handles POST /force, which applies the change that is refused now. POST /force?id=ID
-// applies the refused change only if it has this ID. cli.Admin checks that the client may do this.
+// forceHandler handles POST /force?id=ID, which applies the refused change with this ID. POST /force
+// without an ID permits no refused change. If a change is refused, the answer is 400 and contains the
+// ID. Otherwise POST /force makes the terminator read all files and clusters again, and apply what
+// has changed. cli.Admin checks that the client may do this.
 func forceHandler(force func(ctx context.Context, id string) (controller.Attempt, error), log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
 		id := query.Get("id")
 		if query.Has("id") && id == "" {
-			http.Error(w, "the ID is empty; without ?id= any change is applied", http.StatusBadRequest)
+			http.Error(w, "the ID is empty", http.StatusBadRequest)
 			return
 		}
 		log.Info("force", "id", id)
@@ -208,6 +210,8 @@ func forceHandler(force func(ctx context.Context, id string) (controller.Attempt
 			http.Error(w, "busy; try again", http.StatusServiceUnavailable)
 		case errors.Is(err, controller.ErrUnderway):
 			http.Error(w, "it is still being applied; see /readyz", http.StatusAccepted)
+		case id == "" && attempt.Outcome == controller.Refused:
+			http.Error(w, fmt.Sprintf("a change is refused, and POST /force needs its ID: %v", err), http.StatusBadRequest)
 		case err != nil:
 			http.Error(w, fmt.Sprintf("%s: %v", attempt.Outcome, err), http.StatusConflict)
 		default:

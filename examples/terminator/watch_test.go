@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,7 +88,15 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	w.waitMetric(`headgate_terminator_applies_total{outcome="refused"} 1`)
 	w.waitDetail(http.StatusOK, "refused: 33.3%") // the old configuration is in force
 
-	code, body := w.do("POST", "/force?id=0123456789abcdef")
+	// Without the ID, a request that comes late would permit another change than its sender has seen.
+	code, body := w.do("POST", "/force")
+	require.Equal(t, http.StatusBadRequest, code)
+	require.Contains(t, body, "POST /force needs its ID: 33.3%")
+	require.Contains(t, body, "/force?id="+report.Refused.ID)
+	code, body = w.do("POST", "/force?id=")
+	require.Equal(t, http.StatusBadRequest, code, body)
+	require.Equal(t, before, w.config())
+	code, body = w.do("POST", "/force?id=0123456789abcdef")
 	require.Equal(t, http.StatusConflict, code)
 	require.Contains(t, body, "refused: 33.3%")
 	require.Equal(t, 1, strings.Count(w.log.String(), "the change is not in force"), "it is logged once")
@@ -280,7 +289,12 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 	w.replace("routes.yaml", "routes: [")
 	v.waitLog("routes.yaml:1")
 	w.replace("routes.yaml", routes+"- host: other.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n")
-	code, body := v.do("POST", "/force")
+	var refused [][]string
+	v.eventually("both changes are refused", func() bool {
+		refused = regexp.MustCompile(`/force(\?id=[0-9a-f]+)`).FindAllStringSubmatch(v.log.String(), -1)
+		return len(refused) == 2
+	})
+	code, body := v.do("POST", "/force"+refused[1][1])
 	require.Equal(t, http.StatusOK, code, body)
 	client.waitFor(fmt.Sprint(ports[2]))
 	v.waitLog("Route other.example.com/: added")

@@ -320,8 +320,8 @@ var (
 	ErrUnderway = errors.New("controller: the attempt is not over yet")
 )
 
-// Force makes an attempt without Limit, so that a refused change is applied. If id is not empty,
-// Force ignores Limit only for the change with this ID. The report shows the ID as Refused.ID. When
+// Force makes an attempt that ignores Limit for the change with this ID, so that a refused change is
+// applied. The report shows the ID as Refused.ID. With an empty id, Limit applies to every change. When
 // the attempt has ended, Force returns the error of the attempt. Call Force only while Run is
 // running.
 func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {

@@ -34,7 +34,7 @@ type loop struct {
 }
 
 // forceRequest asks for an attempt that ignores Limit for the change with this ID. An empty id
-// permits any change. The loop sends the Attempt to reply, whose capacity is 1.
+// permits no change. The loop sends the Attempt to reply, whose capacity is 1.
 type forceRequest struct {
 	id    string
 	reply chan Attempt
@@ -87,7 +87,7 @@ func (l *loop) forceNow(ctx context.Context, id string) Attempt {
 	case !l.schedule.started:
 		return Attempt{Outcome: Failed, Err: errors.New("not all clusters have answered, or not all routes have been read yet")}
 	}
-	return l.attempt(ctx, func(change string) bool { return id == "" || id == change })
+	return l.attempt(ctx, func(change string) bool { return id == change })
 }
 
 func (l *loop) attempt(ctx context.Context, asked permit) Attempt {

@@ -207,7 +207,7 @@ func TestLoopForce(t *testing.T) {
 		require.Equal(t, Attempt{Outcome: Written}, l.forceChange("abc"))
 		require.True(t, f.calls()[2].allowed)
 		l.forceChange("")
-		require.True(t, f.calls()[3].allowed)
+		require.False(t, f.calls()[3].allowed, "an empty ID permits nothing")
 		in.routesN(1)
 		after(time.Minute)
 		require.False(t, f.calls()[4].allowed, "only once")

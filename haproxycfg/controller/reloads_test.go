@@ -206,7 +206,7 @@ func TestForcedChangeWaitsForOldWorkers(t *testing.T) {
 		require.Equal(t, 1, f.reloads(), "the first configuration takes nothing away")
 		toggle(time.Minute)
 		require.Equal(t, controller.Refused, c.Status().Outcome)
-		_, err := c.Force(t.Context(), "")
+		_, err := c.Force(t.Context(), c.Status().Refused.ID)
 		var waiting *controller.Waiting
 		require.ErrorAs(t, err, &waiting)
 		require.Equal(t, 1, waiting.OldWorkers)
