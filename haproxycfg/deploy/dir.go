@@ -97,7 +97,8 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //     haproxy.cfg. Each file is synced and renamed.
 //  4. It calls Reload. If Reload fails, Apply puts the last good configuration back, reloads
 //     again, and returns the error. Without a last good configuration, which is the case at the
-//     first Apply, the new one stays and the next Apply reloads again.
+//     first Apply, the new one stays and the next Apply reloads again. The new one also stays if
+//     Check has accepted it and no HAProxy runs.
 //  5. It removes the maps that no configuration names any more.
 //
 // changed reports whether Apply changed the configuration in the directory. If an earlier Apply
@@ -338,6 +339,10 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 // reload makes HAProxy load the files. If HAProxy does not load them, reload puts the last good
 // configuration back, reloads again and returns an error. restored is true if reload has put the
 // last good configuration back.
+//
+// If no HAProxy runs, files that Check has accepted stay, and reload returns an error. HAProxy will
+// start with these files. It might refuse the last good files, because it may have been replaced by
+// another version since it loaded them.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err
@@ -346,7 +351,7 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if failed == nil {
 		return false, d.clearPending()
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || d.Check != nil && errors.Is(failed, ErrNoMaster) {
 		return false, failed
 	}
 	restored, err = d.restore()

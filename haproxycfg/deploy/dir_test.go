@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
 // testConfig returns a configuration that listens on a port and has servers on 127.0.0.1. Its maps
@@ -298,6 +299,39 @@ func TestApplyWhileHAProxyIsAway(t *testing.T) {
 	require.True(t, changed)
 	require.Equal(t, 1, reloads)
 	require.Equal(t, rendered(t, dir, a), onDisk(t, dir, lastGoodFile))
+}
+
+// TestApplyWhileNoHAProxyRuns applies a configuration that Check has accepted, while no HAProxy
+// listens. The configuration stays, so that HAProxy starts with it. The next Apply reloads.
+func TestApplyWhileNoHAProxyRuns(t *testing.T) {
+	dir := t.TempDir()
+	a, b := testConfig("/run", 80, 1), testConfig("/run", 80, 2)
+	var verdict error
+	reloads := 0
+	d := &Dir{
+		Path:   dir,
+		Check:  func(context.Context, haproxycfg.Valid) error { return nil },
+		Reload: func(context.Context) error { reloads++; return verdict },
+	}
+	_, err := d.Apply(t.Context(), a)
+	require.NoError(t, err)
+
+	verdict = Reloader{Master: runtimeapi.Socket{Path: filepath.Join(dir, "none")}}.Reload(t.Context())
+	require.ErrorIs(t, verdict, ErrNoMaster)
+	reloads = 0
+	changed, err := d.Apply(t.Context(), b)
+	require.ErrorIs(t, err, ErrNoMaster)
+	require.True(t, changed)
+	require.Equal(t, 1, reloads)
+	require.Equal(t, rendered(t, dir, b), onDisk(t, dir, configFile))
+	require.Equal(t, rendered(t, dir, a), onDisk(t, dir, lastGoodFile))
+
+	verdict, reloads = nil, 0
+	changed, err = d.Apply(t.Context(), b)
+	require.NoError(t, err)
+	require.False(t, changed)
+	require.Equal(t, 1, reloads)
+	require.NoFileExists(t, filepath.Join(dir, pendingFile))
 }
 
 func TestApplyReloadsAgainAfterAFailure(t *testing.T) {

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
@@ -36,6 +38,9 @@ type Reloader struct {
 }
 
 const defaultReloadTimeout = time.Minute
+
+// ErrNoMaster is in the error of [Reloader.Reload] if no HAProxy listens at the master socket.
+var ErrNoMaster = errors.New("no HAProxy listens at the master socket")
 
 // ReloadError means that HAProxy refused a reload. It still runs the configuration from before the
 // reload.
@@ -70,6 +75,9 @@ func (r Reloader) Reload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	before, err := r.processes(ctx)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("deploy: reload: %w: %w", ErrNoMaster, err)
+	}
 	if err != nil {
 		return fmt.Errorf("deploy: reload: %w", err)
 	}
