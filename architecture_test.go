@@ -83,9 +83,13 @@ var directImports = map[string]map[string]string{
 		module + "/internal/haproxyproc/haproxytest": "a real HAProxy accepts the golden files",
 		"github.com/stretchr/testify":                "its checks",
 	},
+	"haproxycfg": {
+		module + "/internal/dotsegment": "the paths that HAProxy refuses",
+	},
 	"haproxycfg/routes": {
-		module + "/internal/hostname": "the normal form of a declared host",
-		"go.yaml.in/yaml/v3":          "errors that name the line",
+		module + "/internal/dotsegment": "the paths that HAProxy refuses",
+		module + "/internal/hostname":   "the normal form of a declared host",
+		"go.yaml.in/yaml/v3":            "errors that name the line",
 	},
 	"haproxycfg/routefiles": {
 		module + "/internal/inputfile": "files are read within limits",

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/headgate/headgate/internal/dotsegment"
 )
 
 func (f *Frontend) append(t *text, maps map[string]string) {
@@ -62,24 +64,6 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 	}
 }
 
-// dotSegment is a regular expression that finds a path segment "." or "..". The dots and slashes may be
-// percent-encoded up to four times. Servers disagree about what a dot is and what ends a segment, so the
-// expression also covers what only some servers accept:
-//   - "\" (Windows),
-//   - ";" and parameters (servlets),
-//   - "?", "#" and NUL, which end a path for a server that decodes first,
-//   - "%c0%ae" and "%e0%80%ae", which are overlong UTF-8 for ".", and the same for "/" and "\",
-//   - "%u002e" (old IIS), and the same for "/" and "\".
-//
-// Each repetition has a bound, so that no path makes PCRE reach its limits. HAProxy would read such
-// a failure of PCRE as "no match".
-const dotSegment = "(^|" + segmentEnd + ")(" + encodedDot + "){1,2}(" + segmentEnd + "|[;?#]|%(25){0,3}(3b|3f|23|00)|$)"
-
-const (
-	encodedDot = `[.]|%(25){0,3}(2e|u002e|c0%(25){0,3}ae|e0%(25){0,3}80%(25){0,3}ae)`
-	segmentEnd = `[/\\]|%(25){0,3}(2f|5c|u002f|u005c|c0%(25){0,3}af|e0%(25){0,3}80%(25){0,3}af|c1%(25){0,3}9c)`
-)
-
 // denyDotSegments renders the rules that refuse paths with dot segments. Most servers resolve dot
 // segments, so "/public/../admin" would reach the service of "/public" as "/admin".
 //
@@ -87,8 +71,8 @@ const (
 // matches, so it finds "%25%32%65", which becomes "%2e". The first rule is necessary too, because
 // url_dec has no result if two hexadecimal digits are missing after any "%" of the path.
 func denyDotSegments(t *text) {
-	t.line("http-request deny deny_status 400 if { path -m reg -i '" + dotSegment + "' }")
-	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotSegment + "' }")
+	t.line("http-request deny deny_status 400 if { path -m reg -i '" + dotsegment.Pattern + "' }")
+	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotsegment.Pattern + "' }")
 }
 
 // cleanHeaders renders the rules for the headers of every request that goes to a server.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/internal/configtest"
+	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
 // echoEdge starts HAProxy with the host example.com. Its service at /public answers with the
@@ -70,6 +71,10 @@ func TestDotSegments(t *testing.T) {
 			r := c.do("GET", "example.com", target, "")
 			require.Equal(t, http.StatusBadRequest, r.StatusCode, "%.80s", target)
 		}
+		for _, exact := range []bool{false, true} { // A declaration of this path would never be served.
+			_, problems := routes.New(with(route("example.com", "/public/"+below, weighted{ref("eu-1", "public"), 100}), func(r *routes.Route) { r.Exact = exact }))
+			require.NotEmpty(t, problems, "%.80s", below)
+		}
 	}
 	for _, target := range []string{"/..", "/../public", "/%2e%2e/public", "/./public", `/\../public`, "http://example.com/../public"} {
 		require.Equal(t, http.StatusBadRequest, c.do("GET", "example.com", target, "").StatusCode, target)
@@ -79,6 +84,10 @@ func TestDotSegments(t *testing.T) {
 		"a%2fb", "a%252fb", "a;b=c", "a..;/b", "50%25", "%2e%2e%2e", "..x/%2f", "?x=/../y", "x?/..", "a+b/..c", "%c3%a4",
 	} {
 		require.Equal(t, http.StatusOK, c.do("GET", "example.com", "/public/"+below, "").StatusCode, below)
+		_, problems := routes.New(route("example.com", "/public/"+below, weighted{ref("eu-1", "public"), 100}))
+		for _, p := range problems {
+			require.NotContains(t, p.Message, "400", below)
+		}
 	}
 }
 

@@ -61,7 +61,8 @@
 // A path contains the bytes that a request contains, with percent-encoding where it is necessary.
 // Paths are compared byte by byte: "/a%2Fb", "/a%2fb" and "/a/b" are three paths, and "/a" and "/A"
 // are two. A query, a fragment, "*", empty segments, and the segments "." and ".." are refused:
-// clients never send them, or proxies change them in different ways.
+// clients never send them, or proxies change them in different ways. A segment that some servers
+// read as "." or "..", such as "..;x" or "%252e%252e", is refused too, because HAProxy answers 400.
 //
 // A path covers itself and all paths below it, by whole segments. A slash at its end changes
 // nothing, so Parse removes the slash: "/api" and "/api/" both cover "/api", "/api/" and "/api/v1",

@@ -2,6 +2,7 @@ package routes
 
 import (
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -79,6 +80,13 @@ func requireNormal(t testing.TB, table Table) {
 		require.NotEmpty(t, r.Path)
 		require.LessOrEqual(t, len(r.Path), 1024)
 		require.NotRegexp(t, dotForm, r.Path)
+		for decoded, i := r.Path, 0; i < 4; i++ {
+			require.NotRegexp(t, `[/\\]\.{1,2}([/\\;?#]|$)`, decoded, r.Path)
+			var err error
+			if decoded, err = url.PathUnescape(decoded); err != nil {
+				break
+			}
+		}
 		require.True(t, r.Exact || r.Path == "/" || !strings.HasSuffix(r.Path, "/"), r.Path)
 
 		require.NotEmpty(t, r.Backends)

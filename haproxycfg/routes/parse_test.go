@@ -97,6 +97,8 @@ func TestParseProblems(t *testing.T) {
 		{"prot", back("{cluster: c, namespace: n, service: s, prot: http}"), "5: routes[1].backends[0].prot: unknown field, did you mean port?\n5: routes[1].backends[0].port: is missing"},
 		{"no cluster", back("{namespace: n, service: s, port: http}"), `5: routes[1].backends[0].cluster: is missing`},
 		{"upper-case cluster", back("{cluster: EU, namespace: n, service: s, port: http}"), `5: routes[1].backends[0].cluster: "EU" must begin and end with a lower-case letter or a digit`},
+		{"path that HAProxy refuses", with("  path: /a/..;x"), `4: routes[1].path: "/a/..;x" has a segment that some servers read as "." or "..", so HAProxy answers 400`},
+		{"path with a dot segment encoded twice", with("  path: /%252e%252e"), `4: routes[1].path: "/%252e%252e" has a segment that some servers read as "." or "..", so HAProxy answers 400`},
 		{"namespace with a dot", back("{cluster: c, namespace: n.m, service: s, port: http}"), `5: routes[1].backends[0].namespace: "n.m" may have lower-case letters, digits and hyphens`},
 		{"service ends in a hyphen", back("{cluster: c, namespace: n, service: s-, port: http}"), `5: routes[1].backends[0].service: "s-" must begin and end with a lower-case letter or a digit`},
 		{"long service", back("{cluster: c, namespace: n, service: " + strings.Repeat("s", 64) + ", port: http}"), `5: routes[1].backends[0].service: "` + strings.Repeat("s", 64) + `" is longer than 63 bytes`},

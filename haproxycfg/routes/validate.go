@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/headgate/headgate/internal/dotsegment"
 	"github.com/headgate/headgate/internal/hostname"
 )
 
@@ -195,6 +196,9 @@ func normalPath(s string, exact bool) (string, error) {
 		if isDotSegment(seg) {
 			return "", fmt.Errorf("has the segment %s, which clients resolve before they send a request", quote(seg))
 		}
+	}
+	if dotsegment.In(s) {
+		return "", errors.New(`has a segment that some servers read as "." or "..", so HAProxy answers 400`)
 	}
 	if !exact && len(s) > 1 {
 		s = strings.TrimSuffix(s, "/")

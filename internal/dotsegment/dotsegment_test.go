@@ -1,0 +1,46 @@
+package dotsegment
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestIn(t *testing.T) {
+	for _, path := range []string{
+		"/..", "/.", "/../x", "/a/..;x", "/a/..;/x", "/%2e%2E", "/%252e%252e", "/%25252e./x", "/%25%32%65%25%32%65/x", "/..%2fx", "/a%2f..%2fx", "/..%5cx",
+		"/..%3bx", "/..%3fx", "/..%23x", "/..%00", "/%c0%ae%C0%AE/x", "/..%c0%afx", "/%u002e./x", `/..\x`,
+	} {
+		require.True(t, In(path), path)
+	}
+	for _, path := range []string{"/", "/a", "/...", "/.well-known/x", "/a..", "/..a", "/a/b..c/d", "/%2ehidden", "/%2e%2e%2e", "/a%252fb", "/..%20x", "/a;..b"} {
+		require.False(t, In(path), path)
+	}
+}
+
+var plain = regexp.MustCompile(`(^|[/\\])\.{1,2}([/\\;?#\x00]|$)`)
+
+// FuzzIn: if a server decodes a path once or twice and finds a dot segment, In finds it too. A
+// request never contains NUL itself.
+func FuzzIn(f *testing.F) {
+	f.Add("/a/%2e%2e/b")
+	f.Add("/a/%25252e./b")
+	f.Add("/" + strings.Repeat("%25", 100) + "2e/")
+	f.Fuzz(func(t *testing.T, path string) {
+		path = strings.ReplaceAll(path, "\x00", "")
+		decoded, found := path, plain.MatchString(path)
+		for range 2 {
+			next, err := url.PathUnescape(decoded)
+			if err != nil {
+				break
+			}
+			decoded, found = next, found || plain.MatchString(next)
+		}
+		if found {
+			require.True(t, In(path), decoded)
+		}
+	})
+}
