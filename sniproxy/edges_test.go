@@ -4,8 +4,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/require"
@@ -85,5 +88,36 @@ func TestEndpointWithAFinalDot(t *testing.T) {
 		st := r.next()
 		require.Equal(t, endpoint, st.Endpoint.Addr)
 		require.Equal(t, back.addr, st.Upstream.String())
+	})
+}
+
+// One side has ended its direction. The other one is not held until the idle time-out.
+func TestHalfCloseTimeout(t *testing.T) {
+	hello := hellotest.Hello{Name: "a.example"}.Wire()
+	eachEngine(t, func(t *testing.T, e engine) {
+		for _, clientEnds := range []bool{false, true} {
+			finished := make(chan struct{})
+			back := newBackend(t, func(c net.Conn) {
+				io.ReadFull(c, make([]byte, len(hello)))
+				if !clientEnds {
+					c.(*net.TCPConn).CloseWrite()
+				}
+				<-finished
+			})
+			r := newRouter(t, e, hosts{"a.example": back.addr}, func(s *sniproxy.Server) {
+				s.IdleTimeout, s.HalfCloseTimeout = time.Hour, 50*time.Millisecond
+			})
+			c := dial(t, r.serve(0))
+			_, err := c.Write(hello)
+			require.NoError(t, err)
+			if clientEnds {
+				require.NoError(t, c.CloseWrite())
+			}
+			st := r.next()
+			close(finished)
+			require.Equal(t, sniproxy.Relayed, st.Outcome)
+			require.ErrorIs(t, st.Err, os.ErrDeadlineExceeded)
+			require.NoError(t, c.Close())
+		}
 	})
 }

@@ -144,6 +144,7 @@ func TestLimitsAndTimeouts(t *testing.T) {
 		{"connections of a source", "", "limited", "source", []string{"-max-connections-per-source", "1"}, 1, false},
 		{"connections that peek", "", "limited", "silent", []string{"-max-peeking", "1"}, 1, false},
 		{"idle", "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "relayed", "", []string{"-idle-timeout", "50ms"}, 0, false},
+		{"the upstream has ended", "GET / HTTP/1.0\r\nHost: a.test\r\n\r\n", "relayed", "", []string{"-half-close-timeout", "50ms"}, 0, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,6 +30,11 @@ const lingerTimeout = 2 * time.Second
 // after one side has failed.
 const settleInterval = 250 * time.Millisecond
 
+// ackTime is how much longer a connection may be silent if bytes that the Engine has sent are not
+// acknowledged when the time-out expires. If the peer acknowledges some of them within ackTime, the
+// time-out starts again.
+const ackTime = 30 * time.Second
+
 // Engine serves any number of listeners and connections. The zero value is ready. Its fields must
 // not change after the first call of a method. Its methods may be called from several goroutines.
 // A Session must not call Shutdown or Close, which wait for the Session.

@@ -72,6 +72,7 @@ type closing struct {
 	failure  error // of failedBy, the party that failed first; the other party still gets its bytes
 	failedBy Party
 	unsent   [2]int // what sysUnsent returned for each side, when progress last looked
+	looked   bool   // progress has looked
 }
 
 // ensureClosing returns ec.closing. It allocates ec.closing at the first call.
@@ -336,21 +337,28 @@ func (ec *epollConn) silence() time.Duration {
 	return ec.idle
 }
 
-// progress reports whether the kernel of a peer has acknowledged bytes since the last call. The
-// first call reports true if bytes wait for an acknowledgement. Writing to a socket only moves bytes
-// to its send queue, which holds up to some MB. So a slow peer may receive bytes for a long time
-// after the last write.
-func (ec *epollConn) progress() (yes bool) {
+// progress returns silence if the kernel of a peer has acknowledged bytes since the last call. The
+// first call cannot know: if bytes wait for an acknowledgement, it returns ackTime, or silence if
+// that is shorter. Otherwise progress returns 0. The caller lets the connection live for the
+// returned time. Writing to a socket only moves bytes to its send queue, which holds up to some MB.
+// So a slow peer may receive bytes for a long time after the last write.
+func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	for i := range ec.side {
 		if s := &ec.side[i]; s.fd >= 0 && !s.failed {
 			if n := sysUnsent(s.fd); n > 0 || ec.closing != nil {
 				c := ec.ensureClosing()
-				yes = yes || n != c.unsent[i]
+				if n != c.unsent[i] {
+					more = silence
+				}
 				c.unsent[i] = n
 			}
 		}
 	}
-	return yes
+	if c := ec.closing; c != nil && !c.looked {
+		c.looked = true
+		more = min(more, ackTime)
+	}
+	return more
 }
 
 // after returns start+d. If d is not positive, it returns 0, which means never.
@@ -389,9 +397,11 @@ func (ec *epollConn) onTimer() {
 		failed := ec.closing != nil && ec.closing.failure != nil
 		silence := ec.silence()
 		expired := silence > 0 && now >= ec.movedAt.Load()+int64(silence)
-		if (failed || expired) && ec.progress() {
-			ec.movedAt.Store(now)
-			expired = false
+		if failed || expired {
+			if more := ec.progress(silence); more > 0 {
+				ec.movedAt.Store(max(ec.movedAt.Load(), now-int64(silence-more)))
+				expired = false
+			}
 		}
 		if expired {
 			ec.finishFirstFailure(ByTimeout, errIdle)
@@ -412,7 +422,7 @@ func (ec *epollConn) onTimer() {
 			break
 		}
 		// A slow client may continue to receive the answer, but not for ever.
-		if last := after(ec.openedAt, set.halfClose); !ec.progress() || last != 0 && now >= last {
+		if last := after(ec.openedAt, set.halfClose); ec.progress(lingerTimeout) == 0 || last != 0 && now >= last {
 			ec.finish(BySession, ec.handshake.step.Err)
 			return
 		}

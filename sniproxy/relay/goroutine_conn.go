@@ -32,6 +32,7 @@ type goroutineConn struct {
 	failedBy Party
 	failure  error  // of failedBy, the party that failed first; the other party still gets its bytes
 	unsent   [2]int // what unsentBytes returned for client and backend, when progress last looked
+	looked   bool   // progress has looked
 
 	done     <-chan struct{} // closed by stop
 	settling sync.WaitGroup  // counts the goroutine of settle
@@ -326,7 +327,7 @@ func (gc *goroutineConn) answer(step Step) {
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))
 	halfClose := gc.engine.shared.settings.halfClose
 	moreTime := func(err error) bool {
-		if !isTimeout(err) || halfClose > 0 && time.Since(gc.openedAt) >= halfClose || !gc.progress() {
+		if !isTimeout(err) || halfClose > 0 && time.Since(gc.openedAt) >= halfClose || gc.progress(lingerTimeout) == 0 {
 			return false
 		}
 		gc.client.SetDeadline(time.Now().Add(lingerTimeout))

@@ -98,30 +98,39 @@ func (gc *goroutineConn) boundSilence() {
 	gc.backend.SetDeadline(until)
 }
 
-// silent reports whether the idle time-out has expired. If the kernel of a peer has acknowledged
-// bytes since the last call, silent restarts the time-out and returns false. Writing to a socket
-// only moves bytes to its send queue, which holds up to some MB. So a slow peer may receive bytes
-// for a long time after the last write.
+// silent reports whether the idle time-out has expired, and no peer has acknowledged bytes
+// meanwhile.
 func (gc *goroutineConn) silent() bool {
 	until := gc.idleUntil()
 	if until.IsZero() || time.Now().Before(until) {
 		return false
 	}
-	return !gc.progress()
+	return gc.progress(time.Duration(gc.idle.Load())) == 0
 }
 
-func (gc *goroutineConn) progress() (yes bool) {
+// progress returns silence if the kernel of a peer has acknowledged bytes since the last call. The
+// first call cannot know: if bytes wait for an acknowledgement, it returns ackTime, or silence if
+// that is shorter. Otherwise progress returns 0. The connection may live for the returned time.
+// Writing to a socket only moves bytes to its send queue, which holds up to some MB. So a slow peer
+// may receive bytes for a long time after the last write.
+func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
 	for i, c := range [2]net.Conn{gc.client, gc.backend} {
 		n, _ := unsentBytes(c)
-		yes = yes || n != gc.unsent[i]
+		if n != gc.unsent[i] {
+			more = silence
+		}
 		gc.unsent[i] = n
 	}
-	if yes {
-		gc.markMoved()
+	if !gc.looked {
+		gc.looked = true
+		more = min(more, ackTime)
 	}
-	return yes
+	if more > 0 {
+		gc.movedAt.Store(max(gc.movedAt.Load(), int64(time.Since(gc.openedAt)-(silence-more))))
+	}
+	return more
 }
 
 func (d *direction) copy() {
@@ -298,7 +307,7 @@ func (d *direction) settle() {
 			gc.stop(d.src, nil)
 		case n == 0 && time.Since(gc.openedAt)-time.Duration(gc.movedAt.Load()) >= lingerTimeout:
 			gc.stop(d.src, nil)
-		case !gc.progress() && gc.silent():
+		case gc.progress(time.Duration(gc.idle.Load())) == 0 && gc.silent():
 			gc.stop(ByTimeout, errIdle)
 		}
 		select {
