@@ -81,6 +81,7 @@ var directImports = map[string]map[string]string{
 	"haproxycfg/internal/configtest": {
 		module + "/haproxycfg":                       "the configuration that it checks",
 		module + "/internal/haproxyproc/haproxytest": "a real HAProxy accepts the golden files",
+		module + "/internal/testcert":                "certificates for HAProxy",
 		"github.com/stretchr/testify":                "its checks",
 	},
 	"haproxycfg": {

@@ -17,9 +17,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/testcert"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
@@ -113,13 +113,7 @@ func (r *router) next() sniproxy.Stats {
 	}
 }
 
-var ca = sync.OnceValue(func() *hellotest.CA {
-	ca, err := hellotest.NewCA()
-	if err != nil {
-		panic(err)
-	}
-	return ca
-})
+var ca = sync.OnceValue(func() testcert.Pair { return testcert.New("test CA") })
 
 // backend is a server behind the router.
 type backend struct{ addr string }
@@ -167,8 +161,7 @@ func newBackend(t *testing.T, handle func(net.Conn)) *backend {
 // newTLSBackend returns a backend that answers each line with its name and the line.
 func newTLSBackend(t *testing.T, names ...string) *backend {
 	t.Helper()
-	cert, err := ca().Certificate(names...)
-	require.NoError(t, err)
+	cert := ca().Issue(names...).TLS
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
 	return newBackend(t, func(c net.Conn) {
 		conn := tls.Server(c, conf)
@@ -244,8 +237,7 @@ func newHTTPBackend(t *testing.T) *backend {
 // newHTTPSBackend returns a backend like newHTTPBackend, with TLS.
 func newHTTPSBackend(t *testing.T, names ...string) *backend {
 	t.Helper()
-	cert, err := ca().Certificate(names...)
-	require.NoError(t, err)
+	cert := ca().Issue(names...).TLS
 	l := listenLocal(t)
 	srv := &http.Server{Handler: http.HandlerFunc(sayWho), TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}}
 	go srv.ServeTLS(l, "", "")

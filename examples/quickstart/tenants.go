@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/headgate/headgate/internal/testcert"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
@@ -85,10 +82,7 @@ func startTenants(network int) (_ *tenants, err error) {
 // the same port number as the router. The reason: the API returns an address without a port, so the
 // router connects to the port at which it accepted the client.
 func (t *tenants) startSite(host, addr string) error {
-	cert, err := selfSigned(host)
-	if err != nil {
-		return err
-	}
+	cert := testcert.New(host).TLS
 	t.roots.AddCert(cert.Leaf)
 	secure, err := net.Listen("tcp", net.JoinHostPort(addr, tlsPort))
 	if err != nil {
@@ -102,26 +96,6 @@ func (t *tenants) startSite(host, addr string) error {
 	}
 	t.serve(plain, answer)
 	return nil
-}
-
-// selfSigned returns a new certificate for a host. It is valid for a day.
-func selfSigned(host string) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		DNSNames:     []string{host},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
 // startAPI starts an API that returns the addresses of hosts. While apiDown is true, the API

@@ -52,7 +52,7 @@ func TestGoClient(t *testing.T) {
 					conn = byteByByte{conn}
 				}
 				conf := tt.conf.Clone()
-				conf.RootCAs, conf.ServerName = theAuthority().pool, tt.host
+				conf.RootCAs, conf.ServerName = theAuthority().Pool(), tt.host
 				c := tls.Client(conn, conf)
 				defer c.Close()
 				require.NoError(t, c.Handshake())
@@ -91,7 +91,7 @@ func TestCurl(t *testing.T) {
 	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "b.test")
 	secure := start(t, "-hosts", hostsFile(t, "a.test", a.tls, "b.test", b.tls))
 	plain := start(t, "-hosts", hostsFile(t, "a.test", a.http, "b.test", b.http))
-	ca := theAuthority().pemFile(t)
+	ca := authorityFile(t)
 	tests := []struct{ name, url, addr, flag, want string }{
 		{"HTTP/1.1 over TLS", "https://a.test", secure.tls, "--http1.1", "site a says HTTP/1.1"},
 		{"HTTP/2 over TLS", "https://b.test", secure.tls, "--http2", "site b says HTTP/2.0"},
@@ -120,7 +120,7 @@ func TestOpenSSL(t *testing.T) {
 	openssl := tool(t, "openssl", "openssl")
 	a := newSite(t, "site a", "a.test")
 	p := start(t, "-hosts", hostsFile(t, "a.test", a.tls))
-	ca := theAuthority().pemFile(t)
+	ca := authorityFile(t)
 	tests := []struct {
 		name string
 		args []string
@@ -160,7 +160,7 @@ func TestUnknownTLS(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := start(t, append([]string{"-hosts", hosts}, tt.args...)...)
-			conf := &tls.Config{RootCAs: theAuthority().pool}
+			conf := &tls.Config{RootCAs: theAuthority().Pool()}
 			_, body := get(client(t, p.tls, conf), "https://c.test/")
 			require.Contains(t, body, tt.want)
 			code, body := get(client(t, p.tls, conf), "https://a.test/")

@@ -28,7 +28,7 @@ func webSocket(t *testing.T, addr string) *websocket.Conn {
 
 func tryWebSocket(t *testing.T, addr string) (*websocket.Conn, error) {
 	t.Helper()
-	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: theAuthority().pool, ServerName: "a.test"})
+	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: theAuthority().Pool(), ServerName: "a.test"})
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func TestWebSocketOutlivesTimeouts(t *testing.T) {
 func TestDrain(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	p := start(t, "-hosts", hostsFile(t, "a.test", a.tls), "-drain-delay", "200ms", "-drain-timeout", "1h")
-	conf := &tls.Config{RootCAs: theAuthority().pool}
+	conf := &tls.Config{RootCAs: theAuthority().Pool()}
 	ws := webSocket(t, p.tls)
 	echo(t, ws, "before")
 	code, body := p.ask("GET", "/readyz")

@@ -24,7 +24,7 @@ func TestAPIDownAndBack(t *testing.T) {
 	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "b.test")
 	api := newAPI(t, "a.test", a.tls, "b.test", b.tls)
 	p := start(t, "-api", api.template(), "-cache-ttl", "1ms")
-	conf := &tls.Config{RootCAs: theAuthority().pool}
+	conf := &tls.Config{RootCAs: theAuthority().Pool()}
 	ask := func(host string) string {
 		_, body := get(client(t, p.tls, conf), "https://"+host+"/")
 		return body
@@ -73,7 +73,7 @@ func TestChangesAreFollowed(t *testing.T) {
 	}))
 	defer feed.Close()
 	p := start(t, "-api", api.template(), "-cache-ttl", "1h", "-changes", feed.URL)
-	conf := &tls.Config{RootCAs: theAuthority().pool}
+	conf := &tls.Config{RootCAs: theAuthority().Pool()}
 	ask := func() string {
 		_, body := get(client(t, p.tls, conf), "https://a.test/")
 		return body
@@ -102,7 +102,7 @@ func TestCacheFile(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	api := newAPI(t, "a.test", a.tls)
 	file := filepath.Join(t.TempDir(), "cache.json")
-	conf := &tls.Config{RootCAs: theAuthority().pool}
+	conf := &tls.Config{RootCAs: theAuthority().Pool()}
 	args := []string{"-api", api.template(), "-cache-file", file}
 
 	before := time.Now()
@@ -165,7 +165,7 @@ func TestOrderOfSources(t *testing.T) {
 	api := newAPI(t, "a.test", b.tls, "b.test", b.tls)
 	file := hostsFile(t, "a.test", a.tls)
 	p := start(t, "-hosts", file, "-poll", "10ms", "-api", api.template(), "-default", rest.tls, "-no-name", rest.tls)
-	conf := &tls.Config{RootCAs: theAuthority().pool}
+	conf := &tls.Config{RootCAs: theAuthority().Pool()}
 	for host, want := range map[string]string{"a.test": "site a", "b.test": "site b", "c.test": "the rest"} {
 		_, body := get(client(t, p.tls, conf), "https://"+host+"/")
 		require.Contains(t, body, want)

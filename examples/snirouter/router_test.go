@@ -35,7 +35,7 @@ func TestProxyProtocol(t *testing.T) {
 		defer conn.Close()
 		_, err = conn.Write([]byte(header))
 		require.NoError(t, err)
-		c := tls.Client(conn, &tls.Config{RootCAs: theAuthority().pool, ServerName: "a.test"})
+		c := tls.Client(conn, &tls.Config{RootCAs: theAuthority().Pool(), ServerName: "a.test"})
 		if err := c.Handshake(); err != nil {
 			return err.Error()
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/internal/freeport"
+	"github.com/headgate/headgate/internal/testcert"
 )
 
 func TestRelaysTheHello(t *testing.T) {
@@ -472,7 +473,7 @@ func TestBackendOtherThanTCP(t *testing.T) {
 		})
 		t.Run("TLS", func(t *testing.T) {
 			e := newEngine(t, &Engine{Portable: e.Portable})
-			cert := certificate(t)
+			cert := testcert.New("a.example").TLS
 			l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 			require.NoError(t, err)
 			defer l.Close()

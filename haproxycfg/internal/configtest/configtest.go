@@ -5,14 +5,8 @@ package configtest
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"flag"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +19,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+	"github.com/headgate/headgate/internal/testcert"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
@@ -122,23 +117,10 @@ func requireAccepted(t testing.TB, binary, dir string) {
 // WriteCertificate writes a self-signed certificate and its key to NAME.pem in dir.
 func WriteCertificate(t testing.TB, dir, name string) *x509.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...)
+	cert := testcert.New(name)
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, name+".pem"), text, 0o600))
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return cert
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+".pem"), append(cert.PEM(), cert.KeyPEM()...), 0o600))
+	return cert.TLS.Leaf
 }
 
 // RequireAccounted parses rendered files. It fails the test unless they contain exactly the

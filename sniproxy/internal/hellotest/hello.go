@@ -1,13 +1,9 @@
-// Package hellotest helps to test TLS routers. It makes ClientHellos of every shape, connections that
-// cut the hello of a real client into records and segments, and certificates that real clients
-// accept:
+// Package hellotest helps to test TLS routers. It makes ClientHellos of every shape, and connections
+// that cut the hello of a real client into records and segments:
 //
 //	wire := hellotest.Hello{Name: "a.example", Pad: 20_000}.Wire(1, 100) // records of 1, 100, 100, … bytes
 //
-//	ca, err := hellotest.NewCA()
-//	cert, err := ca.Certificate("a.example", "*.b.example")
-//	server := &tls.Config{Certificates: []tls.Certificate{cert}}
-//	client := &tls.Config{ServerName: "a.example", RootCAs: ca.Pool()}
+//	client := &tls.Config{ServerName: "a.example"}
 //	conn := tls.Client(hellotest.Cut(tcp, hellotest.Cuts{Records: []int{1, 100}, Segment: 1}), client)
 //
 // The package is for tests only. It does not use testing.T.

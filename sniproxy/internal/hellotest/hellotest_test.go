@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/testcert"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
@@ -31,10 +32,8 @@ func TestRecords(t *testing.T) {
 
 // A real handshake succeeds, however the records of its hello are cut.
 func TestCut(t *testing.T) {
-	ca, err := hellotest.NewCA()
-	require.NoError(t, err)
-	cert, err := ca.Certificate("a.example", "*.b.example")
-	require.NoError(t, err)
+	ca := testcert.New("test CA")
+	cert := ca.Issue("a.example", "*.b.example")
 	for name, cuts := range map[string]hellotest.Cuts{
 		"as it is":       {},
 		"small segments": {Segment: 7},
@@ -51,7 +50,7 @@ func TestCut(t *testing.T) {
 			served := make(chan error, 1)
 			go func() {
 				defer server.Close()
-				c := tls.Server(tee{server, &raw}, &tls.Config{Certificates: []tls.Certificate{cert}})
+				c := tls.Server(tee{server, &raw}, &tls.Config{Certificates: []tls.Certificate{cert.TLS}})
 				_, err := io.Copy(c, c)
 				served <- err
 			}()

@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/headgate/headgate/internal/testcert"
 )
 
 // ClusterSpec describes a cluster to start.
@@ -164,20 +166,15 @@ func (c *Cluster) AdminKubeconfig() string { return c.file("admin.kubeconfig") }
 func (c *Cluster) file(name string) string { return c.lab.Dir(c.Name, name) }
 
 func (c *Cluster) writeFiles() error {
-	serving, err := selfSigned(c.Name+"-control", c.Plan.Control)
-	if err != nil {
-		return err
-	}
-	accounts, err := newKey()
-	if err != nil {
-		return err
-	}
-	c.ca = serving.cert
+	// The lab makes the certificate before the server starts, because kubeconfigs contain it.
+	serving := testcert.New(c.Name+"-control", c.Plan.Control.String())
+	c.ca = serving.PEM()
 	files := map[string][]byte{
-		"serving.crt": serving.cert,
-		"serving.key": serving.key,
-		"sa.key":      accounts,
+		"serving.crt": c.ca,
+		"serving.key": serving.KeyPEM(),
+		"sa.key":      testcert.New("accounts").KeyPEM(),
 	}
+	var err error
 	var tokens strings.Builder
 	for _, u := range users {
 		fmt.Fprintf(&tokens, "%s,%s,%s,%q\n", u.token, u.user, u.user, u.group)

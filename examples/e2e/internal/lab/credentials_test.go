@@ -5,20 +5,20 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/headgate/headgate/internal/testcert"
 )
 
 // TestKubeconfigReachesItsServer makes a client from a kubeconfig alone. The client trusts the
 // server and sends its token.
 func TestKubeconfigReachesItsServer(t *testing.T) {
-	pair, err := selfSigned("control", netip.MustParseAddr("127.0.0.1"))
-	require.NoError(t, err)
-	cert, err := tls.X509KeyPair(pair.cert, pair.key)
+	pair := testcert.New("control", "127.0.0.1")
+	cert, err := tls.X509KeyPair(pair.PEM(), pair.KeyPEM())
 	require.NoError(t, err)
 	var shown string
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -28,7 +28,7 @@ func TestKubeconfigReachesItsServer(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 
-	file, err := Kubeconfig("eu-1", "https://"+server.Listener.Addr().(*net.TCPAddr).String(), pair.cert, "reader", "secret")
+	file, err := Kubeconfig("eu-1", "https://"+server.Listener.Addr().(*net.TCPAddr).String(), pair.PEM(), "reader", "secret")
 	require.NoError(t, err)
 	loaded, err := clientcmd.Load(file)
 	require.NoError(t, err)
@@ -42,9 +42,7 @@ func TestKubeconfigReachesItsServer(t *testing.T) {
 	require.NoError(t, res.Body.Close())
 	require.Equal(t, "Bearer secret", shown)
 
-	other, err := selfSigned("control", netip.MustParseAddr("127.0.0.1"))
-	require.NoError(t, err)
-	file, err = Kubeconfig("eu-1", cfg.Host, other.cert, "reader", "secret")
+	file, err = Kubeconfig("eu-1", cfg.Host, testcert.New("control", "127.0.0.1").PEM(), "reader", "secret")
 	require.NoError(t, err)
 	cfg, err = clientcmd.RESTConfigFromKubeConfig(file)
 	require.NoError(t, err)
@@ -52,12 +50,4 @@ func TestKubeconfigReachesItsServer(t *testing.T) {
 	require.NoError(t, err)
 	_, err = client.Get(cfg.Host)
 	require.ErrorContains(t, err, "certificate")
-}
-
-func TestKeysDiffer(t *testing.T) {
-	a, err := newKey()
-	require.NoError(t, err)
-	b, err := newKey()
-	require.NoError(t, err)
-	require.NotEqual(t, a, b)
 }
