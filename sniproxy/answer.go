@@ -35,6 +35,8 @@ const (
 	refuseDialTime                 // connecting took too long
 	refuseBusy                     // there were no descriptors or memory for connecting
 	refuseFull                     // there are no descriptors for an upstream, and the source has its share
+	refuseHostFull                 // the host has MaxConnsPerHost connections
+	refuseHostRate                 // the host has MaxRatePerHost new connections in a second
 	refuseLoop                     // the endpoint is this Server
 	refuseForbidden                // the Server must not connect to the endpoint
 )
@@ -78,7 +80,9 @@ func (r refusal) status() int {
 		return 431 // RFC 6585 section 5
 	case refuseSlow:
 		return 408
-	case refuseLookup, refuseBusy, refuseFull:
+	case refuseHostRate:
+		return 429 // RFC 6585 section 4
+	case refuseLookup, refuseBusy, refuseFull, refuseHostFull:
 		return 503
 	case refuseDial, refuseForbidden:
 		return 502
@@ -101,7 +105,7 @@ func (r refusal) outcome() Outcome {
 		return LookupFailed
 	case refuseDial, refuseDialTime, refuseBusy, refuseLoop, refuseForbidden:
 		return DialFailed
-	case refuseFull:
+	case refuseFull, refuseHostFull, refuseHostRate:
 		return Limited
 	}
 	return Rejected
@@ -136,7 +140,7 @@ func refusalOf(err error) refusal {
 
 // Page is the data for the template Server.Page.
 type Page struct {
-	// Status is the HTTP status: 400, 404, 408, 431, 502, 503, 504 or 508.
+	// Status is the HTTP status: 400, 404, 408, 429, 431, 502, 503, 504 or 508.
 	Status int
 	// Text is the text of the status: "Not Found".
 	Text string
@@ -180,6 +184,8 @@ func (r refusal) message() string {
 		return "The router cannot find this application at the moment. Please try again."
 	case refuseBusy, refuseFull:
 		return "The router is too busy. Please try again."
+	case refuseHostFull, refuseHostRate:
+		return "The application has too many visitors at the moment. Please try again."
 	case refuseDial, refuseForbidden:
 		return "The application cannot be reached."
 	case refuseDialTime:

@@ -19,7 +19,7 @@
 //
 //	accept  MaxConns, MaxConnsPerSource, the descriptors of the process
 //	peek    HelloTimeout, MaxHello, MaxPeeking
-//	lookup  LookupTimeout
+//	lookup  LookupTimeout, MaxConnsPerHost, MaxRatePerHost
 //	dial    DialTimeout, over all addresses of the endpoint
 //	relay   IdleTimeout, HalfCloseTimeout
 //
@@ -71,6 +71,8 @@
 //	lookup fails        503             alert 80 internal_error
 //	cannot connect      502, 503, 504   alert 80
 //	no descriptors      503             alert 80
+//	MaxConnsPerHost     503             alert 80
+//	MaxRatePerHost      429             alert 80
 //	loop                508             alert 80
 //
 // After an answer, the Server ends its direction. It reads what the client still sends until the

@@ -1,6 +1,7 @@
 package sniproxy_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
@@ -151,4 +153,78 @@ func TestSlowClientsAreEvicted(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, hello, got)
 	})
+}
+
+// answerOf sends b from a new client and returns the answer of the router.
+func answerOf(t *testing.T, front string, b []byte) string {
+	t.Helper()
+	c := dial(t, front)
+	_, err := c.Write(b)
+	require.NoError(t, err)
+	got, err := io.ReadAll(c)
+	require.NoError(t, err)
+	return string(got)
+}
+
+// wildcard is a Lookup that answers every name with one wildcard.
+type wildcard string
+
+func (w wildcard) LookupHost(context.Context, string) (hostlookup.Answer, error) {
+	return hostlookup.Answer{Endpoint: hostlookup.Endpoint{Host: "*.example", Addr: string(w)}}, nil
+}
+
+// All names of a wildcard count as one host. Clients above the limit get an answer, and the place of
+// a connection is free after its end.
+func TestMaxConnsPerHost(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		r := newRouter(t, e, wildcard(newEcho(t).addr), func(s *sniproxy.Server) { s.MaxConnsPerHost = 2 })
+		front := r.serve(0)
+		first := openTo(t, front, "a.example")
+		openTo(t, front, "b.example")
+		alert := answerOf(t, front, hellotest.Hello{Name: "c.example"}.Wire())
+		require.EqualValues(t, 80, alert[len(alert)-1])
+		st := r.next()
+		require.ErrorIs(t, st.Err, sniproxy.ErrTooManyForHost)
+		require.Equal(t, sniproxy.Limited, st.Outcome)
+		page := answerOf(t, front, []byte("GET / HTTP/1.1\r\nHost: d.example\r\n\r\n"))
+		require.Contains(t, page, "HTTP/1.1 503 ")
+		require.Equal(t, 503, r.next().Answer)
+		require.NoError(t, first.Close())
+		require.Equal(t, sniproxy.Relayed, r.next().Outcome)
+		openTo(t, front, "e.example")
+	})
+}
+
+func TestMaxRatePerHost(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e engine) {
+		a := newEcho(t).addr
+		r := newRouter(t, e, hosts{"a.example": a, "b.example": a}, func(s *sniproxy.Server) { s.MaxRatePerHost = 1 })
+		front := r.serve(0)
+		openTo(t, front, "a.example")
+		limited := false
+		for !limited { // on a slow machine, each try may be in another second
+			c := dial(t, front)
+			_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+			require.NoError(t, err)
+			got := make([]byte, 12)
+			_, err = io.ReadFull(c, got)
+			require.NoError(t, err)
+			limited = string(got) == "HTTP/1.1 429"
+			require.NoError(t, c.Close())
+		}
+		openTo(t, front, "b.example")
+	})
+}
+
+// Connections to NoName count as one host, which is not a host of the lookup.
+func TestMaxConnsPerHostOfNoName(t *testing.T) {
+	a := newEcho(t).addr
+	r := newRouter(t, native, hosts{"a.example": a}, func(s *sniproxy.Server) {
+		s.MaxConnsPerHost, s.NoName = 1, hostlookup.Endpoint{Addr: a}
+	})
+	front := r.serve(peek.TLS)
+	openTo(t, front, "")
+	openTo(t, front, "a.example")
+	alert := answerOf(t, front, hellotest.Hello{}.Wire())
+	require.EqualValues(t, 80, alert[len(alert)-1])
 }

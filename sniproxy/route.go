@@ -86,6 +86,9 @@ func (s *session) endLookup() {
 // dialEndpoint connects to an endpoint. If the endpoint is a name, dialEndpoint asks DNS first.
 func (s *session) dialEndpoint(ep hostlookup.Endpoint) relay.Step {
 	s.phase, s.endpoint = PhaseLookup, ep
+	if why, err := s.countForHost(); err != nil {
+		return s.failLookup(why, err)
+	}
 	port := s.listener.port
 	if used := s.proxyDestination(); used.IsValid() {
 		port = used.Port()

@@ -82,6 +82,15 @@ type Server struct {
 	// has the most of them. A client that has sent more than 4 KiB counts once for each 4 KiB. 0
 	// means no bound.
 	MaxPeeking int
+	// MaxConnsPerHost bounds the number of open connections of one host, after its lookup. The
+	// Server refuses further connections with an answer. All names that one wildcard of the source
+	// answers count as one host, because they have one Endpoint.Host. All connections to NoName and
+	// Fallback count as one host too. 0 means no bound.
+	MaxConnsPerHost int
+	// MaxRatePerHost bounds the new connections of one host in a second. After a second without a
+	// connection, the whole number may arrive at once. The Server refuses further connections with
+	// an answer. 0 means no bound.
+	MaxRatePerHost int
 	// TrustedSources are networks whose connections count for no source, such as balancers that
 	// send no PROXY header. They make room for other connections only if no other connection can.
 	// MaxConnsPerSource does not apply to them.
@@ -152,6 +161,7 @@ type Server struct {
 	instanceID    string    // for ProxyOut 2
 	guard         guard
 	conns         fairshare.Table[*session]
+	hosts         hostLimits
 	lastID        atomic.Uint64
 	queries       sync.WaitGroup // background lookups and DNS queries
 	draining      atomic.Bool
@@ -203,6 +213,7 @@ func (s *Server) init() error {
 			s.guard.addListener(netip.AddrPortFrom(l.Addr().Unmap().WithZone(""), l.Port()))
 		}
 		s.conns.Max, s.conns.MaxWaiting = s.MaxConns, s.MaxPeeking
+		s.hosts.maxConns, s.hosts.maxRate = s.MaxConnsPerHost, s.MaxRatePerHost
 		s.conns.MaxPerSource, s.conns.MaxFiles = s.MaxConnsPerSource, maxFiles(fileLimit())
 		s.engine.HelloTimeout = s.HelloTimeout
 		s.engine.HelloLimit = cmp.Or(s.MaxHello, peek.MaxBytes) + maxProxyV2

@@ -41,6 +41,7 @@ type session struct {
 	dials           uint8
 	descriptorWaits uint8
 	answer          uint16
+	hostCounted     bool  // in Server.hosts
 	skip            int32 // the first bytes of the client that the upstream does not get: a PROXY header, empty lines
 	client          clientInfo
 	preface         *preface   // nil after the peek
@@ -297,6 +298,9 @@ func (s *session) Done(r relay.Result) {
 	}
 	s.putPreface()
 	s.srv.conns.Remove(s)
+	if s.hostCounted {
+		s.srv.hosts.remove(s.limitedHost(), s.srv.now())
+	}
 	s.mu.Unlock()
 	if finished != nil {
 		finished(st)

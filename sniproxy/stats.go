@@ -152,6 +152,11 @@ var (
 	// share, and no byte had moved on this one for longest.
 	ErrEvictedIdle = errors.New("sniproxy: evicted as the longest idle connection of its source")
 
+	// ErrTooManyForHost means that the connection exceeded MaxConnsPerHost.
+	ErrTooManyForHost = errors.New("sniproxy: too many connections for this host")
+	// ErrHostRate means that the connection exceeded MaxRatePerHost.
+	ErrHostRate = errors.New("sniproxy: too many new connections for this host")
+
 	// ErrProxyHeader means that a PROXY header is missing, malformed, or comes from a network that
 	// must not send one.
 	ErrProxyHeader = errors.New("sniproxy: PROXY header")

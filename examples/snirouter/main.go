@@ -108,6 +108,7 @@ func newServer(s settings, h *hosts) (*sniproxy.Server, *notFoundPage, error) {
 		Lookup:       h.lookup,
 		HelloTimeout: s.hello, LookupTimeout: s.lookup, DialTimeout: s.dial, IdleTimeout: s.idle, HalfCloseTimeout: s.halfClose, KeepAlive: s.keepAlive,
 		MaxHello: s.maxHello, MaxConns: s.maxConns, MaxConnsPerSource: s.perSource, MaxPeeking: s.peeking,
+		MaxConnsPerHost: s.perHost, MaxRatePerHost: s.hostRate,
 		ProxyRequired: s.proxyRequired, DrainSpread: s.drainSpread,
 		ProxyOut: map[string]int{"v1": 1, "v2": 2}[s.proxyOut],
 	}

@@ -38,7 +38,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		registry:    cli.NewRegistry(),
 		connections: counter("connections_total", "Connections that have ended, by protocol (tls, http/1, h2c, unknown) and outcome.", "protocol", "outcome"),
-		limited:     counter("limited_total", "Connections that were refused or closed because of a limit, by reason (full, source, silent, idle).", "reason"),
+		limited:     counter("limited_total", "Connections that were refused or closed because of a limit, by reason (full, source, silent, idle, host, host_rate).", "reason"),
 		answers:     counter("answers_total", "Answers of the router itself, by protocol and code: a status of HTTP or a TLS alert.", "protocol", "code"),
 		lookups:     counter("lookups_total", "Lookups by where their answer came from (hit, miss, negative, stale, failed).", "level"),
 		bytes:       counter("bytes_total", "Bytes of connections that have ended, sent to and received from upstreams.", "direction"),
@@ -78,6 +78,8 @@ var limitReasons = []struct {
 	{sniproxy.ErrTooManyFromSource, "source"},
 	{sniproxy.ErrEvicted, "silent"},
 	{sniproxy.ErrEvictedIdle, "idle"},
+	{sniproxy.ErrTooManyForHost, "host"},
+	{sniproxy.ErrHostRate, "host_rate"},
 }
 
 // finished counts a connection that has ended.

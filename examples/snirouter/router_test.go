@@ -203,6 +203,32 @@ func TestIdleSourceMakesRoom(t *testing.T) {
 	p.metric(`headgate_router_limited_total{reason="full"} 1`)
 }
 
+// A client above a limit of its host gets a page with the reason.
+func TestLimitsOfAHost(t *testing.T) {
+	a := newSite(t, "site a", "a.test")
+	hosts := hostsFile(t, "*.test", a.http)
+	for _, tt := range []struct{ flag, status, reason string }{
+		{"-max-connections-per-host", "503", "host"},
+		{"-max-rate-per-host", "429", "host_rate"},
+	} {
+		t.Run(tt.flag, func(t *testing.T) {
+			p := start(t, "-hosts", hosts, tt.flag, "1")
+			for i := 0; ; i++ { // on a slow machine, each try may be in another second
+				c, err := net.Dial("tcp", p.http)
+				require.NoError(t, err)
+				defer c.Close()
+				fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: h%d.test\r\n\r\n", i)
+				line, err := bufio.NewReader(c).ReadString('\n')
+				require.NoError(t, err)
+				if i > 0 && strings.Contains(line, tt.status) {
+					break
+				}
+			}
+			p.metric(`headgate_router_limited_total{reason="` + tt.reason + `"} 1`)
+		})
+	}
+}
+
 // The connections of a trusted source have no limit of their own.
 func TestTrustedSources(t *testing.T) {
 	a := newSite(t, "site a", "a.test")

@@ -43,6 +43,7 @@ type settings struct {
 	hello, lookup, dial, idle, keepAlive   time.Duration
 	halfClose                              time.Duration
 	maxHello, maxConns, perSource, peeking int
+	perHost, hostRate                      int
 	proxyIn, trusted, allow, deny, nat64   cli.Strings
 	proxyRequired                          bool
 	proxyOut                               string
@@ -91,6 +92,8 @@ func register(fs *flag.FlagSet) *settings {
 	fs.IntVar(&s.maxConns, "max-connections", 0, "`number` of connections at one time; for a further one, the source that holds the most makes room; 0 means that only the descriptors of the process limit it")
 	fs.IntVar(&s.perSource, "max-connections-per-source", 0, "`number` of connections at one time from one IPv4 address or IPv6 /64; 0 means no limit")
 	fs.IntVar(&s.peeking, "max-peeking", 10_000, "`number` of connections at one time that have not named a host; a further one closes the oldest of the source that has the most; a client that has sent more than 4 KiB counts once for each 4 KiB; 0 means no limit")
+	fs.IntVar(&s.perHost, "max-connections-per-host", 0, "`number` of connections at one time to one host; a wildcard counts as one host; 0 means no limit")
+	fs.IntVar(&s.hostRate, "max-rate-per-host", 0, "`number` of new connections in a second to one host; a wildcard counts as one host; 0 means no limit")
 	fs.Var(&s.trusted, "trusted-sources", "`network` of balancers whose connections count for no source, such as 10.0.0.0/8; with a PROXY header the client in the header counts instead; may be given several times")
 
 	fs.Var(&s.proxyIn, "proxy-protocol-in", "`network` of proxies that may send a PROXY header, such as 10.0.0.0/8; may be given several times")
@@ -140,7 +143,7 @@ func (s *settings) check() error {
 		return errors.New("-proxy-protocol-required needs -proxy-protocol-in")
 	case min(s.drainDelay, s.drainTimeout, s.drainSpread) < 0:
 		return errors.New("-drain-delay, -drain-timeout and -drain-spread must not be negative")
-	case min(s.maxConns, s.perSource, s.peeking) < 0 || s.maxHello < 1 || s.maxHello > peek.MaxBytes:
+	case min(s.maxConns, s.perSource, s.peeking, s.perHost, s.hostRate) < 0 || s.maxHello < 1 || s.maxHello > peek.MaxBytes:
 		return fmt.Errorf("limits must not be negative, and -max-hello is from 1 to %d", peek.MaxBytes)
 	case s.staleFor < 0 || s.revalidate < 0:
 		return errors.New("-cache-stale-for and -cache-stale-while-revalidate must not be negative")

@@ -1,0 +1,111 @@
+package sniproxy
+
+import (
+	"sync"
+	"time"
+)
+
+// hostLimits bounds the connections of each host, and the new connections of each host in a second.
+// A bound of 0 means no bound.
+type hostLimits struct {
+	maxConns, maxRate int
+
+	mu      sync.Mutex
+	hosts   map[string]hostUse
+	sweepAt int // when hosts has this many entries, add removes those that are not needed
+}
+
+// hostUse is what one host uses.
+type hostUse struct {
+	conns int
+	// fullAt is the time at which the last second's allowance of new connections is whole again; see
+	// Server.now. Each new connection moves it 1/maxRate of a second into the future, and it may be
+	// at most one second ahead. This is the generic cell rate algorithm (ITU-T I.371).
+	fullAt int64
+}
+
+func (l *hostLimits) enabled() bool { return l.maxConns > 0 || l.maxRate > 0 }
+
+// add counts a new connection of a host at the time now. The error is nil, ErrTooManyForHost or
+// ErrHostRate. A connection that is refused does not count.
+func (l *hostLimits) add(host string, now int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	use := l.hosts[host]
+	if l.maxConns > 0 && use.conns >= l.maxConns {
+		return ErrTooManyForHost
+	}
+	if l.maxRate > 0 {
+		use.fullAt = max(use.fullAt, now) + int64(time.Second)/int64(l.maxRate)
+		if use.fullAt-now > int64(time.Second) {
+			return ErrHostRate
+		}
+	}
+	if l.hosts == nil {
+		l.hosts = map[string]hostUse{}
+	}
+	if len(l.hosts) >= l.sweepAt {
+		l.sweep(now)
+	}
+	use.conns++
+	l.hosts[host] = use
+	return nil
+}
+
+// remove subtracts a connection from a host.
+func (l *hostLimits) remove(host string, now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	use := l.hosts[host]
+	if use.conns--; use.conns <= 0 && use.fullAt <= now {
+		delete(l.hosts, host)
+		return
+	}
+	l.hosts[host] = use
+}
+
+// minSweep is the number of hosts below which sweep does not run.
+const minSweep = 1024
+
+// sweep removes the hosts that have no connection and had none in the last second. It runs when
+// the number of hosts has doubled since the last time, so add takes constant time on average. The
+// table has at most twice as many hosts as have connections or had some in the last second, or
+// minSweep hosts.
+func (l *hostLimits) sweep(now int64) {
+	for host, use := range l.hosts {
+		if use.conns == 0 && use.fullAt <= now {
+			delete(l.hosts, host)
+		}
+	}
+	l.sweepAt = max(2*len(l.hosts), minSweep)
+}
+
+// limitedHost returns the name under which the connection counts for MaxConnsPerHost and
+// MaxRatePerHost: the host of the endpoint, such as "*.example.com", or else the name that the
+// client sent. Fallback and NoName have the name "".
+func (s *session) limitedHost() string {
+	switch {
+	case s.fallback:
+		return ""
+	case s.endpoint.Host != "":
+		return s.endpoint.Host
+	}
+	return s.name
+}
+
+// countForHost counts the connection for its host. It returns the refusal and its error if a limit
+// of the host is reached.
+func (s *session) countForHost() (refusal, error) {
+	if !s.srv.hosts.enabled() {
+		return 0, nil
+	}
+	err := s.srv.hosts.add(s.limitedHost(), s.srv.now())
+	switch err {
+	case nil:
+		s.hostCounted = true
+		return 0, nil
+	case ErrHostRate:
+		return refuseHostRate, err
+	}
+	return refuseHostFull, err
+}
