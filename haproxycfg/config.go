@@ -19,6 +19,8 @@ type Config struct {
 	Backends  []Backend
 	// Maps are the tables to which the fields of a Router refer by name.
 	Maps []Map
+	// CertificateLists are the lists to which the field List of a TLS refers by name.
+	CertificateLists []CertificateList
 }
 
 // Global holds the settings of the process.
@@ -203,14 +205,18 @@ type Bind struct {
 // TLS says how HAProxy ends TLS.
 type TLS struct {
 	// Certificates is a PEM file with a certificate and its key, or a directory of such files.
-	// HAProxy chooses the certificate by the server name that the client sends.
+	// HAProxy chooses the certificate by the server name that the client sends. HAProxy rejects the
+	// whole configuration if one of the files is faulty.
 	Certificates string
+	// List is the name of a CertificateList of the same Config. Set either Certificates or List.
+	List string
 	// MinVersion is "TLSv1.2" or "TLSv1.3"; empty means "TLSv1.2".
 	MinVersion string
 	// ALPN lists the protocols that HAProxy offers; nil means h2 and http/1.1.
 	ALPN []string
 	// StrictSNI refuses a client that sends no server name, or a name for which there is no
-	// certificate. Without StrictSNI such a client gets the first certificate.
+	// certificate. Without StrictSNI such a client gets the first certificate. A CertificateList
+	// without certificates needs StrictSNI.
 	StrictSNI bool
 }
 
@@ -424,7 +430,10 @@ type MapEntry struct {
 // RenderedFile is a file of a rendered configuration.
 type RenderedFile struct {
 	// Name is a slash-separated path relative to the configuration directory: "haproxy.cfg", or
-	// "maps/NAME-HASH.map" where HASH is a hash of Data.
+	// "maps/NAME-HASH.map" where HASH is a hash of Data. See also CertificateList.
 	Name string
 	Data []byte
+	// Private is true if Data contains a private key. Only HAProxy and the program that writes the
+	// file may read the file.
+	Private bool
 }

@@ -42,6 +42,10 @@ func TestGolden(t *testing.T) {
 				},
 				Router: &haproxycfg.Router{Hosts: "h", Exact: "e", Prefix: "p"}, DefaultBackend: "sorry",
 			},
+			{
+				Name: "listed", DefaultBackend: "sorry",
+				Binds: []haproxycfg.Bind{{Address: "127.0.0.2:8443", TLS: &haproxycfg.TLS{List: "l", StrictSNI: true}}, {Address: "127.0.0.2:8080"}},
+			},
 			{Name: "exporter", Binds: []haproxycfg.Bind{{Address: "127.0.0.1:8405"}}, Exporter: "/metrics", Forwarded: haproxycfg.ForwardedKeep},
 		},
 		Backends: []haproxycfg.Backend{
@@ -71,6 +75,7 @@ func TestGolden(t *testing.T) {
 			{Name: "no-content", Response: &haproxycfg.FixedResponse{Status: 204}},
 			{Name: "sorry", Response: &haproxycfg.FixedResponse{Status: 404, ContentType: "text/html; charset=utf-8", Body: `<p class="x">it's $HOME # 100% \ not "here"`}},
 		},
+		CertificateLists: []haproxycfg.CertificateList{{Name: "l", Certificates: []haproxycfg.Certificate{configtest.Certificate(t, "www.example.com", "*.example.com")}}},
 		Maps: []haproxycfg.Map{
 			{Name: "h", Entries: []haproxycfg.MapEntry{{Key: "www.example.com", Value: "v"}, {Key: "*.example.com", Value: "w"}}},
 			{Name: "e", Entries: []haproxycfg.MapEntry{{Key: "v/x", Value: "a.one"}}},

@@ -15,12 +15,13 @@ import (
 // configFile is the name of the main file.
 const configFile = "haproxy.cfg"
 
-// Render returns the files of the configuration: first the maps, then haproxy.cfg. Write them in
-// this order. The name of a map contains a hash of its content, so a new map never overwrites a map
-// in use. The new haproxy.cfg names all new maps, so they come into force together.
+// Render returns the files of the configuration: first the maps, certificates and certificate lists,
+// then haproxy.cfg. Write them in this order. The name of each file but haproxy.cfg contains a hash
+// of its content, so a new file never overwrites a file in use. The new haproxy.cfg names all new
+// maps and lists, so they come into force together.
 //
 // dir is the directory of the files as HAProxy sees it: haproxy.cfg contains it in the paths of the
-// maps. Empty means HAProxy's working directory.
+// other files. Empty means HAProxy's working directory.
 //
 // The same Config and dir give the same bytes. If the Config is invalid, Render returns the error
 // of [Config.Validate] and no files.
@@ -40,16 +41,33 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 		return nil, err
 	}
 	files := make([]RenderedFile, 0, len(c.Maps)+1)
-	paths := make(map[string]string, len(c.Maps))
+	paths := renderedPaths{maps: make(map[string]string, len(c.Maps))}
 	for i := range c.Maps {
 		f := c.Maps[i].render()
-		paths[c.Maps[i].Name] = path.Join(dir, f.Name)
+		paths.maps[c.Maps[i].Name] = path.Join(dir, f.Name)
 		files = append(files, f)
+	}
+	for i := range c.CertificateLists {
+		l := &c.CertificateLists[i]
+		certs, list, names := l.render()
+		paths.certs = path.Join(dir, certsDir)
+		paths.maps[l.Name] = path.Join(dir, names.Name)
+		if paths.lists == nil {
+			paths.lists = map[string]string{}
+		}
+		paths.lists[l.Name] = path.Join(dir, list.Name)
+		files = append(append(files, certs...), list, names)
 	}
 	return append(files, RenderedFile{Name: configFile, Data: c.appendText(paths)}), nil
 }
 
-// WriteTo writes haproxy.cfg, but not the maps, as Render returns it for an empty dir. It
+// renderedPaths are the paths of rendered files and directories, as HAProxy sees them.
+type renderedPaths struct {
+	maps, lists map[string]string // by the name of the map or certificate list
+	certs       string            // the directory of certificates, "" if there is no list
+}
+
+// WriteTo writes haproxy.cfg, but not the other files, as Render returns it for an empty dir. It
 // implements [io.WriterTo].
 func (c *Config) WriteTo(w io.Writer) (int64, error) {
 	files, err := c.Render("")
@@ -84,11 +102,14 @@ func (m *Map) render() RenderedFile {
 
 func compareEntries(a, b MapEntry) int { return strings.Compare(a.Key, b.Key) }
 
-// appendText returns the text of haproxy.cfg for a valid Config. paths contains the path of each
-// map's file by the name of the map.
-func (c *Config) appendText(paths map[string]string) []byte {
+// appendText returns the text of haproxy.cfg for a valid Config.
+func (c *Config) appendText(paths renderedPaths) []byte {
 	t := append(make(text, 0, c.sizeHint()), notice...)
 	c.Global.append(&t, c.MaxConn(), c.checkSpread())
+	if paths.certs != "" {
+		t.line("crt-base")
+		t.word(paths.certs)
+	}
 	c.Defaults.append(&t, &c.Global)
 	for i := range c.Frontends {
 		c.Frontends[i].append(&t, paths)

@@ -11,10 +11,10 @@ import (
 	"github.com/headgate/headgate/internal/dotsegment"
 )
 
-func (f *Frontend) append(t *text, maps map[string]string) {
+func (f *Frontend) append(t *text, paths renderedPaths) {
 	t.section("frontend", f.Name)
 	for i := range f.Binds {
-		f.Binds[i].append(t)
+		f.Binds[i].append(t, paths)
 	}
 	if f.MaxConn > 0 {
 		t.line("maxconn")
@@ -34,11 +34,15 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 	if f.Router != nil {
 		denyDotSegments(t)
 	}
-	if f.RedirectHTTPS != nil || f.Router != nil {
+	certificates := f.certificateList()
+	if f.RedirectHTTPS != nil || f.Router != nil || certificates != "" {
 		// Use req.fhdr, because req.hdr would split "a, b" into two values. The regular expression
 		// removes the port, and one dot at the end of the host. It does not touch the colons of an
 		// IPv6 literal, which ends in "]".
 		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("[.]?(:[0-9]*)?$","")'`)
+	}
+	if certificates != "" {
+		denyUncovered(t, paths.maps[certificates])
 	}
 	if f.RedirectHTTPS != nil {
 		f.RedirectHTTPS.append(t)
@@ -56,7 +60,7 @@ func (f *Frontend) append(t *text, maps map[string]string) {
 	// client in between. A second DELETE gets the answer 404 although the first one worked.
 	t.line("http-request disable-l7-retry unless { method GET HEAD OPTIONS }")
 	if f.Router != nil {
-		f.Router.append(t, maps)
+		f.Router.append(t, paths.maps)
 	}
 	if f.DefaultBackend != "" {
 		t.line("default_backend ")
@@ -108,7 +112,7 @@ const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|x-forwa
 	"x-http-method|x-http-method-override|x-method-override|x-http-host-override|x-http-path-override|" +
 	"x-accel-.*|x-sendfile-.*|proxy|proxy-host|proxy-connection"
 
-func (b *Bind) append(t *text) {
+func (b *Bind) append(t *text, paths renderedPaths) {
 	t.line("bind")
 	if strings.HasPrefix(b.Address, ":") {
 		t.word("*" + b.Address)
@@ -127,8 +131,13 @@ func (b *Bind) append(t *text) {
 	if b.TLS == nil {
 		return
 	}
-	t.raw(" ssl crt")
-	t.word(b.TLS.Certificates)
+	if b.TLS.List != "" {
+		t.raw(" ssl crt-list")
+		t.word(paths.lists[b.TLS.List])
+	} else {
+		t.raw(" ssl crt")
+		t.word(b.TLS.Certificates)
+	}
 	t.raw(" ssl-min-ver")
 	t.word(cmp.Or(b.TLS.MinVersion, "TLSv1.2"))
 	t.raw(" alpn")

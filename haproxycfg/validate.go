@@ -52,6 +52,9 @@ func (c *Config) Validate() error {
 	for i := range c.Maps {
 		v.mapTable(&c.Maps[i])
 	}
+	for i := range c.CertificateLists {
+		v.certificateList(&c.CertificateLists[i])
+	}
 	for i := range c.Backends {
 		v.backend(c, &c.Backends[i])
 	}
@@ -93,6 +96,7 @@ type validator struct {
 	faults   []error
 	backends map[string]int  // index by name
 	maps     map[string]int  // index by name
+	lists    map[string]bool // the names of certificate lists
 	checked  map[string]bool // by "backend/server", for the backends that a Server.Track names
 	seen     serverSet       // the servers of the current backend
 }
@@ -272,6 +276,7 @@ func (v *validator) names(c *Config) {
 	v.place = ""
 	v.backends = index(v, "backends", c.Backends, func(b *Backend) string { return b.Name })
 	v.maps = index(v, "maps", c.Maps, func(m *Map) string { return m.Name })
+	v.listNames(c)
 	index(v, "frontends", c.Frontends, func(f *Frontend) string { return f.Name })
 	for i := range c.Frontends {
 		name := c.Frontends[i].Name

@@ -23,6 +23,7 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 	for i := range f.Binds {
 		v.bind(&f.Binds[i])
 	}
+	v.certificates(f)
 	v.number("MaxConn", f.MaxConn, 0, math.MaxInt32)
 	if r := f.RedirectHTTPS; r != nil && !slices.Contains([]int{0, 301, 302, 303, 307, 308}, r.Code) {
 		v.addf("%d is not a status code of a redirect", r.Code)
@@ -93,10 +94,6 @@ func (v *validator) bind(b *Bind) {
 	}
 	if b.TLS == nil {
 		return
-	}
-	v.word("certificates", b.TLS.Certificates)
-	if b.TLS.Certificates == "" {
-		v.addf("bind %s: TLS without certificates", b.Address)
 	}
 	oneOf(v, "TLS version", b.TLS.MinVersion, "", "TLSv1.2", "TLSv1.3")
 	for _, p := range b.TLS.ALPN {
@@ -330,9 +327,7 @@ func (v *validator) mapTable(m *Map) {
 		return
 	}
 	v.place = "map " + m.Name + ": "
-	if strings.Contains(m.Name, ":") || strings.HasPrefix(m.Name, ".") {
-		v.addf("its name is part of a file name: no colon, and no dot at the start")
-	}
+	v.fileName(m.Name)
 	sorted := slices.IsSortedFunc(m.Entries, compareEntries) // then equal keys are neighbours
 	var keys map[string]struct{}
 	if !sorted {
@@ -350,6 +345,13 @@ func (v *validator) mapTable(m *Map) {
 		if dup {
 			v.addf("key %q occurs twice", e.Key)
 		}
+	}
+}
+
+// fileName adds a fault if a name that HAProxy allows cannot be part of a file name.
+func (v *validator) fileName(name string) {
+	if strings.Contains(name, ":") || strings.HasPrefix(name, ".") {
+		v.addf("its name is part of a file name: no colon, and no dot at the start")
 	}
 }
 

@@ -47,7 +47,7 @@ func TestValidate(t *testing.T) {
 		{"socket twice", func(c *config) {
 			c.Frontends[0].Binds = []haproxycfg.Bind{{Address: "unix@/x"}, {Address: "unix@/x"}}
 		}, "frontends f and f both listen on unix@/x"},
-		{"no certificate", func(c *config) { c.Frontends[0].Binds[0].TLS.Certificates = "" }, "frontend f: bind :80: TLS without certificates"},
+		{"no certificate", func(c *config) { c.Frontends[0].Binds[0].TLS.Certificates = "" }, "frontend f: bind :80: TLS needs either Certificates or a List"},
 		{"old TLS", func(c *config) { c.Frontends[0].Binds[0].TLS.MinVersion = "TLSv1.0" }, `unknown TLS version "TLSv1.0"`},
 		{"ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{"h2,x"} }, `"h2,x" is no protocol name`},
 		{"empty ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{} }, "ALPN is empty: nil means the default"},

@@ -20,7 +20,7 @@ import (
 
 // Checker asks HAProxy whether a configuration is good. It renders the configuration and its maps
 // to a temporary directory and runs "haproxy -c" there, so it writes to no file in use. HAProxy
-// reads all other files, such as certificates, from their usual places.
+// reads all other files, such as those of [haproxycfg.TLS].Certificates, from their usual places.
 //
 // For the check, an empty file replaces the server state file. The saved state cannot make a
 // configuration bad, but HAProxy would warn about each server that was down or drained.
@@ -132,6 +132,9 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 	output := strings.ReplaceAll(out.buf.String(), dir+string(filepath.Separator), "")
 	found := parseDiagnostics(output)
 	for _, f := range files {
+		if f.Private {
+			continue // the source of a message must not be a line of a private key
+		}
 		addSources(found, f.Name, f.Data)
 	}
 	var exit *exec.ExitError

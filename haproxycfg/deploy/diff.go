@@ -67,17 +67,17 @@ type MapDiff struct {
 	Added, Removed []string
 }
 
-// namedMap finds the file names of maps in a line of haproxy.cfg.
-var namedMap = regexp.MustCompile(`\bmaps/([^/\s,()'"]+-[0-9a-f]{16}\.map)\b`)
+// namedFile finds the names of maps and of certificate lists in a line of haproxy.cfg.
+var namedFile = regexp.MustCompile(`\b(maps/[^/\s,()'"]+-[0-9a-f]{16}\.map|certs-in-use/[^/\s,()'"]+-[0-9a-f]{16}\.list)\b`)
 
-// current reads haproxy.cfg and the maps that haproxy.cfg names.
+// current reads haproxy.cfg, and the maps and certificate lists that haproxy.cfg names.
 func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 	config, err := readOptional(d.file(configFile))
 	if err != nil || config == nil {
 		return nil, err
 	}
 	var files []haproxycfg.RenderedFile
-	for _, name := range mapNames(config) {
+	for _, name := range namedFiles(config) {
 		data, err := readOptional(d.file(name))
 		if err != nil {
 			return nil, err
@@ -89,21 +89,26 @@ func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 	return append(files, haproxycfg.RenderedFile{Name: configFile, Data: config}), nil
 }
 
-// mapNames returns the sorted names of the map files that haproxy.cfg refers to.
-func mapNames(config []byte) []string {
+// namedFiles returns the sorted names of the maps and certificate lists that haproxy.cfg refers to.
+func namedFiles(config []byte) []string {
 	found := map[string]bool{}
 	for line := range bytes.Lines(config) {
-		if bytes.Contains(line, []byte(mapsDir+"/")) { // few lines; the regular expression is slow
-			for _, m := range namedMap.FindAllSubmatch(line, -1) {
-				found[mapsDir+"/"+string(m[1])] = true
+		if namesFiles(line) { // few lines; the regular expression is slow
+			for _, name := range namedFile.FindAll(line, -1) {
+				found[string(name)] = true
 			}
 		}
 	}
 	return slices.Sorted(maps.Keys(found))
 }
 
+func namesFiles(line []byte) bool {
+	return bytes.Contains(line, []byte(mapsDir+"/")) || bytes.Contains(line, []byte(certsDir+"/"))
+}
+
 // DiffFiles compares two configurations, each a list of files from [haproxycfg.Config.Render]. A
-// nil list means that there is no configuration.
+// nil list means that there is no configuration. DiffFiles ignores private files. Their names
+// contain a hash, so the list that names a changed private file differs too.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	d, a, b := compareFiles(before, after)
 	var text strings.Builder
@@ -125,7 +130,7 @@ func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[str
 		d.differs = d.differs || !same
 		if name == configFile {
 			d.compareConfigs(fa.Data, fb.Data)
-		} else if !same {
+		} else if !same && !strings.HasPrefix(name, certsDir+"/") {
 			if m := compareMaps(name, string(fa.Data), string(fb.Data)); m.Added != nil || m.Removed != nil {
 				d.Maps = append(d.Maps, m)
 			}
@@ -140,14 +145,20 @@ func fileNames(a, b map[string]haproxycfg.RenderedFile) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// byLogicalName indexes files by a name that does not change with their content: "haproxy.cfg", or
-// the name of a map without its hash.
+// byLogicalName indexes files by a name that does not change with their content: "haproxy.cfg", the
+// name of a map without its hash, or "certs-in-use/" and the name of a certificate list. It leaves out
+// private files.
 func byLogicalName(files []haproxycfg.RenderedFile) map[string]haproxycfg.RenderedFile {
 	out := make(map[string]haproxycfg.RenderedFile, len(files))
 	for _, f := range files {
+		if f.Private {
+			continue
+		}
 		name := f.Name
 		if m := mapFileName.FindStringSubmatch(path.Base(name)); m != nil {
 			name = m[1]
+		} else if m := listFileName.FindStringSubmatch(path.Base(name)); m != nil {
+			name = certsDir + "/" + m[1]
 		}
 		out[name] = f
 	}

@@ -18,9 +18,10 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// Dir is a directory with two configurations. HAProxy runs the first one: haproxy.cfg, and its maps in
-// the subdirectory maps. HAProxy ran the second one earlier. It is called the last good configuration:
-// haproxy.cfg.last-good and its maps.
+// Dir is a directory with two configurations. HAProxy runs the first one: haproxy.cfg, its maps in the
+// subdirectory maps, and its certificates and lists of certificates in the subdirectory certs-in-use.
+// HAProxy ran the second one earlier. It is called the last good configuration: haproxy.cfg.last-good,
+// and the maps and certificates that it names.
 //
 // A process may end at any moment of an Apply. Even so, the directory contains either the whole old
 // configuration or the whole new one. The next Apply finishes the interrupted work.
@@ -32,8 +33,9 @@ type Dir struct {
 	// Path is the directory. Apply creates it.
 	Path string
 	// Mode is the permission of the files. A directory also gets the execute bits. 0 means 0644.
-	// The user that HAProxy switches to needs no permission, because HAProxy reads the files
-	// before.
+	// Private files have the permission 0600 instead, and belong to the user of this process: HAProxy
+	// must start as this user or as root. The user that HAProxy switches to needs no permission,
+	// because HAProxy reads the files before.
 	Mode fs.FileMode
 	// Check, if not nil, returns an error if a configuration must not be written. [Checker.Check]
 	// is such a function. With nil, every valid configuration is written.
@@ -58,6 +60,7 @@ type Dir struct {
 const (
 	configFile   = "haproxy.cfg"
 	mapsDir      = "maps"
+	certsDir     = "certs-in-use"
 	lastGoodFile = configFile + ".last-good"
 	// Apply creates pendingFile before it replaces haproxy.cfg, and removes pendingFile when
 	// HAProxy has loaded the new haproxy.cfg. If the process ends in between, the next Apply finds
@@ -384,7 +387,7 @@ func (d *Dir) restore() (bool, error) {
 	if err != nil || bytes.Equal(good, now) {
 		return false, err
 	}
-	err = d.replace(configFile, good)
+	err = d.replace(configFile, good, d.mode())
 	return err == nil, err
 }
 
@@ -419,6 +422,14 @@ func (d *Dir) at(step string) error {
 }
 
 func (d *Dir) file(name string) string { return filepath.Join(d.Path, filepath.FromSlash(name)) }
+
+// modeOf returns the mode of a rendered file.
+func (d *Dir) modeOf(f haproxycfg.RenderedFile) fs.FileMode {
+	if f.Private {
+		return 0o600
+	}
+	return d.mode()
+}
 
 func (d *Dir) mode() fs.FileMode {
 	if d.Mode == 0 {

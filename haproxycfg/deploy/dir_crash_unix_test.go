@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/internal/configtest"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
@@ -24,8 +25,9 @@ const (
 )
 
 // crashConfigs returns the configuration in force and the one to apply.
-func crashConfigs() (old, next *haproxycfg.Config) {
-	return testConfig("/run", 18080, 31000), testConfig("/run", 18080, 31000, 31001)
+func crashConfigs(t *testing.T) (old, next *haproxycfg.Config) {
+	return withCertificates(testConfig("/run", 18080, 31000), configtest.Certificate(t, "old.example.com")),
+		withCertificates(testConfig("/run", 18080, 31000, 31001), configtest.Certificate(t, "next.example.com"))
 }
 
 // TestApplyCrashChild is the process that TestApplyKilledAtAnyStep kills.
@@ -46,7 +48,7 @@ func TestApplyCrashChild(t *testing.T) {
 		n++
 		return nil
 	}
-	_, next := crashConfigs()
+	_, next := crashConfigs(t)
 	_, err = d.Apply(t.Context(), next)
 	require.NoError(t, err)
 }
@@ -54,7 +56,7 @@ func TestApplyCrashChild(t *testing.T) {
 // TestApplyKilledAtAnyStep kills a process at each step of an Apply. The directory then holds the
 // old or the new configuration, HAProxy accepts it, and the next Apply completes the change.
 func TestApplyKilledAtAnyStep(t *testing.T) {
-	old, next := crashConfigs()
+	old, next := crashConfigs(t)
 	haproxy := haproxytest.Binary(t)
 
 	// Record the steps of a complete Apply.

@@ -396,7 +396,7 @@ func TestApplyRunsOneAtATime(t *testing.T) {
 			return errors.New("two at once")
 		}
 		defer mu.Unlock()
-		for _, name := range mapNames([]byte(onDisk(t, dir, configFile))) {
+		for _, name := range namedFiles([]byte(onDisk(t, dir, configFile))) {
 			if !exists(filepath.Join(dir, name)) {
 				return errors.New("no " + name)
 			}

@@ -34,21 +34,29 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 // marker. write syncs each of them before it writes haproxy.cfg. So a loss of power leaves either
 // the old or the new configuration.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
-	if err := os.MkdirAll(d.file(mapsDir), d.dirMode()); err != nil {
-		return err
-	}
 	last := len(files) - 1
+	dirs := map[string]bool{mapsDir: true}
+	for _, f := range files[:last] {
+		dirs[path.Dir(f.Name)] = true
+	}
+	for dir := range dirs {
+		if err := os.MkdirAll(d.file(dir), d.dirMode()); err != nil {
+			return err
+		}
+	}
 	for i, f := range files[:last] {
 		if !written[i] {
-			if err := d.replace(f.Name, f.Data); err != nil {
+			if err := d.replace(f.Name, f.Data, d.modeOf(f)); err != nil {
 				return err
 			}
 		}
 	}
-	// Sync the directory even if no map was written now: the process that wrote a map may have
+	// Sync the directories even if no file was written now: the process that wrote a file may have
 	// ended before it synced the directory.
-	if err := atomicfile.SyncDir(d.file(mapsDir)); err != nil {
-		return err
+	for dir := range dirs {
+		if err := atomicfile.SyncDir(d.file(dir)); err != nil {
+			return err
+		}
 	}
 	// Do not save haproxy.cfg as the last good configuration while a reload is pending, because
 	// HAProxy may have refused haproxy.cfg. Write the pending marker after the last good
@@ -78,11 +86,11 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 	})
 }
 
-func (d *Dir) replace(name string, data []byte) error {
+func (d *Dir) replace(name string, data []byte, mode fs.FileMode) error {
 	if err := d.at("write " + name); err != nil {
 		return err
 	}
-	return atomicfile.Write(d.file(name), data, d.mode(), func() error { return d.at("rename " + name) })
+	return atomicfile.Write(d.file(name), data, mode, func() error { return d.at("rename " + name) })
 }
 
 func (d *Dir) createEmpty(name string) error {
@@ -124,7 +132,7 @@ func (d *Dir) saveLastGood() error {
 		if err != nil {
 			return err
 		}
-		return d.replace(lastGoodFile, old)
+		return d.replace(lastGoodFile, old, d.mode())
 	}
 	// Remove the link in any case: rename leaves it if both names already are the same file.
 	defer os.Remove(link)
@@ -134,7 +142,17 @@ func (d *Dir) saveLastGood() error {
 	return os.Rename(link, d.file(lastGoodFile))
 }
 
-var mapFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
+var (
+	mapFileName  = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.map$`)
+	listFileName = regexp.MustCompile(`^(.+)-[0-9a-f]{16}\.list$`)
+	certFileName = regexp.MustCompile(`^[0-9a-f]{32}\.pem$`)
+)
+
+// isHashed reports whether the name of a file in mapsDir or certsDir contains a hash of its content,
+// as the names of maps, certificates and lists of certificates do.
+func isHashed(name string) bool {
+	return mapFileName.MatchString(name) || listFileName.MatchString(name) || certFileName.MatchString(name)
+}
 
 // removeLeftovers removes what killed processes have left in the directory: temporary files, and the
 // link of saveLastGood. The caller must hold the lock file.
@@ -142,11 +160,13 @@ func (d *Dir) removeLeftovers() {
 	atomicfile.RemoveLeftovers(d.Path, func(name string) bool {
 		return name == configFile || name == lastGoodFile || "."+name+"0" == linkFile
 	})
-	atomicfile.RemoveLeftovers(d.file(mapsDir), mapFileName.MatchString)
+	for _, sub := range []string{mapsDir, certsDir} {
+		atomicfile.RemoveLeftovers(d.file(sub), isHashed)
+	}
 }
 
-// removeUnused removes unused maps. A map is in use if files contain it or if the last good
-// configuration names it. files are the files that HAProxy runs.
+// removeUnused removes unused maps, certificates and lists of certificates. Such a file is in use if
+// files contain it or if the last good configuration names it. files are the files that HAProxy runs.
 func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	if err := d.at("remove unused"); err != nil {
 		return err
@@ -155,26 +175,31 @@ func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	for _, f := range files {
 		inForce[f.Name] = true
 	}
-	entries, err := inputfile.ReadDir(d.file(mapsDir))
-	if err != nil {
-		return err
-	}
-	var good []byte // read when the first map turns up that is not in force
-	for _, e := range entries {
-		name := e.Name()
-		if !e.Type().IsRegular() || !mapFileName.MatchString(name) || inForce[path.Join(mapsDir, name)] {
+	var good []byte // read when the first file turns up that is not in force
+	for _, sub := range []string{mapsDir, certsDir} {
+		entries, err := inputfile.ReadDir(d.file(sub))
+		if sub == certsDir && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if good == nil {
-			if good, err = readOptional(d.file(lastGoodFile)); err != nil {
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			name := e.Name()
+			if !e.Type().IsRegular() || !isHashed(name) || inForce[path.Join(sub, name)] {
+				continue
+			}
+			if good == nil {
+				if good, err = d.lastGoodText(); err != nil {
+					return err
+				}
+			}
+			if bytes.Contains(good, []byte(name)) {
+				continue
+			}
+			if err := os.Remove(filepath.Join(d.file(sub), name)); err != nil {
 				return err
 			}
-		}
-		if bytes.Contains(good, []byte(name)) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(d.file(mapsDir), name)); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -183,6 +208,26 @@ func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 // maxFile is the largest size, in bytes, of a file that Dir reads. A haproxy.cfg with 250,000 servers
 // has less than a quarter of this size.
 const maxFile = 256 << 20
+
+// lastGoodText returns the text of the last good haproxy.cfg, followed by the certificate lists that
+// it names. So the result contains the name of every file that the last good configuration needs.
+func (d *Dir) lastGoodText() ([]byte, error) {
+	good, err := readOptional(d.file(lastGoodFile))
+	if err != nil {
+		return nil, err
+	}
+	text := append([]byte{}, good...) // not nil, so that the caller reads the file once
+	for _, name := range namedFiles(good) {
+		if listFileName.MatchString(path.Base(name)) {
+			list, err := readOptional(d.file(name))
+			if err != nil {
+				return nil, err
+			}
+			text = append(text, list...)
+		}
+	}
+	return text, nil
+}
 
 // readOptional returns the content of the file, or nil without an error if the file does not exist.
 func readOptional(file string) ([]byte, error) { return inputfile.ReadOptional(file, maxFile) }

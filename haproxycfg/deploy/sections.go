@@ -92,10 +92,10 @@ func (s section) lines() sectionLines {
 		case word == "server" && name != "":
 			l.servers = append(l.servers, name)
 			l.byName[name] = line
-		case strings.Contains(line, mapsDir+"/"):
-			// Ignore the hash in the file name of a map: Diff.Maps lists the maps whose entries
-			// changed.
-			l.others = append(l.others, namedMap.ReplaceAllString(line, mapsDir+"/*"))
+		case namesFiles([]byte(line)):
+			// Ignore the hash in the file name of a map or certificate list: Diff.Maps lists the
+			// maps whose entries changed.
+			l.others = append(l.others, namedFile.ReplaceAllString(line, "*"))
 		default:
 			l.others = append(l.others, line)
 		}

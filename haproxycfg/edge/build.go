@@ -321,12 +321,17 @@ func (b *builder) config() *haproxycfg.Config {
 	if len(b.clients) > 0 {
 		maps = append(maps, haproxycfg.Map{Name: clientsMap, Entries: b.clients})
 	}
+	var lists []haproxycfg.CertificateList
+	if slices.ContainsFunc(b.edge.HTTPS, func(bind haproxycfg.Bind) bool { return bind.TLS != nil && bind.TLS.List == CertificateList }) {
+		lists = []haproxycfg.CertificateList{{Name: CertificateList, Certificates: b.edge.Certificates}}
+	}
 	return &haproxycfg.Config{
-		Global:    b.edge.Global,
-		Defaults:  b.edge.Defaults,
-		Frontends: b.frontends(),
-		Backends:  b.rendered,
-		Maps:      maps,
+		Global:           b.edge.Global,
+		Defaults:         b.edge.Defaults,
+		Frontends:        b.frontends(),
+		Backends:         b.rendered,
+		Maps:             maps,
+		CertificateLists: lists,
 	}
 }
 

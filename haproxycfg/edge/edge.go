@@ -49,6 +49,10 @@ type Edge struct {
 	// have TLS. Binds of HTTP must not have TLS. Config reports binds that break this rule, and
 	// leaves them out.
 	HTTP, HTTPS []haproxycfg.Bind
+	// Certificates are the certificates of all HTTPS binds whose TLS.List is CertificateList, in the
+	// order of preference. HAProxy answers 421 to a request whose Host the certificate of the
+	// connection does not cover.
+	Certificates []haproxycfg.Certificate
 	// RedirectHTTPS, if not nil, makes the frontend "http" redirect each request to the same URL
 	// with TLS. Nil means that this frontend serves the routes.
 	RedirectHTTPS *haproxycfg.HTTPSRedirect
@@ -94,6 +98,9 @@ const (
 	// cannot drain.
 	KubeProxyOnly
 )
+
+// CertificateList is the value of haproxycfg.TLS.List with which a bind uses Edge.Certificates.
+const CertificateList = "certificates"
 
 // DefaultNodeAgentPort is the port of the node agents if Edge.NodeAgentPort is 0.
 const DefaultNodeAgentPort = 9707

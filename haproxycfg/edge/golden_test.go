@@ -19,8 +19,11 @@ func TestGolden(t *testing.T) {
 	plain := edge.Edge{
 		Global: haproxycfg.Global{StatsSocket: dir + "/stats.sock", StateFile: dir + "/state"},
 		HTTP:   []haproxycfg.Bind{{Address: ":80"}},
-		HTTPS:  []haproxycfg.Bind{{Address: ":443", TLS: &haproxycfg.TLS{Certificates: dir + "/certs"}}},
-		Admin:  []haproxycfg.Bind{{Address: "127.0.0.1:8405"}},
+		HTTPS:  []haproxycfg.Bind{{Address: ":443", TLS: &haproxycfg.TLS{List: edge.CertificateList, StrictSNI: true}}},
+		Certificates: []haproxycfg.Certificate{
+			configtest.Certificate(t, "www.example.com", "*.example.com"), configtest.Certificate(t, "api.example.com"),
+		},
+		Admin: []haproxycfg.Bind{{Address: "127.0.0.1:8405"}},
 	}
 	kubeProxy := plain
 	kubeProxy.NodeHealth = edge.NodeAgentAndKubeProxy

@@ -2,7 +2,7 @@ package kube_test
 
 import (
 	"encoding/json"
-	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +29,11 @@ func render(t *testing.T, config *haproxycfg.Config) string {
 	t.Helper()
 	files, err := config.Render("")
 	require.NoError(t, err)
-	return fmt.Sprintf("%s", files)
+	var text strings.Builder
+	for _, f := range files {
+		text.WriteString(f.Name + "\n" + string(f.Data))
+	}
+	return text.String()
 }
 
 // kept returns a report after a round trip through JSON.

@@ -1,0 +1,157 @@
+package haproxycfg
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path"
+	"slices"
+	"strings"
+)
+
+// CertificateList contains the certificates of one or more binds. Render writes each certificate to a
+// file of its own, and a crt-list that names these files.
+//
+// A frontend whose binds use a CertificateList answers 421 to a request over TLS if the certificate
+// of the connection does not cover the Host header. Browsers send requests for several hosts over
+// one connection if its certificate covers them all, so the server name of the connection does not
+// matter. A browser repeats a request that got 421 on a new connection (RFC 9110, section 15.5.20).
+type CertificateList struct {
+	// Name consists of letters, digits and "-_.". It is not the name of a map.
+	Name string
+	// Certificates are in order of preference: if two of them cover a name, HAProxy uses the first
+	// whose kind of key the client supports. An empty list is valid.
+	Certificates []Certificate
+}
+
+// Certificate is a certificate with its private key.
+type Certificate struct {
+	// PEM contains the certificate, then the certificates of its chain, then the private key. It is
+	// the only secret of a Config.
+	PEM []byte
+	// SHA1 is the SHA-1 fingerprint of the certificate in DER. HAProxy identifies the certificate of
+	// a connection by it. Two certificates of a list may have the same fingerprint.
+	SHA1 [20]byte
+	// Names are the host names that the certificate covers, in lower case and without a dot at the
+	// end. "*.example.com" covers one label below example.com. An IPv6 address stands in brackets.
+	Names []string
+}
+
+// certsDir is the directory of certificates and crt-lists. Administrators often have a directory
+// "certs" of their own beside haproxy.cfg.
+const certsDir = "certs-in-use"
+
+// FileName returns the name of the certificate's file, relative to the configuration directory:
+// "certs-in-use/HASH.pem". HASH is a hash of PEM, so a renewed certificate never overwrites one in use.
+func (c *Certificate) FileName() string {
+	sum := sha256.Sum256(c.PEM)
+	return certsDir + "/" + hex.EncodeToString(sum[:16]) + ".pem"
+}
+
+// render returns the files of the list: certificates, the crt-list, and the map of the names that
+// each certificate covers.
+func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFile) {
+	var text []byte
+	m := Map{Name: l.Name}
+	written, covered := map[string]bool{}, map[string]bool{}
+	for i := range l.Certificates {
+		c := &l.Certificates[i]
+		file := c.FileName()
+		if written[file] {
+			continue
+		}
+		written[file] = true
+		certs = append(certs, RenderedFile{Name: file, Data: c.PEM, Private: true})
+		// The name of the file is relative to crt-base, so the crt-list is the same in every
+		// directory.
+		text = append(append(text, path.Base(file)...), '\n')
+		sum := strings.ToUpper(hex.EncodeToString(c.SHA1[:])) // as the converter "hex" writes it
+		for _, name := range c.Names {
+			if key := sum + "/" + name; !covered[key] {
+				covered[key] = true
+				m.Entries = append(m.Entries, MapEntry{Key: key, Value: path.Base(file)})
+			}
+		}
+	}
+	sum := sha256.Sum256(text)
+	list = RenderedFile{Name: certsDir + "/" + l.Name + "-" + hex.EncodeToString(sum[:8]) + ".list", Data: text}
+	return certs, list, m.render()
+}
+
+// denyUncovered renders the rules that answer 421 to a request over TLS whose Host the certificate
+// of the connection does not cover. names is the path of the map of the list.
+func denyUncovered(t *text, names string) {
+	t.line("http-request set-var(txn.covered) 'ssl_f_sha1,hex,concat(/,txn.host)'")
+	lookUp := func(variable, convert string) {
+		t.line("http-request set-var(txn." + variable + ") 'var(txn.covered)" + convert + `,map_str("` + names + `")'`)
+	}
+	lookUp("by_name", "")
+	// "[^.]+" requires a label in the place of the wildcard. The fingerprint contains no slash.
+	lookUp("by_wildcard", `,regsub("/[^.]+","/*")`)
+	t.line("http-request return status 421 content-type text/plain string '421 misdirected request' if { ssl_fc } " +
+		"{ var(txn.host) -m len gt 0 } !{ var(txn.by_name) -m found } !{ var(txn.by_wildcard) -m found }")
+}
+
+// certificateList returns the name of the list of the frontend's binds, or "" if they use none.
+func (f *Frontend) certificateList() string {
+	for i := range f.Binds {
+		if t := f.Binds[i].TLS; t != nil && t.List != "" {
+			return t.List
+		}
+	}
+	return ""
+}
+
+func (v *validator) certificateList(l *CertificateList) {
+	v.place = ""
+	if !v.name("certificate list", l.Name) {
+		return
+	}
+	v.place = "certificate list " + l.Name + ": "
+	v.fileName(l.Name)
+	for i := range l.Certificates {
+		c := &l.Certificates[i]
+		if len(c.PEM) == 0 {
+			v.addf("certificate %d has no PEM", i)
+		}
+		for _, name := range c.Names {
+			if !validMapText(name) || strings.Contains(name, "/") {
+				v.addf("certificate %d: %q is no host name", i, name)
+			}
+		}
+	}
+}
+
+// certificates adds a fault for each wrong use of certificates in the binds of a frontend.
+func (v *validator) certificates(f *Frontend) {
+	used := f.certificateList()
+	for i := range f.Binds {
+		b := &f.Binds[i]
+		if b.TLS == nil {
+			continue
+		}
+		v.word("certificates", b.TLS.Certificates)
+		switch {
+		case (b.TLS.Certificates == "") == (b.TLS.List == ""):
+			v.addf("bind %s: TLS needs either Certificates or a List", b.Address)
+		case b.TLS.List != used:
+			v.addf("bind %s: all binds with TLS of a frontend use the same list, or none of them uses one", b.Address)
+		case used != "" && !v.lists[used]:
+			v.addf("bind %s: certificate list %q does not exist", b.Address, used)
+		case used == "" && len(v.lists) > 0 && !path.IsAbs(b.TLS.Certificates):
+			v.addf("bind %s: Certificates %q must be an absolute path, because the configuration has a list", b.Address, b.TLS.Certificates)
+		}
+	}
+}
+
+// listNames sets v.lists to the names of all certificate lists. It adds a fault for each name that
+// occurs twice, or that is also the name of a map.
+func (v *validator) listNames(c *Config) {
+	v.lists = map[string]bool{}
+	for i := range c.CertificateLists {
+		name := c.CertificateLists[i].Name
+		if v.lists[name] || slices.ContainsFunc(c.Maps, func(m Map) bool { return m.Name == name }) {
+			v.addf("two certificate lists, or a list and a map, are named %q", name)
+		}
+		v.lists[name] = true
+	}
+}

@@ -1,0 +1,84 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// CheckCertificates asks HAProxy whether it accepts each of the certificates. Result i is nil, or an
+// error that says why HAProxy rejects certificate i. HAProxy rejects, for example, keys that are too
+// short for its OpenSSL. If HAProxy gives no verdict, for example because the binary is missing,
+// all results are nil: [Checker.Check] of the whole configuration reports this.
+//
+// If HAProxy rejects a certificate, CheckCertificates runs HAProxy once for each half of the list
+// that contains a faulty certificate.
+func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certificate) []error {
+	k.Warned = nil
+	verdicts := make([]error, len(certs))
+	k.checkHalves(ctx, certs, verdicts)
+	return verdicts
+}
+
+func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate, verdicts []error) {
+	if len(certs) == 0 || ctx.Err() != nil {
+		return
+	}
+	err := k.checkCertificates(ctx, certs)
+	var rejected *CheckError
+	switch {
+	case err == nil:
+	case errors.Is(err, haproxycfg.ErrInvalid) || errors.As(err, &rejected):
+		if len(certs) > 1 {
+			half := len(certs) / 2
+			k.checkHalves(ctx, certs[:half], verdicts[:half])
+			k.checkHalves(ctx, certs[half:], verdicts[half:])
+			return
+		}
+		verdicts[0] = err
+		if rejected != nil {
+			verdicts[0] = fmt.Errorf("haproxy rejects it: %s (OpenSSL rejects, for example, RSA keys of less than 2048 bits)", certificateFault(rejected))
+		}
+	}
+}
+
+func (k Checker) checkCertificates(ctx context.Context, certs []haproxycfg.Certificate) error {
+	config := haproxycfg.Config{
+		Frontends: []haproxycfg.Frontend{{
+			Name:      "certificates",
+			Binds:     []haproxycfg.Bind{{Address: "127.0.0.1:443", TLS: &haproxycfg.TLS{List: "list", StrictSNI: true}}}, // "haproxy -c" does not bind
+			Forwarded: haproxycfg.ForwardedKeep,
+		}},
+		CertificateLists: []haproxycfg.CertificateList{{Name: "list", Certificates: certs}},
+	}
+	valid, err := config.Valid()
+	if err != nil {
+		return err
+	}
+	return k.Check(ctx, valid)
+}
+
+// certificateFile finds the name of a rendered certificate in a message of HAProxy.
+var certificateFile = regexp.MustCompile(`'?(certs-in-use/)?[0-9a-f]{32}\.pem'?`)
+
+// certificateFault returns the first alert in one line. The alert names the copy of the certificate in
+// a temporary directory, so certificateFault removes that name.
+func certificateFault(e *CheckError) string {
+	alerts := e.Alerts()
+	if len(alerts) == 0 {
+		return strings.Join(strings.Fields(e.Output), " ")
+	}
+	text := alerts[0].Text
+	// HAProxy 2.6 writes "'bind …' in section 'frontend' : 'crt-list' : unable to load certificate
+	// from file '…'." or "… error processing line 1 in file '….list' : unable to load …".
+	for _, end := range []string{"'crt-list' : ", ".list' : "} {
+		if i := strings.LastIndex(text, end); i >= 0 {
+			text = text[i+len(end):]
+		}
+	}
+	return strings.Join(strings.Fields(certificateFile.ReplaceAllString(text, "it")), " ")
+}
