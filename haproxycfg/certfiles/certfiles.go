@@ -1,0 +1,210 @@
+// Package certfiles reads and follows files of certificates for package certs.
+//
+// A file contains a certificate, its chain and its private key in PEM, in any order. The key may be in a
+// second file: FILE.key, or the name of FILE with the extension .key. Package certfiles ignores files
+// whose names begin with a dot or end in .key, .ocsp, .sctl or .issuer, files with the name ca.crt, and
+// subdirectories. HAProxy ignores the same files, except ca.crt. Symbolic links are followed, so the
+// directory of a mounted Secret works.
+package certfiles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/certs"
+	"github.com/headgate/headgate/internal/filewatch"
+	"github.com/headgate/headgate/internal/inputfile"
+)
+
+// maxFiles is the largest number of files in a directory.
+const maxFiles = 20_000
+
+// Source is a file with a certificate, or a directory of such files. Use a Source in only one
+// goroutine at a time.
+type Source struct {
+	// Path is the file or directory. Required.
+	Path string
+	// Check, if not nil, asks HAProxy whether it accepts each of the certificates: result i is nil,
+	// or the reason why HAProxy rejects certificate i. Check is only called for certificates that it
+	// has not seen yet. [deploy.Checker.CheckCertificates] is such a function.
+	Check func(context.Context, []haproxycfg.Certificate) []error
+	// Recheck is the time after which Follow reads the files again, in case the operating system
+	// has not reported a change. 0 means 10 s.
+	Recheck time.Duration
+
+	verdicts map[string]error    // of Check, by Certificate.FileName
+	read     map[string]readFile // by path, from the last Read
+}
+
+// readFile is a file as it was read last. A file that has certainly not changed is not read again.
+type readFile struct {
+	versions [3]filewatch.Version // of the file and of the two possible files of its key
+	file     certs.File
+}
+
+// Read returns the files as they are now.
+func (s *Source) Read(ctx context.Context) certs.Files {
+	paths, err := s.paths()
+	if err != nil {
+		return certs.Files{Err: err}
+	}
+	out, read := certs.Files{}, make(map[string]readFile, len(paths))
+	for _, path := range paths {
+		if ctx.Err() != nil {
+			return certs.Files{Err: ctx.Err()}
+		}
+		keys := keyPaths(path)
+		now := readFile{versions: [3]filewatch.Version{filewatch.VersionOf(path), filewatch.VersionOf(keys[0]), filewatch.VersionOf(keys[1])}}
+		if last, ok := s.read[path]; ok && now.versions[0].Same(last.versions[0]) && now.versions[1].Same(last.versions[1]) && now.versions[2].Same(last.versions[2]) {
+			now.file = last.file
+		} else {
+			now.file = readPair(path, keys)
+		}
+		read[path] = now
+		out.Files = append(out.Files, now.file)
+	}
+	s.read = read
+	s.check(ctx, out.Files)
+	return out
+}
+
+// Follow calls publish after each change of the files, beginning with changes since Read, until ctx
+// ends. Calls of publish never overlap. Follow may also call publish without a change.
+func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {
+	filewatch.Watcher{Paths: []string{s.Path}, Quiet: 200 * time.Millisecond, MaxWait: 2 * time.Second, Recheck: s.Recheck}.Run(ctx, func() error {
+		files := s.Read(ctx)
+		if ctx.Err() == nil {
+			publish(files)
+		}
+		for _, f := range files.Files {
+			if f.Err != nil {
+				return f.Err // read it again at the next recheck
+			}
+		}
+		return files.Err
+	})
+}
+
+// paths returns the paths of the files that can contain a certificate, sorted.
+func (s *Source) paths() ([]string, error) {
+	info, err := inputfile.Stat(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{s.Path}, nil
+	}
+	entries, err := inputfile.ReadDir(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, e := range entries {
+		path := filepath.Join(s.Path, e.Name())
+		if ignored(e.Name()) || e.IsDir() {
+			continue
+		}
+		if info, err := inputfile.Stat(path); err == nil && info.IsDir() {
+			continue // a symbolic link to a directory
+		}
+		paths = append(paths, path)
+	}
+	if len(paths) > maxFiles {
+		return nil, fmt.Errorf("%s: more than %d files", s.Path, maxFiles)
+	}
+	return paths, nil // ReadDir sorts by name
+}
+
+// ignored reports whether a file with this name is no certificate.
+func ignored(name string) bool {
+	switch filepath.Ext(name) {
+	case ".key", ".ocsp", ".sctl", ".issuer":
+		return true
+	}
+	return strings.HasPrefix(name, ".") || name == "ca.crt" // cert-manager writes ca.crt beside tls.crt
+}
+
+// keyPaths returns the files in which the key of a certificate may be: FILE.key, and the name of
+// FILE with the extension .key.
+func keyPaths(path string) [2]string {
+	return [2]string{path + ".key", strings.TrimSuffix(path, filepath.Ext(path)) + ".key"}
+}
+
+func readPair(path string, keys [2]string) certs.File {
+	f := certs.File{Path: path}
+	text, err := inputfile.Read(path, certs.MaxFileBytes)
+	if err != nil {
+		f.Err = withoutPath(err)
+		return f
+	}
+	f.Pair, f.Err = certs.Parse(text, nil)
+	if !errors.Is(f.Err, certs.ErrNoKey) {
+		return f
+	}
+	for _, key := range keys {
+		keyText, err := inputfile.Read(key, certs.MaxFileBytes)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			f.Err = fmt.Errorf("the file of its key: %w", withoutPath(err))
+		} else {
+			f.Pair, f.Err = certs.Parse(text, keyText)
+		}
+		break
+	}
+	return f
+}
+
+// withoutPath removes the path from an error of the operating system.
+func withoutPath(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// check sets the Err of each file whose certificate HAProxy rejects.
+func (s *Source) check(ctx context.Context, files []certs.File) {
+	if s.Check == nil {
+		return
+	}
+	verdicts := map[string]error{} // of the present files only, so that s.verdicts does not grow
+	var unknown []haproxycfg.Certificate
+	var at []string // the names of unknown
+	asked := map[string]bool{}
+	for i := range files {
+		if files[i].Err != nil {
+			continue
+		}
+		name := files[i].Pair.FileName()
+		if verdict, ok := s.verdicts[name]; ok {
+			verdicts[name] = verdict
+		} else if !asked[name] {
+			asked[name] = true
+			unknown, at = append(unknown, files[i].Pair.Certificate), append(at, name)
+		}
+	}
+	if len(unknown) > 0 {
+		results := s.Check(ctx, unknown)
+		if ctx.Err() != nil {
+			return // no verdict
+		}
+		for i, err := range results {
+			verdicts[at[i]] = err
+		}
+	}
+	s.verdicts = verdicts
+	for i := range files {
+		if files[i].Err == nil {
+			files[i].Err = verdicts[files[i].Pair.FileName()]
+		}
+	}
+}

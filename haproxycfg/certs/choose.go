@@ -1,0 +1,283 @@
+package certs
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// MaxFileBytes is the largest size of one file. A certificate with its chain and key has some
+// thousand bytes.
+const MaxFileBytes = 1 << 20
+
+// File is a file with a certificate.
+type File struct {
+	Path string
+	// Pair is what the file contains. It is only set if Err is nil.
+	Pair Pair
+	// Err says why the file cannot be used. The text does not contain Path.
+	Err error
+}
+
+// Files are the files of certificates at one moment.
+type Files struct {
+	// Files are sorted by path.
+	Files []File
+	// Err is not nil if the directory, or the only file, cannot be read as a whole. Then Files are
+	// unknown.
+	Err error
+}
+
+// Equal reports whether two readings have the same result.
+func (f Files) Equal(other Files) bool {
+	return sameText(f.Err, other.Err) && slices.EqualFunc(f.Files, other.Files, func(a, b File) bool {
+		return a.Path == b.Path && sameText(a.Err, b.Err) && bytes.Equal(a.Pair.PEM, b.Pair.PEM)
+	})
+}
+
+// sameText reports whether both errors are nil or have the same text.
+func sameText(a, b error) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Error() == b.Error()
+}
+
+// Record describes a certificate in the list for HAProxy. The Records of the list in force are an
+// input of the next Choose, so a program keeps them, for example as JSON.
+type Record struct {
+	// File is the file from which the certificate was read.
+	File string `json:"file"`
+	// Copy is the file that HAProxy reads: [haproxycfg.Certificate.FileName].
+	Copy string `json:"copy"`
+	// Names are the hosts that the certificate covers.
+	Names     []string  `json:"names"`
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	// Kept is true if File does not contain this certificate any more, or is faulty.
+	Kept bool `json:"kept,omitempty"`
+}
+
+// Problem is a fault of one file.
+type Problem struct {
+	File    string // "" if no file can be read
+	Message string
+	// Warning is true if the certificate is in the list.
+	Warning bool
+}
+
+// Input is the input of Choose.
+type Input struct {
+	Files Files
+	// Last are the Records of the list in force.
+	Last []Record
+	// Load returns the content of the Copy of a Record in Last.
+	Load func(Record) ([]byte, error)
+	// Hosts are the declared hosts in lower case, including wildcards such as "*.example.com".
+	Hosts []string
+	// Now is the time at which certificates may have expired.
+	Now time.Time
+}
+
+// Choice is the list for HAProxy.
+type Choice struct {
+	// Certificates are in the order in which HAProxy prefers them: valid ones first, and those that
+	// expire last before others.
+	Certificates []haproxycfg.Certificate
+	// Records describe Certificates, in the same order.
+	Records []Record
+	// Problems are sorted by file.
+	Problems []Problem
+}
+
+// Choose returns the list for HAProxy, as the package documentation describes. It reads no file
+// itself. The same input gives the same list.
+func Choose(in Input) Choice {
+	c := chooser{in: in, covered: map[string]bool{}, listed: map[string]bool{}}
+	faulty := map[string]bool{}
+	present := map[string]bool{}
+	for _, f := range in.Files.Files {
+		present[f.Path] = true
+		switch {
+		case f.Err != nil:
+			faulty[f.Path] = true
+		case len(f.Pair.Names) == 0:
+			c.problem(f.Path, false, "it is left out: the certificate covers no host")
+		default:
+			c.add(f.Pair, Record{File: f.Path})
+		}
+	}
+	last := slices.SortedStableFunc(slices.Values(in.Last), func(a, b Record) int { return b.NotAfter.Compare(a.NotAfter) })
+	kept := map[string]bool{}
+	for _, r := range last {
+		if faulty[r.File] && c.keep(r) {
+			kept[r.File] = true
+		}
+	}
+	for _, f := range in.Files.Files {
+		switch {
+		case kept[f.Path]:
+			c.problem(f.Path, false, "%v; its last good certificate stays in use", f.Err)
+		case f.Err != nil:
+			c.problem(f.Path, false, "it is left out: %v", f.Err)
+		}
+	}
+	if err := in.Files.Err; err != nil {
+		c.problem("", false, "the certificates cannot be read, so those in use stay: %v", err)
+		for _, r := range last {
+			c.keep(r)
+		}
+	}
+	needs := newNeeds(in.Hosts)
+	for _, r := range last {
+		host, needed := needs.host(r.Names, c.covered)
+		if c.listed[r.Copy] || !needed || !c.keep(r) {
+			continue
+		}
+		why := "the file is gone"
+		if present[r.File] {
+			why = "the file now has a certificate for other hosts"
+		}
+		c.problem(r.File, true, "%s; its old certificate stays in use, because the routes declare %s, which no other certificate covers", why, host)
+	}
+	return c.choice()
+}
+
+// chooser collects the list.
+type chooser struct {
+	in       Input
+	pairs    []listed
+	covered  map[string]bool // names of the certificates in the list
+	listed   map[string]bool // by Record.Copy
+	problems []Problem
+}
+
+type listed struct {
+	Pair
+	Record
+}
+
+func (c *chooser) problem(file string, warning bool, format string, args ...any) {
+	c.problems = append(c.problems, Problem{File: file, Message: fmt.Sprintf(format, args...), Warning: warning})
+}
+
+// add adds a certificate to the list.
+func (c *chooser) add(p Pair, r Record) {
+	r.Copy, r.Names, r.NotBefore, r.NotAfter = p.FileName(), p.Names, p.NotBefore, p.NotAfter
+	c.listed[r.Copy] = true
+	for _, name := range p.Names {
+		c.covered[name] = true
+	}
+	const layout = time.RFC3339
+	switch {
+	case p.NotAfter.Before(c.in.Now):
+		c.problem(r.File, true, "the certificate expired at %s; it stays in use", p.NotAfter.Format(layout))
+	case p.NotBefore.After(c.in.Now):
+		c.problem(r.File, true, "the certificate is not valid before %s; it is in use already", p.NotBefore.Format(layout))
+	}
+	c.pairs = append(c.pairs, listed{p, r})
+}
+
+// keep adds the copy of a certificate in force to the list. It returns false, and reports the
+// reason, if the copy cannot be used.
+func (c *chooser) keep(r Record) bool {
+	if c.listed[r.Copy] {
+		return true
+	}
+	text, err := c.in.Load(r)
+	var p Pair
+	if err == nil {
+		p, err = Parse(text, nil)
+	}
+	if err == nil && p.FileName() != path.Clean(r.Copy) {
+		err = fmt.Errorf("%s has been changed", r.Copy)
+	}
+	if err != nil {
+		c.problem(r.File, false, "the copy of its last good certificate cannot be used: %v", err)
+		return false
+	}
+	c.add(p, Record{File: r.File, Kept: true})
+	return true
+}
+
+// choice returns the result, in the order of preference.
+func (c *chooser) choice() Choice {
+	valid := func(p Pair) int {
+		if p.NotAfter.Before(c.in.Now) || p.NotBefore.After(c.in.Now) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(c.pairs, func(a, b listed) int {
+		return cmp.Or(cmp.Compare(valid(a.Pair), valid(b.Pair)), b.Pair.NotAfter.Compare(a.Pair.NotAfter), strings.Compare(a.File, b.File))
+	})
+	out := Choice{Problems: c.problems}
+	for _, p := range c.pairs {
+		out.Certificates = append(out.Certificates, p.Certificate)
+		out.Records = append(out.Records, p.Record)
+	}
+	slices.SortStableFunc(out.Problems, func(a, b Problem) int { return strings.Compare(a.File, b.File) })
+	return out
+}
+
+// needs are the declared hosts.
+type needs struct {
+	hosts map[string]bool
+	below map[string][]string // declared hosts without a wildcard, by the text after their first dot
+}
+
+func newNeeds(hosts []string) needs {
+	n := needs{hosts: make(map[string]bool, len(hosts)), below: map[string][]string{}}
+	for _, h := range hosts {
+		n.hosts[h] = true
+		if _, parent, ok := strings.Cut(h, "."); ok && !strings.HasPrefix(h, "*.") {
+			n.below[parent] = append(n.below[parent], h)
+		}
+	}
+	return n
+}
+
+// host returns a declared host that one of the names covers, and that no name in covered covers.
+// If a declared wildcard contains a name, the name counts as declared.
+func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
+	free := func(host string) bool {
+		_, parent, _ := strings.Cut(host, ".")
+		return !covered[host] && !covered["*."+parent]
+	}
+	for _, name := range names {
+		_, parent, _ := strings.Cut(name, ".")
+		if (n.hosts[name] || n.hosts["*."+parent]) && free(name) {
+			return name, true
+		}
+		if !strings.HasPrefix(name, "*.") {
+			continue
+		}
+		for _, h := range n.below[parent] {
+			if free(h) {
+				return h, true
+			}
+		}
+	}
+	return "", false
+}
+
+// Changed returns the files whose certificates differ between two lists, sorted.
+func Changed(before, after []Record) []string {
+	files := map[string]bool{}
+	for _, pair := range [][2][]Record{{before, after}, {after, before}} {
+		known := map[[2]string]bool{}
+		for _, r := range pair[0] {
+			known[[2]string{r.File, r.Copy}] = true
+		}
+		for _, r := range pair[1] {
+			if !known[[2]string{r.File, r.Copy}] {
+				files[r.File] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(files))
+}
