@@ -64,6 +64,15 @@ var directImports = map[string]map[string]string{
 		"k8s.io/apimachinery":          "their metadata",
 		"k8s.io/client-go":             "how to reach an API server",
 	},
+	"haproxycfg/certs": {
+		module + "/haproxycfg": "the certificates that it lists",
+	},
+	"haproxycfg/certfiles": {
+		module + "/haproxycfg":         "the certificates that a check receives",
+		module + "/haproxycfg/certs":   "the format of the files",
+		module + "/internal/filewatch": "files of certificates are followed",
+		module + "/internal/inputfile": "files of certificates are read within limits",
+	},
 	"haproxycfg/edge": {
 		module + "/haproxycfg":        "the configuration it makes",
 		module + "/haproxycfg/routes": "what is declared",
@@ -104,6 +113,7 @@ var directImports = map[string]map[string]string{
 	},
 	"haproxycfg/kube": {
 		module + "/haproxycfg":        "the configuration it makes",
+		module + "/haproxycfg/certs":  "the report lists certificates",
 		module + "/haproxycfg/deploy": "how many servers a change affects",
 		module + "/haproxycfg/edge":   "routes and upstreams become the configuration",
 		module + "/haproxycfg/routes": "what is declared",
@@ -113,6 +123,8 @@ var directImports = map[string]map[string]string{
 	"haproxycfg/controller": {
 		module + "/internal/inputfile":    "the report is read within limits",
 		module + "/haproxycfg":            "the files beside a configuration",
+		module + "/haproxycfg/certs":      "the choice of certificates",
+		module + "/haproxycfg/certfiles":  "certificates are followed",
 		module + "/haproxycfg/deploy":     "the directory that it writes to",
 		module + "/haproxycfg/kube":       "routes and clusters to a configuration",
 		module + "/haproxycfg/routes":     "what is declared",
@@ -213,6 +225,9 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/edge", "k8s.io/", "declarations and addresses may come from anywhere"},
 	{"haproxycfg/deploy", "k8s.io/", "a configuration may come from anywhere"},
 	{"haproxycfg/deploy", module + "/haproxycfg/routes", "a configuration may come from anywhere"},
+	{"haproxycfg/certs", "github.com/fsnotify/", "choosing certificates reads no files"},
+	{"haproxycfg/certfiles", "k8s.io/", "certificates may come from anywhere"},
+	{"haproxycfg/certfiles", module + "/haproxycfg/deploy", "its caller decides who checks certificates"},
 	{"haproxycfg/runtimeapi", module + "/haproxycfg", "it speaks to any HAProxy"},
 	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
 	{"haproxycfg/routefiles", "k8s.io/", "declarations name clusters; they do not talk to them"},

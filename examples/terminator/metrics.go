@@ -1,11 +1,14 @@
 package main
 
 import (
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/haproxycfg/certs"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
@@ -19,6 +22,10 @@ type metrics struct {
 	services    prometheus.Gauge
 	problemsNow prometheus.Gauge
 	checks      prometheus.Gauge
+
+	certificates *prometheus.GaugeVec
+	faultyFiles  prometheus.Gauge
+	records      atomic.Pointer[[]certs.Record] // of the certificates in use
 }
 
 func newMetrics(status func() controller.Status) *metrics {
@@ -38,8 +45,13 @@ func newMetrics(status func() controller.Status) *metrics {
 		services:    gauge("headgate_terminator_subsets", "Service ports that were resolved at the last attempt, each with its subset of nodes."),
 		problemsNow: gauge("headgate_terminator_problems", "Problems that were found at the last attempt, without warnings."),
 		checks:      gauge("headgate_terminator_checks_per_second", "Health and agent checks that one HAProxy makes with the configuration of the last attempt."),
+		certificates: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "headgate_terminator_certificates", Help: "Certificates that HAProxy can use, by source: file, or kept if the file no longer contains the certificate.",
+		}, []string{"source"}),
+		faultyFiles: gauge("headgate_terminator_certificate_problems", "Certificate files that could not be used at the last attempt."),
 	}
-	m.registry.MustRegister(m.applies, m.duration, m.lastSuccess, m.services, m.problemsNow, m.checks, statusMetrics{status})
+	m.registry.MustRegister(m.applies, m.duration, m.lastSuccess, m.services, m.problemsNow, m.checks, statusMetrics{status},
+		m.certificates, m.faultyFiles, cli.CertificateExpiry(program, m.expiry))
 	for _, o := range []controller.Outcome{controller.Written, controller.Unchanged, controller.Refused, controller.Waits, controller.Failed} {
 		m.applies.WithLabelValues(string(o))
 	}
@@ -57,15 +69,44 @@ func (m *metrics) attempted(a controller.Attempt) {
 	if a.Change == nil {
 		return
 	}
-	problems := 0
+	problems, certificates := 0, 0
 	for _, p := range a.Change.Report.Problems {
 		if !p.Warning {
 			problems++
+			if p.Object == kube.CertificateObject {
+				certificates++
+			}
 		}
 	}
 	m.problemsNow.Set(float64(problems))
+	m.faultyFiles.Set(float64(certificates))
+	m.setCertificates(a.Change.Report.Certificates)
 	m.services.Set(float64(len(a.Change.Report.Services)))
 	m.checks.Set(a.Change.Report.Budget.Now.Total)
+}
+
+// setCertificates sets the metrics of the certificates that HAProxy can use.
+func (m *metrics) setCertificates(all []certs.Record) {
+	m.records.Store(&all)
+	kept := 0
+	for _, r := range all {
+		if r.Kept {
+			kept++
+		}
+	}
+	m.certificates.WithLabelValues("file").Set(float64(len(all) - kept))
+	m.certificates.WithLabelValues("kept").Set(float64(kept))
+}
+
+// expiry returns the time at which each certificate in use expires, by its file.
+func (m *metrics) expiry() map[string]time.Time {
+	expiry := map[string]time.Time{}
+	if all := m.records.Load(); all != nil {
+		for _, r := range slices.Backward(*all) { // HAProxy prefers the first certificate of a file
+			expiry[r.File] = r.NotAfter
+		}
+	}
+	return expiry
 }
 
 // statusMetrics exports the Controller's status at the time of each scrape.

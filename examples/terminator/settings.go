@@ -113,7 +113,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 
 	fs.Var(&f.http, "http", "`address` to serve HTTP on; may be given several times")
 	fs.Var(&f.https, "https", "`address` to serve HTTPS on; may be given several times")
-	fs.StringVar(&f.certs, "certificates", "", "PEM `file or directory` with certificates and keys for -https")
+	fs.StringVar(&f.certs, "certificates", "", "PEM `file or directory` with certificates and keys for -https; a faulty file does not affect the others, and its last good certificate stays in use")
 	fs.BoolVar(&f.redirect, "redirect-https", false, "answer on -http with a redirect to -https")
 	fs.Var(&f.exporter, "exporter", "`address` of HAProxy's own /metrics and /ready; may be given several times")
 
@@ -267,7 +267,7 @@ func (s *settings) resolveEdge() error {
 	}
 	for _, addr := range f.https {
 		b := bind(addr)
-		b.TLS = &haproxycfg.TLS{Certificates: f.certs}
+		b.TLS = &haproxycfg.TLS{List: edge.CertificateList, StrictSNI: true}
 		e.HTTPS = append(e.HTTPS, b)
 	}
 	for _, addr := range f.exporter {

@@ -415,9 +415,9 @@ func TestRefusedConfigurationIsNotWritten(t *testing.T) {
 	code, _, stderr := w.run("-once", "-haproxy", w.haproxy())
 	require.Equal(t, cli.ExitOK, code, stderr)
 	before := w.stat()
-	code, _, stderr = w.run("-once", "-haproxy", w.haproxy(), "-https", ":8443", "-certificates", w.path("no-such.pem"))
+	code, _, stderr = w.run("-once", "-haproxy", w.haproxy(), "-user", "no-such-user")
 	require.Equal(t, cli.ExitFailed, code)
-	require.Contains(t, stderr, "no-such.pem")
+	require.Contains(t, stderr, "no-such-user")
 	for name, info := range w.stat() {
 		require.True(t, os.SameFile(before[name], info), name)
 	}
@@ -458,6 +458,7 @@ func TestFailures(t *testing.T) {
 		{"zone of no addresses", []string{"-once", "-dns-origin", "example.com"}, cli.ExitUsage, "neither addresses nor a target name given"},
 		{"origin of the CDN", []string{"-once", "-cdn-origin", "https://edge.example.com"}, cli.ExitUsage, `-cdn-origin: routes: cdn: origin: "https://edge.example.com" is not a host name: slash (a host has neither a scheme nor a path)`},
 		{"certificates", []string{"-once", "-https", ":443"}, cli.ExitUsage, "-https needs -certificates"},
+		{"no file of certificates", []string{"-once", "-https", ":443", "-certificates", "/no/such.pem"}, cli.ExitFailed, "/no/such.pem"},
 		{"redirect", []string{"-once", "-redirect-https"}, cli.ExitUsage, "-redirect-https needs -https"},
 		{"state file", []string{"-once", "-state-file", "x"}, cli.ExitUsage, "-state-file needs -reload"},
 		{"size", []string{"-once", "-nodes-per-service", "0"}, cli.ExitUsage, "-nodes-per-service"},

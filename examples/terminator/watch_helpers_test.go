@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -87,9 +88,15 @@ func (w *watcher) waitConfig(parts ...string) {
 // rename, so it is complete whenever it is read.
 func (w *watcher) waitReport(what string, ok func(kube.Report) bool) kube.Report {
 	w.t.Helper()
+	return w.waitReportIn(w.path("out"), what, ok)
+}
+
+// waitReportIn is waitReport for another directory of output.
+func (w *watcher) waitReportIn(dir, what string, ok func(kube.Report) bool) kube.Report {
+	w.t.Helper()
 	var report kube.Report
 	w.eventually(what, func() bool {
-		data, err := os.ReadFile(w.path("out/report.json"))
+		data, err := os.ReadFile(filepath.Join(dir, "report.json"))
 		if err != nil {
 			return false
 		}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/haproxycfg/certfiles"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 	"github.com/headgate/headgate/haproxycfg/deploy"
@@ -45,6 +46,12 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	if s.haproxy != "" {
 		checker := deploy.Checker{Haproxy: s.haproxy, Warned: warned}
 		c.Dir.Check, c.Version = checker.Check, checker.Version
+	}
+	if s.text.certs != "" && len(s.text.https) > 0 {
+		c.Certificates = &certfiles.Source{Path: s.text.certs}
+		if s.haproxy != "" {
+			c.Certificates.Check = deploy.Checker{Haproxy: s.haproxy}.CheckCertificates
+		}
 	}
 	once := s.once || s.diff
 	for _, k := range s.clusters {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/certs"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -121,7 +122,11 @@ func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, caus
 	switch {
 	case !ch.Diff.Empty():
 		ch.Losses = ch.plan.Losses(kube.Misdirected(last, ch.input.Clusters))
-		changes := kube.NewChanges(now.UTC().Truncate(time.Millisecond), last, ch.Report, ch.Diff.Servers, causes(ch.input))
+		why := causes(ch.input)
+		for _, file := range certs.Changed(last.Certificates, ch.Report.Certificates) {
+			why = append(why, kube.Cause{Object: "Certificate " + file, What: "changed"})
+		}
+		changes := kube.NewChanges(now.UTC().Truncate(time.Millisecond), last, ch.Report, ch.Diff.Servers, why)
 		ch.Report.Changes = &changes
 	case refused != nil && refused.ID == ch.ID():
 		changes := *refused
@@ -144,7 +149,10 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	builder := c.Builder
 	builder.InForce = c.Dir.InForce
 	builder.Edge.Global.Version = cmp.Or(c.version, builder.Edge.Global.Version)
+	chosen := c.chooseCertificates(in, last, now)
+	builder.Edge.Certificates = chosen.Certificates
 	ch.Config, ch.Report = builder.Build(table, ch.input.Clusters, now)
+	ch.Report.AddCertificates(chosen)
 	ch.Report.AddRoutes(in.routes.Problems)
 	for _, f := range c.Files {
 		selected := table
@@ -196,6 +204,35 @@ func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 
 // maxReport is the largest size, in bytes, of a report that the Controller reads.
 const maxReport = 256 << 20
+
+// readCertificates reads Certificates at the start. It returns an error if no file can be read, and
+// last, the report in the directory, lists no certificate that could stay in use.
+func (c *Controller) readCertificates(ctx context.Context, last kube.Report) (certs.Files, error) {
+	files := c.Certificates.Read(ctx)
+	if files.Err != nil && len(last.Certificates) == 0 {
+		return files, files.Err
+	}
+	return files, nil
+}
+
+// chooseCertificates returns the certificates for HAProxy. last is the report in the directory.
+func (c *Controller) chooseCertificates(in inputs, last kube.Report, now time.Time) certs.Choice {
+	if c.Certificates == nil {
+		return certs.Choice{}
+	}
+	var hosts []string
+	for _, r := range in.routes.Table.Routes() {
+		if n := len(hosts); n == 0 || hosts[n-1] != r.Host { // a table is sorted by host
+			hosts = append(hosts, r.Host)
+		}
+	}
+	return certs.Choose(certs.Input{
+		Files: in.certificates, Last: last.Certificates, Hosts: hosts, Now: now,
+		Load: func(r certs.Record) ([]byte, error) {
+			return inputfile.Read(filepath.Join(c.Dir.Path, filepath.FromSlash(r.Copy)), certs.MaxFileBytes)
+		},
+	})
+}
 
 // readReport returns the report in the directory, or the zero Report if the file is missing.
 func (c *Controller) readReport() (kube.Report, error) {
@@ -280,6 +317,11 @@ func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error)
 		return in, err
 	}
 	c.setRefs(in.routes.Table)
+	if c.Certificates != nil {
+		if in.certificates, err = c.readCertificates(ctx, last); err != nil {
+			return in, err
+		}
+	}
 	var group errgroup.Group
 	for i := range c.Clusters {
 		group.Go(func() error {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/certfiles"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -32,6 +33,8 @@ type Controller struct {
 	Routes RouteSource
 	// Clusters are the clusters to which routes refer. No two clusters may have the same name.
 	Clusters []Cluster
+	// Certificates, if not nil, is the source of Builder.Edge.Certificates.
+	Certificates *certfiles.Source
 	// Builder turns routes and clusters into a configuration.
 	Builder kube.Builder
 	// Dir is the directory of the configuration and the report. Dir.Check and Dir.Reload check the
@@ -202,6 +205,13 @@ func (c *Controller) Run(ctx context.Context) error {
 		in.setRoutes(d)
 	}
 	publish(declared)
+	if c.Certificates != nil {
+		files, err := c.readCertificates(ctx, last)
+		if err != nil {
+			return err
+		}
+		in.setCertificates(files)
+	}
 	l := c.newLoop(in)
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -225,6 +235,9 @@ func (c *Controller) Run(ctx context.Context) error {
 		c.status.setLeader("", true)
 	}
 	group.Go(func() error { return c.Routes.Follow(ctx, publish) })
+	if c.Certificates != nil {
+		group.Go(func() error { c.Certificates.Follow(ctx, in.setCertificates); return nil })
+	}
 	for i := range c.Clusters {
 		group.Go(func() error {
 			c.follow(ctx, i, c.start(i, last), in)

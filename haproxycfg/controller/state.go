@@ -4,14 +4,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/haproxycfg/certs"
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// inputs are the routes and clusters from which a configuration is built. Nobody changes the slices
+// inputs are the routes, clusters and certificates from which a configuration is built. Nobody changes the slices
 // and objects in them.
 type inputs struct {
-	routes   Declarations
-	clusters []cluster // in the order of Controller.Clusters
+	routes       Declarations
+	clusters     []cluster // in the order of Controller.Clusters
+	certificates certs.Files
 }
 
 // cluster is the state of one cluster.
@@ -92,6 +94,16 @@ func (in *inbox) change(f func(*inputs)) {
 
 func (in *inbox) setRoutes(d Declarations) {
 	in.change(func(latest *inputs) { latest.routes = d })
+}
+
+// setCertificates sets the certificates. Files that are the same as before do not wake the reader.
+func (in *inbox) setCertificates(files certs.Files) {
+	in.mu.Lock()
+	same := files.Equal(in.inputs.certificates)
+	in.mu.Unlock()
+	if !same {
+		in.change(func(latest *inputs) { latest.certificates = files })
+	}
 }
 
 // setCluster sets the state of cluster number i. If the new state is not Synced, setCluster uses

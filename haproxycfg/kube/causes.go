@@ -18,8 +18,8 @@ import (
 type Cause struct {
 	// Cluster is empty for a route.
 	Cluster string `json:"cluster,omitempty"`
-	// Object is "Node a", "Service media/tracks" or "Route api.example.com/tracks". It is empty if
-	// the cause is about the whole cluster.
+	// Object is "Node a", "Service media/tracks", "Route api.example.com/tracks" or "Certificate
+	// a.pem". It is empty if the cause is about the whole cluster.
 	Object string `json:"object,omitempty"`
 	// What happened to the object: "added", "removed", or the names of its fields that changed.
 	What string `json:"what"`

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/headgate/headgate/haproxycfg/certs"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -33,6 +34,9 @@ type Report struct {
 	Refused *Changes `json:"refused,omitempty"`
 	// Budget is the number of checks a second that the configuration causes.
 	Budget Budget `json:"budget"`
+	// Certificates are the certificates that HAProxy can use, in the order in which HAProxy prefers
+	// them. Build leaves the field nil; see AddCertificates.
+	Certificates []certs.Record `json:"certificates,omitempty"`
 }
 
 // Problem is one fault and its place. It is an error.
@@ -41,7 +45,8 @@ type Problem struct {
 	// the place is unknown.
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
-	// Cluster and Object name the faulty object of a cluster: "Node a" or "Service media/tracks".
+	// Cluster and Object name the faulty object of a cluster: "Node a" or "Service media/tracks". If
+	// File is a certificate, Object is CertificateObject.
 	Cluster string `json:"cluster,omitempty"`
 	Object  string `json:"object,omitempty"`
 	// Field is the path of the faulty field. It is "" if unknown.
@@ -51,6 +56,9 @@ type Problem struct {
 	// of the problem.
 	Warning bool `json:"warning,omitempty"`
 }
+
+// CertificateObject is the Object of a Problem of a certificate.
+const CertificateObject = "Certificate"
 
 // Error returns "file:line: cluster: object: field: message". It leaves out unknown parts.
 func (p Problem) Error() string {
@@ -114,6 +122,15 @@ func (r *Report) AddRoutes(problems []routes.Problem) {
 func (r *Report) AddManifests(cluster string, problems []nodeselect.Problem) {
 	for _, p := range problems {
 		r.add(problemOf(cluster, p))
+	}
+	r.sort()
+}
+
+// AddCertificates adds the certificates of HAProxy, and their problems, to the report.
+func (r *Report) AddCertificates(c certs.Choice) {
+	r.Certificates = c.Records
+	for _, p := range c.Problems {
+		r.add(Problem{File: p.File, Object: CertificateObject, Message: p.Message, Warning: p.Warning})
 	}
 	r.sort()
 }
@@ -275,6 +292,7 @@ func (r Report) AppendJSON(dst []byte) ([]byte, error) {
 		{"changes", r.Changes, r.Changes == nil},
 		{"refused", r.Refused, r.Refused == nil},
 		{"budget", r.Budget, false},
+		{"certificates", r.Certificates, len(r.Certificates) == 0},
 	} {
 		if member.omit {
 			continue

@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// maxExpiries is the largest number of certificates with a metric of their own.
+const maxExpiries = 1000
+
+// certificateExpiry collects the metric of CertificateExpiry.
+type certificateExpiry struct {
+	desc *prometheus.Desc
+	read func() map[string]time.Time
+}
+
+// CertificateExpiry returns the metric headgate_PROGRAM_certificate_expiry_timestamp_seconds, which
+// says when each certificate expires. read is called at each scrape, from any goroutine. It returns the
+// time by the file of the certificate. The metric contains the 1,000 certificates that expire first.
+func CertificateExpiry(program string, read func() map[string]time.Time) prometheus.Collector {
+	return certificateExpiry{prometheus.NewDesc("headgate_"+program+"_certificate_expiry_timestamp_seconds",
+		"When the certificate in use expires, by its file; only for the 1,000 certificates that expire first.", []string{"file"}, nil), read}
+}
+
+// Describe implements prometheus.Collector.
+func (c certificateExpiry) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c certificateExpiry) Collect(ch chan<- prometheus.Metric) {
+	expiry := c.read()
+	files := slices.SortedFunc(maps.Keys(expiry), func(a, b string) int {
+		return cmp.Or(expiry[a].Compare(expiry[b]), cmp.Compare(a, b))
+	})
+	for _, file := range files[:min(len(files), maxExpiries)] {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(expiry[file].Unix()), file)
+	}
+}
