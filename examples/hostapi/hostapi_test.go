@@ -361,6 +361,52 @@ func TestCertificateWhileItIsReplaced(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "certificate read")
 }
 
+// A new file of -client-ca counts for the next handshake. A client whose authority is gone cannot
+// resume its session. A broken file changes nothing.
+func TestClientAuthoritiesAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	hosts, authorities := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "clients.pem")
+	replace(t, hosts, someHosts)
+	firstCA, cert, key := certificates(t, t.TempDir())
+	nextCA, nextCert, nextKey := certificates(t, t.TempDir())
+	read := func(file string) string {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		return string(text)
+	}
+	replace(t, authorities, read(firstCA))
+	p := start(t, "-hosts", hosts, "-certificate", cert, "-key", key, "-client-ca", authorities)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM([]byte(read(firstCA))))
+	client := func(cert, key string) func() error {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		require.NoError(t, err)
+		c := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{
+			RootCAs: roots, Certificates: []tls.Certificate{pair}, ClientSessionCache: tls.NewLRUClientSessionCache(8),
+		}}}
+		return func() error {
+			defer c.CloseIdleConnections()
+			resp, err := c.Get("https://" + p.addr + "/hosts/a.com")
+			if err == nil {
+				resp.Body.Close()
+				require.Equal(t, "HTTP/2.0", resp.Proto)
+			}
+			return err
+		}
+	}
+	first, next := client(cert, key), client(nextCert, nextKey)
+	require.NoError(t, first())
+	require.NoError(t, first(), "with the session of the first connection")
+	require.Error(t, next())
+	replace(t, authorities, read(nextCA))
+	require.NoError(t, next())
+	require.Error(t, first())
+	replace(t, authorities, "")
+	require.NoError(t, next())
+	require.Error(t, first())
+	require.Contains(t, p.stderr.String(), authorities+": no certificate in it")
+}
+
 // SIGHUP reads the files again. The API goes on.
 func TestHangup(t *testing.T) {
 	hosts := filepath.Join(t.TempDir(), "hosts.json")

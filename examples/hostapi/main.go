@@ -132,11 +132,11 @@ func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*htt
 }
 
 func newServer(s settings, api *httpapi.Handler, log *slog.Logger) (*http.Server, error) {
-	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients, func(err error) {
+	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients, func(file string, err error) {
 		if err != nil {
 			log.Warn("the last good certificate stays", "err", err)
 		} else {
-			log.Info("certificate read", "file", s.certificate)
+			log.Info("certificate read", "file", file)
 		}
 	})
 	if err != nil {

@@ -32,6 +32,8 @@ type hosts struct {
 	api       *httpapi.Client   // nil without -api
 	cache     *hostlookup.Cache // of api
 	feed      *httpapi.Feed     // nil without -changes
+	apiTLS    *tls.Config       // of api and feed
+	apiCA     string            // file, "" without -api-ca
 	cacheFile string            // "" without -cache-file
 	staleFor  time.Duration
 	log       *slog.Logger
@@ -73,6 +75,7 @@ func (h *hosts) addAPI(s settings) error {
 	if err != nil {
 		return err
 	}
+	h.apiTLS, h.apiCA = conf, s.apiCA
 	h.api = &httpapi.Client{URL: s.api, TLS: conf, Timeout: s.apiTimeout}
 	if s.apiToken != "" {
 		h.api.Token = httpapi.TokenFile(s.apiToken)
@@ -123,6 +126,25 @@ func apiTLS(s settings, log *slog.Logger) (*tls.Config, error) {
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair(), nil }
 	}
 	return conf, nil
+}
+
+// readAuthorities reads the file of -api-ca again. If the file cannot be used, the last good
+// authorities stay.
+func (h *hosts) readAuthorities() {
+	if h.apiCA == "" {
+		return
+	}
+	pool, err := cli.Authorities(h.apiCA)
+	if err != nil {
+		h.log.Warn("the authorities of -api-ca stay as they are", "err", err)
+		return
+	}
+	conf := h.apiTLS.Clone()
+	conf.RootCAs = pool
+	h.api.SetTLS(conf)
+	if h.feed != nil {
+		h.feed.SetTLS(conf)
+	}
 }
 
 // load reads the hosts file and the cache file before the router accepts clients. If the hosts file

@@ -3,7 +3,10 @@ package main
 import (
 	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -212,6 +215,33 @@ func TestNotReadyBeforeTheFirstAnswer(t *testing.T) {
 	p = start(t, "-api", api.template(), "-cache-file", saved)
 	code, body = p.ask("GET", "/readyz")
 	require.Equal(t, 200, code, body)
+}
+
+// SIGHUP reads the file of -api-ca again. A broken file changes nothing.
+func TestHangupReadsTheAuthorities(t *testing.T) {
+	site := newSite(t, "site a", "a.test")
+	api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"app": "a", "host": "a.test", "endpoint": %q}`, site.tls)
+	}))
+	defer api.Close()
+	api.Config.ErrorLog = log.New(io.Discard, "", 0) // of refused handshakes
+	authorities := filepath.Join(t.TempDir(), "api.pem")
+	write := func(text []byte) { require.NoError(t, os.WriteFile(authorities, text, 0o600)) }
+	write(theAuthority().PEM())
+	p := start(t, "-api", api.URL+"/{host}", "-api-ca", authorities)
+	conf := &tls.Config{RootCAs: theAuthority().Pool()}
+	ask := func() string {
+		_, body := get(client(t, p.tls, conf), "https://a.test/")
+		return body
+	}
+	require.NotContains(t, ask(), "site a")
+	write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: api.Certificate().Raw}))
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	p.eventually(func() bool { return strings.Contains(ask(), "site a") })
+	write(nil)
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	p.eventually(func() bool { return strings.Contains(p.stderr.String(), "the authorities of -api-ca stay as they are") })
+	require.Contains(t, ask(), "site a")
 }
 
 // A hosts file, a cache file and a token file may become FIFOs, which nobody writes to. The hosts

@@ -173,7 +173,7 @@ func (r *router) serve(ctx context.Context) error {
 	// the drain is over, so they do not use ctx but working.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
-	cli.ReadAgainOnHangup(working, r.log, r.readPage)
+	cli.ReadAgainOnHangup(working, r.log, r.readPage, r.hosts.readAuthorities)
 	var logging sync.WaitGroup
 	logging.Go(r.access.write)
 	workers, working := errgroup.WithContext(working)

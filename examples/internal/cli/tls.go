@@ -11,25 +11,41 @@ import (
 )
 
 // ServerTLS returns the configuration of an HTTPS server. certificate and key are the names of two
-// PEM files; see KeyPair. clientCA is "" or the name of a PEM file: then each client needs a
-// certificate of an authority in that file. changed is for KeyPair. If certificate is "", ServerTLS
-// returns nil.
-func ServerTLS(certificate, key, clientCA string, changed func(error)) (*tls.Config, error) {
+// PEM files. clientCA is "" or the name of a PEM file: then each client needs a certificate of an
+// authority in that file. If certificate is "", ServerTLS returns nil.
+//
+// For each handshake, the server reads the files again if they may have changed. While a file cannot
+// be used, the server uses the last good content. changed is called with the name of a file and an
+// error when the file becomes unusable or the error changes, and with nil as the error when there is
+// new good content. changed must not block.
+func ServerTLS(certificate, key, clientCA string, changed func(file string, err error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
 	}
-	pair, err := KeyPair(certificate, key, changed)
+	pair, err := KeyPair(certificate, key, func(err error) { changed(certificate, err) })
 	if err != nil {
 		return nil, err
 	}
-	conf := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair(), nil }}
-	if clientCA != "" {
-		if conf.ClientCAs, err = Authorities(clientCA); err != nil {
-			return nil, err
-		}
-		conf.ClientAuth = tls.RequireAndVerifyClientCert
+	base := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair(), nil }}
+	if clientCA == "" {
+		return base, nil
 	}
-	return conf, nil
+	base.ClientAuth = tls.RequireAndVerifyClientCert
+	base.NextProtos = []string{"h2", "http/1.1"} // net/http sets them only in the configuration that it gets
+	// Each content of the file has a configuration of its own. So it has its own keys of sessions, and
+	// no client resumes a session that an authority allowed which is gone.
+	conf, err := follow([]string{clientCA}, func() (*tls.Config, string, error) {
+		pem, pool, err := authorities(clientCA)
+		conf := base.Clone()
+		conf.ClientCAs = pool
+		return conf, string(pem), err
+	}, func(err error) { changed(clientCA, err) })
+	if err != nil {
+		return nil, err
+	}
+	outer := base.Clone()
+	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return conf(), nil }
+	return outer, nil
 }
 
 // KeyPair reads a certificate and its key from two PEM files. If this fails, it returns an error.
@@ -42,64 +58,84 @@ func ServerTLS(certificate, key, clientCA string, changed func(error)) (*tls.Con
 // The function calls changed in two cases: with an error when the files become unusable or the
 // error changes, and with nil when there is a new good pair. changed must not block.
 func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
-	p := keyPair{certificate: certificate, key: key, changed: changed}
-	pair, err := p.read()
-	if err != nil {
-		return nil, err
-	}
-	p.good = pair
-	return p.current, nil
+	return follow([]string{certificate, key}, func() (*tls.Certificate, string, error) {
+		certificatePEM, err := inputfile.Read(certificate, maxPEM)
+		if err != nil {
+			return nil, "", err
+		}
+		keyPEM, err := inputfile.Read(key, maxPEM)
+		if err != nil {
+			return nil, "", err
+		}
+		pair, err := tls.X509KeyPair(certificatePEM, keyPEM)
+		if err != nil {
+			return nil, "", fmt.Errorf("%s with %s: %w", certificate, key, err)
+		}
+		return &pair, string(pair.Certificate[0]), nil
+	}, changed)
 }
 
-type keyPair struct {
-	certificate, key string
-	changed          func(error)
+// follow calls read, and returns the error of read. If there is none, follow returns a function that
+// returns the value of read. At each call, this function first calls read again if one of the files
+// may have changed. If read fails, the function returns the last good value.
+//
+// read also returns a content: if it is another content than before, the value is new. changed is
+// called as for KeyPair.
+func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
+	f := followed[T]{files: files, read: read, changed: changed}
+	f.versions = f.versionsNow() // before the reading, so that no change during the reading is missed
+	var err error
+	f.good, f.content, err = read()
+	return f.current, err
+}
+
+type followed[T any] struct {
+	files   []string
+	read    func() (T, string, error)
+	changed func(error)
 
 	mu       sync.Mutex
-	good     *tls.Certificate
-	versions [2]filewatch.Version // of the last reading
-	fault    string               // of the last reading, "" if it was good
+	good     T
+	content  string              // of good
+	versions []filewatch.Version // of the last reading
+	fault    string              // of the last reading, "" if it was good
 }
 
-func (p *keyPair) current() *tls.Certificate {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if filewatch.VersionOf(p.certificate).Same(p.versions[0]) && filewatch.VersionOf(p.key).Same(p.versions[1]) {
-		return p.good
+func (f *followed[T]) current() T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, same := f.versionsNow(), true
+	for i := range now {
+		same = same && now[i].Same(f.versions[i])
 	}
-	pair, err := p.read()
+	if same {
+		return f.good
+	}
+	f.versions = now
+	value, content, err := f.read()
 	switch {
 	case err == nil:
-		renewed := string(pair.Certificate[0]) != string(p.good.Certificate[0])
-		p.good = pair
-		if renewed || p.fault != "" {
-			p.fault = ""
-			p.changed(nil)
+		renewed := content != f.content
+		if renewed {
+			f.good, f.content = value, content
 		}
-	case err.Error() != p.fault:
-		p.fault = err.Error()
-		p.changed(err)
+		if renewed || f.fault != "" {
+			f.fault = ""
+			f.changed(nil)
+		}
+	case err.Error() != f.fault:
+		f.fault = err.Error()
+		f.changed(err)
 	}
-	return p.good
+	return f.good
 }
 
-// read reads both files. It notes the versions of the files before it reads them. So if a file
-// changes during the reading, the next call finds the change.
-func (p *keyPair) read() (*tls.Certificate, error) {
-	p.versions = [2]filewatch.Version{filewatch.VersionOf(p.certificate), filewatch.VersionOf(p.key)}
-	certificate, err := inputfile.Read(p.certificate, maxPEM)
-	if err != nil {
-		return nil, err
+func (f *followed[T]) versionsNow() []filewatch.Version {
+	versions := make([]filewatch.Version, len(f.files))
+	for i, file := range f.files {
+		versions[i] = filewatch.VersionOf(file)
 	}
-	key, err := inputfile.Read(p.key, maxPEM)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		return nil, fmt.Errorf("%s with %s: %w", p.certificate, p.key, err)
-	}
-	return &pair, nil
+	return versions
 }
 
 // maxPEM is the largest size, in bytes, of a file of certificates or keys. A system's file of
@@ -108,13 +144,17 @@ const maxPEM = 4 << 20
 
 // Authorities reads the certificates of certificate authorities from a PEM file.
 func Authorities(file string) (*x509.CertPool, error) {
-	pem, err := inputfile.Read(file, maxPEM)
-	if err != nil {
-		return nil, err
+	_, pool, err := authorities(file)
+	return pool, err
+}
+
+func authorities(file string) (pem []byte, pool *x509.CertPool, err error) {
+	if pem, err = inputfile.Read(file, maxPEM); err != nil {
+		return nil, nil, err
 	}
-	pool := x509.NewCertPool()
+	pool = x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: no certificate in it", file)
+		return nil, nil, fmt.Errorf("%s: no certificate in it", file)
 	}
-	return pool, nil
+	return pem, pool, nil
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headgate/headgate/internal/exactjson"
@@ -62,7 +63,7 @@ type Client struct {
 	once   sync.Once
 	err    error
 	url    urlTemplate
-	client *http.Client
+	client atomic.Pointer[http.Client]
 }
 
 // StatusError reports that the API answered with a status other than 200 and 404.
@@ -86,7 +87,7 @@ func statusError(code int, body []byte) *StatusError {
 func (c *Client) init() error {
 	c.once.Do(func() {
 		c.url, c.err = parseTemplate(c.URL)
-		c.client = cmp.Or(c.HTTPClient, newHTTPClient(c.TLS))
+		c.client.Store(cmp.Or(c.HTTPClient, newHTTPClient(c.TLS)))
 	})
 	return c.err
 }
@@ -119,7 +120,16 @@ func (c *Client) Check() error { return c.init() }
 // CloseIdleConnections closes the connections that no request is using.
 func (c *Client) CloseIdleConnections() {
 	if c.init() == nil {
-		c.client.CloseIdleConnections()
+		c.client.Load().CloseIdleConnections()
+	}
+}
+
+// SetTLS replaces the value of the field TLS for new connections, for example when the file of
+// authorities has changed. Connections that a request is using continue. If HTTPClient is set,
+// SetTLS does nothing. SetTLS is safe for concurrent use.
+func (c *Client) SetTLS(conf *tls.Config) {
+	if c.init() == nil && c.HTTPClient == nil {
+		c.client.Swap(newHTTPClient(conf)).CloseIdleConnections()
 	}
 }
 
@@ -138,7 +148,7 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	resp, err := get(ctx, c.client, c.url.expand(host), c.Token)
+	resp, err := get(ctx, c.client.Load(), c.url.expand(host), c.Token)
 	if err != nil {
 		return hostlookup.Answer{}, fmt.Errorf("httpapi: %w", err)
 	}

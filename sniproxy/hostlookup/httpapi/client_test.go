@@ -349,7 +349,7 @@ func TestHTTP2ConnectionThatDied(t *testing.T) {
 	h := &Client{URL: server.URL + "/{host}", TLS: &tls.Config{RootCAs: roots}, Timeout: -1}
 	require.NoError(t, h.Check())
 	defer h.CloseIdleConnections()
-	transport := h.client.Transport.(*http.Transport)
+	transport := h.client.Load().Transport.(*http.Transport)
 	require.Positive(t, transport.HTTP2.SendPingTimeout)
 	require.Positive(t, transport.HTTP2.PingTimeout)
 	transport.HTTP2.SendPingTimeout, transport.HTTP2.PingTimeout = 500*time.Millisecond, 500*time.Millisecond

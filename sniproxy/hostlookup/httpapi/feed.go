@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headgate/headgate/sniproxy/hostlookup"
@@ -45,7 +46,7 @@ type Feed struct {
 	once    sync.Once
 	err     error
 	url     *url.URL
-	client  *http.Client
+	client  atomic.Pointer[http.Client]
 	version string
 }
 
@@ -64,7 +65,7 @@ func (f *Feed) init() error {
 		case f.url.Scheme != "http" && f.url.Scheme != "https" || f.url.Host == "":
 			f.err = fmt.Errorf("httpapi: feed: %.80q is no HTTP URL", f.URL)
 		}
-		f.client = cmp.Or(f.HTTPClient, newHTTPClient(f.TLS))
+		f.client.Store(cmp.Or(f.HTTPClient, newHTTPClient(f.TLS)))
 	})
 	return f.err
 }
@@ -75,7 +76,15 @@ func (f *Feed) Check() error { return f.init() }
 // CloseIdleConnections closes the connections that no request is using.
 func (f *Feed) CloseIdleConnections() {
 	if f.init() == nil {
-		f.client.CloseIdleConnections()
+		f.client.Load().CloseIdleConnections()
+	}
+}
+
+// SetTLS does the same as [Client.SetTLS]. A request that waits for changes uses the old value until
+// it ends.
+func (f *Feed) SetTLS(conf *tls.Config) {
+	if f.init() == nil && f.HTTPClient == nil {
+		f.client.Swap(newHTTPClient(conf)).CloseIdleConnections()
 	}
 }
 
@@ -143,7 +152,7 @@ func (f *Feed) poll(ctx context.Context, since string) (changes, error) {
 		query.Set("wait", strconv.Itoa(int(wait/time.Second)))
 		u.RawQuery = query.Encode()
 	}
-	resp, err := get(ctx, f.client, u.String(), f.Token)
+	resp, err := get(ctx, f.client.Load(), u.String(), f.Token)
 	if err != nil {
 		return changes{}, fmt.Errorf("httpapi: feed: %w", err)
 	}
