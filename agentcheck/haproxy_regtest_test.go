@@ -58,8 +58,8 @@ func TestRegressionTestOfHAProxy(t *testing.T) {
 	}
 }
 
-// startGatedAgent starts a Server whose answers change nothing. After a client has sent a byte to the
-// address gate, the answer is that of HAProxy's regression test.
+// startGatedAgent starts a Server whose answers change nothing at first. When a client has sent a byte
+// to the address gate, the Server changes to the answer in HAProxy's regression test.
 func startGatedAgent(t *testing.T) (port int, gate string) {
 	t.Helper()
 	down := agentcheck.Reply{State: agentcheck.Down, Admin: agentcheck.Maint, Weight: agentcheck.Percent(75), MaxConn: agentcheck.Connections(30)}

@@ -26,8 +26,9 @@ type Config struct {
 // Global holds the settings of the process.
 type Global struct {
 	// Version is the version of the HAProxy that will read the files. That HAProxy and all later
-	// ones accept the files. Zero means 2.6. From 3.2 on, HAProxy removes the trailers of requests:
-	// no rule about headers applies to trailers, and some servers read them as headers.
+	// ones accept the files. Zero means 2.6. From 3.2 on, HAProxy removes the trailers of requests to
+	// HTTP/1.1 servers: no rule about headers applies to trailers, and some of these servers read them
+	// as headers.
 	Version Version
 	// MaxConn is the largest number of client connections that HAProxy keeps open at the same time.
 	// 0 means the number that Descriptors allows. If Descriptors is 0 too, HAProxy chooses the

@@ -115,7 +115,7 @@ func (c *Config) appendText(paths renderedPaths) []byte {
 		c.Frontends[i].append(&t, paths)
 	}
 	for i := range c.Backends {
-		c.Backends[i].append(&t)
+		c.Backends[i].append(&t, c.Global.Version)
 	}
 	return append(t, '\n') // a missing last line end is fatal to HAProxy
 }
@@ -215,6 +215,7 @@ func (d *Defaults) append(t *text, g *Global) {
 	if g.Version.AtLeast(3, 2) {
 		// A server may merge the trailers of a request into its headers (RFC 9110, section 6.5.1).
 		// A client could send X-Forwarded-For as a trailer, past all rules that remove this header.
+		// Backends of HTTP/2 servers keep trailers, because such servers tell trailers from headers.
 		t.line("option http-drop-request-trailers")
 	}
 	if len(g.Logs) > 0 {

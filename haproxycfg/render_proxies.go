@@ -203,7 +203,7 @@ func (r *Router) append(t *text, maps map[string]string) {
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
 }
 
-func (b *Backend) append(t *text) {
+func (b *Backend) append(t *text, v Version) {
 	t.section("backend", b.Name)
 	if b.Response != nil {
 		b.Response.append(t)
@@ -229,8 +229,12 @@ func (b *Backend) append(t *text) {
 	if b.Protocol == GRPC {
 		t.line("option http-no-delay")
 	}
+	http2 := b.Protocol == H2C || b.Protocol == GRPC
+	if http2 && v.AtLeast(3, 2) {
+		t.line("no option http-drop-request-trailers")
+	}
 	b.Health.append(t, b.AgentInterval)
-	if b.Protocol == H2C || b.Protocol == GRPC {
+	if http2 {
 		t.raw(" proto h2 check-proto h2")
 	}
 	var ids []int

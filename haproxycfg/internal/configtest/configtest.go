@@ -202,6 +202,9 @@ func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.Ren
 				}
 			}
 		}
+		if c.Global.Version.AtLeast(3, 2) && (be.Protocol == haproxycfg.H2C || be.Protocol == haproxycfg.GRPC) {
+			want["no"] = 1
+		}
 		if be.Protocol == haproxycfg.GRPC {
 			want["option"]++
 		}

@@ -44,9 +44,9 @@ func Binary(t testing.TB) string {
 	return p
 }
 
-// Binaries returns the paths of all haproxies of this machine: the haproxy that Binary returns, and
-// those that "make haproxies" has installed as VERSION/haproxy below the directory in the environment
-// variable HAPROXY_DIR. The Makefile sets this variable.
+// Binaries returns the path of the haproxy that Binary returns, and the paths of all other versions
+// that "make haproxies" has installed. They are VERSION/haproxy in the directory that the environment
+// variable HAPROXY_DIR names. The Makefile sets this variable.
 func Binaries(t testing.TB) []string {
 	t.Helper()
 	all := []string{Binary(t)}
