@@ -22,6 +22,8 @@ BENCHTIME   ?= 1s
 COUNT       ?= 1
 FUZZTIME    ?= 10s
 REPEAT      ?= 3
+# How often the test of reloads reloads each of the haproxies while clients are connected. make test has few reloads.
+RELOADS     ?= 50
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 GOVULNCHECK  = golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -77,6 +79,7 @@ haproxies:
 	@.ci/haproxies $(HAPROXY_DIR) $(HAPROXY_SUITES)
 
 # Go repeats only the tests that look for haproxy on PATH. The results of the others are in its cache.
+test-haproxies: export HEADGATE_RELOADS := $(RELOADS)
 test-haproxies: test-tools haproxies
 	@set -e; cd $(HAPROXY_DIR); all=$$(ls -d [0-9]*.[0-9]* | sort -V); cd $(CURDIR); \
 	versions='$(VERSIONS)'; \

@@ -84,9 +84,6 @@ var directImports = map[string]map[string]string{
 		module + "/internal/atomicfile":   "a configuration is replaced whole or not at all",
 		module + "/internal/textdiff":     "the text of a difference",
 	},
-	"haproxycfg/runtimeapi": {
-		module + "/internal/atomicfile": "a state file is replaced whole or not at all",
-	},
 	"haproxycfg/internal/configtest": {
 		module + "/haproxycfg":                       "the configuration that it checks",
 		module + "/internal/haproxyproc/haproxytest": "a real HAProxy accepts the golden files",

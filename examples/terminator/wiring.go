@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,12 +21,12 @@ import (
 )
 
 // controller returns the Controller that the flags describe. The caller sets its Logger and
-// Elector. The Controller passes the warnings of "haproxy -c" to the function warned.
+// Elector. The Controller passes warnings about HAProxy to the function warned.
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{
 		Routes:       &controller.RouteFiles{Names: s.routes},
 		Builder:      s.builder,
-		Dir:          s.dir(),
+		Dir:          s.dir(warned),
 		Files:        s.files(),
 		Limit:        controller.MaxShare(s.maxChange),
 		ForceFirst:   s.force,
@@ -67,13 +68,18 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	return c
 }
 
-func (s *settings) dir() *deploy.Dir {
+func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 	dir := &deploy.Dir{Path: s.out}
 	if s.reload != "" {
-		dir.Reload = deploy.Reloader{
+		reloader := deploy.Reloader{
 			Master:    runtimeapi.Socket{Path: s.reload},
 			StateFile: s.builder.Edge.Global.StateFile,
-		}.Reload
+			Config:    filepath.Join(s.out, "haproxy.cfg"),
+			Warned: func(err error) {
+				warned([]deploy.Diagnostic{{Severity: "WARNING", Text: "a replaced process may send requests to servers that are gone: " + err.Error()}})
+			},
+		}
+		dir.Reload, dir.Redirect = reloader.Reload, reloader.Redirect
 	}
 	return dir
 }

@@ -47,6 +47,7 @@ type applier struct {
 	known       bool        // report is the report in the directory
 	report      kube.Report // on the configuration in force, with the refused change
 	reloads     reloads
+	redirected  string                // ID of the waiting change to which HAProxy is redirected; "" for none
 	input       *kube.Input           // of the configuration in force; nil if another process wrote it
 	version     haproxycfg.Version    // for which the configuration in force was rendered
 	logged      map[kube.Problem]bool // problems of the last attempt
@@ -66,6 +67,7 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 // refused change from the status, because only the leader shows a refused change.
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
+	a.redirected = ""
 	a.c.status.setRefused(nil)
 }
 
@@ -117,6 +119,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		return ch, Failed, err
 	}
 	if err := a.c.refusal(ch, allowed); err != nil {
+		a.redirectBack(ctx, ch)
 		a.recordRefusal(ctx, ch, err)
 		return ch, Refused, err
 	}
@@ -124,15 +127,18 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	reloads := ch.plan.Reloads()
 	if !reloads {
 		a.reloads.idle(ctx)
+		a.redirectBack(ctx, ch)
 	} else if err := a.guard(); err != nil {
 		return ch, Failed, err
 	} else if waiting := a.reloads.admit(ctx, now); waiting != nil {
+		a.redirect(ctx, ch)
 		return ch, Waits, waiting
 	}
 	err = a.commit(ctx, ch)
 	var refusedReload *deploy.ReloadError
 	if reloads && (err == nil || errors.As(err, &refusedReload)) {
 		a.reloads.reloaded(ctx, time.Now())
+		a.redirected = "" // the new worker has the addresses of its configuration
 	}
 	if err != nil {
 		if !ch.Diff.Empty() && !a.cutOff(ctx) {
@@ -150,6 +156,33 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		a.log.Info("the change that was not applied has disappeared", "id", refused.ID)
 	}
 	return ch, Unchanged, nil
+}
+
+// redirect makes HAProxy send no requests to servers that the change removes. The change itself has
+// to wait for its reload.
+func (a *applier) redirect(ctx context.Context, ch *Change) {
+	servers := ch.Diff.Servers
+	if a.redirected == ch.ID() || a.redirected == "" && servers.Removed+servers.Altered == 0 {
+		return
+	}
+	if err := ch.plan.Redirect(ctx); err != nil {
+		a.log.Warn("servers that the waiting change removes may still get requests", "err", err)
+	}
+	a.redirected = ch.ID()
+}
+
+// redirectBack takes back what redirect has done for a change that nobody wants any more. At the
+// start, an earlier process may have called redirect. If HAProxy does not run yet, nothing is to be
+// taken back.
+func (a *applier) redirectBack(ctx context.Context, ch *Change) {
+	if a.redirected == "" && a.input != nil {
+		return
+	}
+	if err := ch.plan.RedirectBack(ctx); err != nil && a.redirected != "" {
+		a.log.Warn("servers in force may get no requests", "err", err)
+		return
+	}
+	a.redirected = ""
 }
 
 func (a *applier) causes(after kube.Input) []kube.Cause {

@@ -48,7 +48,9 @@
 //     cut, and reloads.
 //
 // An attempt whose reload waits has the outcome Waits. The answers of agents do not need a reload:
-// HAProxy drains a server, or changes its weight, while a reload waits.
+// HAProxy drains a server, or changes its weight, while a reload waits. The Controller calls
+// Dir.Redirect, so HAProxy also stops to send requests to servers that the waiting change removes.
+// Only new servers, routes and weights wait.
 //
 // # Limits and refusals
 //

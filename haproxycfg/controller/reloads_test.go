@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"regexp"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -216,6 +217,37 @@ func TestForcedChangeWaitsForOldWorkers(t *testing.T) {
 		require.Equal(t, 2, f.reloads())
 		toggle(time.Minute)
 		require.Equal(t, controller.Refused, c.Status().Outcome)
+	})
+}
+
+// TestWaitingChangeRedirects: while a change waits, HAProxy sends no requests to servers that the
+// change removes. If nobody wants the change any more, HAProxy is redirected back.
+func TestWaitingChangeRedirects(t *testing.T) {
+	var redirected []string
+	reloadTest(t, func(c *controller.Controller, f *fakeWorkers) {
+		c.MaxOldWorkers, c.MaxInterval = 1, 1
+		c.Dir.Redirect = func(_ context.Context, config []byte) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			redirected = append(redirected, regexp.MustCompile(`192\.0\.2\.1:\d+`).FindString(string(config)))
+			return nil
+		}
+	}, func(t *testing.T, c *controller.Controller, f *fakeWorkers, _ *logText, toggle func(time.Duration)) {
+		toggle(time.Minute)
+		require.Equal(t, 1, f.reloads())
+		require.Empty(t, redirected, "a reload needs no redirection")
+		toggle(time.Minute)
+		require.Equal(t, controller.Waits, c.Status().Outcome)
+		require.Equal(t, []string{"192.0.2.1:31002"}, redirected, "once, however often the change is attempted")
+		toggle(time.Minute)
+		require.Equal(t, []string{"192.0.2.1:31002", "192.0.2.1:31003"}, redirected)
+		c.Clusters[0].Source.(*fakeCluster).set(t, 31001, "192.0.2.1")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, controller.Unchanged, c.Status().Outcome)
+		require.Equal(t, "192.0.2.1:31001", redirected[len(redirected)-1], "back")
+		require.Len(t, redirected, 3)
+		require.Equal(t, 1, f.reloads())
 	})
 }
 

@@ -43,6 +43,10 @@ type Dir struct {
 	// Reload, if not nil, makes HAProxy load the files. It returns an error if HAProxy did not load
 	// them. [Reloader.Reload] is such a function. Nil means that another program reloads HAProxy.
 	Reload func(context.Context) error
+	// Redirect, if not nil, makes the running HAProxy send no requests to servers that a
+	// configuration no longer contains. Its argument is the text of that configuration.
+	// [Reloader.Redirect] is such a function.
+	Redirect func(ctx context.Context, config []byte) error
 	// Guard, if not nil, is called before each effect: before a file is written or renamed, and
 	// before a reload. If Guard returns an error, Apply stops with this error. It leaves the
 	// directory as if the process had ended at this point. Processes that share a directory use
@@ -144,6 +148,29 @@ func (p *Plan) textBefore() []byte {
 // ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
 func (p *Plan) Reloads() bool {
 	return p.dir.Reload != nil && (!p.Diff.Empty() || exists(p.dir.file(pendingFile)))
+}
+
+// Redirect calls Dir.Redirect, if it is not nil, with the configuration of the plan. It is for a plan
+// whose Apply has to wait: HAProxy sends no more requests to servers that the plan removes.
+func (p *Plan) Redirect(ctx context.Context) error { return p.redirect(ctx, p.after.text()) }
+
+// RedirectBack takes Redirect back: it calls Dir.Redirect, if it is not nil, with the configuration
+// that the directory contained when the plan was made.
+func (p *Plan) RedirectBack(ctx context.Context) error {
+	if before := p.textBefore(); before != nil {
+		return p.redirect(ctx, before)
+	}
+	return nil
+}
+
+func (p *Plan) redirect(ctx context.Context, config []byte) error {
+	if p.dir.Redirect == nil {
+		return nil
+	}
+	if err := p.dir.at("redirect"); err != nil {
+		return err
+	}
+	return p.dir.Redirect(ctx, config)
 }
 
 // ErrStalePlan is in the error of [Plan.Apply] if the directory has changed since the plan was made.

@@ -5,7 +5,7 @@
 //	dir := &deploy.Dir{
 //		Path:   "/etc/haproxy",
 //		Check:  deploy.Checker{}.Check, // haproxy -c
-//		Reload: deploy.Reloader{Master: master, StateFile: "/var/lib/haproxy/state"}.Reload,
+//		Reload: deploy.Reloader{Master: master, StateFile: "/var/lib/haproxy/state", Config: "/etc/haproxy/haproxy.cfg"}.Reload,
 //	}
 //	changed, err := dir.Apply(ctx, config)
 //
@@ -14,7 +14,9 @@
 // look at the difference before it applies the configuration.
 //
 // After a reload, the old worker of HAProxy runs until its last connection ends. [Workers] lists the
-// old workers, and can end the oldest one.
+// old workers, and can end the oldest one. If a server gets another port, [Reloader] keeps its weight
+// and drain, and the old worker sends its requests to the new port. [Reloader.Redirect] does the latter
+// without a reload.
 //
 // The package does not make configurations, does not start HAProxy, and does not watch files or
 // clusters.

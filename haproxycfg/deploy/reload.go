@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/atomicfile"
 )
 
 // Reloader makes an HAProxy in master-worker mode load its configuration again, and reports whether
@@ -32,6 +34,14 @@ type Reloader struct {
 	// HAProxy reads the file at every start. If HAProxy was stopped for long, remove the file
 	// before you start it, so that it does not restore an old state.
 	StateFile string
+	// Config is the file haproxy.cfg, which HAProxy loads. With it, Reload also looks after servers
+	// that the file no longer contains. A new server on the same node gets the saved state of such a
+	// server. The old worker sends no more requests to such a server, see [Reloader.Redirect]. Empty
+	// means that Reload does neither.
+	Config string
+	// Warned, if not nil, is called with an error if the old worker may still send requests to a
+	// server that Config does not contain. HAProxy is reloaded nevertheless.
+	Warned func(error)
 	// Timeout is the longest time from the reload command to its confirmation; 0 means one minute.
 	// In this time HAProxy reads its whole configuration.
 	Timeout time.Duration
@@ -81,12 +91,12 @@ func (r Reloader) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("deploy: reload: %w", err)
 	}
-	if r.StateFile != "" {
+	if r.StateFile != "" || r.Config != "" {
 		worker := r.Master
 		if worker.Worker = currentWorker(before); worker.Worker == "" {
 			return errors.New("deploy: reload: the master has no worker whose state could be saved")
 		}
-		if err := worker.SaveServersState(ctx, r.StateFile); err != nil {
+		if err := r.prepare(ctx, worker); err != nil {
 			return fmt.Errorf("deploy: reload: %w", err)
 		}
 	}
@@ -109,6 +119,41 @@ func (r Reloader) Reload(ctx context.Context) error {
 	// Before HAProxy 2.7, the master replaces its own program when it gets the command. This closes
 	// the connection, with or without an error. So only the list of processes shows the outcome.
 	return r.confirm(ctx, before)
+}
+
+// prepare saves the state of the servers for the worker that the reload starts. Then it makes the
+// present worker, which becomes an old one, send no request to a server that Config does not contain.
+// HAProxy refuses such commands after the reload. Clients with idle connections send their next
+// request to the old worker.
+func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
+	text, err := worker.ServersState(ctx)
+	if err != nil {
+		return err
+	}
+	var moves []move
+	if r.Config != "" {
+		config, err := os.ReadFile(r.Config)
+		if err != nil {
+			return err
+		}
+		servers, err := parseState(text)
+		if err != nil {
+			return err
+		}
+		to := readMembers(config)
+		moves = servers.moves(to)
+		servers.carry(to)
+		text = servers.String()
+	}
+	if r.StateFile != "" {
+		if err := atomicfile.Write(r.StateFile, []byte(text), 0o644, nil); err != nil {
+			return fmt.Errorf("save the state of the servers: %w", err)
+		}
+	}
+	if err := makeMoves(ctx, worker, moves); err != nil && r.Warned != nil {
+		r.Warned(err)
+	}
+	return nil
 }
 
 // confirm waits for the outcome of a reload of HAProxy before 2.7: it asks the master for its list

@@ -487,11 +487,11 @@ func TestStatsOfARealProcess(t *testing.T) {
 	require.EqualValues(t, 3, total.Requests)
 	require.Equal(t, "UP", total.Status)
 
-	file := filepath.Join(haproxytest.Dir(t), "state")
-	require.NoError(t, s.stats.SaveServersState(t.Context(), file))
-	state := onDisk(t, "", file)
+	state, err := s.stats.ServersState(t.Context())
+	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(state, "1\n# be_id be_name srv_id srv_name srv_addr "), state)
 	require.True(t, strings.HasSuffix(state, "\n") && !strings.HasSuffix(state, "\n\n"), state)
 	require.Contains(t, state, " web 1 "+web.Name()+" 127.0.0.1 ")
-	require.Error(t, s.stats.SaveServersState(t.Context(), filepath.Join(s.dir, "no", "such", "dir")))
+	missing := Reloader{Master: runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}, StateFile: filepath.Join(s.dir, "no", "such", "dir")}
+	require.ErrorContains(t, missing.Reload(t.Context()), "save the state of the servers")
 }

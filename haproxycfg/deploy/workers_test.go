@@ -141,7 +141,7 @@ func TestEndOldestWithAStuckWorker(t *testing.T) {
 	old := x.old(t)
 	require.Len(t, old, 2)
 	require.NoError(t, syscall.Kill(old[0], syscall.SIGSTOP))
-	x.workers.Timeout = 300 * time.Millisecond
+	x.workers.Timeout = 2 * time.Second
 	ended, err := x.workers.EndOldest(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, EndedWorker{PID: old[1], Streams: 1}, ended)
@@ -204,4 +204,45 @@ func TestEndOldestReportsWhatHAProxyAnswers(t *testing.T) {
 	w.Master.Path = filepath.Join(t.TempDir(), "nobody")
 	_, err = w.EndOldest(t.Context())
 	require.ErrorContains(t, err, "deploy: old workers: runtimeapi: socket: dial unix")
+}
+
+// TestRedirect sends requests through an HAProxy whose configuration stays. The redirection makes a
+// server that is gone get no requests, and it can be taken back.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	gone, stays := origin(t, "gone", 0), origin(t, "stays", 0)
+	s := startSite(t, func(s *site) *haproxycfg.Config { return s.config(gone, stays) })
+	reloader := Reloader{Master: runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}}
+	redirect := func(servers ...haproxycfg.Server) {
+		t.Helper()
+		files, err := s.config(servers...).Render(s.dir)
+		require.NoError(t, err)
+		require.NoError(t, reloader.Redirect(t.Context(), files[len(files)-1].Data))
+	}
+	answers := func() map[string]bool {
+		t.Helper()
+		all := map[string]bool{}
+		for range 8 {
+			who, err := s.get()
+			require.NoError(t, err)
+			all[who] = true
+		}
+		return all
+	}
+	both, one := map[string]bool{"gone": true, "stays": true}, map[string]bool{"stays": true}
+	require.Equal(t, both, answers())
+	redirect(stays)
+	require.Equal(t, one, answers())
+	redirect(gone, stays)
+	require.Equal(t, both, answers())
+
+	// A reload with the old configuration restores the addresses, even from the state of a
+	// redirected server.
+	redirect(stays)
+	reloader.StateFile, reloader.Config = s.stateFile(), filepath.Join(s.conf.Path, configFile)
+	require.NoError(t, reloader.Reload(t.Context()))
+	require.Equal(t, both, answers())
+
+	reloader.Master.Path = filepath.Join(s.dir, "nobody")
+	require.ErrorContains(t, reloader.Redirect(t.Context(), nil), "deploy: redirect: ")
 }

@@ -5,7 +5,7 @@
 //
 // A stats socket belongs to one worker process. The socket of a master process (option -S of
 // haproxy) reaches the master and, with Socket.Worker, each of its workers. Stats and
-// SaveServersState do not change the state of HAProxy. With [Socket.Do] a caller can change it.
+// ServersState do not change the state of HAProxy. With [Socket.Do] a caller can change it.
 package runtimeapi
 
 import (
@@ -16,8 +16,6 @@ import (
 	"net"
 	"strings"
 	"time"
-
-	"github.com/headgate/headgate/internal/atomicfile"
 )
 
 // Socket is the address of a HAProxy command line: the stats socket of a worker, or the socket of a
@@ -142,27 +140,21 @@ func (s Socket) commandLine(command string) (string, error) {
 	return command, nil
 }
 
-// SaveServersState saves the state of the servers (weight, drain, maintenance, health) to a file.
-// HAProxy loads the file at its next start if its configuration names the file as
-// server-state-file. SaveServersState replaces the file as a whole, or leaves it as it was.
+// ServersState returns the state of the servers (weight, drain, maintenance, health), as the content of
+// a file. HAProxy loads the file at its next start if its configuration names the file as
+// server-state-file. The second line of the text names the columns, and each further line describes
+// a server.
 //
 // HAProxy also restores the address and port of a server from this file, even if the new
 // configuration has another address or port. So package haproxycfg makes the name of a server from
 // its address and port. A server whose address changed has another name, so HAProxy ignores its
 // saved state.
-func (s Socket) SaveServersState(ctx context.Context, file string) error {
+func (s Socket) ServersState(ctx context.Context) (string, error) {
 	answer, err := s.Do(ctx, "show servers state")
 	if err != nil {
-		return err
+		return "", err
 	}
-	state, err := cleanServersState(answer)
-	if err != nil {
-		return err
-	}
-	if err := atomicfile.Write(file, []byte(state), 0o644, nil); err != nil {
-		return fmt.Errorf("runtimeapi: save servers state: %w", err)
-	}
-	return nil
+	return cleanServersState(answer)
 }
 
 // cleanServersState returns the content of a state file for an answer to "show servers state".

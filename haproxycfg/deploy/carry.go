@@ -1,0 +1,374 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+// member is a server of a configuration.
+type member struct {
+	name      string
+	addr      netip.AddrPort
+	weight    int    // in the configuration
+	agentPort string // "" without an agent
+}
+
+// members are the servers of a configuration, in the order of the configuration.
+type members struct {
+	backends map[string][]member
+	services map[string][]string // names of backends by service
+	tracked  map[string]bool     // names of backends whose servers other servers track
+}
+
+// service returns the part of a backend's name that stays when the settings of the backend change.
+// Package edge puts a hash of the settings after ":".
+func service(backend string) string {
+	name, _, _ := strings.Cut(backend, ":")
+	return name
+}
+
+// readMembers reads the servers in the text of haproxy.cfg.
+func readMembers(config []byte) members {
+	m := members{backends: map[string][]member{}, services: map[string][]string{}, tracked: map[string]bool{}}
+	for head, section := range cutSections(config) {
+		backend, ok := strings.CutPrefix(head, "backend ")
+		if !ok {
+			continue
+		}
+		lines := section.lines()
+		all := make([]member, 0, len(lines.servers))
+		for _, name := range lines.servers {
+			words := strings.Fields(lines.byName[name])
+			s := member{name: name, weight: 1}
+			if len(words) > 2 {
+				s.addr, _ = netip.ParseAddrPort(words[2])
+			}
+			for i := 3; i+1 < len(words); i++ {
+				switch value := words[i+1]; words[i] {
+				case "weight":
+					s.weight, _ = strconv.Atoi(value)
+				case "agent-port":
+					s.agentPort = value
+				case "track":
+					at, _, _ := strings.Cut(value, "/")
+					m.tracked[at] = true
+				}
+			}
+			if s.addr.IsValid() {
+				all = append(all, s)
+			}
+		}
+		m.backends[backend] = all
+		m.services[service(backend)] = append(m.services[service(backend)], backend)
+	}
+	for _, names := range m.services {
+		slices.Sort(names)
+	}
+	return m
+}
+
+// of returns the servers that take the place of the servers of a backend. These are the servers of
+// the backend itself. If the configuration no longer has the backend, they are the servers of all
+// backends of the same service.
+func (m members) of(backend string) []member {
+	if all, ok := m.backends[backend]; ok {
+		return all
+	}
+	var all []member
+	for _, name := range m.services[service(backend)] {
+		all = append(all, m.backends[name]...)
+	}
+	return all
+}
+
+// state is an answer to "show servers state": two lines of head, and one line for each server.
+type state struct {
+	head    string
+	columns map[string]int
+	servers []stateServer
+}
+
+// stateServer is a line about a server.
+type stateServer struct {
+	fields        []string
+	backend, name string
+	addr          netip.AddrPort // the present address, which may differ from the one in the name
+}
+
+func parseState(text string) (state, error) {
+	s := state{columns: map[string]int{}}
+	for n, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		fields := strings.Fields(line)
+		switch {
+		case n == 1:
+			for i, name := range fields[min(1, len(fields)):] { // after "#"
+				s.columns[name] = i
+			}
+			for _, name := range []string{"be_name", "srv_name", "srv_addr", "srv_uweight", "srv_iweight", "srv_port"} {
+				if _, ok := s.columns[name]; !ok {
+					return s, fmt.Errorf("deploy: the state of the servers has no column %s", name)
+				}
+			}
+			fallthrough
+		case n == 0:
+			s.head += line + "\n"
+		case len(fields) >= len(s.columns):
+			server := stateServer{fields: fields, backend: s.get(fields, "be_name"), name: s.get(fields, "srv_name")}
+			if ip, err := netip.ParseAddr(s.get(fields, "srv_addr")); err == nil {
+				port, _ := strconv.ParseUint(s.get(fields, "srv_port"), 10, 16)
+				server.addr = netip.AddrPortFrom(ip, uint16(port))
+			}
+			s.servers = append(s.servers, server)
+		}
+	}
+	if len(s.columns) == 0 {
+		return s, fmt.Errorf("deploy: not a state of servers: %.200q", text)
+	}
+	return s, nil
+}
+
+func (s state) get(fields []string, column string) string { return fields[s.columns[column]] }
+
+// set sets a column, if this version of HAProxy has it.
+func (s state) set(fields []string, column, value string) {
+	if i, ok := s.columns[column]; ok {
+		fields[i] = value
+	}
+}
+
+func (s state) String() string {
+	var b strings.Builder
+	b.WriteString(s.head)
+	for _, server := range s.servers {
+		b.WriteString(strings.Join(server.fields, " "))
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// carry changes the state of the servers of the running HAProxy to the state with which HAProxy
+// starts with the configuration to:
+//
+//   - HAProxy finds a server's state by the server's name. A server gets another name with another
+//     port, and a backend with other settings. Without a state, the server would have its full
+//     weight until its agent answers. So carry gives it the state of the server that it replaces,
+//     which is on the same node.
+//   - HAProxy restores addresses too. So carry sets the address of each server to the one in the
+//     configuration.
+func (s *state) carry(to members) {
+	type key struct{ backend, name string }
+	known := make(map[key]int, len(s.servers))
+	donors := map[string][]int{} // by service
+	for i, server := range s.servers {
+		known[key{server.backend, server.name}] = i
+		donors[service(server.backend)] = append(donors[service(server.backend)], i)
+	}
+	for _, names := range to.services {
+		for _, backend := range names {
+			for _, now := range to.backends[backend] {
+				if i, ok := known[key{backend, now.name}]; ok {
+					s.place(s.servers[i].fields, now)
+					continue
+				}
+				best, rank := -1, 0
+				for _, i := range donors[service(backend)] {
+					was := s.servers[i]
+					own, ok := addrOfName(was.name)
+					if !ok || own.Addr() != now.addr.Addr() {
+						continue
+					}
+					r := 1
+					if _, stays := known[key{backend, was.name}]; !stays || was.backend == backend {
+						r++
+					}
+					if own.Port() == now.addr.Port() {
+						r += 2
+					}
+					if was.name == now.name {
+						r += 4
+					}
+					if r > rank {
+						best, rank = i, r
+					}
+				}
+				if best >= 0 {
+					s.copyTo(s.servers[best], backend, now)
+				}
+			}
+		}
+	}
+}
+
+// copyTo adds a line for the server now, with the state of the server was.
+func (s *state) copyTo(was stateServer, backend string, now member) {
+	fields := slices.Clone(was.fields)
+	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))
+	weight, err2 := strconv.Atoi(s.get(fields, "srv_uweight"))
+	if err1 != nil || err2 != nil || initial <= 0 || weight < 0 || now.weight <= 0 {
+		return // there is no weight that could be carried over
+	}
+	scaled := min(256, weight*now.weight/initial)
+	if weight > 0 {
+		scaled = max(1, scaled)
+	}
+	s.set(fields, "be_name", backend)
+	s.set(fields, "srv_name", now.name)
+	s.set(fields, "srv_uweight", strconv.Itoa(scaled))
+	s.set(fields, "srv_iweight", strconv.Itoa(now.weight))
+	s.place(fields, now)
+	// Weight, drain and maintenance belong to the node or the service. But the health checks of the
+	// old port prove nothing about the new one, so the server is up, like every new server.
+	for column, value := range map[string]string{
+		"srv_op_state": "2", "srv_check_status": "1", "srv_check_result": "0", "srv_check_health": "0",
+		"srv_check_addr": "-", "srv_agent_addr": "-", "srv_check_port": "0", "srv_agent_port": "0",
+	} {
+		s.set(fields, column, value)
+	}
+	s.servers = append(s.servers, stateServer{fields: fields, backend: backend, name: now.name, addr: now.addr})
+}
+
+// place sets the address in a line to the one of the server.
+func (s *state) place(fields []string, server member) {
+	s.set(fields, "srv_addr", server.addr.Addr().String())
+	s.set(fields, "srv_port", strconv.Itoa(int(server.addr.Port())))
+}
+
+// addrOfName returns the address and port in a server's name, as [haproxycfg.Server.Name] writes
+// them: "10.1.0.1:31000", "10.1.0.1:31000-9801" or "fd00::1:31000".
+func addrOfName(name string) (netip.AddrPort, bool) {
+	name, _, _ = strings.Cut(name, "-")
+	colon := strings.LastIndexByte(name, ':')
+	if colon < 0 {
+		return netip.AddrPort{}, false
+	}
+	ip, err1 := netip.ParseAddr(name[:colon])
+	port, err2 := strconv.ParseUint(name[colon+1:], 10, 16)
+	return netip.AddrPortFrom(ip, uint16(port)), err1 == nil && err2 == nil
+}
+
+// move is a server of a running HAProxy that must get another address.
+type move struct {
+	backend, name string
+	to            netip.AddrPort
+}
+
+// command returns the command of HAProxy's command line for the move.
+func (m move) command() string {
+	return fmt.Sprintf("set server %s/%s addr %s port %d", m.backend, m.name, m.to.Addr(), m.to.Port())
+}
+
+// moves returns what an HAProxy with these servers must change so that it sends no request to a
+// server that the configuration to no longer uses:
+//
+//   - A server whose address and port are in use gets this address.
+//   - A server whose port has changed gets the new port on the same node.
+//   - A server that is gone, or whose weight is 0 now, gets the address of another server of its
+//     backend that takes requests. If there is none, the server stays as it is.
+//
+// Servers that other servers track get no requests, so they stay as they are.
+func (s state) moves(to members) []move {
+	groups := map[string][]stateServer{}
+	for _, server := range s.servers {
+		if !to.tracked[server.backend] {
+			groups[server.backend] = append(groups[server.backend], server)
+		}
+	}
+	var all []move
+	for _, backend := range slices.Sorted(maps.Keys(groups)) {
+		inUse := map[netip.AddrPort]bool{}
+		byIP := map[netip.Addr][]netip.AddrPort{} // addresses in use that no server has in its name
+		for _, now := range to.of(backend) {
+			if now.weight > 0 && !inUse[now.addr] {
+				inUse[now.addr] = true
+				byIP[now.addr.Addr()] = append(byIP[now.addr.Addr()], now.addr)
+			}
+		}
+		var others []netip.AddrPort // that take requests now
+		for _, server := range groups[backend] {
+			own, _ := addrOfName(server.name)
+			if !inUse[own] {
+				continue
+			}
+			byIP[own.Addr()] = slices.DeleteFunc(byIP[own.Addr()], func(a netip.AddrPort) bool { return a == own })
+			if s.takesRequests(server) {
+				others = append(others, own)
+			}
+		}
+		for i, server := range groups[backend] {
+			own, ok := addrOfName(server.name)
+			target := own
+			switch renamed := byIP[own.Addr()]; {
+			case !ok || len(inUse) == 0:
+				continue
+			case inUse[own]:
+			case len(renamed) == 1:
+				target = renamed[0]
+			case len(others) > 0:
+				target = others[i%len(others)]
+			default:
+				continue
+			}
+			if server.addr != target {
+				all = append(all, move{backend, server.name, target})
+			}
+		}
+	}
+	return all
+}
+
+// takesRequests reports whether HAProxy sends requests to the server: it is up, it is not in drain or
+// maintenance, and its weight is not 0.
+func (s state) takesRequests(server stateServer) bool {
+	is := func(column, value string) bool {
+		i, ok := s.columns[column]
+		return ok && server.fields[i] == value
+	}
+	return is("srv_admin_state", "0") && !is("srv_op_state", "0") && !is("srv_uweight", "0")
+}
+
+// makeMoves changes addresses of servers, and nothing else, so agents and operators cannot undo it.
+func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) error {
+	for _, m := range moves {
+		answer, err := worker.Do(ctx, m.command())
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(answer, "changed from") && !strings.Contains(answer, "no need to change") {
+			return fmt.Errorf("deploy: %s: HAProxy answers %.200q", m.command(), strings.TrimSpace(answer))
+		}
+	}
+	return nil
+}
+
+// Redirect makes the worker that serves new connections send no request to a server that config, the
+// text of a haproxy.cfg, no longer uses. It is for a configuration whose reload has to wait, and
+// needs no reload itself. A server whose port has changed gets its new port. A server that is gone
+// gets the address of another server of its backend. Servers that are new get no requests. With the
+// text of the configuration in force, Redirect takes all this back.
+func (r Reloader) Redirect(ctx context.Context, config []byte) error {
+	before, err := r.processes(ctx)
+	if err != nil {
+		return fmt.Errorf("deploy: redirect: %w", err)
+	}
+	worker := r.Master
+	if worker.Worker = currentWorker(before); worker.Worker == "" {
+		return errors.New("deploy: redirect: the master has no worker")
+	}
+	text, err := worker.ServersState(ctx)
+	if err != nil {
+		return fmt.Errorf("deploy: redirect: %w", err)
+	}
+	servers, err := parseState(text)
+	if err != nil {
+		return fmt.Errorf("deploy: redirect: %w", err)
+	}
+	return makeMoves(ctx, worker, servers.moves(readMembers(config)))
+}

@@ -1,0 +1,186 @@
+package deploy
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const stateHead = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n"
+
+// stateLine is a line of a server that is up. addr is its present address.
+func stateLine(backend, name, addr string, admin, weight, initial int) string {
+	at := netip.MustParseAddrPort(addr)
+	return fmt.Sprintf("3 %s 1 %s %s 2 %d %d %d 7 6 3 4 6 0 0 0 - %d - 0 0 - - 9801\n", backend, name, at.Addr(), admin, weight, initial, at.Port())
+}
+
+// backendText is a backend section. Each server has the form "name weight".
+func backendText(name string, servers ...string) string {
+	text := "backend " + name + "\n"
+	for _, s := range servers {
+		server, weight, _ := strings.Cut(s, " ")
+		addr, agent, _ := strings.Cut(server, "-")
+		text += "    server " + server + " " + addr + " track nodes.a/x weight " + weight
+		if agent != "" {
+			text += " agent-check agent-port " + agent
+		}
+		text += "\n"
+	}
+	return text + "\n"
+}
+
+// TestCarry looks at the weight and address with which each server of the new configuration starts.
+func TestCarry(t *testing.T) {
+	for name, tc := range map[string]struct {
+		state, config string
+		want          string // each server with a state: backend/name address admin-state weight/initial
+	}{
+		"nothing changes": {
+			stateLine("b", "10.0.0.1:80", "10.0.0.1:80", 8, 50, 100), backendText("b", "10.0.0.1:80 100"),
+			"b/10.0.0.1:80 10.0.0.1:80 8 50/100",
+		},
+		"another port": {
+			stateLine("b", "10.0.0.1:80-9801", "10.0.0.1:80", 0, 0, 100) + stateLine("b", "10.0.0.2:80-9801", "10.0.0.2:80", 8, 100, 100),
+			backendText("b", "10.0.0.1:81-9801 100", "10.0.0.2:81-9801 100"),
+			"b/10.0.0.1:81-9801 10.0.0.1:81 0 0/100, b/10.0.0.2:81-9801 10.0.0.2:81 8 100/100",
+		},
+		"another agent port": {
+			stateLine("b", "10.0.0.1:80-9801", "10.0.0.1:80", 0, 25, 100), backendText("b", "10.0.0.1:80-9802 100"),
+			"b/10.0.0.1:80-9802 10.0.0.1:80 0 25/100",
+		},
+		"another weight makes another backend": {
+			stateLine("b:1", "10.0.0.1:80", "10.0.0.1:80", 0, 0, 100) + stateLine("b:1", "10.0.0.2:80", "10.0.0.2:80", 0, 50, 100),
+			backendText("b:2", "10.0.0.1:80 60", "10.0.0.2:80 60"),
+			"b:2/10.0.0.1:80 10.0.0.1:80 0 0/60, b:2/10.0.0.2:80 10.0.0.2:80 0 30/60",
+		},
+		"a weight does not become 0": {
+			stateLine("b:1", "10.0.0.1:80", "10.0.0.1:80", 0, 1, 100), backendText("b:2", "10.0.0.1:80 2"),
+			"b:2/10.0.0.1:80 10.0.0.1:80 0 1/2",
+		},
+		"the service moves and another service joins": {
+			stateLine("b:1", "10.0.0.1:80", "10.0.0.1:80", 0, 10, 100) + stateLine("b:1", "10.0.0.1:90", "10.0.0.1:90", 0, 90, 100),
+			backendText("b:1", "10.0.0.1:81 100", "10.0.0.1:90 100"),
+			"b:1/10.0.0.1:90 10.0.0.1:90 0 90/100, b:1/10.0.0.1:81 10.0.0.1:81 0 10/100",
+		},
+		"a redirected server gets its own address": {
+			stateLine("b", "10.0.0.1:80", "10.0.0.1:81", 0, 100, 100), backendText("b", "10.0.0.1:80 100"),
+			"b/10.0.0.1:80 10.0.0.1:80 0 100/100",
+		},
+		"another node is no replacement": {
+			stateLine("b", "10.0.0.1:80", "10.0.0.1:80", 0, 0, 100), backendText("b", "10.0.0.2:80 100"), "",
+		},
+		"another service is no replacement": {
+			stateLine("c", "10.0.0.1:80", "10.0.0.1:80", 0, 0, 100), backendText("b", "10.0.0.1:81 100"), "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := parseState(stateHead + tc.state)
+			require.NoError(t, err)
+			to := readMembers([]byte(tc.config))
+			s.carry(to)
+			s, err = parseState(s.String())
+			require.NoError(t, err)
+			var got []string
+			for _, x := range s.servers {
+				for _, m := range to.backends[x.backend] {
+					if m.name == x.name {
+						got = append(got, fmt.Sprintf("%s/%s %v %s %s/%s", x.backend, x.name, x.addr, s.get(x.fields, "srv_admin_state"), s.get(x.fields, "srv_uweight"), s.get(x.fields, "srv_iweight")))
+						break
+					}
+				}
+			}
+			require.Equal(t, tc.want, strings.Join(got, ", "))
+		})
+	}
+}
+
+// TestCarryForgetsHealth: the old port of a server has failed its health checks. The server with the
+// new port is up, and keeps the weight 0.
+func TestCarryForgetsHealth(t *testing.T) {
+	down := strings.Replace(stateLine("b", "10.0.0.1:80", "10.0.0.1:80", 0, 0, 100), " 2 0 0 100 7 6 3 4 ", " 0 0 0 100 7 6 2 0 ", 1)
+	s, err := parseState(stateHead + down)
+	require.NoError(t, err)
+	s.carry(readMembers([]byte(backendText("b", "10.0.0.1:81 100"))))
+	require.Len(t, s.servers, 2)
+	require.Equal(t, "3 b 1 10.0.0.1:81 10.0.0.1 2 0 0 100 7 1 0 0 6 0 0 0 - 81 - 0 0 - - 0", strings.Join(s.servers[1].fields, " "))
+}
+
+func TestMoves(t *testing.T) {
+	up := func(backend, name, addr string) string { return stateLine(backend, name, addr, 0, 100, 100) }
+	for name, tc := range map[string]struct {
+		state, config string
+		want          string // the moves, each as backend/name address
+	}{
+		"nothing changes": {up("b", "10.0.0.1:80", "10.0.0.1:80"), backendText("b", "10.0.0.1:80 100"), ""},
+		"another port": {
+			up("b", "10.0.0.1:80", "10.0.0.1:80") + up("b", "10.0.0.2:80", "10.0.0.2:80"), backendText("b", "10.0.0.1:81 100", "10.0.0.2:81 100"),
+			"b/10.0.0.1:80 10.0.0.1:81, b/10.0.0.2:80 10.0.0.2:81",
+		},
+		"moved already":      {up("b", "10.0.0.1:80", "10.0.0.1:81"), backendText("b", "10.0.0.1:81 100"), ""},
+		"back again":         {up("b", "10.0.0.1:80", "10.0.0.1:81"), backendText("b", "10.0.0.1:80 100"), "b/10.0.0.1:80 10.0.0.1:80"},
+		"another agent port": {up("b", "10.0.0.1:80-9801", "10.0.0.1:80"), backendText("b", "10.0.0.1:80-9802 100"), ""},
+		"another weight":     {up("b:1", "10.0.0.1:80", "10.0.0.1:80"), backendText("b:2", "10.0.0.1:80 50"), ""},
+		"a node is gone": {
+			up("b", "10.0.0.1:80", "10.0.0.1:80") + up("b", "10.0.0.2:80", "10.0.0.2:80"), backendText("b", "10.0.0.2:80 100"),
+			"b/10.0.0.1:80 10.0.0.2:80",
+		},
+		"the weight is 0 now": {
+			up("b:1", "10.0.0.1:80", "10.0.0.1:80") + up("b:1", "10.0.0.1:90", "10.0.0.1:90"), backendText("b:2", "10.0.0.1:80 100", "10.0.0.1:90 0"),
+			"b:1/10.0.0.1:90 10.0.0.1:80",
+		},
+		"a node is gone, and the only other one drains": {
+			up("b", "10.0.0.1:80", "10.0.0.1:80") + stateLine("b", "10.0.0.2:80", "10.0.0.2:80", 8, 100, 100), backendText("b", "10.0.0.2:80 100"), "",
+		},
+		"a node is gone, and the only other one has the weight 0": {
+			up("b", "10.0.0.1:80", "10.0.0.1:80") + stateLine("b", "10.0.0.2:80", "10.0.0.2:80", 0, 0, 100), backendText("b", "10.0.0.2:80 100"), "",
+		},
+		"the whole route is gone":      {up("b", "10.0.0.1:80", "10.0.0.1:80"), backendText("c", "10.0.0.1:80 100"), ""},
+		"two new ports on one node":    {up("b", "10.0.0.1:80", "10.0.0.1:80"), backendText("b", "10.0.0.1:81 100", "10.0.0.1:82 100"), ""},
+		"servers that others track":    {up("nodes.a", "10.0.0.1:9707", "10.0.0.1:9707") + up("nodes.a", "10.0.0.2:9707", "10.0.0.2:9707"), backendText("nodes.a", "10.0.0.2:9707 100"), ""},
+		"IPv6":                         {up("b", "fd00::1:80", "[fd00::1]:80"), "backend b\n    server fd00::1:81 [fd00::1]:81 weight 1\n", "b/fd00::1:80 [fd00::1]:81"},
+		"a name that is no address":    {up("b", "web1", "10.0.0.1:80"), backendText("b", "10.0.0.1:81 100"), ""},
+		"a new server beside a server": {up("b", "10.0.0.1:80", "10.0.0.1:80"), backendText("b", "10.0.0.1:80 100", "10.0.0.1:81 100"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := parseState(stateHead + tc.state)
+			require.NoError(t, err)
+			var got []string
+			for _, m := range s.moves(readMembers([]byte(tc.config))) {
+				got = append(got, fmt.Sprintf("%s/%s %v", m.backend, m.name, m.to))
+			}
+			require.Equal(t, tc.want, strings.Join(got, ", "))
+		})
+	}
+}
+
+func TestParseStateRefuses(t *testing.T) {
+	for _, text := range []string{"", "1\n", "1\n# be_name srv_name\n", "Unknown command.\n", "1\n#\n"} {
+		_, err := parseState(text)
+		require.Error(t, err, "%q", text)
+	}
+}
+
+// FuzzCarry: with any state and any configuration, the state stays readable, and each server of the
+// configuration that has a state has its own address.
+func FuzzCarry(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text, config string) {
+		s, err := parseState(text)
+		if err != nil {
+			return
+		}
+		to := readMembers([]byte(config))
+		for _, m := range s.moves(to) {
+			if !m.to.IsValid() || m.to.Port() == 0 && !strings.Contains(config, ":0") {
+				t.Fatalf("%+v", m)
+			}
+		}
+		s.carry(to)
+		again, err := parseState(s.String())
+		if err != nil || len(again.servers) != len(s.servers) {
+			t.Fatalf("%d servers of %d: %v", len(again.servers), len(s.servers), err)
+		}
+	})
+}
