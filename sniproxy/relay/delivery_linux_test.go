@@ -161,6 +161,29 @@ func TestUploadOfAClientThatResetsDuringTheAnswer(t *testing.T) {
 	})
 }
 
+// The Engine closes a connection early. Each side still gets what waits in the send queue of its
+// socket, although the Engine has not read all bytes of this side.
+func TestBytesBeforeClose(t *testing.T) {
+	const buffer = 64 << 10
+	forEach(t, func(t *testing.T, e *Engine) {
+		client, a := tcpPair(t)
+		b, backend := tcpPair(t)
+		for _, c := range []*net.TCPConn{client, a, b, backend} {
+			require.NoError(t, c.SetReadBuffer(buffer))
+			require.NoError(t, c.SetWriteBuffer(buffer))
+		}
+		done := make(chan Result, 1)
+		e.Relay(a, b, nil, func(r Result) { done <- r })
+		fill(t, client, 3, 12<<20)
+		fill(t, backend, 4, 12<<20)
+		require.NoError(t, e.Close())
+		r := receive(t, done)
+		require.Equal(t, ByEngine, r.By)
+		require.ErrorIs(t, slowly(backend, r.ToBackend, 3), io.EOF)
+		require.ErrorIs(t, slowly(client, r.ToClient, 4), io.EOF)
+	})
+}
+
 // One side has ended. The other side is not held until the idle time-out.
 func TestHalfCloseTimeout(t *testing.T) {
 	for _, who := range []Party{ByBackend, ByClient} {

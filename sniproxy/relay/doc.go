@@ -43,6 +43,9 @@
 // the client gets its answer. If a client fails before the Session has connected a backend, its
 // bytes are dropped.
 //
+// The Engine may end a connection early: after a time-out, or because of Conn.Close, CloseWithin or
+// Close. Each side still gets the bytes in the send queue of its socket, and the end of the stream.
+//
 // If one side does not read, the Engine stops reading from the other side. For each direction, the
 // Engine holds at most one buffer or one pipe of bytes.
 //

@@ -30,6 +30,10 @@ const lingerTimeout = 2 * time.Second
 // after one side has failed.
 const settleInterval = 250 * time.Millisecond
 
+// maxUnread is how many bytes the Engine discards when it closes a socket early. It is the default
+// maximum of a receive queue on Linux (tcp_rmem), rounded up.
+const maxUnread = 8 << 20
+
 // ackTime is how much longer a connection may be silent if bytes that the Engine has sent are not
 // acknowledged when the time-out expires. If the peer acknowledges some of them within ackTime, the
 // time-out starts again.

@@ -444,6 +444,18 @@ func (ec *epollConn) finish(by Party, err error) {
 	if ec.phase == phaseLinger {
 		r.Phase = PhaseAnswer
 	}
+	if ec.phase == PhaseRelay && !ec.reset {
+		// The connection may end early, for example by a time-out. Closing a socket with unread
+		// bytes would destroy its send queue.
+		for i := range ec.side {
+			s := &ec.side[i]
+			for n := 0; n < maxUnread && s.fd >= 0 && !s.eof; n += maxLingerReads * scratchSize {
+				if !ec.discard(i) {
+					break
+				}
+			}
+		}
+	}
 	session := ec.session
 	ec.release()
 	session.Done(r)

@@ -113,6 +113,11 @@ func (gc *goroutineConn) stop(by Party, err error) {
 	if gc.reset {
 		setResetOnClose(gc.client)
 		setResetOnClose(gc.backend)
+	} else if gc.backend != nil && (err != nil || by == BySession) {
+		// Neither side may have ended. Closing a socket with unread bytes would destroy its send
+		// queue.
+		discardUnread(gc.client)
+		discardUnread(gc.backend)
 	}
 	gc.client.Close()
 	if gc.backend != nil {

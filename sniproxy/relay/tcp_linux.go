@@ -1,0 +1,55 @@
+package relay
+
+import (
+	"errors"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// unsentBytes returns how many bytes in the send queue of a socket the peer has not acknowledged. An
+// end that was sent counts as one byte. known is false if c is not a TCP connection, or TLS over a
+// TCP connection.
+func unsentBytes(c net.Conn) (n int, known bool) {
+	err := controlTCP(c, func(fd int) (err error) {
+		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
+	return n, err == nil
+}
+
+// discardUnread reads and drops the bytes in the receive queue of a socket. It does nothing if c is
+// not a TCP connection, or TLS over a TCP connection.
+func discardUnread(c net.Conn) {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	_ = controlTCP(c, func(fd int) error { // best effort: the caller closes c
+		for range maxUnread / largeBuffer {
+			if n, _, err := unix.Recvfrom(fd, *buf, unix.MSG_DONTWAIT); n <= 0 || err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+var errNotTCP = errors.New("not TCP")
+
+// controlTCP calls f with the descriptor of a TCP connection, or of the TCP connection below TLS.
+func controlTCP(c net.Conn, f func(fd int) error) error {
+	if outer, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = outer.NetConn()
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return errNotTCP
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
