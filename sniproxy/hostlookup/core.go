@@ -57,13 +57,8 @@ type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
 	ep      Endpoint      // zero if failure is not nil
-	failure *failure
-	expires int64 // guarded by core.mu: the end of the TTL
-}
-
-// A failure is what a cache stores for a host without an endpoint. See entry.failure.
-type failure struct {
-	err error // ErrNotFound or an error of the source
+	failure *error        // ErrNotFound or an error of the source; nil if the entry has an endpoint
+	expires int64         // guarded by core.mu: the end of the TTL
 }
 
 func newItem(host string, ep Endpoint) *item {
@@ -80,7 +75,7 @@ func (e *entry) err() error {
 	if e.failure == nil {
 		return nil
 	}
-	return e.failure.err
+	return *e.failure
 }
 
 // packState packs a time of the core's clock and a level into one word. Before the time until, a
@@ -345,7 +340,7 @@ func (k *core) keepError(host string, level Level, err error, ttl time.Duration,
 		return
 	}
 	e := newItem(host, Endpoint{})
-	e.Value.failure = &failure{err}
+	e.Value.failure = &err
 	e.Value.expires = later(now, k.jittered(ttl))
 	e.Value.state.Store(packState(e.Value.expires, level))
 	k.add(e, now)

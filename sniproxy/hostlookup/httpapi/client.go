@@ -148,17 +148,9 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	resp, err := get(ctx, c.client.Load(), c.url.expand(host), c.Token)
+	resp, body, err := get(ctx, c.client.Load(), c.url.expand(host), c.Token, cmp.Or(max(c.MaxBody, 0), 64<<10))
 	if err != nil {
 		return hostlookup.Answer{}, fmt.Errorf("httpapi: %w", err)
-	}
-	defer resp.Body.Close()
-	maxBody := cmp.Or(max(c.MaxBody, 0), 64<<10)
-	// Read the body of an error too: net/http reuses a connection only if the body of its last
-	// answer was read to the end.
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	if err != nil {
-		return hostlookup.Answer{}, fmt.Errorf("httpapi: reading the API's answer: %w", err)
 	}
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
@@ -168,8 +160,6 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 		return hostlookup.Answer{}, hostlookup.ErrNotFound
 	case resp.StatusCode != http.StatusOK:
 		return hostlookup.Answer{}, &hostlookup.Error{Err: statusError(resp.StatusCode, body), TTL: retryAfter(resp.Header, time.Now())}
-	case int64(len(body)) > maxBody:
-		return hostlookup.Answer{}, fmt.Errorf("httpapi: the API's answer is longer than %d bytes", maxBody)
 	}
 	ep, err := parseEndpoint(body)
 	if err != nil {
@@ -193,22 +183,38 @@ func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {
 	return ep, nil
 }
 
-// get sends a GET request for JSON. token, if not nil, returns the bearer token for the request.
-func get(ctx context.Context, client *http.Client, url string, token func(context.Context) (string, error)) (*http.Response, error) {
+// get sends a GET request for JSON, and returns the answer and its body. token, if not nil, returns
+// the bearer token for the request. An answer with status 200 and more than maxBody bytes is an
+// error.
+func get(ctx context.Context, client *http.Client, url string, token func(context.Context) (string, error), maxBody int64) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "headgate-hostlookup")
 	if token != nil {
 		word, err := token(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("token: %w", err)
+			return nil, nil, fmt.Errorf("token: %w", err)
 		}
 		req.Header.Set("Authorization", "Bearer "+word)
 	}
-	return client.Do(req)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	// Read the body of an error too: net/http reuses a connection only if the body of its last
+	// answer was read to the end.
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("reading the API's answer: %w", err)
+	case resp.StatusCode == http.StatusOK && int64(len(body)) > maxBody:
+		return nil, nil, fmt.Errorf("the API's answer is longer than %d bytes", maxBody)
+	}
+	return resp, body, nil
 }
 
 // A urlTemplate is the URL of a Client, split after each {host}.

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -152,27 +151,19 @@ func (f *Feed) poll(ctx context.Context, since string) (changes, error) {
 		query.Set("wait", strconv.Itoa(int(wait/time.Second)))
 		u.RawQuery = query.Encode()
 	}
-	resp, err := get(ctx, f.client.Load(), u.String(), f.Token)
+	resp, body, err := get(ctx, f.client.Load(), u.String(), f.Token, cmp.Or(max(f.MaxBody, 0), 4<<20))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = statusError(resp.StatusCode, body)
+	}
+	var answer changes
+	if err == nil {
+		answer, err = parseChanges(body)
+	}
+	if err == nil && answer.Version == "" {
+		err = errors.New("an answer without version")
+	}
 	if err != nil {
 		return changes{}, fmt.Errorf("httpapi: feed: %w", err)
-	}
-	defer resp.Body.Close()
-	maxBody := cmp.Or(max(f.MaxBody, 0), 4<<20)
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	switch {
-	case err != nil:
-		return changes{}, fmt.Errorf("httpapi: feed: %w", err)
-	case resp.StatusCode != http.StatusOK:
-		return changes{}, fmt.Errorf("httpapi: feed: %w", statusError(resp.StatusCode, body))
-	case int64(len(body)) > maxBody:
-		return changes{}, fmt.Errorf("httpapi: feed: the answer is longer than %d bytes", maxBody)
-	}
-	answer, err := parseChanges(body)
-	if err != nil {
-		return changes{}, fmt.Errorf("httpapi: feed: %w", err)
-	}
-	if answer.Version == "" {
-		return changes{}, errors.New("httpapi: feed: an answer without version")
 	}
 	return answer, nil
 }

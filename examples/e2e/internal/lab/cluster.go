@@ -160,9 +160,6 @@ func (c *Cluster) Bin() string { return c.lab.opts.Bin }
 // Server returns the URL of the API server.
 func (c *Cluster) Server() string { return fmt.Sprintf("https://%s:%d", c.Plan.Control, apiPort) }
 
-// AdminKubeconfig returns the path of a kubeconfig of an administrator.
-func (c *Cluster) AdminKubeconfig() string { return c.file("admin.kubeconfig") }
-
 func (c *Cluster) file(name string) string { return c.lab.Dir(c.Name, name) }
 
 func (c *Cluster) writeFiles() error {

@@ -38,12 +38,8 @@ func runSmoke(ctx context.Context, env *Env, report *scenario.Report) error {
 		if err != nil {
 			return err
 		}
-		for _, n := range c.Nodes() {
-			if _, err := lab.Until(ctx, fmt.Sprintf("node port %d of %s", app.NodePort, n.Name), 15*time.Second, func(ctx context.Context) error {
-				return answersFrom(ctx, client, n, app)
-			}, n.Proxy); err != nil {
-				return err
-			}
+		if err := everyNodeAnswers(ctx, &partsOf{c: c, client: client, app: app}); err != nil {
+			return err
 		}
 		report.Add(scenario.Row{What: c.Name + ": every node's port reaches every pod", Took: time.Since(start), Within: 15 * time.Second})
 		if err := steady(ctx, client, c.Nodes()[0], app, report); err != nil {
