@@ -40,12 +40,14 @@
 // the header names. While there is room, a source may hold any number of connections.
 //
 // When MaxConns or the descriptors of the process are used up, the source that holds the most makes
-// room for a new connection. A connection whose client has not named a host counts 8 times as much
-// as another one. The source loses its oldest connection without a host. If it has none, but more
-// connections than its share, the source loses the connection on which no byte has moved for
-// longest. The share is the number of connections divided by the number of sources. If the new
-// connection itself belongs to the source that holds the most, and this source has no connection
-// without a host, the Server closes the new connection.
+// room for a new connection. For this comparison, a connection whose client has not named a host
+// counts 8 times as much as another one. The source loses its oldest connection without a host.
+//
+// If this source has no connection without a host, the Server compares the source with its share.
+// The share is the number of connections divided by the number of sources. If the source has more
+// connections than its share, it loses the connection on which no byte has moved for longest. If
+// the new connection itself comes from the source that holds the most, the Server closes the new
+// connection instead.
 //
 // MaxPeeking works in the same way for connections without a host only: the source that has the
 // most of them loses its oldest one. So slow clients of other sources stay.

@@ -1,19 +1,24 @@
 // Package fairshare decides which connection makes room when a server has no room for another one.
 //
 // A Table holds the open connections of a server by source. A source is an IPv4 address or an IPv6
-// /64. A waiting connection has not sent a complete request yet, or is idle between two requests. A
-// serving connection has a request that the server answers or relays.
+// /64. The Table distinguishes two states. A connection waits until its client has sent a complete
+// request, and between two requests. A connection serves while the server answers or relays its
+// request.
 //
 // While there is room, the Table refuses nobody. When the Table is full, the source that holds the
-// most makes room for a new connection. A waiting connection counts 8 times as much as a serving
-// one. The source loses its oldest waiting connection. If the source has none, and more serving
-// connections than its share, the source loses the one that has been idle for longest. The share is
-// the number of connections divided by the number of sources. All exempt connections together count
-// as one source for this division. If the source of the new connection
-// holds the most itself and has no waiting connection, the Table refuses the new connection.
+// most makes room for a new connection. For this comparison, a waiting connection counts 8 times as
+// much as a serving one. The source loses its oldest waiting connection.
 //
-// So a source that holds few connections always gets one more, whatever another source holds. All
-// operations take O(log n) time for n sources. A source needs about 150 bytes of memory while it
+// If no connection of this source waits, the Table compares the source with its share. The share is
+// the number of connections divided by the number of sources. All exempt connections together count
+// as one source in this division. If the source has more connections than its share, it loses the
+// serving connection that has been idle for longest.
+//
+// If the new connection comes from the source that holds the most, and no connection of this source
+// waits, the Table refuses the new connection. So a source that holds few connections always gets
+// one more, whatever another source holds.
+//
+// All operations take O(log n) time for n sources. A source needs about 150 bytes of memory while it
 // has connections.
 //
 // The package has no clock, socket or goroutine. The server closes the connections that the Table
@@ -426,7 +431,8 @@ func (t *Table[T]) end(m T) {
 	e.source.lists[e.state].remove(m)
 }
 
-// sourceOf returns the source with a key. If there is none, it makes one without connections.
+// sourceOf returns the source with a key. If the Table has no such source, sourceOf makes one without
+// connections.
 func (t *Table[T]) sourceOf(key Key, exempt bool) *source[T] {
 	if exempt {
 		return &t.exempt

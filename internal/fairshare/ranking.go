@@ -8,7 +8,7 @@ type ranking[T Member[T]] struct {
 	sources []*source[T]
 }
 
-// top returns the heaviest source, or nil if there is none.
+// top returns the heaviest source, or nil if the ranking is empty.
 func (r *ranking[T]) top() *source[T] {
 	if len(r.sources) == 0 {
 		return nil

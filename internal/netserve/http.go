@@ -13,11 +13,14 @@ import (
 
 // HTTPLimiter bounds the connections of an http.Server. Use NewHTTPLimiter.
 //
-// A connection is waiting unless a handler runs for it: it is new, or idle between two requests, or
-// its client has sent a part of a request. When there are too many connections, the source that
-// holds the most loses its oldest waiting connection. If it has none, but more than its share, it
-// loses the connection whose handler has run for longest. So neither idle connections nor half
-// requests nor clients that read slowly keep a client of another source out.
+// A connection waits unless a handler runs for it. So it waits while it is new, while it is idle
+// between two requests, and while its client has sent only a part of a request.
+//
+// When there are too many connections, the client address that holds the most loses its oldest
+// waiting connection. If no connection of this address waits, but the address has more connections
+// than its share, it loses the connection whose handler has run for longest. Package fairshare
+// defines the share. So idle connections, half requests and clients that read slowly do not keep
+// the clients of other addresses out.
 type HTTPLimiter struct {
 	conns   fairshare.Table[*httpConn]
 	evicted atomic.Int64

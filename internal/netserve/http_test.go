@@ -136,7 +136,8 @@ func TestHTTPLimiterRefuses(t *testing.T) {
 	expectOK(t, idle)
 }
 
-// The client of a Unix socket is this user, so it gets in beside any number of others.
+// A client of a Unix socket gets in, however many connections other clients hold. Only this user can
+// connect to the socket.
 func TestHTTPLimiterAndUnixSockets(t *testing.T) {
 	s := newHTTPSite(t, 4, localListener(t))
 	unix, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
