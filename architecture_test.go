@@ -168,6 +168,7 @@ var directImports = map[string]map[string]string{
 		"github.com/hashicorp/golang-lru/v2":               "order and capacity of the cache",
 	},
 	"sniproxy/hostlookup/httpapi": {
+		module + "/internal/fairshare":  "which request that waits makes room for another one",
 		module + "/internal/inputfile":  "a token file is read within limits",
 		module + "/internal/exactjson":  "the names of JSON members match exactly",
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",

@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/internal/fairshare"
 	"github.com/headgate/headgate/internal/hostname"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
@@ -49,7 +51,8 @@ type Handler struct {
 	MaxRemoved float64
 
 	// MaxWaiting limits the requests that wait for changes at the same time. Further requests get
-	// 503. 0 means 1,024.
+	// 503. If another client address has more waiting requests than its share, the Handler answers
+	// the oldest of them instead, as if its time had passed. 0 means 1,024.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The
@@ -60,7 +63,7 @@ type Handler struct {
 	once     sync.Once
 	history  *history
 	mux      *http.ServeMux
-	waiting  chan struct{} // one element for each request that waits
+	waiting  fairshare.Table[*follower]
 	stopOnce sync.Once
 	stopping chan struct{} // StopWaiting closes it
 }
@@ -68,7 +71,7 @@ type Handler struct {
 func (h *Handler) init() {
 	h.once.Do(func() {
 		h.history = newHistory(max(cmp.Or(h.MaxAge, 30*time.Second), 0), max(cmp.Or(h.MaxRemoved, 0.5), 0))
-		h.waiting = make(chan struct{}, cmp.Or(max(h.MaxWaiting, 0), 1024))
+		h.waiting.Max = cmp.Or(max(h.MaxWaiting, 0), 1024)
 		h.stopping = make(chan struct{})
 		h.mux = http.NewServeMux()
 		handle := func(pattern, route string, f http.HandlerFunc) {
@@ -108,7 +111,8 @@ func (h *Handler) Hosts() *hostlookup.Hosts {
 // Waiting returns the number of requests that wait for a change.
 func (h *Handler) Waiting() int {
 	h.init()
-	return len(h.waiting)
+	all, _ := h.waiting.Counts()
+	return all
 }
 
 // StopWaiting answers the requests that wait for a change. After StopWaiting no request waits any
@@ -206,15 +210,11 @@ func (h *Handler) serveChanges(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if answer.Version == since && wait > 0 {
-		select {
-		case h.waiting <- struct{}{}:
-		default:
+		if !h.await(r, changed, wait) {
 			w.Header().Set("Retry-After", "5")
 			fail(w, http.StatusServiceUnavailable, "too many requests wait for changes", "")
 			return
 		}
-		h.await(r.Context(), changed, wait)
-		<-h.waiting
 		answer, _, _ = h.history.since(since)
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -222,13 +222,42 @@ func (h *Handler) serveChanges(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(encode(answer))
 }
 
-func (h *Handler) await(ctx context.Context, changed <-chan struct{}, wait time.Duration) {
+// follower is a request that waits for a change.
+type follower struct {
+	began   time.Time
+	share   fairshare.Entry[*follower]
+	evicted chan struct{} // closed when the request makes room for another one
+}
+
+// ShareEntry implements fairshare.Member.
+func (f *follower) ShareEntry() *fairshare.Entry[*follower] { return &f.share }
+
+// Idle implements fairshare.Member.
+func (f *follower) Idle() time.Duration { return time.Since(f.began) }
+
+// await waits until a change, the end of the time or the end of the request. It returns false
+// without waiting if too many requests wait.
+func (h *Handler) await(r *http.Request, changed <-chan struct{}, wait time.Duration) bool {
+	client, _ := netip.ParseAddrPort(r.RemoteAddr)
+	f := &follower{began: time.Now(), evicted: make(chan struct{})}
+	victim, err := h.waiting.Add(f, fairshare.KeyOf(client.Addr()), false)
+	if err != nil {
+		return false
+	}
+	defer h.waiting.Remove(f)
+	// All requests are alike, so none of them counts as a waiting connection of fairshare.
+	_, _ = h.waiting.Serve(f)
+	if victim != nil {
+		close(victim.evicted)
+	}
 	select {
 	case <-changed:
 	case <-time.After(wait):
-	case <-ctx.Done():
+	case <-r.Context().Done():
 	case <-h.stopping:
+	case <-f.evicted:
 	}
+	return true
 }
 
 func notReady(w http.ResponseWriter) {

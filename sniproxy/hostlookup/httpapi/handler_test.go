@@ -94,3 +94,47 @@ func TestHandlerWaits(t *testing.T) {
 		require.Equal(t, defaultWait+MaxWait, time.Since(began), "from then on no request waits")
 	})
 }
+
+// One client address holds all requests that may wait. The oldest of them is answered to make room
+// for a request of another address.
+func TestHandlerSharesWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 4
+		h := &Handler{MaxWaiting: limit}
+		update, err := h.Publish(hostsOf("a.com=1"))
+		require.NoError(t, err)
+		began := time.Now()
+		type answer struct {
+			client string
+			code   int
+		}
+		answers := make(chan answer, 10)
+		ask := func(client string) {
+			go func() {
+				r := httptest.NewRequest("GET", "/changes?wait=60&since="+update.Version, nil)
+				r.RemoteAddr = client
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				answers <- answer{client, w.Code}
+			}()
+			synctest.Wait()
+		}
+		for _, client := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "192.0.2.1:4"} {
+			ask(client)
+			time.Sleep(time.Second)
+		}
+		ask("192.0.2.1:5")
+		require.Equal(t, answer{"192.0.2.1:5", 503}, <-answers)
+		ask("192.0.2.2:1")
+		require.Equal(t, answer{"192.0.2.1:1", 200}, <-answers)
+		ask("192.0.2.2:2")
+		require.Equal(t, answer{"192.0.2.1:2", 200}, <-answers)
+		ask("192.0.2.2:3")
+		require.Equal(t, answer{"192.0.2.2:3", 503}, <-answers)
+		require.Equal(t, limit, h.Waiting())
+		require.Equal(t, limit*time.Second, time.Since(began))
+		h.StopWaiting()
+		synctest.Wait()
+		require.Zero(t, h.Waiting())
+	})
+}
