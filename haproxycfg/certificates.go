@@ -79,7 +79,7 @@ func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFi
 
 // denyUncovered renders the rules that answer 421 to a request over TLS whose Host the certificate
 // of the connection does not cover. names is the path of the map of the list.
-func denyUncovered(t *text, names string) {
+func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request set-var(txn.covered) 'ssl_f_sha1,hex,concat(/,txn.host)'")
 	lookUp := func(variable, convert string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn.covered)" + convert + `,map_str("` + names + `")'`)
@@ -87,8 +87,12 @@ func denyUncovered(t *text, names string) {
 	lookUp("by_name", "")
 	// "[^.]+" requires a label in the place of the wildcard. The fingerprint contains no slash.
 	lookUp("by_wildcard", `,regsub("/[^.]+","/*")`)
-	t.line("http-request return status 421 content-type text/plain string '421 misdirected request' if { ssl_fc } " +
-		"{ var(txn.host) -m len gt 0 } !{ var(txn.by_name) -m found } !{ var(txn.by_wildcard) -m found }")
+	const uncovered = "{ ssl_fc } { var(txn.host) -m len gt 0 } !{ var(txn.by_name) -m found } !{ var(txn.by_wildcard) -m found }"
+	if observing {
+		observe(t, RefusedMisdirected, uncovered)
+		return
+	}
+	t.line("http-request return status 421 content-type text/plain string '421 misdirected request' if " + uncovered)
 }
 
 // certificateList returns the name of the list of the frontend's binds, or "" if they use none.

@@ -74,6 +74,10 @@ type Global struct {
 	// MaxHeaders is the largest number of headers of a request or response ("tune.http.maxhdr"),
 	// 1 to 32,767. 0 means HAProxy's default, 101.
 	MaxHeaders int
+	// Observe makes HAProxy serve the requests that it would refuse, and keep the headers that it
+	// would remove, for the reasons in [Refusal]. HAProxy counts these requests; see
+	// [ObservedCommand]. The log line of a request contains the reasons between braces.
+	Observe bool
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.
 	Logs []Log

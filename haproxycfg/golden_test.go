@@ -82,8 +82,17 @@ func TestGolden(t *testing.T) {
 			{Name: "p", Entries: []haproxycfg.MapEntry{{Key: "v/", Value: "b-two"}, {Key: "w/a%20'\"\\$#/", Value: "empty"}}},
 		},
 	}
+	observing := &haproxycfg.Config{
+		Global: haproxycfg.Global{Observe: true, Logs: []haproxycfg.Log{{Address: "stdout", Format: "raw"}}},
+		Frontends: []haproxycfg.Frontend{{
+			Name: "plain", Binds: []haproxycfg.Bind{{Address: ":80"}}, Monitor: "/ready",
+			Router: &haproxycfg.Router{Hosts: "h", Exact: "e", Prefix: "p"}, DefaultBackend: "limited",
+		}},
+		Backends: []haproxycfg.Backend{{Name: "limited", Limits: haproxycfg.Limits{Limit: haproxycfg.Limit{Requests: 9}, Source: haproxycfg.Limit{Connections: 3}}}},
+		Maps:     []haproxycfg.Map{{Name: "h"}, {Name: "e"}, {Name: "p"}},
+	}
 	exporter := &haproxycfg.Config{Frontends: []haproxycfg.Frontend{{Name: "metrics", Binds: []haproxycfg.Bind{{Address: "127.0.0.1:8405"}}, Exporter: "/metrics"}}}
-	configtest.Golden(t, map[string]*haproxycfg.Config{"exporter-alone": exporter, "everything": everything})
+	configtest.Golden(t, map[string]*haproxycfg.Config{"exporter-alone": exporter, "everything": everything, "observing": observing})
 	later := *everything
 	later.Global.Version = haproxycfg.Version{Major: 3, Minor: 2}
 	configtest.Golden(t, map[string]*haproxycfg.Config{"everything": &later})

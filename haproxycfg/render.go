@@ -112,10 +112,13 @@ func (c *Config) appendText(paths renderedPaths) []byte {
 	}
 	c.Defaults.append(&t, &c.Global)
 	for i := range c.Frontends {
-		c.Frontends[i].append(&t, paths)
+		c.Frontends[i].append(&t, paths, c.Global.Observe)
 	}
 	for i := range c.Backends {
-		c.Backends[i].append(&t, c.Global.Version)
+		c.Backends[i].append(&t, &c.Global)
+	}
+	if c.Global.Observe {
+		appendObserved(&t)
 	}
 	return append(t, '\n') // a missing last line end is fatal to HAProxy
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/headgate/headgate/internal/dotsegment"
 )
 
-func (f *Frontend) append(t *text, paths renderedPaths) {
+// append renders the frontend. observing is Global.Observe.
+func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
+	observing = observing && f.Router != nil
 	t.section("frontend", f.Name)
 	for i := range f.Binds {
 		f.Binds[i].append(t, paths)
@@ -31,7 +33,11 @@ func (f *Frontend) append(t *text, paths renderedPaths) {
 		t.word(f.Exporter)
 		t.raw(" }")
 	}
-	if f.Router != nil {
+	switch {
+	case observing:
+		beginObserving(t)
+		observe(t, RefusedDotSegment, "{ path -m reg -i '"+dotsegment.Pattern+"' } || { path,url_dec -m reg -i '"+dotsegment.Pattern+"' }")
+	case f.Router != nil:
 		denyDotSegments(t)
 	}
 	certificates := f.certificateList()
@@ -42,16 +48,19 @@ func (f *Frontend) append(t *text, paths renderedPaths) {
 		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("[.]?(:[0-9]*)?$","")'`)
 	}
 	if certificates != "" {
-		denyUncovered(t, paths.maps[certificates])
+		denyUncovered(t, paths.maps[certificates], observing)
 	}
 	if f.RedirectHTTPS != nil {
 		f.RedirectHTTPS.append(t)
 	}
 	forwards := f.DefaultBackend != "" || f.Router != nil
-	if forwards {
+	switch {
+	case observing:
+		observeHeaders(t, f.Forwarded)
+	case forwards:
 		cleanHeaders(t)
 	}
-	f.Forwarded.append(t)
+	f.Forwarded.append(t, observing)
 	if !forwards {
 		return
 	}
@@ -163,10 +172,12 @@ func (r *HTTPSRedirect) append(t *text) {
 	t.raw(" if { var(txn.host) -m len gt 0 } !{ ssl_fc }")
 }
 
-func (f Forwarded) append(t *text) {
+func (f Forwarded) append(t *text, observing bool) {
 	switch f {
 	case ForwardedReplace:
-		t.line("http-request del-header '^(" + clientHeaders + ")$' -m reg")
+		if !observing {
+			t.line("http-request del-header '^(" + clientHeaders + ")$' -m reg")
+		}
 		t.line("http-request set-header X-Forwarded-For %[src]")
 		t.line("http-request set-header X-Forwarded-Proto https if { ssl_fc }")
 		t.line("http-request set-header X-Forwarded-Proto http if !{ ssl_fc }")
@@ -203,7 +214,7 @@ func (r *Router) append(t *text, maps map[string]string) {
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
 }
 
-func (b *Backend) append(t *text, v Version) {
+func (b *Backend) append(t *text, g *Global) {
 	t.section("backend", b.Name)
 	if b.Response != nil {
 		b.Response.append(t)
@@ -223,14 +234,14 @@ func (b *Backend) append(t *text, v Version) {
 		t.raw(string(b.Balance))
 	}
 	if b.Limits != (Limits{}) {
-		b.Limits.append(t, b.Name)
+		b.Limits.append(t, b.Name, g.Observe)
 	}
 	b.Timeouts.append(t)
 	if b.Protocol == GRPC {
 		t.line("option http-no-delay")
 	}
 	http2 := b.Protocol == H2C || b.Protocol == GRPC
-	if http2 && v.AtLeast(3, 2) {
+	if http2 && g.Version.AtLeast(3, 2) {
 		t.line("no option http-drop-request-trailers")
 	}
 	b.Health.append(t, b.AgentInterval)
@@ -252,7 +263,8 @@ func (b *Backend) append(t *text, v Version) {
 
 // append renders the table and the rules for the limits of a backend. All rules that refuse a request
 // come before the rules that count it, so that refused requests are not counted.
-func (l Limits) append(t *text, backend string) {
+// With observing, the first limit that a request exceeds is in the variable txn.over.
+func (l Limits) append(t *text, backend string, observing bool) {
 	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
 	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a
 	// multicast address, and no client has such an address.
@@ -268,23 +280,33 @@ func (l Limits) append(t *text, backend string) {
 		Limit
 		key string
 	}{{l.Source, source}, {l.Limit, all}} {
-		deny := func(status int, body, count string, limit int) {
-			if limit > 0 {
-				t.line("http-request deny deny_status")
-				t.int(status)
-				t.raw(" content-type text/plain string '" + body + "' hdr Retry-After 1 if { " + of.key + "," + count + "(" + backend + ") ge")
-				t.int(limit)
-				t.raw(" }")
+		refuse := func(r Refusal, action, count string, limit int) {
+			if limit == 0 {
+				return
+			}
+			condition := " if { " + of.key + "," + count + "(" + backend + ") ge " + strconv.Itoa(limit) + " }"
+			if observing {
+				t.line("http-request set-var(txn.over) str(" + string(r) + ")" + condition + " !{ var(txn.over) -m found }")
+			} else {
+				t.line("http-request deny deny_status " + action + " hdr Retry-After 1" + condition)
 			}
 		}
-		deny(429, "too many requests", "table_http_req_rate", of.Requests)
-		deny(503, "too many connections", "table_conn_cur", of.Connections)
+		refuse(RefusedRequests, "429 content-type text/plain string 'too many requests'", "table_http_req_rate", of.Requests)
+		refuse(RefusedConnections, "503 content-type text/plain string 'too many connections'", "table_conn_cur", of.Connections)
+	}
+	counted := ""
+	if observing {
+		counted = " if !{ var(txn.over) -m found }"
+		for _, r := range [...]Refusal{RefusedRequests, RefusedConnections} {
+			count(t, r, "{ var(txn.over) -m str "+string(r)+" }")
+		}
+		t.line("http-request capture var(txn.over) id 0 if { var(txn.over) -m found }")
 	}
 	if l.Source != (Limit{}) {
-		t.line("http-request track-sc0 " + source)
+		t.line("http-request track-sc0 " + source + counted)
 	}
 	if l.Limit != (Limit{}) {
-		t.line("http-request track-sc1 " + all)
+		t.line("http-request track-sc1 " + all + counted)
 	}
 }
 

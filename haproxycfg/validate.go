@@ -278,6 +278,9 @@ func (v *validator) names(c *Config) {
 	v.maps = index(v, "maps", c.Maps, func(m *Map) string { return m.Name })
 	v.listNames(c)
 	index(v, "frontends", c.Frontends, func(f *Frontend) string { return f.Name })
+	if _, ok := v.backends[observedTable]; ok && c.Global.Observe {
+		v.addf("the name of backend %q is reserved with Global.Observe", observedTable)
+	}
 	for i := range c.Frontends {
 		name := c.Frontends[i].Name
 		if b, ok := v.backends[name]; ok {

@@ -65,6 +65,7 @@ func TestValidate(t *testing.T) {
 		{"balance", func(c *config) { c.Backends[0].Balance = "x" }, `backend b: unknown Balance "x"`},
 		{"limit", func(c *config) { c.Backends[0].Limits.Requests = -1 }, "backend b: Limits.Requests -1 is not from 0 to 2147483647"},
 		{"limit of a source", func(c *config) { c.Backends[0].Limits.Source.Connections = -1 }, "backend b: Limits.Source.Connections -1 is not from 0 to 2147483647"},
+		{"name of the table", func(c *config) { c.Global.Observe, c.Backends[0].Name = true, "observed" }, `the name of backend "observed" is reserved with Global.Observe`},
 		{"buffer", func(c *config) { c.Global.BufferSize = 100 }, "global: BufferSize 100 is not from 16384 to 1048576"},
 		{"headers", func(c *config) { c.Global.MaxHeaders = 32768 }, "global: MaxHeaders 32768 is not from 0 to 32767"},
 		{"protocol", func(c *config) { c.Backends[0].Protocol = "h2" }, `backend b: unknown Protocol "h2"`},

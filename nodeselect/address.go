@@ -31,6 +31,9 @@ type AddressPolicy struct {
 	// meaning. For example, 240.0.0.0/4 is reserved, but some clouds use it. A prefix allows only
 	// special ranges that it lies within: 0.0.0.0/0 allows no special address.
 	Allow []netip.Prefix
+	// Observe makes Choose accept all special addresses that Allow could allow. A Selection has a
+	// warning for each node whose address Choose would ignore otherwise.
+	Observe bool
 }
 
 // Choose returns the address of a node. If the node has no usable address, the error lists the
@@ -118,26 +121,40 @@ func (p AddressPolicy) usable(s string) (netip.Addr, error) {
 		return netip.Addr{}, errNoAddress
 	}
 	addr = addr.Unmap()
+	err = p.refusal(s, addr)
+	var special *specialError
+	if p.Observe && errors.As(err, &special) && !never(special.Kind) {
+		return addr, nil
+	}
+	return addr, err
+}
+
+// never reports whether no machine has an address of this kind.
+func never(k specialaddr.Kind) bool {
+	return k == specialaddr.Unspecified || k == specialaddr.Multicast || k == specialaddr.Broadcast
+}
+
+// refusal returns a *specialError if the policy refuses addr. given is the address as the node
+// states it.
+func (p AddressPolicy) refusal(given string, addr netip.Addr) error {
 	var buf [specialaddr.MaxForms]netip.Addr
 	for i, form := range specialaddr.AppendForms(buf[:0], addr) {
 		r, ok := specialaddr.Find(form)
 		if !ok {
 			continue
 		}
-		refuse := false
+		refuse := never(r.Kind)
 		switch r.Kind {
-		case specialaddr.Unspecified, specialaddr.Multicast, specialaddr.Broadcast:
-			refuse = true // no machine has such an address
 		case specialaddr.LinkLocal, specialaddr.Metadata, specialaddr.Reserved:
 			refuse = !p.allows(form, r.Prefix)
 		case specialaddr.Loopback: // usual in tests; but no reason to write it inside another address
 			refuse = i > 0 && !p.allows(form, r.Prefix)
 		}
 		if refuse {
-			return netip.Addr{}, &specialError{form, s, r}
+			return &specialError{form, given, r}
 		}
 	}
-	return addr, nil
+	return nil
 }
 
 // allows reports whether Allow has a prefix that contains addr and is at least as long as special.
@@ -148,6 +165,9 @@ func (p AddressPolicy) allows(addr netip.Addr, special netip.Prefix) bool {
 // warning returns the problem of an address that Choose has accepted. It returns "" if there is
 // none.
 func (p AddressPolicy) warning(addr netip.Addr) string {
+	if err := p.refusal(addr.String(), addr); err != nil {
+		return err.Error() + "; without observing, the node would not be used"
+	}
 	r, ok := specialaddr.Find(addr)
 	if !ok || r.Kind != specialaddr.Loopback || p.allows(addr, r.Prefix) {
 		return ""

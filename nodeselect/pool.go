@@ -130,7 +130,7 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 		if c.unreachable != "" {
 			p.findings = append(p.findings, Finding{Node: c.Name, Verdict: Unusable, Reason: c.unreachable})
 			if c.special != "" {
-				p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Field: addressField, Message: c.special + "; the node is not used"})
+				p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Field: AddressField, Message: c.special + "; the node is not used"})
 			}
 			continue
 		}
@@ -161,7 +161,7 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 			continue
 		}
 		if c.special != "" {
-			p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Field: addressField, Message: c.special, Warning: true})
+			p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Field: AddressField, Message: c.special, Warning: true})
 		}
 		p.members = append(p.members, c.member)
 	}
@@ -232,8 +232,8 @@ type candidate struct {
 	source      *corev1.Node
 }
 
-// addressField is the field of a node with its addresses.
-const addressField = "status.addresses"
+// AddressField is the Field of a Problem with the address of a node.
+const AddressField = "status.addresses"
 
 func (s Selector) candidate(n *corev1.Node) candidate {
 	c := candidate{source: n}

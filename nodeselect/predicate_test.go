@@ -162,6 +162,8 @@ func TestAddressPolicy(t *testing.T) {
 		{"mapped metadata", nodeselect.AddressPolicy{}, list(in, "::ffff:169.254.169.254"), special("::ffff:169.254.169.254", "::ffff:169.254.169.254 leads to 169.254.169.254, which is a cloud metadata address (most clouds)")},
 		{"loopback behind NAT64", nodeselect.AddressPolicy{}, list(in, "64:ff9b::7f00:1"), special("64:ff9b::7f00:1", "64:ff9b::7f00:1 leads to 127.0.0.1, which is loopback (RFC 1122 section 3.2.1.3)")},
 		{"metadata behind 6to4", nodeselect.AddressPolicy{}, list(in, "2002:a9fe:a9fe::1"), special("2002:a9fe:a9fe::1", "2002:a9fe:a9fe::1 leads to 169.254.169.254, which is a cloud metadata address (most clouds)")},
+		{"observing", nodeselect.AddressPolicy{Observe: true}, list(in, "64:ff9b::7f00:1"), "64:ff9b::7f00:1"},
+		{"observing what nobody has", nodeselect.AddressPolicy{Observe: true}, list(in, "0.0.0.1"), special("0.0.0.1", "0.0.0.1 is unspecified (RFC 791 section 3.2)")},
 		{"allowed", nodeselect.AddressPolicy{Allow: networks("240.0.0.0/4")}, list(in, "240.0.0.1"), "240.0.0.1"},
 		{"allowed link-local", nodeselect.AddressPolicy{Allow: networks("10.0.0.0/8", "169.254.8.0/24")}, list(in, "169.254.8.1"), "169.254.8.1"},
 		{"a wide range allows nothing special", nodeselect.AddressPolicy{Allow: networks("0.0.0.0/0", "::/0")}, list(in, "240.0.0.1"), special("240.0.0.1", "240.0.0.1 is reserved (RFC 1112 section 4)")},
@@ -209,6 +211,12 @@ func TestSpecialAddresses(t *testing.T) {
 	require.Equal(t, []string{"good", "self"}, names)
 	require.Equal(t, []string{
 		"false Node metadata: status.addresses: 169.254.169.254 is a cloud metadata address (most clouds); the node is not used",
+		"true Node self: status.addresses: 127.0.0.1 is loopback (RFC 1122 section 3.2.1.3): each balancer connects to itself",
+	}, problems)
+	names, problems = choose(nodeselect.Selector{Address: nodeselect.AddressPolicy{Observe: true}})
+	require.Equal(t, []string{"good", "metadata", "self"}, names)
+	require.Equal(t, []string{
+		"true Node metadata: status.addresses: 169.254.169.254 is a cloud metadata address (most clouds); without observing, the node would not be used",
 		"true Node self: status.addresses: 127.0.0.1 is loopback (RFC 1122 section 3.2.1.3): each balancer connects to itself",
 	}, problems)
 	allow := []netip.Prefix{netip.MustParsePrefix("169.254.169.254/32"), netip.MustParsePrefix("127.0.0.0/8")}

@@ -27,8 +27,10 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/examples/internal/observed"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
 const program = "terminator"
@@ -150,6 +152,9 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		}
 	})
 	m := newMetrics(c.Status)
+	if g := s.builder.Edge.Global; g.Observe && g.StatsSocket != "" {
+		m.registry.MustRegister(observed.Collector{Socket: runtimeapi.Socket{Path: g.StatsSocket, Timeout: time.Second}})
+	}
 	c.Logger, c.Attempted, c.Elector = log, m.attempted, s.elector(log)
 	c.ForceHint = s.forceHint
 

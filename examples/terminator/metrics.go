@@ -11,6 +11,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/certs"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/nodeselect"
 )
 
 // metrics are the metrics of a terminator that runs without -once and -diff.
@@ -21,6 +22,7 @@ type metrics struct {
 	lastSuccess prometheus.Gauge
 	services    prometheus.Gauge
 	problemsNow prometheus.Gauge
+	special     prometheus.Gauge
 	checks      prometheus.Gauge
 
 	certificates *prometheus.GaugeVec
@@ -44,13 +46,14 @@ func newMetrics(status func() controller.Status) *metrics {
 		lastSuccess: gauge("headgate_terminator_last_success_timestamp_seconds", "When the state of routes and clusters was last known to be in force."),
 		services:    gauge("headgate_terminator_subsets", "Service ports that were resolved at the last attempt, each with its subset of nodes."),
 		problemsNow: gauge("headgate_terminator_problems", "Problems that were found at the last attempt, without warnings."),
+		special:     gauge("headgate_terminator_special_nodes", "Nodes with special addresses that are used with a warning, at the last attempt."),
 		checks:      gauge("headgate_terminator_checks_per_second", "Health and agent checks that one HAProxy makes with the configuration of the last attempt."),
 		certificates: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "headgate_terminator_certificates", Help: "Certificates that HAProxy can use, by source: file, or kept if the file no longer contains the certificate.",
 		}, []string{"source"}),
 		faultyFiles: gauge("headgate_terminator_certificate_problems", "Certificate files that could not be used at the last attempt."),
 	}
-	m.registry.MustRegister(m.applies, m.duration, m.lastSuccess, m.services, m.problemsNow, m.checks, statusMetrics{status},
+	m.registry.MustRegister(m.applies, m.duration, m.lastSuccess, m.services, m.problemsNow, m.special, m.checks, statusMetrics{status},
 		m.certificates, m.faultyFiles, cli.CertificateExpiry(program, m.expiry))
 	for _, o := range []controller.Outcome{controller.Written, controller.Unchanged, controller.Refused, controller.Waits, controller.Failed} {
 		m.applies.WithLabelValues(string(o))
@@ -69,16 +72,19 @@ func (m *metrics) attempted(a controller.Attempt) {
 	if a.Change == nil {
 		return
 	}
-	problems, certificates := 0, 0
+	problems, certificates, special := 0, 0, 0
 	for _, p := range a.Change.Report.Problems {
 		if !p.Warning {
 			problems++
 			if p.Object == kube.CertificateObject {
 				certificates++
 			}
+		} else if p.Field == nodeselect.AddressField {
+			special++
 		}
 	}
 	m.problemsNow.Set(float64(problems))
+	m.special.Set(float64(special))
 	m.faultyFiles.Set(float64(certificates))
 	m.setCertificates(a.Change.Report.Certificates)
 	m.services.Set(float64(len(a.Change.Report.Services)))

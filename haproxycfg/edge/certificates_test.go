@@ -21,7 +21,7 @@ import (
 )
 
 // certificateWorld serves six hosts with three certificates.
-func certificateWorld(t *testing.T) (w *world, port string, roots *x509.CertPool) {
+func certificateWorld(t *testing.T, global haproxycfg.Global) (w *world, port string, roots *x509.CertPool) {
 	w = newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
 	web := ref("eu-1", "web")
@@ -30,7 +30,7 @@ func certificateWorld(t *testing.T) (w *world, port string, roots *x509.CertPool
 	for _, host := range []string{"a.example.com", "b.example.com", "c.example.com", "*.wild.example.com", "*.example.net", "example.net"} {
 		declared = append(declared, route(host, "/", weighted{web, 100}))
 	}
-	e := edge.Edge{Certificates: []haproxycfg.Certificate{
+	e := edge.Edge{Global: global, Certificates: []haproxycfg.Certificate{
 		configtest.Certificate(t, "a.example.com", "*.wild.example.com"),
 		configtest.Certificate(t, "b.example.com", "c.example.com"),
 		configtest.Certificate(t, "*.example.net", "example.net"),
@@ -52,7 +52,7 @@ func certificateWorld(t *testing.T) (w *world, port string, roots *x509.CertPool
 // only some of the hosts. Every other request gets 421, whatever the server name of the connection is.
 func TestMisdirected(t *testing.T) {
 	t.Parallel()
-	w, port, roots := certificateWorld(t)
+	w, port, roots := certificateWorld(t, haproxycfg.Global{})
 	for _, tt := range []struct {
 		server, host string
 		want         int
@@ -138,7 +138,7 @@ func TestMisdirected(t *testing.T) {
 // refuses these handshakes, so no client sees the certificate of another host.
 func TestStrictSNI(t *testing.T) {
 	t.Parallel()
-	w, _, roots := certificateWorld(t)
+	w, _, roots := certificateWorld(t, haproxycfg.Global{})
 	dial := func(server string) error {
 		conn, err := tls.Dial("tcp", w.tlsAddress, &tls.Config{RootCAs: roots, ServerName: server, InsecureSkipVerify: server == ""})
 		if err == nil {

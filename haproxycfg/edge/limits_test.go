@@ -24,7 +24,7 @@ import (
 // limitedWorld is a world in which the route "example.com/PATH" has the limits of PATH. The server
 // answers with status 200, but keeps each request with the query "?hold" until the returned channel
 // is closed, and sends to the other channel when such a request arrives.
-func limitedWorld(t *testing.T, limits map[string]routes.Limits) (w *world, release, held chan struct{}) {
+func limitedWorld(t *testing.T, global haproxycfg.Global, limits map[string]routes.Limits) (w *world, release, held chan struct{}) {
 	w = newWorld(t)
 	release, held = make(chan struct{}), make(chan struct{}, 100)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
@@ -43,7 +43,7 @@ func limitedWorld(t *testing.T, limits map[string]routes.Limits) (w *world, rele
 	for path, l := range limits {
 		declared = append(declared, with(route("example.com", path, weighted{web, 100}), func(r *routes.Route) { r.Limits = l }))
 	}
-	w.start(edge.Edge{}, tableOf(t, declared...))
+	w.start(edge.Edge{Global: global}, tableOf(t, declared...))
 	return w, release, held
 }
 
@@ -77,7 +77,7 @@ func accepted(c *client, path string, n, refusal int) (ok int) {
 // source, of all sources together, and of the route allow, and refuses the others with status 429.
 func TestRequestLimits(t *testing.T) {
 	t.Parallel()
-	w, _, _ := limitedWorld(t, map[string]routes.Limits{
+	w, _, _ := limitedWorld(t, haproxycfg.Global{}, map[string]routes.Limits{
 		"/source": {Source: routes.Limit{Requests: 20}},
 		"/all":    {Limit: routes.Limit{Requests: 20}},
 		"/other":  {Limit: routes.Limit{Requests: 20}},
@@ -102,7 +102,7 @@ func TestRequestLimits(t *testing.T) {
 // gets answers again and again: HAProxy does not count the requests that it refuses.
 func TestRefusedRequestsAreNotCounted(t *testing.T) {
 	t.Parallel()
-	w, _, _ := limitedWorld(t, map[string]routes.Limits{"/": {Limit: routes.Limit{Requests: 30}, Source: routes.Limit{Requests: 20}}})
+	w, _, _ := limitedWorld(t, haproxycfg.Global{}, map[string]routes.Limits{"/": {Limit: routes.Limit{Requests: 30}, Source: routes.Limit{Requests: 20}}})
 	c := w.clientFrom("127.0.0.1")
 	got, refused := 0, 0
 	deadline := time.Now().Add(20 * time.Second)
@@ -118,7 +118,7 @@ func TestRefusedRequestsAreNotCounted(t *testing.T) {
 // status 503, and accepts one again after an earlier one has ended.
 func TestConnectionLimits(t *testing.T) {
 	t.Parallel()
-	w, release, held := limitedWorld(t, map[string]routes.Limits{
+	w, release, held := limitedWorld(t, haproxycfg.Global{}, map[string]routes.Limits{
 		"/source": {Source: routes.Limit{Connections: 2}},
 		"/all":    {Limit: routes.Limit{Connections: 3}, Source: routes.Limit{Connections: 2}},
 	})

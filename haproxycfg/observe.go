@@ -1,0 +1,91 @@
+package haproxycfg
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Refusal is a reason to refuse a request, or to remove a header from it. With Global.Observe,
+// HAProxy counts and logs the requests of each Refusal instead.
+type Refusal string
+
+// The refusals. The first six concern frontends with a Router, the others backends with Limits.
+const (
+	RefusedDotSegment   Refusal = "dot-segment"      // the path has a dot segment: status 400
+	RefusedHeaderName   Refusal = "header-name"      // a header name has other characters than letters, digits and "-": removed
+	RefusedClientHeader Refusal = "client-header"    // only a proxy may send the header; see ForwardedReplace: removed
+	RefusedConnection   Refusal = "connection"       // Connection names other headers: not passed on
+	RefusedUpgrade      Refusal = "upgrade"          // an upgrade to another protocol than WebSocket: not passed on
+	RefusedMisdirected  Refusal = "misdirected"      // the certificate of the connection does not cover the Host: status 421
+	RefusedRequests     Refusal = "request-limit"    // above Limit.Requests: status 429
+	RefusedConnections  Refusal = "connection-limit" // above Limit.Connections: status 503
+)
+
+// refusals are the refusals in the order of their counters.
+var refusals = []Refusal{
+	RefusedDotSegment, RefusedHeaderName, RefusedClientHeader, RefusedConnection, RefusedUpgrade, RefusedMisdirected, RefusedRequests, RefusedConnections,
+}
+
+const (
+	observedTable = "observed" // the backend that has the table of the counters
+	// ObservedCommand is the command of HAProxy's runtime API that shows the counters of a
+	// configuration with Global.Observe. ParseObserved reads the answer.
+	ObservedCommand = "show table " + observedTable
+)
+
+// ParseObserved reads the answer to ObservedCommand. It returns the number of requests of each
+// Refusal since the HAProxy process has started. An unknown answer gives only zeros.
+func ParseObserved(answer string) map[Refusal]uint64 {
+	counts := make(map[Refusal]uint64, len(refusals))
+	for _, r := range refusals {
+		counts[r] = 0
+	}
+	for word := range strings.FieldsSeq(answer) {
+		name, value, _ := strings.Cut(word, "=")
+		index, isCounter := strings.CutPrefix(name, "gpc")
+		i, err := strconv.Atoi(index)
+		n, valueErr := strconv.ParseUint(value, 10, 64)
+		if isCounter && err == nil && valueErr == nil && i >= 0 && i < len(refusals) {
+			counts[refusals[i]] = n
+		}
+	}
+	return counts
+}
+
+// appendObserved renders the table of the counters.
+func appendObserved(t *text) {
+	t.section("backend", observedTable)
+	t.line("stick-table type integer size 1 store gpc(" + strconv.Itoa(len(refusals)) + ")")
+}
+
+// beginObserving renders what the rules of observe need in a frontend. Slot 0 of the captured values
+// is for the limits of backends.
+func beginObserving(t *text) {
+	t.line("declare capture request len 24")
+	t.line("http-request track-sc2 int(0) table " + observedTable)
+}
+
+// observe renders rules that count a request, and write the name of the refusal to the log.
+func observe(t *text, r Refusal, condition string) {
+	count(t, r, condition)
+	t.line("http-request capture str(" + string(r) + ") len 24 if " + condition)
+}
+
+func count(t *text, r Refusal, condition string) {
+	t.line("http-request sc-inc-gpc(" + strconv.Itoa(slices.Index(refusals, r)) + ",2) if " + condition)
+}
+
+// observeHeaders renders the rules for headers with Global.Observe. Some headers were always
+// removed, and are removed here too.
+func observeHeaders(t *text, forwarded Forwarded) {
+	t.line("http-request del-header HTTP2-Settings")
+	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")
+	observe(t, RefusedHeaderName, "{ req.hdr_names -m reg '[^a-z0-9,-]' }")
+	observe(t, RefusedConnection, "{ req.fhdr(Connection) -m reg -i '[a-z]' } !{ req.fhdr(Connection) -m reg -i '^(close|keep-alive|upgrade|te|http2-settings|[ ,]){0,64}$' }")
+	observe(t, RefusedUpgrade, "{ req.hdr(Upgrade) -m found } !{ req.hdr(Upgrade) -i websocket }")
+	if forwarded == ForwardedReplace {
+		t.line("http-request del-header '^(forwarded|x-forwarded-(for|host|proto))$' -m reg")
+		observe(t, RefusedClientHeader, "{ req.hdr_names -m reg '(^|,)("+clientHeaders+")(,|$)' }")
+	}
+}
