@@ -117,7 +117,7 @@ func (s *system) configure(ctx context.Context) error {
 	if err := os.WriteFile(state, []byte("1\n"), 0o600); err != nil {
 		return err
 	}
-	reloader := deploy.Reloader{Master: runtimeapi.Socket{Path: s.path("master.sock")}, StateFile: state}
+	reloader := deploy.Reloader{Master: runtimeapi.Socket{Path: s.path("master.sock")}, StateFile: state, Config: s.path("haproxy/haproxy.cfg")}
 	s.terminator = &controller.Controller{
 		Routes: &controller.RouteFiles{Names: []string{s.path("routes.yaml")}},
 		Builder: kube.Builder{

@@ -127,3 +127,58 @@ func (s *stream) echo() error {
 	_, err := s.in.ReadString('\n')
 	return err
 }
+
+// TestNodeLeavesWhileAReloadWaits: a node leaves the cluster while HAProxy has as many old processes as
+// it may have. The configuration stays, but HAProxy sends no more requests to the node. When the node
+// is back, HAProxy uses it again.
+func TestNodeLeavesWhileAReloadWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := haproxytest.Dir(t)
+	ports := haproxytest.Ports(t, 2)
+	for i := 1; i <= 2; i++ {
+		serve(t, fmt.Sprintf("127.0.0.%d:%d", i, ports[1]), fmt.Sprintf("node %d", i))
+	}
+	manifests := func(nodes ...int) string {
+		text := "apiVersion: v1\nkind: List\nitems:\n" +
+			fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: web}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}\n", ports[1])
+		for _, i := range nodes {
+			text += fmt.Sprintf("- {apiVersion: v1, kind: Node, metadata: {name: n%d}, status: {addresses: [{type: InternalIP, address: 127.0.0.%d}]}}\n", i, i)
+		}
+		return text
+	}
+	w.write("routes.yaml", "routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 100ms}\n")
+	w.write("eu-1/objects.yaml", manifests(1, 2))
+	v := w.watchIn(dir,
+		"-http", fmt.Sprintf("127.0.0.1:%d", ports[0]), "-haproxy", w.haproxy(), "-max-change", "100%",
+		"-stats-socket", filepath.Join(dir, haproxytest.StatsSocket), "-reload", filepath.Join(dir, haproxytest.MasterSocket),
+		"-node-health", "kube-proxy", "-max-interval", "0", "-max-old-workers", "1", "-max-reload-wait", "1h")
+	v.waitLog("the change is not in force") // HAProxy does not run yet
+	config, err := os.ReadFile(filepath.Join(dir, "haproxy.cfg"))
+	require.NoError(t, err)
+	haproxytest.StartMaster(t, dir, string(config))
+	v.waitReady()
+
+	// A request without its end keeps the first process.
+	held, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
+	require.NoError(t, err)
+	defer held.Close()
+	_, err = io.WriteString(held, "POST / HTTP/1.1\r\nHost: www.example.com\r\nContent-Length: 10\r\n\r\n")
+	require.NoError(t, err)
+	client := startClient(t, fmt.Sprintf("http://127.0.0.1:%d/", ports[0]), "www.example.com")
+	client.waitFor("node 2")
+	w.replace("routes.yaml", "routes:\n- host: '*.example.com'\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 100ms}\n")
+	v.waitMetric("headgate_terminator_old_workers 1")
+	w.replace("eu-1/objects.yaml", manifests(1))
+	v.waitMetric("headgate_terminator_reload_waiting 1")
+	v.waitDetail(http.StatusOK, "waiting: the reload waits for the end of one of 1 old workers")
+	client.more(1) // the present request may have begun before
+	for range 20 {
+		client.more(1)
+		require.Equal(t, "node 1", *client.answer.Load())
+	}
+	w.replace("eu-1/objects.yaml", manifests(1, 2))
+	v.waitMetric("headgate_terminator_reload_waiting 0")
+	client.waitFor("node 2")
+	require.Zero(t, client.stop(), "failed requests")
+}

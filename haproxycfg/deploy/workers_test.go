@@ -246,3 +246,26 @@ func TestRedirect(t *testing.T) {
 	reloader.Master.Path = filepath.Join(s.dir, "nobody")
 	require.ErrorContains(t, reloader.Redirect(t.Context(), nil), "deploy: redirect: ")
 }
+
+// TestKilledOldWorker kills an old worker, as the kernel does when memory runs out. Its streams are
+// lost. The other workers keep theirs, and the next reload works.
+func TestKilledOldWorker(t *testing.T) {
+	t.Parallel()
+	x := startSlowSite(t)
+	lost := x.hold(t)
+	x.reload(t, 1)
+	kept := []<-chan int{x.hold(t)}
+	x.reload(t, 2)
+	old := x.old(t)
+	require.Len(t, old, 2)
+	require.NoError(t, syscall.Kill(old[0], syscall.SIGKILL))
+	require.Zero(t, <-lost)
+	require.Eventually(t, func() bool { return len(x.old(t)) == 1 }, 10*time.Second, 10*time.Millisecond)
+	kept = append(kept, x.hold(t))
+	x.reload(t, 3)
+	require.Len(t, x.old(t), 2)
+	close(x.release)
+	for _, status := range kept {
+		require.Equal(t, http.StatusOK, <-status)
+	}
+}

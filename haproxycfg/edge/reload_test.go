@@ -153,7 +153,8 @@ func newReloadFleet(t *testing.T) *reloadFleet {
 	e := edge.Edge{
 		HTTPS:         []haproxycfg.Bind{{Address: "127.0.0.1:" + strconv.Itoa(ports[4]), TLS: &haproxycfg.TLS{Certificates: certs}}},
 		AgentInterval: fast, CheckInterval: fast,
-		Global: haproxycfg.Global{StatsSocket: f.stats.Path, StateFile: filepath.Join(f.world.dir, "state")},
+		Defaults: haproxycfg.Defaults{Client: time.Hour, Timeouts: haproxycfg.Timeouts{Server: time.Hour}}, // streams may be silent
+		Global:   haproxycfg.Global{StatsSocket: f.stats.Path, StateFile: filepath.Join(f.world.dir, "state")},
 	}
 	f.frontend, f.tlsAddress = "127.0.0.1:"+strconv.Itoa(ports[5]), e.HTTPS[0].Address
 	e.HTTP, e.NodeAgentPort = []haproxycfg.Bind{{Address: f.frontend}}, uint16(f.nodeAgent)
@@ -323,6 +324,8 @@ func (c *reloadClient) send() (port string, err error) {
 	}
 	if r.Close {
 		c.close()
+	} else {
+		_ = c.conn.SetDeadline(time.Time{}) // an HTTP/2 client reads all the time
 	}
 	return r.Header.Get("X-Port"), nil
 }
@@ -404,6 +407,7 @@ func (e *echo) try() error {
 		return err
 	}
 	line, err := e.in.ReadString('\n')
+	_ = e.set(time.Time{}) // an HTTP/2 client reads all the time
 	if err == nil && line != "hello\n" {
 		err = fmt.Errorf("received %q", line)
 	}
