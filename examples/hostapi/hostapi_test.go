@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -436,6 +437,15 @@ func TestFilesThatBecomeFIFOs(t *testing.T) {
 	resp, _ := p.get("/hosts/a.com")
 	require.Equal(t, 200, resp.StatusCode)
 	p.stop()
+}
+
+// -h prints the flags in the groups of the table in README.md. The table contains all flags.
+func TestHelpGroupsTheFlags(t *testing.T) {
+	var stderr bytes.Buffer
+	require.Equal(t, cli.ExitOK, run(t.Context(), cli.Invocation{Args: []string{"-h"}, Stderr: &stderr}))
+	_, other, _ := strings.Cut(stderr.String(), "\nother:\n")
+	require.True(t, strings.HasPrefix(other, "  -config "), other)
+	require.NotContains(t, other, "\n  -")
 }
 
 func TestFailures(t *testing.T) {

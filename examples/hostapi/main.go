@@ -31,7 +31,7 @@ const stopTimeout = 5 * time.Second
 func main() { cli.Main(run) }
 
 func run(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewFlagSet(program, "hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001")
+	fs := cli.NewGroupedFlagSet(program, "hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001", readme)
 	s := register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code

@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +12,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
+
+//go:embed README.md
+var readme string // its table of flags groups the help
 
 // settings are the values of the flags.
 type settings struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"errors"
 	"net"
 	"strconv"
@@ -12,6 +13,9 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/nodeselect"
 )
+
+//go:embed README.md
+var readme string // its table of flags groups the help
 
 // settings of an agent, from its flags.
 type settings struct {
@@ -25,7 +29,7 @@ type settings struct {
 
 // parseSettings reads the flags. If done is true, the program must exit with code.
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
-	fs := cli.NewFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708 -admin unix:/run/headgate/nodeagent.sock\n  nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s")
+	fs := cli.NewGroupedFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708 -admin unix:/run/headgate/nodeagent.sock\n  nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s", readme)
 	fs.StringVar(&s.rules.Node, "node", "", "`name` of the node to answer for")
 	listen := fs.String("listen", ":"+strconv.Itoa(nodeagent.DefaultPort), "`address` of the node's agent; the agents of Services listen on the same host")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them; replaces the API server")

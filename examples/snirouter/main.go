@@ -48,7 +48,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		inv.Args = inv.Args[1:]
 		return runDrain(ctx, inv)
 	}
-	fs := cli.NewFlagSet(program, "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock\n  snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s")
+	fs := cli.NewGroupedFlagSet(program, "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock\n  snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s", readme)
 	s := register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,6 +21,9 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
+
+//go:embed README.md
+var readme string // its table of flags groups the help
 
 // settings are the values of the flags.
 type settings struct {

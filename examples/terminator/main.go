@@ -9,13 +9,10 @@
 // describes the flags, the files and how to set up a machine. Package controller does the work.
 //
 // The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used. With
-// -once, the status is also 1 if the change is refused or if HAProxy rejects the configuration. With
-// -diff, the status is 3 if there is a difference. With -strict, the status is 1 if there are
-// problems.
+// -diff, it is 3 if there is a difference.
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,10 +42,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	var err error
 	switch {
 	case s.diff:
-		differ, diffErr := s.printDiff(ctx, inv)
-		if err = diffErr; differ {
-			code = cli.ExitDiffer
-		}
+		code, err = s.printDiff(ctx, inv)
 	case s.once:
 		err = s.runOnce(ctx, inv)
 	default:
@@ -60,29 +54,32 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	return code
 }
 
-// printDiff prints the change that runOnce would apply. differ is false if runOnce would change
-// neither the configuration nor another output file.
-func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) (differ bool, err error) {
+// printDiff prints the change that runOnce would apply. The code is cli.ExitOK if runOnce would change
+// neither the configuration nor another output file. Otherwise it is cli.ExitDiffer.
+func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) (code int, err error) {
 	kubeconn.LogTo(nil) // the errors of Plan are enough
 	c := s.controller(s.printWarnings(inv))
 	change, err := s.plan(ctx, inv, c)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	diff, err := c.Dir.Diff(change.Config)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	files, err := change.ChangedFiles()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	_, err = fmt.Fprint(inv.Stdout, diff.String(), diff.Text)
+	text := diff.String() + diff.Text
 	for _, name := range files {
-		_, printErr := fmt.Fprintf(inv.Stdout, "~ %s\n", name)
-		err = cmp.Or(err, printErr)
+		text += "~ " + name + "\n"
 	}
-	return !diff.Empty() || len(files) > 0, err
+	if !diff.Empty() || len(files) > 0 {
+		code = cli.ExitDiffer
+	}
+	_, err = fmt.Fprint(inv.Stdout, text)
+	return code, err
 }
 
 // runOnce applies the configuration once. It prints "written" or "unchanged".

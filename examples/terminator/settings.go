@@ -2,14 +2,13 @@ package main
 
 import (
 	"cmp"
+	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -21,6 +20,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
 )
+
+//go:embed README.md
+var readme string // its table of flags groups the help
 
 // settings are the values of the flags. Method resolve checks them and parses some of them.
 type settings struct {
@@ -58,7 +60,7 @@ type texts struct {
 }
 
 func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
-	fs := cli.NewFlagSet(program, "terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out out -http :80 -haproxy haproxy -reload master.sock")
+	fs := cli.NewGroupedFlagSet(program, "terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out out -http :80 -haproxy haproxy -reload master.sock", readme)
 	s = &settings{}
 	s.register(fs)
 	if code, done := inv.Parse(fs); done {
@@ -265,15 +267,15 @@ func (s *settings) resolveEdge() error {
 		e.Global.Logs = []haproxycfg.Log{{Address: f.log}}
 	}
 	for _, addr := range f.http {
-		e.HTTP = append(e.HTTP, bind(addr))
+		e.HTTP = append(e.HTTP, bind(addr, cli.HasIPv6()))
 	}
 	for _, addr := range f.https {
-		b := bind(addr)
+		b := bind(addr, cli.HasIPv6())
 		b.TLS = &haproxycfg.TLS{List: edge.CertificateList, StrictSNI: true}
 		e.HTTPS = append(e.HTTPS, b)
 	}
 	for _, addr := range f.exporter {
-		e.Admin = append(e.Admin, bind(addr))
+		e.Admin = append(e.Admin, bind(addr, cli.HasIPv6()))
 	}
 	if f.redirect {
 		_, port, ok := strings.Cut(f.https[0][strings.LastIndexByte(f.https[0], ']')+1:], ":")
@@ -287,20 +289,10 @@ func (s *settings) resolveEdge() error {
 }
 
 // bind returns the listener of an address. An address without a host, such as ":80", means all
-// addresses of this machine: IPv4, and IPv6 if the machine supports it.
-func bind(addr string) haproxycfg.Bind {
-	return haproxycfg.Bind{Address: addr, IPv6: strings.HasPrefix(addr, ":") && machineHasIPv6()}
+// addresses: IPv4, and IPv6 if ipv6 is true.
+func bind(addr string, ipv6 bool) haproxycfg.Bind {
+	return haproxycfg.Bind{Address: addr, IPv6: ipv6 && strings.HasPrefix(addr, ":")}
 }
-
-// machineHasIPv6 reports whether this machine supports IPv6.
-var machineHasIPv6 = sync.OnceValue(func() bool {
-	l, err := net.Listen("tcp6", "[::]:0")
-	if err != nil {
-		return false
-	}
-	l.Close()
-	return true
-})
 
 // checkEdge returns an error if HAProxy would reject every configuration with these settings.
 func checkEdge(e edge.Edge) error {

@@ -301,15 +301,11 @@ items:
 
 // An address with a host stays as it is, and so does every address on a machine without IPv6.
 func TestAddressesOfListeners(t *testing.T) {
-	all := machineHasIPv6
-	defer func() { machineHasIPv6 = all }()
-	machineHasIPv6 = func() bool { return true }
-	require.Equal(t, haproxycfg.Bind{Address: ":80", IPv6: true}, bind(":80"))
+	require.Equal(t, haproxycfg.Bind{Address: ":80", IPv6: true}, bind(":80", true))
 	for _, addr := range []string{"0.0.0.0:80", "192.0.2.1:80", "[::]:80", "[::1]:80", "unix@/run/x"} {
-		require.Equal(t, haproxycfg.Bind{Address: addr}, bind(addr))
+		require.Equal(t, haproxycfg.Bind{Address: addr}, bind(addr, true))
 	}
-	machineHasIPv6 = func() bool { return false }
-	require.Equal(t, haproxycfg.Bind{Address: ":80"}, bind(":80"))
+	require.Equal(t, haproxycfg.Bind{Address: ":80"}, bind(":80", false))
 }
 
 // TestDiffThatCannotBePrinted: a reader of half a diff would take it for the whole.
@@ -421,6 +417,15 @@ func TestRefusedConfigurationIsNotWritten(t *testing.T) {
 	for name, info := range w.stat() {
 		require.True(t, os.SameFile(before[name], info), name)
 	}
+}
+
+// -h prints the flags in the groups of the table in README.md. The table contains all flags.
+func TestHelpGroupsTheFlags(t *testing.T) {
+	var stderr bytes.Buffer
+	require.Equal(t, cli.ExitOK, run(t.Context(), cli.Invocation{Args: []string{"-h"}, Stderr: &stderr}))
+	_, other, _ := strings.Cut(stderr.String(), "\nother:\n")
+	require.True(t, strings.HasPrefix(other, "  -config "), other)
+	require.NotContains(t, other, "\n  -")
 }
 
 func TestFailures(t *testing.T) {

@@ -6,9 +6,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
+	"net"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -25,10 +30,66 @@ func NewFlagSet(program, example string) *flag.FlagSet {
 	fs := flag.NewFlagSet(program, flag.ContinueOnError)
 	fs.String("config", "", "YAML `file` of flag names and values; flags and environment override it")
 	fs.Usage = func() {
-		fmt.Fprintf(fs.Output(), "Example:\n  %s\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
+		printExample(fs, example)
 		fs.PrintDefaults()
 	}
 	return fs
+}
+
+func printExample(fs *flag.FlagSet, example string) {
+	fmt.Fprintf(fs.Output(), "Example:\n  %s\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
+}
+
+// NewGroupedFlagSet does the same as NewFlagSet, but -h prints the flags in the groups and the order
+// of a table in readme. The header of the table is "| purpose | flags |". A flag belongs to the first
+// row that contains its name, such as `-out`. Flags that are in no row come last.
+func NewGroupedFlagSet(program, example, readme string) *flag.FlagSet {
+	fs := NewFlagSet(program, example)
+	fs.Usage = func() {
+		out := fs.Output()
+		printExample(fs, example)
+		left := map[string]*flag.Flag{}
+		fs.VisitAll(func(f *flag.Flag) { left[f.Name] = f })
+		for _, row := range flagTable.FindAllStringSubmatch(purposes(readme), -1) {
+			title := "\n" + row[1] + ":\n"
+			for _, name := range flagName.FindAllStringSubmatch(row[2], -1) {
+				if f := left[name[1]]; f != nil {
+					fmt.Fprint(out, title)
+					printFlag(out, f)
+					delete(left, f.Name)
+					title = ""
+				}
+			}
+		}
+		title := "\nother:\n"
+		for _, name := range slices.Sorted(maps.Keys(left)) {
+			fmt.Fprint(out, title)
+			printFlag(out, left[name])
+			title = ""
+		}
+	}
+	return fs
+}
+
+var (
+	flagTable = regexp.MustCompile(`(?m)^\| ([^|]+) \| (.*) \|$`)
+	flagName  = regexp.MustCompile("`-([a-z0-9-]+)`")
+)
+
+// purposes returns the rows of the table of flags.
+func purposes(readme string) string {
+	_, table, _ := strings.Cut(readme, "| purpose | flags |\n|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	return table
+}
+
+// printFlag prints one flag as package flag does.
+func printFlag(out io.Writer, f *flag.Flag) {
+	one := flag.NewFlagSet("", flag.ContinueOnError)
+	one.SetOutput(out)
+	one.Var(f.Value, f.Name, f.Usage)
+	one.Lookup(f.Name).DefValue = f.DefValue
+	one.PrintDefaults()
 }
 
 // Strings is a flag that may occur several times on the command line. In the environment, white
@@ -174,6 +235,16 @@ func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.
 	}
 	return nil
 }
+
+// HasIPv6 reports whether this machine supports IPv6.
+var HasIPv6 = sync.OnceValue(func() bool {
+	l, err := net.Listen("tcp6", "[::]:0")
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+})
 
 // ParseShare reads a share from 0 to 1, such as "30%" or "0.3".
 func ParseShare(text string) (float64, error) {

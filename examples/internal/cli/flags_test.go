@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -104,6 +105,23 @@ func TestHelpShowsTheExampleFirst(t *testing.T) {
 	require.Equal(t, ExitOK, code)
 	require.Regexp(t, `^Example:\n  tool -size 3\n`, stderr)
 	require.Contains(t, stderr, "-nodes-per-service")
+}
+
+// Flags have the order of the first row of the table that names them. A default stays the default,
+// also if an argument before -h sets another value.
+func TestHelpInGroups(t *testing.T) {
+	fs := NewGroupedFlagSet("tool", "tool -a 3", "# tool\n\n| purpose | flags |\n|---|---|\n| output | `-b`, `-a`; not with `-c` |\n| input | `-a`, `-c`, `-gone` |\n\n| `-x` | y |\n")
+	fs.Int("a", 1, "text of a")
+	fs.Bool("b", false, "text of b")
+	fs.String("c", "", "`file` of c")
+	fs.Bool("x", false, "text of x")
+	var stderr strings.Builder
+	code, done := Invocation{Args: []string{"-a", "5", "-h"}, Stderr: &stderr}.Parse(fs)
+	require.True(t, done)
+	require.Equal(t, ExitOK, code)
+	_, flags, _ := strings.Cut(stderr.String(), "environment):\n")
+	require.Equal(t, "\noutput:\n  -b\ttext of b\n  -a int\n    \ttext of a (default 1)\n  -c file\n    \tfile of c\n"+
+		"\nother:\n  -config file\n    \tYAML file of flag names and values; flags and environment override it\n  -x\ttext of x\n", flags)
 }
 
 func TestNetworks(t *testing.T) {
