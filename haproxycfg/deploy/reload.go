@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/inputfile"
 )
 
 // Reloader makes an HAProxy in master-worker mode load its configuration again, and reports whether
@@ -132,7 +132,7 @@ func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 	}
 	var moves []move
 	if r.Config != "" {
-		config, err := os.ReadFile(r.Config)
+		config, err := inputfile.Read(r.Config, maxFile)
 		if err != nil {
 			return err
 		}
