@@ -170,8 +170,10 @@ type Frontend struct {
 	// MaxConn is the largest number of connections of this frontend at the same time; 0 means the
 	// limit of the process.
 	MaxConn int
-	// RedirectHTTPS, if not nil, redirects each request to the same URL over TLS. A request without
-	// a Host header is not redirected.
+	// RedirectHTTPS, if not nil, redirects each request to the same URL over TLS. Three kinds of
+	// requests are not redirected: requests without a Host header, requests for a host that Router
+	// does not know, and requests with "X-Forwarded-Proto: https". A balancer that ends TLS sends this
+	// header: a redirect would lead back to the balancer, without end.
 	RedirectHTTPS *HTTPSRedirect
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.

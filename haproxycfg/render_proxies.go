@@ -51,7 +51,10 @@ func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 		denyUncovered(t, paths.maps[certificates], observing)
 	}
 	if f.RedirectHTTPS != nil {
-		f.RedirectHTTPS.append(t)
+		if f.Router != nil {
+			f.Router.appendHost(t, paths.maps)
+		}
+		f.RedirectHTTPS.append(t, f.Router != nil)
 	}
 	forwards := f.DefaultBackend != "" || f.Router != nil
 	switch {
@@ -69,7 +72,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 	// client in between. A second DELETE gets the answer 404 although the first one worked.
 	t.line("http-request disable-l7-retry unless { method GET HEAD OPTIONS }")
 	if f.Router != nil {
-		f.Router.append(t, paths.maps)
+		f.Router.append(t, paths.maps, f.RedirectHTTPS != nil)
 	}
 	if f.DefaultBackend != "" {
 		t.line("default_backend ")
@@ -162,14 +165,21 @@ func (b *Bind) append(t *text, paths renderedPaths) {
 
 // append renders the redirect. It does not use "redirect scheme", which would copy the port of the
 // Host header: that is the port without TLS.
-func (r *HTTPSRedirect) append(t *text) {
+//
+// With a Router, only declared hosts are redirected. If a balancer in front of HAProxy has ended TLS,
+// a redirect would lead to the same balancer again and again. So a request that states https in
+// X-Forwarded-Proto is not redirected. A client that states this itself gains nothing by it.
+func (r *HTTPSRedirect) append(t *text, declared bool) {
 	t.line("http-request redirect prefix https://%[var(txn.host)]")
 	if r.Port != 0 && r.Port != 443 {
 		t.raw(":" + strconv.Itoa(int(r.Port)))
 	}
 	t.raw(" code")
 	t.int(cmp.Or(r.Code, 308))
-	t.raw(" if { var(txn.host) -m len gt 0 } !{ ssl_fc }")
+	t.raw(" if { var(txn.host) -m len gt 0 } !{ ssl_fc } !{ req.hdr(X-Forwarded-Proto) -i https }")
+	if declared {
+		t.raw(" { var(txn.vhost) -m found }")
+	}
 }
 
 func (f Forwarded) append(t *text, observing bool) {
@@ -190,20 +200,19 @@ func (f Forwarded) append(t *text, observing bool) {
 
 // append renders the look-ups in the maps. It uses only the match methods str and beg, because
 // HAProxy indexes these as trees: the cost of a look-up does not grow with the number of entries.
-func (r *Router) append(t *text, maps map[string]string) {
-	lookUp := func(variable, input, method, name, condition string) {
-		t.line("http-request set-var(txn." + variable + ") '" + input + ",map_" + method + `("` + maps[name] + `")'` + condition)
-	}
+//
+// hostKnown means that appendHost has been called already.
+func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	t.line("http-request set-var(txn.path) path")
 	// A request "GET http://host" has no path, which means "/" (RFC 9110, section 4.2.3). "OPTIONS
 	// *" and "CONNECT host:port" have no path either, but do not mean "/".
 	t.line("http-request set-var(txn.path) str(/) if !{ var(txn.path) -m found } !{ method OPTIONS CONNECT }")
-	lookUp("vhost", "var(txn.host)", "str", r.Hosts, "")
-	// "[^.]+" requires a label in the place of the wildcard, so that ".example.com" does not match.
-	lookUp("vhost", `var(txn.host),regsub("^[^.]+","*")`, "str", r.Hosts, " if !{ var(txn.vhost) -m found }")
+	if !hostKnown {
+		r.appendHost(t, maps)
+	}
 	// Without the condition, a request without a path would match the entry of the path "/".
-	lookUp("backend", "var(txn.vhost),concat(,txn.path)", "str", r.Exact, " if { var(txn.path) -m found }")
-	lookUp("backend", "var(txn.vhost),concat(,txn.path,/)", "beg", r.Prefix, " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
+	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path)", "str", maps[r.Exact], " if { var(txn.path) -m found }")
+	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path,/)", "beg", maps[r.Prefix], " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
 	if r.ClientTimeouts != "" {
 		// HAProxy 2.6 does not know this rule, and does not need it: once a response has begun, it ends
 		// no request because of a silent client. HAProxy 3.0 does.
@@ -212,6 +221,18 @@ func (r *Router) append(t *text, maps map[string]string) {
 		t.line(".endif")
 	}
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
+}
+
+// appendHost renders the look-ups of the virtual host.
+func (r *Router) appendHost(t *text, maps map[string]string) {
+	lookUp(t, "vhost", "var(txn.host)", "str", maps[r.Hosts], "")
+	// "[^.]+" requires a label in the place of the wildcard, so that ".example.com" does not match.
+	lookUp(t, "vhost", `var(txn.host),regsub("^[^.]+","*")`, "str", maps[r.Hosts], " if !{ var(txn.vhost) -m found }")
+}
+
+// lookUp renders a rule that sets a variable to the value that a map has for the input.
+func lookUp(t *text, variable, input, method, mapPath, condition string) {
+	t.line("http-request set-var(txn." + variable + ") '" + input + ",map_" + method + `("` + mapPath + `")'` + condition)
 }
 
 func (b *Backend) append(t *text, g *Global) {
