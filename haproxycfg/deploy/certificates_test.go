@@ -123,6 +123,11 @@ func TestCheckCertificates(t *testing.T) {
 	}
 	require.Equal(t, []error{nil}, Checker{Haproxy: "/no/such/haproxy"}.CheckCertificates(t.Context(), list[1:2]), "no verdict")
 	require.Empty(t, k.CheckCertificates(t.Context(), nil))
+	broken := filepath.Join(t.TempDir(), "haproxy")
+	for _, script := range []string{"exit 127", "kill -9 $$", "echo 'error while loading shared libraries' >&2; exit 1"} {
+		require.NoError(t, os.WriteFile(broken, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+		require.Equal(t, []error{nil}, Checker{Haproxy: broken}.CheckCertificates(t.Context(), list[1:2]), "no verdict: %s", script)
+	}
 }
 
 // weakCertificate returns a certificate with an RSA key of 1,024 bits.

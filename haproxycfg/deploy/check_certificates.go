@@ -12,8 +12,8 @@ import (
 
 // CheckCertificates asks HAProxy whether it accepts each of the certificates. Result i is nil, or an
 // error that says why HAProxy rejects certificate i. HAProxy rejects, for example, keys that are too
-// short for its OpenSSL. If HAProxy gives no verdict, for example because the binary is missing,
-// all results are nil: [Checker.Check] of the whole configuration reports this.
+// short for its OpenSSL. If HAProxy gives no verdict, for example because the binary cannot run, all
+// results are nil: [Checker.Check] of the whole configuration reports this.
 //
 // If HAProxy rejects a certificate, CheckCertificates runs HAProxy once for each half of the list
 // that contains a faulty certificate.
@@ -30,19 +30,19 @@ func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate
 	}
 	err := k.checkCertificates(ctx, certs)
 	var rejected *CheckError
-	switch {
-	case err == nil:
-	case errors.Is(err, haproxycfg.ErrInvalid) || errors.As(err, &rejected):
-		if len(certs) > 1 {
-			half := len(certs) / 2
-			k.checkHalves(ctx, certs[:half], verdicts[:half])
-			k.checkHalves(ctx, certs[half:], verdicts[half:])
-			return
-		}
+	invalid := errors.Is(err, haproxycfg.ErrInvalid)
+	// A HAProxy that cannot run, or that the kernel ends, prints no alert.
+	if !invalid && (!errors.As(err, &rejected) || len(rejected.Alerts()) == 0) {
+		return
+	}
+	switch half := len(certs) / 2; {
+	case half > 0:
+		k.checkHalves(ctx, certs[:half], verdicts[:half])
+		k.checkHalves(ctx, certs[half:], verdicts[half:])
+	case invalid:
 		verdicts[0] = err
-		if rejected != nil {
-			verdicts[0] = fmt.Errorf("haproxy rejects it: %s (OpenSSL rejects, for example, RSA keys of less than 2048 bits)", certificateFault(rejected))
-		}
+	default:
+		verdicts[0] = fmt.Errorf("haproxy rejects it: %s (OpenSSL rejects, for example, RSA keys of less than 2048 bits)", certificateFault(rejected.Alerts()[0].Text))
 	}
 }
 
@@ -65,14 +65,9 @@ func (k Checker) checkCertificates(ctx context.Context, certs []haproxycfg.Certi
 // certificateFile finds the name of a rendered certificate in a message of HAProxy.
 var certificateFile = regexp.MustCompile(`'?(certs-in-use/)?[0-9a-f]{32}\.pem'?`)
 
-// certificateFault returns the first alert in one line. The alert names the copy of the certificate in
-// a temporary directory, so certificateFault removes that name.
-func certificateFault(e *CheckError) string {
-	alerts := e.Alerts()
-	if len(alerts) == 0 {
-		return strings.Join(strings.Fields(e.Output), " ")
-	}
-	text := alerts[0].Text
+// certificateFault returns the text of an alert in one line. The text names the copy of the certificate
+// in a temporary directory, so certificateFault removes that name.
+func certificateFault(text string) string {
 	// HAProxy 2.6 writes "'bind …' in section 'frontend' : 'crt-list' : unable to load certificate
 	// from file '…'." or "… error processing line 1 in file '….list' : unable to load …".
 	for _, end := range []string{"'crt-list' : ", ".list' : "} {
