@@ -86,24 +86,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 			return nil
 		}
 		log.Info("listening", "addr", l.Addr())
-		limited := cli.LimitConnections(srv, s.maxConns, m.registry, program)(l)
-		serve := srv.Serve
-		if srv.TLSConfig != nil {
-			serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
-		}
-		if err := serve(limited); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		if err := srv.Shutdown(stop); err != nil {
-			return errors.Join(err, srv.Close())
-		}
-		return nil
+		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.maxConns, m.registry, program)(l))
 	})
 	return group.Wait()
 }

@@ -158,7 +158,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if s.admin.Given() {
 		admin := cli.Admin{
-			Gatherer: m.registry, Extra: forceHandler(c.Force, log),
+			Gatherer: m.registry, Extra: c.ForceHandler(),
 			Ready:  func() error { return c.Status().Ready() },
 			Detail: func() string { return c.Status().String() },
 		}
@@ -183,42 +183,4 @@ func (s *settings) forceHint(id string) string {
 		return "to apply it: " + command
 	}
 	return "to apply it: terminator -once -force with the same flags"
-}
-
-// forceHandler handles POST /force?id=ID, which applies the refused change with this ID. POST /force
-// without an ID permits no refused change. If a change is refused, the answer is 400 and contains the
-// ID. Otherwise POST /force makes the terminator read all files and clusters again, and apply what
-// has changed. cli.Admin checks that the client may do this.
-func forceHandler(force func(ctx context.Context, id string) (controller.Attempt, error), log *slog.Logger) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {
-		query := r.URL.Query()
-		id := query.Get("id")
-		if query.Has("id") && id == "" {
-			http.Error(w, "the ID is empty", http.StatusBadRequest)
-			return
-		}
-		log.Info("force", "id", id)
-		// The timeout is shorter than the server's write timeout, so that the client gets an
-		// answer.
-		ctx, cancel := context.WithTimeout(r.Context(), 25*time.Second)
-		defer cancel()
-		attempt, err := force(ctx, id)
-		var waiting *controller.Waiting
-		switch {
-		case errors.As(err, &waiting):
-			http.Error(w, fmt.Sprintf("the change is permitted, but %v; see /readyz", waiting), http.StatusAccepted)
-		case errors.Is(err, controller.ErrBusy):
-			http.Error(w, "busy; try again", http.StatusServiceUnavailable)
-		case errors.Is(err, controller.ErrUnderway):
-			http.Error(w, "it is still being applied; see /readyz", http.StatusAccepted)
-		case id == "" && attempt.Outcome == controller.Refused:
-			http.Error(w, fmt.Sprintf("a change is refused, and POST /force needs its ID: %v", err), http.StatusBadRequest)
-		case err != nil:
-			http.Error(w, fmt.Sprintf("%s: %v", attempt.Outcome, err), http.StatusConflict)
-		default:
-			fmt.Fprintln(w, attempt.Outcome)
-		}
-	})
-	return mux
 }

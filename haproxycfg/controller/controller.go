@@ -323,36 +323,6 @@ func (c *Controller) follow(ctx context.Context, i int, start Start, in *inbox) 
 
 var errStopped = errors.New("its source has stopped")
 
-// Errors of Force when its context ends.
-var (
-	// ErrBusy means that the forced attempt has not begun and will not begin. Either Run is not
-	// running, or another attempt took too long.
-	ErrBusy = errors.New("controller: busy with another attempt")
-	// ErrUnderway means that the forced attempt has begun but not ended. It continues, and Status
-	// shows its outcome later.
-	ErrUnderway = errors.New("controller: the attempt is not over yet")
-)
-
-// Force makes an attempt that ignores Limit for the change with this ID, so that a refused change is
-// applied. The report shows the ID as Refused.ID. With an empty id, Limit applies to every change. When
-// the attempt has ended, Force returns the error of the attempt. Call Force only while Run is
-// running.
-func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
-	c.init()
-	request := forceRequest{id: id, reply: make(chan Attempt, 1)}
-	select {
-	case c.forced <- request:
-	case <-ctx.Done():
-		return Attempt{}, ErrBusy
-	}
-	select {
-	case a := <-request.reply:
-		return a, a.Err
-	case <-ctx.Done():
-		return Attempt{}, ErrUnderway
-	}
-}
-
 // Status returns the present state of the Controller. It is useful while Run is running.
 func (c *Controller) Status() Status { return c.status.get() }
 

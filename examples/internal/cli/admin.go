@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -146,6 +145,7 @@ const maxAdminConns = 256
 // the client address that has the most makes room; see netserve.HTTPLimiter. When ctx ends, Serve
 // closes the listeners, and waits up to 2 s for requests that are still running.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
+	listeners = slices.Clone(listeners)
 	srv := &http.Server{
 		Handler:           a.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -154,24 +154,8 @@ func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 		IdleTimeout:       time.Minute,
 	}
 	limiter := netserve.NewHTTPLimiter(srv, maxAdminConns)
-	served := make(chan error, len(listeners))
-	for _, l := range listeners {
-		go func() { served <- srv.Serve(limiter.Listener(l)) }()
+	for i, l := range listeners {
+		listeners[i] = limiter.Listener(l)
 	}
-	running := len(listeners)
-	var failed error
-	select {
-	case failed = <-served:
-		running--
-	case <-ctx.Done():
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	err := errors.Join(failed, srv.Shutdown(stop))
-	for range running {
-		if served := <-served; !errors.Is(served, http.ErrServerClosed) {
-			err = errors.Join(err, served)
-		}
-	}
-	return err
+	return ServeHTTP(ctx, srv, 2*time.Second, listeners...)
 }

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -25,4 +28,38 @@ func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, p
 		}, func() float64 { return float64(count()) }))
 	}
 	return limiter.Listener
+}
+
+// ServeHTTP runs srv on the listeners until ctx ends or a listener fails. If srv has a TLSConfig, the
+// listeners accept TLS. When ctx ends, ServeHTTP closes the listeners and waits up to grace for
+// running requests. After that, it closes all connections and returns an error.
+func ServeHTTP(ctx context.Context, srv *http.Server, grace time.Duration, listeners ...net.Listener) error {
+	serve := srv.Serve
+	if srv.TLSConfig != nil { // decide now: Serve sets a TLSConfig for HTTP/2
+		serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+	}
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- serve(l) }()
+	}
+	running := len(listeners)
+	var failed error
+	select {
+	case failed = <-served:
+		running--
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	err := srv.Shutdown(stop)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	err = errors.Join(failed, err)
+	for range running {
+		if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
+	}
+	return err
 }
