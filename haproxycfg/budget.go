@@ -14,7 +14,7 @@ import (
 const descriptorSlack = 64*3 + 64
 
 // MaxConn is the limit of client connections that Render writes. 0 means that Render writes no
-// limit. MaxConn returns Global.MaxConn. If Global.MaxConn is 0, MaxConn computes the limit from
+// limit. MaxConn returns Global.MaxConn if that is not 0. Otherwise MaxConn computes the limit from
 // Global.Descriptors: it subtracts the descriptors of listeners, checks and agent checks, and
 // divides the rest by two, because each connection needs two descriptors.
 func (c *Config) MaxConn() int {
@@ -49,14 +49,14 @@ func (c *Config) ReservedDescriptors() int {
 	return n
 }
 
-// checkSpread is the time over which HAProxy spreads the first checks after its start. 0 leaves the
-// choice to HAProxy. HAProxy chooses the shortest of those check intervals that are a second or longer
-// (start_checks in its source).
+// checkSpread is the time over which HAProxy spreads the first checks after its start. If it is 0,
+// HAProxy chooses the time itself: the shortest check interval of at least one second (start_checks
+// in its source).
 //
-// That choice can be too long. Suppose that health checks run every minute, and agent checks twice a
-// second. HAProxy ignores the half second, and may wait a minute before it first asks an agent.
-// Meanwhile a drained server would get traffic. So if the shortest interval of agent checks is below a
-// second, checkSpread returns this interval.
+// The time that HAProxy chooses can be too long. Suppose that health checks run every minute, and
+// agent checks twice a second. HAProxy ignores the interval of half a second, and may wait a minute
+// before it first asks an agent. Meanwhile a drained server would get traffic. So if the shortest
+// interval of agent checks is below a second, checkSpread returns this interval.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {
@@ -94,9 +94,9 @@ type CheckBudget struct {
 // The numbers assume that each check is answered without delay. HAProxy counts an interval from the
 // end of a check, so it checks servers that answer slowly, or not at all, less often. A server in
 // maintenance has no health checks, but HAProxy still asks its agent. After a result that
-// contradicts a server's state, HAProxy checks the server every Health.FastInterval until Rise or
-// Fall results confirm or refute it. These extra checks are not counted. A server that is down is
-// checked at the same interval as a healthy one.
+// contradicts a server's state, HAProxy checks the server every Health.FastInterval, until enough
+// equal results in a row (Rise or Fall) have settled the state. CheckBudget does not count these
+// extra checks. A server that is down is checked at the same interval as a healthy one.
 func (c *Config) CheckBudget() CheckBudget {
 	var health, agent intervals
 	for i := range c.Backends {
@@ -120,9 +120,9 @@ func (c *Config) CheckBudget() CheckBudget {
 	return n
 }
 
-// intervals counts servers by check interval. The sum of checks per second must not depend on the
-// order of the backends through rounding. So intervals adds whole numbers of servers, and divides
-// by the interval only at the end.
+// intervals counts servers by check interval. A sum of rounded quotients would depend on the order
+// of the backends. So intervals adds whole numbers of servers, and divides by the interval only at
+// the end.
 type intervals []intervalCount
 
 type intervalCount struct {

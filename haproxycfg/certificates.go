@@ -12,9 +12,10 @@ import (
 // file of its own, and a crt-list that names these files.
 //
 // A frontend whose binds use a CertificateList answers 421 to a request over TLS if the certificate
-// of the connection does not cover the Host header. Browsers send requests for several hosts over
-// one connection if its certificate covers them all, so the server name of the connection does not
-// matter. A browser repeats a request that got 421 on a new connection (RFC 9110, section 15.5.20).
+// of the connection does not cover the Host header. HAProxy compares the header with the
+// certificate, not with the server name of the connection: browsers send requests for several hosts
+// over one connection if its certificate covers them all. A browser repeats a request that got 421
+// on a new connection (RFC 9110, section 15.5.20).
 type CertificateList struct {
 	// Name consists of letters, digits and "-_.". It is not the name of a map.
 	Name string
@@ -47,8 +48,8 @@ func (c *Certificate) FileName() string {
 	return certsDir + "/" + hex.EncodeToString(sum[:16]) + ".pem"
 }
 
-// render returns the files of the list: certificates, the crt-list, and the map of the names that
-// each certificate covers.
+// render returns the files of the list: certificates in certs, the crt-list in list, and in names a
+// map of the names that each certificate covers.
 func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFile) {
 	var text []byte
 	m := Map{Name: l.Name}
@@ -77,15 +78,18 @@ func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFi
 	return certs, list, m.render()
 }
 
-// denyUncovered renders the rules that answer 421 to a request over TLS whose Host the certificate
-// of the connection does not cover. names is the path of the map of the list.
+// denyUncovered renders the rules for a request over TLS if the certificate of the connection does
+// not cover the Host header: HAProxy answers 421. If observing is true, HAProxy only counts and
+// logs the request. The argument names is the path of the map that CertificateList.render returns.
 func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request set-var(txn.covered) 'ssl_f_sha1,hex,concat(/,txn.host)'")
 	lookUp := func(variable, convert string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn.covered)" + convert + `,map_str("` + names + `")'`)
 	}
 	lookUp("by_name", "")
-	// "[^.]+" requires a label in the place of the wildcard. The fingerprint contains no slash.
+	// txn.covered is "FINGERPRINT/HOST". The expression replaces the first label of the host by
+	// "*". "[^.]+" requires that there is such a label. The fingerprint contains no slash, so the
+	// slash of the expression is the one before the host.
 	lookUp("by_wildcard", `,regsub("/[^.]+","/*")`)
 	const uncovered = "{ ssl_fc } { var(txn.host) -m len gt 0 } !{ var(txn.by_name) -m found } !{ var(txn.by_wildcard) -m found }"
 	if observing {
@@ -95,7 +99,8 @@ func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request return status 421 content-type text/plain string '421 misdirected request' if " + uncovered)
 }
 
-// certificateList returns the name of the list of the frontend's binds, or "" if they use none.
+// certificateList returns the name of the CertificateList that the frontend's binds use, or "" if
+// they use none.
 func (f *Frontend) certificateList() string {
 	for i := range f.Binds {
 		if t := f.Binds[i].TLS; t != nil && t.List != "" {

@@ -26,9 +26,9 @@ type Config struct {
 // Global holds the settings of the process.
 type Global struct {
 	// Version is the version of the HAProxy that will read the files. That HAProxy and all later
-	// ones accept the files. Zero means 2.6. From 3.2 on, HAProxy removes the trailers of requests to
-	// HTTP/1.1 servers: no rule about headers applies to trailers, and some of these servers read them
-	// as headers.
+	// ones accept the files. Zero means 2.6. If Version is 3.2 or later, HAProxy removes the
+	// trailers of requests to HTTP/1.1 servers. The reason: no rule about headers applies to
+	// trailers, and some HTTP/1.1 servers read trailers as headers.
 	Version Version
 	// MaxConn is the largest number of client connections that HAProxy keeps open at the same time.
 	// 0 means the number that Descriptors allows. If Descriptors is 0 too, HAProxy chooses the
@@ -46,7 +46,7 @@ type Global struct {
 	User, Group string
 	// StatsSocket is the path of the administration socket, at most 97 bytes. HAProxy creates it
 	// with mode 600 and level admin. In a reload, the new process gets the listening sockets of the
-	// old process through it. Empty means no socket.
+	// old process through this socket. Empty means no socket.
 	StatsSocket string
 	// StateFile is the file from which HAProxy restores the weight and administrative state of
 	// servers when it starts. HAProxy does not write this file: another program must save the
@@ -59,7 +59,7 @@ type Global struct {
 	// MaxReloads is the number of reloads after which the master ends an old worker, although the
 	// worker still has connections. 0 means no limit. HAProxy counts all reloads since the start of
 	// the worker, so a worker with one long connection reaches any small limit. HAProxy 3.3 and
-	// later have a default of 50, so the limit is always in the configuration.
+	// later have a default of 50, so Render always writes a limit, and for 0 a very large one.
 	MaxReloads int
 	// Grace is the time for which a stopping process still accepts connections while its Monitor
 	// pages already answer 503; 0 means no such time.
@@ -127,8 +127,8 @@ type Defaults struct {
 // RetryEvent is a failure after which HAProxy can try a request again.
 type RetryEvent string
 
-// These are failures of the server (manual, "retry-on"). HAProxy's other values, such as the status
-// 404, are left out on purpose: a service may intend such a response.
+// The constants are failures of the server (manual, "retry-on"). HAProxy's other values, such as
+// the status 404, are left out on purpose: a service may intend such a response.
 const (
 	RetryConnFailure     RetryEvent = "conn-failure"     // HAProxy could not connect
 	RetryEmptyResponse   RetryEvent = "empty-response"   // the server closed before any response
@@ -161,7 +161,8 @@ type Timeouts struct {
 // HAProxy changes the headers of requests that go to a backend. It removes each header whose name
 // contains a character other than letters, digits and "-", because CGI programs read
 // X_Forwarded_For as X-Forwarded-For. Clients can upgrade a connection to a WebSocket, but to no
-// other protocol. HAProxy removes the header Connection, or sends it with the value Upgrade.
+// other protocol. HAProxy removes the client's header Connection. In an upgrade, it sends
+// "Connection: Upgrade" instead.
 type Frontend struct {
 	// Name consists of letters, digits and "-_.:".
 	Name string
@@ -197,10 +198,10 @@ type Bind struct {
 	// Address is "host:port" or "unix@/path". The host is an IP address or empty. ":80" listens on
 	// all IPv4 addresses, "[::]:80" on all IPv4 and IPv6 addresses.
 	Address string
-	// IPv6 makes an Address without a host listen on all IPv6 addresses as well. On a machine that
-	// does not support IPv6, HAProxy does not start with it. HAProxy uses a second socket for IPv6.
-	// So the addresses of IPv4 clients keep their usual form; with "[::]:80", HAProxy would forward
-	// such an address as ::ffff:192.0.2.1.
+	// IPv6 makes an Address without a host listen on all IPv6 addresses as well. On a machine
+	// without support for IPv6, HAProxy does not start if IPv6 is true. HAProxy uses a second
+	// socket for IPv6, so the addresses of IPv4 clients keep their usual form. With Address
+	// "[::]:80" instead, HAProxy would forward the address 192.0.2.1 as ::ffff:192.0.2.1.
 	IPv6 bool
 	// TLS, if not nil, makes HAProxy end TLS here.
 	TLS *TLS
@@ -253,7 +254,8 @@ const (
 	ForwardedKeep
 )
 
-// Router chooses a backend by host and path. Its fields are the names of maps of the same Config. The first map assigns a name, the virtual host, to one or more hosts. The other two maps
+// Router chooses a backend by host and path. Its fields are the names of maps of the same Config.
+// The map Hosts assigns a name, the virtual host, to one or more hosts. The maps Exact and Prefix
 // find backends by the virtual host. Package edge makes the maps:
 //
 //   - Hosts: from host to virtual host; the key "*.example.com" matches one label below example.com;
@@ -300,10 +302,10 @@ type Backend struct {
 // keeps trying still gets as many answers as the limit allows.
 //
 // The status is 429 if the rate of requests exceeds a limit: clients should send fewer of them. The
-// status is 503 if the number of connections does: the backend is full, and another proxy may have
-// room.
+// status is 503 if the number of connections exceeds a limit: the backend is full, and another
+// proxy may have room.
 //
-// The counts are those of one process. After a reload the new process begins with 0.
+// Each process counts for itself. After a reload the new process begins with 0.
 type Limits struct {
 	Limit // of all clients together
 	// Source is the limit of each source: an IPv4 address, or the first 64 bits of an IPv6 address,
@@ -361,7 +363,7 @@ const (
 )
 
 // Health describes a health check. With the zero Health, HAProxy connects to each server every two
-// seconds.
+// seconds, and sends no request.
 type Health struct {
 	// Path is the target of a GET request, optionally with a query. A server that answers 2xx or
 	// 3xx is healthy. Empty means that HAProxy sends no request: a server that accepts a connection
@@ -373,8 +375,8 @@ type Health struct {
 	Host string
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration
-	// FastInterval replaces Interval after a result that contradicts the server's state, until Rise
-	// or Fall results confirm or refute it; 0 means Interval.
+	// FastInterval replaces Interval after a result that contradicts the server's state, until
+	// enough equal results in a row (Rise or Fall) have settled the state. 0 means Interval.
 	FastInterval time.Duration
 	// Rise is the number of good results in a row after which a server is healthy; 0 means 2. Fall
 	// is the number of bad results in a row after which it is unhealthy; 0 means 3.
@@ -392,9 +394,9 @@ type Server struct {
 	// Check makes HAProxy check the server's health as described in Backend.Health.
 	Check bool
 	// Track, if not empty, names another server, as "backend/server" with the name from
-	// [Server.Name]. The tracked server must have Check or an agent. HAProxy copies the health, the
-	// drain and the maintenance state of the tracked server to this server. A server with Track
-	// must not have Check.
+	// [Server.Name]. The tracked server must have Check or an agent. The server with Track takes
+	// over the health, the drain and the maintenance state of the tracked server. A server with
+	// Track must not have Check.
 	Track string
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.

@@ -7,7 +7,7 @@ import (
 )
 
 // Refusal is a reason to refuse a request, or to remove a header from it. With Global.Observe,
-// HAProxy counts and logs the requests of each Refusal instead.
+// HAProxy does not refuse or remove anything for this reason. It only counts and logs the requests.
 type Refusal string
 
 // The refusals. The first six concern frontends with a Router, the others backends with Limits.
@@ -35,7 +35,8 @@ const (
 )
 
 // ParseObserved reads the answer to ObservedCommand. It returns the number of requests of each
-// Refusal since the HAProxy process has started. An unknown answer gives only zeros.
+// Refusal since the HAProxy process has started. If ParseObserved does not understand the answer,
+// all numbers are 0.
 func ParseObserved(answer string) map[Refusal]uint64 {
 	counts := make(map[Refusal]uint64, len(refusals))
 	for _, r := range refusals {
@@ -59,14 +60,17 @@ func appendObserved(t *text) {
 	t.line("stick-table type integer size 1 store gpc(" + strconv.Itoa(len(refusals)) + ")")
 }
 
-// beginObserving renders what the rules of observe need in a frontend. Slot 0 of the captured values
-// is for the limits of backends.
+// beginObserving renders what a frontend needs before the rules of observe and of Limits: the table
+// with the counters, and a slot for text in the log line. The declared capture slot, which gets the
+// ID 0, is for the rules of Limits: HAProxy allows a backend to fill a slot, but not to declare
+// one.
 func beginObserving(t *text) {
 	t.line("declare capture request len 24")
 	t.line("http-request track-sc2 int(0) table " + observedTable)
 }
 
-// observe renders rules that count a request, and write the name of the refusal to the log.
+// observe renders rules for requests that meet the condition: HAProxy counts the request, and
+// writes the name of the refusal to the log.
 func observe(t *text, r Refusal, condition string) {
 	count(t, r, condition)
 	t.line("http-request capture str(" + string(r) + ") len 24 if " + condition)
@@ -76,8 +80,10 @@ func count(t *text, r Refusal, condition string) {
 	t.line("http-request sc-inc-gpc(" + strconv.Itoa(slices.Index(refusals, r)) + ",2) if " + condition)
 }
 
-// observeHeaders renders the rules for headers with Global.Observe. Some headers were always
-// removed, and are removed here too.
+// observeHeaders renders the rules for headers if Global.Observe is true. HAProxy counts and logs
+// requests with bad headers. It still removes the headers that it already removed before Refusal
+// existed: HTTP2-Settings, an Upgrade to HTTP/2, and, with ForwardedReplace, the best-known
+// forwarding headers.
 func observeHeaders(t *text, forwarded Forwarded) {
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")

@@ -11,8 +11,8 @@ import (
 // only characters that quotes cannot contain.
 type text []byte
 
-// bare contains the bytes that need no quotes. It leaves out "%", which HAProxy accepts without
-// quotes, because many readers of the file do not know that.
+// bare contains the bytes that need no quotes. "%" is not among them. HAProxy accepts it without
+// quotes, but many readers of the file do not know that.
 var bare = func() (ok [256]bool) {
 	for c := range ok {
 		ok[c] = nameByte[c]

@@ -216,9 +216,10 @@ func (d *Defaults) append(t *text, g *Global) {
 	// next request, and closes the connection with that answer (RFC 9112, section 9.6).
 	t.line("option idle-close-on-response")
 	if g.Version.AtLeast(3, 2) {
-		// A server may merge the trailers of a request into its headers (RFC 9110, section 6.5.1).
-		// A client could send X-Forwarded-For as a trailer, past all rules that remove this header.
-		// Backends of HTTP/2 servers keep trailers, because such servers tell trailers from headers.
+		// Remove trailers, because a server may merge the trailers of a request into its headers
+		// (RFC 9110, section 6.5.1). A client could send X-Forwarded-For as a trailer, and no rule
+		// about headers would remove it. Backends of HTTP/2 servers keep trailers, because HTTP/2
+		// servers tell trailers from headers.
 		t.line("option http-drop-request-trailers")
 	}
 	if len(g.Logs) > 0 {

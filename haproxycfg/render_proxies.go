@@ -84,8 +84,9 @@ func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 // segments, so "/public/../admin" would reach the service of "/public" as "/admin".
 //
 // The first rule matches the path as it is. The second rule decodes the path with url_dec before it
-// matches, so it finds "%25%32%65", which becomes "%2e". The first rule is necessary too, because
-// url_dec has no result if two hexadecimal digits are missing after any "%" of the path.
+// matches, so it finds "%25%32%65", which becomes "%2e". The first rule is necessary too: if a "%"
+// in the path is not followed by two hexadecimal digits, url_dec fails, and the second rule matches
+// nothing.
 func denyDotSegments(t *text) {
 	t.line("http-request deny deny_status 400 if { path -m reg -i '" + dotsegment.Pattern + "' }")
 	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotsegment.Pattern + "' }")
@@ -98,16 +99,17 @@ func cleanHeaders(t *text) {
 	// HAProxy compares names in lower case. "option http-restrict-req-hdr-names delete" has the
 	// same effect.
 	t.line("http-request del-header '[^a-z0-9-]' -m reg")
-	// Allow only upgrades to WebSocket. After any upgrade the connection is a tunnel. After an
-	// upgrade to HTTP/2, the client could send any request to the server, past routes and
-	// Forwarded. RFC 9113, section 3.1, has dropped the upgrade to HTTP/2.
+	// Allow only upgrades to WebSocket. After an upgrade, the connection is a tunnel, and HAProxy
+	// does not look at the requests in it. So after an upgrade to HTTP/2, the client could send the
+	// server any request. HAProxy would neither check it against the routes, nor set its headers as
+	// Frontend.Forwarded demands. RFC 9113, section 3.1, has dropped the upgrade to HTTP/2.
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade unless { req.hdr(Upgrade) -i websocket } { req.hdr(Connection) -i upgrade }")
 	t.line("http-request set-header Upgrade websocket if { req.hdr(Upgrade) -m found }")
 	// A server that is itself a proxy removes each header that Connection names (RFC 9110, section
-	// 7.6.1), even a header that HAProxy has set. So do not pass the client's Connection on. Only
-	// its value "Upgrade" matters to the server, because HAProxy itself decides whether to keep the
-	// connection.
+	// 7.6.1), even a header that HAProxy has set. So do not pass the client's Connection on. Its
+	// only value that matters to the server is "Upgrade": HAProxy itself decides whether to keep
+	// the connection.
 	t.line("http-request del-header Connection unless { req.hdr(Upgrade) -m found }")
 	t.line("http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }")
 }
@@ -166,9 +168,12 @@ func (b *Bind) append(t *text, paths renderedPaths) {
 // append renders the redirect. It does not use "redirect scheme", which would copy the port of the
 // Host header: that is the port without TLS.
 //
-// With a Router, only declared hosts are redirected. If a balancer in front of HAProxy has ended TLS,
-// a redirect would lead to the same balancer again and again. So a request that states https in
-// X-Forwarded-Proto is not redirected. A client that states this itself gains nothing by it.
+// declared says that the frontend has a Router. Then HAProxy redirects only requests for declared
+// hosts.
+//
+// HAProxy does not redirect a request with "X-Forwarded-Proto: https". A balancer in front of
+// HAProxy that ends TLS sends this header, and a redirect would lead to the same balancer again and
+// again. A client that sends the header itself gains nothing by it.
 func (r *HTTPSRedirect) append(t *text, declared bool) {
 	t.line("http-request redirect prefix https://%[var(txn.host)]")
 	if r.Port != 0 && r.Port != 443 {
@@ -198,10 +203,11 @@ func (f Forwarded) append(t *text, observing bool) {
 	}
 }
 
-// append renders the look-ups in the maps. It uses only the match methods str and beg, because
-// HAProxy indexes these as trees: the cost of a look-up does not grow with the number of entries.
+// append renders the look-ups in the maps. It uses only the match methods str and beg. HAProxy
+// indexes the maps for these methods as trees, so the cost of a look-up does not grow with the
+// number of entries.
 //
-// hostKnown means that appendHost has been called already.
+// hostKnown says that a call of appendHost has already rendered the look-ups of the virtual host.
 func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	t.line("http-request set-var(txn.path) path")
 	// A request "GET http://host" has no path, which means "/" (RFC 9110, section 4.2.3). "OPTIONS
@@ -210,12 +216,13 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	if !hostKnown {
 		r.appendHost(t, maps)
 	}
-	// Without the condition, a request without a path would match the entry of the path "/".
+	// The condition "txn.path found" excludes requests without a path. Without it, they would match
+	// the entry of the path "/".
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path)", "str", maps[r.Exact], " if { var(txn.path) -m found }")
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path,/)", "beg", maps[r.Prefix], " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
 	if r.ClientTimeouts != "" {
-		// HAProxy 2.6 does not know this rule, and does not need it: once a response has begun, it ends
-		// no request because of a silent client. HAProxy 3.0 does.
+		// HAProxy 2.6 does not know this rule, and does not need it: after a response has begun,
+		// HAProxy 2.6 never ends a request because the client is silent. HAProxy 3.0 does.
 		t.line(".if version_atleast(3.0)")
 		t.line(`http-request set-timeout client 'var(txn.backend),map_str_int("` + maps[r.ClientTimeouts] + `")' if { var(txn.backend) -m found }`)
 		t.line(".endif")
@@ -223,14 +230,18 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
 }
 
-// appendHost renders the look-ups of the virtual host.
+// appendHost renders the look-ups that set the variable txn.vhost to the virtual host; see
+// [Router].
 func (r *Router) appendHost(t *text, maps map[string]string) {
 	lookUp(t, "vhost", "var(txn.host)", "str", maps[r.Hosts], "")
-	// "[^.]+" requires a label in the place of the wildcard, so that ".example.com" does not match.
+	// "[^.]+" requires a label in the place of the wildcard, so the host ".example.com" does not
+	// match "*.example.com".
 	lookUp(t, "vhost", `var(txn.host),regsub("^[^.]+","*")`, "str", maps[r.Hosts], " if !{ var(txn.vhost) -m found }")
 }
 
-// lookUp renders a rule that sets a variable to the value that a map has for the input.
+// lookUp renders a rule: HAProxy looks the input up in the map, and sets the variable to the value
+// that it finds. method is "str" for an equal key, or "beg" for the longest key with which the
+// input begins.
 func lookUp(t *text, variable, input, method, mapPath, condition string) {
 	t.line("http-request set-var(txn." + variable + ") '" + input + ",map_" + method + `("` + mapPath + `")'` + condition)
 }
@@ -282,9 +293,10 @@ func (b *Backend) append(t *text, g *Global) {
 	}
 }
 
-// append renders the table and the rules for the limits of a backend. All rules that refuse a request
-// come before the rules that count it, so that refused requests are not counted.
-// With observing, the first limit that a request exceeds is in the variable txn.over.
+// append renders the table and the rules for the limits of a backend. All rules that refuse a
+// request come before the rules that count it, so refused requests are not counted. If observing is
+// true, no rule refuses a request: the rules set the variable txn.over to the Refusal of the first
+// limit that the request exceeds.
 func (l Limits) append(t *text, backend string, observing bool) {
 	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
 	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a

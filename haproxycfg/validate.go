@@ -70,7 +70,7 @@ func (c *Config) Validate() error {
 // makes a Valid. The methods of the zero Valid panic.
 type Valid struct{ config *Config }
 
-// Valid validates c and returns it as a Valid, or the error of [Config.Validate].
+// Valid validates c. It returns c as a Valid, or the error of [Config.Validate].
 func (c *Config) Valid() (Valid, error) {
 	if err := c.Validate(); err != nil {
 		return Valid{}, err
@@ -137,8 +137,9 @@ func (v *validator) path(what, s string) {
 	v.target(what, s, "?")
 }
 
-// target adds a fault if s cannot be a path, or if it contains one of the bytes in without.
-func (v *validator) target(what, s, without string) {
+// target adds a fault if s cannot be a path with a query, or if s contains one of the bytes in
+// forbidden.
+func (v *validator) target(what, s, forbidden string) {
 	v.word(what, s)
 	if s == "" {
 		return
@@ -147,7 +148,7 @@ func (v *validator) target(what, s, without string) {
 		v.addf("%s %q does not begin with a slash", what, s)
 	}
 	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '#' || strings.IndexByte(without, s[i]) >= 0 {
+		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '#' || strings.IndexByte(forbidden, s[i]) >= 0 {
 			v.addf("%s %q contains %q, which no path of a request contains", what, s, s[i])
 			return
 		}
@@ -270,8 +271,8 @@ func (v *validator) timeouts(t *Timeouts) {
 	v.duration("Check", t.Check)
 }
 
-// names sets v.backends and v.maps to the indices of backends and maps by name. It adds a fault for
-// each name that occurs twice.
+// names sets v.backends and v.maps: they contain the index of each backend and map by its name. It
+// adds a fault for each name that occurs twice.
 func (v *validator) names(c *Config) {
 	v.place = ""
 	v.backends = index(v, "backends", c.Backends, func(b *Backend) string { return b.Name })

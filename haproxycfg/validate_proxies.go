@@ -114,8 +114,8 @@ func (b *Bind) addrPort() (netip.AddrPort, error) {
 	return netip.ParseAddrPort(b.Address)
 }
 
-// bindsTwice adds a fault for each address that occurs twice. HAProxy accepts a repeated address,
-// but the kernel would give each connection to one of the two listeners at random.
+// bindsTwice adds a fault for each address that occurs twice. HAProxy accepts a repeated address.
+// But then the kernel gives each connection to one of the two listeners at random.
 func (v *validator) bindsTwice(c *Config) {
 	v.place = ""
 	first := map[string]string{}
@@ -214,9 +214,10 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 	}
 }
 
-// serverOK reports whether a server has no fault. If it returns false, serverFaults adds the
-// faults. The functions are separate to save time: serverOK runs for tens of thousands of servers.
-// Only serverFaults builds the names of servers, which is slow.
+// serverOK reports whether a server has no fault. If serverOK returns false, the caller calls
+// serverFaults, which adds the faults. The functions are separate to save time: serverOK runs for
+// tens of thousands of servers, and only the faults need the name of a server, which takes time to
+// build.
 func (v *validator) serverOK(c *Config, s *Server) bool {
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
 		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isChecked(c, s.Track)) &&
@@ -224,8 +225,8 @@ func (v *validator) serverOK(c *Config, s *Server) bool {
 }
 
 // serverSet finds servers that occur twice in a backend. The servers of a single service come in
-// ascending order. While that is so, serverSet keeps only the last key. This reduces the time of
-// rendering 40,000 servers from 26 ms to 18 ms.
+// ascending order. While each key is larger than the key before it, serverSet keeps only the last
+// key. This reduces the time of rendering 40,000 servers from 26 ms to 18 ms.
 type serverSet struct {
 	last     serverKey
 	unsorted bool // keys holds all keys
@@ -249,8 +250,8 @@ func (s *serverSet) reset() {
 	}
 }
 
-// add adds the key of the server that comes after the servers in earlier. twice reports whether a
-// server in earlier has the same key.
+// add adds the key of a server. The argument earlier contains the servers of the backend that come
+// before this server. twice is true if one of them has the same key.
 func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
 	if !s.unsorted {
 		if len(earlier) == 0 || s.last.compare(key) < 0 {
@@ -299,8 +300,8 @@ func (v *validator) serverFaults(s *Server, twice bool) {
 }
 
 // isChecked reports whether the server with this name, "backend/server", has a health check or an
-// agent. A server that only tracks another server does not count as checked. HAProxy allows chains
-// of tracking servers, but this package does not.
+// agent of its own. For a server that tracks another server, isChecked returns false. HAProxy
+// allows chains of tracking servers, but this package does not.
 func (v *validator) isChecked(c *Config, name string) bool {
 	checked, ok := v.checked[name]
 	if ok {

@@ -1,10 +1,10 @@
 // Package certfiles reads and follows files of certificates for package certs.
 //
-// A file contains a certificate, its chain and its private key in PEM, in any order. The key may be in a
-// second file: FILE.key, or the name of FILE with the extension .key. Package certfiles ignores files
-// whose names begin with a dot or end in .key, .ocsp, .sctl or .issuer, files with the name ca.crt, and
-// subdirectories. HAProxy ignores the same files, except ca.crt. Symbolic links are followed, so the
-// directory of a mounted Secret works.
+// A file contains a certificate, its chain and its private key in PEM, in any order. The key may be
+// in a second file beside the first one: for a.pem, the second file is a.pem.key or a.key. Package
+// certfiles ignores files whose names begin with a dot or end in .key, .ocsp, .sctl or .issuer,
+// files with the name ca.crt, and subdirectories. HAProxy ignores the same files, but it would read
+// ca.crt. Symbolic links are followed, so the directory of a mounted Secret works.
 package certfiles
 
 import (
@@ -31,8 +31,8 @@ type Source struct {
 	// Path is the file or directory. Required.
 	Path string
 	// Check, if not nil, asks HAProxy whether it accepts each of the certificates: result i is nil,
-	// or the reason why HAProxy rejects certificate i. Check is only called for certificates that it
-	// has not seen yet. [deploy.Checker.CheckCertificates] is such a function.
+	// or the reason why HAProxy rejects certificate i. Check is not called again for a certificate
+	// while a file contains it. [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) []error
 	// Recheck is the time after which Follow reads the files again, in case the operating system
 	// has not reported a change. 0 means 10 s.
@@ -42,7 +42,8 @@ type Source struct {
 	read     map[string]readFile // by path, from the last Read
 }
 
-// readFile is a file as it was read last. A file that has certainly not changed is not read again.
+// readFile is a file as Read has read it last. Read does not read a file again if it has certainly
+// not changed.
 type readFile struct {
 	versions [3]filewatch.Version // of the file and of the two possible files of its key
 	file     certs.File
@@ -74,8 +75,9 @@ func (s *Source) Read(ctx context.Context) certs.Files {
 	return out
 }
 
-// Follow calls publish after each change of the files, beginning with changes since Read, until ctx
-// ends. Calls of publish never overlap. Follow may also call publish without a change.
+// Follow calls publish after each change of the files, until ctx ends. It begins with the changes
+// since the last Read. Calls of publish never overlap. Follow may also call publish without a
+// change.
 func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {
 	filewatch.Watcher{Paths: []string{s.Path}, Quiet: 200 * time.Millisecond, MaxWait: 2 * time.Second, Recheck: s.Recheck}.Run(ctx, func() error {
 		files := s.Read(ctx)
@@ -121,7 +123,7 @@ func (s *Source) paths() ([]string, error) {
 	return paths, nil // ReadDir sorts by name
 }
 
-// ignored reports whether a file with this name is no certificate.
+// ignored reports whether Source ignores a file with this name, because it contains no certificate.
 func ignored(name string) bool {
 	switch filepath.Ext(name) {
 	case ".key", ".ocsp", ".sctl", ".issuer":
@@ -130,8 +132,8 @@ func ignored(name string) bool {
 	return strings.HasPrefix(name, ".") || name == "ca.crt" // cert-manager writes ca.crt beside tls.crt
 }
 
-// keyPaths returns the files in which the key of a certificate may be: FILE.key, and the name of
-// FILE with the extension .key.
+// keyPaths returns the two files in which the key of the certificate at path may be: for a.pem,
+// a.pem.key and a.key.
 func keyPaths(path string) [2]string {
 	return [2]string{path + ".key", strings.TrimSuffix(path, filepath.Ext(path)) + ".key"}
 }

@@ -30,12 +30,12 @@ type File struct {
 type Files struct {
 	// Files are sorted by path.
 	Files []File
-	// Err is not nil if the directory, or the only file, cannot be read as a whole. Then Files are
-	// unknown.
+	// Err is not nil if the directory, or the only file, could not be read as a whole. Then the
+	// field Files is empty.
 	Err error
 }
 
-// Equal reports whether two readings have the same result.
+// Equal reports whether f and other have the same paths, contents and texts of errors.
 func (f Files) Equal(other Files) bool {
 	return sameText(f.Err, other.Err) && slices.EqualFunc(f.Files, other.Files, func(a, b File) bool {
 		return a.Path == b.Path && sameText(a.Err, b.Err) && bytes.Equal(a.Pair.PEM, b.Pair.PEM)
@@ -66,7 +66,8 @@ type Record struct {
 type Problem struct {
 	File    string // "" if no file can be read
 	Message string
-	// Warning is true if the certificate is in the list.
+	// Warning is true if the message is about a certificate that is in the list, for example one
+	// that has expired. It is false if the file itself cannot be used.
 	Warning bool
 }
 
@@ -79,14 +80,14 @@ type Input struct {
 	Load func(Record) ([]byte, error)
 	// Hosts are the declared hosts in lower case, including wildcards such as "*.example.com".
 	Hosts []string
-	// Now is the time at which certificates may have expired.
+	// Now is the time for which Choose decides whether a certificate is valid.
 	Now time.Time
 }
 
 // Choice is the list for HAProxy.
 type Choice struct {
-	// Certificates are in the order in which HAProxy prefers them: valid ones first, and those that
-	// expire last before others.
+	// Certificates are in the order in which HAProxy prefers them: valid certificates before
+	// others, then certificates that expire later before those that expire earlier.
 	Certificates []haproxycfg.Certificate
 	// Records describe Certificates, in the same order.
 	Records []Record
@@ -182,8 +183,8 @@ func (c *chooser) add(p Pair, r Record) {
 	c.pairs = append(c.pairs, listed{p, r})
 }
 
-// keep adds the copy of a certificate in force to the list. It returns false, and reports the
-// reason, if the copy cannot be used.
+// keep adds the certificate of r, a Record of the list in force, to the new list. It reads the
+// certificate from its copy. If the copy cannot be used, keep reports the reason and returns false.
 func (c *chooser) keep(r Record) bool {
 	if c.listed[r.Copy] {
 		return true
@@ -241,8 +242,9 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host that one of the names covers, and that no name in covered covers.
-// If a declared wildcard contains a name, the name counts as declared.
+// host returns a declared host that would lose its certificate: one of the argument names covers
+// the host, and no name in covered does. A name below a declared wildcard is a declared host too.
+// ok is false if there is no such host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")
@@ -265,7 +267,8 @@ func (n needs) host(names []string, covered map[string]bool) (host string, ok bo
 	return "", false
 }
 
-// Changed returns the files whose certificates differ between two lists, sorted.
+// Changed returns the files, sorted, whose certificates differ between the lists before and after a
+// change.
 func Changed(before, after []Record) []string {
 	files := map[string]bool{}
 	for _, pair := range [][2][]Record{{before, after}, {after, before}} {

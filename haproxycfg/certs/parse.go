@@ -39,11 +39,11 @@ var (
 	errOrder       = errors.New("its validity ends before it begins")
 )
 
-// Parse reads a certificate, its chain and its private key in PEM. The key is in text or, if text has
-// no private key, in keyText. The blocks may be in any order: the certificate is the first one to
-// which the key belongs, and all other certificates are its chain. If there are several keys, the
-// first one with a certificate counts. Parse ignores blocks of other types, such as EC and DH
-// parameters.
+// Parse reads a certificate, its chain and its private key in PEM. The key is in text or, if text
+// has no private key, in keyText. The blocks may be in any order: the certificate is the first one
+// to which the key belongs, and all other certificates are its chain. If there are several keys,
+// Parse uses the first key that belongs to one of the certificates. Parse ignores blocks of other
+// types, such as EC and DH parameters.
 //
 // Pair.PEM contains only the certificate, the chain in the given order, and the key in PKCS #8.
 // Pair.Names are the DNS names and IP addresses of the certificate and its common name, as far as
@@ -141,7 +141,8 @@ func belongs(key crypto.Signer, c *x509.Certificate) bool {
 	return ok && public.Equal(c.PublicKey)
 }
 
-// newPair returns the Pair of the certificate chain[leaf].
+// newPair returns the Pair of the certificate chain[leaf]. The other certificates in chain become
+// its chain.
 func newPair(chain []*x509.Certificate, leaf int, key crypto.Signer) (Pair, error) {
 	c := chain[leaf]
 	if c.NotAfter.Before(c.NotBefore) {
@@ -168,7 +169,7 @@ func newPair(chain []*x509.Certificate, leaf int, key crypto.Signer) (Pair, erro
 	}, nil
 }
 
-// names returns the hosts that a certificate covers, each once and sorted.
+// names returns the hosts that a certificate covers, sorted and without repetitions.
 func names(c *x509.Certificate) []string {
 	var all []string
 	for _, name := range append(slices.Clone(c.DNSNames), c.Subject.CommonName) {
@@ -205,9 +206,9 @@ func isHost(s string) bool {
 	return s != "" && len(s) <= 253 && s[0] != '.'
 }
 
-// Covers reports whether a certificate with these names covers a host in lower case. A wildcard
-// stands for exactly one label. The host may itself be a wildcard, which only the same wildcard
-// covers.
+// Covers reports whether a certificate with these names covers the host, which is in lower case. A
+// wildcard among the names stands for exactly one label. The host may itself be a wildcard. Then
+// only the same wildcard covers it.
 func Covers(names []string, host string) bool {
 	_, parent, _ := strings.Cut(host, ".")
 	return slices.Contains(names, host) || slices.Contains(names, "*."+parent)

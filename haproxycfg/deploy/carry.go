@@ -21,7 +21,8 @@ type member struct {
 	agentPort string // "" without an agent
 }
 
-// members are the servers of a configuration, in the order of the configuration.
+// members are the servers of a configuration. Those of one backend are in the order of the
+// configuration.
 type members struct {
 	backends map[string][]member
 	services map[string][]string // names of backends by service
@@ -75,10 +76,10 @@ func readMembers(config []byte) members {
 	return m
 }
 
-// of returns the servers that take the place of the servers of a backend. These are the servers of
-// the backend itself. If the configuration no longer has the backend, they are the servers of all
-// backends of the same service.
-func (m members) of(backend string) []member {
+// successors returns the servers in m that take the place of the servers of an earlier backend. If
+// m has the backend, they are its servers. Otherwise they are the servers of all backends of the
+// same service.
+func (m members) successors(backend string) []member {
 	if all, ok := m.backends[backend]; ok {
 		return all
 	}
@@ -137,7 +138,7 @@ func parseState(text string) (state, error) {
 
 func (s state) get(fields []string, column string) string { return fields[s.columns[column]] }
 
-// set sets a column, if this version of HAProxy has it.
+// set sets the column of a line. It does nothing if this version of HAProxy has no such column.
 func (s state) set(fields []string, column, value string) {
 	if i, ok := s.columns[column]; ok {
 		fields[i] = value
@@ -154,16 +155,16 @@ func (s state) String() string {
 	return b.String()
 }
 
-// carry changes the state of the servers of the running HAProxy to the state with which HAProxy
-// starts with the configuration to:
+// carry changes s, the state of the servers of the running HAProxy, to the state with which HAProxy
+// starts with the new configuration:
 //
-//   - HAProxy finds a server's state by the server's name. A server gets another name with another
-//     port, and a backend with other settings. Without a state, the server would have its full
-//     weight until its agent answers. So carry gives it the state of the server that it replaces,
-//     which is on the same node.
+//   - HAProxy finds a server's state by the names of the backend and the server. A server with
+//     another port has another name, and so has a backend with other settings. Without a state, a
+//     renamed server would have its full weight until its agent answers. So carry gives it the
+//     state of the server that it replaces, which is on the same node.
 //   - HAProxy restores addresses too. So carry sets the address of each server to the one in the
 //     configuration.
-func (s *state) carry(to members) {
+func (s *state) carry(config members) {
 	type key struct{ backend, name string }
 	known := make(map[key]int, len(s.servers))
 	donors := map[string][]int{} // by service
@@ -171,9 +172,9 @@ func (s *state) carry(to members) {
 		known[key{server.backend, server.name}] = i
 		donors[service(server.backend)] = append(donors[service(server.backend)], i)
 	}
-	for _, names := range to.services {
+	for _, names := range config.services {
 		for _, backend := range names {
-			for _, now := range to.backends[backend] {
+			for _, now := range config.backends[backend] {
 				if i, ok := known[key{backend, now.name}]; ok {
 					s.place(s.servers[i].fields, now)
 					continue
@@ -207,35 +208,36 @@ func (s *state) carry(to members) {
 	}
 }
 
-// copyTo adds a line for the server now, with the state of the server was.
-func (s *state) copyTo(was stateServer, backend string, now member) {
-	fields := slices.Clone(was.fields)
+// copyTo adds a line for fresh, a server of the backend. The line has the state of the server old.
+func (s *state) copyTo(old stateServer, backend string, fresh member) {
+	fields := slices.Clone(old.fields)
 	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))
 	weight, err2 := strconv.Atoi(s.get(fields, "srv_uweight"))
-	if err1 != nil || err2 != nil || initial <= 0 || weight < 0 || now.weight <= 0 {
+	if err1 != nil || err2 != nil || initial <= 0 || weight < 0 || fresh.weight <= 0 {
 		return // there is no weight that could be carried over
 	}
-	scaled := min(256, weight*now.weight/initial)
+	scaled := min(256, weight*fresh.weight/initial)
 	if weight > 0 {
 		scaled = max(1, scaled)
 	}
 	s.set(fields, "be_name", backend)
-	s.set(fields, "srv_name", now.name)
+	s.set(fields, "srv_name", fresh.name)
 	s.set(fields, "srv_uweight", strconv.Itoa(scaled))
-	s.set(fields, "srv_iweight", strconv.Itoa(now.weight))
-	s.place(fields, now)
-	// Weight, drain and maintenance belong to the node or the service. But the health checks of the
-	// old port prove nothing about the new one, so the server is up, like every new server.
+	s.set(fields, "srv_iweight", strconv.Itoa(fresh.weight))
+	s.place(fields, fresh)
+	// Weight, drain and maintenance belong to the node or the service, so keep them. But the health
+	// checks of the old port prove nothing about the new port. So the server is up, like every new
+	// server.
 	for column, value := range map[string]string{
 		"srv_op_state": "2", "srv_check_status": "1", "srv_check_result": "0", "srv_check_health": "0",
 		"srv_check_addr": "-", "srv_agent_addr": "-", "srv_check_port": "0", "srv_agent_port": "0",
 	} {
 		s.set(fields, column, value)
 	}
-	s.servers = append(s.servers, stateServer{fields: fields, backend: backend, name: now.name, addr: now.addr})
+	s.servers = append(s.servers, stateServer{fields: fields, backend: backend, name: fresh.name, addr: fresh.addr})
 }
 
-// place sets the address in a line to the one of the server.
+// place sets the address and port in a line to those of the server.
 func (s *state) place(fields []string, server member) {
 	s.set(fields, "srv_addr", server.addr.Addr().String())
 	s.set(fields, "srv_port", strconv.Itoa(int(server.addr.Port())))
@@ -265,19 +267,19 @@ func (m move) command() string {
 	return fmt.Sprintf("set server %s/%s addr %s port %d", m.backend, m.name, m.to.Addr(), m.to.Port())
 }
 
-// moves returns what an HAProxy with these servers must change so that it sends no request to a
-// server that the configuration to no longer uses:
+// moves returns what an HAProxy with the servers in s must change so that it sends no request to a
+// server that the new configuration no longer uses:
 //
-//   - A server whose address and port are in use gets this address.
+//   - If the new configuration uses the address and port in a server's name, the server gets them.
 //   - A server whose port has changed gets the new port on the same node.
-//   - A server that is gone, or whose weight is 0 now, gets the address of another server of its
-//     backend that takes requests. If there is none, the server stays as it is.
+//   - If a server is gone, or its weight is 0 now, the server gets the address of another server of
+//     its backend that takes requests. Without such a server, it stays as it is.
 //
 // Servers that other servers track get no requests, so they stay as they are.
-func (s state) moves(to members) []move {
+func (s state) moves(config members) []move {
 	groups := map[string][]stateServer{}
 	for _, server := range s.servers {
-		if !to.tracked[server.backend] {
+		if !config.tracked[server.backend] {
 			groups[server.backend] = append(groups[server.backend], server)
 		}
 	}
@@ -285,7 +287,7 @@ func (s state) moves(to members) []move {
 	for _, backend := range slices.Sorted(maps.Keys(groups)) {
 		inUse := map[netip.AddrPort]bool{}
 		byIP := map[netip.Addr][]netip.AddrPort{} // addresses in use that no server has in its name
-		for _, now := range to.of(backend) {
+		for _, now := range config.successors(backend) {
 			if now.weight > 0 && !inUse[now.addr] {
 				inUse[now.addr] = true
 				byIP[now.addr.Addr()] = append(byIP[now.addr.Addr()], now.addr)
@@ -334,7 +336,8 @@ func (s state) takesRequests(server stateServer) bool {
 	return is("srv_admin_state", "0") && !is("srv_op_state", "0") && !is("srv_uweight", "0")
 }
 
-// makeMoves changes addresses of servers, and nothing else, so agents and operators cannot undo it.
+// makeMoves sends the commands of the moves. They change only the addresses of servers, so agents
+// and operators, who change weights and states, do not undo them.
 func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) error {
 	for _, m := range moves {
 		answer, err := worker.Do(ctx, m.command())
@@ -348,11 +351,12 @@ func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) erro
 	return nil
 }
 
-// Redirect makes the worker that serves new connections send no request to a server that config, the
-// text of a haproxy.cfg, no longer uses. It is for a configuration whose reload has to wait, and
-// needs no reload itself. A server whose port has changed gets its new port. A server that is gone
-// gets the address of another server of its backend. Servers that are new get no requests. With the
-// text of the configuration in force, Redirect takes all this back.
+// Redirect makes HAProxy send no more requests to servers that config no longer uses. config is the
+// text of a haproxy.cfg whose reload has to wait. Redirect itself needs no reload: it changes
+// addresses of servers in the worker that serves new connections. A server whose port has changed
+// gets its new port. A server that is gone gets the address of another server of its backend. A
+// server that is new gets no requests yet. If config is the text of the configuration in force,
+// Redirect undoes its earlier changes.
 func (r Reloader) Redirect(ctx context.Context, config []byte) error {
 	before, err := r.processes(ctx)
 	if err != nil {

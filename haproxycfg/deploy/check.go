@@ -288,8 +288,8 @@ func parseDiagnostics(output string) []Diagnostic {
 }
 
 // continuation returns a further line of a message without its indentation and "|". The bool is
-// false for a line without indentation, such as "Configuration file is valid": it belongs to no
-// message.
+// false for a line without indentation, such as "Configuration file is valid": such a line belongs
+// to no message.
 func continuation(line string) (string, bool) {
 	text := strings.TrimLeft(line, " \t")
 	if text == line || text == "" {

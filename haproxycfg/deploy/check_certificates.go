@@ -10,13 +10,13 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// CheckCertificates asks HAProxy whether it accepts each of the certificates. Result i is nil, or an
-// error that says why HAProxy rejects certificate i. HAProxy rejects, for example, keys that are too
-// short for its OpenSSL. If HAProxy gives no verdict, for example because the binary cannot run, all
-// results are nil: [Checker.Check] of the whole configuration reports this.
+// CheckCertificates asks HAProxy whether it accepts each of the certificates. The result at index i
+// is nil, or an error that says why HAProxy rejects certs[i]. HAProxy rejects, for example, keys
+// that are too short for its OpenSSL. If HAProxy gives no verdict, for example because the binary
+// cannot run, all results are nil: [Checker.Check] of the whole configuration reports this.
 //
-// If HAProxy rejects a certificate, CheckCertificates runs HAProxy once for each half of the list
-// that contains a faulty certificate.
+// CheckCertificates runs HAProxy once for the whole list. If HAProxy rejects the list,
+// CheckCertificates checks each half of the list in the same way, down to single certificates.
 func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certificate) []error {
 	k.Warned = nil
 	verdicts := make([]error, len(certs))
@@ -31,7 +31,8 @@ func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate
 	err := k.checkCertificates(ctx, certs)
 	var rejected *CheckError
 	invalid := errors.Is(err, haproxycfg.ErrInvalid)
-	// A HAProxy that cannot run, or that the kernel ends, prints no alert.
+	// Without an alert there is no verdict: the binary could not run, or the kernel has ended the
+	// process.
 	if !invalid && (!errors.As(err, &rejected) || len(rejected.Alerts()) == 0) {
 		return
 	}

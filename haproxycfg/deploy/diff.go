@@ -51,8 +51,8 @@ type BackendDiff struct {
 	// Added is true if the whole backend is new: ServersAdded lists all its servers. Removed is
 	// true if the whole backend is gone: ServersRemoved lists all its servers.
 	Added, Removed bool
-	// These are names of servers. An altered server has the same name but another line in
-	// haproxy.cfg.
+	// ServersAdded, ServersRemoved and ServersAltered are names of servers. An altered server has
+	// the same name but another line in haproxy.cfg.
 	ServersAdded, ServersRemoved, ServersAltered []string
 	// Settings is true if lines other than server lines differ, or if the order of the servers
 	// differs.
@@ -70,7 +70,8 @@ type MapDiff struct {
 // namedFile finds the names of maps and of certificate lists in a line of haproxy.cfg.
 var namedFile = regexp.MustCompile(`\b(maps/[^/\s,()'"]+-[0-9a-f]{16}\.map|certs-in-use/[^/\s,()'"]+-[0-9a-f]{16}\.list)\b`)
 
-// current reads haproxy.cfg, and the maps and certificate lists that haproxy.cfg names.
+// current returns haproxy.cfg in the directory, and the maps and certificate lists that haproxy.cfg
+// names.
 func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 	config, err := readOptional(d.file(configFile))
 	if err != nil || config == nil {
@@ -107,8 +108,9 @@ func namesFiles(line []byte) bool {
 }
 
 // DiffFiles compares two configurations, each a list of files from [haproxycfg.Config.Render]. A
-// nil list means that there is no configuration. DiffFiles ignores private files. Their names
-// contain a hash, so the list that names a changed private file differs too.
+// nil list means that there is no configuration. DiffFiles ignores private files, but misses no
+// change of them: their names contain a hash, so the certificate list that names a changed file
+// differs.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	d, a, b := compareFiles(before, after)
 	var text strings.Builder
@@ -120,8 +122,8 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	return d
 }
 
-// compareFiles returns a Diff without its Text. It also returns the files before and after as a and
-// b, indexed by byLogicalName.
+// compareFiles returns a Diff without its Text. It also indexes the files with byLogicalName: a
+// contains the files in before, and b those in after.
 func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
 	a, b = byLogicalName(before), byLogicalName(after)
 	for _, name := range fileNames(a, b) {
@@ -145,9 +147,9 @@ func fileNames(a, b map[string]haproxycfg.RenderedFile) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// byLogicalName indexes files by a name that does not change with their content: "haproxy.cfg", the
-// name of a map without its hash, or "certs-in-use/" and the name of a certificate list. It leaves out
-// private files.
+// byLogicalName indexes files by a name that does not change with their content. The name is
+// "haproxy.cfg", the name of a map without its hash, or "certs-in-use/" and the name of a
+// certificate list. byLogicalName leaves out private files.
 func byLogicalName(files []haproxycfg.RenderedFile) map[string]haproxycfg.RenderedFile {
 	out := make(map[string]haproxycfg.RenderedFile, len(files))
 	for _, f := range files {

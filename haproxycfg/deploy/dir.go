@@ -124,7 +124,7 @@ func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, er
 
 // Plan is a configuration that was rendered for a directory, and its difference from the
 // configuration in the directory. A caller can show or limit the difference, and then apply exactly
-// this configuration. A Plan costs less than calls of [Dir.Diff] and [Dir.Apply].
+// this configuration. A Plan takes less time than calls of [Dir.Diff] and [Dir.Apply].
 type Plan struct {
 	// Diff is the difference that Dir.Diff would return. Its Text is empty.
 	Diff Diff
@@ -150,12 +150,13 @@ func (p *Plan) Reloads() bool {
 	return p.dir.Reload != nil && (!p.Diff.Empty() || exists(p.dir.file(pendingFile)))
 }
 
-// Redirect calls Dir.Redirect, if it is not nil, with the configuration of the plan. It is for a plan
-// whose Apply has to wait: HAProxy sends no more requests to servers that the plan removes.
+// Redirect calls Dir.Redirect, if that is not nil, with the configuration of the plan. So HAProxy
+// sends no more requests to servers that the plan removes. Use Redirect if the plan cannot be
+// applied yet.
 func (p *Plan) Redirect(ctx context.Context) error { return p.redirect(ctx, p.after.text()) }
 
-// RedirectBack takes Redirect back: it calls Dir.Redirect, if it is not nil, with the configuration
-// that the directory contained when the plan was made.
+// RedirectBack undoes the effect of Redirect. For this it calls Dir.Redirect, if that is not nil,
+// with the configuration that the directory contained when the plan was made.
 func (p *Plan) RedirectBack(ctx context.Context) error {
 	if before := p.textBefore(); before != nil {
 		return p.redirect(ctx, before)
@@ -223,8 +224,8 @@ func (p *Plan) ID() string {
 // First reports whether the directory contained no configuration when the plan was made.
 func (p *Plan) First() bool { return p.textBefore() == nil }
 
-// ChangedAuxiliary returns the names of the given files whose content differs from the file in the
-// directory. It writes nothing. The files are the argument of [Plan.Apply].
+// ChangedAuxiliary returns the names of those auxiliary files, see [Plan.Apply], that are missing
+// in the directory or have another content there. It writes nothing.
 func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []string, err error) {
 	for _, f := range files {
 		same, err := inputfile.Equal(p.dir.file(f.Name), f.Data)
@@ -241,7 +242,7 @@ func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []strin
 // Apply does the same as [Dir.Apply], and also writes the auxiliary files, such as a report about
 // the configuration. It writes them under the same lock, after the configuration is in force. It
 // writes them even if the configuration has not changed, but not if a file already has the same
-// content. If the process ends too early, the next Apply writes the missing files. The names of
+// content. If the process ends before it has written them, the next Apply writes them. The names of
 // auxiliary files are relative to the directory, and must not be names that Dir itself uses.
 //
 // changed reports whether Apply changed the configuration or an auxiliary file. A plan may be
@@ -264,8 +265,8 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 	})
 }
 
-// isStale reports whether somebody has changed haproxy.cfg since the plan was made. The file that
-// the plan itself writes does not count as a change.
+// isStale reports whether somebody has changed haproxy.cfg since the plan was made. If the file is
+// the one that the plan itself writes, the plan is not stale.
 func (p *Plan) isStale() (bool, error) {
 	file := p.dir.file(configFile)
 	before := p.textBefore()
@@ -404,7 +405,8 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 }
 
 // restore puts the last good configuration back and returns true. It returns false if there is no
-// last good configuration, or if it is the same one that HAProxy has just failed to load.
+// last good configuration. It also returns false if that configuration is the same one that HAProxy
+// has just failed to load.
 func (d *Dir) restore() (bool, error) {
 	good, err := readOptional(d.file(lastGoodFile))
 	if err != nil || good == nil {

@@ -13,10 +13,10 @@
 // good configuration, and puts it back if HAProxy refuses the new one. With [Dir.Plan] a caller can
 // look at the difference before it applies the configuration.
 //
-// After a reload, the old worker of HAProxy runs until its last connection ends. [Workers] lists the
-// old workers, and can end the oldest one. If a server gets another port, [Reloader] keeps its weight
-// and drain, and the old worker sends its requests to the new port. [Reloader.Redirect] does the latter
-// without a reload.
+// After a reload, the old worker of HAProxy runs until its last connection ends. [Workers] lists
+// the old workers, and can end the oldest one. If a server gets another port, [Reloader] keeps its
+// weight and drain, and the old worker sends its requests to the new port. [Reloader.Redirect]
+// makes the present worker do this without a reload.
 //
 // The package does not make configurations, does not start HAProxy, and does not watch files or
 // clusters.

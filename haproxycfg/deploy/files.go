@@ -28,7 +28,8 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 }
 
 // write writes the files that are not yet in the directory, haproxy.cfg last. written[i] is true if
-// files[i] is in the directory already. pending is true if the pending marker exists.
+// files[i] is in the directory already. pending is true if pendingFile, the marker of a pending
+// reload, exists.
 //
 // haproxy.cfg depends on the maps that it names, on the last good configuration and on the pending
 // marker. write syncs each of them before it writes haproxy.cfg. So a loss of power leaves either
@@ -51,16 +52,16 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 			}
 		}
 	}
-	// Sync the directories even if no file was written now: the process that wrote a file may have
-	// ended before it synced the directory.
+	// Sync the directories even if this call has written no file: an earlier process may have
+	// written a file, and ended before it synced the directory.
 	for dir := range dirs {
 		if err := atomicfile.SyncDir(d.file(dir)); err != nil {
 			return err
 		}
 	}
-	// Do not save haproxy.cfg as the last good configuration while a reload is pending, because
+	// While a reload is pending, do not save haproxy.cfg as the last good configuration, because
 	// HAProxy may have refused haproxy.cfg. Write the pending marker after the last good
-	// configuration: if the marker exists, that configuration is in place.
+	// configuration. So if the marker exists, the last good configuration is in place.
 	if !written[last] && !pending {
 		if err := d.saveLastGood(); err != nil {
 			return err
@@ -134,7 +135,8 @@ func (d *Dir) saveLastGood() error {
 		}
 		return d.replace(lastGoodFile, old, d.mode())
 	}
-	// Remove the link in any case: rename leaves it if both names already are the same file.
+	// Remove the link even after the rename: if both names already belong to the same file, rename
+	// does nothing and the link stays.
 	defer os.Remove(link)
 	if err := d.at("rename " + lastGoodFile); err != nil {
 		return err
@@ -165,8 +167,9 @@ func (d *Dir) removeLeftovers() {
 	}
 }
 
-// removeUnused removes unused maps, certificates and lists of certificates. Such a file is in use if
-// files contain it or if the last good configuration names it. files are the files that HAProxy runs.
+// removeUnused removes maps, certificates and lists of certificates that are not in use. A file is
+// in use if it is in the argument files, the configuration that HAProxy runs, or if the last good
+// configuration names it.
 func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	if err := d.at("remove unused"); err != nil {
 		return err

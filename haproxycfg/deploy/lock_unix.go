@@ -38,10 +38,11 @@ func lockFile(ctx context.Context, file string) (unlock func(), err error) {
 	}
 }
 
-// openLock opens the lock file, and creates it if it is missing. The users who may write to the
-// directory may lock the file: the file gets the group of the directory, and the directory's mode
-// without the execute bits, whatever the umask is. If the directory gets another mode later, the
-// next call of the file's owner or of root changes the mode of the file.
+// openLock opens the lock file, and creates it if it is missing. Every user who may write to the
+// directory must be able to lock the file. So the file gets the group of the directory, and the
+// directory's mode without the execute bits, whatever the umask is. If the mode of the directory
+// changes later, openLock changes the mode of the file when the owner of the file or root calls it
+// next.
 func openLock(file string) (*os.File, error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, fs.ErrPermission) {
@@ -56,7 +57,7 @@ func openLock(file string) (*os.File, error) {
 		return nil, err
 	}
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		// Errors do not matter: the file may belong to another user, who has set its mode.
+		// Ignore errors: the file may belong to another user, who has already set its mode.
 		if group, ok := dir.Sys().(*syscall.Stat_t); ok && info.Sys().(*syscall.Stat_t).Gid != group.Gid {
 			_ = f.Chown(-1, int(group.Gid))
 		}

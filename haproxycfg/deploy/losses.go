@@ -11,7 +11,7 @@ import (
 )
 
 // Losses counts what a change takes away from the configuration in force. What the change adds does
-// not count.
+// not offset a loss.
 type Losses struct {
 	// Hosts counts the hosts of the router. A host is lost if the change removes it, or if no path
 	// of the host has a server afterwards.
@@ -19,8 +19,8 @@ type Losses struct {
 	// Paths counts the paths of all hosts. A path is lost if the change removes it or leads it to
 	// another backend, or if its backend loses all servers.
 	Paths Loss `json:"paths"`
-	// Backends counts the backends that paths lead to and that have servers. A backend is lost if
-	// the change removes it or all its servers.
+	// Backends counts the backends to which a path leads, if they have servers. A backend is lost
+	// if the change removes it or all its servers.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends. A server is lost if the change removes or alters
 	// it. If the configuration has paths, a server of a backend without a path does not count as
@@ -33,15 +33,15 @@ type Losses struct {
 type Loss struct {
 	Before int `json:"before"` // in the configuration before the change
 	Lost   int `json:"lost"`
-	// Names are up to 5 names of lost hosts, paths or backends. The names with the most lost
-	// servers or paths come first. For lost servers, Names are the names of their backends.
+	// Names are up to 5 names of lost hosts, paths or backends. Names that lose the most servers or
+	// paths come first. In Losses.Servers, Names are the names of the backends that lose servers.
 	Names []string `json:"names,omitempty"`
 }
 
 // maxNames is the largest length of Loss.Names.
 const maxNames = 5
 
-// Share is the lost share, from 0 to 1. It is 0 if there was nothing to lose.
+// Share is the lost part of the total, from 0 to 1. It is 0 if there was nothing to lose.
 func (l Loss) Share() float64 {
 	if l.Before == 0 {
 		return 0
@@ -49,13 +49,15 @@ func (l Loss) Share() float64 {
 	return float64(l.Lost) / float64(l.Before)
 }
 
-// Share is the largest of the shares of hosts, paths, backends and servers.
+// Share is the largest of the four shares that the change takes away: of the hosts, the paths, the
+// backends and the servers.
 func (l Losses) Share() float64 {
 	return max(l.Hosts.Share(), l.Paths.Share(), l.Backends.Share(), l.Servers.Share())
 }
 
-// Over returns a sentence about the kinds (hosts, paths, backends, servers) that lose more than
-// share. It returns "" if no kind does.
+// Over returns a sentence about the hosts, paths, backends or servers, if the change takes away a
+// larger part of them than the limit share, from 0 to 1. Over returns "" if nothing exceeds the
+// limit.
 func (l Losses) Over(share float64) string {
 	var parts, names []string
 	for _, kind := range []struct {
@@ -91,7 +93,7 @@ func (l Losses) Over(share float64) string {
 
 // Losses counts what the plan takes away from the configuration in force. The function wrong, if
 // not nil, reports whether a server leads to a wrong service. Its argument is the server's name, as
-// [haproxycfg.Server.Name] returns it. The removal of such a server is no loss.
+// [haproxycfg.Server.Name] returns it. If wrong returns true, the removal of the server is no loss.
 func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	c := lossCounter{
 		before: byLogicalName(p.before), after: byLogicalName(p.after.files), wrong: wrong,
@@ -106,8 +108,8 @@ func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	return c.losses
 }
 
-// InForce contains the paths of the configuration in a directory, which HAProxy runs. The zero
-// InForce contains no paths.
+// InForce contains the paths and backends of the configuration in a directory, which HAProxy runs.
+// The zero InForce contains none.
 type InForce struct {
 	exact, prefix map[string]string
 	servers       map[string]int
@@ -140,8 +142,9 @@ func (f InForce) Servers(backend string) int { return f.servers[backend] }
 // HasAgents reports whether a server of the backend has an agent.
 func (f InForce) HasAgents(backend string) bool { return f.agents[backend] }
 
-// Backend returns the name of the backend of a path of a host. ok is false if there is no such
-// path. If exact is false, path has no slash at its end.
+// Backend returns the name of the backend to which a path of the host leads. exact is true for an
+// exact path, and false for a prefix. A prefix has no slash at its end, except "/". ok is false if
+// the host has no such path.
 func (f InForce) Backend(host, path string, exact bool) (name string, ok bool) {
 	if exact {
 		name, ok = f.exact[host+path]
@@ -162,7 +165,8 @@ type lossCounter struct {
 	emptied       map[string]bool // backends that lose all their servers
 }
 
-// named is the name of a host, path or backend, and how many of its servers or paths are lost.
+// named is the name of a host, path or backend. size is the number of its servers or paths that are
+// lost.
 type named struct {
 	name string
 	size int
@@ -270,7 +274,7 @@ func (c *lossCounter) routes(router haproxycfg.Router) {
 	c.losses.Hosts.Lost, c.losses.Hosts.Names = len(lostHosts), largest(lostHosts)
 }
 
-// entries returns the entries of a map file: values by key.
+// entries returns the values of a map file by their keys.
 func entries(data []byte) map[string]string {
 	m := make(map[string]string, bytes.Count(data, []byte("\n")))
 	for line := range strings.Lines(string(data)) {

@@ -34,10 +34,10 @@ type Reloader struct {
 	// HAProxy reads the file at every start. If HAProxy was stopped for long, remove the file
 	// before you start it, so that it does not restore an old state.
 	StateFile string
-	// Config is the file haproxy.cfg, which HAProxy loads. With it, Reload also looks after servers
-	// that the file no longer contains. A new server on the same node gets the saved state of such a
-	// server. The old worker sends no more requests to such a server, see [Reloader.Redirect]. Empty
-	// means that Reload does neither.
+	// Config is the file haproxy.cfg, which HAProxy loads. If it is set, Reload also looks after
+	// servers that the file no longer contains: the old worker sends no more requests to them, see
+	// [Reloader.Redirect], and a new server on the same node gets their saved state. If Config is
+	// empty, Reload does neither.
 	Config string
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
 	// server that Config does not contain. HAProxy is reloaded nevertheless.
@@ -52,10 +52,10 @@ const defaultReloadTimeout = time.Minute
 // ErrNoMaster is in the error of [Reloader.Reload] if no HAProxy listens at the master socket.
 var ErrNoMaster = errors.New("no HAProxy listens at the master socket")
 
-// ReloadError means that HAProxy refused a reload. It still runs the configuration from before the
-// reload.
+// ReloadError means that HAProxy refused a reload. HAProxy still runs the configuration from before
+// the reload.
 type ReloadError struct {
-	// Log is what HAProxy printed during the reload. It is empty before HAProxy 2.7: such a version
+	// Log is what HAProxy printed during the reload. It is empty with HAProxy before 2.7, which
 	// prints only to its standard error.
 	Log string
 }
@@ -79,7 +79,7 @@ func (e *ReloadError) Error() string {
 //
 // HAProxy 2.7 and later answer the command with the outcome. For earlier versions, Reload compares
 // the master's process list before and after the command. The reload is over when the master's
-// count of reloads has risen. It succeeded if the list has a new worker.
+// count of reloads has risen. The reload has succeeded if the list has a new worker.
 func (r Reloader) Reload(ctx context.Context) error {
 	timeout := cmp.Or(max(r.Timeout, 0), defaultReloadTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -121,10 +121,11 @@ func (r Reloader) Reload(ctx context.Context) error {
 	return r.confirm(ctx, before)
 }
 
-// prepare saves the state of the servers for the worker that the reload starts. Then it makes the
-// present worker, which becomes an old one, send no request to a server that Config does not contain.
-// HAProxy refuses such commands after the reload. Clients with idle connections send their next
-// request to the old worker.
+// prepare saves the state of the servers for the worker that the reload starts. Then it redirects
+// the requests of the present worker that would go to servers that Config does not contain. After
+// the reload the present worker is an old worker, but it still gets the next request on each idle
+// connection of a client. prepare redirects before the reload, because HAProxy refuses the commands
+// for an old worker.
 func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 	text, err := worker.ServersState(ctx)
 	if err != nil {
@@ -157,7 +158,7 @@ func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 }
 
 // confirm waits for the outcome of a reload of HAProxy before 2.7: it asks the master for its list
-// of processes until the list shows the outcome. before is the list before the reload.
+// of processes until the list shows the outcome. The argument before is the list before the reload.
 func (r Reloader) confirm(ctx context.Context, before []process) error {
 	tick := time.Tick(10 * time.Millisecond)
 	for {
@@ -280,9 +281,9 @@ func parseProcess(line string, reloads int) (process, error) {
 }
 
 // currentWorker returns the address, for [runtimeapi.Socket.Worker], of the worker that serves new
-// connections. This is the worker with the fewest reloads. The list of old workers counts too,
-// because after a refused reload the master may list the serving worker as old. Empty means that
-// there is no worker.
+// connections. This is the worker with the fewest reloads. It may stand in the list of old workers,
+// because after a refused reload the master may list the serving worker as old. The result is empty
+// if there is no worker.
 func currentWorker(all []process) string {
 	var best *process
 	for i, p := range all {
@@ -309,17 +310,18 @@ const (
 	reloadRefused
 )
 
-// compareProcesses returns the state of a reload, from the process lists before the reload and now.
-// In a reload the master restarts itself, which raises its count of reloads. The master answers
-// again after it has started a worker, or has failed to start one.
+// compareProcesses returns the state of a reload. The arguments before and now are the lists of
+// processes before the reload and at present. In a reload the master restarts itself, which raises
+// its count of reloads. The master answers again after it has started a worker, or has failed to
+// start one.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))
 	for _, p := range before {
 		known[p.pid] = true
 	}
 	if now[0].pid != before[0].pid {
-		// A master with another process ID has started after the reload command, with the
-		// configuration on disk. So all its workers are new.
+		// The master has another process ID, so it has started after the reload command and has
+		// read the configuration on disk. So all its workers are new.
 		known = nil
 	} else if now[0].reloads == before[0].reloads {
 		return reloadPending

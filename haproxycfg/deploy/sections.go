@@ -103,8 +103,8 @@ func (s section) lines() sectionLines {
 	return l
 }
 
-// compareConfigs sets all fields of d except Maps and Text: they come from haproxy.cfg. It parses
-// only sections whose text has changed, which are few in a large configuration.
+// compareConfigs compares two texts of haproxy.cfg, and sets all fields of d except Maps and Text.
+// It parses only sections whose text has changed, which are few in a large configuration.
 func (d *Diff) compareConfigs(before, after []byte) {
 	a, b := cutSections(before), cutSections(after)
 	var heads []string
@@ -126,7 +126,8 @@ func (d *Diff) compareConfigs(before, after []byte) {
 	}
 }
 
-// addSection adds x, the difference of the sections that begin with the line head, to d.
+// addSection adds a change of one section to d. head is the first line of the section, and x is the
+// change.
 func (d *Diff) addSection(head string, x BackendDiff) {
 	d.Servers.Added += len(x.ServersAdded)
 	d.Servers.Removed += len(x.ServersRemoved)
@@ -142,8 +143,8 @@ func (d *Diff) addSection(head string, x BackendDiff) {
 	}
 }
 
-// compareSections compares the section that begins with the line head before and after a change.
-// The section may be missing in before or in after.
+// compareSections compares one section before and after a change. head is the first line of the
+// section. The section may be missing in before or in after.
 func compareSections(head string, before, after map[string]section) BackendDiff {
 	was, ok := before[head]
 	now, stays := after[head]

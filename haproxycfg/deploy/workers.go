@@ -59,7 +59,7 @@ func oldWorkers(all []process) []int {
 
 // EndOldest ends the oldest worker, and returns when the master no longer lists this worker. If the
 // oldest worker does not end within Timeout, for example because it is stopped by a debugger,
-// EndOldest ends the next one. The error is not nil if no old worker has ended.
+// EndOldest ends the next one. If no old worker has ended, EndOldest returns an error.
 //
 // EndOldest works through the master's command line, so it needs no permission to send signals to
 // HAProxy.
@@ -88,7 +88,8 @@ func (w Workers) EndOldest(ctx context.Context) (EndedWorker, error) {
 	return EndedWorker{}, err
 }
 
-// end ends the worker with the ID ended.PID, and sets ended.Streams.
+// end ends the worker with the process ID ended.PID. Before that, it sets ended.Streams to the
+// number of streams of the worker.
 func (w Workers) end(ctx context.Context, ended *EndedWorker) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(w.Timeout, 0), 5*time.Second))
 	defer cancel()

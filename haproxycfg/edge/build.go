@@ -15,9 +15,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// builder makes one configuration. addUpstreams checks the addresses of all services. addRoute adds
-// a route to the maps. addBackend makes a backend with the servers of a route. track adds the nodes
-// whose health these servers follow.
+// builder makes one configuration. Its method addUpstreams checks the addresses of all services.
+// addRoute adds a route to the maps. addBackend makes a backend with the servers of a route. track
+// adds the nodes of these servers: HAProxy checks the node, and the servers have its health.
 type builder struct {
 	edge     *Edge
 	services map[routes.Ref]*service
@@ -51,7 +51,8 @@ type service struct {
 	unresolved bool
 }
 
-// nodesOf contains the nodes of one cluster whose health servers follow.
+// nodesOf contains the nodes of one cluster that servers of services track: HAProxy checks the
+// node, and its servers have the same health.
 type nodesOf struct {
 	backend string                // the backend that holds them
 	track   map[netip.Addr]string // Server.Track by the node's address
@@ -222,8 +223,8 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 				s.Track = b.track(&nodes, rb.Cluster, s.Addr.Addr())
 			}
 			if _, taken := b.taken[serverKey{s.Addr, s.AgentPort}]; taken {
-				// This server exists already: two services name the same port, or two clusters have
-				// the same addresses.
+				// The backend already has a server with the same address and ports: two services
+				// name the same port, or two clusters have the same addresses.
 				b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", rb.Ref, s.Addr)
 				continue
 			}
@@ -250,15 +251,15 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 	b.rendered = append(b.rendered, out)
 }
 
-// protocols are the protocols of haproxycfg by protocol of a route.
+// protocols maps the protocol of a route to its name in package haproxycfg.
 var protocols = map[routes.Protocol]haproxycfg.Protocol{routes.H2C: haproxycfg.H2C, routes.GRPC: haproxycfg.GRPC}
 
 // grpcTimeout is Timeouts.Server of a gRPC route that declares none. A stream may be silent for a
-// long time. Clients end calls that last too long, by their deadlines.
+// long time. A call that lasts too long is ended by its client, which sets a deadline.
 const grpcTimeout = time.Hour
 
 // track returns the Server.Track for a server on the node with address a. The first call for a node
-// adds it to nodes.
+// adds the node to nodes.
 func (b *builder) track(nodes *nodesOf, cluster string, a netip.Addr) string {
 	if nodes.track == nil {
 		*nodes = nodesOf{nodesBackend(cluster), make(map[netip.Addr]string)}
@@ -289,8 +290,8 @@ func (b *builder) reportMissing(services []*service, r *routes.Route) {
 
 func (e *Edge) nodeAgentPort() uint16 { return cmp.Or(e.NodeAgentPort, DefaultNodeAgentPort) }
 
-// nodeServer returns the server that represents a node. HAProxy checks its health, and the servers
-// of services on the node follow it ("track").
+// nodeServer returns the server that represents the node with address a. HAProxy checks the health
+// of this server, and the servers of services on the node track it.
 func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
 	agent := e.nodeAgentPort()
 	port := agent
@@ -335,8 +336,8 @@ func (b *builder) config() *haproxycfg.Config {
 	}
 }
 
-// nodeBackend returns a backend with one server for each node of a cluster. It gets no requests:
-// servers of other backends follow the health of its servers ("track").
+// nodeBackend returns a backend with one server for each node of a cluster. The backend gets no
+// requests: servers of other backends track its servers, so they have the same health.
 func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 	out := haproxycfg.Backend{
 		Name: nodes.backend,

@@ -22,10 +22,10 @@
 //
 // HAProxy checks each node of a cluster once. For this, each cluster has a backend with one server
 // for each node. The servers of all services on a node track the node's server: they have the same
-// health. With s services on k of n nodes each, HAProxy makes n checks instead of s*k. If a node
-// drains, all services leave it within one agent interval. The agent of a service still sets the
-// weight of the service. The price is that HAProxy does not check the node port of a service,
-// unless a route declares a check.
+// health. Suppose that each of s services is on k of the n nodes. Then HAProxy makes n checks
+// instead of s*k. If a node drains, all services leave it within one agent interval. The agent of a
+// service still sets the weight of the service. The disadvantage: HAProxy does not check the node
+// port of a service, unless a route declares a check.
 //
 // If an Upstream lists its own servers, HAProxy checks each of them.
 package edge
@@ -117,8 +117,9 @@ const (
 // Router contains the names of the maps in which HAProxy finds the backend of a request.
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
 
-// BackendOf returns the name of the backend of a route, and a key that the routes of one backend
-// share. If a second backend has the same name, Config chooses a longer name for it.
+// BackendOf returns the name of the backend of a route, and the key of the backend. Routes with the
+// same key share a backend. If two backends would have the same name, Config chooses a longer name
+// for the second one.
 func BackendOf(r *routes.Route) (name, key string) {
 	key = string(appendBackendKey(nil, r))
 	return backendName(r, key), key
@@ -152,15 +153,16 @@ type Node struct {
 
 // Config returns the configuration that serves a table of routes.
 //
-// Routes with the same services, weights, check, protocol and time-outs share a backend. Its name
-// is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. If the backend has several services,
-// weight 0, a check, a protocol, limits, or time-outs, or if one of the four parts is longer than 60 bytes,
-// the name ends with ":" and a hash of all these settings.
+// Routes with the same services, weights, check, protocol and time-outs share a backend. The name
+// of the backend is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. If the backend has
+// several services, weight 0, a check, a protocol, limits, or time-outs, or if one of the four
+// parts is longer than 60 bytes, the name ends with ":" and a hash of all these settings.
 //
 // The weight of a server is the declared weight of its service divided by the number of the
 // service's servers, scaled to an integer. So the services get the declared shares of the requests,
-// whatever their numbers of servers. Services without servers do not count. If a service has weight
-// 0, its servers are checked but get no requests, and no agent can change that.
+// whatever their numbers of servers. Services without servers have no part in this division. If a
+// service has weight 0, HAProxy checks its servers but sends them no requests. No agent can change
+// that.
 //
 // The backend "nodes.CLUSTER" has one server for each node in use: the node's server. HAProxy
 // checks it. The servers of services on this node track the node's server: they have the same

@@ -8,9 +8,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// appendBackendKey appends an encoding of everything in r on which the backend depends. Routes with
-// the same key share a backend. Weights in the same ratio, such as 1:2 and 50:100, give the same
-// key.
+// appendBackendKey appends an encoding of everything in the route r on which the backend of r
+// depends. Routes with the same key share a backend. Weights in the same ratio, such as 1:2 and
+// 50:100, give the same key.
 func appendBackendKey(k []byte, r *routes.Route) []byte {
 	divisor := 0
 	for _, b := range r.Backends {
@@ -38,7 +38,8 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 		field("protocol " + string(r.Protocol))
 	}
 	if l := r.Limits; l != (routes.Limits{}) {
-		// A backend has one table of counts, so routes with limits share no backend.
+		// HAProxy counts the requests of a whole backend. So a route with limits must not share a
+		// backend: the host and path make its key unique.
 		field("limits")
 		for _, n := range [...]int{l.Requests, l.Connections, l.Source.Requests, l.Source.Connections} {
 			number(int64(n))
@@ -97,8 +98,8 @@ func appendHash(b []byte, s string) []byte {
 }
 
 // appendLabel appends the first 60 bytes of s, with "_" for each byte that no Kubernetes label
-// contains. The bool is true if it appended s unchanged. Labels have up to 63 bytes, but a name of
-// four such labels and a hash would be longer than haproxycfg.MaxName.
+// contains. The result is true if appendLabel has appended s unchanged. Labels have up to 63 bytes,
+// but a name of four such labels and a hash would be longer than haproxycfg.MaxName.
 func appendLabel(b []byte, s string) ([]byte, bool) {
 	const most = 60
 	same := s != "" && len(s) <= most

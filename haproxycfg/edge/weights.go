@@ -27,9 +27,9 @@ const (
 // error. If possible, no weight is 1: HAProxy rounds down, so an agent's percentage below 100 would
 // make a weight of 1 zero.
 //
-// Each rounded weight is 1, or differs by at most 1/2 from the exact weight x. So a share is off by
-// at most the factor (1+d)/(1-d) with d = 1/(2 min x), if all x are at least 1. The smallest ratio
-// that weights can express is 1 to 256.
+// Each rounded weight is 1, or differs from the exact weight by at most 1/2. If all exact weights
+// are at least 1, a share is off by at most the factor (1+d)/(1-d). Here d is 1/(2x), and x is the
+// smallest exact weight. The smallest ratio that weights can express is 1 to 256.
 func setWeights(weights []int, shares []share) {
 	var active []int
 	for i, s := range shares {
@@ -70,14 +70,16 @@ func scale(weights []int, shares []share, active []int, top int) {
 		}
 	}
 	for _, i := range active {
-		// top * (weight/servers of i) / (weight/servers of m), where a half is rounded up
+		// The weight for service i is top * (weight per server of i) / (weight per server of m). It
+		// is rounded to the nearest integer, a half up, and is at least 1.
 		num := top * shares[i].weight * shares[m].servers
 		den := shares[i].servers * shares[m].weight
 		weights[i] = max(1, (2*num+den)/(2*den))
 	}
 }
 
-// deviation returns the largest relative error of a service's share, and the smallest weight.
+// deviation returns two properties of the weights: off is the largest relative error of a service's
+// share, and least is the smallest weight.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {
 	declared, got := 0, 0
 	least = maxWeight

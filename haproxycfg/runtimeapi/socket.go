@@ -64,7 +64,7 @@ func (s Socket) Do(ctx context.Context, command string) (string, error) {
 	return s.send(ctx, command)
 }
 
-// send sends the text and a line end to HAProxy, and returns the whole answer.
+// send sends the command and a line end to HAProxy, and returns the whole answer.
 func (s Socket) send(ctx context.Context, command string) (string, error) {
 	timeout := s.Timeout
 	if timeout <= 0 {
@@ -123,7 +123,7 @@ func (s Socket) address() (network, addr string) {
 	return "unix", strings.TrimPrefix(s.Path, "unix@")
 }
 
-// commandLine returns the text to send for a command, without a line end.
+// commandLine returns the text that send must send for a command, without a line end.
 func (s Socket) commandLine(command string) (string, error) {
 	if strings.TrimSpace(command) == "" {
 		return "", fmt.Errorf("%w: empty", ErrCommand)
@@ -140,12 +140,12 @@ func (s Socket) commandLine(command string) (string, error) {
 	return command, nil
 }
 
-// ServersState returns the state of the servers (weight, drain, maintenance, health), as the content of
-// a file. HAProxy loads the file at its next start if its configuration names the file as
-// server-state-file. The second line of the text names the columns, and each further line describes
-// a server.
+// ServersState returns the state of the servers (weight, drain, maintenance, health) in the form of
+// HAProxy's state file. HAProxy loads the state at its next start if its configuration names a file
+// with this text as server-state-file. The second line of the text names the columns, and each
+// further line describes a server.
 //
-// HAProxy also restores the address and port of a server from this file, even if the new
+// HAProxy also restores the address and port of a server from the state file, even if the new
 // configuration has another address or port. So package haproxycfg makes the name of a server from
 // its address and port. A server whose address changed has another name, so HAProxy ignores its
 // saved state.

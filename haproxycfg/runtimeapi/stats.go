@@ -22,7 +22,7 @@ type Stat struct {
 	// Addr is "address:port" [addr]. HAProxy shows it only on sockets of level operator or admin.
 	Addr string
 	// Tracked is the server, as "backend/server", that this server tracks [tracked]. This server
-	// has its health and state.
+	// has the health and state of the tracked server.
 	Tracked string
 	// Weight is the present weight. UserWeight is the weight that the server has after the end of a
 	// slow start [weight, uweight].

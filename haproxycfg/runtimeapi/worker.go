@@ -49,8 +49,8 @@ func (s Socket) Exit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The command ends the process on any socket that reaches it. HAProxy has it since 2.0, and
-	// accepts it only in expert mode.
+	// "debug dev exit" ends the process that gets it, on any socket. HAProxy has this command since
+	// 2.0, and accepts it only in expert mode.
 	answer, err := s.send(ctx, "expert-mode on\n"+command)
 	if text := strings.TrimSpace(answer); text != "" {
 		return fmt.Errorf("runtimeapi: end of worker %s: HAProxy answers %.200q", s.Worker, text)
