@@ -37,7 +37,7 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 		return Reply{}, fmt.Errorf("agentcheck: %w", err)
 	}
 	defer conn.Close()
-	// When ctx ends, the reads and writes of this connection fail.
+	// Make the reads and writes of conn fail when ctx ends, by a deadline in the past.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 

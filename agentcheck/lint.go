@@ -48,7 +48,7 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %.64q: %s", f.Trap, f.Word, f.Text)
 }
 
-// Settings is a set of the settings that a Reply can name: an OR of the constants below.
+// Settings is a set of the settings that a Reply can name: a bitwise OR of the constants below.
 type Settings uint8
 
 const (
@@ -119,8 +119,8 @@ func (l *linter) add(t Trap, word, format string, args ...any) {
 	l.findings = append(l.findings, Finding{t, word, fmt.Sprintf(format, args...)})
 }
 
-// words adds findings about single words: unknown words, wrong numbers, and words without effect
-// because a later word names the same setting.
+// The method words adds findings about single words: unknown words, wrong numbers, and words
+// without effect because a later word names the same setting.
 func (l *linter) words(line []byte, a answer, s Setup) {
 	var last [SettingMaxConn + 1]word
 	for words := (scanner{line: line}); words.next(); {
@@ -223,8 +223,9 @@ func (l *linter) maxConn(word []byte, m MaxConn) {
 	}
 }
 
-// settings adds a finding for each setting that the agent owns and the answer does not name, and
-// for each setting that the answer names and the agent does not own (see Setup.Owns).
+// The method settings adds a finding for each setting that the agent owns but the answer does not
+// name. It also adds one for each setting that the answer names but the agent does not own (see
+// Setup.Owns).
 func (l *linter) settings(r Reply, s Setup) {
 	owns := cmp.Or(s.Owns, SettingState|SettingAdmin|SettingWeight)
 	for _, c := range []struct {
@@ -278,8 +279,8 @@ func (l *linter) persistence(a answer, s Setup) {
 	}
 }
 
-// HAProxy shows an answer as "via agent : <state> (<reason>)". It keeps shownReason bytes of this
-// text.
+// HAProxy shows an answer as "via agent : <state> (<reason>)". It keeps only the first shownReason
+// bytes of this text.
 const shownReason = 127
 
 func (l *linter) reason(r Reply, wordErr bool) {
@@ -294,8 +295,8 @@ func (l *linter) reason(r Reply, wordErr bool) {
 	}
 }
 
-// isStatic reports whether a balance algorithm ignores changes of weights at run time. Its source
-// is HAProxy's configuration manual, "balance" and "hash-type".
+// isStatic reports whether a balance algorithm ignores changes of weights at run time. The list of
+// these algorithms comes from HAProxy's configuration manual, "balance" and "hash-type".
 func isStatic(balance, hashType string) bool {
 	name := strings.ToLower(strings.TrimSpace(balance))
 	if i := strings.IndexAny(name, " \t("); i >= 0 {

@@ -9,7 +9,7 @@ import (
 
 // MaxLine is the length of the longest answer in bytes, including the line end. It is the default
 // of HAProxy's tune.bufsize. HAProxy 2.6 and 3.0 accept an answer of exactly MaxLine bytes. HAProxy
-// 3.2 and 3.4 ignore it.
+// 3.2 and 3.4 ignore such an answer.
 const MaxLine = 16384
 
 const (
@@ -17,7 +17,7 @@ const (
 	maxConnPrefix = "maxconn:"
 )
 
-// HAProxy ignores the whole answer in these cases.
+// HAProxy ignores an answer completely if Parse returns one of these errors for it.
 var (
 	// ErrIncomplete means that the answer has no CR or LF, or has a NUL byte before it. HAProxy
 	// ignores such an answer and shows "Ignoring incomplete line from agent". There is an

@@ -26,9 +26,9 @@ type Reply struct {
 	// State. There is one exception: if that State is Up and HAProxy itself has an error for the
 	// server, HAProxy shows this error and not the Reason.
 	//
-	// A Reply is written with a cleaned Reason: one space replaces each character that does not
-	// print (line ends, other controls, invalid UTF-8), spaces at both ends are removed, and the
-	// text is cut to MaxReason bytes.
+	// The functions that write a Reply clean the Reason. They replace each character that does not
+	// print (line ends, other controls, invalid UTF-8) by one space. They remove spaces at both
+	// ends, and cut the text to MaxReason bytes.
 	Reason string
 }
 

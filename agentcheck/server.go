@@ -70,11 +70,13 @@ type Server struct {
 	// DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxConns limits the exchanges that run at the same time. Further connections wait. If
-	// another client address has more exchanges than its share, the server closes the oldest of
-	// them instead, and answers the new connection at once. So HAProxy gets its answer beside a
-	// client that opens connections without end. 0 means DefaultMaxConns, a negative number means
-	// no limit.
+	// MaxConns limits the exchanges that run at the same time. 0 means DefaultMaxConns, a negative
+	// number means no limit. At the limit, a new connection usually waits until an exchange ends.
+	//
+	// A client that opens connections without end cannot keep HAProxy out. Each client address has
+	// a share of the exchanges: MaxConns divided by the number of client addresses. At the limit,
+	// if another client address has more exchanges than its share, the new connection does not
+	// wait: the server closes the oldest exchange of that address.
 	MaxConns int
 
 	// Finished, if not nil, is called after each exchange, for example to count it. The server
@@ -99,11 +101,11 @@ type Exchange struct {
 	Err error
 }
 
-// Serve answers the checks that arrive at l, until Shutdown or Close. After one of these, Serve
-// returns [ErrServerClosed]. If the caller closes l, Serve returns the error of Accept. After other
-// errors of Accept, such as a lack of file descriptors, Serve tries again after a pause that grows
-// from 5 ms to 1 s. Serve closes l before it returns. It may run for several listeners at the same
-// time.
+// Serve answers the checks that arrive at l, until Shutdown or Close. After Shutdown or Close,
+// Serve returns [ErrServerClosed]. If the caller closes l, Serve returns the error of Accept. After
+// other errors of Accept, such as a lack of file descriptors, Serve tries again after a pause that
+// grows from 5 ms to 1 s. Serve closes l before it returns. Several calls of Serve, for different
+// listeners, may run at the same time.
 func (s *Server) Serve(l net.Listener) error {
 	if s.Handler == nil {
 		l.Close()
@@ -118,7 +120,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown closes the listeners and waits until the running exchanges have ended. If ctx ends
-// before, Shutdown returns the error of ctx.
+// first, Shutdown returns the error of ctx.
 //
 // Shutdown does not drain the server in HAProxy: after the port is closed, HAProxy keeps the last
 // answer. To drain the server, let the handler answer "drain" for at least one agent-inter before

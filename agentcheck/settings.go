@@ -74,8 +74,8 @@ func (a Admin) String() string {
 // constants.
 func (a Admin) MarshalText() ([]byte, error) { return marshalWord(adminWords, uint8(a), a) }
 
-// UnmarshalText reads an administrative state such as "drain", in upper or lower case as HAProxy does. Empty
-// text gives the zero value.
+// UnmarshalText reads an administrative state such as "drain", in upper or lower case as HAProxy
+// does. Empty text gives the zero value.
 func (a *Admin) UnmarshalText(text []byte) error {
 	v, err := unmarshalWord(adminWords, text, errNotAdmin)
 	if err == nil {

@@ -79,7 +79,8 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 // cost every key more time to sort.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
-// quantile returns the limit that this share of all possible scores, from 0 to 1, does not exceed.
+// quantile returns the limit below which a given share of all possible scores lies. The share is
+// from 0 to 1.
 func quantile(share float64) uint64 {
 	if !(share < 1) {
 		return math.MaxUint64
@@ -105,7 +106,7 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 	}
 }
 
-// order sorts candidates into the order that score v1 defines.
+// The method order sorts candidates into the order that score v1 defines.
 func (g *group) order(c []uint64, key uint64) {
 	sortCandidates(c)
 	for i := 1; i < len(c); i++ {

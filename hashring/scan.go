@@ -23,9 +23,9 @@ func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64,
 	return n, from + len(rest)
 }
 
-// next finds the last digest in d whose score is at most limit. It returns the digests before this
-// digest, and its score. If no digest has such a score, next returns nil. If the first digest is
-// the only one, next returns a slice that is empty but not nil.
+// The function next finds the last digest in d whose score is at most limit. It returns the digests
+// before this digest, and its score. If no digest has such a score, next returns nil. If the first
+// digest is the only one, next returns a slice that is empty but not nil.
 //
 // A selection spends most of its time here, so the loop is unrolled. For each digest it has a load,
 // a multiplication and a branch, without bounds checks. It processes nearly one digest per cycle,

@@ -89,8 +89,8 @@ func (g *group) costBound(want float64) float64 {
 	return first / rest
 }
 
-// limit converts a bound on the cost to a limit on the score. Each node in the band whose cost is
-// at most bound has a score of at most limit.
+// The method limit converts a bound on the cost to a limit on the score. Each node in the band
+// whose cost is at most bound has a score of at most limit.
 //
 // With x = bound*weight, the exact limit is 1-exp(-x) of all scores. x/(1+x/2) is never less. A
 // relative margin covers the rounding of costs. An absolute margin covers the 19 bits of a score

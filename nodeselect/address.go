@@ -28,25 +28,32 @@ type AddressPolicy struct {
 	Types  []corev1.NodeAddressType
 	Family Family
 	// Allow are ranges of addresses that nodes really have, although the addresses have a special
-	// meaning. For example, 240.0.0.0/4 is reserved, but some clouds use it. A prefix allows only
-	// special ranges that it lies within: 0.0.0.0/0 allows no special address.
+	// meaning. For example, 240.0.0.0/4 is reserved, but some clouds use it. A prefix allows
+	// addresses of a special range only if the prefix lies within this range. So 0.0.0.0/0 allows
+	// no special address.
 	Allow []netip.Prefix
-	// Observe makes Choose accept all special addresses that Allow could allow. A Selection has a
-	// warning for each node whose address Choose would ignore otherwise.
+	// Observe makes Choose accept special addresses that are not in Allow. It still ignores
+	// unspecified, multicast and broadcast addresses, which no node can have. A Selection has a
+	// warning for each node whose address Choose would ignore without Observe.
 	Observe bool
 }
 
-// Choose returns the address of a node. If the node has no usable address, the error lists the
-// addresses that the node has, and the reason for each special address. Choose takes the first of
-// Types for which the node has an address, and applies the Family only within this type. It returns
-// an IPv4-mapped IPv6 address as IPv4.
+// Choose returns the address of a node. It takes the first of Types for which the node has a usable
+// address, and applies the Family only within this type. It returns an IPv4-mapped IPv6 address as
+// IPv4. If the node has no usable address, the error lists the addresses of the node, and says why
+// each special address is not usable.
 //
 // A node object with a false address could direct traffic to the balancer itself, or to the
-// metadata service of the cloud. So Choose ignores link-local, reserved and cloud metadata
-// addresses, unless Allow contains them, and an IPv6 address that carries such an IPv4 address or
-// an IPv4 loopback address. It always ignores unspecified, multicast and broadcast addresses, and
-// addresses with a zone. It accepts loopback addresses: a Selection has a warning for them, unless
-// Allow contains them. Private addresses are the usual ones.
+// metadata service of the cloud. So Choose ignores some addresses as if the node did not have them:
+//
+//   - link-local, reserved and cloud metadata addresses, unless Allow contains them;
+//   - an IPv6 address that carries such an IPv4 address or an IPv4 loopback address, unless Allow
+//     contains the IPv4 address;
+//   - unspecified, multicast and broadcast addresses;
+//   - addresses with a zone.
+//
+// Choose accepts private addresses and loopback addresses. A Selection has a warning for a loopback
+// address, unless Allow contains it.
 func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	types := p.Types
 	if len(types) == 0 {
@@ -98,7 +105,7 @@ func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	return netip.Addr{}, err
 }
 
-// specialError is the reason for which an address in a special range is not used.
+// specialError says why an address in a special range is not used.
 type specialError struct {
 	addr  netip.Addr // an address of a node, or an IPv4 address that it carries
 	given string     // the address as the node states it
@@ -157,13 +164,14 @@ func (p AddressPolicy) refusal(given string, addr netip.Addr) error {
 	return nil
 }
 
-// allows reports whether Allow has a prefix that contains addr and is at least as long as special.
+// allows reports whether Allow has a prefix that contains addr and lies within the range special,
+// which also contains addr.
 func (p AddressPolicy) allows(addr netip.Addr, special netip.Prefix) bool {
 	return slices.ContainsFunc(p.Allow, func(a netip.Prefix) bool { return a.Bits() >= special.Bits() && a.Contains(addr) })
 }
 
-// warning returns the problem of an address that Choose has accepted. It returns "" if there is
-// none.
+// warning returns the text of a warning about an address that Choose has accepted, or "" if the
+// address needs no warning.
 func (p AddressPolicy) warning(addr netip.Addr) string {
 	if err := p.refusal(addr.String(), addr); err != nil {
 		return err.Error() + "; without observing, the node would not be used"

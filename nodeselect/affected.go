@@ -33,8 +33,8 @@ type poolChange struct {
 	eligible      map[string]int // number of Eligible nodes in each zone of before; nil without Spread
 }
 
-// memberChange is the change of the node with one identity. before is nil if the node is new. after
-// is nil if the node has left.
+// memberChange has the states of one node before and after a change of the cluster. before is nil
+// if the node is new. after is nil if the node has left.
 type memberChange struct{ before, after *member }
 
 func newPoolChange(before, after *Pool) *poolChange {
@@ -153,8 +153,7 @@ type zoneLast struct {
 	count int // number of the subset's nodes in the zone
 }
 
-// describe sets the fields excluded and last of a service. The subset of the service must be from
-// p.
+// describe sets s.excluded and s.last. The subset of s must have been picked from the pool p.
 func (p *Pool) describe(s *service) {
 	s.described, s.excluded = true, false
 	s.last = s.last[:0]

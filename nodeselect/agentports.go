@@ -78,8 +78,8 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 	}
 }
 
-// replace replaces old, the previous state of a service, by svc, the new state. old is nil if the
-// service is new. svc is nil if the service is deleted. replace calls the function changed with the
+// replace applies the change of one service. old is the previous state, nil if the service is new.
+// svc is the new state, nil if the service is deleted. replace calls the function changed with the
 // Ref.Key of each service that gets a port, loses a port, or gets no port for a new reason.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16

@@ -32,21 +32,21 @@
 // balancers, its deletion, its readiness, and the taints of autoscalers that are about to remove
 // it. They ignore a cordon; [NotCordoned] explains why.
 //
-// No Predicate can make a subset empty. An avoided node stays in the subsets that contain it, and
-// enters other subsets if there are too few Eligible nodes. Excluded nodes are picked if the
-// cluster has no other nodes. Only a node without a usable address is never picked.
-// Selection.Findings contains the reason for each node that is not Eligible. Selection.Problems
-// contains a warning if such nodes are picked.
+// No Predicate can make a subset empty. An avoided node stays in a subset that already contains it.
+// It enters another subset only if there are too few Eligible nodes. An Excluded node is picked
+// only if the cluster has no Eligible and no avoided node. Only a node without a usable address is
+// never picked. Selection.Findings contains the reason for each node that is not Eligible.
+// Selection.Problems contains a warning if such nodes are picked.
 //
 // # Subsets
 //
 // The subset of a service is the set of nodes that rank best for this service by rendezvous
 // hashing. The hash has two inputs: "namespace/name" of the service, and the Identity of the node,
 // which is its address by default. So the contract of package hashring holds: all processes that
-// see the same nodes choose the same subsets, and a change of the nodes changes as few places as
-// possible. Assume that a cluster has N nodes, and each service has K of them. If a node leaves,
-// about K/N of the services get one other node. If a node joins, about K/N of the services replace
-// one node by it.
+// see the same nodes choose the same subsets, and when nodes change, as few members of subsets as
+// possible change. Assume that a cluster has N nodes, and each service has K of them. If a node
+// leaves, about K/N of the services get one other node. If a node joins, about K/N of the services
+// replace one node by it.
 //
 // All ports of a service share one subset, because the port is not an input of the hash. So the
 // balancer needs to check a node only once for all ports. The cluster is not an input either,
@@ -58,9 +58,9 @@
 // change.
 //
 // A service with externalTrafficPolicy Local drops traffic on nodes without a ready pod.
-// Objects.ReadyNodes contains the nodes with a ready pod; live.Watcher can set it. If it names such
-// nodes for the service, the service gets only these. Otherwise a warning states that some nodes
-// may drop traffic.
+// Objects.ReadyNodes contains the nodes with a ready pod; live.Watcher can set it. If ReadyNodes
+// has nodes for the service, the service gets only nodes from this list. Otherwise a warning states
+// that some nodes may drop traffic.
 //
 // # Contract
 //

@@ -89,9 +89,9 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	if p.sticky {
 		return fillPlaces(stay, others, p.size, p.spread)
 	}
-	// Let only the picked nodes compete with the nodes that may stay. With all Eligible nodes, the
-	// result would be the same: a node that was not picked affects neither the rank of another node
-	// nor the share of a zone.
+	// The ring needs only the nodes that may stay and the picked nodes. A ring that also contains
+	// all other Eligible nodes would give the same result with more work: a node that was not
+	// picked affects neither the rank of another node nor the share of a zone.
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
@@ -134,8 +134,9 @@ func (p *Pool) zone(n hashring.Node) string {
 	return n.Zone
 }
 
-// fillPlaces appends nodes of others to nodes until there are size nodes. others must be sorted by
-// rank, best first. With spread, each place goes to the zone that has the fewest nodes so far.
+// fillPlaces appends nodes from the list others to the list nodes, until nodes has the length size.
+// The list others must be sorted by rank, best first. With spread, each place goes to the zone that
+// has the fewest nodes so far.
 func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
 	if !spread {
 		return append(nodes, others[:min(len(others), size-len(nodes))]...)

@@ -173,7 +173,7 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 	return p
 }
 
-// arrange computes index, rings and avoidable. p.members must be sorted.
+// arrange computes the fields index, rings and avoidable of p. p.members must be sorted.
 func (p *Pool) arrange() {
 	var byVerdict [Excluded + 1][]hashring.Node
 	byVerdict[Eligible] = make([]hashring.Node, 0, len(p.members))
@@ -232,7 +232,7 @@ type candidate struct {
 	source      *corev1.Node
 }
 
-// AddressField is the Field of a Problem with the address of a node.
+// AddressField is the value of Problem.Field if the problem is the address of a node.
 const AddressField = "status.addresses"
 
 func (s Selector) candidate(n *corev1.Node) candidate {
@@ -266,9 +266,9 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 }
 
 // comparePreference orders nodes with the same identity, the preferred one first. It prefers the
-// better verdict, then the newer node, then the first by name. The newer node is the right one:
-// after a machine is removed and another one gets its address, the node object of the old machine
-// may exist for a while.
+// better verdict, then the newer node, then the first by name. The newer node is the right one in
+// this case: a machine is removed, another machine gets its address, and the node object of the
+// removed machine still exists for a while.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),

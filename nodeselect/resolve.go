@@ -39,7 +39,7 @@ type Target struct {
 
 // Resolve returns the node port, agent port and weight for ref. If ref cannot be resolved,
 // Target.NodePort is 0, and the problems state the reason. A wrong annotation must not stop the
-// traffic of a service: instead of an invalid agent port, Resolve returns 0; instead of an invalid
+// traffic of a service. Instead of an invalid agent port, Resolve returns 0. Instead of an invalid
 // weight, it returns DefaultWeightPercent. In both cases it adds a warning.
 func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	svc := objects.Service(ref.Namespace, ref.Service)
@@ -81,8 +81,9 @@ func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// pickFor picks the nodes of a service, with regard to its externalTrafficPolicy. ready is
-// Objects.ReadyNodes.
+// pickFor picks the nodes of a service. ready is Objects.ReadyNodes. If the externalTrafficPolicy
+// of the service is Local, pickFor picks only nodes that ready has for the service. If ready has
+// none of the nodes in p, pickFor picks from all nodes, and adds a warning.
 func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	if !isLocal(svc) {
 		return subset{nodes: p.Pick(key, current)}
@@ -117,8 +118,8 @@ func asWarning(err error, consequence string) Problem {
 	return p
 }
 
-// portOf returns the TCP port with this name or number, which has a valid node port. If the service
-// has no such port, portOf returns nil and a problem.
+// portOf returns the TCP port of a service with a given name or number. The result has a valid node
+// port. If the service has no such port, portOf returns nil and a problem.
 func portOf(svc *corev1.Service, port string) (*corev1.ServicePort, Problem) {
 	problem := func(field, format string, args ...any) (*corev1.ServicePort, Problem) {
 		return nil, Problem{Object: serviceObject(svc), Field: field, Message: fmt.Sprintf(format, args...)}

@@ -33,8 +33,8 @@ type Agent struct {
 	Watcher   *Watcher
 	Listeners *Listeners
 	// Changed, if not nil, is called with each new State, after Listeners.Update has applied the
-	// State. The error is the error of Listeners.Update. A State without Answers does not reach the
-	// Listeners.
+	// State. Its second argument is the error of Listeners.Update. A State without Answers is not
+	// applied to the Listeners.
 	//
 	// If a port cannot be opened, Run tries again every second. After each attempt, Run calls
 	// Changed again with the same State. All calls come from one goroutine.
@@ -56,8 +56,8 @@ type checker struct {
 
 func (c checker) String() string { return fmt.Sprintf("%s (%s)", c.addr, cmp.Or(c.service, "node")) }
 
-// lastCheck is about one checker: the time of its last check, and the time of its last check that
-// was answered with "drain".
+// lastCheck has two times of one checker: any is the time of its last check, and drain is the time
+// of its last check that the agent answered with "drain".
 type lastCheck struct{ any, drain time.Time }
 
 // Run answers HAProxy until ctx ends or Watcher.Run fails, and returns the error of Watcher.Run.
@@ -146,10 +146,11 @@ func (a *Agent) recordCheck(service string, x agentcheck.Exchange) {
 }
 
 // Drain requests a drain of the node, with the reason "drain command". It returns when each HAProxy
-// with a check in the last 30 s has received the answer "drain", or when ctx ends, with the error
-// of ctx. In both cases it also returns the progress of the drain.
+// with a check in the last 30 s has received the answer "drain". If ctx ends first, it returns the
+// error of ctx. In both cases it also returns the progress of the drain.
 //
-// The request stays in force until EndDrain. If Drain is called again, the request keeps its time.
+// The request stays in force until EndDrain. If Drain is called again before EndDrain, the request
+// keeps the time of the first call.
 func (a *Agent) Drain(ctx context.Context) (DrainProgress, error) {
 	a.mu.Lock()
 	if a.since.IsZero() {

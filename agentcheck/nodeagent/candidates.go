@@ -136,8 +136,8 @@ type deletionGuard struct {
 }
 
 // check updates the guard with the snapshot s. If the node is missing but does not count as
-// deleted, doubt says why. If the node exists or is treated as deleted, doubt is "". drains reports
-// whether the node drained before; such a node continues to drain.
+// deleted, doubt says why. If the node exists or is treated as deleted, doubt is "". The argument
+// drains reports whether the node drained before; such a node continues to drain.
 func (g *deletionGuard) check(now time.Time, s snapshot, drains bool, share float64) (doubt string) {
 	if s.node != nil {
 		g.since, g.confirmed = time.Time{}, false

@@ -308,8 +308,9 @@ func (c *cluster) snapshot() snapshot {
 	return s
 }
 
-// firstError returns the error of a feed that fails, or nil. If several feeds fail, the first one
-// in a fixed order counts. So the result does not change each time that another feed fails.
+// firstError returns the error of a feed that fails, or nil. If several feeds fail, it returns the
+// error of the first one in a fixed order. So the result does not change each time that another
+// feed fails.
 func (c *cluster) firstError() error {
 	feeds := []string{feedNode}
 	for _, by := range c.selectors {

@@ -72,9 +72,10 @@
 //
 //   - Kubernetes keeps times in whole seconds. If two nodes request a drain in the same second, the
 //     name decides. So a node may begin to drain, and take traffic again within that second: a node
-//     with an earlier name has requested a drain and takes its place. Later, this happens only if an
-//     earlier request appears late: from a node that did not count before, such as a cordoned node
-//     that was excluded until now, or from a node that the agent saw late.
+//     with an earlier name has requested a drain and takes its place. After that second, this
+//     happens only if an earlier request appears late. Such a request comes from a node that the
+//     agent saw late, or from a node that did not count before, such as a cordoned node that was
+//     excluded until now.
 //   - A Watcher sees other nodes only if the API server can select them by a field (cordoned nodes)
 //     or by a label. It does not see nodes that drain because of an annotation, a taint without a
 //     cordon, a file or a command, and does not count them. Such a node still waits for the nodes
@@ -85,8 +86,8 @@
 //     count too.
 //   - All agents of a cluster need the same Signals, MaxDrain and HoldDown.
 //
-// If a node is deleted from its cluster, it drains and does not count for the limit. But if more
-// nodes than MaxDrain allows are missing at the same time, the agents treat no further node as
+// If the Node object of a node is deleted, the node drains and does not count for the limit. But if
+// more nodes than MaxDrain allows are missing at the same time, the agents treat no further node as
 // deleted, and their answers show this. The reason: somebody has probably deleted Node objects by
 // mistake, or has restored a store without them, and the nodes still serve. A node that drains
 // already continues to drain.

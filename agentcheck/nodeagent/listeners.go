@@ -36,7 +36,7 @@ type Listeners struct {
 	mu     sync.Mutex
 	closed bool
 	ports  map[uint16]*port
-	// serving counts the goroutines that run serve. A closed port can still have one.
+	// serving counts the goroutines that run serve. The goroutine of a closed port may still run.
 	serving sync.WaitGroup
 }
 
@@ -144,15 +144,15 @@ func (p *port) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply
 	return p.answer.Load().Reply
 }
 
-// close closes the port and does not wait for its checks. It closes the server and the listener,
-// because the server does not know the listener before serve runs. So the port is free when close
-// returns.
+// close closes the port and does not wait for its checks. The port is free when close returns. To
+// close only the server would not be enough: the server does not know the listener before serve
+// runs.
 func (p *port) close() {
 	_ = p.server.Close()
 	_ = p.listener.Close()
 }
 
-// Shutdown closes all ports and waits for the running checks. If ctx ends before, Shutdown aborts
+// Shutdown closes all ports and waits for the running checks. If ctx ends first, Shutdown aborts
 // these checks and returns the error of ctx. When Shutdown returns, all goroutines of l have ended.
 func (l *Listeners) Shutdown(ctx context.Context) error {
 	var cut atomic.Bool

@@ -39,8 +39,8 @@ type Signal struct {
 	Fields, Labels string
 }
 
-// DefaultSignals returns Cordoned, Deleted, Annotated(a), Excluded and Tainted. This Tainted has
-// the taints that autoscalers set on a node that they are about to remove.
+// DefaultSignals returns Cordoned, Deleted, Annotated(a), Excluded and Tainted. The keys for
+// Tainted are the taints that autoscalers set on a node before they remove it.
 func DefaultSignals(a nodeselect.Annotations) []Signal {
 	return []Signal{
 		Cordoned(),
@@ -114,8 +114,9 @@ func Labelled(key string) Signal {
 	}}
 }
 
-// Excluded drains a node with the label nodeselect.ExcludeLabel, with the values of Labelled.
-// kubeadm puts this label on control planes. Therefore the requests are Uncounted.
+// Excluded drains a node with the label nodeselect.ExcludeLabel. As for Labelled, a value such as
+// "false" drains nothing. kubeadm puts this label on control planes, which get none of the traffic.
+// Therefore the requests are Uncounted.
 func Excluded() Signal {
 	s := Labelled(nodeselect.ExcludeLabel)
 	labelled := s.Request

@@ -51,7 +51,7 @@ type Rules struct {
 	// documentation says why. 0 means DefaultZeroWeightDelay, a negative value means no delay.
 	ZeroWeightDelay time.Duration
 	// Reserved are ports that no Service may use as its agent port, such as the port of the agent's
-	// metrics. Port is always reserved.
+	// metrics. The port in the field Port is always reserved.
 	Reserved []uint16
 }
 
@@ -115,7 +115,7 @@ func (s State) Node() agentcheck.Reply {
 type DrainStatus struct {
 	// Requested is true while there is a drain request for the node. Effective is true while the
 	// node drains. If only Requested is true, the node waits until fewer other nodes drain. If only
-	// Effective is true, the node is held down: its requests have ended, and it drains until
+	// Effective is true, the node is held down: no drain request is left, but the node drains until
 	// HeldUntil.
 	Requested, Effective bool
 	// Reason is the reason of the drain request. For a node that is held down, it is the reason of

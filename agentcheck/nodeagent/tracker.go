@@ -27,9 +27,9 @@ type Tracker struct {
 	next       time.Time
 }
 
-// State returns the answers at the time now. objects are the present objects of the cluster. own
-// are drain requests for the node that do not come from an object, such as a command or a file on
-// the node. The error is ErrNoNode in the same case as for [Rules.State].
+// State returns the answers at the time now. objects are the present objects of the cluster. The
+// argument own has drain requests for the node that do not come from an object, such as a command
+// or a file on the node. The error is ErrNoNode in the same case as for [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own
@@ -40,8 +40,8 @@ func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainR
 	return s, nil
 }
 
-// Next returns the next time at which the result of State changes even if the cluster does not
-// change: the end of a hold-down, or of the delay of a weight that falls to 0. The zero time means
+// Next returns when the result of State changes next if the cluster does not change. This is the
+// end of a hold-down, or the end of the delay of a weight that falls to 0. The zero time means
 // never.
 func (t *Tracker) Next() time.Time { return t.next }
 
@@ -167,8 +167,8 @@ func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now t
 	return l
 }
 
-// updateDrain updates t.candidates, and returns the status of the node's drain. If the drain is
-// requested but not effective, waits says why.
+// updateDrain updates t.candidates, and returns the status of the node's drain. If the node waits
+// to drain, the result waits says why.
 func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d DrainStatus, waits string) {
 	requests := maps.Clone(snap.requests)
 	if requests == nil {
@@ -252,7 +252,8 @@ func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int
 	return max(snap.nodes-uncounted, seen)
 }
 
-// errNoNode returns an ErrNoNode that says which nodes, or how many, exist in place of node.
+// errNoNode returns an ErrNoNode for a missing node. The error names up to ten nodes that the agent
+// sees. If it sees none, the error has the number of all nodes.
 func (s snapshot) errNoNode(node string) error {
 	const most = 10
 	others := fmt.Sprintf("the cluster has %d others", s.nodes)

@@ -24,7 +24,7 @@ import (
 // A Watcher watches its own node, the nodes that the Signals select, and the Services of the types
 // NodePort and LoadBalancer. It regularly reads the number of all nodes. So the load on the API
 // server does not grow with the number of nodes. For a Service without annotations, the Watcher
-// stores only the port numbers. It needs the verbs list and watch on nodes and services.
+// stores only the port numbers. The Watcher needs permission to list and watch nodes and services.
 type Watcher struct {
 	Rules Rules
 	// Config describes how to reach the API server.
@@ -52,8 +52,8 @@ type Watcher struct {
 	files    []drainFile
 }
 
-// settleTime is the delay from a change to the next State. The changes during this time cause one
-// State together, so thousands of changes in a row do not cause thousands of States.
+// settleTime is the delay from a change to the next State. All changes during this time lead to one
+// State, so thousands of changes in a row do not cause thousands of States.
 const settleTime = 50 * time.Millisecond
 
 // source is where a Watcher reads its cluster: an API server, or the function Watcher.Objects.
@@ -222,8 +222,8 @@ type drainFile struct {
 	err     string // of the last stat, "" if it succeeded
 }
 
-// readFiles updates w.files. If stat fails for a path, and not because the file is missing, the
-// last state of this file stays, and readFiles returns the error.
+// readFiles updates w.files. If it cannot find out whether a file exists, it keeps the last known
+// state of this file, and returns the error of stat.
 func (w *Watcher) readFiles() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -49,8 +49,8 @@ func newAgent(s settings, log *slog.Logger) (*agent, error) {
 	return a, nil
 }
 
-// changed logs a new state, and updates the metrics and health pages. portErr is the error of the
-// ports that could not be opened.
+// changed logs a new state, and updates the metrics and health pages. portErr is not nil if some
+// ports could not be opened.
 func (a *agent) changed(state nodeagent.State, portErr error) {
 	a.report(a.last, state)
 	a.last = state

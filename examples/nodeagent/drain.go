@@ -23,8 +23,8 @@ type drainer interface {
 	EndDrain() (since time.Time, ok bool)
 }
 
-// drainHandler serves POST and DELETE of /drain. When ctx ends, waiting POSTs are answered.
-// cli.Admin has checked the permission before.
+// drainHandler serves POST and DELETE of /drain. When ctx ends, the handler answers the POSTs that
+// still wait. cli.Admin checks the permission before it calls the handler.
 func drainHandler(ctx context.Context, d drainer, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) { beginDrain(ctx, d, log, w, r) })

@@ -29,7 +29,8 @@ type metrics struct {
 	lastReason string          // the value of the label reason
 }
 
-// clusterGauge is a gauge about the node or its cluster. value computes its value from a State.
+// clusterGauge is a gauge about the node or its cluster. The function value computes the value of
+// the gauge from a State.
 type clusterGauge struct {
 	prometheus.Gauge
 	value func(nodeagent.State) float64
@@ -116,8 +117,8 @@ func (m *metrics) finished(service string, x agentcheck.Exchange) {
 	}
 }
 
-// state updates the metrics to a new state. It changes each value in place. So a scrape at the same
-// moment misses no series.
+// The method state updates the metrics to a new state. It changes each value in place, so a scrape
+// at the same moment misses no series.
 func (m *metrics) state(s nodeagent.State, ports int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

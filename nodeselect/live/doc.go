@@ -10,6 +10,6 @@
 //		…
 //	})
 //
-// A [Watcher] follows one cluster. A program can run several Watchers. None of them waits for
-// another one's cluster.
+// A [Watcher] follows one cluster. A program can run several Watchers, one for each cluster. If one
+// cluster does not answer, the Watchers of the others continue.
 package live

@@ -76,7 +76,7 @@ func (q *queue) followSlices() {
 	q.stores[kindSlices] = q.slices
 }
 
-// set sets an element of a map. If the map is nil, set first makes it.
+// The function set sets an element of a map. If the map is nil, set first makes it.
 func set[V any](m *map[string]V, key string, v V) {
 	if *m == nil {
 		*m = map[string]V{}
@@ -122,8 +122,8 @@ type batch struct {
 	err    error // for Snapshot.Err
 }
 
-// take removes the collected changes from the queue and returns them. Until the first complete list
-// of everything has arrived, the changes stay in the queue.
+// The method take removes the collected changes from the queue and returns them. Until the first
+// complete list of everything has arrived, the changes stay in the queue.
 func (q *queue) take(now time.Time) batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()

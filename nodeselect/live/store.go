@@ -140,7 +140,7 @@ func (s *store[T]) remove(key string) {
 	s.seen(key)
 }
 
-// seen notes that the API server has reported an object, so the object is not missing.
+// The method seen notes that the API server has reported an object, so the object is not missing.
 func (s *store[T]) seen(key string) {
 	delete(s.missing, key)
 	if len(s.missing) == 0 {
@@ -164,8 +164,8 @@ func (s *store[T]) clearDoubt() {
 
 func (s *store[T]) err() error { return s.doubt }
 
-// answered notes that the API server answers again after a failure. It restarts the wait of
-// confirmAfter for all missing objects.
+// The method answered notes that the API server answers again after a failure. For all missing
+// objects, the time confirmAfter starts again.
 func (s *store[T]) answered(now time.Time) {
 	if s.missing != nil && !s.empty {
 		s.since = now

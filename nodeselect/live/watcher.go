@@ -75,9 +75,9 @@ type Snapshot struct {
 	Objects nodeselect.Objects
 	// Refs are the service ports for which the Selection was made, from a call of SetRefs.
 	Refs []nodeselect.Ref
-	// Selection is the result of Selector.Select for Objects and Refs. The argument current of
-	// Select was the subset of each service in the last Snapshot that has the service, or else in
-	// Watcher.Current.
+	// Selection is the result of Selector.Select for Objects and Refs. For each service, the
+	// argument current of Select was the subset in the last Snapshot that contains the service. If
+	// there is no such Snapshot, it was the subset in Watcher.Current.
 	Selection nodeselect.Selection
 	// Changed names the nodes and services that differ from the previous Snapshot.
 	Changed nodeselect.Changed
@@ -125,13 +125,13 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
-// for a doubtful list, which lacks more than half of the nodes, services or EndpointSlices of the
-// list before. The reason may be an API server that has lost its store, or a proxy that leads to
-// the wrong server, and this must not remove all servers. Run removes the missing objects after
-// five minutes in which the API server answers. If the list is empty, the five minutes begin only
-// when objects appear; the Service and the EndpointSlice that each API server creates for itself do
-// not count. If a watch reports deletions, Run accepts them immediately, even for all objects. Run
-// accepts every first list.
+// for a doubtful list. A list is doubtful if it lacks more than half of the nodes, services or
+// EndpointSlices of the list before. The API server may have lost its store, or a proxy may lead to
+// the wrong server. This must not remove all servers. Run removes the missing objects after five
+// minutes in which the API server answers. If the list is empty, the five minutes begin only when
+// the API server has an object again. The Service and the EndpointSlice that each API server
+// creates for itself do not count as objects here. If a watch reports deletions, Run accepts them
+// immediately, even for all objects. Run accepts every first list.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// MaxFileBytes is the largest size of a manifest file. Manifests of 5,000 large nodes have a quarter
-// of this size.
+// MaxFileBytes is the largest size of a manifest file, 256 MiB. A file with 5,000 large nodes has
+// about a quarter of this size.
 const MaxFileBytes = 256 << 20
 
 // ReadDir parses the files *.yaml, *.yml and *.json of a directory, in the order of their names.

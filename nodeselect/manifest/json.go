@@ -50,8 +50,8 @@ func jsonSyntax(doc document, err error) (int, string) {
 	return doc.line + bytes.Count(doc.text[:offset], []byte("\n")), oneLine("JSON: " + err.Error())
 }
 
-// lineCounter converts offsets in a text to line numbers. Each offset must be at least the one
-// before.
+// lineCounter converts offsets in a text to line numbers. The caller must not pass an offset that
+// is smaller than the offset of the previous call.
 type lineCounter struct {
 	text      []byte
 	pos, line int

@@ -17,8 +17,8 @@ import (
 // without a document is also a Problem, because a file into which kubectl writes is empty at first.
 // Objects of other kinds are only counted.
 //
-// The returned objects have only the fields that matter for routing: metadata without
-// managedFields, ownerReferences and finalizers; spec; and, for a Node, the conditions and
+// The returned objects have only the fields that matter for routing. These are spec, and metadata
+// without managedFields, ownerReferences and finalizers. A Node also has the conditions and
 // addresses of its status. All other fields are zero.
 func Parse(file string, data []byte) (nodeselect.Objects, []nodeselect.Problem) {
 	return collect([]batch{parseFile(file, data)})
@@ -88,8 +88,8 @@ type document struct {
 }
 
 // splitDocuments cuts text at the document markers: lines that begin with "---" or "...". No value
-// can contain such a line: it ends every YAML scalar (YAML 1.1 section 9.1.2 forbids it in quotes),
-// and a JSON string has no line breaks.
+// can contain such a line. In YAML, it ends a scalar without quotes, and is forbidden in a scalar
+// with quotes (YAML 1.1 section 9.1.2). A JSON string has no line breaks.
 func splitDocuments(data []byte) []document {
 	var docs []document
 	start, startLine, line := 0, 1, 0

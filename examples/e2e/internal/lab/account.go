@@ -37,7 +37,7 @@ func (c *Cluster) AccountKubeconfig(ctx context.Context, namespace, account stri
 }
 
 // Apply applies manifests of any kind that the API server has, as `kubectl apply --server-side -f
-// FILE…` does: in the order of the files, and of the documents in each file.
+// FILE…` does. It keeps the order of the files, and the order of the documents in each file.
 func (c *Cluster) Apply(ctx context.Context, files ...string) error {
 	dyn, err := dynamic.NewForConfig(c.Config)
 	if err != nil {

@@ -59,8 +59,8 @@ const apiPort = 6443
 // etcdURL is the address of etcd on each control machine.
 const etcdURL = "http://127.0.0.1:2379"
 
-// users are the entries of the API server's static token file. The first is an administrator. Each
-// of the later ones has only the rights that Kubernetes grants to the component of that name.
+// users are the entries of the API server's static token file. The first user is an administrator.
+// Each other user has only the rights that Kubernetes grants to the component of that name.
 var users = []struct{ token, user, group string }{
 	{"token-admin", "admin", "system:masters"},
 	{"token-kube-controller-manager", "system:kube-controller-manager", ""},
@@ -163,7 +163,8 @@ func (c *Cluster) Server() string { return fmt.Sprintf("https://%s:%d", c.Plan.C
 func (c *Cluster) file(name string) string { return c.lab.Dir(c.Name, name) }
 
 func (c *Cluster) writeFiles() error {
-	// The lab makes the certificate before the server starts, because kubeconfigs contain it.
+	// The lab makes the certificate before the API server starts, because kubeconfigs contain the
+	// certificate.
 	serving := testcert.New(c.Name+"-control", c.Plan.Control.String())
 	c.ca = serving.PEM()
 	files := map[string][]byte{
@@ -199,8 +200,8 @@ func (c *Cluster) writeFiles() error {
 }
 
 // startControlPlane starts etcd and the API server, waits until the API server is ready, and then
-// starts the controllers. The controllers end if the API server is not ready within 10 s, which is
-// too short on a busy machine.
+// starts the controllers. The controllers would end if they had to wait more than 10 s for the API
+// server. On a busy machine, the API server needs more time.
 func (c *Cluster) startControlPlane(ctx context.Context) (err error) {
 	if c.Etcd, err = c.Control.Start(c.Name+"-etcd", "etcd",
 		"--data-dir", c.file("etcd"),
@@ -224,7 +225,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) (err error) {
 		"--authentication-kubeconfig", "", "--authorization-kubeconfig", "",
 		"--secure-port", "0",
 		"--leader-elect=false",
-		// Each controller has its own account and role.
+		// Each controller gets its own account and role.
 		"--use-service-account-credentials",
 		// Run only the controller that makes endpoint slices from pods. The lab needs no other
 		// controller.

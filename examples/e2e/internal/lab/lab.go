@@ -8,8 +8,8 @@
 // machine with a real kube-proxy in nftables mode, a Node object, and [Pod]s. A pod is a small HTTP
 // server in its own namespace, and its node routes to it. There is no kubelet, no scheduler and no
 // container runtime. The lab writes the status of Nodes and Pods itself. kube-controller-manager
-// makes the EndpointSlices from them, so Kubernetes itself does everything that follows from the
-// status of a Pod.
+// makes the EndpointSlices from the Pods. So Kubernetes itself does everything that follows from
+// the status of a Pod.
 //
 //	l, err := lab.New(lab.Options{Bin: "bin", Dir: "/run/lab", Logs: "/run/lab/logs"})
 //	clusters, err := l.StartClusters(ctx, lab.ClusterSpec{Name: "eu-1", Nodes: []lab.NodeSpec{{Name: "eu-1-a", Zone: "a"}}})

@@ -25,8 +25,9 @@ type Machine struct {
 
 	lab *Lab
 	ns  *os.File
-	// link is the other end of the machine's eth0. outside is the network namespace that contains
-	// the link: the name of a node, or "" for the namespace of the lab.
+	// eth0 of the machine is one end of a veth pair. link is the name of the other end. outside is
+	// the network namespace that contains the other end: the name of a node, or "" for the
+	// namespace of the lab.
 	link, outside string
 }
 
@@ -130,15 +131,15 @@ func (m *Machine) killAll() {
 	}
 }
 
-// Unplug disconnects the machine from the network. Packets to it get no answer, unlike a refusal by
-// a machine whose process is gone.
+// Unplug disconnects the machine from the network. After that, packets to the machine get no
+// answer. A machine whose process is gone would refuse connections instead.
 func (m *Machine) Unplug() error { return ipBatch(m.outside, "link set "+m.link+" down") }
 
 // Plug reverts Unplug.
 func (m *Machine) Plug() error { return ipBatch(m.outside, "link set "+m.link+" up") }
 
 // Do calls the function f on a thread in the network namespace of the machine. Sockets and
-// processes that f creates itself belong to the machine.
+// processes belong to the machine if f creates them on this thread, and not in another goroutine.
 func (m *Machine) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- m.enter(f) }()
@@ -159,7 +160,8 @@ func (m *Machine) enter(f func() error) error {
 	}
 	err = f()
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		// The thread stays locked and ends with this goroutine.
+		// The thread is still in the wrong namespace. Keep it locked, so that it ends with this
+		// goroutine.
 		return errors.Join(err, fmt.Errorf("lab: leave %s: %w", m.Name, back))
 	}
 	runtime.UnlockOSThread()
@@ -169,7 +171,7 @@ func (m *Machine) enter(f func() error) error {
 // DialContext dials from the machine. address must be an IP address and a port.
 func (m *Machine) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
-		// Goroutines on other threads would resolve a name, outside the namespace.
+		// A name is an error: goroutines on other threads would resolve it, outside the namespace.
 		return nil, fmt.Errorf("lab: dial from %s: %w", m.Name, err)
 	}
 	err = m.Do(func() error {

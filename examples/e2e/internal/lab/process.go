@@ -34,7 +34,7 @@ type Process struct {
 }
 
 // Start runs argv in the network namespace of the machine. The bin directory of the lab is searched
-// for argv[0] before PATH. The process ends with the lab, or by Stop or Kill. [Lab.Died] reports a
+// for argv[0] before PATH. Stop, Kill and the end of the lab end the process. [Lab.Died] reports a
 // process that ends by itself.
 func (m *Machine) Start(name string, argv ...string) (*Process, error) {
 	return m.StartEnv(name, nil, argv...)
@@ -150,7 +150,8 @@ func (p *Process) Restart() error {
 	return p.Start()
 }
 
-// end sends s to the process group. The returned channel is closed when the process has ended.
+// The method end sends the signal s to the process group. The returned channel is closed when the
+// process has ended.
 func (p *Process) end(s syscall.Signal) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

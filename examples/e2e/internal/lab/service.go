@@ -29,10 +29,10 @@ type App struct {
 	Annotations map[string]string
 	// Local means externalTrafficPolicy: Local.
 	Local bool
-	// Pods is the number of pods on each node of On. 0 means one pod, and a negative number means
-	// no pods.
+	// Pods is the number of pods on each node in the list On. 0 means one pod, and a negative
+	// number means no pods.
 	Pods int
-	// On are the nodes with pods. nil means all nodes of the cluster.
+	// On are the nodes that run pods of the app. nil means all nodes of the cluster.
 	On []*Node
 }
 

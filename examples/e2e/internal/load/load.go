@@ -64,7 +64,7 @@ type Run struct {
 	senders sync.WaitGroup
 }
 
-// Start starts to send. The load ends with ctx or by Stop.
+// Start starts to send. The load ends when ctx ends, or with a call of Stop.
 func Start(ctx context.Context, cfg Config) *Run {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithCancel(ctx)

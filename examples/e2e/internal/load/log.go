@@ -40,7 +40,7 @@ func (l *Log) add(r Request) {
 	l.requests = append(l.requests, r)
 }
 
-// Between returns the requests between the two times, in the order of Start.
+// Between returns the requests that from and to select, in the order of Start.
 func (l *Log) Between(from, to time.Time) []Request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,7 +74,8 @@ func (l *Log) Repeated(from, to time.Time) int {
 	return repeated
 }
 
-// First returns the first answered request after from that matches.
+// First returns the first answered request for which the function match returns true. It considers
+// only requests that started at the time from or later.
 func (l *Log) First(from time.Time, match func(Request) bool) (Request, bool) {
 	for _, r := range l.Between(from, time.Time{}) {
 		if r.Err == nil && match(r) {
@@ -84,7 +85,8 @@ func (l *Log) First(from time.Time, match func(Request) bool) (Request, bool) {
 	return Request{}, false
 }
 
-// Last returns the last answered request after from that matches.
+// Last returns the last answered request for which the function match returns true. It considers
+// only requests that started at the time from or later.
 func (l *Log) Last(from time.Time, match func(Request) bool) (Request, bool) {
 	for _, r := range slices.Backward(l.Between(from, time.Time{})) {
 		if r.Err == nil && match(r) {
@@ -94,7 +96,8 @@ func (l *Log) Last(from time.Time, match func(Request) bool) (Request, bool) {
 	return Request{}, false
 }
 
-// Shares counts answered requests by key, such as the pod, node or cluster.
+// Shares counts the answered requests by the result of the function key, such as the name of a pod,
+// node or cluster.
 func (l *Log) Shares(from, to time.Time, key func(Request) string) map[string]int {
 	shares := make(map[string]int)
 	for _, r := range l.Between(from, to) {

@@ -35,7 +35,7 @@ const Dir = "/run"
 // TempDir is the value of TMPDIR inside the sandbox.
 const TempDir = Dir + "/tmp"
 
-// Stage is a stage of the program in its sandbox.
+// Stage names one of the three processes in which the program runs; see the package documentation.
 type Stage string
 
 // These are the stages in their order.

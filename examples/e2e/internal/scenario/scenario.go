@@ -68,7 +68,7 @@ func (r *Report) Logf(format string, args ...any) {
 }
 
 // Select returns the scenarios that are listed in names, separated by commas. The result has the
-// order of all. If names is "", Select returns all.
+// order of the list all. If names is "", Select returns the whole list.
 func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 	if names == "" {
 		return all, nil

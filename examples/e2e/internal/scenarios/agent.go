@@ -53,7 +53,8 @@ func (a *Agent) socket() string {
 
 // Answer connects from a machine to a port of the agent, as HAProxy does, and returns the reply.
 // Connect from the machine of HAProxy. `nodeagent drain` waits until every client that has asked
-// lately has got the new answer. A client that asks only once would delay it.
+// lately has got the new answer. A request from another machine would delay this command, because
+// that machine never asks again.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {
@@ -63,8 +64,8 @@ func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (rep
 	return reply, err
 }
 
-// Admin requests a page of the agent's admin listener from a machine. It returns no error because
-// of a bad HTTP status.
+// Admin requests a page of the agent's admin listener from a machine. A bad HTTP status is not an
+// error.
 func (a *Agent) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(a.Node.Addr, agentAdminPort), path)
 }

@@ -37,9 +37,10 @@ func runCordon(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return nil
 }
 
-// drains calls the function do, which must drain a node, and adds a row for the effect. The row
-// fails if a request comes through the node later than 3 s after the start of do. It also fails if
-// the agent does not report a drain with the given reason, or if HAProxy does not drain the node.
+// The method drains calls the function do, which must drain a node, and adds a row for the effect.
+// The row fails if a request comes through the node later than 3 s after the start of do. It also
+// fails if the agent does not report a drain with the given reason, or if HAProxy does not drain
+// the node.
 func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reason string, do func(context.Context) error) error {
 	if _, err := t.first(ctx, "by "+n.Name, time.Now(), through(n)); err != nil {
 		return err
@@ -55,7 +56,8 @@ func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reas
 	return t.row(scenario.Row{What: fmt.Sprintf("%s %s: no new request", what, n.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// isDrained returns an error if the agent of a node does not drain it, or if HAProxy does not.
+// isDrained returns an error if the agent of a node does not answer "drain" with the given reason,
+// or if HAProxy does not drain the node.
 func (s *System) isDrained(ctx context.Context, n *lab.Node, reason string) error {
 	for _, port := range []uint16{nodeAgentPort, tracksAgentPort} {
 		reply, err := s.Agents[n.Name].Answer(ctx, s.Edge, port)
@@ -95,9 +97,9 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// undrains calls the function do, which must end the drain of a node, and adds a row for the
-// effect. The node must get no request before the hold-down is over. At the latest 3 s after the
-// hold-down, the node must get requests.
+// The method undrains calls the function do, which must end the drain of a node, and adds a row for
+// the effect. The node must get no request before the hold-down is over. At the latest 3 s after
+// the hold-down, the node must get requests.
 func (s *System) undrains(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
 	start := time.Now()
 	if err := do(ctx); err != nil {

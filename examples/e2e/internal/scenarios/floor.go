@@ -109,9 +109,9 @@ func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context
 }
 
 // onlyOneDrains returns the node that drains. It returns an error unless exactly one node of the
-// cluster drains, both by the answers of the agents and in HAProxy. It also returns an error if the
-// agent of another cordoned node does not report that this node waits. The nodes in uncordoned need
-// not wait.
+// cluster drains, both by the answers of the agents and in HAProxy. Each other node must wait, and
+// its agent must report this; otherwise the error is not nil. This does not apply to the nodes in
+// the list uncordoned.
 func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]
@@ -143,25 +143,25 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 	return drains, nil
 }
 
-// floorHolds returns an error unless three conditions hold: the node drains is still the only node
-// that drains, no request after the time since came through this node, and the cluster gets its
-// half of the requests.
-func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, drains *lab.Node, since time.Time) error {
+// floorHolds returns an error unless three conditions hold. First, the node in the argument
+// draining is still the only node that drains. Second, no request after the time since came through
+// this node. Third, the cluster gets its half of the requests.
+func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, draining *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)
 	if err != nil {
 		return err
 	}
-	if now != drains {
-		return fmt.Errorf("%s drained at first, and now %s drains", drains.Name, now.Name)
+	if now != draining {
+		return fmt.Errorf("%s drained at first, and now %s drains", draining.Name, now.Name)
 	}
-	if err := s.stillDrained(ctx, t, drains, since); err != nil {
+	if err := s.stillDrained(ctx, t, draining, since); err != nil {
 		return err
 	}
 	came := t.entries(c, since)
 	for _, n := range c.Nodes() {
 		if subset, err := s.subsetNodes(c, tracks); err != nil {
 			return err
-		} else if slices.Contains(subset, n) && n != drains && came[n.Name] == 0 {
+		} else if slices.Contains(subset, n) && n != draining && came[n.Name] == 0 {
 			return fmt.Errorf("no request came through %s: %v", n.Name, came)
 		}
 	}

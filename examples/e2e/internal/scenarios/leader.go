@@ -64,7 +64,8 @@ func runLeader(ctx context.Context, env *Env, report *scenario.Report) (err erro
 	report.Add(scenario.Row{What: "the terminator that leads writes a change", Took: took, Within: handOver, Err: err})
 
 	took, err = e.replaced(ctx, a, b, takeOver, func() error {
-		// b has seen each change so far. It must not have written any of them, because a leads.
+		// Terminator b has seen each change so far. It must not have written any of them, because
+		// terminator a leads.
 		_, err := os.Stat(b.config)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s has written while another leads: %w", b.Name, err)
@@ -185,7 +186,7 @@ func newElection(ctx context.Context, env *Env, c *lab.Cluster) (*election, erro
 	return e, err
 }
 
-// end stops the terminators and returns an error if one of them lacked a permission.
+// The method end stops the terminators, and returns an error if one of them lacked a permission.
 func (e *election) end() error {
 	var errs []error
 	for _, c := range e.candidates {
@@ -211,12 +212,13 @@ func (e *election) start(c *candidate) (err error) {
 	c.Terminator, err = StartTerminator(c.machine, c.machine.Name, filepath.Dir(c.config),
 		"-routes", e.routes.path, "-cluster", e.cluster.Name+"=kubeconfig:"+e.kubeconfig, "-http", ":80",
 		"-lease", accountsNamespace+"/"+leaseName,
-		// There is only one service, so each change concerns all of them.
+		// There is only one service, so each change concerns 100% of the services.
 		"-max-change", "100%")
 	return err
 }
 
-// leads waits until a terminator reports that it leads, and until it has written its configuration.
+// The method leads waits until a terminator reports that it leads, and until it has written its
+// configuration.
 func (e *election) leads(ctx context.Context, c *candidate, within time.Duration) error {
 	return e.says(ctx, c, 1, within, func() error {
 		_, err := os.Stat(c.config)
@@ -254,7 +256,8 @@ func (e *election) says(ctx context.Context, c *candidate, leads float64, within
 	return err
 }
 
-// change changes the service and waits until a terminator has written the change.
+// The method change changes the service, and waits until the terminator by has written the change.
+// It returns how long that took.
 func (e *election) change(ctx context.Context, by *candidate, within time.Duration) (time.Duration, error) {
 	e.port++
 	start := time.Now()

@@ -99,7 +99,8 @@ func received(m *lab.Machine) (n int64, err error) {
 	return n, err
 }
 
-// quantile returns the smallest value that at least a share q of the values does not exceed.
+// quantile returns the smallest of the values such that at least a share q of all values is not
+// greater.
 func quantile[T cmp.Ordered](values []T, q float64) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
@@ -126,7 +127,7 @@ func watchSlowness(ctx context.Context) *slowness {
 	s := &slowness{stop: func() { cancel(); <-done }}
 	go func() {
 		defer close(done)
-		// The clock measures the processor time of one thread.
+		// Stay on one thread, because threadTime measures the processor time of one thread.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		for pause(ctx, sampleEvery) == nil {
@@ -147,8 +148,8 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// at returns the slowness that a share q of the samples did not exceed. Without samples, it returns
-// 1.
+// The method at returns the slowness that a share q of the samples did not exceed. Without samples,
+// it returns 1.
 func (s *slowness) at(q float64) float64 {
 	if len(s.seen) == 0 {
 		return 1

@@ -76,7 +76,8 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return s.catchesUp(ctx, t, away, hidden[0])
 }
 
-// saysAway returns an error unless all followers of a cluster say that it is away, and are ready.
+// saysAway returns an error unless the agents of a cluster and the terminator report that the API
+// server of the cluster does not answer. They must also report that they are ready.
 func (s *System) saysAway(ctx context.Context, c *lab.Cluster) error {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]

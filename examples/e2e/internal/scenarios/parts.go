@@ -55,7 +55,7 @@ func runParts(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// partsOf is shared by the parts of the scenario.
+// partsOf holds what the parts of the scenario share.
 type partsOf struct {
 	c          *lab.Cluster
 	client     *lab.Machine

@@ -69,8 +69,8 @@ var (
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get", name: leaseName},
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update", name: leaseName},
 	}, readNodesAndServices...)
-	// everybodysRights are the rights of every account: to ask for its own identity and its own
-	// rights.
+	// everybodysRights are the rights that every account has: to ask for its own identity and for
+	// its own rights.
 	everybodysRights = []right{
 		{group: "authentication.k8s.io", resource: "selfsubjectreviews", verb: "create"},
 		{group: "authorization.k8s.io", resource: "selfsubjectaccessreviews", verb: "create"},

@@ -65,7 +65,7 @@ type places struct {
 	nodes   map[string][]string
 }
 
-// with counts the services that use a node.
+// The method with returns how many services use the node n.
 func (p places) with(n *lab.Node) int {
 	count := 0
 	for _, nodes := range p.nodes {
@@ -100,7 +100,8 @@ func (s *System) placed(ctx context.Context) (places, error) {
 	return p, nil
 }
 
-// awaitPlaced waits until right returns nil for the current places. It returns how long that took.
+// awaitPlaced waits until the function right returns nil for the current places. It returns how
+// long that took.
 func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (time.Duration, error) {
 	return lab.Until(ctx, "nodes to be replaced", patience, func(ctx context.Context) error {
 		now, err := s.placed(ctx)
@@ -143,9 +144,10 @@ func same(before, now places) error {
 	return nil
 }
 
-// replaced compares the places of nodes before and after a node, gone, has ended, both in the
-// report and in HAProxy. Each service that used this node must now use one other node instead.
-// Nothing else may have changed. Otherwise, replaced returns an error.
+// replaced checks what has changed because the node gone has ended. The argument before has the
+// places before this end, and now has the places after it. Each service that used the node must now
+// use one other node instead, in the report and in HAProxy. If anything else has changed, replaced
+// returns an error.
 func replaced(before, now places, gone *lab.Node) error {
 	if before.with(gone) == 0 {
 		return fmt.Errorf("no service used %s", gone.Name)
@@ -172,9 +174,9 @@ func replaced(before, now places, gone *lab.Node) error {
 }
 
 // replacedOne compares two lists, before and now. The function gone reports whether an entry
-// belongs to the removed node. If the list before has such an entry, the list now must lack this
-// entry and have as many new entries as entering says. If the list before has no such entry, both
-// lists must be the same. Otherwise, replacedOne returns an error.
+// belongs to the removed node. If the list before has such an entry, the list now must not have it,
+// and must have exactly entering new entries. If the list before has no such entry, both lists must
+// be the same. Otherwise, replacedOne returns an error.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

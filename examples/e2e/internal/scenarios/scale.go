@@ -45,10 +45,10 @@ const (
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// These are the goals. In production a terminator has the processors for itself, but here the API
-// server and other programs use them too. So the goal for time is multiplied by the slowness that
-// is measured at the same time. The p99 may be three times the goal, because the p99 of a hundred
-// events is inaccurate.
+// These are the goals. goalLatency assumes that the terminator has the processors for itself, as in
+// production. Here the API server and other programs use them too. So the scenario multiplies
+// goalLatency by the slowness that it measures at the same time. The p99 may be three times this
+// product, because the p99 of a hundred events is inaccurate.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3
@@ -123,7 +123,7 @@ func startScale(ctx context.Context, env *Env, report *scenario.Report) (*scaleL
 	return s, nil
 }
 
-// end stops the cluster, because later scenarios do not use it.
+// The method end stops the cluster, because later scenarios do not use it.
 func (s *scaleLab) end() error {
 	err := s.quiet()
 	for _, p := range []*lab.Process{s.terminator, s.agent} {

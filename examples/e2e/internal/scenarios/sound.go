@@ -21,7 +21,8 @@ func (s *System) waitSound(ctx context.Context, within time.Duration) error {
 	return err
 }
 
-// sound returns an error that lists deviations from the state between scenarios.
+// sound returns an error that lists everything that differs from the state in which a scenario
+// starts.
 func (s *System) sound(ctx context.Context) error {
 	report, err := s.Terminator.Report()
 	if err != nil {

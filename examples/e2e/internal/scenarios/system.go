@@ -29,8 +29,8 @@ const (
 	agentInterval = time.Second
 	// holdDown is shorter than its default, because scenarios wait for it often.
 	holdDown = 2 * time.Second
-	// zeroWeightDelay is agentInterval plus a quarter. The default values of the two have the same
-	// ratio.
+	// zeroWeightDelay is agentInterval plus a quarter. The default values of these two settings
+	// have the same ratio.
 	zeroWeightDelay = agentInterval + agentInterval/4
 	// tracksAgentPort is the agent port of the service tracks.
 	tracksAgentPort = 9801
@@ -118,7 +118,8 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 		// With this setting, HAProxy does not avoid a node only because its agent does not answer.
 		"-node-health", "agent+kube-proxy",
 		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints",
-		// The faults scenario takes back 6 of 14 hosts, which is above the default of 30%.
+		// The scenario faults removes 6 of 14 hosts. The default limit of 30% would refuse this
+		// change.
 		"-max-change", "50%")
 	if s.Terminator, err = StartTerminator(s.Edge, "terminator", s.HAProxy.Out, flags...); err != nil {
 		return nil, err
@@ -176,8 +177,8 @@ type Accounts struct{ Agent, Terminator string }
 // accountsNamespace is the namespace of both ServiceAccounts.
 const accountsNamespace = "headgate"
 
-// InstallAccounts applies all shipped manifests to a cluster and returns kubeconfigs with tokens of
-// the accounts in them. It may be called more than once.
+// InstallAccounts applies all shipped manifests to a cluster. It returns a kubeconfig for each of
+// the two ServiceAccounts in the manifests. It may be called more than once.
 func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error) {
 	for _, part := range []struct {
 		dir, account string

@@ -29,8 +29,10 @@ type Terminator struct {
 	Out string
 }
 
-// StartTerminator starts a terminator on a machine with the output directory out. It does not wait.
-// The scenarios change more in a minute than people do, so the pause between reloads does not grow.
+// StartTerminator starts a terminator on a machine with the output directory out. It does not wait
+// until the terminator is ready. Usually, the pause between reloads grows when there are many
+// changes. Scenarios make many changes in a minute, so StartTerminator switches this off with
+// -max-interval 0.
 func StartTerminator(m *lab.Machine, name, out string, flags ...string) (*Terminator, error) {
 	argv := append([]string{"terminator", "-out", out, "-admin", fmt.Sprintf(":%d", terminatorAdminPort), "-max-interval", "0"}, flags...)
 	p, err := m.Start(name, argv...)
@@ -60,8 +62,8 @@ func (t *Terminator) Subset(cluster, service string) ([]string, error) {
 	return nil, fmt.Errorf("report.json does not contain the service %s of %s", service, cluster)
 }
 
-// Admin requests a page of the terminator's admin listener from a machine. It returns no error
-// because of a bad HTTP status.
+// Admin requests a page of the terminator's admin listener from a machine. A bad HTTP status is not
+// an error.
 func (t *Terminator) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(t.Machine.Addr, terminatorAdminPort), path)
 }
@@ -76,7 +78,7 @@ type HAProxy struct {
 	stats, master, stateOf string
 }
 
-// NewHAProxy returns a HAProxy that keeps its files in dir. It does not start it.
+// NewHAProxy returns a HAProxy that keeps its files in dir. It does not start HAProxy.
 func NewHAProxy(m *lab.Machine, dir string) *HAProxy {
 	return &HAProxy{
 		machine: m, Out: filepath.Join(dir, "haproxy"),
@@ -120,7 +122,7 @@ func (h *HAProxy) Stats(ctx context.Context) ([]runtimeapi.Stat, error) {
 // nodesProxy is the prefix of the names of backends in which HAProxy checks the nodes of a cluster.
 const nodesProxy = "nodes."
 
-// NodeStat returns the statistics of HAProxy for a node.
+// NodeStat returns the statistics of the server with which HAProxy checks a node.
 func (h *HAProxy) NodeStat(ctx context.Context, n *lab.Node) (runtimeapi.Stat, error) {
 	stats, err := h.Stats(ctx)
 	if err != nil {
@@ -134,7 +136,8 @@ func (h *HAProxy) NodeStat(ctx context.Context, n *lab.Node) (runtimeapi.Stat, e
 	return runtimeapi.Stat{}, fmt.Errorf("HAProxy has no server %s", n.Name)
 }
 
-// Servers returns the servers with a node port of a cluster, in all backends.
+// Servers returns the statistics of the servers, in all backends, that have the address of a node
+// of the cluster and the given node port.
 func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]runtimeapi.Stat, error) {
 	stats, err := h.Stats(ctx)
 	if err != nil {
@@ -150,7 +153,7 @@ func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]ru
 	return found, nil
 }
 
-// at reports whether a server is at a node.
+// at reports whether a server has the address of a node.
 func at(s runtimeapi.Stat, n *lab.Node) bool {
 	addr, err := netip.ParseAddrPort(s.Addr)
 	return err == nil && addr.Addr() == n.Addr
@@ -165,7 +168,8 @@ func nodeAt(c *lab.Cluster, addr netip.Addr) *lab.Node {
 	return nil
 }
 
-// route is a declaration. A backend is a service in the namespace media.
+// route is one route in the file that the terminator reads. Its backends are services in the
+// namespace media.
 type route struct {
 	host, path string
 	backends   []backend
@@ -203,7 +207,7 @@ func (f *routesFile) set(now []route) error {
 	return errors.Join(os.WriteFile(temporary, []byte(b.String()), 0o600), os.Rename(temporary, f.path))
 }
 
-// line returns the number of the line on which the declaration of a host begins.
+// The method line returns the number of the line on which the declaration of a host begins.
 func (f *routesFile) line(host string) (int, error) {
 	b, err := os.ReadFile(f.path)
 	if err != nil {

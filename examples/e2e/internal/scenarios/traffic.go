@@ -89,7 +89,7 @@ func (t *traffic) row(row scenario.Row, since time.Time) error {
 	return nil
 }
 
-// await waits until n requests that were sent after the time since have been answered.
+// await waits until n requests have been answered that the load sent after the time since.
 func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%d requests", n), patience, func(context.Context) error {
 		got := 0
@@ -119,8 +119,8 @@ const (
 // match selects requests.
 type match func(load.Request) bool
 
-// last waits until no more requests match, and returns the time from since to the last request that
-// matches.
+// The method last waits until no more requests match, and returns the time from since to the last
+// request that matches.
 func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
 		from := since
@@ -135,7 +135,8 @@ func (t *traffic) last(ctx context.Context, what string, since time.Time, match 
 	return took, err
 }
 
-// first waits for a request that matches, and returns the time from since to that request.
+// The method first waits for a request that matches, and returns the time from since to that
+// request.
 func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
 		r, ok := t.First(since, match)
@@ -148,14 +149,14 @@ func (t *traffic) first(ctx context.Context, what string, since time.Time, match
 	return took, err
 }
 
-// through selects the requests that came through the port of a node.
+// The function through selects the requests that came through the port of a node.
 func through(n *lab.Node) match {
 	return func(r load.Request) bool {
 		return r.Answer.Cluster == n.Cluster.Name && n.Cluster.EntryNode(r.Answer) == n
 	}
 }
 
-// within selects the requests that a cluster answered.
+// The function within selects the requests that a cluster answered.
 func within(c *lab.Cluster) match {
 	return func(r load.Request) bool { return r.Answer.Cluster == c.Name }
 }

@@ -79,8 +79,8 @@ func (w *fileWatch) forget() {
 	}
 }
 
-// until waits until holds reports true for the content of a replaced file, and returns the time of
-// that replacement.
+// The method until waits until the file has been replaced by one for whose content the function
+// holds returns true. It returns the time of that replacement.
 func (w *fileWatch) until(ctx context.Context, what string, within time.Duration, holds func(content []byte) bool) (time.Time, error) {
 	late := time.After(within)
 	for {

@@ -39,8 +39,8 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 }
 
 // moveWeight moves all traffic of the service from one cluster to the other. It sets two
-// annotations, one immediately after the other. It first sets the old cluster's weight to 0,
-// because this order is the harder one.
+// annotations, one immediately after the other. First it sets the weight of the old cluster to 0.
+// In this order, only the delay of the weight 0 prevents that no server has a weight for a moment.
 func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Cluster) error {
 	start := time.Now()
 	if err := s.setWeight(ctx, from, 0); err != nil {
@@ -66,16 +66,17 @@ func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab
 	return t.row(scenario.Row{What: what, Took: took, Within: effect, Err: err}, since)
 }
 
-// shareWeight gives the cluster more three times the share of requests that the cluster less gets.
-func (s *System) shareWeight(ctx context.Context, t *traffic, more, less *lab.Cluster) error {
+// shareWeight sets the weights 75 and 25 in the clusters heavy and light, and checks that heavy
+// gets 75% of the requests, with a tolerance of 3 percentage points.
+func (s *System) shareWeight(ctx context.Context, t *traffic, heavy, light *lab.Cluster) error {
 	const percent = 75
 	start := time.Now()
-	for c, weight := range map[*lab.Cluster]int{more: percent, less: 100 - percent} {
+	for c, weight := range map[*lab.Cluster]int{heavy: percent, light: 100 - percent} {
 		if err := s.setWeight(ctx, c, weight); err != nil {
 			return err
 		}
 	}
-	for c, weight := range map[*lab.Cluster]int{more: percent, less: 100 - percent} {
+	for c, weight := range map[*lab.Cluster]int{heavy: percent, light: 100 - percent} {
 		if err := s.awaitWeight(ctx, c, weight); err != nil {
 			return err
 		}
@@ -87,9 +88,9 @@ func (s *System) shareWeight(ctx context.Context, t *traffic, more, less *lab.Cl
 		return err
 	}
 	all, to := 0, 0
-	for _, c := range []*lab.Cluster{more, less} {
+	for _, c := range []*lab.Cluster{heavy, light} {
 		for _, n := range t.entries(c, since) {
-			if all += n; c == more {
+			if all += n; c == heavy {
 				to += n
 			}
 		}
@@ -98,9 +99,9 @@ func (s *System) shareWeight(ctx context.Context, t *traffic, more, less *lab.Cl
 	var err error
 	// HAProxy selects servers in turn by weight, so a share differs by a few requests at most.
 	if share < percent-3 || share > percent+3 {
-		err = fmt.Errorf("%s got %.1f%% of %d requests", more.Name, share, all)
+		err = fmt.Errorf("%s got %.1f%% of %d requests", heavy.Name, share, all)
 	}
-	return t.row(scenario.Row{What: fmt.Sprintf("%s 75, %s 25: %.1f%% of requests in %s", more.Name, less.Name, share, more.Name), Took: took, Within: effect, Err: err}, start)
+	return t.row(scenario.Row{What: fmt.Sprintf("%s 75, %s 25: %.1f%% of requests in %s", heavy.Name, light.Name, share, heavy.Name), Took: took, Within: effect, Err: err}, start)
 }
 
 func (s *System) setWeight(ctx context.Context, c *lab.Cluster, percent int) error {
