@@ -252,9 +252,9 @@ const (
 	h2InitialWindow = uint16(http2.SettingInitialWindowSize)
 )
 
-// http2Request returns the stream of the first request. window is the number of body bytes that the
-// client accepts on this stream. Both results are 0 if b contains no HEADERS frame. b begins with
-// the connection preface.
+// http2Request returns the number of the stream of the first request, and the number of body bytes
+// that the client accepts on this stream. Both are 0 if the client has sent no HEADERS frame. The
+// argument b is what the client has sent, beginning with the connection preface.
 func http2Request(b []byte) (stream, window uint32) {
 	window = h2Window
 	if len(b) < len(http2.ClientPreface) {

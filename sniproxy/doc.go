@@ -37,25 +37,28 @@
 // # Shares of the sources
 //
 // A source is an IPv4 address or an IPv6 /64. With a PROXY header, the source is the client that
-// the header names. While there is room, a source may hold any number of connections.
+// the header names. While no limit is reached, a source may hold any number of connections. A
+// connection is silent until its client has named a host.
 //
-// When MaxConns or the descriptors of the process are used up, the source that holds the most makes
-// room for a new connection. For this comparison, a connection whose client has not named a host
-// counts 8 times as much as another one. The source loses its oldest connection without a host.
+// When MaxConns or the descriptors of the process are used up, the Server makes room for a new
+// connection: it closes a connection of the largest source. This is the source with the most
+// connections, where a silent connection counts as 8 connections. The Server closes the oldest
+// silent connection of this source.
 //
-// If this source has no connection without a host, the Server compares the source with its share.
-// The share is the number of connections divided by the number of sources. If the source has more
-// connections than its share, it loses the connection on which no byte has moved for longest. If
-// the new connection itself comes from the source that holds the most, the Server closes the new
-// connection instead.
+// If the largest source has no silent connection, the Server compares the number of its connections
+// with its share. The share is the number of all connections divided by the number of sources. If
+// the source has more than its share, the Server closes its connection on which no byte has moved
+// for longest. If the source has no more than its share, or if the new connection itself comes from
+// this source, the Server closes the new connection instead.
 //
-// MaxPeeking works in the same way for connections without a host only: the source that has the
-// most of them loses its oldest one. So slow clients of other sources stay.
+// MaxPeeking limits the silent connections. When it is reached, the Server closes the oldest silent
+// connection of the source that has the most silent connections. So slow clients of other sources
+// stay.
 //
-// Connections use at most seven eighths of the descriptors that the process may have, and leave at
-// least 24 and at most 512 of them to other uses. If descriptors run out nevertheless, the Server
-// closes an eighth of the connections without a host, in the same order. The connections of
-// TrustedSources count for no source.
+// The Server leaves an eighth of the descriptors that the process may have to other uses, but at
+// least 24 and at most 512 descriptors. If descriptors run out nevertheless, the Server closes an
+// eighth of the silent connections, in the same order as for MaxPeeking. The connections of
+// TrustedSources belong to no source, and make room only if no other connection can.
 //
 // # Answers to clients
 //
@@ -78,8 +81,9 @@
 //	loop                508             alert 80
 //
 // After an answer, the Server ends its direction. It reads what the client still sends until the
-// client has acknowledged no byte for 2 s. Without this, a TCP reset could destroy the answer. If a connection exceeds a limit on the
-// number of connections, the Server closes it without an answer.
+// client has acknowledged no byte for 2 s. Without these reads, a TCP reset could destroy the
+// answer. If a connection exceeds a limit on the number of connections, the Server closes it
+// without an answer.
 //
 // A host counts as not found only if the error of the lookup wraps hostlookup.ErrNotFound. If the
 // first bytes are malformed, too large, or name an invalid host, the Server connects to no

@@ -18,9 +18,10 @@ type hostLimits struct {
 // hostUse is what one host uses.
 type hostUse struct {
 	conns int
-	// fullAt is the time at which the last second's allowance of new connections is whole again; see
-	// Server.now. Each new connection moves it 1/maxRate of a second into the future, and it may be
-	// at most one second ahead. This is the generic cell rate algorithm (ITU-T I.371).
+	// fullAt is the time, as of Server.now, from which maxRate new connections may arrive at once
+	// again. Each new connection adds 1/maxRate of a second to fullAt, or to the present time if
+	// that is later. If the sum is more than one second in the future, the connection is refused.
+	// This is the generic cell rate algorithm (ITU-T I.371).
 	fullAt int64
 }
 
@@ -67,10 +68,10 @@ func (l *hostLimits) remove(host string, now int64) {
 // minSweep is the number of hosts below which sweep does not run.
 const minSweep = 1024
 
-// sweep removes the hosts that have no connection and had none in the last second. It runs when
-// the number of hosts has doubled since the last time, so add takes constant time on average. The
-// table has at most twice as many hosts as have connections or had some in the last second, or
-// minSweep hosts.
+// sweep removes the hosts that are not needed any more: they have no connection, and their fullAt
+// has passed. add calls sweep when the number of hosts has doubled since the last sweep, so add
+// takes constant time on average. The table never has more than minSweep hosts, or twice the number
+// of hosts that the last sweep kept.
 func (l *hostLimits) sweep(now int64) {
 	for host, use := range l.hosts {
 		if use.conns == 0 && use.fullAt <= now {
@@ -82,7 +83,7 @@ func (l *hostLimits) sweep(now int64) {
 
 // limitedHost returns the name under which the connection counts for MaxConnsPerHost and
 // MaxRatePerHost: the host of the endpoint, such as "*.example.com", or else the name that the
-// client sent. Fallback and NoName have the name "".
+// client sent. Connections to Fallback and NoName count under the name "".
 func (s *session) limitedHost() string {
 	switch {
 	case s.fallback:
@@ -93,8 +94,8 @@ func (s *session) limitedHost() string {
 	return s.name
 }
 
-// countForHost counts the connection for its host. It returns the refusal and its error if a limit
-// of the host is reached.
+// countForHost adds the connection to the connections of its host. If a limit of the host is
+// reached, it returns the refusal and its error.
 func (s *session) countForHost() (refusal, error) {
 	if !s.srv.hosts.enabled() {
 		return 0, nil

@@ -14,8 +14,8 @@ func (s *session) ShareEntry() *fairshare.Entry[*session] { return &s.share }
 // Idle implements fairshare.Member.
 func (s *session) Idle() time.Duration { return s.conn.Idle() }
 
-// helloUnit is the size of a hello, in bytes, that counts as one connection for MaxPeeking. Nearly
-// all hellos are smaller.
+// helloUnit is the size in bytes up to which a hello counts as one connection for MaxPeeking. A
+// larger hello counts as several connections. Nearly all hellos are smaller.
 const helloUnit = 4 << 10
 
 // isTrusted reports whether a client belongs to TrustedSources. A client without an IP address is
@@ -29,15 +29,18 @@ func (s *Server) isTrusted(client netip.Addr) bool {
 	return !client.IsValid()
 }
 
-// countForSource makes the connection count for the client that the PROXY header names. Before the
-// header, the connection counts for no source. The error is nil or ErrTooManyFromSource.
+// countForSource runs when a PROXY header has arrived. It adds the connection to the connections of
+// its source, the client that the header names. Before, the connection belonged to no source. The
+// error is nil or ErrTooManyFromSource.
 func (s *session) countForSource() error {
 	client := s.clientAddr().Addr()
 	return limitError(s.srv.conns.Move(s, fairshare.KeyOf(client), s.srv.isTrusted(client)))
 }
 
-// countHello makes a hello that is not complete count for MaxPeeking according to its length. The
-// error is nil, or ErrEvicted if the session itself makes room.
+// countHello runs when a client has sent only a part of its hello. The argument length is the size
+// of this part in bytes. For each helloUnit, the connection counts as one connection for
+// MaxPeeking. If MaxPeeking is exceeded now, countHello closes a connection. The error is nil, or
+// ErrEvicted if this is the connection of the session itself.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {
@@ -78,16 +81,17 @@ func limitError(err error) error {
 	return err
 }
 
-// Descriptors that the connections of a Server leave to the rest of the process: an eighth of the
-// limit, within these bounds. The rest of the process has listeners, files, and connections to a
-// host API. Pipes of the relay come out of these too, but a relay works without a pipe.
+// The connections of a Server leave an eighth of the descriptors to the rest of the process, but at
+// least minSpareFiles and at most maxSpareFiles. The process needs them for listeners, files, and
+// connections to a host API. The relay uses them for its pipes too, but it also works without
+// pipes.
 const (
 	minSpareFiles = 24
 	maxSpareFiles = 512
 )
 
-// maxFiles returns how many descriptors connections may use if the process may have limit
-// descriptors. 0 means no bound.
+// maxFiles returns how many descriptors the connections may use. The argument limit is the number
+// that the process may have. For both numbers, 0 means no bound.
 func maxFiles(limit uint64) int {
 	const unlimited = 1 << 30
 	if limit == 0 || limit >= unlimited {

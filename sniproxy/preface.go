@@ -198,7 +198,8 @@ var proxyReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 2
 func parseProxy(b []byte) (*proxyInfo, error) {
 	header := b
 	if len(b) >= 16 {
-		// go-proxyproto refuses the family UNSPEC with the command PROXY, but not with LOCAL.
+		// go-proxyproto refuses the command PROXY with the family UNSPEC, but accepts LOCAL with
+		// UNSPEC. So parse such a header as LOCAL.
 		if command, family := b[12], b[13]; b[0] == '\r' && command == byte(proxyproto.PROXY) && family == byte(proxyproto.UNSPEC) {
 			header = slices.Clone(b)
 			header[12] = byte(proxyproto.LOCAL)

@@ -56,12 +56,13 @@ type Server struct {
 	// DialTimeout bounds the time for all attempts to connect to an endpoint together. 0 means 10
 	// s.
 	DialTimeout time.Duration
-	// If no byte has moved in either direction for IdleTimeout, the Server closes the connection. 0
-	// means 10 min, less than 0 means no bound.
+	// IdleTimeout is how long no byte may move in either direction. After that, the Server closes
+	// the connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout replaces IdleTimeout, if it is shorter, when one side has ended its direction
-	// or has failed. A byte that moves in the open direction restarts HalfCloseTimeout. 0 means 1
-	// min, less than 0 means that only IdleTimeout applies.
+	// HalfCloseTimeout is how long no byte may move after one side has ended its direction or has
+	// failed. If IdleTimeout is shorter, IdleTimeout applies instead. A byte that moves in the open
+	// direction restarts HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout
+	// applies.
 	HalfCloseTimeout time.Duration
 	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
 	// 0 means 15 s, less than 0 means no probes.
@@ -71,29 +72,30 @@ type Server struct {
 	// (64 KiB), which is also the maximum.
 	MaxHello int
 	// MaxConns bounds the number of open connections. When a new connection exceeds the bound, the
-	// source that holds the most makes room; see "Shares of the sources" in the package comment. 0
-	// means that only the descriptors of the process bound the number.
+	// Server closes a connection of the source with the most connections; see "Shares of the
+	// sources" in the package comment. 0 means that only the descriptors of the process bound the
+	// number.
 	MaxConns int
 	// MaxConnsPerSource bounds the number of open connections of one source. The Server closes
 	// further connections immediately. 0 means no bound.
 	MaxConnsPerSource int
 	// MaxPeeking bounds the number of connections whose clients have not named a host yet. When a
-	// new connection exceeds the bound, the Server closes the oldest connection of the source that
-	// has the most of them. A client that has sent more than 4 KiB counts once for each 4 KiB. 0
-	// means no bound.
+	// new connection exceeds the bound, the Server looks for the source with the most of these
+	// connections, and closes the oldest of them. If a client has sent more than 4 KiB, its
+	// connection counts as one connection for each 4 KiB. 0 means no bound.
 	MaxPeeking int
-	// MaxConnsPerHost bounds the number of open connections of one host, after its lookup. The
-	// Server refuses further connections with an answer. All names that one wildcard of the source
-	// answers count as one host, because they have one Endpoint.Host. All connections to NoName and
-	// Fallback count as one host too. 0 means no bound.
+	// MaxConnsPerHost bounds the number of open connections to one host. The Server refuses a
+	// further connection after the lookup, with an answer to the client. All names with the
+	// endpoint of one wildcard count as one host, because they have the same Endpoint.Host. All
+	// connections to NoName and Fallback count as one host too. 0 means no bound.
 	MaxConnsPerHost int
-	// MaxRatePerHost bounds the new connections of one host in a second. After a second without a
-	// connection, the whole number may arrive at once. The Server refuses further connections with
-	// an answer. 0 means no bound.
+	// MaxRatePerHost bounds the number of new connections to one host in a second. After a second
+	// without a new connection, this number may arrive at once. The Server refuses further
+	// connections with an answer to the client. 0 means no bound.
 	MaxRatePerHost int
-	// TrustedSources are networks whose connections count for no source, such as balancers that
-	// send no PROXY header. They make room for other connections only if no other connection can.
-	// MaxConnsPerSource does not apply to them.
+	// TrustedSources are networks whose connections belong to no source, such as the networks of
+	// balancers that send no PROXY header. The Server closes such a connection to make room only if
+	// it can close no other connection. MaxConnsPerSource does not apply to these connections.
 	TrustedSources []netip.Prefix
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header,

@@ -139,8 +139,8 @@ var (
 	// ErrServerClosed is the error of Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("sniproxy: server closed")
 
-	// ErrTooManyConns means that the connection exceeded MaxConns or the descriptors of the process,
-	// and its source already had its share.
+	// ErrTooManyConns means that the connection exceeded MaxConns or the descriptors of the
+	// process, and its source already had its share of the connections.
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
 	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")
@@ -148,8 +148,8 @@ var (
 	// of MaxConns, MaxPeeking or a lack of descriptors. The client had not named a host yet.
 	ErrEvicted = errors.New("sniproxy: evicted before it named a host")
 	// ErrEvictedIdle means that the Server closed the connection to make room for newer ones,
-	// because of MaxConns or a lack of descriptors. The source held more connections than its
-	// share, and no byte had moved on this one for longest.
+	// because of MaxConns or a lack of descriptors. Its source held more connections than its
+	// share. Of these connections, this was the one on which no byte had moved for longest.
 	ErrEvictedIdle = errors.New("sniproxy: evicted as the longest idle connection of its source")
 
 	// ErrTooManyForHost means that the connection exceeded MaxConnsPerHost.

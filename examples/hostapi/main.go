@@ -4,8 +4,8 @@
 //	hostapi -routes routes.yaml -endpoint eu-1=10.0.0.24 -endpoint eu-2=10.0.1.24 -cluster eu-1=dir:manifests/eu-1
 //
 // The hosts come from a hosts file, from declarations, or from both. If a host is in both, the
-// entry in the file counts. README.md describes the flags, the API, and how hostapi chooses the
-// cluster of a declared host.
+// program uses the entry in the file. README.md describes the flags, the API, and how hostapi
+// chooses the cluster of a declared host.
 package main
 
 import (
@@ -91,7 +91,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	return group.Wait()
 }
 
-// newAPI returns the handler of the API, still without hosts. In a flag of s, 0 means "none". In a
+// newAPI returns the handler of the API. It has no hosts yet. In a flag of s, 0 means "none". In a
 // field of httpapi.Handler, 0 means the default and -1 means "none", so newAPI replaces 0 by -1.
 func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*httpapi.Handler, error) {
 	api := &httpapi.Handler{

@@ -58,7 +58,7 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 	return h
 }
 
-// watch adds the metric that comes from api itself.
+// watch adds the metric whose value comes from api: the number of requests that wait for a change.
 func (m *metrics) watch(api *httpapi.Handler) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "headgate_hostapi_followers", Help: "Requests that wait for a change.",

@@ -18,9 +18,9 @@ type drain struct {
 	stopping bool // the drain cannot end any more
 }
 
-// begin begins the drain, unless it has begun before. since is the time when the drain began. first
-// is true if this call began it. If stopping is true, the router stops, and after this call the
-// method end cannot end the drain.
+// begin begins the drain, unless it has begun before. The result since is the time when the drain
+// began. The result first is true if this call began it. The argument stopping is true when the
+// router stops; after that, the method end cannot end the drain.
 func (d *drain) begin(stopping bool) (since time.Time, first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -31,8 +31,8 @@ func (d *drain) begin(stopping bool) (since time.Time, first bool) {
 	return d.since, first
 }
 
-// end ends the drain. since is the time when the drain began; it is zero if there was no drain. If
-// stopping is true, the router stops, and end has not ended the drain.
+// end ends the drain. The result since is the time when the drain began, or zero if there was no
+// drain. If the result stopping is true, end has not ended the drain, because the router stops.
 func (d *drain) end() (since time.Time, stopping bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

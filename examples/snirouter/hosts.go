@@ -198,7 +198,8 @@ func (h *hosts) run(ctx context.Context) error {
 	return nil
 }
 
-// close saves the cache, and ends the calls of the API. Call it after the last lookup.
+// close saves the cache, and cancels the calls of the API that still run. Call close after the last
+// lookup.
 func (h *hosts) close() error {
 	if h.cache == nil {
 		return nil

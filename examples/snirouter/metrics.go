@@ -69,7 +69,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// limitReasons has the values of the label reason of limited_total.
+// limitReasons lists the values that the label "reason" of the metric limited_total can have.
 var limitReasons = []struct {
 	err    error
 	reason string
@@ -120,7 +120,7 @@ func (m *metrics) counter(name, help string, labels prometheus.Labels, f func() 
 	}, f))
 }
 
-// watchServer adds the metrics that come from the server and the drain.
+// watchServer adds the metrics whose values come from the server and the drain.
 func (m *metrics) watchServer(srv *sniproxy.Server, d *drain) {
 	m.gauge("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
 	m.gauge("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
@@ -134,7 +134,7 @@ func (m *metrics) watchServer(srv *sniproxy.Server, d *drain) {
 	})
 }
 
-// watchHosts adds the metrics that come from the hosts file, the cache and the feed.
+// watchHosts adds the metrics whose values come from the hosts file, the cache and the feed.
 func (m *metrics) watchHosts(h *hosts) {
 	if h.file != nil {
 		m.gauge("file_hosts", "Hosts of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })

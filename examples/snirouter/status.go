@@ -23,8 +23,8 @@ var statusText string
 
 var statusTemplate = template.Must(template.New("status").Parse(statusText))
 
-// status serves the status page, and POST and DELETE of /drain. cli.Admin has checked the
-// permission before.
+// status serves the status page, and the requests POST and DELETE for /drain. Before status gets a
+// request for /drain, cli.Admin has checked that the client may send it.
 type status struct {
 	started   time.Time
 	listeners []string

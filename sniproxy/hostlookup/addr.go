@@ -119,7 +119,7 @@ func ipAddr(ip netip.Addr, port uint16) (addr, error) {
 }
 
 // parsePort accepts 1 to 5 digits. Without this check, strconv would accept a sign, and net.Dial
-// the name of a service such as "https".
+// would accept the name of a service such as "https".
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 || len(s) > 5 || strings.Trim(s, "0123456789") != "" {

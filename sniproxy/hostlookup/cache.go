@@ -46,14 +46,14 @@ type Cache struct {
 	// invented names, and no known host.
 	MaxNegative int
 
-	// TTL is how long the cache serves an endpoint without asking the source again, unless
-	// Endpoint.TTL sets another time. 0 means 30 s. A negative TTL means that such endpoints are
-	// not stored.
+	// TTL is how long the cache serves an endpoint without asking the source again. It applies to
+	// endpoints that set no Endpoint.TTL of their own. 0 means 30 s. If TTL is negative, the cache
+	// does not store these endpoints.
 	TTL time.Duration
 
-	// NegativeTTL is how long the cache serves ErrNotFound without asking the source again, unless
-	// an Error of the source sets another time. 0 means 5 s. A negative NegativeTTL means that
-	// ErrNotFound is not stored.
+	// NegativeTTL is how long the cache serves ErrNotFound without asking the source again. It
+	// applies if the source sets no time of its own with an Error. 0 means 5 s. If NegativeTTL is
+	// negative, the cache does not store ErrNotFound.
 	NegativeTTL time.Duration
 
 	// ErrorTTL is the time after a failure of the source during which lookups of the same unknown
@@ -86,8 +86,8 @@ type Cache struct {
 	// stale endpoint without waiting. 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
-	// Timeout limits a call of the source. A call may first have to wait because MaxCalls calls
-	// run; Timeout also limits this wait, separately. 0 and negative values mean 5 s.
+	// Timeout limits a call of the source. If MaxCalls calls run already, a call first has to wait;
+	// Timeout limits this wait separately. 0 and negative values mean 5 s.
 	Timeout time.Duration
 
 	// MaxCalls limits the calls of the source that run at the same time. 0 means 64.
@@ -239,7 +239,7 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 // before a restart. The cache asks its source again before it serves one of them, or in the
 // background within StaleWhileRevalidate. It serves a host at most until Entry.Expires plus
 // StaleFor, so a restart does not extend the life of an answer. If Expires is zero or in the
-// future, it counts as now. SetAll ignores Level and Left.
+// future, SetAll uses the present time instead. SetAll ignores Level and Left.
 //
 // SetAll skips hosts that are too old, that have an Err, or that the cache already knows. It skips
 // malformed hosts too, and returns the error of the first of them, as Set would.

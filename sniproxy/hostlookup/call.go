@@ -140,13 +140,13 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting ends the wait of one lookup for c. It returns true with the result of c. If c has no
-// result yet, it returns true with the stale endpoint of the host. If there is no stale endpoint, it
-// returns false.
+// stopWaiting runs when a lookup must not wait for the call c any longer. If c has a result,
+// stopWaiting returns it, and true. If c has no result yet, but the host has a stale endpoint, it
+// returns this endpoint, and true. Otherwise it returns false.
 //
-// slow is the reason why the lookup stops waiting. true means that StaleAfter has passed: until the
-// source answers, later lookups get the stale endpoint immediately. Without a stale endpoint, the lookup continues to wait.
-// false means that the context of the lookup has ended.
+// The argument slow is true if StaleAfter has passed. In this case, later lookups get the stale
+// endpoint immediately, until the source answers. Without a stale endpoint, the lookup continues to
+// wait. The argument slow is false if the context of the lookup has ended.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

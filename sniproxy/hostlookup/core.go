@@ -104,7 +104,7 @@ func later(at int64, d time.Duration) int64 {
 }
 
 // config has the settings of a Cache, with defaults in place of zero values. In a config, a time of
-// 0 means "not at all"; the Cache has a negative value for that.
+// 0 means "not at all"; in a Cache, a negative time means this.
 type config struct {
 	source                                    Lookup
 	ttl, negativeTTL, errorTTL                time.Duration
@@ -319,8 +319,9 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 		k.order(e).Get(e) // the lookup was no hit, so only this makes e the most recently used
 	}
 	if ttl == Revalidate {
-		// The entry must never be a hit. A state that ends now is not enough: hits compare it
-		// with the coarse time, which may be clockTick behind, so it ends at 0.
+		// The method hit must never return this entry, so its state ends at the time 0. The present
+		// time would not do: hit compares the end with the coarse time, which may be clockTick
+		// behind.
 		e.Value.expires = now
 		e.Value.state.Store(packState(0, Hit))
 	} else {

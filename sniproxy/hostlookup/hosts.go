@@ -41,8 +41,8 @@ func NewHosts(endpoints map[string]Endpoint) (*Hosts, error) {
 	return h, nil
 }
 
-// MergeHosts returns the hosts of all sets. If several sets contain a host, the first of these sets
-// counts. A nil set counts as empty.
+// MergeHosts returns the hosts of all sets. If several sets contain a host, the result has the
+// endpoint from the first of these sets. A nil set is the same as an empty one.
 func MergeHosts(sets ...*Hosts) *Hosts {
 	merged := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
 	for _, h := range slices.Backward(sets) {

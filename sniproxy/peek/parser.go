@@ -237,7 +237,8 @@ func blankLines(b []byte) (n int, err error) {
 // method and the space after it. Up to 16 empty lines may come before a method of HTTP/1. The error
 // is NeedMore, or matches both ErrNotTLS and ErrNotHTTP.
 //
-// Detect does not parse the bytes after these, so they may be malformed.
+// Detect does not look at later bytes. So it returns the protocol of a malformed hello or request
+// too.
 func Detect(b []byte) (Protocol, error) {
 	if len(b) == 0 {
 		return 0, NeedMore(2)
@@ -277,7 +278,8 @@ func Detect(b []byte) (Protocol, error) {
 	return 0, &Error{Err: errNeither, What: "first bytes", Offset: 0}
 }
 
-// detectHTTP is Detect for bytes that begin with a method, if they are HTTP.
+// detectHTTP does the work of Detect if the client can only speak HTTP. b begins with the method,
+// without empty lines before it.
 func detectHTTP(b []byte) (Protocol, error) {
 	for i, c := range b {
 		switch {

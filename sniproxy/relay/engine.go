@@ -34,8 +34,8 @@ const settleInterval = 250 * time.Millisecond
 // maximum of a receive queue on Linux (tcp_rmem), rounded up.
 const maxUnread = 8 << 20
 
-// ackTime is how much longer a connection may be silent if bytes that the Engine has sent are not
-// acknowledged when the time-out expires. If the peer acknowledges some of them within ackTime, the
+// ackTime is how much longer the Engine waits if the peer has not acknowledged all bytes when the
+// time-out for silence expires. If the peer acknowledges some of these bytes within ackTime, the
 // time-out starts again.
 const ackTime = 30 * time.Second
 
@@ -51,12 +51,13 @@ type Engine struct {
 	HelloLimit int
 	// DialTimeout bounds each Connect. 0 means 10 s, less than 0 means no bound.
 	DialTimeout time.Duration
-	// If no byte has moved in either direction for IdleTimeout, the Engine closes the connection. 0
-	// means 10 min, less than 0 means no bound.
+	// IdleTimeout is how long no byte may move in either direction. After that, the Engine closes
+	// the connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout replaces IdleTimeout, if it is shorter, when one side has ended its direction
-	// or has failed. A byte that moves in the open direction restarts HalfCloseTimeout. 0 means 1
-	// min, less than 0 means that only IdleTimeout applies.
+	// HalfCloseTimeout is how long no byte may move after one side has ended its direction or has
+	// failed. If IdleTimeout is shorter, IdleTimeout applies instead. A byte that moves in the open
+	// direction restarts HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout
+	// applies.
 	HalfCloseTimeout time.Duration
 	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
 	// The Engine sets the socket option when a connection has been open for KeepAlive. So a shorter

@@ -191,8 +191,8 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 	switch ec.phase {
 	case PhaseRelay:
 		if events&unix.EPOLLERR != 0 && s.eof && !s.failed {
-			// The peer has ended its direction before, so no read finds this error. Linux returns
-			// EPIPE for a RST after an end.
+			// No read returns this error, because the peer has ended its direction before. For a
+			// RST after such an end, Linux returns EPIPE.
 			e := sysSocketError(s.fd)
 			if e == unix.EPIPE || e == noError {
 				e = unix.ECONNRESET
@@ -337,11 +337,14 @@ func (ec *epollConn) silence() time.Duration {
 	return ec.idle
 }
 
-// progress returns silence if the kernel of a peer has acknowledged bytes since the last call. The
-// first call cannot know: if bytes wait for an acknowledgement, it returns ackTime, or silence if
-// that is shorter. Otherwise progress returns 0. The caller lets the connection live for the
-// returned time. Writing to a socket only moves bytes to its send queue, which holds up to some MB.
-// So a slow peer may receive bytes for a long time after the last write.
+// progress finds out whether a slow peer still receives bytes. A write only moves bytes to the send
+// queue of a socket, which holds up to some MB. So a peer may receive bytes for a long time after
+// the last write.
+//
+// progress returns how much longer the connection may live. If the kernel of a peer has
+// acknowledged bytes since the last call, this is the time in the argument silence; otherwise it is
+// 0. The first call cannot compare. If bytes wait for an acknowledgement, it returns ackTime, or
+// silence if that is shorter.
 func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	for i := range ec.side {
 		if s := &ec.side[i]; s.fd >= 0 && !s.failed {
@@ -377,7 +380,8 @@ func earliest(a, b int64) int64 {
 	return a
 }
 
-// onTimer runs when the timer is due. In PhaseRelay bytes may have moved since the timer was set.
+// onTimer runs when the timer is due. In PhaseRelay, bytes may have moved since the timer was set.
+// So onTimer computes whether the time-out has really expired.
 func (ec *epollConn) onTimer() {
 	now := ec.loop.now
 	if c := ec.closing; c != nil && c.closeAt != 0 && now >= c.closeAt {
@@ -421,7 +425,8 @@ func (ec *epollConn) onTimer() {
 		if now < ec.movedAt.Load()+int64(lingerTimeout) {
 			break
 		}
-		// A slow client may continue to receive the answer, but not for ever.
+		// A slow client may continue to receive the answer, at most until HalfCloseTimeout after
+		// accept.
 		if last := after(ec.openedAt, set.halfClose); ec.progress(lingerTimeout) == 0 || last != 0 && now >= last {
 			ec.finish(BySession, ec.handshake.step.Err)
 			return
@@ -445,8 +450,9 @@ func (ec *epollConn) finish(by Party, err error) {
 		r.Phase = PhaseAnswer
 	}
 	if ec.phase == PhaseRelay && !ec.reset {
-		// The connection may end early, for example by a time-out. Closing a socket with unread
-		// bytes would destroy its send queue.
+		// The connection may end early, for example by a time-out, with bytes still unread. Read
+		// and drop them before closing: closing a socket with unread bytes would destroy its send
+		// queue.
 		for i := range ec.side {
 			s := &ec.side[i]
 			for n := 0; n < maxUnread && s.fd >= 0 && !s.eof; n += maxLingerReads * scratchSize {

@@ -215,10 +215,10 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 	return true
 }
 
-// sideFailed handles an error of the socket of side i. The kernel has still kept the bytes that it
-// received from this peer before the error, so the loop continues to read this socket until its
-// end. The other side gets all these bytes. The loop reads and drops what the other side sends; see
-// settled for the end of the connection. If the other side has failed before, the connection ends.
+// sideFailed handles an error of the socket of side i. If the other side has failed before, the
+// connection ends. Otherwise the other side still gets every byte that the kernel received from
+// side i before the error: the loop continues to read the socket of side i until its end. The loop
+// reads and drops what the other side sends. The method settled decides when the connection ends.
 func (ec *epollConn) sideFailed(i int, err error) {
 	s, other := &ec.side[i], &ec.side[1-i]
 	s.failed, s.readable = true, true
@@ -237,11 +237,13 @@ func (ec *epollConn) sideFailed(i int, err error) {
 	ec.requeue()
 }
 
-// settled reports whether a connection can end after one of its sides has failed: the other side
-// has received all bytes of the failed side. A backend must have acknowledged these bytes, because
-// the RST that follows would destroy them. A client got them and the end of its stream. The client
-// may still need time to read, so the loop waits until the client ends its direction, or until
-// lingerTimeout after the client has acknowledged the last byte.
+// settled reports whether a connection can end after one of its sides has failed.
+//
+// If the client has failed, the backend must have acknowledged all bytes of the client, because a
+// RST follows, which destroys all other bytes. If the backend has failed, the client must get all
+// bytes of the backend and the end of the stream. After that, the client may still need time to
+// read. So the connection ends when the client ends its direction, or lingerTimeout after the
+// client has acknowledged the last byte.
 func (ec *epollConn) settled() bool {
 	c, b := &ec.side[clientSide], &ec.side[backendSide]
 	if c.failed {
@@ -250,8 +252,8 @@ func (ec *epollConn) settled() bool {
 	return b.eof && (c.eof || ec.loop.now >= ec.movedAt.Load()+int64(lingerTimeout) && sysUnsent(c.fd) == 0)
 }
 
-// finishFirstFailure ends the connection. If a side has failed before, the Result has this party and
-// its error. Otherwise the Result has by and err.
+// finishFirstFailure ends the connection. If a side has failed before, the Result has this party
+// and its error. Otherwise the Result has the arguments by and err.
 func (ec *epollConn) finishFirstFailure(by Party, err error) {
 	if c := ec.closing; c != nil && c.failure != nil {
 		by, err = c.failedBy, c.failure
@@ -355,8 +357,8 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 }
 
 // shutdownPeer runs when one side has ended its direction. It ends the same direction to the other
-// side, except in two cases. If the other side has also ended its own direction, the loop closes
-// both sockets. If the client has failed, the backend gets a RST later.
+// side, except in two cases. If the other side has ended its direction before, the loop closes both
+// sockets. If the client has failed, the backend gets a RST later.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src

@@ -75,9 +75,11 @@ func (ec *epollConn) saveHello() {
 }
 
 // helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,
-// the time-out or the limit is reached, or a read has failed. It calls Session.Hello with err. If
-// the Session makes no decision of its own (see isDefaultStep), the connection ends, and its Result
-// has the arguments by and err. After a read error, the connection ends in any case.
+// the time-out or the limit is reached, or a read has failed. The argument by is the party that
+// ended the hello, and err is the reason. helloEnded passes the reason to Session.Hello. If the
+// Session makes no decision of its own (see isDefaultStep), the connection ends, and the Result
+// states by and the reason; io.EOF is no error in a Result. After a read error, the connection ends
+// in any case.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)

@@ -120,8 +120,8 @@ func sysSocketError(fd int32) errno {
 	return errno(v)
 }
 
-// sysUnsent returns how many bytes in the send queue of a socket the peer has not acknowledged. An
-// end that was sent counts as one byte.
+// sysUnsent returns the number of bytes in the send queue of a socket that the peer has not
+// acknowledged. A FIN that is not acknowledged counts as one byte.
 func sysUnsent(fd int32) int {
 	var v int32
 	syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&v)))

@@ -114,8 +114,8 @@ func (gc *goroutineConn) stop(by Party, err error) {
 		setResetOnClose(gc.client)
 		setResetOnClose(gc.backend)
 	} else if gc.backend != nil && (err != nil || by == BySession) {
-		// Neither side may have ended. Closing a socket with unread bytes would destroy its send
-		// queue.
+		// Both sides may have sent bytes that are still unread. Read and drop them before closing:
+		// closing a socket with unread bytes would destroy its send queue.
 		discardUnread(gc.client)
 		discardUnread(gc.backend)
 	}

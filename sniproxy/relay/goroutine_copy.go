@@ -98,8 +98,8 @@ func (gc *goroutineConn) boundSilence() {
 	gc.backend.SetDeadline(until)
 }
 
-// silent reports whether the idle time-out has expired, and no peer has acknowledged bytes
-// meanwhile.
+// silent reports whether the idle time-out has expired and no peer has acknowledged bytes during
+// that time.
 func (gc *goroutineConn) silent() bool {
 	until := gc.idleUntil()
 	if until.IsZero() || time.Now().Before(until) {
@@ -108,11 +108,14 @@ func (gc *goroutineConn) silent() bool {
 	return gc.progress(time.Duration(gc.idle.Load())) == 0
 }
 
-// progress returns silence if the kernel of a peer has acknowledged bytes since the last call. The
-// first call cannot know: if bytes wait for an acknowledgement, it returns ackTime, or silence if
-// that is shorter. Otherwise progress returns 0. The connection may live for the returned time.
-// Writing to a socket only moves bytes to its send queue, which holds up to some MB. So a slow peer
-// may receive bytes for a long time after the last write.
+// progress finds out whether a slow peer still receives bytes. A write only moves bytes to the send
+// queue of a socket, which holds up to some MB. So a peer may receive bytes for a long time after
+// the last write.
+//
+// progress returns how much longer the connection may live. If the kernel of a peer has
+// acknowledged bytes since the last call, this is the time in the argument silence; otherwise it is
+// 0. The first call cannot compare. If bytes wait for an acknowledgement, it returns ackTime, or
+// silence if that is shorter.
 func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -180,8 +183,8 @@ func (d *direction) count() interface{ Add(int64) int64 } {
 	return &d.conn.toClient
 }
 
-// endPeer passes the end of d.src on. A client that has failed is an exception: the backend gets a
-// RST later.
+// endPeer ends the direction to d.dst, because d.src has ended its direction. If the client has
+// failed, endPeer does nothing, because the backend gets a RST later.
 func (d *direction) endPeer() {
 	if d.src == ByClient && d.conn.hasFailed(ByClient) {
 		return
@@ -245,9 +248,9 @@ func (d *direction) readFailed(err error) {
 	d.endPeer()
 }
 
-// writeFailed handles a failed write to d.to. The kernel has still kept the bytes that it received
-// from d.dst before: a server may answer and close before it has read the whole request. So the
-// other goroutine continues to copy from d.to to d.from.
+// writeFailed handles a failed write to d.to. The peer d.dst may have sent bytes before the
+// failure, and the kernel has kept them: a server may answer and close before it has read the whole
+// request. So the other goroutine continues to copy from d.to to d.from.
 func (d *direction) writeFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
@@ -282,11 +285,13 @@ func (gc *goroutineConn) hasFailed(p Party) bool {
 	return gc.failedBy == p
 }
 
-// settle ends the connection after d.src has failed, when d.dst has received all bytes of d.src. A
-// backend must have acknowledged these bytes, because the RST that follows would destroy them. A
-// client got them and the end of its stream. The client may still need time to read, so settle
-// waits until the client ends its direction, or until lingerTimeout after the client has
-// acknowledged the last byte.
+// settle runs after d.src has failed. It ends the connection when d.dst has received all bytes of
+// d.src.
+//
+// If d.dst is the backend, it must have acknowledged these bytes, because a RST follows, which
+// destroys all other bytes. If d.dst is the client, it must get all bytes and the end of the
+// stream. After that, the client may still need time to read. So settle waits until the client ends
+// its direction, or until lingerTimeout after the client has acknowledged the last byte.
 func (d *direction) settle() {
 	gc := d.conn
 	select {

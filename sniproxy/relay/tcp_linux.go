@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsentBytes returns how many bytes in the send queue of a socket the peer has not acknowledged. An
-// end that was sent counts as one byte. known is false if c is not a TCP connection, or TLS over a
-// TCP connection.
+// unsentBytes returns the number n of bytes in the send queue of c that the peer has not
+// acknowledged. A FIN that is not acknowledged counts as one byte. If c is neither a TCP connection
+// nor TLS over a TCP connection, n is not known, and the result known is false.
 func unsentBytes(c net.Conn) (n int, known bool) {
 	err := controlTCP(c, func(fd int) (err error) {
 		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
@@ -18,8 +18,8 @@ func unsentBytes(c net.Conn) (n int, known bool) {
 	return n, err == nil
 }
 
-// discardUnread reads and drops the bytes in the receive queue of a socket. It does nothing if c is
-// not a TCP connection, or TLS over a TCP connection.
+// discardUnread reads and drops the bytes in the receive queue of c. If c is neither a TCP
+// connection nor TLS over a TCP connection, discardUnread does nothing.
 func discardUnread(c net.Conn) {
 	buf := getBuffer()
 	defer putBuffer(buf)

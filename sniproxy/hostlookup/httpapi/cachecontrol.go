@@ -9,7 +9,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// maxSeconds is the largest number of seconds that counts. A larger number counts as maxSeconds
+// maxSeconds is the largest number of seconds in a header. A larger number is read as maxSeconds
 // (RFC 9111 section 1.2.2).
 const maxSeconds = 1 << 31
 
@@ -56,8 +56,9 @@ type directives struct {
 const unset = -1
 
 // parseCacheControl reads the value of a Cache-Control header. Commas separate the directives. A
-// directive is a name, or a name with a token or a quoted string. If a directive is repeated, the
-// smaller value counts. A value that should be a number but is not is ignored.
+// directive is a name, or a name with a token or a quoted string. If a directive is repeated,
+// parseCacheControl uses the smaller value. If a value should be a number but is not, it ignores
+// the value.
 func parseCacheControl(s string) directives {
 	d := directives{maxAge: unset, sMaxAge: unset}
 	for s != "" {

@@ -50,9 +50,11 @@ type Handler struct {
 	// 10 hosts.
 	MaxRemoved float64
 
-	// MaxWaiting limits the requests that wait for changes at the same time. Further requests get
-	// 503. If another client address has more waiting requests than its share, the Handler answers
-	// the oldest of them instead, as if its time had passed. 0 means 1,024.
+	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. When a
+	// further request arrives, the Handler looks for the client address with the most waiting
+	// requests. If this is another address, and it has more than its share of the waiting requests,
+	// the Handler answers its oldest request, as if the time of this request had passed. Otherwise
+	// the new request gets 503.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The
@@ -235,8 +237,9 @@ func (f *follower) ShareEntry() *fairshare.Entry[*follower] { return &f.share }
 // Idle implements fairshare.Member.
 func (f *follower) Idle() time.Duration { return time.Since(f.began) }
 
-// await waits until a change, the end of the time or the end of the request. It returns false
-// without waiting if too many requests wait.
+// await makes a request wait for a change. The wait ends when the hosts change, after the time in
+// the argument wait, or when the request ends. It also ends when the request makes room for another
+// one, or after StopWaiting. If too many requests wait already, await returns false immediately.
 func (h *Handler) await(r *http.Request, changed <-chan struct{}, wait time.Duration) bool {
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
 	f := &follower{began: time.Now(), evicted: make(chan struct{})}
@@ -245,7 +248,8 @@ func (h *Handler) await(r *http.Request, changed <-chan struct{}, wait time.Dura
 		return false
 	}
 	defer h.waiting.Remove(f)
-	// All requests are alike, so none of them counts as a waiting connection of fairshare.
+	// Package fairshare distinguishes waiting and serving connections. Here all requests are alike,
+	// so all are serving.
 	_, _ = h.waiting.Serve(f)
 	if victim != nil {
 		close(victim.evicted)

@@ -177,9 +177,9 @@ func (h *history) remember(s step) {
 	}
 }
 
-// since returns the changes that were published after a version, and a channel. The next publish
-// with changes closes the channel. The changes may end at an older version than the present one. ok
-// is false before the first publish.
+// since returns the changes that were published after the version in the argument. They may end at
+// an older version than the present one. The next publish with changes closes the channel in the
+// result changed. The result ok is false before the first publish.
 func (h *history) since(version string) (answer changes, changed <-chan struct{}, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -19,8 +19,8 @@ type Cuts struct {
 }
 
 // Cut returns a connection that cuts the first handshake message written to it into records and
-// segments, as cuts says. It passes later bytes on unchanged. On a TCP connection, each write is
-// sent as one segment, unless the receiver is slow.
+// segments, as the argument cuts says. It passes later bytes on unchanged. On a TCP connection,
+// each write is sent as one segment, unless the receiver is slow.
 func Cut(conn net.Conn, cuts Cuts) net.Conn { return &cutConn{Conn: conn, cuts: cuts} }
 
 type cutConn struct {

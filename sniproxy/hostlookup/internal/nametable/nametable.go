@@ -48,9 +48,10 @@ func (i *Item[V]) Name() string {
 	return unsafe.String(&i.name[0], int(i.nameLen)) // the name never changes
 }
 
-// is reports whether the item has this name. It compares the lengths first, because a long name is
-// elsewhere in memory. So it rarely reads a long name that differs from name.
-func (i *Item[V]) is(name string) bool {
+// hasName reports whether the item has this name. It compares the lengths first, because reading a
+// long name of an item costs an access to other memory. So hasName rarely reads a long name in
+// vain.
+func (i *Item[V]) hasName(name string) bool {
 	switch {
 	case len(name) != int(i.nameLen):
 		return false
@@ -92,9 +93,9 @@ func (t *Table[V]) Init() {
 // Hash returns the hash of a name for Find. It is never 0.
 func (t *Table[V]) Hash(name string) uint64 { return maphash.String(t.seed, name) | 1<<63 }
 
-// Get returns the item with this name, or nil. While another goroutine removes an item, Get may
-// overlook any other item and return nil. But Get never returns an item with another name. To
-// prevent this, use one lock for Get and Remove.
+// Get returns the item with this name, or nil. Get never returns an item with another name. While
+// another goroutine removes an item, Get may overlook any other item, and return nil although the
+// table contains the name. If this must not happen, use one lock for Get and Remove.
 func (t *Table[V]) Get(name string) *Item[V] { return t.Find(t.Hash(name), name) }
 
 // Find is the same as Get, for a caller that has the hash of the name. A call of Hash and a call of
@@ -110,7 +111,7 @@ func (t *Table[V]) Find(hash uint64, name string) *Item[V] {
 		case 0:
 			return nil
 		case hash:
-			if item := s.item.Load(); item != nil && item.is(name) {
+			if item := s.item.Load(); item != nil && item.hasName(name) {
 				return item
 			}
 		}

@@ -114,11 +114,11 @@ func TestItemNames(t *testing.T) {
 		name := string(make([]byte, n))
 		item := NewItem[int](name)
 		require.Equal(t, name, item.Name())
-		require.True(t, item.is(name))
-		require.False(t, item.is(name+"x"))
+		require.True(t, item.hasName(name))
+		require.False(t, item.hasName(name+"x"))
 		if n > 0 {
-			require.False(t, item.is(name[1:]))
-			require.False(t, item.is(name[1:]+"x"))
+			require.False(t, item.hasName(name[1:]))
+			require.False(t, item.hasName(name[1:]+"x"))
 		}
 		tab.Insert(item)
 	}
