@@ -54,8 +54,8 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	return code
 }
 
-// printDiff prints the change that runOnce would apply. The code is cli.ExitOK if runOnce would change
-// neither the configuration nor another output file. Otherwise it is cli.ExitDiffer.
+// printDiff prints the change that runOnce would apply. It returns cli.ExitOK if runOnce would
+// change neither the configuration nor another output file, and otherwise cli.ExitDiffer.
 func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) (code int, err error) {
 	kubeconn.LogTo(nil) // the errors of Plan are enough
 	c := s.controller(s.printWarnings(inv))
@@ -102,8 +102,8 @@ func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	return nil
 }
 
-// plan returns the change, and prints the problems that the Controller found in routes and
-// manifests. With -strict, problems are an error.
+// plan returns the change that Controller.Plan finds. It prints the problems in the report of the
+// change. With -strict, plan returns an error if one of them is not a warning.
 func (s *settings) plan(ctx context.Context, inv cli.Invocation, c *controller.Controller) (*controller.Change, error) {
 	change, err := c.Plan(ctx, program+" -once")
 	if change == nil {

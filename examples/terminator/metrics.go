@@ -104,7 +104,8 @@ func (m *metrics) setCertificates(all []certs.Record) {
 	m.certificates.WithLabelValues("kept").Set(float64(kept))
 }
 
-// expiry returns the time at which each certificate in use expires, by its file.
+// expiry returns the time at which each certificate in use expires. The keys are the names of the
+// certificate files.
 func (m *metrics) expiry() map[string]time.Time {
 	expiry := map[string]time.Time{}
 	if all := m.records.Load(); all != nil {

@@ -213,7 +213,8 @@ func (s *settings) resolveLimits() error {
 	if err != nil {
 		return fmt.Errorf("-file-share: %q: %w", s.text.fileShare, err)
 	}
-	// If a flag allows one file more than the edge has, the edge has as much as that.
+	// A flag may allow one file more than the default limit of the whole edge. Then the limit of
+	// the edge is the value of the flag.
 	edgeHas := kube.DefaultEdgeLimits
 	b.EdgeLimits = kube.Limits{
 		Routes: max(edgeHas.Routes, l.Routes), Servers: max(edgeHas.Servers, l.Servers),
@@ -288,8 +289,8 @@ func (s *settings) resolveEdge() error {
 	return checkEdge(*e)
 }
 
-// bind returns the listener of an address. An address without a host, such as ":80", means all
-// addresses: IPv4, and IPv6 if ipv6 is true.
+// bind returns a listener on an address. An address without a host, such as ":80", means all
+// addresses: IPv4, and IPv6 if the argument ipv6 is true.
 func bind(addr string, ipv6 bool) haproxycfg.Bind {
 	return haproxycfg.Bind{Address: addr, IPv6: ipv6 && strings.HasPrefix(addr, ":")}
 }
@@ -300,8 +301,8 @@ func checkEdge(e edge.Edge) error {
 	if len(problems) > 0 {
 		return problems[0]
 	}
-	// Without routes, the configuration has no backend. Add one with the settings of all backends,
-	// so that Validate checks them.
+	// Without routes, the configuration has no backend. Add a backend with the settings that all
+	// backends have, so that Validate checks these settings.
 	config.Backends = append(config.Backends, haproxycfg.Backend{
 		Name: "every-service", Balance: e.Balance, AgentInterval: e.AgentInterval, Health: haproxycfg.Health{Interval: e.CheckInterval},
 	})

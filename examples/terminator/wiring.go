@@ -21,7 +21,7 @@ import (
 )
 
 // controller returns the Controller that the flags describe. The caller sets its Logger and
-// Elector. The Controller passes warnings about HAProxy to the function warned.
+// Elector. The Controller calls the function warned with each warning about HAProxy.
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{
 		Routes:       &controller.RouteFiles{Names: s.routes},
@@ -37,7 +37,8 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	if s.reload != "" {
 		c.OldWorkers = deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}
 	}
-	// 0 of the flags means no bound and no wait. In a Controller, that is a negative value.
+	// The value 0 of -max-old-workers means no bound, and the value 0 of -max-reload-wait means no
+	// wait. A Controller needs a negative value for this, because its 0 means the default.
 	if c.MaxOldWorkers = s.maxOldWorkers; c.MaxOldWorkers == 0 {
 		c.MaxOldWorkers = -1
 	}

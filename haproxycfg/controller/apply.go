@@ -27,7 +27,7 @@ type Attempt struct {
 	Outcome Outcome
 	// Err is nil if Outcome is Unchanged or Written.
 	Err error
-	// Change is the change that was attempted. It is nil if building it failed.
+	// Change is the change of the attempt. It is nil if the attempt failed before it had a change.
 	Change *Change
 	// Begin is the time at which the attempt began. Duration is the time until it ended, including
 	// HAProxy's check and reload.
@@ -158,8 +158,8 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	return ch, Unchanged, nil
 }
 
-// redirect makes HAProxy send no requests to servers that the change removes. The change itself has
-// to wait for its reload.
+// redirect is called for a change that waits for its reload. It makes HAProxy send no more
+// requests to the servers that the change removes.
 func (a *applier) redirect(ctx context.Context, ch *Change) {
 	servers := ch.Diff.Servers
 	if a.redirected == ch.ID() || a.redirected == "" && servers.Removed+servers.Altered == 0 {
@@ -171,9 +171,9 @@ func (a *applier) redirect(ctx context.Context, ch *Change) {
 	a.redirected = ch.ID()
 }
 
-// redirectBack takes back what redirect has done for a change that nobody wants any more. At the
-// start, an earlier process may have called redirect. If HAProxy does not run yet, nothing is to be
-// taken back.
+// redirectBack undoes redirect when no change waits any more. Until this process has applied a
+// configuration, redirectBack always asks HAProxy to undo it, because an earlier process may have
+// called redirect. In that time it ignores an error, because HAProxy may not run yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if a.redirected == "" && a.input != nil {
 		return
@@ -196,8 +196,8 @@ func (a *applier) causes(after kube.Input) []kube.Cause {
 	return causes
 }
 
-// commit applies the change. After success it keeps the change's report and input, with which the
-// next change is compared.
+// commit applies the change. After success it keeps the report and the input of the change,
+// because the next change is compared with them.
 func (a *applier) commit(ctx context.Context, ch *Change) error {
 	if _, err := ch.apply(ctx); err != nil {
 		return err
@@ -207,8 +207,9 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	return nil
 }
 
-// recordRefusal adds the refused change to the report in the directory. The rest of the report
-// still describes the configuration in force.
+// recordRefusal adds a change that Limit or HAProxy has rejected to the report in the directory.
+// It also replaces the problems in the report by those of the change. The rest of the report still
+// describes the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason, refused.Losses = ch.ID(), why.Error(), &ch.Losses

@@ -34,8 +34,8 @@ type Change struct {
 	// Losses counts what the change takes away. If a node port now belongs to another Service, the
 	// servers that the old Service had on this port do not count as lost.
 	Losses deploy.Losses
-	// Report is the report on Config. Report.Changes describes this change. If this change is
-	// empty, Report.Changes describes the last change.
+	// Report is the report on Config. Report.Changes describes this change. If Config is in force
+	// already, Report.Changes describes the last change that was applied.
 	Report kube.Report
 
 	plan  *deploy.Plan
@@ -44,18 +44,18 @@ type Change struct {
 	// late is true if Config is already in the directory, but a later step of the same attempt
 	// failed: the reload, or the writing of the report.
 	late bool
-	// unread is true if some declarations have not been read since the start.
+	// unread is true if some declarations could not be read since the start.
 	unread bool
 }
 
-// ID identifies Config by its files: two Changes for one directory have the same ID if and only if
-// their files are the same.
+// ID identifies Config. Two Changes for one directory have the same ID if and only if the files of
+// their configurations are the same.
 func (ch *Change) ID() string { return ch.plan.ID() }
 
-// MaxShare returns a function for Controller.Limit. The function accepts a change if it takes away
-// at most this share (0 to 1) of the hosts in force, and at most this share of the paths, of the
-// backends and of the servers. Hosts, paths, backends and servers that the change adds do not
-// count. See Change.Losses.
+// MaxShare returns a function for Controller.Limit. The function computes which share of the hosts
+// in force a change takes away, and the same for the paths, the backends and the servers. It
+// accepts the change if none of the four shares is larger than the argument share, which is from 0
+// to 1. What the change adds does not matter. See Change.Losses.
 func MaxShare(share float64) func(*Change) error {
 	return func(ch *Change) error {
 		if reason := ch.Losses.Over(share); reason != "" {
@@ -69,8 +69,9 @@ func MaxShare(share float64) func(*Change) error {
 // has a server. Usually the name of a cluster is wrong, or a cluster has not answered yet.
 var ErrNoServers = errors.New("the first configuration would have no servers")
 
-// withoutServers returns ErrNoServers if the directory has no configuration yet, and if no route of
-// the new one has a server. An intended empty list of routes is no error.
+// withoutServers returns ErrNoServers if the directory has no configuration yet, and if no route
+// of the new configuration has a server. An empty list of routes is no error, because it may be
+// intended.
 func (ch *Change) withoutServers() error {
 	if ch.plan.First() && ch.Diff.Servers.After == 0 && (ch.unread || len(ch.input.Table.Routes()) > 0) {
 		return ErrNoServers
@@ -81,10 +82,9 @@ func (ch *Change) withoutServers() error {
 // ChangedFiles returns the names of Controller.Files whose content would change.
 func (ch *Change) ChangedFiles() ([]string, error) { return ch.plan.ChangedAuxiliary(ch.files...) }
 
-// refusal returns nil if the change may be applied. This is so if the change is empty, if Limit
-// accepts it, or if the argument allowed permits it. A first configuration without servers also
-// needs the permission of allowed. Otherwise refusal returns the reason together with the ID of the
-// change.
+// refusal returns nil if the change may be applied, and otherwise the reason together with the ID
+// of the change. An empty change may be applied. Any other change may be applied if Limit accepts
+// it and withoutServers returns no error, or if the argument allowed permits it.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if ch.Diff.Empty() {
 		return nil
@@ -104,10 +104,10 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)%s", err, ch.ID(), hint)
 }
 
-// plan builds a Change from the inputs, which are routes and clusters, and compares the Change with
-// the configuration in the directory. last is the report in the directory. plan calls causes to
-// learn why the configuration changes. If plan returns an error, its Change has a Report but cannot
-// be applied.
+// plan builds a Change from the inputs, which are routes and clusters, and compares the Change
+// with the configuration in the directory. last is the report in the directory. The function
+// causes tells plan why the configuration changes. If plan returns an error, its Change has a
+// Report but cannot be applied.
 func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, last, now)
@@ -138,7 +138,7 @@ func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, caus
 	return ch, nil
 }
 
-// build makes a Change with its Config, Report and files. last is the report in the directory: a
+// build makes a Change with its Config, Report and files. last is the report in the directory. A
 // cluster that has not answered since the start keeps the servers that last lists.
 func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change, error) {
 	table := in.routes.Table
@@ -175,8 +175,8 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	return ch, nil
 }
 
-// build returns the cluster as input for kube.Builder. If the cluster has not answered since the
-// start, it keeps the servers from last, the report that is in the directory now.
+// build returns the cluster as input for kube.Builder. last is the report in the directory. If the
+// cluster has not answered since the start, the input contains the servers that last lists.
 func (c *cluster) build(last kube.Report) kube.Cluster {
 	connectivity := c.connectivity()
 	if !c.Synced {
@@ -205,8 +205,9 @@ func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 // maxReport is the largest size, in bytes, of a report that the Controller reads.
 const maxReport = 256 << 20
 
-// readCertificates reads Certificates at the start. It returns an error if no file can be read, and
-// last, the report in the directory, lists no certificate that could stay in use.
+// readCertificates reads Certificates at the start. last is the report in the directory. If the
+// files cannot be read, and last lists no certificate that could stay in use, readCertificates
+// returns an error.
 func (c *Controller) readCertificates(ctx context.Context, last kube.Report) (certs.Files, error) {
 	files := c.Certificates.Read(ctx)
 	if files.Err != nil && len(last.Certificates) == 0 {
@@ -275,12 +276,13 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	return c.plan(ctx, in, last, func(kube.Input) []kube.Cause { return []kube.Cause{{What: cause}} }, now)
 }
 
-// Apply applies a Change that Plan returned. The error is nil if and only if the outcome is Written
-// or Unchanged. Apply refuses a change that Limit rejects. Run writes a refused change to the
-// report, but Apply does not. With ForceFirst, Apply applies any change.
+// Apply applies a Change that Plan returned. The error is nil if and only if the outcome is
+// Written or Unchanged. Apply refuses a change that Limit rejects. Run writes a refused change to
+// the report, but Apply does not. With ForceFirst, Apply applies the change even if Limit rejects
+// it.
 //
-// If the change needs a reload and HAProxy has MaxOldWorkers old workers, Apply waits for
-// MaxReloadWait, and then ends the oldest one.
+// If the change needs a reload and HAProxy has MaxOldWorkers old workers, Apply waits until one of
+// them ends. After MaxReloadWait, Apply ends the oldest one.
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	allowed := never
 	if c.ForceFirst {

@@ -41,56 +41,59 @@ type Controller struct {
 	// configuration and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.
 	Dir *deploy.Dir
 	// Version, if not nil, returns the version of the HAProxy that reads the configuration.
-	// [deploy.Checker.Version] is such a function. The Controller calls Version before each attempt,
-	// and renders for this version. So after an upgrade of HAProxy, the next attempt changes the
-	// configuration if the new version has other lines. If Version fails, the Controller renders for
-	// the last version that Version returned. Without any, it renders for Builder.Edge.Global.Version.
+	// [deploy.Checker.Version] is such a function. The Controller calls Version before each
+	// attempt, and renders for the version that it returns. So after an upgrade of HAProxy, the
+	// next attempt changes the configuration if the new version needs other lines. If Version
+	// fails, the Controller renders for the last version that Version returned. If Version has
+	// never returned one, the Controller renders for Builder.Edge.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
 	// Files are further files that are made from the routes. With each applied change, the
 	// Controller also writes these files to Dir.
 	Files []File
 
 	// Limit returns an error if a change is too large. nil means MaxShare(0.3). The Controller
-	// refuses a change that is too large, until somebody calls Force. In the same way it refuses a
-	// first configuration in which no route has a server, whatever Limit is; see ErrNoServers.
+	// refuses a change that is too large, until somebody calls Force. It also refuses a first
+	// configuration in which no route has a server, even if Limit accepts it; see ErrNoServers.
 	Limit func(*Change) error
 	// ForceHint, if not nil, returns a text that says how to force the change with this ID. The
 	// error of a refused change ends with the text.
 	ForceHint func(id string) string
-	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run do the same for the first
-	// change. If the attempt fails, Run also ignores them in the next attempt. Limit applies to every
-	// other change of Run.
+	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run ignore both for the first
+	// change that they reject. If an attempt at this change fails, or if the change has to wait,
+	// Run ignores both for this change again. It does not ignore them for any other change.
 	ForceFirst bool
 
 	// Elector decides whether this process may write. nil means that it always may.
 	Elector Elector
 	// MinInterval is the shortest time from the end of an attempt to the next one. 0 means 1 s.
 	MinInterval time.Duration
-	// MaxInterval is the longest time that a change waits because HAProxy has reloaded often. After
-	// a reload, the next one waits for MinInterval. While reloads follow one another, each makes
-	// this wait four times as long, up to MaxInterval. After a time of MaxInterval in which a reload
-	// was possible but not needed, the wait is MinInterval again. 0 means 30 s. If MaxInterval is
-	// not longer than MinInterval, the wait does not grow.
+	// MaxInterval is the longest pause after a reload, during which the next reload has to wait.
+	// The pause is MinInterval after the first reload. While reloads follow one another, each
+	// pause is four times as long as the previous one, up to MaxInterval. If HAProxy is not
+	// reloaded for MaxInterval after the end of a pause, the next pause is MinInterval again. 0
+	// means 30 s. If MaxInterval is not longer than MinInterval, the pause does not grow.
 	MaxInterval time.Duration
 	// OldWorkers lists and ends the old workers of HAProxy. nil means that their number has no
 	// bound.
 	OldWorkers OldWorkers
-	// MaxOldWorkers is the largest number of old workers with which a reload does not wait. 0 means
-	// 16. A negative value means no bound.
+	// MaxOldWorkers is the number of old workers at which a reload waits until one of them ends. 0
+	// means 16. A negative value means that a reload never waits for old workers.
 	MaxOldWorkers int
-	// MaxReloadWait is how long a reload waits while there are MaxOldWorkers old workers or more.
-	// Then the Controller ends the oldest ones and reloads. 0 means 10 minutes. With a negative
-	// value, a reload does not wait.
+	// MaxReloadWait is the longest time that a reload waits because HAProxy has MaxOldWorkers old
+	// workers or more. Then the Controller ends the oldest ones and reloads. 0 means 10 minutes.
+	// With a negative value, a reload does not wait for old workers.
 	MaxReloadWait time.Duration
 	// StartTimeout limits how long Run waits, before its first attempt, until every cluster has
-	// answered and all declarations can be read. It also limits how long Plan waits for each cluster. 0 means 10 s.
+	// answered and all declarations can be read. It also limits how long Plan waits for each
+	// cluster. 0 means 10 s.
 	StartTimeout time.Duration
 
 	// Logger gets the log lines of Run: changes with their causes, problems, clusters that do not
-	// answer, and old workers that end. Apply logs old workers too. nil means no log.
+	// answer, and old workers that end. Apply logs only lines about reloads that wait and old
+	// workers that end. nil means no log.
 	Logger *slog.Logger
 	// Attempted, if not nil, is called after each attempt of Run, from the goroutine that makes
-	// attempts. So the next attempt waits for it.
+	// attempts. The next attempt cannot begin before Attempted returns.
 	Attempted func(Attempt)
 
 	once   sync.Once
@@ -295,8 +298,8 @@ func (c *Controller) readVersion(ctx context.Context) {
 	c.version = v
 }
 
-// start returns the Start that Read and Follow of the source of c.Clusters[i] get. last is the report
-// of the configuration in force.
+// start returns the Start with which the Controller calls Read and Follow of c.Clusters[i].Source.
+// last is the report of the configuration in force.
 func (c *Controller) start(i int, last kube.Report) Start {
 	return Start{Selector: c.Builder.NodeSelector(), Current: last.Subsets(c.Clusters[i].Name)}
 }

@@ -50,16 +50,16 @@
 // An attempt whose reload waits has the outcome Waits. The answers of agents do not need a reload:
 // HAProxy drains a server, or changes its weight, while a reload waits. The Controller calls
 // Dir.Redirect, so HAProxy also stops to send requests to servers that the waiting change removes.
-// Only new servers, routes and weights wait.
+// New servers, new routes and new weights in declarations wait for the reload.
 //
 // # Limits and refusals
 //
-// A change is refused if Limit returns an error for it. The default Limit counts how many of the
-// hosts, paths, backends and servers in force a change takes away, and limits each of these four
-// counts: see deploy.Losses. It reads them from the configuration in the directory, so it works
-// after a restart without a report. A server may lead to a node port that now belongs to another
-// Service. Its clients then reach the wrong service, so the removal of the server is no loss. To
-// find such servers, the Controller needs the node ports in the report.
+// A change is refused if Limit returns an error for it. The default Limit counts the hosts, paths,
+// backends and servers in force that a change takes away, and limits each of these four counts: see
+// deploy.Losses. It reads the configuration in the directory, so it also works after a restart and
+// without a report. If the node port of a server now belongs to another Service, the server leads
+// clients to the wrong service. So the removal of such a server is no loss. To find such servers,
+// the Controller needs the node ports in the report.
 //
 // After a refusal, the configuration in force stays. The Controller writes the refused change to
 // the report, with its causes, losses and ID. The next attempt again compares the latest inputs
@@ -98,6 +98,7 @@
 //
 // # What it does not do
 //
-// The package does not start HAProxy, and it changes a running HAProxy only by a reload. It exports
-// no metrics: a program can make them from Controller.Attempted and Controller.Status.
+// The package does not start HAProxy. It changes a running HAProxy only by a reload and by
+// Dir.Redirect. It exports no metrics: a program can make them from Controller.Attempted and
+// Controller.Status.
 package controller

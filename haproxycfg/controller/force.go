@@ -18,10 +18,10 @@ var (
 	ErrUnderway = errors.New("controller: the attempt is not over yet")
 )
 
-// Force makes an attempt that ignores Limit for the change with this ID, so that a refused change is
-// applied. The report shows the ID as Refused.ID. With an empty id, Limit applies to every change. When
-// the attempt has ended, Force returns the error of the attempt. Call Force only while Run is
-// running.
+// Force makes an attempt to apply the latest routes and clusters. If this leads to the change with
+// the argument id, Force applies the change even if Limit rejects it. The report has the ID of a
+// refused change in Refused.ID. With an empty id, Limit applies to every change. When the attempt
+// has ended, Force returns the error of the attempt. Call Force only while Run is running.
 func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 	c.init()
 	request := forceRequest{id: id, reply: make(chan Attempt, 1)}
@@ -42,10 +42,10 @@ func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 // timeout of a server, so that the client gets an answer.
 const forceTimeout = 25 * time.Second
 
-// ForceHandler returns a handler of POST /force?id=ID, which calls Force with this ID and answers with
-// the outcome. Without an ID, the Controller reads all files and clusters again, and applies what has
-// changed. If that change is refused, the status is 400, and the answer contains the ID. The caller
-// must check that the client may do this.
+// ForceHandler returns a handler of POST /force?id=ID, which calls Force with this ID and answers
+// with the outcome. Without an ID, Force applies the latest routes and clusters, and Limit
+// applies. If Limit rejects the change, the status is 400, and the answer contains the ID. The
+// caller must check that the client may make this request.
 func (c *Controller) ForceHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {

@@ -18,7 +18,8 @@ import (
 // discovery.k8s.io.
 //
 // A cluster may list no nodes or no services at the start, although the report lists servers for
-// it. The cluster keeps these servers, because an API server whose store is empty looks the same.
+// it. Then Live reports that the cluster does not answer, so the cluster keeps its servers: an API
+// server whose store is empty by mistake gives the same lists.
 type Live struct {
 	// Config returns the address and credentials of the API server. Live calls Config again after
 	// an error. Required.

@@ -104,7 +104,7 @@ func (l *loop) attempt(ctx context.Context, asked permit) Attempt {
 	switch {
 	case a.Outcome == Waits:
 		if id := a.Change.ID(); complete && l.force.active || asked(id) {
-			// The permit lasts until this change is in force.
+			// Permit this change until it is in force.
 			l.force = startForce{active: true, id: cmp.Or(l.force.id, id)}
 		}
 		l.schedule.waiting(time.Now(), a.retry)

@@ -19,9 +19,10 @@ type OldWorkers interface {
 }
 
 // Waiting says why a change that may be applied is not in force yet. It is the error of an Attempt
-// whose Outcome is Waiting.
+// whose Outcome is Waits.
 type Waiting struct {
-	// Since is the time at which the change began to wait. At Until, it stops to wait.
+	// Since is the time at which the change began to wait. Until is the time at which the wait
+	// ends at the latest.
 	Since, Until time.Time
 	// OldWorkers is the number of old workers, if the change waits until one of them ends. It is 0
 	// if the change waits because HAProxy has reloaded often.
@@ -42,8 +43,8 @@ type ReloadCounts struct {
 	// OldWorkers is the number of old workers after the last attempt. It is 0 without
 	// Controller.OldWorkers.
 	OldWorkers int
-	// WorkersEnded and StreamsCut count, since the start of the Controller, the old workers that
-	// the Controller has ended, and the streams that it has cut by that.
+	// WorkersEnded is the number of old workers that the Controller has ended since its start.
+	// StreamsCut is the number of streams that these workers still had.
 	WorkersEnded, StreamsCut int
 }
 
@@ -70,9 +71,9 @@ func (c *Controller) newReloads(log *slog.Logger) reloads {
 	}
 }
 
-// admit returns nil if HAProxy may be reloaded now. Otherwise it returns why the reload has to wait.
-// If old workers have delayed a reload for maxWait, admit ends the oldest ones. now is the time of
-// the attempt.
+// admit returns nil if HAProxy may be reloaded now. Otherwise it returns why the reload has to
+// wait. If a reload has waited for old workers for maxWait, admit ends the oldest workers and
+// returns nil. now is the time of the attempt.
 func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	if until := r.pace.next(); until.After(now) {
 		if r.paced.IsZero() {
@@ -99,7 +100,8 @@ func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	for ; old >= r.limit && old > 0; old-- {
 		ended, err := r.workers.EndOldest(ctx)
 		if err != nil {
-			// A worker that cannot be ended must not keep all changes from HAProxy.
+			// Reload in spite of this. Otherwise one worker that cannot be ended would block all
+			// changes.
 			r.log.Error("no old worker can be ended, so HAProxy has more of them than the limit", "old", old, "limit", r.limit, "err", err)
 			break
 		}
@@ -112,8 +114,8 @@ func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	return nil
 }
 
-// count updates the number of old workers, and returns it. If HAProxy does not answer, the number
-// stays as it was: the reload that follows reports the fault.
+// count asks HAProxy for the number of old workers, stores the number and returns it. If HAProxy
+// does not answer, the stored number stays: the reload that follows reports the fault.
 func (r *reloads) count(ctx context.Context) int {
 	if r.workers == nil {
 		return 0
@@ -137,10 +139,11 @@ func (r *reloads) reloaded(ctx context.Context, now time.Time) {
 	r.count(ctx)
 }
 
-// pace limits the rate of reloads. After a reload, the next one waits for a pause. The pause is
-// least if HAProxy was not reloaded for long, and each further reload makes it four times as long,
-// up to most. So 100 changes in a minute cause five reloads, and a change after a quiet time comes
-// into force immediately. pace does not read the clock: callers pass the time.
+// pace limits the rate of reloads: after each reload, the next one waits for a pause. After a
+// quiet time the pause has the length in the field least. Each further reload makes the pause four
+// times as long, up to the length in the field most. So 100 changes in a minute cause five
+// reloads, and a change after a quiet time comes into force immediately. pace does not read the
+// clock: callers pass the time.
 type pace struct {
 	least, most time.Duration // with most <= least, the pause is always least
 
@@ -161,8 +164,8 @@ func (p *pace) reloaded(now time.Time) {
 }
 
 // pollInterval returns the pause between two attempts of a change that waits for an old worker.
-// took is the duration of the last attempt: planning a large configuration again and again must not
-// use more than a tenth of a processor.
+// took is the duration of the last attempt. The pause is ten times as long, within 1 s and 30 s:
+// planning a large configuration again and again should use at most a tenth of a processor.
 func pollInterval(took time.Duration) time.Duration {
 	return min(max(time.Second, 10*took), 30*time.Second)
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// maxRetryAfterChange limits the pause after a failed attempt if routes or clusters have changed
-// since. The change may fix the failure.
+// maxRetryAfterChange is the longest pause after a failed attempt if routes or clusters have
+// changed since the attempt. Their change may fix the failure.
 const maxRetryAfterChange = 5 * time.Second
 
 // schedule decides when the next attempt is due. It does not read the clock: callers pass the time.
@@ -64,8 +64,9 @@ func (s *schedule) succeeded(now time.Time) {
 	s.last, s.notBefore = now, now.Add(s.minInterval)
 }
 
-// waiting is called when an attempt has ended because its change has to wait. The next attempt is due
-// at retry, or MinInterval after this one if an input changes.
+// waiting is called at the end of an attempt whose change has to wait. The next attempt is due at
+// the time retry. If an input changes before that, the next attempt is due as soon as MinInterval
+// has passed since this attempt. It is never due earlier.
 func (s *schedule) waiting(now, retry time.Time) {
 	s.failures, s.dirty = 0, true
 	s.last, s.notBefore = now, retry
@@ -81,8 +82,8 @@ func (s *schedule) failed(now time.Time) {
 	s.last, s.notBefore = now, now.Add(s.pause(s.maxBackoff))
 }
 
-// pause returns the pause after the last attempt. After a success it is minInterval. After failures
-// it doubles up to longest, but is never shorter than minInterval.
+// pause returns the length of the pause after the last attempt. After a success it is minInterval.
+// Each failure doubles it, up to the argument longest. It is never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval
@@ -96,15 +97,15 @@ type permit func(id string) bool
 
 func never(string) bool { return false }
 
-// startForce implements Controller.ForceFirst. It permits one change that Limit rejects: the first
-// one after the start, also in a repeated attempt. It permits no other change, and after the first
-// attempt that succeeds it permits nothing.
+// startForce implements Controller.ForceFirst. It permits the first change that Limit rejects
+// after the start, and no other change. If an attempt at this change fails, or if the change has
+// to wait, startForce permits this change again. After any other attempt, it permits nothing.
 type startForce struct {
 	active bool
 	id     string // of the permitted change; "" until Limit has rejected one
 }
 
-// extend returns a permit for every change that f or asked permits.
+// extend returns a permit for every change that the startForce f or the argument asked permits.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

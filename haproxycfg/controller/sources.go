@@ -19,10 +19,10 @@ type RouteFiles = routefiles.Files
 
 // RouteSource provides the routes of a Controller. RouteFiles is a RouteSource.
 type RouteSource interface {
-	// Read returns the routes. The Controller calls Read once, before Follow. Read returns an error
-	// if it cannot read all of its input. In that case, Plan fails. Run fails only if
-	// Declarations.Unread is empty. Otherwise Run uses the Declarations, and Follow must publish the
-	// rest when it can be read.
+	// Read returns the routes. The Controller calls Read once, before Follow. Read returns an
+	// error if it cannot read all of its input. In that case, Plan fails. If Declarations.Unread
+	// is empty, Run fails too. Otherwise Run uses the Declarations, and Follow must publish the
+	// missing routes as soon as they can be read.
 	Read() (Declarations, error)
 	// Follow calls publish after each change of the routes, beginning with changes since Read,
 	// until ctx ends. Calls of publish never overlap. If Follow returns an error before ctx ends,

@@ -8,8 +8,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// inputs are the routes, clusters and certificates from which a configuration is built. Nobody changes the slices
-// and objects in them.
+// inputs are the routes, clusters and certificates from which a configuration is built. Nobody
+// changes the slices and objects in them.
 type inputs struct {
 	routes       Declarations
 	clusters     []cluster // in the order of Controller.Clusters
@@ -55,7 +55,8 @@ func (in inputs) answered() bool {
 // inbox contains the latest inputs. Each source replaces its own part of the inputs, and never
 // waits for the goroutine that reads them.
 type inbox struct {
-	// wake has an element from a change of the inputs until the reader receives it.
+	// wake gets an element when the inputs change, unless it already contains one. The reader of
+	// the inputs waits for this element.
 	wake chan struct{}
 
 	mu     sync.Mutex
@@ -96,7 +97,8 @@ func (in *inbox) setRoutes(d Declarations) {
 	in.change(func(latest *inputs) { latest.routes = d })
 }
 
-// setCertificates sets the certificates. Files that are the same as before do not wake the reader.
+// setCertificates sets the certificates. If they are the same as before, setCertificates does not
+// wake the reader of the inputs.
 func (in *inbox) setCertificates(files certs.Files) {
 	in.mu.Lock()
 	same := files.Equal(in.inputs.certificates)

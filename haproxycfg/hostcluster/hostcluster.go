@@ -4,7 +4,7 @@
 // it can send a host to only one cluster. Chooser chooses the cluster that is first in this order:
 //
 //  1. the highest number of the host's routes that the cluster serves with a weight above 0;
-//  2. the highest sum of these weights;
+//  2. the highest sum of the weights of the host's services in the cluster;
 //  3. the highest number of the host's routes for which the cluster has a service;
 //  4. the first name in alphabetical order.
 //
@@ -41,8 +41,9 @@ type Chooser struct {
 type Choice struct {
 	Host    string // may be a wildcard
 	Cluster string
-	// App is a service of the host in the cluster, as "namespace/name". It is chosen from the first
-	// route that has services in the cluster: the service with the highest weight.
+	// App is a service of the host in the cluster, as "namespace/name". It comes from the first
+	// route that has services in the cluster. Of these services, App is the one with the highest
+	// weight.
 	App string
 }
 
@@ -102,8 +103,8 @@ func (c Chooser) choose(list []routes.Route) (Choice, []routes.Problem) {
 	return Choice{Host: host, Cluster: best.cluster, App: best.app}, problems
 }
 
-// candidates returns the clusters that have a service of the route. Each candidate has the weight
-// that the cluster has for the route.
+// candidates returns the clusters that have a service of the route. The weight of a candidate is
+// the sum of the weights of its services.
 func (c Chooser) candidates(route routes.Route) (list []candidate, problems []routes.Problem) {
 	problem := func(format string, args ...any) {
 		problems = append(problems, routes.Problem{

@@ -140,8 +140,8 @@ func (m *multiples) usable(a netip.AddrPort) int { return m.nodes[a.Addr()] }
 
 func (m *multiples) subset(a netip.AddrPort) int { return m.subsets[a] }
 
-// multiplied returns the check budget of a configuration in which each server counts as many times
-// as times returns for its address.
+// multiplied returns the check budget of a configuration in which each server stands for several.
+// The function times returns how many servers the server with this address stands for.
 func multiplied(config *haproxycfg.Config, times func(netip.AddrPort) int) haproxycfg.CheckBudget {
 	type pair struct{ health, agent time.Duration }
 	once := map[pair]haproxycfg.CheckBudget{} // of one server with both checks, by their intervals

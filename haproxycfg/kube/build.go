@@ -18,8 +18,8 @@ type Cluster struct {
 	// Name is the name by which routes refer to the cluster.
 	Name    string
 	Objects nodeselect.Objects
-	// Current are the subsets that are in use. Nil means that no subsets are in use, or that they
-	// are unknown. They can influence the choice of new subsets, as nodeselect.Pool.Pick describes.
+	// Current are the subsets that are in use. nil means that no subsets are in use, or that they
+	// are unknown. Current can influence the choice of new subsets: see nodeselect.Pool.Pick.
 	Current nodeselect.Subsets
 	// Selection, if not nil, is an existing selection, for example from a watcher of the cluster or
 	// from an earlier report ([Report.Selection]). If Selection is nil, Build selects the nodes of
@@ -48,19 +48,20 @@ type Builder struct {
 	// value in DefaultEdgeLimits. If Edge.Global has Descriptors and no MaxConn, Build also limits
 	// declarations so that at least half of the descriptors are left for connections.
 	EdgeLimits Limits
-	// InForce, if not nil, returns the paths of the configuration in force, from the maps that the
-	// argument names. Whatever the limits are, Build keeps a route that has the same path and
-	// backend in the configuration in force, unless this backend has no servers yet. Build calls
-	// InForce only if the table exceeds a limit.
+	// InForce, if not nil, returns the paths and backends of the configuration in force. The
+	// argument names the maps that contain the paths. Build calls InForce only if the table
+	// exceeds a limit. Build keeps a route, whatever the limits are, if the configuration in force
+	// has the same path with the same backend, and if this backend has servers.
 	InForce func(haproxycfg.Router) deploy.InForce
 }
 
-// Build returns the configuration that serves a table of routes from clusters, and a report. now is
-// the time for the predicates that decide whether a node can be used.
+// Build returns the configuration that serves a table of routes from clusters, and a report. now
+// is the time for the predicates that decide whether a node can be used.
 //
 // If a service cannot be resolved, Build reports one problem, at the first route that names the
-// service. If a cluster that routes name is missing or has never answered, Build also reports one
-// problem. If two clusters have the same name, Build uses the first and reports the second.
+// service. If a cluster that routes name is missing or has never answered, Build reports one
+// problem for this cluster. If two clusters have the same name, Build uses the first and reports
+// the second.
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	refs, named := Refs(table), placesOf(table)
@@ -131,7 +132,8 @@ func (b Builder) NodeSelector() nodeselect.Selector {
 	return s
 }
 
-// Refs returns the service ports that a table names. The key is the name of their cluster.
+// Refs returns the service ports that a table names. The keys of the map are the names of the
+// clusters.
 func Refs(table routes.Table) map[string][]nodeselect.Ref {
 	refs := map[string][]nodeselect.Ref{}
 	for _, r := range table.Refs() {
@@ -163,7 +165,8 @@ func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
 	return u
 }
 
-// selection contains the nodes for the service ports (refs) of a cluster that a table names.
+// selection contains the nodes for refs, which are the service ports of one cluster that a table
+// names.
 type selection struct {
 	nodeselect.Selection // without the problems of unresolved
 	unresolved           []unresolvedRef

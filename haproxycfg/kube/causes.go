@@ -21,7 +21,8 @@ type Cause struct {
 	// Object is "Node a", "Service media/tracks", "Route api.example.com/tracks" or "Certificate
 	// a.pem". It is empty if the cause is about the whole cluster.
 	Object string `json:"object,omitempty"`
-	// What happened to the object: "added", "removed", or the names of its fields that changed.
+	// What says what happened to the object: "added", "removed", or the names of its fields that
+	// changed.
 	What string `json:"what"`
 }
 
@@ -199,8 +200,8 @@ func podsMoved(before, after map[string][]string) (keys []string) {
 	return keys
 }
 
-// ready, called with farFuture, depends only on the condition Ready of a node: at that time every
-// grace period is over.
+// ready judges a node by its condition Ready and a grace period. At farFuture every grace period
+// is over, so there the result of ready depends only on the condition.
 var (
 	ready     = nodeselect.Ready(0)
 	farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -148,7 +148,8 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing returns the names of the nodes of a that b does not contain with the same address.
+// missing returns the names of the nodes of service a, except nodes that service b also has with
+// the same address.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {
@@ -166,10 +167,10 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 	}
 }
 
-// Misdirected returns a function that reports whether the server with the given name is
-// misdirected, that is, leads to a wrong service. A server is misdirected if its node port now
-// belongs to another Service or another port, and its own service has a new node port. last is the
-// report on the servers in force. A cluster without objects has no misdirected servers.
+// Misdirected returns a function that reports whether the server with the given name leads to a
+// wrong service. This is so if its node port now belongs only to other Services, or to other ports
+// than the port that the server is for. last is the report on the servers in force. A cluster
+// without objects has no such servers.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	type address struct {
 		addr netip.Addr
@@ -227,8 +228,8 @@ func nodePorts(services []*corev1.Service) portOwners {
 	return owners
 }
 
-// foreign reports whether the node port in s now leads only to other service ports than the one in
-// s.
+// foreign reports whether the node port of s now belongs to other service ports, and no longer to
+// the service port of s.
 func (o portOwners) foreign(s ServiceReport) bool {
 	owners := o[s.NodePort]
 	return len(owners) > 0 && !slices.ContainsFunc(owners, func(p portOwner) bool {

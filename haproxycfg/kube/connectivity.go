@@ -9,7 +9,7 @@ import (
 // Connectivity says whether a cluster answers. The zero Connectivity means that it answers.
 type Connectivity struct {
 	State State `json:"state,omitempty"`
-	// Since is the time since when State has been the same. The zero time means that it is unknown.
+	// Since is the time at which State last changed. Its zero value means unknown.
 	Since time.Time `json:"since,omitzero"`
 	// Reason is the reason why the cluster does not answer. It is empty if the cluster answers.
 	Reason string `json:"reason,omitempty"`

@@ -19,12 +19,13 @@
 // # One file never uses up the edge
 //
 // [Builder.FileLimits] limit the routes, servers, checks a second, agent ports and remembered
-// client addresses that one file of declarations may add. [Builder.EdgeLimits] limit the sums over all files. A short file may stand
-// for very many servers, because each route has a server for each node of each of its services. So
-// Build computes the numbers before it makes servers. If a new or changed route exceeds a limit,
-// Build reports a [Problem] and leaves out the route. Routes in force stay, and other files lose
-// nothing. With Descriptors in Edge.Global, declared checks get at most half of the descriptors, so
-// that maxconn stays at a quarter of them or above.
+// client addresses that one file of declarations may add. [Builder.EdgeLimits] limit the sums over
+// all files. A short file may stand for very many servers, because each route has a server for each
+// node of each of its services. So Build computes the numbers before it makes servers. If a new or
+// changed route exceeds a limit, Build reports a [Problem] and leaves out the route. Routes in
+// force stay, and other files lose nothing. With Descriptors in Edge.Global, health checks and
+// agent checks get at most half of the descriptors. The other half is for connections, which need
+// two descriptors each. So maxconn is at least a quarter of the descriptors.
 //
 // # The cost of checks
 //

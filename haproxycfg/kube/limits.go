@@ -53,8 +53,9 @@ func (l Limits) Share(share float64) Limits {
 	return Limits{of(l.Routes), of(l.Servers), of(l.Checks), of(l.AgentPorts), of(l.Sources)}
 }
 
-// connectionShare is the part of Global.Descriptors that declarations leave for connections. Each
-// connection needs two descriptors, so maxconn is at least a quarter of the descriptors.
+// connectionShare is the part of Global.Descriptors that is left for connections. Health checks
+// and agent checks get the rest. Each connection needs two descriptors, so maxconn is at least a
+// quarter of the descriptors.
 const connectionShare = 0.5
 
 // cost is what some routes need.
@@ -73,10 +74,10 @@ func (c *cost) add(o cost) {
 	c.descriptors += o.descriptors
 }
 
-// over returns two empty strings if the cost is within the limits. Otherwise it returns the field
-// of the route that causes the excess, and the limit that is exceeded. descriptors is the limit of
-// descriptors; 0 means no limit.
-func (c cost) over(l Limits, descriptors int) (field, what string) {
+// over compares the cost with the limits l and with the limit of descriptors, where 0 means no
+// limit. If the cost exceeds a limit, over returns this limit and the field of a route that causes
+// the excess. Otherwise it returns two empty strings.
+func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {
 	case c.routes > l.Routes:
 		return "routes", fmt.Sprintf("%d routes", l.Routes)
@@ -194,7 +195,8 @@ func (l *limiter) fits(table routes.Table) bool {
 	return what == ""
 }
 
-// cost returns what a route needs, without agent ports, if it shares no backend with another route.
+// cost returns what a route needs if it shares no backend with another route. It does not count
+// agent ports.
 func (l *limiter) cost(r *routes.Route) cost {
 	e := &l.builder.Edge
 	c := cost{routes: 1}
@@ -256,8 +258,8 @@ type candidate struct {
 // exceed the limit, one further problem states their number.
 const maxLimitProblems = 20
 
-// choose admits routes in this order: routes in force, changed routes, and last the new routes by
-// file and line.
+// choose admits first the routes in force, then the changed routes, and last the new routes.
+// Within each of the three groups, it admits routes in the order of file and line.
 func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	var inForce deploy.InForce
 	if l.builder.InForce != nil {
@@ -331,14 +333,15 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	return table.Without(func(r *routes.Route) bool { return out[r] }), problems
 }
 
-// over returns the limit that a file, or all files together, would exceed with the route c. It also
-// returns the field of the route that exceeds the limit.
-func (l *limiter) over(file *account, c candidate) (field, of, what string) {
-	if field, what = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); what != "" {
-		return field, "its file", what
+// over checks whether the route c would exceed a limit of its file or of the whole edge. If so, it
+// returns the field of the route that causes the excess, the owner of the limit ("its file" or
+// "the edge"), and the limit. Otherwise the limit is "".
+func (l *limiter) over(file *account, c candidate) (field, owner, limit string) {
+	if field, limit = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); limit != "" {
+		return field, "its file", limit
 	}
-	field, what = sum(l.total.cost, l.total.shared(l, c.Route, c.key)).over(l.edge, l.descriptors)
-	return field, "the edge", what
+	field, limit = sum(l.total.cost, l.total.shared(l, c.Route, c.key)).over(l.edge, l.descriptors)
+	return field, "the edge", limit
 }
 
 func sum(a, b cost) cost {

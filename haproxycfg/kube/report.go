@@ -75,7 +75,7 @@ type ClusterReport struct {
 	Name         string       `json:"name"`
 	Connectivity Connectivity `json:"contact,omitzero"`
 	// Total is the number of the cluster's nodes. Eligible, Avoid, Excluded and Unusable are the
-	// numbers of nodes with that verdict.
+	// numbers of the nodes with the verdict of the same name.
 	Total    int `json:"total"`
 	Eligible int `json:"eligible"`
 	Avoid    int `json:"avoid"`
@@ -148,8 +148,9 @@ func (r *Report) addWeightless(table routes.Table) {
 	}
 }
 
-// addProtocols warns about routes that declare another protocol than the appProtocol of their service
-// port. The declaration decides. appProtocols contains the ports that have an appProtocol.
+// addProtocols warns about routes that declare another protocol than the appProtocol of their
+// service port. HAProxy uses the protocol of the route. appProtocols contains the service ports
+// that have an appProtocol.
 func (r *Report) addProtocols(table routes.Table, appProtocols map[routes.Ref]string) {
 	if len(appProtocols) == 0 {
 		return
@@ -170,8 +171,8 @@ func (r *Report) addProtocols(table routes.Table, appProtocols map[routes.Ref]st
 }
 
 // protocolAdvice returns "" if a route with this protocol can reach a service port with this
-// appProtocol. Otherwise it returns what to do. The names come from the Kubernetes documentation of
-// appProtocol and from Istio, which reads the same field.
+// appProtocol. Otherwise it returns what to do. The known names of appProtocol come from the
+// Kubernetes documentation, and from Istio, which reads the same field.
 func protocolAdvice(p routes.Protocol, app string) string {
 	switch strings.ToLower(app) {
 	case "", "http", "kubernetes.io/ws", "tcp":
@@ -252,7 +253,8 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 	}
 }
 
-// nodesInUse returns the nodes of all subsets. A service with several ports counts once per node.
+// nodesInUse returns the nodes of all subsets. On each node, it counts a service with several
+// ports once.
 func nodesInUse(s nodeselect.Selection) []NodeReport {
 	nodes := []NodeReport{}
 	index := map[string]int{} // by Identity, which is unique within a selection
@@ -316,8 +318,8 @@ func (r Report) AppendJSON(dst []byte) ([]byte, error) {
 	return append(out, "\n}\n"...), nil
 }
 
-// appendServices writes JSON without package json, which would be slow for thousands of services.
-// Each change of the configuration writes the report.
+// appendServices writes JSON without package json. The report is written at each change of the
+// configuration, and package json would be slow for thousands of services.
 func appendServices(out []byte, services []ServiceReport) []byte {
 	out = append(out, '[')
 	for i := range services {
@@ -360,8 +362,8 @@ func appendService(out []byte, s *ServiceReport) []byte {
 	return append(out, "]}"...)
 }
 
-// appendString appends s as a JSON string. If s contains a character that needs an escape, which
-// Kubernetes does not allow in names, package json writes it.
+// appendString appends s as a JSON string. Names in Kubernetes contain no characters that need an
+// escape. If s contains such a character, package json writes s.
 func appendString(out []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {

@@ -54,8 +54,9 @@ type routeFile struct {
 }
 
 // Read returns the routes of all files. If a file cannot be read or parsed, Read returns an error.
-// Even so, the Declarations are usable: they contain the routes of the other files, and the error is
-// among their problems. Follow publishes the routes of such a file when it can read them.
+// The Declarations are usable in spite of the error: they contain the routes of the other files,
+// and the error is among their problems. Follow publishes the routes of the missing file when it
+// can read them.
 func (f *Files) Read() (Declarations, error) {
 	f.files = make([]routeFile, len(f.Names))
 	var errs []error
@@ -124,8 +125,8 @@ func (f *routeFile) reread() (changed bool, err error) {
 	return true, nil
 }
 
-// keepOld keeps the routes of a file that cannot be used now, and makes p its only problem. changed
-// is false if p is the same problem as before.
+// keepOld keeps the routes of a file that cannot be used now, and makes the argument p its only
+// problem. changed is false if the file already had this problem.
 func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	if f.fault == p.Error() {
 		return false

@@ -22,8 +22,8 @@ type decoder struct {
 	declarations []declaration
 }
 
-// fields are the known fields of a mapping, in the order of the package documentation. read is
-// called with the node of the field's value and the path of the field.
+// fields are the known fields of a mapping, in the order of the package documentation. The
+// function read gets the node of the field's value, and the path of the field.
 type fields []struct {
 	name string
 	read func(n *yaml.Node, at string)
@@ -192,8 +192,8 @@ func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	return true
 }
 
-// sequence calls the function each for every item of a list. It stops when this function returns
-// false.
+// sequence calls the function each for every item of a list. It stops when the function each
+// returns false.
 func (d *decoder) sequence(n *yaml.Node, at string, each func(n *yaml.Node, at string) bool) {
 	s := deref(n)
 	if s.Kind != yaml.SequenceNode {
@@ -271,8 +271,8 @@ func (d *decoder) limited(to *int) func(*yaml.Node, string) {
 	return d.positive(to, maxLimit, errLimit)
 }
 
-// positive reads an integer from 1 to most. It refuses 0, which in a Route means that the field is
-// missing. fault is the error for other integers.
+// positive reads an integer from 1 to the argument most. It refuses 0, which in a Route means that
+// the field is missing. fault is the error for integers outside this range.
 func (d *decoder) positive(to *int, most int, fault error) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1

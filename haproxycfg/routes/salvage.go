@@ -49,8 +49,9 @@ var (
 	blockList = regexp.MustCompile(`^["']?routes["']?[ \t]*:[ \t]*(&\S+[ \t]*)?(#.*)?\r?\n?$`)
 	// topKey matches a line that begins with a key of the document's top level.
 	topKey = regexp.MustCompile(`^(["']?)[A-Za-z_][-A-Za-z0-9_.]*["']?[ \t]*:([ \t\r\n]|$)`)
-	// entryStart and flowStart match the beginning of a route by its first key. Other lists in a
-	// file have other keys.
+	// entryStart matches the beginning of a route in a list with hyphens. flowStart matches the
+	// beginning of a route in a list in brackets. Both recognize a route by its first key, because
+	// entries of other lists have other keys.
 	entryStart = regexp.MustCompile(`^[ \t]*-[ \t]+(\{[ \t]*)?["']?(host|path|exact|check|timeouts)["']?[ \t]*:`)
 	flowStart  = regexp.MustCompile(`^\{[ \t\r\n]*["']?host["']?[ \t]*:`)
 	aliasName  = regexp.MustCompile(`\*([^\s,\[\]{}"']+)`)
@@ -231,8 +232,9 @@ func (s *salvaged) blockEntry(piece []sourceLine) {
 		s.add(n)
 		return
 	}
-	// A second line with a hyphen and the same indentation belongs to a list within the entry, so
-	// try only the first one of each indentation.
+	// Look for the line where the second entry begins. If several lines with a hyphen have the
+	// same indentation, they may be a list within the first entry. So only the first line of each
+	// indentation can begin the second entry.
 	first := map[int]int{} // the first entry with an indentation
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {
@@ -311,8 +313,8 @@ func (s *salvaged) flow(data []byte, at int) {
 // cutFlowEntry returns the first entry of a list in brackets, and size, the number of bytes up to
 // the next entry. last is true if there is no next entry.
 //
-// An entry ends at a comma outside of its brackets and quotes. If a bracket or quote is missing,
-// there is no such comma. So an entry also ends at a comma before "{host:".
+// An entry ends at a comma outside of its brackets and quotes. If the entry lacks a bracket or
+// quote, no comma is outside. So an entry also ends at a comma before "{host:".
 func cutFlowEntry(list string) (entry string, size int, last bool) {
 	depth, quoted := 0, byte(0)
 	before, comma := byte('['), 0 // the last byte that is not white space; the position of the last comma

@@ -20,8 +20,8 @@ type Table struct {
 
 // New makes a table from Go values, which need not be in normal form. New leaves out each route
 // that has a problem, and returns the same problems as Parse. The File and Line of a problem come
-// from the Position of the route. Its Field begins with the index of the argument: "routes[0]". New
-// does not change the arguments, and the table shares no memory with them.
+// from the Position of the route. The Field of a problem begins with the index of the argument:
+// "routes[0]". New does not change the arguments, and the table shares no memory with them.
 func New(routes ...Route) (Table, []Problem) {
 	var (
 		valid    []declaration

@@ -28,8 +28,8 @@ const (
 	// maxDuration is the longest time that HAProxy's timers can count (manual section 2.5).
 	maxDuration = math.MaxInt32 * time.Millisecond
 
-	// minInterval is the shortest check.interval. It protects against a wrong unit: every
-	// terminator would check every service on every node very often.
+	// minInterval is the shortest check.interval. A shorter one is probably a wrong unit. With it,
+	// every terminator would check every service on every node very often.
 	minInterval = 100 * time.Millisecond
 )
 
@@ -206,7 +206,8 @@ func normalPath(s string, exact bool) (string, error) {
 	return s, nil
 }
 
-// checkRequestPath returns an error if s cannot be the path of a health check. It may have a query.
+// checkRequestPath returns an error if s cannot be the path of a health check. The path may have a
+// query.
 func checkRequestPath(s string) error {
 	path, query, _ := strings.Cut(s, "?")
 	switch {

@@ -40,8 +40,8 @@ type ZoneOptions struct {
 //	api.example.com.	300	IN	CNAME	edge.example.com.
 //
 // The lines contain no SOA and no NS record. Write these records into a zone file of your own that
-// has the line "$INCLUDE dns.zone". Raise the serial in it when the included lines change. Equal
-// input gives equal bytes.
+// has the line "$INCLUDE dns.zone". Raise the serial in your file when the included lines change.
+// Equal input gives equal bytes.
 //
 // A wildcard of DNS covers one or more labels, but a wildcard of a table covers exactly one. So
 // names with more labels resolve too, and the terminators answer 404 for them. If a name has no

@@ -9,7 +9,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// fencedLock is a lock for client-go's elector that also knows at any time whether this process
+// fencedLock is a lock for client-go's elector. It also knows at any time whether this process
 // still holds the Lease. Each term needs a new fencedLock.
 //
 // The elector of client-go alone has three faults. After it learns that another process holds the
@@ -61,8 +61,8 @@ func (f *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElect
 }
 
 func (f *fencedLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
-	// Take the time before the write: other processes count from the moment when they see the
-	// write, which is later.
+	// Take the time before the write. Other processes measure the age of the Lease from the moment
+	// when they see the write, which is later.
 	now := time.Now()
 	err := write(ctx, record)
 	if err == nil {
