@@ -73,8 +73,9 @@ func (c *Config) checkSpread() time.Duration {
 }
 
 // CheckBudget is the number of checks per second that one HAProxy process makes with a
-// configuration. It does not depend on traffic. Each further process with the same configuration
-// makes the same number again. The old process after a reload also makes its checks until it ends.
+// configuration. The number does not depend on traffic. Each further process with the same
+// configuration makes the same number again. The old process after a reload also makes its checks
+// until it ends.
 type CheckBudget struct {
 	// HealthServers counts the server lines with a health check. AgentServers counts the server
 	// lines with an agent check. A line can count in both.

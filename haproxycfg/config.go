@@ -25,8 +25,8 @@ type Config struct {
 
 // Global holds the settings of the process.
 type Global struct {
-	// Version is the version of the HAProxy that will read the files. That HAProxy and all later
-	// ones accept the files. Zero means 2.6. If Version is 3.2 or later, HAProxy removes the
+	// Version is the version of the HAProxy that will read the files. That version and all later
+	// versions accept the files. Zero means 2.6. If Version is 3.2 or later, HAProxy removes the
 	// trailers of requests to HTTP/1.1 servers. The reason: no rule about headers applies to
 	// trailers, and some HTTP/1.1 servers read trailers as headers.
 	Version Version

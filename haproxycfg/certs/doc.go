@@ -15,7 +15,7 @@
 //
 // # Validity
 //
-// A certificate that has expired, or that is not valid yet, is in the list: a warning that the client
-// can ignore is better than no connection. If another certificate covers the same name and is
-// valid, HAProxy prefers that one.
+// A certificate that has expired, or that is not valid yet, is in the list: a warning that the
+// client can ignore is better than no connection. If another certificate covers the same name and
+// is valid, HAProxy prefers the valid certificate.
 package certs

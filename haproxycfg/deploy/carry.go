@@ -162,8 +162,8 @@ func (s state) String() string {
 //     another port has another name, and so has a backend with other settings. Without a state, a
 //     renamed server would have its full weight until its agent answers. So carry gives it the
 //     state of the server that it replaces, which is on the same node.
-//   - HAProxy restores addresses too. So carry sets the address of each server to the one in the
-//     configuration.
+//   - HAProxy restores addresses too. So carry sets the address of each server to its address in
+//     the new configuration.
 func (s *state) carry(config members) {
 	type key struct{ backend, name string }
 	known := make(map[key]int, len(s.servers))

@@ -18,10 +18,10 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// Dir is a directory with two configurations. HAProxy runs the first one: haproxy.cfg, its maps in the
-// subdirectory maps, and its certificates and lists of certificates in the subdirectory certs-in-use.
-// HAProxy ran the second one earlier. It is called the last good configuration: haproxy.cfg.last-good,
-// and the maps and certificates that it names.
+// Dir is a directory with two configurations. HAProxy runs the first configuration: haproxy.cfg,
+// its maps in the subdirectory maps, and its certificates and lists of certificates in the
+// subdirectory certs-in-use. HAProxy ran the second configuration earlier. The second one is called
+// the last good configuration: haproxy.cfg.last-good, and the maps and certificates that it names.
 //
 // A process may end at any moment of an Apply. Even so, the directory contains either the whole old
 // configuration or the whole new one. The next Apply finishes the interrupted work.
@@ -48,7 +48,7 @@ type Dir struct {
 	// [Reloader.Redirect] is such a function.
 	Redirect func(ctx context.Context, config []byte) error
 	// Guard, if not nil, is called before each effect: before a file is written or renamed, and
-	// before a reload. If Guard returns an error, Apply stops with this error. It leaves the
+	// before a reload. If Guard returns an error, Apply stops with this error, and leaves the
 	// directory as if the process had ended at this point. Processes that share a directory use
 	// Guard so that only one of them writes.
 	Guard func() error
@@ -103,9 +103,9 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces
 //     haproxy.cfg. Each file is synced and renamed.
 //  4. It calls Reload. If Reload fails, Apply puts the last good configuration back, reloads
-//     again, and returns the error. Without a last good configuration, which is the case at the
-//     first Apply, the new one stays and the next Apply reloads again. The new one also stays if
-//     Check has accepted it and no HAProxy runs.
+//     again, and returns the error. At the first Apply there is no last good configuration: the
+//     new configuration stays, and the next Apply reloads again. The new configuration also stays
+//     if Check has accepted it and no HAProxy runs.
 //  5. It removes the maps that no configuration names any more.
 //
 // changed reports whether Apply changed the configuration in the directory. If an earlier Apply
@@ -372,8 +372,8 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 // last good configuration back.
 //
 // If no HAProxy runs, files that Check has accepted stay, and reload returns an error. HAProxy will
-// start with these files. It might refuse the last good files, because it may have been replaced by
-// another version since it loaded them.
+// start with these files. HAProxy might refuse the last good files: since it loaded them, another
+// version of HAProxy may have been installed.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err

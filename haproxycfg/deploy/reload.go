@@ -116,8 +116,9 @@ func (r Reloader) Reload(ctx context.Context) error {
 	if text := strings.TrimSpace(answer); text != "" {
 		return fmt.Errorf("deploy: reload: the master says %.200q", text)
 	}
-	// Before HAProxy 2.7, the master replaces its own program when it gets the command. This closes
-	// the connection, with or without an error. So only the list of processes shows the outcome.
+	// Before HAProxy 2.7, the master replaces its own program when it gets the command. The
+	// replacement closes the connection, with or without an error. So only the list of processes
+	// shows the outcome.
 	return r.confirm(ctx, before)
 }
 

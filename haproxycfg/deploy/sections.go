@@ -22,8 +22,8 @@ var sectionWords = map[string]bool{
 }
 
 // cutSections cuts the text of haproxy.cfg into sections. The key of a section is its first line,
-// such as "backend b". Sections with the same first line, such as unnamed defaults, become one.
-// cutSections leaves out the text before the first section, as HAProxy does.
+// such as "backend b". Sections with the same first line, such as unnamed defaults, become one
+// section. cutSections leaves out the text before the first section, as HAProxy does.
 func cutSections(text []byte) map[string]section {
 	all := map[string]section{}
 	head, start, at, servers := "", 0, 0, 0
