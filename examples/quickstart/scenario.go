@@ -30,7 +30,7 @@ const (
 	// observedRequests is the number of requests that a step needs to see. It is large enough that
 	// each selected node answers some of them.
 	observedRequests = 75
-	// patience is the time after which await returns an error.
+	// patience is the time limit of the function await. After it, await returns an error.
 	patience = 20 * time.Second
 )
 
@@ -262,11 +262,10 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 	return []step{{"whole run: failed requests", "0", seen, len(failures) == 0 && sent > 0}}, nil
 }
 
-// await calls the function met every 20 ms, and returns nil when met returns true. The constant
-// patience is the time limit. After this time, await returns an error that contains the text
-// problem.
-func await(ctx context.Context, problem string, met func() bool) error {
-	for deadline := time.Now().Add(patience); !met(); {
+// await calls the function done every 20 ms, and returns nil as soon as done returns true. If this
+// takes longer than 20 s, await returns an error that contains the text of the argument problem.
+func await(ctx context.Context, problem string, done func() bool) error {
+	for deadline := time.Now().Add(patience); !done(); {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("gave up after %s: %s", patience, problem)
 		}
@@ -277,8 +276,8 @@ func await(ctx context.Context, problem string, met func() bool) error {
 	return nil
 }
 
-// awaitVisits returns when the services have answered observedRequests requests that clients sent
-// at the time start or later.
+// awaitVisits returns when the services have answered 75 requests (the constant observedRequests)
+// that clients sent at the time start or later.
 func (s *system) awaitVisits(ctx context.Context, start time.Time, services ...string) error {
 	err := await(ctx, fmt.Sprintf("%q answer too few requests", services), func() bool {
 		return len(s.journal.since(start, services...)) >= observedRequests
@@ -343,7 +342,8 @@ func difference(a, b []string) []string {
 }
 
 // changedServers returns how many servers of a service a new configuration removes, and how many it
-// adds. If several backends contain the service, each number is the largest for one backend.
+// adds. Several backends may contain servers of the service. Then changedServers counts for each
+// backend, and returns the largest numbers.
 func changedServers(diff deploy.Diff, service string) (removed, added int) {
 	prefix := strings.ReplaceAll(service, "/", ".") + "."
 	for _, b := range diff.Backends {

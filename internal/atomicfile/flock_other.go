@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// flock fails, because package syscall has no flock on these systems.
+// flock always returns an error: on these systems, package syscall has no flock.
 func flock(*os.File) error { return errors.ErrUnsupported }
 
 func isMine(fs.FileInfo) bool { return true }

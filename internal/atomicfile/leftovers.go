@@ -17,15 +17,17 @@ const maxDigits = 10
 
 // RemoveLeftovers removes the temporary files that killed processes have left in a directory.
 //
-// The name of a temporary file is "." + the name of the file that it was for + up to ten digits.
-// RemoveLeftovers removes such a file if it is regular, and if written returns true for the name of
-// the file that it was for. A process that writes holds a lock on its temporary file, and
-// RemoveLeftovers keeps a locked file. A temporary file that cannot be locked or removed stays, and
-// this is no error. On a system without flock, all temporary files stay.
-func RemoveLeftovers(dir string, written func(name string) bool) {
+// A process first writes the new content of a file, the target, into a temporary file. The name of
+// the temporary file is "." + the name of the target + up to ten digits. RemoveLeftovers removes a
+// regular file with such a name if the function isTarget returns true for the name of the target.
+//
+// While a process writes, it holds a lock on its temporary file. RemoveLeftovers keeps locked files.
+// If it cannot lock or remove a file, the file stays, without an error. On a system without flock,
+// all temporary files stay.
+func RemoveLeftovers(dir string, isTarget func(name string) bool) {
 	entries, _ := inputfile.ReadDir(dir) // without a directory there is nothing to remove
 	for _, e := range entries {
-		if e.Type().IsRegular() && isTemp(e.Name(), written) {
+		if e.Type().IsRegular() && isTemp(e.Name(), isTarget) {
 			removeUnlocked(filepath.Join(dir, e.Name()), os.O_RDWR, os.Remove)
 		}
 	}
@@ -35,23 +37,23 @@ func removeLeftovers(dir, base string) {
 	RemoveLeftovers(dir, func(name string) bool { return name == base })
 }
 
-// isTemp reports whether name is the name of a temporary file for a file for whose name written
-// returns true. The name of that file may itself end with digits, so isTemp tries each division.
-func isTemp(name string, written func(string) bool) bool {
+// isTemp reports whether name is "." + a target + up to ten digits, where isTarget returns true for
+// the target. The target may itself end with digits, so isTemp tries each number of digits.
+func isTemp(name string, isTarget func(string) bool) bool {
 	rest, hidden := strings.CutPrefix(name, ".")
 	for end := len(rest) - 1; hidden && end > 0 && len(rest)-end <= maxDigits; end-- {
 		if rest[end] < '0' || rest[end] > '9' {
 			return false
 		}
-		if written(rest[:end]) {
+		if isTarget(rest[:end]) {
 			return true
 		}
 	}
 	return false
 }
 
-// createTemp creates the temporary file for a file, and locks it. A RemoveLeftovers of another
-// process may remove the new file before it is locked. In that case, createTemp tries again.
+// createTemp creates and locks a temporary file for the file base in dir. Before the temporary file
+// is locked, RemoveLeftovers in another process may remove it. In that case, createTemp tries again.
 func createTemp(dir, base string) (*os.File, error) {
 	for {
 		t, err := os.CreateTemp(dir, "."+base+"*")
@@ -63,8 +65,8 @@ func createTemp(dir, base string) (*os.File, error) {
 }
 
 // lockNew locks a file or directory that this process has created. It returns false if another
-// process has removed the file, or is about to remove it. If the system has no locks, the file stays
-// without a lock.
+// process has removed the file, or is about to remove it. On a system without locks, lockNew locks
+// nothing and returns true.
 func lockNew(f *os.File) bool {
 	return !errors.Is(flock(f), syscall.EWOULDBLOCK) && isAt(f, f.Name())
 }
@@ -94,8 +96,9 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 // MkdirTemp creates a temporary directory below the directory parent. Its name is prefix + some
 // digits. The caller must call remove when it no longer needs the directory.
 //
-// MkdirTemp also removes the directories with such a name that killed processes of this user have
-// left. The directory is locked until remove is called, so no other MkdirTemp removes it earlier.
+// MkdirTemp also removes old directories with such names that killed processes of this user have
+// left. The new directory is locked until the caller calls remove. So MkdirTemp in another process
+// does not remove it earlier.
 func MkdirTemp(parent, prefix string) (dir string, remove func(), err error) {
 	entries, _ := inputfile.ReadDir(parent)
 	for _, e := range entries {

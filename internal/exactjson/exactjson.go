@@ -12,8 +12,8 @@ import (
 	"fmt"
 )
 
-// Fields are pointers to the values of an object by the names of its members, as in
-// json.Unmarshal.
+// Fields maps the name of each member of an object to a pointer. Object stores the value of the
+// member there, as json.Unmarshal does.
 type Fields map[string]any
 
 // A MemberError is an error in one member of an object.
@@ -66,7 +66,8 @@ func Object(data []byte, fields Fields) error {
 	return nil
 }
 
-// checkNames returns an error if an object in data has two members of one name. data is valid.
+// checkNames returns an error if an object at any depth in data has two members with the same name.
+// data must be valid JSON.
 func checkNames(data []byte) error {
 	type level struct {
 		names map[string]bool // nil in an array

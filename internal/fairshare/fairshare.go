@@ -5,18 +5,19 @@
 // request, and between two requests. A connection serves while the server answers or relays its
 // request.
 //
-// While there is room, the Table refuses nobody. When the Table is full, the source that holds the
-// most makes room for a new connection. For this comparison, a waiting connection counts 8 times as
-// much as a serving one. The source loses its oldest waiting connection.
+// While there is room, the Table refuses nobody. When the Table is full, the heaviest source makes
+// room for a new connection. The weight of a source is the number of its serving connections plus 8
+// times the number of its waiting connections. The heaviest source loses its oldest waiting
+// connection.
 //
-// If no connection of this source waits, the Table compares the source with its share. The share is
-// the number of connections divided by the number of sources. All exempt connections together count
-// as one source in this division. If the source has more connections than its share, it loses the
-// serving connection that has been idle for longest.
+// If no connection of the heaviest source waits, the Table compares the number of its connections
+// with its share. The share is the number of all connections divided by the number of sources. All
+// exempt connections together count as one source in this division. If the source has more
+// connections than its share, it loses the serving connection that has been idle for longest.
 //
-// If the new connection comes from the source that holds the most, and no connection of this source
-// waits, the Table refuses the new connection. So a source that holds few connections always gets
-// one more, whatever another source holds.
+// If the new connection comes from the heaviest source, and no connection of this source waits, the
+// Table refuses the new connection. So a source with few connections always gets one more, whatever
+// other sources hold.
 //
 // All operations take O(log n) time for n sources. A source needs about 150 bytes of memory while it
 // has connections.
@@ -85,7 +86,7 @@ const (
 
 // The errors of a Table.
 var (
-	// ErrFull means that the Table is full, and that no other source holds more.
+	// ErrFull means that the Table is full, and that no other connection has to make room.
 	ErrFull = errors.New("fairshare: full")
 	// ErrSourceFull means that the source has MaxPerSource connections.
 	ErrSourceFull = errors.New("fairshare: the source has too many connections")
@@ -101,7 +102,8 @@ type Table[T Member[T]] struct {
 	// MaxFiles bounds the number of descriptors that the connections need: 1 for a waiting
 	// connection, and 2 for a serving one. 0 means no bound.
 	MaxFiles int
-	// MaxWaiting bounds the number of waiting connections; see also Grow. 0 means no bound.
+	// MaxWaiting bounds the number of waiting connections. Grow can make one of them count as
+	// several. 0 means no bound.
 	MaxWaiting int
 	// MaxPerSource is the largest number of connections of one source. 0 means no bound.
 	MaxPerSource int
@@ -110,7 +112,8 @@ type Table[T Member[T]] struct {
 	sources map[Key]*source[T]
 	exempt  source[T] // of the connections without a source
 	unused  *source[T]
-	// byWeight and byWaiting have the sources that have connections, except exempt.
+	// byWeight and byWaiting rank the sources that have connections. They do not contain the source
+	// exempt.
 	byWeight, byWaiting ranking[T]
 	clock               uint32 // counts how often a connection began to wait
 	waiting, serving    int
@@ -129,18 +132,18 @@ type source[T Member[T]] struct {
 
 func (s *source[T]) conns() int { return s.lists[waiting].n + s.lists[serving].n }
 
-// waitingWeight is how much more a waiting connection counts than a serving one. The value is a
-// compromise: 10 silent peers make room before 60 users of one office, and 2 slow users make room
-// after them.
+// waitingWeight is the weight of a waiting connection; a serving one has the weight 1. The value is a
+// compromise. A source with 10 waiting connections weighs 80, so it makes room before an office with
+// 60 serving ones. A source with 2 waiting connections weighs 16, so it makes room after the office.
 const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
 
-// Add adds a waiting connection. exempt means that the connection counts for no source: it has no
-// limit of its own, and it makes room for others only if no other connection can.
+// Add adds a waiting connection of the source key. If exempt is true, the connection counts for no
+// source: MaxPerSource does not apply to it, and it makes room only if no other connection can.
 //
-// If the connection needs the room of another one, Add returns that one as victim. The caller must
-// close it. The error is nil, ErrFull or ErrSourceFull.
+// If another connection has to make room for m, Add returns the other connection as victim, and the
+// caller must close the victim. The error is nil, ErrFull or ErrSourceFull.
 func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,8 +167,9 @@ func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
 
 func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
 
-// Serve makes a waiting connection a serving one. If the connection needs the descriptors of
-// another one, Serve returns that one as victim. The caller must close it.
+// Serve makes a waiting connection a serving one. A serving connection needs one more descriptor. If
+// another connection has to give up its descriptors, Serve returns that connection as victim, and
+// the caller must close the victim.
 //
 // The error is nil, ErrEvicted if the connection was evicted before, or ErrFull if there are not
 // enough descriptors. After ErrFull, the caller should answer that the server is busy.
@@ -202,10 +206,10 @@ func (t *Table[T]) Wait(m T) {
 	}
 }
 
-// Grow makes a waiting connection count as units connections for MaxWaiting, because it holds more
-// memory than others. If units is not larger than before, Grow does nothing. If the waiting
-// connections exceed MaxWaiting now, Grow evicts one and returns it as victim. The victim can be m
-// itself. The caller must close it.
+// Grow makes the waiting connection m count as several connections for MaxWaiting, because m holds
+// more memory than others. The argument units is how many m counts as. If m already counts as that
+// many or more, Grow does nothing. If the waiting connections now exceed MaxWaiting, Grow evicts one
+// of them and returns it as victim. The victim can be m itself. The caller must close the victim.
 func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -225,8 +229,8 @@ func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	return victim
 }
 
-// Move makes a connection count for another source. The error is nil, or ErrSourceFull if the
-// source has MaxPerSource connections already. The connection moves even then, and the caller must
+// Move makes a connection count for another source. If that source already has MaxPerSource
+// connections, Move returns ErrSourceFull. The connection moves nevertheless, and the caller must
 // close it.
 func (t *Table[T]) Move(m T, key Key, exempt bool) error {
 	t.mu.Lock()
@@ -267,9 +271,10 @@ func (t *Table[T]) Remove(m T) {
 }
 
 // Shed evicts connections after the process has run out of descriptors or memory, and returns them.
-// It evicts an eighth of the waiting connections, each time one of the source that has the most. If
-// no connection waits, Shed evicts an idle one of the source that holds the most, if this source
-// holds more than its share. The caller must close the connections.
+// The caller must close them. Shed evicts an eighth of the waiting connections. Each of them is the
+// oldest of the source that has the most waiting connections at that moment. If no connection waits,
+// and the heaviest source has more connections than its share, Shed evicts the serving connection of
+// this source that has been idle for longest.
 func (t *Table[T]) Shed() (victims []T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -352,12 +357,13 @@ func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
 	return t.exempt.lists[waiting].first
 }
 
-// maxClosing bounds how many evicted connections the server may still have to close before a source
-// that makes room for itself is refused instead. The descriptors of these connections are in use.
+// maxClosing limits the evicted connections that the server has not closed yet, because their
+// descriptors are still in use. If there are more, a new connection of the heaviest source is
+// refused, and no older connection of this source makes room for it.
 const maxClosing = 16
 
-// mostWaiting returns the oldest waiting connection of the source that has the most of them. It
-// returns nil if no connection waits.
+// mostWaiting returns the oldest waiting connection of the source that has the most waiting
+// connections. It returns nil if no connection waits.
 func (t *Table[T]) mostWaiting() T {
 	var none T
 	if top := t.byWaiting.top(); top != nil && top.lists[waiting].first != none {
@@ -370,8 +376,8 @@ func (t *Table[T]) mostWaiting() T {
 const maxCompared = 16
 
 // longestIdle returns the serving connection of a source that has been idle for longest. If the
-// source has more than maxCompared, longestIdle compares only maxCompared of them, and others at
-// the next call.
+// source has more than maxCompared (16) serving connections, longestIdle compares only 16 of them. The
+// next call compares the next 16.
 func (t *Table[T]) longestIdle(s *source[T]) (longest T) {
 	var none T
 	var longestTime time.Duration
@@ -457,7 +463,7 @@ func (t *Table[T]) sourceOf(key Key, exempt bool) *source[T] {
 }
 
 // leave must be called after a connection has left its source. If the source has no other
-// connection, leave forgets it, and the Table uses its memory for later sources.
+// connection, leave forgets the source, and the Table uses the source's memory for a later one.
 func (t *Table[T]) leave(s *source[T]) {
 	if s == &t.exempt || s.conns() > 0 {
 		t.rank(s)

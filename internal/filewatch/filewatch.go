@@ -130,9 +130,9 @@ type watch struct {
 	watched map[string]os.FileInfo
 }
 
-// concerns reports whether an event is about one of the paths, or about a file in one of them. An
-// event may also be about another file in the directory of a path, such as the link ..data of a
-// ConfigMap.
+// concerns reports whether an event is about one of the paths, or about a file in one of them. The
+// operating system also sends events about other files in the directory of a path, such as the link
+// ..data of a ConfigMap. For such an event, concerns returns false.
 func (w *watch) concerns(event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	for _, path := range w.paths {
@@ -171,8 +171,9 @@ func (w *watch) changed() bool {
 	return changed
 }
 
-// follow watches the directory to which the name dir leads now. If it fails, the next call tries
-// again.
+// follow asks the operating system for the events of the directory dir. If dir is a symbolic link
+// whose target has changed, follow replaces the old watch. If this fails, the next call of follow
+// tries again.
 func (w *watch) follow(dir string) {
 	if w.notify == nil {
 		return

@@ -57,7 +57,7 @@ type Options struct {
 	// Config is the configuration file.
 	Config string
 	// StatsSocket is the Unix socket in the configuration's line "stats socket". HAProxy is ready
-	// when it answers on StatsSocket and on MasterSocket. An empty socket is ignored.
+	// when it answers on StatsSocket and on MasterSocket, except on one that is empty.
 	StatsSocket string
 	// MasterSocket is the Unix socket for the master's command line. If it is not empty, HAProxy
 	// runs in master-worker mode.

@@ -226,7 +226,7 @@ func isNumber(label string) bool {
 	return strings.Trim(label, digits) == ""
 }
 
-// badCharacter returns the error for a forbidden character at this offset.
+// badCharacter returns the error for the forbidden character at offset in text.
 func badCharacter(text string, offset int) error {
 	kind, what := Malformed, "character other than a letter, digit, hyphen or underscore"
 	switch c := text[offset]; {
@@ -246,8 +246,8 @@ func badCharacter(text string, offset int) error {
 	return fault(text, kind, what, offset)
 }
 
-// If text is an IP address, fault returns the error for IP addresses. Otherwise it returns an error
-// with the given kind, what and offset.
+// fault returns an Error with the fields Kind, What and Offset from its arguments. If text is an IP
+// address, it returns the Error for IP addresses instead.
 func fault(text string, kind Kind, what string, offset int) error {
 	address := text
 	if inner, ok := strings.CutPrefix(text, "["); ok {

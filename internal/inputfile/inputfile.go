@@ -179,8 +179,8 @@ func failed(path, format string, args ...any) error {
 	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf(format, args...)}
 }
 
-// steps reads at most 1 MiB at a time, and counts each step. So answer sees that a slow file system
-// makes progress with a large file.
+// steps reads a file in steps of at most 1 MiB, and counts them. So the function answer, which gives
+// up after 3 s without progress, does not give up while a slow file system reads a large file.
 type steps struct {
 	f        *os.File
 	progress *atomic.Int64
@@ -195,10 +195,10 @@ func (s steps) Read(p []byte) (int, error) {
 // patience is the time without progress after which a call fails with ErrNoAnswer.
 const patience = 3 * time.Second
 
-// unanswered contains the paths of calls that have failed with ErrNoAnswer, until the operating
-// system answers them. While a path is in it, a further call for this path fails immediately.
-// Without this rule, a program that tries again and again would get one more blocked thread each
-// time.
+// unanswered contains a path after a call for it has failed with ErrNoAnswer, until the operating
+// system answers that call. While a path is in unanswered, each further call for it fails
+// immediately. Otherwise, a program that tries again and again would get one more blocked thread
+// each time.
 var unanswered sync.Map
 
 // answer returns the result of call, which makes system calls for the file at path. If call makes no

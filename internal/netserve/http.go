@@ -16,11 +16,13 @@ import (
 // A connection waits unless a handler runs for it. So it waits while it is new, while it is idle
 // between two requests, and while its client has sent only a part of a request.
 //
-// When there are too many connections, the client address that holds the most loses its oldest
-// waiting connection. If no connection of this address waits, but the address has more connections
-// than its share, it loses the connection whose handler has run for longest. Package fairshare
-// defines the share. So idle connections, half requests and clients that read slowly do not keep
-// the clients of other addresses out.
+// When there are too many connections, one client address makes room: the one with the most
+// connections, where a waiting connection counts 8 times. It loses its oldest waiting connection. If
+// none of its connections waits, but it has more connections than its share, it loses the connection
+// whose handler has run for longest. Package fairshare defines the share.
+//
+// So a client cannot keep the clients of other addresses out with idle connections, with half
+// requests, or by reading slowly.
 type HTTPLimiter struct {
 	conns   fairshare.Table[*httpConn]
 	evicted atomic.Int64
@@ -28,8 +30,9 @@ type HTTPLimiter struct {
 }
 
 // NewHTTPLimiter makes srv have at most maxConns connections, of all listeners together. It wraps
-// the fields Handler (which must not be nil), ConnContext and ConnState of srv. Pass to srv only listeners from Listener,
-// and call both before the first Serve.
+// the fields Handler, ConnContext and ConnState of srv. Handler must not be nil. srv must serve only
+// listeners that the method Listener returns. Call NewHTTPLimiter and Listener before the first
+// Serve.
 func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 	l := &HTTPLimiter{}
 	l.conns.Max = maxConns
@@ -60,8 +63,9 @@ func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 	return l
 }
 
-// Counts returns how many connections were closed since the start: evicted had to make room for
-// another one, and refused came from the source that held the most.
+// Counts returns two numbers of connections that the limiter has closed since the start. evicted is
+// the number of connections that had to make room for others. refused is the number of new
+// connections for which no other connection had to make room.
 func (l *HTTPLimiter) Counts() (evicted, refused int64) { return l.evicted.Load(), l.refused.Load() }
 
 // Listener returns a listener whose connections the limiter counts.
@@ -74,9 +78,9 @@ type httpListener struct {
 	limiter *HTTPLimiter
 }
 
-// Accept returns the next connection for which there is room. It closes the others. If the process
-// has no free descriptor, Accept closes connections and returns the error, after which http.Server
-// tries again.
+// Accept returns the next connection for which there is room. It closes each connection for which
+// there is no room. If the process has no free descriptor, Accept closes some open connections and
+// returns an error. http.Server then calls Accept again.
 func (l *httpListener) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
@@ -90,7 +94,7 @@ func (l *httpListener) Accept() (net.Conn, error) {
 		}
 		c := &httpConn{Conn: nc, limiter: l.limiter}
 		c.since.Store(int64(time.Since(clockStart)))
-		// Only this user can connect to a Unix socket.
+		// A connection over a Unix socket is trusted, because only this user can connect to the socket.
 		_, trusted := nc.LocalAddr().(*net.UnixAddr)
 		victim, err := l.limiter.conns.Add(c, keyOf(nc), trusted)
 		if err != nil {

@@ -43,10 +43,14 @@ type Handler func(ctx context.Context, c net.Conn)
 // Serve. Several goroutines may call the methods at the same time.
 type Group struct {
 	// MaxConns is the largest number of connections that are served at the same time, of all
-	// listeners together. 0 means no limit. At the limit, a new connection waits until another
-	// connection ends. If another source has more connections than its share, the new connection
-	// does not wait: the Group closes the oldest connection of that source. As many connections
-	// as MaxConns may wait, or 128 if MaxConns is smaller. The Group closes further ones.
+	// listeners together. 0 means no limit.
+	//
+	// At the limit, a new connection waits until another connection ends. But if another source has
+	// more connections than its share, as package fairshare defines it, the Group closes the oldest
+	// connection of that source and serves the new one at once.
+	//
+	// At most MaxConns connections may wait, or 128 if MaxConns is smaller than 128. The Group closes
+	// each new connection above this number.
 	MaxConns int
 
 	// AcceptError, if not nil, is called after each failed accept. pause is the pause that follows.
@@ -135,8 +139,8 @@ func (g *Group) Shutdown(ctx context.Context) error {
 }
 
 // Close closes the listeners and all connections, and afterwards cancels the contexts of the
-// handlers. This order prevents that a handler sends an answer about its cancelled context. Close
-// does not wait for handlers. If closing a listener fails, Close returns the first such error.
+// handlers. In this order, no handler can send its client an answer about the cancelled context.
+// Close does not wait for handlers. If a listener cannot be closed, Close returns the first error.
 func (g *Group) Close() error {
 	err := g.beginClosing()
 	g.mu.Lock()
@@ -160,7 +164,7 @@ func (c *conn) close() {
 }
 
 // serveConn calls the handler, and closes the connection afterwards, even if the handler panics. If
-// hasRoom is false, serveConn waits before that until there is room.
+// hasRoom is false, serveConn first waits until there is room, and only then calls the handler.
 func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler, hasRoom bool) {
 	defer g.removeConn(c)
 	defer g.giveRoom(c)
@@ -229,7 +233,7 @@ func keyOf(c net.Conn) fairshare.Key {
 	return 0
 }
 
-// beginClosing closes the listeners if this has not been done yet. It returns the first error.
+// beginClosing closes the listeners if they are not closed yet. It returns the first error.
 func (g *Group) beginClosing() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

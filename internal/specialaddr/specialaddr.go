@@ -143,7 +143,8 @@ func byFamily(is4 bool) (list []Range) {
 }
 
 // ordinary lists prefixes that lie in a special range, but are not special. The registries call
-// most of them globally reachable. The others contain IPv4 addresses, and these decide.
+// them globally reachable, except teredo. A Teredo address contains IPv4 addresses. Only these decide
+// whether it is special; see AppendForms.
 var ordinary = []netip.Prefix{
 	netip.MustParsePrefix("192.0.0.9/32"),    // RFC 7723
 	netip.MustParsePrefix("192.0.0.10/32"),   // RFC 8155
@@ -231,10 +232,11 @@ func AppendForms(dst []netip.Addr, addr netip.Addr, prefixes ...netip.Prefix) []
 	return dst
 }
 
-// appendLocalNAT64 appends the IPv4 address for each length that a prefix within 64:ff9b:1::/48 may
-// have. Only one of them is the length that the site uses. The bytes around an IPv4 address are
-// usually 0, so the other lengths lead to addresses in 0.0.0.0/8. AppendForms leaves these out,
-// unless there is no other address.
+// appendLocalNAT64 appends the IPv4 addresses in an address b within 64:ff9b:1::/48. A site uses NAT64
+// prefixes of one length, which may be 48, 56, 64 or 96 bits, and appendLocalNAT64 tries all four. The
+// bytes around the IPv4 address are usually 0, so a wrong length usually gives an address in
+// 0.0.0.0/8. appendLocalNAT64 leaves out such addresses. If there is no other address, it appends
+// 0.0.0.0.
 func appendLocalNAT64(dst []netip.Addr, b [16]byte) []netip.Addr {
 	known := len(dst)
 	for _, bits := range []int{48, 56, 64, 96} {
@@ -248,8 +250,9 @@ func appendLocalNAT64(dst []netip.Addr, b [16]byte) []netip.Addr {
 	return dst
 }
 
-// embedded returns the IPv4 address after a prefix of that many bits. Byte 8 is always 0, so the
-// IPv4 address omits it (RFC 6052 section 2.2).
+// embedded returns the IPv4 address in the NAT64 address b. The NAT64 prefix has the given number of
+// bits, and the IPv4 address follows it. Byte 8 of b is always 0 and not a part of the IPv4 address
+// (RFC 6052 section 2.2).
 func embedded(b [16]byte, bits int) netip.Addr {
 	var a [4]byte
 	for i, at := 0, bits/8; i < 4; at++ {

@@ -36,10 +36,10 @@ type Admin struct {
 	// Extra serves all other paths. If Extra is nil, they get 404. GET and HEAD need no token, so
 	// Extra must change nothing for these methods.
 	Extra http.Handler
-	// Token returns the token that requests with other methods than GET and HEAD need, in the
-	// header "Authorization: Bearer TOKEN". Requests over a Unix socket need no token. If Token is
-	// nil, only such requests may change something. Several goroutines may call Token at the same
-	// time.
+	// Token returns the token of the admin listener. A request over TCP that is not a GET or HEAD
+	// needs this token in the header "Authorization: Bearer TOKEN". A request over a Unix socket
+	// needs no token. If Token is nil, requests over TCP can only be GET or HEAD. Several goroutines
+	// may call Token at the same time.
 	Token func() (string, error)
 	// Hosts are the names that the header Host may have, besides IP addresses and localhost.
 	Hosts []string
@@ -84,8 +84,9 @@ func (a Admin) Handler() http.Handler {
 // guard returns a handler that passes permitted requests to next and refuses all others.
 //
 // Over TCP, the header Host must name this machine. Without this check, a web page in an operator's
-// browser could read the admin pages, after the page's name has moved to an address of this machine
-// (DNS rebinding). Requests from foreign pages, which the header Origin shows, are refused too.
+// browser could read the admin pages: the owner of the page lets the page's host name lead to an
+// address of this machine (DNS rebinding). guard also refuses a request whose header Origin shows
+// that a page of another site sends it.
 //
 // A request that changes something needs the token, unless it comes over a Unix socket. The address
 // of the client proves nothing: other programs and proxies on this machine have the same address.
@@ -110,8 +111,8 @@ func (a Admin) guard(next http.Handler) http.Handler {
 	})
 }
 
-// isOwnHost reports whether the value of a header Host names this machine. A missing header passes,
-// because browsers always send it.
+// isOwnHost reports whether the value of a header Host names this machine. If the header is missing,
+// isOwnHost returns true: browsers always send the header, so the client is not a browser.
 func (a Admin) isOwnHost(host string) bool {
 	name := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -142,7 +143,7 @@ func (a Admin) hasToken(r *http.Request) bool {
 const maxAdminConns = 256
 
 // Serve serves the pages on the listeners until ctx ends. If there are more than 256 connections,
-// the client address that has the most makes room; see netserve.HTTPLimiter. When ctx ends, Serve
+// the client address with the most connections loses one; see netserve.HTTPLimiter. When ctx ends, Serve
 // closes the listeners, and waits up to 2 s for requests that are still running.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 	listeners = slices.Clone(listeners)

@@ -28,8 +28,9 @@ type AdminFlags struct {
 }
 
 // Register defines the flags -admin and -admin-host. If changes is not empty, it also defines
-// -admin-token-file. The help contains the texts pages, which names the admin pages that only read,
-// and changes, which names the admin pages that change something.
+// -admin-token-file. The argument pages is a text that names the admin pages that only read. The
+// argument changes is a text that names the admin pages that change something. The help of the flags
+// contains both texts.
 func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 	help := "`address` of " + pages
 	if changes != "" {
@@ -74,9 +75,9 @@ func (f *AdminFlags) Check() error {
 	return nil
 }
 
-// Listen opens a listener for each address, and sets the fields Token and Hosts of admin. If
-// -admin-token-file is set, the file must contain a token now. The server reads the file again for
-// each request that needs the token.
+// Listen opens a listener for each address, and sets the fields Token and Hosts of admin. If the file
+// of -admin-token-file contains no token, Listen returns an error. The server reads this file again
+// for each request that needs the token.
 func (f *AdminFlags) Listen(admin *Admin) (listeners []net.Listener, err error) {
 	if f.tokenFile != "" {
 		admin.Token = func() (string, error) { return readToken(f.tokenFile) }

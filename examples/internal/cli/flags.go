@@ -40,9 +40,10 @@ func printExample(fs *flag.FlagSet, example string) {
 	fmt.Fprintf(fs.Output(), "Example:\n  %s\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
 }
 
-// NewGroupedFlagSet does the same as NewFlagSet, but -h prints the flags in the groups and the order
-// of a table in readme. The header of the table is "| purpose | flags |". A flag belongs to the first
-// row that contains its name, such as `-out`. Flags that are in no row come last.
+// NewGroupedFlagSet does the same as NewFlagSet, but -h prints the flags in groups. The argument readme
+// is the text of a page with a table whose header is "| purpose | flags |". Each row of the table is
+// a group. A flag belongs to the first row that contains its name, such as `-out`. Flags that are in
+// no row come last.
 func NewGroupedFlagSet(program, example, readme string) *flag.FlagSet {
 	fs := NewFlagSet(program, example)
 	fs.Usage = func() {
@@ -76,7 +77,7 @@ var (
 	flagName  = regexp.MustCompile("`-([a-z0-9-]+)`")
 )
 
-// purposes returns the rows of the table of flags.
+// purposes returns the rows of the table of flags in the page readme.
 func purposes(readme string) string {
 	_, table, _ := strings.Cut(readme, "| purpose | flags |\n|---|---|\n")
 	table, _, _ = strings.Cut(table, "\n\n")
@@ -259,8 +260,8 @@ func ParseShare(text string) (float64, error) {
 	return share, nil
 }
 
-// Networks is a flag like Strings, whose values are networks and single addresses. A value may have
-// several of them, with commas between them.
+// Networks is a flag that may occur several times, like Strings. Each value is one or more networks
+// or single addresses, with commas between them.
 type Networks []netip.Prefix
 
 // String returns the networks, with commas between them.

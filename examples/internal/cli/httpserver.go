@@ -12,10 +12,10 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// LimitConnections makes srv have at most maxConns connections. Pass to srv only listeners from the
-// result. When there are too many connections, the client address that has the most makes room; see
-// netserve.HTTPLimiter. The registry r gets a counter of the connections that were closed: it is
-// the program's headgate_PROGRAM_limited_total.
+// LimitConnections makes srv have at most maxConns connections. It returns a function that wraps a
+// listener. srv must serve only wrapped listeners. When there are too many connections, the client
+// address that has the most connections loses one; see netserve.HTTPLimiter. LimitConnections adds
+// the metric headgate_PROGRAM_limited_total to r. It counts the connections that were closed.
 func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, program string) func(net.Listener) net.Listener {
 	limiter := netserve.NewHTTPLimiter(srv, maxConns)
 	for reason, count := range map[string]func() int64{

@@ -11,13 +11,13 @@ import (
 )
 
 // ServerTLS returns the configuration of an HTTPS server. certificate and key are the names of two
-// PEM files. clientCA is "" or the name of a PEM file: then each client needs a certificate of an
-// authority in that file. If certificate is "", ServerTLS returns nil.
+// PEM files. If certificate is "", ServerTLS returns nil. If clientCA is not "", it is the name of a
+// PEM file of certificate authorities. Each client then needs a certificate of one of them.
 //
 // For each handshake, the server reads the files again if they may have changed. While a file cannot
-// be used, the server uses the last good content. changed is called with the name of a file and an
-// error when the file becomes unusable or the error changes, and with nil as the error when there is
-// new good content. changed must not block.
+// be used, the server uses the last good content. The server calls the function changed with the
+// name of a file and an error when the file becomes unusable or the error changes. It calls changed
+// with the name and nil when the file has new good content. changed must not block.
 func ServerTLS(certificate, key, clientCA string, changed func(file string, err error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -32,8 +32,8 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 	}
 	base.ClientAuth = tls.RequireAndVerifyClientCert
 	base.NextProtos = []string{"h2", "http/1.1"} // net/http sets them only in the configuration that it gets
-	// Each content of the file has a configuration of its own. So it has its own keys of sessions, and
-	// no client resumes a session that an authority allowed which is gone.
+	// Make a new tls.Config for each new content of the file. A new tls.Config has new session keys. So
+	// a client cannot resume its session after its authority has been removed from the file.
 	conf, err := follow([]string{clientCA}, func() (*tls.Config, string, error) {
 		pem, pool, err := authorities(clientCA)
 		conf := base.Clone()
@@ -55,8 +55,8 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 // belong to the certificate, the function returns the last good pair. Any number of goroutines may
 // call it.
 //
-// The function calls changed in two cases: with an error when the files become unusable or the
-// error changes, and with nil when there is a new good pair. changed must not block.
+// The returned function calls changed with an error when the files become unusable or the error
+// changes. It calls changed with nil when there is a new good pair. changed must not block.
 func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
 	return follow([]string{certificate, key}, func() (*tls.Certificate, string, error) {
 		certificatePEM, err := inputfile.Read(certificate, maxPEM)
@@ -75,12 +75,13 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 	}, changed)
 }
 
-// follow calls read, and returns the error of read. If there is none, follow returns a function that
-// returns the value of read. At each call, this function first calls read again if one of the files
-// may have changed. If read fails, the function returns the last good value.
+// follow calls the function read, which reads the files. If read fails, follow returns its error.
+// Otherwise follow returns a function that returns the last good value. At each call, the returned
+// function first calls read again if one of the files may have changed.
 //
-// read also returns a content: if it is another content than before, the value is new. changed is
-// called as for KeyPair.
+// read returns a value and the content that the value was made of. If the content is the same as
+// before, the old value stays in use. The returned function calls changed as the function of KeyPair
+// does.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
 	f.versions = f.versionsNow() // before the reading, so that no change during the reading is missed

@@ -78,8 +78,9 @@ func checkFiles(kubeconfig *api.Config, name string) error {
 	return nil
 }
 
-// readTokenAgain makes requests with config use the present content of the token file. client-go
-// would do the same, but a token file that hangs would block its requests for ever.
+// readTokenAgain changes config: each request then reads the token file again and uses its present
+// content. client-go itself can also read the file again, but if reading hangs, its requests would
+// wait for ever.
 func readTokenAgain(config *rest.Config) {
 	file := config.BearerTokenFile
 	if file == "" {

@@ -76,7 +76,7 @@ func split(spec string) (file, context string) {
 			return spec[:end], strings.TrimPrefix(spec[end:], ":")
 		}
 	}
-	// The file does not exist. The caller uses the result only in an error message.
+	// No prefix is the name of a file. The caller uses the result only in an error message.
 	volume := len(filepath.VolumeName(spec))
 	file, context, _ = strings.Cut(spec[volume:], ":")
 	return spec[:volume] + file, context

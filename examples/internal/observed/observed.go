@@ -1,4 +1,5 @@
-// Package observed exports the counters of an HAProxy whose configuration has Global.Observe.
+// Package observed exports a Prometheus metric for the flag -observe of terminator: how many requests
+// HAProxy would refuse or change without -observe.
 package observed
 
 import (

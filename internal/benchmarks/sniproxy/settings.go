@@ -115,8 +115,8 @@ func (s settings) validate() error {
 	return nil
 }
 
-// sizes returns the sizes to measure. Idle has at most 2,000 connections. Some routers need six
-// descriptors for each connection, and a process often may have only 20,000 descriptors.
+// sizes returns the sizes to measure. The size Idle has at most 2,000 connections: some routers need
+// six descriptors for each connection, and on many machines a process may have only 20,000.
 func (s settings) sizes() report.Sizes {
 	return report.Sizes{
 		Base:      s.few,

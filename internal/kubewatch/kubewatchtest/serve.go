@@ -59,8 +59,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.requests = append(s.requests, Request{verb, sel.resource, query})
-	// Read cut together with refused, under one lock. If somebody calls Refuse after that, cut
-	// differs, and the watch ends.
+	// Read s.cut and s.refused under one lock. If a test calls Refuse later, s.cut differs from the
+	// variable cut, and the watch ends.
 	refused, noStream, silent, cut := s.refused[verb], s.noStream, s.silent, s.cut
 	s.mu.Unlock()
 	switch {
@@ -86,12 +86,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait blocks until the function met returns true, and returns true. If the request ends first,
-// wait returns false.
-func (s *Server) wait(r *http.Request, met func() bool) bool {
+// wait blocks until the function done returns true, and then returns true. If the request r ends
+// before, wait returns false.
+func (s *Server) wait(r *http.Request, done func() bool) bool {
 	for {
 		s.mu.Lock()
-		ok, changed := met(), s.changed
+		ok, changed := done(), s.changed
 		s.mu.Unlock()
 		if ok {
 			return true

@@ -195,8 +195,8 @@ func (s *Server) Down() {
 // Up accepts connections again after Down.
 func (s *Server) Up() { s.do(func() { s.down = false }) }
 
-// Freeze makes all connections accept data without ever answering. This lasts as long as the
-// connection. Until Thaw, new connections also freeze.
+// Freeze makes all present connections accept data without ever answering, even after Thaw. Each new
+// connection also freezes, until somebody calls Thaw.
 func (s *Server) Freeze() {
 	s.do(func() {
 		s.frozen = true

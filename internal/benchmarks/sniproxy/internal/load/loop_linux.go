@@ -32,8 +32,8 @@ type Loop struct {
 	wait     int // ms after which run calls done without an event
 }
 
-// run waits at most longestWait, in ms, for events. So it notices the end of its context at the
-// latest after this time.
+// longestWait is the longest time, in ms, that the method run waits for events. When the context
+// ends, run notices this within longestWait.
 const longestWait = 100
 
 // file is the owner of a descriptor in the loop. The loop calls ready when the descriptor has an

@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// Role is the role of a row in the table.
+// Role says why a router is in the table of results.
 type Role string
 
 const (

@@ -48,7 +48,7 @@ type Router struct {
 	Points  []Point `json:"points"`
 }
 
-// Size is a point to measure: the number of open connections and of known names.
+// Size is the number of open connections, and the number of names that the router knows.
 type Size struct {
 	Open  int `json:"open"`
 	Hosts int `json:"hosts"`
