@@ -122,7 +122,8 @@ func (g *guard) isListener(ip netip.Addr, port uint16) bool {
 	return false
 }
 
-// addListener adds the address of a listener. Call remove to remove the address again.
+// addListener adds the address of a listener. The result is a function that removes the address
+// again.
 func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 	if !l.IsValid() {
 		return func() {}

@@ -29,9 +29,9 @@ func (s *Server) isTrusted(client netip.Addr) bool {
 	return !client.IsValid()
 }
 
-// countForSource runs when a PROXY header has arrived. It adds the connection to the connections of
-// its source, the client that the header names. Before, the connection belonged to no source. The
-// error is nil or ErrTooManyFromSource.
+// countForSource runs when the PROXY header has arrived, or is known to be missing. It adds the
+// connection to the connections of its source: the client that the header names, or else the peer.
+// Before, the connection belonged to no source. The error is nil or ErrTooManyFromSource.
 func (s *session) countForSource() error {
 	client := s.clientAddr().Addr()
 	return limitError(s.srv.conns.Move(s, fairshare.KeyOf(client), s.srv.isTrusted(client)))

@@ -231,9 +231,9 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksumMatches reports whether the checksum in a header of version 2 is correct, or missing. tlvs
-// are the TLVs of the header, which are its last bytes. The checksum covers the header with a
-// checksum of zeros (PROXY protocol section 2.2.3).
+// checksumMatches reports whether the checksum in a header of version 2 is correct, or missing. The
+// argument tlvs has the TLVs of the header, which are its last bytes. The checksum covers the
+// header with a checksum of zeros (PROXY protocol section 2.2.3).
 func checksumMatches(header []byte, tlvs []proxyproto.TLV) bool {
 	if !slices.ContainsFunc(tlvs, func(t proxyproto.TLV) bool { return t.Type == proxyproto.PP2_TYPE_CRC32C }) {
 		return true
@@ -270,7 +270,8 @@ func (p *proxyInfo) passedThrough(id string) bool {
 }
 
 // formatProxy returns the PROXY header for an upstream. A header of version 2 also contains the
-// TLVs of the incoming header and the ID of this Server. in is the incoming header, or nil.
+// TLVs of the incoming header and the ID of this Server. The argument in is the incoming header, or
+// nil.
 func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo, id string) ([]byte, error) {
 	h := proxyproto.HeaderProxyFromAddrs(byte(version), tcpAddr(source), tcpAddr(destination))
 	if version == 2 {

@@ -36,9 +36,10 @@ func (s *session) lookUpHost() relay.Step {
 	})
 }
 
-// runInBackground calls query in a new goroutine that does not hold s.mu. query returns a function,
-// use. When query has returned, the goroutine locks s.mu, calls use, and resumes the connection
-// with the Step that use returns. ctx ends after LookupTimeout, or when the connection ends.
+// runInBackground calls the function query in a new goroutine that does not hold s.mu. The result
+// of query is another function, use. When query has returned, the goroutine locks s.mu and calls
+// the function use, which returns a Step. With this Step, the goroutine resumes the connection. The
+// context of query ends after LookupTimeout, or when the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel
@@ -282,9 +283,9 @@ func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, erro
 // a lost SYN again after 1 s. An attempt gets less only if less is left of DialTimeout.
 const minAttemptTimeout = 2 * time.Second
 
-// attemptTimeout returns the time-out of the next attempt to connect: left divided by n, but at
-// least minAttemptTimeout. left is the rest of DialTimeout, and n is the number of addresses not
-// tried yet.
+// attemptTimeout returns the time-out of the next attempt to connect. It divides the time in the
+// argument left, the rest of DialTimeout, by n, the number of addresses not tried yet. The result
+// is at least minAttemptTimeout, if that much is left.
 func attemptTimeout(left time.Duration, n int) time.Duration {
 	return max(min(left, max(left/time.Duration(n), minAttemptTimeout)), time.Millisecond)
 }

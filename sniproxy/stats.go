@@ -172,8 +172,8 @@ var (
 )
 
 // IsClientReset reports whether err, from Stats.Err, means that the client reset a relayed
-// connection while the Server waited for bytes of the client. A client that resets while the Server
-// writes to it is another error.
+// connection while the Server waited for bytes of the client. If a client resets the connection
+// while the Server writes to it, the result is false.
 func IsClientReset(err error) bool {
 	return errors.Is(err, relay.ErrClientReset)
 }

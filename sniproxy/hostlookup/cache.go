@@ -216,8 +216,8 @@ func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
 }
 
-// store checks a host and its endpoint. If both are valid, store calls put with the core locked,
-// and put stores the endpoint.
+// store checks a host and its endpoint. If both are valid, store locks the core and calls the
+// function put, which stores the endpoint.
 func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	if !isHost(host) {
 		return fmt.Errorf("hostlookup: set %s: not the name of a host", quote(host))

@@ -281,8 +281,8 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 
 // finish stores the outcome of a call and wakes the lookups that wait for it. It may be called
 // twice for one call: at the timeout, and when the source returns. Only the first of these calls
-// stores anything. returned reports whether the source has returned. After its return, a lookup of
-// the host may start another call.
+// stores anything. The argument returned is true if the source has returned. If so, a later lookup
+// of the host may start another call.
 func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()
 	first := !c.finished

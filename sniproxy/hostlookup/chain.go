@@ -21,8 +21,8 @@ func (c chain) Peek(host string) (Answer, error) {
 	return c.first(func(l Lookup) (Answer, error) { return peek(l, host) })
 }
 
-// first calls ask for each lookup, in order, and returns the first result that is not ErrNotFound.
-// If all results are ErrNotFound, it returns the last one.
+// first calls the function ask for each lookup, in order, and returns the first result that is not
+// ErrNotFound. If all results are ErrNotFound, it returns the last one.
 func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error) {
 	err = ErrNotFound
 	for _, l := range c {

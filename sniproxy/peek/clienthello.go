@@ -187,7 +187,8 @@ func (c *cursor) vector16() cursor {
 	return c.vector(start, n)
 }
 
-// vector reads the n bytes of content of a vector. start is the offset of its length, for errors.
+// vector reads the content of a vector, which has n bytes. The argument start is the offset of the
+// length field of the vector. Errors state this offset.
 func (c *cursor) vector(start, n int) cursor {
 	if c.bad < 0 && len(c.b)-c.pos < n {
 		c.bad = start

@@ -50,10 +50,10 @@
 // Engine holds at most one buffer or one pipe of bytes.
 //
 // HelloTimeout, DialTimeout and IdleTimeout are independent of each other. Each takes effect up to
-// 125 ms late, but never early. IdleTimeout and HalfCloseTimeout have an exception: bytes that the
-// Engine has sent may not be acknowledged when the time-out expires. In this case, the Engine waits
-// for the same time again, at most 30 s. It closes the connection if the peer acknowledges none of
-// these bytes meanwhile. Otherwise the time-out starts again.
+// 125 ms late, but never early. IdleTimeout and HalfCloseTimeout have an exception. When they
+// expire, the peer may not have acknowledged all bytes that the Engine has sent. In this case, the
+// Engine waits for the same time again, at most 30 s. If the peer acknowledges none of these bytes
+// in this time, the Engine closes the connection. Otherwise the time-out starts again.
 //
 // The Engine calls Done exactly once for each Session, after it has closed both connections.
 //

@@ -30,8 +30,8 @@ const lingerTimeout = 2 * time.Second
 // after one side has failed.
 const settleInterval = 250 * time.Millisecond
 
-// maxUnread is how many bytes the Engine discards when it closes a socket early. It is the default
-// maximum of a receive queue on Linux (tcp_rmem), rounded up.
+// maxUnread is how many unread bytes the Engine reads and drops before it closes a socket early. It
+// is the default maximum of a receive queue on Linux (tcp_rmem), rounded up.
 const maxUnread = 8 << 20
 
 // ackTime is how much longer the Engine waits if the peer has not acknowledged all bytes when the

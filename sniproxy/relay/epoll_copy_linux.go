@@ -135,8 +135,8 @@ func (ec *epollConn) copyFrom(i int) (more bool) {
 }
 
 // copyOnce reads once into the buffer of the loop, and writes these bytes to the other side. If the
-// other side does not accept all of them, copyOnce stores the rest in from.held. n is the number of
-// bytes written. ok is false if the read or the write has failed.
+// other side does not accept all of them, copyOnce stores the rest in from.held. The result n is
+// the number of bytes written. The result ok is false if the read or the write has failed.
 func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)
@@ -267,8 +267,8 @@ func (ec *epollConn) finishBothFailed() {
 	ec.finishFirstFailure(0, nil)
 }
 
-// flush writes the bytes in from.held or from.pipe to the other side. moved is the number of bytes
-// written. ok is false if some bytes are left.
+// flush writes the bytes in from.held or from.pipe to the other side. The result moved is the
+// number of bytes written. The result ok is false if some bytes are left.
 func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	if from.empty() {
 		return 0, true
@@ -305,8 +305,8 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	return moved, true
 }
 
-// write writes as many bytes of b as the socket accepts. n is the number of bytes written, which
-// may be 0. ok is false if the write has failed.
+// write writes as many bytes of b as the socket accepts. The result n is the number of bytes
+// written, which may be 0. The result ok is false if the write has failed.
 func (ec *epollConn) write(to *side, b []byte, dst Party) (n int, ok bool) {
 	ec.beforeWrite(to)
 	n, e := sysWrite(to.fd, b)

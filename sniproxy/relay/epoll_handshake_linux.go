@@ -141,8 +141,8 @@ func (ec *epollConn) trySendFirstBytes() error {
 	return nil
 }
 
-// firstBytes returns the bytes that the backend gets first. header is Step.Data. data is the bytes
-// that the client has sent, without the first Step.Skip of them.
+// firstBytes returns the bytes that the backend gets first. The result header is Step.Data. The
+// result data has the bytes that the client has sent, without the first Step.Skip bytes.
 func (h *handshake) firstBytes() (header, data []byte) {
 	return h.step.Data, h.data[min(max(h.step.Skip, 0), len(h.data)):]
 }
@@ -229,7 +229,7 @@ func (ec *epollConn) callDial() {
 }
 
 // dialReturned handles the result of Step.Dial. If ec cancelled the call before Step.Dial returned,
-// dialReturned closes c.
+// dialReturned closes the connection that Step.Dial made.
 func (ec *epollConn) dialReturned(call *dialCall, c net.Conn, err error) {
 	call.cancel()
 	if ec.handshake == nil || ec.handshake.dialCall != call {
@@ -326,8 +326,8 @@ func (ec *epollConn) linger() {
 }
 
 // discard reads and drops bytes that side i sends. Without this, closing a socket with unread bytes
-// would send RST, and the peer could lose bytes that it has not read yet. more reports whether the
-// socket may have further bytes to read now.
+// would send RST, and the peer could lose bytes that it has not read yet. The result more is true
+// if the socket may have further bytes to read now.
 func (ec *epollConn) discard(i int) (more bool) {
 	s := &ec.side[i]
 	for range maxLingerReads {

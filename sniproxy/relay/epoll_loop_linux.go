@@ -85,8 +85,8 @@ type epollLoop struct {
 }
 
 // entry is the connection that a token belongs to. Each use of the token has another generation. An
-// event with another generation than gen is for an earlier connection: between two events of one
-// poll, the loop may close that connection and give its token to a new one.
+// event whose generation differs from the field gen is for an earlier connection: between two
+// events of one poll, the loop may close that connection and give its token to a new one.
 type entry struct {
 	conn *epollConn
 	gen  uint32

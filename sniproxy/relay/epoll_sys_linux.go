@@ -41,9 +41,9 @@ func sysWrite(fd int32, b []byte) (int, errno) {
 	}
 }
 
-// sysWrite2 writes the bytes of a, followed by the bytes of b, in one system call. v is memory for
-// the arguments of the call. The caller owns v, so that the garbage collector sees the pointers in
-// v.
+// sysWrite2 writes the bytes of a, followed by the bytes of b, in one system call. The argument v
+// is memory for the arguments of the call. The caller owns this memory, so that the garbage
+// collector sees the pointers in it.
 func sysWrite2(fd int32, v *[2]unix.Iovec, a, b []byte) (int, errno) {
 	v[0].Base, v[1].Base = unsafe.SliceData(a), unsafe.SliceData(b)
 	v[0].SetLen(len(a))
@@ -140,7 +140,7 @@ func sysEpollCtl(ep, op int, fd int32, events uint32, token int32, gen uint32) e
 	return e
 }
 
-// sysEpollPoll stores the events that are ready in evs and returns their number. It does not wait
+// sysEpollPoll stores in evs the events that are ready, and returns their number. It does not wait
 // for events.
 func sysEpollPoll(ep int, evs []unix.EpollEvent) int {
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(evs))), uintptr(len(evs)), 0, 0, 0)

@@ -106,8 +106,8 @@ func nextDirective(s string) (name, value, rest string) {
 	return name, value, rest
 }
 
-// unquote reads a quoted string (RFC 9110 section 5.6.4). s begins after the opening quote. rest is
-// the text after the closing quote.
+// unquote reads a quoted string (RFC 9110 section 5.6.4). The argument s begins after the opening
+// quote. The result rest is the text after the closing quote.
 func unquote(s string) (value, rest string) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -136,7 +136,8 @@ func parseSeconds(s string) (int64, bool) {
 }
 
 // retryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3),
-// or 0 if it requests none. now is used if Retry-After is a date and the answer has no Date.
+// or 0 if it requests none. The argument now is used only if Retry-After is a date and the answer
+// has no Date.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := parseSeconds(s); ok {

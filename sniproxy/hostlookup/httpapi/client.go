@@ -183,9 +183,9 @@ func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {
 	return ep, nil
 }
 
-// get sends a GET request for JSON, and returns the answer and its body. token, if not nil, returns
-// the bearer token for the request. An answer with status 200 and more than maxBody bytes is an
-// error.
+// get sends a GET request for JSON, and returns the answer and its body. The function token, if not
+// nil, returns the bearer token for the request. An answer with status 200 and more than maxBody
+// bytes is an error.
 func get(ctx context.Context, client *http.Client, url string, token func(context.Context) (string, error), maxBody int64) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

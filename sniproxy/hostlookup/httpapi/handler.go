@@ -94,8 +94,8 @@ func (h *Handler) init() {
 }
 
 // Publish replaces the hosts that h serves, and answers the requests that wait for a change. If too
-// many of the present hosts are missing from hosts (see MaxRemoved), Publish changes nothing and
-// returns a *RemovalError. In the Update of the first Publish, Set and Removed are 0.
+// many of the present hosts are missing from the new ones (see MaxRemoved), Publish changes nothing
+// and returns a *RemovalError. In the Update of the first Publish, Set and Removed are 0.
 func (h *Handler) Publish(hosts *hostlookup.Hosts) (Update, error) {
 	h.init()
 	return h.history.publish(hosts)

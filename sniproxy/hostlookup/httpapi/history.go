@@ -119,8 +119,9 @@ func (h *history) publish(hosts *hostlookup.Hosts) (Update, error) {
 	return update, nil
 }
 
-// diff compares two sets of hosts. set are the endpoints in now that are new or changed, sorted by
-// host. removed are the hosts in old that are not in now, sorted.
+// diff compares the hosts before a change (old) and after it (now). The result set has the
+// endpoints that are new or changed, sorted by host. The result removed has the hosts that are
+// missing after the change, sorted.
 func diff(old, now *hostlookup.Hosts) (set []hostlookup.Endpoint, removed []string) {
 	oldByHost, nowByHost := maps.Collect(old.All()), maps.Collect(now.All())
 	for host, ep := range nowByHost {
