@@ -52,6 +52,7 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	if s.text.certs != "" && len(s.text.https) > 0 {
 		c.Certificates = &certfiles.Source{Path: s.text.certs}
 		if s.haproxy != "" {
+			c.Certificates.Haproxy = s.haproxy
 			c.Certificates.Check = deploy.Checker{Haproxy: s.haproxy}.CheckCertificates
 		}
 	}

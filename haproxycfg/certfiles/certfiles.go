@@ -8,10 +8,12 @@
 package certfiles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -30,16 +32,28 @@ const maxFiles = 20_000
 type Source struct {
 	// Path is the file or directory. Required.
 	Path string
-	// Check, if not nil, asks HAProxy whether it accepts each of the certificates: result i is nil,
-	// or the reason why HAProxy rejects certificate i. Check is not called again for a certificate
-	// while a file contains it. [deploy.Checker.CheckCertificates] is such a function.
-	Check func(context.Context, []haproxycfg.Certificate) []error
+	// Check, if not nil, asks HAProxy whether it accepts each of the certificates: verdict i is nil,
+	// or the reason why HAProxy rejects certificate i. If noVerdict is not nil, HAProxy has not judged
+	// some of the certificates whose verdict is nil. Read takes them for accepted, unless HAProxy has
+	// rejected them earlier. Check is only called for certificates that HAProxy has not judged yet.
+	// [deploy.Checker.CheckCertificates] is such a function.
+	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
+	// Haproxy is the path of the binary that Check runs, or its name on PATH. After a change of this
+	// file, Check judges all certificates again. Empty means that the verdicts never change.
+	Haproxy string
 	// Recheck is the time after which Follow reads the files again, in case the operating system
 	// has not reported a change. 0 means 10 s.
 	Recheck time.Duration
 
-	verdicts map[string]error    // of Check, by Certificate.FileName
-	read     map[string]readFile // by path, from the last Read
+	verdicts  map[string]verdict  // of Check, by Certificate.FileName
+	noVerdict error               // of the last Check
+	read      map[string]readFile // by path, from the last Read
+}
+
+// verdict is what HAProxy says about a certificate.
+type verdict struct {
+	err     error // nil: it accepts the certificate
+	haproxy filewatch.Version
 }
 
 // readFile is a file as Read has read it last. Read does not read a file again if it has certainly
@@ -79,7 +93,11 @@ func (s *Source) Read(ctx context.Context) certs.Files {
 // since the last Read. Calls of publish never overlap. Follow may also call publish without a
 // change.
 func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {
-	filewatch.Watcher{Paths: []string{s.Path}, Quiet: 200 * time.Millisecond, MaxWait: 2 * time.Second, Recheck: s.Recheck}.Run(ctx, func() error {
+	paths := []string{s.Path}
+	if s.Haproxy != "" {
+		paths = append(paths, s.binary())
+	}
+	filewatch.Watcher{Paths: paths, Quiet: 200 * time.Millisecond, MaxWait: 2 * time.Second, Recheck: s.Recheck}.Run(ctx, func() error {
 		files := s.Read(ctx)
 		if ctx.Err() == nil {
 			publish(files)
@@ -89,8 +107,16 @@ func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {
 				return f.Err // read it again at the next recheck
 			}
 		}
-		return files.Err
+		return cmp.Or(files.Err, s.noVerdict)
 	})
+}
+
+// binary returns the path of the binary that Check runs.
+func (s *Source) binary() string {
+	if path, err := exec.LookPath(s.Haproxy); err == nil {
+		return path
+	}
+	return s.Haproxy
 }
 
 // paths returns the paths of the files that can contain a certificate, sorted.
@@ -178,7 +204,11 @@ func (s *Source) check(ctx context.Context, files []certs.File) {
 	if s.Check == nil {
 		return
 	}
-	verdicts := map[string]error{} // of the present files only, so that s.verdicts does not grow
+	var haproxy filewatch.Version
+	if s.Haproxy != "" {
+		haproxy = filewatch.VersionOf(s.binary())
+	}
+	verdicts := map[string]verdict{} // of the present files only, so that s.verdicts does not grow
 	var unknown []haproxycfg.Certificate
 	var at []string // the names of unknown
 	asked := map[string]bool{}
@@ -187,26 +217,35 @@ func (s *Source) check(ctx context.Context, files []certs.File) {
 			continue
 		}
 		name := files[i].Pair.FileName()
-		if verdict, ok := s.verdicts[name]; ok {
-			verdicts[name] = verdict
-		} else if !asked[name] {
+		last, judged := s.verdicts[name]
+		if judged {
+			verdicts[name] = last
+		}
+		if judged && (s.Haproxy == "" || haproxy.Same(last.haproxy)) {
+			continue
+		}
+		if !asked[name] {
 			asked[name] = true
 			unknown, at = append(unknown, files[i].Pair.Certificate), append(at, name)
 		}
 	}
+	s.noVerdict = nil
 	if len(unknown) > 0 {
-		results := s.Check(ctx, unknown)
+		results, noVerdict := s.Check(ctx, unknown)
 		if ctx.Err() != nil {
 			return // no verdict
 		}
 		for i, err := range results {
-			verdicts[at[i]] = err
+			if err != nil || noVerdict == nil {
+				verdicts[at[i]] = verdict{err, haproxy}
+			}
 		}
+		s.noVerdict = noVerdict
 	}
 	s.verdicts = verdicts
 	for i := range files {
 		if files[i].Err == nil {
-			files[i].Err = verdicts[files[i].Pair.FileName()]
+			files[i].Err = verdicts[files[i].Pair.FileName()].err
 		}
 	}
 }

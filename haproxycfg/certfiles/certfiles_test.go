@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -74,7 +75,7 @@ func TestSource(t *testing.T) {
 	require.NoError(t, os.Symlink("..data/tls.key", filepath.Join(dir, "tls.key")))
 	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "link.pem")))
 	checked := 0
-	s := &certfiles.Source{Path: dir, Check: func(ctx context.Context, list []haproxycfg.Certificate) []error {
+	s := &certfiles.Source{Path: dir, Check: func(ctx context.Context, list []haproxycfg.Certificate) ([]error, error) {
 		checked += len(list)
 		return deploy.Checker{Haproxy: haproxytest.Binary(t)}.CheckCertificates(ctx, list)
 	}}
@@ -114,6 +115,67 @@ func TestSource(t *testing.T) {
 	require.NoError(t, one.Files[0].Err)
 }
 
+// TestNoVerdict lets HAProxy give no verdict, and then another one after each upgrade.
+func TestNoVerdict(t *testing.T) {
+	dir := t.TempDir()
+	haproxy := filepath.Join(t.TempDir(), "haproxy")
+	install := func(text string, age time.Duration) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(haproxy, []byte(text), 0o700))
+		require.NoError(t, os.Chtimes(haproxy, time.Time{}, time.Now().Add(-age)))
+	}
+	install("old", time.Hour)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.pem"), issue(t, "a.example.com").file(), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "b.pem"), issue(t, "b.example.com").file(), 0o600))
+	var asked int
+	var noVerdict error
+	var verdict func(haproxycfg.Certificate) error
+	s := &certfiles.Source{Path: dir, Haproxy: haproxy, Check: func(_ context.Context, list []haproxycfg.Certificate) ([]error, error) {
+		asked = len(list)
+		verdicts := make([]error, len(list))
+		for i, c := range list {
+			verdicts[i] = verdict(c)
+		}
+		return verdicts, noVerdict
+	}}
+	read := func() []error {
+		t.Helper()
+		asked = 0
+		files := s.Read(t.Context()).Files
+		require.Len(t, files, 2)
+		return []error{files[0].Err, files[1].Err}
+	}
+	weak := errors.New("weak")
+	rejectsA := func(c haproxycfg.Certificate) error {
+		if c.Names[0] == "a.example.com" {
+			return weak
+		}
+		return nil
+	}
+	accepts := func(haproxycfg.Certificate) error { return nil }
+	verdict, noVerdict = accepts, errors.New("haproxy does not run")
+	require.Equal(t, []error{nil, nil}, read())
+	verdict = rejectsA
+	require.Equal(t, []error{weak, nil}, read())
+	require.Equal(t, 2, asked, "no verdict is no acceptance")
+	noVerdict = nil
+	require.Equal(t, []error{weak, nil}, read())
+	require.Equal(t, 1, asked, "a rejection is a verdict")
+	read()
+	require.Zero(t, asked)
+
+	// An upgrade: no verdict keeps the verdicts of the old version.
+	install("new one", time.Minute)
+	verdict, noVerdict = accepts, errors.New("haproxy does not run")
+	require.Equal(t, []error{weak, nil}, read())
+	require.Equal(t, 2, asked)
+	noVerdict = nil
+	require.Equal(t, []error{nil, nil}, read())
+	require.Equal(t, 2, asked)
+	read()
+	require.Zero(t, asked)
+}
+
 // TestFollow changes files while a Source follows them.
 func TestFollow(t *testing.T) {
 	dir := t.TempDir()
@@ -150,4 +212,28 @@ func TestFollow(t *testing.T) {
 	wait(serves("b.example.com"))
 	require.NoError(t, os.RemoveAll(dir))
 	wait(func(f certs.Files) bool { return f.Err != nil })
+}
+
+// TestFollowAsksAgain gives no verdict at first. Follow asks again although no file changes.
+func TestFollowAsksAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pem")
+	require.NoError(t, os.WriteFile(path, issue(t, "a.example.com").file(), 0o600))
+	weak := errors.New("weak")
+	checks := 0
+	s := &certfiles.Source{Path: path, Recheck: 10 * time.Millisecond, Check: func(context.Context, []haproxycfg.Certificate) ([]error, error) {
+		if checks++; checks < 10 {
+			return []error{nil}, errors.New("haproxy does not run")
+		}
+		return []error{weak}, nil
+	}}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var last certs.Files
+	s.Follow(ctx, func(f certs.Files) {
+		if last = f; f.Files[0].Err != nil {
+			cancel()
+		}
+	})
+	require.Equal(t, weak, last.Files[0].Err)
+	require.Equal(t, 10, checks)
 }

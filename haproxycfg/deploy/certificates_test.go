@@ -112,7 +112,8 @@ func TestCheckCertificates(t *testing.T) {
 		{},
 	}
 	k := Checker{Haproxy: haproxytest.Binary(t), Warned: func([]Diagnostic) { t.Error("a check of certificates alone is no check of the configuration") }}
-	verdicts := k.CheckCertificates(t.Context(), list)
+	verdicts, err := k.CheckCertificates(t.Context(), list)
+	require.NoError(t, err)
 	require.Len(t, verdicts, len(list))
 	for i, rejected := range []bool{false, true, false, true, true, false, true, true} {
 		require.Equal(t, rejected, verdicts[i] != nil, "%d: %v", i, verdicts[i])
@@ -121,12 +122,23 @@ func TestCheckCertificates(t *testing.T) {
 			require.NotContains(t, verdicts[i].Error(), "/")
 		}
 	}
-	require.Equal(t, []error{nil}, Checker{Haproxy: "/no/such/haproxy"}.CheckCertificates(t.Context(), list[1:2]), "no verdict")
-	require.Empty(t, k.CheckCertificates(t.Context(), nil))
+	noVerdict := func(k Checker, ctx context.Context, script string) error {
+		verdicts, err := k.CheckCertificates(ctx, list[1:2])
+		require.Equal(t, []error{nil}, verdicts, script)
+		require.Error(t, err, script)
+		return err
+	}
+	require.ErrorIs(t, noVerdict(Checker{Haproxy: "/no/such/haproxy"}, t.Context(), ""), os.ErrNotExist)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, noVerdict(k, ended, ""), context.Canceled)
+	verdicts, err = k.CheckCertificates(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, verdicts)
 	broken := filepath.Join(t.TempDir(), "haproxy")
 	for _, script := range []string{"exit 127", "kill -9 $$", "echo 'error while loading shared libraries' >&2; exit 1"} {
 		require.NoError(t, os.WriteFile(broken, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
-		require.Equal(t, []error{nil}, Checker{Haproxy: broken}.CheckCertificates(t.Context(), list[1:2]), "no verdict: %s", script)
+		noVerdict(Checker{Haproxy: broken}, t.Context(), script)
 	}
 }
 

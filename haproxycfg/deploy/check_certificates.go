@@ -1,32 +1,46 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// CheckCertificates asks HAProxy whether it accepts each of the certificates. The result at index i
+// CheckCertificates asks HAProxy whether it accepts each of the certificates. The verdict at index i
 // is nil, or an error that says why HAProxy rejects certs[i]. HAProxy rejects, for example, keys
-// that are too short for its OpenSSL. If HAProxy gives no verdict, for example because the binary
-// cannot run, all results are nil: [Checker.Check] of the whole configuration reports this.
+// that are too short for its OpenSSL.
+//
+// HAProxy may give no verdict on some certificates, for example because the binary cannot run. The
+// verdicts of these certificates are nil, and noVerdict is the reason. If noVerdict is nil, HAProxy
+// has judged all certificates.
 //
 // CheckCertificates runs HAProxy once for the whole list. If HAProxy rejects the list,
-// CheckCertificates checks each half of the list in the same way, down to single certificates.
-func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certificate) []error {
+// CheckCertificates checks each half of the list in the same way, down to single certificates. It
+// stops after two minutes. The certificates that remain then have no verdict.
+func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certificate) (verdicts []error, noVerdict error) {
+	ctx, cancel := context.WithTimeout(ctx, certificatesTimeout)
+	defer cancel()
 	k.Warned = nil
-	verdicts := make([]error, len(certs))
-	k.checkHalves(ctx, certs, verdicts)
-	return verdicts
+	verdicts = make([]error, len(certs))
+	return verdicts, k.checkHalves(ctx, certs, verdicts)
 }
 
-func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate, verdicts []error) {
-	if len(certs) == 0 || ctx.Err() != nil {
-		return
+// certificatesTimeout is the longest time of one CheckCertificates.
+const certificatesTimeout = 2 * time.Minute
+
+// checkHalves sets the verdicts. If a certificate has no verdict, it returns the reason.
+func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate, verdicts []error) error {
+	if len(certs) == 0 {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("deploy: check of certificates: %w", err)
 	}
 	err := k.checkCertificates(ctx, certs)
 	var rejected *CheckError
@@ -34,17 +48,18 @@ func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate
 	// Without an alert there is no verdict: the binary could not run, or the kernel has ended the
 	// process.
 	if !invalid && (!errors.As(err, &rejected) || len(rejected.Alerts()) == 0) {
-		return
+		return err
 	}
 	switch half := len(certs) / 2; {
 	case half > 0:
-		k.checkHalves(ctx, certs[:half], verdicts[:half])
-		k.checkHalves(ctx, certs[half:], verdicts[half:])
+		first := k.checkHalves(ctx, certs[:half], verdicts[:half])
+		return cmp.Or(first, k.checkHalves(ctx, certs[half:], verdicts[half:]))
 	case invalid:
 		verdicts[0] = err
 	default:
 		verdicts[0] = fmt.Errorf("haproxy rejects it: %s (OpenSSL rejects, for example, RSA keys of less than 2048 bits)", certificateFault(rejected.Alerts()[0].Text))
 	}
+	return nil
 }
 
 func (k Checker) checkCertificates(ctx context.Context, certs []haproxycfg.Certificate) error {
