@@ -178,7 +178,12 @@ func (c *Controller) logger() *slog.Logger {
 }
 
 // Run follows the sources and applies every change until ctx ends. Then it returns nil, and the
-// configuration stays in force. If Run cannot read the report at the start, it returns an error.
+// configuration stays in force. Run returns an error at the start in three cases:
+//
+//   - The report cannot be read.
+//   - No declaration can be read, see RouteSource.
+//   - The file or the directory of Certificates cannot be read, and the report lists no certificate
+//     that could stay in use.
 //
 // If some declarations cannot be read at the start, the first attempt waits for them, at most for
 // StartTimeout. After that, Run applies the other declarations. The missing routes count as removed,

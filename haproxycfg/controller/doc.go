@@ -2,14 +2,23 @@
 // configuration, and applies a new one whenever routes or clusters change. The binary
 // examples/terminator is a Controller with flags, metrics and pages.
 //
+//	reloader := deploy.Reloader{
+//		Master: runtimeapi.Socket{Path: "/run/haproxy/master.sock"},
+//		// With these two files, a new server gets the weight of the server that it replaces.
+//		Config:    "/var/lib/headgate/haproxy.cfg",
+//		StateFile: "/var/lib/headgate/server-state",
+//	}
 //	terminator := &controller.Controller{
 //		Routes:   &controller.RouteFiles{Names: []string{"routes.yaml"}},
 //		Clusters: []controller.Cluster{{Name: "eu-1", Source: &controller.Live{Config: config}}},
-//		Builder:  kube.Builder{Edge: edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}},
+//		Builder: kube.Builder{Edge: edge.Edge{
+//			HTTP:   []haproxycfg.Bind{{Address: ":80"}},
+//			Global: haproxycfg.Global{StateFile: reloader.StateFile},
+//		}},
 //		Dir: &deploy.Dir{
 //			Path:   "/var/lib/headgate",
 //			Check:  deploy.Checker{Haproxy: "haproxy"}.Check,
-//			Reload: deploy.Reloader{Master: runtimeapi.Socket{Path: "/run/haproxy/master.sock"}}.Reload,
+//			Reload: reloader.Reload, Redirect: reloader.Redirect,
 //		},
 //	}
 //	err := terminator.Run(ctx)

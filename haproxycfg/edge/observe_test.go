@@ -82,7 +82,7 @@ func TestObserve(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, line := send("/rate", "")
 		return strings.Contains(line, "{request-limit|")
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	require.Equal(t, want[haproxycfg.RefusedRequests]+1, w.observed()[haproxycfg.RefusedRequests])
 }
 

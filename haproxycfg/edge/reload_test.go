@@ -154,7 +154,7 @@ func newReloadFleet(t *testing.T) *reloadFleet {
 		HTTPS:         []haproxycfg.Bind{{Address: "127.0.0.1:" + strconv.Itoa(ports[4]), TLS: &haproxycfg.TLS{Certificates: certs}}},
 		AgentInterval: fast, CheckInterval: fast,
 		Defaults: haproxycfg.Defaults{Client: time.Hour, Timeouts: haproxycfg.Timeouts{Server: time.Hour}}, // streams may be silent
-		Global:   haproxycfg.Global{StatsSocket: f.stats.Path, StateFile: filepath.Join(f.world.dir, "state")},
+		Global:   haproxycfg.Global{Version: configtest.Version(t), StatsSocket: f.stats.Path, StateFile: filepath.Join(f.world.dir, "state")},
 	}
 	f.frontend, f.tlsAddress = "127.0.0.1:"+strconv.Itoa(ports[5]), e.HTTPS[0].Address
 	e.HTTP, e.NodeAgentPort = []haproxycfg.Bind{{Address: f.frontend}}, uint16(f.nodeAgent)

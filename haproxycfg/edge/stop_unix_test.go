@@ -33,6 +33,6 @@ func TestMonitorFailsFirst(t *testing.T) {
 	status := func(path string) int { return newClient(t, address).do("GET", "h", path, "").StatusCode }
 	require.Equal(t, 200, status("/ready"))
 	require.NoError(t, syscall.Kill(p.Pid(), syscall.SIGUSR1))
-	require.Eventually(t, func() bool { return status("/ready") == 503 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return status("/ready") == 503 }, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, 200, status("/"))
 }

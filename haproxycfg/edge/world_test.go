@@ -210,7 +210,7 @@ func (w *world) stat(backend, server string) runtimeapi.Stat {
 // eventually waits until want accepts the row of a server.
 func (w *world) eventually(backend, server string, want func(runtimeapi.Stat) bool) {
 	w.t.Helper()
-	require.Eventually(w.t, func() bool { return want(w.stat(backend, server)) }, 10*time.Second, 10*time.Millisecond, "%s/%s", backend, server)
+	require.Eventually(w.t, func() bool { return want(w.stat(backend, server)) }, 30*time.Second, 10*time.Millisecond, "%s/%s", backend, server)
 }
 
 func mustRead(t testing.TB, r *http.Response) string {
