@@ -145,23 +145,37 @@ func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.u
 // If another connection has to make room for m, Add returns the other connection as victim, and the
 // caller must close the victim. The error is nil, ErrFull or ErrSourceFull.
 func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
+	return t.add(m, key, exempt, waiting)
+}
+
+// AddServing adds a serving connection. It is as Add followed by Serve, but no other call sees the
+// connection wait, so no other call evicts it for that. A Table with MaxFiles must not use it.
+func (t *Table[T]) AddServing(m T, key Key, exempt bool) (victim T, err error) {
+	return t.add(m, key, exempt, serving)
+}
+
+func (t *Table[T]) add(m T, key Key, exempt bool, to state) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var none T
-	switch src := t.sources[key]; {
-	case !exempt && t.MaxPerSource > 0 && src != nil && src.conns() >= t.MaxPerSource:
+	src := t.sources[key]
+	if !exempt && t.MaxPerSource > 0 && src != nil && src.conns() >= t.MaxPerSource {
 		return none, ErrSourceFull
-	case t.Max > 0 && t.waiting+t.serving >= t.Max, t.MaxFiles > 0 && t.files() >= t.MaxFiles:
+	}
+	if t.Max > 0 && t.waiting+t.serving >= t.Max || t.MaxFiles > 0 && t.files() >= t.MaxFiles {
 		if victim = t.victimFor(src, exempt); victim == none {
 			return none, ErrFull
 		}
-	case t.MaxWaiting > 0 && t.units >= t.MaxWaiting:
+	}
+	if to == waiting && t.MaxWaiting > 0 && t.units >= t.MaxWaiting &&
+		(victim == none || victim.ShareEntry().state != waiting) {
+		// A waiting connection gives room for all limits.
 		victim = t.mostWaiting()
 	}
 	t.evict(victim)
 	e := m.ShareEntry()
 	e.source, e.units = t.sourceOf(key, exempt), 1
-	t.begin(m, waiting)
+	t.begin(m, to)
 	return victim, nil
 }
 

@@ -220,6 +220,50 @@ func TestMaxWaiting(t *testing.T) {
 	require.ErrorIs(t, err, fairshare.ErrEvicted)
 }
 
+// MaxWaiting holds also while the Table is full, and silent connections from new sources do not make
+// the serving connections of another source end.
+func TestMaxWaitingWhileFull(t *testing.T) {
+	for name, tab := range map[string]*table{
+		"Max":      {Table: fairshare.Table[*conn]{Max: 20, MaxWaiting: 2}},
+		"MaxFiles": {Table: fairshare.Table[*conn]{MaxFiles: 38, MaxWaiting: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tab.t = t
+			tab.serve(18, office)
+			silent := []*conn{tab.wait("2001:db8:0:1::1"), tab.wait("2001:db8:0:2::1")}
+			tab.refuse(office)
+			for i, from := range []string{"2001:db8:0:3::1", "2001:db8:0:4::1", "2001:db8:0:5::1"} {
+				c, victim := tab.push(from)
+				require.Same(t, silent[i], victim)
+				silent = append(silent, c)
+			}
+		})
+	}
+}
+
+// A connection of AddServing never waits, so it makes no room for a connection of another source
+// while its own source holds few.
+func TestAddServing(t *testing.T) {
+	tab := newTable(t, 10)
+	tab.MaxWaiting = 1
+	tab.serve(9, flooder)
+	c := &conn{from: honest}
+	victim, err := tab.AddServing(c, key(honest), false)
+	require.NoError(t, err)
+	require.Nil(t, victim)
+	all, waits := tab.Counts()
+	require.Equal(t, 10, all)
+	require.Zero(t, waits)
+	victim, err = tab.AddServing(&conn{from: office}, key(office), false)
+	require.NoError(t, err)
+	require.Equal(t, flooder, victim.from)
+	_, err = tab.AddServing(&conn{from: flooder}, key(flooder), false)
+	require.ErrorIs(t, err, fairshare.ErrFull)
+	tab.Wait(c)
+	_, waits = tab.Counts()
+	require.Equal(t, 1, waits)
+}
+
 // A serving connection needs two descriptors.
 func TestMaxFiles(t *testing.T) {
 	tab := &table{t: t}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,16 +31,16 @@ type HTTPLimiter struct {
 }
 
 // NewHTTPLimiter makes srv have at most maxConns connections, of all listeners together. It wraps
-// the fields Handler, ConnContext and ConnState of srv. Handler must not be nil. srv must serve only
-// listeners that the method Listener returns. Call NewHTTPLimiter and Listener before the first
-// Serve.
+// the fields Handler and ConnContext of srv. Handler must not be nil. srv must serve only listeners
+// that the method Listener returns. Call NewHTTPLimiter and Listener before the first Serve.
 func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 	l := &HTTPLimiter{}
 	l.conns.Max = maxConns
-	handler, connContext, connState := srv.Handler, srv.ConnContext, srv.ConnState
+	handler, connContext := srv.Handler, srv.ConnContext
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(httpConnKey{}).(*httpConn); ok {
-			c.setState(true)
+			c.countHandler(1)
+			defer c.countHandler(-1)
 		}
 		handler.ServeHTTP(w, r)
 	})
@@ -51,14 +52,6 @@ func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 			ctx = context.WithValue(ctx, httpConnKey{}, c)
 		}
 		return ctx
-	}
-	srv.ConnState = func(nc net.Conn, state http.ConnState) {
-		if c := httpConnOf(nc); c != nil && state == http.StateIdle {
-			c.setState(false)
-		}
-		if connState != nil {
-			connState(nc, state)
-		}
 	}
 	return l
 }
@@ -124,6 +117,9 @@ type httpConn struct {
 	limiter *HTTPLimiter
 	since   atomic.Int64 // the last change between waiting and serving, in nanoseconds after clockStart
 	share   fairshare.Entry[*httpConn]
+
+	mu       sync.Mutex
+	handlers int // that run; with HTTP/2, several run at the same time
 }
 
 type httpConnKey struct{}
@@ -145,12 +141,21 @@ func (c *httpConn) Idle() time.Duration {
 	return time.Since(clockStart) - time.Duration(c.since.Load())
 }
 
-// setState records whether a handler runs.
-func (c *httpConn) setState(serving bool) {
-	c.since.Store(int64(time.Since(clockStart)))
-	if serving {
+// countHandler records that a handler begins (1) or ends (-1). The connection serves from the
+// beginning of the first handler to the end of the last one. http.StateIdle cannot tell this: when a
+// client resets an HTTP/2 stream, the state can change to idle before the handler of the stream
+// begins.
+func (c *httpConn) countHandler(change int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.handlers
+	c.handlers += change
+	switch {
+	case before == 0:
+		c.since.Store(int64(time.Since(clockStart)))
 		_, _ = c.limiter.conns.Serve(c) // an evicted connection is closed already
-	} else {
+	case c.handlers == 0:
+		c.since.Store(int64(time.Since(clockStart)))
 		c.limiter.conns.Wait(c)
 	}
 }

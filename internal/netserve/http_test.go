@@ -186,3 +186,44 @@ func TestHTTPLimiterWithHTTP2(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { evicted, _ := limiter.Counts(); return evicted >= 4 }, 30*time.Second, time.Millisecond)
 }
+
+// With HTTP/2, a connection serves while at least one handler runs, also if the client has reset
+// the stream of a handler before the handler begins.
+func TestHTTPLimiterCountsHandlers(t *testing.T) {
+	enter, leave := make(chan struct{}), make(chan struct{})
+	srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		enter <- struct{}{}
+		<-leave
+	})}
+	limiter := NewHTTPLimiter(srv, 1)
+	l := limiter.Listener(localListener(t))
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer client.Close()
+	c, err := l.Accept()
+	require.NoError(t, err)
+	defer c.Close()
+	ctx := srv.ConnContext(t.Context(), c)
+	ended := make(chan struct{})
+	begin := func() {
+		go func() {
+			srv.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
+			ended <- struct{}{}
+		}()
+		<-enter
+	}
+	end := func() { leave <- struct{}{}; <-ended }
+	waits := func() int { _, n := limiter.conns.Counts(); return n }
+
+	require.Equal(t, 1, waits())
+	begin()
+	since := c.(*httpConn).since.Load()
+	begin()
+	require.Zero(t, waits())
+	end()
+	require.Zero(t, waits())
+	require.Equal(t, since, c.(*httpConn).since.Load())
+	end() // http.Server does not call ConnState after a handler whose stream was reset
+	require.Equal(t, 1, waits())
+}

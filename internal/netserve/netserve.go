@@ -177,11 +177,10 @@ func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler, hasRoom 
 // makeRoom reports whether the Group can serve a connection now. If the connection takes the place
 // of another one, makeRoom closes the other one.
 func (g *Group) makeRoom(c *conn) bool {
-	victim, err := g.served.Add(c, keyOf(c), false)
+	victim, err := g.served.AddServing(c, keyOf(c), false)
 	if err != nil {
 		return false
 	}
-	_, _ = g.served.Serve(c) // it fails only with MaxFiles
 	if victim != nil {
 		victim.close()
 	}

@@ -243,14 +243,13 @@ func (f *follower) Idle() time.Duration { return time.Since(f.began) }
 func (h *Handler) await(r *http.Request, changed <-chan struct{}, wait time.Duration) bool {
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
 	f := &follower{began: time.Now(), evicted: make(chan struct{})}
-	victim, err := h.waiting.Add(f, fairshare.KeyOf(client.Addr()), false)
+	// Package fairshare distinguishes waiting and serving connections. Here all requests are alike,
+	// so all are serving.
+	victim, err := h.waiting.AddServing(f, fairshare.KeyOf(client.Addr()), false)
 	if err != nil {
 		return false
 	}
 	defer h.waiting.Remove(f)
-	// Package fairshare distinguishes waiting and serving connections. Here all requests are alike,
-	// so all are serving.
-	_, _ = h.waiting.Serve(f)
 	if victim != nil {
 		close(victim.evicted)
 	}
