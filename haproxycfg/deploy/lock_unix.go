@@ -38,15 +38,19 @@ func lockFile(ctx context.Context, file string) (unlock func(), err error) {
 	}
 }
 
-// openLock opens the lock file, and creates it if it is missing. Every user who may write to the
-// directory must be able to lock the file. So the file gets the group of the directory, and the
-// directory's mode without the execute bits, whatever the umask is. If the mode of the directory
-// changes later, openLock changes the mode of the file when the owner of the file or root calls it
-// next.
+// openLock opens the lock file, and creates it if it is missing. Whoever can open the file can lock
+// it and so block every Apply. So only the users who may write to the directory can open the file:
+// it gets the group of the directory and a mode made from the directory's write bits, whatever the
+// umask is. If root runs this process, the file also gets the owner of the directory. If the
+// directory changes later, the next call of the file's owner or of root changes the file.
+//
+// A user who may write to the directory may put another file in the place of the lock file. So
+// openLock follows no symbolic link.
 func openLock(file string) (*os.File, error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_NONBLOCK, 0o600)
+	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|flags, 0o600)
 	if errors.Is(err, fs.ErrPermission) {
-		return os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // flock needs no permission to write
+		return os.OpenFile(file, os.O_RDONLY|flags, 0) // flock needs no permission to write
 	}
 	if err != nil {
 		return nil, err
@@ -56,14 +60,37 @@ func openLock(file string) (*os.File, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		// Ignore errors: the file may belong to another user, who has already set its mode.
-		if group, ok := dir.Sys().(*syscall.Stat_t); ok && info.Sys().(*syscall.Stat_t).Gid != group.Gid {
-			_ = f.Chown(-1, int(group.Gid))
-		}
-		if mode := dir.Mode().Perm() & 0o666; info.Mode().Perm() != mode {
-			_ = f.Chmod(mode)
-		}
+	if info, err := f.Stat(); err == nil {
+		share(f, info, dir)
 	}
 	return f, nil
+}
+
+// share gives the lock file the group of the directory and the mode that openLock describes. If root
+// runs this process, share also gives it the owner of the directory. It does not change a file that
+// may be another one than the lock file: a file of another user, a file with a second name, or a
+// file with content. Errors do not matter: the users who can open the file now can still lock it.
+func share(f *os.File, info, dir fs.FileInfo) {
+	is, ok := info.Sys().(*syscall.Stat_t)
+	want, alsoOK := dir.Sys().(*syscall.Stat_t)
+	if !ok || !alsoOK || !info.Mode().IsRegular() || is.Nlink != 1 || info.Size() != 0 {
+		return
+	}
+	user, owner := os.Geteuid(), -1 // -1 keeps the owner
+	if user == 0 {
+		owner = int(want.Uid)
+	}
+	if int(is.Uid) != user && int(is.Uid) != owner {
+		return
+	}
+	if is.Gid != want.Gid {
+		_ = f.Chown(-1, int(want.Gid))
+	}
+	write := dir.Mode().Perm() & 0o222
+	if mode := 0o600 | write | write<<1; info.Mode().Perm() != mode {
+		_ = f.Chmod(mode)
+	}
+	if owner >= 0 && int(is.Uid) != owner {
+		_ = f.Chown(owner, -1)
+	}
 }

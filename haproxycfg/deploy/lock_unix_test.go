@@ -6,9 +6,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 
@@ -17,82 +15,148 @@ import (
 
 const lockDir = "HAPROXYCFG_TEST_LOCK_DIR"
 
-// TestLockChild is the process that applies a configuration as another user.
+// TestLockChild is the process that applies a configuration, possibly as another user.
 func TestLockChild(t *testing.T) {
 	dir := os.Getenv(lockDir)
 	if dir == "" {
 		return // this is not the child process
 	}
+	syscall.Umask(0o077)
 	d := &Dir{Path: dir, Mode: 0o664}
 	changed, err := d.Apply(t.Context(), testConfig("/run", 18080, 1, 2))
 	require.NoError(t, err)
 	require.True(t, changed)
 }
 
-// The lock file gets the mode and the group of the directory, so that the members of the group can
-// apply a configuration too, whatever the umask of the first process was.
-func TestLockOfAGroup(t *testing.T) {
-	umask := syscall.Umask(0o077)
-	defer syscall.Umask(umask)
+// applyInChild runs TestLockChild for the directory, with the umask 077. Nil is the user of this
+// process.
+func applyInChild(t *testing.T, path string, user *syscall.Credential) {
+	t.Helper()
+	self := filepath.Join(t.TempDir(), "test") // the directory of os.Args[0] is private
+	data, err := os.ReadFile(os.Args[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(self, data, 0o700))
+	openParents(t, self)
+	child := exec.Command(self, "-test.run=^TestLockChild$")
+	child.Env, child.Dir = append(os.Environ(), lockDir+"="+path), "/"
+	child.SysProcAttr = &syscall.SysProcAttr{Credential: user}
+	out, err := child.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// openParents lets all users reach a path below the directory for temporary files.
+func openParents(t *testing.T, path string) {
+	t.Helper()
+	for ; path != filepath.Clean(os.TempDir()) && path != "/"; path = filepath.Dir(path) {
+		require.NoError(t, os.Chmod(path, 0o755))
+	}
+}
+
+func lockInfo(t *testing.T, path string) (mode os.FileMode, owner *syscall.Stat_t) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(path, lockName))
+	require.NoError(t, err)
+	return info.Mode().Perm(), info.Sys().(*syscall.Stat_t)
+}
+
+// Only the users who may write to the directory may open the lock file, whatever the umask of the
+// first process was.
+func TestLockMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	require.NoError(t, os.Mkdir(path, 0o700))
-	d := &Dir{Path: path, Mode: 0o664}
-	apply := func(want os.FileMode) {
-		t.Helper()
-		_, err := d.Apply(t.Context(), testConfig("/run", 18080, 1))
-		require.NoError(t, err)
-		info, err := os.Stat(filepath.Join(path, lockName))
-		require.NoError(t, err)
-		require.Equal(t, want, info.Mode().Perm(), "mode %v", info.Mode())
-	}
-	apply(0o600)
-	for dir, lock := range map[os.FileMode]os.FileMode{0o755: 0o644, 0o750: 0o640, 0o770: 0o660, 0o775: 0o664} {
+	require.NoError(t, os.Chmod(path, 0o770))
+	applyInChild(t, path, nil)
+	mode, _ := lockInfo(t, path)
+	require.Equal(t, os.FileMode(0o660), mode)
+	for dir, want := range map[os.FileMode]os.FileMode{
+		0o700: 0o600, 0o755: 0o600, 0o750: 0o600, 0o770: 0o660, 0o775: 0o660, 0o777: 0o666,
+	} {
 		require.NoError(t, os.Chmod(path, dir))
-		apply(lock)
-	}
-	if os.Getuid() != 0 {
-		return // only root can become another user
-	}
-	nobody, err := user.Lookup("nobody")
-	require.NoError(t, err)
-	uid, err := strconv.ParseUint(nobody.Uid, 10, 32)
-	require.NoError(t, err)
-	const group = 12345
-	for dir := path; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		require.NoError(t, os.Chmod(dir, 0o755))
-	}
-	asNobody := func() {
-		t.Helper()
-		self := filepath.Join(t.TempDir(), "test") // the directory of os.Args[0] is private
-		data, err := os.ReadFile(os.Args[0])
+		_, err := (&Dir{Path: path}).WriteAuxiliary(t.Context())
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(self, data, 0o700))
-		for dir := self; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-			require.NoError(t, os.Chmod(dir, 0o755))
+		mode, _ := lockInfo(t, path)
+		require.Equal(t, want, mode, "the directory has the mode %o", dir)
+	}
+}
+
+// The members of the directory's group and the directory's owner can lock a file that root has
+// created.
+func TestLockOfOtherUsers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	const uid, group = 65534, 12345
+	apply := func(path string) {
+		t.Helper()
+		_, err := (&Dir{Path: path, Mode: 0o664}).Apply(t.Context(), testConfig("/run", 18080, 1))
+		require.NoError(t, err)
+	}
+	newDir := func(uid, gid int, mode os.FileMode) (path string) {
+		t.Helper()
+		path = filepath.Join(t.TempDir(), "out")
+		require.NoError(t, os.MkdirAll(filepath.Join(path, mapsDir), 0o755))
+		openParents(t, path)
+		for _, name := range []string{path, filepath.Join(path, mapsDir)} {
+			require.NoError(t, os.Chown(name, uid, gid))
+			require.NoError(t, os.Chmod(name, mode))
 		}
-		child := exec.Command(self, "-test.run=^TestLockChild$")
-		child.Env, child.Dir = append(os.Environ(), lockDir+"="+path), "/"
-		child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: group}}
-		out, err := child.CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		return path
 	}
-	// A member of the directory's group.
-	for name, mode := range map[string]os.FileMode{path: 0o770, filepath.Join(path, mapsDir): 0o770} {
-		require.NoError(t, os.Chmod(name, mode))
-		require.NoError(t, os.Chown(name, -1, group))
+	t.Run("member of the group", func(t *testing.T) {
+		path := newDir(0, group, 0o770)
+		apply(path)
+		mode, lock := lockInfo(t, path)
+		require.Equal(t, os.FileMode(0o660), mode)
+		require.EqualValues(t, group, lock.Gid)
+		applyInChild(t, path, &syscall.Credential{Uid: uid, Gid: group})
+	})
+	t.Run("owner", func(t *testing.T) {
+		path := newDir(uid, 0, 0o755)
+		apply(path)
+		mode, lock := lockInfo(t, path)
+		require.Equal(t, os.FileMode(0o600), mode)
+		require.EqualValues(t, uid, lock.Uid)
+		applyInChild(t, path, &syscall.Credential{Uid: uid, Gid: group})
+		require.NoError(t, os.Chmod(path, 0o775))
+		apply(path)
+		mode, _ = lockInfo(t, path)
+		require.Equal(t, os.FileMode(0o660), mode, "root changes the file of the directory's owner")
+	})
+}
+
+// A user who may write to the directory may put another file in the place of the lock file. Apply
+// does not change the mode of that file.
+func TestLockChangesNoOtherFile(t *testing.T) {
+	other := filepath.Join(t.TempDir(), "other")
+	write := func(_, lock string) error { return os.WriteFile(lock, []byte("x"), 0o600) }
+	for _, tt := range []struct {
+		name  string
+		place func(target, lock string) error
+		to    string
+		fails bool
+	}{
+		{"symbolic link", os.Symlink, other, true},
+		{"symbolic link to nothing", os.Symlink, other + "-none", true},
+		{"hard link", os.Link, other, false},
+		{"file with content", write, "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			require.NoError(t, os.WriteFile(other, nil, 0o600))
+			d := &Dir{Path: t.TempDir()}
+			require.NoError(t, os.Chmod(d.Path, 0o777))
+			require.NoError(t, tt.place(tt.to, d.file(lockName)))
+			_, err := d.WriteAuxiliary(t.Context())
+			require.Equal(t, tt.fails, err != nil, "%v", err)
+			require.NoFileExists(t, other+"-none")
+			if !tt.fails {
+				mode, _ := lockInfo(t, d.Path)
+				require.Equal(t, os.FileMode(0o600), mode)
+			}
+			info, err := os.Stat(other)
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+		})
 	}
-	apply(0o660)
-	asNobody()
-	// The new owner of the directory may not write to root's lock file, but may lock it.
-	require.NoError(t, os.RemoveAll(path))
-	require.NoError(t, os.Mkdir(path, 0o700))
-	require.NoError(t, os.Chmod(path, 0o755))
-	apply(0o644)
-	for _, name := range []string{path, filepath.Join(path, mapsDir)} {
-		require.NoError(t, os.Chmod(name, 0o755))
-		require.NoError(t, os.Chown(name, int(uid), -1))
-	}
-	asNobody()
 }
 
 // A lock file that another open file has locked makes Apply wait until its context ends.
