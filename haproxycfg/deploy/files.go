@@ -87,11 +87,14 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 	})
 }
 
+// replace replaces the content of a file. The caller has called removeLeftovers before: to look for
+// leftovers at each of many files would take a time that grows with the square of their number.
 func (d *Dir) replace(name string, data []byte, mode fs.FileMode) error {
 	if err := d.at("write " + name); err != nil {
 		return err
 	}
-	return atomicfile.Write(d.file(name), data, mode, func() error { return d.at("rename " + name) })
+	rename := func() error { return d.at("rename " + name) }
+	return atomicfile.WriteKeepingLeftovers(d.file(name), data, mode, rename)
 }
 
 func (d *Dir) createEmpty(name string) error {

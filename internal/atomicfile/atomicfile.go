@@ -24,9 +24,16 @@ import (
 // ends too early, the temporary file remains. The next Write or Update of the same file removes it;
 // see [RemoveLeftovers].
 func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
+	removeLeftovers(filepath.Dir(file), filepath.Base(file))
+	return WriteKeepingLeftovers(file, data, mode, beforeRename)
+}
+
+// WriteKeepingLeftovers does the same as [Write], but does not look for temporary files of killed
+// processes. Write reads the whole directory to find them, so many calls of Write in one directory
+// are slow. A caller that writes many files calls [RemoveLeftovers] once instead.
+func WriteKeepingLeftovers(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
 	dir, base := filepath.Split(file)
 	dir = filepath.Clean(dir)
-	removeLeftovers(dir, base)
 	t, err := createTemp(dir, base)
 	if err != nil {
 		return named(file, err)

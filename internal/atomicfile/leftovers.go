@@ -54,14 +54,33 @@ func isTemp(name string, isTarget func(string) bool) bool {
 
 // createTemp creates and locks a temporary file for the file base in dir. Before the temporary file
 // is locked, RemoveLeftovers in another process may remove it. In that case, createTemp tries again.
-func createTemp(dir, base string) (*os.File, error) {
-	for {
-		t, err := os.CreateTemp(dir, "."+base+"*")
+func createTemp(dir, base string) (t *os.File, err error) {
+	err = retry(filepath.Join(dir, base), func() (bool, error) {
+		t, err = os.CreateTemp(dir, "."+base+"*")
 		if err != nil || lockNew(t) {
-			return t, err
+			return true, err
 		}
+		_ = os.Remove(t.Name())
 		t.Close()
+		return false, nil
+	})
+	return t, err
+}
+
+// maxTries is the largest number of temporary files that are created for one file. Other processes
+// seldom remove even one. But on some file systems no new file can be locked, because stat of an
+// open file and stat of its path give different results.
+const maxTries = 100
+
+// retry calls try until it returns true, and returns its error. After maxTries calls, retry returns
+// an error with the path.
+func retry(path string, try func() (done bool, err error)) error {
+	for range maxTries {
+		if done, err := try(); done {
+			return err
+		}
 	}
+	return &fs.PathError{Op: "lock a temporary file", Path: path, Err: errors.New("each new one is gone at once")}
 }
 
 // lockNew locks a file or directory that this process has created. It returns false if another
@@ -107,20 +126,27 @@ func MkdirTemp(parent, prefix string) (dir string, remove func(), err error) {
 			removeUnlocked(filepath.Join(parent, e.Name()), os.O_RDONLY, os.RemoveAll)
 		}
 	}
-	for {
+	var f *os.File
+	err = retry(filepath.Join(parent, prefix), func() (bool, error) {
 		if dir, err = os.MkdirTemp(parent, prefix); err != nil {
-			return "", nil, err
+			return true, err
 		}
-		f, err := os.Open(dir)
+		f, err = os.Open(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // a MkdirTemp of another process has removed it
+			return false, nil // a MkdirTemp of another process has removed it
 		}
 		if err != nil {
-			return "", nil, errors.Join(err, os.Remove(dir))
+			return true, errors.Join(err, os.Remove(dir))
 		}
 		if lockNew(f) {
-			return dir, func() { _ = os.RemoveAll(dir); f.Close() }, nil
+			return true, nil
 		}
+		_ = os.Remove(dir)
 		f.Close()
+		return false, nil
+	})
+	if err != nil {
+		return "", nil, err
 	}
+	return dir, func() { _ = os.RemoveAll(dir); f.Close() }, nil
 }

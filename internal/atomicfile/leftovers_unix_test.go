@@ -124,7 +124,10 @@ func TestOnlyLeftoversAreRemoved(t *testing.T) {
 	put(".report.json5")
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "check-4", "maps"), 0o700))
 
-	require.NoError(t, atomicfile.Write(filepath.Join(dir, "report.json"), nil, 0o600, nil))
+	file := filepath.Join(dir, "report.json")
+	require.NoError(t, atomicfile.WriteKeepingLeftovers(file, nil, 0o600, nil))
+	require.FileExists(t, filepath.Join(dir, ".report.json5"))
+	require.NoError(t, atomicfile.Write(file, nil, 0o600, nil))
 	_, remove, err := atomicfile.MkdirTemp(dir, "check-")
 	require.NoError(t, err)
 	remove()
