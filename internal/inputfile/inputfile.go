@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -83,7 +84,11 @@ func Equal(path string, data []byte) (bool, error) {
 		case info.Mode().IsRegular() && info.Size() != int64(len(data)):
 			return false, nil
 		}
-		f, _, err := open(path, int64(len(data)))
+		// No limit: a file that has grown since Stat is not equal, and this is no error.
+		f, _, err := open(path, math.MaxInt64)
+		if errors.Is(err, fs.ErrNotExist) { // the file has been removed since Stat
+			return false, nil
+		}
 		if err != nil {
 			return false, err
 		}
@@ -201,6 +206,12 @@ const patience = 3 * time.Second
 // each time.
 var unanswered sync.Map
 
+// outcome is the result of a call.
+type outcome[T any] struct {
+	result T
+	err    error
+}
+
 // answer returns the result of call, which makes system calls for the file at path. If call makes no
 // progress for 3 s, answer returns ErrNoAnswer. The goroutine of call then remains until the
 // operating system answers.
@@ -209,29 +220,40 @@ func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)
 	if _, waiting := unanswered.Load(path); waiting {
 		return result, noAnswer
 	}
-	type outcome struct {
-		result T
-		err    error
-	}
 	var progress atomic.Int64
-	done := make(chan outcome, 1)
+	done := make(chan outcome[T], 1)
 	go func() {
 		result, err := call(&progress)
-		done <- outcome{result, err}
+		done <- outcome[T]{result, err}
 	}()
-	tick := time.Tick(patience)
+	o, ok := await(done, time.Tick(patience), &progress)
+	if !ok {
+		unanswered.Store(path, true)
+		go func() { <-done; unanswered.Delete(path) }()
+		return result, noAnswer
+	}
+	return o.result, o.err
+}
+
+// await returns the outcome of a call. It returns false if the call makes no progress from one tick
+// to the next.
+func await[T any](done <-chan outcome[T], tick <-chan time.Time, progress *atomic.Int64) (o outcome[T], ok bool) {
 	for seen := int64(0); ; {
 		select {
 		case o := <-done:
-			return o.result, o.err
+			return o, true
 		case <-tick:
-			now := progress.Load()
-			if now == seen {
-				unanswered.Store(path, true)
-				go func() { <-done; unanswered.Delete(path) }()
-				return result, noAnswer
-			}
-			seen = now
 		}
+		// Both channels may have been ready. The outcome counts, even if it comes late.
+		select {
+		case o := <-done:
+			return o, true
+		default:
+		}
+		now := progress.Load()
+		if now == seen {
+			return o, false
+		}
+		seen = now
 	}
 }

@@ -100,6 +100,30 @@ func TestEqual(t *testing.T) {
 	require.ErrorContains(t, err, "a directory, not a regular file")
 }
 
+// A file that another process changes or removes during Equal is not equal. This is no error.
+func TestEqualWhileTheFileChanges(t *testing.T) {
+	file := put(t, "file", "1")
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			_ = os.Truncate(file, 100)
+			_ = os.Remove(file)
+			_ = os.WriteFile(file, []byte("1"), 0o600)
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	for range 20_000 {
+		_, err := Equal(file, []byte("1"))
+		require.NoError(t, err)
+	}
+}
+
 // A call that hangs is given up after 3 s. Until it returns, further calls for the same path fail
 // immediately, and calls for other paths work.
 func TestFileSystemThatDoesNotAnswer(t *testing.T) {
@@ -129,6 +153,18 @@ func TestFileSystemThatDoesNotAnswer(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "content", text)
 	})
+}
+
+// An outcome that comes together with the tick counts.
+func TestOutcomeAtTheTick(t *testing.T) {
+	for range 100 { // select chooses at random
+		done, tick := make(chan outcome[string], 1), make(chan time.Time, 1)
+		done <- outcome[string]{result: "content"}
+		tick <- time.Now()
+		o, ok := await(done, tick, new(atomic.Int64))
+		require.True(t, ok)
+		require.Equal(t, "content", o.result)
+	}
 }
 
 // A slow file system that makes progress is not given up.
