@@ -123,6 +123,9 @@ type withToken struct {
 func (w withToken) RoundTrip(r *http.Request) (*http.Response, error) {
 	token, err := w.token.read()
 	if err != nil {
+		if r.Body != nil { // a RoundTripper must close it, also if it fails
+			_ = r.Body.Close()
+		}
 		return nil, err
 	}
 	r = r.Clone(r.Context())

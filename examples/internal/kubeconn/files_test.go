@@ -1,6 +1,7 @@
 package kubeconn
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -41,6 +42,21 @@ func TestLoadReadsWithinLimits(t *testing.T) {
 			require.ErrorContains(t, err, file+": "+want, spec)
 		}
 	}
+}
+
+// A request that fails because there is no token closes its body, as each http.RoundTripper must.
+func TestNoTokenClosesTheBody(t *testing.T) {
+	w := withToken{&fileToken{file: filepath.Join(t.TempDir(), "none")}, nil}
+	body, other := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://eu-1.test", body)
+	require.NoError(t, err)
+	_, err = w.RoundTrip(r)
+	require.ErrorContains(t, err, "token: ")
+	_, err = other.Write([]byte("x"))
+	require.ErrorIs(t, err, io.ErrClosedPipe)
+	r.Body = nil
+	_, err = w.RoundTrip(r)
+	require.ErrorContains(t, err, "token: ")
 }
 
 // Each request uses the token that is in the file now. If the file becomes a FIFO, the last token
