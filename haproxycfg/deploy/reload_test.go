@@ -85,7 +85,7 @@ func (s *site) eventually(t *testing.T, name string, ok func(runtimeapi.Stat) bo
 	t.Helper()
 	var last runtimeapi.Stat
 	require.Eventually(t, func() bool { last = s.server(t, name); return ok(last) },
-		10*time.Second, 10*time.Millisecond, "last seen: %+v", &last)
+		30*time.Second, 10*time.Millisecond, "last seen: %+v", &last)
 }
 
 // get sends a request on a new connection, and returns the name of the server that answered.
@@ -156,7 +156,7 @@ func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
 		require.True(t, changed)
 		// The old worker may accept connections until it has closed its listener.
 		require.Eventually(t, func() bool { who, err := s.get(); return err == nil && who == x.want },
-			5*time.Second, 5*time.Millisecond)
+			30*time.Second, 5*time.Millisecond)
 	}
 	changed, err := s.conf.Apply(t.Context(), s.config(a))
 	require.NoError(t, err)
@@ -251,7 +251,7 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 			}
 			answered := func(who string, least int64) {
 				t.Helper()
-				require.Eventually(t, func() bool { return count(who) >= least }, 10*time.Second, 5*time.Millisecond)
+				require.Eventually(t, func() bool { return count(who) >= least }, 30*time.Second, 5*time.Millisecond)
 			}
 			answered("half", 20)
 			require.Zero(t, count("drained"))

@@ -54,7 +54,7 @@ func startSlowSite(t *testing.T) *slowSite {
 		}
 		return x.config(0)
 	})
-	x.workers = Workers{Master: runtimeapi.Socket{Path: filepath.Join(x.dir, haproxytest.MasterSocket)}, Timeout: 3 * time.Second}
+	x.workers = Workers{Master: runtimeapi.Socket{Path: filepath.Join(x.dir, haproxytest.MasterSocket)}, Timeout: 30 * time.Second}
 	return x
 }
 
@@ -121,7 +121,7 @@ func TestEndOldestCutsOnlyTheOldestWorker(t *testing.T) {
 	for _, status := range kept {
 		require.Equal(t, http.StatusOK, <-status)
 	}
-	require.Eventually(t, func() bool { return len(x.old(t)) == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(x.old(t)) == 0 }, 30*time.Second, 10*time.Millisecond)
 	_, err = x.workers.EndOldest(t.Context())
 	require.ErrorContains(t, err, "there is no old worker")
 	who, err := x.get()
@@ -141,11 +141,12 @@ func TestEndOldestWithAStuckWorker(t *testing.T) {
 	old := x.old(t)
 	require.Len(t, old, 2)
 	require.NoError(t, syscall.Kill(old[0], syscall.SIGSTOP))
-	x.workers.Timeout = 2 * time.Second
+	x.workers.Timeout = 6 * time.Second // a third of it is for the count of streams
 	ended, err := x.workers.EndOldest(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, EndedWorker{PID: old[1], Streams: 1}, ended)
 	require.Zero(t, <-cut)
+	x.workers.Timeout = time.Second
 	_, err = x.workers.EndOldest(t.Context())
 	require.ErrorContains(t, err, fmt.Sprintf("old worker %d does not end", old[0]))
 	x.reload(t, 3)
@@ -188,7 +189,7 @@ func TestRefusedReloadLeavesTheServingWorker(t *testing.T) {
 // TestEndOldestReportsWhatHAProxyAnswers uses a master that refuses the command.
 func TestEndOldestReportsWhatHAProxyAnswers(t *testing.T) {
 	list := strings.ReplaceAll(proc26, "-1+deb12u4", "")
-	w := Workers{Timeout: 50 * time.Millisecond, Master: fakeMaster(t, func(command string) string {
+	w := Workers{Timeout: time.Second, Master: fakeMaster(t, func(command string) string {
 		if command == "show proc" {
 			return list
 		}
@@ -260,7 +261,7 @@ func TestKilledOldWorker(t *testing.T) {
 	require.Len(t, old, 2)
 	require.NoError(t, syscall.Kill(old[0], syscall.SIGKILL))
 	require.Zero(t, <-lost)
-	require.Eventually(t, func() bool { return len(x.old(t)) == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(x.old(t)) == 1 }, 30*time.Second, 10*time.Millisecond)
 	kept = append(kept, x.hold(t))
 	x.reload(t, 3)
 	require.Len(t, x.old(t), 2)
