@@ -76,7 +76,9 @@ type Global struct {
 	MaxHeaders int
 	// Observe makes HAProxy serve the requests that it would refuse, and keep the headers that it
 	// would remove, for the reasons in [Refusal]. HAProxy counts these requests; see
-	// [ObservedCommand]. The log line of a request contains the reasons between braces.
+	// [ObservedCommand]. The log line of a request contains the reasons between braces. HAProxy
+	// removes some headers nevertheless: HTTP2-Settings, Upgrade with h2c or h2, and, with
+	// [ForwardedReplace], Forwarded and X-Forwarded-For, -Host and -Proto.
 	Observe bool
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.

@@ -1,6 +1,7 @@
 package haproxycfg
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,9 +36,13 @@ const (
 )
 
 // ParseObserved reads the answer to ObservedCommand. It returns the number of requests of each
-// Refusal since the HAProxy process has started. If ParseObserved does not understand the answer,
-// all numbers are 0.
-func ParseObserved(answer string) map[Refusal]uint64 {
+// Refusal since the HAProxy process has started. It returns an error if the answer does not contain
+// the table, for example because HAProxy's configuration has no Global.Observe.
+func ParseObserved(answer string) (map[Refusal]uint64, error) {
+	if !strings.Contains(answer, "# table: "+observedTable+",") {
+		line, _, _ := strings.Cut(strings.TrimSpace(answer), "\n")
+		return nil, fmt.Errorf("haproxycfg: HAProxy does not show its table %s, but answers %.100q", observedTable, line)
+	}
 	counts := make(map[Refusal]uint64, len(refusals))
 	for _, r := range refusals {
 		counts[r] = 0
@@ -51,7 +56,7 @@ func ParseObserved(answer string) map[Refusal]uint64 {
 			counts[refusals[i]] = n
 		}
 	}
-	return counts
+	return counts, nil
 }
 
 // appendObserved renders the table of the counters.

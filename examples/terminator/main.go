@@ -149,8 +149,8 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		}
 	})
 	m := newMetrics(c.Status)
-	if g := s.builder.Edge.Global; g.Observe && g.StatsSocket != "" {
-		m.registry.MustRegister(observed.Collector{Socket: runtimeapi.Socket{Path: g.StatsSocket, Timeout: time.Second}})
+	if socket := s.countersSocket(); s.builder.Edge.Global.Observe && socket.Path != "" {
+		m.registry.MustRegister(&observed.Collector{Socket: socket, Logger: log})
 	}
 	c.Logger, c.Attempted, c.Elector = log, m.attempted, s.elector(log)
 	c.ForceHint = s.forceHint
@@ -175,6 +175,15 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	}
 	log.Info("stopped; the configuration stays in force")
 	return nil
+}
+
+// countersSocket returns the socket on which HAProxy shows its counters. Only the user that starts
+// HAProxy may use the stats socket. So the master socket, if there is one, is the better choice.
+func (s *settings) countersSocket() runtimeapi.Socket {
+	if s.reload != "" {
+		return runtimeapi.Socket{Path: s.reload, Worker: "@1", Timeout: time.Second}
+	}
+	return runtimeapi.Socket{Path: s.builder.Edge.Global.StatsSocket, Timeout: time.Second}
 }
 
 // forceHint returns a text that tells the operator how to apply the refused change with this ID.

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,12 +15,11 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/observed"
-	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
 // TestObserveCounts starts HAProxy with the configuration of -observe. /metrics has the counters of
-// HAProxy, and nothing after HAProxy has ended.
+// HAProxy, which come over the master socket, and nothing after HAProxy has ended.
 func TestObserveCounts(t *testing.T) {
 	w := newWorld(t)
 	dir := haproxytest.Dir(t)
@@ -26,9 +29,9 @@ func TestObserveCounts(t *testing.T) {
 	address := "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])
 	code, _, stderr := w.runAlone("-out", w.path("out"), "-once", "-observe", "-stats-socket", stats, "-http", address)
 	require.Equal(t, cli.ExitOK, code, stderr)
-	haproxy := haproxytest.Start(t, dir, w.read("out/haproxy.cfg"))
+	haproxy := haproxytest.StartMaster(t, dir, w.read("out/haproxy.cfg"))
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(observed.Collector{Socket: runtimeapi.Socket{Path: stats}})
+	registry.MustRegister(&observed.Collector{Socket: (&settings{reload: filepath.Join(dir, haproxytest.MasterSocket)}).countersSocket(), Logger: slog.New(slog.DiscardHandler)})
 	counts := func() map[string]float64 {
 		families, err := registry.Gather()
 		require.NoError(t, err)
@@ -48,4 +51,26 @@ func TestObserveCounts(t *testing.T) {
 	require.Equal(t, 1.0, counts()["dot-segment"])
 	haproxy.Stop()
 	require.Empty(t, counts())
+}
+
+// TestObserveErrors: HAProxy does not show the counters. /metrics has none, and the log has the
+// reason once.
+func TestObserveErrors(t *testing.T) {
+	var answer atomic.Value
+	answer.Store("Permission denied\n\n")
+	s := &settings{}
+	s.builder.Edge.Global.StatsSocket = haproxytest.FakeSocket(t, "unix", func(string) string { return answer.Load().(string) })
+	var log bytes.Buffer
+	c := &observed.Collector{Socket: s.countersSocket(), Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	count := func() int {
+		metrics := make(chan prometheus.Metric, 100)
+		c.Collect(metrics)
+		return len(metrics)
+	}
+	for range 2 {
+		require.Zero(t, count())
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "Permission denied"), log.String())
+	answer.Store("# table: observed, type: integer, size:1, used:0\n\n")
+	require.Equal(t, 8, count())
 }

@@ -126,7 +126,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&e.AgentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks; must be shorter than -zero-weight-delay of the agents")
 	fs.DurationVar(&e.CheckInterval, "check-inter", 2*time.Second, "`time` between two health checks")
 
-	fs.BoolVar(&e.Global.Observe, "observe", false, "serve what HAProxy would refuse, count it in /metrics and name it in HAProxy's log; see the section about -observe in the page. Counting needs -stats-socket")
+	fs.BoolVar(&e.Global.Observe, "observe", false, "serve what HAProxy would refuse, count it in /metrics and name it in HAProxy's log; see the section about -observe in the page. Counting needs -reload or -stats-socket")
 	fs.IntVar(&e.Global.BufferSize, "buffer-size", 0, "`bytes` of a buffer of HAProxy; the head of a request may have about 1,024 bytes less. 0 means HAProxy's default, 16384. A connection needs up to two buffers")
 	fs.IntVar(&e.Global.MaxHeaders, "max-headers", 0, "largest `number` of headers of a request or response; 0 means HAProxy's default, 101")
 	fs.StringVar(&e.Global.StatsSocket, "stats-socket", "", "`path` of HAProxy's administration socket")

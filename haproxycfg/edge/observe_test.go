@@ -91,7 +91,9 @@ func (w *world) observed() map[haproxycfg.Refusal]uint64 {
 	w.t.Helper()
 	answer, err := w.stats.Do(w.t.Context(), haproxycfg.ObservedCommand)
 	require.NoError(w.t, err)
-	return haproxycfg.ParseObserved(answer)
+	counts, err := haproxycfg.ParseObserved(answer)
+	require.NoError(w.t, err)
+	return counts
 }
 
 // TestObserveMisdirected sends a request for a host that the certificate of the connection does not
