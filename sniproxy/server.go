@@ -95,7 +95,8 @@ type Server struct {
 	MaxRatePerHost int
 	// TrustedSources are networks whose connections belong to no source, such as the networks of
 	// balancers that send no PROXY header. The Server closes such a connection to make room only if
-	// it can close no other connection. MaxConnsPerSource does not apply to these connections.
+	// it can close no other connection, and only if the client has not named a host yet.
+	// MaxConnsPerSource does not apply to these connections.
 	TrustedSources []netip.Prefix
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header,
