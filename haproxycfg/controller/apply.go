@@ -48,6 +48,9 @@ type applier struct {
 	report      kube.Report // on the configuration in force, with the refused change
 	reloads     reloads
 	redirected  string                // ID of the waiting change to which HAProxy is redirected; "" for none
+	moved       bool                  // redirect may have moved servers, which redirectBack has to take back
+	redirectErr string                // of the last redirection, so that a repeated error is logged once
+	checked     string                // the change and the version of HAProxy, if HAProxy has accepted it
 	input       *kube.Input           // of the configuration in force; nil if another process wrote it
 	version     haproxycfg.Version    // for which the configuration in force was rendered
 	logged      map[kube.Problem]bool // problems of the last attempt
@@ -67,7 +70,7 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 // refused change from the status, because only the leader shows a refused change.
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
-	a.redirected = ""
+	a.redirected, a.moved = "", false
 	a.c.status.setRefused(nil)
 }
 
@@ -128,7 +131,10 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	if !reloads {
 		a.reloads.idle(ctx)
 		a.redirectBack(ctx, ch)
-	} else if err := a.guard(); err != nil {
+	} else if err := a.check(ctx, ch, now); err != nil {
+		if !a.cutOff(ctx) {
+			a.recordRefusal(ctx, ch, err)
+		}
 		return ch, Failed, err
 	} else if waiting := a.reloads.admit(ctx, now); waiting != nil {
 		a.redirect(ctx, ch)
@@ -138,7 +144,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	var refusedReload *deploy.ReloadError
 	if reloads && (err == nil || errors.As(err, &refusedReload)) {
 		a.reloads.reloaded(ctx, time.Now())
-		a.redirected = "" // the new worker has the addresses of its configuration
+		a.redirected, a.moved = "", false // the new worker has the addresses of its configuration
 	}
 	if err != nil {
 		if !ch.Diff.Empty() && !a.cutOff(ctx) {
@@ -158,31 +164,69 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	return ch, Unchanged, nil
 }
 
+// check lets HAProxy check the change, once for each version of HAProxy, before the change has an
+// effect: admit may end an old worker, and redirect takes traffic from servers. While a change
+// without such an effect waits, check does nothing.
+func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
+	if err := a.guard(); err != nil {
+		return err
+	}
+	id := ch.ID() + " " + a.c.version.String()
+	if a.checked == id || a.reloads.pace.next().After(now) && !a.redirects(ch) {
+		return nil
+	}
+	if err := ch.plan.Check(ctx); err != nil {
+		return err
+	}
+	a.checked = id
+	return a.guard() // the check can take seconds
+}
+
+// redirects reports whether redirect has to do something for the change.
+func (a *applier) redirects(ch *Change) bool {
+	servers := ch.Diff.Servers
+	return a.redirected != ch.ID() && (a.moved || servers.Removed+servers.Altered > 0)
+}
+
 // redirect is called for a change that waits for its reload. It makes HAProxy send no more
 // requests to the servers that the change removes.
 func (a *applier) redirect(ctx context.Context, ch *Change) {
-	servers := ch.Diff.Servers
-	if a.redirected == ch.ID() || a.redirected == "" && servers.Removed+servers.Altered == 0 {
+	if !a.redirects(ch) {
 		return
 	}
-	if err := ch.plan.Redirect(ctx); err != nil {
-		a.log.Warn("servers that the waiting change removes may still get requests", "err", err)
+	a.redirected, a.moved = "", true
+	err := ch.plan.Redirect(ctx)
+	a.warnOfRedirect("servers that the waiting change removes may still get requests", err)
+	if err == nil {
+		a.redirected = ch.ID()
 	}
-	a.redirected = ch.ID()
+}
+
+// warnOfRedirect logs the error, unless it is nil or the last redirection had the same error.
+func (a *applier) warnOfRedirect(what string, err error) {
+	text := ""
+	if err != nil {
+		text = what + ": " + err.Error()
+	}
+	if text != "" && text != a.redirectErr {
+		a.log.Warn(what, "err", err)
+	}
+	a.redirectErr = text
 }
 
 // redirectBack undoes redirect when no change waits any more. Until this process has applied a
 // configuration, redirectBack always asks HAProxy to undo it, because an earlier process may have
 // called redirect. In that time it ignores an error, because HAProxy may not run yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
-	if a.redirected == "" && a.input != nil {
-		return
-	}
-	if err := ch.plan.RedirectBack(ctx); err != nil && a.redirected != "" {
-		a.log.Warn("servers in force may get no requests", "err", err)
+	if !a.moved && a.input != nil {
 		return
 	}
 	a.redirected = ""
+	if err := ch.plan.RedirectBack(ctx); err != nil && a.moved {
+		a.warnOfRedirect("servers in force may get no requests", err)
+		return
+	}
+	a.moved, a.redirectErr = false, ""
 }
 
 func (a *applier) causes(after kube.Input) []kube.Cause {

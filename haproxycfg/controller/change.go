@@ -292,6 +292,9 @@ func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 		return Refused, err
 	}
 	if ch.plan.Reloads() {
+		if err := ch.plan.Check(ctx); err != nil { // before admit ends an old worker
+			return Failed, err
+		}
 		r := c.newReloads(c.logger())
 		for waiting := r.admit(ctx, time.Now()); waiting != nil; waiting = r.admit(ctx, time.Now()) {
 			sleep(ctx, min(pollInterval(0), time.Until(waiting.Until)))

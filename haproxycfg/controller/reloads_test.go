@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 )
@@ -248,6 +250,54 @@ func TestWaitingChangeRedirects(t *testing.T) {
 		require.Equal(t, "192.0.2.1:31001", redirected[len(redirected)-1], "back")
 		require.Len(t, redirected, 3)
 		require.Equal(t, 1, f.reloads())
+	})
+}
+
+// TestRejectedChangeHasNoEffect: a change that HAProxy rejects ends no worker and redirects nothing.
+// An accepted change that waits is checked once, and a redirection that fails is repeated.
+func TestRejectedChangeHasNoEffect(t *testing.T) {
+	rejected, stuck := errors.New("rejected"), errors.New("stuck")
+	checks, redirections := 0, 0
+	var verdict, moved error
+	reloadTest(t, func(c *controller.Controller, f *fakeWorkers) {
+		c.MaxOldWorkers, c.MaxInterval = 1, 1
+		c.Dir.Check = func(context.Context, haproxycfg.Valid) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			checks++
+			return verdict
+		}
+		c.Dir.Redirect = func(context.Context, []byte) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			redirections++
+			return moved
+		}
+	}, func(t *testing.T, c *controller.Controller, f *fakeWorkers, log *logText, toggle func(time.Duration)) {
+		set := func(v, m error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			verdict, moved, checks, redirections = v, m, 0, 0
+		}
+		toggle(time.Minute)
+		require.Equal(t, 1, f.reloads())
+		require.Equal(t, 1, checks, "an attempt checks once")
+		set(rejected, nil)
+		toggle(time.Hour)
+		require.ErrorIs(t, c.Status().Err, rejected)
+		require.NotNil(t, c.Status().Refused)
+		require.Empty(t, f.ended)
+		require.Zero(t, redirections)
+		set(nil, stuck)
+		toggle(time.Minute)
+		require.Equal(t, controller.Waits, c.Status().Outcome)
+		require.Equal(t, 1, checks)
+		require.Greater(t, redirections, 2)
+		require.Equal(t, 1, strings.Count(log.String(), "may still get requests"))
+		set(nil, nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, 1, redirections)
 	})
 }
 

@@ -77,6 +77,8 @@ const (
 type target struct {
 	config haproxycfg.Valid
 	files  []haproxycfg.RenderedFile // haproxy.cfg comes last
+
+	checked bool // Dir.Check has accepted it
 }
 
 // text is haproxy.cfg.
@@ -92,7 +94,7 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 		return target{}, fmt.Errorf("deploy: %w", err)
 	}
 	files, err := valid.Render(filepath.ToSlash(dir))
-	return target{valid, files}, err
+	return target{config: valid, files: files}, err
 }
 
 // Apply makes c the configuration of the directory and of HAProxy:
@@ -148,6 +150,22 @@ func (p *Plan) textBefore() []byte {
 // ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
 func (p *Plan) Reloads() bool {
 	return p.dir.Reload != nil && (!p.Diff.Empty() || exists(p.dir.file(pendingFile)))
+}
+
+// Check calls Dir.Check, if it is not nil, with the configuration of the plan, unless the plan changes
+// no file. After a success, Apply of this plan does not call Dir.Check again.
+func (p *Plan) Check(ctx context.Context) error {
+	if p.after.checked || p.dir.Check == nil || p.Diff.Empty() {
+		return nil
+	}
+	if err := p.dir.Check(ctx, p.after.config); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil { // the check can take seconds
+		return fmt.Errorf("deploy: check: %w", err)
+	}
+	p.after.checked = true
+	return nil
 }
 
 // Redirect calls Dir.Redirect, if that is not nil, with the configuration of the plan. So HAProxy
@@ -342,7 +360,7 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 		return false, nil
 	}
 	if !same {
-		if d.Check != nil {
+		if d.Check != nil && !t.checked {
 			if err := d.Check(ctx, t.config); err != nil {
 				return false, err
 			}
