@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Refusal is a reason to refuse a request, or to remove a header from it. With Global.Observe,
-// HAProxy does not refuse or remove anything for this reason. It only counts and logs the requests.
+// Refusal is a reason to refuse a request, or to remove a header from it. If Global.Observe
+// is true, HAProxy refuses and removes nothing for such a reason. It only counts and logs the
+// requests.
 type Refusal string
 
 // The refusals. The first six concern frontends with a Router, the others backends with Limits.

@@ -73,10 +73,10 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted returns the number of nodes that method best should expect below its limit. The actual
-// number nearly has a Poisson distribution. With k + 1.7*sqrt(k) + 1 expected nodes, one key in
-// thirty has fewer than k nodes below the limit and needs a second round. A larger number would
-// cost every key more time to sort.
+// wanted returns how many nodes should be below the limit of the method best on average, if best
+// needs k. The actual number has nearly a Poisson distribution. With this average, one key in thirty
+// has fewer than k nodes below the limit and needs a second round. With a larger average, every key
+// would take more time to sort.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns the limit below which a given share of all possible scores lies. The share is

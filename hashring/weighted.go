@@ -14,7 +14,7 @@ type band struct {
 // up to a sixteenth too many nodes.
 const bandWidth = 1 + 1.0/16
 
-// weigh computes bands, total and squares, for a group whose nodes have different weights.
+// weigh sets the fields bands, total and squares of a group whose nodes have different weights.
 func (g *group) weigh() {
 	least := 0.0
 	for i, n := range g.nodes {

@@ -20,7 +20,8 @@ type Diff struct {
 	Servers ServerCounts
 	// Backends are the backends that changed, sorted by name.
 	Backends []BackendDiff
-	// Maps are the maps whose entries changed, sorted by name. Maps contain the routes.
+	// Maps are the maps whose entries changed, sorted by name. HAProxy finds the backend of a
+	// request in these maps, so a changed route is a changed entry.
 	Maps []MapDiff
 	// Sections are the first lines of all changed sections other than backends, such as "global",
 	// "defaults" and "frontend https", sorted. If the entries of a map change, the file name of the

@@ -283,8 +283,8 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 	})
 }
 
-// isStale reports whether somebody has changed haproxy.cfg since the plan was made. If the file is
-// the one that the plan itself writes, the plan is not stale.
+// isStale reports whether somebody has changed haproxy.cfg since the plan was made. If the file
+// already has the content that the plan writes, the plan is not stale.
 func (p *Plan) isStale() (bool, error) {
 	file := p.dir.file(configFile)
 	before := p.textBefore()

@@ -28,9 +28,9 @@ type Limits struct {
 	// AgentPorts is the number of services with an agent of their own. On every node, each such
 	// service needs a listener.
 	AgentPorts int
-	// Sources is the number of client addresses that HAProxy remembers for limits of routes. Each
-	// route with a limit for sources needs haproxycfg.TableSources of them. A million addresses need
-	// about 220 MB.
+	// Sources is the number of client addresses that HAProxy remembers for the limits of all routes
+	// together. Each route that limits single client addresses uses haproxycfg.TableSources of this
+	// number. A million addresses need about 220 MB.
 	Sources int
 }
 

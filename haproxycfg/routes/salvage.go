@@ -313,8 +313,8 @@ func (s *salvaged) flow(data []byte, at int) {
 // cutFlowEntry returns the first entry of a list in brackets, and size, the number of bytes up to
 // the next entry. last is true if there is no next entry.
 //
-// An entry ends at a comma outside of its brackets and quotes. If the entry lacks a bracket or
-// quote, no comma is outside. So an entry also ends at a comma before "{host:".
+// An entry ends at a comma outside of its brackets and quotes. If a closing bracket or quote
+// is missing, every later comma seems to be inside. So an entry also ends at a comma before "{host:".
 func cutFlowEntry(list string) (entry string, size int, last bool) {
 	depth, quoted := 0, byte(0)
 	before, comma := byte('['), 0 // the last byte that is not white space; the position of the last comma

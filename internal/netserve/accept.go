@@ -53,8 +53,8 @@ func (s *Spare) Close() {
 	}
 }
 
-// IsOutOfDescriptors reports whether err is EMFILE or ENFILE. After both errors, it helps to close
-// a descriptor.
+// IsOutOfDescriptors reports whether err is EMFILE or ENFILE. With either error, it helps to close a
+// descriptor.
 func IsOutOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

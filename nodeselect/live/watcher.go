@@ -90,7 +90,7 @@ func (w *Watcher) init() {
 	w.once.Do(func() { w.queue = newQueue() })
 }
 
-// start prepares Run. The caller may have called SetRefs before.
+// start prepares Run. It keeps the references of an earlier call of SetRefs.
 func (w *Watcher) start() error {
 	w.init()
 	if w.started.Swap(true) {

@@ -167,7 +167,7 @@ func (h *Hosts) add(ep Endpoint) (field string, err error) {
 }
 
 // LookupHost implements Lookup. An entry for the host itself has precedence over an entry for a
-// wildcard. The Level is always Miss.
+// wildcard. The Level of the answer is always Miss, because the answer comes from no cache.
 func (h *Hosts) LookupHost(_ context.Context, host string) (Answer, error) { return h.Peek(host) }
 
 // Peek implements Peeker. It never returns ErrWouldWait.

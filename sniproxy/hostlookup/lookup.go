@@ -24,9 +24,10 @@ type Endpoint struct {
 	Addr string `json:"endpoint"`
 
 	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means that
-	// the source sets no time, so a Cache uses Cache.TTL. Revalidate means that a Cache asks the
-	// source at each lookup, and serves the endpoint only while the source fails or is slow.
-	// Negative means that a cache must not keep the endpoint.
+	// the source sets no time, so a Cache uses Cache.TTL. Revalidate means that a Cache keeps the
+	// endpoint, but asks the source at each lookup. It serves the kept endpoint only while the
+	// source fails or is slow. Any other negative value means that a cache must not keep the
+	// endpoint.
 	TTL time.Duration `json:"-"`
 }
 

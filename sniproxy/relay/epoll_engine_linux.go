@@ -67,9 +67,9 @@ func (ee *epollEngine) nextLoop() *epollLoop {
 }
 
 // chooseLoop returns the loop for a connection that l has accepted. It prefers l, because a move to
-// another loop costs a task and a wake-up. It chooses another loop only in two cases: that loop has
-// more than 8 connections fewer than l, or l is busy and that loop is parked and has fewer
-// connections than l.
+// another loop costs a task and a wake-up. It chooses another loop only in two cases. In the first
+// case, l has at least 9 connections more than that loop. In the second case, l is busy, and that
+// loop is parked and has fewer connections than l.
 func (ee *epollEngine) chooseLoop(l *epollLoop) *epollLoop {
 	const farFewer, busyEvents = 8, 3
 	least := l

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// epollEngine does not exist on this system. The implementation with goroutines serves everything.
+// epollEngine is a placeholder: this system has no epoll. The implementation with goroutines serves
+// everything.
 type epollEngine struct{}
 
 func newEpollEngine(*engineState) *epollEngine { return nil }

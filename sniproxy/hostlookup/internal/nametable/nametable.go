@@ -168,8 +168,8 @@ func (t *Table[V]) remove(hash uint64, item *Item[V]) {
 		if hash == 0 {
 			break
 		}
-		// Move an item back only if the hole is not before the slot of its hash. Otherwise Get
-		// would not find it.
+		// Move an item into the hole only if the hole is at or after the slot of the item's hash.
+		// Get searches forward from that slot, so it would not find an item before it.
 		if (next-hash)&mask < (next-hole)&mask {
 			continue
 		}
