@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
@@ -336,19 +338,36 @@ func (s state) takesRequests(server stateServer) bool {
 	return is("srv_admin_state", "0") && !is("srv_op_state", "0") && !is("srv_uweight", "0")
 }
 
-// makeMoves sends the commands of the moves. They change only the addresses of servers, so agents
-// and operators, who change weights and states, do not undo them.
+// maxMovesTime is the longest time of makeMoves. The reload that follows needs time too.
+const maxMovesTime = 15 * time.Second
+
+// makeMoves changes addresses of servers, and nothing else, so agents and operators cannot undo it.
+// A move that fails keeps no other move from being made. makeMoves returns the first error, and how
+// many moves failed.
 func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) error {
-	for _, m := range moves {
-		answer, err := worker.Do(ctx, m.command())
-		if err != nil {
-			return err
+	ctx, cancel := context.WithTimeout(ctx, maxMovesTime)
+	defer cancel()
+	failed := 0
+	var first error
+	for n, m := range moves {
+		if ctx.Err() != nil {
+			failed += len(moves) - n
+			first = cmp.Or(first, ctx.Err())
+			break
 		}
-		if !strings.Contains(answer, "changed from") && !strings.Contains(answer, "no need to change") {
-			return fmt.Errorf("deploy: %s: HAProxy answers %.200q", m.command(), strings.TrimSpace(answer))
+		answer, err := worker.Do(ctx, m.command())
+		if err == nil && !strings.Contains(answer, "changed from") && !strings.Contains(answer, "no need to change") {
+			err = fmt.Errorf("deploy: %s: HAProxy answers %.200q", m.command(), strings.TrimSpace(answer))
+		}
+		if err != nil {
+			failed++
+			first = cmp.Or(first, err)
 		}
 	}
-	return nil
+	if failed > 1 {
+		return fmt.Errorf("%d of %d servers keep their address, the first because: %w", failed, len(moves), first)
+	}
+	return first
 }
 
 // Redirect makes HAProxy send no more requests to servers that config no longer uses. config is the

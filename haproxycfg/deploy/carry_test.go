@@ -1,12 +1,18 @@
 package deploy
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
 const stateHead = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n"
@@ -183,4 +189,33 @@ func FuzzCarry(f *testing.F) {
 			t.Fatalf("%d servers of %d: %v", len(again.servers), len(s.servers), err)
 		}
 	})
+}
+
+// TestMovesDoNotStop makes three moves. HAProxy refuses the first one.
+func TestMovesDoNotStop(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	defer listener.Close()
+	commands := make(chan string, 3)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			line, _ := bufio.NewReader(conn).ReadString('\n')
+			commands <- line
+			answer := "IP changed from '192.0.2.1' to '192.0.2.2'\n\n"
+			if strings.Contains(line, "b/first") {
+				answer = "No such server.\n\n"
+			}
+			_, _ = io.WriteString(conn, answer)
+			_ = conn.Close()
+		}
+	}()
+	to := netip.MustParseAddrPort("192.0.2.2:80")
+	err = makeMoves(t.Context(), runtimeapi.Socket{Path: path}, []move{{"b", "first", to}, {"b", "second", to}, {"b", "third", to}})
+	require.ErrorContains(t, err, "b/first")
+	require.Len(t, commands, 3)
 }
