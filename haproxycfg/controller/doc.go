@@ -34,8 +34,10 @@
 //     cannot be served, with a problem in the report;
 //  2. compares the configuration with the one in the directory;
 //  3. refuses the change if Limit returns an error;
-//  4. lets HAProxy check the configuration, writes it, and reloads HAProxy (see package deploy);
-//  5. writes Files and, last, the report.
+//  4. lets HAProxy check the configuration;
+//  5. waits if HAProxy has reloaded often or has many old workers (see below);
+//  6. writes the configuration and reloads HAProxy (see package deploy);
+//  7. writes Files and, last, the report.
 //
 // The first attempt begins when every cluster has answered, or after StartTimeout if that is
 // earlier. A change of routes or of a cluster causes the next attempt, which begins at least
@@ -58,7 +60,7 @@
 //
 // An attempt whose reload waits has the outcome Waits. The answers of agents do not need a reload:
 // HAProxy drains a server, or changes its weight, while a reload waits. The Controller calls
-// Dir.Redirect, so HAProxy also stops to send requests to servers that the waiting change removes.
+// Dir.Redirect, so HAProxy also stops sending requests to servers that the waiting change removes.
 // New servers, new routes and new weights in declarations wait for the reload.
 //
 // # Limits and refusals
