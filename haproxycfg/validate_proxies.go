@@ -271,7 +271,7 @@ func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
 	return twice
 }
 
-// validAgentSend reports whether HAProxy reads AgentSend as one word, and the agent as one line.
+// validAgentSend reports whether AgentSend is one word to HAProxy and one line to the agent.
 func validAgentSend(s *Server) bool {
 	return s.AgentPort != 0 && len(s.AgentSend) <= maxWord && !strings.ContainsAny(s.AgentSend, "\n\r\x00") && utf8.ValidString(s.AgentSend)
 }

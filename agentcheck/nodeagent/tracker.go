@@ -143,7 +143,8 @@ func (s *State) addProblem(err error) {
 }
 
 // lastWeight is the last weight above 0 that the agent answered for a Service. It is zero if there
-// was no such weight, or if the delay of a weight that fell to 0 is over.
+// was no such weight. It also becomes zero when the annotated weight has fallen to 0 and the delay
+// after that is over.
 type lastWeight struct {
 	weight agentcheck.Weight
 	until  time.Time // when the answer becomes 0; the zero time if the annotated weight is above 0

@@ -38,8 +38,8 @@ type Source struct {
 	// rejected them earlier. Check is only called for certificates that HAProxy has not judged yet.
 	// [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
-	// Haproxy is the path of the binary that Check runs, or its name on PATH. After a change of this
-	// file, Check judges all certificates again. Empty means that the verdicts never change.
+	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When the binary
+	// changes, Check judges all certificates again. If Haproxy is empty, each verdict stays as it is.
 	Haproxy string
 	// Recheck is the time after which Follow reads the files again, in case the operating system
 	// has not reported a change. 0 means 10 s.

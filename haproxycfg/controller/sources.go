@@ -49,7 +49,8 @@ type ClusterSource interface {
 type Start struct {
 	// Selector selects the nodes of each service.
 	Selector nodeselect.Selector
-	// Current contains the nodes of each service as the report lists them. nil means no nodes.
+	// Current contains, for each service, the nodes that the last report lists for it. nil means that
+	// no service has nodes.
 	Current nodeselect.Subsets
 }
 

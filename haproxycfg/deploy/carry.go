@@ -341,9 +341,9 @@ func (s state) takesRequests(server stateServer) bool {
 // maxMovesTime is the longest time of makeMoves. The reload that follows needs time too.
 const maxMovesTime = 15 * time.Second
 
-// makeMoves changes addresses of servers, and nothing else, so agents and operators cannot undo it.
-// A move that fails keeps no other move from being made. makeMoves returns the first error, and how
-// many moves failed.
+// makeMoves changes only the addresses of servers. Agents and operators change no addresses, so they
+// undo no move. makeMoves tries every move, even after one has failed. Its error is the first one, and
+// says how many moves failed.
 func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) error {
 	ctx, cancel := context.WithTimeout(ctx, maxMovesTime)
 	defer cancel()

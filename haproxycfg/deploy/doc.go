@@ -14,9 +14,10 @@
 // look at the difference before it applies the configuration.
 //
 // After a reload, the old worker of HAProxy runs until its last connection ends. [Workers] lists
-// the old workers, and can end the oldest one. If a server gets another port, [Reloader] keeps its
-// weight and drain, and the old worker sends its requests to the new port. [Reloader.Redirect]
-// makes the present worker do this without a reload.
+// the old workers, and can end the oldest one. If a reload gives a server another port, [Reloader] keeps
+// the weight and the drain of the server. It also makes the old worker send requests for this server
+// to the new port. [Reloader.Redirect] makes the present worker send them to the new port, without a
+// reload.
 //
 // The package does not make configurations, does not start HAProxy, and does not watch files or
 // clusters.

@@ -27,8 +27,9 @@ type Clients struct {
 	Discovery rest.Interface // discovery.k8s.io/v1: endpointslices
 }
 
-// codecs decodes only the objects of these two API groups. With the scheme of client-go's
-// clientset, which decodes the objects of all groups, a program would be tens of megabytes larger.
+// codecs decodes only the objects of the API groups core and discovery.k8s.io. With the scheme of
+// client-go's clientset, which decodes the objects of all groups, a program would be tens of
+// megabytes larger.
 var codecs = func() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})

@@ -319,10 +319,10 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 		k.order(e).Get(e) // the lookup was no hit, so only this makes e the most recently used
 	}
 	if ttl == Revalidate {
-		// The method hit must never return this entry, so its state ends at the time 0. The present
-		// time would not do: hit compares the end with the coarse time, which may be clockTick
-		// behind.
 		e.Value.expires = now
+		// The method hit must never return this entry, so the state ends at the time 0. If the state
+		// ended now, hit could still return the entry: hit compares the end with the coarse time,
+		// which may be clockTick behind.
 		e.Value.state.Store(packState(0, Hit))
 	} else {
 		e.Value.expires = later(now, k.jittered(ttl))
@@ -404,8 +404,9 @@ func (k *core) forget(host string) {
 }
 
 // detach makes sure that a running call for host does not store its answer. The core calls detach
-// when something changes the host, because the source may have answered before the change. The
-// lookups that wait for the call still get its answer. A later lookup starts another call.
+// when the stored answer for host changes in another way, because the source may have answered the
+// running call before that change. The lookups that wait for the call still get its answer. A later
+// lookup starts another call.
 func (k *core) detach(host string) { delete(k.calls, host) }
 
 func (k *core) purge() {

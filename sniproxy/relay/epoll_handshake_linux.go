@@ -314,7 +314,7 @@ func (ec *epollConn) sendAnswer() {
 	ec.linger()
 }
 
-// linger waits until a client that got an Answer ends its direction.
+// linger waits until a client that got an Answer has sent the end of its stream.
 func (ec *epollConn) linger() {
 	more := ec.discard(clientSide)
 	switch {

@@ -21,8 +21,9 @@ import (
 type nodeEvent struct {
 	name string
 	do   func(ctx context.Context, f *fleet, i int) error
-	// After the event, the configuration must have servers at the address that enters returns, and
-	// no server at the address that leaves returns. "" means no condition.
+	// After the event of node number i, the configuration must have servers at the address
+	// enters(i), and no server at the address leaves(i). If a function returns "", its condition is
+	// not checked.
 	enters, leaves func(i int) string
 }
 

@@ -112,7 +112,7 @@ func (p *Process) Err() error {
 	}
 }
 
-// Output returns the end of the router's output.
+// Output returns the last part of the text that the router has written to its output.
 func (p *Process) Output() string { return p.output.String() }
 
 // Stop kills all processes of the router and waits for the first one to end.
