@@ -55,10 +55,10 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 	return r.AppendTop(dst, key, k)
 }
 
-// keep returns the new nodes of a service, at most p.size. picked are the best Eligible nodes. An
-// avoided node in current competes with the picked nodes, so it can stay without being Eligible.
-// With Sticky, avoided and Eligible nodes in current get their places first, and the picked nodes
-// get only the places that are left.
+// keep returns the new nodes of a service, at most p.size. picked are the best Eligible nodes, and
+// current are the nodes that the service has now. An avoided node in current is not Eligible. It
+// competes with the picked nodes and stays if it wins. With Sticky, all nodes in current that are
+// avoided or Eligible get places first, and the picked nodes fill the places that are left.
 func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
 	in := make(map[string]bool, len(picked)+len(current))
 	var stay []hashring.Node

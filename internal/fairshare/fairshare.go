@@ -139,11 +139,11 @@ const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
 
-// Add adds a waiting connection of the source key. If exempt is true, the connection counts for no
-// source: MaxPerSource does not apply to it, and it makes room only if no other connection can.
+// Add adds m, a waiting connection of the source key. If exempt is true, m counts for no source:
+// MaxPerSource does not apply to m, and m is evicted later only if no other connection can be.
 //
-// If another connection has to make room for m, Add returns the other connection as victim, and the
-// caller must close the victim. The error is nil, ErrFull or ErrSourceFull.
+// If Add has to evict another connection for m, it returns that connection as victim, and the caller
+// must close the victim. The error is nil, ErrFull or ErrSourceFull.
 func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
 	return t.add(m, key, exempt, waiting)
 }

@@ -256,8 +256,8 @@ func (t *tail) Write(b []byte) (int, error) {
 		t.buf = append(t.buf[:0], t.buf[extra:]...)
 	}
 	if t.next != nil {
-		// Ignore the error of next. If Write returned it, the pipe would be closed, and HAProxy
-		// would get SIGPIPE.
+		// Ignore the error of next.Write. If the method of tail returned the error, the copying would
+		// stop and close the pipe, and HAProxy would get SIGPIPE.
 		_, _ = t.next.Write(b)
 	}
 	return len(b), nil

@@ -130,10 +130,10 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead converts an error of a streamed list that asked for the latest version. After the
-// returned error, the Reflector sends a normal list. Without the conversion, the Reflector could
-// repeat the request forever without a pause. It does so if the server answers that the latest
-// version has expired, or that this version does not exist yet.
+// listInstead converts an error of a streamed list that asked for the latest version into an error
+// after which the Reflector sends a normal list. For example, the server answers that the latest
+// version has expired, or that it does not exist yet. With such an error, the Reflector would repeat
+// the streamed list forever without a pause.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 		return err // the Reflector waits after these

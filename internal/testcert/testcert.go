@@ -91,7 +91,7 @@ func (p Pair) KeyPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 }
 
-// must panics if a name cannot be in a certificate. Nothing else here can fail.
+// must panics if err is not nil. The only possible cause is a name that a certificate cannot contain.
 func must(err error) {
 	if err != nil {
 		panic("testcert: " + err.Error())

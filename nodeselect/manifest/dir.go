@@ -178,8 +178,8 @@ var contentSeed = maphash.MakeSeed()
 
 // readAgain reads a file and returns the result. previous is the result of the last read; it is
 // zero if there was none. If neither the content nor the error has changed, readAgain returns
-// previous. If the file has problems, the result also has the objects of previous that are not in
-// the file.
+// previous. If the file has problems, they may be the reason why objects are missing. So the result
+// then keeps the objects that only previous has.
 func readAgain(path string, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {

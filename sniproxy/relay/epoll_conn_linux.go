@@ -425,8 +425,9 @@ func (ec *epollConn) onTimer() {
 		if now < ec.movedAt.Load()+int64(lingerTimeout) {
 			break
 		}
-		// A slow client may continue to receive the answer, at most until HalfCloseTimeout after
-		// accept.
+		// End the connection if the client has received nothing for lingerTimeout, or if
+		// HalfCloseTimeout has passed since accept. Until then, a slow client may go on receiving
+		// the answer.
 		if last := after(ec.openedAt, set.halfClose); ec.progress(lingerTimeout) == 0 || last != 0 && now >= last {
 			ec.finish(BySession, ec.handshake.step.Err)
 			return

@@ -92,8 +92,8 @@ func (s *served) ready(l *Loop) {
 	s.greet(l, l.buf[:n])
 }
 
-// greet waits until the ClientHello is complete. After that, it starts the action that the hello
-// orders.
+// greet collects bytes until the ClientHello is complete. Then it starts the action that the load
+// generator has encoded in the hello.
 func (s *served) greet(l *Loop, b []byte) {
 	if s.partial != nil || helloSize(b) != len(b) {
 		s.partial = append(s.partial, b...)
