@@ -87,9 +87,9 @@ func denyUncovered(t *text, names string, observing bool) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn.covered)" + convert + `,map_str("` + names + `")'`)
 	}
 	lookUp("by_name", "")
-	// txn.covered is "FINGERPRINT/HOST". The expression replaces the first label of the host by
-	// "*". "[^.]+" requires that there is such a label. The fingerprint contains no slash, so the
-	// slash of the expression is the one before the host.
+	// txn.covered is "FINGERPRINT/HOST". To find a wildcard, the regsub replaces the first label of
+	// the host by an asterisk. The slash of its pattern is the one before the host, because the
+	// fingerprint contains no slash. A host without a first label does not match the pattern.
 	lookUp("by_wildcard", `,regsub("/[^.]+","/*")`)
 	const uncovered = "{ ssl_fc } { var(txn.host) -m len gt 0 } !{ var(txn.by_name) -m found } !{ var(txn.by_wildcard) -m found }"
 	if observing {

@@ -49,8 +49,8 @@ const (
 // product with the next addition (Go specification, "Floating-point operators"). Without the
 // conversion, the compiler would fuse product and addition on arm64, and not on amd64.
 func exponential(score uint64) float64 {
-	// 1-q/2^45 = m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)]. The steps that compute m and exp
-	// are exact.
+	// Let q be score>>costShift. Split 1-q/2^45 into m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)].
+	// The steps that compute m and exp are exact.
 	b := math.Float64bits(float64(int64(1<<costBits - score>>costShift)))
 	exp := int(b>>52) - 1023
 	m := math.Float64frombits(b&(1<<52-1) | 1023<<52)

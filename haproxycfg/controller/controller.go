@@ -140,7 +140,7 @@ type Term struct {
 	// file and before each reload. So a process that was suspended while it led stops before its
 	// next write, even if no timer has fired yet. Guard must not block.
 	Guard func() error
-	// Done is closed at the end of the term, or soon after. When Done is closed, the Controller
+	// Done is closed when this process stops being the leader, or soon after. The Controller then
 	// interrupts a running check or reload.
 	Done <-chan struct{}
 }

@@ -42,10 +42,10 @@ func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 // timeout of a server, so that the client gets an answer.
 const forceTimeout = 25 * time.Second
 
-// ForceHandler returns a handler of POST /force?id=ID, which calls Force with this ID and answers
-// with the outcome. Without an ID, Force applies the latest routes and clusters, and Limit
-// applies. If Limit rejects the change, the status is 400, and the answer contains the ID. The
-// caller must check that the client may make this request.
+// ForceHandler returns a handler of POST /force?id=ID. It calls Force with this ID, and answers with
+// the outcome. Without an ID, it applies the latest routes and clusters if Limit permits that
+// change. If Limit rejects the change, the status is 400, and the answer contains the ID. The caller
+// must check that the client may make this request.
 func (c *Controller) ForceHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {

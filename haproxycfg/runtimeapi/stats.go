@@ -21,8 +21,8 @@ type Stat struct {
 	Status string
 	// Addr is "address:port" [addr]. HAProxy shows it only on sockets of level operator or admin.
 	Addr string
-	// Tracked is the server, as "backend/server", that this server tracks [tracked]. This server
-	// has the health and state of the tracked server.
+	// Tracked names the server that this server tracks, as "backend/server" [tracked]. This server
+	// has the health and the state of the tracked one. "" means that it tracks none.
 	Tracked string
 	// Weight is the present weight. UserWeight is the weight that the server has after the end of a
 	// slow start [weight, uweight].

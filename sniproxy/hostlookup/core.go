@@ -207,8 +207,8 @@ func (k *core) order(e *item) *lru {
 
 func (k *core) lrus() []*lru { return []*lru{k.known, k.aliases, k.negative} }
 
-// isAlias reports whether the source has the endpoint of e under another name than the one in the
-// lookup, usually under a wildcard. Strangers can invent any number of such names.
+// isAlias reports whether the source has the endpoint of e under another name than the name of the
+// lookup, usually under a wildcard. Strangers can invent any number of names below a wildcard.
 func isAlias(e *item) bool { return e.Value.ep.Host != "" && e.Value.ep.Host != e.Name() }
 
 // wildcardOf returns the wildcard that covers host: "*.example.com" for "a.example.com". If host

@@ -18,7 +18,8 @@ type helloScan struct {
 	header     [4]byte // the first bytes of the message; messageLen tells how many are there
 }
 
-// parse parses the hello into h when the hello is complete.
+// parse parses the hello into h if b contains the whole hello. Otherwise it returns a NeedMore, or an
+// error that wraps ErrTooLarge if limit bytes do not suffice.
 func (s *helloScan) parse(h *ClientHello, b []byte, limit int) error {
 	in := b[:min(len(b), limit)]
 	err := s.parseRecords(h, in, limit)

@@ -95,7 +95,7 @@ type Step struct {
 	// Skip is how many of the client's first bytes the Engine does not send to the backend.
 	Skip int
 
-	// Err becomes Result.Err for Answer, Drop and Reset.
+	// Err is the reason for the actions Answer, Drop and Reset. It becomes Result.Err.
 	Err error
 
 	// DialTimeout and IdleTimeout replace the fields of the Engine for this connection. 0 means the
