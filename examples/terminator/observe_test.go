@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -31,7 +32,9 @@ func TestObserveCounts(t *testing.T) {
 	require.Equal(t, cli.ExitOK, code, stderr)
 	haproxy := haproxytest.StartMaster(t, dir, w.read("out/haproxy.cfg"))
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(&observed.Collector{Socket: (&settings{reload: filepath.Join(dir, haproxytest.MasterSocket)}).countersSocket(), Logger: slog.New(slog.DiscardHandler)})
+	socket := (&settings{reload: filepath.Join(dir, haproxytest.MasterSocket)}).countersSocket()
+	socket.Timeout = 30 * time.Second
+	registry.MustRegister(&observed.Collector{Socket: socket, Logger: slog.New(slog.DiscardHandler)})
 	counts := func() map[string]float64 {
 		families, err := registry.Gather()
 		require.NoError(t, err)
@@ -61,7 +64,9 @@ func TestObserveErrors(t *testing.T) {
 	s := &settings{}
 	s.builder.Edge.Global.StatsSocket = haproxytest.FakeSocket(t, "unix", func(string) string { return answer.Load().(string) })
 	var log bytes.Buffer
-	c := &observed.Collector{Socket: s.countersSocket(), Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	socket := s.countersSocket()
+	socket.Timeout = 30 * time.Second
+	c := &observed.Collector{Socket: socket, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	count := func() int {
 		metrics := make(chan prometheus.Metric, 100)
 		c.Collect(metrics)

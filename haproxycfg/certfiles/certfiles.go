@@ -35,11 +35,13 @@ type Source struct {
 	// Check, if not nil, asks HAProxy whether it accepts each of the certificates: verdict i is nil,
 	// or the reason why HAProxy rejects certificate i. If noVerdict is not nil, HAProxy has not judged
 	// some of the certificates whose verdict is nil. Read takes them for accepted, unless HAProxy has
-	// rejected them earlier. Check is only called for certificates that HAProxy has not judged yet.
+	// rejected them earlier. Check is only called for certificates that HAProxy has not judged yet,
+	// or that it rejected 10 minutes ago or earlier.
 	// [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
 	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When the binary
-	// changes, Check judges all certificates again. If Haproxy is empty, each verdict stays as it is.
+	// changes, Check judges all certificates again. If Haproxy is empty, a certificate that
+	// was accepted stays accepted.
 	Haproxy string
 	// Recheck is the time after which Follow reads the files again, in case the operating system
 	// has not reported a change. 0 means 10 s.
@@ -54,7 +56,12 @@ type Source struct {
 type verdict struct {
 	err     error // nil: it accepts the certificate
 	haproxy filewatch.Version
+	at      time.Time
 }
+
+// rejectionAge is the time after which Check judges a rejected certificate again. The reason may be
+// gone: OpenSSL or its settings have changed, or the disk was full.
+const rejectionAge = 10 * time.Minute
 
 // readFile is a file as Read has read it last. Read does not read a file again if it has certainly
 // not changed.
@@ -221,7 +228,7 @@ func (s *Source) check(ctx context.Context, files []certs.File) {
 		if judged {
 			verdicts[name] = last
 		}
-		if judged && (s.Haproxy == "" || haproxy.Same(last.haproxy)) {
+		if judged && (s.Haproxy == "" || haproxy.Same(last.haproxy)) && (last.err == nil || time.Since(last.at) < rejectionAge) {
 			continue
 		}
 		if !asked[name] {
@@ -237,7 +244,7 @@ func (s *Source) check(ctx context.Context, files []certs.File) {
 		}
 		for i, err := range results {
 			if err != nil || noVerdict == nil {
-				verdicts[at[i]] = verdict{err, haproxy}
+				verdicts[at[i]] = verdict{err, haproxy, time.Now()}
 			}
 		}
 		s.noVerdict = noVerdict

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -236,4 +237,29 @@ func TestFollowAsksAgain(t *testing.T) {
 	})
 	require.Equal(t, weak, last.Files[0].Err)
 	require.Equal(t, 10, checks)
+}
+
+// TestRejectionIsJudgedAgain: OpenSSL or its settings may have changed since HAProxy has rejected a
+// certificate.
+func TestRejectionIsJudgedAgain(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.pem"), issue(t, "a.example.com").file(), 0o600))
+	synctest.Test(t, func(t *testing.T) {
+		asked, verdict := 0, errors.New("weak")
+		s := &certfiles.Source{Path: dir, Check: func(context.Context, []haproxycfg.Certificate) ([]error, error) {
+			asked++
+			return []error{verdict}, nil
+		}}
+		read := func() error { return s.Read(t.Context()).Files[0].Err }
+		require.ErrorIs(t, read(), verdict)
+		time.Sleep(9 * time.Minute)
+		require.ErrorIs(t, read(), verdict)
+		require.Equal(t, 1, asked)
+		time.Sleep(time.Minute)
+		verdict = nil
+		require.NoError(t, read())
+		time.Sleep(time.Hour)
+		require.NoError(t, read())
+		require.Equal(t, 2, asked)
+	})
 }

@@ -122,17 +122,18 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		return ch, Failed, err
 	}
 	if err := a.c.refusal(ch, allowed); err != nil {
-		a.redirectBack(ctx, ch)
+		a.endWait(ctx, ch)
 		a.recordRefusal(ctx, ch, err)
 		return ch, Refused, err
 	}
 	first, refused := a.input == nil, a.report.Refused
 	reloads := ch.plan.Reloads()
 	if !reloads {
-		a.reloads.idle(ctx)
-		a.redirectBack(ctx, ch)
+		a.reloads.count(ctx)
+		a.endWait(ctx, ch)
 	} else if err := a.check(ctx, ch, now); err != nil {
 		if !a.cutOff(ctx) {
+			a.endWait(ctx, ch)
 			a.recordRefusal(ctx, ch, err)
 		}
 		return ch, Failed, err
@@ -212,6 +213,13 @@ func (a *applier) warnOfRedirect(what string, err error) {
 		a.log.Warn(what, "err", err)
 	}
 	a.redirectErr = text
+}
+
+// endWait is called if no change waits for a reload any more. A later change waits from its own
+// beginning, and servers in force get requests again.
+func (a *applier) endWait(ctx context.Context, ch *Change) {
+	a.reloads.since, a.reloads.paced = time.Time{}, time.Time{}
+	a.redirectBack(ctx, ch)
 }
 
 // redirectBack undoes redirect when no change waits any more. Until this process has applied a

@@ -127,12 +127,6 @@ func (r *reloads) count(ctx context.Context) int {
 	return r.counts.OldWorkers
 }
 
-// idle is called after an attempt that needed no reload: no change waits any more.
-func (r *reloads) idle(ctx context.Context) {
-	r.since, r.paced = time.Time{}, time.Time{}
-	r.count(ctx)
-}
-
 // reloaded is called at the end of an attempt that has reloaded HAProxy.
 func (r *reloads) reloaded(ctx context.Context, now time.Time) {
 	r.pace.reloaded(now)

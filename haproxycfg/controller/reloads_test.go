@@ -298,6 +298,16 @@ func TestRejectedChangeHasNoEffect(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.Equal(t, 1, redirections)
+
+		// The wait ends with the rejected change. So the change after it waits from its beginning.
+		set(rejected, nil)
+		toggle(time.Hour)
+		require.ErrorIs(t, c.Status().Err, rejected)
+		require.Equal(t, 1, redirections, "taken back once")
+		set(nil, nil)
+		toggle(time.Minute)
+		require.Equal(t, controller.Waits, c.Status().Outcome)
+		require.Empty(t, f.ended)
 	})
 }
 

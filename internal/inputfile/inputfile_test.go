@@ -2,6 +2,7 @@ package inputfile
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -118,9 +119,10 @@ func TestEqualWhileTheFileChanges(t *testing.T) {
 		}
 	}()
 	defer func() { close(stop); <-stopped }()
-	for range 20_000 {
-		_, err := Equal(file, []byte("1"))
-		require.NoError(t, err)
+	for range 5_000 {
+		if _, err := Equal(file, []byte("1")); !errors.Is(err, ErrNoAnswer) { // the disk may be slow
+			require.NoError(t, err)
+		}
 	}
 }
 
