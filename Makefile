@@ -1,7 +1,7 @@
 # Each command works on a machine with Go and apt, or with the tools already installed.
 #
 #   make demo   runs the whole system on loopback; installs haproxy if it is missing
-#   make test   vet and all tests, with the race detector, in random order; under 5 minutes on 2 cores with an empty build cache
+#   make test   vet and all tests, with the race detector, in random order; about 5 minutes on 2 cores with an empty build cache
 #   make e2e    tests on clusters with a real control plane and real node ports, in namespaces that end with the run
 #               (needs root; E2EFLAGS='-only cordon' runs one scenario)
 #   make bench  runs every benchmark, of the packages and of the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
