@@ -224,8 +224,8 @@ func (w Weight) rank() int {
 	return 1 + MaxPercent - int(w.n)
 }
 
-// lower returns the lower of w and v. If both have the same rank, it returns the percentage,
-// because every version of HAProxy accepts a percentage.
+// lower returns the lower of w and v. If both are equally low and only one is a percentage,
+// it returns the percentage, because every version of HAProxy accepts a percentage.
 func (w Weight) lower(v Weight) Weight {
 	if w.rank() > v.rank() || w.rank() == v.rank() && w.kind == percentWeight {
 		return w

@@ -174,8 +174,8 @@ func (a *Agent) Drain(ctx context.Context) (DrainProgress, error) {
 	}
 }
 
-// EndDrain removes the request of Drain, and returns the time of that request. ok is false if there
-// was no request.
+// EndDrain ends the drain that a call of Drain has requested, and returns the time of that request.
+// ok is false if no drain was requested.
 func (a *Agent) EndDrain() (since time.Time, ok bool) {
 	a.mu.Lock()
 	since, a.since = a.since, time.Time{}

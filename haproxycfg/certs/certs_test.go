@@ -158,7 +158,7 @@ func TestParseAccepts(t *testing.T) {
 	}
 }
 
-// TestParseRejects parses files of which no pair can be made.
+// TestParseRejects parses files that contain no usable pair of certificate and key.
 func TestParseRejects(t *testing.T) {
 	a, b := issueFor(t, "a.example.com"), issueFor(t, "b.example.com")
 	chain := join(a.key, a.cert, b.cert)

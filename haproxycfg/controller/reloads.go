@@ -18,7 +18,7 @@ type OldWorkers interface {
 	EndOldest(context.Context) (deploy.EndedWorker, error)
 }
 
-// Waiting says why a change that may be applied is not in force yet. It is the error of an Attempt
+// Waiting says why a permitted change is not in force yet. It is the error of an Attempt
 // whose Outcome is Waits.
 type Waiting struct {
 	// Since is the time at which the change began to wait. Until is the time at which the wait

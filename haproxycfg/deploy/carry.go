@@ -23,7 +23,7 @@ type member struct {
 	agentPort string // "" without an agent
 }
 
-// members are the servers of a configuration. Those of one backend are in the order of the
+// members are the servers of a configuration. The servers of one backend are in the order of the
 // configuration.
 type members struct {
 	backends map[string][]member
@@ -269,8 +269,8 @@ func (m move) command() string {
 	return fmt.Sprintf("set server %s/%s addr %s port %d", m.backend, m.name, m.to.Addr(), m.to.Port())
 }
 
-// moves returns what an HAProxy with the servers in s must change so that it sends no request to a
-// server that the new configuration no longer uses:
+// moves returns the changes after which an HAProxy with the servers in s sends no request to a server
+// that the new configuration no longer uses. The name of a server contains an address and a port.
 //
 //   - If the new configuration uses the address and port in a server's name, the server gets them.
 //   - A server whose port has changed gets the new port on the same node.

@@ -38,9 +38,9 @@ func lockFile(ctx context.Context, file string) (unlock func(), err error) {
 	}
 }
 
-// openLock opens the lock file, and creates it if it is missing. Whoever can open the file can lock
-// it and so block every Apply. So only the users who may write to the directory can open the file:
-// it gets the group of the directory and a mode made from the directory's write bits, whatever the
+// openLock opens the lock file, and creates it if it is missing. A user who can open the file
+// can lock it, and so block every Apply. So only the users who may write to the directory can open
+// the file: it gets the group of the directory and a mode made from the directory's write bits, whatever the
 // umask is. If root runs this process, the file also gets the owner of the directory. If the
 // directory changes later, the next call of the file's owner or of root changes the file.
 //

@@ -33,8 +33,8 @@ type Losses struct {
 type Loss struct {
 	Before int `json:"before"` // in the configuration before the change
 	Lost   int `json:"lost"`
-	// Names are up to 5 names of lost hosts, paths or backends. Names that lose the most servers or
-	// paths come first. In Losses.Servers, Names are the names of the backends that lose servers.
+	// Names are the names of up to 5 lost hosts, paths or backends. Those with the most lost servers
+	// or paths come first. In Losses.Servers, Names are the names of the backends that lose servers.
 	Names []string `json:"names,omitempty"`
 }
 

@@ -70,8 +70,9 @@ func scale(weights []int, shares []share, active []int, top int) {
 		}
 	}
 	for _, i := range active {
-		// The weight for service i is top * (weight per server of i) / (weight per server of m). It
-		// is rounded to the nearest integer, a half up, and is at least 1.
+		// The service m has the largest weight per server, and its servers get the weight top. A
+		// server of service i gets top * (weight per server of i) / (weight per server of m), rounded
+		// to the nearest integer (a half is rounded up), and at least 1.
 		num := top * shares[i].weight * shares[m].servers
 		den := shares[i].servers * shares[m].weight
 		weights[i] = max(1, (2*num+den)/(2*den))

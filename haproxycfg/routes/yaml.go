@@ -83,7 +83,7 @@ func appendLimits(dst []byte, l Limits) []byte {
 	return dst
 }
 
-// appendNumber appends a field, and nothing if n is 0.
+// appendNumber appends the field with the value n. If n is 0, it appends nothing.
 func appendNumber(dst []byte, field string, n int) []byte {
 	if n == 0 {
 		return dst

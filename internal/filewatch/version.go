@@ -34,10 +34,10 @@ func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 // both changes.
 const resolution = 2 * time.Second
 
-// Same reports whether the file is certainly unchanged since VersionOf returned the Version
-// earlier. It compares inode, size, mode and modification time. Same returns false if the file was
-// changed less than two seconds before that call of VersionOf. In that case, the file may have
-// changed again with the same modification time.
+// Same reports whether the file is certainly the same in v as in earlier, a Version that VersionOf
+// returned before. It compares inode, size, mode and modification time. If the file was changed less
+// than two seconds before VersionOf returned earlier, Same returns false: the file may have changed
+// again with the same modification time.
 func (v Version) Same(earlier Version) bool {
 	if v.info == nil || earlier.info == nil {
 		return v.info == nil && earlier.info == nil && v.err == earlier.err

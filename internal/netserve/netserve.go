@@ -200,7 +200,7 @@ func (g *Group) wakeOne() {
 	}
 }
 
-// minWaiting is how many connections may wait at least; see Group.MaxConns.
+// minWaiting is the smallest limit for the number of waiting connections; see Group.MaxConns.
 const minWaiting = 128
 
 // waitForRoom waits until there is room for a connection, and returns true. It returns false if

@@ -177,8 +177,8 @@ func isPermanent(err error) bool {
 }
 
 // confirmDeletes removes the objects that have been missing for confirmAfter. It skips a kind of
-// object while the API server does not answer for it, because a missing object could not appear
-// again.
+// object for which the API server does not answer: such an object may exist, but the server cannot
+// show it.
 func (q *queue) confirmDeletes(now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -75,9 +75,9 @@ type Snapshot struct {
 	Objects nodeselect.Objects
 	// Refs are the service ports for which the Selection was made, from a call of SetRefs.
 	Refs []nodeselect.Ref
-	// Selection is the result of Selector.Select for Objects and Refs. For each service, the
-	// argument current of Select was the subset in the last Snapshot that contains the service. If
-	// there is no such Snapshot, it was the subset in Watcher.Current.
+	// Selection is the result of Selector.Select for Objects and Refs. As the
+	// current subset of a service, Select got the one in the latest earlier Snapshot that contains
+	// the service. If no Snapshot contained it, Select got the one in Watcher.Current.
 	Selection nodeselect.Selection
 	// Changed names the nodes and services that differ from the previous Snapshot.
 	Changed nodeselect.Changed

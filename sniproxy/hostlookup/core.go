@@ -78,8 +78,8 @@ func (e *entry) err() error {
 	return *e.failure
 }
 
-// packState packs a time of the core's clock and a level into one word. Before the time until, a
-// lookup gets the entry with this level. A reader without the lock reads one word, so it never sees
+// packState packs a level, and the time until at which it ends, into one word. The time is one of the
+// core's clock. A lookup before that time gets the entry with this level. A reader without the lock reads one word, so it never sees
 // parts of two states.
 func packState(until int64, level Level) uint64 {
 	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)
@@ -103,8 +103,8 @@ func later(at int64, d time.Duration) int64 {
 	return at + int64(d)
 }
 
-// config has the settings of a Cache, with defaults in place of zero values. In a config, a time of
-// 0 means "not at all"; in a Cache, a negative time means this.
+// config has the settings of a Cache, with defaults in place of zero values. A negative time in a
+// Cache means "not at all"; a config has 0 for it.
 type config struct {
 	source                                    Lookup
 	ttl, negativeTTL, errorTTL                time.Duration

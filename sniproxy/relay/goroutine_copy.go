@@ -88,7 +88,8 @@ func (gc *goroutineConn) markEnd(by Party) {
 	gc.boundSilence()
 }
 
-// boundSilence replaces the idle time-out by HalfCloseTimeout if that is shorter, and restarts it.
+// boundSilence sets the idle time-out to the shorter one of itself and HalfCloseTimeout. In both
+// cases it starts the time-out again.
 func (gc *goroutineConn) boundSilence() {
 	idle := time.Duration(gc.idle.Load())
 	gc.idle.Store(int64(shorter(idle, gc.engine.shared.settings.halfClose)))

@@ -94,7 +94,7 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot does the same as function private, but for a process in a chroot. In a
+// privateOutsideChroot does for a process in a chroot what the function private does for others. In a
 // chroot "/" is not a mount, so the mount that contains the chroot must become private. To reach
 // this mount, the process leaves the chroot: it changes its root to a directory below its working
 // directory, and afterwards goes up through ".." (see chroot(2)). It returns to the chroot through
