@@ -37,6 +37,11 @@ var directImports = map[string]map[string]string{
 		"k8s.io/api":                     "the objects of a cluster",
 		"k8s.io/apimachinery":            "their metadata",
 	},
+	"nodeselect/endpoints": {
+		module + "/nodeselect": "the policy for addresses, references and problems",
+		"k8s.io/api":           "EndpointSlices",
+		"k8s.io/apimachinery":  "the order of resource versions",
+	},
 	"nodeselect/manifest": {
 		module + "/internal/inputfile": "manifests are read within limits",
 		module + "/internal/filewatch": "manifests are read again when they change",
@@ -239,6 +244,10 @@ var forbidden = []struct{ in, what, why string }{
 	{"nodeselect", "k8s.io/client-go", "choosing nodes needs objects, wherever they come from"},
 	{"nodeselect", "github.com/fsnotify/", "choosing nodes reads no files"},
 	{"nodeselect", "sigs.k8s.io/yaml", "choosing nodes parses no text"},
+	{"nodeselect/endpoints", "k8s.io/client-go", "merging slices needs objects, wherever they come from"},
+	{"nodeselect/endpoints", "github.com/fsnotify/", "merging slices reads no files"},
+	{"nodeselect/endpoints", "sigs.k8s.io/yaml", "merging slices parses no text"},
+	{"nodeselect/endpoints", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"nodeselect/manifest", "k8s.io/client-go", "a tool that reads manifests talks to no API server"},
 	{"nodeselect/live", "k8s.io/client-go/kubernetes", "the clientset holds every API group, tens of megabytes of them"},
 	{"agentcheck/nodeagent", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},

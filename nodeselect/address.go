@@ -136,6 +136,22 @@ func (p AddressPolicy) usable(s string) (netip.Addr, error) {
 	return addr, err
 }
 
+// Parse parses the address of a pod or of another machine. It returns an IPv4-mapped IPv6 address as
+// IPv4. It returns an error if the string is not an IP address, if the address has a zone, or if
+// Choose would ignore this address; see Choose. If the address is usable but suspicious, Parse also
+// returns the text of a warning. It does not use Types and Family.
+func (p AddressPolicy) Parse(s string) (addr netip.Addr, warning string, err error) {
+	if addr, err = p.usable(s); err != nil {
+		if errors.Is(err, errNoAddress) {
+			err = fmt.Errorf("%.80q is %w", s, errNotIP)
+		}
+		return netip.Addr{}, "", err
+	}
+	return addr, p.warning(addr), nil
+}
+
+var errNotIP = errors.New("not an IP address without a zone")
+
 // never reports whether no machine has an address of this kind.
 func never(k specialaddr.Kind) bool {
 	return k == specialaddr.Unspecified || k == specialaddr.Multicast || k == specialaddr.Broadcast
@@ -174,7 +190,7 @@ func (p AddressPolicy) allows(addr netip.Addr, special netip.Prefix) bool {
 // address needs no warning.
 func (p AddressPolicy) warning(addr netip.Addr) string {
 	if err := p.refusal(addr.String(), addr); err != nil {
-		return err.Error() + "; without observing, the node would not be used"
+		return err.Error() + "; without observing, it would not be used"
 	}
 	r, ok := specialaddr.Find(addr)
 	if !ok || r.Kind != specialaddr.Loopback || p.allows(addr, r.Prefix) {

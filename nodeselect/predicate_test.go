@@ -216,11 +216,26 @@ func TestSpecialAddresses(t *testing.T) {
 	names, problems = choose(nodeselect.Selector{Address: nodeselect.AddressPolicy{Observe: true}})
 	require.Equal(t, []string{"good", "metadata", "self"}, names)
 	require.Equal(t, []string{
-		"true Node metadata: status.addresses: 169.254.169.254 is a cloud metadata address (most clouds); without observing, the node would not be used",
+		"true Node metadata: status.addresses: 169.254.169.254 is a cloud metadata address (most clouds); without observing, it would not be used",
 		"true Node self: status.addresses: 127.0.0.1 is loopback (RFC 1122 section 3.2.1.3): each balancer connects to itself",
 	}, problems)
 	allow := []netip.Prefix{netip.MustParsePrefix("169.254.169.254/32"), netip.MustParsePrefix("127.0.0.0/8")}
 	names, problems = choose(nodeselect.Selector{Address: nodeselect.AddressPolicy{Allow: allow}})
 	require.Equal(t, []string{"good", "metadata", "self"}, names)
 	require.Empty(t, problems)
+}
+
+func TestAddressPolicyParse(t *testing.T) {
+	policy := nodeselect.AddressPolicy{Types: []corev1.NodeAddressType{corev1.NodeExternalIP}, Family: nodeselect.PreferIPv6}
+	addr, warning, err := policy.Parse("::ffff:10.0.0.1")
+	require.NoError(t, err)
+	require.Empty(t, warning)
+	require.Equal(t, netip.MustParseAddr("10.0.0.1"), addr)
+	_, warning, err = policy.Parse("127.0.0.1")
+	require.NoError(t, err)
+	require.Contains(t, warning, "127.0.0.1 is loopback")
+	_, _, err = policy.Parse("fe80::1%eth0")
+	require.EqualError(t, err, `"fe80::1%eth0" is not an IP address without a zone`)
+	_, _, err = policy.Parse("169.254.169.254")
+	require.EqualError(t, err, "169.254.169.254 is a cloud metadata address (most clouds)")
 }
