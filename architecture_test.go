@@ -173,11 +173,18 @@ var directImports = map[string]map[string]string{
 		"github.com/hashicorp/golang-lru/v2":               "order and capacity of the cache",
 	},
 	"sniproxy/hostlookup/httpapi": {
-		module + "/internal/fairshare":  "which request that waits makes room for another one",
-		module + "/internal/inputfile":  "a token file is read within limits",
+		module + "/internal/apiclient":  "requests within limits",
+		module + "/internal/bearer":     "the token of a request",
+		module + "/internal/longpoll":   "requests that wait for a change",
 		module + "/internal/exactjson":  "the names of JSON members match exactly",
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",
 		module + "/internal/hostname":   "the normal form of a host name",
+	},
+	"internal/bearer": {
+		module + "/internal/inputfile": "a token file is read within limits",
+	},
+	"internal/longpoll": {
+		module + "/internal/fairshare": "which request that waits makes room for another one",
 	},
 	"internal/haproxyproc": {
 		module + "/haproxycfg/runtimeapi": "asking HAProxy whether it is ready",
@@ -235,6 +242,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
 	{"haproxycfg/routefiles", "k8s.io/", "declarations name clusters; they do not talk to them"},
 	{"haproxycfg/hostcluster", "k8s.io/client-go", "choosing a cluster needs services, wherever they come from"},
+	{"internal/apiclient", "k8s.io/", "used by clients that know no cluster"},
 	{"internal/hostname", "k8s.io/", "every entrance uses it, also routers that know no cluster"},
 	{"internal/netserve", "k8s.io/", "used by servers that know no cluster"},
 	{"sniproxy", "k8s.io/", "a router for any upstream"},

@@ -2,16 +2,12 @@ package httpapi
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/internal/apiclient"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
-
-// maxSeconds is the largest number of seconds in a header. A larger number is read as maxSeconds
-// (RFC 9111 section 1.2.2).
-const maxSeconds = 1 << 31
 
 // freshness returns the TTL of an answer. 0 means that the answer sets no time. Revalidate means
 // that the answer is already stale. Negative means that the answer must not be kept. Only no-store
@@ -37,7 +33,7 @@ func freshness(h http.Header) time.Duration {
 	if ttl == unset {
 		return 0
 	}
-	if age, ok := parseSeconds(strings.TrimSpace(h.Get("Age"))); ok {
+	if age, ok := apiclient.ParseSeconds(strings.TrimSpace(h.Get("Age"))); ok {
 		ttl -= age
 	}
 	if ttl <= 0 {
@@ -81,7 +77,7 @@ func parseCacheControl(s string) directives {
 
 // smaller sets *age to the number in value, if that number is smaller or *age is unset.
 func smaller(age *int64, value string) {
-	if n, ok := parseSeconds(value); ok && (*age == unset || n < *age) {
+	if n, ok := apiclient.ParseSeconds(value); ok && (*age == unset || n < *age) {
 		*age = n
 	}
 }
@@ -122,34 +118,4 @@ func unquote(s string) (value, rest string) {
 		b.WriteByte(s[i])
 	}
 	return b.String(), ""
-}
-
-func parseSeconds(s string) (int64, bool) {
-	if s == "" || strings.Trim(s, "0123456789") != "" {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n > maxSeconds {
-		n = maxSeconds
-	}
-	return n, true
-}
-
-// retryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3),
-// or 0 if it requests none. The argument now is used only if Retry-After is a date and the answer
-// has no Date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	s := strings.TrimSpace(h.Get("Retry-After"))
-	if n, ok := parseSeconds(s); ok {
-		return time.Duration(n) * time.Second
-	}
-	at, err := http.ParseTime(s)
-	if err != nil {
-		return 0
-	}
-	// Compare the date with the server's clock, which the Date header shows.
-	if date, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = date
-	}
-	return max(at.Sub(now), 0)
 }

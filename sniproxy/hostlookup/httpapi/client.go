@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,9 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/headgate/headgate/internal/apiclient"
+	"github.com/headgate/headgate/internal/bearer"
 	"github.com/headgate/headgate/internal/exactjson"
 	"github.com/headgate/headgate/internal/hostname"
-	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
@@ -87,30 +86,9 @@ func statusError(code int, body []byte) *StatusError {
 func (c *Client) init() error {
 	c.once.Do(func() {
 		c.url, c.err = parseTemplate(c.URL)
-		c.client.Store(cmp.Or(c.HTTPClient, newHTTPClient(c.TLS)))
+		c.client.Store(cmp.Or(c.HTTPClient, apiclient.New(c.TLS)))
 	})
 	return c.err
-}
-
-func newHTTPClient(conf *tls.Config) *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-			TLSClientConfig:        conf.Clone(), // net/http changes the configuration, and the caller may share it
-			TLSHandshakeTimeout:    10 * time.Second,
-			ForceAttemptHTTP2:      true,
-			DisableCompression:     true, // answers are small, and a compressed one may expand without limit
-			MaxIdleConns:           64,
-			MaxIdleConnsPerHost:    64, // the default of 2 closes most connections of a burst
-			IdleConnTimeout:        90 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-			// All HTTP/2 requests share one connection. Without pings they would continue to use a
-			// dead connection until TCP notices, which takes a quarter of an hour.
-			HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 }
 
 // Check returns an error for the first wrong field, or nil. Call Check at the start of a program.
@@ -129,7 +107,7 @@ func (c *Client) CloseIdleConnections() {
 // SetTLS does nothing. SetTLS is safe for concurrent use.
 func (c *Client) SetTLS(conf *tls.Config) {
 	if c.init() == nil && c.HTTPClient == nil {
-		c.client.Swap(newHTTPClient(conf)).CloseIdleConnections()
+		c.client.Swap(apiclient.New(conf)).CloseIdleConnections()
 	}
 }
 
@@ -148,7 +126,9 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	resp, body, err := get(ctx, c.client.Load(), c.url.expand(host), c.Token, cmp.Or(max(c.MaxBody, 0), 64<<10))
+	resp, body, err := apiclient.Get(ctx, c.client.Load(), apiclient.Request{
+		URL: c.url.expand(host), UserAgent: userAgent, Token: c.Token, MaxBody: cmp.Or(max(c.MaxBody, 0), 64<<10),
+	})
 	if err != nil {
 		return hostlookup.Answer{}, fmt.Errorf("httpapi: %w", err)
 	}
@@ -159,7 +139,7 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 		}
 		return hostlookup.Answer{}, hostlookup.ErrNotFound
 	case resp.StatusCode != http.StatusOK:
-		return hostlookup.Answer{}, &hostlookup.Error{Err: statusError(resp.StatusCode, body), TTL: retryAfter(resp.Header, time.Now())}
+		return hostlookup.Answer{}, &hostlookup.Error{Err: statusError(resp.StatusCode, body), TTL: apiclient.RetryAfter(resp.Header, time.Now())}
 	}
 	ep, err := parseEndpoint(body)
 	if err != nil {
@@ -183,39 +163,8 @@ func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {
 	return ep, nil
 }
 
-// get sends a GET request for JSON, and returns the answer and its body. The function token, if not
-// nil, returns the bearer token for the request. An answer with status 200 and more than maxBody
-// bytes is an error.
-func get(ctx context.Context, client *http.Client, url string, token func(context.Context) (string, error), maxBody int64) (*http.Response, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "headgate-hostlookup")
-	if token != nil {
-		word, err := token(ctx)
-		if err != nil {
-			return nil, nil, fmt.Errorf("token: %w", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+word)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	// Read the body of an error too: net/http reuses a connection only if the body of its last
-	// answer was read to the end.
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	switch {
-	case err != nil:
-		return nil, nil, fmt.Errorf("reading the API's answer: %w", err)
-	case resp.StatusCode == http.StatusOK && int64(len(body)) > maxBody:
-		return nil, nil, fmt.Errorf("the API's answer is longer than %d bytes", maxBody)
-	}
-	return resp, body, nil
-}
+// userAgent is the header User-Agent of all requests.
+const userAgent = "headgate-hostlookup"
 
 // A urlTemplate is the URL of a Client, split after each {host}.
 type urlTemplate []urlPart
@@ -287,41 +236,4 @@ func parseTemplate(template string) (urlTemplate, error) {
 //
 // If the file is unreadable or has no valid token, the function returns the last valid token. If
 // there was none yet, it returns the error. The function is safe for concurrent use.
-func TokenFile(path string) func(context.Context) (string, error) {
-	var (
-		mu   sync.Mutex
-		last string
-	)
-	return func(context.Context) (string, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		token, err := readToken(path)
-		if err == nil {
-			last = token
-		}
-		if last == "" {
-			return "", err
-		}
-		return last, nil
-	}
-}
-
-// maxToken limits a token's file in bytes.
-const maxToken = 16 << 10
-
-func readToken(path string) (string, error) {
-	data, err := inputfile.Read(path, maxToken)
-	if err != nil {
-		return "", err
-	}
-	token := strings.TrimSpace(string(data))
-	if token == "" {
-		return "", fmt.Errorf("%s: file is empty", path)
-	}
-	for i := range len(token) {
-		if token[i] <= ' ' || token[i] > '~' {
-			return "", fmt.Errorf("%s: byte %#02x in token", path, token[i])
-		}
-	}
-	return token, nil
-}
+func TokenFile(path string) func(context.Context) (string, error) { return bearer.File(path) }

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/headgate/headgate/internal/apiclient"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
@@ -64,7 +65,7 @@ func (f *Feed) init() error {
 		case f.url.Scheme != "http" && f.url.Scheme != "https" || f.url.Host == "":
 			f.err = fmt.Errorf("httpapi: feed: %.80q is no HTTP URL", f.URL)
 		}
-		f.client.Store(cmp.Or(f.HTTPClient, newHTTPClient(f.TLS)))
+		f.client.Store(cmp.Or(f.HTTPClient, apiclient.New(f.TLS)))
 	})
 	return f.err
 }
@@ -83,7 +84,7 @@ func (f *Feed) CloseIdleConnections() {
 // it ends.
 func (f *Feed) SetTLS(conf *tls.Config) {
 	if f.init() == nil && f.HTTPClient == nil {
-		f.client.Swap(newHTTPClient(conf)).CloseIdleConnections()
+		f.client.Swap(apiclient.New(conf)).CloseIdleConnections()
 	}
 }
 
@@ -115,23 +116,10 @@ func (f *Feed) Changes(ctx context.Context) iter.Seq2[hostlookup.Change, error] 
 			broughtNothing := answer.Version == since ||
 				answer.Reset && since != "" ||
 				!answer.Reset && len(answer.Changes) == 0
-			if broughtNothing && !sleep(ctx, minPollInterval-time.Since(began)) {
+			if broughtNothing && !apiclient.Sleep(ctx, minPollInterval-time.Since(began)) {
 				return
 			}
 		}
-	}
-}
-
-// sleep waits for d. It returns false if ctx ends before d is over.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }
 
@@ -151,7 +139,9 @@ func (f *Feed) poll(ctx context.Context, since string) (changes, error) {
 		query.Set("wait", strconv.Itoa(int(wait/time.Second)))
 		u.RawQuery = query.Encode()
 	}
-	resp, body, err := get(ctx, f.client.Load(), u.String(), f.Token, cmp.Or(max(f.MaxBody, 0), 4<<20))
+	resp, body, err := apiclient.Get(ctx, f.client.Load(), apiclient.Request{
+		URL: u.String(), UserAgent: userAgent, Token: f.Token, MaxBody: cmp.Or(max(f.MaxBody, 0), 4<<20),
+	})
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = statusError(resp.StatusCode, body)
 	}

@@ -5,18 +5,16 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/headgate/headgate/internal/fairshare"
+	"github.com/headgate/headgate/internal/bearer"
 	"github.com/headgate/headgate/internal/hostname"
+	"github.com/headgate/headgate/internal/longpoll"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
@@ -62,19 +60,16 @@ type Handler struct {
 	// not reach these handlers.
 	Instrument func(route string, h http.Handler) http.Handler
 
-	once     sync.Once
-	history  *history
-	mux      *http.ServeMux
-	waiting  fairshare.Table[*follower]
-	stopOnce sync.Once
-	stopping chan struct{} // StopWaiting closes it
+	once    sync.Once
+	history *history
+	mux     *http.ServeMux
+	waiters longpoll.Waiters
 }
 
 func (h *Handler) init() {
 	h.once.Do(func() {
 		h.history = newHistory(max(cmp.Or(h.MaxAge, 30*time.Second), 0), max(cmp.Or(h.MaxRemoved, 0.5), 0))
-		h.waiting.Max = cmp.Or(max(h.MaxWaiting, 0), 1024)
-		h.stopping = make(chan struct{})
+		h.waiters.Max = h.MaxWaiting
 		h.mux = http.NewServeMux()
 		handle := func(pattern, route string, f http.HandlerFunc) {
 			var handler http.Handler = f
@@ -113,8 +108,7 @@ func (h *Handler) Hosts() *hostlookup.Hosts {
 // Waiting returns the number of requests that wait for a change.
 func (h *Handler) Waiting() int {
 	h.init()
-	all, _ := h.waiting.Counts()
-	return all
+	return h.waiters.Count()
 }
 
 // StopWaiting answers the requests that wait for a change. After StopWaiting no request waits any
@@ -122,7 +116,7 @@ func (h *Handler) Waiting() int {
 // requests.
 func (h *Handler) StopWaiting() {
 	h.init()
-	h.stopOnce.Do(func() { close(h.stopping) })
+	h.waiters.Stop()
 }
 
 // ServeHTTP serves a request. It refuses a request that has a body or lacks the token.
@@ -141,21 +135,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fail(w, http.StatusInternalServerError, "the server has no token", "")
 			return
 		}
-		if !authorized(r, token) {
+		if !bearer.Authorized(r, token) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="headgate"`)
 			fail(w, http.StatusUnauthorized, "a bearer token is needed", "")
 			return
 		}
 	}
 	h.mux.ServeHTTP(w, r)
-}
-
-// authorized reports whether a request has this token. It compares the hashes of the tokens, which
-// always have the same length. So the time of the comparison reveals nothing about the token.
-func authorized(r *http.Request, token string) bool {
-	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	gotSum, wantSum := sha256.Sum256([]byte(strings.TrimSpace(got))), sha256.Sum256([]byte(token))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(gotSum[:], wantSum[:]) == 1
 }
 
 func (h *Handler) serveHost(w http.ResponseWriter, r *http.Request) {
@@ -212,7 +198,7 @@ func (h *Handler) serveChanges(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if answer.Version == since && wait > 0 {
-		if !h.await(r, changed, wait) {
+		if !h.waiters.Wait(r, changed, wait) {
 			w.Header().Set("Retry-After", "5")
 			fail(w, http.StatusServiceUnavailable, "too many requests wait for changes", "")
 			return
@@ -222,45 +208,6 @@ func (h *Handler) serveChanges(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(encode(answer))
-}
-
-// follower is a request that waits for a change.
-type follower struct {
-	began   time.Time
-	share   fairshare.Entry[*follower]
-	evicted chan struct{} // closed when the request makes room for another one
-}
-
-// ShareEntry implements fairshare.Member.
-func (f *follower) ShareEntry() *fairshare.Entry[*follower] { return &f.share }
-
-// Idle implements fairshare.Member.
-func (f *follower) Idle() time.Duration { return time.Since(f.began) }
-
-// await makes a request wait for a change. The wait ends when the hosts change, after the time in
-// the argument wait, or when the request ends. It also ends when the request makes room for another
-// one, or after StopWaiting. If too many requests wait already, await returns false immediately.
-func (h *Handler) await(r *http.Request, changed <-chan struct{}, wait time.Duration) bool {
-	client, _ := netip.ParseAddrPort(r.RemoteAddr)
-	f := &follower{began: time.Now(), evicted: make(chan struct{})}
-	// Package fairshare distinguishes waiting and serving connections. Here all requests are alike,
-	// so all are serving.
-	victim, err := h.waiting.AddServing(f, fairshare.KeyOf(client.Addr()), false)
-	if err != nil {
-		return false
-	}
-	defer h.waiting.Remove(f)
-	if victim != nil {
-		close(victim.evicted)
-	}
-	select {
-	case <-changed:
-	case <-time.After(wait):
-	case <-r.Context().Done():
-	case <-h.stopping:
-	case <-f.evicted:
-	}
-	return true
 }
 
 func notReady(w http.ResponseWriter) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/headgate/headgate/internal/apiclient"
 	"github.com/headgate/headgate/internal/exactjson"
 	"github.com/headgate/headgate/internal/hostname"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
@@ -47,7 +48,7 @@ func (c change) change() hostlookup.Change {
 	if c.Endpoint == "" || isWildcard(host) {
 		return hostlookup.Change{Host: host}
 	}
-	ttl := time.Duration(min(max(c.MaxAge, 0), maxSeconds)) * time.Second
+	ttl := time.Duration(min(max(c.MaxAge, 0), apiclient.MaxSeconds)) * time.Second
 	return hostlookup.Change{Host: c.Host, Endpoint: hostlookup.Endpoint{App: c.App, Host: c.Host, Addr: c.Endpoint, TTL: ttl}}
 }
 

@@ -1,0 +1,104 @@
+// Package longpoll bounds the requests that wait for a change on an HTTP server.
+//
+//	var waiters longpoll.Waiters // one for a server
+//	…
+//	if !waiters.Wait(r, changed, 30*time.Second) {
+//		http.Error(w, "too many requests wait for changes", http.StatusServiceUnavailable)
+//		return
+//	}
+//	// Answer with the present state, changed or not.
+package longpoll
+
+import (
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/internal/fairshare"
+)
+
+// Waiters are the waiting requests of a server. The zero value is ready to use. Several goroutines
+// may call the methods at the same time.
+type Waiters struct {
+	// Max limits the requests that wait at the same time. 0 means 1,024. When a further request
+	// arrives, Waiters looks for the client address with the most waiting requests. If this is
+	// another address, and it has more than its share of the waiting requests, the wait of its
+	// oldest request ends. Otherwise the new request does not wait.
+	//
+	// Set Max before the first call of a method.
+	Max int
+
+	once     sync.Once
+	table    fairshare.Table[*waiter]
+	stopOnce sync.Once
+	stopping chan struct{} // Stop closes it
+}
+
+// defaultMax is the value of Max that 0 means.
+const defaultMax = 1024
+
+func (w *Waiters) init() {
+	w.once.Do(func() {
+		w.table.Max = w.Max
+		if w.Max <= 0 {
+			w.table.Max = defaultMax
+		}
+		w.stopping = make(chan struct{})
+	})
+}
+
+// waiter is a request that waits for a change.
+type waiter struct {
+	began   time.Time
+	share   fairshare.Entry[*waiter]
+	evicted chan struct{} // closed when the request makes room for another one
+}
+
+// ShareEntry implements fairshare.Member.
+func (w *waiter) ShareEntry() *fairshare.Entry[*waiter] { return &w.share }
+
+// Idle implements fairshare.Member.
+func (w *waiter) Idle() time.Duration { return time.Since(w.began) }
+
+// Wait makes a request wait until changed is closed, for at most the time in the argument d. The
+// wait also ends when the request ends, when it makes room for another request, and after Stop. If
+// too many requests wait already, Wait returns false immediately.
+func (w *Waiters) Wait(r *http.Request, changed <-chan struct{}, d time.Duration) bool {
+	w.init()
+	client, _ := netip.ParseAddrPort(r.RemoteAddr)
+	one := &waiter{began: time.Now(), evicted: make(chan struct{})}
+	// Package fairshare distinguishes waiting and serving connections. Here all requests are alike,
+	// so all are serving.
+	victim, err := w.table.AddServing(one, fairshare.KeyOf(client.Addr()), false)
+	if err != nil {
+		return false
+	}
+	defer w.table.Remove(one)
+	if victim != nil {
+		close(victim.evicted)
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-r.Context().Done():
+	case <-w.stopping:
+	case <-one.evicted:
+	}
+	return true
+}
+
+// Count returns the number of requests that wait.
+func (w *Waiters) Count() int {
+	w.init()
+	all, _ := w.table.Counts()
+	return all
+}
+
+// Stop ends all waits. After Stop, Wait does not wait any more. Stop may be called several times.
+func (w *Waiters) Stop() {
+	w.init()
+	w.stopOnce.Do(func() { close(w.stopping) })
+}
