@@ -186,6 +186,14 @@ var directImports = map[string]map[string]string{
 	"internal/longpoll": {
 		module + "/internal/fairshare": "which request that waits makes room for another one",
 	},
+	"nodeselect/endpoints/httpapi": {
+		module + "/internal/apiclient":   "requests within limits",
+		module + "/internal/bearer":      "the token of a request",
+		module + "/internal/exactjson":   "the names of JSON members match exactly",
+		module + "/internal/longpoll":    "requests that wait for a change",
+		module + "/nodeselect":           "the name of a service port",
+		module + "/nodeselect/endpoints": "the pods that it carries",
+	},
 	"internal/haproxyproc": {
 		module + "/haproxycfg/runtimeapi": "asking HAProxy whether it is ready",
 	},
@@ -257,6 +265,8 @@ var forbidden = []struct{ in, what, why string }{
 	{"nodeselect/endpoints", "sigs.k8s.io/yaml", "merging slices parses no text"},
 	{"nodeselect/endpoints", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"nodeselect/manifest", "k8s.io/client-go", "a tool that reads manifests talks to no API server"},
+	{"nodeselect/endpoints/httpapi", "k8s.io/client-go", "front proxies that ask a server for pods talk to no API server"},
+	{"nodeselect/endpoints/httpapi", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"nodeselect/live", "k8s.io/client-go/kubernetes", "the clientset holds every API group, tens of megabytes of them"},
 	{"agentcheck/nodeagent", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},
 	{"haproxycfg/kube", "k8s.io/client-go/kubernetes", "nothing here writes to a cluster"},

@@ -1,0 +1,267 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/internal/apiclient"
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/endpoints"
+)
+
+// Client follows the pods of services at one or several servers of the discovery API.
+//
+// Set the fields before the first use, and do not change them afterwards. A Client is safe for
+// concurrent use, and several Follows may run at the same time.
+type Client struct {
+	// URLs are the addresses of the servers, such as "http://discovery:9100". A path in a URL
+	// becomes the beginning of the path of each request. Each Follow begins with a random server,
+	// so that the clients spread. After a failure, it continues with the next server. Required.
+	URLs []string
+
+	// HTTPClient makes the requests. nil means a client that follows no redirects, accepts no
+	// compression, and uses the proxy from the environment. HTTPClient.Timeout must be 0 or longer
+	// than Wait.
+	HTTPClient *http.Client
+
+	// TLS has the authorities and the client certificate of the default client. If HTTPClient is
+	// set, TLS is not used.
+	TLS *tls.Config
+
+	// Token, if not nil, returns the bearer token for a request. TokenFile makes such a function.
+	Token func(context.Context) (string, error)
+
+	// Wait is how long a server should delay its answer while nothing changes. 0 means 30 s. A
+	// Handler waits at most MaxWait.
+	Wait time.Duration
+
+	// Timeout is how long a request may take in addition to Wait. 0 means 10 s.
+	Timeout time.Duration
+
+	// MaxBody is the largest size of an answer's body in bytes. 0 means 8 MiB.
+	MaxBody int64
+
+	// MaxPods is the largest number of pods of a service. 0 means 10,000.
+	MaxPods int
+
+	once sync.Once
+	err  error
+	urls []*url.URL
+	http *http.Client
+}
+
+// Answer is what a Client knows about the pods of a service.
+type Answer struct {
+	// Known means that a server has answered at least once. Before that, Pods says nothing.
+	Known bool
+	// Pods are the pods in the last good answer, sorted by address. Answers share them, so the
+	// receiver must not change them.
+	Pods []endpoints.Pod
+	// Revision names the content of Pods. Equal pods have equal revisions.
+	Revision string
+	// Age is how old the Pods were when a server answered last: the time since the server's last
+	// contact with its own source. 0 means that the source answers.
+	Age time.Duration
+	// Err says why no server answers, or why no answer is usable. nil means that the last request
+	// was answered. While Err is not nil, the other fields keep their last values.
+	Err error
+	// Since is the time of the first failure since the last good answer. It is zero if Err is nil.
+	Since time.Time
+}
+
+const (
+	// minPollInterval is the shortest time between two requests if the first one brought no new
+	// pods. Without this pause, a Client would send requests without end to a server that ignores
+	// wait.
+	minPollInterval = time.Second
+	// The pause after all servers have failed grows from minPause to maxPause.
+	minPause, maxPause = 500 * time.Millisecond, 10 * time.Second
+	// staleAge is the Age from which a Client also asks the other servers.
+	staleAge = 10 * time.Second
+)
+
+func (c *Client) init() error {
+	c.once.Do(func() {
+		c.http = cmp.Or(c.HTTPClient, apiclient.New(c.TLS))
+		if len(c.URLs) == 0 {
+			c.err = errors.New("httpapi: no URL")
+		}
+		for _, text := range c.URLs {
+			u, err := url.Parse(text)
+			switch {
+			case err != nil:
+				c.err = fmt.Errorf("httpapi: %w", err)
+			case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+				c.err = fmt.Errorf("httpapi: %.80q is no HTTP URL", text)
+			case u.RawQuery != "" || u.Fragment != "":
+				c.err = fmt.Errorf("httpapi: %.80q: want no query and no fragment", text)
+			}
+			if c.err != nil {
+				return
+			}
+			c.urls = append(c.urls, u)
+		}
+	})
+	return c.err
+}
+
+// Check returns an error for the first wrong field, or nil.
+func (c *Client) Check() error { return c.init() }
+
+// CloseIdleConnections closes the connections that no request is using.
+func (c *Client) CloseIdleConnections() {
+	if c.init() == nil {
+		c.http.CloseIdleConnections()
+	}
+}
+
+// Follow follows the pods of one service until ctx ends, and returns the error of ctx. If a field of
+// the Client or a name in ref is wrong, Follow returns another error immediately.
+//
+// Follow calls changed from its own goroutine: after the first answer, after each change of the
+// pods, when the servers begin or cease to fail, and when Age becomes 0 or stops being 0. If no
+// server answers, or the answer is 404, wrong in any field or too large, the pods of the last good
+// answer stay for ever. Follow then tries again after 0.25 to 0.5 s. The pause doubles with each
+// failure, to at most 5 to 10 s.
+//
+// Follow does not judge the pods, even if there are suddenly none: the server has done this.
+func (c *Client) Follow(ctx context.Context, ref nodeselect.Ref, changed func(Answer)) error {
+	if err := c.init(); err != nil {
+		return err
+	}
+	if err := checkRef(ref); err != nil {
+		return fmt.Errorf("httpapi: %w", err)
+	}
+	f := &follower{client: c, ref: ref, server: rand.N(len(c.urls)), changed: changed}
+	pause := minPause
+	for ctx.Err() == nil {
+		began := time.Now()
+		fresh, err := f.poll(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			f.failed(err, began)
+			apiclient.Sleep(ctx, pause/2+rand.N(pause/2)) // so that many clients do not ask at one moment
+			pause = min(2*pause, maxPause)
+		default:
+			pause = minPause
+			if news := f.answered(fresh); !news {
+				apiclient.Sleep(ctx, minPollInterval-time.Since(began))
+			}
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// follower is a running Follow.
+type follower struct {
+	client  *Client
+	ref     nodeselect.Ref
+	server  int // index of the server to ask next
+	last    Answer
+	changed func(Answer)
+}
+
+// poll asks the servers, beginning with the present one, until one of them answers. If the pods of
+// this server are old, poll also asks the others, and returns the youngest answer. If no server
+// answers, it returns the errors of all.
+func (f *follower) poll(ctx context.Context) (received, error) {
+	wait := cmp.Or(max(f.client.Wait, 0), 30*time.Second)
+	var failures []error
+	for range f.client.urls {
+		best, err := f.ask(ctx, f.server, wait)
+		if err == nil {
+			if best.age >= staleAge {
+				best = f.younger(ctx, best)
+			}
+			return best, nil
+		}
+		failures = append(failures, err)
+		f.server = (f.server + 1) % len(f.client.urls)
+	}
+	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
+}
+
+// younger asks the other servers. It returns the youngest answer of all, and continues with the
+// server that has sent it.
+func (f *follower) younger(ctx context.Context, best received) received {
+	present := f.server
+	for i := range f.client.urls {
+		if i == present {
+			continue
+		}
+		if other, err := f.ask(ctx, i, 0); err == nil && other.age < best.age {
+			f.server, best = i, other
+		}
+	}
+	return best
+}
+
+// ask sends one request to a server. If the pods have not changed, the result has the pods of the
+// last answer.
+func (f *follower) ask(ctx context.Context, server int, wait time.Duration) (received, error) {
+	c := f.client
+	ctx, cancel := context.WithTimeout(ctx, wait+cmp.Or(max(c.Timeout, 0), 10*time.Second))
+	defer cancel()
+	u := c.urls[server].JoinPath("v1", "pods", f.ref.Namespace, f.ref.Service, f.ref.Port)
+	req := apiclient.Request{UserAgent: "headgate-discovery", Token: c.Token, MaxBody: cmp.Or(max(c.MaxBody, 0), 8<<20)}
+	if f.last.Known {
+		req.IfNoneMatch = `"` + f.last.Revision + `"`
+		if wait > 0 {
+			u.RawQuery = url.Values{"wait": {wait.String()}}.Encode()
+		}
+	}
+	req.URL = u.String()
+	resp, body, err := apiclient.Get(ctx, c.http, req)
+	if err != nil {
+		return received{}, err // a *url.Error, which names the URL
+	}
+	switch {
+	case resp.StatusCode == http.StatusNotModified && f.last.Known:
+		seconds, _ := apiclient.ParseSeconds(resp.Header.Get("Age"))
+		return received{revision: f.last.Revision, age: time.Duration(seconds) * time.Second, pods: f.last.Pods}, nil
+	case resp.StatusCode != http.StatusOK:
+		return received{}, fmt.Errorf("%s answered %s: %.300q", c.urls[server].Redacted(), resp.Status, body)
+	}
+	answer, err := parseAnswer(body, f.ref, cmp.Or(max(c.MaxPods, 0), 10000))
+	if err != nil {
+		return received{}, fmt.Errorf("answer of %s: %w", c.urls[server].Redacted(), err)
+	}
+	return answer, nil
+}
+
+// answered stores an answer, and reports it if it differs from the last one. It returns whether the
+// pods are new.
+func (f *follower) answered(fresh received) (news bool) {
+	before := f.last
+	f.last = Answer{Known: true, Pods: fresh.pods, Revision: fresh.revision, Age: fresh.age}
+	news = !before.Known || before.Revision != fresh.revision
+	if news && slices.Equal(before.Pods, fresh.pods) {
+		f.last.Pods = before.Pods
+	}
+	if news || before.Err != nil || (before.Age == 0) != (fresh.age == 0) {
+		f.changed(f.last)
+	}
+	return news
+}
+
+// failed stores a failure, and reports it if its text differs from the last one.
+func (f *follower) failed(err error, began time.Time) {
+	before := f.last.Err
+	if before == nil {
+		f.last.Since = began
+	}
+	f.last.Err = err
+	if before == nil || before.Error() != err.Error() {
+		f.changed(f.last)
+	}
+}

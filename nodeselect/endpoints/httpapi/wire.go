@@ -1,0 +1,278 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/internal/exactjson"
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/endpoints"
+)
+
+// schemaVersion is the member version of every answer.
+const schemaVersion = 1
+
+// answerJSON is the body of the answers to GET /v1/pods and below. The package documentation
+// describes the members.
+type answerJSON struct {
+	Version  int             `json:"version"`
+	Service  *refJSON        `json:"service,omitempty"`
+	Revision string          `json:"revision"`
+	Age      int64           `json:"age"`
+	Source   sourceJSON      `json:"source"`
+	Zones    json.RawMessage `json:"zones,omitempty"`    // of zoneJSON
+	Services json.RawMessage `json:"services,omitempty"` // of podsJSON
+}
+
+type podsJSON struct {
+	Service  refJSON         `json:"service"`
+	Revision string          `json:"revision"`
+	Zones    json.RawMessage `json:"zones"` // of zoneJSON
+}
+
+type refJSON struct {
+	Namespace string `json:"namespace"`
+	Service   string `json:"service"`
+	Port      string `json:"port,omitempty"`
+}
+
+type sourceJSON struct {
+	Answers bool   `json:"answers"`
+	Error   string `json:"error,omitempty"`
+}
+
+type zoneJSON struct {
+	Zone string    `json:"zone"`
+	Pods []podJSON `json:"pods"`
+}
+
+type podJSON struct {
+	Address     string `json:"address"`
+	Port        uint16 `json:"port"`
+	Name        string `json:"name,omitempty"`
+	Node        string `json:"node,omitempty"`
+	Ready       bool   `json:"ready"`
+	Serving     bool   `json:"serving"`
+	Terminating bool   `json:"terminating"`
+}
+
+func refOf(ref nodeselect.Ref) refJSON { return refJSON{ref.Namespace, ref.Service, ref.Port} }
+
+// answer returns the JSON of a view.
+func (v *view) answer(source Source) []byte {
+	a := answerJSON{Version: schemaVersion, Revision: v.revision, Age: source.age(), Source: sourceJSON{Answers: source.Err == nil}}
+	if source.Err != nil {
+		a.Source.Error = source.Err.Error()
+	}
+	if v.ref == (nodeselect.Ref{}) {
+		a.Services = v.body
+	} else {
+		ref := refOf(v.ref)
+		a.Service, a.Zones = &ref, v.body
+	}
+	return append(marshal(a), '\n')
+}
+
+// A FieldError reports which part of a request or of an answer is wrong.
+type FieldError struct {
+	Field string // such as "wait" or "zones[0].pods[3].address"
+	Err   error
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+func fieldError(field, format string, args ...any) error {
+	return &FieldError{field, fmt.Errorf(format, args...)}
+}
+
+// checkRef returns an error for the first name that cannot be a part of a URL or of a resource name.
+func checkRef(ref nodeselect.Ref) error {
+	for _, part := range []struct{ field, value string }{{"namespace", ref.Namespace}, {"service", ref.Service}} {
+		if part.value == "" {
+			return fieldError(part.field, "it is missing")
+		}
+		if err := checkName(part.value); err != nil {
+			return &FieldError{part.field, err}
+		}
+	}
+	if err := checkName(ref.Port); ref.Port != "" && err != nil {
+		return &FieldError{"port", err}
+	}
+	return nil
+}
+
+// maxName is the longest name in bytes, as for most objects of Kubernetes.
+const maxName = 253
+
+// checkName accepts the names of objects, and every value of a label.
+func checkName(name string) error {
+	if len(name) > maxName {
+		return fmt.Errorf("%d bytes, and at most %d are allowed", len(name), maxName)
+	}
+	for _, r := range name {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", r) {
+			return fmt.Errorf("%.80q: want letters, digits, '-', '_' and '.'", name)
+		}
+	}
+	if strings.Trim(name, ".") == "" {
+		return fmt.Errorf("%.80q is no name", name)
+	}
+	return nil
+}
+
+// received is an answer that a client has received and checked.
+type received struct {
+	revision string
+	age      time.Duration
+	pods     []endpoints.Pod // sorted by address
+}
+
+// parseAnswer reads and checks the answer of a server about ref. If anything in the answer is
+// wrong, parseAnswer returns an error and no pods.
+func parseAnswer(body []byte, ref nodeselect.Ref, maxPods int) (received, error) {
+	var (
+		version  int
+		revision string
+		age      *float64
+		service  json.RawMessage
+		zones    []json.RawMessage
+	)
+	err := exactjson.Object(body, exactjson.Fields{"version": &version, "service": &service, "revision": &revision, "age": &age, "zones": &zones})
+	switch {
+	case err != nil:
+		return received{}, err
+	case version != schemaVersion:
+		return received{}, fieldError("version", "%d, and only %d is supported", version, schemaVersion)
+	case zones == nil:
+		return received{}, fieldError("zones", "it is missing")
+	case age == nil || *age < 0 || *age > math.MaxInt32:
+		return received{}, fieldError("age", "want seconds")
+	}
+	if err := checkRevision(revision); err != nil {
+		return received{}, &FieldError{"revision", err}
+	}
+	if err := checkService(service, ref); err != nil {
+		return received{}, err
+	}
+	r := received{revision: revision, age: time.Duration(*age * float64(time.Second))}
+	seen := map[netip.AddrPort]bool{}
+	for i, raw := range zones {
+		if r.pods, err = appendZone(r.pods, raw, seen, maxPods); err != nil {
+			return received{}, &FieldError{fmt.Sprintf("zones[%d]", i), err}
+		}
+	}
+	slices.SortFunc(r.pods, func(a, b endpoints.Pod) int { return a.Addr.Compare(b.Addr) })
+	return r, nil
+}
+
+func checkRevision(revision string) error {
+	if revision == "" || len(revision) > 128 {
+		return errors.New("want 1 to 128 bytes")
+	}
+	for i := range len(revision) {
+		if revision[i] <= ' ' || revision[i] > '~' || revision[i] == '"' {
+			return errors.New("it cannot be an ETag")
+		}
+	}
+	return nil
+}
+
+// checkService returns an error if raw does not name the service of ref: a proxy may have sent the
+// answer to another request.
+func checkService(raw json.RawMessage, ref nodeselect.Ref) error {
+	if raw == nil {
+		return fieldError("service", "it is missing")
+	}
+	var got nodeselect.Ref
+	if err := exactjson.Object(raw, exactjson.Fields{"namespace": &got.Namespace, "service": &got.Service, "port": &got.Port}); err != nil {
+		return &FieldError{"service", err}
+	}
+	if got != ref {
+		return fieldError("service", "the answer is about %.300q, and the request was about %q", got.String(), ref.String())
+	}
+	return nil
+}
+
+func appendZone(pods []endpoints.Pod, raw json.RawMessage, seen map[netip.AddrPort]bool, maxPods int) ([]endpoints.Pod, error) {
+	var zone *string
+	var list []json.RawMessage
+	err := exactjson.Object(raw, exactjson.Fields{"zone": &zone, "pods": &list})
+	switch {
+	case err != nil:
+		return nil, err
+	case zone == nil:
+		return nil, fieldError("zone", "it is missing")
+	case list == nil:
+		return nil, fieldError("pods", "it is missing")
+	case len(pods)+len(list) > maxPods:
+		return nil, fieldError("pods", "more than %d pods", maxPods)
+	}
+	if err := checkLabel(*zone); err != nil {
+		return nil, &FieldError{"zone", err}
+	}
+	for i, raw := range list {
+		pod, err := parsePod(raw)
+		if err == nil && seen[pod.Addr] {
+			err = fieldError("address", "%s comes twice", pod.Addr)
+		}
+		if err != nil {
+			return nil, &FieldError{fmt.Sprintf("pods[%d]", i), err}
+		}
+		seen[pod.Addr] = true
+		pod.Zone = *zone
+		pods = append(pods, pod)
+	}
+	return pods, nil
+}
+
+func parsePod(raw json.RawMessage) (endpoints.Pod, error) {
+	var (
+		pod                         endpoints.Pod
+		address                     string
+		port                        uint16
+		ready, serving, terminating *bool
+	)
+	err := exactjson.Object(raw, exactjson.Fields{
+		"address": &address, "port": &port, "name": &pod.Name, "node": &pod.Node,
+		"ready": &ready, "serving": &serving, "terminating": &terminating,
+	})
+	if err != nil {
+		return pod, err
+	}
+	addr, err := netip.ParseAddr(address)
+	switch {
+	case err != nil:
+		return pod, fieldError("address", "%.80q is no IP address", address)
+	case addr.Zone() != "" || addr.Is4In6() || addr.IsUnspecified() || addr.IsMulticast():
+		return pod, fieldError("address", "%s cannot be the address of a pod", address)
+	case port == 0:
+		return pod, fieldError("port", "want 1 to 65535")
+	case ready == nil || serving == nil || terminating == nil:
+		return pod, fieldError("ready", "ready, serving and terminating must be given")
+	}
+	for _, label := range []struct{ field, value string }{{"name", pod.Name}, {"node", pod.Node}} {
+		if err := checkLabel(label.value); err != nil {
+			return pod, &FieldError{label.field, err}
+		}
+	}
+	pod.Addr = netip.AddrPortFrom(addr, port)
+	pod.Ready, pod.Serving, pod.Terminating = *ready, *serving, *terminating
+	return pod, nil
+}
+
+// checkLabel accepts "" and all names.
+func checkLabel(s string) error {
+	if s == "" {
+		return nil
+	}
+	return checkName(s)
+}
