@@ -5,7 +5,8 @@
 //
 // A stats socket belongs to one worker process. The socket of a master process (option -S of
 // haproxy) reaches the master and, with Socket.Worker, each of its workers. Stats and
-// ServersState do not change the state of HAProxy. With [Socket.Do] a caller can change it.
+// ServersState do not change the state of HAProxy. SetMap, DeleteMapKey and ReplaceMap change the
+// entries of a map that the configuration uses. With [Socket.Do] a caller can change everything else.
 package runtimeapi
 
 import (

@@ -1,0 +1,139 @@
+package runtimeapi_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/haproxyproc"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// eachVersion calls test with a directory, in which a HAProxy runs with the configuration that the
+// function config returns, for each version of HAProxy on the machine.
+func eachVersion(t *testing.T, config func(dir string) string, test func(t *testing.T, dir string)) {
+	t.Helper()
+	for _, binary := range haproxytest.Binaries(t) {
+		t.Run(filepath.Base(filepath.Dir(binary)), func(t *testing.T) {
+			t.Parallel()
+			dir := haproxytest.Dir(t)
+			file := filepath.Join(dir, haproxytest.ConfigFile)
+			require.NoError(t, os.WriteFile(file, []byte(config(dir)), 0o600))
+			h, err := haproxyproc.Start(t.Context(), haproxyproc.Options{
+				Path: binary, Config: file,
+				StatsSocket:  filepath.Join(dir, haproxytest.StatsSocket),
+				MasterSocket: filepath.Join(dir, haproxytest.MasterSocket),
+			})
+			require.NoError(t, err)
+			t.Cleanup(h.Stop)
+			test(t, dir)
+		})
+	}
+}
+
+func mapConfig(t *testing.T) func(dir string) string {
+	return func(dir string) string {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "x.map"), []byte("a 1\nb 2\n"), 0o600))
+		return fmt.Sprintf(`
+global
+    stats socket %[1]s/stats.sock level admin
+defaults
+    mode http
+    timeout client 5s
+    timeout server 5s
+    timeout connect 1s
+frontend f
+    bind unix@%[1]s/http.sock
+    http-request return status 200 content-type text/plain lf-string %%[path,map_str(%[1]s/x.map,none)]
+`, dir)
+	}
+}
+
+func TestMaps(t *testing.T) {
+	eachVersion(t, mapConfig(t), func(t *testing.T, dir string) {
+		path := filepath.Join(dir, "x.map")
+		for name, s := range map[string]runtimeapi.Socket{
+			"worker": {Path: filepath.Join(dir, haproxytest.StatsSocket)},
+			"master": {Path: filepath.Join(dir, haproxytest.MasterSocket), Worker: "@1"},
+		} {
+			require.NoError(t, s.ReplaceMap(t.Context(), path, []runtimeapi.MapEntry{{Key: "a", Value: "1"}, {Key: "b", Value: "2"}}), name)
+			require.NoError(t, s.SetMap(t.Context(), path, "a", "7"))
+			require.NoError(t, s.SetMap(t.Context(), path, "new", "%[src]\"'"))
+			require.NoError(t, s.DeleteMapKey(t.Context(), path, "b"))
+			require.NoError(t, s.DeleteMapKey(t.Context(), path, "b"))
+			got, err := s.Map(t.Context(), path)
+			require.NoError(t, err)
+			require.Equal(t, []runtimeapi.MapEntry{{Key: "a", Value: "7"}, {Key: "new", Value: "%[src]\"'"}}, got)
+
+			// More entries than one buffer of HAProxy holds.
+			var many []runtimeapi.MapEntry
+			for i := range 2000 {
+				many = append(many, runtimeapi.MapEntry{Key: fmt.Sprintf("key-%d", i), Value: strings.Repeat("v", i%50+1)})
+			}
+			require.NoError(t, s.ReplaceMap(t.Context(), path, many))
+			got, err = s.Map(t.Context(), path)
+			require.NoError(t, err)
+			require.ElementsMatch(t, many, got)
+			require.NoError(t, s.ReplaceMap(t.Context(), path, nil))
+			got, err = s.Map(t.Context(), path)
+			require.NoError(t, err)
+			require.Empty(t, got)
+
+			err = s.SetMap(t.Context(), "/nope", "a", "1")
+			var refused *runtimeapi.AnswerError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, "set map /nope a 1", refused.Command)
+			require.Equal(t, "/nope", refused.Target)
+			require.Contains(t, refused.Answer, "Unknown map identifier")
+			require.ErrorAs(t, s.DeleteMapKey(t.Context(), "/nope", "a"), &refused)
+			require.ErrorAs(t, s.ReplaceMap(t.Context(), "/nope", nil), &refused)
+			_, err = s.Map(t.Context(), "/nope")
+			require.ErrorAs(t, err, &refused)
+		}
+	})
+}
+
+func TestMapsRefuseWords(t *testing.T) {
+	s := runtimeapi.Socket{Path: filepath.Join(t.TempDir(), "nobody")}
+	for _, word := range []string{"", "a b", "a;b", "a\nb", "a\\b", "a\x00", "<<", "a\x7f", strings.Repeat("a", 2001)} {
+		for _, err := range []error{
+			s.SetMap(t.Context(), word, "k", "v"), s.SetMap(t.Context(), "p", word, "v"), s.SetMap(t.Context(), "p", "k", word),
+			s.DeleteMapKey(t.Context(), word, "k"), s.DeleteMapKey(t.Context(), "p", word),
+			s.ReplaceMap(t.Context(), word, nil),
+			s.ReplaceMap(t.Context(), "p", []runtimeapi.MapEntry{{Key: "k", Value: "v"}, {Key: "k2", Value: word}}),
+		} {
+			require.ErrorIs(t, err, runtimeapi.ErrCommand, "%q", word)
+		}
+		_, err := s.Map(t.Context(), word)
+		require.ErrorIs(t, err, runtimeapi.ErrCommand)
+	}
+	require.ErrorIs(t, s.SetMap(t.Context(), "p", "#1", "v"), runtimeapi.ErrCommand, "a reference")
+	require.ErrorIs(t, s.SetMap(t.Context(), "@1", "k", "v"), runtimeapi.ErrCommand, "a version")
+}
+
+// TestReplaceMapFails refuses a command in the middle. ReplaceMap frees the version, and does not
+// commit.
+func TestReplaceMapFails(t *testing.T) {
+	commands := make(chan string, 10)
+	s := fakeSocket(t, "unix", func(c string) string {
+		commands <- c
+		switch {
+		case strings.HasPrefix(c, "prepare"):
+			return "New version created: 4\n\n"
+		case strings.HasPrefix(c, "add"):
+			return "Out of memory error.\n\n"
+		}
+		return "\n"
+	})
+	err := s.ReplaceMap(t.Context(), "/m", []runtimeapi.MapEntry{{Key: "k", Value: "v"}})
+	require.EqualError(t, err, `runtimeapi: /m: "add map @4 /m <<": HAProxy answers "Out of memory error."`)
+	require.Equal(t, "prepare map /m", <-commands)
+	require.Equal(t, "add map @4 /m <<", <-commands)
+	require.Equal(t, "clear map @4 /m", <-commands)
+	require.Empty(t, commands)
+}
