@@ -4,9 +4,44 @@
 //	rows, err := stats.Stats(ctx)
 //
 // A stats socket belongs to one worker process. The socket of a master process (option -S of
-// haproxy) reaches the master and, with Socket.Worker, each of its workers. Stats and
-// ServersState do not change the state of HAProxy. SetMap, DeleteMapKey and ReplaceMap change the
-// entries of a map that the configuration uses. With [Socket.Do] a caller can change everything else.
+// haproxy) reaches the master and, with Socket.Worker, each of its workers.
+//
+// # Changing servers
+//
+// A plan brings a running HAProxy to the wanted servers without a reload:
+//
+//	actual, err := stats.Actual(ctx)
+//	plan := actual.Plan(before, wanted)
+//	if len(plan.Reload) > 0 {
+//		// HAProxy must load its configuration again; plan.Reload says why.
+//	}
+//	result, err := stats.Apply(ctx, plan)
+//
+// [Actual.Plan] is a pure function: it sends nothing. What a plan can change depends on the version:
+//
+//	change                                   before 3.0          3.0 and later
+//	weight, address, into maintenance, back  at run time         at run time
+//	another server                           reload (or a slot)  at run time
+//	a server less                            maintenance         at run time: maintenance, wait, delete
+//	other words of a server                  reload              at run time: delete and add again
+//	a new backend, its algorithm             reload              reload
+//
+// A slot is a server of the configuration in maintenance, whose address a plan can change. Before 3.0
+// a plan deletes no server, because HAProxy 2.6.12 can crash then. From 3.0 on HAProxy adds servers to
+// backends with the algorithms leastconn, roundrobin, random and first, and to those with consistent
+// hashing; it refuses static-rr and map-based hashing. It does not delete servers that other servers
+// track, or that a rule use-server names.
+//
+// Commands change only the running process: write the same servers to the configuration file, or the
+// next reload undoes the changes. Package deploy does both.
+//
+// # Maps
+//
+// SetMap, DeleteMapKey and ReplaceMap change the entries of a map that the configuration uses.
+//
+// # What it does not do
+//
+// The package does not start or reload HAProxy, writes no files, and adds no backends.
 package runtimeapi
 
 import (

@@ -1,0 +1,493 @@
+package runtimeapi
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Backend contains the servers that a backend of a running HAProxy should have.
+type Backend struct {
+	Name string
+	// Servers are in any order. No two have the same name.
+	Servers []Server
+	// Fixed, if not empty, says why no server of the backend can be added or deleted at run time,
+	// for example that other servers track them. A plan changes the servers that exist.
+	Fixed string
+}
+
+// Server is a server that a running HAProxy should have.
+type Server struct {
+	// Name consists of letters, digits and "-_.:".
+	Name string
+	// Addr is the address and port. If it is the zero AddrPort, the present address stays.
+	Addr netip.AddrPort
+	// Weight is the weight in HAProxy's terms, 0 to 256. With 0 the server gets no requests.
+	Weight int
+	// Maint is true if the server should be in maintenance, as an unused slot is.
+	Maint bool
+	// Force ends a maintenance or drain that a person or an agent has begun. Without Force such a
+	// server stays out of service, see [Actual.Plan].
+	Force bool
+	// Add is the whole command that adds the server: "add server BACKEND/NAME ADDRESS WORD…".
+	// haproxycfg.Backend.AddServer renders it. HAProxy before 3.0 does not need it.
+	//
+	// If Add changes in more than the address, the weight and the word "disabled", a plan replaces
+	// the server, because HAProxy cannot alter these words.
+	Add string
+	// Check and Agent are true if the server has a health check, or an agent check. A server that was
+	// added at run time makes no checks before a command enables them.
+	Check, Agent bool
+}
+
+// Plan is a list of commands that bring a running HAProxy to the wanted servers.
+type Plan struct {
+	// Commands are in the order in which they must be sent. [Socket.Apply] sends them.
+	Commands []Command
+	// Reload contains the reasons why the commands do not suffice, and HAProxy must load its
+	// configuration again. It is empty if the commands suffice. The commands bring HAProxy as far as
+	// it can get without the reload.
+	Reload []Reason
+	// Replaced is the number of servers that the commands delete and add again.
+	Replaced int
+}
+
+// Empty reports whether HAProxy already has the wanted servers.
+func (p Plan) Empty() bool { return len(p.Commands)+len(p.Reload) == 0 }
+
+// Reason says why a server cannot be changed without a reload.
+type Reason struct {
+	// Server is "" if the reason applies to the whole backend.
+	Backend, Server string
+	Text            string
+}
+
+// String returns one line.
+func (r Reason) String() string {
+	if r.Server == "" {
+		return "backend " + r.Backend + ": " + r.Text
+	}
+	return "server " + r.Backend + "/" + r.Server + ": " + r.Text
+}
+
+// Kind is what a [Command] does.
+type Kind int
+
+// The kinds of commands. A server is deleted after a wait: HAProxy refuses to delete a server that
+// has connections.
+const (
+	AddServer    Kind = iota // add server
+	DeleteServer             // del server
+	WaitServer               // wait until the server can be deleted
+	SetAddress               // set server addr
+	SetWeight                // set server weight
+	SetMaint                 // set server state maint
+	SetReady                 // set server state ready
+	SetDrain                 // set server state drain
+	EnableHealth             // enable health
+	EnableAgent              // enable agent
+)
+
+// Command is a command of a plan. It changes one server.
+type Command struct {
+	Kind            Kind
+	Backend, Server string
+	// Text is the whole command without a line end.
+	Text string
+
+	wait time.Duration // of a WaitServer; 0 means defaultRemovalWait
+}
+
+// defaultRemovalWait is the longest time that HAProxy waits for the connections of a server to end.
+const defaultRemovalWait = 10 * time.Second
+
+// DeletesServers reports whether a plan deletes servers of this version. HAProxy from 2.6 has the
+// command, but 2.6.12 can crash when it deletes a server whose requests are being repeated (fixed in
+// HAProxy's commit 95c4d2482), and only 3.0 and later can wait until a server has no connections.
+func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
+
+// Plan returns the commands that bring HAProxy from the state a to the wanted servers.
+//
+// before are the servers that HAProxy should have had before this change: the argument wanted of the
+// last plan that was applied completely. With nil, nothing is known about it. Plan uses before to
+// decide two things:
+//
+//   - Whether the words of a server have changed. With nil, none have.
+//   - Who has taken a server out of service. If before wanted the same server in service, a person or
+//     an agent has set it to maintenance or drain, so it stays so, unless Server.Force is true. With
+//     nil, a server that is out of service stays so too.
+//
+// If a plan from before to other servers may have been applied in part, use [Unsettled] for before.
+//
+// A server that is down, for example because HAProxy has observed errors, stays down. An agent or a
+// person may also have changed a weight: Plan changes a weight only if it differs from the one in
+// before, or, with nil, from the initial weight.
+//
+// From HAProxy 3.0 on, Plan adds the servers that are missing and deletes servers that are not
+// wanted, including those of the configuration file. A server whose words have changed is deleted
+// and added again. Before 3.0, Plan never adds or deletes: servers that are not wanted go to
+// maintenance, and a server that is missing needs a reload.
+//
+// Backends that are not in wanted are not touched. Plan with the state after all commands, and with
+// wanted as before, is empty.
+func (a Actual) Plan(before, wanted []Backend) Plan {
+	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil}
+	exists := make(map[string]bool, len(a.Backends))
+	for _, name := range a.Backends {
+		exists[name] = true
+	}
+	rows := make(map[string][]*ServerState, len(a.Backends))
+	for i := range a.Servers {
+		s := &a.Servers[i]
+		rows[s.Backend] = append(rows[s.Backend], s)
+	}
+	earlier := make(map[string]*Backend, len(before))
+	for i := range before {
+		earlier[before[i].Name] = &before[i]
+	}
+	for i := range wanted {
+		b := &wanted[i]
+		if !exists[b.Name] && rows[b.Name] == nil {
+			p.reload(b.Name, "", "the running HAProxy has no such backend")
+			continue
+		}
+		p.backend(b, earlier[b.Name], rows[b.Name])
+	}
+	return Plan{
+		Commands: append(append(append(p.fill, p.maint...), p.remove...), p.replace...),
+		Reload:   p.reasons,
+		Replaced: p.replaced,
+	}
+}
+
+// Unsettled returns the servers to use as the argument before of [Actual.Plan] if HAProxy had the
+// servers before, and a plan for the servers attempted was not applied completely. A server that the
+// attempt was to change may be in any state between the two. The next plan brings it into the wanted
+// state, and does not mistake a maintenance of the attempt for that of a person.
+func Unsettled(before, attempted []Backend) []Backend {
+	type key struct{ backend, server string }
+	tried := map[key]*Server{}
+	for i := range attempted {
+		for j := range attempted[i].Servers {
+			tried[key{attempted[i].Name, attempted[i].Servers[j].Name}] = &attempted[i].Servers[j]
+		}
+	}
+	at := map[string]int{}
+	var all []Backend
+	for _, b := range before {
+		at[b.Name] = len(all)
+		kept := Backend{Name: b.Name, Fixed: b.Fixed}
+		for _, s := range b.Servers {
+			now := tried[key{b.Name, s.Name}]
+			delete(tried, key{b.Name, s.Name})
+			switch {
+			case now != nil && sameWords(s.Add, now.Add) && s.Addr == now.Addr && s.Weight == now.Weight && s.Maint == now.Maint:
+			case now != nil && sameWords(s.Add, now.Add):
+				s = Server{Name: s.Name, Add: s.Add, Maint: true, Weight: -1}
+			default:
+				s = Server{Name: s.Name, Maint: true, Weight: -1}
+			}
+			kept.Servers = append(kept.Servers, s)
+		}
+		all = append(all, kept)
+	}
+	for _, b := range attempted {
+		for _, s := range b.Servers {
+			if tried[key{b.Name, s.Name}] == nil {
+				continue
+			}
+			i, ok := at[b.Name]
+			if !ok {
+				i = len(all)
+				at[b.Name] = i
+				all = append(all, Backend{Name: b.Name})
+			}
+			all[i].Servers = append(all[i].Servers, Server{Name: s.Name, Add: s.Add, Maint: true, Weight: -1})
+		}
+	}
+	return all
+}
+
+// planner collects the commands of a plan. The commands in fill bring servers into service. They
+// come first, so that a backend never lacks servers although new ones are available. The commands in
+// maint take servers out of service. Those in remove and replace wait for connections to end.
+type planner struct {
+	dynamic, known               bool
+	version                      Version
+	fill, maint, remove, replace []Command
+	reasons                      []Reason
+	replaced                     int
+}
+
+func (p *planner) reload(backend, server, text string) {
+	p.reasons = append(p.reasons, Reason{backend, server, text})
+}
+
+func (p *planner) backend(b, before *Backend, rows []*ServerState) {
+	byName := make(map[string]*ServerState, len(rows))
+	for _, row := range rows {
+		byName[row.Name] = row
+	}
+	var earlier map[string]*Server
+	if before != nil {
+		earlier = make(map[string]*Server, len(before.Servers))
+		for i := range before.Servers {
+			earlier[before.Servers[i].Name] = &before.Servers[i]
+		}
+	}
+	wanted := make(map[string]bool, len(b.Servers))
+	for i := range b.Servers {
+		s := &b.Servers[i]
+		if err := s.check(b.Name); err != nil {
+			wanted[s.Name] = true
+			p.reload(b.Name, s.Name, err.Error())
+			continue
+		}
+		if wanted[s.Name] {
+			p.reload(b.Name, s.Name, "the name is wanted twice")
+			continue
+		}
+		wanted[s.Name] = true
+		p.server(b, s, earlier[s.Name], byName[s.Name])
+	}
+	for _, row := range rows {
+		if !wanted[row.Name] {
+			p.unwanted(b, row)
+		}
+	}
+}
+
+// server plans the commands for a wanted server. was is the server in before, row the one that
+// exists. Both may be nil.
+func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
+	at := b.Name + "/" + s.Name
+	switch cannot := p.cannotAdd(b, s); {
+	case row == nil && cannot != "":
+		p.reload(b.Name, s.Name, cannot)
+	case row == nil:
+		p.fill = appendAdd(p.fill, b.Name, s)
+	case !p.known || was != nil && sameWords(was.Add, s.Add):
+		p.alter(b.Name, at, s, was, row)
+	case cannot != "":
+		p.reload(b.Name, s.Name, "its words have changed; "+cannot)
+	default:
+		p.replaced++
+		p.replaceServer(b.Name, at, s, was, row)
+	}
+}
+
+// replaceServer plans the commands that delete a server and add it with other words. If a person or
+// an agent has taken the server out of service, the new one is out of service too.
+func (p *planner) replaceServer(backend, at string, s, was *Server, row *ServerState) {
+	if row.Admin&ForcedMaint == 0 {
+		p.replace = appendCommand(p.replace, SetMaint, backend, s.Name, "set server "+at+" state maint")
+	}
+	p.replace = appendRemoval(p.replace, backend, s.Name)
+	p.replace = appendCommand(p.replace, AddServer, backend, s.Name, s.Add)
+	p.replace = appendEnable(p.replace, backend, s, nil)
+	byHand := !s.Force && was != nil && !was.Maint && was.Addr == s.Addr
+	switch {
+	case s.Maint || byHand && row.Admin&ForcedMaint != 0:
+	case byHand && row.Admin&ForcedDrain != 0:
+		p.replace = appendCommand(p.replace, SetDrain, backend, s.Name, "set server "+at+" state drain")
+	default:
+		p.replace = appendCommand(p.replace, SetReady, backend, s.Name, "set server "+at+" state ready")
+	}
+}
+
+// cannotAdd returns the reason why a server cannot be added or replaced at run time, or "".
+func (p *planner) cannotAdd(b *Backend, s *Server) string {
+	switch {
+	case !p.dynamic:
+		return "HAProxy " + p.version.String() + " cannot add and delete servers safely"
+	case b.Fixed != "":
+		return b.Fixed
+	case s.Add == "":
+		return "HAProxy cannot add this server at run time"
+	}
+	return ""
+}
+
+// alter plans the commands for a server that exists with the wanted words.
+func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
+	set := func(list *[]Command, kind Kind, what string) {
+		*list = appendCommand(*list, kind, backend, s.Name, "set server "+at+" "+what)
+	}
+	moved := s.Addr.IsValid() && s.Addr != row.Addr
+	address := ""
+	if moved {
+		address = "addr " + s.Addr.Addr().String() + " port " + strconv.Itoa(int(s.Addr.Port()))
+	}
+	if s.Maint {
+		if row.Admin&ForcedMaint == 0 {
+			set(&p.maint, SetMaint, "state maint")
+		}
+		if moved {
+			set(&p.maint, SetAddress, address)
+		}
+		return
+	}
+	// own is true if no person and no agent can have taken the server out of service.
+	own := s.Force || moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
+	if moved {
+		// The end of a maintenance also resets the result of the health checks, which belongs to the
+		// old address.
+		if row.Admin&ForcedMaint == 0 {
+			set(&p.fill, SetMaint, "state maint")
+		}
+		set(&p.fill, SetAddress, address)
+	}
+	reweigh := row.InitialWeight != s.Weight
+	if was != nil {
+		reweigh = was.Weight != s.Weight
+	}
+	if (reweigh || own) && row.Weight != s.Weight {
+		set(&p.fill, SetWeight, "weight "+strconv.Itoa(s.Weight))
+	}
+	if own {
+		p.fill = appendEnable(p.fill, backend, s, row)
+	}
+	if moved || own && row.Admin&(ForcedMaint|ForcedDrain) != 0 {
+		set(&p.fill, SetReady, "state ready")
+	}
+}
+
+// unwanted plans the commands for a server that exists and is not wanted.
+func (p *planner) unwanted(b *Backend, row *ServerState) {
+	at := b.Name + "/" + row.Name
+	if checkWord("the server", at) != nil {
+		return // HAProxy allows no such name, so the row is not from HAProxy
+	}
+	if row.Admin&ForcedMaint == 0 {
+		p.maint = appendCommand(p.maint, SetMaint, b.Name, row.Name, "set server "+at+" state maint")
+	}
+	switch {
+	case !p.dynamic:
+	case b.Fixed != "":
+		p.reload(b.Name, row.Name, b.Fixed)
+	default:
+		p.remove = appendRemoval(p.remove, b.Name, row.Name)
+	}
+}
+
+func appendCommand(list []Command, kind Kind, backend, server, text string) []Command {
+	return append(list, Command{Kind: kind, Backend: backend, Server: server, Text: text})
+}
+
+func appendRemoval(list []Command, backend, server string) []Command {
+	at := backend + "/" + server
+	list = appendCommand(list, WaitServer, backend, server, "wait 10s srv-removable "+at)
+	return appendCommand(list, DeleteServer, backend, server, "del server "+at)
+}
+
+func appendAdd(list []Command, backend string, s *Server) []Command {
+	list = appendCommand(list, AddServer, backend, s.Name, s.Add)
+	list = appendEnable(list, backend, s, nil)
+	if !s.Maint {
+		list = appendCommand(list, SetReady, backend, s.Name, "set server "+backend+"/"+s.Name+" state ready")
+	}
+	return list
+}
+
+// appendEnable appends the commands that enable the checks of a server. row is nil for a server that
+// was just added.
+func appendEnable(list []Command, backend string, s *Server, row *ServerState) []Command {
+	disabled := func(state CheckState) bool { return state&CheckConfigured != 0 && state&CheckEnabled == 0 }
+	if s.Check && (row == nil || disabled(row.Check)) {
+		list = appendCommand(list, EnableHealth, backend, s.Name, "enable health "+backend+"/"+s.Name)
+	}
+	if s.Agent && (row == nil || disabled(row.Agent)) {
+		list = appendCommand(list, EnableAgent, backend, s.Name, "enable agent "+backend+"/"+s.Name)
+	}
+	return list
+}
+
+// check returns an error if HAProxy would not read a command about the server as one command about
+// this server.
+func (s *Server) check(backend string) error {
+	if err := checkName("the backend", backend); err != nil {
+		return err
+	}
+	if err := checkName("the server", s.Name); err != nil {
+		return err
+	}
+	if s.Weight < 0 || s.Weight > 256 {
+		return fmt.Errorf("%w: the weight %d is not between 0 and 256", ErrCommand, s.Weight)
+	}
+	if s.Addr.Addr().Zone() != "" {
+		return fmt.Errorf("%w: the address %s has a zone", ErrCommand, s.Addr)
+	}
+	if s.Add == "" {
+		return nil
+	}
+	rest, ok := strings.CutPrefix(s.Add, "add server "+backend+"/"+s.Name+" ")
+	if !ok {
+		return fmt.Errorf("%w: %.200q does not begin with \"add server %s/%s \"", ErrCommand, s.Add, backend, s.Name)
+	}
+	if strings.Contains(rest, "<<") {
+		return fmt.Errorf("%w: %.200q announces a payload", ErrCommand, s.Add)
+	}
+	for i := range len(rest) {
+		if c := rest[i]; c < ' ' || c == 0x7f || c == ';' || c == '\\' {
+			return fmt.Errorf("%w: %.200q has a control character, ';' or a backslash", ErrCommand, s.Add)
+		}
+	}
+	return nil
+}
+
+// checkName returns an error if s is not a name that HAProxy allows for backends and servers.
+func checkName(what, s string) error {
+	if s == "" || len(s) > maxWord {
+		return fmt.Errorf("%w: the name of %s has %d bytes", ErrCommand, what, len(s))
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-_.:", c) >= 0:
+		default:
+			return fmt.Errorf("%w: the name of %s %.100q has other characters than letters, digits and \"-_.:\"", ErrCommand, what, s)
+		}
+	}
+	return nil
+}
+
+// sameWords reports whether two commands "add server" differ only in the address, the weight and the
+// word "disabled". A command "set server" can change these.
+func sameWords(a, b string) bool {
+	if a == b {
+		return true
+	}
+	if a == "" || b == "" {
+		return false
+	}
+	for range 4 { // add server NAME ADDRESS
+		_, a = cutWord(a)
+		_, b = cutWord(b)
+	}
+	for {
+		var x, y string
+		x, a = nextWord(a)
+		y, b = nextWord(b)
+		if x != y {
+			return false
+		}
+		if x == "" {
+			return true
+		}
+	}
+}
+
+// nextWord returns the next word of a command that is neither "disabled" nor part of a weight.
+func nextWord(text string) (word, rest string) {
+	for {
+		word, text = cutWord(text)
+		switch word {
+		case "weight":
+			_, text = cutWord(text)
+		case "disabled":
+		default:
+			return word, text
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package runtimeapi_test
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// planConfig returns a configuration with the servers.
+func planConfig(dir string, backends []runtimeapi.Backend) string {
+	var cfg strings.Builder
+	fmt.Fprintf(&cfg, `
+global
+    stats socket %[1]s/stats.sock level admin
+defaults
+    mode http
+    option abortonclose
+    timeout client 30s
+    timeout server 30s
+    timeout connect 1s
+frontend f
+    bind unix@%[1]s/http.sock
+    default_backend a
+`, dir)
+	for _, b := range backends {
+		fmt.Fprintf(&cfg, "backend %s\n    balance leastconn\n", b.Name)
+		for _, s := range b.Servers {
+			_, words, _ := strings.Cut(s.Add, "/")
+			fmt.Fprintf(&cfg, "    server %s%s\n", words, map[bool]string{true: " disabled"}[s.Maint])
+		}
+	}
+	return cfg.String()
+}
+
+// TestPlanBringsHAProxyToTheWantedServers makes the same random changes as FuzzPlan in each HAProxy.
+func TestPlanBringsHAProxyToTheWantedServers(t *testing.T) {
+	first := func(version runtimeapi.Version) []runtimeapi.Backend {
+		s := script("0123456789abcdefghijklmnopqrstuvwxyz")
+		return s.slots(version)
+	}
+	// The servers of the file are slots, so that each version can begin with it.
+	config := func(dir string) string { return planConfig(dir, first(runtimeapi.Version{Major: 2, Minor: 6})) }
+	eachVersion(t, config, func(t *testing.T, dir string) {
+		socket := runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
+		actual, err := socket.Actual(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "b"}, actual.Backends)
+		before := first(runtimeapi.Version{Major: 2, Minor: 6})
+		random := rand.New(rand.NewPCG(1, 2))
+		for round := range 8 {
+			if round == 4 { // the other commands are sent through the master
+				socket = runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.MasterSocket), Worker: "@1"}
+			}
+			data := make(script, 100)
+			for i := range data {
+				data[i] = byte(random.Uint32())
+			}
+			wanted := data.slots(actual.Version)
+			byHand := map[string]runtimeapi.AdminState{}
+			if round%2 == 1 {
+				byHand = setOne(t, socket, before, wanted)
+			}
+			actual, err = socket.Actual(t.Context())
+			require.NoError(t, err)
+			plan := actual.Plan(before, wanted)
+			require.Empty(t, plan.Reload)
+			result, err := socket.Apply(t.Context(), plan)
+			require.NoError(t, err)
+			require.Equal(t, runtimeapi.Result{Done: len(plan.Commands)}, result)
+
+			actual, err = socket.Actual(t.Context())
+			require.NoError(t, err)
+			m := &model{t: t, version: actual.Version}
+			for _, row := range actual.Servers {
+				s := &modelServer{ServerState: row}
+				if now, ok := lookUp(wanted, row.Backend, row.Name); ok {
+					s.words = wordsOf(strings.Fields(now.Add)[4:]) // HAProxy does not show them
+				}
+				m.servers = append(m.servers, s)
+			}
+			m.requireWanted(wanted, byHand)
+			require.True(t, actual.Plan(wanted, wanted).Empty())
+			before = wanted
+		}
+	})
+}
+
+// setOne sets a server that stays in service to drain.
+func setOne(t *testing.T, socket runtimeapi.Socket, before, wanted []runtimeapi.Backend) map[string]runtimeapi.AdminState {
+	t.Helper()
+	for _, b := range before {
+		for _, s := range b.Servers {
+			now, ok := lookUp(wanted, b.Name, s.Name)
+			if !ok || s.Maint || now.Maint || s.Addr != now.Addr {
+				continue
+			}
+			answer, err := socket.Do(t.Context(), "set server "+b.Name+"/"+s.Name+" state drain")
+			require.NoError(t, err)
+			require.Empty(t, strings.TrimSpace(answer))
+			return map[string]runtimeapi.AdminState{b.Name + "/" + s.Name: runtimeapi.ForcedDrain}
+		}
+	}
+	return nil
+}
+
+// TestBusyServers keeps a request of a server running. From 3.0 on, the unwanted server stays in
+// maintenance until the request ends, and its words cannot be replaced.
+func TestBusyServers(t *testing.T) {
+	origin, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = origin.Close() })
+	addr := origin.Addr().(*net.TCPAddr).AddrPort()
+	server := runtimeapi.Server{Name: "s", Addr: addr, Weight: 10, Add: "add server a/s " + addr.String() + " weight 10"}
+	before := []runtimeapi.Backend{{Name: "a", Servers: []runtimeapi.Server{server}}}
+	eachVersion(t, func(dir string) string { return planConfig(dir, before) }, func(t *testing.T, dir string) {
+		socket := runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
+		apply := func(before, wanted []runtimeapi.Backend) (runtimeapi.Plan, runtimeapi.Result, error) {
+			actual, err := socket.Actual(t.Context())
+			require.NoError(t, err)
+			plan := actual.Plan(before, wanted)
+			result, err := socket.Apply(t.Context(), plan.WithWait(20*time.Millisecond))
+			return plan, result, err
+		}
+		actual, err := socket.Actual(t.Context())
+		require.NoError(t, err)
+		client, err := net.Dial("unix", filepath.Join(dir, "http.sock"))
+		require.NoError(t, err)
+		defer client.Close()
+		_, err = io.WriteString(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+		var rows []runtimeapi.Stat
+		require.Eventually(t, func() bool {
+			rows, err = socket.Stats(t.Context())
+			return err == nil && slices.ContainsFunc(rows, func(r runtimeapi.Stat) bool { return r.Server == "s" && r.Sessions == 1 })
+		}, 20*time.Second, 5*time.Millisecond, "%+v", &rows)
+
+		altered := server
+		altered.Add += " maxconn 7"
+		plan, _, err := apply(before, []runtimeapi.Backend{{Name: "a", Servers: []runtimeapi.Server{altered}}})
+		if !actual.Version.DeletesServers() {
+			require.NoError(t, err)
+			require.Empty(t, plan.Commands)
+			require.Equal(t, "server a/s: its words have changed; HAProxy 2.6 cannot add and delete servers safely", plan.Reload[0].String())
+			plan, result, err := apply(before, []runtimeapi.Backend{{Name: "a"}})
+			require.NoError(t, err)
+			require.Equal(t, runtimeapi.Result{Done: 1}, result)
+			require.Empty(t, plan.Reload)
+			return
+		}
+		var busy *runtimeapi.BusyError
+		require.ErrorAs(t, err, &busy)
+		require.Equal(t, runtimeapi.BusyError{Backend: "a", Server: "s"}, *busy)
+		servers, err := socket.Servers(t.Context())
+		require.NoError(t, err)
+		require.Zero(t, servers[0].Admin, "in service again")
+
+		_, result, err := apply(before, []runtimeapi.Backend{{Name: "a"}})
+		require.NoError(t, err)
+		require.Equal(t, runtimeapi.Result{Done: 1, Busy: []string{"a/s"}}, result)
+		require.NoError(t, client.Close())
+		require.Eventually(t, func() bool {
+			plan, result, err := apply([]runtimeapi.Backend{{Name: "a"}}, []runtimeapi.Backend{{Name: "a"}})
+			return err == nil && len(plan.Reload) == 0 && len(result.Busy) == 0
+		}, 20*time.Second, 5*time.Millisecond)
+		servers, err = socket.Servers(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, servers)
+	})
+}
+
+// TestApplyReportsRefusals lets HAProxy refuse commands: a backend that adds no servers, and a server
+// that other servers track.
+func TestApplyReportsRefusals(t *testing.T) {
+	config := func(dir string) string {
+		return planConfig(dir, nil) + `
+backend a
+    balance static-rr
+    server one 127.0.0.1:1
+backend b
+    server tracked 127.0.0.1:1 check
+    server other 127.0.0.1:1 track b/tracked
+`
+	}
+	eachVersion(t, config, func(t *testing.T, dir string) {
+		socket := runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
+		actual, err := socket.Actual(t.Context())
+		require.NoError(t, err)
+		added := runtimeapi.Server{Name: "n", Addr: netip.MustParseAddrPort("127.0.0.1:1"), Weight: 1, Add: "add server a/n 127.0.0.1:1 weight 1"}
+		wanted := []runtimeapi.Backend{
+			{Name: "a", Servers: []runtimeapi.Server{{Name: "one", Weight: 1}, added}},
+			{Name: "b", Servers: []runtimeapi.Server{{Name: "other", Weight: 1}}},
+			{Name: "missing"},
+		}
+		plan := actual.Plan(nil, wanted)
+		require.Contains(t, plan.Reload, runtimeapi.Reason{Backend: "missing", Text: "the running HAProxy has no such backend"})
+		result, err := socket.Apply(t.Context(), plan)
+		if !actual.Version.DeletesServers() {
+			require.NoError(t, err)
+			require.Len(t, plan.Reload, 2)
+			require.Equal(t, runtimeapi.Result{Done: 1}, result)
+			return
+		}
+		require.ErrorContains(t, err, `runtimeapi: a/n: "add server a/n 127.0.0.1:1 weight 1": HAProxy answers "Backend `)
+		require.ErrorContains(t, err, `runtimeapi: b/tracked: "wait 10s srv-removable b/tracked": HAProxy answers "Failed.`)
+		require.Equal(t, runtimeapi.Result{Done: 1}, result, "the maintenance of b/tracked")
+	})
+}
