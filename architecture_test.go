@@ -31,6 +31,9 @@ var directImports = map[string]map[string]string{
 	"agentcheck": {
 		module + "/internal/netserve": "accepting and draining connections",
 	},
+	"agentcheck/drain": {
+		module + "/agentcheck": "the answer to agent checks during a drain",
+	},
 	"nodeselect": {
 		module + "/hashring":             "the choice of nodes",
 		module + "/internal/specialaddr": "addresses that a node must not have",
@@ -238,6 +241,8 @@ var directImports = map[string]map[string]string{
 var forbidden = []struct{ in, what, why string }{
 	{"hashring", "k8s.io/", "a hash needs no cluster"},
 	{"agentcheck", "k8s.io/", "an agent beside any program, not only in Kubernetes"},
+	{"agentcheck/drain", "k8s.io/", "a clean stop of any server, not only in Kubernetes"},
+	{"agentcheck/drain", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg", module + "/haproxycfg/", "rendering needs neither declarations nor a running HAProxy"},
 	{"haproxycfg", "k8s.io/", "rendering needs no cluster"},
 	{"haproxycfg/edge", "k8s.io/", "declarations and addresses may come from anywhere"},

@@ -1,0 +1,233 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// ReadyHandler serves a readiness endpoint such as /readyz: 200 without a drain, and 503 with the
+// progress during one. check, if not nil, is asked first; its error means 503 as well.
+func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := d.Ready()
+		if err == nil && check != nil {
+			err = check(r.Context())
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+}
+
+// Control serves the endpoint /drain:
+//
+//	POST             begins a drain, and answers when the drain is over
+//	POST ?wait=5s    answers after 5 s at the latest; wait=0s answers at once
+//	POST ?stream     answers with a line of progress each second; the last line has the result
+//	POST ?undo       ends the drain, as DELETE does
+//	DELETE           ends the drain
+//	GET, HEAD        reports the progress and changes nothing
+//	GET ?begin       works like POST, for httpGet of a preStop hook; needs AllowGET
+//
+// The answer is one line of text. POST answers 200 if nothing is open any more, 202 if wait is over
+// first, 504 after Timeout, and 409 if the drain was undone meanwhile. DELETE answers 409 after
+// Shutdown. With stream the status is always 200, because it comes before the result.
+type Control struct {
+	Drainer *Drainer
+	// Allow decides whether a client may begin or undo a drain. nil means that only clients of a
+	// Unix socket may. See AllowFrom. Control refuses requests of web pages in any case.
+	Allow func(*http.Request) bool
+	// AllowGET permits "GET ?begin". Allow must permit the request too. Links, crawlers and monitors
+	// send GET, so Control wants the parameter.
+	AllowGET bool
+}
+
+// AllowFrom returns a value for Control.Allow. It permits clients of a Unix socket, and clients
+// whose connection comes from one of the networks. It refuses requests that a proxy has forwarded,
+// because the address is the proxy's. A proxy that adds none of the headers Forwarded, Via and
+// X-Forwarded-For hides this: serve Control on a port that no proxy forwards to.
+func AllowFrom(networks ...netip.Prefix) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		if isUnix(r) {
+			return true
+		}
+		for _, header := range []string{"Forwarded", "Via", "X-Forwarded-For"} {
+			if r.Header[header] != nil {
+				return false
+			}
+		}
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			return false
+		}
+		addr := peer.Addr().Unmap().WithZone("")
+		for _, n := range networks {
+			if n.Contains(addr) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// Loopback returns the networks of the loopback device, for AllowFrom. In a pod these are the
+// addresses of all its containers, and of programs that "kubectl exec" starts.
+func Loopback() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+}
+
+func isUnix(r *http.Request) bool {
+	_, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
+	return unix
+}
+
+// ServeHTTP answers the request; see Control.
+func (c Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	_, isPage := r.Header["Sec-Fetch-Site"]
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if reads && !query.Has("begin") {
+		fmt.Fprintln(w, c.Drainer.Progress())
+		return
+	}
+	allow := c.Allow
+	if allow == nil {
+		allow = isUnix
+	}
+	switch {
+	case reads && (!c.AllowGET || r.Method == http.MethodHead), !reads && r.Method != http.MethodPost && r.Method != http.MethodDelete:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		http.Error(w, "a drain begins with POST", http.StatusMethodNotAllowed)
+	case isPage || r.Header["Origin"] != nil:
+		http.Error(w, "not from a web page", http.StatusForbidden)
+	case !allow(r):
+		http.Error(w, "clients at "+r.RemoteAddr+" may not control the drain", http.StatusForbidden)
+	case r.Method == http.MethodDelete || query.Has("undo"):
+		c.undo(w)
+	default:
+		c.begin(w, r)
+	}
+}
+
+func (c Control) undo(w http.ResponseWriter) {
+	before, err := c.Drainer.Undo()
+	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusConflict)
+	case before.State == Serving:
+		fmt.Fprintln(w, "there was no drain")
+	default:
+		fmt.Fprintln(w, "the drain since "+before.Since.UTC().Format(time.RFC3339)+" has ended")
+	}
+}
+
+func (c Control) begin(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	if text := r.URL.Query().Get("wait"); text != "" {
+		wait, err := time.ParseDuration(text)
+		if err != nil || wait < 0 {
+			http.Error(w, fmt.Sprintf("wait=%s: want a duration such as 5s", text), http.StatusBadRequest)
+			return
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	if e, ok := ctx.Value(entryKey{}).(*connEntry); ok {
+		c.Drainer.countControl(e, 1)
+		defer c.Drainer.countControl(e, -1)
+	}
+	// The answer comes after the server's own write timeout.
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Time{})
+	c.Drainer.Begin()
+	if r.URL.Query().Has("stream") {
+		c.stream(ctx, w, control)
+		return
+	}
+	p, err := c.Drainer.Wait(ctx)
+	switch {
+	case err == nil:
+		fmt.Fprintln(w, p)
+	case errors.Is(err, ErrUndone):
+		http.Error(w, "the drain was undone", http.StatusConflict)
+	case p.State == Expired:
+		http.Error(w, p.String(), http.StatusGatewayTimeout)
+	default: // wait is over, or the client is gone
+		w.WriteHeader(http.StatusAccepted)
+		fmt.Fprintln(w, p)
+	}
+}
+
+// stream writes the progress each second until the drain is over or ctx ends.
+func (c Control) stream(ctx context.Context, w http.ResponseWriter, control *http.ResponseController) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	var last string
+	for {
+		second, cancel := context.WithTimeout(ctx, time.Second)
+		p, err := c.Drainer.Wait(second)
+		cancel()
+		line := p.String()
+		if errors.Is(err, ErrUndone) {
+			line = "the drain was undone"
+		}
+		if line != last {
+			fmt.Fprintln(w, line)
+			last = line
+		}
+		if control.Flush() != nil || !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// countControl records that a request to Control begins (1) or ends (-1) on the connection.
+func (d *Drainer) countControl(e *connEntry, change int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e.control += change
+}
+
+// Request asks the Control of another process to begin a drain, or to undo it, and returns the text
+// of the answer. It is for a subcommand of the program, so that "exec" of a preStop hook works in a
+// container without a shell and curl. address is unix:PATH for a Unix socket, otherwise HOST:PORT.
+// path is the path and query of Control, such as "/drain" or "/drain?undo". If the status is not 200
+// or 202, Request returns an error with the text. ctx must end the wait.
+func Request(ctx context.Context, address, path string) (string, error) {
+	network := "tcp"
+	host := address
+	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address, host = "unix", socket, "localhost"
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+path, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 1<<16))
+	if err != nil {
+		return "", err
+	}
+	answer := strings.TrimSpace(string(text))
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusAccepted {
+		return "", fmt.Errorf("drain: %s: %s", res.Status, answer)
+	}
+	return answer, nil
+}

@@ -1,0 +1,193 @@
+package drain
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// connEntry is a connection that counts. The mutex of the Drainer guards its fields.
+type connEntry struct {
+	since    time.Time // the last change between idle and busy
+	idle     bool
+	requests int // of http.Server: handlers that run
+	control  int // those of them that are requests to Control
+}
+
+type entryKey struct{}
+
+func (d *Drainer) addLocked(idle bool) *connEntry {
+	e := &connEntry{since: time.Now(), idle: idle}
+	if d.conns == nil {
+		d.conns = map[*connEntry]struct{}{}
+	}
+	d.conns[e] = struct{}{}
+	return e
+}
+
+func (d *Drainer) remove(e *connEntry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.conns, e)
+}
+
+// loadLocked counts what is open. A connection that only carries requests to Control does not count:
+// a POST to Control waits for the drain, so the drain must not wait for the POST.
+func (d *Drainer) loadLocked(now time.Time) Load {
+	l := Load{Requests: d.requests}
+	for e := range d.conns {
+		l.Requests -= e.control
+		switch {
+		case e.control > 0 && e.control >= e.requests:
+		case e.idle:
+			l.Connections++
+			l.Idle++
+		default:
+			l.Connections++
+			l.Oldest = max(l.Oldest, now.Sub(e.since))
+		}
+	}
+	return l
+}
+
+// Attach makes the Drainer count the connections and requests of srv, and makes srv close
+// connections during a drain: a response has the header "Connection: close", or comes with GOAWAY; the
+// package documentation says when. Attach wraps the fields Handler, ConnState and ConnContext of srv.
+// Call it once for each server, before the server starts.
+//
+// A response to a request with the header Upgrade has no such header. If a handler hijacks a
+// connection, such as for a WebSocket, the connection counts until the handler returns; with a
+// listener of [Drainer.Listener] it counts until it is closed.
+func (d *Drainer) Attach(srv *http.Server) {
+	handler, connState, connContext := srv.Handler, srv.ConnState, srv.ConnContext
+	if handler == nil {
+		handler = http.DefaultServeMux
+	}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e, _ := r.Context().Value(entryKey{}).(*connEntry)
+		d.countRequest(e, 1)
+		defer d.countRequest(e, -1)
+		if d.draining.Load() && r.Header["Upgrade"] == nil && (r.ProtoMajor < 2 || d.mayGoAway(e)) {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
+	srv.ConnState = func(nc net.Conn, s http.ConnState) {
+		d.setState(nc, s)
+		if connState != nil {
+			connState(nc, s)
+		}
+	}
+	srv.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, nc)
+		}
+		return context.WithValue(ctx, entryKey{}, d.entryOf(nc))
+	}
+}
+
+// mayGoAway reports whether a response on the HTTP/2 connection e may come with GOAWAY: half of
+// Delay is over, so a balancer that checks readiness has noticed, and no other request runs on e.
+func (d *Drainer) mayGoAway(e *connEntry) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.began.IsZero() && time.Since(d.began) >= d.delay()/2 && (e == nil || e.requests == 1)
+}
+
+// countRequest records that a handler begins (1) or ends (-1).
+func (d *Drainer) countRequest(e *connEntry, change int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.requests += change
+	if e != nil {
+		e.requests += change
+	}
+}
+
+// setState records the state of a connection of an http.Server. net/http reports StateActive when
+// the first byte of a request has arrived, so a new connection is idle.
+func (d *Drainer) setState(nc net.Conn, s http.ConnState) {
+	e := d.entryOf(nc)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch s {
+	case http.StateNew, http.StateIdle:
+		e.idle, e.since = true, time.Now()
+	case http.StateActive:
+		e.idle, e.since = false, time.Now()
+	case http.StateHijacked, http.StateClosed:
+		if d.http[nc] == e { // otherwise conn.Close removes the entry
+			delete(d.http, nc)
+			delete(d.conns, e)
+		}
+	}
+}
+
+// entryOf returns the entry of a connection of an http.Server. It adds an entry for a connection
+// from a listener that is not wrapped.
+func (d *Drainer) entryOf(nc net.Conn) *connEntry {
+	inner := nc
+	if t, ok := inner.(*tls.Conn); ok {
+		inner = t.NetConn()
+	}
+	if c, ok := inner.(*conn); ok && c.d == d {
+		return c.entry
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.http[nc]
+	if e == nil {
+		e = d.addLocked(true)
+		if d.http == nil {
+			d.http = map[net.Conn]*connEntry{}
+		}
+		d.http[nc] = e
+	}
+	return e
+}
+
+// Listener returns a listener whose connections count until they are closed. It is for servers that
+// do not use net/http. Such a connection is never idle, so the drain waits for it.
+func (d *Drainer) Listener(l net.Listener) net.Listener { return &listener{l, d} }
+
+type listener struct {
+	net.Listener
+	d *Drainer
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	return &conn{Conn: nc, d: l.d, entry: l.d.addLocked(false)}, nil
+}
+
+// conn counts until it is closed.
+type conn struct {
+	net.Conn
+	d     *Drainer
+	entry *connEntry
+	once  sync.Once
+}
+
+// NetConn returns the connection of the inner listener.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite ends the sending direction, if the inner connection can.
+func (c *conn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return net.ErrClosed
+}
+
+func (c *conn) Close() error {
+	defer c.once.Do(func() { c.d.remove(c.entry) })
+	return c.Conn.Close()
+}

@@ -1,0 +1,66 @@
+// Package drain stops a server behind a balancer without a failed request. It works for servers of
+// net/http with HTTP/1 and HTTP/2, for other TCP servers, and for programs that run another server
+// as a child process.
+//
+//	d := &drain.Drainer{Settings: drain.Settings{Delay: 10 * time.Second, Timeout: 15 * time.Second}}
+//	mux := http.NewServeMux()
+//	mux.Handle("/readyz", d.ReadyHandler(nil))
+//	mux.Handle("/", app)
+//	err := d.Run(ctx, &http.Server{Addr: ":8080", Handler: mux}) // drains on SIGTERM
+//
+// # The steps of a drain
+//
+//	serving    Readiness succeeds.
+//	draining   Readiness fails. The server still serves new requests, because balancers have not
+//	           noticed yet. With HTTP/1, each response has "Connection: close". With HTTP/2,
+//	           responses come with GOAWAY in the second half. This lasts for Settings.Delay.
+//	waiting    Run has closed the listeners. It waits for requests and connections, at most for
+//	           Settings.Timeout.
+//	done       Nothing is open any more.
+//	expired    Timeout is over, and something is still open.
+//
+// A drain begins with [Drainer.Begin], with a request to [Control], or with SIGTERM under
+// [Drainer.Run]. [Drainer.Undo] ends it, unless the server already stops. Without Run, the listeners
+// stay open in the steps waiting and done: the program is drained, and still serves every request.
+//
+// An idle HTTP connection does not delay the end: Run closes it. Every client that sends a request
+// from time to time has been told during Delay to close its connection.
+//
+// # What tells the balancer
+//
+//   - [Drainer.ReadyHandler] answers HTTP health checks of a balancer, and the readiness probe of a
+//     kubelet.
+//   - A Drainer is an agentcheck.Handler. It answers HAProxy's agent-check with "drain" and the
+//     progress, so that HAProxy's statistics page shows what the drain waits for.
+//   - [Control] is the endpoint POST /drain, for operators and preStop hooks. [Request] is its
+//     client, for a subcommand of a program whose container has no shell.
+//
+// # Choosing the times
+//
+//	Delay    >= fall x (inter + timeout of a check) of the slowest balancer, plus the time to act
+//	         twice that for HTTP/2
+//	Timeout  >= the longest request
+//	terminationGracePeriodSeconds >= Delay + Timeout + 2 s
+//
+// README.md in the directory of this package has the table for kubelet, HAProxy and cloud balancers,
+// and the preStop hooks.
+//
+// # HTTP/2
+//
+// When a server of net/http sends GOAWAY, it drops the streams that clients have opened and that it
+// has not seen. HTTP/2 lets clients repeat these requests. But HAProxy 2.6 without retries fails
+// them, and so does a client of net/http if the request has a body and no GetBody. So the Drainer
+// sends GOAWAY late and carefully: in the second half of Delay, when a balancer that checks readiness
+// has stopped sending requests, and with a response whose connection has no other request. Make Delay
+// twice as long for HTTP/2.
+//
+// Assume that HTTP/2 connections come through a TCP balancer, and that their clients have several
+// requests open all the time. Such a connection gets GOAWAY when Run closes the listeners. A client
+// can then lose a POST that it cannot repeat.
+//
+// # What it does not do
+//
+// It does not close hijacked connections, and it knows nothing of messages inside connections that
+// are not HTTP. It does not tell several replicas apart: a PodDisruptionBudget limits how many
+// drain at the same time. It writes no log; see Drainer.Changed.
+package drain

@@ -1,0 +1,207 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headgate/headgate/agentcheck"
+)
+
+var (
+	// ErrUndone is the error of a wait for a drain that has been undone, or that never began.
+	ErrUndone = errors.New("drain: the drain was undone")
+	// ErrStopping is the error of Undo after Shutdown: the server is about to exit.
+	ErrStopping = errors.New("drain: the server stops; its drain cannot be undone")
+)
+
+// ExpiredError is the error of a drain whose Timeout is over while requests or connections are
+// still open.
+type ExpiredError struct{ Progress Progress }
+
+// Error returns text that says what is still open.
+func (e *ExpiredError) Error() string { return "drain: " + e.Progress.String() }
+
+// poll is the interval at which a wait counts what is still open. An event for each request would
+// cost more: a busy server counts its connections much more often than 10 times a second then.
+const poll = 100 * time.Millisecond
+
+// Drainer drains one program. The zero value is ready to use, has the default Settings and is
+// Serving. Set the fields before the first call of a method, and do not copy a Drainer. Several
+// goroutines may call the methods at the same time.
+type Drainer struct {
+	Settings
+	// Count, if not nil, returns what is open besides the connections that the Drainer itself
+	// counts, such as the connections of a child process. Several goroutines may call it at the same
+	// time. During a drain it is called about 10 times a second, so it must answer from memory.
+	Count func() Load
+	// Changed, if not nil, is called after a drain has begun or was undone, with the progress then.
+	// Use it to log.
+	Changed func(Progress)
+
+	draining atomic.Bool // began is not zero
+
+	mu       sync.Mutex
+	began    time.Time
+	stopped  time.Time
+	requests int // whose handlers run
+	conns    map[*connEntry]struct{}
+	http     map[net.Conn]*connEntry // of http.Servers whose listeners are not wrapped
+	changed  chan struct{}           // closed by Begin, Undo and Shutdown; nil without waiters
+}
+
+// Progress returns the progress of the drain.
+func (d *Drainer) Progress() Progress {
+	var outside Load
+	if d.Count != nil {
+		outside = d.Count()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.progressLocked(outside)
+}
+
+func (d *Drainer) progressLocked(outside Load) Progress {
+	now := time.Now()
+	return d.Settings.Progress(d.began, d.stopped, now, d.loadLocked(now).add(outside))
+}
+
+// Begin begins a drain, if none has begun. The result first is true if this call has begun it.
+func (d *Drainer) Begin() (p Progress, first bool) { return d.begin(false) }
+
+func (d *Drainer) begin(stop bool) (Progress, bool) {
+	d.mu.Lock()
+	now := time.Now()
+	first := d.began.IsZero()
+	if first {
+		d.began = now
+		d.draining.Store(true)
+	}
+	if stop && d.stopped.IsZero() {
+		d.stopped = now
+	}
+	d.wakeLocked()
+	d.mu.Unlock()
+	p := d.Progress()
+	if first && d.Changed != nil {
+		d.Changed(p)
+	}
+	return p, first
+}
+
+// Undo ends the drain: readiness succeeds again, and waits return ErrUndone. It returns the progress
+// before, which is Serving if there was no drain. After Shutdown it changes nothing and returns
+// ErrStopping.
+func (d *Drainer) Undo() (before Progress, err error) {
+	before = d.Progress()
+	d.mu.Lock()
+	if !d.stopped.IsZero() {
+		d.mu.Unlock()
+		return before, ErrStopping
+	}
+	undone := !d.began.IsZero()
+	d.began = time.Time{}
+	d.draining.Store(false)
+	d.wakeLocked()
+	d.mu.Unlock()
+	if undone && d.Changed != nil {
+		d.Changed(d.Progress())
+	}
+	return before, nil
+}
+
+// Ready returns nil without a drain, and otherwise an error with the progress. It is the check
+// behind a readiness endpoint.
+func (d *Drainer) Ready() error {
+	if !d.draining.Load() {
+		return nil
+	}
+	if p := d.Progress(); p.State != Serving {
+		return errors.New(p.String())
+	}
+	return nil
+}
+
+// Wait waits until the drain is over. It returns nil if nothing is open any more, an *ExpiredError
+// after Timeout, ErrUndone if there is no drain or it is undone meanwhile, and the error of ctx if ctx
+// ends first.
+func (d *Drainer) Wait(ctx context.Context) (Progress, error) {
+	return d.waitFor(ctx, func(p Progress) bool { return p.State.Over() })
+}
+
+func (d *Drainer) waitFor(ctx context.Context, reached func(Progress) bool) (Progress, error) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var since time.Time
+	for {
+		var outside Load
+		if d.Count != nil {
+			outside = d.Count()
+		}
+		d.mu.Lock()
+		p := d.progressLocked(outside)
+		if d.changed == nil {
+			d.changed = make(chan struct{})
+		}
+		changed := d.changed
+		d.mu.Unlock()
+		switch {
+		case p.State == Serving, !since.IsZero() && !p.Since.Equal(since):
+			return p, ErrUndone
+		case !reached(p):
+		case p.State == Expired:
+			return p, &ExpiredError{p}
+		default:
+			return p, nil
+		}
+		since = p.Since
+		pause := p.DelayLeft
+		if p.State == Waiting {
+			pause = min(p.Left, poll)
+		}
+		timer.Reset(pause)
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-ctx.Done():
+			return d.Progress(), context.Cause(ctx)
+		}
+	}
+}
+
+// wakeLocked makes all waiters look again.
+func (d *Drainer) wakeLocked() {
+	if d.changed != nil {
+		close(d.changed)
+		d.changed = nil
+	}
+}
+
+// Shutdown drains the program for the last time: Undo is no longer possible. It waits until Delay is
+// over and then calls closeListeners, which may be nil. After that it waits like Wait. If a drain has
+// begun before, its Delay counts from then, and Timeout counts from the call of Shutdown at the
+// earliest. If ctx ends, Shutdown calls closeListeners at once, and returns the error of ctx.
+func (d *Drainer) Shutdown(ctx context.Context, closeListeners func()) (Progress, error) {
+	d.begin(true)
+	_, err := d.waitFor(ctx, func(p Progress) bool { return p.State != Draining })
+	if closeListeners != nil {
+		closeListeners()
+	}
+	if expired := (*ExpiredError)(nil); err != nil && !errors.As(err, &expired) {
+		return d.Progress(), err
+	}
+	return d.Wait(ctx)
+}
+
+// ServeAgent implements agentcheck.Handler. During a drain, it answers "up drain" with the progress
+// as the reason, and otherwise "up ready". Combine it with other handlers by
+// agentcheck.MostRestrictive.
+func (d *Drainer) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply {
+	if !d.draining.Load() {
+		return agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Ready}
+	}
+	return agentcheck.Reply{State: agentcheck.Up, Admin: agentcheck.Drain, Reason: d.Progress().String()}
+}

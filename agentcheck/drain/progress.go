@@ -1,0 +1,165 @@
+package drain
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// State is a step of a drain.
+type State uint8
+
+const (
+	Serving  State = iota // no drain: readiness succeeds
+	Draining              // readiness fails; the server serves new requests until Delay is over
+	Waiting               // Delay is over; requests or connections are still open
+	Done                  // Delay is over, and nothing is open that the drain waits for
+	Expired               // Timeout is over, and requests or connections are still open
+)
+
+var stateNames = []string{Serving: "serving", Draining: "draining", Waiting: "waiting", Done: "done", Expired: "expired"}
+
+// String returns the name of the state in lower case.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
+// Over reports whether the drain is over: Done or Expired.
+func (s State) Over() bool { return s == Done || s == Expired }
+
+const (
+	defaultDelay   = 10 * time.Second
+	defaultTimeout = 15 * time.Second
+)
+
+// Settings are the times of a drain.
+type Settings struct {
+	// Delay is how long the server serves new requests after the drain has begun, while balancers
+	// notice that readiness fails. 0 means 10s, and a negative Delay means none. Make it longer than
+	// the balancer's interval between checks, times the number of checks that must fail.
+	Delay time.Duration
+	// Timeout is how long the drain then waits for requests and connections. 0 means 15s, and a
+	// negative Timeout means that the drain does not wait.
+	Timeout time.Duration
+}
+
+func (s Settings) delay() time.Duration   { return resolve(s.Delay, defaultDelay) }
+func (s Settings) timeout() time.Duration { return resolve(s.Timeout, defaultTimeout) }
+
+func resolve(d, byDefault time.Duration) time.Duration {
+	if d == 0 {
+		return byDefault
+	}
+	return max(d, 0)
+}
+
+// Load is what is open at one moment. The zero Load means that nothing is open.
+type Load struct {
+	Connections int // all open connections
+	Idle        int // those of them without a request; the drain does not wait for them
+	Requests    int // requests whose handlers run
+	// Oldest is how long the connection that has been busy for longest has been busy. With HTTP/1
+	// this is the age of its request, with HTTP/2 the time since the connection was last idle, and
+	// with other protocols the age of the connection. 0 if no connection is busy.
+	Oldest time.Duration
+}
+
+func (l Load) busy() bool { return l.Connections > l.Idle || l.Requests > 0 }
+
+// add returns the sum of two Loads.
+func (l Load) add(m Load) Load {
+	return Load{
+		Connections: l.Connections + m.Connections, Idle: l.Idle + m.Idle,
+		Requests: l.Requests + m.Requests, Oldest: max(l.Oldest, m.Oldest),
+	}
+}
+
+// String returns text such as "3 connections (2 idle), 1 request, oldest 12s".
+func (l Load) String() string {
+	var b strings.Builder
+	b.WriteString(plural(l.Connections, "connection"))
+	if l.Idle > 0 {
+		fmt.Fprintf(&b, " (%d idle)", l.Idle)
+	}
+	b.WriteString(", " + plural(l.Requests, "request"))
+	if l.Oldest > 0 {
+		b.WriteString(", oldest " + seconds(l.Oldest))
+	}
+	return b.String()
+}
+
+// Progress describes a drain at one moment.
+type Progress struct {
+	State State
+	// Since is when the drain began. It is zero if the State is Serving.
+	Since time.Time
+	// Stopping is true after Shutdown: the drain cannot be undone.
+	Stopping bool
+	// DelayLeft is the rest of Delay. It is 0 unless the State is Draining.
+	DelayLeft time.Duration
+	// Left is the longest time until the drain is over. It is 0 if there is no drain or it is over.
+	Left time.Duration
+	Load
+}
+
+// Progress computes the progress of a drain. It is a pure function. began is when the drain began;
+// the zero time means that there is none. stopped is when Shutdown was called, or the zero time; if
+// this was after Delay, Timeout begins then, so that a server that was drained long ago still waits
+// for its connections.
+func (s Settings) Progress(began, stopped, now time.Time, load Load) Progress {
+	p := Progress{Stopping: !stopped.IsZero(), Since: began, Load: load}
+	if began.IsZero() {
+		return p
+	}
+	delayEnds := began.Add(s.delay())
+	waitBegins := delayEnds
+	if stopped.After(waitBegins) {
+		waitBegins = stopped
+	}
+	ends := waitBegins.Add(s.timeout())
+	switch {
+	case now.Before(delayEnds):
+		p.State, p.DelayLeft, p.Left = Draining, delayEnds.Sub(now), ends.Sub(now)
+	case !load.busy():
+		p.State = Done
+	case now.Before(ends):
+		p.State, p.Left = Waiting, ends.Sub(now)
+	default:
+		p.State = Expired
+	}
+	return p
+}
+
+// String returns one line for operators, such as
+//
+//	waiting for 3 connections, 1 request, oldest 12s, at most 18s more
+func (p Progress) String() string {
+	switch p.State {
+	case Serving:
+		return "serving " + p.Load.String()
+	case Draining:
+		return fmt.Sprintf("draining, serves new requests for %s more; %v; at most %s more", seconds(p.DelayLeft), p.Load, seconds(p.Left))
+	case Waiting:
+		return fmt.Sprintf("waiting for %v, at most %s more", p.Load, seconds(p.Left))
+	case Done:
+		return "done; " + p.Load.String()
+	case Expired:
+		return "the time is over; still open: " + p.Load.String()
+	}
+	return p.State.String()
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// seconds formats d in whole seconds, rounded up, so that a wait that goes on never shows 0s.
+func seconds(d time.Duration) string {
+	return ((d + time.Second - 1) / time.Second * time.Second).String()
+}
