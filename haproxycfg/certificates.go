@@ -83,20 +83,42 @@ func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFi
 // logs the request. The argument names is the path of the map that CertificateList.render returns.
 func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request set-var(txn.covered) 'ssl_f_sha1,hex,concat(/,txn.host)'")
-	lookUp := func(variable, convert string) {
-		t.line("http-request set-var(txn." + variable + ") 'var(txn.covered)" + convert + `,map_str("` + names + `")'`)
-	}
-	lookUp("by_name", "")
-	// txn.covered is "FINGERPRINT/HOST". To find a wildcard, the regsub replaces the first label of
-	// the host by an asterisk. The slash of its pattern is the one before the host, because the
-	// fingerprint contains no slash. A host without a first label does not match the pattern.
-	lookUp("by_wildcard", `,regsub("/[^.]+","/*")`)
+	lookUpCovered(t, names, "covered", "by_name", "by_wildcard")
 	const uncovered = "{ ssl_fc } { var(txn.host) -m len gt 0 } !{ var(txn.by_name) -m found } !{ var(txn.by_wildcard) -m found }"
 	if observing {
 		observe(t, RefusedMisdirected, uncovered)
 		return
 	}
 	t.line("http-request return status 421 content-type text/plain string '421 misdirected request' if " + uncovered)
+}
+
+// observeServerName renders the rules that count and log the requests of connections that
+// strict-sni would have refused. HAProxy chooses the certificate by the server name. If no
+// certificate covers this name, the connection has the first certificate, which does not cover it
+// either.
+func observeServerName(t *text, names string) {
+	t.line("http-request set-var(txn.sni) ssl_fc_sni,lower")
+	t.line("http-request set-var(txn.sni_covered) 'ssl_f_sha1,hex,concat(/,txn.sni)'")
+	lookUpCovered(t, names, "sni_covered", "sni_by_name", "sni_by_wildcard")
+	observe(t, RefusedServerName, "{ ssl_fc } !{ var(txn.sni_by_name) -m found } !{ var(txn.sni_by_wildcard) -m found }")
+}
+
+// lookUpCovered renders the look-ups of the variable key, which is "FINGERPRINT/HOST": as it is into
+// the variable byName, and as a wildcard into the variable byWildcard.
+func lookUpCovered(t *text, names, key, byName, byWildcard string) {
+	lookUp := func(variable, convert string) {
+		t.line("http-request set-var(txn." + variable + ") 'var(txn." + key + ")" + convert + `,map_str("` + names + `")'`)
+	}
+	lookUp(byName, "")
+	// To find a wildcard, the regsub replaces the first label of the host by an asterisk. The slash
+	// of its pattern is the one before the host, because the fingerprint contains no slash. A host
+	// without a first label does not match the pattern.
+	lookUp(byWildcard, `,regsub("/[^.]+","/*")`)
+}
+
+// strictSNI reports whether a bind of the frontend has StrictSNI.
+func (f *Frontend) strictSNI() bool {
+	return slices.ContainsFunc(f.Binds, func(b Bind) bool { return b.TLS != nil && b.TLS.StrictSNI })
 }
 
 // certificateList returns the name of the CertificateList that the frontend's binds use, or "" if

@@ -173,14 +173,24 @@ type Frontend struct {
 	// MaxConn is the largest number of connections of this frontend at the same time; 0 means the
 	// limit of the process.
 	MaxConn int
-	// RedirectHTTPS, if not nil, redirects each request to the same URL over TLS. Three kinds of
-	// requests are not redirected: requests without a Host header, requests for a host that Router
-	// does not know, and requests with "X-Forwarded-Proto: https". A balancer that ends TLS sends this
-	// header: a redirect would lead back to the balancer, without end.
+	// RedirectHTTPS, if not nil, redirects each request without TLS to the same URL over TLS. HAProxy
+	// does not redirect requests without a Host header, and requests for a host that Router does not
+	// know.
+	//
+	// "X-Forwarded-Proto: https" says that a proxy in front of HAProxy has ended TLS. A redirect
+	// would lead back to this proxy, without end. So HAProxy serves such a request if it comes from
+	// TrustedProxies, and answers 421 otherwise.
 	RedirectHTTPS *HTTPSRedirect
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.
 	Forwarded Forwarded
+	// TrustedProxies are the networks of the proxies in front of HAProxy. HAProxy believes the
+	// headers X-Forwarded-For and X-Forwarded-Proto only if the request comes from one of these
+	// networks; see RedirectHTTPS and [ForwardedReplace]. Empty means that HAProxy believes nobody.
+	//
+	// On a bind with AcceptProxy, the address in the PROXY protocol header counts. A connection over
+	// a Unix socket has no address, so it is never trusted.
+	TrustedProxies []netip.Prefix
 	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 once the
 	// process is stopping. Routes with the same path get no requests. Empty means no such path.
 	Monitor string
@@ -226,7 +236,8 @@ type TLS struct {
 	ALPN []string
 	// StrictSNI refuses a client that sends no server name, or a name for which there is no
 	// certificate. Without StrictSNI such a client gets the first certificate. A CertificateList
-	// without certificates needs StrictSNI.
+	// without certificates needs StrictSNI. With Global.Observe, StrictSNI has no effect on a List
+	// that has certificates: HAProxy counts the requests of such clients as [RefusedServerName].
 	StrictSNI bool
 }
 
@@ -247,10 +258,14 @@ const (
 	// which a proxy describes the client or the original request: other X-Forwarded headers,
 	// Forwarded, X-Real-IP, X-Original-URL, X-HTTP-Method-Override, Proxy and similar ones. Use it
 	// if clients are not trusted, because they can send false headers.
+	//
+	// From TrustedProxies, ForwardedReplace keeps the X-Forwarded-For of the proxy and adds the
+	// address of the proxy to it. It sets X-Forwarded-Proto only if the proxy did not send it. It
+	// removes all other such headers.
 	ForwardedReplace Forwarded = iota
 	// ForwardedAppend adds the client's address to the header X-Forwarded-For that the client sent.
 	// It sets X-Forwarded-Proto only if the client did not send it. Use it only if all clients are
-	// trusted proxies.
+	// trusted proxies: HAProxy then ignores TrustedProxies, and believes every client.
 	ForwardedAppend
 	// ForwardedKeep changes none of these headers.
 	ForwardedKeep

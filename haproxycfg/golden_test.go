@@ -41,6 +41,7 @@ func TestGolden(t *testing.T) {
 					{Address: "127.0.0.1:8443", AcceptProxy: true, TLS: &haproxycfg.TLS{Certificates: dir + "/certs", MinVersion: "TLSv1.3", ALPN: []string{"http/1.1"}, StrictSNI: true}},
 				},
 				Router: &haproxycfg.Router{Hosts: "h", Exact: "e", Prefix: "p"}, DefaultBackend: "sorry",
+				TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
 			},
 			{
 				Name: "listed", DefaultBackend: "sorry",

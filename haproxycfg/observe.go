@@ -12,7 +12,8 @@ import (
 // requests.
 type Refusal string
 
-// The refusals. The first six concern frontends with a Router, the others backends with Limits.
+// The refusals. RefusedRequests and RefusedConnections concern backends with Limits, the others
+// frontends with a Router.
 const (
 	RefusedDotSegment   Refusal = "dot-segment"      // the path has a dot segment: status 400
 	RefusedHeaderName   Refusal = "header-name"      // a header name has other characters than letters, digits and "-": removed
@@ -22,11 +23,16 @@ const (
 	RefusedMisdirected  Refusal = "misdirected"      // the certificate of the connection does not cover the Host: status 421
 	RefusedRequests     Refusal = "request-limit"    // above Limit.Requests: status 429
 	RefusedConnections  Refusal = "connection-limit" // above Limit.Connections: status 503
+
+	RefusedUndeclaredHost Refusal = "undeclared-host" // Frontend.RedirectHTTPS would redirect, but the host is not declared: status 404
+	RefusedUntrustedProxy Refusal = "untrusted-proxy" // X-Forwarded-Proto says https, but TrustedProxies lacks the client: status 421
+	RefusedServerName     Refusal = "server-name"     // TLS.StrictSNI: no certificate covers the server name of the connection: no connection
 )
 
 // refusals are the refusals in the order of their counters.
 var refusals = []Refusal{
 	RefusedDotSegment, RefusedHeaderName, RefusedClientHeader, RefusedConnection, RefusedUpgrade, RefusedMisdirected, RefusedRequests, RefusedConnections,
+	RefusedUndeclaredHost, RefusedUntrustedProxy, RefusedServerName,
 }
 
 const (
@@ -90,14 +96,23 @@ func count(t *text, r Refusal, condition string) {
 // requests with bad headers. It still removes the headers that it already removed before Refusal
 // existed: HTTP2-Settings, an Upgrade to HTTP/2, and, with ForwardedReplace, the best-known
 // forwarding headers.
-func observeHeaders(t *text, forwarded Forwarded) {
+func (f *Frontend) observeHeaders(t *text) {
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")
 	observe(t, RefusedHeaderName, "{ req.hdr_names -m reg '[^a-z0-9,-]' }")
 	observe(t, RefusedConnection, "{ req.fhdr(Connection) -m reg -i '[a-z]' } !{ req.fhdr(Connection) -m reg -i '^(close|keep-alive|upgrade|te|http2-settings|[ ,]){0,64}$' }")
 	observe(t, RefusedUpgrade, "{ req.hdr(Upgrade) -m found } !{ req.hdr(Upgrade) -i websocket }")
-	if forwarded == ForwardedReplace {
-		t.line("http-request del-header '^(forwarded|x-forwarded-(for|host|proto))$' -m reg")
-		observe(t, RefusedClientHeader, "{ req.hdr_names -m reg '(^|,)("+clientHeaders+")(,|$)' }")
+	if f.Forwarded != ForwardedReplace {
+		return
 	}
+	const remove = "http-request del-header '^(forwarded|x-forwarded-(for|host|proto))$' -m reg"
+	headers := clientHeaders
+	if len(f.TrustedProxies) == 0 {
+		t.line(remove)
+	} else {
+		t.line(remove + " if !" + trustedProxy)
+		t.line("http-request del-header '^(forwarded|x-forwarded-host)$' -m reg if " + trustedProxy)
+		headers = proxyHeaders
+	}
+	observe(t, RefusedClientHeader, "{ req.hdr_names -m reg '(^|,)("+headers+")(,|$)' }")
 }

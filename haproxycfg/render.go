@@ -53,8 +53,9 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 		paths.certs = path.Join(dir, certsDir)
 		paths.maps[l.Name] = path.Join(dir, names.Name)
 		if paths.lists == nil {
-			paths.lists = map[string]string{}
+			paths.lists, paths.hasCertificate = map[string]string{}, map[string]bool{}
 		}
+		paths.hasCertificate[l.Name] = len(l.Certificates) > 0
 		paths.lists[l.Name] = path.Join(dir, list.Name)
 		files = append(append(files, certs...), list, names)
 	}
@@ -65,6 +66,8 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 type renderedPaths struct {
 	maps, lists map[string]string // by the name of the map or certificate list
 	certs       string            // the directory of certificates, "" if there is no list
+
+	hasCertificate map[string]bool // whether a certificate list is not empty
 }
 
 // WriteTo writes haproxy.cfg, but not the other files, as Render returns it for an empty dir. It

@@ -14,9 +14,12 @@ import (
 // append renders the frontend. observing is Global.Observe.
 func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 	observing = observing && f.Router != nil
+	certificates := f.certificateList()
+	// Without strict-sni, HAProxy needs a certificate for the clients that strict-sni would refuse.
+	admitting := observing && paths.hasCertificate[certificates]
 	t.section("frontend", f.Name)
 	for i := range f.Binds {
-		f.Binds[i].append(t, paths)
+		f.Binds[i].append(t, paths, admitting)
 	}
 	if f.MaxConn > 0 {
 		t.line("maxconn")
@@ -40,7 +43,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 	case f.Router != nil:
 		denyDotSegments(t)
 	}
-	certificates := f.certificateList()
+	f.appendTrustedProxies(t)
 	if f.RedirectHTTPS != nil || f.Router != nil || certificates != "" {
 		// Use req.fhdr, because req.hdr would split "a, b" into two values. The regular expression
 		// removes the port, and one dot at the end of the host. It does not touch the colons of an
@@ -48,22 +51,25 @@ func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("[.]?(:[0-9]*)?$","")'`)
 	}
 	if certificates != "" {
+		if admitting && f.strictSNI() {
+			observeServerName(t, paths.maps[certificates])
+		}
 		denyUncovered(t, paths.maps[certificates], observing)
 	}
 	if f.RedirectHTTPS != nil {
 		if f.Router != nil {
 			f.Router.appendHost(t, paths.maps)
 		}
-		f.RedirectHTTPS.append(t, f.Router != nil)
+		f.appendRedirect(t, observing)
 	}
 	forwards := f.DefaultBackend != "" || f.Router != nil
 	switch {
 	case observing:
-		observeHeaders(t, f.Forwarded)
+		f.observeHeaders(t)
 	case forwards:
 		cleanHeaders(t)
 	}
-	f.Forwarded.append(t, observing)
+	f.appendForwarded(t, observing)
 	if !forwards {
 		return
 	}
@@ -114,19 +120,8 @@ func cleanHeaders(t *text) {
 	t.line("http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }")
 }
 
-// clientHeaders is a regular expression for the headers that ForwardedReplace removes. Names are in
-// lower case. Some of the headers describe the client or the original request, for proxies, CDNs
-// and servers. Other headers replace the path or the method: with X-Original-URL, for example, a
-// client could reach a path that its route does not cover. The header Proxy is included because CGI
-// programs read it as HTTP_PROXY.
-const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|x-forward-.*|x-original|x-original-.*|x-originating-.*|" +
-	"x-rewrite-.*|x-real-.*|x-remote-.*|x-client-(ip|addr|address|port|proto|cert|dn|verify)|x-proxyuser-.*|x-envoy-.*|x-azure-.*|" +
-	"(x-)?(true-|http-|cluster-|wl-)?(proxy-)?client-ip|cf-connecting-.*|cf-pseudo-.*|cf-visitor|cf-ipcountry|fastly-.*|x-appengine-.*|" +
-	"x-host|x-scheme|x-url|x-url-scheme|x-ssl|x-ssl-.*|x-https|x-arr-.*|front-end-https|ssl-client-.*|" +
-	"x-http-method|x-http-method-override|x-method-override|x-http-host-override|x-http-path-override|" +
-	"x-accel-.*|x-sendfile-.*|proxy|proxy-host|proxy-connection"
-
-func (b *Bind) append(t *text, paths renderedPaths) {
+// append renders the listener. If admitting is true, TLS.StrictSNI has no effect.
+func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {
 	t.line("bind")
 	if strings.HasPrefix(b.Address, ":") {
 		t.word("*" + b.Address)
@@ -160,46 +155,8 @@ func (b *Bind) append(t *text, paths renderedPaths) {
 	} else {
 		t.word(strings.Join(b.TLS.ALPN, ","))
 	}
-	if b.TLS.StrictSNI {
+	if b.TLS.StrictSNI && !admitting {
 		t.raw(" strict-sni")
-	}
-}
-
-// append renders the redirect. It does not use "redirect scheme", which would copy the port of the
-// Host header: that is the port without TLS.
-//
-// declared says that the frontend has a Router. Then HAProxy redirects only requests for declared
-// hosts.
-//
-// HAProxy does not redirect a request with "X-Forwarded-Proto: https". A balancer in front of
-// HAProxy that ends TLS sends this header, and a redirect would lead to the same balancer again and
-// again. A client that sends the header itself gains nothing by it.
-func (r *HTTPSRedirect) append(t *text, declared bool) {
-	t.line("http-request redirect prefix https://%[var(txn.host)]")
-	if r.Port != 0 && r.Port != 443 {
-		t.raw(":" + strconv.Itoa(int(r.Port)))
-	}
-	t.raw(" code")
-	t.int(cmp.Or(r.Code, 308))
-	t.raw(" if { var(txn.host) -m len gt 0 } !{ ssl_fc } !{ req.hdr(X-Forwarded-Proto) -i https }")
-	if declared {
-		t.raw(" { var(txn.vhost) -m found }")
-	}
-}
-
-func (f Forwarded) append(t *text, observing bool) {
-	switch f {
-	case ForwardedReplace:
-		if !observing {
-			t.line("http-request del-header '^(" + clientHeaders + ")$' -m reg")
-		}
-		t.line("http-request set-header X-Forwarded-For %[src]")
-		t.line("http-request set-header X-Forwarded-Proto https if { ssl_fc }")
-		t.line("http-request set-header X-Forwarded-Proto http if !{ ssl_fc }")
-	case ForwardedAppend:
-		t.line("option forwardfor")
-		t.line("http-request set-header X-Forwarded-Proto https if { ssl_fc } !{ req.hdr(X-Forwarded-Proto) -m found }")
-		t.line("http-request set-header X-Forwarded-Proto http if !{ ssl_fc } !{ req.hdr(X-Forwarded-Proto) -m found }")
 	}
 }
 

@@ -28,6 +28,7 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 	if r := f.RedirectHTTPS; r != nil && !slices.Contains([]int{0, 301, 302, 303, 307, 308}, r.Code) {
 		v.addf("%d is not a status code of a redirect", r.Code)
 	}
+	v.trustedProxies(f)
 	v.number("Forwarded", int(f.Forwarded), int(ForwardedReplace), int(ForwardedKeep))
 	v.path("Monitor", f.Monitor)
 	v.path("Exporter", f.Exporter)

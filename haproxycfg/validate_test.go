@@ -51,6 +51,13 @@ func TestValidate(t *testing.T) {
 		{"old TLS", func(c *config) { c.Frontends[0].Binds[0].TLS.MinVersion = "TLSv1.0" }, `unknown TLS version "TLSv1.0"`},
 		{"ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{"h2,x"} }, `"h2,x" is no protocol name`},
 		{"empty ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{} }, "ALPN is empty: nil means the default"},
+		{"trusted proxies", func(c *config) {
+			c.Frontends[0].TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")}
+		}, "frontend f: trusted proxies: 10.0.0.1/8 is not a network such as 10.0.0.0/8"},
+		{"trusted IPv4 proxies as IPv6", func(c *config) {
+			c.Frontends[0].TrustedProxies = []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")}
+		}, "frontend f: trusted proxies: ::ffff:10.0.0.0/104 is not a network such as 10.0.0.0/8"},
+		{"no trusted proxy", func(c *config) { c.Frontends[0].TrustedProxies = []netip.Prefix{{}} }, "frontend f: trusted proxies: invalid Prefix is not a network such as 10.0.0.0/8"},
 		{"redirection", func(c *config) { c.Frontends[0].RedirectHTTPS = &haproxycfg.HTTPSRedirect{Code: 300} }, "frontend f: 300 is not a status code of a redirect"},
 		{"monitor", func(c *config) { c.Frontends[0].Monitor = "ready" }, `Monitor "ready" does not begin with a slash`},
 		{"default backend missing", func(c *config) { c.Frontends[0].DefaultBackend = "" }, "frontend f: a router needs a default backend for unknown hosts and paths"},

@@ -46,7 +46,7 @@ func TestObserveCounts(t *testing.T) {
 		}
 		return got
 	}
-	require.Len(t, counts(), 8)
+	require.Len(t, counts(), 11)
 	require.Zero(t, counts()["dot-segment"])
 	r, err := http.Get("http://" + address + "/a/%2e%2e/b")
 	require.NoError(t, err)

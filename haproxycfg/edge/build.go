@@ -367,6 +367,7 @@ func (b *builder) frontends() []haproxycfg.Frontend {
 	}
 	public := haproxycfg.Frontend{
 		Forwarded:      e.Forwarded,
+		TrustedProxies: e.TrustedProxies,
 		Monitor:        e.Monitor,
 		Router:         &router,
 		DefaultBackend: notFound,

@@ -59,6 +59,10 @@ type Edge struct {
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.
 	Forwarded haproxycfg.Forwarded
+	// TrustedProxies are the networks of the proxies in front of HAProxy, whose X-Forwarded-For and
+	// X-Forwarded-Proto HAProxy believes; see [haproxycfg.Frontend]. Empty means that HAProxy
+	// believes nobody.
+	TrustedProxies []netip.Prefix
 	// Monitor is a path of the frontends "http" and "https" at which a balancer in front of HAProxy
 	// can check HAProxy; see [haproxycfg.Frontend]. Routes with the same path get no requests.
 	// Empty means no such path.

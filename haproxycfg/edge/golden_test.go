@@ -28,14 +28,17 @@ func TestGolden(t *testing.T) {
 	kubeProxy := plain
 	kubeProxy.NodeHealth = edge.NodeAgentAndKubeProxy
 	kubeProxy.RedirectHTTPS = &haproxycfg.HTTPSRedirect{}
+	kubeProxy.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	kubeProxy.CheckInterval, kubeProxy.AgentInterval = 5*time.Second, 500*time.Millisecond
 	kubeProxy.Monitor = "/.well-known/ready"
 	kubeProxy.Balance = haproxycfg.LeastConn
+	observing := kubeProxy
+	observing.Global.Observe = true
 	noAgents := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}, NodeHealth: edge.KubeProxyOnly, KubeProxyPort: 10999}
 
 	table, upstreams := goldenRoutes(t)
 	configs := map[string]*haproxycfg.Config{}
-	for name, e := range map[string]edge.Edge{"edge": plain, "edge-kube-proxy": kubeProxy, "edge-no-agents": noAgents} {
+	for name, e := range map[string]edge.Edge{"edge": plain, "edge-kube-proxy": kubeProxy, "edge-observing": observing, "edge-no-agents": noAgents} {
 		c, problems := e.Config(table, upstreams)
 		require.Len(t, problems, 1, "the service without nodes")
 		configs[name] = c

@@ -20,7 +20,7 @@ import (
 // echoEdge starts HAProxy with the host example.com. Its service at /public answers with the
 // headers that it got, one header name and its values a line, as a CGI program would read them:
 // other characters than letters and digits become "_". A line of a trailer begins with "trailer".
-func echoEdge(t *testing.T) *client {
+func echoEdge(t *testing.T, trusted ...netip.Prefix) *client {
 	w := newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
 	address := serve(t, "127.0.0.1:0", func(rw http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,7 @@ func echoEdge(t *testing.T) *client {
 	})
 	public := ref("eu-1", "public")
 	w.upstreams = append(w.upstreams, edge.Upstream{Ref: public, NodePort: netip.MustParseAddrPort(address).Port(), Nodes: []edge.Node{node(1)}})
-	w.start(edge.Edge{}, tableOf(t, route("example.com", "/public", weighted{public, 100})))
+	w.start(edge.Edge{TrustedProxies: trusted}, tableOf(t, route("example.com", "/public", weighted{public, 100})))
 	return newClient(t, w.frontend)
 }
 

@@ -1,0 +1,123 @@
+package haproxycfg
+
+import (
+	"cmp"
+	"strconv"
+)
+
+// clientHeaders is a regular expression for the headers that ForwardedReplace removes. Names are in
+// lower case. Some of the headers describe the client or the original request, for proxies, CDNs
+// and servers. Other headers replace the path or the method: with X-Original-URL, for example, a
+// client could reach a path that its route does not cover. The header Proxy is included because CGI
+// programs read it as HTTP_PROXY.
+const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|" + otherClientHeaders
+
+const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-.*|" +
+	"x-rewrite-.*|x-real-.*|x-remote-.*|x-client-(ip|addr|address|port|proto|cert|dn|verify)|x-proxyuser-.*|x-envoy-.*|x-azure-.*|" +
+	"(x-)?(true-|http-|cluster-|wl-)?(proxy-)?client-ip|cf-connecting-.*|cf-pseudo-.*|cf-visitor|cf-ipcountry|fastly-.*|x-appengine-.*|" +
+	"x-host|x-scheme|x-url|x-url-scheme|x-ssl|x-ssl-.*|x-https|x-arr-.*|front-end-https|ssl-client-.*|" +
+	"x-http-method|x-http-method-override|x-method-override|x-http-host-override|x-http-path-override|" +
+	"x-accel-.*|x-sendfile-.*|proxy|proxy-host|proxy-connection"
+
+// proxyHeaders is a regular expression for the headers that ForwardedReplace removes from the
+// requests of Frontend.TrustedProxies: clientHeaders without X-Forwarded-For and X-Forwarded-Proto.
+// "[^,]" matches each character of a header name, and no comma: observeHeaders searches the
+// expression in a list of names.
+const proxyHeaders = "forwarded|forwarded-.*|x-forwarded|" +
+	"x-forwarded-([^,fp][^,]*|f|f[^,o][^,]*|fo|fo[^,r][^,]*|for[^,]+|p|p[^,r][^,]*|pr|pr[^,o][^,]*|pro|pro[^,t][^,]*|prot|prot[^,o][^,]*|proto[^,]+)?|" +
+	otherClientHeaders
+
+// The condition trustedProxy holds for the requests of Frontend.TrustedProxies. The condition
+// claimsTLS holds if a client or proxy claims that it has received the request over TLS.
+const (
+	trustedProxy = "trusted-proxy"
+	claimsTLS    = "{ req.hdr(X-Forwarded-Proto) -i https }"
+)
+
+// appendTrustedProxies declares the condition trustedProxy, with one line for each network, because
+// HAProxy limits the length of a line.
+func (f *Frontend) appendTrustedProxies(t *text) {
+	for _, network := range f.TrustedProxies {
+		t.line("acl " + trustedProxy + " src " + network.String())
+	}
+}
+
+// appendRedirect renders the redirect. It does not use "redirect scheme", which would copy the port
+// of the Host header: that is the port without TLS. If the frontend has a Router, HAProxy redirects
+// only requests for declared hosts.
+//
+// HAProxy does not redirect a request with "X-Forwarded-Proto: https" from a trusted proxy. The
+// proxy has ended TLS, and a redirect would lead to the same proxy again and again. From any other
+// client, HAProxy answers 421 to such a request. RFC 9110, section 7.4, tells a server to reject a
+// request for an https resource over a connection without TLS, unless a trusted gateway sends it. A
+// redirect would be a loop if the client is a proxy that is missing in TrustedProxies.
+func (f *Frontend) appendRedirect(t *text, observing bool) {
+	r := f.RedirectHTTPS
+	const plain = "{ var(txn.host) -m len gt 0 } !{ ssl_fc } "
+	declared := ""
+	if f.Router != nil {
+		declared = " { var(txn.vhost) -m found }"
+	}
+	if f.Forwarded != ForwardedAppend { // with ForwardedAppend, all clients are trusted proxies
+		untrusted := plain + claimsTLS + declared
+		if len(f.TrustedProxies) > 0 {
+			untrusted += " !" + trustedProxy
+		}
+		if observing {
+			observe(t, RefusedUntrustedProxy, untrusted)
+		} else {
+			t.line("http-request return status 421 content-type text/plain string " +
+				"'421 misdirected request: X-Forwarded-Proto from an address that is no trusted proxy' if " + untrusted)
+		}
+	}
+	if observing {
+		observe(t, RefusedUndeclaredHost, plain+"!"+claimsTLS+" !"+declared[1:])
+		declared = ""
+	}
+	t.line("http-request redirect prefix https://%[var(txn.host)]")
+	if r.Port != 0 && r.Port != 443 {
+		t.raw(":" + strconv.Itoa(int(r.Port)))
+	}
+	t.raw(" code")
+	t.int(cmp.Or(r.Code, 308))
+	t.raw(" if " + plain + "!" + claimsTLS + declared)
+}
+
+// appendForwarded renders the rules for the X-Forwarded headers. observing is true if observeHeaders
+// has already rendered the rules that remove headers.
+func (f *Frontend) appendForwarded(t *text, observing bool) {
+	const setProto = "http-request set-header X-Forwarded-Proto "
+	const keepProto = " !{ req.hdr(X-Forwarded-Proto) -m found }"
+	switch {
+	case f.Forwarded == ForwardedReplace && len(f.TrustedProxies) > 0:
+		if !observing {
+			t.line("http-request del-header '^(" + clientHeaders + ")$' -m reg if !" + trustedProxy)
+			t.line("http-request del-header '^(" + proxyHeaders + ")$' -m reg if " + trustedProxy)
+		}
+		// An untrusted client's header is already removed, so add-header adds the first one.
+		t.line("http-request add-header X-Forwarded-For %[src]")
+		t.line(setProto + "https if { ssl_fc }" + keepProto)
+		t.line(setProto + "http if !{ ssl_fc }" + keepProto)
+	case f.Forwarded == ForwardedReplace:
+		if !observing {
+			t.line("http-request del-header '^(" + clientHeaders + ")$' -m reg")
+		}
+		t.line("http-request set-header X-Forwarded-For %[src]")
+		t.line(setProto + "https if { ssl_fc }")
+		t.line(setProto + "http if !{ ssl_fc }")
+	case f.Forwarded == ForwardedAppend:
+		t.line("option forwardfor")
+		t.line(setProto + "https if { ssl_fc }" + keepProto)
+		t.line(setProto + "http if !{ ssl_fc }" + keepProto)
+	}
+}
+
+// trustedProxies adds a fault for each network that matches no address, or not the addresses that
+// it seems to match.
+func (v *validator) trustedProxies(f *Frontend) {
+	for _, n := range f.TrustedProxies {
+		if !n.IsValid() || n != n.Masked() || n.Addr().Is4In6() {
+			v.addf("trusted proxies: %s is not a network such as 10.0.0.0/8", n)
+		}
+	}
+}
