@@ -316,6 +316,7 @@ func TestTLS(t *testing.T) {
 	ep, err := source.LookupHost(t.Context(), "a.com")
 	require.NoError(t, err)
 	require.Equal(t, "10.0.0.24", ep.Addr)
+	require.Contains(t, p.metrics(), `headgate_hostapi_certificate_expiry_timestamp_seconds{file="`+cert+`"} `)
 	stranger := &httpapi.Client{URL: source.URL, TLS: &tls.Config{RootCAs: roots}}
 	_, err = stranger.LookupHost(t.Context(), "a.com")
 	require.Error(t, err) // a TLS alert, or the error of a closed connection

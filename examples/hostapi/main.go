@@ -57,7 +57,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	if err := sources.load(); err != nil {
 		return err
 	}
-	srv, err := newServer(s, api, log)
+	srv, err := newServer(s, api, m, log)
 	if err != nil {
 		return err
 	}
@@ -114,16 +114,13 @@ func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*htt
 	return api, err
 }
 
-func newServer(s settings, api *httpapi.Handler, log *slog.Logger) (*http.Server, error) {
-	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients, func(file string, err error) {
-		if err != nil {
-			log.Warn("the last good certificate stays", "err", err)
-		} else {
-			log.Info("certificate read", "file", file)
-		}
-	})
+func newServer(s settings, api *httpapi.Handler, m *metrics, log *slog.Logger) (*http.Server, error) {
+	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients, cli.LogCertificates(log))
 	if err != nil {
 		return nil, err
+	}
+	if conf != nil {
+		m.registry.MustRegister(cli.PairExpiry(program, s.certificate, conf.GetCertificate))
 	}
 	srv := &http.Server{
 		Handler:   api,

@@ -27,16 +27,17 @@ const apiLogInterval = 5 * time.Second
 // there, it asks the API through the cache. If the API does not know the host either, the endpoint
 // is the default, if there is one.
 type hosts struct {
-	lookup    hostlookup.Lookup
-	file      *hostlookup.File  // nil without -hosts
-	api       *httpapi.Client   // nil without -api
-	cache     *hostlookup.Cache // of api
-	feed      *httpapi.Feed     // nil without -changes
-	apiTLS    *tls.Config       // of api and feed
-	apiCA     string            // file, "" without -api-ca
-	cacheFile string            // "" without -cache-file
-	staleFor  time.Duration
-	log       *slog.Logger
+	lookup         hostlookup.Lookup
+	file           *hostlookup.File  // nil without -hosts
+	api            *httpapi.Client   // nil without -api
+	cache          *hostlookup.Cache // of api
+	feed           *httpapi.Feed     // nil without -changes
+	apiTLS         *tls.Config       // of api and feed
+	apiCA          string            // file, "" without -api-ca
+	apiCertificate string            // file, "" without -api-certificate
+	cacheFile      string            // "" without -cache-file
+	staleFor       time.Duration
+	log            *slog.Logger
 
 	readiness readiness
 
@@ -75,7 +76,7 @@ func (h *hosts) addAPI(s settings) error {
 	if err != nil {
 		return err
 	}
-	h.apiTLS, h.apiCA = conf, s.apiCA
+	h.apiTLS, h.apiCA, h.apiCertificate = conf, s.apiCA, s.apiCertificate
 	h.api = &httpapi.Client{URL: s.api, TLS: conf, Timeout: s.apiTimeout}
 	if s.apiToken != "" {
 		h.api.Token = httpapi.TokenFile(s.apiToken)

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/internal/testcert"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
@@ -183,6 +184,17 @@ func TestOrderOfSources(t *testing.T) {
 		_, body := get(client(t, p.tls, conf), "https://a.test/")
 		return strings.Contains(body, "site b")
 	})
+}
+
+// The metrics have the expiry of the certificate that the router shows to the API.
+func TestExpiryOfTheClientCertificate(t *testing.T) {
+	pair := testcert.New("router")
+	dir := t.TempDir()
+	certificate, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	require.NoError(t, os.WriteFile(certificate, pair.PEM(), 0o600))
+	require.NoError(t, os.WriteFile(key, pair.KeyPEM(), 0o600))
+	p := start(t, "-api", newAPI(t).template(), "-api-certificate", certificate, "-api-key", key)
+	p.metric(fmt.Sprintf("headgate_router_certificate_expiry_timestamp_seconds{file=%q} %v", certificate, float64(pair.TLS.Leaf.NotAfter.Unix())))
 }
 
 // A router that has never had an answer and has no cache is not ready, and says why.

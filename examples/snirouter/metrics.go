@@ -143,6 +143,9 @@ func (m *metrics) watchHosts(h *hosts) {
 	if h.cache == nil {
 		return
 	}
+	if h.apiTLS.GetClientCertificate != nil {
+		m.registry.MustRegister(cli.PairExpiry("router", h.apiCertificate, h.apiTLS.GetClientCertificate))
+	}
 	stat := func(f func(hostlookup.Stats) uint64) func() float64 {
 		return func() float64 { return float64(f(h.cache.Stats())) }
 	}

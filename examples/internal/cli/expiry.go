@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"crypto/tls"
 	"maps"
 	"slices"
 	"time"
@@ -39,4 +40,17 @@ func (c certificateExpiry) Collect(ch chan<- prometheus.Metric) {
 	for _, file := range files[:min(len(files), maxExpiries)] {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(expiry[file].Unix()), file)
 	}
+}
+
+// PairExpiry returns the metric of CertificateExpiry for one certificate. file is the name of its file.
+// get is the GetCertificate or the GetClientCertificate of a [tls.Config] whose certificate comes from
+// KeyPair or ServerTLS.
+func PairExpiry[Info any](program, file string, get func(*Info) (*tls.Certificate, error)) prometheus.Collector {
+	return CertificateExpiry(program, func() map[string]time.Time {
+		pair, err := get(nil)
+		if err != nil {
+			return nil
+		}
+		return map[string]time.Time{file: pair.Leaf.NotAfter}
+	})
 }

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/headgate/headgate/internal/filewatch"
@@ -67,11 +71,14 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 		if err != nil {
 			return nil, "", err
 		}
+		if err := completePEM(certificatePEM); err != nil {
+			return nil, "", fmt.Errorf("%s: %w", certificate, err)
+		}
 		pair, err := tls.X509KeyPair(certificatePEM, keyPEM)
 		if err != nil {
 			return nil, "", fmt.Errorf("%s with %s: %w", certificate, key, err)
 		}
-		return &pair, string(pair.Certificate[0]), nil
+		return &pair, string(bytes.Join(pair.Certificate, nil)), nil
 	}, changed)
 }
 
@@ -139,6 +146,37 @@ func (f *followed[T]) versionsNow() []filewatch.Version {
 	return versions
 }
 
+// completePEM returns an error if a PEM block of a text is incomplete, or if one of its certificates
+// cannot be parsed. Packages tls and x509 skip such a block. So a file that is cut off within its
+// chain, or within a list of authorities, would lose a part of its certificates without an error.
+func completePEM(text []byte) error {
+	begun := bytes.Count(text, []byte("-----BEGIN"))
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		begun--
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return err
+		}
+	}
+	if begun != 0 {
+		return errors.New("a PEM block in it is incomplete: it is cut off, or a program is still writing it")
+	}
+	return nil
+}
+
+// LogCertificates returns a function for the argument changed of ServerTLS. It logs each call.
+func LogCertificates(log *slog.Logger) func(file string, err error) {
+	return func(file string, err error) {
+		if err != nil {
+			log.Warn("the last good certificate stays", "err", err)
+		} else {
+			log.Info("certificate read", "file", file)
+		}
+	}
+}
+
 // maxPEM is the largest size, in bytes, of a file of certificates or keys. A system's file of
 // certificate authorities has 200 kB.
 const maxPEM = 4 << 20
@@ -152,6 +190,9 @@ func Authorities(file string) (*x509.CertPool, error) {
 func authorities(file string) (pem []byte, pool *x509.CertPool, err error) {
 	if pem, err = inputfile.Read(file, maxPEM); err != nil {
 		return nil, nil, err
+	}
+	if err := completePEM(pem); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
 	pool = x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
