@@ -15,8 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/headgate/headgate/internal/netserve"
 )
 
 // Admin serves pages about a long-running binary. /metrics has its metrics. /healthz answers 200
@@ -54,12 +52,8 @@ func NewRegistry() *prometheus.Registry {
 
 // Handler returns the handler of the admin pages.
 func (a Admin) Handler() http.Handler {
-	gatherer := a.Gatherer
-	if gatherer == nil {
-		gatherer = NewRegistry()
-	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.gatherer(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if a.Ready != nil {
@@ -79,6 +73,13 @@ func (a Admin) Handler() http.Handler {
 		mux.Handle("/", a.Extra)
 	}
 	return a.guard(mux)
+}
+
+func (a Admin) gatherer() prometheus.Gatherer {
+	if a.Gatherer == nil {
+		return NewRegistry()
+	}
+	return a.Gatherer
 }
 
 // guard returns a handler that passes permitted requests to next and refuses all others.
@@ -143,20 +144,23 @@ func (a Admin) hasToken(r *http.Request) bool {
 const maxAdminConns = 256
 
 // Serve serves the pages on the listeners until ctx ends. If there are more than 256 connections,
-// the client address with the most connections loses one; see netserve.HTTPLimiter. When ctx ends, Serve
-// closes the listeners, and waits up to 2 s for requests that are still running.
+// the client address with the most connections loses one; see netserve.HTTPLimiter. /metrics then also
+// has the metric headgate_admin_limited_total, which counts the connections that were closed. When ctx
+// ends, Serve closes the listeners, and waits up to 2 s for requests that are still running.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 	listeners = slices.Clone(listeners)
 	srv := &http.Server{
-		Handler:           a.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
-	limiter := netserve.NewHTTPLimiter(srv, maxAdminConns)
+	limits := prometheus.NewRegistry()
+	limit := LimitConnections(srv, maxAdminConns, limits, "admin")
+	a.Gatherer = prometheus.Gatherers{a.gatherer(), limits}
+	srv.Handler = a.Handler()
 	for i, l := range listeners {
-		listeners[i] = limiter.Listener(l)
+		listeners[i] = limit(l)
 	}
 	return ServeHTTP(ctx, srv, 2*time.Second, listeners...)
 }

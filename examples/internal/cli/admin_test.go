@@ -195,6 +195,13 @@ func TestAdminWithManyConnections(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	require.Equal(t, http.StatusOK, resp.StatusCode)
+	// The request for the metrics uses the connection of the request before.
+	resp, err = http.Get("http://" + l.Addr().String() + "/metrics")
+	require.NoError(t, err)
+	metrics, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Regexp(t, `\nheadgate_admin_limited_total\{reason="idle"\} [1-9]`, string(metrics))
 	http.DefaultClient.CloseIdleConnections()
 	for _, c := range held {
 		c.Close()

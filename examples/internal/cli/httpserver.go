@@ -24,7 +24,7 @@ func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, p
 	} {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "headgate_" + program + "_limited_total", ConstLabels: prometheus.Labels{"reason": reason},
-			Help: "Connections that were closed because of -max-connections, by reason (idle, full).",
+			Help: "Connections that were closed because there were too many, by reason (idle, full).",
 		}, func() float64 { return float64(count()) }))
 	}
 	return limiter.Listener
