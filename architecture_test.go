@@ -125,6 +125,11 @@ var directImports = map[string]map[string]string{
 		module + "/nodeselect":        "the nodes it chooses from",
 		"k8s.io/api":                  "the objects whose changes are causes",
 	},
+	"haproxycfg/supervisor": {
+		module + "/haproxycfg/runtimeapi": "the address of HAProxy's master",
+		module + "/internal/atomicfile":   "a state file is replaced as a whole",
+		module + "/internal/haproxyproc":  "the process that it supervises",
+	},
 	"haproxycfg/controller": {
 		module + "/internal/inputfile":    "the report is read within limits",
 		module + "/haproxycfg":            "the files beside a configuration",
@@ -251,6 +256,8 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/certs", "github.com/fsnotify/", "choosing certificates reads no files"},
 	{"haproxycfg/certfiles", "k8s.io/", "certificates may come from anywhere"},
 	{"haproxycfg/certfiles", module + "/haproxycfg/deploy", "its caller decides who checks certificates"},
+	{"haproxycfg/supervisor", "k8s.io/", "it runs any HAProxy"},
+	{"haproxycfg/supervisor", module + "/haproxycfg/deploy", "its caller decides how HAProxy is reloaded"},
 	{"haproxycfg/runtimeapi", module + "/haproxycfg", "it speaks to any HAProxy"},
 	{"haproxycfg/routes", "k8s.io/", "declarations name clusters; they do not talk to them"},
 	{"haproxycfg/routefiles", "k8s.io/", "declarations name clusters; they do not talk to them"},

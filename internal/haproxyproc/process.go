@@ -13,7 +13,10 @@
 //
 // HAProxy does not run longer than its parent. Stop ends the whole process group. On Linux, the
 // kernel ends HAProxy if the parent dies without a call of Stop. If HAProxy ends by itself, nothing
-// restarts it.
+// restarts it; package haproxycfg/supervisor does.
+//
+// If the parent is process 1 of a container, the kernel makes the workers of a dead master children
+// of the parent. Process waits for them, so that they do not stay as zombies.
 package haproxyproc
 
 import (
@@ -150,6 +153,7 @@ func (p *Process) run(started chan<- error) {
 	started <- nil
 	p.err = p.cmd.Wait()
 	killGroup(p.cmd.Process.Pid) // a worker must not outlive its master
+	reapGroup(p.cmd.Process.Pid)
 	close(p.done)
 }
 
@@ -226,6 +230,11 @@ func (p *Process) Stop() {
 	})
 	<-p.done
 }
+
+// SoftStop sends SIGUSR1: HAProxy accepts no further connections, except during the time of its
+// setting "grace", and ends when its connections have ended. SoftStop does not wait for the end; use
+// [Process.Done].
+func (p *Process) SoftStop() { softStop(p.cmd.Process) }
 
 // StartError is the error of Start if HAProxy did not become ready.
 type StartError struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestStartStop(t *testing.T) {
@@ -102,4 +103,23 @@ func groupMembers(t *testing.T, group int) []int {
 		pids = append(pids, pid)
 	}
 	return pids
+}
+
+// TestSubreaperChild is the process that TestWorkersAreReaped starts. Orphans become its children, as
+// those of a container become children of process 1.
+func TestSubreaperChild(t *testing.T) {
+	if os.Getenv(ownerDir) == "" {
+		return // this is not the child process
+	}
+	require.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+	TestWorkerDoesNotOutliveItsMaster(t)
+	_, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+	require.ErrorIs(t, err, syscall.ECHILD, "a child is left")
+}
+
+func TestWorkersAreReaped(t *testing.T) {
+	child := exec.Command(os.Args[0], "-test.run=^TestSubreaperChild$")
+	child.Env = append(os.Environ(), ownerDir+"=x")
+	out, err := child.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }

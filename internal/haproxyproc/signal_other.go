@@ -13,4 +13,8 @@ func setProcAttr(*exec.Cmd) {}
 
 func terminate(p *os.Process) { _ = p.Kill() }
 
+func softStop(p *os.Process) { _ = p.Kill() }
+
 func killGroup(int) {}
+
+func reapGroup(int) {}

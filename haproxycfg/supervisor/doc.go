@@ -1,0 +1,36 @@
+// Package supervisor runs HAProxy as a child process, restarts it when it ends, and ends it in order.
+//
+//	s, err := supervisor.New(supervisor.Options{
+//		Config:  "/run/front/haproxy.cfg",
+//		RunDir:  "/run/front",
+//		Changed: func(st supervisor.State) { log.Info("haproxy", "state", st) },
+//		Log:     func(line string) { fmt.Println(line) },
+//	})
+//	if err != nil { … }
+//	go s.Run(ctx)
+//	…
+//	err = s.Reload(ctx, deploy.Reloader{Master: s.Master()}.Reload)
+//	…
+//	err = s.Drain(ctx) // until HAProxy's last connection ends, or ctx ends
+//
+// HAProxy runs in master-worker mode. [Supervisor.Master] is the socket of the master, through which
+// package deploy reloads HAProxy and package runtimeapi sends commands.
+//
+// If HAProxy ends or does not start, the Supervisor waits and starts it again. The first wait takes
+// Options.MinDelay, each further one twice as long, up to Options.MaxDelay. Each wait is up to 20%
+// shorter or longer, so that many machines do not start HAProxy at the same moment. After HAProxy has
+// run for Options.Stable, the waits begin with MinDelay again.
+//
+// If HAProxy does not start with Options.Config, the Supervisor starts it with Options.LastGood. The
+// next Reload loads Config again.
+//
+// HAProxy does not run longer than the Supervisor's process; see "Ends with its parent" in
+// [Supervisor.Run]. The process may be process 1 of a container: the Supervisor waits for the workers
+// of a master that has died, so that they do not stay as zombies.
+//
+// # What it does not do
+//
+// The package does not write or check configurations; package haproxycfg/deploy does. It does not
+// decide when to reload. It does not run several HAProxies; use several Supervisors. It limits neither
+// the memory nor the CPU time of HAProxy.
+package supervisor

@@ -1,0 +1,92 @@
+package supervisor
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBackoff(t *testing.T) {
+	const ms = time.Millisecond
+	b := backoff{minDelay: 100 * ms, maxDelay: time.Second, stable: time.Minute}
+	for i, step := range []struct {
+		ran    time.Duration
+		random float64
+		want   time.Duration
+	}{
+		{0, 0.5, 100 * ms},
+		{0, 0.5, 200 * ms},
+		{time.Minute - 1, 0.5, 400 * ms},
+		{0, 0.5, 800 * ms},
+		{0, 0.5, time.Second},
+		{0, 0, 800 * ms},
+		{0, 1, 1200 * ms},
+		{time.Minute, 0.5, 100 * ms},
+		{0, 0.5, 200 * ms},
+	} {
+		require.InDelta(t, step.want, b.failed(step.ran, step.random), float64(time.Microsecond), "step %d", i)
+	}
+	for range 4 {
+		b.failed(0, 0)
+	}
+	for range 100 { // no overflow
+		require.Equal(t, time.Duration(800*ms), b.failed(0, 0))
+	}
+}
+
+func split(parts ...string) []string {
+	var got []string
+	l := lines{call: func(line string) { got = append(got, line) }}
+	for _, part := range parts {
+		_, _ = l.Write([]byte(part))
+	}
+	l.flush()
+	return got
+}
+
+func TestLines(t *testing.T) {
+	require.Equal(t, []string{"one", "two", "three"}, split("on", "e\r\n\ntw", "o\n", "three"))
+	long := strings.Repeat("x", maxLine)
+	require.Equal(t, []string{long, "y"}, split(long+"\ny\n"))
+	require.Equal(t, []string{long, "y"}, split(long, "\ny\n"))
+	require.Equal(t, []string{long, "xy"}, split(long+"xy\n"))
+}
+
+func FuzzLines(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string, cut uint) {
+		text = strings.ReplaceAll(text, "\r", "")
+		i := int(cut % uint(len(text)+1))
+		got := split(text[:i], text[i:])
+		if want := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' }); len(text) < maxLine {
+			require.Equal(t, strings.Join(want, "\n"), strings.Join(got, "\n"))
+		}
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	for want, o := range map[string]Options{
+		"required":       {Config: "x"},
+		"RunDir":         {RunDir: "x"},
+		"has at most 85": {Config: "x", RunDir: "/" + strings.Repeat("d", 86)},
+	} {
+		_, err := New(o)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestStateString(t *testing.T) {
+	for want, s := range map[string]State{
+		"running":                   {Phase: Running},
+		"waiting: haproxy ended: x": {Phase: Waiting, Err: errText("haproxy ended: x")},
+		"running with the last good configuration: x": {Phase: Running, OnLastGood: true, Err: errText("x")},
+		"phase 9": {Phase: 9},
+	} {
+		require.Equal(t, want, s.String())
+	}
+}
+
+type errText string
+
+func (e errText) Error() string { return string(e) }

@@ -1,0 +1,340 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/haproxyproc"
+)
+
+// ErrStopped means that HAProxy does not run and will not be started again: it drains, or Run has
+// ended.
+var ErrStopped = errors.New("supervisor: HAProxy is stopped")
+
+// Supervisor runs one HAProxy. Its methods are safe for concurrent use.
+type Supervisor struct {
+	options Options
+
+	drain chan struct{} // closed by Drain
+	kill  chan struct{} // closed if a Drain ends before HAProxy does
+	ended chan struct{} // closed when Run has ended
+	wake  chan struct{} // ends a wait
+
+	reloading sync.Mutex // held by Reload
+	reporting sync.Mutex // held while the state changes and Changed is called
+
+	mu      sync.Mutex
+	begun   bool          // Run was called, or Drain before Run
+	state   State         // see State
+	changed chan struct{} // closed at the next change of state
+	drained bool          // drain is closed
+	killed  bool          // kill is closed
+}
+
+// New checks the options and returns a Supervisor. It starts no process. If Options.Haproxy is empty
+// and the machine has no haproxy, the error says how to install it.
+func New(o Options) (*Supervisor, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Supervisor{
+		options: o,
+		drain:   make(chan struct{}), kill: make(chan struct{}), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), changed: make(chan struct{}),
+	}, nil
+}
+
+// State returns the present state.
+func (s *Supervisor) State() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// watch returns the state, and a channel that is closed when it changes.
+func (s *Supervisor) watch() (State, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, s.changed
+}
+
+func (s *Supervisor) update(change func(*State)) {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
+	s.mu.Lock()
+	change(&s.state)
+	state := s.state
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	if s.options.Changed != nil {
+		s.options.Changed(state)
+	}
+}
+
+// Run starts HAProxy, and starts it again when it has ended. When ctx ends, Run sends SIGTERM to
+// HAProxy, and SIGKILL after Options.StopTimeout. Run returns when ctx or Drain has ended HAProxy and
+// all of its workers, with nil. After a Drain, Run returns nil and starts nothing. Run returns an error
+// if it cannot create RunDir, or if it is called twice.
+//
+// If the process of the Supervisor dies while Run runs, Linux sends SIGTERM to HAProxy's master, and
+// the master ends its workers.
+func (s *Supervisor) Run(ctx context.Context) error {
+	s.mu.Lock()
+	begun, drained := s.begun, s.drained
+	s.begun = true
+	s.mu.Unlock()
+	if drained {
+		return nil
+	}
+	if begun {
+		return errors.New("supervisor: Run was called twice")
+	}
+	defer close(s.ended)
+	defer s.update(func(st *State) { *st = State{Phase: Stopped, Starts: st.Starts, attempt: st.attempt} })
+	if err := os.MkdirAll(s.options.RunDir, 0o700); err != nil {
+		return fmt.Errorf("supervisor: %w", err)
+	}
+	// One context for what a drain interrupts: a start and a wait.
+	untilDrain, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.drain:
+			cancel()
+		case <-untilDrain.Done():
+		}
+	}()
+
+	delays := backoff{minDelay: s.options.MinDelay, maxDelay: s.options.MaxDelay, stable: s.options.Stable}
+	for {
+		var ran time.Duration
+		p, err := s.start(untilDrain)
+		if err == nil {
+			began := time.Now()
+			err = s.wait(ctx, p)
+			ran = time.Since(began)
+		}
+		if untilDrain.Err() != nil {
+			return nil
+		}
+		s.pause(untilDrain, delays.failed(ran, rand.Float64()), err)
+		if untilDrain.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// pause waits for the duration d, or until Reload wakes it.
+func (s *Supervisor) pause(ctx context.Context, d time.Duration, cause error) {
+	select {
+	case <-s.wake: // it was for an earlier wait
+	default:
+	}
+	next := time.Now().Add(d)
+	s.update(func(st *State) {
+		*st = State{Phase: Waiting, Starts: st.Starts, Err: cause, Next: next, attempt: st.attempt}
+	})
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-s.wake:
+	}
+}
+
+// start starts HAProxy with Config or, if that fails, with LastGood.
+func (s *Supervisor) start(ctx context.Context) (*haproxyproc.Process, error) {
+	s.update(func(st *State) { *st = State{Phase: Starting, Starts: st.Starts, attempt: st.attempt + 1} })
+	p, err := s.launch(ctx, s.options.Config)
+	if err == nil {
+		s.update(func(st *State) { st.Phase, st.PID, st.Starts = Running, p.Pid(), st.Starts+1 })
+		return p, nil
+	}
+	if s.options.LastGood == "" || ctx.Err() != nil {
+		return nil, err
+	}
+	p, err2 := s.launch(ctx, s.options.LastGood)
+	if errors.Is(err2, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err2 != nil {
+		return nil, errors.Join(err, fmt.Errorf("nor with the last good configuration: %w", err2))
+	}
+	s.update(func(st *State) {
+		st.Phase, st.PID, st.Starts, st.OnLastGood, st.Err = Running, p.Pid(), st.Starts+1, true, err
+	})
+	return p, nil
+}
+
+func (s *Supervisor) launch(ctx context.Context, config string) (*haproxyproc.Process, error) {
+	if _, err := os.Stat(config); err != nil {
+		return nil, fmt.Errorf("supervisor: %w", err)
+	}
+	if err := s.link(config); err != nil {
+		return nil, err
+	}
+	if s.options.StateFile != "" {
+		// A file that lacks the version of its format makes HAProxy print a warning.
+		if err := atomicfile.Write(s.options.StateFile, []byte("1\n"), 0o644, nil); err != nil {
+			return nil, fmt.Errorf("supervisor: empty the state file: %w", err)
+		}
+	}
+	o := haproxyproc.Options{
+		Path: s.options.Haproxy, Config: filepath.Join(s.options.RunDir, configLink),
+		MasterSocket: s.Master().Path,
+		ReadyTimeout: s.options.ReadyTimeout, StopTimeout: s.options.StopTimeout,
+	}
+	if s.options.Log != nil {
+		o.Output = &lines{call: s.options.Log}
+	}
+	return haproxyproc.Start(ctx, o)
+}
+
+// link makes the file that HAProxy reads at a start and at each reload a link to config. The master
+// reads the file that its command line names, so only a link allows it to read another file at the
+// next reload.
+func (s *Supervisor) link(config string) error {
+	name := filepath.Join(s.options.RunDir, configLink)
+	if target, err := os.Readlink(name); err == nil && target == config {
+		return nil
+	}
+	temporary := name + ".new"
+	_ = os.Remove(temporary) // left by a process that died
+	if err := os.Symlink(config, temporary); err != nil {
+		return fmt.Errorf("supervisor: %w", err)
+	}
+	if err := os.Rename(temporary, name); err != nil {
+		return fmt.Errorf("supervisor: %w", err)
+	}
+	return nil
+}
+
+// wait waits until HAProxy ends, and returns the reason. If ctx ends first, wait ends HAProxy. If
+// Drain is called first, wait asks HAProxy to end, and ends it when the time for the drain is over.
+func (s *Supervisor) wait(ctx context.Context, p *haproxyproc.Process) error {
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		p.Stop()
+	case <-s.drain:
+		s.update(func(st *State) { st.Phase = Draining })
+		p.SoftStop()
+		select {
+		case <-p.Done():
+		case <-s.kill:
+			p.Stop()
+		case <-ctx.Done():
+			p.Stop()
+		}
+	}
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("supervisor: haproxy ended: %w", err)
+	}
+	return errors.New("supervisor: haproxy ended")
+}
+
+// Drain sends SIGUSR1 to HAProxy, and waits until HAProxy has ended. What HAProxy does in between is
+// a matter of its configuration: how long it still accepts connections ("grace"), whether its monitor
+// page fails, and how long it waits for its connections ("hard-stop-after").
+//
+// If ctx ends first, Drain ends HAProxy with SIGTERM, and with SIGKILL after Options.StopTimeout, and
+// returns an error that wraps the error of ctx. If HAProxy does not run, Drain returns nil. HAProxy is
+// not started again, and Run returns.
+func (s *Supervisor) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.drained {
+		s.drained = true
+		close(s.drain)
+	}
+	if !s.begun {
+		s.begun = true
+		close(s.ended)
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.ended:
+		return nil
+	default:
+	}
+	select {
+	case <-s.ended:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	if !s.killed {
+		s.killed = true
+		close(s.kill)
+	}
+	s.mu.Unlock()
+	<-s.ended
+	return fmt.Errorf("supervisor: HAProxy was ended before its last connection: %w", ctx.Err())
+}
+
+// Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. If HAProxy runs, Reload
+// calls the function reload, such as the method Reload of a deploy.Reloader for Master. If HAProxy
+// does not run, Reload waits until the Supervisor has tried to start it with the present files. This
+// try begins immediately, because other files may have ended the cause of the failure.
+//
+// After a Drain, and after the end of Run, Reload returns [ErrStopped]. Before Run, it waits.
+func (s *Supervisor) Reload(ctx context.Context, reload func(context.Context) error) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	first, _ := s.watch()
+	for {
+		state, changed := s.watch()
+		started := state.attempt > first.attempt
+		switch {
+		case state.Phase == Running && started, state.Phase == Waiting && started:
+			return state.Err
+		case state.Phase == Running:
+			return s.reload(ctx, reload, state.OnLastGood)
+		case state.Phase == Draining:
+			return ErrStopped
+		case state.Phase == Waiting:
+			select {
+			case s.wake <- struct{}{}:
+			default:
+			}
+		}
+		select {
+		case <-changed:
+		case <-s.drain:
+			return ErrStopped
+		case <-s.ended:
+			return ErrStopped
+		case <-ctx.Done():
+			return fmt.Errorf("supervisor: reload: %w", ctx.Err())
+		}
+	}
+}
+
+func (s *Supervisor) reload(ctx context.Context, reload func(context.Context) error, onLastGood bool) error {
+	if err := s.link(s.options.Config); err != nil {
+		return err
+	}
+	err := reload(ctx)
+	switch {
+	case !onLastGood:
+	case err != nil:
+		return errors.Join(err, s.link(s.options.LastGood))
+	default:
+		s.update(func(st *State) {
+			if st.Phase == Running {
+				st.OnLastGood, st.Err = false, nil
+			}
+		})
+	}
+	return err
+}
