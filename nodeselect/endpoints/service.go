@@ -18,6 +18,7 @@ type Service struct {
 
 	preferIPv6 bool
 	slices     []*slice // sorted by name
+	kept       []*slice // endpoints that a doubtful list lacks; see Tracker
 }
 
 // Services are services by name; a key is the Ref.Key of a service, "namespace/name".
@@ -83,6 +84,25 @@ func (s *Service) put(added *slice) {
 	s.slices = slices.Insert(s.slices, i, added)
 }
 
+// all returns the slices and the kept endpoints.
+func (s *Service) all() []*slice {
+	if len(s.kept) == 0 {
+		return s.slices
+	}
+	return slices.Concat(s.slices, s.kept)
+}
+
+func (s *Service) clone() *Service {
+	c := *s
+	c.slices = slices.Clone(s.slices)
+	return &c
+}
+
+func (s *Service) equal(other *Service) bool {
+	return s.Namespace == other.Namespace && s.Name == other.Name &&
+		slices.EqualFunc(s.slices, other.slices, (*slice).equal) && slices.EqualFunc(s.kept, other.kept, (*slice).equal)
+}
+
 func compareSlice(s *slice, name string) int { return strings.Compare(s.name, name) }
 
 // Ports returns the TCP ports of all EndpointSlices of the service, each once, sorted by name and
@@ -90,7 +110,7 @@ func compareSlice(s *slice, name string) int { return strings.Compare(s.name, na
 // ports.
 func (s *Service) Ports() []Port {
 	var ports []Port
-	for _, slice := range s.slices {
+	for _, slice := range s.all() {
 		ports = append(ports, slice.ports...)
 	}
 	slices.SortFunc(ports, comparePorts)
@@ -117,12 +137,13 @@ func comparePorts(a, b Port) int {
 func (s *Service) Pods(port string) ([]Pod, []nodeselect.Problem) {
 	var problems []nodeselect.Problem
 	total, without := 0, 0
-	for _, slice := range s.slices {
+	all := s.all()
+	for _, slice := range all {
 		total += len(slice.endpoints)
 		problems = append(problems, slice.problems...)
 	}
 	candidates := make([]candidate, 0, total)
-	for _, slice := range s.slices {
+	for _, slice := range all {
 		number := slice.find(port)
 		if number == 0 {
 			without += len(slice.endpoints)

@@ -44,7 +44,7 @@ type endpoint struct {
 	condition        condition
 }
 
-// parseSlice reads an EndpointSlice. The result shares no memory with s.
+// parseSlice reads an EndpointSlice. The result shares only strings with s.
 func parseSlice(s *discoveryv1.EndpointSlice, policy nodeselect.AddressPolicy) *slice {
 	parsed := &slice{namespace: intern(s.Namespace), name: s.Name}
 	if _, err := resourceversion.CompareResourceVersion(s.ResourceVersion, s.ResourceVersion); err == nil {
@@ -147,7 +147,12 @@ func podName(namespace string, ref *corev1.ObjectReference) string {
 	if ref == nil || ref.Kind != "Pod" || ref.Namespace != "" && ref.Namespace != namespace {
 		return ""
 	}
-	return intern(ref.Name)
+	return ref.Name
+}
+
+func (s *slice) equal(other *slice) bool {
+	return s.namespace == other.namespace && s.name == other.name && s.version == other.version &&
+		slices.Equal(s.ports, other.ports) && slices.Equal(s.endpoints, other.endpoints) && slices.Equal(s.problems, other.problems)
 }
 
 // find returns the number of a port; 0 if the slice has no such port. See Service.Pods.

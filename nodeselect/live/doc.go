@@ -1,5 +1,6 @@
-// Package live follows the nodes and services of a live Kubernetes cluster. After each change it
-// chooses the nodes of each service again, with package nodeselect.
+// Package live follows a live Kubernetes cluster. A [Watcher] follows nodes and services. After each
+// change it chooses the nodes of each service again, with package nodeselect. An [EndpointsWatcher]
+// follows the pods of services, with package nodeselect/endpoints.
 //
 //	watcher := live.Watcher{Config: config}
 //	watcher.SetRefs(refs)
@@ -10,6 +11,14 @@
 //		…
 //	})
 //
-// A [Watcher] follows one cluster. A program can run several Watchers, one for each cluster. If one
+// An EndpointsWatcher calls a function with the pods in the same way:
+//
+//	watcher := live.EndpointsWatcher{Config: config, Namespace: "media", Service: "tracks"}
+//	err := watcher.Run(ctx, func(s live.EndpointsSnapshot) {
+//		pods, problems := s.Services.Pods(nodeselect.Ref{Namespace: "media", Service: "tracks", Port: "http"})
+//		…
+//	})
+//
+// A Watcher follows one cluster. A program can run several Watchers, one for each cluster. If one
 // cluster does not answer, the Watchers of the others continue.
 package live

@@ -3,7 +3,6 @@ package live
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,10 +23,8 @@ const (
 // queue collects the changes of a cluster until the Watcher's goroutine takes them. Each source
 // writes to the queue from its own goroutine.
 type queue struct {
-	arrived chan struct{} // receives a value after a change
+	inbox
 
-	mu      sync.Mutex
-	changed bool // set by a change in progress: arrived must receive a value
 	delta   nodeselect.Delta
 	failing [kinds]error // why the API server does not answer for a kind; nil if it does
 	synced  bool         // everything that the first Snapshot needs has been listed
@@ -48,7 +45,7 @@ type confirmer interface {
 }
 
 func newQueue() *queue {
-	q := &queue{arrived: make(chan struct{}, 1)}
+	q := &queue{inbox: inbox{arrived: make(chan struct{}, 1)}}
 	q.nodes = newStore("nodes", q, func(name string, n *corev1.Node) {
 		set(&q.delta.Nodes, name, n)
 		q.changed = true
@@ -84,23 +81,8 @@ func set[V any](m *map[string]V, key string, v V) {
 	(*m)[key] = v
 }
 
-// edit calls the function f under the lock. If f sets q.changed, edit wakes the Watcher. f must not
-// set q.changed for the heartbeats of nodes: heartbeats never stop, and each wake-up makes the
-// Watcher wait for another quiet time.
-func (q *queue) edit(f func(*queue)) {
-	q.mu.Lock()
-	f(q)
-	changed := q.changed
-	q.changed = false
-	q.mu.Unlock()
-	if !changed {
-		return
-	}
-	select {
-	case q.arrived <- struct{}{}:
-	default:
-	}
-}
+// edit calls the function f under the lock; see inbox.edit.
+func (q *queue) edit(f func(*queue)) { q.inbox.edit(func() { f(q) }) }
 
 // health returns the function that receives the failures of the source for one kind of object; see
 // kubewatch.Source.Run.
@@ -176,7 +158,7 @@ func isPermanent(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err)
 }
 
-// confirmDeletes removes the objects that have been missing for confirmAfter. It skips a kind of
+// confirmDeletes removes the objects that have been missing for doubt.ConfirmAfter. It skips a kind of
 // object for which the API server does not answer: such an object may exist, but the server cannot
 // show it.
 func (q *queue) confirmDeletes(now time.Time) {

@@ -1,26 +1,23 @@
 package live
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
 
-// confirmAfter is how long a store keeps objects that are missing in a doubtful list. The comment
-// of type store defines which lists are doubtful.
-const confirmAfter = 5 * time.Minute
+	"github.com/headgate/headgate/nodeselect/internal/doubt"
+)
 
 // store holds the objects of one kind. It is the kubewatch.Sink of a source. It reports each
 // changed object to the queue, and ignores events that change nothing.
 //
 // A list is doubtful if it is empty, or if it lacks more than half of the objects in the store. The
 // reason may be that the API server has lost its data, or that a proxy leads to the wrong server.
-// The store keeps the objects that a doubtful list lacks, and records them in the field missing.
-// They stay until they appear in the API again, or until confirmDeletes removes them.
+// The store keeps the objects that a doubtful list lacks. They stay until they appear in the API
+// again, or until confirmDeletes removes them.
 type store[T object] struct {
 	resource    string
 	queue       *queue
@@ -30,11 +27,7 @@ type store[T object] struct {
 	objects map[string]T
 	listed  bool
 
-	missing map[string]bool // nil if no list is in doubt
-	since   time.Time       // the start of confirmAfter
-	empty   bool            // the doubtful list was empty, so confirmAfter has not begun
-	lacks   string          // "5 of 9"
-	doubt   error           // for Snapshot.Err; nil if no list is in doubt
+	doubt doubt.Doubt[string] // has the keys of the missing objects
 }
 
 // ownObject is the key of a Service and of an EndpointSlice. Every API server creates these two for
@@ -86,15 +79,10 @@ func (s *store[T]) replace(list []T, now time.Time) {
 		delete(lacking, key)
 		empty = empty && key == ownObject
 	}
-	if 2*len(lacking) > len(s.objects) || empty && len(lacking) > 0 {
-		if s.missing == nil || s.empty && !empty {
-			s.since = now
-		}
-		s.missing, s.empty = lacking, empty
-		s.lacks = fmt.Sprintf("%d of %d", len(lacking), len(s.objects))
-		s.setDoubt()
+	if doubt.Lossy(len(s.objects), len(lacking), 0) || empty && len(lacking) > 0 {
+		s.doubt.Begin(len(s.objects), lacking, empty, now)
 	} else {
-		s.clearDoubt()
+		s.doubt.Clear()
 		for key := range lacking {
 			s.remove(key)
 		}
@@ -112,9 +100,8 @@ func (s *store[T]) replace(list []T, now time.Time) {
 
 func (s *store[T]) set(t T, now time.Time) {
 	key := keyOf(t.GetNamespace(), t.GetName())
-	if s.empty && key != ownObject { // the API server has objects again, so confirmAfter begins
-		s.empty, s.since = false, now
-		s.setDoubt()
+	if key != ownObject && s.doubt.Appeared(now) {
+		s.queue.changed = true
 	}
 	s.update(t)
 	s.seen(key)
@@ -142,45 +129,26 @@ func (s *store[T]) remove(key string) {
 
 // The method seen notes that the API server has reported an object, so the object is not missing.
 func (s *store[T]) seen(key string) {
-	delete(s.missing, key)
-	if len(s.missing) == 0 {
-		s.clearDoubt()
+	if s.doubt.Seen(key) {
+		s.queue.changed = true
 	}
 }
 
-func (s *store[T]) setDoubt() {
-	kept := "while there is nothing else (since " + s.since.UTC().Format(time.RFC3339) + ")"
-	if !s.empty {
-		kept = "until " + s.since.Add(confirmAfter).UTC().Format(time.RFC3339)
-	}
-	s.doubt = fmt.Errorf("%s: a list lacks %s that were there, which are kept %s", s.resource, s.lacks, kept)
-	s.queue.changed = true
-}
-
-func (s *store[T]) clearDoubt() {
-	s.queue.changed = s.queue.changed || s.doubt != nil
-	s.missing, s.empty, s.doubt = nil, false, nil
-}
-
-func (s *store[T]) err() error { return s.doubt }
+func (s *store[T]) err() error { return s.doubt.Err(s.resource) }
 
 // The method answered notes that the API server answers again after a failure. For all missing
-// objects, the time confirmAfter starts again.
+// objects, the time until they are removed starts again.
 func (s *store[T]) answered(now time.Time) {
-	if s.missing != nil && !s.empty {
-		s.since = now
-		s.setDoubt()
+	if s.doubt.Answered(now) {
+		s.queue.changed = true
 	}
 }
 
-// confirmDeletes removes the objects that the API server no longer lists, if confirmAfter has passed
+// confirmDeletes removes the objects that the API server no longer lists, if enough time has passed
 // since a list first lacked more than half of the objects. After an empty list, confirmDeletes
 // removes nothing.
 func (s *store[T]) confirmDeletes(now time.Time) {
-	if s.missing == nil || s.empty || now.Sub(s.since) < confirmAfter {
-		return
-	}
-	for _, key := range slices.Collect(maps.Keys(s.missing)) {
+	for _, key := range slices.Collect(maps.Keys(s.doubt.Confirmed(now))) {
 		s.remove(key)
 	}
 }

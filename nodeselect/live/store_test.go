@@ -14,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/internal/kubewatch"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/internal/doubt"
 )
 
 // If the API server forbids EndpointSlices, the first Snapshot does not wait for them.
@@ -61,7 +62,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(time.Hour)
 			w.queue.nodes.Set(testNode("n1"))
 			w.queue.nodes.Set(testNode("n20"))
-			pass(confirmAfter - time.Second)
+			pass(doubt.ConfirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 10)
 			require.Error(t, last(calls).Err)
 			pass(watcherRecheck + time.Second)
@@ -72,7 +73,7 @@ func TestDoubtfulLists(t *testing.T) {
 			w.queue.nodes.Replace(nil)
 			pass(time.Hour)
 			w.queue.nodes.Replace(testNodes(1, 2)) // an API server whose store is being restored
-			pass(confirmAfter - time.Second)
+			pass(doubt.ConfirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 7 of 9 that were there, which are kept until ")
 			pass(watcherRecheck + time.Second)
@@ -85,7 +86,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(time.Hour)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			w.queue.health(kindNodes)(nil)
-			pass(confirmAfter - time.Second)
+			pass(doubt.ConfirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "kept until 2000-01-01T01:05:00Z")
 			pass(watcherRecheck + time.Second)
@@ -120,11 +121,11 @@ func TestDoubtfulLists(t *testing.T) {
 		}},
 		{"a short list takes effect after five minutes", func(t *testing.T, w *Watcher, calls *calls) {
 			w.queue.nodes.Replace(testNodes(1, 4))
-			pass(confirmAfter / 2)
+			pass(doubt.ConfirmAfter / 2)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 5 of 9")
 			w.queue.nodes.Replace(testNodes(1, 3)) // does not start the five minutes again
-			pass(confirmAfter/2 + watcherRecheck)
+			pass(doubt.ConfirmAfter/2 + watcherRecheck)
 			require.Len(t, last(calls).Objects.Nodes, 3)
 			require.NoError(t, last(calls).Err)
 		}},

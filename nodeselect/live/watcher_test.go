@@ -22,10 +22,16 @@ import (
 // watched runs a Watcher until the test ends, and returns its Snapshots.
 func watched(t testing.TB, w *live.Watcher) <-chan live.Snapshot {
 	t.Helper()
+	return running(t, w.Run)
+}
+
+// running calls run until the test ends, and returns the snapshots that run passes to its callback.
+func running[S any](t testing.TB, run func(context.Context, func(S)) error) <-chan S {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	snapshots := make(chan live.Snapshot, 100)
+	snapshots := make(chan S, 100)
 	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx, func(s live.Snapshot) { snapshots <- s }) }()
+	go func() { done <- run(ctx, func(s S) { snapshots <- s }) }()
 	t.Cleanup(func() {
 		cancel()
 		select {
@@ -39,10 +45,10 @@ func watched(t testing.TB, w *live.Watcher) <-chan live.Snapshot {
 }
 
 // until returns the first Snapshot for which is returns true.
-func until(t testing.TB, snapshots <-chan live.Snapshot, what string, is func(live.Snapshot) bool) live.Snapshot {
+func until[S any](t testing.TB, snapshots <-chan S, what string, is func(S) bool) S {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
-	var last live.Snapshot
+	var last S
 	for {
 		select {
 		case last = <-snapshots:
@@ -50,7 +56,7 @@ func until(t testing.TB, snapshots <-chan live.Snapshot, what string, is func(li
 				return last
 			}
 		case <-deadline:
-			t.Fatalf("no %s; last %v %v", what, last.Err, last.Selection.Subsets())
+			t.Fatalf("no %s; last %+v", what, last)
 		}
 	}
 }

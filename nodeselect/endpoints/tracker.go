@@ -1,0 +1,352 @@
+package endpoints
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/internal/doubt"
+)
+
+// Tracker keeps Services up to date while EndpointSlices change. It believes every change, except a
+// doubtful list:
+//
+// A list is doubtful for a service if it leaves the service with less than half of its endpoints. It
+// is doubtful for all services if it leaves all of them together with less than half of their
+// endpoints, or if it has no EndpointSlice at all. The API server may have lost its store, or a
+// proxy may lead to the wrong server. So the missing endpoints stay until they appear again, until
+// a watch reports the deletion of their slice, or until Confirm removes them. New endpoints that
+// replace missing ones count: while the API server was away, a rollout may have replaced every pod.
+// The EndpointSlice that each API server creates for itself does not count as a slice. The first
+// list is never doubtful.
+//
+// A Tracker uses no clock and no lock: only one goroutine may call it at a time.
+type Tracker struct {
+	policy   nodeselect.AddressPolicy
+	services Services
+	shared   bool                // a caller has services, so it must not change
+	byName   map[string]string   // from "namespace/name" of a slice to the key of its service
+	changed  map[string]bool     // services that have changed since the last call of Changed
+	doubts   map[string]*missing // services with missing endpoints
+}
+
+// missing are the missing endpoints of a service.
+type missing struct {
+	doubt.Doubt[netip.Addr]
+	began time.Time // when the first list that lacks them arrived
+}
+
+// NewTracker returns a Tracker without services. See Group for policy.
+func NewTracker(policy nodeselect.AddressPolicy) *Tracker {
+	return &Tracker{
+		policy: policy, services: Services{}, byName: map[string]string{}, changed: map[string]bool{},
+		doubts: map[string]*missing{},
+	}
+}
+
+// Services returns all services. The caller must not change the map. Later changes of the Tracker
+// do not change it.
+func (t *Tracker) Services() Services {
+	t.shared = true
+	return t.services
+}
+
+// Changed returns the sorted keys of the services that are new, gone or different since the last
+// call.
+func (t *Tracker) Changed() []string {
+	changed := slices.Sorted(maps.Keys(t.changed))
+	clear(t.changed)
+	return changed
+}
+
+// Err returns nil if no list is in doubt. Otherwise it says how many endpoints of which service are
+// missing, and until when they stay.
+func (t *Tracker) Err() error {
+	keys := slices.Sorted(maps.Keys(t.doubts))
+	if len(keys) == 0 {
+		return nil
+	}
+	err := t.doubts[keys[0]].Err("endpoints of " + keys[0])
+	if n := len(keys) - 1; n > 0 {
+		err = fmt.Errorf("%w; the same for %s", err, count(n, "other service", "other services"))
+	}
+	return err
+}
+
+// Since returns when the oldest list in doubt arrived. It is zero if no list is in doubt.
+func (t *Tracker) Since() time.Time {
+	var oldest time.Time
+	for _, d := range t.doubts {
+		if oldest.IsZero() || d.began.Before(oldest) {
+			oldest = d.began
+		}
+	}
+	return oldest
+}
+
+// ownSlice is the EndpointSlice that every API server creates for itself, even if its store is
+// empty.
+const ownSlice = metav1.NamespaceDefault + "/kubernetes"
+
+func sliceKey(namespace, name string) string { return namespace + "/" + name }
+
+// serviceOf returns the service of a slice, and false if the slice is not of a service.
+func serviceOf(s *discoveryv1.EndpointSlice) (nodeselect.Ref, bool) {
+	ref := nodeselect.Ref{Namespace: s.Namespace, Service: s.Labels[discoveryv1.LabelServiceName]}
+	return ref, ref.Service != ""
+}
+
+// Replace applies a list of all EndpointSlices.
+func (t *Tracker) Replace(list []*discoveryv1.EndpointSlice, now time.Time) {
+	fresh := Group(list, t.policy)
+	clear(t.byName)
+	empty := true
+	for _, s := range list {
+		empty = empty && sliceKey(s.Namespace, s.Name) == ownSlice
+		if ref, ok := serviceOf(s); ok {
+			t.byName[sliceKey(s.Namespace, s.Name)] = ref.Key()
+		}
+	}
+	losses := make(map[string]loss, len(t.services))
+	var known, lacks, gains int
+	for key, svc := range t.services {
+		l := lossOf(svc, fresh[key])
+		losses[key] = l
+		known, lacks, gains = known+l.known, lacks+len(l.lacking), gains+l.gains
+	}
+	doubtAll := empty || doubt.Lossy(known, lacks, gains)
+	for key, old := range t.services {
+		l := losses[key]
+		if len(l.lacking) > 0 && (doubtAll || doubt.Lossy(l.known, len(l.lacking), l.gains)) {
+			if fresh[key] == nil {
+				fresh[key] = newService(old.Namespace, old.Name, t.policy)
+			}
+			fresh[key].kept = restrict(old.all(), l.lacking)
+			t.begin(key, l, empty, now)
+		} else {
+			delete(t.doubts, key)
+		}
+		switch svc := fresh[key]; {
+		case svc == nil:
+			t.changed[key] = true
+		case svc.equal(old):
+			fresh[key] = old
+		default:
+			t.changed[key] = true
+		}
+	}
+	for key := range fresh {
+		if t.services[key] == nil {
+			t.changed[key] = true
+		}
+	}
+	t.services, t.shared = fresh, false
+}
+
+// loss compares the endpoints of a service before and after a list.
+type loss struct {
+	known   int                 // before, with the missing ones
+	lacking map[netip.Addr]bool // not in the list
+	gains   int                 // only in the list
+}
+
+func lossOf(before, after *Service) loss {
+	had, has := before.addresses(), after.addresses()
+	l := loss{known: len(had)}
+	for addr := range had {
+		if !has[addr] {
+			if l.lacking == nil {
+				l.lacking = map[netip.Addr]bool{}
+			}
+			l.lacking[addr] = true
+		}
+	}
+	l.gains = len(has) - (len(had) - len(l.lacking))
+	return l
+}
+
+func (t *Tracker) begin(key string, l loss, empty bool, now time.Time) {
+	if t.doubts[key] == nil {
+		t.doubts[key] = &missing{began: now}
+	}
+	t.doubts[key].Begin(l.known, l.lacking, empty, now)
+}
+
+// Set applies a new or changed EndpointSlice that a watch has reported.
+func (t *Tracker) Set(added *discoveryv1.EndpointSlice, now time.Time) {
+	name := sliceKey(added.Namespace, added.Name)
+	if name != ownSlice {
+		for _, d := range t.doubts {
+			d.Appeared(now)
+		}
+	}
+	ref, ok := serviceOf(added)
+	if before, found := t.byName[name]; found && (!ok || before != ref.Key()) {
+		t.remove(before, added.Namespace, added.Name)
+	}
+	if !ok {
+		return
+	}
+	key, parsed := ref.Key(), parseSlice(added, t.policy)
+	t.byName[name] = key
+	svc := newService(added.Namespace, ref.Service, t.policy)
+	if old := t.services[key]; old != nil {
+		if i, found := slices.BinarySearchFunc(old.slices, parsed.name, compareSlice); found && old.slices[i].equal(parsed) {
+			return
+		}
+		svc = old.clone()
+	}
+	svc.put(parsed)
+	t.settle(key, svc, parsed.endpoints)
+	t.store(key, svc)
+}
+
+// Delete applies the deletion of an EndpointSlice that a watch has reported.
+func (t *Tracker) Delete(namespace, name string) {
+	if key, found := t.byName[sliceKey(namespace, name)]; found {
+		t.remove(key, namespace, name)
+		return
+	}
+	for key := range t.doubts { // the slice may be missing in the list that is in doubt
+		if t.services[key].Namespace == namespace {
+			t.remove(key, namespace, name)
+		}
+	}
+}
+
+// remove removes a slice from a service, with the missing endpoints that the slice had.
+func (t *Tracker) remove(key, namespace, name string) {
+	old := t.services[key]
+	delete(t.byName, sliceKey(namespace, name))
+	svc := old.clone()
+	named := func(s *slice) bool { return s.name == name }
+	svc.slices = slices.DeleteFunc(svc.slices, named)
+	for _, s := range old.kept {
+		if named(s) {
+			t.settle(key, svc, s.endpoints)
+		}
+	}
+	if !svc.equal(old) {
+		t.store(key, svc)
+	}
+}
+
+// settle notes that the state of some endpoints is known, so they are not missing.
+func (t *Tracker) settle(key string, svc *Service, known []endpoint) {
+	d := t.doubts[key]
+	if d == nil {
+		return
+	}
+	for i := range known {
+		d.Seen(known[i].addr)
+	}
+	svc.kept = restrict(svc.kept, d.Missing())
+	if d.Missing() == nil {
+		delete(t.doubts, key)
+	}
+}
+
+// store makes svc the new state of a service.
+func (t *Tracker) store(key string, svc *Service) {
+	if t.shared {
+		t.services, t.shared = maps.Clone(t.services), false
+	}
+	t.changed[key] = true
+	if len(svc.slices)+len(svc.kept) == 0 {
+		delete(t.services, key)
+		return
+	}
+	t.services[key] = svc
+}
+
+// Answered notes that the API server answers again after a failure. Missing endpoints then stay for
+// the whole time of Confirm again.
+func (t *Tracker) Answered(now time.Time) {
+	for _, d := range t.doubts {
+		d.Answered(now)
+	}
+}
+
+// Confirm removes the endpoints that have been missing for five minutes. Call it now and then while
+// the API server answers, for example every 30 s. After a list without any EndpointSlice, the five
+// minutes begin when the API server has a slice again.
+func (t *Tracker) Confirm(now time.Time) {
+	for key, d := range t.doubts {
+		if d.Confirmed(now) == nil {
+			continue
+		}
+		svc := t.services[key].clone()
+		svc.kept = nil
+		delete(t.doubts, key)
+		t.store(key, svc)
+	}
+}
+
+// addresses returns the addresses of a service's endpoints. s may be nil.
+func (s *Service) addresses() map[netip.Addr]bool {
+	if s == nil {
+		return nil
+	}
+	addresses := map[netip.Addr]bool{}
+	for _, slice := range s.all() {
+		for i := range slice.endpoints {
+			addresses[slice.endpoints[i].addr] = true
+		}
+	}
+	return addresses
+}
+
+// restrict returns copies of slices that have only the endpoints with certain addresses.
+func restrict(list []*slice, to map[netip.Addr]bool) []*slice {
+	var restricted []*slice
+	for _, s := range list {
+		c := &slice{namespace: s.namespace, name: s.name, version: s.version, ports: s.ports}
+		for _, e := range s.endpoints {
+			if to[e.addr] {
+				c.endpoints = append(c.endpoints, e)
+			}
+		}
+		if c.endpoints != nil {
+			restricted = append(restricted, c)
+		}
+	}
+	return restricted
+}
+
+// TrimSlice returns an EndpointSlice that has only the fields that this package reads, for a cache.
+// The result shares memory with s.
+func TrimSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	trimmed := &discoveryv1.EndpointSlice{AddressType: s.AddressType, Ports: s.Ports}
+	trimmed.Namespace, trimmed.Name, trimmed.ResourceVersion = s.Namespace, s.Name, s.ResourceVersion
+	if name := s.Labels[discoveryv1.LabelServiceName]; name != "" {
+		trimmed.Labels = map[string]string{discoveryv1.LabelServiceName: name}
+	}
+	trimmed.Endpoints = make([]discoveryv1.Endpoint, len(s.Endpoints))
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		trimmed.Endpoints[i] = discoveryv1.Endpoint{
+			Addresses: e.Addresses[:min(len(e.Addresses), 1)], Conditions: e.Conditions,
+			NodeName: internPointer(e.NodeName), Zone: internPointer(e.Zone),
+		}
+		if e.TargetRef != nil {
+			trimmed.Endpoints[i].TargetRef = &corev1.ObjectReference{
+				Kind: e.TargetRef.Kind, Namespace: intern(e.TargetRef.Namespace), Name: e.TargetRef.Name,
+			}
+		}
+	}
+	return trimmed
+}
+
+func internPointer(s *string) *string {
+	if s == nil {
+		return nil
+	}
+	return new(intern(*s))
+}

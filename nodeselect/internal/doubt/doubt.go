@@ -1,0 +1,104 @@
+// Package doubt decides which lists of an API server are doubtful, and how long to keep the objects
+// that such a list lacks.
+//
+// An API server that has lost its store sends an empty list, and a proxy may lead to the wrong
+// server. Such a list must not remove all servers. So the objects that a doubtful list lacks stay
+// until the API server reports them again, or until it has confirmed for [ConfirmAfter] that they
+// are gone.
+package doubt
+
+import (
+	"fmt"
+	"time"
+)
+
+// ConfirmAfter is how long the objects stay that a doubtful list lacks.
+const ConfirmAfter = 5 * time.Minute
+
+// Lossy reports whether a list lacks so many of the known objects that it is doubtful: more than
+// half. gains is the number of objects in the list that replace lacking ones; 0 if no object can
+// replace another.
+func Lossy(known, lacks, gains int) bool { return 2*(lacks-gains) > known }
+
+// Doubt has the objects that a doubtful list lacks. The zero value has none. A Doubt uses no clock
+// and no lock.
+type Doubt[K comparable] struct {
+	missing map[K]bool // nil if no list is in doubt
+	known   int        // when the list arrived
+	lacks   int
+	since   time.Time // the start of ConfirmAfter
+	empty   bool      // the doubtful list was empty, so ConfirmAfter has not begun
+}
+
+// Begin notes that a doubtful list has arrived, which lacks some of the known objects. empty means
+// that the list has no object at all. If an earlier list is in doubt already, its time continues.
+// Begin keeps the map lacking.
+func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
+	if d.missing == nil || d.empty && !empty {
+		d.since = now
+	}
+	d.missing, d.empty = lacking, empty
+	d.known, d.lacks = known, len(lacking)
+}
+
+// Clear ends the doubt, and reports whether there was one.
+func (d *Doubt[K]) Clear() bool {
+	was := d.missing != nil
+	*d = Doubt[K]{}
+	return was
+}
+
+// Seen notes that the API server has reported an object, so the object is not missing. After the
+// last one, Seen ends the doubt, and reports true.
+func (d *Doubt[K]) Seen(key K) bool {
+	delete(d.missing, key)
+	return len(d.missing) == 0 && d.Clear()
+}
+
+// Appeared notes that the API server has some object again. After an empty list, ConfirmAfter
+// begins now. Appeared reports whether it does.
+func (d *Doubt[K]) Appeared(now time.Time) bool {
+	if !d.empty {
+		return false
+	}
+	d.empty, d.since = false, now
+	return true
+}
+
+// Answered notes that the API server answers again after a failure. So ConfirmAfter begins again.
+// Answered reports whether it does.
+func (d *Doubt[K]) Answered(now time.Time) bool {
+	if d.missing == nil || d.empty {
+		return false
+	}
+	d.since = now
+	return true
+}
+
+// Confirmed returns the missing objects if ConfirmAfter has passed. After an empty list it returns
+// nothing. The caller removes these objects.
+func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
+	if d.missing == nil || d.empty || now.Sub(d.since) < ConfirmAfter {
+		return nil
+	}
+	return d.missing
+}
+
+// Missing returns the objects that the doubtful list lacks; nil if there is no doubt. The caller
+// must not change the map.
+func (d *Doubt[K]) Missing() map[K]bool { return d.missing }
+
+// Since returns the start of ConfirmAfter. It is zero if there is no doubt.
+func (d *Doubt[K]) Since() time.Time { return d.since }
+
+// Err returns an error that begins with what, or nil if there is no doubt.
+func (d *Doubt[K]) Err(what string) error {
+	if d.missing == nil {
+		return nil
+	}
+	kept := "while there is nothing else (since " + d.since.UTC().Format(time.RFC3339) + ")"
+	if !d.empty {
+		kept = "until " + d.since.Add(ConfirmAfter).UTC().Format(time.RFC3339)
+	}
+	return fmt.Errorf("%s: a list lacks %d of %d that were there, which are kept %s", what, d.lacks, d.known, kept)
+}

@@ -1,0 +1,29 @@
+package live
+
+import "sync"
+
+// inbox guards what sources have reported until the Watcher's goroutine takes it.
+type inbox struct {
+	arrived chan struct{} // receives a value after a change
+
+	mu      sync.Mutex
+	changed bool // set by a change in progress: arrived must receive a value
+}
+
+// edit calls f under the lock. If f sets changed, edit wakes the Watcher. f must not set changed for
+// the heartbeats of nodes: heartbeats never stop, and each wake-up makes the Watcher wait for
+// another quiet time.
+func (b *inbox) edit(f func()) {
+	b.mu.Lock()
+	f()
+	changed := b.changed
+	b.changed = false
+	b.mu.Unlock()
+	if !changed {
+		return
+	}
+	select {
+	case b.arrived <- struct{}{}:
+	default:
+	}
+}
