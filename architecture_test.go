@@ -223,6 +223,9 @@ var directImports = map[string]map[string]string{
 	"internal/freeport": {
 		"golang.org/x/sys": "a port that is bound and not listened on",
 	},
+	"internal/httpload": {
+		"golang.org/x/sys": "seeing that the server has closed a connection, before a write",
+	},
 	"internal/hostname": {
 		"golang.org/x/net": "the mapping of internationalised host names",
 	},

@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
-	"github.com/headgate/headgate/examples/e2e/internal/load"
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
@@ -107,7 +106,7 @@ func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, sin
 		return fmt.Errorf("requests came through %v", came)
 	}
 	// The pod sees the address of HAProxy itself, because its node does not forward the request.
-	if r, ok := t.First(since, func(r load.Request) bool { return r.Answer.Source != s.Edge.Addr.String() }); ok {
+	if r, ok := t.First(since, func(r request) bool { return r.Answer.Source != s.Edge.Addr.String() }); ok {
 		return fmt.Errorf("%s saw the client address %s, not %s of HAProxy", r.Answer.Pod, r.Answer.Source, s.Edge.Addr)
 	}
 	return nil

@@ -16,7 +16,6 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
-	"github.com/headgate/headgate/examples/e2e/internal/load"
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
@@ -68,7 +67,7 @@ func apiServerReturns(ctx context.Context, p *partsOf, report *scenario.Report) 
 	if err := everyNodeAnswers(ctx, p); err != nil {
 		return err
 	}
-	run := load.Start(ctx, load.Config{Dial: p.client.DialContext, Address: fmt.Sprintf("%s:%d", n.Addr, p.app.NodePort), Host: "parts.example.com"})
+	run := startLoad(ctx, loadConfig{Dial: p.client.DialContext, Address: fmt.Sprintf("%s:%d", n.Addr, p.app.NodePort), Host: "parts.example.com"})
 	defer run.Stop()
 	for _, what := range []struct {
 		name      string

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
-	"github.com/headgate/headgate/examples/e2e/internal/load"
 	"github.com/headgate/headgate/examples/e2e/internal/pod"
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
@@ -89,7 +88,7 @@ func get(ctx context.Context, from *lab.Machine, url string) (answer pod.Answer,
 // steady sends requests to one node port for some time.
 func steady(ctx context.Context, client *lab.Machine, n *lab.Node, app *lab.Deployed, report *scenario.Report) error {
 	const seconds = 2
-	run := load.Start(ctx, load.Config{
+	run := startLoad(ctx, loadConfig{
 		Dial:    client.DialContext,
 		Address: fmt.Sprintf("%s:%d", n.Addr, app.NodePort),
 		Host:    "hello.example.com",
@@ -104,7 +103,7 @@ func steady(ctx context.Context, client *lab.Machine, n *lab.Node, app *lab.Depl
 	})
 	log := run.Stop()
 	report.Logf("%s: p50 %s, p99 %s, by pod %v", n.Name, log.Quantile(all, all, 0.5), log.Quantile(all, all, 0.99),
-		log.Shares(all, all, func(r load.Request) string { return r.Answer.Pod }))
+		log.Shares(all, all, func(r request) string { return r.Answer.Pod }))
 	report.Add(scenario.Row{
 		What: n.Cluster.Name + ": steady load on a node port", Requests: log.Count(all, all),
 		Failed: len(log.Failures(all, all)), Err: log.Err(all, all),

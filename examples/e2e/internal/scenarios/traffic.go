@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
-	"github.com/headgate/headgate/examples/e2e/internal/load"
 	"github.com/headgate/headgate/examples/e2e/internal/pod"
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
@@ -30,15 +29,15 @@ const (
 
 // traffic is a steady load through HAProxy.
 type traffic struct {
-	*load.Run
+	*loadRun
 	s      *System
 	report *scenario.Report
 }
 
 // startTraffic sends a steady load to a host.
 func (s *System) startTraffic(ctx context.Context, report *scenario.Report, host, path string) *traffic {
-	run := load.Start(ctx, load.Config{Dial: s.Client.DialContext, Address: s.Edge.Addr.String() + ":80", Host: host, Path: path, Rate: loadRate})
-	return &traffic{Run: run, s: s, report: report}
+	run := startLoad(ctx, loadConfig{Dial: s.Client.DialContext, Address: s.Edge.Addr.String() + ":80", Host: host, Path: path, Rate: loadRate})
+	return &traffic{loadRun: run, s: s, report: report}
 }
 
 // underLoad makes the Run function of a scenario that needs the whole system. The function restores
@@ -117,7 +116,7 @@ const (
 )
 
 // match selects requests.
-type match func(load.Request) bool
+type match func(request) bool
 
 // The method last waits until no more requests match, and returns the time from since to the last
 // request that matches.
@@ -151,14 +150,14 @@ func (t *traffic) first(ctx context.Context, what string, since time.Time, match
 
 // The function through selects the requests that came through the port of a node.
 func through(n *lab.Node) match {
-	return func(r load.Request) bool {
+	return func(r request) bool {
 		return r.Answer.Cluster == n.Cluster.Name && n.Cluster.EntryNode(r.Answer) == n
 	}
 }
 
 // The function within selects the requests that a cluster answered.
 func within(c *lab.Cluster) match {
-	return func(r load.Request) bool { return r.Answer.Cluster == c.Name }
+	return func(r request) bool { return r.Answer.Cluster == c.Name }
 }
 
 // entries returns, for each node of the cluster, how many requests after the time since came

@@ -1,4 +1,4 @@
-package load
+package httpload
 
 import (
 	"cmp"
@@ -8,16 +8,15 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/headgate/headgate/examples/e2e/internal/pod"
 )
 
-// Request is one request and its outcome.
-type Request struct {
+// Request is one request and its outcome. A is the type of an answer.
+type Request[A any] struct {
 	Start, End time.Time
+	Method     string
 	// Status is 0 without a response.
 	Status int
-	Answer pod.Answer
+	Answer A
 	// Err is the reason of a failure, or nil.
 	Err error
 	// Kept reports whether an earlier request had used the same connection. Repeated reports
@@ -29,42 +28,42 @@ type Request struct {
 // Log is the record of a load. Goroutines may call its methods concurrently, also while the load
 // runs. In its methods, the arguments from and to select requests by their Start: from is included,
 // to is excluded, and a zero time means no limit.
-type Log struct {
+type Log[A any] struct {
 	mu       sync.Mutex
-	requests []Request // in the order of End
+	requests []Request[A] // in the order of End
 }
 
-func (l *Log) add(r Request) {
+func (l *Log[A]) add(r Request[A]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.requests = append(l.requests, r)
 }
 
 // Between returns the requests that from and to select, in the order of Start.
-func (l *Log) Between(from, to time.Time) []Request {
+func (l *Log[A]) Between(from, to time.Time) []Request[A] {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var in []Request
+	var in []Request[A]
 	for _, r := range l.requests {
 		if (from.IsZero() || !r.Start.Before(from)) && (to.IsZero() || r.Start.Before(to)) {
 			in = append(in, r)
 		}
 	}
-	slices.SortFunc(in, func(a, b Request) int { return a.Start.Compare(b.Start) })
+	slices.SortFunc(in, func(a, b Request[A]) int { return a.Start.Compare(b.Start) })
 	return in
 }
 
 // Count returns the number of requests.
-func (l *Log) Count(from, to time.Time) int { return len(l.Between(from, to)) }
+func (l *Log[A]) Count(from, to time.Time) int { return len(l.Between(from, to)) }
 
 // Failures returns the failed requests.
-func (l *Log) Failures(from, to time.Time) []Request {
-	return slices.DeleteFunc(l.Between(from, to), func(r Request) bool { return r.Err == nil })
+func (l *Log[A]) Failures(from, to time.Time) []Request[A] {
+	return slices.DeleteFunc(l.Between(from, to), func(r Request[A]) bool { return r.Err == nil })
 }
 
 // Repeated returns the number of requests that were sent again because a kept connection was
 // closed.
-func (l *Log) Repeated(from, to time.Time) int {
+func (l *Log[A]) Repeated(from, to time.Time) int {
 	repeated := 0
 	for _, r := range l.Between(from, to) {
 		if r.Repeated {
@@ -76,29 +75,29 @@ func (l *Log) Repeated(from, to time.Time) int {
 
 // First returns the first answered request for which the function match returns true. It considers
 // only requests that started at the time from or later.
-func (l *Log) First(from time.Time, match func(Request) bool) (Request, bool) {
+func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range l.Between(from, time.Time{}) {
 		if r.Err == nil && match(r) {
 			return r, true
 		}
 	}
-	return Request{}, false
+	return Request[A]{}, false
 }
 
 // Last returns the last answered request for which the function match returns true. It considers
 // only requests that started at the time from or later.
-func (l *Log) Last(from time.Time, match func(Request) bool) (Request, bool) {
+func (l *Log[A]) Last(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range slices.Backward(l.Between(from, time.Time{})) {
 		if r.Err == nil && match(r) {
 			return r, true
 		}
 	}
-	return Request{}, false
+	return Request[A]{}, false
 }
 
 // Shares counts the answered requests by the result of the function key, such as the name of a pod,
 // node or cluster.
-func (l *Log) Shares(from, to time.Time, key func(Request) string) map[string]int {
+func (l *Log[A]) Shares(from, to time.Time, key func(Request[A]) string) map[string]int {
 	shares := make(map[string]int)
 	for _, r := range l.Between(from, to) {
 		if r.Err == nil {
@@ -110,7 +109,7 @@ func (l *Log) Shares(from, to time.Time, key func(Request) string) map[string]in
 
 // Quantile returns the time within which a share q of the answered requests ended, for example 0.99
 // of them. It returns 0 if no request was answered.
-func (l *Log) Quantile(from, to time.Time, q float64) time.Duration {
+func (l *Log[A]) Quantile(from, to time.Time, q float64) time.Duration {
 	var took []time.Duration
 	for _, r := range l.Between(from, to) {
 		if r.Err == nil {
@@ -126,7 +125,7 @@ func (l *Log) Quantile(from, to time.Time, q float64) time.Duration {
 
 // Err returns nil if no request failed. Otherwise the error has the number of failures, and each
 // kind of failure with the time of its first occurrence.
-func (l *Log) Err(from, to time.Time) error {
+func (l *Log[A]) Err(from, to time.Time) error {
 	failed := l.Failures(from, to)
 	if len(failed) == 0 {
 		return nil
@@ -154,5 +153,5 @@ func (l *Log) Err(from, to time.Time) error {
 		}
 		fmt.Fprintf(&b, "%d × %s (first at %s)", count[reason], reason, first[reason].Format("15:04:05.000"))
 	}
-	return fmt.Errorf("load: %d of %d requests failed: %s", len(failed), l.Count(from, to), b.String())
+	return fmt.Errorf("httpload: %d of %d requests failed: %s", len(failed), l.Count(from, to), b.String())
 }

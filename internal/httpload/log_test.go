@@ -1,4 +1,4 @@
-package load
+package httpload
 
 import (
 	"errors"
@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/headgate/headgate/examples/e2e/internal/pod"
 )
 
 var t0 = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -16,8 +14,8 @@ var t0 = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 func at(ms int) time.Time { return t0.Add(time.Duration(ms) * time.Millisecond) }
 
 // sample returns a Log whose requests ended in another order than they started.
-func sample() *Log {
-	l := &Log{}
+func sample() *Log[answer] {
+	l := &Log[answer]{}
 	for _, r := range []struct {
 		start, end int
 		node       string
@@ -32,13 +30,13 @@ func sample() *Log {
 		{70, 71, "", errors.New("status 503")},
 		{80, 96, "b", nil},
 	} {
-		l.add(Request{Start: at(r.start), End: at(r.end), Answer: pod.Answer{Node: r.node}, Err: r.err})
+		l.add(Request[answer]{Start: at(r.start), End: at(r.end), Answer: answer{Node: r.node}, Err: r.err})
 	}
 	return l
 }
 
-func onNode(name string) func(Request) bool {
-	return func(r Request) bool { return r.Answer.Node == name }
+func onNode(name string) func(Request[answer]) bool {
+	return func(r Request[answer]) bool { return r.Answer.Node == name }
 }
 
 func TestBetween(t *testing.T) {
@@ -79,9 +77,9 @@ func TestFirstAndLast(t *testing.T) {
 }
 
 func TestShares(t *testing.T) {
-	node := func(r Request) string { return r.Answer.Node }
+	node := func(r Request[answer]) string { return r.Answer.Node }
 	require.Equal(t, map[string]int{"a": 3, "b": 2}, sample().Shares(time.Time{}, time.Time{}, node))
-	require.Empty(t, (&Log{}).Shares(time.Time{}, time.Time{}, node))
+	require.Empty(t, (&Log[answer]{}).Shares(time.Time{}, time.Time{}, node))
 }
 
 func TestQuantile(t *testing.T) {
@@ -96,18 +94,18 @@ func TestErr(t *testing.T) {
 	l := sample()
 	require.NoError(t, l.Err(time.Time{}, at(40)))
 	require.EqualError(t, l.Err(time.Time{}, time.Time{}),
-		"load: 3 of 8 requests failed: 2 × status 503 (first at 12:00:00.060); 1 × no answer: EOF (first at 12:00:00.040)")
+		"httpload: 3 of 8 requests failed: 2 × status 503 (first at 12:00:00.060); 1 × no answer: EOF (first at 12:00:00.040)")
 	require.Len(t, l.Failures(at(60), time.Time{}), 2)
 	for i := range 10 {
-		l.add(Request{Start: at(100 + i), Err: fmt.Errorf("reason %d", i)})
+		l.add(Request[answer]{Start: at(100 + i), Err: fmt.Errorf("reason %d", i)})
 	}
 	require.ErrorContains(t, l.Err(time.Time{}, time.Time{}), "; and 7 other reasons")
 }
 
 func TestRepeated(t *testing.T) {
-	l := &Log{}
+	l := &Log[answer]{}
 	for i, repeated := range []bool{true, false, true, true} {
-		l.add(Request{Start: at(i), End: at(i + 1), Kept: true, Repeated: repeated})
+		l.add(Request[answer]{Start: at(i), End: at(i + 1), Kept: true, Repeated: repeated})
 	}
 	require.Equal(t, 3, l.Repeated(time.Time{}, time.Time{}))
 	require.Equal(t, 1, l.Repeated(at(1), at(3)))
