@@ -83,6 +83,9 @@ type Global struct {
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.
 	Logs []Log
+	// Variables are numbers that a controller can change at run time. Fields of Zones, RetryBudget and
+	// Backend name them.
+	Variables []Variable
 }
 
 // Log is a destination of logs.
@@ -194,10 +197,43 @@ type Frontend struct {
 	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 once the
 	// process is stopping. Routes with the same path get no requests. Empty means no such path.
 	Monitor string
+	// MonitorBackend is the name of a backend: the Monitor page also answers 503 while no server of
+	// this backend is up. Empty means no such backend.
+	MonitorBackend string
 	// Exporter is the path of HAProxy's metrics for Prometheus, for every host. It needs an HAProxy
 	// that was built with the Prometheus exporter, as the packages of distributions are. Empty
 	// means no such path.
 	Exporter string
+	// ExporterNoMaint makes the Exporter leave out the servers in maintenance, unless the URL has a
+	// query.
+	ExporterNoMaint bool
+	// NoLog leaves the requests of this frontend out of the logs. HAProxy still logs requests that it
+	// cannot parse.
+	NoLog bool
+	// RequestID makes HAProxy pass on the header X-Request-ID, and set it to a UUID if a request has
+	// none, or one that is longer than 128 bytes or has other characters than letters, digits and
+	// "-._:/+=". The log line of a request then ends with "id=ID server=ADDRESS:PORT".
+	RequestID bool
+	// Trace, if not nil, makes HAProxy pass on or create the header traceparent.
+	Trace *Trace
+	// KeepHeaderNames makes HAProxy pass on headers whose names contain other characters than
+	// letters, digits and "-". Use it only if clients are trusted, or no server reads headers as CGI
+	// programs do.
+	KeepHeaderNames bool
+	// CloseOneIn makes HAProxy close a client's connection after one of CloseOneIn answers, chosen at
+	// random, with "Connection: close" (HTTP/2: GOAWAY). The client then connects again, perhaps to
+	// another HAProxy behind the same balancer. 0 means that HAProxy does not close.
+	CloseOneIn int
+	// CloseStopping makes a stopping HAProxy close each client's connection after the next answer.
+	// Without it, clients can use their connections until Global.Grace is over.
+	CloseStopping bool
+	// Limits bound the requests of the frontend. Its backends must not have Limits then.
+	Limits Limits
+	// RetryBudget, if not nil, limits how often HAProxy repeats requests.
+	RetryBudget *RetryBudget
+	// Zones, if not nil, sends a share of the requests to servers of other zones. A frontend has at
+	// most one of Router and Zones.
+	Zones *Zones
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
 	// DefaultBackend is the name of the backend for requests for which Router finds no backend. A
@@ -205,7 +241,8 @@ type Frontend struct {
 	DefaultBackend string
 }
 
-// Bind is an address to listen on.
+// Bind is an address to listen on. Without TLS, clients can use HTTP/1.1, and HTTP/2 if they begin
+// with it (prior knowledge), as clients of gRPC without TLS do.
 type Bind struct {
 	// Address is "host:port" or "unix@/path". The host is an IP address or empty. ":80" listens on
 	// all IPv4 addresses, "[::]:80" on all IPv4 and IPv6 addresses.
@@ -309,6 +346,14 @@ type Backend struct {
 	// Servers are the servers of the backend. If a backend has no servers, HAProxy answers each
 	// request with 503.
 	Servers []Server
+	// Options are settings of all Servers.
+	Options ServerOptions
+	// Reuse says which idle connections to servers a request may use; empty means [ReuseSafe].
+	Reuse Reuse
+	// QueueLimit names a variable: while at least this number of requests wait for a server, HAProxy
+	// answers further requests immediately with 503 and "Retry-After: 1". If its value is 0, HAProxy
+	// answers all requests so. Empty means no limit.
+	QueueLimit string
 	// Response, if not nil, is the answer to each request. A backend with a Response has no
 	// servers.
 	Response *FixedResponse
@@ -400,8 +445,16 @@ type Health struct {
 	Rise, Fall int
 }
 
-// Server is a server of a backend. It has no field for its name: [Server.Name] derives the name.
+// Server is a server of a backend. [Server.Name] derives its name.
 type Server struct {
+	// Slot is the name of the server if the server is one of a fixed number of slots, whose addresses
+	// a controller changes at run time. HAProxy before 3.0 needs slots: it can crash when it deletes a
+	// server at run time. In a backend either all servers have a Slot, or none. Empty means that the
+	// name is derived from the address.
+	Slot string
+	// Disabled puts the server into maintenance at the start of HAProxy. HAProxy sends it neither
+	// requests nor health checks until a command enables it.
+	Disabled bool
 	// Addr is the destination of requests and health checks.
 	Addr netip.AddrPort
 	// Weight is the initial weight, from 1 to 256. 0 means [DefaultWeight]. An agent answers with a

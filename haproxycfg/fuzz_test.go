@@ -51,22 +51,43 @@ var stringFields = []struct {
 	{"Router.Hosts", func(c *haproxycfg.Config, s string) { c.Frontends[0].Router.Hosts = s; c.Maps[0].Name = s }},
 	{"Map.Key", func(c *haproxycfg.Config, s string) { c.Maps[1].Entries[0].Key = s }},
 	{"Map.Value", func(c *haproxycfg.Config, s string) { c.Maps[2].Entries[0].Value = s }},
+	{"Variable.Name", func(c *haproxycfg.Config, s string) {
+		c.Global.Variables[0].Name = s
+		c.Backends[0].QueueLimit = s
+		c.Frontends[1].Zones.Expected, c.Frontends[1].Zones.PanicBelow, c.Frontends[1].RetryBudget.Switch = s, s, s
+	}},
+	{"Backend.QueueLimit", func(c *haproxycfg.Config, s string) { c.Backends[0].QueueLimit = s }},
+	{"Backend.Reuse", func(c *haproxycfg.Config, s string) { c.Backends[0].Reuse = haproxycfg.Reuse(s) }},
+	{"Frontend.MonitorBackend", func(c *haproxycfg.Config, s string) { c.Frontends[0].Monitor, c.Frontends[0].MonitorBackend = "/m", s }},
+	{"Zones.Other", func(c *haproxycfg.Config, s string) { c.Frontends[1].Zones.Other = s }},
+	{"Zones.Panic", func(c *haproxycfg.Config, s string) { c.Frontends[1].Zones.Panic = s }},
+	{"Zones.Expected", func(c *haproxycfg.Config, s string) { c.Frontends[1].Zones.Expected = s }},
+	{"RetryBudget.Switch", func(c *haproxycfg.Config, s string) { c.Frontends[1].RetryBudget.Switch = s }},
+	{"Server.Slot", func(c *haproxycfg.Config, s string) { c.Backends[2].Servers[0].Slot = s }},
 	{"Log.Address socket", func(c *haproxycfg.Config, s string) { c.Global.Logs = []haproxycfg.Log{{Address: "/" + s}} }},
 }
 
 func fieldsConfig() *haproxycfg.Config {
 	return &haproxycfg.Config{
-		Global: haproxycfg.Global{Logs: []haproxycfg.Log{{Address: "stdout"}}},
-		Frontends: []haproxycfg.Frontend{{
-			Name: "f", Binds: []haproxycfg.Bind{{Address: ":80", TLS: &haproxycfg.TLS{Certificates: "/certs"}}},
-			Router: &haproxycfg.Router{Hosts: "h", Exact: "e", Prefix: "p"}, DefaultBackend: "b",
-		}},
+		Global: haproxycfg.Global{Logs: []haproxycfg.Log{{Address: "stdout"}}, Variables: []haproxycfg.Variable{{Name: "n", Value: 1}}},
+		Frontends: []haproxycfg.Frontend{
+			{
+				Name: "f", Binds: []haproxycfg.Bind{{Address: ":80", TLS: &haproxycfg.TLS{Certificates: "/certs"}}},
+				Router: &haproxycfg.Router{Hosts: "h", Exact: "e", Prefix: "p"}, DefaultBackend: "b",
+			},
+			{
+				Name: "z", Binds: []haproxycfg.Bind{{Address: ":81"}}, DefaultBackend: "answer",
+				RetryBudget: &haproxycfg.RetryBudget{Percent: 20, PerSecond: 3, Switch: "n"},
+				Zones:       &haproxycfg.Zones{Other: "slots", Expected: "n", Panic: "slots", PanicBelow: "n"},
+			},
+		},
 		Backends: []haproxycfg.Backend{
 			{Name: "b", Health: haproxycfg.Health{Path: "/h"}, Servers: []haproxycfg.Server{
 				{Addr: netip.MustParseAddrPort("10.0.0.1:80"), Check: true, AgentPort: 9801, AgentSend: "x"},
 				{Addr: netip.MustParseAddrPort("10.0.0.2:80")},
 			}},
 			{Name: "answer", Response: &haproxycfg.FixedResponse{Status: 200, Body: "x"}},
+			{Name: "slots", Servers: []haproxycfg.Server{{Slot: "s1", Addr: netip.MustParseAddrPort("10.0.0.1:80"), Disabled: true}}},
 		},
 		Maps: []haproxycfg.Map{
 			{Name: "h", Entries: []haproxycfg.MapEntry{{Key: "a", Value: "a"}}},

@@ -98,3 +98,58 @@ func TestGolden(t *testing.T) {
 	later.Global.Version = haproxycfg.Version{Major: 3, Minor: 2}
 	configtest.Golden(t, map[string]*haproxycfg.Config{"everything": &later})
 }
+
+// zonesConfig has every field that spreads requests over zones, proxies and time.
+func zonesConfig(version haproxycfg.Version) *haproxycfg.Config {
+	const dir = configtest.GoldenDir
+	server := func(addr string) haproxycfg.Server {
+		return haproxycfg.Server{Addr: netip.MustParseAddrPort(addr), Check: true}
+	}
+	options := haproxycfg.ServerOptions{MaxConn: 64, SlowStart: 10 * time.Second, EjectErrors: 10, PoolPurge: time.Second}
+	health := haproxycfg.Health{Path: "/healthz", Interval: 10 * time.Second, FastInterval: 10 * time.Second, Rise: 3}
+	slot := server("127.0.0.1:1")
+	slot.Slot, slot.Disabled = "s2", true
+	used := server("10.1.0.1:8080")
+	used.Slot = "s1"
+	return &haproxycfg.Config{
+		Global: haproxycfg.Global{
+			Version: version, StatsSocket: dir + "/stats.sock", Grace: 5 * time.Second, HardStopAfter: 30 * time.Second,
+			Variables: []haproxycfg.Variable{{Name: "expected", Value: 12}, {Name: "panic", Value: 3}, {Name: "pending", Value: 12}, {Name: "may_retry", Value: 1}},
+			Logs:      []haproxycfg.Log{{Address: "stdout", Format: "raw"}},
+		},
+		Frontends: []haproxycfg.Frontend{
+			{
+				Name: "front", Binds: []haproxycfg.Bind{{Address: ":8080", AcceptProxy: true}},
+				Forwarded: haproxycfg.ForwardedAppend, KeepHeaderNames: true, RequestID: true,
+				Monitor: "/ready", MonitorBackend: "front:panic",
+				Trace: &haproxycfg.Trace{Sampled: 100}, CloseOneIn: 1000, CloseStopping: true,
+				Limits:      haproxycfg.Limits{Limit: haproxycfg.Limit{Requests: 400}, Source: haproxycfg.Limit{Requests: 50}},
+				RetryBudget: &haproxycfg.RetryBudget{Percent: 20, PerSecond: 3, Switch: "may_retry"},
+				Zones: &haproxycfg.Zones{
+					Other: "front:other", Expected: "expected", Panic: "front:panic", PanicBelow: "panic", SpillOnQueue: true,
+				},
+				DefaultBackend: "front:own",
+			},
+			{Name: "metrics", Binds: []haproxycfg.Bind{{Address: ":8405"}}, Exporter: "/metrics", ExporterNoMaint: true, NoLog: true, Forwarded: haproxycfg.ForwardedKeep},
+		},
+		Backends: []haproxycfg.Backend{
+			{
+				Name: "front:own", Balance: haproxycfg.LeastConn, Reuse: haproxycfg.ReuseAlways, QueueLimit: "pending",
+				Timeouts: haproxycfg.Timeouts{Queue: 200 * time.Millisecond}, Health: health, Options: options,
+				Servers: []haproxycfg.Server{server("10.0.0.1:8080"), server("[fd00::2]:8080")},
+			},
+			{Name: "front:other", Balance: haproxycfg.LeastConn, Health: health, Options: options, Servers: []haproxycfg.Server{used, slot}},
+			{
+				Name: "front:panic", Balance: haproxycfg.LeastConn, Protocol: haproxycfg.GRPC, Options: haproxycfg.ServerOptions{NoPool: true},
+				Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:8080")}},
+			},
+		},
+	}
+}
+
+func TestGoldenZones(t *testing.T) {
+	t.Parallel()
+	for _, version := range []haproxycfg.Version{{}, {Major: 2, Minor: 9}, {Major: 3, Minor: 2}} {
+		configtest.Golden(t, map[string]*haproxycfg.Config{"zones": zonesConfig(version)})
+	}
+}

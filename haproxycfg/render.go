@@ -115,10 +115,15 @@ func (c *Config) appendText(paths renderedPaths) []byte {
 	}
 	c.Defaults.append(&t, &c.Global)
 	for i := range c.Frontends {
-		c.Frontends[i].append(&t, paths, c.Global.Observe)
+		c.Frontends[i].append(&t, paths, &c.Global)
 	}
 	for i := range c.Backends {
 		c.Backends[i].append(&t, &c.Global)
+	}
+	for i := range c.Frontends {
+		if f := &c.Frontends[i]; f.RetryBudget != nil && c.Global.Version.nativeRetryBudget() {
+			f.RetryBudget.appendTable(&t, f)
+		}
 	}
 	if c.Global.Observe {
 		appendObserved(&t)
@@ -196,6 +201,9 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 	if g.MaxHeaders > 0 {
 		t.line("tune.http.maxhdr")
 		t.int(g.MaxHeaders)
+	}
+	for _, x := range g.Variables {
+		x.append(t)
 	}
 	for _, l := range g.Logs {
 		t.line("log")

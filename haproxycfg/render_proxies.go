@@ -11,9 +11,9 @@ import (
 	"github.com/headgate/headgate/internal/dotsegment"
 )
 
-// append renders the frontend. observing is Global.Observe.
-func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
-	observing = observing && f.Router != nil
+// append renders the frontend.
+func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
+	observing := g.Observe && f.Router != nil
 	certificates := f.certificateList()
 	// Without strict-sni, HAProxy needs a certificate for the clients that strict-sni would refuse.
 	admitting := observing && paths.hasCertificate[certificates]
@@ -25,12 +25,23 @@ func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 		t.line("maxconn")
 		t.int(f.MaxConn)
 	}
+	if f.NoLog {
+		t.line("http-request set-log-level silent")
+	}
 	if f.Monitor != "" {
 		t.line("monitor-uri")
 		t.word(f.Monitor)
 		t.line("monitor fail if { stopping }")
+		if f.MonitorBackend != "" {
+			t.line("monitor fail if { nbsrv(" + f.MonitorBackend + ") eq 0 }")
+		}
 	}
 	if f.Exporter != "" {
+		if f.ExporterNoMaint {
+			t.line("http-request set-query no-maint if !{ query -m found } { path -m str --")
+			t.word(f.Exporter)
+			t.raw(" }")
+		}
 		// The "--" after "-m str" keeps HAProxy from reading a path that begins with "-" as a flag.
 		t.line("http-request use-service prometheus-exporter if { path -m str --")
 		t.word(f.Exporter)
@@ -62,14 +73,29 @@ func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 		}
 		f.appendRedirect(t, observing)
 	}
+	if f.Limits != (Limits{}) {
+		f.Limits.append(t, f.Name, observing)
+	}
 	forwards := f.DefaultBackend != "" || f.Router != nil
 	switch {
 	case observing:
 		f.observeHeaders(t)
 	case forwards:
-		cleanHeaders(t)
+		cleanHeaders(t, f.KeepHeaderNames)
 	}
 	f.appendForwarded(t, observing)
+	if f.RequestID {
+		appendRequestID(t, len(g.Logs) > 0 && !f.NoLog)
+	}
+	if f.Trace != nil {
+		f.Trace.append(t)
+	}
+	if f.CloseOneIn > 0 {
+		t.line("http-response set-header Connection close if { rand(" + strconv.Itoa(f.CloseOneIn) + ") eq 0 }")
+	}
+	if f.CloseStopping {
+		t.line("http-response set-header Connection close if { stopping }")
+	}
 	if !forwards {
 		return
 	}
@@ -77,8 +103,15 @@ func (f *Frontend) append(t *text, paths renderedPaths, observing bool) {
 	// idempotent too, but HAProxy does not repeat them. A second PUT can undo the write of another
 	// client in between. A second DELETE gets the answer 404 although the first one worked.
 	t.line("http-request disable-l7-retry unless { method GET HEAD OPTIONS }")
+	if f.RetryBudget != nil {
+		f.RetryBudget.append(t, f, g.Version)
+	}
 	if f.Router != nil {
 		f.Router.append(t, paths.maps, f.RedirectHTTPS != nil)
+	}
+	if f.Zones != nil {
+		f.Zones.appendRules(t, f.DefaultBackend)
+		f.Zones.appendBackends(t, f.DefaultBackend)
 	}
 	if f.DefaultBackend != "" {
 		t.line("default_backend ")
@@ -99,12 +132,14 @@ func denyDotSegments(t *text) {
 }
 
 // cleanHeaders renders the rules for the headers of every request that goes to a server.
-func cleanHeaders(t *text) {
+func cleanHeaders(t *text, keepNames bool) {
 	// Servers with CGI, WSGI or PHP replace every character that is not a letter or digit in a
 	// header name by "_". They would read X_Forwarded_For or X.Forwarded.For as X-Forwarded-For.
 	// HAProxy compares names in lower case. "option http-restrict-req-hdr-names delete" has the
 	// same effect.
-	t.line("http-request del-header '[^a-z0-9-]' -m reg")
+	if !keepNames {
+		t.line("http-request del-header '[^a-z0-9-]' -m reg")
+	}
 	// Allow only upgrades to WebSocket. After an upgrade, the connection is a tunnel, and HAProxy
 	// does not look at the requests in it. So after an upgrade to HTTP/2, the client could send the
 	// server any request. HAProxy would neither check it against the routes, nor set its headers as
@@ -222,27 +257,36 @@ func (b *Backend) append(t *text, g *Global) {
 		t.line("balance ")
 		t.raw(string(b.Balance))
 	}
+	if b.QueueLimit != "" {
+		t.line("http-request deny deny_status 503 content-type text/plain string 'the queue is full' hdr Retry-After 1" +
+			" if { queue(" + b.Name + "),sub(proc." + b.QueueLimit + ") ge 0 }")
+	}
 	if b.Limits != (Limits{}) {
 		b.Limits.append(t, b.Name, g.Observe)
+	}
+	if b.Reuse != "" {
+		t.line("http-reuse ")
+		t.raw(string(b.Reuse))
 	}
 	b.Timeouts.append(t)
 	if b.Protocol == GRPC {
 		t.line("option http-no-delay")
 	}
-	http2 := b.Protocol == H2C || b.Protocol == GRPC
-	if http2 && g.Version.AtLeast(3, 2) {
+	if b.http2() && g.Version.AtLeast(3, 2) {
 		t.line("no option http-drop-request-trailers")
 	}
-	b.Health.append(t, b.AgentInterval)
-	if http2 {
-		t.raw(" proto h2 check-proto h2")
-	}
+	b.Health.append(t)
+	t.line("default-server")
+	b.appendSharedWords(t, true)
 	var ids []int
 	if b.Balance == Source || b.Balance == URI {
 		ids = serverIDs(b.Servers)
 	}
 	for i := range b.Servers {
 		b.Servers[i].append(t)
+		if b.Servers[i].Disabled {
+			t.raw(" disabled")
+		}
 		if ids != nil {
 			t.raw(" id")
 			t.int(ids[i])
@@ -250,11 +294,14 @@ func (b *Backend) append(t *text, g *Global) {
 	}
 }
 
-// append renders the table and the rules for the limits of a backend. All rules that refuse a
+// http2 reports whether the servers of the backend speak HTTP/2.
+func (b *Backend) http2() bool { return b.Protocol == H2C || b.Protocol == GRPC }
+
+// append renders the table and the rules for the limits of a proxy. All rules that refuse a
 // request come before the rules that count it, so refused requests are not counted. If observing is
 // true, no rule refuses a request: the rules set the variable txn.over to the Refusal of the first
 // limit that the request exceeds.
-func (l Limits) append(t *text, backend string, observing bool) {
+func (l Limits) append(t *text, proxy string, observing bool) {
 	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
 	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a
 	// multicast address, and no client has such an address.
@@ -274,7 +321,7 @@ func (l Limits) append(t *text, backend string, observing bool) {
 			if limit == 0 {
 				return
 			}
-			condition := " if { " + of.key + "," + count + "(" + backend + ") ge " + strconv.Itoa(limit) + " }"
+			condition := " if { " + of.key + "," + count + "(" + proxy + ") ge " + strconv.Itoa(limit) + " }"
 			if observing {
 				t.line("http-request set-var(txn.over) str(" + string(r) + ")" + condition + " !{ var(txn.over) -m found }")
 			} else {
@@ -344,10 +391,8 @@ func (r *FixedResponse) append(t *text) {
 // checks.
 const defaultInterval = 2 * time.Second
 
-// append renders the health check. It always renders a default-server line. Without this line,
-// HAProxy 3.3 and 3.4 have a fault: if an agent answers "down" once, and later sends only answers
-// without a health state, the server stays down for ever.
-func (h *Health) append(t *text, agentInterval time.Duration) {
+// append renders the request of the health check.
+func (h *Health) append(t *text) {
 	if h.Path != "" && h.Host == "" {
 		t.line("option httpchk GET")
 		t.word(h.Path)
@@ -358,7 +403,13 @@ func (h *Health) append(t *text, agentInterval time.Duration) {
 		t.raw(" ver HTTP/1.1 hdr Host")
 		t.word(logFormat(h.Host))
 	}
-	t.line("default-server inter")
+}
+
+// appendWords renders the times of the checks. A backend always has a default-server line with them.
+// Without this line, HAProxy 3.3 and 3.4 have a fault: if an agent answers "down" once, and later
+// sends only answers without a health state, the server stays down for ever.
+func (h *Health) appendWords(t *text, agentInterval time.Duration) {
+	t.raw(" inter")
 	t.duration(cmp.Or(h.Interval, defaultInterval))
 	if h.FastInterval > 0 {
 		t.raw(" fastinter")
@@ -372,8 +423,8 @@ func (h *Health) append(t *text, agentInterval time.Duration) {
 	t.duration(cmp.Or(agentInterval, defaultInterval))
 }
 
-// Name returns the server's name in HAProxy: "ADDRESS:PORT", or "ADDRESS:PORT-AGENTPORT" if it has
-// an agent. IPv6 addresses have no brackets.
+// Name returns the server's name in HAProxy: Slot if that is not empty, otherwise "ADDRESS:PORT", or
+// "ADDRESS:PORT-AGENTPORT" if it has an agent. IPv6 addresses have no brackets.
 //
 // The reason for such names is HAProxy's state file. From it, HAProxy restores the weight, the
 // drain, the address and the port of each server by the server's name. Suppose that the node port
@@ -386,6 +437,9 @@ func (s Server) Name() string {
 }
 
 func (s *Server) appendName(b []byte) []byte {
+	if s.Slot != "" {
+		return append(b, s.Slot...)
+	}
 	b = s.Addr.Addr().AppendTo(b)
 	b = append(b, ':')
 	b = strconv.AppendUint(b, uint64(s.Addr.Port()), 10)
@@ -400,11 +454,15 @@ func (s *Server) appendName(b []byte) []byte {
 // here. So append works on a local slice, and formats an IPv4 address only once for both name and
 // address.
 func (s *Server) append(t *text) {
-	b := append(*t, "\n    server "...)
+	*t = s.appendWords(append(*t, "\n    server "...))
+}
+
+// appendWords appends the name, the address and the words that only this server has.
+func (s *Server) appendWords(b []byte) []byte {
 	name := len(b)
 	b = s.appendName(b)
 	b = append(b, ' ')
-	if s.Addr.Addr().Is4() {
+	if s.Slot == "" && s.Addr.Addr().Is4() {
 		end := name + bytes.IndexByte(b[name:], ':') + 1
 		for '0' <= b[end] && b[end] <= '9' {
 			end++
@@ -429,7 +487,7 @@ func (s *Server) append(t *text) {
 			b = append(b, `\n`...)
 		}
 	}
-	*t = b
+	return b
 }
 
 // weight returns the weight in HAProxy's terms.

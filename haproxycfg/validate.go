@@ -47,6 +47,7 @@ const (
 func (c *Config) Validate() error {
 	var v validator
 	v.global(c)
+	v.variables(c.Global.Variables)
 	v.defaults(&c.Defaults)
 	v.names(c)
 	for i := range c.Maps {
@@ -119,17 +120,25 @@ func (v *validator) word(what, s string) {
 
 // name adds a fault and returns false if HAProxy does not allow s as the name of a proxy.
 func (v *validator) name(what, s string) bool {
-	if s == "" || len(s) > MaxName {
+	switch {
+	case s == "" || len(s) > MaxName:
 		v.addf("%s %q: a name has 1 to %d bytes", what, s, MaxName)
-		return false
+	case !validName(s):
+		v.addf(`%s %q: a name is made of letters, digits and "-_.:"`, what, s)
+	default:
+		return true
 	}
+	return false
+}
+
+// validName reports whether HAProxy allows s as the name of a proxy or server.
+func validName(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if !nameByte[s[i]] {
-			v.addf(`%s %q: a name is made of letters, digits and "-_.:"`, what, s)
 			return false
 		}
 	}
-	return true
+	return s != "" && len(s) <= MaxName
 }
 
 // path adds a fault if s cannot be the path of a request.

@@ -32,6 +32,7 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 	v.number("Forwarded", int(f.Forwarded), int(ForwardedReplace), int(ForwardedKeep))
 	v.path("Monitor", f.Monitor)
 	v.path("Exporter", f.Exporter)
+	v.balancing(c, f)
 	if _, ok := v.backends[f.DefaultBackend]; !ok && f.DefaultBackend != "" {
 		v.addf("default backend %q does not exist", f.DefaultBackend)
 	}
@@ -163,12 +164,45 @@ func (v *validator) backend(c *Config, b *Backend) {
 		v.addf("%d servers are more than roundrobin's %d: use %s", len(b.Servers), MaxRoundRobin, LeastConn)
 	}
 	oneOf(v, "Protocol", b.Protocol, "", HTTP1, H2C, GRPC)
-	v.limit("Limits.", b.Limits.Limit)
-	v.limit("Limits.Source.", b.Limits.Source)
+	v.limits(&b.Limits)
+	oneOf(v, "Reuse", b.Reuse, "", ReuseNever, ReuseSafe, ReuseAggressive, ReuseAlways)
+	v.serverOptions(&b.Options)
+	if b.QueueLimit != "" {
+		v.variable(&c.Global, "QueueLimit", b.QueueLimit)
+	}
 	v.timeouts(&b.Timeouts)
 	v.duration("AgentInterval", b.AgentInterval)
 	v.health(&b.Health)
 	v.serversOf(c, b)
+}
+
+// balancing checks what a frontend does to spread requests over zones, proxies and time.
+func (v *validator) balancing(c *Config, f *Frontend) {
+	if f.MonitorBackend != "" {
+		v.backendName("MonitorBackend", f.MonitorBackend)
+		if f.Monitor == "" {
+			v.addf("MonitorBackend without Monitor")
+		}
+	}
+	v.number("CloseOneIn", f.CloseOneIn, 0, math.MaxInt32)
+	v.limits(&f.Limits)
+	if f.Limits != (Limits{}) && slices.ContainsFunc(c.Backends, func(b Backend) bool { return b.Limits != (Limits{}) }) {
+		v.addf("both a frontend and a backend have Limits, but HAProxy counts a request only once")
+	}
+	if f.Trace != nil {
+		v.number("Trace.Sampled", f.Trace.Sampled, 0, 10_000)
+	}
+	if f.RetryBudget != nil {
+		v.retryBudget(&c.Global, f)
+	}
+	if f.Zones != nil {
+		v.zones(&c.Global, f)
+	}
+}
+
+func (v *validator) limits(l *Limits) {
+	v.limit("Limits.", l.Limit)
+	v.limit("Limits.Source.", l.Source)
 }
 
 func (v *validator) limit(prefix string, l Limit) {
@@ -203,13 +237,27 @@ func (v *validator) response(b *Backend) {
 func (v *validator) serversOf(c *Config, b *Backend) {
 	v.seen.reset()
 	place := v.place
+	var slots map[string]bool // if the servers are slots
+	if len(b.Servers) > 0 && b.Servers[0].Slot != "" {
+		slots = make(map[string]bool, len(b.Servers))
+	}
 	for i := range b.Servers {
 		s := &b.Servers[i]
-		twice := v.seen.add(b.Servers[:i], serverKey{s.Addr, s.AgentPort})
-		if !twice && v.serverOK(c, s) {
+		var twice bool
+		if slots != nil {
+			twice = slots[s.Slot]
+			slots[s.Slot] = true
+		} else {
+			twice = v.seen.add(b.Servers[:i], serverKey{s.Addr, s.AgentPort})
+		}
+		mixed := (s.Slot != "") != (slots != nil)
+		if !twice && !mixed && v.serverOK(c, s) {
 			continue
 		}
 		v.place = place + "server " + s.Name() + ": "
+		if mixed {
+			v.addf("either all servers of a backend have a Slot, or none")
+		}
 		v.serverFaults(s, twice)
 		v.place = place
 	}
@@ -222,7 +270,7 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 func (v *validator) serverOK(c *Config, s *Server) bool {
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
 		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isChecked(c, s.Track)) &&
-		(s.AgentSend == "" || validAgentSend(s))
+		(s.AgentSend == "" || validAgentSend(s)) && (s.Slot == "" || validName(s.Slot))
 }
 
 // serverSet finds servers that occur twice in a backend. The servers of a single service come in
@@ -287,6 +335,9 @@ func (v *validator) serverFaults(s *Server, twice bool) {
 	}
 	if twice {
 		v.addf("the backend has it twice")
+	}
+	if s.Slot != "" {
+		v.name("Slot", s.Slot)
 	}
 	v.number("weight", s.Weight, NoTraffic, 256)
 	if s.Track != "" && s.Check {

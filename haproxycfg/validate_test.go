@@ -22,7 +22,7 @@ func TestValidate(t *testing.T) {
 		want   string
 	}{
 		{"backend twice", func(c *config) { c.Backends[1].Name = "b" }, `backends 0 and 1 are both named "b"`},
-		{"frontend twice", func(c *config) { c.Frontends = append(c.Frontends, c.Frontends[0]) }, `frontends 0 and 1 are both named "f"`},
+		{"frontend twice", func(c *config) { c.Frontends = append(c.Frontends, c.Frontends[0]) }, `frontends 0 and 2 are both named "f"`},
 		{"frontend named like a backend", func(c *config) { c.Frontends[0].Name = "answer" }, `frontend 0 and backend 1 are both named "answer", which HAProxy 3.3 and later refuse`},
 		{"map twice", func(c *config) { c.Maps[1].Name = "h" }, `maps 0 and 1 are both named "h"`},
 		{"backend name", func(c *config) { c.Backends[0].Name = "a/b" }, `backend "a/b": a name is made of letters, digits and "-_.:"`},
@@ -106,7 +106,7 @@ func TestValidate(t *testing.T) {
 		{"retry event", func(c *config) { c.Defaults.RetryOn = []haproxycfg.RetryEvent{"all-retryable-errors"} }, `defaults: unknown RetryOn "all-retryable-errors"`},
 		{"retry event twice", func(c *config) { c.Defaults.RetryOn = []haproxycfg.RetryEvent{"502", "502"} }, `defaults: RetryOn names "502" twice`},
 		{"no retry events", func(c *config) { c.Defaults.RetryOn = []haproxycfg.RetryEvent{} }, "defaults: RetryOn is empty"},
-		{"descriptors", func(c *config) { c.Global.Descriptors = 100 }, "global: 100 descriptors leave none for connections: checks, agents and listeners need 260"},
+		{"descriptors", func(c *config) { c.Global.Descriptors = 100 }, "global: 100 descriptors leave none for connections: checks, agents and listeners need 261"},
 		{"socket", func(c *config) { c.Global.StatsSocket = "/" + strings.Repeat("x", 97) }, "the absolute path of a socket has at most 97 bytes"},
 		{"socket that HAProxy would expand", func(c *config) { c.Global.StatsSocket = "/run/$USER" }, `StatsSocket "/run/$USER": the path of a socket has neither "$" nor ","`},
 		{"two sockets in one", func(c *config) { c.Frontends[0].Binds[0].Address = "unix@/a,:8080" }, `bind "/a,:8080": the path of a socket has neither "$" nor ","`},
@@ -114,6 +114,32 @@ func TestValidate(t *testing.T) {
 		{"log to a name", func(c *config) { c.Global.Logs[0].Address = "syslog:514" }, `global: log 0: Address "syslog:514" is neither "stdout"`},
 		{"log to nowhere", func(c *config) { c.Global.Logs[0].Address = "" }, `global: log 0: Address "" is neither "stdout"`},
 		{"log", func(c *config) { c.Global.Logs[0].Facility = "local8" }, `global: log 0: unknown Facility "local8"`},
+		{"variable", func(c *config) { c.Global.Variables[0].Name = "a-b" }, `variable "a-b": a name is made of 1 to 64 letters, digits, "_" and "."`},
+		{"variable twice", func(c *config) { c.Global.Variables = append(c.Global.Variables, c.Global.Variables[0]) }, `variable "n" occurs twice`},
+		{"variable too small", func(c *config) { c.Global.Variables[0].Value = -1 }, `variable n -1 is not from 0`},
+		{"queue limit of no variable", func(c *config) { c.Backends[0].QueueLimit = "x" }, `backend b: QueueLimit names variable "x", which does not exist`},
+		{"reuse", func(c *config) { c.Backends[0].Reuse = "x" }, `backend b: unknown Reuse "x"`},
+		{"server options", func(c *config) { c.Backends[0].Options.EjectErrors = -1 }, `backend b: Options.EjectErrors -1 is not from 0 to 32767`},
+		{"zones and router", func(c *config) { c.Frontends[0].Zones = c.Frontends[1].Zones }, "frontend f: it has both a Router and Zones"},
+		{"zones without own", func(c *config) { c.Frontends[1].DefaultBackend = "" }, "frontend z: Zones need a default backend"},
+		{"zones of no backend", func(c *config) { c.Frontends[1].Zones.Other = "x" }, `frontend z: Zones.Other names backend "x", which does not exist`},
+		{"overprovision", func(c *config) { c.Frontends[1].Zones.Overprovision = 99 }, "frontend z: Zones.Overprovision 99 is not from 100 to 1000"},
+		{"panic without line", func(c *config) { c.Frontends[1].Zones.PanicBelow = "" }, `frontend z: Zones.PanicBelow names variable "", which does not exist`},
+		{"budget without switch", func(c *config) { c.Frontends[1].RetryBudget.Switch = "" }, "frontend z: RetryBudget needs a Switch, because HAProxy 2.6 does not count repeated requests"},
+		{"budget and observe", func(c *config) {
+			c.Global.Observe, c.Global.Version = true, haproxycfg.Version{Major: 3}
+		}, "frontend z: RetryBudget needs the counter that Global.Observe uses"},
+		{"table of the budget", func(c *config) {
+			c.Backends[2].Name, c.Global.Version = "z:retries", haproxycfg.Version{Major: 3}
+		}, "frontend z: RetryBudget needs a table with the name z:retries, which a backend has"},
+		{"trace", func(c *config) { c.Frontends[1].Trace = &haproxycfg.Trace{Sampled: 10001} }, "frontend z: Trace.Sampled 10001 is not from 0 to 10000"},
+		{"limits twice", func(c *config) { c.Backends[0].Limits.Requests, c.Frontends[1].Limits.Requests = 1, 1 }, "frontend z: both a frontend and a backend have Limits"},
+		{"monitor of no backend", func(c *config) { c.Frontends[1].Monitor, c.Frontends[1].MonitorBackend = "/m", "x" }, `frontend z: MonitorBackend names backend "x", which does not exist`},
+		{"slots and servers", func(c *config) { c.Backends[0].Servers[1].Slot = "s" }, "backend b: server s: either all servers of a backend have a Slot, or none"},
+		{"slot", func(c *config) { c.Backends[2].Servers[0].Slot = "a/b" }, `backend slots: server a/b: Slot "a/b": a name is made of`},
+		{"slot twice", func(c *config) {
+			c.Backends[2].Servers = append(c.Backends[2].Servers, c.Backends[2].Servers[0])
+		}, "backend slots: server s1: the backend has it twice"},
 		{"line end", func(c *config) { c.Global.StateFile = "a\nb" }, `global: StateFile "a\nb" contains a line end or NUL`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

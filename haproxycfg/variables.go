@@ -1,0 +1,61 @@
+package haproxycfg
+
+import (
+	"math"
+	"slices"
+	"strconv"
+)
+
+// Variable is a number that belongs to the whole HAProxy process. A controller can change it at run
+// time with [Variable.Command], so a new value needs no reload.
+type Variable struct {
+	// Name consists of letters, digits, "_" and ".", and has at most 64 bytes. HAProxy's name of the
+	// variable is "proc." and Name.
+	Name string
+	// Value is the value from the start of the process until a command changes it, from 0 to
+	// 2,147,483,647.
+	Value int
+}
+
+// Command returns the command of HAProxy's runtime API that sets the variable to Value. HAProxy
+// accepts it only if the running configuration has a variable with this Name.
+//
+// The command first switches on HAProxy's experimental mode, for this one connection: HAProxy 2.6 to
+// 3.4 do not allow "set var" without it.
+func (v Variable) Command() string {
+	return "experimental-mode on; set var proc." + v.Name + " int(" + strconv.Itoa(v.Value) + ")"
+}
+
+func (v Variable) append(t *text) {
+	t.line("set-var proc." + v.Name + " int(" + strconv.Itoa(v.Value) + ")")
+}
+
+const maxVariableName = 64
+
+func (v *validator) variables(all []Variable) {
+	for i, x := range all {
+		if !validVariable(x.Name) {
+			v.addf(`variable %q: a name is made of 1 to %d letters, digits, "_" and "."`, x.Name, maxVariableName)
+		}
+		v.number("variable "+x.Name, x.Value, 0, math.MaxInt32)
+		if slices.ContainsFunc(all[:i], func(o Variable) bool { return o.Name == x.Name }) {
+			v.addf("variable %q occurs twice", x.Name)
+		}
+	}
+}
+
+// variable adds a fault if the configuration has no variable with this name.
+func (v *validator) variable(g *Global, what, name string) {
+	if !slices.ContainsFunc(g.Variables, func(o Variable) bool { return o.Name == name }) {
+		v.addf("%s names variable %q, which does not exist", what, name)
+	}
+}
+
+func validVariable(name string) bool {
+	for i := 0; i < len(name); i++ {
+		if !nameByte[name[i]] || name[i] == '-' || name[i] == ':' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= maxVariableName
+}

@@ -1,0 +1,98 @@
+package haproxycfg
+
+import (
+	"cmp"
+	"strconv"
+)
+
+// Zones divides the requests of a frontend between the servers of its own zone and those of all
+// other zones. Frontend.DefaultBackend has the servers of the own zone.
+//
+// HAProxy chooses the backend of each request by these rules, in this order:
+//
+//  1. Panic, if fewer servers are up in the own zone and in Other together than PanicBelow says;
+//  2. Other, for the share of requests that the servers of the own zone have no room for;
+//  3. Other, if SpillOnQueue is true, requests wait for servers of the own zone, and none wait for
+//     servers of Other;
+//  4. DefaultBackend.
+//
+// The own zone gets this percentage of the requests, at most 100:
+//
+//	servers that are up × Overprovision / expected servers
+//
+// With 12 expected servers and an Overprovision of 140, the own zone gets all requests while 9 or
+// more servers are up, 93% with 8, 70% with 6 and 46% with 4. HAProxy uses Other and Panic only if
+// they have a server that is up.
+type Zones struct {
+	// Other is the name of the backend with the servers of all other zones.
+	Other string
+	// Overprovision is the load that one server can bear, as a percentage of its share of the load
+	// when all expected servers are up: 100 to 1,000. 0 means 140.
+	Overprovision int
+	// Expected names a variable: the number of servers that the own zone has when nothing is
+	// missing. If its value is 0, all requests stay in the own zone.
+	Expected string
+	// Panic is the name of a backend with servers that HAProxy does not check, so all of them are up.
+	// Empty means no such backend.
+	Panic string
+	// PanicBelow names a variable: the number of servers below which HAProxy uses Panic. Set it if and
+	// only if Panic is set.
+	PanicBelow string
+	// SpillOnQueue sends requests to Other while requests wait in the queue of DefaultBackend. HAProxy
+	// queues requests only if ServerOptions.MaxConn is not 0.
+	SpillOnQueue bool
+}
+
+// defaultOverprovision is the overprovisioning factor of Envoy.
+const defaultOverprovision = 140
+
+// appendRules renders the rules "http-request". They must precede all rules "use_backend".
+//
+// The two counts of servers are read once into variables, so all rules see the same counts.
+func (z *Zones) appendRules(t *text, own string) {
+	t.line("http-request set-var(txn.own_up) nbsrv(" + own + ")")
+	t.line("http-request set-var(txn.other_up) nbsrv(" + z.Other + ")")
+	t.line("http-request set-var(txn.own_share) var(txn.own_up),mul(" +
+		strconv.Itoa(cmp.Or(z.Overprovision, defaultOverprovision)) + "),div(proc." + z.Expected + ")")
+	t.line("http-request set-var(txn.zone_draw) rand(100)")
+}
+
+func (z *Zones) appendBackends(t *text, own string) {
+	if z.Panic != "" {
+		t.line("use_backend " + z.Panic + " if { var(txn.own_up),add(txn.other_up),sub(proc." + z.PanicBelow +
+			") lt 0 } { nbsrv(" + z.Panic + ") gt 0 }")
+	}
+	// "-m int" is necessary: HAProxy compares a variable as a string by default.
+	otherUp := " { var(txn.other_up) -m int gt 0 }"
+	t.line("use_backend " + z.Other + " if" + otherUp + " { var(txn.own_share),sub(txn.zone_draw) le 0 }")
+	if z.SpillOnQueue {
+		t.line("use_backend " + z.Other + " if" + otherUp + " { queue(" + own + ") gt 0 } { queue(" + z.Other + ") eq 0 }")
+	}
+}
+
+func (v *validator) zones(g *Global, f *Frontend) {
+	z := f.Zones
+	if f.Router != nil {
+		v.addf("it has both a Router and Zones")
+	}
+	if f.DefaultBackend == "" {
+		v.addf("Zones need a default backend")
+	}
+	v.backendName("Zones.Other", z.Other)
+	if z.Overprovision != 0 {
+		v.number("Zones.Overprovision", z.Overprovision, 100, 1000)
+	}
+	v.variable(g, "Zones.Expected", z.Expected)
+	if z.Panic == "" && z.PanicBelow == "" {
+		return
+	}
+	v.backendName("Zones.Panic", z.Panic)
+	v.variable(g, "Zones.PanicBelow", z.PanicBelow)
+}
+
+// backendName adds a fault if there is no backend with this name.
+func (v *validator) backendName(what, name string) {
+	if _, ok := v.backends[name]; !ok {
+		v.addf("%s names backend %q, which does not exist", what, name)
+	}
+}
