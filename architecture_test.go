@@ -95,6 +95,9 @@ var directImports = map[string]map[string]string{
 		module + "/internal/atomicfile":   "a configuration is replaced whole or not at all",
 		module + "/internal/textdiff":     "the text of a difference",
 	},
+	"haproxycfg/frontproxy": {
+		module + "/haproxycfg": "the configuration it makes",
+	},
 	"haproxycfg/internal/configtest": {
 		module + "/haproxycfg":                       "the configuration that it checks",
 		module + "/internal/haproxyproc/haproxytest": "a real HAProxy accepts the golden files",
@@ -259,6 +262,9 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/edge", "k8s.io/", "declarations and addresses may come from anywhere"},
 	{"haproxycfg/deploy", "k8s.io/", "a configuration may come from anywhere"},
 	{"haproxycfg/deploy", module + "/haproxycfg/routes", "a configuration may come from anywhere"},
+	{"haproxycfg/frontproxy", "k8s.io/", "pods may come from anywhere"},
+	{"haproxycfg/frontproxy", "go.yaml.in/", "settings may come from anywhere"},
+	{"haproxycfg/frontproxy", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/certs", "github.com/fsnotify/", "choosing certificates reads no files"},
 	{"haproxycfg/certfiles", "k8s.io/", "certificates may come from anywhere"},
 	{"haproxycfg/certfiles", module + "/haproxycfg/deploy", "its caller decides who checks certificates"},

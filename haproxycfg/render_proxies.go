@@ -25,9 +25,6 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		t.line("maxconn")
 		t.int(f.MaxConn)
 	}
-	if f.NoLog {
-		t.line("http-request set-log-level silent")
-	}
 	if f.Monitor != "" {
 		t.line("monitor-uri")
 		t.word(f.Monitor)
@@ -35,6 +32,9 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		if f.MonitorBackend != "" {
 			t.line("monitor fail if { nbsrv(" + f.MonitorBackend + ") eq 0 }")
 		}
+	}
+	if f.NoLog {
+		t.line("http-request set-log-level silent")
 	}
 	if f.Exporter != "" {
 		if f.ExporterNoMaint {

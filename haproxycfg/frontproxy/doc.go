@@ -1,0 +1,53 @@
+// Package frontproxy makes the HAProxy configuration of a front proxy: an HTTP proxy in front of the
+// pods of one service, for the clients of one zone. It balances each request. A TCP balancer chooses
+// a pod once for each connection, so the pods that were ready first keep most of the connections.
+//
+//	proxy := frontproxy.Proxy{
+//		Service: "shop.web", Zone: "eu-1a",
+//		Binds:  []haproxycfg.Bind{{Address: ":8080"}},
+//		Global: haproxycfg.Global{Version: version},
+//	}
+//	config, slots, err := proxy.Config(pods, expected, slots)
+//	files, err := config.Render("/etc/haproxy")
+//
+// Config is a pure function: the same arguments give the same configuration.
+//
+// # Backends
+//
+// A service has up to three backends; [Backends] returns their names:
+//
+//   - local: the pods of the zone of the proxy;
+//   - other: the pods of all other zones;
+//   - panic: the pods of local, or those of other if local has none. HAProxy does not check and never
+//     ejects them. It uses this backend while so few pods are left that the cause is more likely a
+//     fault of all pods, such as a database that is down, than a fault of single pods.
+//
+// # What changes without a reload
+//
+// If only pods or the expected number change, two configurations differ only in their servers and in
+// Global.Variables. A controller can bring a running HAProxy from one to the other without a reload:
+// for servers with haproxycfg.Backend.AddServer and package runtimeapi, for numbers with
+// haproxycfg.Variable.Command. It writes the new files as well, because HAProxy reads them at its
+// next start.
+//
+// From HAProxy 3.0 on, servers are named by their address. HAProxy before 3.0 can crash when it
+// deletes a server, so for such a version each backend has a fixed number of slots; see [Slots].
+//
+// # The expected number
+//
+// The share of requests that stays in the zone depends on how many pods the zone has when nothing is
+// missing. Config cannot find out this number from the pods. A controller computes it like this:
+//
+//   - the pods of the zone that get requests now, and
+//   - the pods that the zone has lost for another reason than scaling down. If the controller reads
+//     the Deployment, this is the zone's part of the replicas that are missing. Otherwise the expected
+//     number is the largest number of pods that the zone had within the last 10 minutes.
+//
+// So a zone that loses pods sends requests to other zones at once, and a service that an autoscaler
+// makes smaller does so for at most 10 minutes.
+//
+// # What it does not do
+//
+// The package reads no files, follows no cluster and starts no HAProxy. Package policy reads
+// [Settings] from a file.
+package frontproxy

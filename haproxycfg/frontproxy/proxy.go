@@ -1,0 +1,239 @@
+package frontproxy
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// Pod is a pod that may get new requests: it is ready and not terminating.
+type Pod struct {
+	Addr netip.AddrPort
+	Name string // of the Pod object; not used in the configuration
+	Zone string // "" if unknown, which is another zone than that of the proxy
+}
+
+// Proxy is a front proxy of one service in one zone.
+type Proxy struct {
+	// Service is the name of the service in HAProxy's names, statistics and logs. It consists of
+	// letters, digits and "-_.:", and has at most 200 bytes.
+	Service string
+	// Zone is the zone of the proxy. Empty means that all pods are local.
+	Zone string
+	// LocalPort, if not 0, makes the proxy the sidecar of one pod: it sends all requests to
+	// 127.0.0.1:LocalPort, and Config ignores pods, Zone and the expected number. HAProxy neither
+	// checks nor ejects this server.
+	LocalPort uint16
+	// Binds are the addresses for clients. With AcceptProxy, HAProxy reads the client's address from the
+	// PROXY protocol of the balancer in front.
+	Binds []haproxycfg.Bind
+	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics", and
+	// with a monitor at "/ready". The monitor answers 503 while HAProxy is stopping or has no pods, so
+	// a balancer in front notices. Nil means no such frontend.
+	Admin []haproxycfg.Bind
+	// Monitor is the path of the same monitor on Binds. Empty means none.
+	Monitor string
+	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
+	// HardStopAfter and Variables.
+	Global haproxycfg.Global
+	// Settings are the policy.
+	Settings Settings
+}
+
+// The variables of a configuration; see haproxycfg.Variable. A controller sets MayRetry for HAProxy
+// before 2.9; see [Settings.AllowsRetry]. The values of the others follow from the arguments of Config.
+const (
+	MayRetry     = "may_retry"
+	expectedPods = "expected_pods"
+	panicBelow   = "panic_below"
+	pendingLocal = "pending_local"
+	pendingOther = "pending_other"
+	pendingPanic = "pending_panic"
+)
+
+// Backends returns the names of the backends of a service.
+func Backends(service string) (local, other, panicking string) {
+	return service + ":local", service + ":other", service + ":panic"
+}
+
+// Config returns the configuration of the proxy for the pods of its service in all zones.
+//
+// expected is the number of pods that the zone has when nothing is missing; see the package
+// documentation. Config uses the number of pods in the zone if that is larger, so 0 means that number.
+//
+// before are the slots that the last call returned; nil means that there was no last call. Config
+// does not change them. The slots that Config returns are nil from HAProxy 3.0 on.
+//
+// Config uses each address once, and ignores pods whose address has no port or has a zone. Without
+// pods, HAProxy answers each request with 503. Config returns an error if Settings.Validate or
+// haproxycfg.Config.Validate does.
+func (p *Proxy) Config(pods []Pod, expected int, before Slots) (haproxycfg.Config, Slots, error) {
+	s := &p.Settings
+	if err := s.Validate(); err != nil {
+		return haproxycfg.Config{}, nil, err
+	}
+	c := haproxycfg.Config{Global: p.Global, Defaults: s.defaults()}
+	c.Global.Grace, c.Global.HardStopAfter = s.grace(), s.hardStop()
+	if s.AccessLog && len(c.Global.Logs) == 0 {
+		c.Global.Logs = []haproxycfg.Log{{Address: "stdout", Format: "raw", Level: "info"}}
+	}
+	front := p.frontend(len(c.Global.Logs) > 0)
+	v := variables{}
+	if front.RetryBudget != nil {
+		v.set(MayRetry, 1)
+	}
+	var slots Slots
+	if p.LocalPort != 0 {
+		c.Backends = p.sidecar(&front, &v)
+	} else {
+		if !p.Global.Version.AtLeast(3, 0) {
+			slots = Slots{}
+		}
+		c.Backends = p.zones(&front, &v, pods, expected, before, slots)
+	}
+	c.Global.Variables = v
+	c.Frontends = []haproxycfg.Frontend{front}
+	if len(p.Admin) > 0 {
+		c.Frontends = append(c.Frontends, haproxycfg.Frontend{
+			Name: p.Service + ":admin", Binds: p.Admin, Forwarded: haproxycfg.ForwardedKeep, NoLog: front.NoLog || s.AccessLog,
+			Exporter: "/metrics", ExporterNoMaint: true, Monitor: "/ready", MonitorBackend: front.MonitorBackend,
+		})
+	}
+	if front.Monitor == "" {
+		c.Frontends[0].MonitorBackend = ""
+	}
+	if err := c.Validate(); err != nil {
+		return haproxycfg.Config{}, nil, err
+	}
+	return c, slots, nil
+}
+
+// variables are the variables of a configuration.
+type variables []haproxycfg.Variable
+
+func (v *variables) set(name string, value int) {
+	*v = append(*v, haproxycfg.Variable{Name: name, Value: value})
+}
+
+func (s *Settings) defaults() haproxycfg.Defaults {
+	return haproxycfg.Defaults{
+		Timeouts: haproxycfg.Timeouts{
+			Connect: cmp.Or(s.Connect, time.Second),
+			Server:  cmp.Or(s.Server, 15*time.Second),
+			Queue:   cmp.Or(s.QueueTime, 200*time.Millisecond),
+		},
+		KeepAlive: s.KeepAlive, Retries: cmp.Or(s.Retries, 2), RetryOn: s.RetryOn,
+	}
+}
+
+func (p *Proxy) frontend(logs bool) haproxycfg.Frontend {
+	s := &p.Settings
+	f := haproxycfg.Frontend{
+		Name: p.Service, Binds: p.Binds, Monitor: p.Monitor,
+		NoLog: logs && !s.AccessLog, RequestID: true,
+		Forwarded: haproxycfg.ForwardedAppend, KeepHeaderNames: !s.ReplaceForwarded,
+		CloseOneIn: orDefault(s.CloseOneIn, 1000), CloseStopping: true,
+		Limits: s.Limits, RetryBudget: s.retryBudget(),
+	}
+	if s.ReplaceForwarded {
+		f.Forwarded = haproxycfg.ForwardedReplace
+	}
+	if s.TraceSample != 0 {
+		f.Trace = &haproxycfg.Trace{Sampled: max(s.TraceSample, 0)}
+	}
+	return f
+}
+
+// sidecar returns the backend of a proxy with a LocalPort.
+func (p *Proxy) sidecar(front *haproxycfg.Frontend, v *variables) []haproxycfg.Backend {
+	local, _, _ := Backends(p.Service)
+	front.DefaultBackend = local
+	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.LocalPort)
+	return []haproxycfg.Backend{p.backend(local, pendingLocal, v, max(p.Settings.PerPod, 1), []haproxycfg.Server{{Addr: addr}}, false)}
+}
+
+// zones returns the backends of the pods.
+func (p *Proxy) zones(front *haproxycfg.Frontend, v *variables, pods []Pod, expected int, before, slots Slots) []haproxycfg.Backend {
+	s := &p.Settings
+	local, other, panicking := Backends(p.Service)
+	own, others := p.servers(pods)
+	v.set(expectedPods, max(expected, len(own)))
+	front.DefaultBackend = local
+	front.Zones = &haproxycfg.Zones{Other: other, Overprovision: s.Overprovision, Expected: expectedPods, SpillOnQueue: !s.NoSpill}
+
+	add := func(name, pending string, servers []haproxycfg.Server, checked bool) haproxycfg.Backend {
+		n := len(servers)
+		if slots != nil {
+			servers = slots.fill(before, name, servers)
+		}
+		return p.backend(name, pending, v, n, servers, checked)
+	}
+	backends := []haproxycfg.Backend{
+		add(local, pendingLocal, own, s.checks()),
+		add(other, pendingOther, others, s.checks()),
+	}
+	if percent := orDefault(s.PanicBelow, 25); percent > 0 && s.checks() {
+		front.Zones.Panic, front.Zones.PanicBelow = panicking, panicBelow
+		front.MonitorBackend = panicking
+		v.set(panicBelow, (percent*(len(own)+len(others))+99)/100)
+		all := own
+		if len(own) == 0 {
+			all = others
+		}
+		backends = append(backends, add(panicking, pendingPanic, unchecked(all), false))
+	}
+	return backends
+}
+
+func (p *Proxy) backend(name, pending string, v *variables, pods int, servers []haproxycfg.Server, checked bool) haproxycfg.Backend {
+	s := &p.Settings
+	b := haproxycfg.Backend{
+		Name: name, Balance: cmp.Or(s.Balance, haproxycfg.LeastConn), Protocol: s.Protocol,
+		Reuse: cmp.Or(s.Reuse, haproxycfg.ReuseAlways), Options: s.options(checked), Servers: servers,
+	}
+	if checked {
+		b.Health = s.health()
+	}
+	if s.Pending >= 0 && s.PerPod > 0 {
+		b.QueueLimit = pending
+		v.set(pending, cmp.Or(s.Pending, pods))
+	}
+	return b
+}
+
+// servers returns the servers of the own zone and those of all other zones, sorted by address.
+func (p *Proxy) servers(pods []Pod) (own, others []haproxycfg.Server) {
+	sorted := slices.Clone(pods)
+	for i := range sorted {
+		sorted[i].Addr = netip.AddrPortFrom(sorted[i].Addr.Addr().Unmap(), sorted[i].Addr.Port())
+	}
+	slices.SortFunc(sorted, func(a, b Pod) int {
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Zone, b.Zone))
+	})
+	var last netip.AddrPort
+	for _, pod := range sorted {
+		if !pod.Addr.Addr().IsValid() || pod.Addr.Port() == 0 || pod.Addr.Addr().Zone() != "" || pod.Addr == last {
+			continue
+		}
+		last = pod.Addr
+		server := haproxycfg.Server{Addr: pod.Addr, Check: p.Settings.checks()}
+		if p.Zone == "" || pod.Zone == p.Zone {
+			own = append(own, server)
+		} else {
+			others = append(others, server)
+		}
+	}
+	return own, others
+}
+
+// unchecked returns copies of servers without checks.
+func unchecked(servers []haproxycfg.Server) []haproxycfg.Server {
+	plain := slices.Clone(servers)
+	for i := range plain {
+		plain[i].Check = false
+	}
+	return plain
+}

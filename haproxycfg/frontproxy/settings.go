@@ -1,0 +1,263 @@
+package frontproxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// Settings are the policy of a front proxy. The zero Settings are valid: each zero field means a
+// default. The comment of a field begins with Envoy's name of the setting, if Envoy has one.
+type Settings struct {
+	// Protocol is the protocol of the pods (Envoy: http2_protocol_options of the cluster); empty means
+	// HTTP/1.1. Clients can use HTTP/1.1 and HTTP/2 in any case.
+	Protocol haproxycfg.Protocol
+	// Balance (Envoy: lb_policy) chooses a pod for each request: haproxycfg.LeastConn, RoundRobin or
+	// Random. Empty means LeastConn, Envoy's LEAST_REQUEST.
+	Balance haproxycfg.Balance
+
+	// Connect (Envoy: connect_timeout) is the longest time that the opening of a connection to a pod
+	// may take; 0 means 1s.
+	Connect time.Duration
+	// Server (Envoy: timeout of a route) is the longest time that HAProxy waits for data from a pod; 0
+	// means 15s. Envoy's time-out bounds the whole answer; this one bounds each silence.
+	Server time.Duration
+	// KeepAlive (Envoy: idle_timeout of the listener) is the longest time that a client's connection
+	// waits for the next request; 0 means 60s.
+	KeepAlive time.Duration
+
+	// Retries (Envoy: num_retries) is the number of further attempts after a request has failed; 0
+	// means 2, negative none. Each goes to another pod if there is one. After a failed connection
+	// HAProxy repeats any method, otherwise only GET, HEAD and OPTIONS.
+	Retries int
+	// RetryOn (Envoy: retry_on) lists the failures after which HAProxy repeats a request. Nil means
+	// conn-failure and empty-response.
+	RetryOn []haproxycfg.RetryEvent
+	// RetryPercent (Envoy: retry_budget, budget_percent) is the number of repeated requests that
+	// HAProxy allows for each 100 requests within a second, to 100. 0 means 20, negative no limit.
+	RetryPercent int
+	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated requests a
+	// second that HAProxy allows in addition; 0 means 3, negative none.
+	RetriesPerSecond int
+
+	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which HAProxy
+	// ejects a pod: it sends the pod no more requests for a while. 0 means 10, negative never.
+	EjectErrors int
+	// EjectTime (Envoy: base_ejection_time) is how long a pod stays ejected; 0 means 30s. HAProxy
+	// checks a pod three times in this time, and takes it back after three good checks, so the real
+	// time is between two thirds of EjectTime and EjectTime.
+	EjectTime time.Duration
+	// HealthPath (Envoy: health_checks, path) is the target of health checks; a pod that answers 2xx or
+	// 3xx is healthy. HAProxy checks every EjectTime/3. Empty means that a pod that accepts a
+	// connection is healthy.
+	HealthPath string
+	// HealthHost (Envoy: health_checks, host) is the Host header of health checks; empty means none. It
+	// needs a HealthPath.
+	HealthHost string
+	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones: if fewer
+	// pods are up, HAProxy ignores ejections and sends requests to all pods of the zone. 0 means 25,
+	// negative never.
+	PanicBelow int
+
+	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, as a percentage of
+	// its share of the load when no pod is missing: 100 to 1,000. 0 means 140.
+	Overprovision int
+	// NoSpill keeps requests in the zone while they wait for a pod of the zone. False means that HAProxy
+	// sends them to other zones unless requests wait there too. Requests wait only if PerPod is set.
+	NoSpill bool
+
+	// PerPod (Envoy: max_requests) is the largest number of requests that HAProxy sends to one pod at
+	// the same time; 0 means no limit. Each front proxy counts for itself.
+	PerPod int
+	// Pending (Envoy: max_pending_requests) is the number of requests that may wait for a pod of a
+	// backend; HAProxy answers further ones at once with 503 and "Retry-After: 1". 0 means the number
+	// of pods of the backend, negative no limit. It needs PerPod.
+	Pending int
+	// QueueTime is the longest time that a request waits for a pod, after which HAProxy answers 503; 0
+	// means 200ms. It needs PerPod.
+	QueueTime time.Duration
+
+	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways,
+	// as Envoy does.
+	Reuse haproxycfg.Reuse
+	// PoolPurge (Envoy: idle_timeout of the cluster) is the time after which HAProxy closes half of the
+	// idle connections that it did not need; 0 means 1s. It must be shorter than the time after
+	// which pods close idle connections.
+	PoolPurge time.Duration
+	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) closes a connection to a pod when its
+	// request has ended and its client has gone. Use it if pods close idle connections early: HAProxy
+	// does not repeat a POST that fails for this reason.
+	NoPool bool
+	// SlowStart (Envoy: slow_start_window) is the time over which a new pod gets its full share of the
+	// requests; 0 means that it gets it at once.
+	SlowStart time.Duration
+
+	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of requests
+	// after which HAProxy closes a client's connection. The client then connects again, perhaps to
+	// another front proxy. So the clients spread over front proxies that were added later. 0 means
+	// 1,000, negative never.
+	CloseOneIn int
+	// Limits (Envoy: local_ratelimit) bound the requests of each front proxy; zero means none.
+	Limits haproxycfg.Limits
+
+	// AccessLog (Envoy: access_log) logs each request, with its request ID and the address of the pod.
+	// Without Global.Logs, the log goes to the standard output.
+	AccessLog bool
+	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests that
+	// have no valid one. It is the number of new traces of 10,000 that are marked as sampled, negative
+	// means none of them. 0 means that HAProxy leaves the header alone.
+	TraceSample int
+	// ReplaceForwarded (Envoy: use_remote_address) treats clients as untrusted: HAProxy replaces their
+	// X-Forwarded headers, and removes headers that only a proxy may send. False means that HAProxy
+	// adds the client's address to X-Forwarded-For.
+	ReplaceForwarded bool
+
+	// Grace (Envoy: drain_time) is the time for which a stopping HAProxy still accepts connections,
+	// while its monitor already answers 503. It must be longer than the balancer in front needs to
+	// notice. 0 means 5s, negative none.
+	Grace time.Duration
+	// HardStop (Envoy: parent_shutdown_time) is the longest time that a stopping or replaced HAProxy
+	// process keeps its connections; 0 means 30s. It must be longer than Grace.
+	HardStop time.Duration
+}
+
+// FieldError is a fault of one field of Settings.
+type FieldError struct {
+	Field  string // of Settings, such as "EjectTime"
+	Reason string
+}
+
+func (e *FieldError) Error() string { return "frontproxy: " + e.Field + ": " + e.Reason }
+
+// Validate returns nil, or an error that joins a [FieldError] for each field that is out of its range
+// or contradicts another field.
+func (s *Settings) Validate() error {
+	var faults []error
+	faulty := map[string]bool{} // the first fault of a field is enough
+	fault := func(bad bool, field, format string, args ...any) {
+		if bad && !faulty[field] {
+			faulty[field] = true
+			faults = append(faults, &FieldError{field, fmt.Sprintf(format, args...)})
+		}
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"Connect", s.Connect},
+		{"Server", s.Server},
+		{"KeepAlive", s.KeepAlive},
+		{"EjectTime", s.EjectTime},
+		{"QueueTime", s.QueueTime},
+		{"PoolPurge", s.PoolPurge},
+		{"SlowStart", s.SlowStart},
+		{"Grace", max(s.Grace, 0)},
+		{"HardStop", s.HardStop},
+	} {
+		fault(d.value < 0, d.field, "%v is negative", d.value)
+		fault(d.value%time.Millisecond != 0, d.field, "%v is not whole milliseconds", d.value)
+		fault(d.value > 24*24*time.Hour, d.field, "%v is longer than 24 days", d.value)
+	}
+	for _, n := range []struct {
+		field     string
+		value, to int
+	}{
+		{"Retries", s.Retries, 100},
+		{"RetryPercent", s.RetryPercent, 100},
+		{"RetriesPerSecond", s.RetriesPerSecond, 1_000_000},
+		{"EjectErrors", s.EjectErrors, math.MaxInt16},
+		{"PanicBelow", s.PanicBelow, 100},
+		{"Pending", s.Pending, math.MaxInt32},
+		{"CloseOneIn", s.CloseOneIn, math.MaxInt32},
+		{"TraceSample", s.TraceSample, 10_000},
+		{"PerPod", s.PerPod, math.MaxInt32},
+		{"Limits.Requests", s.Limits.Requests, math.MaxInt32},
+		{"Limits.Connections", s.Limits.Connections, math.MaxInt32},
+		{"Limits.Source.Requests", s.Limits.Source.Requests, math.MaxInt32},
+		{"Limits.Source.Connections", s.Limits.Source.Connections, math.MaxInt32},
+	} {
+		fault(n.value > n.to, n.field, "%d is more than %d", n.value, n.to)
+	}
+	for _, n := range []struct {
+		field string
+		value int
+	}{
+		{"PerPod", s.PerPod},
+		{"Limits.Requests", s.Limits.Requests},
+		{"Limits.Connections", s.Limits.Connections},
+		{"Limits.Source.Requests", s.Limits.Source.Requests},
+		{"Limits.Source.Connections", s.Limits.Source.Connections},
+	} {
+		fault(n.value < 0, n.field, "%d is negative", n.value)
+	}
+	fault(!slices.Contains([]haproxycfg.Balance{"", haproxycfg.LeastConn, haproxycfg.RoundRobin, haproxycfg.Random}, s.Balance),
+		"Balance", "%q is none of leastconn, roundrobin and random", s.Balance)
+	fault(s.Overprovision != 0 && (s.Overprovision < 100 || s.Overprovision > 1000), "Overprovision", "%d is not from 100 to 1000", s.Overprovision)
+	fault(s.EjectTime > 0 && s.EjectTime < 30*time.Millisecond, "EjectTime", "%v is shorter than 30ms", s.EjectTime)
+
+	noRetries := s.Retries < 0
+	fault(noRetries && len(s.RetryOn) > 0, "RetryOn", "Retries allows no further attempt")
+	fault(noRetries && s.RetryPercent > 0, "RetryPercent", "Retries allows no further attempt")
+	fault(noRetries && s.RetriesPerSecond > 0, "RetriesPerSecond", "Retries allows no further attempt")
+	fault(s.RetryPercent < 0 && s.RetriesPerSecond > 0, "RetriesPerSecond", "RetryPercent sets no limit")
+	fault(!s.checks() && s.EjectTime > 0, "EjectTime", "EjectErrors ejects no pods, and HealthPath is empty")
+	fault(!s.checks() && s.PanicBelow > 0, "PanicBelow", "EjectErrors ejects no pods, and HealthPath is empty")
+	fault(s.HealthHost != "" && s.HealthPath == "", "HealthHost", "HealthPath is empty")
+	fault(s.PerPod == 0 && s.Pending > 0, "Pending", "no request waits, because PerPod is 0")
+	fault(s.PerPod == 0 && s.QueueTime > 0, "QueueTime", "no request waits, because PerPod is 0")
+	fault(s.NoPool && s.PoolPurge > 0, "PoolPurge", "NoPool keeps no idle connections")
+	fault(s.HardStop >= 0 && s.hardStop() <= s.grace(), "HardStop", "%v is not longer than Grace, %v", s.hardStop(), s.grace())
+	return errors.Join(faults...)
+}
+
+// checks reports whether HAProxy checks the health of pods.
+func (s *Settings) checks() bool { return s.EjectErrors >= 0 || s.HealthPath != "" }
+
+func (s *Settings) grace() time.Duration    { return max(cmp.Or(s.Grace, 5*time.Second), 0) }
+func (s *Settings) hardStop() time.Duration { return cmp.Or(s.HardStop, 30*time.Second) }
+
+// orDefault returns 0 if n is negative, and def if n is 0.
+func orDefault(n, def int) int { return max(cmp.Or(n, def), 0) }
+
+func (s *Settings) retryBudget() *haproxycfg.RetryBudget {
+	if s.Retries < 0 || s.RetryPercent < 0 {
+		return nil
+	}
+	return &haproxycfg.RetryBudget{
+		Percent: cmp.Or(s.RetryPercent, 20), PerSecond: orDefault(s.RetriesPerSecond, 3), Switch: MayRetry,
+	}
+}
+
+// AllowsRetry reports whether the retry budget allows HAProxy to repeat further requests. requests
+// and repeated are numbers of the last second: the increase of req_tot of the frontend, and of wretr
+// of all backends, in "show stat". HAProxy before 2.9 does not count them, so a controller calls
+// AllowsRetry several times a second and sets the variable [MayRetry].
+func (s *Settings) AllowsRetry(requests, repeated float64) bool {
+	b := s.retryBudget()
+	return b == nil || repeated < requests*float64(b.Percent)/100+float64(b.PerSecond)
+}
+
+// health returns the health check. HAProxy takes an ejected pod back after three good checks. The
+// first of them is at most one interval away, so all three last between two and three intervals. It
+// does not use "downinter" for the check that is already due when it ejects a pod, so inter and
+// fastinter have to be the same.
+func (s *Settings) health() haproxycfg.Health {
+	every := (cmp.Or(s.EjectTime, 30*time.Second) / 3).Truncate(time.Millisecond)
+	return haproxycfg.Health{Path: s.HealthPath, Host: s.HealthHost, Interval: every, FastInterval: every, Rise: 3, Fall: 3}
+}
+
+func (s *Settings) options(eject bool) haproxycfg.ServerOptions {
+	o := haproxycfg.ServerOptions{MaxConn: s.PerPod, SlowStart: s.SlowStart, NoPool: s.NoPool}
+	if eject {
+		o.EjectErrors = orDefault(s.EjectErrors, 10)
+	}
+	if !s.NoPool {
+		o.PoolPurge = cmp.Or(s.PoolPurge, time.Second)
+	}
+	return o
+}

@@ -1,0 +1,85 @@
+package frontproxy
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// Slots are the servers of a configuration for HAProxy before 3.0. The key is "BACKEND/SLOT", such as
+// "shop.web:local/s1". The value is the address of the pod in the slot, or the zero AddrPort if the
+// slot is empty. From 3.0 on there are no slots.
+//
+// A pod keeps its slot while it lives. A backend has twice as many slots as pods, at least 8, rounded
+// up to a power of two. It keeps its number of slots while all pods fit, and while the number is at
+// most four times as large as it would be otherwise: another number needs a reload.
+type Slots map[string]netip.AddrPort
+
+// emptySlot is the address of an empty slot. HAProxy sends nothing to it, because the slot is
+// disabled. If somebody enables the slot by hand, connections fail at once.
+var emptySlot = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
+
+const minSlots = 8
+
+// slotCount returns the number of slots of a backend with this number of pods, if it had none before.
+func slotCount(pods int) int {
+	n := minSlots
+	for n < 2*pods {
+		n *= 2
+	}
+	return n
+}
+
+// isSlotCount reports whether slotCount can return n.
+func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
+
+// fill puts the servers of a backend into slots: it returns all slots as servers, and adds them to s.
+func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server) []haproxycfg.Server {
+	kept := before.of(backend)
+	n, needed := len(kept), slotCount(len(servers))
+	if !isSlotCount(n) || n < len(servers) || n > 4*needed {
+		n = needed
+	}
+	at := make(map[netip.AddrPort]int, len(servers)) // the slots that pods keep
+	for i := n - 1; i >= 0; i-- {                    // the lowest slot wins if two have one address
+		if addr := kept[slotName(i)]; addr.IsValid() {
+			at[addr] = i
+		}
+	}
+	filled := make([]haproxycfg.Server, n)
+	var homeless []haproxycfg.Server
+	for _, server := range servers {
+		if i, ok := at[server.Addr]; ok {
+			filled[i] = server
+		} else {
+			homeless = append(homeless, server)
+		}
+	}
+	for i := range filled {
+		name := slotName(i)
+		if !filled[i].Addr.IsValid() && len(homeless) > 0 {
+			filled[i], homeless = homeless[0], homeless[1:]
+		}
+		s[backend+"/"+name] = filled[i].Addr
+		if !filled[i].Addr.IsValid() {
+			filled[i] = haproxycfg.Server{Addr: emptySlot, Check: len(servers) > 0 && servers[0].Check, Disabled: true}
+		}
+		filled[i].Slot = name
+	}
+	return filled
+}
+
+// of returns the addresses of one backend by slot.
+func (s Slots) of(backend string) map[string]netip.AddrPort {
+	own := map[string]netip.AddrPort{}
+	for key, addr := range s {
+		if slot, ok := strings.CutPrefix(key, backend+"/"); ok {
+			own[slot] = addr
+		}
+	}
+	return own
+}
+
+func slotName(i int) string { return "s" + strconv.Itoa(i+1) }
