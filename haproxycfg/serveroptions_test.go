@@ -70,8 +70,3 @@ func TestAddServerRefuses(t *testing.T) {
 		require.ErrorContains(t, err, tt.want)
 	}
 }
-
-func TestVariableCommand(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "experimental-mode on; set var proc.expected int(12)", haproxycfg.Variable{Name: "expected", Value: 12}.Command())
-}

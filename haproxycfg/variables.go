@@ -7,7 +7,7 @@ import (
 )
 
 // Variable is a number that belongs to the whole HAProxy process. A controller can change it at run
-// time with [Variable.Command], so a new value needs no reload.
+// time with runtimeapi.Socket.SetVariable, so a new value needs no reload.
 type Variable struct {
 	// Name consists of letters, digits, "_" and ".", and has at most 64 bytes. HAProxy's name of the
 	// variable is "proc." and Name.
@@ -15,15 +15,6 @@ type Variable struct {
 	// Value is the value from the start of the process until a command changes it, from 0 to
 	// 2,147,483,647.
 	Value int
-}
-
-// Command returns the command of HAProxy's runtime API that sets the variable to Value. HAProxy
-// accepts it only if the running configuration has a variable with this Name.
-//
-// The command first switches on HAProxy's experimental mode, for this one connection: HAProxy 2.6 to
-// 3.4 do not allow "set var" without it.
-func (v Variable) Command() string {
-	return "experimental-mode on; set var proc." + v.Name + " int(" + strconv.Itoa(v.Value) + ")"
 }
 
 func (v Variable) append(t *text) {

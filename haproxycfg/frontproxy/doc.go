@@ -27,7 +27,7 @@
 // If only pods or the expected number change, two configurations differ only in their servers and in
 // Global.Variables. A controller can bring a running HAProxy from one to the other without a reload:
 // for servers with haproxycfg.Backend.AddServer and package runtimeapi, for numbers with
-// haproxycfg.Variable.Command. It writes the new files as well, because HAProxy reads them at its
+// runtimeapi.Socket.SetVariable. It writes the new files as well, because HAProxy reads them at its
 // next start.
 //
 // From HAProxy 3.0 on, servers are named by their address. HAProxy before 3.0 can crash when it

@@ -1,0 +1,33 @@
+package runtimeapi
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// SetVariable sets a variable of the process to a number: name is the name without "proc.". If the
+// configuration has no such variable, HAProxy creates it, and nothing uses it. SetVariable also reads
+// the variable. It returns an error with HAProxy's answer if the variable does not have the value.
+//
+// HAProxy 2.6 to 3.4 allow the command "set var" only in experimental mode. The mode holds for one
+// connection, so SetVariable sends all its commands on one connection. A master does not pass all of
+// them on, so Worker must be empty.
+func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
+	set, err := s.commandLine("set var proc." + name + " int(" + strconv.Itoa(value) + ")")
+	if err != nil {
+		return err
+	}
+	if s.Worker != "" || strings.ContainsAny(name, " \t()") {
+		return fmt.Errorf("%w: SetVariable(%q) through %q", ErrCommand, name, s.Worker)
+	}
+	answer, err := s.send(ctx, "experimental-mode on; "+set+"; get var proc."+name)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(answer, "value=<"+strconv.Itoa(value)+">") {
+		return fmt.Errorf("runtimeapi: set var proc.%s: HAProxy answers %.200q", name, strings.TrimSpace(answer))
+	}
+	return nil
+}
