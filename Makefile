@@ -12,6 +12,8 @@
 #   make test-haproxies   runs the tests with each of them (VERSIONS='2.6 newest', PACKAGES=./haproxycfg/edge)
 #   make ci     all of these, fuzz and benchmarks in short; under 40 minutes on 2 cores with empty caches; .ci/run calls it.
 #               Of the haproxies it runs the oldest and the newest, and only the tests of agents, reloads and refusals
+#   make test-coredns   runs the Corefile of examples/nodelocaldns in a real CoreDNS, and tests its alerts; the first build
+#               takes minutes, so make ci does not run it
 #   make ci-full   make ci, and all that takes longer; run it before a release:
 #               all tests with every haproxy, every test REPEAT times, long fuzzing, benchmarks of 1 s,
 #               the comparison of all routers in 7 rounds, and the end-to-end test REPEAT times
@@ -31,6 +33,8 @@ GOVULNCHECK  = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHMODULE  = internal/benchmarks
 # The end-to-end test is a module of its own. It contains another module that pins the version of Kubernetes it builds.
 E2EMODULE    = examples/e2e
+# CoreDNS is a module of its own too.
+DNSMODULE    = examples/nodelocaldns/coredns
 PLATFORMS    = linux/arm64 darwin/arm64 windows/amd64
 # The suites of Debian whose haproxy make haproxies fetches. bookworm has 2.6 and trixie has 3.0, which must be there. The
 # others have later versions, or fail with one line of output. To add a version, add a suite that has it, or put a haproxy
@@ -47,7 +51,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
 .PHONY: demo test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated \
-	haproxy cc test-tools network peers
+	haproxy cc test-tools network peers test-coredns promtool
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
@@ -99,6 +103,12 @@ e2e: haproxy network
 e2e-repeated: e2e
 	@set -e; for i in $$(seq 2 $(REPEAT)); do $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS); done
 
+# Without cgo the linker of Go is enough, and no C compiler is needed.
+test-coredns: export CGO_ENABLED = 0
+test-coredns: promtool
+	cd $(DNSMODULE) && nice $(GO) vet ./... && nice $(GO) run $(STATICCHECK) ./... && nice $(GO) test -count=1 ./...
+	cd examples/nodelocaldns/kubernetes && promtool check rules alerts.yaml && promtool test rules alerts_test.yaml
+
 bench: haproxy
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
 	cd $(BENCHMODULE) && $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
@@ -144,6 +154,7 @@ ci: test lint demo e2e
 ci-full: ci
 	$(MAKE) test-repeated
 	$(MAKE) test-haproxies
+	$(MAKE) test-coredns
 	$(MAKE) e2e-repeated
 	$(MAKE) fuzz FUZZTIME=60s
 	$(MAKE) bench
@@ -167,3 +178,6 @@ network:
 
 peers: haproxy
 	@.ci/install 'nginx sniproxy' 'nginx-light libnginx-mod-stream sniproxy'
+
+promtool:
+	@.ci/install promtool prometheus
