@@ -83,8 +83,8 @@ type Global struct {
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.
 	Logs []Log
-	// Variables are numbers that a controller can change at run time. Fields of Zones, RetryBudget and
-	// Backend name them.
+	// Variables are numbers that a controller can change at run time. Fields of Zones, RetryBudget,
+	// Frontend and Backend name them.
 	Variables []Variable
 }
 
@@ -227,6 +227,11 @@ type Frontend struct {
 	// CloseStopping makes a stopping HAProxy close each client's connection after the next answer.
 	// Without it, clients can use their connections until Global.Grace is over.
 	CloseStopping bool
+	// DrainSwitch names a variable. While its value is not 0, HAProxy drains and still serves every
+	// request: the Monitor page answers 503, and HAProxy closes each client's connection after the next
+	// answer. Unlike a stopping HAProxy, it serves as before after the value is 0 again. Empty means no
+	// such variable.
+	DrainSwitch string
 	// Limits bound the requests of the frontend. Its backends must not have Limits then.
 	Limits Limits
 	// RetryBudget, if not nil, limits how often HAProxy repeats requests.

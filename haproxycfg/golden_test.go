@@ -114,7 +114,7 @@ func zonesConfig(version haproxycfg.Version) *haproxycfg.Config {
 	return &haproxycfg.Config{
 		Global: haproxycfg.Global{
 			Version: version, StatsSocket: dir + "/stats.sock", Grace: 5 * time.Second, HardStopAfter: 30 * time.Second,
-			Variables: []haproxycfg.Variable{{Name: "expected", Value: 12}, {Name: "panic", Value: 3}, {Name: "pending", Value: 12}, {Name: "may_retry", Value: 1}},
+			Variables: []haproxycfg.Variable{{Name: "expected", Value: 12}, {Name: "panic", Value: 3}, {Name: "pending", Value: 12}, {Name: "may_retry", Value: 1}, {Name: "draining"}},
 			Logs:      []haproxycfg.Log{{Address: "stdout", Format: "raw"}},
 		},
 		Frontends: []haproxycfg.Frontend{
@@ -122,7 +122,7 @@ func zonesConfig(version haproxycfg.Version) *haproxycfg.Config {
 				Name: "front", Binds: []haproxycfg.Bind{{Address: ":8080", AcceptProxy: true}},
 				Forwarded: haproxycfg.ForwardedAppend, KeepHeaderNames: true, RequestID: true,
 				Monitor: "/ready", MonitorBackend: "front:panic",
-				Trace: &haproxycfg.Trace{Sampled: 100}, CloseOneIn: 1000, CloseStopping: true,
+				Trace: &haproxycfg.Trace{Sampled: 100}, CloseOneIn: 1000, CloseStopping: true, DrainSwitch: "draining",
 				Limits:      haproxycfg.Limits{Limit: haproxycfg.Limit{Requests: 400}, Source: haproxycfg.Limit{Requests: 50}},
 				RetryBudget: &haproxycfg.RetryBudget{Percent: 20, PerSecond: 3, Switch: "may_retry"},
 				Zones: &haproxycfg.Zones{

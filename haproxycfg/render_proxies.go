@@ -29,6 +29,9 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		t.line("monitor-uri")
 		t.word(f.Monitor)
 		t.line("monitor fail if { stopping }")
+		if f.DrainSwitch != "" {
+			t.line("monitor fail if " + f.draining())
+		}
 		if f.MonitorBackend != "" {
 			t.line("monitor fail if { nbsrv(" + f.MonitorBackend + ") eq 0 }")
 		}
@@ -96,6 +99,9 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	if f.CloseStopping {
 		t.line("http-response set-header Connection close if { stopping }")
 	}
+	if f.DrainSwitch != "" {
+		t.line("http-response set-header Connection close if " + f.draining())
+	}
 	if !forwards {
 		return
 	}
@@ -130,6 +136,9 @@ func denyDotSegments(t *text) {
 	t.line("http-request deny deny_status 400 if { path -m reg -i '" + dotsegment.Pattern + "' }")
 	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotsegment.Pattern + "' }")
 }
+
+// draining returns the condition that the drain switch is on.
+func (f *Frontend) draining() string { return "{ var(proc." + f.DrainSwitch + ") -m int gt 0 }" }
 
 // cleanHeaders renders the rules for the headers of every request that goes to a server.
 func cleanHeaders(t *text, keepNames bool) {

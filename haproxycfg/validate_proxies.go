@@ -184,6 +184,9 @@ func (v *validator) balancing(c *Config, f *Frontend) {
 			v.addf("MonitorBackend without Monitor")
 		}
 	}
+	if f.DrainSwitch != "" {
+		v.variable(&c.Global, "DrainSwitch", f.DrainSwitch)
+	}
 	v.number("CloseOneIn", f.CloseOneIn, 0, math.MaxInt32)
 	v.limits(&f.Limits)
 	if f.Limits != (Limits{}) && slices.ContainsFunc(c.Backends, func(b Backend) bool { return b.Limits != (Limits{}) }) {

@@ -39,6 +39,10 @@ type Proxy struct {
 	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
 	// HardStopAfter and Variables.
 	Global haproxycfg.Global
+	// Draining makes the monitors answer 503, and makes HAProxy close each client's connection after the
+	// next answer. HAProxy still serves every request. The value is a variable of HAProxy, so a drain
+	// begins and ends without a reload.
+	Draining bool
 	// Settings are the policy.
 	Settings Settings
 }
@@ -47,6 +51,7 @@ type Proxy struct {
 // before 2.9; see [Settings.AllowsRetry]. The values of the others follow from the arguments of Config.
 const (
 	MayRetry     = "may_retry"
+	Draining     = "draining" // 0, or 1 if Proxy.Draining is true
 	expectedPods = "expected_pods"
 	panicBelow   = "panic_below"
 	pendingLocal = "pending_local"
@@ -94,12 +99,17 @@ func (p *Proxy) Config(pods []Pod, expected int, before Slots) (haproxycfg.Confi
 		}
 		c.Backends = p.zones(&front, &v, pods, expected, before, slots)
 	}
+	drains := 0
+	if p.Draining {
+		drains = 1
+	}
+	v.set(Draining, drains)
 	c.Global.Variables = v
 	c.Frontends = []haproxycfg.Frontend{front}
 	if len(p.Admin) > 0 {
 		c.Frontends = append(c.Frontends, haproxycfg.Frontend{
 			Name: p.Service + ":admin", Binds: p.Admin, Forwarded: haproxycfg.ForwardedKeep, NoLog: front.NoLog || s.AccessLog,
-			Exporter: "/metrics", ExporterNoMaint: true, Monitor: "/ready", MonitorBackend: front.MonitorBackend,
+			Exporter: "/metrics", ExporterNoMaint: true, Monitor: "/ready", MonitorBackend: front.MonitorBackend, DrainSwitch: Draining,
 		})
 	}
 	if front.Monitor == "" {
@@ -135,7 +145,7 @@ func (p *Proxy) frontend(logs bool) haproxycfg.Frontend {
 		Name: p.Service, Binds: p.Binds, Monitor: p.Monitor,
 		NoLog: logs && !s.AccessLog, RequestID: true,
 		Forwarded: haproxycfg.ForwardedAppend, KeepHeaderNames: !s.ReplaceForwarded,
-		CloseOneIn: orDefault(s.CloseOneIn, 1000), CloseStopping: true,
+		CloseOneIn: orDefault(s.CloseOneIn, 1000), CloseStopping: true, DrainSwitch: Draining,
 		Limits: s.Limits, RetryBudget: s.retryBudget(),
 	}
 	if s.ReplaceForwarded {
