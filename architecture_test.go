@@ -98,6 +98,12 @@ var directImports = map[string]map[string]string{
 	"haproxycfg/frontproxy": {
 		module + "/haproxycfg": "the configuration it makes",
 	},
+	"haproxycfg/frontproxy/policy": {
+		module + "/haproxycfg":            "the settings name its types",
+		module + "/haproxycfg/frontproxy": "the settings it reads",
+		module + "/internal/inputfile":    "files are read within limits",
+		"go.yaml.in/yaml/v3":              "errors that name the line",
+	},
 	"haproxycfg/internal/configtest": {
 		module + "/haproxycfg":                       "the configuration that it checks",
 		module + "/internal/haproxyproc/haproxytest": "a real HAProxy accepts the golden files",
@@ -263,6 +269,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/deploy", "k8s.io/", "a configuration may come from anywhere"},
 	{"haproxycfg/deploy", module + "/haproxycfg/routes", "a configuration may come from anywhere"},
 	{"haproxycfg/frontproxy", "k8s.io/", "pods may come from anywhere"},
+	{"haproxycfg/frontproxy/policy", "k8s.io/", "a policy is a file"},
 	{"haproxycfg/frontproxy", "go.yaml.in/", "settings may come from anywhere"},
 	{"haproxycfg/frontproxy", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/certs", "github.com/fsnotify/", "choosing certificates reads no files"},

@@ -31,19 +31,26 @@ type installed struct {
 	version haproxycfg.Version
 }
 
-// eachHAProxy runs a test with each version of HAProxy that this machine has.
+// eachHAProxy runs a test with the haproxy on PATH and with the newest one that this machine has. "make
+// test-haproxies" puts each of them on PATH.
 func eachHAProxy(t *testing.T, test func(t *testing.T, h installed)) {
-	seen := map[haproxycfg.Version]bool{}
+	var all []installed
 	for _, binary := range haproxytest.Binaries(t) {
 		out, err := exec.Command(binary, "-v").Output()
 		require.NoError(t, err)
 		version, err := haproxycfg.ParseVersion(string(out))
 		require.NoError(t, err)
-		if seen[version] {
-			continue
+		all = append(all, installed{binary, version})
+	}
+	first, newest := all[0], all[0]
+	for _, h := range all[1:] {
+		if h.version.AtLeast(newest.version.Major, newest.version.Minor) {
+			newest = h
 		}
-		seen[version] = true
-		t.Run(version.String(), func(t *testing.T) { test(t, installed{binary, version}) })
+	}
+	t.Run(first.version.String(), func(t *testing.T) { test(t, first) })
+	if newest.version != first.version {
+		t.Run(newest.version.String(), func(t *testing.T) { test(t, newest) })
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
@@ -200,6 +201,18 @@ func (s *Settings) Validate() error {
 	fault(s.Overprovision != 0 && (s.Overprovision < 100 || s.Overprovision > 1000), "Overprovision", "%d is not from 100 to 1000", s.Overprovision)
 	fault(s.EjectTime > 0 && s.EjectTime < 30*time.Millisecond, "EjectTime", "%v is shorter than 30ms", s.EjectTime)
 
+	fault(!slices.Contains([]haproxycfg.Protocol{"", haproxycfg.HTTP1, haproxycfg.H2C, haproxycfg.GRPC}, s.Protocol),
+		"Protocol", "%q is none of http1, h2c and grpc", s.Protocol)
+	fault(!slices.Contains([]haproxycfg.Reuse{"", haproxycfg.ReuseNever, haproxycfg.ReuseSafe, haproxycfg.ReuseAggressive, haproxycfg.ReuseAlways}, s.Reuse),
+		"Reuse", "%q is none of never, safe, aggressive and always", s.Reuse)
+	for i, e := range s.RetryOn {
+		fault(!slices.Contains(retryEvents, e), "RetryOn", "%q is none of %v", e, retryEvents)
+		fault(slices.Contains(s.RetryOn[:i], e), "RetryOn", "%q occurs twice", e)
+	}
+	fault(s.HealthPath != "" && !strings.HasPrefix(s.HealthPath, "/"), "HealthPath", "%q does not begin with a slash", s.HealthPath)
+	fault(!isWord(s.HealthPath) || strings.Contains(s.HealthPath, "#"), "HealthPath", "%q is no path of a request", s.HealthPath)
+	fault(!isWord(s.HealthHost), "HealthHost", "%q is no host", s.HealthHost)
+
 	noRetries := s.Retries < 0
 	fault(noRetries && len(s.RetryOn) > 0, "RetryOn", "Retries allows no further attempt")
 	fault(noRetries && s.RetryPercent > 0, "RetryPercent", "Retries allows no further attempt")
@@ -213,6 +226,16 @@ func (s *Settings) Validate() error {
 	fault(s.NoPool && s.PoolPurge > 0, "PoolPurge", "NoPool keeps no idle connections")
 	fault(s.HardStop >= 0 && s.hardStop() <= s.grace(), "HardStop", "%v is not longer than Grace, %v", s.hardStop(), s.grace())
 	return errors.Join(faults...)
+}
+
+var retryEvents = []haproxycfg.RetryEvent{
+	haproxycfg.RetryConnFailure, haproxycfg.RetryEmptyResponse, haproxycfg.RetryResponseTimeout, haproxycfg.RetryJunkResponse,
+	haproxycfg.Retry502, haproxycfg.Retry503, haproxycfg.Retry504,
+}
+
+// isWord reports whether s consists of at most 1,000 visible ASCII characters.
+func isWord(s string) bool {
+	return len(s) <= 1000 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
 // checks reports whether HAProxy checks the health of pods.

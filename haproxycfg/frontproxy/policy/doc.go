@@ -1,0 +1,34 @@
+// Package policy reads the settings of a front proxy from a YAML file.
+//
+//	settings, err := policy.Read("policy.yaml")
+//	if err != nil {
+//		// report it, and keep the settings of the last good file
+//	}
+//
+// A file looks like this. Every field is optional, and an empty file means all defaults:
+//
+//	server: 5s
+//	retries: 1
+//	retryBudget: 10%
+//	ejectErrors: 5
+//	panicBelow: off
+//	perPod: 64
+//	limits:
+//	  requests: 400
+//	  source: {requests: 50}
+//
+// The names are those of the fields of [frontproxy.Settings] with a small first letter; only
+// RetryPercent is called retryBudget. A time has a unit, such as "200ms" or "15s". A percentage ends
+// with "%". The word off, or a zero, switches off what Settings switches off with a negative number.
+// A left-out field means the default, so 0 never does.
+//
+// # Faults
+//
+// One faulty field rejects the whole file: half of a policy could be worse than the last one. The
+// errors of Parse and Read join an [Error] with file, line and field for each fault. Unknown fields,
+// repeated fields, aliases and further documents are faults.
+//
+// # What it does not do
+//
+// The package does not follow the file.
+package policy
