@@ -88,9 +88,6 @@ func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 // must not change the map.
 func (d *Doubt[K]) Missing() map[K]bool { return d.missing }
 
-// Since returns the start of ConfirmAfter. It is zero if there is no doubt.
-func (d *Doubt[K]) Since() time.Time { return d.since }
-
 // Err returns an error that begins with what, or nil if there is no doubt.
 func (d *Doubt[K]) Err(what string) error {
 	if d.missing == nil {
