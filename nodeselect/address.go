@@ -189,8 +189,10 @@ func (p AddressPolicy) allows(addr netip.Addr, special netip.Prefix) bool {
 // warning returns the text of a warning about an address that Choose has accepted, or "" if the
 // address needs no warning.
 func (p AddressPolicy) warning(addr netip.Addr) string {
-	if err := p.refusal(addr.String(), addr); err != nil {
-		return err.Error() + "; without observing, it would not be used"
+	if p.Observe {
+		if err := p.refusal(addr.String(), addr); err != nil {
+			return err.Error() + "; without observing, it would not be used"
+		}
 	}
 	r, ok := specialaddr.Find(addr)
 	if !ok || r.Kind != specialaddr.Loopback || p.allows(addr, r.Prefix) {

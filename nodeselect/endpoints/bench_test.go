@@ -63,6 +63,7 @@ func BenchmarkTrackerSet(b *testing.B) {
 	list := cluster()
 	tracker := endpoints.NewTracker(nodeselect.AddressPolicy{})
 	tracker.Replace(list, time.Time{})
+	tracker.Changed()
 	changed := [2]*discoveryv1.EndpointSlice{list[7].DeepCopy(), list[7]}
 	changed[0].Endpoints = changed[0].Endpoints[1:]
 	b.ReportAllocs()
