@@ -1,12 +1,15 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	kjson "k8s.io/apimachinery/pkg/util/json"
@@ -15,7 +18,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// metaDoc, nodeDoc and serviceDoc hold the fields that Parse returns. For all other fields, the
+// metaDoc, nodeDoc, serviceDoc and sliceDoc hold the fields that Parse returns. For all other fields, the
 // decoder only checks the syntax. This saves time: managed fields and images are two thirds of a
 // node's text.
 type metaDoc struct {
@@ -48,6 +51,32 @@ type serviceDoc struct {
 	Spec       corev1.ServiceSpec `json:"spec"`
 }
 
+type sliceDoc struct {
+	APIVersion  string                     `json:"apiVersion"`
+	Kind        string                     `json:"kind"`
+	Metadata    metaDoc                    `json:"metadata"`
+	AddressType discoveryv1.AddressType    `json:"addressType"`
+	Endpoints   []discoveryv1.Endpoint     `json:"endpoints"`
+	Ports       []discoveryv1.EndpointPort `json:"ports"`
+}
+
+// wanted says which objects a caller wants. All other objects are only counted.
+type wanted uint8
+
+const (
+	nodesAndServices wanted = iota
+	endpointSlices
+)
+
+// has reports whether the caller wants the objects of a kind. It compares apiVersion too: other API
+// groups also have kinds named Node or Service.
+func (w wanted) has(apiVersion, kind string) bool {
+	if w == endpointSlices {
+		return apiVersion == "discovery.k8s.io/v1" && kind == "EndpointSlice"
+	}
+	return apiVersion == "v1" && (kind == "Node" || kind == "Service")
+}
+
 // headDoc holds the fields that decide how to decode a value. A value with items is a list.
 type headDoc struct {
 	APIVersion, Kind string
@@ -73,27 +102,40 @@ func (h headDoc) itemKind() (apiVersion, kind string) {
 	return h.APIVersion, kind
 }
 
-// object is a decoded node or service, with its place in the text. Either node or service is nil.
+// object is a decoded object, with its place in the text. One of node, service and slice is not nil.
 type object struct {
 	node    *corev1.Node
 	service *corev1.Service
+	slice   *discoveryv1.EndpointSlice
 	file    string
 	line    int
 }
 
 // key returns the name of the object in the form of Problem.Object.
 func (o object) key() string {
-	if o.node != nil {
+	switch {
+	case o.node != nil:
 		return "Node " + o.node.Name
+	case o.slice != nil:
+		return "EndpointSlice " + o.slice.Namespace + "/" + o.slice.Name
 	}
 	return "Service " + o.service.Namespace + "/" + o.service.Name
 }
 
 // batch contains the objects and problems that were found in a text.
 type batch struct {
+	want     wanted
 	objects  []object
 	problems []nodeselect.Problem
 	ignored  int
+}
+
+func newBatches(n int, want wanted) []batch {
+	list := make([]batch, n)
+	for i := range list {
+		list[i].want = want
+	}
+	return list
 }
 
 func (b *batch) add(other batch) {
@@ -110,8 +152,7 @@ func (b *batch) bad(line int, message string) {
 // decodeObject reads one JSON object, which must not be a list. apiVersion and kind are fields of
 // the object. If the object lacks these fields, its list implies their values.
 func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
-	if apiVersion != "v1" || kind != "Node" && kind != "Service" {
-		// Check apiVersion too: other API groups also have kinds named Node or Service.
+	if !b.want.has(apiVersion, kind) {
 		if !json.Valid(data) {
 			b.bad(line, syntaxMessage(data))
 			return
@@ -120,37 +161,9 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 		return
 	}
 	o := object{line: line}
-	var err error
-	var meta *metaDoc
-	if kind == "Node" {
-		var doc nodeDoc
-		err = kjson.Unmarshal(data, &doc)
-		meta = &doc.Metadata
-		o.node = &corev1.Node{
-			TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: kind},
-			ObjectMeta: doc.Metadata.objectMeta(),
-			Spec:       doc.Spec,
-			Status:     corev1.NodeStatus{Conditions: doc.Status.Conditions, Addresses: doc.Status.Addresses},
-		}
-		o.node.Namespace = ""
-	} else {
-		var doc serviceDoc
-		err = kjson.Unmarshal(data, &doc)
-		meta = &doc.Metadata
-		o.service = &corev1.Service{
-			TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: kind},
-			ObjectMeta: doc.Metadata.objectMeta(),
-			Spec:       doc.Spec,
-		}
-		if o.service.Namespace == "" {
-			o.service.Namespace = metav1.NamespaceDefault
-		}
-	}
+	meta, err := o.decode(data, metav1.TypeMeta{APIVersion: apiVersion, Kind: kind})
 	problem := nodeselect.Problem{Line: line}
-	namespace := metav1.NamespaceDefault
-	if o.service != nil {
-		namespace = o.service.Namespace
-	}
+	namespace := meta.Namespace
 	if isName(meta.Name) && isName(namespace) { // an invalid name may contain line breaks
 		problem.Object = o.key()
 	}
@@ -170,6 +183,41 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	b.problems = append(b.problems, problem)
 }
 
+// decode sets the field of o for the kind of the object. It returns the metadata of the object, with
+// a namespace that is not empty: that of a Node is "default", and does not count.
+func (o *object) decode(data []byte, kind metav1.TypeMeta) (metaDoc, error) {
+	var meta *metaDoc
+	var err error
+	switch kind.Kind {
+	case "Node":
+		var doc nodeDoc
+		err = kjson.Unmarshal(data, &doc)
+		meta = &doc.Metadata
+		meta.Namespace = ""
+		o.node = &corev1.Node{
+			TypeMeta: kind, ObjectMeta: meta.objectMeta(),
+			Spec:   doc.Spec,
+			Status: corev1.NodeStatus{Conditions: doc.Status.Conditions, Addresses: doc.Status.Addresses},
+		}
+		meta.Namespace = metav1.NamespaceDefault
+	case "Service":
+		var doc serviceDoc
+		err = kjson.Unmarshal(data, &doc)
+		meta = &doc.Metadata
+		meta.Namespace = cmp.Or(meta.Namespace, metav1.NamespaceDefault)
+		o.service = &corev1.Service{TypeMeta: kind, ObjectMeta: meta.objectMeta(), Spec: doc.Spec}
+	default:
+		var doc sliceDoc
+		err = kjson.Unmarshal(data, &doc)
+		meta = &doc.Metadata
+		meta.Namespace = cmp.Or(meta.Namespace, metav1.NamespaceDefault)
+		o.slice = &discoveryv1.EndpointSlice{
+			TypeMeta: kind, ObjectMeta: meta.objectMeta(), AddressType: doc.AddressType, Endpoints: doc.Endpoints, Ports: doc.Ports,
+		}
+	}
+	return *meta, err
+}
+
 func isName(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
 
 func notAName(s string) string { return fmt.Sprintf("%.80q is not a valid name in Kubernetes", s) }
@@ -179,7 +227,11 @@ func notAName(s string) string { return fmt.Sprintf("%.80q is not a valid name i
 func decodeError(data []byte, err error) (field, message string) {
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {
-		return wrongType.Field, "want " + goTypeWords(wrongType.Type.String()) + ", got " + wrongType.Value
+		want := goTypeWords(wrongType.Type.String())
+		if wrongType.Type.Kind() == reflect.Struct {
+			want = "a mapping"
+		}
+		return wrongType.Field, "want " + want + ", got " + wrongType.Value
 	}
 	if !json.Valid(data) {
 		return "", syntaxMessage(data)

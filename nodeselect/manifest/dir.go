@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	discoveryv1 "k8s.io/api/discovery/v1"
+
 	"github.com/headgate/headgate/internal/filewatch"
 	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/nodeselect"
@@ -26,9 +28,29 @@ const MaxFileBytes = 256 << 20
 // subdirectories and names that begin with a dot. If it cannot read a file, it returns a Problem
 // for the file. If it cannot read the directory, it returns an error.
 func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
-	names, err := manifestNames(dir)
+	batches, err := readDir(dir, nodesAndServices)
 	if err != nil {
 		return nodeselect.Objects{}, nil, err
+	}
+	objects, problems := collect(batches)
+	return objects, problems, nil
+}
+
+// ReadEndpointSlices reads a directory like ReadDir, and returns its EndpointSlices like
+// ParseEndpointSlices.
+func ReadEndpointSlices(dir string) ([]*discoveryv1.EndpointSlice, []nodeselect.Problem, error) {
+	batches, err := readDir(dir, endpointSlices)
+	if err != nil {
+		return nil, nil, err
+	}
+	list, problems := collectSlices(batches)
+	return list, problems, nil
+}
+
+func readDir(dir string, want wanted) ([]batch, error) {
+	names, err := manifestNames(dir)
+	if err != nil {
+		return nil, err
 	}
 	batches := make([]batch, len(names))
 	for i, name := range names {
@@ -36,11 +58,10 @@ func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 		if data, err := inputfile.Read(path, MaxFileBytes); err != nil {
 			batches[i] = unreadable(path, err)
 		} else {
-			batches[i] = parseFile(path, data)
+			batches[i] = parseFile(path, data, want)
 		}
 	}
-	objects, problems := collect(batches)
-	return objects, problems, nil
+	return batches, nil
 }
 
 func unreadable(path string, err error) batch {
@@ -99,14 +120,26 @@ const (
 // returns the error of ctx when ctx ends. Several calls of f receive the same objects, so f must
 // not change them.
 func WatchDir(ctx context.Context, dir string, f func(nodeselect.Objects, []nodeselect.Problem)) error {
-	w := dirWatch{dir: filepath.Clean(dir), watch: filewatch.Watcher{MaxWait: watchMaxWait, Recheck: watchRecheck}}
+	w := newDirWatch(dir)
 	return w.run(ctx, f)
+}
+
+// WatchEndpointSlices does the same as WatchDir for the EndpointSlices in a directory.
+func WatchEndpointSlices(ctx context.Context, dir string, f func([]*discoveryv1.EndpointSlice, []nodeselect.Problem)) error {
+	w := newDirWatch(dir)
+	w.want = endpointSlices
+	return w.follow(ctx, func() { f(w.slices()) })
+}
+
+func newDirWatch(dir string) dirWatch {
+	return dirWatch{dir: filepath.Clean(dir), watch: filewatch.Watcher{MaxWait: watchMaxWait, Recheck: watchRecheck}}
 }
 
 // dirWatch is the state of one WatchDir.
 type dirWatch struct {
 	dir   string
 	watch filewatch.Watcher
+	want  wanted
 
 	files map[string]file // by name
 	err   error           // why the directory could not be read the last time
@@ -120,14 +153,20 @@ type file struct {
 }
 
 func (w *dirWatch) run(ctx context.Context, f func(nodeselect.Objects, []nodeselect.Problem)) error {
+	return w.follow(ctx, func() { f(w.result()) })
+}
+
+// follow reads the directory, and again after each change. It calls report after each reading that
+// has changed the result.
+func (w *dirWatch) follow(ctx context.Context, report func()) error {
 	if w.read(); w.err != nil {
 		return w.err
 	}
-	f(w.result())
+	report()
 	w.watch.Paths = []string{w.dir}
 	w.watch.Run(ctx, func() error {
 		if w.read() {
-			f(w.result())
+			report()
 		}
 		return w.anyError()
 	})
@@ -158,7 +197,7 @@ func (w *dirWatch) read() (changed bool) {
 	files := make(map[string]file, len(names))
 	for _, name := range names {
 		before, known := w.files[name]
-		now := readAgain(filepath.Join(w.dir, name), before)
+		now := readAgain(filepath.Join(w.dir, name), w.want, before)
 		changed = changed || !known || now.content != before.content || !sameText(now.err, before.err)
 		files[name] = now
 	}
@@ -180,7 +219,7 @@ var contentSeed = maphash.MakeSeed()
 // zero if there was none. If neither the content nor the error has changed, readAgain returns
 // previous. If the file has problems, they may be the reason why objects are missing. So the result
 // then keeps the objects that only previous has.
-func readAgain(path string, previous file) file {
+func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {
 		if sameText(err, previous.err) {
@@ -194,7 +233,7 @@ func readAgain(path string, previous file) file {
 	if previous.err == nil && previous.content == content {
 		return previous
 	}
-	now := file{content: content, batch: parseFile(path, data)}
+	now := file{content: content, batch: parseFile(path, data, want)}
 	if len(now.batch.problems) > 0 {
 		now.batch.keep(path, previous.batch)
 	}
@@ -224,13 +263,29 @@ func (b *batch) keep(path string, before batch) {
 
 // result merges the last results of all files.
 func (w *dirWatch) result() (nodeselect.Objects, []nodeselect.Problem) {
+	objects, problems := collect(w.batches())
+	return objects, w.withError(problems)
+}
+
+// The method slices does the same as result, for EndpointSlices.
+func (w *dirWatch) slices() ([]*discoveryv1.EndpointSlice, []nodeselect.Problem) {
+	list, problems := collectSlices(w.batches())
+	return list, w.withError(problems)
+}
+
+// batches returns the last results of all files.
+func (w *dirWatch) batches() []batch {
 	var batches []batch
 	for _, name := range slices.Sorted(maps.Keys(w.files)) {
 		batches = append(batches, w.files[name].batch)
 	}
-	objects, problems := collect(batches)
-	if w.err != nil {
-		problems = append(problems, nodeselect.Problem{File: w.dir, Message: w.err.Error() + "; its objects are kept"})
+	return batches
+}
+
+// withError adds the problem that the directory cannot be read, if so.
+func (w *dirWatch) withError(problems []nodeselect.Problem) []nodeselect.Problem {
+	if w.err == nil {
+		return problems
 	}
-	return objects, problems
+	return append(problems, nodeselect.Problem{File: w.dir, Message: w.err.Error() + "; its objects are kept"})
 }

@@ -24,7 +24,7 @@ const listWithoutKind = "a list without kind; is it cut short?"
 // parseJSON reads consecutive JSON values. At the first value that is not valid JSON, parseJSON
 // stops. It returns a batch with the objects before this value and the problem, and false.
 func parseJSON(doc document) (batch, bool) {
-	var b batch
+	b := batch{want: doc.want}
 	lines := lineCounter{text: doc.text, line: doc.line}
 	dec := json.NewDecoder(bytes.NewReader(doc.text))
 	for {
@@ -115,7 +115,7 @@ func (b *batch) decodeItems(head headDoc, lineAt func(int) int, depth int) {
 // parallel calls work for each i from 0 to n-1, on all processors. It adds the results to b in the
 // order of i.
 func (b *batch) parallel(n int, work func(i int, out *batch)) {
-	results := make([]batch, n)
+	results := newBatches(n, b.want)
 	parallel(n, func(i int) { work(i, &results[i]) })
 	for i := range results {
 		b.add(results[i])

@@ -2,8 +2,14 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"unicode/utf16"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -21,18 +27,29 @@ import (
 // without managedFields, ownerReferences and finalizers. A Node also has the conditions and
 // addresses of its status. All other fields are zero.
 func Parse(file string, data []byte) (nodeselect.Objects, []nodeselect.Problem) {
-	return collect([]batch{parseFile(file, data)})
+	return collect([]batch{parseFile(file, data, nodesAndServices)})
 }
 
-// parseFile does the same as Parse, but does not sort the objects. Its callers merge several files.
-func parseFile(file string, data []byte) batch {
-	var all batch
+// ParseEndpointSlices reads the EndpointSlices of discovery.k8s.io/v1 in data, in the form that
+// "kubectl get endpointslices -A -o yaml" or "-o json" prints. It returns them sorted by namespace
+// and name. For everything else, see Parse. The returned objects have no managedFields,
+// ownerReferences and finalizers. The addresses of endpoints are not checked: package
+// nodeselect/endpoints does that.
+func ParseEndpointSlices(file string, data []byte) ([]*discoveryv1.EndpointSlice, []nodeselect.Problem) {
+	return collectSlices([]batch{parseFile(file, data, endpointSlices)})
+}
+
+// parseFile reads the wanted objects of a file. It does not sort them: its callers merge several
+// files.
+func parseFile(file string, data []byte, want wanted) batch {
+	all := batch{want: want}
 	empty := true
 	for _, doc := range splitDocuments(plainText(data)) {
 		if isBlank(doc.text) {
 			continue
 		}
 		empty = false
+		doc.want = want
 		all.add(parseDocument(doc))
 	}
 	if empty {
@@ -49,15 +66,46 @@ func parseFile(file string, data []byte) batch {
 
 // collect merges the results of several files, in order, and adds a problem for each duplicate.
 func collect(batches []batch) (nodeselect.Objects, []nodeselect.Problem) {
-	var objects nodeselect.Objects
-	var problems []nodeselect.Problem
+	var nodes []*corev1.Node
+	var services []*corev1.Service
+	objects, problems := distinct(batches)
+	for _, o := range objects {
+		if o.node != nil {
+			nodes = append(nodes, o.node)
+		} else {
+			services = append(services, o.service)
+		}
+	}
+	sorted := nodeselect.NewObjects(nodes, services)
+	for _, b := range batches {
+		sorted.Ignored += b.ignored
+	}
+	return sorted, problems
+}
+
+// collectSlices does the same as collect, for EndpointSlices.
+func collectSlices(batches []batch) ([]*discoveryv1.EndpointSlice, []nodeselect.Problem) {
+	objects, problems := distinct(batches)
+	list := make([]*discoveryv1.EndpointSlice, len(objects))
+	for i, o := range objects {
+		list[i] = o.slice
+	}
+	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	return list, problems
+}
+
+// distinct returns the objects of several files, in order, without those that an earlier object has
+// the name of. It returns the problems of the files, and one for each duplicate.
+func distinct(batches []batch) (objects []object, problems []nodeselect.Problem) {
 	n := 0
 	for i := range batches {
 		n += len(batches[i].objects)
 	}
 	first := make(map[string]object, n)
+	objects = make([]object, 0, n)
 	for _, b := range batches {
-		objects.Ignored += b.ignored
 		problems = append(problems, b.problems...)
 		for _, o := range b.objects {
 			key := o.key()
@@ -69,22 +117,17 @@ func collect(batches []batch) (nodeselect.Objects, []nodeselect.Problem) {
 				continue
 			}
 			first[key] = o
-			if o.node != nil {
-				objects.Nodes = append(objects.Nodes, o.node)
-			} else {
-				objects.Services = append(objects.Services, o.service)
-			}
+			objects = append(objects, o)
 		}
 	}
-	sorted := nodeselect.NewObjects(objects.Nodes, objects.Services)
-	sorted.Ignored = objects.Ignored
-	return sorted, problems
+	return objects, problems
 }
 
 // document is one document of a file.
 type document struct {
 	text []byte
 	line int // of the first line of text
+	want wanted
 }
 
 // splitDocuments cuts text at the document markers: lines that begin with "---" or "...". No value
@@ -101,7 +144,7 @@ func splitDocuments(data []byte) []document {
 			if directivesOnly(data[start:pos]) && text[0] == '-' {
 				// So far the document has only directives. Its value follows this marker.
 			} else {
-				docs = append(docs, document{data[start:pos], startLine})
+				docs = append(docs, document{text: data[start:pos], line: startLine})
 				start, startLine = next, line+1
 				if !bare {
 					start, startLine = pos, line
@@ -110,7 +153,7 @@ func splitDocuments(data []byte) []document {
 		}
 		pos = next
 	}
-	return append(docs, document{data[start:], startLine})
+	return append(docs, document{text: data[start:], line: startLine})
 }
 
 // documentMarker reports whether a line begins with a document marker. bare reports whether the

@@ -13,7 +13,7 @@ import (
 
 // parseYAML reads one YAML document as a whole.
 func parseYAML(doc document) batch {
-	var b batch
+	b := batch{want: doc.want}
 	text, err := yamlToJSON(doc.text)
 	if err != nil {
 		b.badYAML(doc, err)
@@ -130,12 +130,12 @@ func parseListByItems(doc document) (batch, bool) {
 	for i, item := range list.items {
 		lines[i] = counter.at(item.start)
 	}
-	results := make([]batch, len(list.items))
+	results := newBatches(len(list.items), doc.want)
 	valid := make([]bool, len(list.items))
 	parallel(len(list.items), func(i int) {
 		valid[i] = results[i].decodeYAMLItem(doc.text[list.items[i].start:list.items[i].end], lines[i], head)
 	})
-	var b batch
+	b := batch{want: doc.want}
 	if slices.Contains(valid, false) {
 		if text, err := yamlToJSON(doc.text); err == nil {
 			b.decodeValue(text, func(int) int { return doc.line })
@@ -157,7 +157,7 @@ func parseListByItems(doc document) (batch, bool) {
 func (b *batch) decodeYAMLItem(text []byte, line int, list headDoc) bool {
 	array, err := yamlToJSON(text)
 	if err != nil {
-		b.badYAML(document{text, line}, err)
+		b.badYAML(document{text: text, line: line}, err)
 		return false
 	}
 	items, err := elements(array)
