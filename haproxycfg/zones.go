@@ -48,13 +48,14 @@ const defaultOverprovision = 140
 
 // appendRules renders the rules "http-request". They must precede all rules "use_backend".
 //
-// The two counts of servers are read once into variables, so all rules see the same counts.
+// The two counts of servers are read once into variables, so all rules see the same counts. The share
+// is in thousandths, because HAProxy divides whole numbers.
 func (z *Zones) appendRules(t *text, own string) {
 	t.line("http-request set-var(txn.own_up) nbsrv(" + own + ")")
 	t.line("http-request set-var(txn.other_up) nbsrv(" + z.Other + ")")
 	t.line("http-request set-var(txn.own_share) var(txn.own_up),mul(" +
-		strconv.Itoa(cmp.Or(z.Overprovision, defaultOverprovision)) + "),div(proc." + z.Expected + ")")
-	t.line("http-request set-var(txn.zone_draw) rand(100)")
+		strconv.Itoa(10*cmp.Or(z.Overprovision, defaultOverprovision)) + "),div(proc." + z.Expected + ")")
+	t.line("http-request set-var(txn.zone_draw) rand(1000)")
 }
 
 func (z *Zones) appendBackends(t *text, own string) {
