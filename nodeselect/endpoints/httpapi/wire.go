@@ -118,8 +118,10 @@ func checkName(name string) error {
 	if len(name) > maxName {
 		return fmt.Errorf("%d bytes, and at most %d are allowed", len(name), maxName)
 	}
-	for _, r := range name {
-		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", r) {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
 			return fmt.Errorf("%.80q: want letters, digits, '-', '_' and '.'", name)
 		}
 	}
@@ -136,6 +138,23 @@ type received struct {
 	pods     []endpoints.Pod // sorted by address
 }
 
+// receivedZone and receivedPod have pointers for the members that an answer must have.
+type (
+	receivedZone struct {
+		Zone *string       `json:"zone"`
+		Pods []receivedPod `json:"pods"`
+	}
+	receivedPod struct {
+		Address     string `json:"address"`
+		Port        int64  `json:"port"`
+		Name        string `json:"name"`
+		Node        string `json:"node"`
+		Ready       *bool  `json:"ready"`
+		Serving     *bool  `json:"serving"`
+		Terminating *bool  `json:"terminating"`
+	}
+)
+
 // parseAnswer reads and checks the answer of a server about ref. If anything in the answer is
 // wrong, parseAnswer returns an error and no pods.
 func parseAnswer(body []byte, ref nodeselect.Ref, maxPods int) (received, error) {
@@ -144,7 +163,7 @@ func parseAnswer(body []byte, ref nodeselect.Ref, maxPods int) (received, error)
 		revision string
 		age      *float64
 		service  json.RawMessage
-		zones    []json.RawMessage
+		zones    []receivedZone
 	)
 	err := exactjson.Object(body, exactjson.Fields{"version": &version, "service": &service, "revision": &revision, "age": &age, "zones": &zones})
 	switch {
@@ -164,13 +183,17 @@ func parseAnswer(body []byte, ref nodeselect.Ref, maxPods int) (received, error)
 		return received{}, err
 	}
 	r := received{revision: revision, age: time.Duration(*age * float64(time.Second))}
-	seen := map[netip.AddrPort]bool{}
-	for i, raw := range zones {
-		if r.pods, err = appendZone(r.pods, raw, seen, maxPods); err != nil {
+	for i, zone := range zones {
+		if r.pods, err = appendZone(r.pods, zone, maxPods); err != nil {
 			return received{}, &FieldError{fmt.Sprintf("zones[%d]", i), err}
 		}
 	}
 	slices.SortFunc(r.pods, func(a, b endpoints.Pod) int { return a.Addr.Compare(b.Addr) })
+	for i := 1; i < len(r.pods); i++ {
+		if r.pods[i].Addr == r.pods[i-1].Addr {
+			return received{}, fieldError("zones", "%s comes twice", r.pods[i].Addr)
+		}
+	}
 	return r, nil
 }
 
@@ -202,71 +225,51 @@ func checkService(raw json.RawMessage, ref nodeselect.Ref) error {
 	return nil
 }
 
-func appendZone(pods []endpoints.Pod, raw json.RawMessage, seen map[netip.AddrPort]bool, maxPods int) ([]endpoints.Pod, error) {
-	var zone *string
-	var list []json.RawMessage
-	err := exactjson.Object(raw, exactjson.Fields{"zone": &zone, "pods": &list})
+func appendZone(pods []endpoints.Pod, zone receivedZone, maxPods int) ([]endpoints.Pod, error) {
 	switch {
-	case err != nil:
-		return nil, err
-	case zone == nil:
+	case zone.Zone == nil:
 		return nil, fieldError("zone", "it is missing")
-	case list == nil:
+	case zone.Pods == nil:
 		return nil, fieldError("pods", "it is missing")
-	case len(pods)+len(list) > maxPods:
+	case len(pods)+len(zone.Pods) > maxPods:
 		return nil, fieldError("pods", "more than %d pods", maxPods)
 	}
-	if err := checkLabel(*zone); err != nil {
+	if err := checkLabel(*zone.Zone); err != nil {
 		return nil, &FieldError{"zone", err}
 	}
-	for i, raw := range list {
-		pod, err := parsePod(raw)
-		if err == nil && seen[pod.Addr] {
-			err = fieldError("address", "%s comes twice", pod.Addr)
-		}
+	for i := range zone.Pods {
+		pod, err := zone.Pods[i].check()
 		if err != nil {
 			return nil, &FieldError{fmt.Sprintf("pods[%d]", i), err}
 		}
-		seen[pod.Addr] = true
-		pod.Zone = *zone
+		pod.Zone = *zone.Zone
 		pods = append(pods, pod)
 	}
 	return pods, nil
 }
 
-func parsePod(raw json.RawMessage) (endpoints.Pod, error) {
-	var (
-		pod                         endpoints.Pod
-		address                     string
-		port                        uint16
-		ready, serving, terminating *bool
-	)
-	err := exactjson.Object(raw, exactjson.Fields{
-		"address": &address, "port": &port, "name": &pod.Name, "node": &pod.Node,
-		"ready": &ready, "serving": &serving, "terminating": &terminating,
-	})
-	if err != nil {
-		return pod, err
-	}
-	addr, err := netip.ParseAddr(address)
+// check returns the pod without its zone, or an error for the first wrong member.
+func (p *receivedPod) check() (endpoints.Pod, error) {
+	addr, err := netip.ParseAddr(p.Address)
 	switch {
 	case err != nil:
-		return pod, fieldError("address", "%.80q is no IP address", address)
+		return endpoints.Pod{}, fieldError("address", "%.80q is no IP address", p.Address)
 	case addr.Zone() != "" || addr.Is4In6() || addr.IsUnspecified() || addr.IsMulticast():
-		return pod, fieldError("address", "%s cannot be the address of a pod", address)
-	case port == 0:
-		return pod, fieldError("port", "want 1 to 65535")
-	case ready == nil || serving == nil || terminating == nil:
-		return pod, fieldError("ready", "ready, serving and terminating must be given")
+		return endpoints.Pod{}, fieldError("address", "%s cannot be the address of a pod", p.Address)
+	case p.Port < 1 || p.Port > math.MaxUint16:
+		return endpoints.Pod{}, fieldError("port", "want 1 to 65535")
+	case p.Ready == nil || p.Serving == nil || p.Terminating == nil:
+		return endpoints.Pod{}, fieldError("ready", "ready, serving and terminating must be given")
 	}
-	for _, label := range []struct{ field, value string }{{"name", pod.Name}, {"node", pod.Node}} {
+	for _, label := range []struct{ field, value string }{{"name", p.Name}, {"node", p.Node}} {
 		if err := checkLabel(label.value); err != nil {
-			return pod, &FieldError{label.field, err}
+			return endpoints.Pod{}, &FieldError{label.field, err}
 		}
 	}
-	pod.Addr = netip.AddrPortFrom(addr, port)
-	pod.Ready, pod.Serving, pod.Terminating = *ready, *serving, *terminating
-	return pod, nil
+	return endpoints.Pod{
+		Addr: netip.AddrPortFrom(addr, uint16(p.Port)), Name: p.Name, Node: p.Node,
+		Ready: *p.Ready, Serving: *p.Serving, Terminating: *p.Terminating,
+	}, nil
 }
 
 // checkLabel accepts "" and all names.
