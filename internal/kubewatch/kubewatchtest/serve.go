@@ -24,9 +24,10 @@ var kindsOf = map[string]metav1.TypeMeta{
 
 // selection describes the objects that a request asks for: a resource, and selectors.
 type selection struct {
-	resource string
-	fields   fields.Selector
-	labels   labels.Selector
+	resource  string
+	namespace string // "" means all namespaces
+	fields    fields.Selector
+	labels    labels.Selector
 }
 
 func (sel selection) matches(o Object) bool {
@@ -38,7 +39,7 @@ func (sel selection) matches(o Object) bool {
 		set["spec.type"] = string(o.Spec.Type)
 		set["spec.clusterIP"] = o.Spec.ClusterIP
 	}
-	return sel.fields.Matches(set) && sel.labels.Matches(labels.Set(o.GetLabels()))
+	return (sel.namespace == "" || sel.namespace == o.GetNamespace()) && sel.fields.Matches(set) && sel.labels.Matches(labels.Set(o.GetLabels()))
 }
 
 // ServeHTTP implements http.Handler.
@@ -46,6 +47,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	query := r.URL.Query()
 	sel := selection{resource: path[len(path)-1]}
+	if n := len(path); n > 2 && path[n-3] == "namespaces" {
+		sel.namespace = path[n-2]
+	}
 	var err1, err2 error
 	sel.fields, err1 = fields.ParseSelector(query.Get("fieldSelector"))
 	sel.labels, err2 = labels.Parse(query.Get("labelSelector"))
@@ -58,6 +62,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		verb = "watch"
 	}
 	s.mu.Lock()
+	if s.down { // a client that does not use Config
+		s.mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}
 	s.requests = append(s.requests, Request{verb, sel.resource, query})
 	// Read s.cut and s.refused under one lock. If a test calls Refuse later, s.cut differs from the
 	// variable cut, and the watch ends.
