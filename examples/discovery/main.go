@@ -1,0 +1,137 @@
+// Discovery is an HTTP server of the pods behind Kubernetes services, by zone: in JSON for front
+// proxies, as targets for Prometheus, and as endpoints for Envoy.
+//
+//	discovery -listen :9100 -admin :9101                                in a pod, or with the configuration of kubectl
+//	discovery -kubeconfig discovery.kubeconfig:eu-1 -namespace media    with one context of a kubeconfig file
+//	discovery -dir manifests                                            with files instead of an API server
+//
+// The documentation of package nodeselect/endpoints/httpapi describes the requests and answers.
+// README.md in this directory describes how to run the program.
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
+)
+
+const program = "discovery"
+
+// stopTimeout is how long running requests may continue after SIGTERM.
+const stopTimeout = 5 * time.Second
+
+func main() { cli.Main(run) }
+
+func run(ctx context.Context, inv cli.Invocation) int {
+	fs := cli.NewGroupedFlagSet(program, "discovery -listen :9100 -admin :9101", readme)
+	s := register(fs)
+	if code, done := inv.Parse(fs); done {
+		return code
+	}
+	if err := s.check(); err != nil {
+		return inv.Fail(cli.ExitUsage, program, "%v (-h shows the flags)", err)
+	}
+	log := inv.Logger()
+	kubeconn.LogTo(log)
+	m := newMetrics()
+	src, err := newSource(*s, m, log)
+	if err != nil {
+		return inv.Fail(cli.ExitUsage, program, "%v", err)
+	}
+	if err := serve(ctx, *s, src, m, log); err != nil && !errors.Is(err, context.Canceled) {
+		return inv.Fail(cli.ExitFailed, program, "%v", err)
+	}
+	return cli.ExitOK
+}
+
+// serve runs the API until ctx ends, or until a part of the program fails.
+func serve(ctx context.Context, s settings, src *source, m *metrics, log *slog.Logger) error {
+	cli.ReadAgainOnHangup(ctx, log)
+	api, err := newAPI(ctx, s, m, log)
+	if err != nil {
+		return err
+	}
+	src.api = api
+	srv, err := newServer(s, api, log)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", s.listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	if s.admin.Given() {
+		admin := cli.Admin{Gatherer: m.registry, Ready: func() error { return src.readiness(ctx) }, Detail: src.detail}
+		adminListeners, err := s.admin.Listen(&admin)
+		if err != nil {
+			return err
+		}
+		for _, l := range adminListeners {
+			log.Info("admin", "addr", l.Addr())
+		}
+		group.Go(func() error { return admin.Serve(ctx, adminListeners...) })
+	}
+	group.Go(func() error { return src.follow(ctx) })
+	group.Go(func() error {
+		// Before the first list, requests get 503. A client then asks the next server.
+		log.Info("listening", "addr", l.Addr())
+		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.maxConns, m.registry, program)(l))
+	})
+	return group.Wait()
+}
+
+// newAPI returns the handler of the API. It has no pods yet.
+func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*httpapi.Handler, error) {
+	api := &httpapi.Handler{MaxWaiting: s.maxWaiting, Instrument: m.instrument}
+	m.watch(api)
+	if s.tokenFile == "" {
+		return api, nil
+	}
+	read := httpapi.TokenFile(s.tokenFile)
+	api.Token = func(ctx context.Context) (string, error) {
+		token, err := read(ctx)
+		if err != nil {
+			log.Error("token", "err", err)
+		}
+		return token, err
+	}
+	_, err := read(ctx)
+	return api, err
+}
+
+func newServer(s settings, api *httpapi.Handler, log *slog.Logger) (*http.Server, error) {
+	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients, func(file string, err error) {
+		if err != nil {
+			log.Warn("the last good certificate stays", "err", err)
+		} else {
+			log.Info("certificate read", "file", file)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	srv := &http.Server{
+		Handler:   api,
+		TLSConfig: conf,
+		// There is no ReadTimeout: it would end requests that wait for changes, because net/http
+		// cancels their context when the timeout ends.
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      httpapi.MaxWait + 30*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	srv.RegisterOnShutdown(api.StopWaiting)
+	return srv, nil
+}

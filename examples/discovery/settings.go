@@ -1,0 +1,62 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"flag"
+	"time"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+)
+
+//go:embed README.md
+var readme string // its table of flags groups the help
+
+// settings are the values of the flags.
+type settings struct {
+	kubeconfig, dir, namespace string
+	allow                      cli.Networks
+	quiet, maxWait             time.Duration
+
+	listen                               string
+	admin                                cli.AdminFlags
+	tokenFile, certificate, key, clients string
+	maxConns, maxWaiting                 int
+}
+
+func register(fs *flag.FlagSet) *settings {
+	s := &settings{}
+	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server, or in-cluster for the pod's own account; default: the pod's own account, or outside of a pod the configuration of kubectl")
+	fs.StringVar(&s.dir, "dir", "", "`directory` with EndpointSlices, as kubectl get endpointslices -A -o yaml or -o json prints them; replaces the API server")
+	fs.StringVar(&s.namespace, "namespace", "", "`namespace` of the services; all namespaces if empty")
+	fs.Var(&s.allow, "allow", "`network` of pods that has a special meaning, such as 127.0.0.0/8; addresses in other special networks are ignored; may be given several times")
+	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "how long to wait after a change for further changes, before clients see all of them")
+	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest time from a change until clients see it, if other changes keep coming")
+
+	fs.StringVar(&s.listen, "listen", "127.0.0.1:9100", "`address` of the API")
+	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
+	fs.StringVar(&s.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; none if empty")
+	fs.StringVar(&s.certificate, "certificate", "", "PEM `file` with the certificate for HTTPS; plain HTTP if empty")
+	fs.StringVar(&s.key, "key", "", "PEM `file` with the key of the certificate")
+	fs.StringVar(&s.clients, "client-ca", "", "PEM `file` with authorities; every client then needs a certificate of one of them")
+	fs.IntVar(&s.maxConns, "max-connections", 8192, "`number` of connections at one time; for a further one, the client address that has the most makes room")
+	fs.IntVar(&s.maxWaiting, "max-waiting", 4096, "`number` of requests that may wait for changes at one time; for a further one, the client address that has the most gets an early answer to its oldest")
+	return s
+}
+
+// check returns an error for the first wrong flag.
+func (s *settings) check() error {
+	switch {
+	case s.dir != "" && s.kubeconfig != "":
+		return errors.New("-dir and -kubeconfig exclude each other")
+	case (s.certificate == "") != (s.key == "") || s.clients != "" && s.key == "":
+		return errors.New("-certificate and -key go together, and -client-ca needs both")
+	case s.admin.Check() != nil:
+		return s.admin.Check()
+	case s.quiet <= 0 || s.maxWait < s.quiet:
+		return errors.New("-quiet must be more than 0, and -max-wait not less than -quiet")
+	case s.maxConns < 1 || s.maxWaiting < 1:
+		return errors.New("-max-connections and -max-waiting must be 1 or more")
+	}
+	return nil
+}
