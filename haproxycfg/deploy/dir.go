@@ -47,8 +47,11 @@ type Dir struct {
 	// configuration no longer contains. Its argument is the text of that configuration.
 	// [Reloader.Redirect] is such a function.
 	Redirect func(ctx context.Context, config []byte) error
-	// Guard, if not nil, is called before each effect: before a file is written or renamed, and
-	// before a reload. If Guard returns an error, Apply stops with this error, and leaves the
+	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
+	// needs Reload.
+	Runtime *Runtime
+	// Guard, if not nil, is called before each effect: before a file is written or renamed, before
+	// servers change at run time, and before a reload. If Guard returns an error, Apply stops with this error, and leaves the
 	// directory as if the process had ended at this point. Processes that share a directory use
 	// Guard so that only one of them writes.
 	Guard func() error
@@ -76,6 +79,7 @@ const (
 // target is a configuration that was rendered for the directory.
 type target struct {
 	config haproxycfg.Valid
+	source *haproxycfg.Config        // the same configuration
 	files  []haproxycfg.RenderedFile // haproxy.cfg comes last
 
 	checked bool // Dir.Check has accepted it
@@ -94,7 +98,7 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 		return target{}, fmt.Errorf("deploy: %w", err)
 	}
 	files, err := valid.Render(filepath.ToSlash(dir))
-	return target{config: valid, files: files}, err
+	return target{config: valid, source: c, files: files}, err
 }
 
 // Apply makes c the configuration of the directory and of HAProxy:
@@ -116,6 +120,8 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //
 // If ctx ends during the reload, Apply cannot know whether HAProxy loaded the files. The new
 // configuration stays, and the next Apply reloads again.
+//
+// With a Runtime, Apply changes servers without a reload where that is possible.
 func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, err error) {
 	t, err := d.render(c)
 	if err != nil {
@@ -148,8 +154,19 @@ func (p *Plan) textBefore() []byte {
 
 // Reloads reports whether Apply of the plan would reload HAProxy: a file differs, or an earlier Apply
 // ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
+//
+// With a Dir.Runtime, Reloads looks only at the files. It reports whether something other than a
+// server or the value of a variable differs. Apply may have to reload HAProxy for another reason.
 func (p *Plan) Reloads() bool {
-	return p.dir.Reload != nil && (!p.Diff.Empty() || exists(p.dir.file(pendingFile)))
+	pending := exists(p.dir.file(pendingFile))
+	if p.dir.Reload == nil || p.Diff.Empty() && !pending {
+		return false
+	}
+	if p.dir.Runtime == nil {
+		return true
+	}
+	change, err := p.dir.liveChange(p.after, pending)
+	return err != nil || change.reload != ""
 }
 
 // Check calls Dir.Check, if it is not nil, with the configuration of the plan, unless the plan changes
@@ -356,22 +373,16 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 	}
 	same := !slices.Contains(written, false)
 	pending := d.Reload != nil && exists(d.file(pendingFile))
+	if d.Runtime != nil && d.Reload != nil {
+		return d.applyLive(ctx, t, written, same, pending)
+	}
 	if same && !pending {
 		return false, nil
 	}
 	if !same {
-		if d.Check != nil && !t.checked {
-			if err := d.Check(ctx, t.config); err != nil {
-				return false, err
-			}
-			if err := ctx.Err(); err != nil { // the check can take seconds
-				return false, fmt.Errorf("deploy: apply: %w", err)
-			}
+		if changed, err = d.checkAndWrite(ctx, t, written, pending); err != nil {
+			return changed, err
 		}
-		if err := d.write(t.files, written, pending); err != nil {
-			return false, fmt.Errorf("deploy: apply: %w", err)
-		}
-		changed = !written[len(written)-1]
 	}
 	if d.Reload != nil {
 		restored, err := d.reload(ctx)
@@ -383,6 +394,23 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 		return changed, fmt.Errorf("deploy: apply: the configuration is in force, but: %w", err)
 	}
 	return changed, nil
+}
+
+// checkAndWrite calls Check, and then writes the files that are not yet in the directory. The
+// arguments are those of write.
+func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pending bool) (changed bool, err error) {
+	if d.Check != nil && !t.checked {
+		if err := d.Check(ctx, t.config); err != nil {
+			return false, err
+		}
+		if err := ctx.Err(); err != nil { // the check can take seconds
+			return false, fmt.Errorf("deploy: apply: %w", err)
+		}
+	}
+	if err := d.write(t.files, written, pending); err != nil {
+		return false, fmt.Errorf("deploy: apply: %w", err)
+	}
+	return !written[len(written)-1], nil
 }
 
 // reload makes HAProxy load the files. If HAProxy does not load them, reload puts the last good

@@ -19,6 +19,32 @@
 // to the new port. [Reloader.Redirect] makes the present worker send them to the new port, without a
 // reload.
 //
+// # Changes without a reload
+//
+// With a [Runtime], a Dir changes servers of the running HAProxy without a reload:
+//
+//	dir.Runtime = &deploy.Runtime{Stats: runtimeapi.Socket{Path: "/run/haproxy/stats.sock"}, Master: master}
+//
+// It writes the files first. What it changes at run time depends on the version of HAProxy:
+//
+//	change                                     before 3.0     3.0 and later
+//	weight, address, "disabled" of a server    at run time    at run time
+//	the value of a variable                    at run time    at run time
+//	more servers, and other names              reload         at run time
+//	fewer servers                              at run time    at run time
+//	other words of up to 10 servers            reload         at run time
+//	servers that track others, or are hashed   reload         reload, unless only weight or address
+//	anything else, such as maps and time-outs  reload         reload
+//
+// Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
+// So such a version needs slots, see haproxycfg.Server.Slot. The check of a configuration with
+// haproxy -c is the same with and without a Runtime.
+//
+// Servers that are ejected, drained or in maintenance stay so over both kinds of change. A reload
+// needs [Reloader.StateFile] for this.
+//
+// # What it does not do
+//
 // The package does not make configurations, does not start HAProxy, and does not watch files or
 // clusters.
 package deploy

@@ -312,20 +312,26 @@ func FuzzPlan(f *testing.F) {
 					}
 				}
 			}
-			// A person changes one server that is in service.
-			if n := s.choose(2 * (len(m.servers) + 1)); n < len(m.servers) {
-				server := m.servers[n]
-				if was, ok := lookUp(before, server.Backend, server.Name); ok && !was.Maint {
-					state := []string{"maint", "drain", "ready"}[s.choose(3)]
-					server.set("state", []string{state})
-					byHand[server.Backend+"/"+server.Name] = server.Admin & (runtimeapi.ForcedMaint | runtimeapi.ForcedDrain)
+			// A person changes a server that is in service, or HAProxy ejects one.
+			var ejected *modelServer
+			if n := s.choose(2*len(m.servers) + 2); n < 2*len(m.servers) {
+				server := m.servers[n/2]
+				name := server.Backend + "/" + server.Name
+				was, ok := lookUp(before, server.Backend, server.Name)
+				switch {
+				case !ok || was.Maint:
+				case n%2 == 0:
+					server.set("state", []string{[]string{"maint", "drain", "ready"}[s.choose(3)]})
+					byHand[name] = server.Admin & (runtimeapi.ForcedMaint | runtimeapi.ForcedDrain)
+				case server.Admin&^runtimeapi.ConfiguredMaint == 0:
+					server.Op, ejected = runtimeapi.Stopped, server
 				}
 			}
 			settled := before
 			if s.choose(2) == 1 {
 				attempted := s.slots(version)
 				m.apply(m.actual().Plan(before, attempted), s.choose(40))
-				settled = runtimeapi.Unsettled(before, attempted)
+				settled, ejected = runtimeapi.Unsettled(before, attempted), nil
 				forget(byHand, before, attempted, true)
 			}
 			wanted := s.slots(version)
@@ -336,6 +342,12 @@ func FuzzPlan(f *testing.F) {
 			}
 			m.apply(plan, len(plan.Commands))
 			m.requireWanted(wanted, byHand)
+			if ejected != nil {
+				was, _ := lookUp(before, ejected.Backend, ejected.Name)
+				if now, ok := lookUp(wanted, ejected.Backend, ejected.Name); ok && was == now && ejected.Op != runtimeapi.Stopped {
+					t.Fatalf("%+v is up", ejected)
+				}
+			}
 			if again := m.actual().Plan(wanted, wanted); !again.Empty() {
 				t.Fatalf("not empty: %+v", again)
 			}

@@ -329,14 +329,20 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 		}
 		return
 	}
-	// own is true if no person and no agent can have taken the server out of service.
-	own := s.Force || moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
-	if moved {
+	// fresh is true if the server takes the place of another one, or an earlier change was to bring it
+	// into service. So no person and no agent has taken it out of service.
+	fresh := moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
+	own := fresh || s.Force
+	blocked := row.Admin&(ForcedMaint|ForcedDrain) != 0
+	// After a reload, HAProxy 2.6 has a slot that the state file describes as stopped, because it was
+	// in maintenance, and the new file does not disable. Such a server stays down.
+	down := fresh && row.Op == Stopped && row.Admin&^ConfiguredMaint == 0
+	if (moved || down) && row.Admin&ForcedMaint == 0 {
 		// The end of a maintenance also resets the result of the health checks, which belongs to the
 		// old address.
-		if row.Admin&ForcedMaint == 0 {
-			set(&p.fill, SetMaint, "state maint")
-		}
+		set(&p.fill, SetMaint, "state maint")
+	}
+	if moved {
 		set(&p.fill, SetAddress, address)
 	}
 	reweigh := row.InitialWeight != s.Weight
@@ -349,7 +355,7 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	if own {
 		p.fill = appendEnable(p.fill, backend, s, row)
 	}
-	if moved || own && row.Admin&(ForcedMaint|ForcedDrain) != 0 {
+	if moved || down || own && blocked {
 		set(&p.fill, SetReady, "state ready")
 	}
 }

@@ -199,10 +199,10 @@ func (s *ServerState) set(words []string, at *[len(stateColumns)]int) error {
 		{colPort, &port},
 	} {
 		value, err := strconv.Atoi(words[at[n.column]])
-		if err != nil || value < 0 {
+		if err != nil || value < 0 && n.column != colSince {
 			return fmt.Errorf("column %s is not a number", stateColumns[n.column])
 		}
-		*n.to = value
+		*n.to = max(value, 0) // just after a start from a state file, HAProxy 2.6 writes -1 seconds
 	}
 	if port > 0xffff {
 		return fmt.Errorf("column %s is not a port", stateColumns[colPort])

@@ -47,9 +47,12 @@ func TestParseServersState(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 	row := "3 b 1 s0 127.0.0.3 0 1 100 100 146 8 2 4 14 0 0 0 - 1 - 0 0 - - 0\n"
+	got, err = runtimeapi.ParseServersState(stateHeader + strings.Replace(row, "146", "-1", 1))
+	require.NoError(t, err)
+	require.Zero(t, got[0].Since)
 	for _, text := range []string{
 		"", "1\n", "Permission denied\n\n", "2" + stateHeader[1:], strings.Replace(stateHeader, "srv_iweight", "x", 1),
-		stateHeader + "3 b 1 s0\n", stateHeader + strings.Replace(row, "146", "-1", 1), stateHeader + strings.Replace(row, " 1 - 0", " 65536 - 0", 1),
+		stateHeader + "3 b 1 s0\n", stateHeader + strings.Replace(row, " 8 2 ", " -8 2 ", 1), stateHeader + strings.Replace(row, " 1 - 0", " 65536 - 0", 1),
 	} {
 		_, err := runtimeapi.ParseServersState(text)
 		require.ErrorContains(t, err, "runtimeapi: ", "%q", text)

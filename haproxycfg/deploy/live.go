@@ -1,0 +1,239 @@
+package deploy
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+// variable is a line "set-var proc.NAME int(VALUE)" of the section global.
+type variable struct {
+	name  string
+	value int
+}
+
+// parseVariable parses such a line.
+func parseVariable(line string) (v variable, ok bool) {
+	words := strings.Fields(line)
+	if len(words) != 3 || words[0] != "set-var" {
+		return v, false
+	}
+	name, ok1 := strings.CutPrefix(words[1], "proc.")
+	number, ok2 := strings.CutPrefix(words[2], "int(")
+	number, ok3 := strings.CutSuffix(number, ")")
+	value, err := strconv.Atoi(number)
+	return variable{name, value}, ok1 && ok2 && ok3 && err == nil
+}
+
+// variables returns the values of the variables in the text of a haproxy.cfg, in their order.
+func variables(config []byte) []variable {
+	var all []variable
+	for _, line := range cutSections(config)["global"].lines().others {
+		if v, ok := parseVariable(line); ok {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// changedVariables returns the variables in after that have another value in one of the earlier
+// configurations.
+func changedVariables(after []byte, earlier ...[]byte) []variable {
+	var changed []variable
+	for _, v := range variables(after) {
+		for _, config := range earlier {
+			if !slices.Contains(variables(config), v) {
+				changed = append(changed, v)
+				break
+			}
+		}
+	}
+	return changed
+}
+
+// otherChange returns what differs between two configurations other than servers and the values of
+// variables, or "". It names one difference.
+func otherChange(before, after []byte) string {
+	a, b := cutSections(before), cutSections(after)
+	for head := range a {
+		if _, ok := b[head]; !ok {
+			return head + " is gone"
+		}
+	}
+	for head, now := range b {
+		was, ok := a[head]
+		switch {
+		case !ok:
+			return head + " is new"
+		case bytes.Equal(was.text, now.text):
+		case !slices.Equal(otherLines(head, was), otherLines(head, now)):
+			return head + " has changed"
+		}
+	}
+	return ""
+}
+
+// otherLines returns the lines of a section without servers, and without the values of variables.
+func otherLines(head string, s section) []string {
+	backend := strings.HasPrefix(head, "backend ")
+	var others []string
+	for line := range bytes.Lines(s.text) {
+		line := string(bytes.TrimSpace(line))
+		if word, _ := cutWord(line); line == "" || line[0] == '#' || backend && word == "server" {
+			continue
+		}
+		if v, ok := parseVariable(line); ok && head == "global" {
+			line = "set-var proc." + v.name
+		}
+		others = append(others, line)
+	}
+	return others
+}
+
+// textServers returns the servers in the text of a haproxy.cfg. The field Add contains the words of
+// the server's line other than its weight and "disabled", in a form that [runtimeapi.Unsettled] and
+// withCommands can compare. It is no command.
+func textServers(config []byte) []runtimeapi.Backend {
+	var all []runtimeapi.Backend
+	tracked := map[string]bool{} // names of backends
+	fixed := map[string]string{}
+	for head, section := range cutSections(config) {
+		name, ok := strings.CutPrefix(head, "backend ")
+		if !ok {
+			continue
+		}
+		lines := section.lines()
+		b := runtimeapi.Backend{Name: name, Servers: make([]runtimeapi.Server, 0, len(lines.servers))}
+		for _, line := range lines.others {
+			word, rest := cutWord(line)
+			algorithm, _ := cutWord(rest)
+			if word == "balance" && (algorithm == "source" || algorithm == "uri" || algorithm == "static-rr") {
+				fixed[name] = "the backend has balance " + algorithm
+			}
+		}
+		for _, server := range lines.servers {
+			s, track := textServer(lines.byName[server])
+			if track != "" {
+				at, _, _ := strings.Cut(track, "/")
+				tracked[at] = true
+				fixed[name] = "its servers track others"
+			}
+			b.Servers = append(b.Servers, s)
+		}
+		all = append(all, b)
+	}
+	for i, b := range all {
+		if tracked[b.Name] {
+			fixed[b.Name] = "other servers track its servers"
+		}
+		all[i].Fixed = fixed[b.Name]
+	}
+	slices.SortFunc(all, func(a, b runtimeapi.Backend) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// textServer parses a line "server NAME ADDRESS WORD…".
+func textServer(line string) (s runtimeapi.Server, track string) {
+	words := strings.Fields(line)
+	s.Name, s.Weight = words[1], 1
+	words = words[2:]
+	if len(words) == 0 {
+		return s, ""
+	}
+	s.Addr, _ = netip.ParseAddrPort(words[0])
+	kept := make([]string, 0, len(words))
+	for i := 1; i < len(words); i++ {
+		next := ""
+		if i+1 < len(words) {
+			next = words[i+1]
+		}
+		switch words[i] {
+		case "weight":
+			s.Weight, _ = strconv.Atoi(next)
+			i++
+			continue
+		case "disabled":
+			s.Maint = true
+			continue
+		case "check":
+			s.Check = true
+		case "agent-check":
+			s.Agent = true
+		case "track":
+			track = next
+		}
+		kept = append(kept, words[i])
+	}
+	address := "-"
+	if !s.Addr.IsValid() {
+		address = "- " + words[0] // a DNS name or a Unix socket, which only a reload changes
+	}
+	s.Add = "add server " + s.Name + " " + address + " " + strings.Join(kept, " ")
+	return s, track
+}
+
+// wantedServers returns the servers in the text of a haproxy.cfg with the commands that add them. If
+// config, from which the text was rendered, is nil, the servers have no commands.
+func wantedServers(text []byte, config *haproxycfg.Config) []runtimeapi.Backend {
+	all := textServers(text)
+	commands := addCommands(config)
+	for _, b := range all {
+		for j := range b.Servers {
+			b.Servers[j].Add = commands[b.Name+"/"+b.Servers[j].Name]
+		}
+	}
+	return all
+}
+
+// addCommands returns the command "add server" for each server of a configuration, by the backend
+// and the name of the server. It leaves out servers that HAProxy cannot add at run time.
+func addCommands(config *haproxycfg.Config) map[string]string {
+	commands := map[string]string{}
+	if config == nil || !config.Global.Version.AtLeast(3, 0) {
+		return commands
+	}
+	for i := range config.Backends {
+		b := &config.Backends[i]
+		for _, s := range b.Servers {
+			if command, err := b.AddServer(s); err == nil {
+				commands[b.Name+"/"+s.Name()] = command
+			}
+		}
+	}
+	return commands
+}
+
+// otherWords is a value of Server.Add that equals no command.
+const otherWords = "the words of the server are others"
+
+// withCommands returns the servers of textServers with the field Add of [runtimeapi.Actual.Plan]. A
+// server whose words are those in now gets the command in wanted. now is textServers and wanted is
+// wantedServers of the same configuration.
+func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
+	texts, commands := map[string]string{}, map[string]string{}
+	for i, b := range now {
+		for j, s := range b.Servers {
+			texts[b.Name+"/"+s.Name] = s.Add
+			commands[b.Name+"/"+s.Name] = wanted[i].Servers[j].Add
+		}
+	}
+	all := make([]runtimeapi.Backend, len(before))
+	for i, b := range before {
+		all[i] = runtimeapi.Backend{Name: b.Name, Servers: slices.Clone(b.Servers)}
+		for j := range all[i].Servers {
+			s := &all[i].Servers[j]
+			name := b.Name + "/" + s.Name
+			if text, ok := texts[name]; ok && text == s.Add {
+				s.Add = commands[name]
+			} else {
+				s.Add = otherWords
+			}
+		}
+	}
+	return all
+}

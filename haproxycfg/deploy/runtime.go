@@ -1,0 +1,308 @@
+package deploy
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+// Runtime changes a running HAProxy without a reload, if a change of the configuration consists only
+// of servers and of variables (haproxycfg.Global.Variables). It is the field Runtime of a [Dir]. The
+// Dir must have a Reload too, for all other changes.
+//
+// Apply first writes the files, then changes the running HAProxy. It reloads HAProxy if
+//
+//   - something other than a server or the value of a variable has changed;
+//   - HAProxy cannot make the change at run time: before 3.0 a backend needs more slots, or a server
+//     has other words; servers track each other; the backend chooses servers by a hash;
+//   - more than MaxReplaced servers have other words;
+//   - a command has failed.
+//
+// After a reload, Apply changes those servers to which the state file has given an older state.
+//
+// If the process ends between the two steps, the next Apply completes them. Even if no file differs,
+// each Apply compares the running HAProxy with the files, and corrects the servers of the running
+// HAProxy. So it also corrects what somebody has added or deleted by hand. Maintenance, drain and
+// weights that a person or an agent has set stay, and so does the state of health checks, see
+// [runtimeapi.Actual.Plan].
+type Runtime struct {
+	// Stats is the stats socket of HAProxy, haproxycfg.Global.StatsSocket.
+	Stats runtimeapi.Socket
+	// Master is the socket of the master process. With it, Apply reaches the new worker immediately
+	// after a reload. The zero Socket means that Apply uses Stats.
+	Master runtimeapi.Socket
+	// Wait is the longest time for which Apply waits until the connections of a server that it
+	// removes have ended; 0 means 1s. A server that still has connections then stays in maintenance,
+	// and a later Apply deletes it.
+	Wait time.Duration
+	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
+	// their words have changed; 0 means 10. For more servers Apply reloads HAProxy. Each needs up to
+	// Wait.
+	MaxReplaced int
+	// Changed, if not nil, is called after each Apply that has changed the running HAProxy, or that
+	// has found that HAProxy needs a reload.
+	Changed func(RuntimeChange)
+}
+
+// RuntimeChange is what an Apply has done to the running HAProxy.
+type RuntimeChange struct {
+	// Commands is the number of commands that HAProxy has carried out. Each command changes one
+	// server or one variable.
+	Commands int
+	// Busy are removed servers, as "backend/server", that still have connections.
+	Busy []string
+	// Reload is the reason for a reload, or "".
+	Reload string
+}
+
+const (
+	defaultRuntimeWait = time.Second
+	defaultMaxReplaced = 10
+)
+
+// liveChange is a change of a running HAProxy.
+type liveChange struct {
+	before, wanted []runtimeapi.Backend
+	variables      []variable
+	// reload is the reason why HAProxy must load its files, or "".
+	reload string
+}
+
+// liveChange returns the change from the files in the directory to t. The files in the directory must
+// not have been replaced yet.
+func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
+	disk, err := readOptional(d.file(configFile))
+	if err != nil {
+		return liveChange{}, err
+	}
+	if disk == nil {
+		return liveChange{wanted: wantedServers(t.text(), t.source), reload: "HAProxy gets its first configuration"}, nil
+	}
+	good := disk // what HAProxy has loaded for certain
+	if pending {
+		if good, err = readOptional(d.file(lastGoodFile)); err != nil {
+			return liveChange{}, err
+		}
+		if good == nil {
+			return liveChange{wanted: wantedServers(t.text(), t.source), reload: "HAProxy may not have loaded its first configuration"}, nil
+		}
+	}
+	return compareLive(good, disk, t), nil
+}
+
+// compareLive returns the change of an HAProxy that has loaded the configuration good, and may have
+// some or all of the changes from good to disk.
+func compareLive(good, disk []byte, t target) liveChange {
+	after := t.text()
+	change := liveChange{
+		wanted:    wantedServers(after, t.source),
+		variables: changedVariables(after, good, disk),
+		reload:    cmp.Or(otherChange(good, after), otherChange(disk, after)),
+	}
+	before := textServers(good)
+	if !bytes.Equal(good, disk) {
+		before = runtimeapi.Unsettled(before, textServers(disk))
+	}
+	change.before = withCommands(before, textServers(after), change.wanted)
+	return change
+}
+
+// afterReload returns the change that remains after HAProxy has loaded the wanted configuration. All
+// servers have their new words then. The state file may have given some servers an older state.
+func (c liveChange) afterReload() liveChange {
+	loaded := liveChange{wanted: c.wanted}
+	earlier := map[string]runtimeapi.Server{}
+	for _, b := range c.before {
+		for _, s := range b.Servers {
+			earlier[b.Name+"/"+s.Name] = s
+		}
+	}
+	for _, b := range c.wanted {
+		now := runtimeapi.Backend{Name: b.Name}
+		for _, s := range b.Servers {
+			was, ok := earlier[b.Name+"/"+s.Name]
+			if !ok {
+				was = runtimeapi.Server{Name: s.Name, Maint: true, Weight: s.Weight}
+			}
+			was.Add = s.Add
+			now.Servers = append(now.Servers, was)
+		}
+		loaded.before = append(loaded.before, now)
+	}
+	return loaded
+}
+
+// applyLive is [Dir.apply] for a Dir with a Runtime.
+func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pending bool) (changed bool, err error) {
+	change, err := d.liveChange(t, pending)
+	if err != nil {
+		return false, fmt.Errorf("deploy: apply: %w", err)
+	}
+	if !same {
+		if changed, err = d.checkAndWrite(ctx, t, written, pending); err != nil {
+			return changed, err
+		}
+	}
+	if change.reload == "" {
+		if change.reload, err = d.Runtime.change(ctx, d, d.Runtime.Stats, change); err != nil {
+			return changed, fmt.Errorf("deploy: apply: the files are written, but: %w", err)
+		}
+	} else if !same || pending {
+		d.Runtime.changed(RuntimeChange{Reload: change.reload})
+	}
+	if change.reload == "" {
+		if !same || pending {
+			if err := d.clearPending(); err != nil {
+				return changed, err
+			}
+		}
+	} else if restored, err := d.reloadLive(ctx, t, change); err != nil {
+		return changed != restored, err
+	}
+	if same && !pending {
+		return false, nil
+	}
+	if err := d.removeUnused(t.files); err != nil {
+		return changed, fmt.Errorf("deploy: apply: the configuration is in force, but: %w", err)
+	}
+	return changed, nil
+}
+
+// reloadLive reloads HAProxy, and then changes what the reload has left. If HAProxy refuses the files
+// and runs the last good ones again, reloadLive changes its servers back to those.
+func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (restored bool, err error) {
+	worker := d.Runtime.Stats
+	if d.Runtime.Master.Path != "" {
+		worker = d.Runtime.Master
+		worker.Worker = "@1"
+	}
+	if err := d.markPending(); err != nil {
+		return false, err
+	}
+	restored, err = d.reload(ctx)
+	switch {
+	case restored:
+		good, readErr := readOptional(d.file(configFile))
+		if readErr != nil || good == nil {
+			return true, err
+		}
+		back := compareLive(good, t.text(), target{files: []haproxycfg.RenderedFile{{Name: configFile, Data: good}}})
+		if reason, backErr := d.Runtime.change(ctx, d, worker, back.afterReload()); reason != "" || backErr != nil {
+			err = errors.Join(err, backErr, notInForce(reason))
+		}
+		return true, err
+	case err != nil:
+		return false, err
+	}
+	reason, err := d.Runtime.change(ctx, d, worker, change.afterReload())
+	if err == nil {
+		err = notInForce(reason)
+	}
+	if err != nil {
+		return false, fmt.Errorf("deploy: apply: HAProxy has loaded the files, but: %w", err)
+	}
+	return false, nil
+}
+
+func notInForce(reason string) error {
+	if reason == "" {
+		return nil
+	}
+	return errors.New("deploy: the servers of HAProxy differ from the files: " + reason)
+}
+
+// markPending creates the pending marker: HAProxy does not run the files of the directory.
+func (d *Dir) markPending() error {
+	if exists(d.file(pendingFile)) {
+		return nil
+	}
+	if err := d.createEmpty(pendingFile); err != nil {
+		return fmt.Errorf("deploy: apply: %w", err)
+	}
+	return nil
+}
+
+// change makes a change at run time. It returns the reason if HAProxy must be reloaded instead. An
+// error means that HAProxy cannot be reached, that ctx has ended, or that the Guard has refused.
+func (r *Runtime) change(ctx context.Context, d *Dir, worker runtimeapi.Socket, c liveChange) (reload string, err error) {
+	actual, err := worker.Actual(ctx)
+	if err != nil {
+		return "", unreachable(err)
+	}
+	plan := actual.Plan(c.before, c.wanted).WithWait(cmp.Or(max(r.Wait, 0), defaultRuntimeWait))
+	if n := cmp.Or(max(r.MaxReplaced, 0), defaultMaxReplaced); plan.Replaced > n {
+		plan.Reload = append(plan.Reload, runtimeapi.Reason{Text: fmt.Sprintf("%d servers have other words, more than %d", plan.Replaced, n)})
+	}
+	if len(plan.Reload) > 0 {
+		reload = joinReasons(plan.Reload)
+		r.changed(RuntimeChange{Reload: reload})
+		return reload, nil
+	}
+	if len(plan.Commands)+len(c.variables) == 0 {
+		return "", nil
+	}
+	if err := d.at("change servers"); err != nil {
+		return "", err
+	}
+	var done RuntimeChange
+	for _, v := range c.variables {
+		if err = r.Stats.SetVariable(ctx, v.name, v.value); err != nil {
+			break
+		}
+		done.Commands++
+	}
+	if err == nil {
+		var result runtimeapi.Result
+		result, err = worker.Apply(ctx, plan)
+		done.Commands += result.Done
+		done.Busy = result.Busy
+	}
+	if ctx.Err() != nil {
+		return "", err
+	}
+	if err != nil {
+		done.Reload = err.Error()
+	}
+	r.changed(done)
+	return done.Reload, nil
+}
+
+func (r *Runtime) changed(c RuntimeChange) {
+	if r.Changed != nil {
+		r.Changed(c)
+	}
+}
+
+// unreachable adds ErrNoMaster to an error if no HAProxy listens at the socket.
+func unreachable(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w: %w", ErrNoMaster, err)
+	}
+	return err
+}
+
+// joinReasons returns up to three reasons as one text.
+func joinReasons(reasons []runtimeapi.Reason) string {
+	const most = 3
+	var texts []string
+	for _, r := range reasons[:min(most, len(reasons))] {
+		if r.Backend == "" {
+			texts = append(texts, r.Text)
+		} else {
+			texts = append(texts, r.String())
+		}
+	}
+	if more := len(reasons) - most; more > 0 {
+		texts = append(texts, fmt.Sprintf("%d further reasons", more))
+	}
+	return strings.Join(texts, "; ")
+}

@@ -1,0 +1,391 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/haproxyproc"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// liveSite is a site whose Dir has a Runtime.
+type liveSite struct {
+	*site
+	version haproxycfg.Version
+	changes []RuntimeChange
+}
+
+// eachLiveSite calls test with a site for the oldest and the newest HAProxy on the machine. Its first
+// configuration has the servers of first in the backend "web".
+func eachLiveSite(t *testing.T, first []haproxycfg.Server, test func(*testing.T, *liveSite)) {
+	t.Helper()
+	binaries := haproxytest.Binaries(t)
+	slices.Sort(binaries)
+	tested := map[haproxycfg.Version]bool{}
+	for _, binary := range []string{binaries[0], binaries[len(binaries)-1]} {
+		out, err := exec.Command(binary, "-v").Output()
+		require.NoError(t, err)
+		version, err := haproxycfg.ParseVersion(string(out))
+		require.NoError(t, err)
+		if tested[version] {
+			continue
+		}
+		tested[version] = true
+		t.Run(version.String(), func(t *testing.T) {
+			t.Parallel()
+			s := &liveSite{site: &site{dir: haproxytest.Dir(t), port: haproxytest.Ports(t, 1)[0]}, version: version}
+			s.stats = runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.StatsSocket)}
+			master := runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}
+			s.conf = &Dir{Path: filepath.Join(s.dir, "conf"), Check: Checker{Haproxy: binary}.Check}
+			_, err := s.conf.Apply(t.Context(), s.config(first...))
+			require.NoError(t, err)
+			s.proc, err = haproxyproc.Start(t.Context(), haproxyproc.Options{
+				Path: binary, Config: filepath.Join(s.conf.Path, configFile), StatsSocket: s.stats.Path, MasterSocket: master.Path,
+			})
+			require.NoError(t, err)
+			t.Cleanup(s.proc.Stop)
+			s.conf.Reload = Reloader{
+				Master: master, StateFile: s.stateFile(), Config: filepath.Join(s.conf.Path, configFile), Timeout: 20 * time.Second,
+			}.Reload
+			s.conf.Runtime = &Runtime{Stats: s.stats, Master: master, Changed: func(c RuntimeChange) { s.changes = append(s.changes, c) }}
+			test(t, s)
+		})
+	}
+}
+
+const liveSlots = 4
+
+// config returns a configuration with the servers. Before 3.0 they are in slots.
+func (s *liveSite) config(servers ...haproxycfg.Server) *haproxycfg.Config {
+	if !s.version.AtLeast(3, 0) {
+		slots := make([]haproxycfg.Server, max(liveSlots, len(servers)))
+		for i := range slots {
+			slots[i] = haproxycfg.Server{Addr: netip.MustParseAddrPort("127.0.0.1:1"), Disabled: true}
+			if i < len(servers) && servers[i].Addr.IsValid() {
+				slots[i] = servers[i]
+			}
+			slots[i].Slot = fmt.Sprintf("s%d", i)
+		}
+		servers = slots
+	} else {
+		servers = slices.DeleteFunc(slices.Clone(servers), func(s haproxycfg.Server) bool { return !s.Addr.IsValid() })
+	}
+	c := s.site.config(servers...)
+	c.Global.Version = s.version
+	c.Global.Variables = []haproxycfg.Variable{{Name: "pods", Value: len(servers)}}
+	c.Backends[0].AgentInterval = 0
+	return c
+}
+
+func (s *liveSite) name(slot int, server haproxycfg.Server) string {
+	if !s.version.AtLeast(3, 0) {
+		return fmt.Sprintf("s%d", slot)
+	}
+	return server.Name()
+}
+
+func (s *liveSite) pid(t *testing.T) string {
+	t.Helper()
+	info, err := s.stats.Do(t.Context(), "show info")
+	require.NoError(t, err)
+	_, pid, _ := strings.Cut(info, "\nPid: ")
+	pid, _, _ = strings.Cut(pid, "\n")
+	return pid
+}
+
+func (s *liveSite) apply(t *testing.T, changed bool, c *haproxycfg.Config) {
+	t.Helper()
+	got, err := s.conf.Apply(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, changed, got)
+	require.NoFileExists(t, filepath.Join(s.conf.Path, pendingFile))
+}
+
+// requireServers fails the test if other servers than these answer requests.
+func (s *liveSite) requireServers(t *testing.T, names ...string) {
+	t.Helper()
+	got := map[string]bool{}
+	for range 4 * len(names) {
+		who, err := s.get()
+		require.NoError(t, err)
+		got[who] = true
+	}
+	for _, name := range names {
+		require.True(t, got[name], "%s in %v", name, got)
+	}
+	require.Len(t, got, len(names), "%v", got)
+}
+
+// eventuallyServers waits until exactly these servers answer requests. After a reload, the old worker
+// may accept connections until it has closed its listener.
+func (s *liveSite) eventuallyServers(t *testing.T, names ...string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		got := map[string]bool{}
+		for range 4 * len(names) {
+			who, err := s.get()
+			require.NoError(c, err)
+			got[who] = true
+		}
+		require.Len(c, got, len(names))
+		for _, name := range names {
+			require.True(c, got[name])
+		}
+	}, 20*time.Second, 5*time.Millisecond)
+}
+
+func (s *liveSite) do(t *testing.T, format string, args ...any) string {
+	t.Helper()
+	answer, err := s.stats.Do(t.Context(), fmt.Sprintf(format, args...))
+	require.NoError(t, err)
+	return strings.TrimSpace(answer)
+}
+
+func TestRuntimeChangesServersWithoutAReload(t *testing.T) {
+	t.Parallel()
+	a, b, c := origin(t, "a", 0), origin(t, "b", 0), origin(t, "c", 0)
+	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
+		none := haproxycfg.Server{}
+		pid := s.pid(t)
+		s.requireServers(t, "a")
+		plan, err := s.conf.Plan(s.config(a, b))
+		require.NoError(t, err)
+		require.False(t, plan.Reloads())
+		s.apply(t, true, s.config(a, b))
+		s.requireServers(t, "a", "b")
+		s.apply(t, true, s.config(none, b))
+		s.requireServers(t, "b")
+		s.apply(t, true, s.config(c, b))
+		s.requireServers(t, "b", "c")
+		require.Equal(t, pid, s.pid(t))
+		require.Len(t, s.changes, 3)
+		require.Empty(t, s.changes[0].Reload)
+
+		// A drain by hand stays, over a change at run time and over a reload.
+		s.do(t, "set server web/%s state drain", s.name(1, b))
+		s.apply(t, true, s.config(c, b, a))
+		s.requireServers(t, "a", "c")
+		require.Equal(t, pid, s.pid(t))
+		other := s.config(c, b, a)
+		other.Defaults.Retries = 1
+		plan, err = s.conf.Plan(other)
+		require.NoError(t, err)
+		require.True(t, plan.Reloads())
+		s.apply(t, true, other)
+		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
+		s.eventuallyServers(t, "a", "c")
+		require.Equal(t, "defaults has changed", s.changes[len(s.changes)-1].Reload)
+		s.apply(t, false, other)
+	})
+}
+
+// TestRuntimeChangesVariables changes the value of a variable together with servers.
+func TestRuntimeChangesVariables(t *testing.T) {
+	t.Parallel()
+	a := origin(t, "a", 0)
+	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
+		pid := s.pid(t)
+		c := s.config(a)
+		c.Global.Variables[0].Value = 77
+		s.apply(t, true, c)
+		require.Equal(t, "proc.pods: type=sint value=<77>", s.do(t, "get var proc.pods"))
+		require.Equal(t, pid, s.pid(t))
+		c = s.config(a)
+		c.Global.Variables = append(c.Global.Variables, haproxycfg.Variable{Name: "more"})
+		s.apply(t, true, c)
+		require.Equal(t, "global has changed", s.changes[len(s.changes)-1].Reload)
+	})
+}
+
+// TestRuntimeCompletesAnInterruptedChange ends the process after the files were written, and after
+// some of the commands. The next Apply completes the change without a reload.
+func TestRuntimeCompletesAnInterruptedChange(t *testing.T) {
+	t.Parallel()
+	a, b := origin(t, "a", 0), origin(t, "b", 0)
+	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
+		pid := s.pid(t)
+		killed := errors.New("killed")
+		s.conf.beforeStep = func(name string) error {
+			if name == "change servers" {
+				return killed
+			}
+			return nil
+		}
+		_, err := s.conf.Apply(t.Context(), s.config(a, b))
+		require.ErrorIs(t, err, killed)
+		require.FileExists(t, filepath.Join(s.conf.Path, pendingFile))
+		s.requireServers(t, "a")
+		s.conf.beforeStep = nil
+		s.apply(t, false, s.config(a, b))
+		s.requireServers(t, "a", "b")
+
+		// The next process ends after the first command of a change, and the one after it is started
+		// with other servers.
+		s.conf.beforeStep = func(name string) error {
+			if name == "change servers" {
+				s.do(t, "set server web/%s state maint", s.name(0, a))
+				return killed
+			}
+			return nil
+		}
+		_, err = s.conf.Apply(t.Context(), s.config(haproxycfg.Server{}, b))
+		require.ErrorIs(t, err, killed)
+		s.conf.beforeStep = nil
+		s.apply(t, true, s.config(a, b))
+		s.requireServers(t, "a", "b")
+		require.Equal(t, pid, s.pid(t))
+	})
+}
+
+// TestRuntimeCorrectsDrift changes the servers by hand. An Apply of the same configuration corrects
+// them.
+func TestRuntimeCorrectsDrift(t *testing.T) {
+	t.Parallel()
+	a, b := origin(t, "a", 0), origin(t, "b", 0)
+	eachLiveSite(t, []haproxycfg.Server{a, b}, func(t *testing.T, s *liveSite) {
+		pid := s.pid(t)
+		if s.version.AtLeast(3, 0) {
+			s.do(t, "set server web/%s state maint", s.name(0, a))
+			require.Equal(t, "Server deleted.", s.do(t, "del server web/%s", s.name(0, a)))
+		} else {
+			s.do(t, "set server web/s0 addr 127.0.0.1 port %d", b.Addr.Port())
+		}
+		s.requireServers(t, "b")
+		s.apply(t, false, s.config(a, b))
+		s.requireServers(t, "a", "b")
+		require.Equal(t, pid, s.pid(t))
+	})
+}
+
+// TestRuntimeReloads makes changes that need a reload: more slots before 3.0, and other words of
+// servers. The servers are in service after it.
+func TestRuntimeReloads(t *testing.T) {
+	t.Parallel()
+	servers := make([]haproxycfg.Server, liveSlots+1)
+	names := make([]string, len(servers))
+	for i := range servers {
+		names[i] = fmt.Sprintf("s%d", i)
+		servers[i] = origin(t, names[i], 0)
+	}
+	eachLiveSite(t, servers[:1], func(t *testing.T, s *liveSite) {
+		pid := s.pid(t)
+		s.apply(t, true, s.config(servers[1:2]...))
+		s.apply(t, true, s.config(servers...))
+		if s.version.AtLeast(3, 0) {
+			require.Equal(t, pid, s.pid(t))
+		} else {
+			require.True(t, slices.ContainsFunc(s.changes, func(c RuntimeChange) bool {
+				return c.Reload == "server web/s4: HAProxy 2.6 cannot add and delete servers safely"
+			}), "%+v", s.changes)
+			require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
+		}
+		s.eventuallyServers(t, names...)
+
+		// With a check, the words of each server are others.
+		checked := slices.Clone(servers)
+		for i := range checked {
+			checked[i].Check = true
+		}
+		s.conf.Runtime.MaxReplaced = 2
+		pid = s.pid(t)
+		s.apply(t, true, s.config(checked...))
+		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
+		s.conf.Runtime.MaxReplaced = 0
+		pid = s.pid(t)
+		s.apply(t, true, s.config(servers...))
+		if s.version.AtLeast(3, 0) {
+			require.Equal(t, pid, s.pid(t), "replaced at run time")
+			require.Empty(t, s.changes[len(s.changes)-1].Reload)
+		}
+		s.apply(t, false, s.config(servers...))
+	})
+}
+
+// TestRuntimeReloadsAfterAFailure takes away the permission to change servers.
+func TestRuntimeReloadsAfterAFailure(t *testing.T) {
+	t.Parallel()
+	a, b := origin(t, "a", 0), origin(t, "b", 0)
+	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
+		good := s.conf.Runtime.Stats
+		s.conf.Runtime.Stats.Path = haproxytest.FakeSocket(t, "unix", func(command string) string {
+			if strings.HasPrefix(command, "show ") {
+				answer, _ := good.Do(t.Context(), command)
+				return answer
+			}
+			return "Permission denied\n\n"
+		})
+		c := s.config(a, b)
+		c.Global.Variables[0].Value = s.config(a).Global.Variables[0].Value
+		pid := s.pid(t)
+		s.apply(t, true, c)
+		require.Contains(t, s.changes[0].Reload, `HAProxy answers "Permission denied"`)
+		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
+		s.eventuallyServers(t, "a", "b")
+	})
+}
+
+func TestRuntimeWithoutHAProxy(t *testing.T) {
+	t.Parallel()
+	dir := haproxytest.Dir(t)
+	d := &Dir{Path: filepath.Join(dir, "conf")}
+	_, err := d.Apply(t.Context(), testConfig(dir, 80, 1))
+	require.NoError(t, err)
+	master := runtimeapi.Socket{Path: filepath.Join(dir, "none")}
+	d.Reload = Reloader{Master: master}.Reload
+	d.Runtime = &Runtime{Stats: master}
+	_, err = d.Apply(t.Context(), testConfig(dir, 80, 1))
+	require.ErrorIs(t, err, ErrNoMaster)
+}
+
+func TestOtherChange(t *testing.T) {
+	const before = "global\n    set-var proc.n int(1)\nbackend b\n    balance leastconn\n    server a 10.0.0.1:1 weight 100\n"
+	for name, tc := range map[string]struct{ old, new, want string }{
+		"server":          {"10.0.0.1:1 weight 100", "10.0.0.2:1 check", ""},
+		"new server":      {"weight 100\n", "weight 100\n    server b 10.0.0.2:1\n", ""},
+		"variable":        {"int(1)", "int(2)", ""},
+		"comment":         {"global\n", "global\n    # text\n", ""},
+		"other variable":  {"proc.n", "proc.m", "global has changed"},
+		"no number":       {"int(1)", "str(1)", "global has changed"},
+		"setting":         {"leastconn", "roundrobin", "backend b has changed"},
+		"renamed backend": {"backend b", "backend c", "backend b is gone"},
+		"new section":     {"backend b", "frontend f\nbackend b", "frontend f is new"},
+		"a map":           {"leastconn", "leastconn\n    use maps/x-0123456789abcdef.map", "backend b has changed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Contains(t, before, tc.old)
+			require.Equal(t, tc.want, otherChange([]byte(before), []byte(strings.Replace(before, tc.old, tc.new, 1))))
+		})
+	}
+}
+
+// FuzzLive parses any text of a haproxy.cfg. It has no other change than servers from itself, and
+// every name and word is from the text.
+func FuzzLive(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string) {
+		if reason := otherChange([]byte(text), []byte(text)); reason != "" {
+			t.Fatal(reason)
+		}
+		for _, b := range textServers([]byte(text)) {
+			for _, s := range b.Servers {
+				if !strings.Contains(text, s.Name) || s.Name == "" {
+					t.Fatalf("%+v", s)
+				}
+			}
+		}
+		if changed := changedVariables([]byte(text), []byte(text)); changed != nil {
+			t.Fatalf("%+v", changed)
+		}
+	})
+}
