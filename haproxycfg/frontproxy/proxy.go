@@ -177,7 +177,7 @@ func (p *Proxy) zones(front *haproxycfg.Frontend, v *variables, pods []Pod, expe
 	add := func(name, pending string, servers []haproxycfg.Server, checked bool) haproxycfg.Backend {
 		n := len(servers)
 		if slots != nil {
-			servers = slots.fill(before, name, servers)
+			servers = slots.fill(before, name, servers, checked)
 		}
 		return p.backend(name, pending, v, n, servers, checked)
 	}

@@ -36,7 +36,7 @@ func slotCount(pods int) int {
 func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
 
 // fill puts the servers of a backend into slots: it returns all slots as servers, and adds them to s.
-func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server) []haproxycfg.Server {
+func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, checked bool) []haproxycfg.Server {
 	kept := before.of(backend)
 	n, needed := len(kept), slotCount(len(servers))
 	if !isSlotCount(n) || n < len(servers) || n > 4*needed {
@@ -64,7 +64,7 @@ func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server) [
 		}
 		s[backend+"/"+name] = filled[i].Addr
 		if !filled[i].Addr.IsValid() {
-			filled[i] = haproxycfg.Server{Addr: emptySlot, Check: len(servers) > 0 && servers[0].Check, Disabled: true}
+			filled[i] = haproxycfg.Server{Addr: emptySlot, Check: checked, Disabled: true}
 		}
 		filled[i].Slot = name
 	}

@@ -57,6 +57,16 @@ func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
+// ProxyStats does the same as Stats, but returns only the rows of frontends and backends. With many
+// servers it takes much less time.
+func (s Socket) ProxyStats(ctx context.Context) ([]Stat, error) {
+	answer, err := s.Do(ctx, "show stat -1 3 -1") // frontends are 1, backends 2, servers 4
+	if err != nil {
+		return nil, err
+	}
+	return parseStats(answer)
+}
+
 // statColumns contains, by the name of a column, a function that sets the field for this column.
 // Columns are found by name, because their position depends on the version of HAProxy.
 var statColumns = map[string]func(*Stat, string) error{

@@ -1,0 +1,134 @@
+// Frontproxy is an HTTP proxy in front of the pods of one service, for the clients of one zone. It runs
+// its own HAProxy, and balances each request over the pods.
+//
+//	frontproxy -service media/tracks:http -zone eu-1a -listen :8080 -admin :9710    in a pod
+//	frontproxy -service media/tracks:http -discovery http://discovery:9100 -listen :8080
+//	frontproxy -local 8081 -listen :8080                                            as the sidecar of a pod
+//	frontproxy drain -admin unix:/run/headgate/frontproxy.sock                      as a preStop hook
+//
+// Package haproxycfg/frontproxy describes the configuration, package haproxycfg/frontproxy/controller
+// what happens at a change and at a failure. README.md in this directory describes how to run the
+// program and how to drain it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
+)
+
+const program = "frontproxy"
+
+func main() { cli.Main(run) }
+
+func run(ctx context.Context, inv cli.Invocation) int {
+	if len(inv.Args) > 0 && inv.Args[0] == "drain" {
+		inv.Args = inv.Args[1:]
+		return runDrain(ctx, inv)
+	}
+	s, code, done := parseSettings(inv)
+	if done {
+		return code
+	}
+	log := inv.Logger()
+	kubeconn.LogTo(log)
+	if s.out == "" {
+		dir, err := os.MkdirTemp("", "frontproxy")
+		if err != nil {
+			return inv.Fail(cli.ExitFailed, program, "%v", err)
+		}
+		defer os.RemoveAll(dir)
+		s.out = dir
+	}
+	p, err := newProxy(s, log, inv.Stdout)
+	if err != nil {
+		return inv.Fail(cli.ExitUsage, program, "%v", err)
+	}
+	if err := serve(ctx, s, p, log); err != nil {
+		return inv.Fail(cli.ExitFailed, program, "%v", err)
+	}
+	return cli.ExitOK
+}
+
+// serve runs the proxy until ctx ends and the drain is over.
+func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
+	cli.ReadAgainOnHangup(ctx, log)
+	// running ends after the drain. All parts except the drain run until then.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, running := errgroup.WithContext(running)
+	admin := cli.Admin{Gatherer: p.metrics.registry, Ready: p.ready, Detail: p.detail, Extra: p.adminPages(running)}
+	listeners, err := s.admin.Listen(&admin)
+	if err != nil {
+		return err
+	}
+	for _, l := range listeners {
+		log.Info("admin", "addr", l.Addr())
+	}
+	group.Go(func() error { return admin.Serve(running, listeners...) })
+	group.Go(func() error { return p.controller.Run(running) })
+	group.Go(func() error { p.count(running); return nil })
+	if p.supervisor != nil {
+		group.Go(func() error {
+			err := p.supervisor.Run(running)
+			if err == nil && running.Err() == nil && ctx.Err() == nil {
+				err = errors.New("HAProxy was stopped")
+			}
+			return err
+		})
+	}
+	group.Go(func() error {
+		select {
+		case <-running.Done():
+			return nil
+		case <-ctx.Done():
+		}
+		p.shutdown(running)
+		stop()
+		return nil
+	})
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// shutdown drains and ends the own HAProxy. A further signal, or the end of ctx, ends HAProxy at once.
+// shutdown does nothing to an HAProxy that another program has started.
+func (p *proxy) shutdown(ctx context.Context) {
+	if p.supervisor == nil {
+		return
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	ended := make(chan error, 1)
+	progress, err := p.drainer.Shutdown(ctx, func() {
+		deadline, cancel := context.WithTimeout(ctx, p.drainTimeout)
+		go func() {
+			defer cancel()
+			ended <- p.supervisor.Drain(deadline)
+		}()
+	})
+	if failed := <-ended; failed != nil && err == nil {
+		err = failed
+	}
+	if err != nil {
+		p.log.Warn("connections were cut off", "progress", progress, "err", err)
+		return
+	}
+	p.log.Info("drained", "progress", progress)
+}
+
+// fail returns an error for a flag.
+func fail(flag, format string, args ...any) error {
+	return fmt.Errorf("-%s: %s", flag, fmt.Sprintf(format, args...))
+}

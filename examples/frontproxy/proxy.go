@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/headgate/headgate/agentcheck/drain"
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/frontproxy"
+	"github.com/headgate/headgate/haproxycfg/frontproxy/controller"
+	"github.com/headgate/headgate/haproxycfg/frontproxy/policy"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/haproxycfg/supervisor"
+	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
+	"github.com/headgate/headgate/nodeselect/live"
+)
+
+// proxy is a front proxy with its parts.
+type proxy struct {
+	controller   *controller.Controller
+	supervisor   *supervisor.Supervisor // nil with -reload
+	drainer      *drain.Drainer
+	drainTimeout time.Duration
+	metrics      *metrics
+	log          *slog.Logger
+	accessLog    io.Writer
+	load         atomic.Pointer[drain.Load] // what count has read last
+	last         controller.Status          // what changed has logged
+}
+
+func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error) {
+	haproxy, err := exec.LookPath(s.haproxy)
+	if err != nil {
+		return nil, fail("haproxy", "%v", err)
+	}
+	if s.out, err = filepath.Abs(s.out); err != nil {
+		return nil, err
+	}
+	p := &proxy{log: log, accessLog: accessLog, drainTimeout: s.drainTimeout}
+	config, state := filepath.Join(s.out, "haproxy.cfg"), ""
+	stats := runtimeapi.Socket{Path: filepath.Join(s.out, "stats.sock")}
+	master := runtimeapi.Socket{Path: s.reload}
+	if s.reload == "" {
+		p.supervisor, err = supervisor.New(supervisor.Options{
+			Haproxy: haproxy, Config: config, LastGood: config + ".last-good", RunDir: filepath.Join(s.out, "run"), StateFile: state,
+			Changed: p.haproxyChanged, Log: p.haproxyLine,
+		})
+		if err != nil {
+			return nil, err
+		}
+		master = p.supervisor.Master()
+	}
+	checker := deploy.Checker{Haproxy: haproxy}
+	reloader := deploy.Reloader{Master: master, StateFile: state, Config: config, Warned: func(err error) { log.Warn("reload", "err", err) }}
+	dir := &deploy.Dir{
+		Path: s.out, Check: checker.Check, Reload: reloader.Reload,
+	}
+	if p.supervisor != nil {
+		dir.Reload = func(ctx context.Context) error { return p.supervisor.Reload(ctx, reloader.Reload) }
+	}
+	p.controller = &controller.Controller{
+		Proxy: frontproxy.Proxy{
+			Service: strings.TrimSuffix(s.ref.Namespace+"."+s.ref.Service+"."+s.ref.Port, "."), Zone: s.zone, LocalPort: uint16(s.local),
+			Binds: binds(s.listen, s.acceptProxy), Admin: binds(s.monitor, false), Monitor: s.monitorPath,
+			Global: haproxycfg.Global{StatsSocket: stats.Path, StateFile: state, MaxConn: maxConns(s.maxConns, log), Threads: s.threads},
+		},
+		Dir: dir, Stats: stats, Version: checker.Version, Changed: p.changed,
+	}
+	p.metrics = newMetrics(p)
+	p.drainer = &drain.Drainer{
+		Settings: drain.Settings{Delay: noneIfZero(s.drainDelay), Timeout: noneIfZero(s.drainTimeout)},
+		Count:    func() drain.Load { return *p.load.Load() },
+		Changed: func(progress drain.Progress) {
+			log.Info("drain", "progress", progress)
+			p.controller.SetDraining(progress.State != drain.Serving)
+		},
+	}
+	p.load.Store(&drain.Load{})
+	if p.supervisor != nil {
+		// The drain has waited before it stops HAProxy.
+		p.controller.Override = func(settings *frontproxy.Settings) { settings.Grace = -1 }
+		p.controller.Override(&p.controller.Proxy.Settings)
+	}
+	if s.policy != "" {
+		p.controller.Policy = &controller.PolicyFile{Path: s.policy, Parse: policy.Parse, LastGood: filepath.Join(s.out, "policy.last-good")}
+		if _, ok, err := p.controller.Policy.Read(); !ok {
+			return nil, fail("policy", "%v", err)
+		}
+	}
+	if s.local == 0 {
+		p.controller.Source, err = source(s, log)
+	}
+	return p, err
+}
+
+func binds(addresses cli.Strings, acceptProxy bool) (list []haproxycfg.Bind) {
+	for _, addr := range addresses {
+		list = append(list, haproxycfg.Bind{Address: addr, AcceptProxy: acceptProxy, IPv6: strings.HasPrefix(addr, ":") && cli.HasIPv6()})
+	}
+	return list
+}
+
+// source returns the source of the pods that the flags name.
+func source(s settings, log *slog.Logger) (controller.Source, error) {
+	switch {
+	case len(s.discovery) > 0:
+		client := &httpapi.Client{URLs: s.discovery}
+		if s.tokenFile != "" {
+			client.Token = httpapi.TokenFile(s.tokenFile)
+		}
+		return controller.Discovery{Client: client, Service: s.ref}, client.Check()
+	case s.dir != "":
+		return controller.Directory{Path: s.dir, Service: s.ref}, nil
+	}
+	config, err := kubeconn.Load(s.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	w := live.EndpointsWatcher{Config: config, Namespace: s.ref.Namespace, Service: s.ref.Service, Quiet: 20 * time.Millisecond, Logger: log}
+	return controller.SourceFunc(func(ctx context.Context, changed func(controller.Update)) error {
+		return w.Run(ctx, func(snapshot live.EndpointsSnapshot) {
+			u := controller.Update{}
+			if snapshot.Synced {
+				u = controller.PodsOf(snapshot.Services, s.ref)
+			}
+			u.Age, u.Err = snapshot.Age(time.Now()), errors.Join(snapshot.Err, u.Err)
+			changed(u)
+		})
+	}), nil
+}
+
+// count reads during a drain how many connections are open, until ctx ends.
+func (p *proxy) count(ctx context.Context) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		progress := p.drainer.Progress()
+		if progress.State == drain.Serving {
+			continue
+		}
+		connections, requests, err := p.controller.Open(ctx)
+		switch {
+		case p.supervisor != nil && p.supervisor.State().PID == 0:
+			p.load.Store(&drain.Load{})
+		case err == nil:
+			l := &drain.Load{Connections: connections, Requests: requests}
+			if !progress.Stopping {
+				l.Idle = max(connections-requests, 0) // a stopping HAProxy waits for them too
+			}
+			p.load.Store(l)
+		}
+	}
+}
+
+// haproxyChanged logs what has happened to the own HAProxy.
+func (p *proxy) haproxyChanged(s supervisor.State) {
+	switch {
+	case errors.Is(s.Err, fs.ErrNotExist) || s.Phase == supervisor.Starting: // not configured yet
+	case s.Err != nil:
+		p.log.Error("haproxy", "state", s.Phase, "next", time.Until(s.Next).Round(time.Millisecond), "err", s.Err)
+	default:
+		p.log.Info("haproxy", "state", s.Phase, "pid", s.PID)
+	}
+}
+
+// haproxyLine logs a line that HAProxy has printed. The lines of its access log go to the standard
+// output as they are.
+func (p *proxy) haproxyLine(line string) {
+	if level, text, ok := strings.Cut(line, "]"); ok && (level == "[ALERT" || level == "[WARNING") {
+		p.log.Warn("haproxy", "line", strings.TrimSpace(text))
+	} else if level != "[NOTICE" {
+		fmt.Fprintln(p.accessLog, line)
+	}
+}
+
+// changed logs the differences between two states of the controller.
+func (p *proxy) changed(s controller.Status) {
+	report := func(what string, before, now error) {
+		switch {
+		case now != nil && (before == nil || before.Error() != now.Error()):
+			p.log.Warn(what, "err", now)
+		case now == nil && before != nil:
+			p.log.Info(what + " is good again")
+		}
+	}
+	report("source of the pods", p.last.SourceErr, s.SourceErr)
+	report("policy", p.last.PolicyErr, s.PolicyErr)
+	report("change of HAProxy", p.last.ApplyErr, s.ApplyErr)
+	if s.Applied != p.last.Applied {
+		p.log.Info("applied", "zones", s.Zones, "servers", len(s.Servers))
+	}
+	p.last = s
+}
+
+// ready returns the error for /readyz: the proxy does not serve, or drains.
+func (p *proxy) ready() error {
+	s := p.controller.Status()
+	switch {
+	case p.drainer.Ready() != nil:
+		return p.drainer.Ready()
+	case p.supervisor != nil && p.supervisor.State().Phase != supervisor.Running:
+		return errors.New("haproxy: " + p.supervisor.State().String())
+	case s.Applied == 0 && s.ApplyErr != nil:
+		return s.ApplyErr
+	case !s.Known:
+		return errors.Join(errors.New("the pods are not known yet"), s.SourceErr)
+	case p.controller.Source != nil && len(s.Servers) == 0:
+		return errors.New("the service has no pods that are ready")
+	}
+	return nil
+}
+
+// detail returns the text that /readyz shows below "ok".
+func (p *proxy) detail() string {
+	s := p.controller.Status()
+	var lines []string
+	for what, err := range map[string]error{"policy": s.PolicyErr, "source": s.SourceErr, "change": s.ApplyErr} {
+		if err != nil {
+			lines = append(lines, what+": "+err.Error())
+		}
+	}
+	if p.supervisor != nil && p.supervisor.State().OnLastGood {
+		lines = append(lines, "haproxy: "+p.supervisor.State().String())
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"net"
+	"path"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+//go:embed README.md
+var readme string // its table of flags groups the help
+
+// settings are the values of the flags.
+type settings struct {
+	service string
+	ref     nodeselect.Ref // of service
+	zone    string
+	local   int
+
+	kubeconfig, dir string
+	discovery       cli.Strings
+	tokenFile       string
+
+	listen, monitor cli.Strings
+	acceptProxy     bool
+	monitorPath     string
+
+	policy, out, haproxy, reload string
+	maxConns, threads            int
+
+	drainDelay, drainTimeout time.Duration
+	admin                    cli.AdminFlags
+}
+
+// parseSettings reads the flags. If done is true, the program must exit with code.
+func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
+	fs := cli.NewGroupedFlagSet(program, "frontproxy -service media/tracks:http -zone eu-1a -listen :8080 -admin :9710 -policy policy.yaml\n  frontproxy drain -admin unix:/run/headgate/frontproxy.sock", readme)
+	fs.StringVar(&s.service, "service", "", "`NAMESPACE/NAME[:PORT]` of the service; PORT is the name of a port, or the port number of the pods, and may be left out if there is only one")
+	fs.StringVar(&s.zone, "zone", "", "`zone` of the clients; their requests stay in this zone while its pods can bear them. With none, all pods are equal")
+	fs.IntVar(&s.local, "local", 0, "`port` on 127.0.0.1 to send all requests to: the proxy is the sidecar of one pod, and needs no service; 0 means none")
+
+	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server; default: the pod's own account, or outside of a pod the configuration of kubectl")
+	fs.Var(&s.discovery, "discovery", "`URL` of a server of the discovery API, which replaces the API server; may be given several times")
+	fs.StringVar(&s.tokenFile, "discovery-token-file", "", "`file` with the bearer token for -discovery; none if empty")
+	fs.StringVar(&s.dir, "dir", "", "`directory` with EndpointSlices as kubectl get -o yaml or -o json prints them, which replaces the API server")
+
+	fs.Var(&s.listen, "listen", "`address` for clients: HTTP/1.1 and HTTP/2 without TLS; default :8080; may be given several times")
+	fs.BoolVar(&s.acceptProxy, "accept-proxy", false, "require a PROXY protocol header on each connection to -listen; only a trusted balancer may reach the address then")
+	fs.StringVar(&s.monitorPath, "monitor-path", "", "`path` on -listen that HAProxy answers itself, for the checks of the balancer in front: 200, or 503 during a drain and without pods; none if empty")
+	fs.Var(&s.monitor, "monitor", "`address` of HAProxy's own pages: /ready for the checks of the balancer in front, and /metrics; none if empty; may be given several times")
+
+	fs.StringVar(&s.policy, "policy", "", "YAML `file` with time-outs, retries, ejection and limits; the defaults if empty")
+	fs.StringVar(&s.out, "out", "", "`directory` for haproxy.cfg and the sockets of HAProxy; a temporary one if empty")
+	fs.StringVar(&s.haproxy, "haproxy", "haproxy", "`path` of the haproxy binary")
+	fs.StringVar(&s.reload, "reload", "", "master `socket` of an HAProxy that runs with haproxy.cfg in -out; the program then starts no HAProxy and stops none")
+	fs.IntVar(&s.maxConns, "max-connections", 10000, "`number` of client connections at one time; 0 means the number that the limit of open files allows")
+	fs.IntVar(&s.threads, "threads", runtime.GOMAXPROCS(0), "`number` of threads of HAProxy; the default follows the CPU limit of the container")
+
+	fs.DurationVar(&s.drainDelay, "drain-delay", 10*time.Second, "how long HAProxy serves all requests after a drain has begun, so that the balancer in front notices; 0 means not at all")
+	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, "how long a drain then waits for connections to end; 0 means not at all")
+	s.admin.Register(fs, "/metrics, /healthz, /readyz and /drain", "a drain")
+	if code, done := inv.Parse(fs); done {
+		return s, code, done
+	}
+	if err := s.check(); err != nil {
+		return s, inv.Fail(cli.ExitUsage, program, "%v (-h shows the flags)", err), true
+	}
+	return s, cli.ExitOK, false
+}
+
+// check returns an error for the first wrong flag, and parses -service.
+func (s *settings) check() (err error) {
+	if len(s.listen) == 0 {
+		s.listen = cli.Strings{":8080"}
+	}
+	sources := 0
+	for _, given := range []bool{s.kubeconfig != "", len(s.discovery) > 0, s.dir != ""} {
+		if given {
+			sources++
+		}
+	}
+	switch {
+	case s.service == "" && s.local == 0:
+		return errors.New("-service or -local is needed")
+	case s.local != 0 && (s.zone != "" || sources > 0):
+		return errors.New("-local needs no -zone, -kubeconfig, -discovery or -dir")
+	case s.local < 0 || s.local > 65535:
+		return fail("local", "want a port, 1 to 65535")
+	case sources > 1:
+		return errors.New("-kubeconfig, -discovery and -dir exclude each other")
+	case s.tokenFile != "" && len(s.discovery) == 0:
+		return errors.New("-discovery-token-file is for -discovery")
+	case s.reload != "" && s.out == "":
+		return errors.New("-reload needs -out")
+	case s.monitorPath != "" && (s.monitorPath[0] != '/' || path.Clean(s.monitorPath) != s.monitorPath):
+		return fail("monitor-path", "%q: want a path such as /ready", s.monitorPath)
+	case s.maxConns < 0 || s.threads < 0:
+		return errors.New("-max-connections and -threads must not be negative")
+	case s.drainDelay < 0 || s.drainTimeout < 0:
+		return errors.New("-drain-delay and -drain-timeout must not be negative")
+	}
+	for flag, list := range map[string]cli.Strings{"listen": s.listen, "monitor": s.monitor} {
+		for _, addr := range list {
+			if _, _, err := net.SplitHostPort(addr); err != nil && !strings.HasPrefix(addr, "unix@/") {
+				return fail(flag, "%v", err)
+			}
+		}
+	}
+	if s.service != "" {
+		if s.ref, err = parseRef(s.service); err != nil {
+			return fail("service", "%q: %v", s.service, err)
+		}
+	} else {
+		s.ref = nodeselect.Ref{Namespace: "local", Service: strconv.Itoa(s.local)}
+	}
+	return s.admin.Check()
+}
+
+// parseRef parses NAMESPACE/NAME[:PORT].
+func parseRef(text string) (nodeselect.Ref, error) {
+	namespace, rest, ok := strings.Cut(text, "/")
+	name, port, hasPort := strings.Cut(rest, ":")
+	if !ok || namespace == "" || name == "" || hasPort && port == "" || strings.ContainsAny(name+port, "/:") {
+		return nodeselect.Ref{}, errors.New("want NAMESPACE/NAME or NAMESPACE/NAME:PORT")
+	}
+	return nodeselect.Ref{Namespace: namespace, Service: name, Port: port}, nil
+}
+
+// noneIfZero converts the value of a flag for drain.Settings. In a flag, 0 means "none". In
+// drain.Settings, a negative value means "none", and 0 means the default.
+func noneIfZero(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}

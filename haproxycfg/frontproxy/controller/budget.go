@@ -1,0 +1,42 @@
+package controller
+
+import "time"
+
+// retryBudget decides whether HAProxy may repeat requests. It is for versions before 2.9, which cannot
+// count repetitions themselves. Each request allows percent/100 repetitions, and each second allows
+// perSecond further ones. What is not used within a second expires.
+type retryBudget struct {
+	percent, perSecond int
+
+	last   sample
+	credit float64 // repetitions that are allowed; less than 0 if there were too many
+}
+
+// sample has the counters of HAProxy at one time.
+type sample struct {
+	at                time.Time
+	requests, retries uint64
+}
+
+// budgetPoll is the time between two samples. Within this time HAProxy can exceed the budget; the next
+// samples make up for it.
+const budgetPoll = 50 * time.Millisecond
+
+// allows adds a sample and returns whether HAProxy may repeat requests until the next one. After a
+// restart or reload of HAProxy its counters begin at 0, so smaller counters begin a new budget.
+func (b *retryBudget) allows(s sample) bool {
+	last := b.last
+	b.last = s
+	if last.at.IsZero() || s.requests < last.requests || s.retries < last.retries {
+		b.credit = float64(b.perSecond)
+		return b.credit > 0
+	}
+	seconds := s.at.Sub(last.at).Seconds()
+	earned := float64(s.requests-last.requests)*float64(b.percent)/100 + float64(b.perSecond)*seconds
+	b.credit += earned - float64(s.retries-last.retries)
+	if seconds > 0 {
+		perSecond := max(earned/seconds, float64(b.perSecond))
+		b.credit = max(min(b.credit, perSecond), -perSecond)
+	}
+	return b.credit > 0
+}

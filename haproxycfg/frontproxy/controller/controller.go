@@ -1,0 +1,416 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/frontproxy"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/nodeselect/endpoints"
+)
+
+// MinInterval is the shortest time from the end of one change to the next.
+const MinInterval = 50 * time.Millisecond
+
+const (
+	recheckInterval      = 30 * time.Second // between attempts without a change of input
+	sourceRetry          = time.Second      // until Follow of a source is called again
+	minBackoff           = time.Second      // after the first failed attempt
+	defaultFirstPodsWait = time.Second
+)
+
+// Controller configures the HAProxy of one front proxy. Set the fields before Run, and do not change
+// them later. The other methods are safe for concurrent use.
+type Controller struct {
+	// Proxy describes the front proxy. Proxy.Settings are the settings until Policy has been read.
+	Proxy frontproxy.Proxy
+	// Source follows the pods. nil means that there are no pods: use this with Proxy.LocalPort.
+	Source Source
+	// Policy follows the settings. nil means that Proxy.Settings stay.
+	Policy *PolicyFile
+	// Dir is the directory of the configuration. Its fields say how the configuration is checked, and
+	// how the running HAProxy is changed. Required.
+	Dir *deploy.Dir
+	// Stats is the administration socket of the worker, Proxy.Global.StatsSocket. Required.
+	Stats runtimeapi.Socket
+	// Version returns the version of HAProxy. [deploy.Checker.Version] is such a function. The
+	// Controller calls it at the start and every 30 s. nil means Proxy.Global.Version.
+	Version func(context.Context) (haproxycfg.Version, error)
+	// Override, if not nil, changes the settings that Policy returns, for example because flags set some of
+	// them.
+	Override func(*frontproxy.Settings)
+	// FirstPodsWait is how long the first attempt waits for the source, so that HAProxy starts with its
+	// pods. 0 means 1 s.
+	FirstPodsWait time.Duration
+	// Changed, if not nil, is called with the status after each change of it. Calls come one at a time.
+	Changed func(Status)
+
+	mu        sync.Mutex
+	wake      chan struct{} // made by init
+	update    Update
+	settings  frontproxy.Settings
+	policyErr error
+	draining  bool
+	status    Status
+	traffic   Traffic
+	budget    *haproxycfg.RetryBudget // nil if HAProxy counts by itself, or without a budget
+
+	// The goroutine of the loop owns the fields below.
+	expected Expected
+	slots    frontproxy.Slots
+	version  haproxycfg.Version
+	checked  time.Time // when the version was read
+	drainSet bool      // the value of the variable that switchDrain has set
+
+	reporting sync.Mutex
+}
+
+func (c *Controller) init() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wake == nil {
+		c.wake = make(chan struct{}, 1)
+		c.settings = c.Proxy.Settings
+		c.version = c.Proxy.Global.Version
+	}
+}
+
+// notify makes the loop look at its inputs.
+func (c *Controller) notify() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run follows the source and the policy, and applies each change, until ctx ends. It returns the error
+// of ctx.
+func (c *Controller) Run(ctx context.Context) error {
+	c.init()
+	if c.Policy != nil { // the first attempt needs the settings
+		s, ok, err := c.Policy.Read()
+		if ok {
+			c.policyChanged(s, nil)
+		}
+		c.mu.Lock()
+		c.policyErr = err
+		c.mu.Unlock()
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if c.Source != nil {
+		group.Go(func() error { return c.followSource(ctx) })
+	}
+	if c.Policy != nil {
+		group.Go(func() error { c.Policy.Follow(ctx, c.policyChanged); return ctx.Err() })
+	}
+	group.Go(func() error { return c.loop(ctx) })
+	group.Go(func() error { return c.switchRetries(ctx) })
+	return group.Wait()
+}
+
+func (c *Controller) followSource(ctx context.Context) error {
+	for {
+		err := c.Source.Follow(ctx, func(u Update) {
+			c.mu.Lock()
+			if !u.Known {
+				u.Known, u.Pods = c.update.Known, c.update.Pods
+			}
+			c.update = u
+			c.mu.Unlock()
+			c.notify()
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.mu.Lock()
+		c.update.Err = cmp.Or(err, errors.New("the source of the pods has ended"))
+		c.mu.Unlock()
+		c.notify()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(sourceRetry):
+		}
+	}
+}
+
+func (c *Controller) policyChanged(s frontproxy.Settings, err error) {
+	c.mu.Lock()
+	c.policyErr = err
+	if err == nil {
+		if c.Override != nil {
+			c.Override(&s)
+		}
+		c.settings = s
+	}
+	c.mu.Unlock()
+	c.notify()
+}
+
+// SetDraining begins or ends a drain: while it is in force, HAProxy's monitor page answers 503, and
+// HAProxy closes each client's connection after the next answer. HAProxy still serves every request.
+func (c *Controller) SetDraining(draining bool) {
+	c.init()
+	c.mu.Lock()
+	c.draining = draining
+	c.mu.Unlock()
+	c.notify()
+}
+
+// Status returns the present status.
+func (c *Controller) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+func (c *Controller) setStatus(change func(*Status)) {
+	c.reporting.Lock()
+	defer c.reporting.Unlock()
+	c.mu.Lock()
+	before := c.status
+	change(&c.status)
+	after := c.status
+	c.mu.Unlock()
+	if c.Changed != nil && !after.equal(before) {
+		c.Changed(after)
+	}
+}
+
+// loop applies the inputs when they change.
+func (c *Controller) loop(ctx context.Context) error {
+	c.waitForFirstPods(ctx)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	backoff := minBackoff
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.wake:
+		case <-timer.C:
+		}
+		err := c.attempt(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		now := time.Now()
+		next := now.Add(recheckInterval)
+		if err != nil {
+			next = now.Add(backoff)
+			backoff = min(2*backoff, recheckInterval)
+		} else {
+			backoff = minBackoff
+			if falls := c.expected.Next(); !falls.IsZero() && falls.Before(next) {
+				next = falls
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(MinInterval):
+		}
+		timer.Reset(max(time.Until(next), 0))
+	}
+}
+
+func (c *Controller) waitForFirstPods(ctx context.Context) {
+	if c.Source == nil {
+		return
+	}
+	end := time.After(cmp.Or(c.FirstPodsWait, defaultFirstPodsWait))
+	for {
+		c.mu.Lock()
+		known := c.update.Known
+		c.mu.Unlock()
+		if known {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-end:
+			return
+		case <-c.wake:
+		}
+	}
+}
+
+// attempt applies the present inputs.
+func (c *Controller) attempt(ctx context.Context) error {
+	c.readVersion(ctx)
+	c.mu.Lock()
+	update, settings, policyErr, draining := c.update, c.settings, c.policyErr, c.draining
+	c.mu.Unlock()
+
+	now := time.Now()
+	var inService []endpoints.Pod
+	for _, p := range update.Pods {
+		if p.AcceptsRequests() {
+			inService = append(inService, p)
+		}
+	}
+	if update.Known {
+		c.expected.Update(now, inService)
+	}
+	zones := c.zones(now, update.Pods)
+	expected := 0
+	for zone, z := range zones {
+		if zone == c.Proxy.Zone || c.Proxy.Zone == "" { // without a zone, all pods are local
+			expected += z.Expected
+		}
+	}
+	c.switchDrain(ctx, draining)
+	var applied bool
+	var servers []ServerStatus
+	var err error
+	if c.Source == nil || update.Known || !c.hasFiles() {
+		applied, servers, err = c.apply(ctx, settings, inService, expected, draining, now)
+	}
+	c.setStatus(func(s *Status) {
+		s.Version, s.Known, s.Zones, s.Draining, s.Age = c.version, update.Known || c.Source == nil, zones, draining, update.Age
+		s.SourceErr, s.PolicyErr, s.ApplyErr = update.Err, policyErr, err
+		if err == nil {
+			s.Servers = servers
+		}
+		if applied {
+			s.Applied++
+			s.Last = now
+		}
+	})
+	return err
+}
+
+func (c *Controller) apply(ctx context.Context, settings frontproxy.Settings, inService []endpoints.Pod, expected int, draining bool, now time.Time) (bool, []ServerStatus, error) {
+	proxy := c.Proxy
+	proxy.Settings, proxy.Draining = settings, draining
+	proxy.Global.Version = c.version
+	pods := make([]frontproxy.Pod, len(inService))
+	byAddr := make(map[netip.AddrPort]endpoints.Pod, len(inService))
+	for i, p := range inService {
+		pods[i] = frontproxy.Pod{Addr: p.Addr, Name: p.Name, Zone: p.Zone}
+		byAddr[p.Addr] = p
+	}
+	config, slots, err := proxy.Config(pods, expected, c.slots)
+	if err != nil {
+		return false, nil, err
+	}
+	c.readTraffic(ctx, inService, now) // before the servers get other pods
+	applied, err := c.Dir.Apply(ctx, &config)
+	if err != nil {
+		return false, nil, err
+	}
+	c.slots = slots
+	c.setBudget(config.Frontends[0].RetryBudget)
+	return applied, serversOf(&config, byAddr), nil
+}
+
+// serversOf returns the servers that have a pod.
+func serversOf(config *haproxycfg.Config, pods map[netip.AddrPort]endpoints.Pod) (servers []ServerStatus) {
+	for _, b := range config.Backends {
+		for _, s := range b.Servers {
+			if p, ok := pods[s.Addr]; ok && !s.Disabled {
+				servers = append(servers, ServerStatus{Backend: b.Name, Server: s.Name(), Pod: p.Name, Zone: p.Zone, Node: p.Node})
+			}
+		}
+	}
+	return servers
+}
+
+// switchDrain begins or ends a drain in the running HAProxy, even if the configuration cannot be
+// changed at present. If it fails, apply sets the variable.
+func (c *Controller) switchDrain(ctx context.Context, draining bool) {
+	if draining == c.drainSet {
+		return
+	}
+	value := 0
+	if draining {
+		value = 1
+	}
+	if c.Stats.SetVariable(ctx, frontproxy.Draining, value) == nil {
+		c.drainSet = draining
+	}
+}
+
+// zones returns the numbers of pods of all zones.
+func (c *Controller) zones(now time.Time, pods []endpoints.Pod) map[string]ZoneStatus {
+	zones := map[string]ZoneStatus{}
+	for zone, expected := range c.expected.Zones(now) {
+		zones[zone] = ZoneStatus{Expected: expected}
+	}
+	for _, p := range pods {
+		z := zones[p.Zone]
+		if p.AcceptsRequests() {
+			z.InService++
+		} else {
+			z.Other++
+		}
+		zones[p.Zone] = z
+	}
+	return zones
+}
+
+func (c *Controller) hasFiles() bool {
+	_, err := os.Lstat(filepath.Join(c.Dir.Path, "haproxy.cfg"))
+	return err == nil
+}
+
+// readVersion reads the version of HAProxy if it was not read lately. After a failure, the last known
+// version counts.
+func (c *Controller) readVersion(ctx context.Context) {
+	if c.Version == nil || time.Since(c.checked) < recheckInterval {
+		return
+	}
+	if v, err := c.Version(ctx); err == nil {
+		c.version, c.checked = v, time.Now()
+	}
+}
+
+// Traffic returns the traffic of each pod, as HAProxy counts it at present. If HAProxy does not answer,
+// Traffic returns the last numbers and the error.
+func (c *Controller) Traffic(ctx context.Context) ([]PodTraffic, error) {
+	c.mu.Lock()
+	pods := c.update.Pods
+	c.mu.Unlock()
+	err := c.readTraffic(ctx, pods, time.Now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.traffic.Pods(), err
+}
+
+// Open returns the numbers of open client connections, and of requests without a complete answer.
+func (c *Controller) Open(ctx context.Context) (connections, requests int, err error) {
+	rows, err := c.Stats.ProxyStats(ctx)
+	for _, row := range rows {
+		switch {
+		case row.Server == "FRONTEND" && row.Proxy == c.Proxy.Service:
+			connections = int(row.Sessions)
+		case row.Server == "BACKEND":
+			requests += int(row.Sessions)
+		}
+	}
+	return connections, requests, err
+}
+
+func (c *Controller) readTraffic(ctx context.Context, pods []endpoints.Pod, now time.Time) error {
+	rows, err := c.Stats.Stats(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range pods {
+		c.traffic.Name(p.Addr, p.Name, p.Zone, now)
+	}
+	if err == nil {
+		c.traffic.Update(rows, now)
+	}
+	return err
+}

@@ -1,0 +1,326 @@
+package controller_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/frontproxy"
+	"github.com/headgate/headgate/haproxycfg/frontproxy/controller"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/haproxycfg/supervisor"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+	"github.com/headgate/headgate/nodeselect/endpoints"
+)
+
+const patience = 30 * time.Second
+
+// fixture is a controller with its HAProxy, and a source whose updates a test sends.
+type fixture struct {
+	*controller.Controller
+	t          *testing.T
+	supervisor *supervisor.Supervisor
+	dir        string
+	url        string
+	updates    chan controller.Update
+	client     *http.Client
+}
+
+func newFixture(t *testing.T, haproxy string) *fixture {
+	dir := haproxytest.Dir(t)
+	port := haproxytest.Ports(t, 1)[0]
+	f := &fixture{
+		t: t, dir: dir, url: fmt.Sprintf("http://127.0.0.1:%d", port), updates: make(chan controller.Update),
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+	}
+	var err error
+	f.supervisor, err = supervisor.New(supervisor.Options{
+		Haproxy: haproxy, Config: filepath.Join(dir, "haproxy.cfg"), RunDir: filepath.Join(dir, "run"), MinDelay: time.Millisecond,
+	})
+	require.NoError(t, err)
+	reloader := deploy.Reloader{Master: f.supervisor.Master(), Config: filepath.Join(dir, "haproxy.cfg")}
+	stats := filepath.Join(dir, "stats.sock")
+	f.Controller = &controller.Controller{
+		Proxy: frontproxy.Proxy{
+			Service: "ns.web", Zone: "a", Monitor: "/ready",
+			Binds:  []haproxycfg.Bind{{Address: fmt.Sprintf("127.0.0.1:%d", port)}},
+			Global: haproxycfg.Global{StatsSocket: stats},
+		},
+		Source: controller.SourceFunc(f.follow),
+		Dir: &deploy.Dir{
+			Path: dir, Reload: func(ctx context.Context) error { return f.supervisor.Reload(ctx, reloader.Reload) },
+		},
+		Stats:         runtimeapi.Socket{Path: stats},
+		Version:       deploy.Checker{Haproxy: haproxy}.Version,
+		FirstPodsWait: time.Millisecond,
+	}
+	return f
+}
+
+func (f *fixture) follow(ctx context.Context, changed func(controller.Update)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case u := <-f.updates:
+			changed(u)
+		}
+	}
+}
+
+func (f *fixture) run() {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = f.supervisor.Run(ctx) })
+	wg.Go(func() { _ = f.Run(ctx) })
+	f.t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		if f.t.Failed() {
+			f.t.Logf("%+v\n%+v", f.Status(), f.supervisor.State())
+		}
+	})
+}
+
+func (f *fixture) eventually(what string, ok func() bool) {
+	f.t.Helper()
+	require.Eventually(f.t, ok, patience, 2*time.Millisecond, what)
+}
+
+// get returns the status and body of an answer. The status is 0 if there is none.
+func (f *fixture) get(path string) (int, string) {
+	resp, err := f.client.Get(f.url + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body)
+}
+
+// closes reports whether HAProxy answers 200 and closes the connection of a client that could send
+// further requests.
+func (f *fixture) closes() bool {
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Timeout: 10 * time.Second, Transport: transport}).Get(f.url)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == 200 && resp.Close
+}
+
+func (f *fixture) answers(path string, status int) {
+	f.t.Helper()
+	f.eventually(fmt.Sprint(path, " answers ", status), func() bool { got, _ := f.get(path); return got == status })
+}
+
+// pod starts a server that answers with its name.
+func (f *fixture) pod(name, zone string, handler http.HandlerFunc) endpoints.Pod {
+	if handler == nil {
+		handler = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) }
+	}
+	s := httptest.NewServer(handler)
+	f.t.Cleanup(s.Close)
+	return endpoints.Pod{Addr: s.Listener.Addr().(*net.TCPAddr).AddrPort(), Name: name, Zone: zone, Ready: true, Serving: true}
+}
+
+// bodies returns the answers to 2 requests for each pod that a fixture can have.
+func (f *fixture) bodies() map[string]int {
+	all := map[string]int{}
+	for range 8 {
+		_, body := f.get("/")
+		all[body]++
+	}
+	return all
+}
+
+func (f *fixture) servedBy(names ...string) {
+	f.t.Helper()
+	f.eventually(fmt.Sprint("served by ", names), func() bool {
+		got := f.bodies()
+		for _, n := range names {
+			if got[n] == 0 {
+				return false
+			}
+		}
+		return len(got) == len(names)
+	})
+}
+
+// versions runs a test with the haproxy on PATH, and with the newest of the installed versions.
+func versions(t *testing.T, test func(t *testing.T, haproxy string)) {
+	all := haproxytest.Binaries(t)
+	for i, haproxy := range all {
+		if i == 0 || i == len(all)-1 {
+			t.Run(filepath.Base(filepath.Dir(haproxy)), func(t *testing.T) { test(t, haproxy) })
+		}
+	}
+}
+
+func TestPodsComeAndGo(t *testing.T) {
+	versions(t, func(t *testing.T, haproxy string) {
+		f := newFixture(t, haproxy)
+		f.run()
+		f.answers("/", 503) // without pods and without a source
+		f.answers("/ready", 503)
+		require.False(t, f.Status().Known)
+
+		a, b, far := f.pod("a", "a", nil), f.pod("b", "a", nil), f.pod("far", "z", nil)
+		f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{a, b, far}}
+		f.servedBy("a", "b")
+		f.answers("/ready", 200)
+		status := f.Status()
+		require.Equal(t, map[string]controller.ZoneStatus{"a": {InService: 2, Expected: 2}, "z": {InService: 1, Expected: 1}}, status.Zones)
+		require.NoError(t, status.ApplyErr)
+
+		gone := errors.New("the API server is away")
+		f.updates <- controller.Update{Err: gone}
+		f.eventually("the error of the source", func() bool { return f.Status().SourceErr == gone })
+		f.servedBy("a", "b")
+
+		b.Ready, b.Terminating = false, true
+		f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{a, b, far}}
+		f.eventually("b leaves", func() bool {
+			return f.Status().Zones["a"] == controller.ZoneStatus{InService: 1, Other: 1, Expected: 2}
+		})
+		f.eventually("b is out of service", func() bool { return f.bodies()["b"] == 0 })
+		for range 20 { // 1 of 2 expected pods: 70% stay in the zone
+			_, body := f.get("/")
+			require.Contains(t, []string{"a", "far"}, body)
+		}
+		traffic, err := f.Traffic(t.Context())
+		require.NoError(t, err)
+		byPod := map[string]uint64{}
+		for _, p := range traffic {
+			byPod[p.Pod] = p.Requests
+		}
+		require.NotZero(t, byPod["a"])
+		require.NotZero(t, byPod["b"])
+
+		require.NoError(t, syscall.Kill(f.supervisor.State().PID, syscall.SIGKILL))
+		f.eventually("restart", func() bool { return f.supervisor.State().Starts == 2 })
+		code, body := f.get("/")
+		require.Equal(t, 200, code, body)
+	})
+}
+
+func TestDraining(t *testing.T) {
+	f := newFixture(t, haproxytest.Binary(t))
+	f.run()
+	f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{f.pod("a", "a", nil)}}
+	f.answers("/ready", 200)
+	f.SetDraining(true)
+	f.answers("/ready", 503)
+	f.eventually("connections are closed", f.closes)
+	f.SetDraining(false)
+	f.answers("/ready", 200)
+	f.eventually("connections are kept", func() bool { return !f.closes() })
+}
+
+func TestPolicy(t *testing.T) {
+	f := newFixture(t, haproxytest.Binary(t))
+	file := filepath.Join(f.dir, "policy")
+	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	parse := func(file string, data []byte) (s frontproxy.Settings, err error) {
+		_, err = fmt.Sscanf(string(data), "close %d", &s.CloseOneIn)
+		return s, err
+	}
+	f.Policy = &controller.PolicyFile{Path: file, Parse: parse, LastGood: file + ".good"}
+	write("close 1000000")
+	f.run()
+	f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{f.pod("a", "a", nil)}}
+	f.servedBy("a")
+	config := func() string {
+		text, err := os.ReadFile(filepath.Join(f.dir, "haproxy.cfg"))
+		require.NoError(t, err)
+		return string(text)
+	}
+	require.Contains(t, config(), "rand(1000000)")
+
+	write("nonsense")
+	f.eventually("the fault is reported", func() bool { return f.Status().PolicyErr != nil })
+	require.Contains(t, config(), "rand(1000000)")
+	settings, ok, err := f.Policy.Read()
+	require.True(t, ok)
+	require.Error(t, err)
+	require.Equal(t, 1000000, settings.CloseOneIn)
+	f.servedBy("a")
+
+	write("close 1")
+	f.eventually("the new policy", f.closes)
+	f.eventually("no fault", func() bool { return f.Status().PolicyErr == nil })
+	require.NoError(t, os.Remove(file+".good"))
+	write("nonsense")
+	_, ok, err = f.Policy.Read()
+	require.False(t, ok)
+	require.Error(t, err)
+}
+
+func TestFilesStayUntilTheSourceAnswers(t *testing.T) {
+	f := newFixture(t, haproxytest.Binary(t))
+	pod := f.pod("a", "a", nil)
+	proxy := f.Proxy
+	config, _, err := proxy.Config([]frontproxy.Pod{{Addr: pod.Addr, Zone: "a"}}, 1, nil)
+	require.NoError(t, err)
+	_, err = (&deploy.Dir{Path: f.dir}).Apply(t.Context(), &config)
+	require.NoError(t, err)
+	f.run()
+	f.servedBy("a")
+	f.eventually("an attempt", func() bool { return f.Status().Version != haproxycfg.Version{} })
+	require.False(t, f.Status().Known)
+	f.servedBy("a")
+}
+
+// All pods break off every answer, and HAProxy repeats GET. HAProxy before 2.9 does not count the
+// repetitions by itself.
+func TestRetryBudget(t *testing.T) {
+	f := newFixture(t, haproxytest.Binary(t))
+	var hits atomic.Int64
+	var pods []endpoints.Pod
+	for i := range 4 {
+		pods = append(pods, f.pod(fmt.Sprint(i), "a", func(w http.ResponseWriter, _ *http.Request) {
+			hits.Add(1)
+			panic(http.ErrAbortHandler)
+		}))
+	}
+	f.Proxy.Settings = frontproxy.Settings{EjectErrors: -1, PanicBelow: -1, RetriesPerSecond: -1}
+	f.run()
+	f.updates <- controller.Update{Known: true, Pods: pods}
+	f.answers("/", 502)
+	requests := func(n int) {
+		for range n {
+			f.get("/")
+		}
+	}
+	requests(50) // the budget is used up
+	hits.Store(0)
+	requests(1000)
+	require.LessOrEqual(t, hits.Load(), int64(1250))
+	require.GreaterOrEqual(t, hits.Load(), int64(1050))
+}
+
+func TestTrafficWithoutHAProxy(t *testing.T) {
+	c := &controller.Controller{Stats: runtimeapi.Socket{Path: filepath.Join(t.TempDir(), "nobody")}}
+	traffic, err := c.Traffic(t.Context())
+	require.Error(t, err)
+	require.Empty(t, traffic)
+	_ = netip.AddrPort{}
+}

@@ -1,0 +1,109 @@
+package controller
+
+import (
+	"maps"
+	"time"
+
+	"github.com/headgate/headgate/nodeselect/endpoints"
+)
+
+// Window is how long Expected remembers the number of pods of a zone.
+const Window = 10 * time.Minute
+
+// Expected computes how many pods each zone should have: the largest number of pods that were in
+// service at the same time within the last Window. So the number stays while pods fail or a zone
+// loses its nodes, and it falls after a service was scaled down. EndpointSlices alone do not tell
+// these cases apart.
+//
+// The zero value remembers nothing. Expected uses no clock: the caller passes the time, which must
+// not go back.
+type Expected struct {
+	zones map[string]*history
+}
+
+// Update records that these pods are in service from now on.
+func (e *Expected) Update(now time.Time, inService []endpoints.Pod) {
+	if e.zones == nil {
+		e.zones = map[string]*history{}
+	}
+	counts := map[string]int{}
+	for _, p := range inService {
+		counts[p.Zone]++
+	}
+	for zone := range counts {
+		if e.zones[zone] == nil {
+			e.zones[zone] = &history{}
+		}
+	}
+	for zone, h := range e.zones {
+		h.update(now, counts[zone])
+	}
+	e.forget(now)
+}
+
+// Zones returns the expected number of pods of each zone. Zones that had no pods within the last
+// Window are missing.
+func (e *Expected) Zones(now time.Time) map[string]int {
+	e.forget(now)
+	zones := make(map[string]int, len(e.zones))
+	for zone, h := range e.zones {
+		zones[zone] = h.max()
+	}
+	return zones
+}
+
+// Next returns the time at which a number of Zones falls if there is no further Update. It is zero if
+// none falls.
+func (e *Expected) Next() (next time.Time) {
+	for _, h := range e.zones {
+		if len(h.past) > 0 {
+			if end := h.past[0].until.Add(Window); next.IsZero() || end.Before(next) {
+				next = end
+			}
+		}
+	}
+	return next
+}
+
+func (e *Expected) forget(now time.Time) {
+	for _, h := range e.zones {
+		h.forget(now.Add(-Window))
+	}
+	maps.DeleteFunc(e.zones, func(_ string, h *history) bool { return h.max() == 0 })
+}
+
+// history is the number of pods of one zone over time. past contains the numbers that are greater
+// than all later ones, the greatest first.
+type history struct {
+	present int
+	past    []pastCount
+}
+
+type pastCount struct {
+	count int
+	until time.Time // when the number fell
+}
+
+func (h *history) update(now time.Time, count int) {
+	if count < h.present {
+		h.past = append(h.past, pastCount{h.present, now})
+	}
+	h.present = count
+	for len(h.past) > 0 && h.past[len(h.past)-1].count <= count {
+		h.past = h.past[:len(h.past)-1]
+	}
+}
+
+// forget removes the numbers that fell at or before the time oldest.
+func (h *history) forget(oldest time.Time) {
+	for len(h.past) > 0 && !h.past[0].until.After(oldest) {
+		h.past = h.past[1:]
+	}
+}
+
+func (h *history) max() int {
+	if len(h.past) > 0 {
+		return h.past[0].count
+	}
+	return h.present
+}

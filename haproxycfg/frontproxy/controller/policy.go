@@ -1,0 +1,72 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/headgate/headgate/haproxycfg/frontproxy"
+	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/filewatch"
+	"github.com/headgate/headgate/internal/inputfile"
+)
+
+// PolicyFile follows a file of settings.
+type PolicyFile struct {
+	// Path is the file. Parse reads its content; policy.Parse is such a function.
+	Path  string
+	Parse func(file string, data []byte) (frontproxy.Settings, error)
+	// LastGood is a file to which the content of the last good Path is copied. A process that starts
+	// while Path is wrong uses LastGood. Empty means that there is no such file.
+	LastGood string
+}
+
+// maxPolicy is the largest size of a policy file in bytes.
+const maxPolicy = 1 << 20
+
+// Read returns the settings in Path. If Path is wrong and LastGood is not, Read returns the settings
+// in LastGood and an error, with ok being true.
+func (f PolicyFile) Read() (s frontproxy.Settings, ok bool, err error) {
+	s, err = f.read()
+	if err == nil {
+		return s, true, nil
+	}
+	if f.LastGood == "" {
+		return s, false, err
+	}
+	data, readErr := inputfile.ReadOptional(f.LastGood, maxPolicy)
+	if data == nil || readErr != nil {
+		return s, false, errors.Join(err, readErr)
+	}
+	good, parseErr := f.Parse(f.LastGood, data)
+	if parseErr != nil {
+		return good, false, err
+	}
+	return good, true, fmt.Errorf("the last good policy is used: %w", err)
+}
+
+// read reads Path, and copies it to LastGood if it is good.
+func (f PolicyFile) read() (frontproxy.Settings, error) {
+	data, err := inputfile.Read(f.Path, maxPolicy)
+	if err != nil {
+		return frontproxy.Settings{}, err
+	}
+	s, err := f.Parse(f.Path, data)
+	if err == nil {
+		err = s.Validate()
+	}
+	if err == nil && f.LastGood != "" {
+		_, err = atomicfile.Update(f.LastGood, data, 0o644)
+	}
+	return s, err
+}
+
+// Follow calls changed with the settings in Path, and after each change of the file, until ctx ends.
+// If the file is wrong, Follow calls changed with the error.
+func (f PolicyFile) Follow(ctx context.Context, changed func(frontproxy.Settings, error)) {
+	filewatch.Watcher{Paths: []string{f.Path}}.Run(ctx, func() error {
+		s, err := f.read()
+		changed(s, err)
+		return err
+	})
+}

@@ -1,0 +1,77 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/frontproxy"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+// setBudget stores the budget that switchRetries keeps.
+func (c *Controller) setBudget(budget *haproxycfg.RetryBudget) {
+	if c.version.AtLeast(2, 9) {
+		budget = nil // HAProxy counts by itself
+	}
+	c.mu.Lock()
+	c.budget = budget
+	c.mu.Unlock()
+}
+
+// switchRetries keeps the retry budget of an HAProxy before 2.9 until ctx ends.
+func (c *Controller) switchRetries(ctx context.Context) error {
+	var counter retryBudget
+	on, set := true, false // set is true if HAProxy has the value on
+	tick := time.NewTicker(budgetPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		c.mu.Lock()
+		budget := c.budget
+		c.mu.Unlock()
+		if budget == nil {
+			counter, on, set = retryBudget{}, true, false
+			continue
+		}
+		counter.percent, counter.perSecond = budget.Percent, budget.PerSecond
+		rows, err := c.Stats.ProxyStats(ctx)
+		if err != nil {
+			set = false // HAProxy may have restarted
+			continue
+		}
+		now := sumRetries(rows, c.Proxy.Service)
+		now.at = time.Now()
+		if now.requests < counter.last.requests {
+			set = false // after a reload the variable has the value in the configuration
+		}
+		allows := counter.allows(now)
+		if set && allows == on || !set && allows && on {
+			continue
+		}
+		value := haproxycfg.Variable{Name: frontproxy.MayRetry}
+		if allows {
+			value.Value = 1
+		}
+		if c.Stats.SetVariable(ctx, value.Name, value.Value) == nil {
+			on, set = allows, true
+		}
+	}
+}
+
+// sumRetries returns the requests of a frontend, and the repetitions of all backends.
+func sumRetries(rows []runtimeapi.Stat, frontend string) (s sample) {
+	for _, row := range rows {
+		switch {
+		case row.Server == "FRONTEND" && row.Proxy == frontend:
+			s.requests = row.Requests
+		case row.Server == "BACKEND":
+			s.retries += row.Retries
+		}
+	}
+	return s
+}

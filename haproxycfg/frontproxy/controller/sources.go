@@ -1,0 +1,52 @@
+package controller
+
+import (
+	"context"
+	"errors"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/endpoints"
+	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
+	"github.com/headgate/headgate/nodeselect/manifest"
+)
+
+// Discovery is a source that asks a server of the discovery API.
+type Discovery struct {
+	Client  *httpapi.Client
+	Service nodeselect.Ref
+}
+
+// Follow implements Source.
+func (d Discovery) Follow(ctx context.Context, changed func(Update)) error {
+	return d.Client.Follow(ctx, d.Service, func(a httpapi.Answer) {
+		changed(Update{Known: a.Known, Pods: a.Pods, Age: a.Age, Err: a.Err})
+	})
+}
+
+// Directory is a source that reads the EndpointSlices in the files of a directory. It doubts no list:
+// whoever writes the files may remove all pods.
+type Directory struct {
+	Path    string
+	Service nodeselect.Ref
+}
+
+// Follow implements Source.
+func (d Directory) Follow(ctx context.Context, changed func(Update)) error {
+	return manifest.WatchEndpointSlices(ctx, d.Path, func(list []*discoveryv1.EndpointSlice, problems []nodeselect.Problem) {
+		changed(PodsOf(endpoints.Group(list, nodeselect.AddressPolicy{}), d.Service, problems...))
+	})
+}
+
+// PodsOf returns an Update with the pods of a service port. Its Err joins all problems.
+func PodsOf(services endpoints.Services, ref nodeselect.Ref, problems ...nodeselect.Problem) Update {
+	pods, more := services.Pods(ref)
+	u := Update{Known: true, Pods: pods}
+	for _, list := range [][]nodeselect.Problem{problems, more} {
+		for _, p := range list {
+			u.Err = errors.Join(u.Err, p)
+		}
+	}
+	return u
+}

@@ -1,0 +1,58 @@
+package controller
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// Status is the state of a Controller. Its slices and maps must not be changed.
+type Status struct {
+	// Version is the version of HAProxy for which the configuration is made.
+	Version haproxycfg.Version
+	// Known means that the source has answered at least once.
+	Known bool
+	// Zones has the numbers of pods of each zone that has, or should have, pods.
+	Zones map[string]ZoneStatus
+	// Servers are the servers in the configuration that have a pod.
+	Servers []ServerStatus
+	// Applied is the number of changes that are in force. Last is the time of the last one; zero if
+	// there was none.
+	Applied int
+	Last    time.Time
+	// Draining is true while a drain is in force.
+	Draining bool
+	// SourceErr says why the pods may be out of date, PolicyErr why the policy file is not in force,
+	// and ApplyErr why the last change is not in force. nil means that nothing is wrong.
+	SourceErr, PolicyErr, ApplyErr error
+	// Age is Update.Age.
+	Age time.Duration
+}
+
+// ZoneStatus has the numbers of pods of a zone.
+type ZoneStatus struct {
+	InService int // ready and not terminating
+	Other     int // known, but not in service
+	Expected  int // see Expected
+}
+
+// ServerStatus is a server of HAProxy and its pod.
+type ServerStatus struct {
+	Backend, Server string
+	Pod, Zone, Node string // "" if unknown
+}
+
+func (s Status) equal(o Status) bool {
+	return s.Version == o.Version && s.Known == o.Known && maps.Equal(s.Zones, o.Zones) && slices.Equal(s.Servers, o.Servers) &&
+		s.Applied == o.Applied && s.Draining == o.Draining && s.Age == o.Age &&
+		text(s.SourceErr) == text(o.SourceErr) && text(s.PolicyErr) == text(o.PolicyErr) && text(s.ApplyErr) == text(o.ApplyErr)
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

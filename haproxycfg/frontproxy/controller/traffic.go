@@ -1,0 +1,128 @@
+package controller
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+// PodTraffic is the traffic of one pod since the start of the controller.
+type PodTraffic struct {
+	Pod  string // name of the Pod object, or its address if the name is unknown
+	Zone string // "" if unknown
+	// Requests are the requests that HAProxy has sent to the pod. Errors are those of them that the pod
+	// answered with 500 to 599. Failures are connections that failed, and answers that broke off.
+	Requests, Errors, Failures uint64
+	// InFlight is the present number of requests without a complete answer.
+	InFlight uint64
+	// Up means that a server with the address of the pod gets requests.
+	Up bool
+}
+
+// Traffic adds up HAProxy's counters of servers by pod. HAProxy counts by server. A slot can have
+// several pods one after another, one pod can be a server of several backends, and after a reload all
+// counters begin at 0.
+//
+// The zero value has no traffic. A Traffic is not safe for concurrent use.
+type Traffic struct {
+	servers map[string]serverCounters // by "backend/server"
+	pods    map[netip.AddrPort]*podEntry
+}
+
+type serverCounters struct {
+	addr                       string
+	requests, errors, failures uint64
+}
+
+type podEntry struct {
+	PodTraffic
+	seen time.Time
+}
+
+// forgetAfter is how long a pod without a server stays in a Traffic. It is longer than the usual
+// interval between two scrapes, so that a scrape finds the last numbers.
+const forgetAfter = 5 * time.Minute
+
+// Name gives a pod its name and zone. Pods without a name are known by their address.
+func (t *Traffic) Name(addr netip.AddrPort, pod, zone string, now time.Time) {
+	t.entry(addr, now).set(pod, zone)
+}
+
+func (t *Traffic) entry(addr netip.AddrPort, now time.Time) *podEntry {
+	if t.pods == nil {
+		t.pods = map[netip.AddrPort]*podEntry{}
+	}
+	e := t.pods[addr]
+	if e == nil {
+		e = &podEntry{PodTraffic: PodTraffic{Pod: addr.String()}}
+		t.pods[addr] = e
+	}
+	e.seen = now
+	return e
+}
+
+// set gives the entry a name. Another name than before means another pod with the same address, so the
+// counters begin at 0.
+func (e *podEntry) set(pod, zone string) {
+	if pod == "" {
+		pod = e.Pod
+	}
+	if e.Pod != pod && !strings.Contains(e.Pod, ":") {
+		e.PodTraffic = PodTraffic{}
+	}
+	e.Pod, e.Zone = pod, zone
+}
+
+// Update reads the rows of "show stat". Call it before each change of the servers, too: an increase of
+// a counter counts for the address that the server had at the last Update.
+func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
+	for _, e := range t.pods {
+		e.InFlight, e.Up = 0, false
+	}
+	servers := make(map[string]serverCounters, len(t.servers))
+	for _, row := range rows {
+		addr, err := netip.ParseAddrPort(row.Addr)
+		if err != nil || row.Server == "FRONTEND" || row.Server == "BACKEND" {
+			continue
+		}
+		key := row.Proxy + "/" + row.Server
+		present := serverCounters{row.Addr, row.Total, row.Responses[5], row.ConnErrors + row.RespErrors}
+		before, known := t.servers[key]
+		if !known || present.requests < before.requests || present.failures < before.failures {
+			before = serverCounters{addr: row.Addr}
+		}
+		servers[key] = present
+		maintenance := strings.HasPrefix(row.Status, "MAINT")
+		if maintenance && present == before {
+			continue // an empty slot
+		}
+		if old, err := netip.ParseAddrPort(before.addr); err == nil {
+			e := t.entry(old, now)
+			e.Requests += present.requests - before.requests
+			e.Errors += present.errors - min(before.errors, present.errors)
+			e.Failures += present.failures - before.failures
+		}
+		e := t.entry(addr, now)
+		e.InFlight += row.Sessions
+		e.Up = e.Up || strings.HasPrefix(row.Status, "UP") || row.Status == "no check"
+	}
+	t.servers = servers
+	maps.DeleteFunc(t.pods, func(_ netip.AddrPort, e *podEntry) bool { return now.Sub(e.seen) > forgetAfter })
+}
+
+// Pods returns the traffic of all pods, sorted by zone and pod.
+func (t *Traffic) Pods() []PodTraffic {
+	all := make([]PodTraffic, 0, len(t.pods))
+	for _, e := range t.pods {
+		all = append(all, e.PodTraffic)
+	}
+	slices.SortFunc(all, func(a, b PodTraffic) int {
+		return cmp.Or(strings.Compare(a.Zone, b.Zone), strings.Compare(a.Pod, b.Pod))
+	})
+	return all
+}
