@@ -239,6 +239,12 @@ type Frontend struct {
 	// Zones, if not nil, sends a share of the requests to servers of other zones. A frontend has at
 	// most one of Router and Zones.
 	Zones *Zones
+	// Close names a map of the same Config. Its value for the key "all" is a number of responses of
+	// 10,000. HAProxy closes the client's connection after this share of the responses of servers,
+	// chosen by chance, with "Connection: close". It does not close after 101, which begins a
+	// WebSocket, and it closes no HTTP/2 connection: HAProxy 2.6 to 3.4 send no GOAWAY for this header.
+	// Empty means no such map.
+	Close string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
 	// DefaultBackend is the name of the backend for requests for which Router finds no backend. A
@@ -320,6 +326,7 @@ const (
 //   - Hosts: from host to virtual host; the key "*.example.com" matches one label below example.com;
 //   - Exact: from virtual host and whole path to backend;
 //   - Prefix: from virtual host, path and a final slash to backend; the longest prefix wins;
+//   - Shift and ShiftParts: see below. Empty means no such map;
 //   - ClientTimeouts: from backend to a number of milliseconds that replaces Defaults.Client for the
 //     requests of the backend. Empty means no such map. HAProxy 2.6 ignores the map.
 //
@@ -328,8 +335,15 @@ const (
 // are compared byte for byte as the client sent them: "//" and "%61" stay as they are. The query is
 // not part of the path. If a path has a segment "." or "..", plain or encoded, HAProxy answers 400.
 // Servers resolve such segments, so a server could serve a path that the route does not cover.
+//
+// With Shift and ShiftParts, each request to a backend may move to another backend, by chance. Shift
+// maps a backend to "POINTS/NAME": of 10,000 requests, HAProxy sends POINTS to the first backend that
+// ShiftParts has for "BACKEND/NAME", and all others to the second. The values of ShiftParts have the
+// form "FIRST/SECOND". A backend that is missing in Shift, or whose "BACKEND/NAME" is missing in
+// ShiftParts, gets its requests itself. Set both maps or neither. Shift is usually a Map with Runtime,
+// so that a program can change the points without a reload.
 type Router struct {
-	Hosts, Exact, Prefix, ClientTimeouts string
+	Hosts, Exact, Prefix, ClientTimeouts, Shift, ShiftParts string
 }
 
 // Backend is a set of servers, or a fixed response.
@@ -342,6 +356,9 @@ type Backend struct {
 	Protocol Protocol
 	// Limits bound the requests of the backend.
 	Limits Limits
+	// LimitsOf names another backend with the same Limits. This backend then counts its requests
+	// together with those of the other backend. Empty means that it counts its own requests.
+	LimitsOf string
 	// Health describes the health check of the servers that have Check.
 	Health Health
 	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
@@ -503,6 +520,9 @@ type Map struct {
 	Name string
 	// Entries are the lines of the map, in any order. No two entries have the same Key.
 	Entries []MapEntry
+	// Runtime means that a program changes the values of the map while HAProxy runs. The name of its
+	// file then contains a hash of the keys alone, so a new value does not change haproxy.cfg.
+	Runtime bool
 }
 
 // MapEntry is a line of a map. Key and Value have 1 to 2,000 bytes each, without white space and
@@ -517,6 +537,8 @@ type RenderedFile struct {
 	// "maps/NAME-HASH.map" where HASH is a hash of Data. See also CertificateList.
 	Name string
 	Data []byte
+	// Runtime is true for the file of a Map with Runtime. The hash in its Name is a hash of the keys.
+	Runtime bool
 	// Private is true if Data contains a private key. Only HAProxy and the program that writes the
 	// file may read the file.
 	Private bool

@@ -17,7 +17,7 @@ const configFile = "haproxy.cfg"
 
 // Render returns the files of the configuration: first the maps, certificates and certificate lists,
 // then haproxy.cfg. Write them in this order. The name of each file but haproxy.cfg contains a hash
-// of its content, so a new file never overwrites a file in use. The new haproxy.cfg names all new
+// of its content, so a new file never overwrites a file in use; see Map.Runtime for the exception. The new haproxy.cfg names all new
 // maps and lists, so they come into force together.
 //
 // dir is the directory of the files as HAProxy sees it: haproxy.cfg contains it in the paths of the
@@ -98,9 +98,16 @@ func (m *Map) render() RenderedFile {
 		data = append(data, entries[i].Value...)
 		data = append(data, '\n')
 	}
+	hashed := data
+	if m.Runtime {
+		hashed = nil
+		for i := range entries {
+			hashed = append(append(hashed, entries[i].Key...), '\n')
+		}
+	}
 	// 64 bits of the hash are enough to distinguish the few maps of a directory.
-	sum := sha256.Sum256(data)
-	return RenderedFile{Name: "maps/" + m.Name + "-" + hex.EncodeToString(sum[:8]) + ".map", Data: data}
+	sum := sha256.Sum256(hashed)
+	return RenderedFile{Name: "maps/" + m.Name + "-" + hex.EncodeToString(sum[:8]) + ".map", Data: data, Runtime: m.Runtime}
 }
 
 func compareEntries(a, b MapEntry) int { return strings.Compare(a.Key, b.Key) }

@@ -77,7 +77,11 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		f.appendRedirect(t, observing)
 	}
 	if f.Limits != (Limits{}) {
-		f.Limits.append(t, f.Name, observing)
+		f.Limits.append(t, f.Name, "", observing)
+	}
+	if f.Close != "" {
+		t.line(`http-request set-var(txn.close) 'str(all),map_str("` + paths.maps[f.Close] + `")'`)
+		t.line("http-response set-header Connection close if !{ status 101 } " + chance("txn.close"))
 	}
 	forwards := f.DefaultBackend != "" || f.Router != nil
 	switch {
@@ -221,6 +225,7 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	// the entry of the path "/".
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path)", "str", maps[r.Exact], " if { var(txn.path) -m found }")
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path,/)", "beg", maps[r.Prefix], " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
+	r.appendShift(t, maps)
 	if r.ClientTimeouts != "" {
 		// HAProxy 2.6 does not know this rule, and does not need it: after a response has begun,
 		// HAProxy 2.6 never ends a request because the client is silent. HAProxy 3.0 does.
@@ -229,6 +234,30 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 		t.line(".endif")
 	}
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
+}
+
+// MaxPoints is the number of requests or responses to which the values of Router.Shift and
+// Frontend.Close refer: MaxPoints of them are all.
+const MaxPoints = 10_000
+
+// appendShift renders the look-ups in the maps Shift and ShiftParts. A request without an entry in
+// Shift needs one look-up more than without these maps, and any other request two.
+func (r *Router) appendShift(t *text, maps map[string]string) {
+	if r.Shift == "" {
+		return
+	}
+	lookUp(t, "shift", "var(txn.backend)", "str", maps[r.Shift], " if { var(txn.backend) -m found }")
+	t.line("http-request set-var(txn.points) 'var(txn.shift),field(1,/)' if { var(txn.shift) -m found }")
+	t.line("http-request set-var(txn.to) 'var(txn.shift),field(2,/)' if { var(txn.shift) -m found }")
+	lookUp(t, "parts", "var(txn.backend),concat(/,txn.to)", "str", maps[r.ShiftParts], " if { var(txn.shift) -m found }")
+	t.line("http-request set-var(txn.backend) 'var(txn.parts),field(2,/)' if { var(txn.parts) -m found }")
+	t.line("http-request set-var(txn.backend) 'var(txn.parts),field(1,/)' if { var(txn.parts) -m found } " + chance("txn.points"))
+}
+
+// chance returns a condition that is true for as many of MaxPoints requests as the variable says, and
+// false if the variable is not set.
+func chance(variable string) string {
+	return "{ rand(" + strconv.Itoa(MaxPoints) + "),sub(" + variable + ") lt 0 }"
 }
 
 // appendHost renders the look-ups that set the variable txn.vhost to the virtual host; see
@@ -271,7 +300,7 @@ func (b *Backend) append(t *text, g *Global) {
 			" if { queue(" + b.Name + "),sub(proc." + b.QueueLimit + ") ge 0 }")
 	}
 	if b.Limits != (Limits{}) {
-		b.Limits.append(t, b.Name, g.Observe)
+		b.Limits.append(t, b.Name, b.LimitsOf, g.Observe)
 	}
 	if b.Reuse != "" {
 		t.line("http-reuse ")
@@ -310,7 +339,10 @@ func (b *Backend) http2() bool { return b.Protocol == H2C || b.Protocol == GRPC 
 // request come before the rules that count it, so refused requests are not counted. If observing is
 // true, no rule refuses a request: the rules set the variable txn.over to the Refusal of the first
 // limit that the request exceeds.
-func (l Limits) append(t *text, proxy string, observing bool) {
+//
+// of names the backend whose table counts the requests. Empty means that the backend has its own
+// table.
+func (l Limits) append(t *text, proxy, of string, observing bool) {
 	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
 	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a
 	// multicast address, and no client has such an address.
@@ -319,9 +351,14 @@ func (l Limits) append(t *text, proxy string, observing bool) {
 	if l.Source != (Limit{}) {
 		size = TableSources
 	}
-	t.line("stick-table type ipv6 size")
-	t.int(size)
-	t.raw(" expire 10s store http_req_rate(1s),conn_cur")
+	table := ""
+	if of == "" {
+		t.line("stick-table type ipv6 size")
+		t.int(size)
+		t.raw(" expire 10s store http_req_rate(1s),conn_cur")
+	} else {
+		proxy, table = of, " table "+of
+	}
 	for _, of := range [...]struct {
 		Limit
 		key string
@@ -349,10 +386,10 @@ func (l Limits) append(t *text, proxy string, observing bool) {
 		t.line("http-request capture var(txn.over) id 0 if { var(txn.over) -m found }")
 	}
 	if l.Source != (Limit{}) {
-		t.line("http-request track-sc0 " + source + counted)
+		t.line("http-request track-sc0 " + source + table + counted)
 	}
 	if l.Limit != (Limit{}) {
-		t.line("http-request track-sc1 " + all + counted)
+		t.line("http-request track-sc1 " + all + table + counted)
 	}
 }
 

@@ -36,6 +36,15 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 	if _, ok := v.backends[f.DefaultBackend]; !ok && f.DefaultBackend != "" {
 		v.addf("default backend %q does not exist", f.DefaultBackend)
 	}
+	if f.Close != "" {
+		if i, ok := v.maps[f.Close]; !ok {
+			v.addf("Close names map %q, which does not exist", f.Close)
+		} else {
+			for _, e := range c.Maps[i].Entries {
+				v.points("Close", e, e.Value)
+			}
+		}
+	}
 	if f.Router == nil {
 		return
 	}
@@ -48,9 +57,43 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 			v.mapTargets(&c.Maps[i])
 		}
 	}
+	v.shift(c, f.Router)
 	if name := f.Router.ClientTimeouts; name != "" {
 		if i, ok := v.routerMap("ClientTimeouts", name); ok {
 			v.mapTimeouts(&c.Maps[i])
+		}
+	}
+}
+
+// points adds a fault if the text is not a number from 0 to MaxPoints in the form that Itoa writes.
+func (v *validator) points(what string, e MapEntry, text string) {
+	if n, err := strconv.Atoi(text); err != nil || n < 0 || n > MaxPoints || strconv.Itoa(n) != text {
+		v.addf("%s: key %q: %q is not from 0 to %d", what, e.Key, text, MaxPoints)
+	}
+}
+
+// shift checks the maps Shift and ShiftParts of a router.
+func (v *validator) shift(c *Config, r *Router) {
+	if r.Shift == "" && r.ShiftParts == "" {
+		return
+	}
+	if i, ok := v.routerMap("Shift", r.Shift); ok {
+		for _, e := range c.Maps[i].Entries {
+			points, _, ok := strings.Cut(e.Value, "/")
+			if _, known := v.backends[e.Key]; !ok || !known {
+				v.addf("router: Shift: %q to %q: want the name of a backend and POINTS/NAME", e.Key, e.Value)
+			}
+			v.points("router: Shift", e, points)
+		}
+	}
+	if i, ok := v.routerMap("ShiftParts", r.ShiftParts); ok {
+		for _, e := range c.Maps[i].Entries {
+			first, second, _ := strings.Cut(e.Value, "/")
+			for _, name := range []string{first, second} {
+				if _, ok := v.backends[name]; !ok {
+					v.addf("router: ShiftParts: key %q: backend %q does not exist", e.Key, name)
+				}
+			}
 		}
 	}
 }
@@ -165,6 +208,11 @@ func (v *validator) backend(c *Config, b *Backend) {
 	}
 	oneOf(v, "Protocol", b.Protocol, "", HTTP1, H2C, GRPC)
 	v.limits(&b.Limits)
+	if b.LimitsOf != "" {
+		if i, ok := v.backends[b.LimitsOf]; !ok || c.Backends[i].Limits != b.Limits || c.Backends[i].LimitsOf != "" {
+			v.addf("LimitsOf names %q, which is no backend with the same Limits and a table of its own", b.LimitsOf)
+		}
+	}
 	oneOf(v, "Reuse", b.Reuse, "", ReuseNever, ReuseSafe, ReuseAggressive, ReuseAlways)
 	v.serverOptions(&b.Options)
 	if b.QueueLimit != "" {

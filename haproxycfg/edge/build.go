@@ -24,6 +24,7 @@ type builder struct {
 	problems []routes.Problem
 
 	hosts, exact, prefix, clients []haproxycfg.MapEntry // the content of the maps
+	shares, parts                 []haproxycfg.MapEntry // of routes with Shift
 
 	backends map[string]string    // the name of each backend by its key, see appendBackendKey
 	hashed   map[string]struct{}  // the names among them that contain a hash
@@ -144,6 +145,9 @@ func (b *builder) addRoute(r *routes.Route) {
 		name = b.distinctName(backendName(r, backendKey), backendKey)
 		b.backends[backendKey] = name
 		b.addBackend(name, b.found, r)
+		if r.Shift {
+			b.addParts(name, r)
+		}
 	}
 	b.reportMissing(b.found, r)
 
@@ -311,7 +315,7 @@ func (b *builder) config() *haproxycfg.Config {
 	}
 	b.rendered = append(b.rendered, haproxycfg.Backend{Name: notFound, Response: &haproxycfg.FixedResponse{Status: 404, Body: "404 not found"}})
 	slices.SortFunc(b.rendered, func(x, y haproxycfg.Backend) int { return strings.Compare(x.Name, y.Name) })
-	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix, b.clients} {
+	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix, b.clients, b.shares, b.parts} {
 		slices.SortFunc(entries, func(x, y haproxycfg.MapEntry) int { return strings.Compare(x.Key, y.Key) })
 	}
 	maps := []haproxycfg.Map{
@@ -321,6 +325,13 @@ func (b *builder) config() *haproxycfg.Config {
 	}
 	if len(b.clients) > 0 {
 		maps = append(maps, haproxycfg.Map{Name: clientsMap, Entries: b.clients})
+	}
+	if len(b.shares) > 0 {
+		maps = append(maps, haproxycfg.Map{Name: ShiftMap, Entries: b.shares, Runtime: true}, haproxycfg.Map{Name: PartsMap, Entries: b.parts})
+	}
+	if b.edge.Closable {
+		entry := haproxycfg.MapEntry{Key: CloseKey, Value: strconv.Itoa(b.edge.ClosePoints)}
+		maps = append(maps, haproxycfg.Map{Name: CloseMap, Entries: []haproxycfg.MapEntry{entry}, Runtime: true})
 	}
 	var lists []haproxycfg.CertificateList
 	if slices.ContainsFunc(b.edge.HTTPS, func(bind haproxycfg.Bind) bool { return bind.TLS != nil && bind.TLS.List == CertificateList }) {
@@ -365,12 +376,18 @@ func (b *builder) frontends() []haproxycfg.Frontend {
 	if len(b.clients) > 0 {
 		router.ClientTimeouts = clientsMap
 	}
+	if len(b.shares) > 0 {
+		router.Shift, router.ShiftParts = ShiftMap, PartsMap
+	}
 	public := haproxycfg.Frontend{
 		Forwarded:      e.Forwarded,
 		TrustedProxies: e.TrustedProxies,
 		Monitor:        e.Monitor,
 		Router:         &router,
 		DefaultBackend: notFound,
+	}
+	if e.Closable {
+		public.Close = CloseMap
 	}
 	if binds := b.checkBinds("HTTP", e.HTTP, false); len(binds) > 0 {
 		f := public

@@ -67,6 +67,15 @@ type Edge struct {
 	// can check HAProxy; see [haproxycfg.Frontend]. Routes with the same path get no requests.
 	// Empty means no such path.
 	Monitor string
+	// Shares are the shares of routes with Shift that have moved to another cluster, by Route.Name.
+	// Config ignores the share of a route that does not exist or that has no Shift. A route without
+	// an entry uses its declared weights.
+	Shares map[string]Share
+	// Closable makes HAProxy close the HTTP/1 connection of a client after some of the responses, so
+	// that clients connect again, and follow a change of DNS or of a balancer in front of HAProxy.
+	// ClosePoints is the number of these responses, of 10,000 responses. It can change at run time.
+	Closable    bool
+	ClosePoints int
 	// Admin are the addresses of the frontend "admin", which serves /metrics for Prometheus and
 	// /ready. They should not be public.
 	Admin []haproxycfg.Bind
@@ -117,6 +126,21 @@ const (
 	// The names of the maps.
 	hostsMap, exactMap, prefixMap, clientsMap = "hosts", "exact", "prefix", "client-timeouts"
 )
+
+// The names of the maps whose values change at run time.
+const (
+	// ShiftMap is the name of the map with the shares of the routes that can move, by the names of
+	// their backends. [Share.Value] is the value.
+	ShiftMap = "shift"
+	// CloseMap is the name of the map with Edge.ClosePoints, for the key CloseKey.
+	CloseMap = "close"
+	CloseKey = "all"
+)
+
+// PartsMap is the name of the map with the backends between which the requests of a route move. Its
+// keys are "BACKEND/CLUSTER" with the backend of the route, and its values "ONLY/REST": the backend
+// with the servers in the cluster, and the one with all other servers of the route.
+const PartsMap = "shift-parts"
 
 // Router contains the names of the maps in which HAProxy finds the backend of a request.
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
@@ -175,6 +199,11 @@ type Node struct {
 // agent of the node.
 //
 // A route with limits has a backend of its own, because HAProxy counts by backend.
+//
+// A route with Shift has a backend of its own, and further ones: for each cluster one with the
+// services of this cluster, and one with all other services. Their servers track nodes too, so HAProxy
+// makes no further checks of nodes. It repeats the checks of agents of services, and the check that
+// the route declares, for these further backends.
 //
 // Config reports and leaves out services without Upstream, without port or without servers. It also
 // reports and leaves out addresses that are no destination of a connection, and a second server

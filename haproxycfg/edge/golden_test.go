@@ -43,6 +43,16 @@ func TestGolden(t *testing.T) {
 		require.Len(t, problems, 1, "the service without nodes")
 		configs[name] = c
 	}
+	shifting := noAgents
+	shifting.Closable, shifting.ClosePoints = true, 100
+	shifting.Shares = map[string]edge.Share{"api.example.com/tracks": {Cluster: "eu-2", Points: 2500}, "gone.example.com/": {Cluster: "eu-2", Points: 1}}
+	moves := with(route("api.example.com", "/tracks", weighted{ref("eu-1", "tracks"), 100}, weighted{ref("eu-2", "tracks"), 0}), func(r *routes.Route) {
+		r.Shift = true
+		r.Limits = routes.Limits{Source: routes.Limit{Requests: 20}}
+	})
+	var problems []routes.Problem
+	configs["edge-shift"], problems = shifting.Config(tableOf(t, moves, route("www.example.com", "/", weighted{ref("eu-1", "web"), 100})), upstreams)
+	require.Empty(t, problems)
 	configs["edge-nothing-declared"], _ = plain.Config(routes.Table{}, nil)
 	configtest.Golden(t, configs)
 }

@@ -48,6 +48,10 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 		field(r.Path)
 		field(strconv.FormatBool(r.Exact))
 	}
+	if r.Shift { // the route may move to another cluster, so it must not share a backend
+		field("shift")
+		field(r.Name())
+	}
 	if c := r.Check; c != nil {
 		field(c.Path)
 		field(c.Host)
@@ -86,7 +90,7 @@ func backendName(r *routes.Route, key string) string {
 		exact = exact && same
 	}
 	if exact && len(r.Backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) &&
-		r.Protocol == routes.HTTP1 && r.Limits == (routes.Limits{}) {
+		r.Protocol == routes.HTTP1 && r.Limits == (routes.Limits{}) && !r.Shift {
 		return string(n)
 	}
 	return string(appendHash(n, key))

@@ -208,6 +208,10 @@ func (l *limiter) cost(r *routes.Route) cost {
 			agents += s.nodes
 		}
 	}
+	if r.Shift { // each server is also in the backends between which the route moves, see Edge.Config
+		times := 1 + edge.PartsPerServer(r)
+		c.servers, agents = times*c.servers, times*agents
+	}
 	if r.Check != nil {
 		checked = c.servers
 		c.checks = float64(checked) / cmp.Or(r.Check.Interval, e.CheckInterval, 2*time.Second).Seconds()

@@ -105,6 +105,7 @@ func (d *decoder) route(n *yaml.Node, at string) {
 				{"tunnel", d.duration(&r.Timeouts.Tunnel)},
 			})
 		}},
+		{"shift", d.boolean(&r.Shift)},
 	}) {
 		return
 	}

@@ -47,6 +47,8 @@
 //	  server   longest silence of the service while it owes an answer; default 60s,
 //	           with grpc 1h. With grpc, the client may be silent for as long
 //	  tunnel   longest silence of an upgraded connection
+//	shift      the route can be moved between its clusters at run time; default
+//	           false. It needs backends in at least two clusters
 //
 // Durations have units: "500ms", "30s", "1h30m", "2d".
 //

@@ -94,6 +94,9 @@ func normalRoute(r Route, report func(field, message string)) Route {
 			fault(t.field, t.value.String(), checkDuration(t.value, time.Millisecond))
 		}
 	}
+	if bs := r.Backends; r.Shift && len(bs) > 0 && bs[0].Cluster == bs[len(bs)-1].Cluster { // they are sorted
+		fault("shift", "", errors.New("needs backends in at least two clusters"))
+	}
 	return r
 }
 

@@ -45,6 +45,9 @@ func AppendYAML(dst []byte, t Table) []byte {
 			dst = appendDuration(dst, "    server: ", r.Timeouts.Server)
 			dst = appendDuration(dst, "    tunnel: ", r.Timeouts.Tunnel)
 		}
+		if r.Shift {
+			dst = append(dst, "  shift: true\n"...)
+		}
 	}
 	return dst
 }

@@ -1,0 +1,94 @@
+package edge
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// Share is the part of the requests of a route that goes to one of its clusters. All other requests
+// go to the other clusters of the route, by their declared weights. The zero Share means that the
+// route uses the declared weights of all its clusters.
+type Share struct {
+	// Cluster is the name of a cluster of the route; empty means that the route uses its declared
+	// weights.
+	Cluster string
+	// Points is the number of requests of 10,000 that go to Cluster.
+	Points int
+}
+
+// Value returns the value of the share in the map ShiftMap.
+func (s Share) Value() string {
+	if s.Cluster == "" {
+		return "0/-" // no cluster has this name
+	}
+	return strconv.Itoa(s.Points) + "/" + s.Cluster
+}
+
+// addParts adds the backends between which the requests of the route r move. name is the backend of
+// the route with all services.
+func (b *builder) addParts(name string, r *routes.Route) {
+	b.shares = append(b.shares, haproxycfg.MapEntry{Key: name, Value: b.edge.Shares[r.Name()].Value()})
+	for i, rb := range r.Backends {
+		cluster := rb.Cluster
+		if i > 0 && r.Backends[i-1].Cluster == cluster { // Backends are sorted by cluster
+			continue
+		}
+		of := func(rb routes.Backend) bool { return rb.Cluster == cluster }
+		others := func(rb routes.Backend) bool { return rb.Cluster != cluster }
+		b.parts = append(b.parts, haproxycfg.MapEntry{
+			Key: name + "/" + cluster, Value: b.addPart(name, r, of) + "/" + b.addPart(name, r, others),
+		})
+	}
+}
+
+// addPart returns the name of the backend that contains the services for which the function in
+// returns true. It adds the backend if it does not exist yet. If all these services have the weight 0,
+// they get equal weights: a cluster to which nothing goes yet is usually declared with weight 0.
+func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) string {
+	part := *r
+	part.Backends = slices.DeleteFunc(slices.Clone(r.Backends), func(rb routes.Backend) bool { return !in(rb) })
+	if !slices.ContainsFunc(part.Backends, func(rb routes.Backend) bool { return rb.Weight > 0 }) {
+		for i := range part.Backends {
+			part.Backends[i].Weight = routes.DefaultWeight
+		}
+	}
+	key := fmt.Sprintf("part %s", appendBackendKey(nil, &part))
+	if name, ok := b.backends[key]; ok {
+		return name
+	}
+	name := b.distinctName(backendName(&part, key), key)
+	b.backends[key] = name
+	services := make([]*service, len(part.Backends))
+	for i, rb := range part.Backends {
+		services[i] = b.services[rb.Ref]
+	}
+	reported := len(b.problems)
+	b.addBackend(name, services, &part)
+	b.problems = b.problems[:reported] // those of the backend with all services are enough
+	if last := &b.rendered[len(b.rendered)-1]; last.Limits != (haproxycfg.Limits{}) {
+		last.LimitsOf = main
+	}
+	return name
+}
+
+// PartsPerServer returns in how many backends each server of the route r is, in addition to the
+// backend with all its servers. It is 0 for a route without Shift.
+func PartsPerServer(r *routes.Route) int {
+	clusters := 0
+	for i, rb := range r.Backends {
+		if i == 0 || r.Backends[i-1].Cluster != rb.Cluster {
+			clusters++
+		}
+	}
+	switch {
+	case !r.Shift:
+		return 0
+	case clusters == 2: // the backend with one cluster is the one without the other
+		return 1
+	}
+	return clusters
+}

@@ -1,0 +1,36 @@
+package routes
+
+import (
+	"errors"
+	"strings"
+)
+
+// Name returns host and path of the route, such as "api.example.com/tracks". The name of an exact
+// route begins with "=". No two routes of a Table have the same name.
+func (r *Route) Name() string {
+	if r.Exact {
+		return "=" + r.Host + r.Path
+	}
+	return r.Host + r.Path
+}
+
+// ParseName parses the name of a route in any spelling that a declaration may have, and returns its
+// parts in normal form: "API.example.com" has the path "/". The parts of a Route.Name are Route.Host,
+// Route.Path and Route.Exact.
+func ParseName(name string) (host, path string, exact bool, err error) {
+	text, exact := strings.CutPrefix(name, "=")
+	host, path = text, ""
+	if i := strings.IndexByte(text, '/'); i >= 0 {
+		host, path = text[:i], text[i:]
+	}
+	if host == "" {
+		return "", "", false, errors.New("routes: the name of a route begins with its host")
+	}
+	if host, err = normalPattern(host); err == nil {
+		path, err = normalPath(path, exact)
+	}
+	if err != nil {
+		return "", "", false, errors.New("routes: " + quote(name) + " " + err.Error())
+	}
+	return host, path, exact, nil
+}
