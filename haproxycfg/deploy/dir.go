@@ -47,6 +47,10 @@ type Dir struct {
 	// configuration no longer contains. Its argument is the text of that configuration.
 	// [Reloader.Redirect] is such a function.
 	Redirect func(ctx context.Context, config []byte) error
+	// SetMap, if not nil, changes values of a map with haproxycfg.Map.Runtime in the running HAProxy.
+	// file is the path of the map as haproxy.cfg names it. [Reloader.SetMap] is such a function. With
+	// SetMap, a change of such values alone needs no reload.
+	SetMap func(ctx context.Context, file string, entries []haproxycfg.MapEntry) error
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
 	Runtime *Runtime
@@ -108,7 +112,8 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //  2. It calls Check. If Check fails, the old configuration stays.
 //  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces
 //     haproxy.cfg. Each file is synced and renamed.
-//  4. It calls Reload. If Reload fails, Apply puts the last good configuration back, reloads
+//  4. It calls Reload. If only values of maps with haproxycfg.Map.Runtime differ, it calls SetMap
+//     instead, and Reload only after SetMap has failed. If Reload fails, Apply puts the last good configuration back, reloads
 //     again, and returns the error. At the first Apply there is no last good configuration: the
 //     new configuration stays, and the next Apply reloads again. The new configuration also stays
 //     if Check has accepted it and no HAProxy runs.
@@ -160,6 +165,9 @@ func (p *Plan) textBefore() []byte {
 func (p *Plan) Reloads() bool {
 	pending := exists(p.dir.file(pendingFile))
 	if p.dir.Reload == nil || p.Diff.Empty() && !pending {
+		return false
+	}
+	if !pending && p.dir.SetMap != nil && p.onlyRuntimeMaps() {
 		return false
 	}
 	if p.dir.Runtime == nil {
@@ -373,6 +381,9 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 	}
 	same := !slices.Contains(written, false)
 	pending := d.Reload != nil && exists(d.file(pendingFile))
+	if !same && !pending && d.SetMap != nil && onlyRuntimeMaps(t.files, written) {
+		return true, d.applyRuntimeMaps(ctx, t.files, written)
+	}
 	if d.Runtime != nil && d.Reload != nil {
 		return d.applyLive(ctx, t, written, same, pending)
 	}

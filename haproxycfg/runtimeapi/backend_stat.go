@@ -1,0 +1,25 @@
+package runtimeapi
+
+import (
+	"context"
+	"fmt"
+)
+
+// BackendStat returns the row of a whole backend. The answer of HAProxy is short, whatever the number
+// of other backends and of servers is.
+func (s Socket) BackendStat(ctx context.Context, backend string) (Stat, error) {
+	answer, err := s.Do(ctx, "show stat "+backend+" 2 -1") // 2 means backends, -1 every one of them
+	if err != nil {
+		return Stat{}, err
+	}
+	rows, err := parseStats(answer)
+	if err != nil {
+		return Stat{}, err
+	}
+	for _, r := range rows {
+		if r.Proxy == backend && r.Server == "BACKEND" {
+			return r, nil
+		}
+	}
+	return Stat{}, fmt.Errorf("runtimeapi: there is no backend %q", backend)
+}
