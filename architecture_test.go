@@ -104,6 +104,7 @@ var directImports = map[string]map[string]string{
 		module + "/internal/inputfile":    "files are read within limits",
 		"go.yaml.in/yaml/v3":              "errors that name the line",
 	},
+	"haproxycfg/shift": {},
 	"haproxycfg/internal/configtest": {
 		module + "/haproxycfg":                       "the configuration that it checks",
 		module + "/internal/haproxyproc/haproxytest": "a real HAProxy accepts the golden files",
@@ -163,6 +164,9 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg/certs":      "the choice of certificates",
 		module + "/haproxycfg/certfiles":  "certificates are followed",
 		module + "/haproxycfg/deploy":     "the directory that it writes to",
+		module + "/haproxycfg/edge":       "shares of routes become part of the configuration",
+		module + "/haproxycfg/runtimeapi": "counters of the backends of a route that moves",
+		module + "/haproxycfg/shift":      "the routes that move, and their file",
 		module + "/haproxycfg/kube":       "routes and clusters to a configuration",
 		module + "/haproxycfg/routes":     "what is declared",
 		module + "/haproxycfg/routefiles": "files of routes are followed",

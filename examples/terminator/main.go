@@ -8,8 +8,10 @@
 // configuration once and ends. With -diff it prints what would change. README.md in this directory
 // describes the flags, the files and how to set up a machine. Package controller does the work.
 //
+// The subcommand "terminator shift" moves a route from one cluster to another, step by step.
+//
 // The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used. With
-// -diff, it is 3 if there is a difference.
+// -diff, it is 3 if there is a difference. "terminator shift" exits with 3 if errors have paused it.
 package main
 
 import (
@@ -35,6 +37,10 @@ const program = "terminator"
 func main() { cli.Main(run) }
 
 func run(ctx context.Context, inv cli.Invocation) int {
+	if len(inv.Args) > 0 && inv.Args[0] == "shift" {
+		inv.Args = inv.Args[1:]
+		return runShift(ctx, inv)
+	}
 	s, code, done := parseSettings(inv)
 	if done {
 		return code
@@ -157,8 +163,13 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	if s.admin.Given() {
+		shifts := s.shifts(c, log)
+		group.Go(func() error { shifts.Run(ctx); return nil })
+		pages := http.NewServeMux()
+		pages.Handle("/force", c.ForceHandler())
+		pages.Handle("/", shifts.Handler(routeName))
 		admin := cli.Admin{
-			Gatherer: m.registry, Extra: c.ForceHandler(),
+			Gatherer: m.registry, Extra: pages,
 			Ready:  func() error { return c.Status().Ready() },
 			Detail: func() string { return c.Status().String() },
 		}

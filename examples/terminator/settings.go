@@ -93,7 +93,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest `time` to wait for the end of a burst")
 	fs.BoolVar(&s.localEndpoints, "local-endpoints", false, "follow the EndpointSlices of live clusters too, so that services with externalTrafficPolicy Local get nodes that have a ready pod")
 	fs.DurationVar(&s.startTimeout, "start-timeout", 10*time.Second, "`time` to wait for all clusters at the start; a cluster that has not answered then keeps the servers that report.json has of it")
-	s.admin.Register(fs, "/metrics, /healthz and /readyz", "POST /force")
+	s.admin.Register(fs, "/metrics, /healthz, /readyz and /shifts", "POST /force and /shift")
 	fs.StringVar(&f.lease, "lease", "", "`NAMESPACE/NAME` of a Lease: of all terminators with this Lease, one writes; none if empty")
 	fs.StringVar(&f.leaseCluster, "lease-cluster", "", "`name` of the cluster of the Lease; the first live one if empty")
 	fs.BoolVar(&s.verbose, "verbose", false, "log details too")
@@ -127,6 +127,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&e.AgentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks; must be shorter than -zero-weight-delay of the agents")
 	fs.DurationVar(&e.CheckInterval, "check-inter", 2*time.Second, "`time` between two health checks")
 
+	fs.BoolVar(&e.Closable, "closable", false, "let terminator shift -close PERCENT close connections of clients after some responses, so that clients connect again")
 	fs.BoolVar(&e.Global.Observe, "observe", false, "serve what HAProxy would refuse, count it in /metrics and name it in HAProxy's log; see the section about -observe in the page. Counting needs -reload or -stats-socket")
 	fs.IntVar(&e.Global.BufferSize, "buffer-size", 0, "`bytes` of a buffer of HAProxy; the head of a request may have about 1,024 bytes less. 0 means HAProxy's default, 16384. A connection needs up to two buffers")
 	fs.IntVar(&e.Global.MaxHeaders, "max-headers", 0, "largest `number` of headers of a request or response; 0 means HAProxy's default, 101")

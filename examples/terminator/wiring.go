@@ -18,6 +18,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
 // controller returns the Controller that the flags describe. The caller sets its Logger and
@@ -81,9 +82,30 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 				warned([]deploy.Diagnostic{{Severity: "WARNING", Text: "a replaced process may send requests to servers that are gone: " + err.Error()}})
 			},
 		}
-		dir.Reload, dir.Redirect = reloader.Reload, reloader.Redirect
+		dir.Reload, dir.Redirect, dir.SetMap = reloader.Reload, reloader.Redirect, reloader.SetMap
 	}
 	return dir
+}
+
+// shifts returns the Runner that moves routes between clusters.
+func (s *settings) shifts(c *controller.Controller, log *slog.Logger) *shift.Runner {
+	last := ""
+	return &shift.Runner{
+		Control: c, Counters: c.ShiftCounters(s.countersSocket()),
+		Changed: func(x shift.Shift) {
+			if x.Status == shift.Paused {
+				log.Error("shift", "state", x)
+				return
+			}
+			log.Info("shift", "state", x)
+		},
+		Failed: func(err error) {
+			if text := err.Error(); text != last && !errors.Is(err, controller.ErrNotLeading) {
+				log.Error("shift", "err", err)
+				last = text
+			}
+		},
+	}
 }
 
 // files returns the additional output files: dns.zone if -dns-origin is set, and cdn.json if

@@ -151,6 +151,9 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	builder.Edge.Global.Version = cmp.Or(c.version, builder.Edge.Global.Version)
 	chosen := c.chooseCertificates(in, last, now)
 	builder.Edge.Certificates = chosen.Certificates
+	if err := c.addShifts(&builder.Edge); err != nil {
+		return ch, err
+	}
 	ch.Config, ch.Report = builder.Build(table, ch.input.Clusters, now)
 	ch.Report.AddCertificates(chosen)
 	ch.Report.AddRoutes(in.routes.Problems)

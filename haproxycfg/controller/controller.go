@@ -96,9 +96,10 @@ type Controller struct {
 	// attempts. The next attempt cannot begin before Attempted returns.
 	Attempted func(Attempt)
 
-	once   sync.Once
-	forced chan forceRequest
-	status status
+	once    sync.Once
+	forced  chan forceRequest
+	shifted chan shiftRequest
+	status  status
 
 	version    haproxycfg.Version // the last result of Version without an error; zero before
 	versionErr string             // the last error of Version, so that a repeated error is logged once
@@ -159,7 +160,7 @@ func (t Term) err() error {
 }
 
 func (c *Controller) init() {
-	c.once.Do(func() { c.forced = make(chan forceRequest) })
+	c.once.Do(func() { c.forced, c.shifted = make(chan forceRequest), make(chan shiftRequest) })
 }
 
 func (c *Controller) check() error {
@@ -278,7 +279,7 @@ func (c *Controller) newLoop(in *inbox) *loop {
 		schedule:     schedule{minInterval: c.minInterval(), backoff: firstBackoff, maxBackoff: recheckInterval},
 		force:        startForce{active: c.ForceFirst},
 		startTimeout: c.startTimeout(), recheck: recheckInterval,
-		forced: c.forced,
+		forced: c.forced, shifted: c.shifted, setShifts: c.setShifts,
 	}
 	a.guard = l.guard
 	return l

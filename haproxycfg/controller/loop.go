@@ -6,6 +6,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
 // loop makes an attempt to apply the latest inputs whenever its schedule says that one is due. loop
@@ -29,6 +31,9 @@ type loop struct {
 
 	terms  <-chan Term // nil: this process always leads
 	forced chan forceRequest
+
+	shifted   chan shiftRequest
+	setShifts func(context.Context, shift.State) error
 
 	term Term // of this process; the zero Term while another process leads
 }
@@ -76,8 +81,19 @@ func (l *loop) run(ctx context.Context) {
 			l.endTerm()
 		case request := <-l.forced:
 			request.reply <- l.forceNow(ctx, request.id)
+		case request := <-l.shifted:
+			request.reply <- l.shift(ctx, request.state)
 		}
 	}
+}
+
+func (l *loop) shift(ctx context.Context, state shift.State) error {
+	if !l.leading() {
+		return ErrNotLeading
+	}
+	applying, done := graceful(ctx, l.term.Done)
+	defer done()
+	return l.setShifts(applying, state)
 }
 
 func (l *loop) forceNow(ctx context.Context, id string) Attempt {

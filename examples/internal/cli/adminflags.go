@@ -156,7 +156,7 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 		return err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAskAnswer))
 	if err != nil {
 		return err
 	}
@@ -166,6 +166,9 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 	_, err = out.Write(body)
 	return err
 }
+
+// maxAskAnswer is the largest size in bytes of a body that Ask reads.
+const maxAskAnswer = 4 << 20
 
 // Curl returns a shell command that sends a request to the admin listener. It is for messages to
 // operators. If no listener permits changes, Curl returns "". path may have a query.

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// shiftWorld is a terminator and an HAProxy with a route that can move from eu-1 to eu-2. The client
+// keeps its connection.
+type shiftWorld struct {
+	*watcher
+	url    string
+	dir    string
+	token  string
+	flags  []string
+	faulty atomic.Bool // eu-2 answers 500
+	client http.Client
+}
+
+const shiftRoutes = `routes:
+- host: api.example.com
+  path: /tracks
+  backends:
+  - {cluster: eu-1, namespace: media, service: tracks, port: http}
+  - {cluster: eu-2, namespace: media, service: tracks, port: http, weight: 0}
+  check: {interval: 100ms}
+  shift: true
+`
+
+func newShiftWorld(t *testing.T) *shiftWorld {
+	w := newWorld(t)
+	s := &shiftWorld{dir: haproxytest.Dir(t), token: clitest.TokenFile(t)}
+	ports := haproxytest.Ports(t, 3)
+	for i, name := range []string{"eu-1", "eu-2"} {
+		require.NoError(t, os.MkdirAll(w.path(name), 0o755))
+		w.write(name+"/objects.yaml", "apiVersion: v1\nkind: List\nitems:\n"+
+			fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: tracks}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}\n", ports[i+1])+
+			"- {apiVersion: v1, kind: Node, metadata: {name: n0}, status: {addresses: [{type: InternalIP, address: 127.0.0.1}]}}\n")
+		server := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", ports[i+1]), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if i == 1 && s.faulty.Load() {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			fmt.Fprint(w, name)
+		})}
+		done := make(chan struct{})
+		go func() { defer close(done); _ = server.ListenAndServe() }()
+		t.Cleanup(func() { _ = server.Close(); <-done })
+	}
+	w.write("routes.yaml", shiftRoutes)
+	s.url = fmt.Sprintf("http://127.0.0.1:%d/tracks", ports[0])
+	s.flags = []string{
+		"-http", fmt.Sprintf("127.0.0.1:%d", ports[0]), "-haproxy", w.haproxy(), "-max-change", "100%", "-closable",
+		"-cluster", "eu-2=dir:" + w.path("eu-2"), "-node-health", "kube-proxy",
+		"-stats-socket", filepath.Join(s.dir, haproxytest.StatsSocket), "-reload", filepath.Join(s.dir, haproxytest.MasterSocket),
+	}
+	s.watcher = w.watchIn(s.dir, s.flags...)
+	s.waitLog("the change is not in force") // HAProxy does not run yet
+	config, err := os.ReadFile(filepath.Join(s.dir, "haproxy.cfg"))
+	require.NoError(t, err)
+	haproxytest.StartMaster(t, s.dir, string(config))
+	s.waitReady()
+	t.Cleanup(s.client.CloseIdleConnections)
+	return s
+}
+
+func (s *shiftWorld) shift(args ...string) (code int, output string) {
+	s.t.Helper()
+	var out bytes.Buffer
+	args = append([]string{"shift"}, append(args, "-admin", s.admin, "-admin-token-file", s.token)...)
+	code = run(s.t.Context(), cli.Invocation{Args: args, Stdout: &out, Stderr: &out})
+	return code, out.String()
+}
+
+// share sends n requests over one kept connection, and requires that about this percentage of them
+// reaches eu-2 and that none fails. The margin is 4.5 standard deviations.
+func (s *shiftWorld) share(percent float64, n int) {
+	s.t.Helper()
+	moved := 0
+	for range n {
+		request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url, http.NoBody)
+		require.NoError(s.t, err)
+		request.Host = "api.example.com"
+		response, err := s.client.Do(request)
+		require.NoError(s.t, err)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(s.t, err)
+		require.NoError(s.t, response.Body.Close())
+		if string(body) == "eu-2" {
+			moved++
+		} else {
+			require.Equal(s.t, "eu-1", string(body))
+		}
+	}
+	p := percent / 100
+	require.InDelta(s.t, percent, 100*float64(moved)/float64(n), 450*math.Sqrt(p*(1-p)/float64(n)))
+}
+
+// worker returns the process ID of the worker that serves. It returns "" while the master restarts
+// itself during a reload.
+func (s *shiftWorld) worker() string {
+	master := runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket), Worker: "@1"}
+	answer, err := master.Do(s.t.Context(), "show info")
+	if err != nil {
+		return ""
+	}
+	return regexp.MustCompile(`(?m)^Pid: \d+`).FindString(answer)
+}
+
+// TestShift moves a route with the subcommand, reloads HAProxy and restarts the terminator in between,
+// pauses the shift by errors, and undoes it.
+func TestShift(t *testing.T) {
+	t.Parallel()
+	s := newShiftWorld(t)
+	const route = "API.example.com/tracks/" // in another spelling
+	code, output := s.shift()
+	require.Equal(t, cli.ExitOK, code, output)
+	require.Contains(t, output, "connections: closed after 0% of the responses")
+	s.share(0, 100)
+	worker := s.worker()
+	require.NotEmpty(t, worker)
+
+	code, output = s.shift(route, "-to", "eu-2:50", "-steps", "5,50", "-hold", "100ms")
+	require.Equal(t, cli.ExitOK, code, output)
+	require.Regexp(t, `api.example.com/tracks: 5% to eu-2, moving to 50%\n(.*\n)*.*api.example.com/tracks: 50% to eu-2, done\n`, output)
+	s.share(50, 1000)
+	require.Equal(t, worker, s.worker(), "no reload")
+
+	// A reload keeps the share.
+	s.replace("routes.yaml", shiftRoutes+"- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: tracks, port: http}\n")
+	s.eventually("a reload", func() bool { now := s.worker(); return now != "" && now != worker })
+	s.share(50, 1000)
+	worker = s.worker()
+
+	// A terminator that starts again keeps it too, without a reload.
+	require.Equal(t, cli.ExitOK, s.stop())
+	s.watcher = s.watchIn(s.dir, s.flags...)
+	s.waitReady()
+	_, output = s.shift(route)
+	require.Contains(t, output, "api.example.com/tracks: 50% to eu-2, done")
+	s.share(50, 1000)
+	require.Equal(t, worker, s.worker(), "no reload")
+
+	// Errors of eu-2 pause the shift, and it falls back to the share before.
+	s.faulty.Store(true)
+	results := make(chan int, 1)
+	go func() {
+		code, output = s.shift(route, "-to", "eu-2:100", "-steps", "75", "-hold", "10m", "-min-requests", "10")
+		results <- code
+	}()
+	s.eventually("the shift pauses", func() bool {
+		select {
+		case code = <-results:
+			return true
+		default:
+			s.ask()
+			return false
+		}
+	})
+	require.Equal(t, exitPaused, code, output)
+	require.Contains(t, output, "api.example.com/tracks: 50% to eu-2, paused: at 75%")
+	s.share(50, 1000)
+	s.faulty.Store(false)
+	code, output = s.shift("-resume", "-detach", route)
+	require.Equal(t, cli.ExitOK, code, output)
+	require.Contains(t, output, "75% to eu-2, moving to 100%")
+	code, output = s.shift(route, "-undo")
+	require.Equal(t, cli.ExitOK, code, output)
+	s.share(0, 200)
+	require.Equal(t, worker, s.worker(), "no reload")
+
+	code, output = s.shift("-close", "100")
+	require.Equal(t, cli.ExitOK, code, output)
+	require.True(t, s.ask(), "HAProxy closes the connection")
+	for _, args := range [][]string{
+		{route}, {"-close", "0"}, // usable: a list, and a change back
+	} {
+		code, output = s.shift(args...)
+		require.Equal(t, cli.ExitOK, code, output)
+	}
+	for _, args := range [][]string{
+		{"-to", "eu-2:5"},
+		{"-undo"},
+		{route, "-undo", "-resume"},
+		{route, "-to", "eu-2"},
+		{"10.0.0.1", "-undo"},
+		{route, "-close", "5"},
+		{"-close", "x"},
+		{route, "-to", "eu-2:5", "-steps", "9,1"},
+	} {
+		code, output = s.shift(args...)
+		require.Equal(t, cli.ExitUsage, code, "%q: %s", args, output)
+	}
+	for _, args := range [][]string{
+		{route, "-undo"}, {"www.example.com", "-to", "eu-1:5"}, {"other.example.com", "-to", "eu-2:5"}, {route, "-to", "eu-3:5"},
+	} {
+		code, output = s.shift(args...)
+		require.Equal(t, cli.ExitFailed, code, "%q: %s", args, output)
+		require.Contains(t, output, "409", "%q", args)
+	}
+}
+
+// ask sends a request, and reports whether HAProxy has closed the connection after the response.
+func (s *shiftWorld) ask() (closed bool) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url, http.NoBody)
+	require.NoError(s.t, err)
+	request.Host = "api.example.com"
+	response, err := s.client.Do(request)
+	require.NoError(s.t, err)
+	_, err = io.Copy(io.Discard, response.Body)
+	require.NoError(s.t, err)
+	require.NoError(s.t, response.Body.Close())
+	return response.Close
+}

@@ -1,0 +1,144 @@
+package shift
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Handler returns a handler of these requests:
+//
+//	GET  /shifts                                              the State as JSON
+//	POST /shift?route=ROUTE&to=CLUSTER:PERCENT                Runner.Start; see Order.Query
+//	POST /shift/undo?route=ROUTE                              Runner.Undo
+//	POST /shift/resume?route=ROUTE                            Runner.Resume
+//	POST /shift/close?percent=PERCENT                         Runner.Close
+//
+// Each POST answers with the State as JSON. A request that cannot be understood gets 400, one that does
+// not fit the present state 409, and one that fails 502. The caller must check that the client may make
+// a POST. The function name, if not nil, returns the normal form of the name of a route.
+func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /shifts", func(w http.ResponseWriter, _ *http.Request) { r.answer(w, nil) })
+	handle := func(path string, do func(ctx context.Context, route string, q url.Values) error) {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, req *http.Request) {
+			q := req.URL.Query()
+			route := q.Get("route")
+			if name != nil && route != "" {
+				var err error
+				if route, err = name(route); err != nil {
+					http.Error(w, err.Error(), http.StatusBadRequest)
+					return
+				}
+			}
+			ctx, cancel := context.WithTimeout(req.Context(), handlerTimeout)
+			defer cancel()
+			r.answer(w, do(ctx, route, q))
+		})
+	}
+	handle("/shift", func(ctx context.Context, route string, q url.Values) error {
+		o, err := ParseQuery(route, q)
+		if err != nil {
+			return badRequest{err}
+		}
+		return r.Start(ctx, o)
+	})
+	handle("/shift/undo", func(ctx context.Context, route string, _ url.Values) error { return r.Undo(ctx, route) })
+	handle("/shift/resume", func(ctx context.Context, route string, _ url.Values) error { return r.Resume(ctx, route) })
+	handle("/shift/close", func(ctx context.Context, _ string, q url.Values) error {
+		points, err := ParsePercent(q.Get("percent"))
+		if err != nil {
+			return badRequest{err}
+		}
+		return r.Close(ctx, points)
+	})
+	return mux
+}
+
+// handlerTimeout is shorter than the usual write timeout of a server, so that the client gets an answer.
+const handlerTimeout = 25 * time.Second
+
+// badRequest is the error of a request that cannot be understood.
+type badRequest struct{ error }
+
+// answer answers with the state, or with the error.
+func (r *Runner) answer(w http.ResponseWriter, err error) {
+	var bad badRequest
+	switch {
+	case errors.As(err, &bad):
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	case errors.Is(err, ErrRefused):
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	state, err := r.Control.Shifts()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	data, err := state.AppendJSON(nil)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(data)
+}
+
+// Query returns the query of POST /shift for the order. ParseQuery reads it.
+func (o Order) Query() url.Values {
+	steps := ""
+	for i, s := range o.Steps {
+		if i > 0 {
+			steps += ","
+		}
+		steps += FormatPercent(s)
+	}
+	return url.Values{
+		"route": {o.Route}, "to": {o.Cluster + ":" + FormatPercent(o.Steps[len(o.Steps)-1])}, "steps": {steps},
+		"hold": {time.Duration(o.Hold).String()}, "max-errors": {FormatPercent(o.MaxErrors)},
+		"min-requests": {strconv.Itoa(o.MinRequests)},
+	}
+}
+
+// ParseQuery returns the order in the query of POST /shift. route replaces the route of the query. All
+// parameters except "to" may be missing; their defaults are those of ParseOrder.
+func ParseQuery(route string, q url.Values) (Order, error) {
+	o, err := ParseOrder(route, q.Get("to"))
+	if err != nil {
+		return o, err
+	}
+	if text := q.Get("steps"); text != "" {
+		steps, err := ParseSteps(text)
+		if err != nil {
+			return o, err
+		}
+		o = o.WithSteps(steps, o.Steps[len(o.Steps)-1])
+	}
+	if text := q.Get("hold"); text != "" {
+		hold, err := time.ParseDuration(text)
+		if err != nil {
+			return o, fmt.Errorf("shift: hold: %w", err)
+		}
+		o.Hold = Duration(hold)
+	}
+	if text := q.Get("max-errors"); text != "" {
+		if o.MaxErrors, err = ParsePercent(text); err != nil {
+			return o, err
+		}
+	}
+	if text := q.Get("min-requests"); text != "" {
+		if o.MinRequests, err = strconv.Atoi(text); err != nil {
+			return o, fmt.Errorf("shift: min-requests: %w", err)
+		}
+	}
+	return o, o.check()
+}

@@ -1,0 +1,244 @@
+package shift
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Order says how a route moves to one of its clusters.
+type Order struct {
+	// Route is the name of the route: its host and path, with "=" before an exact path (see
+	// routes.Route.Name).
+	Route string `json:"route"`
+	// Cluster is the cluster that gets the requests.
+	Cluster string `json:"cluster"`
+	// Steps are the shares of Cluster in points of 10,000, one after the other. The last one is the
+	// target. There is at least one.
+	Steps []int `json:"steps"`
+	// Hold is the time for which each step is in force; 0 means that the next step follows at once.
+	Hold Duration `json:"hold"`
+	// MaxErrors is the largest difference, in points, between the share of 5xx responses of Cluster
+	// and that of the other clusters of the route; 0 means that no error is allowed. AllPoints
+	// means that errors never pause the shift.
+	MaxErrors int `json:"maxErrors"`
+	// MinRequests is the number of requests to Cluster in one step before its errors count; 0 means
+	// that they count from the first request.
+	MinRequests int `json:"minRequests"`
+}
+
+// Defaults of ParseOrder.
+const (
+	DefaultHold        = 5 * time.Minute
+	DefaultMaxErrors   = 100 // 1%
+	DefaultMinRequests = 50
+)
+
+// DefaultSteps returns the shares through which a route moves by default: 1, 5, 25, 50 and 100%.
+func DefaultSteps() []int { return []int{100, 500, 2500, 5000, AllPoints} }
+
+// Duration is a time.Duration whose text has units, such as "5m0s".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}
+
+// ParseOrder parses a target such as "eu-2:100" or "eu-2:2.5%". The order has the default steps below
+// the target, and all other defaults. Route stays as it is.
+func ParseOrder(route, target string) (Order, error) {
+	cluster, text, ok := strings.Cut(target, ":")
+	if !ok || cluster == "" {
+		return Order{}, fmt.Errorf("shift: %q: want CLUSTER:PERCENT", target)
+	}
+	points, err := ParsePercent(text)
+	if err != nil {
+		return Order{}, err
+	}
+	o := Order{
+		Route: route, Cluster: cluster, Hold: Duration(DefaultHold),
+		MaxErrors: DefaultMaxErrors, MinRequests: DefaultMinRequests,
+	}
+	return o.WithSteps(DefaultSteps(), points), o.WithSteps(nil, points).check()
+}
+
+// WithSteps returns the order with those of the steps that are below the target, and with the target
+// as the last step.
+func (o Order) WithSteps(steps []int, target int) Order {
+	o.Steps = nil
+	for _, s := range steps {
+		if s < target {
+			o.Steps = append(o.Steps, s)
+		}
+	}
+	o.Steps = append(o.Steps, target)
+	return o
+}
+
+// after returns a shift that continues from the points that are in force already. It has the steps
+// above them, and falls back to them. A target that is not above them is the only step.
+func (o Order) after(points int) Shift {
+	target := o.Steps[len(o.Steps)-1]
+	if target <= points {
+		o.Steps = []int{target}
+		return Shift{Order: o}
+	}
+	above := slices.DeleteFunc(slices.Clone(o.Steps), func(s int) bool { return s <= points })
+	o.Steps = append([]int{points}, above...)
+	return Shift{Order: o, Step: 1}
+}
+
+// ParseSteps parses a list of percentages in ascending order, such as "1,5,25".
+func ParseSteps(text string) ([]int, error) {
+	var steps []int
+	for part := range strings.SplitSeq(text, ",") {
+		points, err := ParsePercent(part)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, points)
+	}
+	if !ascending(steps) {
+		return nil, fmt.Errorf("shift: steps %q: want percentages in ascending order", text)
+	}
+	return steps, nil
+}
+
+func ascending(steps []int) bool {
+	for i := range steps {
+		if i > 0 && steps[i] <= steps[i-1] {
+			return false
+		}
+	}
+	return true
+}
+
+// ParsePercent parses a percentage with at most two decimal places, such as "25", "0.5" or "2.5%",
+// and returns it in points.
+func ParsePercent(text string) (points int, err error) {
+	number := strings.TrimSuffix(strings.TrimSpace(text), "%")
+	v, err := strconv.ParseFloat(number, 64)
+	points = int(math.Round(v * 100))
+	if err != nil || !(v >= 0 && v <= 100) || math.Abs(v*100-float64(points)) > 1e-6 {
+		return 0, fmt.Errorf("shift: %q is not a percentage from 0 to 100 with at most two decimal places", text)
+	}
+	return points, nil
+}
+
+// FormatPercent returns points as a percentage, such as "2.5%".
+func FormatPercent(points int) string {
+	return strconv.FormatFloat(float64(points)/100, 'f', -1, 64) + "%"
+}
+
+const (
+	maxSteps = 100
+	maxText  = 2000
+)
+
+func (o Order) check() error {
+	switch {
+	case o.Route == "" || len(o.Route) > maxText || strings.ContainsAny(o.Route, " \t\r\n\x00"):
+		return fmt.Errorf("route: %.100q is not the name of a route", o.Route)
+	case o.Cluster == "" || len(o.Cluster) > maxText || strings.ContainsAny(o.Cluster, " \t\r\n\x00/;"):
+		return fmt.Errorf("cluster: %.100q is not the name of a cluster", o.Cluster)
+	case len(o.Steps) == 0 || len(o.Steps) > maxSteps || !ascending(o.Steps) || o.Steps[0] < 0 || o.Steps[len(o.Steps)-1] > AllPoints:
+		return fmt.Errorf("steps: want 1 to %d shares in ascending order, from 0 to %d", maxSteps, AllPoints)
+	case o.Hold < 0 || time.Duration(o.Hold) > 30*24*time.Hour:
+		return errors.New("hold: want a time from 0 to 30 days")
+	case o.MaxErrors < 0 || o.MaxErrors > AllPoints:
+		return fmt.Errorf("maxErrors: %d is not from 0 to %d", o.MaxErrors, AllPoints)
+	case o.MinRequests < 0:
+		return errors.New("minRequests: is negative")
+	}
+	return nil
+}
+
+// Counters count the responses of one or several clusters of a route since the start of a worker.
+type Counters struct {
+	Requests, Errors uint64 // Errors have a status of 5xx
+}
+
+// errorPoints returns the share of errors in points. It returns 0 if there was no request.
+func (c Counters) errorPoints() float64 {
+	return AllPoints * float64(c.Errors) / float64(cmp.Or(c.Requests, 1))
+}
+
+// Window adds up the responses during one step. The zero Window is empty.
+type Window struct {
+	Target, Rest Counters
+
+	lastTarget, lastRest Counters
+	begun                bool
+}
+
+// Add adds the responses since the last call of Add. The first call adds nothing. If a counter is
+// smaller than at the last call, HAProxy has been reloaded: its counters began with 0, so the new
+// values are added.
+func (w *Window) Add(target, rest Counters) {
+	if w.begun {
+		w.Target.add(w.lastTarget, target)
+		w.Rest.add(w.lastRest, rest)
+	}
+	w.lastTarget, w.lastRest, w.begun = target, rest, true
+}
+
+func (c *Counters) add(last, now Counters) {
+	if now.Requests < last.Requests || now.Errors < last.Errors {
+		last = Counters{}
+	}
+	c.Requests += now.Requests - last.Requests
+	c.Errors += now.Errors - last.Errors
+}
+
+// Advance returns the shift after the time now, and whether it differs. The window contains the
+// responses since the present step began. Advance is a pure function.
+func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
+	if s.Status != Moving {
+		return s, false
+	}
+	if s.Step < 0 { // the first step
+		s.Step, s.Since = 0, now
+		return s, true
+	}
+	target, rest := w.Target.errorPoints(), w.Rest.errorPoints()
+	if w.Target.Requests > 0 && w.Target.Requests >= uint64(s.MinRequests) && target-rest > float64(s.MaxErrors) {
+		s.Reason = fmt.Sprintf("at %s, %s of %d responses of %s were 5xx, and %s of %d responses of the other clusters",
+			FormatPercent(s.Steps[s.Step]), formatShare(target), w.Target.Requests, s.Cluster, formatShare(rest), w.Rest.Requests)
+		s.Status, s.Step, s.Since = Paused, s.Step-1, now
+		return s, true
+	}
+	if now.Sub(s.Since) < time.Duration(s.Hold) {
+		return s, false
+	}
+	if s.Step == len(s.Steps)-1 {
+		s.Status, s.Since = Done, now
+		return s, true
+	}
+	s.Step, s.Since = s.Step+1, now
+	return s, true
+}
+
+func formatShare(points float64) string {
+	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
+}
+
+// Resume returns the shift with the step that the errors have ended. It returns an error if the shift
+// is not paused.
+func (s Shift) Resume(now time.Time) (Shift, error) {
+	if s.Status != Paused {
+		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)
+	}
+	s.Status, s.Step, s.Since, s.Reason = Moving, s.Step+1, now, ""
+	return s, nil
+}

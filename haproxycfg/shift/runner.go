@@ -1,0 +1,191 @@
+package shift
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Control stores the state of all shifts, and makes it the behaviour of HAProxy.
+type Control interface {
+	// Shifts returns the present state.
+	Shifts() (State, error)
+	// SetShifts stores the state, and makes HAProxy follow it without a reload. If SetShifts returns
+	// an error, either state may be in force.
+	SetShifts(context.Context, State) error
+	// CheckShift returns an error if HAProxy has no such route, or if the route cannot move to the
+	// cluster.
+	CheckShift(route, cluster string) error
+}
+
+// Runner moves routes through their steps. Set the fields before the first call of a method, and do
+// not change them later. Methods are safe for concurrent use.
+type Runner struct {
+	// Control stores the state. Required.
+	Control Control
+	// Counters returns the counters of the cluster and of all other clusters of the route. Required.
+	Counters func(ctx context.Context, route, cluster string) (target, rest Counters, err error)
+	// Changed, if not nil, is called with each shift that has changed by itself.
+	Changed func(Shift)
+	// Failed, if not nil, is called with each error of Run. The same error may come again each
+	// Interval.
+	Failed func(error)
+	// Interval is the time between two looks at the counters; 0 means 1s.
+	Interval time.Duration
+
+	mu      sync.Mutex
+	windows map[string]*stepWindow // by route
+}
+
+// stepWindow is the Window of a step.
+type stepWindow struct {
+	Window
+	step    int
+	since   time.Time
+	read    time.Time     // when the counters were last read
+	counted time.Duration // how long the step has been held with counters
+}
+
+// Run moves all routes until ctx ends.
+func (r *Runner) Run(ctx context.Context) {
+	tick := time.NewTicker(cmp.Or(r.Interval, time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := r.Tick(ctx, time.Now()); err != nil && ctx.Err() == nil && r.Failed != nil {
+				r.Failed(err)
+			}
+		}
+	}
+}
+
+// Tick looks at the counters once, and moves each route whose step is over at the time now. Run calls
+// it; a program with its own loop may call it instead.
+func (r *Runner) Tick(ctx context.Context, now time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	state, err := r.Control.Shifts()
+	if err != nil {
+		return err
+	}
+	next := state
+	var moved []Shift
+	var errs []error
+	moving := map[string]*stepWindow{}
+	for _, s := range state.Shifts {
+		if s.Status != Moving {
+			continue
+		}
+		w := r.windows[s.Route]
+		if w == nil || w.step != s.Step || !w.since.Equal(s.Since) {
+			w = &stepWindow{step: s.Step, since: s.Since, read: now}
+		}
+		moving[s.Route] = w
+		target, rest, err := r.Counters(ctx, s.Route, s.Cluster)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.Route, err))
+			w.read = now
+			continue
+		}
+		w.Add(target, rest)
+		w.counted += now.Sub(w.read)
+		w.read = now
+		// Advance compares the time since the step began with Hold. Only the time with counters counts.
+		if x, changed := s.Advance(s.Since.Add(w.counted), w.Window); changed {
+			x.Since = now
+			next, moved = next.With(x), append(moved, x)
+		}
+	}
+	r.windows = moving
+	if len(moved) > 0 {
+		if err := r.Control.SetShifts(ctx, next); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		for _, x := range moved {
+			if r.Changed != nil {
+				r.Changed(x)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ErrRefused is in the error of a request that does not fit the present state.
+var ErrRefused = errors.New("shift: refused")
+
+// change replaces the state by the result of f.
+func (r *Runner) change(ctx context.Context, f func(State) (State, error)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	state, err := r.Control.Shifts()
+	if err != nil {
+		return err
+	}
+	if state, err = f(state); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return r.Control.SetShifts(ctx, state)
+}
+
+// Start begins to move a route with the first step of the order. If an earlier shift has already moved
+// the route to the same cluster, Start leaves out the steps up to the share that is in force.
+func (r *Runner) Start(ctx context.Context, o Order) error {
+	return r.change(ctx, func(state State) (State, error) {
+		if err := o.check(); err != nil {
+			return state, err
+		}
+		if err := r.Control.CheckShift(o.Route, o.Cluster); err != nil {
+			return state, err
+		}
+		s := Shift{Order: o}
+		if last, ok := state.Find(o.Route); ok {
+			if last.Cluster != o.Cluster {
+				return state, fmt.Errorf("%s moves to %s; undo that shift first", o.Route, last.Cluster)
+			}
+			if points, ok := last.Points(); ok {
+				s = o.after(points)
+			}
+		}
+		s.Status, s.Since = Moving, time.Now()
+		return state.With(s), nil
+	})
+}
+
+// Undo returns the route to its declared weights at once, and forgets its shift.
+func (r *Runner) Undo(ctx context.Context, route string) error {
+	return r.change(ctx, func(state State) (State, error) {
+		if _, ok := state.Find(route); !ok {
+			return state, fmt.Errorf("%s has no shift", route)
+		}
+		return state.Without(route), nil
+	})
+}
+
+// Resume tries the step again that errors have ended.
+func (r *Runner) Resume(ctx context.Context, route string) error {
+	return r.change(ctx, func(state State) (State, error) {
+		s, ok := state.Find(route)
+		if !ok {
+			return state, fmt.Errorf("%s has no shift", route)
+		}
+		s, err := s.Resume(time.Now())
+		if err != nil {
+			return state, err
+		}
+		return state.With(s), nil
+	})
+}
+
+// Close makes HAProxy close the client's connection after this number of 10,000 responses.
+func (r *Runner) Close(ctx context.Context, points int) error {
+	return r.change(ctx, func(state State) (State, error) {
+		state.ClosePoints = points
+		return state, state.check()
+	})
+}
