@@ -11,9 +11,9 @@
 //	}
 //
 // [Merge] reads the slices of one service. [Group] reads the slices of many services, and keeps
-// them in little memory. A [Tracker] does the same for slices that change. Package nodeselect/manifest reads slices from the output of kubectl, and
-// package nodeselect/live follows those of an API server. Slices of any other client can be used
-// too.
+// them in little memory. A [Tracker] does the same for slices that change. Package
+// nodeselect/manifest reads slices from the output of kubectl, and package nodeselect/live follows
+// the slices of an API server. Slices of any other client can be used too.
 //
 // # Merging
 //

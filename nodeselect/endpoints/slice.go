@@ -197,7 +197,7 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-// count returns a number with the singular or the plural of what it counts.
+// count returns n and a noun, in the singular if n is 1.
 func count(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

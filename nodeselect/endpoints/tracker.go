@@ -66,8 +66,8 @@ func (t *Tracker) Changed() []string {
 	return changed
 }
 
-// Err returns nil if no list is in doubt. Otherwise it says how many endpoints of which service are
-// missing, and until when they stay.
+// Err returns nil if no list is in doubt. Otherwise it names a service, the number of its missing
+// endpoints, and the time until which they stay.
 func (t *Tracker) Err() error {
 	keys := slices.Sorted(maps.Keys(t.doubts))
 	if len(keys) == 0 {

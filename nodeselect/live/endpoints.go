@@ -57,7 +57,7 @@ type EndpointsSnapshot struct {
 	// sorted. In the first snapshot with Synced, these are all services.
 	Changed []string
 	// Err is nil while the API server answers and its answers are plausible. Otherwise Err states
-	// what is wrong, and Services are the last good state.
+	// what is wrong, and Services is the last good state.
 	Err error
 	// Since is when Err began. It is zero if Err is nil.
 	Since time.Time
@@ -89,7 +89,7 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 func (w EndpointsWatcher) Run(ctx context.Context, changed func(EndpointsSnapshot)) error {
 	source, err := w.source()
 	if err != nil {
-		return fmt.Errorf("nodeselect/live: %w", err)
+		return err
 	}
 	var sources sync.WaitGroup
 	defer sources.Wait()
@@ -126,17 +126,17 @@ func (w EndpointsWatcher) source() (kubewatch.Source[*discoveryv1.EndpointSlice]
 	}
 	if w.Service != "" {
 		if w.Namespace == "" {
-			return s, errors.New("Service is set and Namespace is not")
+			return s, errors.New("nodeselect/live: Service is set and Namespace is not")
 		}
 		selector, err := labels.ValidatedSelectorFromSet(labels.Set{discoveryv1.LabelServiceName: w.Service})
 		if err != nil {
-			return s, fmt.Errorf("Service cannot be used: %w", err)
+			return s, fmt.Errorf("nodeselect/live: Service cannot be used: %w", err)
 		}
 		s.Labels = selector.String()
 	}
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {
-		return s, fmt.Errorf("Config cannot be used: %w", err)
+		return s, fmt.Errorf("nodeselect/live: Config cannot be used: %w", err)
 	}
 	s.Client = clients.Discovery
 	return s, nil

@@ -47,7 +47,7 @@ func running[S any](t testing.TB, run func(context.Context, func(S)) error) <-ch
 // until returns the first Snapshot for which is returns true.
 func until[S any](t testing.TB, snapshots <-chan S, what string, is func(S) bool) S {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	var last S
 	for {
 		select {

@@ -20,8 +20,8 @@ const ConfirmAfter = 5 * time.Minute
 // replace another.
 func Lossy(known, lacks, gains int) bool { return 2*(lacks-gains) > known }
 
-// Doubt has the objects that a doubtful list lacks. The zero value has none. A Doubt uses no clock
-// and no lock.
+// Doubt has the objects that a doubtful list lacks. The zero value has no objects. A Doubt uses no
+// clock and no lock.
 type Doubt[K comparable] struct {
 	missing map[K]bool // nil if no list is in doubt
 	known   int        // when the list arrived
