@@ -3,6 +3,7 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
@@ -333,6 +334,33 @@ func TestRuntimeReloadsAfterAFailure(t *testing.T) {
 		require.Contains(t, s.changes[0].Reload, `HAProxy answers "Permission denied"`)
 		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
 		s.eventuallyServers(t, "a", "b")
+	})
+}
+
+// TestRuntimeAfterARefusedReload makes a change that HAProxy refuses to load. The servers of the last
+// good configuration serve again.
+func TestRuntimeAfterARefusedReload(t *testing.T) {
+	t.Parallel()
+	a, b := origin(t, "a", 0), origin(t, "b", 0)
+	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
+		s.apply(t, true, s.config(b))
+		taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(t, 1)[0]))
+		require.NoError(t, err)
+		defer taken.Close()
+		bad := s.config(a, haproxycfg.Server{})
+		bad.Frontends[0].Binds = append(bad.Frontends[0].Binds, haproxycfg.Bind{Address: taken.Addr().String()})
+		changed, err := s.conf.Apply(t.Context(), bad)
+		var refused *ReloadError
+		require.ErrorAs(t, err, &refused)
+		require.False(t, changed)
+		s.eventuallyServers(t, "b")
+
+		// A change at run time still works, and so does the refused one with a free port.
+		s.apply(t, true, s.config(b, a))
+		s.eventuallyServers(t, "a", "b")
+		require.NoError(t, taken.Close())
+		s.apply(t, true, bad)
+		s.eventuallyServers(t, "a")
 	})
 }
 

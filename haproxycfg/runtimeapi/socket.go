@@ -45,6 +45,7 @@
 package runtimeapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -139,8 +140,9 @@ func exchange(conn io.ReadWriter, command string) (string, error) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // if it fails, so does the read
 	}
-	var b strings.Builder
-	n, err := io.Copy(&b, io.LimitReader(conn, maxAnswer+1))
+	// Most answers are short, and a plan has thousands: io.Copy would allocate 32 KiB for each.
+	var b bytes.Buffer
+	n, err := b.ReadFrom(io.LimitReader(conn, maxAnswer+1))
 	if err != nil {
 		return b.String(), err
 	}
