@@ -2,82 +2,65 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
+	"github.com/headgate/headgate/agentcheck/drain"
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/sniproxy"
 )
 
-// drain is the state of the router's drain. The zero value means that no drain has begun.
-type drain struct {
-	mu       sync.Mutex
-	since    time.Time
-	stopping bool // the drain cannot end any more
-}
-
-// begin begins the drain, unless it has begun before. The result since is the time when the drain
-// began. The result first is true if this call began it. The argument stopping is true when the
-// router stops; after that, the method end cannot end the drain.
-func (d *drain) begin(stopping bool) (since time.Time, first bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.stopping = d.stopping || stopping
-	if d.since.IsZero() {
-		d.since, first = time.Now(), true
+// newDrainer returns the drain of the router. With the flags, 0 means no delay and no wait.
+func newDrainer(s settings, srv *sniproxy.Server) *drain.Drainer {
+	orNone := func(d time.Duration) time.Duration {
+		if d == 0 {
+			return -1
+		}
+		return d
 	}
-	return d.since, first
-}
-
-// end ends the drain. The result since is the time when the drain began, or zero if there was no
-// drain. If the result stopping is true, end has not ended the drain, because the router stops.
-func (d *drain) end() (since time.Time, stopping bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	since = d.since
-	if !d.stopping {
-		d.since = time.Time{}
+	return &drain.Drainer{
+		Settings: drain.Settings{Delay: orNone(s.drainDelay), Timeout: orNone(s.drainTimeout)},
+		Count:    func() drain.Load { return drain.Load{Connections: int(srv.Load().Conns)} },
 	}
-	return since, d.stopping
 }
 
-// began returns when the drain began, or zero if there is no drain.
-func (d *drain) began() time.Time {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.since
-}
-
-// ready returns the error for /readyz, which is nil unless there is a drain.
-func (d *drain) ready() error {
-	if !d.began().IsZero() {
-		return errors.New("draining")
-	}
-	return nil
+// drainConnections accepts connections until the end of the drain delay. After that, it waits for
+// the open connections to end, at most for the drain timeout, and closes the remaining ones.
+func (r *router) drainConnections() {
+	p, _ := r.drain.Begin()
+	r.log.Info("draining", "connections", p.Connections, "delay", p.DelayLeft, "timeout", r.settings.drainTimeout)
+	// The function runs at the end of the delay. The server then ends connections by itself.
+	_, _ = r.drain.Shutdown(context.Background(), func() {
+		ctx, cancel := context.WithTimeout(context.Background(), r.settings.drainTimeout)
+		defer cancel()
+		if err := r.srv.Shutdown(ctx); err != nil {
+			r.log.Warn("closed the connections that had not ended in time", "err", err)
+		}
+		_ = r.srv.Close() // it returns after the last call of Finished
+	})
 }
 
 // beginDrain answers POST /drain.
 func (s *status) beginDrain(w http.ResponseWriter, r *http.Request) {
-	since, first := s.drain.begin(false)
+	p, first := s.drain.Begin()
 	if first {
 		s.logger.Info("drain command", "client", r.RemoteAddr)
 	}
-	fmt.Fprintf(w, "draining since %s\n", since.UTC().Format(time.RFC3339))
+	fmt.Fprintf(w, "draining since %s\n", p.Since.UTC().Format(time.RFC3339))
 }
 
 // endDrain answers DELETE /drain.
 func (s *status) endDrain(w http.ResponseWriter, r *http.Request) {
-	since, stopping := s.drain.end()
+	before, err := s.drain.Undo()
 	switch {
-	case stopping:
+	case err != nil:
 		http.Error(w, "the router stops; its drain cannot end", http.StatusConflict)
-	case since.IsZero():
+	case before.State == drain.Serving:
 		fmt.Fprintln(w, "no drain was in force")
 	default:
 		s.logger.Info("drain command ended", "client", r.RemoteAddr)
-		fmt.Fprintf(w, "the drain since %s has ended\n", since.UTC().Format(time.RFC3339))
+		fmt.Fprintf(w, "the drain since %s has ended\n", before.Since.UTC().Format(time.RFC3339))
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/headgate/headgate/agentcheck/drain"
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/peek"
@@ -78,13 +79,13 @@ type router struct {
 	hosts    *hosts
 	metrics  *metrics
 	access   *accessLog
-	drain    *drain
+	drain    *drain.Drainer
 	page     *notFoundPage // nil for none
 }
 
 // newRouter returns a router. The caller starts it with serve.
 func newRouter(s settings, log *slog.Logger) (*router, error) {
-	r := &router{settings: s, log: log, metrics: newMetrics(), drain: &drain{}}
+	r := &router{settings: s, log: log, metrics: newMetrics()}
 	r.access = newAccessLog(log, s.logSample, s.logFaults, r.metrics)
 	var err error
 	if r.hosts, err = newHosts(s, log); err != nil {
@@ -98,6 +99,7 @@ func newRouter(s settings, log *slog.Logger) (*router, error) {
 		r.metrics.finished(st)
 		r.access.finished(st)
 	}
+	r.drain = newDrainer(s, r.srv)
 	r.metrics.watchServer(r.srv, r.drain)
 	r.metrics.watchHosts(r.hosts)
 	return r, nil
@@ -210,8 +212,8 @@ func (r *router) serve(ctx context.Context) error {
 
 // ready returns the error for /readyz. nil means that the router is ready.
 func (r *router) ready() error {
-	if err := r.drain.ready(); err != nil {
-		return err
+	if r.drain.Ready() != nil {
+		return errors.New("draining")
 	}
 	if cache := r.hosts.cache; cache != nil {
 		if stats := cache.Stats(); stats.Hosts+stats.Aliases > 0 || stats.NotFound > 0 { // a client was faster than the probe
@@ -229,20 +231,4 @@ func (r *router) readPage() {
 	if err := r.page.read(); err != nil {
 		r.log.Warn("the page of -not-found-page stays as it is", "err", err)
 	}
-}
-
-// drainConnections accepts connections until the end of the drain delay. After that, it waits for
-// the open connections to end, at most for the drain timeout, and closes the remaining ones.
-func (r *router) drainConnections() {
-	since, _ := r.drain.begin(true)
-	delay := time.Until(since.Add(r.settings.drainDelay))
-	r.log.Info("draining", "connections", r.srv.Load().Conns, "delay", max(delay, 0), "timeout", r.settings.drainTimeout)
-	timer := time.NewTimer(delay)
-	<-timer.C
-	ctx, cancel := context.WithTimeout(context.Background(), r.settings.drainTimeout)
-	defer cancel()
-	if err := r.srv.Shutdown(ctx); err != nil {
-		r.log.Warn("closed the connections that had not ended in time", "err", err)
-	}
-	_ = r.srv.Close() // it returns after the last call of Finished
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/headgate/headgate/agentcheck/drain"
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
@@ -121,13 +122,13 @@ func (m *metrics) counter(name, help string, labels prometheus.Labels, f func() 
 }
 
 // watchServer adds the metrics whose values come from the server and the drain.
-func (m *metrics) watchServer(srv *sniproxy.Server, d *drain) {
+func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
 	m.gauge("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
 	m.gauge("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
 	m.gauge("pipes", "Pipes for bulk transfers that exist.", func() float64 { return float64(srv.Load().Pipes) })
 	m.counter("shed_total", "Connections closed since descriptors or memory ran out.", nil, func() float64 { return float64(srv.Load().Shed) })
 	m.gauge("draining", "1 from /drain or SIGTERM on.", func() float64 {
-		if d.began().IsZero() {
+		if d.Ready() == nil {
 			return 0
 		}
 		return 1

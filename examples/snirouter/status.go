@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/agentcheck/drain"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
@@ -31,7 +32,7 @@ type status struct {
 	srv       *sniproxy.Server
 	hosts     *hosts
 	log       *accessLog
-	drain     *drain
+	drain     *drain.Drainer
 	logger    *slog.Logger
 }
 
@@ -87,7 +88,7 @@ func (s *status) page(w http.ResponseWriter, r *http.Request) {
 func (s *status) data(query string, now time.Time) statusData {
 	d := statusData{
 		Query: query, MaxRows: maxRows, Uptime: now.Sub(s.started).Round(time.Second),
-		Draining: s.drain.began(), Listeners: s.listeners, Load: s.srv.Load(), FileHosts: -1,
+		Draining: s.drain.Progress().Since, Listeners: s.listeners, Load: s.srv.Load(), FileHosts: -1,
 	}
 	d.Hosts = s.hostRows(query)
 	if s.hosts.file != nil {
