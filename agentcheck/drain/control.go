@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// ReadyHandler serves a readiness endpoint such as /readyz: 200 without a drain, and 503 with the
-// progress during one. check, if not nil, is asked first; its error means 503 as well.
+// ReadyHandler serves a readiness endpoint such as /readyz. Without a drain it answers 200, and
+// during a drain 503 with the progress. If check is not nil and returns an error, ReadyHandler answers
+// 503 with the text of the error.
 func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := d.Ready()

@@ -22,11 +22,11 @@ var (
 // still open.
 type ExpiredError struct{ Progress Progress }
 
-// Error returns text that says what is still open.
+// Error returns text with the numbers of open connections and requests.
 func (e *ExpiredError) Error() string { return "drain: " + e.Progress.String() }
 
-// poll is the interval at which a wait counts what is still open. An event for each request would
-// cost more: a busy server counts its connections much more often than 10 times a second then.
+// poll is the interval between two counts of a wait. A count at the end of each request would cost a
+// busy server much more.
 const poll = 100 * time.Millisecond
 
 // Drainer drains one program. The zero value is ready to use, has the default Settings and is
@@ -34,9 +34,10 @@ const poll = 100 * time.Millisecond
 // goroutines may call the methods at the same time.
 type Drainer struct {
 	Settings
-	// Count, if not nil, returns what is open besides the connections that the Drainer itself
-	// counts, such as the connections of a child process. Several goroutines may call it at the same
-	// time. During a drain it is called about 10 times a second, so it must answer from memory.
+	// Count, if not nil, counts connections and requests that the Drainer does not see, such as those
+	// of a child process. The Drainer adds the result to its own counts. Each wait calls Count about
+	// 10 times a second, so Count must answer from memory. Several goroutines may call it at the same
+	// time.
 	Count func() Load
 	// Changed, if not nil, is called after a drain has begun or was undone, with the progress then.
 	// Use it to log.

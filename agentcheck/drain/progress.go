@@ -56,7 +56,8 @@ func resolve(d, byDefault time.Duration) time.Duration {
 	return max(d, 0)
 }
 
-// Load is what is open at one moment. The zero Load means that nothing is open.
+// Load counts the open connections and requests at one moment. The zero Load means that nothing is
+// open.
 type Load struct {
 	Connections int // all open connections
 	Idle        int // those of them without a request; the drain does not wait for them
@@ -105,10 +106,11 @@ type Progress struct {
 	Load
 }
 
-// Progress computes the progress of a drain. It is a pure function. began is when the drain began;
-// the zero time means that there is none. stopped is when Shutdown was called, or the zero time; if
-// this was after Delay, Timeout begins then, so that a server that was drained long ago still waits
-// for its connections.
+// Progress computes the progress of a drain at the time now. It is a pure function.
+//
+// began is the time when the drain began. The zero time means that there is no drain. stopped is the
+// time of the call of Shutdown, or the zero time. If Shutdown was called after Delay was over, Timeout
+// begins with the call. So a server that somebody drained an hour ago still waits for its connections.
 func (s Settings) Progress(began, stopped, now time.Time, load Load) Progress {
 	p := Progress{Stopping: !stopped.IsZero(), Since: began, Load: load}
 	if began.IsZero() {

@@ -8,11 +8,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,7 +145,7 @@ func newClients(t *testing.T, url string, h2 bool) *clients {
 		transport.Protocols.SetUnencryptedHTTP2(h2)
 		c.running.Go(func() {
 			defer transport.CloseIdleConnections()
-			for tick := time.Tick(20 * time.Millisecond); ctx.Err() == nil; <-tick {
+			for tick := time.Tick(30 * time.Millisecond); ctx.Err() == nil; <-tick {
 				if err := post(transport, url); err != nil {
 					c.failures <- err
 					return
@@ -332,6 +335,53 @@ func TestServeExpires(t *testing.T) {
 	require.ErrorContains(t, err, "drain: the time is over; still open: 1 connection, 1 request, oldest")
 	_, err = c.r.ReadByte()
 	require.Error(t, err)
+}
+
+// SIGTERM begins the drain of Run.
+func TestRunDrainsOnSIGTERM(t *testing.T) {
+	began := make(chan drain.Progress, 1)
+	d := &drain.Drainer{
+		Settings: drain.Settings{Delay: 20 * time.Millisecond},
+		Changed:  func(p drain.Progress) { began <- p },
+	}
+	serving := make(chan struct{})
+	srv := &http.Server{Addr: "127.0.0.1:0", Handler: http.NotFoundHandler(), BaseContext: func(net.Listener) context.Context {
+		close(serving)
+		return context.Background()
+	}}
+	done := make(chan error, 1)
+	go func() { done <- d.Run(t.Context(), srv) }()
+	<-serving
+	self, err := os.FindProcess(os.Getpid())
+	require.NoError(t, err)
+	require.NoError(t, self.Signal(syscall.SIGTERM))
+	require.Equal(t, drain.Draining, (<-began).State)
+	require.NoError(t, <-done)
+	require.Equal(t, drain.Done, d.Progress().State)
+}
+
+// BenchmarkAttach measures the time that the counting adds to a request.
+func BenchmarkAttach(b *testing.B) {
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	for name, attach := range map[string]bool{"plain": false, "attached": true} {
+		b.Run("server="+name, func(b *testing.B) {
+			srv := &http.Server{Handler: handler}
+			ctx := context.Background()
+			if attach {
+				(&drain.Drainer{}).Attach(srv)
+				nc, other := net.Pipe()
+				defer nc.Close()
+				defer other.Close()
+				ctx = srv.ConnContext(ctx, nc)
+			}
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+			w := httptest.NewRecorder()
+			b.ReportAllocs()
+			for b.Loop() {
+				srv.Handler.ServeHTTP(w, r)
+			}
+		})
+	}
 }
 
 // A WebSocket counts until it is closed, if the listener is wrapped.
