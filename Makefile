@@ -59,9 +59,13 @@ demo: haproxy
 # vet and test use the same flags, so that Go compiles each package once: for the race detector, and without the data
 # that only debuggers read. The tests start go build themselves, so the flags are in GOFLAGS. apt installs while Go
 # compiles. Most tests wait more than they compute, so more packages run at once than there are processors.
-TESTFLAGS = -race -gcflags=all=-dwarf=false -ldflags=-w
+#
+# With GOGC=400 the compiler, the linker and vet collect garbage less often, which saves about a fifth of their CPU time.
+# The tests themselves run without GOGC.
+TESTFLAGS = -race -gcflags=all=-dwarf=false -ldflags=-w '-exec=env -u GOGC'
 PARALLEL := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
 test test-repeated test-haproxies: export GOFLAGS := $(GOFLAGS) $(TESTFLAGS)
+test test-repeated test-haproxies: export GOGC := 400
 test:
 	$(MAKE) --no-print-directory -j 2 test-tools vet
 	$(MAKE) --no-print-directory -j 2 --output-sync=target test-packages test-comparisons
