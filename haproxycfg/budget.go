@@ -88,7 +88,7 @@ type CheckBudget struct {
 }
 
 // CheckBudget counts the checks of the rendered servers. A server line with Check adds
-// 1/Health.Interval, and a server line with AgentPort adds 1/AgentInterval. A server that tracks
+// 1/Health.Interval unless it is Disabled, and a server line with AgentPort adds 1/AgentInterval. A server that tracks
 // another server makes no health check. HAProxy asks an agent for each server line: if ten backends
 // have a server with the same agent port on the same node, HAProxy asks that agent ten times.
 //
@@ -104,7 +104,7 @@ func (c *Config) CheckBudget() CheckBudget {
 		b := &c.Backends[i]
 		checked, asked := 0, 0
 		for j := range b.Servers {
-			if b.Servers[j].Check {
+			if b.Servers[j].Check && !b.Servers[j].Disabled {
 				checked++
 			}
 			if b.Servers[j].AgentPort != 0 {

@@ -58,3 +58,9 @@ func TestCheckBudget(t *testing.T) {
 		require.JSONEq(t, `{"healthCheckedServers":1,"agentCheckedServers":2,"healthChecksPerSecond":0.5,"agentChecksPerSecond":4,"checksPerSecond":4.5}`, string(text))
 	})
 }
+
+func TestDisabledServersAreNotChecked(t *testing.T) {
+	t.Parallel()
+	c := zonesConfig(haproxycfg.Version{})
+	require.Equal(t, 3, c.CheckBudget().HealthServers) // the fourth is an empty slot
+}

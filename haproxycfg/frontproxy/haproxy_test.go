@@ -112,6 +112,7 @@ type running struct {
 	socket     runtimeapi.Socket
 	config     haproxycfg.Config
 	client     *http.Client
+	process    *haproxyproc.Process
 }
 
 // start runs a proxy for the pods. Its zone is "a".
@@ -143,6 +144,7 @@ func (h installed) start(t *testing.T, p frontproxy.Proxy, pods []frontproxy.Pod
 	return &running{
 		url: "http://" + p.Binds[0].Address, admin: "http://" + p.Admin[0].Address,
 		socket: runtimeapi.Socket{Path: socket}, config: c, client: &http.Client{Transport: transport, Timeout: 20 * time.Second},
+		process: process,
 	}
 }
 

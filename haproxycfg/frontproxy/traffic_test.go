@@ -330,6 +330,20 @@ func TestHeaders(t *testing.T) {
 	})
 }
 
+func TestAccessLog(t *testing.T) {
+	t.Parallel()
+	eachHAProxy(t, func(t *testing.T, h installed) {
+		t.Parallel()
+		own := servePods(t, 1, "a", false, nil)
+		f := h.start(t, frontproxy.Proxy{Settings: frontproxy.Settings{AccessLog: true}}, own.pods, 1)
+		f.get(t, "/logged", "X-Request-ID", "abc-1")
+		f.do(t, http.MethodGet, f.admin+"/metrics")
+		want := `"GET /logged HTTP/1.1" id=abc-1 server=` + own.pods[0].Addr.String()
+		eventually(t, "no log line", func() bool { return strings.Contains(f.process.Output(), want) })
+		require.NotContains(t, f.process.Output(), "/metrics")
+	})
+}
+
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {
