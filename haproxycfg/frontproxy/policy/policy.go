@@ -72,7 +72,7 @@ func Parse(file string, data []byte) (frontproxy.Settings, error) {
 	return s, nil
 }
 
-// document returns the value of the only document in data, or nil if there is none.
+// document returns the value of the only document in data, or nil if data has no document.
 func document(data []byte) (*yaml.Node, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("it has more than %d bytes", MaxSize)
