@@ -85,7 +85,8 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 // If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
 // for a doubtful list, and removes the missing pods after five minutes in which the API server
 // answers; endpoints.Tracker says which lists are doubtful. If a watch reports deletions, Run
-// accepts them immediately.
+// accepts them immediately. So if the only followed service is deleted while the API server is away,
+// its pods stay, with Err, until the service has an EndpointSlice again or Run ends.
 func (w EndpointsWatcher) Run(ctx context.Context, changed func(EndpointsSnapshot)) error {
 	source, err := w.source()
 	if err != nil {
