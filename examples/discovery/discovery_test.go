@@ -348,7 +348,7 @@ func TestFailures(t *testing.T) {
 		{[]string{"-dir", dir, "-kubeconfig", missing}, cli.ExitUsage, "exclude each other"},
 		{[]string{"-dir", dir, "-key", missing}, cli.ExitUsage, "go together"},
 		{[]string{"-dir", dir, "-quiet", "2s"}, cli.ExitUsage, "-max-wait not less than -quiet"},
-		{[]string{"-dir", dir, "-max-connections", "0"}, cli.ExitUsage, "must be 1 or more"},
+		{[]string{"-dir", dir, "-max-connections", "0"}, cli.ExitUsage, "-max-connections must be 1 or more"},
 		{[]string{"-dir", dir, "-admin", "nowhere"}, cli.ExitUsage, "-admin: "},
 		{[]string{"-dir", dir, "-allow", "everything"}, cli.ExitUsage, "want a network"},
 		{[]string{"-kubeconfig", missing}, cli.ExitUsage, "missing"},

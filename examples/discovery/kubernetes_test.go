@@ -70,7 +70,7 @@ func TestDeploymentRunsTheServer(t *testing.T) {
 		ports[p.Name] = p.ContainerPort
 	}
 	require.Equal(t, map[string]int32{"api": 9100, "admin": 9101}, ports)
-	require.Equal(t, ":9100", s.listen)
+	require.Equal(t, ":9100", s.api.Listen)
 	require.Equal(t, intstr.FromString("api"), service.Spec.Ports[0].TargetPort)
 	for path, probe := range map[string]*corev1.Probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
 		require.Equal(t, path, probe.HTTPGet.Path)

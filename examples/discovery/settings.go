@@ -18,10 +18,9 @@ type settings struct {
 	allow                      cli.Networks
 	quiet, maxWait             time.Duration
 
-	listen                               string
-	admin                                cli.AdminFlags
-	tokenFile, certificate, key, clients string
-	maxConns, maxWaiting                 int
+	api        cli.APIFlags
+	admin      cli.AdminFlags
+	maxWaiting int
 }
 
 func register(fs *flag.FlagSet) *settings {
@@ -33,13 +32,8 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "how long to wait after a change for further changes, before clients see all of them")
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest time from a change until clients see it, if other changes keep coming")
 
-	fs.StringVar(&s.listen, "listen", "127.0.0.1:9100", "`address` of the API")
+	s.api.Register(fs, "127.0.0.1:9100", 8192)
 	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
-	fs.StringVar(&s.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; none if empty")
-	fs.StringVar(&s.certificate, "certificate", "", "PEM `file` with the certificate for HTTPS; plain HTTP if empty")
-	fs.StringVar(&s.key, "key", "", "PEM `file` with the key of the certificate")
-	fs.StringVar(&s.clients, "client-ca", "", "PEM `file` with authorities; every client then needs a certificate of one of them")
-	fs.IntVar(&s.maxConns, "max-connections", 8192, "`number` of connections at one time; for a further one, the client address that has the most makes room")
 	fs.IntVar(&s.maxWaiting, "max-waiting", 4096, "`number` of requests that may wait for changes at one time; for a further one, the client address that has the most gets an early answer to its oldest")
 	return s
 }
@@ -49,14 +43,14 @@ func (s *settings) check() error {
 	switch {
 	case s.dir != "" && s.kubeconfig != "":
 		return errors.New("-dir and -kubeconfig exclude each other")
-	case (s.certificate == "") != (s.key == "") || s.clients != "" && s.key == "":
-		return errors.New("-certificate and -key go together, and -client-ca needs both")
+	case s.api.Check() != nil:
+		return s.api.Check()
 	case s.admin.Check() != nil:
 		return s.admin.Check()
 	case s.quiet <= 0 || s.maxWait < s.quiet:
 		return errors.New("-quiet must be more than 0, and -max-wait not less than -quiet")
-	case s.maxConns < 1 || s.maxWaiting < 1:
-		return errors.New("-max-connections and -max-waiting must be 1 or more")
+	case s.maxWaiting < 1:
+		return errors.New("-max-waiting must be 1 or more")
 	}
 	return nil
 }

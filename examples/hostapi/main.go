@@ -14,7 +14,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -57,11 +56,11 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	if err := sources.load(); err != nil {
 		return err
 	}
-	srv, err := newServer(s, api, m, log)
+	srv, err := s.api.Server(api, httpapi.MaxWait, api.StopWaiting, m.registry, program, log)
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", s.listen)
+	l, err := net.Listen("tcp", s.api.Listen)
 	if err != nil {
 		return err
 	}
@@ -86,7 +85,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 			return nil
 		}
 		log.Info("listening", "addr", l.Addr())
-		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.maxConns, m.registry, program)(l))
+		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.api.MaxConns, m.registry, program)(l))
 	})
 	return group.Wait()
 }
@@ -99,42 +98,9 @@ func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*htt
 		MaxWaiting: s.maxFollowers, Instrument: m.instrument,
 	}
 	m.watch(api)
-	if s.tokenFile == "" {
-		return api, nil
-	}
-	read := httpapi.TokenFile(s.tokenFile)
-	api.Token = func(ctx context.Context) (string, error) {
-		token, err := read(ctx)
-		if err != nil {
-			log.Error("token", "err", err)
-		}
-		return token, err
-	}
-	_, err := read(ctx)
+	var err error
+	api.Token, err = s.api.Token(ctx, log)
 	return api, err
-}
-
-func newServer(s settings, api *httpapi.Handler, m *metrics, log *slog.Logger) (*http.Server, error) {
-	conf, err := cli.ServerTLS(s.certificate, s.key, s.clients, cli.LogCertificates(log))
-	if err != nil {
-		return nil, err
-	}
-	if conf != nil {
-		m.registry.MustRegister(cli.PairExpiry(program, s.certificate, conf.GetCertificate))
-	}
-	srv := &http.Server{
-		Handler:   api,
-		TLSConfig: conf,
-		// There is no ReadTimeout: it would end requests that wait for changes, because net/http
-		// cancels their context when the timeout ends.
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      httpapi.MaxWait + 30*time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	srv.RegisterOnShutdown(api.StopWaiting)
-	return srv, nil
 }
 
 // readiness returns an error that says why the API is not ready, or nil if it is ready.

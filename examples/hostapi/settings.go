@@ -26,14 +26,13 @@ type settings struct {
 	prefix                      string
 	poll                        time.Duration
 
-	listen                               string
-	admin                                cli.AdminFlags
-	tokenFile, certificate, key, clients string
+	api   cli.APIFlags
+	admin cli.AdminFlags
 
 	maxAge, negativeMaxAge time.Duration
 	maxRemovedFlag         string
 	maxRemoved             float64 // of maxRemovedFlag
-	maxConns, maxFollowers int
+	maxFollowers           int
 }
 
 func register(fs *flag.FlagSet) *settings {
@@ -45,17 +44,12 @@ func register(fs *flag.FlagSet) *settings {
 	fs.StringVar(&s.prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations that the API follows")
 	fs.DurationVar(&s.poll, "poll", time.Second, "how often to look for changes of the files of -hosts and -routes that the operating system has not reported")
 
-	fs.StringVar(&s.listen, "listen", "127.0.0.1:9000", "`address` of the API")
+	s.api.Register(fs, "127.0.0.1:9000", 4096)
 	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
-	fs.StringVar(&s.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; none if empty")
-	fs.StringVar(&s.certificate, "certificate", "", "PEM `file` with the certificate for HTTPS; plain HTTP if empty")
-	fs.StringVar(&s.key, "key", "", "PEM `file` with the key of the certificate")
-	fs.StringVar(&s.clients, "client-ca", "", "PEM `file` with authorities; every client then needs a certificate of one of them")
 
 	fs.DurationVar(&s.maxAge, "max-age", 30*time.Second, "how long clients may keep the endpoint of a host, in whole seconds; 0 means that they ask each time")
 	fs.DurationVar(&s.negativeMaxAge, "negative-max-age", 5*time.Second, "how long clients may remember that a host is not found, in whole seconds; 0 means that they ask each time")
 	fs.StringVar(&s.maxRemovedFlag, "max-removed", "50%", "largest `share` of the hosts that one change may remove; a change that removes fewer than 10 hosts is always accepted")
-	fs.IntVar(&s.maxConns, "max-connections", 4096, "`number` of connections at one time; for a further one, the client address that has the most makes room")
 	fs.IntVar(&s.maxFollowers, "max-followers", 1024, "`number` of requests that may wait for changes at one time; for a further one, the client address that has the most gets an early answer to its oldest")
 	return s
 }
@@ -70,16 +64,16 @@ func (s *settings) check() (err error) {
 		return errors.New("-routes needs -endpoint for its clusters")
 	case len(s.routes) == 0 && len(s.endpointFlags)+len(s.clusterFlags) > 0:
 		return errors.New("-endpoint and -cluster are for -routes")
-	case (s.certificate == "") != (s.key == "") || s.clients != "" && s.key == "":
-		return errors.New("-certificate and -key go together, and -client-ca needs both")
+	case s.api.Check() != nil:
+		return s.api.Check()
 	case s.maxAge < 0 || s.negativeMaxAge < 0 || s.maxAge%time.Second+s.negativeMaxAge%time.Second != 0:
 		return errors.New("-max-age and -negative-max-age: want whole seconds")
 	case s.admin.Check() != nil:
 		return s.admin.Check()
 	case s.poll <= 0:
 		return errors.New("-poll must be more than 0")
-	case s.maxConns < 1 || s.maxFollowers < 1:
-		return errors.New("-max-connections and -max-followers must be 1 or more")
+	case s.maxFollowers < 1:
+		return errors.New("-max-followers must be 1 or more")
 	}
 	if s.maxRemoved, err = cli.ParseShare(s.maxRemovedFlag); err != nil {
 		return fmt.Errorf("-max-removed: %q: %w", s.maxRemovedFlag, err)

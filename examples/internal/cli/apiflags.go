@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/headgate/headgate/internal/bearer"
+)
+
+// APIFlags are the flags of an HTTP API for other programs: address, token, TLS and number of
+// connections.
+type APIFlags struct {
+	Listen   string // -listen
+	MaxConns int    // -max-connections
+
+	tokenFile, certificate, key, clients string
+}
+
+// Register defines the flags. listen and maxConns are the defaults of -listen and -max-connections.
+func (f *APIFlags) Register(fs *flag.FlagSet, listen string, maxConns int) {
+	fs.StringVar(&f.Listen, "listen", listen, "`address` of the API")
+	fs.StringVar(&f.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; none if empty")
+	fs.StringVar(&f.certificate, "certificate", "", "PEM `file` with the certificate for HTTPS; plain HTTP if empty")
+	fs.StringVar(&f.key, "key", "", "PEM `file` with the key of the certificate")
+	fs.StringVar(&f.clients, "client-ca", "", "PEM `file` with authorities; every client then needs a certificate of one of them")
+	fs.IntVar(&f.MaxConns, "max-connections", maxConns, "`number` of connections at one time; for a further one, the client address that has the most makes room")
+}
+
+// Check returns an error for the first wrong flag.
+func (f *APIFlags) Check() error {
+	switch {
+	case (f.certificate == "") != (f.key == "") || f.clients != "" && f.key == "":
+		return errors.New("-certificate and -key go together, and -client-ca needs both")
+	case f.MaxConns < 1:
+		return errors.New("-max-connections must be 1 or more")
+	}
+	return nil
+}
+
+// Token returns the function that returns the token of -token-file, or nil without the flag. If the
+// file contains no token, Token returns an error. The function logs its errors.
+func (f *APIFlags) Token(ctx context.Context, log *slog.Logger) (func(context.Context) (string, error), error) {
+	if f.tokenFile == "" {
+		return nil, nil
+	}
+	read := bearer.File(f.tokenFile)
+	_, err := read(ctx)
+	return func(ctx context.Context) (string, error) {
+		token, err := read(ctx)
+		if err != nil {
+			log.Error("token", "err", err)
+		}
+		return token, err
+	}, err
+}
+
+// Server returns a server for an API whose requests may wait for the time maxWait. When the server
+// begins to stop, it calls stopWaiting, which must end these waits. With -certificate, Server adds
+// the metric of CertificateExpiry to r.
+func (f *APIFlags) Server(api http.Handler, maxWait time.Duration, stopWaiting func(), r prometheus.Registerer, program string, log *slog.Logger) (*http.Server, error) {
+	conf, err := ServerTLS(f.certificate, f.key, f.clients, LogCertificates(log))
+	if err != nil {
+		return nil, err
+	}
+	if conf != nil {
+		r.MustRegister(PairExpiry(program, f.certificate, conf.GetCertificate))
+	}
+	srv := &http.Server{
+		Handler:   api,
+		TLSConfig: conf,
+		// There is no ReadTimeout: it would end requests that wait for changes, because net/http
+		// cancels their context when the timeout ends.
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      maxWait + 30*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	srv.RegisterOnShutdown(stopWaiting)
+	return srv, nil
+}
