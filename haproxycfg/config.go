@@ -221,8 +221,9 @@ type Frontend struct {
 	// programs do.
 	KeepHeaderNames bool
 	// CloseOneIn makes HAProxy close a client's connection after one of CloseOneIn answers, chosen at
-	// random, with "Connection: close" (HTTP/2: GOAWAY). The client then connects again, perhaps to
-	// another HAProxy behind the same balancer. 0 means that HAProxy does not close.
+	// random, with "Connection: close". The client then connects again, perhaps to another HAProxy
+	// behind the same balancer. HTTP/2 connections stay, because HAProxy sends no GOAWAY for this
+	// header. 0 means that HAProxy does not close.
 	CloseOneIn int
 	// CloseStopping makes a stopping HAProxy close each client's connection after the next answer.
 	// Without it, clients can use their connections until Global.Grace is over.

@@ -29,7 +29,7 @@
 //
 // # What it does not do
 //
-// It moves the requests of one HAProxy. It changes no DNS records and no declared weights: when a
+// It moves the requests of one HAProxy, and not those of processes that a reload has replaced. It changes no DNS records and no declared weights: when a
 // shift is done, change the declared weights, and undo the shift. It knows only the status of
 // responses: a service that answers 200 with a wrong body moves on.
 package shift
