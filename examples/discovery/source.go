@@ -92,7 +92,7 @@ func (s *source) followDir(ctx context.Context, policy nodeselect.AddressPolicy)
 	})
 }
 
-// publish passes the services to the API. problems are those of files.
+// publish passes the services to the API. problems are the problems of the files.
 func (s *source) publish(services endpoints.Services, problems []nodeselect.Problem, state httpapi.Source) {
 	s.summarize(services, problems)
 	s.services = services

@@ -63,7 +63,7 @@ func BenchmarkServe(b *testing.B) {
 	}
 }
 
-// BenchmarkPublish publishes 200 services, of which one has changed.
+// BenchmarkPublish publishes 200 services after a change of one service.
 func BenchmarkPublish(b *testing.B) {
 	h := &Handler{}
 	services := group(many(200, 75)...)

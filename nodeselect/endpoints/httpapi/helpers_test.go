@@ -19,8 +19,8 @@ import (
 var tracks = nodeselect.Ref{Namespace: "media", Service: "tracks", Port: "http"}
 
 // slice makes an EndpointSlice of service media/NAME. Each pod is "ADDRESS ZONE STATE", where STATE
-// is ready, starting or stopping. The pods of a slice have the port http, 8080, unless there are
-// none.
+// is ready, starting or stopping. A slice with pods has the port http, 8080. A slice without pods
+// has no port.
 func slice(name string, pods ...string) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: "media", Name: name + "-1", Labels: map[string]string{discoveryv1.LabelServiceName: name}},
