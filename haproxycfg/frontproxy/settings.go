@@ -100,8 +100,8 @@ type Settings struct {
 
 	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of requests
 	// after which HAProxy closes a client's connection. The client then connects again, perhaps to
-	// another front proxy. So the clients spread over front proxies that were added later. 0 means
-	// 1,000, negative never.
+	// another front proxy. So the clients spread over front proxies that were added later. It closes no
+	// HTTP/2 connection: HAProxy sends no GOAWAY for it. 0 means 1,000, negative never.
 	CloseOneIn int
 	// Limits (Envoy: local_ratelimit) bound the requests of each front proxy; zero means none.
 	Limits haproxycfg.Limits
