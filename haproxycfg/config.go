@@ -458,6 +458,10 @@ type Health struct {
 	// HTTP/1.0 and has no Host header. In a backend with [H2C] or [GRPC] the request is HTTP/2, and
 	// Host is its :authority.
 	Host string
+	// GRPC makes HAProxy call the method Check of grpc.health.v1.Health for the whole server. A server
+	// that answers SERVING is healthy. A server that gives any other answer fails the check after
+	// Timeouts.Check. GRPC needs a backend with [H2C] or [GRPC], and no Path.
+	GRPC bool
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration
 	// FastInterval replaces Interval after a result that contradicts the server's state, until

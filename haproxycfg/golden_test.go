@@ -68,6 +68,7 @@ func TestGolden(t *testing.T) {
 				Source: haproxycfg.Limit{Requests: 50, Connections: 10},
 			}},
 			{Name: "limited:all", Limits: haproxycfg.Limits{Limit: haproxycfg.Limit{Connections: 500}}},
+			{Name: "grpc:check", Protocol: haproxycfg.GRPC, Health: haproxycfg.Health{GRPC: true}, Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:31003"), Check: true}}},
 			{Name: "grpc", Protocol: haproxycfg.GRPC, Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:31003"), Check: true}}},
 			{Name: "nodes", Balance: haproxycfg.RoundRobin, Health: haproxycfg.Health{Path: "/healthz"}, Servers: []haproxycfg.Server{
 				{Addr: netip.MustParseAddrPort("10.0.0.1:9707"), Check: true, AgentPort: 9707},

@@ -439,7 +439,9 @@ const defaultInterval = 2 * time.Second
 
 // append renders the request of the health check.
 func (h *Health) append(t *text) {
-	if h.Path != "" && h.Host == "" {
+	if h.GRPC {
+		h.appendGRPC(t)
+	} else if h.Path != "" && h.Host == "" {
 		t.line("option httpchk GET")
 		t.word(h.Path)
 	} else if h.Path != "" {

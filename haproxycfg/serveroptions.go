@@ -78,7 +78,7 @@ func (b *Backend) appendSharedWords(t *text, checkProto bool) {
 	b.Health.appendWords(t, b.AgentInterval)
 	if b.http2() {
 		t.raw(" proto h2")
-		if checkProto {
+		if checkProto && !b.Health.GRPC { // GRPC sends its own frames
 			t.raw(" check-proto h2")
 		}
 	}

@@ -221,6 +221,9 @@ func (v *validator) backend(c *Config, b *Backend) {
 	v.timeouts(&b.Timeouts)
 	v.duration("AgentInterval", b.AgentInterval)
 	v.health(&b.Health)
+	if b.Health.GRPC && (b.Health.Path != "" || !b.http2()) {
+		v.addf("Health.GRPC needs Protocol h2c or grpc, and no Health.Path")
+	}
 	v.serversOf(c, b)
 }
 

@@ -51,6 +51,7 @@ func TestValidate(t *testing.T) {
 		{"old TLS", func(c *config) { c.Frontends[0].Binds[0].TLS.MinVersion = "TLSv1.0" }, `unknown TLS version "TLSv1.0"`},
 		{"ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{"h2,x"} }, `"h2,x" is no protocol name`},
 		{"empty ALPN", func(c *config) { c.Frontends[0].Binds[0].TLS.ALPN = []string{} }, "ALPN is empty: nil means the default"},
+		{"gRPC check of HTTP/1.1", func(c *config) { c.Backends[0].Health = haproxycfg.Health{GRPC: true} }, "Health.GRPC needs Protocol h2c or grpc, and no Health.Path"},
 		{"trusted proxies", func(c *config) {
 			c.Frontends[0].TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")}
 		}, "frontend f: trusted proxies: 10.0.0.1/8 is not a network such as 10.0.0.0/8"},

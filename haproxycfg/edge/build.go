@@ -167,7 +167,7 @@ func (b *builder) addRoute(r *routes.Route) {
 func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	h := haproxycfg.Health{Interval: b.edge.CheckInterval}
 	if c := r.Check; c != nil {
-		h = haproxycfg.Health{Path: c.Path, Host: c.Host, Interval: cmp.Or(c.Interval, h.Interval), Rise: c.Rise, Fall: c.Fall}
+		h = haproxycfg.Health{Path: c.Path, Host: c.Host, GRPC: c.GRPC, Interval: cmp.Or(c.Interval, h.Interval), Rise: c.Rise, Fall: c.Fall}
 	}
 	return h
 }

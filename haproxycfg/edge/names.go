@@ -55,6 +55,9 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 	if c := r.Check; c != nil {
 		field(c.Path)
 		field(c.Host)
+		if c.GRPC {
+			field("grpc")
+		}
 		number(int64(c.Interval))
 		number(int64(c.Rise))
 		number(int64(c.Fall))

@@ -152,6 +152,7 @@ func (d *decoder) check(n *yaml.Node, at string) *Check {
 	d.mapping(n, at, fields{
 		{"path", d.str(&c.Path)},
 		{"host", d.str(&c.Host)},
+		{"grpc", d.boolean(&c.GRPC)},
 		{"interval", d.duration(&c.Interval)},
 		{"rise", d.count(&c.Rise)},
 		{"fall", d.count(&c.Fall)},

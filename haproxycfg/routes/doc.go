@@ -34,6 +34,8 @@
 //	check      health check of the service's own port instead of its node's:
 //	  path     of an HTTP request; without a path, HAProxy only connects
 //	  host     Host header of that request
+//	  grpc     instead of a path: gRPC's health check of the whole server, which
+//	           must answer SERVING; needs protocol grpc or h2c; default false
 //	  interval duration, at least 100ms
 //	  rise, fall   counts of results, 1 to 100
 //	protocol   between HAProxy and the services: http1 (default), h2c, which is

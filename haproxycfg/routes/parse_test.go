@@ -118,6 +118,8 @@ func TestParseProblems(t *testing.T) {
 		{"check path relative", with("  check:\n    path: healthz"), `5: routes[1].check.path: "healthz" must begin with "/"`},
 		{"check path with a space", with("  check: {path: /a b}"), `4: routes[1].check.path: "/a b" has the character ' '; write it as requests carry it: %20`},
 		{"check host without path", with("  check: {host: a.example}"), `4: routes[1].check.host: needs check.path: without a path the check sends no request`},
+		{"gRPC check of HTTP/1.1", with("  check: {grpc: true}"), `4: routes[1].check.grpc: needs protocol h2c or grpc`},
+		{"gRPC check with a path", with("  protocol: grpc\n  check: {grpc: true, path: /x}"), `5: routes[1].check.grpc: needs a check without a path`},
 		{"check host wildcard", with("  check: {path: /, host: '*.example'}"), `4: routes[1].check.host: "*.example" is not a host name: asterisk (a wildcard is the whole first label of a declared host, as in *.example.com) at byte 0`},
 		{"interval without unit", with("  check: {interval: 5}"), `4: routes[1].check.interval: "5" must be a duration with its unit, such as "30s", "1h30m" or "2d"`},
 		{"interval too short", with("  check: {interval: 5ms}"), `4: routes[1].check.interval: "5ms" must be at least 100ms`},

@@ -216,7 +216,7 @@ func TestAppendYAML(t *testing.T) {
 		rs = append(rs, Route{
 			Host: fmt.Sprintf("h%d", i), Path: "/" + name + ":", Exact: i%2 == 0,
 			Backends: []Backend{{Ref{name, name, name, "p-" + name}, i}, {Ref{name, name, name, "8080"}, 100}},
-			Check:    []*Check{nil, {}, {Path: "/x?a=b&c:d", Host: name + ".x", Interval: 1500 * time.Millisecond, Rise: 1, Fall: 100}}[i%3],
+			Check:    []*Check{nil, {GRPC: true, Rise: 1}, {Path: "/x?a=b&c:d", Host: name + ".x", Interval: 1500 * time.Millisecond, Rise: 1, Fall: 100}, {}}[i%4],
 			Protocol: []Protocol{HTTP1, H2C, GRPC, "http1"}[i%4],
 			Limits:   []Limits{{}, {Limit: Limit{1, 2}}, {Source: Limit{3, 0}}, {Limit{0, 4}, Limit{5, 6}}, {}}[i%5],
 			Timeouts: []Timeouts{{}, {Server: time.Millisecond}, {Server: time.Minute, Tunnel: maxDuration}, {Tunnel: 48 * time.Hour}}[i%4],

@@ -119,6 +119,9 @@ type Check struct {
 	// HTTP/1.0 without a Host header. With H2C and GRPC, the request is HTTP/2, and Host is its
 	// :authority.
 	Host string
+	// GRPC makes HAProxy call the method Check of grpc.health.v1.Health for the whole server. A server
+	// that answers SERVING is healthy. GRPC needs the protocol H2C or GRPC, and no Path.
+	GRPC bool
 	// Interval is the time between two checks, in whole milliseconds; 0 means
 	// edge.Edge.CheckInterval.
 	Interval time.Duration

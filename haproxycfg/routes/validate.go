@@ -72,6 +72,12 @@ func normalRoute(r Route, report func(field, message string)) Route {
 	if r.Check != nil {
 		c := normalCheck(*r.Check, fault)
 		r.Check = &c
+		switch {
+		case c.GRPC && r.Protocol == HTTP1:
+			fault("check.grpc", "", errors.New("needs protocol h2c or grpc"))
+		case c.GRPC && c.Path != "":
+			fault("check.grpc", "", errors.New("needs a check without a path"))
+		}
 	}
 	for _, l := range []struct {
 		field string

@@ -66,6 +66,9 @@ func appendCheck(dst []byte, c *Check) []byte {
 	if c.Host != "" {
 		dst = appendField(dst, "    host: ", c.Host)
 	}
+	if c.GRPC {
+		dst = append(dst, "    grpc: true\n"...)
+	}
 	dst = appendDuration(dst, "    interval: ", c.Interval)
 	dst = appendNumber(dst, "    rise: ", c.Rise)
 	return appendNumber(dst, "    fall: ", c.Fall)

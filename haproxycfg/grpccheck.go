@@ -1,0 +1,45 @@
+package haproxycfg
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// grpcPath is the method of gRPC's health checking protocol.
+const grpcPath = "/grpc.health.v1.Health/Check"
+
+// grpcServing is a regular expression for the answer SERVING in hexadecimal: not compressed, 2 bytes,
+// field 1 with the value 1.
+const grpcServing = "00000000020801"
+
+// appendGRPC renders the check. HAProxy cannot make it with "http-check send": a gRPC message begins
+// with a zero byte, and HAProxy ends the body there (tried with 2.6, 3.0 and 3.4). So HAProxy sends the
+// frames of HTTP/2 as bytes, and waits until the answer contains the message.
+func (h *Health) appendGRPC(t *text) {
+	t.line("option tcp-check")
+	t.line("tcp-check connect")
+	t.line("tcp-check send-binary " + hex.EncodeToString(grpcCheckRequest()))
+	t.line("tcp-check expect rbinary " + grpcServing)
+}
+
+// grpcCheckRequest returns an HTTP/2 connection with one request: the preface, empty settings, the
+// header, and an empty message, which asks for the health of the whole server (RFC 9113, section 3.4;
+// RFC 7541, section 6).
+func grpcCheckRequest() []byte {
+	frame := func(b []byte, kind, flags byte, stream uint32, payload []byte) []byte {
+		b = append(b, 0, byte(len(payload)>>8), byte(len(payload)), kind, flags)
+		return append(binary.BigEndian.AppendUint32(b, stream), payload...)
+	}
+	const settings, headers, data, endHeaders, endStream = 4, 1, 0, 4, 1
+	text := func(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
+	header := []byte{0x83, 0x86}                     // ":method: POST" and ":scheme: http" of the static table
+	header = text(append(header, 0x04), grpcPath)    // :path
+	header = text(append(header, 0x01), "localhost") // :authority
+	header = text(text(append(header, 0), "content-type"), "application/grpc")
+	header = text(text(append(header, 0), "te"), "trailers")
+
+	b := []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	b = frame(b, settings, 0, 0, nil)
+	b = frame(b, headers, endHeaders, 1, header)
+	return frame(b, data, endStream, 1, make([]byte, 5))
+}
