@@ -169,7 +169,6 @@ type fakeWorld struct {
 	err          error
 	runner       *shift.Runner
 	changed      []string
-	now          time.Time
 }
 
 func newFakeWorld() *fakeWorld {
