@@ -1,6 +1,8 @@
 # Each command works on a machine with Go and apt, or with the tools already installed.
 #
 #   make demo   runs the whole system on loopback; installs haproxy if it is missing
+#   make demo-imbalance   shows how evenly requests spread over pods that start one after another, behind a TCP balancer
+#               and behind front proxies; prints a table and writes a chart (SVG=imbalance.svg)
 #   make test   vet and all tests, with the race detector, in random order; about 5 minutes on 2 cores with an empty build cache
 #   make e2e    tests on clusters with a real control plane and real node ports, in namespaces that end with the run
 #               (needs root; E2EFLAGS='-only cordon' runs one scenario)
@@ -50,11 +52,17 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated \
+.PHONY: demo demo-imbalance test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated \
 	haproxy cc test-tools network peers test-coredns promtool
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
+
+SVG ?= imbalance.svg
+demo-imbalance: haproxy
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(GO) build -o "$$dir" ./examples/frontproxy; \
+	cd $(BENCHMODULE) && $(GO) build -o "$$dir" ./imbalance && cd $(CURDIR) && "$$dir/imbalance" -frontproxy "$$dir/frontproxy" -svg $(SVG)
 
 # vet and test use the same flags, so that Go compiles each package once: for the race detector, and without the data
 # that only debuggers read. The tests start go build themselves, so the flags are in GOFLAGS. apt installs while Go
