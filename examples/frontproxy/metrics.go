@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/agentcheck/drain"
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/supervisor"
 )
 
@@ -54,6 +55,13 @@ func newMetrics(p *proxy) *metrics {
 	labels := prometheus.Labels{"service": p.controller.Proxy.Service, "proxy_zone": p.controller.Proxy.Zone}
 	prometheus.WrapRegistererWith(labels, m.registry).MustRegister(m.commands, m.reloads, m)
 	return m
+}
+
+func (m *metrics) runtimeChanged(c deploy.RuntimeChange) {
+	m.commands.Add(float64(c.Commands))
+	if c.Reload != "" {
+		m.reloads.Inc()
+	}
 }
 
 // Describe implements prometheus.Collector. The series depend on the pods, so it sends none.

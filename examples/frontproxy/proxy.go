@@ -49,7 +49,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 		return nil, err
 	}
 	p := &proxy{log: log, accessLog: accessLog, drainTimeout: s.drainTimeout}
-	config, state := filepath.Join(s.out, "haproxy.cfg"), ""
+	config, state := filepath.Join(s.out, "haproxy.cfg"), filepath.Join(s.out, "server-state")
 	stats := runtimeapi.Socket{Path: filepath.Join(s.out, "stats.sock")}
 	master := runtimeapi.Socket{Path: s.reload}
 	if s.reload == "" {
@@ -66,6 +66,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	reloader := deploy.Reloader{Master: master, StateFile: state, Config: config, Warned: func(err error) { log.Warn("reload", "err", err) }}
 	dir := &deploy.Dir{
 		Path: s.out, Check: checker.Check, Reload: reloader.Reload,
+		Runtime: &deploy.Runtime{Stats: stats, Master: master, Changed: p.runtimeChanged},
 	}
 	if p.supervisor != nil {
 		dir.Reload = func(ctx context.Context) error { return p.supervisor.Reload(ctx, reloader.Reload) }
@@ -187,6 +188,13 @@ func (p *proxy) haproxyLine(line string) {
 		p.log.Warn("haproxy", "line", strings.TrimSpace(text))
 	} else if level != "[NOTICE" {
 		fmt.Fprintln(p.accessLog, line)
+	}
+}
+
+func (p *proxy) runtimeChanged(c deploy.RuntimeChange) {
+	p.metrics.runtimeChanged(c)
+	if c.Reload != "" {
+		p.log.Info("haproxy reloads", "reason", c.Reload)
 	}
 }
 
