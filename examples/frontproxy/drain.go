@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/agentcheck/drain"
 	"github.com/headgate/headgate/examples/internal/cli"
@@ -19,6 +20,8 @@ func (p *proxy) adminPages(ctx context.Context) http.Handler {
 	control := drain.Control{Drainer: p.drainer, Allow: func(*http.Request) bool { return true }}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/drain", func(w http.ResponseWriter, r *http.Request) {
+		// The listener's time-outs are for requests that do not wait.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		waiting, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -45,8 +46,11 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	if err != nil {
 		return nil, fail("haproxy", "%v", err)
 	}
-	if s.out, err = filepath.Abs(s.out); err != nil {
-		return nil, err
+	if s.out, err = filepath.Abs(s.out); err == nil {
+		err = os.MkdirAll(s.out, 0o755)
+	}
+	if err != nil {
+		return nil, fail("out", "%v", err)
 	}
 	p := &proxy{log: log, accessLog: accessLog, drainTimeout: s.drainTimeout}
 	config, state := filepath.Join(s.out, "haproxy.cfg"), filepath.Join(s.out, "server-state")

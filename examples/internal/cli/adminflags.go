@@ -121,7 +121,7 @@ func TCPAddrs(listeners []net.Listener) (addrs []netip.AddrPort) {
 }
 
 // Ask sends a request without a body to the admin listener of a program on this machine, and copies
-// the body of the response to out. If the status is not 200, Ask returns an error that contains the
+// the body of the response to out while it arrives. If the status is not 200, Ask returns an error that contains the
 // status and the body.
 func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Values, out io.Writer) error {
 	network, address, err := f.target()
@@ -156,15 +156,15 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 		return err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAskAnswer))
+	if resp.StatusCode == http.StatusOK {
+		_, err = io.Copy(out, io.LimitReader(resp.Body, maxAskAnswer))
+		return err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", target.Redacted(), resp.Status, strings.TrimSpace(string(body)))
-	}
-	_, err = out.Write(body)
-	return err
+	return fmt.Errorf("%s: %s: %s", target.Redacted(), resp.Status, strings.TrimSpace(string(body)))
 }
 
 // maxAskAnswer is the largest size in bytes of a body that Ask reads.
