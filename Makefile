@@ -16,6 +16,7 @@
 #               Of the haproxies it runs the oldest and the newest, and only the tests of agents, reloads and refusals
 #   make test-coredns   runs the Corefile of examples/nodelocaldns in a real CoreDNS, and tests its alerts; the first build
 #               takes minutes, so make ci does not run it
+#   make test-rules   tests the recording rules and alerts of examples/frontproxy
 #   make ci-full   make ci, and all that takes longer; run it before a release:
 #               all tests with every haproxy, every test REPEAT times, long fuzzing, benchmarks of 1 s,
 #               the comparison of all routers in 7 rounds, and the end-to-end test REPEAT times
@@ -53,7 +54,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
 .PHONY: demo demo-imbalance test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated \
-	haproxy cc test-tools network peers test-coredns promtool
+	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
@@ -121,6 +122,9 @@ test-coredns: promtool
 	cd $(DNSMODULE) && nice $(GO) vet ./... && nice $(GO) run $(STATICCHECK) ./... && nice $(GO) test -count=1 ./...
 	cd examples/nodelocaldns/kubernetes && promtool check rules alerts.yaml && promtool test rules alerts_test.yaml
 
+test-rules: promtool
+	cd examples/frontproxy/kubernetes && promtool check rules rules.yaml && promtool test rules rules_test.yaml
+
 bench: haproxy
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
 	cd $(BENCHMODULE) && $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
@@ -166,7 +170,7 @@ ci: test lint demo e2e
 ci-full: ci
 	$(MAKE) test-repeated
 	$(MAKE) test-haproxies
-	$(MAKE) test-coredns
+	$(MAKE) test-coredns test-rules
 	$(MAKE) e2e-repeated
 	$(MAKE) fuzz FUZZTIME=60s
 	$(MAKE) bench

@@ -302,7 +302,7 @@ func TestFilesStayUntilTheSourceAnswers(t *testing.T) {
 
 // All pods break off every answer, and HAProxy repeats GET. HAProxy before 2.9 does not count the
 // repetitions by itself.
-func TestRetryBudget(t *testing.T) {
+func TestRetryBudgetOfHAProxy(t *testing.T) {
 	f := newFixture(t, haproxytest.Binary(t))
 	var hits atomic.Int64
 	var pods []endpoints.Pod
