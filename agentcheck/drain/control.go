@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// ReadyHandler serves a readiness endpoint such as /readyz. Without a drain it answers 200, and
-// during a drain 503 with the progress. If check is not nil and returns an error, ReadyHandler answers
+// ReadyHandler serves a readiness endpoint such as /readyz. It answers 200 while there is no drain,
+// and 503 with the progress during a drain. If check is not nil and returns an error, it answers
 // 503 with the text of the error.
 func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,23 +39,24 @@ func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 //	GET, HEAD        reports the progress and changes nothing
 //	GET ?begin       works like POST, for httpGet of a preStop hook; needs AllowGET
 //
-// The answer is one line of text. POST answers 200 if nothing is open any more, 202 if wait is over
-// first, 504 after Timeout, and 409 if the drain was undone meanwhile. DELETE answers 409 after
-// Shutdown. With stream the status is always 200, because it comes before the result.
+// The answer is one line of text. POST answers 200 when nothing is open any more, 202 when wait
+// ends before the drain is over, 504 when Timeout is over and something is still open, and 409 when
+// the drain has been undone. DELETE answers 409 after Shutdown. With stream the status is always
+// 200, because it comes before the result.
 type Control struct {
 	Drainer *Drainer
 	// Allow decides whether a client may begin or undo a drain. nil means that only clients of a
-	// Unix socket may. See AllowFrom. Control refuses requests of web pages in any case.
+	// Unix socket may. See AllowFrom. Control always refuses requests that a web page sends.
 	Allow func(*http.Request) bool
-	// AllowGET permits "GET ?begin". Allow must permit the request too. Links, crawlers and monitors
-	// send GET, so Control wants the parameter.
+	// AllowGET permits "GET ?begin". Allow must permit the request too. Control requires the
+	// parameter, because links, crawlers and monitors send GET too.
 	AllowGET bool
 }
 
 // AllowFrom returns a value for Control.Allow. It permits clients of a Unix socket, and clients
-// whose connection comes from one of the networks. It refuses requests that a proxy has forwarded,
-// because the address is the proxy's. A proxy that adds none of the headers Forwarded, Via and
-// X-Forwarded-For hides this: serve Control on a port that no proxy forwards to.
+// whose connection comes from one of the networks. It refuses requests with a header Forwarded, Via
+// or X-Forwarded-For: a proxy has forwarded them, and the address is the proxy's. A proxy may add
+// none of these headers, so serve Control on a port that no proxy forwards to.
 func AllowFrom(networks ...netip.Prefix) func(*http.Request) bool {
 	return func(r *http.Request) bool {
 		if isUnix(r) {
@@ -147,7 +148,7 @@ func (c Control) begin(w http.ResponseWriter, r *http.Request) {
 		c.Drainer.countControl(e, 1)
 		defer c.Drainer.countControl(e, -1)
 	}
-	// The answer comes after the server's own write timeout.
+	// The wait may be longer than the WriteTimeout of the server.
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Time{})
 	c.Drainer.Begin()
@@ -202,8 +203,9 @@ func (d *Drainer) countControl(e *connEntry, change int) {
 // Request asks the Control of another process to begin a drain, or to undo it, and returns the text
 // of the answer. It is for a subcommand of the program, so that "exec" of a preStop hook works in a
 // container without a shell and curl. address is unix:PATH for a Unix socket, otherwise HOST:PORT.
-// path is the path and query of Control, such as "/drain" or "/drain?undo". If the status is not 200
-// or 202, Request returns an error with the text. ctx must end the wait.
+// path is the path and query of Control, such as "/drain" or "/drain?undo". If the status is not
+// 200 or 202, Request returns an error with the text. Give ctx a deadline: Request has no timeout
+// of its own.
 func Request(ctx context.Context, address, path string) (string, error) {
 	network := "tcp"
 	host := address

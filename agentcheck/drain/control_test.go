@@ -56,14 +56,14 @@ func TestControl(t *testing.T) {
 		requireAnswer(202, "draining, serves new requests for 2s more; 1 connection, 0 requests; at most 5s more", "POST", "/drain?wait=0s")
 		requireAnswer(202, "draining, serves new requests for 1s more; 1 connection, 0 requests; at most 4s more", "POST", "/drain?wait=1s")
 		requireAnswer(200, "the drain since 2000-01-01T00:00:00Z has ended", "POST", "/drain?undo")
-		requireAnswer(504, "the time is over; still open: 1 connection, 0 requests", "GET", "/drain?begin")
+		requireAnswer(504, "the timeout is over; still open: 1 connection, 0 requests", "GET", "/drain?begin")
 		requireAnswer(200, "the drain since 2000-01-01T00:00:01Z has ended", "DELETE", "/drain")
 		requireAnswer(200, strings.Join([]string{
 			"draining, serves new requests for 1s more; 1 connection, 0 requests; at most 4s more",
 			"waiting for 1 connection, 0 requests, at most 3s more",
 			"waiting for 1 connection, 0 requests, at most 2s more",
 			"waiting for 1 connection, 0 requests, at most 1s more",
-			"the time is over; still open: 1 connection, 0 requests",
+			"the timeout is over; still open: 1 connection, 0 requests",
 		}, "\n"), "POST", "/drain?stream")
 
 		open = false
@@ -112,7 +112,7 @@ func TestControlPermission(t *testing.T) {
 }
 
 // A POST to Control on the drained server itself, as a preStop hook sends it, does not delay the
-// drain. SIGTERM may come while the POST waits: it gets its answer.
+// drain. If SIGTERM comes while the POST waits, the POST still gets its answer.
 func TestControlOnItsOwnServer(t *testing.T) {
 	socket := filepath.Join(haproxytest.Dir(t), "drain.sock")
 	l, err := net.Listen("unix", socket)

@@ -13,8 +13,8 @@ import (
 type connEntry struct {
 	since    time.Time // the last change between idle and busy
 	idle     bool
-	requests int // of http.Server: handlers that run
-	control  int // those of them that are requests to Control
+	requests int // running handlers of an http.Server
+	control  int // how many of the requests are for Control
 }
 
 type entryKey struct{}
@@ -54,13 +54,13 @@ func (d *Drainer) loadLocked(now time.Time) Load {
 }
 
 // Attach makes the Drainer count the connections and requests of srv, and makes srv close
-// connections during a drain: a response has the header "Connection: close", or comes with GOAWAY; the
-// package documentation says when. Attach wraps the fields Handler, ConnState and ConnContext of srv.
-// Call it once for each server, before the server starts.
+// connections during a drain, with the header "Connection: close" or with GOAWAY; the package
+// documentation says when. Attach wraps the fields Handler, ConnState and ConnContext of srv. Call
+// it once for each server, before the server starts.
 //
-// A response to a request with the header Upgrade has no such header. If a handler hijacks a
-// connection, such as for a WebSocket, the connection counts until the handler returns; with a
-// listener of [Drainer.Listener] it counts until it is closed.
+// The Drainer adds no "Connection: close" to the response to a request with the header Upgrade. If
+// a handler hijacks a connection, such as for a WebSocket, the connection counts until the handler
+// returns; with a listener of [Drainer.Listener] it counts until it is closed.
 func (d *Drainer) Attach(srv *http.Server) {
 	handler, connState, connContext := srv.Handler, srv.ConnState, srv.ConnContext
 	if handler == nil {

@@ -23,8 +23,8 @@
 // [Drainer.Run]. [Drainer.Undo] ends it, unless the server already stops. Without Run, the listeners
 // stay open in the steps waiting and done: the program is drained, and still serves every request.
 //
-// An idle HTTP connection does not delay the end: Run closes it. Every client that sends a request
-// from time to time has been told during Delay to close its connection.
+// An idle HTTP connection does not delay the end: Run closes it. A client that sent a request
+// during Delay was told to close its connection.
 //
 // # What tells the balancer
 //
@@ -47,20 +47,20 @@
 //
 // # HTTP/2
 //
-// When a server of net/http sends GOAWAY, it drops the streams that clients have opened and that it
-// has not seen. HTTP/2 lets clients repeat these requests. But HAProxy 2.6 without retries fails
-// them, and so does a client of net/http if the request has a body and no GetBody. So the Drainer
-// sends GOAWAY late and carefully: in the second half of Delay, when a balancer that checks readiness
-// has stopped sending requests, and with a response whose connection has no other request. Make Delay
-// twice as long for HTTP/2.
+// When a server of net/http sends GOAWAY, it drops the streams that clients have opened but that it
+// has not seen yet. HTTP/2 allows clients to repeat these requests. But HAProxy 2.6 without retries
+// fails them, and so does a client of net/http if the request has a body and no GetBody. So the
+// Drainer sends GOAWAY only in the second half of Delay, when a balancer that checks readiness has
+// stopped sending requests, and only with a response whose connection has no other request. Make
+// Delay twice as long for HTTP/2.
 //
-// Assume that HTTP/2 connections come through a TCP balancer, and that their clients have several
-// requests open all the time. Such a connection gets GOAWAY when Run closes the listeners. A client
-// can then lose a POST that it cannot repeat.
+// One case can still fail: an HTTP/2 connection comes through a TCP balancer, and its client always
+// has several requests open. This connection gets GOAWAY only when Run closes the listeners. The
+// client can then lose a POST that it cannot repeat.
 //
 // # What it does not do
 //
-// It does not close hijacked connections, and it knows nothing of messages inside connections that
-// are not HTTP. It does not tell several replicas apart: a PodDisruptionBudget limits how many
-// drain at the same time. It writes no log; see Drainer.Changed.
+// It does not close hijacked connections, and it does not see messages inside connections that are
+// not HTTP. It does not coordinate replicas: a PodDisruptionBudget limits how many of them drain at
+// the same time. It writes no log; see Drainer.Changed.
 package drain

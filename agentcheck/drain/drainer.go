@@ -34,13 +34,13 @@ const poll = 100 * time.Millisecond
 // goroutines may call the methods at the same time.
 type Drainer struct {
 	Settings
-	// Count, if not nil, counts connections and requests that the Drainer does not see, such as those
-	// of a child process. The Drainer adds the result to its own counts. Each wait calls Count about
-	// 10 times a second, so Count must answer from memory. Several goroutines may call it at the same
-	// time.
+	// Count, if not nil, counts connections and requests that the Drainer does not see, for example
+	// of a child process. The Drainer adds the result to its own counts. Each wait calls Count
+	// about 10 times a second, so Count must answer from memory. Several goroutines may call it at
+	// the same time.
 	Count func() Load
-	// Changed, if not nil, is called after a drain has begun or was undone, with the progress then.
-	// Use it to log.
+	// Changed, if not nil, receives the progress after a drain has begun or has been undone. Use it
+	// to log.
 	Changed func(Progress)
 
 	draining atomic.Bool // began is not zero
@@ -48,7 +48,7 @@ type Drainer struct {
 	mu       sync.Mutex
 	began    time.Time
 	stopped  time.Time
-	requests int // whose handlers run
+	requests int // requests with a running handler
 	conns    map[*connEntry]struct{}
 	http     map[net.Conn]*connEntry // of http.Servers whose listeners are not wrapped
 	changed  chan struct{}           // closed by Begin, Undo and Shutdown; nil without waiters
@@ -93,9 +93,9 @@ func (d *Drainer) begin(stop bool) (Progress, bool) {
 	return p, first
 }
 
-// Undo ends the drain: readiness succeeds again, and waits return ErrUndone. It returns the progress
-// before, which is Serving if there was no drain. After Shutdown it changes nothing and returns
-// ErrStopping.
+// Undo ends the drain: readiness succeeds again, and waits return ErrUndone. It returns the
+// progress before the call; its State is Serving if there was no drain. After Shutdown it changes
+// nothing and returns ErrStopping.
 func (d *Drainer) Undo() (before Progress, err error) {
 	before = d.Progress()
 	d.mu.Lock()
@@ -114,8 +114,8 @@ func (d *Drainer) Undo() (before Progress, err error) {
 	return before, nil
 }
 
-// Ready returns nil without a drain, and otherwise an error with the progress. It is the check
-// behind a readiness endpoint.
+// Ready returns an error with the progress during a drain, and otherwise nil. Use it as the check
+// of a readiness endpoint.
 func (d *Drainer) Ready() error {
 	if !d.draining.Load() {
 		return nil
@@ -127,8 +127,8 @@ func (d *Drainer) Ready() error {
 }
 
 // Wait waits until the drain is over. It returns nil if nothing is open any more, an *ExpiredError
-// after Timeout, ErrUndone if there is no drain or it is undone meanwhile, and the error of ctx if ctx
-// ends first.
+// after Timeout, ErrUndone if there is no drain or if the drain is undone during the wait, and the
+// error of ctx if ctx ends first.
 func (d *Drainer) Wait(ctx context.Context) (Progress, error) {
 	return d.waitFor(ctx, func(p Progress) bool { return p.State.Over() })
 }
@@ -173,7 +173,7 @@ func (d *Drainer) waitFor(ctx context.Context, reached func(Progress) bool) (Pro
 	}
 }
 
-// wakeLocked makes all waiters look again.
+// wakeLocked makes all waiters read the progress again.
 func (d *Drainer) wakeLocked() {
 	if d.changed != nil {
 		close(d.changed)

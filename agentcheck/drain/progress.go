@@ -60,11 +60,11 @@ func resolve(d, byDefault time.Duration) time.Duration {
 // open.
 type Load struct {
 	Connections int // all open connections
-	Idle        int // those of them without a request; the drain does not wait for them
+	Idle        int // open connections without a request; the drain does not wait for them
 	Requests    int // requests whose handlers run
-	// Oldest is how long the connection that has been busy for longest has been busy. With HTTP/1
-	// this is the age of its request, with HTTP/2 the time since the connection was last idle, and
-	// with other protocols the age of the connection. 0 if no connection is busy.
+	// Oldest is the busy time of the connection that has been busy for the longest time. With
+	// HTTP/1 this is the age of its request, with HTTP/2 the time since the connection was last
+	// idle, and with other protocols the age of the connection. 0 if no connection is busy.
 	Oldest time.Duration
 }
 
@@ -149,7 +149,7 @@ func (p Progress) String() string {
 	case Done:
 		return "done; " + p.Load.String()
 	case Expired:
-		return "the time is over; still open: " + p.Load.String()
+		return "the timeout is over; still open: " + p.Load.String()
 	}
 	return p.State.String()
 }

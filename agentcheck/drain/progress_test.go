@@ -52,7 +52,7 @@ func TestProgress(t *testing.T) {
 			"waiting for 0 connections, 2 requests, at most 18s more",
 		},
 		"only idle connections":  {s, began, time.Time{}, at(5), idle, Done, 0, 0, "done; 2 connections (2 idle), 0 requests"},
-		"expired":                {s, began, time.Time{}, at(25), open, Expired, 0, 0, "the time is over; still open: 3 connections (1 idle), 1 request, oldest 12s"},
+		"expired":                {s, began, time.Time{}, at(25), open, Expired, 0, 0, "the timeout is over; still open: 3 connections (1 idle), 1 request, oldest 12s"},
 		"done after the time":    {s, began, time.Time{}, at(99), Load{}, Done, 0, 0, "done; 0 connections, 0 requests"},
 		"stopped during delay":   {s, began, at(3), at(7), open, Waiting, 0, 18 * time.Second, ""},
 		"stopped an hour later":  {s, began, at(3600), at(3601), open, Waiting, 0, 19 * time.Second, ""},

@@ -42,8 +42,8 @@ func (d *Drainer) Run(ctx context.Context, srv *http.Server) error {
 //     get their answers.
 //
 // Serve returns nil if nothing was open after step 3, and an *ExpiredError otherwise. If a listener
-// fails, Serve closes everything at once and returns the error. Hijacked connections are not closed
-// by Serve.
+// fails, Serve closes everything at once and returns the error. Serve does not close hijacked
+// connections.
 //
 // Use srv for this call only. Other servers of the program can share the Drainer through Attach.
 func (d *Drainer) Serve(ctx context.Context, srv *http.Server, listeners ...net.Listener) error {

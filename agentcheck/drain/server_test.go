@@ -332,7 +332,7 @@ func TestServeExpires(t *testing.T) {
 	err := s.wait(t)
 	var expired *drain.ExpiredError
 	require.ErrorAs(t, err, &expired)
-	require.ErrorContains(t, err, "drain: the time is over; still open: 1 connection, 1 request, oldest")
+	require.ErrorContains(t, err, "drain: the timeout is over; still open: 1 connection, 1 request, oldest")
 	_, err = c.r.ReadByte()
 	require.Error(t, err)
 }
