@@ -328,7 +328,7 @@ func TestUsage(t *testing.T) {
 		{"-service ns/web -dir d -drain-delay -1s", "must not be negative"},
 		{"-service ns/web -dir d -haproxy /nonexistent", "-haproxy"},
 		{"-service ns/web -dir d -policy /nonexistent", "-policy"},
-		{"-service ns/web -discovery ftp://x", "no HTTP URL"},
+		{"-service ns/web -discovery ftp://x", "not an HTTP URL"},
 		{"drain", "-admin is needed"},
 	} {
 		var stderr bytes.Buffer

@@ -36,7 +36,7 @@ func BenchmarkMerge(b *testing.B) {
 	}
 }
 
-// Pods of a Service whose slices are already parsed.
+// BenchmarkPods merges slices that are already parsed.
 func BenchmarkPods(b *testing.B) {
 	for _, pods := range []int{75, 1000, 5000} {
 		svc := endpoints.Group(sliced("s", pods), nodeselect.AddressPolicy{})["ns/s"]
@@ -58,7 +58,7 @@ func cluster() objects {
 	return list
 }
 
-// One slice changes in a cluster of 200 services, and a receiver has all Services.
+// BenchmarkTrackerSet changes one slice of 200 services while a caller holds all Services.
 func BenchmarkTrackerSet(b *testing.B) {
 	list := cluster()
 	tracker := endpoints.NewTracker(nodeselect.AddressPolicy{})
@@ -70,13 +70,13 @@ func BenchmarkTrackerSet(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		tracker.Set(changed[i%2], time.Time{})
 		if len(tracker.Changed()) != 1 {
-			b.Fatal("not one change")
+			b.Fatal("want one changed service")
 		}
 		tracker.Services()
 	}
 }
 
-// A list arrives again, and nothing has changed.
+// BenchmarkTrackerReplace applies a list that changes nothing.
 func BenchmarkTrackerReplace(b *testing.B) {
 	list := cluster()
 	tracker := endpoints.NewTracker(nodeselect.AddressPolicy{})

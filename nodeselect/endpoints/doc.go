@@ -34,22 +34,22 @@
 //   - A pod that is ready has a better condition than one that is not. Among the others, one that
 //     serves is better than one that does not, as in kube-proxy.
 //
-// If a pod has addresses of both families, it comes once, with its address of the preferred family:
-// IPv4, unless AddressPolicy.Family is PreferIPv6. An endpoint without a Pod object cannot be
-// matched, so it comes with each of its addresses.
+// A pod with addresses of both families appears once, with its address of the preferred family:
+// IPv4, unless AddressPolicy.Family is PreferIPv6. The addresses of an endpoint without a Pod
+// object cannot be matched, so each of them appears.
 //
 // # Untrusted slices
 //
-// Everybody who may write EndpointSlices in a namespace decides where the requests for its services
+// Anyone who may write EndpointSlices in a namespace decides where the requests for its services
 // go. The [nodeselect.AddressPolicy] refuses cloud metadata, link-local and reserved addresses. It
 // accepts the private addresses of other pods, because pods of every namespace have such addresses.
 // For a refused address, the package returns a problem and no pod.
 //
 // # Contract
 //
-// The package uses no clock, no file and no socket. It does not change the objects that it receives.
-// Any number of goroutines may read its values at the same time. A pod never fails because of
-// another one: bad endpoints are left out with a [nodeselect.Problem].
+// The package uses no clock, no file and no socket. It does not change the objects that it
+// receives. Any number of goroutines may read its values at the same time. A bad endpoint does not
+// affect other endpoints: the package leaves it out and returns a [nodeselect.Problem].
 //
 // # What it does not do
 //

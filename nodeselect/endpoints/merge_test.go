@@ -90,7 +90,7 @@ func TestMerge(t *testing.T) {
 			want:   []endpoints.Pod{want("a", "10.0.0.1:8080")},
 		},
 		{
-			name:   "a version that is no number counts as the oldest",
+			name:   "a version that is not a number counts as the oldest",
 			slices: objects{slice("x", "0x9", pod("a", "10.0.0.1")), slice("y", "5", pod("a", "10.0.0.1", notReady))},
 			want:   []endpoints.Pod{unready(want("a", "10.0.0.1:8080"))},
 		},
@@ -175,7 +175,7 @@ func TestMerge(t *testing.T) {
 			name:     "loopback addresses",
 			slices:   objects{slice("x", "", pod("a", "127.0.0.1"))},
 			want:     []endpoints.Pod{want("a", "127.0.0.1:8080")},
-			problems: []string{"EndpointSlice ns/x: endpoints.addresses: 127.0.0.1 is loopback (RFC 1122 section 3.2.1.3): each balancer connects to itself; 1 endpoint is like this"},
+			problems: []string{"EndpointSlice ns/x: endpoints.addresses: 127.0.0.1 is loopback (RFC 1122 section 3.2.1.3): each balancer connects to itself; 1 endpoint is affected"},
 		},
 		{
 			name: "one name with two numbers",
@@ -239,7 +239,7 @@ func TestMerge(t *testing.T) {
 			port: "8080",
 			want: []endpoints.Pod{want("a", "10.0.0.1:8080")},
 			problems: []string{
-				`EndpointSlice ns/x: ports.port: port "http": 70000 is no port`,
+				`EndpointSlice ns/x: ports.port: port "http": 70000 is not a port number`,
 				`EndpointSlice ns/x: ports.port: port "http" has no number`,
 			},
 		},

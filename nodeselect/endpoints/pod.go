@@ -46,8 +46,8 @@ const (
 	terminating
 )
 
-// rank orders conditions. A pod with a greater rank should rather get requests: first one that is
-// ready, then one that serves while it terminates, as in kube-proxy.
+// rank orders conditions; a greater rank is better. Ready pods come first, then pods that serve
+// while they terminate, as in kube-proxy.
 func (c condition) rank() int {
 	rank := 0
 	for _, better := range []bool{c&ready != 0, c&serving != 0, c&terminating == 0} {

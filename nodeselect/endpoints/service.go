@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Service has the EndpointSlices of one service, in little memory. It is immutable, so two equal
+// Service holds the EndpointSlices of one service in a compact form. It is immutable, so two equal
 // pointers mean that nothing has changed.
 type Service struct {
 	Namespace, Name string
@@ -129,8 +129,8 @@ func comparePorts(a, b Port) int {
 //
 // port is the name of the port in the EndpointSlices, which is its name in the Service. If no port
 // of a slice has this name, port can also be the decimal number on which the pods listen, which is
-// not always the number in the Service. "" means the only TCP port of the slice. If a slice does not
-// have the port, its endpoints are ignored, and the problems say so.
+// not always the number in the Service. "" means the only TCP port of the slice. If a slice does
+// not have the port, Pods ignores its endpoints and returns a problem.
 //
 // The problems name the EndpointSlice or the Service, the field and the reason. Each problem that is
 // not a warning means that some endpoints are ignored.

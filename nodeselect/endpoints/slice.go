@@ -15,7 +15,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// slice has what this package needs of an EndpointSlice, in little memory. It is immutable.
+// slice holds the parts of an EndpointSlice that this package needs, in a compact form. It is
+// immutable.
 type slice struct {
 	namespace, name string
 	version         string // resource version; "" if it is missing or cannot be compared
@@ -71,7 +72,7 @@ func (s *slice) addPort(p *discoveryv1.EndpointPort) {
 	case p.Port == nil: // the API leaves its meaning to the consumer
 		s.problem("ports.port", fmt.Sprintf("port %.80q has no number", port.Name))
 	case *p.Port < 1 || *p.Port > 65535:
-		s.problem("ports.port", fmt.Sprintf("port %.80q: %d is no port", port.Name, *p.Port))
+		s.problem("ports.port", fmt.Sprintf("port %.80q: %d is not a port number", port.Name, *p.Port))
 	default:
 		port.Number = uint16(*p.Port)
 		s.ports = append(s.ports, port)
@@ -105,7 +106,7 @@ func (s *slice) addEndpoints(from *discoveryv1.EndpointSlice, policy nodeselect.
 		s.problem("endpoints.addresses", refusal+"; "+count(refused, "endpoint is", "endpoints are")+" ignored")
 	}
 	if warned > 0 {
-		s.problem("endpoints.addresses", warning+"; "+count(warned, "endpoint is", "endpoints are")+" like this")
+		s.problem("endpoints.addresses", warning+"; "+count(warned, "endpoint is", "endpoints are")+" affected")
 		s.problems[len(s.problems)-1].Warning = true
 	}
 }
@@ -123,8 +124,8 @@ func addressOf(e *discoveryv1.Endpoint, family discoveryv1.AddressType, policy n
 }
 
 // conditionOf returns the conditions of an endpoint. If ready is missing, the endpoint is ready. If
-// serving is missing, it has the value of ready: so the API defined it up to Kubernetes 1.32, and
-// the value true of later versions would make an endpoint serve that is known not to be ready. If
+// serving is missing, it has the value of ready, as the API defined up to Kubernetes 1.32. Later
+// versions define true, but then an endpoint that is not ready would count as serving. If
 // terminating is missing, the endpoint does not terminate.
 func conditionOf(c *discoveryv1.EndpointConditions) condition {
 	var bits condition

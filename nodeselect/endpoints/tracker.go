@@ -15,17 +15,17 @@ import (
 	"github.com/headgate/headgate/nodeselect/internal/doubt"
 )
 
-// Tracker keeps Services up to date while EndpointSlices change. It believes every change, except a
-// doubtful list:
+// Tracker keeps Services up to date while EndpointSlices change. It applies every change at once,
+// except what a doubtful list removes.
 //
-// A list is doubtful for a service if it leaves the service with less than half of its endpoints. It
-// is doubtful for all services if it leaves all of them together with less than half of their
+// A list is doubtful for a service if it leaves the service with less than half of its endpoints.
+// It is doubtful for all services if it leaves all of them together with less than half of their
 // endpoints, or if it has no EndpointSlice at all. The API server may have lost its store, or a
-// proxy may lead to the wrong server. So the missing endpoints stay until they appear again, until
-// a watch reports the deletion of their slice, or until Confirm removes them. New endpoints that
-// replace missing ones count: while the API server was away, a rollout may have replaced every pod.
-// The EndpointSlice that each API server creates for itself does not count as a slice. The first
-// list is never doubtful.
+// proxy may have sent the request to the wrong server. So the missing endpoints stay until they
+// appear again, until a watch reports the deletion of their slice, or until Confirm removes them.
+// Each new endpoint makes up for a missing one: while the API server was away, a rollout may have
+// replaced every pod. The EndpointSlice that each API server creates for itself does not count as a
+// slice. The first list is never doubtful.
 //
 // A Tracker uses no clock and no lock: only one goroutine may call it at a time.
 type Tracker struct {
@@ -152,7 +152,7 @@ func (t *Tracker) Replace(list []*discoveryv1.EndpointSlice, now time.Time) {
 
 // loss compares the endpoints of a service before and after a list.
 type loss struct {
-	known   int                 // before, with the missing ones
+	known   int                 // before the list, with the missing ones
 	lacking map[netip.Addr]bool // not in the list
 	gains   int                 // only in the list
 }
@@ -238,7 +238,7 @@ func (t *Tracker) remove(key, namespace, name string) {
 	}
 }
 
-// settle notes that the state of some endpoints is known, so they are not missing.
+// settle notes that the state of some endpoints is known, so they are no longer missing.
 func (t *Tracker) settle(key string, svc *Service, known []endpoint) {
 	d := t.doubts[key]
 	if d == nil {
@@ -274,9 +274,9 @@ func (t *Tracker) Answered(now time.Time) {
 	}
 }
 
-// Confirm removes the endpoints that have been missing for five minutes. Call it now and then while
-// the API server answers, for example every 30 s. After a list without any EndpointSlice, the five
-// minutes begin when the API server has a slice again.
+// Confirm removes the endpoints that have been missing for five minutes. Call it while the API
+// server answers, for example every 30 s. After a list without any EndpointSlice, the five minutes
+// begin when the API server has a slice again.
 func (t *Tracker) Confirm(now time.Time) {
 	for key, d := range t.doubts {
 		if d.Confirmed(now) == nil {

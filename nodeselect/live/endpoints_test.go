@@ -114,7 +114,7 @@ func TestEndpointsWatcherOfAServerThatComesAndGoes(t *testing.T) {
 	s = until(t, snapshots, "doubt", func(s live.EndpointsSnapshot) bool {
 		return s.Err != nil && !s.Since.IsZero() && podsOf(s, "tracks") == 2 && len(s.Changed) == 1
 	})
-	require.ErrorContains(t, s.Err, "endpoints of media/tracks: a list lacks 2 of 2 that were there")
+	require.ErrorContains(t, s.Err, "endpoints of media/tracks: a list lacks 2 of 2; they are kept")
 	server.Set(podSlice("tracks", "tracks-3", "10.0.0.1", "10.0.0.2"))
 	s = until(t, snapshots, "end of the doubt", func(s live.EndpointsSnapshot) bool { return s.Err == nil })
 	require.Equal(t, 2, podsOf(s, "tracks"))

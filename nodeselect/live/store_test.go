@@ -52,7 +52,7 @@ func TestDoubtfulLists(t *testing.T) {
 			w.queue.nodes.Replace(nil)
 			pass(time.Hour)
 			require.Len(t, last(calls).Objects.Nodes, 9)
-			require.ErrorContains(t, last(calls).Err, "nodes: a list lacks 9 of 9 that were there")
+			require.ErrorContains(t, last(calls).Err, "nodes: a list lacks 9 of 9; they are kept")
 			w.queue.nodes.Replace(testNodes(1, 9))
 			pass(time.Second)
 			require.NoError(t, last(calls).Err)
@@ -75,7 +75,7 @@ func TestDoubtfulLists(t *testing.T) {
 			w.queue.nodes.Replace(testNodes(1, 2)) // an API server whose store is being restored
 			pass(doubt.ConfirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 9)
-			require.ErrorContains(t, last(calls).Err, "a list lacks 7 of 9 that were there, which are kept until ")
+			require.ErrorContains(t, last(calls).Err, "a list lacks 7 of 9; they are kept until ")
 			pass(watcherRecheck + time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 2)
 			require.NoError(t, last(calls).Err)
@@ -99,7 +99,7 @@ func TestDoubtfulLists(t *testing.T) {
 			w.queue.services.Replace([]*corev1.Service{own})
 			pass(time.Hour)
 			require.Len(t, last(calls).Selection.Targets, 1)
-			require.ErrorContains(t, last(calls).Err, "services: a list lacks 1 of 2 that were there, which are kept while there is nothing else")
+			require.ErrorContains(t, last(calls).Err, "services: a list lacks 1 of 2; they are kept while the API server has no objects")
 			w.queue.services.Replace(nil)
 			w.queue.services.Set(own)
 			pass(time.Hour)
@@ -193,7 +193,7 @@ func TestDoubtfulListsOfSlices(t *testing.T) {
 				pass(time.Hour)
 				last := calls.all()[len(calls.all())-1]
 				require.Len(t, last.Selection.Targets[0].Nodes, 1)
-				require.ErrorContains(t, last.Err, "endpointslices: a list lacks 1 of 1 that were there")
+				require.ErrorContains(t, last.Err, "endpointslices: a list lacks 1 of 1; they are kept")
 				w.queue.slices.Replace(slices)
 				pass(time.Second)
 				last = calls.all()[len(calls.all())-1]

@@ -173,7 +173,7 @@ func TestWatcherOfAServerThatComesAndGoes(t *testing.T) {
 
 	server.Forget("nodes")
 	s = until(t, snapshots, "error for the doubtful list", func(s live.Snapshot) bool { return s.Err != nil })
-	require.ErrorContains(t, s.Err, "nodes: a list lacks 4 of 4 that were there, which are kept")
+	require.ErrorContains(t, s.Err, "nodes: a list lacks 4 of 4; they are kept")
 	require.Len(t, s.Selection.Targets[0].Nodes, 4)
 }
 

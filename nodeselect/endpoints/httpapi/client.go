@@ -25,7 +25,8 @@ import (
 type Client struct {
 	// URLs are the addresses of the servers, such as "http://discovery:9100". A path in a URL
 	// becomes the beginning of the path of each request. Each Follow begins with a random server,
-	// so that the clients spread. After a failure, it continues with the next server. Required.
+	// so that the clients spread over the servers. After a failure, it continues with the next
+	// server. Required.
 	URLs []string
 
 	// HTTPClient makes the requests. nil means a client that follows no redirects, accepts no
@@ -33,8 +34,8 @@ type Client struct {
 	// than Wait.
 	HTTPClient *http.Client
 
-	// TLS has the authorities and the client certificate of the default client. If HTTPClient is
-	// set, TLS is not used.
+	// TLS has the CA certificates and the client certificate of the default client. If HTTPClient
+	// is set, the Client ignores TLS.
 	TLS *tls.Config
 
 	// Token, if not nil, returns the bearer token for a request. TokenFile makes such a function.
@@ -61,7 +62,8 @@ type Client struct {
 
 // Answer is what a Client knows about the pods of a service.
 type Answer struct {
-	// Known means that a server has answered at least once. Before that, Pods says nothing.
+	// Known means that a server has answered at least once. Until then, Pods is empty and means
+	// nothing.
 	Known bool
 	// Pods are the pods in the last good answer, sorted by address. Answers share them, so the
 	// receiver must not change them.
@@ -101,7 +103,7 @@ func (c *Client) init() error {
 			case err != nil:
 				c.err = fmt.Errorf("httpapi: %w", err)
 			case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-				c.err = fmt.Errorf("httpapi: %.80q is no HTTP URL", text)
+				c.err = fmt.Errorf("httpapi: %.80q is not an HTTP URL", text)
 			case u.RawQuery != "" || u.Fragment != "":
 				c.err = fmt.Errorf("httpapi: %.80q: want no query and no fragment", text)
 			}
@@ -130,10 +132,11 @@ func (c *Client) CloseIdleConnections() {
 // Follow calls changed from its own goroutine: after the first answer, after each change of the
 // pods, when the servers begin or cease to fail, and when Age becomes 0 or stops being 0. If no
 // server answers, or the answer is 404, wrong in any field or too large, the pods of the last good
-// answer stay for ever. Follow then tries again after 0.25 to 0.5 s. The pause doubles with each
-// failure, to at most 5 to 10 s.
+// answer stay without a time limit. Follow then tries again after 0.25 to 0.5 s. The pause doubles
+// with each failure, to at most 5 to 10 s.
 //
-// Follow does not judge the pods, even if there are suddenly none: the server has done this.
+// Follow passes on every correct answer, even one without pods: the server decides which lists of
+// its source are doubtful.
 func (c *Client) Follow(ctx context.Context, ref nodeselect.Ref, changed func(Answer)) error {
 	if err := c.init(); err != nil {
 		return err
@@ -171,7 +174,7 @@ type follower struct {
 	changed func(Answer)
 }
 
-// poll asks the servers, beginning with the present one, until one of them answers. If the pods of
+// poll asks the servers, beginning with the current one, until one of them answers. If the pods of
 // this server are old, poll also asks the others, and returns the youngest answer. If no server
 // answers, it returns the errors of all.
 func (f *follower) poll(ctx context.Context) (received, error) {

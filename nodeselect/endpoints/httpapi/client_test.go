@@ -168,7 +168,7 @@ func TestFollowFailsOver(t *testing.T) {
 	})
 }
 
-// A server that has lost its source for some time answers, but another one knows better.
+// If the pods of a server are old, the client follows another server whose pods are current.
 func TestFollowPrefersYoungAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost, well := serving(t), serving(t)
@@ -204,7 +204,8 @@ func TestFollowPrefersYoungAnswers(t *testing.T) {
 	})
 }
 
-// A server that ignores wait, or whose content changes with each request, is not asked without end.
+// The client pauses between requests to a server that ignores wait, or whose content changes with
+// each request.
 func TestFollowLimitsRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := serving(t)
@@ -218,7 +219,7 @@ func TestFollowLimitsRequests(t *testing.T) {
 	})
 }
 
-// No answer with a mistake is passed on, not even in part.
+// Follow passes on no part of an answer with a mistake.
 func TestFollowRefusesWrongAnswers(t *testing.T) {
 	good := string(newView(tracks, mustPods(t)).answer(Source{}))
 	for name, tt := range map[string]struct{ body, err string }{
@@ -226,24 +227,24 @@ func TestFollowRefusesWrongAnswers(t *testing.T) {
 		"empty":                {"", "unexpected end of JSON input"},
 		"a page":               {"<html>", "invalid character"},
 		"a list":               {"[]", "an array where an object belongs"},
-		"another version":      {strings.Replace(good, `"version":1`, `"version":2`, 1), "version: 2, and only 1 is supported"},
-		"no version":           {strings.Replace(good, `"version":1,`, ``, 1), "version: 0, and only 1 is supported"},
+		"another version":      {strings.Replace(good, `"version":1`, `"version":2`, 1), "version: 2; only 1 is supported"},
+		"no version":           {strings.Replace(good, `"version":1,`, ``, 1), "version: 0; only 1 is supported"},
 		"another service":      {strings.Replace(good, `"service":"tracks"`, `"service":"users"`, 1), `service: the answer is about "media/users:http"`},
-		"no service":           {strings.Replace(good, `"service":{`, `"other":{`, 1), "service: it is missing"},
+		"no service":           {strings.Replace(good, `"service":{`, `"other":{`, 1), "service: missing"},
 		"no revision":          {strings.Replace(good, `"revision":`, `"other":`, 1), "revision: want 1 to 128 bytes"},
-		"a quote in it":        {strings.Replace(good, `"revision":"`, `"revision":"\"`, 1), "revision: it cannot be an ETag"},
+		"a quote in it":        {strings.Replace(good, `"revision":"`, `"revision":"\"`, 1), "revision: cannot be an ETag"},
 		"no age":               {strings.Replace(good, `"age":0`, `"age":null`, 1), "age: want seconds"},
 		"a negative age":       {strings.Replace(good, `"age":0`, `"age":-1`, 1), "age: want seconds"},
-		"no zones":             {strings.Replace(good, `"zones":`, `"Zones":`, 1), "zones: it is missing"},
-		"a zone without name":  {strings.Replace(good, `"zone":"eu-1b",`, ``, 1), "zones[1]: zone: it is missing"},
-		"a zone without pods":  {strings.Replace(good, `"pods":`, `"other":`, 1), "zones[0]: pods: it is missing"},
+		"no zones":             {strings.Replace(good, `"zones":`, `"Zones":`, 1), "zones: missing"},
+		"a zone without name":  {strings.Replace(good, `"zone":"eu-1b",`, ``, 1), "zones[1]: zone: missing"},
+		"a zone without pods":  {strings.Replace(good, `"pods":`, `"other":`, 1), "zones[0]: pods: missing"},
 		"a wrong zone":         {strings.Replace(good, `"zone":"eu-1b"`, `"zone":"eu\n1b"`, 1), "zones[1]: zone: "},
-		"a host name":          {strings.Replace(good, "10.0.0.3", "pod-3", 1), `zones[0]: pods[1]: address: "pod-3" is no IP address`},
+		"a host name":          {strings.Replace(good, "10.0.0.3", "pod-3", 1), `zones[0]: pods[1]: address: "pod-3" is not an IP address`},
 		"no address":           {strings.Replace(good, "10.0.0.3", "0.0.0.0", 1), "zones[0]: pods[1]: address: 0.0.0.0 cannot be"},
 		"an address twice":     {strings.Replace(good, "10.0.0.4", "10.0.0.1", 1), "zones: 10.0.0.1:8080 comes twice"},
 		"port 0":               {strings.Replace(good, `"port":8080`, `"port":0`, 1), "zones[0]: pods[0]: port: want 1 to 65535"},
 		"port 70000":           {strings.Replace(good, `"port":8080`, `"port":70000`, 1), "zones[0]: pods[0]: port: want 1 to 65535"},
-		"no conditions":        {strings.Replace(good, `"ready":true,`, ``, 1), "zones[0]: pods[0]: ready: ready, serving and terminating must be given"},
+		"no conditions":        {strings.Replace(good, `"ready":true,`, ``, 1), "zones[0]: pods[0]: ready: ready, serving and terminating are required"},
 		"a wrong node":         {strings.Replace(good, "node-a", "node a", 1), "zones[0]: pods[0]: node: "},
 		"a member comes twice": {strings.Replace(good, `"age":0`, `"age":0,"age":0`, 1), "age: member comes twice"},
 		"too long":             {good + strings.Repeat(" ", 8<<20), "longer than 8388608 bytes"},
@@ -271,7 +272,8 @@ func mustPods(t testing.TB) []endpoints.Pod {
 	return pods
 }
 
-// Over TCP: a body that ends early is no answer, and a server that stops answers its waiting client.
+// Over TCP: the client refuses a body that ends early, and a server that stops answers its waiting
+// client.
 func TestFollowOverTCP(t *testing.T) {
 	h := serving(t)
 	var cut atomic.Bool
@@ -305,7 +307,7 @@ func TestFollowOverTCP(t *testing.T) {
 func TestClientCheck(t *testing.T) {
 	for url, want := range map[string]string{
 		"http://discovery:9100": "", "https://10.0.0.1/api": "", "http://[::1]:9100/": "",
-		"discovery:9100": "no HTTP URL", "ftp://discovery": "no HTTP URL", "http://": "no HTTP URL", "http://a/?b=c": "no query", "http://a b": "invalid character",
+		"discovery:9100": "not an HTTP URL", "ftp://discovery": "not an HTTP URL", "http://": "not an HTTP URL", "http://a/?b=c": "no query", "http://a b": "invalid character",
 	} {
 		err := (&Client{URLs: []string{url}}).Check()
 		if want == "" {

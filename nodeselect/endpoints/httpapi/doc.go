@@ -66,8 +66,8 @@
 // # Changes
 //
 // A request with the ETag of the last answer in If-None-Match gets status 304 while nothing has
-// changed. With ?wait=30s too, the server delays the 304 until the content changes, and then answers
-// 200 with the new content. After the wait without a change, it answers 304. The longest wait is
+// changed. If the request also has ?wait=30s, the server waits for a change and then answers 200
+// with the new content. If nothing changes within 30 s, it answers 304. The longest wait is
 // MaxWait. The revision does not depend on the age, so a failure of the source does not end a wait.
 //
 // # Envoy

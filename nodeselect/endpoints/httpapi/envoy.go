@@ -28,7 +28,7 @@ const (
 type discoveryRequest struct {
 	version string
 	names   []string         // each once, sorted
-	refs    []nodeselect.Ref // of names
+	refs    []nodeselect.Ref // the parsed names
 }
 
 // parseDiscoveryRequest reads a DiscoveryRequest. Its members may have their names in the proto

@@ -16,7 +16,7 @@ const minGzip = 4 << 10
 var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 
 // acceptsGzip reports whether the client of a request accepts gzip (RFC 9110 section 12.5.3). It
-// ignores weights except 0, and the "*".
+// ignores "*", and weights other than 0.
 func acceptsGzip(r *http.Request) bool {
 	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
 		name, weight, _ := strings.Cut(coding, ";")

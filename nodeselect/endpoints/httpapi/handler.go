@@ -30,11 +30,11 @@ type Handler struct {
 	// gets 401. If Token returns an error, all requests get 500. TokenFile makes such a function.
 	Token func(context.Context) (string, error)
 
-	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. When a
-	// further request arrives, the Handler looks for the client address with the most waiting
-	// requests. If this is another address, and it has more than its share of the waiting requests,
-	// the Handler answers its oldest request, as if the time of this request had passed. Otherwise
-	// the new request gets 503.
+	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. When
+	// one more request arrives, the Handler looks for the client address with the most waiting
+	// requests. If that address is not the sender of the new request, and has more than its share
+	// of the waiting requests, the Handler ends the wait of its oldest request. Otherwise the new
+	// request gets 503.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The
@@ -75,7 +75,7 @@ func (h *Handler) init() {
 		handle("prometheus", h.servePrometheus, "GET /v1/prometheus", "GET /v1/prometheus/{namespace}/{service}", "GET /v1/prometheus/{namespace}/{service}/{port}")
 		handle("envoy", h.serveEnvoy, "POST /v3/discovery:endpoints")
 		handle("other", func(w http.ResponseWriter, _ *http.Request) {
-			fail(w, http.StatusNotFound, errors.New("there are GET /v1/pods, GET /v1/pods/{namespace}/{service}/{port}, GET /v1/prometheus and POST /v3/discovery:endpoints"))
+			fail(w, http.StatusNotFound, errors.New("unknown path: there are GET /v1/pods, GET /v1/pods/{namespace}/{service}/{port}, GET /v1/prometheus and POST /v3/discovery:endpoints"))
 		}, "/")
 	})
 }
@@ -124,7 +124,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 && r.Method != http.MethodPost {
 		// If the body stays unread, the connection cannot be used for another request.
 		w.Header().Set("Connection", "close")
-		fail(w, http.StatusRequestEntityTooLarge, errors.New("this request has no body"))
+		fail(w, http.StatusRequestEntityTooLarge, errors.New("only a POST may have a body"))
 		return
 	}
 	if h.Token != nil {
@@ -165,9 +165,9 @@ func parsePodsRequest(r *http.Request) (podsRequest, error) {
 	for name, values := range query {
 		switch {
 		case name != "wait" && name != "zone":
-			return req, fieldError(name, "there are wait and zone")
+			return req, fieldError(name, "unknown parameter: there are wait and zone")
 		case len(values) > 1:
-			return req, fieldError(name, "it may come once")
+			return req, fieldError(name, "comes more than once")
 		}
 	}
 	if query.Has("zone") {
@@ -176,7 +176,7 @@ func parsePodsRequest(r *http.Request) (podsRequest, error) {
 			return req, &FieldError{"zone", err}
 		}
 		if req.ref == (nodeselect.Ref{}) {
-			return req, fieldError("zone", "it needs the name of a service in the path")
+			return req, fieldError("zone", "needs the name of a service in the path")
 		}
 		req.zone = &zone
 	}

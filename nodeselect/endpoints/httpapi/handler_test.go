@@ -99,10 +99,10 @@ func TestWrongRequests(t *testing.T) {
 		{"/v1/pods/media/tracks/http?wait=30", 400, `{"error":"wait: \"30\": want a time such as 30s","field":"wait"}`},
 		{"/v1/pods/media/tracks/http?wait=-1s", 400, `{"error":"wait: \"-1s\": want a time such as 30s","field":"wait"}`},
 		{"/v1/pods/media/tracks/http?zone=%00", 400, `{"error":"zone: \"\\x00\": want letters, digits, '-', '_' and '.'","field":"zone"}`},
-		{"/v1/pods/media/tracks/http?zone=a&zone=b", 400, `{"error":"zone: it may come once","field":"zone"}`},
-		{"/v1/pods?zone=a", 400, `{"error":"zone: it needs the name of a service in the path","field":"zone"}`},
-		{"/v1/pods?ready=true", 400, `{"error":"ready: there are wait and zone","field":"ready"}`},
-		{"/v1/pods/media", 404, `{"error":"there are GET /v1/pods, GET /v1/pods/{namespace}/{service}/{port}, GET /v1/prometheus and POST /v3/discovery:endpoints"}`},
+		{"/v1/pods/media/tracks/http?zone=a&zone=b", 400, `{"error":"zone: comes more than once","field":"zone"}`},
+		{"/v1/pods?zone=a", 400, `{"error":"zone: needs the name of a service in the path","field":"zone"}`},
+		{"/v1/pods?ready=true", 400, `{"error":"ready: unknown parameter: there are wait and zone","field":"ready"}`},
+		{"/v1/pods/media", 404, `{"error":"unknown path: there are GET /v1/pods, GET /v1/pods/{namespace}/{service}/{port}, GET /v1/prometheus and POST /v3/discovery:endpoints"}`},
 	} {
 		t.Run(tt.target, func(t *testing.T) {
 			code, body, header := get(h, tt.target)
@@ -373,7 +373,7 @@ func TestWrongDiscoveryRequests(t *testing.T) {
 		`{"version_info": 7}`:                  `{"error":"version_info: a number where a string belongs","field":"version_info"}`,
 		`{"resource_names":["tracks"]}`:        `{"error":"resource_names: \"tracks\": want namespace/service/port","field":"resource_names"}`,
 		`{"resource_names":["media/tracks/"]}`: `{"error":"resource_names: \"media/tracks/\": no port after the second slash","field":"resource_names"}`,
-		`{"resource_names":["media//http"]}`:   `{"error":"resource_names: service: it is missing","field":"resource_names"}`,
+		`{"resource_names":["media//http"]}`:   `{"error":"resource_names: service: missing","field":"resource_names"}`,
 		`{"resource_names":["a/b"],"type_url":"type.googleapis.com/envoy.config.cluster.v3.Cluster"}`: `{"error":"type_url: \"type.googleapis.com/envoy.config.cluster.v3.Cluster\": want type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment","field":"type_url"}`,
 	} {
 		code, body, _ := post(h, request)

@@ -34,7 +34,7 @@ func (s Source) age() int64 {
 type snapshot struct {
 	services map[string]*service // by Ref.Key
 	source   Source
-	changed  chan struct{} // closed when a service has changed, or another one is known
+	changed  chan struct{} // closed when a service changes, appears or disappears
 
 	all func() *view // the pods of all services
 }

@@ -98,7 +98,7 @@ func fieldError(field, format string, args ...any) error {
 func checkRef(ref nodeselect.Ref) error {
 	for _, part := range []struct{ field, value string }{{"namespace", ref.Namespace}, {"service", ref.Service}} {
 		if part.value == "" {
-			return fieldError(part.field, "it is missing")
+			return fieldError(part.field, "missing")
 		}
 		if err := checkName(part.value); err != nil {
 			return &FieldError{part.field, err}
@@ -116,7 +116,7 @@ const maxName = 253
 // checkName accepts the names of objects, and every value of a label.
 func checkName(name string) error {
 	if len(name) > maxName {
-		return fmt.Errorf("%d bytes, and at most %d are allowed", len(name), maxName)
+		return fmt.Errorf("%d bytes; at most %d are allowed", len(name), maxName)
 	}
 	for i := range len(name) {
 		switch c := name[i]; {
@@ -126,7 +126,7 @@ func checkName(name string) error {
 		}
 	}
 	if strings.Trim(name, ".") == "" {
-		return fmt.Errorf("%.80q is no name", name)
+		return fmt.Errorf("%.80q is not a name", name)
 	}
 	return nil
 }
@@ -170,9 +170,9 @@ func parseAnswer(body []byte, ref nodeselect.Ref, maxPods int) (received, error)
 	case err != nil:
 		return received{}, err
 	case version != schemaVersion:
-		return received{}, fieldError("version", "%d, and only %d is supported", version, schemaVersion)
+		return received{}, fieldError("version", "%d; only %d is supported", version, schemaVersion)
 	case zones == nil:
-		return received{}, fieldError("zones", "it is missing")
+		return received{}, fieldError("zones", "missing")
 	case age == nil || *age < 0 || *age > math.MaxInt32:
 		return received{}, fieldError("age", "want seconds")
 	}
@@ -203,7 +203,7 @@ func checkRevision(revision string) error {
 	}
 	for i := range len(revision) {
 		if revision[i] <= ' ' || revision[i] > '~' || revision[i] == '"' {
-			return errors.New("it cannot be an ETag")
+			return errors.New("cannot be an ETag")
 		}
 	}
 	return nil
@@ -213,7 +213,7 @@ func checkRevision(revision string) error {
 // answer to another request.
 func checkService(raw json.RawMessage, ref nodeselect.Ref) error {
 	if raw == nil {
-		return fieldError("service", "it is missing")
+		return fieldError("service", "missing")
 	}
 	var got nodeselect.Ref
 	if err := exactjson.Object(raw, exactjson.Fields{"namespace": &got.Namespace, "service": &got.Service, "port": &got.Port}); err != nil {
@@ -228,9 +228,9 @@ func checkService(raw json.RawMessage, ref nodeselect.Ref) error {
 func appendZone(pods []endpoints.Pod, zone receivedZone, maxPods int) ([]endpoints.Pod, error) {
 	switch {
 	case zone.Zone == nil:
-		return nil, fieldError("zone", "it is missing")
+		return nil, fieldError("zone", "missing")
 	case zone.Pods == nil:
-		return nil, fieldError("pods", "it is missing")
+		return nil, fieldError("pods", "missing")
 	case len(pods)+len(zone.Pods) > maxPods:
 		return nil, fieldError("pods", "more than %d pods", maxPods)
 	}
@@ -253,13 +253,13 @@ func (p *receivedPod) check() (endpoints.Pod, error) {
 	addr, err := netip.ParseAddr(p.Address)
 	switch {
 	case err != nil:
-		return endpoints.Pod{}, fieldError("address", "%.80q is no IP address", p.Address)
+		return endpoints.Pod{}, fieldError("address", "%.80q is not an IP address", p.Address)
 	case addr.Zone() != "" || addr.Is4In6() || addr.IsUnspecified() || addr.IsMulticast():
 		return endpoints.Pod{}, fieldError("address", "%s cannot be the address of a pod", p.Address)
 	case p.Port < 1 || p.Port > math.MaxUint16:
 		return endpoints.Pod{}, fieldError("port", "want 1 to 65535")
 	case p.Ready == nil || p.Serving == nil || p.Terminating == nil:
-		return endpoints.Pod{}, fieldError("ready", "ready, serving and terminating must be given")
+		return endpoints.Pod{}, fieldError("ready", "ready, serving and terminating are required")
 	}
 	for _, label := range []struct{ field, value string }{{"name", p.Name}, {"node", p.Node}} {
 		if err := checkLabel(label.value); err != nil {

@@ -1,10 +1,10 @@
 // Package doubt decides which lists of an API server are doubtful, and how long to keep the objects
 // that such a list lacks.
 //
-// An API server that has lost its store sends an empty list, and a proxy may lead to the wrong
-// server. Such a list must not remove all servers. So the objects that a doubtful list lacks stay
-// until the API server reports them again, or until it has confirmed for [ConfirmAfter] that they
-// are gone.
+// An API server that has lost its store sends an empty list, and so may a proxy that reaches the
+// wrong server. Such a list must not remove all servers. So the objects that a doubtful list lacks
+// stay until the API server reports them again, or until it has confirmed for [ConfirmAfter] that
+// they are gone.
 package doubt
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// ConfirmAfter is how long the objects stay that a doubtful list lacks.
+// ConfirmAfter is how long the objects that a doubtful list lacks stay.
 const ConfirmAfter = 5 * time.Minute
 
 // Lossy reports whether a list lacks so many of the known objects that it is doubtful: more than
@@ -20,8 +20,8 @@ const ConfirmAfter = 5 * time.Minute
 // replace another.
 func Lossy(known, lacks, gains int) bool { return 2*(lacks-gains) > known }
 
-// Doubt has the objects that a doubtful list lacks. The zero value has no objects. A Doubt uses no
-// clock and no lock.
+// Doubt holds the objects that a doubtful list lacks. The zero value has no objects. A Doubt uses
+// no clock and no lock.
 type Doubt[K comparable] struct {
 	missing map[K]bool // nil if no list is in doubt
 	known   int        // when the list arrived
@@ -30,9 +30,9 @@ type Doubt[K comparable] struct {
 	empty   bool      // the doubtful list was empty, so ConfirmAfter has not begun
 }
 
-// Begin notes that a doubtful list has arrived, which lacks some of the known objects. empty means
+// Begin records the arrival of a doubtful list that lacks some of the known objects. empty means
 // that the list has no object at all. If an earlier list is in doubt already, its time continues.
-// Begin keeps the map lacking.
+// Begin keeps the map lacking, so the caller must not change it.
 func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
 	if d.missing == nil || d.empty && !empty {
 		d.since = now
@@ -93,9 +93,9 @@ func (d *Doubt[K]) Err(what string) error {
 	if d.missing == nil {
 		return nil
 	}
-	kept := "while there is nothing else (since " + d.since.UTC().Format(time.RFC3339) + ")"
+	kept := "while the API server has no objects (since " + d.since.UTC().Format(time.RFC3339) + ")"
 	if !d.empty {
 		kept = "until " + d.since.Add(ConfirmAfter).UTC().Format(time.RFC3339)
 	}
-	return fmt.Errorf("%s: a list lacks %d of %d that were there, which are kept %s", what, d.lacks, d.known, kept)
+	return fmt.Errorf("%s: a list lacks %d of %d; they are kept %s", what, d.lacks, d.known, kept)
 }

@@ -38,7 +38,7 @@ func TestDoubt(t *testing.T) {
 	require.False(t, d.Answered(at(0)))
 
 	d.Begin(3, missing(), true, at(0))
-	require.EqualError(t, d.Err("nodes"), "nodes: a list lacks 2 of 3 that were there, which are kept while there is nothing else (since 1970-01-01T00:00:00Z)")
+	require.EqualError(t, d.Err("nodes"), "nodes: a list lacks 2 of 3; they are kept while the API server has no objects (since 1970-01-01T00:00:00Z)")
 	require.False(t, d.Answered(at(60)))
 	require.Nil(t, d.Confirmed(at(60)))
 	require.True(t, d.Appeared(at(60)))
@@ -48,7 +48,7 @@ func TestDoubt(t *testing.T) {
 	require.Equal(t, missing(), d.Confirmed(at(65)))
 	require.True(t, d.Answered(at(65)))
 	require.Nil(t, d.Confirmed(at(69)))
-	require.EqualError(t, d.Err("nodes"), "nodes: a list lacks 2 of 3 that were there, which are kept until 1970-01-01T01:10:00Z")
+	require.EqualError(t, d.Err("nodes"), "nodes: a list lacks 2 of 3; they are kept until 1970-01-01T01:10:00Z")
 	require.False(t, d.Seen("a"))
 	require.True(t, d.Seen("b"))
 	require.Nil(t, d.Missing())
