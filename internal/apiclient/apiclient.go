@@ -43,7 +43,8 @@ func New(conf *tls.Config) *http.Client {
 type Request struct {
 	URL       string
 	UserAgent string
-	// IfNoneMatch is the value of the header If-None-Match. If it is "", the header is not sent.
+	// IfNoneMatch is the value of the header If-None-Match. "" means that Get does not send the
+	// header.
 	IfNoneMatch string
 	// Token, if not nil, returns the bearer token for the request.
 	Token func(context.Context) (string, error)

@@ -1,5 +1,5 @@
-// Package bearer has both ends of bearer tokens (RFC 6750): a client or a server reads its token
-// from a file, and a server checks the token of a request.
+// Package bearer reads bearer tokens (RFC 6750) from files, for clients and for servers, and checks
+// the token of a request.
 //
 //	token := bearer.File("/run/secrets/token")
 //	…

@@ -261,7 +261,7 @@ func (s *sender[A]) read() (status int, answer A, err error) {
 		return res.StatusCode, answer, fmt.Errorf("status %d", res.StatusCode)
 	}
 	if answer, err = s.cfg.Parse(line); err != nil {
-		return res.StatusCode, answer, fmt.Errorf("another answer than expected: %w", err)
+		return res.StatusCode, answer, fmt.Errorf("unexpected answer: %w", err)
 	}
 	return res.StatusCode, answer, nil
 }

@@ -139,7 +139,7 @@ func TestFailures(t *testing.T) {
 		"response ends in its body":                      {[][]string{{response(200, ok)[:len(response(200, ok))-3]}}, 1, []string{"incomplete body"}},
 		"response ends in its padding":                   {[][]string{{"HTTP/1.1 200 x\r\nContent-Length: 100\r\n\r\n" + ok}}, 1, []string{"incomplete body"}},
 		"another status":                                 {[][]string{{response(503, "none\n")}}, 1, []string{"status 503"}},
-		"another body":                                   {[][]string{{response(200, "hello\n")}}, 1, []string{"another answer than expected"}},
+		"another body":                                   {[][]string{{response(200, "hello\n")}}, 1, []string{"unexpected answer"}},
 		"server announces the close":                     {[][]string{{response(200, ok, "Connection: close")}, {response(200, ok)}}, 2, []string{"", ""}},
 		"padding":                                        {[][]string{{response(200, ok+strings.Repeat("x", 100_000)), response(200, ok)}}, 2, []string{"", ""}},
 	} {
@@ -178,7 +178,7 @@ func TestRunSendsUntilItIsStopped(t *testing.T) {
 	log := run.Stop()
 	require.NoError(t, log.Err(all, all))
 	n := log.Count(all, all)
-	require.Equal(t, n, log.Count(all, all), "it goes on after Stop")
+	require.Equal(t, n, log.Count(all, all), "the load continues after Stop")
 	fresh := 0
 	for _, r := range log.Between(all, all) {
 		if !r.Kept {

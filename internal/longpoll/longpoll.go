@@ -21,10 +21,10 @@ import (
 // Waiters are the waiting requests of a server. The zero value is ready to use. Several goroutines
 // may call the methods at the same time.
 type Waiters struct {
-	// Max limits the requests that wait at the same time. 0 means 1,024. When a further request
-	// arrives, Waiters looks for the client address with the most waiting requests. If this is
-	// another address, and it has more than its share of the waiting requests, the wait of its
-	// oldest request ends. Otherwise the new request does not wait.
+	// Max limits the requests that wait at the same time. 0 means 1,024. When one more request
+	// arrives, Waiters looks for the client address with the most waiting requests. If that address
+	// is not the sender of the new request, and has more than its share of the waiting requests,
+	// Waiters ends the wait of its oldest request. Otherwise the new request does not wait.
 	//
 	// Set Max before the first call of a method.
 	Max int
@@ -61,9 +61,9 @@ func (w *waiter) ShareEntry() *fairshare.Entry[*waiter] { return &w.share }
 // Idle implements fairshare.Member.
 func (w *waiter) Idle() time.Duration { return time.Since(w.began) }
 
-// Wait makes a request wait until changed is closed, for at most the time in the argument d. The
-// wait also ends when the request ends, when it makes room for another request, and after Stop. If
-// too many requests wait already, Wait returns false immediately.
+// Wait makes a request wait until changed is closed, for at most d. The wait also ends when the
+// request ends, when it makes room for another request, and after Stop. If too many requests are
+// already waiting, Wait returns false immediately.
 func (w *Waiters) Wait(r *http.Request, changed <-chan struct{}, d time.Duration) bool {
 	w.init()
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
