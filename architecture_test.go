@@ -142,6 +142,7 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg/runtimeapi": "the address of HAProxy's master",
 		module + "/internal/atomicfile":   "a state file is replaced as a whole",
 		module + "/internal/haproxyproc":  "the process that it supervises",
+		module + "/internal/inputfile":    "the limit of open files is read within limits",
 	},
 	"haproxycfg/frontproxy/controller": {
 		module + "/haproxycfg":                   "the version and the configuration of HAProxy",

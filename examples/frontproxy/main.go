@@ -76,7 +76,6 @@ func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 	}
 	group.Go(func() error { return admin.Serve(running, listeners...) })
 	group.Go(func() error { return p.controller.Run(running) })
-	group.Go(func() error { p.count(running); return nil })
 	if p.supervisor != nil {
 		group.Go(func() error {
 			err := p.supervisor.Run(running)
@@ -113,6 +112,7 @@ func (p *proxy) shutdown(ctx context.Context) {
 	ended := make(chan error, 1)
 	progress, err := p.drainer.Shutdown(ctx, func() {
 		deadline, cancel := context.WithTimeout(ctx, p.drainTimeout)
+		p.stopping.Store(true)
 		go func() {
 			defer cancel()
 			ended <- p.supervisor.Drain(deadline)

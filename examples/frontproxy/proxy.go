@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,8 +39,11 @@ type proxy struct {
 	metrics      *metrics
 	log          *slog.Logger
 	accessLog    io.Writer
-	load         atomic.Pointer[drain.Load] // what count has read last
-	last         controller.Status          // what changed has logged
+	last         controller.Status // what changed has logged
+	stopping     atomic.Bool       // HAProxy closes its listeners
+
+	mu   sync.Mutex
+	load drain.Load // what count has read last
 }
 
 func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error) {
@@ -51,6 +56,10 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	}
 	if err != nil {
 		return nil, fail("out", "%v", err)
+	}
+	if most, ok := supervisor.MaxConnections(); ok && s.maxConns > most {
+		log.Warn("the limit of open files allows fewer connections than -max-connections", "connections", most)
+		s.maxConns = most
 	}
 	p := &proxy{log: log, accessLog: accessLog, drainTimeout: s.drainTimeout}
 	config, state := filepath.Join(s.out, "haproxy.cfg"), filepath.Join(s.out, "server-state")
@@ -79,20 +88,19 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 		Proxy: frontproxy.Proxy{
 			Service: strings.TrimSuffix(s.ref.Namespace+"."+s.ref.Service+"."+s.ref.Port, "."), Zone: s.zone, LocalPort: uint16(s.local),
 			Binds: binds(s.listen, s.acceptProxy), Admin: binds(s.monitor, false), Monitor: s.monitorPath,
-			Global: haproxycfg.Global{StatsSocket: stats.Path, StateFile: state, MaxConn: maxConns(s.maxConns, log), Threads: s.threads},
+			Global: haproxycfg.Global{StatsSocket: stats.Path, StateFile: state, MaxConn: s.maxConns, Threads: s.threads},
 		},
 		Dir: dir, Stats: stats, Version: checker.Version, Changed: p.changed,
 	}
 	p.metrics = newMetrics(p)
 	p.drainer = &drain.Drainer{
 		Settings: drain.Settings{Delay: noneIfZero(s.drainDelay), Timeout: noneIfZero(s.drainTimeout)},
-		Count:    func() drain.Load { return *p.load.Load() },
+		Count:    p.count,
 		Changed: func(progress drain.Progress) {
 			log.Info("drain", "progress", progress)
 			p.controller.SetDraining(progress.State != drain.Serving)
 		},
 	}
-	p.load.Store(&drain.Load{})
 	if p.supervisor != nil {
 		// The drain has waited before it stops HAProxy.
 		p.controller.Override = func(settings *frontproxy.Settings) { settings.Grace = -1 }
@@ -146,32 +154,25 @@ func source(s settings, log *slog.Logger) (controller.Source, error) {
 	}), nil
 }
 
-// count reads during a drain how many connections are open, until ctx ends.
-func (p *proxy) count(ctx context.Context) {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		progress := p.drainer.Progress()
-		if progress.State == drain.Serving {
-			continue
-		}
-		connections, requests, err := p.controller.Open(ctx)
-		switch {
-		case p.supervisor != nil && p.supervisor.State().PID == 0:
-			p.load.Store(&drain.Load{})
-		case err == nil:
-			l := &drain.Load{Connections: connections, Requests: requests}
-			if !progress.Stopping {
-				l.Idle = max(connections-requests, 0) // a stopping HAProxy waits for them too
-			}
-			p.load.Store(l)
-		}
+// count returns what is open in HAProxy. If HAProxy does not answer, count returns the last numbers: a
+// stopping HAProxy does not answer.
+func (p *proxy) count() drain.Load {
+	if p.supervisor != nil && p.supervisor.State().PID == 0 {
+		return drain.Load{}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	connections, requests, err := p.controller.Open(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		p.load = drain.Load{Connections: connections, Requests: requests}
+	}
+	load := p.load
+	if !p.stopping.Load() { // a stopping HAProxy waits for idle connections too
+		load.Idle = max(load.Connections-load.Requests, 0)
+	}
+	return load
 }
 
 // haproxyChanged logs what has happened to the own HAProxy.
@@ -204,17 +205,17 @@ func (p *proxy) runtimeChanged(c deploy.RuntimeChange) {
 
 // changed logs the differences between two states of the controller.
 func (p *proxy) changed(s controller.Status) {
-	report := func(what string, before, now error) {
-		switch {
-		case now != nil && (before == nil || before.Error() != now.Error()):
-			p.log.Warn(what, "err", now)
-		case now == nil && before != nil:
-			p.log.Info(what + " is good again")
+	before, now := p.last.Problems(), s.Problems()
+	for _, problem := range now {
+		if !slices.Contains(before, problem) {
+			p.log.Warn("problem", "err", problem)
 		}
 	}
-	report("source of the pods", p.last.SourceErr, s.SourceErr)
-	report("policy", p.last.PolicyErr, s.PolicyErr)
-	report("change of HAProxy", p.last.ApplyErr, s.ApplyErr)
+	for _, problem := range before {
+		if !slices.Contains(now, problem) {
+			p.log.Info("no problem any more", "before", problem)
+		}
+	}
 	if s.Applied != p.last.Applied {
 		p.log.Info("applied", "zones", s.Zones, "servers", len(s.Servers))
 	}
@@ -223,31 +224,18 @@ func (p *proxy) changed(s controller.Status) {
 
 // ready returns the error for /readyz: the proxy does not serve, or drains.
 func (p *proxy) ready() error {
-	s := p.controller.Status()
-	switch {
-	case p.drainer.Ready() != nil:
-		return p.drainer.Ready()
-	case p.supervisor != nil && p.supervisor.State().Phase != supervisor.Running:
-		return errors.New("haproxy: " + p.supervisor.State().String())
-	case s.Applied == 0 && s.ApplyErr != nil:
-		return s.ApplyErr
-	case !s.Known:
-		return errors.Join(errors.New("the pods are not known yet"), s.SourceErr)
-	case p.controller.Source != nil && len(s.Servers) == 0:
-		return errors.New("the service has no pods that are ready")
+	if err := p.drainer.Ready(); err != nil {
+		return err
 	}
-	return nil
+	if p.supervisor != nil && p.supervisor.State().Phase != supervisor.Running {
+		return errors.New("haproxy: " + p.supervisor.State().String())
+	}
+	return p.controller.Status().Ready()
 }
 
 // detail returns the text that /readyz shows below "ok".
 func (p *proxy) detail() string {
-	s := p.controller.Status()
-	var lines []string
-	for what, err := range map[string]error{"policy": s.PolicyErr, "source": s.SourceErr, "change": s.ApplyErr} {
-		if err != nil {
-			lines = append(lines, what+": "+err.Error())
-		}
-	}
+	lines := p.controller.Status().Problems()
 	if p.supervisor != nil && p.supervisor.State().OnLastGood {
 		lines = append(lines, "haproxy: "+p.supervisor.State().String())
 	}

@@ -24,8 +24,8 @@
 // If HAProxy does not start with Options.Config, the Supervisor starts it with Options.LastGood. The
 // next Reload loads Config again.
 //
-// HAProxy does not run longer than the Supervisor's process; see "Ends with its parent" in
-// [Supervisor.Run]. The process may be process 1 of a container: the Supervisor waits for the workers
+// On Linux, HAProxy does not run longer than the process of the Supervisor; see [Supervisor.Run]. That
+// process may be process 1 of a container: the Supervisor waits for the workers
 // of a master that has died, so that they do not stay as zombies.
 //
 // # What it does not do

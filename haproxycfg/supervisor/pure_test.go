@@ -65,6 +65,20 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
+func TestMaxConnections(t *testing.T) {
+	for limits, want := range map[string]int{
+		"Limit Soft Hard\nMax open files            1024                 20000                files\n": 7952,
+		"Max open files            1024                 1024                 files\n":                  384,
+		"Max open files            1024                 unlimited            files\n":                  0,
+		"": 0,
+	} {
+		n, ok := maxConnections([]byte(limits))
+		require.Equal(t, want, n, limits)
+		require.Equal(t, want > 0, ok)
+	}
+	_, _ = MaxConnections()
+}
+
 func TestNewRefuses(t *testing.T) {
 	for want, o := range map[string]Options{
 		"required":       {Config: "x"},

@@ -18,9 +18,12 @@ type sample struct {
 	requests, retries uint64
 }
 
-// budgetPoll is the time between two samples. Within this time HAProxy can exceed the budget; the next
-// samples make up for it.
-const budgetPoll = 50 * time.Millisecond
+// budgetPoll is the time between two samples, and fastBudgetPoll the time while HAProxy repeats requests.
+// Within this time HAProxy can exceed the budget; the next samples make up for it.
+const (
+	budgetPoll     = 50 * time.Millisecond
+	fastBudgetPoll = 10 * time.Millisecond
+)
 
 // allows adds a sample and returns whether HAProxy may repeat requests until the next one. After a
 // restart or reload of HAProxy its counters begin at 0, so smaller counters begin a new budget.

@@ -1,12 +1,14 @@
 package controller
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/frontproxy"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/nodeselect/endpoints"
 )
 
@@ -189,6 +192,7 @@ func (c *Controller) setStatus(change func(*Status)) {
 
 // loop applies the inputs when they change.
 func (c *Controller) loop(ctx context.Context) error {
+	c.slots = c.readSlots()
 	c.waitForFirstPods(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -279,6 +283,7 @@ func (c *Controller) attempt(ctx context.Context) error {
 	}
 	c.setStatus(func(s *Status) {
 		s.Version, s.Known, s.Zones, s.Draining, s.Age = c.version, update.Known || c.Source == nil, zones, draining, update.Age
+		s.Sidecar = c.Source == nil
 		s.SourceErr, s.PolicyErr, s.ApplyErr = update.Err, policyErr, err
 		if err == nil {
 			s.Servers = servers
@@ -360,9 +365,47 @@ func (c *Controller) zones(now time.Time, pods []endpoints.Pod) map[string]ZoneS
 	return zones
 }
 
+func (c *Controller) file() string { return filepath.Join(c.Dir.Path, "haproxy.cfg") }
+
 func (c *Controller) hasFiles() bool {
-	_, err := os.Lstat(filepath.Join(c.Dir.Path, "haproxy.cfg"))
+	_, err := os.Lstat(c.file())
 	return err == nil
+}
+
+// readSlots returns the slots in the directory, so that pods keep their slots if this process restarts.
+func (c *Controller) readSlots() frontproxy.Slots {
+	text, err := inputfile.Read(c.file(), maxConfig)
+	if err != nil {
+		return nil
+	}
+	return parseSlots(text)
+}
+
+// maxConfig is the largest size of haproxy.cfg in bytes that readSlots reads.
+const maxConfig = 256 << 20
+
+var slotLine = regexp.MustCompile(`^ *server (s[0-9]+) ([^ ]+) (.*)$`)
+
+// parseSlots returns the slots in a configuration that frontproxy.Proxy has made.
+func parseSlots(config []byte) frontproxy.Slots {
+	slots := frontproxy.Slots{}
+	backend := ""
+	for line := range bytes.Lines(config) {
+		line = bytes.TrimRight(line, "\n")
+		if name, ok := bytes.CutPrefix(line, []byte("backend ")); ok {
+			backend = string(name)
+		}
+		m := slotLine.FindSubmatch(line)
+		if m == nil {
+			continue
+		}
+		key := backend + "/" + string(m[1])
+		slots[key] = netip.AddrPort{}
+		if addr, err := netip.ParseAddrPort(string(m[2])); err == nil && !bytes.HasSuffix(m[3], []byte("disabled")) {
+			slots[key] = addr
+		}
+	}
+	return slots
 }
 
 // readVersion reads the version of HAProxy if it was not read lately. After a failure, the last known

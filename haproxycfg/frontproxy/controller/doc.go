@@ -36,7 +36,8 @@
 // # The retry budget
 //
 // HAProxy before 2.9 cannot count repeated requests. For such a version the controller reads HAProxy's
-// counters 20 times a second, and switches repetitions off while there are too many.
+// counters 20 times a second, and 100 times a second while HAProxy repeats requests. It switches
+// repetitions off while there are too many.
 //
 // # What it does not do
 //

@@ -25,6 +25,7 @@ func (c *Controller) switchRetries(ctx context.Context) error {
 	on, set := true, false // set is true if HAProxy has the value on
 	tick := time.NewTicker(budgetPoll)
 	defer tick.Stop()
+	fast := false // HAProxy repeats requests, or has just been allowed to
 	for {
 		select {
 		case <-ctx.Done():
@@ -46,10 +47,19 @@ func (c *Controller) switchRetries(ctx context.Context) error {
 		}
 		now := sumRetries(rows, c.Proxy.Service)
 		now.at = time.Now()
+		repeats := now.retries > counter.last.retries
 		if now.requests < counter.last.requests {
 			set = false // after a reload the variable has the value in the configuration
 		}
 		allows := counter.allows(now)
+		if next := allows && (repeats || !on); next != fast {
+			fast = next
+			if fast {
+				tick.Reset(fastBudgetPoll)
+			} else {
+				tick.Reset(budgetPoll)
+			}
+		}
 		if set && allows == on || !set && allows && on {
 			continue
 		}

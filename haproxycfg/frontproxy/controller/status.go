@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -12,7 +13,7 @@ import (
 type Status struct {
 	// Version is the version of HAProxy for which the configuration is made.
 	Version haproxycfg.Version
-	// Known means that the source has answered at least once.
+	// Known means that the source has answered at least once, or that there is none.
 	Known bool
 	// Zones has the numbers of pods of each zone that has, or should have, pods.
 	Zones map[string]ZoneStatus
@@ -22,6 +23,8 @@ type Status struct {
 	// there was none.
 	Applied int
 	Last    time.Time
+	// Sidecar is true if the controller has no source.
+	Sidecar bool
 	// Draining is true while a drain is in force.
 	Draining bool
 	// SourceErr says why the pods may be out of date, PolicyErr why the policy file is not in force,
@@ -42,6 +45,33 @@ type ZoneStatus struct {
 type ServerStatus struct {
 	Backend, Server string
 	Pod, Zone, Node string // "" if unknown
+}
+
+// Ready returns nil if HAProxy has a configuration with pods, and otherwise the reason why not. A proxy
+// without a source needs no pods.
+func (s Status) Ready() error {
+	switch {
+	case s.Applied == 0 && s.ApplyErr != nil:
+		return s.ApplyErr
+	case !s.Known:
+		return errors.Join(errors.New("the pods are not known yet"), s.SourceErr)
+	case len(s.Servers) == 0 && !s.Sidecar:
+		return errors.New("the service has no pods that are ready")
+	}
+	return nil
+}
+
+// Problems returns a line for each error of the status: what is not up to date, although HAProxy serves.
+func (s Status) Problems() (lines []string) {
+	for _, p := range []struct {
+		what string
+		err  error
+	}{{"policy", s.PolicyErr}, {"source of the pods", s.SourceErr}, {"change of HAProxy", s.ApplyErr}} {
+		if p.err != nil {
+			lines = append(lines, p.what+": "+p.err.Error())
+		}
+	}
+	return lines
 }
 
 func (s Status) equal(o Status) bool {

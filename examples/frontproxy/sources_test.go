@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/endpoints"
+	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
+)
+
+// slice returns an EndpointSlice with one pod in zone a.
+func slice(addr netip.AddrPort) *discoveryv1.EndpointSlice {
+	name, port, zone := "http", int32(addr.Port()), "a"
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("web-", port), Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses: []string{addr.Addr().String()}, Zone: &zone,
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "ns", Name: fmt.Sprint("pod-", port)},
+		}},
+	}
+}
+
+func TestPodsOfAnAPIServer(t *testing.T) {
+	server := kubewatchtest.New(t)
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, os.WriteFile(kubeconfig, fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+clusters: [{name: eu-1, cluster: {server: %q}}]
+contexts: [{name: eu-1, context: {cluster: eu-1}}]
+current-context: eu-1
+`, server.Config().Host), 0o600))
+	a, b := pod(t), pod(t)
+	server.Set(slice(a))
+	f := start(t, "-service", "ns/web:http", "-zone", "a", "-kubeconfig", kubeconfig, "-drain-delay", "0")
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+	server.Set(slice(b))
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", b.Port()))
+	server.Down()
+	f.eventually(f.admin+"/metrics", 200, `headgate_frontproxy_source_up{proxy_zone="a",service="ns.web.http"} 0`)
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+	f.eventually(f.admin+"/readyz", 200, "source of the pods")
+}
+
+func TestPodsOfTheDiscoveryAPI(t *testing.T) {
+	a := pod(t)
+	api := &httpapi.Handler{}
+	api.Publish(endpoints.Group([]*discoveryv1.EndpointSlice{slice(a)}, nodeselect.AddressPolicy{}), httpapi.Source{})
+	server := httptest.NewServer(api)
+	t.Cleanup(func() { api.StopWaiting(); server.Close() })
+	f := start(t, "-service", "ns/web:http", "-zone", "a", "-discovery", server.URL, "-drain-delay", "0")
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+	f.eventually(f.admin+"/readyz", 200, "ok")
+	server.CloseClientConnections()
+	_ = server.Listener.Close()
+	f.eventually(f.admin+"/readyz", 200, "source of the pods")
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+}
+
+// TestHAProxyOfAnotherProgram changes an HAProxy that frontproxy has not started, and does not stop it.
+func TestHAProxyOfAnotherProgram(t *testing.T) {
+	dir := haproxytest.Dir(t)
+	port := haproxytest.Ports(t, 1)[0]
+	haproxytest.StartMaster(t, dir, fmt.Sprintf("global\n    stats socket %s/stats.sock level admin\ndefaults\n    mode http\n    timeout client 5s\n    timeout server 5s\n    timeout connect 1s\nfrontend f\n    bind 127.0.0.1:%d\n", dir, port))
+	a := pod(t)
+	f := start(t, append(dirFlags, "-out", dir, "-reload", filepath.Join(dir, haproxytest.MasterSocket))...)
+	f.pods(a)
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+	f.stop()
+	f.ends(cli.ExitOK)
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+}

@@ -1,0 +1,34 @@
+package supervisor
+
+import (
+	"regexp"
+	"strconv"
+
+	"github.com/headgate/headgate/internal/inputfile"
+)
+
+var openFiles = regexp.MustCompile(`(?m)^Max open files +[0-9]+ +([0-9]+) `)
+
+// MaxConnections returns the largest number of client connections for which HAProxy gets enough file
+// descriptors from this process, on Linux. ok is false on other systems, and if there is no limit.
+// HAProxy does not start if it cannot get the descriptors for its setting "maxconn".
+//
+// A connection needs two descriptors. A quarter of the limit, at most 4,096, is left for checks, idle
+// connections to servers and listeners. The result does not depend on the number of servers, because
+// another maxconn needs a reload.
+func MaxConnections() (n int, ok bool) {
+	limits, err := inputfile.Read("/proc/self/limits", 64<<10)
+	if err != nil {
+		return 0, false
+	}
+	return maxConnections(limits)
+}
+
+func maxConnections(limits []byte) (n int, ok bool) {
+	m := openFiles.FindSubmatch(limits)
+	if m == nil {
+		return 0, false
+	}
+	limit, err := strconv.Atoi(string(m[1]))
+	return (limit - min(limit/4, 4096)) / 2, err == nil
+}
