@@ -74,6 +74,12 @@ type Global struct {
 	// MaxHeaders is the largest number of headers of a request or response ("tune.http.maxhdr"),
 	// 1 to 32,767. 0 means HAProxy's default, 101.
 	MaxHeaders int
+	// HTTP2Requests is the number of requests after which HAProxy ends a client's HTTP/2 connection
+	// with GOAWAY ("tune.h2.fe.max-total-streams"), and the client opens a new connection. If the client
+	// sends further requests at the same moment, GOAWAY tells it to repeat them. Most clients do. A
+	// client of net/http fails if it cannot send the body a second time (Request.GetBody). HAProxy before
+	// 3.0 cannot do this, so Render then ignores HTTP2Requests. 0 means that HAProxy ends no connection.
+	HTTP2Requests int
 	// Observe makes HAProxy serve the requests that it would refuse, and keep the headers that it
 	// would remove, for the reasons in [Refusal]. HAProxy counts these requests; see
 	// [ObservedCommand]. The log line of a request contains the reasons between braces. HAProxy
@@ -223,7 +229,7 @@ type Frontend struct {
 	// CloseOneIn makes HAProxy close a client's connection after one of CloseOneIn answers, chosen at
 	// random, with "Connection: close". The client then connects again, perhaps to another HAProxy
 	// behind the same balancer. HTTP/2 connections stay, because HAProxy sends no GOAWAY for this
-	// header. 0 means that HAProxy does not close.
+	// header: see Global.HTTP2Requests. 0 means that HAProxy does not close.
 	CloseOneIn int
 	// CloseStopping makes a stopping HAProxy close each client's connection after the next answer.
 	// Without it, clients can use their connections until Global.Grace is over.

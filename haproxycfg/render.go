@@ -209,6 +209,10 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 		t.line("tune.http.maxhdr")
 		t.int(g.MaxHeaders)
 	}
+	if g.HTTP2Requests > 0 && g.Version.AtLeast(3, 0) {
+		t.line("tune.h2.fe.max-total-streams")
+		t.int(g.HTTP2Requests)
+	}
 	for _, x := range g.Variables {
 		x.append(t)
 	}

@@ -191,6 +191,7 @@ func (v *validator) global(c *Config) {
 	if g.MaxConn == 0 && g.Descriptors > 0 && c.MaxConn() == 0 {
 		v.addf("%d descriptors leave none for connections: checks, agents and listeners need %d", g.Descriptors, c.ReservedDescriptors())
 	}
+	v.number("HTTP2Requests", g.HTTP2Requests, 0, math.MaxInt32)
 	if g.BufferSize != 0 {
 		v.number("BufferSize", g.BufferSize, 16384, 1<<20)
 	}

@@ -37,7 +37,7 @@ type Proxy struct {
 	// Monitor is the path of the same monitor on Binds. Empty means none.
 	Monitor string
 	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
-	// HardStopAfter and Variables.
+	// HardStopAfter, HTTP2Requests and Variables.
 	Global haproxycfg.Global
 	// Draining makes the monitors answer 503, and makes HAProxy close each client's connection after the
 	// next answer. HAProxy still serves every request. The value is a variable of HAProxy, so a drain
@@ -82,6 +82,7 @@ func (p *Proxy) Config(pods []Pod, expected int, before Slots) (haproxycfg.Confi
 	}
 	c := haproxycfg.Config{Global: p.Global, Defaults: s.defaults()}
 	c.Global.Grace, c.Global.HardStopAfter = s.grace(), s.hardStop()
+	c.Global.HTTP2Requests = s.HTTP2Requests
 	if s.AccessLog && len(c.Global.Logs) == 0 {
 		c.Global.Logs = []haproxycfg.Log{{Address: "stdout", Format: "raw", Level: "info"}}
 	}

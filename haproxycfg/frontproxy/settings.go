@@ -101,8 +101,12 @@ type Settings struct {
 	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of requests
 	// after which HAProxy closes a client's connection. The client then connects again, perhaps to
 	// another front proxy. So the clients spread over front proxies that were added later. It closes no
-	// HTTP/2 connection: HAProxy sends no GOAWAY for it. 0 means 1,000, negative never.
+	// HTTP/2 connection. 0 means 1,000, negative never.
 	CloseOneIn int
+	// HTTP2Requests (Envoy: max_requests_per_connection of the listener) is the number of requests after
+	// which HAProxy 3.0 and later end a client's HTTP/2 connection. Set it only if all HTTP/2 clients can
+	// repeat requests; see haproxycfg.Global. 0 means never.
+	HTTP2Requests int
 	// Limits (Envoy: local_ratelimit) bound the requests of each front proxy; zero means none.
 	Limits haproxycfg.Limits
 
@@ -175,6 +179,7 @@ func (s *Settings) Validate() error {
 		{"PanicBelow", s.PanicBelow, 100},
 		{"Pending", s.Pending, math.MaxInt32},
 		{"CloseOneIn", s.CloseOneIn, math.MaxInt32},
+		{"HTTP2Requests", s.HTTP2Requests, math.MaxInt32},
 		{"TraceSample", s.TraceSample, 10_000},
 		{"PerPod", s.PerPod, math.MaxInt32},
 		{"Limits.Requests", s.Limits.Requests, math.MaxInt32},
@@ -188,6 +193,7 @@ func (s *Settings) Validate() error {
 		field string
 		value int
 	}{
+		{"HTTP2Requests", s.HTTP2Requests},
 		{"PerPod", s.PerPod},
 		{"Limits.Requests", s.Limits.Requests},
 		{"Limits.Connections", s.Limits.Connections},

@@ -1,9 +1,11 @@
 package frontproxy_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"regexp"
 	"strings"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/frontproxy"
@@ -278,6 +281,53 @@ func TestConnectionsClose(t *testing.T) {
 			}
 		}
 		require.InDelta(t, 50, closed, 30)
+	})
+}
+
+// TestHTTP2ConnectionsEnd: from 3.0 on, HAProxy ends an HTTP/2 connection after HTTP2Requests
+// requests, and no request fails, because the client can repeat those after the GOAWAY.
+func TestHTTP2ConnectionsEnd(t *testing.T) {
+	t.Parallel()
+	eachHAProxy(t, func(t *testing.T, h installed) {
+		t.Parallel()
+		own := servePods(t, 2, "a", false, nil)
+		f := h.start(t, frontproxy.Proxy{Settings: frontproxy.Settings{HTTP2Requests: 50}}, own.pods, 2)
+		client, connections := h2cClient(t), sync.Map{}
+		var senders errgroup.Group
+		const requests = 1000
+		for range 4 {
+			senders.Go(func() error {
+				for range requests / 4 {
+					ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+						connections.Store(c.Conn.LocalAddr().String(), true)
+					}})
+					req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url, strings.NewReader("load"))
+					if err != nil {
+						return err
+					}
+					resp, err := client.Do(req)
+					if err != nil {
+						return err
+					}
+					_, err = io.Copy(io.Discard, resp.Body)
+					if err := errors.Join(err, resp.Body.Close()); err != nil {
+						return err
+					}
+					if resp.StatusCode != http.StatusOK {
+						return errors.New(resp.Status)
+					}
+				}
+				return nil
+			})
+		}
+		require.NoError(t, senders.Wait())
+		opened := 0
+		connections.Range(func(any, any) bool { opened++; return true })
+		if h.version.AtLeast(3, 0) {
+			require.InDelta(t, requests/50, opened, 8)
+		} else {
+			require.Equal(t, 1, opened)
+		}
 	})
 }
 

@@ -43,6 +43,7 @@ func fields(s *frontproxy.Settings) []field {
 		{name: "noPool", read: boolean(&s.NoPool)},
 		{name: "slowStart", read: duration(&s.SlowStart)},
 		{name: "closeOneIn", read: orOff(&s.CloseOneIn, number)},
+		{name: "http2Requests", read: number(&s.HTTP2Requests)},
 		{name: "limits", fields: append(limit(&s.Limits.Limit), field{name: "source", fields: limit(&s.Limits.Source)})},
 		{name: "accessLog", read: boolean(&s.AccessLog)},
 		{name: "traceSample", read: orOff(&s.TraceSample, hundredths)},

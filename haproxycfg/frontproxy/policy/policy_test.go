@@ -41,6 +41,7 @@ reuse: safe
 poolPurge: 2s
 slowStart: 20s
 closeOneIn: 100
+http2Requests: 5000
 limits:
   requests: 400
   connections: 300
@@ -61,7 +62,7 @@ func TestParseEverything(t *testing.T) {
 		Retries: 1, RetryOn: []haproxycfg.RetryEvent{haproxycfg.RetryConnFailure, haproxycfg.Retry503}, RetryPercent: 10, RetriesPerSecond: 5,
 		EjectErrors: 4, EjectTime: 12 * time.Second, HealthPath: "/healthz", HealthHost: "web", PanicBelow: 50, Overprovision: 120, NoSpill: true,
 		PerPod: 32, Pending: 100, QueueTime: time.Second, Reuse: haproxycfg.ReuseSafe, PoolPurge: 2 * time.Second, SlowStart: 20 * time.Second,
-		CloseOneIn: 100, AccessLog: true, TraceSample: 50, ReplaceForwarded: true, Grace: 10 * time.Second, HardStop: time.Minute,
+		CloseOneIn: 100, HTTP2Requests: 5000, AccessLog: true, TraceSample: 50, ReplaceForwarded: true, Grace: 10 * time.Second, HardStop: time.Minute,
 		Limits: haproxycfg.Limits{
 			Limit: haproxycfg.Limit{Requests: 400, Connections: 300}, Source: haproxycfg.Limit{Requests: 50, Connections: 20},
 		},
