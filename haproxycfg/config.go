@@ -203,9 +203,9 @@ type Frontend struct {
 	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 once the
 	// process is stopping. Routes with the same path get no requests. Empty means no such path.
 	Monitor string
-	// MonitorBackend is the name of a backend: the Monitor page also answers 503 while no server of
-	// this backend is up. Empty means no such backend.
-	MonitorBackend string
+	// MonitorBackends are names of backends: the Monitor page also answers 503 while no server of any
+	// of them is up. Empty means that the page does not depend on servers.
+	MonitorBackends []string
 	// Exporter is the path of HAProxy's metrics for Prometheus, for every host. It needs an HAProxy
 	// that was built with the Prometheus exporter, as the packages of distributions are. Empty
 	// means no such path.

@@ -58,7 +58,9 @@ var stringFields = []struct {
 	}},
 	{"Backend.QueueLimit", func(c *haproxycfg.Config, s string) { c.Backends[0].QueueLimit = s }},
 	{"Backend.Reuse", func(c *haproxycfg.Config, s string) { c.Backends[0].Reuse = haproxycfg.Reuse(s) }},
-	{"Frontend.MonitorBackend", func(c *haproxycfg.Config, s string) { c.Frontends[0].Monitor, c.Frontends[0].MonitorBackend = "/m", s }},
+	{"Frontend.MonitorBackends", func(c *haproxycfg.Config, s string) {
+		c.Frontends[0].Monitor, c.Frontends[0].MonitorBackends = "/m", []string{s}
+	}},
 	{"Zones.Other", func(c *haproxycfg.Config, s string) { c.Frontends[1].Zones.Other = s }},
 	{"Zones.Panic", func(c *haproxycfg.Config, s string) { c.Frontends[1].Zones.Panic = s }},
 	{"Zones.Expected", func(c *haproxycfg.Config, s string) { c.Frontends[1].Zones.Expected = s }},

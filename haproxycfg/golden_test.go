@@ -122,7 +122,7 @@ func zonesConfig(version haproxycfg.Version) *haproxycfg.Config {
 			{
 				Name: "front", Binds: []haproxycfg.Bind{{Address: ":8080", AcceptProxy: true}},
 				Forwarded: haproxycfg.ForwardedAppend, KeepHeaderNames: true, RequestID: true,
-				Monitor: "/ready", MonitorBackend: "front:panic",
+				Monitor: "/ready", MonitorBackends: []string{"front:panic"},
 				Trace: &haproxycfg.Trace{Sampled: 100}, CloseOneIn: 1000, CloseStopping: true, DrainSwitch: "draining",
 				Limits:      haproxycfg.Limits{Limit: haproxycfg.Limit{Requests: 400}, Source: haproxycfg.Limit{Requests: 50}},
 				RetryBudget: &haproxycfg.RetryBudget{Percent: 20, PerSecond: 3, Switch: "may_retry"},

@@ -32,8 +32,11 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		if f.DrainSwitch != "" {
 			t.line("monitor fail if " + f.draining())
 		}
-		if f.MonitorBackend != "" {
-			t.line("monitor fail if { nbsrv(" + f.MonitorBackend + ") eq 0 }")
+		if len(f.MonitorBackends) > 0 {
+			t.line("monitor fail if")
+			for _, name := range f.MonitorBackends {
+				t.raw(" { nbsrv(" + name + ") eq 0 }")
+			}
 		}
 	}
 	if f.NoLog {
@@ -81,7 +84,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	}
 	if f.Close != "" {
 		t.line(`http-request set-var(txn.close) 'str(all),map_str("` + paths.maps[f.Close] + `")'`)
-		t.line("http-response set-header Connection close if !{ status 101 } " + chance("txn.close"))
+		t.line(closeClient + chance("txn.close"))
 	}
 	forwards := f.DefaultBackend != "" || f.Router != nil
 	switch {
@@ -98,13 +101,13 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		f.Trace.append(t)
 	}
 	if f.CloseOneIn > 0 {
-		t.line("http-response set-header Connection close if { rand(" + strconv.Itoa(f.CloseOneIn) + ") eq 0 }")
+		t.line(closeClient + "{ rand(" + strconv.Itoa(f.CloseOneIn) + ") eq 0 }")
 	}
 	if f.CloseStopping {
-		t.line("http-response set-header Connection close if { stopping }")
+		t.line(closeClient + "{ stopping }")
 	}
 	if f.DrainSwitch != "" {
-		t.line("http-response set-header Connection close if " + f.draining())
+		t.line(closeClient + f.draining())
 	}
 	if !forwards {
 		return
@@ -128,6 +131,10 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		t.raw(f.DefaultBackend)
 	}
 }
+
+// closeClient is the beginning of a rule that closes the client's connection after a response. The
+// status 101 begins a WebSocket: clients refuse it without "Connection: Upgrade".
+const closeClient = "http-response set-header Connection close if !{ status 101 } "
 
 // denyDotSegments renders the rules that refuse paths with dot segments. Most servers resolve dot
 // segments, so "/public/../admin" would reach the service of "/public" as "/admin".

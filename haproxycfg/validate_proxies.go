@@ -229,11 +229,11 @@ func (v *validator) backend(c *Config, b *Backend) {
 
 // balancing checks what a frontend does to spread requests over zones, proxies and time.
 func (v *validator) balancing(c *Config, f *Frontend) {
-	if f.MonitorBackend != "" {
-		v.backendName("MonitorBackend", f.MonitorBackend)
-		if f.Monitor == "" {
-			v.addf("MonitorBackend without Monitor")
-		}
+	for _, name := range f.MonitorBackends {
+		v.backendName("MonitorBackends", name)
+	}
+	if len(f.MonitorBackends) > 0 && f.Monitor == "" {
+		v.addf("MonitorBackends without Monitor")
 	}
 	if f.DrainSwitch != "" {
 		v.variable(&c.Global, "DrainSwitch", f.DrainSwitch)

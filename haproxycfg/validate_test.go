@@ -135,7 +135,7 @@ func TestValidate(t *testing.T) {
 		}, "frontend z: RetryBudget needs a table with the name z:retries, which a backend has"},
 		{"trace", func(c *config) { c.Frontends[1].Trace = &haproxycfg.Trace{Sampled: 10001} }, "frontend z: Trace.Sampled 10001 is not from 0 to 10000"},
 		{"limits twice", func(c *config) { c.Backends[0].Limits.Requests, c.Frontends[1].Limits.Requests = 1, 1 }, "frontend z: both a frontend and a backend have Limits"},
-		{"monitor of no backend", func(c *config) { c.Frontends[1].Monitor, c.Frontends[1].MonitorBackend = "/m", "x" }, `frontend z: MonitorBackend names backend "x", which does not exist`},
+		{"monitor of no backend", func(c *config) { c.Frontends[1].Monitor, c.Frontends[1].MonitorBackends = "/m", []string{"x"} }, `frontend z: MonitorBackends names backend "x", which does not exist`},
 		{"drain switch", func(c *config) { c.Frontends[1].DrainSwitch = "x" }, `frontend z: DrainSwitch names variable "x", which does not exist`},
 		{"slots and servers", func(c *config) { c.Backends[0].Servers[1].Slot = "s" }, "backend b: server s: either all servers of a backend have a Slot, or none"},
 		{"slot", func(c *config) { c.Backends[2].Servers[0].Slot = "a/b" }, `backend slots: server a/b: Slot "a/b": a name is made of`},

@@ -31,8 +31,8 @@ type Proxy struct {
 	// PROXY protocol of the balancer in front.
 	Binds []haproxycfg.Bind
 	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics", and
-	// with a monitor at "/ready". The monitor answers 503 while HAProxy is stopping or has no pods, so
-	// a balancer in front notices. Nil means no such frontend.
+	// with a monitor at "/ready". The monitor answers 503 while HAProxy is stopping, drains, or has no
+	// pod that gets requests, so a balancer in front notices. Nil means no such frontend.
 	Admin []haproxycfg.Bind
 	// Monitor is the path of the same monitor on Binds. Empty means none.
 	Monitor string
@@ -110,11 +110,11 @@ func (p *Proxy) Config(pods []Pod, expected int, before Slots) (haproxycfg.Confi
 	if len(p.Admin) > 0 {
 		c.Frontends = append(c.Frontends, haproxycfg.Frontend{
 			Name: p.Service + ":admin", Binds: p.Admin, Forwarded: haproxycfg.ForwardedKeep, NoLog: front.NoLog || s.AccessLog,
-			Exporter: "/metrics", ExporterNoMaint: true, Monitor: "/ready", MonitorBackend: front.MonitorBackend, DrainSwitch: Draining,
+			Exporter: "/metrics", ExporterNoMaint: true, Monitor: "/ready", MonitorBackends: front.MonitorBackends, DrainSwitch: Draining,
 		})
 	}
 	if front.Monitor == "" {
-		c.Frontends[0].MonitorBackend = ""
+		c.Frontends[0].MonitorBackends = nil
 	}
 	if err := c.Validate(); err != nil {
 		return haproxycfg.Config{}, nil, err
@@ -172,7 +172,7 @@ func (p *Proxy) zones(front *haproxycfg.Frontend, v *variables, pods []Pod, expe
 	local, other, panicking := Backends(p.Service)
 	own, others := p.servers(pods)
 	v.set(expectedPods, max(expected, len(own)))
-	front.DefaultBackend = local
+	front.DefaultBackend, front.MonitorBackends = local, []string{local, other}
 	front.Zones = &haproxycfg.Zones{Other: other, Overprovision: s.Overprovision, Expected: expectedPods, SpillOnQueue: !s.NoSpill}
 
 	add := func(name, pending string, servers []haproxycfg.Server, checked bool) haproxycfg.Backend {
@@ -188,7 +188,7 @@ func (p *Proxy) zones(front *haproxycfg.Frontend, v *variables, pods []Pod, expe
 	}
 	if percent := orDefault(s.PanicBelow, 25); percent > 0 && s.checks() {
 		front.Zones.Panic, front.Zones.PanicBelow = panicking, panicBelow
-		front.MonitorBackend = panicking
+		front.MonitorBackends = append(front.MonitorBackends, panicking)
 		v.set(panicBelow, (percent*(len(own)+len(others))+99)/100)
 		all := own
 		if len(own) == 0 {

@@ -70,6 +70,36 @@ func TestPanicLine(t *testing.T) {
 	})
 }
 
+// TestMonitorWithoutPods: the monitor fails while no pod gets requests, with and without the backend for
+// a panic.
+func TestMonitorWithoutPods(t *testing.T) {
+	t.Parallel()
+	eachHAProxy(t, func(t *testing.T, h installed) {
+		t.Parallel()
+		for name, s := range map[string]frontproxy.Settings{
+			"defaults": {}, "no panic": {PanicBelow: -1}, "no checks": {EjectErrors: -1},
+		} {
+			own := servePods(t, 2, "a", false, nil)
+			own.pods[1].Zone = "b"
+			f := h.start(t, frontproxy.Proxy{Settings: s}, own.pods, 1)
+			for i, status := range []int{http.StatusOK, http.StatusOK, http.StatusServiceUnavailable} {
+				resp, _ := f.do(t, http.MethodGet, f.admin+"/ready")
+				require.Equal(t, status, resp.StatusCode, "%s, %d pods gone", name, i)
+				if i == 2 {
+					break
+				}
+				for _, b := range f.config.Backends {
+					for _, server := range b.Servers {
+						if server.Addr == own.pods[i].Addr {
+							f.command(t, "set server %s/%s state maint", b.Name, server.Name())
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
 // TestEjection: after three errors in a row, a pod gets no requests until HAProxy has checked it
 // several times. The test counts checks, because it must not depend on time: HAProxy needs three,
 // and one of them may be on its way when the pod fails. So there are at least two for each ejection.
