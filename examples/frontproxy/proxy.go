@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,8 +103,11 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 		},
 	}
 	if p.supervisor != nil {
-		// The drain has waited before it stops HAProxy.
-		p.controller.Override = func(settings *frontproxy.Settings) { settings.Grace = -1 }
+		// The drain has waited before it stops HAProxy, and its deadline ends HAProxy.
+		p.controller.Override = func(settings *frontproxy.Settings) {
+			settings.Grace = -1
+			settings.HardStop = max(cmp.Or(settings.HardStop, 30*time.Second), s.drainTimeout+time.Second)
+		}
 		p.controller.Override(&p.controller.Proxy.Settings)
 	}
 	if s.policy != "" {

@@ -65,8 +65,8 @@ func TestPodsOfTheDiscoveryAPI(t *testing.T) {
 	f := start(t, "-service", "ns/web:http", "-zone", "a", "-discovery", server.URL, "-drain-delay", "0")
 	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
 	f.eventually(f.admin+"/readyz", 200, "ok")
+	_ = server.Listener.Close() // first, so that the client cannot connect again
 	server.CloseClientConnections()
-	_ = server.Listener.Close()
 	f.eventually(f.admin+"/readyz", 200, "source of the pods")
 	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
 }

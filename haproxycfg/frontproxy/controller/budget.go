@@ -4,7 +4,8 @@ import "time"
 
 // retryBudget decides whether HAProxy may repeat requests. It is for versions before 2.9, which cannot
 // count repetitions themselves. Each request allows percent/100 repetitions, and each second allows
-// perSecond further ones. What is not used within a second expires.
+// perSecond further ones. What is not used within a second expires. After a late sample, HAProxy may owe
+// the budget of up to 10 s.
 type retryBudget struct {
 	percent, perSecond int
 
@@ -39,7 +40,7 @@ func (b *retryBudget) allows(s sample) bool {
 	b.credit += earned - float64(s.retries-last.retries)
 	if seconds > 0 {
 		perSecond := max(earned/seconds, float64(b.perSecond))
-		b.credit = max(min(b.credit, perSecond), -perSecond)
+		b.credit = max(min(b.credit, perSecond), -10*perSecond)
 	}
 	return b.credit > 0
 }

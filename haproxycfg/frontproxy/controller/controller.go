@@ -73,7 +73,6 @@ type Controller struct {
 	slots    frontproxy.Slots
 	version  haproxycfg.Version
 	checked  time.Time // when the version was read
-	drainSet bool      // the value of the variable that switchDrain has set
 
 	reporting sync.Mutex
 }
@@ -161,13 +160,24 @@ func (c *Controller) policyChanged(s frontproxy.Settings, err error) {
 }
 
 // SetDraining begins or ends a drain: while it is in force, HAProxy's monitor page answers 503, and
-// HAProxy closes each client's connection after the next answer. HAProxy still serves every request.
+// HAProxy closes the connection of each HTTP/1 client after the next answer. HAProxy still serves every
+// request.
+//
+// SetDraining does not wait for a change in progress, which can take long or fail. If HAProxy does not
+// answer within 1 s, the next change begins or ends the drain.
 func (c *Controller) SetDraining(draining bool) {
 	c.init()
 	c.mu.Lock()
 	c.draining = draining
 	c.mu.Unlock()
 	c.notify()
+	value := 0
+	if draining {
+		value = 1
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.Stats.SetVariable(ctx, frontproxy.Draining, value) // the loop repeats it
 }
 
 // Status returns the present status.
@@ -274,7 +284,6 @@ func (c *Controller) attempt(ctx context.Context) error {
 			expected += z.Expected
 		}
 	}
-	c.switchDrain(ctx, draining)
 	var applied bool
 	var servers []ServerStatus
 	var err error
@@ -330,21 +339,6 @@ func serversOf(config *haproxycfg.Config, pods map[netip.AddrPort]endpoints.Pod)
 		}
 	}
 	return servers
-}
-
-// switchDrain begins or ends a drain in the running HAProxy, even if the configuration cannot be
-// changed at present. If it fails, apply sets the variable.
-func (c *Controller) switchDrain(ctx context.Context, draining bool) {
-	if draining == c.drainSet {
-		return
-	}
-	value := 0
-	if draining {
-		value = 1
-	}
-	if c.Stats.SetVariable(ctx, frontproxy.Draining, value) == nil {
-		c.drainSet = draining
-	}
 }
 
 // zones returns the numbers of pods of all zones.

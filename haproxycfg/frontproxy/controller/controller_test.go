@@ -246,6 +246,44 @@ func TestDraining(t *testing.T) {
 	require.False(t, f.closes())
 }
 
+// A drain does not wait for a change that HAProxy refuses.
+func TestDrainingWhileChangesFail(t *testing.T) {
+	f := newFixture(t, haproxytest.Binary(t))
+	failure := errors.New("the check fails")
+	var fails atomic.Bool
+	f.Dir.Check = func(context.Context, haproxycfg.Valid) error {
+		if fails.Load() {
+			return failure
+		}
+		return nil
+	}
+	f.run()
+	pod := f.pod("a", "a", nil)
+	f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{pod}}
+	f.answers("/ready", 200)
+	fails.Store(true)
+	f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{pod, f.pod("b", "a", nil)}}
+	f.eventually("the failure", func() bool { return errors.Is(f.Status().ApplyErr, failure) })
+	f.SetDraining(true)
+	f.answers("/ready", 503)
+	f.SetDraining(false)
+	f.answers("/ready", 200)
+	f.servedBy("a")
+}
+
+// Changes that come quickly are applied together.
+func TestBurst(t *testing.T) {
+	f := newFixture(t, haproxytest.Binary(t))
+	f.run()
+	a, b := f.pod("a", "a", nil), f.pod("b", "a", nil)
+	for range 100 {
+		f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{a}}
+		f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{b}}
+	}
+	f.servedBy("b")
+	require.Less(t, f.Status().Applied, 100)
+}
+
 func TestPolicy(t *testing.T) {
 	f := newFixture(t, haproxytest.Binary(t))
 	file := filepath.Join(f.dir, "policy")

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -56,4 +57,25 @@ func TestTraffic(t *testing.T) {
 	update(row("s1", one, "UP", 5, 0, 0, 0))
 	traffic.Name(one, "pod-3", "a", now)
 	require.Equal(t, []PodTraffic{{Pod: "pod-3", Zone: "a"}}, traffic.Pods())
+}
+
+func BenchmarkTraffic(b *testing.B) {
+	const pods = 1000
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var traffic Traffic
+	var rows []runtimeapi.Stat
+	for i := range pods {
+		addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)
+		traffic.Name(addr, fmt.Sprint("pod-", i), "a", now)
+		for _, backend := range []string{"local", "panic"} {
+			rows = append(rows, runtimeapi.Stat{Proxy: backend, Server: fmt.Sprint("s", i), Addr: addr.String(), Status: "UP"})
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range rows {
+			rows[i].Total++
+		}
+		traffic.Update(rows, now)
+	}
 }
