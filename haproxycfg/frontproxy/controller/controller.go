@@ -75,6 +75,7 @@ type Controller struct {
 	checked  time.Time // when the version was read
 
 	reporting sync.Mutex
+	reading   sync.Mutex // held by readTraffic: counters must arrive in the order in which they were read
 }
 
 func (c *Controller) init() {
@@ -171,13 +172,18 @@ func (c *Controller) SetDraining(draining bool) {
 	c.draining = draining
 	c.mu.Unlock()
 	c.notify()
+	_ = c.switchDrain(context.Background(), draining) // the loop repeats it
+}
+
+// switchDrain begins or ends a drain in the running HAProxy.
+func (c *Controller) switchDrain(ctx context.Context, draining bool) error {
 	value := 0
 	if draining {
 		value = 1
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_ = c.Stats.SetVariable(ctx, frontproxy.Draining, value) // the loop repeats it
+	return c.Stats.SetVariable(ctx, frontproxy.Draining, value)
 }
 
 // Status returns the present status.
@@ -289,6 +295,8 @@ func (c *Controller) attempt(ctx context.Context) error {
 	var err error
 	if c.Source == nil || update.Known || !c.hasFiles() {
 		applied, servers, err = c.apply(ctx, settings, inService, expected, draining, now)
+	} else { // the files may have the drain of an earlier process
+		err = c.switchDrain(ctx, draining)
 	}
 	c.setStatus(func(s *Status) {
 		s.Version, s.Known, s.Zones, s.Draining, s.Age = c.version, update.Known || c.Source == nil, zones, draining, update.Age
@@ -440,6 +448,8 @@ func (c *Controller) Open(ctx context.Context) (connections, requests int, err e
 }
 
 func (c *Controller) readTraffic(ctx context.Context, pods []endpoints.Pod, now time.Time) error {
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	rows, err := c.Stats.Stats(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()

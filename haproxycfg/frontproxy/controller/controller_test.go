@@ -27,6 +27,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/haproxycfg/supervisor"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/endpoints"
 )
 
@@ -323,10 +324,13 @@ func TestPolicy(t *testing.T) {
 	require.Error(t, err)
 }
 
+// TestFilesStayUntilTheSourceAnswers: the files of an earlier process stay in force, but the drain of that
+// process does not.
 func TestFilesStayUntilTheSourceAnswers(t *testing.T) {
 	f := newFixture(t, haproxytest.Binary(t))
 	pod := f.pod("a", "a", nil)
 	proxy := f.Proxy
+	proxy.Draining = true
 	config, _, err := proxy.Config([]frontproxy.Pod{{Addr: pod.Addr, Zone: "a"}}, 1, nil)
 	require.NoError(t, err)
 	_, err = (&deploy.Dir{Path: f.dir}).Apply(t.Context(), &config)
@@ -334,6 +338,8 @@ func TestFilesStayUntilTheSourceAnswers(t *testing.T) {
 	f.run()
 	f.servedBy("a")
 	f.eventually("an attempt", func() bool { return f.Status().Version != haproxycfg.Version{} })
+	f.answers("/ready", 200)
+	require.False(t, f.closes())
 	require.False(t, f.Status().Known)
 	f.servedBy("a")
 }
@@ -364,6 +370,55 @@ func TestRetryBudgetOfHAProxy(t *testing.T) {
 	requests(1000)
 	require.LessOrEqual(t, hits.Load(), int64(1400))
 	require.GreaterOrEqual(t, hits.Load(), int64(1050))
+}
+
+// TestConcurrentTraffic: several calls of Traffic count each request once, although an answer of HAProxy
+// may arrive late.
+func TestConcurrentTraffic(t *testing.T) {
+	path := filepath.Join(haproxytest.Dir(t), "stats.sock")
+	l, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	var served sync.WaitGroup
+	served.Go(func() {
+		for total := 1; ; total++ {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				defer nc.Close()
+				_, _ = io.Copy(io.Discard, nc) // until the client has sent its command
+				fmt.Fprintf(nc, "# pxname,svname,type,stot,addr,status\nlocal,s1,2,%d,10.0.0.1:80,UP\n\n", total)
+			})
+		}
+	})
+	defer served.Wait()
+	defer l.Close()
+	c := &controller.Controller{Stats: runtimeapi.Socket{Path: path}}
+	const callers, calls = 8, 25
+	var asked sync.WaitGroup
+	for range callers {
+		asked.Go(func() {
+			for range calls {
+				if _, err := c.Traffic(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	asked.Wait()
+	traffic, err := c.Traffic(t.Context())
+	require.NoError(t, err)
+	require.Len(t, traffic, 1)
+	require.EqualValues(t, callers*calls+1, traffic[0].Requests)
+}
+
+func TestPodsOfLeavesOutWarnings(t *testing.T) {
+	ref := nodeselect.Ref{Namespace: "ns", Service: "web"}
+	u := controller.PodsOf(endpoints.Services{}, ref, nodeselect.Problem{Message: "a warning", Warning: true}, nodeselect.Problem{Message: "a fault"})
+	require.True(t, u.Known)
+	require.ErrorContains(t, u.Err, "a fault")
+	require.NotContains(t, u.Err.Error(), "a warning")
 }
 
 func TestTrafficWithoutHAProxy(t *testing.T) {

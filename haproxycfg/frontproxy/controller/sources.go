@@ -39,13 +39,16 @@ func (d Directory) Follow(ctx context.Context, changed func(Update)) error {
 	})
 }
 
-// PodsOf returns an Update with the pods of a service port. Its Err joins all problems.
+// PodsOf returns an Update with the pods of a service port. Its Err joins all problems that are not
+// warnings.
 func PodsOf(services endpoints.Services, ref nodeselect.Ref, problems ...nodeselect.Problem) Update {
 	pods, more := services.Pods(ref)
 	u := Update{Known: true, Pods: pods}
 	for _, list := range [][]nodeselect.Problem{problems, more} {
 		for _, p := range list {
-			u.Err = errors.Join(u.Err, p)
+			if !p.Warning {
+				u.Err = errors.Join(u.Err, p)
+			}
 		}
 	}
 	return u

@@ -20,7 +20,8 @@
 // A field has the name of its field in [frontproxy.Settings], with a small first letter. The exception
 // is retryBudget, which sets RetryPercent. A time has a unit, such as "200ms" or "15s". A percentage ends
 // with "%". The word off, or a zero, switches off what Settings switches off with a negative number.
-// A left-out field means the default, so 0 never does.
+// A left-out field means the default, so 0 never does. The fields pending and retryBudget accept off, which
+// means no limit, and no zero.
 //
 // # Faults
 //

@@ -26,7 +26,7 @@ func fields(s *frontproxy.Settings) []field {
 		{name: "keepAlive", read: positive(&s.KeepAlive)},
 		{name: "retries", read: orOff(&s.Retries, number)},
 		{name: "retryOn", read: retryOn(&s.RetryOn)},
-		{name: "retryBudget", read: orOff(&s.RetryPercent, percent)},
+		{name: "retryBudget", read: aboveZeroOrOff(&s.RetryPercent, percent)},
 		{name: "retriesPerSecond", read: orOff(&s.RetriesPerSecond, number)},
 		{name: "ejectErrors", read: orOff(&s.EjectErrors, number)},
 		{name: "ejectTime", read: positive(&s.EjectTime)},
@@ -36,7 +36,7 @@ func fields(s *frontproxy.Settings) []field {
 		{name: "overprovision", read: percentAbove0(&s.Overprovision)},
 		{name: "noSpill", read: boolean(&s.NoSpill)},
 		{name: "perPod", read: number(&s.PerPod)},
-		{name: "pending", read: pending(&s.Pending)},
+		{name: "pending", read: aboveZeroOrOff(&s.Pending, number)},
 		{name: "queueTime", read: positive(&s.QueueTime)},
 		{name: "reuse", read: word(&s.Reuse, haproxycfg.ReuseNever, haproxycfg.ReuseSafe, haproxycfg.ReuseAggressive, haproxycfg.ReuseAlways)},
 		{name: "poolPurge", read: positive(&s.PoolPurge)},
@@ -73,12 +73,13 @@ func orOff[T int | time.Duration](to *T, read func(*T) reader) reader {
 	}
 }
 
-// pending reads a number above 0, or off. "0 requests may wait" would refuse all requests.
-func pending(to *int) reader {
+// aboveZeroOrOff reads a number above 0, or off. It refuses 0, which a reader of the file would take for
+// the strictest limit: off means no limit.
+func aboveZeroOrOff(to *int, read func(*int) reader) reader {
 	return func(n *yaml.Node) string {
-		reason := orOff(to, number)(n)
+		reason := orOff(to, read)(n)
 		if reason == "" && *to < 0 && !isOff(n) {
-			return "must be more than 0, or off"
+			return "must be more than 0, or off, which means no limit"
 		}
 		return reason
 	}
