@@ -71,19 +71,10 @@ func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range listeners {
-		log.Info("admin", "addr", l.Addr())
-	}
 	group.Go(func() error { return admin.Serve(running, listeners...) })
 	group.Go(func() error { return p.controller.Run(running) })
 	if p.supervisor != nil {
-		group.Go(func() error {
-			err := p.supervisor.Run(running)
-			if err == nil && running.Err() == nil && ctx.Err() == nil {
-				err = errors.New("HAProxy was stopped")
-			}
-			return err
-		})
+		group.Go(func() error { return p.supervisor.Run(running) })
 	}
 	group.Go(func() error {
 		select {

@@ -158,7 +158,7 @@ func source(s settings, log *slog.Logger) (controller.Source, error) {
 	}), nil
 }
 
-// count returns what is open in HAProxy. If HAProxy does not answer, count returns the last numbers: a
+// count returns the numbers of open connections and requests in HAProxy. If HAProxy does not answer, count returns the last numbers: a
 // stopping HAProxy does not answer.
 func (p *proxy) count() drain.Load {
 	if p.supervisor != nil && p.supervisor.State().PID == 0 {
@@ -179,7 +179,7 @@ func (p *proxy) count() drain.Load {
 	return load
 }
 
-// haproxyChanged logs what has happened to the own HAProxy.
+// haproxyChanged logs a new state of the HAProxy that this program has started.
 func (p *proxy) haproxyChanged(s supervisor.State) {
 	switch {
 	case errors.Is(s.Err, fs.ErrNotExist) || s.Phase == supervisor.Starting: // not configured yet

@@ -4,7 +4,7 @@ import "time"
 
 // retryBudget decides whether HAProxy may repeat requests. It is for versions before 2.9, which cannot
 // count repetitions themselves. Each request allows percent/100 repetitions, and each second allows
-// perSecond further ones. What is not used within a second expires. After a late sample, HAProxy may owe
+// perSecond further ones. Unused repetitions expire after a second. After a late sample, HAProxy may owe
 // the budget of up to 10 s.
 type retryBudget struct {
 	percent, perSecond int

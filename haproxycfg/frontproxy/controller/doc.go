@@ -24,8 +24,8 @@
 //
 // # What happens at a failure
 //
-//   - Before the source has answered, the configuration in the directory stays. If there is none,
-//     HAProxy gets a configuration without pods and answers 503.
+//   - Before the source has answered, the configuration in the directory stays. In an empty
+//     directory, HAProxy gets a configuration without pods and answers 503.
 //   - If the source stops answering, or doubts a list of pods, the pods stay.
 //   - If the policy file is wrong, the last good policy stays.
 //   - If HAProxy refuses a configuration or cannot be changed, the controller tries again after 1 s,

@@ -25,8 +25,8 @@ func (d Discovery) Follow(ctx context.Context, changed func(Update)) error {
 	})
 }
 
-// Directory is a source that reads the EndpointSlices in the files of a directory. It doubts no list:
-// whoever writes the files may remove all pods.
+// Directory is a source that reads the EndpointSlices in the files of a directory. It believes every
+// list, because the user writes the files: an empty directory removes all pods.
 type Directory struct {
 	Path    string
 	Service nodeselect.Ref

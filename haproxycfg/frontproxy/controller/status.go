@@ -61,7 +61,7 @@ func (s Status) Ready() error {
 	return nil
 }
 
-// Problems returns a line for each error of the status: what is not up to date, although HAProxy serves.
+// Problems returns a line for each error in the status. HAProxy can serve requests despite them.
 func (s Status) Problems() (lines []string) {
 	for _, p := range []struct {
 		what string

@@ -15,8 +15,9 @@ import (
 type PodTraffic struct {
 	Pod  string // name of the Pod object, or its address if the name is unknown
 	Zone string // "" if unknown
-	// Requests are the requests that HAProxy has sent to the pod. Errors are those of them that the pod
-	// answered with 500 to 599. Failures are connections that failed, and answers that broke off.
+	// Requests is the number of requests that HAProxy has sent to the pod, Errors the number of its
+	// answers with a status of 500 to 599, and Failures the number of failed connections and broken
+	// answers.
 	Requests, Errors, Failures uint64
 	// InFlight is the present number of requests without a complete answer.
 	InFlight uint64
