@@ -80,7 +80,8 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	reloader := deploy.Reloader{Master: master, StateFile: state, Config: config, Warned: func(err error) { log.Warn("reload", "err", err) }}
 	dir := &deploy.Dir{
 		Path: s.out, Check: checker.Check, Reload: reloader.Reload,
-		Runtime: &deploy.Runtime{Stats: stats, Master: master, Changed: p.runtimeChanged},
+		// A short wait, because the next change begins after it. The controller deletes busy servers later.
+		Runtime: &deploy.Runtime{Stats: stats, Master: master, Wait: 100 * time.Millisecond, Changed: p.runtimeChanged},
 	}
 	if p.supervisor != nil {
 		dir.Reload = func(ctx context.Context) error { return p.supervisor.Reload(ctx, reloader.Reload) }

@@ -1,9 +1,11 @@
 package runtimeapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,15 +37,15 @@ const maxRemovals = 4
 // maxErrors is the number of errors that Apply joins into one.
 const maxErrors = 10
 
-// WithWait returns a plan that waits at most for the given time until the connections of a server
-// have ended. The time is rounded to whole milliseconds, at least 1. The wait in the plans of
+// WithWait returns a plan that waits at most for the given time until the connections of its unwanted
+// servers have ended, of all of them together. It waits for the same time for each server that it
+// replaces. The time is rounded to whole milliseconds, at least 1. The wait in the plans of
 // [Actual.Plan] is 10 seconds.
 func (p Plan) WithWait(wait time.Duration) Plan {
 	commands := make([]Command, len(p.Commands))
 	for i, c := range p.Commands {
 		if c.Kind == WaitServer {
-			c.Text = fmt.Sprintf("wait %dms srv-removable %s/%s", max(1, wait.Milliseconds()), c.Backend, c.Server)
-			c.wait = wait
+			c = c.withWait(wait)
 		}
 		commands[i] = c
 	}
@@ -51,9 +53,17 @@ func (p Plan) WithWait(wait time.Duration) Plan {
 	return p
 }
 
+// withWait returns a WaitServer with another time, which is at least 1 ms.
+func (c Command) withWait(wait time.Duration) Command {
+	c.wait = max(wait.Truncate(time.Millisecond), time.Millisecond)
+	c.Text = fmt.Sprintf("wait %dms srv-removable %s/%s", c.wait.Milliseconds(), c.Backend, c.Server)
+	return c
+}
+
 // Apply sends the commands of a plan to HAProxy. It first sends all commands that HAProxy carries
 // out immediately, in their order. Then it waits for the connections of unwanted servers, of several
-// servers at the same time, and deletes these servers. At last it replaces servers whose words have
+// servers at the same time, and deletes these servers. When the time of these waits is over, it deletes
+// only the remaining servers that have no connections. At last it replaces servers whose words have
 // changed, one after the other. Another process must not change servers meanwhile.
 //
 // If HAProxy refuses a command, Apply sends no further command about this server, but continues with
@@ -78,12 +88,13 @@ func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 			a.run(ctx, group)
 		}
 	}
+	began := time.Now()
 	work := make(chan []Command)
 	var wg sync.WaitGroup
 	for range min(maxRemovals, len(removals)) {
 		wg.Go(func() {
 			for group := range work {
-				a.run(ctx, group)
+				a.run(ctx, sinceBegan(group, time.Since(began)))
 			}
 		})
 	}
@@ -96,6 +107,18 @@ func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 		a.run(ctx, group)
 	}
 	return a.result, a.err()
+}
+
+// sinceBegan returns the commands with shorter waits, because the waits of the unwanted servers have begun
+// before. Without it, servers with long requests would delay the next change by the sum of their waits.
+func sinceBegan(group []Command, d time.Duration) []Command {
+	shorter := slices.Clone(group)
+	for i, c := range shorter {
+		if c.Kind == WaitServer {
+			shorter[i] = c.withWait(cmp.Or(c.wait, defaultRemovalWait) - d)
+		}
+	}
+	return shorter
 }
 
 // groups cuts a list of commands into runs of commands about the same server.
@@ -137,11 +160,7 @@ func (a *applier) run(ctx context.Context, group []Command) {
 			if timeout <= 0 {
 				timeout = defaultSocketTimeout
 			}
-			wait := c.wait
-			if wait <= 0 {
-				wait = defaultRemovalWait
-			}
-			socket.Timeout = timeout + wait
+			socket.Timeout = timeout + cmp.Or(c.wait, defaultRemovalWait)
 		}
 		answer, err := socket.Do(ctx, c.Text)
 		switch {

@@ -213,7 +213,7 @@ backend b
 			return
 		}
 		require.ErrorContains(t, err, `runtimeapi: a/n: "add server a/n 127.0.0.1:1 weight 1": HAProxy answers "Backend `)
-		require.ErrorContains(t, err, `runtimeapi: b/tracked: "wait 10s srv-removable b/tracked": HAProxy answers "Failed.`)
+		require.ErrorContains(t, err, `ms srv-removable b/tracked": HAProxy answers "Failed.`)
 		require.Equal(t, runtimeapi.Result{Done: 1}, result, "the maintenance of b/tracked")
 	})
 }
