@@ -18,9 +18,9 @@
 //
 //   - local: the pods of the zone of the proxy;
 //   - other: the pods of all other zones;
-//   - panic: the pods of local, or those of other if local has none. HAProxy does not check and never
-//     ejects them. It uses this backend while so few pods are left that the cause is more likely a
-//     fault of all pods, such as a database that is down, than a fault of single pods.
+//   - panic: the pods of local, or the pods of other if local has none. HAProxy neither checks nor
+//     ejects them. HAProxy uses this backend while few pods are up (Settings.PanicBelow): the cause
+//     is then more likely a common fault, such as a failed database, than faults of single pods.
 //
 // # What changes without a reload
 //
@@ -43,8 +43,8 @@
 //     the Deployment, this is the zone's part of the replicas that are missing. Otherwise the expected
 //     number is the largest number of pods that the zone had within the last 10 minutes.
 //
-// So a zone that loses pods sends requests to other zones at once, and a service that an autoscaler
-// makes smaller does so for at most 10 minutes.
+// So a zone that loses pods sends requests to other zones at once. A zone in which an autoscaler
+// removes pods sends requests to other zones for at most 10 minutes.
 //
 // # What it does not do
 //

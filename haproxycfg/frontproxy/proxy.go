@@ -13,7 +13,7 @@ import (
 type Pod struct {
 	Addr netip.AddrPort
 	Name string // of the Pod object; not used in the configuration
-	Zone string // "" if unknown, which is another zone than that of the proxy
+	Zone string // "" if unknown; such a pod counts as a pod of another zone
 }
 
 // Proxy is a front proxy of one service in one zone.
@@ -39,9 +39,9 @@ type Proxy struct {
 	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
 	// HardStopAfter, HTTP2Requests and Variables.
 	Global haproxycfg.Global
-	// Draining makes the monitors answer 503, and makes HAProxy close each client's connection after the
-	// next answer. HAProxy still serves every request. The value is a variable of HAProxy, so a drain
-	// begins and ends without a reload.
+	// Draining makes the monitors answer 503, and makes HAProxy close each client's connection
+	// after the next answer. HAProxy still serves every request. Config renders Draining as a
+	// variable of HAProxy, so a drain begins and ends without a reload.
 	Draining bool
 	// Settings are the policy.
 	Settings Settings
@@ -215,7 +215,8 @@ func (p *Proxy) backend(name, pending string, v *variables, pods int, servers []
 	return b
 }
 
-// servers returns the servers of the own zone and those of all other zones, sorted by address.
+// servers returns the servers of the proxy's zone and the servers of all other zones, sorted by
+// address.
 func (p *Proxy) servers(pods []Pod) (own, others []haproxycfg.Server) {
 	sorted := slices.Clone(pods)
 	for i := range sorted {

@@ -25,29 +25,31 @@ type Settings struct {
 	// Connect (Envoy: connect_timeout) is the longest time that the opening of a connection to a pod
 	// may take; 0 means 1s.
 	Connect time.Duration
-	// Server (Envoy: timeout of a route) is the longest time that HAProxy waits for data from a pod; 0
-	// means 15s. Envoy's time-out bounds the whole answer; this one bounds each silence.
+	// Server (Envoy: timeout of a route) is the longest time that HAProxy waits for data from a
+	// pod; 0 means 15s. Envoy's time-out bounds the whole answer; Server bounds each silence.
 	Server time.Duration
 	// KeepAlive (Envoy: idle_timeout of the listener) is the longest time that a client's connection
 	// waits for the next request; 0 means 60s.
 	KeepAlive time.Duration
 
 	// Retries (Envoy: num_retries) is the number of further attempts after a request has failed; 0
-	// means 2, negative none. Each goes to another pod if there is one. After a failed connection
-	// HAProxy repeats any method, otherwise only GET, HEAD and OPTIONS.
+	// means 2, negative none. HAProxy sends each attempt to another pod if there is one. It repeats
+	// any method if it could not connect, and otherwise only GET, HEAD and OPTIONS.
 	Retries int
 	// RetryOn (Envoy: retry_on) lists the failures after which HAProxy repeats a request. Nil means
 	// conn-failure and empty-response.
 	RetryOn []haproxycfg.RetryEvent
 	// RetryPercent (Envoy: retry_budget, budget_percent) is the number of repeated requests that
-	// HAProxy allows for each 100 requests within a second, to 100. 0 means 20, negative no limit.
+	// HAProxy allows for each 100 requests within a second, at most 100. 0 means 20, negative no
+	// limit.
 	RetryPercent int
 	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated requests a
 	// second that HAProxy allows in addition; 0 means 3, negative none.
 	RetriesPerSecond int
 
-	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which HAProxy
-	// ejects a pod: it sends the pod no more requests for a while. 0 means 10, negative never.
+	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which
+	// HAProxy ejects a pod: HAProxy then sends the pod no requests for EjectTime. 0 means 10,
+	// negative never.
 	EjectErrors int
 	// EjectTime (Envoy: base_ejection_time) is how long a pod stays ejected; 0 means 30s. HAProxy
 	// checks a pod three times in this time, and takes it back after three good checks, so the real
@@ -79,8 +81,8 @@ type Settings struct {
 	// backend; HAProxy answers further ones at once with 503 and "Retry-After: 1". 0 means the number
 	// of pods of the backend, negative no limit. It needs PerPod.
 	Pending int
-	// QueueTime is the longest time that a request waits for a pod, after which HAProxy answers 503; 0
-	// means 200ms. It needs PerPod.
+	// QueueTime is the longest time that a request waits for a pod. After QueueTime, HAProxy
+	// answers 503. 0 means 200ms. It needs PerPod.
 	QueueTime time.Duration
 
 	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways,
@@ -98,10 +100,10 @@ type Settings struct {
 	// requests; 0 means that it gets it at once.
 	SlowStart time.Duration
 
-	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of requests
-	// after which HAProxy closes a client's connection. The client then connects again, perhaps to
-	// another front proxy. So the clients spread over front proxies that were added later. It closes no
-	// HTTP/2 connection. 0 means 1,000, negative never.
+	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of
+	// requests after which HAProxy closes a client's connection. The client then connects again,
+	// perhaps to another front proxy. So the clients spread over front proxies that were added
+	// later. CloseOneIn closes no HTTP/2 connections. 0 means 1,000, negative never.
 	CloseOneIn int
 	// HTTP2Requests (Envoy: max_requests_per_connection of the listener) is the number of requests after
 	// which HAProxy 3.0 and later end a client's HTTP/2 connection. Set it only if all HTTP/2 clients can
@@ -113,9 +115,9 @@ type Settings struct {
 	// AccessLog (Envoy: access_log) logs each request, with its request ID and the address of the pod.
 	// Without Global.Logs, the log goes to the standard output.
 	AccessLog bool
-	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests that
-	// have no valid one. It is the number of new traces of 10,000 that are marked as sampled, negative
-	// means none of them. 0 means that HAProxy leaves the header alone.
+	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests
+	// that have no valid one. Of 10,000 new traces, HAProxy marks TraceSample as sampled; negative
+	// means none. 0 means that HAProxy does not change the header.
 	TraceSample int
 	// ReplaceForwarded (Envoy: use_remote_address) treats clients as untrusted: HAProxy replaces their
 	// X-Forwarded headers, and removes headers that only a proxy may send. False means that HAProxy
@@ -123,8 +125,8 @@ type Settings struct {
 	ReplaceForwarded bool
 
 	// Grace (Envoy: drain_time) is the time for which a stopping HAProxy still accepts connections,
-	// while its monitor already answers 503. It must be longer than the balancer in front needs to
-	// notice. 0 means 5s, negative none.
+	// while its monitor already answers 503. It must be longer than the time that the balancer in
+	// front needs to notice. 0 means 5s, negative none.
 	Grace time.Duration
 	// HardStop (Envoy: parent_shutdown_time) is the longest time that a stopping or replaced HAProxy
 	// process keeps its connections; 0 means 30s. It must be longer than Grace.
@@ -203,21 +205,21 @@ func (s *Settings) Validate() error {
 		fault(n.value < 0, n.field, "%d is negative", n.value)
 	}
 	fault(!slices.Contains([]haproxycfg.Balance{"", haproxycfg.LeastConn, haproxycfg.RoundRobin, haproxycfg.Random}, s.Balance),
-		"Balance", "%q is none of leastconn, roundrobin and random", s.Balance)
+		"Balance", "%q is not leastconn, roundrobin or random", s.Balance)
 	fault(s.Overprovision != 0 && (s.Overprovision < 100 || s.Overprovision > 1000), "Overprovision", "%d is not from 100 to 1000", s.Overprovision)
 	fault(s.EjectTime > 0 && s.EjectTime < 30*time.Millisecond, "EjectTime", "%v is shorter than 30ms", s.EjectTime)
 
 	fault(!slices.Contains([]haproxycfg.Protocol{"", haproxycfg.HTTP1, haproxycfg.H2C, haproxycfg.GRPC}, s.Protocol),
-		"Protocol", "%q is none of http1, h2c and grpc", s.Protocol)
+		"Protocol", "%q is not http1, h2c or grpc", s.Protocol)
 	fault(!slices.Contains([]haproxycfg.Reuse{"", haproxycfg.ReuseNever, haproxycfg.ReuseSafe, haproxycfg.ReuseAggressive, haproxycfg.ReuseAlways}, s.Reuse),
-		"Reuse", "%q is none of never, safe, aggressive and always", s.Reuse)
+		"Reuse", "%q is not never, safe, aggressive or always", s.Reuse)
 	for i, e := range s.RetryOn {
-		fault(!slices.Contains(retryEvents, e), "RetryOn", "%q is none of %v", e, retryEvents)
+		fault(!slices.Contains(retryEvents, e), "RetryOn", "%q is not one of %v", e, retryEvents)
 		fault(slices.Contains(s.RetryOn[:i], e), "RetryOn", "%q occurs twice", e)
 	}
 	fault(s.HealthPath != "" && !strings.HasPrefix(s.HealthPath, "/"), "HealthPath", "%q does not begin with a slash", s.HealthPath)
-	fault(!isWord(s.HealthPath) || strings.Contains(s.HealthPath, "#"), "HealthPath", "%q is no path of a request", s.HealthPath)
-	fault(!isWord(s.HealthHost), "HealthHost", "%q is no host", s.HealthHost)
+	fault(!isWord(s.HealthPath) || strings.Contains(s.HealthPath, "#"), "HealthPath", "%q is not a request path", s.HealthPath)
+	fault(!isWord(s.HealthHost), "HealthHost", "%q is not a host", s.HealthHost)
 
 	noRetries := s.Retries < 0
 	fault(noRetries && len(s.RetryOn) > 0, "RetryOn", "Retries allows no further attempt")
@@ -272,8 +274,8 @@ func (s *Settings) AllowsRetry(requests, repeated float64) bool {
 }
 
 // health returns the health check. HAProxy takes an ejected pod back after three good checks. The
-// first of them is at most one interval away, so all three last between two and three intervals. It
-// does not use "downinter" for the check that is already due when it ejects a pod, so inter and
+// first check comes within one interval, so all three take two to three intervals. HAProxy does not
+// use "downinter" for the check that is already scheduled when it ejects a pod, so inter and
 // fastinter have to be the same.
 func (s *Settings) health() haproxycfg.Health {
 	every := (cmp.Or(s.EjectTime, 30*time.Second) / 3).Truncate(time.Millisecond)

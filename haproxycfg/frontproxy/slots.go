@@ -12,9 +12,10 @@ import (
 // "shop.web:local/s1". The value is the address of the pod in the slot, or the zero AddrPort if the
 // slot is empty. From 3.0 on there are no slots.
 //
-// A pod keeps its slot while it lives. A backend has twice as many slots as pods, at least 8, rounded
-// up to a power of two. It keeps its number of slots while all pods fit, and while the number is at
-// most four times as large as it would be otherwise: another number needs a reload.
+// A pod keeps its slot while it lives. A backend has twice as many slots as pods, at least 8,
+// rounded up to a power of two. Another number of slots needs a reload. So a backend keeps its
+// number while all pods fit, and while the number is at most four times what a new backend would
+// have.
 type Slots map[string]netip.AddrPort
 
 // emptySlot is the address of an empty slot. HAProxy sends nothing to it, because the slot is
@@ -23,7 +24,7 @@ var emptySlot = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
 
 const minSlots = 8
 
-// slotCount returns the number of slots of a backend with this number of pods, if it had none before.
+// slotCount returns the number of slots of a new backend with this number of pods.
 func slotCount(pods int) int {
 	n := minSlots
 	for n < 2*pods {
@@ -43,7 +44,7 @@ func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, c
 		n = needed
 	}
 	at := make(map[netip.AddrPort]int, len(servers)) // the slots that pods keep
-	for i := n - 1; i >= 0; i-- {                    // the lowest slot wins if two have one address
+	for i := n - 1; i >= 0; i-- {                    // the lowest slot wins if two have the same address
 		if addr := kept[slotName(i)]; addr.IsValid() {
 			at[addr] = i
 		}

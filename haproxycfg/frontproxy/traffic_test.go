@@ -20,7 +20,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/frontproxy"
 )
 
-// TestZoneShares takes pods of the zone away. The shares are those of Envoy's arithmetic.
+// TestZoneShares takes pods of the zone away. Envoy's arithmetic gives the expected shares.
 func TestZoneShares(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {
@@ -102,8 +102,9 @@ func TestMonitorWithoutPods(t *testing.T) {
 
 // TestEjection: after three errors in a row, a pod gets no requests until HAProxy has checked it
 // several times. The test counts checks, because it must not depend on time: HAProxy needs three,
-// and one of them may be on its way when the pod fails. So there are at least two for each ejection.
-// The test allows twice the errors, in case a good check between two errors ends the row.
+// and one of them may be on its way when the pod fails. So there are at least two for each
+// ejection. The test allows twice the errors, because a good check between two errors starts the
+// count again.
 func TestEjection(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {
@@ -441,8 +442,9 @@ func h2cClient(t *testing.T) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
 }
 
-// TestHTTP2: clients use HTTP/2 without TLS on the same address as HTTP/1.1, whatever the pods speak.
-// A gRPC pod's status in the trailers arrives. A server that a command adds at run time works.
+// TestHTTP2: clients use HTTP/2 without TLS on the same address as HTTP/1.1, with each protocol of
+// the pods. The gRPC status in the trailers reaches the client. A server that "add server" adds
+// gets requests.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {

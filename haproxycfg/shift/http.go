@@ -18,9 +18,10 @@ import (
 //	POST /shift/resume?route=ROUTE                            Runner.Resume
 //	POST /shift/close?percent=PERCENT                         Runner.Close
 //
-// Each POST answers with the State as JSON. A request that cannot be understood gets 400, one that does
-// not fit the present state 409, and one that fails 502. The caller must check that the client may make
-// a POST. The function name, if not nil, returns the normal form of the name of a route.
+// Each POST answers with the State as JSON. The status is 400 if the Handler cannot parse the
+// request, 409 if the request does not fit the current state, and 502 if the change fails. The
+// caller must check that the client may change shifts. The function name, if not nil, returns the
+// normal form of the name of a route.
 func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /shifts", func(w http.ResponseWriter, _ *http.Request) { r.answer(w, nil) })
@@ -62,7 +63,7 @@ func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
 // handlerTimeout is shorter than the usual write timeout of a server, so that the client gets an answer.
 const handlerTimeout = 25 * time.Second
 
-// badRequest is the error of a request that cannot be understood.
+// badRequest is the error of a request that the Handler cannot parse.
 type badRequest struct{ error }
 
 // answer answers with the state, or with the error.
@@ -109,8 +110,8 @@ func (o Order) Query() url.Values {
 	}
 }
 
-// ParseQuery returns the order in the query of POST /shift. route replaces the route of the query. All
-// parameters except "to" may be missing; their defaults are those of ParseOrder.
+// ParseQuery returns the order in the query of POST /shift. route replaces the route of the query.
+// All parameters except "to" may be missing; ParseOrder has their defaults.
 func ParseQuery(route string, q url.Values) (Order, error) {
 	o, err := ParseOrder(route, q.Get("to"))
 	if err != nil {

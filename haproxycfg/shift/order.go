@@ -23,12 +23,12 @@ type Order struct {
 	Steps []int `json:"steps"`
 	// Hold is the time for which each step is in force; 0 means that the next step follows at once.
 	Hold Duration `json:"hold"`
-	// MaxErrors is the largest difference, in points, between the share of 5xx responses of Cluster
-	// and that of the other clusters of the route; 0 means that no error is allowed. AllPoints
-	// means that errors never pause the shift.
+	// MaxErrors is the largest allowed difference, in points: the share of 5xx responses of
+	// Cluster, minus the share of the other clusters of the route. 0 means that Cluster may not
+	// have a larger share. AllPoints means that errors never pause the shift.
 	MaxErrors int `json:"maxErrors"`
-	// MinRequests is the number of requests to Cluster in one step before its errors count; 0 means
-	// that they count from the first request.
+	// MinRequests is the number of requests to Cluster in one step from which on errors count; 0
+	// means that they count from the first request.
 	MinRequests int `json:"minRequests"`
 }
 
@@ -73,8 +73,7 @@ func ParseOrder(route, target string) (Order, error) {
 	return o.WithSteps(DefaultSteps(), points), o.WithSteps(nil, points).check()
 }
 
-// WithSteps returns the order with those of the steps that are below the target, and with the target
-// as the last step.
+// WithSteps returns the order with other steps: the given steps that are below target, then target.
 func (o Order) WithSteps(steps []int, target int) Order {
 	o.Steps = nil
 	for _, s := range steps {
@@ -86,8 +85,8 @@ func (o Order) WithSteps(steps []int, target int) Order {
 	return o
 }
 
-// after returns a shift that continues from the points that are in force already. It has the steps
-// above them, and falls back to them. A target that is not above them is the only step.
+// after returns a shift that continues from points, the share in force. It has the steps above
+// points, and falls back to points. If the target is not above points, it is the only step.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {
@@ -202,7 +201,7 @@ func (c *Counters) add(last, now Counters) {
 }
 
 // Advance returns the shift after the time now, and whether it differs. The window contains the
-// responses since the present step began. Advance is a pure function.
+// responses since the current step began. Advance is a pure function.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	if s.Status != Moving {
 		return s, false
@@ -233,8 +232,8 @@ func formatShare(points float64) string {
 	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
 }
 
-// Resume returns the shift with the step that the errors have ended. It returns an error if the shift
-// is not paused.
+// Resume returns the shift at the step that errors have ended. It returns an error if the shift is
+// not paused.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

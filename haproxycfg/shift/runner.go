@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Control stores the state of all shifts, and makes it the behaviour of HAProxy.
+// Control stores the state of all shifts, and makes HAProxy follow it.
 type Control interface {
-	// Shifts returns the present state.
+	// Shifts returns the current state.
 	Shifts() (State, error)
 	// SetShifts stores the state, and makes HAProxy follow it without a reload. If SetShifts returns
 	// an error, either state may be in force.
@@ -28,12 +28,12 @@ type Runner struct {
 	Control Control
 	// Counters returns the counters of the cluster and of all other clusters of the route. Required.
 	Counters func(ctx context.Context, route, cluster string) (target, rest Counters, err error)
-	// Changed, if not nil, is called with each shift that has changed by itself.
+	// Changed, if not nil, receives each shift that Tick has changed.
 	Changed func(Shift)
-	// Failed, if not nil, is called with each error of Run. The same error may come again each
+	// Failed, if not nil, receives each error of Run. The same error may come again after each
 	// Interval.
 	Failed func(error)
-	// Interval is the time between two looks at the counters; 0 means 1s.
+	// Interval is the time between two reads of the counters; 0 means 1s.
 	Interval time.Duration
 
 	mu      sync.Mutex
@@ -65,7 +65,7 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// Tick looks at the counters once, and moves each route whose step is over at the time now. Run calls
+// Tick reads the counters once, and moves each route whose step is over at the time now. Run calls
 // it; a program with its own loop may call it instead.
 func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	r.mu.Lock()
@@ -96,7 +96,7 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 		w.Add(target, rest)
 		w.counted += now.Sub(w.read)
 		w.read = now
-		// Advance compares the time since the step began with Hold. Only the time with counters counts.
+		// Only time with counters counts: a time without counters makes the step longer.
 		if x, changed := s.Advance(s.Since.Add(w.counted), w.Window); changed {
 			x.Since = now
 			next, moved = next.With(x), append(moved, x)
@@ -116,7 +116,7 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// ErrRefused is in the error of a request that does not fit the present state.
+// ErrRefused is in the error of a request that does not fit the current state.
 var ErrRefused = errors.New("shift: refused")
 
 // change replaces the state by the result of f.
@@ -157,7 +157,7 @@ func (r *Runner) Start(ctx context.Context, o Order) error {
 	})
 }
 
-// Undo returns the route to its declared weights at once, and forgets its shift.
+// Undo returns the route to its declared weights at once, and deletes its shift.
 func (r *Runner) Undo(ctx context.Context, route string) error {
 	return r.change(ctx, func(state State) (State, error) {
 		if _, ok := state.Find(route); !ok {
@@ -167,7 +167,7 @@ func (r *Runner) Undo(ctx context.Context, route string) error {
 	})
 }
 
-// Resume tries the step again that errors have ended.
+// Resume begins the step again that errors have ended.
 func (r *Runner) Resume(ctx context.Context, route string) error {
 	return r.change(ctx, func(state State) (State, error) {
 		s, ok := state.Find(route)
@@ -182,7 +182,7 @@ func (r *Runner) Resume(ctx context.Context, route string) error {
 	})
 }
 
-// Close makes HAProxy close the client's connection after this number of 10,000 responses.
+// Close sets the share of responses, in points, after which HAProxy closes the client's connection.
 func (r *Runner) Close(ctx context.Context, points int) error {
 	return r.change(ctx, func(state State) (State, error) {
 		state.ClosePoints = points

@@ -277,8 +277,8 @@ func TestRunnerContinues(t *testing.T) {
 	})
 }
 
-// TestRunnerAfterARestart makes a second Runner in the middle of a step. It holds the step from its
-// beginning.
+// TestRunnerAfterARestart makes a second Runner in the middle of a step. It holds the step for its
+// whole time again.
 func TestRunnerAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWorld()

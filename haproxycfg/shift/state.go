@@ -15,7 +15,8 @@ const AllPoints = 10_000
 // State contains all shifts of an HAProxy, and the share of responses after which HAProxy closes the
 // client's connection. The zero State has no shift.
 type State struct {
-	// ClosePoints is the number of responses of 10,000 after which HAProxy closes the connection.
+	// ClosePoints is the share of responses, in points, after which HAProxy closes the client's
+	// connection.
 	ClosePoints int `json:"closePoints"`
 	// Shifts are sorted by route. No two have the same route.
 	Shifts []Shift `json:"shifts"`
@@ -133,7 +134,7 @@ func (s State) check() error {
 		case x.Status != Moving && x.Status != Paused && x.Status != Done:
 			err = fmt.Errorf("status: %q is not moving, paused or done", x.Status)
 		case x.Step < -1 || x.Step >= len(x.Steps) || x.Status == Paused && x.Step == len(x.Steps)-1:
-			err = fmt.Errorf("step: %d is no index of steps", x.Step)
+			err = fmt.Errorf("step: %d is not an index of steps", x.Step)
 		case i > 0 && s.Shifts[i-1].Route >= x.Route:
 			err = errors.New("route: the routes are not sorted, or one occurs twice")
 		}

@@ -1,4 +1,5 @@
-// Package supervisor runs HAProxy as a child process, restarts it when it ends, and ends it in order.
+// Package supervisor runs HAProxy as a child process, restarts it when it ends, and drains and
+// stops it.
 //
 //	s, err := supervisor.New(supervisor.Options{
 //		Config:  "/run/front/haproxy.cfg",
@@ -16,17 +17,17 @@
 // HAProxy runs in master-worker mode. [Supervisor.Master] is the socket of the master, through which
 // package deploy reloads HAProxy and package runtimeapi sends commands.
 //
-// If HAProxy ends or does not start, the Supervisor waits and starts it again. The first wait takes
-// Options.MinDelay, each further one twice as long, up to Options.MaxDelay. Each wait is up to 20%
-// shorter or longer, so that many machines do not start HAProxy at the same moment. After HAProxy has
-// run for Options.Stable, the waits begin with MinDelay again.
+// If HAProxy ends or does not start, the Supervisor waits and starts it again. The first wait lasts
+// Options.MinDelay. Each further wait lasts twice as long, up to Options.MaxDelay. Each wait is up
+// to 20% shorter or longer, so that many machines do not start HAProxy at the same moment. After
+// HAProxy has run for Options.Stable, the waits begin with MinDelay again.
 //
 // If HAProxy does not start with Options.Config, the Supervisor starts it with Options.LastGood. The
 // next Reload loads Config again.
 //
-// On Linux, HAProxy does not run longer than the process of the Supervisor; see [Supervisor.Run]. That
-// process may be process 1 of a container: the Supervisor waits for the workers
-// of a master that has died, so that they do not stay as zombies.
+// On Linux, HAProxy does not outlive the process of the Supervisor; see [Supervisor.Run]. This
+// process may be process 1 of a container: the Supervisor waits for the workers of a master that
+// has died, so that they do not stay as zombies.
 //
 // # What it does not do
 //

@@ -5,8 +5,8 @@ import "bytes"
 // maxLine is the largest length of a line in bytes. The rest of a longer line becomes further lines.
 const maxLine = 64 << 10
 
-// lines is a Writer that calls a function for each line, without the line end. Empty lines are left
-// out.
+// lines is a Writer that calls a function for each line, without the line end. It leaves out empty
+// lines.
 type lines struct {
 	call    func(line string)
 	partial []byte

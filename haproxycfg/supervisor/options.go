@@ -16,19 +16,19 @@ type Options struct {
 	// Haproxy is the path of the haproxy binary. Empty means that New searches PATH, /usr/sbin and
 	// /usr/local/sbin.
 	Haproxy string
-	// Config is the configuration file. It may be missing when Run begins: then the first starts fail
-	// until a Reload follows the creation of the file.
+	// Config is the configuration file. It may be missing when Run begins. The starts then fail
+	// until somebody creates the file and calls Reload.
 	Config string
 	// LastGood is the configuration file with which HAProxy starts if it does not start with Config,
 	// such as haproxy.cfg.last-good of package deploy. Empty means that there is no such file.
 	LastGood string
-	// RunDir is a directory that only this user can enter. The Supervisor creates it if it is missing,
-	// and puts the master's socket there. A path has at most 85 bytes, because the path of a Unix
-	// socket has at most 107.
+	// RunDir is a directory that only this user can enter. The Supervisor creates it if it is
+	// missing, and puts the master's socket there. The path has at most 85 bytes, because the path
+	// of a Unix socket has at most 107.
 	RunDir string
-	// StateFile is the file that the configuration names as server-state-file. The Supervisor empties
-	// it before each start: the file has the state before the last reload, and the state may have
-	// changed since then. Empty means that there is no such file.
+	// StateFile is the file that the configuration names as server-state-file. The Supervisor
+	// empties it before each start, because the file has the state before the last reload, and this
+	// state may be old. Empty means that there is no such file.
 	StateFile string
 	// MinDelay is the first wait before a restart; 0 means 100 ms. MaxDelay is the longest one; 0
 	// means 30 s. Stable is how long HAProxy must run until the next wait is MinDelay again; 0 means
@@ -39,8 +39,8 @@ type Options struct {
 	ReadyTimeout time.Duration
 	// StopTimeout is the time from SIGTERM to SIGKILL; 0 means 5 s.
 	StopTimeout time.Duration
-	// Changed, if not nil, is called after each change of the state. Calls come one at a time. Changed
-	// may call State, but no other method of the Supervisor.
+	// Changed, if not nil, receives each new state, one call at a time. Changed may call State, but
+	// no other method of the Supervisor.
 	Changed func(State)
 	// Log, if not nil, receives each line that HAProxy prints to its standard output and error,
 	// without the line end. Calls come one at a time. HAProxy drops lines of its access log while Log

@@ -53,7 +53,7 @@ func New(o Options) (*Supervisor, error) {
 	}, nil
 }
 
-// State returns the present state.
+// State returns the current state.
 func (s *Supervisor) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +104,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if err := os.MkdirAll(s.options.RunDir, 0o700); err != nil {
 		return fmt.Errorf("supervisor: %w", err)
 	}
-	// One context for what a drain interrupts: a start and a wait.
+	// A drain interrupts a start, and the wait before a start.
 	untilDrain, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -137,7 +137,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // pause waits for the duration d, or until Reload wakes it.
 func (s *Supervisor) pause(ctx context.Context, d time.Duration, cause error) {
 	select {
-	case <-s.wake: // it was for an earlier wait
+	case <-s.wake: // left from an earlier wait
 	default:
 	}
 	next := time.Now().Add(d)
@@ -244,13 +244,13 @@ func (s *Supervisor) wait(ctx context.Context, p *haproxyproc.Process) error {
 	return errors.New("supervisor: haproxy ended")
 }
 
-// Drain sends SIGUSR1 to HAProxy, and waits until HAProxy has ended. What HAProxy does in between is
-// a matter of its configuration: how long it still accepts connections ("grace"), whether its monitor
-// page fails, and how long it waits for its connections ("hard-stop-after").
+// Drain sends SIGUSR1 to HAProxy, and waits until HAProxy has ended. The configuration decides what
+// HAProxy does meanwhile: how long it still accepts connections ("grace"), whether its monitor page
+// fails, and how long it waits for its connections ("hard-stop-after").
 //
-// If ctx ends first, Drain ends HAProxy with SIGTERM, and with SIGKILL after Options.StopTimeout, and
-// returns an error that wraps the error of ctx. If HAProxy does not run, Drain returns nil. HAProxy is
-// not started again, and Run returns.
+// If ctx ends first, Drain ends HAProxy with SIGTERM, and with SIGKILL after Options.StopTimeout,
+// and returns an error that wraps the error of ctx. If HAProxy does not run, Drain returns nil. The
+// Supervisor does not start HAProxy again, and Run returns.
 func (s *Supervisor) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.drained {
@@ -279,13 +279,14 @@ func (s *Supervisor) Drain(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	<-s.ended
-	return fmt.Errorf("supervisor: HAProxy was ended before its last connection: %w", ctx.Err())
+	return fmt.Errorf("supervisor: stopped HAProxy before its last connection ended: %w", ctx.Err())
 }
 
-// Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. If HAProxy runs, Reload
-// calls the function reload, such as the method Reload of a deploy.Reloader for Master. If HAProxy
-// does not run, Reload waits until the Supervisor has tried to start it with the present files. This
-// try begins immediately, because other files may have ended the cause of the failure.
+// Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. If HAProxy runs,
+// Reload calls the function reload, such as the method Reload of a deploy.Reloader for Master. If
+// HAProxy does not run, Reload waits until the Supervisor has tried to start it with the current
+// files. This attempt begins immediately, because the new files may have removed the cause of the
+// failure.
 //
 // After a Drain, and after the end of Run, Reload returns [ErrStopped]. Before Run, it waits.
 func (s *Supervisor) Reload(ctx context.Context, reload func(context.Context) error) error {

@@ -17,17 +17,17 @@
 //	  requests: 400
 //	  source: {requests: 50}
 //
-// A field has the name of its field in [frontproxy.Settings], with a small first letter. The exception
-// is retryBudget, which sets RetryPercent. A time has a unit, such as "200ms" or "15s". A percentage ends
-// with "%". The word off, or a zero, switches off what Settings switches off with a negative number.
-// A left-out field means the default, so 0 never does. The fields pending and retryBudget accept off, which
-// means no limit, and no zero.
+// A field has the name of its field in [frontproxy.Settings], with a small first letter. The
+// exception is retryBudget, which sets RetryPercent. A time has a unit, such as "200ms" or "15s". A
+// percentage ends with "%". The word off, or 0, means what a negative number means in Settings: the
+// setting is switched off. The fields pending and retryBudget refuse 0; off means no limit. Only a
+// missing field means the default; 0 does not.
 //
 // # Faults
 //
-// One faulty field rejects the whole file: half of a policy could be worse than the last one. The
-// errors of Parse and Read join an [Error] with file, line and field for each fault. Unknown fields,
-// repeated fields, aliases and further documents are faults.
+// One faulty field rejects the whole file, because half of a policy could be worse than the last
+// good policy. The errors of Parse and Read join an [Error] with file, line and field for each
+// fault. Unknown fields, repeated fields, aliases and further documents are faults.
 //
 // # What it does not do
 //

@@ -73,8 +73,8 @@ func orOff[T int | time.Duration](to *T, read func(*T) reader) reader {
 	}
 }
 
-// aboveZeroOrOff reads a number above 0, or off. It refuses 0, which a reader of the file would take for
-// the strictest limit: off means no limit.
+// aboveZeroOrOff reads a number above 0, or off. off means no limit. It refuses 0, because a reader
+// of the file would understand 0 as the strictest limit.
 func aboveZeroOrOff(to *int, read func(*int) reader) reader {
 	return func(n *yaml.Node) string {
 		reason := orOff(to, read)(n)
@@ -166,7 +166,7 @@ func boolean(to *bool) reader {
 func text(to *string) reader {
 	return func(n *yaml.Node) string {
 		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" || n.Value == "" {
-			return "must be a text that is not empty"
+			return "must be a non-empty string"
 		}
 		*to = n.Value
 		return ""

@@ -75,7 +75,7 @@ func Parse(file string, data []byte) (frontproxy.Settings, error) {
 // document returns the value of the only document in data, or nil if data has no document.
 func document(data []byte) (*yaml.Node, error) {
 	if len(data) > MaxSize {
-		return nil, fmt.Errorf("it has more than %d bytes", MaxSize)
+		return nil, fmt.Errorf("the file has more than %d bytes", MaxSize)
 	}
 	in := yaml.NewDecoder(bytes.NewReader(data))
 	var first, second yaml.Node
@@ -85,7 +85,7 @@ func document(data []byte) (*yaml.Node, error) {
 		return nil, err
 	}
 	if err := in.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it has more than one document")
+		return nil, errors.New("the file has more than one document")
 	}
 	if first.Kind == yaml.DocumentNode && len(first.Content) == 1 {
 		return first.Content[0], nil

@@ -127,7 +127,7 @@ func TestFaultsNameFileLineAndField(t *testing.T) {
 		"retryOn: [\"503\", \"503\"]":      `p.yaml:1: retryOn: "503" occurs twice`,
 		"balance: source":                  "p.yaml:1: balance: must be one of [leastconn roundrobin random]",
 		"noSpill: yes":                     "p.yaml:1: noSpill: must be true or false",
-		"healthPath: ''":                   "p.yaml:1: healthPath: must be a text that is not empty",
+		"healthPath: ''":                   "p.yaml:1: healthPath: must be a non-empty string",
 		"retryOn: []":                      "p.yaml:1: retryOn: must be a list; to repeat nothing, write retries: off",
 		"retryOn: [all]":                   "p.yaml:1: retryOn: each entry must be one of",
 		"limits: 5":                        "p.yaml:1: limits: must be a mapping of fields",
@@ -136,10 +136,10 @@ func TestFaultsNameFileLineAndField(t *testing.T) {
 		"grace: 40s":                       "p.yaml: hardStop: 30s is not longer than Grace, 40s",
 		"a: &x 1\nretries: *x":             "p.yaml:2: retries: must not be an alias",
 		"- 1":                              "p.yaml:1: must be a mapping of fields",
-		"retries: 1\n---\nretries: 2":      "p.yaml: it has more than one document",
+		"retries: 1\n---\nretries: 2":      "p.yaml: the file has more than one document",
 		"retries: [":                       "p.yaml: line 1: did not find expected node content",
 		"? [a]\n: 1":                       "p.yaml:1: unknown field",
-		strings.Repeat("#", 65<<10):        "p.yaml: it has more than 65536 bytes",
+		strings.Repeat("#", 65<<10):        "p.yaml: the file has more than 65536 bytes",
 	} {
 		s, err := policy.Parse("p.yaml", []byte(text))
 		require.ErrorContains(t, err, want)
