@@ -34,8 +34,9 @@ func (d *Drainer) remove(e *connEntry) {
 	delete(d.conns, e)
 }
 
-// loadLocked counts open connections and requests. A POST to Control waits for the drain, so the drain
-// must not wait for the POST: loadLocked leaves out connections that carry only such requests.
+// loadLocked counts open connections and requests. A POST to Control waits for the drain, so the
+// drain must not wait for the POST: loadLocked leaves out connections that carry only such
+// requests.
 func (d *Drainer) loadLocked(now time.Time) Load {
 	l := Load{Requests: d.requests}
 	for e := range d.conns {

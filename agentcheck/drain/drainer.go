@@ -181,10 +181,11 @@ func (d *Drainer) wakeLocked() {
 	}
 }
 
-// Shutdown drains the program for the last time: Undo is no longer possible. It waits until Delay is
-// over and then calls closeListeners, which may be nil. After that it waits like Wait. If a drain has
-// begun before, its Delay counts from then, and Timeout counts from the call of Shutdown at the
-// earliest. If ctx ends, Shutdown calls closeListeners at once, and returns the error of ctx.
+// Shutdown drains the program for the last time: Undo is no longer possible. Shutdown waits until
+// Delay is over and then calls closeListeners, which may be nil. After that it waits like Wait. If
+// a drain has begun before, its Delay counts from then, and Timeout counts from the call of
+// Shutdown at the earliest. If ctx ends, Shutdown calls closeListeners at once, and returns the
+// error of ctx.
 func (d *Drainer) Shutdown(ctx context.Context, closeListeners func()) (Progress, error) {
 	d.begin(true)
 	_, err := d.waitFor(ctx, func(p Progress) bool { return p.State != Draining })

@@ -108,9 +108,10 @@ type Progress struct {
 
 // Progress computes the progress of a drain at the time now. It is a pure function.
 //
-// began is the time when the drain began. The zero time means that there is no drain. stopped is the
-// time of the call of Shutdown, or the zero time. If Shutdown was called after Delay was over, Timeout
-// begins with the call. So a server that somebody drained an hour ago still waits for its connections.
+// began is the time when the drain began. The zero time means that there is no drain. stopped is
+// the time of the call of Shutdown, or the zero time. If Shutdown was called after Delay was over,
+// Timeout begins with the call. So a server that somebody drained an hour ago still waits for its
+// connections.
 func (s Settings) Progress(began, stopped, now time.Time, load Load) Progress {
 	p := Progress{Stopping: !stopped.IsZero(), Since: began, Load: load}
 	if began.IsZero() {

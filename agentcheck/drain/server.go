@@ -15,8 +15,9 @@ import (
 // waiting request to Control looks every 100 ms whether the drain is over.
 const answerTime = time.Second
 
-// Run listens on srv.Addr, with TLS if srv.TLSConfig is set, and serves until ctx ends or the process
-// gets SIGTERM or SIGINT. Then it drains; see Serve. A second signal ends the process at once.
+// Run listens on srv.Addr, with TLS if srv.TLSConfig is set, and serves until ctx ends or the
+// process gets SIGTERM or SIGINT. Then it drains; see Serve. A second signal ends the process at
+// once.
 func (d *Drainer) Run(ctx context.Context, srv *http.Server) error {
 	byDefault := ":http"
 	if srv.TLSConfig != nil {
