@@ -94,8 +94,7 @@ func denyUncovered(t *text, names string, observing bool) {
 
 // observeServerName renders the rules that count and log the requests of connections that
 // strict-sni would have refused. HAProxy chooses the certificate by the server name. If no
-// certificate covers this name, the connection has the first certificate, which does not cover it
-// either.
+// certificate covers this name, HAProxy uses the first certificate.
 func observeServerName(t *text, names string) {
 	t.line("http-request set-var(txn.sni) ssl_fc_sni,lower")
 	t.line("http-request set-var(txn.sni_covered) 'ssl_f_sha1,hex,concat(/,txn.sni)'")

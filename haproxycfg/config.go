@@ -195,10 +195,11 @@ type Frontend struct {
 	Forwarded Forwarded
 	// TrustedProxies are the networks of the proxies in front of HAProxy. HAProxy believes the
 	// headers X-Forwarded-For and X-Forwarded-Proto only if the request comes from one of these
-	// networks; see RedirectHTTPS and [ForwardedReplace]. Empty means that HAProxy believes nobody.
+	// networks; see RedirectHTTPS and [ForwardedReplace]. Empty means that HAProxy believes no
+	// proxy.
 	//
-	// On a bind with AcceptProxy, the address in the PROXY protocol header counts. A connection over
-	// a Unix socket has no address, so it is never trusted.
+	// On a bind with AcceptProxy, HAProxy uses the address in the PROXY protocol header. A
+	// connection over a Unix socket has no address, so it is never trusted.
 	TrustedProxies []netip.Prefix
 	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 once the
 	// process is stopping. Routes with the same path get no requests. Empty means no such path.
@@ -216,8 +217,8 @@ type Frontend struct {
 	// NoLog leaves the requests of this frontend out of the logs. HAProxy still logs requests that it
 	// cannot parse.
 	NoLog bool
-	// RequestID makes HAProxy pass on the header X-Request-ID, and set it to a UUID if a request has
-	// none, or one that is longer than 128 bytes or has other characters than letters, digits and
+	// RequestID makes HAProxy pass on the header X-Request-ID, and set it to a UUID if the header
+	// is missing, is longer than 128 bytes, or has other characters than letters, digits and
 	// "-._:/+=". The log line of a request then ends with "id=ID server=ADDRESS:PORT".
 	RequestID bool
 	// Trace, if not nil, makes HAProxy pass on or create the header traceparent.
@@ -235,9 +236,9 @@ type Frontend struct {
 	// Without it, clients can use their connections until Global.Grace is over.
 	CloseStopping bool
 	// DrainSwitch names a variable. While its value is not 0, HAProxy drains and still serves every
-	// request: the Monitor page answers 503, and HAProxy closes each client's connection after the next
-	// answer. Unlike a stopping HAProxy, it serves as before after the value is 0 again. Empty means no
-	// such variable.
+	// request: the Monitor page answers 503, and HAProxy closes each client's connection after the
+	// next answer. When the value is 0 again, the drain ends. A stopping HAProxy cannot return to
+	// service. Empty means no such variable.
 	DrainSwitch string
 	// Limits bound the requests of the frontend. Its backends must not have Limits then.
 	Limits Limits
@@ -246,11 +247,11 @@ type Frontend struct {
 	// Zones, if not nil, sends a share of the requests to servers of other zones. A frontend has at
 	// most one of Router and Zones.
 	Zones *Zones
-	// Close names a map of the same Config. Its value for the key "all" is a number of responses of
-	// 10,000. HAProxy closes the client's connection after this share of the responses of servers,
-	// chosen by chance, with "Connection: close". It does not close after 101, which begins a
-	// WebSocket, and it closes no HTTP/2 connection: HAProxy 2.6 to 3.4 send no GOAWAY for this header.
-	// Empty means no such map.
+	// Close names a map of the same Config. Its value for the key "all" is a share of the responses
+	// of servers, in points of 10,000. After this share, chosen at random, HAProxy closes the
+	// client's connection with "Connection: close". It does not close after 101, which begins a
+	// WebSocket, and it closes no HTTP/2 connection: HAProxy 2.6 to 3.4 send no GOAWAY for this
+	// header. Empty means no such map.
 	Close string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
@@ -343,12 +344,12 @@ const (
 // not part of the path. If a path has a segment "." or "..", plain or encoded, HAProxy answers 400.
 // Servers resolve such segments, so a server could serve a path that the route does not cover.
 //
-// With Shift and ShiftParts, each request to a backend may move to another backend, by chance. Shift
-// maps a backend to "POINTS/NAME": of 10,000 requests, HAProxy sends POINTS to the first backend that
-// ShiftParts has for "BACKEND/NAME", and all others to the second. The values of ShiftParts have the
-// form "FIRST/SECOND". A backend that is missing in Shift, or whose "BACKEND/NAME" is missing in
-// ShiftParts, gets its requests itself. Set both maps or neither. Shift is usually a Map with Runtime,
-// so that a program can change the points without a reload.
+// With Shift and ShiftParts, HAProxy moves requests for a backend to other backends at random.
+// Shift maps the name of a backend to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to
+// "FIRST/SECOND", two backends. Of 10,000 requests, HAProxy sends POINTS to FIRST, and all others
+// to SECOND. A backend without an entry in either map gets its requests itself. Set both maps or
+// neither. Shift is usually a Map with Runtime, so that a program can change the points without a
+// reload.
 type Router struct {
 	Hosts, Exact, Prefix, ClientTimeouts, Shift, ShiftParts string
 }
@@ -363,8 +364,8 @@ type Backend struct {
 	Protocol Protocol
 	// Limits bound the requests of the backend.
 	Limits Limits
-	// LimitsOf names another backend with the same Limits. This backend then counts its requests
-	// together with those of the other backend. Empty means that it counts its own requests.
+	// LimitsOf names another backend with the same Limits. Both backends then count their requests
+	// together. Empty means that it counts its own requests.
 	LimitsOf string
 	// Health describes the health check of the servers that have Check.
 	Health Health
@@ -379,9 +380,9 @@ type Backend struct {
 	Options ServerOptions
 	// Reuse says which idle connections to servers a request may use; empty means [ReuseSafe].
 	Reuse Reuse
-	// QueueLimit names a variable: while at least this number of requests wait for a server, HAProxy
-	// answers further requests immediately with 503 and "Retry-After: 1". If its value is 0, HAProxy
-	// answers all requests so. Empty means no limit.
+	// QueueLimit names a variable: while at least this number of requests wait for a server,
+	// HAProxy answers further requests immediately with 503 and "Retry-After: 1". If the value is
+	// 0, HAProxy answers all requests with 503. Empty means no limit.
 	QueueLimit string
 	// Response, if not nil, is the answer to each request. A backend with a Response has no
 	// servers.
@@ -480,10 +481,10 @@ type Health struct {
 
 // Server is a server of a backend. [Server.Name] derives its name.
 type Server struct {
-	// Slot is the name of the server if the server is one of a fixed number of slots, whose addresses
-	// a controller changes at run time. HAProxy before 3.0 needs slots: it can crash when it deletes a
-	// server at run time. In a backend either all servers have a Slot, or none. Empty means that the
-	// name is derived from the address.
+	// Slot is the name of the server if the server is one of a fixed number of slots, whose
+	// addresses a controller changes at run time. HAProxy before 3.0 needs slots: it can crash when
+	// it deletes a server at run time. Set Slot for all servers of a backend or for no server.
+	// Empty means that the name is derived from the address.
 	Slot string
 	// Disabled puts the server into maintenance at the start of HAProxy. HAProxy sends it neither
 	// requests nor health checks until a command enables it.

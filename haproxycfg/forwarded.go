@@ -42,15 +42,15 @@ func (f *Frontend) appendTrustedProxies(t *text) {
 	}
 }
 
-// appendRedirect renders the redirect. It does not use "redirect scheme", which would copy the port
-// of the Host header: that is the port without TLS. If the frontend has a Router, HAProxy redirects
-// only requests for declared hosts.
+// appendRedirect renders the redirect. It does not use "redirect scheme", because that would copy
+// the port of the Host header, which is the port without TLS. If the frontend has a Router, HAProxy
+// redirects only requests for declared hosts.
 //
 // HAProxy does not redirect a request with "X-Forwarded-Proto: https" from a trusted proxy. The
 // proxy has ended TLS, and a redirect would lead to the same proxy again and again. From any other
-// client, HAProxy answers 421 to such a request. RFC 9110, section 7.4, tells a server to reject a
-// request for an https resource over a connection without TLS, unless a trusted gateway sends it. A
-// redirect would be a loop if the client is a proxy that is missing in TrustedProxies.
+// client, HAProxy answers such a request with 421. RFC 9110, section 7.4, tells a server to reject
+// a request for an https resource over a connection without TLS, unless a trusted gateway sends it.
+// A redirect would be a loop if the client is a proxy that is missing in TrustedProxies.
 func (f *Frontend) appendRedirect(t *text, observing bool) {
 	r := f.RedirectHTTPS
 	const plain = "{ var(txn.host) -m len gt 0 } !{ ssl_fc } "
@@ -112,8 +112,8 @@ func (f *Frontend) appendForwarded(t *text, observing bool) {
 	}
 }
 
-// trustedProxies adds a fault for each network that matches no address, or not the addresses that
-// it seems to match.
+// trustedProxies adds a fault for each network that is invalid, has bits after its prefix, or is an
+// IPv4 network in IPv6 form.
 func (v *validator) trustedProxies(f *Frontend) {
 	for _, n := range f.TrustedProxies {
 		if !n.IsValid() || n != n.Masked() || n.Addr().Is4In6() {

@@ -12,9 +12,9 @@ const grpcPath = "/grpc.health.v1.Health/Check"
 // field 1 with the value 1.
 const grpcServing = "00000000020801"
 
-// appendGRPC renders the check. HAProxy cannot make it with "http-check send": a gRPC message begins
-// with a zero byte, and HAProxy ends the body there (tried with 2.6, 3.0 and 3.4). So HAProxy sends the
-// frames of HTTP/2 as bytes, and waits until the answer contains the message.
+// appendGRPC renders the check. HAProxy cannot send a gRPC message with "http-check send": the
+// message begins with a zero byte, and HAProxy ends the body there (tried with 2.6, 3.0 and 3.4).
+// So HAProxy sends the frames of HTTP/2 as bytes, and waits until the answer contains the message.
 func (h *Health) appendGRPC(t *text) {
 	t.line("option tcp-check")
 	t.line("tcp-check connect")
@@ -23,7 +23,7 @@ func (h *Health) appendGRPC(t *text) {
 }
 
 // grpcCheckRequest returns an HTTP/2 connection with one request: the preface, empty settings, the
-// header, and an empty message, which asks for the health of the whole server (RFC 9113, section 3.4;
+// header, and an empty message, which means the health of the whole server (RFC 9113, section 3.4;
 // RFC 7541, section 6).
 func grpcCheckRequest() []byte {
 	frame := func(b []byte, kind, flags byte, stream uint32, payload []byte) []byte {

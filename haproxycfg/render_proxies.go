@@ -243,12 +243,12 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
 }
 
-// MaxPoints is the number of requests or responses to which the values of Router.Shift and
-// Frontend.Close refer: MaxPoints of them are all.
+// MaxPoints is the number of points that means all requests or responses, in the values of
+// Router.Shift and Frontend.Close.
 const MaxPoints = 10_000
 
-// appendShift renders the look-ups in the maps Shift and ShiftParts. A request without an entry in
-// Shift needs one look-up more than without these maps, and any other request two.
+// appendShift renders the look-ups in the maps Shift and ShiftParts. They cost a request one
+// look-up if Shift has no entry for its backend, and two look-ups otherwise.
 func (r *Router) appendShift(t *text, maps map[string]string) {
 	if r.Shift == "" {
 		return
@@ -261,8 +261,8 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	t.line("http-request set-var(txn.backend) 'var(txn.parts),field(1,/)' if { var(txn.parts) -m found } " + chance("txn.points"))
 }
 
-// chance returns a condition that is true for as many of MaxPoints requests as the variable says, and
-// false if the variable is not set.
+// chance returns a condition that is true, at random, for the share of requests in the variable, in
+// points. It is false if the variable is not set.
 func chance(variable string) string {
 	return "{ rand(" + strconv.Itoa(MaxPoints) + "),sub(" + variable + ") lt 0 }"
 }
@@ -460,9 +460,9 @@ func (h *Health) append(t *text) {
 	}
 }
 
-// appendWords renders the times of the checks. A backend always has a default-server line with them.
-// Without this line, HAProxy 3.3 and 3.4 have a fault: if an agent answers "down" once, and later
-// sends only answers without a health state, the server stays down for ever.
+// appendWords renders the times of the checks. A backend always has a default-server line with
+// them. Without this line, HAProxy 3.3 and 3.4 have a fault: if an agent answers "down" once, and
+// later sends only answers without a health state, the server stays down.
 func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 	t.raw(" inter")
 	t.duration(cmp.Or(h.Interval, defaultInterval))

@@ -2,25 +2,25 @@ package haproxycfg
 
 import "strconv"
 
-// RetryBudget limits how often HAProxy repeats requests that a server did not answer well. While
-// servers fail, repeated requests would multiply the load of the servers that are left. It concerns
-// the events of Defaults.RetryOn except [RetryConnFailure]: after a failed connection the server has
-// received nothing, so the repetition costs no server anything.
+// RetryBudget limits how often HAProxy repeats failed requests. While servers fail, repeated
+// requests would multiply the load of the servers that are left. RetryBudget limits the repetitions
+// after all events of Defaults.RetryOn except [RetryConnFailure]: after a failed connection the
+// server has received nothing, so the repetition adds no load.
 //
 // Within each second HAProxy allows
 //
 //	requests × Percent / 100 + PerSecond
 //
-// repetitions. A request that begins when this number is used up is not repeated.
+// repetitions. HAProxy does not repeat a request that begins after this number is reached.
 //
-// HAProxy 2.9 and later versions count by themselves. Earlier versions cannot: a controller counts
-// the fields req_tot and wretr of "show stat", and sets the variable Switch to 0 while there are too
+// HAProxy 2.9 and later versions count the repetitions. For earlier versions, a controller reads
+// the fields req_tot and wretr of "show stat". It sets the variable Switch to 0 while there are too
 // many repetitions, and to 1 otherwise.
 type RetryBudget struct {
 	Percent   int // 0 to 100
 	PerSecond int // 0 to 1,000,000
 	// Switch names a variable: HAProxy repeats no request while its value is 0. HAProxy before 2.9
-	// needs a Switch. Later versions obey it too if it is set. Empty means no Switch.
+	// needs a Switch. Later versions obey a Switch too. Empty means no Switch.
 	Switch string
 }
 
@@ -33,7 +33,7 @@ func (v Version) nativeRetryBudget() bool { return v.AtLeast(2, 9) }
 func (f *Frontend) retryTable() string { return f.Name + ":retries" }
 
 // append renders the rules of a frontend. HAProxy adds the repetitions of a request to the counter
-// at its end, with http-after-response: that includes answers that HAProxy makes itself.
+// with http-after-response, because these rules also apply to answers that HAProxy makes itself.
 func (r *RetryBudget) append(t *text, f *Frontend, version Version) {
 	if r.Switch != "" {
 		t.line("http-request disable-l7-retry if { var(proc." + r.Switch + ") -m int eq 0 }")

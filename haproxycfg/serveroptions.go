@@ -15,11 +15,11 @@ type ServerOptions struct {
 	// SlowStart is the time over which a server that comes up gets its full share of requests. It
 	// does not apply when HAProxy starts. 0 means that the server gets its full share immediately.
 	SlowStart time.Duration
-	// EjectErrors is the number of bad answers in a row after which HAProxy marks a server with Check
-	// as down. Bad answers are failed connections, broken responses, time-outs, and the statuses 500
-	// to 599 except 501 and 505. The server is up again after Health.Rise good health checks: the
-	// first of them at most Health.Interval later, then one each Health.FastInterval. 0 means that
-	// HAProxy does not look at answers.
+	// EjectErrors is the number of consecutive bad answers after which HAProxy marks a server with
+	// Check as down. Bad answers are failed connections, broken responses, time-outs, and the
+	// statuses 500 to 599 except 501 and 505. The server is up again after Health.Rise good health
+	// checks: the first comes within Health.Interval, then one comes every Health.FastInterval. 0
+	// means that HAProxy does not look at answers.
 	EjectErrors int
 	// PoolPurge is the time after which HAProxy closes half of the idle connections that it did not
 	// need ("pool-purge-delay"). 0 means HAProxy's default, 5s.
@@ -68,7 +68,7 @@ type Reuse string
 const (
 	ReuseNever      Reuse = "never"
 	ReuseSafe       Reuse = "safe"       // except the first request of a client's connection; HAProxy's default
-	ReuseAggressive Reuse = "aggressive" // also that one, if the connection has already served several requests
+	ReuseAggressive Reuse = "aggressive" // also the first request, if the connection has already served several requests
 	ReuseAlways     Reuse = "always"     // every request
 )
 
@@ -86,9 +86,9 @@ func (b *Backend) appendSharedWords(t *text, checkProto bool) {
 }
 
 // AddServer returns the command of HAProxy's runtime API that adds a server to the running backend
-// b: "add server BACKEND/NAME ADDRESS WORD…". The words are those that Render writes for the server
-// and in the line default-server, which the command itself ignores. So after a reload the server has
-// the same settings.
+// b: "add server BACKEND/NAME ADDRESS WORD…". The command ignores the line default-server. So
+// AddServer writes the words that Render writes in the server line and in default-server, and the
+// server has the same settings after a reload.
 //
 // HAProxy adds the server in maintenance, and with its checks off. To put it into service, send
 // "enable health BACKEND/NAME" if s.Check is true, "enable agent BACKEND/NAME" if s.AgentPort is not
@@ -114,8 +114,8 @@ func (b *Backend) AddServer(s Server) (string, error) {
 	t.raw(b.Name)
 	t.raw("/")
 	t = s.appendWords(t)
-	// HAProxy refuses check-proto at run time unless the check is an HTTP request. Without it, a check
-	// that only connects works in the same way.
+	// HAProxy refuses check-proto at run time unless the check is an HTTP request. A check that
+	// only connects works without it.
 	b.appendSharedWords(&t, b.Health.Path != "")
 	return string(t), nil
 }

@@ -14,7 +14,7 @@ type Trace struct {
 }
 
 // The format of traceparent: version, trace ID, parent ID and flags. The version ff and IDs of
-// zeros are invalid. Only the versions after 00 may have further fields (W3C Trace Context, sections
+// zeros are invalid. Only versions above 00 may have further fields (W3C Trace Context, sections
 // 3.2 and 4.3).
 const (
 	traceparent = "^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}" +

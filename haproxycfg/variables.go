@@ -9,8 +9,8 @@ import (
 // Variable is a number that belongs to the whole HAProxy process. A controller can change it at run
 // time with runtimeapi.Socket.SetVariable, so a new value needs no reload.
 type Variable struct {
-	// Name consists of letters, digits, "_" and ".", and has at most 64 bytes. HAProxy's name of the
-	// variable is "proc." and Name.
+	// Name consists of letters, digits, "_" and ".", and has at most 64 bytes. The name in HAProxy
+	// is "proc." followed by Name.
 	Name string
 	// Value is the value from the start of the process until a command changes it, from 0 to
 	// 2,147,483,647.

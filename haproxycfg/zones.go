@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Zones divides the requests of a frontend between the servers of its own zone and those of all
-// other zones. Frontend.DefaultBackend has the servers of the own zone.
+// Zones divides the requests of a frontend between the servers of its own zone and the servers of
+// all other zones. Frontend.DefaultBackend has the servers of the own zone.
 //
 // HAProxy chooses the backend of each request by these rules, in this order:
 //

@@ -87,7 +87,7 @@ func (c *Controller) setShifts(ctx context.Context, state shift.State) error {
 	)
 }
 
-// shareOf returns the share of a shift. The zero Shift has none.
+// shareOf returns the share of a shift; the zero Share for the zero Shift.
 func shareOf(s shift.Shift) edge.Share {
 	if len(s.Steps) == 0 {
 		return edge.Share{}
@@ -126,8 +126,8 @@ func (c *Controller) backendInForce(route string) (string, error) {
 	return name, nil
 }
 
-// partsInForce returns the backends between which a route moves: the one with the servers of the
-// cluster, and the one with all other servers of the route.
+// partsInForce returns the two backends between which a route moves: target has the servers of the
+// cluster, and rest has all other servers of the route.
 func (c *Controller) partsInForce(route, cluster string) (target, rest string, err error) {
 	backend, err := c.backendInForce(route)
 	if err != nil {

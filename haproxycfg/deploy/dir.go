@@ -54,10 +54,10 @@ type Dir struct {
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
 	Runtime *Runtime
-	// Guard, if not nil, is called before each effect: before a file is written or renamed, before
-	// servers change at run time, and before a reload. If Guard returns an error, Apply stops with this error, and leaves the
-	// directory as if the process had ended at this point. Processes that share a directory use
-	// Guard so that only one of them writes.
+	// Guard, if not nil, is called before each effect: before Apply writes or renames a file,
+	// before servers change at run time, and before a reload. If Guard returns an error, Apply
+	// stops with this error, and leaves the directory as if the process had ended at this point.
+	// Processes that share a directory use Guard so that only one of them writes.
 	Guard func() error
 
 	mu sync.Mutex
@@ -113,10 +113,10 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces
 //     haproxy.cfg. Each file is synced and renamed.
 //  4. It calls Reload. If only values of maps with haproxycfg.Map.Runtime differ, it calls SetMap
-//     instead, and Reload only after SetMap has failed. If Reload fails, Apply puts the last good configuration back, reloads
-//     again, and returns the error. At the first Apply there is no last good configuration: the
-//     new configuration stays, and the next Apply reloads again. The new configuration also stays
-//     if Check has accepted it and no HAProxy runs.
+//     instead, and Reload only if SetMap fails. If Reload fails, Apply puts the last good
+//     configuration back, reloads again, and returns the error. At the first Apply there is no last
+//     good configuration: the new configuration stays, and the next Apply reloads again. The new
+//     configuration also stays if Check has accepted it and no HAProxy runs.
 //  5. It removes the maps that no configuration names any more.
 //
 // changed reports whether Apply changed the configuration in the directory. If an earlier Apply
@@ -160,7 +160,7 @@ func (p *Plan) textBefore() []byte {
 // Reloads reports whether Apply of the plan would reload HAProxy: a file differs, or an earlier Apply
 // ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
 //
-// With a Dir.Runtime, Reloads looks only at the files. It reports whether something other than a
+// With a Dir.Runtime, Reloads compares only the files. It reports whether something other than a
 // server or the value of a variable differs. Apply may have to reload HAProxy for another reason.
 func (p *Plan) Reloads() bool {
 	pending := exists(p.dir.file(pendingFile))
@@ -407,8 +407,8 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 	return changed, nil
 }
 
-// checkAndWrite calls Check, and then writes the files that are not yet in the directory. The
-// arguments are those of write.
+// checkAndWrite calls Check, and then writes the files that are not yet in the directory. It has
+// the arguments of write.
 func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pending bool) (changed bool, err error) {
 	if d.Check != nil && !t.checked {
 		if err := d.Check(ctx, t.config); err != nil {

@@ -25,7 +25,7 @@
 //
 //	dir.Runtime = &deploy.Runtime{Stats: runtimeapi.Socket{Path: "/run/haproxy/stats.sock"}, Master: master}
 //
-// It writes the files first. What it changes at run time depends on the version of HAProxy:
+// The Dir writes the files first. The version of HAProxy decides what the Dir changes at run time:
 //
 //	change                                     before 3.0     3.0 and later
 //	weight, address, "disabled" of a server    at run time    at run time
@@ -37,11 +37,11 @@
 //	anything else, such as maps and time-outs  reload         reload
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
-// So such a version needs slots, see haproxycfg.Server.Slot. The check of a configuration with
-// haproxy -c is the same with and without a Runtime.
+// So such a version needs slots, see haproxycfg.Server.Slot. With and without a Runtime, haproxy -c
+// checks each configuration.
 //
-// Servers that are ejected, drained or in maintenance stay so over both kinds of change. A reload
-// needs [Reloader.StateFile] for this.
+// Servers that are ejected, drained or in maintenance stay in that state, with and without a
+// reload. A reload needs [Reloader.StateFile] for this.
 //
 // # What it does not do
 //

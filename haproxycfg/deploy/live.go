@@ -97,7 +97,7 @@ func otherLines(head string, s section) []string {
 
 // textServers returns the servers in the text of a haproxy.cfg. The field Add contains the words of
 // the server's line other than its weight and "disabled", in a form that [runtimeapi.Unsettled] and
-// withCommands can compare. It is no command.
+// withCommands can compare. It is not a command.
 func textServers(config []byte) []runtimeapi.Backend {
 	var all []runtimeapi.Backend
 	tracked := map[string]bool{} // names of backends
@@ -209,7 +209,7 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 }
 
 // otherWords is a value of Server.Add that equals no command.
-const otherWords = "the words of the server are others"
+const otherWords = "the words of the server differ"
 
 // withCommands returns the servers of textServers with the field Add of [runtimeapi.Actual.Plan]. A
 // server whose words are those in now gets the command in wanted. now is textServers and wanted is

@@ -15,9 +15,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Runtime changes a running HAProxy without a reload, if a change of the configuration consists only
-// of servers and of variables (haproxycfg.Global.Variables). It is the field Runtime of a [Dir]. The
-// Dir must have a Reload too, for all other changes.
+// Runtime changes a running HAProxy without a reload, if a change of the configuration consists
+// only of servers and of variables (haproxycfg.Global.Variables). Use it as Dir.Runtime. The [Dir]
+// also needs a Reload, for all other changes.
 //
 // Apply first writes the files, then changes the running HAProxy. It reloads HAProxy if
 //
@@ -27,13 +27,13 @@ import (
 //   - more than MaxReplaced servers have other words;
 //   - a command has failed.
 //
-// After a reload, Apply changes those servers to which the state file has given an older state.
+// After a reload, Apply corrects servers that have an older state from the state file.
 //
-// If the process ends between the two steps, the next Apply completes them. Even if no file differs,
-// each Apply compares the running HAProxy with the files, and corrects the servers of the running
-// HAProxy. So it also corrects what somebody has added or deleted by hand. Maintenance, drain and
-// weights that a person or an agent has set stay, and so does the state of health checks, see
-// [runtimeapi.Actual.Plan].
+// If the process ends between the two steps, the next Apply completes them. Even if no file
+// differs, each Apply compares the running HAProxy with the files, and corrects the servers of the
+// running HAProxy. So it also corrects servers that somebody has added or deleted by hand.
+// Maintenance, drain and weights that a person or an agent has set stay, and so does the state of
+// health checks, see [runtimeapi.Actual.Plan].
 type Runtime struct {
 	// Stats is the stats socket of HAProxy, haproxycfg.Global.StatsSocket.
 	Stats runtimeapi.Socket
@@ -48,12 +48,12 @@ type Runtime struct {
 	// their words have changed; 0 means 10. For more servers Apply reloads HAProxy. Each needs up to
 	// Wait.
 	MaxReplaced int
-	// Changed, if not nil, is called after each Apply that has changed the running HAProxy, or that
-	// has found that HAProxy needs a reload.
+	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,
+	// or has found that HAProxy needs a reload.
 	Changed func(RuntimeChange)
 }
 
-// RuntimeChange is what an Apply has done to the running HAProxy.
+// RuntimeChange describes what an Apply has changed in the running HAProxy.
 type RuntimeChange struct {
 	// Commands is the number of commands that HAProxy has carried out. Each command changes one
 	// server or one variable.
@@ -87,7 +87,7 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	if disk == nil {
 		return liveChange{wanted: wantedServers(t.text(), t.source), reload: "HAProxy gets its first configuration"}, nil
 	}
-	good := disk // what HAProxy has loaded for certain
+	good := disk // what HAProxy has certainly loaded
 	if pending {
 		if good, err = readOptional(d.file(lastGoodFile)); err != nil {
 			return liveChange{}, err
@@ -177,8 +177,9 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 	return changed, nil
 }
 
-// reloadLive reloads HAProxy, and then changes what the reload has left. If HAProxy refuses the files
-// and runs the last good ones again, reloadLive changes its servers back to those.
+// reloadLive reloads HAProxy, and then changes what the reload has left. If HAProxy refuses the
+// files and runs the last good files again, reloadLive changes its servers back to the last good
+// files.
 func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (restored bool, err error) {
 	worker := d.Runtime.Stats
 	if d.Runtime.Master.Path != "" {

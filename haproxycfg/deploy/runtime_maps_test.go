@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// runtimeMaps is a Dir whose HAProxy is faked.
+// runtimeMaps is a Dir with a fake HAProxy.
 type runtimeMaps struct {
 	*Dir
 	reloads int

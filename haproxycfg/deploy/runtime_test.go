@@ -271,7 +271,7 @@ func TestRuntimeCorrectsDrift(t *testing.T) {
 }
 
 // TestRuntimeReloads makes changes that need a reload: more slots before 3.0, and other words of
-// servers. The servers are in service after it.
+// servers. After the reload the servers are in service.
 func TestRuntimeReloads(t *testing.T) {
 	t.Parallel()
 	servers := make([]haproxycfg.Server, liveSlots+1)
@@ -294,7 +294,7 @@ func TestRuntimeReloads(t *testing.T) {
 		}
 		s.eventuallyServers(t, names...)
 
-		// With a check, the words of each server are others.
+		// A check changes the words of each server.
 		checked := slices.Clone(servers)
 		for i := range checked {
 			checked[i].Check = true
@@ -398,8 +398,8 @@ func TestOtherChange(t *testing.T) {
 	}
 }
 
-// FuzzLive parses any text of a haproxy.cfg. It has no other change than servers from itself, and
-// every name and word is from the text.
+// FuzzLive compares the text of a haproxy.cfg with itself: there is no change. Every server name
+// comes from the text.
 func FuzzLive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if reason := otherChange([]byte(text), []byte(text)); reason != "" {

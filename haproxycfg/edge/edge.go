@@ -61,7 +61,7 @@ type Edge struct {
 	Forwarded haproxycfg.Forwarded
 	// TrustedProxies are the networks of the proxies in front of HAProxy, whose X-Forwarded-For and
 	// X-Forwarded-Proto HAProxy believes; see [haproxycfg.Frontend]. Empty means that HAProxy
-	// believes nobody.
+	// believes no proxy.
 	TrustedProxies []netip.Prefix
 	// Monitor is a path of the frontends "http" and "https" at which a balancer in front of HAProxy
 	// can check HAProxy; see [haproxycfg.Frontend]. Routes with the same path get no requests.
@@ -71,9 +71,10 @@ type Edge struct {
 	// Config ignores the share of a route that does not exist or that has no Shift. A route without
 	// an entry uses its declared weights.
 	Shares map[string]Share
-	// Closable makes HAProxy close the HTTP/1 connection of a client after some of the responses, so
-	// that clients connect again, and follow a change of DNS or of a balancer in front of HAProxy.
-	// ClosePoints is the number of these responses, of 10,000 responses. It can change at run time.
+	// Closable makes HAProxy close the HTTP/1 connection of a client after some of the responses,
+	// so that clients connect again, and follow a change of DNS or of a balancer in front of
+	// HAProxy. ClosePoints is the share of these responses, in points of 10,000. It can change at
+	// run time.
 	Closable    bool
 	ClosePoints int
 	// Admin are the addresses of the frontend "admin", which serves /metrics for Prometheus and
@@ -201,9 +202,9 @@ type Node struct {
 // A route with limits has a backend of its own, because HAProxy counts by backend.
 //
 // A route with Shift has a backend of its own, and further ones: for each cluster one with the
-// services of this cluster, and one with all other services. Their servers track nodes too, so HAProxy
-// makes no further checks of nodes. It repeats the checks of agents of services, and the check that
-// the route declares, for these further backends.
+// services of this cluster, and one with all other services. Their servers track nodes too, so
+// HAProxy makes no further checks of nodes. But for each of these backends, HAProxy repeats the
+// agent checks of services and the check that the route declares.
 //
 // Config reports and leaves out services without Upstream, without port or without servers. It also
 // reports and leaves out addresses that are no destination of a connection, and a second server

@@ -46,8 +46,8 @@ func (b *builder) addParts(name string, r *routes.Route) {
 }
 
 // addPart returns the name of the backend that contains the services for which the function in
-// returns true. It adds the backend if it does not exist yet. If all these services have the weight 0,
-// they get equal weights: a cluster to which nothing goes yet is usually declared with weight 0.
+// returns true. It adds the backend if it does not exist yet. If all these services have the weight
+// 0, they get equal weights, because a declaration usually has weight 0 for a new cluster.
 func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) string {
 	part := *r
 	part.Backends = slices.DeleteFunc(slices.Clone(r.Backends), func(rb routes.Backend) bool { return !in(rb) })
@@ -68,7 +68,7 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	}
 	reported := len(b.problems)
 	b.addBackend(name, services, &part)
-	b.problems = b.problems[:reported] // those of the backend with all services are enough
+	b.problems = b.problems[:reported] // the backend with all services has reported them
 	if last := &b.rendered[len(b.rendered)-1]; last.Limits != (haproxycfg.Limits{}) {
 		last.LimitsOf = main
 	}
@@ -87,7 +87,7 @@ func PartsPerServer(r *routes.Route) int {
 	switch {
 	case !r.Shift:
 		return 0
-	case clusters == 2: // the backend with one cluster is the one without the other
+	case clusters == 2: // the backend with one cluster is also the backend without the other
 		return 1
 	}
 	return clusters

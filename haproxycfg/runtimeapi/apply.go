@@ -29,9 +29,9 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("runtimeapi: server %s/%s still has connections, so its words cannot change", e.Backend, e.Server)
 }
 
-// maxRemovals is the number of servers for whose connections Apply waits at the same time. Each wait
-// needs a connection to HAProxy, and HAProxy's socket allows 10 at a time by default ("stats
-// maxconn"). The others wait in the kernel's queue.
+// maxRemovals is the number of servers for whose connections Apply waits at the same time. Each
+// wait needs a connection to HAProxy, and HAProxy's socket allows 10 at a time by default ("stats
+// maxconn"). Other connections wait in the kernel's queue.
 const maxRemovals = 4
 
 // maxErrors is the number of errors that Apply joins into one.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// BackendStat returns the row of a whole backend. The answer of HAProxy is short, whatever the number
-// of other backends and of servers is.
+// BackendStat returns the row of a whole backend. The answer of HAProxy is short, also with many
+// backends and servers.
 func (s Socket) BackendStat(ctx context.Context, backend string) (Stat, error) {
 	answer, err := s.Do(ctx, "show stat "+backend+" 2 -1") // 2 means backends, -1 every one of them
 	if err != nil {

@@ -11,8 +11,8 @@ type MapEntry struct {
 	Key, Value string
 }
 
-// SetMap gives a key of a map another value. If the map does not have the key, SetMap adds it. The
-// path names the map as in haproxy.cfg, or as "#ID" with a number from "show map".
+// SetMap sets the value of a key in a map, and adds the key if it is missing. The path names the
+// map as in haproxy.cfg, or as "#ID" with a number from "show map".
 //
 // The path, the key and the value are single words: they have 1 to 2,000 bytes without white space,
 // control characters, ';', backslashes and "<<". The key must not begin with '#'. SetMap refuses
@@ -33,7 +33,7 @@ func (s Socket) SetMap(ctx context.Context, path, key, value string) error {
 }
 
 // DeleteMapKey removes a key from a map. If the map does not have the key, DeleteMapKey does
-// nothing. The rules for path and key are those of [Socket.SetMap].
+// nothing. See [Socket.SetMap] for the rules for path and key.
 func (s Socket) DeleteMapKey(ctx context.Context, path, key string) error {
 	if err := checkEntry(path, key, "x"); err != nil {
 		return err
@@ -46,11 +46,11 @@ func (s Socket) DeleteMapKey(ctx context.Context, path, key string) error {
 }
 
 // ReplaceMap replaces all entries of a map in one step: each request sees either all old entries or
-// all new ones. The rules for path, keys and values are those of [Socket.SetMap]. If ReplaceMap
-// returns an error, the map has its old entries.
+// all new ones. See [Socket.SetMap] for the rules for path, keys and values. If ReplaceMap returns
+// an error, the map has its old entries.
 //
-// Two concurrent calls for one map do not mix their entries. The map ends with those of one call, or
-// the other call fails.
+// Two concurrent calls for one map do not mix their entries. The map gets all entries of one call;
+// the other call may fail.
 func (s Socket) ReplaceMap(ctx context.Context, path string, entries []MapEntry) error {
 	if err := checkEntry(path, "x", "x"); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEn
 // buffer of less than 16 KiB.
 const maxPayload = 8 << 10
 
-// Map returns the entries of a map in HAProxy's order. The path is that of [Socket.SetMap].
+// Map returns the entries of a map in HAProxy's order. See [Socket.SetMap] for path.
 func (s Socket) Map(ctx context.Context, path string) ([]MapEntry, error) {
 	if err := checkEntry(path, "x", "x"); err != nil {
 		return nil, err

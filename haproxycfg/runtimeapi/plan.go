@@ -22,7 +22,7 @@ type Backend struct {
 type Server struct {
 	// Name consists of letters, digits and "-_.:".
 	Name string
-	// Addr is the address and port. If it is the zero AddrPort, the present address stays.
+	// Addr is the address and port. If it is the zero AddrPort, the address stays as it is.
 	Addr netip.AddrPort
 	// Weight is the weight in HAProxy's terms, 0 to 256. With 0 the server gets no requests.
 	Weight int
@@ -110,28 +110,28 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 
 // Plan returns the commands that bring HAProxy from the state a to the wanted servers.
 //
-// before are the servers that HAProxy should have had before this change: the argument wanted of the
-// last plan that was applied completely. With nil, nothing is known about it. Plan uses before to
-// decide two things:
+// before are the servers that HAProxy should have had before this change: the argument wanted of
+// the last plan that was applied completely. nil means unknown. Plan uses before to decide two
+// things:
 //
-//   - Whether the words of a server have changed. With nil, none have.
-//   - Who has taken a server out of service. If before wanted the same server in service, a person or
-//     an agent has set it to maintenance or drain, so it stays so, unless Server.Force is true. With
-//     nil, a server that is out of service stays so too.
+//   - Whether the words of a server have changed. With nil, Plan assumes that they have not.
+//   - Who has taken a server out of service. If before has the server in service, a person or an
+//     agent has set it to maintenance or drain. It then stays out of service, unless Server.Force
+//     is true. With nil, it stays out of service too.
 //
 // If a plan from before to other servers may have been applied in part, use [Unsettled] for before.
 //
 // A server that is down, for example because HAProxy has observed errors, stays down. An agent or a
-// person may also have changed a weight: Plan changes a weight only if it differs from the one in
-// before, or, with nil, from the initial weight.
+// person may also have changed a weight: Plan changes a weight only if the wanted weight differs
+// from the weight in before, or, with nil, from the initial weight.
 //
 // From HAProxy 3.0 on, Plan adds the servers that are missing and deletes servers that are not
-// wanted, including those of the configuration file. A server whose words have changed is deleted
+// wanted, including servers of the configuration file. A server whose words have changed is deleted
 // and added again. Before 3.0, Plan never adds or deletes: servers that are not wanted go to
 // maintenance, and a server that is missing needs a reload.
 //
-// Backends that are not in wanted are not touched. Plan with the state after all commands, and with
-// wanted as before, is empty.
+// Plan does not change backends that are not in wanted. After all commands, a new plan with wanted
+// as before is empty.
 func (a Actual) Plan(before, wanted []Backend) Plan {
 	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil}
 	exists := make(map[string]bool, len(a.Backends))
@@ -162,10 +162,10 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 	}
 }
 
-// Unsettled returns the servers to use as the argument before of [Actual.Plan] if HAProxy had the
-// servers before, and a plan for the servers attempted was not applied completely. A server that the
-// attempt was to change may be in any state between the two. The next plan brings it into the wanted
-// state, and does not mistake a maintenance of the attempt for that of a person.
+// Unsettled returns the servers to use as the argument before of [Actual.Plan] if a plan from the
+// servers before to the servers attempted was not applied completely. A server that the attempt was
+// to change may be in any state between the two. The next plan brings it into the wanted state. It
+// knows that the attempt, and not a person, may have set the server to maintenance.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}
@@ -259,8 +259,8 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 	}
 }
 
-// server plans the commands for a wanted server. was is the server in before, row the one that
-// exists. Both may be nil.
+// server plans the commands for a wanted server. was is the server in before, and row is the
+// existing server. Both may be nil.
 func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 	at := b.Name + "/" + s.Name
 	switch cannot := p.cannotAdd(b, s); {
@@ -329,13 +329,13 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 		}
 		return
 	}
-	// fresh is true if the server takes the place of another one, or an earlier change was to bring it
+	// fresh is true if the server replaces another one, or if an earlier change was to bring it
 	// into service. So no person and no agent has taken it out of service.
 	fresh := moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
 	own := fresh || s.Force
 	blocked := row.Admin&(ForcedMaint|ForcedDrain) != 0
-	// After a reload, HAProxy 2.6 has a slot that the state file describes as stopped, because it was
-	// in maintenance, and the new file does not disable. Such a server stays down.
+	// After a reload of HAProxy 2.6, a slot stays down if the state file says that it was in
+	// maintenance and the new configuration does not disable it.
 	down := fresh && row.Op == Stopped && row.Admin&^ConfiguredMaint == 0
 	if (moved || down) && row.Admin&ForcedMaint == 0 {
 		// The end of a maintenance also resets the result of the health checks, which belongs to the

@@ -23,7 +23,7 @@ type ServerState struct {
 	FQDN string
 	// Op says whether the server is up [srv_op_state].
 	Op OpState
-	// Admin says who has taken the server out of service, if anybody has [srv_admin_state].
+	// Admin says who has taken the server out of service; 0 means nobody [srv_admin_state].
 	Admin AdminState
 	// Weight is the weight that an agent or a command has set last. InitialWeight is the weight
 	// with which the server was configured or added [srv_uweight, srv_iweight]. Both are 0 to 256.
@@ -113,7 +113,7 @@ const (
 )
 
 // ParseServersState parses the answer to "show servers state", or the text of a state file. It
-// returns an error if a row is incomplete or a number is not one.
+// returns an error if a row is incomplete or has text in place of a number.
 func ParseServersState(text string) ([]ServerState, error) {
 	text = strings.TrimSpace(text)
 	version, rest, _ := strings.Cut(text, "\n")

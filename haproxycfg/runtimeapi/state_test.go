@@ -19,7 +19,7 @@ const stateHeader = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state sr
 	" srvrecord srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n"
 
 func TestParseServersState(t *testing.T) {
-	// The rows are those of HAProxy 3.0.11.
+	// The rows come from HAProxy 3.0.11.
 	got, err := runtimeapi.ParseServersState(stateHeader +
 		"3 b 1 s0 127.0.0.3 0 1 100 100 146 8 2 4 14 0 0 0 - 1 - 0 0 - - 0\n" +
 		"3 b 2 s1 ::1 2 12 7 100 4 1 0 4 6 2 0 0 - 80 - 0 0 - - 0\n" +
@@ -131,7 +131,7 @@ func BenchmarkParseServersState(b *testing.B) {
 	}
 }
 
-// BenchmarkPlan plans for servers of which none, or one of a hundred, is missing.
+// BenchmarkPlan plans when no server is missing, and when one of a hundred servers is missing.
 func BenchmarkPlan(b *testing.B) {
 	for _, n := range []int{1000, 15000} {
 		for _, missing := range []int{0, n / 100} {

@@ -57,8 +57,8 @@ func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
-// ProxyStats does the same as Stats, but returns only the rows of frontends and backends. With many
-// servers it takes much less time.
+// ProxyStats does the same as Stats, but returns only the rows of frontends and backends. It is
+// much faster with many servers.
 func (s Socket) ProxyStats(ctx context.Context) ([]Stat, error) {
 	answer, err := s.Do(ctx, "show stat -1 3 -1") // frontends are 1, backends 2, servers 4
 	if err != nil {
