@@ -234,7 +234,7 @@ func TestAPIServerAway(t *testing.T) {
 	require.NotEqual(t, "0", header.Get("Age"))
 	require.NotContains(t, p.metrics(), "headgate_discovery_age_seconds 0\n")
 	code, body = p.page("/readyz")
-	require.Equal(t, 200, code, "not to answer would improve nothing")
+	require.Equal(t, 200, code, "another server has no newer pods")
 	require.Contains(t, body, "endpointslices")
 
 	late := start(t, "-kubeconfig", kubeconfig)
@@ -255,7 +255,7 @@ func TestAPIServerAway(t *testing.T) {
 	}
 }
 
-// A list that lacks more than half of the pods is doubted, and the answers stay.
+// A list that lacks more than half of the pods is doubtful: the answers stay.
 func TestDoubtfulList(t *testing.T) {
 	server, kubeconfig := apiServer(t)
 	p := start(t, "-kubeconfig", kubeconfig)
@@ -305,7 +305,7 @@ func TestDirectory(t *testing.T) {
 	require.Equal(t, "10.0.0.2 10.0.0.1 10.0.0.3", p.addresses(), "a malformed file changes nothing")
 }
 
-// The end of the program answers the requests that wait.
+// When the program ends, it answers the requests that wait.
 func TestStop(t *testing.T) {
 	dir := t.TempDir()
 	writeManifest(t, filepath.Join(dir, "tracks.yaml"), slice(1))

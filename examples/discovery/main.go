@@ -1,4 +1,4 @@
-// Discovery is an HTTP server of the pods behind Kubernetes services, by zone: in JSON for front
+// Discovery serves the pods behind Kubernetes services over HTTP, by zone: as JSON for front
 // proxies, as targets for Prometheus, and as endpoints for Envoy.
 //
 //	discovery -listen :9100 -admin :9101                                in a pod, or with the configuration of kubectl

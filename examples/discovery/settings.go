@@ -25,7 +25,7 @@ type settings struct {
 
 func register(fs *flag.FlagSet) *settings {
 	s := &settings{}
-	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server, or in-cluster for the pod's own account; default: the pod's own account, or outside of a pod the configuration of kubectl")
+	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server, or in-cluster for the account of the pod; default: the account of the pod, and outside of a pod the configuration of kubectl")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with EndpointSlices, as kubectl get endpointslices -A -o yaml or -o json prints them; replaces the API server")
 	fs.StringVar(&s.namespace, "namespace", "", "`namespace` of the services; all namespaces if empty")
 	fs.Var(&s.allow, "allow", "`network` of pods that has a special meaning, such as 127.0.0.0/8; addresses in other special networks are ignored; may be given several times")
@@ -34,7 +34,7 @@ func register(fs *flag.FlagSet) *settings {
 
 	s.api.Register(fs, "127.0.0.1:9100", 8192)
 	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
-	fs.IntVar(&s.maxWaiting, "max-waiting", 4096, "`number` of requests that may wait for changes at one time; for a further one, the client address that has the most gets an early answer to its oldest")
+	fs.IntVar(&s.maxWaiting, "max-waiting", 4096, "largest `number` of requests that wait for changes at one time; for one more, the client address with the most waiting requests gets an early answer to its oldest")
 	return s
 }
 

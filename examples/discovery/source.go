@@ -158,7 +158,7 @@ func summary(svc *endpoints.Service) serviceSummary {
 			}
 		}
 		for _, p := range problems {
-			// A port that only some EndpointSlices have is no problem here: nobody has asked for it.
+			// Ignore a port that only some EndpointSlices have: no request names it.
 			if !strings.HasPrefix(p.Object, "Service ") && !slices.Contains(sum.problems, p) {
 				sum.problems = append(sum.problems, p)
 			}
@@ -174,7 +174,7 @@ func (s *source) setState(ready bool, state httpapi.Source) {
 }
 
 // readiness returns an error that says why the API is not ready, or nil if it is ready. A server
-// that has a list stays ready without the API server: no other server knows more.
+// that has a list stays ready without the API server, because other servers have no newer pods.
 func (s *source) readiness(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errors.New("stopping")
@@ -187,7 +187,7 @@ func (s *source) readiness(ctx context.Context) error {
 	case s.state.Err != nil:
 		return s.state.Err
 	}
-	return errors.New("the EndpointSlices have not been read yet")
+	return errors.New("the first list of EndpointSlices has not arrived yet")
 }
 
 // detail returns the text that /readyz shows below "ok".
