@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// The tests of the module in the directory coredns run the Corefile. These tests check that the
-// manifests start it in the way that they describe.
+// The tests of the module in the directory coredns run the Corefile. These tests check how the
+// manifests start CoreDNS.
 
 func TestDaemonSet(t *testing.T) {
 	var namespace corev1.Namespace

@@ -28,7 +28,7 @@ const (
 	patience = 60 * time.Second // bounds the waits of a test on a busy machine
 )
 
-// TestMain makes CoreDNS of the test binary if a test starts it so.
+// TestMain runs CoreDNS in place of the tests if a test starts the test binary as CoreDNS.
 func TestMain(m *testing.M) {
 	if os.Getenv("RUN_COREDNS") != "" {
 		coremain.Run()
@@ -105,7 +105,7 @@ func (c *coreDNS) waitReady() {
 	})
 }
 
-// get returns the body of a page of CoreDNS, or "" if there is none.
+// get returns the body of a page of CoreDNS, or "" without an answer.
 func (c *coreDNS) get(page string) string {
 	res, err := http.Get("http://" + c.addr + ":" + page)
 	if err != nil {
@@ -331,7 +331,7 @@ func TestUpdateLosesNoAnswer(t *testing.T) {
 		}
 	}()
 	next := startCoreDNS(t, corefile, addr, "CLUSTER_DNS="+u.addr, "NODE_UPSTREAM="+u.addr)
-	// Both have the port of /ready, so ask until the new process has said that it serves.
+	// Both answer /ready on the same port, so wait for the first output of the new process.
 	eventually(t, "the new CoreDNS should start", func() bool { return strings.Contains(next.out.String(), "CoreDNS-") })
 	if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
