@@ -21,7 +21,8 @@ import (
 //
 // Apply first writes the files, then changes the running HAProxy. It reloads HAProxy if
 //
-//   - something other than a server or the value of a variable has changed;
+//   - something other than a server or the value of a variable has changed, except a change of maps
+//     alone for which Dir.SetMap suffices;
 //   - HAProxy cannot make the change at run time: before 3.0 a backend needs more slots, or a server
 //     has other words; servers track each other; the backend chooses servers by a hash;
 //   - more than MaxReplaced servers have other words;
@@ -96,7 +97,20 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 			return liveChange{wanted: wantedServers(t.text(), t.source), reload: "HAProxy may not have loaded its first configuration"}, nil
 		}
 	}
-	return compareLive(good, disk, t), nil
+	change := compareLive(good, disk, t)
+	for _, f := range t.files {
+		if !f.Runtime || change.reload != "" {
+			continue
+		}
+		values, err := readOptional(d.file(f.Name))
+		if err != nil {
+			return liveChange{}, err
+		}
+		if !bytes.Equal(values, f.Data) {
+			change.reload = f.Name + " has changed"
+		}
+	}
+	return change, nil
 }
 
 // compareLive returns the change of an HAProxy that has loaded the configuration good, and may have

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,6 +83,28 @@ func TestRuntimeMapsNeedNoReload(t *testing.T) {
 	f.SetMap = nil
 	require.True(t, f.apply(t, "9", "5"))
 	require.Equal(t, 3, f.reloads)
+}
+
+// TestRuntimeMapsWithARuntime: a Runtime changes no maps. Without SetMap, and together with a change of
+// servers, HAProxy must read the file.
+func TestRuntimeMapsWithARuntime(t *testing.T) {
+	for _, setMap := range []bool{false, true} {
+		f := newRuntimeMaps(t)
+		f.apply(t, "1", "2")
+		f.Runtime = &Runtime{Stats: runtimeapi.Socket{Path: filepath.Join(t.TempDir(), "nobody")}}
+		c := runtimeMapConfig("1", "3")
+		if !setMap {
+			f.SetMap = nil
+		} else {
+			c.Backends[0].Servers = []haproxycfg.Server{{Addr: netip.MustParseAddrPort("127.0.0.1:1")}}
+		}
+		p, err := f.Plan(c)
+		require.NoError(t, err)
+		require.True(t, p.Reloads())
+		_, err = p.Apply(t.Context())
+		require.ErrorContains(t, err, "HAProxy has loaded the files", "no HAProxy runs")
+		require.Equal(t, 2, f.reloads)
+	}
 }
 
 // TestRuntimeMapsAfterACrash ends the process between each two effects. The next Apply makes HAProxy
