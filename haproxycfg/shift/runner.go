@@ -127,7 +127,10 @@ func (r *Runner) change(ctx context.Context, f func(State) (State, error)) error
 	if err != nil {
 		return err
 	}
-	if state, err = f(state); err != nil {
+	if state, err = f(state); err == nil {
+		_, err = state.AppendJSON(nil) // before a Control stores it
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return r.Control.SetShifts(ctx, state)
@@ -186,6 +189,6 @@ func (r *Runner) Resume(ctx context.Context, route string) error {
 func (r *Runner) Close(ctx context.Context, points int) error {
 	return r.change(ctx, func(state State) (State, error) {
 		state.ClosePoints = points
-		return state, state.check()
+		return state, nil
 	})
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -275,6 +277,35 @@ func TestRunnerContinues(t *testing.T) {
 		o.Cluster = "third"
 		require.ErrorIs(t, w.runner.Start(ctx, o), shift.ErrRefused)
 	})
+}
+
+// TestNoStateThatCannotBeRead: an order with 100 steps that continues a shift would have 101.
+func TestNoStateThatCannotBeRead(t *testing.T) {
+	w, ctx := newFakeWorld(), t.Context()
+	o := order(t)
+	o.Hold, o.Steps = shift.Duration(time.Hour), []int{1}
+	require.NoError(t, w.runner.Start(ctx, o))
+	o.Steps = nil
+	for points := 2; points <= 101; points++ {
+		o.Steps = append(o.Steps, points)
+	}
+	require.ErrorIs(t, w.runner.Start(ctx, o), shift.ErrRefused)
+	require.Equal(t, 1, w.control.set)
+	o.Steps = o.Steps[:99]
+	require.NoError(t, w.runner.Start(ctx, o))
+	text, err := w.control.state.AppendJSON(nil)
+	require.NoError(t, err)
+	_, err = shift.ParseState(text)
+	require.NoError(t, err)
+
+	var large shift.State
+	o.Steps, o.Cluster = []int{1}, strings.Repeat("c", 2000)
+	for i := range 2200 {
+		o.Route = fmt.Sprintf("%05d.example.com/", i)
+		large.Shifts = append(large.Shifts, shift.Shift{Order: o, Status: shift.Moving})
+	}
+	_, err = large.AppendJSON(nil)
+	require.ErrorContains(t, err, "2200 routes")
 }
 
 // TestRunnerAfterARestart makes a second Runner in the middle of a step. It holds the step for its

@@ -145,14 +145,21 @@ func (s State) check() error {
 	return nil
 }
 
-// AppendJSON appends the state as indented JSON, with a line end.
+// AppendJSON appends the state as indented JSON, with a line end. It returns an error if ParseState would
+// refuse the text: nobody could change a stored state that cannot be read.
 func (s State) AppendJSON(dst []byte) ([]byte, error) {
+	if err := s.check(); err != nil {
+		return dst, fmt.Errorf("shift: state: %w", err)
+	}
 	if s.Shifts == nil {
 		s.Shifts = []Shift{}
 	}
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return dst, fmt.Errorf("shift: state: %w", err)
+	}
+	if len(data) >= MaxStateBytes {
+		return dst, fmt.Errorf("shift: the state of %d routes is longer than %d bytes", len(s.Shifts), MaxStateBytes)
 	}
 	return append(append(dst, data...), '\n'), nil
 }
