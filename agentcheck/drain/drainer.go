@@ -39,11 +39,13 @@ type Drainer struct {
 	// about 10 times a second, so Count must answer from memory. Several goroutines may call it at
 	// the same time.
 	Count func() Load
-	// Changed, if not nil, receives the progress after a drain has begun or has been undone. Use it
-	// to log.
+	// Changed, if not nil, receives the present progress after a drain has begun or has been undone.
+	// Calls come one at a time, so the last call has the last state. Changed must not call Begin,
+	// Undo or Shutdown.
 	Changed func(Progress)
 
-	draining atomic.Bool // began is not zero
+	draining  atomic.Bool // began is not zero
+	reporting sync.Mutex  // held while Changed runs
 
 	mu       sync.Mutex
 	began    time.Time
@@ -87,10 +89,20 @@ func (d *Drainer) begin(stop bool) (Progress, bool) {
 	d.wakeLocked()
 	d.mu.Unlock()
 	p := d.Progress()
-	if first && d.Changed != nil {
-		d.Changed(p)
+	if first {
+		d.report()
 	}
 	return p, first
+}
+
+// report calls Changed.
+func (d *Drainer) report() {
+	if d.Changed == nil {
+		return
+	}
+	d.reporting.Lock()
+	defer d.reporting.Unlock()
+	d.Changed(d.Progress())
 }
 
 // Undo ends the drain: readiness succeeds again, and waits return ErrUndone. It returns the
@@ -108,8 +120,8 @@ func (d *Drainer) Undo() (before Progress, err error) {
 	d.draining.Store(false)
 	d.wakeLocked()
 	d.mu.Unlock()
-	if undone && d.Changed != nil {
-		d.Changed(d.Progress())
+	if undone {
+		d.report()
 	}
 	return before, nil
 }

@@ -3,6 +3,8 @@ package drain
 import (
 	"context"
 	"net"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -108,6 +110,25 @@ func TestWaitEndsWithItsDrain(t *testing.T) {
 		d.Begin()
 		require.ErrorIs(t, (<-old).err, ErrUndone)
 	})
+}
+
+// TestChangedReportsTheLastState begins and undoes drains at the same time. A program that follows Changed
+// must not believe for ever in a drain that has been undone.
+func TestChangedReportsTheLastState(t *testing.T) {
+	for range 300 {
+		var last State
+		d := &Drainer{Changed: func(p Progress) {
+			runtime.Gosched()
+			last = p.State
+		}}
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { d.Begin() })
+			wg.Go(func() { _, _ = d.Undo() })
+		}
+		wg.Wait()
+		require.Equal(t, d.Progress().State, last)
+	}
 }
 
 func TestShutdown(t *testing.T) {
