@@ -28,19 +28,19 @@ type shiftCommand struct {
 	minRequests            int
 	undo, resume, detached bool
 	closePercent           string
-	route                  string // "" for none
+	route                  string // "" means all routes
 }
 
 func (c *shiftCommand) register(fs *flag.FlagSet) {
 	c.admin.RegisterClient(fs)
 	fs.StringVar(&c.to, "to", "", "move the route to `CLUSTER:PERCENT`")
-	fs.StringVar(&c.steps, "steps", "1,5,25,50,100", "`percentages` on the way, in ascending order; those above the target are left out")
+	fs.StringVar(&c.steps, "steps", "1,5,25,50,100", "`percentages` of the steps, in ascending order; steps above the target are left out")
 	fs.DurationVar(&c.hold, "hold", shift.DefaultHold, "`time` for which each step is held")
 	fs.StringVar(&c.maxErrors, "max-errors", shift.FormatPercent(shift.DefaultMaxErrors), "`percentage` by which the share of 5xx responses of the cluster may exceed that of the other clusters; more pauses the shift, and 100 never does")
-	fs.IntVar(&c.minRequests, "min-requests", shift.DefaultMinRequests, "`number` of requests of the cluster in a step before its errors count")
+	fs.IntVar(&c.minRequests, "min-requests", shift.DefaultMinRequests, "`number` of requests that the cluster must get in a step before its errors count")
 	fs.BoolVar(&c.undo, "undo", false, "return the route to its declared weights at once")
-	fs.BoolVar(&c.resume, "resume", false, "try the step again that errors have ended")
-	fs.BoolVar(&c.detached, "detach", false, "do not wait until the route has moved; the terminator moves it in any case")
+	fs.BoolVar(&c.resume, "resume", false, "begin the step that errors have ended again")
+	fs.BoolVar(&c.detached, "detach", false, "do not wait until the route has moved; the terminator moves it anyway")
 	fs.StringVar(&c.closePercent, "close", "", "close the client's connection after this `percentage` of all responses; the terminator needs -closable")
 }
 
@@ -97,7 +97,7 @@ func (c *shiftCommand) check() error {
 	case given > 1:
 		return errors.New("want one of -to, -undo, -resume and -close")
 	case c.closePercent != "" && c.route != "":
-		return errors.New("-close is for all routes")
+		return errors.New("-close concerns all routes, so it allows no route")
 	case given == 1 && c.closePercent == "" && c.route == "":
 		return errors.New("-to, -undo and -resume need a route, such as api.example.com/tracks")
 	}
@@ -194,7 +194,7 @@ func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, state shi
 	}
 }
 
-// followInterval is the time between two questions about a shift that moves.
+// followInterval is the time between two requests for the state of a shift.
 const followInterval = 500 * time.Millisecond
 
 func (c *shiftCommand) ask(ctx context.Context, method, path string, query url.Values) (shift.State, error) {
