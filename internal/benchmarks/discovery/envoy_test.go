@@ -22,8 +22,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
 )
 
-// services returns a service media/NAME for each name, with that many pods in three zones. The pods
-// have changing conditions and addresses of both families.
+// services returns a service media/NAME for each name. Each has this many pods, in three zones. The
+// pods have changing conditions and addresses of both families.
 func services(pods int, names ...string) endpoints.Services {
 	var list []*discoveryv1.EndpointSlice
 	for i, name := range names {
@@ -55,7 +55,7 @@ func services(pods int, names ...string) endpoints.Services {
 	return endpoints.Group(list, nodeselect.AddressPolicy{Observe: true})
 }
 
-// Envoy's own types read the answers, and accept all rules that are written in the proto files.
+// Envoy's own types read the answers, and the answers pass all rules in the proto files.
 func TestEnvoyAcceptsAnswers(t *testing.T) {
 	h := &httpapi.Handler{}
 	h.Publish(services(75, "tracks", "users"), httpapi.Source{})

@@ -18,9 +18,9 @@ import (
 
 // BenchmarkWatchers has 1,000 clients, each with a connection of its own, that wait for a change of
 // one service of 75 pods. Each iteration changes the service, and waits until all clients have the
-// change. Server and clients are in one process, so memory is that of both.
+// change. Server and clients are in one process, so the figures of memory include both.
 //
-//	go test -run '^$' -bench Watchers -benchtime 20x ./discovery
+//	go test -run '^$' -bench Watchers -benchtime 10x ./discovery
 func BenchmarkWatchers(b *testing.B) {
 	for _, watchers := range []int{100, 1000} {
 		b.Run(fmt.Sprintf("watchers=%d", watchers), func(b *testing.B) { benchmarkWatchers(b, watchers) })
@@ -76,8 +76,8 @@ func benchmarkWatchers(b *testing.B, watchers int) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// watch sends requests that wait for a change, and reports the time of each new answer. It reads the
-// answers and does not parse them: in reality, each client does that on a machine of its own.
+// watch sends requests that wait for a change, and reports the time of each new answer. It reads
+// the answers and does not parse them, because real clients parse them on other machines.
 func watch(ctx context.Context, b *testing.B, url string, arrived chan<- time.Time) {
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
 	defer client.CloseIdleConnections()

@@ -53,10 +53,11 @@ func main() {
 	}
 }
 
-// A way leads the clients to the pods.
+// A way is a path from the clients to the pods.
 type way struct {
 	name string
-	// start starts the way and returns the address for clients. The way ends when stop is called.
+	// start starts the way. The result contains the address for clients, and a function that stops
+	// the way.
 	start func(ctx context.Context, dir string, s *settings, pods []*pod) (running, error)
 }
 
@@ -64,12 +65,12 @@ type way struct {
 type running struct {
 	address string
 	entries []string // all addresses that must answer before the clients start
-	// started is called after each start of a pod, with the pods that have started.
+	// started, if not nil, learns of each start of a pod: it gets all pods that have started.
 	started func(pods []*pod) error
 	stop    func()
 }
 
-// result is what happened on one way.
+// result contains the measurements of one way.
 type result struct {
 	way      way
 	pods     []*pod

@@ -14,7 +14,7 @@ import (
 )
 
 // A pod is an HTTP server that works on a few requests at a time, like a server with one process
-// for each of its cores. Other requests wait.
+// for each core. Other requests wait.
 type pod struct {
 	name               string
 	addr               netip.AddrPort

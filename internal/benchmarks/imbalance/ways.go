@@ -39,7 +39,7 @@ func reserve(n int) (ports []int, release func(), err error) {
 }
 
 // startTCP returns the start of a TCP balancer: an HAProxy in TCP mode that sends each connection
-// to a pod. It checks the pods every 100 ms, so it finds a new pod by itself.
+// to a pod. It checks the pods every 100 ms, so it detects a new pod.
 func startTCP(algorithm string) func(context.Context, string, *settings, []*pod) (running, error) {
 	return func(ctx context.Context, dir string, _ *settings, pods []*pod) (running, error) {
 		var targets []string
@@ -60,7 +60,7 @@ type balancer struct {
 }
 
 // startBalancer starts an HAProxy in TCP mode in front of the targets. A target gets connections
-// after two checks in a row, which succeed every 100 ms.
+// after two successful checks; HAProxy checks every 100 ms.
 func startBalancer(ctx context.Context, dir, algorithm string, targets []string) (balancer, error) {
 	ports, release, err := reserve(1)
 	if err != nil {
