@@ -50,7 +50,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.maxAge, "max-age", 30*time.Second, "how long clients may keep the endpoint of a host, in whole seconds; 0 means that they ask each time")
 	fs.DurationVar(&s.negativeMaxAge, "negative-max-age", 5*time.Second, "how long clients may remember that a host is not found, in whole seconds; 0 means that they ask each time")
 	fs.StringVar(&s.maxRemovedFlag, "max-removed", "50%", "largest `share` of the hosts that one change may remove; a change that removes fewer than 10 hosts is always accepted")
-	fs.IntVar(&s.maxFollowers, "max-followers", 1024, "`number` of requests that may wait for changes at one time; for a further one, the client address that has the most gets an early answer to its oldest")
+	fs.IntVar(&s.maxFollowers, "max-followers", 1024, "largest `number` of requests that wait for changes at one time; for one more, the client address with the most waiting requests gets an early answer to its oldest")
 	return s
 }
 

@@ -57,15 +57,15 @@ type EndpointsSnapshot struct {
 	// sorted. In the first snapshot with Synced, these are all services.
 	Changed []string
 	// Err is nil while the API server answers and its answers are plausible. Otherwise Err states
-	// what is wrong, and Services is the last good state.
+	// the fault, and Services is the last good state.
 	Err error
 	// Since is when Err began. It is zero if Err is nil.
 	Since time.Time
 }
 
 // Age returns the age of Services: 0 while the API server answers, and otherwise the time since Err
-// began. A connection that is dead but not closed makes the true age up to two minutes longer,
-// because Run finds such a connection late.
+// began. The true age can be up to two minutes longer, because Run detects a dead connection that
+// nobody has closed only after that time.
 func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 	if s.Err == nil {
 		return 0

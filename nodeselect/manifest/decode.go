@@ -183,8 +183,8 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	b.problems = append(b.problems, problem)
 }
 
-// decode sets the field of o for the kind of the object. It returns the metadata of the object, with
-// a namespace that is not empty: that of a Node is "default", and does not count.
+// decode sets the field of o for the kind of the object. It returns the metadata of the object. The
+// namespace is never empty: for a Node, "default" stands there and has no meaning.
 func (o *object) decode(data []byte, kind metav1.TypeMeta) (metaDoc, error) {
 	var meta *metaDoc
 	var err error

@@ -282,7 +282,7 @@ func (w *dirWatch) batches() []batch {
 	return batches
 }
 
-// withError adds the problem that the directory cannot be read, if so.
+// withError adds a problem if the directory cannot be read.
 func (w *dirWatch) withError(problems []nodeselect.Problem) []nodeselect.Problem {
 	if w.err == nil {
 		return problems

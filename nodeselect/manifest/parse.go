@@ -96,8 +96,9 @@ func collectSlices(batches []batch) ([]*discoveryv1.EndpointSlice, []nodeselect.
 	return list, problems
 }
 
-// distinct returns the objects of several files, in order, without those that an earlier object has
-// the name of. It returns the problems of the files, and one for each duplicate.
+// distinct returns the objects of several files, in order. Of several objects with the same name,
+// it returns the first. It also returns the problems of the files, and a problem for each
+// duplicate.
 func distinct(batches []batch) (objects []object, problems []nodeselect.Problem) {
 	n := 0
 	for i := range batches {

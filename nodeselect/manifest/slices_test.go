@@ -16,7 +16,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// slicesYAML is like the output of kubectl get endpointslices -A -o yaml, with mistakes.
+// slicesYAML has the form of the output of kubectl get endpointslices -A -o yaml, with mistakes.
 const slicesYAML = `apiVersion: v1
 items:
 - addressType: IPv4

@@ -25,11 +25,11 @@ type APIFlags struct {
 // Register defines the flags. listen and maxConns are the defaults of -listen and -max-connections.
 func (f *APIFlags) Register(fs *flag.FlagSet, listen string, maxConns int) {
 	fs.StringVar(&f.Listen, "listen", listen, "`address` of the API")
-	fs.StringVar(&f.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; none if empty")
+	fs.StringVar(&f.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; without it, requests need no token")
 	fs.StringVar(&f.certificate, "certificate", "", "PEM `file` with the certificate for HTTPS; plain HTTP if empty")
 	fs.StringVar(&f.key, "key", "", "PEM `file` with the key of the certificate")
-	fs.StringVar(&f.clients, "client-ca", "", "PEM `file` with authorities; every client then needs a certificate of one of them")
-	fs.IntVar(&f.MaxConns, "max-connections", maxConns, "`number` of connections at one time; for a further one, the client address that has the most makes room")
+	fs.StringVar(&f.clients, "client-ca", "", "PEM `file` with CA certificates; every client then needs a certificate from one of these CAs")
+	fs.IntVar(&f.MaxConns, "max-connections", maxConns, "largest `number` of connections; for one more, the client address with the most connections loses one")
 }
 
 // Check returns an error for the first wrong flag.
@@ -43,7 +43,7 @@ func (f *APIFlags) Check() error {
 	return nil
 }
 
-// Token returns the function that returns the token of -token-file, or nil without the flag. If the
+// Token returns a function that reads the token of -token-file, or nil without the flag. If the
 // file contains no token, Token returns an error. The function logs its errors.
 func (f *APIFlags) Token(ctx context.Context, log *slog.Logger) (func(context.Context) (string, error), error) {
 	if f.tokenFile == "" {
@@ -60,9 +60,9 @@ func (f *APIFlags) Token(ctx context.Context, log *slog.Logger) (func(context.Co
 	}, err
 }
 
-// Server returns a server for an API whose requests may wait for the time maxWait. When the server
-// begins to stop, it calls stopWaiting, which must end these waits. With -certificate, Server adds
-// the metric of CertificateExpiry to r.
+// Server returns a server for an API whose requests may wait for maxWait. When the server begins to
+// stop, it calls stopWaiting, which must end these waits. With -certificate, Server adds the metric
+// of CertificateExpiry to r.
 func (f *APIFlags) Server(api http.Handler, maxWait time.Duration, stopWaiting func(), r prometheus.Registerer, program string, log *slog.Logger) (*http.Server, error) {
 	conf, err := ServerTLS(f.certificate, f.key, f.clients, LogCertificates(log))
 	if err != nil {

@@ -91,7 +91,7 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 // does.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
-	f.versions = f.versionsNow() // before the reading, so that no change during the reading is missed
+	f.versions = f.versionsNow() // before read, so that follow does not miss a change during read
 	var err error
 	f.good, f.content, err = read()
 	return f.current, err
@@ -146,9 +146,9 @@ func (f *followed[T]) versionsNow() []filewatch.Version {
 	return versions
 }
 
-// completePEM returns an error if a PEM block of a text is incomplete, or if one of its certificates
-// cannot be parsed. Packages tls and x509 skip such a block. So a file that is cut off within its
-// chain, or within a list of authorities, would lose a part of its certificates without an error.
+// completePEM returns an error if a PEM block of a text is incomplete, or if one of its
+// certificates cannot be parsed. Packages tls and x509 skip such a block. So a file that is cut off
+// within its chain, or within a list of authorities, would lose some certificates without an error.
 func completePEM(text []byte) error {
 	begun := bytes.Count(text, []byte("-----BEGIN"))
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -161,7 +161,7 @@ func completePEM(text []byte) error {
 		}
 	}
 	if begun != 0 {
-		return errors.New("a PEM block in it is incomplete: it is cut off, or a program is still writing it")
+		return errors.New("the file has an incomplete PEM block: the file is cut off, or a program is still writing it")
 	}
 	return nil
 }
