@@ -113,13 +113,58 @@ func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 		e.Up = e.Up || strings.HasPrefix(row.Status, "UP") || row.Status == "no check"
 	}
 	t.servers = servers
-	maps.DeleteFunc(t.pods, func(_ netip.AddrPort, e *podEntry) bool { return now.Sub(e.seen) > forgetAfter })
+	t.forget(now)
 }
 
-// Pods returns the traffic of all pods, sorted by zone and pod.
+// forget removes the addresses that were not seen lately. If a pod has another address now, the entry
+// of this address gets the counters, so that the sum does not fall.
+func (t *Traffic) forget(now time.Time) {
+	var old []*podEntry
+	maps.DeleteFunc(t.pods, func(_ netip.AddrPort, e *podEntry) bool {
+		if now.Sub(e.seen) <= forgetAfter {
+			return false
+		}
+		old = append(old, e)
+		return true
+	})
+	if len(old) == 0 {
+		return
+	}
+	kept := make(map[podKey]*podEntry, len(t.pods))
+	for _, e := range t.pods {
+		kept[e.key()] = e
+	}
+	for _, e := range old {
+		if k := kept[e.key()]; k != nil {
+			k.add(e.PodTraffic)
+		}
+	}
+}
+
+// podKey identifies a pod in the result of Pods.
+type podKey struct{ zone, pod string }
+
+func (p PodTraffic) key() podKey { return podKey{p.Zone, p.Pod} }
+
+func (p *PodTraffic) add(o PodTraffic) {
+	p.Requests += o.Requests
+	p.Errors += o.Errors
+	p.Failures += o.Failures
+	p.InFlight += o.InFlight
+	p.Up = p.Up || o.Up
+}
+
+// Pods returns the traffic of all pods, sorted by zone and pod. A pod with several addresses comes
+// once: a pod of a StatefulSet keeps its name when it gets another address.
 func (t *Traffic) Pods() []PodTraffic {
 	all := make([]PodTraffic, 0, len(t.pods))
+	at := make(map[podKey]int, len(t.pods))
 	for _, e := range t.pods {
+		if i, ok := at[e.key()]; ok {
+			all[i].add(e.PodTraffic)
+			continue
+		}
+		at[e.key()] = len(all)
 		all = append(all, e.PodTraffic)
 	}
 	slices.SortFunc(all, func(a, b PodTraffic) int {

@@ -59,6 +59,24 @@ func TestTraffic(t *testing.T) {
 	require.Equal(t, []PodTraffic{{Pod: "pod-3", Zone: "a"}}, traffic.Pods())
 }
 
+// A pod of a StatefulSet starts again with the same name and another address.
+func TestTrafficOfAPodWithAnotherAddress(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	one, two := netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:80")
+	row := func(addr netip.AddrPort, total uint64) runtimeapi.Stat {
+		return runtimeapi.Stat{Proxy: "local", Server: addr.String(), Addr: addr.String(), Status: "UP", Total: total}
+	}
+	var traffic Traffic
+	traffic.Name(one, "web-0", "a", now)
+	traffic.Update([]runtimeapi.Stat{row(one, 10)}, now)
+	for minute := range uint64(8) { // longer than the old address is remembered
+		traffic.Name(two, "web-0", "a", now)
+		traffic.Update([]runtimeapi.Stat{row(two, minute)}, now)
+		require.Equal(t, []PodTraffic{{Pod: "web-0", Zone: "a", Requests: 10 + minute, Up: true}}, traffic.Pods(), "after %d minutes", minute)
+		now = now.Add(time.Minute)
+	}
+}
+
 func BenchmarkTraffic(b *testing.B) {
 	const pods = 1000
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
