@@ -30,7 +30,7 @@ var (
 	serverInfo  = desc("server_info", "1 for each server of HAProxy that has a pod.", "backend", "server", "zone", "pod", "node")
 	podCount    = desc("pods", "Pods by zone and state (in_service, not_ready, expected).", "zone", "state")
 	sourceUp    = desc("source_up", "1 while the source of the pods answers and its answer is believed.")
-	sourceAge   = desc("source_age_seconds", "How old the pods are: 0 while the source answers.")
+	sourceAge   = desc("source_age_seconds", "How old the pods are: 0 while they are up to date.")
 	policyGood  = desc("policy_good", "1 if the policy file is in force, 0 while an older policy is.")
 	applyGood   = desc("change_good", "1 if the last change is in force.")
 	changes     = desc("changes_total", "Changes of the configuration that are in force.")
@@ -95,7 +95,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		gauge(podCount, float64(z.Expected), zone, "expected")
 	}
 	gauge(sourceUp, oneIf(s.Known && s.SourceErr == nil))
-	gauge(sourceAge, s.Age.Seconds())
+	age := 0.0
+	if !s.Since.IsZero() {
+		age = max(time.Since(s.Since).Seconds(), 0)
+	}
+	gauge(sourceAge, age)
 	gauge(policyGood, oneIf(s.PolicyErr == nil))
 	gauge(applyGood, oneIf(s.ApplyErr == nil))
 	send(changes, prometheus.CounterValue, float64(s.Applied))

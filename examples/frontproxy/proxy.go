@@ -153,7 +153,7 @@ func source(s settings, log *slog.Logger) (controller.Source, error) {
 			if snapshot.Synced {
 				u = controller.PodsOf(snapshot.Services, s.ref)
 			}
-			u.Age, u.Err = snapshot.Age(time.Now()), errors.Join(snapshot.Err, u.Err)
+			u.Since, u.Err = snapshot.Since, errors.Join(snapshot.Err, u.Err)
 			changed(u)
 		})
 	}), nil

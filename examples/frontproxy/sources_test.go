@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,6 +54,7 @@ current-context: eu-1
 	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", b.Port()))
 	server.Down()
 	f.eventually(f.admin+"/metrics", 200, `headgate_frontproxy_source_up{proxy_zone="a",service="ns.web.http"} 0`)
+	f.ages()
 	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
 	f.eventually(f.admin+"/readyz", 200, "source of the pods")
 }
@@ -68,7 +71,25 @@ func TestPodsOfTheDiscoveryAPI(t *testing.T) {
 	_ = server.Listener.Close() // first, so that the client cannot connect again
 	server.CloseClientConnections()
 	f.eventually(f.admin+"/readyz", 200, "source of the pods")
+	f.ages()
 	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+}
+
+// ages waits until the metric of the age of the pods has grown twice.
+func (f *front) ages() {
+	f.t.Helper()
+	const name = `headgate_frontproxy_source_age_seconds{proxy_zone="a",service="ns.web.http"} `
+	last, grown := 0.0, 0
+	require.True(f.t, f.wait(func() bool {
+		_, body := get(f.admin + "/metrics")
+		_, rest, _ := strings.Cut(body, name)
+		line, _, _ := strings.Cut(rest, "\n")
+		age, err := strconv.ParseFloat(line, 64)
+		if err == nil && age > last {
+			last, grown = age, grown+1
+		}
+		return grown == 2
+	}), "the age of the pods stays %v", last)
 }
 
 // TestHAProxyOfAnotherProgram changes an HAProxy that frontproxy has not started, and does not stop it.

@@ -137,6 +137,9 @@ func (c *Controller) followSource(ctx context.Context) error {
 		}
 		c.mu.Lock()
 		c.update.Err = cmp.Or(err, errors.New("the source of the pods has ended"))
+		if c.update.Since.IsZero() {
+			c.update.Since = time.Now()
+		}
 		c.mu.Unlock()
 		c.notify()
 		select {
@@ -299,7 +302,7 @@ func (c *Controller) attempt(ctx context.Context) error {
 		err = c.switchDrain(ctx, draining)
 	}
 	c.setStatus(func(s *Status) {
-		s.Version, s.Known, s.Zones, s.Draining, s.Age = c.version, update.Known || c.Source == nil, zones, draining, update.Age
+		s.Version, s.Known, s.Zones, s.Draining, s.Since = c.version, update.Known || c.Source == nil, zones, draining, update.Since
 		s.Sidecar = c.Source == nil
 		s.SourceErr, s.PolicyErr, s.ApplyErr = update.Err, policyErr, err
 		if err == nil {

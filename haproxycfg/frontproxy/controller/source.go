@@ -28,8 +28,8 @@ type Update struct {
 	// Pods are the pods of the service in all zones, in any condition. If the source does not answer,
 	// or doubts its last answer, they are the last pods that it has believed.
 	Pods []endpoints.Pod
-	// Age is how old Pods were when the source answered last. 0 means that they were new.
-	Age time.Duration
+	// Since is the time since which Pods may be out of date. It is zero if they are up to date.
+	Since time.Time
 	// Err says why the source does not answer, or why it doubts the last answer. nil means that Pods
 	// are up to date.
 	Err error

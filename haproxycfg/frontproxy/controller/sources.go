@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 
@@ -21,8 +22,20 @@ type Discovery struct {
 // Follow implements Source.
 func (d Discovery) Follow(ctx context.Context, changed func(Update)) error {
 	return d.Client.Follow(ctx, d.Service, func(a httpapi.Answer) {
-		changed(Update{Known: a.Known, Pods: a.Pods, Age: a.Age, Err: a.Err})
+		changed(Update{Known: a.Known, Pods: a.Pods, Since: outdatedSince(a, time.Now()), Err: a.Err})
 	})
+}
+
+// outdatedSince returns Update.Since of an answer that arrives at the time now. Pods that had an age already
+// when the servers began to fail are older than the failure.
+func outdatedSince(a httpapi.Answer, now time.Time) time.Time {
+	switch {
+	case a.Err != nil:
+		return a.Since.Add(-a.Age)
+	case a.Age > 0:
+		return now.Add(-a.Age)
+	}
+	return time.Time{}
 }
 
 // Directory is a source that reads the EndpointSlices in the files of a directory. It believes every

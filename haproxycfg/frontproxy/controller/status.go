@@ -30,8 +30,8 @@ type Status struct {
 	// SourceErr says why the pods may be out of date, PolicyErr why the policy file is not in force,
 	// and ApplyErr why the last change is not in force. nil means that nothing is wrong.
 	SourceErr, PolicyErr, ApplyErr error
-	// Age is Update.Age.
-	Age time.Duration
+	// Since is Update.Since.
+	Since time.Time
 }
 
 // ZoneStatus has the numbers of pods of a zone.
@@ -76,7 +76,7 @@ func (s Status) Problems() (lines []string) {
 
 func (s Status) equal(o Status) bool {
 	return s.Version == o.Version && s.Known == o.Known && maps.Equal(s.Zones, o.Zones) && slices.Equal(s.Servers, o.Servers) &&
-		s.Applied == o.Applied && s.Draining == o.Draining && s.Age == o.Age &&
+		s.Applied == o.Applied && s.Draining == o.Draining && s.Since.Equal(o.Since) &&
 		text(s.SourceErr) == text(o.SourceErr) && text(s.PolicyErr) == text(o.PolicyErr) && text(s.ApplyErr) == text(o.ApplyErr)
 }
 
