@@ -68,7 +68,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	master := runtimeapi.Socket{Path: s.reload}
 	if s.reload == "" {
 		p.supervisor, err = supervisor.New(supervisor.Options{
-			Haproxy: haproxy, Config: config, LastGood: config + ".last-good", RunDir: filepath.Join(s.out, "run"), StateFile: state,
+			Haproxy: haproxy, Config: config, LastGood: config + ".last-good", Pending: config + ".reload-pending", RunDir: filepath.Join(s.out, "run"), StateFile: state,
 			Changed: p.haproxyChanged, Log: p.haproxyLine,
 		})
 		if err != nil {
@@ -182,8 +182,13 @@ func (p *proxy) count() drain.Load {
 
 // haproxyChanged logs a new state of the HAProxy that this program has started.
 func (p *proxy) haproxyChanged(s supervisor.State) {
+	if s.Phase == supervisor.Running && s.Starts > 1 {
+		p.controller.Recheck() // HAProxy may run the last good configuration
+	}
 	switch {
 	case errors.Is(s.Err, fs.ErrNotExist) || s.Phase == supervisor.Starting: // not configured yet
+	case s.OnLastGood && s.Err != nil:
+		p.log.Error("haproxy", "state", s.Phase, "pid", s.PID, "configuration", "last good", "err", s.Err)
 	case s.Err != nil:
 		p.log.Error("haproxy", "state", s.Phase, "next", time.Until(s.Next).Round(time.Millisecond), "err", s.Err)
 	default:

@@ -22,6 +22,10 @@ type Options struct {
 	// LastGood is the configuration file with which HAProxy starts if it does not start with Config,
 	// such as haproxy.cfg.last-good of package deploy. Empty means that there is no such file.
 	LastGood string
+	// Pending is a file that the Supervisor creates when it starts HAProxy with LastGood, such as
+	// haproxy.cfg.reload-pending of package deploy. Without this file, Apply of package deploy takes
+	// Config for the configuration in force. Empty means that there is no such file.
+	Pending string
 	// RunDir is a directory that only this user can enter. The Supervisor creates it if it is
 	// missing, and puts the master's socket there. The path has at most 85 bytes, because the path
 	// of a Unix socket has at most 107.
@@ -109,7 +113,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Config == "" || o.RunDir == "" {
 		return o, errors.New("supervisor: Config and RunDir are required")
 	}
-	for _, path := range []*string{&o.Config, &o.LastGood, &o.RunDir} {
+	for _, path := range []*string{&o.Config, &o.LastGood, &o.Pending, &o.RunDir} {
 		if *path == "" {
 			continue
 		}

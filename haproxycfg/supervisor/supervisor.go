@@ -171,6 +171,11 @@ func (s *Supervisor) start(ctx context.Context) (*haproxyproc.Process, error) {
 	if err2 != nil {
 		return nil, errors.Join(err, fmt.Errorf("nor with the last good configuration: %w", err2))
 	}
+	if s.options.Pending != "" {
+		if failed := os.WriteFile(s.options.Pending, nil, 0o644); failed != nil {
+			err = errors.Join(err, fmt.Errorf("supervisor: mark the configuration as pending: %w", failed))
+		}
+	}
 	s.update(func(st *State) {
 		st.Phase, st.PID, st.Starts, st.OnLastGood, st.Err = Running, p.Pid(), st.Starts+1, true, err
 	})

@@ -39,7 +39,7 @@ func newFixture(t *testing.T) *fixture {
 	var err error
 	f.Supervisor, err = supervisor.New(supervisor.Options{
 		Haproxy: haproxytest.Binary(t),
-		Config:  filepath.Join(f.dir, "haproxy.cfg"), LastGood: filepath.Join(f.dir, "good.cfg"),
+		Config:  filepath.Join(f.dir, "haproxy.cfg"), LastGood: filepath.Join(f.dir, "good.cfg"), Pending: filepath.Join(f.dir, "pending"),
 		RunDir: filepath.Join(f.dir, "run"), StateFile: filepath.Join(f.dir, "state"),
 		MinDelay: time.Millisecond,
 		Changed: func(s supervisor.State) {
@@ -153,6 +153,7 @@ func TestRestart(t *testing.T) {
 	}
 	require.Equal(t, "starting running waiting starting running", strings.Join(phases, " "))
 	require.Contains(t, strings.Join(f.lines, "\n"), "[NOTICE]")
+	require.NoFileExists(t, filepath.Join(f.dir, "pending"))
 }
 
 func TestNoConfigurationAtTheStart(t *testing.T) {
@@ -176,6 +177,7 @@ func TestLastGood(t *testing.T) {
 	require.True(t, f.State().OnLastGood)
 	require.ErrorContains(t, f.State().Err, "nonsense")
 	f.answers("good")
+	require.FileExists(t, filepath.Join(f.dir, "pending"))
 
 	require.Error(t, f.reload(t.Context()), "the file is still bad")
 	require.True(t, f.State().OnLastGood)

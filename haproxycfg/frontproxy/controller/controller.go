@@ -189,6 +189,13 @@ func (c *Controller) switchDrain(ctx context.Context, draining bool) error {
 	return c.Stats.SetVariable(ctx, frontproxy.Draining, value)
 }
 
+// Recheck makes the Controller compare HAProxy with the pods and the settings soon, although neither has
+// changed. Call it after a restart of HAProxy. Without Recheck, the Controller compares every 30 s.
+func (c *Controller) Recheck() {
+	c.init()
+	c.notify()
+}
+
 // Status returns the present status.
 func (c *Controller) Status() Status {
 	c.mu.Lock()

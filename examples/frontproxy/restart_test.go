@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// HAProxy is killed, and its next start fails once for a reason that has nothing to do with its
+// configuration. It then starts with the last good configuration, which lacks the last policy.
+func TestPolicyAfterAStartWithTheLastGoodConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	refuse := filepath.Join(dir, "refuse")
+	haproxy := filepath.Join(dir, "haproxy")
+	require.NoError(t, os.WriteFile(haproxy, fmt.Appendf(nil, `#!/bin/sh
+case "$*" in *" -W "*) rm %q 2>/dev/null && exit 1;; esac
+exec %q "$@"
+`, refuse, haproxytest.Binary(t)), 0o700))
+	f := start(t, append(dirFlags, "-drain-delay", "0", "-policy", "DIR/policy.yaml", "-haproxy", haproxy)...)
+	out := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(f.dir, "out", name))
+		require.NoError(t, err)
+		return string(text)
+	}
+	exists := func(name string) bool {
+		_, err := os.Stat(filepath.Join(f.dir, "out", name))
+		return err == nil
+	}
+	started := regexp.MustCompile(`state=running pid=(\d+)`)
+	require.True(t, f.wait(func() bool { return started.MatchString(f.log.String()) }))
+	f.policy("server: 7s\n")
+	require.True(t, f.wait(func() bool {
+		return strings.Contains(out("haproxy.cfg"), "timeout server 7s") && !exists("haproxy.cfg.reload-pending")
+	}))
+	require.NotContains(t, out("haproxy.cfg.last-good"), "timeout server 7s")
+
+	require.NoError(t, os.WriteFile(refuse, nil, 0o600))
+	pid, err := strconv.Atoi(started.FindStringSubmatch(f.log.String())[1])
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	require.True(t, f.wait(func() bool { return strings.Contains(f.log.String(), `configuration="last good"`) }))
+	running := func() string {
+		target, err := os.Readlink(filepath.Join(f.dir, "out", "run", "running.cfg"))
+		require.NoError(t, err)
+		return filepath.Base(target)
+	}
+	require.True(t, f.wait(func() bool { return running() == "haproxy.cfg" && !exists("haproxy.cfg.reload-pending") }))
+}
