@@ -48,7 +48,7 @@ type Proxy struct {
 }
 
 // The variables of a configuration; see haproxycfg.Variable. A controller sets MayRetry for HAProxy
-// before 2.9; see [Settings.AllowsRetry]. The values of the others follow from the arguments of Config.
+// before 2.9; package controller does. The values of the others follow from the arguments of Config.
 const (
 	MayRetry     = "may_retry"
 	Draining     = "draining" // 0, or 1 if Proxy.Draining is true

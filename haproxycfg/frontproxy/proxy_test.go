@@ -198,17 +198,6 @@ func TestOnlyServersAndVariablesChange(t *testing.T) {
 	}
 }
 
-func TestAllowsRetry(t *testing.T) {
-	t.Parallel()
-	s := frontproxy.Settings{}
-	require.True(t, s.AllowsRetry(0, 0))
-	require.False(t, s.AllowsRetry(0, 3))
-	require.True(t, s.AllowsRetry(1000, 202))
-	require.False(t, s.AllowsRetry(1000, 203))
-	s.RetryPercent = -1
-	require.True(t, s.AllowsRetry(0, 1000))
-}
-
 func BenchmarkConfig(b *testing.B) {
 	for _, version := range []haproxycfg.Version{{}, v3} {
 		all := append(pods(1000, "a"), pods(1000, "b")...)

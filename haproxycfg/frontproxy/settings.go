@@ -264,15 +264,6 @@ func (s *Settings) retryBudget() *haproxycfg.RetryBudget {
 	}
 }
 
-// AllowsRetry reports whether the retry budget allows HAProxy to repeat further requests. requests
-// and repeated are numbers of the last second: the increase of req_tot of the frontend, and of wretr
-// of all backends, in "show stat". HAProxy before 2.9 does not count them, so a controller calls
-// AllowsRetry several times a second and sets the variable [MayRetry].
-func (s *Settings) AllowsRetry(requests, repeated float64) bool {
-	b := s.retryBudget()
-	return b == nil || repeated < requests*float64(b.Percent)/100+float64(b.PerSecond)
-}
-
 // health returns the health check. HAProxy takes an ejected pod back after three good checks. The
 // first check comes within one interval, so all three take two to three intervals. HAProxy does not
 // use "downinter" for the check that is already scheduled when it ejects a pod, so inter and

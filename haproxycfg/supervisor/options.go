@@ -142,11 +142,3 @@ func (o Options) withDefaults() (Options, error) {
 func (s *Supervisor) Master() runtimeapi.Socket {
 	return runtimeapi.Socket{Path: filepath.Join(s.options.RunDir, masterSocket)}
 }
-
-// Worker returns the address of the worker that serves new connections, for commands through the
-// socket of the master.
-func (s *Supervisor) Worker() runtimeapi.Socket {
-	worker := s.Master()
-	worker.Worker = "@1"
-	return worker
-}
