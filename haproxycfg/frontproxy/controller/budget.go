@@ -2,10 +2,10 @@ package controller
 
 import "time"
 
-// retryBudget decides whether HAProxy may repeat requests. It is for versions before 2.9, which cannot
-// count repetitions themselves. Each request allows percent/100 repetitions, and each second allows
-// perSecond further ones. Unused repetitions expire after a second. After a late sample, HAProxy may owe
-// the budget of up to 10 s.
+// retryBudget decides whether HAProxy may repeat requests. HAProxy before 2.9 needs it, because
+// these versions cannot count repetitions. Each request allows percent/100 repetitions, and each
+// second allows perSecond further repetitions. Unused repetitions expire after a second.
+// Repetitions above the budget reduce later budgets, by at most the budget of 10 s.
 type retryBudget struct {
 	percent, perSecond int
 
@@ -19,8 +19,8 @@ type sample struct {
 	requests, retries uint64
 }
 
-// budgetPoll is the time between two samples, and fastBudgetPoll the time while HAProxy repeats requests.
-// Within this time HAProxy can exceed the budget; the next samples make up for it.
+// budgetPoll is the time between two samples, and fastBudgetPoll the time while HAProxy repeats
+// requests. Between two samples HAProxy can exceed the budget. The next samples then allow less.
 const (
 	budgetPoll     = 50 * time.Millisecond
 	fastBudgetPoll = 10 * time.Millisecond

@@ -41,21 +41,20 @@ type Controller struct {
 	Source Source
 	// Policy follows the settings. nil means that Proxy.Settings stay.
 	Policy *PolicyFile
-	// Dir is the directory of the configuration. Its fields say how the configuration is checked, and
-	// how the running HAProxy is changed. Required.
+	// Dir is the directory of the configuration. Its fields say how to check the configuration, and
+	// how to change the running HAProxy. Required.
 	Dir *deploy.Dir
 	// Stats is the administration socket of the worker, Proxy.Global.StatsSocket. Required.
 	Stats runtimeapi.Socket
 	// Version returns the version of HAProxy. [deploy.Checker.Version] is such a function. The
 	// Controller calls it at the start and every 30 s. nil means Proxy.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
-	// Override, if not nil, changes the settings that Policy returns, for example because flags set some of
-	// them.
+	// Override, if not nil, changes the settings of Policy, for example to apply flags.
 	Override func(*frontproxy.Settings)
 	// FirstPodsWait is how long the first attempt waits for the source, so that HAProxy starts with its
 	// pods. 0 means 1 s.
 	FirstPodsWait time.Duration
-	// Changed, if not nil, is called with the status after each change of it. Calls come one at a time.
+	// Changed, if not nil, receives each new status, one call at a time.
 	Changed func(Status)
 
 	mu        sync.Mutex
@@ -88,7 +87,7 @@ func (c *Controller) init() {
 	}
 }
 
-// notify makes the loop look at its inputs.
+// notify makes the loop read its inputs again.
 func (c *Controller) notify() {
 	select {
 	case c.wake <- struct{}{}:
@@ -163,9 +162,9 @@ func (c *Controller) policyChanged(s frontproxy.Settings, err error) {
 	c.notify()
 }
 
-// SetDraining begins or ends a drain: while it is in force, HAProxy's monitor page answers 503, and
-// HAProxy closes the connection of each HTTP/1 client after the next answer. HAProxy still serves every
-// request.
+// SetDraining begins or ends a drain. During a drain, HAProxy's monitor page answers 503, and
+// HAProxy closes the connection of each HTTP/1 client after the next answer. HAProxy still serves
+// every request.
 //
 // SetDraining does not wait for a change in progress, which can take long or fail. If HAProxy does not
 // answer within 1 s, the next change begins or ends the drain.
@@ -196,7 +195,7 @@ func (c *Controller) Recheck() {
 	c.notify()
 }
 
-// Status returns the present status.
+// Status returns the current status.
 func (c *Controller) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -276,7 +275,7 @@ func (c *Controller) waitForFirstPods(ctx context.Context) {
 	}
 }
 
-// attempt applies the present inputs.
+// attempt applies the current inputs.
 func (c *Controller) attempt(ctx context.Context) error {
 	c.readVersion(ctx)
 	c.mu.Lock()
@@ -398,7 +397,7 @@ const maxConfig = 256 << 20
 
 var slotLine = regexp.MustCompile(`^ *server (s[0-9]+) ([^ ]+) (.*)$`)
 
-// parseSlots returns the slots in a configuration that frontproxy.Proxy has made.
+// parseSlots returns the slots in a configuration of frontproxy.Proxy.
 func parseSlots(config []byte) frontproxy.Slots {
 	slots := frontproxy.Slots{}
 	backend := ""
@@ -420,8 +419,8 @@ func parseSlots(config []byte) frontproxy.Slots {
 	return slots
 }
 
-// readVersion reads the version of HAProxy if it was not read lately. After a failure, the last known
-// version counts.
+// readVersion reads the version of HAProxy if the last successful read is 30 s old. After a
+// failure, the last known version stays.
 func (c *Controller) readVersion(ctx context.Context) {
 	if c.Version == nil || time.Since(c.checked) < recheckInterval {
 		return
@@ -431,8 +430,8 @@ func (c *Controller) readVersion(ctx context.Context) {
 	}
 }
 
-// Traffic returns the traffic of each pod, as HAProxy counts it at present. If HAProxy does not answer,
-// Traffic returns the last numbers and the error.
+// Traffic returns the traffic of each pod, from HAProxy's current counters. If HAProxy does not
+// answer, Traffic returns the last numbers and the error.
 func (c *Controller) Traffic(ctx context.Context) ([]PodTraffic, error) {
 	c.mu.Lock()
 	pods := c.update.Pods

@@ -15,9 +15,9 @@
 // # What happens at a change
 //
 // A pod is in service if it is ready and not terminating. From the pods in service, the expected
-// number of pods and the policy, package frontproxy makes a configuration. Package deploy writes it to
-// the directory and then changes the running HAProxy, without a reload if only servers and variables
-// differ. Changes that come within [MinInterval] are applied together.
+// number of pods and the policy, package frontproxy makes a configuration. Package deploy writes it
+// to the directory and then changes the running HAProxy, without a reload if only servers and
+// variables differ. The controller applies changes that come within [MinInterval] together.
 //
 // The expected number is the largest number of pods that the zone had within the last 10 minutes; see
 // [Expected].
@@ -28,16 +28,16 @@
 //     directory, HAProxy gets a configuration without pods and answers 503.
 //   - If the source stops answering, or doubts a list of pods, the pods stay.
 //   - If the policy file is wrong, the last good policy stays.
-//   - If HAProxy refuses a configuration or cannot be changed, the controller tries again after 1 s,
-//     then after longer pauses of up to 30 s, and at each change.
+//   - If HAProxy refuses a configuration, or if a change of HAProxy fails, the controller tries
+//     again after 1 s, then after longer pauses of up to 30 s, and at each change.
 //
 // [Status] shows all of these.
 //
 // # The retry budget
 //
-// HAProxy before 2.9 cannot count repeated requests. For such a version the controller reads HAProxy's
-// counters 20 times a second, and 100 times a second while HAProxy repeats requests. It switches
-// repetitions off while there are too many.
+// HAProxy before 2.9 cannot count repeated requests. For such a version the controller reads
+// HAProxy's counters 20 times a second, and 100 times a second while HAProxy repeats requests.
+// While HAProxy has repeated too many requests, the controller switches repetitions off.
 //
 // # What it does not do
 //

@@ -52,8 +52,8 @@ func (e *Expected) Zones(now time.Time) map[string]int {
 	return zones
 }
 
-// Next returns the time at which a number of Zones falls if there is no further Update. It is zero if
-// none falls.
+// Next returns the time at which a number of Zones falls if there is no further Update. It is zero
+// if no number falls.
 func (e *Expected) Next() (next time.Time) {
 	for _, h := range e.zones {
 		if len(h.past) > 0 {
@@ -73,7 +73,7 @@ func (e *Expected) forget(now time.Time) {
 }
 
 // history is the number of pods of one zone over time. past contains the numbers that are greater
-// than all later ones, the greatest first.
+// than all later numbers, the greatest first.
 type history struct {
 	present int
 	past    []pastCount

@@ -16,8 +16,8 @@ type PolicyFile struct {
 	// Path is the file. Parse reads its content; policy.Parse is such a function.
 	Path  string
 	Parse func(file string, data []byte) (frontproxy.Settings, error)
-	// LastGood is a file to which the content of the last good Path is copied. A process that starts
-	// while Path is wrong uses LastGood. Empty means that there is no such file.
+	// LastGood is a file for a copy of the last good content of Path. A process that starts while
+	// Path is wrong uses LastGood. Empty means no such file.
 	LastGood string
 }
 
@@ -42,7 +42,7 @@ func (f PolicyFile) Read() (s frontproxy.Settings, ok bool, err error) {
 	if parseErr != nil {
 		return good, false, err
 	}
-	return good, true, fmt.Errorf("the last good policy is used: %w", err)
+	return good, true, fmt.Errorf("the last good policy stays in use: %w", err)
 }
 
 // read reads Path, and copies it to LastGood if it is good.
@@ -61,8 +61,8 @@ func (f PolicyFile) read() (frontproxy.Settings, error) {
 	return s, err
 }
 
-// Follow calls changed with the settings in Path, and after each change of the file, until ctx ends.
-// If the file is wrong, Follow calls changed with the error.
+// Follow calls changed with the settings in Path, at once and after each change of the file, until
+// ctx ends. If the file is wrong, Follow calls changed with the error.
 func (f PolicyFile) Follow(ctx context.Context, changed func(frontproxy.Settings, error)) {
 	filewatch.Watcher{Paths: []string{f.Path}}.Run(ctx, func() error {
 		s, err := f.read()

@@ -9,7 +9,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// setBudget stores the budget that switchRetries keeps.
+// setBudget stores the budget for switchRetries.
 func (c *Controller) setBudget(budget *haproxycfg.RetryBudget) {
 	if c.version.AtLeast(2, 9) {
 		budget = nil // HAProxy counts by itself
@@ -19,13 +19,13 @@ func (c *Controller) setBudget(budget *haproxycfg.RetryBudget) {
 	c.mu.Unlock()
 }
 
-// switchRetries keeps the retry budget of an HAProxy before 2.9 until ctx ends.
+// switchRetries enforces the retry budget of an HAProxy before 2.9 until ctx ends.
 func (c *Controller) switchRetries(ctx context.Context) error {
 	var counter retryBudget
 	on, set := true, false // set is true if HAProxy has the value on
 	tick := time.NewTicker(budgetPoll)
 	defer tick.Stop()
-	fast := false // HAProxy repeats requests, or has just been allowed to
+	fast := false // HAProxy repeats requests, or may repeat them again
 	for {
 		select {
 		case <-ctx.Done():

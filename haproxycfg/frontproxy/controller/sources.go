@@ -26,8 +26,8 @@ func (d Discovery) Follow(ctx context.Context, changed func(Update)) error {
 	})
 }
 
-// outdatedSince returns Update.Since of an answer that arrives at the time now. Pods that had an age already
-// when the servers began to fail are older than the failure.
+// outdatedSince returns Update.Since for an answer that arrives at the time now. If the pods
+// already had an age when the servers began to fail, they are older than the failure.
 func outdatedSince(a httpapi.Answer, now time.Time) time.Time {
 	switch {
 	case a.Err != nil:
@@ -38,7 +38,7 @@ func outdatedSince(a httpapi.Answer, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// Directory is a source that reads the EndpointSlices in the files of a directory. It believes every
+// Directory is a source that reads the EndpointSlices in the files of a directory. It doubts no
 // list, because the user writes the files: an empty directory removes all pods.
 type Directory struct {
 	Path    string

@@ -9,26 +9,26 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Status is the state of a Controller. Its slices and maps must not be changed.
+// Status is the state of a Controller. Do not change its slices and maps.
 type Status struct {
-	// Version is the version of HAProxy for which the configuration is made.
+	// Version is the version of HAProxy for which the Controller makes the configuration.
 	Version haproxycfg.Version
-	// Known means that the source has answered at least once, or that there is none.
+	// Known means that the source has answered at least once, or that the Controller has no source.
 	Known bool
 	// Zones has the numbers of pods of each zone that has, or should have, pods.
 	Zones map[string]ZoneStatus
 	// Servers are the servers in the configuration that have a pod.
 	Servers []ServerStatus
-	// Applied is the number of changes that are in force. Last is the time of the last one; zero if
-	// there was none.
+	// Applied is the number of changes that are in force. Last is the time of the last change; zero
+	// if there was no change.
 	Applied int
 	Last    time.Time
 	// Sidecar is true if the controller has no source.
 	Sidecar bool
 	// Draining is true while a drain is in force.
 	Draining bool
-	// SourceErr says why the pods may be out of date, PolicyErr why the policy file is not in force,
-	// and ApplyErr why the last change is not in force. nil means that nothing is wrong.
+	// SourceErr says why the pods may be out of date, PolicyErr why the policy file is not in
+	// force, and ApplyErr why the last change is not in force. nil means no fault.
 	SourceErr, PolicyErr, ApplyErr error
 	// Since is Update.Since.
 	Since time.Time
@@ -47,16 +47,16 @@ type ServerStatus struct {
 	Pod, Zone, Node string // "" if unknown
 }
 
-// Ready returns nil if HAProxy has a configuration with pods, and otherwise the reason why not. A proxy
+// Ready returns nil if HAProxy has a configuration with pods, and otherwise the reason. A proxy
 // without a source needs no pods.
 func (s Status) Ready() error {
 	switch {
 	case s.Applied == 0 && s.ApplyErr != nil:
 		return s.ApplyErr
 	case !s.Known:
-		return errors.Join(errors.New("the pods are not known yet"), s.SourceErr)
+		return errors.Join(errors.New("the source has not sent the pods yet"), s.SourceErr)
 	case len(s.Servers) == 0 && !s.Sidecar:
-		return errors.New("the service has no pods that are ready")
+		return errors.New("the service has no ready pods")
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ type PodTraffic struct {
 	// answers with a status of 500 to 599, and Failures the number of failed connections and broken
 	// answers.
 	Requests, Errors, Failures uint64
-	// InFlight is the present number of requests without a complete answer.
+	// InFlight is the current number of requests without a complete answer.
 	InFlight uint64
 	// Up means that a server with the address of the pod gets requests.
 	Up bool
@@ -67,8 +67,8 @@ func (t *Traffic) entry(addr netip.AddrPort, now time.Time) *podEntry {
 	return e
 }
 
-// set gives the entry a name. Another name than before means another pod with the same address, so the
-// counters begin at 0.
+// set gives the entry a name. A new name means a new pod with the same address, so the counters
+// begin at 0.
 func (e *podEntry) set(pod, zone string) {
 	if pod == "" {
 		pod = e.Pod
