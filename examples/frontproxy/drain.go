@@ -20,7 +20,7 @@ func (p *proxy) adminPages(ctx context.Context) http.Handler {
 	control := drain.Control{Drainer: p.drainer, Allow: func(*http.Request) bool { return true }}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/drain", func(w http.ResponseWriter, r *http.Request) {
-		// The listener's time-outs are for requests that do not wait.
+		// The time-outs of the listener would end a request that waits.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		waiting, cancel := context.WithCancel(r.Context())
 		defer cancel()
@@ -30,8 +30,8 @@ func (p *proxy) adminPages(ctx context.Context) http.Handler {
 	return mux
 }
 
-// runDrain is the subcommand drain: it asks the running program to drain, prints what the drain waits
-// for, and ends when the drain is over. It works in a container that has no shell and no curl.
+// runDrain is the subcommand drain: it makes the running program drain, prints the progress, and
+// ends when the drain is over. It works in a container that has no shell and no curl.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "frontproxy drain -admin unix:/run/headgate/frontproxy.sock")
 	var admin cli.AdminFlags

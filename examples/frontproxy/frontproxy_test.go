@@ -57,7 +57,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// start runs frontproxy with these flags and those that give it ports and a directory.
+// start runs frontproxy with these flags, and with flags for ports and a directory.
 func start(t *testing.T, args ...string) *front {
 	t.Helper()
 	dir := haproxytest.Dir(t)

@@ -6,9 +6,9 @@
 //	frontproxy -local 8081 -listen :8080                                            as the sidecar of a pod
 //	frontproxy drain -admin unix:/run/headgate/frontproxy.sock                      as a preStop hook
 //
-// Package haproxycfg/frontproxy describes the configuration, package haproxycfg/frontproxy/controller
-// what happens at a change and at a failure. README.md in this directory describes how to run the
-// program and how to drain it.
+// Package haproxycfg/frontproxy describes the configuration. Package
+// haproxycfg/frontproxy/controller describes what happens at a change and at a failure. README.md
+// in this directory describes how to run the program and how to drain it.
 package main
 
 import (
@@ -92,8 +92,9 @@ func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 	return nil
 }
 
-// shutdown drains and ends the own HAProxy. A further signal, or the end of ctx, ends HAProxy at once.
-// shutdown does nothing to an HAProxy that another program has started.
+// shutdown drains and ends the HAProxy that this program has started. A further signal, or the end
+// of ctx, ends HAProxy at once. shutdown does nothing to an HAProxy that another program has
+// started.
 func (p *proxy) shutdown(ctx context.Context) {
 	if p.supervisor == nil {
 		return
@@ -113,7 +114,7 @@ func (p *proxy) shutdown(ctx context.Context) {
 		err = failed
 	}
 	if err != nil {
-		p.log.Warn("connections were cut off", "progress", progress, "err", err)
+		p.log.Warn("closed the connections that did not end in time", "progress", progress, "err", err)
 		return
 	}
 	p.log.Info("drained", "progress", progress)

@@ -40,7 +40,7 @@ type proxy struct {
 	metrics      *metrics
 	log          *slog.Logger
 	accessLog    io.Writer
-	last         controller.Status // what changed has logged
+	last         controller.Status // the status that changed has logged
 	stopping     atomic.Bool       // HAProxy closes its listeners
 
 	mu   sync.Mutex
@@ -80,7 +80,8 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	reloader := deploy.Reloader{Master: master, StateFile: state, Config: config, Warned: func(err error) { log.Warn("reload", "err", err) }}
 	dir := &deploy.Dir{
 		Path: s.out, Check: checker.Check, Reload: reloader.Reload,
-		// A short wait, because the next change begins after it. The controller deletes busy servers later.
+		// The wait is short, because it delays the next change. The controller deletes busy servers
+		// later.
 		Runtime: &deploy.Runtime{Stats: stats, Master: master, Wait: 100 * time.Millisecond, Changed: p.runtimeChanged},
 	}
 	if p.supervisor != nil {
@@ -104,7 +105,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 		},
 	}
 	if p.supervisor != nil {
-		// The drain has waited before it stops HAProxy, and its deadline ends HAProxy.
+		// The drain waits before it stops HAProxy, and it ends HAProxy at its deadline.
 		p.controller.Override = func(settings *frontproxy.Settings) {
 			settings.Grace = -1
 			settings.HardStop = max(cmp.Or(settings.HardStop, 30*time.Second), s.drainTimeout+time.Second)
@@ -223,7 +224,7 @@ func (p *proxy) changed(s controller.Status) {
 	}
 	for _, problem := range before {
 		if !slices.Contains(now, problem) {
-			p.log.Info("no problem any more", "before", problem)
+			p.log.Info("problem solved", "before", problem)
 		}
 	}
 	if s.Applied != p.last.Applied {

@@ -43,28 +43,28 @@ type settings struct {
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs := cli.NewGroupedFlagSet(program, "frontproxy -service media/tracks:http -zone eu-1a -listen :8080 -admin :9710 -policy policy.yaml\n  frontproxy drain -admin unix:/run/headgate/frontproxy.sock", readme)
 	fs.StringVar(&s.service, "service", "", "`NAMESPACE/NAME[:PORT]` of the service; PORT is the name of a port, or the port number of the pods, and may be left out if there is only one")
-	fs.StringVar(&s.zone, "zone", "", "`zone` of the clients; their requests stay in this zone while its pods can bear them. With none, all pods are equal")
-	fs.IntVar(&s.local, "local", 0, "`port` on 127.0.0.1 to send all requests to: the proxy is the sidecar of one pod, and needs no service; 0 means none")
+	fs.StringVar(&s.zone, "zone", "", "`zone` of the clients; their requests stay in this zone while its pods have room; if empty, all pods are equal")
+	fs.IntVar(&s.local, "local", 0, "`port` on 127.0.0.1 that gets all requests: the proxy is the sidecar of one pod, and needs no service; 0 means no sidecar")
 
-	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server; default: the pod's own account, or outside of a pod the configuration of kubectl")
+	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server; default: the account of the pod, and outside of a pod the configuration of kubectl")
 	fs.Var(&s.discovery, "discovery", "`URL` of a server of the discovery API, which replaces the API server; may be given several times")
-	fs.StringVar(&s.tokenFile, "discovery-token-file", "", "`file` with the bearer token for -discovery; none if empty")
+	fs.StringVar(&s.tokenFile, "discovery-token-file", "", "`file` with the bearer token for -discovery; if empty, no token")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with EndpointSlices as kubectl get -o yaml or -o json prints them, which replaces the API server")
 
 	fs.Var(&s.listen, "listen", "`address` for clients: HTTP/1.1 and HTTP/2 without TLS; default :8080; may be given several times")
 	fs.BoolVar(&s.acceptProxy, "accept-proxy", false, "require a PROXY protocol header on each connection to -listen; only a trusted balancer may reach the address then")
-	fs.StringVar(&s.monitorPath, "monitor-path", "", "`path` on -listen that HAProxy answers itself, for the checks of the balancer in front: 200, or 503 during a drain and without pods; none if empty")
-	fs.Var(&s.monitor, "monitor", "`address` of HAProxy's own pages: /ready for the checks of the balancer in front, and /metrics; none if empty; may be given several times")
+	fs.StringVar(&s.monitorPath, "monitor-path", "", "`path` on -listen that HAProxy answers itself, for the checks of the balancer in front: 200, or 503 during a drain and without pods; if empty, no such path")
+	fs.Var(&s.monitor, "monitor", "`address` of HAProxy's own pages: /ready for the checks of the balancer in front, and /metrics; if empty, no such address; may be given several times")
 
-	fs.StringVar(&s.policy, "policy", "", "YAML `file` with time-outs, retries, ejection and limits; the defaults if empty")
-	fs.StringVar(&s.out, "out", "", "`directory` for haproxy.cfg and the sockets of HAProxy; a temporary one if empty")
+	fs.StringVar(&s.policy, "policy", "", "YAML `file` with time-outs, retries, ejection and limits; if empty, the defaults")
+	fs.StringVar(&s.out, "out", "", "`directory` for haproxy.cfg and the sockets of HAProxy; if empty, a temporary directory")
 	fs.StringVar(&s.haproxy, "haproxy", "haproxy", "`path` of the haproxy binary")
 	fs.StringVar(&s.reload, "reload", "", "master `socket` of an HAProxy that runs with haproxy.cfg in -out; the program then starts no HAProxy and stops none")
 	fs.IntVar(&s.maxConns, "max-connections", 10000, "`number` of client connections at one time; 0 means the number that the limit of open files allows")
 	fs.IntVar(&s.threads, "threads", runtime.GOMAXPROCS(0), "`number` of threads of HAProxy; the default follows the CPU limit of the container")
 
-	fs.DurationVar(&s.drainDelay, "drain-delay", 10*time.Second, "how long HAProxy serves all requests after a drain has begun, so that the balancer in front notices; 0 means not at all")
-	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, "how long a drain then waits for connections to end; 0 means not at all")
+	fs.DurationVar(&s.drainDelay, "drain-delay", 10*time.Second, "how long HAProxy serves all requests after a drain has begun, so that the balancer in front notices; 0 means no delay")
+	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, "how long a drain then waits for connections to end; 0 means no wait")
 	s.admin.Register(fs, "/metrics, /healthz, /readyz and /drain", "a drain")
 	if code, done := inv.Parse(fs); done {
 		return s, code, done
@@ -96,7 +96,7 @@ func (s *settings) check() (err error) {
 	case sources > 1:
 		return errors.New("-kubeconfig, -discovery and -dir exclude each other")
 	case s.tokenFile != "" && len(s.discovery) == 0:
-		return errors.New("-discovery-token-file is for -discovery")
+		return errors.New("-discovery-token-file needs -discovery")
 	case s.reload != "" && s.out == "":
 		return errors.New("-reload needs -out")
 	case s.monitorPath != "" && (s.monitorPath[0] != '/' || path.Clean(s.monitorPath) != s.monitorPath):
