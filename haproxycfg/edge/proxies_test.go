@@ -20,7 +20,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// The address of a trusted proxy, and of a client that is none.
+// The address of a trusted proxy, and the address of a client that is not trusted.
 const trusted, untrusted = "127.1.0.1", "127.2.0.1"
 
 // proxiesWorld serves example.com with redirects to HTTPS. HAProxy trusts the networks.
@@ -85,8 +85,8 @@ func TestRedirectBehindProxies(t *testing.T) {
 	}
 }
 
-// TestForwardedByProxies requires that services get the X-Forwarded headers of trusted proxies, and
-// of nobody else.
+// TestForwardedByProxies requires that services get the X-Forwarded headers of trusted proxies
+// only.
 func TestForwardedByProxies(t *testing.T) {
 	t.Parallel()
 	w := proxiesWorld(t, edge.Edge{}, "127.1.0.0/16")

@@ -113,7 +113,7 @@ func TestShiftMovesRequests(t *testing.T) {
 	require.Zero(t, w.newShare(c, "a.example.com", 100), "the declared weights")
 	for _, percent := range []float64{0, 1, 5, 25, 50, 100} {
 		w.set(edge.Share{Cluster: "new", Points: int(percent * 100)})
-		// The margin is 4.5 standard deviations of a fair draw, so that chance alone fails no run.
+		// The margin is 4.5 standard deviations, so that a random run does not fail.
 		const n = 4000
 		margin := 4.5 * 100 * math.Sqrt(percent/100*(1-percent/100)/n)
 		require.InDelta(t, percent, w.newShare(c, "a.example.com", n), margin)
@@ -135,7 +135,7 @@ func TestShiftStartsWithItsShare(t *testing.T) {
 	statuses := map[int]int{}
 	by := map[string]int{}
 	c := newClient(t, w.frontend)
-	for range 100 { // within a second, or a new second permits more
+	for range 100 { // all within one second: a new second permits more
 		status, service := c.get("a.example.com", "/")
 		statuses[status]++
 		by[service]++
@@ -150,8 +150,8 @@ func TestShiftStartsWithItsShare(t *testing.T) {
 	require.Equal(t, 2, strings.Count(answer, "# table:"), "the parts of the route have no table of their own: "+answer)
 }
 
-// TestShiftFollowsDrains drains a node while a route moves. The servers of the part that gets the
-// requests track the node, so all requests go to the other node.
+// TestShiftFollowsDrains drains a node while a route moves. The servers of the backend that gets
+// the requests track the node, so all requests go to the other node.
 func TestShiftFollowsDrains(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{
 		Shares:        map[string]edge.Share{"a.example.com/": {Cluster: "old", Points: 10000}},

@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// BenchmarkApply adds 1,000 servers with health checks to the newest HAProxy on the machine, or fills
-// 1,000 slots before 3.0, and takes them away again.
+// BenchmarkApply adds 1,000 servers with health checks to the newest HAProxy on the machine, or
+// fills 1,000 slots before 3.0, and removes them again.
 func BenchmarkApply(b *testing.B) {
 	const servers = 1000
 	binaries := haproxytest.Binaries(b)

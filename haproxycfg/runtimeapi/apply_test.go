@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestWaitsTogether removes servers whose connections do not end. The waits together last as long as one:
-// after the first waits, Apply asks for the shortest one.
+// TestWaitsTogether removes servers whose connections do not end. All waits together last as long
+// as one wait: after the first waits, Apply sends the shortest wait.
 func TestWaitsTogether(t *testing.T) {
 	path := filepath.Join(haproxytest.Dir(t), "stats.sock")
 	l, err := net.Listen("unix", path)

@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// eachVersion calls test with a directory, in which a HAProxy runs with the configuration that the
-// function config returns, for each version of HAProxy on the machine.
+// eachVersion calls test once for each version of HAProxy on the machine. In the directory, a
+// HAProxy runs with the configuration of the function config.
 func eachVersion(t *testing.T, config func(dir string) string, test func(t *testing.T, dir string)) {
 	t.Helper()
 	for _, binary := range haproxytest.Binaries(t) {
@@ -116,8 +116,8 @@ func TestMapsRefuseWords(t *testing.T) {
 	require.ErrorIs(t, s.SetMap(t.Context(), "@1", "k", "v"), runtimeapi.ErrCommand, "a version")
 }
 
-// TestReplaceMapFails refuses a command in the middle. ReplaceMap frees the version, and does not
-// commit.
+// TestReplaceMapFails makes HAProxy refuse a command in the middle. ReplaceMap then frees the
+// version, and does not commit it.
 func TestReplaceMapFails(t *testing.T) {
 	commands := make(chan string, 10)
 	s := fakeSocket(t, "unix", func(c string) string {

@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// model is a HAProxy with servers, as far as the commands of a plan change them. It refuses what
-// HAProxy of its version refuses, and fails the test on a command that must never be sent.
+// model imitates the servers of a HAProxy. It refuses the commands that its version of HAProxy
+// refuses, and fails the test on a command that a plan must never contain.
 type model struct {
 	t        testing.TB
 	version  runtimeapi.Version
@@ -199,8 +199,8 @@ func (s *script) version() runtimeapi.Version {
 	return []runtimeapi.Version{{Major: 2, Minor: 6}, {Major: 3, Minor: 0}, {Major: 3, Minor: 4}}[s.choose(3)]
 }
 
-// slots chooses servers for two backends. Below 3.0 each backend has the same four slots. From 3.0
-// on the servers are chosen too.
+// slots chooses servers for two backends. Before 3.0 each backend has the same four slots. From 3.0
+// on, slots chooses the servers too.
 func (s *script) slots(version runtimeapi.Version) []runtimeapi.Backend {
 	var all []runtimeapi.Backend
 	for _, name := range []string{"a", "b"} {
@@ -294,9 +294,9 @@ func lookUp(backends []runtimeapi.Backend, backend, server string) (runtimeapi.S
 	return runtimeapi.Server{}, false
 }
 
-// FuzzPlan changes the servers of a model some times. Some plans are interrupted after some of their
-// commands, and persons set servers to maintenance and drain between the plans. After each complete
-// plan the model has the wanted servers, and another plan is empty.
+// FuzzPlan changes the servers of a model several times. It interrupts some plans after some of
+// their commands. Between plans, it sets servers to maintenance and drain as a person would. After
+// each complete plan the model has the wanted servers, and another plan is empty.
 func FuzzPlan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := script(data)
@@ -356,9 +356,9 @@ func FuzzPlan(f *testing.F) {
 	})
 }
 
-// forget removes the servers that a change takes out of the hands of persons: those that are gone,
-// have another address, or are not wanted in service. An interrupted change takes all servers that it
-// would change.
+// forget removes servers from byHand whose manual state a change ends: servers that are gone, have
+// another address, or are not wanted in service. An interrupted change may have done this to all
+// servers that it would change.
 func forget(byHand map[string]runtimeapi.AdminState, before, wanted []runtimeapi.Backend, interrupted bool) {
 	for name := range byHand {
 		backend, server, _ := strings.Cut(name, "/")

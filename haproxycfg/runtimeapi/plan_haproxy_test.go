@@ -60,7 +60,7 @@ func TestPlanBringsHAProxyToTheWantedServers(t *testing.T) {
 		before := first(runtimeapi.Version{Major: 2, Minor: 6})
 		random := rand.New(rand.NewPCG(1, 2))
 		for round := range 8 {
-			if round == 4 { // the other commands are sent through the master
+			if round == 4 { // send the other commands through the master
 				socket = runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.MasterSocket), Worker: "@1"}
 			}
 			data := make(script, 100)

@@ -231,8 +231,8 @@ func (p *Process) Stop() {
 	<-p.done
 }
 
-// SoftStop sends SIGUSR1: HAProxy accepts no further connections, except during the time of its
-// setting "grace", and ends when its connections have ended. SoftStop does not wait for the end; use
+// SoftStop sends SIGUSR1. HAProxy then accepts no new connections after the time of its setting
+// "grace", and ends when its connections have ended. SoftStop does not wait for the end; use
 // [Process.Done].
 func (p *Process) SoftStop() { softStop(p.cmd.Process) }
 

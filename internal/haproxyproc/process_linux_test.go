@@ -105,8 +105,8 @@ func groupMembers(t *testing.T, group int) []int {
 	return pids
 }
 
-// TestSubreaperChild is the process that TestWorkersAreReaped starts. Orphans become its children, as
-// those of a container become children of process 1.
+// TestSubreaperChild is the process that TestWorkersAreReaped starts. Orphans become its children,
+// as orphans in a container become children of process 1.
 func TestSubreaperChild(t *testing.T) {
 	if os.Getenv(ownerDir) == "" {
 		return // this is not the child process

@@ -65,7 +65,7 @@ type way struct {
 type running struct {
 	address string
 	entries []string // all addresses that must answer before the clients start
-	// started, if not nil, learns of each start of a pod: it gets all pods that have started.
+	// started gets all running pods, after each start of a pod.
 	started func(pods []*pod) error
 	stop    func()
 }
