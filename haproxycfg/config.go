@@ -75,10 +75,11 @@ type Global struct {
 	// 1 to 32,767. 0 means HAProxy's default, 101.
 	MaxHeaders int
 	// HTTP2Requests is the number of requests after which HAProxy ends a client's HTTP/2 connection
-	// with GOAWAY ("tune.h2.fe.max-total-streams"), and the client opens a new connection. If the client
-	// sends further requests at the same moment, GOAWAY tells it to repeat them. Most clients do. A
-	// client of net/http fails if it cannot send the body a second time (Request.GetBody). HAProxy before
-	// 3.0 cannot do this, so Render then ignores HTTP2Requests. 0 means that HAProxy ends no connection.
+	// with GOAWAY ("tune.h2.fe.max-total-streams"), and the client opens a new connection. If the
+	// client sends further requests at the same moment, GOAWAY tells it to repeat them. Most
+	// clients do. A client of net/http fails if it cannot send the body a second time
+	// (Request.GetBody). HAProxy before 3.0 lacks the setting, so Render ignores HTTP2Requests for
+	// it. 0 means that HAProxy ends no connection.
 	HTTP2Requests int
 	// Observe makes HAProxy serve the requests that it would refuse, and keep the headers that it
 	// would remove, for the reasons in [Refusal]. HAProxy counts these requests; see

@@ -39,9 +39,9 @@ type Drainer struct {
 	// about 10 times a second, so Count must answer from memory. Several goroutines may call it at
 	// the same time.
 	Count func() Load
-	// Changed, if not nil, receives the present progress after a drain has begun or has been undone.
-	// Calls come one at a time, so the last call has the last state. Changed must not call Begin,
-	// Undo or Shutdown.
+	// Changed, if not nil, receives the current progress after a drain has begun or has been
+	// undone. Calls come one at a time, so the last call has the last state. Changed must not call
+	// Begin, Undo or Shutdown.
 	Changed func(Progress)
 
 	draining  atomic.Bool // began is not zero

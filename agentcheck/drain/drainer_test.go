@@ -112,8 +112,8 @@ func TestWaitEndsWithItsDrain(t *testing.T) {
 	})
 }
 
-// TestChangedReportsTheLastState begins and undoes drains at the same time. A program that follows Changed
-// must not believe for ever in a drain that has been undone.
+// TestChangedReportsTheLastState begins and undoes drains at the same time. The last call of
+// Changed must have the last state.
 func TestChangedReportsTheLastState(t *testing.T) {
 	for range 300 {
 		var last State

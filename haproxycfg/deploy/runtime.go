@@ -42,8 +42,8 @@ type Runtime struct {
 	// after a reload. The zero Socket means that Apply uses Stats.
 	Master runtimeapi.Socket
 	// Wait is the longest time for which Apply waits until the connections of the servers that it
-	// removes have ended; 0 means 1s. A server that still has connections then stays in maintenance,
-	// and a later Apply deletes it. The next change cannot begin before.
+	// removes have ended; 0 means 1s. A server that still has connections then stays in
+	// maintenance, and a later Apply deletes it. The next change begins only after this wait.
 	Wait time.Duration
 	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
 	// their words have changed; 0 means 10. For more servers Apply reloads HAProxy. Each needs up to

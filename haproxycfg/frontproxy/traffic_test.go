@@ -316,7 +316,7 @@ func TestConnectionsClose(t *testing.T) {
 }
 
 // TestHTTP2ConnectionsEnd: from 3.0 on, HAProxy ends an HTTP/2 connection after HTTP2Requests
-// requests, and no request fails, because the client can repeat those after the GOAWAY.
+// requests, and no request fails, because the client can repeat requests after the GOAWAY.
 func TestHTTP2ConnectionsEnd(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {

@@ -37,10 +37,10 @@ const maxRemovals = 4
 // maxErrors is the number of errors that Apply joins into one.
 const maxErrors = 10
 
-// WithWait returns a plan that waits at most for the given time until the connections of its unwanted
-// servers have ended, of all of them together. It waits for the same time for each server that it
-// replaces. The time is rounded to whole milliseconds, at least 1. The wait in the plans of
-// [Actual.Plan] is 10 seconds.
+// WithWait returns a plan that waits at most for the given time until the connections of all its
+// unwanted servers have ended. It waits for the same time again for each server that it replaces.
+// The time is rounded to whole milliseconds, at least 1. The wait in the plans of [Actual.Plan] is
+// 10 seconds.
 func (p Plan) WithWait(wait time.Duration) Plan {
 	commands := make([]Command, len(p.Commands))
 	for i, c := range p.Commands {
@@ -61,10 +61,10 @@ func (c Command) withWait(wait time.Duration) Command {
 }
 
 // Apply sends the commands of a plan to HAProxy. It first sends all commands that HAProxy carries
-// out immediately, in their order. Then it waits for the connections of unwanted servers, of several
-// servers at the same time, and deletes these servers. When the time of these waits is over, it deletes
-// only the remaining servers that have no connections. At last it replaces servers whose words have
-// changed, one after the other. Another process must not change servers meanwhile.
+// out immediately, in their order. Then it waits for the connections of unwanted servers, of
+// several servers at the same time, and deletes these servers. When these waits are over, it
+// deletes only servers without connections. At last it replaces servers whose words have changed,
+// one after the other. Another process must not change servers meanwhile.
 //
 // If HAProxy refuses a command, Apply sends no further command about this server, but continues with
 // the others. The error then contains an [*AnswerError] for each such command, at most 10. If HAProxy
@@ -109,8 +109,9 @@ func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	return a.result, a.err()
 }
 
-// sinceBegan returns the commands with shorter waits, because the waits of the unwanted servers have begun
-// before. Without it, servers with long requests would delay the next change by the sum of their waits.
+// sinceBegan returns the commands with shorter waits, because the waits of the unwanted servers
+// have begun before. Otherwise servers with long requests would delay the next change by the sum of
+// their waits.
 func sinceBegan(group []Command, d time.Duration) []Command {
 	shorter := slices.Clone(group)
 	for i, c := range shorter {

@@ -145,8 +145,8 @@ func (s State) check() error {
 	return nil
 }
 
-// AppendJSON appends the state as indented JSON, with a line end. It returns an error if ParseState would
-// refuse the text: nobody could change a stored state that cannot be read.
+// AppendJSON appends the state as indented JSON, with a line end. It returns an error if ParseState
+// would refuse the text, because a stored state that ParseState refuses could never change.
 func (s State) AppendJSON(dst []byte) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return dst, fmt.Errorf("shift: state: %w", err)

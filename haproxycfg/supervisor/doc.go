@@ -22,8 +22,9 @@
 // to 20% shorter or longer, so that many machines do not start HAProxy at the same moment. After
 // HAProxy has run for Options.Stable, the waits begin with MinDelay again.
 //
-// If HAProxy does not start with Options.Config, the Supervisor starts it with Options.LastGood. The
-// next Reload loads Config again. With Options.Pending, the next Apply of package deploy calls Reload.
+// If HAProxy does not start with Options.Config, the Supervisor starts it with Options.LastGood.
+// The next Reload loads Config again. With Options.Pending, the next Apply of package deploy
+// reloads.
 //
 // On Linux, HAProxy does not outlive the process of the Supervisor; see [Supervisor.Run]. This
 // process may be process 1 of a container: the Supervisor waits for the workers of a master that

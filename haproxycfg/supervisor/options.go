@@ -23,8 +23,8 @@ type Options struct {
 	// such as haproxy.cfg.last-good of package deploy. Empty means that there is no such file.
 	LastGood string
 	// Pending is a file that the Supervisor creates when it starts HAProxy with LastGood, such as
-	// haproxy.cfg.reload-pending of package deploy. Without this file, Apply of package deploy takes
-	// Config for the configuration in force. Empty means that there is no such file.
+	// haproxy.cfg.reload-pending of package deploy. Without this file, Apply of package deploy
+	// would assume that Config is in force. Empty means that there is no such file.
 	Pending string
 	// RunDir is a directory that only this user can enter. The Supervisor creates it if it is
 	// missing, and puts the master's socket there. The path has at most 85 bytes, because the path

@@ -188,8 +188,9 @@ func (c *Controller) switchDrain(ctx context.Context, draining bool) error {
 	return c.Stats.SetVariable(ctx, frontproxy.Draining, value)
 }
 
-// Recheck makes the Controller compare HAProxy with the pods and the settings soon, although neither has
-// changed. Call it after a restart of HAProxy. Without Recheck, the Controller compares every 30 s.
+// Recheck makes the Controller compare HAProxy with the pods and the settings soon, without a
+// change of these. Call Recheck after a restart of HAProxy. Without Recheck, the Controller
+// compares every 30 s.
 func (c *Controller) Recheck() {
 	c.init()
 	c.notify()

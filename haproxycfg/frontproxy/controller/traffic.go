@@ -116,8 +116,8 @@ func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	t.forget(now)
 }
 
-// forget removes the addresses that were not seen lately. If a pod has another address now, the entry
-// of this address gets the counters, so that the sum does not fall.
+// forget removes addresses that have had no server for forgetAfter. If the pod has a new address,
+// forget adds the counters to the entry of the new address, so that the sum does not fall.
 func (t *Traffic) forget(now time.Time) {
 	var old []*podEntry
 	maps.DeleteFunc(t.pods, func(_ netip.AddrPort, e *podEntry) bool {
@@ -154,8 +154,8 @@ func (p *PodTraffic) add(o PodTraffic) {
 	p.Up = p.Up || o.Up
 }
 
-// Pods returns the traffic of all pods, sorted by zone and pod. A pod with several addresses comes
-// once: a pod of a StatefulSet keeps its name when it gets another address.
+// Pods returns the traffic of all pods, sorted by zone and pod. A pod with several addresses
+// appears once: a pod of a StatefulSet keeps its name when it gets another address.
 func (t *Traffic) Pods() []PodTraffic {
 	all := make([]PodTraffic, 0, len(t.pods))
 	at := make(map[podKey]int, len(t.pods))
