@@ -62,9 +62,10 @@ func (c Command) withWait(wait time.Duration) Command {
 
 // Apply sends the commands of a plan to HAProxy. It first sends all commands that HAProxy carries
 // out immediately, in their order. Then it waits for the connections of unwanted servers, of
-// several servers at the same time, and deletes these servers. When these waits are over, it
-// deletes only servers without connections. At last it replaces servers whose words have changed,
-// one after the other. Another process must not change servers meanwhile.
+// several servers at the same time, and deletes each server whose connections have ended. After the
+// time of these waits, it still deletes the remaining servers that have no connections. At last it
+// replaces servers whose words have changed, one after the other. Another process must not change
+// servers meanwhile.
 //
 // If HAProxy refuses a command, Apply sends no further command about this server, but continues with
 // the others. The error then contains an [*AnswerError] for each such command, at most 10. If HAProxy
