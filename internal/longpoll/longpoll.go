@@ -102,3 +102,16 @@ func (w *Waiters) Stop() {
 	w.init()
 	w.stopOnce.Do(func() { close(w.stopping) })
 }
+
+// bodyTimeout is the longest time that the body of a request may take.
+const bodyTimeout = 10 * time.Second
+
+// BoundBody gives the body of a request 10 s to arrive. Call it first for each request. A server of
+// long polls has no ReadTimeout, which would end the requests that wait. Without BoundBody, a client
+// that announces a body and never sends it holds its connection for ever: net/http itself reads a
+// body that the handler leaves unread.
+func BoundBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+}

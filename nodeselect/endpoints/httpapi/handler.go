@@ -121,6 +121,7 @@ func (h *Handler) StopWaiting() {
 // ServeHTTP serves a request. It refuses a request that lacks the token, and a GET with a body.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.init()
+	longpoll.BoundBody(w, r)
 	if r.ContentLength != 0 && r.Method != http.MethodPost {
 		// If the body stays unread, the connection cannot be used for another request.
 		w.Header().Set("Connection", "close")

@@ -122,6 +122,7 @@ func (h *Handler) StopWaiting() {
 // ServeHTTP serves a request. It refuses a request that has a body or lacks the token.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.init()
+	longpoll.BoundBody(w, r)
 	if r.ContentLength != 0 {
 		// No route reads a body. If the body stays unread, the connection cannot be used for
 		// another request.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,4 +138,21 @@ func TestHandlerSharesWaiting(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, h.Waiting())
 	})
+}
+
+// deadlineWriter records whether a handler has limited the time of the body.
+type deadlineWriter struct {
+	*httptest.ResponseRecorder
+	limited bool
+}
+
+func (w *deadlineWriter) SetReadDeadline(time.Time) error { w.limited = true; return nil }
+
+// TestBodyHasADeadline: a client that announces a body and does not send it must not hold its connection.
+func TestBodyHasADeadline(t *testing.T) {
+	for body, limited := range map[string]bool{"{": true, "": false} {
+		w := &deadlineWriter{ResponseRecorder: httptest.NewRecorder()}
+		(&Handler{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", strings.NewReader(body)))
+		require.Equal(t, limited, w.limited)
+	}
 }
