@@ -165,13 +165,18 @@ func (c *shiftCommand) run(ctx context.Context, inv cli.Invocation) (code int, e
 }
 
 // follow prints a line for each step of the route, until it has moved or is paused. If ctx ends, the
-// terminator still moves the route.
+// terminator still moves the route. If somebody gives the shift another target, follow returns an
+// error: the caller may switch the old cluster off after a success.
 func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, state shift.State) (code int, err error) {
 	last := ""
+	begun, _ := state.Find(c.route)
 	for {
 		s, ok := state.Find(c.route)
 		if !ok {
 			return 0, errors.New("somebody has undone the shift")
+		}
+		if s.Cluster != begun.Cluster || s.Target() != begun.Target() {
+			return 0, fmt.Errorf("somebody has changed the shift: %s", s)
 		}
 		if line := s.String(); line != last {
 			fmt.Fprintf(inv.Stdout, "%s %s\n", time.Now().Format(time.TimeOnly), line)
@@ -188,7 +193,9 @@ func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, state shi
 			return 0, errors.New("interrupted; the terminator continues, and -undo returns to the declared weights")
 		case <-time.After(followInterval):
 		}
-		if state, err = c.ask(ctx, http.MethodGet, "/shifts", nil); err != nil && ctx.Err() == nil {
+		if now, err := c.ask(ctx, http.MethodGet, "/shifts", nil); err == nil {
+			state = now
+		} else if ctx.Err() == nil {
 			return 0, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -178,6 +179,23 @@ func TestShift(t *testing.T) {
 	code, output = s.shift("-resume", "-detach", route)
 	require.Equal(t, cli.ExitOK, code, output)
 	require.Contains(t, output, "75% to eu-2, moving to 100%")
+
+	// A command that waits for 100% fails when another one sets the target to 5%.
+	var waiting string
+	go func() {
+		code, text := s.shift(route, "-to", "eu-2:100", "-steps", "80", "-hold", "10m")
+		waiting = text
+		results <- code
+	}()
+	s.eventually("80%", func() bool {
+		_, text := s.shift(route)
+		return strings.Contains(text, "80% to eu-2, moving to 100%")
+	})
+	code, output = s.shift(route, "-to", "eu-2:5", "-steps", "5", "-hold", "0", "-detach")
+	require.Equal(t, cli.ExitOK, code, output)
+	require.Equal(t, cli.ExitFailed, <-results)
+	require.Contains(t, waiting, "somebody has changed the shift: api.example.com/tracks: 5% to eu-2")
+
 	code, output = s.shift(route, "-undo")
 	require.Equal(t, cli.ExitOK, code, output)
 	s.share(0, 200)

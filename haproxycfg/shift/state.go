@@ -53,6 +53,15 @@ func (s Shift) Points() (points int, ok bool) {
 	return s.Steps[s.Step], true
 }
 
+// Target returns the number of requests of 10,000 that go to Order.Cluster after the last step. It is 0
+// if there is no step.
+func (s Shift) Target() int {
+	if len(s.Steps) == 0 {
+		return 0
+	}
+	return s.Steps[len(s.Steps)-1]
+}
+
 // String returns the state of the shift in one line, for people.
 func (s Shift) String() string {
 	line := s.Route + ": declared weights"
@@ -60,8 +69,8 @@ func (s Shift) String() string {
 		line = fmt.Sprintf("%s: %s to %s", s.Route, FormatPercent(points), s.Cluster)
 	}
 	line += fmt.Sprintf(", %s", s.Status)
-	if target := s.Steps[len(s.Steps)-1]; s.Status == Moving {
-		line += fmt.Sprintf(" to %s", FormatPercent(target))
+	if s.Status == Moving {
+		line += fmt.Sprintf(" to %s", FormatPercent(s.Target()))
 	}
 	if s.Reason != "" {
 		line += ": " + s.Reason
