@@ -19,7 +19,7 @@
 #   make test-rules   tests the recording rules and alerts of examples/frontproxy
 #   make ci-full   make ci, and all that takes longer; run it before a release:
 #               all tests with every haproxy, every test REPEAT times, long fuzzing, benchmarks of 1 s,
-#               the comparison of all routers in 7 rounds, and the end-to-end test REPEAT times
+#               the comparison of all routers in 7 rounds, the end-to-end test REPEAT times, and its scenarios of front proxies with the newest haproxy
 
 GO          ?= go
 BENCH       ?= .
@@ -53,7 +53,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo demo-imbalance test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated \
+.PHONY: demo demo-imbalance test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
@@ -125,6 +125,12 @@ test-coredns: promtool
 test-rules: promtool
 	cd examples/frontproxy/kubernetes && promtool check rules rules.yaml && promtool test rules rules_test.yaml
 
+# The scenarios of front proxies with the newest HAProxy, which changes servers in another way than 2.6.
+FRONTSCENARIOS = frontstart,frontscale,frontrollout,frontpolicy,frontrestart,fronteject,frontretry,frontoverload,frontkilled,frontzones,frontdiscovery,frontoutages,frontzonelost,cutover
+e2e-newest: e2e haproxies
+	newest=$$(cd $(HAPROXY_DIR) && ls -d [0-9]*.[0-9]* | sort -V | tail -n 1); \
+	$(SUDO) env PATH="$(HAPROXY_DIR)/$$newest:$$PATH" $(E2EMODULE)/bin/e2e -only $(FRONTSCENARIOS)
+
 bench: haproxy
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
 	cd $(BENCHMODULE) && $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
@@ -172,6 +178,7 @@ ci-full: ci
 	$(MAKE) test-haproxies
 	$(MAKE) test-coredns test-rules
 	$(MAKE) e2e-repeated
+	$(MAKE) e2e-newest
 	$(MAKE) fuzz FUZZTIME=60s
 	$(MAKE) bench
 	$(MAKE) bench-peers PEERFLAGS='-rounds 7'

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/headgate/headgate/examples/e2e/internal/pod"
 )
 
 // PodPort is the port of the server in every pod.
@@ -108,7 +111,7 @@ func (p *Pod) answers(ctx context.Context) error {
 }
 
 func (p *Pod) create(ctx context.Context, app string) error {
-	pod := &corev1.Pod{
+	object := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, Labels: map[string]string{AppLabel: app}},
 		Spec: corev1.PodSpec{
 			// Set here, because there is no scheduler.
@@ -116,7 +119,7 @@ func (p *Pod) create(ctx context.Context, app string) error {
 			Containers: []corev1.Container{{Name: "server", Image: "e2e", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: PodPort}}}},
 		},
 	}
-	if _, err := p.Node.Cluster.Client.CoreV1().Pods(p.Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+	if _, err := p.Node.Cluster.Client.CoreV1().Pods(p.Namespace).Create(ctx, object, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
 	return nil
@@ -164,6 +167,62 @@ func (p *Pod) Delete(ctx context.Context) error {
 	n.pods = slices.DeleteFunc(n.pods, func(other *Pod) bool { return other == p })
 	n.mu.Unlock()
 	return p.remove()
+}
+
+// Terminate deletes the Pod object as kubectl delete does, and then does what a kubelet does. The
+// endpoint slices list the pod as terminating. The server continues for the time preStop, like the
+// preStop hook of a container. Then the server gets SIGTERM, and the object disappears.
+func (p *Pod) Terminate(ctx context.Context, preStop time.Duration) error {
+	grace := int64(60)
+	err := p.Node.Cluster.Client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace})
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	hook := time.NewTimer(preStop)
+	defer hook.Stop()
+	select {
+	case <-hook.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := p.Server.Stop(); err != nil {
+		return err
+	}
+	return p.Delete(ctx)
+}
+
+// Behave changes how the server in the pod answers.
+func (p *Pod) Behave(ctx context.Context, b pod.Behaviour) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, fmt.Sprintf("http://%s:%d%s?%s", p.Addr, PodPort, pod.BehaviourPath, b.Query()), nil)
+	if err != nil {
+		return err
+	}
+	res, err := p.Node.Client().Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("lab: %s answers %s", p.Name, res.Status)
+	}
+	return nil
+}
+
+// Counts returns how many requests the server in the pod has got.
+func (p *Pod) Counts(ctx context.Context) (c pod.Counts, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s:%d%s", p.Addr, PodPort, pod.CountsPath), nil)
+	if err != nil {
+		return c, err
+	}
+	res, err := p.Node.Client().Do(req)
+	if err != nil {
+		return c, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return c, fmt.Errorf("lab: %s answers %s", p.Name, res.Status)
+	}
+	return c, json.NewDecoder(io.LimitReader(res.Body, 1<<10)).Decode(&c)
 }
 
 // Pods returns the pods that run on the node.

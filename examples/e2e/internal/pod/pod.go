@@ -36,43 +36,57 @@ const (
 	maxSize = 64 << 20
 )
 
-// Handler answers every path with an [Answer]. The query parameter wait=DURATION delays the
-// response. bytes=N adds N bytes of padding after the line with the Answer.
+// Handler answers every path with an [Answer], except those of [Behaviour] and [Counts]. The query
+// parameter wait=DURATION delays the response. bytes=N adds N bytes of padding after the line with
+// the Answer.
 func (id Identity) Handler() http.Handler {
+	b := new(behaving)
+	answer := b.around(http.HandlerFunc(id.answer))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		wait, size, err := wants(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		if wait > 0 {
-			select {
-			case <-time.After(wait):
-			case <-r.Context().Done():
-				return
-			}
-		}
-		source, _, _ := net.SplitHostPort(r.RemoteAddr)
-		body, err := json.Marshal(Answer{
-			Pod: id.Pod, App: id.App, Node: id.Node, Cluster: id.Cluster,
-			Source: source, Host: r.Host, Path: r.URL.Path, ForwardedFor: r.Header.Get("X-Forwarded-For"),
-		})
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		body = append(body, '\n')
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)+size))
-		if _, err := w.Write(body); err != nil {
-			return
-		}
-		for padding := bytes.Repeat([]byte{'x'}, min(size, 64<<10)); size > 0; size -= len(padding) {
-			if _, err := w.Write(padding[:min(size, len(padding))]); err != nil {
-				return
-			}
+		switch r.URL.Path {
+		case BehaviourPath:
+			b.change(w, r)
+		case CountsPath:
+			b.count(w)
+		default:
+			answer.ServeHTTP(w, r)
 		}
 	})
+}
+
+func (id Identity) answer(w http.ResponseWriter, r *http.Request) {
+	wait, size, err := wants(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	source, _, _ := net.SplitHostPort(r.RemoteAddr)
+	body, err := json.Marshal(Answer{
+		Pod: id.Pod, App: id.App, Node: id.Node, Cluster: id.Cluster,
+		Source: source, Host: r.Host, Path: r.URL.Path, ForwardedFor: r.Header.Get("X-Forwarded-For"),
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	body = append(body, '\n')
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+size))
+	if _, err := w.Write(body); err != nil {
+		return
+	}
+	for padding := bytes.Repeat([]byte{'x'}, min(size, 64<<10)); size > 0; size -= len(padding) {
+		if _, err := w.Write(padding[:min(size, len(padding))]); err != nil {
+			return
+		}
+	}
 }
 
 func wants(r *http.Request) (wait time.Duration, size int, err error) {

@@ -63,3 +63,26 @@ func TestInvalidQueries(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, ask("/?"+query).Code, query)
 	}
 }
+
+func TestBehaviour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := id.Handler()
+		do := func(method, target string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(method, target, nil))
+			return w
+		}
+		require.Equal(t, http.StatusOK, do(http.MethodPut, BehaviourPath+"?"+Behaviour{Fail: 1, Status: 503}.Query()).Code)
+		require.Equal(t, http.StatusServiceUnavailable, do(http.MethodGet, "/").Code)
+		require.Equal(t, http.StatusOK, do(http.MethodPut, BehaviourPath+"?"+Behaviour{Shortest: time.Second, Longest: time.Second}.Query()).Code)
+		start := time.Now()
+		require.Equal(t, http.StatusOK, do(http.MethodGet, "/").Code)
+		require.GreaterOrEqual(t, time.Since(start), time.Second)
+		var counts Counts
+		require.NoError(t, json.Unmarshal(do(http.MethodGet, CountsPath).Body.Bytes(), &counts))
+		require.Equal(t, Counts{Requests: 2, Failed: 1, MostInFlight: 1}, counts)
+		for _, query := range []string{"", "fail=0&status=200&shortest=0s&longest=0s", "fail=2&status=500&shortest=0s&longest=0s", "fail=0&status=500&shortest=2s&longest=1s", "fail=0&status=500&shortest=x&longest=1s"} {
+			require.Equal(t, http.StatusBadRequest, do(http.MethodPut, BehaviourPath+"?"+query).Code, query)
+		}
+	})
+}

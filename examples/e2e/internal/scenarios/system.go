@@ -113,7 +113,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	}
 	s.HAProxy = NewHAProxy(s.Edge, dir)
 	flags = append(flags, s.HAProxy.TerminatorFlags()...)
-	flags = append(flags, "-routes", s.Routes.path, "-http", ":80",
+	flags = append(flags, "-admin", "unix:"+filepath.Join(dir, "admin.sock"), "-routes", s.Routes.path, "-http", ":80",
 		"-nodes-per-service", fmt.Sprint(nodesPerService),
 		// With this setting, HAProxy does not avoid a node only because its agent does not answer.
 		"-node-health", "agent+kube-proxy",

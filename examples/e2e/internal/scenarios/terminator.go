@@ -172,6 +172,7 @@ func nodeAt(c *lab.Cluster, addr netip.Addr) *lab.Node {
 // namespace media.
 type route struct {
 	host, path string
+	shift      bool // the route can move between its clusters
 	backends   []backend
 }
 
@@ -196,6 +197,9 @@ func (f *routesFile) set(now []route) error {
 		fmt.Fprintf(&b, "- host: %q\n", r.host)
 		if r.path != "" {
 			fmt.Fprintf(&b, "  path: %s\n", r.path)
+		}
+		if r.shift {
+			b.WriteString("  shift: true\n")
 		}
 		b.WriteString("  backends:\n")
 		for _, x := range r.backends {

@@ -1,0 +1,102 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+)
+
+// movedHost is the host of the route that moves.
+const movedHost = "moved.example.com"
+
+var cutover = scenario.Scenario[*Env]{
+	Name:   "cutover",
+	About:  "a route moves from one cluster to another by request, in exact shares, without a reload",
+	Within: 4 * time.Minute,
+	Run:    underLoad(runCutover),
+}
+
+func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Report) error {
+	moved := route{host: movedHost, shift: true, backends: []backend{{"eu-1", tracks, "http"}, {"eu-2", tracks, "http"}}}
+	start := time.Now()
+	if err := s.Routes.set(append(systemRoutes(), moved)); err != nil {
+		return err
+	}
+	if _, err := lab.Until(ctx, movedHost, patience, func(ctx context.Context) error {
+		status, _, err := s.ask(ctx, movedHost, "/")
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("status %d", status)
+		}
+		return err
+	}, s.Terminator.Process); err != nil {
+		return err
+	}
+	reloads := s.HAProxy.worker(ctx)
+	load := startLoad(ctx, loadConfig{Dial: s.Client.DialContext, Address: s.Edge.Addr.String() + ":80", Host: movedHost, Rate: 2000, Kept: 50})
+	defer load.Stop()
+	for _, percent := range []int{0, 1, 5, 25, 50, 100} {
+		if err := s.shift(ctx, movedHost, "-to", fmt.Sprintf("eu-2:%d", percent), "-steps", fmt.Sprint(percent), "-hold", "1s"); err != nil {
+			return err
+		}
+		// With so many requests, one point is four standard deviations.
+		p := float64(percent) / 100
+		enough := max(1000, int(160_000*p*(1-p)))
+		from := time.Now()
+		if _, err := lab.Until(ctx, fmt.Sprintf("%d requests", enough), 90*time.Second, func(context.Context) error {
+			if n := load.Count(from, time.Time{}); n < enough {
+				return fmt.Errorf("%d so far", n)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		to := time.Now()
+		clusters := load.Shares(from, to, func(r request) string { return r.Answer.Cluster })
+		share := 100 * float64(clusters["eu-2"]) / float64(clusters["eu-1"]+clusters["eu-2"])
+		row := scenario.Row{
+			What:     fmt.Sprintf("the route moves to eu-2 by %d%%: it gets %.2f%%", percent, share),
+			Requests: load.Count(from, to), Failed: len(load.Failures(from, to)), Err: load.Err(from, to),
+		}
+		if row.Err == nil && (share < float64(percent)-1 || share > float64(percent)+1) {
+			row.Err = fmt.Errorf("want %d%% ± 1 point", percent)
+		}
+		report.Add(row)
+	}
+	if err := s.shift(ctx, movedHost, "-undo"); err != nil {
+		return err
+	}
+	row := scenario.Row{What: "all steps and the undo made no reload"}
+	if now := s.HAProxy.worker(ctx); now != reloads || now == "" {
+		row.Err = fmt.Errorf("the worker was %s and is now %s", reloads, now)
+	}
+	report.Add(row)
+	load.Stop()
+	if err := t.row(scenario.Row{What: "the other routes meanwhile"}, start); err != nil {
+		return err
+	}
+	return s.Routes.set(systemRoutes())
+}
+
+// shift runs the command "terminator shift" for a route.
+func (s *System) shift(ctx context.Context, route string, flags ...string) error {
+	socket := "unix:" + filepath.Join(filepath.Dir(s.Terminator.Out), "admin.sock")
+	argv := append([]string{filepath.Join(s.Clusters[0].Bin(), "terminator"), "shift", "-admin", socket, route}, flags...)
+	_, err := s.Edge.Run(ctx, argv...)
+	return err
+}
+
+// worker returns the process ID of HAProxy's worker, or "" if it does not answer.
+func (h *HAProxy) worker(ctx context.Context) string {
+	pid, err := workerOf(ctx, h.stats)
+	if err != nil {
+		return ""
+	}
+	return pid
+}

@@ -1,0 +1,299 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/scenario"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+var frontRollout = scenario.Scenario[*Env]{
+	Name:  "frontrollout",
+	About: "a rollout replaces all pods under load, and no GET and no POST fails",
+	Run: withFronts("rolled", frontPods, 0, func(ctx context.Context, f *Fronts, report *scenario.Report) error {
+		for range 2 {
+			if _, err := f.start(ctx, ""); err != nil {
+				return err
+			}
+		}
+		addr, err := f.balanceFronts(ctx, "roundrobin", 2)
+		if err != nil {
+			return err
+		}
+		load := f.load(ctx, addr, nil)
+		defer load.Stop()
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
+		from := time.Now()
+		old := f.pods(f.Local)
+		group, gctx := errgroup.WithContext(ctx)
+		for _, p := range old {
+			if err := f.addPod(ctx, f.Local); err != nil {
+				return err
+			}
+			// The preStop hook lasts longer than the news about the pod needs.
+			group.Go(func() error { return p.Terminate(gctx, 2*time.Second) })
+			if err := pause(ctx, startEvery); err != nil {
+				return err
+			}
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		end := time.Now()
+		if err := pause(ctx, 4*time.Second); err != nil {
+			return err
+		}
+		log := load.Stop()
+		counts := byPod(log, end, time.Time{}, f.pods(f.Local))
+		row := f.row(log, from, time.Time{}, fmt.Sprintf("all %d pods replaced within %s; afterwards the coefficient of variation is %.3f", len(old), end.Sub(from).Round(time.Second), variation(counts)))
+		for _, p := range old {
+			if row.Err == nil && counts[p.Name] > 0 {
+				row.Err = fmt.Errorf("%s is gone, but answers", p.Name)
+			}
+		}
+		report.Add(row)
+		return nil
+	}),
+}
+
+var frontPolicy = scenario.Scenario[*Env]{
+	Name:   "frontpolicy",
+	About:  "ten changes of the policy fail no request, and ejected and drained pods get none",
+	Within: 4 * time.Minute,
+	Run: withFronts("policed", frontPods, 0, func(ctx context.Context, f *Fronts, report *scenario.Report) error {
+		policy := func(i int) string { return fmt.Sprintf("ejectTime: 5m\nserver: %ds\n", 15+i) }
+		front, err := f.start(ctx, policy(0))
+		if err != nil {
+			return err
+		}
+		load := f.load(ctx, front.Addr.String(), nil)
+		defer load.Stop()
+		// At its start, the front proxy sets the state of all servers once.
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
+		pods := f.pods(f.Local)
+		ejected, drained := pods[0], pods[1]
+		if err := behave(ctx, pods[:1], failing(1)); err != nil {
+			return err
+		}
+		if err := front.drainByHand(ctx, drained); err != nil {
+			return err
+		}
+		if _, err := lab.Until(ctx, "an ejected and a drained pod", 20*time.Second, func(ctx context.Context) error {
+			n, err := front.serversUp(ctx, ":local")
+			if err == nil && n != frontPods-2 {
+				err = fmt.Errorf("%d of %d pods are up", n, frontPods)
+			}
+			return err
+		}, front.Process); err != nil {
+			return err
+		}
+		// If the ejected pod gets a request now, the pod answers it, and the row shows it.
+		if err := behave(ctx, pods[:1], usual); err != nil {
+			return err
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		from := time.Now()
+		for i := range 10 {
+			before, err := front.worker(ctx)
+			if err != nil {
+				return err
+			}
+			if err := front.setPolicy(policy(i + 1)); err != nil {
+				return err
+			}
+			if _, err := lab.Until(ctx, "a new HAProxy process", 20*time.Second, func(ctx context.Context) error {
+				now, err := front.worker(ctx)
+				if err == nil && now == before {
+					err = errors.New("the same process")
+				}
+				return err
+			}, front.Process); err != nil {
+				return err
+			}
+		}
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
+		log := load.Stop()
+		counts := byPod(log, from, time.Time{}, pods)
+		row := f.row(log, from, time.Time{}, "10 changes of the policy, each with a reload; one pod is ejected and one is drained")
+		if n := counts[ejected.Name] + counts[drained.Name]; row.Err == nil && n > 0 {
+			row.Err = fmt.Errorf("the ejected and the drained pod got %d requests", n)
+		}
+		report.Add(row)
+		return nil
+	}),
+}
+
+// drainByHand drains a pod as an operator does, through HAProxy's socket.
+func (f *Front) drainByHand(ctx context.Context, p *lab.Pod) error {
+	stats, err := f.stats(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range stats {
+		if !strings.HasSuffix(s.Proxy, ":local") || s.Addr != fmt.Sprintf("%s:%d", p.Addr, lab.PodPort) {
+			continue
+		}
+		answer, err := f.socket().Do(ctx, fmt.Sprintf("set server %s/%s state drain", s.Proxy, s.Server))
+		if err == nil && strings.TrimSpace(answer) != "" {
+			err = errors.New(answer)
+		}
+		return err
+	}
+	return fmt.Errorf("HAProxy has no server %s", p.Addr)
+}
+
+// worker returns the process ID of the HAProxy worker that accepts connections.
+func (f *Front) worker(ctx context.Context) (string, error) { return workerOf(ctx, f.socket().Path) }
+
+// workerOf returns the process ID of the HAProxy worker behind a stats socket.
+func workerOf(ctx context.Context, socket string) (string, error) {
+	info, err := runtimeapi.Socket{Path: socket, Timeout: 5 * time.Second}.Do(ctx, "show info")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(info) {
+		if pid, ok := strings.CutPrefix(line, "Pid: "); ok {
+			return strings.TrimSpace(pid), nil
+		}
+	}
+	return "", errors.New("no process ID in show info")
+}
+
+var frontRestart = scenario.Scenario[*Env]{
+	Name:  "frontrestart",
+	About: "a front proxy restarts behind checks of 1 s, and no request of HTTP/1 and HTTP/2 fails",
+	Run: withFronts("restarted", frontPods, 0, func(ctx context.Context, f *Fronts, report *scenario.Report) error {
+		for range 2 {
+			// The balancer needs two failed checks, which take up to 2 s.
+			if _, err := f.start(ctx, "", "-drain-delay", "5s"); err != nil {
+				return err
+			}
+		}
+		addr, err := f.balanceFronts(ctx, "roundrobin", 2)
+		if err != nil {
+			return err
+		}
+		load := f.load(ctx, addr, nil)
+		defer load.Stop()
+		h2 := startHTTP2(ctx, f.Client, addr, 10, 20*time.Millisecond)
+		defer h2.stop()
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
+		from := time.Now()
+		front := f.fronts[0]
+		if err := front.Signal(15); err != nil {
+			return err
+		}
+		took, err := lab.Until(ctx, "the front proxy to end", 40*time.Second, func(context.Context) error {
+			if front.Running() {
+				return errors.New("it runs")
+			}
+			return nil
+		}, front.Process)
+		if err != nil {
+			return err
+		}
+		if err := front.Process.Start(); err != nil {
+			return err
+		}
+		if err := pause(ctx, 5*time.Second); err != nil {
+			return err
+		}
+		log := load.Stop()
+		row := f.row(log, from, time.Time{}, "a front proxy drains, ends and starts again: HTTP/1 clients")
+		row.Took = took
+		report.Add(row)
+		sent, failures := h2.stop()
+		report.Add(scenario.Row{What: "the same for HTTP/2 clients", Requests: sent, Failed: len(failures), Err: errors.Join(failures...)})
+		return nil
+	}),
+}
+
+// http2Load sends POST requests over HTTP/2 without TLS.
+type http2Load struct {
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+
+	mu       sync.Mutex
+	sent     int
+	failures []error
+}
+
+// startHTTP2 starts clients that each have one connection and send a request every so often. The
+// transport of x/net/http2 repeats a request only if the server has said that it did not process
+// it. The requests have a body that cannot be sent twice, so it does not even do that.
+func startHTTP2(ctx context.Context, from *lab.Machine, addr string, clients int, every time.Duration) *http2Load {
+	ctx, cancel := context.WithCancel(ctx)
+	l := &http2Load{cancel: cancel}
+	for range clients {
+		transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
+			return from.DialContext(ctx, network, addr)
+		}}
+		client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+		l.group.Go(func() {
+			defer transport.CloseIdleConnections()
+			for pause(ctx, every) == nil {
+				l.add(post(context.WithoutCancel(ctx), client, addr))
+			}
+		})
+	}
+	return l
+}
+
+func post(ctx context.Context, client *http.Client, addr string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/", io.NopCloser(strings.NewReader("load")))
+	if err != nil {
+		return err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return errors.New(res.Status)
+	}
+	return nil
+}
+
+func (l *http2Load) add(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sent++; err != nil && len(l.failures) < 10 {
+		l.failures = append(l.failures, err)
+	}
+}
+
+// stop ends the load. It returns the number of requests and the first failures.
+func (l *http2Load) stop() (sent int, failures []error) {
+	l.cancel()
+	l.group.Wait()
+	return l.sent, l.failures
+}
