@@ -52,6 +52,10 @@ type Runtime struct {
 	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,
 	// or has found that HAProxy needs a reload.
 	Changed func(RuntimeChange)
+
+	// busy has the words of removed servers that still had connections at the last change, by
+	// "backend/server". If such a server is wanted again with these words, it only ends its maintenance.
+	busy map[string]string
 }
 
 // RuntimeChange describes what an Apply has changed in the running HAProxy.
@@ -74,6 +78,7 @@ const (
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable
+	words          map[string]string // of the servers before the change, by "backend/server"
 	// reload is the reason why HAProxy must load its files, or "".
 	reload string
 }
@@ -127,7 +132,41 @@ func compareLive(good, disk []byte, t target) liveChange {
 		before = runtimeapi.Unsettled(before, textServers(disk))
 	}
 	change.before = withCommands(before, textServers(after), change.wanted)
+	change.words = wordsOf(textServers(disk), textServers(good))
 	return change
+}
+
+// wordsOf returns the words of servers of textServers, by "backend/server".
+func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
+	words := map[string]string{}
+	for _, config := range configs {
+		for _, b := range config {
+			for _, s := range b.Servers {
+				words[b.Name+"/"+s.Name] = s.Add
+			}
+		}
+	}
+	return words
+}
+
+// wantAgain adds the removed servers that HAProxy still has to the servers before the change, if they are
+// wanted again with the same words. Without it, the plan would replace them, which their connections
+// prevent, and HAProxy would be reloaded.
+func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
+	if len(busy) == 0 {
+		return
+	}
+	words := wordsOf(textServers(after))
+	commands := wordsOf(c.wanted)
+	for i := range c.before {
+		b := &c.before[i]
+		for name, text := range busy {
+			server, ok := strings.CutPrefix(name, b.Name+"/")
+			if ok && words[name] == text {
+				b.Servers = append(b.Servers, runtimeapi.Server{Name: server, Add: commands[name], Maint: true, Weight: -1})
+			}
+		}
+	}
 }
 
 // afterReload returns the change that remains after HAProxy has loaded the wanted configuration. All
@@ -161,6 +200,7 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 	if err != nil {
 		return false, fmt.Errorf("deploy: apply: %w", err)
 	}
+	change.wantAgain(t.text(), d.Runtime.busy)
 	if !same {
 		if changed, err = d.checkAndWrite(ctx, t, written, pending); err != nil {
 			return changed, err
@@ -203,6 +243,7 @@ func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (rest
 	if err := d.markPending(); err != nil {
 		return false, err
 	}
+	d.Runtime.busy = nil
 	restored, err = d.reload(ctx)
 	switch {
 	case restored:
@@ -281,6 +322,7 @@ func (r *Runtime) change(ctx context.Context, d *Dir, worker runtimeapi.Socket, 
 		done.Commands += result.Done
 		done.Busy = result.Busy
 	}
+	r.remember(done.Busy, c.words)
 	if ctx.Err() != nil {
 		return "", err
 	}
@@ -289,6 +331,19 @@ func (r *Runtime) change(ctx context.Context, d *Dir, worker runtimeapi.Socket, 
 	}
 	r.changed(done)
 	return done.Reload, nil
+}
+
+// remember sets the field busy. words has the words that the servers had before the change.
+func (r *Runtime) remember(busy []string, words map[string]string) {
+	before := r.busy
+	r.busy = map[string]string{}
+	for _, name := range busy {
+		if text, ok := words[name]; ok {
+			r.busy[name] = text
+		} else if text, ok := before[name]; ok {
+			r.busy[name] = text
+		}
+	}
 }
 
 func (r *Runtime) changed(c RuntimeChange) {

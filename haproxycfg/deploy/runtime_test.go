@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
@@ -193,6 +195,37 @@ func TestRuntimeChangesServersWithoutAReload(t *testing.T) {
 }
 
 // TestRuntimeChangesVariables changes the value of a variable together with servers.
+// TestRuntimeWantsABusyServerAgain removes a server whose request does not end, and wants it again.
+func TestRuntimeWantsABusyServerAgain(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(slow.Close)
+	t.Cleanup(func() { close(release) })
+	a, b := haproxycfg.Server{Addr: netip.MustParseAddrPort(slow.Listener.Addr().String())}, origin(t, "b", 0)
+	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
+		s.conf.Runtime.Wait = time.Millisecond
+		client, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = client.Close() })
+		_, err = client.Write([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+		require.NoError(t, err)
+		name := s.name(0, a)
+		s.eventually(t, name, func(x runtimeapi.Stat) bool { return x.Sessions == 1 })
+		pid := s.pid(t)
+		for range 2 {
+			s.apply(t, true, s.config(haproxycfg.Server{}, b))
+			s.apply(t, false, s.config(haproxycfg.Server{}, b)) // HAProxy still has the server
+			s.apply(t, true, s.config(a, b))
+			require.Contains(t, []string{"UP", "no check"}, s.server(t, name).Status)
+		}
+		require.Equal(t, pid, s.pid(t), "%+v", s.changes)
+		for _, c := range s.changes {
+			require.Empty(t, c.Reload)
+		}
+	})
+}
+
 func TestRuntimeChangesVariables(t *testing.T) {
 	t.Parallel()
 	a := origin(t, "a", 0)
