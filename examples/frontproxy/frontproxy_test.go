@@ -319,6 +319,7 @@ func TestUsage(t *testing.T) {
 		{"", "-service or -local is needed"},
 		{"-service web", "want NAMESPACE/NAME"},
 		{"-service ns/web: -dir d", "want NAMESPACE/NAME"},
+		{`-service a/b";c -dir d`, "want NAMESPACE/NAME"},
 		{"-service ns/web -dir d -discovery http://x", "exclude each other"},
 		{"-local 80 -zone a", "-local needs no -zone"},
 		{"-local 70000", "want a port"},

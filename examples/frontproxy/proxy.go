@@ -238,10 +238,13 @@ func (p *proxy) ready() error {
 	if err := p.drainer.Ready(); err != nil {
 		return err
 	}
+	ready := p.controller.Status().Ready()
 	if p.supervisor != nil && p.supervisor.State().Phase != supervisor.Running {
-		return errors.New("haproxy: " + p.supervisor.State().String())
+		// If the configuration cannot be made or checked, HAProxy has no file to start with. The error of
+		// the controller is then the cause.
+		return errors.Join(errors.New("haproxy: "+p.supervisor.State().String()), ready)
 	}
-	return p.controller.Status().Ready()
+	return ready
 }
 
 // detail returns the text that /readyz shows below "ok".

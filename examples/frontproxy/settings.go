@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"path"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -123,12 +124,15 @@ func (s *settings) check() (err error) {
 	return s.admin.Check()
 }
 
+// objectName matches the names of namespaces, Services and ports.
+var objectName = regexp.MustCompile("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+
 // parseRef parses NAMESPACE/NAME[:PORT].
 func parseRef(text string) (nodeselect.Ref, error) {
 	namespace, rest, ok := strings.Cut(text, "/")
 	name, port, hasPort := strings.Cut(rest, ":")
-	if !ok || namespace == "" || name == "" || hasPort && port == "" || strings.ContainsAny(name+port, "/:") {
-		return nodeselect.Ref{}, errors.New("want NAMESPACE/NAME or NAMESPACE/NAME:PORT")
+	if !ok || !objectName.MatchString(namespace) || !objectName.MatchString(name) || hasPort && !objectName.MatchString(port) {
+		return nodeselect.Ref{}, errors.New("want NAMESPACE/NAME or NAMESPACE/NAME:PORT, of letters, digits and -")
 	}
 	return nodeselect.Ref{Namespace: namespace, Service: name, Port: port}, nil
 }

@@ -43,7 +43,8 @@ type Runtime struct {
 	Master runtimeapi.Socket
 	// Wait is the longest time for which Apply waits until the connections of the servers that it
 	// removes have ended; 0 means 1s. A server that still has connections then stays in
-	// maintenance, and a later Apply deletes it. The next change begins only after this wait.
+	// maintenance, and a later Apply deletes it. HAProxy 3.0 to 3.4 end the wait after about 1 ms,
+	// because a Socket closes its direction of the connection after the command.
 	Wait time.Duration
 	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
 	// their words have changed; 0 means 10. For more servers Apply reloads HAProxy. Each needs up to

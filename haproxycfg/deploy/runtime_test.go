@@ -1,8 +1,10 @@
 package deploy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -34,18 +36,19 @@ type liveSite struct {
 // configuration has the servers of first in the backend "web".
 func eachLiveSite(t *testing.T, first []haproxycfg.Server, test func(*testing.T, *liveSite)) {
 	t.Helper()
-	binaries := haproxytest.Binaries(t)
-	slices.Sort(binaries)
-	tested := map[haproxycfg.Version]bool{}
-	for _, binary := range []string{binaries[0], binaries[len(binaries)-1]} {
+	binaries := map[haproxycfg.Version]string{}
+	for _, binary := range haproxytest.Binaries(t) {
 		out, err := exec.Command(binary, "-v").Output()
 		require.NoError(t, err)
 		version, err := haproxycfg.ParseVersion(string(out))
 		require.NoError(t, err)
-		if tested[version] {
-			continue
-		}
-		tested[version] = true
+		binaries[version] = binary
+	}
+	versions := slices.SortedFunc(maps.Keys(binaries), func(a, b haproxycfg.Version) int {
+		return cmp.Or(a.Major-b.Major, a.Minor-b.Minor)
+	})
+	for _, version := range slices.Compact([]haproxycfg.Version{versions[0], versions[len(versions)-1]}) {
+		binary := binaries[version]
 		t.Run(version.String(), func(t *testing.T) {
 			t.Parallel()
 			s := &liveSite{site: &site{dir: haproxytest.Dir(t), port: haproxytest.Ports(t, 1)[0]}, version: version}
@@ -194,7 +197,6 @@ func TestRuntimeChangesServersWithoutAReload(t *testing.T) {
 	})
 }
 
-// TestRuntimeChangesVariables changes the value of a variable together with servers.
 // TestRuntimeWantsABusyServerAgain removes a server whose request does not end, and wants it again.
 func TestRuntimeWantsABusyServerAgain(t *testing.T) {
 	t.Parallel()
@@ -226,6 +228,7 @@ func TestRuntimeWantsABusyServerAgain(t *testing.T) {
 	})
 }
 
+// TestRuntimeChangesVariables changes the value of a variable together with servers.
 func TestRuntimeChangesVariables(t *testing.T) {
 	t.Parallel()
 	a := origin(t, "a", 0)

@@ -43,8 +43,9 @@
 //     the Deployment, this is the zone's part of the replicas that are missing. Otherwise the expected
 //     number is the largest number of pods that the zone had within the last 10 minutes.
 //
-// So a zone that loses pods sends requests to other zones at once. A zone in which an autoscaler
-// removes pods sends requests to other zones for at most 10 minutes.
+// So a zone that loses pods sends requests to other zones at once. If the other zones lose pods too,
+// the number should fall in the same proportion, because they have no room for more requests. If an
+// autoscaler removes pods of one zone only, requests go to other zones for at most 10 minutes.
 //
 // # What it does not do
 //

@@ -294,12 +294,7 @@ func (c *Controller) attempt(ctx context.Context) error {
 		c.expected.Update(now, inService)
 	}
 	zones := c.zones(now, update.Pods)
-	expected := 0
-	for zone, z := range zones {
-		if zone == c.Proxy.Zone || c.Proxy.Zone == "" { // without a zone, all pods are local
-			expected += z.Expected
-		}
-	}
+	expected := expectedIn(zones, c.Proxy.Zone)
 	var applied bool
 	var servers []ServerStatus
 	var err error

@@ -20,7 +20,8 @@
 // variables differ. The controller applies changes that come within [MinInterval] together.
 //
 // The expected number is the largest number of pods that the zone had within the last 10 minutes; see
-// [Expected].
+// [Expected]. If the other zones have lost pods too, the number falls in the same proportion. So no
+// request leaves its zone because all zones were scaled down.
 //
 // # What happens at a failure
 //

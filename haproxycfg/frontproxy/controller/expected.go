@@ -65,6 +65,26 @@ func (e *Expected) Next() (next time.Time) {
 	return next
 }
 
+// expectedIn returns the expected number of pods for a front proxy of a zone. If the other zones have
+// lost pods too, the number falls in proportion, because the other zones then have no room for more
+// requests: after a scale-down of all zones, no request leaves its zone. An empty zone means that all
+// pods are local.
+func expectedIn(zones map[string]ZoneStatus, zone string) int {
+	own, otherExpected, otherInService := 0, 0, 0
+	for name, z := range zones {
+		if name == zone || zone == "" {
+			own += z.Expected
+		} else {
+			otherExpected += z.Expected
+			otherInService += min(z.InService, z.Expected)
+		}
+	}
+	if otherExpected == 0 {
+		return own
+	}
+	return (own*otherInService + otherExpected - 1) / otherExpected
+}
+
 func (e *Expected) forget(now time.Time) {
 	for _, h := range e.zones {
 		h.forget(now.Add(-Window))

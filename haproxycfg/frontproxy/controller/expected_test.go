@@ -89,3 +89,23 @@ func TestExpectedAgreesWithAList(t *testing.T) {
 		require.Equal(t, want, e.Zones(now)["z"])
 	}
 }
+
+func TestExpectedIn(t *testing.T) {
+	for _, tt := range []struct {
+		what  string
+		zones map[string]ZoneStatus
+		zone  string
+		want  int
+	}{
+		{"all pods", map[string]ZoneStatus{"a": {InService: 12, Expected: 12}, "b": {InService: 12, Expected: 12}}, "a", 12},
+		{"the zone has lost pods", map[string]ZoneStatus{"a": {InService: 6, Expected: 12}, "b": {InService: 12, Expected: 12}}, "a", 12},
+		{"both zones were scaled down", map[string]ZoneStatus{"a": {InService: 6, Expected: 12}, "b": {InService: 6, Expected: 12}}, "a", 6},
+		{"the other zone is lost", map[string]ZoneStatus{"a": {InService: 6, Expected: 12}, "b": {Expected: 12}}, "a", 0},
+		{"one of two other zones is lost", map[string]ZoneStatus{"a": {InService: 4, Expected: 12}, "b": {Expected: 12}, "c": {InService: 12, Expected: 12}}, "a", 6},
+		{"only one zone", map[string]ZoneStatus{"a": {InService: 6, Expected: 12}}, "a", 12},
+		{"the zone never had pods", map[string]ZoneStatus{"b": {InService: 12, Expected: 12}}, "a", 0},
+		{"no zone", map[string]ZoneStatus{"a": {InService: 6, Expected: 12}, "b": {InService: 1, Expected: 2}}, "", 14},
+	} {
+		require.Equal(t, tt.want, expectedIn(tt.zones, tt.zone), tt.what)
+	}
+}
