@@ -83,7 +83,7 @@ func (f *Fronts) scaleDown(ctx context.Context, report *scenario.Report, addr st
 
 // nodeLost disconnects a node of the zone with pods. The requests that its pods work on are lost.
 func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr string, second *lab.Node) error {
-	load := f.load(ctx, addr, func(c *loadConfig) { c.Timeout = 2 * time.Second })
+	load := f.load(ctx, addr, nil)
 	defer load.Stop()
 	if err := pause(ctx, 2*time.Second); err != nil {
 		return err

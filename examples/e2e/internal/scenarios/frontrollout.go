@@ -4,17 +4,14 @@ package scenarios
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
@@ -244,15 +241,14 @@ type http2Load struct {
 }
 
 // startHTTP2 starts clients that each have one connection and send a request every so often. The
-// transport of x/net/http2 repeats a request only if the server has said that it did not process
-// it. The requests have a body that cannot be sent twice, so it does not even do that.
+// transport of net/http repeats a request only if the server has said that it did not process it. The
+// requests have a body that cannot be sent twice, so it does not even do that.
 func startHTTP2(ctx context.Context, from *lab.Machine, addr string, clients int, every time.Duration) *http2Load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &http2Load{cancel: cancel}
 	for range clients {
-		transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return from.DialContext(ctx, network, addr)
-		}}
+		transport := &http.Transport{DialContext: from.DialContext, Protocols: new(http.Protocols)}
+		transport.Protocols.SetUnencryptedHTTP2(true)
 		client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
 		l.group.Go(func() {
 			defer transport.CloseIdleConnections()

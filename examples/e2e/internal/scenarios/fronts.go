@@ -254,7 +254,9 @@ func (f *Fronts) close(ctx context.Context) error {
 	}
 	for _, n := range f.Cluster.Nodes() {
 		for _, p := range f.pods(n) {
-			errs = append(errs, p.Delete(ctx))
+			// Just after its start, an API server can be too slow for a request.
+			_, err := lab.Until(ctx, "the end of "+p.Name, time.Minute, p.Delete)
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(append(errs, f.Cluster.DeleteService(ctx, frontNamespace, f.Service))...)
