@@ -415,7 +415,7 @@ type Limit struct {
 	Connections int
 }
 
-// TableSources is the number of sources that the table of a backend with a limit for sources holds.
+// TableSources is the largest number of sources in the table of a backend that limits sources.
 // If more sources send requests within 10 s, the table forgets those that have sent none for the
 // longest time. A full table needs about 1 MB.
 const TableSources = 4096

@@ -92,7 +92,8 @@ func (g *group) costBound(want float64) float64 {
 // The method limit converts a bound on the cost to a limit on the score. Each node in the band
 // whose cost is at most bound has a score of at most limit.
 //
-// With x = bound*weight, the exact limit is 1-exp(-x) of all scores. x/(1+x/2) is never less. A
+// With x = bound*weight, the exact limit is the fraction 1-exp(-x) of the range of scores. The
+// method uses x/(1+x/2), which is never less than that fraction. A
 // relative margin covers the rounding of costs. An absolute margin covers the 19 bits of a score
 // that do not affect the cost.
 func (b band) limit(bound float64) uint64 {

@@ -153,7 +153,8 @@ type zoneLast struct {
 	count int // number of the subset's nodes in the zone
 }
 
-// describe sets s.excluded and s.last. The subset of s must have been picked from the pool p.
+// describe stores in s what affects needs: whether a node of the subset is excluded, and the last node
+// of each zone. The subset of s must have been picked from the pool p.
 func (p *Pool) describe(s *service) {
 	s.described, s.excluded = true, false
 	s.last = s.last[:0]

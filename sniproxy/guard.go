@@ -86,9 +86,9 @@ func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	return nil
 }
 
-// allows reports whether AllowEndpoints has a prefix of at least bits bits that contains ip. For an
-// address of a special range, such as 127.0.0.0/8, bits is the length of that range (8). So a wider
-// prefix, such as 0.0.0.0/0, does not allow the address.
+// allows reports whether ip is in a prefix of AllowEndpoints whose length is at least bits. For an
+// address of a special range, such as 127.0.0.0/8, bits is the length of the range's prefix, here 8.
+// So a shorter prefix, such as 0.0.0.0/0, does not allow the address.
 func (g *guard) allows(ip netip.Addr, bits int) bool {
 	for _, p := range g.allow {
 		if p.Bits() >= bits && p.Contains(ip) {

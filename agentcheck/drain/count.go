@@ -91,7 +91,7 @@ func (d *Drainer) Attach(srv *http.Server) {
 }
 
 // mayGoAway reports whether a response on the HTTP/2 connection e may come with GOAWAY: half of
-// Delay is over, so a balancer that checks readiness has noticed, and no other request runs on e.
+// Delay is over, so a balancer that checks readiness has noticed the drain, and no other request runs on e.
 func (d *Drainer) mayGoAway(e *connEntry) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

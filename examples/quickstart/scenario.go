@@ -276,8 +276,8 @@ func await(ctx context.Context, problem string, done func() bool) error {
 	return nil
 }
 
-// awaitVisits returns when the services have answered 75 requests (the constant observedRequests)
-// that clients sent at the time start or later.
+// awaitVisits returns when the services together have answered observedRequests requests that clients
+// sent at the time start or later.
 func (s *system) awaitVisits(ctx context.Context, start time.Time, services ...string) error {
 	err := await(ctx, fmt.Sprintf("%q answer too few requests", services), func() bool {
 		return len(s.journal.since(start, services...)) >= observedRequests

@@ -95,7 +95,7 @@ type Choice struct {
 	Problems []Problem
 }
 
-// Choose returns the list for HAProxy, as the package documentation describes. It reads no file
+// Choose returns the list of certificates for HAProxy, as the package documentation describes. It reads no file
 // itself. The same input gives the same list.
 func Choose(in Input) Choice {
 	c := chooser{in: in, covered: map[string]bool{}, listed: map[string]bool{}}

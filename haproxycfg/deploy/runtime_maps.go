@@ -111,8 +111,9 @@ func (d *Dir) replaceRuntimeMap(ctx context.Context, f haproxycfg.RenderedFile, 
 	return d.clearPending()
 }
 
-// SetMapValues changes values of a map with haproxycfg.Map.Runtime in the configuration in force: first
-// in its file, and then with Dir.SetMap in the running HAProxy. It changes nothing else, so it also
+// SetMapValues changes values of a map of the configuration in force. In the configuration, the field
+// Runtime of the map must be true. SetMapValues first changes the file of the map, and then, with
+// Dir.SetMap, the running HAProxy. It changes nothing else, so it also
 // works while a change of the configuration is refused or waits. It ignores keys that the map does not
 // have. name is the name of the map. If the configuration has no such map, SetMapValues does nothing.
 func (d *Dir) SetMapValues(ctx context.Context, name string, values map[string]string) error {

@@ -24,8 +24,8 @@ type Proxy struct {
 	// Zone is the zone of the proxy. Empty means that all pods are local.
 	Zone string
 	// LocalPort, if not 0, makes the proxy the sidecar of one pod: it sends all requests to
-	// 127.0.0.1:LocalPort, and Config ignores pods, Zone and the expected number. HAProxy neither
-	// checks nor ejects this server.
+	// 127.0.0.1:LocalPort, and Config ignores the pods, Zone and the expected number of pods.
+	// HAProxy neither checks nor ejects the server.
 	LocalPort uint16
 	// Binds are the addresses for clients. With AcceptProxy, HAProxy reads the client's address from the
 	// PROXY protocol of the balancer in front.

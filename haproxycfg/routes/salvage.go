@@ -232,9 +232,9 @@ func (s *salvaged) blockEntry(piece []sourceLine) {
 		s.add(n)
 		return
 	}
-	// Look for the line where the second entry begins. If several lines with a hyphen have the
-	// same indentation, they may be a list within the first entry. So only the first line of each
-	// indentation can begin the second entry.
+	// Look for the line where the second entry begins. Lines with a hyphen and the
+	// same indentation are one list: either the entries, or a list within the first entry. In both
+	// cases, only the first of these lines can begin the second entry.
 	first := map[int]int{} // the first entry with an indentation
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {
@@ -424,7 +424,8 @@ func parseOne(text []byte) (*yaml.Node, *syntaxError) {
 	return doc.Content[0], nil
 }
 
-// resolve changes the lines of a node from lines of the piece to lines of the file. It connects the
+// resolve changes the line numbers of a node: from numbers within the piece to numbers within the
+// file. It connects the
 // node's aliases with the nodes of earlier pieces, and stores its anchors for later pieces.
 func (s *salvaged) resolve(n *yaml.Node, shift int, isStub map[*yaml.Node]bool) {
 	n.Line = max(1, n.Line+shift)

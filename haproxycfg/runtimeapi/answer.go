@@ -56,7 +56,8 @@ func judge(command, target, answer string, silence bool, success []string) error
 
 // checkWord returns an error if HAProxy would not read s as exactly one word of a command. HAProxy
 // ends a word at white space and a command at ';' or a line end. It removes a backslash, and waits
-// for a payload after "<<" (management guide, section 9.3). The argument what names s in the error.
+// for a payload after "<<" (management guide, section 9.3). The error calls s by the text in
+// the argument what.
 func checkWord(what, s string) error {
 	switch {
 	case s == "":

@@ -200,7 +200,7 @@ func (c *Counters) add(last, now Counters) {
 	c.Errors += now.Errors - last.Errors
 }
 
-// Advance returns the shift after the time now, and whether it differs. The window contains the
+// Advance returns the shift that applies from the time now on, and whether it differs from s. The window contains the
 // responses since the current step began. Advance is a pure function.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	if s.Status != Moving {

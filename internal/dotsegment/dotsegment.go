@@ -28,8 +28,8 @@ const (
 
 var pattern = regexp.MustCompile("(?i)" + Pattern)
 
-// In reports whether a path has a dot segment. Like HAProxy, it also matches the path after one
-// decoding, so that it finds "%25%32%65", which becomes "%2e".
+// In reports whether a path has a dot segment. "%2e" counts as a dot. Like HAProxy, In also decodes
+// the path once and looks again, so it finds "%25%32%65", which becomes "%2e".
 func In(path string) bool {
 	if pattern.MatchString(path) {
 		return true

@@ -169,7 +169,7 @@ func (t *Table[T]) add(m T, key Key, exempt bool, to state) (victim T, err error
 	}
 	if to == waiting && t.MaxWaiting > 0 && t.units >= t.MaxWaiting &&
 		(victim == none || victim.ShareEntry().state != waiting) {
-		// A waiting connection gives room for all limits.
+		// The end of a waiting connection makes room under every limit.
 		victim = t.mostWaiting()
 	}
 	t.evict(victim)

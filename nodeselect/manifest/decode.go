@@ -149,8 +149,8 @@ func (b *batch) bad(line int, message string) {
 	b.problems = append(b.problems, nodeselect.Problem{Line: line, Message: message})
 }
 
-// decodeObject reads one JSON object, which must not be a list. apiVersion and kind are fields of
-// the object. If the object lacks these fields, its list implies their values.
+// decodeObject reads one JSON object, which must not be a list. The arguments apiVersion
+// and kind are those of the object, or the ones that its list implies if the object has none.
 func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	if !b.want.has(apiVersion, kind) {
 		if !json.Valid(data) {

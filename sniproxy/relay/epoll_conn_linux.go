@@ -30,9 +30,9 @@ const (
 const interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 // epollConn is the connection of a client together with the connection to its backend. README.md
-// describes its states. Only the goroutine of its loop uses it, except the atomic fields. Fields that
-// an idle connection does not need are in handshake and closing, because an idle connection costs
-// only the memory of this struct.
+// describes its states. Only the goroutine of its loop uses it, except the atomic fields. An idle
+// connection costs only the memory of this struct, so the fields that it does not need are in structs
+// of their own, behind the pointers handshake and closing.
 type epollConn struct {
 	timer     timer
 	loop      *epollLoop

@@ -5,7 +5,7 @@ import "time"
 // retryBudget decides whether HAProxy may repeat requests. HAProxy before 2.9 needs it, because
 // these versions cannot count repetitions. Each request allows percent/100 repetitions, and each
 // second allows perSecond further repetitions. Unused repetitions expire after a second.
-// Repetitions above the budget reduce later budgets, by at most the budget of 10 s.
+// Repetitions above the budget are subtracted from later budgets, at most the budget of 10 s.
 type retryBudget struct {
 	percent, perSecond int
 

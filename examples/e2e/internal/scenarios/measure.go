@@ -114,7 +114,8 @@ type slowness struct {
 }
 
 const (
-	// sample is how long each sample works. A terminator needs about the same time for an event.
+	// sample is how long a sample keeps the processor busy. A terminator that handles an event of a
+	// cluster keeps it busy for about the same time.
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
 )
