@@ -77,5 +77,5 @@ func TestObserveErrors(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(log.String(), "Permission denied"), log.String())
 	answer.Store("# table: observed, type: integer, size:1, used:0\n\n")
-	require.Equal(t, 8, count())
+	require.Equal(t, 11, count())
 }
