@@ -169,7 +169,7 @@ func (a *applier) run(ctx context.Context, group []Command) {
 		case err != nil:
 			a.fail(target, err, true)
 			return
-		case c.Kind == WaitServer && strings.HasPrefix(strings.TrimSpace(answer), "Interrupted"):
+		case c.Kind == WaitServer && isBusy(answer):
 			a.busy(ctx, c, group[i:], group[0].Kind == SetMaint)
 			return
 		}
@@ -181,6 +181,14 @@ func (a *applier) run(ctx context.Context, group []Command) {
 		a.result.Done++
 		a.mu.Unlock()
 	}
+}
+
+// isBusy reports whether the answer to a wait means that the server still has connections. HAProxy answers
+// "Interrupted", before the time is over, if it notices that this side sends nothing more, which Socket
+// always tells it.
+func isBusy(answer string) bool {
+	answer = strings.TrimSpace(answer)
+	return strings.HasPrefix(answer, "Interrupted") || strings.HasPrefix(answer, "Wait delay expired")
 }
 
 // successTexts are the texts by which HAProxy reports that it has carried out a command. Other kinds

@@ -45,7 +45,11 @@ func TestWaitsTogether(t *testing.T) {
 				mu.Unlock()
 				wait, _ := time.ParseDuration(words[1])
 				<-time.After(wait + time.Millisecond) // HAProxy waits for whole milliseconds
-				_, _ = io.WriteString(nc, "Interrupted\n\n")
+				answer := "Interrupted.\n\n"
+				if words[1] == "1ms" {
+					answer = "Wait delay expired. Server still has connections attached to it, cannot remove it.\n\n"
+				}
+				_, _ = io.WriteString(nc, answer)
 			})
 		}
 	})
