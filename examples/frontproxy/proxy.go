@@ -93,7 +93,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 			Binds: binds(s.listen, s.acceptProxy), Admin: binds(s.monitor, false), Monitor: s.monitorPath,
 			Global: haproxycfg.Global{StatsSocket: stats.Path, StateFile: state, MaxConn: s.maxConns, Threads: s.threads},
 		},
-		Dir: dir, Stats: stats, Version: checker.Version, Changed: p.changed,
+		Dir: dir, Version: checker.Version, Changed: p.changed,
 	}
 	p.metrics = newMetrics(p)
 	p.drainer = &drain.Drainer{

@@ -3,7 +3,6 @@ package deploy
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -377,13 +376,9 @@ func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) erro
 // server that is new gets no requests yet. If config is the text of the configuration in force,
 // Redirect undoes its earlier changes.
 func (r Reloader) Redirect(ctx context.Context, config []byte) error {
-	before, err := r.processes(ctx)
+	worker, err := r.worker(ctx)
 	if err != nil {
 		return fmt.Errorf("deploy: redirect: %w", err)
-	}
-	worker := r.Master
-	if worker.Worker = currentWorker(before); worker.Worker == "" {
-		return errors.New("deploy: redirect: the master has no worker")
 	}
 	text, err := worker.ServersState(ctx)
 	if err != nil {

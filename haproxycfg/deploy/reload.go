@@ -188,6 +188,19 @@ func (r Reloader) processes(ctx context.Context) ([]process, error) {
 	return parseProcesses(answer)
 }
 
+// worker returns the command line of the worker that serves new connections.
+func (r Reloader) worker(ctx context.Context) (runtimeapi.Socket, error) {
+	all, err := r.processes(ctx)
+	if err != nil {
+		return runtimeapi.Socket{}, err
+	}
+	worker := r.Master
+	if worker.Worker = currentWorker(all); worker.Worker == "" {
+		return runtimeapi.Socket{}, errors.New("the master has no worker")
+	}
+	return worker, nil
+}
+
 var reloadVerdict = regexp.MustCompile(`(?m)^Success=([01])\s*$`)
 
 // parseReloadAnswer parses the answer of HAProxy 2.7 and later to "reload". The answer is a line

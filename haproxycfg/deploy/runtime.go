@@ -38,8 +38,10 @@ import (
 type Runtime struct {
 	// Stats is the stats socket of HAProxy, haproxycfg.Global.StatsSocket.
 	Stats runtimeapi.Socket
-	// Master is the socket of the master process. With it, Apply reaches the new worker immediately
-	// after a reload. The zero Socket means that Apply uses Stats.
+	// Master is the socket of the master process. Through it, Apply changes the worker that serves new
+	// connections. The zero Socket means that Apply uses Stats. Then a command soon after a reload may
+	// reach the old worker: both workers accept connections at the stats socket until the old one has
+	// noticed the reload.
 	Master runtimeapi.Socket
 	// Wait is the longest time for which Apply waits until the connections of the servers that it
 	// removes have ended; 0 means 1s. A server that still has connections then stays in
@@ -73,6 +75,9 @@ type RuntimeChange struct {
 const (
 	defaultRuntimeWait = time.Second
 	defaultMaxReplaced = 10
+
+	variablePatience = time.Second
+	variableRetry    = 10 * time.Millisecond
 )
 
 // liveChange is a change of a running HAProxy.
@@ -208,7 +213,7 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 		}
 	}
 	if change.reload == "" {
-		if change.reload, err = d.Runtime.change(ctx, d, d.Runtime.Stats, change); err != nil {
+		if change.reload, err = d.Runtime.change(ctx, d, change); err != nil {
 			return changed, fmt.Errorf("deploy: apply: the files are written, but: %w", err)
 		}
 	} else if !same || pending {
@@ -236,11 +241,6 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 // files and runs the last good files again, reloadLive changes its servers back to the last good
 // files.
 func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (restored bool, err error) {
-	worker := d.Runtime.Stats
-	if d.Runtime.Master.Path != "" {
-		worker = d.Runtime.Master
-		worker.Worker = "@1"
-	}
 	if err := d.markPending(); err != nil {
 		return false, err
 	}
@@ -253,14 +253,14 @@ func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (rest
 			return true, err
 		}
 		back := compareLive(good, t.text(), target{files: []haproxycfg.RenderedFile{{Name: configFile, Data: good}}})
-		if reason, backErr := d.Runtime.change(ctx, d, worker, back.afterReload()); reason != "" || backErr != nil {
+		if reason, backErr := d.Runtime.change(ctx, d, back.afterReload()); reason != "" || backErr != nil {
 			err = errors.Join(err, backErr, notInForce(reason))
 		}
 		return true, err
 	case err != nil:
 		return false, err
 	}
-	reason, err := d.Runtime.change(ctx, d, worker, change.afterReload())
+	reason, err := d.Runtime.change(ctx, d, change.afterReload())
 	if err == nil {
 		err = notInForce(reason)
 	}
@@ -290,7 +290,11 @@ func (d *Dir) markPending() error {
 
 // change makes a change at run time. It returns the reason if HAProxy must be reloaded instead. An
 // error means that HAProxy cannot be reached, that ctx has ended, or that the Guard has refused.
-func (r *Runtime) change(ctx context.Context, d *Dir, worker runtimeapi.Socket, c liveChange) (reload string, err error) {
+func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload string, err error) {
+	worker, err := r.Worker(ctx)
+	if err != nil {
+		return "", err
+	}
 	actual, err := worker.Actual(ctx)
 	if err != nil {
 		return "", unreachable(err)
@@ -312,7 +316,7 @@ func (r *Runtime) change(ctx context.Context, d *Dir, worker runtimeapi.Socket, 
 	}
 	var done RuntimeChange
 	for _, v := range c.variables {
-		if err = r.Stats.SetVariable(ctx, v.name, v.value); err != nil {
+		if err = r.setVariable(ctx, worker, v.name, v.value); err != nil {
 			break
 		}
 		done.Commands++
@@ -332,6 +336,53 @@ func (r *Runtime) change(ctx context.Context, d *Dir, worker runtimeapi.Socket, 
 	}
 	r.changed(done)
 	return done.Reload, nil
+}
+
+// Worker returns the command line of the worker that serves new connections: with Master, it asks the
+// master for this worker; otherwise it is Stats. It is safe for concurrent use.
+func (r *Runtime) Worker(ctx context.Context) (runtimeapi.Socket, error) {
+	if r.Master.Path == "" {
+		return r.Stats, nil
+	}
+	worker, err := Reloader{Master: r.Master}.worker(ctx)
+	if err != nil {
+		return runtimeapi.Socket{}, unreachable(fmt.Errorf("deploy: %w", err))
+	}
+	return worker, nil
+}
+
+// SetVariable sets a variable in the worker that serves new connections, as
+// [runtimeapi.Socket.SetVariable] does. It does not change the files. It is safe for concurrent use, also
+// with Apply.
+func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error {
+	worker, err := r.Worker(ctx)
+	if err != nil {
+		return err
+	}
+	return r.setVariable(ctx, worker, name, value)
+}
+
+// setVariable sets a variable. Only Stats passes the command on, so setVariable reads the variable of the
+// worker afterwards. It repeats the command, at most for a second, if an old worker has received it.
+func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, name string, value int) error {
+	began := time.Now()
+	for {
+		if err := r.Stats.SetVariable(ctx, name, value); err != nil || worker == r.Stats {
+			return err
+		}
+		got, err := worker.Variable(ctx, name)
+		if err == nil && got == value {
+			return nil
+		}
+		if time.Since(began) > variablePatience {
+			return cmp.Or(err, fmt.Errorf("deploy: the variable %s of the current worker is %d, not %d", name, got, value))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(variableRetry):
+		}
+	}
 }
 
 // remember sets the field busy. words has the words that the servers had before the change.

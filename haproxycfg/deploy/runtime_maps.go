@@ -165,13 +165,9 @@ func (d *Dir) MapInForce(name string) (map[string]string, error) {
 // map as haproxy.cfg names it. It must follow the rules of [runtimeapi.Socket.SetMap]: with a space in
 // the path, for example, SetMap returns an error, and a Dir reloads HAProxy instead.
 func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.MapEntry) error {
-	before, err := r.processes(ctx)
+	worker, err := r.worker(ctx)
 	if err != nil {
 		return fmt.Errorf("deploy: set map: %w", err)
-	}
-	worker := r.Master
-	if worker.Worker = currentWorker(before); worker.Worker == "" {
-		return errors.New("deploy: set map: the master has no worker")
 	}
 	for _, e := range entries {
 		if err := worker.SetMap(ctx, file, e.Key, e.Value); err != nil {

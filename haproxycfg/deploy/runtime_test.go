@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -246,6 +247,38 @@ func TestRuntimeChangesVariables(t *testing.T) {
 	})
 }
 
+// For some time after a reload, the old worker may accept connections at the stats socket. In this test
+// the stats socket is that of a worker of another HAProxy.
+func TestRuntimeChangesTheCurrentWorker(t *testing.T) {
+	t.Parallel()
+	a, b := origin(t, "a", 0), origin(t, "b", 0)
+	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
+		var commands []string
+		s.conf.Runtime.Stats.Path = haproxytest.FakeSocket(t, "unix", func(command string) string {
+			commands = append(commands, command)
+			if len(commands) == 1 {
+				return "proc.pods: type=sint value=<5>\n" // of the old worker
+			}
+			value, _, _ := strings.Cut(strings.TrimPrefix(command, "experimental-mode on; set var proc.pods int("), ")")
+			n, err := strconv.Atoi(value)
+			if err == nil {
+				err = s.stats.SetVariable(t.Context(), "pods", n)
+			}
+			return fmt.Sprintf("proc.pods: type=sint value=<%d>\n%v", n, err)
+		})
+		next := s.config(a, b)
+		next.Global.Variables[0].Value = 5
+		s.apply(t, true, next)
+		s.requireServers(t, "a", "b")
+		require.Contains(t, s.do(t, "get var proc.pods"), "value=<5>")
+		require.Empty(t, s.changes[0].Reload)
+		require.Len(t, commands, 2, "the stats socket gets only the commands for the variable: %v", commands)
+
+		require.NoError(t, s.conf.Runtime.SetVariable(t.Context(), "pods", 6))
+		require.Contains(t, s.do(t, "get var proc.pods"), "value=<6>")
+	})
+}
+
 // TestRuntimeCompletesAnInterruptedChange ends the process after the files were written, and after
 // some of the commands. The next Apply completes the change without a reload.
 func TestRuntimeCompletesAnInterruptedChange(t *testing.T) {
@@ -350,21 +383,14 @@ func TestRuntimeReloads(t *testing.T) {
 	})
 }
 
-// TestRuntimeReloadsAfterAFailure takes away the permission to change servers.
+// TestRuntimeReloadsAfterAFailure takes away the permission to change variables.
 func TestRuntimeReloadsAfterAFailure(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
 	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
-		good := s.conf.Runtime.Stats
-		s.conf.Runtime.Stats.Path = haproxytest.FakeSocket(t, "unix", func(command string) string {
-			if strings.HasPrefix(command, "show ") {
-				answer, _ := good.Do(t.Context(), command)
-				return answer
-			}
-			return "Permission denied\n\n"
-		})
+		s.conf.Runtime.Stats.Path = haproxytest.FakeSocket(t, "unix", func(string) string { return "Permission denied\n\n" })
 		c := s.config(a, b)
-		c.Global.Variables[0].Value = s.config(a).Global.Variables[0].Value
+		c.Global.Variables[0].Value = 9
 		pid := s.pid(t)
 		s.apply(t, true, c)
 		require.Contains(t, s.changes[0].Reload, `HAProxy answers "Permission denied"`)

@@ -31,3 +31,19 @@ func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
 	}
 	return nil
 }
+
+// Variable returns the number that a variable of the process has: name is the name without "proc.".
+// Unlike SetVariable, Variable also reaches a worker through the socket of its master.
+func (s Socket) Variable(ctx context.Context, name string) (int, error) {
+	answer, err := s.Do(ctx, "get var proc."+name)
+	if err != nil {
+		return 0, err
+	}
+	_, value, _ := strings.Cut(answer, "type=sint value=<")
+	value, _, _ = strings.Cut(value, ">")
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		return 0, fmt.Errorf("runtimeapi: get var proc.%s: HAProxy answers %.200q", name, strings.TrimSpace(answer))
+	}
+	return n, nil
+}

@@ -42,10 +42,8 @@ type Controller struct {
 	// Policy follows the settings. nil means that Proxy.Settings stay.
 	Policy *PolicyFile
 	// Dir is the directory of the configuration. Its fields say how to check the configuration, and
-	// how to change the running HAProxy. Required.
+	// how to change the running HAProxy. Required, with its field Runtime.
 	Dir *deploy.Dir
-	// Stats is the administration socket of the worker, Proxy.Global.StatsSocket. Required.
-	Stats runtimeapi.Socket
 	// Version returns the version of HAProxy. [deploy.Checker.Version] is such a function. The
 	// Controller calls it at the start and every 30 s. nil means Proxy.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
@@ -185,7 +183,7 @@ func (c *Controller) switchDrain(ctx context.Context, draining bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return c.Stats.SetVariable(ctx, frontproxy.Draining, value)
+	return c.Dir.Runtime.SetVariable(ctx, frontproxy.Draining, value)
 }
 
 // Recheck makes the Controller compare HAProxy with the pods and the settings soon, without a
@@ -440,7 +438,7 @@ func (c *Controller) Traffic(ctx context.Context) ([]PodTraffic, error) {
 
 // Open returns the numbers of open client connections, and of requests without a complete answer.
 func (c *Controller) Open(ctx context.Context) (connections, requests int, err error) {
-	rows, err := c.Stats.ProxyStats(ctx)
+	rows, err := c.proxyStats(ctx)
 	for _, row := range rows {
 		switch {
 		case row.Server == "FRONTEND" && row.Proxy == c.Proxy.Service:
@@ -455,7 +453,7 @@ func (c *Controller) Open(ctx context.Context) (connections, requests int, err e
 func (c *Controller) readTraffic(ctx context.Context, pods []endpoints.Pod, now time.Time) error {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	rows, err := c.Stats.Stats(ctx)
+	rows, err := c.stats(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range pods {
@@ -465,4 +463,22 @@ func (c *Controller) readTraffic(ctx context.Context, pods []endpoints.Pod, now 
 		c.traffic.Update(rows, now)
 	}
 	return err
+}
+
+// stats returns the counters of the current worker. An old worker has other counters.
+func (c *Controller) stats(ctx context.Context) ([]runtimeapi.Stat, error) {
+	worker, err := c.Dir.Runtime.Worker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return worker.Stats(ctx)
+}
+
+// proxyStats is stats without the rows of servers.
+func (c *Controller) proxyStats(ctx context.Context) ([]runtimeapi.Stat, error) {
+	worker, err := c.Dir.Runtime.Worker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return worker.ProxyStats(ctx)
 }

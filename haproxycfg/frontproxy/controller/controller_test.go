@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -70,7 +69,6 @@ func newFixture(t *testing.T, haproxy string) *fixture {
 			Path: dir, Reload: func(ctx context.Context) error { return f.supervisor.Reload(ctx, reloader.Reload) },
 			Runtime: &deploy.Runtime{Stats: runtimeapi.Socket{Path: stats}, Master: f.supervisor.Master(), Changed: f.changed},
 		},
-		Stats:         runtimeapi.Socket{Path: stats},
 		Version:       deploy.Checker{Haproxy: haproxy}.Version,
 		FirstPodsWait: time.Millisecond,
 	}
@@ -394,7 +392,7 @@ func TestConcurrentTraffic(t *testing.T) {
 	})
 	defer served.Wait()
 	defer l.Close()
-	c := &controller.Controller{Stats: runtimeapi.Socket{Path: path}}
+	c := &controller.Controller{Dir: &deploy.Dir{Runtime: &deploy.Runtime{Stats: runtimeapi.Socket{Path: path}}}}
 	const callers, calls = 8, 25
 	var asked sync.WaitGroup
 	for range callers {
@@ -422,9 +420,8 @@ func TestPodsOfLeavesOutWarnings(t *testing.T) {
 }
 
 func TestTrafficWithoutHAProxy(t *testing.T) {
-	c := &controller.Controller{Stats: runtimeapi.Socket{Path: filepath.Join(t.TempDir(), "nobody")}}
+	c := &controller.Controller{Dir: &deploy.Dir{Runtime: &deploy.Runtime{Stats: runtimeapi.Socket{Path: filepath.Join(t.TempDir(), "nobody")}}}}
 	traffic, err := c.Traffic(t.Context())
 	require.Error(t, err)
 	require.Empty(t, traffic)
-	_ = netip.AddrPort{}
 }

@@ -7,8 +7,7 @@
 //		Proxy:  frontproxy.Proxy{Service: "media.tracks", Zone: "eu-1a", Binds: …, Global: …},
 //		Source: controller.Discovery{Client: client, Ref: ref},
 //		Policy: controller.PolicyFile{Path: "policy.yaml"},
-//		Dir:    &deploy.Dir{Path: "/run/front", …},
-//		Stats:  runtimeapi.Socket{Path: "/run/front/stats.sock"},
+//		Dir:    &deploy.Dir{Path: "/run/front", Runtime: &deploy.Runtime{…}, …},
 //	}
 //	err = c.Run(ctx)
 //

@@ -40,7 +40,7 @@ func (c *Controller) switchRetries(ctx context.Context) error {
 			continue
 		}
 		counter.percent, counter.perSecond = budget.Percent, budget.PerSecond
-		rows, err := c.Stats.ProxyStats(ctx)
+		rows, err := c.proxyStats(ctx)
 		if err != nil {
 			set = false // HAProxy may have restarted
 			continue
@@ -67,7 +67,7 @@ func (c *Controller) switchRetries(ctx context.Context) error {
 		if allows {
 			value.Value = 1
 		}
-		if c.Stats.SetVariable(ctx, value.Name, value.Value) == nil {
+		if c.Dir.Runtime.SetVariable(ctx, value.Name, value.Value) == nil {
 			on, set = allows, true
 		}
 	}
