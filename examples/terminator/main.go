@@ -29,6 +29,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/observed"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
@@ -167,7 +168,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		group.Go(func() error { shifts.Run(ctx); return nil })
 		pages := http.NewServeMux()
 		pages.Handle("/force", c.ForceHandler())
-		pages.Handle("/", shifts.Handler(routeName))
+		pages.Handle("/", shifts.Handler(routes.CanonicalName))
 		admin := cli.Admin{
 			Gatherer: m.registry, Extra: pages,
 			Ready:  func() error { return c.Status().Ready() },

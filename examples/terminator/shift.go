@@ -6,10 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/headgate/headgate/examples/internal/cli"
@@ -29,6 +26,10 @@ type shiftCommand struct {
 	undo, resume, detached bool
 	closePercent           string
 	route                  string // "" means all routes
+
+	// Values of check.
+	order       shift.Order
+	closePoints int
 }
 
 func (c *shiftCommand) register(fs *flag.FlagSet) {
@@ -49,7 +50,7 @@ func runShift(ctx context.Context, inv cli.Invocation) int {
 	var c shiftCommand
 	fs := cli.NewFlagSet(program+" shift", "terminator shift -admin unix:admin.sock api.example.com/tracks -to eu-2:100")
 	c.register(fs)
-	c.route, inv.Args = cutRoute(fs, inv.Args)
+	c.route, inv.Args = cli.CutArgument(fs, inv.Args)
 	if code, done := inv.Parse(fs); done {
 		return code
 	}
@@ -62,24 +63,6 @@ func runShift(ctx context.Context, inv cli.Invocation) int {
 		return inv.Fail(cli.ExitFailed, program+" shift", "%v", err)
 	}
 	return code
-}
-
-// cutRoute returns the first argument that is neither a flag nor the value of a flag, and the other
-// arguments. So the route may come before, between or after the flags.
-func cutRoute(fs *flag.FlagSet, args []string) (route string, others []string) {
-	for i := 0; i < len(args); i++ {
-		if !strings.HasPrefix(args[i], "-") {
-			return args[i], slices.Concat(args[:i], args[i+1:])
-		}
-		f := fs.Lookup(strings.TrimLeft(args[i], "-"))
-		if f == nil { // unknown, or -name=value
-			continue
-		}
-		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() {
-			i++
-		}
-	}
-	return "", args
 }
 
 func (c *shiftCommand) check() error {
@@ -103,46 +86,39 @@ func (c *shiftCommand) check() error {
 	}
 	var err error
 	if c.route != "" {
-		if c.route, err = routeName(c.route); err != nil {
+		if c.route, err = routes.CanonicalName(c.route); err != nil {
 			return err
 		}
 	}
 	if c.to != "" {
-		_, err = shift.ParseQuery(c.route, c.query())
+		c.order, err = shift.ParseQuery(c.route, url.Values{
+			"to": {c.to}, "steps": {c.steps}, "hold": {c.hold.String()},
+			"max-errors": {c.maxErrors}, "min-requests": {fmt.Sprint(c.minRequests)},
+		})
 	} else if c.closePercent != "" {
-		_, err = shift.ParsePercent(c.closePercent)
+		c.closePoints, err = shift.ParsePercent(c.closePercent)
 	}
 	return err
 }
 
-func (c *shiftCommand) query() url.Values {
-	return url.Values{
-		"route": {c.route}, "to": {c.to}, "steps": {c.steps}, "hold": {c.hold.String()},
-		"max-errors": {c.maxErrors}, "min-requests": {fmt.Sprint(c.minRequests)},
-	}
-}
-
-// routeName returns the normal form of the name of a route.
-func routeName(name string) (string, error) {
-	host, path, exact, err := routes.ParseName(name)
-	r := routes.Route{Host: host, Path: path, Exact: exact}
-	return r.Name(), err
-}
-
 func (c *shiftCommand) run(ctx context.Context, inv cli.Invocation) (code int, err error) {
-	route := url.Values{"route": {c.route}}
+	client := shift.Client{Do: func(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
+		var out bytes.Buffer
+		err := c.admin.Ask(ctx, method, path, query, &out)
+		return out.Bytes(), err
+	}}
 	var state shift.State
 	switch {
 	case c.to != "":
-		state, err = c.ask(ctx, http.MethodPost, "/shift", c.query())
+		state, err = client.Start(ctx, c.order)
 	case c.undo:
-		state, err = c.ask(ctx, http.MethodPost, "/shift/undo", route)
+		state, err = client.Undo(ctx, c.route)
 	case c.resume:
-		state, err = c.ask(ctx, http.MethodPost, "/shift/resume", route)
+		state, err = client.Resume(ctx, c.route)
 	case c.closePercent != "":
-		state, err = c.ask(ctx, http.MethodPost, "/shift/close", url.Values{"percent": {c.closePercent}})
+		state, err = client.Close(ctx, c.closePoints)
 	default:
-		state, err = c.ask(ctx, http.MethodGet, "/shifts", nil)
+		state, err = client.State(ctx)
 	}
 	switch {
 	case err != nil:
@@ -151,7 +127,7 @@ func (c *shiftCommand) run(ctx context.Context, inv cli.Invocation) (code int, e
 		fmt.Fprintf(inv.Stdout, "%s: declared weights\n", c.route)
 		return cli.ExitOK, nil
 	case (c.to != "" || c.resume) && !c.detached:
-		return c.follow(ctx, inv, state)
+		return c.follow(ctx, inv, client, state)
 	}
 	for _, s := range state.Shifts {
 		if c.route == "" || c.route == s.Route {
@@ -164,52 +140,18 @@ func (c *shiftCommand) run(ctx context.Context, inv cli.Invocation) (code int, e
 	return cli.ExitOK, nil
 }
 
-// follow prints a line for each step of the route, until it has moved or is paused. If ctx ends, the
-// terminator still moves the route. If somebody gives the shift another target, follow returns an
-// error: the caller may switch the old cluster off after a success.
-func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, state shift.State) (code int, err error) {
-	last := ""
-	begun, _ := state.Find(c.route)
-	for {
-		s, ok := state.Find(c.route)
-		if !ok {
-			return 0, errors.New("somebody has undone the shift")
-		}
-		if s.Cluster != begun.Cluster || s.Target() != begun.Target() {
-			return 0, fmt.Errorf("somebody has changed the shift: %s", s)
-		}
-		if line := s.String(); line != last {
-			fmt.Fprintf(inv.Stdout, "%s %s\n", time.Now().Format(time.TimeOnly), line)
-			last = line
-		}
-		switch s.Status {
-		case shift.Done:
-			return cli.ExitOK, nil
-		case shift.Paused:
-			return exitPaused, nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, errors.New("interrupted; the terminator continues, and -undo returns to the declared weights")
-		case <-time.After(followInterval):
-		}
-		if now, err := c.ask(ctx, http.MethodGet, "/shifts", nil); err == nil {
-			state = now
-		} else if ctx.Err() == nil {
-			return 0, err
-		}
+// follow prints a line for each step of the route, until the shift is done or paused.
+func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, client shift.Client, state shift.State) (code int, err error) {
+	s, err := client.Follow(ctx, state, c.route, func(s shift.Shift) {
+		fmt.Fprintf(inv.Stdout, "%s %s\n", time.Now().Format(time.TimeOnly), s)
+	})
+	switch {
+	case ctx.Err() != nil:
+		return 0, errors.New("interrupted; the terminator continues, and -undo returns to the declared weights")
+	case err != nil:
+		return 0, err
+	case s.Status == shift.Paused:
+		return exitPaused, nil
 	}
-}
-
-// followInterval is the time between two requests for the state of a shift.
-const followInterval = 500 * time.Millisecond
-
-func (c *shiftCommand) ask(ctx context.Context, method, path string, query url.Values) (shift.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	var out bytes.Buffer
-	if err := c.admin.Ask(ctx, method, path, query, &out); err != nil {
-		return shift.State{}, err
-	}
-	return shift.ParseState(out.Bytes())
+	return cli.ExitOK, nil
 }

@@ -34,3 +34,13 @@ func ParseName(name string) (host, path string, exact bool, err error) {
 	}
 	return host, path, exact, nil
 }
+
+// CanonicalName returns the Route.Name of the route that ParseName parses.
+func CanonicalName(name string) (string, error) {
+	host, path, exact, err := ParseName(name)
+	if err != nil {
+		return "", err
+	}
+	r := Route{Host: host, Path: path, Exact: exact}
+	return r.Name(), nil
+}

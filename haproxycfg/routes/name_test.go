@@ -19,12 +19,17 @@ func TestParseName(t *testing.T) {
 		require.NoError(t, err, name)
 		got := routes.Route{Host: host, Path: path, Exact: exact}
 		require.Equal(t, want, got, name)
+		canonical, err := routes.CanonicalName(name)
+		require.NoError(t, err)
+		require.Equal(t, want.Name(), canonical)
 		host, path, exact, err = routes.ParseName(got.Name())
 		require.NoError(t, err)
 		require.Equal(t, want, routes.Route{Host: host, Path: path, Exact: exact})
 	}
 	for _, name := range []string{"", "=", "/a", "10.0.0.1/", "a.example.com/a?b", "a.example.com//", "a b/"} {
 		_, _, _, err := routes.ParseName(name)
+		require.Error(t, err, name)
+		_, err = routes.CanonicalName(name)
 		require.Error(t, err, name)
 	}
 }

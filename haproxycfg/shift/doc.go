@@ -12,6 +12,9 @@
 // A [Control], such as the Controller of package controller, stores the [State] and changes the
 // running HAProxy without a reload.
 //
+// [Runner.Handler] serves a Runner over HTTP. A [Client] in another process sends requests to this
+// handler, and follows a shift to its end.
+//
 // # Steps and errors
 //
 // The default steps are 1, 5, 25, 50 and 100%. Each step is held for Order.Hold. While it is held,

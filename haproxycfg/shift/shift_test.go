@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,14 +144,21 @@ func FuzzParseState(f *testing.F) {
 
 // fakeControl is a Control without an HAProxy.
 type fakeControl struct {
+	mu    sync.Mutex
 	state shift.State
 	err   error
 	set   int
 }
 
-func (f *fakeControl) Shifts() (shift.State, error) { return f.state, nil }
+func (f *fakeControl) Shifts() (shift.State, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state, nil
+}
 
 func (f *fakeControl) SetShifts(_ context.Context, s shift.State) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.err == nil {
 		f.state = s
 		f.set++
@@ -369,4 +377,74 @@ func TestHandler(t *testing.T) {
 	w.control.err = errors.New("HAProxy does not answer")
 	code, _ = do("POST", "/shift/close?percent=1")
 	require.Equal(t, http.StatusBadGateway, code)
+}
+
+// TestClient follows shifts that another process moves.
+func TestClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorld()
+		h := w.runner.Handler(nil)
+		client := &shift.Client{Interval: time.Second, Do: func(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
+			r := httptest.NewRecorder()
+			h.ServeHTTP(r, httptest.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil))
+			if r.Code != http.StatusOK {
+				return nil, errors.New(r.Body.String())
+			}
+			return r.Body.Bytes(), nil
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		// follow returns the lines of a shift while the function during runs.
+		follow := func(begun shift.State, during func()) (lines []string, last shift.Shift, err error) {
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				last, err = client.Follow(ctx, begun, route, func(s shift.Shift) { lines = append(lines, s.String()) })
+			}()
+			during()
+			<-ended
+			return lines, last, err
+		}
+
+		o := order(t).WithSteps([]int{500}, 5000)
+		o.Hold = shift.Duration(5 * time.Second)
+		begun, err := client.Start(ctx, o)
+		require.NoError(t, err)
+		lines, last, err := follow(begun, func() { w.ticks(t, 15) })
+		require.NoError(t, err)
+		require.Equal(t, shift.Done, last.Status)
+		require.Equal(t, []string{
+			route + ": 5% to new, moving to 50%", route + ": 50% to new, moving to 50%", route + ": 50% to new, done",
+		}, lines)
+
+		begun, err = client.Start(ctx, order(t))
+		require.NoError(t, err)
+		_, _, err = follow(begun, func() {
+			time.Sleep(time.Second)
+			_, err := client.Start(ctx, order(t).WithSteps(nil, 200))
+			require.NoError(t, err)
+		})
+		require.ErrorContains(t, err, "somebody has changed the shift: "+route)
+
+		begun, err = client.Start(ctx, order(t))
+		require.NoError(t, err)
+		_, _, err = follow(begun, func() {
+			time.Sleep(time.Second)
+			_, err := client.Undo(ctx, route)
+			require.NoError(t, err)
+		})
+		require.ErrorContains(t, err, "undone")
+		_, err = client.Resume(ctx, route)
+		require.ErrorContains(t, err, route)
+		state, err := client.Close(ctx, 250)
+		require.NoError(t, err)
+		require.Equal(t, 250, state.ClosePoints)
+
+		begun, err = client.Start(ctx, order(t))
+		require.NoError(t, err)
+		_, _, err = follow(begun, cancel)
+		require.ErrorIs(t, err, context.Canceled)
+		client.Do = func(context.Context, string, string, url.Values) ([]byte, error) { return []byte("x"), nil }
+		_, err = client.State(t.Context())
+		require.Error(t, err)
+	})
 }

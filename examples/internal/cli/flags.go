@@ -237,6 +237,25 @@ func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.
 	return nil
 }
 
+// CutArgument returns the first argument that is neither a flag of fs nor the value of a flag, and
+// the other arguments. A subcommand that calls CutArgument before Parse accepts its argument before,
+// between or after the flags.
+func CutArgument(fs *flag.FlagSet, args []string) (argument string, others []string) {
+	for i := 0; i < len(args); i++ {
+		if !strings.HasPrefix(args[i], "-") {
+			return args[i], slices.Concat(args[:i], args[i+1:])
+		}
+		f := fs.Lookup(strings.TrimLeft(args[i], "-"))
+		if f == nil { // unknown, or -name=value
+			continue
+		}
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() {
+			i++
+		}
+	}
+	return "", args
+}
+
 // HasIPv6 reports whether this machine supports IPv6.
 var HasIPv6 = sync.OnceValue(func() bool {
 	l, err := net.Listen("tcp6", "[::]:0")

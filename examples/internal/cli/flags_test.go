@@ -147,3 +147,21 @@ func TestParseShare(t *testing.T) {
 		require.ErrorContains(t, err, "want a share", text)
 	}
 }
+
+func TestCutArgument(t *testing.T) {
+	fs := NewFlagSet("prog", "")
+	fs.String("to", "", "")
+	fs.Bool("undo", false, "")
+	for line, want := range map[string]string{
+		"x -to a -undo":  "x: -to a -undo",
+		"-to a x -undo":  "x: -to a -undo",
+		"-to=a -undo x":  "x: -to=a -undo",
+		"-undo x y":      "x: -undo y",
+		"-to a -undo":    ": -to a -undo",
+		"-unknown x -to": "x: -unknown -to",
+		"":               ": ",
+	} {
+		argument, others := CutArgument(fs, strings.Fields(line))
+		require.Equal(t, want, argument+": "+strings.Join(others, " "), line)
+	}
+}

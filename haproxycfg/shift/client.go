@@ -1,0 +1,104 @@
+package shift
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Client sends requests to the Handler of a Runner in another process. Each request has a deadline
+// of 30 s.
+type Client struct {
+	// Do sends a request without a body, and returns the body of the response. It must return an
+	// error if the status is not 200.
+	Do func(ctx context.Context, method, path string, query url.Values) ([]byte, error)
+	// Interval is the time between two requests of Follow. 0 means 500 ms.
+	Interval time.Duration
+}
+
+// State returns the state of all shifts.
+func (c *Client) State(ctx context.Context) (State, error) {
+	return c.ask(ctx, http.MethodGet, "/shifts", nil)
+}
+
+// Start sends an order, and returns the new state. See Runner.Start.
+func (c *Client) Start(ctx context.Context, o Order) (State, error) {
+	return c.ask(ctx, http.MethodPost, "/shift", o.Query())
+}
+
+// Undo gives a route its declared weights again, and returns the new state. See Runner.Undo.
+func (c *Client) Undo(ctx context.Context, route string) (State, error) {
+	return c.ask(ctx, http.MethodPost, "/shift/undo", url.Values{"route": {route}})
+}
+
+// Resume begins the failed step of a paused shift again, and returns the new state. See
+// Runner.Resume.
+func (c *Client) Resume(ctx context.Context, route string) (State, error) {
+	return c.ask(ctx, http.MethodPost, "/shift/resume", url.Values{"route": {route}})
+}
+
+// Close sets the share of responses after which HAProxy closes the client's connection, and returns
+// the new state. See Runner.Close.
+func (c *Client) Close(ctx context.Context, points int) (State, error) {
+	return c.ask(ctx, http.MethodPost, "/shift/close", url.Values{"percent": {FormatPercent(points)}})
+}
+
+// Follow asks for the state until the shift of a route is done or paused, and returns this shift.
+// begun is the state that Start or Resume returned. Follow calls changed with the first shift, and
+// then with each shift whose String differs from the one before.
+//
+// If ctx ends, Follow returns its error, and the Runner still moves the route. Follow also returns
+// an error if somebody undoes the shift or changes its target: after a success, the caller may
+// switch the old cluster off.
+func (c *Client) Follow(ctx context.Context, begun State, route string, changed func(Shift)) (Shift, error) {
+	first, _ := begun.Find(route)
+	last := ""
+	for state := begun; ; {
+		s, ok := state.Find(route)
+		if !ok {
+			return Shift{}, errors.New("somebody has undone the shift")
+		}
+		if s.Cluster != first.Cluster || s.Target() != first.Target() {
+			return Shift{}, fmt.Errorf("somebody has changed the shift: %s", s)
+		}
+		if text := s.String(); text != last {
+			changed(s)
+			last = text
+		}
+		if s.Status != Moving {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return Shift{}, ctx.Err()
+		case <-time.After(c.interval()):
+		}
+		next, err := c.State(ctx)
+		if ctx.Err() != nil {
+			return Shift{}, ctx.Err()
+		} else if err != nil {
+			return Shift{}, err
+		}
+		state = next
+	}
+}
+
+func (c *Client) interval() time.Duration {
+	if c.Interval == 0 {
+		return 500 * time.Millisecond
+	}
+	return c.Interval
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // longer than handlerTimeout
+	defer cancel()
+	data, err := c.Do(ctx, method, path, query)
+	if err != nil {
+		return State{}, err
+	}
+	return ParseState(data)
+}
