@@ -40,6 +40,9 @@ var directImports = map[string]map[string]string{
 		"k8s.io/api":                     "the objects of a cluster",
 		"k8s.io/apimachinery":            "their metadata",
 	},
+	"nodeselect/disruption": {
+		module + "/nodeselect": "the subsets of nodes",
+	},
 	"nodeselect/endpoints": {
 		module + "/nodeselect":                "the policy for addresses, references and problems",
 		module + "/nodeselect/internal/doubt": "the rule for lists that lack most endpoints",
@@ -313,6 +316,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"nodeselect", "k8s.io/client-go", "choosing nodes needs objects, wherever they come from"},
 	{"nodeselect", "github.com/fsnotify/", "choosing nodes reads no files"},
 	{"nodeselect", "sigs.k8s.io/yaml", "choosing nodes parses no text"},
+	{"nodeselect/disruption", "k8s.io/client-go", "deciding which nodes may go needs subsets, wherever they come from"},
 	{"nodeselect/endpoints", "k8s.io/client-go", "merging slices needs objects, wherever they come from"},
 	{"nodeselect/endpoints", "github.com/fsnotify/", "merging slices reads no files"},
 	{"nodeselect/endpoints", "sigs.k8s.io/yaml", "merging slices parses no text"},

@@ -1,0 +1,77 @@
+package disruption
+
+import (
+	"math/rand/v2"
+)
+
+// anneal tries that many changes of the wave. Each step adds a random candidate, and removes one
+// chosen node for each limit that this exceeds. It always accepts a step that removes at most one
+// node. It accepts a step that removes two nodes with a chance that falls to 0, and rejects all others. The computation
+// uses integers only, so that every machine has the same result.
+func (w *search) anneal(steps int) {
+	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
+		return
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	var out []int32
+	best := w.size
+	for step := range steps {
+		n := w.nodes[random.IntN(len(w.nodes))]
+		if w.chose[n] {
+			continue
+		}
+		var ok bool
+		if out, ok = w.displaced(n, random, out[:0]); !ok {
+			continue
+		}
+		if len(out) == 0 && w.size >= w.most {
+			continue
+		}
+		if len(out) == 2 && random.IntN(steps) >= (steps-step)/hot {
+			continue
+		}
+		for _, o := range out {
+			w.choose(o, false)
+		}
+		w.choose(n, true)
+		if w.size > best {
+			best = w.size
+			copy(w.result, w.chose)
+		}
+	}
+}
+
+// hot is the number of steps that remove two nodes of which the first accepts one.
+const hot = 50
+
+// displaced appends the chosen nodes that must go so that n can be added. It returns false if there
+// are more than two.
+func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
+	for _, l := range w.limitsOf.of(n) {
+		if w.spare[l] > 0 {
+			continue
+		}
+		pick, seen, done := int32(0), 0, false
+		for _, m := range w.nodesOf.of(l) {
+			if !w.chose[m] {
+				continue
+			}
+			if len(out) > 0 && out[0] == m || len(out) > 1 && out[1] == m {
+				done = true
+				break
+			}
+			seen++
+			if random.IntN(seen) == 0 {
+				pick = m
+			}
+		}
+		if done {
+			continue
+		}
+		if len(out) == 2 || seen == 0 {
+			return out, false
+		}
+		out = append(out, pick)
+	}
+	return out, true
+}

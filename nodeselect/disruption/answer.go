@@ -1,0 +1,119 @@
+package disruption
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Answer is the answer to the question whether nodes may go.
+type Answer struct {
+	// OK is true if all named nodes may go together.
+	OK bool `json:"ok"`
+	// Blocked are the limits that do not allow it, sorted by service and zone. It is empty if OK is
+	// true.
+	Blocked []Blocked `json:"blocked,omitempty"`
+	// Remarks are about named nodes that count for no limit, or that were away before. They do not
+	// change OK.
+	Remarks []Remark `json:"remarks,omitempty"`
+}
+
+// Blocked is a limit that the named nodes would exceed.
+type Blocked struct {
+	Service string `json:"service,omitempty"` // "namespace/name"; empty for Budget.OneZone and Budget.Share
+	Zone    string `json:"zone,omitempty"`    // for Budget.Zone and Budget.OneZone
+	Rule    Rule   `json:"rule"`
+	Away    int    `json:"away"`  // nodes that count for the limit and are away, without the named nodes
+	Named   int    `json:"named"` // named nodes that count for the limit and are not away
+	Limit   int    `json:"limit"` // 0 for OneZone: nodes of Zone are away, so no node of another zone may go
+}
+
+// Rule is the field of Budget that has a limit.
+type Rule string
+
+// Rules.
+const (
+	RuleService Rule = "service"
+	RuleZone    Rule = "zone"
+	RuleOneZone Rule = "one-zone"
+	RuleShare   Rule = "share"
+)
+
+// Remark is a remark about a named node that does not change the answer.
+type Remark struct {
+	Node string `json:"node"`
+	Kind Kind   `json:"kind"`
+}
+
+// Kind is the kind of a Remark.
+type Kind string
+
+// Kinds.
+const (
+	// Unknown is the kind of a name that is neither in the list of nodes nor in a subset.
+	Unknown Kind = "unknown"
+	// Unused is the kind of a node that is in no subset.
+	Unused Kind = "unused"
+	// AlreadyAway is the kind of a node that was away before, so it counts for the limits anyway.
+	AlreadyAway Kind = "already-away"
+)
+
+// String returns the answer in one line.
+func (a Answer) String() string {
+	var parts []string
+	for _, b := range a.Blocked {
+		parts = append(parts, b.String())
+	}
+	for _, r := range a.Remarks {
+		parts = append(parts, r.String())
+	}
+	answer := "no"
+	if a.OK {
+		answer = "yes"
+	}
+	if len(parts) == 0 {
+		return answer
+	}
+	return answer + ": " + strings.Join(parts, "; ")
+}
+
+// String returns the limit and the numbers in words.
+func (b Blocked) String() string {
+	limit := fmt.Sprintf("%d away and %d named, of at most %d", b.Away, b.Named, b.Limit)
+	switch b.Rule {
+	case RuleZone:
+		return fmt.Sprintf("service %s in zone %q: %s", b.Service, b.Zone, limit)
+	case RuleOneZone:
+		return fmt.Sprintf("zone %q: %d away and %d named; only one zone at a time", b.Zone, b.Away, b.Named)
+	case RuleShare:
+		return "all nodes: " + limit
+	default:
+		return fmt.Sprintf("service %s: %s", b.Service, limit)
+	}
+}
+
+// String returns the remark in words.
+func (r Remark) String() string {
+	switch r.Kind {
+	case Unknown:
+		return "node " + r.Node + " is unknown"
+	case Unused:
+		return "node " + r.Node + " is in no subset"
+	case AlreadyAway:
+		return "node " + r.Node + " is away already"
+	default:
+		return "node " + r.Node + ": " + string(r.Kind)
+	}
+}
+
+// sortBlocked sorts the list, and keeps the worst entry for each service, zone and rule.
+func sortBlocked(list []Blocked) []Blocked {
+	slices.SortFunc(list, func(a, b Blocked) int {
+		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Zone, b.Zone), strings.Compare(string(a.Rule), string(b.Rule)),
+			cmp.Compare(b.Away+b.Named-b.Limit, a.Away+a.Named-a.Limit), cmp.Compare(b.Away, a.Away), cmp.Compare(b.Limit, a.Limit))
+	})
+	return slices.CompactFunc(list, func(a, b Blocked) bool {
+		return a.Service == b.Service && a.Zone == b.Zone && a.Rule == b.Rule
+	})
+}

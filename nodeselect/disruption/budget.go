@@ -1,0 +1,64 @@
+package disruption
+
+import (
+	"fmt"
+	"math"
+)
+
+// DefaultService is the default limit on the members of a service that may be away.
+const DefaultService = 2
+
+// Budget limits which nodes may be away at the same time. The zero value allows two members of each
+// service. A member of a service is a node in its subset.
+type Budget struct {
+	// Service is the number of members of a service that may be away. 0 means DefaultService.
+	Service int
+	// Zone is the number of members of a service in one zone that may be away. 0 means no limit. All
+	// nodes without a zone form one zone.
+	Zone int
+	// OneZone lets nodes go only while all other nodes that are away are in the same zone. Nodes in
+	// no subset do not count.
+	OneZone bool
+	// Share is the share of all nodes that may be away, from 0 to 1. 0 means no limit. The number of
+	// nodes is rounded down, but it is at least 1. Nodes in no subset count in the number of all
+	// nodes, but not in the number of those that are away.
+	Share float64
+	// Last lets the last member of a service go. If Last is false, one member of each service stays,
+	// even if Service allows more to be away. So if a service has a single member, this member may
+	// not go.
+	Last bool
+}
+
+// Validate returns an error if a field is out of its range.
+func (b Budget) Validate() error {
+	switch {
+	case b.Service < 0:
+		return fmt.Errorf("disruption: Budget.Service is %d, and must not be negative", b.Service)
+	case b.Zone < 0:
+		return fmt.Errorf("disruption: Budget.Zone is %d, and must not be negative", b.Zone)
+	case !(b.Share >= 0 && b.Share <= 1): // also refuses NaN
+		return fmt.Errorf("disruption: Budget.Share is %v, and must be from 0 to 1", b.Share)
+	}
+	return nil
+}
+
+// service returns the limit for a service with that many members.
+func (b Budget) service(members int) int {
+	limit := b.Service
+	if limit == 0 {
+		limit = DefaultService
+	}
+	if !b.Last {
+		limit = min(limit, members-1)
+	}
+	return limit
+}
+
+// nodes returns the number of all nodes that may be away.
+func (b Budget) nodes(all int) int {
+	if b.Share == 0 {
+		return math.MaxInt
+	}
+	const rounding = 1e-9 // 0.29 * 100 is less than 29
+	return max(1, int(b.Share*float64(all)+rounding))
+}

@@ -1,0 +1,55 @@
+// Package disruption decides which nodes of a cluster may go now: for a reboot, an upgrade or a
+// replacement. It knows the subset of nodes of every service, so it can keep enough nodes for each
+// of them:
+//
+//	state, err := disruption.New(disruption.Budget{}, nodes, selection.Subsets())
+//	…
+//	state.Away("worker-7")            // it is not ready
+//	answer := state.Take("worker-12") // may it go? If so, it counts as away from now on
+//	if !answer.OK {
+//		fmt.Println(answer) // no: service media/tracks: 2 away and 1 named, of at most 2
+//	}
+//	next := state.Wave(nil, 100_000)    // or: as many nodes as possible that may go together
+//
+// The tools that replace nodes count nodes. But a count that is safe for every service is very
+// small: with 1,000 nodes and 2,000 services on 20 nodes each, three nodes that nobody has chosen
+// with care probably include three nodes of one service. With the subsets, about 50 nodes may go at
+// a time, and no service loses more than two of its nodes.
+//
+// # Only the next wave
+//
+// [State.Wave] returns the nodes that may go now, and no plan for later. When the nodes of a wave
+// are replaced, other nodes enter the subsets in their place. These nodes belong to later waves of
+// any plan that was made before, so these waves are no longer safe: with the numbers above, 28 of 29
+// waves of such a plan exceed the limit. [State.Estimate] returns about how many waves it takes.
+//
+// # Where a deployment is cheap
+//
+// Waves are for balancers whose configuration changes rarely or by hand. If a new configuration
+// takes seconds, there is a way to remove any set of nodes: exclude them from all subsets, wait
+// until the new configuration is in use, then remove them. Such nodes are in no subset, so
+// [State.May] says yes to them.
+//
+// # Rules
+//
+// A node that is away counts for each service whose subset contains it. [Budget] limits the number
+// of such nodes of a service, and optionally of a service and zone. A node may go if no service that
+// it serves exceeds a limit. If a service has already exceeded its limit, for example because nodes
+// have failed, this service lets no further node go, and other services are not affected.
+// A node in no subset may always go, and counts for no limit.
+//
+// A fleet of balancers may use several configurations at the same time, for example while one of
+// them lags behind. Pass the subsets of each to [New]: a node may go only if all of them allow it.
+//
+// # Contract
+//
+// All results depend only on the arguments of the calls, and on their order. The package uses no
+// clock and no global random numbers. The order of nodes does not matter. A [State] is for one
+// goroutine at a time.
+//
+// # What it does not do
+//
+// It does not observe nodes, and it does not store who replaces which node: the caller reports
+// nodes with [State.Away] and [State.Return]. It does not know the load of a node or of a service.
+// It does not count pods; that is the job of a PodDisruptionBudget.
+package disruption

@@ -1,0 +1,373 @@
+package disruption
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// State holds the subsets of a cluster, and which nodes are away. Only one goroutine may use it at a
+// time; a caller with several goroutines needs a lock. When the subsets change, make another State
+// with New.
+type State struct {
+	budget   Budget
+	names    []string // of nodes, sorted
+	index    map[string]int32
+	zoneOf   []int32 // by node
+	zones    []string
+	services []string
+
+	limits   []limit
+	limitsOf lists // the limits for which a node counts
+	nodesOf  lists // the nodes that count for a limit
+	maxAway  int
+
+	away     []bool // by node
+	awayIn   []int  // number of nodes that are away and in a subset, by zone
+	awayAll  int    // the same for all zones
+	named    []int32
+	wasNamed []bool // by node
+}
+
+// limit is a limit on the number of members of a service that are away.
+type limit struct {
+	away, max int32
+	service   int32
+	zone      int32 // noZone if members of all zones count
+}
+
+const noZone = -1
+
+// lists are many lists of numbers in one slice.
+type lists struct {
+	start []int32 // list i is items[start[i]:start[i+1]]
+	items []int32
+}
+
+func (l *lists) of(i int32) []int32 { return l.items[l.start[i]:l.start[i+1]] }
+
+// New returns a State in which all nodes are present. nodes are all nodes of the cluster. If nodes
+// is nil, they are the nodes in the subsets. subsets are the subsets of each configuration that
+// balancers use at present. A node in a subset that is not in nodes counts as away, because the
+// cluster no longer has it.
+//
+// New returns an error if the budget is not valid, or if a node has no name or the name of another
+// node.
+func New(b Budget, nodes []nodeselect.Node, subsets ...nodeselect.Subsets) (*State, error) {
+	if err := b.Validate(); err != nil {
+		return nil, err
+	}
+	s := &State{budget: b}
+	missing, err := s.addNodes(nodes, subsets)
+	if err != nil {
+		return nil, err
+	}
+	s.addLimits(subsets)
+	s.maxAway = b.nodes(len(s.names) - len(missing))
+	s.away = make([]bool, len(s.names))
+	s.awayIn = make([]int, len(s.zones))
+	s.wasNamed = make([]bool, len(s.names))
+	s.Away(missing...)
+	return s, nil
+}
+
+// addNodes sets the fields about nodes and zones. It returns the names of nodes that only subsets
+// contain.
+func (s *State) addNodes(nodes []nodeselect.Node, subsets []nodeselect.Subsets) (missing []string, err error) {
+	zones := make(map[string]string, len(nodes))
+	for _, n := range nodes {
+		if _, ok := zones[n.Name]; ok {
+			return nil, fmt.Errorf("disruption: node %q occurs twice", n.Name)
+		}
+		if n.Name == "" {
+			return nil, fmt.Errorf("disruption: a node with the address %v has no name", n.Addr)
+		}
+		zones[n.Name] = n.Zone
+	}
+	for _, set := range subsets {
+		for _, service := range slices.Sorted(maps.Keys(set)) {
+			for _, n := range set[service] {
+				if n.Name == "" {
+					return nil, fmt.Errorf("disruption: a node of service %s with the address %v has no name", service, n.Addr)
+				}
+				if _, ok := zones[n.Name]; ok {
+					continue
+				}
+				zones[n.Name] = n.Zone
+				if nodes != nil {
+					missing = append(missing, n.Name)
+				}
+			}
+		}
+	}
+	s.names = slices.Sorted(maps.Keys(zones))
+	s.index = make(map[string]int32, len(s.names))
+	s.zones = slices.Compact(slices.Sorted(maps.Values(zones)))
+	s.zoneOf = make([]int32, len(s.names))
+	for i, name := range s.names {
+		s.index[name] = int32(i)
+		zone, _ := slices.BinarySearch(s.zones, zones[name])
+		s.zoneOf[i] = int32(zone)
+	}
+	return missing, nil
+}
+
+// addLimits sets the fields about services and limits.
+func (s *State) addLimits(subsets []nodeselect.Subsets) {
+	keys := map[string]bool{}
+	for _, set := range subsets {
+		for service := range set {
+			keys[service] = true
+		}
+	}
+	s.services = slices.Sorted(maps.Keys(keys))
+	s.nodesOf.start = append(s.nodesOf.start, 0)
+	var members []int32
+	for i, service := range s.services {
+		first := len(s.limits)
+		for _, set := range subsets {
+			members = members[:0]
+			for _, n := range set[service] {
+				members = append(members, s.index[n.Name])
+			}
+			slices.Sort(members)
+			members = slices.Compact(members)
+			if len(members) > 0 && !s.hasLimit(first, members) {
+				s.addLimit(int32(i), members)
+			}
+		}
+	}
+	s.limitsOf = s.nodesOf.invert(len(s.names))
+}
+
+// hasLimit reports whether one of the limits, from the first one on, has these members. Balancers
+// mostly use the same subsets.
+func (s *State) hasLimit(first int, members []int32) bool {
+	for i := first; i < len(s.limits); i++ {
+		if s.limits[i].zone == noZone && slices.Equal(s.nodesOf.of(int32(i)), members) {
+			return true
+		}
+	}
+	return false
+}
+
+// addLimit adds the limits for a service with these members.
+func (s *State) addLimit(service int32, members []int32) {
+	add := func(max int, zone int32) {
+		for _, n := range members {
+			if zone == noZone || s.zoneOf[n] == zone {
+				s.nodesOf.items = append(s.nodesOf.items, n)
+			}
+		}
+		s.nodesOf.start = append(s.nodesOf.start, int32(len(s.nodesOf.items)))
+		s.limits = append(s.limits, limit{max: int32(min(max, len(members))), service: service, zone: zone})
+	}
+	whole := s.budget.service(len(members))
+	add(whole, noZone)
+	if s.budget.Zone == 0 || s.budget.Zone >= whole {
+		return // the limit of the service is at least as strict
+	}
+	var seen []int32
+	for _, n := range members {
+		if zone := s.zoneOf[n]; !slices.Contains(seen, zone) {
+			seen = append(seen, zone)
+			add(s.budget.Zone, zone)
+		}
+	}
+}
+
+// invert returns, for each of n numbers, the lists that contain it.
+func (l *lists) invert(n int) lists {
+	inverse := lists{start: make([]int32, n+1), items: make([]int32, len(l.items))}
+	for _, item := range l.items {
+		inverse.start[item+1]++
+	}
+	for i := range n {
+		inverse.start[i+1] += inverse.start[i]
+	}
+	next := slices.Clone(inverse.start)
+	for i := range int32(len(l.start) - 1) {
+		for _, item := range l.of(i) {
+			inverse.items[next[item]] = i
+			next[item]++
+		}
+	}
+	return inverse
+}
+
+// Away counts nodes as away: nodes that are gone, not ready or about to go. It exceeds limits if it
+// must. It ignores nodes that are away already, and names that the State does not have.
+func (s *State) Away(names ...string) {
+	for _, name := range names {
+		if i, ok := s.index[name]; ok && !s.away[i] {
+			s.add(i, 1)
+		}
+	}
+}
+
+// Return counts nodes as present again. It ignores nodes that are not away.
+func (s *State) Return(names ...string) {
+	for _, name := range names {
+		if i, ok := s.index[name]; ok && s.away[i] {
+			s.add(i, -1)
+		}
+	}
+}
+
+// add adds d to all counts of a node. d is 1 if the node goes, and -1 if it returns.
+func (s *State) add(node int32, d int32) {
+	s.away[node] = d > 0
+	of := s.limitsOf.of(node)
+	for _, l := range of {
+		s.limits[l].away += d
+	}
+	if len(of) > 0 {
+		s.awayIn[s.zoneOf[node]] += int(d)
+		s.awayAll += int(d)
+	}
+}
+
+// IsAway reports whether a node counts as away.
+func (s *State) IsAway(name string) bool {
+	i, ok := s.index[name]
+	return ok && s.away[i]
+}
+
+// Take is May, followed by Away if the answer is yes.
+func (s *State) Take(names ...string) Answer {
+	a := s.May(names...)
+	if a.OK {
+		s.Away(names...)
+	}
+	return a
+}
+
+// May reports whether all named nodes together may go now, in addition to the nodes that are away.
+// It changes nothing. A named node that is away already counts once. A node in no subset may go, and
+// so may a node that the State does not have; the answer then has a remark.
+func (s *State) May(names ...string) Answer {
+	var a Answer
+	s.named = s.named[:0]
+	for _, name := range names {
+		i, ok := s.index[name]
+		switch {
+		case !ok:
+			a.remark(name, Unknown)
+		case s.wasNamed[i]:
+		case s.away[i]:
+			a.remark(name, AlreadyAway)
+		case len(s.limitsOf.of(i)) == 0:
+			a.remark(name, Unused)
+		default:
+			s.wasNamed[i] = true
+			s.named = append(s.named, i)
+		}
+	}
+	for _, i := range s.named {
+		s.wasNamed[i] = false
+	}
+	a.OK = s.fits(s.named)
+	if !a.OK {
+		a.Blocked = s.blocked(s.named)
+	}
+	return a
+}
+
+func (a *Answer) remark(node string, kind Kind) {
+	if r := (Remark{node, kind}); !slices.Contains(a.Remarks, r) {
+		a.Remarks = append(a.Remarks, r)
+	}
+}
+
+// fits reports whether the nodes may go. Each of them must be present and in a subset.
+func (s *State) fits(nodes []int32) bool {
+	if len(nodes) == 0 {
+		return true
+	}
+	if len(nodes) > s.maxAway-s.awayAll {
+		return false
+	}
+	if s.budget.OneZone {
+		zone := s.zoneOf[nodes[0]]
+		if s.awayIn[zone] < s.awayAll {
+			return false
+		}
+		for _, n := range nodes {
+			if s.zoneOf[n] != zone {
+				return false
+			}
+		}
+	}
+	done := 0
+	ok := true
+	for _, n := range nodes {
+		ok = s.charge(n, 1) && ok
+		done++
+		if !ok {
+			break
+		}
+	}
+	for _, n := range nodes[:done] {
+		s.charge(n, -1)
+	}
+	return ok
+}
+
+// charge adds d to the limits of a node, and reports whether none of them is exceeded then.
+func (s *State) charge(node, d int32) bool {
+	ok := true
+	for _, l := range s.limitsOf.of(node) {
+		s.limits[l].away += d
+		ok = ok && s.limits[l].away <= s.limits[l].max
+	}
+	return ok
+}
+
+// blocked returns the limits that the nodes would exceed.
+func (s *State) blocked(nodes []int32) []Blocked {
+	var list []Blocked
+	if named := len(nodes); named > s.maxAway-s.awayAll {
+		list = append(list, Blocked{Rule: RuleShare, Away: s.awayAll, Named: named, Limit: s.maxAway})
+	}
+	if s.budget.OneZone {
+		list = append(list, s.blockedZones(nodes)...)
+	}
+	named := map[int32]int{}
+	for _, n := range nodes {
+		for _, l := range s.limitsOf.of(n) {
+			named[l]++
+		}
+	}
+	for l, count := range named {
+		limit := s.limits[l]
+		if int(limit.away)+count <= int(limit.max) {
+			continue
+		}
+		b := Blocked{Service: s.services[limit.service], Rule: RuleService, Away: int(limit.away), Named: count, Limit: int(limit.max)}
+		if limit.zone != noZone {
+			b.Rule, b.Zone = RuleZone, s.zones[limit.zone]
+		}
+		list = append(list, b)
+	}
+	return sortBlocked(list)
+}
+
+// blockedZones returns the zones in which nodes are away or named, if there are several.
+func (s *State) blockedZones(nodes []int32) []Blocked {
+	named := make([]int, len(s.zones))
+	for _, n := range nodes {
+		named[s.zoneOf[n]]++
+	}
+	var list []Blocked
+	for zone := range s.zones {
+		if s.awayIn[zone]+named[zone] > 0 {
+			list = append(list, Blocked{Zone: s.zones[zone], Rule: RuleOneZone, Away: s.awayIn[zone], Named: named[zone]})
+		}
+	}
+	if len(list) < 2 {
+		return nil
+	}
+	return list
+}

@@ -1,0 +1,198 @@
+package disruption
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Wave returns a large set of candidates that may go now, together, in addition to the nodes that
+// are away. The names are sorted. If candidates is nil, all nodes are candidates. Nodes that are
+// away are never in the wave. Candidates that are in no subset, or unknown, always are. No other
+// candidate could be added to the wave.
+//
+// A greedy search finds the wave. It chooses the nodes that block the fewest others. Then simulated
+// annealing changes it in that many steps, and Wave returns the largest set it has found. 0 steps
+// are good for most uses: with 1,000 nodes and 2,000 services on 20 nodes each, 10^6 steps make
+// waves about a tenth larger, and take about a second. The result depends only on the arguments and
+// the State. Wave does not change which nodes are away.
+//
+// With Budget.OneZone, all nodes of the wave are in the zone that has the largest greedy wave.
+func (s *State) Wave(candidates []string, steps int) []string {
+	if candidates == nil {
+		candidates = s.names
+	}
+	var wave []string
+	var nodes []int32
+	for _, name := range candidates {
+		i, ok := s.index[name]
+		switch {
+		case !ok, len(s.limitsOf.of(i)) == 0 && !s.away[i]:
+			wave = append(wave, name)
+		case !s.away[i] && s.fits([]int32{i}):
+			nodes = append(nodes, i)
+		}
+	}
+	slices.Sort(nodes)
+	nodes = slices.Compact(nodes)
+	for _, n := range s.wave(nodes, steps) {
+		wave = append(wave, s.names[n])
+	}
+	slices.Sort(wave)
+	return slices.Compact(wave)
+}
+
+// wave returns the nodes of a wave. Each of the nodes must be allowed to go alone.
+func (s *State) wave(nodes []int32, steps int) []int32 {
+	if !s.budget.OneZone {
+		w := s.greedy(nodes)
+		w.anneal(steps)
+		return w.chosen()
+	}
+	var best *search
+	byZone := make([][]int32, len(s.zones))
+	for _, n := range nodes {
+		byZone[s.zoneOf[n]] = append(byZone[s.zoneOf[n]], n)
+	}
+	for _, nodes := range byZone {
+		if w := s.greedy(nodes); best == nil || w.size > best.size {
+			best = w
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	best.anneal(steps)
+	return best.chosen()
+}
+
+// search is a search for a wave.
+type search struct {
+	*State
+	nodes  []int32 // candidates
+	spare  []int32 // by limit: how many further nodes may go
+	chose  []bool  // by node
+	size   int     // number of chosen nodes
+	most   int     // limit on size
+	result []bool  // the best chose so far
+}
+
+// chosen returns the nodes of the best wave, and fills it up: annealing may leave a free place.
+func (w *search) chosen() []int32 {
+	for _, n := range w.nodes {
+		if w.chose[n] != w.result[n] {
+			w.choose(n, w.result[n])
+		}
+	}
+	for _, n := range w.nodes {
+		if !w.chose[n] && w.size < w.most && w.free(n) {
+			w.choose(n, true)
+			w.result[n] = true
+		}
+	}
+	var nodes []int32
+	for _, n := range w.nodes {
+		if w.result[n] {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// greedy starts a search with a wave that no candidate can be added to.
+func (s *State) greedy(nodes []int32) *search {
+	w := &search{State: s, nodes: nodes, spare: make([]int32, len(s.limits)), chose: make([]bool, len(s.names)), most: s.maxAway - s.awayAll}
+	for l := range s.limits {
+		w.spare[l] = s.limits[l].max - s.limits[l].away
+	}
+	open := make([]bool, len(s.names)) // the candidate may be added
+	for _, n := range nodes {
+		open[n] = true
+	}
+	left := make([]int64, len(s.limits)) // number of open nodes of a limit
+	for _, n := range nodes {
+		for _, l := range s.limitsOf.of(n) {
+			left[l]++
+		}
+	}
+	cost := make([]int64, len(s.names))
+	price := make([]int64, len(s.limits))
+	reprice := func(l int32) {
+		p := left[l] * weight(w.spare[l])
+		if d := p - price[l]; d != 0 {
+			price[l] = p
+			for _, n := range s.nodesOf.of(l) {
+				cost[n] += d
+			}
+		}
+	}
+	for l := range s.limits {
+		reprice(int32(l))
+	}
+	var closed []int32
+	for rest := slices.Clone(nodes); w.size < w.most; w.size++ {
+		rest = slices.DeleteFunc(rest, func(n int32) bool { return !open[n] })
+		if len(rest) == 0 {
+			break
+		}
+		next := slices.MinFunc(rest, func(a, b int32) int { return cmp.Compare(cost[a], cost[b]) })
+		w.chose[next] = true
+		open[next] = false
+		closed = append(closed[:0], next)
+		for _, l := range s.limitsOf.of(next) {
+			w.spare[l]--
+			if w.spare[l] > 0 {
+				continue
+			}
+			for _, n := range s.nodesOf.of(l) {
+				if open[n] {
+					open[n] = false
+					closed = append(closed, n)
+				}
+			}
+		}
+		for _, n := range closed {
+			for _, l := range s.limitsOf.of(n) {
+				left[l]--
+				reprice(l)
+			}
+		}
+	}
+	w.result = slices.Clone(w.chose)
+	return w
+}
+
+// free reports whether no limit of n is reached.
+func (w *search) free(n int32) bool {
+	for _, l := range w.limitsOf.of(n) {
+		if w.spare[l] <= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// choose adds n to the wave, or removes it.
+func (w *search) choose(n int32, chose bool) {
+	d := int32(1)
+	if chose {
+		d = -1
+	}
+	w.chose[n] = chose
+	w.size -= int(d)
+	for _, l := range w.limitsOf.of(n) {
+		w.spare[l] += d
+	}
+}
+
+// weight is how much a node of a limit costs for each open node of this limit. If it uses the last
+// spare place, it blocks all of them.
+func weight(spare int32) int64 {
+	switch {
+	case spare <= 0:
+		return 0
+	case spare >= 8:
+		return 1
+	default:
+		return int64(1) << (3 * (8 - spare))
+	}
+}
