@@ -168,6 +168,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		group.Go(func() error { shifts.Run(ctx); return nil })
 		pages := http.NewServeMux()
 		pages.Handle("/force", c.ForceHandler())
+		pages.Handle("/report.json", c.ReportHandler())
 		pages.Handle("/", shifts.Handler(routes.CanonicalName))
 		admin := cli.Admin{
 			Gatherer: m.registry, Extra: pages,

@@ -196,6 +196,7 @@ func (a *applier) redirect(ctx context.Context, ch *Change) {
 		return
 	}
 	a.redirected, a.moved = "", true
+	a.c.status.setChanging()
 	err := ch.plan.Redirect(ctx)
 	a.warnOfRedirect("servers that the waiting change removes may still get requests", err)
 	if err == nil {
@@ -251,6 +252,7 @@ func (a *applier) causes(after kube.Input) []kube.Cause {
 // commit applies the change. After success it keeps the report and the input of the change,
 // because the next change is compared with them.
 func (a *applier) commit(ctx context.Context, ch *Change) error {
+	a.c.status.setChanging()
 	if _, err := ch.apply(ctx); err != nil {
 		return err
 	}

@@ -119,6 +119,10 @@ func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, caus
 	}
 	ch.Diff = ch.plan.Diff
 	refused := last.Refused
+	ch.Report.Applied = last.Applied
+	if a := last.Applied; a == nil || a.ID != ch.ID() {
+		ch.Report.Applied = &kube.Applied{ID: ch.ID(), Time: now.UTC().Truncate(time.Millisecond)}
+	}
 	switch {
 	case !ch.Diff.Empty():
 		ch.Losses = ch.plan.Losses(kube.Misdirected(last, ch.input.Clusters))

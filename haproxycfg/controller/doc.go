@@ -96,7 +96,8 @@
 //
 // report.json in the directory is a kube.Report: problems, nodes that are not used and why, the
 // nodes of each service, the last change and the refused change with their causes, and the cost of
-// checks. The Controller also reads the report when it starts. Without the report, it selects nodes
+// checks. It names the configuration in force by an ID and the time at which it was applied.
+// ReportHandler serves the report while it describes what HAProxy runs. The Controller also reads the report when it starts. Without the report, it selects nodes
 // for all services again, and a cluster that does not answer has no servers.
 //
 // # Several processes

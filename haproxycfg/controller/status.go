@@ -114,6 +114,9 @@ type status struct {
 	mu     sync.Mutex
 	now    Status
 	unsure bool // an attempt has failed, so HAProxy may not run the configuration on disk
+	// changing is true while an attempt changes files or HAProxy. torn is true after such an attempt
+	// has failed, until another one succeeds.
+	changing, torn bool
 }
 
 func (s *status) get() Status {
@@ -141,6 +144,8 @@ func (s *status) applied(a Attempt) {
 	s.change(func(now *Status) {
 		now.Outcome, now.Err, now.Waiting = a.Outcome, a.Err, nil
 		errors.As(a.Err, &now.Waiting)
+		s.torn = a.Outcome != Written && a.Outcome != Unchanged && (s.torn || s.changing && a.Outcome == Failed)
+		s.changing = false
 		s.unsure = s.unsure || a.Outcome == Failed
 		// After a refusal, and while a change waits, the configuration on disk is normally still in
 		// force. But if an earlier attempt failed, HAProxy may not have loaded the configuration on
@@ -152,6 +157,14 @@ func (s *status) applied(a Attempt) {
 
 func (s *status) forgetAttempt() {
 	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting = "", nil, nil })
+}
+
+// setChanging is called before an attempt changes files or HAProxy. The next call of applied ends
+// this state.
+func (s *status) setChanging() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changing = true
 }
 
 func (s *status) setLeader(name string, self bool) {

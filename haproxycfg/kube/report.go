@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/haproxycfg/certs"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -26,6 +27,9 @@ type Report struct {
 	// Services are the service ports that routes name and that have a node port, sorted by
 	// reference.
 	Services []ServiceReport `json:"services"`
+	// Applied identifies the configuration in force. Build leaves it nil: the program that applies
+	// the configuration fills it in.
+	Applied *Applied `json:"applied,omitempty"`
 	// Changes is the last change and its causes. Build leaves it nil: the program that applies the
 	// configuration fills it in.
 	Changes *Changes `json:"changes,omitempty"`
@@ -37,6 +41,15 @@ type Report struct {
 	// Certificates are the certificates that HAProxy can use, in the order in which HAProxy prefers
 	// them. Build leaves the field nil; see AddCertificates.
 	Certificates []certs.Record `json:"certificates,omitempty"`
+}
+
+// Applied identifies the configuration in force. The clusters and services of its Report are those of
+// this configuration, even if a later change was refused.
+type Applied struct {
+	// ID identifies the files of the configuration. Equal configurations have equal IDs.
+	ID string `json:"id"`
+	// Time is the time at which the configuration was applied.
+	Time time.Time `json:"time"`
 }
 
 // Problem is one fault and its place. It is an error.
@@ -291,6 +304,7 @@ func (r Report) AppendJSON(dst []byte) ([]byte, error) {
 		{"problems", r.Problems, false},
 		{"clusters", r.Clusters, false},
 		{"services", r.Services, false},
+		{"applied", r.Applied, r.Applied == nil},
 		{"changes", r.Changes, r.Changes == nil},
 		{"refused", r.Refused, r.Refused == nil},
 		{"budget", r.Budget, false},
