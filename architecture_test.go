@@ -96,6 +96,7 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg":            "the configuration it puts into force",
 		module + "/haproxycfg/runtimeapi": "reloads, and the state of servers before them",
 		module + "/internal/atomicfile":   "a configuration is replaced whole or not at all",
+		module + "/internal/filelock":     "one process at a time changes a directory",
 		module + "/internal/textdiff":     "the text of a difference",
 	},
 	"haproxycfg/frontproxy": {
@@ -144,6 +145,7 @@ var directImports = map[string]map[string]string{
 	"haproxycfg/supervisor": {
 		module + "/haproxycfg/runtimeapi": "the address of HAProxy's master",
 		module + "/internal/atomicfile":   "a state file is replaced as a whole",
+		module + "/internal/filelock":     "one Supervisor at a time uses a directory",
 		module + "/internal/haproxyproc":  "the process that it supervises",
 		module + "/internal/inputfile":    "the limit of open files is read within limits",
 	},
@@ -241,8 +243,10 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg/runtimeapi": "asking HAProxy whether it is ready",
 	},
 	"internal/atomicfile": {
+		module + "/internal/filelock":  "the temporary files of running processes are locked",
 		module + "/internal/inputfile": "the present content is read within limits",
 	},
+	"internal/filelock": {},
 	"internal/filewatch": {
 		module + "/internal/inputfile": "looking at a file never blocks",
 		module + "/internal/debounce":  "a burst of events is one change",
@@ -451,7 +455,7 @@ var mayOpenFiles = map[string]string{
 	"internal/atomicfile":            "it syncs directories, and locks its own temporary files",
 	"internal/netserve":              "it opens /dev/null",
 	"haproxycfg/deploy/files.go":     "it creates a file, and does not wait for a FIFO",
-	"haproxycfg/deploy/lock_unix.go": "it creates a file, and does not wait for a FIFO",
+	"internal/filelock":              "it creates a file, and does not wait for a FIFO",
 	"haproxycfg/internal/configtest": "it helps tests",
 	"examples/internal/cli/clitest":  "it helps tests",
 	"examples/e2e":                   "it is a test",

@@ -223,6 +223,12 @@ func TestSidecarDrains(t *testing.T) {
 	f.eventually(f.listen+"/ready", 200, "")
 	f.eventually(f.admin+"/readyz", 200, "ok")
 
+	var second bytes.Buffer
+	args := []string{"-local", "1", "-out", filepath.Join(f.dir, "out"), "-reload", "/nonexistent"}
+	require.Equal(t, cli.ExitFailed, run(t.Context(), cli.Invocation{Args: args, Stdout: &second, Stderr: &second}))
+	require.Contains(t, second.String(), "-out: another frontproxy uses "+filepath.Join(f.dir, "out"))
+	f.eventually(f.listen+"/", 200, "pod-")
+
 	require.Equal(t, 403, post(t, f.admin+"/drain"), "a change over TCP needs a token")
 	f.stop()
 	f.ends(cli.ExitOK)

@@ -18,12 +18,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/internal/filelock"
 )
 
 const program = "frontproxy"
@@ -49,6 +51,11 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		defer os.RemoveAll(dir)
 		s.out = dir
 	}
+	unlock, err := lockDir(s.out)
+	if err != nil {
+		return inv.Fail(cli.ExitFailed, program, "%v", err)
+	}
+	defer unlock()
 	p, err := newProxy(s, log, inv.Stdout)
 	if err != nil {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
@@ -57,6 +64,22 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		return inv.Fail(cli.ExitFailed, program, "%v", err)
 	}
 	return cli.ExitOK
+}
+
+// lockDir creates the directory of -out and locks it, because two programs would overwrite each
+// other's files and sockets.
+func lockDir(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fail("out", "%v", err)
+	}
+	unlock, err = filelock.TryLock(filepath.Join(dir, "frontproxy.lock"))
+	if errors.Is(err, filelock.ErrLocked) {
+		return nil, fail("out", "another frontproxy uses %s: %v", dir, err)
+	}
+	if err != nil {
+		return nil, fail("out", "%v", err)
+	}
+	return unlock, nil
 }
 
 // serve runs the proxy until ctx ends and the drain is over.

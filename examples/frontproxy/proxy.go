@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -52,10 +51,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	if err != nil {
 		return nil, fail("haproxy", "%v", err)
 	}
-	if s.out, err = filepath.Abs(s.out); err == nil {
-		err = os.MkdirAll(s.out, 0o755)
-	}
-	if err != nil {
+	if s.out, err = filepath.Abs(s.out); err != nil {
 		return nil, fail("out", "%v", err)
 	}
 	if most, ok := supervisor.MaxConnections(); ok && s.maxConns > most {

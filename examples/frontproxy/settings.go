@@ -58,7 +58,7 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.Var(&s.monitor, "monitor", "`address` of HAProxy's own pages: /ready for the checks of the balancer in front, and /metrics; if empty, no such address; may be given several times")
 
 	fs.StringVar(&s.policy, "policy", "", "YAML `file` with time-outs, retries, ejection and limits; if empty, the defaults")
-	fs.StringVar(&s.out, "out", "", "`directory` for haproxy.cfg and the sockets of HAProxy; if empty, a temporary directory")
+	fs.StringVar(&s.out, "out", "", "`directory` for haproxy.cfg and the sockets of HAProxy; only one frontproxy at a time can use it; if empty, a temporary directory")
 	fs.StringVar(&s.haproxy, "haproxy", "haproxy", "`path` of the haproxy binary")
 	fs.StringVar(&s.reload, "reload", "", "master `socket` of an HAProxy that runs with haproxy.cfg in -out; the program then starts no HAProxy and stops none")
 	fs.IntVar(&s.maxConns, "max-connections", 10000, "`number` of client connections at one time; 0 means the number that the limit of open files allows")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/filelock"
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
@@ -362,7 +363,7 @@ func (d *Dir) locked(ctx context.Context, f func() (bool, error)) (changed bool,
 	if err := os.MkdirAll(d.Path, d.dirMode()); err != nil {
 		return false, fmt.Errorf("deploy: apply: %w", err)
 	}
-	unlock, err := lockFile(ctx, d.file(lockName))
+	unlock, err := filelock.Lock(ctx, d.file(lockName))
 	if err != nil {
 		return false, fmt.Errorf("deploy: apply: %w", err)
 	}

@@ -3,7 +3,6 @@
 package deploy
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,19 +156,4 @@ func TestLockChangesNoOtherFile(t *testing.T) {
 			require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 		})
 	}
-}
-
-// A lock file that another open file has locked makes Apply wait until its context ends.
-func TestLockIsExclusive(t *testing.T) {
-	d := &Dir{Path: t.TempDir()}
-	unlock, err := lockFile(t.Context(), d.file(lockName))
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = lockFile(ctx, d.file(lockName))
-	require.ErrorIs(t, err, context.Canceled)
-	unlock()
-	unlock, err = lockFile(t.Context(), d.file(lockName))
-	require.NoError(t, err)
-	unlock()
 }

@@ -27,7 +27,7 @@ type Options struct {
 	// would assume that Config is in force. Empty means that there is no such file.
 	Pending string
 	// RunDir is a directory that only this user can enter. The Supervisor creates it if it is
-	// missing, and puts the master's socket there. The path has at most 85 bytes, because the path
+	// missing, and puts the master's socket there. One Supervisor at a time can use it. The path has at most 85 bytes, because the path
 	// of a Unix socket has at most 107.
 	RunDir string
 	// StateFile is the file that the configuration names as server-state-file. The Supervisor
@@ -106,7 +106,8 @@ func (s State) String() string {
 const (
 	masterSocket = "master.sock"
 	configLink   = "running.cfg"
-	maxRunDir    = 85 // bytes; HAProxy appends up to 10 bytes to the name of a socket
+	lockFile     = "lock" // locked while Run runs
+	maxRunDir    = 85     // bytes; HAProxy appends up to 10 bytes to the name of a socket
 )
 
 func (o Options) withDefaults() (Options, error) {

@@ -12,12 +12,16 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/filelock"
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
 // ErrStopped means that HAProxy does not run and will not be started again: it drains, or Run has
 // ended.
 var ErrStopped = errors.New("supervisor: HAProxy is stopped")
+
+// ErrInUse means that another Supervisor runs an HAProxy in Options.RunDir.
+var ErrInUse = errors.New("supervisor: another Supervisor runs HAProxy in this directory")
 
 // Supervisor runs one HAProxy. Its methods are safe for concurrent use.
 type Supervisor struct {
@@ -84,7 +88,8 @@ func (s *Supervisor) update(change func(*State)) {
 // Run starts HAProxy, and starts it again when it has ended. When ctx ends, Run sends SIGTERM to
 // HAProxy, and SIGKILL after Options.StopTimeout. Run returns when ctx or Drain has ended HAProxy and
 // all of its workers, with nil. After a Drain, Run returns nil and starts nothing. Run returns an error
-// if it cannot create RunDir, or if it is called twice.
+// if it cannot create RunDir, or if it is called twice. It returns [ErrInUse] if another Supervisor
+// uses RunDir, in this process or in another one.
 //
 // If the process of the Supervisor dies while Run runs, Linux sends SIGTERM to HAProxy's master, and
 // the master ends its workers.
@@ -104,6 +109,14 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if err := os.MkdirAll(s.options.RunDir, 0o700); err != nil {
 		return fmt.Errorf("supervisor: %w", err)
 	}
+	unlock, err := filelock.TryLock(filepath.Join(s.options.RunDir, lockFile))
+	if errors.Is(err, filelock.ErrLocked) {
+		return fmt.Errorf("%w: %w", ErrInUse, err)
+	}
+	if err != nil {
+		return fmt.Errorf("supervisor: %w", err)
+	}
+	defer unlock()
 	// A drain interrupts a start, and the wait before a start.
 	untilDrain, cancel := context.WithCancel(ctx)
 	defer cancel()

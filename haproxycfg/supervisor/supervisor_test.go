@@ -156,6 +156,30 @@ func TestRestart(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(f.dir, "pending"))
 }
 
+// A second Supervisor with the same directory is refused, and does not disturb the first one.
+func TestOneSupervisorInADirectory(t *testing.T) {
+	f := newFixture(t)
+	f.write("haproxy.cfg", f.config("one"))
+	f.run()
+	f.eventually("start", func(s supervisor.State) bool { return s.Phase == supervisor.Running })
+	o := supervisor.Options{Haproxy: haproxytest.Binary(t), Config: filepath.Join(f.dir, "haproxy.cfg"), RunDir: filepath.Join(f.dir, "run")}
+	second, err := supervisor.New(o)
+	require.NoError(t, err)
+	err = second.Run(t.Context())
+	require.ErrorIs(t, err, supervisor.ErrInUse)
+	require.ErrorContains(t, err, o.RunDir)
+	require.Equal(t, supervisor.Stopped, second.State().Phase)
+	f.answers("one")
+
+	require.NoError(t, f.Drain(t.Context()))
+	require.NoError(t, <-f.ran)
+	third, err := supervisor.New(o)
+	require.NoError(t, err)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, third.Run(ended), "the directory is free again")
+}
+
 func TestNoConfigurationAtTheStart(t *testing.T) {
 	f := newFixture(t)
 	reloaded := make(chan error, 1)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/headgate/headgate/internal/filelock"
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
@@ -87,7 +88,7 @@ func retry(path string, try func() (done bool, err error)) error {
 // process has removed the file, or is about to remove it. On a system without locks, lockNew locks
 // nothing and returns true.
 func lockNew(f *os.File) bool {
-	return !errors.Is(flock(f), syscall.EWOULDBLOCK) && isAt(f, f.Name())
+	return !errors.Is(filelock.File(f), filelock.ErrLocked) && isAt(f, f.Name())
 }
 
 // isAt reports whether path is the path of the open file f.
@@ -107,7 +108,7 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 		return
 	}
 	defer f.Close()
-	if flock(f) == nil && isAt(f, path) {
+	if filelock.File(f) == nil && isAt(f, path) {
 		_ = remove(path) // another attempt follows
 	}
 }

@@ -1,52 +1,37 @@
 //go:build unix && !aix && !illumos && !solaris
 
-package deploy
+package filelock
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 )
 
-// lockFile locks the file. It waits until no other process holds the lock. The kernel releases the
-// lock when the process ends, even if the process is killed.
-func lockFile(ctx context.Context, file string) (unlock func(), err error) {
-	f, err := openLock(file)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.Tick(20 * time.Millisecond)
+// File locks an open file until the file is closed. If somebody else holds the lock, File returns
+// [ErrLocked]. On systems without flock, File returns [errors.ErrUnsupported].
+func File(f *os.File) error {
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = f.Close()
-			return nil, &os.PathError{Op: "lock", Path: file, Err: err}
-		}
-		select {
-		case <-tick:
-		case <-ctx.Done():
-			_ = f.Close()
-			return nil, &os.PathError{Op: "lock", Path: file, Err: ctx.Err()}
+		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return ErrLocked
+		case !errors.Is(err, syscall.EINTR):
+			return err
 		}
 	}
 }
 
-// openLock opens the lock file, and creates it if it is missing. A user who can open the file
-// can lock it, and so block every Apply. So only the users who may write to the directory can open
+// open opens the lock file, and creates it if it is missing. A user who can open the file
+// can lock it, and so block its users. So only the users who may write to the directory can open
 // the file: it gets the group of the directory and a mode made from the directory's write bits, whatever the
 // umask is. If root runs this process, the file also gets the owner of the directory. If the
 // directory changes later, the next call of the file's owner or of root changes the file.
 //
 // A user who may write to the directory may put another file in the place of the lock file. So
-// openLock follows no symbolic link.
-func openLock(file string) (*os.File, error) {
+// open follows no symbolic link.
+func open(file string) (*os.File, error) {
 	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|flags, 0o600)
 	if errors.Is(err, fs.ErrPermission) {
@@ -66,7 +51,7 @@ func openLock(file string) (*os.File, error) {
 	return f, nil
 }
 
-// share gives the lock file the group of the directory and the mode that openLock describes. If root
+// share gives the lock file the group of the directory and the mode that open describes. If root
 // runs this process, share also gives it the owner of the directory. It does not change a file that
 // may be another one than the lock file: a file of another user, a file with a second name, or a
 // file with content. Errors do not matter: the users who can open the file now can still lock it.

@@ -1,0 +1,64 @@
+// Package filelock locks files against other processes, with flock.
+//
+//	unlock, err := filelock.TryLock("/run/front/lock")
+//	if errors.Is(err, filelock.ErrLocked) { … } // another process works in /run/front
+//	if err != nil { … }
+//	defer unlock()
+//
+// A lock belongs to an open file. So a second lock of the same file fails or waits in the same
+// process too. The kernel releases the lock when the process ends, even if the process is killed.
+// The child processes of a Go program do not inherit the lock.
+//
+// # What it does not do
+//
+// On systems without flock (Windows, AIX, Solaris), Lock and TryLock lock nothing. The package never
+// removes a lock file: another process may already wait for the lock of the removed file.
+package filelock
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+)
+
+// ErrLocked means that another open file holds the lock.
+var ErrLocked = errors.New("locked by another process")
+
+// retryInterval is the time between two attempts of Lock.
+const retryInterval = 20 * time.Millisecond
+
+// Lock locks a file, and creates the file if it is missing. It waits until nobody else holds the
+// lock, or until ctx ends. The error is an [*os.PathError].
+func Lock(ctx context.Context, file string) (unlock func(), err error) {
+	return lock(file, func(f *os.File) error {
+		tick := time.Tick(retryInterval)
+		for {
+			err := File(f)
+			if !errors.Is(err, ErrLocked) {
+				return err
+			}
+			select {
+			case <-tick:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+}
+
+// TryLock does the same as [Lock], but does not wait: if somebody else holds the lock, the error
+// wraps [ErrLocked].
+func TryLock(file string) (unlock func(), err error) { return lock(file, File) }
+
+func lock(file string, wait func(*os.File) error) (unlock func(), err error) {
+	f, err := open(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := wait(f); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		_ = f.Close()
+		return nil, &os.PathError{Op: "lock", Path: file, Err: err}
+	}
+	return func() { _ = f.Close() }, nil
+}

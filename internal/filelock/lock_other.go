@@ -1,0 +1,13 @@
+//go:build !unix || aix || illumos || solaris
+
+package filelock
+
+import (
+	"errors"
+	"os"
+)
+
+// File always returns [errors.ErrUnsupported]: on these systems, package syscall has no flock.
+func File(*os.File) error { return errors.ErrUnsupported }
+
+func open(file string) (*os.File, error) { return os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600) }
