@@ -45,8 +45,7 @@ type Runtime struct {
 	Master runtimeapi.Socket
 	// Wait is the longest time for which Apply waits until the connections of the servers that it
 	// removes have ended; 0 means 1s. A server that still has connections then stays in
-	// maintenance, and a later Apply deletes it. HAProxy 3.0 to 3.4 end the wait after about 1 ms,
-	// because a Socket closes its direction of the connection after the command.
+	// maintenance, and a later Apply deletes it.
 	Wait time.Duration
 	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
 	// their words have changed; 0 means 10. For more servers Apply reloads HAProxy. Each needs up to
@@ -299,7 +298,8 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	if err != nil {
 		return "", unreachable(err)
 	}
-	plan := actual.Plan(c.before, c.wanted).WithWait(cmp.Or(max(r.Wait, 0), defaultRuntimeWait))
+	plan := actual.Plan(c.before, c.wanted)
+	plan.Wait = cmp.Or(max(r.Wait, 0), defaultRuntimeWait)
 	if n := cmp.Or(max(r.MaxReplaced, 0), defaultMaxReplaced); plan.Replaced > n {
 		plan.Reload = append(plan.Reload, runtimeapi.Reason{Text: fmt.Sprintf("%d servers have other words, more than %d", plan.Replaced, n)})
 	}

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -29,43 +27,21 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("runtimeapi: server %s/%s still has connections, so its words cannot change", e.Backend, e.Server)
 }
 
-// maxRemovals is the number of servers for whose connections Apply waits at the same time. Each
-// wait needs a connection to HAProxy, and HAProxy's socket allows 10 at a time by default ("stats
-// maxconn"). Other connections wait in the kernel's queue.
-const maxRemovals = 4
+// After a refusal because of connections, Apply repeats a deletion after firstPause. Each further
+// pause lasts twice as long, up to maxPause. A deletion stops all threads of HAProxy for a moment.
+const (
+	firstPause = 5 * time.Millisecond
+	maxPause   = 100 * time.Millisecond
+)
 
 // maxErrors is the number of errors that Apply joins into one.
 const maxErrors = 10
 
-// WithWait returns a plan that waits at most for the given time until the connections of all its
-// unwanted servers have ended. It waits for the same time again for each server that it replaces.
-// The time is rounded to whole milliseconds, at least 1. The wait in the plans of [Actual.Plan] is
-// 10 seconds.
-func (p Plan) WithWait(wait time.Duration) Plan {
-	commands := make([]Command, len(p.Commands))
-	for i, c := range p.Commands {
-		if c.Kind == WaitServer {
-			c = c.withWait(wait)
-		}
-		commands[i] = c
-	}
-	p.Commands = commands
-	return p
-}
-
-// withWait returns a WaitServer with another time, which is at least 1 ms.
-func (c Command) withWait(wait time.Duration) Command {
-	c.wait = max(wait.Truncate(time.Millisecond), time.Millisecond)
-	c.Text = fmt.Sprintf("wait %dms srv-removable %s/%s", c.wait.Milliseconds(), c.Backend, c.Server)
-	return c
-}
-
 // Apply sends the commands of a plan to HAProxy. It first sends all commands that HAProxy carries
-// out immediately, in their order. Then it waits for the connections of unwanted servers, of
-// several servers at the same time, and deletes each server whose connections have ended. After the
-// time of these waits, it still deletes the remaining servers that have no connections. At last it
-// replaces servers whose words have changed, one after the other. Another process must not change
-// servers meanwhile.
+// out immediately, in their order. Then it deletes the unwanted servers. HAProxy refuses to delete a
+// server that has connections, so Apply repeats the deletion until the connections have ended, at most
+// for the time of Plan.Wait for all servers together. At last it replaces servers whose words have
+// changed, one after the other. Another process must not change servers meanwhile.
 //
 // If HAProxy refuses a command, Apply sends no further command about this server, but continues with
 // the others. The error then contains an [*AnswerError] for each such command, at most 10. If HAProxy
@@ -73,54 +49,32 @@ func (c Command) withWait(wait time.Duration) Command {
 // new plan, with a new [Socket.Actual] and the same argument before, contains the rest.
 func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	a := applier{socket: s, failed: map[string]bool{}}
+	wait := cmp.Or(p.Wait, defaultWait)
 	var removals, replacements [][]Command
 	for _, group := range groups(p.Commands) {
-		waits, adds := false, false
+		deletes, adds := false, false
 		for _, c := range group {
-			waits = waits || c.Kind == WaitServer
+			deletes = deletes || c.Kind == DeleteServer
 			adds = adds || c.Kind == AddServer
 		}
 		switch {
-		case waits && adds:
+		case deletes && adds:
 			replacements = append(replacements, group)
-		case waits:
+		case deletes:
 			removals = append(removals, group)
 		default:
 			a.run(ctx, group)
 		}
 	}
-	began := time.Now()
-	work := make(chan []Command)
-	var wg sync.WaitGroup
-	for range min(maxRemovals, len(removals)) {
-		wg.Go(func() {
-			for group := range work {
-				a.run(ctx, sinceBegan(group, time.Since(began)))
-			}
-		})
+	for _, rest := range a.runUntil(ctx, removals, time.Now().Add(wait)) {
+		a.result.Busy = append(a.result.Busy, rest[0].target())
 	}
-	for _, group := range removals {
-		work <- group
-	}
-	close(work)
-	wg.Wait()
 	for _, group := range replacements {
-		a.run(ctx, group)
-	}
-	return a.result, a.err()
-}
-
-// sinceBegan returns the commands with shorter waits, because the waits of the unwanted servers
-// have begun before. Otherwise servers with long requests would delay the next change by the sum of
-// their waits.
-func sinceBegan(group []Command, d time.Duration) []Command {
-	shorter := slices.Clone(group)
-	for i, c := range shorter {
-		if c.Kind == WaitServer {
-			shorter[i] = c.withWait(cmp.Or(c.wait, defaultRemovalWait) - d)
+		for _, rest := range a.runUntil(ctx, [][]Command{group}, time.Now().Add(wait)) {
+			a.notReplaced(ctx, rest[0], group[0].Kind == SetMaint)
 		}
 	}
-	return shorter
+	return a.result, a.err()
 }
 
 // groups cuts a list of commands into runs of commands about the same server.
@@ -137,11 +91,9 @@ func groups(commands []Command) [][]Command {
 	return all
 }
 
-// applier sends commands. Several goroutines may call run at the same time.
+// applier sends commands.
 type applier struct {
 	socket Socket
-
-	mu     sync.Mutex
 	result Result
 	failed map[string]bool // servers about which a command has failed, as "backend/server"
 	errs   []error         // at most maxErrors
@@ -149,92 +101,81 @@ type applier struct {
 	broken bool            // HAProxy cannot be reached, or the context has ended
 }
 
-// run sends commands about one server, until one fails.
-func (a *applier) run(ctx context.Context, group []Command) {
-	for i, c := range group {
-		target := c.Backend + "/" + c.Server
-		if a.skips(target) {
-			return
-		}
-		socket := a.socket
-		if c.Kind == WaitServer {
-			timeout := socket.Timeout
-			if timeout <= 0 {
-				timeout = defaultSocketTimeout
+// runUntil runs groups of commands. If HAProxy refuses a deletion because of connections, runUntil
+// repeats it until the time end. It returns the commands of the servers that are still busy then, from
+// the deletion on.
+func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Time) (busy [][]Command) {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		busy = nil
+		for _, group := range groups {
+			if rest := a.run(ctx, group); len(rest) > 0 {
+				busy = append(busy, rest)
 			}
-			socket.Timeout = timeout + cmp.Or(c.wait, defaultRemovalWait)
 		}
-		answer, err := socket.Do(ctx, c.Text)
-		switch {
-		case err != nil:
-			a.fail(target, err, true)
-			return
-		case c.Kind == WaitServer && isBusy(answer):
-			a.busy(ctx, c, group[i:], group[0].Kind == SetMaint)
-			return
+		left := time.Until(end)
+		if len(busy) == 0 || left <= 0 {
+			return busy
 		}
-		if err := judge(c.Text, target, answer, silent(c.Kind), successTexts[c.Kind]); err != nil {
-			a.fail(target, err, false)
-			return
+		select {
+		case <-ctx.Done(): // the next command fails
+		case <-time.After(min(pause, left)):
 		}
-		a.mu.Lock()
-		a.result.Done++
-		a.mu.Unlock()
+		groups = busy
 	}
 }
 
-// isBusy reports whether the answer to a wait means that the server still has connections. HAProxy answers
-// "Interrupted", before the time is over, if it notices that this side sends nothing more, which Socket
-// always tells it.
-func isBusy(answer string) bool {
-	answer = strings.TrimSpace(answer)
-	return strings.HasPrefix(answer, "Interrupted") || strings.HasPrefix(answer, "Wait delay expired")
+// run sends commands about one server, until one fails. If HAProxy refuses a deletion because the server
+// has connections, run returns the commands from the deletion on.
+func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
+	for i, c := range group {
+		if a.broken || a.failed[c.target()] {
+			return nil
+		}
+		answer, err := a.socket.Do(ctx, c.Text)
+		if err != nil {
+			a.fail(c, err)
+			a.broken = true
+			return nil
+		}
+		if c.Kind == DeleteServer && strings.Contains(answer, stillConnected) {
+			return group[i:]
+		}
+		if err := judge(c.Text, c.target(), answer, silent(c.Kind), successTexts[c.Kind]); err != nil {
+			a.fail(c, err)
+			return nil
+		}
+		a.result.Done++
+	}
+	return nil
 }
+
+// stillConnected is HAProxy's answer to the deletion of a server that has connections or requests.
+const stillConnected = "Server still has connections attached to it"
 
 // successTexts are the texts by which HAProxy reports that it has carried out a command. Other kinds
 // of commands have an empty answer.
 var successTexts = map[Kind][]string{
 	AddServer:    {"New server registered."},
 	DeleteServer: {"Server deleted."},
-	WaitServer:   {"Done."},
 	SetAddress:   {"changed from", "no need to change", "nothing changed"},
 }
 
 func silent(k Kind) bool { return successTexts[k] == nil }
 
-// busy records that the server of the command c still has connections. rest are the commands about
-// the server from c on. If they would replace the server, and inService is true, busy puts the server
-// into service again.
-func (a *applier) busy(ctx context.Context, c Command, rest []Command, inService bool) {
-	target := c.Backend + "/" + c.Server
-	if len(rest) <= 2 { // wait and delete
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.result.Busy = append(a.result.Busy, target)
-		return
-	}
+// notReplaced records that the server of the command c could not be replaced, because it still has
+// connections. If inService is true, notReplaced puts the server into service again.
+func (a *applier) notReplaced(ctx context.Context, c Command, inService bool) {
 	err := error(&BusyError{Backend: c.Backend, Server: c.Server})
-	if !inService {
-		a.fail(target, err, false)
-		return
+	if inService {
+		if ready := a.socket.change(ctx, "set server "+c.target()+" state ready", c.target(), true); ready != nil {
+			err = errors.Join(err, ready)
+		}
 	}
-	if ready := a.socket.change(ctx, "set server "+target+" state ready", target, true); ready != nil {
-		err = errors.Join(err, ready)
-	}
-	a.fail(target, err, false)
+	a.fail(c, err)
 }
 
-func (a *applier) skips(target string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.broken || a.failed[target]
-}
-
-func (a *applier) fail(target string, err error, broken bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.failed[target] = true
-	a.broken = a.broken || broken
+func (a *applier) fail(c Command, err error) {
+	a.failed[c.target()] = true
 	if len(a.errs) < maxErrors {
 		a.errs = append(a.errs, err)
 	} else {

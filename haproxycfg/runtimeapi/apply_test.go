@@ -2,6 +2,7 @@ package runtimeapi_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -17,14 +18,15 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestWaitsTogether removes servers whose connections do not end. All waits together last as long
-// as one wait: after the first waits, Apply sends the shortest wait.
-func TestWaitsTogether(t *testing.T) {
+// TestRepeatsDeletionsTogether removes servers whose connections end one after the other. Apply
+// repeats the deletions of all busy servers before it waits again. HAProxy refuses one deletion for
+// another reason.
+func TestRepeatsDeletionsTogether(t *testing.T) {
 	path := filepath.Join(haproxytest.Dir(t), "stats.sock")
 	l, err := net.Listen("unix", path)
 	require.NoError(t, err)
-	var mu sync.Mutex
-	var waits []string
+	deletions := map[string]int{} // only the goroutine of the server uses it
+	var order []string
 	var served sync.WaitGroup
 	served.Go(func() {
 		for {
@@ -32,44 +34,69 @@ func TestWaitsTogether(t *testing.T) {
 			if err != nil {
 				return
 			}
-			served.Go(func() {
-				defer nc.Close()
-				line, _ := bufio.NewReader(nc).ReadString('\n')
-				words := strings.Fields(line)
-				if words[0] != "wait" {
-					_, _ = io.WriteString(nc, "\n")
-					return
+			line, _ := bufio.NewReader(nc).ReadString('\n')
+			command := strings.TrimSpace(line)
+			answer := ""
+			if name, ok := strings.CutPrefix(command, "del server a/"); ok {
+				order = append(order, name)
+				deletions[name]++
+				switch {
+				case name == "s0":
+					answer = "This server cannot be removed at runtime due to other configuration elements pointing to it."
+				case name == "s3", fmt.Sprint("s", deletions[name]) < name:
+					answer = "Server still has connections attached to it, cannot remove it."
+				default:
+					answer = "Server deleted."
 				}
-				mu.Lock()
-				waits = append(waits, words[1])
-				mu.Unlock()
-				wait, _ := time.ParseDuration(words[1])
-				<-time.After(wait + time.Millisecond) // HAProxy waits for whole milliseconds
-				answer := "Interrupted.\n\n"
-				if words[1] == "1ms" {
-					answer = "Wait delay expired. Server still has connections attached to it, cannot remove it.\n\n"
-				}
-				_, _ = io.WriteString(nc, answer)
-			})
+			}
+			_, _ = io.WriteString(nc, answer+"\n")
+			_ = nc.Close()
+		}
+	})
+	actual := runtimeapi.Actual{Version: runtimeapi.Version{Major: 3}, Backends: []string{"a"}}
+	for i := range 4 {
+		actual.Servers = append(actual.Servers, runtimeapi.ServerState{Backend: "a", Name: fmt.Sprint("s", i)})
+	}
+	none := []runtimeapi.Backend{{Name: "a"}}
+	plan := actual.Plan(none, none)
+	plan.Wait = 30 * time.Millisecond
+	result, err := runtimeapi.Socket{Path: path}.Apply(t.Context(), plan)
+	require.NoError(t, l.Close())
+	served.Wait()
+	var refused *runtimeapi.AnswerError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, "a/s0", refused.Target)
+	require.Equal(t, []string{"a/s3"}, result.Busy)
+	require.Equal(t, []string{"s0", "s1", "s2", "s3", "s2", "s3"}, order[:min(6, len(order))])
+	require.Equal(t, 6, result.Done, "four maintenances and two deletions")
+}
+
+// An Apply whose context has ended does not wait for connections.
+func TestContextEndsTheWait(t *testing.T) {
+	path := filepath.Join(haproxytest.Dir(t), "stats.sock")
+	l, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = bufio.NewReader(nc).ReadString('\n')
+			_, _ = io.WriteString(nc, "Server still has connections attached to it, cannot remove it.\n")
+			_ = nc.Close()
+			cancel()
 		}
 	})
 	defer served.Wait()
 	defer l.Close()
 	actual := runtimeapi.Actual{Version: runtimeapi.Version{Major: 3}, Backends: []string{"a"}}
-	for i := range 12 {
-		actual.Servers = append(actual.Servers, runtimeapi.ServerState{Backend: "a", Name: fmt.Sprint("s", i)})
-	}
+	actual.Servers = []runtimeapi.ServerState{{Backend: "a", Name: "s", Admin: runtimeapi.ForcedMaint}}
 	none := []runtimeapi.Backend{{Name: "a"}}
-	plan := actual.Plan(none, none).WithWait(30 * time.Millisecond)
-	result, err := runtimeapi.Socket{Path: path}.Apply(t.Context(), plan)
-	require.NoError(t, err)
-	require.Len(t, result.Busy, 12)
-	require.Len(t, waits, 12)
-	long := 0
-	for _, wait := range waits {
-		if wait != "1ms" {
-			long++
-		}
-	}
-	require.LessOrEqual(t, long, 4, "%v", waits)
+	plan := actual.Plan(none, none)
+	plan.Wait = time.Hour
+	_, err = runtimeapi.Socket{Path: path}.Apply(ctx, plan)
+	require.ErrorIs(t, err, context.Canceled)
 }

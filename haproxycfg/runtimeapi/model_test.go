@@ -64,16 +64,14 @@ func (m *model) do(command string) string {
 	switch {
 	case verb == "add server":
 		return m.add(words[2], words[3], words[4:])
-	case words[0] == "wait":
-		return m.wait(words[3])
 	}
 	i, s := m.find(words[2])
 	switch {
 	case s == nil:
 		return "No such server."
 	case verb == "del server":
-		if answer := m.wait(words[2]); answer != "Done." {
-			return answer
+		if s.pinned || s.Admin&runtimeapi.ForcedMaint == 0 {
+			return "Only servers in maintenance mode can be deleted."
 		}
 		m.servers = append(m.servers[:i:i], m.servers[i+1:]...)
 		return "Server deleted."
@@ -91,15 +89,6 @@ func enable(c *runtimeapi.CheckState) string {
 	}
 	*c |= runtimeapi.CheckEnabled
 	return ""
-}
-
-func (m *model) wait(name string) string {
-	_, s := m.find(name)
-	switch {
-	case s == nil, s.pinned, s.Admin&runtimeapi.ForcedMaint == 0:
-		return "Failed."
-	}
-	return "Done."
 }
 
 func (m *model) add(name, addr string, words []string) string {
@@ -176,7 +165,7 @@ func (m *model) apply(p runtimeapi.Plan, commands int) {
 	for _, c := range p.Commands[:min(commands, len(p.Commands))] {
 		answer := m.do(c.Text)
 		switch answer {
-		case "", "Done.", "New server registered.", "Server deleted.", "nothing changed":
+		case "", "New server registered.", "Server deleted.", "nothing changed":
 		default:
 			m.t.Fatalf("%q: %q", c.Text, answer)
 		}

@@ -52,7 +52,14 @@ type Plan struct {
 	Reload []Reason
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
+	// Wait is the longest time for which [Socket.Apply] waits until the connections of all unwanted
+	// servers have ended, and again for each server that it replaces. 0 means 10 s, and less than 0
+	// means no wait. [Actual.Plan] leaves it 0.
+	Wait time.Duration
 }
+
+// defaultWait is the time for a Plan.Wait of 0.
+const defaultWait = 10 * time.Second
 
 // Empty reports whether HAProxy already has the wanted servers.
 func (p Plan) Empty() bool { return len(p.Commands)+len(p.Reload) == 0 }
@@ -75,12 +82,10 @@ func (r Reason) String() string {
 // Kind is what a [Command] does.
 type Kind int
 
-// The kinds of commands. A server is deleted after a wait: HAProxy refuses to delete a server that
-// has connections.
+// The kinds of commands.
 const (
 	AddServer    Kind = iota // add server
-	DeleteServer             // del server
-	WaitServer               // wait until the server can be deleted
+	DeleteServer             // del server; HAProxy refuses it while the server has connections
 	SetAddress               // set server addr
 	SetWeight                // set server weight
 	SetMaint                 // set server state maint
@@ -96,16 +101,15 @@ type Command struct {
 	Backend, Server string
 	// Text is the whole command without a line end.
 	Text string
-
-	wait time.Duration // of a WaitServer; 0 means defaultRemovalWait
 }
 
-// defaultRemovalWait is the longest time that HAProxy waits for the connections of a server to end.
-const defaultRemovalWait = 10 * time.Second
+// target returns the server as "backend/server".
+func (c Command) target() string { return c.Backend + "/" + c.Server }
 
 // DeletesServers reports whether a plan deletes servers of this version. HAProxy from 2.6 has the
 // command, but 2.6.12 can crash when it deletes a server whose requests are being repeated (fixed in
-// HAProxy's commit 95c4d2482), and only 3.0 and later can wait until a server has no connections.
+// HAProxy's commit 95c4d2482), and refuses a deletion while the server has idle connections. HAProxy 3.0
+// closes them.
 func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 
 // Plan returns the commands that bring HAProxy from the state a to the wanted servers.
@@ -212,7 +216,8 @@ func Unsettled(before, attempted []Backend) []Backend {
 
 // planner collects the commands of a plan. The commands in fill bring servers into service. They
 // come first, so that a backend never lacks servers although new ones are available. The commands in
-// maint take servers out of service. Those in remove and replace wait for connections to end.
+// maint take servers out of service. HAProxy refuses those in remove and
+// replace while the server has connections.
 type planner struct {
 	dynamic, known               bool
 	version                      Version
@@ -284,7 +289,7 @@ func (p *planner) replaceServer(backend, at string, s, was *Server, row *ServerS
 	if row.Admin&ForcedMaint == 0 {
 		p.replace = appendCommand(p.replace, SetMaint, backend, s.Name, "set server "+at+" state maint")
 	}
-	p.replace = appendRemoval(p.replace, backend, s.Name)
+	p.replace = appendCommand(p.replace, DeleteServer, backend, s.Name, "del server "+at)
 	p.replace = appendCommand(p.replace, AddServer, backend, s.Name, s.Add)
 	p.replace = appendEnable(p.replace, backend, s, nil)
 	byHand := !s.Force && was != nil && !was.Maint && was.Addr == s.Addr
@@ -374,18 +379,12 @@ func (p *planner) unwanted(b *Backend, row *ServerState) {
 	case b.Fixed != "":
 		p.reload(b.Name, row.Name, b.Fixed)
 	default:
-		p.remove = appendRemoval(p.remove, b.Name, row.Name)
+		p.remove = appendCommand(p.remove, DeleteServer, b.Name, row.Name, "del server "+at)
 	}
 }
 
 func appendCommand(list []Command, kind Kind, backend, server, text string) []Command {
 	return append(list, Command{Kind: kind, Backend: backend, Server: server, Text: text})
-}
-
-func appendRemoval(list []Command, backend, server string) []Command {
-	at := backend + "/" + server
-	list = appendCommand(list, WaitServer, backend, server, "wait 10s srv-removable "+at)
-	return appendCommand(list, DeleteServer, backend, server, "del server "+at)
 }
 
 func appendAdd(list []Command, backend string, s *Server) []Command {

@@ -17,12 +17,16 @@
 //	}
 //	result, err := stats.Apply(ctx, plan)
 //
+// Apply never deletes a server that has connections: HAProxy refuses it. Apply does not use HAProxy's
+// command "wait", which HAProxy 3.0 to 3.4 end after 1 ms if the client has closed its sending side, as a
+// Socket does. A master before 2.7 needs that.
+//
 // [Actual.Plan] is a pure function: it sends nothing. What a plan can change depends on the version:
 //
 //	change                                   before 3.0          3.0 and later
 //	weight, address, into maintenance, back  at run time         at run time
 //	one more server                          reload (or a slot)  at run time
-//	one server less                          maintenance         at run time: maintenance, wait, delete
+//	one server less                          maintenance         at run time: maintenance, then delete
 //	other words of a server                  reload              at run time: delete and add again
 //	a new backend, its algorithm             reload              reload
 //
