@@ -28,9 +28,10 @@
 // A [Predicate] is a function of a node and a time. It judges the node as [Eligible], [Avoid] or
 // [Excluded], and states the reason. A program can add its own Predicates.
 //
-// [DefaultPredicates] consider four properties of a node: the label that keeps it from load
-// balancers, its deletion, its readiness, and the taints of autoscalers that are about to remove
-// it. They ignore a cordon; [NotCordoned] explains why.
+// [DefaultPredicates] exclude nodes that must not get traffic from load balancers, that are deleted or
+// that run no kube-proxy. They avoid nodes that are not ready or have no network, that are not
+// initialised, or that are about to be removed. They ignore a cordon; [NotCordoned] explains why.
+// README.md in this directory lists the labels, taints and conditions of Kubernetes.
 //
 // No Predicate can make a subset empty. An avoided node stays in a subset that already contains it.
 // It enters another subset only if there are too few Eligible nodes. An Excluded node is picked

@@ -64,24 +64,6 @@ const DefaultGrace = 5 * time.Minute
 // sets it on control plane nodes.
 const ExcludeLabel = corev1.LabelNodeExcludeBalancers
 
-// Taints that autoscalers set on a node before they remove it.
-const (
-	TaintClusterAutoscaler = "ToBeDeletedByClusterAutoscaler"
-	TaintKarpenter         = "karpenter.sh/disrupted"
-)
-
-// DefaultPredicates returns NotExcluded, NotDeleted, Ready(DefaultGrace) and
-// WithoutTaints(TaintClusterAutoscaler, TaintKarpenter). It does not return NotCordoned; the
-// comment of NotCordoned explains why.
-func DefaultPredicates() []Predicate {
-	return []Predicate{
-		NotExcluded,
-		NotDeleted,
-		Ready(DefaultGrace),
-		WithoutTaints(TaintClusterAutoscaler, TaintKarpenter),
-	}
-}
-
 // NotExcluded excludes nodes that have the label ExcludeLabel with any value, even with the usual
 // value "". There is one exception: a value that strconv.ParseBool reads as false does not exclude
 // the node.
@@ -102,48 +84,6 @@ func NotDeleted(node *corev1.Node, _ time.Time) (Verdict, string) {
 		return Eligible, ""
 	}
 	return Excluded, "being deleted since " + node.DeletionTimestamp.UTC().Format(time.RFC3339)
-}
-
-// Ready avoids nodes that have been not ready for longer than grace. A node without the condition
-// Ready is Eligible. Ready never excludes a node: when a cluster loses its control plane, all nodes
-// become not ready, but they still serve.
-func Ready(grace time.Duration) Predicate {
-	return func(node *corev1.Node, now time.Time) (Verdict, string) {
-		for i := range node.Status.Conditions {
-			c := &node.Status.Conditions[i]
-			if c.Type != corev1.NodeReady || c.Status == corev1.ConditionTrue {
-				continue
-			}
-			since := c.LastTransitionTime.Time
-			if now.Sub(since) <= grace {
-				return Eligible, ""
-			}
-			reason := "not ready"
-			if !since.IsZero() {
-				reason += " since " + since.UTC().Format(time.RFC3339)
-			}
-			if c.Reason != "" {
-				reason += " (" + c.Reason + ")"
-			}
-			return Avoid, reason
-		}
-		return Eligible, ""
-	}
-}
-
-// WithoutTaints avoids nodes that have a taint with one of the keys. The value and the effect of
-// the taint do not matter.
-func WithoutTaints(keys ...string) Predicate {
-	return func(node *corev1.Node, _ time.Time) (Verdict, string) {
-		for _, t := range node.Spec.Taints {
-			for _, key := range keys {
-				if t.Key == key {
-					return Avoid, "taint " + key
-				}
-			}
-		}
-		return Eligible, ""
-	}
 }
 
 // NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates. A cordon only means that

@@ -46,6 +46,18 @@ func ready(status corev1.ConditionStatus, since time.Time) func(*corev1.Node) {
 	}
 }
 
+func created(at time.Time) func(*corev1.Node) {
+	return func(n *corev1.Node) { n.CreationTimestamp = metav1.NewTime(at) }
+}
+
+func network(unavailable corev1.ConditionStatus, since time.Time) func(*corev1.Node) {
+	return func(n *corev1.Node) {
+		n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{
+			Type: corev1.NodeNetworkUnavailable, Status: unavailable, LastTransitionTime: metav1.NewTime(since),
+		})
+	}
+}
+
 func deleted(n *corev1.Node) { t := metav1.NewTime(now); n.DeletionTimestamp = &t }
 
 func excluded(n *corev1.Node) { label(nodeselect.ExcludeLabel, "")(n) }
@@ -70,9 +82,49 @@ func TestPredicates(t *testing.T) {
 		{"not ready for long", ready(corev1.ConditionFalse, now.Add(-5*time.Minute-time.Second)), nodeselect.Avoid, "not ready since 2026-05-01T11:54:59Z (R)"},
 		{"unknown for long", ready(corev1.ConditionUnknown, now.Add(-time.Hour)), nodeselect.Avoid, "not ready since 2026-05-01T11:00:00Z (R)"},
 		{"not ready at no time", ready(corev1.ConditionFalse, time.Time{}), nodeselect.Avoid, "not ready (R)"},
-		{"not ready in the future", ready(corev1.ConditionFalse, now.Add(time.Hour)), nodeselect.Eligible, ""},
+		{"not ready, clock a little ahead", ready(corev1.ConditionFalse, now.Add(5*time.Minute)), nodeselect.Eligible, ""},
+		{"not ready, clock far ahead", ready(corev1.ConditionFalse, now.Add(time.Hour)), nodeselect.Avoid, "not ready since 2026-05-01T13:00:00Z (R)"},
+		{"never ready", func(n *corev1.Node) {
+			created(now.Add(-65 * time.Second))(n)
+			ready(corev1.ConditionFalse, now.Add(-60*time.Second))(n)
+		}, nodeselect.Avoid, "never ready (R)"},
+		{"never ready, clock behind", func(n *corev1.Node) {
+			created(now.Add(-time.Minute))(n)
+			ready(corev1.ConditionUnknown, now.Add(-2*time.Minute))(n)
+		}, nodeselect.Avoid, "never ready (R)"},
+		{"ready for a minute", func(n *corev1.Node) {
+			created(now.Add(-2 * time.Minute))(n)
+			ready(corev1.ConditionFalse, now.Add(-time.Minute))(n)
+		}, nodeselect.Eligible, ""},
+		{"new and ready", func(n *corev1.Node) {
+			created(now.Add(-time.Minute))(n)
+			ready(corev1.ConditionTrue, now.Add(-time.Minute))(n)
+		}, nodeselect.Eligible, ""},
+		{"no network for a short time", network(corev1.ConditionTrue, now.Add(-time.Minute)), nodeselect.Eligible, ""},
+		{"no network for long", network(corev1.ConditionTrue, now.Add(-time.Hour)), nodeselect.Avoid, "network unavailable since 2026-05-01T11:00:00Z"},
+		{"network available", network(corev1.ConditionFalse, now.Add(-time.Hour)), nodeselect.Eligible, ""},
+		{"network unknown", network(corev1.ConditionUnknown, now.Add(-time.Hour)), nodeselect.Eligible, ""},
+		{"never a network", func(n *corev1.Node) {
+			created(now.Add(-time.Minute))(n)
+			network(corev1.ConditionTrue, now.Add(-time.Minute))(n)
+		}, nodeselect.Avoid, "network unavailable since the node was created"},
+		{"memory pressure", func(n *corev1.Node) {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionTrue}}
+		}, nodeselect.Eligible, ""},
+		{"not initialised", taint("node.cloudprovider.kubernetes.io/uninitialized"), nodeselect.Avoid, "taint node.cloudprovider.kubernetes.io/uninitialized"},
+		{"not registered", taint("karpenter.sh/unregistered"), nodeselect.Avoid, "taint karpenter.sh/unregistered"},
+		{"out of service", taint("node.kubernetes.io/out-of-service"), nodeselect.Avoid, "taint node.kubernetes.io/out-of-service"},
+		{"shut down", taint("node.cloudprovider.kubernetes.io/shutdown"), nodeselect.Avoid, "taint node.cloudprovider.kubernetes.io/shutdown"},
+		{"Fargate", label("eks.amazonaws.com/compute-type", "fargate"), nodeselect.Excluded, `opens no node ports: label eks.amazonaws.com/compute-type="fargate"`},
+		{"other compute type", label("eks.amazonaws.com/compute-type", "auto"), nodeselect.Eligible, ""},
+		{"virtual kubelet", label("type", "virtual-kubelet"), nodeselect.Excluded, `opens no node ports: label type="virtual-kubelet"`},
+		{"other type", label("type", "gpu"), nodeselect.Eligible, ""},
+		{"provider of a virtual kubelet", taint("virtual-kubelet.io/provider"), nodeselect.Excluded, "opens no node ports: taint virtual-kubelet.io/provider"},
 		{"cluster autoscaler", taint("ToBeDeletedByClusterAutoscaler"), nodeselect.Avoid, "taint ToBeDeletedByClusterAutoscaler"},
 		{"karpenter", taint("karpenter.sh/disrupted"), nodeselect.Avoid, "taint karpenter.sh/disrupted"},
+		{"karpenter before 1.0", taint("karpenter.sh/disruption"), nodeselect.Avoid, "taint karpenter.sh/disruption"},
+		{"spot instance", taint("aws-node-termination-handler/spot-itn"), nodeselect.Avoid, "taint aws-node-termination-handler/spot-itn"},
+		{"preemption", taint("cloud.google.com/impending-node-termination"), nodeselect.Avoid, "taint cloud.google.com/impending-node-termination"},
 		{"another taint", taint("x"), nodeselect.Eligible, ""},
 		{"cordoned", cordoned, nodeselect.Eligible, ""},
 		{"several", func(n *corev1.Node) { avoided(n); deleted(n) }, nodeselect.Excluded, "being deleted since 2026-05-01T12:00:00Z, taint ToBeDeletedByClusterAutoscaler"},

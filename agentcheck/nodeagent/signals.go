@@ -40,14 +40,14 @@ type Signal struct {
 }
 
 // DefaultSignals returns Cordoned, Deleted, Annotated(a), Excluded and Tainted. The keys for
-// Tainted are the taints that autoscalers set on a node before they remove it.
+// Tainted are nodeselect.RemovalTaints.
 func DefaultSignals(a nodeselect.Annotations) []Signal {
 	return []Signal{
 		Cordoned(),
 		Deleted(),
 		Annotated(a),
 		Excluded(),
-		Tainted(nodeselect.TaintClusterAutoscaler, nodeselect.TaintKarpenter),
+		Tainted(nodeselect.RemovalTaints()...),
 	}
 }
 

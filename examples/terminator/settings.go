@@ -53,6 +53,7 @@ type settings struct {
 // texts are the flags that resolve parses.
 type texts struct {
 	clusters, http, https, exporter, dnsAddrs cli.Strings
+	excludeLabels, excludeTaints              cli.Strings
 	maxChange, lease, leaseCluster, fileShare string
 	identity, nodeHealth, certs, log          string
 	nodeAgentPort                             int
@@ -109,6 +110,8 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.IntVar(&selector.Size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
 	fs.BoolVar(&selector.Spread, "zones", false, "select the nodes of a service evenly from all zones")
 	fs.BoolVar(&selector.Sticky, "sticky", false, "keep the nodes that report.json names while they are eligible")
+	fs.Var(&f.excludeLabels, "exclude-label", "label of nodes that get no traffic, as `KEY` or KEY=VALUE, such as kubernetes.io/os=windows; a KEY alone does not match the value false; may be given several times")
+	fs.Var(&f.excludeTaints, "exclude-taint", "taint of nodes that get no traffic, as `KEY` or KEY=VALUE; may be given several times")
 	fs.Var((*cli.Networks)(&selector.Address.Allow), "allow-nodes", "`network` of nodes with special addresses, such as 240.0.0.0/4; may be given several times. Without it, nodes with link-local, reserved and cloud metadata addresses are not used, and the report warns of loopback addresses")
 	fs.StringVar(&f.identity, "identity", "address", "`property` that identifies a node: address, name or provider-id")
 	fs.StringVar(&selector.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations to read")
@@ -198,6 +201,15 @@ func (s *settings) resolve() error {
 	if faults := validation.IsDNS1123Subdomain(b.Selector.Annotations.Prefix); faults != nil {
 		return fmt.Errorf("-annotation-prefix: %q: %s", b.Selector.Annotations.Prefix, faults[0])
 	}
+	labels, err := nodeselect.ParseMatches(f.excludeLabels)
+	if err != nil {
+		return fmt.Errorf("-exclude-label: %w", err)
+	}
+	taints, err := nodeselect.ParseMatches(f.excludeTaints)
+	if err != nil {
+		return fmt.Errorf("-exclude-taint: %w", err)
+	}
+	b.Selector.Predicates = append(nodeselect.DefaultPredicates(), nodeselect.ExcludeLabels(labels...), nodeselect.ExcludeTaints(taints...))
 	var ok bool
 	if b.Selector.Identity, ok = identities[f.identity]; !ok {
 		return fmt.Errorf("-identity: %q: want address, name or provider-id", f.identity)

@@ -702,3 +702,18 @@ func TestStickyKeepsTheSubset(t *testing.T) {
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.NotEqual(t, before, w.report().Services, "without -sticky, services move to better nodes")
 }
+
+func TestExcludedNodesGetNoTraffic(t *testing.T) {
+	w := newWorld(t)
+	w.edit("eu-1/objects.yaml", "{name: b}", "{name: b, labels: {kubernetes.io/os: windows}}")
+	code, _, stderr := w.run("-once", "-exclude-label", "kubernetes.io/os=windows", "-exclude-taint", "dedicated=batch")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, w.read("out/haproxy.cfg"), " 10.0.0.1:30080 ")
+	require.NotContains(t, w.read("out/haproxy.cfg"), "10.0.0.2")
+	require.Len(t, w.report().Clusters[0].Findings, 2)
+	for _, flag := range []string{"-exclude-label", "-exclude-taint"} {
+		code, _, stderr = w.run("-once", flag, "a b")
+		require.Equal(t, cli.ExitUsage, code)
+		require.Contains(t, stderr, flag+": nodeselect: ")
+	}
+}
