@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headgate/headgate/internal/apiclient"
@@ -41,11 +42,16 @@ type Client struct {
 	// Token, if not nil, returns the bearer token for a request. TokenFile makes such a function.
 	Token func(context.Context) (string, error)
 
-	// Wait is how long a server should delay its answer while nothing changes. 0 means 30 s. A
-	// Handler waits at most MaxWait.
+	// Wait is how long a server should delay its answer while nothing changes. 0 means 5 s. A
+	// Handler waits at most MaxWait. With a longer Wait, servers get fewer requests, and the Client
+	// notices a silent server later.
 	Wait time.Duration
 
-	// Timeout is how long a request may take in addition to Wait. 0 means 10 s.
+	// AnswerTimeout is how long the Client waits for a connection, and how long the first byte of
+	// an answer may take in addition to Wait. 0 means 3 s. Then the Client asks the next server.
+	AnswerTimeout time.Duration
+
+	// Timeout is how long a whole request may take in addition to Wait. 0 means 10 s.
 	Timeout time.Duration
 
 	// MaxBody is the largest size of an answer's body in bytes. 0 means 8 MiB.
@@ -57,7 +63,7 @@ type Client struct {
 	once sync.Once
 	err  error
 	urls []*url.URL
-	http *http.Client
+	http atomic.Pointer[http.Client]
 }
 
 // Answer is what a Client knows about the pods of a service.
@@ -93,7 +99,7 @@ const (
 
 func (c *Client) init() error {
 	c.once.Do(func() {
-		c.http = cmp.Or(c.HTTPClient, apiclient.New(c.TLS))
+		c.http.Store(cmp.Or(c.HTTPClient, apiclient.New(c.TLS)))
 		if len(c.URLs) == 0 {
 			c.err = errors.New("httpapi: no URL")
 		}
@@ -122,7 +128,18 @@ func (c *Client) Check() error { return c.init() }
 // CloseIdleConnections closes the connections that no request is using.
 func (c *Client) CloseIdleConnections() {
 	if c.init() == nil {
-		c.http.CloseIdleConnections()
+		c.client().CloseIdleConnections()
+	}
+}
+
+func (c *Client) client() *http.Client { return c.http.Load() }
+
+// SetTLS replaces the value of the field TLS for new connections, for example when the file of
+// authorities has changed. Connections that a request is using continue. If HTTPClient is set,
+// SetTLS does nothing. SetTLS is safe for concurrent use.
+func (c *Client) SetTLS(conf *tls.Config) {
+	if c.init() == nil && c.HTTPClient == nil {
+		c.http.Swap(apiclient.New(conf)).CloseIdleConnections()
 	}
 }
 
@@ -178,7 +195,7 @@ type follower struct {
 // this server are old, poll also asks the others, and returns the youngest answer. If no server
 // answers, it returns the errors of all.
 func (f *follower) poll(ctx context.Context) (received, error) {
-	wait := cmp.Or(max(f.client.Wait, 0), 30*time.Second)
+	wait := cmp.Or(max(f.client.Wait, 0), 5*time.Second)
 	var failures []error
 	for range f.client.urls {
 		best, err := f.ask(ctx, f.server, wait)
@@ -215,6 +232,7 @@ func (f *follower) ask(ctx context.Context, server int, wait time.Duration) (rec
 	c := f.client
 	ctx, cancel := context.WithTimeout(ctx, wait+cmp.Or(max(c.Timeout, 0), 10*time.Second))
 	defer cancel()
+	answerTimeout := cmp.Or(max(c.AnswerTimeout, 0), 3*time.Second)
 	u := c.urls[server].JoinPath("v1", "pods", f.ref.Namespace, f.ref.Service, f.ref.Port)
 	req := apiclient.Request{UserAgent: "headgate-discovery", Token: c.Token, MaxBody: cmp.Or(max(c.MaxBody, 0), 8<<20)}
 	if f.last.Known {
@@ -224,7 +242,15 @@ func (f *follower) ask(ctx context.Context, server int, wait time.Duration) (rec
 		}
 	}
 	req.URL = u.String()
-	resp, body, err := apiclient.Get(ctx, c.http, req)
+	if u.RawQuery == "" {
+		wait = 0
+	}
+	ctx, stop := boundSilence(ctx, wait, answerTimeout)
+	defer stop()
+	resp, body, err := apiclient.Get(ctx, c.client(), req)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errSilent) {
+		return received{}, fmt.Errorf("%s: %w", c.urls[server].Redacted(), cause)
+	}
 	if err != nil {
 		return received{}, err // a *url.Error, which names the URL
 	}

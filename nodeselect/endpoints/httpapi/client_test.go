@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/netip"
 	"slices"
 	"strings"
@@ -54,6 +55,9 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 	if h == nil {
 		return nil, errors.New("connection refused")
 	}
+	trace := httptrace.ContextClientTrace(r.Context())
+	trace.GetConn(r.URL.Host)
+	trace.WroteRequest(httptrace.WroteRequestInfo{})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	if err := r.Context().Err(); err != nil {
@@ -99,11 +103,11 @@ func TestFollow(t *testing.T) {
 		require.True(t, first.Known)
 		require.NoError(t, first.Err)
 		require.Zero(t, first.Age)
-		require.Equal(t, []string{"http://a/v1/pods/media/tracks/http", "http://a/v1/pods/media/tracks/http?wait=30s"}, n.take())
+		require.Equal(t, []string{"http://a/v1/pods/media/tracks/http", "http://a/v1/pods/media/tracks/http?wait=5s"}, n.take())
 
 		time.Sleep(10*time.Minute + time.Second)
 		require.Empty(t, answers, "nothing has changed")
-		require.Len(t, n.take(), 20, "each request waits for 30 s")
+		require.Len(t, n.take(), 120, "each request waits for 5 s")
 		began := time.Now()
 		h.Publish(group(slice("tracks", "10.0.0.9 eu-1a ready")), Source{})
 		require.Equal(t, "10.0.0.9:8080", addresses(<-answers))
@@ -122,7 +126,7 @@ func TestFollowKeepsPods(t *testing.T) {
 		answers := follow(t, n, "a")
 		first := <-answers
 		n.set("a", nil)
-		time.Sleep(31 * time.Second)
+		time.Sleep(6 * time.Second)
 		failed := <-answers
 		require.ErrorContains(t, failed.Err, "http://a/v1/pods/media/tracks/http")
 		require.ErrorContains(t, failed.Err, "connection refused")

@@ -62,6 +62,7 @@ func (h *Handler) init() {
 	h.once.Do(func() {
 		h.waiters.Max = h.MaxWaiting
 		h.mux = http.NewServeMux()
+		known := map[string]string{} // the methods of each path
 		handle := func(route string, f http.HandlerFunc, patterns ...string) {
 			var handler http.Handler = f
 			if h.Instrument != nil {
@@ -69,6 +70,9 @@ func (h *Handler) init() {
 			}
 			for _, pattern := range patterns {
 				h.mux.Handle(pattern, handler)
+				if method, path, ok := strings.Cut(pattern, " "); ok {
+					known[path] = allowed[method]
+				}
 			}
 		}
 		handle("pods", h.servePods, "GET /v1/pods", "GET /v1/pods/{namespace}/{service}", "GET /v1/pods/{namespace}/{service}/{port}")
@@ -77,8 +81,18 @@ func (h *Handler) init() {
 		handle("other", func(w http.ResponseWriter, _ *http.Request) {
 			fail(w, http.StatusNotFound, errors.New("unknown path: there are GET /v1/pods, GET /v1/pods/{namespace}/{service}/{port}, GET /v1/prometheus and POST /v3/discovery:endpoints"))
 		}, "/")
+		for path, methods := range known {
+			handle("other", func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Allow", methods)
+				fail(w, http.StatusMethodNotAllowed, fmt.Errorf("method %.20q: this path allows %s", r.Method, methods))
+			}, path)
+		}
 	})
 }
+
+// allowed has the value of the header Allow for the method of a pattern. A pattern with GET also matches
+// HEAD.
+var allowed = map[string]string{"GET": "GET, HEAD", "POST": "POST"}
 
 // Publish replaces the pods that h serves, and answers the requests that wait for a change of them.
 // A service whose *endpoints.Service is the same as in the last Publish costs nothing. source is the

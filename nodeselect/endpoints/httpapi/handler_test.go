@@ -117,6 +117,24 @@ func TestWrongRequests(t *testing.T) {
 	require.Equal(t, "close", header.Get("Connection"))
 }
 
+// A known path answers other methods with 405, and names its methods.
+func TestMethods(t *testing.T) {
+	h := serving(t)
+	for target, allow := range map[string]string{
+		"/v1/pods": "GET, HEAD", "/v1/pods/media/tracks/http": "GET, HEAD", "/v1/pods/media/tracks": "GET, HEAD",
+		"/v1/prometheus/media/tracks/http": "GET, HEAD", "/v3/discovery:endpoints": "POST",
+	} {
+		code, body, header := do(h, httptest.NewRequest(http.MethodDelete, target, nil))
+		require.Equal(t, 405, code, target)
+		require.Equal(t, allow, header.Get("Allow"))
+		require.Equal(t, `{"error":"method \"DELETE\": this path allows `+allow+`"}`, strings.TrimSpace(body))
+	}
+	code, _, _ := do(h, httptest.NewRequest(http.MethodHead, "/v1/pods/media/tracks/http", nil))
+	require.Equal(t, 200, code)
+	code, _, _ = do(h, httptest.NewRequest(http.MethodDelete, "/v2/pods", nil))
+	require.Equal(t, 404, code)
+}
+
 func TestToken(t *testing.T) {
 	var failure error
 	h := &Handler{Token: func(context.Context) (string, error) { return "secret", failure }}
