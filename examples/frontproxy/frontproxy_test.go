@@ -336,6 +336,9 @@ func TestUsage(t *testing.T) {
 		{"-service ns/web -dir d -haproxy /nonexistent", "-haproxy"},
 		{"-service ns/web -dir d -policy /nonexistent", "-policy"},
 		{"-service ns/web -discovery ftp://x", "not an HTTP URL"},
+		{"-service ns/web -dir d -discovery-ca f", "need -discovery"},
+		{"-service ns/web -discovery https://x -discovery-key f", "go together"},
+		{"-service ns/web -discovery https://x -discovery-ca /nonexistent", "-discovery-ca"},
 		{"drain", "-admin is needed"},
 	} {
 		var stderr bytes.Buffer

@@ -42,6 +42,8 @@ type proxy struct {
 	last         controller.Status // the status that changed has logged
 	stopping     atomic.Bool       // HAProxy closes its listeners
 
+	readAuthorities func() // reads the file of -discovery-ca again
+
 	mu   sync.Mutex
 	load drain.Load // what count has read last
 }
@@ -58,7 +60,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 		log.Warn("the limit of open files allows fewer connections than -max-connections", "connections", most)
 		s.maxConns = most
 	}
-	p := &proxy{log: log, accessLog: accessLog, drainTimeout: s.drainTimeout}
+	p := &proxy{log: log, accessLog: accessLog, drainTimeout: s.drainTimeout, readAuthorities: func() {}}
 	config, state := filepath.Join(s.out, "haproxy.cfg"), filepath.Join(s.out, "server-state")
 	stats := runtimeapi.Socket{Path: filepath.Join(s.out, "stats.sock")}
 	master := runtimeapi.Socket{Path: s.reload}
@@ -115,7 +117,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 		}
 	}
 	if s.local == 0 {
-		p.controller.Source, err = source(s, log)
+		p.controller.Source, err = p.source(s)
 	}
 	return p, err
 }
@@ -128,10 +130,18 @@ func binds(addresses cli.Strings, acceptProxy bool) (list []haproxycfg.Bind) {
 }
 
 // source returns the source of the pods that the flags name.
-func source(s settings, log *slog.Logger) (controller.Source, error) {
+func (p *proxy) source(s settings) (controller.Source, error) {
 	switch {
 	case len(s.discovery) > 0:
-		client := &httpapi.Client{URLs: s.discovery}
+		conf, err := s.discoveryTLS.Config(p.log)
+		if err != nil {
+			return nil, err
+		}
+		client := &httpapi.Client{URLs: s.discovery, TLS: conf}
+		p.readAuthorities = func() { s.discoveryTLS.ReadAuthorities(conf, p.log, client.SetTLS) }
+		if conf.GetClientCertificate != nil {
+			p.metrics.registry.MustRegister(cli.PairExpiry(program, s.discoveryTLS.Certificate, conf.GetClientCertificate))
+		}
 		if s.tokenFile != "" {
 			client.Token = httpapi.TokenFile(s.tokenFile)
 		}
@@ -143,7 +153,7 @@ func source(s settings, log *slog.Logger) (controller.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := live.EndpointsWatcher{Config: config, Namespace: s.ref.Namespace, Service: s.ref.Service, Quiet: 20 * time.Millisecond, Logger: log}
+	w := live.EndpointsWatcher{Config: config, Namespace: s.ref.Namespace, Service: s.ref.Service, Quiet: 20 * time.Millisecond, Logger: p.log}
 	return controller.SourceFunc(func(ctx context.Context, changed func(controller.Update)) error {
 		return w.Run(ctx, func(snapshot live.EndpointsSnapshot) {
 			u := controller.Update{}

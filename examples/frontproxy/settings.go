@@ -28,6 +28,7 @@ type settings struct {
 	kubeconfig, dir string
 	discovery       cli.Strings
 	tokenFile       string
+	discoveryTLS    cli.ClientTLS
 
 	listen, monitor cli.Strings
 	acceptProxy     bool
@@ -50,6 +51,7 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server; default: the account of the pod, and outside of a pod the configuration of kubectl")
 	fs.Var(&s.discovery, "discovery", "`URL` of a server of the discovery API, which replaces the API server; may be given several times")
 	fs.StringVar(&s.tokenFile, "discovery-token-file", "", "`file` with the bearer token for -discovery; if empty, no token")
+	s.discoveryTLS.Register(fs, "discovery", "the discovery servers")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with EndpointSlices as kubectl get -o yaml or -o json prints them, which replaces the API server")
 
 	fs.Var(&s.listen, "listen", "`address` for clients: HTTP/1.1 and HTTP/2 without TLS; default :8080; may be given several times")
@@ -98,6 +100,10 @@ func (s *settings) check() (err error) {
 		return errors.New("-kubeconfig, -discovery and -dir exclude each other")
 	case s.tokenFile != "" && len(s.discovery) == 0:
 		return errors.New("-discovery-token-file needs -discovery")
+	case s.discoveryTLS.Given() && len(s.discovery) == 0:
+		return errors.New("-discovery-ca, -discovery-certificate and -discovery-key need -discovery")
+	case s.discoveryTLS.Check() != nil:
+		return s.discoveryTLS.Check()
 	case s.reload != "" && s.out == "":
 		return errors.New("-reload needs -out")
 	case s.monitorPath != "" && (s.monitorPath[0] != '/' || path.Clean(s.monitorPath) != s.monitorPath):

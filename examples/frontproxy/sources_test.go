@@ -1,13 +1,19 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +24,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 	"github.com/headgate/headgate/internal/kubewatch/kubewatchtest"
+	"github.com/headgate/headgate/internal/testcert"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/endpoints"
 	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
@@ -73,6 +80,36 @@ func TestPodsOfTheDiscoveryAPI(t *testing.T) {
 	f.eventually(f.admin+"/readyz", 200, "source of the pods")
 	f.ages()
 	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+}
+
+// The discovery API over TLS: -discovery-ca names its authority, and SIGHUP makes frontproxy read
+// the file again.
+func TestPodsOfTheDiscoveryAPIOverTLS(t *testing.T) {
+	a := pod(t)
+	api := &httpapi.Handler{}
+	api.Publish(endpoints.Group([]*discoveryv1.EndpointSlice{slice(a)}, nodeselect.AddressPolicy{}), httpapi.Source{})
+	pair := testcert.New("frontproxy")
+	clients := x509.NewCertPool()
+	clients.AddCert(pair.TLS.Leaf)
+	server := httptest.NewUnstartedServer(api)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of refused handshakes
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients}
+	server.StartTLS()
+	t.Cleanup(func() { api.StopWaiting(); server.Close() })
+	dir := t.TempDir()
+	write := func(name string, text []byte) string {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, text, 0o600))
+		return file
+	}
+	ca := write("ca.pem", pair.PEM()) // another authority
+	f := start(t, "-service", "ns/web:http", "-zone", "a", "-discovery", server.URL, "-drain-delay", "0",
+		"-discovery-ca", ca, "-discovery-certificate", write("cert.pem", pair.PEM()), "-discovery-key", write("key.pem", pair.KeyPEM()))
+	f.eventually(f.admin+"/readyz", 503, "certificate signed by unknown authority")
+	write("ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+	f.eventually(f.admin+"/metrics", 200, "headgate_frontproxy_certificate_expiry_timestamp_seconds{file=")
 }
 
 // ages waits until the metric of the age of the pods has grown twice.

@@ -27,17 +27,16 @@ const apiLogInterval = 5 * time.Second
 // there, it asks the API through the cache. If the API does not know the host either, the endpoint
 // is the default, if there is one.
 type hosts struct {
-	lookup         hostlookup.Lookup
-	file           *hostlookup.File  // nil without -hosts
-	api            *httpapi.Client   // nil without -api
-	cache          *hostlookup.Cache // of api
-	feed           *httpapi.Feed     // nil without -changes
-	apiTLS         *tls.Config       // of api and feed
-	apiCA          string            // file, "" without -api-ca
-	apiCertificate string            // file, "" without -api-certificate
-	cacheFile      string            // "" without -cache-file
-	staleFor       time.Duration
-	log            *slog.Logger
+	lookup    hostlookup.Lookup
+	file      *hostlookup.File  // nil without -hosts
+	api       *httpapi.Client   // nil without -api
+	cache     *hostlookup.Cache // of api
+	feed      *httpapi.Feed     // nil without -changes
+	apiTLS    *tls.Config       // of api and feed
+	tlsFlags  cli.ClientTLS     // of api and feed
+	cacheFile string            // "" without -cache-file
+	staleFor  time.Duration
+	log       *slog.Logger
 
 	readiness readiness
 
@@ -72,11 +71,11 @@ func newHosts(s settings, log *slog.Logger) (*hosts, error) {
 }
 
 func (h *hosts) addAPI(s settings) error {
-	conf, err := apiTLS(s, h.log)
+	conf, err := s.apiTLS.Config(h.log)
 	if err != nil {
 		return err
 	}
-	h.apiTLS, h.apiCA, h.apiCertificate = conf, s.apiCA, s.apiCertificate
+	h.apiTLS, h.tlsFlags = conf, s.apiTLS
 	h.api = &httpapi.Client{URL: s.api, TLS: conf, Timeout: s.apiTimeout}
 	if s.apiToken != "" {
 		h.api.Token = httpapi.TokenFile(s.apiToken)
@@ -104,48 +103,15 @@ func (h *hosts) addAPI(s settings) error {
 	return nil
 }
 
-func apiTLS(s settings, log *slog.Logger) (*tls.Config, error) {
-	conf := &tls.Config{}
-	if s.apiCA != "" {
-		pool, err := cli.Authorities(s.apiCA)
-		if err != nil {
-			return nil, fmt.Errorf("-api-ca: %w", err)
-		}
-		conf.RootCAs = pool
-	}
-	if s.apiCertificate != "" {
-		pair, err := cli.KeyPair(s.apiCertificate, s.apiKey, func(err error) {
-			if err != nil {
-				log.Warn("the last good client certificate stays", "err", err)
-			} else {
-				log.Info("client certificate read", "file", s.apiCertificate)
-			}
-		})
-		if err != nil {
-			return nil, fmt.Errorf("-api-certificate: %w", err)
-		}
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair(), nil }
-	}
-	return conf, nil
-}
-
 // readAuthorities reads the file of -api-ca again. If the file cannot be used, the last good
 // authorities stay.
 func (h *hosts) readAuthorities() {
-	if h.apiCA == "" {
-		return
-	}
-	pool, err := cli.Authorities(h.apiCA)
-	if err != nil {
-		h.log.Warn("the authorities of -api-ca stay as they are", "err", err)
-		return
-	}
-	conf := h.apiTLS.Clone()
-	conf.RootCAs = pool
-	h.api.SetTLS(conf)
-	if h.feed != nil {
-		h.feed.SetTLS(conf)
-	}
+	h.tlsFlags.ReadAuthorities(h.apiTLS, h.log, func(conf *tls.Config) {
+		h.api.SetTLS(conf)
+		if h.feed != nil {
+			h.feed.SetTLS(conf)
+		}
+	})
 }
 
 // load reads the hosts file and the cache file before the router accepts clients. If the hosts file

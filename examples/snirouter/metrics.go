@@ -145,7 +145,7 @@ func (m *metrics) watchHosts(h *hosts) {
 		return
 	}
 	if h.apiTLS.GetClientCertificate != nil {
-		m.registry.MustRegister(cli.PairExpiry("router", h.apiCertificate, h.apiTLS.GetClientCertificate))
+		m.registry.MustRegister(cli.PairExpiry("router", h.tlsFlags.Certificate, h.apiTLS.GetClientCertificate))
 	}
 	stat := func(f func(hostlookup.Stats) uint64) func() float64 {
 		return func() float64 { return float64(f(h.cache.Stats())) }

@@ -34,8 +34,8 @@ type settings struct {
 	drainSpread  time.Duration
 
 	hosts, api, changes        string
-	apiToken, apiCA            string
-	apiCertificate, apiKey     string
+	apiToken                   string
+	apiTLS                     cli.ClientTLS
 	apiTimeout, poll           time.Duration
 	defaultTo, noName          string
 	ttl, negativeTTL, staleFor time.Duration
@@ -66,9 +66,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.StringVar(&s.api, "api", "", "`URL` of the host API, with {host} in place of the host")
 	fs.StringVar(&s.changes, "changes", "", "`URL` of the API's changes; a change then counts before the cached answer expires; none if empty")
 	fs.StringVar(&s.apiToken, "api-token-file", "", "`file` with a bearer token for the API")
-	fs.StringVar(&s.apiCA, "api-ca", "", "PEM `file` with the authorities of the API's certificate; those of the system if empty")
-	fs.StringVar(&s.apiCertificate, "api-certificate", "", "PEM `file` with a client certificate for the API")
-	fs.StringVar(&s.apiKey, "api-key", "", "PEM `file` with the key of the client certificate")
+	s.apiTLS.Register(fs, "api", "the API")
 	fs.DurationVar(&s.apiTimeout, "api-timeout", 5*time.Second, "how long the API may take for an answer")
 	fs.StringVar(&s.hosts, "hosts", "", "JSON `file` with an array of {\"app\", \"host\", \"endpoint\"}; the router asks the API about the other hosts")
 	fs.DurationVar(&s.poll, "poll", time.Second, "how often to look for a change of the file of -hosts that the operating system has not reported")
@@ -127,8 +125,8 @@ func (s *settings) check() error {
 		return errors.New("-api, -hosts or -default is needed")
 	case s.api == "" && (s.changes != "" || s.cacheFile != ""):
 		return errors.New("-changes and -cache-file are for -api")
-	case (s.apiCertificate == "") != (s.apiKey == ""):
-		return errors.New("-api-certificate and -api-key go together")
+	case s.apiTLS.Check() != nil:
+		return s.apiTLS.Check()
 	case s.size < 1 || s.negativeSize < 1:
 		return errors.New("-cache-size and -cache-negative-size must be 1 or more")
 	case s.admin.Check() != nil:
