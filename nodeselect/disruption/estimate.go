@@ -11,7 +11,7 @@ import (
 type Estimate struct {
 	// Waves is the number of waves of a greedy plan in which all subsets stay as they are. It is an
 	// estimate and no plan: replaced nodes change the subsets, and then the waves of the plan are no
-	// longer safe. The true number is usually a few percent larger.
+	// longer safe. README.md compares estimates with simulated replacements.
 	Waves int `json:"waves"`
 	// Bound is the first-moment bound: with high probability, no plan has fewer waves. The
 	// probability is over the hash that has chosen the subsets, so Bound is no proof for the present
@@ -31,41 +31,45 @@ func (e Estimate) String() string {
 }
 
 // Estimate estimates the number of waves for the candidates, if each wave is back before the next
-// one goes, and no other node is away. So it ignores which nodes are away now. If candidates is nil,
-// all nodes are candidates. steps is the number of steps of simulated annealing for each wave, see
-// Wave.
+// one goes, and no other node is away. So it ignores which nodes are away now. steps is the number of
+// steps of simulated annealing for each wave; see Wave.
 func (s *State) Estimate(candidates []string, steps int) Estimate {
-	if candidates == nil {
-		candidates = s.names
-	}
 	present := s.allPresent()
 	var e Estimate
-	var rest []int32
+	var known []int32
 	for _, name := range candidates {
 		i, ok := s.index[name]
+		if !ok {
+			e.Waves = 1
+			continue
+		}
+		known = append(known, i)
+	}
+	slices.Sort(known)
+	known = slices.Compact(known)
+	var rest []int32
+	for _, n := range known {
 		switch {
-		case !ok, len(s.limitsOf.of(i)) == 0:
-			e.Waves, e.Bound = 1, 1
+		case len(s.limitsOf.of(n)) == 0:
+			e.Waves = 1
+		case present.fits([]int32{n}):
+			rest = append(rest, n)
 		default:
-			rest = append(rest, i)
+			e.Stuck++
 		}
 	}
-	slices.Sort(rest)
-	rest = slices.Compact(rest)
-	free := slices.DeleteFunc(slices.Clone(rest), func(n int32) bool { return !present.fits([]int32{n}) })
-	e.Stuck = len(rest) - len(free)
-	if len(free) == 0 {
+	if len(rest) == 0 {
+		e.Bound = e.Waves
 		return e
 	}
-	e.Bound = max(present.bound(free), 1)
-	waves := 0
-	for gone := make([]bool, len(s.names)); len(free) > 0; waves++ {
-		for _, n := range present.wave(free, steps) {
+	e.Bound = present.bound(known)
+	gone := make([]bool, len(s.names))
+	for e.Waves = 0; len(rest) > 0; e.Waves++ {
+		for _, n := range present.wave(rest, steps) {
 			gone[n] = true
 		}
-		free = slices.DeleteFunc(free, func(n int32) bool { return gone[n] })
+		rest = slices.DeleteFunc(rest, func(n int32) bool { return gone[n] })
 	}
-	e.Waves = max(waves, 1)
 	return e
 }
 
@@ -80,50 +84,66 @@ func (s *State) allPresent() *State {
 	return &c
 }
 
-// bound returns a number of waves that is a lower bound with high probability. It takes the subset
-// of each service for a random set of as many nodes, which it nearly is: see package hashring.
+// bound returns the first-moment bound for a plan with all these nodes. It treats the subset of each
+// service as a random set with as many of the nodes as the service has; see package hashring.
 //
-// Count the partitions of the n nodes into t waves of equal size that respect all limits. There are
-// at most t^n / t! partitions, and each is allowed with the probability p, the product of the
-// probabilities for all services. If the expected number p t^n / t! is far below 1, then by Markov's
-// inequality there is most likely no such partition. Waves of different sizes are allowed less often.
+// Consider the partitions of the n nodes into t waves of equal size that respect all limits. There
+// are at most t^n / t! partitions. A partition respects all limits with the probability p, which is
+// the product of the probabilities for all services. If the expected number p * t^n / t! is far
+// below 1, Markov's inequality says that there is most likely no such partition. Partitions into
+// waves of different sizes respect the limits less often.
 func (s *State) bound(nodes []int32) int {
 	in := make([]bool, len(s.names))
 	for _, n := range nodes {
 		in[n] = true
 	}
-	type kind struct{ members, max int }
-	count := map[kind]int{}
-	least := 1
-	for l := range s.limits {
-		k := kind{max: int(s.limits[l].max)}
+	type size struct{ members, max int }
+	services := map[size]int{}
+	least, last := 1, int32(-1)
+	for l, limit := range s.limits {
+		k := size{max: int(limit.max)}
 		for _, n := range s.nodesOf.of(int32(l)) {
 			if in[n] {
 				k.members++
 			}
 		}
-		if k.members > k.max {
-			least = max(least, (k.members+k.max-1)/k.max)
-			if s.limits[l].zone == noZone { // zones are not random
-				count[k]++
-			}
+		if k.max == 0 || k.members <= k.max {
+			continue
+		}
+		least = max(least, ceil(k.members, k.max))
+		// The subsets of a service in several configurations are not independent, and zones are not
+		// random. So count one limit for each service.
+		if limit.zone == noZone && limit.service != last {
+			services[k]++
+			last = limit.service
 		}
 	}
-	n := len(nodes)
-	if s.maxAway < n {
-		least = max(least, (n+s.maxAway-1)/s.maxAway)
+	zones := map[int32]bool{}
+	used := 0
+	for _, n := range nodes {
+		if len(s.limitsOf.of(n)) > 0 {
+			used++
+			zones[s.zoneOf[n]] = true
+		}
+	}
+	least = max(least, ceil(used, s.maxAway))
+	if s.budget.OneZone {
+		least = max(least, len(zones))
 	}
 	const few = -5
-	possible := func(t int) bool {
+	return least + sort.Search(max(0, len(nodes)-least), func(i int) bool {
+		t := least + i
 		factorial, _ := math.Lgamma(float64(t) + 1)
-		expected := float64(n)*math.Log(float64(t)) - factorial
-		for k, services := range count {
-			expected += float64(services) * logChance(n, t, k.members, k.max)
+		expected := float64(len(nodes))*math.Log(float64(t)) - factorial
+		for k, count := range services {
+			expected += float64(count) * logChance(len(nodes), t, k.members, k.max)
 		}
 		return expected > few
-	}
-	return least + sort.Search(n-least, func(i int) bool { return possible(least + i) })
+	})
 }
+
+// ceil returns a/b, rounded up.
+func ceil(a, b int) int { return (a-1)/b + 1 }
 
 // logChance returns the logarithm of the probability that a random set of k of n nodes has at most m
 // nodes in each of t waves of equal size.

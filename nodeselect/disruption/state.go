@@ -24,9 +24,11 @@ type State struct {
 	nodesOf  lists // the nodes that count for a limit
 	maxAway  int
 
-	away     []bool // by node
-	awayIn   []int  // number of nodes that are away and in a subset, by zone
-	awayAll  int    // the same for all zones
+	away    []bool // by node
+	awayIn  []int  // number of nodes that are away and in a subset, by zone
+	awayAll int    // the same for all zones
+
+	// May uses these fields, and leaves all of wasNamed false.
 	named    []int32
 	wasNamed []bool // by node
 }
@@ -229,6 +231,9 @@ func (s *State) add(node int32, d int32) {
 	}
 }
 
+// Nodes returns the names of all nodes, sorted.
+func (s *State) Nodes() []string { return slices.Clone(s.names) }
+
 // IsAway reports whether a node counts as away.
 func (s *State) IsAway(name string) bool {
 	i, ok := s.index[name]
@@ -300,16 +305,19 @@ func (s *State) fits(nodes []int32) bool {
 			}
 		}
 	}
-	done := 0
+	if len(nodes) == 1 {
+		for _, l := range s.limitsOf.of(nodes[0]) {
+			if s.limits[l].away >= s.limits[l].max {
+				return false
+			}
+		}
+		return true
+	}
 	ok := true
 	for _, n := range nodes {
 		ok = s.charge(n, 1) && ok
-		done++
-		if !ok {
-			break
-		}
 	}
-	for _, n := range nodes[:done] {
+	for _, n := range nodes {
 		s.charge(n, -1)
 	}
 	return ok
@@ -341,17 +349,32 @@ func (s *State) blocked(nodes []int32) []Blocked {
 		}
 	}
 	for l, count := range named {
-		limit := s.limits[l]
-		if int(limit.away)+count <= int(limit.max) {
-			continue
+		if limit := s.limits[l]; int(limit.away)+count > int(limit.max) {
+			list = append(list, s.describe(limit, count))
 		}
-		b := Blocked{Service: s.services[limit.service], Rule: RuleService, Away: int(limit.away), Named: count, Limit: int(limit.max)}
-		if limit.zone != noZone {
-			b.Rule, b.Zone = RuleZone, s.zones[limit.zone]
-		}
-		list = append(list, b)
 	}
 	return sortBlocked(list)
+}
+
+// Blocking returns the limits that are reached now, so that no further node of the service, or of
+// the service and zone, may go. The list is sorted by service and zone. A limit of 0 is in the list
+// only if a node of the service is away.
+func (s *State) Blocking() []Blocked {
+	var list []Blocked
+	for _, l := range s.limits {
+		if l.away > 0 && l.away >= l.max {
+			list = append(list, s.describe(l, 0))
+		}
+	}
+	return sortBlocked(list)
+}
+
+func (s *State) describe(l limit, named int) Blocked {
+	b := Blocked{Service: s.services[l.service], Rule: RuleService, Away: int(l.away), Named: named, Limit: int(l.max)}
+	if l.zone != noZone {
+		b.Rule, b.Zone = RuleZone, s.zones[l.zone]
+	}
+	return b
 }
 
 // blockedZones returns the zones in which nodes are away or named, if there are several.

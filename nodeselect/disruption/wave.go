@@ -5,22 +5,22 @@ import (
 	"slices"
 )
 
+// DefaultSteps is a good number of steps for Wave. With 1,000 nodes and 2,000 services on 20 nodes
+// each, the steps take about 20 ms.
+const DefaultSteps = 20_000
+
 // Wave returns a large set of candidates that may go now, together, in addition to the nodes that
-// are away. The names are sorted. If candidates is nil, all nodes are candidates. Nodes that are
-// away are never in the wave. Candidates that are in no subset, or unknown, always are. No other
-// candidate could be added to the wave.
+// are away. The names are sorted. State.Nodes returns all names, for a caller whose candidates are all
+// nodes. Nodes that are away are never in the wave. Candidates that are in no subset, or unknown,
+// always are. No other candidate could be added to the wave.
 //
-// A greedy search finds the wave. It chooses the nodes that block the fewest others. Then simulated
-// annealing changes it in that many steps, and Wave returns the largest set it has found. 0 steps
-// are good for most uses: with 1,000 nodes and 2,000 services on 20 nodes each, 10^6 steps make
-// waves about a tenth larger, and take about a second. The result depends only on the arguments and
-// the State. Wave does not change which nodes are away.
+// A greedy search chooses the nodes that block the fewest others. Then simulated annealing changes
+// the set in that many steps, and Wave returns the largest set that it has found. DefaultSteps makes
+// waves about 5% larger than 0 steps; the time grows in proportion to the steps. The result depends
+// only on the arguments and the State. Wave does not change which nodes are away.
 //
 // With Budget.OneZone, all nodes of the wave are in the zone that has the largest greedy wave.
 func (s *State) Wave(candidates []string, steps int) []string {
-	if candidates == nil {
-		candidates = s.names
-	}
 	var wave []string
 	var nodes []int32
 	for _, name := range candidates {
@@ -108,14 +108,14 @@ func (s *State) greedy(nodes []int32) *search {
 	for _, n := range nodes {
 		open[n] = true
 	}
-	left := make([]int64, len(s.limits)) // number of open nodes of a limit
+	left := make([]int64, len(s.limits)) // number of open nodes, by limit
 	for _, n := range nodes {
 		for _, l := range s.limitsOf.of(n) {
 			left[l]++
 		}
 	}
-	cost := make([]int64, len(s.names))
-	price := make([]int64, len(s.limits))
+	price := make([]int64, len(s.limits)) // what a node costs for a limit, by limit
+	cost := make([]int64, len(s.names))   // the sum of the prices, by node
 	reprice := func(l int32) {
 		p := left[l] * weight(w.spare[l])
 		if d := p - price[l]; d != 0 {
@@ -184,15 +184,12 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight is how much a node of a limit costs for each open node of this limit. If it uses the last
-// spare place, it blocks all of them.
+// weight is how much a candidate costs for each open node of one of its limits: 1 << 20 if the
+// candidate uses the last spare place and so blocks these nodes, and less if more places are left.
+// Of several functions that were tried, the inverse square led to the largest waves.
 func weight(spare int32) int64 {
-	switch {
-	case spare <= 0:
+	if spare <= 0 {
 		return 0
-	case spare >= 8:
-		return 1
-	default:
-		return int64(1) << (3 * (8 - spare))
 	}
+	return 1 << 20 / (int64(spare) * int64(spare))
 }
