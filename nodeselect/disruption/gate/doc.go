@@ -1,0 +1,47 @@
+// Package gate decides which nodes of a cluster may go now, from the configurations that balancers
+// have in force, the states of the nodes, and the grants that others hold.
+//
+//	applied, err := gate.ParseReport("edge-1", data, "eu-1") // report.json of a terminator
+//	…
+//	g, err := gate.New(gate.Input{Applied: []gate.Applied{applied}, Nodes: nodes, Grants: grants, Now: now})
+//	…
+//	if answer := g.May("worker-7"); !answer.OK {
+//		fmt.Println(answer)
+//	}
+//
+// Package disruption computes the limits. This package adds who is away and why, for how long, and
+// what a grant is.
+//
+// # Which nodes are away
+//
+// A node counts as away while it is cordoned, drained, not Ready, deleted, or granted. A node that is
+// in no applied configuration may go at any time. So where a deployment takes seconds, exclude nodes
+// from the configuration first, and remove them afterwards.
+//
+// If several terminators have different configurations in force, for example because one lags
+// behind, a node may go only if all of them allow it.
+//
+// # Grants
+//
+// A grant permits its holder to take a node away, and the node counts as away from this moment. The
+// holder must start within the TTL. A grant ends in these cases, see [Grant.Observe]:
+//
+//   - the holder releases it;
+//   - no applied configuration has the node any more;
+//   - the node was away, is present again, and its agent has answered "up" for the hold-down;
+//   - the TTL is over, and the node was never away.
+//
+// So a grant never ends by time alone after the node has gone.
+//
+// # Contract
+//
+// The package is pure: it uses no clock, socket or file, and no Kubernetes client. If it cannot tell
+// whether a node may go, for example because no configuration has any subset, New returns an error.
+// The caller must read this as "no".
+//
+// # What it does not do
+//
+// It does not store grants, and does not keep two callers from deciding at the same time: package
+// leases does both. It cannot keep a terminator from choosing a node for its next configuration
+// after the answer. It counts no pods.
+package gate

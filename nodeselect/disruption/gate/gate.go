@@ -1,0 +1,321 @@
+package gate
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/disruption"
+)
+
+// Node is the state of a node in its cluster.
+type Node struct {
+	nodeselect.Node
+	// Away says why the node counts as away, for example "cordoned". "" means that it is present.
+	Away string
+	// Addrs are all addresses of the node. If an applied configuration has another address for the
+	// node, the machine behind that address is gone, and the node counts as away. nil means unknown.
+	Addrs []netip.Addr
+	// Since is the time since which the node is away. The zero time means unknown.
+	Since time.Time
+}
+
+// Input is what a decision depends on.
+type Input struct {
+	Budget  disruption.Budget
+	Applied []Applied // the configurations in force, at least one
+	Nodes   []Node    // all nodes of the cluster
+	Grants  []Grant   // that have not ended
+	Now     time.Time
+}
+
+// ErrNoSubsets means that no applied configuration has a subset. Then nothing can be said about any
+// node.
+var ErrNoSubsets = errors.New("gate: no applied configuration has a subset of this cluster")
+
+// Gate answers which nodes may go. Only one goroutine may use it at a time.
+type Gate struct {
+	in     Input
+	state  *disruption.State
+	nodes  map[string]Node
+	grants map[string]Grant
+	used   map[string]bool // nodes in applied configurations
+	since  time.Time       // the latest time at which a configuration was applied
+}
+
+// New returns a Gate. It returns an error if the Input does not suffice for a decision.
+func New(in Input) (*Gate, error) {
+	if len(in.Applied) == 0 {
+		return nil, ErrNoSubsets
+	}
+	g := &Gate{in: in, nodes: map[string]Node{}, grants: map[string]Grant{}, used: map[string]bool{}}
+	all := make([]nodeselect.Node, 0, len(in.Nodes))
+	for _, n := range in.Nodes {
+		g.nodes[n.Name] = n
+		all = append(all, n.Node)
+	}
+	subsets := make([]nodeselect.Subsets, 0, len(in.Applied))
+	for _, a := range in.Applied {
+		subsets = append(subsets, a.Subsets)
+		for _, members := range a.Subsets {
+			for _, n := range members {
+				g.used[n.Name] = true
+				if now, ok := g.nodes[n.Name]; ok && now.Away == "" && now.Addrs != nil && !slices.Contains(now.Addrs, n.Addr) {
+					now.Away = "no longer has the address " + n.Addr.String()
+					g.nodes[n.Name] = now
+				}
+			}
+		}
+		if a.Time.After(g.since) {
+			g.since = a.Time
+		}
+	}
+	if len(g.used) == 0 {
+		return nil, ErrNoSubsets
+	}
+	state, err := disruption.New(in.Budget, all, subsets...)
+	if err != nil {
+		return nil, err
+	}
+	g.state = state
+	for _, n := range g.nodes {
+		if n.Away != "" {
+			state.Away(n.Name)
+		}
+	}
+	for _, grant := range in.Grants {
+		g.grants[grant.Node] = grant
+		state.Away(grant.Node)
+	}
+	return g, nil
+}
+
+// Used reports whether an applied configuration has the node.
+func (g *Gate) Used(name string) bool { return g.used[name] }
+
+// Away returns why the node counts as away, apart from grants. It returns "" for a node that is
+// present.
+func (g *Gate) Away(name string) string {
+	n, known := g.nodes[name]
+	if !known {
+		return "not in the cluster"
+	}
+	return n.Away
+}
+
+// Answer is the answer to the question whether nodes may go together.
+type Answer struct {
+	OK    bool     `json:"ok"`
+	Nodes []string `json:"nodes"`
+	// Blocked are the limits that do not allow it.
+	Blocked []Blocked `json:"blocked,omitempty"`
+	// Held are the grants of other holders for the nodes.
+	Held []Grant `json:"held,omitempty"`
+	// Notes are remarks, such as that a node is in no applied configuration.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Blocked is a limit that does not allow an answer of yes.
+type Blocked struct {
+	disruption.Blocked
+	// Nodes are nodes that are away and count for the limit, at most maxAway of them.
+	Nodes []AwayNode `json:"nodes,omitempty"`
+	// Since is the time since which the last of these nodes is away. The zero time means unknown.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// AwayNode is a node that counts as away, and why.
+type AwayNode struct {
+	Name  string    `json:"name"`
+	Why   string    `json:"why"`
+	Since time.Time `json:"since,omitzero"`
+}
+
+const maxAway = 20
+
+// May reports whether all named nodes may go together.
+func (g *Gate) May(names ...string) Answer {
+	names = unique(names)
+	d := g.state.May(names...)
+	return g.answer(names, d)
+}
+
+// Take is May for a holder that wants grants. If the answer is yes, Take returns the grants that the
+// caller must store before it passes on the answer. It returns no grant for a node that is in no
+// applied configuration, nor for a node for which the holder has a grant already.
+//
+// Take answers no for a node for which another holder has a grant, and for a grant of the same
+// holder that is expired before the node has gone.
+func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, []Grant) {
+	names = unique(names)
+	var held []Grant
+	for _, name := range names {
+		if grant, ok := g.grants[name]; ok && (grant.Holder != holder || grant.Pending || grant.Expired(g.in.Now) && grant.Went.IsZero()) {
+			held = append(held, grant)
+		}
+	}
+	if held != nil {
+		a := g.answer(names, g.state.May(names...))
+		a.OK, a.Held = false, held
+		return a, nil
+	}
+	a := g.answer(names, g.state.Take(names...))
+	if !a.OK {
+		return a, nil
+	}
+	var grants []Grant
+	for _, name := range names {
+		if grant, ok := g.grants[name]; ok {
+			a.Notes = append(a.Notes, grant.String())
+			continue
+		}
+		if g.used[name] {
+			grant := Grant{Node: name, Holder: holder, Taken: g.in.Now, TTL: ttl}
+			grants, g.grants[name] = append(grants, grant), grant
+		}
+	}
+	return a, grants
+}
+
+// Wave returns a set of candidates that may go now together; see [disruption.State.Wave].
+func (g *Gate) Wave(candidates []string, steps int) []string { return g.state.Wave(candidates, steps) }
+
+// Estimate estimates the number of waves; see [disruption.State.Estimate].
+func (g *Gate) Estimate(candidates []string, steps int) disruption.Estimate {
+	return g.state.Estimate(candidates, steps)
+}
+
+func (g *Gate) answer(names []string, d disruption.Answer) Answer {
+	a := Answer{OK: d.OK, Nodes: names}
+	for _, b := range d.Blocked {
+		a.Blocked = append(a.Blocked, g.explain(b, names))
+	}
+	for _, name := range names {
+		_, known := g.nodes[name]
+		switch {
+		case !g.used[name]:
+			note := fmt.Sprintf("%s is not in any applied configuration since %s: may go", name, clock(g.since))
+			if !known {
+				note = fmt.Sprintf("%s is not a node of the cluster, and not in any applied configuration since %s: may go", name, clock(g.since))
+			}
+			a.Notes = append(a.Notes, note)
+		case g.state.IsAway(name) && g.grants[name].Node == "":
+			a.Notes = append(a.Notes, name+" is away already: "+g.why(name).Why)
+		}
+	}
+	return a
+}
+
+// explain adds the nodes that are away and count for the limit.
+func (g *Gate) explain(b disruption.Blocked, names []string) Blocked {
+	away := map[string]bool{}
+	for _, a := range g.in.Applied {
+		for service, members := range a.Subsets {
+			if b.Service != "" && service != b.Service {
+				continue
+			}
+			for _, n := range members {
+				zone := n.Zone
+				if known, ok := g.nodes[n.Name]; ok {
+					zone = known.Zone
+				}
+				if !g.wasAway(n.Name) || slices.Contains(names, n.Name) || b.Rule == disruption.RuleZone && zone != b.Zone {
+					continue
+				}
+				away[n.Name] = true
+			}
+		}
+	}
+	x := Blocked{Blocked: b}
+	for _, name := range slices.Sorted(maps.Keys(away)) {
+		n := g.why(name)
+		if n.Since.After(x.Since) {
+			x.Since = n.Since
+		}
+		if len(x.Nodes) < maxAway {
+			x.Nodes = append(x.Nodes, n)
+		}
+	}
+	return x
+}
+
+// wasAway reports whether a node of an applied configuration is away.
+func (g *Gate) wasAway(name string) bool {
+	n, known := g.nodes[name]
+	_, granted := g.grants[name]
+	return !known || n.Away != "" || granted
+}
+
+// why returns why a node of an applied configuration is away.
+func (g *Gate) why(name string) AwayNode {
+	n, known := g.nodes[name]
+	grant, granted := g.grants[name]
+	switch {
+	case granted:
+		return AwayNode{Name: name, Why: "granted to " + grant.Holder, Since: grant.Taken}
+	case !known:
+		return AwayNode{Name: name, Why: "not in the cluster"}
+	}
+	return AwayNode{Name: name, Why: n.Away, Since: n.Since}
+}
+
+func unique(names []string) []string {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// maxLines is the number of limits that Answer.String lists.
+const maxLines = 10
+
+// String returns the answer as lines, without a final line feed.
+func (a Answer) String() string {
+	word := "no"
+	if a.OK {
+		word = "yes"
+	}
+	lines := []string{word + ": " + strings.Join(a.Nodes, " ")}
+	for _, g := range a.Held {
+		lines = append(lines, g.String())
+	}
+	for i, b := range a.Blocked {
+		if i == maxLines {
+			lines = append(lines, fmt.Sprintf("and %d more limits", len(a.Blocked)-i))
+			break
+		}
+		lines = append(lines, b.String())
+	}
+	return strings.Join(append(lines, a.Notes...), "\n")
+}
+
+// String returns the limit and the nodes that are away, in one line.
+func (b Blocked) String() string {
+	text := b.Blocked.String()
+	var nodes []string
+	for _, n := range b.Nodes {
+		nodes = append(nodes, n.String())
+	}
+	if nodes != nil {
+		text += ": " + strings.Join(nodes, ", ")
+	}
+	return text
+}
+
+// String returns the name and why the node is away.
+func (n AwayNode) String() string {
+	if n.Since.IsZero() {
+		return n.Name + " (" + n.Why + ")"
+	}
+	return n.Name + " (" + n.Why + " since " + clock(n.Since) + ")"
+}
+
+// SortGrants sorts grants by node.
+func SortGrants(grants []Grant) {
+	slices.SortFunc(grants, func(a, b Grant) int { return cmp.Compare(a.Node, b.Node) })
+}

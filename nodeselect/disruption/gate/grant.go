@@ -1,0 +1,84 @@
+package gate
+
+import (
+	"fmt"
+	"time"
+)
+
+// Grant permits its holder to take a node away.
+type Grant struct {
+	Node   string        `json:"node"`
+	Holder string        `json:"holder"`
+	Taken  time.Time     `json:"taken"`
+	TTL    time.Duration `json:"ttl"` // the holder must start within this time; 0 means never
+	// Went is the time at which the node was first seen away after Taken. The zero time means that
+	// it has not been seen away.
+	Went time.Time `json:"went,omitzero"`
+	// Back is the time since which the node is present again after Went. The zero time means that it
+	// is not.
+	Back time.Time `json:"back,omitzero"`
+	// Pending is true while the grant is being decided. It counts, but its holder does not have it
+	// yet.
+	Pending bool `json:"pending,omitempty"`
+}
+
+// Expired reports whether the holder may no longer start. The grant counts nevertheless, until
+// Observe ends it.
+func (g Grant) Expired(now time.Time) bool { return !now.Before(g.Taken.Add(g.TTL)) }
+
+// String returns the grant in one line.
+func (g Grant) String() string {
+	text := fmt.Sprintf("%s granted to %s at %s", g.Node, g.Holder, clock(g.Taken))
+	switch {
+	case !g.Back.IsZero():
+		text += ", back since " + clock(g.Back)
+	case !g.Went.IsZero():
+		text += ", away since " + clock(g.Went)
+	}
+	return text
+}
+
+// Observation is the state of a granted node.
+type Observation struct {
+	Applied bool // an applied configuration has the node
+	Away    bool // the node is cordoned, drained, not Ready or deleted
+	// Up is true if the agent of the node answers "up", or if the caller asks no agents. It matters
+	// only if Away is false.
+	Up bool
+}
+
+// DefaultHoldDown is the default of the time for which a node must be back before its grant ends.
+const DefaultHoldDown = time.Minute
+
+// Observe returns the grant after an observation of its node. ended says why the grant has ended; it
+// is "" if the grant continues. holdDown is the time for which the node must be back; 0 means
+// DefaultHoldDown. If the node is away again during the hold-down, the hold-down begins again. An
+// observer that looks seldom misses an absence between two looks.
+func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (next Grant, ended string) {
+	if holdDown == 0 {
+		holdDown = DefaultHoldDown
+	}
+	switch {
+	case !o.Applied:
+		return g, "no applied configuration has the node"
+	case o.Away:
+		if g.Went.IsZero() {
+			g.Went = now
+		}
+		g.Back = time.Time{}
+	case g.Went.IsZero():
+		if g.Expired(now) {
+			return g, "its TTL is over, and the node never went away"
+		}
+	case !o.Up:
+		g.Back = time.Time{}
+	case g.Back.IsZero():
+		g.Back = now
+	case now.Sub(g.Back) >= holdDown:
+		return g, "the node is back"
+	}
+	return g, ""
+}
+
+// clock returns a time for people who read an answer.
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

@@ -1,0 +1,24 @@
+// Package keeper answers which nodes of a live cluster may go now, and grants nodes to the programs
+// that replace them.
+//
+//	k := &keeper.Keeper{
+//		Reports: []keeper.Report{keeper.URL("http://edge-1:9709/report.json", "eu-1", nil)},
+//		Nodes:   keeper.Nodes{Client: core.Nodes()}.List,
+//		Store:   &leases.Store{Client: coordination.Leases("headgate"), Cluster: "eu-1"},
+//	}
+//	answer, err := k.Take(ctx, "kured", time.Hour, "worker-7")
+//
+// For each answer, a Keeper reads the reports of all terminators and the nodes of the cluster. It
+// decides with package gate, and stores grants with package leases. It keeps nothing in memory, so
+// any number of Keepers may serve one cluster, and a restart loses nothing.
+//
+// # Errors
+//
+// An error means that the Keeper cannot tell, and the caller must read it as "no". If one report
+// cannot be read, there is no answer: the terminator may use any node.
+//
+// # What it does not do
+//
+// It does not cordon, drain or restart nodes, and it does not keep a holder from going without a
+// grant.
+package keeper

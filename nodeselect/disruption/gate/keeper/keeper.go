@@ -1,0 +1,228 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate/headgate/nodeselect/disruption"
+	"github.com/headgate/headgate/nodeselect/disruption/gate"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/leases"
+)
+
+// Keeper answers for one cluster. Set its fields before the first call. Any number of goroutines may
+// use it.
+type Keeper struct {
+	// Reports are the reports of all terminators that send requests to the cluster. Required.
+	Reports []Report
+	// Nodes returns the states of all nodes of the cluster. Required.
+	Nodes func(context.Context) ([]gate.Node, error)
+	// Store has the grants. nil means that there are no grants; then Take returns an error.
+	Store *leases.Store
+	// Budget limits how many nodes may be away.
+	Budget disruption.Budget
+	// HoldDown is how long a node must be back before its grant ends. 0 means gate.DefaultHoldDown.
+	HoldDown time.Duration
+	// Up reports whether the agent of a node answers "up". nil means that a node is back when it is
+	// Ready.
+	Up func(context.Context, gate.Node) bool
+	// Ended, if not nil, is called for each grant that has ended, with the reason.
+	Ended func(gate.Grant, string)
+
+	mu sync.Mutex // one decision at a time, so that calls in one process do not conflict
+}
+
+// errNoStore is the error of calls that need a Store.
+var errNoStore = errors.New("keeper: there is no store for grants")
+
+// May reports whether the nodes may go together.
+func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, err error) {
+	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
+		answer = g.May(nodes...)
+		return nil
+	})
+	return answer, err
+}
+
+// Take is May for a holder. If the answer is yes, the grants are stored before Take returns. The
+// holder must take the nodes away within the TTL.
+func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nodes ...string) (answer gate.Answer, err error) {
+	if k.Store == nil {
+		return answer, errNoStore
+	}
+	err = k.decide(ctx, func(g *gate.Gate) (taken []gate.Grant) {
+		answer, taken = g.Take(holder, ttl, nodes...)
+		return taken
+	})
+	return answer, err
+}
+
+// Wave is a set of nodes that may go together.
+type Wave struct {
+	Nodes []string `json:"nodes"`
+	// Estimate is about all candidates. It is nil if the caller does not want it.
+	Estimate *disruption.Estimate `json:"estimate,omitempty"`
+}
+
+// Wave returns a set of nodes that may go now, together. candidates are the nodes to choose from; nil
+// means all nodes. steps is the number of steps of the search; see [disruption.State.Wave].
+func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estimate bool) (w Wave, err error) {
+	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
+		w = Wave{Nodes: g.Wave(candidates, steps)}
+		if estimate {
+			e := g.Estimate(candidates, steps)
+			w.Estimate = &e
+		}
+		return nil
+	})
+	return w, err
+}
+
+// Refresh observes the nodes of all grants, ends the grants that are over, and returns the others,
+// sorted by node. A program calls it every few seconds: an absence between two observations is
+// missed.
+func (k *Keeper) Refresh(ctx context.Context) (grants []gate.Grant, err error) {
+	if k.Store == nil {
+		return nil, errNoStore
+	}
+	err = k.observe(ctx, func(_ gate.Input, live []gate.Grant) ([]gate.Grant, error) {
+		grants = live
+		return nil, nil
+	})
+	return grants, err
+}
+
+// Release ends the grant for a node; see [leases.Store.Release].
+func (k *Keeper) Release(ctx context.Context, node, holder string) (found bool, err error) {
+	if k.Store == nil {
+		return false, errNoStore
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.Store.Release(ctx, node, holder)
+}
+
+// decide calls the function ask with a Gate for the present state, and stores the grants that ask
+// returns. ask may be called several times, and the last call counts.
+func (k *Keeper) decide(ctx context.Context, ask func(*gate.Gate) []gate.Grant) error {
+	return k.observe(ctx, func(in gate.Input, live []gate.Grant) ([]gate.Grant, error) {
+		in.Grants = live
+		g, err := gate.New(in)
+		if err != nil {
+			return nil, err
+		}
+		return ask(g), nil
+	})
+}
+
+// observe reads the state and the grants, and ends the grants that are over. The function use gets
+// the state, and the grants that continue. It returns new grants to store.
+func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant) ([]gate.Grant, error)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.Store == nil {
+		in, err := k.read(ctx)
+		if err == nil {
+			_, err = use(in, nil)
+		}
+		return err
+	}
+	var ended map[gate.Grant]string
+	err := k.Store.Decide(ctx, func(grants []gate.Grant) (changes leases.Changes, err error) {
+		ended = map[gate.Grant]string{}
+		// Read the state after the grants. A state from before a grant could end it by mistake.
+		in, err := k.read(ctx)
+		if err != nil {
+			return changes, err
+		}
+		live, err := k.next(ctx, in, grants, &changes, ended)
+		if err == nil {
+			changes.Taken, err = use(in, live)
+		}
+		return changes, err
+	})
+	if err == nil && k.Ended != nil {
+		for g, why := range ended {
+			k.Ended(g, why)
+		}
+	}
+	return err
+}
+
+// next observes the nodes of the grants. It returns the grants that continue, and adds the others to
+// changes and ended.
+func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, changes *leases.Changes, ended map[gate.Grant]string) (live []gate.Grant, err error) {
+	if len(grants) == 0 {
+		return nil, nil
+	}
+	g, err := gate.New(in)
+	if err != nil {
+		return nil, err
+	}
+	nodes := map[string]gate.Node{}
+	for _, n := range in.Nodes {
+		nodes[n.Name] = n
+	}
+	up := k.askAgents(ctx, g, nodes, grants)
+	for i, grant := range grants {
+		if grant.Pending { // package leases decides what becomes of it
+			live = append(live, grant)
+			continue
+		}
+		next, why := grant.Observe(gate.Observation{
+			Applied: g.Used(grant.Node), Away: g.Away(grant.Node) != "", Up: up[i],
+		}, k.HoldDown, in.Now)
+		switch {
+		case why != "":
+			changes.Ended = append(changes.Ended, grant)
+			ended[grant] = why
+			continue
+		case next != grant:
+			changes.Updated = append(changes.Updated, next)
+		}
+		live = append(live, next)
+	}
+	return live, nil
+}
+
+// maxAsked is the number of agents that a Keeper asks at the same time.
+const maxAsked = 50
+
+// askAgents asks the agents of the granted nodes that were away and are present again.
+func (k *Keeper) askAgents(ctx context.Context, g *gate.Gate, nodes map[string]gate.Node, grants []gate.Grant) []bool {
+	up := make([]bool, len(grants))
+	var group errgroup.Group
+	group.SetLimit(maxAsked)
+	for i, grant := range grants {
+		if k.Up == nil {
+			up[i] = true
+		} else if !grant.Went.IsZero() && g.Away(grant.Node) == "" {
+			group.Go(func() error { up[i] = k.Up(ctx, nodes[grant.Node]); return nil })
+		}
+	}
+	_ = group.Wait()
+	return up
+}
+
+// read reads all reports and nodes.
+func (k *Keeper) read(ctx context.Context) (gate.Input, error) {
+	in := gate.Input{Budget: k.Budget, Applied: make([]gate.Applied, len(k.Reports))}
+	errs := make([]error, len(k.Reports)+1)
+	var group errgroup.Group
+	for i, report := range k.Reports {
+		group.Go(func() error { in.Applied[i], errs[i] = report(ctx); return nil })
+	}
+	group.Go(func() (err error) {
+		if in.Nodes, err = k.Nodes(ctx); err != nil {
+			errs[len(k.Reports)] = fmt.Errorf("nodes: %w", err)
+		}
+		return nil
+	})
+	_ = group.Wait()
+	in.Now = time.Now()
+	return in, errors.Join(errs...)
+}

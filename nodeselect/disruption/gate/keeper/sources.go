@@ -1,0 +1,156 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	client "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/agentcheck/nodeagent"
+	"github.com/headgate/headgate/internal/apiclient"
+	"github.com/headgate/headgate/internal/inputfile"
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/disruption/gate"
+)
+
+// Report returns the configuration that a terminator has in force. Any number of goroutines may call
+// it.
+type Report func(context.Context) (gate.Applied, error)
+
+// A Report from a URL tries again while the terminator is applying a change.
+const (
+	reportTimeout = 10 * time.Second
+	reportRetry   = 300 * time.Millisecond
+)
+
+// URL reads the page /report.json of a terminator's admin listener. c is the client to use; nil
+// means one of its own. While the terminator answers 503, the Report tries again for up to 10 s.
+func URL(url, cluster string, c *http.Client) Report {
+	if c == nil {
+		c = apiclient.New(nil)
+	}
+	return func(ctx context.Context) (gate.Applied, error) {
+		ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+		defer cancel()
+		for {
+			resp, body, err := apiclient.Get(ctx, c, apiclient.Request{URL: url, UserAgent: "headgate-nodegate", MaxBody: gate.MaxReport})
+			switch {
+			case err != nil:
+				return gate.Applied{}, fmt.Errorf("%s: %w", url, err)
+			case resp.StatusCode == http.StatusOK:
+				return gate.ParseReport(url, body, cluster)
+			}
+			err = fmt.Errorf("%s: %s: %.200q", url, resp.Status, body)
+			if resp.StatusCode != http.StatusServiceUnavailable || !apiclient.Sleep(ctx, reportRetry) {
+				return gate.Applied{}, err
+			}
+		}
+	}
+}
+
+// File reads a terminator's report.json. A file does not say whether HAProxy runs the configuration
+// at the moment, so URL is the better choice. If maxAge is not 0, a file that was modified longer
+// ago than that is an error.
+func File(path, cluster string, maxAge time.Duration) Report {
+	return func(context.Context) (gate.Applied, error) {
+		info, err := inputfile.Stat(path)
+		if err != nil {
+			return gate.Applied{}, err
+		}
+		if age := time.Since(info.ModTime()); maxAge > 0 && age > maxAge {
+			return gate.Applied{}, fmt.Errorf("%s: stale: it was modified %v ago, and the limit is %v", path, age.Round(time.Second), maxAge)
+		}
+		data, err := inputfile.Read(path, gate.MaxReport)
+		if err != nil {
+			return gate.Applied{}, err
+		}
+		return gate.ParseReport(path, data, cluster)
+	}
+}
+
+// Nodes reads and cordons the nodes of a cluster.
+type Nodes struct {
+	// Client is the client of the cluster. Required.
+	Client client.NodeInterface
+	// Signals say which nodes are drained. nil means nodeagent.DefaultSignals.
+	Signals []nodeagent.Signal
+}
+
+// nodesPage is the number of nodes in one answer of the API server.
+const nodesPage = 500
+
+// List returns the states of all nodes.
+func (n Nodes) List(ctx context.Context) ([]gate.Node, error) {
+	signals := n.Signals
+	if signals == nil {
+		signals = nodeagent.DefaultSignals(nodeselect.Annotations{})
+	}
+	var nodes []gate.Node
+	options := metav1.ListOptions{Limit: nodesPage}
+	for {
+		page, err := n.Client.List(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Items {
+			nodes = append(nodes, State(&page.Items[i], signals))
+		}
+		if options.Continue = page.Continue; options.Continue == "" {
+			return nodes, nil
+		}
+	}
+}
+
+// Cordon makes a node unschedulable. The node agent then drains the node.
+func (n Nodes) Cordon(ctx context.Context, name string) error {
+	_, err := n.Client.Patch(ctx, name, types.StrategicMergePatchType, []byte(`{"spec":{"unschedulable":true}}`), metav1.PatchOptions{})
+	return err
+}
+
+// State returns the state of a node. The node counts as away if one of the signals drains it, or if
+// its condition Ready is not true.
+func State(n *corev1.Node, signals []nodeagent.Signal) gate.Node {
+	s := gate.Node{Node: nodeselect.Node{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone], Identity: n.Name}}
+	s.Addrs = []netip.Addr{}
+	for _, a := range n.Status.Addresses {
+		if addr, err := netip.ParseAddr(a.Address); err == nil {
+			s.Addrs = append(s.Addrs, addr.Unmap())
+		}
+	}
+	s.Addr, _ = nodeselect.AddressPolicy{}.Choose(n)
+	for _, signal := range signals {
+		if request, ok := signal.Request(n); ok {
+			s.Away, s.Since = request.Reason, request.Since
+			return s
+		}
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+			s.Away, s.Since = "not Ready", c.LastTransitionTime.Time
+		}
+	}
+	return s
+}
+
+// AgentUp returns a function for Keeper.Up. It asks the agent on this port of the node's address. The
+// agent answers "up" if it names no state that keeps requests from the node.
+func AgentUp(port uint16) func(context.Context, gate.Node) bool {
+	c := &agentcheck.Client{Timeout: 2 * time.Second}
+	return func(ctx context.Context, n gate.Node) bool {
+		if !n.Addr.IsValid() {
+			return false
+		}
+		reply, err := c.Check(ctx, net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(port))))
+		return err == nil && reply.State != agentcheck.Down && reply.State != agentcheck.Fail && reply.State != agentcheck.Stopped &&
+			reply.Admin != agentcheck.Drain && reply.Admin != agentcheck.Maint
+	}
+}

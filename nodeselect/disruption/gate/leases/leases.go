@@ -1,0 +1,360 @@
+// Package leases stores the grants of package gate as Leases of Kubernetes, one for each node, so
+// that they survive a restart. It keeps two processes from deciding at the same time.
+//
+//	client, err := coordinationv1.NewForConfig(config)
+//	…
+//	store := leases.Store{Client: client.Leases("headgate"), Cluster: "eu-1"}
+//	err = store.Decide(ctx, func(grants []gate.Grant) (leases.Changes, error) {
+//		…
+//		answer, taken = g.Take("kured", time.Hour, "worker-7")
+//		return leases.Changes{Taken: taken}, nil
+//	})
+//
+// # Two processes at the same time
+//
+// All decisions about a cluster go through one more Lease, the decision Lease. Decide reads it before
+// it reads the grants. It makes a pending Lease for each new grant, and then writes the decision
+// Lease with the resource version that it has read. This write fails if another process has decided
+// in between. Then Decide removes its pending Leases and starts again. Otherwise it marks its Leases
+// as decided. If a process ends before that, other processes remove its pending Leases after
+// PendingTimeout. Until then they count.
+//
+// So any number of processes may decide, without an election: each decision includes all grants of
+// earlier ones. This holds whatever the clocks of the processes say.
+//
+// The account needs permission to get, list, create, update and delete leases of coordination.k8s.io
+// in the namespace.
+//
+// # What it does not do
+//
+// It does not watch Leases: each Decide lists them. It does not decide which grants end; see
+// [gate.Grant.Observe].
+package leases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+
+	"github.com/headgate/headgate/nodeselect/disruption/gate"
+)
+
+// Names of labels and annotations.
+const (
+	clusterLabel      = "headgate.dev/grant-cluster" // on Leases of grants
+	nodeAnnotation    = "headgate.dev/grant-node"
+	wentAnnotation    = "headgate.dev/grant-went"
+	backAnnotation    = "headgate.dev/grant-back"
+	pendingAnnotation = "headgate.dev/grant-pending"
+	decidedAnnotation = "headgate.dev/decided-by" // on the decision Lease
+)
+
+// MaxTaken is the largest number of grants of one decision, and MaxHolder is the largest length of
+// the name of a holder.
+const (
+	MaxTaken  = 500
+	MaxHolder = 200
+)
+
+// PendingTimeout is the age at which any process removes a pending Lease.
+const PendingTimeout = 30 * time.Second
+
+// pageSize is the number of Leases in one answer of the API server.
+const pageSize = 500
+
+// Store keeps the grants of one cluster. Any number of goroutines may use it.
+type Store struct {
+	// Client is the client of the namespace that has the Leases. Required.
+	Client client.LeaseInterface
+	// Cluster is the name of the cluster whose nodes are granted. It is a DNS label. The clusters
+	// that share a namespace have different names. Required.
+	Cluster string
+}
+
+// Changes is a decision.
+type Changes struct {
+	Updated []gate.Grant // grants with another Went or Back
+	Ended   []gate.Grant
+	Taken   []gate.Grant // new grants
+}
+
+// ErrBusy means that other processes have decided all the time.
+var ErrBusy = errors.New("leases: other processes keep deciding")
+
+// errAgain means that another process has changed something, and that Decide must start again.
+var errAgain = errors.New("changed by another process")
+
+// maxTries is the number of times that Decide starts again.
+const maxTries = 50
+
+// Decide calls the function decide with all grants, sorted by node, and stores what decide returns.
+// If another process changes something in between, Decide calls decide again with the new grants. So
+// decide must have no effect of its own. If Decide returns an error, the caller must not use what
+// decide has answered, but some of the changes may have been stored.
+func (s Store) Decide(ctx context.Context, decide func([]gate.Grant) (Changes, error)) error {
+	for try := range maxTries {
+		err := s.decideOnce(ctx, decide)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+		timer := time.NewTimer(time.Duration(rand.Int64N(int64(10*time.Millisecond) * int64(try+1))))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+	return ErrBusy
+}
+
+// List returns the grants, sorted by node.
+func (s Store) List(ctx context.Context) (grants []gate.Grant, err error) {
+	err = s.Decide(ctx, func(all []gate.Grant) (Changes, error) { grants = all; return Changes{}, nil })
+	return grants, err
+}
+
+// Release ends the grant for a node, whoever holds it. It returns false if there is none. If holder
+// is not "", Release returns true and an error if another holder has the grant.
+func (s Store) Release(ctx context.Context, node, holder string) (found bool, err error) {
+	err = s.Decide(ctx, func(all []gate.Grant) (Changes, error) {
+		found = false
+		for _, g := range all {
+			if g.Node != node {
+				continue
+			}
+			found = true
+			if holder != "" && g.Holder != holder {
+				return Changes{}, fmt.Errorf("leases: %s holds the grant for %s, not %s", g.Holder, node, holder)
+			}
+			return Changes{Ended: []gate.Grant{g}}, nil
+		}
+		return Changes{}, nil
+	})
+	return found, err
+}
+
+func (s Store) decideOnce(ctx context.Context, decide func([]gate.Grant) (Changes, error)) error {
+	if faults := validation.IsDNS1123Label(s.Cluster); faults != nil {
+		return fmt.Errorf("leases: %q is no name of a cluster: %s", s.Cluster, faults[0])
+	}
+	decision, err := s.decisionLease(ctx)
+	if err != nil {
+		return err
+	}
+	stored, grants, err := s.list(ctx)
+	if err != nil {
+		return err
+	}
+	changes, err := decide(grants)
+	if err != nil {
+		return err
+	}
+	if err := check(changes.Taken); err != nil {
+		return err
+	}
+	for _, g := range changes.Updated {
+		if err := s.update(ctx, stored[g.Node], g); err != nil {
+			return err
+		}
+	}
+	for _, g := range changes.Ended {
+		if err := s.end(ctx, stored[g.Node]); err != nil {
+			return err
+		}
+	}
+	if len(changes.Taken) == 0 {
+		return nil
+	}
+	return s.take(ctx, decision, changes.Taken)
+}
+
+// take makes pending Leases for the grants, writes the decision Lease, and marks the Leases as
+// decided.
+func (s Store) take(ctx context.Context, decision *coordinationv1.Lease, grants []gate.Grant) (err error) {
+	var made []*coordinationv1.Lease
+	defer func() {
+		if err == nil {
+			return
+		}
+		// If this fails, another process removes the Leases later.
+		for _, l := range made {
+			_ = s.end(ctx, l)
+		}
+	}()
+	for _, g := range grants {
+		g.Pending = true
+		l, err := s.Client.Create(ctx, s.lease(g), metav1.CreateOptions{})
+		if err != nil {
+			return again(err)
+		}
+		made = append(made, l)
+	}
+	decision.Annotations = map[string]string{decidedAnnotation: grants[0].Holder}
+	taken := metav1.NewMicroTime(grants[0].Taken)
+	decision.Spec.RenewTime = &taken
+	if _, err := s.Client.Update(ctx, decision, metav1.UpdateOptions{}); err != nil {
+		return again(err)
+	}
+	for i, g := range grants {
+		annotate(made[i], g)
+		// If another process has removed the Lease, because this process took too long, the Update
+		// fails.
+		l, err := s.Client.Update(ctx, made[i], metav1.UpdateOptions{})
+		if err != nil {
+			return again(err)
+		}
+		made[i] = l
+	}
+	return nil
+}
+
+// check returns an error if the grants cannot be stored.
+func check(taken []gate.Grant) error {
+	if len(taken) > MaxTaken {
+		return fmt.Errorf("leases: %d grants in one decision; the largest number is %d", len(taken), MaxTaken)
+	}
+	for _, g := range taken {
+		if g.Holder == "" || len(g.Holder) > MaxHolder || strings.ContainsFunc(g.Holder, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("leases: holder %.300q: want 1 to %d printable ASCII characters without spaces", g.Holder, MaxHolder)
+		}
+		if g.TTL < time.Second || g.TTL > math.MaxInt32*time.Second {
+			return fmt.Errorf("leases: TTL %v: want 1s or more", g.TTL)
+		}
+	}
+	return nil
+}
+
+// again turns a conflict with another process into errAgain.
+func again(err error) error {
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) {
+		return errAgain
+	}
+	return err
+}
+
+// decisionLease returns the decision Lease. If it is missing, decisionLease creates it.
+func (s Store) decisionLease(ctx context.Context) (*coordinationv1.Lease, error) {
+	name := "nodegate-decision." + s.Cluster
+	lease, err := s.Client.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		lease, err = s.Client.Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		if err != nil {
+			return nil, again(err)
+		}
+	}
+	return lease, err
+}
+
+// list returns the Leases of the grants by node, and the grants, sorted by node. It removes pending
+// Leases that are too old.
+func (s Store) list(ctx context.Context) (map[string]*coordinationv1.Lease, []gate.Grant, error) {
+	stored := map[string]*coordinationv1.Lease{}
+	var grants []gate.Grant
+	options := metav1.ListOptions{LabelSelector: clusterLabel + "=" + s.Cluster, Limit: pageSize}
+	for {
+		page, err := s.Client.List(ctx, options)
+		if apierrors.IsResourceExpired(err) {
+			return nil, nil, errAgain
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		for i := range page.Items {
+			g := s.grant(&page.Items[i])
+			if g.Pending && time.Since(page.Items[i].CreationTimestamp.Time) > PendingTimeout {
+				if err := s.end(ctx, &page.Items[i]); err != nil {
+					return nil, nil, err
+				}
+				continue
+			}
+			stored[g.Node] = &page.Items[i]
+			grants = append(grants, g)
+		}
+		if options.Continue = page.Continue; options.Continue == "" {
+			gate.SortGrants(grants)
+			return stored, grants, nil
+		}
+	}
+}
+
+func (s Store) lease(g gate.Grant) *coordinationv1.Lease {
+	seconds := int32(g.TTL / time.Second)
+	taken := metav1.NewMicroTime(g.Taken)
+	l := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        s.Cluster + "." + g.Node,
+			Labels:      map[string]string{clusterLabel: s.Cluster},
+			Annotations: map[string]string{nodeAnnotation: g.Node},
+		},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &g.Holder, AcquireTime: &taken, LeaseDurationSeconds: &seconds},
+	}
+	annotate(l, g)
+	return l
+}
+
+func annotate(l *coordinationv1.Lease, g gate.Grant) {
+	if g.Pending {
+		l.Annotations[pendingAnnotation] = "true"
+	} else {
+		delete(l.Annotations, pendingAnnotation)
+	}
+	for key, t := range map[string]time.Time{wentAnnotation: g.Went, backAnnotation: g.Back} {
+		if t.IsZero() {
+			delete(l.Annotations, key)
+		} else {
+			l.Annotations[key] = t.UTC().Format(time.RFC3339Nano)
+		}
+	}
+}
+
+// grant reads a Lease. If somebody has removed a field from the Lease, the grant still counts: it
+// then has the TTL 0, or an unknown time of absence.
+func (s Store) grant(l *coordinationv1.Lease) gate.Grant {
+	g := gate.Grant{Node: l.Annotations[nodeAnnotation], Holder: "unknown", Taken: l.CreationTimestamp.Time}
+	if g.Node == "" {
+		g.Node = strings.TrimPrefix(l.Name, s.Cluster+".")
+	}
+	if p := l.Spec.HolderIdentity; p != nil {
+		g.Holder = *p
+	}
+	if p := l.Spec.AcquireTime; p != nil {
+		g.Taken = p.Time
+	}
+	if p := l.Spec.LeaseDurationSeconds; p != nil {
+		g.TTL = time.Duration(*p) * time.Second
+	}
+	_, g.Pending = l.Annotations[pendingAnnotation]
+	g.Went, _ = time.Parse(time.RFC3339Nano, l.Annotations[wentAnnotation])
+	g.Back, _ = time.Parse(time.RFC3339Nano, l.Annotations[backAnnotation])
+	return g
+}
+
+func (s Store) update(ctx context.Context, l *coordinationv1.Lease, g gate.Grant) error {
+	if l == nil {
+		return fmt.Errorf("leases: there is no grant for %s", g.Node)
+	}
+	if l.Annotations == nil {
+		l.Annotations = map[string]string{}
+	}
+	annotate(l, g)
+	_, err := s.Client.Update(ctx, l, metav1.UpdateOptions{})
+	return again(err)
+}
+
+func (s Store) end(ctx context.Context, l *coordinationv1.Lease) error {
+	if l == nil {
+		return errors.New("leases: there is no such grant")
+	}
+	return again(s.Client.Delete(ctx, l.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &l.UID, ResourceVersion: &l.ResourceVersion}}))
+}
