@@ -12,15 +12,15 @@
 //	next := state.Wave(state.Nodes(), disruption.DefaultSteps) // as many as possible that may go together
 //
 // The tools that replace nodes count nodes. But a count that is safe for every service is very
-// small: with 1,000 nodes and 2,000 services on 20 nodes each, three nodes that nobody has chosen
-// with care probably include three nodes of one service. With the subsets, about 50 nodes may go at
-// a time, and no service loses more than two of its nodes.
+// small: with 1,000 nodes and 2,000 services on 20 nodes each, ten random nodes include three nodes
+// of the same service more often than not. With the subsets, about 50 nodes may go at a time, and no
+// service loses more than two of its nodes.
 //
 // # Only the next wave
 //
 // [State.Wave] returns the nodes that may go now, and no plan for later. When the nodes of a wave
 // are replaced, other nodes enter the subsets in their place. These nodes belong to later waves of
-// any plan that was made before, so these waves are no longer safe: with the numbers above, 28 of 29
+// any plan that was made before, so these waves are no longer safe: with the numbers above, 27 of 30
 // waves of such a plan exceed the limit. [State.Estimate] returns about how many waves it takes.
 //
 // # Where a deployment is cheap

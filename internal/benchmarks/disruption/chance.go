@@ -1,0 +1,43 @@
+package main
+
+import "math"
+
+// randomBatch returns the largest number of random nodes that may go at a time, if the expected
+// number of services that exceed the limit must be at most 0.01.
+func randomBatch(s setting, limit int) int {
+	batch := 1
+	for batch < s.nodes && float64(s.services)*(1-atMost(s, batch+1, limit)) <= 0.01 {
+		batch++
+	}
+	return batch
+}
+
+// largestWave returns the largest size for which the expected number of waves that respect the limit
+// is at least e^-5. So there is no larger wave with high probability.
+func largestWave(s setting, limit int) int {
+	for size := s.nodes; size > 1; size-- {
+		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {
+			return size
+		}
+	}
+	return 1
+}
+
+// atMost returns the probability that at most limit members of a service are among that many random
+// nodes.
+func atMost(s setting, nodes, limit int) float64 {
+	p := 0.0
+	for j := 0; j <= min(limit, nodes, s.size); j++ {
+		if s.size-j <= s.nodes-nodes {
+			p += math.Exp(logBinomial(nodes, j) + logBinomial(s.nodes-nodes, s.size-j) - logBinomial(s.nodes, s.size))
+		}
+	}
+	return min(p, 1)
+}
+
+func logBinomial(n, k int) float64 {
+	a, _ := math.Lgamma(float64(n) + 1)
+	b, _ := math.Lgamma(float64(k) + 1)
+	c, _ := math.Lgamma(float64(n-k) + 1)
+	return a - b - c
+}

@@ -1,0 +1,286 @@
+// Disruption prints how many nodes may go at a time, and how many waves it takes to replace all
+// nodes of a cluster: with package disruption, with batches that nobody chooses with care, and the
+// bounds that hold with high probability.
+//
+//	cd internal/benchmarks && go run ./disruption
+//
+// All numbers except the times are the same on every machine.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/headgate/headgate/hashring"
+	"github.com/headgate/headgate/internal/manifesttest"
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/disruption"
+)
+
+// setting is a cluster.
+type setting struct{ nodes, services, size int }
+
+var settings = []setting{{300, 100, 8}, {1000, 200, 16}, {1000, 2000, 20}}
+
+func main() {
+	long := flag.Int("steps", 1_000_000, "`number` of steps of annealing for the largest wave")
+	flag.Parse()
+	if err := run(os.Stdout, settings, []int{1, 2, 4}, *long); err != nil {
+		fmt.Fprintln(os.Stderr, "disruption:", err)
+		os.Exit(1)
+	}
+}
+
+// result is a row of the tables.
+type result struct {
+	setting
+	limit int
+
+	batch                  int // largest random batch
+	greedy, annealed, long int // size of the next wave
+	most                   int // bound on the size of a wave
+	estimate               disruption.Estimate
+	dynamicGreedy, dynamic int // waves for all nodes, with new subsets after each wave
+	planned, broken, worst int // waves of a plan made beforehand, and those that exceed the limit
+	tookNew, tookMay       time.Duration
+	tookGreedy, tookSteps  time.Duration
+	tookEstimate           time.Duration
+}
+
+func run(out io.Writer, settings []setting, limits []int, long int) error {
+	var results []result
+	for _, s := range settings {
+		for _, limit := range limits {
+			r, err := measure(s, limit, long)
+			if err != nil {
+				return fmt.Errorf("%v, limit %d: %w", s, limit, err)
+			}
+			results = append(results, r)
+		}
+	}
+	w := &writer{Writer: out}
+	w.printf("Next wave, in nodes:\n\n")
+	w.printf("| nodes / services / nodes of a service | limit | random batch | greedy | %d steps | %d steps | at most |\n|---|---:|---:|---:|---:|---:|---:|\n", disruption.DefaultSteps, long)
+	for _, r := range results {
+		w.printf("| %s | %d | %d | %d | %d | %d | %d |\n", r.setting, r.limit, r.batch, r.greedy, r.annealed, r.long, r.most)
+	}
+	w.printf("\nWaves for all nodes:\n\n")
+	w.printf("| nodes / services / nodes of a service | limit | random batches | greedy | %d steps | estimate | at least | plan made beforehand: waves that exceed the limit, worst |\n|---|---:|---:|---:|---:|---:|---:|---:|\n", disruption.DefaultSteps)
+	for _, r := range results {
+		w.printf("| %s | %d | %d | %d | %d | %d | %d | %d of %d, %d |\n", r.setting, r.limit, (r.nodes+r.batch-1)/r.batch, r.dynamicGreedy, r.dynamic, r.estimate.Waves, r.estimate.Bound, r.broken, r.planned, r.worst)
+	}
+	if err := zones(w, settings); err != nil {
+		return err
+	}
+	w.printf("\nTimes:\n\n")
+	w.printf("| nodes / services / nodes of a service | limit | New | May | Wave, greedy | Wave, %d steps | Estimate |\n|---|---:|---:|---:|---:|---:|---:|\n", disruption.DefaultSteps)
+	for _, r := range results {
+		w.printf("| %s | %d | %v | %v | %v | %v | %v |\n", r.setting, r.limit, round(r.tookNew), r.tookMay, round(r.tookGreedy), round(r.tookSteps), round(r.tookEstimate))
+	}
+	return w.err
+}
+
+// zones compares budgets in a cluster of three zones. Each service has equally many nodes in each zone.
+func zones(w *writer, settings []setting) error {
+	w.printf("\nWaves for all nodes in three zones, limit 2, %d steps:\n\n", disruption.DefaultSteps)
+	w.printf("| nodes / services / nodes of a service | no rule for zones | one zone at a time | 1 of a service and zone |\n|---|---:|---:|---:|\n")
+	for _, s := range settings {
+		w.printf("| %s |", s)
+		for _, b := range []disruption.Budget{{}, {OneZone: true}, {Zone: 1}} {
+			f := newFleet(s)
+			for i := range f.nodes {
+				f.nodes[i].Zone = manifesttest.Zones[i%len(manifesttest.Zones)]
+			}
+			waves, err := f.replaceAll(b, disruption.DefaultSteps)
+			if err != nil {
+				return fmt.Errorf("%v in zones: %w", s, err)
+			}
+			w.printf(" %d |", waves)
+		}
+		w.printf("\n")
+	}
+	return w.err
+}
+
+func (s setting) String() string { return fmt.Sprintf("%d / %d / %d", s.nodes, s.services, s.size) }
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+
+// writer keeps the first error of a Writer.
+type writer struct {
+	io.Writer
+	err error
+}
+
+func (w *writer) printf(format string, args ...any) {
+	if w.err == nil {
+		_, w.err = fmt.Fprintf(w.Writer, format, args...)
+	}
+}
+
+// fastest returns the shortest time of several calls.
+func fastest(calls int, f func()) time.Duration {
+	best := time.Duration(1<<63 - 1)
+	for range calls {
+		start := time.Now()
+		f()
+		best = min(best, time.Since(start))
+	}
+	return best
+}
+
+func measure(cluster setting, limit, long int) (result, error) {
+	r := result{setting: cluster, limit: limit, batch: randomBatch(cluster, limit), most: largestWave(cluster, limit)}
+	budget := disruption.Budget{Service: limit}
+	f := newFleet(cluster)
+	set := f.subsets()
+	s, err := disruption.New(budget, f.nodes, set)
+	if err != nil {
+		return r, err
+	}
+	r.tookNew = fastest(5, func() { s, err = disruption.New(budget, f.nodes, set) })
+	if err != nil {
+		return r, err
+	}
+	all := s.Nodes()
+	const asks = 1000
+	r.tookMay = fastest(20, func() {
+		for i := range asks {
+			s.May(all[i%len(all)])
+		}
+	}) / asks
+	r.tookGreedy = fastest(3, func() { r.greedy = len(s.Wave(all, 0)) })
+	r.tookSteps = fastest(3, func() { r.annealed = len(s.Wave(all, disruption.DefaultSteps)) })
+	r.long = len(s.Wave(all, long))
+	r.tookEstimate = fastest(3, func() { r.estimate = s.Estimate(all, 0) })
+	if r.dynamicGreedy, err = newFleet(cluster).replaceAll(budget, 0); err != nil {
+		return r, err
+	}
+	if r.dynamic, err = newFleet(cluster).replaceAll(budget, disruption.DefaultSteps); err != nil {
+		return r, err
+	}
+	return r, r.follow(budget)
+}
+
+// fleet is a cluster whose subsets are made as package nodeselect makes them. Without zones,
+// AppendSpread returns the same nodes as AppendTop.
+type fleet struct {
+	setting
+	nodes []nodeselect.Node
+}
+
+func newFleet(s setting) *fleet {
+	f := &fleet{setting: s}
+	for i := range s.nodes {
+		f.nodes = append(f.nodes, nodeselect.Node{Name: manifesttest.NodeName(i), Identity: manifesttest.NodeAddr(i)})
+	}
+	return f
+}
+
+func (f *fleet) subsets() nodeselect.Subsets {
+	members := make([]hashring.Node, len(f.nodes))
+	index := make(map[string]int, len(f.nodes))
+	for i, n := range f.nodes {
+		members[i] = hashring.Node{Name: n.Identity, Zone: n.Zone}
+		index[n.Identity] = i
+	}
+	ring, err := hashring.New(members...)
+	if err != nil {
+		panic(err) // the identities are unique
+	}
+	set := make(nodeselect.Subsets, f.services)
+	var top []hashring.Node
+	for i := range f.services {
+		service := fmt.Sprintf("team-%d/service-%d", i%50, i)
+		top = ring.AppendSpread(top[:0], service, f.size)
+		for _, n := range top {
+			set[service] = append(set[service], f.nodes[index[n.Name]])
+		}
+	}
+	return set
+}
+
+// replace gives the named nodes new addresses.
+func (f *fleet) replace(names []string) {
+	gone := map[string]bool{}
+	for _, name := range names {
+		gone[name] = true
+	}
+	for i := range f.nodes {
+		if n := &f.nodes[i]; gone[n.Name] {
+			n.Identity += "-new"
+		}
+	}
+}
+
+// replaceAll replaces all nodes, one wave after another, and returns the number of waves. It makes
+// the subsets again after each wave.
+func (f *fleet) replaceAll(b disruption.Budget, steps int) (int, error) {
+	old := map[string]bool{}
+	for _, n := range f.nodes {
+		old[n.Name] = true
+	}
+	waves := 0
+	for ; len(old) > 0; waves++ {
+		s, err := disruption.New(b, f.nodes, f.subsets())
+		if err != nil {
+			return 0, err
+		}
+		var candidates []string
+		for name := range old {
+			candidates = append(candidates, name)
+		}
+		wave := s.Wave(candidates, steps)
+		if len(wave) == 0 || !s.Take(wave...).OK {
+			return 0, errors.New("a wave is empty or may not go")
+		}
+		for _, name := range wave {
+			delete(old, name)
+		}
+		f.replace(wave)
+	}
+	return waves, nil
+}
+
+// follow makes a plan of all waves, and follows it while the subsets change.
+func (r *result) follow(b disruption.Budget) error {
+	f := newFleet(r.setting)
+	s, err := disruption.New(b, f.nodes, f.subsets())
+	if err != nil {
+		return err
+	}
+	var plan [][]string
+	planned := map[string]bool{}
+	for len(planned) < len(f.nodes) {
+		var candidates []string
+		for _, n := range f.nodes {
+			if !planned[n.Name] {
+				candidates = append(candidates, n.Name)
+			}
+		}
+		wave := s.Wave(candidates, disruption.DefaultSteps)
+		for _, name := range wave {
+			planned[name] = true
+		}
+		plan = append(plan, wave)
+	}
+	r.planned = len(plan)
+	for _, wave := range plan {
+		s, err := disruption.New(b, f.nodes, f.subsets())
+		if err != nil {
+			return err
+		}
+		if a := s.May(wave...); !a.OK {
+			r.broken++
+			for _, b := range a.Blocked {
+				r.worst = max(r.worst, b.Away+b.Named)
+			}
+		}
+		f.replace(wave)
+	}
+	return nil
+}
