@@ -37,6 +37,7 @@ type front struct {
 	stop                  context.CancelFunc
 	code                  chan int
 	log                   *buffer
+	args                  []string
 }
 
 // buffer is a bytes.Buffer for several goroutines.
@@ -76,21 +77,26 @@ func start(t *testing.T, args ...string) *front {
 	for i, arg := range args {
 		args[i] = strings.ReplaceAll(arg, "DIR", dir)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	f.stop = cancel
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f.code <- run(ctx, cli.Invocation{Args: args, Stdout: f.log, Stderr: f.log})
-	}()
+	f.args = args
 	t.Cleanup(func() {
-		cancel()
-		<-done
 		if t.Failed() {
 			t.Log(f.log.String())
 		}
 	})
+	f.launch()
 	return f
+}
+
+// launch runs frontproxy. It may run again after it has ended.
+func (f *front) launch() {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	f.stop = cancel
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f.code <- run(ctx, cli.Invocation{Args: f.args, Stdout: f.log, Stderr: f.log})
+	}()
+	f.t.Cleanup(func() { cancel(); <-done })
 }
 
 func (f *front) policy(text string) {

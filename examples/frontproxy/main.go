@@ -95,7 +95,12 @@ func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 		return err
 	}
 	group.Go(func() error { return admin.Serve(running, listeners...) })
-	group.Go(func() error { return p.controller.Run(running) })
+	group.Go(func() error {
+		if p.supervisor != nil { // files of an earlier process are no reason to ask an HAProxy that starts
+			p.supervisor.AwaitFirstStart(running)
+		}
+		return p.controller.Run(running)
+	})
 	if p.supervisor != nil {
 		group.Go(func() error { return p.supervisor.Run(running) })
 	}

@@ -203,12 +203,12 @@ func (p *proxy) haproxyChanged(s supervisor.State) {
 	}
 }
 
-// haproxyLine logs a line that HAProxy has printed. The lines of its access log go to the standard
-// output as they are.
+// haproxyLine logs a message of HAProxy. The lines of its access log go to the standard output as they
+// are.
 func (p *proxy) haproxyLine(line string) {
-	if level, text, ok := strings.Cut(line, "]"); ok && (level == "[ALERT" || level == "[WARNING") {
-		p.log.Warn("haproxy", "line", strings.TrimSpace(text))
-	} else if level != "[NOTICE" {
+	if level, text, ok := supervisor.Message(line); ok {
+		p.log.Log(context.Background(), level, "haproxy", "line", text)
+	} else {
 		fmt.Fprintln(p.accessLog, line)
 	}
 }

@@ -12,8 +12,37 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
+
+// A second frontproxy begins with the files of the first one, and its HAProxy starts slowly. The log has
+// no error, and HAProxy's messages about servers are no warnings.
+func TestRestartWithLeftoverFiles(t *testing.T) {
+	dir := t.TempDir()
+	haproxy := filepath.Join(dir, "haproxy")
+	script := fmt.Appendf(nil, "#!/bin/sh\ncase \"$*\" in *\" -W \"*) sleep 0.3;; esac\nexec %q \"$@\"\n", haproxytest.Binary(t))
+	require.NoError(t, os.WriteFile(haproxy, script, 0o700))
+	a := pod(t)
+	f := start(t, append(dirFlags, "-drain-delay", "0", "-haproxy", haproxy)...)
+	f.pods(a, pod(t))
+	f.eventually(f.listen+"/", 200, "pod-")
+	f.pods(a)
+	f.eventually(f.admin+"/metrics", 200, `headgate_frontproxy_pods{proxy_zone="a",service="ns.web.http",state="in_service",zone="a"} 1`)
+	f.stop()
+	f.ends(cli.ExitOK)
+	require.FileExists(t, filepath.Join(f.dir, "out", "haproxy.cfg"))
+	f.launch()
+	f.eventually(f.listen+"/", 200, fmt.Sprint("pod-", a.Port()))
+	f.eventually(f.admin+"/readyz", 200, "ok")
+	f.stop()
+	f.ends(cli.ExitOK)
+	for line := range strings.Lines(f.log.String()) {
+		require.NotContains(t, line, "refused")
+		require.NotContains(t, line, "level=ERROR")
+		require.NotRegexp(t, `level=WARN .*(local|panic)/`, line)
+	}
+}
 
 // HAProxy is killed, and its next start fails once for a reason that has nothing to do with its
 // configuration. It then starts with the last good configuration, which lacks the last policy.

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,37 @@ func FuzzLines(f *testing.F) {
 		got := split(text[:i], text[i:])
 		if want := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' }); len(text) < maxLine {
 			require.Equal(t, strings.Join(want, "\n"), strings.Join(got, "\n"))
+		}
+	})
+}
+
+func TestMessage(t *testing.T) {
+	for line, want := range map[string]slog.Level{
+		"[WARNING]  (7) : Server a/s0 is DOWN, reason: Layer4 connection problem":                      slog.LevelInfo,
+		"[WARNING]  (7) : Backup Server a/s0 is UP/READY (leaving forced maintenance).":                slog.LevelInfo,
+		"[WARNING] 324/211500 (7) : Health check for server a/s0 failed, reason: Layer4 timeout":       slog.LevelInfo,
+		"[WARNING]  (7) : a/s1 changed its IP from 10.0.0.1 to 10.0.0.2 by stats socket command.":      slog.LevelInfo,
+		"[NOTICE]   (7) : New worker (20295) forked":                                                   slog.LevelDebug,
+		"[NOTICE]   (7) : Server a/s0 was UP":                                                          slog.LevelDebug,
+		"[ALERT]    (7) : backend 'a' has no server available!":                                        slog.LevelWarn,
+		"[ALERT]    (7) : [/usr/sbin/haproxy.main()] Cannot raise FD limit to 2240, limit is 600.":     slog.LevelWarn,
+		"[WARNING]  (7) : config : 'server a/s0' : no default weight":                                  slog.LevelWarn,
+		"[WARNING]  (7) : [/usr/sbin/haproxy.main()] HAProxy was started as root without any 'chroot'": slog.LevelWarn,
+	} {
+		level, text, ok := Message(line)
+		require.True(t, ok, line)
+		require.Equal(t, want, level, line)
+		require.True(t, strings.HasSuffix(line, ") : "+text), text)
+	}
+	_, _, ok := Message("127.0.0.1:1 [29/Nov/2026] web local/s1 200 [ALERT] (7) : x")
+	require.False(t, ok)
+}
+
+func FuzzMessage(f *testing.F) {
+	f.Fuzz(func(t *testing.T, line string) {
+		level, text, ok := Message(line)
+		if !strings.HasSuffix(line, text) || !ok && (text != "" || level != 0) {
+			t.Errorf("%q: %v %q %v", line, level, text, ok)
 		}
 	})
 }

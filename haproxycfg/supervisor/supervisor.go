@@ -32,6 +32,8 @@ type Supervisor struct {
 	ended chan struct{} // closed when Run has ended
 	wake  chan struct{} // ends a wait
 
+	alerts alerts // that HAProxy has printed
+
 	reloading sync.Mutex // held by Reload
 	reporting sync.Mutex // held while the state changes and Changed is called
 
@@ -213,10 +215,16 @@ func (s *Supervisor) launch(ctx context.Context, config string) (*haproxyproc.Pr
 		MasterSocket: s.Master().Path,
 		ReadyTimeout: s.options.ReadyTimeout, StopTimeout: s.options.StopTimeout,
 	}
-	if s.options.Log != nil {
-		o.Output = &lines{call: s.options.Log}
-	}
+	o.Output = &lines{call: s.line}
 	return haproxyproc.Start(ctx, o)
+}
+
+// line receives each line that HAProxy prints.
+func (s *Supervisor) line(line string) {
+	s.alerts.read(line)
+	if s.options.Log != nil {
+		s.options.Log(line)
+	}
 }
 
 // link makes the file that HAProxy reads at a start and at each reload a link to config. The master
@@ -262,6 +270,24 @@ func (s *Supervisor) wait(ctx context.Context, p *haproxyproc.Process) error {
 	return errors.New("supervisor: haproxy ended")
 }
 
+// AwaitFirstStart waits until Run has tried once to start HAProxy, or until Run or ctx ends. Before
+// that, nobody listens at Master.
+func (s *Supervisor) AwaitFirstStart(ctx context.Context) {
+	for {
+		state, changed := s.watch()
+		if state.attempt > 0 && state.Phase != Starting {
+			return
+		}
+		select {
+		case <-changed:
+		case <-s.ended:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Drain sends SIGUSR1 to HAProxy, and waits until HAProxy has ended. The configuration decides what
 // HAProxy does meanwhile: how long it still accepts connections ("grace"), whether its monitor page
 // fails, and how long it waits for its connections ("hard-stop-after").
@@ -301,7 +327,8 @@ func (s *Supervisor) Drain(ctx context.Context) error {
 }
 
 // Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. If HAProxy runs,
-// Reload calls the function reload, such as the method Reload of a deploy.Reloader for Master. If
+// Reload calls the function reload, such as the method Reload of a deploy.Reloader for Master. If this
+// fails, the error also has the alerts that HAProxy has printed meanwhile. If
 // HAProxy does not run, Reload waits until the Supervisor has tried to start it with the current
 // files. This attempt begins immediately, because the new files may have removed the cause of the
 // failure.
@@ -343,7 +370,11 @@ func (s *Supervisor) reload(ctx context.Context, reload func(context.Context) er
 	if err := s.link(s.options.Config); err != nil {
 		return err
 	}
+	s.alerts.forget()
 	err := reload(ctx)
+	if err != nil {
+		err = s.alerts.addTo(ctx, err)
+	}
 	switch {
 	case !onLastGood:
 	case err != nil:

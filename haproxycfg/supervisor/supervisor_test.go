@@ -34,11 +34,13 @@ type fixture struct {
 	lines  []string
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t *testing.T) *fixture { return newFixtureOf(t, haproxytest.Binary(t)) }
+
+func newFixtureOf(t *testing.T, haproxy string) *fixture {
 	f := &fixture{t: t, dir: haproxytest.Dir(t), port: haproxytest.Ports(t, 1)[0], ran: make(chan error, 1)}
 	var err error
 	f.Supervisor, err = supervisor.New(supervisor.Options{
-		Haproxy: haproxytest.Binary(t),
+		Haproxy: haproxy,
 		Config:  filepath.Join(f.dir, "haproxy.cfg"), LastGood: filepath.Join(f.dir, "good.cfg"), Pending: filepath.Join(f.dir, "pending"),
 		RunDir: filepath.Join(f.dir, "run"), StateFile: filepath.Join(f.dir, "state"),
 		MinDelay: time.Millisecond,
@@ -182,9 +184,13 @@ func TestOneSupervisorInADirectory(t *testing.T) {
 
 func TestNoConfigurationAtTheStart(t *testing.T) {
 	f := newFixture(t)
+	started, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.AwaitFirstStart(started)
 	reloaded := make(chan error, 1)
 	go func() { reloaded <- f.reload(t.Context()) }() // it waits for Run
 	f.run()
+	f.AwaitFirstStart(t.Context())
 	require.ErrorIs(t, <-reloaded, os.ErrNotExist)
 	f.eventually("wait", func(s supervisor.State) bool { return s.Phase == supervisor.Waiting })
 	f.write("haproxy.cfg", f.config("one"))
@@ -203,7 +209,7 @@ func TestLastGood(t *testing.T) {
 	f.answers("good")
 	require.FileExists(t, filepath.Join(f.dir, "pending"))
 
-	require.Error(t, f.reload(t.Context()), "the file is still bad")
+	require.ErrorContains(t, f.reload(t.Context()), "nonsense", "the file is still bad")
 	require.True(t, f.State().OnLastGood)
 	f.answers("good")
 
@@ -221,6 +227,33 @@ func TestReloadReportsAFailedStart(t *testing.T) {
 	err := f.reload(t.Context())
 	require.ErrorContains(t, err, "nonsense")
 	require.ErrorContains(t, err, "nor with the last good configuration")
+}
+
+// HAProxy may get too few file descriptors for the checks of many servers. "haproxy -c" does not
+// notice it. The errors of a reload and of a start have HAProxy's reason.
+func TestTooFewFileDescriptors(t *testing.T) {
+	haproxy := filepath.Join(t.TempDir(), "haproxy")
+	require.NoError(t, os.WriteFile(haproxy, fmt.Appendf(nil, "#!/bin/sh\nulimit -n 600 && exec %q \"$@\"\n", haproxytest.Binary(t)), 0o700))
+	f := newFixtureOf(t, haproxy)
+	const limit = "global\n    maxconn 100\n"
+	f.write("haproxy.cfg", limit+f.config("one"))
+	f.run()
+	f.eventually("start", func(s supervisor.State) bool { return s.Phase == supervisor.Running })
+	large := limit + f.config("two")
+	for i := range 1000 {
+		large += fmt.Sprintf("    server s%d 127.0.0.1:1 check inter 1h\n", i)
+	}
+	f.write("haproxy.cfg", large)
+	err := f.reload(t.Context())
+	require.ErrorContains(t, err, "Cannot raise FD limit to ")
+	require.Equal(t, 1, strings.Count(err.Error(), "Cannot raise"), err)
+	f.answers("one")
+
+	require.NoError(t, syscall.Kill(f.State().PID, syscall.SIGKILL))
+	f.eventually("the failed start", func(s supervisor.State) bool {
+		return s.Phase == supervisor.Waiting && strings.Contains(fmt.Sprint(s.Err), "HAProxy says: ") && strings.Contains(fmt.Sprint(s.Err), "Cannot raise FD limit to ")
+	})
+	require.NotContains(t, f.State().Err.Error(), "[NOTICE]")
 }
 
 // slow sends a request that HAProxy forwards to a server. The server answers when the channel answer

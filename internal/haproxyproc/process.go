@@ -170,12 +170,20 @@ func (p *Process) waitReady(ctx context.Context, o Options) error {
 		}
 		select {
 		case <-p.done:
-			return errors.Join(errors.New("haproxy ended before it was ready"), p.err)
+			return ended(p.err)
 		case <-ctx.Done():
 			return fmt.Errorf("haproxy is not ready: %w (last probe: %v)", ctx.Err(), last)
 		case <-tick:
 		}
 	}
+}
+
+// ended returns the error for an HAProxy that has ended with the status.
+func ended(status error) error {
+	if status == nil {
+		return errors.New("haproxy ended before it was ready")
+	}
+	return fmt.Errorf("haproxy ended before it was ready: %w", status)
 }
 
 // probe returns nil if HAProxy answers on each socket. In master-worker mode, it asks both the
@@ -242,7 +250,11 @@ type StartError struct {
 	Output string // the end of what HAProxy printed
 }
 
+// Error returns the alerts in Output. If Output has no alert, Error returns all of Output.
 func (e *StartError) Error() string {
+	if alerts := Alerts(e.Output); len(alerts) > 0 {
+		return fmt.Sprintf("haproxyproc: %v; HAProxy says: %s", e.Err, strings.Join(alerts, "; "))
+	}
 	return fmt.Sprintf("haproxyproc: %v; it printed:\n%s", e.Err, e.Output)
 }
 

@@ -1,0 +1,35 @@
+package supervisor
+
+import (
+	"log/slog"
+	"regexp"
+)
+
+var (
+	message = regexp.MustCompile(`^\[(ALERT|WARNING|NOTICE|DIAG)(?:/[A-Z]+)?\]\s+(?:[0-9]+/[0-9]+\s+)?\([0-9]+\)\s*:\s*(.*)$`)
+	// aboutServer matches "Server b/s is DOWN, …", "Health check for server b/s failed, …" and
+	// "b/s changed its IP from …".
+	aboutServer = regexp.MustCompile(`^(?:(?:Backup )?Server |Health check for (?:backup )?server |Stopped health check for )?[^ /\[\]]+/[^ /\[\]]+:? `)
+)
+
+// Message returns the level and the text of a message that HAProxy has printed, such as
+//
+//	[WARNING]  (123) : Server local/s1 is DOWN, reason: …
+//
+// Alerts and warnings have [slog.LevelWarn], notices have [slog.LevelDebug]. Messages about one server
+// have at most [slog.LevelInfo]: HAProxy prints them for every server that goes, comes or fails. ok is
+// false for other lines, such as those of an access log.
+func Message(line string) (level slog.Level, text string, ok bool) {
+	m := message.FindStringSubmatch(line)
+	if m == nil {
+		return 0, "", false
+	}
+	level = slog.LevelWarn
+	if m[1] == "NOTICE" || m[1] == "DIAG" {
+		level = slog.LevelDebug
+	}
+	if aboutServer.MatchString(m[2]) {
+		level = min(level, slog.LevelInfo)
+	}
+	return level, m[2], true
+}
