@@ -183,12 +183,23 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 	return a, grants
 }
 
-// Wave returns a set of candidates that may go now together; see [disruption.State.Wave].
-func (g *Gate) Wave(candidates []string, steps int) []string { return g.state.Wave(candidates, steps) }
+// Wave returns a set of candidates that may go now together; see [disruption.State.Wave]. If
+// candidates is nil, all nodes are candidates.
+func (g *Gate) Wave(candidates []string, steps int) []string {
+	return g.state.Wave(g.candidates(candidates), steps)
+}
 
-// Estimate estimates the number of waves; see [disruption.State.Estimate].
+// Estimate estimates the number of waves; see [disruption.State.Estimate]. If candidates is nil, all
+// nodes are candidates.
 func (g *Gate) Estimate(candidates []string, steps int) disruption.Estimate {
-	return g.state.Estimate(candidates, steps)
+	return g.state.Estimate(g.candidates(candidates), steps)
+}
+
+func (g *Gate) candidates(names []string) []string {
+	if names == nil {
+		return g.state.Nodes()
+	}
+	return names
 }
 
 func (g *Gate) answer(names []string, d disruption.Answer) Answer {
