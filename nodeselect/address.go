@@ -22,6 +22,11 @@ const (
 
 // AddressPolicy chooses the address of a node to which the balancer sends traffic. The zero value
 // chooses the first InternalIP.
+//
+// A Selector makes two exceptions. If several nodes list an address, it is a virtual address and no
+// node's own: a node gets its next address of the same type and family, if it has one. If a Service
+// has only one IP family, the targets of the Service have addresses of this family. The identity of
+// a node does not depend on the Service.
 type AddressPolicy struct {
 	// Types are the address types to try, in this order. nil means InternalIP only. A type for
 	// names, such as Hostname, works only if the value is an IP address.

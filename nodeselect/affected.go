@@ -48,7 +48,7 @@ func newPoolChange(before, after *Pool) *poolChange {
 		c.eligible = map[string]int{}
 		for i := range before.members {
 			if m := &before.members[i]; m.verdict == Eligible {
-				c.eligible[m.Zone]++
+				c.eligible[m.zone]++
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func (c *poolChange) affects(s *service, ready []string) bool {
 			return true
 		}
 	}
-	if s.local && c.anyNamed(ready) {
+	if s.local && c.anyNamed(ready) || s.otherFamily && len(c.members) > 0 {
 		return true
 	}
 	return !s.restricted && slices.ContainsFunc(c.members, func(m memberChange) bool {
@@ -124,7 +124,7 @@ func (c *poolChange) mayEnter(s *service, change memberChange) bool {
 		return true
 	case m.verdict == Avoid || p.sticky:
 		return false // the subset is full
-	case change.before != nil && change.before.verdict == Eligible && change.before.Zone == m.Zone:
+	case change.before != nil && change.before.verdict == Eligible && change.before.zone == m.zone:
 		return false // its rank was too low before, and ranks do not change
 	}
 	zone, last := p.zone(m.ringNode()), -1
@@ -142,7 +142,7 @@ func (c *poolChange) mayEnter(s *service, change memberChange) bool {
 			return true // all nodes of the zone are in use, so the share of the zone may grow
 		}
 	}
-	return last >= 0 && hashring.Compare(s.key, m.ringNode(), s.nodes[s.last[last].index].ringNode()) < 0
+	return last >= 0 && hashring.Compare(s.key, m.ringNode(), hashring.Node{Name: s.nodes[s.last[last].index].Identity}) < 0
 }
 
 // zoneLast describes the nodes of one zone in a subset, and names the one that ranks last among
@@ -159,10 +159,14 @@ func (p *Pool) describe(s *service) {
 	s.described, s.excluded = true, false
 	s.last = s.last[:0]
 	for i, n := range s.nodes {
-		if j, ok := p.index[n.Identity]; ok && p.members[j].verdict == Excluded {
+		var m member
+		if j, ok := p.index[n.Identity]; ok {
+			m = p.members[j]
+		}
+		if m.verdict == Excluded {
 			s.excluded = true
 		}
-		zone := p.zone(n.ringNode())
+		zone := p.zone(m.ringNode())
 		j := slices.IndexFunc(s.last, func(l zoneLast) bool { return l.zone == zone })
 		if j < 0 {
 			s.last = append(s.last, zoneLast{zone: zone, index: i, count: 1})
@@ -170,7 +174,7 @@ func (p *Pool) describe(s *service) {
 		}
 		l := &s.last[j]
 		l.count++
-		if hashring.Compare(s.key, n.ringNode(), s.nodes[l.index].ringNode()) > 0 {
+		if hashring.Compare(s.key, hashring.Node{Name: n.Identity}, hashring.Node{Name: s.nodes[l.index].Identity}) > 0 {
 			l.index = i
 		}
 	}

@@ -188,3 +188,51 @@ func (p *agentPorts) assign(port uint16, changed func(key string)) {
 		}
 	}
 }
+
+// nodePortProblems returns a warning for each node port that is a port of the agents or of Kubernetes,
+// sorted by service.
+func (p *agentPorts) nodePortProblems() (problems []Problem) {
+	for _, ports := range [...][]uint16{p.reserved, portsOfKubernetes} {
+		for _, port := range ports {
+			for _, svc := range p.nodePorts[port] {
+				problems = append(problems, p.conflicts(svc)...)
+			}
+		}
+	}
+	slices.SortFunc(problems, func(a, b Problem) int {
+		return cmp.Or(strings.Compare(a.Object, b.Object), strings.Compare(a.Field, b.Field), strings.Compare(a.Message, b.Message))
+	})
+	return slices.Compact(problems)
+}
+
+// conflicts returns a warning for each TCP node port of a service that is a port of the agents or of
+// Kubernetes. kube-proxy redirects the connections before they reach the agent.
+func (p *agentPorts) conflicts(svc *corev1.Service) (problems []Problem) {
+	if svc == nil || !hasNodePorts(svc) {
+		return nil
+	}
+	check := func(field string, port int32) {
+		owner := ""
+		switch {
+		case port <= 0 || port > 65535:
+			return
+		case slices.Contains(p.reserved, uint16(port)):
+			owner = "the agents: HAProxy's checks of every service reach this service instead"
+		case slices.Contains(portsOfKubernetes, uint16(port)):
+			owner = "Kubernetes itself: its connections reach this service instead"
+		default:
+			return
+		}
+		problems = append(problems, Problem{
+			Object: serviceObject(svc), Field: field, Warning: true,
+			Message: fmt.Sprintf("%d is on every node the port of %s", port, owner),
+		})
+	}
+	for i := range svc.Spec.Ports {
+		if port := &svc.Spec.Ports[i]; port.Protocol == "" || port.Protocol == corev1.ProtocolTCP {
+			check("spec.ports.nodePort", port.NodePort)
+		}
+	}
+	check("spec.healthCheckNodePort", svc.Spec.HealthCheckNodePort)
+	return problems
+}

@@ -25,6 +25,16 @@ func (s Selector) NaiveSelect(objects Objects, refs []Ref, now time.Time, curren
 			result.Problems = append(result.Problems, p)
 		}
 	}
+	var conflicts []Problem
+	for _, svc := range objects.Services {
+		conflicts = append(conflicts, newAgentPorts(s.Annotations, s.Reserved).conflicts(svc)...)
+	}
+	slices.SortFunc(conflicts, func(a, b Problem) int {
+		return cmp.Or(strings.Compare(a.Object, b.Object), strings.Compare(a.Field, b.Field), strings.Compare(a.Message, b.Message))
+	})
+	for _, p := range conflicts {
+		report(p)
+	}
 	lost := s.naiveLostAgentPorts(objects)
 	picked := make(map[string]subset, len(refs))
 	for _, ref := range refs {

@@ -156,6 +156,8 @@ func (a Annotations) TrimService(s *corev1.Service) *corev1.Service {
 	}
 	trimmed.Spec.ExternalTrafficPolicy = s.Spec.ExternalTrafficPolicy
 	trimmed.Spec.HealthCheckNodePort = s.Spec.HealthCheckNodePort
+	trimmed.Spec.SessionAffinity = s.Spec.SessionAffinity
+	trimmed.Spec.IPFamilies = s.Spec.IPFamilies
 	trimmed.Spec.Ports = make([]corev1.ServicePort, len(s.Spec.Ports))
 	for i, p := range s.Spec.Ports {
 		trimmed.Spec.Ports[i] = corev1.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: p.Port, NodePort: p.NodePort, AppProtocol: p.AppProtocol}

@@ -63,7 +63,9 @@ type Selector struct {
 	// Address chooses the address of a node.
 	Address AddressPolicy
 	// Spread makes Select take the nodes of each service evenly from all zones; see
-	// hashring.Ring.Spread.
+	// hashring.Ring.Spread. A node without a zone label counts for one of the zones, which depends on
+	// its identity. A zone with few nodes gets as many places as the others, so its nodes get more
+	// services than the nodes of a large zone.
 	Spread bool
 	// Sticky makes Select keep the present nodes of a service while they are Eligible or avoided,
 	// even if a node of better rank joins the cluster. So a node that joins changes no subset.
@@ -75,7 +77,8 @@ type Selector struct {
 	// Annotations defines the names of the annotations that Select reads.
 	Annotations Annotations
 	// Reserved are ports that Select never uses as the agent port of a service, such as the port of
-	// the node's own agent. The agents on the nodes must reserve the same ports.
+	// the node's own agent. The agents on the nodes must reserve the same ports. A Selection has a
+	// warning for each Service that has one of them, or a port of Kubernetes itself, as a node port.
 	Reserved []uint16
 }
 
@@ -93,11 +96,15 @@ type Pool struct {
 	problems []Problem
 
 	avoidable map[string]int // number of avoided nodes in each zone
+	family    ipFamily       // of the addresses of all members; anyFamily if they differ
+	ofFamily  [2]func() *Pool
 }
 
 type member struct {
 	Node
 	verdict Verdict
+	zone    string     // the zone that Spread counts the node for; see countZones
+	other   netip.Addr // an address of the family that Addr does not have; invalid if there is none
 }
 
 // Pool judges nodes as of now.
@@ -110,6 +117,7 @@ func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 		all[i].judge(predicates, now)
 		candidates[i] = &all[i]
 	}
+	s.separate(candidates)
 	return s.pool(candidates)
 }
 
@@ -163,13 +171,20 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 		if c.special != "" {
 			p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Field: AddressField, Message: c.special, Warning: true})
 		}
+		if c.shared != "" {
+			p.problems = append(p.problems, Problem{Object: nodeObject(c.source), Field: AddressField, Message: c.shared, Warning: true})
+		}
 		p.members = append(p.members, c.member)
 	}
 	slices.SortFunc(p.members, member.compare)
+	zoneWarning := p.countZones()
 	p.arrange()
 	slices.SortStableFunc(p.findings, func(a, b Finding) int { return strings.Compare(a.Node, b.Node) })
 	slices.SortStableFunc(p.problems, func(a, b Problem) int { return strings.Compare(a.Object, b.Object) })
 	p.warnOfFallback()
+	if zoneWarning != "" {
+		p.problems = append(p.problems, Problem{Message: zoneWarning, Warning: true})
+	}
 	return p
 }
 
@@ -189,6 +204,7 @@ func (p *Pool) arrange() {
 	for _, n := range byVerdict[Avoid] {
 		p.avoidable[p.zone(n)]++
 	}
+	p.findFamily()
 }
 
 // among returns a pool that has only the members with these names. If no member has such a
@@ -228,8 +244,12 @@ type candidate struct {
 	member
 	reason      string // of the verdict; "" if Eligible
 	unreachable string // why the node has no address or no identity; "" if it has both
+	shared      string // a warning about addresses that other nodes have too; "" if there is none
 	special     string // the problem of an address in a special range; "" if there is none
 	source      *corev1.Node
+	// addrs are the usable addresses that may be Addr, and others those that may be other. They are
+	// nil if neither has more than one.
+	addrs, others []netip.Addr
 }
 
 // AddressField is the value of Problem.Field if the problem is the address of a node.
@@ -247,8 +267,16 @@ func (s Selector) candidate(n *corev1.Node) candidate {
 		}
 		return c
 	}
-	c.special = s.Address.warning(addr)
-	c.Node = Node{Name: n.Name, Addr: addr, Zone: n.Labels[corev1.LabelTopologyZone], Identity: s.identity(n, addr)}
+	c.zone = n.Labels[corev1.LabelTopologyZone]
+	c.Node = Node{Name: n.Name, Zone: c.zone}
+	c.addrs, c.others = s.Address.alternatives(n, addr)
+	if len(c.others) > 0 {
+		c.other = c.others[0]
+	}
+	if len(c.addrs) < 2 && len(c.others) < 2 {
+		c.addrs, c.others = nil, nil
+	}
+	s.setAddr(&c, addr)
 	if c.Identity == "" {
 		c.unreachable = "neither a name nor a provider ID to know it by"
 	}
@@ -281,8 +309,13 @@ func (m member) compare(other member) int {
 	return cmp.Or(strings.Compare(m.Name, other.Name), strings.Compare(m.Identity, other.Identity))
 }
 
-func (n Node) ringNode() hashring.Node {
-	return hashring.Node{Name: n.Identity, Zone: n.Zone}
+// setAddr sets the address of a candidate, and what depends on it.
+func (s Selector) setAddr(c *candidate, addr netip.Addr) {
+	c.Addr, c.Identity, c.special = addr, s.identity(c.source, addr), s.Address.warning(addr)
+}
+
+func (m *member) ringNode() hashring.Node {
+	return hashring.Node{Name: m.Identity, Zone: m.zone}
 }
 
 // newRing returns a ring of nodes. Their names must be unique.

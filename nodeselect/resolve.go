@@ -67,6 +67,12 @@ func (a Annotations) resolve(svc *corev1.Service, ref Ref) (Target, []Problem) {
 	}
 
 	var problems []Problem
+	if svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		problems = append(problems, Problem{
+			Object: serviceObject(svc), Field: "spec.sessionAffinity", Warning: true,
+			Message: "ClientIP: kube-proxy sees the balancer as the client, so each node sends all requests of a balancer to one pod, and most pods may get none",
+		})
+	}
 	var err error
 	if target.AgentPort, err = a.AgentPort(svc); err != nil {
 		problems = append(problems, asWarning(err, "; no agent is asked"))
@@ -81,10 +87,26 @@ func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// pickFor picks the nodes of a service. ready is Objects.ReadyNodes. If the externalTrafficPolicy
-// of the service is Local, pickFor picks only nodes that ready has for the service. If ready has
-// none of the nodes in p, pickFor picks from all nodes, and adds a warning.
+// pickFor picks the nodes of a service. If the service has one IP family, the nodes have addresses of
+// this family. ready is Objects.ReadyNodes.
 func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
+	family := familyOf(svc)
+	pool := p.withFamily(family)
+	if len(pool.members) == 0 && len(p.members) > 0 {
+		return subset{otherFamily: true, warning: Problem{
+			Object: serviceObject(svc), Field: "spec.ipFamilies",
+			Message: fmt.Sprintf("no node that can be used has an %v address, and the service has no other family", family),
+		}}
+	}
+	s := pool.pickByPods(svc, key, current, ready)
+	s.otherFamily = pool != p
+	return s
+}
+
+// pickByPods picks the nodes of a service, whatever its IP families are. If the externalTrafficPolicy
+// of the service is Local, pickByPods picks only nodes that ready has for the service. If ready has
+// none of the nodes in p, pickByPods picks from all nodes, and adds a warning.
+func (p *Pool) pickByPods(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	if !isLocal(svc) {
 		return subset{nodes: p.Pick(key, current)}
 	}

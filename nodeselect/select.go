@@ -36,10 +36,11 @@ func (s Selection) Subsets() Subsets {
 // Pool.Pick.
 //
 // A ref that cannot be resolved gets a problem and no target. The other refs are not affected. In
-// two cases, a target comes with a warning:
+// three cases, a target comes with a warning:
 //
 //   - If Annotations.AgentPorts assigns the agent port of the service to another service, the
 //     target has no agent port.
+//   - If sessionAffinity of the service is ClientIP, most of its pods may get no traffic.
 //   - If a service with externalTrafficPolicy Local has no ready pod on a node of the cluster, the
 //     target has nodes without such a pod; see Objects.ReadyNodes.
 func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {

@@ -67,6 +67,8 @@ type subset struct {
 	nodes      []Node
 	restricted bool    // only nodes with a ready pod were candidates
 	warning    Problem // zero for no warning
+	// otherFamily is true if the service has one IP family, which is not the family of all nodes.
+	otherFamily bool
 }
 
 // NewTracker returns a Tracker without objects. current are the nodes that each service uses now,
@@ -153,6 +155,7 @@ func (t *Tracker) assemble() {
 		Findings: t.pool.findings,
 		Problems: slices.Clone(t.pool.problems),
 	}
+	s.Problems = append(s.Problems, t.agentPorts.nodePortProblems()...)
 	var seen map[Problem]bool
 	for i := range t.resolutions {
 		r := &t.resolutions[i]

@@ -37,6 +37,7 @@ type walk struct {
 	selector nodeselect.Selector
 	tracker  *nodeselect.Tracker
 	maxNodes int
+	unusual  bool // nodes have several addresses
 
 	nodes    map[string]*corev1.Node
 	services map[string]*corev1.Service
@@ -60,6 +61,7 @@ func newWalk(d dice) *walk {
 	if d.IntN(2) == 0 {
 		w.selector.Predicates = append(nodeselect.DefaultPredicates(), nodeselect.NotCordoned)
 	}
+	w.unusual = d.IntN(2) == 0
 	if d.IntN(3) == 0 { // subsets of an earlier process
 		for i := range 5 {
 			w.current[serviceRef(i).Key()] = []nodeselect.Node{{Identity: fmt.Sprint("10.0.0.", 1+i)}, {Identity: fmt.Sprint("n", i)}}
@@ -91,6 +93,24 @@ func (w *walk) node(name string) *corev1.Node {
 	case 4:
 		n.Status.Addresses = nil
 	}
+	if w.IntN(6) == 0 {
+		delete(n.Labels, corev1.LabelTopologyZone)
+	}
+	if w.unusual {
+		addr := func(format string) corev1.NodeAddress {
+			return corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: fmt.Sprintf(format, 1+w.IntN(w.maxNodes))}
+		}
+		switch w.IntN(5) {
+		case 0:
+			n.Status.Addresses = append(n.Status.Addresses, addr("fd00::%d"))
+		case 1:
+			n.Status.Addresses = append([]corev1.NodeAddress{addr("fd00::%d"), addr("fd00::%d")}, n.Status.Addresses...)
+		case 2:
+			n.Status.Addresses = append([]corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.1.1"}}, n.Status.Addresses...)
+		case 3:
+			n.Status.Addresses = append(n.Status.Addresses, addr("10.0.0.%d"))
+		}
+	}
 	return n
 }
 
@@ -112,6 +132,12 @@ func (w *walk) service(ref nodeselect.Ref) *corev1.Service {
 	switch w.IntN(8) {
 	case 0:
 		s.Spec.Type = corev1.ServiceTypeClusterIP
+	case 3:
+		s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+		s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
+	case 4:
+		s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
+		s.Spec.Ports[0].NodePort = []int32{9001, 10250, 30000}[w.IntN(3)]
 	case 1, 2:
 		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 		s.Spec.HealthCheckNodePort = int32(30001 + w.IntN(3))

@@ -76,7 +76,10 @@ func (u *update) setServices(changes map[string]*corev1.Service) {
 	for key, svc := range changes {
 		old := u.objects.serviceOf(key)
 		u.agentPorts.replace(old, svc, func(key string) { u.mark(u.services[key], false) })
-		u.mark(u.services[key], isLocal(old) != isLocal(svc))
+		u.mark(u.services[key], isLocal(old) != isLocal(svc) || familyOf(old) != familyOf(svc))
+		if !slices.Equal(u.agentPorts.conflicts(old), u.agentPorts.conflicts(svc)) {
+			u.touched = append(u.touched, key)
+		}
 	}
 	u.objects.Services = merge(u.objects.Services, changes, compareService, compareKeys)
 }
@@ -115,28 +118,34 @@ func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []stri
 	var changed []string
 	if len(changes) > 0 {
 		candidates := make(map[string]*candidate, len(changes))
+		before := make(map[string]*candidate, len(changes))
 		for name, node := range changes {
-			var now, before *candidate
-			if i, found := slices.BinarySearchFunc(u.nodes, name, compareCandidate); found {
-				before = u.nodes[i]
+			candidates[name] = nil
+			i, found := slices.BinarySearchFunc(u.nodes, name, compareCandidate)
+			if found {
+				before[name] = u.nodes[i]
 			}
-			if node != nil {
-				c := u.selector.candidate(node)
-				now = &c
-			}
-			candidates[name] = now
-			if before != nil && now != nil {
-				now.verdict, now.reason = before.verdict, before.reason // judged below
-				if now.same(before) {
-					continue
-				}
-			} else if before == nil && now == nil {
+			if node == nil {
 				continue
 			}
-			changed = append(changed, name)
+			c := u.selector.candidate(node)
+			if found {
+				c.verdict, c.reason = u.nodes[i].verdict, u.nodes[i].reason // judged below
+			}
+			candidates[name] = &c
 		}
 		u.nodes = merge(u.nodes, candidates, compareCandidate, strings.Compare)
 		u.objects.Nodes = merge(u.objects.Nodes, changes, compareNode, strings.Compare)
+		for _, c := range u.selector.separate(u.nodes) {
+			if candidates[c.Name] == nil {
+				changed = append(changed, c.Name)
+			}
+		}
+		for name, c := range candidates {
+			if b := before[name]; c != b && (c == nil || b == nil || !c.same(b)) {
+				changed = append(changed, name)
+			}
+		}
 	}
 	for _, c := range u.nodes {
 		if c.judge(u.predicates, now) {
@@ -156,7 +165,7 @@ func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []stri
 // The method same reports whether c and other have the same values in all fields that a pool reads,
 // except verdict and reason.
 func (c *candidate) same(other *candidate) bool {
-	return c.Node == other.Node && c.unreachable == other.unreachable &&
+	return c.Node == other.Node && c.other == other.other && c.unreachable == other.unreachable && c.shared == other.shared &&
 		c.source.CreationTimestamp.Equal(&other.source.CreationTimestamp)
 }
 

@@ -1,0 +1,102 @@
+package nodeselect
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// alternatives returns the usable addresses of a node that has the address addr from Choose. same
+// are those with the family and the address type of addr, in the order of the node. Choose prefers
+// the first of them. other are those of the other family, in the order of Types.
+func (p AddressPolicy) alternatives(node *corev1.Node, addr netip.Addr) (same, other []netip.Addr) {
+	if len(node.Status.Addresses) == 1 {
+		return nil, nil
+	}
+	types := p.Types
+	if len(types) == 0 {
+		types = []corev1.NodeAddressType{corev1.NodeInternalIP}
+	}
+	for _, t := range types {
+		found := len(same) > 0
+		for i := range node.Status.Addresses {
+			a := &node.Status.Addresses[i]
+			if a.Type != t {
+				continue
+			}
+			next, err := p.usable(a.Address)
+			switch {
+			case err != nil:
+			case next.Is4() != addr.Is4():
+				other = appendNew(other, next)
+			case !found:
+				same = appendNew(same, next)
+			}
+		}
+	}
+	return same, other
+}
+
+func appendNew(list []netip.Addr, addr netip.Addr) []netip.Addr {
+	if slices.Contains(list, addr) {
+		return list
+	}
+	return append(list, addr)
+}
+
+// separate gives each candidate an address of its own. An address that several nodes list, such as a
+// virtual address that moves between nodes, belongs to none of them. So a candidate gets the first
+// of its addresses of the same family that no other node lists, if there is one. If there is none,
+// the candidate keeps its first address: the other node may be the object of a machine that is gone.
+// separate returns the candidates whose address or warning it has changed.
+func (s Selector) separate(candidates []*candidate) (changed []*candidate) {
+	if !slices.ContainsFunc(candidates, func(c *candidate) bool { return c.addrs != nil || c.others != nil }) {
+		return nil
+	}
+	nodes := make(map[netip.Addr]int, len(candidates)) // how many nodes list an address
+	for _, c := range candidates {
+		switch {
+		case c.unreachable != "":
+		case c.addrs == nil && c.others == nil:
+			nodes[c.Addr]++
+			if c.other.IsValid() {
+				nodes[c.other]++
+			}
+		default:
+			for _, addr := range c.addrs {
+				nodes[addr]++
+			}
+			for _, addr := range c.others {
+				nodes[addr]++
+			}
+		}
+	}
+	own := func(list []netip.Addr) netip.Addr {
+		if i := slices.IndexFunc(list, func(addr netip.Addr) bool { return nodes[addr] == 1 }); i > 0 {
+			return list[i]
+		}
+		return list[0]
+	}
+	for _, c := range candidates {
+		if c.addrs == nil && c.others == nil {
+			continue
+		}
+		before := *c
+		if len(c.addrs) > 0 {
+			s.setAddr(c, own(c.addrs))
+			c.shared = ""
+			if first := c.addrs[0]; first != c.Addr {
+				c.shared = fmt.Sprintf("%v is an address of several nodes, so it is not used; %v is", first, c.Addr)
+			}
+		}
+		if len(c.others) > 0 {
+			c.other = own(c.others)
+		}
+		if !c.same(&before) {
+			changed = append(changed, c)
+		}
+	}
+	return changed
+}
