@@ -210,6 +210,7 @@ var directImports = map[string]map[string]string{
 		module + "/nodeselect/live":       "clusters are followed",
 		module + "/nodeselect/manifest":   "directories of manifests are followed",
 		"golang.org/x/sync":               "goroutines that end together",
+		"k8s.io/api":                      "the EndpointSlices of manifests",
 		"k8s.io/client-go":                "how to reach an API server",
 	},
 	"haproxycfg/controller/lease": {

@@ -18,8 +18,8 @@ type Objects struct {
 	Services []*corev1.Service // by namespace, then name
 	// ReadyNodes are the nodes with a ready pod, for each service with externalTrafficPolicy Local.
 	// A key is the Ref.Key of a service. A value is the sorted list of node names, and Select picks
-	// only these nodes for the service. If ReadyNodes is nil, nothing is known about pods. For
-	// objects from manifests, ReadyNodes is nil.
+	// only these nodes for the service. If ReadyNodes is nil, nothing is known about pods. live.ReadyNodes
+	// computes it for objects from manifests.
 	ReadyNodes map[string][]string
 	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int

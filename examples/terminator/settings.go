@@ -92,7 +92,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest `time` that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams; 0 means no wait")
 	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "`time` without an event of a live cluster after which a burst of events is over")
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest `time` to wait for the end of a burst")
-	fs.BoolVar(&s.localEndpoints, "local-endpoints", false, "follow the EndpointSlices of live clusters too, so that services with externalTrafficPolicy Local get nodes that have a ready pod")
+	fs.BoolVar(&s.localEndpoints, "local-endpoints", false, "read EndpointSlices too, so that services with externalTrafficPolicy Local get nodes that have a ready pod")
 	fs.DurationVar(&s.startTimeout, "start-timeout", 10*time.Second, "`time` to wait for all clusters at the start; a cluster that has not answered then keeps the servers that report.json has of it")
 	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json and /shifts", "POST /force and /shift")
 	fs.StringVar(&f.lease, "lease", "", "`NAMESPACE/NAME` of a Lease: of all terminators with this Lease, one writes; none if empty")

@@ -59,7 +59,7 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	}
 	once := s.once || s.diff
 	for _, k := range s.clusters {
-		var source controller.ClusterSource = controller.Manifests{Dir: k.dir}
+		var source controller.ClusterSource = controller.Manifests{Dir: k.dir, LocalEndpoints: s.localEndpoints}
 		if k.live() {
 			source = &controller.Live{
 				Config: k.config, Quiet: max(s.quiet, 1), MaxWait: max(s.maxWait, 1),

@@ -4,9 +4,15 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/headgate/headgate/haproxycfg/routefiles"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/live"
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
@@ -76,6 +82,10 @@ type ClusterState struct {
 // output of "kubectl get -o yaml" or "kubectl get -o json".
 type Manifests struct {
 	Dir string
+	// LocalEndpoints makes Manifests read EndpointSlices too. With LocalEndpoints, a service with
+	// externalTrafficPolicy Local gets only nodes that have a ready pod. If the directory has no
+	// EndpointSlice, nothing is known about pods.
+	LocalEndpoints bool
 }
 
 // SetRefs implements ClusterSource. It does nothing.
@@ -84,15 +94,82 @@ func (Manifests) SetRefs([]nodeselect.Ref) {}
 // Read implements ClusterSource. It returns an error if the directory cannot be read.
 func (m Manifests) Read(context.Context, Start) (ClusterState, error) {
 	objects, problems, err := manifest.ReadDir(m.Dir)
+	if err == nil && m.LocalEndpoints {
+		var list []*discoveryv1.EndpointSlice
+		var further []nodeselect.Problem
+		list, further, err = manifest.ReadEndpointSlices(m.Dir)
+		problems = mergeProblems(problems, further)
+		objects.ReadyNodes = readyNodes(objects, list)
+	}
 	return ClusterState{Synced: err == nil, Objects: objects, Problems: problems}, err
+}
+
+// readyNodes returns Objects.ReadyNodes. Without an EndpointSlice, it returns nil: nobody has written
+// the EndpointSlices into the directory.
+func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice) map[string][]string {
+	if len(list) == 0 {
+		return nil
+	}
+	return live.ReadyNodes(objects.Services, list)
+}
+
+// mergeProblems returns both lists, without duplicates: a text that cannot be parsed is a problem of
+// both.
+func mergeProblems(a, b []nodeselect.Problem) []nodeselect.Problem {
+	merged := slices.Clone(a)
+	for _, p := range b {
+		if !slices.Contains(a, p) {
+			merged = append(merged, p)
+		}
+	}
+	return merged
 }
 
 // Follow implements ClusterSource. If the directory is missing, Follow reports that the cluster
 // does not answer.
 func (m Manifests) Follow(ctx context.Context, _ Start, publish func(ClusterState)) error {
+	if m.LocalEndpoints {
+		return m.followWithSlices(ctx, publish)
+	}
 	return manifest.WatchDir(ctx, m.Dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 		publish(ClusterState{Synced: true, Objects: objects, Problems: problems, Err: m.fault(problems)})
 	})
+}
+
+// followWithSlices follows the directory twice: for nodes and services, and for EndpointSlices.
+func (m Manifests) followWithSlices(ctx context.Context, publish func(ClusterState)) error {
+	var mu sync.Mutex
+	var objects nodeselect.Objects
+	var list []*discoveryv1.EndpointSlice
+	var ofObjects, ofSlices []nodeselect.Problem
+	readObjects, readSlices := false, false
+	report := func() {
+		if !readObjects || !readSlices {
+			return
+		}
+		state := ClusterState{Synced: true, Objects: objects, Problems: mergeProblems(ofObjects, ofSlices)}
+		state.Objects.ReadyNodes = readyNodes(objects, list)
+		state.Err = m.fault(state.Problems)
+		publish(state)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return manifest.WatchDir(ctx, m.Dir, func(o nodeselect.Objects, problems []nodeselect.Problem) {
+			mu.Lock()
+			defer mu.Unlock()
+			objects, ofObjects, readObjects = o, problems, true
+			report()
+		})
+	})
+	group.Go(func() error {
+		return manifest.WatchEndpointSlices(ctx, m.Dir, func(l []*discoveryv1.EndpointSlice, problems []nodeselect.Problem) {
+			mu.Lock()
+			defer mu.Unlock()
+			list, ofSlices, readSlices = l, problems, true
+			report()
+		})
+	})
+	return group.Wait()
 }
 
 // fault returns the problem of the directory as a whole. It returns nil if the directory can be

@@ -19,16 +19,18 @@ func isLocal(svc *corev1.Service) bool {
 // pods computes Objects.ReadyNodes from EndpointSlices. For each service with externalTrafficPolicy
 // Local, these are the nodes with a ready pod. The service is named by "namespace/name".
 type pods struct {
-	changed func(key string, nodes []string) // called when the nodes of a service change
-	listed  bool                             // all EndpointSlices are known; changed is not called before
-	local   map[string][]string              // services with externalTrafficPolicy Local, and the nodes last reported
-	slices  map[string]slicePods             // by namespace and name of the EndpointSlice
-	byKey   map[string]map[string]bool       // names of the EndpointSlices of each service
+	changed func(key string, nodes []string)   // called when the nodes of a service change
+	listed  bool                               // all EndpointSlices are known; changed is not called before
+	local   map[string][]string                // services with externalTrafficPolicy Local, and the nodes last reported
+	slices  map[string]slicePods               // by namespace and name of the EndpointSlice
+	family  map[string]discoveryv1.AddressType // of services with only one IP family
+	byKey   map[string]map[string]bool         // names of the EndpointSlices of each service
 }
 
 // slicePods are the nodes in one EndpointSlice, with the state of their pods.
 type slicePods struct {
 	service        string // "namespace/name"
+	family         discoveryv1.AddressType
 	ready, serving []string
 }
 
@@ -36,6 +38,19 @@ type slicePods struct {
 func (p *pods) setListed() {
 	p.listed = true
 	for key := range p.local {
+		p.report(key)
+	}
+}
+
+// setService notes what matters of a service. svc is nil if the service is deleted.
+func (p *pods) setService(key string, svc *corev1.Service) {
+	before := p.family[key]
+	delete(p.family, key)
+	if isLocal(svc) && len(svc.Spec.IPFamilies) == 1 {
+		set(&p.family, key, discoveryv1.AddressType(svc.Spec.IPFamilies[0]))
+	}
+	p.setLocal(key, isLocal(svc))
+	if p.family[key] != before {
 		p.report(key)
 	}
 }
@@ -99,7 +114,11 @@ func (p *pods) report(key string) {
 // returns the nodes with pods that terminate but still serve, because kube-proxy uses these pods.
 func (p *pods) nodes(key string) []string {
 	var ready, serving []string
+	family := p.family[key]
 	for name := range p.byKey[key] {
+		if of := p.slices[name].family; family != "" && of != "" && of != family {
+			continue // kube-proxy uses only the families of the service
+		}
 		ready = append(ready, p.slices[name].ready...)
 		serving = append(serving, p.slices[name].serving...)
 	}
@@ -111,7 +130,10 @@ func (p *pods) nodes(key string) []string {
 }
 
 func podsOf(slice *discoveryv1.EndpointSlice) slicePods {
-	pods := slicePods{service: keyOf(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])}
+	pods := slicePods{service: keyOf(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName]), family: slice.AddressType}
+	if slice.AddressType == discoveryv1.AddressTypeFQDN {
+		return pods // kube-proxy ignores names
+	}
 	for i := range slice.Endpoints {
 		switch e := &slice.Endpoints[i]; podStateOf(e) {
 		case podReady:
@@ -156,7 +178,7 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 			best[*e.NodeName] = max(best[*e.NodeName], podStateOf(e))
 		}
 	}
-	trimmed := &discoveryv1.EndpointSlice{}
+	trimmed := &discoveryv1.EndpointSlice{AddressType: slice.AddressType}
 	trimmed.Namespace, trimmed.Name = slice.Namespace, slice.Name
 	trimmed.Labels = map[string]string{discoveryv1.LabelServiceName: slice.Labels[discoveryv1.LabelServiceName]}
 	trimmed.Endpoints = make([]discoveryv1.Endpoint, 0, len(best))
@@ -168,4 +190,22 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 		})
 	}
 	return trimmed, true
+}
+
+// ReadyNodes returns nodeselect.Objects.ReadyNodes for services and all their EndpointSlices, for a
+// program that gets both from elsewhere, such as package manifest. It ignores EndpointSlices of
+// headless services, of names (FQDN) and of an IP family that the service does not have.
+func ReadyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
+	ready := map[string][]string{}
+	p := pods{changed: func(key string, nodes []string) { ready[key] = nodes }}
+	for _, s := range services {
+		p.setService(keyOf(s.Namespace, s.Name), s)
+	}
+	for _, s := range list {
+		if _, headless := s.Labels[corev1.IsHeadlessService]; !headless {
+			p.setSlice(keyOf(s.Namespace, s.Name), s)
+		}
+	}
+	p.setListed()
+	return ready
 }

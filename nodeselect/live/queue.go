@@ -53,7 +53,7 @@ func newQueue() *queue {
 	q.services = newStore("services", q, func(key string, s *corev1.Service) {
 		set(&q.delta.Services, key, s)
 		q.changed = true
-		q.pods.setLocal(key, isLocal(s))
+		q.pods.setService(key, s)
 	})
 	q.stores[kindNodes], q.stores[kindServices] = q.nodes, q.services
 	q.pods.changed = func(key string, nodes []string) {

@@ -128,6 +128,7 @@ type batch struct {
 	objects  []object
 	problems []nodeselect.Problem
 	ignored  int
+	usable   int // objects of the kinds that this package reads, whether wanted or not
 }
 
 func newBatches(n int, want wanted) []batch {
@@ -142,6 +143,7 @@ func (b *batch) add(other batch) {
 	b.objects = append(b.objects, other.objects...)
 	b.problems = append(b.problems, other.problems...)
 	b.ignored += other.ignored
+	b.usable += other.usable
 }
 
 // bad adds a problem.
@@ -158,8 +160,14 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 			return
 		}
 		b.ignored++
+		if nodesAndServices.has(apiVersion, kind) || endpointSlices.has(apiVersion, kind) {
+			b.usable++
+		} else if message := misfit(data, apiVersion, kind); message != "" {
+			b.bad(line, message)
+		}
 		return
 	}
+	b.usable++
 	o := object{line: line}
 	meta, err := o.decode(data, metav1.TypeMeta{APIVersion: apiVersion, Kind: kind})
 	problem := nodeselect.Problem{Line: line}

@@ -21,7 +21,10 @@ import (
 // If Parse cannot read a document or an object, it leaves out this document or object and returns a
 // Problem. If two nodes or two services have the same name, the second one is a Problem. Text
 // without a document is also a Problem, because a file into which kubectl writes is empty at first.
-// Objects of other kinds are only counted.
+// Objects of other kinds are only counted. There are two exceptions. An object that stands in the
+// place of the wanted ones is a Problem: the Status of a failed request, a Table, objects with
+// nothing but metadata, and a kind or apiVersion with a mistake. If all objects of a file are of other
+// kinds, this is a warning.
 //
 // The returned objects have only the fields that matter for routing. These are spec, and metadata
 // without managedFields, ownerReferences and finalizers. A Node also has the conditions and
@@ -52,8 +55,12 @@ func parseFile(file string, data []byte, want wanted) batch {
 		doc.want = want
 		all.add(parseDocument(doc))
 	}
+	all.problems = mergeMisfits(all.problems)
 	if empty {
 		all.bad(0, "no object in it")
+	} else if all.usable == 0 && all.ignored > 0 && len(all.problems) == 0 {
+		all.bad(0, "no Node, Service or EndpointSlice in it")
+		all.problems[0].Warning = true
 	}
 	for i := range all.objects {
 		all.objects[i].file = file
